@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -165,3 +166,77 @@ def test_no_test_name_has_more_than_ten_words() -> None:
         if len(node.name.removeprefix("test_").split("_")) > MAX_WORDS_IN_A_TEST_NAME
     }
     assert overlong == set()
+
+
+#: The documents of the source tree: every path and dotted name between backticks is one of the tree.
+TREE_DOCUMENTS = ("CONTRIBUTING.md", "docs/architecture.md")
+
+#: Paths are named from the checkout's root or from the package.
+PATH_NAME = re.compile(r"\.?[\w.-]+(?:/[\w.-]+)+/?|[\w-]+\.(?:py|md|toml|txt|html|po)")
+
+#: Beginnings of paths that `make setup` or a reader's own machine has.
+NOT_IN_THE_TREE = (".venv/", "/usr/")
+
+#: Files that many folders have, named without one.
+IN_MANY_FOLDERS = {
+    *("models.py", "commands.py", "tasks.py", "listener.py", "__init__.py"),
+    *("guide.md", "guide.de.md", "integration.toml"),
+}
+
+
+def _code_spans(document: str) -> set[str]:
+    text = re.sub(r"^```.*?^```", "", (ROOT / document).read_text(), flags=re.MULTILINE | re.DOTALL)
+    return set(re.findall(r"`([^`\n]+)`", text))
+
+
+def _is_in_the_tree(path: str) -> bool:
+    if path.startswith(NOT_IN_THE_TREE):
+        return True
+    if path in IN_MANY_FOLDERS:
+        return any(PACKAGE.rglob(path))
+    return any((base / path).exists() for base in (ROOT, PACKAGE))
+
+
+@pytest.mark.parametrize("document", TREE_DOCUMENTS)
+def test_every_path_in_documents_of_the_tree_exists(document: str) -> None:
+    named = {span for span in _code_spans(document) if PATH_NAME.fullmatch(span)}
+    assert len(named) > 10
+    assert {path for path in named if not _is_in_the_tree(path)} == set()
+
+
+@pytest.mark.parametrize("document", TREE_DOCUMENTS)
+def test_every_dotted_name_in_documents_of_the_tree_exists(document: str) -> None:
+    spans = {span for span in _code_spans(document) if re.fullmatch(r"[a-z_]+(?:\.[a-zA-Z_]+)+", span)}
+    dotted = {
+        span if span.startswith("tocsin.") else f"tocsin.{span}" for span in spans if not PATH_NAME.fullmatch(span)
+    }
+    assert {name for name in dotted if f"tocsin.{name.split('.')[1]}" in MODULES and not _is_known(name)} == set()
+
+
+def test_the_picture_shows_rooms_in_their_order() -> None:
+    picture = (ROOT / "docs" / "architecture.md").read_text().partition("flowchart TD")[2].partition("```")[0]
+    edges = re.findall(r"^ *(\w+)(?:\[.*?\])? --> (\w+)", picture, re.MULTILINE)
+    drawn = [edges[0][0], *(target for _source, target in edges)]
+    assert [source for source, _target in edges] == drawn[:-1]
+    labels = dict(re.findall(r'(\w+)\["([^"<]+)', picture))
+    rooms = [re.findall(r"\w+", labels.get(name, name)) for name in drawn]
+    assert [set(level) for level in rooms] == [set(level) for level in _layers("Imports go downwards only")]
+
+
+def test_sub_rooms_are_listed_in_their_order() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    table = text.partition("| sub-rooms, highest first")[2].partition("\n\n")[0]
+    rows = re.findall(r"^\| `(\w+)` \| (.+) \|$", table, re.MULTILINE)
+    assert len(rows) > 8
+    for room, listed in rows:
+        names = re.findall(r"`(\w+)`", listed)
+        order = [
+            name for level in _layers(f"The rooms of {room}") for name in level if (PACKAGE / room / name).is_dir()
+        ]
+        assert [name for name in order if name in names] == names, room
+
+
+def _layers(contract: str) -> list[list[str]]:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    layers = next(each["layers"] for each in contracts if each["name"] == contract)
+    return [re.findall(r"\w+", layer) for layer in layers]

@@ -96,6 +96,29 @@ def test_links_between_documents_lead_somewhere(document: Path) -> None:
     assert [target for target in targets if not (document.parent / target).exists()] == []
 
 
+@pytest.mark.parametrize("document", _documents(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_to_headings_lead_somewhere(document: Path) -> None:
+    links = re.findall(r"\]\(([^)\s:#]*)#([^)\s]+)\)", document.read_text())
+    assert [
+        f"{target}#{anchor}"
+        for target, anchor in links
+        if anchor not in _anchors(document.parent / target if target else document)
+    ] == []
+
+
+def _anchors(document: Path) -> set[str]:
+    """The anchors of a document's headings, as Git hosts make them."""
+    headings = re.findall(r"^#+ (.+)$", document.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_glossary_is_sorted_and_names_each_word_once() -> None:
+    rows = re.findall(r"^\| (.+?) \| .+ \|$", (ROOT / "docs" / "glossary.md").read_text(), re.MULTILINE)[1:]
+    words = [re.sub(r"[^a-z ]", "", row.lower()) for row in rows]
+    assert len(words) > 60
+    assert words == sorted(set(words))
+
+
 def test_every_decision_is_listed_and_says_context_decision_and_consequences() -> None:
     listed = (ROOT / "docs" / "adr" / "README.md").read_text()
     for page in sorted((ROOT / "docs" / "adr").glob("0*.md")):

@@ -103,7 +103,7 @@ def test_a_kind_has_two_letters_where_a_picture_would_stand(title: str, letters:
         "**All**",
         "Full object with linked objects",
         "conditions on statuses",
-        "switch a webhook off by itself",
+        "disable a webhook",
     ],
 )
 def test_the_halo_guide_names_halos_own_screens(needed: str) -> None:

@@ -47,8 +47,8 @@ def test_every_finding_of_the_doctor_is_explained() -> None:
     assert explained == _findings()
 
 
-def test_every_problem_of_the_auditor_is_explained() -> None:
-    table = TEXT.partition("### The auditor")[2].partition("### The heartbeat")[0]
+def test_every_problem_of_the_self_check_is_explained() -> None:
+    table = TEXT.partition("### The self-check")[2].partition("### The heartbeat")[0]
     explained = {word.partition(":")[0] for word in re.findall(r"^\| `([a-z_]+(?::NAME)?)` \|", table, re.MULTILINE)}
     assert explained == {word.rstrip(":") for word in _first_words(HOME / "self_check" / "rules.py", "DetectedProblem")}
 
