@@ -137,7 +137,7 @@ def long(folder: Path) -> list[Check]:
             _on(distribution),
             None if distribution else NO_POSTGRES,
         ),
-        Check("random walks", [PYTHON, "-m", "tests.walk", *walks]),
+        Check("random walks", [PYTHON, "-m", "tests.model", *walks]),
         Check("wheel", [PYTHON, "scripts/wheel_smoke.py"]),
         Check("audit", [PYTHON, "scripts/audit.py"]),
     ]

@@ -21,10 +21,10 @@ import django  # noqa: E402
 
 django.setup()
 
-from tests.postgres import Postgres, database, django_db_setup, postgres, spare, template  # noqa: E402
-from tests.support.properties import register_profiles  # noqa: E402
+from tests.support.hypothesis_profiles import register_profiles  # noqa: E402
+from tests.support.postgres import Postgres, database, database_pool, django_db_setup, postgres, template  # noqa: E402
 
-__all__ = ["Postgres", "database", "django_db_setup", "now", "postgres", "spare", "template"]
+__all__ = ["Postgres", "database", "database_pool", "django_db_setup", "now", "postgres", "template"]
 
 register_profiles()
 

@@ -1,4 +1,4 @@
-"""Chromium, and a running Tocsin with a mail server, for the browser tests."""
+"""Chromium, and a running Tocsin with a mail server."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 from pytest_django import DjangoDbBlocker
 
-from tests.browser import desk as desks
-from tests.browser.browsing import ARGUMENTS
-from tests.browser.desk import Desk
-from tests.browser.running import Running, serve
 from tests.doubles.smtp import SmtpDouble, smtp_double
-from tests.postgres import Postgres, new_database
+from tests.support import service_desk
+from tests.support.browser import ARGUMENTS
+from tests.support.postgres import Postgres, new_database
+from tests.support.server_process import ServerProcess, serve
+from tests.support.service_desk import ServiceDesk
 from tocsin.alerts import service
 from tocsin.alerts.commands import SYSTEM, Close
 from tocsin.alerts.models import Alert
@@ -55,7 +55,7 @@ def mails() -> Iterator[SmtpDouble]:
 
 
 @pytest.fixture
-def tocsin(database: str, mails: SmtpDouble, tmp_path: Path) -> Iterator[Running]:
+def tocsin(database: str, mails: SmtpDouble, tmp_path: Path) -> Iterator[ServerProcess]:
     """A new installation, without an administrator, whose mail goes to `mails`."""
     with serve(tmp_path, database, TOCSIN_SMTP_URL=mails.url, TOCSIN_EMAIL_FROM="tocsin@example.org") as running:
         yield running
@@ -69,20 +69,20 @@ def shared_database(postgres: Postgres, template: str, django_db_blocker: Django
 
 
 @pytest.fixture(scope="module")
-def shared_desk(shared_database: str) -> Desk:
-    return desks.set_up()
+def shared_desk(shared_database: str) -> ServiceDesk:
+    return service_desk.set_up()
 
 
 @pytest.fixture(scope="module")
 def shared_server(
-    shared_desk: Desk, shared_database: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Running]:
+    shared_desk: ServiceDesk, shared_database: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ServerProcess]:
     with serve(tmp_path_factory.mktemp("shared"), shared_database) as server:
         yield server
 
 
 @pytest.fixture
-def desk(shared_desk: Desk) -> Iterator[Desk]:
+def desk(shared_desk: ServiceDesk) -> Iterator[ServiceDesk]:
     """A small service desk in the database of `running`, without an open alert."""
     yield shared_desk
     for number in Alert.objects.filter(status__in=ACTIVE).values_list("pk", flat=True):
@@ -90,6 +90,6 @@ def desk(shared_desk: Desk) -> Iterator[Desk]:
 
 
 @pytest.fixture
-def running(desk: Desk, shared_server: Running) -> Running:
+def running(desk: ServiceDesk, shared_server: ServerProcess) -> ServerProcess:
     """The module's installation with that desk, whose messages stay in the sandbox."""
     return shared_server

@@ -1,4 +1,4 @@
-"""A slow, silent or refusing server: what is old says so, what was typed stays, and no page stands inside another."""
+"""A slow, silent or failing server: stale content is marked and typed input kept."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from dataclasses import replace
 import pytest
 from playwright.sync_api import Browser, Route, expect
 
-from tests.browser import desk as desks
-from tests.browser.browsing import PHONE, visitor
-from tests.browser.desk import Desk
-from tests.browser.running import Running
 from tests.browser.test_every_page import sign_in
 from tests.browser.test_live_pages import post
-from tests.support.signing_in import open_home
+from tests.support import service_desk
+from tests.support.browser import PHONE, visitor
+from tests.support.server_process import ServerProcess
+from tests.support.service_desk import ServiceDesk
+from tests.support.sign_in import open_home
 
 pytestmark = pytest.mark.browser
 
 
-def test_a_request_that_nobody_answers_is_given_up_and_asked_again(
-    browser: Browser, running: Running, desk: Desk
+def test_unanswered_request_times_out_and_is_retried(
+    browser: Browser, running: ServerProcess, desk: ServiceDesk
 ) -> None:
     def swallow(route: Route) -> None:
         if route.request.headers.get("x-part") != "list":
@@ -43,8 +43,8 @@ def test_a_request_that_nobody_answers_is_given_up_and_asked_again(
         expect(page.locator("#lost")).to_be_hidden()
 
 
-def test_what_a_signed_out_page_asks_for_is_not_the_page_to_sign_in(
-    browser: Browser, running: Running, desk: Desk
+def test_partial_request_after_sign_out_never_renders_sign_in_page(
+    browser: Browser, running: ServerProcess, desk: ServiceDesk
 ) -> None:
     post(running, desk, "1", "The first alert")
     with visitor(browser, running.url) as alice:
@@ -62,8 +62,8 @@ def test_what_a_signed_out_page_asks_for_is_not_the_page_to_sign_in(
         expect(page.locator(".opened-row").first).to_contain_text("What decided")
 
 
-def test_whoever_signed_in_again_elsewhere_goes_on_where_they_were(
-    browser: Browser, running: Running, desk: Desk
+def test_user_signed_in_again_elsewhere_continues_on_the_same_page(
+    browser: Browser, running: ServerProcess, desk: ServiceDesk
 ) -> None:
     post(running, desk, "1", "It was mapped")
     with visitor(browser, running.url) as alice:
@@ -79,7 +79,7 @@ def test_whoever_signed_in_again_elsewhere_goes_on_where_they_were(
         expect(page.locator("#failed")).to_be_hidden()
 
 
-def test_rows_that_could_not_be_changed_say_so_and_stay(browser: Browser, running: Running, desk: Desk) -> None:
+def test_failed_row_changes_are_reported_and_kept(browser: Browser, running: ServerProcess, desk: ServiceDesk) -> None:
     post(running, desk, "1", "It was mapped")
     with visitor(browser, running.url) as alice:
         page = alice.page
@@ -96,7 +96,7 @@ def test_rows_that_could_not_be_changed_say_so_and_stay(browser: Browser, runnin
         expect(page.get_by_role("button", name="Backtest")).to_be_enabled()
 
 
-def test_a_press_that_gets_no_answer_says_so(browser: Browser, running: Running, desk: Desk) -> None:
+def test_unanswered_press_is_reported(browser: Browser, running: ServerProcess, desk: ServiceDesk) -> None:
     number = post(running, desk, "1", "VPN down")
     with visitor(browser, running.url, width=PHONE) as alice:
         page = alice.page
@@ -111,12 +111,12 @@ def test_a_press_that_gets_no_answer_says_so(browser: Browser, running: Running,
         expect(page.get_by_role("alert")).to_contain_text("No answer yet")
 
 
-def test_signing_in_without_a_connection_keeps_what_was_typed(browser: Browser, running: Running) -> None:
+def test_signing_in_without_a_connection_keeps_what_was_typed(browser: Browser, running: ServerProcess) -> None:
     with visitor(browser, running.url, width=PHONE) as alice:
         page = alice.page
         alice.open("/account/login/")
         page.get_by_label("Username or e-mail").fill("alice")
-        page.get_by_label("Password").fill(desks.PASSWORD)
+        page.get_by_label("Password").fill(service_desk.PASSWORD)
         alice.context.set_offline(True)
         page.get_by_role("button", name="Sign in", exact=True).click()
         expect(page.get_by_role("alert")).to_contain_text("Not sent: Tocsin cannot be reached")

@@ -1,4 +1,4 @@
-"""A walk through every page: on a phone and at a desk, light and dark. The documentation's pictures are taken here."""
+"""Every page on a phone and on a desktop, light and dark. Documentation screenshots are taken here."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import pytest
 from playwright.sync_api import Browser, expect
 from pytest_django import DjangoDbBlocker
 
-from tests.browser import desk as desks
-from tests.browser.browsing import DESK, PHONE, Theme, Visitor, visitor
 from tests.browser.conftest import PICTURES
-from tests.browser.desk import Desk, Duty
-from tests.browser.running import PATIENCE, Running, serve
 from tests.doubles.smtp import smtp_double
-from tests.postgres import Postgres, new_database
-from tests.store.ingest import make_integration
+from tests.support import service_desk
+from tests.support.browser import DESK, PHONE, Theme, Visitor, visitor
+from tests.support.ingest import make_integration
+from tests.support.postgres import Postgres, new_database
+from tests.support.server_process import PATIENCE, ServerProcess, serve
+from tests.support.service_desk import OnCallPlan, ServiceDesk
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.core.runtime import clock
 from tocsin.inbound.enums import MessageStatus
@@ -35,7 +35,9 @@ pytestmark = pytest.mark.browser
 class Evening:
     """The running server, what there is on it, and Alice's cookies."""
 
-    def __init__(self, running: Running, desk: Desk, duty: Duty, numbers: dict[str, int], state: Any) -> None:
+    def __init__(
+        self, running: ServerProcess, desk: ServiceDesk, duty: OnCallPlan, numbers: dict[str, int], state: Any
+    ) -> None:
         self.running, self.desk, self.duty, self.numbers, self.state = running, desk, duty, numbers, state
 
     def _outbound(self) -> list[str]:
@@ -102,7 +104,7 @@ def sign_in(visitor: Visitor, username: str) -> None:
     """Signs one of the desk's people in."""
     visitor.open("/account/login/")
     visitor.page.get_by_label("Username or e-mail").fill(username)
-    visitor.page.get_by_label("Password").fill(desks.PASSWORD)
+    visitor.page.get_by_label("Password").fill(service_desk.PASSWORD)
     visitor.page.get_by_role("button", name="Sign in", exact=True).click()
     expect(visitor.page.get_by_role("heading", name="Home")).to_be_visible()
 
@@ -137,7 +139,7 @@ def evening(
     """One for all of this module, since making it takes longer than most of the tests."""
     folder = tmp_path_factory.mktemp("evening")
     with new_database(postgres, template, django_db_blocker) as database, smtp_double() as mails:
-        desk, duty = desks.set_up(), desks.plan_duty()
+        desk, duty = service_desk.set_up(), service_desk.plan_on_call()
         # Its guide has all that guides have: lists, and code in them.
         make_integration("AWS", "cloudwatch")
         # One message of each shape in the sandbox.
@@ -146,7 +148,7 @@ def evening(
             alice = User.objects.get(username="alice")
             people.save_contact_method(alice, spec, actor=COMMAND_LINE, now=clock.now())
         with serve(folder, database, TOCSIN_SMTP_URL=mails.url, TOCSIN_EMAIL_FROM="tocsin@example.org") as running:
-            numbers = desks.receive_an_evening(running.url, desk)
+            numbers = service_desk.receive_an_evening(running.url, desk)
             with mails.arrived:
                 mails.arrived.wait_for(lambda: any("VPN down" in mail.part("plain") for mail in mails.mails), 15)
             with visitor(browser, running.url) as alice:
@@ -154,7 +156,7 @@ def evening(
                 yield Evening(running, desk, duty, numbers, alice.context.storage_state())
 
 
-def test_the_pictures_of_the_documentation_are_taken(browser: Browser, evening: Evening) -> None:
+def test_documentation_screenshots_are_captured(browser: Browser, evening: Evening) -> None:
     """First of all: what the others send is not to be seen in them."""
     PICTURES.mkdir(exist_ok=True)
     vpn = f"/alerts/{evening.numbers['vpn']}/"
@@ -225,7 +227,7 @@ def test_a_page_is_dark_where_the_system_is(browser: Browser, evening: Evening) 
         assert light != alice.page.evaluate(background) == night.page.evaluate(background)
 
 
-def test_an_observer_on_the_smallest_screen_reads_and_is_offered_nothing(browser: Browser, evening: Evening) -> None:
+def test_observer_on_smallest_screen_sees_content_without_actions(browser: Browser, evening: Evening) -> None:
     odd = _receive_odd_texts(evening)
     with visitor(browser, evening.running.url, width=SMALLEST, theme="dark") as olga:
         sign_in(olga, "olga")

@@ -1,4 +1,4 @@
-"""The story of a first evening: the set-up link, HaloITSM, a ticket that appears live, and the answer from the mail."""
+"""A first evening: setup link, HaloITSM, a live ticket, and the answer from the mail."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.browsing import PHONE, visitor
 from tests.browser.conftest import PICTURES
-from tests.browser.running import PATIENCE, Running
 from tests.doubles.smtp import Mail, SmtpDouble
+from tests.support.browser import PHONE, visitor
+from tests.support.server_process import PATIENCE, ServerProcess
 
 pytestmark = pytest.mark.browser
 
@@ -35,8 +35,8 @@ EMPTY = (
 )
 
 
-def test_somebody_new_goes_from_the_setup_link_to_an_answered_alert_by_keyboard(
-    browser: Browser, tocsin: Running, mails: SmtpDouble
+def test_keyboard_user_gets_from_setup_link_to_acknowledged_alert(
+    browser: Browser, tocsin: ServerProcess, mails: SmtpDouble
 ) -> None:
     link = tocsin.wait_for(r"(http://\S+/setup/\w+)")[1]
     with visitor(browser, tocsin.url) as admin:
@@ -92,7 +92,7 @@ def test_somebody_new_goes_from_the_setup_link_to_an_answered_alert_by_keyboard(
         PICTURES.mkdir(exist_ok=True)
 
 
-def test_opening_the_link_of_a_mail_does_nothing(browser: Browser, tocsin: Running, mails: SmtpDouble) -> None:
+def test_opening_the_link_of_a_mail_does_nothing(browser: Browser, tocsin: ServerProcess, mails: SmtpDouble) -> None:
     link = tocsin.wait_for(r"(http://\S+/setup/\w+)")[1]
     with visitor(browser, tocsin.url) as admin:
         _become_administrator(admin.page, link)
@@ -114,7 +114,7 @@ def test_opening_the_link_of_a_mail_does_nothing(browser: Browser, tocsin: Runni
         phone.check("the link of a mail, on a phone")
 
 
-def test_the_setup_link_works_once(browser: Browser, tocsin: Running) -> None:
+def test_the_setup_link_works_once(browser: Browser, tocsin: ServerProcess) -> None:
     link = tocsin.wait_for(r"(http://\S+/setup/\w+)")[1]
     with visitor(browser, tocsin.url) as admin:
         _become_administrator(admin.page, link)

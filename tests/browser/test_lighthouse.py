@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import lighthouse, pages
-from tests.browser import desk as desks
-from tests.browser.running import serve
+from tests.support import service_desk
+from tests.support.server_process import serve
 
 pytestmark = [pytest.mark.browser, pytest.mark.long]
 
@@ -23,10 +23,10 @@ def test_the_most_opened_pages_are_accessible_and_well_behaved(browser: object, 
     if missing:
         assert not os.environ.get("CI"), missing
         pytest.skip(missing)
-    desk = desks.set_up()
+    desk = service_desk.set_up()
     with serve(tmp_path, database) as running:
-        alert = desks.receive_an_evening(running.url, desk)["vpn"]
-        session = desks.session(running.url, "alice")
+        alert = service_desk.receive_an_evening(running.url, desk)["vpn"]
+        session = service_desk.session(running.url, "alice")
         figures, promises = pages.looked_at(running.url, alert, session, lighthouse.CATEGORIES[1:])
     assert len(promises) == 4
     assert {name.split(" ", 1)[1] for name in figures} == {"accessibility", "best-practices"}

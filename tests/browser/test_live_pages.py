@@ -11,11 +11,11 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.browser.browsing import PHONE, visitor
-from tests.browser.desk import Desk
-from tests.browser.running import PATIENCE, Running, serve
 from tests.browser.test_every_page import sign_in
-from tests.support.signing_in import open_home
+from tests.support.browser import PHONE, visitor
+from tests.support.server_process import PATIENCE, ServerProcess, serve
+from tests.support.service_desk import ServiceDesk
+from tests.support.sign_in import open_home
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.core.runtime import clock
 from tocsin.people.changes import users as people
@@ -31,12 +31,14 @@ _WORKER_IS_IN_CHARGE = """() => new Promise((done, failed) => {
 })"""
 
 
-def post(running: Running, desk: Desk, name: str, subject: str) -> int:
+def post(running: ServerProcess, desk: ServiceDesk, name: str, subject: str) -> int:
     body = {"id": name, "subject": subject, "priority": "high"}
     return int(httpx.post(running.url + desk.monitoring_path, json=body, timeout=PATIENCE).json()["alert_id"])
 
 
-def test_a_list_grows_by_itself_but_not_under_the_pointer(browser: Browser, running: Running, desk: Desk) -> None:
+def test_a_list_grows_by_itself_but_not_under_the_pointer(
+    browser: Browser, running: ServerProcess, desk: ServiceDesk
+) -> None:
     post(running, desk, "1", "The first alert")
     with visitor(browser, running.url) as alice:
         page = alice.page
@@ -66,8 +68,8 @@ def test_a_list_grows_by_itself_but_not_under_the_pointer(browser: Browser, runn
         alice.check()
 
 
-def test_a_lost_connection_is_said_and_what_was_missed_is_made_good(
-    browser: Browser, desk: Desk, shared_database: str, tmp_path: Path
+def test_lost_connection_is_shown_and_missed_changes_are_fetched(
+    browser: Browser, desk: ServiceDesk, shared_database: str, tmp_path: Path
 ) -> None:
     with serve(tmp_path, shared_database) as first, visitor(browser, first.url) as alice:
         port = urlsplit(first.url).port
@@ -112,7 +114,7 @@ def test_a_lost_connection_is_said_and_what_was_missed_is_made_good(
             expect(editor.locator("#failed")).to_be_hidden()
 
 
-def test_an_alert_is_answered_by_keyboard_alone(browser: Browser, running: Running, desk: Desk) -> None:
+def test_an_alert_is_answered_by_keyboard_alone(browser: Browser, running: ServerProcess, desk: ServiceDesk) -> None:
     number = post(running, desk, "1", "VPN down")
     with visitor(browser, running.url) as alice:
         page = alice.page
@@ -161,7 +163,9 @@ def test_an_alert_is_answered_by_keyboard_alone(browser: Browser, running: Runni
         alice.check()
 
 
-def test_what_was_typed_is_not_lost_by_a_stray_press(browser: Browser, running: Running, desk: Desk) -> None:
+def test_what_was_typed_is_not_lost_by_a_stray_press(
+    browser: Browser, running: ServerProcess, desk: ServiceDesk
+) -> None:
     number = post(running, desk, "1", "VPN down")
     with visitor(browser, running.url) as alice:
         page = alice.page
@@ -208,7 +212,7 @@ def test_what_was_typed_is_not_lost_by_a_stray_press(browser: Browser, running: 
 
 
 def test_an_answer_without_a_connection_leaves_the_alert_in_sight(
-    browser: Browser, running: Running, desk: Desk
+    browser: Browser, running: ServerProcess, desk: ServiceDesk
 ) -> None:
     number = post(running, desk, "1", "VPN down")
     with visitor(browser, running.url, width=PHONE) as alice:
@@ -233,7 +237,9 @@ def test_an_answer_without_a_connection_leaves_the_alert_in_sight(
         expect(page.get_by_text(f"You acknowledged alert {number}.")).to_be_visible()
 
 
-def test_the_sandboxs_phone_takes_one_key_after_the_other(browser: Browser, running: Running, desk: Desk) -> None:
+def test_the_sandboxs_phone_takes_one_key_after_the_other(
+    browser: Browser, running: ServerProcess, desk: ServiceDesk
+) -> None:
     spec = {"label": "Call", "channel": "voice", "address": "+41790000001"}
     people.save_contact_method(User.objects.get(username="alice"), spec, actor=COMMAND_LINE, now=clock.now())
     number = post(running, desk, "1", "VPN down")
@@ -252,7 +258,9 @@ def test_the_sandboxs_phone_takes_one_key_after_the_other(browser: Browser, runn
         expect(page.locator("#state")).to_contain_text("Closed")
 
 
-def test_a_menu_that_one_opened_is_no_change_of_the_alert(browser: Browser, running: Running, desk: Desk) -> None:
+def test_opening_a_menu_is_not_a_change_of_the_alert(
+    browser: Browser, running: ServerProcess, desk: ServiceDesk
+) -> None:
     number = post(running, desk, "1", "VPN down")
     with visitor(browser, running.url, width=PHONE) as alice:
         page = alice.page
@@ -266,7 +274,9 @@ def test_a_menu_that_one_opened_is_no_change_of_the_alert(browser: Browser, runn
         expect(page.get_by_role("button", name="Changed: show")).to_have_count(0)
 
 
-def test_without_scripts_reading_and_answering_still_work(browser: Browser, running: Running, desk: Desk) -> None:
+def test_without_scripts_reading_and_answering_still_work(
+    browser: Browser, running: ServerProcess, desk: ServiceDesk
+) -> None:
     number = post(running, desk, "1", "VPN down")
     with visitor(browser, running.url, width=PHONE, scripts=False) as alice:
         page = alice.page

@@ -1,4 +1,4 @@
-"""Names are people's own, and may be one long word: no page scrolls sideways for them."""
+"""Long single-word names never cause horizontal scrolling."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser
 
-from tests.browser import desk as desks
-from tests.browser.browsing import visitor
-from tests.browser.running import serve
 from tests.browser.test_every_page import SMALLEST, sign_in
+from tests.support import service_desk
+from tests.support.browser import visitor
+from tests.support.server_process import serve
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.core.runtime import clock
 from tocsin.escalation.changes.commands import save_policy
@@ -23,8 +23,10 @@ pytestmark = pytest.mark.browser
 LONG = "W" * 60
 
 
-def test_a_name_of_one_long_word_makes_no_page_scroll_sideways(browser: Browser, database: str, tmp_path: Path) -> None:
-    desks.set_up()
+def test_long_single_word_name_never_causes_horizontal_scrolling(
+    browser: Browser, database: str, tmp_path: Path
+) -> None:
+    service_desk.set_up()
     how = {"actor": COMMAND_LINE, "now": clock.now()}
     User.objects.filter(username="alice").update(name=LONG)
     members = [{"user": "alice", "roles": ["primary"]}]

@@ -1,4 +1,4 @@
-"""A rotation made in a browser, overridden by hand with the pointer and with the keyboard: who would be paged then."""
+"""A rotation created in a browser and overridden by pointer and keyboard."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.browser import desk as desks
-from tests.browser.browsing import visitor
-from tests.browser.running import serve
 from tests.browser.test_every_page import sign_in
+from tests.support import service_desk
+from tests.support.browser import visitor
+from tests.support.server_process import serve
 from tocsin.core.runtime import clock
 from tocsin.oncall.models import Override
 
@@ -24,10 +24,10 @@ _PLACE = """(track, at) => {
 }"""
 
 
-def test_a_rotation_is_made_overridden_by_hand_and_shows_who_would_be_paged(
+def test_rotation_is_created_overridden_and_shows_who_would_be_paged(
     browser: Browser, database: str, tmp_path: Path
 ) -> None:
-    desk = desks.set_up()
+    desk = service_desk.set_up()
     with serve(tmp_path, database) as running, visitor(browser, running.url) as alice:
         sign_in(alice, "alice")
         page = alice.page

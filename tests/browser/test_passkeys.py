@@ -1,4 +1,4 @@
-"""Passkeys, with an authenticator that the browser itself plays: added, used alone and after the password, removed."""
+"""Passkeys with the browser's virtual authenticator: added, used with and without password, removed."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.browser import desk as desks
-from tests.browser.browsing import PHONE, visitor
-from tests.browser.running import serve
 from tests.browser.test_every_page import sign_in
+from tests.support import service_desk
+from tests.support.browser import PHONE, visitor
+from tests.support.server_process import serve
 
 pytestmark = pytest.mark.browser
 
@@ -26,7 +26,7 @@ _BUILT_IN = {
 
 
 def test_a_passkey_signs_in_alone_and_after_the_password(browser: Browser, database: str, tmp_path: Path) -> None:
-    desks.set_up()
+    service_desk.set_up()
     with serve(tmp_path, database) as running, visitor(browser, running.url, width=PHONE) as alice:
         page = alice.page
         phone = alice.context.new_cdp_session(page)
@@ -39,7 +39,7 @@ def test_a_passkey_signs_in_alone_and_after_the_password(browser: Browser, datab
         sign_in(alice, "alice")
         alice.open("/account/2fa/")
         page.get_by_role("link", name="Add a key").click()
-        page.get_by_label("Password").fill(desks.PASSWORD)
+        page.get_by_label("Password").fill(service_desk.PASSWORD)
         page.get_by_role("button", name="Go on").click()
         expect(page.get_by_label("It signs in by itself")).to_be_checked()
         alice.check()
@@ -65,7 +65,7 @@ def test_a_passkey_signs_in_alone_and_after_the_password(browser: Browser, datab
         alice.context.clear_cookies()
         alice.open("/account/login/")
         page.get_by_label("Username or e-mail").fill("alice")
-        page.get_by_label("Password").fill(desks.PASSWORD)
+        page.get_by_label("Password").fill(service_desk.PASSWORD)
         page.get_by_role("button", name="Sign in", exact=True).click()
         expect(page.get_by_text("enter one of your recovery codes")).to_be_visible()
         alice.check()

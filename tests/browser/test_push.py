@@ -16,13 +16,13 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, CDPSession, Page, expect
 
-from tests.browser import desk as desks
-from tests.browser.browsing import visitor
-from tests.browser.running import PATIENCE, Running, serve
 from tests.browser.test_every_page import sign_in
 from tests.browser.test_live_pages import _WORKER_IS_IN_CHARGE
 from tests.doubles.push import PushDouble, push_double
-from tests.smoke.running import until
+from tests.support import service_desk
+from tests.support.browser import visitor
+from tests.support.installation import until
+from tests.support.server_process import PATIENCE, ServerProcess, serve
 
 pytestmark = pytest.mark.browser
 
@@ -63,10 +63,8 @@ _SOON_SHOWN = f"""async (title) => {{
 }}"""
 
 
-def test_a_push_is_shown_answers_by_its_button_and_opens_the_alert(
-    browser: Browser, database: str, tmp_path: Path
-) -> None:
-    desk = desks.set_up()
+def test_push_is_shown_and_its_buttons_acknowledge_and_open(browser: Browser, database: str, tmp_path: Path) -> None:
+    desk = service_desk.set_up()
     allowed = {"TOCSIN_ALLOW_TARGETS": "127.0.0.0/8"}
     with (
         push_double() as service,
@@ -101,7 +99,7 @@ def test_a_push_is_shown_answers_by_its_button_and_opens_the_alert(
         expect(page.get_by_text("by push").first).to_be_visible()
 
 
-def _paged(running: Running, desk: desks.Desk, service: PushDouble) -> int:
+def _paged(running: ServerProcess, desk: service_desk.ServiceDesk, service: PushDouble) -> int:
     body = {"id": "1", "subject": "VPN down", "priority": "critical"}
     number = int(httpx.post(running.url + desk.monitoring_path, json=body, timeout=PATIENCE).json()["alert_id"])
     assert service.arrived.wait(15)

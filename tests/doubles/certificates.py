@@ -1,4 +1,4 @@
-"""A certificate for 127.0.0.1 and localhost that nobody has signed but itself, made anew for each test process."""
+"""A self-signed certificate for 127.0.0.1 and localhost, created per test process."""
 
 from __future__ import annotations
 

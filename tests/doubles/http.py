@@ -1,4 +1,4 @@
-"""A real HTTP/1.1 server on loopback that keeps every request and answers as the test says. Knows no vendor."""
+"""A real HTTP/1.1 server on loopback that records every request and answers as configured."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A wire to a real PostgreSQL that breaks at the worst moment: when the server has committed, and nobody was told."""
+"""A PostgreSQL connection that breaks after the commit and before its confirmation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real SMTP server on loopback that keeps every mail, and refuses, hangs up or demands a sign-in as the test says."""
+"""A real SMTP server on loopback that keeps every mail, and rejects, hangs up or requires authentication on demand."""
 
 from __future__ import annotations
 

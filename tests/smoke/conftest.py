@@ -1,4 +1,4 @@
-"""A mail server, and installations of Tocsin whose processes are real: on a durable PostgreSQL, or the embedded one."""
+"""A mail server, and installations with real processes on a durable or embedded PostgreSQL."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from psycopg import sql
 
 from tests.doubles.smtp import SmtpDouble, smtp_double
-from tests.smoke.running import CONFIGURATION, Tocsin
+from tests.support.installation import CONFIGURATION, Installation
 from tocsin.core.config import crypto
 from tocsin.core.embedded_postgres.lifecycle import DATABASE, EmbeddedPostgres
 
@@ -58,10 +58,10 @@ class Durable:
 
 
 @pytest.fixture(scope="session")
-def configured() -> Iterator[Tocsin]:
+def configured() -> Iterator[Installation]:
     """An installation on one machine, set up once by `tocsin apply`, for others to copy. It never runs."""
     home = _short_folder()
-    first = Tocsin(home)
+    first = Installation(home)
     # The commands share a server that runs already: they are quicker, and stay far from their time limit.
     with EmbeddedPostgres(first.data_dir):
         first.apply(CONFIGURATION)
@@ -71,7 +71,7 @@ def configured() -> Iterator[Tocsin]:
 
 
 @pytest.fixture(scope="session")
-def durable(configured: Tocsin) -> Iterator[Durable]:
+def durable(configured: Installation) -> Iterator[Durable]:
     """One server for all tests, with a database that is configured."""
     home = _short_folder()
     copied = _copy(configured, home)
@@ -91,14 +91,14 @@ def _short_folder() -> Path:
     return path
 
 
-def _copy(installation: Tocsin, home: Path) -> Path:
+def _copy(installation: Installation, home: Path) -> Path:
     """Copies the data directory, owners included, and returns the copy."""
     subprocess.run(["cp", "-a", installation.data_dir, home], check=True)
     return home / installation.data_dir.name
 
 
 @pytest.fixture
-def tocsin(durable: Durable, mails: SmtpDouble, home: Path) -> Iterator[Tocsin]:
+def tocsin(durable: Durable, mails: SmtpDouble, home: Path) -> Iterator[Installation]:
     """A configured installation on a database of its own, as on several machines; no node runs yet."""
     name = f"smoke_{secrets.token_hex(6)}"
     durable.execute(
@@ -112,7 +112,7 @@ def tocsin(durable: Durable, mails: SmtpDouble, home: Path) -> Iterator[Tocsin]:
         "TOCSIN_SMTP_URL": mails.url,
         "TOCSIN_EMAIL_FROM": "tocsin@example.org",
     }
-    installation = Tocsin(home, environment, durable.token)
+    installation = Installation(home, environment, durable.token)
     try:
         yield installation
     finally:
@@ -121,11 +121,11 @@ def tocsin(durable: Durable, mails: SmtpDouble, home: Path) -> Iterator[Tocsin]:
 
 
 @pytest.fixture
-def single(configured: Tocsin, mails: SmtpDouble, home: Path) -> Iterator[Tocsin]:
+def single(configured: Installation, mails: SmtpDouble, home: Path) -> Iterator[Installation]:
     """A configured installation on one machine, with the embedded PostgreSQL; no node runs yet."""
     _copy(configured, home)
     environment = {"TOCSIN_SMTP_URL": mails.url, "TOCSIN_EMAIL_FROM": "tocsin@example.org"}
-    installation = Tocsin(home, environment, configured.token)
+    installation = Installation(home, environment, configured.token)
     try:
         yield installation
     finally:
@@ -133,7 +133,7 @@ def single(configured: Tocsin, mails: SmtpDouble, home: Path) -> Iterator[Tocsin
         _stop_what_was_left(installation)
 
 
-def _stop_what_was_left(installation: Tocsin) -> None:
+def _stop_what_was_left(installation: Installation) -> None:
     """A node that was killed leaves its PostgreSQL running for whoever comes next: one who ends it."""
     embedded = EmbeddedPostgres(installation.data_dir)
     embedded.start()

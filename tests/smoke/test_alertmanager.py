@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.smoke.running import CONFIGURATION, Tocsin, traces, until
+from tests.support.installation import CONFIGURATION, Installation, traces, until
 
 PROGRAM = shutil.which("prometheus-alertmanager")
 
@@ -101,7 +101,7 @@ class Alertmanager:
 
 
 @pytest.fixture
-def sender(tocsin: Tocsin, tmp_path: Path) -> Iterator[Alertmanager]:
+def sender(tocsin: Installation, tmp_path: Path) -> Iterator[Alertmanager]:
     """An Alertmanager whose three receivers post to a node that runs."""
     tocsin.apply(CONFIGURATION + DOORS)
     tocsin.serve()
@@ -114,7 +114,7 @@ def sender(tocsin: Tocsin, tmp_path: Path) -> Iterator[Alertmanager]:
         running.process.wait(20)
 
 
-def statuses(tocsin: Tocsin) -> dict[str, list[str]]:
+def statuses(tocsin: Installation) -> dict[str, list[str]]:
     """What became of each receiver's messages, oldest first, by kind."""
     rows = tocsin.rows(
         "SELECT i.kind, m.status FROM inbound_inboundmessage m JOIN inbound_integration i ON i.id = m.integration_id "
@@ -126,7 +126,7 @@ def statuses(tocsin: Tocsin) -> dict[str, list[str]]:
 # Where CI has none, the test fails.
 @pytest.mark.skipif(PROGRAM is None and not os.environ.get("CI"), reason="prometheus-alertmanager is not installed")
 def test_the_real_alertmanager_opens_repeats_and_closes_through_each_receiver(
-    tocsin: Tocsin, sender: Alertmanager
+    tocsin: Installation, sender: Alertmanager
 ) -> None:
     sender.tell()
     until("each opened an alert", lambda: all("Mapped Opened" in found for found in statuses(tocsin).values()))

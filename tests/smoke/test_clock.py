@@ -1,9 +1,9 @@
-"""The clock is two hours ahead and set back: while two nodes run, and while the only one is dead."""
+"""The clock is two hours ahead and set back: while two nodes run, and while the only node is stopped."""
 
 from __future__ import annotations
 
 from tests.doubles.smtp import SmtpDouble
-from tests.smoke.running import Tocsin, ticket, until
+from tests.support.installation import Installation, ticket, until
 
 AHEAD = 120.0
 
@@ -12,11 +12,11 @@ def paged(mails: SmtpDouble) -> set[str]:
     return {mail.to for mail in mails.mails}
 
 
-def jumps_told(tocsin: Tocsin) -> int:
+def jumps_told(tocsin: Installation) -> int:
     return len(tocsin.rows("SELECT FROM alerts_alertevent WHERE reason LIKE '%%clock was set back by%%'"))
 
 
-def opened_two_hours_ahead(tocsin: Tocsin, mails: SmtpDouble) -> None:
+def opened_two_hours_ahead(tocsin: Installation, mails: SmtpDouble) -> None:
     """Alice is paged by a clock that is ahead; Bob is to be five minutes later."""
     tocsin.jump(minutes=AHEAD)
     until(
@@ -26,7 +26,7 @@ def opened_two_hours_ahead(tocsin: Tocsin, mails: SmtpDouble) -> None:
     until("Alice is paged", lambda: paged(mails) == {"alice@example.org"})
 
 
-def test_with_two_nodes_the_next_step_is_moved_once_and_pages_in_its_time(tocsin: Tocsin, mails: SmtpDouble) -> None:
+def test_clock_jump_with_two_nodes_moves_next_step_once(tocsin: Installation, mails: SmtpDouble) -> None:
     tocsin.serve()
     tocsin.serve()
     opened_two_hours_ahead(tocsin, mails)
@@ -39,7 +39,7 @@ def test_with_two_nodes_the_next_step_is_moved_once_and_pages_in_its_time(tocsin
     assert jumps_told(tocsin) == 1
 
 
-def test_a_node_that_starts_after_the_clock_was_set_back_moves_what_waits(tocsin: Tocsin, mails: SmtpDouble) -> None:
+def test_node_started_after_clock_rollback_moves_pending_work(tocsin: Installation, mails: SmtpDouble) -> None:
     tocsin.serve()
     opened_two_hours_ahead(tocsin, mails)
     tocsin.nodes[0].kill()

@@ -1,4 +1,4 @@
-"""What fails around Tocsin: its database, the mail server, senders that dawdle, a signal to end."""
+"""Faults around Tocsin: its database, the mail server, slow senders, and termination signals."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import httpx
 
 from tests.doubles.http import http_double
 from tests.doubles.smtp import SmtpDouble, smtp_double
-from tests.smoke.load import Load, named, nothing_answered_is_lost, send_again
-from tests.smoke.running import CONFIGURATION, DOOR, Node, Tocsin, ask, ticket, until
+from tests.support.installation import CONFIGURATION, DOOR, Installation, Node, ask, ticket, until
+from tests.support.load_generator import LoadGenerator, named, nothing_answered_is_lost, send_again
 from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
 
 
@@ -24,18 +24,16 @@ def is_ready(node: Node) -> bool:
 
 
 @contextmanager
-def nobody_starts_postgres(tocsin: Tocsin) -> Iterator[None]:
+def nobody_starts_postgres(tocsin: Installation) -> Iterator[None]:
     """Holds the lock under which the embedded server is started, as one does who takes long to."""
     with (EmbeddedPostgres(tocsin.data_dir).location / "change.lock").open("r+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
-def test_a_killed_postgresql_is_started_again_and_senders_are_told_to_come_again(
-    single: Tocsin, mails: SmtpDouble
-) -> None:
+def test_killed_postgresql_is_restarted_and_senders_are_asked_to_retry(single: Installation, mails: SmtpDouble) -> None:
     node = single.serve()
-    with Load([node.url], range(1, 201)) as load:
+    with LoadGenerator([node.url], range(1, 201)) as load:
         load.wait_for(50)
         with nobody_starts_postgres(single):
             os.kill(single.postgres_pid, signal.SIGKILL)
@@ -64,9 +62,9 @@ def test_a_killed_postgresql_is_started_again_and_senders_are_told_to_come_again
     assert node.terminate() == 0
 
 
-def test_lost_connections_to_the_database_are_made_again(tocsin: Tocsin, mails: SmtpDouble) -> None:
+def test_lost_connections_to_the_database_are_made_again(tocsin: Installation, mails: SmtpDouble) -> None:
     node = tocsin.serve()
-    with Load([node.url], range(1, 201)) as load:
+    with LoadGenerator([node.url], range(1, 201)) as load:
         for count in (30, 60, 90):
             load.wait_for(count)
             tocsin.rows(
@@ -82,7 +80,7 @@ def test_lost_connections_to_the_database_are_made_again(tocsin: Tocsin, mails: 
     until("the rest of the pages have left", lambda: set(named(mails.mails)) == set(load.answered))
 
 
-def test_a_page_leaves_when_the_mail_server_is_back(tocsin: Tocsin) -> None:
+def test_a_page_leaves_when_the_mail_server_is_back(tocsin: Installation) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     tocsin.serve(TOCSIN_SMTP_URL=f"smtp://127.0.0.1:{port}")
@@ -104,7 +102,7 @@ def test_a_page_leaves_when_the_mail_server_is_back(tocsin: Tocsin) -> None:
         assert len(mails.mails) == 1
 
 
-def test_clients_that_send_one_byte_and_wait_stop_nobody(tocsin: Tocsin, mails: SmtpDouble) -> None:
+def test_clients_sending_one_byte_block_no_others(tocsin: Installation, mails: SmtpDouble) -> None:
     node = tocsin.serve()
     host, port = "127.0.0.1", int(node.url.rsplit(":", 1)[1])
     with ExitStack() as stack:
@@ -118,12 +116,12 @@ def test_clients_that_send_one_byte_and_wait_stop_nobody(tocsin: Tocsin, mails: 
         until("the page arrives", lambda: mails.mails, 5)
 
 
-def test_sigterm_answers_what_is_in_flight_and_exits_0(tocsin: Tocsin) -> None:
+def test_sigterm_answers_what_is_in_flight_and_exits_0(tocsin: Installation) -> None:
     node = tocsin.serve()
     host, port = "127.0.0.1", int(node.url.rsplit(":", 1)[1])
     body = b'{"id": 5000, "summary": "VPN 5000 down", "status": "New"}'
     header = f"POST /in/{DOOR} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
-    with Load([node.url], range(1, 2001)) as load, socket.create_connection((host, port), timeout=20) as half:
+    with LoadGenerator([node.url], range(1, 2001)) as load, socket.create_connection((host, port), timeout=20) as half:
         half.sendall(header.encode() + body[:20])
         load.wait_for(50)
         node.process.send_signal(signal.SIGTERM)
@@ -141,7 +139,7 @@ def test_sigterm_answers_what_is_in_flight_and_exits_0(tocsin: Tocsin) -> None:
     nothing_answered_is_lost(tocsin, load)
 
 
-def test_sigterm_ends_an_open_live_stream_within_seconds(tocsin: Tocsin) -> None:
+def test_sigterm_ends_an_open_live_stream_within_seconds(tocsin: Installation) -> None:
     done = tocsin.run(
         "user", "create", "dave", "--email", "dave@example.org", "--password-stdin", typed="correct horse battery\n"
     )
@@ -166,7 +164,7 @@ def test_sigterm_ends_an_open_live_stream_within_seconds(tocsin: Tocsin) -> None
             assert node.process.wait(8) == 0
 
 
-def test_apply_beside_a_running_node_takes_effect_at_once(tocsin: Tocsin) -> None:
+def test_apply_beside_a_running_node_takes_effect_at_once(tocsin: Installation) -> None:
     node = tocsin.serve()
     door = f"{node.url}/in/{'a' * 32}"
     assert ask("POST", door, ticket(1)).status == 404
@@ -178,7 +176,7 @@ def test_apply_beside_a_running_node_takes_effect_at_once(tocsin: Tocsin) -> Non
     assert (answer["status"], answer["reason"]) == ("Mapped Ignored", "switched off")
 
 
-def test_what_cannot_start_says_why_in_one_line(tocsin: Tocsin) -> None:
+def test_what_cannot_start_says_why_in_one_line(tocsin: Installation) -> None:
     unknown = tocsin.run("serve", "--port", "0", TOCSIN_SMPT_URL="smtp://localhost")
     assert (unknown.returncode, unknown.stdout) == (1, "")
     assert unknown.stderr.startswith("tocsin: TOCSIN_SMPT_URL is not a variable that Tocsin knows.")
@@ -192,7 +190,7 @@ def test_what_cannot_start_says_why_in_one_line(tocsin: Tocsin) -> None:
     assert busy.stderr.count("\n") == 1
 
 
-def test_the_heartbeat_is_pinged_only_while_paging_works(tocsin: Tocsin) -> None:
+def test_the_heartbeat_is_pinged_only_while_paging_works(tocsin: Installation) -> None:
     with http_double() as outside:
         settings = {"TOCSIN_HEARTBEAT_URL": f"{outside.url}/ping", "TOCSIN_SMTP_URL": "smtp://127.0.0.1:1"}
         node = tocsin.serve(**settings)

@@ -1,9 +1,9 @@
-"""HaloITSM both ways, told by real processes: connected over the API, the webhook set up, a ticket taken, Halo away."""
+"""Two-way HaloITSM sync with real processes: connection, webhook, assignment, and an outage."""
 
 from __future__ import annotations
 
 from tests.doubles.halo import DESK_AGENT, TIMEOUT, HaloServer, running
-from tests.smoke.running import Tocsin, ask, traces, until
+from tests.support.installation import Installation, ask, traces, until
 
 
 def notes(server: HaloServer, ticket: int) -> list[str]:
@@ -12,7 +12,7 @@ def notes(server: HaloServer, ticket: int) -> list[str]:
     return [str(one["note_html"]).removeprefix("<p>").split(" this")[0] for one in found]
 
 
-def test_a_ticket_goes_both_ways_and_waits_while_halo_is_away(tocsin: Tocsin) -> None:
+def test_halo_ticket_syncs_both_directions_and_waits_during_outage(tocsin: Installation) -> None:
     with running() as server:
         tocsin.serve(TOCSIN_ALLOW_TARGETS="127.0.0.0/8,::1/128")
         tocsin.api(

@@ -1,22 +1,20 @@
-"""A node is killed with -9 in the middle of its work: nothing that was answered is lost, and every page leaves."""
+"""A node killed with `kill -9`: no answered message is lost, and every page is sent."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from tests.doubles.smtp import SmtpDouble
-from tests.smoke.load import Load, known_to_be_sent, named, nothing_answered_is_lost, send_again
-from tests.smoke.running import Tocsin, traces, until
+from tests.support.installation import Installation, traces, until
+from tests.support.load_generator import LoadGenerator, known_to_be_sent, named, nothing_answered_is_lost, send_again
 
 
-def test_a_killed_node_has_lost_nothing_that_it_answered_when_it_is_started_again(
-    single: Tocsin, mails: SmtpDouble
-) -> None:
+def test_killed_node_keeps_every_answered_message_after_restart(single: Installation, mails: SmtpDouble) -> None:
     # Every page leaves alone, and each mail server's answer takes a moment: some are on their way when it happens.
     single.apply("settings: {bundle_pages: false}")
     mails.takes = 0.2
     node = single.serve()
-    with Load([node.url], range(1, 2001)) as load:
+    with LoadGenerator([node.url], range(1, 2001)) as load:
         load.wait_for(100)
         until(
             "some mails are sent, and others are on their way",
@@ -45,6 +43,6 @@ def test_a_killed_node_has_lost_nothing_that_it_answered_when_it_is_started_agai
     assert again.terminate() == 0
 
 
-def on_their_way(tocsin: Tocsin) -> list[dict[str, Any]]:
+def on_their_way(tocsin: Installation) -> list[dict[str, Any]]:
     """The deliveries that a node is at."""
     return tocsin.rows("SELECT id FROM notify_delivery WHERE status = 'sending'")

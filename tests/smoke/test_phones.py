@@ -4,7 +4,7 @@ provider was down all the time."""
 from __future__ import annotations
 
 from tests.doubles.twilio import TwilioDouble, twilio_double
-from tests.smoke.running import CONFIGURATION, Tocsin, ticket, traces, until
+from tests.support.installation import CONFIGURATION, Installation, ticket, traces, until
 
 BASE = "https://tocsin.example.org"
 ALICE, BOB = "+41790000001", "+41790000002"
@@ -25,7 +25,7 @@ def providers(first: TwilioDouble, second: TwilioDouble) -> str:
     )
 
 
-def test_a_text_then_a_call_then_key_seven_then_silence(tocsin: Tocsin) -> None:
+def test_a_text_then_a_call_then_key_seven_then_silence(tocsin: Installation) -> None:
     with twilio_double("token-one") as first, twilio_double("token-two") as second:
         first.is_down = True
         people = CONFIGURATION.replace(METHODS, PHONES.format(ALICE)).replace(BOBS, PHONES.format(BOB))
@@ -58,6 +58,6 @@ def test_a_text_then_a_call_then_key_seven_then_silence(tocsin: Tocsin) -> None:
         assert not traces(tocsin.logs())
 
 
-def delivered(tocsin: Tocsin, number: int) -> bool:
+def delivered(tocsin: Installation, number: int) -> bool:
     found = tocsin.api(f"deliveries?alert_id={number}")["items"]
     return any(delivery["status"] == "delivered" for delivery in found)

@@ -1,4 +1,4 @@
-"""Two nodes on one PostgreSQL: they share the work, one takes over when the other is killed, and never collide."""
+"""Two nodes on one PostgreSQL share the work, take over after a crash, and never collide."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from tests.doubles.smtp import SmtpDouble
-from tests.smoke.load import Load, known_to_be_sent, named, nothing_answered_is_lost
-from tests.smoke.running import DOOR, Answer, Node, Tocsin, ask, ticket, traces, until
+from tests.support.installation import DOOR, HttpResponse, Installation, Node, ask, ticket, traces, until
+from tests.support.load_generator import LoadGenerator, known_to_be_sent, named, nothing_answered_is_lost
 
 KEYS = range(1, 41)
 
 
-def senders(tocsin: Tocsin) -> set[str]:
+def senders(tocsin: Installation) -> set[str]:
     """Which nodes have mails on their way."""
     return {row["leased_by"] for row in tocsin.rows("SELECT leased_by FROM notify_delivery WHERE status = 'sending'")}
 
 
-def test_the_other_node_takes_over_from_one_that_is_killed(tocsin: Tocsin, mails: SmtpDouble) -> None:
+def test_the_other_node_takes_over_from_one_that_is_killed(tocsin: Installation, mails: SmtpDouble) -> None:
     tocsin.apply("settings: {bundle_pages: false}")
     mails.takes = 0.3
     first, second = tocsin.serve(), tocsin.serve()
-    with Load([first.url, second.url], range(1, 241)) as load:
+    with LoadGenerator([first.url, second.url], range(1, 241)) as load:
         load.finish()
         assert load.unanswered == {}
         until("both send", lambda: len(senders(tocsin)) == 2)
@@ -42,7 +42,7 @@ def test_the_other_node_takes_over_from_one_that_is_killed(tocsin: Tocsin, mails
     assert traces(second.log) == []
 
 
-def test_the_same_tickets_from_two_nodes_at_once_end_right(tocsin: Tocsin) -> None:
+def test_the_same_tickets_from_two_nodes_at_once_end_right(tocsin: Installation) -> None:
     nodes = tocsin.serve(), tocsin.serve()
     assert len({node.url for node in nodes}) == 2
     random.seed(20817)
@@ -52,7 +52,7 @@ def test_the_same_tickets_from_two_nodes_at_once_end_right(tocsin: Tocsin) -> No
     assert sorted((int(row["source_id"]), row["count"]) for row in opened) == [(key, 4) for key in KEYS]
     number = {int(row["source_id"]): row["id"] for row in opened}
 
-    everything: list[Callable[[], Answer]] = []
+    everything: list[Callable[[], HttpResponse]] = []
     for key in KEYS:
         for node in nodes:
             commands = ("acknowledge", "escalate", "reply")
@@ -80,15 +80,15 @@ def test_the_same_tickets_from_two_nodes_at_once_end_right(tocsin: Tocsin) -> No
     assert [node.terminate() for node in nodes] == [0, 0]
 
 
-def post(node: Node, key: int, status: str) -> Answer:
+def post(node: Node, key: int, status: str) -> HttpResponse:
     return ask("POST", f"{node.url}/in/{DOOR}", ticket(key, status))
 
 
-def act(tocsin: Tocsin, node: Node, alert: int, command: str) -> Answer:
+def act(tocsin: Installation, node: Node, alert: int, command: str) -> HttpResponse:
     return tocsin.act(f"alerts/{alert}/{command}", {"text": "Looking."} if command == "reply" else {}, node)
 
 
-def at_once(tocsin: Tocsin, requests: list[Callable[[], Answer]]) -> None:
+def at_once(tocsin: Installation, requests: list[Callable[[], HttpResponse]]) -> None:
     """Sends all, sixteen at a time, and waits until everything is decided. None may be refused for our sake."""
     with ThreadPoolExecutor(16) as pool:
         answers = list(pool.map(lambda send: send(), requests))

@@ -1,4 +1,4 @@
-"""What the store tests may ask for besides a database."""
+"""Fixtures of the store tests."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.store.halo import Pair, pair
-from tests.store.sending import allow_loopback
+from tests.support.halo_pair import HaloPair, halo_pair
+from tests.support.outbox_harness import allow_loopback
 from tocsin.core.embedded_postgres.layout import apart
 
 
@@ -56,10 +56,10 @@ def ordinary_uid() -> int:
 
 
 @pytest.fixture
-def both(database: str, now: datetime, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pair]:
+def both(database: str, now: datetime, monkeypatch: pytest.MonkeyPatch) -> Iterator[HaloPair]:
     """Tocsin and a Halo double, connected both ways, at the moment of the tests."""
     allow_loopback(monkeypatch)
-    with pair(now) as made:
+    with halo_pair(now) as made:
         made.connect()
         made.hook()
         yield made

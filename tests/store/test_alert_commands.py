@@ -1,4 +1,4 @@
-"""Commands on alerts, each one transaction on real PostgreSQL: state, timeline, run and merged alerts together."""
+"""Alert commands in one PostgreSQL transaction: state, timeline, run and merged alerts."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from uuid import uuid4
 
 import pytest
 
-from tests.store.ingest import NOW, Ingest, halo, make_integration
-from tests.store.locks import wait_for_waiters
-from tests.store.people import ACTOR, while_deleted
+from tests.support.ingest import NOW, Ingest, halo, make_integration
+from tests.support.locks import wait_for_waiters
+from tests.support.people import ACTOR, while_deleted
 from tocsin.alerts import service
 from tocsin.alerts.change_handlers import PagingConfig, PagingMode
 from tocsin.alerts.commands import (
@@ -65,7 +65,7 @@ def opened(integration: Integration, ticket: int = 1) -> int:
     return stored.alert_id
 
 
-def test_an_acknowledgement_is_kept_per_person_and_told_on_the_timeline(integration: Integration, alice: Actor) -> None:
+def test_each_users_acknowledgement_is_stored_and_shown_on_the_timeline(integration: Integration, alice: Actor) -> None:
     number = opened(integration)
     outcome = service.act(number, Acknowledge(actor=alice), now=NOW)
     assert outcome.is_change
@@ -85,7 +85,7 @@ def test_a_closed_alert_frees_its_key_and_ends_its_run(integration: Integration,
         service.act(number, Acknowledge(actor=person("bob")), now=NOW)
 
 
-def test_of_two_people_at_once_the_first_wins_and_the_second_hears_how_it_stands(integration: Integration) -> None:
+def test_second_of_two_concurrent_commands_learns_the_current_state(integration: Integration) -> None:
     number = opened(integration)
     actors = [person(f"person{n}") for n in range(6)]
 
@@ -102,7 +102,7 @@ def test_of_two_people_at_once_the_first_wins_and_the_second_hears_how_it_stands
     assert Alert.objects.get(pk=number).events.filter(kind="closed").count() == 1
 
 
-def test_a_reopened_alert_holds_its_key_again_unless_a_newer_one_has_it(integration: Integration, alice: Actor) -> None:
+def test_reopened_alert_reclaims_its_key_unless_a_newer_has_it(integration: Integration, alice: Actor) -> None:
     number = opened(integration)
     service.act(number, Close(actor=alice), now=NOW)
     service.act(number, Reopen(actor=alice), now=NOW + timedelta(minutes=5))
@@ -127,7 +127,7 @@ def test_undo_restores_what_was_before_within_a_minute(integration: Integration,
 
 
 @pytest.mark.parametrize("order", [Acknowledge, Close])
-def test_an_alert_without_a_key_holds_none_after_an_undo_either(
+def test_undo_never_gives_a_key_to_an_alert_without_one(
     database: str, alice: Actor, order: type[Acknowledge | Close]
 ) -> None:
     alert = NewAlert(0, Priority.HIGH, "VPN down", NOW)
@@ -139,7 +139,7 @@ def test_an_alert_without_a_key_holds_none_after_an_undo_either(
 
 
 @pytest.mark.parametrize("order", [Close, Unassign])
-def test_undo_gives_an_alert_back_to_nobody_whose_account_was_deleted_meanwhile(
+def test_undo_leaves_alert_unassigned_when_previous_owner_was_deleted(
     integration: Integration, alice: Actor, order: type[Close | Unassign]
 ) -> None:
     number, dora = opened(integration), person("dora")
@@ -153,9 +153,7 @@ def test_undo_gives_an_alert_back_to_nobody_whose_account_was_deleted_meanwhile(
 
 
 @pytest.mark.parametrize("what", ["assign", "acknowledge", "undo"])
-def test_an_alert_does_not_come_to_somebody_who_is_deleted_in_that_moment(
-    integration: Integration, alice: Actor, what: str
-) -> None:
+def test_alert_is_not_assigned_to_a_user_being_deleted(integration: Integration, alice: Actor, what: str) -> None:
     """Nobody would have it, and nobody be paged."""
     number, dora = opened(integration), person("dora")
     gives = Assign(actor=alice, name=dora.name, user_id=dora.user_id)
@@ -168,9 +166,7 @@ def test_an_alert_does_not_come_to_somebody_who_is_deleted_in_that_moment(
     assert (alert.status, alert.acknowledgements.count()) == ("open", 0)
 
 
-def test_an_alert_can_be_closed_while_somebody_who_was_paged_about_it_is_deleted(
-    integration: Integration, alice: Actor
-) -> None:
+def test_alert_closes_while_a_paged_user_is_being_deleted(integration: Integration, alice: Actor) -> None:
     number, dora = opened(integration), person("dora")
     ContactMethod.objects.create(user_id=dora.user_id, label="Mail", channel="email", address="dora@example.org")
     with database.transaction() as connection:
@@ -195,9 +191,7 @@ def _while_deleted(user: Actor, work: Callable[[], object]) -> str:
     return while_deleted(User.objects.get(pk=user.user_id), act, now=NOW)
 
 
-def test_undo_gives_no_acknowledgement_back_whose_person_was_deleted_meanwhile(
-    integration: Integration, alice: Actor
-) -> None:
+def test_undo_restores_no_acknowledgement_of_deleted_user(integration: Integration, alice: Actor) -> None:
     number, dora = opened(integration), person("dora")
     service.act(number, Acknowledge(actor=dora), now=NOW)
     service.act(number, Assign(actor=alice, name=alice.name, user_id=alice.user_id), now=NOW)
@@ -229,9 +223,7 @@ def test_a_close_of_the_source_closes_the_merged_alert_only(integration: Integra
     assert [Alert.objects.get(pk=n).status for n in (child, parent)] == ["closed", "open"]
 
 
-def test_a_merge_that_comes_while_the_parent_is_being_closed_leaves_no_key_behind(
-    integration: Integration, alice: Actor
-) -> None:
+def test_merge_during_close_of_parent_leaves_no_key(integration: Integration, alice: Actor) -> None:
     child, parent = opened(integration, 1), opened(integration, 2)
     with ThreadPoolExecutor(1) as pool:
         with database.transaction() as connection:
@@ -261,6 +253,6 @@ def test_a_bulk_command_goes_on_after_one_that_is_refused(integration: Integrati
     assert list(Alert.objects.order_by("pk").values_list("status", flat=True)) == ["assigned", "closed", "assigned"]
 
 
-def test_an_alert_that_is_not_there_is_said_to_be_so(alice: Actor) -> None:
+def test_command_on_missing_alert_reports_not_found(alice: Actor) -> None:
     with pytest.raises(Rejected, match="There is no alert 42"):
         service.act(42, Close(actor=alice), now=NOW)

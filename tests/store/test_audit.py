@@ -1,4 +1,4 @@
-"""The audit log: who changed what, with secrets masked, and who signed in."""
+"""The audit log: changes with masked secrets, and sign-ins."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import datetime
 
 import pytest
 
-from tests.store.people import ACTOR, make_user
+from tests.support.people import ACTOR, make_user
 from tocsin.access import audit, settings_commands
 from tocsin.access.audit import AuditActor
 from tocsin.access.models import AuditEntry
@@ -34,7 +34,7 @@ def test_secrets_are_masked_at_any_depth(now: datetime) -> None:
     assert entry.after == entry.before
 
 
-def test_a_sign_in_and_a_failed_one_are_recorded_with_their_address(now: datetime) -> None:
+def test_successful_and_failed_sign_ins_are_recorded_with_their_address(now: datetime) -> None:
     user = make_user("alice", now, name="Alice")
     audit.record_sign_in(user, "alice", succeeded=True, address="192.0.2.1", now=now)
     audit.record_sign_in(None, "mallory", succeeded=False, address="2001:db8::1", now=now)
@@ -56,7 +56,7 @@ def test_a_sign_in_and_a_failed_one_are_recorded_with_their_address(now: datetim
         ({"organisation_name": "x" * 101}, "organisation_name"),
     ],
 )
-def test_a_bad_setting_is_refused_by_name_and_nothing_is_written(
+def test_invalid_setting_is_rejected_by_name_and_nothing_is_written(
     now: datetime, values: dict[str, object], place: str
 ) -> None:
     with pytest.raises(Rejected) as raised:
@@ -66,7 +66,7 @@ def test_a_bad_setting_is_refused_by_name_and_nothing_is_written(
     assert not Setting.objects.exists()
 
 
-def test_a_changed_setting_is_read_by_pages_and_loops_and_recorded(now: datetime) -> None:
+def test_changed_setting_takes_effect_everywhere_and_is_audited(now: datetime) -> None:
     assert settings_store.get("message_retention_days") == 90
     assert settings_commands.change_settings({"message_retention_days": 30, "bundle_pages": True}, actor=ACTOR, now=now)
     assert settings_store.get(settings_store.MESSAGE_RETENTION_DAYS) == 30

@@ -1,4 +1,4 @@
-"""Try before saving: what an edit would change for the last messages, and that a replay then does just that."""
+"""Backtests: the effect of an edit on recent messages, which a replay then confirms."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.store.escalating import EscalationHarness, wired
-from tests.store.ingest import NOW, Ingest, halo, make_integration
+from tests.support.escalation_harness import EscalationHarness, escalation_enabled
+from tests.support.ingest import NOW, Ingest, halo, make_integration
 from tocsin.access.audit import COMMAND_LINE, AuditActor
 from tocsin.alerts import service as alerts
 from tocsin.alerts.commands import Actor as AlertActor
@@ -33,7 +33,7 @@ URGENT = {"field": "priority", "operator": "one of", "value": ["critical", "high
 
 @pytest.fixture(autouse=True)
 def _wired(database: str) -> Iterator[None]:
-    with wired():
+    with escalation_enabled():
         yield
 
 
@@ -79,7 +79,7 @@ EDITS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("edit", EDITS)
-def test_a_replay_does_what_the_backtest_said(door: Integration, edit: dict[str, Any]) -> None:
+def test_replay_matches_the_backtest(door: Integration, edit: dict[str, Any]) -> None:
     an_evening(door)
     messages = list(InboundMessage.objects.order_by("pk"))
     found = backtest(door, edit)
@@ -107,7 +107,7 @@ def test_a_replay_does_what_the_backtest_said(door: Integration, edit: dict[str,
     assert {status: list(statuses).count(status) for status in set(statuses)} == dict(found.after.statuses)
 
 
-def test_what_differs_is_said_in_sentences(door: Integration) -> None:
+def test_differences_are_described_in_sentences(door: Integration) -> None:
     an_evening(door)
     opens = backtest(door, EDITS[0])
     assert opens.counts == {DifferenceKind.OUTCOME: 4}
@@ -147,15 +147,13 @@ def test_nothing_is_stored_and_samples_and_replays_do_not_count(door: Integratio
         ({"filters": "new"}, "filters"),
     ],
 )
-def test_what_could_not_be_saved_is_refused_as_when_it_is_saved(
-    door: Integration, parts: dict[str, Any], place: str
-) -> None:
+def test_unsavable_definition_is_rejected_like_on_save(door: Integration, parts: dict[str, Any], place: str) -> None:
     with pytest.raises(Rejected) as caught:
         backtest(door, parts)
     assert caught.value.field == place
 
 
-def test_a_version_that_cannot_be_used_any_more_is_compared_as_what_it_does(door: Integration) -> None:
+def test_version_that_no_longer_compiles_is_compared_by_its_behaviour(door: Integration) -> None:
     an_evening(door)
     broken = {"rules": {"open": {"field": "client", "operator": "smells"}}}
     IntegrationVersion.objects.filter(pk=door.current_id).update(definition=broken)
@@ -165,7 +163,7 @@ def test_a_version_that_cannot_be_used_any_more_is_compared_as_what_it_does(door
     assert found.after.opened == 4
 
 
-def test_a_thousand_messages_take_less_than_two_seconds_of_a_processor(door: Integration) -> None:
+def test_thousand_messages_take_under_two_cpu_seconds(door: Integration) -> None:
     body = halo(1, details="A long story. " * 100)
     ingest = Ingest()
     for start in range(0, 1_000, 250):

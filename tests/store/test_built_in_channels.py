@@ -1,5 +1,4 @@
-"""The conformance test for what is built in: people's own browsers, and services by their own URL. Both need rows or
-a sealed address, and no account; everything else holds for them as for every kind of provider."""
+"""Conformance tests for the built-in channels: web push and chat services by URL."""
 
 from __future__ import annotations
 
@@ -10,16 +9,16 @@ import pytest
 
 from tests.doubles.http import Request, Response, http_double
 from tests.doubles.push import PushDouble, push_double
-from tests.store.people import ACTOR, make_user
-from tests.store.sending import allow_loopback, configured
-from tests.unit.notify.benches.bench import Bench
+from tests.support.outbox_harness import allow_loopback, configured
+from tests.support.people import ACTOR, make_user
+from tests.support.provider_servers.interface import ProviderServer
 from tests.unit.notify.test_channels import (
     rendered,
     test_a_refusal_is_permanent_and_says_why,
     test_a_server_that_is_too_slow_leaves_the_outcome_unknown,
     test_an_answer_that_never_comes_leaves_the_outcome_unknown,
-    test_every_status_is_told_as_what_may_pass_or_what_a_person_must_mend,
-    test_many_threads_share_a_sender,
+    test_concurrent_threads_share_a_sender,
+    test_every_status_is_classified_as_temporary_or_permanent,
     test_temporary_trouble_is_temporary,
 )
 from tocsin.core import ids
@@ -34,8 +33,8 @@ __all__ = [
     "test_a_refusal_is_permanent_and_says_why",
     "test_a_server_that_is_too_slow_leaves_the_outcome_unknown",
     "test_an_answer_that_never_comes_leaves_the_outcome_unknown",
-    "test_every_status_is_told_as_what_may_pass_or_what_a_person_must_mend",
-    "test_many_threads_share_a_sender",
+    "test_concurrent_threads_share_a_sender",
+    "test_every_status_is_classified_as_temporary_or_permanent",
     "test_temporary_trouble_is_temporary",
 ]
 
@@ -50,19 +49,21 @@ def kind(request: pytest.FixtureRequest) -> ProviderKind:
 
 
 @pytest.fixture
-def bench(kind: ProviderKind, database: str, now: datetime, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+def bench(
+    kind: ProviderKind, database: str, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[ProviderServer]:
     allow_loopback(monkeypatch)
     yield from (_browser(now) if kind.name == "web_push" else _gotify())
 
 
 @pytest.fixture
-def sender(kind: ProviderKind, bench: Bench) -> Iterator[ProviderSender]:
+def sender(kind: ProviderKind, bench: ProviderServer) -> Iterator[ProviderSender]:
     made = kind.open(bench.account)
     yield made
     made.close()
 
 
-def _browser(now: datetime) -> Iterator[Bench]:
+def _browser(now: datetime) -> Iterator[ProviderServer]:
     alice = make_user("alice", now)
     with push_double() as double:
         browser = double.browser()
@@ -75,7 +76,7 @@ def _browser(now: datetime) -> Iterator[Bench]:
         def accepted() -> int:
             return len(browser.received)
 
-        yield Bench(
+        yield ProviderServer(
             ProviderAccount("Web Push"), address, "push", _how(double.answers.append), keys, accepted, _living(double)
         )
 
@@ -89,7 +90,7 @@ def _living(double: PushDouble) -> Callable[[Response], None]:
     return give
 
 
-def _gotify() -> Iterator[Bench]:
+def _gotify() -> Iterator[ProviderServer]:
     answers: list[Response] = []
     taken: list[Request] = []
 
@@ -108,7 +109,9 @@ def _gotify() -> Iterator[Bench]:
         def accepted() -> int:
             return len(taken)
 
-        yield Bench(ProviderAccount("Services"), address, "chat", _how(answers.append), keys, accepted, answers.append)
+        yield ProviderServer(
+            ProviderAccount("Services"), address, "chat", _how(answers.append), keys, accepted, answers.append
+        )
 
 
 def _how(give: Callable[[Response], None]) -> Callable[[str], None]:
@@ -120,8 +123,8 @@ def _how(give: Callable[[Response], None]) -> Callable[[str], None]:
     return answer
 
 
-def test_a_message_is_handed_over_once_under_its_key_and_not_to_a_private_address(
-    kind: ProviderKind, sender: ProviderSender, bench: Bench, monkeypatch: pytest.MonkeyPatch
+def test_gateway_message_is_delivered_once_and_never_to_private_addresses(
+    kind: ProviderKind, sender: ProviderSender, bench: ProviderServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = str(ids.uuid7())
     sender.send(rendered(bench), bench.channel, bench.address, key)

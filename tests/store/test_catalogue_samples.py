@@ -1,5 +1,4 @@
-"""Every sample of the catalogue, posted to a real door on PostgreSQL, ends as it says; and what a ticket's agent,
-priority and deletion do to its alert, from the message to the page."""
+"""Every catalogue sample posted to a real endpoint yields its outcome; the agent of a ticket becomes the owner."""
 
 from __future__ import annotations
 
@@ -8,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from tests.store.doors import Doors, doors, path_of, rows
-from tests.store.escalating import EscalationHarness, wired
-from tests.store.ingest import NOW, Ingest, halo, make_integration
-from tests.store.people import make_user
+from tests.support.escalation_harness import EscalationHarness, escalation_enabled
+from tests.support.ingest import NOW, Ingest, halo, make_integration
+from tests.support.integrations import InboundServer, inbound_server, path_of, rows
+from tests.support.people import make_user
 from tocsin.alerts.commands import Acknowledge, Assign
 from tocsin.alerts.models import Alert
 from tocsin.catalogue.kinds import Expectation, IntegrationKind, Sample, load_kinds
@@ -29,13 +28,13 @@ KINDS = [kind for kind in load_kinds().values() if not kind.same_as]
 
 @pytest.fixture(autouse=True)
 def _wired(database: str) -> Iterator[None]:
-    with wired():
+    with escalation_enabled():
         yield
 
 
 @pytest.fixture
-def node() -> Iterator[Doors]:
-    with doors() as made:
+def node() -> Iterator[InboundServer]:
+    with inbound_server() as made:
         yield made
 
 
@@ -45,7 +44,7 @@ def pass_for(integration: Integration) -> str:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-def test_every_sample_ends_as_it_says(kind: IntegrationKind, node: Doors) -> None:
+def test_every_sample_ends_as_it_says(kind: IntegrationKind, node: InboundServer) -> None:
     """All samples of a kind by one node, each at an integration of its own that shares no alert with the others."""
     doors_of = {sample.name: integration_for(kind, sample) for sample in kind.samples}
     for sample in kind.samples:
@@ -61,7 +60,7 @@ def integration_for(kind: IntegrationKind, sample: Sample) -> Integration:
     return make_integration(name, kind.name, source=name, settings=dict(sample.settings))
 
 
-def ends_as_it_says(kind: IntegrationKind, sample: Sample, node: Doors, integration: Integration) -> None:
+def ends_as_it_says(kind: IntegrationKind, sample: Sample, node: InboundServer, integration: Integration) -> None:
     by_name = {one.name: one for one in kind.samples}
     # What proves a sender cannot be in a sample: it comes with a pass, as the pages send it.
     where = integration if kind.code.refusal is None else f"{path_of(integration)}/test/{pass_for(integration)}"
@@ -167,7 +166,7 @@ NOBODY = {"id": 1, "name": "Unassigned"}
     ],
     ids=["by e-mail", "by user name", "by name"],
 )
-def test_a_ticket_that_is_given_to_somebody_we_know_is_that_users_and_nobody_is_paged_any_more(
+def test_ticket_assigned_to_known_user_becomes_theirs_and_stops_paging(
     desk: EscalationHarness, ticket: Ticket, agent: dict[str, Any]
 ) -> None:
     ticket.says(0, "New", agent=NOBODY)
@@ -179,9 +178,7 @@ def test_a_ticket_that_is_given_to_somebody_we_know_is_that_users_and_nobody_is_
     assert "HaloITSM gave it to Alice." in desk.timeline(ticket.alert.pk)
 
 
-def test_a_ticket_that_is_given_to_somebody_we_do_not_know_has_their_name(
-    desk: EscalationHarness, ticket: Ticket
-) -> None:
+def test_ticket_assigned_to_unknown_agent_shows_the_agents_name(desk: EscalationHarness, ticket: Ticket) -> None:
     ticket.says(0, "New", agent=NOBODY)
     desk.through(0, 1)
     ticket.says(2, agent={"id": 44, "name": "Noor Haddad", "email": "noor@other.example"})
@@ -190,9 +187,7 @@ def test_a_ticket_that_is_given_to_somebody_we_do_not_know_has_their_name(
     assert ticket.paged() == [("alice", 0)]
 
 
-def test_a_ticket_that_nobody_has_any_more_is_open_and_escalation_starts_again(
-    desk: EscalationHarness, ticket: Ticket
-) -> None:
+def test_unassigned_ticket_reopens_alert_and_restarts_escalation(desk: EscalationHarness, ticket: Ticket) -> None:
     ticket.says(0, "New", agent=NOBODY)
     desk.through(0, 1)
     ticket.says(2, agent={"id": 44, "name": "Noor Haddad"})
@@ -204,7 +199,7 @@ def test_a_ticket_that_nobody_has_any_more_is_open_and_escalation_starts_again(
     assert any("Noor Haddad has it no more" in line for line in desk.timeline(ticket.alert.pk))
 
 
-def test_a_message_that_does_not_speak_of_the_agent_leaves_the_owner(desk: EscalationHarness, ticket: Ticket) -> None:
+def test_message_without_agent_keeps_the_owner(desk: EscalationHarness, ticket: Ticket) -> None:
     ticket.says(0, "New", agent=NOBODY)
     ticket.says(2, agent={"id": 44, "name": "Noor Haddad"})
     ticket.says(3, summary="VPN down for everybody")
@@ -212,9 +207,7 @@ def test_a_message_that_does_not_speak_of_the_agent_leaves_the_owner(desk: Escal
     assert ticket.owner() == ("assigned", None, "Noor Haddad")
 
 
-def test_an_agent_of_whom_only_the_number_is_known_gets_a_name_as_soon_as_there_is_one(
-    desk: EscalationHarness, ticket: Ticket
-) -> None:
+def test_agent_known_by_number_gets_a_name_once_available(desk: EscalationHarness, ticket: Ticket) -> None:
     ticket.says(0, "New", agent=NOBODY)
     ticket.says(2, agent={"id": 44})
     assert ticket.owner() == ("assigned", None, "Agent 44")
@@ -226,18 +219,14 @@ def test_an_agent_of_whom_only_the_number_is_known_gets_a_name_as_soon_as_there_
     assert ticket.owner() == ("open", None, "")
 
 
-def test_somebody_who_took_it_in_tocsin_keeps_it_when_halo_takes_it_from_another(
-    desk: EscalationHarness, ticket: Ticket
-) -> None:
+def test_owner_set_in_tocsin_survives_unassignment_of_another_agent(desk: EscalationHarness, ticket: Ticket) -> None:
     ticket.says(0, "New", agent={"id": 44, "name": "Noor Haddad"})
     desk.act(ticket.alert.pk, Assign(actor=desk.actor("bob"), name="Bob", user_id=desk.users["bob"].pk), 1)
     ticket.says(2, agent=NOBODY)
     assert ticket.owner() == ("assigned", desk.users["bob"].pk, "Bob")
 
 
-def test_an_agent_in_the_opening_message_is_shown_and_pages_all_the_same(
-    desk: EscalationHarness, ticket: Ticket
-) -> None:
+def test_agent_in_opening_message_is_shown_and_escalation_still_pages(desk: EscalationHarness, ticket: Ticket) -> None:
     ticket.says(0, "New", agent={"id": 44, "name": "Noor Haddad"})
     assert ticket.owner() == ("open", None, "")
     assert ticket.alert.source_agent == "Noor Haddad"
@@ -245,7 +234,7 @@ def test_an_agent_in_the_opening_message_is_shown_and_pages_all_the_same(
     assert ticket.paged() == [("alice", 0), ("bob", 5)]
 
 
-def test_with_the_setting_an_agent_in_the_opening_message_stops_escalation(
+def test_setting_makes_agent_in_opening_message_stop_escalation(
     desk: EscalationHarness, door: Integration, ticket: Ticket
 ) -> None:
     Integration.objects.filter(pk=door.pk).update(settings={"owned_ticket_stops": True})
@@ -286,7 +275,7 @@ def test_a_priority_that_rises_starts_escalation_again_once(desk: EscalationHarn
     assert Run.objects.filter(alert=ticket.alert.pk).count() == 2
 
 
-def test_a_priority_that_rises_goes_by_the_route_that_it_now_takes(
+def test_raised_priority_follows_the_newly_matching_route(
     desk: EscalationHarness, door: Integration, ticket: Ticket
 ) -> None:
     definition = {
@@ -307,7 +296,7 @@ def test_a_priority_that_rises_goes_by_the_route_that_it_now_takes(
     assert Run.objects.latest("pk").recipient_users == [desk.users["carol"].pk]
 
 
-def test_a_ticket_given_to_another_team_pages_whom_the_routes_name_for_that_team(
+def test_ticket_moved_to_another_team_pages_that_teams_targets(
     desk: EscalationHarness, door: Integration, ticket: Ticket
 ) -> None:
     when = {"field": "team", "operator": "equals", "value": "Network"}
@@ -329,9 +318,7 @@ def test_a_ticket_given_to_another_team_pages_whom_the_routes_name_for_that_team
     ]
 
 
-def test_whoever_has_it_is_told_when_its_priority_rises_and_nobody_is_paged_again(
-    desk: EscalationHarness, ticket: Ticket
-) -> None:
+def test_owner_is_notified_of_raised_priority_without_new_pages(desk: EscalationHarness, ticket: Ticket) -> None:
     ticket.says(0, "New", priority={"name": "Low"})
     desk.through(0)
     desk.act(ticket.alert.pk, Acknowledge(actor=desk.actor("alice")), 1)
@@ -357,9 +344,7 @@ def test_a_ticket_that_is_deleted_cancels_its_alert(desk: EscalationHarness, tic
     assert (again.status.value, "nothing was open" in again.reason) == ("Mapped Ignored", True)
 
 
-def test_a_ticket_that_is_closed_stops_paging_and_one_that_is_reopened_is_a_new_alert(
-    desk: EscalationHarness, ticket: Ticket
-) -> None:
+def test_closed_ticket_stops_paging_and_reopened_one_is_new_alert(desk: EscalationHarness, ticket: Ticket) -> None:
     ticket.says(0, "New")
     desk.through(0)
     first = ticket.alert.pk

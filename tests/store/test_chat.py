@@ -1,4 +1,4 @@
-"""Chats: messages with buttons in Slack and Telegram, who may press them, and services by their own secret address."""
+"""Chat: messages with buttons in Slack and Telegram, permissions, and services by secret URL."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from django.test import Client
 from tests.doubles.http import Response, http_double
 from tests.doubles.slack import SlackDouble, slack_double
 from tests.doubles.telegram import TelegramDouble, telegram_double
-from tests.store.people import ACTOR
-from tests.store.sending import OutboxHarness, allow_loopback, changed, post_office, provider
+from tests.support.outbox_harness import OutboxHarness, allow_loopback, changed, outbox_harness, provider
+from tests.support.people import ACTOR
 from tocsin.access.models import AuditEntry
 from tocsin.alerts.models import AlertEvent
 from tocsin.core.db import database
@@ -42,7 +42,7 @@ TELEGRAM = {"label": "Telegram", "channel": "chat", "address": "telegram:1234567
 
 
 @dataclass
-class World:
+class ChatScenario:
     post: OutboxHarness
     slack: SlackDouble
     telegram: TelegramDouble
@@ -63,204 +63,205 @@ class World:
 
 
 @pytest.fixture
-def world(now: datetime, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+def scenario(now: datetime, monkeypatch: pytest.MonkeyPatch) -> Iterator[ChatScenario]:
     allow_loopback(monkeypatch, base_url=BASE)
-    with post_office(now) as post, slack_double() as slack, telegram_double() as telegram:
+    with outbox_harness(now) as post, slack_double() as slack, telegram_double() as telegram:
         monkeypatch.setattr(clock, "now", lambda: post.now)
         secrets = {"bot_token": slack.token, "signing_secret": slack.signing_secret}
         provider("Slack", "slack", ["chat"], api_base=slack.api, secrets=secrets)
         provider("Telegram", "telegram", ["chat"], 2, api_base=telegram.http.url, secrets={"bot_token": telegram.token})
-        yield World(post, slack, telegram)
+        yield ChatScenario(post, slack, telegram)
 
 
-def test_a_button_is_pressed_by_whoever_was_paged_and_not_by_who_sends_tests_to_their_chat(world: World) -> None:
+def test_only_paged_users_can_press_buttons_in_their_chat(scenario: ChatScenario) -> None:
     """Nobody is asked for a code of a chat: whoever enters another's would answer in their place, and be refused."""
-    bob = world.post.user("bob", SLACK, role="observer")
-    alice = world.post.user("alice", SLACK)
-    alert = world.post.alert()
-    world.post.page(alert, "alice")
-    world.post.go()
+    bob = scenario.post.user("bob", SLACK, role="observer")
+    alice = scenario.post.user("alice", SLACK)
+    alert = scenario.post.alert()
+    scenario.post.page(alert, "alice")
+    scenario.post.go()
     with database.transaction() as connection:
-        contact_tests.queue_test(connection, bob.pk, bob.contact_methods.get(label="Slack").pk, world.post.now)
-    world.post.go()
-    page = next(one for one in world.slack.messages if "VPN down" in one["text"])
-    body = world.slack.press(page, "acknowledge", "U012AB3CD")
-    headers = world.slack.signed(body, world.post.now)
+        contact_tests.queue_test(connection, bob.pk, bob.contact_methods.get(label="Slack").pk, scenario.post.now)
+    scenario.post.go()
+    page = next(one for one in scenario.slack.messages if "VPN down" in one["text"])
+    body = scenario.slack.press(page, "acknowledge", "U012AB3CD")
+    headers = scenario.slack.signed(body, scenario.post.now)
     form = "application/x-www-form-urlencoded"
     assert Client().post("/hooks/slack/interact", body, content_type=form, headers=headers).status_code == 200
     event = AlertEvent.objects.get(alert=alert, kind="acknowledged")
     assert event.actor_id == alice.pk
 
 
-def test_a_page_in_slack_is_answered_by_its_buttons_and_the_message_says_so(world: World) -> None:
-    alice = world.post.user("alice", SLACK)
-    alert = world.post.alert()
-    world.post.page(alert, "alice")
-    world.post.go()
-    assert world.post.states() == [("Slack", "sent", "Slack")]
-    (message,) = world.slack.messages
+def test_slack_buttons_answer_a_page_and_update_the_message(scenario: ChatScenario) -> None:
+    alice = scenario.post.user("alice", SLACK)
+    alert = scenario.post.alert()
+    scenario.post.page(alert, "alice")
+    scenario.post.go()
+    assert scenario.post.states() == [("Slack", "sent", "Slack")]
+    (message,) = scenario.slack.messages
     assert message["channel"] == "U012AB3CD"
     assert message["text"] == "Critical: Acme: VPN down"
-    assert world.slack_press("acknowledge", "U012AB3CD") == 200
+    assert scenario.slack_press("acknowledge", "U012AB3CD") == 200
     event = AlertEvent.objects.get(kind="acknowledged")
     assert (event.actor_id, event.via) == (alice.pk, "chat")
-    assert world.slack.responded.wait(5)
-    (redrawn,) = world.slack.responses
+    assert scenario.slack.responded.wait(5)
+    (redrawn,) = scenario.slack.responses
     assert redrawn["replace_original"] is True
     assert f"You acknowledged alert {alert}." in json.dumps(redrawn["blocks"])
     left = [b["action_id"] for block in redrawn["blocks"] if block["type"] == "actions" for b in block["elements"]]
     assert left == ["tocsin_assign", "tocsin_close"]
 
 
-def test_an_unsigned_forged_or_old_interaction_does_nothing(world: World) -> None:
-    world.post.user("alice", SLACK)
-    world.post.page(world.post.alert(), "alice")
-    world.post.go()
+def test_an_unsigned_forged_or_old_interaction_does_nothing(scenario: ChatScenario) -> None:
+    scenario.post.user("alice", SLACK)
+    scenario.post.page(scenario.post.alert(), "alice")
+    scenario.post.go()
     before = AlertEvent.objects.count()
-    assert world.slack_press("close", "U012AB3CD", secret="guessed") == 403
-    assert world.slack_press("close", "U012AB3CD", age=timedelta(minutes=6)) == 403
-    assert world.slack_press("close", "U012AB3CD", age=-timedelta(minutes=6)) == 403
+    assert scenario.slack_press("close", "U012AB3CD", secret="guessed") == 403
+    assert scenario.slack_press("close", "U012AB3CD", age=timedelta(minutes=6)) == 403
+    assert scenario.slack_press("close", "U012AB3CD", age=-timedelta(minutes=6)) == 403
     unsigned = Client().post("/hooks/slack/interact", b"payload={}", content_type="application/x-www-form-urlencoded")
     assert unsigned.status_code == 403
     assert AlertEvent.objects.count() == before
-    assert world.slack.responses == []
+    assert scenario.slack.responses == []
 
 
-def test_in_a_room_everybody_answers_as_themselves_and_who_is_not_known_hears_so_kindly(world: World) -> None:
-    bob = world.post.user("bob", {**SLACK, "address": "slack:U0BOB0BOB"})
+def test_room_members_answer_as_themselves_and_unknown_members_are_informed(scenario: ChatScenario) -> None:
+    bob = scenario.post.user("bob", {**SLACK, "address": "slack:U0BOB0BOB"})
     spec = {"name": "Desk", "contacts": [{"label": "Room", "channel": "chat", "address": "slack:C012AB3CD"}]}
-    group = groups.save_group(spec, actor=ACTOR, now=world.post.now)
+    group = groups.save_group(spec, actor=ACTOR, now=scenario.post.now)
     contact = GroupContact.objects.get(group=group)
-    alert = world.post.alert()
+    alert = scenario.post.alert()
     from tocsin.core.db import database
     from tocsin.notify.enqueue import queue
 
     with database.transaction() as connection:
-        start = PageRequest(alert, world.post.now, "The step names the room.", group_contact_id=contact.pk)
-        queue.queue(connection, [start], world.post.now)
-    world.post.go()
-    assert "/a/" not in json.dumps(world.slack.messages[0]), "a room gets nobody's personal link"
-    assert world.slack_press("assign", "U0STRANGER") == 200
-    assert world.slack.responded.wait(5)
-    (said,) = world.slack.responses
+        start = PageRequest(alert, scenario.post.now, "The step names the room.", group_contact_id=contact.pk)
+        queue.queue(connection, [start], scenario.post.now)
+    scenario.post.go()
+    assert "/a/" not in json.dumps(scenario.slack.messages[0]), "a room gets nobody's personal link"
+    assert scenario.slack_press("assign", "U0STRANGER") == 200
+    assert scenario.slack.responded.wait(5)
+    (said,) = scenario.slack.responses
     assert said["response_type"] == "ephemeral"
     assert "slack:U0STRANGER" in said["text"]
     assert not AlertEvent.objects.filter(kind="assigned").exists()
-    assert world.slack_press("assign", "U0BOB0BOB") == 200
+    assert scenario.slack_press("assign", "U0BOB0BOB") == 200
     assert AlertEvent.objects.get(kind="assigned").actor_id == bob.pk
 
 
-def test_slack_answers_a_person_in_their_language_and_a_room_in_one_that_all_of_it_reads(world: World) -> None:
-    world.post.user("alice", SLACK, language="de")
-    alert = world.post.alert()
-    world.post.page(alert, "alice")
-    world.post.go()
-    assert world.slack_press("acknowledge", "U012AB3CD") == 200
-    assert world.slack.responded.wait(5)
-    said = json.dumps(world.slack.responses[0]["blocks"], ensure_ascii=False)
+def test_slack_answers_in_the_users_language_or_the_rooms(scenario: ChatScenario) -> None:
+    scenario.post.user("alice", SLACK, language="de")
+    alert = scenario.post.alert()
+    scenario.post.page(alert, "alice")
+    scenario.post.go()
+    assert scenario.slack_press("acknowledge", "U012AB3CD") == 200
+    assert scenario.slack.responded.wait(5)
+    said = json.dumps(scenario.slack.responses[0]["blocks"], ensure_ascii=False)
     assert f"<@U012AB3CD> hat *Bestätigen* gedrückt: Sie haben Alarm {alert} bestätigt." in said
-    world.slack.messages[-1]["channel"] = "C012AB3CD"
-    world.slack.responded.clear()
-    assert world.slack_press("assign", "U012AB3CD") == 200
-    assert world.slack.responded.wait(5)
-    said = json.dumps(world.slack.responses[1]["blocks"])
+    scenario.slack.messages[-1]["channel"] = "C012AB3CD"
+    scenario.slack.responded.clear()
+    assert scenario.slack_press("assign", "U012AB3CD") == 200
+    assert scenario.slack.responded.wait(5)
+    said = json.dumps(scenario.slack.responses[1]["blocks"])
     assert f"<@U012AB3CD> pressed *Take it*: You have alert {alert}." in said
 
 
-def test_a_telegram_bot_answers_buttons_and_words_and_tells_a_chats_address(world: World) -> None:
-    alice = world.post.user("alice", TELEGRAM)
+def test_telegram_bot_handles_buttons_and_commands_and_shows_chat_address(scenario: ChatScenario) -> None:
+    alice = scenario.post.user("alice", TELEGRAM)
     User.objects.filter(pk=alice.pk).update(language="de")
-    alert = world.post.alert()
-    world.post.page(alert, "alice")
-    world.post.go()
-    assert world.post.states() == [("Telegram", "sent", "Telegram")]
-    (message,) = world.telegram.messages
+    alert = scenario.post.alert()
+    scenario.post.page(alert, "alice")
+    scenario.post.go()
+    assert scenario.post.states() == [("Telegram", "sent", "Telegram")]
+    (message,) = scenario.telegram.messages
     (row,) = message["reply_markup"]["inline_keyboard"]
     assert [button["text"] for button in row] == ["Bestätigen", "Übernehmen", "Schließen"]
-    answer = world.telegram_update(world.telegram.press(message, "acknowledge", 123456789)).json()
+    answer = scenario.telegram_update(scenario.telegram.press(message, "acknowledge", 123456789)).json()
     assert answer["method"] == "answerCallbackQuery"
     assert answer["text"] == f"Sie haben Alarm {alert} bestätigt."
     assert AlertEvent.objects.get(kind="acknowledged").actor_id == alice.pk
-    assert world.telegram.edited.wait(5)
-    (edit,) = world.telegram.edits
+    assert scenario.telegram.edited.wait(5)
+    (edit,) = scenario.telegram.edits
     assert f"Sie haben Alarm {alert} bestätigt." in edit["text"]
     kept = edit["reply_markup"]["inline_keyboard"][0]
     assert [button["callback_data"] for button in kept] == [f"assign:{alert}", f"close:{alert}"]
     assert [button["text"] for button in kept] == ["Übernehmen", "Schließen"]
-    said = world.telegram_update(world.telegram.say("take", 123456789)).json()
+    said = scenario.telegram_update(scenario.telegram.say("take", 123456789)).json()
     assert said["text"] == f"Sie haben Alarm {alert}."
     # What a carrier takes for STOP is a word like another in a chat, where nobody would say that pages end.
-    unknown = world.telegram_update(world.telegram.say("cancel", 123456789, update=2)).json()["text"]
+    unknown = scenario.telegram_update(scenario.telegram.say("cancel", 123456789, update=2)).json()["text"]
     assert unknown == told_in(command_parser.UNKNOWN, "de")
     assert unknown.startswith("Dieses Wort kennt Tocsin nicht. ACK: ")
     assert not OptOut.objects.exists()
     assert (
-        "telegram:-100123" in world.telegram_update(world.telegram.say("/start", 5, kind="supergroup")).json()["text"]
+        "telegram:-100123"
+        in scenario.telegram_update(scenario.telegram.say("/start", 5, kind="supergroup")).json()["text"]
     )
-    stranger = world.telegram_update(world.telegram.press(message, "close", 999)).json()
+    stranger = scenario.telegram_update(scenario.telegram.press(message, "close", 999)).json()
     assert "telegram:999" in stranger["text"]
     assert len(stranger["text"]) <= 200
     assert not AlertEvent.objects.filter(kind="closed").exists()
 
 
-def test_without_a_way_back_there_are_no_buttons_and_the_link_leads_to_them(
-    world: World, monkeypatch: pytest.MonkeyPatch
+def test_without_a_webhook_there_are_no_buttons_only_a_link(
+    scenario: ChatScenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from tocsin.core.config.secret_bundle import sealed
     from tocsin.notify.models import Provider
 
-    Provider.objects.filter(name="Slack").update(secrets=sealed({"bot_token": world.slack.token}))
+    Provider.objects.filter(name="Slack").update(secrets=sealed({"bot_token": scenario.slack.token}))
     for name, sender in (("Slack", "signing secret"), ("Telegram", "come back")):
         row = Provider.objects.get(name=name)
         assert sender in commands.test_provider(row)
     changed()
-    world.post.user("alice", SLACK)
-    world.post.page(world.post.alert(), "alice")
-    world.post.go()
-    (message,) = world.slack.messages
+    scenario.post.user("alice", SLACK)
+    scenario.post.page(scenario.post.alert(), "alice")
+    scenario.post.go()
+    (message,) = scenario.slack.messages
     assert not [block for block in message["blocks"] if block["type"] == "actions"]
     assert "/a/" in json.dumps(message["blocks"])
 
 
-def test_telegram_is_told_where_to_call_by_the_first_message_if_nobody_pressed_test(world: World) -> None:
-    world.post.user("alice", TELEGRAM)
+def test_first_telegram_message_registers_the_webhook_without_a_test(scenario: ChatScenario) -> None:
+    scenario.post.user("alice", TELEGRAM)
     for subject in ("VPN down", "Disk full"):
-        world.post.page(world.post.alert(subject), "alice")
-    world.post.go()
-    assert world.telegram.told.wait(5)
-    assert world.telegram.webhook["url"] == f"{BASE}/hooks/telegram/update"
-    world.post.go(11)
-    assert len([r for r in world.telegram.http.requests if r.path.endswith("/setWebhook")]) == 1
+        scenario.post.page(scenario.post.alert(subject), "alice")
+    scenario.post.go()
+    assert scenario.telegram.told.wait(5)
+    assert scenario.telegram.webhook["url"] == f"{BASE}/hooks/telegram/update"
+    scenario.post.go(11)
+    assert len([r for r in scenario.telegram.http.requests if r.path.endswith("/setWebhook")]) == 1
 
 
-def test_an_update_without_the_bots_secret_is_refused_and_a_test_sets_the_webhook(world: World) -> None:
-    update = world.telegram.say("ack", 123456789)
-    assert world.telegram_update(update, secret="guessed").status_code == 403
-    assert world.telegram_update(update, secret="").status_code == 403
+def test_telegram_update_requires_bot_secret_and_test_registers_webhook(scenario: ChatScenario) -> None:
+    update = scenario.telegram.say("ack", 123456789)
+    assert scenario.telegram_update(update, secret="guessed").status_code == 403
+    assert scenario.telegram_update(update, secret="").status_code == 403
     kind = TelegramKind()
-    settings = {"api_base": world.telegram.http.url}
-    account = account_of("Telegram", 1, kind, settings, {"bot_token": world.telegram.token})
+    settings = {"api_base": scenario.telegram.http.url}
+    account = account_of("Telegram", 1, kind, settings, {"bot_token": scenario.telegram.token})
     sender = kind.open(account)
     assert "@acme_tocsin_bot" in sender.verify()
     sender.close()
-    assert world.telegram.webhook["url"] == f"{BASE}/hooks/telegram/update"
-    assert world.telegram.webhook["secret_token"] == secret_of(world.telegram.token)
+    assert scenario.telegram.webhook["url"] == f"{BASE}/hooks/telegram/update"
+    assert scenario.telegram.webhook["secret_token"] == secret_of(scenario.telegram.token)
 
 
-def test_a_service_is_reached_by_its_own_address_which_nobody_sees_again(world: World) -> None:
+def test_chat_service_is_reached_by_its_sealed_address(scenario: ChatScenario) -> None:
     with http_double() as gotify:
         url = f"gotify://127.0.0.1:{gotify.port}/AbcdefghijKLMNO"
-        alice = world.post.user("alice", {"label": "Gotify", "channel": "chat", "address": url})
-        world.post.page(world.post.alert(), "alice")
-        world.post.go()
-        assert world.post.states() == [("Gotify", "sent", "Chat and push services")]
+        alice = scenario.post.user("alice", {"label": "Gotify", "channel": "chat", "address": url})
+        scenario.post.page(scenario.post.alert(), "alice")
+        scenario.post.go()
+        assert scenario.post.states() == [("Gotify", "sent", "Chat and push services")]
         assert json.loads(gotify.requests[0].body)["title"] == "Critical: Acme: VPN down"
         # Her own server is away, which says nothing of anybody else's.
         gotify.answering = lambda _: Response(503)
-        world.post.page(world.post.alert("Disk full"), "alice")
+        scenario.post.page(scenario.post.alert("Disk full"), "alice")
         for second in (10, 20, 60):
-            world.post.go(second)
-        assert world.post.deliveries()[-1].attempts == 3
+            scenario.post.go(second)
+        assert scenario.post.deliveries()[-1].attempts == 3
         assert not ProviderHealth.objects.filter(failures__gt=0).exists()
     kept = ContactMethod.objects.get(user=alice)
     stored = " ".join(
@@ -269,8 +270,8 @@ def test_a_service_is_reached_by_its_own_address_which_nobody_sees_again(world: 
     assert "AbcdefghijKLMNO" not in stored
     # What is shown may come back as it is, and stays what it was.
     hidden = {"label": "Gotify", "channel": "chat", "address": "gotify://•••", "wait": "1m"}
-    people.save_contact_method(alice, hidden, existing=kept, actor=ACTOR, now=world.post.now)
+    people.save_contact_method(alice, hidden, existing=kept, actor=ACTOR, now=scenario.post.now)
     kept.refresh_from_db()
     assert kept.address.startswith("sealed:gotify:")
     with pytest.raises(Rejected, match="enter the whole"):
-        people.save_contact_method(alice, {**hidden, "label": "Other"}, actor=ACTOR, now=world.post.now)
+        people.save_contact_method(alice, {**hidden, "label": "Other"}, actor=ACTOR, now=scenario.post.now)

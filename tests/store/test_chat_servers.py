@@ -1,4 +1,4 @@
-"""Only an administrator, or a manager for their group, adds a chat address at a host that no known service runs."""
+"""Only administrators, and managers for their group, add chat addresses at unknown hosts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.store.people import make_group, make_user
+from tests.support.people import make_group, make_user
 from tocsin.access.audit import AuditActor
 from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected
@@ -25,7 +25,7 @@ def add(user: User, address: str, actor: User | None = None, via: str = "web", *
     return users.save_contact_method(user, given, actor=AuditActor.of(actor or user, via), now=datetime.now(UTC))
 
 
-def test_a_responder_adds_a_known_service_and_no_server_of_their_own(now: datetime) -> None:
+def test_responder_may_add_known_services_but_no_own_server(now: datetime) -> None:
     alice = make_user("alice", now, role="responder")
     method = add(alice, VENDOR)
     for changes in ({"existing": None}, {"existing": method}):
@@ -57,7 +57,7 @@ def test_an_administrator_adds_any_server_and_its_owner_keeps_it(now: datetime) 
     ("setting", "manager_may", "responder_may"),
     [("managers", True, False), ("admins", False, False), ("everybody", True, True)],
 )
-def test_the_setting_says_who_adds_such_an_address(
+def test_setting_restricts_who_adds_server_addresses(
     now: datetime, setting: str, manager_may: bool, responder_may: bool
 ) -> None:
     alice, bob = make_user("alice", now, role="responder"), make_user("bob", now, role="manager")

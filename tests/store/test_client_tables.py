@@ -1,4 +1,4 @@
-"""A client table says which group, and by which policy, answers for which client."""
+"""A client table selects the group and policy for each client."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.store.ingest import halo
-from tests.store.people import ACTOR
+from tests.support.ingest import halo
+from tests.support.people import ACTOR
 from tocsin.access.models import AuditEntry
 from tocsin.configure import config_files, export, plan, yaml_loader
 from tocsin.core.errors import Rejected
@@ -61,7 +61,7 @@ def one(now: datetime, **ticket: Any) -> SimulatedOutcome:
     return outcome
 
 
-def test_a_message_goes_to_its_clients_group_by_its_clients_policy_and_the_reason_says_so(now: datetime) -> None:
+def test_client_table_routes_message_to_group_and_policy_with_reason(now: datetime) -> None:
     acme, globex, other = (one(now, client_name=name) for name in ("ACME", "Globex", "Initech"))
     assert [(page.name, page.after.total_seconds()) for page in acme.pages][:1] == [("bob", 120)]
     assert "policy Gold" in acme.why
@@ -71,14 +71,14 @@ def test_a_message_goes_to_its_clients_group_by_its_clients_policy_and_the_reaso
     assert "client Initech is not in client table Customers" in other.why
 
 
-def test_a_second_run_changes_nothing_and_policies_come_after_those_they_hand_over_to(now: datetime) -> None:
+def test_second_import_changes_nothing_and_policies_follow_their_fallback(now: datetime) -> None:
     assert apply(YAML, now).is_empty
     exported = export.everything(with_secrets=False)
     assert [one["name"] for one in exported["client_tables"]] == ["Customers"]
     assert exported["integrations"][0]["routes"][0]["client_table"] == "Customers"
 
 
-def test_a_csv_with_or_without_heading_reads_as_rows_and_bad_rows_are_named(now: datetime) -> None:
+def test_csv_parses_with_or_without_heading_and_bad_rows_named(now: datetime) -> None:
     rows = [
         {"client": "Acme", "group": "Gold team", "escalation_policy": "Gold"},
         {"client": "Initech", "group": "Desk"},
@@ -94,7 +94,7 @@ def test_a_csv_with_or_without_heading_reads_as_rows_and_bad_rows_are_named(now:
         client_tables.from_csv("Acme,Desk\nInitech,Desk,Gold,more\n")
 
 
-def test_what_a_table_names_and_a_table_that_is_named_are_not_deleted(now: datetime) -> None:
+def test_client_table_and_its_references_are_protected_from_deletion(now: datetime) -> None:
     for delete in (
         lambda: client_tables.delete_client_table(ClientTable.objects.get(), actor=ACTOR, now=now),
         lambda: groups.delete_group(Group.objects.get(name="Gold team"), actor=ACTOR, now=now),

@@ -1,4 +1,4 @@
-"""A clock that is set back makes nothing wait for longer, on real rows: once, with two nodes, and through a restart."""
+"""A clock rollback delays nothing on real rows: adjusted once, with two nodes, and after a crash."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from datetime import datetime, timedelta
 import pytest
 from psycopg import errors
 
-from tests.store import workflows
-from tests.store.escalating import EscalationHarness, wired
-from tests.store.ingest import make_integration
-from tests.store.sending import OutboxHarness, post_office
+from tests.support import workflow_harness
+from tests.support.escalation_harness import EscalationHarness, escalation_enabled
+from tests.support.ingest import make_integration
+from tests.support.outbox_harness import OutboxHarness, outbox_harness
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.models import AuditEntry
 from tocsin.alerts.commands import Acknowledge, Hold
@@ -39,7 +39,7 @@ BY = 120.0
 
 @pytest.fixture
 def desk(database: str, now: datetime) -> Iterator[EscalationHarness]:
-    with wired():
+    with escalation_enabled():
         yield EscalationHarness(now)
 
 
@@ -54,7 +54,7 @@ def set_back(right: datetime, by: float = BY) -> None:
     look(right)
 
 
-def test_the_next_step_comes_as_long_after_the_last_as_its_policy_says(desk: EscalationHarness) -> None:
+def test_next_step_keeps_its_policy_delay_after_clock_rollback(desk: EscalationHarness) -> None:
     alert = desk.open(BY)
     desk.turn(BY)
     # Looks are seconds apart, and nobody says "1 hour 59 minutes".
@@ -70,7 +70,7 @@ def test_the_next_step_comes_as_long_after_the_last_as_its_policy_says(desk: Esc
     )
 
 
-def test_a_page_that_waits_for_its_turn_among_ones_ways_leaves_as_long_after_the_step(desk: EscalationHarness) -> None:
+def test_page_by_later_contact_method_keeps_its_delay(desk: EscalationHarness) -> None:
     alert = desk.open(BY)
     desk.turn(BY)
     set_back(desk.at(0))
@@ -87,7 +87,7 @@ def test_the_same_jump_counts_once(desk: EscalationHarness) -> None:
     assert len([said for said in desk.timeline(alert) if "clock" in said]) == 1
 
 
-def test_a_clock_that_wobbles_fills_no_timeline_and_keeps_nothing_waiting(desk: EscalationHarness) -> None:
+def test_wobbling_clock_neither_floods_timeline_nor_blocks_work(desk: EscalationHarness) -> None:
     alert = desk.open()
     desk.turn(0)
     for minute in range(4):
@@ -96,7 +96,7 @@ def test_a_clock_that_wobbles_fills_no_timeline_and_keeps_nothing_waiting(desk: 
     assert desk.run(alert).due_at == desk.at(5 - 4 * 0.1)
 
 
-def test_two_nodes_that_look_at_once_count_it_once(desk: EscalationHarness) -> None:
+def test_two_nodes_measuring_together_count_the_jump_once(desk: EscalationHarness) -> None:
     alert = desk.open(BY)
     desk.turn(BY)
     look(desk.at(BY))
@@ -106,7 +106,7 @@ def test_two_nodes_that_look_at_once_count_it_once(desk: EscalationHarness) -> N
     assert len([said for said in desk.timeline(alert) if "clock" in said]) == 1
 
 
-def test_a_node_that_is_killed_in_the_middle_leaves_all_of_it_to_the_next(
+def test_node_killed_during_adjustment_leaves_all_of_it_to_next(
     desk: EscalationHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alert = desk.open(BY)
@@ -140,9 +140,7 @@ def test_what_is_wrong_with_one_kind_keeps_no_other_waiting(
     assert desk.run(alert).due_at == desk.at(5)
 
 
-def test_what_was_locked_for_too_long_is_done_again_with_all_the_rest(
-    desk: EscalationHarness, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_lock_timeout_repeats_the_whole_adjustment(desk: EscalationHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     alert = desk.open(BY)
     desk.turn(BY)
     look(desk.at(BY))
@@ -160,7 +158,7 @@ def test_what_was_locked_for_too_long_is_done_again_with_all_the_rest(
     assert desk.run(alert).due_at == desk.at(5.5)
 
 
-def test_a_clock_that_goes_on_or_is_a_moment_behind_changes_nothing(desk: EscalationHarness) -> None:
+def test_small_or_forward_clock_changes_adjust_nothing(desk: EscalationHarness) -> None:
     alert = desk.open()
     desk.turn(0)
     for seconds in (0, 5, 3, 60, 57, 86_000):
@@ -170,7 +168,7 @@ def test_a_clock_that_goes_on_or_is_a_moment_behind_changes_nothing(desk: Escala
         assert clock_jump.last_jump(connection) is None
 
 
-def test_a_hold_and_a_pause_end_when_somebody_said(desk: EscalationHarness) -> None:
+def test_hold_and_pause_end_at_their_requested_time(desk: EscalationHarness) -> None:
     held, paused = desk.open(BY), desk.open(BY)
     desk.turn(BY)
     desk.act(held, Hold(actor=desk.actor("alice"), until=desk.at(BY + 30)), BY)
@@ -194,7 +192,7 @@ def test_an_acknowledgement_stands_for_as_long_as_its_policy_says(desk: Escalati
     assert [who for who, *_ in desk.pages(alert, "still_on_it")] == ["alice"]
 
 
-def test_a_run_that_fails_or_cannot_be_read_is_tried_again_so_much_earlier_too(desk: EscalationHarness) -> None:
+def test_failed_and_unreadable_runs_are_retried_earlier_too(desk: EscalationHarness) -> None:
     failing, unreadable = desk.open(BY), desk.open(BY)
     Run.objects.filter(alert=failing).update(failures=5, error="It broke.", due_at=desk.at(BY + 60))
     Run.objects.filter(alert=unreadable).update(progress={"step": "no number"}, due_at=desk.at(BY + 60))
@@ -203,9 +201,7 @@ def test_a_run_that_fails_or_cannot_be_read_is_tried_again_so_much_earlier_too(d
     assert (desk.run(failing).failures, desk.run(failing).error) == (5, "It broke.")
 
 
-def test_very_many_runs_are_moved_and_none_is_left_out(
-    desk: EscalationHarness, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_all_runs_are_moved_even_in_large_numbers(desk: EscalationHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tocsin.escalation.clock_rollback.CHUNK", 3)
     for _ in range(10):
         desk.open(BY)
@@ -213,7 +209,7 @@ def test_very_many_runs_are_moved_and_none_is_left_out(
     assert set(Run.objects.values_list("due_at", flat=True)) == {desk.at(0)}
 
 
-def test_a_node_whose_own_clock_was_set_measures_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_node_with_its_own_clock_change_measures_again_immediately(monkeypatch: pytest.MonkeyPatch) -> None:
     with database.transaction() as connection:
         clock.measure(connection)
         monkeypatch.setattr(clock, "_skew", timedelta(hours=-2))
@@ -229,12 +225,12 @@ def test_a_node_whose_own_clock_was_set_measures_again_at_once(monkeypatch: pyte
 
 @pytest.fixture
 def post(database: str, now: datetime) -> Iterator[OutboxHarness]:
-    with post_office(now) as office:
+    with outbox_harness(now) as office:
         yield office
 
 
 @pytest.mark.parametrize(("begin", "sends"), [("11:00", True), ("09:00", False)])
-def test_quiet_hours_hold_a_page_back_by_the_clock_that_is_right(post: OutboxHarness, begin: str, sends: bool) -> None:
+def test_quiet_hours_delay_pages_by_the_corrected_clock(post: OutboxHarness, begin: str, sends: bool) -> None:
     """It is 09:15, and by the clock that is ahead 11:15."""
     quiet = {"from": begin, "to": "12:00", "let_through": "critical"}
     sms = {"label": "SMS", "channel": "sms", "address": "+41790000001"}
@@ -256,7 +252,7 @@ def test_quiet_hours_hold_a_page_back_by_the_clock_that_is_right(post: OutboxHar
         assert post.deliveries(alert)[0].due_at == post.at(45 * 60 + 30)
 
 
-def test_limits_receipts_and_troubles_of_providers_are_over_so_much_earlier(now: datetime) -> None:
+def test_rate_limits_receipts_and_provider_errors_expire_earlier(now: datetime) -> None:
     ahead = now + BY * MINUTE
     ProviderHealth.objects.create(name="Twilio", is_open=True, retry_at=ahead + MINUTE, free_at=ahead + MINUTE)
     ProviderHealth.objects.create(name="Mail", retry_at=now - MINUTE)
@@ -272,7 +268,7 @@ def test_limits_receipts_and_troubles_of_providers_are_over_so_much_earlier(now:
 # What comes in
 
 
-def test_an_opening_that_waits_for_a_while_opens_as_long_after_it_came(now: datetime) -> None:
+def test_delayed_alert_keeps_its_delay_after_arrival(now: datetime) -> None:
     ahead = now + BY * MINUTE
     door = make_integration(settings={"anyway": True})
     rows = {}
@@ -294,7 +290,7 @@ def test_an_opening_that_waits_for_a_while_opens_as_long_after_it_came(now: date
     assert (tally.until, tally.at, tally.times) == (now + MINUTE, now, [now, now])
 
 
-def test_a_sender_that_was_heard_by_the_clock_that_was_ahead_is_expected_so_much_earlier(now: datetime) -> None:
+def test_heartbeat_received_by_advanced_clock_is_expected_earlier(now: datetime) -> None:
     ahead = now + BY * MINUTE
     heard, before = (
         make_integration(name, "heartbeat", settings={"interval": "1h", "anyway": True}) for name in ("Heard", "Before")
@@ -309,8 +305,8 @@ def test_a_sender_that_was_heard_by_the_clock_that_was_ahead_is_expected_so_much
 
 
 def test_a_workflow_that_waits_acts_as_long_after_its_cause(now: datetime) -> None:
-    with workflows.wired():
-        desk = workflows.WorkflowHarness(now)
+    with workflow_harness.workflows_enabled():
+        desk = workflow_harness.WorkflowHarness(now)
         desk.workflow("Chase", trigger={"on": "unacknowledged", "for": "15m"})
         alert = desk.open(BY)
         set_back(desk.at(0))
@@ -320,7 +316,7 @@ def test_a_workflow_that_waits_acts_as_long_after_its_cause(now: datetime) -> No
 # What is told
 
 
-def test_administrators_hear_of_pages_that_fail_though_they_were_told_by_the_clock_that_was_ahead(
+def test_failing_pages_notify_administrators_despite_notice_from_advanced_clock(
     post: OutboxHarness,
 ) -> None:
     def fails() -> int:
@@ -342,7 +338,7 @@ def audit(at: datetime) -> list[str]:
         return [one.id for one in runner.audit(connection, at)]
 
 
-def test_administrators_are_told_that_the_clock_was_set_back(desk: EscalationHarness) -> None:
+def test_administrators_are_notified_of_clock_rollback(desk: EscalationHarness) -> None:
     set_back(desk.at(0))
     assert audit(desk.at(0)) == ["clock_set_back"]
     audit(desk.at(0.5))
@@ -352,7 +348,7 @@ def test_administrators_are_told_that_the_clock_was_set_back(desk: EscalationHar
     assert audit(desk.at(60)) == []
 
 
-def test_a_problem_that_began_in_the_future_is_told_all_the_same(desk: EscalationHarness) -> None:
+def test_problem_that_began_in_the_future_is_still_reported(desk: EscalationHarness) -> None:
     ahead = desk.at(BY)
     Problem.objects.create(
         id="clock_set_back", title="Old", detail="Old.", remedy="None.", since=ahead, seen_at=ahead, ended_at=ahead,
@@ -375,7 +371,7 @@ def test_audits_go_on_after_the_clock_was_set_back(desk: EscalationHarness) -> N
 # Far ahead
 
 
-def test_nothing_is_removed_by_its_age_for_a_day_after_the_clock_went_far_ahead(now: datetime) -> None:
+def test_retention_removes_nothing_for_a_day_after_forward_jump(now: datetime) -> None:
     AuditEntry.objects.create(at=now, actor_name="erin", action="update")
     year = timedelta(days=500)
     look(now)
@@ -400,7 +396,7 @@ def test_after_a_day_it_is_believed(now: datetime) -> None:
     assert audit(now + month + timedelta(days=1)) == []
 
 
-def test_a_clock_that_is_far_ahead_and_wobbles_is_far_ahead_still(now: datetime) -> None:
+def test_wobbling_advanced_clock_still_counts_as_far_ahead(now: datetime) -> None:
     look(now)
     month = timedelta(days=30)
     look(now + month)
@@ -414,7 +410,7 @@ def test_a_clock_that_is_far_ahead_and_wobbles_is_far_ahead_still(now: datetime)
         assert not clock_jump.is_doubted(connection, now + MINUTE)
 
 
-def test_nothing_is_removed_either_before_a_node_that_starts_has_looked_at_the_clock(now: datetime) -> None:
+def test_starting_node_removes_nothing_before_checking_the_clock(now: datetime) -> None:
     AuditEntry.objects.create(at=now, actor_name="erin", action="update")
     look(now)
     retention.turn(now + timedelta(days=500))

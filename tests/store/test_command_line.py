@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from allauth.mfa.models import Authenticator
 
-from tests.postgres import TAKES_NO_WRITES, in_use
+from tests.support.postgres import TAKES_NO_WRITES, in_use
 from tocsin.access import tokens
 from tocsin.cli.main import run
 from tocsin.core.config import environment as config
@@ -49,7 +49,7 @@ def test_an_unknown_variable_is_one_line_and_changes_nothing(
     assert err.count("\n") == 1
 
 
-def test_a_database_that_does_not_answer_is_one_line_without_the_password(tmp_path: Path) -> None:
+def test_unreachable_database_is_one_error_line_without_password(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", "from tocsin.cli.main import main; main()", "export", "--data-dir", str(tmp_path)],
         env={**os.environ, "TOCSIN_DATABASE_URL": "postgresql://tocsin:hunter2@127.0.0.1:1/tocsin"},
@@ -74,7 +74,7 @@ def test_a_database_that_takes_no_writes_is_one_line(
     assert err.count("\n") == 1
 
 
-def test_bad_yaml_is_a_line_for_each_problem_and_status_1(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_invalid_yaml_prints_each_problem_and_exits_1(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     file = tmp_path / "bad.yaml"
     file.write_text(
         "users:\n  - {username: alice, email: nonsense}\n  - {username: bob, email: b@example.org, rol: x}\n"
@@ -107,7 +107,7 @@ def test_the_example_is_planned_applied_exported_and_then_unchanged(
         assert out.endswith("7 unchanged.\nNothing to do.\n")
 
 
-def test_secrets_are_exported_only_when_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+def test_secrets_are_exported_only_on_request(capsys: pytest.CaptureFixture[str]) -> None:
     answer(capsys, "apply", str(EXAMPLE))
     assert "token:" not in answer(capsys, "export")[1]
     assert "token:" in answer(capsys, "export", "--with-secrets")[1]
@@ -144,9 +144,7 @@ def test_a_token_is_alone_on_standard_output(capsys: pytest.CaptureFixture[str])
     assert found.user.username == "alice"
 
 
-def test_a_payload_is_simulated_from_a_file_at_a_time_as_text_or_json(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_payload_file_is_simulated_as_text_or_json(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     answer(capsys, "apply", str(EXAMPLE))
     file = tmp_path / "payload.json"
     file.write_text('{"id": 20817, "summary": "VPN down", "status": "New", "client_name": "Acme"}')
@@ -170,7 +168,7 @@ def test_a_payload_is_simulated_from_a_file_at_a_time_as_text_or_json(
     assert (message["status"], message["pages"][0]["to"]) == ("Mapped Opened", "Bob Brown")
 
 
-def test_who_lost_a_second_factor_is_let_in_on_the_machine(capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_resets_a_lost_second_factor(capsys: pytest.CaptureFixture[str]) -> None:
     make = ("user", "create", "alice", "--email", "alice@example.org")
     assert answer(capsys, *make)[0] == 0
     Authenticator.objects.create(user=User.objects.get(), type="totp", data={"secret": "under a key that is lost"})

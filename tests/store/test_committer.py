@@ -1,4 +1,4 @@
-"""The committer: the order of what is put in, and arrays that are answered whole."""
+"""The committer: processing order, and arrays answered as a whole."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import cast
 import pytest
 from msgspec.structs import replace
 
-from tests.store.doors import rows
-from tests.store.ingest import NOW, halo, make_integration, message
-from tests.store.people import make_user, while_deleted
+from tests.support.ingest import NOW, halo, make_integration, message
+from tests.support.integrations import rows
+from tests.support.people import make_user, while_deleted
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.inbound.config.registry import IntegrationRegistry, UnknownIntegration
@@ -88,7 +88,7 @@ def test_an_array_is_answered_once_in_its_own_order(registry: IntegrationRegistr
     assert made.waiting().messages == made.waiting().size == 0
 
 
-def test_messages_of_one_key_are_decided_in_the_order_in_which_they_came(
+def test_messages_of_one_key_are_decided_in_arrival_order(
     registry: IntegrationRegistry, integration: Integration
 ) -> None:
     answered = Answered()
@@ -107,7 +107,7 @@ def test_messages_of_one_key_are_decided_in_the_order_in_which_they_came(
         assert result[0].status is wanted[status]
 
 
-def test_a_message_that_ends_an_alert_counts_while_somebody_who_was_paged_about_it_is_deleted(
+def test_closing_message_applies_while_a_paged_user_is_deleted(
     registry: IntegrationRegistry, integration: Integration
 ) -> None:
     dora = make_user("dora", NOW)
@@ -134,7 +134,7 @@ def test_a_message_that_ends_an_alert_counts_while_somebody_who_was_paged_about_
     assert closed.status is MessageStatus.CLOSED
 
 
-def test_a_message_that_a_lost_transaction_had_stored_after_all_is_answered_as_it_was_decided(
+def test_message_stored_by_lost_transaction_gets_its_recorded_answer(
     registry: IntegrationRegistry, integration: Integration
 ) -> None:
     answered = Answered()
@@ -155,7 +155,7 @@ def test_a_message_that_a_lost_transaction_had_stored_after_all_is_answered_as_i
     assert len(rows()) == 1
 
 
-def test_an_array_of_which_a_part_is_not_stored_is_refused_whole_and_once(
+def test_array_with_unstorable_element_is_rejected_whole_and_once(
     registry: IntegrationRegistry, integration: Integration
 ) -> None:
     answered = Answered()

@@ -1,4 +1,4 @@
-"""What docs/configuration.md shows can be applied as it stands, and it names every setting and top key."""
+"""The examples of docs/configuration.md apply, and it names every setting and top-level key."""
 
 from __future__ import annotations
 

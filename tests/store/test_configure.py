@@ -1,4 +1,4 @@
-"""`apply` and `export`: bad configuration names its line and changes nothing; the same twice changes nothing either."""
+"""`apply` and `export`: invalid configuration names its line and changes nothing; applying twice changes nothing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.store.people import make_user
+from tests.support.people import make_user
 from tocsin.access.models import AuditEntry
 from tocsin.configure import config_files, export, plan, yaml_loader
 from tocsin.configure.plan import ConfigPlan, PlanAction
@@ -59,9 +59,7 @@ def apply(now: datetime, *texts: str, prune: bool = False, folder: Path = Path()
     return plan.apply(collect(*texts, folder=folder), prune=prune, now=now)
 
 
-def test_an_address_that_is_a_secret_comes_from_the_environment_and_is_in_clear_only_where_secrets_are_asked_for(
-    now: datetime, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_secret_address_is_exported_in_clear_only_with_secrets(now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
     secret = "gotify://push.example.org/AbcdefghijKLMNO"
     monkeypatch.setenv("GOTIFY", secret)
     text = TEAM.replace(
@@ -177,7 +175,7 @@ def test_bad_configuration_is_refused_with_its_line_and_changes_nothing(
         (["colour: red"], ":6: integration HaloITSM: colour: unknown key"),
     ],
 )
-def test_a_bad_path_expression_operator_or_key_of_an_integration_names_its_line(
+def test_invalid_integration_path_operator_or_key_names_its_line(
     now: datetime, lines: list[str], expected: str
 ) -> None:
     text = DOOR + "".join(f"    {line}\n" for line in lines)
@@ -186,7 +184,7 @@ def test_a_bad_path_expression_operator_or_key_of_an_integration_names_its_line(
     assert not User.objects.exists(), "all or nothing"
 
 
-def test_all_problems_of_all_users_are_told_at_once(now: datetime) -> None:
+def test_all_problems_of_all_users_are_reported_at_once(now: datetime) -> None:
     text = "users:\n  - {username: a, email: x, role: boss}\n  - {username: b/c, email: b@b.example}\n"
     assert [sentence.split(": ")[2] for sentence in refusals(now, text)] == ["email", "role", "username"]
 
@@ -223,7 +221,7 @@ usres: [{username: carol}]
 """
 
 
-def test_everything_that_is_wrong_with_a_file_is_told_at_once_and_not_what_only_follows_from_it(now: datetime) -> None:
+def test_all_root_errors_are_reported_without_their_consequences(now: datetime) -> None:
     follows = "groups: [{name: Ops, members: [{user: carol}]}]"
     found = refusals(now, EVERY_KIND, follows)
     assert [sentence.split(": ")[:3] for sentence in found] == [
@@ -251,7 +249,7 @@ def test_everything_that_is_wrong_with_a_file_is_told_at_once_and_not_what_only_
     assert not AuditEntry.objects.exists()
 
 
-def test_an_integration_that_could_reach_nobody_names_its_line(now: datetime) -> None:
+def test_unreachable_integration_names_its_line(now: datetime) -> None:
     (sentence,) = refusals(now, TEAM, DOOR.replace("    recipients: {groups: [Desk]}\n", ""))
     assert sentence.startswith("1t.yaml:4: integration HaloITSM: escalation_policy: It can reach nobody")
 
@@ -306,7 +304,7 @@ def test_what_is_exported_applies_unchanged_and_says_the_same_elsewhere(now: dat
     assert export.write(export.everything(with_secrets=True)) == with_secrets
 
 
-def test_an_empty_installation_exports_nothing_and_an_empty_file_says_nothing(now: datetime) -> None:
+def test_empty_installation_exports_nothing_and_empty_file_changes_nothing(now: datetime) -> None:
     assert export.write(export.everything(with_secrets=True)) == ""
     assert apply(now, "", "# nothing\n", "workflows: []\nholiday_calendars:\n").lines == ()
 
@@ -350,14 +348,14 @@ def test_a_rename_keeps_the_object_and_whatever_refers_to_it(now: datetime) -> N
     assert apply(now, renamed).is_empty, "a rename that is done is no change"
 
 
-def test_a_rename_to_a_name_that_is_taken_is_refused(now: datetime) -> None:
+def test_rename_to_existing_name_is_rejected(now: datetime) -> None:
     apply(now, TEAM)
     make_user("alicia", now)
     (sentence,) = refusals(now, "users:\n  - {username: alicia, was: alice, email: alicia@example.org}\n")
     assert sentence.startswith("t.yaml:2: user alicia: was: there are both alice and alicia")
 
 
-def test_without_prune_nothing_is_deleted_and_with_it_only_of_the_nouns_that_are_there(now: datetime) -> None:
+def test_prune_deletes_only_objects_of_listed_resources(now: datetime) -> None:
     apply(now, EXAMPLE.read_text())
     assert apply(now, "users: []\nintegrations: []\n").lines == ()
     done = apply(now, "integrations: []\nescalation_policies: []\nschedules:\n", prune=True)
@@ -380,7 +378,7 @@ def test_prune_refuses_what_is_still_needed_and_then_deletes_nothing(now: dateti
     assert Policy.objects.exists()
 
 
-def test_settings_are_set_and_with_prune_the_others_get_their_default_again(now: datetime) -> None:
+def test_settings_are_applied_and_prune_restores_other_defaults(now: datetime) -> None:
     done = apply(now, "settings: {message_retention_days: 30, organisation_name: Acme}\n")
     assert said(done) == ["update    settings of the installation: message_retention_days, organisation_name"]
     assert settings_store.get("message_retention_days") == 30
@@ -397,7 +395,7 @@ def test_several_files_are_one_configuration(now: datetime) -> None:
     assert sentence == "1t.yaml:1: there are two of user Alice; the other is at t.yaml:2."
 
 
-def test_secrets_come_from_the_environment_or_a_file_beside_the_yaml(
+def test_secrets_are_read_from_environment_or_adjacent_file(
     now: datetime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HALO_TOKEN", "e" * 32)
@@ -412,12 +410,12 @@ def test_secrets_come_from_the_environment_or_a_file_beside_the_yaml(
     assert "e" * 32 not in stored
 
 
-def test_what_looks_like_a_secret_elsewhere_is_taken_as_it_is(now: datetime) -> None:
+def test_secret_like_syntax_in_other_fields_is_literal(now: datetime) -> None:
     apply(now, TEAM, DOOR + "    mapping: {tags: {env: environment^name}}\n")
     assert integrations.integration_spec(Integration.objects.get())["mapping"] == {"tags": {"env": "environment^name"}}
 
 
-def test_two_runs_at_once_take_turns(now: datetime) -> None:
+def test_concurrent_runs_are_serialized(now: datetime) -> None:
     """The second waits for the first, and then finds nothing left to do."""
     import threading
 
@@ -450,7 +448,7 @@ providers:
 """
 
 
-def test_a_provider_is_applied_exported_and_unchanged_with_its_secret_only_where_asked_for(
+def test_provider_round_trips_and_exports_secret_only_on_request(
     now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NTFY_TOKEN", "tk_first")
@@ -496,9 +494,7 @@ outbound_integrations:
 """
 
 
-def test_a_halo_at_another_address_is_a_plan_error_until_its_secret_comes_along(
-    now: datetime, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_halo_at_new_address_requires_its_secret_again(now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HALO_SECRET", "first-secret")
     apply(now, TEAM, HALO)
     # Users are matched whatever the case of their names, and only once.
@@ -536,7 +532,7 @@ workflows:
 """
 
 
-def test_workflows_are_made_from_yaml_exported_the_same_renamed_and_pruned(now: datetime) -> None:
+def test_workflows_are_applied_exported_renamed_and_pruned(now: datetime) -> None:
     planned = said(plan.preview(collect(TEAM, WORKFLOWS), prune=False, now=now))
     assert "create    workflow Nobody answers" in planned
     assert not Workflow.objects.exists()
@@ -562,7 +558,7 @@ def test_workflows_are_made_from_yaml_exported_the_same_renamed_and_pruned(now: 
     )
 
 
-def test_the_plan_is_told_before_it_is_done_for_good(now: datetime) -> None:
+def test_plan_is_shown_before_it_is_applied(now: datetime) -> None:
     seen: list[tuple[object, int]] = []
 
     def announce(found: ConfigPlan) -> None:
@@ -574,9 +570,7 @@ def test_the_plan_is_told_before_it_is_done_for_good(now: datetime) -> None:
     assert User.objects.count() == 1
 
 
-def test_a_file_with_the_secrets_brings_back_what_a_lost_key_had_sealed(
-    now: datetime, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_file_with_secrets_restores_values_sealed_by_lost_key(now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
     text = "providers:\n  - {name: Phones, kind: ntfy, token: tk_secret}\n"
     apply(now, TEAM, DOOR, text)
     monkeypatch.setenv("TOCSIN_SECRET_KEY", "another-key-of-at-least-thirty-two-characters")

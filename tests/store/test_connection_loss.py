@@ -1,4 +1,4 @@
-"""Connections that lead to a read-only, a frozen or another server are replaced, and no message pays for them."""
+"""Connections to a read-only, frozen or replaced server are replaced without losing messages."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from psycopg import errors, sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from tests.doubles.postgres_relay import relay_to
-from tests.postgres import in_use
-from tests.store.doors import Doors, doors, rows
-from tests.store.ingest import halo, make_integration, message
+from tests.support.ingest import halo, make_integration, message
+from tests.support.integrations import InboundServer, inbound_server, rows
+from tests.support.postgres import in_use
 from tocsin.core.db import database as db
 from tocsin.core.db import guarded_connection
 from tocsin.core.runtime import clock
@@ -43,15 +43,15 @@ def read_only(url: str) -> Iterator[None]:
 
 
 @pytest.fixture
-def node(database: str) -> Iterator[Doors]:
-    with doors(max_wait=1) as made:
+def node(database: str) -> Iterator[InboundServer]:
+    with inbound_server(max_wait=1) as made:
         yield made
 
 
 # --- read-only servers
 
 
-def test_ingest_recovers_from_a_connection_to_a_read_only_server(node: Doors, database: str) -> None:
+def test_ingest_recovers_from_a_connection_to_a_read_only_server(node: InboundServer, database: str) -> None:
     integration = make_integration()
     assert node.post(integration, halo(1)).status == 200
     with db.connect(name="test") as connection:
@@ -121,7 +121,7 @@ def test_numbers_of_a_failed_batch_cost_no_later_message(database: str) -> None:
     assert stored.status is MessageStatus.OPENED
 
 
-def test_a_message_that_fails_only_once_is_no_poison(node: Doors, database: str) -> None:
+def test_a_message_that_fails_only_once_is_no_poison(node: InboundServer, database: str) -> None:
     integration = make_integration()
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute(_FAILS_ONCE)
@@ -150,7 +150,7 @@ def test_a_statement_ends_when_its_server_has_frozen(database: str) -> None:
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_statement_that_takes_long_on_a_living_server_goes_on(database: str) -> None:
+def test_slow_statement_on_a_live_server_continues(database: str) -> None:
     with relay_to(database) as relay, in_use(relay.url(database)), db.connect(name="test") as connection:
         accepted = relay.accepted
         assert connection.execute("SELECT pg_sleep(1)").fetchone() == ("",)

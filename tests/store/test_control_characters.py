@@ -1,4 +1,4 @@
-"""No name takes a line break or another control character."""
+"""Names with line breaks or other control characters are rejected."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.store.people import ACTOR, make_user
+from tests.support.people import ACTOR, make_user
 from tocsin.access import tokens
 from tocsin.core.errors import Rejected
 from tocsin.escalation.changes.commands import save_policy

@@ -1,4 +1,4 @@
-"""Each test has a database of its own, for Django and for Tocsin's pool alike."""
+"""Each test has its own database, for Django and Tocsin's pool alike."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import psycopg
 import pytest
 from django.db import connection
 
-from tests.postgres import Postgres, in_use
+from tests.support.postgres import Postgres, in_use
 from tocsin.core.db import database as tocsin_database
 
 _SESSION = "SELECT current_setting('search_path'), current_setting('statement_timeout')"
 
 
 @pytest.mark.parametrize("turn", [1, 2])
-def test_a_row_of_one_test_is_not_seen_by_the_next(database: str, turn: int) -> None:
+def test_rows_of_one_test_are_invisible_to_the_next(database: str, turn: int) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT to_regclass('left_behind')")
         assert cursor.fetchone() == (None,)
@@ -42,7 +42,7 @@ def test_without_asking_for_a_database_a_test_cannot_reach_one() -> None:
         connection.ensure_connection()
 
 
-def test_a_database_is_dropped_although_somebody_is_still_connected(postgres: Postgres) -> None:
+def test_database_is_dropped_despite_open_connections(postgres: Postgres) -> None:
     url = postgres.make("busy")
     connected = psycopg.connect(url)
     postgres.drop("busy")
@@ -53,7 +53,7 @@ def test_a_database_is_dropped_although_somebody_is_still_connected(postgres: Po
         psycopg.connect(url)
 
 
-def test_what_the_address_says_of_sessions_holds_beside_tocsins_own_limits(database: str) -> None:
+def test_session_options_in_url_are_kept_beside_tocsins_limits(database: str) -> None:
     said = "&options=-c%20search_path%3Dpg_catalog%20-c%20statement_timeout%3D1h"
     with in_use(f"{database}{said}"), tocsin_database.connect(name="test") as own, connection.cursor() as djangos:
         djangos.execute(_SESSION)

@@ -1,4 +1,4 @@
-"""What `tocsin demo` sets up: whoever tries it meets a schedule in which Alice is on call this week."""
+"""`tocsin demo` creates a schedule with Alice on call this week."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from importlib.resources import files
 
 import pytest
 
-from tests.store.people import ACTOR
+from tests.support.people import ACTOR
 from tocsin.cli import demo
 from tocsin.configure import config_files, plan, yaml_loader
 from tocsin.core.db import database as db
@@ -27,9 +27,7 @@ from tocsin.outbound.models import OutboundIntegration
     [datetime(2026, 11, 23, 7, 59, tzinfo=UTC), datetime(2026, 11, 29, 22, tzinfo=UTC)],
     ids=["monday", "sunday"],
 )
-def test_the_demo_s_first_week_is_alices_its_second_bobs_and_nothing_is_wrong_with_it(
-    database: str, begun: datetime
-) -> None:
+def test_demo_schedule_alternates_alice_and_bob_without_problems(database: str, begun: datetime) -> None:
     held = yaml_loader.read(files("tocsin.cli") / "demo.yaml")  # type: ignore[arg-type]
     plan.apply(config_files.collect([held]), prune=False, now=begun)
     commands.save_schedule(demo.schedule(begun), actor=ACTOR, now=begun)
@@ -47,7 +45,7 @@ def test_the_demo_s_first_week_is_alices_its_second_bobs_and_nothing_is_wrong_wi
         assert [finding for finding in on_call.check(connection, begun) if finding.level is FindingLevel.PROBLEM] == []
 
 
-def test_a_demo_whose_integration_was_renamed_or_deleted_starts_again(database: str) -> None:
+def test_demo_with_renamed_or_deleted_integration_starts_again(database: str) -> None:
     demo._fill("a tall green bicycle")
     begun = demo._connect("http://127.0.0.1:8687")
     door = Integration.objects.get()

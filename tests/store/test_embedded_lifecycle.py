@@ -1,4 +1,4 @@
-"""Starting, sharing and stopping the embedded PostgreSQL, and what a kill -9 of either side leaves behind."""
+"""Starting, sharing and stopping the embedded PostgreSQL, and recovery after `kill -9`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.store.embedded import owner_of, postmaster_pid, run_as_owner, value, wait_until_gone
-from tests.store.embedded_process import TocsinProcess
+from tests.support.embedded_server import owner_of, postmaster_pid, run_as_owner, value, wait_until_gone
+from tests.support.embedded_server_process import TocsinProcess
 from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
 from tocsin.core.errors import Permanent, Temporary
 
@@ -42,7 +42,7 @@ def test_the_first_start_makes_a_durable_database_within_six_seconds(data_dir: P
         assert {name: value(url, f"SHOW {name}") for name in wanted} == wanted
 
 
-def test_later_starts_take_less_than_a_second_and_find_the_data(data_dir: Path) -> None:
+def test_restart_takes_under_a_second_and_keeps_data(data_dir: Path) -> None:
     with EmbeddedPostgres(data_dir) as embedded:
         _keep(embedded.start(), 42)
     took = []
@@ -76,7 +76,7 @@ def test_starting_twice_is_one_use_and_releasing_twice_is_harmless(data_dir: Pat
     embedded.release()
 
 
-def test_many_threads_may_start_the_same_object_at_once(data_dir: Path) -> None:
+def test_concurrent_threads_may_start_the_same_object(data_dir: Path) -> None:
     embedded = EmbeddedPostgres(data_dir)
     urls: list[str] = []
     threads = [threading.Thread(target=lambda: urls.append(embedded.start())) for _ in range(8)]
@@ -89,7 +89,7 @@ def test_many_threads_may_start_the_same_object_at_once(data_dir: Path) -> None:
     embedded.release()
 
 
-def test_the_last_of_two_processes_stops_the_server_and_the_first_to_leave_does_not(data_dir: Path) -> None:
+def test_only_the_last_process_to_leave_stops_the_server(data_dir: Path) -> None:
     with TocsinProcess(data_dir) as first, TocsinProcess(data_dir) as second:
         # Both start on an empty folder at the same moment: one makes the database, the other waits for it.
         url = first.answer()
@@ -102,7 +102,7 @@ def test_the_last_of_two_processes_stops_the_server_and_the_first_to_leave_does_
         wait_until_gone(pid)
 
 
-def test_a_killed_tocsin_leaves_the_server_to_the_next_who_stops_it_at_the_end(data_dir: Path) -> None:
+def test_killed_process_leaves_server_for_the_next_to_stop(data_dir: Path) -> None:
     with TocsinProcess(data_dir) as process:
         url = process.answer()
         pid = postmaster_pid(data_dir)
@@ -115,7 +115,7 @@ def test_a_killed_tocsin_leaves_the_server_to_the_next_who_stops_it_at_the_end(d
     wait_until_gone(pid)
 
 
-def test_a_killed_tocsin_does_not_keep_the_others_from_stopping_the_server(data_dir: Path) -> None:
+def test_killed_process_does_not_block_others_from_stopping_server(data_dir: Path) -> None:
     with TocsinProcess(data_dir) as killed, EmbeddedPostgres(data_dir):
         killed.answer()
         pid = postmaster_pid(data_dir)
@@ -123,7 +123,7 @@ def test_a_killed_tocsin_does_not_keep_the_others_from_stopping_the_server(data_
     wait_until_gone(pid)
 
 
-def test_a_killed_postgresql_is_started_again_with_all_that_was_committed(data_dir: Path) -> None:
+def test_killed_postgresql_restarts_with_all_committed_data(data_dir: Path) -> None:
     embedded = EmbeddedPostgres(data_dir)
     url = embedded.start()
     _keep(url, 7)
@@ -148,7 +148,7 @@ def test_when_both_are_killed_the_next_start_recovers(data_dir: Path) -> None:
         assert _kept(embedded.start()) == [9]
 
 
-def test_a_stale_process_number_that_now_is_another_program_stops_nothing(data_dir: Path) -> None:
+def test_reused_pid_of_another_program_is_never_stopped(data_dir: Path) -> None:
     with EmbeddedPostgres(data_dir) as embedded:
         _keep(embedded.start(), 3)
         os.kill(postmaster_pid(data_dir), signal.SIGKILL)
@@ -162,7 +162,7 @@ def test_a_stale_process_number_that_now_is_another_program_stops_nothing(data_d
         assert other.poll() is None
 
 
-def test_a_server_that_tocsin_did_not_start_is_neither_used_nor_stopped(data_dir: Path) -> None:
+def test_foreign_server_is_neither_used_nor_stopped(data_dir: Path) -> None:
     with EmbeddedPostgres(data_dir) as embedded:
         data = embedded.location / "data"
     postgres = str(data_binaries() / "postgres")
@@ -194,7 +194,7 @@ def test_an_interrupted_first_start_is_begun_again(data_dir: Path) -> None:
     embedded.release()
 
 
-def test_a_forked_child_that_ends_does_not_end_its_parents_use(data_dir: Path) -> None:
+def test_exit_of_forked_child_keeps_parents_server_use(data_dir: Path) -> None:
     with EmbeddedPostgres(data_dir) as embedded:
         pid = postmaster_pid(data_dir)
         child = os.fork()
@@ -210,7 +210,7 @@ def test_a_forked_child_that_ends_does_not_end_its_parents_use(data_dir: Path) -
     wait_until_gone(pid)
 
 
-def test_a_server_whose_socket_was_lost_is_started_anew_by_its_only_user(data_dir: Path) -> None:
+def test_server_with_lost_socket_is_restarted_by_its_only_user(data_dir: Path) -> None:
     embedded = EmbeddedPostgres(data_dir)
     url = embedded.start()
     _keep(url, 5)
@@ -221,7 +221,7 @@ def test_a_server_whose_socket_was_lost_is_started_anew_by_its_only_user(data_di
     embedded.release()
 
 
-def test_a_server_whose_socket_was_lost_is_left_alone_while_others_use_it(data_dir: Path) -> None:
+def test_server_with_lost_socket_is_kept_while_others_use_it(data_dir: Path) -> None:
     with TocsinProcess(data_dir) as other, EmbeddedPostgres(data_dir) as embedded:
         other.answer()
         pid = postmaster_pid(data_dir)

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.store.embedded import owner_of, postmaster_pid, value, wait_until_gone
-from tests.store.embedded_process import TocsinProcess
+from tests.support.embedded_server import owner_of, postmaster_pid, value, wait_until_gone
+from tests.support.embedded_server_process import TocsinProcess
 from tocsin.core.embedded_postgres import system_user
 from tocsin.core.embedded_postgres.binaries import LIBRARIES, PACKAGE, bundled
 from tocsin.core.embedded_postgres.layout import ROOT_DATA_DIR
@@ -47,7 +47,7 @@ def closed_home(folder: Path) -> Path:
     return path
 
 
-def test_roots_postgresql_runs_under_an_account_that_can_do_nothing_else(data_dir: Path) -> None:
+def test_roots_postgresql_runs_under_an_unprivileged_account(data_dir: Path) -> None:
     with EmbeddedPostgres(data_dir) as embedded:
         account = system_user.find()
         assert account is not None
@@ -64,7 +64,7 @@ def test_roots_postgresql_runs_under_an_account_that_can_do_nothing_else(data_di
         assert {owner_of(path) for path in (data_dir, embedded.location)} == {0}
 
 
-def test_under_a_closed_home_postgresqls_part_lives_in_var_lib_and_the_home_stays_closed(
+def test_closed_home_stays_closed_and_data_moves_to_var_lib(
     closed_home: Path, without_trace: Callable[[Path], Path]
 ) -> None:
     data_dir = without_trace(closed_home / "tocsin")
@@ -89,7 +89,7 @@ def test_under_a_closed_home_postgresqls_part_lives_in_var_lib_and_the_home_stay
         EmbeddedPostgres(data_dir).start()
 
 
-def test_a_database_whose_home_was_closed_afterwards_is_an_error_and_not_an_empty_database(folder: Path) -> None:
+def test_home_closed_later_is_an_error_not_an_empty_database(folder: Path) -> None:
     data_dir = folder / "later" / "tocsin"
     with EmbeddedPostgres(data_dir) as embedded:
         assert not embedded.is_apart
@@ -114,7 +114,7 @@ def test_binaries_that_the_account_cannot_reach_are_copied_in_once(folder: Path)
     assert stat.S_IMODE(closed.stat().st_mode) == 0o700
 
 
-def test_an_interrupted_copy_is_made_again_and_an_older_version_is_removed(folder: Path) -> None:
+def test_interrupted_copy_is_repeated_and_older_version_removed(folder: Path) -> None:
     closed = folder / "closed"
     _copy_of_the_wheel(closed)
     copies = folder / "data" / "postgres" / "18" / "bin"
@@ -125,7 +125,7 @@ def test_an_interrupted_copy_is_made_again_and_an_older_version_is_removed(folde
     assert [path.name for path in copies.iterdir()] == [bundled().version]
 
 
-def test_an_ordinary_user_runs_it_as_himself_in_a_closed_home(home: Path, ordinary_uid: int) -> None:
+def test_ordinary_user_runs_server_as_themselves_in_closed_home(home: Path, ordinary_uid: int) -> None:
     data_dir = home / ".local" / "share" / "tocsin"
     with TocsinProcess(data_dir, uid=ordinary_uid) as first, TocsinProcess(data_dir, uid=ordinary_uid) as second:
         url = first.answer()
@@ -145,7 +145,7 @@ def test_an_ordinary_user_runs_it_as_himself_in_a_closed_home(home: Path, ordina
     assert stat.S_IMODE(home.stat().st_mode) == 0o700
 
 
-def test_an_ordinary_users_long_path_has_its_socket_in_a_folder_of_his_own(
+def test_ordinary_users_long_path_uses_a_private_socket_folder(
     home: Path, ordinary_uid: int, without_trace: Callable[[Path], Path]
 ) -> None:
     with TocsinProcess(without_trace(home / ("a" * 100)), uid=ordinary_uid) as process:
@@ -156,7 +156,7 @@ def test_an_ordinary_users_long_path_has_its_socket_in_a_folder_of_his_own(
         assert owner_of(socket_folder) == ordinary_uid
 
 
-def test_a_folder_that_somebody_put_in_the_way_of_the_socket_is_refused(
+def test_foreign_folder_at_socket_path_is_rejected(
     home: Path, ordinary_uid: int, without_trace: Callable[[Path], Path]
 ) -> None:
     data_dir = without_trace(home / ("a" * 100))
@@ -168,7 +168,7 @@ def test_a_folder_that_somebody_put_in_the_way_of_the_socket_is_refused(
         assert process.answer().startswith(f"Permanent: {socket_folder} is in the way")
 
 
-def test_root_beside_an_ordinary_user_uses_his_server_and_leaves_everything_his(home: Path, ordinary_uid: int) -> None:
+def test_root_shares_an_ordinary_users_server_without_changing_ownership(home: Path, ordinary_uid: int) -> None:
     data_dir = home / "tocsin"
     with TocsinProcess(data_dir, uid=ordinary_uid) as process:
         url = process.answer()
@@ -184,7 +184,7 @@ def test_root_beside_an_ordinary_user_uses_his_server_and_leaves_everything_his(
 
 
 @pytest.mark.parametrize("number", range(len(system_user.recipes("any"))))
-def test_each_way_to_make_the_account_makes_one_that_nobody_can_sign_in_to(number: int) -> None:
+def test_each_account_creation_method_creates_a_nologin_account(number: int) -> None:
     name = f"tocsin-test-{secrets.token_hex(3)}"
     said: list[str] = []
     with system_user.alone():
@@ -203,7 +203,7 @@ def test_each_way_to_make_the_account_makes_one_that_nobody_can_sign_in_to(numbe
         _remove(name)
 
 
-def test_processes_that_need_the_account_at_once_get_one_and_the_same() -> None:
+def test_concurrent_processes_create_one_shared_account() -> None:
     name = f"tocsin-test-{secrets.token_hex(3)}"
     make = f"from tocsin.core.embedded_postgres import system_user; print(system_user.find_or_make({name!r}).uid)"
     runs = [subprocess.Popen([sys.executable, "-c", make], stdout=subprocess.PIPE, text=True) for _ in range(3)]
@@ -219,13 +219,13 @@ def _remove(name: str) -> None:
         subprocess.run(["/usr/sbin/userdel", name], check=True, capture_output=True)
 
 
-def test_an_account_that_cannot_be_made_is_an_error_with_the_reason_and_the_remedy() -> None:
+def test_failed_account_creation_reports_reason_and_remedy() -> None:
     with pytest.raises(Permanent, match=r"could not be made\. useradd: .*useradd --system") as raised:
         system_user.find_or_make("not/a/name")
     assert "TOCSIN_DATABASE_URL" in str(raised.value)
 
 
-def test_a_link_that_the_account_put_into_its_folder_never_leads_root_to_another_file(data_dir: Path) -> None:
+def test_symlink_by_service_account_never_redirects_root(data_dir: Path) -> None:
     with EmbeddedPostgres(data_dir) as embedded:
         data = embedded.location / "data"
     target = data_dir / "roots.txt"

@@ -1,4 +1,4 @@
-"""Escalation policies are checked, versioned, recorded and kept while something needs them."""
+"""Escalation policies are validated, versioned, audited and protected while referenced."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.store.people import ACTOR, make_group, make_user
+from tests.support.people import ACTOR, make_group, make_user
 from tocsin.access.audit import AuditActor
 from tocsin.access.models import AuditEntry
 from tocsin.core import object_hooks
@@ -47,7 +47,7 @@ def _people(database: str, now: datetime) -> None:
     make_group("Service Desk", now, ["alice"])
 
 
-def test_a_policy_that_is_saved_reads_back_as_it_was_written(now: datetime) -> None:
+def test_saved_policy_reads_back_as_written(now: datetime) -> None:
     policy = save_policy(STANDARD, actor=ACTOR, now=now)
     assert policy_spec(Policy.objects.get(pk=policy.pk)) == {
         **STANDARD,
@@ -63,7 +63,7 @@ def test_saving_the_same_again_makes_no_version_and_no_entry(now: datetime) -> N
     assert (AuditEntry.objects.count(), ConfigVersion.objects.get().version) == (entries, config)
 
 
-def test_a_change_makes_a_new_version_and_leaves_the_old_one_as_it_was(now: datetime) -> None:
+def test_changed_policy_gets_new_version_and_keeps_the_old(now: datetime) -> None:
     policy = save_policy(STANDARD, actor=ACTOR, now=now)
     first = policy.versions.get()
     save_policy({**STANDARD, "end_after": "10m"}, existing=policy, actor=ACTOR, now=now)
@@ -74,7 +74,7 @@ def test_a_change_makes_a_new_version_and_leaves_the_old_one_as_it_was(now: date
     assert (entry.action, entry.before, entry.after) == ("update", {}, {"end_after": "10m"})
 
 
-def test_renaming_a_user_or_group_keeps_the_policy_and_makes_no_version(now: datetime) -> None:
+def test_renaming_user_or_group_creates_no_policy_version(now: datetime) -> None:
     policy = save_policy(STANDARD, actor=ACTOR, now=now)
     User.objects.filter(username="alice").update(username="alicia")
     Group.objects.filter(name="Service Desk").update(name="Desk")
@@ -84,7 +84,7 @@ def test_renaming_a_user_or_group_keeps_the_policy_and_makes_no_version(now: dat
     assert policy.versions.count() == 1
 
 
-def test_every_problem_of_a_policy_is_told_with_its_place(now: datetime) -> None:
+def test_every_policy_problem_is_reported_with_its_location(now: datetime) -> None:
     save_policy(STANDARD, actor=ACTOR, now=now)
     bad = {"name": "STANDARD", "group": "HR", "steps": [{"notify": {"users": ["nobody"]}}], "colour": "red"}
     with pytest.raises(Rejected) as refused:
@@ -108,7 +108,7 @@ def test_a_policy_that_is_needed_is_not_deleted(now: datetime) -> None:
     assert Policy.objects.count() == 1
 
 
-def test_deleting_a_policy_that_nothing_used_leaves_its_last_version_only(now: datetime) -> None:
+def test_deleting_unused_policy_leaves_only_its_last_version(now: datetime) -> None:
     policy = save_policy(STANDARD, actor=ACTOR, now=now)
     policy = save_policy({**STANDARD, "end_after": "9m"}, existing=policy, actor=ACTOR, now=now)
     delete_policy(policy, actor=ACTOR, now=now)
@@ -142,7 +142,7 @@ def _to(name: str) -> dict[str, str]:
     return {"then": "hand_over", "policy": name}
 
 
-def test_a_policy_that_could_page_nobody_is_saved_only_when_that_is_meant(now: datetime) -> None:
+def test_policy_that_pages_no_user_requires_confirmation(now: datetime) -> None:
     ContactMethod.objects.update(is_enabled=False)
     alone = {"name": "Alone", "steps": [{"notify": {"users": ["alice"]}, "after": "0m"}]}
     with pytest.raises(Rejected, match="alice has no contact method in use") as refused:
@@ -154,7 +154,7 @@ def test_a_policy_that_could_page_nobody_is_saved_only_when_that_is_meant(now: d
     save_policy({**STANDARD, "steps": STANDARD["steps"][:1]}, actor=ACTOR, now=now)
 
 
-def test_a_policy_in_use_may_not_be_changed_so_that_it_pages_nobody_there(now: datetime) -> None:
+def test_policy_in_use_cannot_become_unreachable(now: datetime) -> None:
     policy = save_policy({**STANDARD, "steps": STANDARD["steps"][:1]}, actor=ACTOR, now=now)
     spec = {"name": "Door", "kind": "api", "escalation_policy": "Standard", "recipients": {"groups": ["Service Desk"]}}
     save_integration(spec, actor=ACTOR, now=now)

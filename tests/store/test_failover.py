@@ -1,4 +1,4 @@
-"""A real promotion under load: nothing that was answered is lost, and no message is taken for poison."""
+"""A real promotion under load: no answered message is lost or counted as broken."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from django.db import connection as django_connection
 from pytest_django import DjangoDbBlocker
 
 from tests.doubles.postgres_relay import relay_to, socket_of
-from tests.postgres import in_use
-from tests.replication import replicated
-from tests.store.doors import Doors, Reply, doors, rows
-from tests.store.ingest import halo, make_integration
+from tests.support.ingest import halo, make_integration
+from tests.support.integrations import InboundResponse, InboundServer, inbound_server, rows
+from tests.support.postgres import in_use
+from tests.support.replication import replicated
 from tocsin.core.db import migrate
 from tocsin.inbound.models import Integration
 
@@ -21,11 +21,11 @@ from tocsin.inbound.models import Integration
 class Sender(threading.Thread):
     """Sends tickets, one after the other, and counts its answers."""
 
-    def __init__(self, node: Doors, integration: Integration) -> None:
+    def __init__(self, node: InboundServer, integration: Integration) -> None:
         super().__init__(daemon=True)
         self._node, self._integration = node, integration
         self._answered = threading.Condition()
-        self.replies: list[Reply] = []
+        self.replies: list[InboundResponse] = []
         self.is_over = False
 
     def run(self) -> None:
@@ -46,7 +46,7 @@ class Sender(threading.Thread):
 
 
 @contextmanager
-def sending(node: Doors, integration: Integration) -> Iterator[Sender]:
+def sending(node: InboundServer, integration: Integration) -> Iterator[Sender]:
     sender = Sender(node, integration)
     sender.start()
     try:
@@ -62,7 +62,7 @@ def test_a_promotion_loses_no_message_and_poisons_none(django_db_blocker: Django
         with relay_to(url) as relay, in_use(relay.url(url)):
             migrate.migrate()
             integration = make_integration()
-            with doors(max_wait=2) as node, sending(node, integration) as sender:
+            with inbound_server(max_wait=2) as node, sending(node, integration) as sender:
                 sender.wait_for(20)
                 # A virtual IP address that moves too early: for a moment it leads to a server that is read-only.
                 relay.move(socket_of(standby))

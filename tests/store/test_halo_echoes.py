@@ -1,5 +1,4 @@
-"""In any order of what people do here and agents do there, with webhooks early, late, lost, and looks in between, both
-sides agree in the end, and nothing that Tocsin wrote was taken for somebody's act."""
+"""Any order of changes on both sides converges, with early, late and lost webhooks and polls."""
 
 from __future__ import annotations
 
@@ -10,8 +9,8 @@ from datetime import datetime
 import pytest
 
 from tests.doubles.halo import DESK_AGENT, UNASSIGNED
-from tests.store.halo import Pair, pair
-from tests.store.sending import allow_loopback
+from tests.support.halo_pair import HaloPair, halo_pair
+from tests.support.outbox_harness import allow_loopback
 from tocsin.alerts.commands import Acknowledge, Assign, Unassign
 from tocsin.alerts.commands import Reply as Say
 from tocsin.alerts.models import AlertEvent
@@ -25,7 +24,7 @@ SEEDS = range(int(os.environ.get("TOCSIN_TEST_SEEDS", "5")))
 ALICE, BOB = 7, 8
 
 
-def _here(both: Pair, alert: int, dice: random.Random) -> None:
+def _here(both: HaloPair, alert: int, dice: random.Random) -> None:
     who = dice.choice(["alice", "bob"])
     try:
         match dice.randrange(4):
@@ -41,14 +40,14 @@ def _here(both: Pair, alert: int, dice: random.Random) -> None:
         pass  # somebody was faster
 
 
-def _there(both: Pair, ticket: int, dice: random.Random) -> None:
+def _there(both: HaloPair, ticket: int, dice: random.Random) -> None:
     fields = dice.choice(
         [{"agent_id": ALICE}, {"agent_id": BOB}, {"agent_id": DESK_AGENT}, {"agent_id": UNASSIGNED}, {"status_id": 2}]
     )
     both.halo.change(ticket, fields, DESK_AGENT)
 
 
-def _play(both: Pair, dice: random.Random, steps: int) -> tuple[int, int]:
+def _play(both: HaloPair, dice: random.Random, steps: int) -> tuple[int, int]:
     """One ticket's random life. Returns ticket and alert."""
     ticket = both.log(f"Ticket {dice.random()}")
     alert = both.alert(ticket).pk
@@ -80,11 +79,11 @@ def _play(both: Pair, dice: random.Random, steps: int) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_random_steps_on_both_sides_end_in_agreement_and_no_echo_is_an_act(
+def test_random_two_sided_changes_converge_without_echo_commands(
     database: str, now: datetime, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     allow_loopback(monkeypatch)
-    with pair(now) as both:
+    with halo_pair(now) as both:
         both.connect(sync={"assign": {"agent": True}, "acknowledge": {"note": True}, "reply": {"note": True}})
         both.hook()
         ticket, alert = _play(both, random.Random(seed), 25)

@@ -1,12 +1,12 @@
-"""Tickets that Tocsin makes in Halo for alerts from elsewhere: one each, however often making it is tried."""
+"""Tickets that Tocsin creates in HaloITSM for other alerts: exactly one each."""
 
 from __future__ import annotations
 
 import pytest
 
 from tests.doubles.halo import API_AGENT, TIMEOUT, FakeResponse
-from tests.store.halo import Pair
-from tests.store.people import ACTOR
+from tests.support.halo_pair import HaloPair
+from tests.support.people import ACTOR
 from tocsin.alerts.commands import Acknowledge
 from tocsin.alerts.commands import Reply as Say
 from tocsin.core.errors import Rejected
@@ -22,8 +22,8 @@ from tocsin.outbound.states import CallStatus
 from tocsin.outbound.writeback import listener
 
 
-def test_an_alert_from_elsewhere_gets_one_ticket_however_often_making_it_is_tried(
-    both: Pair, monkeypatch: pytest.MonkeyPatch
+def test_alert_gets_one_ticket_despite_repeated_creation_attempts(
+    both: HaloPair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(listener, "_makers", listener._TicketCreators())
     both.change(create_ticket={"on": ["opened"], "priority": "High", "ticket_type": "Incident"})
@@ -58,7 +58,7 @@ def test_an_alert_from_elsewhere_gets_one_ticket_however_often_making_it_is_trie
     assert both.notes(ticket) == ["Alice Andersson acknowledged this at 09:16 UTC."]
 
 
-def test_an_alert_that_was_only_watched_gets_its_ticket_as_it_begins_to_page(both: Pair) -> None:
+def test_dry_run_alert_gets_ticket_when_paging_begins(both: HaloPair) -> None:
     both.change(create_ticket={"on": ["opened"], "ticket_type": "Incident"})
     spec = {"name": "Monitoring", "kind": "api", "outbound": "Halo", "mode": "watch", "anyway": True}
     api = integrations.save_integration(spec, actor=ACTOR, now=both.now)
@@ -77,9 +77,7 @@ def test_an_alert_that_was_only_watched_gets_its_ticket_as_it_begins_to_page(bot
     assert len(both.halo.tickets) == 1
 
 
-def test_a_ticket_that_could_not_be_made_is_made_once_when_what_was_in_the_way_has_passed(
-    both: Pair, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_ticket_creation_succeeds_once_after_recovery(both: HaloPair, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listener, "_makers", listener._TicketCreators())
     both.change(create_ticket={"on": ["opened"], "ticket_type": "Fault"})
     api = integrations.save_integration(
@@ -136,9 +134,7 @@ def test_a_ticket_that_could_not_be_made_is_made_once_when_what_was_in_the_way_h
     assert len(both.halo.tickets) == 3
 
 
-def test_a_ticket_that_a_person_dropped_is_made_only_when_a_person_asks_and_never_twice(
-    both: Pair, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_dropped_ticket_is_created_only_on_request_and_once(both: HaloPair, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listener, "_makers", listener._TicketCreators())
     both.change(create_ticket={"on": ["opened", "escalate"]})
     api = integrations.save_integration(

@@ -1,5 +1,4 @@
-"""HaloITSM both ways, with a real Halo double: what people do here stands on the ticket, what agents do there is
-followed here, nothing is lost while either is away, and what Tocsin wrote never comes back as somebody's act."""
+"""Two-way HaloITSM sync with a real double: commands appear on tickets, and agents' changes on alerts."""
 
 from __future__ import annotations
 
@@ -8,9 +7,9 @@ from datetime import datetime, timedelta
 import pytest
 
 from tests.doubles.halo import API_AGENT, DESK_AGENT, EVENT_ONLY, SMALL, TIMEOUT, UNASSIGNED, FakeResponse
-from tests.store.halo import Pair, pair
-from tests.store.people import ACTOR
-from tests.store.sending import allow_loopback
+from tests.support.halo_pair import HaloPair, halo_pair
+from tests.support.outbox_harness import allow_loopback
+from tests.support.people import ACTOR
 from tocsin.alerts.commands import Acknowledge, Assign, Close, Hold, Reopen, Resume, Unacknowledge, Unassign
 from tocsin.alerts.commands import Reply as Say
 from tocsin.alerts.models import AlertEvent
@@ -30,7 +29,7 @@ from tocsin.workflows.run import listener as workflow_reactor
 from tocsin.workflows.run import tasks as workflows
 
 
-def test_what_people_do_here_stands_on_the_ticket_as_private_notes(both: Pair) -> None:
+def test_commands_appear_on_the_ticket_as_private_notes(both: HaloPair) -> None:
     ticket = both.log()
     alert = both.alert(ticket).pk
     both.act(alert, Acknowledge)
@@ -53,7 +52,7 @@ def test_what_people_do_here_stands_on_the_ticket_as_private_notes(both: Pair) -
     assert len(both.alerts(ticket)) == 1
 
 
-def test_a_note_that_somebody_adds_to_what_they_do_stands_on_the_ticket_too(both: Pair) -> None:
+def test_note_added_to_a_command_appears_on_the_ticket(both: HaloPair) -> None:
     ticket = both.log()
     alert = both.alert(ticket).pk
     both.act(alert, Acknowledge, note="On it.")
@@ -75,7 +74,7 @@ def test_halopsa_is_written_to_and_followed_as_haloitsm_is(
     database: str, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     allow_loopback(monkeypatch)
-    with pair(now) as both:
+    with halo_pair(now) as both:
         both.connect("halopsa", create_ticket={"on": ["opened"]})
         both.hook()
         assert "Sam Service" in Integration.objects.get(pk=both.inbound.pk).settings["agents"].values()
@@ -96,7 +95,7 @@ def test_halopsa_is_written_to_and_followed_as_haloitsm_is(
         assert [*both.halo.tickets] == [ticket]
 
 
-def test_status_and_agent_follow_where_that_is_switched_on_and_closing_assigns_first(both: Pair) -> None:
+def test_enabled_status_and_agent_sync_assigns_before_closing(both: HaloPair) -> None:
     both.change(
         sync={
             "assign": {"note": True, "agent": True, "status": "In Progress"},
@@ -116,7 +115,7 @@ def test_status_and_agent_follow_where_that_is_switched_on_and_closing_assigns_f
     assert (both.alert(first).status, both.alert(first).owner_id) == ("assigned", both.users["alice"].pk)
 
 
-def test_what_agents_do_there_is_followed_here_and_their_notes_become_replies(both: Pair) -> None:
+def test_agents_changes_are_applied_and_notes_become_replies(both: HaloPair) -> None:
     # Halo's "Unassigned" is an agent whom people may call something else, and who may have an address.
     both.halo.lists["Agent"][0] |= {"name": "Nicht zugewiesen", "email": "desk@example.org"}
     ticket = both.log()
@@ -148,8 +147,8 @@ def test_what_agents_do_there_is_followed_here_and_their_notes_become_replies(bo
     assert len(both.live(ticket)) == 1
 
 
-def test_an_agent_whom_halo_calls_otherwise_is_the_user_all_the_same_and_is_known_when_the_ticket_is_taken_away(
-    both: Pair,
+def test_renamed_halo_agent_matches_user_even_when_unassigned(
+    both: HaloPair,
 ) -> None:
     both.change(sync={"assign": {"agent": True}})
     alice, bob = (row for row in both.halo.lists["Agent"] if row["id"] in (7, 8))
@@ -180,7 +179,7 @@ def test_an_agent_whom_halo_calls_otherwise_is_the_user_all_the_same_and_is_know
         assert both.alert(ticket).status == status
 
 
-def test_halo_away_for_an_hour_loses_nothing_and_keeps_the_order(both: Pair) -> None:
+def test_hour_long_halo_outage_loses_nothing_and_keeps_order(both: HaloPair) -> None:
     ticket = both.log()
     alert = both.alert(ticket).pk
     both.server.api.fault = lambda method, path: TIMEOUT
@@ -210,7 +209,7 @@ def test_halo_away_for_an_hour_loses_nothing_and_keeps_the_order(both: Pair) -> 
     assert both.alert(ticket).status == "closed"
 
 
-def test_a_message_without_status_or_owner_waits_until_halo_was_asked(both: Pair) -> None:
+def test_message_without_status_or_owner_waits_for_halo_lookup(both: HaloPair) -> None:
     for payload in (SMALL, EVENT_ONLY):
         both.halo.webhooks["hook"]["payload_type"] = payload
         ticket = both.log("Printer on fire")
@@ -226,7 +225,7 @@ def test_a_message_without_status_or_owner_waits_until_halo_was_asked(both: Pair
     assert both.alert(ticket).subject == f"Halo {ticket}"
 
 
-def test_a_message_is_decided_without_halo_while_it_refuses_tocsin_is_away_or_asks_for_patience(both: Pair) -> None:
+def test_message_is_decided_without_halo_when_lookup_is_unavailable(both: HaloPair) -> None:
     both.halo.webhooks["hook"]["payload_type"] = EVENT_ONLY
 
     def reason_of_a_ticket() -> tuple[str, int]:
@@ -279,7 +278,7 @@ def test_a_message_is_decided_without_halo_while_it_refuses_tocsin_is_away_or_as
     assert not both.inbox(status="Pending")
 
 
-def test_a_write_that_is_under_way_is_no_act_of_somebody_when_it_comes_back(both: Pair) -> None:
+def test_write_in_progress_is_not_a_command_when_echoed(both: HaloPair) -> None:
     both.change(sync={"assign": {"note": False, "agent": True}, "close": {"status": "Closed"}})
     ticket = both.log()
     alert = both.alert(ticket).pk
@@ -307,7 +306,7 @@ def test_a_write_that_is_under_way_is_no_act_of_somebody_when_it_comes_back(both
     assert both.alert(ticket).status != "closed"
 
 
-def test_an_agent_that_tocsin_wrote_is_an_act_once_somebody_gave_the_ticket_away_in_between(both: Pair) -> None:
+def test_written_agent_is_a_command_after_reassignment_in_between(both: HaloPair) -> None:
     both.change(sync={"assign": {"agent": True}})
     ticket = both.log()
     # Alice has the ticket there already when Tocsin writes her: Halo tells of no change.
@@ -326,7 +325,7 @@ def test_an_agent_that_tocsin_wrote_is_an_act_once_somebody_gave_the_ticket_away
     assert (both.alert(ticket).status, both.alert(ticket).owner_id) == ("assigned", both.users["alice"].pk)
 
 
-def test_what_was_set_although_the_note_was_refused_is_nobodys_act_when_it_comes_back_late(both: Pair) -> None:
+def test_late_echo_of_partially_rejected_write_is_no_command(both: HaloPair) -> None:
     whole = {**integrations.integration_spec(both.inbound), "recipients": {"users": ["alice"]}}
     integrations.save_integration(whole, existing=both.inbound, actor=ACTOR, now=both.now)
     both.change(sync={"acknowledge": {"note": True, "agent": True, "priority": "Critical"}})
@@ -343,7 +342,7 @@ def test_what_was_set_although_the_note_was_refused_is_nobodys_act_when_it_comes
     assert "told" not in both.story(found.pk)
 
 
-def test_a_priority_and_a_team_that_tocsin_wrote_page_nobody_anew_and_pull_no_workflow(both: Pair) -> None:
+def test_echoed_priority_and_team_trigger_no_pages_or_workflows(both: HaloPair) -> None:
     whole = integrations.integration_spec(both.inbound)
     integrations.save_integration(
         {**whole, "recipients": {"users": ["alice"]}, "routes": [
@@ -392,7 +391,7 @@ def test_a_priority_and_a_team_that_tocsin_wrote_page_nobody_anew_and_pull_no_wo
     assert "escalation_started" in both.story(both.alert(other).pk)
 
 
-def test_a_ticket_that_nobody_acknowledges_is_told_to_the_manager_and_noted_on_the_ticket(both: Pair) -> None:
+def test_unacknowledged_ticket_notifies_manager_and_adds_note(both: HaloPair) -> None:
     workflow_reactor.look_again()
     spec = {
         "name": "Not acknowledged in 5 minutes",

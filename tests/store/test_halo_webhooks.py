@@ -1,4 +1,4 @@
-"""The webhooks that Tocsin sets up in Halo: they are watched, follow the address, and one that falls silent is said."""
+"""Webhooks that Tocsin creates in HaloITSM: monitored, updated, and reported when silent."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from datetime import datetime
 import pytest
 
 from tests.doubles.halo import DESK_AGENT, FORBIDDEN
-from tests.store.halo import Pair, pair
-from tests.store.people import ACTOR
-from tests.store.sending import allow_loopback
+from tests.support.halo_pair import HaloPair, halo_pair
+from tests.support.outbox_harness import allow_loopback
+from tests.support.people import ACTOR
 from tocsin.core.ids import uuid7
 from tocsin.inbound.admin import commands as integrations
 from tocsin.inbound.admin import secrets
@@ -21,7 +21,7 @@ from tocsin.outbound.connectors.interfaces import IntegrationAccount, RecordedCl
 from tocsin.outbound.halo_sync import halo_commands, poller, webhook_setup
 
 
-def test_a_webhook_that_was_there_stays_on_when_setting_it_up_again_fails(both: Pair) -> None:
+def test_failed_webhook_setup_keeps_the_existing_webhook(both: HaloPair) -> None:
     url = "http://tocsin/in/x"
     line = RecordedClient(both.directory.client, lambda: both.now)
     account = IntegrationAccount(1, "Halo", {"base_url": both.server.url, "client_id": "tocsin"},
@@ -46,7 +46,7 @@ def test_a_webhook_that_was_there_stays_on_when_setting_it_up_again_fails(both: 
     assert {name: both.halo.webhooks["hook"][name] for name in before} == before
 
 
-def _set_up(both: Pair, door: Integration) -> webhook_setup.WebhookSetupResult:
+def _set_up(both: HaloPair, door: Integration) -> webhook_setup.WebhookSetupResult:
     both.server.hooks.deliver = lambda hook, content: (200, "{}")
     stop = threading.Event()
 
@@ -63,11 +63,11 @@ def _set_up(both: Pair, door: Integration) -> webhook_setup.WebhookSetupResult:
         sender.join()
 
 
-def test_each_inbound_integration_of_a_halo_has_a_webhook_that_is_watched_and_follows_its_address(
+def test_each_inbound_halo_integration_has_a_monitored_webhook(
     database: str, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     allow_loopback(monkeypatch)
-    with pair(now) as both:
+    with halo_pair(now) as both:
         both.connect()
         other = integrations.save_integration(
             {"name": "Field service", "kind": "haloitsm", "outbound": "Halo", "anyway": True,
@@ -114,7 +114,7 @@ def test_each_inbound_integration_of_a_halo_has_a_webhook_that_is_watched_and_fo
         assert both.standing().webhook_problem == "Field service: The webhook is not in Halo any more: set it up again."
 
 
-def test_a_webhook_that_has_gone_silent_is_said_until_it_brings_something(both: Pair) -> None:
+def test_silent_webhook_is_reported_until_it_delivers(both: HaloPair) -> None:
     both.server.hooks.loses = lambda happened: True
     both.halo.log({"summary": "One"}, DESK_AGENT)
     both.look(200)
@@ -133,7 +133,7 @@ def test_a_webhook_that_has_gone_silent_is_said_until_it_brings_something(both: 
     assert both.standing().webhook_problem == ""
 
 
-def test_halos_own_test_of_a_webhook_needs_nobody(both: Pair) -> None:
+def test_halos_webhook_test_needs_no_user(both: HaloPair) -> None:
     sent = {"id": str(uuid7()), "webhook_id": "hook", "event": "test", "message": "This is a test."}
     both.deliver({}, json.dumps(sent).encode())
     (message,) = both.inbox()

@@ -1,4 +1,4 @@
-"""Heartbeats from the ping to the alert: every way to ping, silence, failure, overrun, and a node that was away."""
+"""Heartbeats from ping to alert: every ping format, silence, failure, overrun and node downtime."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.store.doors import Doors, Reply, doors, path_of, rows
-from tests.store.escalating import EscalationHarness, wired
-from tests.store.ingest import NOW, make_integration
+from tests.support.escalation_harness import EscalationHarness, escalation_enabled
+from tests.support.ingest import NOW, make_integration
+from tests.support.integrations import InboundResponse, InboundServer, inbound_server, path_of, rows
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.alerts.models import Alert
 from tocsin.core.config import config_version
@@ -29,13 +29,13 @@ from tocsin.inbound.storage.messages import IncomingMessage, MessageResult
 
 @pytest.fixture(autouse=True)
 def _wired(database: str) -> Iterator[None]:
-    with wired():
+    with escalation_enabled():
         yield
 
 
 @pytest.fixture
-def node() -> Iterator[Doors]:
-    with doors() as made:
+def node() -> Iterator[InboundServer]:
+    with inbound_server() as made:
         yield made
 
 
@@ -48,7 +48,9 @@ def backup() -> Integration:
     return made
 
 
-def ping(node: Doors, where: Integration, word: str = "", method: str = "POST", body: bytes = b"") -> Reply:
+def ping(
+    node: InboundServer, where: Integration, word: str = "", method: str = "POST", body: bytes = b""
+) -> InboundResponse:
     return node.post(f"{path_of(where)}{word}", body, method=method)
 
 
@@ -56,7 +58,7 @@ def row() -> Heartbeat:
     return Heartbeat.objects.get()
 
 
-def later(node: Doors, **span: Any) -> datetime:
+def later(node: InboundServer, **span: Any) -> datetime:
     """Turns the loop at a moment so much later."""
     at = clock.now() + timedelta(**span)
     node.registry.refresh()
@@ -65,7 +67,7 @@ def later(node: Doors, **span: Any) -> datetime:
 
 
 @pytest.mark.parametrize(("method", "body"), [("GET", b""), ("HEAD", b""), ("POST", b""), ("PUT", b'{"a": 1}')])
-def test_any_request_is_a_beat(node: Doors, backup: Integration, method: str, body: bytes) -> None:
+def test_any_request_is_a_beat(node: InboundServer, backup: Integration, method: str, body: bytes) -> None:
     reply = ping(node, backup, method=method, body=body)
     assert reply.status == 200
     assert row().health == "up"
@@ -77,13 +79,13 @@ def test_any_request_is_a_beat(node: Doors, backup: Integration, method: str, bo
 @pytest.mark.parametrize(
     "body", [b"\xff\xfe\x00", b"not json", b"[1, 2]", b"[" * 100_000, b'{"a": ' * 900, b"x" * 1_000_000, b"\x00"]
 )
-def test_whatever_a_sender_posts_its_beat_counts(node: Doors, backup: Integration, body: bytes) -> None:
+def test_whatever_a_sender_posts_its_beat_counts(node: InboundServer, backup: Integration, body: bytes) -> None:
     assert ping(node, backup, body=body).status == 200
     assert row().health == "up"
     assert len(bytes(rows()[0].raw)) < 65_000
 
 
-def test_silence_opens_one_alert_and_the_next_beat_closes_it(node: Doors, backup: Integration) -> None:
+def test_silence_opens_one_alert_and_the_next_beat_closes_it(node: InboundServer, backup: Integration) -> None:
     ping(node, backup)
     later(node, minutes=64)
     assert Alert.objects.count() == 0
@@ -98,7 +100,7 @@ def test_silence_opens_one_alert_and_the_next_beat_closes_it(node: Doors, backup
     assert (alert.status, row().health) == ("closed", "up")
 
 
-def test_a_failure_opens_at_once_with_what_the_job_said(node: Doors, backup: Integration) -> None:
+def test_job_failure_opens_alert_immediately_with_job_output(node: InboundServer, backup: Integration) -> None:
     ping(node, backup, "/start")
     assert row().health == "running"
     ping(node, backup, "/fail", body=b"tar: disk full")
@@ -112,7 +114,7 @@ def test_a_failure_opens_at_once_with_what_the_job_said(node: Doors, backup: Int
     assert alert.status == "closed"
 
 
-def test_a_run_that_does_not_end_opens_an_alert(node: Doors, backup: Integration) -> None:
+def test_a_run_that_does_not_end_opens_an_alert(node: InboundServer, backup: Integration) -> None:
     ping(node, backup, "/start")
     later(node, minutes=119)
     assert Alert.objects.count() == 0
@@ -120,7 +122,7 @@ def test_a_run_that_does_not_end_opens_an_alert(node: Doors, backup: Integration
     assert Alert.objects.get().subject == "Backup does not end"
 
 
-def test_a_node_that_was_away_raises_no_false_alarm(node: Doors, backup: Integration) -> None:
+def test_a_node_that_was_away_raises_no_false_alarm(node: InboundServer, backup: Integration) -> None:
     ping(node, backup)
     now = clock.now() + timedelta(hours=5)
     assert monitor.wait_anew(now) == 1
@@ -131,9 +133,7 @@ def test_a_node_that_was_away_raises_no_false_alarm(node: Doors, backup: Integra
     assert Alert.objects.count() == 1
 
 
-def test_a_machine_that_was_halted_or_whose_clock_went_ahead_raises_no_false_alarm(
-    node: Doors, backup: Integration
-) -> None:
+def test_suspended_machine_or_forward_clock_raises_no_false_alarm(node: InboundServer, backup: Integration) -> None:
     ping(node, backup)
     start, seconds = clock.now(), 0.0
     turn = monitor.loop(node.registry, lambda: start + timedelta(seconds=seconds)).turn
@@ -157,7 +157,7 @@ def test_a_machine_that_was_halted_or_whose_clock_went_ahead_raises_no_false_ala
 
 @pytest.mark.parametrize("problem", [psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction])
 def test_a_database_that_was_away_raises_no_false_alarm(
-    node: Doors, backup: Integration, monkeypatch: pytest.MonkeyPatch, problem: type[psycopg.Error]
+    node: InboundServer, backup: Integration, monkeypatch: pytest.MonkeyPatch, problem: type[psycopg.Error]
 ) -> None:
     def away(registry: IntegrationRegistry, now: datetime) -> bool:
         raise problem("the connection is lost")
@@ -175,7 +175,9 @@ def test_a_database_that_was_away_raises_no_false_alarm(
     assert row().due_at > clock.now()  # type: ignore[operator]
 
 
-def test_a_silence_that_opened_nothing_is_told_again_while_it_lasts(node: Doors, backup: Integration) -> None:
+def test_missed_heartbeat_without_alert_is_reported_again_while_it_lasts(
+    node: InboundServer, backup: Integration
+) -> None:
     ping(node, backup)
     end = clock.now() + timedelta(hours=3)
     spec = {"name": "Patch night", "starts": "2000-01-01 00:00", "ends": "2000-12-01 00:00"}
@@ -192,9 +194,7 @@ def test_a_silence_that_opened_nothing_is_told_again_while_it_lasts(node: Doors,
     assert (row().health, row().due_at, Alert.objects.get().count) == ("late", None, 1)
 
 
-def test_a_silence_that_began_while_it_was_switched_off_is_told_when_it_is_on_again(
-    node: Doors, backup: Integration
-) -> None:
+def test_heartbeat_missed_while_disabled_is_reported_when_enabled(node: InboundServer, backup: Integration) -> None:
     ping(node, backup)
     Integration.objects.update(mode="disabled")
     config_version.changed()
@@ -206,7 +206,7 @@ def test_a_silence_that_began_while_it_was_switched_off_is_told_when_it_is_on_ag
     assert Alert.objects.get().subject == "Backup is silent"
 
 
-def test_a_silence_that_was_only_watched_pages_once_its_integration_pages(node: Doors, backup: Integration) -> None:
+def test_dry_run_missed_heartbeat_pages_once_paging_is_enabled(node: InboundServer, backup: Integration) -> None:
     def becomes(mode: str) -> None:
         found = Integration.objects.get()
         spec = {**integration_spec(found), "mode": mode}
@@ -226,20 +226,20 @@ def test_a_silence_that_was_only_watched_pages_once_its_integration_pages(node: 
     assert Alert.objects.get().count == 2
 
 
-def test_a_failure_with_much_to_say_is_one(node: Doors, backup: Integration) -> None:
+def test_failure_with_long_output_is_one_failure(node: InboundServer, backup: Integration) -> None:
     ping(node, backup, body=json.dumps({"heartbeat": "fail", "output": "x" * 20_000}).encode())
     assert row().health == "failed"
     assert Alert.objects.get().subject == "Backup says that it failed"
 
 
-def test_a_run_that_begins_again_and_again_and_never_ends_is_told_of(node: Doors, backup: Integration) -> None:
+def test_job_that_restarts_without_ending_is_reported(node: InboundServer, backup: Integration) -> None:
     ping(node, backup, "/start")
     first = row().due_at
     ping(node, backup, "/start")
     assert row().due_at == first
 
 
-def test_one_sender_s_silence_is_not_another_s(node: Doors, backup: Integration) -> None:
+def test_one_sender_s_silence_is_not_another_s(node: InboundServer, backup: Integration) -> None:
     other = make_integration("Other", "heartbeat", source="Backup")
     Integration.objects.filter(pk=backup.pk).update(source="Backup")
     config_version.changed()
@@ -251,8 +251,8 @@ def test_one_sender_s_silence_is_not_another_s(node: Doors, backup: Integration)
     assert [alert.integration for alert in Alert.objects.filter(status="open")] == [backup]
 
 
-def test_a_silence_that_cannot_be_told_is_tried_again_and_holds_up_no_other(
-    node: Doors, backup: Integration, monkeypatch: pytest.MonkeyPatch
+def test_unreportable_missed_heartbeat_is_retried_and_blocks_no_other(
+    node: InboundServer, backup: Integration, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = make_integration("Other", "heartbeat", settings={"interval": "1h"})
     config_version.changed()
@@ -273,21 +273,21 @@ def test_a_silence_that_cannot_be_told_is_tried_again_and_holds_up_no_other(
     assert {alert.integration for alert in Alert.objects.all()} == {other, backup}
 
 
-def test_a_change_of_the_interval_counts_from_the_last_beat(node: Doors, backup: Integration) -> None:
+def test_a_change_of_the_interval_counts_from_the_last_beat(node: InboundServer, backup: Integration) -> None:
     ping(node, backup)
     spec = {**integration_spec(backup), "settings": {"interval": "1d"}, "anyway": True}
     save_integration(spec, existing=backup, actor=COMMAND_LINE, now=clock.now())
     assert row().due_at == row().last_at + timedelta(days=1, minutes=5)  # type: ignore[operator]
 
 
-def test_other_ends_of_the_address_and_other_methods_are_refused(node: Doors, backup: Integration) -> None:
+def test_other_ends_of_the_address_and_other_methods_are_refused(node: InboundServer, backup: Integration) -> None:
     assert ping(node, backup, "/explode").status == 404
     assert ping(node, backup, method="DELETE").status == 405
     assert node.post("/in/" + "0" * 32, method="GET").status == 405
     assert not Heartbeat.objects.exists()
 
 
-def test_opsgenies_heartbeat_pings_find_theirs_by_name(node: Doors, backup: Integration) -> None:
+def test_opsgenies_heartbeat_pings_find_theirs_by_name(node: InboundServer, backup: Integration) -> None:
     scripts = make_integration("Scripts", "opsgenie")
     closed = make_integration("Others", "opsgenie", settings={"pings": False})
     key = {"authorization": f"GenieKey {secrets.token_of(scripts)}"}

@@ -1,4 +1,4 @@
-"""`tocsin import`: an account on loopback, as its API documents it, becomes YAML that an empty Tocsin takes whole."""
+"""`tocsin import`: an account on loopback becomes YAML that an empty installation applies completely."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_there_is_an_account_for_every_product() -> None:
 
 
 @pytest.mark.parametrize("name", ACCOUNTS)
-def test_an_account_becomes_yaml_that_an_empty_tocsin_takes_whole_and_once(
+def test_account_import_creates_yaml_that_applies_completely_once(
     name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     account, file, report = ACCOUNTS[name], tmp_path / "moved.yaml", tmp_path / "report.txt"
@@ -108,9 +108,7 @@ def test_an_account_becomes_yaml_that_an_empty_tocsin_takes_whole_and_once(
     assert all(integration.policy_id for integration in Integration.objects.exclude(settings__has_key="anyway"))
 
 
-def test_a_key_comes_from_a_file_or_standard_input_and_without_one_it_says_where_it_is_made(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_api_key_comes_from_file_or_standard_input(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     status, out, err = answer(capsys, "import", "opsgenie")
     assert (status, out) == (1, "")
     assert "put it into $OPSGENIE_API_KEY" in err
@@ -134,7 +132,7 @@ def test_a_key_comes_from_a_file_or_standard_input_and_without_one_it_says_where
         (opsgenie.KEY, "/elsewhere", "Opsgenie has nothing at /elsewhere/v2/users. Is http"),
     ],
 )
-def test_what_goes_wrong_is_one_line_that_says_what_to_do_and_never_the_key(
+def test_import_error_is_one_line_with_remedy_without_key(
     key: str,
     base: str,
     said: str,
@@ -165,7 +163,7 @@ def test_a_private_address_is_not_called_unless_it_is_allowed(
     assert "TOCSIN_ALLOW_TARGETS" in err
 
 
-def test_a_busy_account_is_waited_for_as_long_as_it_says_and_what_the_key_may_not_see_is_told(
+def test_rate_limited_account_is_awaited_and_missing_permissions_reported(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, waits: list[float]
 ) -> None:
     monkeypatch.setenv("OPSGENIE_API_KEY", opsgenie.KEY)
@@ -184,7 +182,7 @@ def test_a_busy_account_is_waited_for_as_long_as_it_says_and_what_the_key_may_no
     assert "username: alice" in out
 
 
-def test_an_answer_that_ends_too_soon_is_told_apart_from_a_wrong_address(
+def test_truncated_response_is_distinguished_from_wrong_address(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPSGENIE_API_KEY", opsgenie.KEY)
@@ -198,7 +196,7 @@ def test_an_answer_that_ends_too_soon_is_told_apart_from_a_wrong_address(
     assert "answered something else than JSON at v2/users. Is http" in err
 
 
-def test_an_account_that_names_another_host_for_its_next_page_is_not_followed_there(
+def test_next_page_link_to_another_host_is_not_followed(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPSGENIE_API_KEY", opsgenie.KEY)

@@ -1,4 +1,4 @@
-"""A batch of messages, decided on real PostgreSQL: every outcome, in arrival order, with what it leaves behind."""
+"""A batch of messages decided on real PostgreSQL: every outcome in arrival order."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 from msgspec.structs import replace
 from psycopg import errors
 
-from tests.store.ingest import NOW, Ingest, halo, make_integration, message
 from tests.store.test_ingest_faults import SpoiledRegistry
+from tests.support.ingest import NOW, Ingest, halo, make_integration, message
 from tocsin.alerts.models import Alert
 from tocsin.core.db import database as db
 from tocsin.core.ids import lock_number, uuid7
@@ -26,7 +26,7 @@ def statuses(stored: list) -> list[str]:
     return [one.status.value for one in stored]
 
 
-def test_a_new_ticket_opens_one_alert_with_what_the_message_says() -> None:
+def test_new_ticket_opens_one_alert_with_the_messages_fields() -> None:
     stored = Ingest().send(make_integration(), halo(20817))
     assert statuses(stored) == ["Mapped Opened"]
     alert = Alert.objects.get(pk=stored[0].alert_id)
@@ -53,7 +53,7 @@ def test_one_batch_may_open_close_and_open_the_same_key() -> None:
     assert (first.status, second.status, second.previous_id, second.count) == ("closed", "open", first.pk, 2)
 
 
-def test_a_close_with_nothing_open_is_ignored_but_says_how_new_the_source_is() -> None:
+def test_close_without_active_alert_is_ignored_but_updates_source_time() -> None:
     integration, ingest = make_integration(), Ingest()
     closed = {**halo(status="Closed"), "timestamp": "2026-11-24T09:20:00Z"}
     delayed = {**halo(), "timestamp": "2026-11-24T09:15:00Z"}
@@ -71,7 +71,7 @@ def test_an_ignored_update_does_not_make_its_own_new_late() -> None:
     assert statuses(ingest.send(integration, progress, new)) == ["Mapped Ignored", "Mapped Opened"]
 
 
-def test_the_same_delivery_is_answered_with_what_the_first_one_did() -> None:
+def test_duplicate_delivery_gets_the_first_deliverys_result() -> None:
     integration, ingest = make_integration(), Ingest()
     delivery = "8e25bc7b-e07e-4102-9398-5d6647e1e79d"
     first = ingest.send(integration, halo(delivery=delivery))
@@ -82,7 +82,7 @@ def test_the_same_delivery_is_answered_with_what_the_first_one_did() -> None:
     assert Alert.objects.get().count == 1
 
 
-def test_a_changed_field_is_refreshed_and_told_on_the_timeline() -> None:
+def test_changed_field_is_updated_and_shown_on_timeline() -> None:
     integration, ingest = make_integration(), Ingest()
     ingest.send(integration, halo())
     updated = ingest.send(integration, halo(status="In Progress", summary="VPN down for everybody"))
@@ -110,7 +110,7 @@ def test_unreadable_messages_open_one_alert_per_ten_minutes() -> None:
     assert later[0].alert_id not in (None, alert.pk)
 
 
-def test_a_key_that_somebody_holds_waits_and_is_decided_in_order() -> None:
+def test_locked_key_waits_and_is_decided_in_order() -> None:
     integration, ingest = make_integration(), Ingest()
     (first,) = ingest.send(integration, halo(7))
     with db.transaction() as holder:
@@ -127,7 +127,7 @@ def test_a_key_that_somebody_holds_waits_and_is_decided_in_order() -> None:
     assert Alert.objects.filter(source_id="7", status="open").count() == 1
 
 
-def test_undecided_messages_of_two_nodes_are_decided_in_the_order_in_which_they_came() -> None:
+def test_undecided_messages_of_two_nodes_keep_arrival_order() -> None:
     integration, ingest = make_integration(), Ingest()
     (first,) = ingest.send(integration, halo(7))
     ahead = UUID(int=uuid7().int + (1500 << 80))
@@ -141,7 +141,7 @@ def test_undecided_messages_of_two_nodes_are_decided_in_the_order_in_which_they_
     assert not Alert.objects.filter(status="open").exists()
 
 
-def test_an_undecided_message_that_breaks_the_code_is_counted_and_holds_up_no_other() -> None:
+def test_undecided_message_that_raises_is_counted_and_blocks_no_other() -> None:
     integration, ingest = make_integration(), Ingest()
     (first, other) = ingest.send(integration, halo(7), halo(8))
     with db.transaction() as holder:
@@ -159,7 +159,7 @@ def test_an_undecided_message_that_breaks_the_code_is_counted_and_holds_up_no_ot
     assert Alert.objects.get(pk=first.alert_id).status == "open"
 
 
-def test_a_message_that_another_node_has_decided_meanwhile_is_not_decided_again() -> None:
+def test_message_decided_by_another_node_is_not_decided_again() -> None:
     integration, ingest = make_integration(), Ingest()
     (first,) = ingest.send(integration, halo(7))
     waiting = [message(integration, halo(7)), message(integration, halo(7, "Closed")), message(integration, halo(7))]
@@ -179,7 +179,7 @@ def test_a_message_that_another_node_has_decided_meanwhile_is_not_decided_again(
     assert list(Alert.objects.order_by("pk").values_list("status", "count")) == [("closed", 3), ("open", 1)]
 
 
-def test_a_held_key_lock_makes_only_its_own_messages_wait() -> None:
+def test_locked_key_delays_only_its_own_messages() -> None:
     integration, ingest = make_integration(), Ingest()
     ingest.send(integration, halo(7))
     key = KeyClock.objects.get() if KeyClock.objects.exists() else None
@@ -196,7 +196,7 @@ def test_a_switched_off_integration_stores_and_ignores() -> None:
     assert InboundMessage.objects.count() == 2
 
 
-def test_numbers_of_alerts_stay_short_when_a_batch_is_rolled_back() -> None:
+def test_rolled_back_batch_wastes_no_alert_numbers() -> None:
     integration, ingest = make_integration(), Ingest()
     ingest.send(integration, halo(1))
     ingest.send(integration, halo(1), halo(1), halo(2))

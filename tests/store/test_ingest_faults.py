@@ -1,4 +1,4 @@
-"""What goes wrong around a message: nothing is lost or taken twice, and one sender's trouble is not another's."""
+"""Faults during ingest: no message is lost or processed twice, and senders are isolated."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import pytest
 from psycopg import errors, sql
 
 from tests.doubles.postgres_wire import wire_to
-from tests.store.doors import Doors, doors, path_of, rows
-from tests.store.escalating import EscalationHarness
-from tests.store.ingest import NOW, halo, make_integration, message
+from tests.support.escalation_harness import EscalationHarness
+from tests.support.ingest import NOW, halo, make_integration, message
+from tests.support.integrations import InboundServer, inbound_server, path_of, rows
 from tocsin.access.audit import AuditActor
 from tocsin.alerts.models import Alert
 from tocsin.core.config import config_version
@@ -39,8 +39,8 @@ pytestmark = pytest.mark.usefixtures("database")
 
 
 @pytest.fixture
-def node() -> Iterator[Doors]:
-    with doors() as made:
+def node() -> Iterator[InboundServer]:
+    with inbound_server() as made:
         yield made
 
 
@@ -112,7 +112,7 @@ class SpoiledRegistry(IntegrationRegistry):
         )
 
 
-def test_a_message_that_breaks_the_code_is_kept_alone_and_the_others_are_decided() -> None:
+def test_message_that_raises_is_kept_alone_and_others_decided() -> None:
     integration = make_integration()
     payloads: list[Any] = [halo(number) for number in range(1, 12)]
     payloads[6] = {**halo(7), "poison": True}
@@ -127,7 +127,7 @@ def test_a_message_that_breaks_the_code_is_kept_alone_and_the_others_are_decided
     assert Alert.objects.get(pk=kept.alert_id).subject == "HaloITSM sent something Tocsin cannot read"
 
 
-def test_a_message_that_the_database_refuses_is_kept_alone_and_the_others_are_decided() -> None:
+def test_message_rejected_by_database_is_kept_alone_and_others_decided() -> None:
     integration = make_integration()
     execute("ALTER TABLE alerts_alert ADD CONSTRAINT no_poison CHECK (subject <> 'poison')")
     payloads: list[Any] = [halo(number) for number in range(1, 8)]
@@ -139,7 +139,7 @@ def test_a_message_that_the_database_refuses_is_kept_alone_and_the_others_are_de
     assert sorted(alert.source_id for alert in Alert.objects.exclude(source_id="")) == ["1", "2", "4", "5", "6", "7"]
 
 
-def test_what_can_be_neither_decided_nor_kept_is_answered_not_stored_and_the_others_are_stored() -> None:
+def test_undecidable_and_unstorable_message_is_reported_and_others_stored() -> None:
     integration = make_integration()
     execute("ALTER TABLE inbound_inboundmessage ADD CONSTRAINT no_poison CHECK (position('poison'::bytea in raw) = 0)")
     results, _ = decide_together([integration] * 3, [halo(1), halo(2, summary="poison"), halo(3)])
@@ -148,7 +148,7 @@ def test_what_can_be_neither_decided_nor_kept_is_answered_not_stored_and_the_oth
     assert len(rows()) == 2
 
 
-def test_a_batch_for_which_the_table_of_locks_has_no_room_is_decided_in_parts() -> None:
+def test_batch_too_large_for_lock_table_is_split() -> None:
     integration = make_integration()
     with db.connect(name="somebody with very many locks") as holder:
         with pytest.raises(errors.OutOfMemory):
@@ -159,16 +159,16 @@ def test_a_batch_for_which_the_table_of_locks_has_no_room_is_decided_in_parts() 
     assert Alert.objects.count() == 400
 
 
-def test_what_breaks_the_code_already_where_it_arrives_is_kept_too() -> None:
+def test_error_on_arrival_keeps_the_message_too() -> None:
     integration = make_integration()
-    with doors(registry=SpoiledRegistry()) as node:
+    with inbound_server(registry=SpoiledRegistry()) as node:
         replies = node.post_at_once(*((integration, {**halo(number), "poison": number == 2}) for number in (1, 2, 3)))
     assert [reply.body["status"] for reply in replies] == ["Mapped Opened", "Mapping Failed", "Mapped Opened"]
     assert "ZeroDivisionError" in replies[1].body["reason"]
     assert len(rows()) == 3
 
 
-def test_what_the_database_refuses_is_kept_however_it_was_read(node: Doors) -> None:
+def test_what_the_database_refuses_is_kept_however_it_was_read(node: InboundServer) -> None:
     integration = make_integration()
     execute("ALTER TABLE alerts_alert ADD CONSTRAINT no_poison CHECK (subject <> 'poison')")
     reply = node.post(integration, [halo(1), halo(2, summary="poison"), halo(3)])
@@ -194,7 +194,7 @@ FOR EACH ROW EXECUTE FUNCTION kill();
 
 
 @pytest.mark.parametrize("when", [_BETWEEN, _IN_COMMIT], ids=["between statements", "in COMMIT"])
-def test_a_connection_that_is_lost_before_the_commit_costs_a_retry_and_nothing_else(node: Doors, when: str) -> None:
+def test_connection_lost_before_commit_costs_only_a_retry(node: InboundServer, when: str) -> None:
     integration = make_integration()
     execute(_KILLER.format(times=1) + when)
     reply = node.post(integration, halo(1))
@@ -204,9 +204,9 @@ def test_a_connection_that_is_lost_before_the_commit_costs_a_retry_and_nothing_e
     assert node.post(integration, halo(2)).body["status"] == "Mapped Opened"
 
 
-def test_a_commit_that_nobody_heard_of_is_answered_once_and_done_once(database: str) -> None:
+def test_commit_with_lost_reply_is_answered_and_applied_once(database: str) -> None:
     integration = make_integration()
-    with wire_to(database) as (wire, through), doors() as node:
+    with wire_to(database) as (wire, through), inbound_server() as node:
         db.use(through)
         assert node.post(integration, halo(1)).body["status"] == "Mapped Opened"
         wire.cut_at_commit()
@@ -225,9 +225,9 @@ def test_a_commit_that_nobody_heard_of_is_answered_once_and_done_once(database: 
         db.use(database)
 
 
-def test_an_unreadable_message_whose_commit_nobody_heard_of_is_answered_as_such(database: str) -> None:
+def test_unreadable_message_with_lost_commit_reply_is_reported_unreadable(database: str) -> None:
     integration = make_integration("Tool", "api")
-    with wire_to(database) as (wire, through), doors() as node:
+    with wire_to(database) as (wire, through), inbound_server() as node:
         db.use(through)
         node.post(integration, {"title": "a first one, so that the connection stands"})
         wire.cut_at_commit()
@@ -240,7 +240,7 @@ def test_an_unreadable_message_whose_commit_nobody_heard_of_is_answered_as_such(
 
 def test_a_database_that_stays_away_is_answered_with_come_again() -> None:
     integration = make_integration()
-    with doors(max_wait=0.0) as node:
+    with inbound_server(max_wait=0.0) as node:
         node.registry.refresh()
         execute(_KILLER.format(times=1000) + _BETWEEN)
         reply = node.post(integration, halo())
@@ -249,9 +249,9 @@ def test_a_database_that_stays_away_is_answered_with_come_again() -> None:
     assert not rows()
 
 
-def test_a_token_that_nobody_can_look_up_is_not_called_unknown(database: str) -> None:
+def test_token_lookup_failure_is_not_reported_as_unknown_token(database: str) -> None:
     integration = make_integration()
-    with doors() as node:
+    with inbound_server() as node:
         path, name = path_of(integration), urlsplit(database).path.removeprefix("/")
         with psycopg.connect(database.replace(name, "postgres", 1), autocommit=True) as admin:
             switch = sql.SQL("ALTER DATABASE {} WITH ALLOW_CONNECTIONS {}")
@@ -267,7 +267,7 @@ def test_a_token_that_nobody_can_look_up_is_not_called_unknown(database: str) ->
 # --- configuration
 
 
-def test_messages_of_an_integration_that_was_deleted_while_they_waited_are_404_and_cost_the_others_nothing() -> None:
+def test_queued_messages_of_deleted_integration_get_404_alone() -> None:
     gone, stays = make_integration("Gone"), make_integration("Stays", source="Other")
     registry = IntegrationRegistry()
     registry.refresh()
@@ -286,7 +286,7 @@ def test_messages_of_an_integration_that_was_deleted_while_they_waited_are_404_a
     assert {row.integration_id for row in rows()} == {stays.pk}
 
 
-def test_the_sender_to_a_deleted_integration_is_told_404(node: Doors) -> None:
+def test_sender_to_deleted_integration_gets_404(node: InboundServer) -> None:
     gone = make_integration("Gone")
     assert node.post(gone, halo()).status == 200
     path = path_of(gone)
@@ -299,8 +299,8 @@ def test_the_sender_to_a_deleted_integration_is_told_404(node: Doors) -> None:
 @pytest.mark.parametrize(
     "broken", [{"kind": "gone"}, {"definition": {"rules": {"open": {"field": "client", "operator": "smells"}}}}]
 )
-def test_what_comes_to_an_integration_that_cannot_be_used_is_kept_and_replayed_once_it_is_mended(
-    node: Doors, broken: dict[str, Any]
+def test_messages_to_unusable_integration_are_replayed_after_repair(
+    node: InboundServer, broken: dict[str, Any]
 ) -> None:
     integration = make_integration(**broken)
     answers = [node.post(integration, body) for body in (halo(), [halo(2), halo(3)], b"{")]
@@ -317,7 +317,7 @@ def test_what_comes_to_an_integration_that_cannot_be_used_is_kept_and_replayed_o
     assert replay(rows()[0].pk, True, AuditActor(None, "Alice", "web", None), NOW).status == "Mapped Opened"
 
 
-def test_a_batch_decides_by_the_configuration_that_its_own_transaction_sees(node: Doors) -> None:
+def test_batch_uses_the_configuration_its_transaction_sees(node: InboundServer) -> None:
     integration = make_integration()
     assert node.post(integration, halo(1, "Logged")).body["status"] == "Mapped Ignored"
     version = node.registry.version
@@ -335,7 +335,7 @@ def test_a_batch_decides_by_the_configuration_that_its_own_transaction_sees(node
 # --- limits
 
 
-def test_a_configuration_that_is_loaded_while_another_is_saved_is_one_of_the_two_and_never_half_of_each(
+def test_configuration_loaded_during_save_is_never_mixed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     integration = make_integration()
@@ -355,7 +355,7 @@ def test_a_configuration_that_is_loaded_while_another_is_saved_is_one_of_the_two
     assert door.policy_id in door.directory.policies
 
 
-def test_an_integration_whose_row_breaks_the_code_stops_no_other(node: Doors) -> None:
+def test_integration_with_broken_row_blocks_no_other(node: InboundServer) -> None:
     broken, other = make_integration("Broken"), make_integration("Other", source="Other")
     IntegrationVersion.objects.filter(pk=broken.current_id).update(definition={"rules": ["open"], "mapping": 7})
     config_version.changed()
@@ -363,8 +363,8 @@ def test_an_integration_whose_row_breaks_the_code_stops_no_other(node: Doors) ->
     assert node.post(broken, halo(2)).body["status"] == "Mapping Failed"
 
 
-def test_the_bytes_that_wait_are_those_of_all_messages_of_a_body() -> None:
-    integration, node = make_integration("Alertmanager", "alertmanager"), Doors()
+def test_pending_bytes_count_all_messages_of_a_body() -> None:
+    integration, node = make_integration("Alertmanager", "alertmanager"), InboundServer()
     node.registry.refresh()
     alerts = [{"status": "firing", "fingerprint": str(number), "labels": {}} for number in range(100)]
     body = {"version": "4", "commonAnnotations": {"text": "x" * 10_000}, "alerts": alerts}
@@ -393,14 +393,14 @@ def test_more_than_may_wait_is_turned_away() -> None:
     assert not made.put(results.ticket(0, half[0]))
 
 
-def test_more_bytes_than_may_wait_are_turned_away_but_one_is_always_taken() -> None:
+def test_excess_pending_bytes_are_rejected_but_one_always_fits() -> None:
     made = Committer(IntegrationRegistry())
     large = IngestRequest([], committer.MAX_WAITING_BYTES + 1, lambda result: None)
     assert made.put(large)
     assert not made.put(IngestRequest([], 1, lambda result: None))
 
 
-def test_a_sender_whose_turn_would_come_too_late_is_turned_away() -> None:
+def test_sender_that_would_wait_too_long_is_rejected() -> None:
     made = Committer(IntegrationRegistry())
     first = IngestRequest([], 1, lambda result: None)
     assert made.put(first)
@@ -409,7 +409,7 @@ def test_a_sender_whose_turn_would_come_too_late_is_turned_away() -> None:
     assert not made.put(IngestRequest([], 1, lambda result: None))
 
 
-def test_a_committer_that_stops_finishes_what_waits_and_takes_nothing_more() -> None:
+def test_stopping_committer_finishes_queue_and_accepts_nothing_new() -> None:
     integration = make_integration()
     registry = IntegrationRegistry()
     registry.refresh()
@@ -425,7 +425,7 @@ def test_a_committer_that_stops_finishes_what_waits_and_takes_nothing_more() -> 
 
 def test_a_full_queue_is_answered_with_come_again() -> None:
     integration = make_integration()
-    node = Doors()
+    node = InboundServer()
     node.registry.refresh()
     assert node.committer.put(IngestRequest([], committer.MAX_WAITING_BYTES, lambda result: None))
     reply = node.post(integration, halo())

@@ -1,5 +1,4 @@
-"""Two nodes, people and the escalation at the same forty tickets at once: nobody meets a deadlock, nothing is lost,
-and each ticket ends as the last word about it says."""
+"""Two nodes, users and escalation on the same forty tickets: no deadlock and no inconsistency."""
 
 from __future__ import annotations
 
@@ -15,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from tests.store.escalating import EscalationHarness, wired
-from tests.store.ingest import halo, make_integration, message
+from tests.support.escalation_harness import EscalationHarness, escalation_enabled
+from tests.support.ingest import halo, make_integration, message
 from tocsin.alerts import service
 from tocsin.alerts.commands import Acknowledge, Assign, Command, Escalate, Hold, Unacknowledge, Unassign
 from tocsin.alerts.models import Alert
@@ -38,7 +37,7 @@ SEED = 20261124
 
 
 @dataclass
-class World:
+class StressScenario:
     """What the threads share: the tickets' last words, what failed, and when to stop."""
 
     door: Integration
@@ -78,38 +77,39 @@ class World:
             assert not thread.is_alive()
 
 
-def send(world: World, committer: Committer, seed: int) -> None:
+def send(scenario: StressScenario, committer: Committer, seed: int) -> None:
     """One node's senders: requests of several messages, the next one before the last is answered."""
     dice = random.Random(seed)
     answered = threading.Semaphore(4)
 
     def answer(result: list[MessageResult] | Exception) -> None:
         if isinstance(result, Exception):
-            world.problems.append(result)
+            scenario.problems.append(result)
         answered.release()
 
     for _ in range(REQUESTS):
         assert answered.acquire(timeout=30)
         payloads = [
-            world.say(dice.choice(TICKETS), dice.choice(("New", "New", "Closed"))) for _ in range(dice.randint(1, 12))
+            scenario.say(dice.choice(TICKETS), dice.choice(("New", "New", "Closed")))
+            for _ in range(dice.randint(1, 12))
         ]
-        incoming = [message(world.door, payload, clock.now()) for payload in payloads]
+        incoming = [message(scenario.door, payload, clock.now()) for payload in payloads]
         assert committer.put(IngestRequest(incoming, sum(len(one.raw) for one in incoming), answer))
     for _ in range(4):
         assert answered.acquire(timeout=30)
 
 
-def act(world: World, seed: int) -> None:
+def act(scenario: StressScenario, seed: int) -> None:
     """One person who answers whatever there is."""
     dice = random.Random(seed)
     name = dice.choice(("alice", "bob", "carol"))
-    me = world.desk.actor(name)
-    while not world.is_over.is_set():
+    me = scenario.desk.actor(name)
+    while not scenario.is_over.is_set():
         with database.transaction() as connection:
             found = connection.execute("SELECT id FROM alerts_alert WHERE status = ANY(%s)", (["open", "assigned"],))
             live = [row[0] for row in found]
         if not live:
-            world.is_over.wait(0.01)
+            scenario.is_over.wait(0.01)
             continue
         order: Command = dice.choice(
             (
@@ -125,30 +125,30 @@ def act(world: World, seed: int) -> None:
         try:
             service.act(dice.choice(live), order, now=clock.now())
         except Rejected as rejected:
-            world.acted[rejected.code] += 1
+            scenario.acted[rejected.code] += 1
         else:
-            world.acted["done"] += 1
+            scenario.acted["done"] += 1
 
 
-def turn(world: World, work: Callable[[], object]) -> None:
+def turn(scenario: StressScenario, work: Callable[[], object]) -> None:
     """A loop of a worker."""
-    while not world.is_over.is_set():
+    while not scenario.is_over.is_set():
         work()
-        world.is_over.wait(0.005)
+        scenario.is_over.wait(0.005)
 
 
 @pytest.fixture
-def world(database: str) -> Iterator[World]:
-    with wired():
+def scenario(database: str) -> Iterator[StressScenario]:
+    with escalation_enabled():
         now = clock.now()
         desk = EscalationHarness(now)
         door = make_integration(policy=desk.policy)
         door.recipient_groups.add(desk.group)
         config_version.changed()
-        yield World(door, desk, now)
+        yield StressScenario(door, desk, now)
 
 
-def test_opens_closes_and_people_at_the_same_tickets_from_two_nodes(world: World) -> None:
+def test_concurrent_opens_closes_and_commands_from_two_nodes_are_consistent(scenario: StressScenario) -> None:
     registries = [IntegrationRegistry(), IntegrationRegistry(), IntegrationRegistry()]
     for registry in registries:
         registry.refresh()
@@ -157,26 +157,26 @@ def test_opens_closes_and_people_at_the_same_tickets_from_two_nodes(world: World
     for node in nodes:
         node.start()
     with (
-        world.thread(lambda: turn(world, lambda: drain(registries[2], numbers, clock.now()))),
-        world.thread(lambda: turn(world, lambda: world.desk.keeper.turn(clock.now()))),
-        world.thread(lambda: act(world, SEED + 1)),
-        world.thread(lambda: act(world, SEED + 2)),
-        world.thread(lambda: act(world, SEED + 3)),
+        scenario.thread(lambda: turn(scenario, lambda: drain(registries[2], numbers, clock.now()))),
+        scenario.thread(lambda: turn(scenario, lambda: scenario.desk.keeper.turn(clock.now()))),
+        scenario.thread(lambda: act(scenario, SEED + 1)),
+        scenario.thread(lambda: act(scenario, SEED + 2)),
+        scenario.thread(lambda: act(scenario, SEED + 3)),
     ):
         with (
-            world.thread(lambda: send(world, nodes[0], SEED + 4)),
-            world.thread(lambda: send(world, nodes[1], SEED + 5)),
+            scenario.thread(lambda: send(scenario, nodes[0], SEED + 4)),
+            scenario.thread(lambda: send(scenario, nodes[1], SEED + 5)),
         ):
             pass
-        world.is_over.set()
+        scenario.is_over.set()
     for node in nodes:
         node.stop(10)
     for _ in range(20):
         drain(registries[2], numbers, clock.now())
-    assert world.problems == []
-    assert world.acted["done"] > 0
+    assert scenario.problems == []
+    assert scenario.acted["done"] > 0
     assert_nothing_is_lost()
-    assert_each_ticket_ends_as_was_said_last(world)
+    assert_each_ticket_ends_as_was_said_last(scenario)
     assert_runs_fit_their_alerts()
     with database.transaction() as connection:
         row = connection.execute("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()").fetchone()
@@ -193,10 +193,10 @@ def assert_nothing_is_lost() -> None:
     assert sum(Alert.objects.values_list("count", flat=True)) == counted
 
 
-def assert_each_ticket_ends_as_was_said_last(world: World) -> None:
+def assert_each_ticket_ends_as_was_said_last(scenario: StressScenario) -> None:
     live = Counter(Alert.objects.exclude(status="closed").values_list("source_id", flat=True))
     assert set(live.values()) <= {1}
-    wanted = {str(ticket) for ticket, (_, status) in world.last.items() if status == "New"}
+    wanted = {str(ticket) for ticket, (_, status) in scenario.last.items() if status == "New"}
     assert set(live) == wanted
 
 

@@ -1,4 +1,4 @@
-"""Inbound integrations as they are saved: whatever cannot work is refused with its place, and nothing is half kept."""
+"""Saving inbound integrations: invalid definitions are rejected with locations and without partial changes."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.store.ingest import Ingest
-from tests.store.people import ACTOR, make_group, make_user
+from tests.support.ingest import Ingest
+from tests.support.people import ACTOR, make_group, make_user
 from tocsin.access.models import AuditEntry
 from tocsin.alerts.models import Alert
 from tocsin.core.db import database
@@ -98,7 +98,7 @@ def save(now: datetime, existing: Integration | None = None, **change: Any) -> I
         ({"receipients": {}}, "receipients", 'did you mean "recipients"'),
     ],
 )
-def test_what_cannot_work_is_refused_with_its_place_and_nothing_is_kept(
+def test_invalid_definition_is_rejected_with_location_and_nothing_saved(
     now: datetime, change: dict[str, Any], place: str, part: str
 ) -> None:
     entries = AuditEntry.objects.count()
@@ -117,7 +117,7 @@ def deep(depth: int) -> dict[str, Any]:
     return condition
 
 
-def test_a_condition_of_great_depth_is_refused_and_no_error_of_another_kind(now: datetime) -> None:
+def test_very_deep_condition_is_rejected_without_another_error(now: datetime) -> None:
     with pytest.raises(Rejected, match=r"nested|deep"):
         save(now, filters=deep(900))
 
@@ -132,9 +132,7 @@ def test_a_condition_of_great_depth_is_refused_and_no_error_of_another_kind(now:
         {"routes": [{"when": {"field": "client", "operator": "exists"}, "recipients": {"groups": []}}]},
     ],
 )
-def test_an_integration_that_could_reach_nobody_is_refused_unless_it_says_anyway(
-    now: datetime, change: dict[str, Any]
-) -> None:
+def test_unreachable_integration_is_rejected_unless_saved_anyway(now: datetime, change: dict[str, Any]) -> None:
     with pytest.raises(Rejected, match="reach nobody") as raised:
         save(now, **change)
     assert raised.value.code == "reaches_nobody"
@@ -145,7 +143,7 @@ def test_an_integration_that_could_reach_nobody_is_refused_unless_it_says_anyway
     commands.save_integration(commands.integration_spec(integration), existing=integration, actor=ACTOR, now=now)
 
 
-def test_only_somebody_with_a_contact_method_in_use_counts_as_reached(now: datetime) -> None:
+def test_only_users_with_active_contact_method_count_as_reachable(now: datetime) -> None:
     ContactMethod.objects.update(is_enabled=False)
     with pytest.raises(Rejected, match="no contact method in use"):
         save(now)
@@ -155,7 +153,7 @@ def test_only_somebody_with_a_contact_method_in_use_counts_as_reached(now: datet
         save(now)
 
 
-def test_an_integration_that_watches_or_only_records_need_not_reach_anybody(now: datetime) -> None:
+def test_dry_run_and_log_only_integrations_need_no_reachable_user(now: datetime) -> None:
     save(now, name="A", recipients=None, mode="watch")
     save(now, name="B", routes=[{"action": "record", "recipients": {"groups": ["Empty"]}}])
 
@@ -202,7 +200,7 @@ def test_routes_keep_to_their_objects_when_those_are_renamed(now: datetime) -> N
     assert Integration.objects.get().current_id == version
 
 
-def test_a_new_version_is_made_only_when_what_decides_about_messages_changed(now: datetime) -> None:
+def test_only_changes_of_message_decisions_create_a_version(now: datetime) -> None:
     integration = save(now)
     version = ConfigVersion.objects.get().version
     entries = AuditEntry.objects.count()
@@ -218,7 +216,7 @@ def test_a_new_version_is_made_only_when_what_decides_about_messages_changed(now
     assert Integration.objects.get().current == IntegrationVersion.objects.get(number=2)
 
 
-def test_custom_fields_of_versions_of_before_go_on_and_are_shown_under_their_own_heading(now: datetime) -> None:
+def test_legacy_custom_fields_continue_under_their_own_heading(now: datetime) -> None:
     integration = save(now, mapping={"custom": {"wing": "ticket^wing"}})
     IntegrationVersion.objects.update(definition={"mapping": {"wing": "ticket^wing", "subject": "ticket^summary"}})
     shown = commands.integration_spec(Integration.objects.get(pk=integration.pk))
@@ -235,7 +233,7 @@ def test_a_kind_stays_what_it_was(now: datetime) -> None:
     assert raised.value.field == "kind"
 
 
-def test_a_token_of_ones_own_is_taken_and_no_two_integrations_share_one(now: datetime) -> None:
+def test_custom_token_is_accepted_and_unique_per_integration(now: datetime) -> None:
     integration = save(now, token=TOKEN)
     assert secrets.token_of(integration) == TOKEN
     assert secrets.url_of(integration).endswith(f"/in/{TOKEN}")
@@ -248,7 +246,7 @@ def test_a_token_of_ones_own_is_taken_and_no_two_integrations_share_one(now: dat
         save(now, Integration.objects.get(), token=TOKEN)
 
 
-def test_without_a_token_in_the_spec_one_is_made_and_then_stays(now: datetime) -> None:
+def test_missing_token_is_generated_once_and_kept(now: datetime) -> None:
     integration = save(now)
     token = secrets.token_of(integration)
     assert len(token) == 32
@@ -281,7 +279,7 @@ def test_a_rotation_to_the_current_token_is_refused(now: datetime) -> None:
         secrets.rotate_token(integration, token=TOKEN, actor=ACTOR, now=now)
 
 
-def test_credentials_stay_when_left_out_and_a_secret_part_when_only_that_is(now: datetime) -> None:
+def test_omitted_credentials_and_secret_parts_are_kept(now: datetime) -> None:
     given = {"basic": {"username": "halo", "password": "p1"}, "hmac": {"header": "X-Signature", "secret": "s1"}}
     integration = save(now, credentials=given)
     assert secrets.credentials_of(integration) == given
@@ -309,9 +307,7 @@ def test_credentials_stay_when_left_out_and_a_secret_part_when_only_that_is(now:
         ({"imap": {"mailbox": "imaps://alerts@imap.example.org", "password": "p1"}}, "imap.password"),
     ],
 )
-def test_a_secret_part_cannot_be_emptied_or_anybody_could_sign_with_nothing(
-    now: datetime, given: dict[str, dict[str, str]], place: str
-) -> None:
+def test_signing_secret_cannot_be_emptied(now: datetime, given: dict[str, dict[str, str]], place: str) -> None:
     integration = save(now, credentials=given)
     kind, secret = place.split(".")
     for empty in ("", "  "):
@@ -321,7 +317,7 @@ def test_a_secret_part_cannot_be_emptied_or_anybody_could_sign_with_nothing(
     assert secrets.credentials_of(Integration.objects.get()) == given
 
 
-def test_a_kind_that_signs_knows_its_header_and_any_other_must_be_told(now: datetime) -> None:
+def test_signature_header_is_known_by_kind_or_must_be_given(now: datetime) -> None:
     slack = save(now, name="Slack", kind="slack", credentials={"hmac": {"secret": "s"}})
     assert secrets.credentials_of(slack) == {"hmac": {"header": "X-Slack-Signature", "secret": "s"}}
     other = save(now, name="Proxy", kind="slack", credentials={"hmac": {"header": "X-Other", "secret": "s"}})
@@ -340,7 +336,7 @@ def test_a_kind_that_signs_knows_its_header_and_any_other_must_be_told(now: date
         save(now, name="Api", kind="api", credentials={"hmac": {"secret": "s"}})
 
 
-def test_the_credentials_that_were_saved_are_those_the_door_asks_for(now: datetime) -> None:
+def test_saved_credentials_are_required_by_the_webhook(now: datetime) -> None:
     integration = save(now, credentials={"header": {"name": "X-Key", "value": "v"}})
     registry = IntegrationRegistry()
     with database.transaction() as connection:
@@ -350,7 +346,7 @@ def test_the_credentials_that_were_saved_are_those_the_door_asks_for(now: dateti
     assert (credentials.header, credentials.header_value) == ("X-Key", "v")
 
 
-def test_a_saved_integration_is_a_door_that_reads_its_routes(now: datetime) -> None:
+def test_saved_integration_receives_messages_and_applies_its_routes(now: datetime) -> None:
     integration = save(
         now, source="Halo", routes=[{"during": "Office hours", "escalation_policy": "Standard", "priority": "low"}]
     )
@@ -388,7 +384,7 @@ def test_what_an_integration_needs_is_known_to_be_needed(now: datetime) -> None:
     assert commands.needs_user(10**9) == []
 
 
-def test_an_integration_with_alerts_that_wait_to_open_is_not_deleted_from_under_them(now: datetime) -> None:
+def test_integration_with_delayed_alerts_is_not_deleted(now: datetime) -> None:
     integration = save(now)
     waits = {"integration": integration, "wait": "wait", "since": now, "due_at": now, "why": "in 5 minutes"}
     DelayedOpening.objects.create(key_hash=bytes(32), **waits)
@@ -404,7 +400,7 @@ def test_an_integration_with_alerts_that_wait_to_open_is_not_deleted_from_under_
     assert not Integration.objects.exists()
 
 
-def test_an_integration_with_live_alerts_is_not_deleted_and_afterwards_goes_with_an_entry(now: datetime) -> None:
+def test_integration_with_active_alerts_is_not_deleted_until_they_end(now: datetime) -> None:
     integration = save(now)
     Alert.objects.create(subject="x", integration=integration, opened_at=now, last_message_at=now)
     with pytest.raises(Rejected, match="still live") as raised:
@@ -420,7 +416,7 @@ def test_an_integration_with_live_alerts_is_not_deleted_and_afterwards_goes_with
     assert entry.before["token"] == "•••"
 
 
-def test_an_integration_that_is_renamed_keeps_its_alerts_and_another_of_its_old_name_has_its_own(now: datetime) -> None:
+def test_renamed_integration_keeps_alerts_and_its_old_name_is_separate(now: datetime) -> None:
     status = {"field": "source_status", "operator": "equals"}
     more = {"mapping": {"source_id": "id", "source_status": "status"}, "kind": "api",
             "rules": {"open": {**status, "value": "New"}, "close": {**status, "value": "Closed"}}}  # fmt: skip
@@ -446,7 +442,7 @@ def test_an_integration_that_is_renamed_keeps_its_alerts_and_another_of_its_old_
     assert Alert.objects.get(status="open").integration_id == second.pk
 
 
-def test_two_halos_whose_tickets_have_the_same_numbers_do_not_share_alerts(now: datetime) -> None:
+def test_two_halos_with_equal_ticket_numbers_share_no_alerts(now: datetime) -> None:
     acme, beta = {"halo_address": "https://acme.haloitsm.com"}, {"halo_address": "beta.haloitsm.com/"}
     first = save(now, settings=acme)
     with pytest.raises(Rejected) as refused:

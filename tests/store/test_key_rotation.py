@@ -1,4 +1,4 @@
-"""Retiring a secret key: everything stored comes under a new one, beside a server that works."""
+"""Retiring a secret key: all stored values are re-encrypted beside a running server."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from allauth.mfa.totp.internal.auth import TOTP, generate_totp_secret
 from psycopg import sql
 
 import tocsin
-from tests.postgres import in_use
-from tests.store.people import ACTOR
+from tests.support.people import ACTOR
+from tests.support.postgres import in_use
 from tests.web.conftest import make_user
 from tocsin.cli.main import run
 from tocsin.core.config import crypto, secret_bundle
@@ -215,7 +215,7 @@ def test_a_killed_rotation_goes_on_when_run_again(
     assert remaining(filled).old == {}
 
 
-def test_a_row_that_somebody_holds_is_rotated_in_a_later_pass(filled: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_locked_row_is_rotated_in_a_later_pass(filled: str, monkeypatch: pytest.MonkeyPatch) -> None:
     use_keys(monkeypatch, NEW, OLD)
     steps = rotation.rotate()
     with psycopg.connect(filled) as other:
@@ -239,7 +239,7 @@ def test_nothing_is_rotated_while_a_node_lacks_the_key(
     assert remaining(filled).old
 
 
-def test_the_key_file_gets_a_new_key_once_and_loses_the_old_one(
+def test_key_file_gains_new_key_once_and_drops_the_old(
     database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("TOCSIN_SECRET_KEY")

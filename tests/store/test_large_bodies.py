@@ -1,4 +1,4 @@
-"""Bodies of some size are kept packed; whoever looks sees what came."""
+"""Large bodies are stored compressed and read back unchanged."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from psycopg import errors
 
-from tests.store.ingest import NOW, Ingest, halo, make_integration
+from tests.support.ingest import NOW, Ingest, halo, make_integration
 from tocsin.access.audit import AuditActor
 from tocsin.core.db import database as db
 from tocsin.core.ids import uuid7
@@ -46,7 +46,7 @@ def stored_size(message: InboundMessage) -> int:
     return int(size)
 
 
-def test_a_large_body_takes_little_room_and_reads_as_it_came(door: Integration) -> None:
+def test_large_body_is_compressed_and_reads_back_unchanged(door: Integration) -> None:
     Ingest().send(door, large(), halo(7))
     first, small = InboundMessage.objects.order_by("pk")
     assert stored_size(first) < len(first.raw) / 5
@@ -54,7 +54,7 @@ def test_a_large_body_takes_little_room_and_reads_as_it_came(door: Integration) 
     assert DETAILS.encode() in first.raw
 
 
-def test_it_is_replayed_and_tried_against_an_edit_as_it_came(door: Integration) -> None:
+def test_compressed_body_replays_and_backtests_unchanged(door: Integration) -> None:
     Ingest().send(door, large(status="Logged"))
     old = InboundMessage.objects.get()
     made = replay(old.pk, None, ACTOR, NOW + timedelta(minutes=5))
@@ -70,7 +70,7 @@ def test_tickets_that_open_nothing_are_warned_of_whatever_their_size(door: Integ
     assert "Logged" in statuses_seen(door, NOW).warning
 
 
-def test_one_that_waits_is_not_packed_and_is_decided_as_it_came(door: Integration) -> None:
+def test_pending_body_is_not_compressed_until_decided(door: Integration) -> None:
     ingest = Ingest()
     (first,) = ingest.send(door, halo(7))
     with db.transaction() as holder:
@@ -90,7 +90,7 @@ def form(door: Integration, body: bytes) -> IncomingMessage:
     return IncomingMessage(uuid7(), door.pk, NOW, body, element_of(body, media, lenient=True), media)
 
 
-def test_a_sender_has_nothing_unpacked_into_something_else_though_it_waits() -> None:
+def test_senders_own_compressed_lookalike_is_never_decompressed() -> None:
     door, ingest = make_integration("Monitoring", "api"), Ingest()
     (first,) = ingest.decide([form(door, b"source_id=7&subject=VPN+down")])
     # Form fields that are whole, and are a packed body's bytes too.

@@ -1,4 +1,4 @@
-"""Answers by mail: read from a mailbox or posted, by the person the mail was for, once, and never by a machine."""
+"""Mail replies from a mailbox or posted: applied once, as the recipient, and never from machines."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from psycopg import errors
 
 from tests.doubles.imap import Held, ImapDouble, imap_double
 from tests.doubles.smtp import Mail, SmtpDouble, smtp_double
-from tests.postgres import TAKES_NO_WRITES, in_use
-from tests.store.sending import OutboxHarness, allow_loopback, post_office, provider
+from tests.support.outbox_harness import OutboxHarness, allow_loopback, outbox_harness, provider
+from tests.support.postgres import TAKES_NO_WRITES, in_use
 from tocsin.alerts.commands import Close
 from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.core.runtime import clock
@@ -31,7 +31,7 @@ SECRET = "forwarded-Mails-S3cret"
 
 
 @dataclass
-class World:
+class ReplyScenario:
     post: OutboxHarness
     smtp: SmtpDouble
     imap: ImapDouble
@@ -60,96 +60,98 @@ class World:
 
 
 @pytest.fixture
-def world(now: datetime, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+def scenario(now: datetime, monkeypatch: pytest.MonkeyPatch) -> Iterator[ReplyScenario]:
     allow_loopback(monkeypatch, base_url=BASE)
-    with post_office(now) as post, smtp_double() as smtp, imap_double() as imap:
+    with outbox_harness(now) as post, smtp_double() as smtp, imap_double() as imap:
         monkeypatch.setattr(clock, "now", lambda: post.now)
         provider("Mail", "smtp", ["email"], host="127.0.0.1", port=smtp.port, sender="Tocsin <t@example.org>")
         settings = {"host": "127.0.0.1", "port": imap.port, "security": "none", "username": imap.username}
         secrets = {"password": imap.password, "post_secret": SECRET}
         provider("Answers", "mail_replies", [], address="alerts@example.org", secrets=secrets, **settings)
         reader = ReplyPoller()
-        yield World(post, smtp, imap, reader)
+        yield ReplyScenario(post, smtp, imap, reader)
         reader.close()
 
 
-def paged(world: World, *names: str) -> int:
+def paged(scenario: ReplyScenario, *names: str) -> int:
     for name in names:
-        world.post.user(name)
-    alert = world.post.alert()
-    world.post.page(alert, *names)
-    world.post.go()
+        scenario.post.user(name)
+    alert = scenario.post.alert()
+    scenario.post.page(alert, *names)
+    scenario.post.go()
     return alert
 
 
-def test_a_word_acts_as_the_person_the_mail_was_for_and_they_hear_what_came_of_it(world: World) -> None:
-    alert = paged(world, "alice")
-    page = world.smtp.mails[0]
+def test_reply_word_acts_as_recipient_and_result_is_mailed(scenario: ReplyScenario) -> None:
+    alert = paged(scenario, "alice")
+    page = scenario.smtp.mails[0]
     assert page.message["Reply-To"] == "alerts@example.org"
     assert "Or answer this mail: ack, take, close or escalate" in page.part("plain")
-    held = world.answer("Ack")
-    world.reader.turn()
+    held = scenario.answer("Ack")
+    scenario.reader.turn()
     event = AlertEvent.objects.get(kind="acknowledged")
-    assert (event.actor_id, event.via) == (world.post.users["alice"].pk, "email")
+    assert (event.actor_id, event.via) == (scenario.post.users["alice"].pk, "email")
     assert held.is_read
-    assert world.outcomes() == [("acted", f"You acknowledged alert {alert}.")]
-    world.post.go(5)
-    assert f"You acknowledged alert {alert}." in world.smtp.mails[-1].part("plain")
+    assert scenario.outcomes() == [("acted", f"You acknowledged alert {alert}.")]
+    scenario.post.go(5)
+    assert f"You acknowledged alert {alert}." in scenario.smtp.mails[-1].part("plain")
     # The same mail again, by another way, acts no more.
-    world.imap.receive(held.data)
-    world.reader.turn()
+    scenario.imap.receive(held.data)
+    scenario.reader.turn()
     assert MailReply.objects.count() == 1
-    assert world.imap.logins == 1, "the connection is kept"
+    assert scenario.imap.logins == 1, "the connection is kept"
 
 
-def test_several_alerts_are_named_in_one_mail(world: World) -> None:
-    first = paged(world, "alice")
-    world.post.page(second := world.post.alert("Disk full"), "alice")
-    world.post.go(20)
-    world.answer(f"ack {first} {second}")
-    world.reader.turn()
-    assert world.outcomes() == [("acted", f"You acknowledged alert {first}. You acknowledged alert {second}.")]
+def test_several_alerts_are_named_in_one_mail(scenario: ReplyScenario) -> None:
+    first = paged(scenario, "alice")
+    scenario.post.page(second := scenario.post.alert("Disk full"), "alice")
+    scenario.post.go(20)
+    scenario.answer(f"ack {first} {second}")
+    scenario.reader.turn()
+    assert scenario.outcomes() == [("acted", f"You acknowledged alert {first}. You acknowledged alert {second}.")]
 
 
-def test_anything_else_is_a_reply_on_the_alert(world: World) -> None:
-    paged(world, "alice")
-    world.answer("The line is back.\nBut slow.")
-    world.reader.turn()
+def test_anything_else_is_a_reply_on_the_alert(scenario: ReplyScenario) -> None:
+    paged(scenario, "alice")
+    scenario.answer("The line is back.\nBut slow.")
+    scenario.reader.turn()
     event = AlertEvent.objects.get(kind="replied")
     assert event.data["text"] == "The line is back.\nBut slow."
-    mails = len(world.smtp.mails)
-    world.post.go(5)
-    assert len(world.smtp.mails) == mails, "who writes a line is not answered"
+    mails = len(scenario.smtp.mails)
+    scenario.post.go(5)
+    assert len(scenario.smtp.mails) == mails, "who writes a line is not answered"
 
 
-def test_who_comes_too_late_is_told_kindly(world: World) -> None:
-    alert = paged(world, "alice", "bob")
-    world.post.act(alert, Close(actor=world.post.actor("bob")))
-    world.post.seconds += 60
-    world.answer("take", "bob@example.org" if world.smtp.mails[-1].to == "bob@example.org" else "alice@example.org")
-    world.reader.turn()
-    (outcome, reason) = world.outcomes()[0]
+def test_late_reply_gets_a_friendly_explanation(scenario: ReplyScenario) -> None:
+    alert = paged(scenario, "alice", "bob")
+    scenario.post.act(alert, Close(actor=scenario.post.actor("bob")))
+    scenario.post.seconds += 60
+    scenario.answer(
+        "take", "bob@example.org" if scenario.smtp.mails[-1].to == "bob@example.org" else "alice@example.org"
+    )
+    scenario.reader.turn()
+    (outcome, reason) = scenario.outcomes()[0]
     assert outcome == "refused"
     assert f"Alert {alert} was already closed by Bob 1 minute ago" in reason
-    world.post.go()
-    assert reason in world.smtp.mails[-1].part("plain")
+    scenario.post.go()
+    assert reason in scenario.smtp.mails[-1].part("plain")
 
 
-def test_mails_of_others_of_machines_and_without_our_reference_do_nothing_and_say_why(world: World) -> None:
-    paged(world, "alice")
-    world.post.user("mallory")
-    page_id = world.smtp.mails[0].message["Message-ID"]
+def test_foreign_automatic_and_unreferenced_mails_are_ignored_with_reason(scenario: ReplyScenario) -> None:
+    paged(scenario, "alice")
+    scenario.post.user("mallory")
+    page_id = scenario.smtp.mails[0].message["Message-ID"]
     token = page_id.split(".")[1]
     forged = page_id.replace(token, token[:-2] + ("AA" if token[-2:] != "AA" else "BB"))
     before = AlertEvent.objects.count()
-    world.answer("close", "mallory@example.org")
-    world.answer("close", "stranger@example.net")
-    world.answer("close again", In_Reply_To="", References="")
-    world.answer("close it", In_Reply_To=forged, References="")
-    world.answer("I am away until Monday.", Auto_Submitted="auto-replied")
-    world.answer("")
-    world.reader.turn()
-    found = [(outcome, reason) for outcome, reason in world.outcomes()]
+    scenario.answer("close", "mallory@example.org")
+    scenario.answer("close", "stranger@example.net")
+    scenario.answer("close again", In_Reply_To="", References="")
+    scenario.answer("close it", In_Reply_To=forged, References="")
+    scenario.answer("I am away until Monday.", Auto_Submitted="auto-replied")
+    scenario.answer("")
+    scenario.reader.turn()
+    found = [(outcome, reason) for outcome, reason in scenario.outcomes()]
     assert [outcome for outcome, _ in found] == ["refused", "refused", "refused", "refused", "ignored", "refused"]
     for (_, reason), said in zip(
         found,
@@ -159,10 +161,10 @@ def test_mails_of_others_of_machines_and_without_our_reference_do_nothing_and_sa
     ):  # fmt: skip
         assert said in reason
     assert AlertEvent.objects.count() == before
-    world.post.go(60)
-    told = [mail.to for mail in world.smtp.mails if "Your answer" in str(mail.message["Subject"])]
+    scenario.post.go(60)
+    told = [mail.to for mail in scenario.smtp.mails if "Your answer" in str(mail.message["Subject"])]
     assert told == ["alice@example.org"], "strangers hear nothing"
-    browser, root = Client(), world.post.user("root", role="admin")
+    browser, root = Client(), scenario.post.user("root", role="admin")
     browser.force_login(root, backend="django.contrib.auth.backends.ModelBackend")
     shown = browser.get("/providers/mail-replies/?outcome=refused").content.decode()
     assert "stranger@example.net" in shown
@@ -192,47 +194,47 @@ def came_back(mail: Mail, action: str = "failed", headers_only: bool = False) ->
     ).encode()
 
 
-def test_a_page_whose_mail_comes_back_has_failed_and_the_next_way_begins(world: World) -> None:
+def test_bounced_page_fails_and_the_next_contact_method_begins(scenario: ReplyScenario) -> None:
     mail = {"label": "Email", "channel": "email", "address": "alice@example.org"}
-    world.post.user("alice", mail, {"label": "Later", "channel": "ntfy", "address": "alice-topic", "wait": "10m"})
-    world.post.user("root", role="admin")
-    numbers = [world.post.alert(f"Disk {number}") for number in range(3)]
+    scenario.post.user("alice", mail, {"label": "Later", "channel": "ntfy", "address": "alice-topic", "wait": "10m"})
+    scenario.post.user("root", role="admin")
+    numbers = [scenario.post.alert(f"Disk {number}") for number in range(3)]
     for number in numbers:
-        world.post.page(number, "alice")
-    world.post.go()
-    world.post.go(10)
-    first, bundle = world.smtp.mails
-    world.imap.receive(came_back(first, "delayed"))
-    world.reader.turn()
-    assert {d.status for d in world.post.deliveries() if d.channel == "email"} == {"sent"}
-    world.imap.receive(came_back(first))
-    world.imap.receive(came_back(bundle, headers_only=True))
-    world.reader.turn()
-    failed = [d for d in world.post.deliveries() if d.channel == "email" and d.purpose == "page"]
+        scenario.post.page(number, "alice")
+    scenario.post.go()
+    scenario.post.go(10)
+    first, bundle = scenario.smtp.mails
+    scenario.imap.receive(came_back(first, "delayed"))
+    scenario.reader.turn()
+    assert {d.status for d in scenario.post.deliveries() if d.channel == "email"} == {"sent"}
+    scenario.imap.receive(came_back(first))
+    scenario.imap.receive(came_back(bundle, headers_only=True))
+    scenario.reader.turn()
+    failed = [d for d in scenario.post.deliveries() if d.channel == "email" and d.purpose == "page"]
     assert {(d.status, d.is_permanent) for d in failed} == {("failed", True)}
     assert len(failed) == 3, "each alert that was named in the bundle"
     assert {d.error for d in failed} == {"The mail came back: 550 5.1.1 <a•••@example.org>: no such user here."}
-    world.post.go()
-    later = [d for d in world.post.deliveries() if d.channel == "ntfy" and d.status == "sent"]
+    scenario.post.go()
+    later = [d for d in scenario.post.deliveries() if d.channel == "ntfy" and d.status == "sent"]
     assert later
     assert all("Brought forward" in d.reason for d in later)
     assert AlertEvent.objects.filter(kind="page_failed").count() == 3
-    assert [outcome for outcome, _ in world.outcomes()] == ["ignored", "acted", "acted"]
-    told = [str(m.message["Subject"]) for m in world.smtp.mails if m.to == "root@example.org"]
+    assert [outcome for outcome, _ in scenario.outcomes()] == ["ignored", "acted", "acted"]
+    told = [str(m.message["Subject"]) for m in scenario.smtp.mails if m.to == "root@example.org"]
     assert any("could not be sent" in subject for subject in told)
 
 
-def test_a_mail_that_is_older_than_its_reference_is_refused(world: World) -> None:
-    paged(world, "alice")
-    world.post.seconds += 8 * 86_400
-    world.answer("ack")
-    world.reader.turn()
-    assert world.outcomes() == [("refused", "It answers a mail that is more than seven days old.")]
+def test_a_mail_that_is_older_than_its_reference_is_refused(scenario: ReplyScenario) -> None:
+    paged(scenario, "alice")
+    scenario.post.seconds += 8 * 86_400
+    scenario.answer("ack")
+    scenario.reader.turn()
+    assert scenario.outcomes() == [("refused", "It answers a mail that is more than seven days old.")]
 
 
-def test_mails_are_taken_by_post_with_the_secret_only(world: World) -> None:
-    alert = paged(world, "alice")
-    raw = world.reply("take")
+def test_posted_mail_requires_the_secret(scenario: ReplyScenario) -> None:
+    alert = paged(scenario, "alice")
+    raw = scenario.reply("take")
 
     def post(body: bytes, kind: str, authorization: str) -> int:
         headers = {"Authorization": authorization} if authorization else {}
@@ -244,84 +246,82 @@ def test_mails_are_taken_by_post_with_the_secret_only(world: World) -> None:
     assert Alert.objects.get(pk=alert).status == "open"
     assert post(raw, "message/rfc822", basic) == 200
     assert Alert.objects.get(pk=alert).status == "assigned"
-    form = b'--x\r\nContent-Disposition: form-data; name="email"\r\n\r\n' + world.reply("close") + b"\r\n--x--\r\n"
+    form = b'--x\r\nContent-Disposition: form-data; name="email"\r\n\r\n' + scenario.reply("close") + b"\r\n--x--\r\n"
     assert post(form, "multipart/form-data; boundary=x", f"Bearer {SECRET}") == 200
     assert Alert.objects.get(pk=alert).status == "closed"
     assert post(b"", "message/rfc822", basic) == 400
 
 
-def test_a_report_about_somebody_elses_mail_fails_nothing(world: World) -> None:
+def test_bounce_of_foreign_mail_fails_nothing(scenario: ReplyScenario) -> None:
     for name in ("alice", "bob"):
-        world.post.user(name, {"label": "Email", "channel": "email", "address": f"{name}@example.org"})
-        world.post.page(world.post.alert(f"For {name}"), name)
-    world.post.go()
-    hers, his = sorted(world.smtp.mails, key=lambda mail: mail.to)
+        scenario.post.user(name, {"label": "Email", "channel": "email", "address": f"{name}@example.org"})
+        scenario.post.page(scenario.post.alert(f"For {name}"), name)
+    scenario.post.go()
+    hers, his = sorted(scenario.smtp.mails, key=lambda mail: mail.to)
     number, own = str(hers.message["Message-ID"]), str(his.message["Message-ID"])
     forged = f"{number.partition('.')[0]}.{own.partition('.')[2]}"
-    world.imap.receive(came_back(his).replace(own.encode(), forged.encode()))
-    world.reader.turn()
-    assert {d.status for d in world.post.deliveries() if d.channel == "email"} == {"sent"}
-    assert [outcome for outcome, _ in world.outcomes()] == ["ignored"]
+    scenario.imap.receive(came_back(his).replace(own.encode(), forged.encode()))
+    scenario.reader.turn()
+    assert {d.status for d in scenario.post.deliveries() if d.channel == "email"} == {"sent"}
+    assert [outcome for outcome, _ in scenario.outcomes()] == ["ignored"]
 
 
-def test_a_mailbox_that_is_away_comes_back_and_its_mails_wait(world: World) -> None:
-    paged(world, "alice")
-    world.imap.hangs_up = 1
-    held = world.answer("ack")
-    world.reader.turn()
+def test_unavailable_mailbox_recovers_and_its_mails_wait(scenario: ReplyScenario) -> None:
+    paged(scenario, "alice")
+    scenario.imap.hangs_up = 1
+    held = scenario.answer("ack")
+    scenario.reader.turn()
     ((text, _url, _is_urgent),) = mailbox_warnings.found()
     assert text.startswith("Answers by mail are not read, Answers: ")
     assert not held.is_read
     for _ in range(7):
-        world.reader.turn()
+        scenario.reader.turn()
     assert list(mailbox_warnings.found()) == []
     assert AlertEvent.objects.filter(kind="acknowledged").count() == 1
 
 
-def test_an_answer_that_comes_while_the_database_takes_no_writes_acts_as_soon_as_it_does(
-    world: World, database: str
-) -> None:
-    paged(world, "alice")
-    held = world.answer("ack")
+def test_reply_during_read_only_database_applies_afterwards(scenario: ReplyScenario, database: str) -> None:
+    paged(scenario, "alice")
+    held = scenario.answer("ack")
     with in_use(f"{database}{TAKES_NO_WRITES}"), pytest.raises(errors.ReadOnlySqlTransaction):
-        world.reader.turn()
+        scenario.reader.turn()
     assert not held.is_read
     with in_use(database):
-        world.reader.turn()
+        scenario.reader.turn()
         assert AlertEvent.objects.filter(kind="acknowledged").count() == 1
     assert held.is_read
 
 
-def test_an_answer_that_cannot_be_marked_as_read_acts_once_and_it_is_told(world: World) -> None:
-    paged(world, "alice")
-    world.imap.keeps_flags = True
-    world.answer("ack")
+def test_reply_not_markable_as_read_acts_once_and_is_reported(scenario: ReplyScenario) -> None:
+    paged(scenario, "alice")
+    scenario.imap.keeps_flags = True
+    scenario.answer("ack")
     for _turn in range(9):
-        world.reader.turn()
+        scenario.reader.turn()
     ((text, _url, _is_urgent),) = mailbox_warnings.found()
     assert "does not let its mails be marked as read" in text
     assert AlertEvent.objects.filter(kind="acknowledged").count() == 1
-    assert len(world.outcomes()) == 1
-    world.imap.keeps_flags = False
+    assert len(scenario.outcomes()) == 1
+    scenario.imap.keeps_flags = False
     for _turn in range(8):
-        world.reader.turn()
+        scenario.reader.turn()
     assert list(mailbox_warnings.found()) == []
-    assert world.imap.mails[0].is_read
+    assert scenario.imap.mails[0].is_read
 
 
-def test_a_server_that_changes_ids_is_answered_by_the_tagged_address(world: World) -> None:
+def test_reply_through_id_rewriting_server_uses_the_tagged_address(scenario: ReplyScenario) -> None:
     from tocsin.notify.models import Provider
 
     row = Provider.objects.get(name="Answers")
     row.settings = {**row.settings, "tagged": True}
     row.save()
-    from tests.store.sending import changed
+    from tests.support.outbox_harness import changed
 
     changed()
-    paged(world, "alice")
-    assert str(world.smtp.mails[0].message["Reply-To"]).startswith("alerts+")
-    world.answer("ack", In_Reply_To="<rewritten@server>", References="")
-    world.reader.turn()
+    paged(scenario, "alice")
+    assert str(scenario.smtp.mails[0].message["Reply-To"]).startswith("alerts+")
+    scenario.answer("ack", In_Reply_To="<rewritten@server>", References="")
+    scenario.reader.turn()
     assert AlertEvent.objects.filter(kind="acknowledged").count() == 1
 
 
@@ -335,21 +335,19 @@ def test_a_server_that_changes_ids_is_answered_by_the_tagged_address(world: Worl
         b'Content-Type: text/plain; charset=nothing\r\nFrom: "\r\nTo: ;:<\r\n\r\n\xff',
     ],
 )
-def test_a_mail_that_nobody_can_read_keeps_no_answer_from_being_read(world: World, garbage: bytes) -> None:
-    alert = paged(world, "alice")
-    world.imap.receive(garbage)
-    held = world.answer("ack")
-    world.reader.turn()
+def test_unreadable_mail_blocks_no_reply(scenario: ReplyScenario, garbage: bytes) -> None:
+    alert = paged(scenario, "alice")
+    scenario.imap.receive(garbage)
+    held = scenario.answer("ack")
+    scenario.reader.turn()
     assert held.is_read
     assert Alert.objects.get(pk=alert).acknowledgements.count() == 1
 
 
-def test_a_mail_at_which_tocsin_fails_keeps_no_answer_from_being_read(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    alert = paged(world, "alice")
-    world.imap.receive(b"Subject: breaks\r\n\r\nit")
-    world.answer("ack")
+def test_mail_that_raises_blocks_no_reply(scenario: ReplyScenario, monkeypatch: pytest.MonkeyPatch) -> None:
+    alert = paged(scenario, "alice")
+    scenario.imap.receive(b"Subject: breaks\r\n\r\nit")
+    scenario.answer("ack")
     whole = process.take
 
     def failing(provider: str, raw: bytes, now: datetime) -> object:
@@ -358,7 +356,7 @@ def test_a_mail_at_which_tocsin_fails_keeps_no_answer_from_being_read(
         return whole(provider, raw, now)
 
     monkeypatch.setattr(process, "take", failing)
-    world.reader.turn()
+    scenario.reader.turn()
     assert Alert.objects.get(pk=alert).acknowledgements.count() == 1
 
 
@@ -366,11 +364,9 @@ class Killed(BaseException):
     """A process that ends between two statements."""
 
 
-def test_an_answer_whose_reader_was_killed_in_the_middle_comes_again(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    alert = paged(world, "alice")
-    held, later = world.answer("ack"), world.answer("The line is back.")
+def test_reply_of_a_killed_parser_is_processed_again(scenario: ReplyScenario, monkeypatch: pytest.MonkeyPatch) -> None:
+    alert = paged(scenario, "alice")
+    held, later = scenario.answer("ack"), scenario.answer("The line is back.")
     with monkeypatch.context() as killing:
 
         def die(*_: object) -> None:
@@ -378,12 +374,12 @@ def test_an_answer_whose_reader_was_killed_in_the_middle_comes_again(
 
         killing.setattr(process, "_outcome", die)
         with pytest.raises(Killed):
-            world.reader.turn()
+            scenario.reader.turn()
     # Started again at once, or read by another node: somebody may still be at it.
-    world.reader.turn()
+    scenario.reader.turn()
     assert (held.is_read, later.is_read) == (False, True)
-    world.post.go(180)
-    world.reader.turn()
+    scenario.post.go(180)
+    scenario.reader.turn()
     assert held.is_read
     assert Alert.objects.get(pk=alert).acknowledgements.count() == 1
     assert AlertEvent.objects.filter(kind="replied").count() == 1

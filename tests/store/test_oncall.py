@@ -1,4 +1,4 @@
-"""Schedules and support hours as they are saved, and who is then on call."""
+"""Schedules and support hours as saved, and the resulting on-call users."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tests.store.people import ACTOR, make_group, make_user
+from tests.support.people import ACTOR, make_group, make_user
 from tocsin.access.models import AuditEntry
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
@@ -53,7 +53,7 @@ def desk(database: str, now: datetime) -> Group:
 
 
 @pytest.mark.usefixtures("desk")
-def test_a_schedule_that_names_nobody_known_is_refused_with_the_place(now: datetime) -> None:
+def test_schedule_with_unknown_user_is_rejected_with_location(now: datetime) -> None:
     shift = {"name": "W", "start": "2026-01-05", "rotate": {"at": "09:00", "users": ["alice", "mallory"]}}
     with pytest.raises(Rejected) as raised:
         commands.save_schedule({**SCHEDULE, "shifts": [shift]}, actor=ACTOR, now=now)
@@ -65,14 +65,14 @@ def test_a_schedule_that_names_nobody_known_is_refused_with_the_place(now: datet
 
 
 @pytest.mark.usefixtures("desk")
-def test_a_schedule_is_written_as_it_was_read_and_follows_a_renamed_user(now: datetime) -> None:
+def test_schedule_round_trips_and_follows_a_renamed_user(now: datetime) -> None:
     schedule = commands.save_schedule(SCHEDULE, actor=ACTOR, now=now)
     assert commands.schedule_spec(schedule) == SCHEDULE
     User.objects.filter(username="carol").update(username="caroline")
     assert commands.schedule_spec(schedule)["shifts"][1]["fixed"]["users"] == ["caroline"]
 
 
-def test_who_is_on_call_is_told_for_many_groups_at_once(desk: Group, now: datetime) -> None:
+def test_on_call_users_are_resolved_for_several_groups_at_once(desk: Group, now: datetime) -> None:
     commands.save_schedule(SCHEDULE, actor=ACTOR, now=now)
     other = make_group("Other", now, members=("carol", "alice"))
     at = datetime(2026, 1, 13, 12, tzinfo=UTC)
@@ -85,7 +85,7 @@ def test_who_is_on_call_is_told_for_many_groups_at_once(desk: Group, now: dateti
     }
 
 
-def test_a_shift_of_somebody_switched_off_is_not_on_and_the_groups_order_stands_in(desk: Group, now: datetime) -> None:
+def test_shift_of_disabled_user_falls_back_to_group_order(desk: Group, now: datetime) -> None:
     commands.save_schedule(SCHEDULE, actor=ACTOR, now=now)
     User.objects.filter(username="bob").update(is_active=False)
     with database.transaction() as connection:
@@ -94,7 +94,7 @@ def test_a_shift_of_somebody_switched_off_is_not_on_and_the_groups_order_stands_
     assert found[desk.pk][0].reason == "primary of Desk; no shift is on"
 
 
-def test_support_hours_are_kept_found_and_deleted_with_an_entry_each(desk: Group, now: datetime) -> None:
+def test_support_hours_are_saved_loaded_and_deleted_with_audit_entries(desk: Group, now: datetime) -> None:
     spec = {
         "name": "Office hours",
         "time_zone": "Europe/Zurich",

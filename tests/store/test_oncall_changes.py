@@ -1,4 +1,4 @@
-"""What changes a schedule for a while, who is told of it, and calendars in and out: on a real database."""
+"""Temporary schedule changes and their notices, and calendar import and export."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from django.db import transaction
 from django.test import Client
 
 from tests.doubles.http import Request, Response, http_double
-from tests.store.people import ACTOR, make_group, make_user
-from tests.store.sending import configured
+from tests.support.outbox_harness import configured
+from tests.support.people import ACTOR, make_group, make_user
 from tocsin.access.models import AuditEntry
 from tocsin.configure import config_files, export, plan, yaml_loader
 from tocsin.core.config import settings_store
@@ -67,7 +67,7 @@ def primary(group: Group, at: datetime) -> tuple[str, str]:
     return person.name, person.reason
 
 
-def test_an_override_replaces_who_is_named_for_its_window_and_is_told_to_both(
+def test_override_replaces_user_for_its_window_and_notifies_both(
     desk: Group, schedule: Schedule, now: datetime
 ) -> None:
     assert primary(desk, now) == ("Alice", "shift Weekly of Desk 24x7")
@@ -118,9 +118,7 @@ def test_a_bad_override_is_refused_with_the_place(
     assert not Override.objects.exists()
 
 
-def test_whoever_is_out_of_office_is_covered_and_stays_marked_where_nobody_does(
-    desk: Group, schedule: Schedule, now: datetime
-) -> None:
+def test_absent_user_is_covered_or_marked_without_cover(desk: Group, schedule: Schedule, now: datetime) -> None:
     alice, at = user("alice"), now + timedelta(hours=1)
     span = {"from": "2026-11-24T09:30:00Z", "to": "2026-11-24T12:00:00Z"}
     absence = out_of_office.save_absence(alice, {**span, "covers": {"desk": "carol"}}, actor=ACTOR, now=now)
@@ -141,7 +139,7 @@ def test_whoever_is_out_of_office_is_covered_and_stays_marked_where_nobody_does(
     assert (person.since, person.until) == (absence.starts_at, absence.ends_at)
 
 
-def test_a_swap_is_asked_for_mailed_and_accepted_and_changes_both_stretches(
+def test_swap_is_requested_mailed_accepted_and_changes_both_shifts(
     desk: Group, schedule: Schedule, now: datetime
 ) -> None:
     alice, bob = user("alice"), user("bob")
@@ -166,9 +164,7 @@ def test_a_swap_is_asked_for_mailed_and_accepted_and_changes_both_stretches(
     assert Notification.objects.filter(data__title="Swap of Desk 24x7 accepted", user=alice).count() == 1
 
 
-def test_what_changes_hands_in_the_middle_leaves_what_is_over_as_it_was(
-    desk: Group, schedule: Schedule, now: datetime
-) -> None:
+def test_shift_changed_midway_keeps_its_past(desk: Group, schedule: Schedule, now: datetime) -> None:
     stretch, later = ShiftRange(now + timedelta(hours=1), now + timedelta(hours=9)), now + timedelta(hours=3)
     asking = {"asked_by": user("alice"), "asked": user("bob"), "in_return": None, "message": ""}
     swap = swaps.ask(schedule, stretch, actor=ACTOR, now=now, **asking)  # type: ignore[arg-type]
@@ -177,7 +173,7 @@ def test_what_changes_hands_in_the_middle_leaves_what_is_over_as_it_was(
     assert primary(desk, later)[0] == "Bob"
 
 
-def test_whoever_covers_hands_over_what_they_cover(desk: Group, schedule: Schedule, now: datetime) -> None:
+def test_cover_can_hand_over_a_covered_shift(desk: Group, schedule: Schedule, now: datetime) -> None:
     span = {"from": "2026-11-24T09:30:00Z", "to": "2026-11-24T12:00:00Z"}
     out_of_office.save_absence(user("alice"), {**span, "cover": "bob"}, actor=ACTOR, now=now)
     stretch = ShiftRange(datetime(2026, 11, 24, 9, 30, tzinfo=UTC), datetime(2026, 11, 24, 12, tzinfo=UTC))
@@ -186,7 +182,7 @@ def test_whoever_covers_hands_over_what_they_cover(desk: Group, schedule: Schedu
     assert primary(desk, stretch.ends_at)[0] == "Alice"
 
 
-def test_an_override_that_is_moved_or_is_instead_of_another_is_told_again(schedule: Schedule, now: datetime) -> None:
+def test_moved_or_replacing_override_notifies_again(schedule: Schedule, now: datetime) -> None:
     spec = {"schedule": "desk 24x7", "name": "Xmas", "user": "carol", "instead_of": "alice"}
     window = {"from": "2026-12-24T17:00", "to": "2026-12-25T12:00"}
     made = overrides.save_override({**spec, **window}, actor=ACTOR, now=now)
@@ -203,7 +199,7 @@ def test_an_override_that_is_moved_or_is_instead_of_another_is_told_again(schedu
     assert {notice.user.username for notice in DutyNotice.objects.all()} == {"carol", "alice", "bob"}
 
 
-def test_whoever_covers_hears_of_it_and_of_every_change_and_of_the_end(desk: Group, now: datetime) -> None:
+def test_cover_is_notified_of_start_changes_and_end(desk: Group, now: datetime) -> None:
     alice = user("alice")
     span = {"from": "2026-12-24T12:00", "to": "2027-01-04T08:00"}
 
@@ -231,9 +227,7 @@ def test_whoever_covers_hears_of_it_and_of_every_change_and_of_the_end(desk: Gro
     assert [name for name, _ in told()] == ["bob"]
 
 
-def test_whoever_covers_for_a_cover_has_the_shift_in_their_calendar(
-    desk: Group, schedule: Schedule, now: datetime
-) -> None:
+def test_cover_of_a_cover_sees_the_shift_in_their_calendar(desk: Group, schedule: Schedule, now: datetime) -> None:
     make_user("dave", now, name="Dave")
     span = {"from": "2026-11-24T09:30:00Z", "to": "2026-11-24T12:00:00Z"}
     out_of_office.save_absence(user("alice"), {**span, "cover": "carol"}, actor=ACTOR, now=now)
@@ -280,7 +274,7 @@ def collected(text: str) -> config_files.ConfigFiles:
     return config_files.collect([yaml_loader.parse(text, "a.yaml", Path())])
 
 
-def test_all_of_it_is_applied_from_yaml_and_comes_back_unchanged(now: datetime) -> None:
+def test_on_call_configuration_round_trips_through_yaml(now: datetime) -> None:
     wanted = collected(YAML)
     plan.apply(wanted, prune=False, now=now)
     assert plan.apply(wanted, prune=True, now=now).is_empty
@@ -311,9 +305,7 @@ CALENDAR = (
 )
 
 
-def test_a_shift_is_read_from_a_calendar_and_stays_as_it_was_while_that_fails(
-    desk: Group, now: datetime, client: HttpClient
-) -> None:
+def test_calendar_shift_is_imported_and_kept_during_failures(desk: Group, now: datetime, client: HttpClient) -> None:
     broken = "END:VEVENT\r\nBEGIN:VEVENT\r\nUID:3\r\nDTSTART:soon\r\nSUMMARY:Dave\r\nEND:VEVENT\r\nEND:VCAL"
     answers = [
         Response(302, headers={"Location": "/moved.ics"}),
@@ -342,7 +334,7 @@ def test_a_shift_is_read_from_a_calendar_and_stays_as_it_was_while_that_fails(
         assert len(server.requests) == 4, "not before its time"
 
 
-def test_a_calendars_turns_stay_under_another_name_of_the_shift_and_are_read_at_once_by_another_time_zone(
+def test_calendar_events_survive_shift_rename_and_follow_time_zone(
     desk: Group, now: datetime, client: HttpClient
 ) -> None:
     local = CALENDAR.replace("T080000Z", "T080000").replace("T200000Z", "T200000")
@@ -363,7 +355,7 @@ def test_a_calendars_turns_stay_under_another_name_of_the_shift_and_are_read_at_
         assert primary(desk, datetime(2026, 11, 24, 11, 30, tzinfo=UTC))[0] == "Alice", "20:30 in Tokyo"
 
 
-def test_a_calendar_feed_is_read_by_its_secret_address_until_that_is_rotated(schedule: Schedule, now: datetime) -> None:
+def test_calendar_feed_uses_secret_address_until_rotation(schedule: Schedule, now: datetime) -> None:
     alice = user("alice")
     made = feeds.make(alice, FeedKind.PERSON, actor=ACTOR, now=now)
     path = "/calendar/" + made.url.rpartition("/calendar/")[2]
@@ -383,7 +375,7 @@ def test_a_calendar_feed_is_read_by_its_secret_address_until_that_is_rotated(sch
     assert rotated.url not in str(list(AuditEntry.objects.values()))
 
 
-def test_managers_are_mailed_once_a_week_what_is_wrong_where_that_is_wanted(desk: Group, now: datetime) -> None:
+def test_managers_get_a_weekly_problem_mail_when_enabled(desk: Group, now: datetime) -> None:
     office = {"windows": [{"days": ["tue"], "from": "08:00", "to": "18:00"}], "users": ["bob"], "roles": ["manager"]}
     commands.save_schedule({**SPEC, "shifts": [{"name": "Office", "fixed": office}]}, actor=ACTOR, now=now)
     monday = datetime(2026, 11, 30, 9, tzinfo=UTC)
@@ -431,7 +423,7 @@ def test_a_reminder_that_cannot_be_written_holds_up_no_other(
     assert Notification.objects.get().user == user("carol")
 
 
-def test_a_reminder_leaves_once_before_a_shift_that_is_still_theirs(schedule: Schedule, now: datetime) -> None:
+def test_reminder_leaves_once_before_a_shift_still_assigned(schedule: Schedule, now: datetime) -> None:
     bob = user("bob")
     begin = datetime(2026, 11, 30, 8, tzinfo=UTC)
     reminder_rules.replace_all(bob, [{"before": "1h", "by": "email-official"}, {"before": "1d"}], actor=ACTOR, now=now)
@@ -451,7 +443,7 @@ def test_a_reminder_leaves_once_before_a_shift_that_is_still_theirs(schedule: Sc
     assert told.data["title"] == "On call in 1 hour: primary of Desk"
 
 
-def test_a_reminder_whose_moment_fell_into_an_outage_comes_late(schedule: Schedule, now: datetime) -> None:
+def test_reminder_missed_during_outage_is_sent_late(schedule: Schedule, now: datetime) -> None:
     begin = datetime(2026, 11, 30, 8, tzinfo=UTC)
     reminder_rules.replace_all(user("bob"), [{"before": "1h"}], actor=ACTOR, now=now)
     shift_reminders.plan_reminders(begin - timedelta(hours=10))
@@ -461,7 +453,7 @@ def test_a_reminder_whose_moment_fell_into_an_outage_comes_late(schedule: Schedu
     assert Notification.objects.get().data["title"] == "On call in 30 minutes: primary of Desk"
 
 
-def test_of_the_reminders_of_a_shift_that_an_outage_held_up_the_last_leaves(schedule: Schedule, now: datetime) -> None:
+def test_only_last_reminder_of_a_shift_leaves_after_outage(schedule: Schedule, now: datetime) -> None:
     begin = datetime(2026, 11, 30, 8, tzinfo=UTC)
     bob, three = user("bob"), [{"before": "2h"}, {"before": "1h"}, {"before": "10m"}]
     reminder_rules.replace_all(bob, three, actor=ACTOR, now=now)
@@ -489,9 +481,7 @@ def with_overrides(*entries: str) -> config_files.ConfigFiles:
     )
 
 
-def test_of_two_overrides_the_later_made_one_wins_on_an_installation_made_from_the_export_too(
-    desk: Group, now: datetime
-) -> None:
+def test_later_override_wins_even_after_export_and_import(desk: Group, now: datetime) -> None:
     plan.apply(with_overrides(SHORT, LONG), prune=False, now=now)
     assert primary(desk, CHRISTMAS) == ("Carol", "override Long")
     text = export.write(export.everything(with_secrets=False))
@@ -502,7 +492,7 @@ def test_of_two_overrides_the_later_made_one_wins_on_an_installation_made_from_t
     assert plan.apply(collected(text), prune=False, now=now).is_empty
 
 
-def test_overrides_that_overlap_are_made_again_where_the_file_has_another_order(desk: Group, now: datetime) -> None:
+def test_overlapping_overrides_are_recreated_in_the_files_order(desk: Group, now: datetime) -> None:
     apart = "{name: Apart, user: carol, from: 2026-12-28T12:00, to: 2026-12-29T12:00}"
     plan.apply(with_overrides(SHORT, LONG), prune=False, now=now)
     before = {override.name: override.pk for override in Override.objects.all()}
@@ -524,9 +514,7 @@ users:
 """
 
 
-def test_an_absence_whose_cover_was_switched_off_is_applied_again_and_is_chosen_by_nobody(
-    desk: Group, now: datetime
-) -> None:
+def test_absence_with_disabled_cover_still_applies_but_is_not_selectable(desk: Group, now: datetime) -> None:
     plan.apply(collected(AWAY), prune=False, now=now)
     carol = {**people.user_spec(user("carol")), "active": False}
     people.save_user(carol, existing=user("carol"), actor=ACTOR, now=now)
@@ -562,9 +550,7 @@ def test_absences_that_cannot_be_read_take_none_away(desk: Group, now: datetime,
     assert len(out_of_office.current(user("alice"), now)) == 1
 
 
-def test_a_reminder_follows_its_contact_method_by_its_new_name_and_by_mail_once_that_is_gone(
-    desk: Group, now: datetime
-) -> None:
+def test_reminder_follows_renamed_contact_method_and_falls_back_to_mail(desk: Group, now: datetime) -> None:
     alice = user("alice")
     sms = people.save_contact_method(
         alice, {"label": "SMS", "channel": "sms", "address": "+41790000001"}, actor=ACTOR, now=now
@@ -580,7 +566,7 @@ def test_a_reminder_follows_its_contact_method_by_its_new_name_and_by_mail_once_
     assert plan.apply(collected(export.write(export.everything(with_secrets=False))), prune=True, now=now).is_empty
 
 
-def test_a_contact_method_that_a_file_takes_away_is_named_by_no_reminder(desk: Group, now: datetime) -> None:
+def test_contact_method_removed_by_file_is_dropped_from_reminders(desk: Group, now: datetime) -> None:
     alice = user("alice")
     sms = {"label": "SMS", "channel": "sms", "address": "+41790000001"}
     people.save_contact_method(alice, sms, actor=ACTOR, now=now)

@@ -1,4 +1,4 @@
-"""Outbound calls: in order, again when it may help, never again when it cannot, and never too fast."""
+"""Outbound calls: ordered, retried when useful, never after a permanent failure, and rate limited."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import pytest
 from psycopg import DataError
 
 from tests.doubles.http import HttpDouble, Request, Response, http_double
-from tests.store.outbound import OutboundHarness, desk
-from tests.store.people import ACTOR
-from tests.store.sending import allow_loopback, post_office
+from tests.support.outbound_harness import OutboundHarness, desk
+from tests.support.outbox_harness import allow_loopback, outbox_harness
+from tests.support.people import ACTOR
 from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.core.db import database
 from tocsin.core.db import database as connections
@@ -44,9 +44,7 @@ def told(double: HttpDouble) -> list[str]:
     return [request.json()["n"] for request in double.requests]
 
 
-def test_calls_of_one_key_leave_in_order_and_others_do_not_wait_for_them(
-    at: OutboundHarness, other: HttpDouble
-) -> None:
+def test_calls_of_one_key_leave_in_order_without_blocking_others(at: OutboundHarness, other: HttpDouble) -> None:
     def answering(request: Request) -> Response:
         is_first_a = request.json()["n"] == "a0" and len([n for n in told(other) if n == "a0"]) == 1
         return Response(503 if is_first_a else 200)
@@ -69,7 +67,7 @@ def test_calls_of_one_key_leave_in_order_and_others_do_not_wait_for_them(
     assert {call.status for call in at.calls()} == {CallStatus.SENT}
 
 
-def test_a_call_that_can_never_work_is_a_dead_letter_and_a_person_sends_it_again(
+def test_permanently_failing_call_becomes_a_dead_letter_and_is_resendable(
     at: OutboundHarness, other: HttpDouble
 ) -> None:
     other.answering = lambda request: Response(422, b'{"message": "no such service"}')
@@ -89,9 +87,7 @@ def test_a_call_that_can_never_work_is_a_dead_letter_and_a_person_sends_it_again
     assert [call.status for call in at.calls()] == [CallStatus.SENT, CallStatus.DROPPED]
 
 
-def test_a_rate_limit_makes_everything_wait_as_long_as_asked_and_costs_no_try(
-    at: OutboundHarness, other: HttpDouble
-) -> None:
+def test_rate_limit_pauses_all_calls_without_counting_attempts(at: OutboundHarness, other: HttpDouble) -> None:
     other.answering = lambda request: Response(429, headers={"Retry-After": "40"})
     pager = at.integration(url=other.url, rate=5)
     at.queue(pager, *(f"k{number}" for number in range(12)))
@@ -109,9 +105,7 @@ def test_a_rate_limit_makes_everything_wait_as_long_as_asked_and_costs_no_try(
     assert {(call.status, call.attempts) for call in at.calls()} == {(CallStatus.SENT, 1)}
 
 
-def test_what_is_down_is_tried_by_one_call_at_a_time_and_all_go_when_it_is_back(
-    at: OutboundHarness, other: HttpDouble
-) -> None:
+def test_outage_is_probed_by_one_call_until_recovery(at: OutboundHarness, other: HttpDouble) -> None:
     other.answering = lambda request: Response(503)
     pager = at.integration(url=other.url, rate=100)
     at.queue(pager, *(f"k{number}" for number in range(8)))
@@ -183,12 +177,12 @@ def test_a_process_that_dies_leaves_its_calls_to_another(at: OutboundHarness, ot
     assert (call.status, call.attempts, call.is_uncertain) == (CallStatus.SENT, 2, True)
 
 
-def test_a_templated_call_carries_the_alerts_values_is_signed_and_its_answer_becomes_a_field(
+def test_templated_call_is_signed_and_captures_a_response_field(
     database: str, now: datetime, other: HttpDouble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     allow_loopback(monkeypatch)
     other.answering = lambda request: Response(201, b'{"Data": {"tickets": [{"id": 77}]}}')
-    with desk(now) as at, post_office(now) as post:
+    with desk(now) as at, outbox_harness(now) as post:
         alert = post.alert('VPN "Zürich"\ndown')
         pager = at.integration(
             url=f"{other.url}/x/<client>?q=<subject>",
@@ -220,7 +214,7 @@ def test_a_templated_call_carries_the_alerts_values_is_signed_and_its_answer_bec
         ({"auth": "header", "header_name": "X-Key", "token": "token-two"}, "x-key", "token-two"),
     ],
 )
-def test_a_call_signs_in_in_each_way_and_its_secrets_are_in_no_log(
+def test_each_authentication_type_works_without_logging_secrets(
     at: OutboundHarness, other: HttpDouble, spec: dict[str, str], name: str, value: str
 ) -> None:
     pager = at.integration(url=other.url, **spec)
@@ -238,9 +232,7 @@ def test_a_call_signs_in_in_each_way_and_its_secrets_are_in_no_log(
     assert value.split()[-1] not in kept + str(errors)
 
 
-def test_a_token_is_fetched_once_and_anew_when_it_ends_early_by_form_or_by_header(
-    at: OutboundHarness, other: HttpDouble
-) -> None:
+def test_oauth_token_is_cached_and_renewed_after_early_expiry(at: OutboundHarness, other: HttpDouble) -> None:
     given: list[str] = []
 
     def answering(request: Request) -> Response:
@@ -278,7 +270,7 @@ def test_a_token_is_fetched_once_and_anew_when_it_ends_early_by_form_or_by_heade
     assert "c-secret" not in kept
 
 
-def test_an_answer_without_what_is_captured_says_so(at: OutboundHarness, other: HttpDouble) -> None:
+def test_missing_captured_field_is_reported(at: OutboundHarness, other: HttpDouble) -> None:
     other.answering = lambda request: Response(200, b'{"key": null}')
     at.queue(at.integration(url=other.url, capture={"jira_key": "data^key"}), "a")
     at.go()
@@ -318,7 +310,7 @@ def test_settings_that_cannot_be_used_are_refused_by_name(at: OutboundHarness) -
         ({"url": "https://x", "hmac_header": "X-Signature"}, "hmac_secret"),
     ],
 )
-def test_a_secret_without_which_nothing_can_be_sent_is_neither_left_out_nor_emptied(
+def test_required_secret_can_be_neither_omitted_nor_emptied(
     at: OutboundHarness, spec: dict[str, Any], secret: str
 ) -> None:
     with pytest.raises(Rejected) as refused:
@@ -343,7 +335,7 @@ def test_a_password_or_signature_that_nothing_needs_may_be_emptied(at: OutboundH
 
 
 @pytest.mark.parametrize("url", ["https://evil.example/a", "http://pager.example/a", "https://pager.example:8443/a"])
-def test_a_stored_secret_does_not_follow_its_integration_to_another_origin(at: OutboundHarness, url: str) -> None:
+def test_stored_secret_is_not_reused_for_another_origin(at: OutboundHarness, url: str) -> None:
     pager = at.integration(url="https://pager.example/a", auth="bearer", token="secret-token")
     spec = {**commands.outbound_spec(pager), "url": url}
     with pytest.raises(Rejected, match="token: enter the secret again: the address has changed"):
@@ -356,12 +348,12 @@ def test_a_stored_secret_does_not_follow_its_integration_to_another_origin(at: O
     assert commands.outbound_spec(pager, with_secrets=True)["token"] == "another"
 
 
-def test_an_answer_that_no_database_can_hold_is_kept_as_far_as_it_can_and_stops_no_other_call(
+def test_unstorable_response_is_sanitized_and_blocks_no_other_call(
     database: str, now: datetime, other: HttpDouble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     allow_loopback(monkeypatch)
     other.answering = lambda request: Response(200, b'{"key": "A\\u0000B\\ud800"}')
-    with desk(now) as at, post_office(now) as post:
+    with desk(now) as at, outbox_harness(now) as post:
         alert = post.alert("VPN down")
         pager = at.integration(url=other.url, capture={"jira_key": "key"})
         with connections.transaction() as connection:

@@ -1,4 +1,4 @@
-"""When an alert is taken, closed or cancelled, whoever was paged and has not answered is told once."""
+"""When an alert is assigned, closed or cancelled, paged users without a response are informed once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import datetime
 import pytest
 
 from tests.doubles.smtp import SmtpDouble, smtp_double
-from tests.store.sending import OutboxHarness, configured, post_office
+from tests.support.outbox_harness import OutboxHarness, configured, outbox_harness
 from tocsin.alerts import change_handlers, service
 from tocsin.alerts.commands import Acknowledge, Assign, Cancel, Close, Hold, Merge, Reply, Unassign
 from tocsin.alerts.models import AlertEvent
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("database")
 
 @pytest.fixture
 def post(database: str, now: datetime) -> Iterator[OutboxHarness]:
-    with post_office(now) as office:
+    with outbox_harness(now) as office:
         change_handlers.register(listener.all_clear)
         for name in ("alice", "bob", "carol"):
             office.user(name)
@@ -49,13 +49,13 @@ def told(alert: int) -> list[tuple[str, str]]:
     return [(row.user.username, row.data["news"]) for row in rows if row.user is not None]
 
 
-def test_who_was_paged_is_told_who_took_it(post: OutboxHarness) -> None:
+def test_paged_user_is_informed_of_the_new_owner(post: OutboxHarness) -> None:
     alert = paged(post)
     post.act(alert, Assign(actor=post.actor("alice"), name="Alice", user_id=post.users["alice"].pk))
     assert told(alert) == [("bob", f"Taken by Alice: VPN down (#{alert}). Nothing to do.")]
 
 
-def test_who_is_told_of_a_taking_is_not_told_of_the_closing(post: OutboxHarness) -> None:
+def test_user_informed_of_assignment_is_not_informed_of_close(post: OutboxHarness) -> None:
     alert = paged(post)
     post.act(alert, Assign(actor=post.actor("alice"), name="Alice", user_id=post.users["alice"].pk))
     post.go(post.seconds + 20)
@@ -63,20 +63,20 @@ def test_who_is_told_of_a_taking_is_not_told_of_the_closing(post: OutboxHarness)
     assert [name for name, _ in told(alert)] == ["bob"]
 
 
-def test_who_was_paged_is_told_that_it_was_closed_and_by_whom(post: OutboxHarness) -> None:
+def test_paged_user_is_informed_of_close_and_closer(post: OutboxHarness) -> None:
     alert = paged(post)
     post.act(alert, Close(actor=post.actor("carol")))
     news = f"Closed by Carol: VPN down (#{alert}). Nothing to do."
     assert told(alert) == [("alice", news), ("bob", news)]
 
 
-def test_who_closes_it_knows(post: OutboxHarness) -> None:
+def test_closing_user_gets_no_all_clear(post: OutboxHarness) -> None:
     alert = paged(post)
     post.act(alert, Close(actor=post.actor("bob")))
     assert [name for name, _ in told(alert)] == ["alice"]
 
 
-def test_who_has_acknowledged_has_answered(post: OutboxHarness) -> None:
+def test_acknowledging_user_gets_no_all_clear(post: OutboxHarness) -> None:
     alert = paged(post)
     post.act(alert, Acknowledge(actor=post.actor("alice")))
     assert told(alert) == []
@@ -90,7 +90,7 @@ def test_giving_it_to_another_names_both(post: OutboxHarness) -> None:
     assert told(alert) == [("bob", f"Assigned to Carol by Alice: VPN down (#{alert}). Nothing to do.")]
 
 
-def test_nobody_is_told_of_an_alert_about_which_nobody_was_paged(post: OutboxHarness) -> None:
+def test_all_clear_without_earlier_page_is_not_sent(post: OutboxHarness) -> None:
     alert = post.alert()
     post.act(alert, Close(actor=post.actor("carol")))
     assert told(alert) == []
@@ -113,7 +113,7 @@ def merge(post: OutboxHarness, alert: int, into: int) -> None:
     post.act(alert, Merge(actor=post.actor("carol"), into=service.state_of(into)))
 
 
-def test_who_was_paged_about_a_merged_alert_is_told_when_the_other_needs_nobody(post: OutboxHarness) -> None:
+def test_all_clear_of_merged_alert_follows_assignment_of_its_parent(post: OutboxHarness) -> None:
     alert, other = paged(post), post.alert("Site down")
     post.page(other, "bob")
     post.go(post.seconds + 20)
@@ -123,7 +123,7 @@ def test_who_was_paged_about_a_merged_alert_is_told_when_the_other_needs_nobody(
     assert told(alert) == [("alice", f"Closed by Carol: VPN down (#{alert}). Nothing to do.")], "Bob is told once"
 
 
-def test_who_was_paged_about_a_merged_alert_that_ends_by_itself_is_told(post: OutboxHarness) -> None:
+def test_all_clear_of_self_ended_merged_alert_is_sent(post: OutboxHarness) -> None:
     alert, other = paged(post), post.alert("Site down")
     merge(post, alert, other)
     post.act(alert, Close(actor=post.actor("carol")))
@@ -132,7 +132,7 @@ def test_who_was_paged_about_a_merged_alert_that_ends_by_itself_is_told(post: Ou
     assert [name for name, _ in told(alert)] == ["alice", "bob"]
 
 
-def test_who_was_paged_again_after_an_all_clear_is_told_again(post: OutboxHarness) -> None:
+def test_user_paged_again_after_all_clear_gets_another(post: OutboxHarness) -> None:
     alert = paged(post)
     post.act(alert, Assign(actor=post.actor("carol"), name="Carol", user_id=post.users["carol"].pk))
     post.go(post.seconds + 20)
@@ -160,7 +160,7 @@ def closed_for_dave(post: OutboxHarness, *methods: dict[str, str], without: str)
     return Delivery.objects.select_related("notification").get(purpose="all_clear", alert=alert)
 
 
-def test_an_all_clear_whose_way_was_removed_goes_by_the_quietest_other_way_that_was_used(post: OutboxHarness) -> None:
+def test_all_clear_of_removed_contact_method_uses_quietest_used_one(post: OutboxHarness) -> None:
     clear = closed_for_dave(post, EMAIL, SMS, CALL, without="Email")
     assert (clear.status, clear.channel, clear.address) == ("sent", "sms", "+41790000004")
     assert clear.notification.label == "SMS"
@@ -170,12 +170,12 @@ def test_an_all_clear_whose_way_was_removed_goes_by_the_quietest_other_way_that_
     )
 
 
-def test_an_all_clear_goes_by_a_way_that_was_not_used_where_no_other_is_left(post: OutboxHarness) -> None:
+def test_all_clear_falls_back_to_unused_contact_method(post: OutboxHarness) -> None:
     clear = closed_for_dave(post, SMS, CALL, without="SMS")
     assert (clear.status, clear.channel) == ("sent", "voice")
 
 
-def test_an_all_clear_to_a_number_from_which_stop_was_sent_goes_by_another_way(post: OutboxHarness) -> None:
+def test_all_clear_skips_number_that_sent_stop(post: OutboxHarness) -> None:
     post.user("dave", SMS, CALL)
     alert = post.alert()
     post.page(alert, "dave")
@@ -186,7 +186,7 @@ def test_an_all_clear_to_a_number_from_which_stop_was_sent_goes_by_another_way(p
     assert Delivery.objects.get(purpose="all_clear").channel == "voice"
 
 
-def test_an_all_clear_to_whoever_has_no_way_left_fails_and_says_so(post: OutboxHarness) -> None:
+def test_all_clear_without_contact_method_fails_with_reason(post: OutboxHarness) -> None:
     clear = closed_for_dave(post, SMS, without="SMS")
     assert (clear.status, clear.error) == ("failed", "Dave uses SMS no more.")
     told_of = AlertEvent.objects.filter(alert=clear.alert_id, kind="page_failed")
@@ -205,7 +205,7 @@ def close_and_stop(post: OutboxHarness, alert: int) -> None:
     post.act(alert, Close(actor=post.actor("carol")))
 
 
-def test_who_may_have_been_woken_by_a_page_that_was_then_stopped_is_told(post: OutboxHarness, mail: SmtpDouble) -> None:
+def test_all_clear_follows_possibly_delivered_then_cancelled_page(post: OutboxHarness, mail: SmtpDouble) -> None:
     # The server took it, and hung up before it said so.
     mail.answers.append("")
     post.page(alert := post.alert(), "alice")
@@ -219,9 +219,7 @@ def test_who_may_have_been_woken_by_a_page_that_was_then_stopped_is_told(post: O
     assert page.reason == "Whether it left is not known, and it is not sent again: Carol closed it."
 
 
-def test_who_may_have_been_woken_by_a_page_that_was_stopped_on_its_way_is_told(
-    post: OutboxHarness, mail: SmtpDouble
-) -> None:
+def test_all_clear_follows_page_cancelled_in_transit(post: OutboxHarness, mail: SmtpDouble) -> None:
     mail.answers.append("")
     original = mail.handle_DATA
 
@@ -237,9 +235,7 @@ def test_who_may_have_been_woken_by_a_page_that_was_stopped_on_its_way_is_told(
     assert [d.status for d in post.deliveries(alert)] == ["cancelled", "sent"]
 
 
-def test_who_may_have_been_woken_by_a_process_that_was_killed_is_told_once(
-    post: OutboxHarness, mail: SmtpDouble
-) -> None:
+def test_all_clear_follows_page_of_killed_process_once(post: OutboxHarness, mail: SmtpDouble) -> None:
     post.page(alert := post.alert(), "alice")
     with database.transaction() as connection:
         connection.execute(
@@ -256,7 +252,7 @@ def test_who_may_have_been_woken_by_a_process_that_was_killed_is_told_once(
     assert told(alert) == [("alice", f"Taken by Carol: VPN down (#{alert}). Nothing to do.")]
 
 
-def test_whoever_no_page_can_have_reached_is_not_told(post: OutboxHarness, mail: SmtpDouble) -> None:
+def test_user_with_no_delivered_page_gets_no_all_clear(post: OutboxHarness, mail: SmtpDouble) -> None:
     mail.answers.append("450 later")
     post.page(alert := post.alert(), "alice")
     post.go(0)

@@ -1,4 +1,4 @@
-"""Floods leave bundled; no integration, and no provider that hangs, makes others wait."""
+"""Floods are bundled; no integration or hanging provider delays others."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from tests.doubles.http import Response
 from tests.doubles.ntfy import NtfyDouble, ntfy_double
 from tests.doubles.smtp import SmtpDouble, smtp_double
-from tests.store.sending import OutboxHarness, allow_loopback, changed, configured, post_office, provider
+from tests.support.outbox_harness import OutboxHarness, allow_loopback, changed, configured, outbox_harness, provider
 from tocsin.alerts.commands import Close
 from tocsin.alerts.models import Alert
 from tocsin.core import ids
@@ -45,13 +45,11 @@ def ntfy(monkeypatch: pytest.MonkeyPatch) -> Iterator[NtfyDouble]:
 
 @pytest.fixture
 def post(database: str, now: datetime) -> Iterator[OutboxHarness]:
-    with post_office(now) as office:
+    with outbox_harness(now) as office:
         yield office
 
 
-def test_the_first_page_leaves_at_once_and_what_follows_leaves_as_one_message(
-    post: OutboxHarness, mail: SmtpDouble
-) -> None:
+def test_first_page_leaves_immediately_and_following_pages_are_bundled(post: OutboxHarness, mail: SmtpDouble) -> None:
     post.user("alice")
     first = post.alert("First")
     post.page(first, "alice")
@@ -99,7 +97,7 @@ def test_of_several_due_at_once_the_first_leaves_alone(post: OutboxHarness, mail
     assert "3 alerts" in mail.subjects[1]
 
 
-def test_a_flood_is_a_handful_of_messages_and_names_every_alert(post: OutboxHarness, mail: SmtpDouble) -> None:
+def test_flood_becomes_few_messages_that_name_every_alert(post: OutboxHarness, mail: SmtpDouble) -> None:
     post.user("alice")
     numbers = [post.alert(f"Alert {number}") for number in range(120)]
     for number in numbers:
@@ -114,9 +112,7 @@ def test_a_flood_is_a_handful_of_messages_and_names_every_alert(post: OutboxHarn
 
 
 @pytest.mark.parametrize("channel", ["sms", "voice", "push", "chat"])
-def test_five_hundred_alerts_in_a_minute_are_a_handful_of_messages_on_a_phone(
-    post: OutboxHarness, channel: str
-) -> None:
+def test_500_alerts_in_a_minute_are_few_texts(post: OutboxHarness, channel: str) -> None:
     from tocsin.notify.models import SandboxMessage
 
     address = "slack:C012AB3CD" if channel == "chat" else "+41790000001"
@@ -209,7 +205,7 @@ def test_bundling_can_be_switched_off(post: OutboxHarness, mail: SmtpDouble) -> 
     assert LastSent.objects.count() == 0
 
 
-def test_a_failed_first_message_does_not_make_its_next_try_wait(post: OutboxHarness, ntfy: NtfyDouble) -> None:
+def test_failed_first_message_retries_without_bundling_delay(post: OutboxHarness, ntfy: NtfyDouble) -> None:
     provider("First", "ntfy", ["ntfy"], 1, api_base=ntfy.url)
     provider("Second", "ntfy", ["ntfy"], 2, api_base=ntfy.url)
     ntfy.answers.append(Response(500))
@@ -269,7 +265,7 @@ def test_first_pages_leave_before_others_of_the_same_integration(post: OutboxHar
     assert all("New" in subject for subject in mail.subjects)
 
 
-def test_an_integration_has_one_share_for_its_first_and_its_other_pages(post: OutboxHarness, mail: SmtpDouble) -> None:
+def test_integration_shares_one_quota_for_first_and_later_pages(post: OutboxHarness, mail: SmtpDouble) -> None:
     storm, calm = _integration("Storm", post.start), _integration("Calm", post.start)
     names = [f"user{number}" for number in range(50)]
     for name in names:
@@ -285,7 +281,7 @@ def test_an_integration_has_one_share_for_its_first_and_its_other_pages(post: Ou
     assert sum("Calm" in subject for subject in mail.subjects) >= 3
 
 
-def test_what_is_due_later_takes_no_share_from_what_is_due(post: OutboxHarness, mail: SmtpDouble) -> None:
+def test_later_pages_use_no_quota_of_due_pages(post: OutboxHarness, mail: SmtpDouble) -> None:
     later = {"label": "Phone", "channel": "voice", "address": "+41790000001", "wait": "10m"}
     post.user("waits", later)
     for number in range(20):
@@ -358,9 +354,7 @@ def test_all_clears_leave_bundled_too(post: OutboxHarness, mail: SmtpDouble) -> 
     assert all(f"(#{number})" in mail.mails[1].part("plain") for number in numbers[1:])
 
 
-def test_what_waits_for_company_is_looked_at_again_when_the_configuration_changes(
-    post: OutboxHarness, mail: SmtpDouble
-) -> None:
+def test_bundling_pages_are_rescheduled_after_configuration_change(post: OutboxHarness, mail: SmtpDouble) -> None:
     from django.db import transaction
 
     post.user("alice")
@@ -374,7 +368,7 @@ def test_what_waits_for_company_is_looked_at_again_when_the_configuration_change
     assert len(mail.mails) == 2
 
 
-def test_of_two_nodes_that_would_send_a_first_message_in_the_same_moment_one_may(now: datetime) -> None:
+def test_only_one_of_two_nodes_sends_the_first_message(now: datetime) -> None:
     from datetime import timedelta
 
     from tocsin.core.db import database
@@ -392,9 +386,7 @@ def test_of_two_nodes_that_would_send_a_first_message_in_the_same_moment_one_may
     assert passes([alice], now + timedelta(seconds=10)) == {alice}
 
 
-def test_that_nobody_answered_a_hundred_alerts_is_a_few_mails_to_a_manager(
-    post: OutboxHarness, mail: SmtpDouble
-) -> None:
+def test_100_exhausted_escalations_are_few_mails_to_a_manager(post: OutboxHarness, mail: SmtpDouble) -> None:
     post.user("carol")
     numbers = [post.alert(f"Alert {number}") for number in range(60)]
     with database.transaction() as connection:
@@ -441,9 +433,7 @@ def test_what_left_together_names_each_alert_once(post: OutboxHarness, mail: Smt
     assert {d.reason for d in post.deliveries() if d.alert_id == second} == {f"It left bundled with #{third}."}
 
 
-def test_beyond_what_a_person_wants_an_hour_the_rest_leaves_as_one_message_and_critical_ones_at_once(
-    post: OutboxHarness, mail: SmtpDouble
-) -> None:
+def test_excess_pages_per_hour_are_bundled_except_critical_ones(post: OutboxHarness, mail: SmtpDouble) -> None:
     post.user("alice", contact_rules={"most_per_hour": 2})
     numbers = []
     for minute in range(70):
@@ -469,7 +459,7 @@ def test_beyond_what_a_person_wants_an_hour_the_rest_leaves_as_one_message_and_c
     assert {d.status for d in post.deliveries()} == {"sent"}
 
 
-def test_a_person_who_sends_test_after_test_is_told_to_wait(post: OutboxHarness, mail: SmtpDouble) -> None:
+def test_repeated_test_messages_are_rate_limited(post: OutboxHarness, mail: SmtpDouble) -> None:
     alice = post.user("alice")
     method = alice.contact_methods.get()
     for _ in range(10):
@@ -481,7 +471,7 @@ def test_a_person_who_sends_test_after_test_is_told_to_wait(post: OutboxHarness,
         contact_tests.queue_test(connection, alice.pk, method.pk, post.at(601))
 
 
-def test_tests_that_cost_money_end_for_the_day_and_none_slips_through_at_one_moment(post: OutboxHarness) -> None:
+def test_paid_test_messages_have_an_exact_daily_limit(post: OutboxHarness) -> None:
     alice = post.user("alice", {"label": "SMS", "channel": "sms", "address": "+41790000001"}, role="observer")
     method = alice.contact_methods.get()
 

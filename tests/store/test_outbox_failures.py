@@ -1,5 +1,4 @@
-"""What fails is tried again, handed to the next provider, or given up and told; nothing known to be sent is sent again,
-and nothing that is not known to be sent is lost."""
+"""Failed deliveries are retried, failed over or reported; a sent message is never sent again."""
 
 from __future__ import annotations
 
@@ -15,8 +14,8 @@ from django.db import transaction
 from tests.doubles.http import Response
 from tests.doubles.ntfy import NtfyDouble, ntfy_double
 from tests.doubles.smtp import SmtpDouble, smtp_double
-from tests.store.locks import wait_for_waiters
-from tests.store.sending import OutboxHarness, allow_loopback, configured, post_office, provider
+from tests.support.locks import wait_for_waiters
+from tests.support.outbox_harness import OutboxHarness, allow_loopback, configured, outbox_harness, provider
 from tocsin.alerts import store as alert_rows
 from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.core.config import settings_store
@@ -50,14 +49,14 @@ def ntfy(monkeypatch: pytest.MonkeyPatch) -> Iterator[NtfyDouble]:
 
 @pytest.fixture
 def post(database: str, now: datetime) -> Iterator[OutboxHarness]:
-    with post_office(now) as office:
+    with outbox_harness(now) as office:
         yield office
 
 
 PUSH = {"label": "Push", "channel": "ntfy", "address": "alice-topic"}
 
 
-def test_a_page_is_retried_until_it_leaves_and_told_after_ten_minutes(post: OutboxHarness, mail: SmtpDouble) -> None:
+def test_page_is_retried_until_sent_and_reported_after_ten_minutes(post: OutboxHarness, mail: SmtpDouble) -> None:
     post.user("alice"), post.user("erin", role="admin")
     alert = post.alert()
     post.page(alert, "alice")
@@ -108,7 +107,7 @@ def test_what_a_person_must_mend_is_given_up_at_once(post: OutboxHarness, mail: 
     assert Notification.objects.filter(purpose="notice").count() == 1
 
 
-def test_what_a_server_says_of_an_address_shows_it_to_nobody(post: OutboxHarness, mail: SmtpDouble) -> None:
+def test_server_error_never_exposes_the_address(post: OutboxHarness, mail: SmtpDouble) -> None:
     post.user("alice"), post.user("erin", role="admin")
     post.page(alert := post.alert(), "alice")
     mail.answer_recipients.append("550 5.1.1 <Alice@example.org>: user unknown")
@@ -120,7 +119,7 @@ def test_what_a_server_says_of_an_address_shows_it_to_nobody(post: OutboxHarness
     assert "alice@example.org" not in f"{event.reason} {event.data}".lower()
 
 
-def test_administrators_are_told_once_of_many_failures(post: OutboxHarness, mail: SmtpDouble) -> None:
+def test_administrators_are_notified_once_of_repeated_failures(post: OutboxHarness, mail: SmtpDouble) -> None:
     post.user("erin", role="admin")
     names = [f"user{number}" for number in range(5)]
     for name in names:
@@ -182,9 +181,7 @@ def test_the_next_provider_takes_over_at_once(post: OutboxHarness, ntfy: NtfyDou
     assert not AlertEvent.objects.filter(kind="page_failed").exists()
 
 
-def test_what_the_next_provider_is_handed_while_a_page_is_cancelled_is_cancelled_too(
-    post: OutboxHarness, ntfy: NtfyDouble
-) -> None:
+def test_page_cancelled_during_failover_is_cancelled_at_next_provider(post: OutboxHarness, ntfy: NtfyDouble) -> None:
     provider("First", "ntfy", ["ntfy"], 1, api_base=ntfy.url)
     provider("Second", "ntfy", ["ntfy"], 2, api_base=ntfy.url)
     ntfy.answers.append(Response(503, takes=0.3))
@@ -211,7 +208,7 @@ def cancel(alert: int, now: datetime) -> None:
         queue.cancel(connection, [alert], None, "Bob acknowledged it.", now)
 
 
-def test_when_all_providers_fail_those_that_may_recover_are_tried_again(post: OutboxHarness, ntfy: NtfyDouble) -> None:
+def test_recoverable_providers_are_retried_when_all_fail(post: OutboxHarness, ntfy: NtfyDouble) -> None:
     provider("First", "ntfy", ["ntfy"], 1, api_base=ntfy.url)
     provider("Second", "ntfy", ["ntfy"], 2, api_base=ntfy.url)
     ntfy.answers += [Response(503), Response(403), Response(503), Response(200, b'{"id": "m9"}')]
@@ -251,9 +248,7 @@ def test_an_unknown_outcome_is_sent_again_under_the_same_key(post: OutboxHarness
     assert post.states(alert) == [("Push", "sent", "Only")]
 
 
-def test_a_mail_that_was_taken_but_not_confirmed_is_sent_again_with_the_same_message_id(
-    post: OutboxHarness, mail: SmtpDouble
-) -> None:
+def test_unconfirmed_mail_is_resent_with_the_same_message_id(post: OutboxHarness, mail: SmtpDouble) -> None:
     post.user("alice")
     mail.answers.append("")
     post.page(post.alert(), "alice")
@@ -264,7 +259,7 @@ def test_a_mail_that_was_taken_but_not_confirmed_is_sent_again_with_the_same_mes
     assert len(set(ids)) == 1
 
 
-def test_a_failing_test_message_says_so_at_once(post: OutboxHarness, mail: SmtpDouble) -> None:
+def test_failing_test_message_is_reported_immediately(post: OutboxHarness, mail: SmtpDouble) -> None:
     alice = post.user("alice")
     mail.answers.append("451 later")
     with database.transaction() as connection:
@@ -275,7 +270,7 @@ def test_a_failing_test_message_says_so_at_once(post: OutboxHarness, mail: SmtpD
     assert "451 later" in delivery.error
 
 
-def test_no_secret_of_a_provider_stands_in_an_error_even_if_the_server_repeats_it(
+def test_provider_secret_echoed_by_server_is_removed_from_error(
     post: OutboxHarness, ntfy: NtfyDouble, caplog: pytest.LogCaptureFixture
 ) -> None:
     provider("Only", "ntfy", ["ntfy"], api_base=ntfy.url, secrets={"token": "tk_verysecret"})
@@ -303,7 +298,7 @@ def _abandoned(post: OutboxHarness, alert: int) -> Delivery:
     return post.deliveries(alert)[0]
 
 
-def test_what_a_killed_worker_was_sending_comes_back_and_is_sent(post: OutboxHarness, mail: SmtpDouble) -> None:
+def test_delivery_of_killed_worker_is_reclaimed_and_sent(post: OutboxHarness, mail: SmtpDouble) -> None:
     post.user("alice")
     post.page(alert := post.alert(), "alice")
     _abandoned(post, alert)
@@ -333,7 +328,7 @@ def test_a_lease_that_holds_is_left_alone(post: OutboxHarness, mail: SmtpDouble)
 
 
 @pytest.mark.parametrize("back", ["1 hour", "1 day"])
-def test_what_was_being_sent_when_the_machine_stopped_comes_back_although_its_clock_has_gone_back(
+def test_delivery_of_halted_machine_is_reclaimed_despite_clock_rollback(
     post: OutboxHarness, mail: SmtpDouble, back: str
 ) -> None:
     post.user("alice")
@@ -361,9 +356,7 @@ def test_what_was_cancelled_meanwhile_does_not_come_back(post: OutboxHarness, ma
 
 
 @pytest.mark.parametrize("reason", ["", "Bob took it."])
-def test_a_worker_that_was_only_halted_says_what_became_of_its_message(
-    post: OutboxHarness, mail: SmtpDouble, reason: str
-) -> None:
+def test_suspended_worker_still_records_its_result(post: OutboxHarness, mail: SmtpDouble, reason: str) -> None:
     post.user("alice")
     post.page(alert := post.alert(), "alice")
     box, other = post.outbox(), post.outbox()
@@ -385,9 +378,7 @@ def test_a_worker_that_was_only_halted_says_what_became_of_its_message(
     assert page.reason == (f"It was leaving already when this came: {reason}" if reason else "")
 
 
-def test_a_row_that_ends_five_workers_is_stuck_and_administrators_are_told(
-    post: OutboxHarness, mail: SmtpDouble
-) -> None:
+def test_delivery_that_kills_five_workers_is_stuck_and_reported(post: OutboxHarness, mail: SmtpDouble) -> None:
     post.user("alice"), post.user("erin", role="admin")
     post.page(alert := post.alert(), "alice")
     _abandoned(post, alert)
@@ -426,7 +417,7 @@ def test_a_lease_is_renewed_while_sending(post: OutboxHarness, mail: SmtpDouble)
     assert len(mail.mails) == 1
 
 
-def test_a_row_that_cannot_be_rendered_stops_no_other_and_is_told_after_five_tries(
+def test_unrenderable_delivery_blocks_no_other_and_is_reported(
     post: OutboxHarness, mail: SmtpDouble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from tocsin.notify.channels.email import EmailChannel
@@ -453,9 +444,7 @@ def test_a_row_that_cannot_be_rendered_stops_no_other_and_is_told_after_five_tri
     assert delivery.reason.startswith("Stuck: Tocsin itself failed 5 times")
 
 
-def test_a_row_of_an_unknown_channel_fails_with_a_reason_and_stops_no_other(
-    post: OutboxHarness, mail: SmtpDouble
-) -> None:
+def test_delivery_of_unknown_channel_fails_and_blocks_no_other(post: OutboxHarness, mail: SmtpDouble) -> None:
     post.user("alice"), post.user("bob")
     post.page(post.alert(), "alice", "bob")
     Delivery.objects.filter(user=post.users["alice"]).update(channel="pigeon")
@@ -466,7 +455,7 @@ def test_a_row_of_an_unknown_channel_fails_with_a_reason_and_stops_no_other(
     assert failed.error.startswith('"pigeon" is not a channel')
 
 
-def test_a_provider_whose_secrets_cannot_be_read_is_passed_over(post: OutboxHarness, ntfy: NtfyDouble) -> None:
+def test_provider_with_unreadable_secrets_is_skipped(post: OutboxHarness, ntfy: NtfyDouble) -> None:
     broken = provider("Broken", "ntfy", ["ntfy"], 1, api_base=ntfy.url)
     broken.secrets = "not a token"
     broken.save()
@@ -478,9 +467,7 @@ def test_a_provider_whose_secrets_cannot_be_read_is_passed_over(post: OutboxHarn
     assert "Broken" in post.outboxes[0].directory.problems
 
 
-def test_where_a_channels_providers_do_not_carry_to_an_address_the_page_fails_and_the_next_way_begins(
-    post: OutboxHarness, mail: SmtpDouble
-) -> None:
+def test_uncovered_address_fails_and_falls_back_to_next_contact_method(post: OutboxHarness, mail: SmtpDouble) -> None:
     """It would lie in the sandbox, as sent."""
     provider("Swiss", "http_gateway", ["sms"], prefixes="+41", api_base="https://sms.example.org")
     provider("Broken", "twilio", ["voice"])
@@ -503,9 +490,7 @@ def test_where_a_channels_providers_do_not_carry_to_an_address_the_page_fails_an
     assert not SandboxMessage.objects.exists()
 
 
-def test_when_two_ways_fail_at_once_the_next_begins_and_its_repeats_stay_where_they_are(
-    post: OutboxHarness, mail: SmtpDouble
-) -> None:
+def test_two_simultaneous_failures_advance_only_the_next_contact_method(post: OutboxHarness, mail: SmtpDouble) -> None:
     """They would be two calls at one moment, and none later."""
     provider("Swiss", "http_gateway", ["sms"], prefixes="+41", api_base="https://sms.example.org")
     texts = (
@@ -530,9 +515,7 @@ def test_when_two_ways_fail_at_once_the_next_begins_and_its_repeats_stay_where_t
     assert len(mail.mails) == 2
 
 
-def test_a_way_is_not_brought_forward_into_quiet_hours_that_end_before_its_wait(
-    post: OutboxHarness, mail: SmtpDouble
-) -> None:
+def test_fallback_is_not_advanced_into_ending_quiet_hours(post: OutboxHarness, mail: SmtpDouble) -> None:
     provider("Swiss", "http_gateway", ["sms"], prefixes="+41", api_base="https://sms.example.org")
     quiet = {"from": "09:00", "to": "09:20", "let_through": "high", "methods": ["Email"]}
     post.user(
@@ -579,7 +562,7 @@ def test_two_workers_share_the_work_and_send_nothing_twice(post: OutboxHarness, 
     assert {d.attempts for d in post.deliveries()} == {1}
 
 
-def test_what_was_sent_is_written_down_by_the_next_turn_when_the_database_was_away(
+def test_result_sent_during_database_outage_is_recorded_next_run(
     post: OutboxHarness, mail: SmtpDouble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from psycopg import OperationalError
@@ -607,7 +590,7 @@ def test_what_was_sent_is_written_down_by_the_next_turn_when_the_database_was_aw
 @pytest.mark.parametrize(
     ("before", "receipt", "after"), [("delivered", "delivered", "delivered"), ("queued", "", "sent")]
 )
-def test_where_no_more_can_be_written_than_that_it_was_sent_a_receipt_that_came_before_stays(
+def test_partially_recorded_result_keeps_its_earlier_receipt(
     post: OutboxHarness, before: str, receipt: str, after: str
 ) -> None:
     post.user("alice")

@@ -1,4 +1,4 @@
-"""A provider is down for long: no page is given up, all of them leave when it is back, and alarms are red meanwhile."""
+"""A long provider outage: no page is lost, all are sent on recovery, and health is red meanwhile."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import pytest
 
 from tests.doubles.http import http_double
 from tests.doubles.smtp import SmtpDouble, smtp_double
-from tests.store.escalating import EscalationHarness, wired
-from tests.store.people import ACTOR
-from tests.store.sending import allow_loopback, provider
+from tests.support.escalation_harness import EscalationHarness, escalation_enabled
+from tests.support.outbox_harness import allow_loopback, provider
+from tests.support.people import ACTOR
 from tocsin.alerts.change_handlers import PagingMode
 from tocsin.alerts.commands import Acknowledge, Close, Hold
 from tocsin.alerts.models import Alert
@@ -113,7 +113,7 @@ class Outage:
 @pytest.fixture
 def outage(database: str, now: datetime, monkeypatch: pytest.MonkeyPatch) -> Iterator[Outage]:
     with ExitStack() as stack:
-        stack.enter_context(wired())
+        stack.enter_context(escalation_enabled())
         desk = EscalationHarness(now)
         # A text without a provider would be kept in the sandbox, as sent.
         ContactMethod.objects.exclude(channel="email").delete()
@@ -174,7 +174,7 @@ SELECT gen_random_uuid(), id, alert_id, %(user)s, 'email', 'bob@example.org', 'p
 """
 
 
-def test_a_page_that_fails_while_its_provider_recovers_leaves_at_once(outage: Outage) -> None:
+def test_failing_page_leaves_immediately_when_its_provider_recovers(outage: Outage) -> None:
     """Its try began before, and ended in a timeout after."""
     alert = outage.open()
     outage.pass_until(60)
@@ -218,7 +218,7 @@ def test_an_answer_ends_the_retries(outage: Outage) -> None:
     assert [m for m in mails.mails if m.message["X-Tocsin-Purpose"] == "page"] == []
 
 
-def test_two_dead_providers_take_turns_without_piling_up_rows(outage: Outage) -> None:
+def test_two_failed_providers_alternate_without_growing_queue(outage: Outage) -> None:
     second = free_port()
     provider("Second", "smtp", ["email"], host="127.0.0.1", port=second, sender="t@example.org")
     alert = outage.open()
@@ -234,7 +234,7 @@ def test_two_dead_providers_take_turns_without_piling_up_rows(outage: Outage) ->
         assert mails.mails
 
 
-def test_an_alert_whose_pages_all_failed_for_good_keeps_alarms_red(outage: Outage) -> None:
+def test_alert_with_only_failed_pages_keeps_health_red(outage: Outage) -> None:
     with outage.mail_server() as mails, http_double() as outside:
         mails.answer_recipients += ["550 no such mailbox"] * 20
         outage.desk.save(steps=[{"notify": {"roles": ["primary"]}, "after": "0m"}])
@@ -263,7 +263,7 @@ def doctor_findings() -> list[HealthFinding]:
 
 
 @pytest.mark.parametrize("why", ["watch", "record", "test", "hold", "acknowledged", "pause", "closed", "quiet"])
-def test_an_alert_that_should_reach_nobody_is_no_false_alarm(outage: Outage, why: str) -> None:
+def test_intentionally_silent_alert_is_no_false_alarm(outage: Outage, why: str) -> None:
     modes = {"watch": PagingMode.WATCH, "record": PagingMode.RECORD}
     if why == "quiet":
         quiet = {"quiet_hours": [{"from": "09:00", "to": "12:00", "let_through": "critical"}]}

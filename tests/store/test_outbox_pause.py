@@ -1,4 +1,4 @@
-"""All paging can be paused, for a time and with a reason."""
+"""All paging can be paused for a limited time with a reason."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from tests.store.people import make_user
+from tests.support.people import make_user
 from tocsin.access.audit import AuditActor
 from tocsin.access.models import AuditEntry
 from tocsin.core.db import database
@@ -31,7 +31,7 @@ def current(at: datetime) -> CurrentPause | None:
     [("", 1, "reason"), (" \n ", 1, "reason"), ("x" * 501, 1, "reason"), ("Why", 0, "until"), ("Why", -1, "until"),
      ("Why", 24 * 7 + 1, "until")],
 )  # fmt: skip
-def test_a_pause_needs_a_reason_and_an_end_within_a_week(reason: str, hours: int, field: str, now: datetime) -> None:
+def test_pause_requires_reason_and_end_within_a_week(reason: str, hours: int, field: str, now: datetime) -> None:
     with pytest.raises(Rejected) as caught:
         pause.start(reason, now + hours * HOUR, NOBODY, now)
     assert caught.value.field == field

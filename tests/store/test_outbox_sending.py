@@ -1,4 +1,4 @@
-"""Pages leave, once, to the person and by the way that was planned; what is not to be sent any more says why."""
+"""Pages are sent once by the planned contact method; cancelled ones give a reason."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from tests.doubles.smtp import SmtpDouble, smtp_double
-from tests.store.sending import OutboxHarness, changed, configured, post_office
+from tests.support.outbox_harness import OutboxHarness, changed, configured, outbox_harness
 from tocsin.access.audit import AuditActor
 from tocsin.alerts.commands import Acknowledge, Assign, Close, Hold, Resume
 from tocsin.alerts.models import Alert
@@ -37,7 +37,7 @@ def mail(monkeypatch: pytest.MonkeyPatch) -> Iterator[SmtpDouble]:
 
 @pytest.fixture
 def post(database: str, now: datetime) -> Iterator[OutboxHarness]:
-    with post_office(now) as office:
+    with outbox_harness(now) as office:
         yield office
 
 
@@ -76,7 +76,7 @@ def test_waits_and_repeats_of_contact_methods_are_kept(post: OutboxHarness) -> N
     assert sent == [(label, post.at(seconds)) for label, seconds in expected]
 
 
-def test_a_channel_without_a_provider_goes_to_the_sandbox_and_says_so(post: OutboxHarness, mail: SmtpDouble) -> None:
+def test_channel_without_provider_uses_the_sandbox_visibly(post: OutboxHarness, mail: SmtpDouble) -> None:
     post.user("alice", {"label": "SMS-Official", "channel": "sms", "address": "+41 79 000 00 01"})
     alert = post.alert(short_text="VPN down, 40 users")
     post.page(alert, "alice")
@@ -91,7 +91,7 @@ def test_a_channel_without_a_provider_goes_to_the_sandbox_and_says_so(post: Outb
     assert mail.mails == []
 
 
-def test_the_sandbox_keeps_a_mail_by_a_connection_that_has_decided_messages(post: OutboxHarness) -> None:
+def test_sandbox_stores_mail_on_a_connection_used_for_decisions(post: OutboxHarness) -> None:
     post.user("alice")
     alert = post.alert()
     post.page(alert, "alice")
@@ -101,7 +101,7 @@ def test_the_sandbox_keeps_a_mail_by_a_connection_that_has_decided_messages(post
     assert post.states(alert) == [("Email-Official", "sent", "sandbox")]
 
 
-def test_a_person_without_any_usable_method_is_not_passed_over_in_silence(post: OutboxHarness) -> None:
+def test_user_without_usable_contact_method_is_reported(post: OutboxHarness) -> None:
     post.user("alice")
     alert = post.alert()
     post.users["alice"].contact_methods.update(is_enabled=False)
@@ -112,7 +112,7 @@ def test_a_person_without_any_usable_method_is_not_passed_over_in_silence(post: 
     ]
 
 
-def test_a_method_that_cannot_be_used_is_kept_as_failed_with_the_reason(post: OutboxHarness) -> None:
+def test_unusable_contact_method_is_recorded_as_failed_with_reason(post: OutboxHarness) -> None:
     post.user("alice")
     post.users["alice"].contact_methods.create(label="Old phone", channel="sms", address="12", position=5)
     alert = post.alert()
@@ -123,7 +123,7 @@ def test_a_method_that_cannot_be_used_is_kept_as_failed_with_the_reason(post: Ou
     assert "not a phone number" in post.deliveries(alert)[1].reason
 
 
-def test_who_has_acknowledged_is_not_paged_any_more(post: OutboxHarness, mail: SmtpDouble) -> None:
+def test_acknowledging_user_is_not_paged_again(post: OutboxHarness, mail: SmtpDouble) -> None:
     post.user("alice"), post.user("bob")
     alert = post.alert()
     post.page(alert, "alice", "bob")
@@ -134,7 +134,7 @@ def test_who_has_acknowledged_is_not_paged_any_more(post: OutboxHarness, mail: S
     assert (cancelled.reason, cancelled.ended_at) == ("Alice has acknowledged the alert.", post.now)
 
 
-def test_who_has_taken_it_is_not_paged_any_more(post: OutboxHarness, mail: SmtpDouble) -> None:
+def test_owner_is_not_paged_again(post: OutboxHarness, mail: SmtpDouble) -> None:
     alice = post.user("alice")
     alert = post.alert()
     post.page(alert, "alice")
@@ -144,7 +144,7 @@ def test_who_has_taken_it_is_not_paged_any_more(post: OutboxHarness, mail: SmtpD
     assert post.deliveries(alert)[0].reason == "Alice has taken the alert."
 
 
-def test_nobody_is_paged_about_an_alert_that_is_over(post: OutboxHarness, mail: SmtpDouble) -> None:
+def test_closed_alert_pages_no_user(post: OutboxHarness, mail: SmtpDouble) -> None:
     post.user("alice")
     alert = post.alert()
     post.page(alert, "alice")
@@ -164,7 +164,7 @@ def test_a_page_follows_its_contact_method_to_another_address(post: OutboxHarnes
     assert [sent.to for sent in mail.mails] == ["new@example.org"]
 
 
-def test_a_page_by_a_contact_method_that_is_used_no_more_is_not_sent(post: OutboxHarness, mail: SmtpDouble) -> None:
+def test_page_by_disabled_contact_method_is_not_sent(post: OutboxHarness, mail: SmtpDouble) -> None:
     first = {"label": "Mail", "channel": "email", "address": "alice@example.org", "wait": "3m"}
     second = {"label": "Other", "channel": "email", "address": "other@example.org", "wait": "9m"}
     alice = post.user("alice", first, second)
@@ -175,9 +175,7 @@ def test_a_page_by_a_contact_method_that_is_used_no_more_is_not_sent(post: Outbo
     assert [sent.to for sent in mail.mails] == ["other@example.org"]
 
 
-def test_a_page_whose_only_way_was_replaced_meanwhile_goes_by_the_new_one(
-    post: OutboxHarness, mail: SmtpDouble
-) -> None:
+def test_page_of_replaced_only_contact_method_uses_the_new_one(post: OutboxHarness, mail: SmtpDouble) -> None:
     repeat = {"times": 1, "every": "5m"}
     alice = post.user(
         "alice", {"label": "SMS", "channel": "sms", "address": "+41790000001", "wait": "3m", "repeat": repeat}
@@ -213,7 +211,7 @@ def test_a_page_is_not_turned_into_quiet_hours(post: OutboxHarness, mail: SmtpDo
     assert ([page.status for page in post.deliveries(alert)], mail.mails) == (["failed"], [])
 
 
-def test_a_page_to_whose_account_was_deleted_is_cancelled_and_says_so(post: OutboxHarness, mail: SmtpDouble) -> None:
+def test_page_to_deleted_account_is_cancelled_with_reason(post: OutboxHarness, mail: SmtpDouble) -> None:
     alice = post.user("alice", {"label": "SMS", "channel": "sms", "address": "+41790000001", "wait": "5m"})
     post.page(alert := post.alert(), "alice")
     people.delete_user(alice, actor=ADMIN, now=post.now)
@@ -222,7 +220,7 @@ def test_a_page_to_whose_account_was_deleted_is_cancelled_and_says_so(post: Outb
     assert (page.status, page.reason) == ("cancelled", "Whoever this was for has no account any more.")
 
 
-def test_a_page_to_a_groups_contact_follows_it_and_ends_with_it(post: OutboxHarness, mail: SmtpDouble) -> None:
+def test_page_to_group_contact_follows_changes_and_deletion(post: OutboxHarness, mail: SmtpDouble) -> None:
     desk = Group.objects.create(name="Desk")
     moved, gone, renamed = (
         GroupContact.objects.create(group=desk, label=label, channel="email", address=f"{label}@example.org")
@@ -258,9 +256,7 @@ def test_a_page_waits_for_the_end_of_a_hold(post: OutboxHarness, mail: SmtpDoubl
     assert post.deliveries(alert)[0].reason == "It waited for the end of a hold."
 
 
-def test_whom_somebody_asked_to_wake_is_paged_although_the_alert_is_on_hold(
-    post: OutboxHarness, mail: SmtpDouble
-) -> None:
+def test_manually_escalated_user_is_paged_despite_hold(post: OutboxHarness, mail: SmtpDouble) -> None:
     post.user("alice")
     alert = post.alert()
     post.act(alert, Hold(actor=post.actor("alice"), until=post.at(600)))
@@ -269,9 +265,7 @@ def test_whom_somebody_asked_to_wake_is_paged_although_the_alert_is_on_hold(
     assert len(mail.mails) == 1
 
 
-def test_pages_wait_with_the_reason_while_all_paging_is_paused_and_leave_at_its_end(
-    post: OutboxHarness, mail: SmtpDouble
-) -> None:
+def test_pages_wait_during_pause_with_reason_and_leave_afterwards(post: OutboxHarness, mail: SmtpDouble) -> None:
     post.user("alice")
     alert = post.alert()
     pause.start("Core switch maintenance", post.at(3600), ADMIN, post.now)
@@ -324,9 +318,7 @@ def test_cancelling_keeps_the_rows_with_the_reason(post: OutboxHarness, mail: Sm
     assert Delivery.objects.get(user=bob).status == "sent"
 
 
-def test_a_page_that_was_cancelled_while_leaving_is_not_tried_again_unless_that_is_undone(
-    post: OutboxHarness, mail: SmtpDouble
-) -> None:
+def test_page_cancelled_in_transit_is_not_retried_unless_undone(post: OutboxHarness, mail: SmtpDouble) -> None:
     post.user("alice")
     alert = post.alert()
     post.page(alert, "alice")
@@ -356,7 +348,7 @@ def test_a_page_that_was_cancelled_while_leaving_is_not_tried_again_unless_that_
     assert [m.to for m in mail.mails] == ["alice@example.org"]
 
 
-def test_a_page_that_left_although_it_was_cancelled_says_so(post: OutboxHarness, mail: SmtpDouble) -> None:
+def test_page_sent_despite_cancellation_is_marked(post: OutboxHarness, mail: SmtpDouble) -> None:
     post.user("alice")
     alert = post.alert()
     post.page(alert, "alice")
@@ -373,9 +365,7 @@ def test_a_page_that_left_although_it_was_cancelled_says_so(post: OutboxHarness,
     assert delivery.reason == "It was leaving already when this came: Bob acknowledged."
 
 
-def test_an_all_clear_is_told_once_to_whoever_was_paged_and_has_not_answered(
-    post: OutboxHarness, mail: SmtpDouble
-) -> None:
+def test_all_clear_is_sent_once_to_paged_unresponsive_users(post: OutboxHarness, mail: SmtpDouble) -> None:
     alice = post.user("alice")
     for name in ("bob", "carol", "dave"):  # carol answers, dave is never paged
         post.user(name)
@@ -395,7 +385,7 @@ def test_an_all_clear_is_told_once_to_whoever_was_paged_and_has_not_answered(
     assert mail.subjects == [f"[Critical] Acme: VPN down (Halo 20817) (Tocsin #{alert})"]
 
 
-def test_who_was_paged_again_since_is_told_again(post: OutboxHarness, mail: SmtpDouble) -> None:
+def test_user_paged_again_is_informed_again(post: OutboxHarness, mail: SmtpDouble) -> None:
     post.user("alice")
     alert = post.alert()
     for round_ in range(2):
@@ -421,7 +411,7 @@ def test_an_all_clear_takes_the_quietest_channel_that_was_used(post: OutboxHarne
     assert (clear.channel, clear.label) == ("sms", "SMS")
 
 
-def test_an_all_clear_for_a_page_that_never_left_is_dropped(post: OutboxHarness, mail: SmtpDouble) -> None:
+def test_all_clear_for_unsent_page_is_dropped(post: OutboxHarness, mail: SmtpDouble) -> None:
     post.user("alice")
     alert = post.alert()
     post.page(alert, "alice")
@@ -442,7 +432,7 @@ def test_an_all_clear_for_a_page_that_never_left_is_dropped(post: OutboxHarness,
     )
 
 
-def test_still_on_it_is_asked_by_what_does_not_wait(post: OutboxHarness) -> None:
+def test_acknowledgement_reminder_uses_undelayed_contact_methods(post: OutboxHarness) -> None:
     alice = post.user(
         "alice",
         {"label": "Email", "channel": "email", "address": "alice@example.org"},
@@ -466,7 +456,7 @@ def test_a_test_message_leaves_by_the_method_it_is_for(post: OutboxHarness, mail
     assert mail.mails[0].message["X-Tocsin-Purpose"] == "test"
 
 
-def test_a_changed_configuration_is_taken_up_by_the_next_turn(
+def test_changed_configuration_applies_to_the_next_run(
     post: OutboxHarness, mail: SmtpDouble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     post.user("alice")
@@ -481,7 +471,7 @@ def test_a_changed_configuration_is_taken_up_by_the_next_turn(
     assert len(mail.mails) == 1
 
 
-def test_a_group_contact_gets_a_link_that_acts_for_nobody(post: OutboxHarness, mail: SmtpDouble) -> None:
+def test_group_contact_link_acts_for_no_user(post: OutboxHarness, mail: SmtpDouble) -> None:
     from tocsin.notify.rules.page_planner import PageRequest
     from tocsin.people.models import Group, GroupContact
 

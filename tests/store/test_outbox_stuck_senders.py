@@ -1,4 +1,4 @@
-"""A send that never ends counts as failed at its deadline, and takes no other provider's threads."""
+"""A send that never returns fails at its deadline and uses no other provider's threads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ipaddress import ip_network
 import pytest
 
 from tests.doubles.smtp import SmtpDouble, smtp_double
-from tests.store.sending import OutboxHarness, configured, post_office, provider
+from tests.support.outbox_harness import OutboxHarness, configured, outbox_harness, provider
 from tocsin.notify.dispatch.stuck_senders import MAX_STUCK
 from tocsin.notify.models import Delivery
 
@@ -27,7 +27,7 @@ def mail(monkeypatch: pytest.MonkeyPatch) -> Iterator[SmtpDouble]:
 
 @pytest.fixture
 def post(database: str, now: datetime) -> Iterator[OutboxHarness]:
-    with post_office(now) as office:
+    with outbox_harness(now) as office:
         yield office
 
 

@@ -1,4 +1,4 @@
-"""Users, contact methods and groups as they are saved: bad input first, then what is kept and recorded."""
+"""Saving users, contact methods and groups: invalid input first, then stored and audited values."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from allauth.account.models import EmailAddress
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from tests.store.people import ACTOR, make_group, make_user
+from tests.support.people import ACTOR, make_group, make_user
 from tocsin.access import setup_link
 from tocsin.access.audit import COMMAND_LINE, AuditActor
 from tocsin.access.models import AuditEntry
@@ -79,7 +79,7 @@ def test_a_bad_user_is_refused_with_the_place(now: datetime, change: dict[str, o
     assert not AuditEntry.objects.exists()
 
 
-def test_a_username_or_email_in_use_is_refused_ignoring_case_and_across_both(now: datetime) -> None:
+def test_duplicate_username_or_email_is_rejected_ignoring_case(now: datetime) -> None:
     make_user("alice", now)
     assert "username" in fields({"username": "ALICE", "email": "x@example.org"}, now)
     assert "email" in fields({"username": "x", "email": "Alice@Example.org"}, now)
@@ -149,7 +149,7 @@ def test_contact_methods_stay_the_same_rows_while_their_label_does(now: datetime
     assert methods[1].verified_at is None, "another address must be verified again"
 
 
-def test_without_contact_methods_in_the_spec_a_users_own_ones_stay(now: datetime) -> None:
+def test_omitted_contact_methods_are_kept(now: datetime) -> None:
     user = make_user("alice", now)
     users.save_contact_method(user, {"label": "Push", "channel": "ntfy", "address": "alice"}, actor=ACTOR, now=now)
     users.save_user({"username": "alice", "email": "alice@example.org"}, existing=user, actor=ACTOR, now=now)
@@ -176,7 +176,7 @@ def test_the_last_administrator_stays_one(now: datetime) -> None:
     assert list(User.objects.values_list("username", flat=True)) == ["bob"]
 
 
-def test_a_user_that_something_needs_is_not_deleted_and_the_error_names_what(now: datetime) -> None:
+def test_referenced_user_is_not_deleted_and_references_are_named(now: datetime) -> None:
     user = make_user("alice", now)
 
     def ask(number: int) -> list[str]:
@@ -192,20 +192,20 @@ def test_a_user_that_something_needs_is_not_deleted_and_the_error_names_what(now
     assert User.objects.exists()
 
 
-def test_a_weak_password_is_refused_and_no_user_is_left_behind(now: datetime) -> None:
+def test_weak_password_is_rejected_and_creates_no_user(now: datetime) -> None:
     with pytest.raises(Rejected) as raised:
         users.save_user({"username": "alice", "email": "alice@example.org"}, actor=ACTOR, now=now, password="password")
     assert raised.value.field == "password"
     assert not User.objects.exists()
 
 
-def test_a_user_without_a_password_cannot_sign_in_with_an_empty_one(now: datetime) -> None:
+def test_user_without_password_cannot_sign_in_with_empty_password(now: datetime) -> None:
     user = make_user("alice", now)
     assert not user.has_usable_password()
     assert not user.check_password("")
 
 
-def test_users_made_at_the_command_line_count_as_verified_and_others_do_not(now: datetime) -> None:
+def test_users_created_by_command_line_are_verified(now: datetime) -> None:
     users.save_user({"username": "a", "email": "A@example.org"}, actor=COMMAND_LINE, now=now)
     users.save_user({"username": "b", "email": "b@example.org"}, actor=AuditActor(None, "x", "web"), now=now)
     assert dict(EmailAddress.objects.values_list("email", "verified")) == {
@@ -230,14 +230,14 @@ def test_the_set_up_link_makes_the_first_administrator_once(now: datetime) -> No
     assert User.objects.count() == 1
 
 
-def test_a_set_up_link_whose_form_was_refused_still_works(now: datetime) -> None:
+def test_rejected_setup_form_keeps_its_link_valid(now: datetime) -> None:
     token = setup_link.make()
     with pytest.raises(Rejected):
         users.create_first_administrator(token, {"username": "alice", "email": "nonsense"}, password=PASSWORD, now=now)
     assert setup_link.fits(token)
 
 
-def test_an_administrator_from_the_command_line_ends_the_set_up_link(now: datetime) -> None:
+def test_administrator_created_by_command_line_ends_setup_link(now: datetime) -> None:
     token = setup_link.make()
     make_user("alice", now, role="admin")
     assert not setup_link.fits(token)
@@ -312,13 +312,13 @@ def test_permissions_follow_the_groups_of_a_user(now: datetime) -> None:
     assert not watcher.sees_addresses_of(alice.pk)
 
 
-def test_a_user_who_is_switched_off_may_nothing(now: datetime) -> None:
+def test_disabled_user_has_no_permissions(now: datetime) -> None:
     user = make_user("alice", now, role="manager", active=False)
     assert not any(permissions.may(user, action) for action in Permission)
     assert not permissions.viewer(user).sees_addresses_of(user.pk)
 
 
-def test_a_user_who_has_a_live_alert_is_not_deleted_before_somebody_else_has_it(now: datetime) -> None:
+def test_user_with_active_alert_is_deleted_only_after_reassignment(now: datetime) -> None:
     owner, other = make_user("alice", now), make_user("bob", now)
     opened = {"subject": "x", "opened_at": now, "last_message_at": now}
     owned = Alert.objects.create(**opened, status="assigned", owner=owner)
@@ -333,7 +333,7 @@ def test_a_user_who_has_a_live_alert_is_not_deleted_before_somebody_else_has_it(
     assert Alert.objects.count() == 2
 
 
-def test_a_group_takes_as_many_statements_for_thirty_members_as_for_three(now: datetime) -> None:
+def test_loading_group_members_uses_constant_statements(now: datetime) -> None:
     names = [f"user{number}" for number in range(30)]
     for name in names:
         users.save_user({"username": name, "email": f"{name}@example.org"}, actor=ACTOR, now=now)
@@ -356,7 +356,7 @@ def test_a_group_takes_as_many_statements_for_thirty_members_as_for_three(now: d
     assert Membership.objects.filter(group=many[0]).count() == 29
 
 
-def test_what_somebody_saves_of_themselves_gives_back_no_role_that_was_taken_from_them_meanwhile(now: datetime) -> None:
+def test_saving_own_profile_never_restores_a_revoked_role(now: datetime) -> None:
     """Their request began before, and waited for the lock."""
     boss = make_user("boss", now, role="manager")
     held = User.objects.get(pk=boss.pk)

@@ -1,4 +1,4 @@
-"""Pipelines of a connection that writes without asking first: as psycopg's own, whatever their size."""
+"""The pipelined connection behaves like psycopg's own, at any size."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_more_than_a_socket_takes_is_written_all_the_same() -> None:
         assert [one.fetchone() for one in asked] == [(LARGE + number,) for number in range(8)]
 
 
-def test_answers_that_fill_the_way_back_while_more_is_asked_do_not_stop_it() -> None:
+def test_full_response_buffer_during_sending_never_deadlocks() -> None:
     with database.connect(name="test") as connection:
         with connection.pipeline():
             asked = [
@@ -37,7 +37,7 @@ def test_answers_that_fill_the_way_back_while_more_is_asked_do_not_stop_it() -> 
         assert [len(row[0]) for one in asked for row in one] == [LARGE] * 6
 
 
-def test_many_small_statements_keep_their_order() -> None:
+def test_small_statements_keep_their_order() -> None:
     with database.connect(name="test") as connection:
         with connection.pipeline():
             asked = [connection.execute("SELECT %s::int", (number,)) for number in range(200)]
@@ -51,7 +51,7 @@ def test_what_fails_is_raised_and_the_connection_goes_on() -> None:
         assert connection.execute("SELECT 3").fetchone() == (3,)
 
 
-def test_a_statement_that_is_cancelled_is_told() -> None:
+def test_cancelled_statement_is_reported() -> None:
     with database.connect(name="test") as connection:
         connection.execute("SET statement_timeout = '50ms'")
         with pytest.raises(errors.QueryCanceled):

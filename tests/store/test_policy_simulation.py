@@ -1,4 +1,4 @@
-"""What a policy's simulation says is what the loops then do, over random policies, people and wishes."""
+"""Policy simulations match the escalation, for random policies, users and rules."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.store.escalating import EscalationHarness, wired
-from tests.store.people import ACTOR
-from tests.support.properties import examples
+from tests.support.escalation_harness import EscalationHarness, escalation_enabled
+from tests.support.hypothesis_profiles import examples
+from tests.support.people import ACTOR
 from tocsin.alerts import service as alerts
 from tocsin.alerts.change_handlers import PagingConfig, PagingMode
 from tocsin.alerts.commands import SYSTEM, NewEvent
@@ -121,7 +121,7 @@ def desk(database: str, now: datetime) -> EscalationHarness:
 
 @settings(examples(15), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(POLICIES, st.lists(RULES, min_size=2, max_size=2), st.sampled_from(list(Priority)), st.integers(0, 7 * 24 * 60))
-def test_what_a_policy_would_do_is_what_the_loop_then_does(
+def test_policy_simulation_matches_actual_escalation(
     desk: EscalationHarness, policy: dict[str, Any], wishes: list[dict[str, Any]], priority: Priority, minute: int
 ) -> None:
     at = desk.at(minute)
@@ -130,7 +130,7 @@ def test_what_a_policy_would_do_is_what_the_loop_then_does(
     saved = save_policy({"name": "Tried", "anyway": True, **policy}, actor=ACTOR, now=at)
     recipients = tuple(groups.Group.objects.filter(name__in=["Service Desk", "Network"]).values_list("pk", flat=True))
     supposed = HypotheticalAlert((), recipients, priority, {"environment": "production"}, "carol@example.org")
-    with wired():
+    with escalation_enabled():
         played = simulate(plan_of(saved), supposed, at)
         paging = PagingConfig(PagingMode.PAGE, saved.current_id, (), recipients)
         alert = _opened(priority, at, paging)
@@ -195,7 +195,7 @@ def _over(alert: int) -> None:
         connection.execute("UPDATE escalation_run SET status = 'ended', due_at = NULL WHERE alert_id = %s", (alert,))
 
 
-def test_who_wants_few_messages_an_hour_is_named_beside_the_simulation(desk: EscalationHarness) -> None:
+def test_users_with_low_hourly_limits_are_named_in_simulation(desk: EscalationHarness) -> None:
     _wish("alice", {"most_per_hour": 2}, desk.start)
     step = {"notify": {"users": ["alice"]}, "after": "0m", "retries": {"times": 3, "every": "5m"}}
     saved = save_policy({"name": "Tried", "steps": [step]}, actor=ACTOR, now=desk.start)
@@ -204,7 +204,7 @@ def test_who_wants_few_messages_an_hour_is_named_beside_the_simulation(desk: Esc
     assert simulate(plan_of(saved), HypotheticalAlert(), desk.start).pages[-1].after == timedelta(minutes=17)
 
 
-def test_a_step_that_waits_is_simulated_as_it_goes_without_asking_the_database_each_minute(
+def test_waiting_step_is_simulated_without_per_minute_queries(
     desk: EscalationHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     every_day = {"days": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"], "from": "09:40", "to": "10:00"}
@@ -225,7 +225,7 @@ def test_a_step_that_waits_is_simulated_as_it_goes_without_asking_the_database_e
         played = simulate(plan_of(saved), HypotheticalAlert(), desk.start)
     assert [(page.name, page.at) for page in played.pages] == [("Bob", desk.start.replace(hour=9, minute=40))]
     assert len(loaded) < 10
-    with wired():
+    with escalation_enabled():
         alert = _opened(Priority.HIGH, desk.start, PagingConfig(PagingMode.PAGE, saved.current_id, (), ()))
         last = max(stage.at for stage in played.stages)
         while (due := _due(alert)) is not None and due <= last:

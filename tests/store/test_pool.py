@@ -1,4 +1,4 @@
-"""The pool lends connections that work, without asking the database each time."""
+"""The pool lends working connections without a query each time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_a_connection_that_the_server_closed_meanwhile_is_not_lent(database: str
         assert connection.info.backend_pid != first
 
 
-def test_a_connection_that_is_lent_again_was_not_asked_anything(database: str) -> None:
+def test_reused_connection_is_not_probed_first(database: str) -> None:
     with tocsin_database.pool().connection() as connection:
         connection.execute("SELECT 42 AS answer")
     with tocsin_database.pool().connection() as again, psycopg.connect(database) as other:

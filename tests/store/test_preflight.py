@@ -1,4 +1,4 @@
-"""The pre-flight names whom a critical alert would page, and says where it would page nobody; it stores nothing."""
+"""The preflight names the users that a critical alert would page, and stores nothing."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 from django.apps import apps
 from django.db import transaction
 
-from tests.store.people import ACTOR
-from tests.store.test_simulate import EXAMPLE, NIGHT, NOON, configure
+from tests.store.test_simulation import EXAMPLE, NIGHT, NOON, configure
+from tests.support.people import ACTOR
 from tocsin.core.config import config_version
 from tocsin.escalation.changes.commands import save_policy
 from tocsin.escalation.models import Policy
@@ -39,7 +39,7 @@ def changed() -> PreflightResult:
     return the_one()
 
 
-def test_each_way_names_whom_it_pages_by_what_and_when() -> None:
+def test_each_path_names_user_method_and_time() -> None:
     before = {model.__name__: model._default_manager.count() for model in apps.get_models() if model._meta.managed}
     checked = the_one()
     own = checked.ways[-1]
@@ -53,14 +53,14 @@ def test_each_way_names_whom_it_pages_by_what_and_when() -> None:
     assert after == before
 
 
-def test_only_routes_that_hold_at_that_moment_are_ways() -> None:
+def test_only_currently_matching_routes_are_listed() -> None:
     by_night = [way.route for way in the_one(NIGHT).ways]
     by_day = [way.route for way in the_one(NOON).ways]
     assert by_night != by_day
     assert by_night[-1] == by_day[-1] == ""
 
 
-def test_a_route_with_a_client_table_pages_whom_that_names_and_others_as_the_route_says(now: datetime) -> None:
+def test_client_table_route_pages_named_targets_others_use_route(now: datetime) -> None:
     members = [{"user": "bob", "roles": ["primary"]}]
     other = groups.save_group({"name": "Nights", "members": members}, actor=ACTOR, now=now)
     save_policy({"name": "Nights only", "steps": [{"notify": {"roles": ["primary"]}}]}, actor=ACTOR, now=now)
@@ -87,7 +87,7 @@ def test_a_route_with_a_client_table_pages_whom_that_names_and_others_as_the_rou
     assert {page.name for page in ways[0].pages} == {"Bob Brown"}
 
 
-def test_clients_whose_groups_have_the_same_people_on_call_are_one_way(now: datetime) -> None:
+def test_clients_with_same_on_call_users_are_one_path(now: datetime) -> None:
     members = [{"user": "bob", "roles": ["primary"]}]
     names = ("Nights", "Weekends", "Holidays")
     for name in names:
@@ -106,7 +106,7 @@ def test_clients_whose_groups_have_the_same_people_on_call_are_one_way(now: date
     assert {page.name for page in ways[0].pages} == {"Bob Brown"}
 
 
-def test_an_integration_that_would_reach_nobody_is_not_fine_and_says_why() -> None:
+def test_unreachable_integration_fails_preflight_with_reason() -> None:
     assert the_one().is_fine
     ContactMethod.objects.update(is_enabled=False)
     checked = the_one()
@@ -116,7 +116,7 @@ def test_an_integration_that_would_reach_nobody_is_not_fine_and_says_why() -> No
     assert "neither a policy nor a recipient" in changed().ways[-1].notes[0]
 
 
-def test_that_nobody_is_called_for_hours_is_said() -> None:
+def test_hours_without_pages_are_reported() -> None:
     steps = [{"notify": {"roles": ["primary"]}, "after": "2h"}]
     policy = Policy.objects.get(name="Standard")
     save_policy({"name": "Standard", "steps": steps}, existing=policy, actor=ACTOR, now=NIGHT)

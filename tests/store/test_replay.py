@@ -1,4 +1,4 @@
-"""Replays on real PostgreSQL: a new row by the rules of now, which pages only when it should."""
+"""Replays on real PostgreSQL: a new row by the current rules, which pages only when appropriate."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from tests.store.escalating import EscalationHarness, wired
-from tests.store.ingest import NOW, Ingest, halo, make_integration
+from tests.support.escalation_harness import EscalationHarness, escalation_enabled
+from tests.support.ingest import NOW, Ingest, halo, make_integration
 from tocsin.access.audit import AuditActor
 from tocsin.access.models import AuditEntry
 from tocsin.alerts.models import Alert
@@ -28,7 +28,7 @@ ACTOR = AuditActor(None, "Alice", "web", "127.0.0.1")
 
 @pytest.fixture(autouse=True)
 def _wired(database: str) -> Iterator[None]:
-    with wired():
+    with escalation_enabled():
         yield
 
 
@@ -59,7 +59,7 @@ def later(integration: Integration, **definition: object) -> None:
     config_version.changed()
 
 
-def test_a_replay_is_a_new_row_and_the_old_one_stays(door: Integration) -> None:
+def test_replay_creates_new_row_and_keeps_the_original(door: Integration) -> None:
     Ingest().send(door, halo(status="Logged"))
     old = last_message()
     assert old.status == "Mapped Ignored"
@@ -73,7 +73,7 @@ def test_a_replay_is_a_new_row_and_the_old_one_stays(door: Integration) -> None:
     assert (entry.object_id, entry.actor_name, entry.after["message"]) == (str(old.pk), "Alice", str(made.pk))
 
 
-def test_a_message_that_could_not_be_read_is_replayed_once_its_mapping_is_right(door: Integration) -> None:
+def test_unreadable_message_is_replayed_after_mapping_fix(door: Integration) -> None:
     Ingest().send(door, {"number": 77, "status": "New"})
     failed = last_message()
     assert failed.status == "Mapping Failed"
@@ -82,7 +82,7 @@ def test_a_message_that_could_not_be_read_is_replayed_once_its_mapping_is_right(
     assert (made.status, made.source_id) == ("Mapped Opened", "77")
 
 
-def test_a_replay_is_neither_the_same_delivery_nor_late_and_leaves_the_newest_time(door: Integration) -> None:
+def test_replay_is_neither_duplicate_nor_late(door: Integration) -> None:
     ingest = Ingest()
     delivery = "8e25bc7b-e07e-4102-9398-5d6647e1e79d"
     ingest.send(door, {**halo(delivery=delivery), "timestamp": "2026-11-24T09:00:00Z"})
@@ -105,7 +105,7 @@ def test_a_replay_is_neither_the_same_delivery_nor_late_and_leaves_the_newest_ti
         (timedelta(minutes=1), False, "record"),
     ],
 )
-def test_a_replay_of_an_old_message_only_records_unless_somebody_says_otherwise(
+def test_replay_of_old_message_is_log_only_by_default(
     desk: EscalationHarness, door: Integration, age: timedelta, page: bool | None, mode: str
 ) -> None:
     Ingest().send(door, halo(status="Logged"))
@@ -118,9 +118,7 @@ def test_a_replay_of_an_old_message_only_records_unless_somebody_says_otherwise(
     assert bool(desk.pages(made.alert_id or 0)) is (mode == "page")
 
 
-def test_a_replay_that_only_records_silences_no_live_alert_and_wakes_nobody(
-    desk: EscalationHarness, door: Integration
-) -> None:
+def test_log_only_replay_changes_no_active_alert_and_pages_nothing(desk: EscalationHarness, door: Integration) -> None:
     """The priority rises and the agent leaves in the old message: each would start escalation again, or end it."""
     ingest = Ingest()
     urgent = halo(priority={"name": "Critical"}, agent={"id": 1, "name": "Unassigned"})
@@ -139,7 +137,7 @@ def test_a_replay_that_only_records_silences_no_live_alert_and_wakes_nobody(
     assert Run.objects.get(alert=number).mode == "page"
 
 
-def test_a_replay_behind_somebody_who_holds_the_alert_waits_and_still_only_records(door: Integration) -> None:
+def test_replay_deferred_by_lock_stays_log_only(door: Integration) -> None:
     ingest = Ingest()
     ingest.send(door, halo(7))
     first = last_message()
@@ -170,7 +168,7 @@ def test_what_cannot_be_replayed_says_why(door: Integration) -> None:
     assert InboundMessage.objects.count() == 1
 
 
-def test_a_message_is_explained_by_the_rules_of_then_and_by_those_of_now(door: Integration, now: datetime) -> None:
+def test_message_is_explained_by_past_and_current_rules(door: Integration, now: datetime) -> None:
     Ingest().send(door, halo(status="Logged"))
     message = InboundMessage.objects.select_related("integration__current", "version").get()
     later(door, rules={"open": {"field": "source_status", "operator": "equals", "value": "Logged"}})
@@ -198,7 +196,7 @@ def test_a_trace_knows_the_support_hours_of_the_messages_arrival(door: Integrati
         assert (route.is_true, "during Office hours" in route.reason) == (taken, True)
 
 
-def test_bytes_that_nobody_can_read_are_explained_as_such(door: Integration) -> None:
+def test_unreadable_bytes_are_explained_as_such(door: Integration) -> None:
     Ingest().send(door, b"<html>")
     found = explained(InboundMessage.objects.select_related("integration__current", "version").get())
     assert found.mapped is None

@@ -1,4 +1,4 @@
-"""What reports say of alerts that people answered, late or never, and of nights."""
+"""Reports of response times and nights."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from tests.store.people import make_group, make_user
+from tests.support.people import make_group, make_user
 from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.alerts.states import AlertStatus, EventKind, Priority
 from tocsin.core.db import database as store
@@ -56,7 +56,7 @@ def together(period: Period) -> ResponseStats:
         return response_times.read(connection, period, GroupBy.GROUP).together
 
 
-def test_a_time_is_that_until_it_happened_first_and_of_those_it_happened_to(database: str, now: datetime) -> None:
+def test_response_time_ends_at_first_event_of_affected_alerts(database: str, now: datetime) -> None:
     at = now - timedelta(hours=3)
     for minutes in (1, 2, 3, 4, 100):
         opened(at, (EventKind.ACKNOWLEDGED, minutes), (EventKind.ACKNOWLEDGED, 101))
@@ -69,7 +69,7 @@ def test_a_time_is_that_until_it_happened_first_and_of_those_it_happened_to(data
     assert found.closed.ninety == 30 * MINUTE
 
 
-def test_what_nobody_has_to_answer_does_not_count(database: str, now: datetime) -> None:
+def test_alerts_needing_no_answer_are_not_counted(database: str, now: datetime) -> None:
     parent = opened(now - MINUTE)
     opened(now - MINUTE, test=True)
     opened(now - MINUTE, watch=True)
@@ -86,7 +86,7 @@ def test_nothing_has_no_times(database: str, now: datetime) -> None:
     assert asked(last_week(now), GroupBy.CLIENT) == {}
 
 
-def test_days_and_hours_are_the_readers_and_none_is_left_out(database: str, now: datetime) -> None:
+def test_days_and_hours_use_readers_zone_without_omissions(database: str, now: datetime) -> None:
     # Half past midnight on the 24th in Zürich is the 23rd in London.
     opened(datetime(2026, 11, 23, 23, 30, tzinfo=UTC))
     days = asked(last_week(now), GroupBy.DAY)
@@ -105,7 +105,7 @@ def test_a_day_on_which_clocks_change_is_one_day(database: str, day: datetime) -
     assert [row.alerts for row in asked(period, GroupBy.DAY).values()] == [0, 3]
 
 
-def test_names_are_in_the_order_of_how_often_and_priorities_in_their_own(database: str, now: datetime) -> None:
+def test_names_are_ordered_by_frequency_and_priorities_by_urgency(database: str, now: datetime) -> None:
     for client, source, priority in (("Acme", "Halo", "low"), ("Acme", "", "low"), ("", "Halo", "critical")):
         opened(now - MINUTE, client=client, source=source, priority=Priority(priority))
     period = last_week(now)
@@ -118,7 +118,7 @@ def test_names_are_in_the_order_of_how_often_and_priorities_in_their_own(databas
     assert [(key, row.alerts) for key, row in asked(period, GroupBy.INTEGRATION).items()] == [("", 3)]
 
 
-def test_an_alert_of_two_groups_is_both_groups_and_one_of_all(database: str, now: datetime) -> None:
+def test_alert_of_two_groups_counts_for_both_and_once_overall(database: str, now: datetime) -> None:
     desk, net = make_group("Desk", now).pk, make_group("Net", now).pk
     opened(now - MINUTE, groups=[desk, net])
     opened(now - MINUTE, groups=[net])
@@ -145,7 +145,7 @@ def of_everybody(period: Period) -> list[NightLoad]:
         return night_load.of_everybody(connection, period)
 
 
-def test_a_night_is_where_the_person_lives_and_lasts_over_midnight(database: str, now: datetime) -> None:
+def test_night_is_local_to_the_user_and_spans_midnight(database: str, now: datetime) -> None:
     alice, bob = make_user("alice", now, time_zone="Europe/Zurich"), make_user("bob", now, time_zone="Asia/Tokyo")
     first, second = opened(now), opened(now)
     # 23:30 and 05:59 in Zürich are one night; in Tokyo it is day.
@@ -167,12 +167,12 @@ def test_a_night_is_where_the_person_lives_and_lasts_over_midnight(database: str
         {"sent_at": datetime(2026, 11, 1, 2, tzinfo=UTC)},
     ],
 )
-def test_what_wakes_nobody_does_not_count(database: str, now: datetime, fields: dict[str, object]) -> None:
+def test_silent_notifications_are_not_counted(database: str, now: datetime, fields: dict[str, object]) -> None:
     called(make_user("alice", now), opened(now), datetime(2026, 11, 23, 2, tzinfo=UTC), **fields)
     assert of_everybody(last_week(now)) == []
 
 
-def test_a_period_ends_after_it_begins_and_is_a_year_at_most(now: datetime) -> None:
+def test_report_period_is_positive_and_at_most_a_year(now: datetime) -> None:
     for until in (now, now - MINUTE, now + timedelta(days=367)):
         with pytest.raises(Rejected) as refused:
             Period.between(now, until, ZURICH)

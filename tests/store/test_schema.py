@@ -1,4 +1,4 @@
-"""Nodes that start at the same time bring the tables up to date once, and none waits for ever."""
+"""Nodes starting together migrate the tables once, and none waits forever."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from django.core.management import call_command
 from django.db import connections
 from pytest_django import DjangoDbBlocker
 
-from tests.postgres import Postgres, in_use
+from tests.support.postgres import Postgres, in_use
 from tocsin.core.db import database, migrate
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -25,7 +25,7 @@ _FIRST_ROWS = (
 )
 
 
-def test_two_nodes_that_start_on_an_empty_database_create_its_tables_once(postgres: Postgres) -> None:
+def test_two_starting_nodes_create_the_tables_once(postgres: Postgres) -> None:
     def start(_number: int) -> list[str]:
         try:
             return migrate.migrate()
@@ -43,7 +43,7 @@ def test_two_nodes_that_start_on_an_empty_database_create_its_tables_once(postgr
     postgres.drop("empty")
 
 
-def test_an_older_tocsin_starts_on_the_tables_of_a_newer_one_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+def test_older_tocsin_starts_on_newer_tables_with_warning(caplog: pytest.LogCaptureFixture) -> None:
     assert migrate.migrate() == []
     assert not caplog.messages
     with database.transaction() as other:
@@ -53,7 +53,7 @@ def test_an_older_tocsin_starts_on_the_tables_of_a_newer_one_and_says_so(caplog:
     assert "newer Tocsin's (alerts.9999_later)" in said
 
 
-def test_the_tables_and_their_first_rows_are_those_that_django_makes(
+def test_schema_and_initial_rows_match_django_migrations(
     postgres: Postgres, template: str, django_db_blocker: DjangoDbBlocker
 ) -> None:
     with django_db_blocker.unblock(), in_use(postgres.make("django")):

@@ -1,4 +1,4 @@
-"""The cache that all nodes share."""
+"""The cache shared by all nodes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Source is shared only by somebody who may change every integration that has it."""
+"""A source is shared only by users who may change all of its integrations."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.store.ingest import Ingest
-from tests.store.people import ACTOR, make_group, make_user
+from tests.support.ingest import Ingest
+from tests.support.people import ACTOR, make_group, make_user
 from tocsin.access.audit import AuditActor
 from tocsin.core.errors import Rejected
 from tocsin.inbound.admin import commands, observed_statuses, versions
@@ -70,7 +70,7 @@ def test_manager_cannot_change_own_integration_to_foreign_source(now: datetime) 
         save("ben", now, "Storage alerts", "Storage", Integration.objects.get(pk=own.pk), source="Alerts")
 
 
-def test_source_with_live_alerts_of_another_group_stays_taken(now: datetime) -> None:
+def test_source_with_active_alerts_of_another_group_stays_reserved(now: datetime) -> None:
     theirs = save("anna", now, "Network alerts", "Network", source="Grid", kind="haloitsm")
     Ingest().send(theirs, TICKET)
     save("anna", now, "Network alerts", "Network", theirs, source="Moved", kind="haloitsm")

@@ -1,4 +1,4 @@
-"""A start waits for a database that is starting or away, and ends where waiting would not help."""
+"""Startup waits for an unavailable database and fails where waiting is useless."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from tests.doubles.postgres_relay import Relay, socket_of
-from tests.postgres import in_use
+from tests.support.postgres import in_use
 from tocsin.core.db import database as db
 from tocsin.core.db.start_up import wait_for_database
 
@@ -48,7 +48,7 @@ def test_a_start_without_patience_fails_at_once() -> None:
         wait_for_database(select_one, timedelta())
 
 
-def test_a_start_does_not_wait_for_a_database_that_does_not_exist(database: str) -> None:
+def test_start_does_not_wait_for_a_nonexistent_database(database: str) -> None:
     tries = []
 
     def try_it() -> tuple[int]:

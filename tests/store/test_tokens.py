@@ -1,4 +1,4 @@
-"""API tokens: shown once, kept as hashes, known until they are revoked."""
+"""API tokens: shown once, stored as hashes, valid until revoked."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from tests.store.people import ACTOR, make_user
+from tests.support.people import ACTOR, make_user
 from tocsin.access import tokens
 from tocsin.access.models import ApiToken, AuditEntry
 from tocsin.core.errors import Rejected
@@ -28,7 +28,7 @@ def test_a_token_needs_a_name(now: datetime, name: str) -> None:
     assert raised.value.field == "name"
 
 
-def test_two_live_tokens_of_one_user_do_not_share_a_name(now: datetime) -> None:
+def test_active_tokens_of_one_user_have_unique_names(now: datetime) -> None:
     user = make_user("alice", now)
     first = tokens.create(user, "script", actor=ACTOR, now=now)
     with pytest.raises(Rejected, match="already"):
@@ -37,7 +37,7 @@ def test_two_live_tokens_of_one_user_do_not_share_a_name(now: datetime) -> None:
     tokens.create(user, "script", actor=ACTOR, now=now)
 
 
-def test_a_token_acts_as_its_user_and_its_secret_is_nowhere_stored(now: datetime) -> None:
+def test_token_acts_as_its_user_and_secret_is_never_stored(now: datetime) -> None:
     made = tokens.create(make_user("alice", now), "script", actor=ACTOR, now=now)
     found = tokens.verify(made.secret, now=now)
     assert found is not None
@@ -49,7 +49,7 @@ def test_a_token_acts_as_its_user_and_its_secret_is_nowhere_stored(now: datetime
     assert AuditEntry.objects.filter(object_type="token", action="create", object_name="script").exists()
 
 
-def test_a_revoked_token_and_one_of_a_user_switched_off_are_refused_at_once(now: datetime) -> None:
+def test_revoked_tokens_and_tokens_of_disabled_users_are_rejected(now: datetime) -> None:
     user = make_user("alice", now)
     one, two = (tokens.create(user, name, actor=ACTOR, now=now) for name in ("one", "two"))
     tokens.revoke(one.token, actor=ACTOR, now=now)

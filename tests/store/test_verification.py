@@ -1,4 +1,4 @@
-"""Codes that confirm an address: who needs one, and what does not pass for one."""
+"""Verification codes of contact methods: requirements and rejected codes."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from tests.store.people import ACTOR, make_user
-from tests.store.sending import OutboxHarness, post_office
+from tests.support.outbox_harness import OutboxHarness, outbox_harness
+from tests.support.people import ACTOR, make_user
 from tocsin.access.audit import AuditActor
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
@@ -64,8 +64,8 @@ def test_a_chat_that_answers_waits_for_a_code_too(now: datetime) -> None:
     assert (service.awaits_code, service.can_confirm) == (False, False)
 
 
-def test_a_way_is_used_only_after_its_code_came_back(now: datetime) -> None:
-    with post_office(now) as post:
+def test_contact_method_is_used_only_after_verification(now: datetime) -> None:
+    with outbox_harness(now) as post:
         user = post.user("alice", role="responder")
         method = enter(user, now)
         post.page(post.alert(), "alice")
@@ -89,9 +89,9 @@ def test_a_way_is_used_only_after_its_code_came_back(now: datetime) -> None:
         _changed_again(post, user, method)
 
 
-def test_a_code_confirms_the_address_it_was_sent_to_and_no_other_that_came_meanwhile(now: datetime) -> None:
+def test_code_confirms_only_the_address_it_was_sent_to(now: datetime) -> None:
     """Whoever confirms their own number in one request, and enters another's in a second that is quicker."""
-    with post_office(now) as post:
+    with outbox_harness(now) as post:
         user = make_user("alice", now, role="responder")
         method = enter(user, now)
         verification.send_code(method, now=post.now)
@@ -137,8 +137,8 @@ def test_guesses_and_codes_are_limited_and_codes_expire(now: datetime) -> None:
         verification.confirm(method, "123456", actor=own(user), now=now + timedelta(minutes=30))
 
 
-def test_codes_to_ever_new_addresses_end_for_the_day_and_a_refused_one_leaves_the_last_code_good(now: datetime) -> None:
-    with post_office(now) as post:
+def test_verification_codes_have_a_daily_limit_that_keeps_earlier_codes(now: datetime) -> None:
+    with outbox_harness(now) as post:
         user = post.user("alice", role="responder")
         for number in range(verification.MAX_CODES_PER_DAY):
             post.seconds = number * 600
@@ -151,7 +151,7 @@ def test_codes_to_ever_new_addresses_end_for_the_day_and_a_refused_one_leaves_th
         verification.confirm(method, code, actor=own(user), now=post.at(post.seconds + 61))
 
 
-def test_a_way_that_waits_for_its_code_takes_no_test(now: datetime) -> None:
+def test_unverified_contact_method_accepts_no_test(now: datetime) -> None:
     user = make_user("alice", now, role="responder")
     method = enter(user, now)
     with database.transaction() as connection, pytest.raises(Rejected) as caught:

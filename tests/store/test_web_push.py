@@ -1,4 +1,4 @@
-"""Pushes reach people's own browsers, encrypted for each; one that is gone is said so and asked no more."""
+"""Push messages reach users' browsers encrypted; expired subscriptions are marked."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 
 from tests.doubles.http import Response
 from tests.doubles.push import Browser, PushDouble, push_double
-from tests.store.people import ACTOR
-from tests.store.sending import OutboxHarness, allow_loopback, configured, post_office
+from tests.support.outbox_harness import OutboxHarness, allow_loopback, configured, outbox_harness
+from tests.support.people import ACTOR
 from tocsin.access.models import AuditEntry
 from tocsin.core.config import environment
 from tocsin.core.errors import Rejected
@@ -31,7 +31,7 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[PushDouble]:
 
 @pytest.fixture
 def post(now: datetime) -> Iterator[OutboxHarness]:
-    with post_office(now) as office:
+    with outbox_harness(now) as office:
         yield office
 
 
@@ -45,9 +45,7 @@ def only_push(post: OutboxHarness) -> User:
     return user
 
 
-def test_one_page_reaches_every_device_signed_by_the_installations_one_key(
-    service: PushDouble, post: OutboxHarness
-) -> None:
+def test_page_reaches_every_device_signed_with_installation_key(service: PushDouble, post: OutboxHarness) -> None:
     alice = only_push(post)
     service.public = keys.pair(post.now).public
     assert keys.pair(post.now) == keys.pair(post.now)
@@ -69,7 +67,7 @@ def test_one_page_reaches_every_device_signed_by_the_installations_one_key(
     assert SandboxMessage.objects.count() == 0
 
 
-def test_a_browser_that_is_gone_is_shown_so_and_not_asked_again(service: PushDouble, post: OutboxHarness) -> None:
+def test_expired_browser_subscription_is_marked_and_not_retried(service: PushDouble, post: OutboxHarness) -> None:
     alice = only_push(post)
     phone, laptop = service.browser(), service.browser()
     gone = subscribed(alice, phone, "Phone", post.now)
@@ -129,7 +127,7 @@ def test_a_private_push_service_is_refused(
     assert service.http.requests == []
 
 
-def test_devices_are_named_removed_and_audited_and_the_last_takes_its_contact_method_along(
+def test_devices_are_named_removed_audited_and_last_removes_contact_method(
     service: PushDouble, post: OutboxHarness
 ) -> None:
     alice = only_push(post)
@@ -149,7 +147,7 @@ def test_devices_are_named_removed_and_audited_and_the_last_takes_its_contact_me
     assert "/push/" not in told
 
 
-def test_a_browser_where_somebody_else_signs_in_rings_for_them_alone(service: PushDouble, post: OutboxHarness) -> None:
+def test_browser_with_new_user_notifies_only_that_user(service: PushDouble, post: OutboxHarness) -> None:
     alice, bob = only_push(post), post.user("bob")
     phone = service.browser()
     subscribed(alice, phone, "Phone", post.now)

@@ -1,4 +1,4 @@
-"""Workflows as they are kept: tried, written, refused, removed in time, and looked at anew when their alert changes."""
+"""Stored workflows: validated, saved, pruned, and evaluated again when their alert changes."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.store.people import ACTOR
-from tests.store.workflows import WorkflowHarness, wired
+from tests.support.people import ACTOR
+from tests.support.workflow_harness import WorkflowHarness, workflows_enabled
 from tocsin.access.models import AuditEntry
 from tocsin.alerts import store
 from tocsin.alerts.change_handlers import AlertChange
@@ -33,7 +33,7 @@ from tocsin.workflows.views import dry_run
 
 @pytest.fixture
 def desk(database: str, now: datetime) -> Iterator[WorkflowHarness]:
-    with wired():
+    with workflows_enabled():
         yield WorkflowHarness(now)
 
 
@@ -131,7 +131,7 @@ def test_priorities_that_a_workflow_raises_page_again(desk: WorkflowHarness) -> 
     assert [row[:3] for row in desk.pages(alert) if row[1] == "email"] == [("alice", "email", 0), ("alice", "email", 2)]
 
 
-def test_an_update_while_an_earlier_one_is_being_looked_at_is_looked_at_too(desk: WorkflowHarness) -> None:
+def test_update_during_evaluation_of_earlier_one_is_evaluated_too(desk: WorkflowHarness) -> None:
     desk.workflow(trigger={"on": "updated"}, start={"field": "custom^room", "operator": "equals", "value": "cold"})
     alert = desk.open()
     desk.message(alert, 1, room="warm")
@@ -148,7 +148,7 @@ def test_an_update_while_an_earlier_one_is_being_looked_at_is_looked_at_too(desk
     assert desk.told(alert) == ["carol"]
 
 
-def test_an_update_that_is_not_committed_yet_keeps_its_run_from_being_looked_at(desk: WorkflowHarness) -> None:
+def test_uncommitted_update_delays_evaluation_of_its_run(desk: WorkflowHarness) -> None:
     desk.workflow(trigger={"on": "updated"}, start={"field": "custom^room", "operator": "equals", "value": "cold"})
     alert = desk.open()
     desk.message(alert, 1, room="warm")

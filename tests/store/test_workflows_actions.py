@@ -1,4 +1,4 @@
-"""What workflows do, each action on real rows, and by whom where a button is pressed."""
+"""Workflow actions on real rows, and the user of a manual run."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from datetime import datetime
 
 import pytest
 
-from tests.store.people import ACTOR
-from tests.store.workflows import WorkflowHarness, wired
+from tests.support.people import ACTOR
+from tests.support.workflow_harness import WorkflowHarness, workflows_enabled
 from tocsin.core import object_hooks
 from tocsin.core.errors import Rejected
 from tocsin.notify.models import Notification
@@ -21,11 +21,11 @@ from tocsin.workflows.states import WorkflowRunStatus
 
 @pytest.fixture
 def desk(database: str, now: datetime) -> Iterator[WorkflowHarness]:
-    with wired():
+    with workflows_enabled():
         yield WorkflowHarness(now)
 
 
-def test_all_actions_in_one_run_each_once_in_order_with_what_came_of_it(desk: WorkflowHarness) -> None:
+def test_actions_run_once_in_order_with_recorded_results(desk: WorkflowHarness) -> None:
     desk.save()
     other = desk.policy_of("Managers", ["manager"])
     desk.workflow(
@@ -96,7 +96,7 @@ def test_another_policy_takes_over_and_pages_its_own_people(desk: WorkflowHarnes
     assert [row[0] for row in desk.pages(alert)] == ["alice", "alice", "carol"], "the old policy's second step is gone"
 
 
-def test_a_notice_goes_by_the_label_and_says_who_cannot_be_told(desk: WorkflowHarness) -> None:
+def test_notice_uses_labelled_contact_method_and_names_unreachable_users(desk: WorkflowHarness) -> None:
     groups.save_group(
         {"name": "Network", "members": [], "contacts": [{"label": "List", "channel": "email", "address": "n@x.org"}]},
         actor=ACTOR, now=desk.start,
@@ -120,7 +120,7 @@ def test_a_notice_goes_by_the_label_and_says_who_cannot_be_told(desk: WorkflowHa
     assert sent == {("alice", "sms"), ("List", "email"), ("alice", "email")}
 
 
-def test_a_call_is_queued_with_the_alerts_values_and_the_run_knows_its_number(desk: WorkflowHarness) -> None:
+def test_call_is_queued_with_alert_values_and_recorded_id(desk: WorkflowHarness) -> None:
     spec = {
         "name": "Pager",
         "kind": "http",
@@ -143,7 +143,7 @@ def test_a_call_is_queued_with_the_alerts_values_and_the_run_knows_its_number(de
     assert object_hooks.of("user", desk.users["carol"].pk) == ["workflow Tell"]
 
 
-def test_a_button_acts_at_once_as_the_person_who_pressed_it(desk: WorkflowHarness) -> None:
+def test_button_acts_immediately_as_its_user(desk: WorkflowHarness) -> None:
     live = {"field": "status", "operator": "one of", "value": ["open", "assigned"]}
     button = desk.workflow("Restart", {"do": "reply", "text": "Restarted"}, {"do": "close"}, start=live,
                            trigger={"on": "manual", "confirm": "Restart it now?"})  # fmt: skip

@@ -1,4 +1,4 @@
-"""That workflows end, reach no further than they may, and that no paging waits for one that breaks."""
+"""Workflows terminate, respect permissions, and never delay paging."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.store.people import ACTOR
-from tests.store.workflows import WorkflowHarness, wired
+from tests.support.people import ACTOR
+from tests.support.workflow_harness import WorkflowHarness, workflows_enabled
 from tocsin.alerts.change_handlers import PagingMode
 from tocsin.alerts.commands import Close, Reply
 from tocsin.alerts.models import Alert, AlertEvent
@@ -33,7 +33,7 @@ from tocsin.workflows.views import buttons, dry_run, health
 
 @pytest.fixture
 def desk(database: str, now: datetime) -> Iterator[WorkflowHarness]:
-    with wired():
+    with workflows_enabled():
         yield WorkflowHarness(now)
 
 
@@ -45,7 +45,7 @@ def test_workflows_that_cause_each_other_end_after_a_few(desk: WorkflowHarness) 
     assert desk.said()[-1][2] == f"Workflows caused each other {MAX_DEPTH + 1} times in a row: it goes no further."
 
 
-def test_a_workflow_that_starts_the_policy_over_and_over_ends_although_the_escalation_is_between(
+def test_workflow_restarting_its_policy_repeatedly_is_stopped(
     desk: WorkflowHarness,
 ) -> None:
     desk.workflow("Over again", {"do": "start_policy", "policy": "Standard"}, trigger="escalated")
@@ -58,7 +58,7 @@ def test_a_workflow_that_starts_the_policy_over_and_over_ends_although_the_escal
     assert desk.run(alert).status == "finished"
 
 
-def test_a_workflow_that_is_pulled_too_often_acts_so_often_a_minute_and_no_more(desk: WorkflowHarness) -> None:
+def test_frequently_triggered_workflow_is_rate_limited_per_minute(desk: WorkflowHarness) -> None:
     desk.workflow(trigger="reply")
     alert = desk.open()
     for number in range(MAX_RUNS_PER_MINUTE + 3):
@@ -74,7 +74,7 @@ def test_a_workflow_that_is_pulled_too_often_acts_so_often_a_minute_and_no_more(
     assert len(desk.told(alert)) == MAX_RUNS_PER_MINUTE + 1
 
 
-def test_a_loop_through_another_system_ends_at_the_limit_and_is_told_of_once(desk: WorkflowHarness) -> None:
+def test_loop_through_another_system_stops_and_is_reported_once(desk: WorkflowHarness) -> None:
     outbound.save_outbound({"name": "Other", "kind": "http", "url": "https://other.example.org"}, actor=ACTOR,
                            now=desk.start)  # fmt: skip
     flow = desk.workflow("Echo", {"do": "call", "outbound": "Other"}, limit=5)
@@ -111,7 +111,7 @@ def test_a_loop_through_another_system_ends_at_the_limit_and_is_told_of_once(des
     assert [step.get("failed", False) for run in desk.runs(last) for step in run.steps] == [False]
 
 
-def test_a_groups_workflow_changes_only_alerts_of_its_integrations_and_those_that_page_it(
+def test_group_workflow_changes_only_alerts_of_its_group(
     desk: WorkflowHarness,
 ) -> None:
     own = {"group": desk.group.name}
@@ -142,7 +142,7 @@ def test_a_groups_workflow_changes_only_alerts_of_its_integrations_and_those_tha
     assert [one.workflow.name for one in buttons.offered(foreign, desk.at(1))] == ["Hold"]
 
 
-def test_only_whoever_may_change_an_outbound_integration_has_a_workflow_call_it_that_did_not_before(
+def test_calling_an_outbound_integration_requires_permission_to_change_it(
     desk: WorkflowHarness,
 ) -> None:
     for name in ("Ours", "Theirs"):
@@ -197,7 +197,7 @@ def test_a_broken_workflow_delays_nobodys_page_and_no_other_workflow(desk: Workf
     assert stuck.status == "done"
 
 
-def test_an_action_that_fails_is_tried_again_later_and_then_waits_for_a_person(
+def test_failing_action_is_retried_and_then_needs_attention(
     desk: WorkflowHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     desk.workflow("Bad", {"do": "reply", "text": "First"}, {"do": "notify", "users": ["carol"]})
@@ -226,9 +226,7 @@ def test_an_action_that_fails_is_tried_again_later_and_then_waits_for_a_person(
     assert len([text for text in desk.timeline(alert) if "replied" in text]) == 2, "what was done is not done again"
 
 
-def test_killed_between_any_two_steps_nothing_is_lost_and_nothing_done_twice(
-    desk: WorkflowHarness, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_kill_between_steps_loses_and_repeats_nothing(desk: WorkflowHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     actions = [{"do": "reply", "text": f"Number {number}"} for number in range(4)]
     desk.workflow("Four", *actions)
 
@@ -281,7 +279,7 @@ def test_two_workers_at_once_do_everything_once(desk: WorkflowHarness) -> None:
         assert (texts, desk.told(alert)) == (["a", "b"], ["carol"])
 
 
-def test_a_workflow_deleted_while_a_message_brings_work_for_it_refuses_nothing(desk: WorkflowHarness) -> None:
+def test_workflow_deleted_during_message_processing_rejects_nothing(desk: WorkflowHarness) -> None:
     flow = desk.workflow()
     desk.open()
     number = flow.pk

@@ -1,4 +1,4 @@
-"""What pulls workflows: each thing that happens, moments that are awaited, conditions, and their order."""
+"""Workflow triggers: events, deadlines, conditions and order."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.store.people import ACTOR
-from tests.store.workflows import WorkflowHarness, wired
+from tests.support.people import ACTOR
+from tests.support.workflow_harness import WorkflowHarness, workflows_enabled
 from tocsin.alerts import store
 from tocsin.alerts.change_handlers import AlertChange, PagingMode
 from tocsin.alerts.commands import Acknowledge, Assign, Close, Hold, Reply, Resume, Unacknowledge
@@ -28,11 +28,11 @@ from tocsin.workflows.states import WorkflowRunStatus
 
 @pytest.fixture
 def desk(database: str, now: datetime) -> Iterator[WorkflowHarness]:
-    with wired():
+    with workflows_enabled():
         yield WorkflowHarness(now)
 
 
-def test_an_alert_that_nobody_acknowledges_for_five_minutes_is_told_to_the_manager(desk: WorkflowHarness) -> None:
+def test_alert_unacknowledged_for_five_minutes_notifies_manager(desk: WorkflowHarness) -> None:
     desk.workflow(trigger={"on": "unacknowledged", "for": "5m"}, start={"field": "priority", "operator": "equals",
                   "value": "high"})  # fmt: skip
     forgotten, seen, taken, held = desk.open(), desk.open(), desk.open(), desk.open()
@@ -63,7 +63,7 @@ def test_an_alert_that_nobody_acknowledges_for_five_minutes_is_told_to_the_manag
     assert desk.told(seen) == ["carol"]
 
 
-def test_each_thing_that_happens_pulls_its_own_workflows_in_their_order(desk: WorkflowHarness) -> None:
+def test_each_event_triggers_its_workflows_in_order(desk: WorkflowHarness) -> None:
     for place, trigger in enumerate(
         ("opened", "acknowledged", "assigned", "reply", "closed", "status_changed", "updated", "escalated", "exhausted")
     ):
@@ -90,7 +90,7 @@ def test_each_thing_that_happens_pulls_its_own_workflows_in_their_order(desk: Wo
     assert desk.runs()[-1].cause == "Alice closed it."
 
 
-def test_an_sla_moment_is_awaited_moves_with_the_ticket_and_is_acted_for_once(desk: WorkflowHarness) -> None:
+def test_sla_deadline_is_awaited_moved_and_acted_on_once(desk: WorkflowHarness) -> None:
     desk.workflow("Soon", trigger={"on": "before_sla", "moment": "fix_by", "by": "1h"})
     desk.workflow("Over", trigger={"on": "after_sla", "moment": "respond_by"})
     desk.workflow("Half an hour", trigger={"on": "before_sla", "moment": "opening", "within": "30m", "by": "10m"})
@@ -121,7 +121,7 @@ def test_an_sla_moment_is_awaited_moves_with_the_ticket_and_is_acted_for_once(de
     assert "It has acted for the fix-by time already, 2026-11-24 12:15 UTC." in [s[2] for s in desk.said()[-3:]]
 
 
-def test_the_policys_own_sla_counts_where_the_ticket_brings_no_date(desk: WorkflowHarness) -> None:
+def test_policy_sla_applies_when_ticket_has_no_date(desk: WorkflowHarness) -> None:
     desk.save(sla={"respond_by": "15m", "fix_by": "4h"})
     desk.workflow("Soon", trigger={"on": "before_sla", "moment": "respond_by", "by": "5m"})
     desk.workflow("Over", trigger={"on": "after_sla", "moment": "fix_by"})
@@ -140,7 +140,7 @@ def test_the_policys_own_sla_counts_where_the_ticket_brings_no_date(desk: Workfl
 
 
 @pytest.mark.parametrize("how", ["workflow", "hand over", "rise"])
-def test_an_sla_that_comes_with_a_policy_that_is_started_later_is_waited_for(desk: WorkflowHarness, how: str) -> None:
+def test_sla_of_later_started_policy_is_awaited(desk: WorkflowHarness, how: str) -> None:
     own: dict[str, Any] = {"steps": [{"notify": {"roles": ["primary"]}, "after": "0m"}], "end_after": "1m"}
     dated = save_policy({"name": "Dated", **own, "sla": {"respond_by": "30m"}}, actor=ACTOR, now=desk.start)
     desk.save(**own, **({"end": {"then": "hand_over", "policy": "Dated"}} if how == "hand over" else {}))
@@ -163,7 +163,7 @@ def test_an_sla_that_comes_with_a_policy_that_is_started_later_is_waited_for(des
     assert [run.workflow.name for run in desk.runs() if run.status == WorkflowRunStatus.DONE].count("Soon") == 1
 
 
-def test_what_recurs_goes_on_while_the_alert_lives_and_ends_by_its_stop_condition_or_with_it(
+def test_recurring_workflow_stops_by_condition_or_with_its_alert(
     desk: WorkflowHarness,
 ) -> None:
     owned = {"field": "owner", "operator": "exists"}
@@ -207,7 +207,7 @@ def test_workflows_with_the_same_order_go_as_they_are_listed(desk: WorkflowHarne
     assert [run.workflow.name for run in desk.runs(alert)] == listed
 
 
-def test_tests_watched_alerts_and_what_is_switched_off_are_left_alone(desk: WorkflowHarness) -> None:
+def test_test_dry_run_and_disabled_alerts_trigger_nothing(desk: WorkflowHarness) -> None:
     flow = desk.workflow()
     watched, tested, off = desk.open(mode=PagingMode.WATCH), desk.open(), desk.open()
     Alert.objects.filter(pk=watched).update(watch=True)
@@ -222,7 +222,7 @@ def test_tests_watched_alerts_and_what_is_switched_off_are_left_alone(desk: Work
     assert desk.runs(desk.open(2)) == []
 
 
-def test_runs_that_wait_go_on_by_what_the_workflow_is_now_or_say_that_it_no_longer_fits(desk: WorkflowHarness) -> None:
+def test_waiting_runs_use_current_definition_or_report_mismatch(desk: WorkflowHarness) -> None:
     def change(flow: Workflow, *actions: dict[str, Any], **spec: Any) -> None:
         whole = commands.workflow_spec(flow) | ({"actions": [*actions]} if actions else {}) | spec
         commands.save_workflow(whole, existing=flow, actor=ACTOR, now=desk.at(1))
@@ -248,7 +248,7 @@ def test_runs_that_wait_go_on_by_what_the_workflow_is_now_or_say_that_it_no_long
     }
 
 
-def test_a_run_that_is_stuck_goes_on_where_it_was_mended_or_ends_where_its_place_is_another(
+def test_stuck_run_resumes_after_repair_or_ends_when_moved(
     desk: WorkflowHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second, bad, last = (

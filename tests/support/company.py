@@ -1,4 +1,4 @@
-"""The small company of the web tests: made once for all of them, by the commands of the application."""
+"""The small company of the web tests: created once by the commands of the application."""
 
 from __future__ import annotations
 

@@ -19,6 +19,9 @@ ROOT = PACKAGE.parent.parent
 #: A folder with more modules than this hides each of them.
 MAX_MODULES_IN_A_FOLDER = 14
 
+#: A test's name states one behaviour. Its words stand between underscores, after `test_`.
+MAX_WORDS_IN_A_TEST_NAME = 10
+
 #: What follows "tocsin." in names of hosts.
 NOT_MODULES = {"example"}
 
@@ -148,6 +151,21 @@ def test_every_source_file_named_in_text_exists(folder: str) -> None:
         if not any((base / named).exists() for base in (ROOT, PACKAGE))
     }
     assert stale == set()
+
+
+def test_no_test_name_has_more_than_ten_words() -> None:
+    functions = [
+        (path, node)
+        for path in (ROOT / "tests").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_")
+    ]
+    overlong = {
+        f"{path.relative_to(ROOT)}: {node.name}"
+        for path, node in functions
+        if len(node.name.removeprefix("test_").split("_")) > MAX_WORDS_IN_A_TEST_NAME
+    }
+    assert overlong == set()
 
 
 #: The documents of the source tree: every path and dotted name between backticks is one of the tree.

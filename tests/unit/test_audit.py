@@ -1,4 +1,4 @@
-"""`make audit`: this tree passes, and what is not pinned, not hashed or not allowed is found."""
+"""`make audit`: this tree passes, and unpinned, unhashed or disallowed dependencies are reported."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def test_this_tree_is_pinned_hashed_and_licensed() -> None:
         ),
     ],
 )
-def test_a_requirement_without_version_or_hash_is_found(tmp_path: Path, line: str, problem: str) -> None:
+def test_requirement_without_version_or_hash_is_reported(tmp_path: Path, line: str, problem: str) -> None:
     (tmp_path / "runtime.txt").write_text(f"# comment\n{line}\n    # via something\n")
     assert list(audit.requirements(tmp_path)) == ([f"runtime.txt: {problem}"] if problem else [])
 
 
-def test_a_browser_part_without_hash_is_found(tmp_path: Path) -> None:
+def test_browser_package_without_hash_is_reported(tmp_path: Path) -> None:
     lock = tmp_path / "package-lock.json"
     good = {"version": "1.0.0", "integrity": f"sha512-{'A' * 86}=="}
     packages = {
@@ -73,7 +73,7 @@ def test_only_allowed_licences_pass(expression: str, is_allowed: bool) -> None:
     assert audit.is_allowed(expression) is is_allowed
 
 
-def test_a_workflow_that_names_an_action_by_a_tag_is_found(tmp_path: Path) -> None:
+def test_workflow_action_pinned_by_tag_is_reported(tmp_path: Path) -> None:
     (tmp_path / "ci.yml").write_text(
         f"steps:\n  - uses: some/action@v4\n  - uses: some/action@{'a' * 40}\n    image: python:3.13\n"
     )

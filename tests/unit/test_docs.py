@@ -1,4 +1,4 @@
-"""The tree's own promises: every dependency is explained and locked, links lead somewhere, no registry is named."""
+"""Dependencies are documented and locked, links resolve, and no registry is named."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _documents() -> list[Path]:
 
 
 @pytest.mark.parametrize("name", [*_names(_pyproject()["runtime"]), *_names(_pyproject()["dev"]), *_npm(), *BROUGHT])
-def test_every_dependency_has_a_line_that_says_what_for_and_why(name: str) -> None:
+def test_every_dependency_is_listed_with_purpose_and_reason(name: str) -> None:
     rows = re.findall(
         rf"^\| `{re.escape(name)}` \| (.+) \| (.+) \|$",
         (ROOT / "docs" / "dependencies.md").read_text(),
@@ -72,7 +72,7 @@ def test_every_dependency_is_locked(group: str, file: str) -> None:
     assert {_normal(name) for name in _names(_pyproject()[group])} <= _locked(file)
 
 
-def test_the_browsers_parts_are_locked_at_the_versions_that_package_json_names() -> None:
+def test_browser_packages_are_locked_at_package_json_versions() -> None:
     wanted = _package()
     locked = json.loads((ROOT / "package-lock.json").read_text())["packages"]
     assert {name: locked[f"node_modules/{name}"]["version"] for name in wanted} == wanted

@@ -85,7 +85,7 @@ def test_the_example_mapping_reads_the_example_payload() -> None:
     assert reading.mapped.values["priority"] == "critical"
 
 
-def test_the_example_filter_keeps_what_is_of_the_test_environment_from_opening() -> None:
+def test_example_filter_ignores_the_test_environment() -> None:
     definition = _example_definition()
     [reading] = _readings(
         b'{"check": {"state": "CRITICAL"}, "environment": "test"}',
@@ -100,7 +100,7 @@ def test_the_table_of_answers_names_every_outcome() -> None:
     assert set(re.findall(r"^\| 20\d \| `([A-Za-z ]+)` \|", GUIDE, re.MULTILINE)) == {str(s) for s in MessageStatus}
 
 
-def test_a_body_that_is_not_json_is_refused_with_the_place_as_the_guide_says() -> None:
+def test_non_json_body_is_rejected_with_location_as_documented() -> None:
     with pytest.raises(Rejected, match="line 2 column 11") as refused:
         decode(b'{"id": "disk-7",\n "title": }', "application/json", lenient=API.lenient)
     assert refused.value.code == "invalid_json"

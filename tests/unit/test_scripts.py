@@ -1,4 +1,4 @@
-"""The scripts behind `make`: which Python is taken, when a step is skipped, what the icon sprite holds."""
+"""The scripts behind `make`: the selected Python, skipped steps, and the icon sprite."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _python(path: Path, answer: str) -> Path:
 
 
 @of("interpreters")
-def test_a_python_of_pyenv_is_found_in_its_own_folder_not_through_the_shim(
+def test_pyenv_python_is_located_without_its_shim(
     script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _python(tmp_path / "shims" / "python3", "echo 'pyenv: python3: command not found' >&2; exit 127")
@@ -65,7 +65,7 @@ def test_only_an_ordinary_cpython_that_works_has_a_version(
 
 
 @of("interpreters")
-def test_configuration_programs_beside_a_python_are_not_taken_for_one(
+def test_python_config_programs_are_not_mistaken_for_python(
     script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("python3-config", "python3.13-config", "python3.13t", "python3.13"):
@@ -76,7 +76,7 @@ def test_configuration_programs_beside_a_python_are_not_taken_for_one(
 
 
 @of("bring")
-def test_a_step_is_skipped_until_what_it_was_made_from_changes(script: ModuleType, tmp_path: Path) -> None:
+def test_step_is_skipped_until_its_inputs_change(script: ModuleType, tmp_path: Path) -> None:
     source = tmp_path / "lock.txt"
     source.write_text("a==1")
     stamp = script.Stamp(tmp_path / "made-from", [source])
@@ -88,7 +88,7 @@ def test_a_step_is_skipped_until_what_it_was_made_from_changes(script: ModuleTyp
 
 
 @of("bring")
-def test_a_step_that_was_begun_and_not_finished_is_done_again(script: ModuleType, tmp_path: Path) -> None:
+def test_interrupted_step_is_repeated(script: ModuleType, tmp_path: Path) -> None:
     source = tmp_path / "lock.txt"
     source.write_text("a==1")
     stamp = script.Stamp(tmp_path / "made-from", [source])
@@ -98,7 +98,7 @@ def test_a_step_that_was_begun_and_not_finished_is_done_again(script: ModuleType
 
 
 @of("build_static")
-def test_the_sprite_holds_each_icon_of_the_list_under_its_name(script: ModuleType, tmp_path: Path) -> None:
+def test_sprite_contains_each_listed_icon_by_name(script: ModuleType, tmp_path: Path) -> None:
     for style in ("outline", "filled"):
         (tmp_path / style).mkdir()
         (tmp_path / style / "bell.svg").write_text(
@@ -112,7 +112,7 @@ def test_the_sprite_holds_each_icon_of_the_list_under_its_name(script: ModuleTyp
 
 
 @of("build_static")
-def test_of_the_styles_those_stay_whose_names_stand_in_a_page(script: ModuleType, tmp_path: Path) -> None:
+def test_only_styles_used_by_pages_are_kept(script: ModuleType, tmp_path: Path) -> None:
     styles, page = tmp_path / "all.css", tmp_path / "page.html"
     styles.write_text(".button:hover{color:red}.carousel .item{color:blue}@media print{.button{display:none}}")
     page.write_text('<button class="button {{ tone }}">')
@@ -121,7 +121,7 @@ def test_of_the_styles_those_stay_whose_names_stand_in_a_page(script: ModuleType
 
 
 @of("build_static")
-def test_an_icon_that_does_not_exist_is_refused_with_its_line(script: ModuleType, tmp_path: Path) -> None:
+def test_missing_icon_is_rejected_with_its_line(script: ModuleType, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="line 2: Tabler has no icon “bel”"):
         script.sprite("# a comment\nbel\n", tmp_path)
 
@@ -153,7 +153,7 @@ def test_make_test_all_deselects_no_test(script: ModuleType, tmp_path: Path) -> 
 
 
 @of("verify")
-def test_make_test_all_runs_store_and_web_tests_on_both_servers(script: ModuleType, tmp_path: Path) -> None:
+def test_make_test_all_runs_database_tests_on_both_servers(script: ModuleType, tmp_path: Path) -> None:
     for folder in (Path("tests/store"), Path("tests/web")):
         runs = [check for check in script.long(tmp_path) if _collects(check.command, folder)]
         assert ["TOCSIN_TEST_POSTGRES_BIN" in check.environ for check in runs] == [False, True]

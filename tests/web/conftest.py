@@ -1,4 +1,4 @@
-"""A small company, its alerts, and people with browsers."""
+"""A small company with alerts, and signed-in browsers of its users."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from django.utils import translation
 from pytest_django import DjangoDbBlocker
 from pytest_django.fixtures import Settings
 
-from tests.postgres import DatabasePool, Postgres, filled, in_use
 from tests.support.company import PASSWORD, Company, load_company, make_company, make_user
+from tests.support.postgres import DatabasePool, Postgres, filled, in_use
 from tocsin.alerts.change_handlers import PagingConfig, PagingMode
 from tocsin.alerts.commands import Actor, NewEvent
 from tocsin.alerts.new_alert import NewAlert
@@ -66,7 +66,9 @@ def threads_end(name: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def company_spare(postgres: Postgres, template: str, django_db_blocker: DjangoDbBlocker) -> Iterator[DatabasePool]:
+def company_database_pool(
+    postgres: Postgres, template: str, django_db_blocker: DjangoDbBlocker
+) -> Iterator[DatabasePool]:
     """Lends databases in which the company is."""
     quick = override_settings(PASSWORD_HASHERS=QUICK_HASHERS)
     with filled(postgres, template, django_db_blocker, quick(make_company)) as databases:
@@ -77,8 +79,8 @@ def company_spare(postgres: Postgres, template: str, django_db_blocker: DjangoDb
 def database(request: pytest.FixtureRequest, django_db_blocker: DjangoDbBlocker) -> Iterator[str]:
     """A database of the test's own, with the company in it where the test asks for that."""
     has_company = "company" in request.fixturenames
-    spare: DatabasePool = request.getfixturevalue("company_spare" if has_company else "spare")
-    with spare.lent() as url, django_db_blocker.unblock(), in_use(url):
+    database_pool: DatabasePool = request.getfixturevalue("company_database_pool" if has_company else "database_pool")
+    with database_pool.lent() as url, django_db_blocker.unblock(), in_use(url):
         yield url
 
 

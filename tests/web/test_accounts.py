@@ -1,4 +1,4 @@
-"""Coming in: by name or e-mail, by the set-up link, by an invitation, by a mail for a forgotten password."""
+"""Signing in: by name or e-mail, setup link, invitation and password reset."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_signing_in_out_and_failing_is_on_record(company: Company) -> None:
     assert found == [("sign_in", "Alice Andersson"), ("sign_out", "Alice Andersson"), ("sign_in_failed", "alice")]
 
 
-def test_a_wrong_password_says_so_without_saying_who_exists(company: Company) -> None:
+def test_wrong_password_error_reveals_no_account(company: Company) -> None:
     answers = {
         Client()
         .post("/account/login/", {"login": name, "password": "wrong"})
@@ -68,7 +68,7 @@ def test_five_failures_stop_further_tries_whatever_host_they_name(company: Compa
     assert "Too many tries" in client.post("/account/login/", {"login": "alice", "password": PASSWORD}).content.decode()
 
 
-def test_failures_are_not_forgotten_when_many_names_are_tried(company: Company) -> None:
+def test_failed_sign_ins_stay_counted_across_usernames(company: Company) -> None:
     for _ in range(5):
         sign_in("alice", "wrong")
     for number in range(1_000):
@@ -76,13 +76,13 @@ def test_failures_are_not_forgotten_when_many_names_are_tried(company: Company) 
     assert not is_in(sign_in("alice")[0])
 
 
-def test_opening_the_sign_out_address_signs_nobody_out(company: Company) -> None:
+def test_get_of_sign_out_address_keeps_the_session(company: Company) -> None:
     client, _status = sign_in("alice")
     assert client.get("/account/logout/").status_code == 200
     assert is_in(client)
 
 
-def test_somebody_who_is_switched_off_does_not_come_in(company: Company) -> None:
+def test_disabled_user_cannot_sign_in(company: Company) -> None:
     User.objects.filter(pk=company.responder.pk).update(is_active=False)
     client, _status = sign_in("bob")
     assert not is_in(client)
@@ -99,7 +99,7 @@ def test_one_person_has_one_count_of_tries_by_whatever_name(company: Company) ->
     assert is_in(bob)
 
 
-def test_nobody_signs_up(company: Company) -> None:
+def test_public_sign_up_does_not_exist(company: Company) -> None:
     page = Client().get("/account/signup/").content.decode()
     assert "By invitation only" in page
     Client().post("/account/signup/", {"email": "x@example.org", "username": "x", "password1": PASSWORD})
@@ -120,7 +120,7 @@ def test_the_setup_link_makes_the_first_administrator_once(database: str) -> Non
     assert User.objects.count() == 1
 
 
-def test_the_setup_link_keeps_what_was_typed_when_something_is_wrong(database: str) -> None:
+def test_setup_link_keeps_typed_values_on_errors(database: str) -> None:
     link = f"/setup/{setup_link.make()}"
     form = {"name": "Ada", "email": "ada@example.org", "username": "a/b", "password": "short", "time_zone": "UTC"}
     response = Client().post(link, form)
@@ -147,9 +147,7 @@ def test_a_person_is_invited_by_an_address_alone(company: Company, browser_of: C
     assert "username" in again.context["form"].errors
 
 
-def test_an_invited_person_chooses_a_password_by_the_link_and_only_once(
-    company: Company, browser_of: Callable[[User], Client]
-) -> None:
+def test_invited_user_chooses_a_password_once(company: Company, browser_of: Callable[[User], Client]) -> None:
     admin = browser_of(company.admin)
     form = {
         "name": "Nora New", "email": "nora@example.org", "username": "nora", "role": "responder", "time_zone": "UTC",
@@ -176,7 +174,7 @@ def test_an_invited_person_chooses_a_password_by_the_link_and_only_once(
         assert Client().get(link).status_code == 410
 
 
-def test_an_invitation_lets_nobody_in_who_has_a_password(company: Company) -> None:
+def test_invitation_is_useless_for_account_with_password(company: Company) -> None:
     """A new password comes by "Forgot your password?", after which a second factor is asked."""
     path = invitation.link(company.responder).removeprefix(environment.current().public_url)
     stranger = Client()
@@ -185,7 +183,7 @@ def test_an_invitation_lets_nobody_in_who_has_a_password(company: Company) -> No
     assert User.objects.get(pk=company.responder.pk).check_password(PASSWORD)
 
 
-def test_an_invitation_that_was_mailed_to_a_wrong_address_ends_when_the_address_is_put_right(company: Company) -> None:
+def test_invitation_to_corrected_address_is_revoked(company: Company) -> None:
     spec = {"username": "nora", "name": "Nora New", "email": "nroa@example.org", "role": "admin"}
     nora = users.save_user(spec, actor=COMMAND_LINE, now=company.now)
     astray = invitation.link(nora).removeprefix(environment.current().public_url)
@@ -197,9 +195,7 @@ def test_an_invitation_that_was_mailed_to_a_wrong_address_ends_when_the_address_
     assert Client().get(right).status_code == 200
 
 
-def test_of_two_who_use_an_invitation_at_once_only_the_first_comes_in(
-    company: Company, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_first_of_two_concurrent_invitation_uses_wins(company: Company, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = {"username": "nora", "name": "Nora New", "email": "nora@example.org", "role": "responder"}
     nora = users.save_user(spec, actor=COMMAND_LINE, now=company.now)
     path = invitation.link(nora).removeprefix(environment.current().public_url)
@@ -216,7 +212,7 @@ def test_of_two_who_use_an_invitation_at_once_only_the_first_comes_in(
     assert User.objects.get(pk=nora.pk).check_password(PASSWORD)
 
 
-def test_a_password_that_is_changed_while_an_administrator_takes_the_role_away_gives_no_role_back(
+def test_concurrent_password_change_restores_no_revoked_role(
     company: Company,
 ) -> None:
     """What is saved of somebody who changes their own password is that alone."""
@@ -229,7 +225,7 @@ def test_a_password_that_is_changed_while_an_administrator_takes_the_role_away_g
     assert after.check_password("another long word")
 
 
-def test_changing_the_password_is_said_in_the_words_of_the_other_pages(company: Company) -> None:
+def test_password_change_confirmation_uses_the_usual_wording(company: Company) -> None:
     client = Client(headers={"Accept-Language": "de"})
     client.post("/account/login/", {"login": "bob", "password": PASSWORD})
     text = client.post("/account/password/change/", {"oldpassword": "wrong"}).content.decode()
@@ -238,7 +234,7 @@ def test_changing_the_password_is_said_in_the_words_of_the_other_pages(company: 
     assert "placeholder" not in text.partition("<main")[2]
 
 
-def test_a_forgotten_password_is_chosen_anew_by_mail_on_the_public_address(company: Company) -> None:
+def test_forgotten_password_is_reset_by_mail_on_public_address(company: Company) -> None:
     client = Client()
     client.post("/account/password/reset/", {"email": "bob@example.org"}, headers={"Host": "evil.example.org"})
     mails_leave()
@@ -254,7 +250,7 @@ def test_a_forgotten_password_is_chosen_anew_by_mail_on_the_public_address(compa
     assert is_in(after)
 
 
-def test_asking_for_a_password_of_nobody_answers_the_same_and_mails_nothing(company: Company) -> None:
+def test_password_reset_of_unknown_user_is_indistinguishable_and_mails_nothing(company: Company) -> None:
     known = Client().post("/account/password/reset/", {"email": "bob@example.org"})
     unknown = Client().post("/account/password/reset/", {"email": "nobody@example.org"})
     assert (known.status_code, known["Location"]) == (unknown.status_code, unknown["Location"])
@@ -262,7 +258,7 @@ def test_asking_for_a_password_of_nobody_answers_the_same_and_mails_nothing(comp
     assert not SandboxMessage.objects.filter(address="nobody@example.org").exists()
 
 
-def test_a_mail_server_that_fails_does_not_say_whose_password_was_asked_for(
+def test_mail_server_failure_never_reveals_the_requested_account(
     company: Company, caplog: pytest.LogCaptureFixture
 ) -> None:
     spec = {"name": "Mail", "kind": "smtp", "channels": ["email"], "host": "127.0.0.1", "sender": "t@example.org"}
@@ -273,7 +269,7 @@ def test_a_mail_server_that_fails_does_not_say_whose_password_was_asked_for(
     assert "A mail for a new password was not sent: " in caplog.text
 
 
-def test_many_users_come_from_csv_or_none_with_every_problem_named(
+def test_csv_creates_all_users_or_none_with_problems_listed(
     company: Company, browser_of: Callable[[User], Client]
 ) -> None:
     admin = browser_of(company.admin)

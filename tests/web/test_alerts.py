@@ -1,4 +1,4 @@
-"""The alert list, an alert's page, and the commands on both."""
+"""The alert list, the alert page and their commands."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_the_list_shows_open_alerts_and_counts_each_tab(
     assert "Printer stuck" in text_of(client, "/alerts/?tab=assigned")
 
 
-def test_the_list_asks_the_database_as_often_for_many_alerts_as_for_few(
+def test_alert_list_uses_constant_queries_for_any_length(
     company: Company, browser_of: BrowserOf, open_alert: Opens
 ) -> None:
     client = browser_of(company.responder)
@@ -62,9 +62,7 @@ def test_the_list_asks_the_database_as_often_for_many_alerts_as_for_few(
     assert counts[1] < 20
 
 
-def test_a_timeline_that_is_not_all_there_says_so_and_leads_to_its_beginning(
-    company: Company, browser_of: BrowserOf, open_alert: Opens
-) -> None:
+def test_truncated_timeline_links_to_its_beginning(company: Company, browser_of: BrowserOf, open_alert: Opens) -> None:
     number = open_alert("VPN down")
     beginning = AlertEvent.objects.filter(alert_id=number).earliest("pk").reason
     changes = [
@@ -86,7 +84,7 @@ def test_a_timeline_that_is_not_all_there_says_so_and_leads_to_its_beginning(
     assert "is not shown" not in whole
 
 
-def test_what_was_stands_before_what_is_where_a_value_runs_from_right_to_left() -> None:
+def test_old_value_precedes_new_value_in_right_to_left_text() -> None:
     assert timeline.in_order("it: subject الشبكة 1 → الشبكة 2; team a") == (
         "it: subject الشبكة 1\u200e → \u200eالشبكة 2\u200e; \u200eteam a"
     )
@@ -115,7 +113,7 @@ def test_the_list_is_filtered_and_searched(
     assert {subject for subject in ("VPN down", "Disk full") if subject in text} == found
 
 
-def test_an_alert_is_found_by_its_number(company: Company, browser_of: BrowserOf, open_alert: Opens) -> None:
+def test_alert_is_searchable_by_number(company: Company, browser_of: BrowserOf, open_alert: Opens) -> None:
     number = open_alert("VPN down")
     open_alert("Disk full")
     text = text_of(browser_of(company.observer), f"/alerts/?q=%23{number}")
@@ -134,7 +132,7 @@ def test_a_long_list_comes_in_pages(company: Company, browser_of: BrowserOf, ope
     assert "Alert 003" not in later
 
 
-def test_only_the_asked_part_is_drawn_for_a_live_page(
+def test_live_update_renders_only_the_requested_part(
     company: Company, browser_of: BrowserOf, open_alert: Opens
 ) -> None:
     open_alert("VPN down")
@@ -144,7 +142,7 @@ def test_only_the_asked_part_is_drawn_for_a_live_page(
     assert "<html" in text_of(browser_of(company.observer), "/alerts/", **{"X-Part": "nonsense"})
 
 
-def test_many_alerts_are_taken_at_once_and_a_refused_one_stops_no_other(
+def test_bulk_assignment_continues_after_a_rejected_alert(
     company: Company, browser_of: BrowserOf, open_alert: Opens
 ) -> None:
     one, other, closed = open_alert("One"), open_alert("Other"), open_alert("Closed")
@@ -162,7 +160,7 @@ def test_bulk_goes_back_to_no_other_host(company: Company, browser_of: BrowserOf
     assert browser_of(company.responder).post("/alerts/bulk", form)["Location"] == "/alerts/"
 
 
-def test_bulk_takes_a_number_that_no_alert_can_have_for_none(company: Company, browser_of: BrowserOf) -> None:
+def test_bulk_action_ignores_impossible_alert_numbers(company: Company, browser_of: BrowserOf) -> None:
     client = browser_of(company.responder)
     for number in ("9" * 6000, "9" * 19, "-1", "²"):
         answer = client.post("/alerts/bulk", {"alert": [number], "command": "take"}, follow=True)
@@ -186,7 +184,7 @@ def test_the_page_of_an_alert_tells_its_story(company: Company, browser_of: Brow
     assert "Opened by HaloITSM." in text
 
 
-def test_a_page_of_later_waits_and_one_taken_back_ended_when_it_was(
+def test_delayed_and_cancelled_pages_show_their_end_time(
     company: Company, browser_of: BrowserOf, open_alert: Opens
 ) -> None:
     number = open_alert("VPN down")
@@ -247,9 +245,7 @@ def test_each_button_does_what_it_says_or_says_why_not(
     assert Alert.objects.get(pk=number).status == status
 
 
-def test_a_command_that_does_not_exist_or_an_alert_that_does_not_is_not_found(
-    company: Company, browser_of: BrowserOf, open_alert: Opens
-) -> None:
+def test_unknown_command_or_alert_returns_404(company: Company, browser_of: BrowserOf, open_alert: Opens) -> None:
     client = browser_of(company.responder)
     assert client.post(f"/alerts/{open_alert()}/explode").status_code == 404
     assert client.post("/alerts/999999/close").status_code == 404
@@ -272,7 +268,7 @@ def test_an_observer_sees_an_alert_and_cannot_act(company: Company, browser_of: 
     assert Alert.objects.get(pk=number).status == AlertStatus.OPEN
 
 
-def test_a_command_can_be_taken_back_for_a_minute(company: Company, browser_of: BrowserOf, open_alert: Opens) -> None:
+def test_command_can_be_undone_for_a_minute(company: Company, browser_of: BrowserOf, open_alert: Opens) -> None:
     number = open_alert()
     client = browser_of(company.responder)
     client.post(f"/alerts/{number}/close")
@@ -303,7 +299,7 @@ def test_an_alert_is_opened_by_hand_and_pages(company: Company, browser_of: Brow
     assert "Bob Brown opened it by hand." in answer.content.decode()
 
 
-def test_who_would_be_paged_is_shown_before_an_alert_is_opened_by_hand(company: Company, browser_of: BrowserOf) -> None:
+def test_paging_preview_is_shown_before_creating_an_alert(company: Company, browser_of: BrowserOf) -> None:
     form = {"subject": "Server room is hot", "priority": "high", "policy": company.policy.pk, "preview": "1"}
     client = browser_of(company.responder)
     answer = client.post("/alerts/new/", {**form, "groups": [company.desk.pk]})
@@ -316,7 +312,7 @@ def test_who_would_be_paged_is_shown_before_an_alert_is_opened_by_hand(company: 
     assert not Alert.objects.exists()
 
 
-def test_an_alert_that_would_page_nobody_is_opened_once_that_is_meant(company: Company, browser_of: BrowserOf) -> None:
+def test_alert_without_reachable_user_requires_confirmation(company: Company, browser_of: BrowserOf) -> None:
     form = {"subject": "Hot in the server room", "priority": "high", "policy": company.policy.pk}
     client = browser_of(company.responder)
     answer = client.post("/alerts/new/", form)
@@ -347,7 +343,7 @@ def test_what_was_typed_stays_when_something_is_missing(company: Company, browse
     assert 'value="Acme"' in text
 
 
-def test_lists_say_in_the_readers_language_how_an_alert_came_and_how_it_stands(
+def test_lists_show_origin_and_state_in_readers_language(
     company: Company, browser_of: BrowserOf, open_alert: Opens
 ) -> None:
     over = open_alert("VPN down")
@@ -364,7 +360,7 @@ def test_lists_say_in_the_readers_language_how_an_alert_came_and_how_it_stands(
         assert ">TEST<" in text_of(client, path), path
 
 
-def test_a_hold_until_a_day_that_there_is_not_says_what_to_write(
+def test_hold_until_invalid_day_shows_expected_format(
     company: Company, browser_of: BrowserOf, open_alert: Opens
 ) -> None:
     number = open_alert()
@@ -373,7 +369,7 @@ def test_a_hold_until_a_day_that_there_is_not_says_what_to_write(
     assert "Write until when, as date and time." in answer.content.decode()
 
 
-def test_a_reply_with_what_cannot_be_stored_is_kept_without_it(
+def test_unstorable_characters_are_stripped_from_reply(
     company: Company, browser_of: BrowserOf, open_alert: Opens
 ) -> None:
     number = open_alert()

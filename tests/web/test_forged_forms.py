@@ -1,5 +1,4 @@
-"""What no browser sends of a form: forged counts of its parts, digits that are none, moments beyond the calendar. It is
-refused in words, or taken as far as it goes; it is never an error of the server's."""
+"""Forged form data: invalid part counts, digits and dates."""
 
 from __future__ import annotations
 
@@ -8,8 +7,8 @@ from collections.abc import Callable
 import pytest
 from django.test import Client
 
+from tests.support.form_data import filled
 from tests.web.conftest import Company
-from tests.web.filled_forms import filled
 from tocsin.people.models import User
 from tocsin.workflows.models import Workflow
 
@@ -26,7 +25,7 @@ type BrowserOf = Callable[[User], Client]
         ("/me/rules/", "quiet"),
     ],
 )
-def test_a_form_of_several_parts_says_what_is_wrong_whatever_count_it_is_sent(
+def test_formset_with_any_forged_count_reports_errors(
     company: Company, browser_of: BrowserOf, path: str, prefix: str
 ) -> None:
     admin = browser_of(company.admin)
@@ -40,9 +39,7 @@ def test_a_form_of_several_parts_says_what_is_wrong_whatever_count_it_is_sent(
                 assert answer.status_code in (200, 302, 422), (count, given, pressed)
 
 
-def test_actions_that_a_form_says_to_be_new_and_untouched_are_taken_as_they_are(
-    company: Company, browser_of: BrowserOf
-) -> None:
+def test_forged_unchanged_new_actions_are_processed_as_submitted(company: Company, browser_of: BrowserOf) -> None:
     admin = browser_of(company.admin)
     sent = filled(admin.get("/workflows/new/?from=sla").content.decode())
     assert admin.post("/workflows/new/?from=sla", {**sent, "actions-INITIAL_FORMS": "0"}).status_code == 302

@@ -1,4 +1,4 @@
-"""Home tells what the night was like, and what is wrong."""
+"""The home page shows the last night and current problems."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def page_at(at: datetime, user: User, alert: int) -> None:
     )  # fmt: skip
 
 
-def test_the_night_is_told_to_whoever_reads_in_their_own_zone(company: Company, open_alert: Callable[..., int]) -> None:
+def test_last_night_is_shown_in_the_readers_time_zone(company: Company, open_alert: Callable[..., int]) -> None:
     with timezone.override(zone("Europe/Zurich")):
         morning = timezone.localtime(clock.now()).replace(hour=9, minute=0)
         three = morning.replace(hour=3)
@@ -108,7 +108,7 @@ def test_hours_that_are_nobodys_are_named(company: Company) -> None:
     assert gap.endswith(" Mal insgesamt).")
 
 
-def test_who_cannot_be_reached_in_a_shift_and_a_calendar_that_cannot_be_read_are_named(company: Company) -> None:
+def test_unreachable_on_call_users_and_failing_calendars_are_named(company: Company) -> None:
     now = clock.now()
     eve = people.save_user(
         {"username": "eve", "name": "Eve", "email": "eve@example.org", "role": "responder", "contact_methods": []},

@@ -1,4 +1,4 @@
-"""Import, by page and API: an account is read beside the request, shown with its plan and report, and applied once."""
+"""Import by page and API: preview, plan and report, then apply."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
 from tests.doubles import opsgenie
-from tests.store.sending import configured
+from tests.support.outbox_harness import configured
 from tests.web.conftest import Company
 from tocsin.access.models import AuditEntry
 from tocsin.configure.models import ImportRun, ImportState
@@ -46,7 +46,7 @@ def text_of(client: Client, path: str = "/import/") -> str:
     return answer.content.decode()
 
 
-def test_an_account_is_read_shown_and_applied_and_its_key_is_kept_nowhere(
+def test_account_is_imported_previewed_applied_without_keeping_its_key(
     account: opsgenie.OpsgenieDouble, company: Company, browser_of: Callable[[User], Client]
 ) -> None:
     admin = browser_of(company.admin)
@@ -81,16 +81,14 @@ def test_an_account_is_read_shown_and_applied_and_its_key_is_kept_nowhere(
     assert not ImportRun.objects.exists()
 
 
-def test_whoever_looks_for_the_import_finds_it_where_they_look(
-    company: Company, browser_of: Callable[[User], Client]
-) -> None:
+def test_import_is_linked_from_related_pages(company: Company, browser_of: Callable[[User], Client]) -> None:
     admin, manager = browser_of(company.admin), browser_of(company.manager)
     for path in ("/", "/users/", "/settings/", "/integrations/", "/integrations/add/", "/system/"):
         assert 'href="/import/"' in text_of(admin, path), path
     assert 'href="/import/"' not in text_of(manager, "/integrations/")
 
 
-def test_what_cannot_be_read_is_said_beside_its_field_or_in_the_run(
+def test_unreadable_account_is_reported_at_field_or_run(
     account: opsgenie.OpsgenieDouble, company: Company, browser_of: Callable[[User], Client]
 ) -> None:
     admin = browser_of(company.admin)
@@ -114,7 +112,7 @@ def test_what_cannot_be_read_is_said_beside_its_field_or_in_the_run(
     assert "Opsgenie does not know this key." in text_of(admin)
 
 
-def test_an_import_whose_server_was_stopped_says_so_and_another_can_begin(
+def test_import_of_stopped_server_is_reported_and_can_be_restarted(
     company: Company, browser_of: Callable[[User], Client]
 ) -> None:
     admin = browser_of(company.admin)
@@ -128,7 +126,7 @@ def test_an_import_whose_server_was_stopped_says_so_and_another_can_begin(
     assert done().state == ImportState.READY
 
 
-def test_an_import_that_takes_long_to_apply_is_not_taken_for_one_whose_server_was_stopped(
+def test_long_running_import_is_not_reported_as_stopped(
     company: Company, browser_of: Callable[[User], Client], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     admin = browser_of(company.admin)
@@ -160,7 +158,7 @@ def test_only_an_administrator_may_import(company: Company, browser_of: Callable
         assert client.post("/import/", {"product": "opsgenie", "key": "k"}).status_code == 403
 
 
-def test_a_configuration_that_does_not_fit_is_shown_with_why_and_cannot_be_applied(
+def test_invalid_configuration_is_shown_with_reasons_and_not_applicable(
     company: Company, browser_of: Callable[[User], Client]
 ) -> None:
     admin = browser_of(company.admin)

@@ -1,4 +1,4 @@
-"""Inbound integrations: from the catalogue to the first message, and changing what they do."""
+"""Inbound integrations: from the catalogue to the first message, and their settings."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def arrived(company: Company, status: str = "New", outcome: str = MessageStatus.
     return str(message.pk)
 
 
-def test_where_there_is_one_group_a_new_integration_begins_with_it(company: Company, browser_of: BrowserOf) -> None:
+def test_only_group_is_preselected_for_new_integration(company: Company, browser_of: BrowserOf) -> None:
     client = browser_of(company.admin)
     form = client.get("/integrations/add/haloitsm/").context["form"]
     assert form["groups"].initial == [], "of two groups nobody knows which one is meant"
@@ -54,7 +54,7 @@ def test_where_there_is_one_group_a_new_integration_begins_with_it(company: Comp
     assert client.get("/integrations/add/haloitsm/").context["form"]["groups"].initial == [company.desk.pk]
 
 
-def test_adding_halo_asks_for_little_and_shows_the_url_with_the_guide(company: Company, browser_of: BrowserOf) -> None:
+def test_adding_halo_needs_few_fields_and_shows_url_and_guide(company: Company, browser_of: BrowserOf) -> None:
     client = browser_of(company.admin)
     form = {
         "name": "Halo 2",
@@ -78,9 +78,7 @@ def test_adding_halo_asks_for_little_and_shows_the_url_with_the_guide(company: C
     assert Integration.objects.get(name="Halo 3").source == "Beta"
 
 
-def test_the_catalogue_finds_a_kind_by_several_words_and_shows_its_letters(
-    company: Company, browser_of: BrowserOf
-) -> None:
+def test_catalogue_search_matches_several_words_and_shows_initials(company: Company, browser_of: BrowserOf) -> None:
     client = browser_of(company.admin)
     found = text_of(client, "/integrations/add/?q=psa+TICKETS")
     assert "HaloPSA" in found
@@ -90,7 +88,7 @@ def test_the_catalogue_finds_a_kind_by_several_words_and_shows_its_letters(
     assert "Nothing in the catalogue fits" in text_of(client, "/integrations/add/?q=psa+grafana")
 
 
-def test_the_wait_turns_green_with_the_first_message(company: Company, browser_of: BrowserOf) -> None:
+def test_waiting_indicator_turns_green_with_first_message(company: Company, browser_of: BrowserOf) -> None:
     client = browser_of(company.admin)
     arrived(company)
     part = client.get(f"/integrations/{company.halo.pk}/", headers={"X-Part": "first"}).content.decode()
@@ -104,7 +102,7 @@ def test_the_wait_turns_green_with_the_first_message(company: Company, browser_o
     assert "<html" not in part
 
 
-def test_a_name_in_use_and_a_bad_address_are_shown_beside_their_fields(company: Company, browser_of: BrowserOf) -> None:
+def test_duplicate_name_and_bad_address_are_shown_at_their_fields(company: Company, browser_of: BrowserOf) -> None:
     form = {
         "name": "haloitsm",
         "policy": company.policy.pk,
@@ -118,7 +116,7 @@ def test_a_name_in_use_and_a_bad_address_are_shown_beside_their_fields(company: 
     assert 'value="not an address"' in text
 
 
-def test_an_integration_that_reaches_nobody_is_only_saved_anyway(company: Company, browser_of: BrowserOf) -> None:
+def test_unreachable_integration_is_saved_only_after_confirmation(company: Company, browser_of: BrowserOf) -> None:
     client = browser_of(company.admin)
     form = {"name": "Nobody", "policy": company.policy.pk}
     text = client.post("/integrations/add/api/", form).content.decode()
@@ -138,7 +136,7 @@ def test_a_manager_adds_for_an_own_group_only(company: Company, browser_of: Brow
     assert Integration.objects.get(name="Ours").group == company.desk
 
 
-def test_the_url_is_shown_to_whoever_may_change_it_only(company: Company, browser_of: BrowserOf) -> None:
+def test_webhook_url_is_shown_only_with_change_permission(company: Company, browser_of: BrowserOf) -> None:
     url = secrets.url_of(company.halo)
     path = f"/integrations/{company.halo.pk}/"
     assert url in text_of(browser_of(company.manager), path)
@@ -199,7 +197,7 @@ def test_rules_are_saved_as_text_or_refused_with_the_place(
         ["a0: &a0 {x: 1}"] + [f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 9)}]}}" for n in range(1, 30)],
     ],
 )
-def test_a_bomb_of_aliases_or_merge_keys_is_refused_before_it_unfolds(
+def test_yaml_alias_bomb_is_rejected_before_expansion(
     company: Company, browser_of: BrowserOf, lines: list[str]
 ) -> None:
     form = {"yaml": "\n".join(lines), "yaml_was": "", "do": "save"}
@@ -208,7 +206,7 @@ def test_a_bomb_of_aliases_or_merge_keys_is_refused_before_it_unfolds(
     assert not IntegrationVersion.objects.filter(integration=company.halo, number__gt=1).exists()
 
 
-def test_a_payload_is_tried_out_by_the_live_code_and_nothing_is_stored(company: Company, browser_of: BrowserOf) -> None:
+def test_payload_is_tested_by_production_code_and_nothing_is_stored(company: Company, browser_of: BrowserOf) -> None:
     payload = json.dumps({"object_id": 7, "ticket": {"summary": "Hot server room", "status": {"name": "New"}}})
     answer = browser_of(company.manager).post(
         f"/integrations/{company.halo.pk}/test/", {"chosen": "pasted", "payload": payload, "at": "2026-12-24T03:00"}
@@ -223,7 +221,7 @@ def test_a_payload_is_tried_out_by_the_live_code_and_nothing_is_stored(company: 
     assert not Alert.objects.exists()
 
 
-def test_a_message_of_the_log_is_tried_out_as_it_came(company: Company, browser_of: BrowserOf) -> None:
+def test_logged_message_is_tested_as_received(company: Company, browser_of: BrowserOf) -> None:
     number = arrived(company)
     client = browser_of(company.manager)
     path = f"/integrations/{company.halo.pk}/test/"
@@ -242,7 +240,7 @@ def test_any_payload_can_be_tried_out(company: Company, browser_of: BrowserOf, p
     assert answer.status_code == 200
 
 
-def test_a_new_url_takes_over_and_the_old_one_works_for_a_while(company: Company, browser_of: BrowserOf) -> None:
+def test_new_url_works_immediately_and_old_one_until_expiry(company: Company, browser_of: BrowserOf) -> None:
     before = secrets.token_of(company.halo)
     client = browser_of(company.manager)
     client.post(f"/integrations/{company.halo.pk}/security/", {"form": "rotate", "overlap": "1h"})
@@ -273,7 +271,7 @@ def test_a_secret_is_written_kept_and_never_shown(company: Company, browser_of: 
     assert (wrong.status_code, "is no address" in wrong.content.decode()) == (422, True)
 
 
-def test_a_heartbeat_that_is_silent_does_not_look_as_if_it_were_well(company: Company, browser_of: BrowserOf) -> None:
+def test_missed_heartbeat_is_not_shown_as_healthy(company: Company, browser_of: BrowserOf) -> None:
     spec = {"name": "Backup", "kind": "heartbeat", "anyway": True}
     row = commands.save_integration(spec, actor=COMMAND_LINE, now=company.now)
     client = browser_of(company.admin)
@@ -288,7 +286,7 @@ def test_a_heartbeat_that_is_silent_does_not_look_as_if_it_were_well(company: Co
         assert chip(f"/integrations/{row.pk}/") == chip("/integrations/") == said
 
 
-def test_deleting_asks_first_and_says_what_is_in_the_way(
+def test_deletion_requires_confirmation_and_lists_obstacles(
     company: Company, browser_of: BrowserOf, open_alert: Callable[..., int]
 ) -> None:
     number = open_alert()
@@ -332,7 +330,7 @@ def test_a_message_shows_how_it_was_read_and_decided(company: Company, browser_o
 
 
 @pytest.mark.parametrize("raw", [b"", b"{", b"\xff\xfe", b"<script>alert(1)</script>", b'{"a": "\x00"}', b"[" * 3000])
-def test_any_body_can_be_looked_at(company: Company, browser_of: BrowserOf, raw: bytes) -> None:
+def test_every_body_can_be_viewed(company: Company, browser_of: BrowserOf, raw: bytes) -> None:
     number = arrived(company, outcome=MessageStatus.FAILED, raw=raw)
     answer = browser_of(company.admin).get(f"/inbound-log/{number}/")
     assert answer.status_code == 200
@@ -348,9 +346,7 @@ def test_a_message_is_replayed_by_the_rules_of_now(company: Company, browser_of:
     assert browser_of(company.observer).post(f"/inbound-log/{number}/replay").status_code == 403
 
 
-def test_which_tickets_page_is_asked_with_the_counts_of_the_week_and_becomes_the_first_route(
-    company: Company, browser_of: BrowserOf
-) -> None:
+def test_paging_question_shows_weekly_counts_and_becomes_first_route(company: Company, browser_of: BrowserOf) -> None:
     for number, priority in enumerate(("Critical", "Low", "Low"), start=1):
         ticket = {"id": number, "status": {"name": "New"}, "priority": {"name": priority}, "client_name": "Acme"}
         arrived(company, raw=json.dumps({"object_id": number, "ticket": ticket}).encode())
@@ -391,7 +387,7 @@ def test_versions_are_compared_and_brought_back(company: Company, browser_of: Br
     assert browser_of(company.observer).post(path, {"number": "1"}).status_code == 403
 
 
-def test_an_integration_that_watches_says_what_it_would_have_paged_this_week(
+def test_dry_run_integration_shows_pages_it_would_have_sent(
     company: Company, browser_of: BrowserOf, open_alert: Callable[..., int]
 ) -> None:
     open_alert()
@@ -402,9 +398,7 @@ def test_an_integration_that_watches_says_what_it_would_have_paged_this_week(
     assert "In the last 7 days it would have paged once," in text
 
 
-def test_an_integration_that_cannot_be_used_says_why_on_its_overview_and_on_home(
-    company: Company, browser_of: BrowserOf
-) -> None:
+def test_unusable_integration_shows_reason_on_overview_and_home(company: Company, browser_of: BrowserOf) -> None:
     arrived(company, outcome=MessageStatus.FAILED)
     broken = {"rules": {"open": {"field": "client", "operator": "smells"}}}
     IntegrationVersion.objects.update(definition=broken)
@@ -420,7 +414,7 @@ def test_an_integration_that_cannot_be_used_says_why_on_its_overview_and_on_home
     assert "smells" not in text_of(client, "/")
 
 
-def test_several_messages_are_replayed_once_it_was_said_how_many(company: Company, browser_of: BrowserOf) -> None:
+def test_messages_are_replayed_after_confirming_their_number(company: Company, browser_of: BrowserOf) -> None:
     raws = [json.dumps({"object_id": n, "ticket": {"status": {"name": "New"}}}).encode() for n in (1, 2, 3)]
     numbers = [arrived(company, raw=raw, outcome=MessageStatus.FAILED) for raw in raws]
     client = browser_of(company.manager)

@@ -1,4 +1,4 @@
-"""Wrong passwords and codes are limited, and strangers neither lock anybody out nor learn who has an account."""
+"""Passwords and codes are rate limited; strangers neither lock users out nor discover accounts."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def known_device(login: str = "bob") -> Client:
     return client
 
 
-def test_strangers_lock_nobody_out_of_a_known_device(company: Company) -> None:
+def test_strangers_never_lock_a_known_device(company: Company) -> None:
     client = known_device()
     for number in range(60):
         attempt(browser(f"203.0.113.{number}"), ("bob", "bob@example.org")[number % 2])
@@ -52,7 +52,7 @@ def test_strangers_lock_nobody_out_of_a_known_device(company: Company) -> None:
     assert is_in(client)
 
 
-def test_stranger_at_the_same_address_does_not_lock_a_known_device(company: Company) -> None:
+def test_stranger_at_same_address_never_locks_a_known_device(company: Company) -> None:
     client = known_device()
     for _ in range(40):
         attempt(browser(), "bob")
@@ -113,7 +113,7 @@ def test_known_and_unknown_accounts_are_answered_alike(company: Company) -> None
     assert tries("bob", STRANGER) == tries("nobody", ELSEWHERE)
 
 
-def test_unknown_accounts_take_as_many_hashes(company: Company, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_accounts_cost_equal_password_hashing(company: Company, monkeypatch: pytest.MonkeyPatch) -> None:
     hashes: list[str] = []
     for name in ("encode", "verify"):
         original: Callable[..., object] = getattr(Argon2PasswordHasher, name)
@@ -134,7 +134,7 @@ def test_unknown_accounts_take_as_many_hashes(company: Company, monkeypatch: pyt
     assert len(set(numbers)) == 1, numbers
 
 
-def test_stolen_password_does_not_lock_the_code_of_a_known_device(company: Company) -> None:
+def test_stolen_password_never_locks_the_code_of_known_device(company: Company) -> None:
     client = known_device()
     secret = generate_totp_secret()
     TOTP.activate(company.responder, secret)

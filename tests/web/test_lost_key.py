@@ -1,4 +1,4 @@
-"""A secret key that is lost: every page still shows, says so, and lets what was stored under it be entered again."""
+"""A lost secret key: every page still renders, reports it, and accepts the secrets again."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_a_new_url_and_new_credentials_can_be_made(
     assert secrets.credentials_of(row)["basic"] == {"username": "u", "password": "new"}
 
 
-def test_a_save_that_says_nothing_of_them_leaves_them_for_when_the_key_is_back(
+def test_saving_without_secrets_keeps_them_for_the_restored_key(
     company: Company, guarded: Integration, lose_key: Callable[[], None]
 ) -> None:
     token, sealed = guarded.token, guarded.credentials
@@ -89,7 +89,7 @@ def test_a_save_that_says_nothing_of_them_leaves_them_for_when_the_key_is_back(
     assert (row.token, row.credentials) == (token, sealed)
 
 
-def test_the_same_token_given_again_is_kept_under_the_new_key(
+def test_resubmitted_token_is_kept_under_the_new_key(
     company: Company, guarded: Integration, lose_key: Callable[[], None]
 ) -> None:
     token, hashed = secrets.token_of(guarded), bytes(guarded.token_hash)
@@ -119,9 +119,7 @@ def test_the_secrets_of_providers_and_outbound_integrations_are_entered_again(
     assert secret_bundle.opened(OutboundIntegration.objects.get(pk=halo.pk).secrets) == {"client_secret": "new"}
 
 
-def test_a_secret_that_is_not_needed_is_left_for_when_the_key_is_back(
-    company: Company, lose_key: Callable[[], None]
-) -> None:
+def test_optional_secret_is_kept_for_the_restored_key(company: Company, lose_key: Callable[[], None]) -> None:
     spec = {"name": "Phones", "kind": "ntfy", "token": "tk_secret"}
     provider = providers.save_provider(spec, actor=COMMAND_LINE, now=company.now)
     sealed = provider.secrets
@@ -130,7 +128,7 @@ def test_a_secret_that_is_not_needed_is_left_for_when_the_key_is_back(
     assert providers.save_provider(renamed, existing=provider, actor=COMMAND_LINE, now=company.now).secrets == sealed
 
 
-def test_devices_are_shown_and_subscribe_with_the_key_that_is_no_secret(
+def test_push_devices_work_with_the_public_key_alone(
     company: Company, browser_of: BrowserOf, lose_key: Callable[[], None]
 ) -> None:
     client = browser_of(company.admin)

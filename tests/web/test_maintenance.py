@@ -1,4 +1,4 @@
-"""Maintenance and alerts that wait, in pages: planned, previewed, ended; and delays as fields of the Routing tab."""
+"""Maintenance windows and delayed alerts on pages, and delays on the routing tab."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from django.test import Client
 from django.utils import translation
 
 from tests.web.conftest import Company
-from tests.web.test_workbench import Bench
+from tests.web.test_rule_editor import Bench
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.core.ids import uuid7
 from tocsin.inbound.admin import commands
@@ -94,7 +94,7 @@ def test_a_window_is_previewed_saved_seen_in_force_and_ended(company: Company, b
         ),
     ],
 )
-def test_a_window_is_said_in_the_readers_words_and_dates(language: str, times: dict[str, object], said: str) -> None:
+def test_window_is_described_in_readers_language_and_dates(language: str, times: dict[str, object], said: str) -> None:
     with translation.override(language):
         assert sentence({"time_zone": "Europe/Zurich", **times}) == said
 
@@ -146,9 +146,7 @@ def test_a_manager_holds_back_only_what_is_their_own(company: Company, browser_o
     assert browser_of(company.observer).get("/maintenance/").status_code == 200
 
 
-def test_a_delay_is_set_on_the_routing_tab_and_what_waits_is_opened_or_let_go(
-    company: Company, browser_of: BrowserOf
-) -> None:
+def test_routing_tab_sets_delay_and_opens_or_releases_delayed_alerts(company: Company, browser_of: BrowserOf) -> None:
     client = browser_of(company.admin)
     bench = Bench(client, company, "routing")
     fields = {**bench.fields(), "shape.delay.kind": "wait", "shape.delay.wait": "soon", "do": "save"}
@@ -177,7 +175,7 @@ def test_a_delay_is_set_on_the_routing_tab_and_what_waits_is_opened_or_let_go(
     assert browser_of(company.observer).post(f"/delayed/{first}/drop").status_code == 403
 
 
-def test_every_part_goes_from_the_fields_to_the_definition_and_back(company: Company, browser_of: BrowserOf) -> None:
+def test_every_suppression_setting_round_trips_through_the_form(company: Company, browser_of: BrowserOf) -> None:
     parts = {
         "delay": {"alerts": 3, "within": "10m", "per": "integration"},
         "grouping": {"by": "<field:client>", "within": "30m"},

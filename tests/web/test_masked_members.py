@@ -1,4 +1,4 @@
-"""A manager who adds somebody to a group does not see their addresses before they, or an administrator, agree."""
+"""A manager who adds a user to a group sees no addresses without consent."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def sees(viewer: User, user: User) -> bool:
     return permissions.viewer(viewer).sees_addresses_of(user.pk)
 
 
-def test_manager_who_adds_a_stranger_sees_no_address(company: Company, stranger: User, browser_of: BrowserOf) -> None:
+def test_manager_adding_a_stranger_sees_no_address(company: Company, stranger: User, browser_of: BrowserOf) -> None:
     add(company.desk, stranger, company, company.manager)
     assert not sees(company.manager, stranger)
     assert not sees(company.responder, stranger)
@@ -68,7 +68,7 @@ def test_member_or_administrator_shows_the_addresses(
     assert (entry.object_name, entry.after) == ("Service Desk", {"user": "stan"})
 
 
-def test_administrators_and_who_sees_the_addresses_add_members_unmasked(company: Company, stranger: User) -> None:
+def test_users_with_address_permission_add_members_unmasked(company: Company, stranger: User) -> None:
     add(company.desk, stranger, company, company.admin)
     assert sees(company.manager, stranger)
     groups.save_group(

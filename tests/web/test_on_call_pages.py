@@ -1,4 +1,4 @@
-"""The pages of who is on call: what they show, what forms make of schedules and duty, and who may do what."""
+"""The on-call pages: content, forms and permissions."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from zoneinfo import ZoneInfo
 import pytest
 from django.test import Client
 
+from tests.support.form_data import filled
 from tests.web.conftest import Company, make_user
-from tests.web.filled_forms import filled
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.models import AuditEntry
 from tocsin.core.db import database
@@ -111,9 +111,7 @@ def stand_in(client: Client, schedule: Schedule, since: datetime, until: datetim
     return client.post(path, {**form, **given}, follow=True)
 
 
-def test_a_schedule_with_every_option_that_is_sent_as_it_is_shown_stays_as_it_is(
-    company: Company, browser_of: BrowserOf
-) -> None:
+def test_fully_featured_schedule_is_unchanged_by_resubmission(company: Company, browser_of: BrowserOf) -> None:
     schedule = make_schedule(company, EVERY_OPTION)
     before, entries = commands.spec_without_overrides(schedule), AuditEntry.objects.count()
     browser = browser_of(company.manager)
@@ -130,9 +128,7 @@ def test_a_schedule_with_every_option_that_is_sent_as_it_is_shown_stays_as_it_is
     assert "calendar.example.org" not in page
 
 
-def test_what_is_wrong_with_a_schedule_stands_beside_its_field_and_nothing_is_lost(
-    company: Company, browser_of: BrowserOf
-) -> None:
+def test_schedule_errors_appear_at_fields_and_lose_nothing(company: Company, browser_of: BrowserOf) -> None:
     browser = browser_of(company.manager)
     begin = filled(browser.get("/on-call/schedules/new/").content.decode(), "schedule-form")
     assert begin["shifts-0-users"][:3] == ["bob", "alice", "mia"], "it offers the group's members"
@@ -151,7 +147,7 @@ def test_what_is_wrong_with_a_schedule_stands_beside_its_field_and_nothing_is_lo
     assert Schedule.objects.get().group == company.desk
 
 
-def test_the_preview_names_who_would_be_on_call_and_saves_nothing(company: Company, browser_of: BrowserOf) -> None:
+def test_preview_names_on_call_users_and_saves_nothing(company: Company, browser_of: BrowserOf) -> None:
     browser = browser_of(company.manager)
     form = filled(browser.get("/on-call/schedules/new/").content.decode(), "schedule-form")
     form |= {"name": ["Desk"], "shifts-0-users": ["alice", "bob"]}
@@ -170,7 +166,7 @@ def test_the_preview_names_who_would_be_on_call_and_saves_nothing(company: Compa
     assert not Schedule.objects.exists()
 
 
-def test_somebody_takes_a_shift_and_hands_it_back(company: Company, weekly: Schedule, browser_of: BrowserOf) -> None:
+def test_user_takes_over_a_shift_and_returns_it(company: Company, weekly: Schedule, browser_of: BrowserOf) -> None:
     monday = next_monday(clock.now())
     if primary(weekly, monday) != "Bob Brown":
         monday += timedelta(weeks=1)
@@ -186,7 +182,7 @@ def test_somebody_takes_a_shift_and_hands_it_back(company: Company, weekly: Sche
     assert primary(weekly, monday) == "Bob Brown"
 
 
-def test_who_is_in_no_group_of_it_takes_nothing_and_managers_of_other_groups_override_nothing(
+def test_outsiders_take_no_shift_and_other_managers_override_nothing(
     company: Company, weekly: Schedule, browser_of: BrowserOf
 ) -> None:
     monday = next_monday(clock.now())
@@ -208,7 +204,7 @@ def test_who_is_in_no_group_of_it_takes_nothing_and_managers_of_other_groups_ove
         assert browser_of(stranger).get(path).status_code == 403
 
 
-def test_a_manager_overrides_a_role_for_a_while_and_takes_it_away_again(
+def test_manager_overrides_a_role_and_removes_the_override(
     company: Company, weekly: Schedule, browser_of: BrowserOf
 ) -> None:
     monday, mia = next_monday(clock.now()), browser_of(company.manager)
@@ -228,7 +224,7 @@ def test_a_manager_overrides_a_role_for_a_while_and_takes_it_away_again(
     assert primary(weekly, monday) == holder
 
 
-def test_a_swap_is_asked_for_answered_and_both_stretches_change_hands(
+def test_swap_is_requested_answered_and_both_shifts_change_hands(
     company: Company, weekly: Schedule, browser_of: BrowserOf
 ) -> None:
     monday = next_monday(clock.now())
@@ -252,7 +248,7 @@ def test_a_swap_is_asked_for_answered_and_both_stretches_change_hands(
     assert "accepted already" in alice.post(f"/on-call/swaps/{swap.pk}/decline", follow=True).content.decode()
 
 
-def test_who_is_away_without_cover_is_shown_in_red_and_an_absence_that_overlaps_is_refused(
+def test_uncovered_absence_is_red_and_overlapping_one_is_rejected(
     company: Company, weekly: Schedule, browser_of: BrowserOf
 ) -> None:
     monday, bob = next_monday(clock.now()), browser_of(company.responder)
@@ -277,7 +273,7 @@ def test_who_is_away_without_cover_is_shown_in_red_and_an_absence_that_overlaps_
     assert not out_of_office.current(company.responder, clock.now())
 
 
-def test_a_calendar_address_is_shown_once_answers_and_ends_when_it_is_given_a_new_one(
+def test_calendar_address_is_shown_once_and_ends_on_rotation(
     company: Company, weekly: Schedule, browser_of: BrowserOf
 ) -> None:
     bob = browser_of(company.responder)
@@ -295,9 +291,7 @@ def test_a_calendar_address_is_shown_once_answers_and_ends_when_it_is_given_a_ne
     assert Client().get(second[0]).status_code == 200
 
 
-def test_reminders_are_kept_and_what_is_wrong_with_one_stands_beside_it(
-    company: Company, browser_of: BrowserOf
-) -> None:
+def test_reminders_are_saved_and_errors_appear_at_their_fields(company: Company, browser_of: BrowserOf) -> None:
     bob = browser_of(company.responder)
     form = {"reminders-TOTAL_FORMS": 3, "reminders-INITIAL_FORMS": 0, "reminders-0-before": "1d"}
     bob.post("/me/shifts/", form)
@@ -308,9 +302,7 @@ def test_reminders_are_kept_and_what_is_wrong_with_one_stands_beside_it(
     assert User.objects.get(username="bob").reminders == [{"before": "1d"}]
 
 
-def test_holidays_come_from_a_country_with_days_of_ones_own_and_are_not_deleted_while_needed(
-    company: Company, browser_of: BrowserOf
-) -> None:
+def test_holidays_combine_country_and_own_days_and_resist_deletion(company: Company, browser_of: BrowserOf) -> None:
     alice = browser_of(company.admin)
     form = {
         "name": "Zürich", "country": "CH", "region": "zh", "group": company.desk.pk, "days-TOTAL_FORMS": 2,
@@ -343,7 +335,7 @@ def test_holidays_come_from_a_country_with_days_of_ones_own_and_are_not_deleted_
     assert "Is the same as from" in answer.content.decode()
 
 
-def test_the_board_shows_each_role_now_and_next_and_a_gap_in_red(company: Company, browser_of: BrowserOf) -> None:
+def test_board_shows_current_and_next_per_role_and_red_gaps(company: Company, browser_of: BrowserOf) -> None:
     days = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
     local = clock.now().astimezone(ZoneInfo("Europe/Zurich"))
     hour = (local + timedelta(hours=2)).strftime("%H:00")
@@ -360,7 +352,7 @@ def test_the_board_shows_each_role_now_and_next_and_a_gap_in_red(company: Compan
     assert page.count("Nobody is secondary of Service Desk") == 1, "once, however often it comes"
 
 
-def test_where_the_same_person_goes_on_by_another_shift_the_board_names_the_next_other_one(company: Company) -> None:
+def test_board_names_next_different_user_across_shifts(company: Company) -> None:
     now = clock.now()
     begun = (now + timedelta(hours=2)).replace(minute=0, second=0, microsecond=0)
     hours = [begun + timedelta(hours=number) for number in range(3)]
@@ -381,7 +373,7 @@ def test_where_the_same_person_goes_on_by_another_shift_the_board_names_the_next
     assert ([person.name for person in turn.next], turn.at) == (["Mia Manager"], hours[2])
 
 
-def test_a_responder_takes_what_nobody_has_and_takes_it_back(company: Company, browser_of: BrowserOf) -> None:
+def test_responder_takes_uncovered_shift_and_returns_it(company: Company, browser_of: BrowserOf) -> None:
     windows = [{"days": ["mon"], "from": "08:00", "to": "09:00"}]
     shifts = [{"name": "Late", "fixed": {"windows": windows, "users": ["mia"], "roles": ["secondary"]}}]
     schedule = make_schedule(company, shifts)
@@ -407,7 +399,7 @@ def test_a_responder_takes_what_nobody_has_and_takes_it_back(company: Company, b
     assert not Override.objects.exists()
 
 
-def test_the_timeline_shows_the_layer_that_counts_and_takes_any_day_that_an_address_may_name(
+def test_timeline_shows_final_layer_for_any_valid_day(
     company: Company, weekly: Schedule, browser_of: BrowserOf
 ) -> None:
     extra = {"name": "Override layer", "layer": 2, "fixed": {"windows": [{"from": "fri 17:00", "to": "mon 08:00"}], "users": ["mia"]}}  # fmt: skip # noqa: E501

@@ -1,4 +1,4 @@
-"""The pages of outbound integrations: connecting HaloITSM, what is written back, who is who, what failed."""
+"""The pages of outbound integrations: connecting HaloITSM, writeback, user mapping and failures."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_halo_is_connected_step_by_step(
     assert User.objects.get(email="sam@example.org").role == "responder"
 
 
-def test_alerts_from_elsewhere_get_tickets_as_the_form_says_or_by_a_button(
+def test_foreign_alerts_get_tickets_by_setting_or_button(
     company: Company, browser_of: BrowserOf, open_alert: Callable[..., int]
 ) -> None:
     admin = browser_of(company.admin)

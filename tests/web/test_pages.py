@@ -1,4 +1,4 @@
-"""Every page opens for whoever may, says so to whoever may not, and never shows a trace."""
+"""Every page opens with permission, explains a missing one, and never shows a traceback."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_an_observer_opens_what_everybody_may_see(company: Company, browser_of: 
     assert statuses(browser_of(company.observer), wanted) == dict.fromkeys(wanted, 200)
 
 
-def test_an_observer_is_told_that_the_others_are_not_for_them(
+def test_observer_sees_that_other_actions_are_not_permitted(
     company: Company, browser_of: Callable[[User], Client]
 ) -> None:
     client = browser_of(company.observer)
@@ -86,7 +86,7 @@ def test_a_manager_sets_up_and_does_not_administer(company: Company, browser_of:
     assert statuses(client, (*ACTING, *SETTING_UP)) == dict.fromkeys((*ACTING, *SETTING_UP), 200)
 
 
-def test_what_is_not_there_says_so_with_an_id_to_quote(company: Company, browser_of: Callable[[User], Client]) -> None:
+def test_missing_page_shows_an_id_for_support(company: Company, browser_of: Callable[[User], Client]) -> None:
     client = browser_of(company.admin)
     for path in GONE:
         response = client.get(path)
@@ -137,9 +137,7 @@ def test_no_page_has_scripts_or_styles_in_it(company: Company, browser_of: Calla
             assert "src=" in opening or 'type="application/json"' in opening, path
 
 
-def test_no_page_loads_more_than_150_kb_of_scripts_and_styles(
-    company: Company, browser_of: Callable[[User], Client]
-) -> None:
+def test_every_page_loads_at_most_150_kb_of_assets(company: Company, browser_of: Callable[[User], Client]) -> None:
     client = browser_of(company.admin)
     for path in EVERY:
         text = client.get(path, follow=path.startswith("/account/")).content.decode()
@@ -196,13 +194,13 @@ def test_a_page_is_in_one_language_whatever_the_browser_asks(company: Company) -
         assert required in text
 
 
-def test_an_error_is_said_in_the_readers_language(company: Company, browser_of: Callable[[User], Client]) -> None:
+def test_error_is_shown_in_the_readers_language(company: Company, browser_of: Callable[[User], Client]) -> None:
     text = browser_of(company.admin).get("/nothing/", headers={"Accept-Language": "de"}).content.decode()
     assert '<html lang="de"' in text
     assert "Hier ist nichts" in text
 
 
-def test_mappings_conditions_and_what_is_ready_made_are_in_the_readers_language(
+def test_mappings_conditions_and_templates_use_the_readers_language(
     company: Company, browser_of: Callable[[User], Client]
 ) -> None:
     admin = browser_of(company.admin)
@@ -227,7 +225,7 @@ def test_mappings_conditions_and_what_is_ready_made_are_in_the_readers_language(
     assert missing == []
 
 
-def test_a_form_that_is_out_of_date_says_what_to_do(company: Company) -> None:
+def test_expired_form_shows_what_to_do(company: Company) -> None:
     client = Client(enforce_csrf_checks=True)
     client.force_login(company.admin, backend="django.contrib.auth.backends.ModelBackend")
     response = client.post("/pause/", {"reason": "x"})
@@ -235,7 +233,7 @@ def test_a_form_that_is_out_of_date_says_what_to_do(company: Company) -> None:
     assert "This form is out of date" in response.content.decode()
 
 
-def test_a_page_comes_compressed_to_whoever_takes_it_so(company: Company, browser_of: Callable[[User], Client]) -> None:
+def test_page_is_compressed_when_the_client_accepts_it(company: Company, browser_of: Callable[[User], Client]) -> None:
     browser = browser_of(company.admin)
     plain = browser.get("/alerts/")
     small = browser.get("/alerts/", headers={"Accept-Encoding": "gzip"})

@@ -1,4 +1,4 @@
-"""Providers of phones on the pages: how they do, what to enter at the vendor's, a test through one alone."""
+"""Phone providers on pages: health, webhook URLs, and tests of one provider."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from django.test import Client
 
 from tests.doubles.twilio import NUMBER, twilio_double
-from tests.store.sending import allow_loopback
+from tests.support.outbox_harness import allow_loopback
 from tests.web.conftest import Company
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.core.db import database
@@ -76,7 +76,7 @@ def test_a_provider_of_phones_is_added_tried_alone_and_watched(
     assert browser_of(company.manager).post(f"/providers/{one.pk}/send-test").status_code == 403
 
 
-def test_who_wrote_stop_is_named_to_those_who_can_mend_it(company: Company, browser_of: BrowserOf) -> None:
+def test_user_who_sent_stop_is_named_to_those_responsible(company: Company, browser_of: BrowserOf) -> None:
     phone = {"label": "SMS-Official", "channel": "sms", "address": "+41790000001"}
     people.save_contact_method(company.responder, phone, actor=COMMAND_LINE, now=company.now)
     with database.transaction() as connection:

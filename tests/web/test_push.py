@@ -1,4 +1,4 @@
-"""Push under Me, and the buttons of a push: they act by the token of their own push, by POST, as its person."""
+"""Push devices on the profile page, and push buttons that act as their user."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def press(token: str, command: str) -> tuple[int, str]:
     return said.status_code, said.json()["text"]
 
 
-def test_a_device_is_added_named_and_removed_and_its_keys_are_never_shown(company: Company, browser_of: SignIn) -> None:
+def test_device_is_added_renamed_removed_and_keys_stay_hidden(company: Company, browser_of: SignIn) -> None:
     client, phone = browser_of(company.responder), Browser("https://push.example.org/v2/endpoint-of-bobs")
     page = client.get("/me/devices/", headers={"User-Agent": "Firefox/133 (Android 15)"}).content.decode()
     assert "Firefox on Android" in page
@@ -48,7 +48,7 @@ def test_a_device_is_added_named_and_removed_and_its_keys_are_never_shown(compan
     assert not PushDevice.objects.exists()
 
 
-def test_a_button_acts_as_its_person_and_says_what_came_of_it(company: Company, open_alert: Opens) -> None:
+def test_push_button_acts_as_its_user_and_returns_result(company: Company, open_alert: Opens) -> None:
     number = open_alert()
     bob = signed_links.sign(number, company.responder.pk, clock.now())
     assert press(bob, "acknowledge") == (200, f"You acknowledged alert {number}.")

@@ -1,4 +1,4 @@
-"""The page of reports, and its figures as files for a spreadsheet."""
+"""The report page, and its figures as CSV."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tocsin.people.models import User
 from tocsin.web.templatetags.reports import short_span
 
 
-def test_a_page_without_figures_says_so(company: Company, browser_of: Callable[[User], Client]) -> None:
+def test_empty_report_is_explained(company: Company, browser_of: Callable[[User], Client]) -> None:
     client = browser_of(company.observer)
     page = client.get("/reports/?days=7&by=client").content.decode()
     assert "No alerts in these days" in page
@@ -39,7 +39,7 @@ def test_a_file_is_safe_to_open_in_a_spreadsheet(
 
 
 @pytest.mark.parametrize("query", ["?days=8&by=colour", "?days=%00&by=", "?days=-1"])
-def test_an_address_that_asks_for_nothing_known_is_the_usual_report(
+def test_unknown_report_parameters_show_the_default_report(
     company: Company, browser_of: Callable[[User], Client], query: str
 ) -> None:
     page = browser_of(company.observer).get(f"/reports/{query}").content.decode()
@@ -59,5 +59,5 @@ def test_an_address_that_asks_for_nothing_known_is_the_usual_report(
         (None, ""),
     ],
 )
-def test_a_span_is_said_in_two_units_at_most(span: timedelta | None, said: str) -> None:
+def test_duration_is_shown_in_two_units_at_most(span: timedelta | None, said: str) -> None:
     assert short_span(span) == said

@@ -1,4 +1,4 @@
-"""The sandbox draws each message as its channel would, and its buttons, keys and replies do what they would do."""
+"""The sandbox renders each message like its channel; buttons, keys and replies work."""
 
 from __future__ import annotations
 
@@ -55,9 +55,7 @@ def message(channel: str) -> int:
     return int(SandboxMessage.objects.filter(channel=channel).latest("id").pk)
 
 
-def test_each_message_is_drawn_as_its_channel_shows_it_and_marked(
-    company: Company, browser_of: SignIn, alert: int
-) -> None:
+def test_each_message_is_rendered_like_its_channel_and_marked(company: Company, browser_of: SignIn, alert: int) -> None:
     text = browser_of(company.responder).get("/sandbox/").content.decode()
     for shape in ("mail-frame", "sms-screen", "call-screen", "drawn-push", "drawn-chat"):
         assert text.count(f'"{shape}') == 1 or shape in text, shape
@@ -71,7 +69,7 @@ def test_each_message_is_drawn_as_its_channel_shows_it_and_marked(
     assert "sms-screen" in browser_of(company.admin).get("/sandbox/").content.decode()
 
 
-def test_a_mails_own_html_may_do_nothing_but_look(company: Company, browser_of: SignIn, alert: int) -> None:
+def test_mail_html_is_rendered_without_active_content(company: Company, browser_of: SignIn, alert: int) -> None:
     answer = browser_of(company.responder).get(f"/sandbox/{message('email')}/mail")
     assert "VPN down" in answer.content.decode()
     policy = answer["Content-Security-Policy"]
@@ -82,9 +80,7 @@ def test_a_mails_own_html_may_do_nothing_but_look(company: Company, browser_of: 
     assert browser_of(company.responder).get(f"/sandbox/{message('sms')}/mail").status_code == 404
 
 
-def test_a_reply_a_button_and_the_phones_keys_act_as_their_reader(
-    company: Company, browser_of: SignIn, alert: int
-) -> None:
+def test_sandbox_replies_buttons_and_keys_act_as_their_reader(company: Company, browser_of: SignIn, alert: int) -> None:
     bob = browser_of(company.responder)
     json = {"headers": {"Accept": "application/json"}}
     said = bob.post(f"/sandbox/{message('sms')}/text", {"text": "ack"}, **json).json()["text"]
@@ -108,9 +104,7 @@ def test_a_reply_a_button_and_the_phones_keys_act_as_their_reader(
     assert f"Alert {alert} was already closed by Bob Brown" in late
 
 
-def test_a_number_that_somebody_enters_as_their_own_does_not_answer_for_whoever_has_it(
-    company: Company, browser_of: SignIn, alert: int
-) -> None:
+def test_self_entered_number_never_answers_for_another_user(company: Company, browser_of: SignIn, alert: int) -> None:
     """The code that confirms it lies in the sandbox of whoever asked for it, with a field to answer from there."""
     olga = browser_of(company.observer)
     olga.post("/me/contact-methods/new/", {"label": "Text", "channel": "sms", "address": "+41790000002"})

@@ -1,4 +1,4 @@
-"""An authenticator app as second factor: setting it up, signing in with it, its secret at rest, and losing it."""
+"""An authenticator app as second factor: enrolment, sign-in, storage and recovery."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def signed_in() -> Client:
     return client
 
 
-def test_an_authenticator_app_is_set_up_and_asked_for(company: Company) -> None:
+def test_authenticator_app_is_enrolled_and_required(company: Company) -> None:
     client = signed_in()
     client.post("/account/reauthenticate/", {"password": PASSWORD})
     text = client.get("/account/2fa/totp/activate/").content.decode()
@@ -58,9 +58,7 @@ def test_an_authenticator_app_is_set_up_and_asked_for(company: Company) -> None:
     assert again.get("/").status_code == 200
 
 
-def test_a_code_signs_in_once_however_long_it_would_still_fit(
-    company: Company, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_code_is_valid_once_within_its_time_window(company: Company, monkeypatch: pytest.MonkeyPatch) -> None:
     """RFC 6238, 5.2. A code fits for a minute and a half, since clocks differ."""
     secret, begin = generate_totp_secret(), int(time.time()) // 30 * 30
     TOTP.activate(company.responder, secret)
@@ -76,7 +74,7 @@ def test_a_code_signs_in_once_however_long_it_would_still_fit(
     assert client.get("/").status_code == 200
 
 
-def test_of_two_processes_that_take_one_code_at_the_same_moment_one_lets_in(company: Company) -> None:
+def test_only_one_of_two_processes_accepts_the_same_code(company: Company) -> None:
     for kind in ("123456", "a recovery code"):
         assert second_factors.use_up(company.responder, kind, now=company.now)
         assert not second_factors.use_up(company.responder, kind, now=company.now + timedelta(seconds=89))
@@ -95,7 +93,7 @@ def test_a_wrong_code_after_the_right_password_is_on_record(company: Company) ->
     assert len(failed) == 5, "those that were not looked at are not recorded"
 
 
-def test_keys_are_changed_after_the_password_was_asked_for_again(company: Company) -> None:
+def test_security_keys_change_only_after_password_confirmation(company: Company) -> None:
     client = Client()
     client.force_login(company.responder, backend="django.contrib.auth.backends.ModelBackend")
     response = client.get("/account/2fa/totp/activate/")
@@ -108,7 +106,7 @@ def enrolled(user: User) -> None:
         Authenticator.objects.create(user=user, type=kind, data={"secret": "sealed", "seed": "sealed"})
 
 
-def test_an_administrator_lets_in_somebody_who_lost_theirs(company: Company, browser_of: BrowserOf) -> None:
+def test_administrator_resets_a_lost_second_factor(company: Company, browser_of: BrowserOf) -> None:
     bob = company.responder
     enrolled(bob)
     assert signed_in().get("/").status_code == 302
@@ -133,7 +131,7 @@ def test_an_administrator_lets_in_somebody_who_lost_theirs(company: Company, bro
     assert told_in(told.title, "de") != told.title
 
 
-def test_nobody_else_takes_them_away(company: Company, browser_of: BrowserOf) -> None:
+def test_other_users_cannot_reset_second_factors(company: Company, browser_of: BrowserOf) -> None:
     enrolled(company.responder)
     manager = browser_of(company.manager)
     assert manager.post(f"/users/{company.responder.pk}/second-factor").status_code == 403

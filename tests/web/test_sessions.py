@@ -1,4 +1,4 @@
-"""What ends the sessions that somebody has elsewhere: a lost factor, another password, being switched off."""
+"""Events that end a user's other sessions: lost factor, changed password, disabled account."""
 
 from __future__ import annotations
 
@@ -40,9 +40,7 @@ def test_a_second_factor_that_is_removed_ends_the_sessions_elsewhere(company: Co
     assert is_signed_in(here), "whoever did it goes on"
 
 
-def test_a_second_factor_that_is_taken_away_ends_all_sessions_of_its_owner(
-    company: Company, browser_of: BrowserOf
-) -> None:
+def test_removed_second_factor_ends_all_sessions_of_its_user(company: Company, browser_of: BrowserOf) -> None:
     TOTP.activate(company.responder, generate_totp_secret())
     elsewhere, admin = browser_of(company.responder), browser_of(company.admin)
     assert admin.post(f"/users/{company.responder.pk}/second-factor").status_code == 302
@@ -50,7 +48,7 @@ def test_a_second_factor_that_is_taken_away_ends_all_sessions_of_its_owner(
     assert is_signed_in(admin)
 
 
-def test_an_administrator_who_takes_their_own_away_stays(company: Company, browser_of: BrowserOf) -> None:
+def test_administrator_removing_own_second_factor_stays_signed_in(company: Company, browser_of: BrowserOf) -> None:
     TOTP.activate(company.admin, generate_totp_secret())
     here, elsewhere = browser_of(company.admin), browser_of(company.admin)
     assert here.post(f"/users/{company.admin.pk}/second-factor").status_code == 302
@@ -58,7 +56,7 @@ def test_an_administrator_who_takes_their_own_away_stays(company: Company, brows
     assert not is_signed_in(elsewhere)
 
 
-def test_a_session_from_before_somebody_was_switched_off_stays_over(company: Company, browser_of: BrowserOf) -> None:
+def test_session_of_disabled_user_stays_ended_after_enabling(company: Company, browser_of: BrowserOf) -> None:
     bob = company.responder
     before = browser_of(bob)
     assert is_signed_in(before)
@@ -68,13 +66,13 @@ def test_a_session_from_before_somebody_was_switched_off_stays_over(company: Com
     assert is_signed_in(signed_in("bob"))
 
 
-def test_who_is_saved_otherwise_stays_signed_in(company: Company, browser_of: BrowserOf) -> None:
+def test_unrelated_changes_keep_users_signed_in(company: Company, browser_of: BrowserOf) -> None:
     before = browser_of(company.responder)
     users.change_own(company.responder, {"name": "Robert"}, actor=COMMAND_LINE, now=clock.now())
     assert is_signed_in(before)
 
 
-def test_what_a_form_read_before_brings_no_session_and_no_password_back(company: Company) -> None:
+def test_stale_form_restores_no_session_or_password(company: Company) -> None:
     """An administrator's form may have been read a moment before somebody changed their password."""
     read_before = User.objects.get(pk=company.responder.pk)
     users.change_own(company.responder, {}, actor=COMMAND_LINE, now=clock.now(), password="another long word")
@@ -94,7 +92,7 @@ def test_where_sessions_end_it_says_that_tokens_do_not(company: Company, path: s
     assert 'href="/me/#tokens"' in text
 
 
-def test_an_administrator_ends_the_tokens_of_somebody(company: Company, browser_of: BrowserOf) -> None:
+def test_administrator_revokes_another_users_tokens(company: Company, browser_of: BrowserOf) -> None:
     made = tokens.create(company.responder, "deploy", actor=COMMAND_LINE, now=clock.now())
     path = f"/users/{company.responder.pk}/tokens/{made.token.pk}/delete/"
     admin = browser_of(company.admin)

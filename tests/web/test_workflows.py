@@ -1,4 +1,4 @@
-"""The pages of workflows: made and changed without a line of YAML, tried, put in order; their log and their buttons."""
+"""The workflow pages: forms, tests, order, log and buttons."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from django.test import Client
 
 from tests.doubles.http import HttpDouble, http_double
-from tests.store.sending import allow_loopback
+from tests.support.outbox_harness import allow_loopback
 from tests.web.conftest import Company
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.models import AuditEntry
@@ -42,7 +42,7 @@ def form(company: Company, **changes: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def test_a_workflow_is_made_changed_tried_and_put_in_order_with_forms_alone(
+def test_workflow_is_created_changed_tested_and_ordered_with_forms(
     company: Company, browser_of: BrowserOf, open_alert: Callable[..., int]
 ) -> None:
     alert = open_alert()
@@ -97,7 +97,7 @@ def test_a_workflow_is_made_changed_tried_and_put_in_order_with_forms_alone(
     assert AuditEntry.objects.filter(object_type="workflow", action="delete").exists()
 
 
-def test_only_who_may_changes_a_workflow(company: Company, browser_of: BrowserOf) -> None:
+def test_workflow_changes_require_permission(company: Company, browser_of: BrowserOf) -> None:
     row = save_workflow({"name": "Night's", "group": "Night", "trigger": "opened", "actions": [{"do": "close"}]},
                         actor=COMMAND_LINE, now=company.now)  # fmt: skip
     manager, responder = browser_of(company.manager), browser_of(company.responder)
@@ -111,7 +111,7 @@ def test_only_who_may_changes_a_workflow(company: Company, browser_of: BrowserOf
     assert Workflow.objects.filter(group=company.desk).count() == 1
 
 
-def test_a_button_asks_first_calls_another_system_and_shows_what_came_of_it(
+def test_button_confirms_calls_another_system_and_shows_its_result(
     company: Company, browser_of: BrowserOf, open_alert: Callable[..., int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     allow_loopback(monkeypatch)
@@ -154,7 +154,7 @@ def _sent(other: HttpDouble) -> None:
     assert other.requests
 
 
-def test_the_log_says_of_every_run_why_and_a_stuck_one_is_tried_again(
+def test_log_explains_every_run_and_retries_a_stuck_one(
     company: Company, browser_of: BrowserOf, open_alert: Callable[..., int]
 ) -> None:
     row = save_workflow({"name": "Flow", "trigger": "opened", "actions": [{"do": "reply", "text": "Hi"}],

@@ -1,4 +1,4 @@
-"""The whole table of roles and actions, cell by cell."""
+"""The complete table of roles and permissions, cell by cell."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CELLS = [
 
 
 @pytest.mark.parametrize(("role", "action", "expected"), CELLS)
-def test_each_role_may_do_what_the_table_says_and_nothing_else(role: str, action: Permission, expected: str) -> None:
+def test_each_role_has_exactly_the_documented_permissions(role: str, action: Permission, expected: str) -> None:
     answers = [
         may(Role(role), action, own_groups=frozenset({OWN}), group=OWN),
         may(Role(role), action, own_groups=frozenset({OWN}), group=OTHER),

@@ -1,4 +1,4 @@
-"""What each command does to an alert, in every state, and what the second of two people hears."""
+"""The effect of each command on an alert in every state, and its message to a second user."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_acknowledging_twice_changes_nothing_and_says_since_when() -> None:
     assert again.answer == "You acknowledged alert 42 already, 3 minutes ago."
 
 
-def test_whoever_is_asked_whether_they_are_still_on_it_answers_by_acknowledging_again() -> None:
+def test_acknowledging_again_answers_the_acknowledgement_reminder() -> None:
     once = apply(alert(), Acknowledge(actor=ALICE), NOW).state
     again = apply(replace(once, asked=frozenset({1})), Acknowledge(actor=ALICE), NOW + minutes(31))
     assert again.state.acknowledged[1].at == NOW + minutes(31)
@@ -96,7 +96,7 @@ def test_whoever_is_asked_whether_they_are_still_on_it_answers_by_acknowledging_
     assert again.events[0].reason == "Alice Andersson is still on it."
 
 
-def test_acknowledging_a_closed_alert_is_answered_kindly_with_who_closed_it() -> None:
+def test_acknowledging_closed_alert_reports_who_closed_it() -> None:
     answer = refused(closed_by_bob(), Acknowledge(actor=ALICE), NOW + minutes(2))
     assert answer.code == "already_closed"
     assert answer.detail == "Alert 42 was already closed by Bob Brown 2 minutes ago. Nothing to do."
@@ -107,13 +107,13 @@ def test_only_a_person_can_acknowledge(actor: Actor) -> None:
     assert refused(alert(), Acknowledge(actor=actor)).code == "needs_person"
 
 
-def test_an_acknowledgement_is_taken_back_by_its_person_only() -> None:
+def test_acknowledgement_is_reverted_only_by_its_user() -> None:
     state = apply(alert(), Acknowledge(actor=ALICE), NOW).state
     assert not apply(state, Unacknowledge(actor=BOB), NOW).is_change
     assert apply(state, Unacknowledge(actor=ALICE), NOW).state.acknowledged == {}
 
 
-def test_an_acknowledgement_that_expires_says_whose_it_was() -> None:
+def test_expired_acknowledgement_names_its_user() -> None:
     state = apply(alert(), Acknowledge(actor=ALICE), NOW).state
     gone = apply(state, ExpireAcknowledgement(actor=SYSTEM, user_id=1, via=CommandChannel.POLICY), NOW + minutes(35))
     assert gone.state.acknowledged == {}
@@ -135,7 +135,7 @@ def test_taking_makes_the_person_the_owner() -> None:
     assert taken.answer == "You have alert 42."
 
 
-def test_an_alert_is_assigned_to_somebody_else_or_to_a_name_outside() -> None:
+def test_alert_is_assigned_to_user_or_external_name() -> None:
     to_bob = apply(alert(), Assign(actor=ALICE, user_id=2, name="Bob Brown", note="knows the VPN"), NOW)
     assert to_bob.events[0].reason == "Alice Andersson assigned it to Bob Brown: knows the VPN"
     outside = apply(to_bob.state, Assign(actor=ALICE, name="Vendor hotline"), NOW + minutes(1))
@@ -153,11 +153,11 @@ def test_assigning_to_the_owner_changes_nothing() -> None:
     assert named.answer == "Alice Andersson has alert 42 already."
 
 
-def test_assigning_to_nobody_is_refused() -> None:
+def test_assigning_without_owner_is_rejected() -> None:
     assert refused(alert(), Assign(actor=ALICE, name="  ")).field == "user"
 
 
-def test_of_two_who_take_it_at_once_the_second_hears_who_has_it() -> None:
+def test_second_of_two_concurrent_assignments_names_the_owner() -> None:
     taken = then(apply(alert(), Assign(actor=ALICE, user_id=1, name="Alice Andersson"), NOW))
     second = Assign(actor=BOB, user_id=2, name="Bob Brown")
     answer = refused(taken, second, NOW + timedelta(seconds=2))
@@ -167,19 +167,19 @@ def test_of_two_who_take_it_at_once_the_second_hears_who_has_it() -> None:
     assert later.state.owner_id == 2, "taking over a minute later is meant"
 
 
-def test_a_take_that_was_sent_before_somebody_else_took_it_is_refused_however_late_it_comes() -> None:
+def test_stale_assignment_is_rejected_after_another_assignment() -> None:
     taken = then(apply(alert(), Assign(actor=ALICE, user_id=1, name="Alice Andersson"), NOW))
     by_sms = Assign(actor=BOB, user_id=2, name="Bob Brown", via=CommandChannel.SMS, seen_at=NOW - minutes(1))
     assert refused(taken, by_sms, NOW + minutes(4)).code == "already_assigned"
 
 
-def test_whoever_assigned_it_may_assign_it_again_at_once() -> None:
+def test_previous_assigner_may_reassign_immediately() -> None:
     taken = then(apply(alert(), Assign(actor=ALICE, user_id=1, name="Alice Andersson"), NOW))
     token = Actor(ActorKind.TOKEN, "Alice Andersson", 1)
     assert apply(taken, Assign(actor=token, user_id=2, name="Bob Brown"), NOW).state.owner_id == 2
 
 
-def test_giving_it_back_leaves_it_open_with_nobody_counted_as_having_acted() -> None:
+def test_unassigning_reopens_alert_without_counted_responders() -> None:
     state = apply(alert(), Acknowledge(actor=BOB), NOW).state
     state = apply(state, Assign(actor=ALICE, user_id=1, name="Alice Andersson"), NOW).state
     given_back = apply(state, Unassign(actor=ALICE), NOW + minutes(9))
@@ -189,7 +189,7 @@ def test_giving_it_back_leaves_it_open_with_nobody_counted_as_having_acted() -> 
     assert given_back.events[0].reason == "Alice Andersson gave it back; nobody has it."
 
 
-def test_giving_back_what_nobody_has_changes_nothing() -> None:
+def test_unassigning_an_unassigned_alert_changes_nothing() -> None:
     assert not apply(alert(), Unassign(actor=ALICE), NOW).is_change
 
 
@@ -211,7 +211,7 @@ def test_a_hold_into_the_past_or_for_ever_is_refused() -> None:
     assert refused(alert(), Hold(actor=ALICE, until=NOW + timedelta(days=400))).field == "until"
 
 
-def test_a_hold_can_be_moved_and_moving_it_to_where_it_is_changes_nothing() -> None:
+def test_hold_can_be_moved_and_same_end_changes_nothing() -> None:
     held = apply(alert(), Hold(actor=ALICE, until=NOW + minutes(30)), NOW).state
     assert not apply(held, Hold(actor=BOB, until=NOW + minutes(30)), NOW).is_change
     moved = apply(held, Hold(actor=BOB, until=NOW + minutes(60)), NOW)
@@ -233,7 +233,7 @@ def test_resuming_what_is_not_on_hold_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("status", [*sorted(ACTIVE), AlertStatus.MERGED])
-def test_an_alert_is_closed_from_every_state_it_can_live_in(status: AlertStatus) -> None:
+def test_alert_closes_from_every_active_state(status: AlertStatus) -> None:
     done = apply(
         alert(status, merged_into=7 if status == "merged" else None), Close(actor=HALO, via=CommandChannel.INBOUND), NOW
     )
@@ -249,7 +249,7 @@ def test_cancelling_says_that_nothing_was_wrong() -> None:
     assert done.events[0].data["note"] == "deleted in Halo"
 
 
-def test_whoever_closes_twice_hears_so_and_anybody_else_hears_who_was_first() -> None:
+def test_closing_twice_names_the_first_closer() -> None:
     again = apply(closed_by_bob(), Close(actor=BOB), NOW + minutes(1))
     assert not again.is_change
     assert again.answer == "You closed alert 42 already."
@@ -277,7 +277,7 @@ def test_closing_beats_every_other_command(command: Command) -> None:
     assert answer is None or (answer.code, answer.detail) == ("merged", "Alert 42 is merged into 7; act on that one.")
 
 
-def test_escalating_changes_no_state_and_tells_the_timeline_who_asked() -> None:
+def test_escalating_keeps_state_and_records_requester() -> None:
     asked = apply(alert(), Escalate(actor=ALICE, via=CommandChannel.VOICE), NOW)
     assert asked.state == alert()
     assert asked.events[0].kind is EventKind.ESCALATED
@@ -297,7 +297,7 @@ def test_an_empty_reply_is_refused() -> None:
 # Reopening
 
 
-def test_a_person_reopens_within_a_day_and_nobody_counts_as_having_acted() -> None:
+def test_reopening_within_a_day_counts_no_responders() -> None:
     state = apply(alert(), Acknowledge(actor=ALICE), NOW).state
     state = then(apply(state, Assign(actor=ALICE, user_id=1, name="Alice Andersson"), NOW))
     state = then(apply(state, Close(actor=BOB), NOW))
@@ -311,7 +311,7 @@ def test_after_a_day_an_alert_stays_closed() -> None:
     assert refused(closed_by_bob(), Reopen(actor=BOB), NOW + timedelta(hours=24, seconds=1)).code == "too_late"
 
 
-def test_an_alert_is_not_reopened_beside_a_newer_one_of_the_same_key() -> None:
+def test_alert_is_not_reopened_beside_newer_alert_with_same_key() -> None:
     answer = refused(replace(closed_by_bob(), key_taken_by=43), Reopen(actor=BOB))
     assert answer.code == "key_taken"
     assert "Alert 43 is open for the same problem" in answer.detail
@@ -368,7 +368,7 @@ def test_merging_twice_into_the_same_changes_nothing() -> None:
     assert not apply(alert(AlertStatus.MERGED, merged_into=7), Merge(actor=BOB, into=parent), NOW).is_change
 
 
-def test_the_key_of_a_merged_alert_is_free_when_its_parent_is_over_and_held_again_when_that_returns() -> None:
+def test_merged_alerts_key_is_free_while_its_parent_is_closed() -> None:
     child = alert(AlertStatus.MERGED, merged_into=7)
     freed = parent_ended(child, NOW)
     assert not freed.state.holds_key
@@ -379,7 +379,7 @@ def test_the_key_of_a_merged_alert_is_free_when_its_parent_is_over_and_held_agai
     assert not parent_returned(replace(freed.state, key_taken_by=50), NOW).is_change
 
 
-def test_every_state_is_told_in_a_sentence() -> None:
+def test_every_state_is_described_in_a_sentence() -> None:
     assert how_it_stands(alert(), NOW) == "Alert 42 is open."
     held = alert(AlertStatus.ON_HOLD, hold_until=NOW + minutes(20), owner_name="Bob Brown")
     assert how_it_stands(held, NOW) == "Alert 42 is on hold for 20 minutes more, with Bob Brown."

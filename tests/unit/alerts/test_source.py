@@ -1,4 +1,4 @@
-"""What a source's messages change on a live alert."""
+"""The changes that a source's messages make to an active alert."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BOB = TicketAgent("Bob Brown", 2, "Bob Brown")
 VENDOR = TicketAgent("Vendor hotline")
 
 
-def test_the_changes_of_a_message_are_one_event_that_lists_them() -> None:
+def test_changes_of_one_message_are_one_listed_event() -> None:
     current = {"priority": "high", "source_status": "New", "subject": "VPN down"}
     got = refresh(
         42, current, {"priority": "critical", "source_status": "In Progress", "subject": "VPN down"}, HALO, NOW
@@ -31,7 +31,7 @@ def test_the_changes_of_a_message_are_one_event_that_lists_them() -> None:
     assert got.event.data == {"changes": {"priority": ["high", "critical"], "source_status": ["New", "In Progress"]}}
 
 
-def test_a_field_without_a_value_stays_and_an_empty_one_is_removed() -> None:
+def test_missing_field_is_kept_and_empty_field_is_removed() -> None:
     got = refresh(42, {"client": "Acme", "site": "Basel"}, {"client": None, "site": ""}, HALO, NOW)
     assert got.changes == {"site": ""}
     assert got.event is not None
@@ -50,7 +50,7 @@ def test_tags_and_custom_fields_are_compared_by_name() -> None:
     assert got.event.reason == "HaloITSM changed it: vip no → yes; environment prod."
 
 
-def test_long_texts_are_named_and_not_repeated_and_values_are_cut() -> None:
+def test_long_text_changes_are_named_and_values_truncated() -> None:
     got = refresh(42, {"long_text": "a"}, {"long_text": "b" * 9000, "subject": "s" * 300}, HALO, NOW)
     assert got.event is not None
     assert "long text changed" in got.event.reason
@@ -58,18 +58,18 @@ def test_long_texts_are_named_and_not_repeated_and_values_are_cut() -> None:
     assert len(str(got.event.data)) < 400
 
 
-def test_from_unassigned_to_somebody_known_is_an_assignment_to_that_user() -> None:
+def test_change_from_unassigned_to_known_user_is_an_assignment() -> None:
     got = agent_changed(OPEN, NOBODY, ALICE, HALO, NOW)
     assert (got.state.status, got.state.owner_id, got.state.owner_name) == ("assigned", 1, "Alice Andersson")
     assert got.events[0].reason == "HaloITSM gave it to Alice Andersson."
 
 
-def test_somebody_whom_tocsin_does_not_know_has_it_by_the_name_the_source_gives() -> None:
+def test_unknown_owner_appears_by_the_sources_name() -> None:
     got = agent_changed(OPEN, NOBODY, VENDOR, HALO, NOW)
     assert (got.state.owner_id, got.state.owner_name) == (None, "Vendor hotline")
 
 
-def test_from_somebody_to_unassigned_is_open_again_and_nobody_counts_as_having_acted() -> None:
+def test_change_to_unassigned_reopens_without_counted_responders() -> None:
     owned = replace(agent_changed(OPEN, NOBODY, ALICE, HALO, NOW).state, acknowledged={2: Acknowledged(NOW, "Bob")})
     got = agent_changed(owned, ALICE, NOBODY, HALO, NOW)
     assert got.state == OPEN
@@ -85,7 +85,7 @@ def test_from_one_to_another_hands_it_over() -> None:
     assert got.events[0].reason == "HaloITSM gave it to Bob Brown, from Alice Andersson."
 
 
-def test_whoever_took_it_in_tocsin_keeps_it_when_the_source_takes_it_from_somebody_else() -> None:
+def test_owner_set_in_tocsin_survives_unassignment_by_source() -> None:
     bobs = replace(OPEN, status=AlertStatus.ASSIGNED, owner_id=2, owner_name="Bob Brown")
     got = agent_changed(bobs, ALICE, NOBODY, HALO, NOW)
     assert not got.is_change
@@ -106,5 +106,5 @@ def test_an_agent_does_not_end_a_hold() -> None:
 
 
 @pytest.mark.parametrize("status", [AlertStatus.CLOSED, AlertStatus.CANCELLED, AlertStatus.MERGED])
-def test_an_agent_changes_nothing_on_an_alert_that_does_not_live(status: AlertStatus) -> None:
+def test_agent_changes_nothing_on_a_closed_alert(status: AlertStatus) -> None:
     assert not agent_changed(replace(OPEN, status=status), NOBODY, BOB, HALO, NOW).is_change

@@ -1,4 +1,4 @@
-"""Taking back one's own last command within a minute."""
+"""Undo of a user's own last command within a minute."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_undo_takes_back_ones_own_command_only() -> None:
         apply(closed, Undo(actor=ALICE), NOW)
 
 
-def test_undo_by_token_takes_back_what_its_user_did_by_hand() -> None:
+def test_undo_by_token_reverts_its_users_command() -> None:
     closed = then(apply(OPEN, Close(actor=ALICE), NOW))
     assert apply(closed, Undo(actor=Actor(ActorKind.TOKEN, "Alice Andersson", 1)), NOW).state.status == "open"
 
@@ -106,7 +106,7 @@ def test_undo_by_token_takes_back_what_its_user_did_by_hand() -> None:
     ("command", "sentence"),
     [(Reply(actor=ALICE, text="hello"), "reply cannot be taken back"), (Escalate(actor=ALICE), "may have been woken")],
 )
-def test_what_has_left_the_house_is_not_undone_and_says_why(command: Command, sentence: str) -> None:
+def test_sent_notifications_prevent_undo_with_a_reason(command: Command, sentence: str) -> None:
     done = then(apply(OPEN, command, NOW))
     with pytest.raises(Rejected, match=sentence):
         apply(done, Undo(actor=ALICE), NOW)
@@ -119,7 +119,7 @@ def test_an_undo_is_not_undone() -> None:
         apply(back, Undo(actor=ALICE), NOW)
 
 
-def test_nothing_to_undo_says_so() -> None:
+def test_empty_undo_is_reported() -> None:
     with pytest.raises(Rejected, match="nothing of yours"):
         apply(OPEN, Undo(actor=ALICE), NOW)
     closed = then(apply(OPEN, Close(actor=ALICE), NOW))
@@ -127,14 +127,14 @@ def test_nothing_to_undo_says_so() -> None:
         apply(closed, Undo(actor=Actor(ActorKind.CONTACT, "ops@example.org")), NOW)
 
 
-def test_a_closing_is_not_undone_beside_a_newer_alert_of_the_same_key() -> None:
+def test_close_is_not_undone_beside_newer_alert_with_same_key() -> None:
     closed = replace(then(apply(OPEN, Close(actor=ALICE), NOW)), key_taken_by=43)
     with pytest.raises(Rejected) as refused:
         apply(closed, Undo(actor=ALICE), NOW)
     assert refused.value.code == "key_taken"
 
 
-def test_a_merge_undone_after_its_parent_closed_takes_its_key_back() -> None:
+def test_undone_merge_reclaims_key_after_parent_closed() -> None:
     merged = then(apply(OPEN, Merge(actor=ALICE, into=PARENT), NOW))
     orphan = replace(merged, holds_key=False, parent_is_over=True)
     assert apply(orphan, Undo(actor=ALICE), NOW).state.holds_key
@@ -143,7 +143,7 @@ def test_a_merge_undone_after_its_parent_closed_takes_its_key_back() -> None:
     assert refused.value.code == "key_taken"
 
 
-def test_a_merged_alert_whose_closing_is_undone_holds_its_key_only_while_its_parent_lives() -> None:
+def test_merged_alert_with_undone_close_has_key_during_parents_life() -> None:
     merged = replace(OPEN, status=AlertStatus.MERGED, merged_into=7)
     closed = then(apply(merged, Close(actor=ALICE), NOW))
     assert apply(closed, Undo(actor=ALICE), NOW).state.holds_key

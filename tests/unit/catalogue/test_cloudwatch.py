@@ -1,4 +1,4 @@
-"""Amazon SNS: whose signature it is, from where certificates and confirmations come, and what is inside a message."""
+"""Amazon SNS: signatures, certificate and confirmation URLs, and the alarm inside a message."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def subscription(pem: str, **changes: object) -> Payload:
 
 @pytest.mark.parametrize("version", ["1", "2"])
 @pytest.mark.parametrize("subject", ['ALARM: "x"', None])
-def test_what_amazon_signed_is_taken(amazon: Amazon, pem: str, version: str, subject: str | None) -> None:
+def test_message_signed_by_amazon_is_accepted(amazon: Amazon, pem: str, version: str, subject: str | None) -> None:
     assert cloudwatch.refusal(notification(pem, version, Subject=subject), {}, amazon.fetch) is None
 
 
@@ -199,7 +199,7 @@ def test_a_subscription_is_confirmed_at_the_address_that_amazon_signed(amazon: A
         None,
     ],
 )
-def test_a_confirmation_anywhere_else_is_refused_and_not_asked_for(amazon: Amazon, pem: str, address: object) -> None:
+def test_foreign_confirmation_url_is_rejected_without_request(amazon: Amazon, pem: str, address: object) -> None:
     reply = cloudwatch.handshake({**subscription(pem), "SubscribeURL": address}, {}, amazon.fetch)
     assert reply is not None
     assert reply.status == 403
@@ -222,7 +222,7 @@ def test_each_message_of_a_request_must_be_signed(amazon: Amazon, pem: str, monk
     assert (caught.value.status, caught.value.code) == (403, "not_the_sender")
 
 
-def test_amazon_that_cannot_be_reached_is_asked_again_later_and_what_is_no_certificate_is_refused(
+def test_unreachable_amazon_is_retried_and_invalid_certificate_is_rejected(
     pem: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code = load_kinds()["cloudwatch"].code
@@ -238,7 +238,7 @@ def test_amazon_that_cannot_be_reached_is_asked_again_later_and_what_is_no_certi
         sender_verification.require_genuine(code, [notification(pem)], {})
 
 
-def test_the_alarm_inside_is_read_and_what_a_sender_writes_beside_it_counts_for_nothing(pem: str) -> None:
+def test_alarm_is_read_from_signed_content_only(pem: str) -> None:
     alarm = {"AlarmName": "a/b", "AlarmArn": "arn:aws:cloudwatch:eu-west-1:123456789012:alarm:a/b"}
     payload = notification(pem, Message=json.dumps(alarm))
     forged: Payload = {**payload, "alarm": {"AlarmName": "forged"}, "console": "https://evil.example"}
@@ -252,6 +252,6 @@ def test_the_alarm_inside_is_read_and_what_a_sender_writes_beside_it_counts_for_
 
 
 @pytest.mark.parametrize("message", ["words", "{broken", "[1]", "7", "", "{" + '"a":{' * 60 + "}" * 61, None, 7])
-def test_a_message_that_is_no_object_or_too_deep_stays_text(pem: str, message: object) -> None:
+def test_non_object_or_too_deep_message_stays_text(pem: str, message: object) -> None:
     payload = {**notification(pem), "Message": message}
     assert cloudwatch.messages(payload, {})[0] is payload

@@ -63,13 +63,13 @@ def test_a_guide_in_another_language_has_the_same_parts(kind: IntegrationKind, l
     assert pasted[0] == pasted[1]
 
 
-def test_a_guide_falls_back_to_english_and_says_so() -> None:
+def test_guide_falls_back_to_english_with_a_note() -> None:
     assert HALO.guide_language("de-ch") == "de"
     assert HALO.guide_language("fr") == "en"
     assert HALO.guide("u", {}, "fr") == HALO.guide("u", {})
 
 
-def test_a_guide_fills_in_settings_and_marks_what_is_not_set() -> None:
+def test_guide_fills_in_settings_and_marks_missing_ones() -> None:
     with_setting = replace(HALO, guide_text="{{ url }} {{halo_address}} {{nothing}}")
     assert with_setting.guide(URL, {"halo_address": "https://a"}) == f"{URL} https://a …"
 
@@ -121,7 +121,7 @@ def test_the_halo_guide_names_halos_own_screens(needed: str) -> None:
         ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
     ],
 )
-def test_an_address_is_taken_in_every_form_that_people_paste(given: str, stored: str) -> None:
+def test_every_pasted_form_of_an_address_is_accepted(given: str, stored: str) -> None:
     assert clean_settings(HALO, {"halo_address": given}) == {"halo_address": stored}
 
 
@@ -172,7 +172,7 @@ def test_samples_follow_only_samples_that_there_are(kind: IntegrationKind) -> No
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-def test_a_folder_holds_nothing_that_nobody_reads(kind: IntegrationKind) -> None:
+def test_kind_folder_contains_no_unused_files(kind: IntegrationKind) -> None:
     folder = scaffold.KINDS / kind.name
     if kind.same_as:
         assert [path.name for path in folder.iterdir()] == ["integration.toml"]
@@ -183,7 +183,7 @@ def test_a_folder_holds_nothing_that_nobody_reads(kind: IntegrationKind) -> None
     assert len(kind.samples) * 2 == len(list((folder / "samples").iterdir()))
 
 
-def test_a_kind_under_another_name_is_the_other_but_for_how_it_is_found() -> None:
+def test_kind_alias_equals_original_except_for_search() -> None:
     psa = load_kinds()["halopsa"]
     own = {"name": HALO.name, "title": HALO.title, "description": HALO.description, "source": HALO.source}
     assert replace(psa, **own, same_as="") == HALO

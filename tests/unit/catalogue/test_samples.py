@@ -1,4 +1,4 @@
-"""Every sample of every kind ends as its expectation says, by product rules folded over the pure reader."""
+"""Every sample of every kind yields its expected outcome."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def shown(values: Mapping[str, object], names: Mapping[str, object]) -> dict[str
     }
 
 
-def test_each_kind_shows_what_its_outcomes_look_like() -> None:
+def test_each_kind_has_samples_of_its_outcomes() -> None:
     for kind in load_kinds().values():
         seen = {expected.status for sample in kind.samples for expected in sample.expect}
         wanted = {"Mapped Opened"} | ({"Mapped Closed"} if kind.rules.get("close") else set())

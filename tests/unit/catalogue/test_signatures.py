@@ -1,4 +1,4 @@
-"""The signatures of tools that sign in a way of their own."""
+"""Signature schemes of individual tools."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def signed_by_zendesk(secret: str = "secret", at: str = AT, body: bytes = BODY) 
     }
 
 
-def test_what_zendesk_signed_is_told_from_what_it_did_not() -> None:
+def test_zendesk_signature_is_verified() -> None:
     assert zendesk.is_signed(BODY, signed_by_zendesk(), "secret", NOW)
     assert not zendesk.is_signed(BODY, signed_by_zendesk("another"), "secret", NOW)
     assert not zendesk.is_signed(BODY + b" ", signed_by_zendesk(), "secret", NOW)
@@ -49,7 +49,7 @@ def test_zendesks_signature_is_the_one_that_openssl_computes() -> None:
 
 
 @pytest.mark.parametrize("given", ["sha1={}", "{}"])
-def test_what_zammad_signed_is_told_from_what_it_did_not(given: str) -> None:
+def test_zammad_signature_is_verified(given: str) -> None:
     digest = hmac.new(b"secret", BODY, hashlib.sha1).hexdigest()
     assert zammad.is_signed(BODY, {"x-hub-signature": given.format(digest)}, "secret", NOW)
     assert not zammad.is_signed(BODY + b" ", {"x-hub-signature": given.format(digest)}, "secret", NOW)
@@ -61,7 +61,7 @@ def test_a_request_without_zammads_header_is_not_signed() -> None:
     assert not zammad.is_signed(BODY, {"x-hub-signature": "sha1=ü"}, "secret", NOW)
 
 
-def test_what_glpi_signed_is_told_from_what_it_did_not() -> None:
+def test_glpi_signature_is_verified() -> None:
     at = "1795486230"
     digest = hmac.new(b"secret", BODY + at.encode(), hashlib.sha256).hexdigest()
     headers = {"x-glpi-signature": digest, "x-glpi-timestamp": at}
@@ -72,7 +72,7 @@ def test_what_glpi_signed_is_told_from_what_it_did_not() -> None:
     assert not glpi.is_signed(BODY, {}, "secret", NOW)
 
 
-def test_a_message_of_glpi_that_is_one_already_comes_back_as_it_is() -> None:
+def test_wrapped_glpi_message_is_unchanged() -> None:
     (message,) = glpi.messages({"event": "new", "item": {"id": 1, "team": [{"role": "assigned"}, 7, None]}}, {})
     assert (message["assigned"], message["requester"]) == ("", "")
     assert glpi.messages(message, {}) == [message]

@@ -37,7 +37,7 @@ def test_every_command_has_help_and_takes_a_data_directory(
 
 
 @pytest.mark.parametrize("name", ["TOCSIN_DATABASE_URL", "TOCSIN_DATABASE_URL_FILE"])
-def test_a_command_in_a_shell_takes_no_other_database_than_the_service_does(
+def test_shell_command_uses_the_same_database_as_the_service(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "tocsin" / "tocsin.env"
@@ -70,7 +70,7 @@ def test_the_commands_of_this_part_are_there() -> None:
         (["apply"], "Missing argument 'FILE…'."),
     ],
 )
-def test_a_command_line_that_cannot_be_used_is_one_line_and_status_2(
+def test_invalid_command_line_is_one_line_with_status_2(
     arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(arguments) == 2
@@ -86,14 +86,12 @@ def test_without_arguments_the_help_is_shown(capsys: pytest.CaptureFixture[str])
     assert "Commands:" in capsys.readouterr().err
 
 
-def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--version"]) == 0
     assert capsys.readouterr().out == f"tocsin {tocsin.__version__}\n"
 
 
-def test_a_file_that_is_not_there_is_told_before_anything_is_started(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_missing_file_is_reported_before_startup(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["apply", str(tmp_path / "none.yaml"), "--data-dir", str(tmp_path / "data")]) == 1
     assert capsys.readouterr().err == f"tocsin: {tmp_path}/none.yaml: cannot be read: No such file or directory.\n"
     assert not (tmp_path / "data").exists()

@@ -1,4 +1,4 @@
-"""The HTTP server with more connections than it may have: idle ones are closed, and no sender is refused for them."""
+"""The HTTP server at its connection limit: idle connections are closed and no sender is rejected for others."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.core.listening import is_closed, limits, read_answer, serving
+from tests.support.http_server import is_closed, limits, read_answer, serving
 from tocsin.asgi import AsgiRouter
 from tocsin.core.config import environment
 from tocsin.core.net import descriptors, http_server
@@ -113,7 +113,7 @@ def test_a_new_connection_is_closed_where_all_are_busy() -> None:
         assert all(read_answer(connection).startswith(b"HTTP/1.1 200 ") for connection in working)
 
 
-def test_idle_connections_of_one_client_have_a_limit_of_their_own() -> None:
+def test_idle_connections_are_limited_per_client() -> None:
     with serving(answer_at_once, limits=limits(idle=10)) as connect:
         opened = open_idle(connect, 12)
         assert is_closed(opened[0])
@@ -122,7 +122,7 @@ def test_idle_connections_of_one_client_have_a_limit_of_their_own() -> None:
         assert read_answer(opened[2]).startswith(b"HTTP/1.1 200 ")
 
 
-def test_a_client_with_too_many_requests_in_progress_is_told() -> None:
+def test_client_exceeding_concurrent_requests_gets_an_error() -> None:
     app = Held()
     with serving(app, limits=limits(busy=3)) as connect:
         working = [connect() for _ in range(3)]
@@ -155,7 +155,7 @@ def test_behind_a_proxy_requests_are_counted_by_forwarded_address() -> None:
 
 
 @pytest.mark.usefixtures("trusted_proxy")
-def test_a_trusted_proxy_keeps_as_many_idle_connections_as_it_likes() -> None:
+def test_trusted_proxy_has_no_idle_connection_limit() -> None:
     with serving(answer_at_once, limits=limits(idle=5)) as connect:
         for connection in open_idle(connect, 30):
             connection.sendall(GET)

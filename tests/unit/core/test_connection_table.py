@@ -1,4 +1,4 @@
-"""Which connections are admitted, and which are closed for room; pure."""
+"""Admission and eviction of connections, as pure decisions."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_connection_that_was_used_is_the_newest() -> None:
     assert many.closed == ["second"]
 
 
-def test_a_proxy_loses_connections_only_when_nobody_else_has_idle_ones() -> None:
+def test_proxy_loses_connections_only_after_other_clients_idle_ones() -> None:
     many = connections(total=3)
     many.open("proxy 1", "10.0.0.1", is_proxy=True)
     many.open("proxy 2", "10.0.0.1", is_proxy=True)

@@ -1,4 +1,4 @@
-"""Secrets at rest: under the newest key, readable under every known one; the key file is made once, and closed."""
+"""Encryption at rest: new values use the newest key, and every known key can decrypt."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_a_secret_comes_back_after_the_key_was_rotated(use_keys: Callable[[str],
         crypto.decrypt(stored)
 
 
-def test_the_stored_key_is_made_once_however_many_ask_at_the_same_time(tmp_path: Path) -> None:
+def test_stored_key_is_created_once_under_concurrency(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         keys = set(pool.map(lambda _: crypto.stored_key(tmp_path), range(16)))
     assert len(keys) == 1
@@ -43,13 +43,13 @@ def test_the_stored_key_is_made_once_however_many_ask_at_the_same_time(tmp_path:
     assert [path.name for path in tmp_path.iterdir()] == [crypto.KEY_FILE]
 
 
-def test_a_key_file_that_was_emptied_is_an_error_and_not_a_new_key(tmp_path: Path) -> None:
+def test_emptied_key_file_is_an_error_not_a_new_key(tmp_path: Path) -> None:
     (tmp_path / crypto.KEY_FILE).write_text("")
     with pytest.raises(Permanent, match="backup"):
         crypto.stored_key(tmp_path)
 
 
-def test_a_key_that_a_restore_puts_in_its_place_is_the_next_one_used(tmp_path: Path) -> None:
+def test_key_placed_by_restore_is_used_next(tmp_path: Path) -> None:
     first = crypto.stored_key(tmp_path)
     draft = tmp_path / "draft"
     draft.write_text("r" * len(first))

@@ -1,4 +1,4 @@
-"""What is exported opens in a spreadsheet as what it is, and comes back as it was."""
+"""CSV exports are safe for spreadsheets and round-trip."""
 
 from __future__ import annotations
 
@@ -55,6 +55,6 @@ def test_the_first_line_says_what_divides(delimiter: str) -> None:
     assert list(csv_text.read(text)) == [["client", "group"], ["Acme", "Desk"]]
 
 
-def test_a_cell_that_is_too_long_is_refused_by_its_row() -> None:
+def test_too_long_cell_is_rejected_with_its_row() -> None:
     with pytest.raises(Rejected, match="Row 2 cannot be read"):
         list(csv_text.read("a,b\n" + "x" * 200_000 + ",y\n"))

@@ -1,4 +1,4 @@
-"""The limit of open files: raised at the start, and judged by the doctor."""
+"""The open file limit: raised at startup and checked by the doctor."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.unit.core.listening import read_answer
+from tests.support.http_server import read_answer
 from tocsin.core.net import descriptors
 from tocsin.operate.checks import machine
 
 _PROGRAM = """
 import resource
 resource.setrlimit(resource.RLIMIT_NOFILE, (256, {hard}))
-from tests.unit.core.listening import read_answer
+from tests.support.http_server import read_answer
 from tocsin.core.net import descriptors
 print(descriptors.attainable())
 descriptors.raise_limit()
@@ -42,7 +42,7 @@ def test_the_doctor_names_the_remedy_for_too_low_a_limit() -> None:
 _SERVER = """
 import resource
 resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))
-from tests.unit.core.listening import read_answer
+from tests.support.http_server import read_answer
 from tocsin.core.net import descriptors
 descriptors.raise_limit()
 from tocsin.core.net.http_server import listen, make_server

@@ -1,4 +1,4 @@
-"""Spans of time as people write and say them."""
+"""Durations as users write and read them."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_what_is_no_duration_is_refused_and_the_place_named(text: object) -> Non
     assert refused.value.code == "invalid_duration"
 
 
-def test_a_duration_of_more_than_ten_years_is_a_typing_error() -> None:
+def test_duration_over_ten_years_is_rejected() -> None:
     with pytest.raises(Rejected, match="ten years"):
         parse("999999w")
 
@@ -69,7 +69,7 @@ def test_what_is_written_is_read_as_the_same_span(seconds: int) -> None:
     assert parse(write(timedelta(seconds=seconds))) == timedelta(seconds=seconds)
 
 
-def test_spans_are_said_in_their_two_biggest_parts() -> None:
+def test_durations_are_shown_in_their_two_largest_units() -> None:
     assert say(timedelta(minutes=5)) == "5 minutes"
     assert say(timedelta(hours=1, minutes=30, seconds=7)) == "1 hour 30 minutes"
     assert say(timedelta(days=1)) == "1 day"
@@ -77,7 +77,7 @@ def test_spans_are_said_in_their_two_biggest_parts() -> None:
     assert say(timedelta(seconds=-5)) == "0 seconds"
 
 
-def test_a_moment_is_said_as_how_long_ago_it_was() -> None:
+def test_moment_is_shown_as_elapsed_time() -> None:
     now = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
     assert say_ago(now - timedelta(seconds=2), now) == "just now"
     assert say_ago(now + timedelta(seconds=2), now) == "just now"

@@ -75,13 +75,13 @@ def test_a_public_address_is_allowed(address: str) -> None:
     assert egress.is_allowed(ipaddress.ip_address(address), ())
 
 
-def test_an_address_of_an_allowed_network_is_allowed_in_every_form() -> None:
+def test_allowed_networks_address_is_allowed_in_every_notation() -> None:
     for address in ("127.0.0.1", "::ffff:127.0.0.1", "64:ff9b::7f00:1"):
         assert egress.is_allowed(ipaddress.ip_address(address), LOOPBACK)
     assert not egress.is_allowed(ipaddress.ip_address("10.0.0.1"), LOOPBACK)
 
 
-def test_a_request_to_a_private_address_is_refused_before_anything_is_sent() -> None:
+def test_request_to_private_address_is_rejected_before_sending() -> None:
     with http_double() as server:
         client = egress.HttpClient()
         with pytest.raises(egress.EgressBlocked, match="TOCSIN_ALLOW_TARGETS"):
@@ -164,7 +164,7 @@ def test_an_answer_without_end_is_cut(allow: Callable[..., None]) -> None:
         client.close()
 
 
-def test_a_server_that_hangs_up_after_the_request_leaves_the_outcome_unknown(allow: Callable[..., None]) -> None:
+def test_hangup_after_request_leaves_outcome_unknown(allow: Callable[..., None]) -> None:
     allow("127.0.0.0/8")
     with http_double(lambda request: Response(hangs_up=True)) as server:
         client = egress.HttpClient()
@@ -173,7 +173,7 @@ def test_a_server_that_hangs_up_after_the_request_leaves_the_outcome_unknown(all
         client.close()
 
 
-def test_a_server_that_sends_its_head_byte_by_byte_holds_a_request_no_longer_than_its_deadline(
+def test_slow_response_head_ends_at_the_deadline(
     allow: Callable[..., None],
 ) -> None:
     allow("127.0.0.0/8")
@@ -200,7 +200,7 @@ def test_a_server_that_sends_its_head_byte_by_byte_holds_a_request_no_longer_tha
         assert time.monotonic() - begun < 5
 
 
-def test_a_port_where_nobody_listens_is_temporary_and_known_not_to_have_been_sent(allow: Callable[..., None]) -> None:
+def test_closed_port_is_a_temporary_error_with_nothing_sent(allow: Callable[..., None]) -> None:
     allow("127.0.0.0/8")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -223,9 +223,7 @@ def test_what_is_no_http_address_is_refused_with_a_sentence(url: str) -> None:
 
 
 @pytest.mark.parametrize("headers", [{"X-Schlüssel": "geheim"}, {"X-Key": "geheim\ud800"}])
-def test_a_header_that_cannot_be_written_is_refused_without_its_value(
-    allow: Callable[..., None], headers: dict[str, str]
-) -> None:
+def test_invalid_header_is_rejected_without_its_value(allow: Callable[..., None], headers: dict[str, str]) -> None:
     allow("127.0.0.0/8")
     with http_double() as server, pytest.raises(Permanent, match="headers cannot carry") as refused:
         egress.HttpClient().request("GET", server.url, headers=headers)
@@ -233,7 +231,7 @@ def test_a_header_that_cannot_be_written_is_refused_without_its_value(
 
 
 @pytest.mark.parametrize("url", ["http://xn--a.example\u00ad/", f"https://hook.example/{'a' * 70_000}"])
-def test_an_address_that_cannot_be_written_on_the_wire_is_refused(url: str) -> None:
+def test_unencodable_address_is_rejected(url: str) -> None:
     with pytest.raises(Permanent, match="not an address that can be called"):
         egress.HttpClient().request("GET", url)
 
@@ -251,8 +249,6 @@ def test_an_address_that_cannot_be_written_on_the_wire_is_refused(url: str) -> N
         ("", None),
     ],
 )
-def test_what_a_server_asks_to_wait_is_a_day_at_most_and_nothing_where_it_cannot_be_read(
-    said: str, seconds: int | None
-) -> None:
+def test_retry_after_is_capped_at_one_day_and_validated(said: str, seconds: int | None) -> None:
     wanted = None if seconds is None else timedelta(seconds=seconds)
     assert egress.EgressResponse(429, {"retry-after": said}, b"").retry_after == wanted

@@ -1,4 +1,4 @@
-"""The HTTP server, really listening: what a client may not do to it with one connection."""
+"""The listening HTTP server: what one client cannot do with one connection."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def answer_of(connection: socket.socket) -> bytes:
 
 
 @pytest.mark.parametrize("line", [b"X-Long: %s\r\n" % (b"a" * 4_000), b"a" * 4_000], ids=["many headers", "one header"])
-def test_a_header_without_an_end_is_refused_before_it_fills_the_memory(server: Listening, line: bytes) -> None:
+def test_endless_header_is_rejected_before_filling_memory(server: Listening, line: bytes) -> None:
     connection = server.connect()
     sent = 0
     try:
@@ -89,13 +89,13 @@ def test_a_header_without_an_end_is_refused_before_it_fills_the_memory(server: L
     assert server.heard == []
 
 
-def test_who_sends_too_long_a_header_is_told_so(server: Listening) -> None:
+def test_sender_of_too_long_header_gets_an_error(server: Listening) -> None:
     connection = server.connect()
     connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: " + b"a" * (MAX_HEADER_BYTES + 1))
     assert answer_of(connection).startswith(b"HTTP/1.1 431 ")
 
 
-def test_a_header_of_an_honest_size_is_taken_again_and_again(server: Listening) -> None:
+def test_normal_sized_header_is_accepted_repeatedly(server: Listening) -> None:
     connection = server.connect()
     request = b"GET / HTTP/1.1\r\nHost: x\r\nCookie: " + b"a" * (MAX_HEADER_BYTES // 2) + b"\r\n"
     for _ in range(5):
@@ -105,7 +105,7 @@ def test_a_header_of_an_honest_size_is_taken_again_and_again(server: Listening) 
     assert len(server.heard) == 5
 
 
-def test_headers_after_the_body_are_not_taken_for_the_requests(server: Listening) -> None:
+def test_trailers_are_not_merged_into_request_headers(server: Listening) -> None:
     connection = server.connect()
     connection.sendall(
         b"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -115,7 +115,7 @@ def test_headers_after_the_body_are_not_taken_for_the_requests(server: Listening
     assert [name for name, _ in server.heard[0]] == [b"host", b"connection", b"transfer-encoding"]
 
 
-def test_who_takes_nothing_of_an_answer_is_cut_off(server: Listening, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_client_reading_no_response_is_disconnected(server: Listening, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_server, "STALL_DEADLINE", 0.2)
     connection = server.connect()
     connection.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -123,7 +123,7 @@ def test_who_takes_nothing_of_an_answer_is_cut_off(server: Listening, monkeypatc
     assert len(answer_of(connection)) < LARGE
 
 
-def test_who_takes_an_answer_slowly_gets_all_of_it(server: Listening, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_reading_client_gets_the_full_response(server: Listening, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_server, "STALL_DEADLINE", 5.0)
     connection = server.connect()
     connection.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")

@@ -1,4 +1,4 @@
-"""Identifiers: time-ordered, unique, of the version that they say."""
+"""Identifiers: time-ordered, unique and of the stated version."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_token_is_32_lower_case_hex_characters() -> None:
 
 
 @given(st.text())
-def test_any_key_has_a_hash_and_a_lock_number_of_64_bits(text: str) -> None:
+def test_any_key_has_hash_and_64_bit_lock_number(text: str) -> None:
     number = lock_number(key_hash(text))
     assert -(2**63) <= number < 2**63
 

@@ -1,4 +1,4 @@
-"""A mailbox's server that talks without end is left."""
+"""An IMAP server with endless responses is aborted."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tocsin.core.net.imap import ImapAccount, ImapMailbox, ImapSecurity
 
 
 @pytest.mark.parametrize("drips_at", ["GREETING", "SELECT", "NOOP", "SEARCH", "(RFC822.SIZE)", "STORE"])
-def test_a_server_whose_answers_never_end_is_left(drips_at: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_endless_imap_responses_are_aborted(drips_at: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(imap, "DEADLINE", 0.3)
     with imap_double() as double:
         double.receive(b"Subject: yes\n\nYes")
@@ -25,7 +25,7 @@ def test_a_server_whose_answers_never_end_is_left(drips_at: str, monkeypatch: py
             _read(account)
 
 
-def test_a_server_that_says_too_much_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_oversized_imap_response_is_aborted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(imap, "MAX_SESSION_BYTES", 100_000)
     with imap_double() as double:
         double.receive(b"Subject: yes\n\n" + b"Yes" * 50_000)

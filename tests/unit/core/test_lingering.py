@@ -1,4 +1,4 @@
-"""An answer that leaves while its request is still being sent: the sender reads it, and cannot go on for ever."""
+"""A response sent during an upload: the sender reads it and cannot continue forever."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.core.listening import is_closed, read_answer, serving
+from tests.support.http_server import is_closed, read_answer, serving
 from tocsin.core.net import lingering
 from tocsin.core.net.asgi import MAX_BODY, BodyReader, BodyTooLarge, refuse
 

@@ -1,4 +1,4 @@
-"""Logs never hold the secrets that addresses and headers carry."""
+"""Logs never contain secrets of URLs and headers."""
 
 from __future__ import annotations
 
@@ -26,5 +26,5 @@ def test_a_secret_is_masked_and_the_rest_stays(text: str) -> None:
     assert masked(text).count("***") == 1
 
 
-def test_the_pass_of_a_test_is_masked_with_the_token_before_it() -> None:
+def test_test_token_is_masked_with_its_url_token() -> None:
     assert masked("POST /in/SECRETsecret1/test/SECRETsecret2 404") == "POST /in/*** 404"

@@ -1,4 +1,4 @@
-"""Addresses that are secrets are shown as their host."""
+"""Secret URLs are displayed as their host."""
 
 from __future__ import annotations
 

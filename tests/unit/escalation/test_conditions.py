@@ -1,4 +1,4 @@
-"""When a step fires at all, and what is said when it does not."""
+"""Conditions of a step, and the reason when it is skipped."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from tests.unit.escalation.world import BOB, DESK, NAMES, World, plan, roster
+from tests.support.escalation_run import BOB, DESK, NAMES, EscalationRun, plan, roster
 from tocsin.alerts.states import EventKind, Priority
 from tocsin.core.validation.object_reader import ObjectReader
 from tocsin.escalation.policy.conditions import problem, read
@@ -55,22 +55,22 @@ def test_support_hours_that_are_gone_do_not_silence_anybody() -> None:
 def test_steps_for_day_and_night_stand_side_by_side() -> None:
     day, night = {"when": {"between": BETWEEN}}, {"when": {"between": {**BETWEEN, "outside": True}}}
     for first, second in ((day, night), (night, day)):
-        world = World(plan(("primary", 0, first), ("primary", 0, second), ("secondary", 5))).to(60)
+        world = EscalationRun(plan(("primary", 0, first), ("primary", 0, second), ("secondary", 5))).to(60)
         assert [(minute, NAMES[user]) for minute, user in world.paged][:2] == [(0, "Alice"), (5, "Bob")]
         assert len(world.sentences(EventKind.STEP_EMPTY)) == 1
 
 
-def test_before_anybody_was_paged_a_step_that_is_left_out_costs_no_time() -> None:
-    world = World(plan(("primary", 0, {"when": {"priority": ["critical"]}}), ("secondary", 30))).to(0)
+def test_skipped_step_costs_no_time_before_first_page() -> None:
+    world = EscalationRun(plan(("primary", 0, {"when": {"priority": ["critical"]}}), ("secondary", 30))).to(0)
     assert world.paged == [(0, BOB)]
     assert "is left out: only for critical alerts" in world.sentences(EventKind.STEP_EMPTY)[0]
 
 
 @pytest.mark.parametrize("one", ready_made("Europe/Zurich"), ids=lambda one: one.key)
-def test_each_ready_made_policy_pages_somebody_and_comes_to_its_end_or_goes_on(one: object) -> None:
+def test_each_policy_template_pages_users_and_ends_or_repeats(one: object) -> None:
     made = parse(one.spec, PolicyNames({}, {}))  # type: ignore[attr-defined]
     people = roster()
     duty = people.duties[DESK]
     object.__setattr__(duty, "members", (1, 2, 3))
-    world = World(made, people).to(240)
+    world = EscalationRun(made, people).to(240)
     assert world.paged

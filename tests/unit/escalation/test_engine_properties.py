@@ -1,4 +1,4 @@
-"""What holds for every policy, roster and history of acts."""
+"""Properties of every policy, target context and command history."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.properties import examples
+from tests.support.escalation_run import ALICE, BOB, CAROL, NAMES, T0, EscalationRun, actor, minutes, roster
+from tests.support.hypothesis_profiles import examples
 from tests.unit.escalation.test_policy_definition import plans
-from tests.unit.escalation.world import ALICE, BOB, CAROL, NAMES, T0, World, actor, minutes, roster
 from tocsin.alerts.commands import (
     Acknowledge,
     Assign,
@@ -49,7 +49,7 @@ ROSTERS: st.SearchStrategy[TargetContext] = st.builds(
 )
 
 
-def commands(world: World) -> list[Command]:
+def commands(world: EscalationRun) -> list[Command]:
     who = [actor(user) for user in (ALICE, BOB, CAROL)]
     return [
         *(Acknowledge(actor=person) for person in who),
@@ -68,7 +68,7 @@ def commands(world: World) -> list[Command]:
     ]
 
 
-def check(world: World) -> None:
+def check(world: EscalationRun) -> None:
     """What must hold between any two acts."""
     run = world.run
     assert run.reason.endswith((".", "!", "?")) or "paused" in run.reason, run.reason
@@ -85,10 +85,10 @@ def check(world: World) -> None:
 
 @examples(100)
 @given(plans(), ROSTERS, st.data())
-def test_whatever_people_do_a_live_alert_has_a_timer_or_a_reason_and_time_never_goes_back(
+def test_active_alert_always_has_timer_or_reason_in_forward_time(
     policy: CompiledPolicy, people: TargetContext, data: st.DataObject
 ) -> None:
-    world = World(policy, people, users=(CAROL,))
+    world = EscalationRun(policy, people, users=(CAROL,))
     for _ in range(data.draw(st.integers(min_value=1, max_value=12))):
         before = world.run
         seconds = data.draw(st.integers(min_value=0, max_value=7200))
@@ -111,10 +111,10 @@ def test_whatever_people_do_a_live_alert_has_a_timer_or_a_reason_and_time_never_
 
 @examples(100)
 @given(plans(ends=True), ROSTERS, st.sampled_from([ALICE, BOB, CAROL]), st.integers(min_value=0, max_value=3600))
-def test_whoever_acknowledged_is_never_started_again_while_that_stands(
+def test_acknowledging_user_is_never_paged_again_while_acknowledged(
     policy: CompiledPolicy, people: TargetContext, user: int, seconds: int
 ) -> None:
-    world = World(replace(policy, acknowledge_timeout=timedelta(days=300)), people, users=(CAROL,))
+    world = EscalationRun(replace(policy, acknowledge_timeout=timedelta(days=300)), people, users=(CAROL,))
     world.to(seconds / 60)
     world.act(Acknowledge(actor=actor(user)))
     paged = len(world.paged)
@@ -124,10 +124,8 @@ def test_whoever_acknowledged_is_never_started_again_while_that_stands(
 
 @examples(100)
 @given(plans(ends=True), ROSTERS)
-def test_when_nobody_acts_every_run_comes_to_its_end_and_pages_a_bounded_number_of_times(
-    policy: CompiledPolicy, people: TargetContext
-) -> None:
-    world = World(policy, people, users=(CAROL,))
+def test_unanswered_run_always_exhausts_with_bounded_pages(policy: CompiledPolicy, people: TargetContext) -> None:
+    world = EscalationRun(policy, people, users=(CAROL,))
     world.to(60 * 24 * 365)
     assert world.run.status is RunStatus.FINISHED
     assert len(world.told) <= 2
@@ -139,7 +137,7 @@ def test_when_nobody_acts_every_run_comes_to_its_end_and_pages_a_bounded_number_
 
 @examples(100)
 @given(plans(ends=True), st.data())
-def test_late_turns_bring_the_same_people_in_the_same_order(policy: CompiledPolicy, data: st.DataObject) -> None:
+def test_late_runs_page_the_same_users_in_order(policy: CompiledPolicy, data: st.DataObject) -> None:
     """With pages that leave at once, so that nobody's being busy depends on the delay."""
     people = data.draw(
         st.builds(lambda primary, secondary: roster(primary=primary, secondary=secondary), PEOPLE, PEOPLE)
@@ -147,8 +145,8 @@ def test_late_turns_bring_the_same_people_in_the_same_order(policy: CompiledPoli
     # Without conditions on the time of day and further tries, whose people are busy, which a delay may change.
     steps = (replace(step, after=step.after + minutes(1), when=None, calling=USER_RULES) for step in policy.steps)
     spaced = replace(policy, steps=tuple(steps))
-    prompt = World(spaced, people).to(60 * 24 * 365)
-    late = World(spaced, people)
+    prompt = EscalationRun(spaced, people).to(60 * 24 * 365)
+    late = EscalationRun(spaced, people)
     while late.run.due_at is not None:
         late.now = late.run.due_at + timedelta(seconds=data.draw(st.integers(min_value=0, max_value=40_000)))
         late.turn()
@@ -158,8 +156,8 @@ def test_late_turns_bring_the_same_people_in_the_same_order(policy: CompiledPoli
 
 @examples(100)
 @given(plans(ends=True), ROSTERS, st.lists(st.integers(min_value=0, max_value=20_000), max_size=8))
-def test_turns_between_change_nothing(policy: CompiledPolicy, people: TargetContext, seconds: list[int]) -> None:
-    often, rarely = World(policy, people, users=(CAROL,)), World(policy, people, users=(CAROL,))
+def test_intermediate_runs_change_nothing(policy: CompiledPolicy, people: TargetContext, seconds: list[int]) -> None:
+    often, rarely = EscalationRun(policy, people, users=(CAROL,)), EscalationRun(policy, people, users=(CAROL,))
     for second in sorted(seconds):
         often.to(second / 60)
         again = advance(often.run, often.alert, often.roster, often.now)
@@ -171,10 +169,10 @@ def test_turns_between_change_nothing(policy: CompiledPolicy, people: TargetCont
 
 @examples(100)
 @given(plans(ends=True), ROSTERS, st.integers(min_value=0, max_value=600), st.integers(min_value=1, max_value=7200))
-def test_nobody_is_paged_while_all_paging_is_paused(
+def test_pause_of_all_paging_pages_no_user(
     policy: CompiledPolicy, people: TargetContext, start: int, length: int
 ) -> None:
-    world = World(policy, people).to(start / 60)
+    world = EscalationRun(policy, people).to(start / 60)
     world.pause = ActivePause(world.now + timedelta(seconds=length), "maintenance")
     before = len(world.paged)
     until = (world.pause.until - T0) / minutes(1)
@@ -184,8 +182,8 @@ def test_nobody_is_paged_while_all_paging_is_paused(
     assert world.run.status is RunStatus.FINISHED
 
 
-def test_a_policy_of_fifty_steps_that_find_nobody_is_decided_in_one_turn() -> None:
+def test_50_empty_steps_are_decided_in_one_run() -> None:
     policy = CompiledPolicy(steps=tuple(PolicyStep(after=minutes(5), user_ids=(99,)) for _ in range(50)))
-    world = World(policy).to(5)
+    world = EscalationRun(policy).to(5)
     assert world.run.due_at == T0 + minutes(10)
     assert len(world.told) == 1

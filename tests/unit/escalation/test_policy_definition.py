@@ -1,4 +1,4 @@
-"""A policy as people write it: bad ones are refused with their place, good ones kept whole."""
+"""Policy definitions: invalid ones are rejected with their location, valid ones are kept unchanged."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_a_bad_policy_is_refused_and_the_place_named(definition: object, place: 
     assert refused.value.detail.endswith((".", "?"))
 
 
-def test_everything_that_is_wrong_is_told_at_once() -> None:
+def test_all_policy_errors_are_reported_at_once() -> None:
     bad = {"steps": [{"notify": {"roles": ["boss"]}, "after": "soon"}], "end_after": "0m", "color": "red"}
     with pytest.raises(Rejected) as refused:
         parse(bad, NAMES)

@@ -1,20 +1,20 @@
-"""Whether a policy can reach anybody at all, which is asked before it is saved on an integration."""
+"""Reachability of a policy, checked before it is saved on an integration."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from tests.unit.escalation.world import ALICE, CAROL, DESK, ERIN, T0, plan, roster
+from tests.support.escalation_run import ALICE, CAROL, DESK, ERIN, T0, plan, roster
 from tocsin.escalation.policy.policy import RECIPIENTS_ONLY
 from tocsin.escalation.run.target_resolution import TargetContext, managers, problem_with_reach
 
 
-def test_a_policy_that_reaches_somebody_in_any_step_has_no_problem() -> None:
+def test_policy_reaching_a_user_in_any_step_is_valid() -> None:
     policy = plan(("manager", 0), ("primary", 5))
     assert problem_with_reach(policy, roster(manager=()), (), (DESK,), T0) is None
 
 
-def test_a_policy_that_can_reach_nobody_says_why() -> None:
+def test_unreachable_policy_gives_a_reason() -> None:
     policy = plan(("primary", 0), ("secondary", 5))
     problem = problem_with_reach(policy, roster(primary=(), offsets={2: ()}), (), (DESK,), T0)
     assert problem == (
@@ -23,7 +23,7 @@ def test_a_policy_that_can_reach_nobody_says_why() -> None:
     )
 
 
-def test_roles_without_any_group_reach_nobody() -> None:
+def test_roles_without_groups_reach_no_user() -> None:
     assert problem_with_reach(plan(("primary", 0)), roster(), (), (), T0) == (
         "It can reach nobody: no group says who is primary."
     )
@@ -41,13 +41,13 @@ def test_an_unknown_group_contact_is_named() -> None:
     )
 
 
-def test_managers_come_before_administrators_and_only_those_who_are_there() -> None:
+def test_available_managers_precede_administrators() -> None:
     assert managers((DESK,), roster()) == (CAROL,)
     assert managers((DESK,), roster(manager=(77,))) == (ERIN,)
     assert managers((), TargetContext()) == ()
 
 
-def test_groups_and_people_who_are_gone_are_said_so() -> None:
+def test_deleted_groups_and_users_are_reported() -> None:
     whole = roster()
     left = replace(whole, duties={}, people={}, gone={ALICE: "Alice"})
     steps = plan(("primary", 0), ({"everybody": True}, 5), ({"users": ["alice", "bob"]}, 5))

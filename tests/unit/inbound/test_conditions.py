@@ -1,4 +1,4 @@
-"""Conditions: every operator, no value, nesting, reasons, and refusals that name the place."""
+"""Conditions: operators, missing values, nesting, reasons, and rejections with locations."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_without_a_value_every_operator_is_false_and_not_inverts(field: str, ope
     assert ask(leaf(field, operator, value, **{"not": True})) == (True, f"no value at {field}")
 
 
-def test_a_mapped_field_without_a_value_does_not_fall_back_to_a_path() -> None:
+def test_mapped_field_without_value_never_falls_back_to_path() -> None:
     assert ask(leaf("source_status", "exists"), {"source_status": "there"}) == (False, "no value at status")
     assert ask(leaf("^source_status", "exists"), {"source_status": "there"})[0]
 
@@ -147,7 +147,7 @@ def test_a_name_that_is_not_mapped_is_a_path() -> None:
     assert ask(leaf("site", "equals", "Zürich"), {"site": "Zürich"})[0]
 
 
-def test_a_path_that_begins_with_a_literal_caret_can_be_written_and_forced() -> None:
+def test_path_starting_with_literal_caret_can_be_escaped() -> None:
     assert ask(leaf("^^x", "exists"), {"^x": 1})[0]
     assert ask(leaf("^^^x", "exists"), {"^x": 1})[0]
 
@@ -209,7 +209,7 @@ def test_conditions_nested_too_deep_are_refused() -> None:
         compile_condition(definition)
 
 
-def test_too_many_comparisons_are_refused() -> None:
+def test_excessive_comparisons_are_rejected() -> None:
     with pytest.raises(Rejected, match="at most 500"):
         compile_condition({"any": [leaf("a", "exists")] * 501})
 

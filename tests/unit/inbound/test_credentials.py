@@ -1,4 +1,4 @@
-"""What an integration may ask of its senders beside the URL."""
+"""Credentials that an integration requires in addition to its URL."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_only_addresses_of_the_networks_may_send(address: str | None, proof: Cre
     assert asked.check({}, b"", address=address) == {ADDRESS: proof}
 
 
-def test_a_senders_own_scheme_takes_the_place_of_the_plain_signature() -> None:
+def test_senders_own_scheme_replaces_the_plain_signature() -> None:
     asked = Credentials(signature_header="X-Sign", signature_secret="s")
 
     def is_signed(body: bytes, headers: Mapping[str, str], secret: str, now: datetime) -> bool:

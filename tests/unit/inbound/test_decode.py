@@ -1,4 +1,4 @@
-"""Bytes to elements: every body ends in elements or in a declared rejection, quickly."""
+"""Decoding: every body quickly yields elements or a declared rejection."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class TestBadJson:
         assert refused.detail.endswith(place)
 
     @pytest.mark.parametrize("body", [b"", b"  \r\n", b"\x00\x00"])
-    def test_an_empty_body_says_so(self, body: bytes) -> None:
+    def test_empty_body_is_reported(self, body: bytes) -> None:
         assert "empty" in refusal(body).detail
 
     def test_an_empty_array_holds_no_message(self) -> None:
@@ -137,7 +137,7 @@ class TestHostile:
     def test_what_is_nested_as_deep_as_allowed_is_read(self) -> None:
         assert payload(b'{"a":' + b"[" * (MAX_DEPTH - 2) + b"]" * (MAX_DEPTH - 2) + b"}")
 
-    def test_many_brackets_that_are_not_deep_are_read(self) -> None:
+    def test_wide_but_shallow_brackets_are_parsed(self) -> None:
         assert payload(b'{"a":[' + b"[]," * 5000 + b"[]]}")
 
     @pytest.mark.parametrize("lenient", [False, True])
@@ -234,13 +234,13 @@ class TestLenient:
             ('{"a": NaN}', None, "NaN, which is not a JSON value, at line 1"),
         ],
     )
-    def test_what_templates_break_is_read_and_said(self, body: bytes | str, value: object, note: str) -> None:
+    def test_template_damaged_json_is_repaired_and_reported(self, body: bytes | str, value: object, note: str) -> None:
         (element,) = read(body, lenient=True).elements
         assert element.payload is not None
         assert element.payload["a"] == value
         assert f"read leniently: {note}" in element.notes
 
-    def test_several_troubles_at_once_are_all_said(self) -> None:
+    def test_several_repairs_are_all_reported(self) -> None:
         body = b'\xef\xbb\xbf{"a": "one\ntwo \xff",\n"b": ["x",],\n}'
         (element,) = read(body, lenient=True).elements
         assert element.payload == {"a": "one\ntwo \ufffd", "b": ["x"]}
@@ -270,7 +270,7 @@ class TestForms:
     def test_bad_escapes_and_bytes_are_replaced(self) -> None:
         assert read(b"a=%FF&b=\xff&%zz=1", self.FORM).elements[0].payload == {"a": "\ufffd", "b": "\ufffd", "%zz": "1"}
 
-    def test_too_many_fields_are_refused(self) -> None:
+    def test_excessive_fields_are_rejected(self) -> None:
         assert refusal("&".join(["a=1"] * 20_000), self.FORM).code == "invalid_form"
 
     def test_an_empty_form_is_refused(self) -> None:

@@ -1,4 +1,4 @@
-"""Bodies that are compressed: gzip and deflate come out as they were, and a bomb stops at its limit."""
+"""Compressed bodies: gzip and deflate are restored, and a decompression bomb stops at its limit."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_whatever_comes_the_end_is_bytes_or_a_declared_refusal(body: bytes, enco
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, zlib.compress, _raw])
-def test_a_bomb_stops_at_the_limit_and_takes_no_more_memory_than_that(pack) -> None:  # type: ignore[no-untyped-def]
+def test_decompression_bomb_stops_at_limit_within_bounded_memory(pack) -> None:  # type: ignore[no-untyped-def]
     bomb = pack(b"\0" * (48 * 1024 * 1024))
     assert len(bomb) < 1024 * 1024
     tracemalloc.start()
@@ -57,7 +57,7 @@ def test_a_bomb_stops_at_the_limit_and_takes_no_more_memory_than_that(pack) -> N
     assert caught.value.code == "too_large"
 
 
-def test_many_members_of_a_gzip_are_one_body_with_one_limit() -> None:
+def test_gzip_members_form_one_body_with_one_limit() -> None:
     with pytest.raises(Rejected, match="at most 5 MiB"):
         unpacked(gzip.compress(b"\0" * 2**20) * 6, "gzip", MAX_BYTES)
 
@@ -69,7 +69,7 @@ def test_the_limit_itself_may_be_reached() -> None:
 @pytest.mark.parametrize(
     "body", [gzip.compress(b"{}", mtime=0)[:-3], b"{}", b"", gzip.compress(b"{}", mtime=0) + b"rest"]
 )
-def test_bytes_that_are_not_what_is_said_of_them_are_refused_in_words(body: bytes) -> None:
+def test_bytes_not_matching_their_encoding_are_rejected_with_reason(body: bytes) -> None:
     with pytest.raises(Rejected, match="says gzip, but the body is not") as caught:
         unpacked(body, "gzip", MAX_BYTES)
     assert caught.value.code == "invalid_encoding"
@@ -79,7 +79,7 @@ def test_nothing_and_identity_are_not_packed() -> None:
     assert [is_packed(one) for one in ("", "identity", "Identity ", "gzip")] == [False, False, False, True]
 
 
-def test_very_many_members_are_refused_before_they_take_minutes() -> None:
+def test_excessive_gzip_members_are_rejected_quickly() -> None:
     member = gzip.compress(b"x")
     assert unpacked(member * 1_000, "gzip", MAX_BYTES) == b"x" * 1_000
     began = time.process_time()

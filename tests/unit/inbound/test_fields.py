@@ -1,4 +1,4 @@
-"""How each kind of field cleans a value: stated lengths, numbers, dates that are not set, and never an error."""
+"""Cleaning of each field type: length limits, numbers, empty dates, and never an error."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ anything = st.recursive(
 
 
 @given(st.sampled_from(sorted(FIELDS)), anything)
-def test_no_value_breaks_a_cleaner_and_every_result_can_be_stored(name: str, value: object) -> None:
+def test_every_value_is_cleaned_into_a_storable_result(name: str, value: object) -> None:
     field = FIELDS[name]
     found = CLEANERS[field.kind](value, field.length)
     texts = found if isinstance(found, tuple) else (found,)

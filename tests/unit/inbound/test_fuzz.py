@@ -1,4 +1,4 @@
-"""Whatever arrives: decode, map, classify, filter and route end in an answer or a declared rejection, nothing else."""
+"""Any input: decoding, mapping, rules, filters and routes end in a result or a declared rejection."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.properties import examples
+from tests.support.hypothesis_profiles import examples
 from tocsin.catalogue.kinds import load_kinds
 from tocsin.core.errors import Rejected
 from tocsin.inbound.config.normalizer import IntegrationDefinition, Normalizer, compile_reader

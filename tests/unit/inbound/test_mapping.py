@@ -1,4 +1,4 @@
-"""Mapping: each way to state a field, what is refused and where, and that applying one never raises."""
+"""Mappings: each way to define a field, rejections with locations, and application without exceptions."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def value(definition: object, payload: object = TICKET, field: str = "subject", 
         ("ticket^client", '{"id":3,"name":"Acme"}'),
     ],
 )
-def test_a_field_is_found(definition: object, found: Value) -> None:
+def test_mapped_field_is_extracted(definition: object, found: Value) -> None:
     assert value(definition) == found
 
 
@@ -145,7 +145,7 @@ def test_every_kind_of_field_has_its_own_sort_of_value() -> None:
     assert mapped.notes == ()
 
 
-def test_an_empty_text_means_nobody_only_where_it_is_named() -> None:
+def test_empty_text_means_unassigned_only_where_configured() -> None:
     templated = compile_mapping({"agent": [{"path": "agent", "nobody": [""]}, {"literal": "Somebody"}]})
     assert templated.apply({"agent": ""}).says_nobody("agent")
     assert templated.apply({"agent": "  "}).says_nobody("agent")
@@ -155,7 +155,7 @@ def test_an_empty_text_means_nobody_only_where_it_is_named() -> None:
     assert not other.apply({"agent": ""}).says_nobody("agent")
 
 
-def test_nobody_is_told_apart_from_not_mentioned() -> None:
+def test_unassigned_is_distinguished_from_missing() -> None:
     mapping = compile_mapping({"agent": {"path": "agent", "nobody": ["Unassigned"]}})
     assert mapping.apply({"agent": "Unassigned"}).says_nobody("agent")
     assert not mapping.apply({}).says_nobody("agent")
@@ -265,7 +265,7 @@ def test_applying_never_raises_and_a_remembered_shape_changes_nothing(
         )
 
 
-def test_each_key_of_a_large_object_is_looked_at_once_however_many_paths_there_are() -> None:
+def test_each_key_is_visited_once_regardless_of_path_count() -> None:
     looks = 0
 
     class Key(str):

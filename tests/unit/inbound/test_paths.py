@@ -1,4 +1,4 @@
-"""Paths: what each notation reads, that nothing raises, and that a bad path is refused where it is written."""
+"""Paths: each notation, no exceptions, and invalid paths rejected with their location."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_a_bad_path_is_refused_at_its_place(path: str, problem: str) -> None:
     assert caught.value.detail.startswith("mapping.subject: ")
 
 
-def test_two_separators_in_a_row_cannot_be_written_because_they_are_a_literal() -> None:
+def test_doubled_separator_is_reserved_as_a_literal() -> None:
     assert split_path("a^^b") == ("a^b",)
 
 
@@ -119,7 +119,7 @@ keys = st.text(min_size=1, max_size=8).filter(lambda key: key != "*")
 
 
 @given(st.lists(keys, min_size=1, max_size=5), st.integers())
-def test_a_key_path_that_can_be_written_reads_back_its_value(parts: list[str], value: int) -> None:
+def test_every_writable_key_path_reads_back_its_value(parts: list[str], value: int) -> None:
     payload: object = value
     for key in reversed(parts):
         payload = {key: payload}
@@ -145,7 +145,7 @@ path_texts = st.lists(st.sampled_from(["a", "A", "b", "B", "0", "1", "c^^", "*",
 
 
 @given(st.lists(path_texts, min_size=1, max_size=8), st.lists(json_values, min_size=1, max_size=4))
-def test_one_walk_for_all_paths_finds_what_each_path_finds_alone(paths: list[str], payloads: list[object]) -> None:
+def test_combined_path_search_equals_individual_searches(paths: list[str], payloads: list[object]) -> None:
     extraction = Extraction()
     slots = [(path, extraction.slot(path, "here")) for path in paths]
     extraction.freeze()

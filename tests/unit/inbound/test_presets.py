@@ -1,4 +1,4 @@
-"""The usual answers to "Which tickets page?": routes that work, are found again, and leave the others alone."""
+"""Presets of the question "Which tickets page?": they work, are recognized again, and keep other routes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ OTHER = {"when": {"field": "client", "operator": "equals", "value": "Globex"}, "
         ),
     ],
 )
-def test_an_answer_pages_what_it_says_and_is_found_again(
+def test_preset_answer_sets_pages_and_is_recognized_again(
     answer: RoutingPreset, values: dict[str, Any], in_hours: bool, action: RouteAction
 ) -> None:
     routes = routes_with([OTHER], answer)
@@ -43,7 +43,7 @@ def test_an_answer_pages_what_it_says_and_is_found_again(
     assert routes_with(routes, RoutingPreset()) == [OTHER]
 
 
-def test_a_route_that_somebody_changed_by_hand_is_no_answer() -> None:
+def test_manually_changed_route_is_no_preset_answer() -> None:
     assert answer_of([{"name": NAME, "when": {"field": "client", "operator": "exists"}, "action": "record"}]) is None
     assert answer_of([{"name": NAME, "during": {"not": "Office"}, "action": "record"}]) is None
     assert answer_of("nonsense") == answer_of(None) == RoutingPreset()

@@ -1,4 +1,4 @@
-"""Maintenance windows by the clock on the wall, over changes of clocks, ends of months and leap years."""
+"""Recurring maintenance windows in local time, across clock changes, month ends and leap years."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def recurrences(draw: st.DrawFn) -> Recurrence:
 
 
 @given(recurrences(), st.datetimes(datetime(2024, 1, 1), datetime(2028, 1, 1)))
-def test_an_occurrence_is_never_empty_and_is_found_at_every_moment_that_it_has(one: Recurrence, at: datetime) -> None:
+def test_occurrence_is_nonempty_and_active_at_each_of_its_moments(one: Recurrence, at: datetime) -> None:
     now = at.replace(tzinfo=UTC)
     upcoming = one.next(now, 3)
     assert len(upcoming) == 3
@@ -62,7 +62,7 @@ def test_an_occurrence_is_never_empty_and_is_found_at_every_moment_that_it_has(o
 
 
 @given(recurrences(), st.datetimes(datetime(2024, 1, 1), datetime(2028, 1, 1)))
-def test_it_begins_and_ends_when_the_clock_on_the_wall_says(one: Recurrence, at: datetime) -> None:
+def test_window_follows_local_wall_clock_time(one: Recurrence, at: datetime) -> None:
     """Except where that time does not exist: then it is less than a day's change away."""
     for start, end in one.next(at.replace(tzinfo=UTC), 2):
         local = start.astimezone(one.zone)
@@ -100,7 +100,7 @@ def test_days_of_a_month(days: list[str], expected: list[str]) -> None:
     assert [f"{start:%Y-%m-%d}" for start, _ in found] == expected
 
 
-def test_first_and_last_day_bound_it_and_then_it_is_over() -> None:
+def test_recurrence_is_limited_by_first_and_last_day() -> None:
     one = times(
         repeat="weekly", days=["fri"], from_="18:00", lasts="62h", first_day="2026-12-04", last_day="2026-12-11"
     )
@@ -136,7 +136,7 @@ def test_what_is_wrong_is_named(given_times: dict[str, object], place: str) -> N
     assert place in refused.value.fields
 
 
-def test_it_is_said_in_a_sentence() -> None:
+def test_recurrence_is_described_in_a_sentence() -> None:
     spec = {
         "repeat": "monthly",
         "days": ["2nd tue", "15"],

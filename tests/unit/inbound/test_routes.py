@@ -1,4 +1,4 @@
-"""Routes: the first whose condition and hours are true wins, and says why."""
+"""Routes: the first with a true condition and matching hours is selected, with a reason."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def take(payload: dict[str, object], *, office_hours: bool = False, routes: obje
     return choose(compiled, payload, MAPPING.apply(payload), in_hours)
 
 
-def test_the_first_route_that_matches_is_taken() -> None:
+def test_first_matching_route_is_selected() -> None:
     choice = take({"client": "Globex", "priority": "Low"})
     assert (choice.index, choice.name, choice.action) == (0, "route 1", RouteAction.RECORD)
     assert choice.reason == 'route 1: priority "low" is one of low'
 
 
-def test_outside_support_hours_the_night_route_is_taken() -> None:
+def test_night_route_is_selected_outside_support_hours() -> None:
     assert take({"client": "Globex"}) == RouteChoice(
         index=1,
         name="Globex at night",
@@ -51,7 +51,7 @@ def test_outside_support_hours_the_night_route_is_taken() -> None:
     )
 
 
-def test_during_support_hours_the_next_route_is_taken_and_names_its_hours() -> None:
+def test_support_hours_select_the_matching_route_and_are_named() -> None:
     choice = take({"client": "Globex"}, office_hours=True)
     assert (choice.index, choice.policy, choice.users, choice.groups) == (2, 12, None, None)
     assert choice.reason == 'route 3: client "Globex" equals Globex, during Day'

@@ -1,4 +1,4 @@
-"""Rules: their order, what each needs, and the sentences of ignored messages."""
+"""Rules: their order, requirements, and the reasons of ignored messages."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_an_update_rule_of_ones_own_says_why() -> None:
     )
 
 
-def test_vetoes_come_before_filters_and_both_say_no_with_a_reason() -> None:
+def test_vetoes_precede_filters_and_both_give_reasons() -> None:
     filters = {"not": has("subject", "Project")}
     rules = compile_rules(RULES, filters, MAPPING.names)
 

@@ -1,4 +1,4 @@
-"""The trace says what the hot path did: same values, same answers, each step with its place and outcome."""
+"""The trace matches the production path: same values and results, each step with location and outcome."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def field(trace: Trace, name: str) -> FieldTrace:
     return next(one for one in trace.fields if one.field == name)
 
 
-def test_each_step_of_a_field_is_told() -> None:
+def test_trace_contains_each_mapping_step_of_a_field() -> None:
     trace = field(explain({"object_id": 7, "ticket": {"status_id": 9}, "event": "noted"}), "source_status")
     assert trace.value == "Closed"
     told = {step.source: (step.found, step.outcome) for step in trace.steps}
@@ -39,7 +39,7 @@ def test_each_step_of_a_field_is_told() -> None:
     assert trace.steps[-1].place == "mapping.source_status[6].paths[0]"
 
 
-def test_what_was_not_taken_says_why() -> None:
+def test_trace_explains_ignored_values() -> None:
     trace = field(explain({"id": "0d0c6f1e-2b7a-4d7b-9a3c-000000000001", "ticket": {"id": 7}}), "source_id")
     assert trace.value == "7"
     guid = field(explain({"id": 7, "ticket": {"id": 7}}), "delivery_id")
@@ -48,13 +48,13 @@ def test_what_was_not_taken_says_why() -> None:
     assert ("Sofort", "not taken: no priority") in [(step.found, step.outcome) for step in priority.steps]
 
 
-def test_nobody_is_told() -> None:
+def test_trace_shows_explicitly_unassigned_owner() -> None:
     trace = field(explain({"object_id": 7, "ticket": {"agent": "Unassigned"}}), "agent")
     assert trace.value is None
     assert trace.steps[-1].outcome == "taken: nobody"
 
 
-def test_rules_are_told_up_to_the_one_that_decided() -> None:
+def test_trace_lists_rules_up_to_the_deciding_one() -> None:
     trace = explain({"object_id": 7, "ticket": {"status": "New"}})
     assert [(one.name, one.is_true, one.is_deciding) for one in trace.rules] == [
         ("cancel", False, False),
@@ -64,7 +64,7 @@ def test_rules_are_told_up_to_the_one_that_decided() -> None:
     assert (trace.intent, trace.reason) == ("open", 'status "New" contains New')
 
 
-def test_filters_vetoes_and_routes_are_told() -> None:
+def test_trace_lists_filters_vetoes_and_routes() -> None:
     definition = IntegrationDefinition(
         filters={"field": "client", "operator": "equals", "value": "Globex"},
         routes=[
@@ -88,7 +88,7 @@ def test_a_doubled_key_is_noted() -> None:
     assert notes == ('the key "a" comes twice in one object; the last one counts',)
 
 
-def test_an_unreadable_body_is_told_too() -> None:
+def test_trace_covers_unreadable_bodies() -> None:
     assert explain(b"Ticket 7").problem == "Not JSON: expecting a value, at line 1 column 1"
     without_id = explain({"summary": "VPN"})
     assert without_id.problem is not None

@@ -1,4 +1,4 @@
-"""The conformance test: what holds for every channel and for every kind of provider, those to come included."""
+"""Conformance tests for every channel and provider kind."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from uuid import UUID
 import pytest
 
 from tests.doubles.http import Response
-from tests.unit.notify.benches import BENCHES
-from tests.unit.notify.benches.bench import SECRET, Bench
-from tests.unit.notify.messages import EXTREME, bundle, every_purpose, page
+from tests.support.notification_messages import EXTREME, bundle, every_purpose, page
+from tests.support.provider_servers import PROVIDER_SERVERS
+from tests.support.provider_servers.interface import SECRET, ProviderServer
 from tocsin.core.config import environment
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net import egress
@@ -57,19 +57,19 @@ def loopback_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def bench(kind: ProviderKind, loopback_allowed: None) -> Iterator[Bench]:
-    with BENCHES[kind.name]() as made:
+def bench(kind: ProviderKind, loopback_allowed: None) -> Iterator[ProviderServer]:
+    with PROVIDER_SERVERS[kind.name]() as made:
         yield made
 
 
 @pytest.fixture
-def sender(kind: ProviderKind, bench: Bench) -> Iterator[ProviderSender]:
+def sender(kind: ProviderKind, bench: ProviderServer) -> Iterator[ProviderSender]:
     made = kind.open(bench.account)
     yield made
     made.close()
 
 
-def rendered(bench: Bench) -> Rendered:
+def rendered(bench: ProviderServer) -> Rendered:
     return CHANNELS[bench.channel].render(page())
 
 
@@ -117,7 +117,7 @@ def test_a_group_contact_gets_no_word_of_a_personal_link(channel: Channel) -> No
     assert "for you alone" not in f"{made.text}{made.html}"
 
 
-def test_an_address_has_one_form_and_a_bad_one_is_refused_with_a_sentence(channel: Channel) -> None:
+def test_address_has_one_normal_form_and_bad_ones_are_rejected(channel: Channel) -> None:
     normal = channel.address(GOOD[channel.name])
     assert channel.address(normal) == normal
     for bad in ("", " ", "x\r\nBcc: y", "\x00", "a" * 2000):
@@ -127,7 +127,7 @@ def test_an_address_has_one_form_and_a_bad_one_is_refused_with_a_sentence(channe
         assert len(str(caught.value)) < 300
 
 
-def test_every_channel_has_its_own_place_in_the_order_of_quietness() -> None:
+def test_every_channel_has_a_unique_quietness_rank() -> None:
     names = sorted(CHANNELS, key=lambda name: CHANNELS[name].quietness)
     assert [name for name in names if name != "ntfy"] == ["email", "push", "chat", "sms", "voice"]
     assert CHANNELS["ntfy"].quietness == CHANNELS["push"].quietness
@@ -137,7 +137,7 @@ def test_every_channel_has_its_own_place_in_the_order_of_quietness() -> None:
 
 
 def test_every_kind_describes_its_settings(kind: ProviderKind) -> None:
-    assert kind.name in BENCHES, "a new kind gets a bench"
+    assert kind.name in PROVIDER_SERVERS, "a new kind gets a bench"
     assert set(kind.channels) <= set(CHANNELS)
     assert kind.about.endswith(".")
     assert (ICONS.parent / "docs" / "providers" / f"{kind.name}.md").exists(), "a new kind gets a guide"
@@ -150,7 +150,7 @@ def test_every_kind_describes_its_settings(kind: ProviderKind) -> None:
     assert any(setting.is_secret for setting in kind.settings)
 
 
-def test_a_message_is_handed_over_once_with_its_key(sender: ProviderSender, bench: Bench) -> None:
+def test_a_message_is_handed_over_once_with_its_key(sender: ProviderSender, bench: ProviderServer) -> None:
     sent = sender.send(rendered(bench), bench.channel, bench.address, str(page().notification_id))
     assert bench.accepted() == 1
     assert sent.external_id
@@ -158,14 +158,14 @@ def test_a_message_is_handed_over_once_with_its_key(sender: ProviderSender, benc
 
 
 @pytest.mark.parametrize("text", EXTREME.values(), ids=EXTREME)
-def test_a_real_server_takes_every_message(sender: ProviderSender, bench: Bench, text: str) -> None:
+def test_a_real_server_takes_every_message(sender: ProviderSender, bench: ProviderServer, text: str) -> None:
     messages = every_purpose(text)
     for message in messages:
         sender.send(CHANNELS[bench.channel].render(message), bench.channel, bench.address, KEY)
     assert bench.accepted() == len(messages)
 
 
-def test_temporary_trouble_is_temporary(sender: ProviderSender, bench: Bench) -> None:
+def test_temporary_trouble_is_temporary(sender: ProviderSender, bench: ProviderServer) -> None:
     bench.answer("temporary")
     with pytest.raises(Temporary) as caught:
         sender.send(rendered(bench), bench.channel, bench.address, KEY)
@@ -175,7 +175,7 @@ def test_temporary_trouble_is_temporary(sender: ProviderSender, bench: Bench) ->
     assert bench.accepted() == 1
 
 
-def test_a_refusal_is_permanent_and_says_why(sender: ProviderSender, bench: Bench) -> None:
+def test_a_refusal_is_permanent_and_says_why(sender: ProviderSender, bench: ProviderServer) -> None:
     bench.answer("permanent")
     with pytest.raises(Permanent) as caught:
         sender.send(rendered(bench), bench.channel, bench.address, KEY)
@@ -183,7 +183,7 @@ def test_a_refusal_is_permanent_and_says_why(sender: ProviderSender, bench: Benc
     sender.send(rendered(bench), bench.channel, bench.address, KEY)
 
 
-def test_every_status_is_told_as_what_may_pass_or_what_a_person_must_mend(sender: ProviderSender, bench: Bench) -> None:
+def test_every_status_is_classified_as_temporary_or_permanent(sender: ProviderSender, bench: ProviderServer) -> None:
     if bench.give is None:
         pytest.skip("it does not speak HTTP")
     for status in (*range(300, 304), 307, 308, *range(400, 432), 451, *range(500, 512), 520, 599):
@@ -202,7 +202,9 @@ def test_every_status_is_told_as_what_may_pass_or_what_a_person_must_mend(sender
 
 
 @pytest.mark.parametrize("body", [b"<html>Welcome to the hotel's network</html>", b"", b"[]", b"{}"])
-def test_an_answer_that_is_not_the_vendors_is_no_success(sender: ProviderSender, bench: Bench, body: bytes) -> None:
+def test_an_answer_that_is_not_the_vendors_is_no_success(
+    sender: ProviderSender, bench: ProviderServer, body: bytes
+) -> None:
     if bench.give is None:
         pytest.skip("it does not speak HTTP")
     bench.give(Response(200, body))
@@ -211,7 +213,7 @@ def test_an_answer_that_is_not_the_vendors_is_no_success(sender: ProviderSender,
 
 
 def test_a_server_that_is_too_slow_leaves_the_outcome_unknown(
-    sender: ProviderSender, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    sender: ProviderSender, bench: ProviderServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if bench.give is None:
         pytest.skip("it does not speak HTTP")
@@ -221,14 +223,14 @@ def test_a_server_that_is_too_slow_leaves_the_outcome_unknown(
         sender.send(rendered(bench), bench.channel, bench.address, KEY)
 
 
-def test_an_answer_that_never_comes_leaves_the_outcome_unknown(sender: ProviderSender, bench: Bench) -> None:
+def test_an_answer_that_never_comes_leaves_the_outcome_unknown(sender: ProviderSender, bench: ProviderServer) -> None:
     bench.answer("unknown")
     with pytest.raises(OutcomeUnknown):
         sender.send(rendered(bench), bench.channel, bench.address, KEY)
     sender.send(rendered(bench), bench.channel, bench.address, KEY)
 
 
-def test_a_server_that_does_not_answer_is_temporary(kind: ProviderKind, bench: Bench) -> None:
+def test_a_server_that_does_not_answer_is_temporary(kind: ProviderKind, bench: ProviderServer) -> None:
     dead = _elsewhere(bench.account, 9)
     sender = kind.open(dead)
     with pytest.raises(Temporary) as caught:
@@ -240,7 +242,7 @@ def test_a_server_that_does_not_answer_is_temporary(kind: ProviderKind, bench: B
 
 
 def test_a_wrong_secret_is_permanent_and_never_shown(
-    kind: ProviderKind, bench: Bench, caplog: pytest.LogCaptureFixture
+    kind: ProviderKind, bench: ProviderServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     wrong = ProviderAccount("Wrong", bench.account.settings, dict.fromkeys(bench.account.secrets, "wr0ng-secret"))
@@ -257,18 +259,18 @@ def test_a_wrong_secret_is_permanent_and_never_shown(
     sender.close()
 
 
-def test_no_secret_is_in_anything_that_is_shown(sender: ProviderSender, bench: Bench) -> None:
+def test_no_secret_is_in_anything_that_is_shown(sender: ProviderSender, bench: ProviderServer) -> None:
     assert SECRET not in f"{bench.account!r} {sender!r}"
     assert SECRET not in sender.verify()
 
 
-def test_verifying_sends_nothing(sender: ProviderSender, bench: Bench) -> None:
+def test_verifying_sends_nothing(sender: ProviderSender, bench: ProviderServer) -> None:
     assert sender.verify().endswith(".")
     assert bench.accepted() == 0
 
 
 def test_a_private_address_is_refused_unless_the_operator_allows_it(
-    kind: ProviderKind, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    kind: ProviderKind, bench: ProviderServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from dataclasses import replace
 
@@ -288,7 +290,7 @@ def test_a_private_address_is_refused_unless_the_operator_allows_it(
     assert bench.accepted() == 1
 
 
-def test_many_threads_share_a_sender(sender: ProviderSender, bench: Bench) -> None:
+def test_concurrent_threads_share_a_sender(sender: ProviderSender, bench: ProviderServer) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     def send(number: int) -> Any:

@@ -1,4 +1,4 @@
-"""Chat and push services by their own URL: which are taken, what they are sent, and that nothing else is touched."""
+"""Chat and push service URLs: which are accepted, and what they receive."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.doubles.http import HttpDouble, Response, http_double
-from tests.unit.notify.messages import EXTREME, every_purpose, page
+from tests.support.notification_messages import EXTREME, every_purpose, page
 from tocsin.core.config import deterministic_encryption, environment
 from tocsin.core.errors import Rejected, Temporary
 from tocsin.core.net import egress
@@ -79,7 +79,7 @@ def test_the_services_people_use_are_known_by_their_address(url: str, label: str
         "gotify://push.example.org/" + "A" * 400,
     ],
 )  # fmt: skip
-def test_what_runs_programs_reads_files_or_needs_more_than_http_is_refused(url: str) -> None:
+def test_service_needing_programs_files_or_other_protocols_is_rejected(url: str) -> None:
     for channel in (ChatChannel(), PushChannel()):
         if channel.name == "push" and url.startswith("https://"):
             continue
@@ -89,7 +89,7 @@ def test_what_runs_programs_reads_files_or_needs_more_than_http_is_refused(url: 
         assert "JHMHI8q" not in str(caught.value)
 
 
-def test_an_address_is_kept_sealed_the_same_each_time_and_shown_by_its_service_only() -> None:
+def test_address_is_sealed_deterministically_and_displayed_by_service() -> None:
     url = f"gotify://push.example.org/{TOKEN}"
     address = ChatChannel().address(url)
     assert address == ChatChannel().address(url) == ChatChannel().address(address) == PushChannel().address(url)
@@ -114,7 +114,7 @@ def test_a_page_leaves_through_tocsins_own_connections_with_its_link(server: Htt
     assert "https://tocsin.example.org/a/" in said["message"]
 
 
-def test_every_message_is_taken_whatever_is_in_it(server: HttpDouble) -> None:
+def test_every_message_is_accepted_regardless_of_content(server: HttpDouble) -> None:
     address, sender = gotify(server), ChatServicesSender()
     messages = [message for text in EXTREME.values() for message in every_purpose(text)]
     for message in messages:
@@ -131,7 +131,7 @@ def test_every_message_is_taken_whatever_is_in_it(server: HttpDouble) -> None:
         "https://hooks.slack.com/services/T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ",
     ],
 )
-def test_what_a_ticket_says_is_no_markup_and_calls_nobody(url: str) -> None:
+def test_ticket_text_is_escaped_and_mentions_no_user(url: str) -> None:
     """Telegram's messages lost what stood between < and >, and all that came after <script>."""
     said = "<db01> <script>alert</script> @everyone @here @channel @all <!channel> <@4711>, ann@all.example"
     rendered = ChatChannel().render(replace(page(), alerts=(replace(page().alerts[0], subject=said, short_text=""),)))
@@ -188,7 +188,7 @@ def test_what_a_service_answers_decides_and_no_secret_is_repeated(
     assert TOKEN not in caplog.text
 
 
-def test_a_private_address_is_refused_and_other_threads_requests_are_left_alone(
+def test_private_address_is_rejected_without_affecting_other_threads(
     server: HttpDouble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import requests

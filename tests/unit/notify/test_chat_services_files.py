@@ -1,4 +1,4 @@
-"""No chat address opens a file of this machine, however it is written; every reviewed service speaks HTTP only."""
+"""No chat URL opens a local file; every reviewed service speaks only HTTP."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import requests
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.notify.messages import page
+from tests.support.notification_messages import page
 from tocsin.core.errors import Rejected
 from tocsin.core.net.egress import EgressResponse, HttpClient, OutcomeUnknown
 from tocsin.notify.channels import chat_url_policy
@@ -219,5 +219,5 @@ def test_no_icon_of_this_machine_is_sent_along() -> None:
         ("workflows://evil.example/aaaa/bbbb", "evil.example"),
     ],
 )
-def test_an_address_tells_whose_host_it_names(url: str, host: str) -> None:
+def test_address_reveals_the_host_it_names(url: str, host: str) -> None:
     assert chat_url_policy.service(url).own_host == host

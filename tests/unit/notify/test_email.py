@@ -1,4 +1,4 @@
-"""Mails: their parts, headers and threads, and how they get to the server."""
+"""Mails: parts, headers, threads and SMTP delivery."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 
 from tests.doubles.certificates import Certificate, make_certificate
 from tests.doubles.smtp import SmtpDouble, smtp_double
-from tests.unit.notify.messages import ALERT, bundle, page
+from tests.support.notification_messages import ALERT, bundle, page
 from tocsin.core.config import environment
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net import egress
@@ -51,7 +51,7 @@ def send(server: SmtpDouble, *messages: Message, **settings: Any) -> SmtpSender:
     return sender
 
 
-def test_a_long_word_is_no_wider_than_a_phone_and_text_runs_in_its_own_direction() -> None:
+def test_long_word_fits_phone_width_and_text_keeps_its_direction() -> None:
     html = CHANNEL.render(page(subject="host." * 30)).html
     assert "overflow-wrap:anywhere" in html.partition("<h1")[0], "around everything"
     assert '<h1 dir="auto"' in html
@@ -66,7 +66,7 @@ def test_what_a_mail_does_not_name_is_one_tap_away(purpose: Purpose) -> None:
     assert f"And 4 more: {home}" in mail.text
 
 
-def test_an_address_on_a_line_of_its_own_is_a_link() -> None:
+def test_address_on_its_own_line_becomes_a_link() -> None:
     address = "https://tocsin.example.org/alerts/42"
     mail = CHANNEL.render(replace(page(), purpose=Purpose.NOTICE, alerts=(), text=f"Nobody answered.\n{address}"))
     assert f'<a href="{address}"' in mail.html
@@ -74,12 +74,12 @@ def test_an_address_on_a_line_of_its_own_is_a_link() -> None:
 
 
 @pytest.mark.parametrize("purpose", list(Purpose))
-def test_only_links_by_which_one_answers_are_said_to_be_for_the_reader_alone(purpose: Purpose) -> None:
+def test_only_answer_links_are_marked_as_personal(purpose: Purpose) -> None:
     mail = CHANNEL.render(replace(page(), purpose=purpose))
     assert ("for you alone" in mail.text) == (purpose in (Purpose.PAGE, Purpose.STILL_ON_IT))
 
 
-def test_a_mail_has_a_plain_and_an_html_part_that_say_the_same(server: SmtpDouble) -> None:
+def test_mail_has_equivalent_plain_and_html_parts(server: SmtpDouble) -> None:
     send(server, page()).close()
     (mail,) = server.mails
     for kind in ("plain", "html"):
@@ -91,7 +91,7 @@ def test_a_mail_has_a_plain_and_an_html_part_that_say_the_same(server: SmtpDoubl
     assert 'href="tel:%2B41440000000"' in mail.part("html")
 
 
-def test_a_mail_says_that_no_person_wrote_it_and_which_alert_it_is_about(server: SmtpDouble) -> None:
+def test_mail_is_marked_automatic_and_references_its_alert(server: SmtpDouble) -> None:
     send(server, page()).close()
     mail = server.mails[0].message
     assert mail["Auto-Submitted"] == "auto-generated"
@@ -209,11 +209,11 @@ def test_what_is_no_address_is_refused(bad: str) -> None:
         ("root@localhost", "root@localhost"),
     ],
 )
-def test_an_address_is_taken_in_its_one_form(written: str, normal: str) -> None:
+def test_mail_address_is_normalized(written: str, normal: str) -> None:
     assert CHANNEL.address(written) == normal
 
 
-def test_a_mail_without_an_id_of_its_own_gets_one_from_its_key(server: SmtpDouble) -> None:
+def test_mail_without_id_gets_one_from_its_key(server: SmtpDouble) -> None:
     sender = send(server)
     sender.send(Rendered("Invitation", "Come in."), "email", "alice@example.org", "a-key")
     sender.close()
@@ -223,13 +223,13 @@ def test_a_mail_without_an_id_of_its_own_gets_one_from_its_key(server: SmtpDoubl
 # The way to the server
 
 
-def test_one_connection_carries_many_mails(server: SmtpDouble) -> None:
+def test_one_connection_carries_several_mails(server: SmtpDouble) -> None:
     send(server, *[page()] * 5).close()
     assert len(server.mails) == 5
     assert server.connections == 1
 
 
-def test_a_connection_that_the_server_closed_meanwhile_is_replaced_without_a_failure(server: SmtpDouble) -> None:
+def test_connection_closed_by_server_is_replaced_without_failure(server: SmtpDouble) -> None:
     sender = send(server, page())
     (idle,) = sender._idle
     assert idle.sock is not None
@@ -267,16 +267,14 @@ def test_a_refused_recipient_leaves_the_connection_usable(server: SmtpDouble) ->
         ("452 4.2.2 mailbox full", Temporary),
     ],
 )
-def test_a_mailbox_that_is_no_more_says_nothing_against_the_server(
-    server: SmtpDouble, answer: str, error: type[Exception]
-) -> None:
+def test_missing_mailbox_is_no_server_failure(server: SmtpDouble, answer: str, error: type[Exception]) -> None:
     server.answer_recipients.append(answer)
     with pytest.raises(error) as caught:
         send(server, page())
     assert type(caught.value) is error
 
 
-def test_a_kept_connection_on_which_the_server_says_goodbye_is_replaced_without_a_failure(server: SmtpDouble) -> None:
+def test_goodbye_on_kept_connection_is_replaced_without_failure(server: SmtpDouble) -> None:
     """RFC 5321, 3.8: a server that was idle for too long says 421 and closes."""
     sender = send(server, page())
     server.answer_recipients.append("421 4.4.2 idle for too long")
@@ -285,7 +283,7 @@ def test_a_kept_connection_on_which_the_server_says_goodbye_is_replaced_without_
     assert (len(server.mails), server.connections) == (2, 2)
 
 
-def test_a_server_that_turns_everybody_away_is_tried_again() -> None:
+def test_server_rejecting_every_recipient_is_retried() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def refuse() -> None:
@@ -303,7 +301,7 @@ def test_a_server_that_turns_everybody_away_is_tried_again() -> None:
 
 
 @pytest.mark.parametrize(("deadline", "line"), [(0.5, b""), (60.0, b"220-and so on\r\n" * 500)])
-def test_a_server_that_talks_without_end_holds_no_mail_for_ever(
+def test_endless_server_response_ends_at_deadline(
     monkeypatch: pytest.MonkeyPatch, deadline: float, line: bytes
 ) -> None:
     monkeypatch.setattr(smtp, "DEADLINE", deadline)
@@ -334,7 +332,7 @@ def test_encryption_is_used_where_the_server_offers_it(certificate: Certificate)
         assert [(mail.is_encrypted, mail.user) for mail in server.mails] == [(True, "tocsin")]
 
 
-def test_a_password_that_the_protocol_cannot_carry_is_told(server: SmtpDouble) -> None:
+def test_unencodable_password_is_reported(server: SmtpDouble) -> None:
     with smtp_double(login=("tocsin", "x")) as wants_login:
         sender = send(server, url=f"smtp://tocsin:p%C3%A4ss@127.0.0.1:{wants_login.port}")
         with pytest.raises(Permanent, match="ASCII"):
@@ -350,7 +348,7 @@ def test_encryption_from_the_start(certificate: Certificate) -> None:
         assert len(server.mails) == 1
 
 
-def test_a_certificate_that_nobody_vouches_for_is_refused(tmp_path: Path) -> None:
+def test_untrusted_certificate_is_rejected(tmp_path: Path) -> None:
     unknown = make_certificate(tmp_path)
     with smtp_double(starttls=unknown.server) as server:
         sender = send(server, url=f"smtp://localhost:{server.port}")

@@ -1,4 +1,4 @@
-"""Mails as people and programs send them: whose answer it is, to what, and what is new in it."""
+"""Parsing of mail replies: the sender, the referenced message and the new text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.properties import examples
+from tests.support.hypothesis_profiles import examples
 from tocsin.alerts.states import CommandKind
 from tocsin.notify.mail_replies import command, parse, parse_subprocess, quotes
 from tocsin.notify.mail_replies.command import MailCommand
@@ -56,7 +56,7 @@ def mail(text: str, **headers: str) -> bytes:
 
 
 @pytest.mark.parametrize("tail", ["", QUOTED, OUTLOOK, GERMAN, PHONE], ids=["plain", "gmail", "outlook", "de", "phone"])
-def test_what_is_new_is_told_from_what_is_quoted(tail: str) -> None:
+def test_new_text_is_separated_from_quotes(tail: str) -> None:
     found = parse.read(mail(f"ack{tail}"))
     assert found.text == "ack"
     assert found.sender == "alice@example.org"
@@ -85,11 +85,11 @@ def test_automatic_answers_are_known(headers: dict[str, str]) -> None:
     assert parse.read(mail("ack", **headers)).automatic
 
 
-def test_a_person_who_says_that_nothing_was_automatic_is_believed() -> None:
+def test_explicit_non_automatic_header_is_trusted() -> None:
     assert parse.read(mail("ack", **{"Auto-Submitted": "no"})).automatic == ""
 
 
-def test_the_reference_survives_servers_that_rewrite_ids_and_change_the_case_of_addresses() -> None:
+def test_reference_survives_rewritten_ids_and_address_case() -> None:
     address = message_ids.reply_to("Tocsin <alerts@example.org>", LINK)
     assert address.startswith("alerts+")
     assert len(address.partition("@")[0]) <= 64
@@ -103,7 +103,7 @@ def test_the_reference_survives_servers_that_rewrite_ids_and_change_the_case_of_
 @pytest.mark.parametrize(
     "hostile", ["\nAm " + "a schrieb " * 2_000, "\nOn " + "a " * 20_000, "\n " * 20_000], ids=["Am", "On", "lines"]
 )
-def test_a_mail_that_takes_the_library_minutes_holds_up_nobody(hostile: str) -> None:
+def test_slow_parsing_mail_blocks_no_other(hostile: str) -> None:
     """Two thousand letters were enough for half a minute, in which no other thread of the node did anything."""
     begun = time.process_time()
     said = quotes.new_part(f"ack\n{hostile}x\n> close\nclose", seconds=0.3)
@@ -112,7 +112,7 @@ def test_a_mail_that_takes_the_library_minutes_holds_up_nobody(hostile: str) -> 
     assert time.process_time() - begun < 1
 
 
-def test_a_mail_is_read_in_a_process_of_its_own_as_it_is_here() -> None:
+def test_subprocess_parses_mail_like_this_process() -> None:
     raw = mail("I look.\n" + QUOTED + "> \n" * 100, Subject="Re: Zürich")
     assert len(raw) > 500
     assert parse_subprocess.read(raw) == parse.read(raw)
@@ -122,7 +122,7 @@ def test_a_mail_is_read_in_a_process_of_its_own_as_it_is_here() -> None:
 @pytest.mark.parametrize(
     "header", ["Content-Type: text/plain; " + "a=b;" * 100_000, "From: " + "<(," * 3_000, "To: " + "(" * 5_000]
 )
-def test_a_mail_that_cannot_be_read_is_nobodys_answer_and_does_not_come_again(header: str) -> None:
+def test_unreadable_mail_is_no_reply_and_is_not_retried(header: str) -> None:
     raw = f"{header}\nMessage-ID: <x@y>\n\nack".encode()
     begun = time.process_time()
     found = parse_subprocess.read(raw, seconds=1)
@@ -164,7 +164,7 @@ def test_a_word_alone_acts_and_everything_else_is_a_reply(text: str, wanted: Mai
 
 
 @pytest.mark.parametrize("filling", [" ", ".", "1 ", "a", " and", "#"])
-def test_a_long_first_line_takes_no_longer_than_it_is_long(filling: str) -> None:
+def test_long_first_line_is_parsed_in_linear_time(filling: str) -> None:
     text = f"ack 1{filling * (parse.MAX_TEXT_CHARS // len(filling))}x"
     begun = time.process_time()
     assert command.wanted(text).kind is CommandKind.REPLY

@@ -1,4 +1,4 @@
-"""Pushes to an ntfy server."""
+"""Push messages to an ntfy server."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from tests.doubles.http import Response
 from tests.doubles.ntfy import NtfyDouble, ntfy_double
-from tests.unit.notify.messages import ALERT, page
+from tests.support.notification_messages import ALERT, page
 from tocsin.alerts.states import Priority
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.notify.channels.ntfy import NtfyChannel, split
@@ -39,7 +39,7 @@ def push(server: NtfyDouble, message: Message, address: str = "alice-topic", tok
     made.close()
 
 
-def test_a_page_is_a_loud_message_whose_buttons_only_open_pages(server: NtfyDouble) -> None:
+def test_page_is_high_priority_and_buttons_only_open_pages(server: NtfyDouble) -> None:
     push(server, page())
     (message,) = server.messages
     assert message["topic"] == "alice-topic"

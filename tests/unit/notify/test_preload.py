@@ -1,4 +1,4 @@
-"""After the preload, a message of every kind is rendered without opening a file."""
+"""After the preload, every message is rendered without opening a file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 import django
 django.setup()
 from dataclasses import replace
-from tests.unit.notify.messages import every_purpose
+from tests.support.notification_messages import every_purpose
 from tocsin.core.net import egress
 from tocsin.notify.registry import CHANNELS
 from tocsin.notify.dispatch.preload import preload

@@ -1,4 +1,4 @@
-"""What a push carries, and for whom it is readable."""
+"""The content of a push message, and its encryption."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from cryptography.exceptions import InvalidTag
 
 from tests.doubles.push import Browser
-from tests.unit.notify.messages import EXTREME, every_purpose, page
+from tests.support.notification_messages import EXTREME, every_purpose, page
 from tocsin.alerts.states import Priority
 from tocsin.core.errors import Rejected
 from tocsin.notify.channels import push_addresses
@@ -33,7 +33,7 @@ def message_with_link(user_id: int | None = 7) -> dict[str, object]:
     return dict(json.loads(payload(PushChannel().render(linked), str(message.notification_id))))
 
 
-def test_a_page_carries_its_token_its_buttons_and_the_page_behind_a_tap() -> None:
+def test_push_carries_token_buttons_and_target_page() -> None:
     says = message_with_link()
     assert [act["action"] for act in says["acts"]] == ["acknowledge", "assign", "close"]  # type: ignore[attr-defined]
     assert signed_links.verify(str(says["token"]), NOW) == (42, 7)
@@ -50,7 +50,7 @@ def test_what_is_not_for_one_person_has_no_buttons() -> None:
 
 
 @pytest.mark.parametrize("text", EXTREME.values(), ids=EXTREME)
-def test_every_message_fits_into_a_push_and_only_its_browser_reads_it(text: str) -> None:
+def test_every_push_fits_and_only_its_browser_decrypts_it(text: str) -> None:
     mine, other = Browser("https://push.example.org/1"), Browser("https://push.example.org/2")
     for message in every_purpose(text):
         data = payload(PushChannel().render(message), str(message.notification_id))
@@ -95,7 +95,7 @@ def test_a_device_begins_with_the_name_of_its_browser() -> None:
     ]  # fmt: skip
 
 
-def test_pushes_alone_at_a_high_priority_are_noticed_by_the_rules_too() -> None:
+def test_rules_report_push_only_high_priority_notifications() -> None:
     push, text = NotificationMethod("Push", "push", "devices:x"), NotificationMethod("Text", "sms", "+41790000001")
     assert push_only_check.priorities(Recipient(1, "Alice")) == ()
     assert push_only_check.priorities(Recipient(1, "Alice", (push,))) == (Priority.CRITICAL, Priority.HIGH)

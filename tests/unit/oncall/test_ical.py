@@ -1,4 +1,4 @@
-"""Calendars out and in: what is written can be read again, and whose an event elsewhere is."""
+"""Calendar export and import: exports can be read back, and attendees are matched to users."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from tests.unit.oncall.drawing import ALICE, BOB, local, plan, rotate, schedule
+from tests.support.schedule_strategies import ALICE, BOB, local, plan, rotate, schedule
 from tocsin.oncall.calculation import final_schedule
 from tocsin.oncall.calendars import ical, ical_subprocess
 from tocsin.oncall.calendars.ical import GroupShift, UnreadableCalendar
@@ -26,7 +26,7 @@ def read(*events: str) -> ical.ParsedCalendar:
     return ical.read(calendar(*events), PEOPLE, ZURICH, SINCE, UNTIL)
 
 
-def test_an_event_that_comes_again_keeps_its_local_time_when_clocks_change() -> None:
+def test_recurring_event_keeps_local_time_across_clock_changes() -> None:
     found = read(
         "DTSTART;TZID=Europe/Zurich:20260323T090000\r\nDTEND;TZID=Europe/Zurich:20260323T170000\r\n"
         "RRULE:FREQ=WEEKLY;COUNT=2\r\nSUMMARY:Alice"
@@ -52,7 +52,7 @@ def test_an_event_is_somebodys_by_attendee_organizer_or_title(named: str, user: 
     assert span[0] == user
 
 
-def test_an_attendee_who_is_nobody_here_is_named_beside_one_who_is_and_a_room_is_not() -> None:
+def test_unknown_attendee_is_named_and_room_is_ignored() -> None:
     found = read(
         "DTSTART:20260401T080000Z\r\nDURATION:PT1H\r\nATTENDEE:mailto:alice@example.org\r\n"
         "ATTENDEE:mailto:bobby@example.org\r\nATTENDEE;CUTYPE=RESOURCE:mailto:room@example.org\r\nSUMMARY:Shift"
@@ -61,7 +61,7 @@ def test_an_attendee_who_is_nobody_here_is_named_beside_one_who_is_and_a_room_is
     assert found.unknown == ("bobby@example.org",)
 
 
-def test_who_is_nobody_here_is_named_and_a_cancelled_event_is_left_out() -> None:
+def test_unknown_person_is_named_and_cancelled_event_is_ignored() -> None:
     found = read(
         "DTSTART:20260401T080000Z\r\nDURATION:PT1H\r\nSUMMARY:Mallory",
         "DTSTART:20260402T080000Z\r\nDURATION:PT1H\r\nSUMMARY:Bob\r\nSTATUS:CANCELLED",
@@ -93,7 +93,7 @@ def test_what_is_no_calendar_is_refused_in_words(body: bytes, said: str) -> None
         ical.read(body, PEOPLE, ZURICH, SINCE, UNTIL)
 
 
-def test_an_event_that_cannot_be_understood_is_named_and_the_others_are_taken() -> None:
+def test_invalid_event_is_named_and_others_are_imported() -> None:
     good = "DTSTART:20260401T080000Z\r\nDURATION:PT1H\r\nSUMMARY:Bob"
     found = read(
         "DTSTART:20260402T080000Z\r\nDURATION:PT1H\r\nRRULE:FREQ=SOMETIMES\r\nSUMMARY:Alice",
@@ -110,7 +110,7 @@ def test_an_event_that_cannot_be_understood_is_named_and_the_others_are_taken() 
     assert read(good).flaws == ()
 
 
-def test_a_calendar_that_repeats_each_second_ends_alone_and_others_are_read_the_same_way_apart() -> None:
+def test_endlessly_recurring_calendar_is_stopped_in_its_subprocess() -> None:
     again = "DTSTART:20260101T000000Z\r\nDURATION:PT1S\r\nRRULE:FREQ=SECONDLY\r\nSUMMARY:Bob"
     with pytest.raises(UnreadableCalendar, match="too long"):
         ical_subprocess.read(calendar(again), PEOPLE, ZURICH, SINCE, UNTIL, seconds=1)
@@ -138,12 +138,12 @@ HOUR = "DTSTART:20260401T080000Z\r\nDTEND:20260401T090000Z"
 
 
 @pytest.mark.parametrize("answer", ["PARTSTAT=DECLINED", "PARTSTAT=delegated", "ROLE=NON-PARTICIPANT"])
-def test_whoever_declined_or_is_only_told_is_not_on_call(answer: str) -> None:
+def test_declined_or_informational_attendee_is_not_on_call(answer: str) -> None:
     attendees = f"ATTENDEE;{answer}:mailto:alice@example.org\r\nATTENDEE;PARTSTAT=ACCEPTED:mailto:bob"
     assert [user for user, _, _ in read(f"{HOUR}\r\n{attendees}\r\nSUMMARY:Alice").spans] == [BOB]
 
 
-def test_an_event_that_everybody_declined_is_nobodys_and_is_told_with_its_day() -> None:
+def test_event_declined_by_all_is_unassigned_and_dated() -> None:
     everybody = "ATTENDEE;PARTSTAT=DECLINED:mailto:alice@example.org\r\nATTENDEE;CUTYPE=ROOM:mailto:room@example.org"
     found = read(f"{HOUR}\r\n{everybody}\r\nORGANIZER:mailto:bob\r\nSUMMARY:Early")
     assert (found.spans, found.unknown) == ((), ())
@@ -151,19 +151,19 @@ def test_an_event_that_everybody_declined_is_nobodys_and_is_told_with_its_day() 
 
 
 @pytest.mark.parametrize(("now", "told"), [("2026-04-01T10:59", True), ("2026-04-01T11:00", False)])
-def test_what_is_over_is_not_told_any_more(now: str, told: bool) -> None:
+def test_past_event_problems_are_not_reported(now: str, told: bool) -> None:
     body = calendar(f"{HOUR}\r\nATTENDEE;PARTSTAT=DECLINED:mailto:bob\r\nSUMMARY:Early", f"{HOUR}\r\nSUMMARY:Mallory")
     for reading in (ical.read, ical_subprocess.read):
         found = reading(body, PEOPLE, ZURICH, SINCE, UNTIL, now=local(now))
         assert (bool(found.flaws), bool(found.unknown)) == (told, told)
 
 
-def test_an_attendee_whose_address_is_no_mail_is_known_by_the_mail_beside_it() -> None:
+def test_attendee_without_mail_address_is_matched_by_email_parameter() -> None:
     found = read(f"{HOUR}\r\nATTENDEE;EMAIL=alice@example.org:urn:uuid:17\r\nSUMMARY:Early")
     assert [user for user, _, _ in found.spans] == [ALICE]
 
 
-def test_two_events_with_the_same_id_are_both_taken_and_of_two_versions_the_newer() -> None:
+def test_duplicate_ids_keep_both_events_and_newer_version_wins() -> None:
     second = "DTSTART:20260402T080000Z\r\nDURATION:PT1H\r\nSUMMARY:Bob"
     again = "DTSTART:20260403T080000Z\r\nDURATION:PT1H\r\nRRULE:FREQ=DAILY;COUNT=2\r\nSUMMARY:Alice"
     moved = "DTSTART:20260404T100000Z\r\nDURATION:PT1H\r\nRECURRENCE-ID:20260404T080000Z\r\nSUMMARY:Bob"
@@ -195,7 +195,7 @@ def test_two_events_with_the_same_id_are_both_taken_and_of_two_versions_the_newe
         ("DTSTART:20260401T080000Z\r\nDURATION:PT0S", [], "its end is not after its beginning"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_with_an_event_is_told_and_the_others_are_taken(event: str, users: list[int], said: str) -> None:
+def test_event_problems_are_reported_and_others_are_imported(event: str, users: list[int], said: str) -> None:
     found = read(f"{event}\r\nSUMMARY:Bob", f"{HOUR}\r\nSUMMARY:Alice")
     assert [user for user, _, _ in found.spans if user == BOB] == users
     assert [user for user, _, _ in found.spans if user != BOB] == [ALICE]

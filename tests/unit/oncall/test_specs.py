@@ -1,4 +1,4 @@
-"""Schedules and holiday calendars as people write them: what is wrong is named with its place."""
+"""Schedule and holiday definitions: problems are reported with their location."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_two_shifts_of_one_name_are_refused() -> None:
         specs.read_schedule({"name": "24x7", "group": "Desk", "shifts": [shift, {**shift, "name": "weekly"}]})
 
 
-def test_what_is_read_is_stored_in_the_words_it_was_written_in() -> None:
+def test_definition_is_stored_in_its_written_words() -> None:
     every = {"every": "3 months", "at": "09:00", "on": 31, "move": 2}
     rotate = {**every, "windows": [{"from": "fri 17:00", "to": "mon 08:00"}], "users": ["a", "b"], "roles": ["own"]}
     shift = {"name": "M", "layer": 2, "time_zone": "Asia/Kathmandu", "rotate": rotate, "start": "2026-01-05"}

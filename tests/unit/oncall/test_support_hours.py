@@ -1,4 +1,4 @@
-"""Weekly windows by the clock on the wall, over midnight and over the nights in which clocks change."""
+"""Weekly windows in local time, over midnight and across clock changes."""
 
 from __future__ import annotations
 
@@ -60,18 +60,18 @@ def test_bad_support_hours_are_refused_with_the_place(change: dict[str, object],
         ("2026-07-06T07:59:59", False),
     ],
 )
-def test_office_hours_are_those_of_the_clock_on_the_wall_in_winter_and_summer(at: str, expected: bool) -> None:
+def test_office_hours_follow_the_wall_clock_in_winter_and_summer(at: str, expected: bool) -> None:
     assert is_open(OFFICE, ZURICH, local(at)) is expected
 
 
-def test_a_window_over_midnight_belongs_to_the_day_on_which_it_begins() -> None:
+def test_overnight_window_belongs_to_its_starting_day() -> None:
     night = (WeeklyWindow(frozenset({0}), 22 * 60, 6 * 60),)
     assert is_open(night, ZURICH, local("2026-01-06T05:59"))
     assert not is_open(night, ZURICH, local("2026-01-05T05:59"))
     assert not is_open(night, ZURICH, local("2026-01-06T22:00"))
 
 
-def test_in_the_night_that_has_an_hour_twice_a_window_that_ended_does_not_open_again() -> None:
+def test_ended_window_does_not_reopen_in_repeated_hour() -> None:
     early = (WeeklyWindow(frozenset({6}), 0, 150),)
     assert is_open(early, ZURICH, local("2026-10-25T02:29"))
     assert not is_open(early, ZURICH, local("2026-10-25T02:29", fold=1))
@@ -88,9 +88,7 @@ def test_a_window_of_the_whole_week_is_always_open(at: datetime) -> None:
     end=st.integers(0, 1440),
     at=st.datetimes(datetime(2025, 1, 1), datetime(2027, 1, 1)),
 )
-def test_a_window_and_the_rest_of_its_week_never_overlap_and_leave_no_gap(
-    day: int, start: int, end: int, at: datetime
-) -> None:
+def test_window_and_its_complement_never_overlap_or_leave_gaps(day: int, start: int, end: int, at: datetime) -> None:
     if start == end:
         return
     window = WeeklyWindow(frozenset({day}), start, end)

@@ -1,4 +1,4 @@
-"""When a commit does not mean that the data survives."""
+"""When a commit does not guarantee that data survives."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_what_loses_answered_messages_is_named(server: ServerDurability, wrong: 
     assert ids(server) == wrong
 
 
-def test_local_commits_break_the_promise_only_where_a_standby_is_meant_to_have_them() -> None:
+def test_local_commits_risk_loss_only_with_intended_synchronous_standby() -> None:
     assert ids(ServerDurability(synchronous_commit="local")) == []
     with_standby = ServerDurability(synchronous_commit="local", standby_names="replica", standbys=1, synchronous=1)
     assert ids(with_standby) == ["standby_not_waited_for"]
@@ -47,11 +47,11 @@ def test_a_standby_that_is_waited_for_must_be_there(synchronous_commit: str) -> 
     assert ids(asynchronous) == ["standby_missing"]
 
 
-def test_standbys_whose_state_may_not_be_seen_get_the_benefit_of_the_doubt() -> None:
+def test_standbys_with_hidden_state_are_assumed_healthy() -> None:
     assert ids(ServerDurability(standby_names="replica", standbys=1, synchronous=None)) == []
 
 
-def test_an_asynchronous_standby_is_a_risk_at_failover_and_no_reason_to_refuse_messages() -> None:
+def test_asynchronous_standby_is_a_warning_and_messages_are_accepted() -> None:
     server = ServerDurability(standbys=1)
     assert ids(server) == []
     risk = risk_at_failover(server)

@@ -1,4 +1,4 @@
-"""How problems are followed over time: told once when certain, told over when they end, and not too often."""
+"""Problems over time: reported once when confirmed, resolved when they end, and rate limited."""
 
 from __future__ import annotations
 
@@ -38,26 +38,26 @@ def story(now: datetime) -> Story:
     return Story(now)
 
 
-def test_a_problem_is_told_once_when_the_next_audit_finds_it_again(story: Story) -> None:
+def test_problem_is_reported_once_when_confirmed_by_next_check(story: Story) -> None:
     assert story.audit(0, LATE) == []
     assert story.open() == ["runs_late"]
     assert story.audit(30, LATE) == ["Tocsin: Escalation is late"]
     assert [story.audit(second, LATE) for second in (60, 90, 7200)] == [[], [], []]
 
 
-def test_what_is_over_at_the_next_audit_is_never_told(story: Story) -> None:
+def test_problem_resolved_by_next_check_is_never_reported(story: Story) -> None:
     assert [story.audit(0, LATE), story.audit(30), story.audit(60)] == [[], [], []]
     assert story.open() == []
 
 
-def test_the_end_of_a_told_problem_is_told_once(story: Story) -> None:
+def test_resolution_of_reported_problem_is_reported_once(story: Story) -> None:
     story.audit(0, LATE)
     story.audit(30, LATE)
     assert story.audit(90) == ["Tocsin: over: Escalation is late"]
     assert story.audit(120) == []
 
 
-def test_a_problem_that_comes_and_goes_is_told_once_an_hour(story: Story) -> None:
+def test_flapping_problem_is_reported_once_an_hour(story: Story) -> None:
     titles = [title for second in range(0, 7200, 120) for title in self_healing(story, second)]
     assert titles == ["Tocsin: Escalation is late", "Tocsin: over: Escalation is late"] * 2
 
@@ -72,19 +72,19 @@ def self_healing(story: Story, second: int) -> list[str]:
     ]
 
 
-def test_a_problem_that_came_back_in_the_quiet_hour_is_told_when_the_hour_is_over(story: Story) -> None:
+def test_problem_recurring_in_quiet_hour_is_reported_afterwards(story: Story) -> None:
     self_healing(story, 0)
     assert [story.audit(second, LATE) for second in (120, 150, 3600)] == [[], [], []]
     assert story.audit(3630, LATE) == ["Tocsin: Escalation is late"]
 
 
-def test_each_problem_is_told_by_itself(story: Story) -> None:
+def test_each_problem_is_reported_separately(story: Story) -> None:
     story.audit(0, LATE)
     assert story.audit(30, LATE, STUCK) == ["Tocsin: Escalation is late"]
     assert story.audit(60, STUCK) == ["Tocsin: Escalation is stuck", "Tocsin: over: Escalation is late"]
 
 
-def test_the_notice_says_what_is_wrong_since_when_and_what_to_do(story: Story) -> None:
+def test_notice_names_problem_start_time_and_remedy(story: Story) -> None:
     story.audit(0, LATE)
     followed = follow(story.known, [LATE], story.start + timedelta(minutes=2))
     (notice,) = followed.notices

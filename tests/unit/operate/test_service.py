@@ -1,4 +1,4 @@
-"""The systemd unit: what it says, where it goes, and that systemd itself takes it."""
+"""The systemd unit: its content, location, and validation by systemd."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tocsin.operate.service import carried, environment, of_machine, of_user, un
 COMMAND = ["/opt/tocsin/bin/tocsin", "serve", "--port", "8686"]
 
 
-def test_the_machines_unit_starts_at_boot_is_restarted_for_ever_and_given_time_to_end() -> None:
+def test_system_unit_starts_at_boot_restarts_forever_and_stops_gracefully() -> None:
     lines = unit(of_machine(), COMMAND, Path("/var/lib/tocsin")).splitlines()
     for line in (
         "After=network-online.target postgresql.service",
@@ -39,7 +39,7 @@ def test_the_machines_unit_starts_at_boot_is_restarted_for_ever_and_given_time_t
     assert serve.GRACE + 3 * STOP_TIMEOUT < UNIT_STOP_TIMEOUT
 
 
-def test_a_users_unit_starts_with_them_and_asks_for_nothing_their_manager_cannot_do() -> None:
+def test_user_unit_starts_with_session_using_supported_directives_only() -> None:
     text = unit(of_user(Path("/home/alice/.config")), COMMAND, Path("/home/alice/data"))
     assert "WantedBy=default.target" in text
     assert "EnvironmentFile=-/home/alice/.config/tocsin/tocsin.env" in text
@@ -63,7 +63,7 @@ def test_systemd_finds_nothing_wrong_with_the_unit(is_user: bool, tmp_path: Path
     assert about_ours == []
 
 
-def test_variables_of_the_shell_come_along_but_for_the_data_directory_and_those_of_tests() -> None:
+def test_unit_keeps_shell_variables_except_data_directory_and_tests() -> None:
     shell = {
         "TOCSIN_BASE_URL": "https://tocsin.example.org",
         "TOCSIN_SMTP_URL_FILE": "smtp-url",
@@ -140,7 +140,7 @@ def test_install_for_the_machine_as_root(machine: Path) -> None:
     assert calls(machine)[0] == "systemctl daemon-reload"
 
 
-def test_a_unit_that_somebody_else_wrote_is_not_overwritten(machine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_foreign_unit_file_is_not_overwritten(machine: Path, capsys: pytest.CaptureFixture[str]) -> None:
     theirs = machine / "config/systemd/user/tocsin.service"
     theirs.parent.mkdir(parents=True)
     theirs.write_text("[Service]\n")
@@ -149,7 +149,7 @@ def test_a_unit_that_somebody_else_wrote_is_not_overwritten(machine: Path, capsy
     assert (theirs.read_text(), calls(machine)) == ("[Service]\n", [])
 
 
-def test_without_systemd_nothing_is_written_and_the_way_out_is_said(
+def test_without_systemd_nothing_is_written_and_alternative_is_shown(
     machine: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(service, "BOOTED", machine / "nowhere")

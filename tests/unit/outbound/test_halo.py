@@ -1,4 +1,4 @@
-"""HaloITSM's address, its ways to say no, its tickets and notes: read without a Halo."""
+"""HaloITSM addresses, error responses, tickets and notes, without a server."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_an_address_is_understood_in_any_form(text: str) -> None:
     assert clean_address(text)[0] == "https://acme.haloitsm.com"
 
 
-def test_an_address_keeps_its_folder_its_port_and_names_its_tenant() -> None:
+def test_address_keeps_path_and_port_and_names_its_tenant() -> None:
     assert clean_address("http://10.0.0.5:8080/halo/api") == ("http://10.0.0.5:8080/halo", "")
     assert clean_address("https://x.example/auth/token?tenant=acme")[1] == "acme"
     for wrong in ("", "ftp://acme.haloitsm.com", "no address", "https://"):
@@ -67,7 +67,7 @@ def test_an_address_keeps_its_folder_its_port_and_names_its_tenant() -> None:
         (400, b"", True, Permanent, "It said: nothing"),
     ],
 )  # fmt: skip
-def test_every_no_of_halo_is_one_sentence_of_the_right_kind(
+def test_every_halo_rejection_is_one_correctly_classified_sentence(
     status: int, body: bytes, is_write: bool, kind: type[Exception], said: str
 ) -> None:
     error = errors.of_answer(EgressResponse(status, {}, body), "write a note", is_write=is_write, ticket="7")
@@ -75,7 +75,7 @@ def test_every_no_of_halo_is_one_sentence_of_the_right_kind(
     assert said in str(error)
 
 
-def test_why_no_token_came_names_the_bad_scope_or_the_secret() -> None:
+def test_failed_token_request_names_bad_scope_or_secret() -> None:
     def of(status: int, body: bytes, scopes: list[str], bad: list[str]) -> str:
         return str(errors.of_token(EgressResponse(status, {}, body), "https://x", scopes, bad))
 
@@ -91,7 +91,7 @@ def test_lists_and_ids_are_read_in_whichever_shape() -> None:
     assert [whole(value) for value in (7, 7.0, "7", " 7 ", None, True)] == ["7", "7", "7", "7", "", ""]
 
 
-def test_of_two_agents_of_one_name_or_address_the_one_at_work_is_meant() -> None:
+def test_active_agent_wins_among_equal_names_or_addresses() -> None:
     left = ReferenceEntry("agent", "6", "Sam Service", {"email": "sam@desk.example", "inactive": True})
     here = ReferenceEntry("agent", "9", "Sam Service", {"email": "sam@desk.example"})
     lists = ReferenceLists([left, here])
@@ -109,12 +109,12 @@ def test_of_two_agents_of_one_name_or_address_the_one_at_work_is_meant() -> None
         ("", "Alice has no e-mail address by which Halo's agent is found: choose Alice's agent under People."),
     ],
 )
-def test_who_is_no_agent_of_halos_is_said_with_what_to_do(email: str, said: str) -> None:
+def test_unknown_halo_agent_is_reported_with_remedy(email: str, said: str) -> None:
     people = {1: job_context.HaloUser("Alice", email, "")}
     assert job_context.agent_for({"user": 1}, ReferenceLists([]), people) == {"remark": said}
 
 
-def test_halos_dates_without_a_zone_are_compared_with_each_other_only() -> None:
+def test_halo_dates_without_zone_are_compared_only_with_each_other() -> None:
     assert ticket_messages.moment("1900-01-01T00:00:00") is None
     assert ticket_messages.moment("2026-11-24T09:15:02.1234567Z") == datetime(2026, 11, 24, 9, 15, 2, 123456)
     tickets = [{"last_update": "2026-11-24T09:15:02.1"}, {"last_update": "2026-11-24T09:14:00"}, {"last_update": None}]
@@ -147,7 +147,7 @@ def test_notes_are_those_of_agents_but_not_tocsins_own() -> None:
     assert ticket_messages.merged_into({"merged_into_id": 0}) == ""
 
 
-def test_what_is_written_by_default_is_a_private_note_for_every_event_and_nothing_else() -> None:
+def test_default_writeback_is_a_private_note_for_every_event() -> None:
     for event in OutboundEvent:
         write = writeback_settings.write_of({}, event)
         assert write.note
@@ -160,7 +160,7 @@ def test_what_is_written_by_default_is_a_private_note_for_every_event_and_nothin
     assert not writeback_settings.write_of(some, OutboundEvent.HOLD).does_anything
 
 
-def test_a_note_says_when_and_after_how_many_pages() -> None:
+def test_note_contains_time_and_page_count() -> None:
     at = datetime(2026, 11, 24, 2, 12, tzinfo=UTC)
     assert (writeback_settings.clock_text(at, "Europe/Zurich"), writeback_settings.clock_text(at, "UTC")) == (
         "03:12",
@@ -200,7 +200,7 @@ class _Behind:
         ("/auth/token", lambda halo, line, now: halo.me(line, now), Temporary, "token"),
     ],
 )  # fmt: skip
-def test_a_page_of_a_proxy_in_the_place_of_an_answer_is_tried_again_and_told_by_its_title(
+def test_proxy_page_is_retried_and_reported_by_its_title(
     path: str, ask: Callable[[HaloClient, RecordedClient, datetime], object], kind: type[Exception], doing: str
 ) -> None:
     now = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
@@ -234,7 +234,7 @@ class _Renewing:
         return EgressResponse(200 if headers["Authorization"] == f"Bearer token {self.tokens}" else 401, {}, b"[]")
 
 
-def test_a_token_that_another_thread_has_renewed_is_not_thrown_away() -> None:
+def test_token_renewed_by_another_thread_is_kept() -> None:
     now = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
     server = _Renewing()
     client = HaloClient(

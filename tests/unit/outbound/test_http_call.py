@@ -46,7 +46,7 @@ class _Renewing:
         return EgressResponse(200 if headers["Authorization"] == f"Bearer token {self.tokens}" else 401, {}, b"{}")
 
 
-def test_a_page_in_the_place_of_a_token_is_tried_again() -> None:
+def test_html_page_instead_of_token_is_retried() -> None:
     class Page:
         def request(self, method: str, url: str, **_: Any) -> EgressResponse:
             return EgressResponse(200, {"content-type": "text/html"}, b"<html><title>Closed</title></html>")
@@ -55,7 +55,7 @@ def test_a_page_in_the_place_of_a_token_is_tried_again() -> None:
         _sender(Page()).verify(_line(Page()), NOW)
 
 
-def test_a_token_that_another_thread_has_renewed_is_not_thrown_away() -> None:
+def test_token_renewed_by_another_thread_is_kept() -> None:
     server = _Renewing()
     sender = _sender(server)
 
@@ -79,7 +79,7 @@ def test_a_token_that_another_thread_has_renewed_is_not_thrown_away() -> None:
         ("text/plain", b'{"t": "<a href="x"> & \x07\xe2\x98\x8e"}'),
     ],
 )
-def test_a_value_is_made_safe_for_the_kind_of_body_that_it_stands_in(kind: str, expected: bytes) -> None:
+def test_value_is_escaped_for_its_body_type(kind: str, expected: bytes) -> None:
     bodies: list[bytes] = []
 
     class Server:

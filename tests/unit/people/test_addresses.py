@@ -1,4 +1,4 @@
-"""What an address of each channel must look like, and how it is shown to who may not see it."""
+"""Address formats of each channel, and their masked display."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tocsin.people import addresses
         ("email", "a" * 500 + "@example.org", "at most 500"),
     ],
 )
-def test_an_address_that_cannot_be_used_is_refused_with_the_reason(channel: str, address: str, part: str) -> None:
+def test_unusable_address_is_rejected_with_a_reason(channel: str, address: str, part: str) -> None:
     with pytest.raises(Rejected, match=part):
         addresses.checked(channel, address)
 

@@ -1,11 +1,11 @@
-"""Guides as HTML: what is to be pasted can be copied, and nothing in a guide is HTML of its own."""
+"""Guides as HTML: snippets can be copied, and guide text is escaped."""
 
 from __future__ import annotations
 
 from tocsin.web.ui.guide_text import as_html
 
 
-def test_what_is_to_be_pasted_has_a_button_that_copies_it_and_is_reached_by_keyboard() -> None:
+def test_copyable_text_has_a_copy_button_reachable_by_keyboard() -> None:
     html = as_html('1. Paste:\n\n   ```json\n   {"a": "<b>&"}\n   ```\n\n2. Done.')
     assert html.count('class="copied-code" data-copy>') == 1
     assert (
@@ -16,7 +16,7 @@ def test_what_is_to_be_pasted_has_a_button_that_copies_it_and_is_reached_by_keyb
     assert html.index("copied-code") < html.index("data-copy-button") < html.index("Done.")
 
 
-def test_html_in_a_guide_stays_text_and_headings_begin_below_the_pages_own() -> None:
+def test_guide_html_is_escaped_and_headings_are_nested() -> None:
     html = as_html("# Title\n\n<script>alert(1)</script>\n\n`<i>`")
     assert "<h2>Title</h2>" in html
     assert "<script>" not in html

@@ -1,4 +1,4 @@
-"""Every sentence that says why something cannot be used, or did not work, has its German, wherever it is raised."""
+"""Every rejection and failure message has a German translation."""
 
 from __future__ import annotations
 

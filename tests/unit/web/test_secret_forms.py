@@ -1,4 +1,4 @@
-"""A secret's field that is left empty, or has spaces only, says nothing: what is stored stays."""
+"""An empty or blank secret field keeps the stored secret."""
 
 from __future__ import annotations
 

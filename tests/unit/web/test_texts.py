@@ -1,4 +1,4 @@
-"""Texts from outside made safe, moments in words, and the rules after a status was changed."""
+"""Escaped external texts, relative times, and rules after a status action changed."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_text_from_outside_is_shown_without_harm(text: str, shown: str) -> Non
         ("<ul>" + "<li>a</li>" * 7 + "</ul>", True),
     ],
 )
-def test_a_description_is_folded_where_it_takes_more_than_six_lines(text: str, folded: bool) -> None:
+def test_description_over_six_lines_is_collapsed(text: str, folded: bool) -> None:
     assert is_long(text) is folded
 
 
@@ -70,7 +70,7 @@ def test_no_text_from_outside_brings_a_script(text: str) -> None:
         (timedelta(hours=-2), "in 2 h"),
     ],
 )
-def test_a_moment_is_said_in_few_words(ago: timedelta, said: str) -> None:
+def test_moment_is_shown_briefly(ago: timedelta, said: str) -> None:
     assert say_moment(NOW - ago, NOW) == said
 
 
@@ -109,7 +109,7 @@ def by(own: dict[str, Any], status: str) -> StatusEffect:
 @pytest.mark.parametrize("status", ["New", "Resolved", "Closed", "In Progress", "new stuff", "Überprüft"])
 @pytest.mark.parametrize("wanted", list(StatusEffect))
 @pytest.mark.parametrize("then", list(StatusEffect))
-def test_a_status_does_what_was_clicked_last_and_no_other_changes(
+def test_last_status_action_clicked_wins_and_others_are_unchanged(
     status: str, wanted: StatusEffect, then: StatusEffect
 ) -> None:
     others = [other for other in ("New", "Resolved", "Closed", "In Progress", "On Hold") if other != status]
@@ -121,7 +121,7 @@ def test_a_status_does_what_was_clicked_last_and_no_other_changes(
 
 
 @pytest.mark.parametrize("status", ["New", "Resolved", "Closed", "In Progress"])
-def test_a_status_that_does_again_what_it_did_leaves_nothing_behind(status: str) -> None:
+def test_restored_status_action_leaves_no_rule_behind(status: str) -> None:
     usual = by({}, status)
     other = next(one for one in StatusEffect if one is not usual)
     own = changed(changed({}, HALO, status, other), HALO, status, usual)

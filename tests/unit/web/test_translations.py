@@ -1,4 +1,4 @@
-"""The languages that are offered are whole: every text has its translation, with the same places for values."""
+"""Each offered language is complete: every text has a translation with the same placeholders."""
 
 from __future__ import annotations
 
@@ -25,9 +25,7 @@ def translations() -> ModuleType:
 
 
 @pytest.mark.parametrize("language", [code for code, _name in settings.LANGUAGES if code != "en"])
-def test_an_offered_language_has_every_text_with_the_same_places_for_values(
-    translations: ModuleType, language: str
-) -> None:
+def test_each_language_has_every_text_with_equal_placeholders(translations: ModuleType, language: str) -> None:
     catalog = translations.read(translations.LOCALE / language / "LC_MESSAGES" / translations.DOMAIN)
     missing, other_places = [], []
     for text, context in translations.collect():
@@ -47,12 +45,12 @@ def test_an_offered_language_has_every_text_with_the_same_places_for_values(
     assert other_places == []
 
 
-def test_texts_are_found_in_code_and_in_templates(translations: ModuleType) -> None:
+def test_texts_in_code_and_templates_are_extracted(translations: ModuleType) -> None:
     texts = {text if isinstance(text, str) else text[0] for text, _context in translations.collect()}
     assert {"Acknowledge", "Skip to the content", "Connection lost {since}. What you see may be old."} <= texts
 
 
-def test_texts_are_marked_by_names_that_are_looked_for(translations: ModuleType) -> None:
+def test_translation_functions_use_extracted_names(translations: ModuleType) -> None:
     # Under another name a text would never reach the catalogue, and stay English.
     alias = re.compile(r"import \w*gettext\w* as (\w+)")
     used = {

@@ -1,4 +1,4 @@
-"""A small company to ask the API about, and callers who speak JSON with a token."""
+"""A small company and API clients with tokens."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from django.test import Client
 from pytest_django import DjangoDbBlocker
 
 from tests.doubles.ntfy import NtfyDouble, ntfy_double
-from tests.postgres import DatabasePool, Postgres, filled
+from tests.support.postgres import DatabasePool, Postgres, filled
 from tocsin.access import tokens
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.roles import Role
@@ -36,7 +36,7 @@ from tocsin.people.models import ContactMethod, Group, GroupContact, Membership,
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ApiResponse:
     """A response, with its JSON."""
 
     status: int
@@ -52,26 +52,26 @@ class Api:
     user: User | None = None
     client: Client = field(default_factory=lambda: Client(raise_request_exception=False))
 
-    def get(self, path: str, **query: Any) -> Answer:
+    def get(self, path: str, **query: Any) -> ApiResponse:
         return self._send("get", path, data=query)
 
-    def post(self, path: str, body: Any = None, **headers: str) -> Answer:
+    def post(self, path: str, body: Any = None, **headers: str) -> ApiResponse:
         return self.send("POST", path, body, **headers)
 
-    def put(self, path: str, body: Any) -> Answer:
+    def put(self, path: str, body: Any) -> ApiResponse:
         return self.send("PUT", path, body)
 
-    def patch(self, path: str, body: Any) -> Answer:
+    def patch(self, path: str, body: Any) -> ApiResponse:
         return self.send("PATCH", path, body)
 
-    def delete(self, path: str) -> Answer:
+    def delete(self, path: str) -> ApiResponse:
         return self.send("DELETE", path)
 
-    def send(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
+    def send(self, method: str, path: str, body: Any = None, **headers: str) -> ApiResponse:
         data = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
         return self._send("generic", path, method=method, data=data, content_type="application/json", headers=headers)
 
-    def _send(self, call: str, path: str, *, headers: dict[str, str] | None = None, **more: Any) -> Answer:
+    def _send(self, call: str, path: str, *, headers: dict[str, str] | None = None, **more: Any) -> ApiResponse:
         given = dict(headers or {})
         if self.token is not None:
             given["Authorization"] = f"Bearer {self.token}"
@@ -83,7 +83,7 @@ class Api:
             response = getattr(self.client, call)(where, headers=given, **more)
         kind = response.headers.get("Content-Type", "")
         body = json.loads(response.content) if kind.startswith("application/json") and response.content else None
-        return Answer(response.status_code, body, dict(response.headers))
+        return ApiResponse(response.status_code, body, dict(response.headers))
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,9 @@ class Company:
 
 
 @pytest.fixture(scope="session")
-def company_spare(postgres: Postgres, template: str, django_db_blocker: DjangoDbBlocker) -> Iterator[DatabasePool]:
+def company_database_pool(
+    postgres: Postgres, template: str, django_db_blocker: DjangoDbBlocker
+) -> Iterator[DatabasePool]:
     """Lends databases in which this company is."""
     with filled(postgres, template, django_db_blocker, _make_company) as databases:
         yield databases

@@ -1,4 +1,4 @@
-"""Alerts over the API: their shape, filters, timeline, opening one by hand, and every command."""
+"""Alerts over the API: schema, filters, timeline, creation and every command."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_an_alert_has_the_shape_that_scripts_rely_on(observer: Api, open_alert: 
     assert moment(listed["opened_at"]) <= clock.now()
 
 
-def test_an_alert_that_is_not_there_is_not_found(admin: Api) -> None:
+def test_missing_alert_returns_404(admin: Api) -> None:
     for call in (
         lambda: admin.get("alerts/7"),
         lambda: admin.get("alerts/7/events"),
@@ -107,9 +107,7 @@ def test_the_next_step_is_the_runs_timer(admin: Api, open_alert: Open) -> None:
 # --- commands
 
 
-def test_each_command_does_what_it_says_and_answers_with_the_alert(
-    admin: Api, responder: Api, open_alert: Open
-) -> None:
+def test_each_command_acts_and_returns_the_alert(admin: Api, responder: Api, open_alert: Open) -> None:
     number, other = open_alert(), open_alert("the same")
 
     def give(command: str, body: Any = None) -> dict[str, Any]:
@@ -143,7 +141,7 @@ def test_each_command_does_what_it_says_and_answers_with_the_alert(
     assert (merged["status"], merged["merged_into"]) == ("merged", other)
 
 
-def test_the_timeline_tells_who_did_what_by_which_way(responder: Api, open_alert: Open) -> None:
+def test_timeline_names_user_action_and_channel(responder: Api, open_alert: Open) -> None:
     number = open_alert()
     responder.post(f"alerts/{number}/reply", {"text": "On my way", "note": "by bike"})
     answer = responder.get(f"alerts/{number}/events")
@@ -158,7 +156,7 @@ def test_the_timeline_tells_who_did_what_by_which_way(responder: Api, open_alert
     ]
 
 
-def test_a_command_that_changes_nothing_says_so(responder: Api, open_alert: Open) -> None:
+def test_command_without_effect_is_reported(responder: Api, open_alert: Open) -> None:
     number = open_alert()
     responder.post(f"alerts/{number}/acknowledge")
     again = responder.post(f"alerts/{number}/acknowledge")
@@ -209,13 +207,13 @@ def test_a_commands_body_is_checked(admin: Api, open_alert: Open, command: str, 
     assert Alert.objects.get(pk=number).status == "open"
 
 
-def test_somebody_switched_off_cannot_be_given_an_alert(company: Company, admin: Api, open_alert: Open) -> None:
+def test_alert_cannot_be_assigned_to_disabled_user(company: Company, admin: Api, open_alert: Open) -> None:
     company.bob.is_active = False
     company.bob.save()
     refused(admin.post(f"alerts/{open_alert()}/assign", {"user": "bob"}), 400, "invalid", "user")
 
 
-def test_what_was_seen_before_somebody_took_it_is_told(
+def test_command_based_on_stale_owner_is_rejected(
     admin: Api, responder: Api, open_alert: Open, company: Company
 ) -> None:
     number, seen = open_alert(), clock.now()
@@ -264,7 +262,7 @@ def test_an_alert_opened_by_hand_pages_by_its_policy(admin: Api, responder: Api,
     assert taken["next_step"] is None
 
 
-def test_an_alert_that_can_page_nobody_says_so(responder: Api) -> None:
+def test_alert_without_reachable_users_is_reported(responder: Api) -> None:
     alert = responder.post("alerts", {"subject": "x"}).body
     assert alert["next_step"] is None
     reasons = [event["reason"] for event in responder.get(f"alerts/{alert['id']}/events").body["items"]]

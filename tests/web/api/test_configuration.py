@@ -1,4 +1,4 @@
-"""Configured objects over the API: the shape of the YAML both ways, by number or name, every error with its place."""
+"""Configured objects over the API: the YAML schema both ways, by ID or name, with error locations."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from urllib.parse import quote
 import pytest
 from django.db import connections, transaction
 
-from tests.store.locks import wait_for_waiters
-from tests.store.people import ACTOR
+from tests.support.locks import wait_for_waiters
+from tests.support.people import ACTOR
 from tests.web.api.conftest import Api, Company, moment
 from tests.web.api.test_errors import refused
 from tocsin.access.models import AuditEntry
@@ -161,7 +161,7 @@ def test_what_cannot_be_saved_names_its_place_and_changes_nothing(
     assert (_version(), len(ready.get(noun).body["items"])) == (before, count)
 
 
-def test_null_takes_a_key_away_that_stays_where_it_is_left_out(ready: Api) -> None:
+def test_null_removes_a_key_and_omission_keeps_it(ready: Api) -> None:
     rules = {"quiet_hours": [{"from": "22:00", "to": "07:00"}], "most_per_hour": 20}
     assert ready.patch("users/bob", {"language": "de", "contact_rules": rules}).status == 200
     assert ready.patch("users/bob", {"name": "Bob"}).body["contact_rules"]["most_per_hour"] == 20
@@ -174,9 +174,7 @@ def test_null_takes_a_key_away_that_stays_where_it_is_left_out(ready: Api) -> No
     assert "overrides" not in ready.patch(f"schedules/{made.body['id']}", {"overrides": None}).body
 
 
-def test_of_two_who_change_different_keys_at_once_neither_loses_what_the_other_said(
-    company: Company, admin: Api
-) -> None:
+def test_concurrent_changes_of_different_keys_are_both_kept(company: Company, admin: Api) -> None:
     answers: list[int] = []
 
     def change() -> None:
@@ -207,7 +205,7 @@ def test_a_body_that_is_no_object_is_refused(noun: str, ready: Api, body: Any) -
     assert ready.patch(f"{noun}/1", body).status == 400
 
 
-def test_everything_that_is_wrong_is_told_at_once(admin: Api) -> None:
+def test_all_configuration_errors_are_reported_at_once(admin: Api) -> None:
     answer = admin.post("users", {"email": "nonsense", "role": "king"})
     assert set(answer.body["fields"]) >= {"username", "email", "role"}
 
@@ -247,7 +245,7 @@ def test_a_new_user_can_be_given_a_password(company: Company, admin: Api) -> Non
 # --- on call
 
 
-def test_who_is_on_call_comes_in_the_shape_that_scripts_rely_on(company: Company, ready: Api) -> None:
+def test_on_call_response_has_its_documented_stable_shape(company: Company, ready: Api) -> None:
     answer = ready.get("groups/Service%20Desk/on-call", at="2026-12-25T03:00:00Z")
     assert answer.body["at"] == "2026-12-25T03:00:00Z"
     assert [(one["role"], one["user"]) for one in answer.body["on_call"]] == [("primary", "bob"), ("manager", "mia")]
@@ -272,7 +270,7 @@ def test_the_default_moment_is_now(company: Company, admin: Api) -> None:
 # --- integrations
 
 
-def test_a_change_of_rules_makes_a_version_and_the_old_one_stays(ready: Api) -> None:
+def test_changed_rules_create_a_version_and_keep_the_old(ready: Api) -> None:
     ready.post("integrations", integrations.EXAMPLE)
     filters = {"field": "client", "operator": "equals", "value": "Acme"}
     changed = ready.patch("integrations/HaloITSM", {"filters": filters})
@@ -284,7 +282,7 @@ def test_a_change_of_rules_makes_a_version_and_the_old_one_stays(ready: Api) -> 
     assert (oldest["number"], oldest["current"], oldest["definition"]) == (1, False, {})
 
 
-def test_versions_are_compared_and_one_is_brought_back_as_a_new_one(ready: Api) -> None:
+def test_versions_are_compared_and_restored_as_new_ones(ready: Api) -> None:
     ready.post("integrations", integrations.EXAMPLE)
     filters = {"field": "client", "operator": "equals", "value": "Acme"}
     ready.patch("integrations/HaloITSM", {"filters": filters})
@@ -297,7 +295,7 @@ def test_versions_are_compared_and_one_is_brought_back_as_a_new_one(ready: Api) 
     assert ready.post("integrations/HaloITSM/versions/99999999999/restore").status == 404
 
 
-def test_a_status_is_said_what_it_does_over_the_api(ready: Api) -> None:
+def test_status_action_is_set_over_the_api(ready: Api) -> None:
     ready.post("integrations", integrations.EXAMPLE)
     assert ready.get("integrations/HaloITSM/statuses").body == {"statuses": [], "warning": ""}
     assert ready.put("integrations/HaloITSM/statuses", {"status": "Logged", "does": "open"}).status == 200
@@ -306,7 +304,7 @@ def test_a_status_is_said_what_it_does_over_the_api(ready: Api) -> None:
     refused(ready.put("integrations/HaloITSM/statuses", {"status": "Logged", "does": "sing"}), 400, "invalid", "does")
 
 
-def test_a_rotated_token_gives_a_new_url_and_an_end_to_the_old(ready: Api) -> None:
+def test_token_rotation_returns_new_url_and_old_expiry(ready: Api) -> None:
     url = ready.post("integrations", integrations.EXAMPLE).body["url"]
     answer = ready.post("integrations/HaloITSM/rotate-token", {"overlap": "2h"})
     assert answer.status == 200, answer
@@ -442,7 +440,7 @@ def test_settings_are_read_and_changed_by_name(admin: Api) -> None:
     assert settings_api.routes.noun == "settings"
 
 
-def test_everybody_says_what_they_are_called_and_how_their_pages_look(observer: Api) -> None:
+def test_users_can_change_their_name_and_display_settings(observer: Api) -> None:
     assert (
         observer.patch("preferences", {"time_zone": "Asia/Kathmandu", "language": "de", "theme": "dark"}).status == 200
     )
@@ -458,7 +456,7 @@ def test_everybody_says_what_they_are_called_and_how_their_pages_look(observer: 
     assert User.objects.get(username="olga").role == "observer"
 
 
-def test_a_token_is_shown_once_and_works_until_it_is_revoked(responder: Api) -> None:
+def test_token_is_shown_once_and_works_until_revoked(responder: Api) -> None:
     made = responder.post("tokens", {"name": "script"})
     assert (made.status, made.body["user"]) == (201, "bob")
     other = Api(made.body["token"])

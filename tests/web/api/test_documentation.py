@@ -1,4 +1,4 @@
-"""The API describes itself, for programs and for people, without anything from elsewhere."""
+"""The API describes itself, without external resources."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def page() -> str:
     return response.content.decode()
 
 
-def test_every_address_is_described_with_who_may_and_how_errors_look(openapi: Any) -> None:
+def test_every_endpoint_documents_permissions_and_errors(openapi: Any) -> None:
     described = {
         f"{method.upper()} {path.removeprefix('/api/v1/')}": operation
         for path, operations in openapi["paths"].items()

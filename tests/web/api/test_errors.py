@@ -1,4 +1,4 @@
-"""Whatever goes wrong is answered in one shape, and nothing internal is told."""
+"""Every API error has one format and exposes nothing internal."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import psycopg
 import pytest
 from django.db import connection
 
-from tests.postgres import TAKES_NO_WRITES, in_use
-from tests.web.api.conftest import Answer, Api, Company
+from tests.support.postgres import TAKES_NO_WRITES, in_use
+from tests.web.api.conftest import Api, ApiResponse, Company
 from tocsin.access import tokens
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.core.runtime import clock
 
 
-def refused(answer: Answer, status: int, code: str, *fields: str) -> str:
+def refused(answer: ApiResponse, status: int, code: str, *fields: str) -> str:
     """Asserts that `answer` is an error in its one shape, about those fields; gives its text."""
     assert (answer.status, answer.body and answer.body.get("error")) == (status, code), answer
     assert set(answer.body) == {"error", "detail", "fields"}
@@ -26,7 +26,7 @@ def refused(answer: Answer, status: int, code: str, *fields: str) -> str:
     return str(answer.body["detail"])
 
 
-def test_without_a_token_one_is_told_how_to_send_it(company: Company) -> None:
+def test_missing_token_error_explains_authentication(company: Company) -> None:
     answer = Api().get("alerts")
     assert "Authorization: Bearer" in refused(answer, 401, "not_authenticated")
     assert answer.headers["WWW-Authenticate"].startswith("Bearer")
@@ -38,7 +38,7 @@ def test_a_wrong_credential_is_not_authenticated(company: Company, header: str) 
     refused(answer, 401, "not_authenticated")
 
 
-def test_a_revoked_token_and_one_of_somebody_switched_off_work_no_more(company: Company) -> None:
+def test_revoked_tokens_and_tokens_of_disabled_users_are_rejected(company: Company) -> None:
     made = tokens.create(company.bob, "script", actor=COMMAND_LINE, now=clock.now())
     assert Api(made.secret).get("alerts").status == 200
     company.bob.is_active = False
@@ -50,7 +50,7 @@ def test_a_revoked_token_and_one_of_somebody_switched_off_work_no_more(company: 
     refused(Api(made.secret).get("alerts"), 401, "not_authenticated")
 
 
-def test_on_a_database_that_takes_no_writes_one_reads_all_the_same(company: Company, database: str) -> None:
+def test_read_only_database_still_serves_reads(company: Company, database: str) -> None:
     secret = tokens.create(company.alice, "script", actor=COMMAND_LINE, now=clock.now()).secret
     with in_use(f"{database}{TAKES_NO_WRITES}"):
         answers = {noun: Api(secret).get(noun).status for noun in ("alerts", "users", "groups", "integrations")}
@@ -65,12 +65,12 @@ def test_a_wrong_token_is_refused_although_a_session_is_there(company: Company) 
     refused(caller.get("alerts"), 401, "not_authenticated")
 
 
-def test_an_unknown_address_is_not_found(admin: Api) -> None:
+def test_unknown_address_returns_404(admin: Api) -> None:
     for path in ("nonsense", "alerts/1/nonsense", "alerts/x", "alerts/", "", "users/a%2Fb"):
         refused(admin.get(path), 404, "not_found")
 
 
-def test_a_wrong_method_is_told_which_ones_are_right(admin: Api) -> None:
+def test_wrong_method_error_lists_allowed_methods(admin: Api) -> None:
     answer = admin.send("DELETE", "alerts")
     assert "DELETE is not possible here" in refused(answer, 405, "method_not_allowed")
     assert set(answer.headers["Allow"].split(", ")) == {"GET", "POST"}
@@ -132,9 +132,7 @@ def test_an_unknown_parameter_is_refused_and_named(admin: Api, path: str) -> Non
         (b'{"seen_at": "2026-01-01T00:00:00"}', "invalid", "seen_at"),
     ],
 )
-def test_a_body_that_cannot_be_used_is_told_where(
-    admin: Api, open_alert: Any, body: bytes, code: str, words: str
-) -> None:
+def test_invalid_body_error_names_its_location(admin: Api, open_alert: Any, body: bytes, code: str, words: str) -> None:
     answer = admin.post(f"alerts/{open_alert()}/acknowledge", body)
     assert (answer.status, answer.body["error"]) == (400, code)
     assert words in answer.body["detail"]
@@ -144,7 +142,7 @@ def test_a_body_over_five_megabytes_is_too_large(admin: Api) -> None:
     refused(admin.post("groups", b'{"name": "' + b"x" * (5 * 1024 * 1024) + b'"}'), 413, "too_large")
 
 
-def test_an_error_of_ours_is_logged_under_an_id_and_not_told(admin: Api, caplog: pytest.LogCaptureFixture) -> None:
+def test_internal_error_is_logged_with_id_and_not_exposed(admin: Api, caplog: pytest.LogCaptureFixture) -> None:
     with connection.cursor() as cursor:
         cursor.execute("ALTER TABLE alerts_alert RENAME COLUMN subject TO topic")
     with caplog.at_level(logging.ERROR):
@@ -157,7 +155,7 @@ def test_an_error_of_ours_is_logged_under_an_id_and_not_told(admin: Api, caplog:
     assert any(number in record.getMessage() for record in caplog.records)
 
 
-def test_a_database_that_does_not_answer_in_time_is_worth_another_try(admin: Api, database: str) -> None:
+def test_database_timeout_is_reported_as_retryable(admin: Api, database: str) -> None:
     with psycopg.connect(database) as other, connection.cursor() as cursor:
         other.execute("LOCK TABLE alerts_alert IN ACCESS EXCLUSIVE MODE")
         cursor.execute("SET statement_timeout = '50ms'")
@@ -178,9 +176,7 @@ def test_answers_are_not_kept_by_caches(admin: Api) -> None:
         ({"reminders": "1d"}, "reminders", "reminders: must be a list"),
     ],
 )
-def test_a_value_of_the_wrong_kind_is_refused_in_the_words_of_this_api(
-    admin: Api, body: Any, place: str, said: str
-) -> None:
+def test_value_of_wrong_type_uses_the_api_error_format(admin: Api, body: Any, place: str, said: str) -> None:
     detail = refused(admin.put("reminders", body), 400, "invalid", place)
     assert said in detail
     assert "Input" not in detail

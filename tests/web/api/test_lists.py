@@ -1,4 +1,4 @@
-"""Lists come in pages that neither skip nor repeat, and cost the same few statements however long they are."""
+"""Lists are paginated without gaps or duplicates, at a constant number of statements."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.web.api import samples
+from tests.support import api_rows
 from tests.web.api.conftest import Api, Company
 from tocsin.alerts import service
 from tocsin.alerts.commands import Acknowledge, Actor
@@ -59,20 +59,20 @@ def test_an_empty_list_is_an_empty_page(admin: Api) -> None:
     assert admin.get("alerts").body == {"items": [], "next": None}
 
 
-def test_lists_cost_the_same_few_statements_for_one_row_as_for_many(
+def test_lists_use_constant_statements_for_any_row_count(
     company: Company, caller: Callable[..., Api], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A manager: an administrator needs no look at groups, and so would hide a query for each row.
     asked = {
-        path: caller(company.alice if path in samples.FOR_ADMINISTRATORS else company.mia) for path in samples.LISTS
+        path: caller(company.alice if path in api_rows.FOR_ADMINISTRATORS else company.mia) for path in api_rows.LISTS
     }
-    samples.fill(company, 1)
-    one = {path: _count(asked[path], path, monkeypatch)[0] for path in samples.LISTS}
-    samples.fill(company, 12)
-    many = {path: _count(asked[path], path, monkeypatch) for path in samples.LISTS}
+    api_rows.fill(company, 1)
+    one = {path: _count(asked[path], path, monkeypatch)[0] for path in api_rows.LISTS}
+    api_rows.fill(company, 12)
+    many = {path: _count(asked[path], path, monkeypatch) for path in api_rows.LISTS}
     assert {path: rows for path, (_, rows) in many.items() if rows < 12} == {}
     assert {path: sent for path, (sent, _) in many.items()} == one
-    most = {path: samples.MAX_STATEMENTS.get(path, 7) for path in samples.LISTS}
+    most = {path: api_rows.MAX_STATEMENTS.get(path, 7) for path in api_rows.LISTS}
     assert {path: sent for path, sent in one.items() if sent > most[path]} == {}
 
 
@@ -93,7 +93,7 @@ def _count(asked: Api, path: str, monkeypatch: pytest.MonkeyPatch) -> tuple[int,
     return len(sent), len(answer.body["items"])
 
 
-def test_the_list_of_alerts_names_people_and_what_is_next_without_asking_for_each(
+def test_alert_list_names_users_and_next_action_without_extra_queries(
     company: Company, admin: Api, open_alert: Callable[..., int]
 ) -> None:
     number = open_alert(ago=timedelta(minutes=2))

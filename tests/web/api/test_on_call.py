@@ -1,4 +1,4 @@
-"""Who is on call over the API: a moment, a range, what is wrong; and who may take, hand over, swap and be away."""
+"""On-call data over the API: a moment, a range, problems, and permissions of shift changes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.web.api.conftest import Answer, Api, Company
+from tests.web.api.conftest import Api, ApiResponse, Company
 from tests.web.api.test_errors import refused
 from tocsin.core.runtime import clock
 from tocsin.people.models import User
@@ -41,7 +41,7 @@ def on_call(api: Api, at: str) -> list[tuple[str, str, str]]:
     return [(one["role"], one["user"], one["reason"]) for one in answer.body["on_call"]]
 
 
-def test_an_override_is_made_seen_in_the_timeline_and_taken_away(ready: Api) -> None:
+def test_override_is_created_shown_on_timeline_and_deleted(ready: Api) -> None:
     spec = {"schedule": "Desk 24x7", "name": "Xmas swap", "user": "olga", "role": "primary"}
     made = ready.post("overrides", {**spec, "from": "2036-12-24T17:00", "to": "2036-12-26T08:00"})
     assert (made.status, made.body["from"], made.body["created_by"]) == (201, "2036-12-24T16:00:00Z", "mia")
@@ -82,7 +82,7 @@ def test_a_moment_that_no_schedule_reaches_is_refused_in_words(at: str, ready: A
         assert "1970" in refused(ready.get(path, **{field: at}), 400, "invalid", field)
 
 
-def test_what_is_wrong_is_told_and_a_calendars_address_to_nobody(
+def test_errors_are_reported_and_calendar_addresses_stay_secret(
     ready: Api, company: Company, caller: Callable[[User], Api]
 ) -> None:
     assert ready.patch("schedules/Desk%2024x7", {"shifts": SCHEDULE["shifts"]}).status == 200
@@ -100,7 +100,7 @@ def test_what_is_wrong_is_told_and_a_calendars_address_to_nobody(
     assert ready.get("schedules/Desk%2024x7/imports").body["items"][0]["shift"] == "Elsewhere"
 
 
-def test_a_shift_is_taken_handed_over_and_swapped_by_those_it_concerns(
+def test_shift_is_reassigned_and_swapped_by_its_participants(
     ready: Api, company: Company, caller: Callable[[User], Api]
 ) -> None:
     bob, olga, nadia = caller(company.bob), caller(company.olga), caller(company.nadia)
@@ -138,7 +138,7 @@ def test_a_shift_is_taken_handed_over_and_swapped_by_those_it_concerns(
         ({"from": "2026-12-23T10:00:00Z", "to": "2036-12-23T18:00:00Z"}, "to", "400 days"),
     ],
 )
-def test_a_stretch_that_no_schedule_reaches_or_of_years_is_handed_over_by_nobody(
+def test_unscheduled_or_years_long_range_cannot_be_handed_over(
     span: dict[str, str], field: str, said: str, ready: Api, company: Company, caller: Callable[[User], Api]
 ) -> None:
     bob = caller(company.bob)
@@ -146,7 +146,7 @@ def test_a_stretch_that_no_schedule_reaches_or_of_years_is_handed_over_by_nobody
     assert said in refused(bob.post("swaps", {**span, "schedule": "Desk 24x7", "user": "mia"}), 400, "invalid", field)
 
 
-def test_what_nobody_has_is_taken_by_a_member_and_taken_back_by_whoever_took_it(
+def test_member_takes_uncovered_shift_and_can_return_it(
     ready: Api, company: Company, caller: Callable[[User], Api]
 ) -> None:
     bob, olga, nadia = caller(company.bob), caller(company.olga), caller(company.nadia)
@@ -171,7 +171,7 @@ def test_what_nobody_has_is_taken_by_a_member_and_taken_back_by_whoever_took_it(
     refused(bob.post(f"overrides/{made.body['id']}/take-back"), 404, "not_found")
 
 
-def test_what_a_manager_arranged_for_others_stays_when_they_are_none_any_more(
+def test_managers_arrangements_survive_loss_of_their_role(
     ready: Api, company: Company, caller: Callable[[User], Api]
 ) -> None:
     bobs: dict[str, Any] = {"from": "2036-12-23T10:00:00Z", "to": "2036-12-23T18:00:00Z"}
@@ -182,6 +182,6 @@ def test_what_a_manager_arranged_for_others_stays_when_they_are_none_any_more(
     refused(mia.post(f"overrides/{made.body['id']}/take-back"), 403, "forbidden")
 
 
-def _not_on_call(answer: Answer) -> None:
+def _not_on_call(answer: ApiResponse) -> None:
     refused(answer, 400, "invalid", "from")
     assert "is not on call" in answer.body["detail"]

@@ -1,4 +1,4 @@
-"""Who may do what over the API: every address, for every role, is what the table of roles says."""
+"""Permissions over the API: every endpoint and role matches the table of roles."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.doubles.ntfy import NtfyDouble
-from tests.web.api.conftest import Answer, Api, Company
-from tests.web.api.examples import ALWAYS_OWNED, ANSWERED_ELSEWHERE, EXAMPLES, NEVER_OWN, World
+from tests.support.api_examples import ALWAYS_OWNED, ANSWERED_ELSEWHERE, EXAMPLES, NEVER_OWN, ApiObjects
+from tests.web.api.conftest import Api, ApiResponse, Company
 from tests.web.api.test_errors import refused
 from tocsin.access.roles import Permission, PermissionScope, Role, reach
 from tocsin.api.application import api
@@ -55,8 +55,8 @@ def test_every_role_gets_what_the_table_says(
         gate = OPERATIONS[name][0]
         assert isinstance(gate, ApiAuth)
 
-        def ask(asker: Api, user: User, group: Group | None, name: str = name) -> Answer:
-            path, body = EXAMPLES[name](World(company, user, group, open_alert, ntfy.url))
+        def ask(asker: Api, user: User, group: Group | None, name: str = name) -> ApiResponse:
+            path, body = EXAMPLES[name](ApiObjects(company, user, group, open_alert, ntfy.url))
             return asker.send(name.partition(" ")[0], path, body)
 
         refused(ask(Api(), company.alice, _own(company)), 401, "not_authenticated")
@@ -87,7 +87,7 @@ def _foreign() -> Group:
     return Group.objects.create(name=f"Foreign {Group.objects.count()}")
 
 
-def _works(name: str, role: Role, answer: Answer) -> None:
+def _works(name: str, role: Role, answer: ApiResponse) -> None:
     if name in ANSWERED_ELSEWHERE:
         refused(answer, *ANSWERED_ELSEWHERE[name])
     else:
@@ -97,9 +97,7 @@ def _works(name: str, role: Role, answer: Answer) -> None:
 # --- what the table does not say by itself
 
 
-def test_nobody_takes_an_object_into_their_group_or_gives_it_to_another(
-    company: Company, admin: Api, manager: Api
-) -> None:
+def test_objects_cannot_be_moved_between_groups_without_permission(company: Company, admin: Api, manager: Api) -> None:
     for noun, spec in (
         ("support-hours", {"windows": [{"days": ["mon"], "from": "08:00", "to": "18:00"}]}),
         ("escalation-policies", {"steps": [{"notify": {"users": ["bob"]}}]}),
@@ -145,7 +143,7 @@ def test_only_an_administrator_changes_contact_methods_and_tokens_of_others(
     ("who", "bob", "nadia"),
     [("olga", False, False), ("bob", True, False), ("mia", True, False), ("alice", True, True), ("nadia", False, True)],
 )
-def test_addresses_are_masked_for_whoever_may_not_see_them(
+def test_addresses_are_masked_without_permission(
     company: Company, caller: Callable[[User], Api], who: str, bob: bool, nadia: bool
 ) -> None:
     asker = caller(getattr(company, who))
@@ -170,16 +168,16 @@ def test_a_groups_contacts_are_masked_for_others(company: Company, admin: Api, m
 def test_deliveries_and_notifications_mask_addresses_too(
     company: Company, admin: Api, responder: Api, observer: Api, open_alert: Callable[..., int]
 ) -> None:
-    world = World(company, company.alice, company.desk, open_alert)
+    owned = ApiObjects(company, company.alice, company.desk, open_alert)
     for noun in ("notifications", "deliveries"):
-        path, _ = EXAMPLES[f"GET {noun}/{{id}}"](world)
+        path, _ = EXAMPLES[f"GET {noun}/{{id}}"](owned)
         assert observer.get(path).body["address"] == "b•••@example.org"
         assert observer.get(noun).body["items"][0]["address"] == "b•••@example.org"
         assert responder.get(path).body["address"] == "bob@example.org"
         assert admin.get(noun).body["items"][0]["address"] == "bob@example.org"
 
 
-def test_the_url_of_an_integration_is_shown_to_whoever_may_change_it(
+def test_webhook_url_is_shown_only_with_change_permission(
     company: Company, admin: Api, manager: Api, responder: Api
 ) -> None:
     for name, group in (("Own", "Service Desk"), ("Theirs", "Network"), ("Free", None)):
@@ -197,7 +195,7 @@ def test_the_url_of_an_integration_is_shown_to_whoever_may_change_it(
 def test_sandbox_messages_of_others_are_for_administrators(
     company: Company, admin: Api, responder: Api, open_alert: Callable[..., int]
 ) -> None:
-    path, _ = EXAMPLES["GET sandbox-messages/{int:id}"](World(company, company.mia, None, open_alert))
+    path, _ = EXAMPLES["GET sandbox-messages/{int:id}"](ApiObjects(company, company.mia, None, open_alert))
     refused(responder.get(path), 404, "not_found")
     assert responder.get("sandbox-messages").body["items"] == []
     assert len(admin.get("sandbox-messages").body["items"]) == 1
@@ -233,7 +231,7 @@ def test_a_token_needs_no_csrf_token(responder: Api, open_alert: Callable[..., i
     assert responder.post(f"alerts/{open_alert()}/acknowledge").status == 200
 
 
-def test_what_another_group_owns_of_a_call_or_a_halo_is_not_reached_through_ones_own(
+def test_another_groups_outbound_data_is_unreachable_through_own(
     company: Company, admin: Api, manager: Api, observer: Api
 ) -> None:
     halo = {"kind": "haloitsm", "client_id": "id", "client_secret": "secret", "base_url": "https://x.haloitsm.com"}

@@ -1,4 +1,4 @@
-"""`ETag` and `If-Match`: what somebody changed since one read an object is never replaced unseen."""
+"""`ETag` and `If-Match`: an object changed since it was read is never overwritten."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pytest
 from django.db import connections, transaction
 
 from tests.doubles.ntfy import NtfyDouble
-from tests.store.locks import wait_for_waiters
-from tests.web.api.conftest import Answer, Api, Company
-from tests.web.api.examples import EXAMPLES, World
+from tests.support.api_examples import EXAMPLES, ApiObjects
+from tests.support.locks import wait_for_waiters
+from tests.web.api.conftest import Api, ApiResponse, Company
 from tests.web.api.test_errors import refused
 from tests.web.api.test_permissions import OPERATIONS
 from tocsin.access.models import AuditEntry
@@ -23,7 +23,7 @@ from tocsin.people.models import User
 OTHER = '"00000000000000000000000000000000"'
 
 
-def sent(caller: Api, method: str, path: str, body: Any = None, tag: str = "") -> Answer:
+def sent(caller: Api, method: str, path: str, body: Any = None, tag: str = "") -> ApiResponse:
     return caller.send(method, path, body, **({"If-Match": tag} if tag else {}))
 
 
@@ -38,7 +38,7 @@ TAGGED = sorted(
 )
 
 
-def test_every_configured_object_has_a_tag_and_asks_for_it_wherever_it_is_changed() -> None:
+def test_every_configured_object_requires_its_etag_on_changes() -> None:
     nouns = {path.partition("/")[0] for path in TAGGED}
     assert nouns == {
         "users", "groups", "schedules", "overrides", "holiday-calendars", "support-hours", "escalation-policies",
@@ -52,10 +52,10 @@ def test_every_configured_object_has_a_tag_and_asks_for_it_wherever_it_is_change
 
 
 @pytest.mark.parametrize("path", TAGGED)
-def test_an_object_is_changed_by_whoever_read_it_as_it_is_and_by_nobody_else(
+def test_object_is_changed_only_with_its_current_etag(
     path: str, company: Company, admin: Api, open_alert: Callable[..., int], ntfy: NtfyDouble
 ) -> None:
-    where, body = EXAMPLES[f"PUT {path}"](World(company, company.alice, company.desk, open_alert, ntfy.url))
+    where, body = EXAMPLES[f"PUT {path}"](ApiObjects(company, company.alice, company.desk, open_alert, ntfy.url))
     shown = admin.get(where)
     tag = shown.headers["ETag"]
     entries = AuditEntry.objects.count()
@@ -81,7 +81,7 @@ def test_an_object_is_changed_by_whoever_read_it_as_it_is_and_by_nobody_else(
     assert sent(admin, "DELETE", where, tag=put.headers["ETag"]).status == 204
 
 
-def test_who_changed_it_and_when_is_said_and_without_a_tag_the_last_one_wins(company: Company, admin: Api) -> None:
+def test_last_change_is_attributed_and_missing_etag_lets_last_win(company: Company, admin: Api) -> None:
     tag = admin.get("groups/Network").headers["ETag"]
     first = sent(admin, "PATCH", "groups/Network", {"description": "Cables"}, tag)
     assert first.headers["ETag"] != tag
@@ -93,9 +93,7 @@ def test_who_changed_it_and_when_is_said_and_without_a_tag_the_last_one_wins(com
     assert sent(admin, "PUT", "groups/Nowhere", {}, tag).status == 404
 
 
-def test_what_is_no_tag_or_not_asked_for_is_an_error(
-    admin: Api, caller: Callable[[User], Api], company: Company
-) -> None:
+def test_invalid_or_unexpected_etag_is_an_error(admin: Api, caller: Callable[[User], Api], company: Company) -> None:
     refused(sent(admin, "PATCH", "groups/Network", {}, "abc"), 400, "invalid", "If-Match")
     refused(sent(admin, "PUT", "reminders", {"reminders": []}, OTHER), 400, "invalid", "If-Match")
     # Nobody learns of an object that they may not change whether it has changed.
@@ -119,7 +117,7 @@ def test_a_secret_and_an_override_are_changes_too(company: Company, admin: Api) 
     refused(sent(admin, "PATCH", "settings", {"organisation_name": "Two"}, settings), 412, "changed_meanwhile")
 
 
-def test_a_csv_takes_the_place_of_the_clients_that_one_has_seen(company: Company, admin: Api) -> None:
+def test_csv_replaces_only_the_client_table_version_seen(company: Company, admin: Api) -> None:
     made = admin.post("client-tables", {"name": "Clients", "clients": [{"client": "Acme", "group": "Network"}]})
     assert admin.patch("client-tables/Clients", {"clients": [{"client": "Bolt", "group": "Network"}]}).status == 200
     csv = {"csv": "Corp,Network,"}
@@ -131,9 +129,9 @@ def test_a_csv_takes_the_place_of_the_clients_that_one_has_seen(company: Company
     assert done.headers["ETag"] == admin.get("client-tables/Clients").headers["ETag"] != seen
 
 
-def test_of_two_who_send_the_same_tag_at_once_one_wins_and_the_other_hears_it(company: Company, admin: Api) -> None:
+def test_one_of_two_concurrent_requests_with_equal_etags_wins(company: Company, admin: Api) -> None:
     tag = admin.get("groups/Network").headers["ETag"]
-    answers: list[Answer] = []
+    answers: list[ApiResponse] = []
 
     def put(name: str) -> None:
         try:

@@ -14,7 +14,7 @@ from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.core.runtime import clock
 
 
-def test_answers_are_told_apart_by_what_is_asked_for(observer: Api, open_alert: Callable[..., int]) -> None:
+def test_response_times_are_grouped_by_the_requested_field(observer: Api, open_alert: Callable[..., int]) -> None:
     number = open_alert("VPN down", columns={"client": "Acme"})
     open_alert("Disk full")
     opened = Alert.objects.get(pk=number).opened_at

@@ -1,0 +1,86 @@
+"""Compares forecasts with outcomes: the simulation of a message, and the next action of an alert."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from tests.model.system import System
+from tocsin.core.db import database
+from tocsin.escalation.actions import next_steps
+from tocsin.escalation.actions.forecast import NextAction
+from tocsin.inbound.storage.messages import IncomingMessage, MessageResult
+from tocsin.notify import pause
+from tocsin.simulate import chain
+from tocsin.simulate.chain import SimulatedOutcome
+
+#: The simulation knows no delivery IDs and treats every message as timely.
+_UNKNOWN = ("same delivery", "arrived late")
+
+_STEPS = ("step_fired", "step_empty", "escalation_finished")
+_PAGED = re.compile(r"\b([A-Z][a-z]+) \(")
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedMessage:
+    """The simulated outcome of a message."""
+
+    outcome: SimulatedOutcome
+    is_paused: bool
+
+
+def simulate(system: System, door: int, incoming: IncomingMessage) -> SimulatedMessage:
+    """Simulates a message at the current time."""
+    simulated = chain.simulate(door, incoming.raw, "application/json", system.now)
+    with database.transaction() as connection:
+        return SimulatedMessage(simulated.outcomes[0], pause.current(connection, system.now) is not None)
+
+
+def compare(system: System, simulated_message: SimulatedMessage, stored: MessageResult) -> None:
+    """Records differences to the actual outcome and, for a new alert, to the immediate escalation."""
+    said = simulated_message.outcome
+    if any(words in stored.reason for words in _UNKNOWN):
+        return
+    # The endpoint may parse malformed input more leniently than `tests.support.ingest` does.
+    if said.status == stored.status == "Mapping Failed":
+        return
+    if (said.status, said.reason) != (stored.status, stored.reason):
+        system.contradictions.append(
+            f"simulated {said.status}, {said.reason!r}; it was {stored.status}, {stored.reason!r}"
+        )
+    if stored.status != "Mapped Opened" or simulated_message.is_paused:
+        return
+    system.tasks["escalation"]()
+    planned = [line.text for line in said.timeline[1:] if line.at == system.now]
+    found = system.rows(
+        "SELECT reason FROM alerts_alertevent WHERE alert_id = %s AND at = %s AND kind = ANY(%s) ORDER BY id",
+        stored.alert_id, system.now, list(_STEPS),
+    )  # fmt: skip
+    did = [row["reason"] for row in found]
+    if did != [line for line in planned if line in did] or (not did and any("pages" in line for line in planned)):
+        system.contradictions.append(f"simulated {planned}, and #{stored.alert_id} did {did}")
+
+
+def compare_next_steps(system: System) -> None:
+    """Forecasts the due actions of all active alerts, runs the escalation and compares."""
+    with database.transaction() as connection:
+        steps = next_steps.next_steps(connection, system.alerts(active=True), system.now)
+        if pause.current(connection, system.now) is not None:
+            return
+    due = {alert: step for alert, step in steps.items() if step.at <= system.now}
+    newest = system.rows("SELECT coalesce(max(id), 0) AS id FROM alerts_alertevent")[0]["id"]
+    system.tasks["escalation"]()
+    for alert, step in due.items():
+        _compare_next(system, alert, step, newest)
+    system.record(f"the forecast actions happen: { {alert: step.summary for alert, step in due.items()} }")
+
+
+def _compare_next(system: System, alert: int, step: NextAction, newest: int) -> None:
+    found = system.rows(
+        "SELECT u.name FROM alerts_alertevent e CROSS JOIN LATERAL jsonb_array_elements_text(e.data -> 'people') p "
+        "JOIN people_user u ON u.id = p.value::bigint WHERE e.alert_id = %s AND e.id > %s AND e.kind = 'step_fired'",
+        alert, newest,
+    )  # fmt: skip
+    paged, said = {row["name"] for row in found}, set(_PAGED.findall(step.summary))
+    if "page" in step.summary and paged != said:
+        system.contradictions.append(f"#{alert} was forecast to do: {step.summary!r}, and it paged {sorted(paged)}")

@@ -1,0 +1,91 @@
+"""Providers whose servers fail at random. Their sent messages can be inspected, answered and reported on."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from tocsin.core.db.database import Connection
+from tocsin.core.errors import Permanent, Temporary
+from tocsin.core.net.egress import OutcomeUnknown
+from tocsin.notify.interfaces import AddressRejected, Rendered, SendReceipt
+from tocsin.notify.providers.pool import ProviderPool
+
+#: Most failures are temporary.
+_FAILURES: tuple[Callable[[], Exception], ...] = (
+    lambda: Temporary("It is away."),
+    lambda: Temporary("It is away."),
+    lambda: OutcomeUnknown("No answer came."),
+    lambda: Permanent("There is no such topic."),
+    lambda: AddressRejected("It does not carry there."),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SentMessage:
+    """A message that arrived, and its provider."""
+
+    at: datetime
+    provider: str
+    channel: str
+    address: str
+    key: str
+    rendered: Rendered
+
+
+@dataclass
+class ProviderConditions:
+    """The failure rates of providers. `on_send` is called before each message and returns the current time."""
+
+    rng: random.Random
+    on_send: Callable[[], datetime]
+    #: The share of failing attempts by provider; "" applies to all others.
+    fail_rates: dict[str, float]
+    #: The last messages that arrived.
+    sent_messages: deque[SentMessage] = field(default_factory=lambda: deque(maxlen=20))
+
+    def fails(self, provider: str) -> bool:
+        return self.rng.random() < self.fail_rates.get(provider, self.fail_rates[""])
+
+
+@dataclass
+class RandomSender:
+    """The sender of one provider."""
+
+    name: str
+    conditions: ProviderConditions
+
+    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
+        at = self.conditions.on_send()
+        failure = self.conditions.rng.choice(_FAILURES)() if self.conditions.fails(self.name) else None
+        # A message with an unknown outcome may have arrived.
+        if failure is None or isinstance(failure, OutcomeUnknown):
+            self.conditions.sent_messages.append(
+                SentMessage(at, self.name, channel, address, idempotency_key, rendered)
+            )
+        if failure is not None:
+            raise failure
+        return SendReceipt()
+
+    def verify(self) -> str:
+        if self.conditions.fails(self.name):
+            raise Temporary("It is away.")
+        return "It works."
+
+    def close(self) -> None:
+        pass
+
+
+class RandomProviderPool(ProviderPool):
+    """The configured providers with simulated servers."""
+
+    def __init__(self, conditions: ProviderConditions) -> None:
+        super().__init__()
+        self._conditions = conditions
+
+    def _load(self, connection: Connection) -> None:
+        super()._load(connection)
+        self._carriers = tuple(replace(one, sender=RandomSender(one.name, self._conditions)) for one in self._carriers)

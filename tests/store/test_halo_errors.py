@@ -1,0 +1,168 @@
+"""Writes that HaloITSM rejects, and their resending: each is one clear error and blocks no other."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.doubles.halo import DESK_AGENT, EXPIRED, FORBIDDEN, TIMEOUT, FakeResponse
+from tests.support.halo_pair import HaloPair
+from tests.support.people import ACTOR
+from tocsin.alerts.commands import Acknowledge, Assign, Close, Reopen
+from tocsin.alerts.commands import Reply as Say
+from tocsin.outbound import commands
+from tocsin.outbound.states import CallStatus
+
+
+def test_each_rejected_write_is_one_clear_dead_letter(both: HaloPair) -> None:
+    both.change(sync={"acknowledge": {"note": True}, "close": {"status": "Finished"}, "reply": {"note": True}})
+    ticket, other = both.log("one"), both.log("two")
+    both.halo.refused_actions = {"Private Note"}
+    both.act(both.alert(ticket).pk, Acknowledge)
+    both.act(both.alert(ticket).pk, Close)
+    alert = both.alert(other).pk
+    both.server.hooks.loses = lambda happened: True
+    both.halo.delete(other, DESK_AGENT)
+    both.act(alert, Say, text="hello")
+    both.go()
+    assert [(call.status, call.error.split(":")[0].split(" (")[0]) for call in both.calls()] == [
+        (CallStatus.DEAD, "Halo does not let Tocsin's agent use the action of its notes. Halo said"),
+        (CallStatus.DEAD, 'Halo has no status "Finished"'),
+        (CallStatus.DEAD, f"Halo shows no ticket {other} to Tocsin"),
+    ]
+    # Deleted: noticed at the second look, because Halo shows other tickets all the while.
+    both.look(200)
+    assert both.alert(other).status == "open"
+    both.look(400)
+    assert both.alert(other).status == "cancelled"
+
+
+def test_renamed_status_or_team_does_not_block_the_note(both: HaloPair) -> None:
+    both.change(sync={"acknowledge": {"note": True, "status": "Doing"}, "reply": {"note": True, "team": "Nowhere"}})
+    ticket = both.log()
+    both.act(both.alert(ticket).pk, Acknowledge)
+    both.act(both.alert(ticket).pk, Say, text="hello")
+    both.go()
+    assert len(both.notes(ticket)) == 2
+    assert ["Doing" in call.error or "Nowhere" in call.error for call in both.calls(status="dead")] == [True, True]
+
+
+def test_unexplained_rejection_of_one_ticket_blocks_no_other(both: HaloPair) -> None:
+    hidden, other = both.log("one"), both.log("two")
+    path_of = {("POST", "/api/Actions"): EXPIRED, ("GET", f"/api/Tickets/{hidden}"): EXPIRED}
+    both.server.api.fault = lambda method, path: path_of.get((method, path))
+    both.act(both.alert(hidden).pk, Acknowledge)
+    both.go()
+    del path_of["POST", "/api/Actions"]
+    both.act(both.alert(other).pk, Acknowledge)
+    both.go(20)
+    assert len(both.notes(other)) == 1
+    assert [call.error.split(" (")[0] for call in both.calls(status="dead")] == [
+        f"Halo shows no ticket {hidden} to Tocsin"
+    ]
+    both.look(200)
+    assert (both.alert(hidden).status, both.standing().problem) == ("open", "")
+    # A token that is taken for nothing is another matter.
+    both.server.api.fault = lambda method, path: None if path == "/auth/token" else EXPIRED
+    both.act(both.alert(other).pk, Assign)
+    both.go(400)
+    assert both.standing().problem.startswith("Halo refuses Tocsin's token when asked to write a note (401).")
+
+
+def test_expired_secret_stops_calls_with_one_error_until_replaced(both: HaloPair) -> None:
+    ticket = both.log()
+    both.halo.client_secret = "another"
+    both.halo.tokens.clear()
+    both.act(both.alert(ticket).pk, Acknowledge)
+    both.go()
+    assert "does not accept the client id and secret" in both.standing().problem
+    asked = len(both.server.api.requests)
+    both.go(600)
+    assert len(both.server.api.requests) == asked
+    both.change(client_secret="another")
+    both.go(700)
+    assert len(both.notes(ticket)) == 1
+
+
+def test_a_lost_right_and_a_token_that_ended_early(both: HaloPair) -> None:
+    ticket = both.log()
+    answers = iter([EXPIRED])
+    both.server.api.fault = lambda method, path: next(answers, None) if path == "/api/Actions" else None
+    both.act(both.alert(ticket).pk, Acknowledge)
+    both.go()
+    assert len(both.notes(ticket)) == 1
+    both.server.api.fault = lambda method, path: FORBIDDEN if path == "/api/Actions" and method == "POST" else None
+    both.act(both.alert(ticket).pk, Assign)
+    both.go()
+    (dead,) = both.calls(status=CallStatus.DEAD)
+    assert dead.error.startswith("Halo does not let Tocsin write a note (403). It does not say why.")
+
+
+@pytest.mark.parametrize("body", [{"error": "Not now"}, {"Message": "Not now"}, "Not now"])
+def test_error_body_with_success_status_is_a_failure(both: HaloPair, body: object) -> None:
+    ticket = both.log()
+    both.server.api.fault = lambda method, path: (
+        FakeResponse(200, body) if (method, path) == ("POST", "/api/Actions") else None
+    )
+    both.act(both.alert(ticket).pk, Acknowledge)
+    both.go()
+    (dead,) = both.calls(status=CallStatus.DEAD)
+    assert dead.error == "Halo refused to write a note (200). It said: Not now"
+
+
+def test_resent_write_uses_the_current_name_of_renamed_status(both: HaloPair) -> None:
+    both.change(sync={"acknowledge": {"note": True, "status": "Doing"}})
+    ticket = both.log()
+    both.act(both.alert(ticket).pk, Acknowledge)
+    both.go()
+    both.change(sync={"acknowledge": {"note": True, "status": "In Progress"}})
+    assert commands.send_all_again(both.outbound, actor=ACTOR, now=both.now) == 1
+    both.go()
+    assert both.halo.tickets[ticket]["status_id"] == 2
+    assert len(both.notes(ticket)) == 1
+
+
+def test_note_of_failed_write_does_not_match_later_identical_note(both: HaloPair) -> None:
+    both.change(sync={"hold": {"note": False}, "reply": {"note": "Done"}, "close": {"note": "Done", "status": "Doing"}})
+    ticket = both.log()
+    both.act(both.alert(ticket).pk, Close)
+    both.go()
+    both.act(both.alert(ticket).pk, Reopen)
+    both.go(5)
+    both.act(both.alert(ticket).pk, Say, text="x")
+    # It does not arrive, and Halo does not say so.
+    answers = iter([TIMEOUT])
+    both.server.api.fault = lambda method, path: next(answers, None) if path == "/api/Actions" else None
+    both.go(10)
+    both.go(60)
+    assert [call.status for call in both.calls() if call.content["event"] == "reply"] == ["sent"]
+    assert both.notes(ticket).count("Done") == 2
+
+
+def test_note_of_failed_write_opens_no_alert_when_echoed(both: HaloPair) -> None:
+    both.change(sync={"close": {"note": "Done", "status": "Doing"}})
+    ticket = both.log()
+    both.act(both.alert(ticket).pk, Close)
+    both.go()
+    assert [call.status for call in both.calls()] == ["dead"]
+    assert both.notes(ticket) == ["Done"]
+    assert [alert.status for alert in both.alerts(ticket)] == ["closed"]
+
+
+def test_what_is_sent_again_sets_nothing_that_was_set_since(both: HaloPair) -> None:
+    both.change(
+        sync={
+            "acknowledge": {"note": True, "status": "Doing"},
+            "close": {"note": "Done", "status": "Closed"},
+        }
+    )
+    ticket = both.log()
+    both.act(both.alert(ticket).pk, Acknowledge)
+    both.go()
+    both.act(both.alert(ticket).pk, Close, who="bob")
+    both.go(5)
+    closed = both.halo.tickets[ticket]["status_id"]
+    both.change(sync={"acknowledge": {"note": True, "status": "In Progress"}, "close": {"status": "Closed"}})
+    assert commands.send_all_again(both.outbound, actor=ACTOR, now=both.now) == 1
+    both.go(10)
+    assert both.halo.tickets[ticket]["status_id"] == closed
+    assert both.calls()[0].status == "sent"

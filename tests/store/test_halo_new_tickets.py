@@ -1,0 +1,197 @@
+"""New tickets that changed before Tocsin saw them still page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from tests.doubles.halo import DESK_AGENT, EVENT_ONLY
+from tests.support.halo_pair import HaloPair, halo_pair
+from tests.support.outbox_harness import allow_loopback
+from tests.support.people import ACTOR
+from tocsin.alerts.models import AlertEvent
+from tocsin.inbound.admin import commands as integrations
+from tocsin.inbound.admin.observed_statuses import statuses_seen
+from tocsin.inbound.body_compression import body_of
+from tocsin.inbound.models import Integration
+from tocsin.outbound.connectors.haloitsm import client
+from tocsin.outbound.halo_sync import poller
+
+IN_PROGRESS, ACTION_REQUIRED, RESOLVED, CLOSED = 2, 3, 8, 9
+
+
+@pytest.fixture
+def pulled(database: str, now: datetime, monkeypatch: pytest.MonkeyPatch) -> Iterator[HaloPair]:
+    """Tocsin reads a Halo that sends nothing, and has looked once."""
+    allow_loopback(monkeypatch)
+    with halo_pair(now) as both:
+        both.connect(pull=True)
+        yield both
+
+
+def _logged(both: HaloPair, seconds: float = 5, **fields: Any) -> int:
+    both.seconds = seconds
+    number: int = both.halo.log({"summary": "VPN down", **fields}, DESK_AGENT)["id"]
+    return number
+
+
+def _change(both: HaloPair, ticket: int, seconds: float, **fields: Any) -> None:
+    both.seconds = seconds
+    both.halo.change(ticket, fields, DESK_AGENT)
+
+
+def _set(both: HaloPair, **spec: Any) -> None:
+    """Changes the inbound integration."""
+    door = Integration.objects.get(pk=both.inbound.pk)
+    integrations.save_integration(
+        {**integrations.integration_spec(door), **spec, "anyway": True}, existing=door, actor=ACTOR, now=both.now
+    )
+
+
+@pytest.mark.parametrize("status", [IN_PROGRESS, RESOLVED])
+def test_ticket_first_seen_after_changes_opens_with_current_state(pulled: HaloPair, status: int) -> None:
+    ticket = _logged(pulled)
+    _change(pulled, ticket, 20, status_id=status)
+    pulled.look(31)
+    alert = pulled.alert(ticket)
+    assert (alert.status, alert.subject) == ("open", "VPN down")
+    assert alert.source_status == {IN_PROGRESS: "In Progress", RESOLVED: "Resolved"}[status]
+    opened, updated = pulled.inbox(source_id=str(ticket))
+    assert (opened.status, updated.status) == ("Mapped Opened", "Mapped Updated")
+    said = "created since the last look, and moved on before this one: it is taken in as it was created"
+    assert said in opened.verdict["notes"]
+    assert json.loads(body_of(opened.raw))["message"] == said
+    # Once.
+    pulled.look(62)
+    assert len(pulled.inbox(source_id=str(ticket))) == 2
+
+
+def test_already_assigned_ticket_still_pages_unless_setting_prevents_it(
+    pulled: HaloPair,
+) -> None:
+    ticket = _logged(pulled)
+    _change(pulled, ticket, 20, status_id=IN_PROGRESS, agent_id=DESK_AGENT)
+    pulled.look(31)
+    alert = pulled.alert(ticket)
+    assert (alert.status, alert.source_agent) == ("open", "Sam Service")
+    _set(pulled, settings={"owned_ticket_stops": True})
+    ticket = _logged(pulled, 40)
+    _change(pulled, ticket, 50, status_id=IN_PROGRESS, agent_id=DESK_AGENT)
+    pulled.look(62)
+    assert pulled.alert(ticket).status == "assigned"
+
+
+def test_already_closed_or_filtered_ticket_opens_nothing(pulled: HaloPair) -> None:
+    _set(pulled, filters={"field": "team", "operator": "equals", "value": "2nd Line Support"})
+    over, other, ours = _logged(pulled), _logged(pulled), _logged(pulled, team="2nd Line Support")
+    _change(pulled, over, 20, status_id=CLOSED, agent_id=DESK_AGENT, team="2nd Line Support")
+    _change(pulled, other, 20, status_id=IN_PROGRESS)
+    _change(pulled, ours, 20, status_id=IN_PROGRESS)
+    pulled.look(31)
+    assert [len(pulled.alerts(ticket)) for ticket in (over, other, ours)] == [0, 0, 1]
+
+
+def test_ticket_older_than_last_poll_opens_nothing_on_status_change(pulled: HaloPair) -> None:
+    ticket = _logged(pulled)
+    pulled.halo.tickets[ticket]["status_id"] = ACTION_REQUIRED
+    pulled.look(31)
+    assert pulled.alerts(ticket) == []
+    _change(pulled, ticket, 40, status_id=IN_PROGRESS)
+    pulled.look(62)
+    pulled.look(93)
+    assert pulled.alerts(ticket) == []
+
+
+def test_unchanged_new_ticket_uses_its_own_status(
+    pulled: HaloPair,
+) -> None:
+    ticket = _logged(pulled)
+    pulled.halo.tickets[ticket]["status_id"] = ACTION_REQUIRED
+    pulled.look(31)
+    (message,) = pulled.inbox(source_id=str(ticket))
+    assert (message.status, message.source_status) == ("Mapped Ignored", "Action Required")
+    seen = statuses_seen(Integration.objects.get(pk=pulled.inbound.pk), pulled.now)
+    assert 'came first with "Action Required", and opened nothing' in seen.warning
+    pulled.look(62)
+    assert len(pulled.inbox(source_id=str(ticket))) == 1
+
+
+def test_where_new_has_another_name_it_opens_by_that(pulled: HaloPair) -> None:
+    _set(pulled, rules={"open": {"field": "source_status", "operator": "equals", "value": "Action Required"}})
+    ticket = _logged(pulled)
+    pulled.halo.tickets[ticket]["status_id"] = ACTION_REQUIRED
+    _change(pulled, ticket, 20, status_id=IN_PROGRESS)
+    pulled.look(31)
+    assert pulled.alert(ticket).source_status == "In Progress"
+
+
+def test_idle_or_upgraded_halo_recognizes_new_tickets_by_date(
+    pulled: HaloPair,
+) -> None:
+    old = pulled.halo.log({"summary": "Old"}, DESK_AGENT)["id"]
+    pulled.halo.tickets[old] |= {"dateoccurred": "2020-01-01T10:00:00", "status_id": ACTION_REQUIRED}
+    standing = pulled.standing()
+    standing.memory.pop("highest", None)
+    standing.save()
+    ticket = _logged(pulled)
+    _change(pulled, ticket, 20, status_id=IN_PROGRESS)
+    _change(pulled, old, 20, status_id=IN_PROGRESS)
+    pulled.look(31)
+    assert [len(pulled.alerts(one)) for one in (old, ticket)] == [0, 1]
+
+
+def test_new_tickets_across_several_polls_are_all_recognized(pulled: HaloPair, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (client, poller):
+        monkeypatch.setattr(module, "PAGE_SIZE", 2)
+        monkeypatch.setattr(module, "MAX_LIST_PAGES", 2)
+    tickets = [_logged(pulled) for _ in range(9)]
+    for ticket in tickets:
+        _change(pulled, ticket, 20, status_id=IN_PROGRESS)
+    for look in range(4):
+        pulled.look(31 + 31 * look)
+    assert [len(pulled.alerts(ticket)) for ticket in tickets] == [1] * 9
+
+
+def test_lost_new_ticket_webhook_is_recovered_despite_a_later_one(both: HaloPair) -> None:
+    both.server.hooks.loses = lambda happened: happened.event == "new ticket logged"
+    ticket = both.log()
+    both.seconds = 20
+    both.halo.change(ticket, {"status_id": IN_PROGRESS}, DESK_AGENT)
+    both.go()
+    assert both.alerts(ticket) == []
+    both.look(200)
+    alert = both.alert(ticket)
+    assert (alert.status, alert.source_status) == ("open", "In Progress")
+    first = AlertEvent.objects.filter(alert=alert.pk).earliest("pk")
+    assert first.kind == "opened"
+
+
+def test_ticket_decided_by_webhook_is_not_paged_by_poll(both: HaloPair) -> None:
+    _set(both, rules={"open": {"field": "subject", "operator": "contains", "value": "VPN"}})
+    ticket = both.log("Printer")
+    _set(both, rules={})
+    both.seconds = 20
+    both.halo.change(ticket, {"status_id": IN_PROGRESS}, DESK_AGENT)
+    both.go()
+    both.look(200)
+    both.look(400)
+    assert both.alerts(ticket) == []
+
+
+def test_new_ticket_that_changed_before_lookup_still_opens(both: HaloPair) -> None:
+    both.halo.webhooks["hook"]["payload_type"] = EVENT_ONLY
+    ticket = both.halo.log({"summary": "VPN down"}, DESK_AGENT)["id"]
+    over = both.halo.log({"summary": "Printer"}, DESK_AGENT)["id"]
+    both.server.hooks.loses = lambda happened: True
+    both.halo.change(ticket, {"status_id": IN_PROGRESS}, DESK_AGENT)
+    both.halo.change(over, {"status_id": CLOSED, "agent_id": DESK_AGENT}, DESK_AGENT)
+    both.go()
+    alert = both.alert(ticket)
+    assert (alert.status, alert.subject) == ("open", "VPN down")
+    assert both.alerts(over) == []
+    both.look(200)
+    assert both.alert(ticket).source_status == "In Progress"

@@ -1,0 +1,364 @@
+"""Mails that open and close alerts, by the built-in listener or a mailbox, with attachments."""
+
+from __future__ import annotations
+
+import smtplib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from email.message import EmailMessage
+from email.policy import SMTP
+
+import pytest
+from django.test import Client
+
+from tests.doubles.imap import ImapDouble, imap_double
+from tests.support.escalation_harness import EscalationHarness, escalation_enabled
+from tests.support.ingest import NOW, make_integration
+from tests.support.integrations import InboundServer, inbound_server, rows
+from tests.support.outbox_harness import allow_loopback
+from tocsin.access import settings_commands
+from tocsin.access.audit import COMMAND_LINE
+from tocsin.alerts.models import Alert
+from tocsin.core.config import config_version
+from tocsin.core.db import database
+from tocsin.core.errors import Permanent, Rejected
+from tocsin.core.net import mailbox_errors as troubles
+from tocsin.core.runtime import clock
+from tocsin.inbound.admin import secrets
+from tocsin.inbound.email import imap_poller
+from tocsin.inbound.email import smtp_listener as mail_listener
+from tocsin.inbound.email.smtp_listener import SmtpListener
+from tocsin.inbound.models import Integration
+from tocsin.operate.checks import mailboxes
+from tocsin.web.home import mailbox_warnings
+
+
+@pytest.fixture(autouse=True)
+def _wired(database: str) -> Iterator[None]:
+    with escalation_enabled():
+        yield
+
+
+@pytest.fixture
+def node() -> Iterator[InboundServer]:
+    with inbound_server() as made:
+        yield made
+
+
+@pytest.fixture
+def desk() -> EscalationHarness:
+    return EscalationHarness(NOW)
+
+
+@pytest.fixture
+def door(desk: EscalationHarness) -> Integration:
+    made = make_integration("Mails", "email", policy=desk.policy, settings={"mailbox": "Alerts"})
+    made.recipient_groups.add(desk.group)
+    config_version.changed()
+    return made
+
+
+@pytest.fixture
+def listener(node: InboundServer, door: Integration) -> Iterator[SmtpListener]:
+    made = SmtpListener(node.app.reception, lambda: "127.0.0.1:0")
+    made.start()
+    end = time.monotonic() + 10
+    while made.address is None and time.monotonic() < end:
+        pass
+    assert made.address is not None
+    yield made
+    made.stop(10)
+
+
+def mail(subject: str = "VPN is down", number: int = 1, **headers: str) -> EmailMessage:
+    made = EmailMessage()
+    made["From"], made["To"], made["Subject"] = "Bob <bob@acme.example>", "alerts@t.example", subject
+    made["Message-ID"] = f"<{number}@acme.example>"
+    for name, value in headers.items():
+        made[name.replace("_", "-")] = value
+    made.set_content("Nobody can work.")
+    return made
+
+
+@pytest.fixture
+def send(listener: SmtpListener) -> Callable[..., None]:
+    def send(message: EmailMessage | bytes, *to: str) -> None:
+        assert listener.address is not None
+        with smtplib.SMTP(*listener.address, timeout=20) as client:
+            raw = message if isinstance(message, bytes) else message.as_bytes(policy=SMTP)
+            client.sendmail("bob@acme.example", to or ("alerts@t.example",), raw)
+
+    return send
+
+
+def test_mail_opens_alert_by_mailbox_name_and_token(
+    send: Callable[..., None], door: Integration, client: Client, desk: EscalationHarness
+) -> None:
+    message = mail()
+    message.add_attachment(b"\x89PNG-bytes", maintype="image", subtype="png", filename="screen.png")
+    send(message)
+    alert = Alert.objects.get()
+    assert (alert.subject, alert.long_text, alert.requester) == ("VPN is down", "Nobody can work.", "Bob")
+    (row,) = rows()
+    assert row.content_type == "message/rfc822"
+    assert alert.custom["attachments"].endswith(f"/inbound-log/{row.pk}/attachments/0")
+    send(message)
+    assert (Alert.objects.count(), rows()[1].reason.startswith("same delivery")) == (1, True)
+    send(mail(number=2), f"{secrets.token_of(door).upper()}@anything.example")
+    assert Alert.objects.count() == 2
+
+    client.force_login(desk.users["alice"])
+    link = f"/inbound-log/{row.pk}/attachments/0"
+    file = client.get(link)
+    assert (file.status_code, file.content) == (200, b"\x89PNG-bytes")
+    assert file["Content-Disposition"] == 'attachment; filename="screen.png"'
+    assert file["X-Content-Type-Options"] == "nosniff"
+    assert client.get(link[:-1] + "1").status_code == 404
+    client.logout()
+    assert client.get(link).status_code == 302
+
+
+def test_one_mailbox_serves_several_integrations_with_open_and_close_rules(
+    send: Callable[..., None], door: Integration
+) -> None:
+    make_integration(
+        "Nagios",
+        "email",
+        settings={"mailbox": "alerts"},
+        definition={
+            "mapping": {"source_id": {"path": "subject", "pattern": r"/(\w+)$"}},
+            "rules": {
+                "open": {"field": "subject", "operator": "contains", "value": "PROBLEM"},
+                "close": {"field": "subject", "operator": "contains", "value": "RECOVERY"},
+            },
+        },
+    )
+    send(mail("PROBLEM /web1", 1), "alerts+prod@t.example", "ALERTS@t.example")
+    send(mail("RECOVERY /web1", 2))
+    nagios = Alert.objects.get(integration__name="Nagios")
+    assert (nagios.source_id, nagios.status) == ("web1", "closed")
+    assert Alert.objects.filter(integration=door).count() == 2
+
+
+def test_no_mail_is_relayed_and_automatic_replies_open_nothing(
+    send: Callable[..., None], listener: SmtpListener
+) -> None:
+    with pytest.raises(smtplib.SMTPRecipientsRefused) as caught:
+        send(mail(), "somebody@elsewhere.example")
+    assert caught.value.recipients["somebody@elsewhere.example"][0] == 550
+    send(mail("Out of office", Auto_Submitted="auto-replied"))
+    assert (rows()[0].status, Alert.objects.count()) == ("Mapped Ignored", 0)
+    send(mail("Re: VPN is down (Tocsin #7)", 2))
+    assert Alert.objects.count() == 0
+
+
+def test_invalid_mail_is_kept_and_reported(send: Callable[..., None]) -> None:
+    send(b"\r\nno header lines\r\n")
+    send(b"Subject: x\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n" + b"--b\r\n\r\nx\r\n" * 300 + b"--b--\r\n")
+    assert [row.status for row in rows()] == ["Mapped Opened", "Mapping Failed"]
+    assert "more than 200 parts" in rows()[1].reason
+    assert "cannot read" in Alert.objects.latest("pk").subject
+
+
+def test_a_large_mail_is_kept_without_what_is_attached(send: Callable[..., None]) -> None:
+    message = mail()
+    message.add_attachment(b"x" * 5_500_000, maintype="application", subtype="zip", filename="logs.zip")
+    send(message)
+    (row,) = rows()
+    assert row.status == "Mapped Opened"
+    assert len(bytes(row.raw)) < 10_000
+
+
+def test_integration_may_restrict_mail_to_named_networks(
+    send: Callable[..., None], door: Integration, node: InboundServer
+) -> None:
+    secrets.put_credentials(door, {"addresses": ["192.0.2.0/24"]})
+    door.save()
+    config_version.changed()
+    node.registry.refresh()
+    with pytest.raises(smtplib.SMTPRecipientsRefused):
+        send(mail())
+    secrets.put_credentials(door, {"addresses": ["127.0.0.0/8"]})
+    door.save()
+    config_version.changed()
+    node.registry.refresh()
+    send(mail())
+    assert rows()[0].headers == {"sender's address": "present, valid"}
+
+
+def test_unusable_imap_listen_address_is_replaced_by_the_previous(
+    node: InboundServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mail_listener, "_LOOK", 0.01)
+    good, bad = "127.0.0.1:0", "192.0.2.1:2525"
+    wanted, looked = [good], threading.Semaphore(0)
+
+    def listen() -> str:
+        looked.release()
+        return wanted[0]
+
+    made = SmtpListener(node.app.reception, listen)
+    made.start()
+    try:
+        for place, is_open in ((good, True), (bad, False), (good, True)):
+            wanted[0] = place
+            while looked.acquire(blocking=False):
+                pass
+            # Each look begins when what the one before it asked for is done.
+            for _ in range(3):
+                assert looked.acquire(timeout=10)
+            assert (made.address is not None) is is_open
+    finally:
+        made.stop(10)
+
+
+# --- a mailbox that is read
+
+
+@pytest.fixture
+def box(door: Integration, monkeypatch: pytest.MonkeyPatch) -> Iterator[ImapDouble]:
+    allow_loopback(monkeypatch)
+    with imap_double() as double:
+        address = f"imap://tocsin%40example.org@127.0.0.1:{double.port}/INBOX"
+        secrets.put_credentials(door, {"imap": {"mailbox": address, "password": double.password}})
+        door.save()
+        config_version.changed()
+        yield double
+
+
+def test_unread_mails_of_a_mailbox_become_messages_once(box: ImapDouble, node: InboundServer) -> None:
+    box.receive(mail().as_bytes())
+    box.receive(mail("Second", 2).as_bytes())
+    imap_poller.read_all(node.registry)
+    assert [alert.subject for alert in Alert.objects.order_by("pk")] == ["VPN is down", "Second"]
+    assert all(one.is_read for one in box.mails)
+    imap_poller.read_all(node.registry)
+    assert len(rows()) == 2
+    # Somebody marked it as unread: the same mail is the same delivery.
+    box.mails[0].is_read = False
+    imap_poller.read_all(node.registry)
+    assert Alert.objects.count() == 2
+
+
+def test_a_mailbox_is_tried_without_reading_it(box: ImapDouble) -> None:
+    held = box.receive(mail().as_bytes())
+    address = f"imap://tocsin%40example.org@127.0.0.1:{box.port}/INBOX"
+    said = imap_poller.look_into(address, box.password)
+    assert "has 1 unread mail." in said
+    assert not held.is_read
+    assert rows() == []
+    with pytest.raises(Permanent):
+        imap_poller.look_into(address, "wrong")
+    assert list(mailboxes.check()) == []
+    away = make_integration("Away", "email")
+    secrets.put_credentials(away, {"imap": {"mailbox": "imaps://a@127.0.0.1:1/INBOX", "password": "sesame"}})
+    away.save()
+    (finding,) = mailboxes.check()
+    assert (finding.id, finding.about) == ("mailbox.refuses", "Away")
+    assert "sesame" not in finding.detail
+    for none in ("", "nonsense"):
+        with pytest.raises(Rejected):
+            imap_poller.look_into(none, "x")
+
+
+def test_unavailable_mailbox_blocks_no_other_and_loses_nothing(
+    box: ImapDouble, node: InboundServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    away = make_integration("Away", "email")
+    secrets.put_credentials(away, {"imap": {"mailbox": "imaps://a@127.0.0.1:1/INBOX", "password": "sesame"}})
+    away.save()
+    config_version.changed()
+    box.receive(mail().as_bytes())
+    box.hangs_up = 1
+    imap_poller.read_all(node.registry)
+    assert Alert.objects.count() == 0
+    imap_poller.read_all(node.registry)
+    assert Alert.objects.count() == 1
+    assert "The mailbox of Away cannot be read" in caplog.text
+    assert "sesame" not in caplog.text
+
+
+def test_mail_not_markable_as_read_is_processed_once_and_reported(box: ImapDouble, node: InboundServer) -> None:
+    """Those without an id of their own too, and those behind it all the same."""
+    box.keeps_flags = True
+    plain = b"Subject: One\r\nFrom: a@b.example\r\n\r\nIt burns.\r\n"
+    box.receive(plain)
+    box.receive(plain.replace(b"One", b"Two"))
+    for _turn in range(2):
+        imap_poller.read_all(node.registry)
+        assert [alert.subject for alert in Alert.objects.order_by("pk")] == ["One", "Two"]
+        with database.transaction() as connection:
+            (trouble,) = troubles.known(connection, troubles.MailboxReader.INBOUND)
+        assert "as read" in trouble.error
+        assert "You may not change flags here" in trouble.error
+    box.receive(plain.replace(b"One", b"Three"))
+    imap_poller.read_all(node.registry)
+    assert Alert.objects.count() == 3
+    box.keeps_flags = False
+    imap_poller.read_all(node.registry)
+    assert all(held.is_read for held in box.mails)
+    assert Alert.objects.count() == 3
+    with database.transaction() as connection:
+        assert troubles.known(connection, troubles.MailboxReader.INBOUND) == []
+
+
+def test_undecidable_mail_is_kept_and_blocks_no_later_mail(box: ImapDouble, node: InboundServer) -> None:
+    with database.connect(name="test") as connection:
+        connection.execute("ALTER TABLE alerts_alert ADD CONSTRAINT no_poison CHECK (subject <> 'poison')")
+    box.receive(mail("poison").as_bytes())
+    box.receive(mail("Second", 2).as_bytes())
+    imap_poller.read_all(node.registry)
+    assert [row.status for row in rows()] == ["Mapping Failed", "Mapped Opened"]
+    assert "could not decide it: CheckViolation" in rows()[0].reason
+    assert all(held.is_read for held in box.mails)
+
+
+def test_mail_deleted_before_reading_is_ignored(box: ImapDouble, node: InboundServer) -> None:
+    box.receive(mail().as_bytes()).is_gone = True
+    box.receive(mail("Second", 2).as_bytes())
+    imap_poller.read_all(node.registry)
+    assert [alert.subject for alert in Alert.objects.all()] == ["Second"]
+    assert len(rows()) == 1
+
+
+def test_malformed_mail_blocks_no_later_mail(box: ImapDouble, node: InboundServer) -> None:
+    box.receive(b"Subject: =?utf-8?b?abcde?=\r\nFrom: a@b.example\r\n\r\nIt burns.\r\n")
+    box.receive(mail().as_bytes())
+    imap_poller.read_all(node.registry)
+    assert rows()[0].subject == "=?utf-8?b?abcde?="
+    assert Alert.objects.count() == 2
+    assert all(held.is_read for held in box.mails)
+
+
+def test_home_says_which_mailbox_cannot_be_read_until_it_can(box: ImapDouble, node: InboundServer) -> None:
+    box.hangs_up = 1
+    imap_poller.read_all(node.registry)
+    ((text, url, is_urgent),) = mailbox_warnings.found()
+    assert text.startswith("The mailbox of Mails cannot be read: ")
+    assert url.endswith("/security/")
+    assert is_urgent
+    imap_poller.read_all(node.registry)
+    assert list(mailbox_warnings.found()) == []
+
+
+def test_mail_listen_address_is_a_validated_setting() -> None:
+    assert settings_commands.change_settings({"mail_listen": "[::1]:2525"}, actor=COMMAND_LINE, now=clock.now())
+    for wrong in ("2525", "localhost:smtp", "host:70000", ":25"):
+        with pytest.raises(Rejected) as caught:
+            settings_commands.change_settings({"mail_listen": wrong}, actor=COMMAND_LINE, now=clock.now())
+        assert caught.value.field == "mail_listen"
+
+
+@pytest.mark.parametrize(
+    "mailbox",
+    ["imaps://a@evil.example/INBOX", "imap+starttls://a@mail.example/INBOX", "imaps://a@mail.example:1993/INBOX"],
+)
+def test_a_mailboxs_password_does_not_follow_it_to_another_server(mailbox: str) -> None:
+    known = {"imap": {"mailbox": "imaps://a@mail.example/INBOX", "password": "sesame"}}
+    with pytest.raises(Rejected, match="password: enter the secret again: the address has changed"):
+        secrets.read_credentials({"imap": {"mailbox": mailbox}}, known)
+    anew = {"imap": {"mailbox": mailbox, "password": "another"}}
+    assert secrets.read_credentials(anew, known) == anew
+    folder = {"imap": {"mailbox": "imaps://a@mail.example/Alerts"}}
+    assert secrets.read_credentials(folder, known)["imap"]["password"] == "sesame"

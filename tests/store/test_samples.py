@@ -1,0 +1,277 @@
+"""Samples through the public URL: a real HTTP request, a real row, and an alert that pages only its sender."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.doubles.certificates import make_certificate
+from tests.doubles.http import Request, Response, http_double
+from tests.support.escalation_harness import EscalationHarness, escalation_enabled
+from tests.support.ingest import NOW, Ingest, halo, make_integration
+from tests.support.integrations import (
+    InboundServer,
+    inbound_server,
+    path_of,
+    publish,
+    rows,
+    served,
+    tls_context_trusting,
+)
+from tocsin.access.audit import AuditActor
+from tocsin.access.models import AuditEntry
+from tocsin.alerts.models import Alert
+from tocsin.catalogue.kinds import load_kinds
+from tocsin.core.config import config_version
+from tocsin.core.errors import Permanent, Rejected
+from tocsin.core.net.egress import HttpClient
+from tocsin.core.runtime import clock
+from tocsin.inbound.admin import secrets
+from tocsin.inbound.admin.sample import send_sample
+from tocsin.inbound.http import test_token
+from tocsin.inbound.models import Integration
+from tocsin.notify.models import Notification
+
+
+@pytest.fixture(autouse=True)
+def _wired(database: str) -> Iterator[None]:
+    with escalation_enabled():
+        yield
+
+
+@pytest.fixture
+def desk() -> EscalationHarness:
+    return EscalationHarness(clock.now())
+
+
+@pytest.fixture
+def door(desk: EscalationHarness) -> Integration:
+    """An integration that pages Alice by the desk's policy."""
+    integration = make_integration(policy=desk.policy)
+    integration.recipient_groups.add(desk.group)
+    config_version.changed()
+    return integration
+
+
+@pytest.fixture
+def bob(desk: EscalationHarness) -> AuditActor:
+    return AuditActor.of(desk.users["bob"], "web")
+
+
+@pytest.fixture
+def node() -> Iterator[InboundServer]:
+    with inbound_server() as made:
+        yield made
+
+
+def test_sample_opens_test_alert_that_pages_only_its_sender(
+    desk: EscalationHarness, door: Integration, bob: AuditActor, node: InboundServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with served(node.app, monkeypatch):
+        sent = send_sample(door, bob, now=clock.now())
+    assert (sent.sample, sent.status) == ("new-ticket-linked", "Mapped Opened")
+    (row,) = rows()
+    assert (row.pk, row.test, row.source_id, row.alert_id) == (sent.message_id, True, sent.source_id, sent.alert_id)
+    alert = Alert.objects.get()
+    assert (alert.pk, alert.test, alert.source_id) == (sent.alert_id, True, sent.source_id)
+    desk.keeper.turn(clock.now())
+    assert {one.user_id for one in Notification.objects.all()} == {bob.user_id}
+    entry = AuditEntry.objects.get(action="send_sample")
+    assert (entry.actor_id, entry.object_name, entry.after["message"]) == (
+        bob.user_id,
+        door.name,
+        str(sent.message_id),
+    )
+
+
+def test_unanswered_test_alert_notifies_no_one_else(
+    desk: EscalationHarness, door: Integration, bob: AuditActor, node: InboundServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with served(node.app, monkeypatch):
+        sent = send_sample(door, bob, now=clock.now())
+    for minute in range(0, 30, 5):
+        desk.keeper.turn(desk.at(minute + 1))
+    assert any("at its end" in line for line in desk.timeline(sent.alert_id or 0))
+    assert {one.user_id for one in Notification.objects.all()} == {bob.user_id}
+
+
+def test_second_sample_is_separate_and_claims_no_real_key(
+    door: Integration, bob: AuditActor, node: InboundServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even where the integration's key is the same for all tickets of a client."""
+    door.current.definition = {"dedup_key": "<ticket^client_name>"}  # type: ignore[union-attr]
+    door.current.save()  # type: ignore[union-attr]
+    config_version.changed()
+    with served(node.app, monkeypatch):
+        first = send_sample(door, bob, now=clock.now())
+        second = send_sample(door, bob, now=clock.now())
+    assert first.alert_id != second.alert_id
+    assert first.source_id != second.source_id
+    (real,) = Ingest().send(door, halo(client_name="Nordlicht GmbH"), now=clock.now())
+    assert real.status.value == "Mapped Opened"
+    assert Alert.objects.get(pk=real.alert_id).test is False
+
+
+def test_every_catalogue_sample_pages_only_its_sender(
+    desk: EscalationHarness, bob: AuditActor, node: InboundServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The unreadable ones too, whose alert would page everybody if they came from outside."""
+    with served(node.app, monkeypatch):
+        for kind in load_kinds().values():
+            integration = make_integration(kind.title, kind.name, policy=desk.policy)
+            integration.recipient_groups.add(desk.group)
+            config_version.changed()
+            for sample in kind.samples:
+                assert send_sample(integration, bob, sample.name, now=clock.now()).sample == sample.name
+    assert all(row.test for row in rows())
+    assert Alert.objects.exists()
+    assert not Alert.objects.filter(test=False).exists()
+    desk.keeper.turn(clock.now())
+    assert {one.user_id for one in Notification.objects.all()} == {bob.user_id}
+
+
+def test_each_kind_has_a_sample_that_opens_an_alert() -> None:
+    for kind in load_kinds().values():
+        if kind.first_sample:
+            (sample,) = (one for one in kind.samples if one.name == kind.first_sample)
+            assert (sample.expect[0].status, sample.before) == ("Mapped Opened", ())
+
+
+def test_a_sample_knows_what_the_integration_asks_of_its_senders(
+    door: Integration, bob: AuditActor, node: InboundServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secrets.put_credentials(
+        door,
+        {
+            "basic": {"username": "halo", "password": "pässword"},
+            "header": {"name": "X-Halo-Secret", "value": "s3cret"},
+            "hmac": {"header": "X-Signature", "secret": "key"},
+        },
+    )
+    door.save()
+    config_version.changed()
+    with served(node.app, monkeypatch):
+        assert send_sample(door, bob, now=clock.now()).status == "Mapped Opened"
+    (row,) = rows()
+    assert row.headers["x-signature"] == "present, valid"
+
+
+def test_expired_forged_or_foreign_test_token_is_rejected(
+    door: Integration, bob: AuditActor, node: InboundServer
+) -> None:
+    other = make_integration("Other", "api")
+    now = clock.now()
+    assert bob.user_id is not None
+    texts = [
+        test_token.issue(door.pk, bob.user_id, now - test_token.VALID_FOR)[0],
+        test_token.issue(other.pk, bob.user_id, now)[0],
+        "A" * 64,
+        "",
+    ]
+    for text in texts:
+        reply = node.post(f"{path_of(door)}/test/{text}", halo())
+        assert (reply.status, reply.body["error"]) == (401, "bad_pass")
+    assert node.post(f"{path_of(door)}/tests/{texts[0]}", halo()).status == 404
+    assert node.post(f"{path_of(door)}/", halo()).status == 404
+    assert not rows()
+
+
+def test_a_pass_that_is_used_twice_opens_one_alert(door: Integration, bob: AuditActor, node: InboundServer) -> None:
+    assert bob.user_id is not None
+    text, _ = test_token.issue(door.pk, bob.user_id, clock.now())
+    replies = [node.post(f"{path_of(door)}/test/{text}", halo()).body for _ in range(2)]
+    assert [one["status"] for one in replies] == ["Mapped Opened", "Mapped Appended"]
+
+
+def test_unknown_sample_and_unreachable_sender_are_rejected(door: Integration, bob: AuditActor) -> None:
+    with pytest.raises(Rejected, match="new-ticket-linked") as caught:
+        send_sample(door, bob, "nonsense", now=NOW)
+    assert caught.value.field == "sample"
+    with pytest.raises(Rejected) as caught:
+        send_sample(door, AuditActor(None, "command line", "cli"), now=NOW)
+    assert caught.value.code == "needs_person"
+
+
+class TestAPublicUrlThatDoesNotLeadHere:
+    """Each trouble is told in words, with what to look at."""
+
+    def told(self, door: Integration, actor: AuditActor, client: HttpClient | None = None) -> str:
+        with pytest.raises(Permanent) as caught:
+            send_sample(door, actor, now=clock.now(), client=client)
+        assert secrets.token_of(door) not in str(caught.value)
+        assert not rows()
+        return str(caught.value)
+
+    def test_unreachable_webhook_url_is_reported(
+        self, door: Integration, bob: AuditActor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        publish("http://127.0.0.1:9", monkeypatch)
+        told = self.told(door, bob)
+        assert told.startswith("http://127.0.0.1:9 cannot be reached from here:")
+        assert "refused" in told
+        assert "TOCSIN_BASE_URL" in told
+
+    def test_the_name_is_unknown(self, door: Integration, bob: AuditActor, monkeypatch: pytest.MonkeyPatch) -> None:
+        publish("http://tocsin.invalid", monkeypatch)
+        assert "cannot be resolved" in self.told(door, bob)
+
+    def test_the_certificate_is_not_one_to_trust(
+        self, door: Integration, bob: AuditActor, node: InboundServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        certificate = make_certificate(tmp_path)
+        files = (str(certificate.file), str(tmp_path / "key.pem"))
+        with served(node.app, monkeypatch, files, host="localhost"):
+            told = self.told(door, bob)
+            assert "certificate" in told.split(":", 2)[-1]
+            assert "Senders that check certificates cannot reach https://localhost" in told
+            client = HttpClient(trusted=True, context=tls_context_trusting(str(certificate.file)))
+            assert send_sample(door, bob, now=clock.now(), client=client).status == "Mapped Opened"
+            client.close()
+
+    @pytest.mark.parametrize(
+        ("response", "part"),
+        [
+            (Response(502, b"<html><h1>502 Bad Gateway</h1></html>"), "answered 502, which is not Tocsin's answer"),
+            (Response(200, b"<title>Welcome to nginx</title>"), "\u201cWelcome to nginx\u201d"),
+            (Response(200, b"{}"), "answered 200, which is not Tocsin's answer"),
+            (Response(204, b""), "answered 204"),
+            (Response(200, b'{"message_id": 7}'), "not Tocsin's answer"),
+            (Response(403, b'{"error": "forbidden", "detail": "Blocked."}'), "answered 403: Blocked."),
+            (Response(401, b'{"error": "denied", "detail": "x-key: missing"}'), "answered 401: x-key: missing. If"),
+            (Response(301, b"", {"Location": "https://other.example/in/secret"}), "sends senders on to https://other"),
+            (
+                Response(200, b'{"message_id": "01939e3b-0000-7000-8000-000000000000", "status": "Mapped Opened"}'),
+                "the sample did not arrive here",
+            ),
+            (Response(hangs_up=True), "took the request and did not answer"),
+        ],
+    )
+    def test_something_else_answers(
+        self, door: Integration, bob: AuditActor, monkeypatch: pytest.MonkeyPatch, response: Response, part: str
+    ) -> None:
+        with http_double(lambda request: response) as double:
+            publish(double.url, monkeypatch)
+            told = self.told(door, bob)
+        assert part in told
+        assert "/in/secret" not in told
+
+
+def test_a_proxy_that_sends_headers_and_query_away_changes_nothing(
+    door: Integration, bob: AuditActor, node: InboundServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only path and body go through, as through a cache that forwards nothing it was not told of."""
+
+    def forward(request: Request) -> Response:
+        # In a thread of its own, because the proxy's has a loop that runs.
+        with ThreadPoolExecutor(1) as thread:
+            reply = thread.submit(node.post, request.path.partition("?")[0], request.body).result(10)
+        return Response(reply.status, json.dumps(reply.body).encode())
+
+    with http_double(forward) as proxy:
+        publish(proxy.url, monkeypatch)
+        assert send_sample(door, bob, now=clock.now()).status == "Mapped Opened"
+    assert Alert.objects.get().test is True

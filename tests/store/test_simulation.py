@@ -1,0 +1,208 @@
+"""The simulation stores nothing and matches the actual result."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.apps import apps
+
+from tests.support.ingest import Ingest, halo
+from tocsin.configure import config_files, plan, yaml_loader
+from tocsin.core.db import database
+from tocsin.escalation.tasks import EscalationTask
+from tocsin.inbound.config.registry import IntegrationRegistry, UnknownIntegration
+from tocsin.inbound.enums import MessageStatus
+from tocsin.inbound.models import Integration
+from tocsin.people.models import ContactMethod
+from tocsin.simulate import report
+from tocsin.simulate.chain import SimulatedOutcome, Simulation, simulate
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "tocsin.yaml"
+
+#: A Tuesday night and the Tuesday noon after it, in a week in which Bob is primary.
+NIGHT = datetime(2026, 1, 13, 2, 0, tzinfo=UTC)
+NOON = datetime(2026, 1, 13, 11, 0, tzinfo=UTC)
+
+
+@pytest.fixture(autouse=True)
+def example(database: str, now: datetime) -> None:
+    configure(EXAMPLE.read_text(), now)
+
+
+def configure(text: str, now: datetime) -> None:
+    plan.apply(config_files.collect([yaml_loader.parse(text, "t.yaml", Path())]), prune=False, now=now)
+
+
+def run(payload: Any, at: datetime = NIGHT) -> Simulation:
+    body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+    return simulate(Integration.objects.get().pk, body, "application/json", at)
+
+
+def one(payload: Any, at: datetime = NIGHT) -> SimulatedOutcome:
+    (outcome,) = run(payload, at).outcomes
+    return outcome
+
+
+def counts() -> dict[str, int]:
+    return {model.__name__: model._default_manager.count() for model in apps.get_models() if model._meta.managed}
+
+
+def test_an_integration_that_is_gone_is_a_declared_error() -> None:
+    with pytest.raises(UnknownIntegration):
+        simulate(10**9, b"{}", "application/json", NIGHT)
+
+
+@pytest.mark.parametrize("body", [b"{bad", b"", b"\xff\xfe", b"[" * 100_000, b'{"ticket": {}}'])
+def test_unreadable_payload_shows_reason_and_paged_users(body: bytes) -> None:
+    outcome = one(body)
+    assert outcome.status is MessageStatus.FAILED
+    assert outcome.reason
+    assert outcome.alert is not None
+    assert "cannot read" in outcome.alert.subject
+    assert outcome.pages
+
+
+def test_nothing_is_stored_and_nothing_is_queued() -> None:
+    before = counts()
+    assert one(halo()).pages
+    one(b"{bad")
+    assert counts() == before
+
+
+def test_new_ticket_pages_on_call_users_by_method_with_reason() -> None:
+    outcome = one(halo(priority_name="High"))
+    assert outcome.status is MessageStatus.OPENED
+    assert outcome.alert is not None
+    assert (outcome.alert.subject, str(outcome.alert.priority)) == ("VPN down 20817", "high")
+    first = [(page.name, page.label, page.after) for page in outcome.pages[:5]]
+    assert first == [
+        ("Bob Brown", "Email-Official", timedelta()),
+        ("Bob Brown", "SMS-Official", timedelta()),
+        ("Bob Brown", "Phone-Official-Mobile", timedelta(minutes=3)),
+        ("Alice Andersson", "Email-Official", timedelta(minutes=5)),
+        ("Alice Andersson", "SMS-Official", timedelta(minutes=5)),
+    ]
+    assert "primary, Service Desk" in outcome.pages[0].reason
+    assert "3 minutes after the step" in outcome.pages[2].reason
+
+
+def test_handoff_during_escalation_is_simulated() -> None:
+    before_hand_off = datetime(2026, 1, 12, 7, 58, tzinfo=UTC)
+    outcome = one(halo(), before_hand_off)
+    primary = {page.after: page.name for page in outcome.pages if "primary" in page.reason}
+    assert primary[timedelta()] == "Alice Andersson"
+    assert primary[timedelta(minutes=15)] == "Bob Brown", "the two changed places at nine"
+
+
+def test_support_hours_decide_the_route_at_that_time() -> None:
+    night, noon = one(halo(client_name="Globex")), one(halo(client_name="Globex"), NOON)
+    assert night.alert is not None
+    assert noon.alert is not None
+    assert (str(night.alert.priority), str(noon.alert.priority)) == ("critical", "high")
+    assert "outside Office hours" in night.route
+    assert "no route matches" in noon.route
+
+
+def test_filtered_logged_or_closed_payload_pages_no_user_with_reason() -> None:
+    filtered = one(halo(tickettype={"name": "Project"}))
+    assert filtered.status is MessageStatus.IGNORED
+    assert "filter" in filtered.reason
+    closed = one(halo(status="Closed"))
+    assert (closed.status, closed.pages) == (MessageStatus.IGNORED, ())
+    assert "nothing was open" in closed.reason
+    configure(
+        EXAMPLE.read_text().replace(
+            "{field: priority, operator: one of, value: [low]}", "{field: client, operator: exists}"
+        ),
+        NIGHT,
+    )
+    recorded = one(halo())
+    assert (recorded.status, recorded.pages) == (MessageStatus.OPENED, ())
+    assert "only recorded" in recorded.why
+
+
+def test_a_watching_integration_says_whom_it_would_otherwise_page() -> None:
+    Integration.objects.update(mode="watch")
+    outcome = one(halo())
+    assert outcome.pages
+    assert any("only watches" in note for note in outcome.notes)
+
+
+def test_a_switched_off_integration_ignores_everything() -> None:
+    Integration.objects.update(mode="disabled")
+    assert one(halo()).reason == "switched off"
+    assert one(b"{bad").status is MessageStatus.IGNORED
+
+
+def test_active_alerts_ticket_is_counted_and_new_one_is_shown() -> None:
+    (stored,) = Ingest().send(Integration.objects.get(), halo(), now=NIGHT)
+    outcome = one(halo())
+    assert outcome.status is MessageStatus.APPENDED
+    assert outcome.alert_id == stored.alert_id
+    assert outcome.pages
+    assert any(f"Alert {stored.alert_id} is live" in note for note in outcome.notes)
+    assert one(halo(status="Closed")).status is MessageStatus.CLOSED
+
+
+def test_the_messages_of_an_array_follow_on_one_another() -> None:
+    outcomes = run([halo(), halo(), halo(status="Closed"), halo(), halo(7)]).outcomes
+    assert [str(outcome.status) for outcome in outcomes] == [
+        "Mapped Opened",
+        "Mapped Appended",
+        "Mapped Closed",
+        "Mapped Opened",
+        "Mapped Opened",
+    ]
+
+
+def test_unreachable_user_is_named_on_the_timeline() -> None:
+    ContactMethod.objects.filter(user__username="bob").update(is_enabled=False)
+    outcome = one(halo())
+    assert {page.name for page in outcome.pages} == {"Alice Andersson"}
+    assert any("Bob Brown" in line.text for line in outcome.timeline)
+
+
+def test_json_and_text_agree_and_addresses_can_be_masked() -> None:
+    simulation = run(halo())
+    whole = report.as_json(simulation)
+    json.dumps(whole)
+    (message,) = whole["messages"]
+    assert message["status"] == "Mapped Opened"
+    assert message["pages"][2]["minutes"] == 3
+    assert message["pages"][0]["address"] == "bob@example.org"
+    masked = report.as_json(simulation, lambda user, channel, address: "•••")
+    assert {page["address"] for page in masked["messages"][0]["pages"]} == {"•••"}
+    assert message["trace"]["intent"] == "open"
+    text = report.as_text(simulation, UTC)
+    assert "Tue 2026-01-13 02:00 UTC" in text
+    assert "client = Acme" in text
+    assert "+3m  02:03:00  Bob Brown by voice, +13125550142" in text
+
+
+def test_what_was_simulated_is_what_then_happens() -> None:
+    """The same message through the real door and the real loop, with a clock that jumps from timer to timer."""
+    outcome = one(halo())
+    (stored,) = Ingest(IntegrationRegistry()).send(Integration.objects.get(), halo(), now=NIGHT)
+    loop = EscalationTask()
+    at: datetime | None = NIGHT
+    while at is not None:
+        loop.turn(at)
+        with database.transaction() as connection:
+            due = connection.execute("SELECT min(due_at) FROM escalation_run").fetchone()
+        assert due is not None
+        at = due[0]
+    with database.transaction() as connection:
+        sent = connection.execute(
+            "SELECT d.due_at, d.user_id, d.channel, d.address FROM notify_delivery d "
+            "WHERE d.alert_id = %s AND d.purpose = 'page' AND d.status <> 'failed'",
+            (stored.alert_id,),
+        ).fetchall()
+        told = connection.execute(
+            "SELECT at, reason FROM alerts_alertevent WHERE alert_id = %s ORDER BY id", (stored.alert_id,)
+        ).fetchall()
+    assert sorted(sent) == sorted((page.at, page.user_id, page.channel, page.address) for page in outcome.pages)
+    assert told == [(line.at, line.text) for line in outcome.timeline]

@@ -1,0 +1,90 @@
+"""Reasons why a user was not paged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+
+import pytest
+
+from tests.support.escalation_harness import STEPS, EscalationHarness, escalation_enabled
+from tests.support.people import ACTOR
+from tocsin.alerts.change_handlers import PagingMode
+from tocsin.alerts.commands import Acknowledge
+from tocsin.alerts.states import CommandChannel
+from tocsin.core.db import database as db
+from tocsin.escalation.actions import why_not_paged
+from tocsin.notify.models import Delivery
+from tocsin.notify.states import DeliveryStatus
+from tocsin.people.changes import users as people
+
+
+@pytest.fixture
+def desk(database: str, now: datetime) -> Iterator[EscalationHarness]:
+    with escalation_enabled():
+        yield EscalationHarness(now)
+
+
+def why(alert: int) -> dict[str, tuple[str, ...]]:
+    with db.transaction() as connection:
+        return {one.username: one.why for one in why_not_paged.of_alert(connection, alert)}
+
+
+def test_unpaged_users_have_a_reason_before_during_and_after_answers(desk: EscalationHarness) -> None:
+    alert = desk.open()
+    desk.turn(0)
+    Delivery.objects.update(status=DeliveryStatus.SENT)
+    assert why(alert).keys() == {"bob", "carol"}, "who is called needs no reason"
+    assert why(alert)["bob"] == (
+        "Step 2 of 3 calls Bob, if nobody answers before.",
+        "Step 3 of 3 calls Bob, if nobody answers before.",
+        "Alice was primary of Service Desk: by the group's own order.",
+    )
+    assert why(alert)["carol"] == (
+        "Alice was primary of Service Desk: by the group's own order.",
+        "Bob was secondary of Service Desk: by the group's own order.",
+    )
+    desk.act(alert, Acknowledge(actor=desk.actor("alice"), via=CommandChannel.WEB), 1)
+    assert why(alert)["bob"][0] == "Step 2 of 3 was to call Bob, and did not come to it: Alice acknowledged it."
+
+
+def test_reason_includes_step_decisions_and_page_results(desk: EscalationHarness) -> None:
+    people.save_user(
+        {"username": "bob", "name": "Bob", "email": "bob@example.org", "role": "responder", "contact_methods": []},
+        existing=desk.users["bob"], actor=ACTOR, now=desk.start,
+    )  # fmt: skip
+    waits = [{"label": "SMS-Official", "channel": "sms", "address": "+41790000009", "wait": "4m"}]
+    carol = {"username": "carol", "name": "Carol", "email": "carol@example.org", "role": "manager"}
+    people.save_user({**carol, "contact_methods": waits}, existing=desk.users["carol"], actor=ACTOR, now=desk.start)
+    steps = [
+        {"notify": {"roles": ["secondary"], "users": ["carol"]}},
+        {**STEPS[0], "after": "5m", "when": {"priority": ["low"]}},
+    ]
+    desk.save(steps=steps)
+    alert = desk.open()
+    desk.turn(0)
+    desk.turn(5)
+    said = why(alert)
+    assert said["bob"][0] == "Bob has no contact method in use."
+    assert "is left out: only for low alerts" in said["alice"][0]
+    assert said["carol"][0].endswith("(SMS-Official, 4 minutes after the step)"), "her page still waits"
+    desk.act(alert, Acknowledge(actor=desk.actor("erin"), via=CommandChannel.WEB), 2)
+    assert why(alert)["carol"][0].startswith("Erin acknowledged")
+
+
+def test_later_users_of_sequential_step_have_a_reason(desk: EscalationHarness) -> None:
+    desk.save(steps=[{"notify": {"roles": ["primary", "secondary"]}, "one_by_one": "5m"}])
+    alert = desk.open()
+    desk.turn(0)
+    Delivery.objects.update(status=DeliveryStatus.SENT)
+    assert why(alert)["bob"][0] == "Step 1 of 1 calls Bob, if nobody answers before."
+    desk.act(alert, Acknowledge(actor=desk.actor("alice"), via=CommandChannel.WEB), 1)
+    assert why(alert)["bob"][0] == "Step 1 of 1 was to call Bob, and did not come to it: Alice acknowledged it."
+    assert all("Bob" not in sentence for sentence in why(alert)["bob"][1:])
+
+
+def test_dry_run_alert_and_missing_policy_have_a_reason(desk: EscalationHarness) -> None:
+    watched = desk.open(mode=PagingMode.WATCH)
+    desk.turn(0)
+    assert why(watched)["alice"][0] == "The integration only watches: nobody is paged."
+    assert why(desk.open(version_id=None, recipient_groups=())) == {}

@@ -1,0 +1,138 @@
+"""A service desk with an escalation policy: opens alerts and runs the escalation task at chosen times."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from tests.support.people import ACTOR, make_user
+from tocsin.alerts import change_handlers, service, store
+from tocsin.alerts.change_handlers import PagingConfig, PagingMode
+from tocsin.alerts.commands import Actor, Command, NewEvent
+from tocsin.alerts.models import Alert
+from tocsin.alerts.new_alert import NewAlert
+from tocsin.alerts.service import CommandResult
+from tocsin.alerts.states import ActorKind, EventKind, Priority
+from tocsin.escalation import listener, tasks
+from tocsin.escalation.changes.commands import save_policy
+from tocsin.escalation.models import Policy, Run
+from tocsin.notify.models import Notification
+from tocsin.people.changes import groups
+from tocsin.people.models import Group, User
+
+STEPS: list[dict[str, Any]] = [
+    {"notify": {"roles": ["primary"]}, "after": "0m"},
+    {"notify": {"roles": ["secondary"]}, "after": "5m"},
+    {"notify": {"roles": ["primary", "secondary"]}, "after": "10m"},
+]
+
+
+@contextmanager
+def escalation_enabled() -> Iterator[None]:
+    """The reactor and the look-up of who was asked, hung up for the time of a test."""
+    before = list(change_handlers._reactors), list(store._asked)
+    change_handlers.register(listener.follow)
+    store.register_asked(tasks.asked)
+    try:
+        yield
+    finally:
+        change_handlers._reactors[:], store._asked[:] = before
+
+
+@dataclass
+class EscalationHarness:
+    """Alice is primary, Bob secondary, Carol manager, Erin administrates. Time is told by `at`, in minutes."""
+
+    start: datetime
+    keeper: tasks.EscalationTask = field(default_factory=tasks.EscalationTask)
+    users: dict[str, User] = field(default_factory=dict)
+    group: Group = field(default_factory=Group)
+    policy: Policy = field(default_factory=Policy)
+
+    def __post_init__(self) -> None:
+        methods = {
+            "alice": [
+                {"label": "Email-Official", "channel": "email", "address": "alice@example.org"},
+                {"label": "SMS-Official", "channel": "sms", "address": "+41790000001", "wait": "3m"},
+            ]
+        }
+        for name, role in (("alice", "responder"), ("bob", "responder"), ("carol", "manager"), ("erin", "admin")):
+            spec = {"name": name.title(), "role": role}
+            if name in methods:
+                spec["contact_methods"] = methods[name]  # type: ignore[assignment]
+            self.users[name] = make_user(name, self.start, **spec)
+        roles = {"alice": "primary", "bob": "secondary", "carol": "manager"}
+        members = [{"user": user, "roles": [role]} for user, role in roles.items()]
+        self.group = groups.save_group({"name": "Service Desk", "members": members}, actor=ACTOR, now=self.start)
+        self.policy = self.save()
+
+    def save(self, **changes: object) -> Policy:
+        """Makes the policy, or changes it."""
+        spec = {"name": "Standard", "steps": STEPS, **changes}
+        existing = Policy.objects.filter(name="Standard").first()
+        self.policy = save_policy(spec, existing=existing, actor=ACTOR, now=self.start)
+        return self.policy
+
+    def at(self, minute: float) -> datetime:
+        return self.start + timedelta(minutes=minute)
+
+    def actor(self, name: str) -> Actor:
+        return Actor(ActorKind.USER, name.title(), self.users[name].pk)
+
+    def paging(self, **changes: Any) -> PagingConfig:
+        whole = {
+            "mode": PagingMode.PAGE,
+            "version_id": self.policy.current_id,
+            "recipient_groups": (self.group.pk,),
+            "reason": "The integration's own policy.",
+            **changes,
+        }
+        return PagingConfig(**whole)
+
+    def open(
+        self, minute: float = 0, *, subject: str = "VPN down", integration: int | None = None, **paging: Any
+    ) -> int:
+        """Opens an alert and returns its number."""
+        alert = NewAlert(
+            0, Priority.HIGH, subject, self.at(minute), columns={"client": "Acme"}, integration_id=integration
+        )
+        event = NewEvent(0, EventKind.OPENED, self.at(minute), self.actor("erin"), "Erin opened it by hand.")
+        return service.open_by_hand(alert, self.paging(**paging), event, now=self.at(minute))
+
+    def act(self, alert: int, command: Command, minute: float) -> CommandResult:
+        return service.act(alert, command, now=self.at(minute))
+
+    def turn(self, minute: float) -> None:
+        """One turn of the loop, until nothing is due."""
+        while self.keeper.turn(self.at(minute)):
+            pass
+
+    def through(self, *minutes: float) -> None:
+        for minute in minutes:
+            self.turn(minute)
+
+    def run(self, alert: int) -> Run:
+        return Run.objects.filter(alert=alert).latest("id")
+
+    def alert(self, alert: int) -> Alert:
+        return Alert.objects.get(pk=alert)
+
+    def pages(self, alert: int, purpose: str = "page") -> list[tuple[str, str, float, str]]:
+        """(who, by what, at which minute, how it stands) of an alert's notifications, in order."""
+        found = Notification.objects.filter(alert=alert, purpose=purpose).order_by("id")
+        return [
+            (
+                one.user.username if one.user else one.label,
+                one.channel,
+                (delivery.due_at - self.start) / timedelta(minutes=1),
+                delivery.status,
+            )
+            for one in found.select_related("user")
+            for delivery in one.deliveries.all()
+        ]
+
+    def timeline(self, alert: int) -> list[str]:
+        return list(self.alert(alert).events.order_by("id").values_list("reason", flat=True))

@@ -1,0 +1,79 @@
+"""The form data that a browser would submit for a rendered form."""
+
+from __future__ import annotations
+
+from html.parser import HTMLParser
+
+
+class _Reader(HTMLParser):
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        self.wanted, self.inside, self.templates = form, False, 0
+        self.values: dict[str, list[str]] = {}
+        self.select = self.area = ""
+        self.chosen: str | None = None
+        self.first: str | None = None
+        self.option: str | None = None
+        self.is_chosen = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        held = {key: value or "" for key, value in attrs}
+        if tag == "form":
+            self.inside = self.wanted in (held.get("id"), held.get("action")) or (
+                not self.wanted and "data-guard" in held
+            )
+        if tag == "template":
+            self.templates += 1
+        if not self.inside or self.templates:
+            return
+        name = held.get("name", "")
+        if tag == "input" and name and held.get("type") not in ("submit", "file"):
+            is_box = held.get("type") in ("checkbox", "radio")
+            if not is_box or "checked" in held:
+                self.values.setdefault(name, []).append(held.get("value", "on" if is_box else ""))
+        elif tag == "select":
+            self.select, self.chosen, self.first = name, None, None
+        elif tag == "option" and self.select:
+            # Without a value, its text is.
+            self.option = "" if "value" not in held else None
+            self.is_chosen = "selected" in held
+            if self.option is None:
+                self.offer(held["value"])
+        elif tag == "textarea":
+            self.area = name
+            self.values.setdefault(name, []).append("")
+
+    def offer(self, value: str) -> None:
+        self.first = value if self.first is None else self.first
+        if self.is_chosen:
+            self.chosen = value
+
+    def handle_data(self, data: str) -> None:
+        if self.area:
+            self.values[self.area][-1] += data
+        elif self.option is not None:
+            self.option += data
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "form":
+            self.inside = False
+        elif tag == "template":
+            self.templates -= 1
+        elif tag == "option" and self.option is not None:
+            self.offer(self.option.strip())
+            self.option = None
+        elif tag == "select" and self.select and self.inside and not self.templates:
+            self.values.setdefault(self.select, []).append(self.chosen or self.first or "")
+            self.select = ""
+        elif tag == "textarea" and self.area:
+            # A line break right after the tag is none of its text.
+            self.values[self.area][-1] = self.values[self.area][-1].removeprefix("\n")
+            self.area = ""
+
+
+def filled(html: str, form: str = "") -> dict[str, list[str]]:
+    """The values of the form with that id or action; without one, of the page's guarded form."""
+    reader = _Reader(form)
+    reader.feed(html)
+    assert reader.values, f"there is no form {form!r}"
+    return reader.values

@@ -1,0 +1,25 @@
+"""A mail server behind the kind `smtp`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tests.doubles.smtp import smtp_double
+from tests.support.provider_servers.interface import SECRET, ProviderServer
+from tocsin.notify.interfaces import ProviderAccount
+
+
+@contextmanager
+def smtp_server() -> Iterator[ProviderServer]:
+    with smtp_double(login=("tocsin", SECRET)) as double:
+
+        def answer(how: str) -> None:
+            double.answers.append({"temporary": "451 later", "permanent": "554 no", "unknown": ""}[how])
+
+        def keys() -> list[str]:
+            return [str(mail.message["Message-ID"]) for mail in double.mails]
+
+        settings = {"host": "127.0.0.1", "port": double.port, "username": "tocsin", "sender": "T <t@example.org>"}
+        account = ProviderAccount("Mail", settings, {"password": SECRET})
+        yield ProviderServer(account, "alice@example.org", "email", answer, keys, lambda: len(double.mails))

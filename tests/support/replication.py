@@ -1,0 +1,88 @@
+"""A primary and a streaming standby on Unix sockets, for tests of a failover. Three seconds to start."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import psycopg
+
+from tests.support.postgres import server_in
+from tocsin.core.embedded_postgres import server as embedded_server
+from tocsin.core.embedded_postgres.server import SUPERUSER, PostgresServer
+from tocsin.core.embedded_postgres.system_user import RunAs
+
+_REPLICATES = {"wal_level": "replica", "max_wal_senders": "5", "synchronous_commit": "on"}
+
+
+@dataclass(frozen=True, slots=True)
+class Replicated:
+    """Two servers, of which the first is the primary until `fail_over`."""
+
+    primary: PostgresServer
+    standby: PostgresServer
+    pid: int
+
+    def fail_over(self) -> None:
+        """Kills the primary, all of its processes at once, and promotes the standby."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        for pid in (self.pid, *map(int, children)):
+            os.kill(pid, signal.SIGKILL)
+        with psycopg.connect(self.standby.url("postgres"), autocommit=True) as connection:
+            connection.execute("SELECT pg_promote(true)")
+
+
+@contextmanager
+def replicated() -> Iterator[Replicated]:
+    """Both servers, running until the end. Commits on the primary wait for the standby."""
+    home = Path(tempfile.mkdtemp(prefix="tocsin-standby-"))
+    home.chmod(0o711)
+    primary, standby = (_server(home / name) for name in ("primary", "standby"))
+    try:
+        embedded_server.create(primary, sync=False)
+        pid = embedded_server.start(primary)
+        embedded_server.wait_until_ready(primary, pid)
+        with (primary.data / "pg_hba.conf").open("a") as file:
+            file.write("\nlocal replication all trust\n")
+        with psycopg.connect(primary.url("postgres"), autocommit=True) as connection:
+            connection.execute("SELECT pg_reload_conf()")
+            _copy(primary, standby)
+            embedded_server.start(standby)
+            _wait_until_streaming(connection)
+            connection.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
+            connection.execute("SELECT pg_reload_conf()")
+        yield Replicated(primary, standby, pid)
+    finally:
+        for server in (primary, standby):
+            embedded_server.stop(server)
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def _server(home: Path) -> PostgresServer:
+    home.mkdir(mode=0o711)
+    made = server_in(home)
+    if made.account is not None:
+        os.chown(home, made.account.uid, made.account.gid)
+    return replace(made, settings={**made.settings, **_REPLICATES})
+
+
+def _wait_until_streaming(connection: psycopg.Connection) -> None:
+    end = time.monotonic() + 30
+    while not connection.execute("SELECT 1 FROM pg_stat_replication WHERE state = 'streaming'").fetchone():
+        assert time.monotonic() < end, "the standby does not follow"
+        time.sleep(0.05)
+
+
+def _copy(primary: PostgresServer, standby: PostgresServer) -> None:
+    program = primary.binaries.postgres.with_name("pg_basebackup")
+    arguments = ["-D", standby.data, "-h", primary.run, "-U", SUPERUSER, "-R", "-X", "stream", "-c", "fast"]
+    run_as: RunAs = primary.account.run_as() if primary.account is not None else {}
+    subprocess.run([program, *arguments, "--no-sync"], check=True, capture_output=True, cwd="/", **run_as)

@@ -1,0 +1,93 @@
+"""A real `tocsin serve` process on a test database, with a real mail server beside it."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+START_WITHIN = 60.0
+
+#: Seconds that a test waits for an answer which is not what it times: a busy machine may take longer than httpx waits.
+PATIENCE = 30.0
+
+
+@dataclass
+class ServerProcess:
+    """A server that is ready."""
+
+    url: str
+    process: subprocess.Popen[str]
+    lines: list[str] = field(default_factory=list)
+    said: threading.Condition = field(default_factory=threading.Condition)
+
+    def wait_for(self, pattern: str) -> re.Match[str]:
+        """The first line, of stdout or stderr, in which `pattern` is found."""
+        with self.said:
+            self.said.wait_for(lambda: self._found(pattern) or self.process.poll() is not None, START_WITHIN)
+            match = self._found(pattern)
+        assert match, f"no {pattern!r} in:\n" + "\n".join(self.lines)
+        return match
+
+    def _found(self, pattern: str) -> re.Match[str] | None:
+        return next((match for line in self.lines if (match := re.search(pattern, line))), None)
+
+
+@contextmanager
+def serve(data_dir: Path, database: str, *, port: int = 0, **variables: str) -> Iterator[ServerProcess]:
+    """Starts `tocsin serve`, on a free port unless one is given, and waits until it is ready; ends it with SIGTERM."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("TOCSIN_")}
+    # What the test wrote into the database, the server must be able to read.
+    kept["TOCSIN_SECRET_KEY"] = os.environ["TOCSIN_SECRET_KEY"]
+    environment = {**kept, "TOCSIN_DATA_DIR": str(data_dir), "TOCSIN_DATABASE_URL": database, **variables}
+    with _started(["serve", "--port", str(port)], environment) as running:
+        yield running
+
+
+@contextmanager
+def demo(data_dir: Path) -> Iterator[ServerProcess]:
+    """Starts `tocsin demo`, with a database of its own, and waits until it is ready."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("TOCSIN_")}
+    with _started(["demo", "--port", "0", "--data-dir", str(data_dir / "demo")], environment) as running:
+        yield running
+
+
+@contextmanager
+def _started(arguments: list[str], environment: dict[str, str]) -> Iterator[ServerProcess]:
+    process = subprocess.Popen(
+        [str(Path(sys.executable).with_name("tocsin")), *arguments],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        bufsize=1,
+    )
+    running = ServerProcess("", process)
+    readers = [
+        threading.Thread(target=_read, args=(running, stream), daemon=True)
+        for stream in (process.stdout, process.stderr)
+    ]
+    for reader in readers:
+        reader.start()
+    try:
+        running.url = running.wait_for(r"^ready (http://\S+)")[1]
+        yield running
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def _read(running: ServerProcess, stream: object) -> None:
+    for line in stream:  # type: ignore[attr-defined]
+        with running.said:
+            running.lines.append(line.rstrip("\n"))
+            running.said.notify_all()

@@ -1,0 +1,92 @@
+"""The escalation harness with workflows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from tests.support import escalation_harness
+from tests.support.people import ACTOR
+from tocsin.alerts import change_handlers, store
+from tocsin.alerts.change_handlers import AlertChange
+from tocsin.alerts.commands import Actor as AlertActor
+from tocsin.alerts.commands import NewEvent
+from tocsin.alerts.models import Alert
+from tocsin.alerts.service import write
+from tocsin.alerts.states import ActorKind, CommandChannel, EventKind
+from tocsin.core.db import database as connections
+from tocsin.core.db.json_text import as_json
+from tocsin.escalation.changes.commands import save_policy
+from tocsin.outbound.writeback import listener as outbound_reactor
+from tocsin.workflows import commands
+from tocsin.workflows.models import Run, Workflow
+from tocsin.workflows.run import listener, tasks
+
+
+@contextmanager
+def workflows_enabled() -> Iterator[None]:
+    """All reactors that a change of an alert has here, for the time of a test."""
+    with escalation_harness.escalation_enabled():
+        change_handlers.register(outbound_reactor.follow)
+        change_handlers.register(listener.follow)
+        listener.look_again()
+        yield
+
+
+@dataclass
+class WorkflowHarness(escalation_harness.EscalationHarness):
+    """Alice is primary, Bob secondary, Carol manager, Erin administrates; `go` turns both loops."""
+
+    def workflow(self, name: str = "Flow", *actions: dict[str, Any], **spec: Any) -> Workflow:
+        whole = {"name": name, "trigger": "opened", "actions": list(actions) or [{"do": "notify", "users": ["carol"]}]}
+        return commands.save_workflow(whole | spec, actor=ACTOR, now=self.start)
+
+    def go(self, minute: float, turns: int = 50) -> None:
+        """Both loops, until nothing is due."""
+        for _ in range(turns):
+            self.turn(minute)
+            if not tasks.turn(self.at(minute)):
+                return
+
+    def runs(self, alert: int | None = None) -> list[Run]:
+        found = Run.objects.select_related("workflow").order_by("id")
+        return list(found if alert is None else found.filter(alert=alert))
+
+    def said(self, alert: int | None = None) -> list[tuple[str, str, str]]:
+        """(workflow, how it stands, why) of every run."""
+        return [(run.workflow.name, run.status, run.reason) for run in self.runs(alert)]
+
+    def did(self, alert: int | None = None) -> list[str]:
+        """What every run did, in order."""
+        return [step["said"] for run in self.runs(alert) for step in run.steps]
+
+    def told(self, alert: int) -> list[str]:
+        """Who was sent a notice about the alert."""
+        return [row[0] for row in self.pages(alert, "notice")]
+
+    def message(self, alert: int, minute: float, **custom: str) -> None:
+        """What ingest does when a message changes custom fields of an alert."""
+        with connections.transaction() as connection:
+            store.lock(connection, [alert])
+            state = store.load(connection, [alert])[alert]
+            actor = AlertActor(ActorKind.INTEGRATION, "Halo")
+            changes = {f"custom.{name}": ["", text] for name, text in custom.items()}
+            event = NewEvent(
+                alert,
+                EventKind.UPDATED,
+                self.at(minute),
+                actor,
+                "Halo changed it.",
+                CommandChannel.INBOUND,
+                {"changes": changes},
+            )
+            held = Alert.objects.get(pk=alert).custom
+            connection.execute("UPDATE alerts_alert SET custom = %s WHERE id = %s", (as_json(held | custom), alert))
+            write(connection, [AlertChange(state, state, (event,))], self.at(minute))
+
+    def policy_of(self, name: str, roles: list[str]) -> str:
+        """A policy that notifies these roles at once; its name."""
+        save_policy({"name": name, "steps": [{"notify": {"roles": roles}}]}, actor=ACTOR, now=self.start)
+        return name

@@ -1,0 +1,97 @@
+"""Periodic tasks: woken by hints, not stopped by a failing run, restarted after a crash."""
+
+from __future__ import annotations
+
+import threading
+from datetime import timedelta
+
+import psycopg
+import pytest
+
+from tocsin.core.runtime.periodic_tasks import PeriodicTask, Worker
+
+HOUR = timedelta(hours=1)
+
+
+def test_a_hint_wakes_only_the_loops_that_wait_for_it() -> None:
+    woken, other = threading.Semaphore(0), threading.Semaphore(0)
+
+    def turn(mark: threading.Semaphore) -> bool:
+        mark.release()
+        return False
+
+    worker = Worker(
+        [
+            PeriodicTask("one", lambda: turn(woken), HOUR, frozenset({"runs"})),
+            PeriodicTask("two", lambda: turn(other), HOUR, frozenset({"outbox"})),
+        ]
+    )
+    worker.start()
+    assert woken.acquire(timeout=5)  # each turns once at the start
+    assert other.acquire(timeout=5)
+    worker.wake({"runs"})
+    assert woken.acquire(timeout=5)
+    assert not other.acquire(blocking=False)
+    worker.stop(5)
+
+
+def test_task_with_remaining_work_runs_again_immediately() -> None:
+    turns = threading.Semaphore(0)
+    left = iter([True, True, False])
+
+    def turn() -> bool:
+        turns.release()
+        return next(left, False)
+
+    worker = Worker([PeriodicTask("busy", turn, HOUR)])
+    worker.start()
+    assert all(turns.acquire(timeout=5) for _ in range(3))
+    worker.stop(5)
+
+
+def test_failing_run_does_not_stop_the_task() -> None:
+    turns = threading.Semaphore(0)
+
+    def turn() -> bool:
+        turns.release()
+        raise ValueError("one bad row")
+
+    worker = Worker([PeriodicTask("failing", turn, timedelta(milliseconds=1))])
+    worker.start()
+    assert turns.acquire(timeout=5)
+    assert turns.acquire(timeout=10)
+    assert worker.is_healthy()
+    worker.stop(5)
+
+
+def test_a_loop_without_database_tries_again_within_seconds() -> None:
+    turns = threading.Semaphore(0)
+
+    def turn() -> bool:
+        turns.release()
+        raise psycopg.OperationalError("the connection is closed")
+
+    worker = Worker([PeriodicTask("seldom", turn, HOUR)])
+    worker.start()
+    assert turns.acquire(timeout=5)
+    assert turns.acquire(timeout=10)
+    worker.stop(5)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_dead_task_restarts_and_two_deaths_per_minute_are_unhealthy() -> None:
+    turns = threading.Semaphore(0)
+
+    def turn() -> bool:
+        turns.release()
+        raise SystemExit  # no Exception: it ends the thread
+
+    worker = Worker([PeriodicTask("dying", turn, HOUR)])
+    worker.start()
+    for _ in range(2):
+        assert turns.acquire(timeout=5)
+        worker.threads["dying"].join(5)
+        worker.revive()
+    assert turns.acquire(timeout=5)
+    assert not worker.is_healthy()
+    worker.stop(5)

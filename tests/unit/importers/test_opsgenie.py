@@ -1,0 +1,336 @@
+"""Opsgenie objects become an equivalent configuration and a report of omissions."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from tests.doubles import opsgenie as account
+from tests.support.imported_schedules import local, moments, on_call, utc
+from tocsin.core.errors import Rejected
+from tocsin.importers.config_builder import ExistingUser
+from tocsin.importers.opsgenie import export
+from tocsin.importers.opsgenie.converter import translate
+from tocsin.importers.report import ConvertedConfig, FindingSeverity, as_text
+
+NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
+ZONE = "Europe/Zurich"
+
+
+@pytest.fixture(scope="module")
+def moved() -> ConvertedConfig:
+    return translate(account.documents(), NOW)
+
+
+def named(moved: ConvertedConfig, key: str, name: str, by: str = "name") -> dict[str, Any]:
+    return next(entry for entry in moved.configuration[key] if entry[by] == name)
+
+
+@pytest.mark.parametrize(("condition", "is_told"), [("if-not-acked", True), ("if-not-closed", False)])
+def test_acknowledgement_timeout_is_reported_where_it_stops_escalation(condition: str, is_told: bool) -> None:
+    whole = account.documents()
+    rules = [{**rule, "condition": condition} for rule in whole["escalations"][0]["rules"]]
+    moved = translate({**whole, "escalations": [{**whole["escalations"][0], "rules": rules}]}, NOW)
+    assert ("ask “Still on it?” 30 minutes after an acknowledgement" in as_text(moved)) == is_told
+
+
+def test_month_of_restrictions_and_overrides_keeps_on_call_users(moved: ConvertedConfig) -> None:
+    asked = on_call(named(moved, "schedules", "ops_schedule"))
+    for at in moments(NOW + timedelta(minutes=15), 30):
+        assert asked(at) == expected_on_call(at), at
+
+
+def expected_on_call(at: datetime) -> frozenset[str]:
+    """By Opsgenie's rules: every rotation at once, each with its restriction; an override takes its rotations' place.
+
+    https://docs.opsgenie.com/docs/schedule-rotation-api, https://docs.opsgenie.com/docs/schedule-override-api
+    """
+    here = local(at, ZONE)
+    if utc("2026-12-01T08:00:00Z") <= at < utc("2026-12-02T20:00:00Z"):
+        return frozenset({"carol"})
+    found = set()
+    first_line = ["alice", "bob"][(here - datetime(2026, 1, 5, 9)) // timedelta(weeks=1) % 2]
+    is_swapped = utc("2026-12-05T08:00:00Z") <= at < utc("2026-12-06T20:00:00Z")
+    found.add("bob@example.com" if is_swapped else first_line)
+    hour = here.weekday() * 24 + here.hour + here.minute / 60
+    if 18 <= hour < 32 or hour >= 4 * 24 + 17.5 or hour < 8:
+        nights = ["alice", "carol", "alice", None, "bob"]
+        whoever = nights[(here - datetime(2026, 1, 5, 18)) // timedelta(days=1) % 5]
+        found |= {whoever} if whoever else set()
+    if 8 <= here.hour + here.minute / 60 < 18.5 and at < utc("2026-12-10T17:00:00Z"):
+        found.add(["bob", "carol"][(here - datetime(2026, 1, 5, 8)) // timedelta(hours=12) % 2])
+    return frozenset(found)
+
+
+def test_delays_from_the_creation_become_delays_from_the_step_before(moved: ConvertedConfig) -> None:
+    policy = named(moved, "escalation_policies", "ops_escalation")
+    assert policy["steps"] == [
+        {"notify": {"schedules": ["ops_schedule"]}, "after": "5m", "only_until_acknowledged": True},
+        {"notify": {"users": ["bob"]}, "after": "0m", "only_until_acknowledged": True},
+        {"notify": {"groups": ["Ops-Night"], "roles": ["manager"]}, "after": "15m", "only_until_acknowledged": True},
+        {"notify": {"groups": ["Ops-Night"], "everybody": True}, "after": "10m"},
+    ]
+    assert policy["acknowledge"] == {"effect": "continue"}, "a rule that goes on until it is closed"
+    assert policy["repeat"] == {"times": 2, "every": "15m"}, "ten minutes, and the first rule's five again"
+
+
+def test_contacts_and_new_alert_rule_become_delayed_contact_methods(moved: ConvertedConfig) -> None:
+    alice = named(moved, "users", "alice", "username")
+    assert alice == {
+        "username": "alice",
+        "name": "Alice Andersson",
+        "email": "alice@example.org",
+        "role": "admin",
+        "time_zone": ZONE,
+        "contact_methods": [
+            {"label": "Email-Official", "channel": "email", "address": "alice@example.org"},
+            {
+                "label": "SMS-Official",
+                "channel": "sms",
+                "address": "+41790000001",
+                "wait": "1m",
+                "repeat": {"times": 2, "every": "10m"},
+            },
+            {"label": "Phone-Official-Mobile", "channel": "voice", "address": "+41790000001", "wait": "5m"},
+        ],
+    }
+    bob = named(moved, "users", "bob", "username")
+    assert bob["out_of_office"] == [
+        {
+            "from": "2026-12-24T06:00:00Z",
+            "to": "2027-01-03T06:00:00Z",
+            "cover": "alice",
+            "note": "Forwarded in Opsgenie",
+        }
+    ], "whatever his zone is here"
+
+
+def test_future_maintenance_becomes_a_window_of_its_integrations(moved: ConvertedConfig) -> None:
+    assert moved.configuration["maintenance_windows"] == [
+        {
+            "name": "Patch night",
+            "starts": "2026-12-05 20:00",
+            "ends": "2026-12-06 02:00",
+            "time_zone": "UTC",
+            "integrations": [moved.configuration["integrations"][len(account.HEARTBEATS)]["name"]],
+            "action": "suppress",
+        }
+    ]
+    report = as_text(moved)
+    assert "maintenance Patch night: is about its integrations only." in report
+    assert "maintenance Old data center: is not here. It has no end there" in report
+    assert "maintenance Other rules at Christmas: is not here. Nothing that it is about was carried over." in report
+    assert "maintenance_windows" not in translate(account.documents(), datetime(2027, 1, 5, tzinfo=UTC)).configuration
+
+
+def test_names_become_valid_and_unique_and_changes_are_reported(moved: ConvertedConfig) -> None:
+    assert [group["name"] for group in moved.configuration["groups"]] == ["Ops-Night", "global_schedule"]
+    assert [entry["name"] for entry in moved.configuration["integrations"]] == [
+        "backup",
+        "Default API",
+        "default api (2)",
+        "Mails",
+    ]
+    said = as_text(moved)
+    assert "group Ops/Night: is called Ops-Night here." in said
+    assert "integration default api: is called default api (2) here." in said
+
+
+def test_routing_rules_become_routes_and_unsupported_ones_are_reported(moved: ConvertedConfig) -> None:
+    routes = named(moved, "integrations", "Default API")["routes"]
+    assert routes[0] == {
+        "name": "Low ones",
+        "when": {"any": [{"field": "severity", "operator": "equals", "value": "P5"}]},
+        "action": "record",
+    }
+    assert routes[1]["when"]["all"] == [
+        {"field": "subject", "operator": "matches", "value": "^(?:db[0-9]+ .*)$"},
+        {"field": "^details^env", "operator": "equals", "value": "test", "not": True},
+    ]
+    assert (routes[1]["during"], routes[1]["escalation_policy"]) == (
+        "Ops-Night: Database at night",
+        "On call by ops_schedule",
+    )
+    assert len(routes) == 2
+    assert "routing rule By country: is no route here. It asks for country" in as_text(moved)
+
+
+def test_report_names_every_omission_and_contains_no_secret(moved: ConvertedConfig) -> None:
+    left_out = [str(finding) for finding in moved.findings if finding.weight is FindingSeverity.LEFT_OUT]
+    for wanted in (
+        "schedule old_schedule: is not here. It is switched off",
+        "rotation Teams: has nobody in the turn of team Ops/Night",
+        "override nobody: from 2026-12-20T08:00:00Z",
+        "escalation off_escalation: is not here",
+        "user bob@example.com: has one number for sms less (1•••)",
+        "integrations Our Slack (SlackApp): are not here",
+        "1 alert and notification policy: is not here (Drop test alerts)",
+    ):
+        assert any(wanted in line for line in left_out), wanted
+    assert "Mars/Olympus" in as_text(moved)
+    assert "closes it after all repeats" in as_text(moved)
+    assert account.SENDER_KEY not in as_text(moved) + str(moved.configuration), "only where it is asked for"
+    assert all(finding.why for finding in moved.findings)
+
+
+def test_sender_key_becomes_token_only_on_request() -> None:
+    moved = translate(account.documents(), NOW, with_keys=True)
+    assert named(moved, "integrations", "Default API")["token"] == account.SENDER_KEY
+    assert account.SENDER_KEY not in as_text(moved)
+
+
+def test_override_of_restricted_rotation_reports_its_limited_effect() -> None:
+    whole = account.documents()
+    nights = {**account.OVERRIDES[1], "alias": "nights", "rotations": [{"id": account.NIGHTS["id"]}]}
+    schedule = {**whole["schedules"][0], "overrides": [nights]}
+    found = translate({**whole, "schedules": [schedule]}, NOW)
+    assert "override nights: from 2026-12-05T08:00:00Z to 2026-12-06T20:00:00Z holds while its rotation" in as_text(
+        found
+    )
+    overrides = named(found, "schedules", "ops_schedule")["overrides"]
+    assert {one["shift"].split(",")[0] for one in overrides} == {"Nights"}, "of each stretch of that rotation"
+
+
+def test_existing_user_keeps_name_role_and_methods() -> None:
+    moved = translate(account.documents(), NOW, {"bob@example.org": ExistingUser("robert", "admin")})
+    robert = named(moved, "users", "robert", "username")
+    assert robert["role"] == "admin"
+    assert "contact_methods" not in robert
+    assert named(moved, "groups", "Ops-Night")["members"][1]["user"] == "robert"
+
+
+def test_disabled_existing_user_keeps_state_name_and_time_zone() -> None:
+    held = ExistingUser("robert", "admin", name="Robert B.", time_zone="Asia/Tokyo", is_active=False)
+    robert = named(translate(account.documents(), NOW, {"bob@example.org": held}), "users", "robert", "username")
+    assert (robert["name"], robert["time_zone"], robert["active"]) == ("Robert B.", "Asia/Tokyo", False)
+    blocked = {**account.documents(), "users": [{**one, "blocked": True} for one in account.documents()["users"]]}
+    admin = named(
+        translate(blocked, NOW, {"bob@example.org": ExistingUser("robert", "admin")}), "users", "robert", "username"
+    )
+    assert "active" not in admin, "who may sign in here is decided here"
+
+
+@pytest.mark.parametrize("never", ["9999-12-31T23:59:59Z", "9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00Z"])
+def test_an_end_that_never_comes_is_no_end(never: str) -> None:
+    whole = account.documents()
+    for zone in ("Europe/Zurich", "America/Chicago"):
+        rotations = [{**one, "endDate": never} for one in whole["schedules"][0]["rotations"]]
+        spoilt = {**whole["schedules"][0], "timezone": zone, "rotations": rotations}
+        schedule = named(translate({**whole, "schedules": [spoilt]}, NOW), "schedules", "ops_schedule")
+        assert not any("end" in shift for shift in schedule["shifts"])
+
+
+@pytest.mark.parametrize("broken", [[1], {"a": 1}, float("inf")])
+def test_invalid_hours_are_reported(broken: Any) -> None:
+    whole = account.documents()
+    limits = {"type": "time-of-day", "restriction": {"startHour": broken, "startMin": 0, "endHour": 9, "endMin": 0}}
+    rotations = [{**one, "timeRestriction": limits} for one in whole["schedules"][0]["rotations"]]
+    moved = translate({**whole, "schedules": [{**whole["schedules"][0], "rotations": rotations}]}, NOW)
+    assert "is not in the schedule. has a time that is none" in as_text(moved)
+
+
+@pytest.mark.parametrize("overlaps", [False, True])
+def test_locally_entered_absences_are_kept(overlaps: bool) -> None:
+    own = {"from": "2027-02-01T00:00:00Z", "to": "2027-02-05T00:00:00Z", "cover": "carol", "note": "Skiing"}
+    if overlaps:
+        own |= {"from": "2026-12-20T00:00:00Z"}
+    earlier = {"from": "2026-12-24T00:00:00Z", "to": "2026-12-26T00:00:00Z", "note": "Forwarded in Opsgenie"}
+    held = ExistingUser("robert", "admin", away=(own, earlier))
+    moved = translate(account.documents(), NOW, {"bob@example.org": held})
+    away = named(moved, "users", "robert", "username")["out_of_office"]
+    assert away[0] == own
+    assert [one["note"] for one in away[1:]] == ([] if overlaps else ["Forwarded in Opsgenie"])
+    assert earlier not in away, "the newest state of what came from there"
+    assert ("overlaps an absence that they entered here" in as_text(moved)) == overlaps
+
+
+def test_what_the_backup_tool_wrote_comes_to_the_same(moved: ConvertedConfig) -> None:
+    packed = io.BytesIO()
+    whole = account.documents()
+    with zipfile.ZipFile(packed, "w") as archive:
+
+        def put(folder: str, name: str, value: object) -> None:
+            archive.writestr(f"OpsGenieBackups/{folder}/{name}.json", json.dumps(value))
+
+        for user in whole["users"]:
+            rest = {key: held for key, held in user.items() if key not in ("contacts", "notification_rules")}
+            rest["userContacts"] = [{**one, "contactMethod": one["method"]} for one in user["contacts"]]
+            put("users", user["id"], {"user": rest, "notificationRuleList": user["notification_rules"]})
+        for team in whole["teams"]:
+            put("teams", team["id"], {"team": team, "teamRoutingRules": team["routing_rules"]})
+        for schedule in whole["schedules"]:
+            put("schedules", schedule["id"], {"schedule": schedule, "scheduleOverrideList": schedule["overrides"]})
+        for folder in ("escalations", "forwardings"):
+            for number, one in enumerate(whole[folder]):
+                put(folder, str(number), one)
+        for one in whole["integrations"]:
+            put("integrations", one["id"], {"integration": one, "integrationActions": {}})
+        for one in whole["maintenances"]:
+            put("maintenance", one["id"], one)
+        archive.writestr("OpsGenieBackups/policies/global/p1.json", json.dumps(whole["alert_policies"][0]))
+        archive.writestr("OpsGenieBackups/readme.txt", "not JSON")
+    found = translate(export.read(packed.getvalue()), NOW)
+    heartbeat = {"integrations"}
+    for key in moved.configuration.keys() - heartbeat:
+        assert sorted(map(str, found.configuration[key])) == sorted(map(str, moved.configuration[key])), key
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "the file: is not JSON"),
+        (b"[]", "it is JSON, but no object"),
+        (b'{"users": []}', "there are no users, teams or schedules in it"),
+        (b"PK\x03\x04 nothing", "it is a ZIP that cannot be opened"),
+        (b"\xff\xfe", "the file: is not UTF-8"),
+        (b"[" * 100_000, "is nested too deeply"),
+    ],
+)
+def test_unreadable_export_is_rejected_with_a_reason(content: bytes, said: str) -> None:
+    with pytest.raises(Rejected, match="This export cannot be read") as refused:
+        export.read(content)
+    assert said in refused.value.detail
+
+
+def test_a_zip_that_grows_beyond_all_bounds_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "MAX_UNPACKED_BYTES", 1000)
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("users/a.json", b" " * 2000)
+    with pytest.raises(Rejected, match="MiB in it"):
+        export.read(packed.getvalue())
+
+
+@pytest.mark.parametrize("broken", [None, 7, "x", {"id": 5}, [None]])
+def test_documents_of_another_shape_are_left_out_and_break_nothing(broken: Any) -> None:
+    """Whatever stands in the place of a list or an object, the rest is translated."""
+    whole = account.documents()
+    for kind in ("users", "teams", "schedules", "escalations", "integrations", "heartbeats", "forwardings"):
+        for one in whole[kind]:
+            for name in list(one):
+                if name in ("id", "username", "name"):
+                    continue
+                spoilt = {**whole, kind: [*[other for other in whole[kind] if other is not one], {**one, name: broken}]}
+                assert translate(spoilt, NOW).configuration["users"]
+
+
+def test_damaged_zip_member_is_rejected_by_name() -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("OpsGenieBackups/users/a.json", json.dumps([{"username": "a"}] * 100))
+    content = bytearray(packed.getvalue())
+    start = 30 + len("OpsGenieBackups/users/a.json")
+    content[start : start + 8] = b"\xff" * 8
+    with pytest.raises(Rejected, match=r"a\.json: cannot be unpacked"):
+        export.read(bytes(content))
+
+
+def test_what_a_list_has_twice_is_there_once() -> None:
+    whole = account.documents()
+    twice = {kind: [*found, *(one for one in found if "id" in one)] for kind, found in whole.items()}
+    assert translate(twice, NOW) == translate(whole, NOW)

@@ -1,0 +1,134 @@
+"""Noise reduction: invalid settings are named, and active alerts receive every message."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.hypothesis_profiles import examples
+from tocsin.catalogue.kinds import load_kinds
+from tocsin.core.errors import Rejected
+from tocsin.inbound.config.compiled_integration import CompiledIntegration, ReferenceDirectory
+from tocsin.inbound.config.credentials import Credentials
+from tocsin.inbound.config.normalizer import IntegrationDefinition, compile_reader
+from tocsin.inbound.enums import IntegrationMode, MessageStatus, WindowAction
+from tocsin.inbound.maintenance.recurrence import Recurrence, Repeat
+from tocsin.inbound.maintenance.windows import CompiledWindow, WindowClock
+from tocsin.inbound.parsing.decode import Element
+from tocsin.simulate.replay_state import ReplayedMessage, ReplayOutcome, ReplayState
+
+NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
+
+MAPPING = {"source_id": "id", "source_status": "status", "client": "client", "priority": "priority"}
+RULES = {
+    "open": {"field": "source_status", "operator": "equals", "value": "New"},
+    "close": {"field": "source_status", "operator": "equals", "value": "Closed"},
+    "update": True,
+}
+
+
+def door(windows: tuple[CompiledWindow, ...] = (), **shapes: Any) -> CompiledIntegration:
+    kind = load_kinds()["api"]
+    reader = compile_reader(kind, IntegrationDefinition(mapping=MAPPING, rules=RULES, **shapes))
+    about = tuple(one for window in windows if (one := window.for_door(1, reader.mapping.names)))
+    return CompiledIntegration(
+        1, "Monitoring", "Monitoring", IntegrationMode.PAGE, reader, None, {}, None, (), (), Credentials(),
+        ReferenceDirectory(), windows=about,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("shapes", "place"),
+    [
+        ({"delay": {"wait": "soon"}}, "delay.wait"),
+        ({"delay": {"wait": "8d"}}, "delay.wait"),
+        ({"delay": {"wait": "5m", "every": "5m"}}, "delay"),
+        ({"delay": {"wait": "5m", "within": "5m"}}, "delay.within"),
+        ({"delay": {"wait": "5m", "per": "integration"}}, "delay.per"),
+        ({"delay": {"alerts": 1}}, "delay.alerts"),
+        ({"delay": {"alerts": True}}, "delay.alerts"),
+        ({"delay": "later"}, "delay"),
+        ({"delay": {"sleep": "5m"}}, "delay.sleep"),
+        ({"grouping": {"by": "<client>"}}, "grouping.within"),
+        ({"grouping": {"by": "client", "within": "5m"}}, "grouping.by"),
+        ({"grouping": {"within": "5m"}}, "grouping.by"),
+        ({"parent": "<field:nothing>"}, "parent"),
+        ({"flapping": {"alerts": 4, "within": "30m"}}, "flapping.stable"),
+        ({"flood": {"burst": 0, "every": "1m"}}, "flood.burst"),
+        ({"flood": {"burst": 5, "every": "0"}}, "flood.every"),
+        ({"routes": [{"delay": {"wait": []}}]}, "routes[0].delay.wait"),
+    ],
+)
+def test_what_is_wrong_is_refused_by_its_place(shapes: dict[str, Any], place: str) -> None:
+    with pytest.raises(Rejected) as refused:
+        door(**shapes)
+    assert refused.value.field == place
+
+
+SHAPES: list[dict[str, Any]] = [
+    {"delay": {"wait": "5m"}},
+    {"delay": {"alerts": 3}},
+    {"delay": {"alerts": 2, "within": "10m"}},
+    {"delay": {"alerts": 3, "per": "integration"}},
+    {"delay": {"every": "10m"}},
+    {"delay": {"every": "10m", "per": "integration"}},
+    {"grouping": {"by": "<client>", "within": "15m"}, "delay": {"wait": "2m"}},
+    {"flapping": {"alerts": 2, "within": "20m", "stable": "3m"}},
+    {"flood": {"burst": 2, "every": "4m"}},
+    {"parent": "<part_of>", "flood": {"burst": 3, "every": "2m"}},
+]
+
+_LENGTH = timedelta(minutes=20)
+_ONCE = Recurrence(Repeat.ONCE, ZoneInfo("UTC"), NOW.replace(tzinfo=None) + _LENGTH, _LENGTH)
+HOLDS = CompiledWindow(1, "Night", WindowAction.HOLD, WindowClock(_ONCE))
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from("abc"),
+        st.sampled_from(["New", "New", "Closed", "Other"]),
+        st.integers(0, 6),
+        st.sampled_from(["", "a"]),
+        st.sampled_from([None, None, "critical"]),
+    ),
+    max_size=40,
+)
+
+
+@examples(150)
+@given(st.sampled_from(SHAPES), st.booleans(), STEPS)
+def test_messages_of_active_alerts_are_never_delayed_or_lost(
+    shapes: dict[str, Any], in_maintenance: bool, steps: list[tuple[str, str, int, str, str | None]]
+) -> None:
+    world = ReplayState(door((HOLDS,) if in_maintenance else (), **shapes))
+    now, numbers = NOW, count(1)
+    live: set[str] = set()  # keys whose messages must reach an alert
+
+    def came(key: str, status: str, what: ReplayOutcome) -> None:
+        if key in live:
+            assert what.status not in (MessageStatus.DELAYED, MessageStatus.IGNORED), (key, what)
+        if what.status in (MessageStatus.OPENED, MessageStatus.APPENDED) and status == "New":
+            live.add(key)
+        elif status == "Closed":
+            if what.status is MessageStatus.CLOSED:
+                # It may have been the alert of others too.
+                live.clear()
+            live.discard(key)
+
+    for key, status, minutes, parent, priority in steps:
+        now += timedelta(minutes=minutes)
+        for _, what in world.due(now):
+            if what.key is not None and what.status in (MessageStatus.OPENED, MessageStatus.APPENDED):
+                live.add(what.key.rsplit(" / ", 1)[-1])
+        number = UUID(int=next(numbers))
+        payload = {"id": key, "status": status, "client": "Acme", "part_of": parent, "priority": priority}
+        came(key, status, world.take(ReplayedMessage(number, now, b"{}", Element(payload, b"{}"))))
+    # Whatever waits for a moment is over when that has come: nothing waits for ever by a timer.
+    world.due(now + timedelta(days=1))
+    assert not [waits for waits in world.waiting() if waits.due_at is not None]

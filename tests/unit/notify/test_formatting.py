@@ -1,0 +1,158 @@
+"""The exact texts of mails, text messages and calls."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.notification_messages import ALERT, EXTREME, bundle, page
+from tocsin.alerts.states import Priority
+from tocsin.notify.states import Purpose
+from tocsin.notify.text import formatting, sms, voice
+from tocsin.notify.text.sms import ONE_ALERT, SEVERAL_ALERTS
+
+LINK = ALERT.link
+
+
+def test_the_subject_of_a_mail_is_fixed_for_threading() -> None:
+    expected = "[Critical] Acme: VPN down (Halo 20817) (Tocsin #42)"
+    assert formatting.subject(page()) == expected
+    assert formatting.subject(replace(page(news="Taken by Alice."), purpose=Purpose.ALL_CLEAR)) == expected
+    assert formatting.subject(replace(page(), purpose=Purpose.STILL_ON_IT)) == expected
+
+
+def test_a_subject_without_client_or_number_leaves_them_out() -> None:
+    assert formatting.subject(page(client="", source_id="")) == "[Critical] VPN down (Tocsin #42)"
+    assert formatting.subject(page(source="Zabbix")) == "[Critical] Acme: VPN down (Zabbix 20817) (Tocsin #42)"
+    assert formatting.subject(page(priority=Priority.LOW, source_id="")) == "[Low] Acme: VPN down (Tocsin #42)"
+
+
+def test_bundle_subject_names_highest_priority_and_alert_count() -> None:
+    alerts = (replace(ALERT, priority=Priority.LOW), replace(ALERT, id=43, priority=Priority.HIGH))
+    message = replace(page(), alerts=alerts)
+    assert formatting.subject(message) == "[High] 2 alerts: Acme: VPN down (Tocsin #42) and 1 more"
+
+
+@pytest.mark.parametrize("text", EXTREME.values(), ids=EXTREME)
+def test_subject_keeps_marker_and_is_one_bounded_line(text: str) -> None:
+    made = formatting.subject(page(subject=text, client=text, source_id=text))
+    assert made.startswith("[Critical] ")
+    assert made.endswith("(Tocsin #42)")
+    assert len(made) < 320
+    assert not set(made) & set("\r\n\x00\u202e")
+
+
+def test_a_text_message_says_what_where_and_how_to_answer() -> None:
+    expected = f"CRITICAL Acme: VPN down, 40 users. Halo 20817. Reply ACK 42, TAKE 42. {LINK}"
+    assert sms.text_message(page()) == expected
+
+
+def test_where_replies_cannot_work_there_is_the_link_only() -> None:
+    made = sms.text_message(replace(page(), can_reply=False))
+    assert made == f"CRITICAL Acme: VPN down, 40 users. Halo 20817. {LINK}"
+
+
+def test_a_text_message_without_a_short_text_says_the_subject() -> None:
+    assert sms.text_message(page(short_text="")).startswith("CRITICAL Acme: VPN down. Halo 20817.")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("VPN down \u26a0\ufe0f", "VPN down"),
+        ("Step 1\ufe0f\u20e3", "Step 1"),
+        ("Zu\u0308rich, L\u0301ukasz, re\u0301gion", "Zürich, Lukasz, région"),
+        ("\u0939\u093f\u0928\u094d\u0926\u0940", "\u0939\u093f\u0928\u094d\u0926\u0940"),
+    ],
+)
+def test_emoji_variation_selectors_never_shorten_a_text(text: str, said: str) -> None:
+    """One character outside of the 7-bit alphabet leaves a segment 70 of its 160."""
+    assert sms.for_phones(text) == said
+
+
+def test_text_has_no_emoji_and_fits_160_gsm_characters() -> None:
+    made = sms.text_message(page(short_text="🔥 “Łódź” – server’s café…"))
+    assert made.startswith('CRITICAL Acme: "Lodz" - server\'s café... Halo 20817.')
+    assert sms.is_gsm(made)
+
+
+def test_other_alphabets_stay_as_they_are() -> None:
+    made = sms.text_message(page(short_text="Сервер не отвечает"))
+    assert "Сервер не отвечает" in made
+
+
+def test_long_text_is_truncated_but_keeps_number_replies_and_link() -> None:
+    made = sms.text_message(page(short_text="very long " * 200))
+    assert made.endswith(f"Halo 20817. Reply ACK 42, TAKE 42. {LINK}")
+    assert "very long..." in made
+    assert ONE_ALERT.fits(made)
+
+
+@given(st.text(), st.text(), st.text())
+def test_a_text_message_always_fits_and_ends_with_its_link(short: str, client: str, number: str) -> None:
+    made = sms.text_message(page(short_text=short, subject="", client=client, source_id=number))
+    assert ONE_ALERT.fits(made)
+    assert made.endswith(LINK)
+    assert "\n" not in made
+
+
+@given(st.integers(2, 10), st.text())
+def test_a_bundled_text_message_fits_and_has_every_number(number: int, subject: str) -> None:
+    made = sms.text_message(bundle(number, subject=subject, client="Acme"))
+    assert SEVERAL_ALERTS.fits(made)
+    assert all(f"#{42 + index}" in made for index in range(number))
+
+
+def test_bundled_text_explains_replying_to_all_or_one() -> None:
+    made = sms.text_message(bundle(3))
+    assert made == (
+        "CRITICAL 3 alerts: #42 Acme: VPN down; #43 Acme: VPN down; #44 Acme: VPN down. "
+        "Reply ACK ALL, or ACK 42 for one. https://tocsin.example.org/alerts"
+    )
+
+
+def test_acknowledgement_reminder_names_user_alert_and_consequence() -> None:
+    made = sms.text_message(replace(page(), purpose=Purpose.STILL_ON_IT))
+    assert made == (
+        f"Still on it, Alice? Acme: VPN down (#42). Reply ACK 42 within 5 minutes, or others are paged. {LINK}"
+    )
+
+
+def test_an_all_clear_is_its_sentence_alone() -> None:
+    news = "Taken by Alice: VPN down (#42). Nothing to do."
+    made = replace(page(news=news), purpose=Purpose.ALL_CLEAR)
+    assert sms.text_message(made) == news
+    assert voice.spoken(made) == "Tocsin. Taken by Alice: VPN down. Nothing to do."
+
+
+def test_call_names_user_problem_and_keys() -> None:
+    assert voice.spoken(page()) == (
+        "Tocsin. Critical alert for Alice. Acme: VPN down, 40 users. Press 7 to acknowledge, 8 to take it, "
+        "6 to wake the next person, 9 to close, 1 to hear it again."
+    )
+
+
+def test_a_call_about_several_alerts_tells_each() -> None:
+    made = voice.spoken(bundle(2))
+    assert made.startswith("Tocsin. 2 alerts for Alice. Critical: Acme: VPN down. Critical: Acme: VPN down. Press 7")
+
+
+def test_a_test_alert_says_that_it_is_one() -> None:
+    message = page(is_test=True)
+    assert formatting.subject(message).startswith("[TEST] [Critical]")
+    assert sms.text_message(message).startswith("TEST CRITICAL")
+    assert "Critical test alert" in voice.spoken(message)
+
+
+@given(st.text(), st.integers(1, 300))
+def test_truncated_text_never_exceeds_its_limit(text: str, longest: int) -> None:
+    assert len(formatting.cut(text, longest)) <= longest
+
+
+def test_the_line_of_an_alert_in_a_list() -> None:
+    assert formatting.named(ALERT) == "#42 Critical Acme: VPN down (Halo 20817)"
+    assert formatting.listed(["Alice"]) == "Alice"
+    assert formatting.listed(["Alice", "Bob", "Carol"]) == "Alice, Bob and Carol"

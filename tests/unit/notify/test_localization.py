@@ -1,0 +1,59 @@
+"""Messages use the reader's language; source texts and reply keywords are unchanged."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.support.notification_messages import ALERT, NOW, every_purpose, page
+from tocsin.notify.registry import CHANNELS
+from tocsin.notify.text import phrases
+from tocsin.notify.text.phrases import GERMAN, say, say_date
+
+NOTIFY = Path(phrases.__file__).parent
+
+
+def test_every_notification_text_has_a_german_translation() -> None:
+    said = set()
+    for path in NOTIFY.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "say" and len(node.args) == 2:
+                said |= {part.value for part in ast.walk(node.args[1]) if isinstance(part, ast.Constant)}
+    assert len(said) > 10
+    assert {text for text in said if isinstance(text, str)} <= GERMAN.keys()
+
+
+def test_a_german_mail_keeps_the_subject_of_its_thread() -> None:
+    german = replace(page(), language="de-ch", time_zone="Europe/Zurich")
+    english = replace(german, language="en")
+    channel = CHANNELS["email"]
+    made = channel.render(german)
+    assert made.subject == channel.render(english).subject
+    assert '<html lang="de">' in made.html
+    assert "Bestätigen, übernehmen oder schließen" in made.html
+    assert "Eröffnet: 24. November 2026, 10:15 CET" in made.text
+    assert "Kunde: Acme" in made.text
+    assert "ack, take, close" in made.text
+
+
+def test_german_text_keeps_the_reply_keywords() -> None:
+    text = CHANNELS["sms"].render(replace(page(), language="de")).text
+    assert text.startswith("KRITISCH Acme: VPN down, 40 users.")
+    assert "Antwort ACK 42, TAKE 42." in text
+
+
+@pytest.mark.parametrize("name", sorted(CHANNELS))
+def test_unsupported_language_falls_back_to_english(name: str) -> None:
+    channel = CHANNELS[name]
+    for one in every_purpose("VPN down"):
+        klingon, english = (channel.render(replace(one, language=language)) for language in ("tlh", ""))
+        assert (klingon.subject, klingon.text) == (english.subject, english.text)
+
+
+def test_places_are_filled_in_whatever_stands_in_a_value() -> None:
+    assert say("de", "Still on it, {who}?", who="{boss}") == "Noch dran, {boss}?"
+    assert say_date("", NOW) == "24 November 2026, 09:15 UTC"
+    assert ALERT.subject == "VPN down"

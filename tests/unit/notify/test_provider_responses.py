@@ -1,0 +1,422 @@
+"""Meanings of provider responses, gateway templates, and keywords of replies and keys."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from urllib.parse import parse_qs
+from xml.etree import ElementTree as ET
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.doubles.http import Response, http_double
+from tests.doubles.ntfy import ntfy_double
+from tests.doubles.slack import slack_double
+from tests.doubles.telegram import telegram_double
+from tests.doubles.telnyx import refusal, telnyx_double
+from tests.doubles.twilio import twilio_double
+from tests.support.hypothesis_profiles import examples
+from tests.support.notification_messages import bundle, page
+from tocsin.alerts.states import CommandKind
+from tocsin.core.errors import Permanent, Rejected, Temporary
+from tocsin.core.net.egress import EgressResponse
+from tocsin.notify import provider_settings
+from tocsin.notify.channels import phone_numbers
+from tocsin.notify.inbound import dtmf
+from tocsin.notify.integrations import http_status
+from tocsin.notify.integrations.http_gateway.provider import HttpGatewayKind
+from tocsin.notify.integrations.http_gateway.template import BodyFormat, at, filled, in_address, unknown
+from tocsin.notify.integrations.ntfy import NtfySender
+from tocsin.notify.integrations.slack.provider import SlackSender
+from tocsin.notify.integrations.telegram import TelegramSender
+from tocsin.notify.integrations.telnyx import error_codes as telnyx
+from tocsin.notify.integrations.telnyx.provider import TelnyxSender
+from tocsin.notify.integrations.twilio import error_codes as twilio
+from tocsin.notify.integrations.twilio import twiml
+from tocsin.notify.integrations.twilio.sender import TwilioSender
+from tocsin.notify.interfaces import AddressRejected, ProviderAccount, Rendered
+from tocsin.notify.providers import circuit_breaker
+from tocsin.notify.providers.circuit_breaker import CircuitBreaker, RateAllowance
+from tocsin.notify.registry import CHANNELS, KINDS
+from tocsin.notify.states import Purpose
+from tocsin.notify.text import command_parser
+from tocsin.notify.text.command_parser import Asked, Word
+from tocsin.notify.text.redaction import ContentLevel, disclosed
+from tocsin.notify.webhooks import CallPrompt
+
+NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
+
+
+def test_twilio_call_strips_characters_invalid_in_xml() -> None:
+    """Else it says that there is an application error, and hangs up."""
+    alert = replace(page().alerts[0], subject="VPN\uffff is\ufffe down\x01", short_text="")
+    rendered = CHANNELS["voice"].render(replace(page(), alerts=(alert,)))
+    for made in (
+        twiml.step(CallPrompt(script=rendered.script), "https://tocsin.example.org/hooks/twilio/voice"),
+        twiml.spoken_once(rendered),
+        twiml.text_answer("Taken by Ann\x02."),
+    ):
+        said = " ".join(" ".join(ET.fromstring(made).itertext()).split())
+        assert "VPN is down" in said or "Taken by Ann" in said
+
+
+@pytest.mark.parametrize("status", range(300, 600))
+def test_every_status_is_temporary_or_needs_a_person(status: int) -> None:
+    is_temporary = status >= 500 or status in (408, 425, 429)
+    with pytest.raises(Temporary if is_temporary else Permanent) as caught:
+        http_status.fail(EgressResponse(status, {"retry-after": "7"}, b""), "Vendor", "why")
+    assert str(status) in caught.value.detail
+    if is_temporary:
+        assert isinstance(caught.value, Temporary)
+        assert caught.value.retry_after == timedelta(seconds=7)
+
+
+def test_every_code_of_a_vendor_is_a_sentence() -> None:
+    for known in (*twilio.TROUBLES.values(), *telnyx.TROUBLES.values()):
+        assert known.sentence.endswith(".")
+        assert known.sentence[0].isupper()
+    assert twilio.trouble("21610") == twilio.TROUBLES[21610]
+    assert twilio.trouble(None) is twilio.trouble("x") is twilio.trouble("99999") is telnyx.trouble("") is None
+
+
+BAD = st.text(alphabet=st.characters(exclude_categories=["Cs", "Cc"]), max_size=40)
+
+
+@examples(60)
+@given(BAD)
+def test_template_value_cannot_escape_its_position(text: str) -> None:
+    values = {"text": text, "to": "+41790000001"}
+    assert json.loads(filled('{"t": "<text>"}', values, BodyFormat.JSON)) == {"t": text}
+    assert parse_qs(filled("to=<to>&t=<text>", values, BodyFormat.FORM), keep_blank_values=True)["t"] == [text]
+    assert (ET.fromstring(filled("<sms><t a='1'><text></t></sms>", values, BodyFormat.XML)).findtext("t") or "") == text
+    assert filled("<text>", values, BodyFormat.TEXT) == text
+    assert "&" not in in_address("<text>", values)
+
+
+def test_a_place_that_nothing_fills_is_named() -> None:
+    assert unknown("<to> <phone> <text>", BodyFormat.JSON) == ["phone"]
+    assert unknown("<sms><to></sms>", BodyFormat.XML) == []
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "error", "said"),
+    [
+        (403, "40300", AddressRejected, "opted out with STOP"),
+        (403, "20100", Permanent, "has no balance left"),
+        (403, "10010", Permanent, "refuses the credentials (403: The title (10010))."),
+        (429, "40318", Temporary, "takes no more for now"),
+        (400, "40318", Temporary, "queue of this number is full"),
+    ],
+)
+def test_telnyx_rejection_is_classified_by_code_before_status(
+    status: int, code: str, error: type[Exception], said: str
+) -> None:
+    with telnyx_double("KEY1") as double:
+        double.answers.append(refusal(status, code, "The title"))
+        sender = TelnyxSender(ProviderAccount("Telnyx", double.settings, {"api_key": "KEY1"}, is_trusted=True))
+        with pytest.raises(error, match=re.escape(said)) as caught:
+            sender.send(Rendered("", "VPN down"), "sms", "+41790000001", "key")
+        sender.close()
+    assert type(caught.value) is error
+
+
+def test_a_full_queue_of_twilios_is_tried_again() -> None:
+    with twilio_double("token") as double:
+        full = {"code": 21611, "message": "This 'From' number has exceeded the maximum number of queued messages"}
+        double.refusals.append(Response(400, json.dumps(full).encode()))
+        sender = TwilioSender(ProviderAccount("Twilio", double.settings, {"auth_token": "token"}, is_trusted=True))
+        with pytest.raises(Temporary, match=r"queue of the From number is full \(Twilio 21611\)\."):
+            sender.send(Rendered("", "VPN down"), "sms", "+41790000001", "key")
+        sender.close()
+
+
+@pytest.mark.parametrize("error", ["rate_limited", "ratelimited", "message_limit_exceeded", "team_added_to_org"])
+def test_what_passes_by_itself_at_slack_is_tried_again(error: str) -> None:
+    with slack_double() as double:
+        double.errors.append(error)
+        account = ProviderAccount("Slack", {"api_base": double.api}, {"bot_token": double.token}, is_trusted=True)
+        sender = SlackSender(account)
+        with pytest.raises(Temporary, match=error):
+            sender.send(CHANNELS["chat"].render(page()), "chat", "slack:U012AB3CD", "key")
+        sender.close()
+
+
+@pytest.mark.parametrize(
+    ("status", "description"),
+    [
+        (400, "Bad Request: chat not found"),
+        (400, "Bad Request: not enough rights to send text messages to the chat"),
+        (400, "Bad Request: CHAT_WRITE_FORBIDDEN"),
+        (400, "Bad Request: PEER_ID_INVALID"),
+        (403, "Forbidden: bot was blocked by the user"),
+    ],
+)
+def test_blocked_telegram_chat_is_no_bot_failure(status: int, description: str) -> None:
+    with telegram_double() as double:
+        said = {"ok": False, "error_code": status, "description": description}
+        double.answers.append(Response(status, json.dumps(said).encode()))
+        account = ProviderAccount(
+            "Telegram", {"api_base": double.http.url}, {"bot_token": double.token}, is_trusted=True
+        )
+        sender = TelegramSender(account)
+        with pytest.raises(AddressRejected):
+            sender.send(CHANNELS["chat"].render(page()), "chat", "telegram:-4711", "key")
+        sender.close()
+
+
+def test_reserved_ntfy_topic_is_no_server_failure() -> None:
+    with ntfy_double() as double:
+        double.answers.append(Response(403, b'{"code": 40301, "http": 403, "error": "forbidden"}'))
+        sender = NtfySender(ProviderAccount("ntfy", {"api_base": double.url}, is_trusted=True))
+        with pytest.raises(AddressRejected, match=r"refuses access to the topic \(403: forbidden\)\."):
+            sender.send(CHANNELS["ntfy"].render(page()), "ntfy", "a-topic", "key")
+        sender.close()
+
+
+def test_migrated_telegram_supergroup_is_reached_by_its_new_id() -> None:
+    """https://core.telegram.org/bots/api#responseparameters"""
+    with telegram_double() as double:
+        moved = {"ok": False, "error_code": 400, "parameters": {"migrate_to_chat_id": -1001234567890},
+                 "description": "Bad Request: group chat was upgraded to a supergroup chat"}  # fmt: skip
+        double.answers.append(Response(400, json.dumps(moved).encode()))
+        account = ProviderAccount(
+            "Telegram", {"api_base": double.http.url}, {"bot_token": double.token}, is_trusted=True
+        )
+        sender = TelegramSender(account)
+        sender.send(CHANNELS["chat"].render(page()), "chat", "telegram:-4711", "key")
+        sender.close()
+        assert [message["chat_id"] for message in double.messages] == [-1001234567890]
+
+
+def test_gateway_may_answer_with_list_and_json_booleans() -> None:
+    """What is not understood would be sent again and again."""
+    settings = {"ok_path": "0^sent", "ok_value": "true", "id_path": "0^id", "error_path": "0^why"}
+    with http_double() as server:
+        account = ProviderAccount("SMS", {**settings, "api_base": server.url}, is_trusted=True)
+        sender = HttpGatewayKind().open(account)
+        server.answering = lambda _: Response(200, b'[{"sent": true, "id": 7}]')
+        assert sender.send(Rendered("", "VPN down"), "sms", "+41790000001", "key").external_id == "7"
+        server.answering = lambda _: Response(200, b'[{"sent": false, "why": "no credit"}]')
+        with pytest.raises(Permanent, match=r"did not accept the message: no credit\."):
+            sender.send(Rendered("", "VPN down"), "sms", "+41790000001", "key")
+        sender.close()
+
+
+@pytest.mark.parametrize("vendor", ["twilio", "telnyx"])
+def test_from_number_is_accepted_in_common_notations(vendor: str) -> None:
+    made = {"twilio": twilio_double, "telnyx": telnyx_double}[vendor]
+    with made("secret") as double:
+        plain = double.settings["from_number"]
+        written = {**double.settings, "from_number": f"{plain[:3]} {plain[3:5]} {plain[5:]}"}
+        secrets = {"auth_token": "secret", "api_key": "secret"}
+        sender = KINDS[vendor].open(ProviderAccount(vendor, written, secrets, is_trusted=True))
+        sender.send(Rendered("", "VPN down"), "sms", "+41790000001", "key")
+        sender.close()
+        assert len(double.messages) == 1
+
+
+def test_a_path_walks_objects_and_lists_and_never_fails() -> None:
+    answer = {"messages": [{"id": 7, "empty": None}]}
+    assert at(answer, "messages^0^id") == "7"
+    for missing in ("messages^1^id", "messages^x", "messages", "messages^0^empty", "nothing", ""):
+        assert at(answer, missing) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "means"),
+    [
+        ("ack", Asked(CommandKind.ACKNOWLEDGE)),
+        ("ACK 42", Asked(CommandKind.ACKNOWLEDGE, 42)),
+        ("ack 42 43", Asked(CommandKind.ACKNOWLEDGE, 42, (43,))),
+        ("Take #42, #43 and 44.", Asked(CommandKind.ASSIGN, 42, (43, 44))),
+        ("ack 42 42", Asked(CommandKind.ACKNOWLEDGE, 42)),
+        ("ack 42 5 minutes", Asked(CommandKind.ACKNOWLEDGE, 42)),
+        ("7 42+43", Asked(CommandKind.ACKNOWLEDGE, 42, (43,))),
+        ("ack #42.", Asked(CommandKind.ACKNOWLEDGE, 42)),
+        ("ack42", Asked(CommandKind.ACKNOWLEDGE, 42)),
+        ("Take#42", Asked(CommandKind.ASSIGN, 42)),
+        ("742", Asked(Word.UNKNOWN)),
+        ("Ack all", Asked(CommandKind.ACKNOWLEDGE, is_all=True)),
+        ("ack ALL!", Asked(CommandKind.ACKNOWLEDGE, is_all=True)),
+        ("ack all good here", Asked(CommandKind.ACKNOWLEDGE)),
+        ("ack, on my way", Asked(CommandKind.ACKNOWLEDGE)),
+        ('"ACK 42"', Asked(CommandKind.ACKNOWLEDGE, 42)),
+        ("„take“", Asked(CommandKind.ASSIGN)),
+        ("close 42, thanks", Asked(CommandKind.CLOSE, 42)),
+        ("close allotment gate", Asked(Word.UNKNOWN)),
+        ("Close to home, back in a moment", Asked(Word.UNKNOWN)),
+        ("Take a look at the router first", Asked(Word.UNKNOWN)),
+        ("9 minutes away", Asked(Word.UNKNOWN)),
+        ("7 people wait here", Asked(Word.UNKNOWN)),
+        ("  take\n", Asked(CommandKind.ASSIGN)),
+        ("assign 7", Asked(CommandKind.ASSIGN, 7)),
+        ("8", Asked(CommandKind.ASSIGN)),
+        ("7 42", Asked(CommandKind.ACKNOWLEDGE, 42)),
+        ("6", Asked(CommandKind.ESCALATE)),
+        ("9 9", Asked(CommandKind.CLOSE)),
+        ("close 12", Asked(CommandKind.CLOSE, 12)),
+        ("reply 42 Back in 5", Asked(CommandKind.REPLY, 42, text="Back in 5")),
+        ("Reply: 5 minutes", Asked(CommandKind.REPLY, 5, text="minutes")),
+        ("reply #42 5 minutes", Asked(CommandKind.REPLY, 42, text="5 minutes")),
+        ("reply It works", Asked(CommandKind.REPLY, text="It works")),
+        ("reply", Asked(Word.UNKNOWN)),
+        ("help", Asked(Word.HELP)),
+        ("1", Asked(Word.HEAR_AGAIN)),
+        ("STOP", Asked(Word.STOP)),
+        ("stop all", Asked(Word.STOP)),
+        ("Start", Asked(Word.START)),
+        ("stop calling me", Asked(Word.UNKNOWN)),
+        ("acknowledged", Asked(Word.UNKNOWN)),
+        ("", Asked(Word.UNKNOWN)),
+        ("🔥", Asked(Word.UNKNOWN)),
+    ],
+)
+def test_a_text_means(text: str, means: Asked) -> None:
+    assert command_parser.asked(text) == means
+
+
+@given(st.text(max_size=60))
+@examples(100)
+def test_no_text_is_too_strange(text: str) -> None:
+    command_parser.asked(text)
+
+
+def test_no_answer_asks_for_a_word_that_opts_out() -> None:
+    texts = [
+        command_parser.HELP,
+        command_parser.UNKNOWN,
+        command_parser.which(CommandKind.CLOSE, [1, 2]),
+        CHANNELS["sms"].render(page()).text,
+    ]
+    for text in texts:
+        words = {word.strip(".,:()").casefold() for word in text.split()}
+        assert not words & {"stop", "stopall", "unsubscribe", "cancel", "end", "quit", "optout", "revoke"}
+
+
+def test_keys_mean_what_the_menu_says() -> None:
+    assert dtmf.meaning("", "", "16789") == dtmf.RepeatPrompt()
+    assert dtmf.meaning("1", "9", "16789") == dtmf.RepeatPrompt()
+    assert dtmf.meaning("9", "", "16789") == dtmf.ConfirmKey("9")
+    assert dtmf.meaning("9", "9", "16789") == dtmf.RunCommand(CommandKind.CLOSE)
+    assert dtmf.meaning("7", "9", "16789") == dtmf.RunCommand(CommandKind.ACKNOWLEDGE)
+    for wrong in ("0", "2", "*", "#", "77"):
+        assert dtmf.meaning(wrong, "", "16789") == dtmf.InvalidKey()
+    assert dtmf.meaning("6", "", "178") == dtmf.InvalidKey()
+
+
+def test_circuit_breaker_opens_after_three_failures_with_growing_delay() -> None:
+    state = CircuitBreaker()
+    for _ in range(2):
+        state = circuit_breaker.failed(state, NOW)
+    assert not state.is_open
+    state = circuit_breaker.failed(state, NOW)
+    assert (state.is_open, state.retry_at) == (True, NOW + timedelta(seconds=30))
+    state = circuit_breaker.silent(state, NOW)
+    assert state.retry_at == NOW + timedelta(minutes=1)
+    state = circuit_breaker.answered(state)
+    assert not state.is_open
+    state = circuit_breaker.failed(state, NOW)
+    assert (state.is_open, state.retry_at) == (True, NOW + timedelta(minutes=2))
+    assert circuit_breaker.worked(state) == CircuitBreaker()
+
+
+def _opened(state: CircuitBreaker, *, is_awaited: bool) -> CircuitBreaker:
+    for _ in range(circuit_breaker.MAX_FAILURES):
+        state = circuit_breaker.failed(state, NOW, is_awaited=is_awaited)
+    assert state.is_open
+    return state
+
+
+def test_unresponsive_provider_is_probed_every_five_seconds_while_needed() -> None:
+    state = _opened(CircuitBreaker(), is_awaited=True)
+    for _ in range(10):
+        assert state.retry_at == NOW + timedelta(seconds=5)
+        state = circuit_breaker.silent(state, NOW, is_awaited=True)
+
+
+def test_a_message_that_begins_to_wait_brings_the_probe_forward() -> None:
+    state = circuit_breaker.silent(_opened(CircuitBreaker(), is_awaited=False), NOW)
+    assert state.retry_at == NOW + timedelta(minutes=1)
+    assert circuit_breaker.failed(state, NOW, is_awaited=True).retry_at == NOW + timedelta(seconds=5)
+
+
+def test_provider_answering_only_probes_is_probed_less_often() -> None:
+    state = _opened(CircuitBreaker(), is_awaited=True)
+    for minutes in (1, 2, 5, 5):
+        state = circuit_breaker.failed(circuit_breaker.answered(state), NOW, is_awaited=True)
+        assert state.retry_at == NOW + timedelta(minutes=minutes)
+        assert circuit_breaker.failed(state, NOW, is_awaited=True).retry_at == state.retry_at
+
+
+def test_permanently_rejected_probe_is_not_repeated_soon() -> None:
+    state = circuit_breaker.silent(_opened(CircuitBreaker(), is_awaited=True), NOW, is_passing=False, is_awaited=True)
+    assert state.retry_at == NOW + timedelta(minutes=1)
+    assert circuit_breaker.failed(state, NOW, is_awaited=True).retry_at == state.retry_at
+
+
+@examples(60)
+@given(st.integers(1, 6000), st.lists(st.integers(0, 90), max_size=20))
+def test_rate_never_exceeds_limit_plus_ten_seconds_worth(limit: int, gaps: list[int]) -> None:
+    now, free_at, sent = NOW, None, list[tuple[datetime, int]]()
+    for gap in gaps:
+        now += timedelta(seconds=gap)
+        allowance = RateAllowance(limit, free_at)
+        room = allowance.room(now)
+        free_at = allowance.after(room, now)
+        sent.append((now, room))
+        next_room = RateAllowance(limit, free_at).next_room(now)
+        assert now < next_room
+        # A moment that is no whole number of microseconds is the one after it.
+        assert RateAllowance(limit, free_at).room(next_room + timedelta(milliseconds=1)) >= 1
+        assert RateAllowance(limit, free_at).room(next_room - timedelta(milliseconds=1)) == 0
+    for begin, _ in sent:
+        within = sum(number for at_, number in sent if begin <= at_ < begin + timedelta(minutes=1))
+        assert within <= limit + max(1, limit // 6)
+
+
+def test_country_codes_are_checked() -> None:
+    assert provider_settings.prefixes(" +41, +423 +41") == ("+41", "+423")
+    for bad in ("41", "+", "+41 x", "+١"):
+        with pytest.raises(ValueError):
+            provider_settings.prefixes(bad)
+
+
+def test_phone_numbers_are_parsed_by_country_and_formatted() -> None:
+    assert phone_numbers.phone_number("+41 (0)79 000 00 01") == "+41790000001"
+    assert phone_numbers.entered("079 000 00 01", "CH") == "+41790000001"
+    assert phone_numbers.entered("0044 20 7946 0000", "") == "+442079460000"
+    assert phone_numbers.shown("+41790000001") == "+41 79 000 00 01"
+    assert phone_numbers.shown("alice@example.org") == "alice@example.org"
+    assert phone_numbers.is_region("CH")
+    assert not phone_numbers.is_region("XX")
+    for bad in ("079 000 00 01", "+41 79", "12", "+41 79 000 00 01 ext. 5", "+999123456789012345"):
+        with pytest.raises(Rejected):
+            phone_numbers.entered(bad, "")
+
+
+@pytest.mark.parametrize("channel", sorted(CHANNELS))
+def test_only_safe_details_are_exposed(channel: str) -> None:
+    whole = page(subject="VPN of Rita down", short_text="40 users", long_text="Call Rita", requester="Rita R")
+    told = replace(
+        whole, purpose=Purpose.ALL_CLEAR, alerts=(replace(whole.alerts[0], news="Taken: VPN of Rita (#42)."),)
+    )
+    notice = replace(
+        whole, purpose=Purpose.NOTICE, title="Nobody answered: Acme: VPN of Rita down (#42)",
+        text="Nobody answered Acme: VPN of Rita down. Bob was called.", reason="You manage Acme.",
+    )  # fmt: skip
+    for message in (whole, bundle(3, subject="VPN of Rita down"), told, notice):
+        number = CHANNELS[channel].render(disclosed(message, ContentLevel.NUMBER))
+        shown = json.dumps(number.content())
+        assert "Rita" not in shown
+        assert "Acme" not in shown
+        assert "haloitsm.com" not in shown
+    number = CHANNELS[channel].render(disclosed(whole, ContentLevel.NUMBER))
+    assert "20817" in f"{number.subject} {number.text}"
+    subject = CHANNELS[channel].render(disclosed(whole, ContentLevel.SUBJECT))
+    assert "VPN of Rita down" in f"{subject.subject} {subject.text}"
+    assert "40 users" not in json.dumps(subject.content())
+    assert "Rita R" not in json.dumps(subject.content())

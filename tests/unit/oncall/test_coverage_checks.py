@@ -1,0 +1,96 @@
+"""Problems of future on-call coverage: gaps, unavailable users, ineffective shifts."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from tests.support.schedule_strategies import (
+    ALICE,
+    BOB,
+    CAROL,
+    DAVE,
+    PRIMARY,
+    SECONDARY,
+    fixed,
+    local,
+    plan,
+    rotate,
+    schedule,
+)
+from tocsin.oncall.calculation import coverage_checks
+from tocsin.oncall.calculation.coverage_checks import CoverageFinding, CoverageFindingKind
+from tocsin.oncall.calculation.group_snapshot import Absence, GroupPlan, SnapshotMember
+from tocsin.oncall.calculation.schedules import CompiledOverride
+
+MONDAY = local("2026-03-02T00:00")
+WEEK = timedelta(days=7)
+ALL_WEEK = ("mon 00:00", "mon 00:00")
+EVERYBODY = {ALICE, BOB, CAROL, DAVE}
+
+
+def found(group: GroupPlan, reachable: set[int] = EVERYBODY) -> list[CoverageFinding]:
+    return list(coverage_checks.findings(group, reachable, MONDAY, MONDAY + WEEK))
+
+
+def test_what_covers_all_the_time_has_no_findings() -> None:
+    assert found(plan(schedule(rotate("Weekly", [ALICE, BOB])))) == []
+    assert found(plan()) == [], "a group without a schedule has its order"
+
+
+def test_each_coverage_gap_is_reported_with_its_role() -> None:
+    group = plan(schedule(fixed("Days", [ALICE], (["mon", "tue"], "08:00", "18:00"), roles=["secondary"])))
+    gaps = found(group)
+    assert [(gap.kind, gap.role, gap.times) for gap in gaps] == [(CoverageFindingKind.GAP, SECONDARY, 3)] * 3
+    assert gaps[0].text == "Nobody is secondary of Desk."
+    assert (gaps[1].since, gaps[1].until) == (local("2026-03-02T18:00"), local("2026-03-03T08:00"))
+    assert gaps[2].until == MONDAY + WEEK
+
+
+def test_group_order_fallback_is_a_note_not_a_gap() -> None:
+    member = SnapshotMember(BOB, "Bob", frozenset({PRIMARY}))
+    group = plan(schedule(fixed("Days", [ALICE], (["mon"], "08:00", "18:00"))), members=(member,))
+    (finding,) = found(group)
+    assert (finding.kind, finding.kind.is_note) == (CoverageFindingKind.NO_SHIFT, True)
+    assert "in the group's own order it is Bob" in finding.text
+    assert coverage_checks.problems([finding]) == ()
+
+
+def test_absent_unreachable_or_disabled_users_are_named() -> None:
+    away = Absence(ALICE, local("2026-03-03T08:00"), local("2026-03-04T08:00"))
+    shifts = (fixed("All", [ALICE, DAVE], ALL_WEEK), fixed("Top", [BOB], (["mon"], "08:00", "18:00"), layer=2))
+    group = plan(schedule(*shifts), absences=(away,), gone=DAVE)
+    said = {finding.kind: finding for finding in found(group, {ALICE})}
+    assert said.keys() == {CoverageFindingKind.ABSENT, CoverageFindingKind.UNREACHABLE, CoverageFindingKind.DEPARTED}
+    assert (said[CoverageFindingKind.ABSENT].user_id, said[CoverageFindingKind.ABSENT].since) == (ALICE, away.starts_at)
+    assert said[CoverageFindingKind.UNREACHABLE].user_id == BOB
+    assert "Dave" in said[CoverageFindingKind.DEPARTED].text
+
+
+def test_override_of_disabled_user_is_reported_while_effective() -> None:
+    late, soon = local("2026-03-03T08:00"), local("2026-03-03T20:00")
+    overrides = [
+        CompiledOverride(1, "Fair", DAVE, late, soon, instead_of=ALICE),
+        CompiledOverride(2, "Over", DAVE, MONDAY - WEEK, MONDAY),
+        CompiledOverride(3, "Far", DAVE, MONDAY + WEEK, MONDAY + 2 * WEEK),
+        CompiledOverride(4, "Here", BOB, late, soon, role=SECONDARY),
+    ]
+    (finding,) = found(plan(schedule(rotate("Weekly", [ALICE]), overrides=overrides), gone=DAVE))
+    assert (finding.kind, finding.since, finding.until, finding.user_id) == (
+        CoverageFindingKind.DEPARTED,
+        late,
+        soon,
+        DAVE,
+    )
+    assert finding.text == "Override Fair of Desk 24x7 has Dave stand in, who is switched off: it does not count."
+
+
+def test_ineffective_shift_and_user_with_two_roles_are_reported() -> None:
+    low = fixed("Low", [CAROL], (["mon"], "08:00", "18:00"))
+    both = fixed("Both", [ALICE], ALL_WEEK, layer=2, roles=["primary", "secondary"])
+    said = {finding.kind: finding for finding in found(plan(schedule(low, both)))}
+    assert said.keys() == {CoverageFindingKind.HIDDEN, CoverageFindingKind.TWICE}
+    assert (
+        said[CoverageFindingKind.HIDDEN].text
+        == "Shift Low of Desk 24x7 never counts: shift Both of Desk 24x7 goes before it."
+    )
+    assert said[CoverageFindingKind.TWICE].text == "Alice is primary and secondary of Desk at once."

@@ -1,0 +1,30 @@
+"""Days are written in the reader's language."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+
+import pytest
+from django.template.loader import render_to_string
+from django.utils import timezone, translation
+
+from tocsin.web.oncall.schedules import describe_shift
+from tocsin.web.templatetags.oncall import weekday
+
+
+@pytest.mark.parametrize(("language", "said"), [("en", "Mon 30 Nov"), ("de", "Mo, 30. Nov")])
+def test_a_day_of_duty_has_the_dot_that_german_wants(language: str, said: str) -> None:
+    with translation.override(language), timezone.override("Europe/Zurich"):
+        assert describe_shift.day(date(2026, 11, 30)) == said
+        end = datetime(2026, 12, 7, 8, tzinfo=UTC)
+        assert describe_shift.between(datetime(2026, 11, 30, 8, tzinfo=UTC), end).startswith(f"{said} 09:00 – Mo")
+
+
+@pytest.mark.parametrize(
+    ("language", "of_year", "of_week"), [("en", "Mon 30 Nov 2026", "Mon 30"), ("de", "Mo, 30. Nov 2026", "Mo, 30.")]
+)
+def test_holidays_and_weekdays_are_localized_too(language: str, of_year: str, of_week: str) -> None:
+    day = date(2026, 11, 30)
+    with translation.override(language):
+        assert weekday(day) == of_week
+        assert of_year in render_to_string("oncall/holidays_coming.html", {"coming": [(day, "Andreas")]})

@@ -1,0 +1,77 @@
+"""A route's delay as form fields: every type round-trips, and unsupported settings are preserved."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.http import QueryDict
+from django.utils import translation
+
+from tocsin.inbound.config.routes import compile_routes
+from tocsin.web.integrations.editor import route_form
+from tocsin.web.integrations.editor.condition_form import ErrorPlaces
+
+DELAYS: list[tuple[Any, str]] = [
+    ({"wait": "5m"}, "after 5m, unless it closes before"),
+    ({"alerts": 3}, "when 3 alerts came"),
+    ({"alerts": 3, "within": "10m", "per": "integration"}, "when 3 alerts of the integration came within 10m"),
+    ({"every": "30m"}, "at most once every 30m"),
+    ({"every": "30m", "per": "integration"}, "at most once every 30m for the whole integration"),
+    ({"until": "Office hours"}, "when the support hours Office hours begin"),
+    ("none", "at once"),
+]
+
+
+def _posted(row: route_form.RouteRow) -> QueryDict:
+    post = QueryDict(mutable=True)
+    post["routes.0.row"] = "1"
+    post["routes.0.name"] = row.name
+    post["routes.0.more"] = row.more
+    for name, text in row.delay.items():
+        post[f"routes.0.delay.{name}"] = text
+    return post
+
+
+@pytest.mark.parametrize(("delay", "said"), DELAYS)
+def test_each_delay_type_round_trips_through_form_fields(delay: Any, said: str) -> None:
+    (row,) = route_form.rows_of([{"name": "Night", "delay": delay}])
+    assert row.more == ""
+    assert route_form.say(row, {}).endswith(f"{said}.")
+    (back,) = route_form.routes_of(route_form.read(_posted(row)), ErrorPlaces())
+    assert back == {"name": "Night", "delay": delay}
+    if delay != {"until": "Office hours"}:
+        compile_routes([back], frozenset())
+
+
+def test_route_is_described_in_the_readers_language() -> None:
+    route = {
+        "when": {"field": "client", "operator": "equals", "value": "Globex"},
+        "during": {"not": "Bürozeit"},
+        "recipients": {"groups": ["Netz"]},
+        "priority": "low",
+        "delay": {"wait": "5m"},
+    }
+    (row,) = route_form.rows_of([route])
+    with translation.override("de"):
+        said = route_form.say(row, {"client": "Kunde"})
+    assert said == (
+        "Wenn Kunde ist gleich Globex, außerhalb von Bürozeit: Priorität Niedrig, ruft nach dem eigenen "
+        "Eskalationsplan des Eingangs, an Netz, nach 5m, wenn er nicht vorher schließt."
+    )
+
+
+def test_fields_of_other_types_are_ignored_and_empty_ones_rejected() -> None:
+    row = route_form.RouteRow(delay={"kind": "every", "every": "30m", "wait": "5m", "until": "Office hours"})
+    assert route_form.routes_of([row], ErrorPlaces())[0]["delay"] == {"every": "30m"}
+    assert route_form.routes_of([route_form.RouteRow(delay={"kind": "wait"})], ErrorPlaces())[0]["delay"] == {
+        "wait": ""
+    }
+    assert "delay" not in route_form.routes_of([route_form.RouteRow(delay={"wait": "5m"})], ErrorPlaces())[0]
+
+
+def test_unsupported_delay_definition_is_preserved() -> None:
+    odd = {"wait": "5m", "alerts": 3}
+    (row,) = route_form.rows_of([{"delay": odd}])
+    assert not row.delay
+    assert route_form.routes_of([row], ErrorPlaces()) == [{"delay": odd}]

@@ -1,0 +1,152 @@
+"""A workflow run advances through its actions once, waits only for the future, ends and gives reasons."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tocsin.alerts.commands import Acknowledged, AlertState
+from tocsin.alerts.states import AlertStatus, Priority
+from tocsin.workflows.definition.definition import Trigger, WorkflowAction, WorkflowDefinition
+from tocsin.workflows.run.context import WorkflowFacts, moment_of
+from tocsin.workflows.run.engine import (
+    MAX_DEPTH,
+    FinishRun,
+    RunAction,
+    StartActions,
+    WaitUntil,
+    WorkflowProgress,
+    decide,
+)
+from tocsin.workflows.states import AT_THE_END, TIMED, ActionKind, SlaMoment, TriggerKind
+
+NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
+
+CONDITIONS = st.sampled_from(
+    [
+        None,
+        {"field": "status", "operator": "equals", "value": "open"},
+        {"field": "owner", "operator": "exists"},
+        {"field": "minutes_open", "operator": "greater than", "value": 30},
+        {"field": "nothing", "operator": "exists"},
+        False,
+    ]
+)
+
+
+@st.composite
+def plans(draw: st.DrawFn) -> WorkflowDefinition:
+    trigger = Trigger(
+        draw(st.sampled_from(TriggerKind)), draw(st.integers(60, 7200)), draw(st.sampled_from(SlaMoment)), within=7300
+    )
+    kinds = draw(
+        st.lists(st.sampled_from([ActionKind.WAIT, ActionKind.CLOSE, ActionKind.NOTIFY]), min_size=1, max_size=6)
+    )
+    actions = tuple(WorkflowAction(kind, span=draw(st.integers(1, 4000))) for kind in kinds)
+    return WorkflowDefinition(trigger, draw(CONDITIONS), draw(CONDITIONS), actions)
+
+
+@st.composite
+def alerts(draw: st.DrawFn) -> WorkflowFacts:
+    status = draw(st.sampled_from(AlertStatus))
+    owner = draw(st.booleans()) or status is AlertStatus.ASSIGNED
+    acknowledged = {1: Acknowledged(NOW, "Alice")} if draw(st.booleans()) else {}
+    until = NOW + timedelta(seconds=draw(st.integers(-600, 7200))) if status is AlertStatus.ON_HOLD else None
+    opened = NOW - timedelta(seconds=draw(st.integers(0, 7200)))
+    state = AlertState(
+        7, status, Priority.HIGH, opened, 2 if owner else None, "Bob" if owner else "", acknowledged, hold_until=until
+    )
+    texts = st.sampled_from(["", "soon", "2026-11-24T11:00:00", "2026-11-24T10:00:00+01:00", "1899-12-30T00:00:00"])
+    custom = {"fix_by": draw(texts), "respond_by": draw(texts)}
+    return WorkflowFacts(state, {"status": str(status), "owner": state.owner_name}, custom=custom, zone="Europe/Zurich")
+
+
+@given(plans(), alerts(), st.data())
+def test_every_run_ends_or_waits_and_repeats_no_action(
+    plan: WorkflowDefinition, alert: WorkflowFacts, data: st.DataObject
+) -> None:
+    run, now, done, waits = WorkflowProgress("Something happened."), NOW, [], 0
+    recurring = plan.trigger.on is TriggerKind.EVERY
+    for _ in range(200):
+        found = decide(run, plan, alert, now)
+        match found:
+            case FinishRun():
+                assert found.reason.endswith((".", "now."))
+                break
+            case WaitUntil():
+                assert found.until > now
+                assert found.step >= run.step
+                now, run, waits = found.until, replace(run, step=found.step), waits + 1
+                if not run.is_begun and waits > 3:
+                    # Only what recurs and what is on hold looks again and again, and only while the alert lives.
+                    assert recurring or alert.state.status is AlertStatus.ON_HOLD
+                    break
+            case StartActions():
+                assert not run.is_begun
+                assert (found.again_at is not None) == recurring
+                run = replace(run, is_begun=True)
+            case RunAction():
+                assert run.is_begun
+                assert found.step == run.step
+                done.append(found.step)
+                run = replace(run, step=run.step + 1)
+    else:
+        raise AssertionError("it neither ends nor waits")
+    assert done == sorted(set(done))
+    assert len(done) <= len(plan.actions)
+
+
+@given(plans(), alerts(), st.integers(MAX_DEPTH + 1, 100))
+def test_nothing_that_workflows_cause_in_too_long_a_row_acts(
+    plan: WorkflowDefinition, alert: WorkflowFacts, depth: int
+) -> None:
+    assert isinstance(decide(WorkflowProgress("", depth), plan, alert, NOW), FinishRun)
+    assert isinstance(decide(WorkflowProgress("", depth, is_begun=True), plan, alert, NOW), FinishRun)
+
+
+@given(plans(), alerts(), st.integers(10, 100))
+def test_triggers_are_rate_limited_per_minute(plan: WorkflowDefinition, alert: WorkflowFacts, lately: int) -> None:
+    assert not isinstance(decide(WorkflowProgress("", lately=lately), plan, alert, NOW), StartActions)
+
+
+@given(plans(), alerts(), st.integers(0, 9), st.integers(200, 900))
+def test_actions_per_alert_are_limited_unless_recurring(
+    plan: WorkflowDefinition, alert: WorkflowFacts, lately: int, in_all: int
+) -> None:
+    found = decide(WorkflowProgress("", lately=lately, in_all=in_all), plan, alert, NOW)
+    if plan.trigger.on not in (TriggerKind.EVERY, TriggerKind.MANUAL):
+        assert not isinstance(found, StartActions)
+
+
+@given(plans(), alerts())
+def test_delayed_check_starts_only_while_alert_is_active(plan: WorkflowDefinition, alert: WorkflowFacts) -> None:
+    found = decide(WorkflowProgress(""), plan, alert, NOW)
+    if plan.trigger.on in TIMED and alert.state.status in (AlertStatus.CLOSED, AlertStatus.CANCELLED):
+        assert isinstance(found, FinishRun)
+    assert not (TIMED & AT_THE_END)
+
+
+@given(plans(), alerts())
+def test_test_dry_run_and_disabled_alerts_trigger_nothing(plan: WorkflowDefinition, alert: WorkflowFacts) -> None:
+    tested = replace(alert, state=replace(alert.state, is_test=True))
+    for run in (WorkflowProgress(""), WorkflowProgress("", is_begun=True)):
+        assert isinstance(decide(run, plan, tested, NOW), FinishRun)
+        assert isinstance(decide(run, plan, replace(alert, watch=True), NOW), FinishRun)
+        assert isinstance(decide(run, plan, alert, NOW, is_enabled=False), FinishRun)
+
+
+def test_ticket_dates_use_its_zone_and_invalid_ones_are_empty() -> None:
+    told: Any = [
+        moment_of(text, "Europe/Zurich")
+        for text in (
+            "2026-11-24T11:00:00", "2026-11-24T11:00:00Z", "2026-07-24 11:00", " 2026-11-24 ", "1899-12-30T00:00:00",
+            "tomorrow", "", "0001-01-01T00:00:00", "9999-12-31T23:59:59-12:00",
+        )
+    ]  # fmt: skip
+    assert [one and f"{one:%m-%d %H:%M}" for one in told] == [
+        "11-24 10:00", "11-24 11:00", "07-24 09:00", "11-23 23:00", None, None, None, None, None,
+    ]  # fmt: skip

@@ -1,0 +1,181 @@
+"""The event stream: access, events, catching up and closing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.contrib.sessions.models import Session
+from django.test import Client
+
+from tests.web.conftest import Company
+from tocsin.core.runtime import clock
+from tocsin.people.models import User
+from tocsin.web.sse import endpoint
+from tocsin.web.sse.broadcaster import hub
+
+type BrowserOf = Callable[[User], Client]
+
+
+class Listener:
+    """A browser on the stream: what it was sent, and a way to leave."""
+
+    def __init__(self, cookie: str, *, query: str = "", method: str = "GET", last_event_id: str = "") -> None:
+        headers = [(b"cookie", f"tocsin_session={cookie}".encode())]
+        if last_event_id:
+            headers.append((b"last-event-id", last_event_id.encode()))
+        self.scope = {
+            "type": "http", "method": method, "path": "/live", "query_string": query.encode(), "headers": headers,
+        }  # fmt: skip
+        self.sent: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self.left = asyncio.Event()
+
+    async def receive(self) -> dict[str, Any]:
+        await self.left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: dict[str, Any]) -> None:
+        await self.sent.put(message)
+
+    async def event(self, *, but: str = "tick") -> tuple[str, str]:
+        """The next event that is not a tick: its name and data."""
+        while True:
+            message = await asyncio.wait_for(self.sent.get(), 5)
+            text = message.get("body", b"").decode()
+            found = dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
+            if "event" in found and found["event"] != but:
+                return found["event"], found.get("data", "")
+
+    async def status(self) -> int:
+        return int((await asyncio.wait_for(self.sent.get(), 5))["status"])
+
+
+async def during(listener: Listener, work: Callable[[], Any]) -> Any:
+    """Runs `work` while the stream is open; then leaves."""
+    running = asyncio.create_task(endpoint.live(listener.scope, listener.receive, listener.send))
+    try:
+        return await work()
+    finally:
+        listener.left.set()
+        await asyncio.wait_for(running, 5)
+
+
+@pytest.fixture(autouse=True)
+def listening(company: Company) -> Iterator[None]:
+    """The hub hears everything from now on."""
+    hub.start()
+    yield
+    endpoint._open_of.clear()
+
+
+@pytest.fixture
+def cookie(company: Company, browser_of: BrowserOf) -> str:
+    return browser_of(company.observer).cookies["tocsin_session"].value
+
+
+def test_change_event_lists_its_topics(cookie: str) -> None:
+    async def story() -> tuple[str, str]:
+        listener = Listener(cookie)
+
+        async def work() -> tuple[str, str]:
+            assert await listener.status() == 200
+            await asyncio.to_thread(hub.publish, {"alert:42", "alerts"})
+            return await listener.event()
+
+        return await during(listener, work)
+
+    assert asyncio.run(story()) == ("hint", "alert:42 alerts")
+
+
+def milliseconds() -> int:
+    """Now, as a page says when it was made."""
+    return int(clock.now().timestamp() * 1000)
+
+
+def test_changes_between_page_load_and_stream_are_delivered(cookie: str) -> None:
+    made = milliseconds()
+    hub.publish({"alert:7"})
+
+    async def story() -> tuple[str, str]:
+        listener = Listener(cookie, query=f"since={made}")
+        return await during(listener, lambda: listener.event())
+
+    assert asyncio.run(story()) == ("hint", "alert:7")
+
+
+def test_page_older_than_event_history_must_reload_everything(cookie: str) -> None:
+    async def story() -> tuple[str, str]:
+        listener = Listener(cookie, query="since=1000")
+        return await during(listener, lambda: listener.event())
+
+    assert asyncio.run(story())[0] == "all"
+
+
+def test_reconnecting_browser_gets_missed_events(cookie: str) -> None:
+    hub.publish({"alert:8"})
+    seen = milliseconds() + 1
+    while milliseconds() <= seen:
+        pass
+    hub.publish({"alert:9"})
+
+    async def story() -> tuple[str, str]:
+        listener = Listener(cookie, last_event_id=str(seen))
+        return await during(listener, lambda: listener.event())
+
+    assert asyncio.run(story()) == ("hint", "alert:9")
+
+
+@pytest.mark.parametrize("since", ["nonsense", "-1", "999999999999999", "99999999999999999999", ""])
+def test_a_since_that_is_none_counts_as_now(cookie: str, since: str) -> None:
+    async def story() -> int:
+        listener = Listener(cookie, query=f"since={since}")
+        return await during(listener, lambda: listener.status())
+
+    assert asyncio.run(story()) == 200
+
+
+def test_a_stranger_gets_no_stream(company: Company, cookie: str) -> None:
+    async def status(listener: Listener) -> int:
+        await endpoint.live(listener.scope, listener.receive, listener.send)
+        return await listener.status()
+
+    assert asyncio.run(status(Listener("made-up"))) == 401
+    assert asyncio.run(status(Listener(cookie, method="POST"))) == 405
+    User.objects.filter(pk=company.observer.pk).update(is_active=False)
+    assert asyncio.run(status(Listener(cookie))) == 401
+
+
+def test_a_stream_ends_when_its_session_does(cookie: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoint, "SESSION_CHECK_SECONDS", 0.0)
+
+    async def story() -> tuple[str, str]:
+        listener = Listener(cookie)
+
+        async def work() -> tuple[str, str]:
+            assert await listener.status() == 200
+            await asyncio.to_thread(Session.objects.all().delete)
+            hub.publish({"alerts"})
+            return await listener.event()
+
+        return await during(listener, work)
+
+    assert asyncio.run(story())[0] == "ended"
+
+
+def test_streams_per_user_are_limited(cookie: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoint, "MAX_STREAMS_PER_USER", 1)
+
+    async def story() -> tuple[int, int]:
+        first, second = Listener(cookie), Listener(cookie)
+
+        async def work() -> tuple[int, int]:
+            one = await first.status()
+            await endpoint.live(second.scope, second.receive, second.send)
+            return one, await second.status()
+
+        return await during(first, work)
+
+    assert asyncio.run(story()) == (200, 429)
+    assert len(hub) == 0, "a stream that ended is forgotten"
