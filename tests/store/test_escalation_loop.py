@@ -151,8 +151,8 @@ def test_without_a_policy_the_recipient_users_are_paged_at_once(desk: Escalation
     assert desk.pages(alert) == [("bob", "email", 0, "queued")]
 
 
-def test_watch_mode_pages_nobody_and_says_who_would_have_been(desk: EscalationHarness) -> None:
-    alert = desk.open(mode=PagingMode.WATCH)
+def test_dry_run_pages_nobody_and_says_who_would_have_been(desk: EscalationHarness) -> None:
+    alert = desk.open(mode=PagingMode.DRY_RUN)
     desk.through(0, 5, 15, 20)
     assert not Notification.objects.exists()
     assert "Step 1 of 3 would page Alice (primary, Service Desk)." in desk.timeline(alert)

@@ -58,9 +58,9 @@ def test_an_alert_from_elsewhere_gets_one_ticket_however_often_making_it_is_trie
     assert both.notes(ticket) == ["Alice Andersson acknowledged this at 09:16 UTC."]
 
 
-def test_an_alert_that_was_only_watched_gets_its_ticket_as_it_begins_to_page(both: Pair) -> None:
+def test_dry_run_alert_gets_its_ticket_as_it_begins_to_page(both: Pair) -> None:
     both.change(create_ticket={"on": ["opened"], "ticket_type": "Incident"})
-    spec = {"name": "Monitoring", "kind": "api", "outbound": "Halo", "mode": "watch", "anyway": True}
+    spec = {"name": "Monitoring", "kind": "api", "outbound": "Halo", "mode": "dry_run", "anyway": True}
     api = integrations.save_integration(spec, actor=ACTOR, now=both.now)
 
     def arrive() -> int | None:

@@ -206,22 +206,22 @@ def test_a_silence_that_began_while_it_was_switched_off_is_told_when_it_is_on_ag
     assert Alert.objects.get().subject == "Backup is silent"
 
 
-def test_a_silence_that_was_only_watched_pages_once_its_integration_pages(node: Doors, backup: Integration) -> None:
+def test_silence_during_dry_run_pages_once_its_integration_pages(node: Doors, backup: Integration) -> None:
     def becomes(mode: str) -> None:
         found = Integration.objects.get()
         spec = {**integration_spec(found), "mode": mode}
         save_integration(spec, existing=found, actor=COMMAND_LINE, now=clock.now())
 
-    becomes("watch")
+    becomes("dry_run")
     ping(node, backup)
     later(node, minutes=66)
     alert = Alert.objects.get()
     later(node, hours=2)
-    assert (alert.watch, alert.count, alert.runs.latest("pk").mode) == (True, 1, "watch")
+    assert (alert.dry_run, alert.count, alert.runs.latest("pk").mode) == (True, 1, "dry_run")
     becomes("page")
     later(node, hours=3)
     alert.refresh_from_db()
-    assert (alert.watch, alert.count, alert.runs.latest("pk").mode) == (False, 2, "page")
+    assert (alert.dry_run, alert.count, alert.runs.latest("pk").mode) == (False, 2, "page")
     later(node, hours=4)
     assert Alert.objects.get().count == 2
 

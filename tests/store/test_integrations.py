@@ -59,7 +59,7 @@ def save(now: datetime, existing: Integration | None = None, **change: Any) -> I
         ({"name": "a/b"}, "name", "slash"),
         ({"kind": "halo"}, "kind", "haloitsm"),
         ({"kind": None}, "kind", "needed"),
-        ({"mode": "loud"}, "mode", "not one of page, watch, disabled"),
+        ({"mode": "loud"}, "mode", "not one of page, dry_run, disabled"),
         ({"mapping": {"subjct": "a"}}, "mapping.subjct", 'did you mean "subject"'),
         ({"mapping": {"Source Status": "a"}}, "mapping.Source Status", 'did you mean "source_status"'),
         ({"mapping": {"wing": "a"}}, "mapping.wing", "A custom field stands under custom:"),
@@ -155,8 +155,8 @@ def test_only_somebody_with_a_contact_method_in_use_counts_as_reached(now: datet
         save(now)
 
 
-def test_an_integration_that_watches_or_only_records_need_not_reach_anybody(now: datetime) -> None:
-    save(now, name="A", recipients=None, mode="watch")
+def test_dry_run_or_record_integration_need_not_reach_anybody(now: datetime) -> None:
+    save(now, name="A", recipients=None, mode="dry_run")
     save(now, name="B", routes=[{"action": "record", "recipients": {"groups": ["Empty"]}}])
 
 
@@ -164,7 +164,7 @@ def test_an_integration_reads_back_as_it_was_written(now: datetime) -> None:
     whole = spec(
         source="Halo",
         group="Desk",
-        mode="watch",
+        mode="dry_run",
         recipients={"users": ["bob"], "groups": ["Desk"]},
         settings={"halo_address": "https://acme.haloitsm.com", "fail_open": False, "statuses": {"1": "New"}},
         mapping={"subject": {"paths": ["a", "b"]}},
@@ -208,7 +208,7 @@ def test_a_new_version_is_made_only_when_what_decides_about_messages_changed(now
     entries = AuditEntry.objects.count()
     save(now, integration)
     assert (ConfigVersion.objects.get().version, AuditEntry.objects.count()) == (version, entries)
-    save(now, integration, mode="watch")
+    save(now, integration, mode="dry_run")
     assert IntegrationVersion.objects.count() == 1
     assert ConfigVersion.objects.get().version > version
     first = IntegrationVersion.objects.get()
@@ -253,7 +253,7 @@ def test_without_a_token_in_the_spec_one_is_made_and_then_stays(now: datetime) -
     token = secrets.token_of(integration)
     assert len(token) == 32
     assert set(token) <= set("0123456789abcdef")
-    save(now, integration, mode="watch")
+    save(now, integration, mode="dry_run")
     assert secrets.token_of(Integration.objects.get()) == token
 
 
@@ -435,7 +435,7 @@ def test_an_integration_that_is_renamed_keeps_its_alerts_and_another_of_its_old_
     first = save(now, first, name="Zurich", **more)
     second = save(now, name="Monitoring", **more)
     assert send(second, "New") == "Mapped Opened"
-    assert send(save(now, second, name="Monitoring", mode="watch", **more), "New") == "Mapped Appended"
+    assert send(save(now, second, name="Monitoring", mode="dry_run", **more), "New") == "Mapped Appended"
     assert send(first, "Closed") == "Mapped Closed"
     assert Alert.objects.get(status="open").integration_id == second.pk
 

@@ -1,4 +1,4 @@
-"""Alerts that were only recorded, or watched, on real PostgreSQL: the next message that would open one has it page."""
+"""Alerts that were only recorded, or dry runs, on real PostgreSQL: the next message that would open one has it page."""
 
 from __future__ import annotations
 
@@ -105,26 +105,26 @@ def test_a_message_that_opens_what_a_replay_only_recorded_has_it_page() -> None:
     assert Run.objects.filter(alert=number).count() == 2
 
 
-def test_a_message_that_opens_what_was_watched_has_it_page_once_the_integration_pages() -> None:
-    door = Door(mode="watch")
+def test_opening_message_makes_dry_run_page_once_integration_pages() -> None:
+    door = Door(mode="dry_run")
     (opened,) = door.send(0)
     number = opened.alert_id or 0
     door.send(1)
     assert door.pages(number, 1) == []
-    assert door.desk.alert(number).watch
+    assert door.desk.alert(number).dry_run
     door.becomes("page")
     door.send(2, status="In Progress")
     assert door.pages(number, 2) == []
     door.send(3)
     assert door.pages(number, 3) == ["alice", "alice"]
-    # It is watched no more: its ticket hears of what people do, and workflows act on it.
-    assert not door.desk.alert(number).watch
+    # It is a dry run no more: its ticket hears of what people do, and workflows act on it.
+    assert not door.desk.alert(number).dry_run
 
 
-def test_workflows_that_start_when_an_alert_opens_run_as_what_was_watched_begins_to_page() -> None:
+def test_opening_workflows_run_as_dry_run_begins_to_page() -> None:
     with workflows.wired():
         desk = workflows.WorkflowHarness(NOW)
-        door = Door(mode="watch", desk=desk)
+        door = Door(mode="dry_run", desk=desk)
         desk.workflow("Tell Carol")
         desk.workflow("Nobody answers", trigger={"on": "unacknowledged", "for": "5m"})
         (opened,) = door.send(0)
@@ -252,7 +252,7 @@ def test_a_hold_is_kept() -> None:
 
 def test_one_batch_with_a_record_and_an_opening_pages() -> None:
     """Opened and started in one transaction, in the order in which they came."""
-    door = Door(mode="watch")
+    door = Door(mode="dry_run")
     (opened,) = door.send(0)
     number = opened.alert_id or 0
     door.becomes("page")
@@ -276,7 +276,7 @@ def test_a_message_behind_somebody_who_holds_the_alert_has_it_page_when_it_is_de
 
 def test_a_message_that_joins_a_group_which_was_only_recorded_has_it_page() -> None:
     definition = {"grouping": {"by": "<ticket^client_name>", "within": "1h"}}
-    door = Door(definition, mode="watch")
+    door = Door(definition, mode="dry_run")
     (opened,) = door.send(0, 1)
     number = opened.alert_id or 0
     door.becomes("page")
@@ -287,7 +287,7 @@ def test_a_message_that_joins_a_group_which_was_only_recorded_has_it_page() -> N
 
 @pytest.mark.parametrize("message", [halo(1), b"<html>"], ids=["of a ticket", "that nobody can read"])
 def test_a_message_of_an_alert_merged_into_one_that_was_only_recorded_has_that_one_page(message: Any) -> None:
-    door = Door(mode="watch")
+    door = Door(mode="dry_run")
     one, two = door.ingest.send(door.integration, message, halo(2), now=door.desk.at(0))
     child, parent = one.alert_id or 0, two.alert_id or 0
     door.desk.act(child, merge(door, parent), 1)
@@ -315,7 +315,7 @@ def test_a_dry_run_says_that_it_would_page() -> None:
 
 
 def test_what_nobody_can_read_pages_once_the_integration_pages() -> None:
-    door = Door(mode="watch")
+    door = Door(mode="dry_run")
     (failed,) = door.ingest.send(door.integration, b"<html>", now=door.desk.at(0))
     number = failed.alert_id or 0
     assert door.pages(number, 0) == []
@@ -456,7 +456,7 @@ def test_a_ticket_that_joins_a_merged_group_raises_the_parent_though_the_group_w
 
 
 def test_a_member_of_a_group_merged_into_one_that_was_only_recorded_has_that_one_page() -> None:
-    door = Door({"grouping": {"by": "<ticket^client_name>", "within": "1m"}}, mode="watch")
+    door = Door({"grouping": {"by": "<ticket^client_name>", "within": "1m"}}, mode="dry_run")
     _child, parent = merged_group(door)
     door.becomes("page")
     (stored,) = door.send(9, 2)

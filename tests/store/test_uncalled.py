@@ -83,8 +83,8 @@ def test_of_a_step_that_goes_one_by_one_whoever_is_further_back_is_told_so(desk:
     assert all("Bob" not in sentence for sentence in why(alert)["bob"][1:])
 
 
-def test_an_alert_that_is_only_watched_or_has_no_policy_says_so(desk: EscalationHarness) -> None:
-    watched = desk.open(mode=PagingMode.WATCH)
+def test_dry_run_alert_or_one_without_policy_says_so(desk: EscalationHarness) -> None:
+    dry = desk.open(mode=PagingMode.DRY_RUN)
     desk.turn(0)
-    assert why(watched)["alice"][0] == "The integration only watches: nobody is paged."
+    assert why(dry)["alice"][0] == "The integration is in dry-run mode: nobody is paged."
     assert why(desk.open(version_id=None, recipient_groups=())) == {}

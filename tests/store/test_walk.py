@@ -178,7 +178,7 @@ PLANTED: list[tuple[promises.Promise, Callable[[Scene], None]]] = [
         _ran("UPDATE escalation_run SET status = 'stopped' WHERE status <> 'ended'"),
     ),
     (promises.nobody_who_acted_is_paged, _a_page_leaves_all_the_same),
-    (promises.watched_only_is_not_paged, _ran("UPDATE alerts_alert SET watch = true")),
+    (promises.dry_run_is_not_paged, _ran("UPDATE alerts_alert SET dry_run = true")),
     (promises.no_page_without_reason, _ran("UPDATE notify_notification SET reason = ''")),
     (promises.an_event_for_each_change, _ran("UPDATE alerts_alert SET priority = 'low'")),
     (promises.opening_a_link_changes_nothing, _a_link_acts),

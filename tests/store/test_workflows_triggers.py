@@ -207,13 +207,13 @@ def test_workflows_with_the_same_order_go_as_they_are_listed(desk: WorkflowHarne
     assert [run.workflow.name for run in desk.runs(alert)] == listed
 
 
-def test_tests_watched_alerts_and_what_is_switched_off_are_left_alone(desk: WorkflowHarness) -> None:
+def test_tests_dry_runs_and_what_is_switched_off_are_left_alone(desk: WorkflowHarness) -> None:
     flow = desk.workflow()
-    watched, tested, off = desk.open(mode=PagingMode.WATCH), desk.open(), desk.open()
-    Alert.objects.filter(pk=watched).update(watch=True)
+    dry, tested, off = desk.open(mode=PagingMode.DRY_RUN), desk.open(), desk.open()
+    Alert.objects.filter(pk=dry).update(dry_run=True)
     Alert.objects.filter(pk=tested).update(test=True)
     desk.go(0)
-    assert [(desk.told(alert), len(desk.runs(alert))) for alert in (watched, tested)] == [([], 1), ([], 1)]
+    assert [(desk.told(alert), len(desk.runs(alert))) for alert in (dry, tested)] == [([], 1), ([], 1)]
     assert desk.told(off) == ["carol"]
     waiting = desk.open(1)
     commands.set_enabled(flow, False, actor=ACTOR, now=desk.at(1))

@@ -114,15 +114,15 @@ def stopped_for_a_person_only(world: World) -> Iterator[str]:
 
 
 def nobody_who_acted_is_paged(world: World) -> Iterator[str]:
-    """No page leaves about an alert that is over, held or only watched, or for whoever has it or acknowledged it."""
+    """No page leaves about an alert that is over, held or a dry run, or for whoever has it or acknowledged it."""
     yield from world.misdirected
 
 
-def watched_only_is_not_paged(world: World) -> Iterator[str]:
-    """An alert that is only watched has no run that pages."""
+def dry_run_is_not_paged(world: World) -> Iterator[str]:
+    """A dry-run alert has no run that pages."""
     for row in world.rows(
         "SELECT a.id FROM alerts_alert a JOIN escalation_run r ON r.alert_id = a.id AND r.status <> 'ended' "
-        "WHERE a.watch AND r.mode = 'page'"
+        "WHERE a.dry_run AND r.mode = 'page'"
     ):
         yield f"#{row['id']}"
 
@@ -318,7 +318,7 @@ def a_step_pages_whom_it_names(world: World) -> Iterator[str]:
         "CROSS JOIN LATERAL jsonb_array_elements_text(e.data -> 'people') p "
         "JOIN people_user u ON u.id = p.value::bigint "
         "WHERE e.kind = 'step_fired' "
-        "AND NOT EXISTS (SELECT FROM escalation_run r WHERE r.alert_id = e.alert_id AND r.mode = 'watch') "
+        "AND NOT EXISTS (SELECT FROM escalation_run r WHERE r.alert_id = e.alert_id AND r.mode = 'dry_run') "
         "AND NOT EXISTS (SELECT FROM notify_notification n WHERE n.alert_id = e.alert_id AND n.user_id = u.id "
         "AND n.purpose = 'page' AND n.created_at >= e.at - interval '1 s') "
         "AND NOT EXISTS (SELECT FROM alerts_alertevent f "
@@ -387,7 +387,7 @@ ALWAYS: tuple[Promise, ...] = (
     nobody_is_forgotten,
     stopped_for_a_person_only,
     nobody_who_acted_is_paged,
-    watched_only_is_not_paged,
+    dry_run_is_not_paged,
     no_page_without_reason,
     an_event_for_each_change,
     opening_a_link_changes_nothing,

@@ -115,7 +115,7 @@ def save_integration(world: World, name: str) -> None:
     """Makes the integration, or changes it."""
     rng = world.rng
     spec: dict[str, Any] = {"name": name, "anyway": True, "escalation_policy": rng.choice(POLICIES)}
-    spec["mode"] = "page" if rng.random() < 0.85 else "watch"
+    spec["mode"] = "page" if rng.random() < 0.85 else "dry_run"
     spec["recipients"] = {"groups": rng.sample(people.GROUPS, rng.randint(1, 2))} if rng.random() < 0.9 else {}
     if rng.random() < 0.2:
         urgent = {"field": "priority", "operator": "equals", "value": "critical"}

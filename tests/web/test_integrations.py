@@ -391,12 +391,12 @@ def test_versions_are_compared_and_brought_back(company: Company, browser_of: Br
     assert browser_of(company.observer).post(path, {"number": "1"}).status_code == 403
 
 
-def test_an_integration_that_watches_says_what_it_would_have_paged_this_week(
+def test_dry_run_integration_says_what_it_would_have_paged_this_week(
     company: Company, browser_of: BrowserOf, open_alert: Callable[..., int]
 ) -> None:
     open_alert()
-    Alert.objects.update(watch=True)
-    Integration.objects.update(mode="watch")
+    Alert.objects.update(dry_run=True)
+    Integration.objects.update(mode="dry_run")
     arrived(company)
     text = text_of(browser_of(company.manager), f"/integrations/{company.halo.pk}/")
     assert "In the last 7 days it would have paged once," in text

@@ -15,10 +15,10 @@ from tocsin.core.db.database import Connection
 
 
 class PagingMode(StrEnum):
-    """What an alert does about people: page them, only watch and say who would have been, or only be recorded."""
+    """What an alert does about people: page them, only say who would have been (dry run), or only be recorded."""
 
     PAGE = "page"
-    WATCH = "watch"
+    DRY_RUN = "dry_run"
     RECORD = "record"
 
 
@@ -36,7 +36,7 @@ class PagingConfig:
 
 
 class PagingStart(msgspec.Struct, frozen=True):
-    """That an alert which has paged nobody so far, because it was only recorded or watched, pages from now on."""
+    """That an alert which has paged nobody so far, because it was only recorded or a dry run, pages from now on."""
 
     #: The beginning of a sentence.
     why: str
@@ -65,8 +65,8 @@ class AlertChange(msgspec.Struct, frozen=True):
     is_own_priority: bool = False
     #: Why it pages from now on, though it has paged nobody so far; `paging` is then by what.
     waking: PagingStart | None = None
-    #: Whether it was only watched until this change.
-    was_watched: bool = False
+    #: Whether it was a dry run until this change.
+    was_dry_run: bool = False
     #: Which integration it belongs to.
     integration_id: int | None = None
 
@@ -76,10 +76,10 @@ class AlertChange(msgspec.Struct, frozen=True):
 
     @property
     def is_opening(self) -> bool:
-        """Whether it opens for whatever leaves alerts alone that are only watched: just now, or because it pages from
+        """Whether it opens for whatever leaves dry-run alerts alone: just now, or because it pages from
         now on."""
         pages = self.paging is not None and self.paging.mode is PagingMode.PAGE
-        return self.before is None or (self.was_watched and pages)
+        return self.before is None or (self.was_dry_run and pages)
 
     @property
     def has_risen(self) -> bool:

@@ -66,7 +66,7 @@ class Alert(models.Model):
     merged_into = models.ForeignKey("self", null=True, on_delete=models.SET_NULL, related_name="merged", db_index=False)
     #: The closed alert of the same key that came before this one.
     previous = models.ForeignKey("self", null=True, on_delete=models.SET_NULL, related_name="+", db_index=False)
-    watch = models.BooleanField(default=False, db_default=False)
+    dry_run = models.BooleanField(default=False, db_default=False)
     test = models.BooleanField(default=False, db_default=False)
 
     class Meta:

@@ -47,7 +47,7 @@ class NewAlert(Struct, frozen=True):
     previous_id: int | None = None
     count: int = 1
     last_message_at: datetime | None = None
-    watch: bool = False
+    dry_run: bool = False
     test: bool = False
 
 

@@ -157,14 +157,14 @@ def _last(row: Mapping[str, Any]) -> LastEvent:
 
 _INSERT = database.literal(
     "INSERT INTO alerts_alert (id, status, priority, opened_at, last_message_at, key_hash, holds_key, source, "
-    "source_name, source_id, tags, custom, integration_id, previous_id, count, watch, test, "
+    "source_name, source_id, tags, custom, integration_id, previous_id, count, dry_run, test, "
     f"{', '.join(SOURCE_COLUMNS)}) "
     "SELECT id, 'open', priority, opened_at, last_message_at, key_hash, holds_key, source, source_name, source_id, "
-    f"tags, custom, integration_id, previous_id, count, watch, test, "
+    f"tags, custom, integration_id, previous_id, count, dry_run, test, "
     f"{', '.join(f"coalesce({name}, '')" for name in SOURCE_COLUMNS)} "
     "FROM json_to_recordset(%s) AS n(id bigint, priority text, opened_at timestamptz, last_message_at timestamptz, "
     "key_hash bytea, holds_key boolean, source text, source_name text, source_id text, tags jsonb, custom jsonb, "
-    "integration_id bigint, previous_id bigint, count int, watch boolean, test boolean, "
+    "integration_id bigint, previous_id bigint, count int, dry_run boolean, test boolean, "
     f"{', '.join(f'{name} text' for name in SOURCE_COLUMNS)})"
 )
 
@@ -196,7 +196,7 @@ def _new_row(alert: NewAlert, may_hold_key: bool) -> dict[str, object]:
         "integration_id": alert.integration_id,
         "previous_id": alert.previous_id,
         "count": alert.count,
-        "watch": alert.watch,
+        "dry_run": alert.dry_run,
         "test": alert.test,
     }
 
@@ -323,10 +323,10 @@ def count_messages(connection: Connection, counted: Sequence[RepeatedMessages]) 
         )
 
 
-def watch_no_more(connection: Connection, ids: Sequence[int]) -> None:
-    """Alerts that were only watched page from now on: they are alerts like any other."""
+def end_dry_run(connection: Connection, ids: Sequence[int]) -> None:
+    """Alerts of a dry run page from now on: they are alerts like any other."""
     if ids:
-        connection.execute("UPDATE alerts_alert SET watch = false WHERE id = ANY(%s) AND watch", (list(ids),))
+        connection.execute("UPDATE alerts_alert SET dry_run = false WHERE id = ANY(%s) AND dry_run", (list(ids),))
 
 
 def tags_of(connection: Connection, alert_id: int) -> dict[str, str]:

@@ -59,7 +59,7 @@ class Run(models.Model):
     integration_id = models.BigIntegerField(null=True)
     #: As `escalation.run.engine` names them; `ended` when the alert's life ended or a newer run replaced this one.
     status = models.TextField()
-    #: `page`, `watch` or `record`.
+    #: `page`, `dry_run` or `record`.
     mode = models.TextField()
     due_at = models.DateTimeField(null=True)
     #: Why there is no timer, or what it waits for: a sentence.

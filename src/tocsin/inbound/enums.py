@@ -18,10 +18,10 @@ class MessageStatus(StrEnum):
 
 
 class IntegrationMode(StrEnum):
-    """Whether an integration pages, only watches, or is switched off."""
+    """Whether an integration pages, is in dry-run mode, or is switched off."""
 
     PAGE = "page"
-    WATCH = "watch"
+    DRY_RUN = "dry_run"
     DISABLED = "disabled"
 
 

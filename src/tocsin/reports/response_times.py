@@ -1,6 +1,6 @@
 """How many alerts there were, and how quickly they were acknowledged, assigned and closed.
 
-What people do not have to answer does not count: tests, alerts that were only watched, and those merged into another,
+What people do not have to answer does not count: tests, dry-run alerts, and those merged into another,
 which stands for them. A time is that from the opening until it happened first.
 """
 
@@ -103,7 +103,7 @@ WITH counted AS MATERIALIZED (
     FROM alerts_alertevent WHERE alert_id = a.id
   ) e ON true
   WHERE a.opened_at >= %(since)s AND a.opened_at < %(until)s
-    AND NOT a.test AND NOT a.watch AND a.merged_into_id IS NULL
+    AND NOT a.test AND NOT a.dry_run AND a.merged_into_id IS NULL
 ), keyed AS (
   SELECT {{key}} AS key, a.acknowledged, a.assigned, a.closed FROM counted a {{joins}}
 )

@@ -39,7 +39,7 @@ class DecisionDifference:
 
 @dataclass(slots=True)
 class BacktestTotals:
-    """What a run came to. `pages` counts alerts that page somebody, or in watch mode would."""
+    """What a run came to. `pages` counts alerts that page somebody, or in dry-run mode would."""
 
     statuses: Counter[MessageStatus] = field(default_factory=Counter)
     opened: int = 0
@@ -132,8 +132,8 @@ def _mode(paging: PagingConfig) -> str:
     match paging.mode:
         case PagingMode.PAGE:
             return "pages"
-        case PagingMode.WATCH:
-            return "would page, but only watches"
+        case PagingMode.DRY_RUN:
+            return "would page, but is a dry run"
         case PagingMode.RECORD:
             return "only recorded"
 

@@ -139,7 +139,7 @@ def _stage(
 def _pages(
     connection: Connection, turn: RunDecision, at: datetime
 ) -> tuple[dict[tuple[int, int], list[SimulatedPage]], list[str]]:
-    """What a turn would put into the outbox, by step and pass; in watch mode, what it would have put."""
+    """What a turn would put into the outbox, by step and pass; in dry-run mode, what it would have put."""
     people = (*turn.starts, *turn.would)
     starts = [
         PageRequest(
@@ -179,8 +179,11 @@ def _pages(
 
 
 def _notes(connection: Connection, run: RunState, cut: str, at: datetime) -> Iterable[str]:
-    if run.mode is PagingMode.WATCH:
-        yield "The integration only watches: nobody would be paged; these are the pages that it would otherwise send."
+    if run.mode is PagingMode.DRY_RUN:
+        yield (
+            "The integration is in dry-run mode: nobody would be paged; "
+            "these are the pages that it would otherwise send."
+        )
     if cut:
         yield cut
     held = pause.current(connection, at)

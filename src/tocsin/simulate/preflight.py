@@ -62,14 +62,14 @@ class PreflightResult:
 
     id: int
     name: str
-    #: Whether it pages, or only watches.
+    #: Whether it pages, or is in dry-run mode.
     mode: IntegrationMode
     #: By its routes that hold at that moment, in order, and last by none.
     ways: tuple[PreflightRoute, ...]
 
     @property
     def is_fine(self) -> bool:
-        """Whether somebody would be reached, whichever way the alert took; one that only watches is to reach nobody."""
+        """Whether somebody would be reached, whichever way the alert took; one in dry-run mode is to reach nobody."""
         return self.mode is not IntegrationMode.PAGE or all(way.records or way.reaches for way in self.ways)
 
 
@@ -153,7 +153,7 @@ def _way(connection: Connection, door: CompiledIntegration, choice: RouteChoice,
         return PreflightRoute(
             choice.name, "", (), ("Nobody is paged: there is neither a policy nor a recipient user.",)
         )
-    mode = PagingMode.WATCH if door.mode is IntegrationMode.WATCH else PagingMode.PAGE
+    mode = PagingMode.DRY_RUN if door.mode is IntegrationMode.DRY_RUN else PagingMode.PAGE
     version = policy.version_id if policy is not None else None
     played = _played(connection, mode, version, users, groups, at)
     notes = played.notes or (() if played.pages else ("Nobody would be reached.",))

@@ -58,11 +58,11 @@ class ReplayOutcome:
 
 
 class ReplayState:
-    """One door, and what its messages have left so far. A door that is switched off is tried as if it watched."""
+    """One door, and what its messages have left so far. A door that is switched off is tried as a dry run."""
 
     def __init__(self, door: CompiledIntegration) -> None:
         is_off = door.mode is IntegrationMode.DISABLED
-        self.door = replace(door, mode=IntegrationMode.WATCH) if is_off else door
+        self.door = replace(door, mode=IntegrationMode.DRY_RUN) if is_off else door
         self._board = BatchView()
         #: What waits: the messages by key, and the keys in the order in which they are due.
         self._waiting: dict[bytes, list[tuple[ReplayedMessage, PreprocessedMessage]]] = {}

@@ -1,4 +1,4 @@
-"""What escalation does while nobody acts: steps, passes, busy people, empty steps, the end, watch and record."""
+"""What escalation does while nobody acts: steps, passes, busy people, empty steps, the end, dry run and record."""
 
 from __future__ import annotations
 
@@ -217,11 +217,11 @@ def test_a_turn_that_is_a_little_late_does_not_shift_what_follows() -> None:
     assert world.run.due_at == T0 + minutes(5)
 
 
-# Watch and record
+# Dry run and record
 
 
-def test_watch_mode_decides_everything_pages_nobody_and_says_who_would_have_been() -> None:
-    world = World(plan(*STANDARD), mode=PagingMode.WATCH).to(20)
+def test_dry_run_decides_everything_pages_nobody_and_says_who_would_have_been() -> None:
+    world = World(plan(*STANDARD), mode=PagingMode.DRY_RUN).to(20)
     assert (world.paged, world.contacts, world.told) == ([], [], [])
     assert world.would == World(plan(*STANDARD)).to(20).paged
     assert world.sentences(EventKind.STEP_FIRED)[0] == "Step 1 of 3 would page Alice (primary, Desk)."
@@ -308,8 +308,8 @@ def test_a_whole_run_is_played_through_without_anybody_acting() -> None:
     assert turns[-1][1].run.status is RunStatus.FINISHED
 
 
-def test_a_watched_alert_says_who_would_be_paged_next() -> None:
-    world = World(plan(*STANDARD), mode=PagingMode.WATCH)
+def test_dry_run_alert_says_who_would_be_paged_next() -> None:
+    world = World(plan(*STANDARD), mode=PagingMode.DRY_RUN)
     coming = next_step(world.run, world.alert, world.roster, world.now)
     assert coming is not None
     assert coming.summary == "would page Alice (primary, Desk)"

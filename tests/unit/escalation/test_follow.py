@@ -480,8 +480,8 @@ def test_escalating_a_recorded_alert_pages_from_step_one() -> None:
     assert world.to(5).paged == [(0, ALICE), (5, BOB)]
 
 
-def test_escalating_a_watched_alert_pages_nobody_still() -> None:
-    world = World(plan(*STANDARD), mode=PagingMode.WATCH).to(0)
+def test_escalating_dry_run_alert_pages_nobody_still() -> None:
+    world = World(plan(*STANDARD), mode=PagingMode.DRY_RUN).to(0)
     world.act(Escalate(actor=actor(CAROL)))
     world.to(0)
     assert world.paged == []
@@ -568,7 +568,7 @@ def test_a_recorded_alert_whose_priority_rises_pages_if_the_routes_now_say_so() 
     assert world.to(1).users() == [ALICE]
 
 
-@pytest.mark.parametrize("mode", [PagingMode.RECORD, PagingMode.WATCH])
+@pytest.mark.parametrize("mode", [PagingMode.RECORD, PagingMode.DRY_RUN])
 def test_who_is_paged_is_not_dropped_by_a_priority_that_rises_or_a_team_where_the_routes_say_nobody(
     mode: PagingMode,
 ) -> None:

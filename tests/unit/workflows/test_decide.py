@@ -133,13 +133,13 @@ def test_what_looks_later_begins_only_while_the_alert_lives(plan: WorkflowDefini
 
 
 @given(plans(), alerts())
-def test_tests_watched_alerts_and_what_is_switched_off_are_never_acted_on(
+def test_tests_dry_runs_and_what_is_switched_off_are_never_acted_on(
     plan: WorkflowDefinition, alert: WorkflowFacts
 ) -> None:
     tested = replace(alert, state=replace(alert.state, is_test=True))
     for run in (WorkflowProgress(""), WorkflowProgress("", is_begun=True)):
         assert isinstance(decide(run, plan, tested, NOW), FinishRun)
-        assert isinstance(decide(run, plan, replace(alert, watch=True), NOW), FinishRun)
+        assert isinstance(decide(run, plan, replace(alert, dry_run=True), NOW), FinishRun)
         assert isinstance(decide(run, plan, alert, NOW, is_enabled=False), FinishRun)
 
 

@@ -102,7 +102,7 @@ def _undo(world: World) -> Request:
 
 
 def _integration(world: World) -> Integration:
-    spec = {"name": _name("door"), "kind": "api", "mode": "watch", **world.owned}
+    spec = {"name": _name("door"), "kind": "api", "mode": "dry_run", **world.owned}
     return save_integration(spec, **world.by)
 
 
@@ -310,7 +310,7 @@ def _hours_spec(world: World) -> dict[str, Any]:
 
 
 def _integration_spec(world: World) -> dict[str, Any]:
-    return {"name": _name("door"), "kind": "api", "mode": "watch", **world.owned}
+    return {"name": _name("door"), "kind": "api", "mode": "dry_run", **world.owned}
 
 
 def _user_spec(_world: World) -> dict[str, Any]:
@@ -447,7 +447,7 @@ def _on_call(suffix: str = "") -> Example:
 
 
 def _door_of(world: World, found: Any) -> dict[str, str]:
-    spec = {"name": _name("door"), "kind": "haloitsm", "mode": "watch", "outbound": found.name, **world.owned}
+    spec = {"name": _name("door"), "kind": "haloitsm", "mode": "dry_run", "outbound": found.name, **world.owned}
     return {"integration": save_integration(spec, **world.by).name}
 
 
@@ -539,7 +539,7 @@ def _button(world: World) -> Request:
 
 def _ticket(world: World) -> Request:
     """On an alert from elsewhere, whose integration writes back to a Halo."""
-    spec = {"name": _name("door"), "kind": "api", "mode": "watch", "outbound": _outbound(world).name, **world.owned}
+    spec = {"name": _name("door"), "kind": "api", "mode": "dry_run", "outbound": _outbound(world).name, **world.owned}
     number = world.open_alert(integration_id=save_integration(spec, **world.by).pk)
     return f"alerts/{number}/ticket", None
 
@@ -626,7 +626,7 @@ EXAMPLES: Mapping[str, Example] = {
         lambda found: {
             "name": found.name,
             "kind": "api",
-            "mode": "watch",
+            "mode": "dry_run",
             "group": found.group.name if found.group else None,
         },
     ),

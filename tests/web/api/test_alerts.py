@@ -19,7 +19,7 @@ type Open = Callable[..., int]
 SHAPE = {
     "id", "status", "acknowledged", "priority", "subject", "source", "source_name", "source_id", "source_url",
     "source_status", "client", "count", "owner", "acknowledged_by", "opened_at", "last_message_at", "closed_at",
-    "integration", "tags", "custom", "next_step", "watch", "test",
+    "integration", "tags", "custom", "next_step", "dry_run", "test",
 }  # fmt: skip
 
 
@@ -77,7 +77,7 @@ def test_filters_narrow_the_list(company: Company, admin: Api, open_alert: Open)
         ({"acknowledged": "false"}, [vpn]),
         ({"acknowledged_by": "alice"}, [disk]),
         ({"test": "true"}, [disk]),
-        ({"watch": "true"}, []),
+        ({"dry_run": "true"}, []),
         ({"opened_after": (now - timedelta(hours=1)).isoformat()}, [vpn]),
         ({"opened_before": (now - timedelta(hours=1)).isoformat()}, [disk]),
         ({"status": "open", "source": "HaloITSM"}, []),

@@ -132,7 +132,7 @@ def _version() -> int:
         ("integrations", {"name": "x", "kind": "api"}, "escalation_policy"),
         (
             "integrations",
-            {"name": "x", "kind": "api", "mode": "watch", "rules": {"open": {"field": "a", "operator": "near"}}},
+            {"name": "x", "kind": "api", "mode": "dry_run", "rules": {"open": {"field": "a", "operator": "near"}}},
             "rules.open.operator",
         ),
         (
@@ -140,13 +140,13 @@ def _version() -> int:
             {
                 "name": "x",
                 "kind": "api",
-                "mode": "watch",
+                "mode": "dry_run",
                 "rules": {"open": {"field": "subject", "operator": "matches", "value": "("}},
             },
             "rules.open.value",
         ),
-        ("integrations", {"name": "x", "kind": "api", "mode": "watch", "token": "short"}, "token"),
-        ("integrations", {"name": "x", "kind": "api", "mode": "watch", "recipients": {"users": ["?"]}}, None),
+        ("integrations", {"name": "x", "kind": "api", "mode": "dry_run", "token": "short"}, "token"),
+        ("integrations", {"name": "x", "kind": "api", "mode": "dry_run", "recipients": {"users": ["?"]}}, None),
     ],
 )
 def test_what_cannot_be_saved_names_its_place_and_changes_nothing(
@@ -334,7 +334,7 @@ def test_credentials_are_never_shown_and_stay_when_left_out(ready: Api) -> None:
 
 
 def test_a_message_shows_what_arrived_and_how_it_was_understood(ready: Api, observer: Api) -> None:
-    body = {"name": "Tool", "kind": "api", "mode": "watch", "mapping": {"subject": "summary", "source_id": "id"}}
+    body = {"name": "Tool", "kind": "api", "mode": "dry_run", "mapping": {"subject": "summary", "source_id": "id"}}
     made = ready.post("integrations", body)
     assert made.status == 201, made
     door = Integration.objects.select_related("current").get()
@@ -363,7 +363,7 @@ def test_a_message_shows_what_arrived_and_how_it_was_understood(ready: Api, obse
 
 
 def test_bytes_that_are_no_text_can_still_be_fetched(ready: Api) -> None:
-    ready.post("integrations", {"name": "Tool", "kind": "api", "mode": "watch"})
+    ready.post("integrations", {"name": "Tool", "kind": "api", "mode": "dry_run"})
     stored = InboundMessage.objects.create(
         id=uuid7(), integration=Integration.objects.get(), received_at=clock.now(), status="Mapping Failed",
         raw=b"\xff\x00{",
@@ -377,7 +377,7 @@ def test_bytes_that_are_no_text_can_still_be_fetched(ready: Api) -> None:
 
 def test_the_log_is_filtered(ready: Api) -> None:
     for name in ("One", "Two"):
-        ready.post("integrations", {"name": name, "kind": "api", "mode": "watch"})
+        ready.post("integrations", {"name": name, "kind": "api", "mode": "dry_run"})
         door = Integration.objects.get(name=name)
         InboundMessage.objects.create(
             id=uuid7(), integration=door, received_at=clock.now(), status="Mapped Opened", raw=b"{}", source_id=name,

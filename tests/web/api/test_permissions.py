@@ -103,7 +103,7 @@ def test_nobody_takes_an_object_into_their_group_or_gives_it_to_another(
     for noun, spec in (
         ("support-hours", {"windows": [{"days": ["mon"], "from": "08:00", "to": "18:00"}]}),
         ("escalation-policies", {"steps": [{"notify": {"users": ["bob"]}}]}),
-        ("integrations", {"kind": "api", "mode": "watch"}),
+        ("integrations", {"kind": "api", "mode": "dry_run"}),
     ):
         own = manager.post(noun, {**spec, "name": "Own", "group": "Service Desk"})
         assert own.status == 201, own
@@ -183,7 +183,7 @@ def test_the_url_of_an_integration_is_shown_to_whoever_may_change_it(
     company: Company, admin: Api, manager: Api, responder: Api
 ) -> None:
     for name, group in (("Own", "Service Desk"), ("Theirs", "Network"), ("Free", None)):
-        admin.post("integrations", {"name": name, "kind": "api", "mode": "watch", "group": group})
+        admin.post("integrations", {"name": name, "kind": "api", "mode": "dry_run", "group": group})
 
     def urls(asker: Api) -> dict[str, bool]:
         return {one["name"]: one["url"] is not None for one in asker.get("integrations").body["items"]}
@@ -237,7 +237,7 @@ def test_what_another_group_owns_of_a_call_or_a_halo_is_not_reached_through_ones
     company: Company, admin: Api, manager: Api, observer: Api
 ) -> None:
     halo = {"kind": "haloitsm", "client_id": "id", "client_secret": "secret", "base_url": "https://x.haloitsm.com"}
-    door = {"kind": "haloitsm", "mode": "watch"}
+    door = {"kind": "haloitsm", "mode": "dry_run"}
     hook = {"kind": "http", "url": "https://chat.example.org/services/T0KEN", "headers": {"X-Key": "K3Y"}}
     for body in (
         {"name": "Ours", "group": "Service Desk", **halo},

@@ -68,7 +68,7 @@ class AlertSummary(BaseModel):
     tags: dict[str, str]
     custom: dict[str, str]
     next_step: NextStepSchema | None
-    watch: bool
+    dry_run: bool
     test: bool
 
 
@@ -114,7 +114,7 @@ class AlertFilters(PaginationQuery):
     integration: str | None = None
     opened_after: Moment | None = None
     opened_before: Moment | None = None
-    watch: bool | None = None
+    dry_run: bool | None = None
     test: bool | None = None
 
 
@@ -179,7 +179,8 @@ def show_whole(alert: Alert, now: datetime) -> dict[str, Any]:
 def _shape(alert: Alert, acknowledged_by: list[str], upcoming: forecast.NextAction | None) -> dict[str, Any]:
     columns = (
         "id", "status", "priority", "subject", "source", "source_name", "source_id", "source_url", "source_status",
-        "client", "count", "opened_at", "last_message_at", "closed_at", "hold_until", "tags", "custom", "watch", "test",
+        "client", "count", "opened_at", "last_message_at", "closed_at", "hold_until", "tags", "custom", "dry_run",
+        "test",
     )  # fmt: skip
     return {
         **{name: getattr(alert, name) for name in columns},
@@ -238,7 +239,7 @@ def _filtered_by_columns(rows: QuerySet[Alert], query: AlertFilters) -> QuerySet
     for name in ("source", "source_name", "source_status"):
         if (text := getattr(query, name)) is not None:
             rows = rows.filter(**{name: text})
-    for name in ("watch", "test"):
+    for name in ("dry_run", "test"):
         if (flag := getattr(query, name)) is not None:
             rows = rows.filter(**{name: flag})
     if query.status:

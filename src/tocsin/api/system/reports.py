@@ -44,7 +44,7 @@ class ResponseTimesSchema(BaseModel):
 
 
 class ResponseTimesReport(BaseModel):
-    """Without tests, alerts that were only watched, and those merged into another."""
+    """Without tests, dry-run alerts, and those merged into another."""
 
     since: datetime
     until: datetime

@@ -165,8 +165,8 @@ def _why(user: Mapping[str, Any], case: _RunFacts, pages: Collection[Mapping[str
     said: dict[str, None] = {}
     if not user["is_active"]:
         said[f"{name} is switched off: nobody calls them."] = None
-    if case.mode is PagingMode.WATCH:
-        said["The integration only watches: nobody is paged."] = None
+    if case.mode is PagingMode.DRY_RUN:
+        said["The integration is in dry-run mode: nobody is paged."] = None
     elif case.mode is PagingMode.RECORD:
         said["Only recorded, nobody is paged."] = None
     for page in pages:

@@ -94,7 +94,7 @@ def raise_priority(run: RunState, alert: AlertState, fresh: RunState | None, now
 def reroute(run: RunState, alert: AlertState, fresh: RunState, moved: str, now: datetime) -> RunDecision:
     """What becomes of a run whose alert moved to where the routes name others: `fresh` takes its place.
 
-    The same policy for the same people leaves the run alone, and so does what only records or watches: who is being
+    The same policy for the same people leaves the run alone, and so does a dry run or what only records: who is being
     paged is never silently dropped. If somebody has the alert, they are told, and nobody else is paged.
     """
     is_same = fresh.plan == run.plan and _recipients(fresh) == _recipients(run)
@@ -105,7 +105,7 @@ def reroute(run: RunState, alert: AlertState, fresh: RunState, moved: str, now: 
 
 
 def wake(run: RunState, alert: AlertState, fresh: RunState, waking: PagingStart, now: datetime) -> RunDecision:
-    """What becomes of a run that was only recorded or watched, when a message would open its alert and page: `fresh`
+    """What becomes of a run that was only recorded or a dry run, when a message would open its alert and page: `fresh`
     takes its place. Whoever has the alert, or acknowledged it, knows of it: they are not told, and it pages once that
     stands no more. A run that pages already is left alone.
     """
@@ -162,13 +162,13 @@ def _tell_who_has_it(
     people = tuple(alert.acknowledged)
     if alert.is_owned:
         people = (alert.owner_id,) if alert.owner_id is not None else ()
-    watch = new.mode is PagingMode.WATCH
-    does = "would be" if watch else "is" if len(people) == 1 else "are"
+    is_dry_run = new.mode is PagingMode.DRY_RUN
+    does = "would be" if is_dry_run else "is" if len(people) == 1 else "are"
     told = f"{names} {does} told" if people else f"{names} has it and cannot be told"
     event = NewEvent(
         alert.id, EventKind.TOLD, now, SYSTEM, f"{why}. {told}.", CommandChannel.POLICY, {"people": list(people)}
     )
-    tells = (SendNotice(people, told_why, f"{why}."),) if people and not watch else ()
+    tells = (SendNotice(people, told_why, f"{why}."),) if people and not is_dry_run else ()
     return RunDecision(old, tells=tells, events=(event,), successor=new)
 
 

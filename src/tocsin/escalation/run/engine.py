@@ -93,7 +93,7 @@ class _DecisionBuilder:
         self.events: list[NewEvent] = []
 
     def decision(self) -> RunDecision:
-        """The whole turn; in watch mode nothing of it reaches anybody."""
+        """The whole turn; in dry-run mode nothing of it reaches anybody."""
         if self.pause is None and self.run.progress.pause_until is not None:
             self.run = with_progress(self.run, pause_until=None)
         run = settle(self.run, self.alert, self.now, self.pause)
@@ -110,7 +110,7 @@ class _DecisionBuilder:
             successor_version=version,
         )
         starts = tuple(self.starts)
-        if run.mode is PagingMode.WATCH:
+        if run.mode is PagingMode.DRY_RUN:
             return replace(whole, would=starts)
         return replace(
             whole, starts=starts, contacts=tuple(self.contacts), asks=tuple(self.asks), tells=tuple(self.tells)
@@ -363,10 +363,10 @@ class _DecisionBuilder:
             "contacts": [contact.id for _duty, contact in choice.contacts],
         }
         if choice.picks or choice.contacts:
-            watch = self.run.mode is PagingMode.WATCH
+            is_dry_run = self.run.mode is PagingMode.DRY_RUN
             people = [f"{pick.name} ({pick.label})" for pick in choice.picks]
             people += [f"{contact.label} of {duty.name}" for duty, contact in choice.contacts]
-            does = "would page" if watch else "pages"
+            does = "would page" if is_dry_run else "pages"
             more = f" The next in line follows in {say(due - at)}." if choice.has_more else ""
             self._say(EventKind.STEP_FIRED, f"{where} {does} {', '.join(people)}.{more}{notes}", **data)
         else:
@@ -429,7 +429,7 @@ class _DecisionBuilder:
         if not people:
             self._say(EventKind.TOLD, f"{text} There is no manager or administrator to tell.")
             return
-        does = "would be told" if self.run.mode is PagingMode.WATCH else "is told" if len(people) == 1 else "are told"
+        does = "would be told" if self.run.mode is PagingMode.DRY_RUN else "is told" if len(people) == 1 else "are told"
         self.tells.append(SendNotice(people, why, text))
         self._say(EventKind.TOLD, f"{names} {does}: {text}", people=list(people))
 
@@ -439,7 +439,7 @@ class _DecisionBuilder:
         span = say(at - max(entry.at, self.run.progress.heard.get(user_id, entry.at)))
         reason = f"{entry.name} acknowledged it {span} ago, and nobody has taken or closed it."
         self.asks.append(SendAckReminder(user_id, reason, at + ACK_REMINDER_TIMEOUT))
-        does = "would be asked" if self.run.mode is PagingMode.WATCH else "is asked"
+        does = "would be asked" if self.run.mode is PagingMode.DRY_RUN else "is asked"
         self._say(
             EventKind.STILL_ON_IT,
             f'{entry.name} {does} "Still on it?"; '

@@ -20,7 +20,7 @@ WHERE alert_id = ANY(%s) AND purpose = 'page' AND status IN ('queued', 'sending'
 
 
 def only_those[Key](connection: Connection, runs: Mapping[Key, RunState], now: datetime) -> dict[Key, RunState]:
-    """The runs, without those whose pages have all left. One that only watches has no pages, and stays as it is."""
+    """The runs, without those whose pages have all left. One in dry-run mode has no pages, and stays as it is."""
     found = dict(runs)
     busy = {
         key: run

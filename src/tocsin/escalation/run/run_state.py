@@ -175,7 +175,7 @@ class RunDecision:
     """What a turn comes to: everything is to be written in the one transaction that writes `run`.
 
     `commands` are for `alerts.service` (the end of a hold, an acknowledgement that expires) and come before the
-    events. In watch mode `starts`, `contacts`, `asks` and `tells` are empty, and `would` says who would have been
+    events. In dry-run mode `starts`, `contacts`, `asks` and `tells` are empty, and `would` says who would have been
     paged. `successor` replaces `run`, which is then ended.
     """
 

@@ -199,7 +199,7 @@ def _recipients_spec(integration: Integration) -> dict[str, Any]:
 def _write(integration: Integration, read: IntegrationSpec, now: datetime) -> None:
     integration.keyed_as = _keyed_as(integration, read)
     integration.name, integration.kind, integration.source = read.name, read.kind.name, read.source
-    begins_to_page = integration.mode == IntegrationMode.WATCH and read.mode is IntegrationMode.PAGE
+    begins_to_page = integration.mode == IntegrationMode.DRY_RUN and read.mode is IntegrationMode.PAGE
     integration.mode = read.mode
     integration.settings = read.settings
     integration.group_id, integration.policy_id = read.group_id, read.policy_id

@@ -141,8 +141,8 @@ def _mode(
         return PagingMode.RECORD, "a replay that only records: nobody is paged"
     if route.action is RouteAction.RECORD:
         return PagingMode.RECORD, f"{route.reason}: only recorded, nobody is paged"
-    if door.mode is IntegrationMode.WATCH:
-        return PagingMode.WATCH, f"{door.name} only watches; {by}, {route.reason}"
+    if door.mode is IntegrationMode.DRY_RUN:
+        return PagingMode.DRY_RUN, f"{door.name} is in dry-run mode; {by}, {route.reason}"
     return PagingMode.PAGE, f"{by}, {route.reason}"
 
 
@@ -209,7 +209,7 @@ def open_alert(
         integration_id=door.id,
         previous_id=previous_id,
         last_message_at=arrival.received_at,
-        watch=paging.mode is PagingMode.WATCH,
+        dry_run=paging.mode is PagingMode.DRY_RUN,
         test=arrival.test_user_id is not None,
     )
     reason = f"Opened by {door.shown_source}: {reading.verdict.reason}; {paging.reason}."

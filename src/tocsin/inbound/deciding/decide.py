@@ -233,7 +233,7 @@ def _open(
         changes = (AlertChange(state, given.state, given.events),) if given.is_change else ()
         state = given.state
     pages = paging.mode is PagingMode.PAGE
-    live = ActiveAlert(state, fields, members=1 if answer.gathers else 0, pages=pages, watch=alert.watch)
+    live = ActiveAlert(state, fields, members=1 if answer.gathers else 0, pages=pages, dry_run=alert.dry_run)
     after = replace(_moved(key, arrival, reading), live=live, last_alert=number, delayed=None)
     shaped = None
     if answer.gathers or answer.tallies or key.delayed is not None:
@@ -301,7 +301,7 @@ def _refresh(
             moved=moved,
             is_own_priority=is_own,
             waking=wakes,
-            was_watched=live.is_watched,
+            was_dry_run=live.is_dry_run,
         )
         changes.append(change)
         live = replace(live, pages=live.pages or paging.mode is PagingMode.PAGE)

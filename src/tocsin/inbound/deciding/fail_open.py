@@ -74,7 +74,7 @@ def _count(
     if on is None or on.pages or paging.mode is not PagingMode.PAGE:
         return said
     waking = PagingStart(f"{door.name} sent more that Tocsin cannot read, and so far nobody was paged about it")
-    change = AlertChange(on.state, on.state, (), paging=paging, waking=waking, was_watched=on.is_watched)
+    change = AlertChange(on.state, on.state, (), paging=paging, waking=waking, was_dry_run=on.is_dry_run)
     awake = replace(on, pages=True)
     if on is live:
         return replace(said, key=replace(key, live=awake), changes=(change,))
@@ -105,7 +105,7 @@ def _opening(
         integration_id=door.id,
         previous_id=previous,
         last_message_at=arrival.received_at,
-        watch=paging.mode is PagingMode.WATCH,
+        dry_run=paging.mode is PagingMode.DRY_RUN,
         test=arrival.test_user_id is not None,
     )
     actor = Actor(ActorKind.INTEGRATION, door.shown_source)
@@ -122,7 +122,7 @@ def _policy(door: CompiledIntegration) -> PolicyEntry | None:
 def _paging(door: CompiledIntegration, arrival: MessageContext, policy: PolicyEntry | None) -> PagingConfig:
     if arrival.test_user_id is not None:
         return for_test(arrival.test_user_id)
-    mode = PagingMode.WATCH if door.mode is IntegrationMode.WATCH else PagingMode.PAGE
+    mode = PagingMode.DRY_RUN if door.mode is IntegrationMode.DRY_RUN else PagingMode.PAGE
     if not arrival.may_page:
         mode = PagingMode.RECORD
     by = f"policy {policy.name}" if policy is not None else "no policy"

@@ -275,14 +275,14 @@ def _risen(
     if state.status is AlertStatus.MERGED:
         # It pages nobody: its parent does.
         return AlertChange(state, risen, (event,)), risen
-    return AlertChange(state, risen, (event,), paging=paging, was_watched=live.is_watched), risen
+    return AlertChange(state, risen, (event,), paging=paging, was_dry_run=live.is_dry_run), risen
 
 
 def _woken(change: AlertChange, live: ActiveAlert, woken: PagingChange | None) -> AlertChange:
     """The change, with which the alert pages from now on, if it has paged nobody."""
     if woken is None or woken.waking is None:
         return change
-    return replace(change, paging=woken.paging, waking=woken.waking, was_watched=live.is_watched)
+    return replace(change, paging=woken.paging, waking=woken.waking, was_dry_run=live.is_dry_run)
 
 
 def _said(woken: PagingChange | None) -> str:

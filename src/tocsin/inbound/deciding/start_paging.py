@@ -1,6 +1,6 @@
 """A message that opens, and meets a live alert that has paged nobody: whether that one pages from now on. Pure.
 
-An alert that was only recorded or watched holds its key. Were messages merely counted on it, nobody would hear of its
+An alert that was only recorded or a dry run holds its key. Were messages merely counted on it, nobody would hear of its
 problem any more, whatever the rules have come to say since.
 """
 

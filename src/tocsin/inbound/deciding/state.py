@@ -49,15 +49,15 @@ class ActiveAlert(Struct, frozen=True):
     children: Mapping[int, AlertState] = field(default_factory=dict)
     #: How many keys share it that are not over; children of its own key are not counted.
     members: int = 0
-    #: Whether its escalation pages. Without: it was only recorded, or watched, and has paged nobody.
+    #: Whether its escalation pages. Without: it was only recorded, or a dry run, and has paged nobody.
     pages: bool = True
-    #: Whether it was opened while its integration only watched.
-    watch: bool = False
+    #: Whether it was opened while its integration was in dry-run mode.
+    dry_run: bool = False
 
     @property
-    def is_watched(self) -> bool:
-        """Whether it is only watched still."""
-        return self.watch and not self.pages
+    def is_dry_run(self) -> bool:
+        """Whether it is a dry run still."""
+        return self.dry_run and not self.pages
 
 
 class DedupKeyState(Struct, frozen=True):

@@ -176,7 +176,7 @@ def replan(integration_id: int, settings: Mapping[str, object], now: datetime) -
 
 
 def tell_again(integration_id: int, now: datetime) -> None:
-    """Has a silence told once more that was only watched so far: nothing else comes while its sender is silent. Within
+    """Has a silence told once more that was a dry run so far: nothing else comes while its sender is silent. Within
     the caller's Django transaction."""
     Heartbeat.objects.filter(integration_id=integration_id, health=HeartbeatHealth.LATE, due_at=None).update(due_at=now)
 

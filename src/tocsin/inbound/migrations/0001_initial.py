@@ -49,7 +49,7 @@ class Migration(migrations.Migration):
                 (
                     "mode",
                     models.CharField(
-                        choices=[("page", "page"), ("watch", "watch"), ("disabled", "disabled")],
+                        choices=[("page", "page"), ("dry_run", "dry_run"), ("disabled", "disabled")],
                         default=tocsin.inbound.enums.IntegrationMode["PAGE"],
                         max_length=10,
                         verbose_name="mode",

@@ -46,7 +46,7 @@ _HASHES = "ARRAY(SELECT substring(%(hashes)s::bytea FROM i FOR 32) FROM generate
 _LIVE = database.literal(f"""
 SELECT a.id, a.key_hash, a.status, a.priority, a.opened_at, a.owner_id,
        coalesce(nullif(u.name, ''), u.username, a.owner_name) AS owner_name,
-       a.hold_until, a.merged_into_id, a.watch, a.tags, a.custom, {", ".join(f"a.{name}" for name in SOURCE_COLUMNS)},
+       a.hold_until, a.merged_into_id, a.dry_run, a.tags, a.custom, {", ".join(f"a.{name}" for name in SOURCE_COLUMNS)},
        {shaped_rows.PAGES} AS pages
 FROM alerts_alert a LEFT JOIN people_user u ON u.id = a.owner_id
 WHERE a.key_hash = ANY({_HASHES}) AND a.holds_key ORDER BY a.key_hash FOR NO KEY UPDATE OF a
@@ -266,7 +266,7 @@ def _states(connection: Connection, live: Sequence[DictRow], clocks: Sequence[An
         own = children.get(row["id"], {})
         state = _state(row, acks.get(row["id"], {}), tuple(own))
         fields: dict[str, object] = {name: row[name] for name in (*SOURCE_COLUMNS, "tags", "custom")}
-        alert = ActiveAlert(state, fields, row["merged_into_id"], own, pages=row["pages"], watch=row["watch"])
+        alert = ActiveAlert(state, fields, row["merged_into_id"], own, pages=row["pages"], dry_run=row["dry_run"])
         key = bytes(row["key_hash"])
         states[key] = replace(states.get(key, DedupKeyState()), live=alert, last_alert=row["id"])
     return states

@@ -47,7 +47,7 @@ PAGES = """coalesce((SELECT r.mode = 'page' FROM escalation_run r WHERE r.alert_
                     true)"""
 
 _LIVES = database.literal(f"""
-SELECT a.id, a.key_hash, a.merged_into_id, a.watch, a.tags, a.custom,
+SELECT a.id, a.key_hash, a.merged_into_id, a.dry_run, a.tags, a.custom,
        {", ".join(f"a.{name}" for name in SOURCE_COLUMNS)},
        (SELECT count(*) FROM inbound_joinedkey j WHERE j.alert_id = a.id AND j.over_at IS NULL AND j.role <> 'child')
            AS members, {PAGES} AS pages
@@ -93,7 +93,7 @@ def lives(connection: Connection, ids: Iterable[int], *, wait: bool) -> dict[int
                 {number: children[number] for number in states[row["id"]].children},
                 row["members"],
                 row["pages"],
-                row["watch"],
+                row["dry_run"],
             ),
         )
         for row in found

@@ -130,7 +130,7 @@ def _unreachable_ways(now: datetime) -> Iterator[HealthFinding]:
             yield HealthFinding(
                 "integration.reaches_nobody",
                 f"{integration.name}{where} would page nobody. {problem}",
-                "Give it a policy or recipients that can be reached, or set it to watch.",
+                "Give it a policy or recipients that can be reached, or set it to dry run.",
                 about=integration.name,
                 # Whoever saved it was told, and said "anyway".
                 level=FindingLevel.NOTE if integration.settings.get(ANYWAY) else FindingLevel.PROBLEM,

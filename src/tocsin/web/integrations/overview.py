@@ -70,7 +70,7 @@ def health(
     return (
         IntegrationHealth(text, "ok")
         if integration.mode == IntegrationMode.PAGE
-        else IntegrationHealth(f"{text}, {_('watching')}", "wait")
+        else IntegrationHealth(f"{text}, {_('dry run')}", "wait")
     )
 
 
@@ -103,11 +103,11 @@ def which_page(integration: Integration) -> str:
             return _("by its routes")
 
 
-def watched(integration: Integration, now: datetime) -> BacktestTotals | None:
-    """What an integration that only watches would have paged in the last seven days."""
-    if integration.mode != IntegrationMode.WATCH:
+def dry_run_totals(integration: Integration, now: datetime) -> BacktestTotals | None:
+    """What an integration in dry-run mode would have paged in the last seven days."""
+    if integration.mode != IntegrationMode.DRY_RUN:
         return None
-    rows = Alert.objects.filter(integration=integration.pk, watch=True, test=False, opened_at__gte=now - 7 * DAY)
+    rows = Alert.objects.filter(integration=integration.pk, dry_run=True, test=False, opened_at__gte=now - 7 * DAY)
     zone, found = backtest.zone_of(integration), BacktestTotals()
     for at in rows.values_list("opened_at", flat=True):
         found.pages += 1

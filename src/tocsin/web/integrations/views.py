@@ -122,7 +122,7 @@ def integration(request: SignedInRequest, number: int) -> HttpResponse:
         "would": overview.would_page(row, latest[0]) if latest and request.headers.get(PART) == "first" else "",
         "which": overview.which_page(row),
         "beat": beat,
-        "watched": overview.watched(row, request.now),
+        "dry_run_totals": overview.dry_run_totals(row, request.now),
         "unusable": overview.problem_of(row),
         **overview.held_back(row, request.now),
         "may_try": may(request, Permission.TRY_OUT, row.group_id),

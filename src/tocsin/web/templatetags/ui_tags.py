@@ -170,10 +170,10 @@ def second_factors(user: User) -> list[str]:
 
 
 @register.simple_tag
-def state(status: str, acknowledged: bool = False, watched: bool = False) -> SafeString:
-    """The badge of an alert's state. Red only for what needs somebody now, which a watched one does not."""
+def state(status: str, acknowledged: bool = False, dry_run: bool = False) -> SafeString:
+    """The badge of an alert's state. Red only for what needs somebody now, which a dry run does not."""
     label, tone = _state(AlertStatus(status), acknowledged)
-    tone = "" if watched and tone == "now" else tone
+    tone = "" if dry_run and tone == "now" else tone
     return format_html('<span class="chip {}">{}</span>', tone, label)
 
 

@@ -49,7 +49,7 @@ class WorkflowFacts:
     state: AlertState
     #: As `outbound.alert_values.of_alerts` gives them.
     values: Mapping[str, Any]
-    watch: bool = False
+    dry_run: bool = False
     #: What custom fields hold.
     custom: Mapping[str, str] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)

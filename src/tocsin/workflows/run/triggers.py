@@ -27,7 +27,7 @@ _MOMENTS = ("custom.respond_by", "custom.fix_by")
 
 
 def happened(change: AlertChange) -> dict[TriggerKind, str]:
-    """The triggers, each with what happened. Timed ones begin to wait. What was only watched opens as it begins to
+    """The triggers, each with what happened. Timed ones begin to wait. A dry run opens as it begins to
     page."""
     said = next((event.reason for event in change.events), "")
     if change.before is None:
