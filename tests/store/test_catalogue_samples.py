@@ -368,6 +368,6 @@ def test_a_ticket_that_is_closed_stops_paging_and_one_that_is_reopened_is_a_new_
     assert ticket.alert.status == "closed"
     assert ticket.paged() == [("alice", 0)]
     ticket.says(30, "New")
-    assert ticket.alert.previous_id == first
+    assert ticket.alert.previous_alert_id == first
     desk.through(30)
     assert ticket.paged() == [("alice", 30)]

@@ -50,7 +50,7 @@ def test_one_batch_may_open_close_and_open_the_same_key() -> None:
     stored = Ingest().send(make_integration(), halo(), halo(status="Closed"), halo(), halo())
     assert statuses(stored) == ["Mapped Opened", "Mapped Closed", "Mapped Opened", "Mapped Appended"]
     first, second = Alert.objects.order_by("pk")
-    assert (first.status, second.status, second.previous_id, second.count) == ("closed", "open", first.pk, 2)
+    assert (first.status, second.status, second.previous_alert_id, second.count) == ("closed", "open", first.pk, 2)
 
 
 def test_a_close_with_nothing_open_is_ignored_but_says_how_new_the_source_is() -> None:

@@ -71,7 +71,7 @@ def test_a_time_is_that_until_it_happened_first_and_of_those_it_happened_to(data
 
 def test_what_nobody_has_to_answer_does_not_count(database: str, now: datetime) -> None:
     parent = opened(now - MINUTE)
-    opened(now - MINUTE, test=True)
+    opened(now - MINUTE, is_test=True)
     opened(now - MINUTE, dry_run=True)
     opened(now - MINUTE, status=AlertStatus.MERGED, merged_into=parent)
     opened(now - timedelta(days=8))

@@ -69,7 +69,7 @@ def test_a_sample_opens_an_alert_badged_test_that_pages_only_whoever_sent_it(
     (row,) = rows()
     assert (row.pk, row.test, row.source_id, row.alert_id) == (sent.message_id, True, sent.source_id, sent.alert_id)
     alert = Alert.objects.get()
-    assert (alert.pk, alert.test, alert.source_id) == (sent.alert_id, True, sent.source_id)
+    assert (alert.pk, alert.is_test, alert.source_id) == (sent.alert_id, True, sent.source_id)
     desk.keeper.turn(clock.now())
     assert {one.user_id for one in Notification.objects.all()} == {bob.user_id}
     entry = AuditEntry.objects.get(action="send_sample")
@@ -105,7 +105,7 @@ def test_a_second_sample_is_a_second_alert_and_neither_holds_a_real_tickets_key(
     assert first.source_id != second.source_id
     (real,) = Ingest().send(door, halo(client_name="Nordlicht GmbH"), now=clock.now())
     assert real.status.value == "Mapped Opened"
-    assert Alert.objects.get(pk=real.alert_id).test is False
+    assert Alert.objects.get(pk=real.alert_id).is_test is False
 
 
 def test_every_sample_of_the_catalogue_can_be_sent_and_none_reaches_anybody_else(
@@ -121,7 +121,7 @@ def test_every_sample_of_the_catalogue_can_be_sent_and_none_reaches_anybody_else
                 assert send_sample(integration, bob, sample.name, now=clock.now()).sample == sample.name
     assert all(row.test for row in rows())
     assert Alert.objects.exists()
-    assert not Alert.objects.filter(test=False).exists()
+    assert not Alert.objects.filter(is_test=False).exists()
     desk.keeper.turn(clock.now())
     assert {one.user_id for one in Notification.objects.all()} == {bob.user_id}
 
@@ -266,4 +266,4 @@ def test_a_proxy_that_sends_headers_and_query_away_changes_nothing(
     with http_double(forward) as proxy:
         publish(proxy.url, monkeypatch)
         assert send_sample(door, bob, now=clock.now()).status == "Mapped Opened"
-    assert Alert.objects.get().test is True
+    assert Alert.objects.get().is_test is True

@@ -211,7 +211,7 @@ def test_tests_dry_runs_and_what_is_switched_off_are_left_alone(desk: WorkflowHa
     flow = desk.workflow()
     dry, tested, off = desk.open(mode=PagingMode.DRY_RUN), desk.open(), desk.open()
     Alert.objects.filter(pk=dry).update(dry_run=True)
-    Alert.objects.filter(pk=tested).update(test=True)
+    Alert.objects.filter(pk=tested).update(is_test=True)
     desk.go(0)
     assert [(desk.told(alert), len(desk.runs(alert))) for alert in (dry, tested)] == [([], 1), ([], 1)]
     assert desk.told(off) == ["carol"]

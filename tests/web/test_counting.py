@@ -98,7 +98,7 @@ def test_home_shows_the_most_urgent_first_and_leaves_out_dry_runs_and_tests(
     Alert.objects.filter(pk=urgent).update(priority="critical")
     Alert.objects.filter(pk=newest).update(priority="low")
     Alert.objects.filter(pk__in=dry).update(dry_run=True, priority="critical")
-    Alert.objects.filter(pk=open_alert("Tried out")).update(test=True, priority="critical")
+    Alert.objects.filter(pk=open_alert("Tried out")).update(is_test=True, priority="critical")
     assert [alert.pk for alert in queries.most_urgent(8)] == [urgent, newest]
     assert queries.open_count() == 2
     page = browser_of(company.admin).get("/").content.decode()

@@ -103,7 +103,7 @@ WITH counted AS MATERIALIZED (
     FROM alerts_alertevent WHERE alert_id = a.id
   ) e ON true
   WHERE a.opened_at >= %(since)s AND a.opened_at < %(until)s
-    AND NOT a.test AND NOT a.dry_run AND a.merged_into_id IS NULL
+    AND NOT a.is_test AND NOT a.dry_run AND a.merged_into_id IS NULL
 ), keyed AS (
   SELECT {{key}} AS key, a.acknowledged, a.assigned, a.closed FROM counted a {{joins}}
 )

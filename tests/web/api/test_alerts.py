@@ -59,7 +59,7 @@ def test_an_alert_that_is_not_there_is_not_found(admin: Api) -> None:
 
 def test_filters_narrow_the_list(company: Company, admin: Api, open_alert: Open) -> None:
     vpn = open_alert("VPN down", source="HaloITSM", source_id="1", columns={"client": "Acme"}, priority="critical")
-    disk = open_alert("Disk full", source="Nagios", ago=timedelta(hours=2), test=True)
+    disk = open_alert("Disk full", source="Nagios", ago=timedelta(hours=2), is_test=True)
     admin.post(f"alerts/{vpn}/assign", {"user": "bob"})
     admin.post(f"alerts/{disk}/acknowledge")
     now = clock.now()

@@ -45,7 +45,7 @@ class Migration(migrations.Migration):
                 ("hold_until", models.DateTimeField(null=True)),
                 ("closed_at", models.DateTimeField(null=True)),
                 ("dry_run", models.BooleanField(db_default=False, default=False)),
-                ("test", models.BooleanField(db_default=False, default=False)),
+                ("is_test", models.BooleanField(db_default=False, default=False)),
             ],
         ),
         migrations.CreateModel(

@@ -88,7 +88,7 @@ def _opening(
     raw: bytes,
     number: int,
     hashed: bytes,
-    previous: int | None,
+    previous_alert_id: int | None,
     now: datetime,
 ) -> AlertCreation:
     policy = _policy(door)
@@ -103,10 +103,10 @@ def _opening(
         source=door.source,
         columns={"long_text": f"{rejected.detail}\n\n{shown}"},
         integration_id=door.id,
-        previous_id=previous,
+        previous_alert_id=previous_alert_id,
         last_message_at=arrival.received_at,
         dry_run=paging.mode is PagingMode.DRY_RUN,
-        test=arrival.test_user_id is not None,
+        is_test=arrival.test_user_id is not None,
     )
     actor = Actor(ActorKind.INTEGRATION, door.shown_source)
     reason = f"{door.name} sent something Tocsin cannot read: {rejected.detail}; {paging.reason}."

@@ -225,7 +225,7 @@ SELECT d.id, d.notification_id, d.channel, d.address, d.purpose, d.queued_at, d.
        a.team AS a_team, a.source AS a_source, a.source_id AS a_source_id, a.source_url AS a_source_url,
        a.requester AS a_requester, a.requester_phone AS a_requester_phone, a.custom AS a_custom, a.count AS a_count,
        a.opened_at AS a_opened_at, a.owner_id AS a_owner_id, a.hold_until AS a_hold_until,
-       a.merged_into_id AS a_merged_into, a.test AS a_is_test
+       a.merged_into_id AS a_merged_into, a.is_test AS a_is_test
 FROM notify_delivery d
 JOIN notify_notification n ON n.id = d.notification_id
 LEFT JOIN alerts_alert a ON {alert}

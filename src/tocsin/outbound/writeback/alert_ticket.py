@@ -35,7 +35,7 @@ class AlertTicket:
 def of(alert: Alert) -> AlertTicket | None:
     """How it stands; None for an alert that is a ticket itself, is a test, or whose integration writes back nowhere."""
     door = alert.integration
-    if door is None or door.outbound is None or door.kind in family(KIND) or alert.test or alert.dry_run:
+    if door is None or door.outbound is None or door.kind in family(KIND) or alert.is_test or alert.dry_run:
         return None
     owner = door.outbound
     if owner.kind != "haloitsm" or not owner.is_enabled:

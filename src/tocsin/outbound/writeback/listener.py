@@ -34,7 +34,7 @@ LEFT JOIN LATERAL (
   SELECT e.status FROM outbound_call e
   WHERE e.alert_id = a.id AND e.integration_id = o.id AND e.action = 'create' ORDER BY e.id DESC LIMIT 1
 ) AS c ON l.ticket = ''
-WHERE a.id = ANY(%s) AND NOT a.dry_run AND NOT a.test ORDER BY a.id
+WHERE a.id = ANY(%s) AND NOT a.dry_run AND NOT a.is_test ORDER BY a.id
 """
 
 _MAKES_TICKETS = """

@@ -136,7 +136,7 @@ def _moment(text: str) -> datetime | None:
 
 def alert_context(request: SignedInRequest, number: int, user: User) -> dict[str, Any]:
     """Everything the alert's page and the page behind a mail's link show, to `user`. Raises Http404."""
-    rows = Alert.objects.select_related("owner", "integration__outbound", "previous", "merged_into")
+    rows = Alert.objects.select_related("owner", "integration__outbound", "previous_alert", "merged_into")
     alert = rows.filter(pk=number).first()
     if alert is None:
         raise Http404(_("There is no alert %(number)s.") % {"number": number})

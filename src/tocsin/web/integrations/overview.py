@@ -107,7 +107,7 @@ def dry_run_totals(integration: Integration, now: datetime) -> BacktestTotals | 
     """What an integration in dry-run mode would have paged in the last seven days."""
     if integration.mode != IntegrationMode.DRY_RUN:
         return None
-    rows = Alert.objects.filter(integration=integration.pk, dry_run=True, test=False, opened_at__gte=now - 7 * DAY)
+    rows = Alert.objects.filter(integration=integration.pk, dry_run=True, is_test=False, opened_at__gte=now - 7 * DAY)
     zone, found = backtest.zone_of(integration), BacktestTotals()
     for at in rows.values_list("opened_at", flat=True):
         found.pages += 1
