@@ -238,7 +238,7 @@ def test_quiet_hours_hold_a_page_back_by_the_clock_that_is_right(post: OutboxHar
     """It is 09:15, and by the clock that is ahead 11:15."""
     quiet = {"from": begin, "to": "12:00", "let_through": "critical"}
     sms = {"label": "SMS", "channel": "sms", "address": "+41790000001"}
-    dora = post.user("dora", sms, time_zone="UTC", contact_rules={"quiet_hours": [quiet]})
+    dora = post.user("dora", sms, time_zone="UTC", notification_rules={"quiet_hours": [quiet]})
     post.seconds = BY * 60
     alert = post.alert()
     Alert.objects.update(priority="high")

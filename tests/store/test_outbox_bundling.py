@@ -444,7 +444,7 @@ def test_what_left_together_names_each_alert_once(post: OutboxHarness, mail: Smt
 def test_beyond_what_a_person_wants_an_hour_the_rest_leaves_as_one_message_and_critical_ones_at_once(
     post: OutboxHarness, mail: SmtpDouble
 ) -> None:
-    post.user("alice", contact_rules={"most_per_hour": 2})
+    post.user("alice", notification_rules={"most_per_hour": 2})
     numbers = []
     for minute in range(70):
         post.seconds = minute * 20

@@ -517,7 +517,11 @@ def test_when_two_ways_fail_at_once_the_next_begins_and_its_repeats_stay_where_t
     # For him it is not late enough in the morning yet, and stays so.
     quiet = {"from": "09:00", "to": "09:30", "let_through": "critical", "methods": ["Email"]}
     post.user(
-        "bob", *texts, {**later, "address": "bob@example.org"}, time_zone="UTC", contact_rules={"quiet_hours": [quiet]}
+        "bob",
+        *texts,
+        {**later, "address": "bob@example.org"},
+        time_zone="UTC",
+        notification_rules={"quiet_hours": [quiet]},
     )
     post.page(alert := post.alert(), "alice", "bob")
     Alert.objects.update(priority="high")
@@ -541,7 +545,7 @@ def test_a_way_is_not_brought_forward_into_quiet_hours_that_end_before_its_wait(
         {"label": "Email", "channel": "email", "wait": "10m", "address": "bob@example.org"},
         {"label": "Push", "channel": "ntfy", "wait": "15m", "address": "bob-topic"},
         time_zone="UTC",
-        contact_rules={"quiet_hours": [quiet]},
+        notification_rules={"quiet_hours": [quiet]},
     )
     post.page(alert := post.alert(), "bob")
     Alert.objects.update(priority="low")

@@ -267,7 +267,7 @@ def test_an_alert_that_should_reach_nobody_is_no_false_alarm(outage: Outage, why
     modes = {"dry_run": PagingMode.DRY_RUN, "record": PagingMode.RECORD}
     if why == "quiet":
         quiet = {"quiet_hours": [{"from": "09:00", "to": "12:00", "let_through": "critical"}]}
-        people.save_contact_rules(outage.desk.users["alice"], quiet, actor=ACTOR, now=outage.now)
+        people.save_notification_rules(outage.desk.users["alice"], quiet, actor=ACTOR, now=outage.now)
     alert = outage.open(mode=modes.get(why, PagingMode.PAGE))
     actor = outage.desk.actor("bob")
     match why:

@@ -149,7 +149,7 @@ def _wish(name: str, rules: dict[str, Any], at: datetime) -> None:
         {"label": "Mail", "channel": "email", "address": f"{name}@example.org"},
         {"label": "Text", "channel": "sms", "address": "+41790000001", "wait": "2m"},
     ]
-    spec = {"username": name, "email": user.email, "contact_methods": methods, "contact_rules": rules}
+    spec = {"username": name, "email": user.email, "contact_methods": methods, "notification_rules": rules}
     people.save_user({**spec, "name": user.name, "role": user.role}, existing=user, actor=ACTOR, now=at)
 
 

@@ -43,7 +43,7 @@ def phone_numbers() -> list[str]:
 
 def make_user(world: World, name: str, role: str = "responder") -> None:
     spec: dict[str, Any] = {"username": name, "name": name.title(), "email": f"{name}@example.org", "role": role}
-    spec |= {"contact_methods": contact_methods(world, name), "contact_rules": contact_rules(world)}
+    spec |= {"contact_methods": contact_methods(world, name), "notification_rules": notification_rules(world)}
     users.save_user(spec, actor=ACTOR, now=world.now)
 
 
@@ -56,9 +56,9 @@ def change_user(world: World) -> None:
         spec["active"] = not user.is_active
         world.switched_off.add(user.pk)
     if rng.random() < 0.5:
-        spec |= {"contact_methods": contact_methods(world, user.username), "contact_rules": {}}
+        spec |= {"contact_methods": contact_methods(world, user.username), "notification_rules": {}}
     elif rng.random() < 0.3:
-        spec["contact_rules"] = contact_rules(world)
+        spec["notification_rules"] = notification_rules(world)
     world.say(f"user {user.username}: active {spec.get('active', True)}, {spec.get('contact_methods')}")
     users.save_user(spec, existing=user, actor=ACTOR, now=world.now)
 
@@ -107,7 +107,7 @@ def _phone(name: str) -> str:
     return f"+4179000000{[*NAMES, 'erin'].index(name)}"
 
 
-def contact_rules(world: World) -> dict[str, Any]:
+def notification_rules(world: World) -> dict[str, Any]:
     """Mostly none; otherwise quiet hours, a limit of messages, or both."""
     rng = world.rng
     rules: dict[str, Any] = {}

@@ -23,7 +23,7 @@ type BrowserOf = Callable[[User], Client]
         ("/policies/new/", "steps"),
         ("/on-call/schedules/new/", "shifts"),
         ("/on-call/holidays/new/", "days"),
-        ("/me/rules/", "quiet"),
+        ("/me/notification-rules/", "quiet"),
     ],
 )
 def test_a_form_of_several_parts_says_what_is_wrong_whatever_count_it_is_sent(

@@ -145,7 +145,7 @@ def test_taking_away_a_way_says_what_goes_with_it(company: Company, browser_of: 
     for other in others:
         client.post(f"/me/contact-methods/{other.pk}/delete")
     rules = {"quiet_hours": [{"days": ["mon"], "from": "22:00", "to": "07:00", "methods": [last.label]}]}
-    User.objects.filter(pk=company.responder.pk).update(contact_rules=rules)
+    User.objects.filter(pk=company.responder.pk).update(notification_rules=rules)
     text = text_of(client, f"/me/contact-methods/{last.pk}/delete")
     assert "It is the last way to reach you" in text
     assert "Your rules name it" in text
@@ -367,7 +367,7 @@ def drawn(value: Any) -> Any:
     return value.pk if isinstance(value, Policy | Group) else value
 
 
-def test_contact_rules_are_rows_that_come_back_and_say_what_they_come_to(
+def test_notification_rules_are_rows_that_come_back_and_say_what_they_come_to(
     company: Company, browser_of: BrowserOf
 ) -> None:
     client = browser_of(company.admin)
@@ -380,22 +380,24 @@ def test_contact_rules_are_rows_that_come_back_and_say_what_they_come_to(
         "quiet-TOTAL_FORMS": "1", "quiet-0-begins": "22:00", "quiet-0-ends": "07:00", "quiet-0-let_through": "high",
         "most_per_hour": "9",
     }  # fmt: skip
-    assert client.post("/me/rules/", form).status_code == 302
-    assert User.objects.get(pk=company.admin.pk).contact_rules == {
+    assert client.post("/me/notification-rules/", form).status_code == 302
+    assert User.objects.get(pk=company.admin.pk).notification_rules == {
         "by_priority": {"critical": [{"method": label, "wait": "2m", "repeat": {"times": 1, "every": "5m"}}]},
         "quiet_hours": [{"from": "22:00", "to": "07:00", "let_through": "high"}],
         "most_per_hour": 9,
     }
     assert "<strong>2:00</strong>" in text_of(client, "/me/")
-    whole_day = {"contact_rules": {"quiet_hours": [{"from": "00:00", "to": "24:00", "let_through": "high"}]}}
+    whole_day = {"notification_rules": {"quiet_hours": [{"from": "00:00", "to": "24:00", "let_through": "high"}]}}
     User.objects.filter(pk=company.admin.pk).update(**whole_day)
-    quiet = client.get("/me/rules/").context["quiet"].forms[0]
+    quiet = client.get("/me/notification-rules/").context["quiet"].forms[0]
     assert quiet["ends"].value() == "00:00", "a browser's picker knows no 24:00, and would lose it"
-    wrong = client.post("/me/rules/", {**form, "quiet-0-begins": "late", "critical-0-wait": "soon"})
+    wrong = client.post("/me/notification-rules/", {**form, "quiet-0-begins": "late", "critical-0-wait": "soon"})
     assert wrong.status_code == 422
     assert "late" in wrong.content.decode()
     assert "is not a duration" in wrong.content.decode()
-    german = client.post("/me/rules/", {**form, "critical-0-wait": "soon"}, headers={"Accept-Language": "de"})
+    german = client.post(
+        "/me/notification-rules/", {**form, "critical-0-wait": "soon"}, headers={"Accept-Language": "de"}
+    )
     row = german.content.decode().partition('name="critical-0-wait"')[2].partition("</fieldset>")[0]
     assert "ist keine Dauer; schreiben Sie" in row, "the problem stands beside its row, in the reader's language"
 

@@ -37,7 +37,7 @@ class User(AbstractBaseUser):
     theme = models.CharField(_("theme"), max_length=5, blank=True, choices=[("light", _("light")), ("dark", _("dark"))])
     is_active = models.BooleanField(_("active"), default=True)
     #: Ways by priority, quiet hours, messages an hour: as `people.notification_rules` writes them.
-    contact_rules = models.JSONField(default=dict, db_default={})
+    notification_rules = models.JSONField(default=dict, db_default={})
     #: Before a shift of theirs they are told, as they write it: before (1h), and the label of the contact method.
     reminders = models.JSONField(default=list, db_default=[])
     #: Part of the hash that each session carries, where there is one: see `sessions`.

@@ -64,7 +64,7 @@ class NotificationRules:
 
 
 def read(spec: ObjectReader) -> NotificationRules:
-    """The rules of a `contact_rules` object; problems are noted in `spec`."""
+    """The rules of a `notification_rules` object; problems are noted in `spec`."""
     found: dict[str, tuple[NotificationRule, ...]] = {}
     by_priority = spec.spec("by_priority")
     if by_priority is not None:

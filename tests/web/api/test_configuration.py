@@ -163,11 +163,11 @@ def test_what_cannot_be_saved_names_its_place_and_changes_nothing(
 
 def test_null_takes_a_key_away_that_stays_where_it_is_left_out(ready: Api) -> None:
     rules = {"quiet_hours": [{"from": "22:00", "to": "07:00"}], "most_per_hour": 20}
-    assert ready.patch("users/bob", {"language": "de", "contact_rules": rules}).status == 200
-    assert ready.patch("users/bob", {"name": "Bob"}).body["contact_rules"]["most_per_hour"] == 20
-    changed = ready.patch("users/bob", {"language": None, "contact_rules": None}).body
+    assert ready.patch("users/bob", {"language": "de", "notification_rules": rules}).status == 200
+    assert ready.patch("users/bob", {"name": "Bob"}).body["notification_rules"]["most_per_hour"] == 20
+    changed = ready.patch("users/bob", {"language": None, "notification_rules": None}).body
     assert "language" not in changed
-    assert "contact_rules" not in changed
+    assert "notification_rules" not in changed
     override = {"user": "bob", "from": "2199-01-01T00:00Z", "to": "2199-01-02T00:00Z"}
     made = ready.post("schedules", {**schedules.EXAMPLE, "overrides": [override]})
     assert made.status == 201, made

@@ -72,7 +72,7 @@ def plan_of(connection: Connection, starts: Sequence[PageRequest]) -> PagePlan:
 
 
 _PEOPLE = """
-SELECT u.id, coalesce(nullif(u.name, ''), u.username) AS name, u.is_active, u.time_zone, u.contact_rules,
+SELECT u.id, coalesce(nullif(u.name, ''), u.username) AS name, u.is_active, u.time_zone, u.notification_rules,
        m.label, m.channel, m.address, m.wait, m.repeat_times, m.repeat_every,
        m.is_enabled AND NOT m.awaits_code AS is_enabled
 FROM people_user u LEFT JOIN people_contactmethod m ON m.user_id = u.id
@@ -99,7 +99,7 @@ def people_of(connection: Connection, user_ids: Collection[int]) -> dict[int, Re
 
 def _person(row: Mapping[str, Any], methods: Sequence[NotificationMethod]) -> Recipient:
     person = Recipient(row["id"], row["name"], tuple(methods), row["is_active"], row["time_zone"])
-    return with_rules(person, row["contact_rules"]) if row["contact_rules"] else person
+    return with_rules(person, row["notification_rules"]) if row["notification_rules"] else person
 
 
 def _contacts(connection: Connection, contact_ids: Collection[int]) -> dict[int, NotificationMethod]:

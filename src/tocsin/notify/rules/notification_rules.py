@@ -1,5 +1,5 @@
-"""By which ways a person is paged, and when each page leaves: by their contact rules or the policy's, and quiet hours.
-Pure.
+"""By which ways a person is paged, and when each page leaves: by their notification rules or the policy's, and quiet
+hours. Pure.
 
 Whoever decides whom to page asks the same as whoever plans the pages: `leaves`.
 """
@@ -114,7 +114,7 @@ class PlannedPage:
 
 
 def with_rules(person: Recipient, stored: object) -> Recipient:
-    """The person with their contact rules as `people.notification_rules` stores them."""
+    """The person with their notification rules as `people.notification_rules` stores them."""
     rules = notification_rules.load(stored)
     return replace(
         person,
@@ -130,7 +130,7 @@ def with_rules(person: Recipient, stored: object) -> Recipient:
 
 
 def quiet_hours(stored: object) -> tuple[QuietWindow, ...]:
-    """The quiet hours of contact rules as `people.notification_rules` stores them; none where there are no rules."""
+    """The quiet hours of notification rules as `people.notification_rules` stores them; none without rules."""
     return _quiet(notification_rules.load(stored)) if stored else ()
 
 

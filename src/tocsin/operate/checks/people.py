@@ -87,7 +87,7 @@ def _by_push_alone(called: set[int]) -> Iterator[HealthFinding]:
             for method in user.contact_methods.all()
             if not method.awaits_code
         )
-        person = with_rules(Recipient(user.pk, user.display_name, methods), user.contact_rules)
+        person = with_rules(Recipient(user.pk, user.display_name, methods), user.notification_rules)
         if found := push_only_check.priorities(person):
             yield note(
                 "people.push_only",

@@ -31,8 +31,8 @@ class ContactSpec:
 
 @dataclass(frozen=True, slots=True)
 class UserSpec:
-    """A user. `contact_methods`, `contact_rules` and `language` are None where they are not given, and then stay as
-    they are; `rules_spec` notes problems of the rules that only show once all labels are known.
+    """A user. `contact_methods`, `notification_rules` and `language` are None where they are not given, and then stay
+    as they are; `rules_spec` notes problems of the rules that only show once all labels are known.
     """
 
     username: str
@@ -43,7 +43,7 @@ class UserSpec:
     is_active: bool
     language: str | None
     contact_methods: tuple[ContactSpec, ...] | None
-    contact_rules: NotificationRules | None = None
+    notification_rules: NotificationRules | None = None
     rules_spec: ObjectReader | None = None
 
 
@@ -79,7 +79,7 @@ class GroupSpec:
 def read_user(value: object, default_zone: str) -> UserSpec:
     """Raises Rejected, or RejectedAll, naming each place."""
     spec = ObjectReader(value)
-    rules = spec.spec("contact_rules")
+    rules = spec.spec("notification_rules")
     user = UserSpec(
         username=spec.name("username"),
         name=spec.line("name"),
@@ -89,7 +89,7 @@ def read_user(value: object, default_zone: str) -> UserSpec:
         is_active=spec.flag("active", True),
         language=_language(spec),
         contact_methods=_contact_methods(spec) if spec.has("contact_methods") else None,
-        contact_rules=notification_rules.read(rules) if rules is not None else None,
+        notification_rules=notification_rules.read(rules) if rules is not None else None,
         rules_spec=rules,
     )
     spec.finish()

@@ -1,4 +1,4 @@
-"""The contact rules of whoever is signed in: ways by priority, quiet hours, messages an hour, and what comes of it."""
+"""The notification rules of the signed-in user: ways by priority, quiet hours, messages an hour, and their effect."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tocsin.web.ui.forms import beside, each, in_picker, show_rejection
 from tocsin.web.ui.notification_rule_forms import NotificationRuleFormSet, initial_way, ways
 
 #: The part of a user's spec that is changed.
-RULES = "contact_rules"
+RULES = "notification_rules"
 
 
 class MessageLimitForm(forms.Form):
@@ -128,9 +128,9 @@ def _when(at: datetime, now: datetime) -> str:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-def contact_rules(request: SignedInRequest) -> HttpResponse:
+def notification_rules(request: SignedInRequest) -> HttpResponse:
     """The rules as rows, one list for each priority."""
-    held = request.user.contact_rules
+    held = request.user.notification_rules
     labels = list(request.user.contact_methods.values_list("label", flat=True))
     data = request.POST if request.method == "POST" else None
     rows = {priority: _ways(data, priority, held.get("by_priority", {}), labels) for priority in Priority}
@@ -166,14 +166,14 @@ def contact_rules(request: SignedInRequest) -> HttpResponse:
 
 
 def _held(user: User) -> dict[str, Any]:
-    return {RULES: User.objects.get(pk=user.pk).contact_rules}
+    return {RULES: User.objects.get(pk=user.pk).notification_rules}
 
 
 def _save(request: SignedInRequest, rules: Mapping[str, Any], seen: FormSnapshot) -> Rejected | None:
     """What is wrong with the rules; None: they are saved."""
     try:
         with seen.unchanged():
-            users.save_contact_rules(request.user, rules, actor=actor(request), now=request.now)
+            users.save_notification_rules(request.user, rules, actor=actor(request), now=request.now)
     except Rejected as rejected:
         return rejected
     return None
@@ -193,11 +193,11 @@ def _show(
     hours = [row for row in quiet if row.spec() is not None]
     lists = {f"by_priority.{priority}": [row for _way, row in one.chosen()] for priority, one in rows.items()}
     for problem in each(rejected):
-        found = re.fullmatch(r"contact_rules\.([a-z_.]+)\[(\d+)\]\.?(.*)", problem.field or "")
+        found = re.fullmatch(r"notification_rules\.([a-z_.]+)\[(\d+)\]\.?(.*)", problem.field or "")
         listed: Sequence[forms.Form] = hours if found and found[1] == "quiet_hours" else ()
         listed = lists.get(found[1], listed) if found else ()
         if found is None or int(found[2]) >= len(listed):
-            show_rejection(limit, problem, {"contact_rules.most_per_hour": "most_per_hour"})
+            show_rejection(limit, problem, {"notification_rules.most_per_hour": "most_per_hour"})
             continue
         row = listed[int(found[2])]
         field = next(

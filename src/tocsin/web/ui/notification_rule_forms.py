@@ -1,5 +1,5 @@
-"""Ways to reach people as rows of a form: which, how long after the step, and how often again. For contact rules and
-for steps of policies that name their own ways."""
+"""Ways to reach people as rows of a form: which, how long after the step, and how often again. For notification rules
+and for steps of policies that name their own ways."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Contact rules as people write them: read, refused with their place, and following labels that change."""
+"""Notification rules as people write them: read, refused with their place, and following labels that change."""
 
 from __future__ import annotations
 
