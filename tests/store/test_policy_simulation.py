@@ -72,9 +72,9 @@ def steps(draw: st.DrawFn) -> list[dict[str, Any]]:
         {
             "notify": draw(NOTIFY),
             "after": draw(MINUTES),
-            **draw(st.sampled_from([{}, {}, {"one_by_one": "2m"}, {"one_by_one": "6m"}])),
+            **draw(st.sampled_from([{}, {}, {"sequential": "2m"}, {"sequential": "6m"}])),
             **draw(st.sampled_from([{}, {}, {"retries": {"times": 1, "every": "3m"}}])),
-            **draw(st.just({}) | st.builds(lambda ways: {"by": ways}, WAYS)),
+            **draw(st.just({}) | st.builds(lambda ways: {"methods": ways}, WAYS)),
             **draw(st.just({}) | st.builds(lambda when: {"when": when}, CONDITIONS)),
         }
         for _ in range(draw(st.integers(1, 3)))
@@ -85,7 +85,7 @@ POLICIES = st.fixed_dictionaries(
     {"steps": steps()},
     optional={
         "repeat": st.builds(lambda every: {"times": 1, "every": every}, SPANS),
-        "groups_one_by_one": SPANS,
+        "groups_sequential": SPANS,
         "end": st.sampled_from(
             [{"then": "nothing"}, {"then": "keep_last_step", "every": "5m"}, {"then": "hand_over", "policy": "After"}]
         ),
@@ -211,7 +211,7 @@ def test_a_step_that_waits_is_simulated_as_it_goes_without_asking_the_database_e
     shift = {"name": "Late", "fixed": {"windows": [every_day], "users": ["bob"]}}
     spec = {"name": "Late", "group": "Service Desk", "time_zone": "UTC", "shifts": [shift]}
     save_schedule(spec, actor=ACTOR, now=desk.start)
-    waits = {"notify": {"schedules": ["Late"]}, "after": "0m", "if_empty": "wait", "by": [{"channel": "email"}]}
+    waits = {"notify": {"schedules": ["Late"]}, "after": "0m", "if_empty": "wait", "methods": [{"channel": "email"}]}
     saved = save_policy({"name": "Waits", "steps": [waits]}, actor=ACTOR, now=desk.start)
     loaded = []
     load = target_loader.roster

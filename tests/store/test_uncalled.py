@@ -72,8 +72,8 @@ def test_what_was_said_while_a_step_fired_and_became_of_pages_is_told(desk: Esca
     assert why(alert)["carol"][0].startswith("Erin acknowledged")
 
 
-def test_of_a_step_that_goes_one_by_one_whoever_is_further_back_is_told_so(desk: EscalationHarness) -> None:
-    desk.save(steps=[{"notify": {"roles": ["primary", "secondary"]}, "one_by_one": "5m"}])
+def test_of_a_step_that_goes_sequentially_whoever_is_further_back_is_told_so(desk: EscalationHarness) -> None:
+    desk.save(steps=[{"notify": {"roles": ["primary", "secondary"]}, "sequential": "5m"}])
     alert = desk.open()
     desk.turn(0)
     Delivery.objects.update(status=DeliveryStatus.SENT)

@@ -78,7 +78,7 @@ def _policy(world: World, name: str) -> dict[str, Any]:
     if rng.random() < 0.4:
         spec["repeat"] = {"times": rng.randint(1, 2), "every": rng.choice(["3m", "10m"])}
     if rng.random() < 0.2:
-        spec["groups_one_by_one"] = "5m"
+        spec["groups_sequential"] = "5m"
     ends: list[dict[str, Any]] = [{"then": "keep_last_step", "every": "15m"}, {"then": "nothing"}]
     if name != POLICIES[0]:
         ends.append({"then": "hand_over", "policy": POLICIES[0]})
@@ -98,7 +98,7 @@ def _step(world: World) -> dict[str, Any]:
     ]
     step: dict[str, Any] = {"notify": rng.choice(whom), "after": rng.choice(["0m", "0m", "2m", "5m", "10m"])}
     extras: list[dict[str, Any]] = [
-        {"one_by_one": rng.choice(["1m", "3m"])},
+        {"sequential": rng.choice(["1m", "3m"])},
         {"retries": {"times": rng.randint(1, 2), "every": rng.choice(["1m", "4m"])}},
         {"only_until_acknowledged": True},
         {"if_empty": "wait"},

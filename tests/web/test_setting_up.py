@@ -330,14 +330,14 @@ def test_everything_a_policy_can_do_survives_its_form(company: Company, browser_
     save_policy({"name": "After", "steps": [{"notify": {"users": ["bob"]}}]}, **by)
     between = {"days": ["mon"], "from": "08:00", "to": "24:00", "time_zone": "Europe/Zurich", "outside": True}
     spec = {
-        "name": "All of it", "default_priority": "low", "groups_one_by_one": "15m", "end_after": "7m",
+        "name": "All of it", "default_priority": "low", "groups_sequential": "15m", "end_after": "7m",
         "acknowledge": {"effect": "continue", "timeout": "20m", "people": 2},
         "end": {"then": "hand_over", "policy": "After"},
         "steps": [
             {
                 "notify": {"roles": ["primary"], "everybody": True, "assignee": True}, "after": "0m", "name": "first",
-                "one_by_one": "5m", "retries": {"times": 2, "every": "3m"}, "only_until_acknowledged": True,
-                "by": [{"channel": "email"}, {"label": "Email-Official", "wait": "2m",
+                "sequential": "5m", "retries": {"times": 2, "every": "3m"}, "only_until_acknowledged": True,
+                "methods": [{"channel": "email"}, {"label": "Email-Official", "wait": "2m",
                                               "repeat": {"times": 1, "every": "4m"}}],
                 "when": {"priority": ["high", "low"], "between": between, "tags": {"environment": "production"}},
                 "if_empty": "wait",
@@ -355,8 +355,8 @@ def test_everything_a_policy_can_do_survives_its_form(company: Company, browser_
 def filled(answer: Any) -> dict[str, Any]:
     """What a browser would send of a policy's form, as it was drawn."""
     steps = answer.context["steps"]
-    sets = [steps, *(step.by for step in steps.forms)]
-    parts = [answer.context["form"], *steps.forms, *(row for step in steps.forms for row in step.by.forms)]
+    sets = [steps, *(step.methods for step in steps.forms)]
+    parts = [answer.context["form"], *steps.forms, *(row for step in steps.forms for row in step.methods.forms)]
     parts += [one.management_form for one in sets]
     fields = [field for part in parts for field in part]
     found = {field.html_name: drawn(field.value()) for field in fields}

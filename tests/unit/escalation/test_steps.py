@@ -20,14 +20,14 @@ def crew(**more: object) -> TargetContext:
     return replace(people, duties=duties, **more)  # type: ignore[arg-type]
 
 
-def test_one_by_one_goes_through_the_whole_order_and_the_next_step_counts_from_the_last() -> None:
-    world = World(plan(("primary secondary", 0, {"one_by_one": "5m"}), ("manager", 4)), crew()).to(60)
+def test_sequential_step_goes_through_the_whole_order_and_the_next_step_counts_from_the_last() -> None:
+    world = World(plan(("primary secondary", 0, {"sequential": "5m"}), ("manager", 4)), crew()).to(60)
     assert world.paged == [(0, ALICE), (5, DAVE), (10, BOB), (14, CAROL)]
     assert "The next in line follows in 5 minutes." in world.sentences(EventKind.STEP_FIRED)[0]
 
 
 def test_whoever_is_woken_on_request_is_the_next_in_line() -> None:
-    world = World(plan(("primary secondary", 0, {"one_by_one": "5m"})), crew()).to(1)
+    world = World(plan(("primary secondary", 0, {"sequential": "5m"})), crew()).to(1)
     world.act(Escalate(actor=actor(CAROL)))
     world.turn()
     assert world.paged == [(0, ALICE), (1, DAVE)]
@@ -81,8 +81,8 @@ def test_pages_of_such_a_step_are_withdrawn_also_after_the_escalation_began_anew
     assert world.cancels[-1].user_ids == frozenset({ALICE, BOB})
 
 
-def test_recipient_groups_one_by_one_go_through_all_steps_each() -> None:
-    policy = plan(("primary", 0), ("secondary", 5), groups_one_by_one="15m", repeat={"times": 1, "every": "30m"})
+def test_recipient_groups_sequential_go_through_all_steps_each() -> None:
+    policy = plan(("primary", 0), ("secondary", 5), groups_sequential="15m", repeat={"times": 1, "every": "30m"})
     world = World(policy, crew(), groups=(DESK, NETWORK)).to(200)
     assert world.paged == [(0, ALICE), (5, BOB), (20, ERIN), (55, ALICE), (60, BOB), (75, ERIN)]
     assert "group 2 of 2 (Network), pass 1 of 2" in world.sentences(EventKind.STEP_FIRED)[2]

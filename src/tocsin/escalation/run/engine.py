@@ -272,9 +272,9 @@ class _DecisionBuilder:
             },
         }
         soft = tuple(dict.fromkeys((*progress.soft, *picked))) if step.only_until_acknowledged else progress.soft
-        stays = choice.has_more and step.one_by_one is not None
-        if stays and step.one_by_one is not None:
-            due = at + step.one_by_one
+        stays = choice.has_more and step.sequential is not None
+        if stays and step.sequential is not None:
+            due = at + step.sequential
         elif progress.taken and not picked:
             due = max(at, self._due_after(index, progress.last_step_at or at, is_empty=False))
         else:
@@ -300,8 +300,8 @@ class _DecisionBuilder:
             return at if is_empty else at + plan.steps[index + 1].after
         if progress.keeping:
             return at + plan.keep_every
-        if plan.groups_one_by_one is not None and progress.group + 1 < len(groups_of(self.run)):
-            return at if is_empty and not progress.paged else at + plan.groups_one_by_one
+        if plan.groups_sequential is not None and progress.group + 1 < len(groups_of(self.run)):
+            return at if is_empty and not progress.paged else at + plan.groups_sequential
         return at + (plan.repeat_every if progress.passes < plan.repeat_times else plan.end_after)
 
     def _tell_if_nobody(self, index: int) -> None:

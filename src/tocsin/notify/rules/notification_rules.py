@@ -94,7 +94,7 @@ class Recipient:
 class DeliveryOverride:
     """How a step has its people called: by which ways, if not by their own rules, and how often all of it again."""
 
-    by: tuple[ContactMethodRule, ...] = ()
+    methods: tuple[ContactMethodRule, ...] = ()
     retries: int = 0
     retry_every: timedelta = timedelta()
 
@@ -168,8 +168,8 @@ def ways(
 ) -> tuple[tuple[NotificationMethod, ...], str]:
     """The methods with the waits and repeats that hold, and a note where they are not those that were asked for."""
     usable = person.usable
-    if calling.by:
-        if found := _chosen(usable, calling.by):
+    if calling.methods:
+        if found := _chosen(usable, calling.methods):
             return found, ""
         note = "none of the ways that the policy names; by their own instead"
         return _own(person, usable, priority), note if usable else ""

@@ -115,7 +115,7 @@ def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
         if saved is not None:
             messages.success(request, _("Saved. Escalations at work go on with the version they began with."))
             return redirect("policy", saved.pk)
-    failed = form.errors or any(step.errors or step.by.total_error_count() for step in steps.forms)
+    failed = form.errors or any(step.errors or step.methods.total_error_count() for step in steps.forms)
     context = {
         "policy": row,
         "form": form,
@@ -264,7 +264,7 @@ def _step_field(place: str) -> str | None:
 
 _STEP_PLACES = {
     "after": "after",
-    "one_by_one": "one_by_one",
+    "sequential": "sequential",
     "retries.every": "retry_every",
     "retries": "retry_times",
     "when.between.from": "begins",

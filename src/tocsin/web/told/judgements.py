@@ -203,7 +203,7 @@ JUDGEMENTS = (
     _("Calls the primary at once, the secondary after five minutes, the manager after ten; all of it once more"),
     _("Five more tries each"),
     _("Calls each up to six times, five minutes apart, before the next role is called half an hour later"),
-    _("One by one"),
+    _("Sequential"),
     _("Goes through everybody who is primary, then secondary, one every five minutes, until somebody answers"),
     _("All hands"),
     _("Calls every member of the groups at once, by all their ways, and again after ten minutes"),
