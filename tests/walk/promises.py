@@ -334,7 +334,7 @@ def the_all_clear_is_told(world: World) -> Iterator[str]:
         "SELECT d.alert_id, d.user_id, max(coalesce(d.sent_at, d.queued_at)) AS paged_at FROM notify_delivery d "
         "JOIN alerts_alert a ON a.id = d.alert_id AND a.status IN ('closed', 'cancelled') "
         "JOIN people_user u ON u.id = d.user_id AND u.is_active "
-        "WHERE d.purpose = 'page' AND (d.status IN ('sent', 'delivered') OR d.unknown_at IS NOT NULL) "
+        "WHERE d.purpose = 'page' AND (d.status IN ('sent', 'delivered') OR d.outcome_unknown_at IS NOT NULL) "
         "AND a.owner_id IS DISTINCT FROM d.user_id "
         "AND NOT EXISTS (SELECT FROM alerts_acknowledgement k WHERE k.alert_id = a.id AND k.user_id = d.user_id) "
         "AND NOT EXISTS (SELECT FROM alerts_alertevent e WHERE e.alert_id = a.id AND e.actor_id = d.user_id "

@@ -125,7 +125,7 @@ class Delivery(models.Model):
     #: Whether its failure is one that only a person can mend.
     is_permanent = models.BooleanField(default=False, db_default=False)
     #: Why it is not to be sent again, when that came up while it was on its way: a sentence.
-    withdrawn = models.TextField(default="", db_default="")
+    cancel_requested = models.TextField(default="", db_default="")
     #: Why it waits, was cancelled, or went as it went: a sentence.
     reason = models.TextField(default="", db_default="")
     queued_at = models.DateTimeField()
@@ -136,7 +136,7 @@ class Delivery(models.Model):
     sent_at = models.DateTimeField(null=True)
     delivered_at = models.DateTimeField(null=True)
     #: When a try ended of which nobody knows whether the message left.
-    unknown_at = models.DateTimeField(null=True)
+    outcome_unknown_at = models.DateTimeField(null=True)
     #: When it was due, once a try has failed; NULL before. Copied to the deliveries that follow it.
     late_since = models.DateTimeField(null=True)
     #: The quick retries are used up: administrators know, and it is retried every few minutes.

@@ -190,7 +190,7 @@ _MEANT = """a.id = (SELECT CASE WHEN m.status = 'merged' THEN m.merged_into_id E
 _FACTS = """
 SELECT d.id, d.notification_id, d.channel, d.address, d.purpose, d.queued_at, d.due_at, d.user_id, d.attempts,
        d.provider_name, d.is_first, d.reason AS waited, n.label, n.reason AS why, n.data,
-       d.unknown_at IS NOT NULL AS may_have_left, d.late_since, d.is_exhausted, d.own_failures,
+       d.outcome_unknown_at IS NOT NULL AS may_have_left, d.late_since, d.is_exhausted, d.own_failures,
        CASE WHEN n.data ? 'held_from' THEN u.notification_rules END AS quiet,
        coalesce(nullif(u.name, ''), u.username, '') AS user_name, coalesce(u.time_zone, 'UTC') AS time_zone,
        coalesce(u.language, '') AS language,
@@ -217,7 +217,7 @@ SELECT d.id, d.notification_id, d.channel, d.address, d.purpose, d.queued_at, d.
        ELSE ARRAY[]::timestamptz[] END AS left_before,
        d.purpose = 'all_clear' AND EXISTS (SELECT FROM notify_delivery p WHERE p.alert_id = d.alert_id
            AND p.user_id = d.user_id AND p.purpose = 'page'
-           AND (p.status IN ('sent', 'delivered') OR p.unknown_at IS NOT NULL)) AS has_been_paged,
+           AND (p.status IN ('sent', 'delivered') OR p.outcome_unknown_at IS NOT NULL)) AS has_been_paged,
        d.purpose = 'all_clear' AND EXISTS (SELECT FROM notify_delivery p WHERE p.alert_id = d.alert_id
            AND p.user_id = d.user_id AND p.purpose = 'page' AND p.status = 'sending') AS is_being_paged,
        a.id AS a_id, a.status AS a_status, a.priority AS a_priority, a.subject AS a_subject,
