@@ -11,8 +11,8 @@ from django.utils.translation import gettext_lazy as _
 from tocsin.core.validation.name_validator import validate_name
 from tocsin.notify.provider_models import (
     AwaitedReceipt,
-    Heard,
     OptOut,
+    ProcessedCallback,
     ProviderHealth,
     SentTogether,
     VerificationCode,
@@ -22,12 +22,12 @@ from tocsin.notify.states import DeliveryStatus, Purpose
 __all__ = [
     "AwaitedReceipt",
     "Delivery",
-    "Heard",
     "LastSent",
     "MailReply",
     "Notification",
     "OptOut",
     "Pause",
+    "ProcessedCallback",
     "Provider",
     "ProviderHealth",
     "PushDevice",

@@ -68,7 +68,7 @@ class OptOut(models.Model):
     at = models.DateTimeField()
 
 
-class Heard(models.Model):
+class ProcessedCallback(models.Model):
     """Something a vendor told that acts, with what was answered: told twice, it acts once. Old rows go."""
 
     #: SHA-256 of provider and the vendor's id, hexadecimal.
@@ -77,7 +77,7 @@ class Heard(models.Model):
     at = models.DateTimeField()
 
     class Meta:
-        indexes = (models.Index(fields=("at",), name="notify_heard_at"),)
+        indexes = (models.Index(fields=("at",), name="notify_processedcallback_at"),)
 
 
 class VerificationCode(models.Model):

@@ -86,14 +86,14 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
-            name="Heard",
+            name="ProcessedCallback",
             fields=[
                 ("key", models.CharField(max_length=64, primary_key=True, serialize=False)),
                 ("answer", models.TextField(db_default="", default="")),
                 ("at", models.DateTimeField()),
             ],
             options={
-                "indexes": [models.Index(fields=["at"], name="notify_heard_at")],
+                "indexes": [models.Index(fields=["at"], name="notify_processedcallback_at")],
             },
         ),
         migrations.CreateModel(
