@@ -29,7 +29,7 @@ from tocsin.notify.dispatch.send import Accepted, SendResult
 from tocsin.notify.enqueue import contact_tests, queue
 from tocsin.notify.enqueue.queue import AlertEnded, Notice
 from tocsin.notify.models import Delivery, Notification, Provider, SandboxMessage
-from tocsin.notify.rules.bundling import Bundle
+from tocsin.notify.rules.bundling import DeliveryBundle
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -620,7 +620,7 @@ def test_where_no_more_can_be_written_than_that_it_was_sent_a_receipt_that_came_
     with database.transaction() as connection:
         (due,) = delivery_queries.facts(connection, [page.pk])
         connection.execute("UPDATE notify_delivery SET status = %s, receipt = %s, leased_by = ''", (before, receipt))
-        mark_sent(connection, SendResult(DeliveryJob(Bundle((due,)), None), Accepted(), post.now))
+        mark_sent(connection, SendResult(DeliveryJob(DeliveryBundle((due,)), None), Accepted(), post.now))
     assert post.deliveries(alert)[0].status == after
 
 

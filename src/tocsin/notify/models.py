@@ -11,16 +11,17 @@ from django.utils.translation import gettext_lazy as _
 from tocsin.core.validation.name_validator import validate_name
 from tocsin.notify.provider_models import (
     AwaitedReceipt,
+    Bundle,
     OptOut,
     ProcessedCallback,
     ProviderHealth,
-    SentTogether,
     VerificationCode,
 )
 from tocsin.notify.states import DeliveryStatus, Purpose
 
 __all__ = [
     "AwaitedReceipt",
+    "Bundle",
     "Delivery",
     "LastSent",
     "MailReply",
@@ -33,7 +34,6 @@ __all__ = [
     "PushDevice",
     "PushKey",
     "SandboxMessage",
-    "SentTogether",
     "VerificationCode",
 ]
 

@@ -32,7 +32,7 @@ class ProviderHealth(models.Model):
     free_at = models.DateTimeField(null=True)
 
 
-class SentTogether(models.Model):
+class Bundle(models.Model):
     """The deliveries that left as one message, by the notification whose id the vendor knows it by."""
 
     notification = models.UUIDField(primary_key=True)
@@ -41,7 +41,7 @@ class SentTogether(models.Model):
 
     class Meta:
         # Old ones go.
-        indexes = (models.Index(fields=("at",), name="notify_senttogether_at"),)
+        indexes = (models.Index(fields=("at",), name="notify_bundle_at"),)
 
 
 class AwaitedReceipt(models.Model):

@@ -18,7 +18,7 @@ from tocsin.notify.providers.circuit_breaker import RateAllowance
 from tocsin.notify.providers.pool import SANDBOX, ActiveProvider, ProviderPool
 from tocsin.notify.registry import CHANNELS
 from tocsin.notify.rules import bundling
-from tocsin.notify.rules.bundling import MAX_BUNDLE_SIZE, Bundle, BundleLimit
+from tocsin.notify.rules.bundling import MAX_BUNDLE_SIZE, BundleLimit, DeliveryBundle
 from tocsin.notify.rules.pre_send_check import BUNDLED_LATER, NO_TURN_YET, DueDelivery, after_waiting
 from tocsin.notify.text.message_ids import ReplyAddress
 from tocsin.notify.text.redaction import ContentLevel
@@ -34,7 +34,7 @@ _BY_AGE = timedelta(seconds=0.1)
 class DeliveryJob:
     """One message to send, and by whom; `carrier` None: the sandbox."""
 
-    bundle: Bundle
+    bundle: DeliveryBundle
     carrier: ActiveProvider | None
     #: Why nobody can send it: it fails at once, with this reason.
     problem: str = ""
@@ -91,7 +91,7 @@ def claim(
     if directory.is_bundling:
         jobs = _bundled(connection, rooms, ready, now)
     else:
-        jobs = rooms.jobs([Bundle((due,)) for due in ready])
+        jobs = rooms.jobs([DeliveryBundle((due,)) for due in ready])
     given = Counter(job.provider for job in jobs)
     used_up = {name: entry.after(given[name], now) for name, entry in allowances.items() if given[name]}
     health.use_up(connection, used_up)
@@ -149,7 +149,7 @@ class _ProviderCapacity:
         self._allowed = dict(allowed)
         #: Messages that nobody may take yet, although there is room for their channel: those who carry there have used
         #: up their minute, or had as much on its way as they may before this turn.
-        self.later: list[Bundle] = []
+        self.later: list[DeliveryBundle] = []
         carriers = directory.all()
         self._crowded = [c.name for c in carriers if not self._has_room(c.name, c.kind.parallel)]
 
@@ -171,11 +171,11 @@ class _ProviderCapacity:
         closed = [channel for channel in channels if firsts.get(channel) in (None, *self._crowded)]
         return SaturatedProviders([*self._crowded, *used_up], sorted(closed))
 
-    def jobs(self, bundles: Iterable[Bundle]) -> list[DeliveryJob]:
+    def jobs(self, bundles: Iterable[DeliveryBundle]) -> list[DeliveryJob]:
         """The messages that somebody can take now; the others stay where they are."""
         return [job for bundle in bundles if (job := self._job(bundle)) is not None]
 
-    def _job(self, bundle: Bundle) -> DeliveryJob | None:
+    def _job(self, bundle: DeliveryBundle) -> DeliveryJob | None:
         due = bundle.lead
         if due.problem:
             return DeliveryJob(bundle, None, due.problem)

@@ -334,7 +334,7 @@ def note_bundles(connection: Connection, together: Mapping[UUID, Sequence[UUID]]
     """Notes which deliveries leave as one message, so that what a vendor tells of it reaches all of them."""
     for notification, deliveries in together.items():
         connection.execute(
-            "INSERT INTO notify_senttogether (notification, deliveries, at) VALUES (%s, %s, %s) "
+            "INSERT INTO notify_bundle (notification, deliveries, at) VALUES (%s, %s, %s) "
             "ON CONFLICT (notification) DO UPDATE SET deliveries = excluded.deliveries, at = excluded.at",
             (notification, list(deliveries), now),
         )

@@ -60,7 +60,7 @@ def deliveries(connection: Connection, provider: str, key: str, external_id: str
     notification = _uuid(key)
     if notification is not None:
         together = connection.execute(
-            "SELECT d.id FROM notify_senttogether t CROSS JOIN LATERAL unnest(t.deliveries) AS d(id) "
+            "SELECT d.id FROM notify_bundle t CROSS JOIN LATERAL unnest(t.deliveries) AS d(id) "
             "WHERE t.notification = %s",
             (notification,),
         ).fetchall()

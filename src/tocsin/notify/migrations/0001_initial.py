@@ -374,14 +374,14 @@ class Migration(migrations.Migration):
             ],
         ),
         migrations.CreateModel(
-            name="SentTogether",
+            name="Bundle",
             fields=[
                 ("notification", models.UUIDField(primary_key=True, serialize=False)),
                 ("deliveries", django.contrib.postgres.fields.ArrayField(base_field=models.UUIDField())),
                 ("at", models.DateTimeField()),
             ],
             options={
-                "indexes": [models.Index(fields=["at"], name="notify_senttogether_at")],
+                "indexes": [models.Index(fields=["at"], name="notify_bundle_at")],
             },
         ),
         migrations.CreateModel(
