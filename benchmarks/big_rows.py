@@ -53,7 +53,7 @@ def fill(connection: psycopg.Connection, pattern: Pattern, alerts: int, messages
     """
     took = {}
     tables = (
-        "inbound_inboundmessage", "inbound_messagetext", "inbound_seendelivery", "alerts_alert", "alerts_alerttext",
+        "inbound_inboundmessage", "inbound_messagetext", "inbound_processeddelivery", "alerts_alert", "alerts_alerttext",
         "alerts_alertevent", "escalation_run",
     )  # fmt: skip
     begun = time.monotonic()
@@ -253,7 +253,7 @@ def _messages(
         values,
     )
     connection.execute(
-        f"INSERT INTO inbound_seendelivery (integration_id, hash, message) SELECT "
+        f"INSERT INTO inbound_processeddelivery (integration_id, hash, message) SELECT "
         f"(SELECT min(id) FROM inbound_integration), sha256(n::text::bytea), {made} FROM {source}",
         values,
     )

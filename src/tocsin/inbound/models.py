@@ -181,7 +181,7 @@ class MessageText(models.Model):
         )
 
 
-class SeenDelivery(models.Model):
+class ProcessedDelivery(models.Model):
     """A sender's own delivery id that was decided, so that the same delivery is recognised. Pruned with messages."""
 
     pk = models.CompositePrimaryKey("integration_id", "hash")

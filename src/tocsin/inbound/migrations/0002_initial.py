@@ -163,7 +163,7 @@ class Migration(migrations.Migration):
             ),
         ),
         migrations.CreateModel(
-            name="SeenDelivery",
+            name="ProcessedDelivery",
             fields=[
                 (
                     "pk",

@@ -80,7 +80,7 @@ _SEEN = """
 SELECT s.integration_id, s.hash, s.message, m.alert_id
 FROM (SELECT i, substring(%(hashes)s::bytea FROM i * 32 - 31 FOR 32) AS hash, (%(ids)s::bigint[])[i] AS integration_id
       FROM generate_series(1, %(number)s::int) AS i) AS w
-JOIN inbound_seendelivery s ON s.integration_id = w.integration_id AND s.hash = w.hash
+JOIN inbound_processeddelivery s ON s.integration_id = w.integration_id AND s.hash = w.hash
 LEFT JOIN inbound_inboundmessage m ON m.id = s.message
 """
 
@@ -304,7 +304,7 @@ FROM json_to_recordset(%s) AS n(key_hash bytea, newest timestamptz, last_alert b
 """
 
 _NEW_SEEN = """
-INSERT INTO inbound_seendelivery (integration_id, hash, message)
+INSERT INTO inbound_processeddelivery (integration_id, hash, message)
 SELECT * FROM json_to_recordset(%s) AS n(integration_id bigint, hash bytea, message uuid)
 """
 

@@ -56,7 +56,7 @@ _SLICE = "t.ctid >= format('(%%s,0)', %(begin)s::bigint)::tid AND t.ctid < forma
 
 #: By table: which of its rows, `t`, are of no use any more.
 _BESIDE: dict[LiteralString, LiteralString] = {
-    "inbound_seendelivery": "NOT EXISTS (SELECT FROM inbound_inboundmessage m WHERE m.id = t.message)",
+    "inbound_processeddelivery": "NOT EXISTS (SELECT FROM inbound_inboundmessage m WHERE m.id = t.message)",
     "inbound_messagetext": "NOT EXISTS (SELECT FROM inbound_inboundmessage m WHERE m.id = t.message_id)",
     "inbound_keyclock": "t.touched_at < %(before)s AND NOT EXISTS ("
     "SELECT FROM alerts_alert a WHERE a.key_hash = t.key_hash AND a.holds_key)",
