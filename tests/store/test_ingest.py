@@ -14,7 +14,7 @@ from tests.store.test_ingest_faults import SpoiledRegistry
 from tocsin.alerts.models import Alert
 from tocsin.core.db import database as db
 from tocsin.core.ids import lock_number, uuid7
-from tocsin.inbound.models import InboundMessage, KeyClock
+from tocsin.inbound.models import DedupKey, InboundMessage
 from tocsin.inbound.processing import batch
 from tocsin.inbound.processing.drain import drain
 from tocsin.inbound.storage.messages import MessageResult
@@ -182,7 +182,7 @@ def test_a_message_that_another_node_has_decided_meanwhile_is_not_decided_again(
 def test_a_held_key_lock_makes_only_its_own_messages_wait() -> None:
     integration, ingest = make_integration(), Ingest()
     ingest.send(integration, halo(7))
-    key = KeyClock.objects.get() if KeyClock.objects.exists() else None
+    key = DedupKey.objects.get() if DedupKey.objects.exists() else None
     hashed = bytes(Alert.objects.get().key_hash) if key is None else bytes(key.key_hash)
     with db.transaction() as holder:
         holder.execute("SELECT pg_advisory_xact_lock(%s)", (lock_number(hashed),))

@@ -14,7 +14,7 @@ from tocsin.alerts.models import Alert
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.ids import uuid7
-from tocsin.inbound.models import InboundMessage, Integration, KeyClock, ProcessedDelivery
+from tocsin.inbound.models import DedupKey, InboundMessage, Integration, ProcessedDelivery
 from tocsin.inbound.storage import retention
 from tocsin.inbound.storage.retention import RetentionTask
 
@@ -138,10 +138,10 @@ def test_what_messages_left_beside_them_goes_with_them(integration: Integration,
         subject="VPN", status="open", opened_at=now, last_message_at=now, key_hash=b"1" * 32, holds_key=True
     )
     for key, age in ((b"1", 91), (b"2", 91), (b"3", 89)):
-        KeyClock.objects.create(key_hash=key * 32, touched_at=now - age * DAY)
+        DedupKey.objects.create(key_hash=key * 32, touched_at=now - age * DAY)
     RetentionTask().turn(now)
     assert [bytes(seen.hash) for seen in ProcessedDelivery.objects.all()] == [b"1" * 32]
-    assert {bytes(one.key_hash) for one in KeyClock.objects.all()} == {b"1" * 32, b"3" * 32}
+    assert {bytes(one.key_hash) for one in DedupKey.objects.all()} == {b"1" * 32, b"3" * 32}
 
 
 def test_a_turn_reads_what_is_old_and_a_slice_of_what_is_beside_it(

@@ -601,7 +601,7 @@ def test_what_is_let_go_while_another_message_of_it_is_being_decided_is_let_go()
     with ThreadPoolExecutor(2) as pool, database.connect(name="in between") as holder:
         # The batch has read how its key stands, and waits before it writes.
         holder.execute("BEGIN")
-        holder.execute("SELECT 1 FROM inbound_keyclock WHERE key_hash = %s FOR UPDATE", (bytes(stored.key_hash),))
+        holder.execute("SELECT 1 FROM inbound_dedupkey WHERE key_hash = %s FOR UPDATE", (bytes(stored.key_hash),))
         deciding = pool.submit(_decide_patiently, desk, {"id": "1", "status": "New", "subject": "Host 1"})
         wait_for_waiters()
         ending = pool.submit(_delete, held, desk.now)

@@ -193,12 +193,12 @@ class ProcessedDelivery(models.Model):
     message = models.UUIDField()
 
 
-class KeyClock(models.Model):
+class DedupKey(models.Model):
     """What a dedup key's messages left: the newest source time of those that counted, so that one that arrived late is
     recognised, and the last alert, so that a new one is linked to it. Pruned with messages."""
 
     key_hash = models.BinaryField(max_length=32, primary_key=True)
-    newest = models.DateTimeField(null=True)
+    latest_source_time = models.DateTimeField(null=True)
     last_alert = models.BigIntegerField(null=True)
     #: When a message of the key last counted, for pruning.
     touched_at = models.DateTimeField()

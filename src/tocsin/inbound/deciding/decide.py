@@ -72,9 +72,10 @@ def decide(
             )
         if is_late(reading, key):
             assert reading.source_time is not None
-            assert key.newest is not None
+            assert key.latest_source_time is not None
             reason = (
-                f"arrived late: it is of {_clock(reading.source_time)}, and one of {_clock(key.newest)} came before it"
+                f"arrived late: it is of {_clock(reading.source_time)}, "
+                f"and one of {_clock(key.latest_source_time)} came before it"
             )
             return Decision(MessageStatus.IGNORED, reason, key, alert_id=key.live.state.id if key.live else None)
     decision = _by_intent(
@@ -89,7 +90,11 @@ def decide(
 
 def is_late(reading: NormalizedEvent, key: DedupKeyState) -> bool:
     """Whether a newer message of the key has counted. Equal is not late."""
-    return reading.source_time is not None and key.newest is not None and reading.source_time < key.newest
+    return (
+        reading.source_time is not None
+        and key.latest_source_time is not None
+        and reading.source_time < key.latest_source_time
+    )
 
 
 class _OpeningInputs(Struct, frozen=True):
@@ -459,12 +464,16 @@ def actor_of(door: CompiledIntegration) -> Actor:
 def _moved(key: DedupKeyState, arrival: MessageContext, reading: NormalizedEvent) -> DedupKeyState:
     """The key with its newest time moved on; a replay does not move it."""
     at = reading.source_time
-    if at is None or arrival.replay_of is not None or (key.newest is not None and at <= key.newest):
+    if (
+        at is None
+        or arrival.replay_of is not None
+        or (key.latest_source_time is not None and at <= key.latest_source_time)
+    ):
         return key
     if at - arrival.received_at > MAX_AHEAD:
         # A clock that is days wrong would make everything after it late.
         return key
-    return replace(key, newest=at)
+    return replace(key, latest_source_time=at)
 
 
 def _ignored(reason: str, key: DedupKeyState) -> Decision:

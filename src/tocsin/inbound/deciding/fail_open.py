@@ -47,7 +47,7 @@ def fail_open(
         return replace(decision, key=key)
     if key.live is not None:
         return _count(door, arrival, decision, key, key.live)
-    if key.newest is not None and abs(now - key.newest) < REPORT_INTERVAL:
+    if key.latest_source_time is not None and abs(now - key.latest_source_time) < REPORT_INTERVAL:
         return replace(decision, key=key)
     number = next_id()
     opening = _opening(door, arrival, rejected, raw, number, hashed, key.last_alert, now)

@@ -64,7 +64,7 @@ class DedupKeyState(Struct, frozen=True):
     """A dedup key as it stands: the alert that holds it, the newest source time that counted, the last alert."""
 
     live: ActiveAlert | None = None
-    newest: datetime | None = None
+    latest_source_time: datetime | None = None
     last_alert: int | None = None
     #: The opening that waits.
     delayed: DelayedAlert | None = None

@@ -119,10 +119,10 @@ class Migration(migrations.Migration):
             ],
         ),
         migrations.CreateModel(
-            name="KeyClock",
+            name="DedupKey",
             fields=[
                 ("key_hash", models.BinaryField(max_length=32, primary_key=True, serialize=False)),
-                ("newest", models.DateTimeField(null=True)),
+                ("latest_source_time", models.DateTimeField(null=True)),
                 ("last_alert", models.BigIntegerField(null=True)),
                 ("touched_at", models.DateTimeField()),
             ],

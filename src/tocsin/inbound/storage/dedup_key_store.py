@@ -72,7 +72,9 @@ FROM (VALUES (1)) AS once LEFT JOIN unnest(%s::bigint[]) AS n ON true
 _WAIT_FOR = database.literal(_LOCK.format(how="pg_advisory_xact_lock"))
 _TRY = database.literal(_LOCK.format(how="pg_try_advisory_xact_lock"))
 
-_CLOCKS = database.literal(f"SELECT key_hash, newest, last_alert FROM inbound_keyclock WHERE key_hash = ANY({_HASHES})")
+_CLOCKS = database.literal(
+    f"SELECT key_hash, latest_source_time, last_alert FROM inbound_dedupkey WHERE key_hash = ANY({_HASHES})"
+)
 
 _SHAPED = database.literal(shaped_rows.STANDING.format(hashes=_HASHES))
 
@@ -250,7 +252,7 @@ def _not_locked(connection: Connection, free: set[int], live: Sequence[DictRow],
 
 
 def _states(connection: Connection, live: Sequence[DictRow], clocks: Sequence[Any]) -> dict[bytes, DedupKeyState]:
-    states = {bytes(key): DedupKeyState(None, newest, last) for key, newest, last in clocks}
+    states = {bytes(key): DedupKeyState(None, latest_source_time, last) for key, latest_source_time, last in clocks}
     if not live:
         return states
     ids = [row["id"] for row in live]
@@ -299,8 +301,9 @@ def _children(connection: Connection, merged: Sequence[Any]) -> dict[int, dict[i
 
 
 _NEW_CLOCKS = """
-INSERT INTO inbound_keyclock (key_hash, newest, last_alert, touched_at) SELECT key_hash, newest, last_alert, %s
-FROM json_to_recordset(%s) AS n(key_hash bytea, newest timestamptz, last_alert bigint)
+INSERT INTO inbound_dedupkey (key_hash, latest_source_time, last_alert, touched_at)
+SELECT key_hash, latest_source_time, last_alert, %s
+FROM json_to_recordset(%s) AS n(key_hash bytea, latest_source_time timestamptz, last_alert bigint)
 """
 
 _NEW_SEEN = """
@@ -312,12 +315,12 @@ SELECT * FROM json_to_recordset(%s) AS n(integration_id bigint, hash bytea, mess
 def write_clocks(
     connection: Connection, states: Mapping[bytes, DedupKeyState], known: frozenset[bytes], now: datetime
 ) -> None:
-    """Writes the newest source time and the last alert of keys.
+    """Writes the latest source time and the last alert of keys.
 
     `known` are those that were read under the same locks: the others have no row yet, and nobody else can make one.
     """
     new = [
-        {"key_hash": bytes_in_json(key), "newest": state.newest, "last_alert": state.last_alert}
+        {"key_hash": bytes_in_json(key), "latest_source_time": state.latest_source_time, "last_alert": state.last_alert}
         for key, state in states.items()
         if key not in known
     ]
@@ -326,13 +329,14 @@ def write_clocks(
     old = [(key, state) for key, state in states.items() if key in known]
     if old:
         connection.execute(
-            "UPDATE inbound_keyclock k SET newest = n.newest, last_alert = n.last_alert, touched_at = %s "
-            "FROM unnest(%s::bytea[], %s::timestamptz[], %s::bigint[]) AS n(key_hash, newest, last_alert) "
+            "UPDATE inbound_dedupkey k SET latest_source_time = n.latest_source_time, last_alert = n.last_alert, "
+            "touched_at = %s "
+            "FROM unnest(%s::bytea[], %s::timestamptz[], %s::bigint[]) AS n(key_hash, latest_source_time, last_alert) "
             "WHERE k.key_hash = n.key_hash",
             (
                 now,
                 [key for key, _ in old],
-                [state.newest for _, state in old],
+                [state.latest_source_time for _, state in old],
                 [state.last_alert for _, state in old],
             ),
         )

@@ -312,7 +312,7 @@ def _key(door: CompiledIntegration, one: NormalizedEvent) -> bytes:
 _KNOWN = """
 SELECT k.key_hash, a.id, a.integration_id, a.status, a.source_status, a.subject, a.client, a.team, a.source_priority,
        coalesce(a.custom ->> 'agent_id', '') AS agent_id
-FROM inbound_keyclock k JOIN alerts_alert a ON a.id = k.last_alert WHERE k.key_hash = ANY(%s)
+FROM inbound_dedupkey k JOIN alerts_alert a ON a.id = k.last_alert WHERE k.key_hash = ANY(%s)
 """
 
 
