@@ -21,7 +21,7 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.runtime import clock, clock_jump
 from tocsin.escalation.models import Run
-from tocsin.inbound.models import DelayedOpening, Heartbeat, Tally
+from tocsin.inbound.models import DelayedOpening, Heartbeat, RateWindow
 from tocsin.notify import pause
 from tocsin.notify.enqueue import queue
 from tocsin.notify.models import AwaitedReceipt, Delivery, Notification, OptOut, ProviderHealth
@@ -285,13 +285,15 @@ def test_an_opening_that_waits_for_a_while_opens_as_long_after_it_came(now: date
             due_at=ahead + 5 * MINUTE,
             why="later",
         )
-    Tally.objects.create(hash=b"t" * 32, until=ahead + MINUTE, at=ahead, tokens=0, times=[now, ahead], touched_at=ahead)
+    RateWindow.objects.create(
+        hash=b"t" * 32, until=ahead + MINUTE, at=ahead, tokens=0, times=[now, ahead], touched_at=ahead
+    )
     set_back(now)
     for wait, row in rows.items():
         row.refresh_from_db()
         assert row.due_at == (now if wait in ("wait", "every", "flapping") else ahead) + 5 * MINUTE, wait
-    tally = Tally.objects.get()
-    assert (tally.until, tally.at, tally.times) == (now + MINUTE, now, [now, now])
+    rate_window = RateWindow.objects.get()
+    assert (rate_window.until, rate_window.at, rate_window.times) == (now + MINUTE, now, [now, now])
 
 
 def test_a_sender_that_was_heard_by_the_clock_that_was_ahead_is_expected_so_much_earlier(now: datetime) -> None:

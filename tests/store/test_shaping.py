@@ -671,7 +671,7 @@ def test_two_nodes_that_take_members_of_one_group_at_once_make_one_alert() -> No
 
 
 def test_what_is_over_is_pruned_with_the_messages() -> None:
-    from tocsin.inbound.models import Tally
+    from tocsin.inbound.models import RateWindow
     from tocsin.inbound.storage.retention import RetentionTask
 
     desk = NoiseHarness({"grouping": {"by": "<client>", "within": "30m"}, "delay": {"alerts": 2}})
@@ -681,7 +681,7 @@ def test_what_is_over_is_pruned_with_the_messages() -> None:
     # Messages are numbered by the machine's own clock.
     RetentionTask().turn(max(desk.now, datetime.now(UTC)) + timedelta(days=91))
     assert not JoinedKey.objects.exists()
-    assert not Tally.objects.exists()
+    assert not RateWindow.objects.exists()
     # What still waits is never pruned.
     assert log() == ["2 Delayed"]
 

@@ -232,7 +232,7 @@ class DelayedOpening(models.Model):
         indexes = (
             # What is due: asked each second.
             models.Index(fields=("due_at",), condition=Q(due_at__isnull=False), name="inbound_delayed_due"),
-            # How many wait in a tally.
+            # How many wait in a rate window.
             models.Index(fields=("scope",), condition=Q(scope__isnull=False), name="inbound_delayed_scope"),
         )
 
@@ -249,7 +249,7 @@ class JoinedKey(models.Model):
     over_at = models.DateTimeField(null=True)
 
 
-class Tally(models.Model):
+class RateWindow(models.Model):
     """What is counted for a scope of an integration: `inbound.standing` says of what. Locked like a dedup key."""
 
     hash = models.BinaryField(max_length=32, primary_key=True)

@@ -132,7 +132,7 @@ class NoiseSettings:
 
 
 class RateScope(StrEnum):
-    """What a tally counts: each is a lock and a row of its own."""
+    """What a rate window counts: each is a lock and a row of its own."""
 
     GROUP = "group"
     LIMIT = "limit"
@@ -141,7 +141,7 @@ class RateScope(StrEnum):
 
 
 def scope_hash(scope: RateScope, integration_id: int, text: str = "") -> bytes:
-    """The key of a tally, which is locked like a dedup key."""
+    """The key of a rate window, which is locked like a dedup key."""
     return key_hash(f"\x1f{scope}\x1f{integration_id}\x1f{text}")
 
 

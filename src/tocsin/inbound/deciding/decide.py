@@ -219,7 +219,7 @@ def _open(
         return replace(_ignored(answer.suppressed, key), verdict=verdict, is_refused=True)
     if answer.waits is not None:
         waits = _waits(arrival, reading, replace(key, delayed=answer.waits), answer.waits)
-        shaped = NoiseChanges(tallies=answer.tallies) if answer.tallies else None
+        shaped = NoiseChanges(rate_windows=answer.rate_windows) if answer.rate_windows else None
         return replace(waits, verdict=verdict, shaped=shaped)
     if answer.joins is not None:
         above = needed.standing.lives.get(answer.joins.parent_id or 0)
@@ -241,7 +241,7 @@ def _open(
     live = ActiveAlert(state, fields, members=1 if answer.gathers else 0, pages=pages, dry_run=alert.dry_run)
     after = replace(_moved(key, arrival, reading), live=live, last_alert=number, delayed=None)
     shaped = None
-    if answer.gathers or answer.tallies or key.delayed is not None:
+    if answer.gathers or answer.rate_windows or key.delayed is not None:
         after, shaped = grouping.opened(after, key, answer, opening, reading)
     return Decision(
         MessageStatus.OPENED,

@@ -86,7 +86,7 @@ def join(
         counted=RepeatedMessages(counted_on, 1 + _waiting(key), arrival.received_at),
         counts=True,
         shaped=NoiseChanges(
-            tallies=answer.tallies,
+            rate_windows=answer.rate_windows,
             settled=waited,
             join=GroupJoin(number, answer.role, _subject(reading), reading.source_id or ""),
             lives={number: after} if told is None else {number: after, counted_on: told.parent},
@@ -101,9 +101,9 @@ def opened(
     """The key after its alert opened, and what else changes: others may join, and what waited goes on."""
     number, live = opening.alert.id, after.live
     assert live is not None
-    tallies = dict(answer.tallies)
+    rate_windows = dict(answer.rate_windows)
     for scope in answer.naming:
-        tallies[scope] = replace(tallies[scope], alert_id=number)
+        rate_windows[scope] = replace(rate_windows[scope], alert_id=number)
     settled = _settled(before, MessageStatus.APPENDED, f"it waited, and counts on alert {number}", number)
     made = None
     if answer.gathers:
@@ -112,7 +112,9 @@ def opened(
         after = replace(after, shared=number, role=role)
         made = GroupJoin(number, role, _subject(reading), reading.source_id or "")
     lives = {number: live} if answer.gathers else {}
-    return after, NoiseChanges(tallies=tallies, settled=settled, join=made, lives=lives, released=answer.released)
+    return after, NoiseChanges(
+        rate_windows=rate_windows, settled=settled, join=made, lives=lives, released=answer.released
+    )
 
 
 def shaped_opening(

@@ -37,7 +37,7 @@ from tocsin.inbound.deciding.state import (
     LockScopes,
     MessageContext,
     NoiseState,
-    RateWindow,
+    RateWindowState,
 )
 from tocsin.inbound.enums import WindowAction
 from tocsin.inbound.maintenance.windows import WindowMatch, caught_by
@@ -64,8 +64,8 @@ class NoiseDecision(Struct, frozen=True):
     gathers: bool = False
     #: It opens as the alert about a flood.
     flood: AlertRateLimit | None = None
-    tallies: Mapping[bytes, RateWindow] = field(default_factory=dict)
-    #: The tallies that name the alert which opens.
+    rate_windows: Mapping[bytes, RateWindowState] = field(default_factory=dict)
+    #: The rate windows that name the alert which opens.
     naming: tuple[bytes, ...] = ()
     released: tuple[bytes, ...] = ()
 
@@ -108,7 +108,7 @@ def ask(
     if standing.parent is not None:
         subject = f"alert {standing.parent.state.id} is of its parent"
         return NoiseDecision(joins=standing.parent, role=KeyRole.CHILD, part="parent", why=subject)
-    group = standing.tally(scopes.group)
+    group = standing.rate_window(scopes.group)
     if scopes.group is not None and group.until is not None and now < group.until:
         live = standing.live(group)
         if live is not None:
@@ -221,21 +221,21 @@ def _flaps(asked: _NoiseInputs, shaping: NoiseSettings) -> NoiseDecision:
     flapping, scope = shaping.flapping, asked.scopes.flapping
     if flapping is None or scope is None or asked.arrival.replay_of is not None or asked.arrival.waited is not None:
         return OPENS
-    before = asked.standing.tally(scope)
+    before = asked.standing.rate_window(scope)
     if asked.key.delayed is not None:
         # It is the same rise that waits already.
         return OPENS if asked.key.delayed.wait is not DelayReason.FLAPPING else _again(asked, asked.key.delayed)
     times = tuple(one for one in before.times if one > asked.now - flapping.within)[-flapping.alerts :]
     times = (*times, asked.now)
-    tallies = {scope: replace(before, times=times, until=asked.now + flapping.within)}
+    rate_windows = {scope: replace(before, times=times, until=asked.now + flapping.within)}
     if len(times) > flapping.alerts:
         why = f"when it was open for {say(flapping.stable)}, because it flaps"
         waits = _waiting(asked, DelayReason.FLAPPING, asked.now + flapping.stable, why)
-        return NoiseDecision(waits=waits, tallies=tallies)
+        return NoiseDecision(waits=waits, rate_windows=rate_windows)
     if len(times) < flapping.alerts:
-        return NoiseDecision(tallies=tallies)
+        return NoiseDecision(rate_windows=rate_windows)
     said = f"it flaps: it opened {flapping.alerts} times within {say(flapping.within)}, and from now on it opens only "
-    return NoiseDecision(tallies=tallies, why=f"{said}when it was there for {say(flapping.stable)}")
+    return NoiseDecision(rate_windows=rate_windows, why=f"{said}when it was there for {say(flapping.stable)}")
 
 
 def _delay(asked: _NoiseInputs, delay: Delay | None) -> NoiseDecision:
@@ -287,19 +287,19 @@ def _counted_together(asked: _NoiseInputs, delay: Delay, *, released: bool) -> N
     """Until so many alerts of the integration came: the last of them opens, and those that waited join it."""
     scope = asked.scopes.integration
     assert scope is not None
-    tally = asked.standing.tally(scope)
+    rate_window = asked.standing.rate_window(scope)
     if released:
-        joined = _joined(asked, tally)
+        joined = _joined(asked, rate_window)
         return joined if joined is not None else OPENS
     # This key may be among those that wait.
-    waiting = tally.waiting - (asked.key.delayed is not None and asked.key.delayed.scope == scope)
+    waiting = rate_window.waiting - (asked.key.delayed is not None and asked.key.delayed.scope == scope)
     if waiting + 1 >= delay.alerts:
-        fresh = RateWindow(until=asked.now + _JOINING)
-        return NoiseDecision(gathers=True, tallies={scope: fresh}, naming=(scope,), released=(scope,))
+        fresh = RateWindowState(until=asked.now + _JOINING)
+        return NoiseDecision(gathers=True, rate_windows={scope: fresh}, naming=(scope,), released=(scope,))
     due = asked.now + delay.span if delay.span else None
     answer = _waits(asked, DelayReason.COUNT, due, delay, scope)
     assert answer.waits is not None
-    return replace(answer, tallies={scope: replace(tally, waiting=waiting + 1)})
+    return replace(answer, rate_windows={scope: replace(rate_window, waiting=waiting + 1)})
 
 
 def _every(asked: _NoiseInputs, delay: Delay, *, released: bool) -> NoiseDecision:
@@ -307,19 +307,19 @@ def _every(asked: _NoiseInputs, delay: Delay, *, released: bool) -> NoiseDecisio
     is_shared = delay.per is CountScope.INTEGRATION
     scope = asked.scopes.integration if is_shared else asked.scopes.alert
     assert scope is not None
-    tally = asked.standing.tally(scope)
-    is_closed = tally.until is not None and asked.now < tally.until
-    if released and is_closed and is_shared and (joined := _joined(asked, tally)) is not None:
+    rate_window = asked.standing.rate_window(scope)
+    is_closed = rate_window.until is not None and asked.now < rate_window.until
+    if released and is_closed and is_shared and (joined := _joined(asked, rate_window)) is not None:
         return joined
     if is_closed and not released:
-        return _waits(asked, DelayReason.EVERY, tally.until, delay, scope)
-    fresh = RateWindow(until=asked.now + delay.span)
-    return NoiseDecision(gathers=is_shared, tallies={scope: fresh}, naming=(scope,))
+        return _waits(asked, DelayReason.EVERY, rate_window.until, delay, scope)
+    fresh = RateWindowState(until=asked.now + delay.span)
+    return NoiseDecision(gathers=is_shared, rate_windows={scope: fresh}, naming=(scope,))
 
 
-def _joined(asked: _NoiseInputs, tally: RateWindow) -> NoiseDecision | None:
-    live = asked.standing.live(tally)
-    if live is None or tally.until is None or asked.now >= tally.until:
+def _joined(asked: _NoiseInputs, rate_window: RateWindowState) -> NoiseDecision | None:
+    live = asked.standing.live(rate_window)
+    if live is None or rate_window.until is None or asked.now >= rate_window.until:
         return None
     return NoiseDecision(joins=live, part="delay", why="they waited together")
 
@@ -329,39 +329,39 @@ def _limited(asked: _NoiseInputs, shaping: NoiseSettings, opens: NoiseDecision) 
     limit, scope = shaping.limit, asked.scopes.limit
     answer = replace(opens, gathers=opens.gathers or asked.scopes.group is not None)
     if asked.scopes.group is not None and shaping.grouping is not None:
-        fresh = RateWindow(until=asked.now + shaping.grouping.within)
+        fresh = RateWindowState(until=asked.now + shaping.grouping.within)
         answer = replace(
             answer,
-            tallies={**answer.tallies, asked.scopes.group: fresh},
+            rate_windows={**answer.rate_windows, asked.scopes.group: fresh},
             naming=(*answer.naming, asked.scopes.group),
         )
     if limit is None or scope is None or asked.arrival.replay_of is not None:
         return answer
-    tally = asked.standing.tally(scope)
-    tokens = _tokens(tally, limit, asked.now)
+    rate_window = asked.standing.rate_window(scope)
+    tokens = _tokens(rate_window, limit, asked.now)
     if tokens >= 1:
-        left = replace(tally, tokens=tokens - 1, at=asked.now)
-        return replace(answer, tallies={**answer.tallies, scope: left})
-    live = asked.standing.live(tally)
+        left = replace(rate_window, tokens=tokens - 1, at=asked.now)
+        return replace(answer, rate_windows={**answer.rate_windows, scope: left})
+    live = asked.standing.live(rate_window)
     if live is not None:
         why = f"more than {limit.burst} alerts at once"
         # Those that waited with it go on, and join too when their turn comes.
         return NoiseDecision(joins=live, part="flood", why=why, released=answer.released)
-    flood = replace(tally, tokens=tokens, at=asked.now)
+    flood = replace(rate_window, tokens=tokens, at=asked.now)
     return NoiseDecision(
         gathers=True,
         flood=limit,
-        tallies={**answer.tallies, scope: flood},
+        rate_windows={**answer.rate_windows, scope: flood},
         naming=(*answer.naming, scope),
         released=answer.released,
         why=answer.why,
     )
 
 
-def _tokens(tally: RateWindow, limit: AlertRateLimit, now: datetime) -> float:
-    if tally.tokens is None or tally.at is None:
+def _tokens(rate_window: RateWindowState, limit: AlertRateLimit, now: datetime) -> float:
+    if rate_window.tokens is None or rate_window.at is None:
         return float(limit.burst)
-    return min(float(limit.burst), tally.tokens + max(0.0, (now - tally.at) / limit.every))
+    return min(float(limit.burst), rate_window.tokens + max(0.0, (now - rate_window.at) / limit.every))
 
 
 def _with(answer: NoiseDecision, flaps: NoiseDecision) -> NoiseDecision:
@@ -369,7 +369,7 @@ def _with(answer: NoiseDecision, flaps: NoiseDecision) -> NoiseDecision:
     if flaps is OPENS:
         return answer
     why = "; ".join(dict.fromkeys(part for part in (answer.why, flaps.why) if part))
-    return replace(answer, tallies={**flaps.tallies, **answer.tallies}, why=why)
+    return replace(answer, rate_windows={**flaps.rate_windows, **answer.rate_windows}, why=why)
 
 
 def _waits(

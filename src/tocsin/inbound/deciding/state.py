@@ -134,7 +134,7 @@ class DelayedAlert(Struct, frozen=True):
     #: All of its messages, updates too.
     messages: int = 1
     priority: Priority | None = None
-    #: The tally with whose others it waits.
+    #: The rate window with whose others it waits.
     scope: bytes | None = None
     #: Enough of them came: it opens when it is due. Otherwise, where it waits to be enough, it is over then.
     is_released: bool = False
@@ -151,7 +151,7 @@ class KeyRole(StrEnum):
     CHILD = "child"  # of the alert's own key: its end never closes the alert
 
 
-class RateWindow(Struct, frozen=True):
+class RateWindowState(Struct, frozen=True):
     """What is counted for a scope: the alert that is joined, until when, tokens that are left, and recent openings."""
 
     alert_id: int | None = None
@@ -163,7 +163,7 @@ class RateWindow(Struct, frozen=True):
     waiting: int = 0
 
 
-NOTHING = RateWindow()
+NOTHING = RateWindowState()
 
 
 class WaitOutcome(Struct, frozen=True):
@@ -186,7 +186,7 @@ class GroupJoin(Struct, frozen=True):
 class NoiseChanges(Struct, frozen=True):
     """What a decision changes beside its key."""
 
-    tallies: Mapping[bytes, RateWindow] = field(default_factory=dict)
+    rate_windows: Mapping[bytes, RateWindowState] = field(default_factory=dict)
     settled: WaitOutcome | None = None
     join: GroupJoin | None = None
     #: Shared alerts after it, by id.
@@ -196,20 +196,20 @@ class NoiseChanges(Struct, frozen=True):
 
 
 class NoiseState(Struct, frozen=True):
-    """What a decision may ask beside its key. `lives` has the alerts of tallies that are live,
+    """What a decision may ask beside its key. `lives` has the alerts of rate windows that are live,
     and those that one which is to be joined is merged into."""
 
-    tallies: Mapping[bytes, RateWindow] = field(default_factory=dict)
+    rate_windows: Mapping[bytes, RateWindowState] = field(default_factory=dict)
     lives: Mapping[int, ActiveAlert] = field(default_factory=dict)
     #: The live alert that the message names as its parent.
     parent: ActiveAlert | None = None
 
-    def tally(self, scope: bytes | None) -> RateWindow:
-        return self.tallies.get(scope, NOTHING) if scope is not None else NOTHING
+    def rate_window(self, scope: bytes | None) -> RateWindowState:
+        return self.rate_windows.get(scope, NOTHING) if scope is not None else NOTHING
 
-    def live(self, tally: RateWindow) -> ActiveAlert | None:
-        """The tally's alert, if it is live."""
-        return self.lives.get(tally.alert_id) if tally.alert_id is not None else None
+    def live(self, rate_window: RateWindowState) -> ActiveAlert | None:
+        """The rate window's alert, if it is live."""
+        return self.lives.get(rate_window.alert_id) if rate_window.alert_id is not None else None
 
 
 ALONE = NoiseState()
@@ -228,13 +228,13 @@ class LockScopes(Struct, frozen=True):
     parent: bytes | None = None
 
     @property
-    def tallies(self) -> tuple[bytes, ...]:
+    def rate_windows(self) -> tuple[bytes, ...]:
         found = (self.group, self.limit, self.flapping, self.alert, self.integration)
         return tuple(one for one in found if one is not None)
 
     @property
     def all(self) -> tuple[bytes, ...]:
-        return self.tallies if self.parent is None else (*self.tallies, self.parent)
+        return self.rate_windows if self.parent is None else (*self.rate_windows, self.parent)
 
 
 #: Of a message that counts on nothing.

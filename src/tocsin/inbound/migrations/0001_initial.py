@@ -165,7 +165,7 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
-            name="Tally",
+            name="RateWindow",
             fields=[
                 ("hash", models.BinaryField(max_length=32, primary_key=True, serialize=False)),
                 ("alert_id", models.BigIntegerField(null=True)),

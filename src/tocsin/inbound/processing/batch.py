@@ -204,7 +204,7 @@ def _folded(
     draining: bool,
 ) -> _BatchState:
     """What a batch changes: each message decided, in its turn, on what those before it left."""
-    board = BatchView(standing.states, standing.tallies, standing.lives)
+    board = BatchView(standing.states, standing.rate_windows, standing.lives)
     fold = _BatchState(board, standing.seen, set(standing.held), standing.clocked)
     if draining:
         _begin_due(read, fold, now)
@@ -368,7 +368,7 @@ def _shape(one: _BatchItem, key: bytes, before: DedupKeyState, decision: Decisio
     shaped = decision.shaped
     if shaped is None:
         return
-    fold.counted_in.update(shaped.tallies)
+    fold.counted_in.update(shaped.rate_windows)
     fold.released.update(shaped.released)
     if shaped.join is not None:
         fold.joins[key] = shaped.join
@@ -427,7 +427,9 @@ def _write_shaped(connection: Connection, fold: _BatchState, now: datetime) -> N
     shaped_rows.settle(connection, fold.settled)
     shaped_rows.write_delayed(connection, fold.delayed)
     shaped_rows.write_joins(connection, fold.joins, now)
-    shaped_rows.write_tallies(connection, {scope: fold.board.tallies[scope] for scope in fold.counted_in}, now)
+    shaped_rows.write_rate_windows(
+        connection, {scope: fold.board.rate_windows[scope] for scope in fold.counted_in}, now
+    )
     shaped_rows.release(connection, sorted(fold.released), now)
 
 

@@ -20,7 +20,14 @@ from tocsin.core.db.database import Connection
 from tocsin.core.db.json_text import as_json, bytes_in_json
 from tocsin.core.ids import lock_number
 from tocsin.inbound.deciding.preprocessing import DeliveryKey
-from tocsin.inbound.deciding.state import ActiveAlert, DedupKeyState, DuplicateDelivery, KeyRole, LockScopes, RateWindow
+from tocsin.inbound.deciding.state import (
+    ActiveAlert,
+    DedupKeyState,
+    DuplicateDelivery,
+    KeyRole,
+    LockScopes,
+    RateWindowState,
+)
 from tocsin.inbound.storage import noise_store as shaped_rows
 
 
@@ -36,7 +43,7 @@ class LoadedKeys:
     clocked: frozenset[bytes]
     config_version: int
     #: What is counted, by scope, and alerts that several keys share, by id.
-    tallies: dict[bytes, RateWindow] = field(default_factory=dict)
+    rate_windows: dict[bytes, RateWindowState] = field(default_factory=dict)
     lives: dict[int, ActiveAlert] = field(default_factory=dict)
 
 
@@ -119,7 +126,7 @@ def ask(
     without, such keys come back as `held`. `scopes` are what keys count on.
     """
     wanted = sorted({*hashes, *(one.parent for one in scopes.values() if one.parent is not None)})
-    counted = {scope for one in scopes.values() for scope in one.tallies}
+    counted = {scope for one in scopes.values() for scope in one.rate_windows}
     numbers = _array(sorted({lock_number(one) for one in (*wanted, *counted)}))
     packed = {"hashes": b"".join(wanted), "length": 32 * len(wanted)}
     deliveries_packed = {
@@ -158,19 +165,19 @@ def standing(connection: Connection, asked: PendingKeyQuery, *, now: datetime, r
         shaped_found = [row for row in shaped_found if row["role"] != shaped_rows.PENDING]
     clock_rows = asked.clocks.fetchall()
     states = _states(connection, live_rows, clock_rows)
-    tallies: dict[bytes, RateWindow] = {}
+    rate_windows: dict[bytes, RateWindowState] = {}
     lives: dict[int, ActiveAlert] = {}
     parents = {live.parent_id for state in states.values() if (live := state.live) is not None and live.parent_id}
     if shaped_found or asked.counted or parents:
-        tallies = shaped_rows.tallies(connection, asked.counted, now) if asked.counted else {}
-        lives = _shared(connection, states, shaped_found, tallies, parents, held, scopes, wait=wait)
+        rate_windows = shaped_rows.rate_windows(connection, asked.counted, now) if asked.counted else {}
+        lives = _shared(connection, states, shaped_found, rate_windows, parents, held, scopes, wait=wait)
     return LoadedKeys(
         states,
         {(row[0], bytes(row[1])): DuplicateDelivery(row[2], row[3]) for row in asked.seen},
         frozenset(held),
         frozenset(row[0] for row in clock_rows),
         locked[0][0] or 0,
-        tallies,
+        rate_windows,
         lives,
     )
 
@@ -179,7 +186,7 @@ def _shared(
     connection: Connection,
     states: dict[bytes, DedupKeyState],
     shaped: Sequence[DictRow],
-    tallies: Mapping[bytes, RateWindow],
+    rate_windows: Mapping[bytes, RateWindowState],
     parents: Collection[int],
     held: set[bytes],
     scopes: Mapping[bytes, LockScopes],
@@ -195,7 +202,7 @@ def _shared(
             joined[key] = row
         else:
             states[key] = replace(states.get(key, DedupKeyState()), delayed=shaped_rows.delayed_of(row))
-    named = {tally.alert_id for tally in tallies.values() if tally.alert_id is not None}
+    named = {rate_window.alert_id for rate_window in rate_windows.values() if rate_window.alert_id is not None}
     named |= {row["alert_id"] for row in joined.values()}
     named |= set(parents)
     found = shaped_rows.lives(connection, named, wait=wait)
@@ -210,7 +217,7 @@ def _shared(
         held |= {
             key
             for key, one in scopes.items()
-            if any(scope in tallies and tallies[scope].alert_id in missing for scope in one.tallies)
+            if any(scope in rate_windows and rate_windows[scope].alert_id in missing for scope in one.rate_windows)
         }
     for key, row in joined.items():
         # A key whose alert was closed by somebody is free.

@@ -1,4 +1,4 @@
-"""Openings that wait, joined keys and tallies as rows: read under the locks of their keys, written list-wise.
+"""Openings that wait, joined keys and rate windows as rows: read under the locks of their keys, written list-wise.
 
 Works on the connection passed in, inside the caller's transaction.
 """
@@ -15,7 +15,14 @@ from tocsin.alerts.states import ACTIVE, Priority
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.db.json_text import as_json, bytes_in_json
-from tocsin.inbound.deciding.state import ActiveAlert, DelayedAlert, DelayReason, GroupJoin, RateWindow, WaitOutcome
+from tocsin.inbound.deciding.state import (
+    ActiveAlert,
+    DelayedAlert,
+    DelayReason,
+    GroupJoin,
+    RateWindowState,
+    WaitOutcome,
+)
 
 #: The undecided messages, openings that wait and joined keys among some keys: one statement, as most batches have none.
 #: What waits is locked: who lets it go without its key, such as the end of a maintenance window, comes before or after.
@@ -39,7 +46,7 @@ _TALLIES = """
 SELECT w.hash, t.alert_id, t.until, t.tokens, t.at, t.times,
        (SELECT count(*) FROM inbound_delayedopening d
         WHERE d.scope = w.hash AND NOT d.released AND (d.due_at IS NULL OR d.due_at > %(now)s)) AS waiting
-FROM unnest(%(scopes)s::bytea[]) AS w(hash) LEFT JOIN inbound_tally t ON t.hash = w.hash
+FROM unnest(%(scopes)s::bytea[]) AS w(hash) LEFT JOIN inbound_ratewindow t ON t.hash = w.hash
 """
 
 #: Whether the escalation of the alert `a` pages; an alert that has none counts as paging, for none can begin to.
@@ -56,11 +63,11 @@ FROM alerts_alert a WHERE a.id = ANY(%s) AND (a.holds_key OR a.status = ANY(%s))
 _LIVES_NOW = database.literal(_LIVES.rstrip() + " SKIP LOCKED")
 
 
-def tallies(connection: Connection, scopes: Iterable[bytes], now: datetime) -> dict[bytes, RateWindow]:
-    """The tallies of some scopes, whose locks are held."""
+def rate_windows(connection: Connection, scopes: Iterable[bytes], now: datetime) -> dict[bytes, RateWindowState]:
+    """The rate windows of some scopes, whose locks are held."""
     found = database.rows(connection, _TALLIES, {"scopes": sorted(scopes), "now": now})
     return {
-        bytes(row["hash"]): RateWindow(
+        bytes(row["hash"]): RateWindowState(
             row["alert_id"], row["until"], row["tokens"], row["at"], tuple(row["times"] or ()), row["waiting"]
         )
         for row in found
@@ -210,7 +217,7 @@ def write_joins(connection: Connection, joins: Mapping[bytes, GroupJoin], now: d
 
 
 _TALLY = """
-INSERT INTO inbound_tally (hash, alert_id, until, tokens, at, times, touched_at)
+INSERT INTO inbound_ratewindow (hash, alert_id, until, tokens, at, times, touched_at)
 SELECT hash, alert_id, until, tokens, at, times, %s FROM json_to_recordset(%s)
        AS n(hash bytea, alert_id bigint, until timestamptz, tokens float8, at timestamptz, times timestamptz[])
 ON CONFLICT (hash) DO UPDATE SET alert_id = excluded.alert_id, until = excluded.until, tokens = excluded.tokens,
@@ -218,8 +225,8 @@ ON CONFLICT (hash) DO UPDATE SET alert_id = excluded.alert_id, until = excluded.
 """
 
 
-def write_tallies(connection: Connection, changed: Mapping[bytes, RateWindow], now: datetime) -> None:
-    """Writes tallies; what waits in them is counted where it is."""
+def write_rate_windows(connection: Connection, changed: Mapping[bytes, RateWindowState], now: datetime) -> None:
+    """Writes rate windows; what waits in them is counted where it is."""
     if changed:
         made = [
             {
@@ -236,7 +243,7 @@ def write_tallies(connection: Connection, changed: Mapping[bytes, RateWindow], n
 
 
 def release(connection: Connection, scopes: Sequence[bytes], now: datetime) -> None:
-    """Has what waits in these tallies open now: each under its own key's lock, by the loop."""
+    """Has what waits in these rate windows open now: each under its own key's lock, by the loop."""
     if scopes:
         connection.execute(
             "UPDATE inbound_delayedopening SET due_at = %s, released = true WHERE scope = ANY(%s)",
