@@ -28,7 +28,7 @@ from tocsin.core.runtime import clock
 from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.inspect.message_explanation import explained
 from tocsin.inbound.maintenance import commands as maintenance_windows
-from tocsin.inbound.models import DelayedOpening, InboundMessage, Integration, JoinedKey
+from tocsin.inbound.models import DelayedOpening, GroupMember, InboundMessage, Integration
 from tocsin.inbound.processing import batch, delayed_alerts_task
 from tocsin.inbound.storage.messages import MessageResult
 from tocsin.simulate import backtest, chain, maintenance_preview
@@ -205,7 +205,7 @@ def test_alerts_of_the_whole_integration_are_counted_and_open_as_one() -> None:
     assert statuses(desk.send(3)) == ["Opened"]
     desk.wait(timedelta(seconds=1))
     alert = Alert.objects.get()
-    assert sorted(JoinedKey.objects.values_list("source_id", "role")) == [
+    assert sorted(GroupMember.objects.values_list("source_id", "role")) == [
         ("1", "member"),
         ("2", "member"),
         ("3", "first"),
@@ -220,7 +220,7 @@ def test_at_most_one_every_half_hour_and_what_came_sooner_opens_then() -> None:
     desk.wait(30 * MINUTE)
     first, second = Alert.objects.order_by("pk")
     assert (first.subject, second.subject) == ("Host 1", "Host 2")
-    assert JoinedKey.objects.filter(alert=second).count() == 2
+    assert GroupMember.objects.filter(alert=second).count() == 2
 
 
 def test_a_key_that_comes_back_too_soon_waits_for_the_end_of_its_span() -> None:
@@ -350,7 +350,7 @@ def test_enough_that_come_in_a_flood_let_go_of_those_that_wait_with_them() -> No
     desk.wait(timedelta(seconds=1))
     assert not DelayedOpening.objects.exists()
     flood = Alert.objects.get(subject__startswith="Flood")
-    assert JoinedKey.objects.filter(alert=flood).count() == 4
+    assert GroupMember.objects.filter(alert=flood).count() == 4
 
 
 def gate_of(number: int) -> list[tuple[str, bool, str]]:
@@ -665,7 +665,7 @@ def test_two_nodes_that_take_members_of_one_group_at_once_make_one_alert() -> No
         list(nodes.map(node, (1, 2)))
     # Three alerts opened by themselves, and one stands for all beyond them; every key counts on exactly one.
     assert Alert.objects.count() == 4
-    assert JoinedKey.objects.filter(over_at=None).count() == 16
+    assert GroupMember.objects.filter(left_at=None).count() == 16
     assert InboundMessage.objects.filter(status="Mapped Opened").count() == 4
     assert InboundMessage.objects.filter(status="Mapped Appended").count() == 12
 
@@ -680,7 +680,7 @@ def test_what_is_over_is_pruned_with_the_messages() -> None:
     desk.send(1, status="Closed")
     # Messages are numbered by the machine's own clock.
     RetentionTask().turn(max(desk.now, datetime.now(UTC)) + timedelta(days=91))
-    assert not JoinedKey.objects.exists()
+    assert not GroupMember.objects.exists()
     assert not RateWindow.objects.exists()
     # What still waits is never pruned.
     assert log() == ["2 Delayed"]

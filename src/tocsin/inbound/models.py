@@ -237,7 +237,7 @@ class DelayedOpening(models.Model):
         )
 
 
-class JoinedKey(models.Model):
+class GroupMember(models.Model):
     """A dedup key whose messages count on an alert that it shares with others."""
 
     key_hash = models.BinaryField(max_length=32, primary_key=True)
@@ -246,7 +246,7 @@ class JoinedKey(models.Model):
     subject = models.TextField(default="")
     source_id = models.TextField(default="")
     joined_at = models.DateTimeField()
-    over_at = models.DateTimeField(null=True)
+    left_at = models.DateTimeField(null=True)
 
 
 class RateWindow(models.Model):

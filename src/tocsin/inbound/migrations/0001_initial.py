@@ -108,14 +108,14 @@ class Migration(migrations.Migration):
             ],
         ),
         migrations.CreateModel(
-            name="JoinedKey",
+            name="GroupMember",
             fields=[
                 ("key_hash", models.BinaryField(max_length=32, primary_key=True, serialize=False)),
                 ("role", models.TextField()),
                 ("subject", models.TextField(default="")),
                 ("source_id", models.TextField(default="")),
                 ("joined_at", models.DateTimeField()),
-                ("over_at", models.DateTimeField(null=True)),
+                ("left_at", models.DateTimeField(null=True)),
             ],
         ),
         migrations.CreateModel(

@@ -135,7 +135,7 @@ class Migration(migrations.Migration):
             ),
         ),
         migrations.AddField(
-            model_name="joinedkey",
+            model_name="groupmember",
             name="alert",
             field=models.ForeignKey(
                 db_constraint=False,

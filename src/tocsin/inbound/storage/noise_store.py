@@ -33,7 +33,7 @@ FROM (SELECT * FROM inbound_delayedopening w WHERE w.key_hash = ANY({hashes})
       FOR NO KEY UPDATE) AS d
 UNION ALL
 SELECT j.key_hash, j.alert_id, j.role, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
-FROM inbound_joinedkey j WHERE j.key_hash = ANY({hashes}) AND j.over_at IS NULL
+FROM inbound_groupmember j WHERE j.key_hash = ANY({hashes}) AND j.left_at IS NULL
 UNION ALL
 SELECT m.key_hash, NULL, 'pending', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 FROM inbound_inboundmessage m WHERE m.status = 'Pending' AND m.key_hash = ANY({hashes})
@@ -56,7 +56,7 @@ PAGES = """coalesce((SELECT r.mode = 'page' FROM escalation_run r WHERE r.alert_
 _LIVES = database.literal(f"""
 SELECT a.id, a.key_hash, a.merged_into_id, a.dry_run, a.tags, a.custom,
        {", ".join(f"a.{name}" for name in SOURCE_COLUMNS)},
-       (SELECT count(*) FROM inbound_joinedkey j WHERE j.alert_id = a.id AND j.over_at IS NULL AND j.role <> 'child')
+       (SELECT count(*) FROM inbound_groupmember j WHERE j.alert_id = a.id AND j.left_at IS NULL AND j.role <> 'child')
            AS members, {PAGES} AS pages
 FROM alerts_alert a WHERE a.id = ANY(%s) AND (a.holds_key OR a.status = ANY(%s)) ORDER BY a.id FOR NO KEY UPDATE OF a
 """)
@@ -185,11 +185,11 @@ def settle(connection: Connection, settled: Mapping[bytes, WaitOutcome]) -> None
 
 
 _JOIN = """
-INSERT INTO inbound_joinedkey (key_hash, alert_id, role, subject, source_id, joined_at)
+INSERT INTO inbound_groupmember (key_hash, alert_id, role, subject, source_id, joined_at)
 SELECT key_hash, alert_id, role, subject, source_id, joined_at FROM json_to_recordset(%s)
        AS n(key_hash bytea, alert_id bigint, role text, subject text, source_id text, joined_at timestamptz)
 ON CONFLICT (key_hash) DO UPDATE SET alert_id = excluded.alert_id, role = excluded.role, subject = excluded.subject,
-   source_id = excluded.source_id, joined_at = excluded.joined_at, over_at = NULL
+   source_id = excluded.source_id, joined_at = excluded.joined_at, left_at = NULL
 """
 
 
@@ -198,7 +198,7 @@ def write_joins(connection: Connection, joins: Mapping[bytes, GroupJoin], now: d
     over = [key for key, one in joins.items() if one.role is None]
     if over:
         connection.execute(
-            "UPDATE inbound_joinedkey SET over_at = %s WHERE key_hash = ANY(%s) AND over_at IS NULL", (now, over)
+            "UPDATE inbound_groupmember SET left_at = %s WHERE key_hash = ANY(%s) AND left_at IS NULL", (now, over)
         )
     made = [
         {

@@ -60,7 +60,7 @@ _BESIDE: dict[LiteralString, LiteralString] = {
     "inbound_messagetext": "NOT EXISTS (SELECT FROM inbound_inboundmessage m WHERE m.id = t.message_id)",
     "inbound_dedupkey": "t.touched_at < %(before)s AND NOT EXISTS ("
     "SELECT FROM alerts_alert a WHERE a.key_hash = t.key_hash AND a.holds_key)",
-    "inbound_joinedkey": "t.joined_at < %(before)s AND NOT EXISTS ("
+    "inbound_groupmember": "t.joined_at < %(before)s AND NOT EXISTS ("
     "SELECT FROM alerts_alert a WHERE a.id = t.alert_id AND a.holds_key)",
     "inbound_ratewindow": "t.touched_at < %(before)s AND (t.until IS NULL OR t.until < %(now)s)",
 }

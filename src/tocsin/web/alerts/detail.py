@@ -21,7 +21,7 @@ from tocsin.alerts.states import ACTIVE, LIFE, AlertStatus, CommandChannel, Comm
 from tocsin.alerts.undo import UNDO_WINDOW
 from tocsin.core.errors import Rejected
 from tocsin.core.validation import durations, text_sanitizing
-from tocsin.inbound.models import JoinedKey
+from tocsin.inbound.models import GroupMember
 from tocsin.outbound.writeback import alert_ticket
 from tocsin.people.models import User
 from tocsin.web.alerts import next_action, timeline
@@ -150,7 +150,7 @@ def alert_context(request: SignedInRequest, number: int, user: User) -> dict[str
     return {
         "alert": alert,
         "is_live": alert.status in ACTIVE,
-        "joined": list(JoinedKey.objects.filter(alert=alert.pk).order_by("-joined_at")[:50]),
+        "joined": list(GroupMember.objects.filter(alert=alert.pk).order_by("-joined_at")[:50]),
         "unsent": alert_sync_status.unsent(alert.pk),
         "ticket": alert_ticket.of(alert),
         "buttons": buttons.offered(alert.pk, request.now),
