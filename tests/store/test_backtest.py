@@ -158,7 +158,7 @@ def test_what_could_not_be_saved_is_refused_as_when_it_is_saved(
 def test_a_version_that_cannot_be_used_any_more_is_compared_as_what_it_does(door: Integration) -> None:
     an_evening(door)
     broken = {"rules": {"open": {"field": "client", "operator": "smells"}}}
-    IntegrationVersion.objects.filter(pk=door.current_id).update(definition=broken)
+    IntegrationVersion.objects.filter(pk=door.current_version_id).update(definition=broken)
     config_version.changed()
     found = backtest(door, {"rules": {}})
     assert "smells" in found.problem

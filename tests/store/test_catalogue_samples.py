@@ -86,7 +86,9 @@ def ends_as_it_says(kind: IntegrationKind, sample: Sample, node: Doors, integrat
 
 def fields_of(row: InboundMessage, expected: Expectation) -> dict[str, object]:
     """The named fields of a stored message as an expectation writes them: "" for nobody."""
-    found = explained(InboundMessage.objects.select_related("integration__current", "version").get(pk=row.pk)).mapped
+    found = explained(
+        InboundMessage.objects.select_related("integration__current_version", "version").get(pk=row.pk)
+    ).mapped
     assert found is not None
     values = {name: found.get(name, "(no value)") for name in expected.fields}
     return {
@@ -298,8 +300,8 @@ def test_a_priority_that_rises_goes_by_the_route_that_it_now_takes(
             }
         ]
     }
-    door.current.definition = definition  # type: ignore[union-attr]
-    door.current.save()  # type: ignore[union-attr]
+    door.current_version.definition = definition  # type: ignore[union-attr]
+    door.current_version.save()  # type: ignore[union-attr]
     config_version.changed()
     ticket.says(0, "New", priority={"name": "Low"})
     assert Run.objects.get(alert=ticket.alert.pk).recipient_users == []
@@ -311,8 +313,8 @@ def test_a_ticket_given_to_another_team_pages_whom_the_routes_name_for_that_team
     desk: EscalationHarness, door: Integration, ticket: Ticket
 ) -> None:
     when = {"field": "team", "operator": "equals", "value": "Network"}
-    door.current.definition = {"routes": [{"when": when, "recipients": {"users": [desk.users["carol"].pk]}}]}  # type: ignore[union-attr]
-    door.current.save()  # type: ignore[union-attr]
+    door.current_version.definition = {"routes": [{"when": when, "recipients": {"users": [desk.users["carol"].pk]}}]}  # type: ignore[union-attr]
+    door.current_version.save()  # type: ignore[union-attr]
     config_version.changed()
     ticket.says(0, "New", team="1st Line Support")
     desk.through(0)

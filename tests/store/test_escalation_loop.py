@@ -465,10 +465,10 @@ def test_a_priority_that_rises_replaces_the_run_by_what_the_routes_say(desk: Esc
     alert = desk.open()
     desk.turn(0)
     urgent = desk.save(steps=[{"notify": {"roles": ["primary", "secondary"]}}])
-    as_priority(desk, alert, Priority.CRITICAL, 2, version_id=urgent.current_id)
+    as_priority(desk, alert, Priority.CRITICAL, 2, version_id=urgent.current_version_id)
     old, new = Run.objects.filter(alert=alert).order_by("id")
     assert (old.status, old.due_at) == ("ended", None)
-    assert (new.version_id, new.priority, new.due_at) == (urgent.current_id, "critical", desk.at(2))
+    assert (new.version_id, new.priority, new.due_at) == (urgent.current_version_id, "critical", desk.at(2))
     desk.turn(2)
     assert [who for who, channel, at, _ in desk.pages(alert) if at == 2] == ["alice", "bob"]
     as_priority(desk, alert, Priority.CRITICAL, 3)
@@ -617,7 +617,7 @@ def test_at_the_end_another_policys_run_takes_the_place_of_the_first(desk: Escal
     desk.through(0, 5, 7)
     first, second = Run.objects.filter(alert=alert).order_by("id")
     assert (first.status, first.due_at, first.reason) == ("ended", None, "At its end; policy After goes on.")
-    assert second.version == Policy.objects.get(name="After").current
+    assert second.version == Policy.objects.get(name="After").current_version
     assert desk.pages(alert)[-1] == ("carol", "email", 7, "queued")
     desk.act(alert, Assign(actor=desk.actor("carol"), user_id=desk.users["carol"].pk, name="Carol"), 8)
     assert desk.run(alert).status == "stopped"

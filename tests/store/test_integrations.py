@@ -191,7 +191,7 @@ def test_an_integration_reads_back_as_it_was_written(now: datetime) -> None:
 
 def test_routes_keep_to_their_objects_when_those_are_renamed(now: datetime) -> None:
     integration = save(now, routes=[{"escalation_policy": "standard", "during": "office HOURS"}])
-    version = integration.current_id
+    version = integration.current_version_id
     User.objects.filter(username="alice").update(username="alicia")
     policy = integration.policy
     assert policy is not None
@@ -199,7 +199,7 @@ def test_routes_keep_to_their_objects_when_those_are_renamed(now: datetime) -> N
     read = commands.integration_spec(Integration.objects.get())
     assert read["routes"] == [{"escalation_policy": "Renamed", "during": "Office hours"}]
     commands.save_integration(read, existing=Integration.objects.get(), actor=ACTOR, now=now)
-    assert Integration.objects.get().current_id == version
+    assert Integration.objects.get().current_version_id == version
 
 
 def test_a_new_version_is_made_only_when_what_decides_about_messages_changed(now: datetime) -> None:
@@ -215,7 +215,7 @@ def test_a_new_version_is_made_only_when_what_decides_about_messages_changed(now
     save(now, integration, filters={"field": "client", "operator": "exists"})
     assert [row.number for row in IntegrationVersion.objects.order_by("number")] == [1, 2]
     assert IntegrationVersion.objects.get(number=1).definition == first.definition == {}
-    assert Integration.objects.get().current == IntegrationVersion.objects.get(number=2)
+    assert Integration.objects.get().current_version == IntegrationVersion.objects.get(number=2)
 
 
 def test_custom_fields_of_versions_of_before_go_on_and_are_shown_under_their_own_heading(now: datetime) -> None:

@@ -132,7 +132,7 @@ def test_what_a_policy_would_do_is_what_the_loop_then_does(
     supposed = HypotheticalAlert((), recipients, priority, {"environment": "production"}, "carol@example.org")
     with wired():
         played = simulate(plan_of(saved), supposed, at)
-        paging = PagingConfig(PagingMode.PAGE, saved.current_id, (), recipients)
+        paging = PagingConfig(PagingMode.PAGE, saved.current_version_id, (), recipients)
         alert = _opened(priority, at, paging)
         last = max(stage.at for stage in played.stages)
         while (due := _due(alert)) is not None and due <= last:
@@ -226,7 +226,7 @@ def test_a_step_that_waits_is_simulated_as_it_goes_without_asking_the_database_e
     assert [(page.name, page.at) for page in played.pages] == [("Bob", desk.start.replace(hour=9, minute=40))]
     assert len(loaded) < 10
     with wired():
-        alert = _opened(Priority.HIGH, desk.start, PagingConfig(PagingMode.PAGE, saved.current_id, (), ()))
+        alert = _opened(Priority.HIGH, desk.start, PagingConfig(PagingMode.PAGE, saved.current_version_id, (), ()))
         last = max(stage.at for stage in played.stages)
         while (due := _due(alert)) is not None and due <= last:
             desk.keeper.turn(due)

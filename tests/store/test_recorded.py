@@ -59,8 +59,8 @@ class Door:
         config_version.changed()
 
     def redefine(self, **definition: Any) -> None:
-        number = self.integration.current.number + 1 if self.integration.current else 1
-        self.integration.current = IntegrationVersion.objects.create(
+        number = self.integration.current_version.number + 1 if self.integration.current_version else 1
+        self.integration.current_version = IntegrationVersion.objects.create(
             integration=self.integration, number=number, definition=definition, created_at=NOW
         )
         self.integration.save()

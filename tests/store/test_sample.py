@@ -95,8 +95,8 @@ def test_a_second_sample_is_a_second_alert_and_neither_holds_a_real_tickets_key(
     door: Integration, bob: AuditActor, node: Doors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Even where the integration's key is the same for all tickets of a client."""
-    door.current.definition = {"dedup_key": "<ticket^client_name>"}  # type: ignore[union-attr]
-    door.current.save()  # type: ignore[union-attr]
+    door.current_version.definition = {"dedup_key": "<ticket^client_name>"}  # type: ignore[union-attr]
+    door.current_version.save()  # type: ignore[union-attr]
     config_version.changed()
     with served(node.app, monkeypatch):
         first = send_sample(door, bob, now=clock.now())

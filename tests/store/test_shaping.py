@@ -301,9 +301,9 @@ def test_children_join_the_alert_of_their_parent_and_never_close_it() -> None:
 
 def test_a_child_whose_source_repeats_itself_opens_once_its_parent_is_closed() -> None:
     desk = NoiseHarness({"parent": "<field:client>"})
-    mapping = {**desk.integration.current.definition["mapping"], "delivery_id": "delivery"}  # type: ignore[union-attr]
-    desk.integration.current.definition["mapping"] = mapping  # type: ignore[union-attr]
-    desk.integration.current.save()  # type: ignore[union-attr]
+    mapping = {**desk.integration.current_version.definition["mapping"], "delivery_id": "delivery"}  # type: ignore[union-attr]
+    desk.integration.current_version.definition["mapping"] = mapping  # type: ignore[union-attr]
+    desk.integration.current_version.save()  # type: ignore[union-attr]
     config_version.changed()
     desk.send("Acme", client="")
     assert statuses(desk.send(1, delivery="1") + desk.send(1, delivery="1")) == ["Appended", "Appended"]
@@ -355,7 +355,7 @@ def test_enough_that_come_in_a_flood_let_go_of_those_that_wait_with_them() -> No
 
 def gate_of(number: int) -> list[tuple[str, bool, str]]:
     """What the trace of the so-manieth message says of the gate."""
-    row = list(InboundMessage.objects.select_related("integration__current", "version").order_by("pk"))[number]
+    row = list(InboundMessage.objects.select_related("integration__current_version", "version").order_by("pk"))[number]
     trace = explained(row).trace
     assert trace is not None
     return [(one.name, one.is_true, one.reason) for one in trace.gate]

@@ -154,7 +154,7 @@ def test_an_sla_that_comes_with_a_policy_that_is_started_later_is_waited_for(des
         with connections.transaction() as connection:
             state = store.load(connection, [alert])[alert]
             risen = replace(state, priority=Priority.CRITICAL)
-            change = AlertChange(state, risen, (), paging=desk.paging(version_id=dated.current_id))
+            change = AlertChange(state, risen, (), paging=desk.paging(version_id=dated.current_version_id))
             write(connection, [change], desk.at(1))
     desk.go(2)
     waits = ("Soon", WorkflowRunStatus.WAITING, "It waits for the respond-by time, 2026-11-24 09:45 UTC.")

@@ -157,7 +157,7 @@ def test_one_click_changes_what_a_status_does(company: Company, browser_of: Brow
     assert "Resolved" in text
     client.post(f"{path}status", {"status": "Resolved", "does": "close"})
     company.halo.refresh_from_db()
-    rules = company.halo.current.definition["rules"]
+    rules = company.halo.current_version.definition["rules"]
     assert rules["close"]["any"][1] == {"field": "source_status", "operator": "equals", "value": "Resolved"}
     client.post(f"{path}status", {"status": "Resolved", "does": "update"})
     company.halo.refresh_from_db()
@@ -370,7 +370,7 @@ def test_which_tickets_page_is_asked_with_the_counts_of_the_week_and_becomes_the
     assert client.post(path, {"which": "outside", "hours": "Nobody's", "do": "save"}).status_code == 422
     assert client.post(path, {"which": "urgent", "do": "save"}).status_code == 302
     company.halo.refresh_from_db()
-    assert [route["name"] for route in company.halo.current.definition["routes"]] == ["Which tickets page?"]
+    assert [route["name"] for route in company.halo.current_version.definition["routes"]] == ["Which tickets page?"]
     assert browser_of(company.observer).post(path, {"which": "all", "do": "save"}).status_code == 403
 
 

@@ -56,7 +56,7 @@ def test_a_policy_is_made_from_its_steps_in_order(company: Company, browser_of: 
     text = answer.content.decode()
     assert answer.status_code == 200
     assert "pauses it for 15 minutes" in text
-    definition = Policy.objects.get(name="Nights").current.definition
+    definition = Policy.objects.get(name="Nights").current_version.definition
     assert [step["after"] for step in definition["steps"]] == ["0m", "5m", "10m"]
     assert definition["steps"][2]["notify"] == {"users": [f"#{company.admin.pk}"]}
 

@@ -33,7 +33,7 @@ class Integration(models.Model):
     recipient_groups = models.ManyToManyField("people.Group", blank=True, related_name="+")
     #: The kind's settings by name (`halo_address`, `statuses`, …) and `fail_open`.
     settings = models.JSONField(default=dict)
-    current = models.ForeignKey("IntegrationVersion", null=True, on_delete=models.PROTECT, related_name="+")
+    current_version = models.ForeignKey("IntegrationVersion", null=True, on_delete=models.PROTECT, related_name="+")
     created_at = models.DateTimeField()
     #: What is done on its alerts is written back by this outbound integration.
     outbound = models.ForeignKey(
@@ -47,7 +47,7 @@ class Integration(models.Model):
     old_token_hash = models.BinaryField(max_length=32, null=True, unique=True)
     old_token_until = models.DateTimeField(null=True)
     #: Posts to tokens that work no more.
-    old_token_posts = models.IntegerField(default=0)
+    previous_token_requests = models.IntegerField(default=0)
 
     #: A Fernet token over JSON: `basic` {username, password}, `header` {name, value}, `hmac` {header, secret}.
     credentials = models.TextField(default="", blank=True)

@@ -337,7 +337,7 @@ def test_a_message_shows_what_arrived_and_how_it_was_understood(ready: Api, obse
     body = {"name": "Tool", "kind": "api", "mode": "dry_run", "mapping": {"subject": "summary", "source_id": "id"}}
     made = ready.post("integrations", body)
     assert made.status == 201, made
-    door = Integration.objects.select_related("current").get()
+    door = Integration.objects.select_related("current_version").get()
     raw = '{"id": 7, "summary": "VPN dówn"}'.encode()
     stored = InboundMessage.objects.create(
         id=uuid7(),
@@ -348,7 +348,7 @@ def test_a_message_shows_what_arrived_and_how_it_was_understood(ready: Api, obse
         raw=raw,
         content_type="application/json",
         headers={"user-agent": "curl"},
-        version=door.current,
+        version=door.current_version,
     )
     ready.patch("integrations/Tool", {"mapping": {"subject": "title", "source_id": "id"}})
     listed = observer.get("inbound-messages").body["items"][0]

@@ -32,11 +32,13 @@ def start_policy(
     Raises Rejected: `not_found`, or how the alert stands where it is over.
     """
     _require_live(alert, now)
-    policy = database.row(connection, "SELECT name, current_id FROM escalation_policy WHERE id = %s", (policy_id,))
+    policy = database.row(
+        connection, "SELECT name, current_version_id FROM escalation_policy WHERE id = %s", (policy_id,)
+    )
     if policy is None:
         raise Rejected("not_found", "That escalation policy is gone.")
     held = run_store.current(connection, [alert.id]).get(alert.id)
-    version = policy["current_id"]
+    version = policy["current_version_id"]
     known = plans(connection, {version, *([held["version_id"]] if held else ())})
     if version not in known:
         raise Rejected("not_possible", f"Policy {policy['name']} cannot be read; save it again.")

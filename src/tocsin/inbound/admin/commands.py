@@ -56,7 +56,7 @@ def integration_spec(
         spec["settings"] = settings
     if integration.settings.get(specs.ANYWAY):
         spec["anyway"] = True
-    definition = dict(integration.current.definition) if integration.current else {}
+    definition = dict(integration.current_version.definition) if integration.current_version else {}
     if "mapping" in definition:
         definition["mapping"] = specs.with_custom_apart(definition["mapping"])
     if references.has_names(definition):
@@ -132,7 +132,7 @@ def delete_integration(integration: Integration, *, actor: AuditActor, now: date
             do = "Open it now, or let it go, first." if waiting == 1 else "Open them now, or let them go, first."
             raise Rejected("in_use", f"{integration.name} cannot be deleted: {what} to open. {do}")
         before = integration_state(integration)
-        Integration.objects.filter(pk=integration.pk).update(current=None)
+        Integration.objects.filter(pk=integration.pk).update(current_version=None)
         config_audit.record("integration", integration, before, None, actor=actor, now=now)
         Integration.objects.get(pk=integration.pk).delete()
 
@@ -182,9 +182,9 @@ def _named(found: Any) -> list[str]:
 def _routed(noun: str, number: int) -> list[str]:
     return [
         f"integration {integration.name}"
-        for integration in Integration.objects.select_related("current")
-        if integration.current is not None
-        and (noun, number) in set(references.ids_in_definition(integration.current.definition))
+        for integration in Integration.objects.select_related("current_version")
+        if integration.current_version is not None
+        and (noun, number) in set(references.ids_in_definition(integration.current_version.definition))
     ]
 
 
@@ -247,17 +247,17 @@ def _write_secrets(integration: Integration, read: IntegrationSpec, now: datetim
 
 
 def _write_version(integration: Integration, definition: dict[str, Any], actor: AuditActor, now: datetime) -> None:
-    if integration.current is not None and integration.current.definition == definition:
+    if integration.current_version is not None and integration.current_version.definition == definition:
         return
     last = integration.versions.order_by("number").last()
-    integration.current = IntegrationVersion.objects.create(
+    integration.current_version = IntegrationVersion.objects.create(
         integration=integration,
         number=last.number + 1 if last else 1,
         definition=definition,
         created_at=now,
         created_by_id=actor.user_id,
     )
-    integration.save(update_fields=["current"])
+    integration.save(update_fields=["current_version"])
 
 
 def _refuse_unreachable(read: IntegrationSpec, now: datetime) -> None:
@@ -273,7 +273,7 @@ def unreachable(integration: Integration, now: datetime) -> list[tuple[str, str]
     """Where an integration that pages could reach nobody, as it is configured now: the place, and why, in words."""
     if integration.mode != IntegrationMode.PAGE:
         return []
-    definition = integration.current.definition if integration.current else {}
+    definition = integration.current_version.definition if integration.current_version else {}
     users = tuple(integration.recipient_users.values_list("pk", flat=True))
     groups = tuple(integration.recipient_groups.values_list("pk", flat=True))
     return list(_unreachable(definition, integration.policy_id, users, groups, now))
@@ -313,4 +313,4 @@ def _groups_of_table(table_id: object) -> list[int]:
 def _plan(policy_id: int | None) -> CompiledPolicy:
     if policy_id is None:
         return RECIPIENTS_ONLY
-    return policies.plan_of(Policy.objects.select_related("current").get(pk=policy_id))
+    return policies.plan_of(Policy.objects.select_related("current_version").get(pk=policy_id))

@@ -61,7 +61,7 @@ class Migration(migrations.Migration):
                 ("token", models.TextField()),
                 ("old_token_hash", models.BinaryField(max_length=32, null=True, unique=True)),
                 ("old_token_until", models.DateTimeField(null=True)),
-                ("old_token_posts", models.IntegerField(default=0)),
+                ("previous_token_requests", models.IntegerField(default=0)),
                 ("credentials", models.TextField(blank=True, default="")),
                 (
                     "group",

@@ -114,7 +114,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddField(
             model_name="integration",
-            name="current",
+            name="current_version",
             field=models.ForeignKey(
                 null=True,
                 on_delete=django.db.models.deletion.PROTECT,

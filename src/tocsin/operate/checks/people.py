@@ -46,7 +46,7 @@ def _unreachable_people(now: datetime) -> Iterator[HealthFinding]:
     called = {membership.user_id for membership in Membership.objects.filter(roles__len__gt=0)}
     for integration in Integration.objects.prefetch_related("recipient_users"):
         called |= {user.pk for user in integration.recipient_users.all()}
-    for policy in Policy.objects.exclude(current=None).select_related("current"):
+    for policy in Policy.objects.exclude(current_version=None).select_related("current_version"):
         called |= references(policies.plan_of(policy)).users
     for schedule in Schedule.objects.all():
         called |= schedules.load(schedule.name, schedule.time_zone, schedule.definition).users
@@ -111,13 +111,13 @@ def _opted_out() -> Iterator[HealthFinding]:
 
 
 def _unreachable_ways(now: datetime) -> Iterator[HealthFinding]:
-    for integration in Integration.objects.select_related("current").prefetch_related(
+    for integration in Integration.objects.select_related("current_version").prefetch_related(
         "recipient_users", "recipient_groups"
     ):
         if integration.mode == IntegrationMode.DISABLED:
             yield note("integration.disabled", f"{integration.name} is switched off: what it gets opens nothing.")
         try:
-            reader_of(integration, integration.current)
+            reader_of(integration, integration.current_version)
         except Rejected as rejected:
             yield HealthFinding(
                 "integration.unusable",

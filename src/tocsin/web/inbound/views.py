@@ -86,7 +86,7 @@ def message(request: SignedInRequest, message_id: UUID) -> HttpResponse:
     """One message: raw body, mapping, rules, filters, routes, result; by the rules of then, or the current ones."""
     row = find(message_id)
     by_current = request.GET.get("rules") == "current"
-    version = row.integration.current if by_current else None
+    version = row.integration.current_version if by_current else None
     text = body.readable(bytes(row.raw))
     context = {
         "message": row,
@@ -106,7 +106,7 @@ def message(request: SignedInRequest, message_id: UUID) -> HttpResponse:
 
 def find(message_id: UUID) -> InboundMessage:
     """The message with everything its page needs. Raises Http404."""
-    rows = InboundMessage.objects.select_related("integration__current", "version", "alert")
+    rows = InboundMessage.objects.select_related("integration__current_version", "version", "alert")
     row = rows.filter(pk=message_id).first()
     if row is None:
         raise Http404(_("This message is not in the log: it was never here, or is older than the log keeps."))

@@ -86,9 +86,9 @@ def would_page(integration: Integration, message: InboundMessage) -> str:
 
 def which_page(integration: Integration) -> str:
     """The answer to "Which tickets page?" that is in force, in a few words."""
-    routes = integration.current.definition.get("routes") if integration.current else None
+    routes = integration.current_version.definition.get("routes") if integration.current_version else None
     answer = presets.answer_of(
-        versions.shown(integration.current).get("routes") if routes and integration.current else None
+        versions.shown(integration.current_version).get("routes") if routes and integration.current_version else None
     )
     match answer.which if answer is not None else None:
         case PresetKind.ALL:

@@ -160,7 +160,7 @@ def set_status(request: SignedInRequest, number: int) -> HttpResponse:
 
 def find(number: int) -> tuple[Integration, IntegrationKind | None]:
     """The integration and its kind. Raises Http404."""
-    rows = Integration.objects.select_related("policy", "group", "current")
+    rows = Integration.objects.select_related("policy", "group", "current_version")
     row = rows.filter(pk=number).first()
     if row is None:
         raise Http404(_("This integration is gone."))

@@ -55,7 +55,7 @@ _PLACES = {
 @require_safe
 def policy_list(request: SignedInRequest) -> HttpResponse:
     """Every policy with its steps in short."""
-    rows = Policy.objects.select_related("current", "group").annotate(used=Count("integrations"))
+    rows = Policy.objects.select_related("current_version", "group").annotate(used=Count("integrations"))
     shown = [(row, commands.plan_of(row)) for row in rows]
     return page(request, "policies/list.html", {"rows": shown, "may_add": may_somewhere(request, Permission.TEAMS)})
 
@@ -187,7 +187,7 @@ def delete(request: SignedInRequest, number: int) -> HttpResponse:
 
 def find(number: int) -> Policy:
     """The policy. Raises Http404."""
-    row = Policy.objects.select_related("current", "group").filter(pk=number).first()
+    row = Policy.objects.select_related("current_version", "group").filter(pk=number).first()
     if row is None:
         raise Http404(_("This escalation policy is gone."))
     return row
