@@ -210,7 +210,7 @@ def nothing_due_at_rest(world: World) -> Iterator[str]:
         yield f"the message {row}"
     for row in world.rows("SELECT id, alert_id, due_at, cause FROM workflows_run WHERE due_at <= %s", world.now):
         yield f"the workflow's run {row}"
-    for row in world.rows("SELECT id, title FROM oncall_dutynotice WHERE sent_at IS NULL"):
+    for row in world.rows("SELECT id, title FROM oncall_pendingnotice WHERE sent_at IS NULL"):
         yield f"the duty notice {row}"
     for row in world.rows("SELECT * FROM oncall_reminder WHERE done_at IS NULL AND due_at <= %s", world.now):
         yield f"the reminder {row}"

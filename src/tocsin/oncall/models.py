@@ -132,7 +132,7 @@ class SwapRequest(models.Model):
         )
 
 
-class DutyNotice(models.Model):
+class PendingNotice(models.Model):
     """What somebody is to be told about their duty: a swap asked for or answered, a shift handed over, a cover.
 
     Written with the change itself; a loop hands it on to be mailed.
@@ -149,7 +149,7 @@ class DutyNotice(models.Model):
     class Meta:
         indexes = (
             # What waits to be handed on.
-            models.Index(fields=("id",), condition=Q(sent_at=None), name="oncall_dutynotice_waiting"),
+            models.Index(fields=("id",), condition=Q(sent_at=None), name="oncall_pendingnotice_waiting"),
         )
 
 
