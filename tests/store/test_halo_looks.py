@@ -189,7 +189,7 @@ def test_a_long_look_is_kept_by_the_process_that_has_it(both: Pair) -> None:
     def keep(method: str, path: str) -> None:
         if path.startswith("/api/"):
             with connections.transaction() as connection:
-                leases.append(connection.execute("SELECT look_lease_until FROM outbound_standing").fetchone())
+                leases.append(connection.execute("SELECT look_lease_until FROM outbound_integrationstatus").fetchone())
 
     both.server.api.fault = keep
     both.look(200)
@@ -206,7 +206,7 @@ def test_a_look_that_another_process_has_taken_up_ends_and_writes_nothing(both: 
     def take_over(method: str, path: str) -> None:
         if path == "/api/Tickets":
             with connections.transaction() as connection:
-                connection.execute("UPDATE outbound_standing SET look_lease_until = %s", (theirs,))
+                connection.execute("UPDATE outbound_integrationstatus SET look_lease_until = %s", (theirs,))
 
     both.server.api.fault = take_over
     both.look(200)

@@ -52,7 +52,7 @@ SELECT min(at) AS at FROM (
   UNION ALL SELECT due_at FROM oncall_reminder WHERE done_at IS NULL
   UNION ALL SELECT due_at FROM workflows_run WHERE status = 'waiting'
   UNION ALL SELECT due_at FROM outbound_call WHERE status = 'queued'
-  UNION ALL SELECT greatest(open_until, not_before) FROM outbound_standing
+  UNION ALL SELECT greatest(open_until, not_before) FROM outbound_integrationstatus
 ) AS timers WHERE at > %s
 """
 

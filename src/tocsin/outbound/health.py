@@ -18,7 +18,7 @@ SELECT o.id, o.name, s.problem, s.trouble, s.look_problem, s.webhook_problem,
        (SELECT c.error FROM outbound_call c WHERE c.integration_id = o.id AND c.status = 'dead'
         ORDER BY c.id DESC LIMIT 1) AS why,
        (SELECT count(*) FROM outbound_call c WHERE c.integration_id = o.id AND c.status = 'queued') AS waiting
-FROM outbound_outboundintegration o JOIN outbound_standing s ON s.integration_id = o.id
+FROM outbound_outboundintegration o JOIN outbound_integrationstatus s ON s.integration_id = o.id
 WHERE o.is_enabled ORDER BY o.name
 """)
 

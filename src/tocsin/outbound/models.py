@@ -33,7 +33,7 @@ class OutboundIntegration(models.Model):
         return self.name
 
 
-class Standing(models.Model):
+class IntegrationStatus(models.Model):
     """How the other side of an integration fares: written by loops, read by pages. One row an integration."""
 
     integration = models.OneToOneField(

@@ -19,7 +19,7 @@ LEASE_SECONDS = 10
 
 _STANDINGS = """
 SELECT s.integration_id, s.failures, s.open_until, s.barred_until, s.granted_to, s.not_before
-FROM outbound_standing s
+FROM outbound_integrationstatus s
 WHERE s.integration_id = ANY(%(ids)s) AND EXISTS (
   SELECT FROM outbound_call c WHERE c.integration_id = s.integration_id AND c.status = 'queued'
   AND (c.due_at <= %(now)s OR s.failures >= %(opens)s))
@@ -92,7 +92,8 @@ def _grant(
     assert opened is not None
     granted = rate_limit.charged(opened.sender.rate, standing["granted_to"], calls, now)
     connection.execute(
-        "UPDATE outbound_standing SET granted_to = %s WHERE integration_id = %s", (granted, standing["integration_id"])
+        "UPDATE outbound_integrationstatus SET granted_to = %s WHERE integration_id = %s",
+        (granted, standing["integration_id"]),
     )
 
 

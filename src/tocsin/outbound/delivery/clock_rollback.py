@@ -15,12 +15,12 @@ UPDATE outbound_call SET due_at = due_at - %(by)s WHERE id IN (
 
 # The rate and the next look mend themselves.
 _STANDINGS = """
-UPDATE outbound_standing SET
+UPDATE outbound_integrationstatus SET
   open_until = CASE WHEN open_until > %(now)s THEN open_until - %(by)s ELSE open_until END,
   barred_until = CASE WHEN barred_until > %(now)s THEN barred_until - %(by)s ELSE barred_until END,
   not_before = CASE WHEN not_before > %(now)s THEN not_before - %(by)s ELSE not_before END
 WHERE integration_id IN (
-  SELECT integration_id FROM outbound_standing
+  SELECT integration_id FROM outbound_integrationstatus
   WHERE open_until > %(now)s OR barred_until > %(now)s OR not_before > %(now)s
   ORDER BY integration_id FOR NO KEY UPDATE)
 """

@@ -182,7 +182,9 @@ def _write_standing(
     """The circuit, the bar and the rate of one integration, after these outcomes in their order. `requests`: those that
     were not granted before."""
     standing = database.row(
-        connection, "SELECT * FROM outbound_standing WHERE integration_id = %s FOR NO KEY UPDATE", (integration_id,)
+        connection,
+        "SELECT * FROM outbound_integrationstatus WHERE integration_id = %s FOR NO KEY UPDATE",
+        (integration_id,),
     )
     if standing is None:
         return
@@ -194,7 +196,8 @@ def _write_standing(
     if opened is not None and requests:
         standing["granted_to"] = rate_limit.charged(opened.sender.rate, standing["granted_to"], requests, last)
     connection.execute(
-        "UPDATE outbound_standing SET failures = %(failures)s, open_until = %(open_until)s, problem = %(problem)s, "
+        "UPDATE outbound_integrationstatus SET failures = %(failures)s, open_until = %(open_until)s, "
+        "problem = %(problem)s, "
         "problem_at = %(problem_at)s, barred_until = %(barred_until)s, trouble = %(trouble)s, "
         "trouble_at = %(trouble_at)s, granted_to = %(granted_to)s, throttled = %(throttled)s, "
         "not_before = %(not_before)s, succeeded_at = %(succeeded_at)s WHERE integration_id = %(integration_id)s",
@@ -207,7 +210,7 @@ def _write_standing(
             (last, integration_id, last),
         )
         connection.execute(
-            "UPDATE outbound_standing SET look_at = %s WHERE integration_id = %s AND look_at > %s",
+            "UPDATE outbound_integrationstatus SET look_at = %s WHERE integration_id = %s AND look_at > %s",
             (last, integration_id, last),
         )
         ticket_creation.again(connection, integration_id, last)

@@ -123,7 +123,7 @@ def _why_not(opened: ActiveIntegration, now: datetime) -> TicketLookup | None:
     with database.transaction() as connection:
         standing = database.row(
             connection,
-            "SELECT open_until, barred_until, not_before FROM outbound_standing WHERE integration_id = %s",
+            "SELECT open_until, barred_until, not_before FROM outbound_integrationstatus WHERE integration_id = %s",
             (opened.account.id,),
         )
     if standing is None:

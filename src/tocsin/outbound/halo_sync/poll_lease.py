@@ -54,9 +54,10 @@ class PollLease:
 MAX_POLL_AHEAD = timedelta(minutes=10)
 
 _CLAIM = """
-UPDATE outbound_standing s SET look_lease_until = clock_timestamp() + %(lease)s
+UPDATE outbound_integrationstatus s SET look_lease_until = clock_timestamp() + %(lease)s
 WHERE s.integration_id = (
-  SELECT t.integration_id FROM outbound_standing t JOIN outbound_outboundintegration o ON o.id = t.integration_id
+  SELECT t.integration_id FROM outbound_integrationstatus t
+  JOIN outbound_outboundintegration o ON o.id = t.integration_id
   WHERE o.is_enabled AND o.kind = 'haloitsm' AND (t.look_at <= %(now)s OR t.look_at > %(furthest)s)
     AND (t.look_lease_until IS NULL OR t.look_lease_until < clock_timestamp()
          OR t.look_lease_until > clock_timestamp() + 2 * %(lease)s)
@@ -68,12 +69,12 @@ RETURNING s.integration_id, s.look_lease_until, s.looked_to, s.looked_at, s.memo
 """
 
 _RENEW = """
-UPDATE outbound_standing SET look_lease_until = clock_timestamp() + %(lease)s
+UPDATE outbound_integrationstatus SET look_lease_until = clock_timestamp() + %(lease)s
 WHERE integration_id = %(id)s AND look_lease_until = %(until)s RETURNING look_lease_until
 """
 
 _END = """
-UPDATE outbound_standing SET look_lease_until = NULL
+UPDATE outbound_integrationstatus SET look_lease_until = NULL
 WHERE integration_id = %(id)s AND look_lease_until = %(until)s RETURNING 1
 """
 

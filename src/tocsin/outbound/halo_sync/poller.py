@@ -350,7 +350,7 @@ def refresh_lists(
             ticket_creation.again(connection, integration_id, now)
         memory["me"], memory["lists_at"] = whole(me.get("id")), now.isoformat()
         connection.execute(
-            "UPDATE outbound_standing SET memory = memory || %s WHERE integration_id = %s",
+            "UPDATE outbound_integrationstatus SET memory = memory || %s WHERE integration_id = %s",
             (as_json({"me": memory["me"], "lists_at": memory["lists_at"]}), integration_id),
         )
     reference_data.teach_inbound(OutboundIntegration.objects.get(pk=integration_id), now)
@@ -358,21 +358,22 @@ def refresh_lists(
 
 
 _WRITE = """
-UPDATE outbound_standing SET look_at = %(next)s,
+UPDATE outbound_integrationstatus SET look_at = %(next)s,
        looked_at = coalesce(%(looked_at)s, looked_at), looked_to = %(looked_to)s, memory = %(memory)s,
        look_problem = %(problem)s, found = found + %(found)s, webhook_problem = %(webhook)s, granted_to = %(granted)s
 WHERE integration_id = %(id)s
 """
 
 _BAR = """
-UPDATE outbound_standing SET problem = %(problem)s, barred_until = %(until)s,
+UPDATE outbound_integrationstatus SET problem = %(problem)s, barred_until = %(until)s,
        problem_at = CASE WHEN problem = %(problem)s THEN problem_at ELSE %(now)s END
 WHERE integration_id = %(id)s
 """
 
 
 _PATIENCE = """
-UPDATE outbound_standing SET not_before = greatest(not_before, %(until)s), look_at = greatest(look_at, %(until)s)
+UPDATE outbound_integrationstatus SET not_before = greatest(not_before, %(until)s),
+       look_at = greatest(look_at, %(until)s)
 WHERE integration_id = %(id)s
 """
 
