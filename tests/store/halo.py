@@ -119,7 +119,7 @@ class Pair:
     def look(self, seconds: float | None = None) -> None:
         """One look at Halo, due or not."""
         self.seconds = self.seconds if seconds is None else seconds
-        IntegrationStatus.objects.filter(pk=self.outbound.pk).update(look_at=self.now)
+        IntegrationStatus.objects.filter(pk=self.outbound.pk).update(next_poll_at=self.now)
         assert poller.look(self.directory, lambda: self.now)
 
     def log(self, summary: str = "VPN down", **fields: Any) -> int:

@@ -98,13 +98,13 @@ def test_a_date_of_the_future_and_notes_that_are_not_shown_hide_nothing_else(bot
     both.look(400)
     before = both.standing()
     assert both.alert(other).status == "open"
-    assert "Halo does not let Tocsin read what was done on ticket" in before.look_problem
+    assert "Halo does not let Tocsin read what was done on ticket" in before.poll_error
     both.halo.change(other, {"summary": "third"}, DESK_AGENT)
     both.halo.delete(ticket, DESK_AGENT)
     both.look(600)
     both.look(800)
     assert (both.alert(other).subject, both.alert(ticket).status) == ("third", "cancelled")
-    assert both.standing().looked_to > before.looked_to
+    assert both.standing().polled_until > before.polled_until
 
 
 def test_a_look_that_halo_asks_for_patience_holds_everything_back_so_long(both: Pair) -> None:
@@ -179,7 +179,7 @@ def test_a_look_that_breaks_is_said_where_people_see_it(
         monkeypatch.setattr(poller.PollRun, "carry_out", broken)
         both.go(31)
         assert poller.look(both.directory, lambda: both.now)
-        assert both.standing().look_problem == "Something in it could not be understood; the log says what."
+        assert both.standing().poll_error == "Something in it could not be understood; the log says what."
 
 
 def test_a_long_look_is_kept_by_the_process_that_has_it(both: Pair) -> None:
@@ -189,13 +189,13 @@ def test_a_long_look_is_kept_by_the_process_that_has_it(both: Pair) -> None:
     def keep(method: str, path: str) -> None:
         if path.startswith("/api/"):
             with connections.transaction() as connection:
-                leases.append(connection.execute("SELECT look_lease_until FROM outbound_integrationstatus").fetchone())
+                leases.append(connection.execute("SELECT poll_lease_until FROM outbound_integrationstatus").fetchone())
 
     both.server.api.fault = keep
     both.look(200)
     assert len(leases) == 2
     assert leases == sorted(set(leases))
-    assert both.standing().look_lease_until is None
+    assert both.standing().poll_lease_until is None
 
 
 def test_a_look_that_another_process_has_taken_up_ends_and_writes_nothing(both: Pair) -> None:
@@ -206,12 +206,16 @@ def test_a_look_that_another_process_has_taken_up_ends_and_writes_nothing(both: 
     def take_over(method: str, path: str) -> None:
         if path == "/api/Tickets":
             with connections.transaction() as connection:
-                connection.execute("UPDATE outbound_integrationstatus SET look_lease_until = %s", (theirs,))
+                connection.execute("UPDATE outbound_integrationstatus SET poll_lease_until = %s", (theirs,))
 
     both.server.api.fault = take_over
     both.look(200)
     after = both.standing()
-    assert (after.look_lease_until, after.looked_at, after.memory) == (theirs, before.looked_at, before.memory)
+    assert (after.poll_lease_until, after.last_polled_at, after.poll_state) == (
+        theirs,
+        before.last_polled_at,
+        before.poll_state,
+    )
 
 
 @pytest.mark.parametrize("back", [3_600, 86_400])
@@ -270,4 +274,4 @@ def test_a_halo_that_is_pulled_is_tried_again_soon_after_it_refused_everything_a
         assert poller.look(both.directory, lambda: both.now)
         assert both.alert(ticket).status == "open"
         standing = both.standing()
-        assert (standing.problem, standing.barred_until, standing.look_problem) == ("", None, "")
+        assert (standing.problem, standing.blocked_until, standing.poll_error) == ("", None, "")

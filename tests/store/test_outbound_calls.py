@@ -118,7 +118,7 @@ def test_what_is_down_is_tried_by_one_call_at_a_time_and_all_go_when_it_is_back(
     at.go()
     opened_at = len(other.requests)
     assert at.standing(pager).open_until is not None
-    assert "503" in at.standing(pager).trouble
+    assert "503" in at.standing(pager).last_transient_error
     for minute in range(1, 61):
         at.go(minute * 60)
     tries = len(other.requests) - opened_at

@@ -219,7 +219,7 @@ def nothing_due_at_rest(world: World) -> Iterator[str]:
     for row in world.rows(
         "SELECT c.id, c.status, c.due_at FROM outbound_call c JOIN outbound_integrationstatus s USING (integration_id) "
         "WHERE c.status = 'sending' OR c.status = 'queued' AND c.due_at < %s "
-        "AND coalesce(greatest(s.open_until, s.not_before, s.barred_until), c.due_at) < %s "
+        "AND coalesce(greatest(s.open_until, s.not_before, s.blocked_until), c.due_at) < %s "
         "AND NOT EXISTS (SELECT FROM outbound_call b WHERE b.order_key = c.order_key AND b.id < c.id "
         "AND b.status = 'queued')",
         late,

@@ -117,7 +117,7 @@ def save_outbound(
         row.save()
         row.matches.all().delete()
         AgentMatch.objects.bulk_create(AgentMatch(integration=row, user=user, number=to) for user, to in matches)
-        IntegrationStatus.objects.get_or_create(integration=row, defaults={"look_at": now})
+        IntegrationStatus.objects.get_or_create(integration=row, defaults={"next_poll_at": now})
         if config_audit.record(
             "outbound_integration", row, before, outbound_spec(row), actor=actor, now=now, secrets=changed
         ):
@@ -184,7 +184,7 @@ def with_line[T](
         return work(opened, line), line
     except NeedsAttention as error:
         IntegrationStatus.objects.filter(pk=integration.pk).update(
-            problem=line.masked(str(error)), problem_at=now, barred_until=now + rate_limit.BLOCKED_INTERVAL
+            problem=line.masked(str(error)), problem_at=now, blocked_until=now + rate_limit.BLOCKED_INTERVAL
         )
         raise
     finally:
@@ -286,8 +286,8 @@ def needs_group(group_id: int) -> list[str]:
 def _try_again(number: int, now: datetime) -> None:
     """A person has acted: what was barred or waits for its next try goes now."""
     IntegrationStatus.objects.filter(pk=number).update(
-        problem="", problem_at=None, barred_until=None, failures=0, open_until=None, not_before=None,
-        trouble="", trouble_at=None, look_problem="", look_at=now,
+        problem="", problem_at=None, blocked_until=None, failures=0, open_until=None, not_before=None,
+        last_transient_error="", last_transient_error_at=None, poll_error="", next_poll_at=now,
     )  # fmt: skip
     Call.objects.filter(integration=number, status=CallStatus.QUEUED, due_at__gt=now).update(due_at=now)
     # With the settings as they will be.

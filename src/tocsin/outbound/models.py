@@ -45,10 +45,10 @@ class IntegrationStatus(models.Model):
     #: Why nothing can be sent until a person acts, since when, and when it is tried again all the same.
     problem = models.TextField(default="", db_default="")
     problem_at = models.DateTimeField(null=True)
-    barred_until = models.DateTimeField(null=True)
+    blocked_until = models.DateTimeField(null=True)
     #: The last failure that may pass.
-    trouble = models.TextField(default="", db_default="")
-    trouble_at = models.DateTimeField(null=True)
+    last_transient_error = models.TextField(default="", db_default="")
+    last_transient_error_at = models.DateTimeField(null=True)
     #: The rate limit: when the last request that was granted fits into the rate (GCRA's theoretical arrival time), how
     #: often in a row the other side asked for patience, and until when.
     granted_to = models.DateTimeField(null=True)
@@ -57,16 +57,16 @@ class IntegrationStatus(models.Model):
     succeeded_at = models.DateTimeField(null=True)
 
     #: Reading back: when it is next, who does it now, what was read to (in the other side's own time, as it writes it).
-    look_at = models.DateTimeField(null=True)
-    look_lease_until = models.DateTimeField(null=True)
-    looked_at = models.DateTimeField(null=True)
-    looked_to = models.TextField(default="", db_default="")
-    look_problem = models.TextField(default="", db_default="")
+    next_poll_at = models.DateTimeField(null=True)
+    poll_lease_until = models.DateTimeField(null=True)
+    last_polled_at = models.DateTimeField(null=True)
+    polled_until = models.TextField(default="", db_default="")
+    poll_error = models.TextField(default="", db_default="")
     found = models.IntegerField(default=0, db_default=0)
     #: What the last look knows about the other side's webhook: nothing, or why it brings nothing.
     webhook_problem = models.TextField(default="", db_default="")
     #: What reading back remembers between looks: newest note by ticket, tickets that were gone once.
-    memory = models.JSONField(default=dict, db_default={})
+    poll_state = models.JSONField(default=dict, db_default={})
 
 
 class Webhook(models.Model):

@@ -18,7 +18,7 @@ from tocsin.outbound.delivery.integration_pool import IntegrationPool
 LEASE_SECONDS = 10
 
 _STANDINGS = """
-SELECT s.integration_id, s.failures, s.open_until, s.barred_until, s.granted_to, s.not_before
+SELECT s.integration_id, s.failures, s.open_until, s.blocked_until, s.granted_to, s.not_before
 FROM outbound_integrationstatus s
 WHERE s.integration_id = ANY(%(ids)s) AND EXISTS (
   SELECT FROM outbound_call c WHERE c.integration_id = s.integration_id AND c.status = 'queued'
@@ -73,7 +73,7 @@ def _allowance(directory: IntegrationPool, standing: Mapping[str, Any], now: dat
     opened = directory.get(standing["integration_id"])
     if opened is None:
         return 0
-    for until in (standing["open_until"], standing["barred_until"], standing["not_before"]):
+    for until in (standing["open_until"], standing["blocked_until"], standing["not_before"]):
         if until is not None and until > now:
             return 0
     most = rate_limit.allowance(opened.sender.rate, standing["granted_to"], now)
@@ -82,7 +82,7 @@ def _allowance(directory: IntegrationPool, standing: Mapping[str, Any], now: dat
 
 def _is_probing(standing: Mapping[str, Any]) -> bool:
     """Whether, after trouble, one call tries if the other side is back: the oldest, whenever its own next try is."""
-    return bool(standing["failures"] >= rate_limit.OPENS_AFTER or standing["barred_until"] is not None)
+    return bool(standing["failures"] >= rate_limit.OPENS_AFTER or standing["blocked_until"] is not None)
 
 
 def _grant(

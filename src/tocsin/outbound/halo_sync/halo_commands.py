@@ -83,10 +83,12 @@ def refresh(
     integration: OutboundIntegration, actor: AuditActor, now: datetime, *, client: HttpClient | None = None
 ) -> list[str]:
     """Reads Halo's lists again; returns why some could not be read."""
-    standing, _ = IntegrationStatus.objects.get_or_create(integration=_halo(integration), defaults={"look_at": now})
+    standing, _ = IntegrationStatus.objects.get_or_create(
+        integration=_halo(integration), defaults={"next_poll_at": now}
+    )
 
     def work(opened: ActiveIntegration, line: RecordedClient) -> list[str]:
-        return poller.refresh_lists(integration.pk, _client(opened), line, dict(standing.memory), now)
+        return poller.refresh_lists(integration.pk, _client(opened), line, dict(standing.poll_state), now)
 
     problems = with_line(integration, work, now, client)[0]
     _audited(actor, "refresh", integration, {"problems": problems}, now)
@@ -142,7 +144,7 @@ def address_changed(door: Integration, now: datetime) -> bool:
 
 def look_now(integration: OutboundIntegration, now: datetime) -> None:
     """Has the next turn of the loop look at this Halo."""
-    IntegrationStatus.objects.filter(pk=_halo(integration).pk).update(look_at=now)
+    IntegrationStatus.objects.filter(pk=_halo(integration).pk).update(next_poll_at=now)
     with database.transaction() as connection:
         database.hint(connection, "clock")
 
