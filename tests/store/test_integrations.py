@@ -429,7 +429,7 @@ def test_an_integration_that_is_renamed_keeps_its_alerts_and_another_of_its_old_
     first = save(now, first, name="Monitoring of Zurich", **more)
     assert send(first, "New") == "Mapped Appended"
     assert "keyed" not in str(commands.integration_spec(first))
-    assert (first.keyed_as, first.settings) == ("Monitoring", {})
+    assert (first.dedup_namespace, first.settings) == ("Monitoring", {})
     # A setting is changed, and the name once more: nothing of that is about its keys.
     first = save(now, first, name="Monitoring of Zurich", settings={"fail_open": False}, **more)
     first = save(now, first, name="Zurich", **more)

@@ -21,7 +21,7 @@ class Integration(models.Model):
     kind = models.CharField(_("kind"), max_length=40)
     source = models.CharField(_("source"), max_length=100, blank=True)
     #: By which name its dedup keys are made, where it has no Source and was renamed: its alerts stay its alerts.
-    keyed_as = models.CharField(max_length=200, blank=True, default="", db_default="")
+    dedup_namespace = models.CharField(max_length=200, blank=True, default="", db_default="")
     group = models.ForeignKey("people.Group", null=True, blank=True, on_delete=models.PROTECT, related_name="+")
     mode = models.CharField(
         _("mode"), max_length=10, choices=[(m.value, m.value) for m in IntegrationMode], default=IntegrationMode.PAGE

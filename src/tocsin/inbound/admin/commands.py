@@ -197,7 +197,7 @@ def _recipients_spec(integration: Integration) -> dict[str, Any]:
 
 
 def _write(integration: Integration, read: IntegrationSpec, now: datetime) -> None:
-    integration.keyed_as = _keyed_as(integration, read)
+    integration.dedup_namespace = _dedup_namespace(integration, read)
     integration.name, integration.kind, integration.source = read.name, read.kind.name, read.source
     begins_to_page = integration.mode == IntegrationMode.DRY_RUN and read.mode is IntegrationMode.PAGE
     integration.mode = read.mode
@@ -214,16 +214,16 @@ def _write(integration: Integration, read: IntegrationSpec, now: datetime) -> No
             monitor.tell_again(integration.pk, now)
 
 
-def _keyed_as(integration: Integration, read: IntegrationSpec) -> str:
+def _dedup_namespace(integration: Integration, read: IntegrationSpec) -> str:
     """By which name its dedup keys are made, where that is neither its Source nor its name from now on."""
     if read.source or read.kind.source:
         return ""
     if not integration._state.adding and not integration.source:
-        known = integration.keyed_as or integration.name
+        known = integration.dedup_namespace or integration.name
     else:
         known = read.name
     others = Integration.objects.exclude(pk=integration.pk) if integration.pk else Integration.objects.all()
-    if known == read.name and others.filter(keyed_as=known).exists():
+    if known == read.name and others.filter(dedup_namespace=known).exists():
         # Another one had that name, and its alerts are its own.
         return f"{known} {ids.token()}"
     return "" if known == read.name else known

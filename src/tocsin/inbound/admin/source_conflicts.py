@@ -78,7 +78,7 @@ def key_source_of(integration: Integration) -> str:
     """What its dedup keys begin with: two integrations share alerts where it is the same."""
     kind = load_kinds().get(integration.kind)
     own = integration.source or (kind.source if kind is not None else "")
-    return own or integration.keyed_as or integration.name
+    return own or integration.dedup_namespace or integration.name
 
 
 def _sharing(integration: Integration, key_source: str) -> Iterator[Integration]:

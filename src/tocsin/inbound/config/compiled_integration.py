@@ -96,7 +96,7 @@ class CompiledIntegration:
     #: Why its configuration cannot be used: then nothing is read, and every message is kept as Mapping Failed.
     problem: Rejected | None = None
     #: What stands for the source in dedup keys, where it is another than that.
-    keyed_as: str = ""
+    dedup_namespace: str = ""
     #: The maintenance windows that may be about its alerts.
     windows: tuple[IntegrationWindow, ...] = ()
 
@@ -113,7 +113,7 @@ class CompiledIntegration:
     @property
     def key_source(self) -> str:
         """What its dedup keys begin with."""
-        return self.keyed_as or self.source
+        return self.dedup_namespace or self.source
 
     def agent(self, reading: NormalizedEvent) -> TicketAgent:
         """Who has the ticket, as the message says."""

@@ -144,7 +144,7 @@ def shared() -> IntegrationRegistry:
 
 
 _INTEGRATIONS = """
-SELECT i.id, i.name, i.kind, i.source, i.keyed_as, i.mode, i.settings, i.policy_id, i.outbound_id, i.token_hash,
+SELECT i.id, i.name, i.kind, i.source, i.dedup_namespace, i.mode, i.settings, i.policy_id, i.outbound_id, i.token_hash,
        i.old_token_hash, i.old_token_until, i.credentials, i.current_version_id, v.definition,
        ARRAY(SELECT user_id FROM inbound_integration_recipient_users r WHERE r.integration_id = i.id ORDER BY r.id)
            AS users,
@@ -266,7 +266,7 @@ def _door(
         directory=directory,
         outbound_id=row["outbound_id"],
         problem=problem,
-        keyed_as="" if row["source"] or kind.source else row["keyed_as"],
+        dedup_namespace="" if row["source"] or kind.source else row["dedup_namespace"],
     )
 
 

@@ -45,7 +45,7 @@ class Migration(migrations.Migration):
                 ),
                 ("kind", models.CharField(max_length=40, verbose_name="kind")),
                 ("source", models.CharField(blank=True, max_length=100, verbose_name="source")),
-                ("keyed_as", models.CharField(blank=True, db_default="", default="", max_length=200)),
+                ("dedup_namespace", models.CharField(blank=True, db_default="", default="", max_length=200)),
                 (
                     "mode",
                     models.CharField(
