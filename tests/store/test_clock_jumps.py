@@ -21,7 +21,7 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.runtime import clock, clock_jump
 from tocsin.escalation.models import Run
-from tocsin.inbound.models import DelayedOpening, Heartbeat, RateWindow
+from tocsin.inbound.models import DelayedAlert, Heartbeat, RateWindow
 from tocsin.notify import pause
 from tocsin.notify.enqueue import queue
 from tocsin.notify.models import AwaitedReceipt, Delivery, Notification, OptOut, ProviderHealth
@@ -277,7 +277,7 @@ def test_an_opening_that_waits_for_a_while_opens_as_long_after_it_came(now: date
     door = make_integration(settings={"anyway": True})
     rows = {}
     for number, wait in enumerate(("wait", "every", "flapping", "count", "hours", "maintenance")):
-        rows[wait] = DelayedOpening.objects.create(
+        rows[wait] = DelayedAlert.objects.create(
             key_hash=bytes([number]) * 32,
             integration=door,
             wait=wait,

@@ -18,7 +18,7 @@ from tocsin.core.models import ConfigVersion
 from tocsin.escalation.changes import commands as policies
 from tocsin.inbound.admin import commands, secrets
 from tocsin.inbound.config.registry import IntegrationRegistry
-from tocsin.inbound.models import DelayedOpening, Integration, IntegrationVersion
+from tocsin.inbound.models import DelayedAlert, Integration, IntegrationVersion
 from tocsin.oncall.changes import commands as oncall
 from tocsin.outbound.models import OutboundIntegration
 from tocsin.people.models import ContactMethod, User
@@ -385,15 +385,15 @@ def test_what_an_integration_needs_is_known_to_be_needed(now: datetime) -> None:
 def test_an_integration_with_alerts_that_wait_to_open_is_not_deleted_from_under_them(now: datetime) -> None:
     integration = save(now)
     waits = {"integration": integration, "wait": "wait", "since": now, "due_at": now, "why": "in 5 minutes"}
-    DelayedOpening.objects.create(key_hash=bytes(32), **waits)
+    DelayedAlert.objects.create(key_hash=bytes(32), **waits)
     with pytest.raises(Rejected, match="an alert of it waits to open") as raised:
         commands.delete_integration(integration, actor=ACTOR, now=now)
     assert raised.value.code == "in_use"
-    DelayedOpening.objects.create(key_hash=bytes([1] * 32), **waits)
+    DelayedAlert.objects.create(key_hash=bytes([1] * 32), **waits)
     with pytest.raises(Rejected, match="2 alerts of it wait to open"):
         commands.delete_integration(integration, actor=ACTOR, now=now)
-    assert DelayedOpening.objects.count() == 2
-    DelayedOpening.objects.all().delete()
+    assert DelayedAlert.objects.count() == 2
+    DelayedAlert.objects.all().delete()
     commands.delete_integration(integration, actor=ACTOR, now=now)
     assert not Integration.objects.exists()
 

@@ -28,7 +28,7 @@ from tocsin.core.runtime import clock
 from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.inspect.message_explanation import explained
 from tocsin.inbound.maintenance import commands as maintenance_windows
-from tocsin.inbound.models import DelayedOpening, GroupMember, InboundMessage, Integration
+from tocsin.inbound.models import DelayedAlert, GroupMember, InboundMessage, Integration
 from tocsin.inbound.processing import batch, delayed_alerts_task
 from tocsin.inbound.storage.messages import MessageResult
 from tocsin.simulate import backtest, chain, maintenance_preview
@@ -89,7 +89,7 @@ def test_an_alert_waits_and_opens_when_its_time_is_over() -> None:
     (stored,) = desk.send(1)
     assert (stored.status.value, stored.alert_id) == ("Mapped Delayed", None)
     assert "opens after 5 minutes, unless it closes before" in stored.reason
-    waits = DelayedOpening.objects.get()
+    waits = DelayedAlert.objects.get()
     assert (waits.due_at, waits.subject, waits.integration_id) == (NOW + 5 * MINUTE, "Host 1", desk.integration.pk)
     desk.wait(4 * MINUTE)
     assert not Alert.objects.exists()
@@ -99,7 +99,7 @@ def test_an_alert_waits_and_opens_when_its_time_is_over() -> None:
     assert "it waited for 5 minutes" in alert.events.get(kind="opened").reason
     assert log() == ["1 Opened"]
     assert InboundMessage.objects.get().alert_id == alert.pk
-    assert not DelayedOpening.objects.exists()
+    assert not DelayedAlert.objects.exists()
 
 
 def test_a_close_that_arrives_meanwhile_wins_and_nothing_is_lost_from_the_log() -> None:
@@ -124,7 +124,7 @@ def test_open_and_close_of_one_batch_leave_nothing_that_waits() -> None:
         desk.integration, {"id": "3", "status": "New"}, {"id": "3", "status": "Closed"}, {"id": "3", "status": "New"}
     )
     assert statuses([*stored, *batched]) == ["Ignored", "Delayed", "Ignored", "Ignored", "Delayed"]
-    assert sorted(DelayedOpening.objects.values_list("source_id", flat=True)) == ["2", "3"]
+    assert sorted(DelayedAlert.objects.values_list("source_id", flat=True)) == ["2", "3"]
 
 
 def test_what_comes_while_it_waits_is_decided_in_order_when_it_opens() -> None:
@@ -167,7 +167,7 @@ def test_a_route_has_a_delay_of_its_own_or_none() -> None:
     # The same alert becomes critical: it opens at once, and what waited counts on it.
     assert statuses(desk.send(2, priority="critical")) == ["Opened"]
     assert log() == ["1 Opened", "2 Appended", "2 Opened"]
-    assert not DelayedOpening.objects.exists()
+    assert not DelayedAlert.objects.exists()
 
 
 def test_no_message_of_a_live_alert_ever_waits() -> None:
@@ -241,7 +241,7 @@ def test_an_alert_waits_for_support_hours() -> None:
     desk = NoiseHarness({"delay": {"until": hours.pk}})
     (stored,) = desk.send(1)
     assert "when the support hours Office begin" in stored.reason
-    assert DelayedOpening.objects.get().due_at == datetime.fromisoformat("2026-11-25T07:00:00+00:00")
+    assert DelayedAlert.objects.get().due_at == datetime.fromisoformat("2026-11-25T07:00:00+00:00")
     desk.wait(datetime.fromisoformat("2026-11-25T07:00:00+00:00") - desk.now)
     assert statuses(desk.send(2)) == ["Opened"]
     assert Alert.objects.count() == 2
@@ -348,7 +348,7 @@ def test_enough_that_come_in_a_flood_let_go_of_those_that_wait_with_them() -> No
     desk.wait(10 * MINUTE)
     assert statuses(desk.send(5) + desk.send(6)) == ["Delayed", "Appended"]
     desk.wait(timedelta(seconds=1))
-    assert not DelayedOpening.objects.exists()
+    assert not DelayedAlert.objects.exists()
     flood = Alert.objects.get(subject__startswith="Flood")
     assert GroupMember.objects.filter(alert=flood).count() == 4
 
@@ -547,14 +547,14 @@ def test_two_workers_open_what_is_due_once_and_a_crashed_one_leaves_it_to_the_ot
     desk = NoiseHarness({"delay": {"wait": "5m"}})
     desk.send(1, 2)
     desk.now += 5 * MINUTE
-    key = bytes(DelayedOpening.objects.get(source_id="1").key_hash)
+    key = bytes(DelayedAlert.objects.get(source_id="1").key_hash)
     with database.connect(name="a worker that dies") as other:
         # It holds the first key's lock in a transaction, as in the middle of opening it.
         other.execute("BEGIN")
         other.execute("SELECT pg_advisory_xact_lock(%s)", (lock_number(key),))
         delayed_alerts_task.open_due(IntegrationRegistry(), batch.AlertIdAllocator(), desk.now)
         assert list(Alert.objects.values_list("subject", flat=True)) == ["Host 2"]
-        assert DelayedOpening.objects.get().source_id == "1"
+        assert DelayedAlert.objects.get().source_id == "1"
     desk.wait(timedelta(seconds=1))
     assert sorted(Alert.objects.values_list("subject", flat=True)) == ["Host 1", "Host 2"]
     desk.wait(timedelta(seconds=1))
@@ -564,7 +564,7 @@ def test_two_workers_open_what_is_due_once_and_a_crashed_one_leaves_it_to_the_ot
 def test_an_undecided_close_of_the_key_comes_before_its_due_opening() -> None:
     desk = NoiseHarness({"delay": {"wait": "5m"}})
     desk.send(1)
-    key = bytes(DelayedOpening.objects.get().key_hash)
+    key = bytes(DelayedAlert.objects.get().key_hash)
     with database.connect(name="another node") as other:
         other.execute("BEGIN")
         other.execute("SELECT pg_advisory_xact_lock(%s)", (lock_number(key),))
@@ -597,7 +597,7 @@ def test_what_is_let_go_while_another_message_of_it_is_being_decided_is_let_go()
     desk = NoiseHarness({})
     held = window(action="hold")
     desk.send(1)
-    stored = DelayedOpening.objects.get()
+    stored = DelayedAlert.objects.get()
     with ThreadPoolExecutor(2) as pool, database.connect(name="in between") as holder:
         # The batch has read how its key stands, and waits before it writes.
         holder.execute("BEGIN")
@@ -620,7 +620,7 @@ def test_what_breaks_the_code_when_it_is_due_is_put_off_and_holds_up_no_other() 
     desk.now += 5 * MINUTE
     delayed_alerts_task.open_due(SpoiledRegistry(), batch.AlertIdAllocator(), desk.now)
     assert Alert.objects.get().subject == "Host 2"
-    assert DelayedOpening.objects.get().due_at == desk.now + timedelta(seconds=30)
+    assert DelayedAlert.objects.get().due_at == desk.now + timedelta(seconds=30)
     desk.wait(timedelta(seconds=30))
     assert Alert.objects.count() == 2
 
@@ -706,7 +706,7 @@ def test_an_integration_that_is_switched_off_meanwhile_opens_nothing_and_leaves_
     config_version.changed()
     desk.wait(5 * MINUTE)
     assert log() == ["1 Ignored"]
-    assert not DelayedOpening.objects.exists()
+    assert not DelayedAlert.objects.exists()
     assert clock.now().tzinfo is not None
 
 
@@ -721,7 +721,7 @@ def test_the_simulator_says_how_long_it_waits_and_what_follows_then() -> None:
     assert outcome.alert is not None
     assert outcome.alert.opened_at == desk.now + 5 * MINUTE
     assert "It waits for 5 minutes." in outcome.notes[0]
-    assert not DelayedOpening.objects.exists()
+    assert not DelayedAlert.objects.exists()
     desk.send(1)
     desk.wait(5 * MINUTE)
     other = body.replace(b'"1"', b'"2"')

@@ -45,7 +45,7 @@ _NEXT = """
 SELECT min(at) AS at FROM (
   SELECT due_at AS at FROM escalation_run WHERE due_at IS NOT NULL
   UNION ALL SELECT due_at FROM notify_delivery WHERE status = 'queued'
-  UNION ALL SELECT due_at FROM inbound_delayedopening
+  UNION ALL SELECT due_at FROM inbound_delayedalert
   UNION ALL SELECT until FROM notify_pause WHERE ended_at IS NULL
   UNION ALL SELECT due_at FROM notify_awaitedreceipt
   UNION ALL SELECT retry_at FROM notify_providerhealth WHERE is_open

@@ -19,7 +19,7 @@ from tocsin.core import ids
 from tocsin.core.config import config_version
 from tocsin.inbound.admin import commands, secrets
 from tocsin.inbound.enums import MessageStatus
-from tocsin.inbound.models import DelayedOpening, Heartbeat, InboundMessage, Integration, IntegrationVersion
+from tocsin.inbound.models import DelayedAlert, Heartbeat, InboundMessage, Integration, IntegrationVersion
 from tocsin.people.models import User
 
 type BrowserOf = Callable[[User], Client]
@@ -298,7 +298,7 @@ def test_deleting_asks_first_and_says_what_is_in_the_way(
     assert Integration.objects.filter(pk=company.halo.pk).exists()
     assert "still live" in client.post(path).content.decode()
     client.post(f"/alerts/{number}/close")
-    waits = DelayedOpening.objects.create(
+    waits = DelayedAlert.objects.create(
         key_hash=bytes(32), integration=company.halo, wait="wait", since=company.now, due_at=company.now, why="later"
     )
     assert "1 alert of it waits to open" in text_of(client, path)

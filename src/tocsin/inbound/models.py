@@ -204,7 +204,7 @@ class DedupKey(models.Model):
     touched_at = models.DateTimeField()
 
 
-class DelayedOpening(models.Model):
+class DelayedAlert(models.Model):
     """An alert that would be open and waits: by a delay, a maintenance window, or because it flaps. Its messages are
     those of the key that are Mapped Delayed."""
 

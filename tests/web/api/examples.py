@@ -25,7 +25,7 @@ from tocsin.escalation.changes.commands import save_policy
 from tocsin.inbound.admin.client_tables import save_client_table
 from tocsin.inbound.admin.commands import save_integration
 from tocsin.inbound.maintenance.commands import save_window
-from tocsin.inbound.models import DelayedOpening, InboundMessage, Integration, MaintenanceWindow
+from tocsin.inbound.models import DelayedAlert, InboundMessage, Integration, MaintenanceWindow
 from tocsin.notify.inbound import verification
 from tocsin.notify.integrations.web_push import devices
 from tocsin.notify.models import Delivery, MailReply, Notification, PushDevice, SandboxMessage
@@ -209,7 +209,7 @@ def _window_end(world: World) -> Request:
 
 def _delayed(suffix: str = "") -> Example:
     def make(world: World) -> Request:
-        row = DelayedOpening.objects.create(
+        row = DelayedAlert.objects.create(
             key_hash=secrets.token_bytes(32),
             integration=_integration(world),
             wait="wait",

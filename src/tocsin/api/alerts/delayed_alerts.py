@@ -15,7 +15,7 @@ from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.lookup import find_named
 from tocsin.inbound.admin import delayed_alerts
 from tocsin.inbound.deciding.state import DelayReason
-from tocsin.inbound.models import DelayedOpening, Integration
+from tocsin.inbound.models import DelayedAlert, Integration
 
 routes = AuthorizedRouter("delayed-openings")
 
@@ -49,7 +49,7 @@ class DelayedAlertFilters(Schema):
 )
 def list_delayed(request: HttpRequest, query: Query[DelayedAlertFilters]) -> list[dict[str, Any]]:
     """At most 500."""
-    rows = DelayedOpening.objects.all()
+    rows = DelayedAlert.objects.all()
     if query.integration is not None:
         named = find_named(Integration.objects.all(), query.integration, what="integration", field="integration")
         rows = rows.filter(integration=named)

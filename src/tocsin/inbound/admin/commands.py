@@ -29,7 +29,7 @@ from tocsin.inbound.admin.specs import IntegrationSpec
 from tocsin.inbound.config.routes import RouteAction
 from tocsin.inbound.enums import IntegrationMode
 from tocsin.inbound.heartbeats import monitor, schedule
-from tocsin.inbound.models import ClientTable, DelayedOpening, Integration, IntegrationVersion
+from tocsin.inbound.models import ClientTable, DelayedAlert, Integration, IntegrationVersion
 
 
 def integration_spec(
@@ -127,7 +127,7 @@ def delete_integration(integration: Integration, *, actor: AuditActor, now: date
         if live:
             what = "an alert of it is" if live == 1 else f"{live} alerts of it are"
             raise Rejected("in_use", f"{integration.name} cannot be deleted: {what} still live. Close them first.")
-        if waiting := DelayedOpening.objects.filter(integration_id=integration.pk).count():
+        if waiting := DelayedAlert.objects.filter(integration_id=integration.pk).count():
             what = "an alert of it waits" if waiting == 1 else f"{waiting} alerts of it wait"
             do = "Open it now, or let it go, first." if waiting == 1 else "Open them now, or let them go, first."
             raise Rejected("in_use", f"{integration.name} cannot be deleted: {what} to open. {do}")

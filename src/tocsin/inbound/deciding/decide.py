@@ -31,7 +31,7 @@ from tocsin.inbound.deciding.state import (
     ActiveAlert,
     Decision,
     DedupKeyState,
-    DelayedAlert,
+    DelayedAlertState,
     DuplicateDelivery,
     KeyRole,
     LockScopes,
@@ -256,7 +256,9 @@ def _open(
     )
 
 
-def _waits(arrival: MessageContext, reading: NormalizedEvent, key: DedupKeyState, delayed: DelayedAlert) -> Decision:
+def _waits(
+    arrival: MessageContext, reading: NormalizedEvent, key: DedupKeyState, delayed: DelayedAlertState
+) -> Decision:
     reason = f"{reading.verdict.reason}; its alert opens {delayed.why}"
     return Decision(MessageStatus.DELAYED, reason, _moved(key, arrival, reading), counts=arrival.replay_of is None)
 

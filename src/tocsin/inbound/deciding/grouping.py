@@ -27,7 +27,7 @@ from tocsin.inbound.deciding.state import (
     ActiveAlert,
     Decision,
     DedupKeyState,
-    DelayedAlert,
+    DelayedAlertState,
     DelayReason,
     GroupJoin,
     KeyRole,
@@ -118,7 +118,11 @@ def opened(
 
 
 def shaped_opening(
-    opening: AlertCreation, answer: NoiseDecision, waited: DelayedAlert | None, arrival: MessageContext, now: datetime
+    opening: AlertCreation,
+    answer: NoiseDecision,
+    waited: DelayedAlertState | None,
+    arrival: MessageContext,
+    now: datetime,
 ) -> AlertCreation:
     """The opening with what its timeline says of the gate; one that others may join has a key of its own."""
     alert, event = opening.alert, opening.event
@@ -241,12 +245,12 @@ def over_before_it_opened(key: DedupKeyState, now: datetime) -> NoiseChanges | N
     return NoiseChanges(settled=WaitOutcome(MessageStatus.IGNORED, reason))
 
 
-def is_too_few(waited: DelayedAlert) -> bool:
+def is_too_few(waited: DelayedAlertState) -> bool:
     """Whether what is due waited to be enough, and is not."""
     return waited.wait is DelayReason.COUNT and not waited.is_released
 
 
-def too_few(arrival: MessageContext, key: DedupKeyState, waited: DelayedAlert, now: datetime) -> Decision:
+def too_few(arrival: MessageContext, key: DedupKeyState, waited: DelayedAlertState, now: datetime) -> Decision:
     """The end of the wait of a message that was one of too few; a newer one of the key waits on."""
     oldest = waited.opens[0] if waited.opens else arrival.received_at
     span = (waited.due_at or now) - oldest

@@ -31,7 +31,7 @@ from tocsin.inbound.deciding.alert_creation import default_priority, priority_of
 from tocsin.inbound.deciding.state import (
     ActiveAlert,
     DedupKeyState,
-    DelayedAlert,
+    DelayedAlertState,
     DelayReason,
     KeyRole,
     LockScopes,
@@ -53,7 +53,7 @@ class NoiseDecision(Struct, frozen=True):
     """What the gate says. Exactly one of `suppressed`, `waits` and `joins` is set, or none: it opens."""
 
     suppressed: str = ""
-    waits: DelayedAlert | None = None
+    waits: DelayedAlertState | None = None
     joins: ActiveAlert | None = None
     role: KeyRole = KeyRole.MEMBER
     #: Which part lets it join: "parent", "group", "delay" or "flood".
@@ -182,7 +182,7 @@ def scopes_of(door: CompiledIntegration, reading: NormalizedEvent, key: bytes) -
     )
 
 
-def waits_on(key: DedupKeyState, arrival: MessageContext, reading: NormalizedEvent, now: datetime) -> DelayedAlert:
+def waits_on(key: DedupKeyState, arrival: MessageContext, reading: NormalizedEvent, now: datetime) -> DelayedAlertState:
     """The opening that waits, with one more message that opens nothing. One that is more urgent ends the wait."""
     assert key.delayed is not None
     delayed = replace(key.delayed, messages=key.delayed.messages + 1)
@@ -191,7 +191,7 @@ def waits_on(key: DedupKeyState, arrival: MessageContext, reading: NormalizedEve
     return delayed
 
 
-def _is_more_urgent(reading: NormalizedEvent, delayed: DelayedAlert) -> bool:
+def _is_more_urgent(reading: NormalizedEvent, delayed: DelayedAlertState) -> bool:
     priority = priority_of(reading)
     return priority is not None and delayed.priority is not None and priority.is_above(delayed.priority)
 
@@ -261,7 +261,7 @@ def _delay(asked: _NoiseInputs, delay: Delay | None) -> NoiseDecision:
             return _counted_together(asked, delay, released=released)
 
 
-def _has_its_time(reading: NormalizedEvent, waits: DelayedAlert) -> bool:
+def _has_its_time(reading: NormalizedEvent, waits: DelayedAlertState) -> bool:
     """Whether another opening message leaves it to wait as it does, or no longer."""
     return (
         waits.is_released
@@ -378,7 +378,7 @@ def _waits(
     return NoiseDecision(waits=_waiting(asked, wait, due_at, delay.said(), scope=scope))
 
 
-def _again(asked: _NoiseInputs, delayed: DelayedAlert) -> NoiseDecision:
+def _again(asked: _NoiseInputs, delayed: DelayedAlertState) -> NoiseDecision:
     """Another open message of what waits already. One that is more urgent ends the wait, and nothing begins it anew."""
     is_raised = _is_more_urgent(asked.reading, delayed)
     due_at = asked.now if is_raised else delayed.due_at
@@ -394,11 +394,11 @@ def _waiting(
     *,
     scope: bytes | None = None,
     window_id: int | None = None,
-) -> DelayedAlert:
+) -> DelayedAlertState:
     before = asked.key.delayed or asked.arrival.waited
     values = asked.reading.mapped.text
     own = priority_of(asked.reading) or (Priority(asked.route.priority) if asked.route.priority else None)
-    return DelayedAlert(
+    return DelayedAlertState(
         wait,
         before.since if before is not None else asked.now,
         due_at,

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from tocsin.core.validation.durations import say
 from tocsin.inbound.deciding.noise_reduction import NoiseDecision
-from tocsin.inbound.deciding.state import DelayedAlert, DelayReason
+from tocsin.inbound.deciding.state import DelayedAlertState, DelayReason
 
 #: In a message's verdict: the list of what the gate said.
 GATE = "gate"
@@ -17,7 +17,7 @@ _PARTS = {DelayReason.MAINTENANCE: "maintenance", DelayReason.FLAPPING: "flappin
 _NOTHING = "no maintenance, parent, group, delay or limit holds it back"
 
 
-def verdicts(answer: NoiseDecision, waited: DelayedAlert | None, now: datetime) -> list[Mapping[str, object]]:
+def verdicts(answer: NoiseDecision, waited: DelayedAlertState | None, now: datetime) -> list[Mapping[str, object]]:
     """In the order in which they came: each with `name`, `opens` (the alert by itself, now) and `reason`."""
     found: list[Mapping[str, object]] = []
     if waited is not None:
@@ -39,7 +39,7 @@ def verdicts(answer: NoiseDecision, waited: DelayedAlert | None, now: datetime) 
     return found
 
 
-def _part(delayed: DelayedAlert) -> str:
+def _part(delayed: DelayedAlertState) -> str:
     return _PARTS.get(delayed.wait, "delay")
 
 

@@ -32,7 +32,7 @@ class MessageContext(Struct, frozen=True):
     #: What Tocsin itself wrote on the ticket lately, or is about to write.
     own: RecentWrites | None = None
     #: It waited, and is due: how it stood.
-    waited: DelayedAlert | None = None
+    waited: DelayedAlertState | None = None
     #: Why it is decided although its system was not asked how the ticket stands, or did not say.
     unasked: str = ""
 
@@ -67,7 +67,7 @@ class DedupKeyState(Struct, frozen=True):
     latest_source_time: datetime | None = None
     last_alert: int | None = None
     #: The opening that waits.
-    delayed: DelayedAlert | None = None
+    delayed: DelayedAlertState | None = None
     #: The alert that it shares with other keys (`live` is that one), and what it is to it.
     shared: int | None = None
     role: KeyRole | None = None
@@ -121,7 +121,7 @@ class DelayReason(StrEnum):
     FLAPPING = "flapping"
 
 
-class DelayedAlert(Struct, frozen=True):
+class DelayedAlertState(Struct, frozen=True):
     """An alert that would be open, and waits. It opens at `due_at`; None: when others come."""
 
     wait: DelayReason

@@ -15,7 +15,7 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.CreateModel(
-            name="DelayedOpening",
+            name="DelayedAlert",
             fields=[
                 ("key_hash", models.BinaryField(max_length=32, primary_key=True, serialize=False)),
                 ("wait", models.TextField()),

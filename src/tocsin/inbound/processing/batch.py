@@ -36,7 +36,7 @@ from tocsin.inbound.deciding.state import (
     ALONE,
     Decision,
     DedupKeyState,
-    DelayedAlert,
+    DelayedAlertState,
     DelayReason,
     DuplicateDelivery,
     GroupJoin,
@@ -136,9 +136,9 @@ class _BatchState:
     own: Mapping[tuple[int, str], RecentWrites] = field(default_factory=dict)
     came_back: list[int] = field(default_factory=list)
     #: Openings that are due, as they waited.
-    waited: dict[bytes, DelayedAlert] = field(default_factory=dict)
+    waited: dict[bytes, DelayedAlertState] = field(default_factory=dict)
     #: Openings that wait, or do no more, with their integration.
-    delayed: dict[bytes, tuple[int, DelayedAlert | None]] = field(default_factory=dict)
+    delayed: dict[bytes, tuple[int, DelayedAlertState | None]] = field(default_factory=dict)
     #: This batch's messages that wait, by key.
     waiting: dict[bytes, list[_BatchItem]] = field(default_factory=dict)
     settled: dict[bytes, WaitOutcome] = field(default_factory=dict)
@@ -286,7 +286,7 @@ def _begin_due(read: Sequence[_BatchItem], fold: _BatchState, now: datetime) -> 
             fold.held.add(one.key)
         elif one.key not in fold.held:
             # Another key than it had, because the configuration is another: then nothing of it is known here.
-            fold.waited[one.key] = waited or DelayedAlert(
+            fold.waited[one.key] = waited or DelayedAlertState(
                 DelayReason.WAIT, one.incoming.received_at, now, "after its delay"
             )
             if waited is not None:

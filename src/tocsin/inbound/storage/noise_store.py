@@ -17,7 +17,7 @@ from tocsin.core.db.database import Connection
 from tocsin.core.db.json_text import as_json, bytes_in_json
 from tocsin.inbound.deciding.state import (
     ActiveAlert,
-    DelayedAlert,
+    DelayedAlertState,
     DelayReason,
     GroupJoin,
     RateWindowState,
@@ -29,7 +29,7 @@ from tocsin.inbound.deciding.state import (
 STANDING = """
 SELECT d.key_hash, NULL::bigint AS alert_id, NULL::text AS role, d.wait, d.since, d.due_at, d.why, d.opens, d.messages,
        d.priority, d.scope, d.released, d.window_id, d.subject, d.source_id
-FROM (SELECT * FROM inbound_delayedopening w WHERE w.key_hash = ANY({hashes})
+FROM (SELECT * FROM inbound_delayedalert w WHERE w.key_hash = ANY({hashes})
       FOR NO KEY UPDATE) AS d
 UNION ALL
 SELECT j.key_hash, j.alert_id, j.role, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
@@ -44,7 +44,7 @@ PENDING = "pending"
 
 _TALLIES = """
 SELECT w.hash, t.alert_id, t.until, t.tokens, t.at, t.times,
-       (SELECT count(*) FROM inbound_delayedopening d
+       (SELECT count(*) FROM inbound_delayedalert d
         WHERE d.scope = w.hash AND NOT d.released AND (d.due_at IS NULL OR d.due_at > %(now)s)) AS waiting
 FROM unnest(%(scopes)s::bytea[]) AS w(hash) LEFT JOIN inbound_ratewindow t ON t.hash = w.hash
 """
@@ -107,9 +107,9 @@ def lives(connection: Connection, ids: Iterable[int], *, wait: bool) -> dict[int
     }
 
 
-def delayed_of(row: Mapping[str, Any]) -> DelayedAlert:
+def delayed_of(row: Mapping[str, Any]) -> DelayedAlertState:
     """The opening that waits, from its row."""
-    return DelayedAlert(
+    return DelayedAlertState(
         DelayReason(row["wait"]),
         row["since"],
         row["due_at"],
@@ -126,7 +126,7 @@ def delayed_of(row: Mapping[str, Any]) -> DelayedAlert:
 
 
 _DELAY = """
-INSERT INTO inbound_delayedopening (key_hash, integration_id, wait, since, due_at, why, opens, messages, priority,
+INSERT INTO inbound_delayedalert (key_hash, integration_id, wait, since, due_at, why, opens, messages, priority,
        scope, released, window_id, subject, source_id)
 SELECT key_hash, integration_id, wait, since, due_at, why, opens, messages, priority, scope, released,
        (SELECT w.id FROM inbound_maintenancewindow w WHERE w.id = n.window_id), subject, source_id
@@ -140,11 +140,11 @@ ON CONFLICT (key_hash) DO UPDATE SET integration_id = excluded.integration_id, w
 """
 
 
-def write_delayed(connection: Connection, changed: Mapping[bytes, tuple[int, DelayedAlert | None]]) -> None:
+def write_delayed(connection: Connection, changed: Mapping[bytes, tuple[int, DelayedAlertState | None]]) -> None:
     """Writes the openings that wait, by key with their integration; None: it waits no more."""
     gone = [key for key, (_, delayed) in changed.items() if delayed is None]
     if gone:
-        connection.execute("DELETE FROM inbound_delayedopening WHERE key_hash = ANY(%s)", (gone,))
+        connection.execute("DELETE FROM inbound_delayedalert WHERE key_hash = ANY(%s)", (gone,))
     kept = [
         {
             "key_hash": bytes_in_json(key),
@@ -246,7 +246,7 @@ def release(connection: Connection, scopes: Sequence[bytes], now: datetime) -> N
     """Has what waits in these rate windows open now: each under its own key's lock, by the loop."""
     if scopes:
         connection.execute(
-            "UPDATE inbound_delayedopening SET due_at = %s, released = true WHERE scope = ANY(%s)",
+            "UPDATE inbound_delayedalert SET due_at = %s, released = true WHERE scope = ANY(%s)",
             (now, list(scopes)),
         )
         database.hint(connection, "delayed")

@@ -94,7 +94,7 @@ _MESSAGE = """
 SELECT NULL::bigint AS alert_id, since, '' AS why FROM (
   (SELECT received_at AS since FROM inbound_inboundmessage WHERE status = 'Pending' ORDER BY id LIMIT 1)
   UNION ALL
-  (SELECT due_at FROM inbound_delayedopening WHERE due_at <= %(now)s ORDER BY due_at LIMIT 1)
+  (SELECT due_at FROM inbound_delayedalert WHERE due_at <= %(now)s ORDER BY due_at LIMIT 1)
 ) AS waiting ORDER BY since LIMIT 1
 """
 

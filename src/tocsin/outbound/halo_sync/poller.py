@@ -334,7 +334,7 @@ def waiting_keys(keys: set[bytes]) -> set[bytes]:
     """The dedup keys whose alert waits to open."""
     with database.transaction() as connection:
         found = connection.execute(
-            "SELECT key_hash FROM inbound_delayedopening WHERE key_hash = ANY(%s)", (sorted(keys),)
+            "SELECT key_hash FROM inbound_delayedalert WHERE key_hash = ANY(%s)", (sorted(keys),)
         )
         return {bytes(row[0]) for row in found}
 

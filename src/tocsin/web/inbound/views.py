@@ -20,7 +20,7 @@ from tocsin.core.ids import first_uuid7
 from tocsin.inbound.admin import delayed_alerts
 from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.inspect.message_explanation import explained
-from tocsin.inbound.models import DelayedOpening, InboundMessage, Integration
+from tocsin.inbound.models import DelayedAlert, InboundMessage, Integration
 from tocsin.inbound.storage import search_index
 from tocsin.web.http.authorization import may, may_somewhere
 from tocsin.web.http.request import SignedInRequest, page
@@ -58,7 +58,7 @@ def log(request: SignedInRequest) -> HttpResponse:
     found = pagination.by_uuid(fitting(request.GET), request.GET.get("cursor", ""))
     failed = InboundMessage.objects.filter(status=MessageStatus.FAILED, pk__gte=first_uuid7(request.now - DAY))
     # Most installations delay nothing: then it is no tab.
-    some_wait = chosen == "delayed" or DelayedOpening.objects.exists()
+    some_wait = chosen == "delayed" or DelayedAlert.objects.exists()
     context = {
         "tabs": [(key, label, key == chosen) for key, label, _status in TABS if key != "delayed" or some_wait],
         "failed_count": failed.count(),

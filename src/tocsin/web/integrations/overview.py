@@ -18,7 +18,7 @@ from tocsin.inbound.enums import HeartbeatHealth as Beat
 from tocsin.inbound.enums import IntegrationMode
 from tocsin.inbound.heartbeats import monitor
 from tocsin.inbound.maintenance import commands as maintenance_windows
-from tocsin.inbound.models import DelayedOpening, InboundMessage, Integration, MaintenanceWindow
+from tocsin.inbound.models import DelayedAlert, InboundMessage, Integration, MaintenanceWindow
 from tocsin.simulate import backtest
 from tocsin.simulate.backtest_diff import BacktestTotals, is_night
 from tocsin.simulate.chain import simulate_door
@@ -117,7 +117,7 @@ def dry_run_totals(integration: Integration, now: datetime) -> BacktestTotals | 
 
 def held_back(integration: Integration, now: datetime) -> dict[str, Any]:
     """Its alerts that wait, and the maintenance windows in force that may be about it."""
-    rows = DelayedOpening.objects.filter(integration=integration)
+    rows = DelayedAlert.objects.filter(integration=integration)
     shown = delayed_alerts.waiting(rows, _MAX_DELAYED_ALERTS)
     windows = MaintenanceWindow.objects.filter(Q(integrations=[]) | Q(integrations__contains=[integration.pk]))
     return {
