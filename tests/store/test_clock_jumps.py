@@ -280,10 +280,10 @@ def test_an_opening_that_waits_for_a_while_opens_as_long_after_it_came(now: date
         rows[wait] = DelayedAlert.objects.create(
             key_hash=bytes([number]) * 32,
             integration=door,
-            wait=wait,
+            delay_reason=wait,
             since=ahead,
             due_at=ahead + 5 * MINUTE,
-            why="later",
+            reason="later",
         )
     RateWindow.objects.create(
         hash=b"t" * 32, until=ahead + MINUTE, at=ahead, tokens=0, times=[now, ahead], touched_at=ahead

@@ -384,7 +384,7 @@ def test_what_an_integration_needs_is_known_to_be_needed(now: datetime) -> None:
 
 def test_an_integration_with_alerts_that_wait_to_open_is_not_deleted_from_under_them(now: datetime) -> None:
     integration = save(now)
-    waits = {"integration": integration, "wait": "wait", "since": now, "due_at": now, "why": "in 5 minutes"}
+    waits = {"integration": integration, "delay_reason": "wait", "since": now, "due_at": now, "reason": "in 5 minutes"}
     DelayedAlert.objects.create(key_hash=bytes(32), **waits)
     with pytest.raises(Rejected, match="an alert of it waits to open") as raised:
         commands.delete_integration(integration, actor=ACTOR, now=now)

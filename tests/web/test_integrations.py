@@ -299,7 +299,12 @@ def test_deleting_asks_first_and_says_what_is_in_the_way(
     assert "still live" in client.post(path).content.decode()
     client.post(f"/alerts/{number}/close")
     waits = DelayedAlert.objects.create(
-        key_hash=bytes(32), integration=company.halo, wait="wait", since=company.now, due_at=company.now, why="later"
+        key_hash=bytes(32),
+        integration=company.halo,
+        delay_reason="wait",
+        since=company.now,
+        due_at=company.now,
+        reason="later",
     )
     assert "1 alert of it waits to open" in text_of(client, path)
     assert "cannot be deleted" in client.post(path).content.decode()

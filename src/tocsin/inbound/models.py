@@ -210,15 +210,15 @@ class DelayedAlert(models.Model):
 
     key_hash = models.BinaryField(max_length=32, primary_key=True)
     integration = models.ForeignKey(Integration, on_delete=models.CASCADE, related_name="+")
-    wait = models.TextField()
+    delay_reason = models.TextField()
     since = models.DateTimeField()
     #: When it opens, or is over where it waits to be enough; NULL: when others come.
     due_at = models.DateTimeField(null=True)
     #: The rest of "it opens …".
-    why = models.TextField()
+    reason = models.TextField()
     #: When its open messages came, the newest where they are many.
-    opens = ArrayField(models.DateTimeField(), default=list)
-    messages = models.IntegerField(default=1)
+    triggered_at = ArrayField(models.DateTimeField(), default=list)
+    message_count = models.IntegerField(default=1)
     priority = models.TextField(null=True)
     scope = models.BinaryField(max_length=32, null=True)
     released = models.BooleanField(default=False)

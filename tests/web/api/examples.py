@@ -212,9 +212,9 @@ def _delayed(suffix: str = "") -> Example:
         row = DelayedAlert.objects.create(
             key_hash=secrets.token_bytes(32),
             integration=_integration(world),
-            wait="wait",
+            delay_reason="wait",
             since=clock.now(),
-            why="later",
+            reason="later",
         )
         return f"delayed-openings/{row.key_hash.hex()}{suffix}", None
 

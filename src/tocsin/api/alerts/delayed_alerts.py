@@ -54,7 +54,7 @@ def list_delayed(request: HttpRequest, query: Query[DelayedAlertFilters]) -> lis
         named = find_named(Integration.objects.all(), query.integration, what="integration", field="integration")
         rows = rows.filter(integration=named)
     if query.wait:
-        rows = rows.filter(wait__in=query.wait)
+        rows = rows.filter(delay_reason__in=query.wait)
     return [_show(one) for one in delayed_alerts.waiting(rows, _MAX_ROWS)]
 
 

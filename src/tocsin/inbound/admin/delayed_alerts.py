@@ -69,11 +69,11 @@ def shown(row: DelayedAlert) -> DelayedAlertInfo:
         row.integration.name,
         row.subject or row.source_id,
         row.source_id,
-        row.wait,
-        row.why,
+        row.delay_reason,
+        row.reason,
         row.since,
         row.due_at,
-        row.messages,
+        row.message_count,
     )
 
 

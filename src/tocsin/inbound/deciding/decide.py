@@ -259,7 +259,7 @@ def _open(
 def _waits(
     arrival: MessageContext, reading: NormalizedEvent, key: DedupKeyState, delayed: DelayedAlertState
 ) -> Decision:
-    reason = f"{reading.verdict.reason}; its alert opens {delayed.why}"
+    reason = f"{reading.verdict.reason}; its alert opens {delayed.reason}"
     return Decision(MessageStatus.DELAYED, reason, _moved(key, arrival, reading), counts=arrival.replay_of is None)
 
 

@@ -128,9 +128,9 @@ def shaped_opening(
     alert, event = opening.alert, opening.event
     said = [event.reason.removesuffix(".")]
     if waited is not None:
-        said.append(f"it waited for {say(now - waited.since)}, and opens {waited.why}")
+        said.append(f"it waited for {say(now - waited.since)}, and opens {waited.reason}")
         if arrival.waited is None:
-            alert = replace(alert, count=alert.count + waited.messages)
+            alert = replace(alert, count=alert.count + waited.message_count)
     if answer.why:
         said.append(answer.why)
     if answer.gathers:
@@ -241,25 +241,31 @@ def over_before_it_opened(key: DedupKeyState, now: datetime) -> NoiseChanges | N
     delayed = key.delayed
     if delayed is None:
         return None
-    reason = f"over after {say(now - delayed.since)}, before its alert opened ({delayed.why}); nobody was paged"
+    reason = f"over after {say(now - delayed.since)}, before its alert opened ({delayed.reason}); nobody was paged"
     return NoiseChanges(settled=WaitOutcome(MessageStatus.IGNORED, reason))
 
 
 def is_too_few(waited: DelayedAlertState) -> bool:
     """Whether what is due waited to be enough, and is not."""
-    return waited.wait is DelayReason.COUNT and not waited.is_released
+    return waited.delay_reason is DelayReason.COUNT and not waited.is_released
 
 
 def too_few(arrival: MessageContext, key: DedupKeyState, waited: DelayedAlertState, now: datetime) -> Decision:
     """The end of the wait of a message that was one of too few; a newer one of the key waits on."""
-    oldest = waited.opens[0] if waited.opens else arrival.received_at
+    oldest = waited.triggered_at[0] if waited.triggered_at else arrival.received_at
     span = (waited.due_at or now) - oldest
     if waited.scope is None and arrival.received_at > oldest:
-        left = tuple(at for at in waited.opens if at > oldest)
+        left = tuple(at for at in waited.triggered_at if at > oldest)
         if left:
-            on = replace(waited, opens=left, since=left[0], due_at=left[0] + span, messages=max(1, waited.messages - 1))
-            return Decision(MessageStatus.DELAYED, f"its alert opens {waited.why}", replace(key, delayed=on))
-    reason = f"too few came within {say(span)}: an alert opens {waited.why}"
+            on = replace(
+                waited,
+                triggered_at=left,
+                since=left[0],
+                due_at=left[0] + span,
+                message_count=max(1, waited.message_count - 1),
+            )
+            return Decision(MessageStatus.DELAYED, f"its alert opens {waited.reason}", replace(key, delayed=on))
+    reason = f"too few came within {say(span)}: an alert opens {waited.reason}"
     return Decision(MessageStatus.IGNORED, reason, key)
 
 
@@ -268,7 +274,7 @@ def _settled(key: DedupKeyState, status: MessageStatus, reason: str, alert_id: i
 
 
 def _waiting(key: DedupKeyState) -> int:
-    return key.delayed.messages if key.delayed is not None else 0
+    return key.delayed.message_count if key.delayed is not None else 0
 
 
 def _risen(

@@ -185,7 +185,7 @@ def scopes_of(door: CompiledIntegration, reading: NormalizedEvent, key: bytes) -
 def waits_on(key: DedupKeyState, arrival: MessageContext, reading: NormalizedEvent, now: datetime) -> DelayedAlertState:
     """The opening that waits, with one more message that opens nothing. One that is more urgent ends the wait."""
     assert key.delayed is not None
-    delayed = replace(key.delayed, messages=key.delayed.messages + 1)
+    delayed = replace(key.delayed, message_count=key.delayed.message_count + 1)
     if _is_more_urgent(reading, delayed):
         return replace(delayed, priority=priority_of(reading), due_at=now, is_released=True)
     return delayed
@@ -224,7 +224,7 @@ def _flaps(asked: _NoiseInputs, shaping: NoiseSettings) -> NoiseDecision:
     before = asked.standing.rate_window(scope)
     if asked.key.delayed is not None:
         # It is the same rise that waits already.
-        return OPENS if asked.key.delayed.wait is not DelayReason.FLAPPING else _again(asked, asked.key.delayed)
+        return OPENS if asked.key.delayed.delay_reason is not DelayReason.FLAPPING else _again(asked, asked.key.delayed)
     times = tuple(one for one in before.times if one > asked.now - flapping.within)[-flapping.alerts :]
     times = (*times, asked.now)
     rate_windows = {scope: replace(before, times=times, until=asked.now + flapping.within)}
@@ -265,7 +265,7 @@ def _has_its_time(reading: NormalizedEvent, waits: DelayedAlertState) -> bool:
     """Whether another opening message leaves it to wait as it does, or no longer."""
     return (
         waits.is_released
-        or waits.wait in (DelayReason.MAINTENANCE, DelayReason.FLAPPING)
+        or waits.delay_reason in (DelayReason.MAINTENANCE, DelayReason.FLAPPING)
         or _is_more_urgent(reading, waits)
     )
 
@@ -274,7 +274,7 @@ def _counted(asked: _NoiseInputs, delay: Delay, *, released: bool) -> NoiseDecis
     """Until messages of this key came so often."""
     if released:
         return OPENS
-    before = asked.key.delayed.opens if asked.key.delayed is not None else ()
+    before = asked.key.delayed.triggered_at if asked.key.delayed is not None else ()
     since = asked.now - delay.span if delay.span else None
     opens = tuple(at for at in before if since is None or at > since)
     if len(opens) + 1 >= delay.alerts:
@@ -382,7 +382,9 @@ def _again(asked: _NoiseInputs, delayed: DelayedAlertState) -> NoiseDecision:
     """Another open message of what waits already. One that is more urgent ends the wait, and nothing begins it anew."""
     is_raised = _is_more_urgent(asked.reading, delayed)
     due_at = asked.now if is_raised else delayed.due_at
-    waits = _waiting(asked, delayed.wait, due_at, delayed.why, scope=delayed.scope, window_id=delayed.window_id)
+    waits = _waiting(
+        asked, delayed.delay_reason, due_at, delayed.reason, scope=delayed.scope, window_id=delayed.window_id
+    )
     return NoiseDecision(waits=replace(waits, is_released=is_raised or delayed.is_released))
 
 
@@ -403,10 +405,10 @@ def _waiting(
         before.since if before is not None else asked.now,
         due_at,
         why,
-        (*(asked.key.delayed.opens if asked.key.delayed is not None else ()), asked.arrival.received_at)[
+        (*(asked.key.delayed.triggered_at if asked.key.delayed is not None else ()), asked.arrival.received_at)[
             -_MAX_ARRIVAL_TIMES:
         ],
-        asked.key.delayed.messages + 1 if asked.key.delayed is not None else 1,
+        asked.key.delayed.message_count + 1 if asked.key.delayed is not None else 1,
         own or (before.priority if before is not None else None) or default_priority(asked.door, asked.route),
         scope,
         window_id=window_id,

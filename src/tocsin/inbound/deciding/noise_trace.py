@@ -22,11 +22,11 @@ def verdicts(answer: NoiseDecision, waited: DelayedAlertState | None, now: datet
     found: list[Mapping[str, object]] = []
     if waited is not None:
         span = say(now - waited.since)
-        found.append(_said(_part(waited), True, f"it waited for {span}, and opens {waited.why}"))
+        found.append(_said(_part(waited), True, f"it waited for {span}, and opens {waited.reason}"))
     if answer.suppressed:
         found.append(_said("maintenance", False, answer.suppressed.removeprefix("maintenance: ")))
     elif answer.waits is not None:
-        found.append(_said(_part(answer.waits), False, f"its alert opens {answer.waits.why}"))
+        found.append(_said(_part(answer.waits), False, f"its alert opens {answer.waits.reason}"))
     elif answer.joins is not None:
         found.append(_said(answer.part, False, f"it joins alert {answer.joins.state.id}: {answer.why}"))
     elif answer.flood is not None:
@@ -40,7 +40,7 @@ def verdicts(answer: NoiseDecision, waited: DelayedAlertState | None, now: datet
 
 
 def _part(delayed: DelayedAlertState) -> str:
-    return _PARTS.get(delayed.wait, "delay")
+    return _PARTS.get(delayed.delay_reason, "delay")
 
 
 def _said(name: str, opens: bool, reason: str) -> Mapping[str, object]:

@@ -124,15 +124,15 @@ class DelayReason(StrEnum):
 class DelayedAlertState(Struct, frozen=True):
     """An alert that would be open, and waits. It opens at `due_at`; None: when others come."""
 
-    wait: DelayReason
+    delay_reason: DelayReason
     since: datetime
     due_at: datetime | None
     #: The rest of "it opens …", or "it waits for …": a sentence without its end.
-    why: str
+    reason: str
     #: When its open messages came; the newest, where they are many.
-    opens: tuple[datetime, ...] = ()
+    triggered_at: tuple[datetime, ...] = ()
     #: All of its messages, updates too.
-    messages: int = 1
+    message_count: int = 1
     priority: Priority | None = None
     #: The rate window with whose others it waits.
     scope: bytes | None = None

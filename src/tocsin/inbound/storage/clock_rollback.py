@@ -17,13 +17,13 @@ _COUNTED = (DelayReason.WAIT, DelayReason.EVERY, DelayReason.FLAPPING)
 _MAX_LOCKS = 1000
 
 _KEYS = """
-SELECT key_hash FROM inbound_delayedalert WHERE due_at > %(now)s AND wait = ANY(%(waits)s)
+SELECT key_hash FROM inbound_delayedalert WHERE due_at > %(now)s AND delay_reason = ANY(%(waits)s)
 UNION ALL SELECT hash FROM inbound_ratewindow WHERE until > %(now)s OR at > %(now)s
 """
 
 _OPENINGS = """
 UPDATE inbound_delayedalert SET due_at = due_at - %(by)s, since = CASE WHEN since > %(now)s THEN since - %(by)s
-ELSE since END WHERE due_at > %(now)s AND wait = ANY(%(waits)s)
+ELSE since END WHERE due_at > %(now)s AND delay_reason = ANY(%(waits)s)
 """
 
 _TALLIES = """

@@ -27,8 +27,8 @@ from tocsin.inbound.deciding.state import (
 #: The undecided messages, openings that wait and joined keys among some keys: one statement, as most batches have none.
 #: What waits is locked: who lets it go without its key, such as the end of a maintenance window, comes before or after.
 STANDING = """
-SELECT d.key_hash, NULL::bigint AS alert_id, NULL::text AS role, d.wait, d.since, d.due_at, d.why, d.opens, d.messages,
-       d.priority, d.scope, d.released, d.window_id, d.subject, d.source_id
+SELECT d.key_hash, NULL::bigint AS alert_id, NULL::text AS role, d.delay_reason, d.since, d.due_at, d.reason,
+       d.triggered_at, d.message_count, d.priority, d.scope, d.released, d.window_id, d.subject, d.source_id
 FROM (SELECT * FROM inbound_delayedalert w WHERE w.key_hash = ANY({hashes})
       FOR NO KEY UPDATE) AS d
 UNION ALL
@@ -110,12 +110,12 @@ def lives(connection: Connection, ids: Iterable[int], *, wait: bool) -> dict[int
 def delayed_of(row: Mapping[str, Any]) -> DelayedAlertState:
     """The opening that waits, from its row."""
     return DelayedAlertState(
-        DelayReason(row["wait"]),
+        DelayReason(row["delay_reason"]),
         row["since"],
         row["due_at"],
-        row["why"],
-        tuple(row["opens"]),
-        row["messages"],
+        row["reason"],
+        tuple(row["triggered_at"]),
+        row["message_count"],
         Priority(row["priority"]) if row["priority"] else None,
         bytes(row["scope"]) if row["scope"] is not None else None,
         row["released"],
@@ -126,17 +126,18 @@ def delayed_of(row: Mapping[str, Any]) -> DelayedAlertState:
 
 
 _DELAY = """
-INSERT INTO inbound_delayedalert (key_hash, integration_id, wait, since, due_at, why, opens, messages, priority,
-       scope, released, window_id, subject, source_id)
-SELECT key_hash, integration_id, wait, since, due_at, why, opens, messages, priority, scope, released,
-       (SELECT w.id FROM inbound_maintenancewindow w WHERE w.id = n.window_id), subject, source_id
-FROM json_to_recordset(%s) AS n(key_hash bytea, integration_id bigint, wait text, since timestamptz, due_at timestamptz,
-     why text, opens timestamptz[], messages int, priority text, scope bytea, released boolean, window_id bigint,
-     subject text, source_id text)
-ON CONFLICT (key_hash) DO UPDATE SET integration_id = excluded.integration_id, wait = excluded.wait,
-   since = excluded.since, due_at = excluded.due_at, why = excluded.why, opens = excluded.opens,
-   messages = excluded.messages, priority = excluded.priority, scope = excluded.scope, released = excluded.released,
-   window_id = excluded.window_id, subject = excluded.subject, source_id = excluded.source_id
+INSERT INTO inbound_delayedalert (key_hash, integration_id, delay_reason, since, due_at, reason, triggered_at,
+       message_count, priority, scope, released, window_id, subject, source_id)
+SELECT key_hash, integration_id, delay_reason, since, due_at, reason, triggered_at, message_count, priority, scope,
+       released, (SELECT w.id FROM inbound_maintenancewindow w WHERE w.id = n.window_id), subject, source_id
+FROM json_to_recordset(%s) AS n(key_hash bytea, integration_id bigint, delay_reason text, since timestamptz,
+     due_at timestamptz, reason text, triggered_at timestamptz[], message_count int, priority text, scope bytea,
+     released boolean, window_id bigint, subject text, source_id text)
+ON CONFLICT (key_hash) DO UPDATE SET integration_id = excluded.integration_id, delay_reason = excluded.delay_reason,
+   since = excluded.since, due_at = excluded.due_at, reason = excluded.reason, triggered_at = excluded.triggered_at,
+   message_count = excluded.message_count, priority = excluded.priority, scope = excluded.scope,
+   released = excluded.released, window_id = excluded.window_id, subject = excluded.subject,
+   source_id = excluded.source_id
 """
 
 
@@ -149,12 +150,12 @@ def write_delayed(connection: Connection, changed: Mapping[bytes, tuple[int, Del
         {
             "key_hash": bytes_in_json(key),
             "integration_id": integration_id,
-            "wait": one.wait,
+            "delay_reason": one.delay_reason,
             "since": one.since,
             "due_at": one.due_at,
-            "why": one.why,
-            "opens": one.opens,
-            "messages": one.messages,
+            "reason": one.reason,
+            "triggered_at": one.triggered_at,
+            "message_count": one.message_count,
             "priority": one.priority,
             "scope": bytes_in_json(one.scope),
             "released": one.is_released,
