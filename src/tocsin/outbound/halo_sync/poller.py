@@ -220,7 +220,7 @@ class PollRun:
             found = database.rows(
                 connection,
                 "SELECT id, source_id FROM alerts_alert WHERE integration_id = ANY(%s) AND status = ANY(%s) "
-                "AND id > %s AND source_id <> '' AND NOT test AND (%s OR source_id = ANY(%s)) ORDER BY id LIMIT %s",
+                "AND id > %s AND source_id <> '' AND NOT is_test AND (%s OR source_id = ANY(%s)) ORDER BY id LIMIT %s",
                 ([door.id for door in self.doors], sorted(ACTIVE), above, tickets is None, list(tickets or ()), most),
             )
         return {row["source_id"]: row["id"] for row in found}
