@@ -53,8 +53,8 @@ def fill(connection: psycopg.Connection, pattern: Pattern, alerts: int, messages
     """
     took = {}
     tables = (
-        "inbound_inboundmessage", "inbound_messagetext", "inbound_seendelivery", "alerts_alert", "alerts_alerttext",
-        "alerts_alertevent", "escalation_run",
+        "inbound_inboundmessage", "inbound_messagetext", "inbound_processeddelivery", "alerts_alert",
+        "alerts_alerttext", "alerts_alertevent", "escalation_run",
     )  # fmt: skip
     begun = time.monotonic()
     indexes = _drop_indexes(connection, tables)
@@ -253,14 +253,14 @@ def _messages(
         values,
     )
     connection.execute(
-        f"INSERT INTO inbound_seendelivery (integration_id, hash, message) SELECT "
+        f"INSERT INTO inbound_processeddelivery (integration_id, hash, message) SELECT "
         f"(SELECT min(id) FROM inbound_integration), sha256(n::text::bytea), {made} FROM {source}",
         values,
     )
     if part[0] == 1:
         connection.execute(
-            f"INSERT INTO inbound_keyclock (key_hash, newest, last_alert, touched_at) SELECT sha256(n::text::bytea), "
-            f"%(now)s, %(first)s::bigint + n, %(now)s - interval '89 days' * random() "
+            f"INSERT INTO inbound_dedupkey (key_hash, latest_source_time, last_alert, touched_at) "
+            f"SELECT sha256(n::text::bytea), %(now)s, %(first)s::bigint + n, %(now)s - interval '89 days' * random() "
             f"FROM generate_series(%(alerts)s::int - {of_days} + 1, %(alerts)s::int) AS n ON CONFLICT DO NOTHING",
             values,
         )

@@ -92,7 +92,7 @@ class Evening:
             "/providers/mail-replies/", "/sandbox/", "/audit-log/", "/system/", "/settings/", "/import/",
             *self._outbound(), *self._on_call(), *self._workflows(), "/pause/", "/search/?q=a", "/wall/", "/reports/",
             "/reports/?by=client", "/offline/",
-            "/me/", "/me/devices/", "/me/rules/",
+            "/me/", "/me/devices/", "/me/notification-rules/",
             "/client-tables/", "/client-tables/new/",
             "/maintenance/", "/maintenance/?tab=past", "/maintenance/new/",
             "/me/pages/", "/me/contact-methods/new/", "/account/2fa/",

@@ -122,7 +122,7 @@ def dry_run_alerts_never_page(system: System) -> Iterator[str]:
     """A dry-run alert has no run that pages."""
     for row in system.rows(
         "SELECT a.id FROM alerts_alert a JOIN escalation_run r ON r.alert_id = a.id AND r.status <> 'ended' "
-        "WHERE a.watch AND r.mode = 'page'"
+        "WHERE a.dry_run AND r.mode = 'page'"
     ):
         yield f"#{row['id']}"
 
@@ -209,16 +209,16 @@ def nothing_is_due_when_idle(system: System) -> Iterator[str]:
         yield f"the message {row}"
     for row in system.rows("SELECT id, alert_id, due_at, cause FROM workflows_run WHERE due_at <= %s", system.now):
         yield f"the workflow's run {row}"
-    for row in system.rows("SELECT id, title FROM oncall_dutynotice WHERE sent_at IS NULL"):
+    for row in system.rows("SELECT id, title FROM oncall_pendingnotice WHERE sent_at IS NULL"):
         yield f"the shift notice {row}"
     for row in system.rows("SELECT * FROM oncall_reminder WHERE done_at IS NULL AND due_at <= %s", system.now):
         yield f"the reminder {row}"
     for row in system.rows("SELECT * FROM notify_awaitedreceipt WHERE due_at <= %s", system.now):
         yield f"the receipt {row}"
     for row in system.rows(
-        "SELECT c.id, c.status, c.due_at FROM outbound_call c JOIN outbound_standing s USING (integration_id) "
+        "SELECT c.id, c.status, c.due_at FROM outbound_call c JOIN outbound_integrationstatus s USING (integration_id) "
         "WHERE c.status = 'sending' OR c.status = 'queued' AND c.due_at < %s "
-        "AND coalesce(greatest(s.open_until, s.not_before, s.barred_until), c.due_at) < %s "
+        "AND coalesce(greatest(s.open_until, s.not_before, s.blocked_until), c.due_at) < %s "
         "AND NOT EXISTS (SELECT FROM outbound_call b WHERE b.order_key = c.order_key AND b.id < c.id "
         "AND b.status = 'queued')",
         late,
@@ -317,7 +317,7 @@ def steps_page_their_targets(system: System) -> Iterator[str]:
         "CROSS JOIN LATERAL jsonb_array_elements_text(e.data -> 'people') p "
         "JOIN people_user u ON u.id = p.value::bigint "
         "WHERE e.kind = 'step_fired' "
-        "AND NOT EXISTS (SELECT FROM escalation_run r WHERE r.alert_id = e.alert_id AND r.mode = 'watch') "
+        "AND NOT EXISTS (SELECT FROM escalation_run r WHERE r.alert_id = e.alert_id AND r.mode = 'dry_run') "
         "AND NOT EXISTS (SELECT FROM notify_notification n WHERE n.alert_id = e.alert_id AND n.user_id = u.id "
         "AND n.purpose = 'page' AND n.created_at >= e.at - interval '1 s') "
         "AND NOT EXISTS (SELECT FROM alerts_alertevent f "
@@ -333,7 +333,7 @@ def all_clear_is_sent(system: System) -> Iterator[str]:
         "SELECT d.alert_id, d.user_id, max(coalesce(d.sent_at, d.queued_at)) AS paged_at FROM notify_delivery d "
         "JOIN alerts_alert a ON a.id = d.alert_id AND a.status IN ('closed', 'cancelled') "
         "JOIN people_user u ON u.id = d.user_id AND u.is_active "
-        "WHERE d.purpose = 'page' AND (d.status IN ('sent', 'delivered') OR d.unknown_at IS NOT NULL) "
+        "WHERE d.purpose = 'page' AND (d.status IN ('sent', 'delivered') OR d.outcome_unknown_at IS NOT NULL) "
         "AND a.owner_id IS DISTINCT FROM d.user_id "
         "AND NOT EXISTS (SELECT FROM alerts_acknowledgement k WHERE k.alert_id = a.id AND k.user_id = d.user_id) "
         "AND NOT EXISTS (SELECT FROM alerts_alertevent e WHERE e.alert_id = a.id AND e.actor_id = d.user_id "

@@ -43,7 +43,7 @@ def phone_numbers() -> list[str]:
 
 def make_user(system: System, name: str, role: str = "responder") -> None:
     spec: dict[str, Any] = {"username": name, "name": name.title(), "email": f"{name}@example.org", "role": role}
-    spec |= {"contact_methods": contact_methods(system, name), "contact_rules": contact_rules(system)}
+    spec |= {"contact_methods": contact_methods(system, name), "notification_rules": notification_rules(system)}
     users.save_user(spec, actor=ACTOR, now=system.now)
 
 
@@ -56,9 +56,9 @@ def change_user(system: System) -> None:
         spec["active"] = not user.is_active
         system.toggled_users.add(user.pk)
     if rng.random() < 0.5:
-        spec |= {"contact_methods": contact_methods(system, user.username), "contact_rules": {}}
+        spec |= {"contact_methods": contact_methods(system, user.username), "notification_rules": {}}
     elif rng.random() < 0.3:
-        spec["contact_rules"] = contact_rules(system)
+        spec["notification_rules"] = notification_rules(system)
     system.record(f"user {user.username}: active {spec.get('active', True)}, {spec.get('contact_methods')}")
     users.save_user(spec, existing=user, actor=ACTOR, now=system.now)
 
@@ -107,7 +107,7 @@ def _phone(name: str) -> str:
     return f"+4179000000{[*NAMES, 'erin'].index(name)}"
 
 
-def contact_rules(system: System) -> dict[str, Any]:
+def notification_rules(system: System) -> dict[str, Any]:
     """Mostly none; otherwise quiet hours, an hourly limit, or both."""
     rng = system.rng
     rules: dict[str, Any] = {}

@@ -78,7 +78,7 @@ def _policy(system: System, name: str) -> dict[str, Any]:
     if rng.random() < 0.4:
         spec["repeat"] = {"times": rng.randint(1, 2), "every": rng.choice(["3m", "10m"])}
     if rng.random() < 0.2:
-        spec["groups_one_by_one"] = "5m"
+        spec["groups_sequential"] = "5m"
     ends: list[dict[str, Any]] = [{"then": "keep_last_step", "every": "15m"}, {"then": "nothing"}]
     if name != POLICIES[0]:
         ends.append({"then": "hand_over", "policy": POLICIES[0]})
@@ -98,7 +98,7 @@ def _step(system: System) -> dict[str, Any]:
     ]
     step: dict[str, Any] = {"notify": rng.choice(whom), "after": rng.choice(["0m", "0m", "2m", "5m", "10m"])}
     extras: list[dict[str, Any]] = [
-        {"one_by_one": rng.choice(["1m", "3m"])},
+        {"sequential": rng.choice(["1m", "3m"])},
         {"retries": {"times": rng.randint(1, 2), "every": rng.choice(["1m", "4m"])}},
         {"only_until_acknowledged": True},
         {"if_empty": "wait"},
@@ -115,7 +115,7 @@ def save_integration(system: System, name: str) -> None:
     """Creates or changes the integration."""
     rng = system.rng
     spec: dict[str, Any] = {"name": name, "anyway": True, "escalation_policy": rng.choice(POLICIES)}
-    spec["mode"] = "page" if rng.random() < 0.85 else "watch"
+    spec["mode"] = "page" if rng.random() < 0.85 else "dry_run"
     spec["recipients"] = {"groups": rng.sample(people.GROUPS, rng.randint(1, 2))} if rng.random() < 0.9 else {}
     if rng.random() < 0.2:
         urgent = {"field": "priority", "operator": "equals", "value": "critical"}

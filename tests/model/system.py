@@ -45,14 +45,14 @@ _NEXT = """
 SELECT min(at) AS at FROM (
   SELECT due_at AS at FROM escalation_run WHERE due_at IS NOT NULL
   UNION ALL SELECT due_at FROM notify_delivery WHERE status = 'queued'
-  UNION ALL SELECT due_at FROM inbound_delayedopening
+  UNION ALL SELECT due_at FROM inbound_delayedalert
   UNION ALL SELECT until FROM notify_pause WHERE ended_at IS NULL
   UNION ALL SELECT due_at FROM notify_awaitedreceipt
   UNION ALL SELECT retry_at FROM notify_providerhealth WHERE is_open
   UNION ALL SELECT due_at FROM oncall_reminder WHERE done_at IS NULL
   UNION ALL SELECT due_at FROM workflows_run WHERE status = 'waiting'
   UNION ALL SELECT due_at FROM outbound_call WHERE status = 'queued'
-  UNION ALL SELECT greatest(open_until, not_before) FROM outbound_standing
+  UNION ALL SELECT greatest(open_until, not_before) FROM outbound_integrationstatus
 ) AS timers WHERE at > %s
 """
 
@@ -69,10 +69,10 @@ FROM alerts_alert a
 
 # A delivery leased by the dispatcher is being sent right now.
 _MISDIRECTED = """
-SELECT d.alert_id, d.user_id, a.status, a.watch FROM notify_delivery d
+SELECT d.alert_id, d.user_id, a.status, a.dry_run FROM notify_delivery d
 JOIN notify_notification n ON n.id = d.notification_id JOIN alerts_alert a ON a.id = d.alert_id
 WHERE d.status = 'sending' AND d.leased_by = %s AND d.purpose = 'page' AND (
-  a.watch OR a.status IN ('closed', 'cancelled', 'merged') OR a.owner_id = d.user_id
+  a.dry_run OR a.status IN ('closed', 'cancelled', 'merged') OR a.owner_id = d.user_id
   OR (a.status = 'on_hold' AND NOT n.data ? 'wake')
   OR EXISTS (SELECT FROM alerts_acknowledgement k WHERE k.alert_id = a.id AND k.user_id = d.user_id))
 """

@@ -156,7 +156,7 @@ def test_unsavable_definition_is_rejected_like_on_save(door: Integration, parts:
 def test_version_that_no_longer_compiles_is_compared_by_its_behaviour(door: Integration) -> None:
     an_evening(door)
     broken = {"rules": {"open": {"field": "client", "operator": "smells"}}}
-    IntegrationVersion.objects.filter(pk=door.current_id).update(definition=broken)
+    IntegrationVersion.objects.filter(pk=door.current_version_id).update(definition=broken)
     config_version.changed()
     found = backtest(door, {"rules": {}})
     assert "smells" in found.problem

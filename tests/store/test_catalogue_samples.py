@@ -85,7 +85,9 @@ def ends_as_it_says(kind: IntegrationKind, sample: Sample, node: InboundServer, 
 
 def fields_of(row: InboundMessage, expected: Expectation) -> dict[str, object]:
     """The named fields of a stored message as an expectation writes them: "" for nobody."""
-    found = explained(InboundMessage.objects.select_related("integration__current", "version").get(pk=row.pk)).mapped
+    found = explained(
+        InboundMessage.objects.select_related("integration__current_version", "version").get(pk=row.pk)
+    ).mapped
     assert found is not None
     values = {name: found.get(name, "(no value)") for name in expected.fields}
     return {
@@ -287,8 +289,8 @@ def test_raised_priority_follows_the_newly_matching_route(
             }
         ]
     }
-    door.current.definition = definition  # type: ignore[union-attr]
-    door.current.save()  # type: ignore[union-attr]
+    door.current_version.definition = definition  # type: ignore[union-attr]
+    door.current_version.save()  # type: ignore[union-attr]
     config_version.changed()
     ticket.says(0, "New", priority={"name": "Low"})
     assert Run.objects.get(alert=ticket.alert.pk).recipient_users == []
@@ -300,8 +302,8 @@ def test_ticket_moved_to_another_team_pages_that_teams_targets(
     desk: EscalationHarness, door: Integration, ticket: Ticket
 ) -> None:
     when = {"field": "team", "operator": "equals", "value": "Network"}
-    door.current.definition = {"routes": [{"when": when, "recipients": {"users": [desk.users["carol"].pk]}}]}  # type: ignore[union-attr]
-    door.current.save()  # type: ignore[union-attr]
+    door.current_version.definition = {"routes": [{"when": when, "recipients": {"users": [desk.users["carol"].pk]}}]}  # type: ignore[union-attr]
+    door.current_version.save()  # type: ignore[union-attr]
     config_version.changed()
     ticket.says(0, "New", team="1st Line Support")
     desk.through(0)
@@ -353,6 +355,6 @@ def test_closed_ticket_stops_paging_and_reopened_one_is_new_alert(desk: Escalati
     assert ticket.alert.status == "closed"
     assert ticket.paged() == [("alice", 0)]
     ticket.says(30, "New")
-    assert ticket.alert.previous_id == first
+    assert ticket.alert.previous_alert_id == first
     desk.through(30)
     assert ticket.paged() == [("alice", 30)]

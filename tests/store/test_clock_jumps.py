@@ -21,7 +21,7 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.runtime import clock, clock_jump
 from tocsin.escalation.models import Run
-from tocsin.inbound.models import DelayedOpening, Heartbeat, Tally
+from tocsin.inbound.models import DelayedAlert, Heartbeat, RateWindow
 from tocsin.notify import pause
 from tocsin.notify.enqueue import queue
 from tocsin.notify.models import AwaitedReceipt, Delivery, Notification, OptOut, ProviderHealth
@@ -234,7 +234,7 @@ def test_quiet_hours_delay_pages_by_the_corrected_clock(post: OutboxHarness, beg
     """It is 09:15, and by the clock that is ahead 11:15."""
     quiet = {"from": begin, "to": "12:00", "let_through": "critical"}
     sms = {"label": "SMS", "channel": "sms", "address": "+41790000001"}
-    dora = post.user("dora", sms, time_zone="UTC", contact_rules={"quiet_hours": [quiet]})
+    dora = post.user("dora", sms, time_zone="UTC", notification_rules={"quiet_hours": [quiet]})
     post.seconds = BY * 60
     alert = post.alert()
     Alert.objects.update(priority="high")
@@ -273,21 +273,23 @@ def test_delayed_alert_keeps_its_delay_after_arrival(now: datetime) -> None:
     door = make_integration(settings={"anyway": True})
     rows = {}
     for number, wait in enumerate(("wait", "every", "flapping", "count", "hours", "maintenance")):
-        rows[wait] = DelayedOpening.objects.create(
+        rows[wait] = DelayedAlert.objects.create(
             key_hash=bytes([number]) * 32,
             integration=door,
-            wait=wait,
+            delay_reason=wait,
             since=ahead,
             due_at=ahead + 5 * MINUTE,
-            why="later",
+            reason="later",
         )
-    Tally.objects.create(hash=b"t" * 32, until=ahead + MINUTE, at=ahead, tokens=0, times=[now, ahead], touched_at=ahead)
+    RateWindow.objects.create(
+        hash=b"t" * 32, until=ahead + MINUTE, at=ahead, tokens=0, times=[now, ahead], touched_at=ahead
+    )
     set_back(now)
     for wait, row in rows.items():
         row.refresh_from_db()
         assert row.due_at == (now if wait in ("wait", "every", "flapping") else ahead) + 5 * MINUTE, wait
-    tally = Tally.objects.get()
-    assert (tally.until, tally.at, tally.times) == (now + MINUTE, now, [now, now])
+    rate_window = RateWindow.objects.get()
+    assert (rate_window.until, rate_window.at, rate_window.times) == (now + MINUTE, now, [now, now])
 
 
 def test_heartbeat_received_by_advanced_clock_is_expected_earlier(now: datetime) -> None:

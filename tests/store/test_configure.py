@@ -320,7 +320,7 @@ def test_a_preview_says_what_apply_will_do_and_changes_nothing(now: datetime) ->
 def test_a_change_is_an_update_that_names_the_keys(now: datetime) -> None:
     apply(now, TEAM, DOOR)
     done = apply(
-        now, TEAM.replace("alice@example.org", "a@example.org"), DOOR + "    mode: watch\n    token: " + "t" * 32
+        now, TEAM.replace("alice@example.org", "a@example.org"), DOOR + "    mode: dry_run\n    token: " + "t" * 32
     )
     assert [line for line in said(done) if not line.startswith("unchanged")] == [
         "update    user alice: email",

@@ -244,7 +244,7 @@ def test_integration_that_pages_no_user_is_named_with_its_route(now: datetime) -
     routes = [{"escalation_policy": roles.pk, "recipients": {"groups": [empty.pk]}}]
     make_integration("Routed", policy=policy, definition={"routes": routes})
     make_integration("Bare")
-    make_integration("Watching", mode="watch")
+    make_integration("Dry run", mode="dry_run")
     named = {(finding.about, finding.level.value) for finding in found(now, "integration.reaches_nobody")}
     assert named == {("Routed", "problem"), ("Bare", "problem")}
     assert "routes[0]" in next(f.detail for f in found(now, "integration.") if f.about == "Routed")

@@ -150,7 +150,7 @@ def test_without_a_policy_the_recipient_users_are_paged_at_once(desk: Escalation
 
 
 def test_dry_run_pages_no_user_and_lists_would_be_targets(desk: EscalationHarness) -> None:
-    alert = desk.open(mode=PagingMode.WATCH)
+    alert = desk.open(mode=PagingMode.DRY_RUN)
     desk.through(0, 5, 15, 20)
     assert not Notification.objects.exists()
     assert "Step 1 of 3 would page Alice (primary, Service Desk)." in desk.timeline(alert)
@@ -461,10 +461,10 @@ def test_raised_priority_replaces_the_run_by_the_matching_route(desk: Escalation
     alert = desk.open()
     desk.turn(0)
     urgent = desk.save(steps=[{"notify": {"roles": ["primary", "secondary"]}}])
-    as_priority(desk, alert, Priority.CRITICAL, 2, version_id=urgent.current_id)
+    as_priority(desk, alert, Priority.CRITICAL, 2, version_id=urgent.current_version_id)
     old, new = Run.objects.filter(alert=alert).order_by("id")
     assert (old.status, old.due_at) == ("ended", None)
-    assert (new.version_id, new.priority, new.due_at) == (urgent.current_id, "critical", desk.at(2))
+    assert (new.version_id, new.priority, new.due_at) == (urgent.current_version_id, "critical", desk.at(2))
     desk.turn(2)
     assert [who for who, channel, at, _ in desk.pages(alert) if at == 2] == ["alice", "bob"]
     as_priority(desk, alert, Priority.CRITICAL, 3)
@@ -613,7 +613,7 @@ def test_exhausted_policy_hands_over_to_its_fallback_policy(desk: EscalationHarn
     desk.through(0, 5, 7)
     first, second = Run.objects.filter(alert=alert).order_by("id")
     assert (first.status, first.due_at, first.reason) == ("ended", None, "At its end; policy After goes on.")
-    assert second.version == Policy.objects.get(name="After").current
+    assert second.version == Policy.objects.get(name="After").current_version
     assert desk.pages(alert)[-1] == ("carol", "email", 7, "queued")
     desk.act(alert, Assign(actor=desk.actor("carol"), user_id=desk.users["carol"].pk, name="Carol"), 8)
     assert desk.run(alert).status == "stopped"

@@ -135,7 +135,7 @@ def test_idle_or_upgraded_halo_recognizes_new_tickets_by_date(
     old = pulled.halo.log({"summary": "Old"}, DESK_AGENT)["id"]
     pulled.halo.tickets[old] |= {"dateoccurred": "2020-01-01T10:00:00", "status_id": ACTION_REQUIRED}
     standing = pulled.standing()
-    standing.memory.pop("highest", None)
+    standing.poll_state.pop("highest", None)
     standing.save()
     ticket = _logged(pulled)
     _change(pulled, ticket, 20, status_id=IN_PROGRESS)

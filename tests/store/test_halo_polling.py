@@ -95,13 +95,13 @@ def test_future_dates_and_hidden_notes_hide_no_other_change(both: HaloPair) -> N
     both.look(400)
     before = both.standing()
     assert both.alert(other).status == "open"
-    assert "Halo does not let Tocsin read what was done on ticket" in before.look_problem
+    assert "Halo does not let Tocsin read what was done on ticket" in before.poll_error
     both.halo.change(other, {"summary": "third"}, DESK_AGENT)
     both.halo.delete(ticket, DESK_AGENT)
     both.look(600)
     both.look(800)
     assert (both.alert(other).subject, both.alert(ticket).status) == ("third", "cancelled")
-    assert both.standing().looked_to > before.looked_to
+    assert both.standing().polled_until > before.polled_until
 
 
 def test_rate_limited_poll_pauses_all_calls_for_that_time(both: HaloPair) -> None:
@@ -174,7 +174,7 @@ def test_failing_poll_is_visible_to_users(database: str, now: datetime, monkeypa
         monkeypatch.setattr(poller.PollRun, "carry_out", broken)
         both.go(31)
         assert poller.look(both.directory, lambda: both.now)
-        assert both.standing().look_problem == "Something in it could not be understood; the log says what."
+        assert both.standing().poll_error == "Something in it could not be understood; the log says what."
 
 
 def test_long_poll_keeps_its_lease(both: HaloPair) -> None:
@@ -184,13 +184,13 @@ def test_long_poll_keeps_its_lease(both: HaloPair) -> None:
     def keep(method: str, path: str) -> None:
         if path.startswith("/api/"):
             with connections.transaction() as connection:
-                leases.append(connection.execute("SELECT look_lease_until FROM outbound_standing").fetchone())
+                leases.append(connection.execute("SELECT poll_lease_until FROM outbound_integrationstatus").fetchone())
 
     both.server.api.fault = keep
     both.look(200)
     assert len(leases) == 2
     assert leases == sorted(set(leases))
-    assert both.standing().look_lease_until is None
+    assert both.standing().poll_lease_until is None
 
 
 def test_poll_that_lost_its_lease_stops_without_writing(both: HaloPair) -> None:
@@ -201,12 +201,16 @@ def test_poll_that_lost_its_lease_stops_without_writing(both: HaloPair) -> None:
     def take_over(method: str, path: str) -> None:
         if path == "/api/Tickets":
             with connections.transaction() as connection:
-                connection.execute("UPDATE outbound_standing SET look_lease_until = %s", (theirs,))
+                connection.execute("UPDATE outbound_integrationstatus SET poll_lease_until = %s", (theirs,))
 
     both.server.api.fault = take_over
     both.look(200)
     after = both.standing()
-    assert (after.look_lease_until, after.looked_at, after.memory) == (theirs, before.looked_at, before.memory)
+    assert (after.poll_lease_until, after.last_polled_at, after.poll_state) == (
+        theirs,
+        before.last_polled_at,
+        before.poll_state,
+    )
 
 
 @pytest.mark.parametrize("back", [3_600, 86_400])
@@ -265,4 +269,4 @@ def test_failed_halo_poll_is_retried_soon_and_recovers(
         assert poller.look(both.directory, lambda: both.now)
         assert both.alert(ticket).status == "open"
         standing = both.standing()
-        assert (standing.problem, standing.barred_until, standing.look_problem) == ("", None, "")
+        assert (standing.problem, standing.blocked_until, standing.poll_error) == ("", None, "")

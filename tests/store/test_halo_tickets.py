@@ -60,7 +60,7 @@ def test_alert_gets_one_ticket_despite_repeated_creation_attempts(
 
 def test_dry_run_alert_gets_ticket_when_paging_begins(both: HaloPair) -> None:
     both.change(create_ticket={"on": ["opened"], "ticket_type": "Incident"})
-    spec = {"name": "Monitoring", "kind": "api", "outbound": "Halo", "mode": "watch", "anyway": True}
+    spec = {"name": "Monitoring", "kind": "api", "outbound": "Halo", "mode": "dry_run", "anyway": True}
     api = integrations.save_integration(spec, actor=ACTOR, now=both.now)
 
     def arrive() -> int | None:

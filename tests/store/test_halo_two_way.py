@@ -188,7 +188,7 @@ def test_hour_long_halo_outage_loses_nothing_and_keeps_order(both: HaloPair) -> 
     both.act(alert, Assign)
     for minute in range(1, 61):
         both.go(minute * 60)
-    assert "504" in both.standing().trouble
+    assert "504" in both.standing().last_transient_error
     assert [call.status for call in both.calls()] == [CallStatus.QUEUED, CallStatus.QUEUED]
     both.look()
     with store.transaction() as connection:
@@ -204,7 +204,7 @@ def test_hour_long_halo_outage_loses_nothing_and_keeps_order(both: HaloPair) -> 
         "Alice Andersson acknowledged this", "Alice Andersson took this",
     ]  # fmt: skip
     # After an outage Tocsin looks at once.
-    assert both.standing().look_at <= both.now
+    assert both.standing().next_poll_at <= both.now
     both.look()
     assert both.alert(ticket).status == "closed"
 
@@ -262,7 +262,7 @@ def test_message_is_decided_without_halo_when_lookup_is_unavailable(both: HaloPa
     both.server.api.fault = lambda method, path: None
     both.seconds += 60
     assert "decided without" not in reason_of_a_ticket()[0]
-    assert (both.standing().failures, both.standing().trouble) == (0, "")
+    assert (both.standing().failures, both.standing().last_transient_error) == (0, "")
     # Nobody asks at all: after ten seconds it is decided all the same, and says so.
     both.halo.log({"summary": "Nobody asks"}, DESK_AGENT)
     both.server.hooks.run()

@@ -212,16 +212,16 @@ def test_dry_run_missed_heartbeat_pages_once_paging_is_enabled(node: InboundServ
         spec = {**integration_spec(found), "mode": mode}
         save_integration(spec, existing=found, actor=COMMAND_LINE, now=clock.now())
 
-    becomes("watch")
+    becomes("dry_run")
     ping(node, backup)
     later(node, minutes=66)
     alert = Alert.objects.get()
     later(node, hours=2)
-    assert (alert.watch, alert.count, alert.runs.latest("pk").mode) == (True, 1, "watch")
+    assert (alert.dry_run, alert.count, alert.runs.latest("pk").mode) == (True, 1, "dry_run")
     becomes("page")
     later(node, hours=3)
     alert.refresh_from_db()
-    assert (alert.watch, alert.count, alert.runs.latest("pk").mode) == (False, 2, "page")
+    assert (alert.dry_run, alert.count, alert.runs.latest("pk").mode) == (False, 2, "page")
     later(node, hours=4)
     assert Alert.objects.get().count == 2
 

@@ -14,7 +14,7 @@ from tests.support.ingest import NOW, Ingest, halo, make_integration, message
 from tocsin.alerts.models import Alert
 from tocsin.core.db import database as db
 from tocsin.core.ids import lock_number, uuid7
-from tocsin.inbound.models import InboundMessage, KeyClock
+from tocsin.inbound.models import DedupKey, InboundMessage
 from tocsin.inbound.processing import batch
 from tocsin.inbound.processing.drain import drain
 from tocsin.inbound.storage.messages import MessageResult
@@ -50,7 +50,7 @@ def test_one_batch_may_open_close_and_open_the_same_key() -> None:
     stored = Ingest().send(make_integration(), halo(), halo(status="Closed"), halo(), halo())
     assert statuses(stored) == ["Mapped Opened", "Mapped Closed", "Mapped Opened", "Mapped Appended"]
     first, second = Alert.objects.order_by("pk")
-    assert (first.status, second.status, second.previous_id, second.count) == ("closed", "open", first.pk, 2)
+    assert (first.status, second.status, second.previous_alert_id, second.count) == ("closed", "open", first.pk, 2)
 
 
 def test_close_without_active_alert_is_ignored_but_updates_source_time() -> None:
@@ -182,7 +182,7 @@ def test_message_decided_by_another_node_is_not_decided_again() -> None:
 def test_locked_key_delays_only_its_own_messages() -> None:
     integration, ingest = make_integration(), Ingest()
     ingest.send(integration, halo(7))
-    key = KeyClock.objects.get() if KeyClock.objects.exists() else None
+    key = DedupKey.objects.get() if DedupKey.objects.exists() else None
     hashed = bytes(Alert.objects.get().key_hash) if key is None else bytes(key.key_hash)
     with db.transaction() as holder:
         holder.execute("SELECT pg_advisory_xact_lock(%s)", (lock_number(hashed),))

@@ -183,7 +183,7 @@ def test_rotated_token_works_during_overlap_and_requests_are_counted(
     assert node.post(halo_door, halo(4)).status == 200
 
     def counted() -> int:
-        return Integration.objects.get(pk=halo_door.pk).old_token_posts
+        return Integration.objects.get(pk=halo_door.pk).previous_token_requests
 
     assert counted() == 0
     write_expired(node.registry)
@@ -200,13 +200,13 @@ def test_unwritable_rotated_token_requests_are_recorded_later(
 ) -> None:
     node.registry.count_expired(halo_door.pk)
     with db.transaction() as connection:
-        connection.execute("ALTER TABLE inbound_integration ADD CONSTRAINT held CHECK (old_token_posts = 0)")
+        connection.execute("ALTER TABLE inbound_integration ADD CONSTRAINT held CHECK (previous_token_requests = 0)")
     with pytest.raises(Exception, match="held"):
         write_expired(node.registry)
     with db.transaction() as connection:
         connection.execute("ALTER TABLE inbound_integration DROP CONSTRAINT held")
     write_expired(node.registry)
-    assert Integration.objects.get(pk=halo_door.pk).old_token_posts == 1
+    assert Integration.objects.get(pk=halo_door.pk).previous_token_requests == 1
 
 
 def _basic(text: str) -> str:

@@ -290,7 +290,7 @@ def test_sender_to_deleted_integration_gets_404(node: InboundServer) -> None:
     gone = make_integration("Gone")
     assert node.post(gone, halo()).status == 200
     path = path_of(gone)
-    Integration.objects.filter(pk=gone.pk).update(current=None)
+    Integration.objects.filter(pk=gone.pk).update(current_version=None)
     Integration.objects.get(pk=gone.pk).delete()
     config_version.changed()
     assert node.post(path, halo()).status == 404
@@ -312,7 +312,7 @@ def test_messages_to_unusable_integration_are_replayed_after_repair(
     assert "sent something Tocsin cannot read" in alert.subject, "somebody is told, once"
     with pytest.raises(Rejected, match="does not compile"):
         replay(rows()[0].pk, True, AuditActor(None, "Alice", "web", None), NOW)
-    Integration.objects.filter(pk=integration.pk).update(kind="haloitsm", current=None)
+    Integration.objects.filter(pk=integration.pk).update(kind="haloitsm", current_version=None)
     config_version.changed()
     assert replay(rows()[0].pk, True, AuditActor(None, "Alice", "web", None), NOW).status == "Mapped Opened"
 
@@ -321,7 +321,7 @@ def test_batch_uses_the_configuration_its_transaction_sees(node: InboundServer) 
     integration = make_integration()
     assert node.post(integration, halo(1, "Logged")).body["status"] == "Mapped Ignored"
     version = node.registry.version
-    integration.current = IntegrationVersion.objects.create(
+    integration.current_version = IntegrationVersion.objects.create(
         integration=integration, number=2, definition={"rules": {"open": True}}, created_at=NOW
     )
     integration.save()
@@ -329,7 +329,7 @@ def test_batch_uses_the_configuration_its_transaction_sees(node: InboundServer) 
     assert node.registry.version == version
     assert node.post(integration, halo(2, "Logged")).body["status"] == "Mapped Opened"
     assert node.registry.version > version
-    assert rows()[-1].version_id == integration.current_id
+    assert rows()[-1].version_id == integration.current_version_id
 
 
 # --- limits
@@ -357,7 +357,7 @@ def test_configuration_loaded_during_save_is_never_mixed(
 
 def test_integration_with_broken_row_blocks_no_other(node: InboundServer) -> None:
     broken, other = make_integration("Broken"), make_integration("Other", source="Other")
-    IntegrationVersion.objects.filter(pk=broken.current_id).update(definition={"rules": ["open"], "mapping": 7})
+    IntegrationVersion.objects.filter(pk=broken.current_version_id).update(definition={"rules": ["open"], "mapping": 7})
     config_version.changed()
     assert node.post(other, halo(1)).body["status"] == "Mapped Opened"
     assert node.post(broken, halo(2)).body["status"] == "Mapping Failed"

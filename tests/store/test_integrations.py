@@ -18,7 +18,7 @@ from tocsin.core.models import ConfigVersion
 from tocsin.escalation.changes import commands as policies
 from tocsin.inbound.admin import commands, secrets
 from tocsin.inbound.config.registry import IntegrationRegistry
-from tocsin.inbound.models import DelayedOpening, Integration, IntegrationVersion
+from tocsin.inbound.models import DelayedAlert, Integration, IntegrationVersion
 from tocsin.oncall.changes import commands as oncall
 from tocsin.outbound.models import OutboundIntegration
 from tocsin.people.models import ContactMethod, User
@@ -59,7 +59,7 @@ def save(now: datetime, existing: Integration | None = None, **change: Any) -> I
         ({"name": "a/b"}, "name", "slash"),
         ({"kind": "halo"}, "kind", "haloitsm"),
         ({"kind": None}, "kind", "needed"),
-        ({"mode": "loud"}, "mode", "not one of page, watch, disabled"),
+        ({"mode": "loud"}, "mode", "not one of page, dry_run, disabled"),
         ({"mapping": {"subjct": "a"}}, "mapping.subjct", 'did you mean "subject"'),
         ({"mapping": {"Source Status": "a"}}, "mapping.Source Status", 'did you mean "source_status"'),
         ({"mapping": {"wing": "a"}}, "mapping.wing", "A custom field stands under custom:"),
@@ -154,7 +154,7 @@ def test_only_users_with_active_contact_method_count_as_reachable(now: datetime)
 
 
 def test_dry_run_and_log_only_integrations_need_no_reachable_user(now: datetime) -> None:
-    save(now, name="A", recipients=None, mode="watch")
+    save(now, name="A", recipients=None, mode="dry_run")
     save(now, name="B", routes=[{"action": "record", "recipients": {"groups": ["Empty"]}}])
 
 
@@ -162,7 +162,7 @@ def test_an_integration_reads_back_as_it_was_written(now: datetime) -> None:
     whole = spec(
         source="Halo",
         group="Desk",
-        mode="watch",
+        mode="dry_run",
         recipients={"users": ["bob"], "groups": ["Desk"]},
         settings={"halo_address": "https://acme.haloitsm.com", "fail_open": False, "statuses": {"1": "New"}},
         mapping={"subject": {"paths": ["a", "b"]}},
@@ -189,7 +189,7 @@ def test_an_integration_reads_back_as_it_was_written(now: datetime) -> None:
 
 def test_routes_keep_to_their_objects_when_those_are_renamed(now: datetime) -> None:
     integration = save(now, routes=[{"escalation_policy": "standard", "during": "office HOURS"}])
-    version = integration.current_id
+    version = integration.current_version_id
     User.objects.filter(username="alice").update(username="alicia")
     policy = integration.policy
     assert policy is not None
@@ -197,7 +197,7 @@ def test_routes_keep_to_their_objects_when_those_are_renamed(now: datetime) -> N
     read = commands.integration_spec(Integration.objects.get())
     assert read["routes"] == [{"escalation_policy": "Renamed", "during": "Office hours"}]
     commands.save_integration(read, existing=Integration.objects.get(), actor=ACTOR, now=now)
-    assert Integration.objects.get().current_id == version
+    assert Integration.objects.get().current_version_id == version
 
 
 def test_only_changes_of_message_decisions_create_a_version(now: datetime) -> None:
@@ -206,14 +206,14 @@ def test_only_changes_of_message_decisions_create_a_version(now: datetime) -> No
     entries = AuditEntry.objects.count()
     save(now, integration)
     assert (ConfigVersion.objects.get().version, AuditEntry.objects.count()) == (version, entries)
-    save(now, integration, mode="watch")
+    save(now, integration, mode="dry_run")
     assert IntegrationVersion.objects.count() == 1
     assert ConfigVersion.objects.get().version > version
     first = IntegrationVersion.objects.get()
     save(now, integration, filters={"field": "client", "operator": "exists"})
     assert [row.number for row in IntegrationVersion.objects.order_by("number")] == [1, 2]
     assert IntegrationVersion.objects.get(number=1).definition == first.definition == {}
-    assert Integration.objects.get().current == IntegrationVersion.objects.get(number=2)
+    assert Integration.objects.get().current_version == IntegrationVersion.objects.get(number=2)
 
 
 def test_legacy_custom_fields_continue_under_their_own_heading(now: datetime) -> None:
@@ -251,7 +251,7 @@ def test_missing_token_is_generated_once_and_kept(now: datetime) -> None:
     token = secrets.token_of(integration)
     assert len(token) == 32
     assert set(token) <= set("0123456789abcdef")
-    save(now, integration, mode="watch")
+    save(now, integration, mode="dry_run")
     assert secrets.token_of(Integration.objects.get()) == token
 
 
@@ -386,16 +386,16 @@ def test_what_an_integration_needs_is_known_to_be_needed(now: datetime) -> None:
 
 def test_integration_with_delayed_alerts_is_not_deleted(now: datetime) -> None:
     integration = save(now)
-    waits = {"integration": integration, "wait": "wait", "since": now, "due_at": now, "why": "in 5 minutes"}
-    DelayedOpening.objects.create(key_hash=bytes(32), **waits)
+    waits = {"integration": integration, "delay_reason": "wait", "since": now, "due_at": now, "reason": "in 5 minutes"}
+    DelayedAlert.objects.create(key_hash=bytes(32), **waits)
     with pytest.raises(Rejected, match="an alert of it waits to open") as raised:
         commands.delete_integration(integration, actor=ACTOR, now=now)
     assert raised.value.code == "in_use"
-    DelayedOpening.objects.create(key_hash=bytes([1] * 32), **waits)
+    DelayedAlert.objects.create(key_hash=bytes([1] * 32), **waits)
     with pytest.raises(Rejected, match="2 alerts of it wait to open"):
         commands.delete_integration(integration, actor=ACTOR, now=now)
-    assert DelayedOpening.objects.count() == 2
-    DelayedOpening.objects.all().delete()
+    assert DelayedAlert.objects.count() == 2
+    DelayedAlert.objects.all().delete()
     commands.delete_integration(integration, actor=ACTOR, now=now)
     assert not Integration.objects.exists()
 
@@ -431,13 +431,13 @@ def test_renamed_integration_keeps_alerts_and_its_old_name_is_separate(now: date
     first = save(now, first, name="Monitoring of Zurich", **more)
     assert send(first, "New") == "Mapped Appended"
     assert "keyed" not in str(commands.integration_spec(first))
-    assert (first.keyed_as, first.settings) == ("Monitoring", {})
+    assert (first.dedup_namespace, first.settings) == ("Monitoring", {})
     # A setting is changed, and the name once more: nothing of that is about its keys.
     first = save(now, first, name="Monitoring of Zurich", settings={"fail_open": False}, **more)
     first = save(now, first, name="Zurich", **more)
     second = save(now, name="Monitoring", **more)
     assert send(second, "New") == "Mapped Opened"
-    assert send(save(now, second, name="Monitoring", mode="watch", **more), "New") == "Mapped Appended"
+    assert send(save(now, second, name="Monitoring", mode="dry_run", **more), "New") == "Mapped Appended"
     assert send(first, "Closed") == "Mapped Closed"
     assert Alert.objects.get(status="open").integration_id == second.pk
 

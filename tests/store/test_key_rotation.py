@@ -93,7 +93,7 @@ def filled(database: str, now: datetime) -> str:
         {
             "name": "In",
             "kind": "checkmk",
-            "mode": "watch",
+            "mode": "dry_run",
             "credentials": {"header": {"name": "X-Key", "value": "hush"}},
         },
         actor=ACTOR, now=now,

@@ -59,8 +59,8 @@ class IntegrationHarness:
         config_version.changed()
 
     def redefine(self, **definition: Any) -> None:
-        number = self.integration.current.number + 1 if self.integration.current else 1
-        self.integration.current = IntegrationVersion.objects.create(
+        number = self.integration.current_version.number + 1 if self.integration.current_version else 1
+        self.integration.current_version = IntegrationVersion.objects.create(
             integration=self.integration, number=number, definition=definition, created_at=NOW
         )
         self.integration.save()
@@ -106,25 +106,25 @@ def test_message_for_log_only_replayed_alert_starts_paging() -> None:
 
 
 def test_message_for_dry_run_alert_pages_once_integration_pages() -> None:
-    harness = IntegrationHarness(mode="watch")
+    harness = IntegrationHarness(mode="dry_run")
     (opened,) = harness.send(0)
     number = opened.alert_id or 0
     harness.send(1)
     assert harness.pages(number, 1) == []
-    assert harness.desk.alert(number).watch
+    assert harness.desk.alert(number).dry_run
     harness.becomes("page")
     harness.send(2, status="In Progress")
     assert harness.pages(number, 2) == []
     harness.send(3)
     assert harness.pages(number, 3) == ["alice", "alice"]
     # It is watched no more: its ticket hears of what people do, and workflows act on it.
-    assert not harness.desk.alert(number).watch
+    assert not harness.desk.alert(number).dry_run
 
 
 def test_opening_workflows_run_when_dry_run_alert_starts_paging() -> None:
     with workflow_harness.workflows_enabled():
         desk = workflow_harness.WorkflowHarness(NOW)
-        harness = IntegrationHarness(mode="watch", desk=desk)
+        harness = IntegrationHarness(mode="dry_run", desk=desk)
         desk.workflow("Tell Carol")
         desk.workflow("Nobody answers", trigger={"on": "unacknowledged", "for": "5m"})
         (opened,) = harness.send(0)
@@ -254,7 +254,7 @@ def test_a_hold_is_kept() -> None:
 
 def test_one_batch_with_a_record_and_an_opening_pages() -> None:
     """Opened and started in one transaction, in the order in which they came."""
-    harness = IntegrationHarness(mode="watch")
+    harness = IntegrationHarness(mode="dry_run")
     (opened,) = harness.send(0)
     number = opened.alert_id or 0
     harness.becomes("page")
@@ -278,7 +278,7 @@ def test_deferred_message_starts_paging_when_decided() -> None:
 
 def test_message_joining_log_only_group_starts_paging() -> None:
     definition = {"grouping": {"by": "<ticket^client_name>", "within": "1h"}}
-    harness = IntegrationHarness(definition, mode="watch")
+    harness = IntegrationHarness(definition, mode="dry_run")
     (opened,) = harness.send(0, 1)
     number = opened.alert_id or 0
     harness.becomes("page")
@@ -289,7 +289,7 @@ def test_message_joining_log_only_group_starts_paging() -> None:
 
 @pytest.mark.parametrize("message", [halo(1), b"<html>"], ids=["of a ticket", "that nobody can read"])
 def test_message_of_merged_alert_starts_its_log_only_parent(message: Any) -> None:
-    harness = IntegrationHarness(mode="watch")
+    harness = IntegrationHarness(mode="dry_run")
     one, two = harness.ingest.send(harness.integration, message, halo(2), now=harness.desk.at(0))
     child, parent = one.alert_id or 0, two.alert_id or 0
     harness.desk.act(child, merge(harness, parent), 1)
@@ -317,7 +317,7 @@ def test_a_dry_run_says_that_it_would_page() -> None:
 
 
 def test_unreadable_message_pages_once_integration_pages() -> None:
-    harness = IntegrationHarness(mode="watch")
+    harness = IntegrationHarness(mode="dry_run")
     (failed,) = harness.ingest.send(harness.integration, b"<html>", now=harness.desk.at(0))
     number = failed.alert_id or 0
     assert harness.pages(number, 0) == []
@@ -458,7 +458,7 @@ def test_ticket_joining_equally_urgent_merged_group_raises_parent() -> None:
 
 
 def test_member_of_merged_group_starts_log_only_parent() -> None:
-    harness = IntegrationHarness({"grouping": {"by": "<ticket^client_name>", "within": "1m"}}, mode="watch")
+    harness = IntegrationHarness({"grouping": {"by": "<ticket^client_name>", "within": "1m"}}, mode="dry_run")
     _child, parent = merged_group(harness)
     harness.becomes("page")
     (stored,) = harness.send(9, 2)

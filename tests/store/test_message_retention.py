@@ -14,7 +14,7 @@ from tocsin.alerts.models import Alert
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.ids import uuid7
-from tocsin.inbound.models import InboundMessage, Integration, KeyClock, SeenDelivery
+from tocsin.inbound.models import DedupKey, InboundMessage, Integration, ProcessedDelivery
 from tocsin.inbound.storage import retention
 from tocsin.inbound.storage.retention import RetentionTask
 
@@ -128,16 +128,16 @@ def test_of_large_messages_fewer_go_in_one_transaction(
 
 def test_what_messages_left_beside_them_goes_with_them(integration: Integration, now: datetime) -> None:
     kept = message(integration, now)
-    SeenDelivery.objects.create(integration=integration, hash=b"1" * 32, message=kept.pk)
-    SeenDelivery.objects.create(integration=integration, hash=b"2" * 32, message=uuid7())
+    ProcessedDelivery.objects.create(integration=integration, hash=b"1" * 32, message=kept.pk)
+    ProcessedDelivery.objects.create(integration=integration, hash=b"2" * 32, message=uuid7())
     Alert.objects.create(
         subject="VPN", status="open", opened_at=now, last_message_at=now, key_hash=b"1" * 32, holds_key=True
     )
     for key, age in ((b"1", 91), (b"2", 91), (b"3", 89)):
-        KeyClock.objects.create(key_hash=key * 32, touched_at=now - age * DAY)
+        DedupKey.objects.create(key_hash=key * 32, touched_at=now - age * DAY)
     RetentionTask().turn(now)
-    assert [bytes(seen.hash) for seen in SeenDelivery.objects.all()] == [b"1" * 32]
-    assert {bytes(one.key_hash) for one in KeyClock.objects.all()} == {b"1" * 32, b"3" * 32}
+    assert [bytes(seen.hash) for seen in ProcessedDelivery.objects.all()] == [b"1" * 32]
+    assert {bytes(one.key_hash) for one in DedupKey.objects.all()} == {b"1" * 32, b"3" * 32}
 
 
 def test_run_reads_only_old_rows_and_a_slice(
@@ -150,18 +150,18 @@ def test_run_reads_only_old_rows_and_a_slice(
         )
         for n in range(2_000)
     )
-    SeenDelivery.objects.bulk_create(
-        SeenDelivery(integration=integration, hash=n.to_bytes(32), message=one.pk) for n, one in enumerate(young)
+    ProcessedDelivery.objects.bulk_create(
+        ProcessedDelivery(integration=integration, hash=n.to_bytes(32), message=one.pk) for n, one in enumerate(young)
     )
-    stale = SeenDelivery.objects.create(integration=integration, hash=b"9" * 32, message=uuid7())
+    stale = ProcessedDelivery.objects.create(integration=integration, hash=b"9" * 32, message=uuid7())
     message(integration, now - 91 * DAY)
     with database.pool().connection() as connection:
         connection.execute("ANALYZE inbound_inboundmessage")
     keeper = RetentionTask()
     assert rows_read("inbound_inboundmessage", lambda: keeper.turn(now)) < 500
-    assert rows_read("inbound_seendelivery", lambda: keeper.turn(now)) < 500
+    assert rows_read("inbound_processeddelivery", lambda: keeper.turn(now)) < 500
     assert len(left()) == 2_000
     for _turn in range(60):
         keeper.turn(now)
-    assert SeenDelivery.objects.count() == 2_000
-    assert not SeenDelivery.objects.filter(hash=stale.hash).exists()
+    assert ProcessedDelivery.objects.count() == 2_000
+    assert not ProcessedDelivery.objects.filter(hash=stale.hash).exists()

@@ -187,7 +187,7 @@ VIOLATIONS: list[tuple[invariants.Invariant, Callable[[Scenario], None]]] = [
         _execute("UPDATE escalation_run SET status = 'stopped' WHERE status <> 'ended'"),
     ),
     (invariants.responders_are_not_paged, _page_a_responder),
-    (invariants.dry_run_alerts_never_page, _execute("UPDATE alerts_alert SET watch = true")),
+    (invariants.dry_run_alerts_never_page, _execute("UPDATE alerts_alert SET dry_run = true")),
     (invariants.pages_have_reasons, _execute("UPDATE notify_notification SET reason = ''")),
     (invariants.changes_have_timeline_events, _execute("UPDATE alerts_alert SET priority = 'low'")),
     (invariants.opening_a_link_changes_nothing, _acknowledge_by_opening_link),

@@ -28,7 +28,7 @@ from tocsin.core.runtime import clock
 from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.inspect.message_explanation import explained
 from tocsin.inbound.maintenance import commands as maintenance_windows
-from tocsin.inbound.models import DelayedOpening, InboundMessage, Integration, JoinedKey
+from tocsin.inbound.models import DelayedAlert, GroupMember, InboundMessage, Integration
 from tocsin.inbound.processing import batch, delayed_alerts_task
 from tocsin.inbound.storage.messages import MessageResult
 from tocsin.simulate import backtest, chain, maintenance_preview
@@ -89,7 +89,7 @@ def test_an_alert_waits_and_opens_when_its_time_is_over() -> None:
     (stored,) = desk.send(1)
     assert (stored.status.value, stored.alert_id) == ("Mapped Delayed", None)
     assert "opens after 5 minutes, unless it closes before" in stored.reason
-    waits = DelayedOpening.objects.get()
+    waits = DelayedAlert.objects.get()
     assert (waits.due_at, waits.subject, waits.integration_id) == (NOW + 5 * MINUTE, "Host 1", desk.integration.pk)
     desk.wait(4 * MINUTE)
     assert not Alert.objects.exists()
@@ -99,7 +99,7 @@ def test_an_alert_waits_and_opens_when_its_time_is_over() -> None:
     assert "it waited for 5 minutes" in alert.events.get(kind="opened").reason
     assert log() == ["1 Opened"]
     assert InboundMessage.objects.get().alert_id == alert.pk
-    assert not DelayedOpening.objects.exists()
+    assert not DelayedAlert.objects.exists()
 
 
 def test_close_during_delay_wins_and_log_stays_complete() -> None:
@@ -124,7 +124,7 @@ def test_open_and_close_of_one_batch_leave_nothing_that_waits() -> None:
         desk.integration, {"id": "3", "status": "New"}, {"id": "3", "status": "Closed"}, {"id": "3", "status": "New"}
     )
     assert statuses([*stored, *batched]) == ["Ignored", "Delayed", "Ignored", "Ignored", "Delayed"]
-    assert sorted(DelayedOpening.objects.values_list("source_id", flat=True)) == ["2", "3"]
+    assert sorted(DelayedAlert.objects.values_list("source_id", flat=True)) == ["2", "3"]
 
 
 def test_messages_during_delay_are_decided_in_order_on_opening() -> None:
@@ -167,7 +167,7 @@ def test_a_route_has_a_delay_of_its_own_or_none() -> None:
     # The same alert becomes critical: it opens at once, and what waited counts on it.
     assert statuses(desk.send(2, priority="critical")) == ["Opened"]
     assert log() == ["1 Opened", "2 Appended", "2 Opened"]
-    assert not DelayedOpening.objects.exists()
+    assert not DelayedAlert.objects.exists()
 
 
 def test_no_message_of_a_live_alert_ever_waits() -> None:
@@ -205,7 +205,7 @@ def test_integration_wide_threshold_counts_all_and_opens_one_alert() -> None:
     assert statuses(desk.send(3)) == ["Opened"]
     desk.wait(timedelta(seconds=1))
     alert = Alert.objects.get()
-    assert sorted(JoinedKey.objects.values_list("source_id", "role")) == [
+    assert sorted(GroupMember.objects.values_list("source_id", "role")) == [
         ("1", "member"),
         ("2", "member"),
         ("3", "first"),
@@ -220,7 +220,7 @@ def test_throttle_opens_at_most_one_every_half_hour() -> None:
     desk.wait(30 * MINUTE)
     first, second = Alert.objects.order_by("pk")
     assert (first.subject, second.subject) == ("Host 1", "Host 2")
-    assert JoinedKey.objects.filter(alert=second).count() == 2
+    assert GroupMember.objects.filter(alert=second).count() == 2
 
 
 def test_key_that_recurs_too_soon_waits_for_window_end() -> None:
@@ -241,7 +241,7 @@ def test_an_alert_waits_for_support_hours() -> None:
     desk = NoiseHarness({"delay": {"until": hours.pk}})
     (stored,) = desk.send(1)
     assert "when the support hours Office begin" in stored.reason
-    assert DelayedOpening.objects.get().due_at == datetime.fromisoformat("2026-11-25T07:00:00+00:00")
+    assert DelayedAlert.objects.get().due_at == datetime.fromisoformat("2026-11-25T07:00:00+00:00")
     desk.wait(datetime.fromisoformat("2026-11-25T07:00:00+00:00") - desk.now)
     assert statuses(desk.send(2)) == ["Opened"]
     assert Alert.objects.count() == 2
@@ -301,9 +301,9 @@ def test_children_join_their_parents_alert_and_never_close_it() -> None:
 
 def test_repeating_child_opens_once_its_parent_is_closed() -> None:
     desk = NoiseHarness({"parent": "<field:client>"})
-    mapping = {**desk.integration.current.definition["mapping"], "delivery_id": "delivery"}  # type: ignore[union-attr]
-    desk.integration.current.definition["mapping"] = mapping  # type: ignore[union-attr]
-    desk.integration.current.save()  # type: ignore[union-attr]
+    mapping = {**desk.integration.current_version.definition["mapping"], "delivery_id": "delivery"}  # type: ignore[union-attr]
+    desk.integration.current_version.definition["mapping"] = mapping  # type: ignore[union-attr]
+    desk.integration.current_version.save()  # type: ignore[union-attr]
     config_version.changed()
     desk.send("Acme", client="")
     assert statuses(desk.send(1, delivery="1") + desk.send(1, delivery="1")) == ["Appended", "Appended"]
@@ -348,14 +348,14 @@ def test_flood_releases_the_alerts_delayed_with_it() -> None:
     desk.wait(10 * MINUTE)
     assert statuses(desk.send(5) + desk.send(6)) == ["Delayed", "Appended"]
     desk.wait(timedelta(seconds=1))
-    assert not DelayedOpening.objects.exists()
+    assert not DelayedAlert.objects.exists()
     flood = Alert.objects.get(subject__startswith="Flood")
-    assert JoinedKey.objects.filter(alert=flood).count() == 4
+    assert GroupMember.objects.filter(alert=flood).count() == 4
 
 
 def gate_of(number: int) -> list[tuple[str, bool, str]]:
     """What the trace of the so-manieth message says of the gate."""
-    row = list(InboundMessage.objects.select_related("integration__current", "version").order_by("pk"))[number]
+    row = list(InboundMessage.objects.select_related("integration__current_version", "version").order_by("pk"))[number]
     trace = explained(row).trace
     assert trace is not None
     return [(one.name, one.is_true, one.reason) for one in trace.gate]
@@ -547,14 +547,14 @@ def test_concurrent_workers_open_due_alerts_once_despite_crash() -> None:
     desk = NoiseHarness({"delay": {"wait": "5m"}})
     desk.send(1, 2)
     desk.now += 5 * MINUTE
-    key = bytes(DelayedOpening.objects.get(source_id="1").key_hash)
+    key = bytes(DelayedAlert.objects.get(source_id="1").key_hash)
     with database.connect(name="a worker that dies") as other:
         # It holds the first key's lock in a transaction, as in the middle of opening it.
         other.execute("BEGIN")
         other.execute("SELECT pg_advisory_xact_lock(%s)", (lock_number(key),))
         delayed_alerts_task.open_due(IntegrationRegistry(), batch.AlertIdAllocator(), desk.now)
         assert list(Alert.objects.values_list("subject", flat=True)) == ["Host 2"]
-        assert DelayedOpening.objects.get().source_id == "1"
+        assert DelayedAlert.objects.get().source_id == "1"
     desk.wait(timedelta(seconds=1))
     assert sorted(Alert.objects.values_list("subject", flat=True)) == ["Host 1", "Host 2"]
     desk.wait(timedelta(seconds=1))
@@ -564,7 +564,7 @@ def test_concurrent_workers_open_due_alerts_once_despite_crash() -> None:
 def test_undecided_close_precedes_the_due_opening() -> None:
     desk = NoiseHarness({"delay": {"wait": "5m"}})
     desk.send(1)
-    key = bytes(DelayedOpening.objects.get().key_hash)
+    key = bytes(DelayedAlert.objects.get().key_hash)
     with database.connect(name="another node") as other:
         other.execute("BEGIN")
         other.execute("SELECT pg_advisory_xact_lock(%s)", (lock_number(key),))
@@ -597,11 +597,11 @@ def test_release_during_another_messages_decision_still_applies() -> None:
     desk = NoiseHarness({})
     held = window(action="hold")
     desk.send(1)
-    stored = DelayedOpening.objects.get()
+    stored = DelayedAlert.objects.get()
     with ThreadPoolExecutor(2) as pool, database.connect(name="in between") as holder:
         # The batch has read how its key stands, and waits before it writes.
         holder.execute("BEGIN")
-        holder.execute("SELECT 1 FROM inbound_keyclock WHERE key_hash = %s FOR UPDATE", (bytes(stored.key_hash),))
+        holder.execute("SELECT 1 FROM inbound_dedupkey WHERE key_hash = %s FOR UPDATE", (bytes(stored.key_hash),))
         deciding = pool.submit(_decide_patiently, desk, {"id": "1", "status": "New", "subject": "Host 1"})
         wait_for_waiters()
         ending = pool.submit(_delete, held, desk.now)
@@ -620,7 +620,7 @@ def test_due_alert_that_raises_is_postponed_and_blocks_no_other() -> None:
     desk.now += 5 * MINUTE
     delayed_alerts_task.open_due(SpoiledRegistry(), batch.AlertIdAllocator(), desk.now)
     assert Alert.objects.get().subject == "Host 2"
-    assert DelayedOpening.objects.get().due_at == desk.now + timedelta(seconds=30)
+    assert DelayedAlert.objects.get().due_at == desk.now + timedelta(seconds=30)
     desk.wait(timedelta(seconds=30))
     assert Alert.objects.count() == 2
 
@@ -665,13 +665,13 @@ def test_two_nodes_grouping_concurrently_create_one_alert() -> None:
         list(nodes.map(node, (1, 2)))
     # Three alerts opened by themselves, and one stands for all beyond them; every key counts on exactly one.
     assert Alert.objects.count() == 4
-    assert JoinedKey.objects.filter(over_at=None).count() == 16
+    assert GroupMember.objects.filter(left_at=None).count() == 16
     assert InboundMessage.objects.filter(status="Mapped Opened").count() == 4
     assert InboundMessage.objects.filter(status="Mapped Appended").count() == 12
 
 
 def test_what_is_over_is_pruned_with_the_messages() -> None:
-    from tocsin.inbound.models import Tally
+    from tocsin.inbound.models import RateWindow
     from tocsin.inbound.storage.retention import RetentionTask
 
     desk = NoiseHarness({"grouping": {"by": "<client>", "within": "30m"}, "delay": {"alerts": 2}})
@@ -680,8 +680,8 @@ def test_what_is_over_is_pruned_with_the_messages() -> None:
     desk.send(1, status="Closed")
     # Messages are numbered by the machine's own clock.
     RetentionTask().turn(max(desk.now, datetime.now(UTC)) + timedelta(days=91))
-    assert not JoinedKey.objects.exists()
-    assert not Tally.objects.exists()
+    assert not GroupMember.objects.exists()
+    assert not RateWindow.objects.exists()
     # What still waits is never pruned.
     assert log() == ["2 Delayed"]
 
@@ -706,7 +706,7 @@ def test_disabled_integration_opens_nothing_and_leaves_no_rows() -> None:
     config_version.changed()
     desk.wait(5 * MINUTE)
     assert log() == ["1 Ignored"]
-    assert not DelayedOpening.objects.exists()
+    assert not DelayedAlert.objects.exists()
     assert clock.now().tzinfo is not None
 
 
@@ -721,7 +721,7 @@ def test_simulation_shows_delay_and_following_steps() -> None:
     assert outcome.alert is not None
     assert outcome.alert.opened_at == desk.now + 5 * MINUTE
     assert "It waits for 5 minutes." in outcome.notes[0]
-    assert not DelayedOpening.objects.exists()
+    assert not DelayedAlert.objects.exists()
     desk.send(1)
     desk.wait(5 * MINUTE)
     other = body.replace(b'"1"', b'"2"')

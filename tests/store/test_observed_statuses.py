@@ -104,8 +104,8 @@ def test_messages_without_any_event_count_as_new(door: Integration) -> None:
 def test_one_click_changes_a_status_action_as_new_version(door: Integration) -> None:
     came(door, 1, "Logged", **NEW_TICKET)
     changed = set_status(door, "Logged", StatusEffect.OPEN, actor=ACTOR, now=NOW)
-    assert changed.current is not None
-    assert changed.current.number == 2
+    assert changed.current_version is not None
+    assert changed.current_version.number == 2
     assert AuditEntry.objects.get().action == "update"
     assert seen(changed)["Logged"].does is StatusEffect.OPEN
     assert statuses_seen(changed, NOW).warning == ""
@@ -118,8 +118,8 @@ def test_one_click_changes_a_status_action_as_new_version(door: Integration) -> 
 
 
 def test_ambiguous_status_name_is_rejected_and_nothing_changes(door: Integration) -> None:
-    door.current.definition = {"rules": {"cancel": True}}  # type: ignore[union-attr]
-    door.current.save()  # type: ignore[union-attr]
+    door.current_version.definition = {"rules": {"cancel": True}}  # type: ignore[union-attr]
+    door.current_version.save()  # type: ignore[union-attr]
     with pytest.raises(Rejected) as caught:
         set_status(door, "New", StatusEffect.OPEN, actor=ACTOR, now=NOW)
     assert (caught.value.code, caught.value.field) == ("not_possible", "status")
@@ -132,7 +132,7 @@ def test_ambiguous_status_name_is_rejected_and_nothing_changes(door: Integration
 
 def test_integration_with_invalid_rules_still_shows_observed_statuses(door: Integration) -> None:
     came(door, 1, "New")
-    door.current.definition = {"rules": {"open": {"operator": "nonsense"}}}  # type: ignore[union-attr]
+    door.current_version.definition = {"rules": {"open": {"operator": "nonsense"}}}  # type: ignore[union-attr]
     found = statuses_seen(door, NOW)
     assert [(one.name, one.does) for one in found.statuses] == [("New", None)]
     assert found.warning == ""

@@ -26,7 +26,7 @@ from tocsin.oncall import loader
 from tocsin.oncall.calendars import calendar_import_worker, feeds
 from tocsin.oncall.changes import commands, cover_notices, overrides, swaps
 from tocsin.oncall.changes.swaps import ShiftRange
-from tocsin.oncall.models import CalendarImport, DutyNotice, Override, Reminder, Schedule
+from tocsin.oncall.models import CalendarImport, Override, PendingNotice, Reminder, Schedule
 from tocsin.oncall.states import FeedKind
 from tocsin.operate.coverage import weekly_mail
 from tocsin.people.changes import out_of_office, reminder_rules
@@ -77,14 +77,16 @@ def test_override_replaces_user_for_its_window_and_notifies_both(
     assert primary(desk, datetime(2026, 12, 25, 3, tzinfo=UTC)) == ("Carol", "override Xmas swap")
     assert primary(desk, datetime(2026, 12, 24, 15, 59, tzinfo=UTC))[0] == "Alice"
     assert primary(desk, datetime(2026, 12, 25, 11, tzinfo=UTC))[0] == "Alice"
-    assert [notice.user.username for notice in DutyNotice.objects.all()] == ["carol"]
+    assert [notice.user.username for notice in PendingNotice.objects.all()] == ["carol"]
     assert "override" in commands.needs_user(user("carol").pk)[0]
     with pytest.raises(Rejected, match="still needs it"):
         people.delete_user(user("carol"), actor=ACTOR, now=now)
     again = overrides.save_override(overrides.override_spec(made), existing=made, actor=ACTOR, now=now)
     bob = overrides.save_override({**spec, **window, "user": "bob"}, existing=again, actor=ACTOR, now=now)
     overrides.delete_override(bob, actor=ACTOR, now=now)
-    told = [(notice.user.username, notice.title.partition(" in ")[0]) for notice in DutyNotice.objects.order_by("id")]
+    told = [
+        (notice.user.username, notice.title.partition(" in ")[0]) for notice in PendingNotice.objects.order_by("id")
+    ]
     assert told[1:] == [
         ("bob", "Bob is on call"),
         ("carol", "Bob is on call"),
@@ -186,17 +188,17 @@ def test_moved_or_replacing_override_notifies_again(schedule: Schedule, now: dat
     spec = {"schedule": "desk 24x7", "name": "Xmas", "user": "carol", "instead_of": "alice"}
     window = {"from": "2026-12-24T17:00", "to": "2026-12-25T12:00"}
     made = overrides.save_override({**spec, **window}, actor=ACTOR, now=now)
-    DutyNotice.objects.all().delete()
+    PendingNotice.objects.all().delete()
     overrides.save_override({**spec, **window, "name": "Christmas"}, existing=made, actor=ACTOR, now=now)
-    assert not DutyNotice.objects.exists(), "another name changes nobody's duty"
+    assert not PendingNotice.objects.exists(), "another name changes nobody's duty"
     overrides.save_override({**spec, **window, "to": "2026-12-27T12:00"}, existing=made, actor=ACTOR, now=now)
-    told = [(notice.user.username, notice.title) for notice in DutyNotice.objects.order_by("id")]
+    told = [(notice.user.username, notice.title) for notice in PendingNotice.objects.order_by("id")]
     assert [name for name, _ in told] == ["carol", "alice"]
     assert "to Sun 27 Dec 12:00" in told[0][1]
-    DutyNotice.objects.all().delete()
+    PendingNotice.objects.all().delete()
     moved = {**window, "to": "2026-12-27T12:00", "instead_of": "bob"}
     overrides.save_override({**spec, **moved}, existing=made, actor=ACTOR, now=now)
-    assert {notice.user.username for notice in DutyNotice.objects.all()} == {"carol", "alice", "bob"}
+    assert {notice.user.username for notice in PendingNotice.objects.all()} == {"carol", "alice", "bob"}
 
 
 def test_cover_is_notified_of_start_changes_and_end(desk: Group, now: datetime) -> None:
@@ -204,8 +206,10 @@ def test_cover_is_notified_of_start_changes_and_end(desk: Group, now: datetime) 
     span = {"from": "2026-12-24T12:00", "to": "2027-01-04T08:00"}
 
     def told() -> list[tuple[str, str]]:
-        rows = [(notice.user.username, notice.text.partition("\n")[0]) for notice in DutyNotice.objects.order_by("id")]
-        DutyNotice.objects.all().delete()
+        rows = [
+            (notice.user.username, notice.text.partition("\n")[0]) for notice in PendingNotice.objects.order_by("id")
+        ]
+        PendingNotice.objects.all().delete()
         return rows
 
     saving = {"actor": ACTOR, "now": now}
@@ -496,12 +500,12 @@ def test_overlapping_overrides_are_recreated_in_the_files_order(desk: Group, now
     apart = "{name: Apart, user: carol, from: 2026-12-28T12:00, to: 2026-12-29T12:00}"
     plan.apply(with_overrides(SHORT, LONG), prune=False, now=now)
     before = {override.name: override.pk for override in Override.objects.all()}
-    assert not DutyNotice.objects.exists(), "of a new schedule nobody is told"
+    assert not PendingNotice.objects.exists(), "of a new schedule nobody is told"
     plan.apply(with_overrides(apart, LONG, SHORT), prune=False, now=now)
     assert primary(desk, CHRISTMAS) == ("Bob", "override Short")
     after = {override.name: override.pk for override in Override.objects.all()}
     assert after["Long"] == before["Long"], "only what must follow another one is made again"
-    told = [notice.title for notice in DutyNotice.objects.all()]
+    told = [notice.title for notice in PendingNotice.objects.all()]
     assert told == ["Carol is on call in S, Mon 28 Dec 12:00 to Tue 29 Dec 12:00 (UTC)"], "and of no other one"
     assert plan.apply(with_overrides(apart, LONG, SHORT), prune=False, now=now).is_empty
 

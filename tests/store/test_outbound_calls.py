@@ -112,7 +112,7 @@ def test_outage_is_probed_by_one_call_until_recovery(at: OutboundHarness, other:
     at.go()
     opened_at = len(other.requests)
     assert at.standing(pager).open_until is not None
-    assert "503" in at.standing(pager).trouble
+    assert "503" in at.standing(pager).last_transient_error
     for minute in range(1, 61):
         at.go(minute * 60)
     tries = len(other.requests) - opened_at

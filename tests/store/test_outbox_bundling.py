@@ -434,7 +434,7 @@ def test_what_left_together_names_each_alert_once(post: OutboxHarness, mail: Smt
 
 
 def test_excess_pages_per_hour_are_bundled_except_critical_ones(post: OutboxHarness, mail: SmtpDouble) -> None:
-    post.user("alice", contact_rules={"most_per_hour": 2})
+    post.user("alice", notification_rules={"most_per_hour": 2})
     numbers = []
     for minute in range(70):
         post.seconds = minute * 20

@@ -28,7 +28,7 @@ from tocsin.notify.dispatch.send import Accepted, SendResult
 from tocsin.notify.enqueue import contact_tests, queue
 from tocsin.notify.enqueue.queue import AlertEnded, Notice
 from tocsin.notify.models import Delivery, Notification, Provider, SandboxMessage
-from tocsin.notify.rules.bundling import Bundle
+from tocsin.notify.rules.bundling import DeliveryBundle
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -502,7 +502,11 @@ def test_two_simultaneous_failures_advance_only_the_next_contact_method(post: Ou
     # For him it is not late enough in the morning yet, and stays so.
     quiet = {"from": "09:00", "to": "09:30", "let_through": "critical", "methods": ["Email"]}
     post.user(
-        "bob", *texts, {**later, "address": "bob@example.org"}, time_zone="UTC", contact_rules={"quiet_hours": [quiet]}
+        "bob",
+        *texts,
+        {**later, "address": "bob@example.org"},
+        time_zone="UTC",
+        notification_rules={"quiet_hours": [quiet]},
     )
     post.page(alert := post.alert(), "alice", "bob")
     Alert.objects.update(priority="high")
@@ -524,7 +528,7 @@ def test_fallback_is_not_advanced_into_ending_quiet_hours(post: OutboxHarness, m
         {"label": "Email", "channel": "email", "wait": "10m", "address": "bob@example.org"},
         {"label": "Push", "channel": "ntfy", "wait": "15m", "address": "bob-topic"},
         time_zone="UTC",
-        contact_rules={"quiet_hours": [quiet]},
+        notification_rules={"quiet_hours": [quiet]},
     )
     post.page(alert := post.alert(), "bob")
     Alert.objects.update(priority="low")
@@ -599,7 +603,7 @@ def test_partially_recorded_result_keeps_its_earlier_receipt(
     with database.transaction() as connection:
         (due,) = delivery_queries.facts(connection, [page.pk])
         connection.execute("UPDATE notify_delivery SET status = %s, receipt = %s, leased_by = ''", (before, receipt))
-        mark_sent(connection, SendResult(DeliveryJob(Bundle((due,)), None), Accepted(), post.now))
+        mark_sent(connection, SendResult(DeliveryJob(DeliveryBundle((due,)), None), Accepted(), post.now))
     assert post.deliveries(alert)[0].status == after
 
 

@@ -262,16 +262,16 @@ def doctor_findings() -> list[HealthFinding]:
         return list(running.check(connection))
 
 
-@pytest.mark.parametrize("why", ["watch", "record", "test", "hold", "acknowledged", "pause", "closed", "quiet"])
+@pytest.mark.parametrize("why", ["dry_run", "record", "test", "hold", "acknowledged", "pause", "closed", "quiet"])
 def test_intentionally_silent_alert_is_no_false_alarm(outage: Outage, why: str) -> None:
-    modes = {"watch": PagingMode.WATCH, "record": PagingMode.RECORD}
+    modes = {"dry_run": PagingMode.DRY_RUN, "record": PagingMode.RECORD}
     if why == "quiet":
         quiet = {"quiet_hours": [{"from": "09:00", "to": "12:00", "let_through": "critical"}]}
-        people.save_contact_rules(outage.desk.users["alice"], quiet, actor=ACTOR, now=outage.now)
+        people.save_notification_rules(outage.desk.users["alice"], quiet, actor=ACTOR, now=outage.now)
     alert = outage.open(mode=modes.get(why, PagingMode.PAGE))
     actor = outage.desk.actor("bob")
     match why:
-        case "watch" | "test":
+        case "dry_run" | "test":
             Alert.objects.update(**{why: True})
         case "hold":
             outage.desk.act(alert, Hold(actor=actor, via=CommandChannel.WEB, until=outage.desk.at(600)), 0)

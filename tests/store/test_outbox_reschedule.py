@@ -41,12 +41,12 @@ def post(database: str, now: datetime) -> Iterator[OutboxHarness]:
 
 
 def wish(post: OutboxHarness, **rules: Any) -> None:
-    people.save_contact_rules(User.objects.get(username="alice"), rules, actor=ACTOR, now=post.now)
+    people.save_notification_rules(User.objects.get(username="alice"), rules, actor=ACTOR, now=post.now)
 
 
 def quietly_paged(post: OutboxHarness) -> int:
     """Alice is paged in her quiet hours."""
-    alice = post.user("alice", MAIL, LATER, time_zone="UTC", contact_rules={"quiet_hours": [QUIET]})
+    alice = post.user("alice", MAIL, LATER, time_zone="UTC", notification_rules={"quiet_hours": [QUIET]})
     alert = post.alert()
     Alert.objects.update(priority="low")
     start = PageRequest(alert, post.now, "Alice is primary.", alice.pk, priority=Priority.LOW)
@@ -98,7 +98,7 @@ def test_what_else_waits_for_its_time_stays_where_it_is(post: OutboxHarness, mai
 
 
 def test_pages_over_hourly_limit_leave_when_it_is_removed(post: OutboxHarness, mail: SmtpDouble) -> None:
-    post.user("alice", MAIL, contact_rules={"most_per_hour": 1})
+    post.user("alice", MAIL, notification_rules={"most_per_hour": 1})
     for subject in ("One", "Two"):
         alert = post.alert(subject)
         Alert.objects.update(priority="high")

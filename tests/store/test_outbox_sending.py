@@ -199,7 +199,7 @@ def test_a_page_is_not_turned_into_quiet_hours(post: OutboxHarness, mail: SmtpDo
         {"label": "SMS", "channel": "sms", "address": "+41790000001", "wait": "3m"},
         {"label": "Mail", "channel": "email", "address": "alice@example.org"},
         time_zone="UTC",
-        contact_rules={"quiet_hours": [quiet]},
+        notification_rules={"quiet_hours": [quiet]},
     )
     methods = alice.contact_methods
     methods.filter(label="Mail").update(is_enabled=False)

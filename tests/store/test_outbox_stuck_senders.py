@@ -63,7 +63,7 @@ def test_a_send_past_its_deadline_moves_to_the_next_provider(post: OutboxHarness
         assert box.stuck_senders() == {"Silent": 1}
         (failed, _) = post.deliveries(alert)
         assert failed.error == "The send did not end within 90 seconds."
-        assert failed.unknown_at is not None
+        assert failed.outcome_unknown_at is not None
     assert box.in_flight.wait_until(lambda jobs: not box.stuck_senders(), 20)
 
 

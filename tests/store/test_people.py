@@ -362,7 +362,7 @@ def test_saving_own_profile_never_restores_a_revoked_role(now: datetime) -> None
     held = User.objects.get(pk=boss.pk)
     spec = {**users.user_spec(boss), "role": "observer", "active": False}
     users.save_user(spec, existing=User.objects.get(pk=boss.pk), actor=ACTOR, now=now, password=PASSWORD)
-    users.save_contact_rules(held, {"most_per_hour": 20}, actor=AuditActor.of(held, "web"), now=now)
+    users.save_notification_rules(held, {"most_per_hour": 20}, actor=AuditActor.of(held, "web"), now=now)
     after = User.objects.get(pk=boss.pk)
     assert (after.role, after.is_active, after.check_password(PASSWORD)) == ("observer", False, True)
-    assert after.contact_rules == {"most_per_hour": 20}
+    assert after.notification_rules == {"most_per_hour": 20}

@@ -27,7 +27,7 @@ from tocsin.core.errors import Rejected
 from tocsin.core.runtime import clock
 from tocsin.notify.enqueue import contact_tests, queue
 from tocsin.notify.inbound import opt_outs
-from tocsin.notify.models import Delivery, Heard, MailReply, OptOut, Provider, ProviderHealth
+from tocsin.notify.models import Delivery, MailReply, OptOut, ProcessedCallback, Provider, ProviderHealth
 from tocsin.notify.providers import commands
 from tocsin.notify.text import command_parser, reply_codes, sms
 from tocsin.operate.checks import people as checks
@@ -364,7 +364,7 @@ def test_a_text_that_comes_twice_at_one_moment_acts_once(scenario: PhoneScenario
     assert AlertEvent.objects.filter(alert=alert, kind="replied").count() == 1
     assert scenario.hear(ALICE, "reply On my way", sid="SM-same")
     # A process that stopped between hearing and acting: what comes again later acts.
-    Heard.objects.update(answer="", at=scenario.post.at(-31))
+    ProcessedCallback.objects.update(answer="", at=scenario.post.at(-31))
     assert scenario.hear(ALICE, "reply On my way", sid="SM-same")
     assert AlertEvent.objects.filter(alert=alert, kind="replied").count() == 2
 

@@ -72,9 +72,9 @@ def steps(draw: st.DrawFn) -> list[dict[str, Any]]:
         {
             "notify": draw(NOTIFY),
             "after": draw(MINUTES),
-            **draw(st.sampled_from([{}, {}, {"one_by_one": "2m"}, {"one_by_one": "6m"}])),
+            **draw(st.sampled_from([{}, {}, {"sequential": "2m"}, {"sequential": "6m"}])),
             **draw(st.sampled_from([{}, {}, {"retries": {"times": 1, "every": "3m"}}])),
-            **draw(st.just({}) | st.builds(lambda ways: {"by": ways}, WAYS)),
+            **draw(st.just({}) | st.builds(lambda ways: {"methods": ways}, WAYS)),
             **draw(st.just({}) | st.builds(lambda when: {"when": when}, CONDITIONS)),
         }
         for _ in range(draw(st.integers(1, 3)))
@@ -85,7 +85,7 @@ POLICIES = st.fixed_dictionaries(
     {"steps": steps()},
     optional={
         "repeat": st.builds(lambda every: {"times": 1, "every": every}, SPANS),
-        "groups_one_by_one": SPANS,
+        "groups_sequential": SPANS,
         "end": st.sampled_from(
             [{"then": "nothing"}, {"then": "keep_last_step", "every": "5m"}, {"then": "hand_over", "policy": "After"}]
         ),
@@ -132,7 +132,7 @@ def test_policy_simulation_matches_actual_escalation(
     supposed = HypotheticalAlert((), recipients, priority, {"environment": "production"}, "carol@example.org")
     with escalation_enabled():
         played = simulate(plan_of(saved), supposed, at)
-        paging = PagingConfig(PagingMode.PAGE, saved.current_id, (), recipients)
+        paging = PagingConfig(PagingMode.PAGE, saved.current_version_id, (), recipients)
         alert = _opened(priority, at, paging)
         last = max(stage.at for stage in played.stages)
         while (due := _due(alert)) is not None and due <= last:
@@ -149,7 +149,7 @@ def _wish(name: str, rules: dict[str, Any], at: datetime) -> None:
         {"label": "Mail", "channel": "email", "address": f"{name}@example.org"},
         {"label": "Text", "channel": "sms", "address": "+41790000001", "wait": "2m"},
     ]
-    spec = {"username": name, "email": user.email, "contact_methods": methods, "contact_rules": rules}
+    spec = {"username": name, "email": user.email, "contact_methods": methods, "notification_rules": rules}
     people.save_user({**spec, "name": user.name, "role": user.role}, existing=user, actor=ACTOR, now=at)
 
 
@@ -211,7 +211,7 @@ def test_waiting_step_is_simulated_without_per_minute_queries(
     shift = {"name": "Late", "fixed": {"windows": [every_day], "users": ["bob"]}}
     spec = {"name": "Late", "group": "Service Desk", "time_zone": "UTC", "shifts": [shift]}
     save_schedule(spec, actor=ACTOR, now=desk.start)
-    waits = {"notify": {"schedules": ["Late"]}, "after": "0m", "if_empty": "wait", "by": [{"channel": "email"}]}
+    waits = {"notify": {"schedules": ["Late"]}, "after": "0m", "if_empty": "wait", "methods": [{"channel": "email"}]}
     saved = save_policy({"name": "Waits", "steps": [waits]}, actor=ACTOR, now=desk.start)
     loaded = []
     load = target_loader.roster
@@ -226,7 +226,7 @@ def test_waiting_step_is_simulated_without_per_minute_queries(
     assert [(page.name, page.at) for page in played.pages] == [("Bob", desk.start.replace(hour=9, minute=40))]
     assert len(loaded) < 10
     with escalation_enabled():
-        alert = _opened(Priority.HIGH, desk.start, PagingConfig(PagingMode.PAGE, saved.current_id, (), ()))
+        alert = _opened(Priority.HIGH, desk.start, PagingConfig(PagingMode.PAGE, saved.current_version_id, (), ()))
         last = max(stage.at for stage in played.stages)
         while (due := _due(alert)) is not None and due <= last:
             desk.keeper.turn(due)

@@ -52,7 +52,7 @@ def last_message() -> InboundMessage:
 
 def later(integration: Integration, **definition: object) -> None:
     """Gives the integration a second version."""
-    integration.current = IntegrationVersion.objects.create(
+    integration.current_version = IntegrationVersion.objects.create(
         integration=integration, number=2, definition=definition, created_at=NOW
     )
     integration.save()
@@ -65,7 +65,7 @@ def test_replay_creates_new_row_and_keeps_the_original(door: Integration) -> Non
     assert old.status == "Mapped Ignored"
     later(door, rules={"open": {"field": "source_status", "operator": "equals", "value": "Logged"}})
     made = replay(old.pk, None, ACTOR, NOW + timedelta(minutes=5))
-    assert (made.status, made.replay_of, made.version_id) == ("Mapped Opened", old.pk, door.current_id)
+    assert (made.status, made.replay_of, made.version_id) == ("Mapped Opened", old.pk, door.current_version_id)
     assert (bytes(made.raw), made.received_at) == (bytes(old.raw), NOW + timedelta(minutes=5))
     old.refresh_from_db()
     assert (old.status, old.version.number) == ("Mapped Ignored", 1)  # type: ignore[union-attr]
@@ -170,10 +170,10 @@ def test_what_cannot_be_replayed_says_why(door: Integration) -> None:
 
 def test_message_is_explained_by_past_and_current_rules(door: Integration, now: datetime) -> None:
     Ingest().send(door, halo(status="Logged"))
-    message = InboundMessage.objects.select_related("integration__current", "version").get()
+    message = InboundMessage.objects.select_related("integration__current_version", "version").get()
     later(door, rules={"open": {"field": "source_status", "operator": "equals", "value": "Logged"}})
     then = explained(message)
-    today = explained(message, door.current)
+    today = explained(message, door.current_version)
     assert then.trace is not None
     assert today.trace is not None
     assert (then.trace.intent, today.trace.intent) == ("update", "open")
@@ -189,7 +189,7 @@ def test_a_trace_knows_the_support_hours_of_the_messages_arrival(door: Integrati
     later(door, routes=[{"name": "By day", "during": hours.pk, "action": "record"}])
     for at, taken in ((NOW, True), (NOW + timedelta(hours=2), False)):
         Ingest().send(door, halo(), now=at)
-        message = InboundMessage.objects.select_related("integration__current", "version").latest("pk")
+        message = InboundMessage.objects.select_related("integration__current_version", "version").latest("pk")
         trace = explained(message).trace
         assert trace is not None
         (route,) = trace.routes
@@ -198,7 +198,7 @@ def test_a_trace_knows_the_support_hours_of_the_messages_arrival(door: Integrati
 
 def test_unreadable_bytes_are_explained_as_such(door: Integration) -> None:
     Ingest().send(door, b"<html>")
-    found = explained(InboundMessage.objects.select_related("integration__current", "version").get())
+    found = explained(InboundMessage.objects.select_related("integration__current_version", "version").get())
     assert found.mapped is None
     assert found.problem is not None
     assert found.trace is not None

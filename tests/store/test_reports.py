@@ -71,8 +71,8 @@ def test_response_time_ends_at_first_event_of_affected_alerts(database: str, now
 
 def test_alerts_needing_no_answer_are_not_counted(database: str, now: datetime) -> None:
     parent = opened(now - MINUTE)
-    opened(now - MINUTE, test=True)
-    opened(now - MINUTE, watch=True)
+    opened(now - MINUTE, is_test=True)
+    opened(now - MINUTE, dry_run=True)
     opened(now - MINUTE, status=AlertStatus.MERGED, merged_into=parent)
     opened(now - timedelta(days=8))
     opened(now + MINUTE)

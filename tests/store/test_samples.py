@@ -77,7 +77,7 @@ def test_sample_opens_test_alert_that_pages_only_its_sender(
     (row,) = rows()
     assert (row.pk, row.test, row.source_id, row.alert_id) == (sent.message_id, True, sent.source_id, sent.alert_id)
     alert = Alert.objects.get()
-    assert (alert.pk, alert.test, alert.source_id) == (sent.alert_id, True, sent.source_id)
+    assert (alert.pk, alert.is_test, alert.source_id) == (sent.alert_id, True, sent.source_id)
     desk.keeper.turn(clock.now())
     assert {one.user_id for one in Notification.objects.all()} == {bob.user_id}
     entry = AuditEntry.objects.get(action="send_sample")
@@ -103,8 +103,8 @@ def test_second_sample_is_separate_and_claims_no_real_key(
     door: Integration, bob: AuditActor, node: InboundServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Even where the integration's key is the same for all tickets of a client."""
-    door.current.definition = {"dedup_key": "<ticket^client_name>"}  # type: ignore[union-attr]
-    door.current.save()  # type: ignore[union-attr]
+    door.current_version.definition = {"dedup_key": "<ticket^client_name>"}  # type: ignore[union-attr]
+    door.current_version.save()  # type: ignore[union-attr]
     config_version.changed()
     with served(node.app, monkeypatch):
         first = send_sample(door, bob, now=clock.now())
@@ -113,7 +113,7 @@ def test_second_sample_is_separate_and_claims_no_real_key(
     assert first.source_id != second.source_id
     (real,) = Ingest().send(door, halo(client_name="Nordlicht GmbH"), now=clock.now())
     assert real.status.value == "Mapped Opened"
-    assert Alert.objects.get(pk=real.alert_id).test is False
+    assert Alert.objects.get(pk=real.alert_id).is_test is False
 
 
 def test_every_catalogue_sample_pages_only_its_sender(
@@ -129,7 +129,7 @@ def test_every_catalogue_sample_pages_only_its_sender(
                 assert send_sample(integration, bob, sample.name, now=clock.now()).sample == sample.name
     assert all(row.test for row in rows())
     assert Alert.objects.exists()
-    assert not Alert.objects.filter(test=False).exists()
+    assert not Alert.objects.filter(is_test=False).exists()
     desk.keeper.turn(clock.now())
     assert {one.user_id for one in Notification.objects.all()} == {bob.user_id}
 
@@ -274,4 +274,4 @@ def test_a_proxy_that_sends_headers_and_query_away_changes_nothing(
     with http_double(forward) as proxy:
         publish(proxy.url, monkeypatch)
         assert send_sample(door, bob, now=clock.now()).status == "Mapped Opened"
-    assert Alert.objects.get().test is True
+    assert Alert.objects.get().is_test is True

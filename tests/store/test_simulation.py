@@ -125,11 +125,11 @@ def test_filtered_logged_or_closed_payload_pages_no_user_with_reason() -> None:
     assert "only recorded" in recorded.why
 
 
-def test_a_watching_integration_says_whom_it_would_otherwise_page() -> None:
-    Integration.objects.update(mode="watch")
+def test_dry_run_integration_says_whom_it_would_otherwise_page() -> None:
+    Integration.objects.update(mode="dry_run")
     outcome = one(halo())
     assert outcome.pages
-    assert any("only watches" in note for note in outcome.notes)
+    assert any("dry-run mode" in note for note in outcome.notes)
 
 
 def test_a_switched_off_integration_ignores_everything() -> None:

@@ -73,7 +73,7 @@ def test_reason_includes_step_decisions_and_page_results(desk: EscalationHarness
 
 
 def test_later_users_of_sequential_step_have_a_reason(desk: EscalationHarness) -> None:
-    desk.save(steps=[{"notify": {"roles": ["primary", "secondary"]}, "one_by_one": "5m"}])
+    desk.save(steps=[{"notify": {"roles": ["primary", "secondary"]}, "sequential": "5m"}])
     alert = desk.open()
     desk.turn(0)
     Delivery.objects.update(status=DeliveryStatus.SENT)
@@ -84,7 +84,7 @@ def test_later_users_of_sequential_step_have_a_reason(desk: EscalationHarness) -
 
 
 def test_dry_run_alert_and_missing_policy_have_a_reason(desk: EscalationHarness) -> None:
-    watched = desk.open(mode=PagingMode.WATCH)
+    dry = desk.open(mode=PagingMode.DRY_RUN)
     desk.turn(0)
-    assert why(watched)["alice"][0] == "The integration only watches: nobody is paged."
+    assert why(dry)["alice"][0] == "The integration is in dry-run mode: nobody is paged."
     assert why(desk.open(version_id=None, recipient_groups=())) == {}

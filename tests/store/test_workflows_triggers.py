@@ -154,7 +154,7 @@ def test_sla_of_later_started_policy_is_awaited(desk: WorkflowHarness, how: str)
         with connections.transaction() as connection:
             state = store.load(connection, [alert])[alert]
             risen = replace(state, priority=Priority.CRITICAL)
-            change = AlertChange(state, risen, (), paging=desk.paging(version_id=dated.current_id))
+            change = AlertChange(state, risen, (), paging=desk.paging(version_id=dated.current_version_id))
             write(connection, [change], desk.at(1))
     desk.go(2)
     waits = ("Soon", WorkflowRunStatus.WAITING, "It waits for the respond-by time, 2026-11-24 09:45 UTC.")
@@ -209,11 +209,11 @@ def test_workflows_with_the_same_order_go_as_they_are_listed(desk: WorkflowHarne
 
 def test_test_dry_run_and_disabled_alerts_trigger_nothing(desk: WorkflowHarness) -> None:
     flow = desk.workflow()
-    watched, tested, off = desk.open(mode=PagingMode.WATCH), desk.open(), desk.open()
-    Alert.objects.filter(pk=watched).update(watch=True)
-    Alert.objects.filter(pk=tested).update(test=True)
+    dry, tested, off = desk.open(mode=PagingMode.DRY_RUN), desk.open(), desk.open()
+    Alert.objects.filter(pk=dry).update(dry_run=True)
+    Alert.objects.filter(pk=tested).update(is_test=True)
     desk.go(0)
-    assert [(desk.told(alert), len(desk.runs(alert))) for alert in (watched, tested)] == [([], 1), ([], 1)]
+    assert [(desk.told(alert), len(desk.runs(alert))) for alert in (dry, tested)] == [([], 1), ([], 1)]
     assert desk.told(off) == ["carol"]
     waiting = desk.open(1)
     commands.set_enabled(flow, False, actor=ACTOR, now=desk.at(1))

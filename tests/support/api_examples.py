@@ -25,7 +25,7 @@ from tocsin.escalation.changes.commands import save_policy
 from tocsin.inbound.admin.client_tables import save_client_table
 from tocsin.inbound.admin.commands import save_integration
 from tocsin.inbound.maintenance.commands import save_window
-from tocsin.inbound.models import DelayedOpening, InboundMessage, Integration, MaintenanceWindow
+from tocsin.inbound.models import DelayedAlert, InboundMessage, Integration, MaintenanceWindow
 from tocsin.notify.inbound import verification
 from tocsin.notify.integrations.web_push import devices
 from tocsin.notify.models import Delivery, MailReply, Notification, PushDevice, SandboxMessage
@@ -102,7 +102,7 @@ def _undo(world: ApiObjects) -> Request:
 
 
 def _integration(world: ApiObjects) -> Integration:
-    spec = {"name": _name("door"), "kind": "api", "mode": "watch", **world.owned}
+    spec = {"name": _name("door"), "kind": "api", "mode": "dry_run", **world.owned}
     return save_integration(spec, **world.by)
 
 
@@ -209,12 +209,12 @@ def _window_end(world: ApiObjects) -> Request:
 
 def _delayed(suffix: str = "") -> Example:
     def make(world: ApiObjects) -> Request:
-        row = DelayedOpening.objects.create(
+        row = DelayedAlert.objects.create(
             key_hash=secrets.token_bytes(32),
             integration=_integration(world),
-            wait="wait",
+            delay_reason="wait",
             since=clock.now(),
-            why="later",
+            reason="later",
         )
         return f"delayed-openings/{row.key_hash.hex()}{suffix}", None
 
@@ -310,7 +310,7 @@ def _hours_spec(world: ApiObjects) -> dict[str, Any]:
 
 
 def _integration_spec(world: ApiObjects) -> dict[str, Any]:
-    return {"name": _name("door"), "kind": "api", "mode": "watch", **world.owned}
+    return {"name": _name("door"), "kind": "api", "mode": "dry_run", **world.owned}
 
 
 def _user_spec(_world: ApiObjects) -> dict[str, Any]:
@@ -449,7 +449,7 @@ def _on_call(suffix: str = "") -> Example:
 
 
 def _door_of(world: ApiObjects, found: Any) -> dict[str, str]:
-    spec = {"name": _name("door"), "kind": "haloitsm", "mode": "watch", "outbound": found.name, **world.owned}
+    spec = {"name": _name("door"), "kind": "haloitsm", "mode": "dry_run", "outbound": found.name, **world.owned}
     return {"integration": save_integration(spec, **world.by).name}
 
 
@@ -541,7 +541,7 @@ def _button(world: ApiObjects) -> Request:
 
 def _ticket(world: ApiObjects) -> Request:
     """On an alert from elsewhere, whose integration writes back to a Halo."""
-    spec = {"name": _name("door"), "kind": "api", "mode": "watch", "outbound": _outbound(world).name, **world.owned}
+    spec = {"name": _name("door"), "kind": "api", "mode": "dry_run", "outbound": _outbound(world).name, **world.owned}
     number = world.open_alert(integration_id=save_integration(spec, **world.by).pk)
     return f"alerts/{number}/ticket", None
 
@@ -628,7 +628,7 @@ EXAMPLES: Mapping[str, Example] = {
         lambda found: {
             "name": found.name,
             "kind": "api",
-            "mode": "watch",
+            "mode": "dry_run",
             "group": found.group.name if found.group else None,
         },
     ),
@@ -708,8 +708,8 @@ EXAMPLES: Mapping[str, Example] = {
     "DELETE out-of-office/{int:id}": _at("out-of-office", _absence),
     "GET preferences": _listed("preferences"),
     "PATCH preferences": lambda _world: ("preferences", {"theme": "dark"}),
-    "GET contact-rules": _listed("contact-rules"),
-    "PUT contact-rules": _new("contact-rules", lambda _world: {"contact_rules": {"most_per_hour": 20}}),
+    "GET notification-rules": _listed("notification-rules"),
+    "PUT notification-rules": _new("notification-rules", lambda _world: {"notification_rules": {"most_per_hour": 20}}),
     "GET reminders": _listed("reminders"),
     "GET calendar-feeds": _listed("calendar-feeds"),
     "POST calendar-feeds": _new("calendar-feeds", _feed_spec),

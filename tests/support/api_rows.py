@@ -79,7 +79,7 @@ def fill(company: Company, number: int) -> None:
             Acknowledgement.objects.create(alert=alert, user=who, at=company.now)
         first = Alert.objects.order_by("id").first()
         AlertEvent.objects.create(alert=first, at=company.now, kind="replied", actor=user, actor_name=name)
-        version = Policy.objects.order_by("-id")[0].current
+        version = Policy.objects.order_by("-id")[0].current_version
         Run.objects.create(
             alert=alert, version=version, status="active", mode="page", due_at=company.now + timedelta(minutes=5),
             started_at=company.now, recipient_users=[user.pk], recipient_groups=[group.pk],

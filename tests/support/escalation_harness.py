@@ -85,7 +85,7 @@ class EscalationHarness:
     def paging(self, **changes: Any) -> PagingConfig:
         whole = {
             "mode": PagingMode.PAGE,
-            "version_id": self.policy.current_id,
+            "version_id": self.policy.current_version_id,
             "recipient_groups": (self.group.pk,),
             "reason": "The integration's own policy.",
             **changes,

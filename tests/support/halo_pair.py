@@ -28,7 +28,7 @@ from tocsin.outbound import commands
 from tocsin.outbound.delivery.dispatcher import CallDispatcher
 from tocsin.outbound.delivery.integration_pool import IntegrationPool
 from tocsin.outbound.halo_sync import lookup_before_decide, poller
-from tocsin.outbound.models import Call, Standing
+from tocsin.outbound.models import Call, IntegrationStatus
 from tocsin.people.models import User
 
 
@@ -119,7 +119,7 @@ class HaloPair:
     def look(self, seconds: float | None = None) -> None:
         """One look at Halo, due or not."""
         self.seconds = self.seconds if seconds is None else seconds
-        Standing.objects.filter(pk=self.outbound.pk).update(look_at=self.now)
+        IntegrationStatus.objects.filter(pk=self.outbound.pk).update(next_poll_at=self.now)
         assert poller.look(self.directory, lambda: self.now)
 
     def log(self, summary: str = "VPN down", **fields: Any) -> int:
@@ -155,8 +155,8 @@ class HaloPair:
     def story(self, alert: int) -> list[str]:
         return list(AlertEvent.objects.filter(alert=alert).order_by("pk").values_list("kind", flat=True))
 
-    def standing(self) -> Standing:
-        return Standing.objects.get(pk=self.outbound.pk)
+    def standing(self) -> IntegrationStatus:
+        return IntegrationStatus.objects.get(pk=self.outbound.pk)
 
     def calls(self, **wanted: Any) -> list[Call]:
         return list(Call.objects.filter(**wanted).order_by("pk"))

@@ -32,7 +32,7 @@ def make_integration(name: str = "HaloITSM", kind: str = "haloitsm", **fields: A
         token=crypto.encrypt(text),
         **fields,
     )
-    integration.current = IntegrationVersion.objects.create(
+    integration.current_version = IntegrationVersion.objects.create(
         integration=integration, number=1, definition=definition, created_at=NOW
     )
     integration.save()

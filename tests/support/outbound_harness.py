@@ -13,7 +13,7 @@ from tocsin.core.db import database
 from tocsin.outbound import commands
 from tocsin.outbound.delivery.dispatcher import CallDispatcher
 from tocsin.outbound.delivery.queue import NewCall, queue
-from tocsin.outbound.models import Call, OutboundIntegration, Standing
+from tocsin.outbound.models import Call, IntegrationStatus, OutboundIntegration
 
 
 @dataclass
@@ -56,8 +56,8 @@ class OutboundHarness:
     def calls(self, **wanted: Any) -> list[Call]:
         return list(Call.objects.filter(**wanted).order_by("pk"))
 
-    def standing(self, integration: OutboundIntegration) -> Standing:
-        return Standing.objects.get(pk=integration.pk)
+    def standing(self, integration: OutboundIntegration) -> IntegrationStatus:
+        return IntegrationStatus.objects.get(pk=integration.pk)
 
 
 def turn(box: CallDispatcher) -> bool:

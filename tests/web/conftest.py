@@ -111,7 +111,7 @@ def open_alert(company: Company) -> Callable[..., int]:
         actor = Actor(ActorKind.INTEGRATION, "HaloITSM")
         alert = NewAlert(0, priority, subject, now, source="HaloITSM", integration_id=company.halo.pk, columns=columns)
         paging = PagingConfig(
-            PagingMode.PAGE, company.policy.current_id, (), (company.desk.pk,), "By the policy Standard."
+            PagingMode.PAGE, company.policy.current_version_id, (), (company.desk.pk,), "By the policy Standard."
         )
         event = NewEvent(0, EventKind.OPENED, now, actor, "Opened by HaloITSM.")
         return open_by_hand(alert, paging, event, now=now)

@@ -352,7 +352,7 @@ def test_lists_show_origin_and_state_in_readers_language(
     )
     client = browser_of(company.responder)
     client.post("/alerts/new/", {"subject": "Hot", "priority": "high", "groups": [company.desk.pk], "anyway": "1"})
-    Alert.objects.filter(pk=over).update(test=True)
+    Alert.objects.filter(pk=over).update(is_test=True)
     text = text_of(client, "/alerts/", **{"Accept-Language": "de"})
     assert "Niemand hat geantwortet, und der Eskalationsplan ist am Ende." in text
     assert "von Hand eröffnet" in text

@@ -94,14 +94,14 @@ def test_home_shows_most_urgent_alerts_without_dry_runs_and_tests(
     company: Company, open_alert: Callable[..., int], browser_of: Callable[[User], Client]
 ) -> None:
     urgent, newest = open_alert("VPN down"), open_alert("Printer")
-    watched = [open_alert(f"Watched {number}") for number in range(3)]
+    dry = [open_alert(f"Practice {number}") for number in range(3)]
     Alert.objects.filter(pk=urgent).update(priority="critical")
     Alert.objects.filter(pk=newest).update(priority="low")
-    Alert.objects.filter(pk__in=watched).update(watch=True, priority="critical")
-    Alert.objects.filter(pk=open_alert("Tried out")).update(test=True, priority="critical")
+    Alert.objects.filter(pk__in=dry).update(dry_run=True, priority="critical")
+    Alert.objects.filter(pk=open_alert("Tried out")).update(is_test=True, priority="critical")
     assert [alert.pk for alert in queries.most_urgent(8)] == [urgent, newest]
     assert queries.open_count() == 2
     page = browser_of(company.admin).get("/").content.decode()
     assert page.index("VPN down") < page.index("Printer")
-    assert "Watched" not in page
+    assert "Practice" not in page
     assert "Tried out" not in page

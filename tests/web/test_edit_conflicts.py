@@ -145,8 +145,8 @@ def _shared(kind: str, company: Company) -> Shared:
             spec = {"label": "Mobile", "channel": "sms", "address": "+41790000001"}
             row = people.save_contact_method(company.admin, spec, **made)
             return Shared(f"/me/contact-methods/{row.pk}/", "address", "+41790000002", "+41790000003")
-        case "contact rules":
-            return Shared("/me/rules/", "most_per_hour", "10", "20")
+        case "notification rules":
+            return Shared("/me/notification-rules/", "most_per_hour", "10", "20")
     raise AssertionError(kind)
 
 
@@ -154,7 +154,7 @@ EVERY = (
     "schedule", "group", "policy", "workflow", "provider", "support hours", "holiday calendar", "client table",
     "maintenance window", "user", "settings", "override", "absence", "integration settings", "integration credentials",
     "mapping", "rules", "routing", "which tickets page", "outbound integration", "what is written back", "tickets",
-    "who is who", "contact method", "contact rules",
+    "who is who", "contact method", "notification rules",
 )  # fmt: skip
 
 
@@ -162,7 +162,7 @@ EVERY = (
 def test_second_save_is_warned_once_and_loses_nothing(kind: str, company: Company, browser_of: BrowserOf) -> None:
     shared = _shared(kind, company)
     second = make_user("nora", "admin", "Nora North")
-    is_own = kind in ("absence", "contact method", "contact rules")
+    is_own = kind in ("absence", "contact method", "notification rules")
     if is_own:
         second = company.admin
     opened = [

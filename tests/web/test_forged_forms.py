@@ -22,7 +22,7 @@ type BrowserOf = Callable[[User], Client]
         ("/policies/new/", "steps"),
         ("/on-call/schedules/new/", "shifts"),
         ("/on-call/holidays/new/", "days"),
-        ("/me/rules/", "quiet"),
+        ("/me/notification-rules/", "quiet"),
     ],
 )
 def test_formset_with_any_forged_count_reports_errors(

@@ -19,7 +19,7 @@ from tocsin.core import ids
 from tocsin.core.config import config_version
 from tocsin.inbound.admin import commands, secrets
 from tocsin.inbound.enums import MessageStatus
-from tocsin.inbound.models import DelayedOpening, Heartbeat, InboundMessage, Integration, IntegrationVersion
+from tocsin.inbound.models import DelayedAlert, Heartbeat, InboundMessage, Integration, IntegrationVersion
 from tocsin.people.models import User
 
 type BrowserOf = Callable[[User], Client]
@@ -155,7 +155,7 @@ def test_one_click_changes_what_a_status_does(company: Company, browser_of: Brow
     assert "Resolved" in text
     client.post(f"{path}status", {"status": "Resolved", "does": "close"})
     company.halo.refresh_from_db()
-    rules = company.halo.current.definition["rules"]
+    rules = company.halo.current_version.definition["rules"]
     assert rules["close"]["any"][1] == {"field": "source_status", "operator": "equals", "value": "Resolved"}
     client.post(f"{path}status", {"status": "Resolved", "does": "update"})
     company.halo.refresh_from_db()
@@ -296,8 +296,13 @@ def test_deletion_requires_confirmation_and_lists_obstacles(
     assert Integration.objects.filter(pk=company.halo.pk).exists()
     assert "still live" in client.post(path).content.decode()
     client.post(f"/alerts/{number}/close")
-    waits = DelayedOpening.objects.create(
-        key_hash=bytes(32), integration=company.halo, wait="wait", since=company.now, due_at=company.now, why="later"
+    waits = DelayedAlert.objects.create(
+        key_hash=bytes(32),
+        integration=company.halo,
+        delay_reason="wait",
+        since=company.now,
+        due_at=company.now,
+        reason="later",
     )
     assert "1 alert of it waits to open" in text_of(client, path)
     assert "cannot be deleted" in client.post(path).content.decode()
@@ -366,7 +371,7 @@ def test_paging_question_shows_weekly_counts_and_becomes_first_route(company: Co
     assert client.post(path, {"which": "outside", "hours": "Nobody's", "do": "save"}).status_code == 422
     assert client.post(path, {"which": "urgent", "do": "save"}).status_code == 302
     company.halo.refresh_from_db()
-    assert [route["name"] for route in company.halo.current.definition["routes"]] == ["Which tickets page?"]
+    assert [route["name"] for route in company.halo.current_version.definition["routes"]] == ["Which tickets page?"]
     assert browser_of(company.observer).post(path, {"which": "all", "do": "save"}).status_code == 403
 
 
@@ -391,8 +396,8 @@ def test_dry_run_integration_shows_pages_it_would_have_sent(
     company: Company, browser_of: BrowserOf, open_alert: Callable[..., int]
 ) -> None:
     open_alert()
-    Alert.objects.update(watch=True)
-    Integration.objects.update(mode="watch")
+    Alert.objects.update(dry_run=True)
+    Integration.objects.update(mode="dry_run")
     arrived(company)
     text = text_of(browser_of(company.manager), f"/integrations/{company.halo.pk}/")
     assert "In the last 7 days it would have paged once," in text

@@ -15,7 +15,7 @@ from tests.web.test_rule_editor import Bench
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.core.ids import uuid7
 from tocsin.inbound.admin import commands
-from tocsin.inbound.models import DelayedOpening, InboundMessage, Integration, MaintenanceWindow
+from tocsin.inbound.models import DelayedAlert, InboundMessage, Integration, MaintenanceWindow
 from tocsin.inbound.processing import process_now
 from tocsin.inbound.storage.messages import IncomingMessage
 from tocsin.inbound.storage.stored_messages import element_of
@@ -65,7 +65,7 @@ def test_a_window_is_previewed_saved_seen_in_force_and_ended(company: Company, b
     for path in ("/inbound-log/?outcome=delayed", f"/inbound-log/{waits.pk}/"):
         assert "data-countdown" in client.get(path).content.decode(), path
     assert client.post(f"/maintenance/{row.pk}/end").status_code == 302
-    assert DelayedOpening.objects.get().due_at is not None
+    assert DelayedAlert.objects.get().due_at is not None
     assert client.post(f"/maintenance/{row.pk}/delete/").status_code == 302
 
 
@@ -162,10 +162,10 @@ def test_routing_tab_sets_delay_and_opens_or_releases_delayed_alerts(company: Co
         german = client.get(path, headers={"accept-language": "de"}).content.decode()
         assert "nach 5 Minuten, wenn er nicht vorher schließt" in german, path
         assert "unless it closes before" not in german, path
-    first, second = (row.key_hash.hex() for row in DelayedOpening.objects.order_by("since", "source_id"))
+    first, second = (row.key_hash.hex() for row in DelayedAlert.objects.order_by("since", "source_id"))
     assert client.post(f"/delayed/{first}/open").status_code == 302
     assert client.post(f"/delayed/{second}/drop").status_code == 302
-    due_at = DelayedOpening.objects.get().due_at
+    due_at = DelayedAlert.objects.get().due_at
     assert due_at is not None
     assert due_at <= company.now + timedelta(minutes=1)
     message.refresh_from_db()

@@ -15,7 +15,7 @@ from django.test import Client
 
 from tests.web.conftest import PASSWORD, Company
 from tocsin.access.models import AuditEntry
-from tocsin.oncall.models import DutyNotice
+from tocsin.oncall.models import PendingNotice
 from tocsin.people import second_factors
 from tocsin.people.models import User
 from tocsin.web.told.reading import told_in
@@ -124,7 +124,7 @@ def test_administrator_resets_a_lost_second_factor(company: Company, browser_of:
     entry = AuditEntry.objects.get(action="reset_second_factor")
     assert (entry.actor_name, entry.object_name) == ("Alice Andersson", "bob")
     assert entry.before == {"second_factors": ["recovery_codes", "totp"]}
-    told = DutyNotice.objects.get()
+    told = PendingNotice.objects.get()
     assert told.user == bob
     assert "Alice Andersson took away" in told.text
     assert "took away" not in told_in(told.text, "de")
@@ -146,4 +146,4 @@ def test_the_api_takes_them_away_too(company: Company, browser_of: BrowserOf) ->
     assert admin.post(path).json() == {"taken_away": ["recovery_codes", "totp"]}
     assert admin.post(path).json() == {"taken_away": []}
     assert AuditEntry.objects.filter(action="reset_second_factor").count() == 1
-    assert DutyNotice.objects.count() == 1
+    assert PendingNotice.objects.count() == 1

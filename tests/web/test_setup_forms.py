@@ -56,7 +56,7 @@ def test_a_policy_is_made_from_its_steps_in_order(company: Company, browser_of: 
     text = answer.content.decode()
     assert answer.status_code == 200
     assert "pauses it for 15 minutes" in text
-    definition = Policy.objects.get(name="Nights").current.definition
+    definition = Policy.objects.get(name="Nights").current_version.definition
     assert [step["after"] for step in definition["steps"]] == ["0m", "5m", "10m"]
     assert definition["steps"][2]["notify"] == {"users": [f"#{company.admin.pk}"]}
 
@@ -145,7 +145,7 @@ def test_contact_method_removal_lists_its_consequences(company: Company, browser
     for other in others:
         client.post(f"/me/contact-methods/{other.pk}/delete")
     rules = {"quiet_hours": [{"days": ["mon"], "from": "22:00", "to": "07:00", "methods": [last.label]}]}
-    User.objects.filter(pk=company.responder.pk).update(contact_rules=rules)
+    User.objects.filter(pk=company.responder.pk).update(notification_rules=rules)
     text = text_of(client, f"/me/contact-methods/{last.pk}/delete")
     assert "It is the last way to reach you" in text
     assert "Your rules name it" in text
@@ -326,14 +326,14 @@ def test_everything_a_policy_can_do_survives_its_form(company: Company, browser_
     save_policy({"name": "After", "steps": [{"notify": {"users": ["bob"]}}]}, **by)
     between = {"days": ["mon"], "from": "08:00", "to": "24:00", "time_zone": "Europe/Zurich", "outside": True}
     spec = {
-        "name": "All of it", "default_priority": "low", "groups_one_by_one": "15m", "end_after": "7m",
+        "name": "All of it", "default_priority": "low", "groups_sequential": "15m", "end_after": "7m",
         "acknowledge": {"effect": "continue", "timeout": "20m", "people": 2},
         "end": {"then": "hand_over", "policy": "After"},
         "steps": [
             {
                 "notify": {"roles": ["primary"], "everybody": True, "assignee": True}, "after": "0m", "name": "first",
-                "one_by_one": "5m", "retries": {"times": 2, "every": "3m"}, "only_until_acknowledged": True,
-                "by": [{"channel": "email"}, {"label": "Email-Official", "wait": "2m",
+                "sequential": "5m", "retries": {"times": 2, "every": "3m"}, "only_until_acknowledged": True,
+                "methods": [{"channel": "email"}, {"label": "Email-Official", "wait": "2m",
                                               "repeat": {"times": 1, "every": "4m"}}],
                 "when": {"priority": ["high", "low"], "between": between, "tags": {"environment": "production"}},
                 "if_empty": "wait",
@@ -351,8 +351,8 @@ def test_everything_a_policy_can_do_survives_its_form(company: Company, browser_
 def filled(answer: Any) -> dict[str, Any]:
     """What a browser would send of a policy's form, as it was drawn."""
     steps = answer.context["steps"]
-    sets = [steps, *(step.by for step in steps.forms)]
-    parts = [answer.context["form"], *steps.forms, *(row for step in steps.forms for row in step.by.forms)]
+    sets = [steps, *(step.methods for step in steps.forms)]
+    parts = [answer.context["form"], *steps.forms, *(row for step in steps.forms for row in step.methods.forms)]
     parts += [one.management_form for one in sets]
     fields = [field for part in parts for field in part]
     found = {field.html_name: drawn(field.value()) for field in fields}
@@ -374,22 +374,24 @@ def test_notification_rules_are_editable_rows_with_a_summary(company: Company, b
         "quiet-TOTAL_FORMS": "1", "quiet-0-begins": "22:00", "quiet-0-ends": "07:00", "quiet-0-let_through": "high",
         "most_per_hour": "9",
     }  # fmt: skip
-    assert client.post("/me/rules/", form).status_code == 302
-    assert User.objects.get(pk=company.admin.pk).contact_rules == {
+    assert client.post("/me/notification-rules/", form).status_code == 302
+    assert User.objects.get(pk=company.admin.pk).notification_rules == {
         "by_priority": {"critical": [{"method": label, "wait": "2m", "repeat": {"times": 1, "every": "5m"}}]},
         "quiet_hours": [{"from": "22:00", "to": "07:00", "let_through": "high"}],
         "most_per_hour": 9,
     }
     assert "<strong>2:00</strong>" in text_of(client, "/me/")
-    whole_day = {"contact_rules": {"quiet_hours": [{"from": "00:00", "to": "24:00", "let_through": "high"}]}}
+    whole_day = {"notification_rules": {"quiet_hours": [{"from": "00:00", "to": "24:00", "let_through": "high"}]}}
     User.objects.filter(pk=company.admin.pk).update(**whole_day)
-    quiet = client.get("/me/rules/").context["quiet"].forms[0]
+    quiet = client.get("/me/notification-rules/").context["quiet"].forms[0]
     assert quiet["ends"].value() == "00:00", "a browser's picker knows no 24:00, and would lose it"
-    wrong = client.post("/me/rules/", {**form, "quiet-0-begins": "late", "critical-0-wait": "soon"})
+    wrong = client.post("/me/notification-rules/", {**form, "quiet-0-begins": "late", "critical-0-wait": "soon"})
     assert wrong.status_code == 422
     assert "late" in wrong.content.decode()
     assert "is not a duration" in wrong.content.decode()
-    german = client.post("/me/rules/", {**form, "critical-0-wait": "soon"}, headers={"Accept-Language": "de"})
+    german = client.post(
+        "/me/notification-rules/", {**form, "critical-0-wait": "soon"}, headers={"Accept-Language": "de"}
+    )
     row = german.content.decode().partition('name="critical-0-wait"')[2].partition("</fieldset>")[0]
     assert "ist keine Dauer; schreiben Sie" in row, "the problem stands beside its row, in the reader's language"
 

@@ -17,7 +17,7 @@ class PagingMode(StrEnum):
     """How an alert notifies people: page them, only log who would have been paged (dry run), or log only."""
 
     PAGE = "page"
-    WATCH = "watch"
+    DRY_RUN = "dry_run"
     RECORD = "record"
 
 
@@ -65,7 +65,7 @@ class AlertChange(msgspec.Struct, frozen=True):
     #: Why it pages from now on, although it has paged nobody so far. `paging` then says whom.
     waking: PagingStart | None = None
     #: Whether it was a dry run until this change.
-    was_watched: bool = False
+    was_dry_run: bool = False
     #: The integration that it belongs to.
     integration_id: int | None = None
 
@@ -77,7 +77,7 @@ class AlertChange(msgspec.Struct, frozen=True):
     def is_opening(self) -> bool:
         """Whether it is new to handlers that ignore dry runs: just created, or paging from now on."""
         pages = self.paging is not None and self.paging.mode is PagingMode.PAGE
-        return self.before is None or (self.was_watched and pages)
+        return self.before is None or (self.was_dry_run and pages)
 
     @property
     def has_risen(self) -> bool:

@@ -65,9 +65,9 @@ class Alert(models.Model):
     closed_at = models.DateTimeField(null=True)
     merged_into = models.ForeignKey("self", null=True, on_delete=models.SET_NULL, related_name="merged", db_index=False)
     #: The previous, closed alert with the same key.
-    previous = models.ForeignKey("self", null=True, on_delete=models.SET_NULL, related_name="+", db_index=False)
-    watch = models.BooleanField(default=False, db_default=False)
-    test = models.BooleanField(default=False, db_default=False)
+    previous_alert = models.ForeignKey("self", null=True, on_delete=models.SET_NULL, related_name="+", db_index=False)
+    dry_run = models.BooleanField(default=False, db_default=False)
+    is_test = models.BooleanField(default=False, db_default=False)
 
     class Meta:
         constraints = (

@@ -44,11 +44,11 @@ class NewAlert(Struct, frozen=True):
     tags: Mapping[str, str] = field(default_factory=dict)
     custom: Mapping[str, str] = field(default_factory=dict)
     integration_id: int | None = None
-    previous_id: int | None = None
+    previous_alert_id: int | None = None
     count: int = 1
     last_message_at: datetime | None = None
-    watch: bool = False
-    test: bool = False
+    dry_run: bool = False
+    is_test: bool = False
 
 
 class AlertCreation(Struct, frozen=True):

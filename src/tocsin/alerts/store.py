@@ -78,7 +78,7 @@ def holding_keys_in_vain(connection: Connection, most: int) -> list[int]:
 
 _LOAD = """
 SELECT a.id, a.status, a.priority, a.opened_at, a.owner_id,
-       coalesce(nullif(u.name, ''), u.username, a.owner_name) AS owner_name, a.hold_until, a.closed_at, a.test,
+       coalesce(nullif(u.name, ''), u.username, a.owner_name) AS owner_name, a.hold_until, a.closed_at, a.is_test,
        a.merged_into_id, a.holds_key, a.integration_id,
        (SELECT t.id FROM alerts_alert t WHERE t.key_hash = a.key_hash AND t.holds_key AND t.id <> a.id) AS key_taken_by,
        (SELECT array_agg(c.id ORDER BY c.id) FROM alerts_alert c WHERE c.merged_into_id = a.id AND c.status = 'merged')
@@ -126,7 +126,7 @@ def load(connection: Connection, ids: Sequence[int]) -> dict[int, AlertState]:
             children=tuple(row["children"] or ()),
             parent_is_over=row["parent_status"] in ("closed", "cancelled"),
             last=last.get(row["id"]),
-            is_test=row["test"],
+            is_test=row["is_test"],
         )
         for row in found
     }
@@ -157,14 +157,14 @@ def _last(row: Mapping[str, Any]) -> LastEvent:
 
 _INSERT = database.literal(
     "INSERT INTO alerts_alert (id, status, priority, opened_at, last_message_at, key_hash, holds_key, source, "
-    "source_name, source_id, tags, custom, integration_id, previous_id, count, watch, test, "
+    "source_name, source_id, tags, custom, integration_id, previous_alert_id, count, dry_run, is_test, "
     f"{', '.join(SOURCE_COLUMNS)}) "
     "SELECT id, 'open', priority, opened_at, last_message_at, key_hash, holds_key, source, source_name, source_id, "
-    f"tags, custom, integration_id, previous_id, count, watch, test, "
+    f"tags, custom, integration_id, previous_alert_id, count, dry_run, is_test, "
     f"{', '.join(f"coalesce({name}, '')" for name in SOURCE_COLUMNS)} "
     "FROM json_to_recordset(%s) AS n(id bigint, priority text, opened_at timestamptz, last_message_at timestamptz, "
     "key_hash bytea, holds_key boolean, source text, source_name text, source_id text, tags jsonb, custom jsonb, "
-    "integration_id bigint, previous_id bigint, count int, watch boolean, test boolean, "
+    "integration_id bigint, previous_alert_id bigint, count int, dry_run boolean, is_test boolean, "
     f"{', '.join(f'{name} text' for name in SOURCE_COLUMNS)})"
 )
 
@@ -194,10 +194,10 @@ def _new_row(alert: NewAlert, may_hold_key: bool) -> dict[str, object]:
         "tags": alert.tags,
         "custom": alert.custom,
         "integration_id": alert.integration_id,
-        "previous_id": alert.previous_id,
+        "previous_alert_id": alert.previous_alert_id,
         "count": alert.count,
-        "watch": alert.watch,
-        "test": alert.test,
+        "dry_run": alert.dry_run,
+        "is_test": alert.is_test,
     }
 
 
@@ -323,10 +323,10 @@ def count_messages(connection: Connection, counted: Sequence[RepeatedMessages]) 
         )
 
 
-def watch_no_more(connection: Connection, ids: Sequence[int]) -> None:
+def end_dry_run(connection: Connection, ids: Sequence[int]) -> None:
     """Ends the dry run of alerts that page from now on."""
     if ids:
-        connection.execute("UPDATE alerts_alert SET watch = false WHERE id = ANY(%s) AND watch", (list(ids),))
+        connection.execute("UPDATE alerts_alert SET dry_run = false WHERE id = ANY(%s) AND dry_run", (list(ids),))
 
 
 def tags_of(connection: Connection, alert_id: int) -> dict[str, str]:

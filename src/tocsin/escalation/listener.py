@@ -124,15 +124,15 @@ def _follow(connection: Connection, changes: Sequence[AlertChange], now: datetim
         runs[change.alert_id] = run
     run_store.update(connection, written)
     run_store.insert(connection, [NewRun(alert_id, *new) for alert_id, new in successors.items()])
-    store.watch_no_more(connection, [alert for alert, new in successors.items() if _no_more_watched(held[alert], new)])
+    store.end_dry_run(connection, [alert for alert, new in successors.items() if _ends_dry_run(held[alert], new)])
     store.insert_events(connection, [event for _row, decision in decisions for event in decision.events])
     effects.carry_out(connection, decisions, now)
     if any(run.due_at is not None and run.due_at <= now for run in runs.values()):
         database.hint(connection, "runs")
 
 
-def _no_more_watched(row: Mapping[str, Any], successor: tuple[RunState, int | None]) -> bool:
-    return row["mode"] == PagingMode.WATCH and successor[0].mode is PagingMode.PAGE
+def _ends_dry_run(row: Mapping[str, Any], successor: tuple[RunState, int | None]) -> bool:
+    return row["mode"] == PagingMode.DRY_RUN and successor[0].mode is PagingMode.PAGE
 
 
 def _undone(changes: Sequence[AlertChange], runs: Mapping[int, RunState], now: datetime) -> dict[int, ReversedAction]:

@@ -17,7 +17,7 @@ class Policy(models.Model):
     name = models.CharField(_("name"), max_length=100, validators=[validate_name])
     #: The owning group.
     group = models.ForeignKey("people.Group", null=True, blank=True, on_delete=models.PROTECT, related_name="+")
-    current = models.ForeignKey("PolicyVersion", null=True, on_delete=models.PROTECT, related_name="+")
+    current_version = models.ForeignKey("PolicyVersion", null=True, on_delete=models.PROTECT, related_name="+")
 
     class Meta:
         ordering = ("name",)

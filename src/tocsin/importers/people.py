@@ -76,7 +76,7 @@ def add(draft: ConfigBuilder, person: ImportedUser, username: str) -> None:
         entry |= {"role": person.role, "time_zone": draft.zone(person.time_zone, f"user {username}")}
         is_active, away = person.is_active, list(person.out_of_office)
         methods, rules = _methods(draft, person, username)
-        entry |= {"contact_methods": methods, "contact_rules": rules}
+        entry |= {"contact_methods": methods, "notification_rules": rules}
     if not is_active:
         entry["active"] = False
     draft.add("users", entry | {"out_of_office": away})

@@ -21,7 +21,7 @@ class IntegrationMode(StrEnum):
     """Whether an integration pages, is in dry run (`watch`), or is disabled."""
 
     PAGE = "page"
-    WATCH = "watch"
+    DRY_RUN = "dry_run"
     DISABLED = "disabled"
 
 

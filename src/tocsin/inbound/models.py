@@ -21,7 +21,7 @@ class Integration(models.Model):
     kind = models.CharField(_("kind"), max_length=40)
     source = models.CharField(_("source"), max_length=100, blank=True)
     #: The dedup key namespace of an integration without Source that was renamed: it keeps its alerts.
-    keyed_as = models.CharField(max_length=200, blank=True, default="", db_default="")
+    dedup_namespace = models.CharField(max_length=200, blank=True, default="", db_default="")
     group = models.ForeignKey("people.Group", null=True, blank=True, on_delete=models.PROTECT, related_name="+")
     mode = models.CharField(
         _("mode"), max_length=10, choices=[(m.value, m.value) for m in IntegrationMode], default=IntegrationMode.PAGE
@@ -33,7 +33,7 @@ class Integration(models.Model):
     recipient_groups = models.ManyToManyField("people.Group", blank=True, related_name="+")
     #: The kind's settings by name (`halo_address`, `statuses`, …) and `fail_open`.
     settings = models.JSONField(default=dict)
-    current = models.ForeignKey("IntegrationVersion", null=True, on_delete=models.PROTECT, related_name="+")
+    current_version = models.ForeignKey("IntegrationVersion", null=True, on_delete=models.PROTECT, related_name="+")
     created_at = models.DateTimeField()
     #: The outbound integration that writes actions on its alerts back.
     outbound = models.ForeignKey(
@@ -47,7 +47,7 @@ class Integration(models.Model):
     old_token_hash = models.BinaryField(max_length=32, null=True, unique=True)
     old_token_until = models.DateTimeField(null=True)
     #: The number of requests with an expired token.
-    old_token_posts = models.IntegerField(default=0)
+    previous_token_requests = models.IntegerField(default=0)
 
     #: A Fernet token over JSON: `basic` {username, password}, `header` {name, value}, `hmac` {header, secret}.
     credentials = models.TextField(default="", blank=True)
@@ -180,7 +180,7 @@ class MessageText(models.Model):
         )
 
 
-class SeenDelivery(models.Model):
+class ProcessedDelivery(models.Model):
     """A sender's delivery id that was decided, to recognise duplicates. Pruned with messages."""
 
     pk = models.CompositePrimaryKey("integration_id", "hash")
@@ -192,32 +192,32 @@ class SeenDelivery(models.Model):
     message = models.UUIDField()
 
 
-class KeyClock(models.Model):
+class DedupKey(models.Model):
     """What a dedup key's messages left behind: the newest source time that counted, to recognise late messages, and the
     last alert, to link the next one to it. Pruned with messages."""
 
     key_hash = models.BinaryField(max_length=32, primary_key=True)
-    newest = models.DateTimeField(null=True)
+    latest_source_time = models.DateTimeField(null=True)
     last_alert = models.BigIntegerField(null=True)
     #: When a message of the key last counted, for pruning.
     touched_at = models.DateTimeField()
 
 
-class DelayedOpening(models.Model):
+class DelayedAlert(models.Model):
     """An alert whose opening is delayed: by a delay, a maintenance window, or because it flaps. Its messages are the
     Mapped Delayed ones with its key."""
 
     key_hash = models.BinaryField(max_length=32, primary_key=True)
     integration = models.ForeignKey(Integration, on_delete=models.CASCADE, related_name="+")
-    wait = models.TextField()
+    delay_reason = models.TextField()
     since = models.DateTimeField()
     #: When it opens, or is dropped if it waits for a count; NULL: when others come.
     due_at = models.DateTimeField(null=True)
     #: Completes "it opens …".
-    why = models.TextField()
+    reason = models.TextField()
     #: Arrival times of its opening messages; only the newest if there are many.
-    opens = ArrayField(models.DateTimeField(), default=list)
-    messages = models.IntegerField(default=1)
+    triggered_at = ArrayField(models.DateTimeField(), default=list)
+    message_count = models.IntegerField(default=1)
     priority = models.TextField(null=True)
     scope = models.BinaryField(max_length=32, null=True)
     released = models.BooleanField(default=False)
@@ -236,7 +236,7 @@ class DelayedOpening(models.Model):
         )
 
 
-class JoinedKey(models.Model):
+class GroupMember(models.Model):
     """A dedup key whose messages count on an alert that it shares with others."""
 
     key_hash = models.BinaryField(max_length=32, primary_key=True)
@@ -245,10 +245,10 @@ class JoinedKey(models.Model):
     subject = models.TextField(default="")
     source_id = models.TextField(default="")
     joined_at = models.DateTimeField()
-    over_at = models.DateTimeField(null=True)
+    left_at = models.DateTimeField(null=True)
 
 
-class Tally(models.Model):
+class RateWindow(models.Model):
     """Counters for a scope of an integration, see `inbound.deciding.state.RateWindow`. Locked like a dedup key."""
 
     hash = models.BinaryField(max_length=32, primary_key=True)

@@ -46,7 +46,7 @@ def write_expired(registry: IntegrationRegistry) -> bool:
     try:
         with database.transaction() as connection:
             connection.execute(
-                "UPDATE inbound_integration i SET old_token_posts = i.old_token_posts + n.posts "
+                "UPDATE inbound_integration i SET previous_token_requests = i.previous_token_requests + n.posts "
                 "FROM unnest(%s::bigint[], %s::int[]) AS n(id, posts) WHERE i.id = n.id",
                 (list(counted), list(counted.values())),
             )

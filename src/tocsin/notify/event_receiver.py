@@ -44,9 +44,9 @@ _RETENTION = timedelta(days=2)
 _IN_PROGRESS_TIMEOUT = timedelta(seconds=30)
 
 _BEGIN = """
-INSERT INTO notify_heard (key, answer, at) VALUES (%(key)s, '', %(now)s)
+INSERT INTO notify_processedcallback (key, answer, at) VALUES (%(key)s, '', %(now)s)
 ON CONFLICT (key) DO UPDATE SET at = excluded.at
-WHERE notify_heard.answer = '' AND notify_heard.at < %(stopped)s RETURNING key
+WHERE notify_processedcallback.answer = '' AND notify_processedcallback.at < %(stopped)s RETURNING key
 """
 
 
@@ -217,21 +217,26 @@ class ProviderEventReceiver:
         if not said.external_id:
             return None
         connection.execute(
-            "DELETE FROM notify_heard WHERE key IN (SELECT key FROM notify_heard WHERE at < %s LIMIT 100)",
+            "DELETE FROM notify_processedcallback WHERE key IN "
+            "(SELECT key FROM notify_processedcallback WHERE at < %s LIMIT 100)",
             (self.now - _RETENTION,),
         )
         wanted = {"key": self._key(said), "now": self.now, "stopped": self.now - _IN_PROGRESS_TIMEOUT}
         if connection.execute(_BEGIN, wanted).fetchone() is not None:
             return None
-        found = connection.execute("SELECT answer FROM notify_heard WHERE key = %s", (wanted["key"],)).fetchone()
+        found = connection.execute(
+            "SELECT answer FROM notify_processedcallback WHERE key = %s", (wanted["key"],)
+        ).fetchone()
         return found[0] if found else ""
 
     def _keep(self, connection: Connection, said: InboundText, answer: str) -> None:
         if said.external_id:
-            connection.execute("UPDATE notify_heard SET answer = %s WHERE key = %s", (answer, self._key(said)))
+            connection.execute(
+                "UPDATE notify_processedcallback SET answer = %s WHERE key = %s", (answer, self._key(said))
+            )
 
     def _forget(self, connection: Connection, said: InboundText) -> None:
-        connection.execute("DELETE FROM notify_heard WHERE key = %s AND answer = ''", (self._key(said),))
+        connection.execute("DELETE FROM notify_processedcallback WHERE key = %s AND answer = ''", (self._key(said),))
 
     def _key(self, said: InboundText) -> str:
         return hashlib.sha256(f"{self.provider}\0{said.external_id}".encode()).hexdigest()

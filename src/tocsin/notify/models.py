@@ -13,29 +13,29 @@ from django.utils.translation import gettext_lazy as _
 from tocsin.core.validation.name_validator import validate_name
 from tocsin.notify.provider_models import (
     AwaitedReceipt,
-    Heard,
+    Bundle,
     OptOut,
+    ProcessedCallback,
     ProviderHealth,
-    SentTogether,
     VerificationCode,
 )
 from tocsin.notify.states import DeliveryStatus, Purpose
 
 __all__ = [
     "AwaitedReceipt",
+    "Bundle",
     "Delivery",
-    "Heard",
     "LastSent",
     "MailReply",
     "Notification",
     "OptOut",
     "Pause",
+    "ProcessedCallback",
     "Provider",
     "ProviderHealth",
     "PushDevice",
     "PushKey",
     "SandboxMessage",
-    "SentTogether",
     "VerificationCode",
 ]
 
@@ -127,7 +127,7 @@ class Delivery(models.Model):
     #: Whether the failure needs a person to fix it.
     is_permanent = models.BooleanField(default=False, db_default=False)
     #: Why it must not be sent again, if it was cancelled while being sent: a sentence.
-    withdrawn = models.TextField(default="", db_default="")
+    cancel_requested = models.TextField(default="", db_default="")
     #: Why it waits, was cancelled, or was sent as it was: a sentence.
     reason = models.TextField(default="", db_default="")
     queued_at = models.DateTimeField()
@@ -138,7 +138,7 @@ class Delivery(models.Model):
     sent_at = models.DateTimeField(null=True)
     delivered_at = models.DateTimeField(null=True)
     #: When an attempt ended with an unknown outcome: the message may or may not have been sent.
-    unknown_at = models.DateTimeField(null=True)
+    outcome_unknown_at = models.DateTimeField(null=True)
     #: When it was due, once an attempt has failed; NULL before. Copied to the deliveries that follow it.
     late_since = models.DateTimeField(null=True)
     #: Whether the quick retries are used up. Administrators have been notified, and it is retried every few minutes.

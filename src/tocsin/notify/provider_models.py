@@ -33,7 +33,7 @@ class ProviderHealth(models.Model):
     free_at = models.DateTimeField(null=True)
 
 
-class SentTogether(models.Model):
+class Bundle(models.Model):
     """The deliveries that were bundled into one message, by the notification id that the vendor received."""
 
     notification = models.UUIDField(primary_key=True)
@@ -42,7 +42,7 @@ class SentTogether(models.Model):
 
     class Meta:
         # Finds rows old enough to delete.
-        indexes = (models.Index(fields=("at",), name="notify_senttogether_at"),)
+        indexes = (models.Index(fields=("at",), name="notify_bundle_at"),)
 
 
 class AwaitedReceipt(models.Model):
@@ -69,7 +69,7 @@ class OptOut(models.Model):
     at = models.DateTimeField()
 
 
-class Heard(models.Model):
+class ProcessedCallback(models.Model):
     """A processed vendor callback and its reply. A repeated callback acts only once. Old rows are deleted."""
 
     #: SHA-256 of the provider and the vendor's id, hexadecimal.
@@ -78,7 +78,7 @@ class Heard(models.Model):
     at = models.DateTimeField()
 
     class Meta:
-        indexes = (models.Index(fields=("at",), name="notify_heard_at"),)
+        indexes = (models.Index(fields=("at",), name="notify_processedcallback_at"),)
 
 
 class VerificationCode(models.Model):

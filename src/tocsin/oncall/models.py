@@ -132,7 +132,7 @@ class SwapRequest(models.Model):
         )
 
 
-class DutyNotice(models.Model):
+class PendingNotice(models.Model):
     """A notice for a user about their shifts: a swap requested or answered, a shift handed over, a cover.
 
     Written in the same transaction as the change; a periodic task sends it by e-mail.
@@ -149,7 +149,7 @@ class DutyNotice(models.Model):
     class Meta:
         indexes = (
             # Notices waiting to be sent.
-            models.Index(fields=("id",), condition=Q(sent_at=None), name="oncall_dutynotice_waiting"),
+            models.Index(fields=("id",), condition=Q(sent_at=None), name="oncall_pendingnotice_waiting"),
         )
 
 

@@ -32,7 +32,7 @@ from tocsin.outbound.connectors.interfaces import ConnectorKind, NeedsAttention,
 from tocsin.outbound.connectors.registry import KINDS
 from tocsin.outbound.delivery import calls, integration_pool, results, ticket_creation
 from tocsin.outbound.delivery.queue import TOPIC
-from tocsin.outbound.models import AgentMatch, Call, OutboundIntegration, Standing
+from tocsin.outbound.models import AgentMatch, Call, IntegrationStatus, OutboundIntegration
 from tocsin.outbound.states import ENDED, CallStatus, OutboundEvent
 from tocsin.people.models import User
 from tocsin.people.name_lookup import free_name, group_of
@@ -116,7 +116,7 @@ def save_outbound(
         row.save()
         row.matches.all().delete()
         AgentMatch.objects.bulk_create(AgentMatch(integration=row, user=user, number=to) for user, to in matches)
-        Standing.objects.get_or_create(integration=row, defaults={"look_at": now})
+        IntegrationStatus.objects.get_or_create(integration=row, defaults={"next_poll_at": now})
         if config_audit.record(
             "outbound_integration", row, before, outbound_spec(row), actor=actor, now=now, secrets=changed
         ):
@@ -184,8 +184,8 @@ def with_line[T](
     try:
         return work(opened, line), line
     except NeedsAttention as error:
-        Standing.objects.filter(pk=integration.pk).update(
-            problem=line.masked(str(error)), problem_at=now, barred_until=now + rate_limit.BLOCKED_INTERVAL
+        IntegrationStatus.objects.filter(pk=integration.pk).update(
+            problem=line.masked(str(error)), problem_at=now, blocked_until=now + rate_limit.BLOCKED_INTERVAL
         )
         raise
     finally:
@@ -288,9 +288,9 @@ def needs_group(group_id: int) -> list[str]:
 
 def _try_again(number: int, now: datetime) -> None:
     """Retries blocked and waiting calls immediately, because a person has acted."""
-    Standing.objects.filter(pk=number).update(
-        problem="", problem_at=None, barred_until=None, failures=0, open_until=None, not_before=None,
-        trouble="", trouble_at=None, look_problem="", look_at=now,
+    IntegrationStatus.objects.filter(pk=number).update(
+        problem="", problem_at=None, blocked_until=None, failures=0, open_until=None, not_before=None,
+        last_transient_error="", last_transient_error_at=None, poll_error="", next_poll_at=now,
     )  # fmt: skip
     Call.objects.filter(integration=number, status=CallStatus.QUEUED, due_at__gt=now).update(due_at=now)
     # After the commit, to see the new settings.

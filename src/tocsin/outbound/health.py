@@ -12,13 +12,13 @@ from tocsin.core.db.database import Connection
 _LONG = "interval '5 minutes'"
 
 _WRONG = database.literal(f"""
-SELECT o.id, o.name, s.problem, s.trouble, s.look_problem, s.webhook_problem,
-       s.trouble_at < clock_timestamp() - {_LONG} AS is_long,
+SELECT o.id, o.name, s.problem, s.last_transient_error, s.poll_error, s.webhook_problem,
+       s.last_transient_error_at < clock_timestamp() - {_LONG} AS is_long,
        (SELECT count(*) FROM outbound_call c WHERE c.integration_id = o.id AND c.status = 'dead') AS dead,
        (SELECT c.error FROM outbound_call c WHERE c.integration_id = o.id AND c.status = 'dead'
         ORDER BY c.id DESC LIMIT 1) AS why,
        (SELECT count(*) FROM outbound_call c WHERE c.integration_id = o.id AND c.status = 'queued') AS waiting
-FROM outbound_outboundintegration o JOIN outbound_standing s ON s.integration_id = o.id
+FROM outbound_outboundintegration o JOIN outbound_integrationstatus s ON s.integration_id = o.id
 WHERE o.is_enabled ORDER BY o.name
 """)
 
@@ -38,12 +38,12 @@ def wrong(connection: Connection) -> Iterator[IntegrationProblem]:
     """Yields all problems, grouped by integration."""
     for row in database.rows(connection, _WRONG):
         number, name = row["id"], row["name"]
-        is_away = bool(row["trouble"] and row["is_long"])
+        is_away = bool(row["last_transient_error"] and row["is_long"])
         if row["problem"]:
             yield IntegrationProblem("needs_you", number, name, f"{name}: {row['problem']}", is_urgent=True)
         elif is_away:
             waits = f" {row['waiting']} wait." if row["waiting"] else ""
-            yield IntegrationProblem("away", number, name, f"{name}: {row['trouble']}{waits}")
+            yield IntegrationProblem("away", number, name, f"{name}: {row['last_transient_error']}{waits}")
         if row["dead"]:
             things = "1 thing" if row["dead"] == 1 else f"{row['dead']} things"
             yield IntegrationProblem(
@@ -51,5 +51,5 @@ def wrong(connection: Connection) -> Iterator[IntegrationProblem]:
             )
         if row["webhook_problem"]:
             yield IntegrationProblem("webhook", number, name, f"{name}: {row['webhook_problem']}")
-        if row["look_problem"] and not row["problem"] and not is_away:
-            yield IntegrationProblem("look", number, name, f"{name}: {row['look_problem']}")
+        if row["poll_error"] and not row["problem"] and not is_away:
+            yield IntegrationProblem("look", number, name, f"{name}: {row['poll_error']}")

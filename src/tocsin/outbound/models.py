@@ -35,7 +35,7 @@ class OutboundIntegration(models.Model):
         return self.name
 
 
-class Standing(models.Model):
+class IntegrationStatus(models.Model):
     """The status of an integration's remote system, written by periodic tasks and read by the web. One row each."""
 
     integration = models.OneToOneField(
@@ -47,10 +47,10 @@ class Standing(models.Model):
     #: Why nothing can be sent until a person acts, since when, and when an automatic retry takes place nevertheless.
     problem = models.TextField(default="", db_default="")
     problem_at = models.DateTimeField(null=True)
-    barred_until = models.DateTimeField(null=True)
+    blocked_until = models.DateTimeField(null=True)
     #: The last temporary failure, and since when failures last.
-    trouble = models.TextField(default="", db_default="")
-    trouble_at = models.DateTimeField(null=True)
+    last_transient_error = models.TextField(default="", db_default="")
+    last_transient_error_at = models.DateTimeField(null=True)
     #: Rate limit: until when requests have been granted (GCRA's theoretical arrival time), how often in a row the
     #: remote system has rate-limited Tocsin, and until when.
     granted_to = models.DateTimeField(null=True)
@@ -60,16 +60,16 @@ class Standing(models.Model):
 
     #: Polling: the next poll, its lease, the last poll, and up to when changes were read (in the remote system's own
     #: time and format).
-    look_at = models.DateTimeField(null=True)
-    look_lease_until = models.DateTimeField(null=True)
-    looked_at = models.DateTimeField(null=True)
-    looked_to = models.TextField(default="", db_default="")
-    look_problem = models.TextField(default="", db_default="")
+    next_poll_at = models.DateTimeField(null=True)
+    poll_lease_until = models.DateTimeField(null=True)
+    last_polled_at = models.DateTimeField(null=True)
+    polled_until = models.TextField(default="", db_default="")
+    poll_error = models.TextField(default="", db_default="")
     found = models.IntegerField(default=0, db_default=0)
     #: The last poll's findings about the remote webhook: empty, or why it delivers nothing.
     webhook_problem = models.TextField(default="", db_default="")
     #: State kept between polls: newest note by ticket, tickets missing once, and more.
-    memory = models.JSONField(default=dict, db_default={})
+    poll_state = models.JSONField(default=dict, db_default={})
 
 
 class Webhook(models.Model):

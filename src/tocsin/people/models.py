@@ -37,7 +37,7 @@ class User(AbstractBaseUser):
     theme = models.CharField(_("theme"), max_length=5, blank=True, choices=[("light", _("light")), ("dark", _("dark"))])
     is_active = models.BooleanField(_("active"), default=True)
     #: Contact methods by priority, quiet hours and hourly limit, as `people.notification_rules` writes them.
-    contact_rules = models.JSONField(default=dict, db_default={})
+    notification_rules = models.JSONField(default=dict, db_default={})
     #: Shift reminders as the user writes them: `before` (1h), and the label of the contact method.
     reminders = models.JSONField(default=list, db_default=[])
     #: Part of the hash in each session, once set: see `people.sessions`.

@@ -65,7 +65,7 @@ class NotificationRules:
 
 
 def read(spec: ObjectReader) -> NotificationRules:
-    """Reads the rules from a `contact_rules` object. Errors are recorded in `spec`."""
+    """Reads the rules from a `notification_rules` object. Errors are recorded in `spec`."""
     found: dict[str, tuple[NotificationRule, ...]] = {}
     by_priority = spec.spec("by_priority")
     if by_priority is not None:

@@ -1,7 +1,7 @@
 """Reports how many alerts there were, and how quickly they were acknowledged, assigned and closed.
 
-Tests, dry-run alerts and alerts merged into others are excluded. Durations run from the alert's creation to the first
-such event.
+What people do not have to answer does not count: tests, dry-run alerts, and those merged into another,
+which stands for them. A time is that from the opening until it happened first.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ WITH counted AS MATERIALIZED (
     FROM alerts_alertevent WHERE alert_id = a.id
   ) e ON true
   WHERE a.opened_at >= %(since)s AND a.opened_at < %(until)s
-    AND NOT a.test AND NOT a.watch AND a.merged_into_id IS NULL
+    AND NOT a.is_test AND NOT a.dry_run AND a.merged_into_id IS NULL
 ), keyed AS (
   SELECT {{key}} AS key, a.acknowledged, a.assigned, a.closed FROM counted a {{joins}}
 )

@@ -132,8 +132,8 @@ def _mode(paging: PagingConfig) -> str:
     match paging.mode:
         case PagingMode.PAGE:
             return "pages"
-        case PagingMode.WATCH:
-            return "would page, but only watches"
+        case PagingMode.DRY_RUN:
+            return "would page, but is a dry run"
         case PagingMode.RECORD:
             return "only recorded"
 

@@ -202,7 +202,7 @@ def _load(board: BatchView, hashed: bytes, scopes: LockScopes | None, at: dateti
         standing = dedup_key_store.standing(connection, asked, now=at, replaying=True)
     board.states = {**standing.states, **board.states}
     board.states.setdefault(hashed, DedupKeyState())
-    board.tallies = {**standing.tallies, **board.tallies}
+    board.rate_windows = {**standing.rate_windows, **board.rate_windows}
     board.lives = {**standing.lives, **board.lives}
 
 

@@ -182,8 +182,11 @@ def _pages(
 
 
 def _notes(connection: Connection, run: RunState, cut: str, at: datetime) -> Iterable[str]:
-    if run.mode is PagingMode.WATCH:
-        yield "The integration only watches: nobody would be paged; these are the pages that it would otherwise send."
+    if run.mode is PagingMode.DRY_RUN:
+        yield (
+            "The integration is in dry-run mode: nobody would be paged; "
+            "these are the pages that it would otherwise send."
+        )
     if cut:
         yield cut
     held = pause.current(connection, at)

@@ -153,7 +153,7 @@ def _way(connection: Connection, door: CompiledIntegration, choice: RouteChoice,
         return PreflightRoute(
             choice.name, "", (), ("Nobody is paged: there is neither a policy nor a recipient user.",)
         )
-    mode = PagingMode.WATCH if door.mode is IntegrationMode.WATCH else PagingMode.PAGE
+    mode = PagingMode.DRY_RUN if door.mode is IntegrationMode.DRY_RUN else PagingMode.PAGE
     version = policy.version_id if policy is not None else None
     played = _played(connection, mode, version, users, groups, at)
     notes = played.notes or (() if played.pages else ("Nobody would be reached.",))

@@ -22,7 +22,7 @@ from tocsin.inbound.deciding import fail_open
 from tocsin.inbound.deciding.batch_view import BatchView
 from tocsin.inbound.deciding.decide import decide, failed
 from tocsin.inbound.deciding.preprocessing import DeliveryKey, PreprocessedMessage, prepare
-from tocsin.inbound.deciding.state import Decision, DedupKeyState, DelayedAlert, DuplicateDelivery, MessageContext
+from tocsin.inbound.deciding.state import Decision, DedupKeyState, DelayedAlertState, DuplicateDelivery, MessageContext
 from tocsin.inbound.enums import IntegrationMode, MessageStatus
 from tocsin.inbound.expressions.mapped import MappedFields
 from tocsin.inbound.parsing.decode import Element
@@ -63,7 +63,7 @@ class ReplayState:
 
     def __init__(self, door: CompiledIntegration) -> None:
         is_off = door.mode is IntegrationMode.DISABLED
-        self.door = replace(door, mode=IntegrationMode.WATCH) if is_off else door
+        self.door = replace(door, mode=IntegrationMode.DRY_RUN) if is_off else door
         self._board = BatchView()
         #: Delayed messages by key, and the keys in due order.
         self._waiting: dict[bytes, list[tuple[ReplayedMessage, PreprocessedMessage]]] = {}
@@ -92,7 +92,7 @@ class ReplayState:
                 found.append((at, self._take(arrived, prepared, arrival, at)))
         return found
 
-    def waiting(self) -> list[DelayedAlert]:
+    def waiting(self) -> list[DelayedAlertState]:
         """The currently delayed alerts."""
         return [state.delayed for state in self._board.states.values() if state.delayed is not None]
 

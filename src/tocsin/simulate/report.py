@@ -77,7 +77,7 @@ def _alert(outcome: SimulatedOutcome) -> dict[str, Any] | None:
         **dict(alert.columns),
         "tags": dict(alert.tags),
         "custom": dict(alert.custom),
-        "watch": alert.watch,
+        "dry_run": alert.dry_run,
     }
 
 

@@ -481,7 +481,7 @@ def test_escalating_a_recorded_alert_pages_from_step_one() -> None:
 
 
 def test_manual_escalation_of_dry_run_alert_pages_no_user() -> None:
-    world = EscalationRun(plan(*STANDARD), mode=PagingMode.WATCH).to(0)
+    world = EscalationRun(plan(*STANDARD), mode=PagingMode.DRY_RUN).to(0)
     world.act(Escalate(actor=actor(CAROL)))
     world.to(0)
     assert world.paged == []
@@ -568,7 +568,7 @@ def test_log_only_alert_with_raised_priority_pages_by_current_routes() -> None:
     assert world.to(1).users() == [ALICE]
 
 
-@pytest.mark.parametrize("mode", [PagingMode.RECORD, PagingMode.WATCH])
+@pytest.mark.parametrize("mode", [PagingMode.RECORD, PagingMode.DRY_RUN])
 def test_raised_priority_or_team_without_route_keeps_paged_users(
     mode: PagingMode,
 ) -> None:

@@ -217,11 +217,11 @@ def test_slightly_late_run_does_not_shift_later_steps() -> None:
     assert world.run.due_at == T0 + minutes(5)
 
 
-# Watch and record
+# Dry run and record
 
 
 def test_dry_run_pages_no_user_and_lists_would_be_targets() -> None:
-    world = EscalationRun(plan(*STANDARD), mode=PagingMode.WATCH).to(20)
+    world = EscalationRun(plan(*STANDARD), mode=PagingMode.DRY_RUN).to(20)
     assert (world.paged, world.contacts, world.told) == ([], [], [])
     assert world.would == EscalationRun(plan(*STANDARD)).to(20).paged
     assert world.sentences(EventKind.STEP_FIRED)[0] == "Step 1 of 3 would page Alice (primary, Desk)."
@@ -309,7 +309,7 @@ def test_a_whole_run_is_played_through_without_anybody_acting() -> None:
 
 
 def test_dry_run_alert_forecasts_would_be_targets() -> None:
-    world = EscalationRun(plan(*STANDARD), mode=PagingMode.WATCH)
+    world = EscalationRun(plan(*STANDARD), mode=PagingMode.DRY_RUN)
     coming = next_step(world.run, world.alert, world.roster, world.now)
     assert coming is not None
     assert coming.summary == "would page Alice (primary, Desk)"

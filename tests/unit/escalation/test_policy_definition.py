@@ -68,9 +68,9 @@ STANDARD: dict[str, Any] = {
         ({"steps": [{"notify": {"roles": "primary"}}]}, "steps[0].notify.roles"),
         ({"steps": [{"notify": {"users": ["alice", "carol"]}}]}, "steps[0].notify.users[1]"),
         ({"steps": [{"notify": {"users": ["#1"]}}]}, "steps[0].notify.users[0]"),
-        ({"steps": [{**PRIMARY, "one_by_one": "0m"}]}, "steps[0].one_by_one"),
+        ({"steps": [{**PRIMARY, "sequential": "0m"}]}, "steps[0].sequential"),
         ({"steps": [{**PRIMARY, "retries": {"times": 2}}]}, "steps[0].retries.every"),
-        ({"steps": [{**PRIMARY, "by": [{"wait": "1m"}]}]}, "steps[0].by[0].label"),
+        ({"steps": [{**PRIMARY, "methods": [{"wait": "1m"}]}]}, "steps[0].methods[0].label"),
         ({"steps": [{**PRIMARY, "when": {}}]}, "steps[0].when.priority"),
         ({"steps": [{**PRIMARY, "when": {"during": "Nowhere"}}]}, "steps[0].when.during"),
         ({"steps": [{**PRIMARY, "when": {"between": {"from": "25:00", "to": "8"}}}]}, "steps[0].when.between.from"),
@@ -151,7 +151,7 @@ RULES = st.builds(
     st.integers(0, 3),
 )
 CALLINGS = st.builds(
-    lambda by, times: DeliveryOverride(by, times, timedelta(minutes=3) if times else timedelta()),
+    lambda methods, times: DeliveryOverride(methods, times, timedelta(minutes=3) if times else timedelta()),
     st.lists(RULES, max_size=2).map(tuple),
     st.integers(0, 2),
 )
@@ -178,7 +178,7 @@ STEPS = st.builds(
     schedule_ids=st.sampled_from([(), (20,)]),
     assignee=st.booleans(),
     previous_on_call=st.booleans(),
-    one_by_one=st.none() | SPANS,
+    sequential=st.none() | SPANS,
     calling=st.just(USER_RULES) | CALLINGS,
     when=st.none() | CONDITIONS,
     only_until_acknowledged=st.booleans(),
@@ -204,7 +204,7 @@ def plans(draw: st.DrawFn, *, ends: bool = False) -> CompiledPolicy:
         repeat_every=draw(SPANS) if times else timedelta(),
         end_after=draw(SPANS),
         people=draw(st.integers(min_value=1, max_value=2)),
-        groups_one_by_one=draw(st.none() | SPANS),
+        groups_sequential=draw(st.none() | SPANS),
         at_end=at_end,
         keep_every=timedelta(minutes=draw(st.integers(1, 60))) if at_end is OnExhausted.KEEP_LAST_STEP else timedelta(),
         hand_over_to=40 if at_end is OnExhausted.HAND_OVER else None,
@@ -235,5 +235,5 @@ def test_what_an_earlier_version_stored_reads_as_it_was_meant() -> None:
     }
     plan = load(stored)
     assert plan.steps == (PolicyStep(timedelta(), roles=(MemberRole.PRIMARY,), user_ids=(7,), group_ids=(3,)),)
-    assert (plan.people, plan.groups_one_by_one, plan.at_end) == (1, None, OnExhausted.TELL_MANAGERS)
+    assert (plan.people, plan.groups_sequential, plan.at_end) == (1, None, OnExhausted.TELL_MANAGERS)
     assert store(plan) == stored, "saving it again makes no new version"

@@ -33,13 +33,13 @@ def crew(**more: object) -> TargetContext:
 
 
 def test_sequential_step_pages_full_order_before_the_next_step() -> None:
-    world = EscalationRun(plan(("primary secondary", 0, {"one_by_one": "5m"}), ("manager", 4)), crew()).to(60)
+    world = EscalationRun(plan(("primary secondary", 0, {"sequential": "5m"}), ("manager", 4)), crew()).to(60)
     assert world.paged == [(0, ALICE), (5, DAVE), (10, BOB), (14, CAROL)]
     assert "The next in line follows in 5 minutes." in world.sentences(EventKind.STEP_FIRED)[0]
 
 
 def test_manual_escalation_pages_the_next_user_in_order() -> None:
-    world = EscalationRun(plan(("primary secondary", 0, {"one_by_one": "5m"})), crew()).to(1)
+    world = EscalationRun(plan(("primary secondary", 0, {"sequential": "5m"})), crew()).to(1)
     world.act(Escalate(actor=actor(CAROL)))
     world.turn()
     assert world.paged == [(0, ALICE), (1, DAVE)]
@@ -93,8 +93,8 @@ def test_until_acknowledged_pages_are_cancelled_even_after_restart() -> None:
     assert world.cancels[-1].user_ids == frozenset({ALICE, BOB})
 
 
-def test_recipient_groups_one_by_one_go_through_all_steps_each() -> None:
-    policy = plan(("primary", 0), ("secondary", 5), groups_one_by_one="15m", repeat={"times": 1, "every": "30m"})
+def test_recipient_groups_sequential_go_through_all_steps_each() -> None:
+    policy = plan(("primary", 0), ("secondary", 5), groups_sequential="15m", repeat={"times": 1, "every": "30m"})
     world = EscalationRun(policy, crew(), groups=(DESK, NETWORK)).to(200)
     assert world.paged == [(0, ALICE), (5, BOB), (20, ERIN), (55, ALICE), (60, BOB), (75, ERIN)]
     assert "group 2 of 2 (Network), pass 1 of 2" in world.sentences(EventKind.STEP_FIRED)[2]

@@ -43,14 +43,14 @@ def test_sequential_roles_are_paged_until_acknowledged(moved: ConvertedConfig) -
         "name": "Escalate",
         "acknowledge": {"effect": "continue"},
         "default_priority": "critical",
-        "groups_one_by_one": "20m",
+        "groups_sequential": "20m",
         "steps": [
             {
                 "notify": {"roles": ["primary"]},
                 "after": "0m",
-                "one_by_one": "5m",
+                "sequential": "5m",
                 "retries": {"times": 5, "every": "5m"},
-                "by": [{"label": "SMS-Official", "wait": "1m", "repeat": {"times": 2, "every": "3m"}}],
+                "methods": [{"label": "SMS-Official", "wait": "1m", "repeat": {"times": 2, "every": "3m"}}],
             },
             {"notify": {"roles": ["secondary"]}, "after": "15m"},
         ],

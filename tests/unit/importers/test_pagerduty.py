@@ -84,7 +84,7 @@ def test_rules_of_high_and_low_urgency_become_rules_by_priority(moved: Converted
         {"method": "Phone-Official-Mobile", "wait": "12m"},
     ]
     quiet = [{"method": "Email-Official"}]
-    assert alice["contact_rules"] == {
+    assert alice["notification_rules"] == {
         "by_priority": {"critical": urgent, "high": urgent, "medium": quiet, "low": quiet}
     }
     bob = named(moved, "users", "bob", "username")

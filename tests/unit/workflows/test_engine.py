@@ -135,7 +135,7 @@ def test_test_dry_run_and_disabled_alerts_trigger_nothing(plan: WorkflowDefiniti
     tested = replace(alert, state=replace(alert.state, is_test=True))
     for run in (WorkflowProgress(""), WorkflowProgress("", is_begun=True)):
         assert isinstance(decide(run, plan, tested, NOW), FinishRun)
-        assert isinstance(decide(run, plan, replace(alert, watch=True), NOW), FinishRun)
+        assert isinstance(decide(run, plan, replace(alert, dry_run=True), NOW), FinishRun)
         assert isinstance(decide(run, plan, alert, NOW, is_enabled=False), FinishRun)
 
 

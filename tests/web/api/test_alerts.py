@@ -19,7 +19,7 @@ type Open = Callable[..., int]
 SHAPE = {
     "id", "status", "acknowledged", "priority", "subject", "source", "source_name", "source_id", "source_url",
     "source_status", "client", "count", "owner", "acknowledged_by", "opened_at", "last_message_at", "closed_at",
-    "integration", "tags", "custom", "next_step", "watch", "test",
+    "integration", "tags", "custom", "next_step", "dry_run", "test",
 }  # fmt: skip
 
 
@@ -59,7 +59,7 @@ def test_missing_alert_returns_404(admin: Api) -> None:
 
 def test_filters_narrow_the_list(company: Company, admin: Api, open_alert: Open) -> None:
     vpn = open_alert("VPN down", source="HaloITSM", source_id="1", columns={"client": "Acme"}, priority="critical")
-    disk = open_alert("Disk full", source="Nagios", ago=timedelta(hours=2), test=True)
+    disk = open_alert("Disk full", source="Nagios", ago=timedelta(hours=2), is_test=True)
     admin.post(f"alerts/{vpn}/assign", {"user": "bob"})
     admin.post(f"alerts/{disk}/acknowledge")
     now = clock.now()
@@ -77,7 +77,7 @@ def test_filters_narrow_the_list(company: Company, admin: Api, open_alert: Open)
         ({"acknowledged": "false"}, [vpn]),
         ({"acknowledged_by": "alice"}, [disk]),
         ({"test": "true"}, [disk]),
-        ({"watch": "true"}, []),
+        ({"dry_run": "true"}, []),
         ({"opened_after": (now - timedelta(hours=1)).isoformat()}, [vpn]),
         ({"opened_before": (now - timedelta(hours=1)).isoformat()}, [disk]),
         ({"status": "open", "source": "HaloITSM"}, []),

@@ -132,7 +132,7 @@ def _version() -> int:
         ("integrations", {"name": "x", "kind": "api"}, "escalation_policy"),
         (
             "integrations",
-            {"name": "x", "kind": "api", "mode": "watch", "rules": {"open": {"field": "a", "operator": "near"}}},
+            {"name": "x", "kind": "api", "mode": "dry_run", "rules": {"open": {"field": "a", "operator": "near"}}},
             "rules.open.operator",
         ),
         (
@@ -140,13 +140,13 @@ def _version() -> int:
             {
                 "name": "x",
                 "kind": "api",
-                "mode": "watch",
+                "mode": "dry_run",
                 "rules": {"open": {"field": "subject", "operator": "matches", "value": "("}},
             },
             "rules.open.value",
         ),
-        ("integrations", {"name": "x", "kind": "api", "mode": "watch", "token": "short"}, "token"),
-        ("integrations", {"name": "x", "kind": "api", "mode": "watch", "recipients": {"users": ["?"]}}, None),
+        ("integrations", {"name": "x", "kind": "api", "mode": "dry_run", "token": "short"}, "token"),
+        ("integrations", {"name": "x", "kind": "api", "mode": "dry_run", "recipients": {"users": ["?"]}}, None),
     ],
 )
 def test_what_cannot_be_saved_names_its_place_and_changes_nothing(
@@ -163,11 +163,11 @@ def test_what_cannot_be_saved_names_its_place_and_changes_nothing(
 
 def test_null_removes_a_key_and_omission_keeps_it(ready: Api) -> None:
     rules = {"quiet_hours": [{"from": "22:00", "to": "07:00"}], "most_per_hour": 20}
-    assert ready.patch("users/bob", {"language": "de", "contact_rules": rules}).status == 200
-    assert ready.patch("users/bob", {"name": "Bob"}).body["contact_rules"]["most_per_hour"] == 20
-    changed = ready.patch("users/bob", {"language": None, "contact_rules": None}).body
+    assert ready.patch("users/bob", {"language": "de", "notification_rules": rules}).status == 200
+    assert ready.patch("users/bob", {"name": "Bob"}).body["notification_rules"]["most_per_hour"] == 20
+    changed = ready.patch("users/bob", {"language": None, "notification_rules": None}).body
     assert "language" not in changed
-    assert "contact_rules" not in changed
+    assert "notification_rules" not in changed
     override = {"user": "bob", "from": "2199-01-01T00:00Z", "to": "2199-01-02T00:00Z"}
     made = ready.post("schedules", {**schedules.EXAMPLE, "overrides": [override]})
     assert made.status == 201, made
@@ -332,10 +332,10 @@ def test_credentials_are_never_shown_and_stay_when_left_out(ready: Api) -> None:
 
 
 def test_a_message_shows_what_arrived_and_how_it_was_understood(ready: Api, observer: Api) -> None:
-    body = {"name": "Tool", "kind": "api", "mode": "watch", "mapping": {"subject": "summary", "source_id": "id"}}
+    body = {"name": "Tool", "kind": "api", "mode": "dry_run", "mapping": {"subject": "summary", "source_id": "id"}}
     made = ready.post("integrations", body)
     assert made.status == 201, made
-    door = Integration.objects.select_related("current").get()
+    door = Integration.objects.select_related("current_version").get()
     raw = '{"id": 7, "summary": "VPN dówn"}'.encode()
     stored = InboundMessage.objects.create(
         id=uuid7(),
@@ -346,7 +346,7 @@ def test_a_message_shows_what_arrived_and_how_it_was_understood(ready: Api, obse
         raw=raw,
         content_type="application/json",
         headers={"user-agent": "curl"},
-        version=door.current,
+        version=door.current_version,
     )
     ready.patch("integrations/Tool", {"mapping": {"subject": "title", "source_id": "id"}})
     listed = observer.get("inbound-messages").body["items"][0]
@@ -361,7 +361,7 @@ def test_a_message_shows_what_arrived_and_how_it_was_understood(ready: Api, obse
 
 
 def test_bytes_that_are_no_text_can_still_be_fetched(ready: Api) -> None:
-    ready.post("integrations", {"name": "Tool", "kind": "api", "mode": "watch"})
+    ready.post("integrations", {"name": "Tool", "kind": "api", "mode": "dry_run"})
     stored = InboundMessage.objects.create(
         id=uuid7(), integration=Integration.objects.get(), received_at=clock.now(), status="Mapping Failed",
         raw=b"\xff\x00{",
@@ -375,7 +375,7 @@ def test_bytes_that_are_no_text_can_still_be_fetched(ready: Api) -> None:
 
 def test_the_log_is_filtered(ready: Api) -> None:
     for name in ("One", "Two"):
-        ready.post("integrations", {"name": name, "kind": "api", "mode": "watch"})
+        ready.post("integrations", {"name": name, "kind": "api", "mode": "dry_run"})
         door = Integration.objects.get(name=name)
         InboundMessage.objects.create(
             id=uuid7(), integration=door, received_at=clock.now(), status="Mapped Opened", raw=b"{}", source_id=name,

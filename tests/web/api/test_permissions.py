@@ -101,7 +101,7 @@ def test_objects_cannot_be_moved_between_groups_without_permission(company: Comp
     for noun, spec in (
         ("support-hours", {"windows": [{"days": ["mon"], "from": "08:00", "to": "18:00"}]}),
         ("escalation-policies", {"steps": [{"notify": {"users": ["bob"]}}]}),
-        ("integrations", {"kind": "api", "mode": "watch"}),
+        ("integrations", {"kind": "api", "mode": "dry_run"}),
     ):
         own = manager.post(noun, {**spec, "name": "Own", "group": "Service Desk"})
         assert own.status == 201, own
@@ -181,7 +181,7 @@ def test_webhook_url_is_shown_only_with_change_permission(
     company: Company, admin: Api, manager: Api, responder: Api
 ) -> None:
     for name, group in (("Own", "Service Desk"), ("Theirs", "Network"), ("Free", None)):
-        admin.post("integrations", {"name": name, "kind": "api", "mode": "watch", "group": group})
+        admin.post("integrations", {"name": name, "kind": "api", "mode": "dry_run", "group": group})
 
     def urls(asker: Api) -> dict[str, bool]:
         return {one["name"]: one["url"] is not None for one in asker.get("integrations").body["items"]}
@@ -235,7 +235,7 @@ def test_another_groups_outbound_data_is_unreachable_through_own(
     company: Company, admin: Api, manager: Api, observer: Api
 ) -> None:
     halo = {"kind": "haloitsm", "client_id": "id", "client_secret": "secret", "base_url": "https://x.haloitsm.com"}
-    door = {"kind": "haloitsm", "mode": "watch"}
+    door = {"kind": "haloitsm", "mode": "dry_run"}
     hook = {"kind": "http", "url": "https://chat.example.org/services/T0KEN", "headers": {"X-Key": "K3Y"}}
     for body in (
         {"name": "Ours", "group": "Service Desk", **halo},

@@ -44,8 +44,8 @@ class Migration(migrations.Migration):
                 ("owner_name", models.TextField(db_default="", default="")),
                 ("hold_until", models.DateTimeField(null=True)),
                 ("closed_at", models.DateTimeField(null=True)),
-                ("watch", models.BooleanField(db_default=False, default=False)),
-                ("test", models.BooleanField(db_default=False, default=False)),
+                ("dry_run", models.BooleanField(db_default=False, default=False)),
+                ("is_test", models.BooleanField(db_default=False, default=False)),
             ],
         ),
         migrations.CreateModel(

@@ -52,7 +52,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddField(
             model_name="alert",
-            name="previous",
+            name="previous_alert",
             field=models.ForeignKey(
                 db_index=False,
                 null=True,

@@ -120,5 +120,5 @@ _COLUMNS = ("short_text", "long_text", "source_url", "client", "site", "requeste
 def _policy(body: NewAlertBody) -> Policy | None:
     if body.escalation_policy is None:
         return None
-    rows = Policy.objects.select_related("current")
+    rows = Policy.objects.select_related("current_version")
     return find_named(rows, body.escalation_policy, what="escalation policy", field="escalation_policy")

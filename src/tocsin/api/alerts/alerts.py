@@ -68,7 +68,7 @@ class AlertSummary(BaseModel):
     tags: dict[str, str]
     custom: dict[str, str]
     next_step: NextStepSchema | None
-    watch: bool
+    dry_run: bool
     test: bool
 
 
@@ -83,7 +83,7 @@ class AlertDetail(AlertSummary):
     team: str
     requester: str
     requester_phone: str
-    previous: int | None = Field(description="The closed alert of the same problem that came before this one.")
+    previous_alert: int | None = Field(description="The closed alert of the same problem that came before this one.")
 
 
 class AlertEventSchema(BaseModel):
@@ -114,7 +114,7 @@ class AlertFilters(PaginationQuery):
     integration: str | None = None
     opened_after: Moment | None = None
     opened_before: Moment | None = None
-    watch: bool | None = None
+    dry_run: bool | None = None
     test: bool | None = None
 
 
@@ -173,16 +173,17 @@ def show_whole(alert: Alert, now: datetime) -> dict[str, Any]:
     """Return one alert with all its texts."""
     names = ("short_text", *_LONG, "source_priority", "source_agent", "site", "team", "requester", "requester_phone")
     texts = {name: getattr(alert, name) for name in names}
-    return {**show([alert], now)[0], **texts, "previous": alert.previous_id}
+    return {**show([alert], now)[0], **texts, "previous_alert": alert.previous_alert_id}
 
 
 def _shape(alert: Alert, acknowledged_by: list[str], upcoming: forecast.NextAction | None) -> dict[str, Any]:
     columns = (
         "id", "status", "priority", "subject", "source", "source_name", "source_id", "source_url", "source_status",
-        "client", "count", "opened_at", "last_message_at", "closed_at", "hold_until", "tags", "custom", "watch", "test",
+        "client", "count", "opened_at", "last_message_at", "closed_at", "hold_until", "tags", "custom", "dry_run",
     )  # fmt: skip
     return {
         **{name: getattr(alert, name) for name in columns},
+        "test": alert.is_test,
         "acknowledged": bool(acknowledged_by),
         "acknowledged_by": acknowledged_by,
         "owner": alert.owner.username if alert.owner else alert.owner_name or None,
@@ -238,9 +239,10 @@ def _filtered_by_columns(rows: QuerySet[Alert], query: AlertFilters) -> QuerySet
     for name in ("source", "source_name", "source_status"):
         if (text := getattr(query, name)) is not None:
             rows = rows.filter(**{name: text})
-    for name in ("watch", "test"):
-        if (flag := getattr(query, name)) is not None:
-            rows = rows.filter(**{name: flag})
+    if query.dry_run is not None:
+        rows = rows.filter(dry_run=query.dry_run)
+    if query.test is not None:
+        rows = rows.filter(is_test=query.test)
     if query.status:
         rows = rows.filter(status__in=query.status)
     if query.priority:

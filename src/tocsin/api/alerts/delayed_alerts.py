@@ -15,7 +15,7 @@ from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.lookup import find_named
 from tocsin.inbound.admin import delayed_alerts
 from tocsin.inbound.deciding.state import DelayReason
-from tocsin.inbound.models import DelayedOpening, Integration
+from tocsin.inbound.models import DelayedAlert, Integration
 
 routes = AuthorizedRouter("delayed-openings")
 
@@ -49,12 +49,12 @@ class DelayedAlertFilters(Schema):
 )
 def list_delayed(request: HttpRequest, query: Query[DelayedAlertFilters]) -> list[dict[str, Any]]:
     """Returns at most 500 alerts."""
-    rows = DelayedOpening.objects.all()
+    rows = DelayedAlert.objects.all()
     if query.integration is not None:
         named = find_named(Integration.objects.all(), query.integration, what="integration", field="integration")
         rows = rows.filter(integration=named)
     if query.wait:
-        rows = rows.filter(wait__in=query.wait)
+        rows = rows.filter(delay_reason__in=query.wait)
     return [_show(one) for one in delayed_alerts.waiting(rows, _MAX_ROWS)]
 
 

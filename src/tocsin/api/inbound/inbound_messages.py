@@ -134,7 +134,7 @@ def show(messages: Sequence[InboundMessage]) -> list[dict[str, Any]]:
 
 def find_message(text: str) -> InboundMessage:
     """Return the message with that id. Raises Rejected("not_found")."""
-    rows = InboundMessage.objects.select_related("integration__current", "version")
+    rows = InboundMessage.objects.select_related("integration__current_version", "version")
     return find_by_uuid(rows, text, what="inbound message")
 
 

@@ -72,7 +72,7 @@ class BacktestTotalsSchema(BaseModel):
 
     statuses: dict[str, int]
     opened: int
-    pages: int = Field(description="Alerts that page somebody, or would if the integration did not only watch.")
+    pages: int = Field(description="Alerts that page somebody, or would outside dry-run mode.")
     at_night: int = Field(description="Of those, between 22:00 and 07:00 where the recipients are.")
 
 

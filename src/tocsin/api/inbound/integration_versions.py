@@ -91,7 +91,7 @@ def list_versions(request: HttpRequest, id: str, query: Query[PaginationQuery]) 
 def compare_versions(request: HttpRequest, id: str, number: int, query: Query[VersionChangesQuery]) -> dict[str, Any]:
     integration, names = INTEGRATIONS.find(id), specs.names()
     before = versions.shown(versions.find(integration, number), names)
-    other = versions.find(integration, query.to) if query.to is not None else integration.current
+    other = versions.find(integration, query.to) if query.to is not None else integration.current_version
     after = versions.shown(other, names) if other is not None else {}
     changed = versions.compare(before, after)
     return {"changes": [{"part": c.part, "before": c.before, "after": c.after} for c in changed]}
@@ -149,7 +149,7 @@ def _show_versions(integration: Integration, found: Sequence[IntegrationVersion]
             "created_at": version.created_at,
             "created_by": version.created_by.username if version.created_by else None,
             "definition": versions.shown(version, names),
-            "current": version.pk == integration.current_id,
+            "current": version.pk == integration.current_version_id,
         }
         for version in found
     ]

@@ -42,7 +42,7 @@ EXAMPLE = {
 }
 
 #: Fields shown besides the spec.
-_SHOWN_ONLY = frozenset({"id", "url", "version", "created_at", "old_token_until", "old_token_posts"})
+_SHOWN_ONLY = frozenset({"id", "url", "version", "created_at", "old_token_until", "previous_token_requests"})
 
 
 class IntegrationFilters(PaginationQuery):
@@ -117,7 +117,7 @@ def test_mailbox(request: HttpRequest, id: str) -> dict[str, Any]:
 
 
 def _rows() -> QuerySet[Integration]:
-    return Integration.objects.select_related("group", "policy", "current", "outbound").prefetch_related(
+    return Integration.objects.select_related("group", "policy", "current_version", "outbound").prefetch_related(
         "recipient_users", "recipient_groups"
     )
 
@@ -133,10 +133,10 @@ def _show(integration: Integration, who: Principal, names: ReferenceNames | None
         "id": integration.pk,
         **commands.integration_spec(integration, names),
         "url": (secrets.shown_url(integration) or None) if is_own else None,
-        "version": integration.current.number if integration.current else None,
+        "version": integration.current_version.number if integration.current_version else None,
         "created_at": integration.created_at,
         "old_token_until": integration.old_token_until,
-        "old_token_posts": integration.old_token_posts,
+        "previous_token_requests": integration.previous_token_requests,
     }
 
 

@@ -14,10 +14,10 @@ from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.people.changes import users
 from tocsin.people.models import User
 
-routes = AuthorizedRouter("contact-rules")
+routes = AuthorizedRouter("notification-rules")
 
 EXAMPLE = {
-    "contact_rules": {
+    "notification_rules": {
         "by_priority": {"critical": [{"method": "SMS-Official"}, {"method": "Phone-Official-Mobile", "wait": "3m"}]},
         "quiet_hours": [{"from": "22:00", "to": "07:00", "let_through": "high"}],
         "most_per_hour": 20,
@@ -28,28 +28,28 @@ EXAMPLE = {
 class NotificationRulesResponse(BaseModel):
     """The caller's own rules, in the form of a user's YAML spec. Empty if there are none."""
 
-    contact_rules: dict[str, Any]
+    notification_rules: dict[str, Any]
 
 
 class NotificationRulesBody(Schema):
     model_config = {"extra": "forbid"}
 
-    contact_rules: dict[str, Any] = Field(description="by_priority, quiet_hours and most_per_hour; {}: no rules.")
+    notification_rules: dict[str, Any] = Field(description="by_priority, quiet_hours and most_per_hour; {}: no rules.")
 
 
-@routes.get("", Permission.OWN, answers=NotificationRulesResponse, summary="Your own contact rules")
-def get_contact_rules(request: HttpRequest) -> dict[str, Any]:
-    return {"contact_rules": caller(request).user.contact_rules}
+@routes.get("", Permission.OWN, answers=NotificationRulesResponse, summary="Your own notification rules")
+def get_notification_rules(request: HttpRequest) -> dict[str, Any]:
+    return {"notification_rules": caller(request).user.notification_rules}
 
 
 @routes.put(
     "",
     Permission.OWN,
     answers=NotificationRulesResponse,
-    summary="Make your own contact rules these",
+    summary="Make your own notification rules these",
     extra={"requestBody": {"content": {"application/json": {"example": EXAMPLE}}}},
 )
-def put_contact_rules(request: HttpRequest, body: NotificationRulesBody) -> dict[str, Any]:
+def put_notification_rules(request: HttpRequest, body: NotificationRulesBody) -> dict[str, Any]:
     who = caller(request)
-    users.save_contact_rules(who.user, body.contact_rules, actor=changer(who), now=who.now)
-    return {"contact_rules": User.objects.get(pk=who.user.pk).contact_rules}
+    users.save_notification_rules(who.user, body.notification_rules, actor=changer(who), now=who.now)
+    return {"notification_rules": User.objects.get(pk=who.user.pk).notification_rules}

@@ -113,6 +113,6 @@ USERS = ApiResource(
     owner=lambda _user: None,
     example=EXAMPLE,
     by="username",
-    without={"language": "", "contact_rules": {}},
+    without={"language": "", "notification_rules": {}},
 )
 register(USERS)

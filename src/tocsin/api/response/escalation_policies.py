@@ -114,7 +114,7 @@ def _named(rows: QuerySet[Any], name: str, what: str, field: str, by: str) -> in
 
 
 def _rows() -> QuerySet[Policy]:
-    return Policy.objects.select_related("group", "current")
+    return Policy.objects.select_related("group", "current_version")
 
 
 def _show_all(policies: Sequence[Policy]) -> list[dict[str, Any]]:
@@ -122,7 +122,7 @@ def _show_all(policies: Sequence[Policy]) -> list[dict[str, Any]]:
     return [
         {
             "id": policy.pk,
-            "version": policy.current.number if policy.current else None,
+            "version": policy.current_version.number if policy.current_version else None,
             **commands.policy_spec(policy, names),
         }
         for policy in policies

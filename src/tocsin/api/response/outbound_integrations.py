@@ -257,8 +257,8 @@ def _show(row: OutboundIntegration, who: Principal) -> dict[str, Any]:
         "id": row.pk,
         **spec,
         "secrets_set": sorted(commands.secrets_set(row)),
-        "problem": standing.problem or standing.trouble,
-        "looked_at": standing.looked_at,
+        "problem": standing.problem or standing.last_transient_error,
+        "last_polled_at": standing.last_polled_at,
         "webhook_problem": standing.webhook_problem,
     }
 
@@ -282,7 +282,7 @@ OUTBOUND = ApiResource(
     delete=_delete,
     owner=lambda row: row.group_id,
     example=EXAMPLE,
-    shown_only=frozenset({"id", "secrets_set", "problem", "looked_at", "webhook_problem"}),
+    shown_only=frozenset({"id", "secrets_set", "problem", "last_polled_at", "webhook_problem"}),
     state_of=commands.outbound_state,
 )
 register(OUTBOUND)

@@ -65,11 +65,11 @@ def _paging(new: ManualAlert) -> PagingConfig:
         return PagingConfig(PagingMode.RECORD, None, new.user_ids, new.group_ids, reason)
     named = f"by the policy {new.policy.name}" if new.policy else "the recipient users"
     reason = f"It was opened by hand, to page {named}."
-    version = new.policy.current_id if new.policy else None
+    version = new.policy.current_version_id if new.policy else None
     return PagingConfig(PagingMode.PAGE, version, new.user_ids, new.group_ids, reason)
 
 
 def _default_priority(policy: Policy | None) -> Priority:
-    if policy is None or policy.current is None:
+    if policy is None or policy.current_version is None:
         return Priority.HIGH
-    return policies.load(policy.current.definition).default_priority
+    return policies.load(policy.current_version.definition).default_priority

@@ -34,11 +34,13 @@ def start_policy(
     for a policy version that cannot be read, or Rejected("already_…") when the alert is not active.
     """
     _require_live(alert, now)
-    policy = database.row(connection, "SELECT name, current_id FROM escalation_policy WHERE id = %s", (policy_id,))
+    policy = database.row(
+        connection, "SELECT name, current_version_id FROM escalation_policy WHERE id = %s", (policy_id,)
+    )
     if policy is None:
         raise Rejected("not_found", "That escalation policy is gone.")
     held = run_store.current(connection, [alert.id]).get(alert.id)
-    version = policy["current_id"]
+    version = policy["current_version_id"]
     known = plans(connection, {version, *([held["version_id"]] if held else ())})
     if version not in known:
         raise Rejected("not_possible", f"Policy {policy['name']} cannot be read; save it again.")

@@ -165,8 +165,8 @@ def _why(user: Mapping[str, Any], case: _RunFacts, pages: Collection[Mapping[str
     said: dict[str, None] = {}
     if not user["is_active"]:
         said[f"{name} is switched off: nobody calls them."] = None
-    if case.mode is PagingMode.WATCH:
-        said["The integration only watches: nobody is paged."] = None
+    if case.mode is PagingMode.DRY_RUN:
+        said["The integration is in dry-run mode: nobody is paged."] = None
     elif case.mode is PagingMode.RECORD:
         said["Only recorded, nobody is paged."] = None
     for page in pages:
@@ -207,7 +207,7 @@ def _by_step(number: int, name: str, case: _RunFacts) -> Iterator[str]:
         for group, role in case.places(step):
             order, where = case.order(group, role), case.duties[group].name
             ids = [person.user_id for person in order]
-            if ids[:1] == [number] or (number in ids and step.one_by_one is not None):
+            if ids[:1] == [number] or (number in ids and step.sequential is not None):
                 calls = True
             elif number in ids:
                 aside[f"{order[0].name} comes before {name} as {role} of {where}."] = None
@@ -221,7 +221,7 @@ def _by_step(number: int, name: str, case: _RunFacts) -> Iterator[str]:
                 aside[f"Nobody was {role} of {where}."] = None
         if calls and place in left_out:
             yield f"{left_out[place].partition('. ')[0].rstrip('.')}."
-        elif calls and (place not in fired or step.one_by_one is not None) and not _is_said(name, place, now):
+        elif calls and (place not in fired or step.sequential is not None) and not _is_said(name, place, now):
             if case.stopped:
                 yield f"Step {place} of {many} was to call {name}, and did not come to it: {case.stopped}"
             else:

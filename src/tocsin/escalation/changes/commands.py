@@ -57,8 +57,8 @@ def _named(rows: QuerySet[Any], wanted: set[int], by: str = "name") -> dict[int,
 
 def plan_of(policy: Policy) -> CompiledPolicy:
     """The compiled current version of the policy."""
-    assert policy.current is not None, "a policy has a version from its first moment on"
-    return definitions.load(policy.current.definition)
+    assert policy.current_version is not None, "a policy has a version from its first moment on"
+    return definitions.load(policy.current_version.definition)
 
 
 def save_policy(
@@ -109,7 +109,9 @@ def delete_policy(policy: Policy, *, actor: AuditActor, now: datetime) -> None:
         object_hooks.refuse_deletion("policy", policy.pk, policy.name)
         config_audit.record("escalation_policy", policy, policy_spec(policy), None, actor=actor, now=now)
         # An alert created at this moment may start a run with the current version, so that one is kept, used or not.
-        versions = [number for number in policy.versions.values_list("pk", flat=True) if number != policy.current_id]
+        versions = [
+            number for number in policy.versions.values_list("pk", flat=True) if number != policy.current_version_id
+        ]
         policy.delete()
         used = Run.objects.filter(version__in=versions).values("version")
         PolicyVersion.objects.filter(pk__in=versions).exclude(pk__in=used).delete()
@@ -143,7 +145,7 @@ def needs_policy(policy_id: int) -> list[str]:
 def _needing(is_needing: Callable[[Policy, PolicyReferences], bool]) -> list[str]:
     return [
         f"escalation policy {policy.name}"
-        for policy in Policy.objects.select_related("current")
+        for policy in Policy.objects.select_related("current_version")
         if is_needing(policy, _references(policy))
     ]
 
@@ -173,7 +175,7 @@ def _refuse_circle(plan: CompiledPolicy, existing: Policy | None) -> None:
         if existing is not None and following == existing.pk:
             way = " → ".join([existing.name, *names, existing.name])
             raise Rejected("circular", f"end.policy: the policies hand over in a circle: {way}.", "end.policy")
-        other = Policy.objects.select_related("current").get(pk=following)
+        other = Policy.objects.select_related("current_version").get(pk=following)
         names.append(other.name)
         following = plan_of(other).hand_over_to
 
@@ -189,8 +191,10 @@ def _refuse_unreachable(plan: CompiledPolicy, existing: Policy | None, actor: Au
 
 def _write_version(policy: Policy, plan: CompiledPolicy, now: datetime) -> None:
     stored = definitions.store(plan)
-    if policy.current is not None and policy.current.definition == stored:
+    if policy.current_version is not None and policy.current_version.definition == stored:
         return
     last = policy.versions.aggregate(last=Max("number"))["last"] or 0
-    policy.current = PolicyVersion.objects.create(policy=policy, number=last + 1, definition=stored, created_at=now)
-    policy.save(update_fields=["current"])
+    policy.current_version = PolicyVersion.objects.create(
+        policy=policy, number=last + 1, definition=stored, created_at=now
+    )
+    policy.save(update_fields=["current_version"])

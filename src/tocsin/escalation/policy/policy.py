@@ -63,7 +63,7 @@ class CompiledPolicy:
     #: The number of acknowledgements required for the effect.
     people: int = 1
     #: The interval at which recipient groups are paged one after another; None: all at the same time.
-    groups_one_by_one: timedelta | None = None
+    groups_sequential: timedelta | None = None
     at_end: OnExhausted = OnExhausted.TELL_MANAGERS
     #: The interval at which the kept last step fires again.
     keep_every: timedelta = timedelta()
@@ -99,7 +99,7 @@ def parse(definition: object, names: PolicyNames) -> CompiledPolicy:
 
 
 def read(spec: ObjectReader, names: PolicyNames) -> CompiledPolicy:
-    """Parses `steps` and optionally `default_priority`, `acknowledge`, `repeat`, `groups_one_by_one`, `end_after`,
+    """Parses `steps` and optionally `default_priority`, `acknowledge`, `repeat`, `groups_sequential`, `end_after`,
     `end` and `sla`.
 
     Problems are recorded in `spec`; while there are any, the result must not be used.
@@ -119,7 +119,7 @@ def read(spec: ObjectReader, names: PolicyNames) -> CompiledPolicy:
         repeat_every=every,
         end_after=_span(spec, "end_after", DEFAULT_END_AFTER),
         people=people,
-        groups_one_by_one=_span(spec, "groups_one_by_one", timedelta()) if spec.has("groups_one_by_one") else None,
+        groups_sequential=_span(spec, "groups_sequential", timedelta()) if spec.has("groups_sequential") else None,
         at_end=at_end,
         keep_every=keep_every,
         hand_over_to=hand_over_to,
@@ -138,8 +138,8 @@ def write(plan: CompiledPolicy, name_of: NameOf) -> dict[str, Any]:
     written: dict[str, Any] = {"default_priority": str(plan.default_priority), "acknowledge": acknowledge}
     if plan.repeat_times:
         written["repeat"] = {"times": plan.repeat_times, "every": durations.write(plan.repeat_every)}
-    if plan.groups_one_by_one is not None:
-        written["groups_one_by_one"] = durations.write(plan.groups_one_by_one)
+    if plan.groups_sequential is not None:
+        written["groups_sequential"] = durations.write(plan.groups_sequential)
     if plan.end_after != DEFAULT_END_AFTER:
         written["end_after"] = durations.write(plan.end_after)
     if plan.at_end is not OnExhausted.TELL_MANAGERS:

@@ -47,12 +47,12 @@ def ready_made(time_zone: str) -> tuple[PolicyTemplate, ...]:
             },
         ),
         PolicyTemplate(
-            "one-by-one",
-            "One by one",
+            "sequential",
+            "Sequential",
             "Goes through everybody who is primary, then secondary, one every five minutes, until somebody answers.",
             {
                 "repeat": {"times": 2, "every": "5m"},
-                "steps": [{**_roles("primary", "secondary"), "one_by_one": "5m"}],
+                "steps": [{**_roles("primary", "secondary"), "sequential": "5m"}],
             },
         ),
         PolicyTemplate(
@@ -72,7 +72,7 @@ def ready_made(time_zone: str) -> tuple[PolicyTemplate, ...]:
             {
                 "default_priority": "low",
                 "end": {"then": "nothing"},
-                "steps": [{"notify": {"everybody": True}, "after": "0m", "by": _MAIL}],
+                "steps": [{"notify": {"everybody": True}, "after": "0m", "methods": _MAIL}],
             },
         ),
         PolicyTemplate(
@@ -82,7 +82,7 @@ def ready_made(time_zone: str) -> tuple[PolicyTemplate, ...]:
             {
                 "default_priority": "medium",
                 "end": {"then": "nothing"},
-                "steps": [{**_roles("manager"), "by": _MAIL}],
+                "steps": [{**_roles("manager"), "methods": _MAIL}],
             },
         ),
         PolicyTemplate(
@@ -96,7 +96,7 @@ def ready_made(time_zone: str) -> tuple[PolicyTemplate, ...]:
                     {
                         **_roles("primary"),
                         "name": "by day",
-                        "by": _MAIL,
+                        "methods": _MAIL,
                         "when": {"between": {**_OFFICE, "time_zone": time_zone}},
                     },
                     {

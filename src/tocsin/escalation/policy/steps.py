@@ -54,7 +54,7 @@ class PolicyStep:
     #: Whether to page the previous holders of the roles (primary, if none is given).
     previous_on_call: bool = False
     #: The interval for paging one user after another; None: all at once.
-    one_by_one: timedelta | None = None
+    sequential: timedelta | None = None
     calling: DeliveryOverride = USER_RULES
     when: StepCondition | None = None
     #: Skip the step, and cancel its pages, once anybody has acknowledged.
@@ -80,9 +80,9 @@ def read(spec: ObjectReader, number: int, names: PolicyNames) -> PolicyStep:
     after, name = spec.span("after", timedelta()), spec.line("name", longest=100)
     when = spec.spec("when")
     condition = conditions.read(when, names.support_hours) if when is not None else None
-    one_by_one = spec.span("one_by_one", timedelta()) if spec.has("one_by_one") else None
-    if one_by_one is not None and not one_by_one and not spec.has("retries"):
-        spec.refuse("one_by_one", "say how far apart, such as 5m; leave it out to page all at once.")
+    sequential = spec.span("sequential", timedelta()) if spec.has("sequential") else None
+    if sequential is not None and not sequential and not spec.has("retries"):
+        spec.refuse("sequential", "say how far apart, such as 5m; leave it out to page all at once.")
     calling, until = _calling(spec), spec.flag("only_until_acknowledged", False)
     if_empty = spec.one_of("if_empty", IfEmpty, IfEmpty.SKIP)
     notify = spec.spec("notify")
@@ -93,7 +93,7 @@ def read(spec: ObjectReader, number: int, names: PolicyNames) -> PolicyStep:
     return _notified(spec, notify, names)(
         after=after,
         name=name,
-        one_by_one=one_by_one,
+        sequential=sequential,
         calling=calling,
         when=condition,
         only_until_acknowledged=until,
@@ -106,12 +106,12 @@ def write(step: PolicyStep, name_of: NameOf) -> dict[str, Any]:
     written: dict[str, Any] = {"notify": _written_notify(step, name_of), "after": durations.write(step.after)}
     if step.name:
         written["name"] = step.name
-    if step.one_by_one is not None:
-        written["one_by_one"] = durations.write(step.one_by_one)
+    if step.sequential is not None:
+        written["sequential"] = durations.write(step.sequential)
     if step.calling.retries:
         written["retries"] = {"times": step.calling.retries, "every": durations.write(step.calling.retry_every)}
-    if step.calling.by:
-        written["by"] = [_written_way(rule) for rule in step.calling.by]
+    if step.calling.methods:
+        written["methods"] = [_written_way(rule) for rule in step.calling.methods]
     if step.when is not None:
         written["when"] = conditions.write(step.when, lambda number: name_of("support_hours", number))
     if step.only_until_acknowledged:
@@ -171,10 +171,10 @@ def _calling(spec: ObjectReader) -> DeliveryOverride:
         if times and not every:
             retries.refuse("every", "say how far apart the tries are.", "missing")
         retries.done()
-    by = tuple(_way(entry) for entry in spec.specs("by"))
-    if len(by) > MAX_CONTACT_METHODS:
-        spec.refuse("by", f"has at most {MAX_CONTACT_METHODS} entries; this one has {len(by)}.")
-    return DeliveryOverride(by, times, every if times else timedelta())
+    methods = tuple(_way(entry) for entry in spec.specs("methods"))
+    if len(methods) > MAX_CONTACT_METHODS:
+        spec.refuse("methods", f"has at most {MAX_CONTACT_METHODS} entries; this one has {len(methods)}.")
+    return DeliveryOverride(methods, times, every if times else timedelta())
 
 
 def _way(entry: ObjectReader) -> ContactMethodRule:

@@ -96,9 +96,8 @@ def raise_priority(run: RunState, alert: AlertState, fresh: RunState | None, now
 def reroute(run: RunState, alert: AlertState, fresh: RunState, moved: str, now: datetime) -> RunDecision:
     """Replaces a run by `fresh` after its alert moved to where routes name other recipients.
 
-    The run stays unchanged if policy and recipients are the same, if `fresh` is log only, or if it is a dry run while
-    `run` pages: users being paged are never dropped silently. If the alert is assigned or acknowledged, the responders
-    are notified and nobody else is paged.
+    The same policy for the same people leaves the run alone, and so does a dry run or what only records: who is being
+    paged is never silently dropped. If somebody has the alert, they are told, and nobody else is paged.
     """
     is_same = fresh.plan == run.plan and _recipients(fresh) == _recipients(run)
     is_dropped = fresh.mode is PagingMode.RECORD or (run.mode is PagingMode.PAGE and fresh.mode is not PagingMode.PAGE)
@@ -167,13 +166,13 @@ def _tell_who_has_it(
     people = tuple(alert.acknowledged)
     if alert.is_owned:
         people = (alert.owner_id,) if alert.owner_id is not None else ()
-    watch = new.mode is PagingMode.WATCH
-    does = "would be" if watch else "is" if len(people) == 1 else "are"
+    is_dry_run = new.mode is PagingMode.DRY_RUN
+    does = "would be" if is_dry_run else "is" if len(people) == 1 else "are"
     told = f"{names} {does} told" if people else f"{names} has it and cannot be told"
     event = NewEvent(
         alert.id, EventKind.TOLD, now, SYSTEM, f"{why}. {told}.", CommandChannel.POLICY, {"people": list(people)}
     )
-    tells = (SendNotice(people, told_why, f"{why}."),) if people and not watch else ()
+    tells = (SendNotice(people, told_why, f"{why}."),) if people and not is_dry_run else ()
     return RunDecision(old, tells=tells, events=(event,), successor=new)
 
 

@@ -110,7 +110,7 @@ class _DecisionBuilder:
             successor_version=version,
         )
         starts = tuple(self.starts)
-        if run.mode is PagingMode.WATCH:
+        if run.mode is PagingMode.DRY_RUN:
             return replace(whole, would=starts)
         return replace(
             whole, starts=starts, contacts=tuple(self.contacts), asks=tuple(self.asks), tells=tuple(self.tells)
@@ -276,9 +276,9 @@ class _DecisionBuilder:
             },
         }
         soft = tuple(dict.fromkeys((*progress.soft, *picked))) if step.only_until_acknowledged else progress.soft
-        stays = choice.has_more and step.one_by_one is not None
-        if stays and step.one_by_one is not None:
-            due = at + step.one_by_one
+        stays = choice.has_more and step.sequential is not None
+        if stays and step.sequential is not None:
+            due = at + step.sequential
         elif progress.taken and not picked:
             due = max(at, self._due_after(index, progress.last_step_at or at, is_empty=False))
         else:
@@ -304,8 +304,8 @@ class _DecisionBuilder:
             return at if is_empty else at + plan.steps[index + 1].after
         if progress.keeping:
             return at + plan.keep_every
-        if plan.groups_one_by_one is not None and progress.group + 1 < len(groups_of(self.run)):
-            return at if is_empty and not progress.paged else at + plan.groups_one_by_one
+        if plan.groups_sequential is not None and progress.group + 1 < len(groups_of(self.run)):
+            return at if is_empty and not progress.paged else at + plan.groups_sequential
         return at + (plan.repeat_every if progress.passes < plan.repeat_times else plan.end_after)
 
     def _tell_if_nobody(self, index: int) -> None:
@@ -367,10 +367,10 @@ class _DecisionBuilder:
             "contacts": [contact.id for _duty, contact in choice.contacts],
         }
         if choice.picks or choice.contacts:
-            watch = self.run.mode is PagingMode.WATCH
+            is_dry_run = self.run.mode is PagingMode.DRY_RUN
             people = [f"{pick.name} ({pick.label})" for pick in choice.picks]
             people += [f"{contact.label} of {duty.name}" for duty, contact in choice.contacts]
-            does = "would page" if watch else "pages"
+            does = "would page" if is_dry_run else "pages"
             more = f" The next in line follows in {say(due - at)}." if choice.has_more else ""
             self._say(EventKind.STEP_FIRED, f"{where} {does} {', '.join(people)}.{more}{notes}", **data)
         else:
@@ -433,7 +433,7 @@ class _DecisionBuilder:
         if not people:
             self._say(EventKind.TOLD, f"{text} There is no manager or administrator to tell.")
             return
-        does = "would be told" if self.run.mode is PagingMode.WATCH else "is told" if len(people) == 1 else "are told"
+        does = "would be told" if self.run.mode is PagingMode.DRY_RUN else "is told" if len(people) == 1 else "are told"
         self.tells.append(SendNotice(people, why, text))
         self._say(EventKind.TOLD, f"{names} {does}: {text}", people=list(people))
 
@@ -443,7 +443,7 @@ class _DecisionBuilder:
         span = say(at - max(entry.at, self.run.progress.heard.get(user_id, entry.at)))
         reason = f"{entry.name} acknowledged it {span} ago, and nobody has taken or closed it."
         self.asks.append(SendAckReminder(user_id, reason, at + ACK_REMINDER_TIMEOUT))
-        does = "would be asked" if self.run.mode is PagingMode.WATCH else "is asked"
+        does = "would be asked" if self.run.mode is PagingMode.DRY_RUN else "is asked"
         self._say(
             EventKind.STILL_ON_IT,
             f'{entry.name} {does} "Still on it?"; '

@@ -174,9 +174,9 @@ class CancelPages:
 class RunDecision:
     """The outcome of one `advance` call, all to be written in the transaction that writes `run`.
 
-    `commands` are for `alerts.service` (the end of a hold, an expired acknowledgement) and are applied before the
-    events. In dry run, `starts`, `contacts`, `asks` and `tells` are empty, and `would` lists the users who would have
-    been paged. `successor` replaces `run`, which has then ended.
+    `commands` are for `alerts.service` (the end of a hold, an acknowledgement that expires) and come before the
+    events. In dry-run mode `starts`, `contacts`, `asks` and `tells` are empty, and `would` says who would have been
+    paged. `successor` replaces `run`, which is then ended.
     """
 
     run: RunState

@@ -148,7 +148,7 @@ def has_enough(plan: CompiledPolicy, alert: AlertState) -> bool:
 
 def groups_of(run: RunState) -> tuple[tuple[int, ...], ...]:
     """The recipient groups in the order in which the steps are executed: one by one, or all as one."""
-    if run.plan.groups_one_by_one is None or len(run.recipient_groups) < 2:
+    if run.plan.groups_sequential is None or len(run.recipient_groups) < 2:
         return (run.recipient_groups,)
     return tuple((group,) for group in run.recipient_groups)
 

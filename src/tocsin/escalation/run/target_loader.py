@@ -38,7 +38,7 @@ _MEMBERS = "SELECT group_id, user_id FROM people_membership WHERE group_id = ANY
 _GROUPS_OF_SCHEDULES = "SELECT DISTINCT group_id FROM oncall_schedule WHERE id = ANY(%s)"
 _SUCCESSORS = """
 SELECT p.id, p.name, v.id AS version_id, v.definition
-FROM escalation_policy p JOIN escalation_policyversion v ON v.id = p.current_id WHERE p.id = ANY(%s)
+FROM escalation_policy p JOIN escalation_policyversion v ON v.id = p.current_version_id WHERE p.id = ANY(%s)
 """
 _FACTS = "SELECT id, tags, source_agent, owner_id FROM alerts_alert WHERE id = ANY(%s)"
 # E-mail takes precedence over username, and username over name, as for the agent named in a message.

@@ -196,7 +196,7 @@ class _TargetCollector:
                 self.notes.append(f"no group says who is {role}")
             for group_id in groups:
                 duty = self.roster.duties.get(group_id)
-                if self.step.one_by_one is None:
+                if self.step.sequential is None:
                     self._role(role, duty, group_id)
                 else:
                     self._whole_role(role, duty, group_id)
@@ -288,7 +288,7 @@ class _TargetCollector:
             self._take(user_id, label, role, group_id)
 
     def _take(self, user_id: int, label: str, role: MemberRole | None = None, group_id: int | None = None) -> None:
-        if self.step.one_by_one is not None and self.picks:
+        if self.step.sequential is not None and self.picks:
             self.has_more = True
             return
         self._started.add(user_id)

@@ -37,7 +37,7 @@ def policies(draft: ConfigBuilder, documents: list[JsonObject]) -> dict[str, str
         if priority in _PRIORITIES:
             entry["default_priority"] = priority
         if apart := whole_of(document, "wait_time_before_notifying_next_group_in_min"):
-            entry["groups_one_by_one"] = _minutes(apart)
+            entry["groups_sequential"] = _minutes(apart)
         draft.add("escalation_policies", entry | {"steps": steps})
         for key, what in (("workflows", "workflows"), ("outbound_integrations", "outbound integrations")):
             if objects_of(document.get(key)):
@@ -61,13 +61,13 @@ def _step(draft: ConfigBuilder, one: JsonObject, subject: str) -> dict[str, Any]
         return {}
     step: dict[str, Any] = {"notify": {"roles": [role]}, "after": _minutes(whole_of(one, "role_wait_time_in_mins"))}
     if apart := whole_of(one, "wait_time_between_members_in_mins"):
-        step["one_by_one"] = _minutes(apart)
+        step["sequential"] = _minutes(apart)
     retries, every = min(whole_of(one, "no_of_retries"), MAX_STEP_RETRIES), whole_of(one, "retry_interval")
     if retries and every:
         step["retries"] = {"times": retries, "every": _minutes(every)}
     ways = sorted(objects_of(one.get("contact_methods")), key=lambda way: whole_of(way, "sequence"))
-    by = [_way(way) for way in ways if text_of(way, "contact_method_name")]
-    return step | ({"by": by[:20]} if by else {})
+    methods = [_way(way) for way in ways if text_of(way, "contact_method_name")]
+    return step | ({"methods": methods[:20]} if methods else {})
 
 
 def _way(way: JsonObject) -> dict[str, Any]:

@@ -61,7 +61,7 @@ def _policy(world: GrafanaIdMap, chain: JsonObject, several: list[JsonObject]) -
                     wanted,
                     "page by everybody's ordinary ways",
                     "Steps of them are important there, and use each person's important rules.",
-                    "Name ways on the steps, or set contact rules by priority.",
+                    "Name ways on the steps, or set notification rules by priority.",
                 )
     if not steps:
         draft.leave_out(

@@ -29,7 +29,7 @@ from tocsin.inbound.admin.specs import IntegrationSpec
 from tocsin.inbound.config.routes import RouteAction
 from tocsin.inbound.enums import IntegrationMode
 from tocsin.inbound.heartbeats import monitor, schedule
-from tocsin.inbound.models import ClientTable, DelayedOpening, Integration, IntegrationVersion
+from tocsin.inbound.models import ClientTable, DelayedAlert, Integration, IntegrationVersion
 
 
 def integration_spec(
@@ -56,7 +56,7 @@ def integration_spec(
         spec["settings"] = settings
     if integration.settings.get(specs.ANYWAY):
         spec["anyway"] = True
-    definition = dict(integration.current.definition) if integration.current else {}
+    definition = dict(integration.current_version.definition) if integration.current_version else {}
     if "mapping" in definition:
         definition["mapping"] = specs.with_custom_apart(definition["mapping"])
     if references.has_names(definition):
@@ -127,12 +127,12 @@ def delete_integration(integration: Integration, *, actor: AuditActor, now: date
         if live:
             what = "an alert of it is" if live == 1 else f"{live} alerts of it are"
             raise Rejected("in_use", f"{integration.name} cannot be deleted: {what} still live. Close them first.")
-        if waiting := DelayedOpening.objects.filter(integration_id=integration.pk).count():
+        if waiting := DelayedAlert.objects.filter(integration_id=integration.pk).count():
             what = "an alert of it waits" if waiting == 1 else f"{waiting} alerts of it wait"
             do = "Open it now, or let it go, first." if waiting == 1 else "Open them now, or let them go, first."
             raise Rejected("in_use", f"{integration.name} cannot be deleted: {what} to open. {do}")
         before = integration_state(integration)
-        Integration.objects.filter(pk=integration.pk).update(current=None)
+        Integration.objects.filter(pk=integration.pk).update(current_version=None)
         config_audit.record("integration", integration, before, None, actor=actor, now=now)
         Integration.objects.get(pk=integration.pk).delete()
 
@@ -182,9 +182,9 @@ def _named(found: Any) -> list[str]:
 def _routed(noun: str, number: int) -> list[str]:
     return [
         f"integration {integration.name}"
-        for integration in Integration.objects.select_related("current")
-        if integration.current is not None
-        and (noun, number) in set(references.ids_in_definition(integration.current.definition))
+        for integration in Integration.objects.select_related("current_version")
+        if integration.current_version is not None
+        and (noun, number) in set(references.ids_in_definition(integration.current_version.definition))
     ]
 
 
@@ -197,9 +197,9 @@ def _recipients_spec(integration: Integration) -> dict[str, Any]:
 
 
 def _write(integration: Integration, read: IntegrationSpec, now: datetime) -> None:
-    integration.keyed_as = _keyed_as(integration, read)
+    integration.dedup_namespace = _dedup_namespace(integration, read)
     integration.name, integration.kind, integration.source = read.name, read.kind.name, read.source
-    begins_to_page = integration.mode == IntegrationMode.WATCH and read.mode is IntegrationMode.PAGE
+    begins_to_page = integration.mode == IntegrationMode.DRY_RUN and read.mode is IntegrationMode.PAGE
     integration.mode = read.mode
     integration.settings = read.settings
     integration.group_id, integration.policy_id = read.group_id, read.policy_id
@@ -214,16 +214,16 @@ def _write(integration: Integration, read: IntegrationSpec, now: datetime) -> No
             monitor.tell_again(integration.pk, now)
 
 
-def _keyed_as(integration: Integration, read: IntegrationSpec) -> str:
+def _dedup_namespace(integration: Integration, read: IntegrationSpec) -> str:
     """Returns the dedup key namespace if it is neither the Source nor the new name; "" otherwise."""
     if read.source or read.kind.source:
         return ""
     if not integration._state.adding and not integration.source:
-        known = integration.keyed_as or integration.name
+        known = integration.dedup_namespace or integration.name
     else:
         known = read.name
     others = Integration.objects.exclude(pk=integration.pk) if integration.pk else Integration.objects.all()
-    if known == read.name and others.filter(keyed_as=known).exists():
+    if known == read.name and others.filter(dedup_namespace=known).exists():
         # Another integration had that name before, and its alerts keep the namespace.
         return f"{known} {ids.token()}"
     return "" if known == read.name else known
@@ -247,17 +247,17 @@ def _write_secrets(integration: Integration, read: IntegrationSpec, now: datetim
 
 
 def _write_version(integration: Integration, definition: dict[str, Any], actor: AuditActor, now: datetime) -> None:
-    if integration.current is not None and integration.current.definition == definition:
+    if integration.current_version is not None and integration.current_version.definition == definition:
         return
     last = integration.versions.order_by("number").last()
-    integration.current = IntegrationVersion.objects.create(
+    integration.current_version = IntegrationVersion.objects.create(
         integration=integration,
         number=last.number + 1 if last else 1,
         definition=definition,
         created_at=now,
         created_by_id=actor.user_id,
     )
-    integration.save(update_fields=["current"])
+    integration.save(update_fields=["current_version"])
 
 
 def _refuse_unreachable(read: IntegrationSpec, now: datetime) -> None:
@@ -273,7 +273,7 @@ def unreachable(integration: Integration, now: datetime) -> list[tuple[str, str]
     """Returns the places, with reasons, where an integration in mode page cannot reach anybody as configured now."""
     if integration.mode != IntegrationMode.PAGE:
         return []
-    definition = integration.current.definition if integration.current else {}
+    definition = integration.current_version.definition if integration.current_version else {}
     users = tuple(integration.recipient_users.values_list("pk", flat=True))
     groups = tuple(integration.recipient_groups.values_list("pk", flat=True))
     return list(_unreachable(definition, integration.policy_id, users, groups, now))
@@ -313,4 +313,4 @@ def _groups_of_table(table_id: object) -> list[int]:
 def _plan(policy_id: int | None) -> CompiledPolicy:
     if policy_id is None:
         return RECIPIENTS_ONLY
-    return policies.plan_of(Policy.objects.select_related("current").get(pk=policy_id))
+    return policies.plan_of(Policy.objects.select_related("current_version").get(pk=policy_id))

@@ -18,7 +18,7 @@ from tocsin.core.errors import Rejected
 from tocsin.core.ids import lock_number
 from tocsin.inbound.deciding.state import DelayReason, WaitOutcome
 from tocsin.inbound.enums import MessageStatus
-from tocsin.inbound.models import DelayedOpening, InboundMessage
+from tocsin.inbound.models import DelayedAlert, InboundMessage
 from tocsin.inbound.storage import noise_store as shaped_rows
 
 #: The label of each delay reason.
@@ -52,16 +52,16 @@ class DelayedAlertInfo:
         return WORDS.get(self.wait, self.wait)
 
 
-def waiting(rows: QuerySet[DelayedOpening] | None = None, most: int = 50) -> list[DelayedAlertInfo]:
+def waiting(rows: QuerySet[DelayedAlert] | None = None, most: int = 50) -> list[DelayedAlertInfo]:
     """Lists at most `most` delayed alerts by due time; those that wait for further messages come last."""
     from django.db.models import F
 
-    found = DelayedOpening.objects.all() if rows is None else rows
+    found = DelayedAlert.objects.all() if rows is None else rows
     listed = found.select_related("integration").order_by(F("due_at").asc(nulls_last=True), "since")[:most]
     return [shown(row) for row in listed]
 
 
-def shown(row: DelayedOpening) -> DelayedAlertInfo:
+def shown(row: DelayedAlert) -> DelayedAlertInfo:
     """Converts a row for display."""
     return DelayedAlertInfo(
         bytes(row.key_hash).hex(),
@@ -69,11 +69,11 @@ def shown(row: DelayedOpening) -> DelayedAlertInfo:
         row.integration.name,
         row.subject or row.source_id,
         row.source_id,
-        row.wait,
-        row.why,
+        row.delay_reason,
+        row.reason,
         row.since,
         row.due_at,
-        row.messages,
+        row.message_count,
     )
 
 
@@ -81,7 +81,7 @@ def of_message(message: InboundMessage) -> DelayedAlertInfo | None:
     """Returns the delayed alert that the message belongs to, or None if the message is not delayed."""
     if message.status != MessageStatus.DELAYED or message.key_hash is None:
         return None
-    row = DelayedOpening.objects.select_related("integration").filter(pk=bytes(message.key_hash)).first()
+    row = DelayedAlert.objects.select_related("integration").filter(pk=bytes(message.key_hash)).first()
     return shown(row) if row is not None else None
 
 
@@ -90,40 +90,40 @@ def due_by_message(messages: Iterable[InboundMessage]) -> dict[UUID, datetime]:
     keys = {m.pk: bytes(m.key_hash) for m in messages if m.status == MessageStatus.DELAYED and m.key_hash}
     if not keys:
         return {}
-    rows = DelayedOpening.objects.filter(pk__in=list(keys.values()), due_at__isnull=False)
+    rows = DelayedAlert.objects.filter(pk__in=list(keys.values()), due_at__isnull=False)
     due = {bytes(key): at for key, at in rows.values_list("pk", "due_at") if at is not None}
     return {number: due[key] for number, key in keys.items() if key in due}
 
 
-def find(text: str) -> DelayedOpening:
+def find(text: str) -> DelayedAlert:
     """Returns the delayed alert with that id. Raises Rejected("not_found")."""
     try:
         key = bytes.fromhex(text)
     except ValueError:
         key = b""
-    row = DelayedOpening.objects.select_related("integration").filter(pk=key).first() if len(key) == 32 else None
+    row = DelayedAlert.objects.select_related("integration").filter(pk=key).first() if len(key) == 32 else None
     if row is None:
         raise Rejected("not_found", "This alert waits no more: it opened, closed, or was let go.")
     return row
 
 
-def open_now(row: DelayedOpening, *, actor: AuditActor, now: datetime) -> None:
+def open_now(row: DelayedAlert, *, actor: AuditActor, now: datetime) -> None:
     """Makes the alert due now; the delayed alerts task opens it. Active maintenance windows still apply."""
     with database.transaction() as connection:
         connection.execute(
-            "UPDATE inbound_delayedopening SET due_at = %s, released = true WHERE key_hash = %s",
+            "UPDATE inbound_delayedalert SET due_at = %s, released = true WHERE key_hash = %s",
             (now, bytes(row.key_hash)),
         )
         database.hint(connection, "delayed")
     _record(row, "open now", actor, now)
 
 
-def drop(row: DelayedOpening, *, actor: AuditActor, now: datetime) -> None:
+def drop(row: DelayedAlert, *, actor: AuditActor, now: datetime) -> None:
     """Drops the delayed alert: its messages open nothing. Raises Rejected("not_found") if it opened or closed."""
     key = bytes(row.key_hash)
     with database.transaction() as connection:
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (lock_number(key),))
-        gone = connection.execute("DELETE FROM inbound_delayedopening WHERE key_hash = %s", (key,)).rowcount
+        gone = connection.execute("DELETE FROM inbound_delayedalert WHERE key_hash = %s", (key,)).rowcount
         if not gone:
             raise Rejected("not_found", "It is too late: its alert opened or closed meanwhile.")
         reason = f"{actor.name} let it go while its alert waited"
@@ -132,7 +132,7 @@ def drop(row: DelayedOpening, *, actor: AuditActor, now: datetime) -> None:
     _record(row, "dropped", actor, now)
 
 
-def _record(row: DelayedOpening, what: str, actor: AuditActor, now: datetime) -> None:
+def _record(row: DelayedAlert, what: str, actor: AuditActor, now: datetime) -> None:
     audit.record(
         actor,
         "change",

@@ -59,7 +59,7 @@ class ObservedStatuses:
 def statuses_seen(integration: Integration, now: datetime) -> ObservedStatuses:
     """Returns the statuses the integration received. Samples and replays do not count."""
     try:
-        reader = reader_of(integration, integration.current)
+        reader = reader_of(integration, integration.current_version)
     except Rejected:
         reader = None
     with database.transaction() as connection:
@@ -102,7 +102,7 @@ def set_status(
 
 def _compiled(integration: Integration, spec: dict[str, object]) -> Normalizer:
     """Compiles the integration with the rules of `spec`."""
-    version = integration.current
+    version = integration.current_version
     definition = dict(version.definition) if version is not None else {}
     return specs.compiled(load_kinds()[integration.kind], {**definition, "rules": spec["rules"]}, integration.settings)
 

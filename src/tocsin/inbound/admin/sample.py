@@ -73,7 +73,7 @@ def send_sample(
         raise Rejected("needs_person", "A sample pages whoever sends it: sign in, or use a token.")
     chosen = _chosen(integration, sample)
     text, test = test_token.issue(integration.pk, actor.user_id, now)
-    source_id, body = freshened(reader_of(integration, integration.current), chosen, test)
+    source_id, body = freshened(reader_of(integration, integration.current_version), chosen, test)
     own = client or HttpClient(trusted=True)
     begun = time.monotonic()
     try:

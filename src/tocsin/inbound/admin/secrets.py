@@ -99,7 +99,7 @@ def put_token(integration: Integration, token: str, *, overlap: timedelta, now: 
     """Sets the token on the instance without saving; the current token becomes the previous one."""
     if integration.token_hash:
         integration.old_token_hash, integration.old_token_until = integration.token_hash, now + overlap
-        integration.old_token_posts = 0
+        integration.previous_token_requests = 0
     integration.token_hash, integration.token = ids.token_hash(token), crypto.encrypt(token)
 
 

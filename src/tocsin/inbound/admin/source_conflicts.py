@@ -82,7 +82,7 @@ def key_source_of(integration: Integration) -> str:
     """Returns the first part of the integration's dedup keys. Integrations with the same value share alerts."""
     kind = load_kinds().get(integration.kind)
     own = integration.source or (kind.source if kind is not None else "")
-    return own or integration.keyed_as or integration.name
+    return own or integration.dedup_namespace or integration.name
 
 
 def _sharing(integration: Integration, key_source: str) -> Iterator[Integration]:

@@ -64,7 +64,7 @@ def _by_alias(connection: Connection, door: CompiledIntegration, alias: str) -> 
     sql = f"""
     SELECT {_COLUMNS} {_FROM} WHERE a.integration_id = %s AND a.id = COALESCE(
       (SELECT id FROM alerts_alert WHERE key_hash = %s AND holds_key),
-      (SELECT last_alert FROM inbound_keyclock WHERE key_hash = %s))
+      (SELECT last_alert FROM inbound_dedupkey WHERE key_hash = %s))
     """
     return database.row(connection, sql, (door.id, prepared.key, prepared.key))
 

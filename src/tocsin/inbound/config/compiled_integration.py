@@ -96,7 +96,7 @@ class CompiledIntegration:
     #: Why the configuration cannot be used. Nothing is parsed then, and every message is stored as Mapping Failed.
     problem: Rejected | None = None
     #: The dedup key namespace, if it differs from the source.
-    keyed_as: str = ""
+    dedup_namespace: str = ""
     #: The maintenance windows that may apply to its alerts.
     windows: tuple[IntegrationWindow, ...] = ()
 
@@ -113,7 +113,7 @@ class CompiledIntegration:
     @property
     def key_source(self) -> str:
         """The first part of the integration's dedup keys."""
-        return self.keyed_as or self.source
+        return self.dedup_namespace or self.source
 
     def agent(self, reading: NormalizedEvent) -> TicketAgent:
         """Returns the agent to whom the ticket is assigned, according to the message."""

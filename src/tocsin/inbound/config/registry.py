@@ -144,18 +144,18 @@ def shared() -> IntegrationRegistry:
 
 
 _INTEGRATIONS = """
-SELECT i.id, i.name, i.kind, i.source, i.keyed_as, i.mode, i.settings, i.policy_id, i.outbound_id, i.token_hash,
-       i.old_token_hash, i.old_token_until, i.credentials, i.current_id, v.definition,
+SELECT i.id, i.name, i.kind, i.source, i.dedup_namespace, i.mode, i.settings, i.policy_id, i.outbound_id, i.token_hash,
+       i.old_token_hash, i.old_token_until, i.credentials, i.current_version_id, v.definition,
        ARRAY(SELECT user_id FROM inbound_integration_recipient_users r WHERE r.integration_id = i.id ORDER BY r.id)
            AS users,
        ARRAY(SELECT group_id FROM inbound_integration_recipient_groups r WHERE r.integration_id = i.id ORDER BY r.id)
            AS groups
-FROM inbound_integration i LEFT JOIN inbound_integrationversion v ON v.id = i.current_id
+FROM inbound_integration i LEFT JOIN inbound_integrationversion v ON v.id = i.current_version_id
 """
 
 _POLICIES = """
 SELECT p.id, p.name, v.id AS version_id, v.definition ->> 'default_priority' AS default_priority
-FROM escalation_policy p JOIN escalation_policyversion v ON v.id = p.current_id
+FROM escalation_policy p JOIN escalation_policyversion v ON v.id = p.current_version_id
 """
 
 
@@ -257,7 +257,7 @@ def _door(
         source=row["source"] or kind.source or row["name"],
         mode=IntegrationMode(row["mode"]),
         reader=reader,
-        version_id=row["current_id"],
+        version_id=row["current_version_id"],
         settings={**kind.default_settings, **row["settings"]},
         policy_id=row["policy_id"],
         recipient_users=tuple(row["users"]),
@@ -266,7 +266,7 @@ def _door(
         directory=directory,
         outbound_id=row["outbound_id"],
         problem=problem,
-        keyed_as="" if row["source"] or kind.source else row["keyed_as"],
+        dedup_namespace="" if row["source"] or kind.source else row["dedup_namespace"],
     )
 
 

@@ -141,8 +141,8 @@ def _mode(
         return PagingMode.RECORD, "a replay that only records: nobody is paged"
     if route.action is RouteAction.RECORD:
         return PagingMode.RECORD, f"{route.reason}: only recorded, nobody is paged"
-    if door.mode is IntegrationMode.WATCH:
-        return PagingMode.WATCH, f"{door.name} only watches; {by}, {route.reason}"
+    if door.mode is IntegrationMode.DRY_RUN:
+        return PagingMode.DRY_RUN, f"{door.name} is in dry-run mode; {by}, {route.reason}"
     return PagingMode.PAGE, f"{by}, {route.reason}"
 
 
@@ -185,7 +185,7 @@ def open_alert(
     reading: NormalizedEvent,
     number: int,
     key_hash: bytes,
-    previous_id: int | None,
+    previous_alert_id: int | None,
     paging: PagingConfig,
     route: RouteChoice,
     now: datetime,
@@ -207,15 +207,15 @@ def open_alert(
         tags=reading.mapped.tags,
         custom=custom_of(reading),
         integration_id=door.id,
-        previous_id=previous_id,
+        previous_alert_id=previous_alert_id,
         last_message_at=arrival.received_at,
-        watch=paging.mode is PagingMode.WATCH,
-        test=arrival.test_user_id is not None,
+        dry_run=paging.mode is PagingMode.DRY_RUN,
+        is_test=arrival.test_user_id is not None,
     )
     reason = f"Opened by {door.shown_source}: {reading.verdict.reason}; {paging.reason}."
     data: dict[str, object] = {"message_id": str(arrival.message_id)}
-    if previous_id is not None:
-        data["previous"] = previous_id
+    if previous_alert_id is not None:
+        data["previous_alert"] = previous_alert_id
     event = NewEvent(
         number,
         EventKind.OPENED,

@@ -16,7 +16,7 @@ from tocsin.inbound.deciding.state import (
     DedupKeyState,
     LockScopes,
     NoiseState,
-    RateWindow,
+    RateWindowState,
 )
 
 _NEW = DedupKeyState()
@@ -27,7 +27,7 @@ class BatchView:
     """Known state by key hash. `lives` holds shared alerts by id, so that all of their keys see the same state."""
 
     states: dict[bytes, DedupKeyState] = field(default_factory=dict)
-    tallies: dict[bytes, RateWindow] = field(default_factory=dict)
+    rate_windows: dict[bytes, RateWindowState] = field(default_factory=dict)
     lives: dict[int, ActiveAlert] = field(default_factory=dict)
     #: Merged alerts whose parent has ended in this batch: their keys are free.
     freed: set[int] = field(default_factory=set)
@@ -51,13 +51,17 @@ class BatchView:
         """Returns the noise reduction state that a message with these lock scopes may read."""
         if scopes is None:
             return ALONE
-        tallies = {scope: tally for scope in scopes.tallies if (tally := self.tallies.get(scope)) is not None}
-        named = {tally.alert_id for tally in tallies.values()} - self.freed
+        rate_windows = {
+            scope: rate_window
+            for scope in scopes.rate_windows
+            if (rate_window := self.rate_windows.get(scope)) is not None
+        }
+        named = {rate_window.alert_id for rate_window in rate_windows.values()} - self.freed
         lives = {number: live for number in named if number is not None and (live := self.lives.get(number))}
         parent = self._parent(scopes.parent)
         above = {live.parent_id for live in (*lives.values(), parent) if live is not None}
         lives |= {number: live for number in above if number is not None and (live := self.lives.get(number))}
-        return NoiseState(tallies, lives, parent)
+        return NoiseState(rate_windows, lives, parent)
 
     def _parent(self, hashed: bytes | None) -> ActiveAlert | None:
         """Returns the active alert of a parent's key, from now on shared by its messages and its children's."""
@@ -80,11 +84,11 @@ class BatchView:
             self.lives[after.shared] = after.live
         if (shaped := decision.shaped) is not None:
             self.lives.update(shaped.lives)
-            self.tallies.update(shaped.tallies)
+            self.rate_windows.update(shaped.rate_windows)
             self._count_out(before, decision)
             for scope in shaped.released:
                 # The delayed alerts of that scope join one by one; none of them counts as waiting any more.
-                self.tallies[scope] = replace(self.tallies[scope], waiting=0)
+                self.rate_windows[scope] = replace(self.rate_windows[scope], waiting=0)
         elif before.delayed is not None and after.delayed is None:
             self._count_out(before, decision)
 
@@ -92,6 +96,6 @@ class BatchView:
         """Stops counting a key that is no longer delayed among those waiting in its scope."""
         if before.delayed is None or decision.key.delayed is not None or before.delayed.scope is None:
             return
-        tally = self.tallies.get(before.delayed.scope)
-        if tally is not None and tally.waiting:
-            self.tallies[before.delayed.scope] = replace(tally, waiting=tally.waiting - 1)
+        rate_window = self.rate_windows.get(before.delayed.scope)
+        if rate_window is not None and rate_window.waiting:
+            self.rate_windows[before.delayed.scope] = replace(rate_window, waiting=rate_window.waiting - 1)

@@ -31,7 +31,7 @@ from tocsin.inbound.deciding.state import (
     ActiveAlert,
     Decision,
     DedupKeyState,
-    DelayedAlert,
+    DelayedAlertState,
     DuplicateDelivery,
     KeyRole,
     LockScopes,
@@ -72,9 +72,10 @@ def decide(
             )
         if is_late(reading, key):
             assert reading.source_time is not None
-            assert key.newest is not None
+            assert key.latest_source_time is not None
             reason = (
-                f"arrived late: it is of {_clock(reading.source_time)}, and one of {_clock(key.newest)} came before it"
+                f"arrived late: it is of {_clock(reading.source_time)}, "
+                f"and one of {_clock(key.latest_source_time)} came before it"
             )
             return Decision(MessageStatus.IGNORED, reason, key, alert_id=key.live.state.id if key.live else None)
     decision = _by_intent(
@@ -89,7 +90,11 @@ def decide(
 
 def is_late(reading: NormalizedEvent, key: DedupKeyState) -> bool:
     """Returns whether a newer message of the key has counted. An equal source time is not late."""
-    return reading.source_time is not None and key.newest is not None and reading.source_time < key.newest
+    return (
+        reading.source_time is not None
+        and key.latest_source_time is not None
+        and reading.source_time < key.latest_source_time
+    )
 
 
 class _OpeningInputs(Struct, frozen=True):
@@ -214,7 +219,7 @@ def _open(
         return replace(_ignored(answer.suppressed, key), verdict=verdict, is_refused=True)
     if answer.waits is not None:
         waits = _waits(arrival, reading, replace(key, delayed=answer.waits), answer.waits)
-        shaped = NoiseChanges(tallies=answer.tallies) if answer.tallies else None
+        shaped = NoiseChanges(rate_windows=answer.rate_windows) if answer.rate_windows else None
         return replace(waits, verdict=verdict, shaped=shaped)
     if answer.joins is not None:
         above = needed.standing.lives.get(answer.joins.parent_id or 0)
@@ -233,10 +238,10 @@ def _open(
         changes = (AlertChange(state, given.state, given.events),) if given.is_change else ()
         state = given.state
     pages = paging.mode is PagingMode.PAGE
-    live = ActiveAlert(state, fields, members=1 if answer.gathers else 0, pages=pages, watch=alert.watch)
+    live = ActiveAlert(state, fields, members=1 if answer.gathers else 0, pages=pages, dry_run=alert.dry_run)
     after = replace(_moved(key, arrival, reading), live=live, last_alert=number, delayed=None)
     shaped = None
-    if answer.gathers or answer.tallies or key.delayed is not None:
+    if answer.gathers or answer.rate_windows or key.delayed is not None:
         after, shaped = grouping.opened(after, key, answer, opening, reading)
     return Decision(
         MessageStatus.OPENED,
@@ -251,8 +256,10 @@ def _open(
     )
 
 
-def _waits(arrival: MessageContext, reading: NormalizedEvent, key: DedupKeyState, delayed: DelayedAlert) -> Decision:
-    reason = f"{reading.verdict.reason}; its alert opens {delayed.why}"
+def _waits(
+    arrival: MessageContext, reading: NormalizedEvent, key: DedupKeyState, delayed: DelayedAlertState
+) -> Decision:
+    reason = f"{reading.verdict.reason}; its alert opens {delayed.reason}"
     return Decision(MessageStatus.DELAYED, reason, _moved(key, arrival, reading), counts=arrival.replay_of is None)
 
 
@@ -301,7 +308,7 @@ def _refresh(
             moved=moved,
             is_own_priority=is_own,
             waking=wakes,
-            was_watched=live.is_watched,
+            was_dry_run=live.is_dry_run,
         )
         changes.append(change)
         live = replace(live, pages=live.pages or paging.mode is PagingMode.PAGE)
@@ -459,12 +466,16 @@ def actor_of(door: CompiledIntegration) -> Actor:
 def _moved(key: DedupKeyState, arrival: MessageContext, reading: NormalizedEvent) -> DedupKeyState:
     """Returns the key with its newest source time advanced; a replay does not advance it."""
     at = reading.source_time
-    if at is None or arrival.replay_of is not None or (key.newest is not None and at <= key.newest):
+    if (
+        at is None
+        or arrival.replay_of is not None
+        or (key.latest_source_time is not None and at <= key.latest_source_time)
+    ):
         return key
     if at - arrival.received_at > MAX_AHEAD:
         # A clock that is days ahead would make all following messages late.
         return key
-    return replace(key, newest=at)
+    return replace(key, latest_source_time=at)
 
 
 def _ignored(reason: str, key: DedupKeyState) -> Decision:

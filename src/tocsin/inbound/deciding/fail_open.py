@@ -47,7 +47,7 @@ def fail_open(
         return replace(decision, key=key)
     if key.live is not None:
         return _count(door, arrival, decision, key, key.live)
-    if key.newest is not None and abs(now - key.newest) < REPORT_INTERVAL:
+    if key.latest_source_time is not None and abs(now - key.latest_source_time) < REPORT_INTERVAL:
         return replace(decision, key=key)
     number = next_id()
     opening = _opening(door, arrival, rejected, raw, number, hashed, key.last_alert, now)
@@ -74,7 +74,7 @@ def _count(
     if on is None or on.pages or paging.mode is not PagingMode.PAGE:
         return said
     waking = PagingStart(f"{door.name} sent more that Tocsin cannot read, and so far nobody was paged about it")
-    change = AlertChange(on.state, on.state, (), paging=paging, waking=waking, was_watched=on.is_watched)
+    change = AlertChange(on.state, on.state, (), paging=paging, waking=waking, was_dry_run=on.is_dry_run)
     awake = replace(on, pages=True)
     if on is live:
         return replace(said, key=replace(key, live=awake), changes=(change,))
@@ -88,7 +88,7 @@ def _opening(
     raw: bytes,
     number: int,
     hashed: bytes,
-    previous: int | None,
+    previous_alert_id: int | None,
     now: datetime,
 ) -> AlertCreation:
     policy = _policy(door)
@@ -103,10 +103,10 @@ def _opening(
         source=door.source,
         columns={"long_text": f"{rejected.detail}\n\n{shown}"},
         integration_id=door.id,
-        previous_id=previous,
+        previous_alert_id=previous_alert_id,
         last_message_at=arrival.received_at,
-        watch=paging.mode is PagingMode.WATCH,
-        test=arrival.test_user_id is not None,
+        dry_run=paging.mode is PagingMode.DRY_RUN,
+        is_test=arrival.test_user_id is not None,
     )
     actor = Actor(ActorKind.INTEGRATION, door.shown_source)
     reason = f"{door.name} sent something Tocsin cannot read: {rejected.detail}; {paging.reason}."
@@ -122,7 +122,7 @@ def _policy(door: CompiledIntegration) -> PolicyEntry | None:
 def _paging(door: CompiledIntegration, arrival: MessageContext, policy: PolicyEntry | None) -> PagingConfig:
     if arrival.test_user_id is not None:
         return for_test(arrival.test_user_id)
-    mode = PagingMode.WATCH if door.mode is IntegrationMode.WATCH else PagingMode.PAGE
+    mode = PagingMode.DRY_RUN if door.mode is IntegrationMode.DRY_RUN else PagingMode.PAGE
     if not arrival.may_page:
         mode = PagingMode.RECORD
     by = f"policy {policy.name}" if policy is not None else "no policy"

@@ -27,7 +27,7 @@ from tocsin.inbound.deciding.state import (
     ActiveAlert,
     Decision,
     DedupKeyState,
-    DelayedAlert,
+    DelayedAlertState,
     DelayReason,
     GroupJoin,
     KeyRole,
@@ -86,7 +86,7 @@ def join(
         counted=RepeatedMessages(counted_on, 1 + _waiting(key), arrival.received_at),
         counts=True,
         shaped=NoiseChanges(
-            tallies=answer.tallies,
+            rate_windows=answer.rate_windows,
             settled=waited,
             join=GroupJoin(number, answer.role, _subject(reading), reading.source_id or ""),
             lives={number: after} if told is None else {number: after, counted_on: told.parent},
@@ -101,9 +101,9 @@ def opened(
     """Returns the key's state after its alert opened, and further changes: others may join, delays go on."""
     number, live = opening.alert.id, after.live
     assert live is not None
-    tallies = dict(answer.tallies)
+    rate_windows = dict(answer.rate_windows)
     for scope in answer.naming:
-        tallies[scope] = replace(tallies[scope], alert_id=number)
+        rate_windows[scope] = replace(rate_windows[scope], alert_id=number)
     settled = _settled(before, MessageStatus.APPENDED, f"it waited, and counts on alert {number}", number)
     made = None
     if answer.gathers:
@@ -112,19 +112,25 @@ def opened(
         after = replace(after, shared=number, role=role)
         made = GroupJoin(number, role, _subject(reading), reading.source_id or "")
     lives = {number: live} if answer.gathers else {}
-    return after, NoiseChanges(tallies=tallies, settled=settled, join=made, lives=lives, released=answer.released)
+    return after, NoiseChanges(
+        rate_windows=rate_windows, settled=settled, join=made, lives=lives, released=answer.released
+    )
 
 
 def shaped_opening(
-    opening: AlertCreation, answer: NoiseDecision, waited: DelayedAlert | None, arrival: MessageContext, now: datetime
+    opening: AlertCreation,
+    answer: NoiseDecision,
+    waited: DelayedAlertState | None,
+    arrival: MessageContext,
+    now: datetime,
 ) -> AlertCreation:
     """Adds noise reduction to the opening's timeline event. An alert that others may join gets a key of its own."""
     alert, event = opening.alert, opening.event
     said = [event.reason.removesuffix(".")]
     if waited is not None:
-        said.append(f"it waited for {say(now - waited.since)}, and opens {waited.why}")
+        said.append(f"it waited for {say(now - waited.since)}, and opens {waited.reason}")
         if arrival.waited is None:
-            alert = replace(alert, count=alert.count + waited.messages)
+            alert = replace(alert, count=alert.count + waited.message_count)
     if answer.why:
         said.append(answer.why)
     if answer.gathers:
@@ -235,25 +241,31 @@ def over_before_it_opened(key: DedupKeyState, now: datetime) -> NoiseChanges | N
     delayed = key.delayed
     if delayed is None:
         return None
-    reason = f"over after {say(now - delayed.since)}, before its alert opened ({delayed.why}); nobody was paged"
+    reason = f"over after {say(now - delayed.since)}, before its alert opened ({delayed.reason}); nobody was paged"
     return NoiseChanges(settled=WaitOutcome(MessageStatus.IGNORED, reason))
 
 
-def is_too_few(waited: DelayedAlert) -> bool:
+def is_too_few(waited: DelayedAlertState) -> bool:
     """Returns whether a due alert waited for a number of messages that was not reached."""
-    return waited.wait is DelayReason.COUNT and not waited.is_released
+    return waited.delay_reason is DelayReason.COUNT and not waited.is_released
 
 
-def too_few(arrival: MessageContext, key: DedupKeyState, waited: DelayedAlert, now: datetime) -> Decision:
+def too_few(arrival: MessageContext, key: DedupKeyState, waited: DelayedAlertState, now: datetime) -> Decision:
     """Ends the delay of the oldest of too few messages; newer messages of the key keep waiting."""
-    oldest = waited.opens[0] if waited.opens else arrival.received_at
+    oldest = waited.triggered_at[0] if waited.triggered_at else arrival.received_at
     span = (waited.due_at or now) - oldest
     if waited.scope is None and arrival.received_at > oldest:
-        left = tuple(at for at in waited.opens if at > oldest)
+        left = tuple(at for at in waited.triggered_at if at > oldest)
         if left:
-            on = replace(waited, opens=left, since=left[0], due_at=left[0] + span, messages=max(1, waited.messages - 1))
-            return Decision(MessageStatus.DELAYED, f"its alert opens {waited.why}", replace(key, delayed=on))
-    reason = f"too few came within {say(span)}: an alert opens {waited.why}"
+            on = replace(
+                waited,
+                triggered_at=left,
+                since=left[0],
+                due_at=left[0] + span,
+                message_count=max(1, waited.message_count - 1),
+            )
+            return Decision(MessageStatus.DELAYED, f"its alert opens {waited.reason}", replace(key, delayed=on))
+    reason = f"too few came within {say(span)}: an alert opens {waited.reason}"
     return Decision(MessageStatus.IGNORED, reason, key)
 
 
@@ -262,7 +274,7 @@ def _settled(key: DedupKeyState, status: MessageStatus, reason: str, alert_id: i
 
 
 def _waiting(key: DedupKeyState) -> int:
-    return key.delayed.messages if key.delayed is not None else 0
+    return key.delayed.message_count if key.delayed is not None else 0
 
 
 def _risen(
@@ -275,14 +287,14 @@ def _risen(
     if state.status is AlertStatus.MERGED:
         # A merged alert pages nobody: its parent does.
         return AlertChange(state, risen, (event,)), risen
-    return AlertChange(state, risen, (event,), paging=paging, was_watched=live.is_watched), risen
+    return AlertChange(state, risen, (event,), paging=paging, was_dry_run=live.is_dry_run), risen
 
 
 def _woken(change: AlertChange, live: ActiveAlert, woken: PagingChange | None) -> AlertChange:
     """Returns the change, extended so that the alert starts paging if it has paged nobody so far."""
     if woken is None or woken.waking is None:
         return change
-    return replace(change, paging=woken.paging, waking=woken.waking, was_watched=live.is_watched)
+    return replace(change, paging=woken.paging, waking=woken.waking, was_dry_run=live.is_dry_run)
 
 
 def _said(woken: PagingChange | None) -> str:

@@ -56,5 +56,5 @@ def tell(
     if not events and waking is None:
         return ParentUpdate(parent, woken=woken)
     paging = woken.paging if woken is not None else None
-    change = AlertChange(state, after, events, paging=paging, waking=waking, was_watched=parent.is_watched)
+    change = AlertChange(state, after, events, paging=paging, waking=waking, was_dry_run=parent.is_dry_run)
     return ParentUpdate(replace(parent, state=after, pages=parent.pages or paging is not None), (change,), woken)

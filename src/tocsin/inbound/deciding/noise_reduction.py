@@ -32,13 +32,13 @@ from tocsin.inbound.deciding.alert_creation import default_priority, priority_of
 from tocsin.inbound.deciding.state import (
     ActiveAlert,
     DedupKeyState,
-    DelayedAlert,
+    DelayedAlertState,
     DelayReason,
     KeyRole,
     LockScopes,
     MessageContext,
     NoiseState,
-    RateWindow,
+    RateWindowState,
 )
 from tocsin.inbound.enums import WindowAction
 from tocsin.inbound.maintenance.windows import WindowMatch, caught_by
@@ -54,7 +54,7 @@ class NoiseDecision(Struct, frozen=True):
     """The result of noise reduction. At most one of `suppressed`, `waits` and `joins` is set; none: the alert opens."""
 
     suppressed: str = ""
-    waits: DelayedAlert | None = None
+    waits: DelayedAlertState | None = None
     joins: ActiveAlert | None = None
     role: KeyRole = KeyRole.MEMBER
     #: The part that lets it join: "parent", "group", "delay" or "flood".
@@ -65,7 +65,7 @@ class NoiseDecision(Struct, frozen=True):
     gathers: bool = False
     #: It opens as the alert that represents a flood.
     flood: AlertRateLimit | None = None
-    tallies: Mapping[bytes, RateWindow] = field(default_factory=dict)
+    rate_windows: Mapping[bytes, RateWindowState] = field(default_factory=dict)
     #: The rate windows that are to refer to the opening alert.
     naming: tuple[bytes, ...] = ()
     released: tuple[bytes, ...] = ()
@@ -109,7 +109,7 @@ def ask(
     if standing.parent is not None:
         subject = f"alert {standing.parent.state.id} is of its parent"
         return NoiseDecision(joins=standing.parent, role=KeyRole.CHILD, part="parent", why=subject)
-    group = standing.tally(scopes.group)
+    group = standing.rate_window(scopes.group)
     if scopes.group is not None and group.until is not None and now < group.until:
         live = standing.live(group)
         if live is not None:
@@ -185,16 +185,16 @@ def scopes_of(door: CompiledIntegration, reading: NormalizedEvent, key: bytes) -
     )
 
 
-def waits_on(key: DedupKeyState, arrival: MessageContext, reading: NormalizedEvent, now: datetime) -> DelayedAlert:
+def waits_on(key: DedupKeyState, arrival: MessageContext, reading: NormalizedEvent, now: datetime) -> DelayedAlertState:
     """Counts a message that does not open on the delayed alert. A more urgent message ends the delay."""
     assert key.delayed is not None
-    delayed = replace(key.delayed, messages=key.delayed.messages + 1)
+    delayed = replace(key.delayed, message_count=key.delayed.message_count + 1)
     if _is_more_urgent(reading, delayed):
         return replace(delayed, priority=priority_of(reading), due_at=now, is_released=True)
     return delayed
 
 
-def _is_more_urgent(reading: NormalizedEvent, delayed: DelayedAlert) -> bool:
+def _is_more_urgent(reading: NormalizedEvent, delayed: DelayedAlertState) -> bool:
     priority = priority_of(reading)
     return priority is not None and delayed.priority is not None and priority.is_above(delayed.priority)
 
@@ -224,21 +224,21 @@ def _flaps(asked: _NoiseInputs, shaping: NoiseSettings) -> NoiseDecision:
     flapping, scope = shaping.flapping, asked.scopes.flapping
     if flapping is None or scope is None or asked.arrival.replay_of is not None or asked.arrival.waited is not None:
         return OPENS
-    before = asked.standing.tally(scope)
+    before = asked.standing.rate_window(scope)
     if asked.key.delayed is not None:
         # It belongs to the opening that is delayed already.
-        return OPENS if asked.key.delayed.wait is not DelayReason.FLAPPING else _again(asked, asked.key.delayed)
+        return OPENS if asked.key.delayed.delay_reason is not DelayReason.FLAPPING else _again(asked, asked.key.delayed)
     times = tuple(one for one in before.times if one > asked.now - flapping.within)[-flapping.alerts :]
     times = (*times, asked.now)
-    tallies = {scope: replace(before, times=times, until=asked.now + flapping.within)}
+    rate_windows = {scope: replace(before, times=times, until=asked.now + flapping.within)}
     if len(times) > flapping.alerts:
         why = f"when it was open for {say(flapping.stable)}, because it flaps"
         waits = _waiting(asked, DelayReason.FLAPPING, asked.now + flapping.stable, why)
-        return NoiseDecision(waits=waits, tallies=tallies)
+        return NoiseDecision(waits=waits, rate_windows=rate_windows)
     if len(times) < flapping.alerts:
-        return NoiseDecision(tallies=tallies)
+        return NoiseDecision(rate_windows=rate_windows)
     said = f"it flaps: it opened {flapping.alerts} times within {say(flapping.within)}, and from now on it opens only "
-    return NoiseDecision(tallies=tallies, why=f"{said}when it was there for {say(flapping.stable)}")
+    return NoiseDecision(rate_windows=rate_windows, why=f"{said}when it was there for {say(flapping.stable)}")
 
 
 def _delay(asked: _NoiseInputs, delay: Delay | None) -> NoiseDecision:
@@ -264,11 +264,11 @@ def _delay(asked: _NoiseInputs, delay: Delay | None) -> NoiseDecision:
             return _counted_together(asked, delay, released=released)
 
 
-def _has_its_time(reading: NormalizedEvent, waits: DelayedAlert) -> bool:
+def _has_its_time(reading: NormalizedEvent, waits: DelayedAlertState) -> bool:
     """Returns whether a further opening message leaves the delay as it is, or ends it."""
     return (
         waits.is_released
-        or waits.wait in (DelayReason.MAINTENANCE, DelayReason.FLAPPING)
+        or waits.delay_reason in (DelayReason.MAINTENANCE, DelayReason.FLAPPING)
         or _is_more_urgent(reading, waits)
     )
 
@@ -277,7 +277,7 @@ def _counted(asked: _NoiseInputs, delay: Delay, *, released: bool) -> NoiseDecis
     """Delays until this key has had enough messages."""
     if released:
         return OPENS
-    before = asked.key.delayed.opens if asked.key.delayed is not None else ()
+    before = asked.key.delayed.triggered_at if asked.key.delayed is not None else ()
     since = asked.now - delay.span if delay.span else None
     opens = tuple(at for at in before if since is None or at > since)
     if len(opens) + 1 >= delay.alerts:
@@ -290,19 +290,19 @@ def _counted_together(asked: _NoiseInputs, delay: Delay, *, released: bool) -> N
     """Delays until the integration has had enough alerts: the last of them opens, and the delayed ones join it."""
     scope = asked.scopes.integration
     assert scope is not None
-    tally = asked.standing.tally(scope)
+    rate_window = asked.standing.rate_window(scope)
     if released:
-        joined = _joined(asked, tally)
+        joined = _joined(asked, rate_window)
         return joined if joined is not None else OPENS
     # This key may itself be one of those waiting.
-    waiting = tally.waiting - (asked.key.delayed is not None and asked.key.delayed.scope == scope)
+    waiting = rate_window.waiting - (asked.key.delayed is not None and asked.key.delayed.scope == scope)
     if waiting + 1 >= delay.alerts:
-        fresh = RateWindow(until=asked.now + _JOINING)
-        return NoiseDecision(gathers=True, tallies={scope: fresh}, naming=(scope,), released=(scope,))
+        fresh = RateWindowState(until=asked.now + _JOINING)
+        return NoiseDecision(gathers=True, rate_windows={scope: fresh}, naming=(scope,), released=(scope,))
     due = asked.now + delay.span if delay.span else None
     answer = _waits(asked, DelayReason.COUNT, due, delay, scope)
     assert answer.waits is not None
-    return replace(answer, tallies={scope: replace(tally, waiting=waiting + 1)})
+    return replace(answer, rate_windows={scope: replace(rate_window, waiting=waiting + 1)})
 
 
 def _every(asked: _NoiseInputs, delay: Delay, *, released: bool) -> NoiseDecision:
@@ -310,19 +310,19 @@ def _every(asked: _NoiseInputs, delay: Delay, *, released: bool) -> NoiseDecisio
     is_shared = delay.per is CountScope.INTEGRATION
     scope = asked.scopes.integration if is_shared else asked.scopes.alert
     assert scope is not None
-    tally = asked.standing.tally(scope)
-    is_closed = tally.until is not None and asked.now < tally.until
-    if released and is_closed and is_shared and (joined := _joined(asked, tally)) is not None:
+    rate_window = asked.standing.rate_window(scope)
+    is_closed = rate_window.until is not None and asked.now < rate_window.until
+    if released and is_closed and is_shared and (joined := _joined(asked, rate_window)) is not None:
         return joined
     if is_closed and not released:
-        return _waits(asked, DelayReason.EVERY, tally.until, delay, scope)
-    fresh = RateWindow(until=asked.now + delay.span)
-    return NoiseDecision(gathers=is_shared, tallies={scope: fresh}, naming=(scope,))
+        return _waits(asked, DelayReason.EVERY, rate_window.until, delay, scope)
+    fresh = RateWindowState(until=asked.now + delay.span)
+    return NoiseDecision(gathers=is_shared, rate_windows={scope: fresh}, naming=(scope,))
 
 
-def _joined(asked: _NoiseInputs, tally: RateWindow) -> NoiseDecision | None:
-    live = asked.standing.live(tally)
-    if live is None or tally.until is None or asked.now >= tally.until:
+def _joined(asked: _NoiseInputs, rate_window: RateWindowState) -> NoiseDecision | None:
+    live = asked.standing.live(rate_window)
+    if live is None or rate_window.until is None or asked.now >= rate_window.until:
         return None
     return NoiseDecision(joins=live, part="delay", why="they waited together")
 
@@ -332,39 +332,39 @@ def _limited(asked: _NoiseInputs, shaping: NoiseSettings, opens: NoiseDecision) 
     limit, scope = shaping.limit, asked.scopes.limit
     answer = replace(opens, gathers=opens.gathers or asked.scopes.group is not None)
     if asked.scopes.group is not None and shaping.grouping is not None:
-        fresh = RateWindow(until=asked.now + shaping.grouping.within)
+        fresh = RateWindowState(until=asked.now + shaping.grouping.within)
         answer = replace(
             answer,
-            tallies={**answer.tallies, asked.scopes.group: fresh},
+            rate_windows={**answer.rate_windows, asked.scopes.group: fresh},
             naming=(*answer.naming, asked.scopes.group),
         )
     if limit is None or scope is None or asked.arrival.replay_of is not None:
         return answer
-    tally = asked.standing.tally(scope)
-    tokens = _tokens(tally, limit, asked.now)
+    rate_window = asked.standing.rate_window(scope)
+    tokens = _tokens(rate_window, limit, asked.now)
     if tokens >= 1:
-        left = replace(tally, tokens=tokens - 1, at=asked.now)
-        return replace(answer, tallies={**answer.tallies, scope: left})
-    live = asked.standing.live(tally)
+        left = replace(rate_window, tokens=tokens - 1, at=asked.now)
+        return replace(answer, rate_windows={**answer.rate_windows, scope: left})
+    live = asked.standing.live(rate_window)
     if live is not None:
         why = f"more than {limit.burst} alerts at once"
         # The alerts that waited with it continue, and join too when they are due.
         return NoiseDecision(joins=live, part="flood", why=why, released=answer.released)
-    flood = replace(tally, tokens=tokens, at=asked.now)
+    flood = replace(rate_window, tokens=tokens, at=asked.now)
     return NoiseDecision(
         gathers=True,
         flood=limit,
-        tallies={**answer.tallies, scope: flood},
+        rate_windows={**answer.rate_windows, scope: flood},
         naming=(*answer.naming, scope),
         released=answer.released,
         why=answer.why,
     )
 
 
-def _tokens(tally: RateWindow, limit: AlertRateLimit, now: datetime) -> float:
-    if tally.tokens is None or tally.at is None:
+def _tokens(rate_window: RateWindowState, limit: AlertRateLimit, now: datetime) -> float:
+    if rate_window.tokens is None or rate_window.at is None:
         return float(limit.burst)
-    return min(float(limit.burst), tally.tokens + max(0.0, (now - tally.at) / limit.every))
+    return min(float(limit.burst), rate_window.tokens + max(0.0, (now - rate_window.at) / limit.every))
 
 
 def _with(answer: NoiseDecision, flaps: NoiseDecision) -> NoiseDecision:
@@ -372,7 +372,7 @@ def _with(answer: NoiseDecision, flaps: NoiseDecision) -> NoiseDecision:
     if flaps is OPENS:
         return answer
     why = "; ".join(dict.fromkeys(part for part in (answer.why, flaps.why) if part))
-    return replace(answer, tallies={**flaps.tallies, **answer.tallies}, why=why)
+    return replace(answer, rate_windows={**flaps.rate_windows, **answer.rate_windows}, why=why)
 
 
 def _waits(
@@ -381,11 +381,13 @@ def _waits(
     return NoiseDecision(waits=_waiting(asked, wait, due_at, delay.said(), scope=scope))
 
 
-def _again(asked: _NoiseInputs, delayed: DelayedAlert) -> NoiseDecision:
+def _again(asked: _NoiseInputs, delayed: DelayedAlertState) -> NoiseDecision:
     """Adds an opening message to a delayed alert. A more urgent one ends the delay; none restarts it."""
     is_raised = _is_more_urgent(asked.reading, delayed)
     due_at = asked.now if is_raised else delayed.due_at
-    waits = _waiting(asked, delayed.wait, due_at, delayed.why, scope=delayed.scope, window_id=delayed.window_id)
+    waits = _waiting(
+        asked, delayed.delay_reason, due_at, delayed.reason, scope=delayed.scope, window_id=delayed.window_id
+    )
     return NoiseDecision(waits=replace(waits, is_released=is_raised or delayed.is_released))
 
 
@@ -397,19 +399,19 @@ def _waiting(
     *,
     scope: bytes | None = None,
     window_id: int | None = None,
-) -> DelayedAlert:
+) -> DelayedAlertState:
     before = asked.key.delayed or asked.arrival.waited
     values = asked.reading.mapped.text
     own = priority_of(asked.reading) or (Priority(asked.route.priority) if asked.route.priority else None)
-    return DelayedAlert(
+    return DelayedAlertState(
         wait,
         before.since if before is not None else asked.now,
         due_at,
         why,
-        (*(asked.key.delayed.opens if asked.key.delayed is not None else ()), asked.arrival.received_at)[
+        (*(asked.key.delayed.triggered_at if asked.key.delayed is not None else ()), asked.arrival.received_at)[
             -_MAX_ARRIVAL_TIMES:
         ],
-        asked.key.delayed.messages + 1 if asked.key.delayed is not None else 1,
+        asked.key.delayed.message_count + 1 if asked.key.delayed is not None else 1,
         own or (before.priority if before is not None else None) or default_priority(asked.door, asked.route),
         scope,
         window_id=window_id,

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from tocsin.core.validation.durations import say
 from tocsin.inbound.deciding.noise_reduction import NoiseDecision
-from tocsin.inbound.deciding.state import DelayedAlert, DelayReason
+from tocsin.inbound.deciding.state import DelayedAlertState, DelayReason
 
 #: The key in a message's verdict that holds these verdicts.
 GATE = "gate"
@@ -17,16 +17,16 @@ _PARTS = {DelayReason.MAINTENANCE: "maintenance", DelayReason.FLAPPING: "flappin
 _NOTHING = "no maintenance, parent, group, delay or limit holds it back"
 
 
-def verdicts(answer: NoiseDecision, waited: DelayedAlert | None, now: datetime) -> list[Mapping[str, object]]:
+def verdicts(answer: NoiseDecision, waited: DelayedAlertState | None, now: datetime) -> list[Mapping[str, object]]:
     """Returns the verdicts in evaluation order, each with `name`, `opens` (whether an alert opens now) and `reason`."""
     found: list[Mapping[str, object]] = []
     if waited is not None:
         span = say(now - waited.since)
-        found.append(_said(_part(waited), True, f"it waited for {span}, and opens {waited.why}"))
+        found.append(_said(_part(waited), True, f"it waited for {span}, and opens {waited.reason}"))
     if answer.suppressed:
         found.append(_said("maintenance", False, answer.suppressed.removeprefix("maintenance: ")))
     elif answer.waits is not None:
-        found.append(_said(_part(answer.waits), False, f"its alert opens {answer.waits.why}"))
+        found.append(_said(_part(answer.waits), False, f"its alert opens {answer.waits.reason}"))
     elif answer.joins is not None:
         found.append(_said(answer.part, False, f"it joins alert {answer.joins.state.id}: {answer.why}"))
     elif answer.flood is not None:
@@ -39,8 +39,8 @@ def verdicts(answer: NoiseDecision, waited: DelayedAlert | None, now: datetime) 
     return found
 
 
-def _part(delayed: DelayedAlert) -> str:
-    return _PARTS.get(delayed.wait, "delay")
+def _part(delayed: DelayedAlertState) -> str:
+    return _PARTS.get(delayed.delay_reason, "delay")
 
 
 def _said(name: str, opens: bool, reason: str) -> Mapping[str, object]:

@@ -1,7 +1,7 @@
 """Decides whether an active alert that has paged nobody starts paging when another opening message arrives. Pure.
 
-An alert in log only or dry run holds its key. If messages were merely counted on it, nobody would be paged about the
-problem even after the rules changed.
+An alert that was only recorded or a dry run holds its key. Were messages merely counted on it, nobody would hear of its
+problem any more, whatever the rules have come to say since.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ class MessageContext(Struct, frozen=True):
     #: What Tocsin itself wrote to the ticket recently, or is about to write.
     own: RecentWrites | None = None
     #: The state of the delayed alert, if the message was delayed and is due.
-    waited: DelayedAlert | None = None
+    waited: DelayedAlertState | None = None
     #: Why the message is decided although its ticket was not fetched.
     unasked: str = ""
 
@@ -52,22 +52,22 @@ class ActiveAlert(Struct, frozen=True):
     #: Whether its escalation pages. False: log only or dry run, so it has paged nobody.
     pages: bool = True
     #: Whether it was opened while its integration was in dry run.
-    watch: bool = False
+    dry_run: bool = False
 
     @property
-    def is_watched(self) -> bool:
+    def is_dry_run(self) -> bool:
         """Whether the alert is still in dry run."""
-        return self.watch and not self.pages
+        return self.dry_run and not self.pages
 
 
 class DedupKeyState(Struct, frozen=True):
     """State of a dedup key: the active alert that holds it, the newest counted source time, the last alert."""
 
     live: ActiveAlert | None = None
-    newest: datetime | None = None
+    latest_source_time: datetime | None = None
     last_alert: int | None = None
     #: The delayed alert of the key.
-    delayed: DelayedAlert | None = None
+    delayed: DelayedAlertState | None = None
     #: The alert that it shares with other keys (`live` is that alert), and its role there.
     shared: int | None = None
     role: KeyRole | None = None
@@ -121,18 +121,18 @@ class DelayReason(StrEnum):
     FLAPPING = "flapping"
 
 
-class DelayedAlert(Struct, frozen=True):
+class DelayedAlertState(Struct, frozen=True):
     """An alert whose opening is delayed. It opens at `due_at`; None: when others come."""
 
-    wait: DelayReason
+    delay_reason: DelayReason
     since: datetime
     due_at: datetime | None
     #: Completes "it opens …" or "it waits for …", without a full stop.
-    why: str
+    reason: str
     #: Arrival times of its opening messages; only the newest if there are many.
-    opens: tuple[datetime, ...] = ()
+    triggered_at: tuple[datetime, ...] = ()
     #: The number of all its messages, including updates.
-    messages: int = 1
+    message_count: int = 1
     priority: Priority | None = None
     #: The rate window in which it waits together with others.
     scope: bytes | None = None
@@ -151,7 +151,7 @@ class KeyRole(StrEnum):
     CHILD = "child"  # joined by its parent reference: never closes the alert
 
 
-class RateWindow(Struct, frozen=True):
+class RateWindowState(Struct, frozen=True):
     """Counters of a scope: the alert to join, until when, remaining tokens, and recent openings."""
 
     alert_id: int | None = None
@@ -163,7 +163,7 @@ class RateWindow(Struct, frozen=True):
     waiting: int = 0
 
 
-NOTHING = RateWindow()
+NOTHING = RateWindowState()
 
 
 class WaitOutcome(Struct, frozen=True):
@@ -186,7 +186,7 @@ class GroupJoin(Struct, frozen=True):
 class NoiseChanges(Struct, frozen=True):
     """What noise reduction changes beyond the key."""
 
-    tallies: Mapping[bytes, RateWindow] = field(default_factory=dict)
+    rate_windows: Mapping[bytes, RateWindowState] = field(default_factory=dict)
     settled: WaitOutcome | None = None
     join: GroupJoin | None = None
     #: The shared alerts after the decision, by id.
@@ -199,17 +199,17 @@ class NoiseState(Struct, frozen=True):
     """State a decision may read beyond its key. `lives` contains the active alerts of rate windows, and the alerts that
     an alert to join is merged into."""
 
-    tallies: Mapping[bytes, RateWindow] = field(default_factory=dict)
+    rate_windows: Mapping[bytes, RateWindowState] = field(default_factory=dict)
     lives: Mapping[int, ActiveAlert] = field(default_factory=dict)
     #: The active alert that the message refers to as its parent.
     parent: ActiveAlert | None = None
 
-    def tally(self, scope: bytes | None) -> RateWindow:
-        return self.tallies.get(scope, NOTHING) if scope is not None else NOTHING
+    def rate_window(self, scope: bytes | None) -> RateWindowState:
+        return self.rate_windows.get(scope, NOTHING) if scope is not None else NOTHING
 
-    def live(self, tally: RateWindow) -> ActiveAlert | None:
+    def live(self, rate_window: RateWindowState) -> ActiveAlert | None:
         """Returns the rate window's alert, if it is active."""
-        return self.lives.get(tally.alert_id) if tally.alert_id is not None else None
+        return self.lives.get(rate_window.alert_id) if rate_window.alert_id is not None else None
 
 
 ALONE = NoiseState()
@@ -228,13 +228,13 @@ class LockScopes(Struct, frozen=True):
     parent: bytes | None = None
 
     @property
-    def tallies(self) -> tuple[bytes, ...]:
+    def rate_windows(self) -> tuple[bytes, ...]:
         found = (self.group, self.limit, self.flapping, self.alert, self.integration)
         return tuple(one for one in found if one is not None)
 
     @property
     def all(self) -> tuple[bytes, ...]:
-        return self.tallies if self.parent is None else (*self.tallies, self.parent)
+        return self.rate_windows if self.parent is None else (*self.rate_windows, self.parent)
 
 
 #: The scopes of a message that counts on nothing.

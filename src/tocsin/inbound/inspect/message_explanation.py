@@ -66,7 +66,7 @@ def _read(message: InboundMessage, version: IntegrationVersion | None) -> tuple[
         hours = loader.support_hours(connection)
     names: dict[RouteReference, str] = {number: one.name for number, one in hours.items()}
     integration = message.integration
-    reader = reader_of(integration, version or message.version or integration.current, names)
+    reader = reader_of(integration, version or message.version or integration.current_version, names)
     element = _element(reader, message)
 
     def is_now(reference: RouteReference) -> bool:

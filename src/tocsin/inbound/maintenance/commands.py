@@ -170,7 +170,7 @@ def waiting_for(ids: list[int]) -> dict[int, int]:
         return {}
     with django_connection.cursor() as cursor:
         cursor.execute(
-            "SELECT window_id, count(*) FROM inbound_delayedopening WHERE window_id = ANY(%s) GROUP BY window_id", [ids]
+            "SELECT window_id, count(*) FROM inbound_delayedalert WHERE window_id = ANY(%s) GROUP BY window_id", [ids]
         )
         return dict(cursor.fetchall())
 
@@ -278,4 +278,4 @@ def _move_waiting(window: MaintenanceWindow, now: datetime) -> None:
 
 def _due(window_id: int, at: datetime) -> None:
     with django_connection.cursor() as cursor:
-        cursor.execute("UPDATE inbound_delayedopening SET due_at = %s WHERE window_id = %s", [at, window_id])
+        cursor.execute("UPDATE inbound_delayedalert SET due_at = %s WHERE window_id = %s", [at, window_id])

@@ -15,15 +15,15 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.CreateModel(
-            name="DelayedOpening",
+            name="DelayedAlert",
             fields=[
                 ("key_hash", models.BinaryField(max_length=32, primary_key=True, serialize=False)),
-                ("wait", models.TextField()),
+                ("delay_reason", models.TextField()),
                 ("since", models.DateTimeField()),
                 ("due_at", models.DateTimeField(null=True)),
-                ("why", models.TextField()),
-                ("opens", django.contrib.postgres.fields.ArrayField(base_field=models.DateTimeField(), default=list)),
-                ("messages", models.IntegerField(default=1)),
+                ("reason", models.TextField()),
+                ("triggered_at", django.contrib.postgres.fields.ArrayField(base_field=models.DateTimeField(), default=list)),
+                ("message_count", models.IntegerField(default=1)),
                 ("priority", models.TextField(null=True)),
                 ("scope", models.BinaryField(max_length=32, null=True)),
                 ("released", models.BooleanField(default=False)),
@@ -45,11 +45,11 @@ class Migration(migrations.Migration):
                 ),
                 ("kind", models.CharField(max_length=40, verbose_name="kind")),
                 ("source", models.CharField(blank=True, max_length=100, verbose_name="source")),
-                ("keyed_as", models.CharField(blank=True, db_default="", default="", max_length=200)),
+                ("dedup_namespace", models.CharField(blank=True, db_default="", default="", max_length=200)),
                 (
                     "mode",
                     models.CharField(
-                        choices=[("page", "page"), ("watch", "watch"), ("disabled", "disabled")],
+                        choices=[("page", "page"), ("dry_run", "dry_run"), ("disabled", "disabled")],
                         default=tocsin.inbound.enums.IntegrationMode["PAGE"],
                         max_length=10,
                         verbose_name="mode",
@@ -61,7 +61,7 @@ class Migration(migrations.Migration):
                 ("token", models.TextField()),
                 ("old_token_hash", models.BinaryField(max_length=32, null=True, unique=True)),
                 ("old_token_until", models.DateTimeField(null=True)),
-                ("old_token_posts", models.IntegerField(default=0)),
+                ("previous_token_requests", models.IntegerField(default=0)),
                 ("credentials", models.TextField(blank=True, default="")),
                 (
                     "group",
@@ -108,21 +108,21 @@ class Migration(migrations.Migration):
             ],
         ),
         migrations.CreateModel(
-            name="JoinedKey",
+            name="GroupMember",
             fields=[
                 ("key_hash", models.BinaryField(max_length=32, primary_key=True, serialize=False)),
                 ("role", models.TextField()),
                 ("subject", models.TextField(default="")),
                 ("source_id", models.TextField(default="")),
                 ("joined_at", models.DateTimeField()),
-                ("over_at", models.DateTimeField(null=True)),
+                ("left_at", models.DateTimeField(null=True)),
             ],
         ),
         migrations.CreateModel(
-            name="KeyClock",
+            name="DedupKey",
             fields=[
                 ("key_hash", models.BinaryField(max_length=32, primary_key=True, serialize=False)),
-                ("newest", models.DateTimeField(null=True)),
+                ("latest_source_time", models.DateTimeField(null=True)),
                 ("last_alert", models.BigIntegerField(null=True)),
                 ("touched_at", models.DateTimeField()),
             ],
@@ -165,7 +165,7 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
-            name="Tally",
+            name="RateWindow",
             fields=[
                 ("hash", models.BinaryField(max_length=32, primary_key=True, serialize=False)),
                 ("alert_id", models.BigIntegerField(null=True)),

@@ -51,7 +51,7 @@ class Migration(migrations.Migration):
             field=models.ManyToManyField(blank=True, related_name="+", to=settings.AUTH_USER_MODEL),
         ),
         migrations.AddField(
-            model_name="delayedopening",
+            model_name="delayedalert",
             name="integration",
             field=models.ForeignKey(
                 on_delete=django.db.models.deletion.CASCADE, related_name="+", to="inbound.integration"
@@ -114,7 +114,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddField(
             model_name="integration",
-            name="current",
+            name="current_version",
             field=models.ForeignKey(
                 null=True,
                 on_delete=django.db.models.deletion.PROTECT,
@@ -135,7 +135,7 @@ class Migration(migrations.Migration):
             ),
         ),
         migrations.AddField(
-            model_name="joinedkey",
+            model_name="groupmember",
             name="alert",
             field=models.ForeignKey(
                 db_constraint=False,
@@ -152,7 +152,7 @@ class Migration(migrations.Migration):
             ),
         ),
         migrations.AddField(
-            model_name="delayedopening",
+            model_name="delayedalert",
             name="window",
             field=models.ForeignKey(
                 db_index=False,
@@ -163,7 +163,7 @@ class Migration(migrations.Migration):
             ),
         ),
         migrations.CreateModel(
-            name="SeenDelivery",
+            name="ProcessedDelivery",
             fields=[
                 (
                     "pk",
@@ -296,13 +296,13 @@ class Migration(migrations.Migration):
             ),
         ),
         migrations.AddIndex(
-            model_name="delayedopening",
+            model_name="delayedalert",
             index=models.Index(
                 condition=models.Q(("due_at__isnull", False)), fields=["due_at"], name="inbound_delayed_due"
             ),
         ),
         migrations.AddIndex(
-            model_name="delayedopening",
+            model_name="delayedalert",
             index=models.Index(
                 condition=models.Q(("scope__isnull", False)), fields=["scope"], name="inbound_delayed_scope"
             ),

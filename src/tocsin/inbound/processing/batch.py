@@ -36,7 +36,7 @@ from tocsin.inbound.deciding.state import (
     ALONE,
     Decision,
     DedupKeyState,
-    DelayedAlert,
+    DelayedAlertState,
     DelayReason,
     DuplicateDelivery,
     GroupJoin,
@@ -136,9 +136,9 @@ class _BatchState:
     own: Mapping[tuple[int, str], RecentWrites] = field(default_factory=dict)
     came_back: list[int] = field(default_factory=list)
     #: Due alerts, with the state of their delay.
-    waited: dict[bytes, DelayedAlert] = field(default_factory=dict)
+    waited: dict[bytes, DelayedAlertState] = field(default_factory=dict)
     #: Alerts that are delayed, or are no longer (None), with their integration.
-    delayed: dict[bytes, tuple[int, DelayedAlert | None]] = field(default_factory=dict)
+    delayed: dict[bytes, tuple[int, DelayedAlertState | None]] = field(default_factory=dict)
     #: This batch's delayed messages by key.
     waiting: dict[bytes, list[_BatchItem]] = field(default_factory=dict)
     settled: dict[bytes, WaitOutcome] = field(default_factory=dict)
@@ -204,7 +204,7 @@ def _folded(
     draining: bool,
 ) -> _BatchState:
     """Decides each message in order, on the state left by the previous ones, and returns the changes."""
-    board = BatchView(standing.states, standing.tallies, standing.lives)
+    board = BatchView(standing.states, standing.rate_windows, standing.lives)
     fold = _BatchState(board, standing.seen, set(standing.held), standing.clocked)
     if draining:
         _begin_due(read, fold, now)
@@ -286,7 +286,7 @@ def _begin_due(read: Sequence[_BatchItem], fold: _BatchState, now: datetime) -> 
             fold.held.add(one.key)
         elif one.key not in fold.held:
             # The key may differ from the stored one under a new configuration: nothing is known about it then.
-            fold.waited[one.key] = waited or DelayedAlert(
+            fold.waited[one.key] = waited or DelayedAlertState(
                 DelayReason.WAIT, one.incoming.received_at, now, "after its delay"
             )
             if waited is not None:
@@ -368,7 +368,7 @@ def _shape(one: _BatchItem, key: bytes, before: DedupKeyState, decision: Decisio
     shaped = decision.shaped
     if shaped is None:
         return
-    fold.counted_in.update(shaped.tallies)
+    fold.counted_in.update(shaped.rate_windows)
     fold.released.update(shaped.released)
     if shaped.join is not None:
         fold.joins[key] = shaped.join
@@ -427,7 +427,9 @@ def _write_shaped(connection: Connection, fold: _BatchState, now: datetime) -> N
     shaped_rows.settle(connection, fold.settled)
     shaped_rows.write_delayed(connection, fold.delayed)
     shaped_rows.write_joins(connection, fold.joins, now)
-    shaped_rows.write_tallies(connection, {scope: fold.board.tallies[scope] for scope in fold.counted_in}, now)
+    shaped_rows.write_rate_windows(
+        connection, {scope: fold.board.rate_windows[scope] for scope in fold.counted_in}, now
+    )
     shaped_rows.release(connection, sorted(fold.released), now)
 
 

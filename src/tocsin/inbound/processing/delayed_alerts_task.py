@@ -33,7 +33,7 @@ _MAX_MESSAGES = 200
 _RETRY_AFTER = timedelta(seconds=30)
 
 _DUE = """
-SELECT key_hash, integration_id FROM inbound_delayedopening WHERE due_at <= %s ORDER BY due_at, key_hash LIMIT %s
+SELECT key_hash, integration_id FROM inbound_delayedalert WHERE due_at <= %s ORDER BY due_at, key_hash LIMIT %s
 """
 
 _MESSAGES_OF = """
@@ -49,7 +49,7 @@ ORDER BY m.id
 
 #: Rows whose messages are decided or gone: under another configuration, they may have got another key.
 _CLEAR = """
-DELETE FROM inbound_delayedopening d WHERE d.key_hash = ANY(%s) AND d.due_at <= %s AND NOT EXISTS (
+DELETE FROM inbound_delayedalert d WHERE d.key_hash = ANY(%s) AND d.due_at <= %s AND NOT EXISTS (
     SELECT 1 FROM inbound_inboundmessage m WHERE m.status = 'Mapped Delayed' AND m.key_hash = d.key_hash)
 """
 
@@ -57,7 +57,7 @@ _FOLLOW = """
 UPDATE inbound_inboundmessage m SET status = 'Mapped Ignored', key_hash = NULL,
        reason = 'one of very many that waited together: the first and the newest of them say what came of it'
 WHERE m.status = 'Mapped Delayed' AND m.key_hash = ANY(%s)
-      AND NOT EXISTS (SELECT 1 FROM inbound_delayedopening d WHERE d.key_hash = m.key_hash)
+      AND NOT EXISTS (SELECT 1 FROM inbound_delayedalert d WHERE d.key_hash = m.key_hash)
 """
 
 
@@ -113,7 +113,7 @@ def _open(
             raise
         log.exception("A delayed opening cannot be decided; it is tried again in %s.", _RETRY_AFTER)
         connection.execute(
-            "UPDATE inbound_delayedopening SET due_at = %s WHERE key_hash = ANY(%s)", (now + _RETRY_AFTER, keys)
+            "UPDATE inbound_delayedalert SET due_at = %s WHERE key_hash = ANY(%s)", (now + _RETRY_AFTER, keys)
         )
 
 

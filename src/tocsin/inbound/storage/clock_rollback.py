@@ -17,17 +17,17 @@ _COUNTED = (DelayReason.WAIT, DelayReason.EVERY, DelayReason.FLAPPING)
 _MAX_LOCKS = 1000
 
 _KEYS = """
-SELECT key_hash FROM inbound_delayedopening WHERE due_at > %(now)s AND wait = ANY(%(waits)s)
-UNION ALL SELECT hash FROM inbound_tally WHERE until > %(now)s OR at > %(now)s
+SELECT key_hash FROM inbound_delayedalert WHERE due_at > %(now)s AND delay_reason = ANY(%(waits)s)
+UNION ALL SELECT hash FROM inbound_ratewindow WHERE until > %(now)s OR at > %(now)s
 """
 
 _OPENINGS = """
-UPDATE inbound_delayedopening SET due_at = due_at - %(by)s, since = CASE WHEN since > %(now)s THEN since - %(by)s
-ELSE since END WHERE due_at > %(now)s AND wait = ANY(%(waits)s)
+UPDATE inbound_delayedalert SET due_at = due_at - %(by)s, since = CASE WHEN since > %(now)s THEN since - %(by)s
+ELSE since END WHERE due_at > %(now)s AND delay_reason = ANY(%(waits)s)
 """
 
 _TALLIES = """
-UPDATE inbound_tally SET until = CASE WHEN until > %(now)s THEN until - %(by)s ELSE until END,
+UPDATE inbound_ratewindow SET until = CASE WHEN until > %(now)s THEN until - %(by)s ELSE until END,
        at = CASE WHEN at > %(now)s THEN at - %(by)s ELSE at END,
        times = ARRAY(SELECT CASE WHEN t > %(now)s THEN t - %(by)s ELSE t END
                      FROM unnest(times) WITH ORDINALITY AS n(t, place) ORDER BY place)

@@ -20,7 +20,14 @@ from tocsin.core.db.database import Connection
 from tocsin.core.db.json_text import as_json, bytes_in_json
 from tocsin.core.ids import lock_number
 from tocsin.inbound.deciding.preprocessing import DeliveryKey
-from tocsin.inbound.deciding.state import ActiveAlert, DedupKeyState, DuplicateDelivery, KeyRole, LockScopes, RateWindow
+from tocsin.inbound.deciding.state import (
+    ActiveAlert,
+    DedupKeyState,
+    DuplicateDelivery,
+    KeyRole,
+    LockScopes,
+    RateWindowState,
+)
 from tocsin.inbound.storage import noise_store as shaped_rows
 
 
@@ -36,7 +43,7 @@ class LoadedKeys:
     clocked: frozenset[bytes]
     config_version: int
     #: Rate windows by scope, and shared alerts by id.
-    tallies: dict[bytes, RateWindow] = field(default_factory=dict)
+    rate_windows: dict[bytes, RateWindowState] = field(default_factory=dict)
     lives: dict[int, ActiveAlert] = field(default_factory=dict)
 
 
@@ -46,7 +53,7 @@ _HASHES = "ARRAY(SELECT substring(%(hashes)s::bytea FROM i FOR 32) FROM generate
 _LIVE = database.literal(f"""
 SELECT a.id, a.key_hash, a.status, a.priority, a.opened_at, a.owner_id,
        coalesce(nullif(u.name, ''), u.username, a.owner_name) AS owner_name,
-       a.hold_until, a.merged_into_id, a.watch, a.tags, a.custom, {", ".join(f"a.{name}" for name in SOURCE_COLUMNS)},
+       a.hold_until, a.merged_into_id, a.dry_run, a.tags, a.custom, {", ".join(f"a.{name}" for name in SOURCE_COLUMNS)},
        {shaped_rows.PAGES} AS pages
 FROM alerts_alert a LEFT JOIN people_user u ON u.id = a.owner_id
 WHERE a.key_hash = ANY({_HASHES}) AND a.holds_key ORDER BY a.key_hash FOR NO KEY UPDATE OF a
@@ -72,7 +79,9 @@ FROM (VALUES (1)) AS once LEFT JOIN unnest(%s::bigint[]) AS n ON true
 _WAIT_FOR = database.literal(_LOCK.format(how="pg_advisory_xact_lock"))
 _TRY = database.literal(_LOCK.format(how="pg_try_advisory_xact_lock"))
 
-_CLOCKS = database.literal(f"SELECT key_hash, newest, last_alert FROM inbound_keyclock WHERE key_hash = ANY({_HASHES})")
+_CLOCKS = database.literal(
+    f"SELECT key_hash, latest_source_time, last_alert FROM inbound_dedupkey WHERE key_hash = ANY({_HASHES})"
+)
 
 _SHAPED = database.literal(shaped_rows.STANDING.format(hashes=_HASHES))
 
@@ -80,7 +89,7 @@ _SEEN = """
 SELECT s.integration_id, s.hash, s.message, m.alert_id
 FROM (SELECT i, substring(%(hashes)s::bytea FROM i * 32 - 31 FOR 32) AS hash, (%(ids)s::bigint[])[i] AS integration_id
       FROM generate_series(1, %(number)s::int) AS i) AS w
-JOIN inbound_seendelivery s ON s.integration_id = w.integration_id AND s.hash = w.hash
+JOIN inbound_processeddelivery s ON s.integration_id = w.integration_id AND s.hash = w.hash
 LEFT JOIN inbound_inboundmessage m ON m.id = s.message
 """
 
@@ -117,7 +126,7 @@ def ask(
     returned as `held`. `scopes` are the lock scopes of keys.
     """
     wanted = sorted({*hashes, *(one.parent for one in scopes.values() if one.parent is not None)})
-    counted = {scope for one in scopes.values() for scope in one.tallies}
+    counted = {scope for one in scopes.values() for scope in one.rate_windows}
     numbers = _array(sorted({lock_number(one) for one in (*wanted, *counted)}))
     packed = {"hashes": b"".join(wanted), "length": 32 * len(wanted)}
     deliveries_packed = {
@@ -156,19 +165,19 @@ def standing(connection: Connection, asked: PendingKeyQuery, *, now: datetime, r
         shaped_found = [row for row in shaped_found if row["role"] != shaped_rows.PENDING]
     clock_rows = asked.clocks.fetchall()
     states = _states(connection, live_rows, clock_rows)
-    tallies: dict[bytes, RateWindow] = {}
+    rate_windows: dict[bytes, RateWindowState] = {}
     lives: dict[int, ActiveAlert] = {}
     parents = {live.parent_id for state in states.values() if (live := state.live) is not None and live.parent_id}
     if shaped_found or asked.counted or parents:
-        tallies = shaped_rows.tallies(connection, asked.counted, now) if asked.counted else {}
-        lives = _shared(connection, states, shaped_found, tallies, parents, held, scopes, wait=wait)
+        rate_windows = shaped_rows.rate_windows(connection, asked.counted, now) if asked.counted else {}
+        lives = _shared(connection, states, shaped_found, rate_windows, parents, held, scopes, wait=wait)
     return LoadedKeys(
         states,
         {(row[0], bytes(row[1])): DuplicateDelivery(row[2], row[3]) for row in asked.seen},
         frozenset(held),
         frozenset(row[0] for row in clock_rows),
         locked[0][0] or 0,
-        tallies,
+        rate_windows,
         lives,
     )
 
@@ -177,7 +186,7 @@ def _shared(
     connection: Connection,
     states: dict[bytes, DedupKeyState],
     shaped: Sequence[DictRow],
-    tallies: Mapping[bytes, RateWindow],
+    rate_windows: Mapping[bytes, RateWindowState],
     parents: Collection[int],
     held: set[bytes],
     scopes: Mapping[bytes, LockScopes],
@@ -193,7 +202,7 @@ def _shared(
             joined[key] = row
         else:
             states[key] = replace(states.get(key, DedupKeyState()), delayed=shaped_rows.delayed_of(row))
-    named = {tally.alert_id for tally in tallies.values() if tally.alert_id is not None}
+    named = {rate_window.alert_id for rate_window in rate_windows.values() if rate_window.alert_id is not None}
     named |= {row["alert_id"] for row in joined.values()}
     named |= set(parents)
     found = shaped_rows.lives(connection, named, wait=wait)
@@ -208,7 +217,7 @@ def _shared(
         held |= {
             key
             for key, one in scopes.items()
-            if any(scope in tallies and tallies[scope].alert_id in missing for scope in one.tallies)
+            if any(scope in rate_windows and rate_windows[scope].alert_id in missing for scope in one.rate_windows)
         }
     for key, row in joined.items():
         # A key is free if its shared alert was closed.
@@ -250,7 +259,7 @@ def _not_locked(connection: Connection, free: set[int], live: Sequence[DictRow],
 
 
 def _states(connection: Connection, live: Sequence[DictRow], clocks: Sequence[Any]) -> dict[bytes, DedupKeyState]:
-    states = {bytes(key): DedupKeyState(None, newest, last) for key, newest, last in clocks}
+    states = {bytes(key): DedupKeyState(None, latest_source_time, last) for key, latest_source_time, last in clocks}
     if not live:
         return states
     ids = [row["id"] for row in live]
@@ -266,7 +275,7 @@ def _states(connection: Connection, live: Sequence[DictRow], clocks: Sequence[An
         own = children.get(row["id"], {})
         state = _state(row, acks.get(row["id"], {}), tuple(own))
         fields: dict[str, object] = {name: row[name] for name in (*SOURCE_COLUMNS, "tags", "custom")}
-        alert = ActiveAlert(state, fields, row["merged_into_id"], own, pages=row["pages"], watch=row["watch"])
+        alert = ActiveAlert(state, fields, row["merged_into_id"], own, pages=row["pages"], dry_run=row["dry_run"])
         key = bytes(row["key_hash"])
         states[key] = replace(states.get(key, DedupKeyState()), live=alert, last_alert=row["id"])
     return states
@@ -299,12 +308,13 @@ def _children(connection: Connection, merged: Sequence[Any]) -> dict[int, dict[i
 
 
 _NEW_CLOCKS = """
-INSERT INTO inbound_keyclock (key_hash, newest, last_alert, touched_at) SELECT key_hash, newest, last_alert, %s
-FROM json_to_recordset(%s) AS n(key_hash bytea, newest timestamptz, last_alert bigint)
+INSERT INTO inbound_dedupkey (key_hash, latest_source_time, last_alert, touched_at)
+SELECT key_hash, latest_source_time, last_alert, %s
+FROM json_to_recordset(%s) AS n(key_hash bytea, latest_source_time timestamptz, last_alert bigint)
 """
 
 _NEW_SEEN = """
-INSERT INTO inbound_seendelivery (integration_id, hash, message)
+INSERT INTO inbound_processeddelivery (integration_id, hash, message)
 SELECT * FROM json_to_recordset(%s) AS n(integration_id bigint, hash bytea, message uuid)
 """
 
@@ -317,7 +327,7 @@ def write_clocks(
     `known` are the keys that had a row when read under the same locks. No other transaction can have inserted the rest.
     """
     new = [
-        {"key_hash": bytes_in_json(key), "newest": state.newest, "last_alert": state.last_alert}
+        {"key_hash": bytes_in_json(key), "latest_source_time": state.latest_source_time, "last_alert": state.last_alert}
         for key, state in states.items()
         if key not in known
     ]
@@ -326,13 +336,14 @@ def write_clocks(
     old = [(key, state) for key, state in states.items() if key in known]
     if old:
         connection.execute(
-            "UPDATE inbound_keyclock k SET newest = n.newest, last_alert = n.last_alert, touched_at = %s "
-            "FROM unnest(%s::bytea[], %s::timestamptz[], %s::bigint[]) AS n(key_hash, newest, last_alert) "
+            "UPDATE inbound_dedupkey k SET latest_source_time = n.latest_source_time, last_alert = n.last_alert, "
+            "touched_at = %s "
+            "FROM unnest(%s::bytea[], %s::timestamptz[], %s::bigint[]) AS n(key_hash, latest_source_time, last_alert) "
             "WHERE k.key_hash = n.key_hash",
             (
                 now,
                 [key for key, _ in old],
-                [state.newest for _, state in old],
+                [state.latest_source_time for _, state in old],
                 [state.last_alert for _, state in old],
             ),
         )

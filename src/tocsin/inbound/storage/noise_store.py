@@ -15,19 +15,26 @@ from tocsin.alerts.states import ACTIVE, Priority
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.db.json_text import as_json, bytes_in_json
-from tocsin.inbound.deciding.state import ActiveAlert, DelayedAlert, DelayReason, GroupJoin, RateWindow, WaitOutcome
+from tocsin.inbound.deciding.state import (
+    ActiveAlert,
+    DelayedAlertState,
+    DelayReason,
+    GroupJoin,
+    RateWindowState,
+    WaitOutcome,
+)
 
 #: Pending messages, delayed alerts and joined keys of some keys, in one statement because most batches have none.
 #: Delayed alerts are locked: a writer that does not lock their key, such as the end of a maintenance window, must come
 #: before or after.
 STANDING = """
-SELECT d.key_hash, NULL::bigint AS alert_id, NULL::text AS role, d.wait, d.since, d.due_at, d.why, d.opens, d.messages,
-       d.priority, d.scope, d.released, d.window_id, d.subject, d.source_id
-FROM (SELECT * FROM inbound_delayedopening w WHERE w.key_hash = ANY({hashes})
+SELECT d.key_hash, NULL::bigint AS alert_id, NULL::text AS role, d.delay_reason, d.since, d.due_at, d.reason,
+       d.triggered_at, d.message_count, d.priority, d.scope, d.released, d.window_id, d.subject, d.source_id
+FROM (SELECT * FROM inbound_delayedalert w WHERE w.key_hash = ANY({hashes})
       FOR NO KEY UPDATE) AS d
 UNION ALL
 SELECT j.key_hash, j.alert_id, j.role, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
-FROM inbound_joinedkey j WHERE j.key_hash = ANY({hashes}) AND j.over_at IS NULL
+FROM inbound_groupmember j WHERE j.key_hash = ANY({hashes}) AND j.left_at IS NULL
 UNION ALL
 SELECT m.key_hash, NULL, 'pending', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 FROM inbound_inboundmessage m WHERE m.status = 'Pending' AND m.key_hash = ANY({hashes})
@@ -38,9 +45,9 @@ PENDING = "pending"
 
 _TALLIES = """
 SELECT w.hash, t.alert_id, t.until, t.tokens, t.at, t.times,
-       (SELECT count(*) FROM inbound_delayedopening d
+       (SELECT count(*) FROM inbound_delayedalert d
         WHERE d.scope = w.hash AND NOT d.released AND (d.due_at IS NULL OR d.due_at > %(now)s)) AS waiting
-FROM unnest(%(scopes)s::bytea[]) AS w(hash) LEFT JOIN inbound_tally t ON t.hash = w.hash
+FROM unnest(%(scopes)s::bytea[]) AS w(hash) LEFT JOIN inbound_ratewindow t ON t.hash = w.hash
 """
 
 #: Whether the escalation of alert `a` pages. An alert without one counts as paging, because none can start to.
@@ -48,20 +55,20 @@ PAGES = """coalesce((SELECT r.mode = 'page' FROM escalation_run r WHERE r.alert_
                     true)"""
 
 _LIVES = database.literal(f"""
-SELECT a.id, a.key_hash, a.merged_into_id, a.watch, a.tags, a.custom,
+SELECT a.id, a.key_hash, a.merged_into_id, a.dry_run, a.tags, a.custom,
        {", ".join(f"a.{name}" for name in SOURCE_COLUMNS)},
-       (SELECT count(*) FROM inbound_joinedkey j WHERE j.alert_id = a.id AND j.over_at IS NULL AND j.role <> 'child')
+       (SELECT count(*) FROM inbound_groupmember j WHERE j.alert_id = a.id AND j.left_at IS NULL AND j.role <> 'child')
            AS members, {PAGES} AS pages
 FROM alerts_alert a WHERE a.id = ANY(%s) AND (a.holds_key OR a.status = ANY(%s)) ORDER BY a.id FOR NO KEY UPDATE OF a
 """)
 _LIVES_NOW = database.literal(_LIVES.rstrip() + " SKIP LOCKED")
 
 
-def tallies(connection: Connection, scopes: Iterable[bytes], now: datetime) -> dict[bytes, RateWindow]:
+def rate_windows(connection: Connection, scopes: Iterable[bytes], now: datetime) -> dict[bytes, RateWindowState]:
     """Loads the rate windows of some scopes, whose locks are held."""
     found = database.rows(connection, _TALLIES, {"scopes": sorted(scopes), "now": now})
     return {
-        bytes(row["hash"]): RateWindow(
+        bytes(row["hash"]): RateWindowState(
             row["alert_id"], row["until"], row["tokens"], row["at"], tuple(row["times"] or ()), row["waiting"]
         )
         for row in found
@@ -94,22 +101,22 @@ def lives(connection: Connection, ids: Iterable[int], *, wait: bool) -> dict[int
                 {number: children[number] for number in states[row["id"]].children},
                 row["members"],
                 row["pages"],
-                row["watch"],
+                row["dry_run"],
             ),
         )
         for row in found
     }
 
 
-def delayed_of(row: Mapping[str, Any]) -> DelayedAlert:
+def delayed_of(row: Mapping[str, Any]) -> DelayedAlertState:
     """Converts a row to a delayed alert."""
-    return DelayedAlert(
-        DelayReason(row["wait"]),
+    return DelayedAlertState(
+        DelayReason(row["delay_reason"]),
         row["since"],
         row["due_at"],
-        row["why"],
-        tuple(row["opens"]),
-        row["messages"],
+        row["reason"],
+        tuple(row["triggered_at"]),
+        row["message_count"],
         Priority(row["priority"]) if row["priority"] else None,
         bytes(row["scope"]) if row["scope"] is not None else None,
         row["released"],
@@ -120,35 +127,36 @@ def delayed_of(row: Mapping[str, Any]) -> DelayedAlert:
 
 
 _DELAY = """
-INSERT INTO inbound_delayedopening (key_hash, integration_id, wait, since, due_at, why, opens, messages, priority,
-       scope, released, window_id, subject, source_id)
-SELECT key_hash, integration_id, wait, since, due_at, why, opens, messages, priority, scope, released,
-       (SELECT w.id FROM inbound_maintenancewindow w WHERE w.id = n.window_id), subject, source_id
-FROM json_to_recordset(%s) AS n(key_hash bytea, integration_id bigint, wait text, since timestamptz, due_at timestamptz,
-     why text, opens timestamptz[], messages int, priority text, scope bytea, released boolean, window_id bigint,
-     subject text, source_id text)
-ON CONFLICT (key_hash) DO UPDATE SET integration_id = excluded.integration_id, wait = excluded.wait,
-   since = excluded.since, due_at = excluded.due_at, why = excluded.why, opens = excluded.opens,
-   messages = excluded.messages, priority = excluded.priority, scope = excluded.scope, released = excluded.released,
-   window_id = excluded.window_id, subject = excluded.subject, source_id = excluded.source_id
+INSERT INTO inbound_delayedalert (key_hash, integration_id, delay_reason, since, due_at, reason, triggered_at,
+       message_count, priority, scope, released, window_id, subject, source_id)
+SELECT key_hash, integration_id, delay_reason, since, due_at, reason, triggered_at, message_count, priority, scope,
+       released, (SELECT w.id FROM inbound_maintenancewindow w WHERE w.id = n.window_id), subject, source_id
+FROM json_to_recordset(%s) AS n(key_hash bytea, integration_id bigint, delay_reason text, since timestamptz,
+     due_at timestamptz, reason text, triggered_at timestamptz[], message_count int, priority text, scope bytea,
+     released boolean, window_id bigint, subject text, source_id text)
+ON CONFLICT (key_hash) DO UPDATE SET integration_id = excluded.integration_id, delay_reason = excluded.delay_reason,
+   since = excluded.since, due_at = excluded.due_at, reason = excluded.reason, triggered_at = excluded.triggered_at,
+   message_count = excluded.message_count, priority = excluded.priority, scope = excluded.scope,
+   released = excluded.released, window_id = excluded.window_id, subject = excluded.subject,
+   source_id = excluded.source_id
 """
 
 
-def write_delayed(connection: Connection, changed: Mapping[bytes, tuple[int, DelayedAlert | None]]) -> None:
+def write_delayed(connection: Connection, changed: Mapping[bytes, tuple[int, DelayedAlertState | None]]) -> None:
     """Writes delayed alerts by key with their integration; None: no longer delayed."""
     gone = [key for key, (_, delayed) in changed.items() if delayed is None]
     if gone:
-        connection.execute("DELETE FROM inbound_delayedopening WHERE key_hash = ANY(%s)", (gone,))
+        connection.execute("DELETE FROM inbound_delayedalert WHERE key_hash = ANY(%s)", (gone,))
     kept = [
         {
             "key_hash": bytes_in_json(key),
             "integration_id": integration_id,
-            "wait": one.wait,
+            "delay_reason": one.delay_reason,
             "since": one.since,
             "due_at": one.due_at,
-            "why": one.why,
-            "opens": one.opens,
-            "messages": one.messages,
+            "reason": one.reason,
+            "triggered_at": one.triggered_at,
+            "message_count": one.message_count,
             "priority": one.priority,
             "scope": bytes_in_json(one.scope),
             "released": one.is_released,
@@ -179,11 +187,11 @@ def settle(connection: Connection, settled: Mapping[bytes, WaitOutcome]) -> None
 
 
 _JOIN = """
-INSERT INTO inbound_joinedkey (key_hash, alert_id, role, subject, source_id, joined_at)
+INSERT INTO inbound_groupmember (key_hash, alert_id, role, subject, source_id, joined_at)
 SELECT key_hash, alert_id, role, subject, source_id, joined_at FROM json_to_recordset(%s)
        AS n(key_hash bytea, alert_id bigint, role text, subject text, source_id text, joined_at timestamptz)
 ON CONFLICT (key_hash) DO UPDATE SET alert_id = excluded.alert_id, role = excluded.role, subject = excluded.subject,
-   source_id = excluded.source_id, joined_at = excluded.joined_at, over_at = NULL
+   source_id = excluded.source_id, joined_at = excluded.joined_at, left_at = NULL
 """
 
 
@@ -192,7 +200,7 @@ def write_joins(connection: Connection, joins: Mapping[bytes, GroupJoin], now: d
     over = [key for key, one in joins.items() if one.role is None]
     if over:
         connection.execute(
-            "UPDATE inbound_joinedkey SET over_at = %s WHERE key_hash = ANY(%s) AND over_at IS NULL", (now, over)
+            "UPDATE inbound_groupmember SET left_at = %s WHERE key_hash = ANY(%s) AND left_at IS NULL", (now, over)
         )
     made = [
         {
@@ -211,7 +219,7 @@ def write_joins(connection: Connection, joins: Mapping[bytes, GroupJoin], now: d
 
 
 _TALLY = """
-INSERT INTO inbound_tally (hash, alert_id, until, tokens, at, times, touched_at)
+INSERT INTO inbound_ratewindow (hash, alert_id, until, tokens, at, times, touched_at)
 SELECT hash, alert_id, until, tokens, at, times, %s FROM json_to_recordset(%s)
        AS n(hash bytea, alert_id bigint, until timestamptz, tokens float8, at timestamptz, times timestamptz[])
 ON CONFLICT (hash) DO UPDATE SET alert_id = excluded.alert_id, until = excluded.until, tokens = excluded.tokens,
@@ -219,7 +227,7 @@ ON CONFLICT (hash) DO UPDATE SET alert_id = excluded.alert_id, until = excluded.
 """
 
 
-def write_tallies(connection: Connection, changed: Mapping[bytes, RateWindow], now: datetime) -> None:
+def write_rate_windows(connection: Connection, changed: Mapping[bytes, RateWindowState], now: datetime) -> None:
     """Writes rate windows, except their number of waiting keys, which is counted when loaded."""
     if changed:
         made = [
@@ -240,7 +248,7 @@ def release(connection: Connection, scopes: Sequence[bytes], now: datetime) -> N
     """Makes the alerts waiting in these rate windows due; the delayed alerts task opens each under its key's lock."""
     if scopes:
         connection.execute(
-            "UPDATE inbound_delayedopening SET due_at = %s, released = true WHERE scope = ANY(%s)",
+            "UPDATE inbound_delayedalert SET due_at = %s, released = true WHERE scope = ANY(%s)",
             (now, list(scopes)),
         )
         database.hint(connection, "delayed")

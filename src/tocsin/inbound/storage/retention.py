@@ -56,13 +56,13 @@ _SLICE = "t.ctid >= format('(%%s,0)', %(begin)s::bigint)::tid AND t.ctid < forma
 
 #: By table, the condition for obsolete rows `t`.
 _BESIDE: dict[LiteralString, LiteralString] = {
-    "inbound_seendelivery": "NOT EXISTS (SELECT FROM inbound_inboundmessage m WHERE m.id = t.message)",
+    "inbound_processeddelivery": "NOT EXISTS (SELECT FROM inbound_inboundmessage m WHERE m.id = t.message)",
     "inbound_messagetext": "NOT EXISTS (SELECT FROM inbound_inboundmessage m WHERE m.id = t.message_id)",
-    "inbound_keyclock": "t.touched_at < %(before)s AND NOT EXISTS ("
+    "inbound_dedupkey": "t.touched_at < %(before)s AND NOT EXISTS ("
     "SELECT FROM alerts_alert a WHERE a.key_hash = t.key_hash AND a.holds_key)",
-    "inbound_joinedkey": "t.joined_at < %(before)s AND NOT EXISTS ("
+    "inbound_groupmember": "t.joined_at < %(before)s AND NOT EXISTS ("
     "SELECT FROM alerts_alert a WHERE a.id = t.alert_id AND a.holds_key)",
-    "inbound_tally": "t.touched_at < %(before)s AND (t.until IS NULL OR t.until < %(now)s)",
+    "inbound_ratewindow": "t.touched_at < %(before)s AND (t.until IS NULL OR t.until < %(now)s)",
 }
 
 

@@ -20,7 +20,7 @@ from tocsin.notify.providers.circuit_breaker import RateAllowance
 from tocsin.notify.providers.pool import SANDBOX, ActiveProvider, ProviderPool
 from tocsin.notify.registry import CHANNELS
 from tocsin.notify.rules import bundling
-from tocsin.notify.rules.bundling import MAX_BUNDLE_SIZE, Bundle, BundleLimit
+from tocsin.notify.rules.bundling import MAX_BUNDLE_SIZE, BundleLimit, DeliveryBundle
 from tocsin.notify.rules.pre_send_check import BUNDLED_LATER, NO_TURN_YET, DueDelivery, after_waiting
 from tocsin.notify.text.message_ids import ReplyAddress
 from tocsin.notify.text.redaction import ContentLevel
@@ -36,7 +36,7 @@ _BY_AGE = timedelta(seconds=0.1)
 class DeliveryJob:
     """One message to send, and its provider; `carrier` None means the sandbox."""
 
-    bundle: Bundle
+    bundle: DeliveryBundle
     carrier: ActiveProvider | None
     #: Why it cannot be sent: it fails at once with this reason.
     problem: str = ""
@@ -93,7 +93,7 @@ def claim(
     if directory.is_bundling:
         jobs = _bundled(connection, rooms, ready, now)
     else:
-        jobs = rooms.jobs([Bundle((due,)) for due in ready])
+        jobs = rooms.jobs([DeliveryBundle((due,)) for due in ready])
     given = Counter(job.provider for job in jobs)
     used_up = {name: entry.after(given[name], now) for name, entry in allowances.items() if given[name]}
     health.use_up(connection, used_up)
@@ -152,7 +152,7 @@ class _ProviderCapacity:
         self._allowed = dict(allowed)
         #: Messages that no provider can take yet, although their channel is not full: their providers have used up the
         #: rate limit, or were at their maximum of concurrent sends before this claim.
-        self.later: list[Bundle] = []
+        self.later: list[DeliveryBundle] = []
         carriers = directory.all()
         self._crowded = [c.name for c in carriers if not self._has_room(c.name, c.kind.parallel)]
 
@@ -176,11 +176,11 @@ class _ProviderCapacity:
         closed = [channel for channel in channels if firsts.get(channel) in (None, *self._crowded)]
         return SaturatedProviders([*self._crowded, *used_up], sorted(closed))
 
-    def jobs(self, bundles: Iterable[Bundle]) -> list[DeliveryJob]:
+    def jobs(self, bundles: Iterable[DeliveryBundle]) -> list[DeliveryJob]:
         """Returns the messages that a provider can take now. The others stay in the outbox."""
         return [job for bundle in bundles if (job := self._job(bundle)) is not None]
 
-    def _job(self, bundle: Bundle) -> DeliveryJob | None:
+    def _job(self, bundle: DeliveryBundle) -> DeliveryJob | None:
         due = bundle.lead
         if due.problem:
             return DeliveryJob(bundle, None, due.problem)

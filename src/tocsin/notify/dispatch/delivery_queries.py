@@ -191,8 +191,8 @@ _MEANT = """a.id = (SELECT CASE WHEN m.status = 'merged' THEN m.merged_into_id E
 _FACTS = """
 SELECT d.id, d.notification_id, d.channel, d.address, d.purpose, d.queued_at, d.due_at, d.user_id, d.attempts,
        d.provider_name, d.is_first, d.reason AS waited, n.label, n.reason AS why, n.data,
-       d.unknown_at IS NOT NULL AS may_have_left, d.late_since, d.is_exhausted, d.own_failures,
-       CASE WHEN n.data ? 'held_from' THEN u.contact_rules END AS quiet,
+       d.outcome_unknown_at IS NOT NULL AS may_have_left, d.late_since, d.is_exhausted, d.own_failures,
+       CASE WHEN n.data ? 'held_from' THEN u.notification_rules END AS quiet,
        coalesce(nullif(u.name, ''), u.username, '') AS user_name, coalesce(u.time_zone, 'UTC') AS time_zone,
        coalesce(u.language, '') AS language,
        coalesce((SELECT m.address FROM people_contactmethod m WHERE m.user_id = d.user_id AND m.channel = d.channel
@@ -207,18 +207,18 @@ SELECT d.id, d.notification_id, d.channel, d.address, d.purpose, d.queued_at, d.
            AS has_acknowledged,
        (SELECT l.left_at FROM notify_lastsent l WHERE l.recipient = coalesce(d.user_id, 0) AND l.channel = d.channel
            AND l.address = d.address AND l.purpose = d.purpose) AS left_at,
-       CASE WHEN d.purpose = 'page' THEN coalesce((u.contact_rules ->> 'most_per_hour')::int, 0) ELSE 0 END
+       CASE WHEN d.purpose = 'page' THEN coalesce((u.notification_rules ->> 'most_per_hour')::int, 0) ELSE 0 END
            AS most_per_hour,
        -- Only for whoever wants a limit: by the index on a notification's user.
-       CASE WHEN d.purpose = 'page' AND u.contact_rules ? 'most_per_hour' THEN ARRAY(
+       CASE WHEN d.purpose = 'page' AND u.notification_rules ? 'most_per_hour' THEN ARRAY(
            SELECT DISTINCT s.sent_at FROM notify_notification m JOIN notify_delivery s ON s.notification_id = m.id
            WHERE m.user_id = d.user_id AND s.purpose = 'page' AND s.channel = d.channel AND s.address = d.address
              AND s.sent_at IS NOT NULL AND m.created_at > d.due_at - interval '2 days'
-           ORDER BY s.sent_at DESC LIMIT (u.contact_rules ->> 'most_per_hour')::int)
+           ORDER BY s.sent_at DESC LIMIT (u.notification_rules ->> 'most_per_hour')::int)
        ELSE ARRAY[]::timestamptz[] END AS left_before,
        d.purpose = 'all_clear' AND EXISTS (SELECT FROM notify_delivery p WHERE p.alert_id = d.alert_id
            AND p.user_id = d.user_id AND p.purpose = 'page'
-           AND (p.status IN ('sent', 'delivered') OR p.unknown_at IS NOT NULL)) AS has_been_paged,
+           AND (p.status IN ('sent', 'delivered') OR p.outcome_unknown_at IS NOT NULL)) AS has_been_paged,
        d.purpose = 'all_clear' AND EXISTS (SELECT FROM notify_delivery p WHERE p.alert_id = d.alert_id
            AND p.user_id = d.user_id AND p.purpose = 'page' AND p.status = 'sending') AS is_being_paged,
        a.id AS a_id, a.status AS a_status, a.priority AS a_priority, a.subject AS a_subject,
@@ -226,7 +226,7 @@ SELECT d.id, d.notification_id, d.channel, d.address, d.purpose, d.queued_at, d.
        a.team AS a_team, a.source AS a_source, a.source_id AS a_source_id, a.source_url AS a_source_url,
        a.requester AS a_requester, a.requester_phone AS a_requester_phone, a.custom AS a_custom, a.count AS a_count,
        a.opened_at AS a_opened_at, a.owner_id AS a_owner_id, a.hold_until AS a_hold_until,
-       a.merged_into_id AS a_merged_into, a.test AS a_is_test
+       a.merged_into_id AS a_merged_into, a.is_test AS a_is_test
 FROM notify_delivery d
 JOIN notify_notification n ON n.id = d.notification_id
 LEFT JOIN alerts_alert a ON {alert}
@@ -338,7 +338,7 @@ def note_bundles(connection: Connection, together: Mapping[UUID, Sequence[UUID]]
     """Records which deliveries were sent as one message, so that the vendor's events apply to all of them."""
     for notification, deliveries in together.items():
         connection.execute(
-            "INSERT INTO notify_senttogether (notification, deliveries, at) VALUES (%s, %s, %s) "
+            "INSERT INTO notify_bundle (notification, deliveries, at) VALUES (%s, %s, %s) "
             "ON CONFLICT (notification) DO UPDATE SET deliveries = excluded.deliveries, at = excluded.at",
             (notification, list(deliveries), now),
         )

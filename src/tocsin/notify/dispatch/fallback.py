@@ -21,7 +21,7 @@ _THEIRS = """
 SELECT w.id, m.label, m.channel, m.address,
        EXISTS (SELECT FROM notify_delivery p WHERE p.alert_id = d.alert_id AND p.user_id = d.user_id
                AND p.purpose = 'page' AND p.channel = m.channel
-               AND (p.status IN ('sending', 'sent', 'delivered') OR p.unknown_at IS NOT NULL))
+               AND (p.status IN ('sending', 'sent', 'delivered') OR p.outcome_unknown_at IS NOT NULL))
          AS was_used
 FROM unnest(%s::uuid[]) AS w(id) JOIN notify_delivery d ON d.id = w.id
 JOIN people_contactmethod m ON m.user_id = d.user_id AND m.is_enabled AND NOT m.awaits_code

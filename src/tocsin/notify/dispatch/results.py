@@ -82,9 +82,10 @@ WITH told AS (
 )
 UPDATE notify_delivery d
 SET status = 'sent', sent_at = t.at, external_id = t.external_id, error = '', lease_until = NULL, leased_by = '',
-    ended_at = NULL, withdrawn = '',
+    ended_at = NULL, cancel_requested = '',
     reason = concat_ws(' ', CASE WHEN d.status = 'sending' THEN nullif(d.reason, '') END, nullif(t.note, ''),
-                       CASE WHEN d.withdrawn <> '' THEN 'It was leaving already when this came: ' || d.withdrawn END)
+                       CASE WHEN d.cancel_requested <> ''
+                            THEN 'It was leaving already when this came: ' || d.cancel_requested END)
 FROM told t JOIN held USING (id) WHERE d.id = t.id
 """
 
@@ -196,7 +197,7 @@ def mark_sent(connection: Connection, result: SendResult) -> None:
 
 
 _LOCK = """
-SELECT d.id, d.withdrawn FROM notify_delivery d
+SELECT d.id, d.cancel_requested FROM notify_delivery d
 WHERE d.id = ANY(%s) AND d.status = 'sending' AND d.leased_by = %s ORDER BY d.id FOR NO KEY UPDATE
 """
 _TRIED = """
@@ -206,13 +207,15 @@ FROM notify_delivery WHERE notification_id = ANY(%s) AND provider_name <> '' GRO
 _UPDATE = """
 UPDATE notify_delivery d
 SET status = t.status, due_at = coalesce(t.due_at, d.due_at), error = t.error, reason = t.reason,
-    is_permanent = t.is_permanent, ended_at = t.ended_at, unknown_at = coalesce(t.unknown_at, d.unknown_at),
+    is_permanent = t.is_permanent, ended_at = t.ended_at,
+    outcome_unknown_at = coalesce(t.outcome_unknown_at, d.outcome_unknown_at),
     late_since = coalesce(d.late_since, least(d.due_at, t.at)), is_exhausted = d.is_exhausted OR t.is_exhausted,
     own_failures = CASE WHEN t.is_own THEN d.own_failures + 1 ELSE 0 END, provider_name = t.provider,
     lease_until = NULL, leased_by = ''
 FROM unnest(%s::uuid[], %s::text[], %s::timestamptz[], %s::text[], %s::text[], %s::boolean[], %s::timestamptz[],
             %s::timestamptz[], %s::timestamptz[], %s::boolean[], %s::boolean[], %s::text[])
-     AS t(id, status, due_at, error, reason, is_permanent, ended_at, unknown_at, at, is_exhausted, is_own, provider)
+     AS t(id, status, due_at, error, reason, is_permanent, ended_at, outcome_unknown_at, at, is_exhausted, is_own,
+          provider)
 WHERE d.id = t.id
 """
 _NEXT = """
@@ -305,16 +308,16 @@ def tried_of(connection: Connection, notification_ids: set[UUID]) -> dict[UUID, 
 
 def step(
     trouble: DeliveryFailure,
-    withdrawn: str,
+    cancel_requested: str,
     tried: Mapping[str, ProviderAttempts],
     providers: Sequence[str],
     jitter: float,
 ) -> DeliveryOutcome:
     """Returns what follows a failed attempt. `providers` are those that can deliver it, in order."""
     due, failed = trouble.due, trouble.failed
-    if withdrawn:
+    if cancel_requested:
         how = NOT_AGAIN if failed.failure in UNCERTAIN else "It had not left when this came"
-        return DeliveryOutcome(trouble, "cancelled", f"{how}: {withdrawn}")
+        return DeliveryOutcome(trouble, "cancelled", f"{how}: {cancel_requested}")
     names = list(providers) or [trouble.provider]
     if due.problem:
         # No provider can fix a problem of the address.

@@ -73,7 +73,7 @@ def plan_of(connection: Connection, starts: Sequence[PageRequest]) -> PagePlan:
 
 
 _PEOPLE = """
-SELECT u.id, coalesce(nullif(u.name, ''), u.username) AS name, u.is_active, u.time_zone, u.contact_rules,
+SELECT u.id, coalesce(nullif(u.name, ''), u.username) AS name, u.is_active, u.time_zone, u.notification_rules,
        m.label, m.channel, m.address, m.wait, m.repeat_times, m.repeat_every,
        m.is_enabled AND NOT m.awaits_code AS is_enabled
 FROM people_user u LEFT JOIN people_contactmethod m ON m.user_id = u.id
@@ -102,7 +102,7 @@ def people_of(connection: Connection, user_ids: Collection[int]) -> dict[int, Re
 
 def _person(row: Mapping[str, Any], methods: Sequence[NotificationMethod]) -> Recipient:
     person = Recipient(row["id"], row["name"], tuple(methods), row["is_active"], row["time_zone"])
-    return with_rules(person, row["contact_rules"]) if row["contact_rules"] else person
+    return with_rules(person, row["notification_rules"]) if row["notification_rules"] else person
 
 
 def _contacts(connection: Connection, contact_ids: Collection[int]) -> dict[int, NotificationMethod]:
@@ -134,7 +134,7 @@ def _first_pages(connection: Connection, alert_ids: list[int], pages: Sequence[P
 _WANTED = """
 SELECT id FROM notify_delivery
 WHERE alert_id = ANY(%(alerts)s) AND purpose = ANY(%(purposes)s)
-  AND (status IN ('queued', 'sending') OR (status = 'sent' AND receipt = '' AND withdrawn = ''))
+  AND (status IN ('queued', 'sending') OR (status = 'sent' AND receipt = '' AND cancel_requested = ''))
   AND (%(users)s::bigint[] IS NULL OR user_id = ANY(%(users)s))
 ORDER BY id FOR NO KEY UPDATE
 """
@@ -143,8 +143,8 @@ WITH wanted AS ({_WANTED})
 UPDATE notify_delivery d
 SET status = CASE WHEN d.status = 'queued' THEN 'cancelled' ELSE d.status END,
     reason = CASE WHEN d.status <> 'queued' THEN d.reason
-                  WHEN d.unknown_at IS NOT NULL THEN %(not_again)s ELSE %(reason)s END,
-    withdrawn = CASE WHEN d.status = 'queued' THEN d.withdrawn ELSE %(reason)s END,
+                  WHEN d.outcome_unknown_at IS NOT NULL THEN %(not_again)s ELSE %(reason)s END,
+    cancel_requested = CASE WHEN d.status = 'queued' THEN d.cancel_requested ELSE %(reason)s END,
     ended_at = CASE WHEN d.status = 'queued' THEN %(now)s ELSE d.ended_at END
 FROM wanted w WHERE d.id = w.id AND d.status IN ('queued', 'sending', 'sent')
 RETURNING d.alert_id, d.user_id, d.status
@@ -202,15 +202,15 @@ WITH undone AS (
 ), wanted AS (
   SELECT d.id, u.reason FROM notify_delivery d JOIN undone u ON u.alert_id = d.alert_id
   WHERE d.purpose = 'page' AND (
-    (d.status = 'cancelled' AND (d.ended_at = u.at OR (d.withdrawn <> '' AND d.ended_at > u.at))
+    (d.status = 'cancelled' AND (d.ended_at = u.at OR (d.cancel_requested <> '' AND d.ended_at > u.at))
      AND (u.due_after IS NULL OR d.due_at > u.due_after))
-    OR (d.status IN ('sending', 'sent') AND d.withdrawn <> ''))
+    OR (d.status IN ('sending', 'sent') AND d.cancel_requested <> ''))
   ORDER BY d.id FOR NO KEY UPDATE OF d
 )
 UPDATE notify_delivery d
 SET status = CASE WHEN d.status = 'cancelled' THEN 'queued' ELSE d.status END,
     reason = CASE WHEN d.status = 'cancelled' THEN w.reason ELSE d.reason END,
-    ended_at = CASE WHEN d.status = 'cancelled' THEN NULL ELSE d.ended_at END, withdrawn = ''
+    ended_at = CASE WHEN d.status = 'cancelled' THEN NULL ELSE d.ended_at END, cancel_requested = ''
 FROM wanted w WHERE d.id = w.id
 RETURNING d.alert_id, d.user_id, d.due_at, d.status
 """
@@ -279,11 +279,11 @@ class AlertEnded:
 
 
 _PAGED = """
-SELECT d.alert_id, d.user_id, d.channel, d.address, n.label, coalesce(d.sent_at, d.unknown_at) AS sent_at
+SELECT d.alert_id, d.user_id, d.channel, d.address, n.label, coalesce(d.sent_at, d.outcome_unknown_at) AS sent_at
 FROM notify_delivery d JOIN notify_notification n ON n.id = d.notification_id
 JOIN people_user u ON u.id = d.user_id AND u.is_active
 WHERE d.alert_id = ANY(%(alerts)s) AND d.purpose = 'page'
-  AND (d.status IN ('sending', 'sent', 'delivered') OR d.unknown_at IS NOT NULL)
+  AND (d.status IN ('sending', 'sent', 'delivered') OR d.outcome_unknown_at IS NOT NULL)
 ORDER BY d.id
 """
 _ANSWERED = """

@@ -36,12 +36,13 @@ BATCH = 100
 SKIP_AFTER = timedelta(minutes=5)
 
 _TAKE = """
-UPDATE oncall_dutynotice SET sent_at = %(now)s
-WHERE id IN (SELECT id FROM oncall_dutynotice WHERE sent_at IS NULL ORDER BY id LIMIT %(most)s FOR UPDATE SKIP LOCKED)
+UPDATE oncall_pendingnotice SET sent_at = %(now)s
+WHERE id IN (
+    SELECT id FROM oncall_pendingnotice WHERE sent_at IS NULL ORDER BY id LIMIT %(most)s FOR UPDATE SKIP LOCKED)
 RETURNING id, user_id, title, text, reason
 """
 
-_FORGET_NOTICES = "DELETE FROM oncall_dutynotice WHERE sent_at < %s"
+_FORGET_NOTICES = "DELETE FROM oncall_pendingnotice WHERE sent_at < %s"
 _FORGET_REMINDERS = "DELETE FROM oncall_reminder WHERE shift_at < %s"
 
 _REMINDED = """

@@ -61,7 +61,7 @@ def deliveries(connection: Connection, provider: str, key: str, external_id: str
     notification = _uuid(key)
     if notification is not None:
         together = connection.execute(
-            "SELECT d.id FROM notify_senttogether t CROSS JOIN LATERAL unnest(t.deliveries) AS d(id) "
+            "SELECT d.id FROM notify_bundle t CROSS JOIN LATERAL unnest(t.deliveries) AS d(id) "
             "WHERE t.notification = %s",
             (notification,),
         ).fetchall()
@@ -85,7 +85,7 @@ def deliveries(connection: Connection, provider: str, key: str, external_id: str
 # Includes messages that were tried and are queued again, or were cancelled, after their outcome was lost: the receipt
 # now tells the outcome.
 _LEFT = """(status IN ('sending', 'sent', 'delivered') OR (status = 'queued' AND attempts > 0)
-            OR (status = 'cancelled' AND unknown_at IS NOT NULL))"""
+            OR (status = 'cancelled' AND outcome_unknown_at IS NOT NULL))"""
 
 # If nothing else was sent through the provider, the receipt is about an attempt whose response was lost and that was
 # handed to another provider.
@@ -95,14 +95,14 @@ WITH lost AS (
     AND status = 'failed' AND attempts > 0 AND NOT is_permanent AND receipt = ''
     AND NOT EXISTS (SELECT FROM notify_delivery o
                     WHERE o.id = ANY(%(ids)s) AND o.notification_id = d.notification_id AND {_LEFT})
-  ORDER BY notification_id, unknown_at IS NULL, id DESC
+  ORDER BY notification_id, outcome_unknown_at IS NULL, id DESC
 ), held AS (
   SELECT id, status FROM notify_delivery WHERE id = ANY(%(ids)s) AND ({_LEFT} OR id IN (SELECT id FROM lost))
     AND receipt NOT IN ('answered', 'not_reached') ORDER BY id FOR NO KEY UPDATE
 )
 UPDATE notify_delivery d
 SET status = 'delivered', receipt = %(receipt)s, delivered_at = coalesce(d.delivered_at, %(now)s),
-    sent_at = coalesce(d.sent_at, d.unknown_at, %(now)s), error = '', lease_until = NULL, leased_by = '',
+    sent_at = coalesce(d.sent_at, d.outcome_unknown_at, %(now)s), error = '', lease_until = NULL, leased_by = '',
     ended_at = NULL,
     reason = CASE WHEN held.status IN ('queued', 'failed', 'cancelled') THEN %(after_all)s ELSE d.reason END,
     external_id = coalesce(nullif(d.external_id, ''), %(external_id)s)
@@ -118,7 +118,7 @@ WITH other AS (
 UPDATE notify_delivery d
 SET status = CASE WHEN d.status = 'queued' THEN 'cancelled' ELSE d.status END,
     reason = CASE WHEN d.status = 'queued' THEN %(after_all)s ELSE d.reason END,
-    withdrawn = CASE WHEN d.status = 'queued' THEN d.withdrawn ELSE %(after_all)s END,
+    cancel_requested = CASE WHEN d.status = 'queued' THEN d.cancel_requested ELSE %(after_all)s END,
     ended_at = CASE WHEN d.status = 'queued' THEN %(now)s ELSE d.ended_at END
 FROM other WHERE d.id = other.id AND d.status IN ('queued', 'sending')
 """
@@ -144,7 +144,8 @@ WITH held AS (
     AND receipt NOT IN ('answered', 'not_reached') ORDER BY id FOR NO KEY UPDATE
 )
 UPDATE notify_delivery d
-SET status = 'sent', receipt = 'not_reached', delivered_at = NULL, sent_at = coalesce(d.sent_at, d.unknown_at, %(now)s),
+SET status = 'sent', receipt = 'not_reached', delivered_at = NULL,
+    sent_at = coalesce(d.sent_at, d.outcome_unknown_at, %(now)s),
     lease_until = NULL, leased_by = '', ended_at = NULL, error = '',
     reason = concat_ws(' ', nullif(d.reason, ''), %(why)s::text),
     external_id = coalesce(nullif(d.external_id, ''), %(external_id)s)
@@ -175,12 +176,12 @@ def _not_reached(connection: Connection, found: list[UUID], provider: str, recei
 # A message that was sent again has another vendor id. A receipt for the first attempt does not apply to it.
 _FAILED = """
 WITH held AS (
-  SELECT id, status, withdrawn FROM notify_delivery WHERE id = ANY(%(ids)s) AND status IN ('sending', 'sent')
+  SELECT id, status, cancel_requested FROM notify_delivery WHERE id = ANY(%(ids)s) AND status IN ('sending', 'sent')
     AND receipt = '' AND (external_id = '' OR %(external_id)s::text IN ('', external_id))
   ORDER BY id FOR NO KEY UPDATE
 )
 UPDATE notify_delivery d SET receipt = 'failed', external_id = coalesce(nullif(d.external_id, ''), %(external_id)s)
-FROM held WHERE d.id = held.id RETURNING d.id, held.status, held.withdrawn
+FROM held WHERE d.id = held.id RETURNING d.id, held.status, held.cancel_requested
 """
 
 
@@ -190,9 +191,9 @@ def _failed(
     changed: dict[UUID, str] = {}
     over: set[UUID] = set()
     wanted = {"ids": found, "external_id": receipt.external_id[:200]}
-    for row_id, status, withdrawn in connection.execute(_FAILED, wanted).fetchall():
-        changed[row_id] = withdrawn if status == DeliveryStatus.SENDING else ""
-        if is_final or (withdrawn and status == DeliveryStatus.SENT):
+    for row_id, status, cancel_requested in connection.execute(_FAILED, wanted).fetchall():
+        changed[row_id] = cancel_requested if status == DeliveryStatus.SENDING else ""
+        if is_final or (cancel_requested and status == DeliveryStatus.SENT):
             # Someone has responded since: do not page through another provider.
             over.add(row_id)
     if not changed:

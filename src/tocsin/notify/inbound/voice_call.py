@@ -17,7 +17,7 @@ from tocsin.notify.dispatch import delivery_queries
 from tocsin.notify.inbound import delivery_receipts, dtmf, responder_actions
 from tocsin.notify.interfaces import CallScript
 from tocsin.notify.registry import channel
-from tocsin.notify.rules.bundling import Bundle
+from tocsin.notify.rules.bundling import DeliveryBundle
 from tocsin.notify.rules.pre_send_check import DueDelivery
 from tocsin.notify.states import Purpose
 from tocsin.notify.text import render
@@ -110,7 +110,7 @@ def _tested(found: list[UUID], turn: CallState, speaks: VoicePhrases) -> CallPro
 
 def _script(current: list[DueDelivery], content: ContentLevel, now: datetime) -> CallScript:
     way = channel("voice")
-    bundle = Bundle(tuple(current), named=way.bundle_limit if len(current) > way.bundle_limit else 0)
+    bundle = DeliveryBundle(tuple(current), named=way.bundle_limit if len(current) > way.bundle_limit else 0)
     made = render.compose(bundle, way, now, can_reply=True, content=content).script
     assert made is not None
     # A group's phone is not answered by a known user, so it offers no commands.

@@ -86,14 +86,14 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
-            name="Heard",
+            name="ProcessedCallback",
             fields=[
                 ("key", models.CharField(max_length=64, primary_key=True, serialize=False)),
                 ("answer", models.TextField(db_default="", default="")),
                 ("at", models.DateTimeField()),
             ],
             options={
-                "indexes": [models.Index(fields=["at"], name="notify_heard_at")],
+                "indexes": [models.Index(fields=["at"], name="notify_processedcallback_at")],
             },
         ),
         migrations.CreateModel(
@@ -246,7 +246,7 @@ class Migration(migrations.Migration):
                 ("attempts", models.SmallIntegerField(db_default=0, default=0)),
                 ("error", models.TextField(db_default="", default="")),
                 ("is_permanent", models.BooleanField(db_default=False, default=False)),
-                ("withdrawn", models.TextField(db_default="", default="")),
+                ("cancel_requested", models.TextField(db_default="", default="")),
                 ("reason", models.TextField(db_default="", default="")),
                 ("queued_at", models.DateTimeField()),
                 ("due_at", models.DateTimeField()),
@@ -254,7 +254,7 @@ class Migration(migrations.Migration):
                 ("leased_by", models.TextField(db_default="", default="")),
                 ("sent_at", models.DateTimeField(null=True)),
                 ("delivered_at", models.DateTimeField(null=True)),
-                ("unknown_at", models.DateTimeField(null=True)),
+                ("outcome_unknown_at", models.DateTimeField(null=True)),
                 ("late_since", models.DateTimeField(null=True)),
                 ("is_exhausted", models.BooleanField(db_default=False, default=False)),
                 ("own_failures", models.SmallIntegerField(db_default=0, default=0)),
@@ -374,14 +374,14 @@ class Migration(migrations.Migration):
             ],
         ),
         migrations.CreateModel(
-            name="SentTogether",
+            name="Bundle",
             fields=[
                 ("notification", models.UUIDField(primary_key=True, serialize=False)),
                 ("deliveries", django.contrib.postgres.fields.ArrayField(base_field=models.UUIDField())),
                 ("at", models.DateTimeField()),
             ],
             options={
-                "indexes": [models.Index(fields=["at"], name="notify_senttogether_at")],
+                "indexes": [models.Index(fields=["at"], name="notify_bundle_at")],
             },
         ),
         migrations.CreateModel(

@@ -44,7 +44,7 @@ class BundleKey:
 
 
 @dataclass(frozen=True, slots=True)
-class Bundle:
+class DeliveryBundle:
     """One message, usually about one alert."""
 
     members: tuple[DueDelivery, ...]
@@ -62,7 +62,7 @@ class Bundle:
 class BundlePlan:
     """What is sent now, and what waits until when. Deliveries in neither wait for the next run."""
 
-    bundles: tuple[Bundle, ...]
+    bundles: tuple[DeliveryBundle, ...]
     waiting: tuple[tuple[DueDelivery, datetime], ...]
 
 
@@ -87,12 +87,12 @@ def most_together(due: DueDelivery, room: Callable[[str], BundleLimit]) -> int:
 
 def arrange(ready: Iterable[DueDelivery], now: datetime, room: Callable[[str], BundleLimit]) -> BundlePlan:
     """Groups the sendable deliveries into messages. `room` returns the limits of a channel."""
-    alone: list[Bundle] = []
+    alone: list[DeliveryBundle] = []
     groups: dict[BundleKey, list[DueDelivery]] = {}
     for due in ready:
         found = key(due)
         if found is None:
-            alone.append(Bundle((due,)))
+            alone.append(DeliveryBundle((due,)))
         else:
             groups.setdefault(found, []).append(due)
     bundles, waiting = alone, list[tuple[DueDelivery, datetime]]()
@@ -102,10 +102,10 @@ def arrange(ready: Iterable[DueDelivery], now: datetime, room: Callable[[str], B
         if any(has_waited(due) for due in group):
             most = room(group[0].channel).named
             members = tuple(group[: max(most_together(due, room) for due in group)])
-            bundles.append(Bundle(members, named=most if len(members) > most else 0))
+            bundles.append(DeliveryBundle(members, named=most if len(members) > most else 0))
         elif left_at is None or left_at + WINDOW <= now:
             first, *others = group
-            bundles.append(Bundle((first,), is_first=True))
+            bundles.append(DeliveryBundle((first,), is_first=True))
             waiting += [(due, now + WINDOW) for due in others]
         else:
             # After a clock rollback, the last message may have been sent in the future.

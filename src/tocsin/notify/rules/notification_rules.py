@@ -96,7 +96,7 @@ class DeliveryOverride:
     is repeated.
     """
 
-    by: tuple[ContactMethodRule, ...] = ()
+    methods: tuple[ContactMethodRule, ...] = ()
     retries: int = 0
     retry_every: timedelta = timedelta()
 
@@ -172,8 +172,8 @@ def ways(
     be used.
     """
     usable = person.usable
-    if calling.by:
-        if found := _chosen(usable, calling.by):
+    if calling.methods:
+        if found := _chosen(usable, calling.methods):
             return found, ""
         note = "none of the ways that the policy names; by their own instead"
         return _own(person, usable, priority), note if usable else ""

@@ -121,7 +121,7 @@ def _reached(
         if contact is None:
             return "A group contact", "The group contact that this step names exists no longer.", ()
         alone = Recipient(0, contact.label, (contact,))
-        return contact.label, "", leaves(alone, replace(start.calling, by=()), start.priority, start.at)
+        return contact.label, "", leaves(alone, replace(start.calling, methods=()), start.priority, start.at)
     person = people.get(start.user_id) if start.user_id is not None else None
     if person is None:
         return "Somebody", "The user whom this step names exists no longer.", ()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from datetime import datetime
 
 from tocsin.notify.interfaces import AlertContent, Message
-from tocsin.notify.rules.bundling import Bundle
+from tocsin.notify.rules.bundling import DeliveryBundle
 from tocsin.notify.rules.pre_send_check import DueDelivery
 from tocsin.notify.states import Purpose
 from tocsin.notify.text.phrases import say
@@ -15,7 +15,7 @@ from tocsin.notify.text.phrases import say
 type LinkTo = Callable[[int, int | None], str]
 
 
-def message(bundle: Bundle, link_to: LinkTo, home: str, now: datetime, *, can_reply: bool) -> Message:
+def message(bundle: DeliveryBundle, link_to: LinkTo, home: str, now: datetime, *, can_reply: bool) -> Message:
     """Returns the message of `bundle`. `home` is Tocsin's public address."""
     lead = bundle.lead
     # An alert with several pages in the bundle is named once.

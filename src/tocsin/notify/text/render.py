@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from tocsin.core.config import crypto, environment, settings_store
 from tocsin.core.db.database import Connection
 from tocsin.notify.interfaces import Channel, Message, Rendered
-from tocsin.notify.rules.bundling import Bundle
+from tocsin.notify.rules.bundling import DeliveryBundle
 from tocsin.notify.rules.pre_send_check import DueDelivery
 from tocsin.notify.text import reply_codes, signed_links
 from tocsin.notify.text.localization import tell
@@ -20,7 +20,7 @@ _SAME_FOR = timedelta(days=1)
 
 
 def compose(
-    bundle: Bundle,
+    bundle: DeliveryBundle,
     way: Channel,
     now: datetime,
     *,
@@ -30,7 +30,7 @@ def compose(
 ) -> Rendered:
     """Returns the rendered message of `bundle`. Raises Permanent if an encrypted code cannot be decrypted."""
     public = environment.current().public_url
-    opened = Bundle((_unsealed(bundle, way), *bundle.members[1:])) if bundle.lead.data.get("sealed") else bundle
+    opened = DeliveryBundle((_unsealed(bundle, way), *bundle.members[1:])) if bundle.lead.data.get("sealed") else bundle
     # Links are signed as of queueing time, so that a retried message is identical, down to its Message-ID.
     signed_at = max(bundle.lead.queued_at, now - _SAME_FOR)
     made = message(opened, link_to(public, signed_at), public, now, can_reply=can_reply)
@@ -74,7 +74,7 @@ def link_to(public: str, now: datetime) -> LinkTo:
     return address
 
 
-def _unsealed(bundle: Bundle, way: Channel) -> DueDelivery:
+def _unsealed(bundle: DeliveryBundle, way: Channel) -> DueDelivery:
     lead = bundle.lead
     code = crypto.decrypt(str(lead.data["sealed"]))
     # A voice would read the code as one large number; with commas it reads the digits one by one.

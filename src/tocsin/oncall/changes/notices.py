@@ -9,14 +9,14 @@ from collections.abc import Iterable
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
-from tocsin.oncall.models import DutyNotice
+from tocsin.oncall.models import PendingNotice
 from tocsin.people.models import User
 
 
 def write(users: Iterable[User], *, title: str, text: str, reason: str, now: datetime) -> None:
     """Writes one notice for each of the users."""
-    DutyNotice.objects.bulk_create(
-        DutyNotice(user=user, title=title[:200], text=text, reason=reason, created_at=now) for user in users
+    PendingNotice.objects.bulk_create(
+        PendingNotice(user=user, title=title[:200], text=text, reason=reason, created_at=now) for user in users
     )
 
 

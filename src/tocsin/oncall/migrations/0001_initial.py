@@ -269,7 +269,7 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
-            name="DutyNotice",
+            name="PendingNotice",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
                 ("title", models.CharField(max_length=200)),
@@ -286,7 +286,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 "indexes": [
-                    models.Index(condition=models.Q(("sent_at", None)), fields=["id"], name="oncall_dutynotice_waiting")
+                    models.Index(condition=models.Q(("sent_at", None)), fields=["id"], name="oncall_pendingnotice_waiting")
                 ],
             },
         ),

@@ -46,7 +46,7 @@ def _unreachable_people(now: datetime) -> Iterator[HealthFinding]:
     called = {membership.user_id for membership in Membership.objects.filter(roles__len__gt=0)}
     for integration in Integration.objects.prefetch_related("recipient_users"):
         called |= {user.pk for user in integration.recipient_users.all()}
-    for policy in Policy.objects.exclude(current=None).select_related("current"):
+    for policy in Policy.objects.exclude(current_version=None).select_related("current_version"):
         called |= references(policies.plan_of(policy)).users
     for schedule in Schedule.objects.all():
         called |= schedules.load(schedule.name, schedule.time_zone, schedule.definition).users
@@ -87,7 +87,7 @@ def _by_push_alone(called: set[int]) -> Iterator[HealthFinding]:
             for method in user.contact_methods.all()
             if not method.awaits_code
         )
-        person = with_rules(Recipient(user.pk, user.display_name, methods), user.contact_rules)
+        person = with_rules(Recipient(user.pk, user.display_name, methods), user.notification_rules)
         if found := push_only_check.priorities(person):
             yield note(
                 "people.push_only",
@@ -111,13 +111,13 @@ def _opted_out() -> Iterator[HealthFinding]:
 
 
 def _unreachable_ways(now: datetime) -> Iterator[HealthFinding]:
-    for integration in Integration.objects.select_related("current").prefetch_related(
+    for integration in Integration.objects.select_related("current_version").prefetch_related(
         "recipient_users", "recipient_groups"
     ):
         if integration.mode == IntegrationMode.DISABLED:
             yield note("integration.disabled", f"{integration.name} is switched off: what it gets opens nothing.")
         try:
-            reader_of(integration, integration.current)
+            reader_of(integration, integration.current_version)
         except Rejected as rejected:
             yield HealthFinding(
                 "integration.unusable",
@@ -130,7 +130,7 @@ def _unreachable_ways(now: datetime) -> Iterator[HealthFinding]:
             yield HealthFinding(
                 "integration.reaches_nobody",
                 f"{integration.name}{where} would page nobody. {problem}",
-                "Give it a policy or recipients that can be reached, or set it to watch.",
+                "Give it a policy or recipients that can be reached, or set it to dry run.",
                 about=integration.name,
                 # It was saved deliberately with "anyway".
                 level=FindingLevel.NOTE if integration.settings.get(ANYWAY) else FindingLevel.PROBLEM,

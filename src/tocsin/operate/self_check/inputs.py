@@ -76,7 +76,7 @@ WITH late AS MATERIALIZED (
     WHERE status = 'failed' AND purpose = 'page' AND coalesce(late_since, due_at) <= %(before)s
 ), unreached AS (
   SELECT a.id FROM late l JOIN alerts_alert a ON a.id = l.alert_id
-  WHERE a.status = 'open' AND NOT a.watch AND NOT a.test
+  WHERE a.status = 'open' AND NOT a.dry_run AND NOT a.is_test
     AND NOT EXISTS (SELECT FROM alerts_acknowledgement k WHERE k.alert_id = a.id)
     AND NOT EXISTS (SELECT FROM notify_delivery o WHERE o.alert_id = a.id AND o.purpose = 'page'
                     AND o.status IN ('sent', 'delivered'))
@@ -94,7 +94,7 @@ _MESSAGE = """
 SELECT NULL::bigint AS alert_id, since, '' AS why FROM (
   (SELECT received_at AS since FROM inbound_inboundmessage WHERE status = 'Pending' ORDER BY id LIMIT 1)
   UNION ALL
-  (SELECT due_at FROM inbound_delayedopening WHERE due_at <= %(now)s ORDER BY due_at LIMIT 1)
+  (SELECT due_at FROM inbound_delayedalert WHERE due_at <= %(now)s ORDER BY due_at LIMIT 1)
 ) AS waiting ORDER BY since LIMIT 1
 """
 

@@ -51,7 +51,7 @@ def call_for_alerts(
 
 
 _TICKET = """
-SELECT a.source_id, a.test, i.kind AS inbound_kind, o.id AS outbound_id, o.name, l.ticket AS linked
+SELECT a.source_id, a.is_test, i.kind AS inbound_kind, o.id AS outbound_id, o.name, l.ticket AS linked
 FROM alerts_alert a
 LEFT JOIN inbound_integration i ON i.id = a.integration_id
 LEFT JOIN outbound_outboundintegration o ON o.id = i.outbound_id AND o.is_enabled AND o.kind = 'haloitsm'
@@ -75,7 +75,7 @@ def write_on_ticket(
     Runs in the caller's transaction. Raises Rejected("not_possible") for an alert without a ticket.
     """
     row = database.row(connection, _TICKET, (alert_id,))
-    if row is None or row["outbound_id"] is None or row["test"]:
+    if row is None or row["outbound_id"] is None or row["is_test"]:
         raise Rejected("not_possible", "Its integration is not connected with a HaloITSM.")
     is_own = row["inbound_kind"] in family("haloitsm")
     if not (row["source_id"] if is_own else row["linked"] is not None):
@@ -99,5 +99,5 @@ def write_on_ticket(
 
 
 def _tests(connection: Connection, ids: Sequence[int]) -> set[int]:
-    found = connection.execute("SELECT id FROM alerts_alert WHERE id = ANY(%s) AND test", (list(ids),)).fetchall()
+    found = connection.execute("SELECT id FROM alerts_alert WHERE id = ANY(%s) AND is_test", (list(ids),)).fetchall()
     return {row[0] for row in found}

@@ -18,8 +18,8 @@ from tocsin.outbound.delivery.integration_pool import IntegrationPool
 LEASE_SECONDS = 10
 
 _STANDINGS = """
-SELECT s.integration_id, s.failures, s.open_until, s.barred_until, s.granted_to, s.not_before
-FROM outbound_standing s
+SELECT s.integration_id, s.failures, s.open_until, s.blocked_until, s.granted_to, s.not_before
+FROM outbound_integrationstatus s
 WHERE s.integration_id = ANY(%(ids)s) AND EXISTS (
   SELECT FROM outbound_call c WHERE c.integration_id = s.integration_id AND c.status = 'queued'
   AND (c.due_at <= %(now)s OR s.failures >= %(opens)s))
@@ -73,7 +73,7 @@ def _allowance(directory: IntegrationPool, standing: Mapping[str, Any], now: dat
     opened = directory.get(standing["integration_id"])
     if opened is None:
         return 0
-    for until in (standing["open_until"], standing["barred_until"], standing["not_before"]):
+    for until in (standing["open_until"], standing["blocked_until"], standing["not_before"]):
         if until is not None and until > now:
             return 0
     most = rate_limit.allowance(opened.sender.rate, standing["granted_to"], now)
@@ -82,7 +82,7 @@ def _allowance(directory: IntegrationPool, standing: Mapping[str, Any], now: dat
 
 def _is_probing(standing: Mapping[str, Any]) -> bool:
     """Whether to probe after failures with a single call: the oldest, regardless of its own retry time."""
-    return bool(standing["failures"] >= rate_limit.OPENS_AFTER or standing["barred_until"] is not None)
+    return bool(standing["failures"] >= rate_limit.OPENS_AFTER or standing["blocked_until"] is not None)
 
 
 def _grant(
@@ -92,7 +92,8 @@ def _grant(
     assert opened is not None
     granted = rate_limit.charged(opened.sender.rate, standing["granted_to"], calls, now)
     connection.execute(
-        "UPDATE outbound_standing SET granted_to = %s WHERE integration_id = %s", (granted, standing["integration_id"])
+        "UPDATE outbound_integrationstatus SET granted_to = %s WHERE integration_id = %s",
+        (granted, standing["integration_id"]),
     )
 
 

@@ -15,13 +15,13 @@ UPDATE outbound_call SET due_at = due_at - %(by)s WHERE id IN (
 
 # Rate limit and next poll correct themselves.
 _STANDINGS = """
-UPDATE outbound_standing SET
+UPDATE outbound_integrationstatus SET
   open_until = CASE WHEN open_until > %(now)s THEN open_until - %(by)s ELSE open_until END,
-  barred_until = CASE WHEN barred_until > %(now)s THEN barred_until - %(by)s ELSE barred_until END,
+  blocked_until = CASE WHEN blocked_until > %(now)s THEN blocked_until - %(by)s ELSE blocked_until END,
   not_before = CASE WHEN not_before > %(now)s THEN not_before - %(by)s ELSE not_before END
 WHERE integration_id IN (
-  SELECT integration_id FROM outbound_standing
-  WHERE open_until > %(now)s OR barred_until > %(now)s OR not_before > %(now)s
+  SELECT integration_id FROM outbound_integrationstatus
+  WHERE open_until > %(now)s OR blocked_until > %(now)s OR not_before > %(now)s
   ORDER BY integration_id FOR NO KEY UPDATE)
 """
 

@@ -186,11 +186,13 @@ def _write_standing(
     `requests` is the number of requests not charged before.
     """
     standing = database.row(
-        connection, "SELECT * FROM outbound_standing WHERE integration_id = %s FOR NO KEY UPDATE", (integration_id,)
+        connection,
+        "SELECT * FROM outbound_integrationstatus WHERE integration_id = %s FOR NO KEY UPDATE",
+        (integration_id,),
     )
     if standing is None:
         return
-    had_trouble = standing["open_until"] is not None or standing["barred_until"] is not None
+    had_trouble = standing["open_until"] is not None or standing["blocked_until"] is not None
     for outcome, at in outcomes:
         standing |= _after(standing, outcome, at)
     opened = directory.get(integration_id)
@@ -198,24 +200,25 @@ def _write_standing(
     if opened is not None and requests:
         standing["granted_to"] = rate_limit.charged(opened.sender.rate, standing["granted_to"], requests, last)
     connection.execute(
-        "UPDATE outbound_standing SET failures = %(failures)s, open_until = %(open_until)s, problem = %(problem)s, "
-        "problem_at = %(problem_at)s, barred_until = %(barred_until)s, trouble = %(trouble)s, "
-        "trouble_at = %(trouble_at)s, granted_to = %(granted_to)s, throttled = %(throttled)s, "
+        "UPDATE outbound_integrationstatus SET failures = %(failures)s, open_until = %(open_until)s, "
+        "problem = %(problem)s, problem_at = %(problem_at)s, blocked_until = %(blocked_until)s, "
+        "last_transient_error = %(last_transient_error)s, last_transient_error_at = %(last_transient_error_at)s, "
+        "granted_to = %(granted_to)s, throttled = %(throttled)s, "
         "not_before = %(not_before)s, succeeded_at = %(succeeded_at)s WHERE integration_id = %(integration_id)s",
         standing,
     )
-    if had_trouble and standing["failures"] == 0 and standing["barred_until"] is None:
+    if had_trouble and standing["failures"] == 0 and standing["blocked_until"] is None:
         # Recovered: send waiting calls now, and poll for missed changes.
         connection.execute(
             "UPDATE outbound_call SET due_at = %s WHERE integration_id = %s AND status = 'queued' AND due_at > %s",
             (last, integration_id, last),
         )
         connection.execute(
-            "UPDATE outbound_standing SET look_at = %s WHERE integration_id = %s AND look_at > %s",
+            "UPDATE outbound_integrationstatus SET next_poll_at = %s WHERE integration_id = %s AND next_poll_at > %s",
             (last, integration_id, last),
         )
         ticket_creation.again(connection, integration_id, last)
-    if standing["barred_until"] is not None:
+    if standing["blocked_until"] is not None:
         connection.execute(
             "UPDATE outbound_call SET status = 'dead', ended_at = %s, error = %s "
             "WHERE integration_id = %s AND status = 'queued' AND queued_at < %s",
@@ -226,8 +229,8 @@ def _write_standing(
 def _after(standing: dict[str, object], outcome: CallDone | CallFailed, at: datetime) -> dict[str, object]:
     """The status fields that one outcome changes."""
     healthy: dict[str, object] = {
-        "failures": 0, "open_until": None, "problem": "", "problem_at": None, "barred_until": None, "trouble": "",
-        "trouble_at": None, "throttled": 0, "not_before": None,
+        "failures": 0, "open_until": None, "problem": "", "problem_at": None, "blocked_until": None,
+        "last_transient_error": "", "last_transient_error_at": None, "throttled": 0, "not_before": None,
     }  # fmt: skip
     if isinstance(outcome, CallDone):
         return {**healthy, "succeeded_at": at}
@@ -239,20 +242,21 @@ def _after(standing: dict[str, object], outcome: CallDone | CallFailed, at: date
             times = int(str(standing["throttled"])) + 1
             return {
                 "throttled": times, "not_before": at + rate_limit.throttle(times, outcome.retry_after),
-                "trouble": outcome.error, "trouble_at": standing["trouble_at"] or at,
+                "last_transient_error": outcome.error,
+                "last_transient_error_at": standing["last_transient_error_at"] or at,
             }  # fmt: skip
         case CallFailure.BARRED:
             since = standing["problem_at"] if standing["problem"] == outcome.error else at
-            return {"problem": outcome.error, "problem_at": since, "barred_until": at + rate_limit.BLOCKED_INTERVAL}
+            return {"problem": outcome.error, "problem_at": since, "blocked_until": at + rate_limit.BLOCKED_INTERVAL}
         case CallFailure.LOST:
             return {}
         case CallFailure.TEMPORARY | CallFailure.UNKNOWN:
             failures = int(str(standing["failures"])) + 1
             pause = rate_limit.pause_of(failures)
-            since = standing["trouble_at"] or at
+            since = standing["last_transient_error_at"] or at
             return {
-                "failures": failures, "open_until": at + pause if pause else None, "trouble": outcome.error,
-                "trouble_at": since,
+                "failures": failures, "open_until": at + pause if pause else None,
+                "last_transient_error": outcome.error, "last_transient_error_at": since,
             }  # fmt: skip
 
 

@@ -35,7 +35,7 @@ from tocsin.outbound.delivery.queue import queue
 from tocsin.outbound.halo_sync import poller, webhook_setup
 from tocsin.outbound.halo_sync.webhook_monitor import url_hash, was_of
 from tocsin.outbound.halo_sync.webhook_setup import DesiredWebhook, WebhookSetupResult
-from tocsin.outbound.models import LookUp, OutboundIntegration, Standing, Webhook
+from tocsin.outbound.models import IntegrationStatus, LookUp, OutboundIntegration, Webhook
 from tocsin.people.changes import groups
 from tocsin.people.changes import users as people
 from tocsin.people.models import Group, User
@@ -86,10 +86,12 @@ def refresh(
     integration: OutboundIntegration, actor: AuditActor, now: datetime, *, client: HttpClient | None = None
 ) -> list[str]:
     """Reads Halo's lists again. Returns the errors of unreadable lists."""
-    standing, _ = Standing.objects.get_or_create(integration=_halo(integration), defaults={"look_at": now})
+    standing, _ = IntegrationStatus.objects.get_or_create(
+        integration=_halo(integration), defaults={"next_poll_at": now}
+    )
 
     def work(opened: ActiveIntegration, line: RecordedClient) -> list[str]:
-        return poller.refresh_lists(integration.pk, _client(opened), line, dict(standing.memory), now)
+        return poller.refresh_lists(integration.pk, _client(opened), line, dict(standing.poll_state), now)
 
     problems = with_line(integration, work, now, client)[0]
     _audited(actor, "refresh", integration, {"problems": problems}, now)
@@ -128,7 +130,7 @@ def set_up_webhook(
     if done.webhook_id:
         made = {"number": done.webhook_id, "url_hash": url_hash(wanted.url), "set_up_at": now}
         Webhook.objects.update_or_create(integration=integration, door=door, defaults=made)
-        Standing.objects.filter(pk=integration.pk).update(webhook_problem="")
+        IntegrationStatus.objects.filter(pk=integration.pk).update(webhook_problem="")
     _audited(actor, "set_up_webhook", integration, {"integration": door.name, "problem": done.problem}, now)
     return done
 
@@ -145,7 +147,7 @@ def address_changed(door: Integration, now: datetime) -> bool:
 
 def look_now(integration: OutboundIntegration, now: datetime) -> None:
     """Makes the next run of the poller poll this Halo."""
-    Standing.objects.filter(pk=_halo(integration).pk).update(look_at=now)
+    IntegrationStatus.objects.filter(pk=_halo(integration).pk).update(next_poll_at=now)
     with database.transaction() as connection:
         database.hint(connection, "clock")
 

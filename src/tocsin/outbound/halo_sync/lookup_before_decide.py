@@ -126,14 +126,14 @@ def _why_not(opened: ActiveIntegration, now: datetime) -> TicketLookup | None:
     with database.transaction() as connection:
         standing = database.row(
             connection,
-            "SELECT open_until, barred_until, not_before FROM outbound_standing WHERE integration_id = %s",
+            "SELECT open_until, blocked_until, not_before FROM outbound_integrationstatus WHERE integration_id = %s",
             (opened.account.id,),
         )
     if standing is None:
         return None
     until: Mapping[str, datetime | None] = standing
     for name, why in (
-        ("barred_until", HALO_BLOCKED),
+        ("blocked_until", HALO_BLOCKED),
         ("open_until", HALO_UNREACHABLE),
         ("not_before", HALO_RATE_LIMITED),
     ):

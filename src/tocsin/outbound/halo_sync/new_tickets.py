@@ -42,36 +42,39 @@ _MAX_LOOK_BACK = timedelta(days=1)
 HIGHEST, _HIGHER, _MET = "highest", "higher", "met"
 
 
-def is_new(ticket: Mapping[str, Any], memory: Mapping[str, Any], looked_to: str) -> bool:
+def is_new(ticket: Mapping[str, Any], poll_state: Mapping[str, Any], polled_until: str) -> bool:
     """Whether a ticket was created since the last poll.
 
     Ids are ascending, while a person can backdate a ticket. The date decides only as long as no id is known.
     """
     number = whole(ticket.get("id"))
-    if number in memory.get(_MET, ()):
+    if number in poll_state.get(_MET, ()):
         return False
-    if highest := memory.get(HIGHEST):
+    if highest := poll_state.get(HIGHEST):
         return int(number) > int(highest)
-    created, before = ticket_messages.moment(ticket.get("dateoccurred")), ticket_messages.moment(looked_to)
+    created, before = ticket_messages.moment(ticket.get("dateoccurred")), ticket_messages.moment(polled_until)
     return created is not None and before is not None and created >= before
 
 
-def remember(memory: dict[str, Any], tickets: Sequence[Mapping[str, Any]], *, is_all: bool) -> None:
+def remember(poll_state: dict[str, Any], tickets: Sequence[Mapping[str, Any]], *, is_all: bool) -> None:
     """Records the tickets seen. `is_all`: every page was read, so a higher id means a newer ticket."""
     numbers = [int(number) for ticket in tickets if (number := whole(ticket.get("id"))).isdecimal()]
-    highest = max([int(memory.pop(_HIGHER, 0)), int(memory.get(HIGHEST) or 0), *numbers])
+    highest = max([int(poll_state.pop(_HIGHER, 0)), int(poll_state.get(HIGHEST) or 0), *numbers])
     if not is_all:
-        memory[_HIGHER] = highest
+        poll_state[_HIGHER] = highest
         return
-    memory.pop(_MET, None)
+    poll_state.pop(_MET, None)
     if highest:
-        memory[HIGHEST] = highest
+        poll_state[HIGHEST] = highest
 
 
-def met(memory: dict[str, Any], tickets: Sequence[str]) -> None:
+def met(poll_state: dict[str, Any], tickets: Sequence[str]) -> None:
     """Records that these new tickets were ingested, until a poll has read all pages."""
     if tickets:
-        memory[_MET] = [*memory.get(_MET, ()), *(number for number in tickets if number not in memory.get(_MET, ()))]
+        poll_state[_MET] = [
+            *poll_state.get(_MET, ()),
+            *(number for number in tickets if number not in poll_state.get(_MET, ())),
+        ]
 
 
 def messages(
@@ -134,10 +137,10 @@ WHERE integration_id = ANY(%(doors)s) AND id >= %(since)s AND source_id = ANY(%(
 
 
 def told(
-    doors: Sequence[CompiledIntegration], tickets: Sequence[str], looked_at: datetime | None, now: datetime
+    doors: Sequence[CompiledIntegration], tickets: Sequence[str], last_polled_at: datetime | None, now: datetime
 ) -> set[str]:
     """Those of these tickets whose creation a webhook reported, so that the rules have decided on them."""
-    since = max(looked_at or now - _MAX_LOOK_BACK, now - _MAX_LOOK_BACK) - _BEFORE
+    since = max(last_polled_at or now - _MAX_LOOK_BACK, now - _MAX_LOOK_BACK) - _BEFORE
     wanted = {
         "doors": [door.id for door in doors],
         "since": first_uuid7(since),

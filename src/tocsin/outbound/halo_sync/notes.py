@@ -35,7 +35,7 @@ class NotesPoll(Protocol):
     client: HaloClient
     line: RecordedClient
     settings: Mapping[str, Any]
-    memory: dict[str, Any]
+    poll_state: dict[str, Any]
     now: datetime
     remarks: list[str]
 
@@ -43,8 +43,8 @@ class NotesPoll(Protocol):
 def become_replies(look: NotesPoll, live: Mapping[str, int]) -> None:
     """Reads the notes of these tickets with active alerts; excess tickets are left for the next poll."""
     # None is forgotten if Halo stops responding.
-    look.memory["unread"] = list(live)
-    seen: dict[str, int] = look.memory.setdefault("notes", {})
+    look.poll_state["unread"] = list(live)
+    seen: dict[str, int] = look.poll_state.setdefault("notes", {})
     refused = ""
     for ticket, alert_id in list(live.items())[:MAX_TICKETS_PER_POLL]:
         try:
@@ -57,7 +57,7 @@ def become_replies(look: NotesPoll, live: Mapping[str, int]) -> None:
             # Hidden notes must not stop the rest of the poll.
             refused = refused or str(error)
             continue
-        me, application = look.memory.get("me", ""), str(look.settings.get("application", ""))
+        me, application = look.poll_state.get("me", ""), str(look.settings.get("application", ""))
         found = ticket_messages.notes(actions, me, application, text_of_note)
         fresh = [note for note in found if note.id > seen[ticket]] if ticket in seen else found[-_FIRST_NOTES:]
         written = _written(look.integration_id, ticket) if fresh else set()
@@ -66,9 +66,9 @@ def become_replies(look: NotesPoll, live: Mapping[str, int]) -> None:
                 _reply(look, alert_id, note)
         seen[ticket] = max([note.id for note in found] + [seen.get(ticket, 0)])
     look.remarks += [refused] if refused else []
-    look.memory["unread"] = list(live)[MAX_TICKETS_PER_POLL:]
+    look.poll_state["unread"] = list(live)[MAX_TICKETS_PER_POLL:]
     # Old tickets are forgotten.
-    look.memory["notes"] = dict(list(seen.items())[-_MAX_REMEMBERED_NOTES:])
+    look.poll_state["notes"] = dict(list(seen.items())[-_MAX_REMEMBERED_NOTES:])
 
 
 def _reply(look: NotesPoll, alert_id: int, note: ticket_messages.TicketNote) -> None:

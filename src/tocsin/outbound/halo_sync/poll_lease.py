@@ -32,7 +32,7 @@ class PollLease:
     @property
     def was_barred(self) -> bool:
         """Whether the previous poll found that nothing works until a person acts."""
-        problem, said = self.standing["problem"], self.standing["look_problem"]
+        problem, said = self.standing["problem"], self.standing["poll_error"]
         return bool(problem) and problem.startswith(said) and bool(said)
 
     def renew(self) -> None:
@@ -56,31 +56,32 @@ class PollLease:
 MAX_POLL_AHEAD = timedelta(minutes=10)
 
 _CLAIM = """
-UPDATE outbound_standing s SET look_lease_until = clock_timestamp() + %(lease)s
+UPDATE outbound_integrationstatus s SET poll_lease_until = clock_timestamp() + %(lease)s
 WHERE s.integration_id = (
-  SELECT t.integration_id FROM outbound_standing t JOIN outbound_outboundintegration o ON o.id = t.integration_id
-  WHERE o.is_enabled AND o.kind = 'haloitsm' AND (t.look_at <= %(now)s OR t.look_at > %(furthest)s)
-    AND (t.look_lease_until IS NULL OR t.look_lease_until < clock_timestamp()
-         OR t.look_lease_until > clock_timestamp() + 2 * %(lease)s)
-    AND (t.barred_until IS NULL OR t.barred_until <= %(now)s OR o.settings ->> 'pull' = 'true')
+  SELECT t.integration_id FROM outbound_integrationstatus t
+  JOIN outbound_outboundintegration o ON o.id = t.integration_id
+  WHERE o.is_enabled AND o.kind = 'haloitsm' AND (t.next_poll_at <= %(now)s OR t.next_poll_at > %(furthest)s)
+    AND (t.poll_lease_until IS NULL OR t.poll_lease_until < clock_timestamp()
+         OR t.poll_lease_until > clock_timestamp() + 2 * %(lease)s)
+    AND (t.blocked_until IS NULL OR t.blocked_until <= %(now)s OR o.settings ->> 'pull' = 'true')
     AND (t.not_before IS NULL OR t.not_before <= %(now)s)
-  ORDER BY t.look_at LIMIT 1 FOR NO KEY UPDATE OF t SKIP LOCKED)
-RETURNING s.integration_id, s.look_lease_until, s.looked_to, s.looked_at, s.memory, s.granted_to,
-          s.problem, s.look_problem
+  ORDER BY t.next_poll_at LIMIT 1 FOR NO KEY UPDATE OF t SKIP LOCKED)
+RETURNING s.integration_id, s.poll_lease_until, s.polled_until, s.last_polled_at, s.poll_state, s.granted_to,
+          s.problem, s.poll_error
 """
 
 _RENEW = """
-UPDATE outbound_standing SET look_lease_until = clock_timestamp() + %(lease)s
-WHERE integration_id = %(id)s AND look_lease_until = %(until)s RETURNING look_lease_until
+UPDATE outbound_integrationstatus SET poll_lease_until = clock_timestamp() + %(lease)s
+WHERE integration_id = %(id)s AND poll_lease_until = %(until)s RETURNING poll_lease_until
 """
 
 _END = """
-UPDATE outbound_standing SET look_lease_until = NULL
-WHERE integration_id = %(id)s AND look_lease_until = %(until)s RETURNING 1
+UPDATE outbound_integrationstatus SET poll_lease_until = NULL
+WHERE integration_id = %(id)s AND poll_lease_until = %(until)s RETURNING 1
 """
 
 
 def claim(connection: Connection, now: datetime) -> PollLease | None:
     """Claims the Halo whose poll is due next, or returns None."""
     found = database.row(connection, _CLAIM, {"now": now, "lease": LEASE, "furthest": now + MAX_POLL_AHEAD})
-    return PollLease(found["integration_id"], found["look_lease_until"], found) if found is not None else None
+    return PollLease(found["integration_id"], found["poll_lease_until"], found) if found is not None else None

@@ -73,11 +73,11 @@ class PollRun:
     client: HaloClient
     line: RecordedClient
     settings: Mapping[str, Any]
-    looked_to: str
-    memory: dict[str, Any]
+    polled_until: str
+    poll_state: dict[str, Any]
     doors: Sequence[CompiledIntegration]
     now: datetime
-    looked_at: datetime | None = None
+    last_polled_at: datetime | None = None
     found: int = 0
     #: The same, by inbound integration id.
     found_by: dict[int, int] = field(default_factory=dict)
@@ -90,7 +90,7 @@ class PollRun:
     def carry_out(self) -> None:
         """Runs all parts of the poll in order. Raises Temporary or Permanent; completed parts remain done."""
         self._read_lists()
-        if not self.looked_to:
+        if not self.polled_until:
             self._begin()
             return
         changed = self._changed()
@@ -106,7 +106,7 @@ class PollRun:
                 self._merge(alert_id, ticket, into[ticket])
         if self.settings.get("read_notes", True):
             # Tickets whose notes could not be read before come first.
-            wanted = [*self.memory.get("unread", ()), *(whole(ticket["id"]) for ticket, _at in changed)]
+            wanted = [*self.poll_state.get("unread", ()), *(whole(ticket["id"]) for ticket, _at in changed)]
             notes.become_replies(self, self._live(wanted))
         self._move_on([ticket for ticket, _at in changed])
         self._look_singly({whole(ticket["id"]) for ticket, _at in changed})
@@ -114,10 +114,10 @@ class PollRun:
             self.webhook_problem = webhook_monitor.problems(self)
 
     def _read_lists(self) -> None:
-        at = self.memory.get("lists_at")
+        at = self.poll_state.get("lists_at")
         if at and datetime.fromisoformat(at) > self.now - LISTS_TTL:
             return
-        refresh_lists(self.integration_id, self.client, self.line, self.memory, self.now)
+        refresh_lists(self.integration_id, self.client, self.line, self.poll_state, self.now)
 
     def _begin(self) -> None:
         """Sets the starting point; older changes are not read."""
@@ -125,21 +125,21 @@ class PollRun:
         first = (self.now - _BEHIND).replace(tzinfo=None).isoformat(timespec="seconds")
         for rows, _at in self.client.pages(self.line, self.now, {"lastupdatefromdate": first, "order": "id"}):
             seen = ticket_messages.newest(rows, seen, self.now)
-            new_tickets.remember(self.memory, rows, is_all=len(rows) < PAGE_SIZE)
-        self.looked_to = seen or first
+            new_tickets.remember(self.poll_state, rows, is_all=len(rows) < PAGE_SIZE)
+        self.polled_until = seen or first
 
     def _changed(self) -> list[tuple[dict[str, Any], datetime]]:
         """The tickets changed since the last poll, each with the time of the response by Halo's clock."""
-        begin = ticket_messages.since(self.looked_to, self._zone())
+        begin = ticket_messages.since(self.polled_until, self._zone())
         earliest = ticket_messages.moment(begin)
         found = []
-        first = int(self.memory.get("page", 1))
+        first = int(self.poll_state.get("page", 1))
         pages, full = 0, False
         asked = {"lastupdatefromdate": begin, "order": "id"}
         for rows, at in self.client.pages(self.line, self.now, asked, first):
             pages, full = pages + 1, len(rows) == PAGE_SIZE
             if first == pages == 1:
-                self.memory["begun"] = at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds")
+                self.poll_state["begun"] = at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds")
             for ticket in rows:
                 changed = ticket_messages.moment(ticket.get("last_update"))
                 # Halo ignores a filter that its version does not know.
@@ -159,16 +159,16 @@ class PollRun:
         If that took several polls, then no later than the start of the first, because a later change may be on a page
         that was read before.
         """
-        newest = ticket_messages.newest(changed, self.memory.get("newest") or self.looked_to, self.now)
-        new_tickets.remember(self.memory, changed, is_all=not self.next_page)
+        newest = ticket_messages.newest(changed, self.poll_state.get("newest") or self.polled_until, self.now)
+        new_tickets.remember(self.poll_state, changed, is_all=not self.next_page)
         if self.next_page:
-            self.memory |= {"page": self.next_page, "newest": newest}
+            self.poll_state |= {"page": self.next_page, "newest": newest}
             return
-        begun, last = ticket_messages.moment(self.memory.pop("begun", None)), ticket_messages.moment(newest)
-        if self.memory.pop("page", None) and begun and last and begun < last:
+        begun, last = ticket_messages.moment(self.poll_state.pop("begun", None)), ticket_messages.moment(newest)
+        if self.poll_state.pop("page", None) and begun and last and begun < last:
             newest = begun.isoformat(timespec="seconds")
-        self.looked_to = newest
-        self.memory.pop("newest", None)
+        self.polled_until = newest
+        self.poll_state.pop("newest", None)
 
     def _bring_in(self, tickets: Sequence[tuple[dict[str, Any], datetime]]) -> None:
         """Ingests what is new through the integration that would have received it."""
@@ -179,7 +179,7 @@ class PollRun:
         for start in range(0, len(wanted), _CHUNK):
             take_in(wanted[start : start + _CHUNK], self.now)
         self.found += len(wanted)
-        new_tickets.met(self.memory, self.begun)
+        new_tickets.met(self.poll_state, self.begun)
 
     def _incoming(self, door: CompiledIntegration, element: Element) -> IncomingMessage:
         return IncomingMessage(
@@ -202,7 +202,7 @@ class PollRun:
             if door is not None:
                 yield element, door
             elif not any(_key(*way) in known or _key(*way) in waiting for way in ways):
-                new += [(ticket, at, ways)] if new_tickets.is_new(ticket, self.memory, self.looked_to) else []
+                new += [(ticket, at, ways)] if new_tickets.is_new(ticket, self.poll_state, self.polled_until) else []
         yield from self._new(new)
 
     def _new(
@@ -211,7 +211,9 @@ class PollRun:
         """The messages for tickets that were created since the last poll and open nothing in their current state."""
         is_pulled = bool(self.settings.get("pull"))
         numbers = [whole(ticket["id"]) for ticket, _at, _ways in tickets]
-        told = new_tickets.told(self.doors, numbers, self.looked_at, self.now) if numbers and not is_pulled else set()
+        told = (
+            new_tickets.told(self.doors, numbers, self.last_polled_at, self.now) if numbers and not is_pulled else set()
+        )
         for ticket, at, ways in tickets:
             if whole(ticket["id"]) not in told:
                 yield from new_tickets.messages(ticket, at, ways, is_pulled=is_pulled)
@@ -223,17 +225,17 @@ class PollRun:
             found = database.rows(
                 connection,
                 "SELECT id, source_id FROM alerts_alert WHERE integration_id = ANY(%s) AND status = ANY(%s) "
-                "AND id > %s AND source_id <> '' AND NOT test AND (%s OR source_id = ANY(%s)) ORDER BY id LIMIT %s",
+                "AND id > %s AND source_id <> '' AND NOT is_test AND (%s OR source_id = ANY(%s)) ORDER BY id LIMIT %s",
                 ([door.id for door in self.doors], sorted(ACTIVE), above, tickets is None, list(tickets or ()), most),
             )
         return {row["source_id"]: row["id"] for row in found}
 
     def _look_singly(self, changed: set[str]) -> None:
         """Checks a few active alerts' tickets individually: deleted or merged tickets do not show up as changed."""
-        above = int(self.memory.get("looked_singly_to", 0))
+        above = int(self.poll_state.get("looked_singly_to", 0))
         live = self._live(above=above, most=_SINGLY)
-        self.memory["looked_singly_to"] = max(live.values(), default=0) if len(live) == _SINGLY else 0
-        gone: dict[str, int] = self.memory.setdefault("gone", {})
+        self.poll_state["looked_singly_to"] = max(live.values(), default=0) if len(live) == _SINGLY else 0
+        gone: dict[str, int] = self.poll_state.setdefault("gone", {})
         again: list[tuple[dict[str, Any], datetime]] = []
         waiting = self._live(list(gone)) if gone else {}
         for ticket, alert_id in {**live, **waiting}.items():
@@ -255,7 +257,7 @@ class PollRun:
             else:
                 again.append((whole_ticket, at))
         self._bring_in(again)
-        self.memory["gone"] = {ticket: times for ticket, times in gone.items() if ticket in {**live, **waiting}}
+        self.poll_state["gone"] = {ticket: times for ticket, times in gone.items() if ticket in {**live, **waiting}}
 
     def _is_gone(self, ticket: str, alert_id: int, error: TicketNotFound, gone: dict[str, int]) -> None:
         """Cancels the alert of a deleted ticket: one unknown to Halo (404) in two polls.
@@ -319,7 +321,7 @@ def _key(door: CompiledIntegration, one: NormalizedEvent) -> bytes:
 _KNOWN = """
 SELECT k.key_hash, a.id, a.integration_id, a.status, a.source_status, a.subject, a.client, a.team, a.source_priority,
        coalesce(a.custom ->> 'agent_id', '') AS agent_id
-FROM inbound_keyclock k JOIN alerts_alert a ON a.id = k.last_alert WHERE k.key_hash = ANY(%s)
+FROM inbound_dedupkey k JOIN alerts_alert a ON a.id = k.last_alert WHERE k.key_hash = ANY(%s)
 """
 
 
@@ -339,13 +341,13 @@ def waiting_keys(keys: set[bytes]) -> set[bytes]:
     """The dedup keys with a delayed alert."""
     with database.transaction() as connection:
         found = connection.execute(
-            "SELECT key_hash FROM inbound_delayedopening WHERE key_hash = ANY(%s)", (sorted(keys),)
+            "SELECT key_hash FROM inbound_delayedalert WHERE key_hash = ANY(%s)", (sorted(keys),)
         )
         return {bytes(row[0]) for row in found}
 
 
 def refresh_lists(
-    integration_id: int, client: HaloClient, line: RecordedClient, memory: dict[str, Any], now: datetime
+    integration_id: int, client: HaloClient, line: RecordedClient, poll_state: dict[str, Any], now: datetime
 ) -> list[str]:
     """Reads and stores Halo's lists and Tocsin's own agent, and updates the inbound integrations.
 
@@ -357,31 +359,33 @@ def refresh_lists(
         if reference_data.store(connection, integration_id, found, now):
             # A missing type or priority may exist now.
             ticket_creation.again(connection, integration_id, now)
-        memory["me"], memory["lists_at"] = whole(me.get("id")), now.isoformat()
+        poll_state["me"], poll_state["lists_at"] = whole(me.get("id")), now.isoformat()
         connection.execute(
-            "UPDATE outbound_standing SET memory = memory || %s WHERE integration_id = %s",
-            (as_json({"me": memory["me"], "lists_at": memory["lists_at"]}), integration_id),
+            "UPDATE outbound_integrationstatus SET poll_state = poll_state || %s WHERE integration_id = %s",
+            (as_json({"me": poll_state["me"], "lists_at": poll_state["lists_at"]}), integration_id),
         )
     reference_data.teach_inbound(OutboundIntegration.objects.get(pk=integration_id), now)
     return list(problems.values())
 
 
 _WRITE = """
-UPDATE outbound_standing SET look_at = %(next)s,
-       looked_at = coalesce(%(looked_at)s, looked_at), looked_to = %(looked_to)s, memory = %(memory)s,
-       look_problem = %(problem)s, found = found + %(found)s, webhook_problem = %(webhook)s, granted_to = %(granted)s
+UPDATE outbound_integrationstatus SET next_poll_at = %(next)s,
+       last_polled_at = coalesce(%(last_polled_at)s, last_polled_at), polled_until = %(polled_until)s,
+       poll_state = %(poll_state)s,
+       poll_error = %(problem)s, found = found + %(found)s, webhook_problem = %(webhook)s, granted_to = %(granted)s
 WHERE integration_id = %(id)s
 """
 
 _BAR = """
-UPDATE outbound_standing SET problem = %(problem)s, barred_until = %(until)s,
+UPDATE outbound_integrationstatus SET problem = %(problem)s, blocked_until = %(until)s,
        problem_at = CASE WHEN problem = %(problem)s THEN problem_at ELSE %(now)s END
 WHERE integration_id = %(id)s
 """
 
 
 _PATIENCE = """
-UPDATE outbound_standing SET not_before = greatest(not_before, %(until)s), look_at = greatest(look_at, %(until)s)
+UPDATE outbound_integrationstatus SET not_before = greatest(not_before, %(until)s),
+       next_poll_at = greatest(next_poll_at, %(until)s)
 WHERE integration_id = %(id)s
 """
 
@@ -400,8 +404,8 @@ def look(directory: IntegrationPool, now: Callable[[], datetime]) -> bool:
         return False
     line = RecordedClient(directory.client, now, opened.secrets, before=turn.renew)
     one = PollRun(
-        standing["integration_id"], opened.sender.client, line, opened.account.settings, standing["looked_to"],
-        dict(standing["memory"]), _doors(standing["integration_id"]), at, standing["looked_at"],
+        standing["integration_id"], opened.sender.client, line, opened.account.settings, standing["polled_until"],
+        dict(standing["poll_state"]), _doors(standing["integration_id"]), at, standing["last_polled_at"],
     )  # fmt: skip
     problem: TocsinError | None = None
     try:
@@ -442,9 +446,9 @@ def _write(
     if isinstance(problem, NeedsAttention):
         every = BLOCKED_INTERVAL
     text = one.line.masked(str(problem) if problem is not None else " ".join(one.remarks))
-    times = int(one.memory.pop("throttled", 0)) + 1
+    times = int(one.poll_state.pop("throttled", 0)) + 1
     if isinstance(problem, Throttled):
-        one.memory["throttled"] = times
+        one.poll_state["throttled"] = times
     with database.transaction() as connection:
         turn.end(connection)
         if problem is None and turn.was_barred:
@@ -454,9 +458,9 @@ def _write(
             _WRITE,
             {
                 "next": one.now + every,
-                "looked_at": one.now if problem is None else None,
-                "looked_to": one.looked_to,
-                "memory": as_json(one.memory),
+                "last_polled_at": one.now if problem is None else None,
+                "polled_until": one.polled_until,
+                "poll_state": as_json(one.poll_state),
                 "problem": without_unstorable(text)[:500],
                 "found": one.found,
                 "webhook": one.webhook_problem,

@@ -127,15 +127,15 @@ def newest(tickets: Sequence[Mapping[str, Any]], before: str, now: datetime) -> 
     return str(found)
 
 
-def since(looked_to: str, zone: str = "UTC") -> str:
+def since(polled_until: str, zone: str = "UTC") -> str:
     """From when on tickets are read again.
 
     When clocks go back in the zone of Halo's dates, an hour occurs twice, and later changes seem older than the ones
     read; then the whole hour is read again.
     """
-    at = moment(looked_to)
+    at = moment(polled_until)
     if at is None:
-        return looked_to
+        return polled_until
     first, second = (at.replace(tzinfo=ZoneInfo(zone), fold=fold).utcoffset() for fold in (0, 1))
     repeated = max(first - second, timedelta()) if first is not None and second is not None else timedelta()
     return (at - OVERLAP - repeated).isoformat(timespec="seconds")

@@ -35,7 +35,7 @@ class WebhookPoll(Protocol):
     integration_id: int
     client: HaloClient
     line: RecordedClient
-    memory: dict[str, Any]
+    poll_state: dict[str, Any]
     doors: Sequence[CompiledIntegration]
     now: datetime
     found_by: dict[int, int]
@@ -56,7 +56,7 @@ def problems(look: WebhookPoll) -> str:
     """Why webhooks deliver nothing, as sentences, or "". With several integrations, each sentence names its own."""
     rows = Webhook.objects.filter(integration=look.integration_id).select_related("door").order_by("pk")
     known = {row.door_id: row for row in rows}
-    before: Mapping[str, Any] = look.memory.get("missed") or {}
+    before: Mapping[str, Any] = look.poll_state.get("missed") or {}
     missed: dict[str, Any] = {}
     said = []
     for door in look.doors:
@@ -69,7 +69,7 @@ def problems(look: WebhookPoll) -> str:
             text = _SILENT
         if text:
             said.append(f"{door.name}: {text}" if len(look.doors) > 1 else text)
-    look.memory["missed"] = missed
+    look.poll_state["missed"] = missed
     return " ".join(said)
 
 

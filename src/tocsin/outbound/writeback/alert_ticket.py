@@ -36,7 +36,7 @@ def of(alert: Alert) -> AlertTicket | None:
     """The alert's ticket; None if the alert itself is a ticket, is a test or dry run, or has no write-back to an
     enabled Halo."""
     door = alert.integration
-    if door is None or door.outbound is None or door.kind in family(KIND) or alert.test or alert.watch:
+    if door is None or door.outbound is None or door.kind in family(KIND) or alert.is_test or alert.dry_run:
         return None
     owner = door.outbound
     if owner.kind != "haloitsm" or not owner.is_enabled:

@@ -1,6 +1,6 @@
 """Reacts to alert changes in their transaction by queueing writes to tickets. Sends nothing.
 
-Test alerts and dry-run alerts are never written back.
+Alerts of samples, and of integrations in dry-run mode, are never written about.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ LEFT JOIN LATERAL (
   SELECT e.status FROM outbound_call e
   WHERE e.alert_id = a.id AND e.integration_id = o.id AND e.action = 'create' ORDER BY e.id DESC LIMIT 1
 ) AS c ON l.ticket = ''
-WHERE a.id = ANY(%s) AND NOT a.watch AND NOT a.test ORDER BY a.id
+WHERE a.id = ANY(%s) AND NOT a.dry_run AND NOT a.is_test ORDER BY a.id
 """
 
 _MAKES_TICKETS = """
@@ -68,11 +68,11 @@ def follow(connection: Connection, changes: Sequence[AlertChange], now: datetime
 def _opened(connection: Connection, changes: Sequence[AlertChange]) -> set[int]:
     """The newly opened alerts that need a ticket in Halo."""
     openings = [change for change in changes if change.before is None and change.integration_id is not None]
-    unwatched = {change.alert_id for change in changes if change.before is not None and change.is_opening}
+    begin_to_page = {change.alert_id for change in changes if change.before is not None and change.is_opening}
     if not openings:
-        return unwatched
+        return begin_to_page
     makers = _makers.current(connection)
-    return unwatched | {change.alert_id for change in openings if change.integration_id in makers}
+    return begin_to_page | {change.alert_id for change in openings if change.integration_id in makers}
 
 
 @dataclass(slots=True)

@@ -21,10 +21,10 @@ _WRITES = """
 SELECT c.integration_id, c.ticket, c.id, c.status, c.queued_at, c.wrote, c.is_echoed, c.content ? 'agent' AS has_agent,
        c.content ? 'status' AS has_status, c.progress ? 'fields' AS has_fields, c.is_uncertain,
        c.progress ? 'status' AS was_status_set,
-       coalesce(s.memory ->> 'me', '') AS me
+       coalesce(s.poll_state ->> 'me', '') AS me
 FROM unnest(%(integrations)s::bigint[], %(tickets)s::text[]) AS w(integration_id, ticket)
 JOIN outbound_call c ON c.integration_id = w.integration_id AND c.ticket = w.ticket AND c.ticket <> ''
-LEFT JOIN outbound_standing s ON s.integration_id = c.integration_id
+LEFT JOIN outbound_integrationstatus s ON s.integration_id = c.integration_id
 WHERE c.status IN ('queued', 'sending') OR (c.ended_at > %(since)s AND (c.status = 'sent'
       OR (c.status IN ('dead', 'dropped') AND c.progress ?| ARRAY['note', 'fields', 'status'])))
 ORDER BY c.id

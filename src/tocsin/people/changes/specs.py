@@ -31,7 +31,7 @@ class ContactSpec:
 
 @dataclass(frozen=True, slots=True)
 class UserSpec:
-    """A user. None for `contact_methods`, `contact_rules` or `language` leaves the current value.
+    """A user. None for `contact_methods`, `notification_rules` or `language` leaves the current value.
 
     `rules_spec` records errors in the rules that can only be found once all labels are known.
     """
@@ -44,7 +44,7 @@ class UserSpec:
     is_active: bool
     language: str | None
     contact_methods: tuple[ContactSpec, ...] | None
-    contact_rules: NotificationRules | None = None
+    notification_rules: NotificationRules | None = None
     rules_spec: ObjectReader | None = None
 
 
@@ -80,7 +80,7 @@ class GroupSpec:
 def read_user(value: object, default_zone: str) -> UserSpec:
     """Parses a user. Raises Rejected, or RejectedAll, naming each field."""
     spec = ObjectReader(value)
-    rules = spec.spec("contact_rules")
+    rules = spec.spec("notification_rules")
     user = UserSpec(
         username=spec.name("username"),
         name=spec.line("name"),
@@ -90,7 +90,7 @@ def read_user(value: object, default_zone: str) -> UserSpec:
         is_active=spec.flag("active", True),
         language=_language(spec),
         contact_methods=_contact_methods(spec) if spec.has("contact_methods") else None,
-        contact_rules=notification_rules.read(rules) if rules is not None else None,
+        notification_rules=notification_rules.read(rules) if rules is not None else None,
         rules_spec=rules,
     )
     spec.finish()

@@ -50,8 +50,8 @@ def user_spec(user: User) -> dict[str, Any]:
     if not user.is_active:
         spec["active"] = False
     spec["contact_methods"] = [contact_method_spec(method) for method in user.contact_methods.all()]
-    if user.contact_rules:
-        spec["contact_rules"] = user.contact_rules
+    if user.notification_rules:
+        spec["notification_rules"] = user.notification_rules
     return spec
 
 
@@ -93,7 +93,7 @@ def save_user(
             methods = (ContactSpec(FIRST_LABEL, "email", read.email),)
         if methods is not None:
             _write_contact_methods(user, methods)
-        _write_contact_rules(user, read)
+        _write_notification_rules(user, read)
         _write_email(user, is_verified=actor.via in _TRUSTED)
         if read.role is Role.ADMIN and read.is_active:
             setup_link.revoke_all()
@@ -105,9 +105,9 @@ def save_user(
     return user
 
 
-def save_contact_rules(user: User, rules: object, *, actor: AuditActor, now: datetime) -> User:
-    """Replaces a user's notification rules only. Raises Rejected, naming the field from `contact_rules` on."""
-    return change_own(user, {"contact_rules": rules}, actor=actor, now=now)
+def save_notification_rules(user: User, rules: object, *, actor: AuditActor, now: datetime) -> User:
+    """Replaces a user's notification rules only. Raises Rejected, naming the field from `notification_rules` on."""
+    return change_own(user, {"notification_rules": rules}, actor=actor, now=now)
 
 
 def change_own(
@@ -319,31 +319,31 @@ def _write_contact_method(method: ContactMethod, read: ContactSpec, *, is_own: b
     method.save()
 
 
-def _write_contact_rules(user: User, read: UserSpec) -> None:
+def _write_notification_rules(user: User, read: UserSpec) -> None:
     """Writes the spec's notification rules. Without any in the spec, only references to deleted methods are removed."""
-    before = user.contact_rules
+    before = user.notification_rules
     labels = list(ContactMethod.objects.filter(user=user).values_list("label", flat=True))
-    if read.contact_rules is not None and read.rules_spec is not None:
-        notification_rules.refuse_unknown(read.rules_spec, read.contact_rules, labels)
+    if read.notification_rules is not None and read.rules_spec is not None:
+        notification_rules.refuse_unknown(read.rules_spec, read.notification_rules, labels)
         read.rules_spec.check()
-        user.contact_rules = notification_rules.write(read.contact_rules)
+        user.notification_rules = notification_rules.write(read.notification_rules)
     else:
-        rules = notification_rules.load(user.contact_rules)
+        rules = notification_rules.load(user.notification_rules)
         for gone in notification_rules.labels(rules) - {label.casefold() for label in labels}:
             rules = notification_rules.renamed(rules, gone, None)
-        user.contact_rules = notification_rules.write(rules)
-    if user.contact_rules != before:
-        user.save(update_fields=["contact_rules"])
+        user.notification_rules = notification_rules.write(rules)
+    if user.notification_rules != before:
+        user.save(update_fields=["notification_rules"])
 
 
 def _relabel(user: User, old: str, new: str | None) -> None:
     """Updates the rules and reminders, which refer to methods by label, after a relabelling or deletion."""
     held = User.objects.get(pk=user.pk)
-    held.contact_rules = notification_rules.write(
-        notification_rules.renamed(notification_rules.load(held.contact_rules), old, new)
+    held.notification_rules = notification_rules.write(
+        notification_rules.renamed(notification_rules.load(held.notification_rules), old, new)
     )
     held.reminders = reminder_rules.renamed(held.reminders, old, new)
-    held.save(update_fields=["contact_rules", "reminders"])
+    held.save(update_fields=["notification_rules", "reminders"])
 
 
 def move_contact_method(method: ContactMethod, places: int, *, actor: AuditActor, now: datetime) -> None:

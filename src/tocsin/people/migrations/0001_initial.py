@@ -60,7 +60,7 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("is_active", models.BooleanField(default=True, verbose_name="active")),
-                ("contact_rules", models.JSONField(db_default={}, default=dict)),
+                ("notification_rules", models.JSONField(db_default={}, default=dict)),
                 ("reminders", models.JSONField(db_default=[], default=list)),
                 ("session_stamp", models.CharField(blank=True, db_default="", default="", max_length=16)),
                 ("created_at", models.DateTimeField(auto_now_add=True)),

@@ -21,7 +21,7 @@ from tocsin.alerts.states import ACTIVE, LIFE, AlertStatus, CommandChannel, Comm
 from tocsin.alerts.undo import UNDO_WINDOW
 from tocsin.core.errors import Rejected
 from tocsin.core.validation import durations, text_sanitizing
-from tocsin.inbound.models import JoinedKey
+from tocsin.inbound.models import GroupMember
 from tocsin.outbound.writeback import alert_ticket
 from tocsin.people.models import User
 from tocsin.web.alerts import next_action, timeline
@@ -136,7 +136,7 @@ def _moment(text: str) -> datetime | None:
 
 def alert_context(request: SignedInRequest, number: int, user: User) -> dict[str, Any]:
     """Return the context of the alert view and of the signed e-mail link, as `user` may see it. Raises Http404."""
-    rows = Alert.objects.select_related("owner", "integration__outbound", "previous", "merged_into")
+    rows = Alert.objects.select_related("owner", "integration__outbound", "previous_alert", "merged_into")
     alert = rows.filter(pk=number).first()
     if alert is None:
         raise Http404(_("There is no alert %(number)s.") % {"number": number})
@@ -150,7 +150,7 @@ def alert_context(request: SignedInRequest, number: int, user: User) -> dict[str
     return {
         "alert": alert,
         "is_live": alert.status in ACTIVE,
-        "joined": list(JoinedKey.objects.filter(alert=alert.pk).order_by("-joined_at")[:50]),
+        "joined": list(GroupMember.objects.filter(alert=alert.pk).order_by("-joined_at")[:50]),
         "unsent": alert_sync_status.unsent(alert.pk),
         "ticket": alert_ticket.of(alert),
         "buttons": buttons.offered(alert.pk, request.now),

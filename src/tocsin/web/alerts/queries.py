@@ -65,7 +65,7 @@ _COUNTS = """
 #: The same condition as `needing_somebody`.
 _NEEDING = """
     SELECT count(*) AS number FROM (
-        SELECT FROM alerts_alert AS alert WHERE status = 'open' AND NOT watch AND NOT test
+        SELECT FROM alerts_alert AS alert WHERE status = 'open' AND NOT dry_run AND NOT is_test
         AND NOT EXISTS (SELECT FROM alerts_acknowledgement WHERE alert_id = alert.id) LIMIT %(most)s
     ) AS found
 """
@@ -105,7 +105,7 @@ class AlertListRow:
     @property
     def tone(self) -> str:
         """`now` (red) only for alerts that need an answer, `wait` once acknowledged."""
-        if self.alert.status != AlertStatus.OPEN or self.alert.watch or self.alert.test:
+        if self.alert.status != AlertStatus.OPEN or self.alert.dry_run or self.alert.is_test:
             return ""
         return "wait" if self.acknowledged_by else "now"
 
@@ -133,7 +133,7 @@ def open_count() -> int:
 def needing_somebody() -> QuerySet[Alert]:
     """Return the open, unacknowledged alerts, without dry-run alerts (which page nobody) and test alerts (which concern
     only their sender)."""
-    return of_tab("open").filter(watch=False, test=False)
+    return of_tab("open").filter(dry_run=False, is_test=False)
 
 
 def most_urgent(most: int) -> list[Alert]:

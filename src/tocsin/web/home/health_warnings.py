@@ -125,7 +125,8 @@ _UNREACHABLE = """
     ORDER BY party.name, membership.position, membership.id LIMIT 5
 """
 _OLD_TOKENS = """
-    SELECT id, name, old_token_posts AS posts FROM inbound_integration WHERE old_token_posts > 0 ORDER BY name
+    SELECT id, name, previous_token_requests AS posts FROM inbound_integration
+    WHERE previous_token_requests > 0 ORDER BY name
 """
 
 
@@ -234,7 +235,7 @@ def _opens_nothing(now: datetime) -> Iterator[HealthWarning]:
         :MAX_INTEGRATIONS_CHECKED
     ]:
         # The check reads the messages of recent days, so its result is cached between requests.
-        key = f"statuses:{integration.pk}:{integration.current_id}"
+        key = f"statuses:{integration.pk}:{integration.current_version_id}"
         warning = caches["process"].get(key)
         if warning is None:
             warning = observed_statuses.statuses_seen(integration, now).warning

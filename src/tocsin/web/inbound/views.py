@@ -20,7 +20,7 @@ from tocsin.core.ids import first_uuid7
 from tocsin.inbound.admin import delayed_alerts
 from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.inspect.message_explanation import explained
-from tocsin.inbound.models import DelayedOpening, InboundMessage, Integration
+from tocsin.inbound.models import DelayedAlert, InboundMessage, Integration
 from tocsin.inbound.storage import search_index
 from tocsin.web.http.authorization import may, may_somewhere
 from tocsin.web.http.request import SignedInRequest, page
@@ -58,7 +58,7 @@ def log(request: SignedInRequest) -> HttpResponse:
     found = pagination.by_uuid(fitting(request.GET), request.GET.get("cursor", ""))
     failed = InboundMessage.objects.filter(status=MessageStatus.FAILED, pk__gte=first_uuid7(request.now - DAY))
     # Most installations delay nothing, so the tab appears only if something is delayed.
-    some_wait = chosen == "delayed" or DelayedOpening.objects.exists()
+    some_wait = chosen == "delayed" or DelayedAlert.objects.exists()
     context = {
         "tabs": [(key, label, key == chosen) for key, label, _status in TABS if key != "delayed" or some_wait],
         "failed_count": failed.count(),
@@ -87,7 +87,7 @@ def message(request: SignedInRequest, message_id: UUID) -> HttpResponse:
     rules."""
     row = find(message_id)
     by_current = request.GET.get("rules") == "current"
-    version = row.integration.current if by_current else None
+    version = row.integration.current_version if by_current else None
     text = body.readable(bytes(row.raw))
     context = {
         "message": row,
@@ -107,7 +107,7 @@ def message(request: SignedInRequest, message_id: UUID) -> HttpResponse:
 
 def find(message_id: UUID) -> InboundMessage:
     """Return the message with the relations that its view needs. Raises Http404."""
-    rows = InboundMessage.objects.select_related("integration__current", "version", "alert")
+    rows = InboundMessage.objects.select_related("integration__current_version", "version", "alert")
     row = rows.filter(pk=message_id).first()
     if row is None:
         raise Http404(_("This message is not in the log: it was never here, or is older than the log keeps."))

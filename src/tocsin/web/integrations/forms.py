@@ -19,7 +19,7 @@ from tocsin.web.ui.forms import CodeField, DurationField, MomentField
 
 MODES = [
     (IntegrationMode.PAGE, _("Page people")),
-    (IntegrationMode.WATCH, _("Watch only: open alerts, page nobody, show who would have been")),
+    (IntegrationMode.DRY_RUN, _("Dry run: open alerts, page nobody, show who would have been")),
     (IntegrationMode.DISABLED, _("Switched off: store messages, open nothing")),
 ]
 

@@ -18,7 +18,7 @@ from tocsin.inbound.enums import HeartbeatHealth as Beat
 from tocsin.inbound.enums import IntegrationMode
 from tocsin.inbound.heartbeats import monitor
 from tocsin.inbound.maintenance import commands as maintenance_windows
-from tocsin.inbound.models import DelayedOpening, InboundMessage, Integration, MaintenanceWindow
+from tocsin.inbound.models import DelayedAlert, InboundMessage, Integration, MaintenanceWindow
 from tocsin.simulate import backtest
 from tocsin.simulate.backtest_diff import BacktestTotals, is_night
 from tocsin.simulate.chain import simulate_door
@@ -70,7 +70,7 @@ def health(
     return (
         IntegrationHealth(text, "ok")
         if integration.mode == IntegrationMode.PAGE
-        else IntegrationHealth(f"{text}, {_('watching')}", "wait")
+        else IntegrationHealth(f"{text}, {_('dry run')}", "wait")
     )
 
 
@@ -86,9 +86,9 @@ def would_page(integration: Integration, message: InboundMessage) -> str:
 
 def which_page(integration: Integration) -> str:
     """Summarize the "Which tickets page?" setting in a few words."""
-    routes = integration.current.definition.get("routes") if integration.current else None
+    routes = integration.current_version.definition.get("routes") if integration.current_version else None
     answer = presets.answer_of(
-        versions.shown(integration.current).get("routes") if routes and integration.current else None
+        versions.shown(integration.current_version).get("routes") if routes and integration.current_version else None
     )
     match answer.which if answer is not None else None:
         case PresetKind.ALL:
@@ -103,11 +103,11 @@ def which_page(integration: Integration) -> str:
             return _("by its routes")
 
 
-def watched(integration: Integration, now: datetime) -> BacktestTotals | None:
+def dry_run_totals(integration: Integration, now: datetime) -> BacktestTotals | None:
     """Return how often a dry-run integration would have paged in the last seven days; None for other modes."""
-    if integration.mode != IntegrationMode.WATCH:
+    if integration.mode != IntegrationMode.DRY_RUN:
         return None
-    rows = Alert.objects.filter(integration=integration.pk, watch=True, test=False, opened_at__gte=now - 7 * DAY)
+    rows = Alert.objects.filter(integration=integration.pk, dry_run=True, is_test=False, opened_at__gte=now - 7 * DAY)
     zone, found = backtest.zone_of(integration), BacktestTotals()
     for at in rows.values_list("opened_at", flat=True):
         found.pages += 1
@@ -117,7 +117,7 @@ def watched(integration: Integration, now: datetime) -> BacktestTotals | None:
 
 def held_back(integration: Integration, now: datetime) -> dict[str, Any]:
     """Return the integration's delayed alerts and the active maintenance windows that may affect it."""
-    rows = DelayedOpening.objects.filter(integration=integration)
+    rows = DelayedAlert.objects.filter(integration=integration)
     shown = delayed_alerts.waiting(rows, _MAX_DELAYED_ALERTS)
     windows = MaintenanceWindow.objects.filter(Q(integrations=[]) | Q(integrations__contains=[integration.pk]))
     return {

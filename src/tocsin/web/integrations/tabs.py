@@ -16,7 +16,7 @@ from tocsin.alerts.states import ACTIVE
 from tocsin.core.errors import Rejected
 from tocsin.core.validation import durations
 from tocsin.inbound.admin import commands, secrets
-from tocsin.inbound.models import DelayedOpening
+from tocsin.inbound.models import DelayedAlert
 from tocsin.outbound.halo_sync import halo_commands
 from tocsin.web.http.authorization import actor, needs, offer_own_groups, require
 from tocsin.web.http.request import SignedInRequest, page
@@ -123,7 +123,7 @@ def delete(request: SignedInRequest, number: int) -> HttpResponse:
         "seen": seen,
         "needed_by": references.of("integration", row.pk),
         "live": Alert.objects.filter(integration_id=row.pk, status__in=sorted(ACTIVE)).count(),
-        "waiting": DelayedOpening.objects.filter(integration_id=row.pk).count(),
+        "waiting": DelayedAlert.objects.filter(integration_id=row.pk).count(),
     }
     return page(request, "integrations/delete.html", context, status=409 if problem else 200)
 

@@ -123,7 +123,7 @@ def integration(request: SignedInRequest, number: int) -> HttpResponse:
         "would": overview.would_page(row, latest[0]) if latest and request.headers.get(PART) == "first" else "",
         "which": overview.which_page(row),
         "beat": beat,
-        "watched": overview.watched(row, request.now),
+        "dry_run_totals": overview.dry_run_totals(row, request.now),
         "unusable": overview.problem_of(row),
         **overview.held_back(row, request.now),
         "may_try": may(request, Permission.TRY_OUT, row.group_id),
@@ -161,7 +161,7 @@ def set_status(request: SignedInRequest, number: int) -> HttpResponse:
 
 def find(number: int) -> tuple[Integration, IntegrationKind | None]:
     """Return the integration and its type. Raises Http404."""
-    rows = Integration.objects.select_related("policy", "group", "current")
+    rows = Integration.objects.select_related("policy", "group", "current_version")
     row = rows.filter(pk=number).first()
     if row is None:
         raise Http404(_("This integration is gone."))

@@ -35,7 +35,7 @@ from tocsin.web.ui.forms import beside, each, in_picker, show_rejection
 from tocsin.web.ui.notification_rule_forms import NotificationRuleFormSet, initial_way, ways
 
 #: The part of the user's spec that the form changes.
-RULES = "contact_rules"
+RULES = "notification_rules"
 
 
 class MessageLimitForm(forms.Form):
@@ -129,9 +129,9 @@ def _when(at: datetime, now: datetime) -> str:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-def contact_rules(request: SignedInRequest) -> HttpResponse:
+def notification_rules(request: SignedInRequest) -> HttpResponse:
     """Edit the rules as rows, one list per priority."""
-    held = request.user.contact_rules
+    held = request.user.notification_rules
     labels = list(request.user.contact_methods.values_list("label", flat=True))
     data = request.POST if request.method == "POST" else None
     rows = {priority: _ways(data, priority, held.get("by_priority", {}), labels) for priority in Priority}
@@ -167,14 +167,14 @@ def contact_rules(request: SignedInRequest) -> HttpResponse:
 
 
 def _held(user: User) -> dict[str, Any]:
-    return {RULES: User.objects.get(pk=user.pk).contact_rules}
+    return {RULES: User.objects.get(pk=user.pk).notification_rules}
 
 
 def _save(request: SignedInRequest, rules: Mapping[str, Any], seen: FormSnapshot) -> Rejected | None:
     """Save the rules. Return the rejection, or None on success."""
     try:
         with seen.unchanged():
-            users.save_contact_rules(request.user, rules, actor=actor(request), now=request.now)
+            users.save_notification_rules(request.user, rules, actor=actor(request), now=request.now)
     except Rejected as rejected:
         return rejected
     return None
@@ -194,11 +194,11 @@ def _show(
     hours = [row for row in quiet if row.spec() is not None]
     lists = {f"by_priority.{priority}": [row for _way, row in one.chosen()] for priority, one in rows.items()}
     for problem in each(rejected):
-        found = re.fullmatch(r"contact_rules\.([a-z_.]+)\[(\d+)\]\.?(.*)", problem.field or "")
+        found = re.fullmatch(r"notification_rules\.([a-z_.]+)\[(\d+)\]\.?(.*)", problem.field or "")
         listed: Sequence[forms.Form] = hours if found and found[1] == "quiet_hours" else ()
         listed = lists.get(found[1], listed) if found else ()
         if found is None or int(found[2]) >= len(listed):
-            show_rejection(limit, problem, {"contact_rules.most_per_hour": "most_per_hour"})
+            show_rejection(limit, problem, {"notification_rules.most_per_hour": "most_per_hour"})
             continue
         row = listed[int(found[2])]
         field = next(

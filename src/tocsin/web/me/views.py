@@ -118,7 +118,7 @@ def _what_goes_with(user: User, method: ContactMethod) -> Iterator[str]:
             yield _("Only pushes to your devices are left then: a silent phone reaches nobody.")
         else:
             yield _("It is the last way to reach you: nothing pages you then, and others are woken instead.")
-    if method.label.casefold() in notification_rules.labels(notification_rules.load(user.contact_rules)):
+    if method.label.casefold() in notification_rules.labels(notification_rules.load(user.notification_rules)):
         yield _("Your rules name it: those rows and quiet hours go with it.")
     yield _("What is on its way to it already may still arrive.")
 

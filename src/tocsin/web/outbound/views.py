@@ -60,13 +60,13 @@ def health(row: OutboundIntegration) -> tuple[str, str]:
         return _("switched off"), "quiet"
     if standing.problem:
         return _("needs you"), "now"
-    if standing.open_until or standing.trouble:
+    if standing.open_until or standing.last_transient_error:
         return _("does not answer"), "wait"
-    if standing.look_problem:
+    if standing.poll_error:
         return _("reads only in part"), "wait"
     if standing.webhook_problem:
         return _("webhook silent"), "wait"
-    return (_("works"), "ok") if standing.succeeded_at or standing.looked_at else (_("not used yet"), "quiet")
+    return (_("works"), "ok") if standing.succeeded_at or standing.last_polled_at else (_("not used yet"), "quiet")
 
 
 def _dead() -> dict[int, int]:
@@ -282,7 +282,7 @@ def people(request: SignedInRequest, number: int) -> HttpResponse:
             for agent in agents
             if agent.data.get("email")
             and agent.data["email"] not in emails
-            and agent.number != row.standing.memory.get("me")
+            and agent.number != row.standing.poll_state.get("me")
         ],
         "may_import": may(request, Permission.ADMINISTER),
         "seen": seen,

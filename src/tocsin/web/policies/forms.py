@@ -59,8 +59,8 @@ class PolicyForm(forms.Form):
     repeat_every = DurationField(
         label=_("… this far apart"), required=False, help_text=_("From the beginning of a pass's last step.")
     )
-    groups_one_by_one = DurationField(
-        label=_("Recipient groups one by one, so far apart"),
+    groups_sequential = DurationField(
+        label=_("Recipient groups sequentially, so far apart"),
         required=False,
         help_text=_("Empty: all together. Such as 15m: all steps for the first group, then for the next."),
     )
@@ -118,7 +118,7 @@ class PolicyForm(forms.Form):
             found["group"] = data["group"].name
         if data["people"] and data["people"] > 1:
             acknowledge["people"] = data["people"]
-        found |= {"groups_one_by_one": data["groups_one_by_one"] or None, "end_after": data["end_after"] or None}
+        found |= {"groups_sequential": data["groups_sequential"] or None, "end_after": data["end_after"] or None}
         found |= {"end": self._end(data), "anyway": bool(data["anyway"]) or None}
         if sla := {key: data[key] for key in ("respond_by", "fix_by") if data[key]}:
             found["sla"] = sla
@@ -149,7 +149,7 @@ def initial_policy(spec: Mapping[str, Any]) -> dict[str, Any]:
         "repeat_every": repeat.get("every", ""),
         "people": acknowledge.get("people", 1),
         **{key: spec.get("sla", {}).get(key, "") for key in ("respond_by", "fix_by")},
-        "groups_one_by_one": spec.get("groups_one_by_one", ""),
+        "groups_sequential": spec.get("groups_sequential", ""),
         "end_after": spec.get("end_after", durations.write(DEFAULT_END_AFTER)),
         "then": end.get("then", OnExhausted.TELL_MANAGERS),
         "keep_every": end.get("every", ""),

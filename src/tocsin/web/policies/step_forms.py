@@ -66,8 +66,8 @@ class StepForm(forms.Form):
         widget=forms.CheckboxSelectMultiple,
     )
     contacts = _boxes(_("And these group contacts"))
-    one_by_one = DurationField(
-        label=_("One by one, so far apart"), required=False, help_text=_("Such as 5m. Empty: all at once.")
+    sequential = DurationField(
+        label=_("Sequential, so far apart"), required=False, help_text=_("Such as 5m. Empty: all at once.")
     )
     retry_times = forms.IntegerField(label=_("Try each again"), min_value=0, max_value=50, required=False)
     retry_every = DurationField(label=_("… so far apart"), required=False, help_text=_("Such as 5m."))
@@ -109,23 +109,32 @@ class StepForm(forms.Form):
             self.fields["hours"].widget = forms.HiddenInput()
         if not self.initial.get("between"):
             offer_own_zone(self, "zone")
-        rows = self.initial.get("by", []) if self.initial else []
-        self.by: NotificationRuleFormSet = ways(
-            self.data if self.is_bound else None, rows, f"{self.prefix}-by", way_choices()
+        rows = self.initial.get("methods", []) if self.initial else []
+        self.methods: NotificationRuleFormSet = ways(
+            self.data if self.is_bound else None, rows, f"{self.prefix}-methods", way_choices()
         )
 
     def _offer(self, name: str, choices: list[tuple[Any, Any]]) -> None:
         self.fields[name].choices = choices  # type: ignore[attr-defined]
 
     def is_valid(self) -> bool:
-        return super().is_valid() and self.by.is_valid()
+        return super().is_valid() and self.methods.is_valid()
 
     @property
     def has_more(self) -> bool:
         """Whether a rarely used field is set or has an error, so that the section opens."""
-        names = ("one_by_one", "retry_times", "only_until_acknowledged", "priority", "hours", "between", "tags", "by")
-        held = [self[name].value() for name in names if name != "by"]
-        return any(held) or self["if_empty"].value() == IfEmpty.WAIT or bool(self.by.initial) or bool(self.errors)
+        names = (
+            "sequential",
+            "retry_times",
+            "only_until_acknowledged",
+            "priority",
+            "hours",
+            "between",
+            "tags",
+            "methods",
+        )
+        held = [self[name].value() for name in names if name != "methods"]
+        return any(held) or self["if_empty"].value() == IfEmpty.WAIT or bool(self.methods.initial) or bool(self.errors)
 
     def is_empty(self) -> bool:
         """Return whether the form is empty."""
@@ -147,16 +156,16 @@ class StepForm(forms.Form):
             "notify": {key: names for key, names in notify.items() if names},
             "after": data["after"] or "0",
             "name": data["name"] or None,
-            "one_by_one": data["one_by_one"] or None,
+            "sequential": data["sequential"] or None,
             "if_empty": data["if_empty"] or None,
             "only_until_acknowledged": data["only_until_acknowledged"] or None,
             "when": self._when(data),
         }
         if data["retry_times"]:
             found["retries"] = {"times": data["retry_times"], "every": data["retry_every"] or None}
-        chosen = self.by.chosen() if self.by.is_valid() else []
-        by = [{kind: name, **row.spec()} for way, row in chosen for kind, _colon, name in [way.partition(":")]]
-        return {**found, "by": by} if by else found
+        chosen = self.methods.chosen() if self.methods.is_valid() else []
+        methods = [{kind: name, **row.spec()} for way, row in chosen for kind, _colon, name in [way.partition(":")]]
+        return {**found, "methods": methods} if methods else found
 
     def _when(self, data: Mapping[str, Any]) -> dict[str, Any] | None:
         when = dict[str, Any]()
@@ -198,7 +207,7 @@ class StepFormSet(_FormSet):
 
     def as_typed(self) -> list[dict[str, Any]]:
         """Return the typed values, to render the forms again before they are complete."""
-        return [{**typed(form), "by": [typed(row) for row in form.by.forms]} for form in self.forms]
+        return [{**typed(form), "methods": [typed(row) for row in form.methods.forms]} for form in self.forms]
 
     def minutes(self) -> list[str]:
         """Return when each step starts after the alert opens; "?" for a delay that cannot be parsed."""
@@ -257,7 +266,7 @@ def _initial(
         "schedules": [schedules[name] for name in notify.get("schedules", []) if name in schedules],
         "contacts": notify.get("group_contacts", []),
         "others": [name for name, _said in OTHERS if notify.get(name)],
-        "one_by_one": step.get("one_by_one", ""),
+        "sequential": step.get("sequential", ""),
         "retry_times": retries.get("times"),
         "retry_every": retries.get("every", ""),
         "if_empty": step.get("if_empty", IfEmpty.SKIP),
@@ -270,8 +279,8 @@ def _initial(
         "days": between.get("days", []),
         "zone": between.get("time_zone", "UTC"),
         "tags": ", ".join(f"{name}={value}" for name, value in when.get("tags", {}).items()),
-        "by": [
+        "methods": [
             initial_way(f"label:{rule['label']}" if "label" in rule else f"channel:{rule['channel']}", rule)
-            for rule in step.get("by", [])
+            for rule in step.get("methods", [])
         ],
     }

@@ -55,7 +55,7 @@ _PLACES = {
 @require_safe
 def policy_list(request: SignedInRequest) -> HttpResponse:
     """Render every policy with a summary of its steps."""
-    rows = Policy.objects.select_related("current", "group").annotate(used=Count("integrations"))
+    rows = Policy.objects.select_related("current_version", "group").annotate(used=Count("integrations"))
     shown = [(row, commands.plan_of(row)) for row in rows]
     return page(request, "policies/list.html", {"rows": shown, "may_add": may_somewhere(request, Permission.TEAMS)})
 
@@ -115,7 +115,7 @@ def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
         if saved is not None:
             messages.success(request, _("Saved. Escalations at work go on with the version they began with."))
             return redirect("policy", saved.pk)
-    failed = form.errors or any(step.errors or step.by.total_error_count() for step in steps.forms)
+    failed = form.errors or any(step.errors or step.methods.total_error_count() for step in steps.forms)
     context = {
         "policy": row,
         "form": form,
@@ -187,7 +187,7 @@ def delete(request: SignedInRequest, number: int) -> HttpResponse:
 
 def find(number: int) -> Policy:
     """Return the policy. Raises Http404."""
-    row = Policy.objects.select_related("current", "group").filter(pk=number).first()
+    row = Policy.objects.select_related("current_version", "group").filter(pk=number).first()
     if row is None:
         raise Http404(_("This escalation policy is gone."))
     return row
@@ -265,7 +265,7 @@ def _step_field(place: str) -> str | None:
 
 _STEP_PLACES = {
     "after": "after",
-    "one_by_one": "one_by_one",
+    "sequential": "sequential",
     "retries.every": "retry_every",
     "retries": "retry_times",
     "when.between.from": "begins",

@@ -64,7 +64,7 @@ class PreflightRow:
 
     number: int
     name: str
-    watches: bool
+    is_dry_run: bool
     is_fine: bool
     ways: Sequence[PreflightPath]
 
@@ -85,12 +85,12 @@ def read(request: SignedInRequest) -> dict[str, Any]:
 
 
 def _row(one: preflight.PreflightResult) -> PreflightRow:
-    watches = one.mode is IntegrationMode.WATCH
-    return PreflightRow(one.id, one.name, watches, one.is_fine, [_way(way, watches) for way in one.ways])
+    is_dry_run = one.mode is IntegrationMode.DRY_RUN
+    return PreflightRow(one.id, one.name, is_dry_run, one.is_fine, [_way(way, is_dry_run) for way in one.ways])
 
 
-def _way(way: preflight.PreflightRoute, watches: bool) -> PreflightPath:
-    is_wrong = not (way.reaches or way.records or watches)
+def _way(way: preflight.PreflightRoute, is_dry_run: bool) -> PreflightPath:
+    is_wrong = not (way.reaches or way.records or is_dry_run)
     first = way.pages[0].after if way.pages else timedelta()
     within = max(preflight.LATE_AFTER, first + timedelta(minutes=1))
     shown = [page for page in way.pages if page.after <= within][:MAX_PAGES_SHOWN]

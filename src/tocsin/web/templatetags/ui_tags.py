@@ -172,11 +172,11 @@ def second_factors(user: User) -> list[str]:
 
 
 @register.simple_tag
-def state(status: str, acknowledged: bool = False, watched: bool = False) -> SafeString:
+def state(status: str, acknowledged: bool = False, dry_run: bool = False) -> SafeString:
     """Render the badge of an alert's state. Red means that the alert needs an answer, which a dry-run alert
     never does."""
     label, tone = _state(AlertStatus(status), acknowledged)
-    tone = "" if watched and tone == "now" else tone
+    tone = "" if dry_run and tone == "now" else tone
     return format_html('<span class="chip {}">{}</span>', tone, label)
 
 

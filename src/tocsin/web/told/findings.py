@@ -34,7 +34,7 @@ FINDINGS = (
     _("Correct it under Inbound integrations and save it, then replay those messages from the Inbound Log"),
     _("{name} decides nothing: {said} What it gets is kept as Mapping Failed"),
     _("{name} would page nobody. {said}"),
-    _("Give it a policy or recipients that can be reached, or set it to watch"),
+    _("Give it a policy or recipients that can be reached, or set it to dry run"),
     # Who is on call.
     _("{said}: from {day} ({name}) for {span}"),
     _("{said}: from {day} ({name}) for {span} ({number} times in all)"),

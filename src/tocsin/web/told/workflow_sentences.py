@@ -57,7 +57,7 @@ SENTENCES = (
     _("The workflow was changed while it waited: what was left of it is not done"),
     _("The workflow is gone"),
     _("The alert is a test: workflows leave it alone"),
-    _("Its integration only watches: workflows leave its alerts alone"),
+    _("Its integration is in dry-run mode: workflows leave its alerts alone"),
     _(
         "The alert is not one of {name}: a group's workflow changes only alerts of integrations that the group owns, "
         "and alerts that page it"

@@ -208,7 +208,8 @@ def _call(work: ActionContext, action: WorkflowAction) -> ActionResult:
 
 
 _POLICY = """
-SELECT p.name, v.id, v.definition FROM escalation_policy p JOIN escalation_policyversion v ON v.id = p.current_id
+SELECT p.name, v.id, v.definition
+FROM escalation_policy p JOIN escalation_policyversion v ON v.id = p.current_version_id
 WHERE p.id = %s
 """
 

@@ -49,7 +49,7 @@ class WorkflowFacts:
     state: AlertState
     #: As returned by `outbound.alert_values.of_alerts`.
     values: Mapping[str, Any]
-    watch: bool = False
+    dry_run: bool = False
     #: Values of custom fields.
     custom: Mapping[str, str] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)

@@ -107,8 +107,8 @@ def decide(
         return FinishRun(ended, "The workflow is switched off.")
     if alert.state.is_test:
         return FinishRun(ended, "The alert is a test: workflows leave it alone.")
-    if alert.watch:
-        return FinishRun(ended, "Its integration only watches: workflows leave its alerts alone.")
+    if alert.dry_run:
+        return FinishRun(ended, "Its integration is in dry-run mode: workflows leave its alerts alone.")
     if run.owner is not None and run.owner.id not in alert.groups and changes_alerts(plan):
         said = f"The alert is not one of {run.owner.name}: a group's workflow changes only alerts of integrations that"
         return FinishRun(ended, f"{said} the group owns, and alerts that page it.")

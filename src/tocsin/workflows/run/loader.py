@@ -18,7 +18,7 @@ from tocsin.workflows.run.context import WorkflowFacts
 
 # A ticket's dates without an offset are in the zone configured for its Halo, or else in the default zone.
 _ALERTS = """
-SELECT a.id, a.watch, a.tags, a.custom, i.group_id,
+SELECT a.id, a.dry_run, a.tags, a.custom, i.group_id,
        coalesce(nullif(o.settings ->> 'time_zone', ''), (SELECT value #>> '{}' FROM core_setting
        WHERE name = 'time_zone'), 'UTC') AS zone,
        p.sla, p.recipient_groups
@@ -41,7 +41,7 @@ def facts(connection: Connection, alert_ids: Sequence[int]) -> dict[int, Workflo
         row["id"]: WorkflowFacts(
             states[row["id"]],
             known[row["id"]],
-            row["watch"],
+            row["dry_run"],
             _texts(row["custom"]),
             _texts(row["tags"]),
             row["zone"],
