@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 import psycopg
 from psycopg import sql
 
-from tocsin.core.db.trigram_index import kept
+from tocsin.core.db.trigram_index import search_expression
 
 #: One alert in so many is live. Its number says when it was opened.
 LIVE_EVERY = 250
@@ -82,12 +82,13 @@ def fill(connection: psycopg.Connection, pattern: Pattern, alerts: int, messages
 #: What a loop does, 500 rows a second.
 _WORDS_OF_ALERTS = (
     "INSERT INTO alerts_alerttext (alert_id, subject, client, source_id, tags) "
-    f"SELECT id, {kept('subject', 'client', 'source_id', 'tags::text')} FROM alerts_alert ORDER BY id "
+    f"SELECT id, {search_expression('subject', 'client', 'source_id', 'tags::text')} FROM alerts_alert ORDER BY id "
     "ON CONFLICT DO NOTHING"
 )
 _WORDS_OF_MESSAGES = (
     "INSERT INTO inbound_messagetext (message_id, subject, source_id) "
-    f"SELECT id, {kept('subject', 'source_id')} FROM inbound_inboundmessage ORDER BY id ON CONFLICT DO NOTHING"
+    f"SELECT id, {search_expression('subject', 'source_id')} FROM inbound_inboundmessage ORDER BY id "
+    "ON CONFLICT DO NOTHING"
 )
 
 

@@ -74,7 +74,7 @@ class NodeProcess:
         self._presence = NodeHeartbeat(self.id, role.value, self._turned, stuck_senders=outbox.stuck_senders)
         work = loops(self._registry, self.id, role.value) if role in (NodeRole.ALL, NodeRole.WORKER) else ()
         # Every node reports its heartbeat, whatever its role.
-        doors = tasks.door_loops(self._registry) if self.inbound is not None else ()
+        doors = tasks.receiver_tasks(self._registry) if self.inbound is not None else ()
         self.worker = Worker((*work, *doors, operate.node_loop(self._presence)))
         self._listener = threading.Thread(target=self._listen, name="listener", daemon=True)
         self._pages = PageProxy(database.url()) if role in (NodeRole.ALL, NodeRole.WEB) else None
@@ -88,7 +88,7 @@ class NodeProcess:
             bodies=self._bodies,
             probes=self.probes,
             inbound=self.inbound,
-            live=endpoint.live if self._pages is not None else None,
+            live=endpoint.stream if self._pages is not None else None,
             pages=self._pages,
         )
 

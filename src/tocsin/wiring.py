@@ -48,31 +48,31 @@ _SERVICE_CHANNELS = ("chat", "push")
 
 #: Functions by which rooms report references to an object of a lower room, so that it is not deleted while in use.
 _NEEDS = (
-    ("user", user_references.needs_user),
-    ("user", oncall.needs_user),
+    ("user", user_references.alerts_using_user),
+    ("user", oncall.schedules_using_user),
     ("user", policies.needs_user),
-    ("user", integrations.needs_user),
-    ("group", oncall.needs_group),
+    ("user", integrations.integrations_using_user),
+    ("group", oncall.schedules_using_group),
     ("group", policies.needs_group),
-    ("group", integrations.needs_group),
-    ("group", outbound.needs_group),
-    ("group", deletion_guards.needs_group),
-    ("schedule", deletion_guards.needs_schedule),
+    ("group", integrations.integrations_using_group),
+    ("group", outbound.integrations_using_group),
+    ("group", deletion_guards.runs_using_group),
+    ("schedule", deletion_guards.runs_using_schedule),
     ("policy", policies.needs_policy),
-    ("policy", integrations.needs_policy),
-    ("group", client_tables.needs_group),
-    ("policy", client_tables.needs_policy),
-    ("group", maintenance_windows.needs_group),
-    ("integration", maintenance_windows.needs_integration),
-    ("client_table", integrations.needs_client_table),
+    ("policy", integrations.integrations_using_policy),
+    ("group", client_tables.tables_using_group),
+    ("policy", client_tables.tables_using_policy),
+    ("group", maintenance_windows.windows_using_group),
+    ("integration", maintenance_windows.windows_using_integration),
+    ("client_table", integrations.integrations_using_client_table),
     ("schedule", policies.needs_schedule),
     ("support_hours", policies.needs_support_hours),
-    ("support_hours", integrations.needs_support_hours),
-    ("holiday_calendar", oncall.needs_holiday_calendar),
-    ("user", workflows.needs("users")),
-    ("group", workflows.needs("groups")),
-    ("policy", workflows.needs("policies")),
-    ("outbound", workflows.needs("outbound")),
+    ("support_hours", integrations.integrations_using_support_hours),
+    ("holiday_calendar", oncall.schedules_using_calendar),
+    ("user", workflows.workflows_using("users")),
+    ("group", workflows.workflows_using("groups")),
+    ("policy", workflows.workflows_using("policies")),
+    ("outbound", workflows.workflows_using("outbound")),
 )
 
 
@@ -84,30 +84,30 @@ def install() -> None:
     change_handlers.register(outbound_reactor.follow)
     change_handlers.register(workflow_reactor.follow)
     job_hooks.register("haloitsm", HaloJobHooks())
-    echo_suppression.register(recent_writes.ask, recent_writes.keep)
-    store.register_asked(escalation.asked)
-    localization.tell_by(told_in)
+    echo_suppression.register(recent_writes.ask, recent_writes.record_write)
+    store.register_asked(escalation.escalation_requests)
+    localization.register_localizer(told_in)
     for noun, ask in _NEEDS:
         object_hooks.register(noun, ask)
     reachability.register(integrations.uses_of_policy)
-    object_hooks.register_forgetting("user", erasure.forget)
-    object_hooks.register_following("user", reschedule.of_person)
+    object_hooks.register_forgetting("user", erasure.erase_user)
+    object_hooks.register_following("user", reschedule.reschedule_user)
     for name, channel in CHANNELS.items():
-        check = phone_entry.as_entered(channel) if name in PHONES else channel.address
+        check = phone_entry.parse_entered(channel) if name in PHONES else channel.address
         addresses.register(name, check, service_addresses.own_server if name in _SERVICE_CHANNELS else None)
 
 
 def loops(registry: IntegrationRegistry, node_id: UUID, role: str) -> tuple[PeriodicTask, ...]:
     """Returns the periodic tasks of a worker."""
     return (
-        *tasks.loops(registry),
+        *tasks.worker_tasks(registry),
         escalation.loop(),
         deactivated_users.loop(),
         *notify.loops(),
         *shift_reminders.loops(),
         calendar_import_worker.loop(),
         *outbound_outbox.loops(),
-        *poller.loops(outbound_outbox.shared().directory),
+        *poller.loops(outbound_outbox.shared_dispatcher().directory),
         workflow_loop.loop(),
         *operate.loops(),
     )

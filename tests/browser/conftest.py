@@ -86,7 +86,7 @@ def desk(shared_desk: ServiceDesk) -> Iterator[ServiceDesk]:
     """A small service desk in the database of `running`, without an open alert."""
     yield shared_desk
     for number in Alert.objects.filter(status__in=ACTIVE).values_list("pk", flat=True):
-        service.act(number, Close(actor=SYSTEM), now=clock.now())
+        service.apply_command(number, Close(actor=SYSTEM), now=clock.now())
 
 
 @pytest.fixture

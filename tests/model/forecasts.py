@@ -33,7 +33,7 @@ def simulate(system: System, door: int, incoming: IncomingMessage) -> SimulatedM
     """Simulates a message at the current time."""
     simulated = chain.simulate(door, incoming.raw, "application/json", system.now)
     with database.transaction() as connection:
-        return SimulatedMessage(simulated.outcomes[0], pause.current(connection, system.now) is not None)
+        return SimulatedMessage(simulated.outcomes[0], pause.current_pause(connection, system.now) is not None)
 
 
 def compare(system: System, simulated_message: SimulatedMessage, stored: MessageResult) -> None:
@@ -65,7 +65,7 @@ def compare_next_steps(system: System) -> None:
     """Forecasts the due actions of all active alerts, runs the escalation and compares."""
     with database.transaction() as connection:
         steps = next_steps.next_steps(connection, system.alerts(active=True), system.now)
-        if pause.current(connection, system.now) is not None:
+        if pause.current_pause(connection, system.now) is not None:
             return
     due = {alert: step for alert, step in steps.items() if step.at <= system.now}
     newest = system.rows("SELECT coalesce(max(id), 0) AS id FROM alerts_alertevent")[0]["id"]

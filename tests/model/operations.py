@@ -67,7 +67,7 @@ def _do(system: System, alert: int, command: Command) -> bool:
     system.advance(timedelta(milliseconds=1))
     what = f"#{alert} {type(command).__name__} by {command.actor.name}"
     try:
-        done = service.act(alert, command, now=system.now)
+        done = service.apply_command(alert, command, now=system.now)
     except Rejected as refusal:
         system.record(f"{what} is refused: {refusal}")
         return False

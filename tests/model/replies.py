@@ -46,7 +46,7 @@ def reply_by_mail(system: System) -> None:
     mail["Message-ID"] = f"<{UUID(int=system.rng.getrandbits(128))}@example.org>"
     mail.set_content(word)
     for _ in range(system.rng.choice([1, 1, 1, 2])):
-        outcome = process.take("Answers", mail.as_bytes(), system.now)
+        outcome = process.process_mail("Answers", mail.as_bytes(), system.now)
         system.record(f"{sender} answers a mail of {message.at:%H:%M:%S}, {word!r}: {outcome}")
 
 

@@ -67,7 +67,7 @@ def _record_rejection(step: Step, system: System) -> None:
 def toggle_pause(system: System) -> None:
     """Pauses all paging, or ends the pause."""
     with database.transaction() as connection:
-        held = pause.current(connection, system.now)
+        held = pause.current_pause(connection, system.now)
     if held is not None:
         pause.end(ACTOR, system.now)
         system.record("the pause ends")

@@ -155,9 +155,9 @@ class System:
             "delayed alerts": lambda: delayed_alerts_task.open_due(self.registry, batch.AlertIdAllocator(), self.now),
             "deactivated users": lambda: deactivated_users.turn(self.now),
             "workflows": lambda: workflows.turn(self.now),
-            "shift notices": lambda: shift_reminders.hand_on(self.now),
+            "shift notices": lambda: shift_reminders.queue_pending_notices(self.now),
             "reminder plans": lambda: shift_reminders.plan_reminders(self.now),
-            "reminders": lambda: shift_reminders.remind(self.now),
+            "reminders": lambda: shift_reminders.queue_reminders(self.now),
             "escalation": lambda: keeper.turn(self.now),
             "outbox leases": self._outbox.keep_leases,
             "providers": self._outbox.ask_providers,
@@ -227,7 +227,7 @@ class System:
         self._node = _CRASHED_NODE
         with database.transaction() as connection:
             self._providers.refresh(connection)
-            held = pause.current(connection, self.now)
+            held = pause.current_pause(connection, self.now)
             claimed = claim(
                 connection, self._providers, Counter(), node=_CRASHED_NODE, slots=9, now=self.now, pause=held
             )

@@ -10,7 +10,7 @@ from tests.model.system import System
 from tests.support.people import ACTOR
 from tocsin.people.models import User
 from tocsin.workflows.commands import delete_workflow, press, save_workflow, set_enabled
-from tocsin.workflows.definition.templates import ready_made
+from tocsin.workflows.definition.templates import workflow_templates
 from tocsin.workflows.models import Workflow
 
 NAMES = ("F1", "F2", "F3")
@@ -28,7 +28,7 @@ _TRIGGERS: tuple[Any, ...] = (
 
 def set_up(system: System) -> None:
     """Adds some of the templates."""
-    for one in ready_made("Desk", "", "P2"):
+    for one in workflow_templates("Desk", "", "P2"):
         if one.key != "button" and system.rng.random() < 0.3:
             save_workflow({"name": one.name, **one.spec}, actor=ACTOR, now=system.now)
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.halo_pair import HaloPair, halo_pair
 from tests.support.outbox_harness import allow_loopback
-from tocsin.core.embedded_postgres.layout import apart
+from tocsin.core.embedded_postgres.layout import separate_location
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def without_trace() -> Iterator[Callable[[Path], Path]]:
         return data_dir
 
     yield remember
-    for place in map(apart, told):
+    for place in map(separate_location, told):
         for left in (place, *Path("/tmp").glob(f"tocsin-*-{place.name}")):
             if left.is_dir() and not left.is_symlink():
                 shutil.rmtree(left)

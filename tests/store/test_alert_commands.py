@@ -67,22 +67,22 @@ def opened(integration: Integration, ticket: int = 1) -> int:
 
 def test_each_users_acknowledgement_is_stored_and_shown_on_the_timeline(integration: Integration, alice: Actor) -> None:
     number = opened(integration)
-    outcome = service.act(number, Acknowledge(actor=alice), now=NOW)
+    outcome = service.apply_command(number, Acknowledge(actor=alice), now=NOW)
     assert outcome.is_change
     assert set(service.state_of(number).acknowledged) == {alice.user_id}
-    again = service.act(number, Acknowledge(actor=alice), now=NOW)
+    again = service.apply_command(number, Acknowledge(actor=alice), now=NOW)
     assert not again.is_change
     assert Alert.objects.get(pk=number).events.filter(kind="acknowledged").count() == 1
 
 
 def test_a_closed_alert_frees_its_key_and_ends_its_run(integration: Integration, alice: Actor) -> None:
     number = opened(integration)
-    service.act(number, Close(actor=alice), now=NOW)
+    service.apply_command(number, Close(actor=alice), now=NOW)
     alert = Alert.objects.get(pk=number)
     assert (alert.status, alert.holds_key) == ("closed", False)
     assert Run.objects.get(alert=number).due_at is None
     with pytest.raises(Rejected, match="already closed by Alice"):
-        service.act(number, Acknowledge(actor=person("bob")), now=NOW)
+        service.apply_command(number, Acknowledge(actor=person("bob")), now=NOW)
 
 
 def test_second_of_two_concurrent_commands_learns_the_current_state(integration: Integration) -> None:
@@ -91,7 +91,7 @@ def test_second_of_two_concurrent_commands_learns_the_current_state(integration:
 
     def close(actor: Actor) -> str:
         try:
-            service.act(number, Close(actor=actor), now=NOW)
+            service.apply_command(number, Close(actor=actor), now=NOW)
         except Rejected as rejected:
             return rejected.code
         return "closed"
@@ -104,26 +104,26 @@ def test_second_of_two_concurrent_commands_learns_the_current_state(integration:
 
 def test_reopened_alert_reclaims_its_key_unless_a_newer_has_it(integration: Integration, alice: Actor) -> None:
     number = opened(integration)
-    service.act(number, Close(actor=alice), now=NOW)
-    service.act(number, Reopen(actor=alice), now=NOW + timedelta(minutes=5))
+    service.apply_command(number, Close(actor=alice), now=NOW)
+    service.apply_command(number, Reopen(actor=alice), now=NOW + timedelta(minutes=5))
     assert Alert.objects.get(pk=number).holds_key
-    service.act(number, Close(actor=alice), now=NOW + timedelta(minutes=6))
+    service.apply_command(number, Close(actor=alice), now=NOW + timedelta(minutes=6))
     newer = opened(integration)
     assert newer != number
     with pytest.raises(Rejected) as refused:
-        service.act(number, Reopen(actor=alice), now=NOW + timedelta(minutes=7))
+        service.apply_command(number, Reopen(actor=alice), now=NOW + timedelta(minutes=7))
     assert refused.value.code == "key_taken"
 
 
 def test_undo_restores_what_was_before_within_a_minute(integration: Integration, alice: Actor) -> None:
     number = opened(integration)
-    service.act(number, Close(actor=alice), now=NOW)
-    outcome = service.act(number, Undo(actor=alice), now=NOW + timedelta(seconds=30))
+    service.apply_command(number, Close(actor=alice), now=NOW)
+    outcome = service.apply_command(number, Undo(actor=alice), now=NOW + timedelta(seconds=30))
     assert outcome.alert.status is AlertStatus.OPEN
     assert Alert.objects.get(pk=number).holds_key
-    service.act(number, Close(actor=alice), now=NOW + timedelta(seconds=40))
+    service.apply_command(number, Close(actor=alice), now=NOW + timedelta(seconds=40))
     with pytest.raises(Rejected):
-        service.act(number, Undo(actor=alice), now=NOW + timedelta(seconds=101))
+        service.apply_command(number, Undo(actor=alice), now=NOW + timedelta(seconds=101))
 
 
 @pytest.mark.parametrize("order", [Acknowledge, Close])
@@ -133,8 +133,8 @@ def test_undo_never_gives_a_key_to_an_alert_without_one(
     alert = NewAlert(0, Priority.HIGH, "VPN down", NOW)
     opened = NewEvent(0, EventKind.OPENED, NOW, SYSTEM, "It was opened.")
     number = service.open_by_hand(alert, PagingConfig(PagingMode.RECORD), opened, now=NOW)
-    service.act(number, order(actor=alice), now=NOW)
-    service.act(number, Undo(actor=alice), now=NOW)
+    service.apply_command(number, order(actor=alice), now=NOW)
+    service.apply_command(number, Undo(actor=alice), now=NOW)
     assert not Alert.objects.get(pk=number).holds_key
 
 
@@ -143,12 +143,12 @@ def test_undo_leaves_alert_unassigned_when_previous_owner_was_deleted(
     integration: Integration, alice: Actor, order: type[Close | Unassign]
 ) -> None:
     number, dora = opened(integration), person("dora")
-    service.act(number, Assign(actor=dora, name=dora.name, user_id=dora.user_id), now=NOW)
-    service.act(number, order(actor=alice), now=NOW)
+    service.apply_command(number, Assign(actor=dora, name=dora.name, user_id=dora.user_id), now=NOW)
+    service.apply_command(number, order(actor=alice), now=NOW)
     people.delete_user(User.objects.get(pk=dora.user_id), actor=ACTOR, now=NOW)
     before = service.state_of(number)
     with pytest.raises(Rejected, match="has no account any more; it cannot go back to them"):
-        service.act(number, Undo(actor=alice), now=NOW + timedelta(seconds=30))
+        service.apply_command(number, Undo(actor=alice), now=NOW + timedelta(seconds=30))
     assert service.state_of(number) == before
 
 
@@ -158,10 +158,10 @@ def test_alert_is_not_assigned_to_a_user_being_deleted(integration: Integration,
     number, dora = opened(integration), person("dora")
     gives = Assign(actor=alice, name=dora.name, user_id=dora.user_id)
     if what == "undo":
-        service.act(number, gives, now=NOW)
-        service.act(number, Unassign(actor=alice), now=NOW)
+        service.apply_command(number, gives, now=NOW)
+        service.apply_command(number, Unassign(actor=alice), now=NOW)
     order = {"assign": gives, "acknowledge": Acknowledge(actor=dora), "undo": Undo(actor=alice)}[what]
-    assert _while_deleted(dora, lambda: service.act(number, order, now=NOW)) == "not_possible"
+    assert _while_deleted(dora, lambda: service.apply_command(number, order, now=NOW)) == "not_possible"
     alert = Alert.objects.get(pk=number)
     assert (alert.status, alert.acknowledgements.count()) == ("open", 0)
 
@@ -174,7 +174,7 @@ def test_alert_closes_while_a_paged_user_is_being_deleted(integration: Integrati
         connection.execute(
             "UPDATE notify_delivery SET status = 'delivered', receipt = 'delivered', sent_at = %s", (NOW,)
         )
-    assert _while_deleted(dora, lambda: service.act(number, Close(actor=alice), now=NOW)) == "done"
+    assert _while_deleted(dora, lambda: service.apply_command(number, Close(actor=alice), now=NOW)) == "done"
     assert Alert.objects.get(pk=number).status == "closed"
 
 
@@ -193,23 +193,23 @@ def _while_deleted(user: Actor, work: Callable[[], object]) -> str:
 
 def test_undo_restores_no_acknowledgement_of_deleted_user(integration: Integration, alice: Actor) -> None:
     number, dora = opened(integration), person("dora")
-    service.act(number, Acknowledge(actor=dora), now=NOW)
-    service.act(number, Assign(actor=alice, name=alice.name, user_id=alice.user_id), now=NOW)
-    service.act(number, Unassign(actor=alice), now=NOW)
+    service.apply_command(number, Acknowledge(actor=dora), now=NOW)
+    service.apply_command(number, Assign(actor=alice, name=alice.name, user_id=alice.user_id), now=NOW)
+    service.apply_command(number, Unassign(actor=alice), now=NOW)
     people.delete_user(User.objects.get(pk=dora.user_id), actor=ACTOR, now=NOW)
     with pytest.raises(Rejected, match="has no account any more"):
-        service.act(number, Undo(actor=alice), now=NOW + timedelta(seconds=30))
+        service.apply_command(number, Undo(actor=alice), now=NOW + timedelta(seconds=30))
     assert service.state_of(number).status is AlertStatus.OPEN
 
 
 def test_a_merged_alert_keeps_its_key_until_its_parent_ends(integration: Integration, alice: Actor) -> None:
     child, parent = opened(integration, 1), opened(integration, 2)
-    service.act(child, service.merge_into(parent, Acknowledge(actor=alice)), now=NOW)
+    service.apply_command(child, service.merge_into(parent, Acknowledge(actor=alice)), now=NOW)
     ingest = Ingest()
     (again,) = ingest.send(integration, halo(1))
     assert (again.status.value, again.alert_id) == ("Mapped Appended", parent)
     assert Alert.objects.get(pk=parent).count == 2
-    service.act(parent, Cancel(actor=alice), now=NOW)
+    service.apply_command(parent, Cancel(actor=alice), now=NOW)
     assert not Alert.objects.get(pk=child).holds_key
     (fresh,) = ingest.send(integration, halo(1))
     assert fresh.status.value == "Mapped Opened"
@@ -217,7 +217,7 @@ def test_a_merged_alert_keeps_its_key_until_its_parent_ends(integration: Integra
 
 def test_a_close_of_the_source_closes_the_merged_alert_only(integration: Integration, alice: Actor) -> None:
     child, parent = opened(integration, 1), opened(integration, 2)
-    service.act(child, service.merge_into(parent, Acknowledge(actor=alice)), now=NOW)
+    service.apply_command(child, service.merge_into(parent, Acknowledge(actor=alice)), now=NOW)
     (closed,) = Ingest().send(integration, halo(1, "Closed"))
     assert (closed.status.value, closed.alert_id) == ("Mapped Closed", child)
     assert [Alert.objects.get(pk=n).status for n in (child, parent)] == ["closed", "open"]
@@ -228,8 +228,8 @@ def test_merge_during_close_of_parent_leaves_no_key(integration: Integration, al
     with ThreadPoolExecutor(1) as pool:
         with database.transaction() as connection:
             merged = service.merge_into(parent, Acknowledge(actor=alice))
-            service.act_within(connection, child, merged, NOW)
-            closing = pool.submit(service.act, parent, Close(actor=alice), now=NOW)
+            service.apply_command_within(connection, child, merged, NOW)
+            closing = pool.submit(service.apply_command, parent, Close(actor=alice), now=NOW)
             wait_for_waiters()
         closing.result()
     assert [(a.status, a.holds_key) for a in Alert.objects.order_by("id")] == [("merged", False), ("closed", False)]
@@ -240,19 +240,21 @@ def test_merge_during_close_of_parent_leaves_no_key(integration: Integration, al
 def test_holding_an_alert_stops_its_timer_until_then(integration: Integration, alice: Actor) -> None:
     number = opened(integration)
     until = NOW + timedelta(minutes=30)
-    service.act(number, Hold(actor=alice, until=until), now=NOW)
+    service.apply_command(number, Hold(actor=alice, until=until), now=NOW)
     assert Alert.objects.get(pk=number).hold_until == until
     assert Run.objects.get(alert=number).due_at in (None, until)
 
 
 def test_a_bulk_command_goes_on_after_one_that_is_refused(integration: Integration, alice: Actor) -> None:
     numbers = [opened(integration, ticket) for ticket in (1, 2, 3)]
-    service.act(numbers[1], Close(actor=alice), now=NOW)
-    answers = service.act_on_many([*numbers, 999], Assign(actor=alice, name="Alice", user_id=alice.user_id), now=NOW)
+    service.apply_command(numbers[1], Close(actor=alice), now=NOW)
+    answers = service.apply_command_to_many(
+        [*numbers, 999], Assign(actor=alice, name="Alice", user_id=alice.user_id), now=NOW
+    )
     assert [isinstance(answer, Rejected) for answer in answers] == [False, True, False, True]
     assert list(Alert.objects.order_by("pk").values_list("status", flat=True)) == ["assigned", "closed", "assigned"]
 
 
 def test_command_on_missing_alert_reports_not_found(alice: Actor) -> None:
     with pytest.raises(Rejected, match="There is no alert 42"):
-        service.act(42, Close(actor=alice), now=NOW)
+        service.apply_command(42, Close(actor=alice), now=NOW)

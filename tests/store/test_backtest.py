@@ -43,7 +43,7 @@ def door() -> Integration:
     desk = EscalationHarness(NOW)
     integration = make_integration(policy=desk.policy)
     integration.recipient_groups.add(desk.group)
-    config_version.changed()
+    config_version.bump()
     return integration
 
 
@@ -90,7 +90,7 @@ def test_replay_matches_the_backtest(door: Integration, edit: dict[str, Any]) ->
     at = NOW + timedelta(days=1)
     closing = Close(actor=AlertActor(ActorKind.SYSTEM, "Test"))
     for number in Alert.objects.filter(status__in=sorted(ACTIVE)).values_list("pk", flat=True):
-        alerts.act(number, closing, now=at)
+        alerts.apply_command(number, closing, now=at)
     for message in messages:
         at += timedelta(minutes=11)
         made = replay(message.pk, True, ACTOR, at)
@@ -157,7 +157,7 @@ def test_version_that_no_longer_compiles_is_compared_by_its_behaviour(door: Inte
     an_evening(door)
     broken = {"rules": {"open": {"field": "client", "operator": "smells"}}}
     IntegrationVersion.objects.filter(pk=door.current_version_id).update(definition=broken)
-    config_version.changed()
+    config_version.bump()
     found = backtest(door, {"rules": {}})
     assert "smells" in found.problem
     assert found.after.opened == 4
@@ -183,7 +183,7 @@ def test_a_week_is_counted_by_several_versions_at_once(door: Integration) -> Non
     from tocsin.inbound.admin import drafts
 
     an_evening(door)
-    doors = [drafts.drafted(door, edit) for edit in ({}, EDITS[2])]
+    doors = [drafts.compile_draft(door, edit) for edit in ({}, EDITS[2])]
     everything, urgent = tally(door, doors, NOW)
     assert (everything.pages, urgent.pages) == (4, 3)
     assert everything.at_night <= everything.pages

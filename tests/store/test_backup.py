@@ -236,10 +236,10 @@ def test_running_nodes_would_notice_that_the_configuration_is_another(
 
     with using(world, monkeypatch):
         with database.transaction() as connection:
-            before = config_version.version(connection)
+            before = config_version.current_version(connection)
         answer(capsys, "restore", saved, "--force")
         with database.transaction() as connection:
-            assert config_version.version(connection) > before
+            assert config_version.current_version(connection) > before
 
 
 @pytest.mark.parametrize("name", ["tocsin listener", "tocsin committer"])
@@ -722,7 +722,7 @@ def test_no_session_and_no_link_is_in_a_backup(
     with using(bare(), monkeypatch):
         assert run(["restore", str(file)]) == 0
         assert not SessionStore(session.session_key).load()
-        assert not setup_link.fits(token)
+        assert not setup_link.is_valid(token)
 
 
 def test_the_database_holds_no_session_key(world: str) -> None:

@@ -19,7 +19,7 @@ from tocsin.core.runtime import clock
 from tocsin.escalation.models import Run
 from tocsin.inbound.deciding.alert_creation import COLUMNS
 from tocsin.inbound.http import test_token
-from tocsin.inbound.inspect.message_explanation import explained
+from tocsin.inbound.inspect.message_explanation import explain_message
 from tocsin.inbound.models import InboundMessage, Integration
 
 #: A kind that is the same as another has that one's samples, which are tried once.
@@ -85,7 +85,7 @@ def ends_as_it_says(kind: IntegrationKind, sample: Sample, node: InboundServer, 
 
 def fields_of(row: InboundMessage, expected: Expectation) -> dict[str, object]:
     """The named fields of a stored message as an expectation writes them: "" for nobody."""
-    found = explained(
+    found = explain_message(
         InboundMessage.objects.select_related("integration__current_version", "version").get(pk=row.pk)
     ).mapped
     assert found is not None
@@ -115,7 +115,7 @@ def desk() -> EscalationHarness:
     made = EscalationHarness(NOW)
     made.users["alice"].email = "alice.archer@example.org"
     made.users["alice"].save()
-    config_version.changed()
+    config_version.bump()
     return made
 
 
@@ -123,7 +123,7 @@ def desk() -> EscalationHarness:
 def door(desk: EscalationHarness) -> Integration:
     integration = make_integration(policy=desk.policy)
     integration.recipient_groups.add(desk.group)
-    config_version.changed()
+    config_version.bump()
     return integration
 
 
@@ -240,7 +240,7 @@ def test_setting_makes_agent_in_opening_message_stop_escalation(
     desk: EscalationHarness, door: Integration, ticket: Ticket
 ) -> None:
     Integration.objects.filter(pk=door.pk).update(settings={"owned_ticket_stops": True})
-    config_version.changed()
+    config_version.bump()
     ticket.says(0, "New", agent={"id": 44, "name": "Noor Haddad"})
     assert ticket.owner() == ("assigned", None, "Noor Haddad")
     desk.through(0, 5, 20)
@@ -291,7 +291,7 @@ def test_raised_priority_follows_the_newly_matching_route(
     }
     door.current_version.definition = definition  # type: ignore[union-attr]
     door.current_version.save()  # type: ignore[union-attr]
-    config_version.changed()
+    config_version.bump()
     ticket.says(0, "New", priority={"name": "Low"})
     assert Run.objects.get(alert=ticket.alert.pk).recipient_users == []
     ticket.says(10, priority={"name": "Critical"})
@@ -304,7 +304,7 @@ def test_ticket_moved_to_another_team_pages_that_teams_targets(
     when = {"field": "team", "operator": "equals", "value": "Network"}
     door.current_version.definition = {"routes": [{"when": when, "recipients": {"users": [desk.users["carol"].pk]}}]}  # type: ignore[union-attr]
     door.current_version.save()  # type: ignore[union-attr]
-    config_version.changed()
+    config_version.bump()
     ticket.says(0, "New", team="1st Line Support")
     desk.through(0)
     ticket.says(2, team="Network")

@@ -207,10 +207,10 @@ def test_telegram_bot_handles_buttons_and_commands_and_shows_chat_address(scenar
 def test_without_a_webhook_there_are_no_buttons_only_a_link(
     scenario: ChatScenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tocsin.core.config.secret_bundle import sealed
+    from tocsin.core.config.secret_bundle import encrypt_bundle
     from tocsin.notify.models import Provider
 
-    Provider.objects.filter(name="Slack").update(secrets=sealed({"bot_token": scenario.slack.token}))
+    Provider.objects.filter(name="Slack").update(secrets=encrypt_bundle({"bot_token": scenario.slack.token}))
     for name, sender in (("Slack", "signing secret"), ("Telegram", "come back")):
         row = Provider.objects.get(name=name)
         assert sender in commands.test_provider(row)

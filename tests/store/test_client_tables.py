@@ -102,7 +102,7 @@ def test_client_table_and_its_references_are_protected_from_deletion(now: dateti
         with pytest.raises(Rejected) as refused:
             delete()
         assert refused.value.code == "in_use"
-    assert client_tables.needs_policy(Policy.objects.get(name="Gold").pk) == ["client table Customers"]
+    assert client_tables.tables_using_policy(Policy.objects.get(name="Gold").pk) == ["client table Customers"]
     spec = {**integrations.integration_spec(Integration.objects.get()), "routes": []}
     integrations.save_integration(spec, existing=Integration.objects.get(), actor=ACTOR, now=now)
     client_tables.delete_client_table(ClientTable.objects.get(), actor=ACTOR, now=now)

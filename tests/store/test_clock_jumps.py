@@ -337,7 +337,7 @@ def test_failing_pages_notify_administrators_despite_notice_from_advanced_clock(
 
 def audit(at: datetime) -> list[str]:
     with database.transaction() as connection:
-        return [one.id for one in runner.audit(connection, at)]
+        return [one.id for one in runner.run_self_check(connection, at)]
 
 
 def test_administrators_are_notified_of_clock_rollback(desk: EscalationHarness) -> None:

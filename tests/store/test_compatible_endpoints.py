@@ -54,7 +54,7 @@ def url(node: InboundServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 def door(desk: EscalationHarness, kind: str, name: str = "Nagios") -> Integration:
     integration = make_integration(name, kind, policy=desk.policy)
     integration.recipient_groups.add(desk.group)
-    config_version.changed()
+    config_version.bump()
     return integration
 
 
@@ -365,7 +365,7 @@ def test_command_on_merged_alert_acts_on_its_parent(sdk: Sdk, desk: EscalationHa
     sdk.create("Disk full", alias="disk")
     disk = alert().pk
     alice = Actor(ActorKind.USER, "alice", desk.users["alice"].pk)
-    service.act(disk, Merge(actor=alice, into=service.state_of(site)), now=clock.now())
+    service.apply_command(disk, Merge(actor=alice, into=service.state_of(site)), now=clock.now())
     sdk.alerts.acknowledge_alert("disk", acknowledge_alert_payload={"user": "alice"}, **by)
     assert Acknowledgement.objects.get().alert_id == site
     sdk.alerts.add_note("disk", m.AddNoteToAlertPayload(note="looking"), **by)
@@ -454,7 +454,7 @@ def test_slash_command_opens_and_closes_and_confirms_to_its_user(desk: Escalatio
     chat = door(desk, "slack", "Chat")
     secrets.put_credentials(chat, {"hmac": {"header": "X-Slack-Signature", "secret": "s3cret"}})
     chat.save()
-    config_version.changed()
+    config_version.bump()
     now = clock.now().timestamp()
 
     def typed(text: str, secret: str = "s3cret", at: float = now) -> Any:

@@ -52,7 +52,7 @@ def test_an_integration_keeps_what_was_saved_while_a_click_waited(click: str) ->
     held = Integration.objects.get(pk=door.pk)
     clicks: dict[str, Callable[[], object]] = {
         "a status": lambda: set_status(held, "Parked", StatusEffect.CLOSE, **BY),
-        "an old version": lambda: versions.bring_back(held, 1, **BY),
+        "an old version": lambda: versions.restore_version(held, 1, **BY),
         "a new URL": lambda: secrets.rotate_token(held, **BY),
     }
 

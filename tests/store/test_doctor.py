@@ -145,9 +145,9 @@ def test_readable_key_file_is_reported(tmp_path: Path) -> None:
 def test_low_disk_space_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(disk_space, "MIN_FREE_BYTES", 0)
     monkeypatch.setattr(disk_space, "AMPLE_FREE_BYTES", 0)
-    assert list(disk_space.room(tmp_path)) == []
+    assert list(disk_space.check_disk(tmp_path)) == []
     monkeypatch.setattr(disk_space, "MIN_FREE_BYTES", 1 << 60)
-    (finding,) = disk_space.room(tmp_path)
+    (finding,) = disk_space.check_disk(tmp_path)
     assert (finding.id, finding.about) == ("disk.space", str(tmp_path))
 
 

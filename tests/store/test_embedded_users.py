@@ -187,7 +187,7 @@ def test_root_shares_an_ordinary_users_server_without_changing_ownership(home: P
 def test_each_account_creation_method_creates_a_nologin_account(number: int) -> None:
     name = f"tocsin-test-{secrets.token_hex(3)}"
     said: list[str] = []
-    with system_user.alone():
+    with system_user.exclusive():
         account = system_user.make(name, system_user.recipes(name)[number], said)
     if account is None:
         # Debian's adduser knows nothing of BusyBox's words, and says so; a missing program says nothing.
@@ -215,7 +215,7 @@ def test_concurrent_processes_create_one_shared_account() -> None:
 
 
 def _remove(name: str) -> None:
-    with system_user.alone():
+    with system_user.exclusive():
         subprocess.run(["/usr/sbin/userdel", name], check=True, capture_output=True)
 
 

@@ -15,12 +15,12 @@ from tocsin.core.errors import Rejected
 from tocsin.core.models import ConfigVersion
 from tocsin.escalation.changes.commands import (
     delete_policy,
-    names_of,
     needs_group,
     needs_policy,
     needs_user,
     plan_of,
     policy_spec,
+    reference_names,
     save_policy,
 )
 from tocsin.escalation.models import Policy, PolicyVersion
@@ -119,7 +119,7 @@ def test_deleting_unused_policy_leaves_only_its_last_version(now: datetime) -> N
 def test_users_and_groups_know_the_policies_that_need_them(now: datetime) -> None:
     owned = make_group("Network", now)
     policy = save_policy({**STANDARD, "group": "Network"}, actor=ACTOR, now=now)
-    names = names_of([policy])
+    names = reference_names([policy])
     (alice,), (desk,) = names["users"], names["groups"]
     assert needs_user(alice) == needs_group(desk) == needs_group(owned.pk) == ["escalation policy Standard"]
     assert needs_user(alice + 1) == []

@@ -632,12 +632,12 @@ def test_a_last_step_that_goes_on_is_red_on_home(desk: EscalationHarness) -> Non
 def test_group_paged_for_an_active_alert_is_not_deleted(desk: EscalationHarness) -> None:
     alert = desk.open()
     desk.turn(0)
-    assert deletion_guards.needs_group(desk.group.pk) == [f"alert #{alert}"]
-    assert deletion_guards.needs_group(desk.group.pk + 1) == []
+    assert deletion_guards.runs_using_group(desk.group.pk) == [f"alert #{alert}"]
+    assert deletion_guards.runs_using_group(desk.group.pk + 1) == []
     step = {"notify": {"roles": ["primary"], "groups": ["Service Desk"]}, "after": "0m"}
     desk.save(steps=[step])
     named = desk.open(1, recipient_groups=())
-    assert deletion_guards.needs_group(desk.group.pk) == [f"alert #{alert}", f"alert #{named}"]
+    assert deletion_guards.runs_using_group(desk.group.pk) == [f"alert #{alert}", f"alert #{named}"]
     for number in (alert, named):
         desk.act(number, Close(actor=desk.actor("bob")), 2)
-    assert deletion_guards.needs_group(desk.group.pk) == []
+    assert deletion_guards.runs_using_group(desk.group.pk) == []

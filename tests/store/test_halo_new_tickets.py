@@ -16,7 +16,7 @@ from tests.support.people import ACTOR
 from tocsin.alerts.models import AlertEvent
 from tocsin.inbound.admin import commands as integrations
 from tocsin.inbound.admin.observed_statuses import statuses_seen
-from tocsin.inbound.body_compression import body_of
+from tocsin.inbound.body_compression import decompress
 from tocsin.inbound.models import Integration
 from tocsin.outbound.connectors.haloitsm import client
 from tocsin.outbound.halo_sync import poller
@@ -64,7 +64,7 @@ def test_ticket_first_seen_after_changes_opens_with_current_state(pulled: HaloPa
     assert (opened.status, updated.status) == ("Mapped Opened", "Mapped Updated")
     said = "created since the last look, and moved on before this one: it is taken in as it was created"
     assert said in opened.verdict["notes"]
-    assert json.loads(body_of(opened.raw))["message"] == said
+    assert json.loads(decompress(opened.raw))["message"] == said
     # Once.
     pulled.look(62)
     assert len(pulled.inbox(source_id=str(ticket))) == 2

@@ -143,20 +143,20 @@ def test_pull_mode_imports_tickets_every_30_seconds_without_webhooks(
         both.connect(pull=True)
         # Before the first look tickets were Halo's own business.
         ticket = both.halo.log({"summary": "VPN down"}, DESK_AGENT)["id"]
-        assert not poller.look(both.directory, lambda: both.now)
+        assert not poller.poll(both.directory, lambda: both.now)
         both.go(31)
-        assert poller.look(both.directory, lambda: both.now)
+        assert poller.poll(both.directory, lambda: both.now)
         alert = both.alert(ticket)
         assert (alert.subject, alert.status, alert.source_status) == ("VPN down", "open", "New")
         both.act(alert.pk, Assign)
         both.halo.act({"ticket_id": ticket, "outcome": "Private Note", "note": "On site"}, DESK_AGENT)
         both.go(62)
-        assert poller.look(both.directory, lambda: both.now)
+        assert poller.poll(both.directory, lambda: both.now)
         assert "replied" in both.story(alert.pk)
         assert both.notes(ticket) == ["Alice Andersson took this at 09:15 UTC."]
         both.halo.change(ticket, {"agent_id": DESK_AGENT, "status_id": 9}, DESK_AGENT)
         both.go(93)
-        assert poller.look(both.directory, lambda: both.now)
+        assert poller.poll(both.directory, lambda: both.now)
         assert both.alert(ticket).status == "closed"
         # No webhook is asked about, and none is missed.
         assert not [path for _method, path in both.server.api.requests if "Webhook" in path]
@@ -173,7 +173,7 @@ def test_failing_poll_is_visible_to_users(database: str, now: datetime, monkeypa
 
         monkeypatch.setattr(poller.PollRun, "carry_out", broken)
         both.go(31)
-        assert poller.look(both.directory, lambda: both.now)
+        assert poller.poll(both.directory, lambda: both.now)
         assert both.standing().poll_error == "Something in it could not be understood; the log says what."
 
 
@@ -225,7 +225,7 @@ def test_clock_rollback_never_blocks_polling_or_writing(
         ticket = both.halo.log({"summary": "VPN down"}, DESK_AGENT)["id"]
         both.halo.tickets[ticket]["last_update"] = "2026-11-24T10:15:30.000"
         both.go()
-        assert poller.look(both.directory, lambda: both.now)
+        assert poller.poll(both.directory, lambda: both.now)
         both.act(both.alert(ticket).pk, Assign)
         both.go(1 - back)
         assert len(both.notes(ticket)) == 1
@@ -237,9 +237,9 @@ def test_clock_rollback_never_blocks_polling_or_writing(
         both.go()
         assert len(both.notes(ticket)) == 2
         # And then each half minute, as before.
-        assert not poller.look(both.directory, lambda: both.now)
+        assert not poller.poll(both.directory, lambda: both.now)
         both.go(32 - back)
-        assert poller.look(both.directory, lambda: both.now)
+        assert poller.poll(both.directory, lambda: both.now)
 
 
 def test_rate_limit_of_halo_applies_to_polls_too(both: HaloPair) -> None:
@@ -247,9 +247,9 @@ def test_rate_limit_of_halo_applies_to_polls_too(both: HaloPair) -> None:
     both.look(300)
     both.server.api.fault = lambda method, path: None
     both.seconds = 310
-    assert not poller.look(both.directory, lambda: both.now)
+    assert not poller.poll(both.directory, lambda: both.now)
     both.seconds = 1201
-    assert poller.look(both.directory, lambda: both.now)
+    assert poller.poll(both.directory, lambda: both.now)
 
 
 def test_failed_halo_poll_is_retried_soon_and_recovers(
@@ -264,9 +264,9 @@ def test_failed_halo_poll_is_retried_soon_and_recovers(
         ticket = both.halo.log({"summary": "VPN down"}, DESK_AGENT)["id"]
         both.server.api.fault = lambda method, path: None
         both.seconds = 300
-        assert not poller.look(both.directory, lambda: both.now)
+        assert not poller.poll(both.directory, lambda: both.now)
         both.seconds = 332
-        assert poller.look(both.directory, lambda: both.now)
+        assert poller.poll(both.directory, lambda: both.now)
         assert both.alert(ticket).status == "open"
         standing = both.standing()
         assert (standing.problem, standing.blocked_until, standing.poll_error) == ("", None, "")

@@ -13,7 +13,7 @@ from tocsin.core.errors import Rejected
 from tocsin.core.ids import uuid7
 from tocsin.inbound.admin import commands as integrations
 from tocsin.inbound.parsing.decode import Element
-from tocsin.inbound.processing.process_now import take_in
+from tocsin.inbound.processing.process_now import process_now
 from tocsin.inbound.storage.messages import IncomingMessage
 from tocsin.outbound import commands
 from tocsin.outbound.halo_sync import halo_commands
@@ -42,7 +42,7 @@ def test_alert_gets_one_ticket_despite_repeated_creation_attempts(
 
     number = [0]
     both.server.api.fault = lambda method, path: None
-    (stored,) = take_in([IncomingMessage(uuid7(), api.pk, both.now, b"{}", Element(payload, b"{}"))], both.now)
+    (stored,) = process_now([IncomingMessage(uuid7(), api.pk, both.now, b"{}", Element(payload, b"{}"))], both.now)
     assert stored.alert_id is not None
     number[0] = stored.alert_id
     both.server.api.fault = losing
@@ -65,7 +65,7 @@ def test_dry_run_alert_gets_ticket_when_paging_begins(both: HaloPair) -> None:
 
     def arrive() -> int | None:
         payload: dict[str, object] = {"id": "disk-1", "status": "firing", "subject": "Disk full"}
-        (stored,) = take_in([IncomingMessage(uuid7(), api.pk, both.now, b"{}", Element(payload, b"{}"))], both.now)
+        (stored,) = process_now([IncomingMessage(uuid7(), api.pk, both.now, b"{}", Element(payload, b"{}"))], both.now)
         both.go()
         return stored.alert_id
 
@@ -88,7 +88,7 @@ def test_failed_ticket_creation_succeeds_once_after_recovery(both: HaloPair, mon
 
     def opens(name: str) -> int:
         payload: dict[str, object] = {"id": name, "status": "firing", "subject": name}
-        (stored,) = take_in([IncomingMessage(uuid7(), api.pk, both.now, b"{}", Element(payload, b"{}"))], both.now)
+        (stored,) = process_now([IncomingMessage(uuid7(), api.pk, both.now, b"{}", Element(payload, b"{}"))], both.now)
         assert stored.alert_id is not None
         opened.append(stored.alert_id)
         both.go()
@@ -141,7 +141,7 @@ def test_dropped_ticket_is_created_only_on_request_and_once(both: HaloPair, monk
         {"name": "Monitoring", "kind": "api", "outbound": "Halo", "anyway": True}, actor=ACTOR, now=both.now
     )
     payload: dict[str, object] = {"id": "disk-1", "status": "firing", "subject": "Disk full"}
-    (stored,) = take_in([IncomingMessage(uuid7(), api.pk, both.now, b"{}", Element(payload, b"{}"))], both.now)
+    (stored,) = process_now([IncomingMessage(uuid7(), api.pk, both.now, b"{}", Element(payload, b"{}"))], both.now)
     alert = stored.alert_id or 0
     (call,) = both.calls()
     commands.drop(call, actor=ACTOR, now=both.now)

@@ -193,7 +193,7 @@ def test_hour_long_halo_outage_loses_nothing_and_keeps_order(both: HaloPair) -> 
     both.look()
     with store.transaction() as connection:
         # Said once, although neither writing nor reading works.
-        assert [one.kind for one in health.wrong(connection)] == ["away"]
+        assert [one.kind for one in health.find_problems(connection)] == ["away"]
     # Meanwhile somebody closed the ticket, and no webhook told of it.
     both.server.hooks.loses = lambda happened: True
     both.halo.change(ticket, {"agent_id": 8}, 8)
@@ -355,7 +355,7 @@ def test_echoed_priority_and_team_trigger_no_pages_or_workflows(both: HaloPair) 
     for trigger in ("status_changed", "updated"):
         spec = {"name": trigger, "trigger": trigger, "actions": [{"do": "notify", "users": ["bob"]}]}
         workflow_commands.save_workflow(spec, actor=ACTOR, now=both.now)
-    workflow_reactor.look_again()
+    workflow_reactor.re_evaluate()
     ticket = both.log(priority_id=3)
     alert = both.alert(ticket).pk
     both.act(alert, Say, text="looking")
@@ -392,7 +392,7 @@ def test_echoed_priority_and_team_trigger_no_pages_or_workflows(both: HaloPair) 
 
 
 def test_unacknowledged_ticket_notifies_manager_and_adds_note(both: HaloPair) -> None:
-    workflow_reactor.look_again()
+    workflow_reactor.re_evaluate()
     spec = {
         "name": "Not acknowledged in 5 minutes",
         "trigger": {"on": "unacknowledged", "for": "5m"},

@@ -95,7 +95,7 @@ def test_each_inbound_halo_integration_has_a_monitored_webhook(
         before = first["id"]
         secrets.rotate_token(other, actor=ACTOR, now=both.now)
         assert halo_commands.address_changed(other, both.now)
-        assert poller.look(both.directory, lambda: both.now)
+        assert poller.poll(both.directory, lambda: both.now)
         assert [hook["url"] for hook in both.halo.webhooks.values()] == [
             secrets.url_of(both.inbound), secrets.url_of(other)
         ]  # fmt: skip

@@ -44,7 +44,7 @@ def backup() -> Integration:
     desk = EscalationHarness(NOW)
     made = make_integration("Backup", "heartbeat", policy=desk.policy, settings={"interval": "1h", "longest_run": "2h"})
     made.recipient_groups.add(desk.group)
-    config_version.changed()
+    config_version.bump()
     return made
 
 
@@ -184,7 +184,7 @@ def test_missed_heartbeat_without_alert_is_reported_again_while_it_lasts(
     window = maintenance_windows.save_window(spec, actor=COMMAND_LINE, now=NOW)
     window.times = {**window.times, "starts": "2026-01-01 00:00", "ends": end.strftime("%Y-%m-%d %H:%M")}
     window.save()
-    config_version.changed()
+    config_version.bump()
     later(node, minutes=66)
     later(node, hours=2, minutes=30)
     assert not Alert.objects.exists()
@@ -197,11 +197,11 @@ def test_missed_heartbeat_without_alert_is_reported_again_while_it_lasts(
 def test_heartbeat_missed_while_disabled_is_reported_when_enabled(node: InboundServer, backup: Integration) -> None:
     ping(node, backup)
     Integration.objects.update(mode="disabled")
-    config_version.changed()
+    config_version.bump()
     later(node, minutes=66)
     later(node, hours=8)
     Integration.objects.update(mode="page")
-    config_version.changed()
+    config_version.bump()
     later(node, hours=9)
     assert Alert.objects.get().subject == "Backup is silent"
 
@@ -242,7 +242,7 @@ def test_job_that_restarts_without_ending_is_reported(node: InboundServer, backu
 def test_one_sender_s_silence_is_not_another_s(node: InboundServer, backup: Integration) -> None:
     other = make_integration("Other", "heartbeat", source="Backup")
     Integration.objects.filter(pk=backup.pk).update(source="Backup")
-    config_version.changed()
+    config_version.bump()
     ping(node, backup)
     ping(node, other)
     later(node, minutes=66)
@@ -255,10 +255,10 @@ def test_unreportable_missed_heartbeat_is_retried_and_blocks_no_other(
     node: InboundServer, backup: Integration, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = make_integration("Other", "heartbeat", settings={"interval": "1h"})
-    config_version.changed()
+    config_version.bump()
     ping(node, backup)
     ping(node, other)
-    whole = process_now.take_in
+    whole = process_now.process_now
 
     def failing(incoming: Sequence[IncomingMessage], now: datetime) -> list[MessageResult]:
         if incoming[0].integration_id == backup.pk:
@@ -266,7 +266,7 @@ def test_unreportable_missed_heartbeat_is_retried_and_blocks_no_other(
         return whole(incoming, now)
 
     with monkeypatch.context() as patched:
-        patched.setattr(process_now, "take_in", failing)
+        patched.setattr(process_now, "process_now", failing)
         later(node, minutes=66)
     assert [alert.integration for alert in Alert.objects.all()] == [other]
     later(node, minutes=66, seconds=11)

@@ -55,7 +55,7 @@ def desk() -> EscalationHarness:
 def door(desk: EscalationHarness) -> Integration:
     made = make_integration("Mails", "email", policy=desk.policy, settings={"mailbox": "Alerts"})
     made.recipient_groups.add(desk.group)
-    config_version.changed()
+    config_version.bump()
     return made
 
 
@@ -175,13 +175,13 @@ def test_integration_may_restrict_mail_to_named_networks(
 ) -> None:
     secrets.put_credentials(door, {"addresses": ["192.0.2.0/24"]})
     door.save()
-    config_version.changed()
+    config_version.bump()
     node.registry.refresh()
     with pytest.raises(smtplib.SMTPRecipientsRefused):
         send(mail())
     secrets.put_credentials(door, {"addresses": ["127.0.0.0/8"]})
     door.save()
-    config_version.changed()
+    config_version.bump()
     node.registry.refresh()
     send(mail())
     assert rows()[0].headers == {"sender's address": "present, valid"}
@@ -223,7 +223,7 @@ def box(door: Integration, monkeypatch: pytest.MonkeyPatch) -> Iterator[ImapDoub
         address = f"imap://tocsin%40example.org@127.0.0.1:{double.port}/INBOX"
         secrets.put_credentials(door, {"imap": {"mailbox": address, "password": double.password}})
         door.save()
-        config_version.changed()
+        config_version.bump()
         yield double
 
 
@@ -244,12 +244,12 @@ def test_unread_mails_of_a_mailbox_become_messages_once(box: ImapDouble, node: I
 def test_a_mailbox_is_tried_without_reading_it(box: ImapDouble) -> None:
     held = box.receive(mail().as_bytes())
     address = f"imap://tocsin%40example.org@127.0.0.1:{box.port}/INBOX"
-    said = imap_poller.look_into(address, box.password)
+    said = imap_poller.check_mailbox(address, box.password)
     assert "has 1 unread mail." in said
     assert not held.is_read
     assert rows() == []
     with pytest.raises(Permanent):
-        imap_poller.look_into(address, "wrong")
+        imap_poller.check_mailbox(address, "wrong")
     assert list(mailboxes.check()) == []
     away = make_integration("Away", "email")
     secrets.put_credentials(away, {"imap": {"mailbox": "imaps://a@127.0.0.1:1/INBOX", "password": "sesame"}})
@@ -259,7 +259,7 @@ def test_a_mailbox_is_tried_without_reading_it(box: ImapDouble) -> None:
     assert "sesame" not in finding.detail
     for none in ("", "nonsense"):
         with pytest.raises(Rejected):
-            imap_poller.look_into(none, "x")
+            imap_poller.check_mailbox(none, "x")
 
 
 def test_unavailable_mailbox_blocks_no_other_and_loses_nothing(
@@ -268,7 +268,7 @@ def test_unavailable_mailbox_blocks_no_other_and_loses_nothing(
     away = make_integration("Away", "email")
     secrets.put_credentials(away, {"imap": {"mailbox": "imaps://a@127.0.0.1:1/INBOX", "password": "sesame"}})
     away.save()
-    config_version.changed()
+    config_version.bump()
     box.receive(mail().as_bytes())
     box.hangs_up = 1
     imap_poller.read_all(node.registry)
@@ -289,7 +289,7 @@ def test_mail_not_markable_as_read_is_processed_once_and_reported(box: ImapDoubl
         imap_poller.read_all(node.registry)
         assert [alert.subject for alert in Alert.objects.order_by("pk")] == ["One", "Two"]
         with database.transaction() as connection:
-            (trouble,) = troubles.known(connection, troubles.MailboxReader.INBOUND)
+            (trouble,) = troubles.current_errors(connection, troubles.MailboxReader.INBOUND)
         assert "as read" in trouble.error
         assert "You may not change flags here" in trouble.error
     box.receive(plain.replace(b"One", b"Three"))
@@ -300,7 +300,7 @@ def test_mail_not_markable_as_read_is_processed_once_and_reported(box: ImapDoubl
     assert all(held.is_read for held in box.mails)
     assert Alert.objects.count() == 3
     with database.transaction() as connection:
-        assert troubles.known(connection, troubles.MailboxReader.INBOUND) == []
+        assert troubles.current_errors(connection, troubles.MailboxReader.INBOUND) == []
 
 
 def test_undecidable_mail_is_kept_and_blocks_no_later_mail(box: ImapDouble, node: InboundServer) -> None:

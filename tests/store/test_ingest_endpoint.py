@@ -174,7 +174,7 @@ def test_rotated_token_works_during_overlap_and_requests_are_counted(
     assert node.post(old, halo(1)).status == 200
     assert node.post(halo_door, halo(2)).status == 200
     Integration.objects.filter(pk=halo_door.pk).update(old_token_until=clock.now())
-    config_version.changed()
+    config_version.bump()
     node.registry.refresh()
     for _ in range(3):
         reply = node.post(old, halo(3))
@@ -221,7 +221,7 @@ class TestCredentials:
         def ask(credentials: dict[str, Any], **headers: str) -> InboundResponse:
             secrets.put_credentials(halo_door, credentials)
             halo_door.save()
-            config_version.changed()
+            config_version.bump()
             node.registry.refresh()
             return node.post(halo_door, halo(), **headers)
 
@@ -293,7 +293,7 @@ class TestCredentials:
 
     def test_undecryptable_credentials_reject_every_request(self, node: InboundServer, halo_door: Integration) -> None:
         Integration.objects.filter(pk=halo_door.pk).update(credentials="nonsense")
-        config_version.changed()
+        config_version.bump()
         assert node.post(halo_door, halo()).status == 401
 
 
@@ -354,7 +354,7 @@ def test_undecodable_body_is_kept_and_rejected_with_accepted_encodings(
 def test_a_signature_is_of_the_bytes_that_were_sent(node: InboundServer, api_door: Integration) -> None:
     secrets.put_credentials(api_door, {"hmac": {"header": "X-Signature", "secret": "key"}})
     api_door.save()
-    config_version.changed()
+    config_version.bump()
     packed = gzip.compress(b'{"id": "1"}')
     signature = hmac.new(b"key", packed, hashlib.sha256).hexdigest()
     assert node.post(api_door, packed, content_encoding="gzip", x_signature=signature).status == 200

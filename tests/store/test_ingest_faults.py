@@ -277,7 +277,7 @@ def test_queued_messages_of_deleted_integration_get_404_alone() -> None:
         made.put(results.ticket(number, message(integration, halo(number + 1))))
     IntegrationVersion.objects.filter(integration=gone).update(integration=stays.pk, number=7)
     Integration.objects.filter(pk=gone.pk).delete()
-    config_version.changed()
+    config_version.bump()
     made.start()
     found = results.wait()
     made.stop(10)
@@ -292,7 +292,7 @@ def test_sender_to_deleted_integration_gets_404(node: InboundServer) -> None:
     path = path_of(gone)
     Integration.objects.filter(pk=gone.pk).update(current_version=None)
     Integration.objects.get(pk=gone.pk).delete()
-    config_version.changed()
+    config_version.bump()
     assert node.post(path, halo()).status == 404
 
 
@@ -313,7 +313,7 @@ def test_messages_to_unusable_integration_are_replayed_after_repair(
     with pytest.raises(Rejected, match="does not compile"):
         replay(rows()[0].pk, True, AuditActor(None, "Alice", "web", None), NOW)
     Integration.objects.filter(pk=integration.pk).update(kind="haloitsm", current_version=None)
-    config_version.changed()
+    config_version.bump()
     assert replay(rows()[0].pk, True, AuditActor(None, "Alice", "web", None), NOW).status == "Mapped Opened"
 
 
@@ -325,7 +325,7 @@ def test_batch_uses_the_configuration_its_transaction_sees(node: InboundServer) 
         integration=integration, number=2, definition={"rules": {"open": True}}, created_at=NOW
     )
     integration.save()
-    config_version.changed()
+    config_version.bump()
     assert node.registry.version == version
     assert node.post(integration, halo(2, "Logged")).body["status"] == "Mapped Opened"
     assert node.registry.version > version
@@ -345,7 +345,7 @@ def test_configuration_loaded_during_save_is_never_mixed(
         found = whole(connection)
         if not Policy.objects.exists():
             Integration.objects.filter(pk=integration.pk).update(policy=EscalationHarness(NOW).policy)
-            config_version.changed()
+            config_version.bump()
         return found
 
     monkeypatch.setattr(registry, "load_directory", while_a_policy_is_added)
@@ -358,7 +358,7 @@ def test_configuration_loaded_during_save_is_never_mixed(
 def test_integration_with_broken_row_blocks_no_other(node: InboundServer) -> None:
     broken, other = make_integration("Broken"), make_integration("Other", source="Other")
     IntegrationVersion.objects.filter(pk=broken.current_version_id).update(definition={"rules": ["open"], "mapping": 7})
-    config_version.changed()
+    config_version.bump()
     assert node.post(other, halo(1)).body["status"] == "Mapped Opened"
     assert node.post(broken, halo(2)).body["status"] == "Mapping Failed"
 

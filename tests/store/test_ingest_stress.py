@@ -123,7 +123,7 @@ def act(scenario: StressScenario, seed: int) -> None:
             )
         )
         try:
-            service.act(dice.choice(live), order, now=clock.now())
+            service.apply_command(dice.choice(live), order, now=clock.now())
         except Rejected as rejected:
             scenario.acted[rejected.code] += 1
         else:
@@ -144,7 +144,7 @@ def scenario(database: str) -> Iterator[StressScenario]:
         desk = EscalationHarness(now)
         door = make_integration(policy=desk.policy)
         door.recipient_groups.add(desk.group)
-        config_version.changed()
+        config_version.bump()
         yield StressScenario(door, desk, now)
 
 

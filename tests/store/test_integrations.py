@@ -374,14 +374,14 @@ def test_what_an_integration_needs_is_known_to_be_needed(now: datetime) -> None:
     )
     needed = ["integration HaloITSM"]
     alice, bob = (User.objects.get(username=name) for name in ("alice", "bob"))
-    assert commands.needs_user(alice.pk) == commands.needs_user(bob.pk) == needed
+    assert commands.integrations_using_user(alice.pk) == commands.integrations_using_user(bob.pk) == needed
     assert integration.group_id is not None
     assert integration.policy_id is not None
-    assert commands.needs_group(integration.group_id) == needed
-    assert set(commands.needs_policy(integration.policy_id)) == set(needed)
+    assert commands.integrations_using_group(integration.group_id) == needed
+    assert set(commands.integrations_using_policy(integration.policy_id)) == set(needed)
     (hours,) = oncall.SupportHours.objects.all()
-    assert commands.needs_support_hours(hours.pk) == needed
-    assert commands.needs_user(10**9) == []
+    assert commands.integrations_using_support_hours(hours.pk) == needed
+    assert commands.integrations_using_user(10**9) == []
 
 
 def test_integration_with_delayed_alerts_is_not_deleted(now: datetime) -> None:

@@ -102,7 +102,9 @@ def filled(database: str, now: datetime) -> str:
         {"name": "Out", "kind": "http", "url": "https://example.org/", "auth": "bearer", "token": "hush"},
         actor=ACTOR, now=now,
     )  # fmt: skip
-    Provider.objects.create(name="P", kind="smtp", channels=["email"], secrets=secret_bundle.sealed({"password": "p"}))
+    Provider.objects.create(
+        name="P", kind="smtp", channels=["email"], secrets=secret_bundle.encrypt_bundle({"password": "p"})
+    )
     TOTP.activate(alice, generate_totp_secret())
     push_keys.pair(now)
     Notification.objects.create(
@@ -153,8 +155,8 @@ def test_every_caller_of_encryption_names_a_registered_column() -> None:
 
 def _encrypts(tree: ast.AST) -> bool:
     names = {
-        ("crypto", "encrypt"), ("deterministic_encryption", "seal"), ("encrypted_addresses", "seal"),
-        ("secret_bundle", "sealed"),
+        ("crypto", "encrypt"), ("deterministic_encryption", "encrypt"), ("encrypted_addresses", "seal"),
+        ("secret_bundle", "encrypt_bundle"),
     }  # fmt: skip
     return any(
         isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and (node.value.id, node.attr) in names
@@ -188,7 +190,7 @@ def test_after_a_rotation_the_new_key_alone_opens_everything(
     assert address == encrypted_addresses.seal("slack", SLACK), "found again by the same address"
     assert Notification.objects.get().address == OptOut.objects.get().address == address
     assert crypto.decrypt(Notification.objects.get().data["sealed"]) == "123456"
-    assert secret_bundle.opened(Provider.objects.get().secrets) == {"password": "p"}
+    assert secret_bundle.decrypt_bundle(Provider.objects.get().secrets) == {"password": "p"}
 
 
 def test_the_doctor_says_when_the_old_key_can_go(filled: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,7 +202,7 @@ def test_the_doctor_says_when_the_old_key_can_go(filled: str, monkeypatch: pytes
 def test_a_killed_rotation_goes_on_when_run_again(
     filled: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    token = secret_bundle.sealed({"password": "x" * 400})
+    token = secret_bundle.encrypt_bundle({"password": "x" * 400})
     Provider.objects.bulk_create(
         Provider(name=f"N{n}", kind="smtp", channels=["email"], secrets=token) for n in range(3000)
     )
@@ -244,7 +246,9 @@ def test_key_file_gains_new_key_once_and_drops_the_old(
 ) -> None:
     monkeypatch.delenv("TOCSIN_SECRET_KEY")
     config.current.cache_clear()
-    Provider.objects.create(name="P", kind="smtp", channels=["email"], secrets=secret_bundle.sealed({"password": "p"}))
+    Provider.objects.create(
+        name="P", kind="smtp", channels=["email"], secrets=secret_bundle.encrypt_bundle({"password": "p"})
+    )
     path = tmp_path / "data" / "secret.key"
     [old] = path.read_text().split()
     for _ in range(2):
@@ -253,7 +257,7 @@ def test_key_file_gains_new_key_once_and_drops_the_old(
     assert run(["keys", "retire"]) == 0
     assert old not in path.read_text()
     assert path.stat().st_mode & 0o777 == 0o600
-    assert secret_bundle.opened(Provider.objects.get().secrets) == {"password": "p"}
+    assert secret_bundle.decrypt_bundle(Provider.objects.get().secrets) == {"password": "p"}
 
 
 def test_a_key_that_is_still_needed_is_not_retired(
@@ -261,7 +265,9 @@ def test_a_key_that_is_still_needed_is_not_retired(
 ) -> None:
     monkeypatch.delenv("TOCSIN_SECRET_KEY")
     config.current.cache_clear()
-    Provider.objects.create(name="P", kind="smtp", channels=["email"], secrets=secret_bundle.sealed({"password": "p"}))
+    Provider.objects.create(
+        name="P", kind="smtp", channels=["email"], secrets=secret_bundle.encrypt_bundle({"password": "p"})
+    )
     path = tmp_path / "data" / "secret.key"
     path.write_text(f"{NEW}\n{path.read_text()}\n")
     assert run(["keys", "retire"]) == 1

@@ -13,7 +13,7 @@ from tests.support.ingest import NOW, Ingest, halo, make_integration
 from tocsin.access.audit import AuditActor
 from tocsin.core.db import database as db
 from tocsin.core.ids import uuid7
-from tocsin.inbound.admin.drafts import door_of
+from tocsin.inbound.admin.drafts import compile_stored
 from tocsin.inbound.admin.observed_statuses import statuses_seen
 from tocsin.inbound.body_compression import MARK
 from tocsin.inbound.inspect.replay import replay
@@ -59,7 +59,7 @@ def test_compressed_body_replays_and_backtests_unchanged(door: Integration) -> N
     old = InboundMessage.objects.get()
     made = replay(old.pk, None, ACTOR, NOW + timedelta(minutes=5))
     assert made.raw == old.raw
-    (tried,) = messages(door, door_of(door), NOW - timedelta(hours=1))
+    (tried,) = messages(door, compile_stored(door), NOW - timedelta(hours=1))
     assert tried.raw == old.raw
     assert stored_size(made) < len(made.raw) / 5
 

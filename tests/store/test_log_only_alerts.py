@@ -51,12 +51,12 @@ class IntegrationHarness:
     def __post_init__(self) -> None:
         self.integration = make_integration(policy=self.desk.policy, mode=self.mode, definition=self.definition)
         self.integration.recipient_groups.add(self.desk.group)
-        config_version.changed()
+        config_version.bump()
 
     def becomes(self, mode: str) -> None:
         Integration.objects.filter(pk=self.integration.pk).update(mode=mode)
         self.integration.refresh_from_db()
-        config_version.changed()
+        config_version.bump()
 
     def redefine(self, **definition: Any) -> None:
         number = self.integration.current_version.number + 1 if self.integration.current_version else 1
@@ -64,7 +64,7 @@ class IntegrationHarness:
             integration=self.integration, number=number, definition=definition, created_at=NOW
         )
         self.integration.save()
-        config_version.changed()
+        config_version.bump()
 
     def send(self, minute: float, *tickets: int, status: str = "New", **fields: Any) -> list[MessageResult]:
         payloads = [halo(ticket, status, **fields) for ticket in tickets or (20817,)]

@@ -348,14 +348,14 @@ def test_mail_that_raises_blocks_no_reply(scenario: ReplyScenario, monkeypatch: 
     alert = paged(scenario, "alice")
     scenario.imap.receive(b"Subject: breaks\r\n\r\nit")
     scenario.answer("ack")
-    whole = process.take
+    whole = process.process_mail
 
     def failing(provider: str, raw: bytes, now: datetime) -> object:
         if b"breaks" in raw:
             raise KeyError("whatever it is")
         return whole(provider, raw, now)
 
-    monkeypatch.setattr(process, "take", failing)
+    monkeypatch.setattr(process, "process_mail", failing)
     scenario.reader.turn()
     assert Alert.objects.get(pk=alert).acknowledgements.count() == 1
 

@@ -60,7 +60,7 @@ class Scenario:
 
     def acknowledge(self) -> None:
         order = Acknowledge(actor=self.desk.actor("alice"))
-        service.act(self.alert, order, now=self.system.now)
+        service.apply_command(self.alert, order, now=self.system.now)
 
 
 def _execute(statement: LiteralString) -> Callable[[Scenario], None]:
@@ -81,7 +81,7 @@ def _log_internal_error(scenario: Scenario) -> None:
 def _page_a_responder(scenario: Scenario) -> None:
     scenario.acknowledge()
     _execute("UPDATE notify_delivery SET status = 'queued', ended_at = NULL WHERE purpose = 'page'")(scenario)
-    scenario.patch.setattr(delivery_queries, "verdict", lambda *_: SendNow())
+    scenario.patch.setattr(delivery_queries, "pre_send_check", lambda *_: SendNow())
     scenario.system.run_for(timedelta(minutes=5))
 
 
@@ -237,7 +237,7 @@ def test_violation_is_reported_by_its_invariant(
         alert = desk.open()
         closed = desk.open(subject="Disk full")
         system.run_until_idle()
-        service.act(closed, Close(actor=desk.actor("bob")), now=system.now)
+        service.apply_command(closed, Close(actor=desk.actor("bob")), now=system.now)
         system.run_until_idle()
         system.begin_step()
         invariants.check([invariant], system)

@@ -26,7 +26,7 @@ from tocsin.core.errors import Rejected
 from tocsin.core.ids import lock_number
 from tocsin.core.runtime import clock
 from tocsin.inbound.config.registry import IntegrationRegistry
-from tocsin.inbound.inspect.message_explanation import explained
+from tocsin.inbound.inspect.message_explanation import explain_message
 from tocsin.inbound.maintenance import commands as maintenance_windows
 from tocsin.inbound.models import DelayedAlert, GroupMember, InboundMessage, Integration
 from tocsin.inbound.processing import batch, delayed_alerts_task
@@ -277,7 +277,7 @@ def test_group_accepts_no_member_after_window_or_close() -> None:
     assert statuses([second]) == ["Opened"]
     assert second.alert_id is not None
     by = By(ActorKind.USER, "Alice")
-    service.act(second.alert_id, Close(actor=by, via=CommandChannel.WEB), now=desk.now)
+    service.apply_command(second.alert_id, Close(actor=by, via=CommandChannel.WEB), now=desk.now)
     assert statuses(desk.send(3) + desk.send(2) + desk.send(1)) == ["Opened", "Appended", "Appended"]
     assert Alert.objects.get(pk=first).status == "open"
 
@@ -304,7 +304,7 @@ def test_repeating_child_opens_once_its_parent_is_closed() -> None:
     mapping = {**desk.integration.current_version.definition["mapping"], "delivery_id": "delivery"}  # type: ignore[union-attr]
     desk.integration.current_version.definition["mapping"] = mapping  # type: ignore[union-attr]
     desk.integration.current_version.save()  # type: ignore[union-attr]
-    config_version.changed()
+    config_version.bump()
     desk.send("Acme", client="")
     assert statuses(desk.send(1, delivery="1") + desk.send(1, delivery="1")) == ["Appended", "Appended"]
     desk.send("Acme", client="", status="Closed")
@@ -356,7 +356,7 @@ def test_flood_releases_the_alerts_delayed_with_it() -> None:
 def gate_of(number: int) -> list[tuple[str, bool, str]]:
     """What the trace of the so-manieth message says of the gate."""
     row = list(InboundMessage.objects.select_related("integration__current_version", "version").order_by("pk"))[number]
-    trace = explained(row).trace
+    trace = explain_message(row).trace
     assert trace is not None
     return [(one.name, one.is_true, one.reason) for one in trace.gate]
 
@@ -509,7 +509,7 @@ def test_unreadable_window_delays_nothing_and_blocks_no_integration() -> None:
     row = window()
     row.times = {**row.times, "time_zone": "Mars/Olympus"}
     row.save()
-    config_version.changed()
+    config_version.bump()
     assert statuses(desk.send(1)) == ["Opened"]
     assert maintenance_windows.in_force(desk.now) == []
 
@@ -535,7 +535,7 @@ def test_far_future_window_is_rejected_and_stored_one_harmless() -> None:
     row = maintenance_windows.save_window({**spec, "first_day": "2100-01-01"}, actor=COMMAND_LINE, now=NOW)
     row.times = {**row.times, "first_day": "9999-12-31"}
     row.save()
-    config_version.changed()
+    config_version.bump()
     assert statuses(desk.send(1)) == ["Opened"]
     assert maintenance_windows.next_times(row, NOW, 5) == []
 
@@ -703,7 +703,7 @@ def test_disabled_integration_opens_nothing_and_leaves_no_rows() -> None:
     Integration.objects.update(mode="disabled")
     from tocsin.core.config import config_version
 
-    config_version.changed()
+    config_version.bump()
     desk.wait(5 * MINUTE)
     assert log() == ["1 Ignored"]
     assert not DelayedAlert.objects.exists()
@@ -754,6 +754,6 @@ def test_window_preview_lists_matches_of_the_last_day() -> None:
     desk.send(1, status="Closed")
     spec = {"starts": "2027-01-01 00:00", "ends": "2027-01-02 00:00", "tags": {"environment": "test"}}
     row = maintenance_windows.draft(spec)
-    found = maintenance_preview.caught(maintenance_windows.compiled(row), desk.now + MINUTE)
+    found = maintenance_preview.suppressed_alerts(maintenance_windows.compiled(row), desk.now + MINUTE)
     assert (found.opened, found.count) == (4, 3)
     assert {one.subject for one in found.alerts} == {"Host 1", "Host 2", "Host 3"}

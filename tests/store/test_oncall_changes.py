@@ -78,7 +78,7 @@ def test_override_replaces_user_for_its_window_and_notifies_both(
     assert primary(desk, datetime(2026, 12, 24, 15, 59, tzinfo=UTC))[0] == "Alice"
     assert primary(desk, datetime(2026, 12, 25, 11, tzinfo=UTC))[0] == "Alice"
     assert [notice.user.username for notice in PendingNotice.objects.all()] == ["carol"]
-    assert "override" in commands.needs_user(user("carol").pk)[0]
+    assert "override" in commands.schedules_using_user(user("carol").pk)[0]
     with pytest.raises(Rejected, match="still needs it"):
         people.delete_user(user("carol"), actor=ACTOR, now=now)
     again = overrides.save_override(overrides.override_spec(made), existing=made, actor=ACTOR, now=now)
@@ -151,7 +151,7 @@ def test_swap_is_requested_mailed_accepted_and_changes_both_shifts(
     with pytest.raises(Rejected, match="Alice is not on call"):
         swaps.ask(schedule, back, in_return=None, **asking)  # type: ignore[arg-type]
     swap = swaps.ask(schedule, mine, in_return=back, **asking)  # type: ignore[arg-type]
-    assert not shift_reminders.hand_on(now)
+    assert not shift_reminders.queue_pending_notices(now)
     told = Notification.objects.get()
     assert (told.user, told.purpose, told.channel) == (bob, "notice", "email")
     assert "Concert" in told.data["text"]
@@ -162,7 +162,7 @@ def test_swap_is_requested_mailed_accepted_and_changes_both_shifts(
     for answer in (swaps.accept, swaps.decline, swaps.withdraw):
         with pytest.raises(Rejected):
             answer(swap, actor=ACTOR, now=now)
-    assert not shift_reminders.hand_on(now)
+    assert not shift_reminders.queue_pending_notices(now)
     assert Notification.objects.filter(data__title="Swap of Desk 24x7 accepted", user=alice).count() == 1
 
 
@@ -423,7 +423,7 @@ def test_a_reminder_that_cannot_be_written_holds_up_no_other(
         whole(connection, group, *about)  # type: ignore[arg-type]
 
     monkeypatch.setattr(shift_reminders, "_remind", failing)
-    shift_reminders.remind(begin - timedelta(minutes=59))
+    shift_reminders.queue_reminders(begin - timedelta(minutes=59))
     assert Notification.objects.get().user == user("carol")
 
 
@@ -438,10 +438,10 @@ def test_reminder_leaves_once_before_a_shift_still_assigned(schedule: Schedule, 
     shift_reminders.plan_reminders(begin - timedelta(minutes=70))
     shift_reminders.plan_reminders(begin - timedelta(minutes=69))
     assert [reminder.before for reminder in Reminder.objects.all()] == [timedelta(hours=1)]
-    shift_reminders.remind(begin - timedelta(minutes=61))
+    shift_reminders.queue_reminders(begin - timedelta(minutes=61))
     assert not Notification.objects.exists()
-    shift_reminders.remind(begin - timedelta(minutes=59, seconds=43))
-    shift_reminders.remind(begin - timedelta(minutes=59))
+    shift_reminders.queue_reminders(begin - timedelta(minutes=59, seconds=43))
+    shift_reminders.queue_reminders(begin - timedelta(minutes=59))
     told = Notification.objects.get()
     assert (told.user, told.label, told.purpose) == (bob, "Email-Official", "notice")
     assert told.data["title"] == "On call in 1 hour: primary of Desk"
@@ -453,7 +453,7 @@ def test_reminder_missed_during_outage_is_sent_late(schedule: Schedule, now: dat
     shift_reminders.plan_reminders(begin - timedelta(hours=10))
     back = begin - timedelta(minutes=30)
     shift_reminders.plan_reminders(back)
-    shift_reminders.remind(back)
+    shift_reminders.queue_reminders(back)
     assert Notification.objects.get().data["title"] == "On call in 30 minutes: primary of Desk"
 
 
@@ -462,13 +462,13 @@ def test_only_last_reminder_of_a_shift_leaves_after_outage(schedule: Schedule, n
     bob, three = user("bob"), [{"before": "2h"}, {"before": "1h"}, {"before": "10m"}]
     reminder_rules.replace_all(bob, three, actor=ACTOR, now=now)
     shift_reminders.plan_reminders(begin - timedelta(hours=10))
-    shift_reminders.remind(begin - timedelta(minutes=30))
+    shift_reminders.queue_reminders(begin - timedelta(minutes=30))
     assert Notification.objects.get().data["title"] == "On call in 30 minutes: primary of Desk"
-    shift_reminders.remind(begin - timedelta(minutes=10))
+    shift_reminders.queue_reminders(begin - timedelta(minutes=10))
     assert Notification.objects.count() == 2
     Reminder.objects.update(done_at=None)
     reminder_rules.replace_all(bob, three[:2], actor=ACTOR, now=now)
-    shift_reminders.remind(begin - timedelta(minutes=9))
+    shift_reminders.queue_reminders(begin - timedelta(minutes=9))
     assert Notification.objects.count() == 3, "one that is wanted no more takes no other's place"
 
 

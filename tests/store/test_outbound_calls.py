@@ -96,7 +96,7 @@ def test_rate_limit_pauses_all_calls_without_counting_attempts(at: OutboundHarne
     # The rate's burst at most, and then nobody asks any more; whoever looks hears what is waited for.
     assert 1 <= before <= 10
     with database.transaction() as connection:
-        assert [one.text for one in health.wrong(connection)] == ["Pager: It asks for patience (429). 12 wait."]
+        assert [one.text for one in health.find_problems(connection)] == ["Pager: It asks for patience (429). 12 wait."]
     other.answering = lambda request: Response(200)
     at.go(39)
     assert len(other.requests) == before

@@ -372,14 +372,14 @@ def test_only_one_of_two_nodes_sends_the_first_message(now: datetime) -> None:
     from datetime import timedelta
 
     from tocsin.core.db import database
-    from tocsin.notify.dispatch.delivery_queries import through_the_gate
+    from tocsin.notify.dispatch.delivery_queries import apply_limits
     from tocsin.notify.rules.bundling import BundleKey
 
     alice, bob = BundleKey(1, "email", "a@example.org", "page"), BundleKey(2, "email", "b@example.org", "page")
 
     def passes(keys: list[BundleKey], at: datetime) -> set[BundleKey]:
         with database.transaction() as connection:
-            return through_the_gate(connection, keys, [], at)
+            return apply_limits(connection, keys, [], at)
 
     assert passes([alice], now) == {alice}
     assert passes([alice, bob], now + timedelta(milliseconds=5)) == {bob}

@@ -93,7 +93,7 @@ class Outage:
 
     def audit(self) -> list[str]:
         with database.transaction() as connection:
-            return [found.id for found in runner.audit(connection, self.now)]
+            return [found.id for found in runner.run_self_check(connection, self.now)]
 
     def gauge(self, name: str) -> float:
         with database.transaction() as connection:

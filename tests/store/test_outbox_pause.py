@@ -23,7 +23,7 @@ HOUR = timedelta(hours=1)
 
 def current(at: datetime) -> CurrentPause | None:
     with database.transaction() as connection:
-        return pause.current(connection, at)
+        return pause.current_pause(connection, at)
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ def test_sandbox_stores_mail_on_a_connection_used_for_decisions(post: OutboxHarn
     post.user("alice")
     alert = post.alert()
     post.page(alert, "alice")
-    with database.pool().connection() as connection, messages.ready(connection):
+    with database.pool().connection() as connection, messages.prepared_statements(connection):
         assert connection.execute("SHOW lock_timeout").fetchone() == (messages.LOCK_TIMEOUT,)
     post.go(0)
     assert post.states(alert) == [("Email-Official", "sent", "sandbox")]
@@ -440,7 +440,7 @@ def test_acknowledgement_reminder_uses_undelayed_contact_methods(post: OutboxHar
         {"label": "Phone", "channel": "voice", "address": "+41790000001", "wait": "3m"},
     )
     alert = post.alert()
-    in_transaction(lambda c: queue.queue_still_on_it(c, [(alert, alice.pk)], post.now))
+    in_transaction(lambda c: queue.queue_ack_reminder(c, [(alert, alice.pk)], post.now))
     post.go(0)
     assert post.states(alert) == [("Email", "sent", "sandbox"), ("SMS", "sent", "sandbox")]
     text = SandboxMessage.objects.get(channel="sms").content["text"]

@@ -223,8 +223,8 @@ def test_the_set_up_link_makes_the_first_administrator_once(now: datetime) -> No
     alice = users.create_first_administrator(token, spec, password=PASSWORD, now=now, address="192.0.2.1")
     assert alice.role == "admin"
     assert alice.check_password(PASSWORD)
-    assert not setup_link.fits(token)
-    assert not setup_link.fits(second)
+    assert not setup_link.is_valid(token)
+    assert not setup_link.is_valid(second)
     with pytest.raises(Rejected, match="an administrator already"):
         users.create_first_administrator(second, {**spec, "username": "eve"}, password=PASSWORD, now=now)
     assert User.objects.count() == 1
@@ -234,13 +234,13 @@ def test_rejected_setup_form_keeps_its_link_valid(now: datetime) -> None:
     token = setup_link.make()
     with pytest.raises(Rejected):
         users.create_first_administrator(token, {"username": "alice", "email": "nonsense"}, password=PASSWORD, now=now)
-    assert setup_link.fits(token)
+    assert setup_link.is_valid(token)
 
 
 def test_administrator_created_by_command_line_ends_setup_link(now: datetime) -> None:
     token = setup_link.make()
     make_user("alice", now, role="admin")
-    assert not setup_link.fits(token)
+    assert not setup_link.is_valid(token)
 
 
 @pytest.mark.parametrize(

@@ -869,9 +869,9 @@ def test_second_vendor_accepts_only_signed_replies_and_receipts(scenario: PhoneS
 
 def test_number_without_country_code_uses_default_country_or_fails() -> None:
     with pytest.raises(Rejected, match="country code"):
-        addresses.checked("sms", "079 000 00 01")
+        addresses.validate_address("sms", "079 000 00 01")
     settings_store.set(settings_store.PHONE_REGION, "CH")
-    assert addresses.checked("sms", "079 000 00 01") == ALICE
+    assert addresses.validate_address("sms", "079 000 00 01") == ALICE
 
 
 def test_unstorable_characters_are_stripped_from_texts(scenario: PhoneScenario) -> None:

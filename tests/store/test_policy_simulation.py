@@ -214,14 +214,14 @@ def test_waiting_step_is_simulated_without_per_minute_queries(
     waits = {"notify": {"schedules": ["Late"]}, "after": "0m", "if_empty": "wait", "methods": [{"channel": "email"}]}
     saved = save_policy({"name": "Waits", "steps": [waits]}, actor=ACTOR, now=desk.start)
     loaded = []
-    load = target_loader.roster
+    load = target_loader.load_target_context
 
     def counted(*given: Any) -> TargetContext:
         loaded.append(given)
         return load(*given)
 
     with monkeypatch.context() as patched:
-        patched.setattr(target_loader, "roster", counted)
+        patched.setattr(target_loader, "load_target_context", counted)
         played = simulate(plan_of(saved), HypotheticalAlert(), desk.start)
     assert [(page.name, page.at) for page in played.pages] == [("Bob", desk.start.replace(hour=9, minute=40))]
     assert len(loaded) < 10

@@ -35,7 +35,7 @@ def the_one(at: object = NIGHT) -> PreflightResult:
 
 def changed() -> PreflightResult:
     with transaction.atomic():
-        config_version.changed()
+        config_version.bump()
     return the_one()
 
 

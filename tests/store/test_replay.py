@@ -18,7 +18,7 @@ from tocsin.core.errors import Rejected
 from tocsin.core.ids import uuid7
 from tocsin.core.runtime import clock
 from tocsin.escalation.models import Run
-from tocsin.inbound.inspect.message_explanation import explained
+from tocsin.inbound.inspect.message_explanation import explain_message
 from tocsin.inbound.inspect.replay import replay
 from tocsin.inbound.models import InboundMessage, Integration, IntegrationVersion
 from tocsin.inbound.processing.drain import drain
@@ -42,7 +42,7 @@ def door(desk: EscalationHarness) -> Integration:
     """An integration that pages Alice by the desk's policy."""
     integration = make_integration(policy=desk.policy)
     integration.recipient_groups.add(desk.group)
-    config_version.changed()
+    config_version.bump()
     return integration
 
 
@@ -56,7 +56,7 @@ def later(integration: Integration, **definition: object) -> None:
         integration=integration, number=2, definition=definition, created_at=NOW
     )
     integration.save()
-    config_version.changed()
+    config_version.bump()
 
 
 def test_replay_creates_new_row_and_keeps_the_original(door: Integration) -> None:
@@ -161,7 +161,7 @@ def test_what_cannot_be_replayed_says_why(door: Integration) -> None:
     Ingest().send(door, halo())
     message = last_message()
     Integration.objects.filter(pk=door.pk).update(kind="gone")
-    config_version.changed()
+    config_version.bump()
     with pytest.raises(Rejected) as caught:
         replay(message.pk, None, ACTOR, clock.now())
     assert (caught.value.code, "does not compile" in caught.value.detail) == ("not_possible", True)
@@ -172,8 +172,8 @@ def test_message_is_explained_by_past_and_current_rules(door: Integration, now: 
     Ingest().send(door, halo(status="Logged"))
     message = InboundMessage.objects.select_related("integration__current_version", "version").get()
     later(door, rules={"open": {"field": "source_status", "operator": "equals", "value": "Logged"}})
-    then = explained(message)
-    today = explained(message, door.current_version)
+    then = explain_message(message)
+    today = explain_message(message, door.current_version)
     assert then.trace is not None
     assert today.trace is not None
     assert (then.trace.intent, today.trace.intent) == ("update", "open")
@@ -190,7 +190,7 @@ def test_a_trace_knows_the_support_hours_of_the_messages_arrival(door: Integrati
     for at, taken in ((NOW, True), (NOW + timedelta(hours=2), False)):
         Ingest().send(door, halo(), now=at)
         message = InboundMessage.objects.select_related("integration__current_version", "version").latest("pk")
-        trace = explained(message).trace
+        trace = explain_message(message).trace
         assert trace is not None
         (route,) = trace.routes
         assert (route.is_true, "during Office hours" in route.reason) == (taken, True)
@@ -198,7 +198,7 @@ def test_a_trace_knows_the_support_hours_of_the_messages_arrival(door: Integrati
 
 def test_unreadable_bytes_are_explained_as_such(door: Integration) -> None:
     Ingest().send(door, b"<html>")
-    found = explained(InboundMessage.objects.select_related("integration__current_version", "version").get())
+    found = explain_message(InboundMessage.objects.select_related("integration__current_version", "version").get())
     assert found.mapped is None
     assert found.problem is not None
     assert found.trace is not None

@@ -142,7 +142,7 @@ def called(user: User, alert: Alert, at: datetime, **fields: object) -> None:
 
 def of_everybody(period: Period) -> list[NightLoad]:
     with store.transaction() as connection:
-        return night_load.of_everybody(connection, period)
+        return night_load.load_nights(connection, period)
 
 
 def test_night_is_local_to_the_user_and_spans_midnight(database: str, now: datetime) -> None:

@@ -53,7 +53,7 @@ def door(desk: EscalationHarness) -> Integration:
     """An integration that pages Alice by the desk's policy."""
     integration = make_integration(policy=desk.policy)
     integration.recipient_groups.add(desk.group)
-    config_version.changed()
+    config_version.bump()
     return integration
 
 
@@ -105,7 +105,7 @@ def test_second_sample_is_separate_and_claims_no_real_key(
     """Even where the integration's key is the same for all tickets of a client."""
     door.current_version.definition = {"dedup_key": "<ticket^client_name>"}  # type: ignore[union-attr]
     door.current_version.save()  # type: ignore[union-attr]
-    config_version.changed()
+    config_version.bump()
     with served(node.app, monkeypatch):
         first = send_sample(door, bob, now=clock.now())
         second = send_sample(door, bob, now=clock.now())
@@ -124,7 +124,7 @@ def test_every_catalogue_sample_pages_only_its_sender(
         for kind in load_kinds().values():
             integration = make_integration(kind.title, kind.name, policy=desk.policy)
             integration.recipient_groups.add(desk.group)
-            config_version.changed()
+            config_version.bump()
             for sample in kind.samples:
                 assert send_sample(integration, bob, sample.name, now=clock.now()).sample == sample.name
     assert all(row.test for row in rows())
@@ -153,7 +153,7 @@ def test_a_sample_knows_what_the_integration_asks_of_its_senders(
         },
     )
     door.save()
-    config_version.changed()
+    config_version.bump()
     with served(node.app, monkeypatch):
         assert send_sample(door, bob, now=clock.now()).status == "Mapped Opened"
     (row,) = rows()

@@ -23,7 +23,7 @@ from tocsin.notify.models import Delivery, Notification, Pause
 from tocsin.operate import health_status
 from tocsin.operate.finding import HealthFinding
 from tocsin.operate.models import Audit, Node
-from tocsin.operate.node_heartbeat import NodeHeartbeat, TaskRun, nodes
+from tocsin.operate.node_heartbeat import NodeHeartbeat, TaskRun, load_nodes
 from tocsin.operate.self_check import problems, runner
 from tocsin.operate.self_check.rules import DetectedProblem
 from tocsin.operate.self_check.runner import SelfCheckRunner
@@ -41,7 +41,7 @@ def desk(database: str, now: datetime) -> Iterator[EscalationHarness]:
 
 def audit(at: datetime) -> list[DetectedProblem]:
     with database.transaction() as connection:
-        return list(runner.audit(connection, at))
+        return list(runner.run_self_check(connection, at))
 
 
 def ids(at: datetime) -> list[str]:
@@ -200,7 +200,7 @@ def test_test_clock_makes_no_node_stale(now: datetime, monkeypatch: pytest.Monke
     monkeypatch.setattr(clock, "_jump", timedelta(days=3))
     NodeHeartbeat(uuid7(), "all", lambda: [TaskRun("outbox", datetime.now(UTC), timedelta(seconds=1))]).turn()
     with database.transaction() as connection:
-        (node,) = nodes(connection)
+        (node,) = load_nodes(connection)
     assert node.is_there
     assert node.age < timedelta(seconds=5)
     assert node.loops[0].age < timedelta(seconds=5)

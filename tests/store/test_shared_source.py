@@ -94,7 +94,7 @@ def test_shared_source_allows_only_harmless_changes_without_rights(now: datetime
         with pytest.raises(Rejected, match="which you may not change"):
             save("ben", now, own.name, "Storage", Integration.objects.get(pk=own.pk), **shared | change)
     with pytest.raises(Rejected, match="which you may not change"):
-        versions.bring_back(Integration.objects.get(pk=own.pk), 1, actor=ben, now=now)
+        versions.restore_version(Integration.objects.get(pk=own.pk), 1, actor=ben, now=now)
     with pytest.raises(Rejected, match="which you may not change"):
         observed_statuses.set_status(
             Integration.objects.get(pk=own.pk), "Solved", StatusEffect.CLOSE, actor=ben, now=now

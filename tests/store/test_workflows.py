@@ -45,21 +45,21 @@ def test_it_is_tried_against_a_past_alert_without_doing_anything(desk: WorkflowH
         trigger={"on": "unacknowledged", "for": "5m"},
     )  # fmt: skip
     alert = desk.open()
-    found = dry_run.of(flow, alert, desk.at(1))
+    found = dry_run.dry_run(flow, alert, desk.at(1))
     assert (found.would_act, found.verdict) == (True, 'Its conditions hold: client "Acme" equals Acme.')
     assert found.actions == ("tell Carol by e-mail", "close it")
     assert found.texts[0].startswith("Try: VPN down")
     desk.act(alert, Acknowledge(actor=desk.actor("alice")), 2)
-    found = dry_run.of(flow, alert, desk.at(3))
+    found = dry_run.dry_run(flow, alert, desk.at(3))
     assert (found.would_act, found.verdict) == (False, "Somebody answered in time: Alice.")
     desk.act(alert, Close(actor=desk.actor("alice")), 4)
     # One that is over is looked at as it opened, which is when it would have waited.
-    found = dry_run.of(flow, alert, desk.at(5))
+    found = dry_run.dry_run(flow, alert, desk.at(5))
     assert (found.would_act, found.as_opened) == (True, True)
     assert found.verdict == 'Its conditions hold: client "Acme" equals Acme.'
     assert desk.told(alert) == []
     with pytest.raises(Rejected, match="There is no alert 77"):
-        dry_run.of(flow, 77, desk.at(5))
+        dry_run.dry_run(flow, 77, desk.at(5))
 
 
 def test_what_is_written_is_read_the_same_and_recorded(desk: WorkflowHarness) -> None:
@@ -67,7 +67,7 @@ def test_what_is_written_is_read_the_same_and_recorded(desk: WorkflowHarness) ->
     policy = desk.policy_of("Managers", ["manager"])
     spec = {"name": "Pager", "kind": "http", "url": "https://example.org/x"}
     outbound.save_outbound(spec, actor=ACTOR, now=desk.start)
-    for one in templates.ready_made("Service Desk", "Pager", policy, has_halo=True):
+    for one in templates.workflow_templates("Service Desk", "Pager", policy, has_halo=True):
         row = commands.save_workflow({"name": one.name, **one.spec}, actor=ACTOR, now=desk.start)
         written = commands.workflow_spec(row)
         row.refresh_from_db()

@@ -140,7 +140,7 @@ def test_call_is_queued_with_alert_values_and_recorded_id(desk: WorkflowHarness)
     with pytest.raises(Rejected, match="workflow Call still needs it"):
         outbound.delete_outbound(pager, actor=ACTOR, now=desk.start)
     desk.workflow("Tell", {"do": "notify", "users": ["carol"]})
-    assert object_hooks.of("user", desk.users["carol"].pk) == ["workflow Tell"]
+    assert object_hooks.references_to("user", desk.users["carol"].pk) == ["workflow Tell"]
 
 
 def test_button_acts_immediately_as_its_user(desk: WorkflowHarness) -> None:

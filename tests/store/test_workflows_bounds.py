@@ -95,7 +95,7 @@ def test_loop_through_another_system_stops_and_is_reported_once(desk: WorkflowHa
     # What is wrong is asked by the database's own clock.
     assert Limit.objects.filter(workflow=flow).update(refused_at=clock.now()) == 1
     with connections.transaction() as connection:
-        (wrong,) = health.wrong(connection)
+        (wrong,) = health.find_problems(connection)
     assert (wrong.kind, wrong.workflow_id) == ("limited", flow.pk)
     for minute in (1, 2):
         desk.open(mode=PagingMode.RECORD)
@@ -130,16 +130,16 @@ def test_group_workflow_changes_only_alerts_of_its_group(
     assert why.startswith(f"The alert is not one of {desk.group.name}: a group's workflow changes only alerts")
     # Nothing of it is on the alert, and its button is not offered there.
     assert not AlertEvent.objects.filter(alert=foreign, reason__contains="Close").exists()
-    assert buttons.offered(foreign, desk.at(1)) == []
+    assert buttons.available_buttons(foreign, desk.at(1)) == []
     with pytest.raises(Rejected, match="not one of"):
         commands.press(button, foreign, desk.users["alice"], "web", now=desk.at(1))
-    assert not dry_run.of(button, foreign, desk.at(1)).would_act
+    assert not dry_run.dry_run(button, foreign, desk.at(1)).would_act
     # Once the group owns the alert's integration, it is the group's alert.
     door = integrations.save_integration(
         {"name": "Door", "kind": "api", "group": desk.group.name, "anyway": True}, actor=ACTOR, now=desk.start
     )
     Alert.objects.filter(pk=foreign).update(integration=door.pk)
-    assert [one.workflow.name for one in buttons.offered(foreign, desk.at(1))] == ["Hold"]
+    assert [one.workflow.name for one in buttons.available_buttons(foreign, desk.at(1))] == ["Hold"]
 
 
 def test_calling_an_outbound_integration_requires_permission_to_change_it(
@@ -168,7 +168,7 @@ def test_a_broken_workflow_delays_nobodys_page_and_no_other_workflow(desk: Workf
     desk.workflow("Good")
     Workflow.objects.filter(pk=broken.pk).update(definition={"trigger": {"on": "opened"}, "actions": [{"do": "fly"}]})
     Workflow.objects.filter(pk=worse.pk).update(definition=["nonsense"])
-    workflow_reactor.look_again()
+    workflow_reactor.re_evaluate()
     alert = desk.open()
     desk.turn(0)
     assert [row[:3] for row in desk.pages(alert)] == [("alice", "email", 0), ("alice", "sms", 3)]
@@ -183,7 +183,7 @@ def test_a_broken_workflow_delays_nobodys_page_and_no_other_workflow(desk: Workf
     desk.go(1)
     assert Notification.objects.filter(purpose="notice", alert=None).count() == 1, "told once in a while"
     with connections.transaction() as connection:
-        found = [(one.kind, one.name) for one in health.wrong(connection)]
+        found = [(one.kind, one.name) for one in health.find_problems(connection)]
     assert found == [("unreadable", "Broken"), ("unreadable", "Worse"), ("stuck", "Broken")]
     assert {"workflow.stuck", "workflow.unreadable"} <= {finding.id for finding in examine(desk.start)}
     # Mended and tried again.

@@ -97,7 +97,7 @@ def _undo(world: ApiObjects) -> Request:
 
     number = world.open_alert()
     actor = Actor(ActorKind.USER, world.asker.display_name, world.asker.pk)
-    service.act(number, Acknowledge(actor=actor), now=clock.now())
+    service.apply_command(number, Acknowledge(actor=actor), now=clock.now())
     return f"alerts/{number}/undo", None
 
 

@@ -35,7 +35,7 @@ def escalation_enabled() -> Iterator[None]:
     """The reactor and the look-up of who was asked, hung up for the time of a test."""
     before = list(change_handlers._reactors), list(store._asked)
     change_handlers.register(listener.follow)
-    store.register_asked(tasks.asked)
+    store.register_asked(tasks.escalation_requests)
     try:
         yield
     finally:
@@ -103,7 +103,7 @@ class EscalationHarness:
         return service.open_by_hand(alert, self.paging(**paging), event, now=self.at(minute))
 
     def act(self, alert: int, command: Command, minute: float) -> CommandResult:
-        return service.act(alert, command, now=self.at(minute))
+        return service.apply_command(alert, command, now=self.at(minute))
 
     def turn(self, minute: float) -> None:
         """One turn of the loop, until nothing is due."""

@@ -22,7 +22,7 @@ from tocsin.escalation.run.run_state import (
     from_row,
     to_row,
 )
-from tocsin.escalation.run.run_status import begin
+from tocsin.escalation.run.run_status import begin_run
 from tocsin.escalation.run.target_resolution import ContactTarget, GroupOnCall, TargetContext
 from tocsin.notify.rules.notification_rules import NotificationMethod, Recipient
 from tocsin.people.member_roles import MemberRole
@@ -107,7 +107,9 @@ class EscalationRun:
         self.now = T0
         self.roster = people or roster()
         self.alert = AlertState(42, AlertStatus.OPEN, Priority.HIGH, T0)
-        self.run = begin(42, policy, mode, Priority.HIGH, T0, recipient_users=users, recipient_groups=groups, why=why)
+        self.run = begin_run(
+            42, policy, mode, Priority.HIGH, T0, recipient_users=users, recipient_groups=groups, why=why
+        )
         self.pause: ActivePause | None = None
         self.paged: list[tuple[float, int]] = []
         self.would: list[tuple[float, int]] = []

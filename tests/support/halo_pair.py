@@ -120,7 +120,7 @@ class HaloPair:
         """One look at Halo, due or not."""
         self.seconds = self.seconds if seconds is None else seconds
         IntegrationStatus.objects.filter(pk=self.outbound.pk).update(next_poll_at=self.now)
-        assert poller.look(self.directory, lambda: self.now)
+        assert poller.poll(self.directory, lambda: self.now)
 
     def log(self, summary: str = "VPN down", **fields: Any) -> int:
         """A new ticket in Halo, heard of here."""
@@ -135,7 +135,7 @@ class HaloPair:
         if make.__name__ == "Assign" and "name" not in fields:
             fields = {**fields, "name": user.display_name, "user_id": user.pk}
         command: Command = make(actor=actor, **fields)
-        alerts.act(alert, command, now=self.now)
+        alerts.apply_command(alert, command, now=self.now)
 
     def alerts(self, ticket: int) -> list[Alert]:
         return list(Alert.objects.filter(source_id=str(ticket)).order_by("pk"))

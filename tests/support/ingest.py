@@ -36,7 +36,7 @@ def make_integration(name: str = "HaloITSM", kind: str = "haloitsm", **fields: A
         integration=integration, number=1, definition=definition, created_at=NOW
     )
     integration.save()
-    config_version.changed()
+    config_version.bump()
     return integration
 
 

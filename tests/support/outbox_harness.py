@@ -70,7 +70,7 @@ class OutboxHarness:
 
     def act(self, alert: int, command: Any) -> None:
         """A person acts; nothing else follows here: no reactor is installed."""
-        service.act(alert, command, now=self.now)
+        service.apply_command(alert, command, now=self.now)
 
     def outbox(self, **changes: Any) -> DeliveryDispatcher:
         """One more process's outbox."""
@@ -103,7 +103,7 @@ def provider(name: str, kind: str, channels: Sequence[str], order: int = 1, **se
         kind=kind,
         channels=list(channels),
         settings=settings,
-        secrets=secret_bundle.sealed(secrets),
+        secrets=secret_bundle.encrypt_bundle(secrets),
         order=order,
     )
     changed()
@@ -117,7 +117,7 @@ def changed() -> None:
     from tocsin.core.config import config_version
 
     with transaction.atomic():
-        config_version.changed()
+        config_version.bump()
 
 
 def configured(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:

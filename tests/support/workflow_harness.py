@@ -31,7 +31,7 @@ def workflows_enabled() -> Iterator[None]:
     with escalation_harness.escalation_enabled():
         change_handlers.register(outbound_reactor.follow)
         change_handlers.register(listener.follow)
-        listener.look_again()
+        listener.re_evaluate()
         yield
 
 

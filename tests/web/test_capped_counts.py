@@ -80,7 +80,9 @@ def test_tabs_and_badge_show_capped_open_alert_counts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     answered, *_rest = (open_alert(f"Disk {number}") for number in range(4))
-    service.act(answered, Acknowledge(actor=alert_actor(company.responder), via=CommandChannel.WEB), now=clock.now())
+    service.apply_command(
+        answered, Acknowledge(actor=alert_actor(company.responder), via=CommandChannel.WEB), now=clock.now()
+    )
     assert {tab.key: tab.count for tab in queries.tabs("open")} == {
         "open": 3, "acknowledged": 1, "assigned": 0, "on_hold": 0, "closed": None,
     }  # fmt: skip

@@ -56,7 +56,7 @@ def test_last_night_is_shown_in_the_readers_time_zone(company: Company, open_ale
         page_at(three, company.responder, unanswered)
         page_at(morning, company.admin, unanswered)
         actor = alert_actor(company.responder)
-        service.act(answered, Acknowledge(actor=actor, via=CommandChannel.WEB), now=clock.now())
+        service.apply_command(answered, Acknowledge(actor=actor, via=CommandChannel.WEB), now=clock.now())
         night = overview.last_night(company.responder, morning)
         assert (night.pages, list(night.people), night.mine, night.unanswered) == (2, ["Bob Brown"], 2, 1)
         assert night.answered_in is not None

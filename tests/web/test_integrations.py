@@ -407,7 +407,7 @@ def test_unusable_integration_shows_reason_on_overview_and_home(company: Company
     arrived(company, outcome=MessageStatus.FAILED)
     broken = {"rules": {"open": {"field": "client", "operator": "smells"}}}
     IntegrationVersion.objects.update(definition=broken)
-    config_version.changed()
+    config_version.bump()
     client = browser_of(company.admin)
     for path in (f"/integrations/{company.halo.pk}/", "/"):
         assert "unknown operator &#x27;smells&#x27;" in text_of(client, path)

@@ -112,11 +112,11 @@ def test_the_secrets_of_providers_and_outbound_integrations_are_entered_again(
         outbound.save_outbound(HALO, existing=halo, **by)  # type: ignore[arg-type]
     provider, halo = Provider.objects.get(pk=provider.pk), OutboundIntegration.objects.get(pk=halo.pk)
     with pytest.raises(Permanent):
-        secret_bundle.opened(provider.secrets)
+        secret_bundle.decrypt_bundle(provider.secrets)
     providers.save_provider({**PROVIDER, "auth_token": "new"}, existing=provider, **by)  # type: ignore[arg-type]
     outbound.save_outbound({**HALO, "client_secret": "new"}, existing=halo, **by)  # type: ignore[arg-type]
-    assert secret_bundle.opened(Provider.objects.get(pk=provider.pk).secrets) == {"auth_token": "new"}
-    assert secret_bundle.opened(OutboundIntegration.objects.get(pk=halo.pk).secrets) == {"client_secret": "new"}
+    assert secret_bundle.decrypt_bundle(Provider.objects.get(pk=provider.pk).secrets) == {"auth_token": "new"}
+    assert secret_bundle.decrypt_bundle(OutboundIntegration.objects.get(pk=halo.pk).secrets) == {"client_secret": "new"}
 
 
 def test_optional_secret_is_kept_for_the_restored_key(company: Company, lose_key: Callable[[], None]) -> None:

@@ -39,7 +39,7 @@ def arrive(integration: Integration, company: Company, number: int) -> InboundMe
     raw = json.dumps(payload).encode()
     element = element_of(raw, "application/json", lenient=True)
     incoming = IncomingMessage(uuid7(), integration.pk, company.now, raw, element, "application/json")
-    process_now.take_in([incoming], company.now)
+    process_now.process_now([incoming], company.now)
     return InboundMessage.objects.get(pk=incoming.id)
 
 

@@ -68,7 +68,7 @@ def test_a_provider_of_phones_is_added_tried_alone_and_watched(
     assert "failed last" in client.get("/providers/").content.decode()
     with database.transaction() as connection:
         for _ in range(2):
-            health.note(connection, [health.HealthUpdate("Twilio", clock.now(), "Twilio does not answer.")])
+            health.record_outcomes(connection, [health.HealthUpdate("Twilio", clock.now(), "Twilio does not answer.")])
     assert "passed over" in client.get("/providers/").content.decode()
     assert "Twilio fails, and others take its turn" in client.get("/").content.decode()
     card = browser_of(company.observer).get("/providers/tocsin.vcf").content.decode()

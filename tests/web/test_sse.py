@@ -54,7 +54,7 @@ class Listener:
 
 async def during(listener: Listener, work: Callable[[], Any]) -> Any:
     """Runs `work` while the stream is open; then leaves."""
-    running = asyncio.create_task(endpoint.live(listener.scope, listener.receive, listener.send))
+    running = asyncio.create_task(endpoint.stream(listener.scope, listener.receive, listener.send))
     try:
         return await work()
     finally:
@@ -138,7 +138,7 @@ def test_a_since_that_is_none_counts_as_now(cookie: str, since: str) -> None:
 
 def test_a_stranger_gets_no_stream(company: Company, cookie: str) -> None:
     async def status(listener: Listener) -> int:
-        await endpoint.live(listener.scope, listener.receive, listener.send)
+        await endpoint.stream(listener.scope, listener.receive, listener.send)
         return await listener.status()
 
     assert asyncio.run(status(Listener("made-up"))) == 401
@@ -172,7 +172,7 @@ def test_streams_per_user_are_limited(cookie: str, monkeypatch: pytest.MonkeyPat
 
         async def work() -> tuple[int, int]:
             one = await first.status()
-            await endpoint.live(second.scope, second.receive, second.send)
+            await endpoint.stream(second.scope, second.receive, second.send)
             return one, await second.status()
 
         return await during(first, work)

@@ -71,8 +71,8 @@ def record(
         object_type=object_type[:60],
         object_id=str(object_id)[:60],
         object_name=object_name[:200],
-        before=None if before is None else masked(before),
-        after=None if after is None else masked(after),
+        before=None if before is None else mask_secrets(before),
+        after=None if after is None else mask_secrets(after),
         via=actor.via,
         address=actor.address,
     )
@@ -116,7 +116,7 @@ def record_change(
 _REACHED_AT = frozenset({"address", "email"})
 
 
-def erase(object_type: str, object_id: object, *, known_as: str, instead: str) -> None:
+def erase_person(object_type: str, object_id: object, *, known_as: str, instead: str) -> None:
     """Masks every address and phone number in the entries about a deleted object. The entries themselves stay.
 
     In sign-ins attempted as `known_as`, an e-mail address, or as an earlier address of the object, the address is
@@ -169,14 +169,14 @@ def record_sign_out(user: AuditUser, *, via: str = "web", address: str | None, n
     record(AuditActor.of(user, via, address), "sign_out", now=now, object_type="user", object_id=user.pk)
 
 
-def masked(value: Mapping[str, object]) -> dict[str, object]:
+def mask_secrets(value: Mapping[str, object]) -> dict[str, object]:
     """Returns a copy of `value` in which every secret, at any depth, is masked."""
     return {key: MASK if key in SECRET_KEYS and held else _masked(held) for key, held in value.items()}
 
 
 def _masked(value: object) -> object:
     if isinstance(value, Mapping):
-        return masked(value)
+        return mask_secrets(value)
     if isinstance(value, list | tuple):
         return [_masked(item) for item in value]
     return value

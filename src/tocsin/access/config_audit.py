@@ -41,5 +41,5 @@ def record(
         actor, now=now, object_type=noun, object_id=row.pk, object_name=row.name, before=before, after=after
     )
     if is_change:
-        config_version.changed()
+        config_version.bump()
     return is_change

@@ -13,12 +13,12 @@ _MAX_ENTRIES = 50
 _SECRETS = "secrets_changed"
 
 
-def newest() -> int:
+def newest_change() -> int:
     """Returns the id of the newest entry; 0 if there is none."""
     return AuditEntry.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
 
 
-def changes(noun: str, number: object, keys: Collection[str] = (), *, after: int = 0) -> Iterator[AuditEntry]:
+def list_changes(noun: str, number: object, keys: Collection[str] = (), *, after: int = 0) -> Iterator[AuditEntry]:
     """Yields the changes of an object with an id above `after`, newest first. If `keys` are given, only changes of one
     of these keys of its spec, or of a secret."""
     entries = AuditEntry.objects.filter(object_type=noun, object_id=str(number), pk__gt=after)

@@ -57,7 +57,7 @@ TABLE: dict[Permission, tuple[PermissionScope, PermissionScope, PermissionScope,
 _COLUMN = {role: number for number, role in enumerate(Role)}
 
 
-def reach(role: Role, action: Permission) -> PermissionScope:
+def permission_scope(role: Role, action: Permission) -> PermissionScope:
     """Returns the objects on which `role` has the permission `action`."""
     return TABLE[action][_COLUMN[role]]
 
@@ -68,7 +68,7 @@ def may(role: Role, action: Permission, *, own_groups: frozenset[int] = frozense
     Only administrators change an object without a group. For a person's address, call it for each group of that person:
     one common group is enough.
     """
-    match reach(role, action):
+    match permission_scope(role, action):
         case PermissionScope.ALL:
             return True
         case PermissionScope.OWN_GROUPS:

@@ -17,7 +17,7 @@ def change_settings(values: Mapping[str, object], *, actor: AuditActor, now: dat
 
     Raises Rejected, naming the setting, for an unknown name or an invalid value.
     """
-    wanted = settings_store.checked(values)
+    wanted = settings_store.validated(values)
     with transaction.atomic():
         config_version.lock()
         before = {name: settings_store.get(name) for name in wanted}

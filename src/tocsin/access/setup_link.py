@@ -28,19 +28,19 @@ def make() -> str:
     return token
 
 
-def fits(token: str) -> bool:
+def is_valid(token: str) -> bool:
     """Returns whether `token` belongs to a valid link."""
     hashed = ids.token_hash(token).hex()
     # Compares with every hash, so that the time taken reveals nothing.
     return sum(secrets.compare_digest(hashed, known) for known in _hashes()) > 0
 
 
-def use_up(token: str) -> None:
+def consume(token: str) -> None:
     """Invalidates every link, inside the caller's transaction, which holds the configuration lock.
 
     Raises `Rejected("setup_link_used")` if `token` belongs to no valid link.
     """
-    if not fits(token):
+    if not is_valid(token):
         raise Rejected(
             "setup_link_used", "This set-up link has been used, or is too old. Start Tocsin again for a new one."
         )

@@ -76,7 +76,7 @@ def _note_use(token: ApiToken, used_before: datetime, now: datetime) -> None:
     try:
         ApiToken.objects.filter(unnoted, pk=token.pk).update(last_used_at=now)
     except InternalError as error:
-        if not database.takes_no_writes(error):
+        if not database.is_read_only_error(error):
             raise
     else:
         token.last_used_at = now

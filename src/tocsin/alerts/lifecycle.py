@@ -35,7 +35,7 @@ from tocsin.alerts.commands import (
 )
 from tocsin.alerts.states import ACTIVE, TERMINAL, AlertStatus, EventKind
 from tocsin.core.errors import Rejected
-from tocsin.core.validation.durations import say, say_ago
+from tocsin.core.validation.durations import describe, describe_ago
 
 #: How long a closed alert can be reopened. After that, a new alert is clearer.
 REOPEN_WITHIN = timedelta(hours=24)
@@ -84,12 +84,12 @@ def apply(state: AlertState, command: Command, now: datetime) -> Transition:
         case Reopen():
             return _reopen(state, command, now)
         case Undo():
-            return undo.take_back(state, command, now)
+            return undo.undo(state, command, now)
         case _:
             assert_never(command)
 
 
-def how_it_stands(state: AlertState, now: datetime) -> str:
+def describe_state(state: AlertState, now: datetime) -> str:
     """Describes the alert's state in a sentence, for an actor whose command came too late."""
     last = state.last
     match state.status:
@@ -97,11 +97,11 @@ def how_it_stands(state: AlertState, now: datetime) -> str:
             verb = "closed" if state.status is AlertStatus.CLOSED else "cancelled"
             ended = state.closed_at or (last.at if last else now)
             by = f" by {last.actor_name}" if last and last.kind in (EventKind.CLOSED, EventKind.CANCELLED) else ""
-            return f"Alert {state.id} was already {verb}{by} {say_ago(ended, now)}."
+            return f"Alert {state.id} was already {verb}{by} {describe_ago(ended, now)}."
         case AlertStatus.MERGED:
             return f"Alert {state.id} is merged into {state.merged_into}; act on that one."
         case AlertStatus.ON_HOLD:
-            rest = say(state.hold_until - now) if state.hold_until else "some time"
+            rest = describe(state.hold_until - now) if state.hold_until else "some time"
             owner = f", with {state.owner_name}" if state.is_owned else ""
             return f"Alert {state.id} is on hold for {rest} more{owner}."
         case AlertStatus.ASSIGNED:
@@ -112,7 +112,7 @@ def how_it_stands(state: AlertState, now: datetime) -> str:
             assert_never(state.status)
 
 
-def parent_ended(child: AlertState, now: datetime) -> Transition:
+def on_parent_ended(child: AlertState, now: datetime) -> Transition:
     """Frees the dedup key of a merged alert whose parent was closed or cancelled, for a new alert."""
     if not child.holds_key:
         return Transition(child, "Its key is free already.")
@@ -120,13 +120,13 @@ def parent_ended(child: AlertState, now: datetime) -> Transition:
     return _silent(child, replace(child, holds_key=False), now, EventKind.KEY_FREED, reason)
 
 
-def key_left_behind(state: AlertState, now: datetime) -> Transition:
+def release_stale_key(state: AlertState, now: datetime) -> Transition:
     """Frees a dedup key that an alert still owns in error: it is over, or merged into one that is not active."""
     reason = "It still held its key, though nobody acts on it any more; a new message opens a new alert."
     return _silent(state, replace(state, holds_key=False), now, EventKind.KEY_FREED, reason)
 
 
-def parent_returned(child: AlertState, now: datetime) -> Transition:
+def on_parent_reopened(child: AlertState, now: datetime) -> Transition:
     """Gives a merged alert its dedup key back, because its parent is active again, unless a newer alert holds it."""
     if child.holds_key or child.key_taken_by is not None:
         return Transition(child, "Its key stays where it is.")
@@ -134,7 +134,7 @@ def parent_returned(child: AlertState, now: datetime) -> Transition:
     return _silent(child, replace(child, holds_key=True), now, EventKind.KEY_TAKEN, reason)
 
 
-def resting(state: AlertState) -> AlertStatus:
+def initial_state(state: AlertState) -> AlertStatus:
     """Returns the status of an active alert without a hold: assigned or open."""
     return AlertStatus.ASSIGNED if state.is_owned else AlertStatus.OPEN
 
@@ -145,7 +145,7 @@ def _acknowledge(state: AlertState, command: Acknowledge, now: datetime) -> Tran
     own = state.acknowledged.get(user_id)
     again = user_id in state.asked
     if own is not None and not again:
-        return Transition(state, f"You acknowledged alert {state.id} already, {say_ago(own.at, now)}.")
+        return Transition(state, f"You acknowledged alert {state.id} already, {describe_ago(own.at, now)}.")
     after = replace(
         state,
         acknowledged={**state.acknowledged, user_id: Acknowledged(now, command.actor.name)},
@@ -171,7 +171,9 @@ def _expire(state: AlertState, command: ExpireAcknowledgement, now: datetime) ->
     if own is None or state.status not in ACTIVE:
         return Transition(state, "There is no such acknowledgement any more.")
     after = _without_acknowledgement(state, command.user_id)
-    reason = f'{own.name} did not answer "Still on it?": the acknowledgement of {say_ago(own.at, now)} counts no more.'
+    reason = (
+        f'{own.name} did not answer "Still on it?": the acknowledgement of {describe_ago(own.at, now)} counts no more.'
+    )
     if command.note:
         reason = f"{own.name}'s acknowledgement counts no more: {command.note}."
     return _silent(state, after, now, EventKind.ACKNOWLEDGEMENT_EXPIRED, reason, command, {"user_id": command.user_id})
@@ -215,7 +217,8 @@ def _require_not_overtaken(state: AlertState, command: Assign, now: datetime) ->
     if unseen or now - last.at < AT_ONCE:
         took = "took" if last.actor_id is not None and last.actor_id == state.owner_id else "was given"
         raise Rejected(
-            "already_assigned", f"{state.owner_name} {took} alert {state.id} {say_ago(last.at, now)}. Nothing to do."
+            "already_assigned",
+            f"{state.owner_name} {took} alert {state.id} {describe_ago(last.at, now)}. Nothing to do.",
         )
 
 
@@ -250,9 +253,9 @@ def _hold(state: AlertState, command: Hold, now: datetime) -> Transition:
     if command.until - now > MAX_HOLD:
         raise Rejected("invalid", "A hold lasts a year at most.", "until")
     if state.status is AlertStatus.ON_HOLD and state.hold_until == command.until:
-        return Transition(state, how_it_stands(state, now))
+        return Transition(state, describe_state(state, now))
     after = replace(state, status=AlertStatus.ON_HOLD, hold_until=command.until, asked=frozenset())
-    span = say(command.until - now)
+    span = describe(command.until - now)
     moved = "set the hold to" if state.status is AlertStatus.ON_HOLD else "put it on hold for"
     answer = f"Alert {state.id} is on hold for {span}."
     data: dict[str, object] = {"until": command.until.isoformat()}
@@ -263,7 +266,7 @@ def _resume(state: AlertState, command: Resume, now: datetime) -> Transition:
     _require_live(state, now)
     if state.status is not AlertStatus.ON_HOLD:
         return Transition(state, f"Alert {state.id} is not on hold.")
-    after = replace(state, status=resting(state), hold_until=None)
+    after = replace(state, status=initial_state(state), hold_until=None)
     if command.actor.user_id is None and state.hold_until is not None and state.hold_until <= now:
         return _silent(state, after, now, EventKind.RESUMED, "The hold is over.", command)
     return _changed(
@@ -278,7 +281,7 @@ def _end(state: AlertState, command: Close | Cancel, now: datetime, status: Aler
         own = last is not None and command.actor.is_same(last.actor_kind, last.actor_id, last.actor_name)
         if own and state.status is status:
             return Transition(state, f"You {verb} alert {state.id} already.")
-        raise Rejected(f"already_{state.status}", how_it_stands(state, now))
+        raise Rejected(f"already_{state.status}", describe_state(state, now))
     after = replace(state, status=status, closed_at=now, hold_until=None, asked=frozenset(), holds_key=False)
     return _changed(state, after, command, now, kind, f"{verb} it", f"Alert {state.id} is {verb}.")
 
@@ -291,7 +294,7 @@ def _merge(state: AlertState, command: Merge, now: datetime) -> Transition:
         return Transition(state, f"Alert {state.id} is merged into {into.id} already.")
     _require_live(state, now)
     if into.status not in ACTIVE:
-        raise Rejected("not_possible", how_it_stands(into, now), "into")
+        raise Rejected("not_possible", describe_state(into, now), "into")
     after = replace(
         state,
         status=AlertStatus.MERGED,
@@ -334,13 +337,13 @@ def _merge(state: AlertState, command: Merge, now: datetime) -> Transition:
 def _reopen(state: AlertState, command: Reopen, now: datetime) -> Transition:
     _require_person(command, "reopen an alert")
     if state.status is AlertStatus.MERGED:
-        raise Rejected("merged", how_it_stands(state, now))
+        raise Rejected("merged", describe_state(state, now))
     if state.status not in TERMINAL:
-        raise Rejected("not_closed", how_it_stands(state, now))
+        raise Rejected("not_closed", describe_state(state, now))
     if state.closed_at is not None and now - state.closed_at > REOPEN_WITHIN:
         raise Rejected(
             "too_late",
-            f"Alert {state.id} ended {say_ago(state.closed_at, now)}; only the last 24 hours can be reopened.",
+            f"Alert {state.id} ended {describe_ago(state.closed_at, now)}; only the last 24 hours can be reopened.",
         )
     undo.require_key(state)
     after = replace(
@@ -361,7 +364,7 @@ def _require_live(state: AlertState, now: datetime, *, kindly: bool = False) -> 
         return
     code = "merged" if state.status is AlertStatus.MERGED else f"already_{state.status}"
     kind_word = " Nothing to do." if kindly and state.status in TERMINAL else ""
-    raise Rejected(code, how_it_stands(state, now) + kind_word)
+    raise Rejected(code, describe_state(state, now) + kind_word)
 
 
 def _require_person(command: BaseCommand, what: str) -> int:
@@ -383,7 +386,7 @@ def _changed(
     """Returns the transition with its single event, which stores the values that an undo restores."""
     note = command.note.strip()
     reason = f"{command.actor.name} {does}: {note}" if note else f"{command.actor.name} {does}."
-    kept = {**(data or {}), **({"note": note} if note else {}), **undo.remember(before, after)}
+    kept = {**(data or {}), **({"note": note} if note else {}), **undo.store_state(before, after)}
     return Transition(after, answer, (NewEvent(before.id, kind, now, command.actor, reason, command.via, kept),))
 
 

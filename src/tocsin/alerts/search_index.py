@@ -13,12 +13,12 @@ from django.db.models import Q, QuerySet
 
 from tocsin.alerts.models import Alert, AlertText
 from tocsin.core.db.database import Connection
-from tocsin.core.db.trigram_index import kept
+from tocsin.core.db.trigram_index import search_expression
 
 #: An alert younger than this may have a lower-numbered neighbour whose transaction is not committed yet.
 SETTLE_AFTER = timedelta(seconds=30)
 
-_TEXTS = kept("a.subject", "a.client", "a.source_id", "a.tags::text")
+_TEXTS = search_expression("a.subject", "a.client", "a.source_id", "a.tags::text")
 
 _FILL = f"""
 WITH next AS (

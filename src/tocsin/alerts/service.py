@@ -42,7 +42,7 @@ class CommandResult:
     is_change: bool
 
 
-def act(alert_id: int, command: Command, *, now: datetime) -> CommandResult:
+def apply_command(alert_id: int, command: Command, *, now: datetime) -> CommandResult:
     """Applies a command to an alert in its own transaction.
 
     Raises `Rejected("not_found")`, the errors of `lifecycle.apply`, whose sentence describes the alert's state, or
@@ -55,12 +55,12 @@ def act(alert_id: int, command: Command, *, now: datetime) -> CommandResult:
     raise Rejected("not_possible", ACCOUNT_DELETED)
 
 
-def act_on_many(ids: Sequence[int], command: Command, *, now: datetime) -> list[CommandResult | Rejected]:
+def apply_command_to_many(ids: Sequence[int], command: Command, *, now: datetime) -> list[CommandResult | Rejected]:
     """Applies a command to several alerts in order, each in its own transaction. A rejection stops no other."""
 
     def each(alert_id: int) -> CommandResult | Rejected:
         try:
-            return act(alert_id, command, now=now)
+            return apply_command(alert_id, command, now=now)
         except Rejected as rejected:
             return rejected
 
@@ -101,10 +101,10 @@ def open_alerts(
     """
     store.insert(connection, [opening.alert for opening in openings], over)
     store.insert_events(connection, [opening.event for opening in openings])
-    react(connection, [opened(opening) for opening in openings], now)
+    react(connection, [opened_event(opening) for opening in openings], now)
 
 
-def opened(opening: AlertCreation) -> AlertChange:
+def opened_event(opening: AlertCreation) -> AlertChange:
     """Returns the change that an alert's creation is."""
     alert = opening.alert
     state = AlertState(
@@ -139,10 +139,10 @@ def write(
 
 def _act(alert_id: int, command: Command, now: datetime) -> CommandResult:
     with database.transaction() as connection:
-        return act_within(connection, alert_id, command, now)
+        return apply_command_within(connection, alert_id, command, now)
 
 
-def act_within(connection: Connection, alert_id: int, command: Command, now: datetime) -> CommandResult:
+def apply_command_within(connection: Connection, alert_id: int, command: Command, now: datetime) -> CommandResult:
     """Applies a command to an alert inside the caller's transaction.
 
     Raises Rejected as `act` does, before anything is written.
@@ -155,7 +155,7 @@ def act_within(connection: Connection, alert_id: int, command: Command, now: dat
     if isinstance(command, Merge):
         command = replace_fields(command, into=_found(states, command.into.id))
     if isinstance(command, Undo):
-        state = replace_fields(state, gone=store.gone(connection, undo.remembered(state.last)))
+        state = replace_fields(state, gone=store.deleted_alerts(connection, undo.stored_state(state.last)))
     done = lifecycle.apply(state, command, now)
     changes = _changes(state, command, done, states, now)
     write(connection, changes, now, moves=done.moves)
@@ -168,22 +168,22 @@ def _locked_family(connection: Connection, ids: Sequence[int]) -> list[int]:
     """Locks these alerts and all others that a command on them may change. A merge that committed before the lock adds
     others, which are then locked too. Under the lock, no more are added."""
     members: list[int] = []
-    while (found := store.family(connection, ids)) != members:
+    while (found := store.load_family(connection, ids)) != members:
         store.lock(connection, found)
         members = found
     return members
 
 
-def free_keys_left_behind(now: datetime) -> list[int]:
+def release_stale_keys(now: datetime) -> list[int]:
     """Frees the keys of alerts that are over, or merged into one that is not active.
 
     No command leaves such keys behind, but messages would count on an alert that nobody sees. Returns the ids; locked
     alerts are left to the next run.
     """
     with database.transaction() as connection:
-        ids = store.holding_keys_in_vain(connection, CHUNK)
+        ids = store.alerts_with_stale_keys(connection, CHUNK)
         states = store.load(connection, ids)
-        freed = [(state, lifecycle.key_left_behind(state, now)) for state in states.values()]
+        freed = [(state, lifecycle.release_stale_key(state, now)) for state in states.values()]
         write(connection, [AlertChange(state, done.state, done.events) for state, done in freed], now)
         if freed:
             hint_alerts(connection, ids)
@@ -244,7 +244,7 @@ def set_tags_within(
 def _live(connection: Connection, alert_id: int, now: datetime) -> AlertState:
     state = _found(store.load(connection, [alert_id]), alert_id)
     if state.status not in ACTIVE:
-        raise Rejected(f"already_{state.status}", lifecycle.how_it_stands(state, now))
+        raise Rejected(f"already_{state.status}", lifecycle.describe_state(state, now))
     return state
 
 
@@ -272,7 +272,7 @@ def follow_family(
     if was_over == is_over:
         return []
     follow: Callable[[AlertState, datetime], Transition] = (
-        lifecycle.parent_ended if is_over else lifecycle.parent_returned
+        lifecycle.on_parent_ended if is_over else lifecycle.on_parent_reopened
     )
     changes = []
     for number in before.children:
@@ -286,7 +286,7 @@ def follow_family(
 def hint_alerts(connection: Connection, ids: Sequence[int]) -> None:
     """Notifies browsers that these alerts changed. A long list is shortened to "some alerts"."""
     named = [f"alert:{number}" for number in ids] if len(ids) <= CHUNK else []
-    database.hint(connection, "alerts", *named)
+    database.notify(connection, "alerts", *named)
 
 
 def _lock_key(connection: Connection, alert_id: int) -> None:

@@ -42,7 +42,7 @@ def new_ids(connection: Connection, number: int) -> list[int]:
     return [row[0] for row in ask_for_ids(connection, number)]
 
 
-def family(connection: Connection, ids: Iterable[int]) -> list[int]:
+def load_family(connection: Connection, ids: Iterable[int]) -> list[int]:
     """Returns `ids`, the alerts merged into them, and their parents: all rows that one command may change."""
     found = connection.execute(
         "SELECT id FROM alerts_alert WHERE id = ANY(%(ids)s) OR merged_into_id = ANY(%(ids)s) "
@@ -69,7 +69,7 @@ ORDER BY a.id LIMIT %(most)s FOR NO KEY UPDATE OF a SKIP LOCKED
 """
 
 
-def holding_keys_in_vain(connection: Connection, most: int) -> list[int]:
+def alerts_with_stale_keys(connection: Connection, most: int) -> list[int]:
     """Locks and returns the ids of alerts that hold a dedup key although they are over, or merged into one that is not
     active. Rows locked by others are skipped."""
     found = connection.execute(_IN_VAIN, {"live": sorted(ACTIVE), "most": most})
@@ -132,7 +132,7 @@ def load(connection: Connection, ids: Sequence[int]) -> dict[int, AlertState]:
     }
 
 
-def set_back(connection: Connection, ids: Iterable[int], by: timedelta, now: datetime) -> None:
+def correct_after_rollback(connection: Connection, ids: Iterable[int], by: timedelta, now: datetime) -> None:
     """Shifts acknowledgement times after `now` back by `by`, following a clock rollback. The alerts are locked."""
     connection.execute(
         "UPDATE alerts_acknowledgement SET at = at - %s WHERE alert_id = ANY(%s) AND at > %s",
@@ -140,7 +140,7 @@ def set_back(connection: Connection, ids: Iterable[int], by: timedelta, now: dat
     )
 
 
-def gone(connection: Connection, user_ids: Iterable[int]) -> frozenset[int]:
+def deleted_alerts(connection: Connection, user_ids: Iterable[int]) -> frozenset[int]:
     """Returns those of these users whose accounts are deleted."""
     found = connection.execute(
         "SELECT w.id FROM unnest(%s::bigint[]) AS w(id) WHERE NOT EXISTS (SELECT FROM people_user u WHERE u.id = w.id)",

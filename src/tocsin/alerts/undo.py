@@ -40,7 +40,7 @@ _CANNOT = {
 _FIELDS = ("status", "owner_id", "owner_name", "hold_until", "closed_at", "merged_into")
 
 
-def take_back(state: AlertState, command: UndoOrder, now: datetime) -> Transition:
+def undo(state: AlertState, command: UndoOrder, now: datetime) -> Transition:
     """Returns the state before the actor's own last command, given within a minute and with nothing else since.
 
     `state.gone` holds the users deleted in the meantime. Raises Rejected: `not_possible`, `too_late`, `key_taken`.
@@ -86,7 +86,7 @@ def take_back(state: AlertState, command: UndoOrder, now: datetime) -> Transitio
     return Transition(replace(before, children=children), f"Undone: {what} of alert {state.id}.", tuple(events), moves)
 
 
-def remembered(last: LastEvent | None) -> frozenset[int]:
+def stored_state(last: LastEvent | None) -> frozenset[int]:
     """Returns the users whom an undo of this event would restore."""
     kept = last.data.get("before") if last is not None else None
     if not isinstance(kept, Mapping):
@@ -114,7 +114,7 @@ def require_key(state: AlertState) -> None:
         )
 
 
-def remember(before: AlertState, after: AlertState) -> dict[str, object]:
+def store_state(before: AlertState, after: AlertState) -> dict[str, object]:
     """Returns the event data from which `take_back` restores the state: the changed fields, as JSON values."""
     kept: dict[str, object] = {}
     for name in _FIELDS:

@@ -10,7 +10,7 @@ from tocsin.alerts.states import ACTIVE
 _SHOWN = 10
 
 
-def needs_user(user_id: int) -> list[str]:
+def alerts_using_user(user_id: int) -> list[str]:
     """Returns descriptions of the active alerts that the user owns or has acknowledged, oldest first."""
     theirs = Q(owner=user_id) | Q(acknowledgements__user=user_id)
     live = Alert.objects.filter(theirs, status__in=sorted(ACTIVE)).order_by("id").distinct()

@@ -144,7 +144,7 @@ def unexpected(request: HttpRequest, error: Exception) -> HttpResponse:
     number = getattr(request, "id", None) or secrets.token_hex(4)
     if database.is_unavailable(error):
         log.warning("Request %s: the database cannot be used: %s", number, error)
-        said = "takes no writes now" if database.takes_no_writes(error) else "does not answer"
+        said = "takes no writes now" if database.is_read_only_error(error) else "does not answer"
         return temporary(request, Temporary(f"The database {said}. Try again.", RETRY_AFTER))
     log.error("Request %s failed: %s %s", number, request.method, request.path, exc_info=error)
     return answer(

@@ -61,12 +61,12 @@ def _examine(data_dir: Path | None) -> list[HealthFinding]:
 
 def _without_database(problem: str) -> list[HealthFinding]:
     from tocsin.cli.session import set_up_django
-    from tocsin.core.runtime.logs import masked
+    from tocsin.core.runtime.logs import mask_tokens
 
     set_up_django()
     from tocsin.operate import doctor as examination
 
-    return examination.examine_without_database(masked(problem), datetime.now(UTC))
+    return examination.examine_without_database(mask_tokens(problem), datetime.now(UTC))
 
 
 def _as_json(found: list[HealthFinding]) -> str:

@@ -134,7 +134,7 @@ def _import(
         from tocsin.configure import export as yaml
         from tocsin.core.runtime import clock
         from tocsin.importers import existing_users
-        from tocsin.importers.report import as_text, said_count
+        from tocsin.importers.report import as_text, describe_count
 
         now = clock.now()
         documents = _documents(product, key, api_base, export, now)
@@ -148,7 +148,7 @@ def _import(
     if report is not None:
         _write(report, said)
     typer.echo(said, err=True, nl=False)
-    counts = ", ".join(said_count(key, count) for key, count in found.counts().items())
+    counts = ", ".join(describe_count(key, count) for key, count in found.counts().items())
     lines = f"{len(found.findings)} {'line' if len(found.findings) == 1 else 'lines'}"
     typer.echo(f"{counts or 'Nothing'} from {product.title}; {lines} in the report.", err=True)
     if output is not None:

@@ -49,7 +49,7 @@ def run(
     except OSError as error:
         raise typer.BadParameter(f"{host}:{port} cannot be listened at: {error.strerror}.") from error
     url = f"http://{_shown(host)}:{socket.getsockname()[1]}"
-    environment.listens_at(url)
+    environment.listen_address(url)
     node = NodeProcess(NodeRole(role), opened.embedded)
 
     def ready() -> None:

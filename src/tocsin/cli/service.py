@@ -98,7 +98,7 @@ def _command(host: str, port: int) -> list[str]:
 
 def _write_environment(place: UnitLocation) -> None:
     """Create the environment file, readable by its owner only. An existing file is not changed."""
-    variables = service.carried(os.environ, Path.cwd())
+    variables = service.carried_variables(os.environ, Path.cwd())
     place.environment.parent.mkdir(parents=True, exist_ok=True)
     try:
         descriptor = os.open(place.environment, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -37,7 +37,7 @@ def everything(*, with_secrets: bool) -> dict[str, Any]:
         # Prevents changes meanwhile, so that referenced objects are included.
         config_version.lock()
         found: dict[str, Any] = {}
-        if settings := settings_store.changed_from_default():
+        if settings := settings_store.non_default_settings():
             found[SETTINGS] = settings
         for noun in NOUNS:
             if entries := [noun.spec(row, with_secrets) for row in noun.every()]:

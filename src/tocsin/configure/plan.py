@@ -161,7 +161,7 @@ def _settings(
     if prune:
         wanted |= {
             name: settings_store.SETTINGS[name].default
-            for name in settings_store.changed_from_default()
+            for name in settings_store.non_default_settings()
             if name not in wanted
         }
     before = {name: settings_store.get(name) for name in wanted if name in settings_store.SETTINGS}

@@ -41,7 +41,7 @@ def register_forgetting(noun: str, forget: OnDelete) -> None:
         forgets.append(forget)
 
 
-def forget(noun: str, number: int) -> None:
+def run_forget_hooks(noun: str, number: int) -> None:
     """Deletes the data that other rooms keep about an object that is about to be deleted."""
     for each in _forgets.get(noun, ()):
         each(number)
@@ -54,20 +54,20 @@ def register_following(noun: str, follow: OnDeactivate) -> None:
         follows.append(follow)
 
 
-def changed(noun: str, number: int, now: datetime) -> None:
+def run_change_hooks(noun: str, number: int, now: datetime) -> None:
     """Calls the hooks that other rooms registered for a change of this object."""
     for each in _follows.get(noun, ()):
         each(number, now)
 
 
-def of(noun: str, number: int) -> list[str]:
+def references_to(noun: str, number: int) -> list[str]:
     """Returns descriptions of everything that references the object, without duplicates."""
     return list(dict.fromkeys(thing for ask in _asks.get(noun, ()) for thing in ask(number)))
 
 
 def refuse_deletion(noun: str, number: int, name: str) -> None:
     """Raises `Rejected("in_use")`, naming the references, if the object is still in use."""
-    needed = of(noun, number)
+    needed = references_to(noun, number)
     if needed:
         more = f" and {len(needed) - _SHOWN} more" if len(needed) > _SHOWN else ""
         raise Rejected("in_use", f"{name} cannot be deleted: {', '.join(needed[:_SHOWN])}{more} still needs it.")

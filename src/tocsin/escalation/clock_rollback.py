@@ -16,8 +16,8 @@ from tocsin.alerts.commands import SYSTEM, AlertState, NewEvent
 from tocsin.alerts.states import CommandChannel, EventKind
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.core.runtime.clock_jump import REPORT_FROM, say_jump
-from tocsin.escalation.policy.policy_cache import plans
+from tocsin.core.runtime.clock_jump import REPORT_FROM, describe_jump
+from tocsin.escalation.policy.policy_cache import load_plans
 from tocsin.escalation.run import run_store
 from tocsin.escalation.run.run_state import ActivePause, RunState, with_progress
 from tocsin.escalation.run.run_status import settle
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 CHUNK = 500
 
 
-def earlier(
+def shift_earlier(
     run: RunState, alert: AlertState, by: timedelta, now: datetime, pause: ActivePause | None = None
 ) -> RunState:
     """Returns `run` after the clock was rolled back by `by`, to `now`. None of its timers is later than before.
@@ -95,23 +95,23 @@ _READ = database.literal(
 _ALONE = "UPDATE escalation_run SET due_at = due_at - %s WHERE id = ANY(%s) AND due_at > %s"
 
 
-def set_back(connection: Connection, by: timedelta, now: datetime) -> int:
+def correct_after_rollback(connection: Connection, by: timedelta, now: datetime) -> int:
     """Moves the timers of every active alert and locks the alerts for it. Returns the number of moved runs.
 
     A rollback of a minute or more is noted on each alert's timeline.
     """
     ids = [row[0] for row in connection.execute(_WAITING).fetchall()]
-    held = pauses.current(connection, now)
+    held = pauses.current_pause(connection, now)
     pause = ActivePause(held.until, held.reason) if held else None
     moved = sum(_chunk(connection, ids[first : first + CHUNK], by, now, pause) for first in range(0, len(ids), CHUNK))
     if moved:
-        database.hint(connection, "runs")
+        database.notify(connection, "runs")
     return moved
 
 
 def _chunk(connection: Connection, ids: list[int], by: timedelta, now: datetime, pause: ActivePause | None) -> int:
     found = database.rows(connection, _READ, (ids,))
-    known = plans(connection, {row["version_id"] for row in found})
+    known = load_plans(connection, {row["version_id"] for row in found})
     states = store.load(connection, ids)
     runs: dict[int, RunState] = {}
     alone: list[int] = []
@@ -119,7 +119,7 @@ def _chunk(connection: Connection, ids: list[int], by: timedelta, now: datetime,
     for row in found:
         try:
             before = run_store.as_run(row, known)
-            run = earlier(before, states[row["alert_id"]], by, now, pause)
+            run = shift_earlier(before, states[row["alert_id"]], by, now, pause)
         except Exception:  # one bad row must not stop the others
             log.exception("Run %s cannot be read after the clock was set back.", row["id"])
             alone.append(row["id"])
@@ -133,9 +133,9 @@ def _chunk(connection: Connection, ids: list[int], by: timedelta, now: datetime,
             told.append(row["alert_id"])
     run_store.update(connection, runs)
     connection.execute(_ALONE, (by, alone, now))
-    store.set_back(connection, ids, by, now)
+    store.correct_after_rollback(connection, ids, by, now)
     if told and by >= REPORT_FROM:
-        reason = f"The database's clock was set back by {say_jump(by)}: what waits comes so much earlier."
+        reason = f"The database's clock was set back by {describe_jump(by)}: what waits comes so much earlier."
         events = [
             NewEvent(alert, EventKind.ESCALATION_GOES_ON, now, SYSTEM, reason, CommandChannel.POLICY, {})
             for alert in told

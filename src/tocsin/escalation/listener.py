@@ -18,12 +18,12 @@ from tocsin.alerts.states import AlertStatus, CommandChannel, EventKind, Priorit
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.escalation.policy.policy import RECIPIENTS_ONLY, AcknowledgeEffect, CompiledPolicy
-from tocsin.escalation.policy.policy_cache import plans
+from tocsin.escalation.policy.policy_cache import load_plans
 from tocsin.escalation.run import effects, run_store
 from tocsin.escalation.run.alert_transitions import follow as follow_change
-from tocsin.escalation.run.alert_transitions import raise_priority, reroute, wake
+from tocsin.escalation.run.alert_transitions import raise_priority, reroute, resume_run
 from tocsin.escalation.run.run_state import RunDecision, RunState, from_row, with_progress
-from tocsin.escalation.run.run_status import begin, has_enough
+from tocsin.escalation.run.run_status import begin_run, has_enough
 from tocsin.escalation.run.run_store import NewRun
 from tocsin.notify.enqueue import queue
 from tocsin.notify.enqueue.queue import ReversedAction
@@ -60,7 +60,7 @@ def _concerns_a_run(change: AlertChange) -> bool:
 
 def _start(connection: Connection, openings: Sequence[AlertChange], now: datetime) -> None:
     ways = [change.paging or _NO_PAGING for change in openings]
-    known = plans(connection, {way.version_id for way in ways})
+    known = load_plans(connection, {way.version_id for way in ways})
     # Most alerts of a batch start with the same settings, so each distinct run is built once.
     alike: dict[tuple[PagingConfig, Priority], RunState] = {}
     runs = []
@@ -71,13 +71,13 @@ def _start(connection: Connection, openings: Sequence[AlertChange], now: datetim
         runs.append(NewRun(change.alert_id, run, way.version_id))
     run_store.insert(connection, runs)
     if any(run.due_at is not None and run.due_at <= now for run in alike.values()):
-        database.hint(connection, "runs")
+        database.notify(connection, "runs")
 
 
 def _begin(
     change: AlertChange, way: PagingConfig, known: Mapping[int | None, CompiledPolicy], now: datetime
 ) -> RunState:
-    return begin(
+    return begin_run(
         change.alert_id,
         # A version that cannot be read: the run is due at once, and the periodic task reports the error.
         known.get(way.version_id, RECIPIENTS_ONLY),
@@ -95,7 +95,7 @@ def _follow(connection: Connection, changes: Sequence[AlertChange], now: datetim
     held = run_store.current(connection, [change.alert_id for change in changes])
     wanted = {row["version_id"] for row in held.values()}
     wanted |= {change.paging.version_id for change in changes if change.paging is not None}
-    known = plans(connection, wanted)
+    known = load_plans(connection, wanted)
     runs = {alert_id: _readable(row, known) for alert_id, row in held.items()}
     for alert_id, users in queue.restore(connection, _undone(changes, runs, now)).items():
         # They have pages pending again.
@@ -126,9 +126,9 @@ def _follow(connection: Connection, changes: Sequence[AlertChange], now: datetim
     run_store.insert(connection, [NewRun(alert_id, *new) for alert_id, new in successors.items()])
     store.end_dry_run(connection, [alert for alert, new in successors.items() if _ends_dry_run(held[alert], new)])
     store.insert_events(connection, [event for _row, decision in decisions for event in decision.events])
-    effects.carry_out(connection, decisions, now)
+    effects.apply_effects(connection, decisions, now)
     if any(run.due_at is not None and run.due_at <= now for run in runs.values()):
-        database.hint(connection, "runs")
+        database.notify(connection, "runs")
 
 
 def _ends_dry_run(row: Mapping[str, Any], successor: tuple[RunState, int | None]) -> bool:
@@ -189,5 +189,5 @@ def _decide(
         decisions.append(reroute(run, change.after, _begin(change, change.paging, known, now), change.moved, now))
     elif change.waking is not None and change.paging is not None:
         fresh = _begin(change, change.paging, known, change.waking.at or now)
-        decisions.append(wake(run, change.after, fresh, change.waking, now))
+        decisions.append(resume_run(run, change.after, fresh, change.waking, now))
     return decisions

@@ -20,7 +20,7 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
-from tocsin.escalation.policy.policy_cache import plans
+from tocsin.escalation.policy.policy_cache import load_plans
 from tocsin.escalation.run import effects, pending_pages, run_store, target_loader
 from tocsin.escalation.run.engine import advance
 from tocsin.escalation.run.run_state import ActivePause, RunDecision, RunState
@@ -96,7 +96,7 @@ class EscalationTask:
             return is_full
 
 
-def asked(connection: Connection, alert_ids: Sequence[int]) -> Mapping[int, frozenset[int]]:
+def escalation_requests(connection: Connection, alert_ids: Sequence[int]) -> Mapping[int, frozenset[int]]:
     """The users with an unanswered acknowledgement reminder, by alert id; registered with
     `alerts.store.register_asked`."""
     query = (
@@ -180,7 +180,7 @@ def _due(now: datetime) -> list[int]:
 def _decide(
     connection: Connection, claimed: list[dict[str, Any]], pause: ActivePause | None, now: datetime, *, alone: bool
 ) -> None:
-    known = plans(connection, {row["version_id"] for row in claimed})
+    known = load_plans(connection, {row["version_id"] for row in claimed})
     runs: dict[int, RunState] = {}
     failed: list[tuple[int, Exception]] = []
     for row in claimed:
@@ -188,9 +188,9 @@ def _decide(
             runs[row["id"]] = run_store.as_run(row, known)
         except Exception as problem:  # noqa: BLE001 - one unreadable row must not stop the others
             failed.append((row["id"], problem))
-    runs = pending_pages.only_those(connection, runs, now)
+    runs = pending_pages.users_with_pending_pages(connection, runs, now)
     states = store.load(connection, [run.alert_id for run in runs.values()])
-    people = target_loader.roster(connection, runs.values(), now)
+    people = target_loader.load_target_context(connection, runs.values(), now)
     decisions: list[tuple[int, RunDecision]] = []
     for row_id, run in runs.items():
         try:
@@ -217,8 +217,8 @@ def _write(
         [NewRun(one.run.alert_id, one.successor, one.successor_version) for one in successors if one.successor],
     )
     if successors:
-        database.hint(connection, "runs")
-    effects.carry_out(connection, decisions, now)
+        database.notify(connection, "runs")
+    effects.apply_effects(connection, decisions, now)
     _tell(connection, decisions, states, now)
     changed = [decision.run.alert_id for _row, decision in decisions if decision.events or decision.commands]
     if changed:
@@ -259,7 +259,7 @@ def _changes(
 
 
 def _pause(connection: Connection, now: datetime) -> ActivePause | None:
-    held = pauses.current(connection, now)
+    held = pauses.current_pause(connection, now)
     return ActivePause(held.until, held.reason) if held else None
 
 
@@ -287,6 +287,6 @@ def _fail(connection: Connection, row_id: int, error: Exception, now: datetime) 
         if is_stuck
         else f"Deciding whom to page failed ({failures} of {STUCK_AFTER}); it is tried again."
     )
-    run_store.fail(connection, row_id, failures, said, reason, now + delay)
+    run_store.record_failure(connection, row_id, failures, said, reason, now + delay)
     if failures == STUCK_AFTER:
-        effects.tell_administrators(connection, found["alert_id"], f"{reason} The error: {said}", now)
+        effects.notify_administrators(connection, found["alert_id"], f"{reason} The error: {said}", now)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from tocsin.core.validation.naming_rules import MAX_LENGTH, problem_with_name
+from tocsin.core.validation.naming_rules import MAX_LENGTH, name_problem
 from tocsin.importers import zones
 from tocsin.importers.json_access import JsonObject
-from tocsin.importers.report import ConvertedConfig, FindingSeverity, ImportFinding, said_count, several
+from tocsin.importers.report import ConvertedConfig, FindingSeverity, ImportFinding, describe_count, several
 
 #: The top-level keys in the order of a file.
 KEYS = ("users", "groups", "schedules", "support_hours", "escalation_policies", "integrations", "maintenance_windows")
@@ -78,10 +78,7 @@ class ConfigBuilder:
         name = _unused(_legal(given, _WORDS[key]), self._taken[key])
         self._taken[key].add(name.casefold())
         if name != given:
-            why = (
-                problem_with_name(given)
-                or f"There are two {_WORDS[key]} names that differ in upper and lower case only."
-            )
+            why = name_problem(given) or f"There are two {_WORDS[key]} names that differ in upper and lower case only."
             self.change(f"{_WORDS[key]} {given or '(without a name)'}", f"is called {name} here", why)
         return name
 
@@ -96,7 +93,7 @@ class ConfigBuilder:
         if (given := self._usernames.get(email.casefold())) is not None:
             return given
         short = email.partition("@")[0].strip()
-        name = short if problem_with_name(short) is None and short.casefold() not in self._taken["users"] else email
+        name = short if name_problem(short) is None and short.casefold() not in self._taken["users"] else email
         name = _unused(_legal(name, "user"), self._taken["users"])
         self._taken["users"] |= {name.casefold(), email.casefold()}
         self._usernames[email.casefold()] = name
@@ -141,7 +138,9 @@ class ConfigBuilder:
         if names:
             known = several(name for name in names if name)
             is_one = len(names) == 1
-            self.leave_out(said_count(what, len(names)), f"{'is' if is_one else 'are'} not here ({known})", why, remedy)
+            self.leave_out(
+                describe_count(what, len(names)), f"{'is' if is_one else 'are'} not here ({known})", why, remedy
+            )
 
     def not_read(self, documents: Iterable[JsonObject]) -> None:
         """Reports what the key may not read: each with `path` and `why`."""

@@ -86,7 +86,7 @@ def discard(run: ImportRun) -> None:
     ImportRun.objects.filter(pk=run.pk).exclude(state=ImportState.APPLYING).delete()
 
 
-def latest(now: datetime) -> ImportRun | None:
+def latest_run(now: datetime) -> ImportRun | None:
     """The latest run; a run whose process has ended is returned as failed."""
     run = ImportRun.objects.order_by("-pk").first()
     if run is not None and run.state in _RUNNING and run.beat_at < now - SILENT:

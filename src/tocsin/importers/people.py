@@ -117,7 +117,7 @@ def phone(text: str) -> str:
     if not _NUMBER.fullmatch(text):
         raise Rejected("invalid_address", "It has more than a phone number in it.", "address")
     digits = "".join(character for character in text if character.isascii() and character.isdigit())
-    return phone_numbers.entered(f"+{digits.removeprefix('00')}", "")
+    return phone_numbers.format_for_entry(f"+{digits.removeprefix('00')}", "")
 
 
 def _methods(draft: ConfigBuilder, person: ImportedUser, username: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:

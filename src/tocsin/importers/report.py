@@ -59,7 +59,7 @@ class ConvertedConfig:
         return {key: len(entries) for key, entries in self.configuration.items() if entries}
 
 
-def said_count(key: str, count: int) -> str:
+def describe_count(key: str, count: int) -> str:
     """The number of objects of a top-level key: "1 group", "2 groups", "1 escalation policy"."""
     words = key.replace("_", " ")
     if count == 1 and key != "support_hours":

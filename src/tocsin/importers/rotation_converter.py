@@ -54,7 +54,7 @@ def shifts(turns: ConvertedRotation, now: datetime) -> list[dict[str, Any]]:
         return []
     if not MIN_HANDOFF_INTERVAL <= turns.every <= MAX_HANDOFF_INTERVAL:
         raise UnsupportedRotation(
-            f"A turn of {durations.say(turns.every)} is shorter than an hour or longer than a year."
+            f"A turn of {durations.describe(turns.every)} is shorter than an hour or longer than a year."
         )
     if len(set(turns.slots)) == 1:
         return [_alone(turns)]
@@ -79,7 +79,7 @@ def daily(start: int, length: int) -> tuple[WeeklyWindow, ...]:
     return (WeeklyWindow(frozenset(range(len(Weekday))), start, window(0, start, length).end),)
 
 
-def together(several: Sequence[WeeklyWindow]) -> tuple[WeeklyWindow, ...]:
+def combine(several: Sequence[WeeklyWindow]) -> tuple[WeeklyWindow, ...]:
     """The windows, with those at the same time of day merged."""
     days: dict[tuple[int, int], set[int]] = {}
     alone: list[WeeklyWindow] = []
@@ -137,7 +137,7 @@ def _stretches(turns: ConvertedRotation, begin: datetime | None) -> list[dict[st
     weeks = next((n for n in range(1, MAX_WEEKS + 1) if (n * _WEEK) % cycle == timedelta()), None)
     if weeks is None:
         raise UnsupportedRotation(
-            f"Its order comes again after {durations.say(cycle)}, which fits into no {MAX_WEEKS} weeks."
+            f"Its order comes again after {durations.describe(cycle)}, which fits into no {MAX_WEEKS} weeks."
         )
     found = list(_held(turns, weeks))
     if len(found) > MAX_SEGMENTS:

@@ -15,7 +15,7 @@ from tocsin.core.net.asgi import AsgiScope, BodyReader, ClientDisconnected, Rece
 from tocsin.core.runtime import clock
 from tocsin.inbound.compat import opsgenie, pagerduty
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
-from tocsin.inbound.config.credentials import kept_headers
+from tocsin.inbound.config.credentials import stored_headers
 from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.heartbeats import schedule
 from tocsin.inbound.http import heartbeat_endpoint, sender_verification, test_token
@@ -55,11 +55,11 @@ class InboundApp:
                 await opsgenie.handle(self.reception, scope, receive, send)
         except HttpError as refusal:
             if path.rstrip("/") in pagerduty.PATHS:
-                await pagerduty.refused(send, refusal)
+                await pagerduty.error_response(send, refusal)
             elif path.startswith(PREFIX):
                 await refuse(send, refusal.status, refusal.code, refusal.detail, headers=refusal.headers)
             else:
-                await opsgenie.refused(send, refusal)
+                await opsgenie.error_response(send, refusal)
         except ClientDisconnected:
             return
 
@@ -117,7 +117,7 @@ class InboundApp:
                 # was.
                 content_type = JSON
         taken = await self.reception.take(
-            door, elements, body, kept_headers(headers, proofs), content_type=content_type, test=test
+            door, elements, body, stored_headers(headers, proofs), content_type=content_type, test=test
         )
         if test is None and door.reader.kind.code.reply is not None:
             await _reply(send, door.reader.kind.code.reply, taken)
@@ -145,7 +145,7 @@ async def _is_greeted(
     payloads = [element.payload for element in elements if element.payload is not None]
     if not payloads:
         return False
-    reply = await asyncio.to_thread(sender_verification.greet, door, payloads, headers)
+    reply = await asyncio.to_thread(sender_verification.answer_handshake, door, payloads, headers)
     if reply is not None:
         await answer(send, reply.status, reply.body, content_type=reply.content_type.encode())
     return reply is not None

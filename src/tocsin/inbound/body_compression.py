@@ -25,7 +25,7 @@ MAX_UNPACKED_BYTES: Final = 32 * 1024 * 1024
 _LEVEL: Final = 1
 
 
-def kept(body: bytes, *, is_waiting: bool = False) -> bytes:
+def compress(body: bytes, *, is_waiting: bool = False) -> bytes:
     """Returns the stored form of a body.
 
     The body of a message that `is_waiting` (Pending) may be read by any node, including one of an older version without
@@ -38,7 +38,7 @@ def kept(body: bytes, *, is_waiting: bool = False) -> bytes:
     return packed if is_marked or len(packed) < len(body) else body
 
 
-def body_of(stored: bytes) -> bytes:
+def decompress(stored: bytes) -> bytes:
     """Returns the original body. Data that only looks compressed is returned unchanged."""
     if not stored.startswith(MARK):
         return stored

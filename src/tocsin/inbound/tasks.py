@@ -17,7 +17,7 @@ from tocsin.inbound.processing.drain import drain
 from tocsin.inbound.storage import retention, search_index
 
 
-def loops(registry: IntegrationRegistry) -> tuple[PeriodicTask, ...]:
+def worker_tasks(registry: IntegrationRegistry) -> tuple[PeriodicTask, ...]:
     """Returns the periodic tasks of a worker."""
 
     def drain_turn() -> bool:
@@ -33,7 +33,7 @@ def loops(registry: IntegrationRegistry) -> tuple[PeriodicTask, ...]:
     )
 
 
-def door_loops(registry: IntegrationRegistry) -> tuple[PeriodicTask, ...]:
+def receiver_tasks(registry: IntegrationRegistry) -> tuple[PeriodicTask, ...]:
     """Returns the periodic tasks of a node that receives messages."""
     return (PeriodicTask("inbound rotated tokens", lambda: write_expired(registry), timedelta(seconds=10)),)
 

@@ -8,7 +8,7 @@ from tocsin.notify.models import Delivery, LastSent, MailReply, Notification, Op
 from tocsin.people.models import ContactMethod
 
 
-def forget(user_id: int) -> None:
+def erase_user(user_id: int) -> None:
     """Erases the user's addresses and sandbox messages. Runs inside the caller's transaction, before the account row is
     deleted. An opt-out is kept while another user has the same contact method.
     """

@@ -12,15 +12,15 @@ from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Temporary
-from tocsin.core.validation.text_sanitizing import without_unstorable
+from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.notify.inbound import delivery_receipts, opt_outs, responder_actions, voice_call
 from tocsin.notify.inbound.responder_actions import Responder
 from tocsin.notify.mail_replies import process
 from tocsin.notify.provider_settings import PHONES
 from tocsin.notify.text import command_parser, reply_codes
 from tocsin.notify.text.command_parser import Asked, Word
-from tocsin.notify.text.localization import tell
-from tocsin.notify.text.phrases import say
+from tocsin.notify.text.localization import localize
+from tocsin.notify.text.phrases import phrase
 from tocsin.notify.text.sms import for_phones
 from tocsin.notify.webhooks import ButtonResult, CallPrompt, CallState, InboundText, Receipt
 
@@ -66,12 +66,12 @@ class ProviderEventReceiver:
 
     def text(self, said: InboundText) -> str:
         said = _storable(said)
-        wants = command_parser.asked(said.text)
+        wants = command_parser.parse_command(said.text)
         if (is_out := _opting(said, wants)) is not None and (answer := self._opt(said, is_out)) is not None:
             return answer
         with database.transaction() as connection:
             user_id = self._whose(connection, said)
-            who = responder_actions.person(connection, user_id) if user_id is not None else None
+            who = responder_actions.load_responder(connection, user_id) if user_id is not None else None
             # An unknown sender gets no reply, so that a stranger cannot find out which addresses are known.
             if who is None:
                 return ""
@@ -94,31 +94,31 @@ class ProviderEventReceiver:
 
     def mail(self, raw: bytes) -> str:
         try:
-            outcome = process.take(self.provider, raw, self.now)
+            outcome = process.process_mail(self.provider, raw, self.now)
         except process.AlreadyInProgress:
             raise Temporary("It is being worked on: send it again in two minutes.") from None
         return outcome.reason if outcome else "It was taken before."
 
     def call(self, turn: CallState) -> CallPrompt:
-        return voice_call.go_on(self.provider, _storable(turn), self.now)
+        return voice_call.continue_call(self.provider, _storable(turn), self.now)
 
     def button(self, user_id: int, alert_id: int, command: str, via: str) -> ButtonResult:
         with database.transaction() as connection:
-            who = responder_actions.person(connection, user_id)
+            who = responder_actions.load_responder(connection, user_id)
         if who is None:
             sentence = "This account is switched off."
             return ButtonResult(sentence, sentence)
         if command not in {str(kind) for kind in responder_actions.OFFERED}:
             sentence = "That cannot be asked for here. Open the alert."
         else:
-            sentence = responder_actions.act(
+            sentence = responder_actions.apply_answer(
                 who, alert_id, CommandKind(command), CommandChannel(via), self.now
             ).sentence
-        return ButtonResult(sentence, tell(sentence, who.language), who.language)
+        return ButtonResult(sentence, localize(sentence, who.language), who.language)
 
     def user_of(self, channel: str, address: str) -> int | None:
         with database.transaction() as connection:
-            return responder_actions.whose(connection, (channel,), without_unstorable(address), self.now)
+            return responder_actions.user_id_by_address(connection, (channel,), sanitize(address), self.now)
 
     def _receipt(self, receipt: Receipt) -> None:
         with database.transaction() as connection:
@@ -137,40 +137,42 @@ class ProviderEventReceiver:
                 opt_outs.opt_out(connection, said.channel, said.sender, self.provider, self.now)
                 return ""
             came_back = opt_outs.opt_in(connection, said.channel, said.sender)
-            who = responder_actions.person(connection, user_id)
+            who = responder_actions.load_responder(connection, user_id)
         if said.opt_out is not None:
             return ""
-        return tell(opt_outs.START_ANSWER, who.language if who else "") if came_back else None
+        return localize(opt_outs.START_ANSWER, who.language if who else "") if came_back else None
 
     def _whose(self, connection: Connection, said: InboundText) -> int | None:
-        user_id = responder_actions.whose(connection, _SAME.get(said.channel, (said.channel,)), said.sender, self.now)
+        user_id = responder_actions.user_id_by_address(
+            connection, _SAME.get(said.channel, (said.channel,)), said.sender, self.now
+        )
         return user_id if self.speaker in (None, user_id) else None
 
     def _answer(self, who: Responder, wants: Asked, via: CommandChannel) -> str:
         match wants.what:
             case Word.HELP:
-                return tell(command_parser.HELP, who.language)
+                return localize(command_parser.HELP, who.language)
             case CommandKind():
-                return tell(self._act(who, wants, wants.what, via), who.language)
+                return localize(self._act(who, wants, wants.what, via), who.language)
             case Word.HEAR_AGAIN:
                 return self._list(who)
             case _:
-                return tell(command_parser.UNKNOWN, who.language)
+                return localize(command_parser.UNKNOWN, who.language)
 
     def _answer_coded(self, who: Responder, text: str, via: CommandChannel) -> str:
         """Like `_answer`, where a command must end with the reply code of its alert or of another alert that is open
         for the user: a message that names several alerts carries only the code of the first.
         """
         before, code = reply_codes.split(text)
-        wants = command_parser.asked(before)
+        wants = command_parser.parse_command(before)
         if not isinstance(wants.what, CommandKind):
-            return self._answer(who, command_parser.asked(text), via)
+            return self._answer(who, command_parser.parse_command(text), via)
         with database.transaction() as connection:
             numbers = responder_actions.open_for(connection, who.id, self.now)
-            if wants.number is not None and responder_actions.is_theirs(connection, who.id, wants.number):
+            if wants.number is not None and responder_actions.was_paged_or_owns(connection, who.id, wants.number):
                 numbers = [wants.number, *(number for number in numbers if number != wants.number)]
         if numbers and (refused := reply_codes.refuse(who.id, numbers, code, wants.what)):
-            return tell(refused, who.language)
+            return localize(refused, who.language)
         return self._answer(who, wants, via)
 
     def _act(self, who: Responder, wants: Asked, kind: CommandKind, via: CommandChannel) -> str:
@@ -179,23 +181,23 @@ class ProviderEventReceiver:
             return " ".join(self._act(who, one, kind, via) for one in each)
         with database.transaction() as connection:
             numbers = responder_actions.open_for(connection, who.id, self.now)
-            if wants.number is not None and not responder_actions.is_theirs(connection, who.id, wants.number):
+            if wants.number is not None and not responder_actions.was_paged_or_owns(connection, who.id, wants.number):
                 if kind is CommandKind.REPLY and len(numbers) == 1:
                     # "Reply 5 minutes" refers to the only open alert, not to alert 5.
                     wants = replace(wants, number=None, text=f"{wants.number} {wants.text}")
                 else:
                     return f"You were not paged about alert {wants.number}. Open it in Tocsin to act on it."
         if wants.number is not None:
-            return responder_actions.act(who, wants.number, kind, via, self.now, wants.text).sentence
+            return responder_actions.apply_answer(who, wants.number, kind, via, self.now, wants.text).sentence
         if not numbers:
             return command_parser.NONE_OPEN
         if len(numbers) == 1:
-            return responder_actions.act(who, numbers[0], kind, via, self.now, wants.text).sentence
+            return responder_actions.apply_answer(who, numbers[0], kind, via, self.now, wants.text).sentence
         if not wants.is_all:
-            return command_parser.which(kind, numbers)
-        answers = [responder_actions.act(who, number, kind, via, self.now, wants.text) for number in numbers]
+            return command_parser.ask_which_alert(kind, numbers)
+        answers = [responder_actions.apply_answer(who, number, kind, via, self.now, wants.text) for number in numbers]
         done = sum(answer.is_done for answer in answers)
-        return command_parser.of_many(kind, done, len(answers) - done)
+        return command_parser.bulk_result(kind, done, len(answers) - done)
 
     def _list(self, who: Responder) -> str:
         with database.transaction() as connection:
@@ -204,9 +206,9 @@ class ProviderEventReceiver:
                 "SELECT id, subject FROM alerts_alert WHERE id = ANY(%s) ORDER BY id LIMIT 5", (numbers,)
             ).fetchall()
         if not rows:
-            return tell(command_parser.NONE_OPEN, who.language)
+            return localize(command_parser.NONE_OPEN, who.language)
         left = len(numbers) - len(rows)
-        more = f" {say(who.language, 'And {more} more', more=left)}." if left else ""
+        more = f" {phrase(who.language, 'And {more} more', more=left)}." if left else ""
         # Subjects come from the source and are not translated.
         return "; ".join(f"#{number} {subject[:60]}" for number, subject in rows) + f".{more}"
 
@@ -247,9 +249,7 @@ def _storable[T: (InboundText, Receipt, CallState)](said: T) -> T:
     for ASCII turns each @ into a NUL.
     """
     found = {field.name: getattr(said, field.name) for field in fields(said)}
-    texts: dict[str, Any] = {
-        name: without_unstorable(str(value)) for name, value in found.items() if type(value) is str
-    }
+    texts: dict[str, Any] = {name: sanitize(str(value)) for name, value in found.items() if type(value) is str}
     return replace(said, **texts)
 
 

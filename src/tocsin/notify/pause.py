@@ -45,13 +45,13 @@ WHERE p.ended_at IS NULL AND p.started_at <= %(now)s AND p.until > %(now)s ORDER
 """
 
 
-def current(connection: Connection, now: datetime) -> CurrentPause | None:
+def current_pause(connection: Connection, now: datetime) -> CurrentPause | None:
     """Returns the pause in effect at `now`, or None."""
     found = database.row(connection, _CURRENT, {"now": now})
     return None if found is None else CurrentPause(**found)
 
 
-def set_back(connection: Connection, by: timedelta, now: datetime) -> None:
+def correct_after_rollback(connection: Connection, by: timedelta, now: datetime) -> None:
     """After a clock rollback, moves the start of a pause back so that it stays in effect. Its end stays as entered."""
     connection.execute(
         "UPDATE notify_pause SET started_at = started_at - %s WHERE ended_at IS NULL AND started_at > %s", (by, now)

@@ -63,6 +63,6 @@ def address_problem(name: str, address: str) -> str | None:
     return None
 
 
-def quietest(names: set[str]) -> str:
+def quietest_channel(names: set[str]) -> str:
     """Returns the quietest of the named channels. An unknown channel counts as the loudest."""
     return min(names, key=lambda name: (CHANNELS[name].quietness if name in CHANNELS else 99, name))

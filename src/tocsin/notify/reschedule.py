@@ -33,12 +33,12 @@ UPDATE notify_delivery SET due_at = %(now)s WHERE id IN (
 """
 
 
-def of_person(user_id: int, now: datetime) -> None:
+def reschedule_user(user_id: int, now: datetime) -> None:
     """Reschedules this user's pages that wait for the end of quiet hours or for the hourly limit."""
     _look(_OF_PERSON, {"user": user_id, "now": now, "held": HELD_FROM, "capped": CAPPED})
 
 
-def of_providers(now: datetime) -> None:
+def reschedule_providers(now: datetime) -> None:
     """Reschedules messages that wait for a provider's rate limit or for a provider to recover."""
     reasons = [NO_TURN_YET, CAPPED]
     _look(_OF_PROVIDERS, {"now": now, "reasons": reasons, "paused": PAUSED, "forward": BROUGHT_FORWARD})

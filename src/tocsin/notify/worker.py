@@ -12,7 +12,7 @@ from tocsin.notify.mail_replies import poller as mail_replies
 
 def loops(outbox: DeliveryDispatcher | None = None) -> tuple[PeriodicTask, ...]:
     """Returns the periodic tasks of one process. After they have stopped, `close` finishes the sends in progress."""
-    box = outbox or shared()
+    box = outbox or shared_dispatcher()
     return (
         # A hint starts it at once. Without one, delayed messages and retries leave within half a second of their time.
         PeriodicTask("outbox", box.turn, timedelta(milliseconds=500), frozenset({"outbox", "clock", "config"})),
@@ -25,7 +25,7 @@ def loops(outbox: DeliveryDispatcher | None = None) -> tuple[PeriodicTask, ...]:
 _shared: DeliveryDispatcher | None = None
 
 
-def shared() -> DeliveryDispatcher:
+def shared_dispatcher() -> DeliveryDispatcher:
     """The process's dispatcher, created on first use."""
     global _shared
     if _shared is None:

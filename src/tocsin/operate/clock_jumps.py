@@ -15,7 +15,7 @@ from psycopg import errors
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.runtime import clock, clock_jump
-from tocsin.core.runtime.clock_jump import ClockJump, say_jump
+from tocsin.core.runtime.clock_jump import ClockJump, describe_jump
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.escalation import clock_rollback as escalation
 from tocsin.inbound.heartbeats import monitor
@@ -40,15 +40,15 @@ type ClockRepair = Callable[[Connection, timedelta, datetime], object]
 # In lock order (ADR 6): heartbeats before their messages' dedup keys, keys and workflow runs before alerts, and alerts
 # before their dependents.
 _MENDS: tuple[tuple[str, ClockRepair], ...] = (
-    ("the pause of all paging", pause.set_back),
-    ("heartbeats", monitor.set_back),
-    ("openings that wait", openings.set_back),
-    ("workflows", workflows.set_back),
-    ("escalation", escalation.set_back),
-    ("messages to people", notify.set_back),
-    ("calls of other systems", outbound.set_back),
-    ("calendars", calendar_import_worker.set_back),
-    ("problems", problems.set_back),
+    ("the pause of all paging", pause.correct_after_rollback),
+    ("heartbeats", monitor.correct_after_rollback),
+    ("openings that wait", openings.correct_after_rollback),
+    ("workflows", workflows.correct_after_rollback),
+    ("escalation", escalation.correct_after_rollback),
+    ("messages to people", notify.correct_after_rollback),
+    ("calls of other systems", outbound.correct_after_rollback),
+    ("calendars", calendar_import_worker.correct_after_rollback),
+    ("problems", problems.correct_after_rollback),
 )
 
 
@@ -63,21 +63,23 @@ def turn(read: Callable[[Connection], datetime] = clock.of_database) -> bool:
     if not jump.by:
         return False
     if jump.is_back:
-        log.error("The database's clock was set back by %s; what waits was brought forward by that.", say_jump(jump.by))
+        log.error(
+            "The database's clock was set back by %s; what waits was brought forward by that.", describe_jump(jump.by)
+        )
     else:
-        log.warning("The database's clock is %s further than when it was last looked at.", say_jump(jump.by))
+        log.warning("The database's clock is %s further than when it was last looked at.", describe_jump(jump.by))
     return False
 
 
 def _look(read: Callable[[Connection], datetime]) -> ClockJump:
     with database.transaction() as connection:
-        now, jump = clock_jump.look(connection, read)
+        now, jump = clock_jump.observe(connection, read)
         if jump.is_back:
             for what, mend in _MENDS:
                 _mend(connection, what, mend, -jump.by, now)
         if jump.by:
             # All nodes measure the clock again, and all periodic tasks check what is due.
-            database.hint(connection, "clock")
+            database.notify(connection, "clock")
         return jump
 
 

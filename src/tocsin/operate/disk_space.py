@@ -22,16 +22,16 @@ MIN_FREE_BYTES = 1 * GIB
 AMPLE_FREE_BYTES = 10 * GIB
 
 
-def room_of_database() -> Iterator[HealthFinding]:
+def check_database_disks() -> Iterator[HealthFinding]:
     """Checks the disks of the built-in database; yields nothing for an external server, which may be on another
     machine."""
     settings = environment.current()
     if settings.database_url is None:
         for folder in _folders(settings):
-            yield from room(folder)
+            yield from check_disk(folder)
 
 
-def room(folder: Path) -> Iterator[HealthFinding]:
+def check_disk(folder: Path) -> Iterator[HealthFinding]:
     """Checks the disk of `folder` for free space and inodes."""
     usage = shutil.disk_usage(folder)
     if usage.free < MIN_FREE_BYTES or (usage.free < usage.total / 20 and usage.free < AMPLE_FREE_BYTES):

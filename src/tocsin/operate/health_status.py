@@ -41,16 +41,16 @@ class HealthStatus:
             return None
         if self.age is None:
             return "Tocsin has not checked itself yet: no node with the role worker has run."
-        return f"Tocsin last checked itself {durations.say(self.age)} ago: no node with the role worker runs."
+        return f"Tocsin last checked itself {durations.describe(self.age)} ago: no node with the role worker runs."
 
 
 def read() -> HealthStatus:
     """The current health, using a pooled connection."""
     with database.transaction() as connection:
-        return of(connection)
+        return status_from_problems(connection)
 
 
-def of(connection: Connection) -> HealthStatus:
+def status_from_problems(connection: Connection) -> HealthStatus:
     """The current health."""
     row = database.row(
         connection,

@@ -115,7 +115,7 @@ class NodeHeartbeat:
             connection.execute("DELETE FROM operate_node WHERE id = %s", (self._id,))
 
 
-def nodes(connection: Connection) -> list[NodeStatus]:
+def load_nodes(connection: Connection) -> list[NodeStatus]:
     """Every node with a heartbeat within the last hour, by name; `is_there` tells which are alive."""
     query = (
         "SELECT id, name, role, version, started_at, seen_at, loops, keys, stuck_senders, "

@@ -119,7 +119,7 @@ def names_database(environment: str) -> bool:
     return re.search(r'^\s*TOCSIN_DATABASE_URL(_FILE)?=\s*"?[^"\s]', environment, re.MULTILINE) is not None
 
 
-def carried(variables: Mapping[str, str], folder: Path) -> dict[str, str]:
+def carried_variables(variables: Mapping[str, str], folder: Path) -> dict[str, str]:
     """The variables of a shell that the service needs too; relative paths are resolved against `folder`."""
     found = {}
     for name, value in variables.items():

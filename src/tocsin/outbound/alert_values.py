@@ -28,7 +28,7 @@ NAMES = (
 )  # fmt: skip
 
 
-def of_alerts(connection: Connection, ids: Sequence[int]) -> dict[int, dict[str, Any]]:
+def load_alert_values(connection: Connection, ids: Sequence[int]) -> dict[int, dict[str, Any]]:
     """The values of each alert by name, keyed by alert id."""
     public = environment.current().public_url
     return {row["id"]: _values(row, public) for row in database.rows(connection, _ALERTS, (list(ids),))}

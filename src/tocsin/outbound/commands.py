@@ -25,7 +25,7 @@ from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.net.egress import HttpClient
 from tocsin.core.validation.object_reader import ObjectReader
-from tocsin.core.validation.server_origin import is_elsewhere, leads_elsewhere
+from tocsin.core.validation.server_origin import has_other_origin, is_elsewhere
 from tocsin.outbound import hidden_settings, rate_limit
 from tocsin.outbound.connectors.haloitsm import writeback_settings
 from tocsin.outbound.connectors.interfaces import ConnectorKind, NeedsAttention, RecordedClient
@@ -48,12 +48,12 @@ def outbound_spec(integration: OutboundIntegration, *, with_secrets: bool = Fals
     spec |= integration.settings
     if agents := {match.user.username: match.number for match in integration.matches.all()}:
         spec["agents"] = agents
-    return spec | _in_clear(integration, secret_bundle.opened(integration.secrets)) if with_secrets else spec
+    return spec | _in_clear(integration, secret_bundle.decrypt_bundle(integration.secrets)) if with_secrets else spec
 
 
 def outbound_state(integration: OutboundIntegration) -> dict[str, Any]:
     """The spec with all readable secrets: for detecting changes, never for display."""
-    return outbound_spec(integration) | _in_clear(integration, secret_bundle.readable(integration.secrets))
+    return outbound_spec(integration) | _in_clear(integration, secret_bundle.is_decryptable(integration.secrets))
 
 
 def _in_clear(integration: OutboundIntegration, stored: Mapping[str, str]) -> dict[str, Any]:
@@ -69,7 +69,7 @@ def _hidden(integration: OutboundIntegration | None) -> tuple[str, ...]:
 
 def secrets_set(integration: OutboundIntegration) -> frozenset[str]:
     """The names of the stored secrets, for forms that show only whether a secret is set."""
-    return frozenset(secret_bundle.readable(integration.secrets)) - set(_hidden(integration))
+    return frozenset(secret_bundle.is_decryptable(integration.secrets)) - set(_hidden(integration))
 
 
 def save_outbound(
@@ -82,11 +82,11 @@ def save_outbound(
     """
     with transaction.atomic():
         config_version.lock()
-        stored = secret_bundle.readable(existing.secrets) if existing else {}
+        stored = secret_bundle.is_decryptable(existing.secrets) if existing else {}
         before_settings, known = hidden_settings.reveal(
             existing.settings if existing else {}, stored, _hidden(existing)
         )
-        whole, as_shown = hidden_settings.kept(spec, before_settings, _hidden(existing))
+        whole, as_shown = hidden_settings.keep_stored(spec, before_settings, _hidden(existing))
         read = ObjectReader(whole)
         name = free_name(read, OutboundIntegration, existing, "an outbound integration")
         kind, group = _kind(read, existing), group_of(read)
@@ -94,7 +94,7 @@ def save_outbound(
         given = {key: read.text(key, longest=4000) for key in kind.secrets if read.has(key)}
         settings = kind.read(read)
         matches = _matches(read, settings.pop("agents", {}))
-        if existing and leads_elsewhere(before_settings, settings):
+        if existing and has_other_origin(before_settings, settings):
             # A user who may change the address must not be able to send stored secrets to a server of their own.
             for key in sorted(known.keys() - given.keys()):
                 read.refuse(key, "enter the secret again: the address has changed.", "missing")
@@ -112,7 +112,7 @@ def save_outbound(
         secrets |= hidden
         changed = sorted(key for key in {*stored, *secrets} if stored.get(key) != secrets.get(key))
         if changed or existing is None:
-            row.secrets = secret_bundle.sealed(secrets)
+            row.secrets = secret_bundle.encrypt_bundle(secrets)
         row.save()
         row.matches.all().delete()
         AgentMatch.objects.bulk_create(AgentMatch(integration=row, user=user, number=to) for user, to in matches)
@@ -170,7 +170,7 @@ def with_line[T](
 ) -> tuple[T, RecordedClient]:
     """Runs `work` with an open integration outside the outbox. Always logs the requests, even if it fails."""
     own = client or HttpClient()
-    opened = integration_pool.opened(
+    opened = integration_pool.open_integrations(
         {
             "id": integration.pk,
             "name": integration.name,
@@ -193,7 +193,7 @@ def with_line[T](
             own.close()
         if line.said:
             with database.transaction() as connection:
-                results.keep_said(connection, [(integration.pk, None, one) for one in line.said])
+                results.store_exchange(connection, [(integration.pk, None, one) for one in line.said])
 
 
 def send_again(call: Call, *, actor: AuditActor, now: datetime) -> None:
@@ -234,7 +234,7 @@ def _make_again(integration_id: int, alerts: Sequence[int | None], now: datetime
     """Creates the alerts' tickets again and sends the writes that waited for them. Returns the number of calls."""
     with database.transaction() as connection:
         numbers = [number for number in alerts if number is not None]
-        return len(ticket_creation.again(connection, integration_id, now, alert_ids=numbers, asked=True))
+        return len(ticket_creation.retry_creation(connection, integration_id, now, alert_ids=numbers, asked=True))
 
 
 def _queue_again(calls: QuerySet[Call], now: datetime) -> int:
@@ -280,7 +280,7 @@ def _record_verb(actor: AuditActor, verb: str, call: Call, now: datetime) -> Non
     )  # fmt: skip
 
 
-def needs_group(group_id: int) -> list[str]:
+def integrations_using_group(group_id: int) -> list[str]:
     """Labels of the outbound integrations that the group owns, which block its deletion."""
     names = OutboundIntegration.objects.filter(group=group_id).values_list("name", flat=True)
     return [f"outbound integration {name}" for name in names]
@@ -300,7 +300,7 @@ def _try_again(number: int, now: datetime) -> None:
 
 def _make_tickets(number: int, now: datetime) -> None:
     with database.transaction() as connection:
-        ticket_creation.again(connection, number, now)
+        ticket_creation.retry_creation(connection, number, now)
 
 
 def _wake() -> None:

@@ -34,7 +34,7 @@ class IntegrationProblem:
     is_urgent: bool = False
 
 
-def wrong(connection: Connection) -> Iterator[IntegrationProblem]:
+def find_problems(connection: Connection) -> Iterator[IntegrationProblem]:
     """Yields all problems, grouped by integration."""
     for row in database.rows(connection, _WRONG):
         number, name = row["id"], row["name"]

@@ -17,18 +17,18 @@ from tocsin.outbound.redaction import MASK
 PLAIN_HEADERS = frozenset({"accept", "accept-language", "content-type", "user-agent"})
 
 
-def shown(name: str, value: Any) -> Any:
+def mask_settings(name: str, value: Any) -> Any:
     """The masked form of a hidden setting: a URL, or headers by name."""
     if isinstance(value, Mapping):
         return {key: text if key.lower() in PLAIN_HEADERS else MASK for key, text in value.items()}
-    return secret_urls.shown(str(value))
+    return secret_urls.mask_url(str(value))
 
 
 def hide(settings: Mapping[str, Any], names: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, str]]:
     """The settings in masked form, and the secrets to store with them."""
     hidden = {name: settings[name] for name in names if name in settings}
     return (
-        {**settings, **{name: shown(name, value) for name, value in hidden.items()}},
+        {**settings, **{name: mask_settings(name, value) for name, value in hidden.items()}},
         {name: json.dumps(value) for name, value in hidden.items()},
     )
 
@@ -41,14 +41,14 @@ def reveal(
     return {**settings, **hidden}, {name: text for name, text in secrets.items() if name not in hidden}
 
 
-def kept(
+def keep_stored(
     spec: Mapping[str, object], stored: Mapping[str, Any], names: tuple[str, ...]
 ) -> tuple[dict[str, object], frozenset[str]]:
     """`spec` with masked values replaced by the `stored` ones, and the names of the replaced settings."""
     found, as_shown = dict(spec), set[str]()
     for name in names:
         given, known = spec.get(name), stored.get(name)
-        if isinstance(given, str) and known and given != known and given == shown(name, known):
+        if isinstance(given, str) and known and given != known and given == mask_settings(name, known):
             found[name] = known
             as_shown.add(name)
         elif isinstance(given, Mapping) and isinstance(known, Mapping):

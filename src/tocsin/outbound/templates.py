@@ -29,7 +29,7 @@ def render(template: str, values: Mapping[str, object], escape: Callable[[str], 
             return "<"
         if name not in values and not name.startswith(_OF_SOME):
             return found.group(0)
-        text = said(values.get(name))
+        text = describe_template(values.get(name))
         return escape(text) if escape is not None else text
 
     return _REFERENCE.sub(replaced, template)
@@ -60,7 +60,7 @@ def in_header(text: str) -> str:
     return " ".join(text.split())[:1000]
 
 
-def said(value: object) -> str:
+def describe_template(value: object) -> str:
     """A value as text: empty for None, true or false for booleans, comma-separated for lists."""
     match value:
         case None:
@@ -68,6 +68,6 @@ def said(value: object) -> str:
         case bool():
             return "true" if value else "false"
         case list() | tuple():
-            return ", ".join(said(item) for item in value)
+            return ", ".join(describe_template(item) for item in value)
         case _:
             return str(value)

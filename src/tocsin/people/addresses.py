@@ -46,7 +46,7 @@ def channels() -> tuple[str, ...]:
     return tuple(_checks)
 
 
-def checked(channel: str, address: str) -> str:
+def validate_address(channel: str, address: str) -> str:
     """Validates an address and returns it as stored. Raises `Rejected("unknown_channel")` or
     `Rejected("invalid_address")`, without a field."""
     check = _checks.get(channel)
@@ -63,7 +63,7 @@ def checked(channel: str, address: str) -> str:
 def mask(channel: str, address: str) -> str:
     """Masks the identifying part of an address: `+41 79 ••• 01`, `a•••@example.org`, `slack://•••`."""
     if encrypted_addresses.is_sealed(address):
-        return encrypted_addresses.shown(address)
+        return encrypted_addresses.display_form(address)
     if _PHONE.fullmatch(address):
         digits = address[1:]
         country = _COUNTRY.match(digits)

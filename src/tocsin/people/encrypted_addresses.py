@@ -22,7 +22,7 @@ def seal(scheme: str, secret: str, *, longest: int = MAX_PLAIN_ADDRESS_CHARS) ->
     """Returns the sealed form of an address. Raises `Rejected("invalid_address")` if it is too long."""
     if len(secret.encode()) > longest:
         raise Rejected("invalid_address", f"The address has at most {longest} characters.")
-    return f"sealed:{scheme}:{deterministic_encryption.seal(secret)}"
+    return f"sealed:{scheme}:{deterministic_encryption.encrypt(secret)}"
 
 
 def unseal(address: str) -> str:
@@ -30,7 +30,7 @@ def unseal(address: str) -> str:
     found = _SEALED.fullmatch(address)
     if found is None:
         raise Permanent("The address is not a sealed one.", "Enter it again.")
-    return deterministic_encryption.unseal(found[2])
+    return deterministic_encryption.decrypt(found[2])
 
 
 def in_clear(address: str) -> str:
@@ -53,20 +53,20 @@ def scheme_of(address: str) -> str:
     return found[1] if found else ""
 
 
-def shown(address: str) -> str:
+def display_form(address: str) -> str:
     """Returns the address as shown to anybody, its owner included: a sealed one is masked, any other unchanged."""
     scheme = scheme_of(address)
     return f"{scheme}://{HIDDEN}" if scheme else address
 
 
-def kept(given: str, stored: str) -> str:
+def keep_stored(given: str, stored: str) -> str:
     """Returns the address to store when a form or script submits `given`: `stored`, if `given` is its masked form.
 
     Raises `Rejected("invalid_address")` if `given` is the masked form of another address.
     """
     if not is_shown(given):
         return given
-    if shown(stored) != given:
+    if display_form(stored) != given:
         raise Rejected("invalid_address", "The address is hidden here; enter the whole of it.", "address")
     return stored
 

@@ -77,7 +77,7 @@ class User(AbstractBaseUser):
 _BY_CODE = ("email", "sms", "voice")
 
 
-def takes_code(channel: str, address: str) -> bool:
+def accepts_code(channel: str, address: str) -> bool:
     """Returns whether a code sent there can prove that the address belongs to the user.
 
     In a chat, that is possible where users can answer: at a provider, for an address such as `slack:U012AB3CD`. The
@@ -112,7 +112,7 @@ class ContactMethod(models.Model):
     @property
     def can_confirm(self) -> bool:
         """Whether a code sent to it can verify it."""
-        return takes_code(self.channel, self.address)
+        return accepts_code(self.channel, self.address)
 
 
 class UsedCode(models.Model):

@@ -28,7 +28,7 @@ class Viewer:
 
     def may_somewhere(self, action: Permission) -> bool:
         """Returns whether the user may take `action` on any object at all. Decides which menu entries are shown."""
-        reach = roles.reach(self.role, action)
+        reach = roles.permission_scope(self.role, action)
         return self.is_active and (
             reach is PermissionScope.ALL or (reach is PermissionScope.OWN_GROUPS and bool(self.groups))
         )
@@ -39,7 +39,7 @@ class Viewer:
             return False
         if user_id is not None and user_id == self.user_id:
             return True
-        match roles.reach(self.role, Permission.SEE_ADDRESSES):
+        match roles.permission_scope(self.role, Permission.SEE_ADDRESSES):
             case PermissionScope.ALL:
                 return True
             case PermissionScope.OWN_GROUPS:
@@ -51,13 +51,15 @@ class Viewer:
         """Returns another user's address as this viewer may see it, in full or masked. Secret ones are
         always masked."""
         return (
-            encrypted_addresses.shown(address) if self.sees_addresses_of(user_id) else addresses.mask(channel, address)
+            encrypted_addresses.display_form(address)
+            if self.sees_addresses_of(user_id)
+            else addresses.mask(channel, address)
         )
 
     def group_address(self, group: Group | int, channel: str, address: str) -> str:
         """Returns a group contact's address as this viewer may see it."""
         return (
-            encrypted_addresses.shown(address)
+            encrypted_addresses.display_form(address)
             if self.may(Permission.SEE_ADDRESSES, group)
             else addresses.mask(channel, address)
         )
@@ -67,7 +69,7 @@ def viewer(user: User) -> Viewer:
     """Loads everything that decides the permissions of `user`."""
     groups = own_groups(user)
     colleagues: frozenset[int] = frozenset()
-    if roles.reach(Role(user.role), Permission.SEE_ADDRESSES) is PermissionScope.OWN_GROUPS:
+    if roles.permission_scope(Role(user.role), Permission.SEE_ADDRESSES) is PermissionScope.OWN_GROUPS:
         showing = Membership.objects.filter(group__in=groups, shows_addresses=True)
         colleagues = frozenset(showing.values_list("user_id", flat=True))
     return Viewer(user.pk, Role(user.role), user.is_active, groups, colleagues)
@@ -81,6 +83,6 @@ def own_groups(user: User) -> frozenset[int]:
 def may(user: User, action: Permission, group: Group | int | None = None) -> bool:
     """Returns whether `user` may take `action` on an object of `group`. Without a group, only administrators may."""
     number = group.pk if isinstance(group, Group) else group
-    needs_groups = roles.reach(Role(user.role), action) is PermissionScope.OWN_GROUPS
+    needs_groups = roles.permission_scope(Role(user.role), action) is PermissionScope.OWN_GROUPS
     groups = own_groups(user) if needs_groups else frozenset()
     return user.is_active and roles.may(Role(user.role), action, own_groups=groups, group=number)

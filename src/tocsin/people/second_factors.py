@@ -21,19 +21,19 @@ from tocsin.people.models import UsedCode, User
 FITS_FOR = timedelta(seconds=factors.TOTP_PERIOD * (2 * factors.TOTP_TOLERANCE + 1))
 
 
-def kinds(user: User) -> list[str]:
+def list_second_factors(user: User) -> list[str]:
     """Returns the kinds of second factors that a user has, sorted: `recovery_codes`, `totp`, `webauthn`."""
     found = Authenticator.objects.filter(user=user).values_list("type", flat=True)
     return sorted(set(found))
 
 
-def take_away(user: User, *, actor: AuditActor, now: datetime) -> list[str]:
+def remove_second_factors(user: User, *, actor: AuditActor, now: datetime) -> list[str]:
     """Deletes all second factors of a user, recovery codes and passkeys included, and returns their kinds.
 
     From then on the password alone is enough, until the user sets up new ones. The user's sessions end.
     """
     with transaction.atomic():
-        gone = kinds(user)
+        gone = list_second_factors(user)
         if gone:
             Authenticator.objects.filter(user=user).delete()
             sessions.end_all(user)
@@ -50,12 +50,12 @@ def take_away(user: User, *, actor: AuditActor, now: datetime) -> list[str]:
     return gone
 
 
-def is_used_up(user: User, code: str, *, now: datetime) -> bool:
+def is_code_consumed(user: User, code: str, *, now: datetime) -> bool:
     """Returns whether the user's code was used, while it may still be valid."""
     return UsedCode.objects.filter(key=_key(user, code), at__gt=now - FITS_FOR).exists()
 
 
-def use_up(user: User, code: str, *, now: datetime) -> bool:
+def consume_code(user: User, code: str, *, now: datetime) -> bool:
     """Marks a valid code as used (RFC 6238, 5.2). If several processes do so at once, exactly one gets True."""
     with transaction.atomic():
         UsedCode.objects.filter(at__lte=now - FITS_FOR).delete()

@@ -54,7 +54,7 @@ GROUP BY u.id ORDER BY at_night DESC, alerts DESC, u.username
 """
 
 
-def of_everybody(connection: Connection, period: Period) -> list[NightLoad]:
+def load_nights(connection: Connection, period: Period) -> list[NightLoad]:
     """Everybody paged in the period, those most often woken first."""
     first = ids.first_uuid7(period.since - _PLANNED_BEFORE)
     wanted = {"first": first, "since": period.since, "until": period.until}

@@ -19,7 +19,7 @@ from tocsin.core.db import database
 from tocsin.core.ids import first_uuid7
 from tocsin.core.runtime import clock
 from tocsin.inbound.admin import drafts, specs
-from tocsin.inbound.body_compression import body_of
+from tocsin.inbound.body_compression import decompress
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.models import Integration
 from tocsin.inbound.storage.stored_messages import element_of
@@ -84,8 +84,8 @@ def backtest(
     Raises Rejected or RejectedAll for parts that could not be saved.
     """
     names = specs.names()
-    after = drafts.drafted(integration, parts, names)
-    return compare(integration, drafts.door_of(integration), after, limit=limit, since=since, progress=progress)
+    after = drafts.compile_draft(integration, parts, names)
+    return compare(integration, drafts.compile_stored(integration), after, limit=limit, since=since, progress=progress)
 
 
 def compare(
@@ -216,6 +216,6 @@ def _arrived(ids: Sequence[UUID], door: CompiledIntegration) -> Iterator[tuple[R
         with database.transaction() as connection:
             rows = database.rows(connection, _RAW, (list(ids[start : start + _CHUNK]),))
         for row in rows:
-            raw = body_of(row["raw"])
+            raw = decompress(row["raw"])
             element = element_of(raw, row["content_type"], lenient=lenient)
             yield ReplayedMessage(row["id"], row["received_at"], raw, element), row["subject"], row["source_id"]

@@ -21,20 +21,20 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import key_hash, uuid7
-from tocsin.core.validation.durations import say
+from tocsin.core.validation.durations import describe
 from tocsin.escalation.policy import policy_cache
 from tocsin.escalation.policy.policy import RECIPIENTS_ONLY
 from tocsin.escalation.run import target_loader
 from tocsin.escalation.run.alert_transitions import follow
 from tocsin.escalation.run.run_state import RunState
-from tocsin.escalation.run.run_status import begin
+from tocsin.escalation.run.run_status import begin_run
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.config.normalizer import NormalizedEvent
 from tocsin.inbound.config.registry import IntegrationRegistry, UnknownIntegration
 from tocsin.inbound.config.rules import EventAction
 from tocsin.inbound.deciding import fail_open, noise_reduction
 from tocsin.inbound.deciding.batch_view import BatchView
-from tocsin.inbound.deciding.decide import decide, failed, switched_off
+from tocsin.inbound.deciding.decide import decide, decide_disabled, decide_failed
 from tocsin.inbound.deciding.state import Decision, DedupKeyState, LockScopes, MessageContext
 from tocsin.inbound.enums import IntegrationMode, MessageStatus
 from tocsin.inbound.inspect.trace import Trace, explain, with_gate
@@ -95,7 +95,7 @@ def simulate_door(
 
 
 def _outcomes(door: CompiledIntegration, body: bytes, content_type: str, at: datetime) -> Iterable[SimulatedOutcome]:
-    off = switched_off() if door.mode is IntegrationMode.DISABLED else None
+    off = decide_disabled() if door.mode is IntegrationMode.DISABLED else None
     try:
         elements = elements_of(door.reader.kind, body, content_type).elements
     except Rejected as problem:
@@ -124,7 +124,7 @@ def _unreadable(door: CompiledIntegration, rejected: Rejected, raw: bytes, at: d
     _load(board, hashed, None, at)
     key = board.key(hashed)
     decision = fail_open.fail_open(
-        door, _arrival(at), failed(rejected), rejected, raw, key, hashed, lambda: NEW_ALERT, at
+        door, _arrival(at), decide_failed(rejected), rejected, raw, key, hashed, lambda: NEW_ALERT, at
     )
     return _outcome(decision, None, at)
 
@@ -176,7 +176,7 @@ def _when_due(
     if waited is None or waited.due_at is None:
         return replace(outcome, notes=("It opens when others come: how many wait already is on the Overview.",))
     at = waited.due_at
-    span = say(at - arrival.received_at)
+    span = describe(at - arrival.received_at)
     later = decide(
         door, arrival, reading, DedupKeyState(), None, hashed, lambda: NEW_ALERT, at, scopes, board.standing(scopes)
     )
@@ -199,7 +199,7 @@ def _load(board: BatchView, hashed: bytes, scopes: LockScopes | None, at: dateti
     with database.transaction() as connection:
         with connection.pipeline():
             asked = dedup_key_store.ask(connection, [hashed], [], wait=True, scopes=counted)
-        standing = dedup_key_store.standing(connection, asked, now=at, replaying=True)
+        standing = dedup_key_store.load_states(connection, asked, now=at, replaying=True)
     board.states = {**standing.states, **board.states}
     board.states.setdefault(hashed, DedupKeyState())
     board.rate_windows = {**standing.rate_windows, **board.rate_windows}
@@ -239,8 +239,8 @@ def _begin(
 ) -> tuple[RunState, AlertState]:
     """The new run, after the changes made by the opening message itself, such as an already assigned ticket."""
     paging = opening.paging
-    known = policy_cache.plans(connection, {paging.version_id})
-    run = begin(
+    known = policy_cache.load_plans(connection, {paging.version_id})
+    run = begin_run(
         NEW_ALERT,
         known.get(paging.version_id, RECIPIENTS_ONLY),
         paging.mode,

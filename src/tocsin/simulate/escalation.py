@@ -87,7 +87,7 @@ def play(connection: Connection, run: RunState, alert: AlertState, facts: Target
     """Simulates `run` from its start. `opening` is the first entry of the timeline."""
     at = run.started_at
 
-    played = forecast.play(run, alert, _TargetContexts(connection, facts).at, most=MAX_STEPS_SHOWN)
+    played = forecast.play_forward(run, alert, _TargetContexts(connection, facts).at, most=MAX_STEPS_SHOWN)
     timeline = [SimulatedEvent(at, timedelta(), opening)]
     stages: list[SimulatedStep] = []
     for moment, turn in played.turns:
@@ -115,12 +115,12 @@ class _TargetContexts:
         if not run.progress.waiting:
             return self._load(run, moment)
         if self._seen is None or self._seen[0] is not run.plan or moment >= self._seen[1]:
-            same_until = target_loader.same_until(self._connection, run, moment, _SEEN_FOR)
+            same_until = target_loader.valid_until(self._connection, run, moment, _SEEN_FOR)
             self._seen = (run.plan, same_until, self._load(run, moment))
         return self._seen[2]
 
     def _load(self, run: RunState, moment: datetime) -> TargetContext:
-        return target_loader.roster(self._connection, [run], moment, {NEW_ALERT: self._facts})
+        return target_loader.load_target_context(self._connection, [run], moment, {NEW_ALERT: self._facts})
 
 
 def _stage(
@@ -189,7 +189,7 @@ def _notes(connection: Connection, run: RunState, cut: str, at: datetime) -> Ite
         )
     if cut:
         yield cut
-    held = pause.current(connection, at)
+    held = pause.current_pause(connection, at)
     if held is not None:
         yield held.sentence
 

@@ -46,7 +46,7 @@ class MaintenancePreview:
     left_out: int = 0
 
 
-def caught(window: CompiledWindow, now: datetime) -> MaintenancePreview:
+def suppressed_alerts(window: CompiledWindow, now: datetime) -> MaintenancePreview:
     """The affected alerts of the day before `now`, newest first."""
     rows = Integration.objects.exclude(mode="disabled").order_by("pk")
     if window.integrations:
@@ -64,7 +64,7 @@ def caught(window: CompiledWindow, now: datetime) -> MaintenancePreview:
 
 
 def _of(integration: Integration, window: CompiledWindow, now: datetime) -> tuple[int, list[AffectedAlert]]:
-    door = drafts.door_of(integration)
+    door = drafts.compile_stored(integration)
     about = window.for_door(door.id, door.reader.mapping.names)
     if about is None or door.problem is not None:
         return 0, []

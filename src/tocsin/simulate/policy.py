@@ -15,7 +15,7 @@ from tocsin.alerts.states import AlertStatus, Priority
 from tocsin.core.db import database
 from tocsin.escalation.policy.policy import CompiledPolicy
 from tocsin.escalation.run import target_loader
-from tocsin.escalation.run.run_status import begin
+from tocsin.escalation.run.run_status import begin_run
 from tocsin.simulate.escalation import NEW_ALERT, SimulatedRun, play
 
 
@@ -34,7 +34,7 @@ class HypotheticalAlert:
 def simulate(plan: CompiledPolicy, supposed: HypotheticalAlert, at: datetime) -> SimulatedRun:
     """The pages, timeline and stages of an alert created at `at`."""
     priority = supposed.priority or plan.default_priority
-    run = begin(
+    run = begin_run(
         NEW_ALERT,
         plan,
         PagingMode.PAGE,

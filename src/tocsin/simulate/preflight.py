@@ -17,9 +17,9 @@ from tocsin.core.db.database import Connection
 from tocsin.core.validation import durations
 from tocsin.escalation.policy import policy_cache
 from tocsin.escalation.policy.policy import RECIPIENTS_ONLY
-from tocsin.escalation.run.run_status import begin
+from tocsin.escalation.run.run_status import begin_run
 from tocsin.escalation.run.target_resolution import TargetFacts
-from tocsin.inbound.config.client_routing import answered_by, table_of
+from tocsin.inbound.config.client_routing import route_for_client, table_of
 from tocsin.inbound.config.compiled_integration import ClientEntry, CompiledIntegration
 from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.config.routes import Route, RouteAction, RouteChoice
@@ -118,7 +118,7 @@ def _ways_of(
         alike.setdefault((entry.group_id, entry.policy_id), []).append(entry)
     ways: dict[PreflightRoute, list[str]] = {}
     for entries in list(alike.values())[:MAX_CLIENT_ROUTES]:
-        way = _way(connection, door, answered_by(choice, entries[0], table.name), at)
+        way = _way(connection, door, route_for_client(choice, entries[0], table.name), at)
         # Clients with the same pages are merged into one route, even if the users are paged in different capacities.
         key = replace(way, pages=tuple(replace(page, reason="") for page in way.pages))
         ways.setdefault(key, []).extend(entry.client for entry in entries)
@@ -158,7 +158,7 @@ def _way(connection: Connection, door: CompiledIntegration, choice: RouteChoice,
     played = _played(connection, mode, version, users, groups, at)
     notes = played.notes or (() if played.pages else ("Nobody would be reached.",))
     if played.pages and played.pages[0].after > LATE_AFTER:
-        notes = (f"For {durations.say(played.pages[0].after)} nobody is called.", *notes)
+        notes = (f"For {durations.describe(played.pages[0].after)} nobody is called.", *notes)
     return PreflightRoute(choice.name, name, played.pages, tuple(notes))
 
 
@@ -170,8 +170,8 @@ def _played(
     groups: tuple[int, ...],
     at: datetime,
 ) -> SimulatedRun:
-    plan = policy_cache.plans(connection, {version}).get(version, RECIPIENTS_ONLY)
-    run = begin(NEW_ALERT, plan, mode, Priority.CRITICAL, at, recipient_users=users, recipient_groups=groups)
+    plan = policy_cache.load_plans(connection, {version}).get(version, RECIPIENTS_ONLY)
+    run = begin_run(NEW_ALERT, plan, mode, Priority.CRITICAL, at, recipient_users=users, recipient_groups=groups)
     alert = AlertState(NEW_ALERT, AlertStatus.OPEN, Priority.CRITICAL, at)
     return play(connection, run, alert, TargetFacts(), "")
 

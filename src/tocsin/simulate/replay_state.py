@@ -20,7 +20,7 @@ from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.config.normalizer import NormalizedEvent
 from tocsin.inbound.deciding import fail_open
 from tocsin.inbound.deciding.batch_view import BatchView
-from tocsin.inbound.deciding.decide import decide, failed
+from tocsin.inbound.deciding.decide import decide, decide_failed
 from tocsin.inbound.deciding.preprocessing import DeliveryKey, PreprocessedMessage, prepare
 from tocsin.inbound.deciding.state import Decision, DedupKeyState, DelayedAlertState, DuplicateDelivery, MessageContext
 from tocsin.inbound.enums import IntegrationMode, MessageStatus
@@ -166,7 +166,9 @@ class ReplayState:
         self, arrival: MessageContext, hashed: bytes, problem: Rejected, raw: bytes, key: DedupKeyState
     ) -> Decision:
         at = arrival.received_at
-        return fail_open.fail_open(self.door, arrival, failed(problem), problem, raw, key, hashed, self._number, at)
+        return fail_open.fail_open(
+            self.door, arrival, decide_failed(problem), problem, raw, key, hashed, self._number, at
+        )
 
     def _number(self) -> int:
         return next(self._numbers)

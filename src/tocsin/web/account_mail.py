@@ -23,7 +23,7 @@ CHANNEL = "email"
 _providers = ProviderPool()
 
 
-def leaves_the_machine() -> bool:
+def is_sent_outside() -> bool:
     """Return whether an e-mail provider is configured, so that account mail is sent to a real server."""
     _refresh()
     return _providers.has_provider(CHANNEL)

@@ -12,7 +12,7 @@ from django.utils.functional import SimpleLazyObject
 from django.utils.translation import gettext_lazy as _
 
 from tocsin.access.models import ApiToken
-from tocsin.access.roles import Permission, PermissionScope, Role, reach
+from tocsin.access.roles import Permission, PermissionScope, Role, permission_scope
 from tocsin.core.runtime import clock
 from tocsin.notify.models import Pause
 from tocsin.web.alerts import queries
@@ -88,14 +88,14 @@ def shell(request: HttpRequest) -> dict[str, Any]:
     """Return the template variables of the shell. The costly ones are lazy and evaluated only if the template uses
     them."""
     if not request.user.is_authenticated:
-        return {"clock_jump": clock.jump()}
+        return {"clock_jump": clock.set_test_offset()}
     return {
         "navigation": SimpleLazyObject(lambda: list(_navigation(request))),
         "open_count": SimpleLazyObject(queries.open_count),
         "pause": SimpleLazyObject(lambda: _pause(request)),
         "own_tokens": SimpleLazyObject(lambda: _own_tokens(request)),
-        "clock_jump": clock.jump(),
-        "may_act": reach(Role(request.user.role), Permission.ACT) is not PermissionScope.NONE,
+        "clock_jump": clock.set_test_offset(),
+        "may_act": permission_scope(Role(request.user.role), Permission.ACT) is not PermissionScope.NONE,
         "is_admin": request.user.role == Role.ADMIN,
     }
 
@@ -103,7 +103,11 @@ def shell(request: HttpRequest) -> dict[str, Any]:
 def _navigation(request: HttpRequest) -> Iterator[tuple[Any, list[NavigationItem]]]:
     role = Role(request.user.role)  # type: ignore[union-attr]
     for heading, entries in NAVIGATION:
-        shown = [_shown(entry, request) for entry in entries if reach(role, entry.needs) is not PermissionScope.NONE]
+        shown = [
+            _shown(entry, request)
+            for entry in entries
+            if permission_scope(role, entry.needs) is not PermissionScope.NONE
+        ]
         if shown:
             yield heading, shown
 

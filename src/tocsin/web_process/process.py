@@ -36,10 +36,10 @@ POLL = 1.0
 
 def main() -> None:
     """Serves until the parent stops it, or exits."""
-    orders = child_process.begun()
+    orders = child_process.child_setup()
     from django.core.handlers.wsgi import WSGIHandler
 
-    app = door(WSGIHandler())
+    app = wsgi_app(WSGIHandler())
     gc.collect()
     gc.freeze()
     server = _PageServer(
@@ -58,7 +58,7 @@ def main() -> None:
             timeout_graceful_shutdown=child_process.GRACE,
         )
     )
-    child_process.end_with_the_parent(server.end)
+    child_process.exit_with_parent(server.end)
     threading.Thread(target=_follow_the_clock, name="clock", daemon=True).start()
     child_process.is_ready(orders)
     try:
@@ -68,7 +68,7 @@ def main() -> None:
         database.close()
 
 
-def door(django: Callable[..., object]) -> AsgiApp:
+def wsgi_app(django: Callable[..., object]) -> AsgiApp:
     """Returns the ASGI app of this process, which passes each request to Django as the parent described it."""
     # With an unbounded queue (0), a thread never waits for a client that reads its response slowly.
     web = WSGIMiddleware(django, workers=THREADS, send_queue_size=0)  # type: ignore[arg-type]

@@ -128,9 +128,9 @@ def save_workflow(
         row.trigger, row.definition = str(plan.trigger.on), definitions.stored(plan)
         row.save()
         if known is not None:
-            definition_changes.settle(row.pk, known, plan, now)
+            definition_changes.settle_runs(row.pk, known, plan, now)
         config_audit.record("workflow", row, before, workflow_spec(row), actor=actor, now=now)
-    listener.look_again()
+    listener.re_evaluate()
     return row
 
 
@@ -153,7 +153,7 @@ def delete_workflow(workflow: Workflow, *, actor: AuditActor, now: datetime) -> 
         config_version.lock()
         config_audit.record("workflow", workflow, workflow_spec(workflow), None, actor=actor, now=now)
         workflow.delete()
-    listener.look_again()
+    listener.re_evaluate()
 
 
 def set_enabled(workflow: Workflow, is_enabled: bool, *, actor: AuditActor, now: datetime) -> None:
@@ -164,7 +164,7 @@ def set_enabled(workflow: Workflow, is_enabled: bool, *, actor: AuditActor, now:
         workflow.is_enabled = is_enabled
         workflow.save(update_fields=["is_enabled"])
         config_audit.record("workflow", workflow, before, workflow_spec(workflow), actor=actor, now=now)
-    listener.look_again()
+    listener.re_evaluate()
 
 
 def move(workflow: Workflow, by: int, *, actor: AuditActor, now: datetime) -> None:
@@ -184,7 +184,7 @@ def move(workflow: Workflow, by: int, *, actor: AuditActor, now: datetime) -> No
                 row.position = place
                 row.save(update_fields=["position"])
                 config_audit.record("workflow", row, before, workflow_spec(row), actor=actor, now=now)
-    listener.look_again()
+    listener.re_evaluate()
 
 
 def press(workflow: Workflow, alert_id: int, user: User, via: str, *, now: datetime) -> Run:
@@ -211,7 +211,7 @@ def press(workflow: Workflow, alert_id: int, user: User, via: str, *, now: datet
         ).fetchone()
         assert number is not None
         # No hint: the run is executed here, and the periodic task picks it up only if this process stops in between.
-    tasks.look_at(number[0], now)
+    tasks.evaluate_run(number[0], now)
     return Run.objects.get(pk=number[0])
 
 
@@ -226,7 +226,7 @@ def try_again(run: Run, *, actor: AuditActor, now: datetime) -> None:
         _record_verb(actor, "try_again", run, now)
 
 
-def give_up(run: Run, *, actor: AuditActor, now: datetime) -> None:
+def abandon(run: Run, *, actor: AuditActor, now: datetime) -> None:
     """Ends a stuck or waiting run. Raises Rejected if it has already ended."""
     with transaction.atomic():
         reason = f"{actor.name} ended it."
@@ -245,7 +245,7 @@ def _record_verb(actor: AuditActor, verb: str, run: Run, now: datetime) -> None:
     )  # fmt: skip
 
 
-def needs(noun: str) -> Callable[[int], Sequence[str]]:
+def workflows_using(noun: str) -> Callable[[int], Sequence[str]]:
     """Returns a function that lists the workflows that refer to an object of `noun` or are owned by it.
 
     `noun` is `users`, `groups`, `policies` or `outbound`; the result blocks the object's deletion.

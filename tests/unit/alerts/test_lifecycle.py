@@ -29,7 +29,7 @@ from tocsin.alerts.commands import (
     Unassign,
     Undo,
 )
-from tocsin.alerts.lifecycle import apply, how_it_stands, parent_ended, parent_returned
+from tocsin.alerts.lifecycle import apply, describe_state, on_parent_ended, on_parent_reopened
 from tocsin.alerts.states import ACTIVE, ActorKind, AlertStatus, CommandChannel, EventKind, Priority
 from tocsin.core.errors import Rejected
 
@@ -370,18 +370,20 @@ def test_merging_twice_into_the_same_changes_nothing() -> None:
 
 def test_merged_alerts_key_is_free_while_its_parent_is_closed() -> None:
     child = alert(AlertStatus.MERGED, merged_into=7)
-    freed = parent_ended(child, NOW)
+    freed = on_parent_ended(child, NOW)
     assert not freed.state.holds_key
     assert freed.state.status is AlertStatus.MERGED
     assert freed.events[0].kind is EventKind.KEY_FREED
-    assert not parent_ended(freed.state, NOW).is_change
-    assert parent_returned(freed.state, NOW).state.holds_key
-    assert not parent_returned(replace(freed.state, key_taken_by=50), NOW).is_change
+    assert not on_parent_ended(freed.state, NOW).is_change
+    assert on_parent_reopened(freed.state, NOW).state.holds_key
+    assert not on_parent_reopened(replace(freed.state, key_taken_by=50), NOW).is_change
 
 
 def test_every_state_is_described_in_a_sentence() -> None:
-    assert how_it_stands(alert(), NOW) == "Alert 42 is open."
+    assert describe_state(alert(), NOW) == "Alert 42 is open."
     held = alert(AlertStatus.ON_HOLD, hold_until=NOW + minutes(20), owner_name="Bob Brown")
-    assert how_it_stands(held, NOW) == "Alert 42 is on hold for 20 minutes more, with Bob Brown."
-    assert how_it_stands(alert(AlertStatus.ASSIGNED, owner_name="Bob"), NOW) == "Bob has alert 42."
-    assert how_it_stands(alert(AlertStatus.CANCELLED, closed_at=NOW), NOW) == "Alert 42 was already cancelled just now."
+    assert describe_state(held, NOW) == "Alert 42 is on hold for 20 minutes more, with Bob Brown."
+    assert describe_state(alert(AlertStatus.ASSIGNED, owner_name="Bob"), NOW) == "Bob has alert 42."
+    assert (
+        describe_state(alert(AlertStatus.CANCELLED, closed_at=NOW), NOW) == "Alert 42 was already cancelled just now."
+    )

@@ -155,7 +155,7 @@ def test_a_client_that_takes_its_answer_slowly_holds_no_thread() -> None:
         return [b"a piece"] * 100
 
     async def story() -> bytes:
-        door = process.door(page)
+        door = process.wsgi_app(page)
         later = asyncio.Event()
 
         async def receive() -> dict[str, Any]:

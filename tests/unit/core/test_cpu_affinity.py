@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from tocsin.core.runtime import cpu_affinity
-from tocsin.core.runtime.cpu_affinity import MIN_STAY_SECONDS, PLACING, SharedCpu, roam
+from tocsin.core.runtime.cpu_affinity import MIN_STAY_SECONDS, PLACING, SharedCpu, allow_all_cpus
 
 ANYWHERE = os.sched_getaffinity(0)
 
@@ -73,7 +73,7 @@ def test_child_thread_of_pinned_thread_may_be_unpinned() -> None:
 
     def look() -> None:
         found.append(os.sched_getaffinity(0))
-        roam()
+        allow_all_cpus()
         found.append(os.sched_getaffinity(0))
 
     try:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tocsin.core.errors import Rejected
-from tocsin.core.validation.durations import parse, say, say_ago, write
+from tocsin.core.validation.durations import describe, describe_ago, parse, write
 
 
 @pytest.mark.parametrize(
@@ -70,15 +70,15 @@ def test_what_is_written_is_read_as_the_same_span(seconds: int) -> None:
 
 
 def test_durations_are_shown_in_their_two_largest_units() -> None:
-    assert say(timedelta(minutes=5)) == "5 minutes"
-    assert say(timedelta(hours=1, minutes=30, seconds=7)) == "1 hour 30 minutes"
-    assert say(timedelta(days=1)) == "1 day"
-    assert say(timedelta()) == "0 seconds"
-    assert say(timedelta(seconds=-5)) == "0 seconds"
+    assert describe(timedelta(minutes=5)) == "5 minutes"
+    assert describe(timedelta(hours=1, minutes=30, seconds=7)) == "1 hour 30 minutes"
+    assert describe(timedelta(days=1)) == "1 day"
+    assert describe(timedelta()) == "0 seconds"
+    assert describe(timedelta(seconds=-5)) == "0 seconds"
 
 
 def test_moment_is_shown_as_elapsed_time() -> None:
     now = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
-    assert say_ago(now - timedelta(seconds=2), now) == "just now"
-    assert say_ago(now + timedelta(seconds=2), now) == "just now"
-    assert say_ago(now - timedelta(minutes=3, seconds=20), now) == "3 minutes ago"
+    assert describe_ago(now - timedelta(seconds=2), now) == "just now"
+    assert describe_ago(now + timedelta(seconds=2), now) == "just now"
+    assert describe_ago(now - timedelta(minutes=3, seconds=20), now) == "3 minutes ago"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tocsin.core.runtime.logs import masked
+from tocsin.core.runtime.logs import mask_tokens
 
 
 @pytest.mark.parametrize(
@@ -22,9 +22,9 @@ from tocsin.core.runtime.logs import masked
     ],
 )
 def test_a_secret_is_masked_and_the_rest_stays(text: str) -> None:
-    assert "SECRETsecret1" not in masked(text)
-    assert masked(text).count("***") == 1
+    assert "SECRETsecret1" not in mask_tokens(text)
+    assert mask_tokens(text).count("***") == 1
 
 
 def test_test_token_is_masked_with_its_url_token() -> None:
-    assert masked("POST /in/SECRETsecret1/test/SECRETsecret2 404") == "POST /in/*** 404"
+    assert mask_tokens("POST /in/SECRETsecret1/test/SECRETsecret2 404") == "POST /in/*** 404"

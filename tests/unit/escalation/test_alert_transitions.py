@@ -45,7 +45,7 @@ from tocsin.alerts.states import ActorKind, AlertStatus, EventKind, Priority
 from tocsin.escalation.actions.forecast import next_step
 from tocsin.escalation.run.alert_transitions import follow, raise_priority, reroute
 from tocsin.escalation.run.run_state import ActivePause, NoticeReason, RunDecision, RunStatus
-from tocsin.escalation.run.run_status import begin
+from tocsin.escalation.run.run_status import begin_run
 
 STANDARD = (("primary", 0), ("secondary", 5), ("primary secondary", 10))
 STOP = {"acknowledge": {"effect": "stop"}}
@@ -497,7 +497,7 @@ def rise(
     world.alert = replace(world.alert, priority=priority)
     fresh = None
     if fresh_plan is not None:
-        fresh = begin(
+        fresh = begin_run(
             42,
             fresh_plan,  # type: ignore[arg-type]
             mode,
@@ -585,7 +585,7 @@ def test_raised_priority_or_team_without_route_keeps_paged_users(
 def move(
     world: EscalationRun, fresh_plan: object, *, mode: PagingMode = PagingMode.PAGE, groups: tuple[int, ...] = (DESK,)
 ) -> RunDecision:
-    fresh = begin(
+    fresh = begin_run(
         42,
         fresh_plan,  # type: ignore[arg-type]
         mode,

@@ -13,7 +13,7 @@ from tests.unit.escalation.test_engine_properties import ROSTERS, commands
 from tests.unit.escalation.test_policy_definition import plans
 from tocsin.alerts.commands import Acknowledge, Hold
 from tocsin.core.errors import Rejected
-from tocsin.escalation.clock_rollback import acknowledged, earlier
+from tocsin.escalation.clock_rollback import acknowledged, shift_earlier
 from tocsin.escalation.policy.policy import CompiledPolicy
 from tocsin.escalation.run.run_state import ActivePause
 from tocsin.escalation.run.target_resolution import TargetContext
@@ -23,7 +23,7 @@ def set_back(world: EscalationRun, by: timedelta) -> EscalationRun:
     """Sets the world's clock back, and mends what waits."""
     world.now -= by
     pause = world.pause if world.pause is not None and world.pause.until > world.now else None
-    world.run = earlier(world._reread(), world.alert, by, world.now, pause)
+    world.run = shift_earlier(world._reread(), world.alert, by, world.now, pause)
     world.alert = acknowledged(world.alert, by, world.now)
     return world
 

@@ -10,9 +10,9 @@ import pytest
 from tests.support.escalation_run import BOB, DESK, NAMES, EscalationRun, plan, roster
 from tocsin.alerts.states import EventKind, Priority
 from tocsin.core.validation.object_reader import ObjectReader
-from tocsin.escalation.policy.conditions import problem, read
+from tocsin.escalation.policy.conditions import read, unmet_condition
 from tocsin.escalation.policy.policy import parse
-from tocsin.escalation.policy.policy_templates import ready_made
+from tocsin.escalation.policy.policy_templates import policy_templates
 from tocsin.escalation.policy.steps import PolicyNames
 from tocsin.oncall.calculation import weekly_windows
 from tocsin.oncall.calculation.support_hours import CompiledSupportHours
@@ -44,12 +44,12 @@ BETWEEN = {"from": "08:00", "to": "18:00", "days": ["tue"], "time_zone": "Europe
 )
 def test_a_condition_holds_or_says_why_not(when: dict[str, object], at: datetime, said: str) -> None:
     condition = read(ObjectReader(when), {"office": 30})
-    assert problem(condition, Priority.HIGH, {"environment": "production"}, HOURS, at) == said
+    assert unmet_condition(condition, Priority.HIGH, {"environment": "production"}, HOURS, at) == said
 
 
 def test_support_hours_that_are_gone_do_not_silence_anybody() -> None:
     condition = read(ObjectReader({"during": "Office"}), {"office": 30})
-    assert problem(condition, Priority.HIGH, {}, {}, NIGHT) == ""
+    assert unmet_condition(condition, Priority.HIGH, {}, {}, NIGHT) == ""
 
 
 def test_steps_for_day_and_night_stand_side_by_side() -> None:
@@ -66,7 +66,7 @@ def test_skipped_step_costs_no_time_before_first_page() -> None:
     assert "is left out: only for critical alerts" in world.sentences(EventKind.STEP_EMPTY)[0]
 
 
-@pytest.mark.parametrize("one", ready_made("Europe/Zurich"), ids=lambda one: one.key)
+@pytest.mark.parametrize("one", policy_templates("Europe/Zurich"), ids=lambda one: one.key)
 def test_each_policy_template_pages_users_and_ends_or_repeats(one: object) -> None:
     made = parse(one.spec, PolicyNames({}, {}))  # type: ignore[attr-defined]
     people = roster()

@@ -22,7 +22,7 @@ from tests.support.escalation_run import (
 )
 from tocsin.alerts.change_handlers import PagingMode
 from tocsin.alerts.states import EventKind
-from tocsin.escalation.actions.forecast import next_step, play
+from tocsin.escalation.actions.forecast import next_step, play_forward
 from tocsin.escalation.run.run_state import ActivePause, NoticeReason, RunStatus
 
 STANDARD = (("primary", 0), ("secondary", 5), ("primary secondary", 10))
@@ -293,7 +293,7 @@ def test_a_run_without_a_timer_has_no_next_step(mode: PagingMode) -> None:
 
 def test_a_whole_run_is_played_through_without_anybody_acting() -> None:
     world = EscalationRun(plan(*STANDARD, repeat={"times": 1, "every": "10m"}))
-    turns = play(
+    turns = play_forward(
         world.run, world.alert, lambda _run, at: roster(primary=(ALICE,) if at < T0 + minutes(15) else (DAVE,))
     ).turns
     assert [((at - T0) / minutes(1), [start.pick.name for start in decision.starts]) for at, decision in turns] == [

@@ -61,7 +61,7 @@ def test_imported_rotation_matches_source_at_every_future_moment(
     begin: datetime | None,
     end: datetime | None,
 ) -> None:
-    wanted = ConvertedRotation("R", tuple(slots), FIRST, every, rotation_converter.together(windows), begin, end)
+    wanted = ConvertedRotation("R", tuple(slots), FIRST, every, rotation_converter.combine(windows), begin, end)
     try:
         shifts = rotation_converter.shifts(wanted, NOW)
     except UnsupportedRotation:

@@ -101,4 +101,4 @@ def test_a_mailbox_is_read_from_its_address() -> None:
     )
     assert imap_url.read("imap://a@h").folder == "INBOX"
     for wrong in ("https://a@h", "imaps://h/INBOX", "imaps://a:secret@h", "imaps://a@h:port", ""):
-        assert imap_url.problem_with(wrong)
+        assert imap_url.url_problem(wrong)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tocsin.core.errors import Rejected
-from tocsin.inbound.parsing.encodings import is_packed, unpacked
+from tocsin.inbound.parsing.encodings import decompress, is_compressed
 
 MAX_BYTES = 5 * 1024 * 1024
 
@@ -24,18 +24,18 @@ def _raw(body: bytes) -> bytes:
 
 @given(st.binary(max_size=2000))
 def test_what_was_packed_comes_out_as_it_was(body: bytes) -> None:
-    assert unpacked(gzip.compress(body), "gzip", MAX_BYTES) == body
-    assert unpacked(gzip.compress(body), " X-GZIP ", MAX_BYTES) == body
-    assert unpacked(gzip.compress(body) + gzip.compress(b"more"), "gzip", MAX_BYTES) == body + b"more"
-    assert unpacked(zlib.compress(body), "deflate", MAX_BYTES) == body
-    assert unpacked(_raw(body), "deflate", MAX_BYTES) == body
+    assert decompress(gzip.compress(body), "gzip", MAX_BYTES) == body
+    assert decompress(gzip.compress(body), " X-GZIP ", MAX_BYTES) == body
+    assert decompress(gzip.compress(body) + gzip.compress(b"more"), "gzip", MAX_BYTES) == body + b"more"
+    assert decompress(zlib.compress(body), "deflate", MAX_BYTES) == body
+    assert decompress(_raw(body), "deflate", MAX_BYTES) == body
 
 
 @given(st.binary(max_size=200), st.sampled_from(["gzip", "deflate", "br", "zstd", "gzip, gzip", "\x00"]))
 def test_whatever_comes_the_end_is_bytes_or_a_declared_refusal(body: bytes, encoding: str) -> None:
     code = ""
     try:
-        found = unpacked(body, encoding, MAX_BYTES)
+        found = decompress(body, encoding, MAX_BYTES)
     except Rejected as rejected:
         code = rejected.code
     else:
@@ -50,7 +50,7 @@ def test_decompression_bomb_stops_at_limit_within_bounded_memory(pack) -> None: 
     tracemalloc.start()
     try:
         with pytest.raises(Rejected) as caught:
-            unpacked(bomb, "gzip" if pack is gzip.compress else "deflate", MAX_BYTES)
+            decompress(bomb, "gzip" if pack is gzip.compress else "deflate", MAX_BYTES)
         assert tracemalloc.get_traced_memory()[1] < 4 * MAX_BYTES
     finally:
         tracemalloc.stop()
@@ -59,11 +59,11 @@ def test_decompression_bomb_stops_at_limit_within_bounded_memory(pack) -> None: 
 
 def test_gzip_members_form_one_body_with_one_limit() -> None:
     with pytest.raises(Rejected, match="at most 5 MiB"):
-        unpacked(gzip.compress(b"\0" * 2**20) * 6, "gzip", MAX_BYTES)
+        decompress(gzip.compress(b"\0" * 2**20) * 6, "gzip", MAX_BYTES)
 
 
 def test_the_limit_itself_may_be_reached() -> None:
-    assert len(unpacked(gzip.compress(b"\0" * MAX_BYTES), "gzip", MAX_BYTES)) == MAX_BYTES
+    assert len(decompress(gzip.compress(b"\0" * MAX_BYTES), "gzip", MAX_BYTES)) == MAX_BYTES
 
 
 @pytest.mark.parametrize(
@@ -71,18 +71,18 @@ def test_the_limit_itself_may_be_reached() -> None:
 )
 def test_bytes_not_matching_their_encoding_are_rejected_with_reason(body: bytes) -> None:
     with pytest.raises(Rejected, match="says gzip, but the body is not") as caught:
-        unpacked(body, "gzip", MAX_BYTES)
+        decompress(body, "gzip", MAX_BYTES)
     assert caught.value.code == "invalid_encoding"
 
 
 def test_nothing_and_identity_are_not_packed() -> None:
-    assert [is_packed(one) for one in ("", "identity", "Identity ", "gzip")] == [False, False, False, True]
+    assert [is_compressed(one) for one in ("", "identity", "Identity ", "gzip")] == [False, False, False, True]
 
 
 def test_excessive_gzip_members_are_rejected_quickly() -> None:
     member = gzip.compress(b"x")
-    assert unpacked(member * 1_000, "gzip", MAX_BYTES) == b"x" * 1_000
+    assert decompress(member * 1_000, "gzip", MAX_BYTES) == b"x" * 1_000
     began = time.process_time()
     with pytest.raises(Rejected, match="more than 1,000 members"):
-        unpacked(member * 200_000, "gzip", MAX_BYTES)
+        decompress(member * 200_000, "gzip", MAX_BYTES)
     assert time.process_time() - began < 5

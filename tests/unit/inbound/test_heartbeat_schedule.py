@@ -15,12 +15,12 @@ from tocsin.inbound.heartbeats.schedule import (
     HeartbeatSchedule,
     PingKind,
     SilenceState,
+    after_ping,
+    after_silence,
+    correct_after_rollback,
     expected_after,
-    pinged,
     plan_of,
-    replanned,
-    set_back,
-    silent,
+    reschedule,
 )
 
 NOW = datetime(2026, 3, 28, 12, 0, tzinfo=UTC)
@@ -33,37 +33,37 @@ def after(minutes: float) -> datetime:
 
 
 def test_a_beat_is_expected_after_the_interval_and_its_grace() -> None:
-    monitor = pinged(HeartbeatMonitor(), HOURLY, PingKind.BEAT, NOW)
+    monitor = after_ping(HeartbeatMonitor(), HOURLY, PingKind.BEAT, NOW)
     assert monitor == HeartbeatMonitor(HeartbeatHealth.UP, NOW, None, after(65))
-    assert silent(monitor, HOURLY, after(64.9)) is None
-    found = silent(monitor, HOURLY, after(65))
+    assert after_silence(monitor, HOURLY, after(64.9)) is None
+    found = after_silence(monitor, HOURLY, after(65))
     assert found is not None
     silence, late = found
     assert (silence, late.health, late.due_at) == (SilenceState.MISSED, HeartbeatHealth.LATE, None)
-    assert silent(late, HOURLY, after(9999)) is None
-    assert pinged(late, HOURLY, PingKind.BEAT, after(100)).due_at == after(165)
+    assert after_silence(late, HOURLY, after(9999)) is None
+    assert after_ping(late, HOURLY, PingKind.BEAT, after(100)).due_at == after(165)
 
 
 def test_a_sender_that_never_pinged_is_never_late() -> None:
-    assert silent(HeartbeatMonitor(), HOURLY, after(9999)) is None
-    assert replanned(HeartbeatMonitor(), RUN, NOW) == HeartbeatMonitor()
+    assert after_silence(HeartbeatMonitor(), HOURLY, after(9999)) is None
+    assert reschedule(HeartbeatMonitor(), RUN, NOW) == HeartbeatMonitor()
 
 
 def test_what_begins_must_end_in_time() -> None:
-    running = pinged(HeartbeatMonitor(), RUN, PingKind.START, NOW)
+    running = after_ping(HeartbeatMonitor(), RUN, PingKind.START, NOW)
     assert (running.health, running.due_at) == (HeartbeatHealth.RUNNING, after(120))
-    found = silent(running, RUN, after(120))
+    found = after_silence(running, RUN, after(120))
     assert found is not None
     assert found[0] is SilenceState.OVERRUN
-    assert pinged(running, RUN, PingKind.FINISH, after(30)).due_at == after(30 + 24 * 60 + 10)
-    failed = pinged(running, RUN, PingKind.FAIL, after(30))
+    assert after_ping(running, RUN, PingKind.FINISH, after(30)).due_at == after(30 + 24 * 60 + 10)
+    failed = after_ping(running, RUN, PingKind.FAIL, after(30))
     assert (failed.health, failed.started_at) == (HeartbeatHealth.FAILED, None)
 
 
 def test_without_a_longest_run_a_start_moves_nothing() -> None:
-    up = pinged(HeartbeatMonitor(), HOURLY, PingKind.BEAT, NOW)
-    assert pinged(up, HOURLY, PingKind.START, after(10)).due_at == up.due_at
-    assert pinged(HeartbeatMonitor(), HOURLY, PingKind.START, NOW).due_at == after(65)
+    up = after_ping(HeartbeatMonitor(), HOURLY, PingKind.BEAT, NOW)
+    assert after_ping(up, HOURLY, PingKind.START, after(10)).due_at == up.due_at
+    assert after_ping(HeartbeatMonitor(), HOURLY, PingKind.START, NOW).due_at == after(65)
 
 
 @pytest.mark.parametrize(
@@ -85,16 +85,16 @@ def test_a_cron_line_follows_the_zones_own_clock(at: datetime, expected: datetim
 def test_ping_from_slightly_advanced_clock_is_the_expected_one() -> None:
     plan = plan_of({"cron": "30 2 * * *", "time_zone": "UTC", "grace": "20m"})
     early = datetime(2026, 3, 10, 2, 29, 57, tzinfo=UTC)
-    assert pinged(HeartbeatMonitor(), plan, PingKind.BEAT, early).due_at == datetime(2026, 3, 11, 2, 50, tzinfo=UTC)
+    assert after_ping(HeartbeatMonitor(), plan, PingKind.BEAT, early).due_at == datetime(2026, 3, 11, 2, 50, tzinfo=UTC)
     much = datetime(2026, 3, 10, 2, 25, tzinfo=UTC)
-    assert pinged(HeartbeatMonitor(), plan, PingKind.BEAT, much).due_at == datetime(2026, 3, 10, 2, 50, tzinfo=UTC)
+    assert after_ping(HeartbeatMonitor(), plan, PingKind.BEAT, much).due_at == datetime(2026, 3, 10, 2, 50, tzinfo=UTC)
 
 
 def test_a_new_plan_raises_no_alarm_for_the_past() -> None:
-    up = pinged(HeartbeatMonitor(), RUN, PingKind.BEAT, NOW)
-    sooner = replanned(up, HOURLY, after(600))
+    up = after_ping(HeartbeatMonitor(), RUN, PingKind.BEAT, NOW)
+    sooner = reschedule(up, HOURLY, after(600))
     assert sooner.due_at == after(605)
-    later = replanned(pinged(HeartbeatMonitor(), HOURLY, PingKind.BEAT, NOW), RUN, after(1))
+    later = reschedule(after_ping(HeartbeatMonitor(), HOURLY, PingKind.BEAT, NOW), RUN, after(1))
     assert later.due_at == after(24 * 60 + 10)
 
 
@@ -107,11 +107,11 @@ def test_after_any_ping_something_is_awaited_in_the_future(pings: list[tuple[Pin
     monitor, now = HeartbeatMonitor(), NOW
     for ping, seconds in pings:
         now += timedelta(seconds=seconds)
-        found = silent(monitor, plan, now)  # type: ignore[arg-type]
+        found = after_silence(monitor, plan, now)  # type: ignore[arg-type]
         if found is not None:
             monitor = found[1]
             assert monitor.due_at is None
-        monitor = pinged(monitor, plan, ping, now)  # type: ignore[arg-type]
+        monitor = after_ping(monitor, plan, ping, now)  # type: ignore[arg-type]
         assert monitor.due_at is not None
         assert monitor.last_at == now
 
@@ -127,20 +127,20 @@ def test_clock_rollback_moves_heartbeats_to_no_later_time(
     monitor, now = HeartbeatMonitor(), NOW
     for ping, wait in pings:
         now += timedelta(seconds=wait)
-        monitor = pinged(monitor, plan, ping, now)
+        monitor = after_ping(monitor, plan, ping, now)
     by = timedelta(seconds=seconds)
-    right = set_back(monitor, plan, by, now - by)
+    right = correct_after_rollback(monitor, plan, by, now - by)
     assert monitor.last_at is not None
     assert monitor.due_at is not None
     assert right.last_at == now - by
     assert right.due_at is not None
     assert right.due_at <= monitor.due_at
     assert right.due_at > now - by
-    assert set_back(right, plan, by, now - by) == right
+    assert correct_after_rollback(right, plan, by, now - by) == right
 
 
 def test_heartbeat_from_advanced_clock_is_expected_after_its_interval() -> None:
-    ahead = pinged(HeartbeatMonitor(), HOURLY, PingKind.BEAT, after(120))
-    assert set_back(ahead, HOURLY, timedelta(minutes=120), NOW) == pinged(
+    ahead = after_ping(HeartbeatMonitor(), HOURLY, PingKind.BEAT, after(120))
+    assert correct_after_rollback(ahead, HOURLY, timedelta(minutes=120), NOW) == after_ping(
         HeartbeatMonitor(), HOURLY, PingKind.BEAT, NOW
     )

@@ -8,7 +8,7 @@ from tocsin.catalogue.kinds import IntegrationKind, Sample, load_kinds
 from tocsin.core.errors import Rejected
 from tocsin.inbound.config.normalizer import IntegrationDefinition, NormalizedEvent, Normalizer, compile_reader
 from tocsin.inbound.http.test_token import WebhookTestToken
-from tocsin.inbound.inspect.sample_ids import freshened
+from tocsin.inbound.inspect.sample_ids import with_fresh_ids
 from tocsin.inbound.parsing.payload_splitting import elements_of
 
 KINDS = list(load_kinds().values())
@@ -31,7 +31,7 @@ def test_resent_sample_is_new_delivery_with_same_content(kind: IntegrationKind) 
     for sample in kind.samples:
         reader = compile_reader(kind, IntegrationDefinition(settings=sample.settings))
         before = _read(reader, sample, sample.body)
-        sent = [freshened(reader, sample, test) for test in (ONE, OTHER)]
+        sent = [with_fresh_ids(reader, sample, test) for test in (ONE, OTHER)]
         first, second = (_read(reader, sample, body) for _, body in sent)
         assert len(before) == len(first) == len(second), sample.name
         for old, one, other in zip(before, first, second, strict=True):
@@ -58,8 +58,8 @@ def _differs(old: NormalizedEvent, one: NormalizedEvent, other: NormalizedEvent,
 def test_a_number_stays_a_number_and_a_guid_a_guid() -> None:
     kinds = load_kinds()
     halo, checks = kinds["haloitsm"], kinds["healthchecks"]
-    source_id, _ = freshened(compile_reader(halo, IntegrationDefinition()), halo.samples[0], ONE)
+    source_id, _ = with_fresh_ids(compile_reader(halo, IntegrationDefinition()), halo.samples[0], ONE)
     assert source_id.isdecimal()
     assert int(source_id) > 2**32
-    source_id, _ = freshened(compile_reader(checks, IntegrationDefinition()), checks.samples[0], ONE)
+    source_id, _ = with_fresh_ids(compile_reader(checks, IntegrationDefinition()), checks.samples[0], ONE)
     assert len(source_id) == 36

@@ -21,8 +21,8 @@ from tocsin.notify.channels import chat_url_policy
 from tocsin.notify.channels.chat import ChatChannel
 from tocsin.notify.channels.push import PushChannel
 from tocsin.notify.integrations.apprise import provider
-from tocsin.notify.integrations.apprise.provider import ChatServicesSender, words
-from tocsin.notify.integrations.apprise.requests_patch import carried
+from tocsin.notify.integrations.apprise.provider import ChatServicesSender, fit_text
+from tocsin.notify.integrations.apprise.requests_patch import through_client
 from tocsin.notify.interfaces import AddressRejected
 from tocsin.people import addresses, encrypted_addresses
 
@@ -95,13 +95,13 @@ def test_address_is_sealed_deterministically_and_displayed_by_service() -> None:
     assert address == ChatChannel().address(url) == ChatChannel().address(address) == PushChannel().address(url)
     assert TOKEN not in address
     assert encrypted_addresses.unseal(address) == url
-    assert addresses.mask("chat", address) == encrypted_addresses.shown(address) == "gotify://•••"
-    assert encrypted_addresses.kept("gotify://•••", address) == address
-    assert encrypted_addresses.kept("telegram:12345", address) == "telegram:12345"
+    assert addresses.mask("chat", address) == encrypted_addresses.display_form(address) == "gotify://•••"
+    assert encrypted_addresses.keep_stored("gotify://•••", address) == address
+    assert encrypted_addresses.keep_stored("telegram:12345", address) == "telegram:12345"
     with pytest.raises(Rejected):
-        encrypted_addresses.kept("slack://•••", address)
+        encrypted_addresses.keep_stored("slack://•••", address)
     with pytest.raises(Rejected, match="secret keys"):
-        ChatChannel().address(f"sealed:gotify:{deterministic_encryption.seal('x')[:-4]}AAAA")
+        ChatChannel().address(f"sealed:gotify:{deterministic_encryption.encrypt('x')[:-4]}AAAA")
 
 
 def test_a_page_leaves_through_tocsins_own_connections_with_its_link(server: HttpDouble) -> None:
@@ -142,8 +142,8 @@ def test_ticket_text_is_escaped_and_mentions_no_user(url: str) -> None:
             sent.append(content)
             return EgressResponse(200, {}, b"ok")
 
-    with carried(Recording(), KEY):
-        provider._notify(chat_url_policy.opened(url), rendered)
+    with through_client(Recording(), KEY):
+        provider._notify(chat_url_policy.open_plugin(url), rendered)
     text = html.unescape(str(json.loads(sent[-1])))
     for word in ("db01>", "script>", "alert", "everyone", "ann@all.example", "Open the ticket"):
         assert word in text, word
@@ -154,13 +154,13 @@ def test_ticket_text_is_escaped_and_mentions_no_user(url: str) -> None:
 def test_a_short_limit_cuts_the_text_and_never_the_link() -> None:
     rendered = ChatChannel().render(replace(page(), alerts=(replace(page().alerts[0], short_text="x " * 2000),)))
     for title, body in ((250, 1000), (0, 2000)):
-        said_title, said = words(rendered, title, body)
+        said_title, said = fit_text(rendered, title, body)
         assert len(said) + (0 if title else len(said_title)) <= body
         assert rendered.buttons[0].url in said
         assert "VPN down" in said_title
     # The address of a ticket may have two thousand characters, as many as a message of Discord's.
     far = ChatChannel().render(page(source_url=f"https://acme.haloitsm.com/ticket?id={'9' * 1900}"))
-    assert "40 users" in words(far, 0, 2000)[1]
+    assert "40 users" in fit_text(far, 0, 2000)[1]
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from tocsin.notify.channels import chat_url_policy
 from tocsin.notify.channels.chat import ChatChannel
 from tocsin.notify.channels.reviewed_chat_services import SCHEMAS
 from tocsin.notify.integrations.apprise import provider, requests_patch
-from tocsin.notify.integrations.apprise.requests_patch import RequestLog, carried
+from tocsin.notify.integrations.apprise.requests_patch import RequestLog, through_client
 
 SENTINEL = Path(tempfile.mkdtemp(prefix="sentinel")) / "template.json"
 SENTINEL.write_text('{"type": "message", "attachments": [{"content": {}}], "text": "secret"}')
@@ -96,11 +96,11 @@ class Accepting(HttpClient):
 
 def _send(url: str) -> None:
     try:
-        plugin = chat_url_policy.opened(url)
+        plugin = chat_url_policy.open_plugin(url)
     except Rejected:
         return
     plugin.request_rate_per_sec = 0
-    with carried(Accepting(), "key"):
+    with through_client(Accepting(), "key"):
         provider._notify(plugin, ChatChannel().render(page()))
 
 
@@ -116,7 +116,7 @@ def test_the_sentinel_is_noticed_when_it_is_opened() -> None:
 def test_an_address_that_names_a_template_is_refused(end: str) -> None:
     _opened.clear()
     with pytest.raises(Rejected, match="files of this machine"):
-        chat_url_policy.opened(f"workflows://host.example/aaaa/bbbb{end.format(SENTINEL)}")
+        chat_url_policy.open_plugin(f"workflows://host.example/aaaa/bbbb{end.format(SENTINEL)}")
     assert _opened == []
 
 
@@ -200,7 +200,7 @@ def test_every_reviewed_service_speaks_http_only() -> None:
 
 
 def test_no_icon_of_this_machine_is_sent_along() -> None:
-    plugin = chat_url_policy.opened("tgram://123456789:abcdefg_hijklmnop/12315544/?image=yes")
+    plugin = chat_url_policy.open_plugin("tgram://123456789:abcdefg_hijklmnop/12315544/?image=yes")
     from apprise import NotifyType
 
     assert plugin.image_path(NotifyType.INFO) is None

@@ -11,7 +11,7 @@ import pytest
 from tests.support.notification_messages import ALERT, NOW, every_purpose, page
 from tocsin.notify.registry import CHANNELS
 from tocsin.notify.text import phrases
-from tocsin.notify.text.phrases import GERMAN, say, say_date
+from tocsin.notify.text.phrases import GERMAN, format_date, phrase
 
 NOTIFY = Path(phrases.__file__).parent
 
@@ -20,7 +20,7 @@ def test_every_notification_text_has_a_german_translation() -> None:
     said = set()
     for path in NOTIFY.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and ast.unparse(node.func) == "say" and len(node.args) == 2:
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "phrase" and len(node.args) == 2:
                 said |= {part.value for part in ast.walk(node.args[1]) if isinstance(part, ast.Constant)}
     assert len(said) > 10
     assert {text for text in said if isinstance(text, str)} <= GERMAN.keys()
@@ -54,6 +54,6 @@ def test_unsupported_language_falls_back_to_english(name: str) -> None:
 
 
 def test_places_are_filled_in_whatever_stands_in_a_value() -> None:
-    assert say("de", "Still on it, {who}?", who="{boss}") == "Noch dran, {boss}?"
-    assert say_date("", NOW) == "24 November 2026, 09:15 UTC"
+    assert phrase("de", "Still on it, {who}?", who="{boss}") == "Noch dran, {boss}?"
+    assert format_date("", NOW) == "24 November 2026, 09:15 UTC"
     assert ALERT.subject == "VPN down"

@@ -160,14 +160,14 @@ def test_of_a_html_mail_the_text_is_read() -> None:
     ],
 )
 def test_a_word_alone_acts_and_everything_else_is_a_reply(text: str, wanted: MailCommand) -> None:
-    assert command.wanted(text) == wanted
+    assert command.parse_command(text) == wanted
 
 
 @pytest.mark.parametrize("filling", [" ", ".", "1 ", "a", " and", "#"])
 def test_long_first_line_is_parsed_in_linear_time(filling: str) -> None:
     text = f"ack 1{filling * (parse.MAX_TEXT_CHARS // len(filling))}x"
     begun = time.process_time()
-    assert command.wanted(text).kind is CommandKind.REPLY
+    assert command.parse_command(text).kind is CommandKind.REPLY
     assert time.process_time() - begun < 0.5
 
 

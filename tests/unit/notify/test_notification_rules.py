@@ -16,9 +16,9 @@ from tocsin.notify.rules.notification_rules import (
     DeliveryOverride,
     NotificationMethod,
     Recipient,
+    apply_rules,
     last,
-    leaves,
-    with_rules,
+    plan_pages,
 )
 
 MINUTE = timedelta(minutes=1)
@@ -35,7 +35,7 @@ ALICE = Recipient(1, "Alice", (MAIL, TEXT, CALL), time_zone="Europe/Zurich")
 def shown(
     person: Recipient, calling: DeliveryOverride = USER_RULES, priority: Priority = Priority.HIGH
 ) -> list[tuple[str, float]]:
-    return [(leave.method.label, (leave.at - NIGHT) / MINUTE) for leave in leaves(person, calling, priority, NIGHT)]
+    return [(leave.method.label, (leave.at - NIGHT) / MINUTE) for leave in plan_pages(person, calling, priority, NIGHT)]
 
 
 def test_without_rules_the_methods_hold_as_they_are() -> None:
@@ -44,13 +44,13 @@ def test_without_rules_the_methods_hold_as_they_are() -> None:
 
 def test_priority_rules_replace_order_delays_and_repeats_of_their_priority() -> None:
     rules = {"by_priority": {"critical": [{"method": "call"}, {"method": "Mail", "wait": "1m"}]}}
-    person = with_rules(ALICE, rules)
+    person = apply_rules(ALICE, rules)
     assert shown(person, priority=Priority.CRITICAL) == [("Call", 0), ("Mail", 1)]
     assert shown(person) == shown(ALICE)
 
 
 def test_rules_with_only_disabled_methods_fall_back() -> None:
-    person = with_rules(ALICE, {"by_priority": {"high": [{"method": "Mail"}]}})
+    person = apply_rules(ALICE, {"by_priority": {"high": [{"method": "Mail"}]}})
     person = replace(person, methods=(replace(MAIL, is_enabled=False), TEXT))
     assert shown(person) == [("Text", 2)]
 
@@ -58,14 +58,14 @@ def test_rules_with_only_disabled_methods_fall_back() -> None:
 def test_policy_override_replaces_user_rules_by_label_or_channel() -> None:
     calling = DeliveryOverride((ContactMethodRule(channel="email"), ContactMethodRule(label="text", wait=3 * MINUTE)))
     assert shown(ALICE, calling) == [("Mail", 0), ("Text", 3)]
-    (only,) = leaves(
+    (only,) = plan_pages(
         replace(ALICE, methods=(CALL,)), DeliveryOverride((ContactMethodRule(channel="email"),)), Priority.HIGH, NIGHT
     )[:1]
     assert only.how.endswith("none of the ways that the policy names; by their own instead")
 
 
 def test_tries_are_all_of_it_again() -> None:
-    found = leaves(replace(ALICE, methods=(MAIL,)), DeliveryOverride((), 2, 5 * MINUTE), Priority.HIGH, NIGHT)
+    found = plan_pages(replace(ALICE, methods=(MAIL,)), DeliveryOverride((), 2, 5 * MINUTE), Priority.HIGH, NIGHT)
     assert [((leave.at - NIGHT) / MINUTE, leave.how) for leave in found] == [
         (0, "Mail"),
         (5, "Mail, try 2 of 3"),
@@ -74,9 +74,9 @@ def test_tries_are_all_of_it_again() -> None:
 
 
 def test_quiet_hours_bundle_non_urgent_pages_until_their_end() -> None:
-    person = with_rules(ALICE, {"quiet_hours": [{"from": "22:00", "to": "07:00", "let_through": "high"}]})
+    person = apply_rules(ALICE, {"quiet_hours": [{"from": "22:00", "to": "07:00", "let_through": "high"}]})
     assert shown(person) == shown(ALICE)
-    low = leaves(person, USER_RULES, Priority.LOW, NIGHT)
+    low = plan_pages(person, USER_RULES, Priority.LOW, NIGHT)
     assert [(leave.method.label, leave.at) for leave in low] == [
         ("Mail", MORNING),
         ("Text", MORNING),
@@ -92,13 +92,13 @@ def test_quiet_hours_apply_per_contact_method_and_may_chain() -> None:
         {"from": "22:00", "to": "07:00", "methods": ["CALL"]},
         {"days": ["wed"], "from": "07:00", "to": "09:00", "methods": ["Call"]},
     ]
-    person = with_rules(ALICE, {"quiet_hours": quiet})
-    found = {leave.method.label: leave.at for leave in leaves(person, USER_RULES, Priority.LOW, NIGHT)}
+    person = apply_rules(ALICE, {"quiet_hours": quiet})
+    found = {leave.method.label: leave.at for leave in plan_pages(person, USER_RULES, Priority.LOW, NIGHT)}
     assert found == {"Mail": NIGHT, "Text": NIGHT + 2 * MINUTE, "Call": MORNING + timedelta(hours=2)}
 
 
 def test_endless_quiet_hours_silence_no_user() -> None:
-    person = with_rules(ALICE, {"quiet_hours": [{"from": "00:00", "to": "24:00"}]})
+    person = apply_rules(ALICE, {"quiet_hours": [{"from": "00:00", "to": "24:00"}]})
     assert shown(person, priority=Priority.LOW)[0] == ("Mail", 0)
 
 
@@ -115,8 +115,8 @@ def test_page_never_leaves_early_and_critical_one_never_waits(
 ) -> None:
     window = {"from": f"{begins:02}:00", "to": f"{(begins + long) % 24:02}:00", "let_through": "critical"}
     at = NIGHT + minute * MINUTE
-    person = with_rules(replace(ALICE, methods=(replace(MAIL, wait=wait * MINUTE),)), {"quiet_hours": [window]})
-    (leave,) = leaves(person, USER_RULES, priority, at)
+    person = apply_rules(replace(ALICE, methods=(replace(MAIL, wait=wait * MINUTE),)), {"quiet_hours": [window]})
+    (leave,) = plan_pages(person, USER_RULES, priority, at)
     due = at + wait * MINUTE
     assert due <= leave.at <= due + timedelta(hours=25)
     if priority is Priority.CRITICAL:

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tocsin.alerts.states import Priority
-from tocsin.notify.registry import address_problem, quietest
-from tocsin.notify.rules.notification_rules import USER_RULES, NotificationMethod, Recipient, leaves, with_rules
+from tocsin.notify.registry import address_problem, quietest_channel
+from tocsin.notify.rules.notification_rules import USER_RULES, NotificationMethod, Recipient, apply_rules, plan_pages
 from tocsin.notify.rules.page_planner import AllClear, PagedRecipient, PageRequest, all_clears, plan
 
 NOW = datetime.fromisoformat("2026-11-24T09:15:00+00:00")
@@ -86,7 +86,7 @@ def test_method_after_unusable_one_skips_its_delay() -> None:
 def test_quiet_hours_apply_after_an_unusable_method() -> None:
     bad = NotificationMethod("Old", "sms", "12")
     quiet = {"quiet_hours": [{"from": "09:00", "to": "09:30", "let_through": "high", "methods": ["Phone"]}]}
-    alice = with_rules(replace(ALICE, methods=(bad, PHONE)), quiet)
+    alice = apply_rules(replace(ALICE, methods=(bad, PHONE)), quiet)
     made = plan([replace(START, priority=Priority.LOW)], {1: alice}, {}, address_problem)
     assert [page.due_at - NOW for page in made.pages if page.label == "Phone"] == [15 * MINUTE]
 
@@ -94,7 +94,7 @@ def test_quiet_hours_apply_after_an_unusable_method() -> None:
 def test_fallback_is_not_advanced_into_ending_quiet_hours() -> None:
     bad = NotificationMethod("Old", "sms", "12")
     quiet = {"quiet_hours": [{"from": "09:00", "to": "09:17", "let_through": "high", "methods": ["Phone"]}]}
-    alice = with_rules(replace(ALICE, methods=(bad, PHONE)), quiet)
+    alice = apply_rules(replace(ALICE, methods=(bad, PHONE)), quiet)
     made = plan([replace(START, priority=Priority.LOW)], {1: alice}, {}, address_problem)
     assert [(page.due_at - NOW) / MINUTE for page in made.pages if page.label == "Phone"] == [3, 5, 7]
 
@@ -119,7 +119,7 @@ def test_every_request_is_planned_by_rules_or_unreachable(methods: list[Notifica
     made = plan([START], {1: person}, {}, lambda channel, address: None)
     assert bool(made.pages) != bool(made.unreachable)
     assert [page.due_at for page in made.pages] == [
-        leave.at for leave in leaves(person, USER_RULES, START.priority, NOW)
+        leave.at for leave in plan_pages(person, USER_RULES, START.priority, NOW)
     ]
 
 
@@ -136,7 +136,7 @@ def test_all_clear_goes_once_to_each_paged_unresponsive_user() -> None:
         _paged(2, "sms", 2),
         _paged(3, "email", 0),
     ]
-    assert all_clears(paged, {42: frozenset({3})}, {}, quietest) == [
+    assert all_clears(paged, {42: frozenset({3})}, {}, quietest_channel) == [
         AllClear(42, 1, "email", "1-email", "Email"),
         AllClear(42, 2, "sms", "2-sms", "Sms"),
     ]
@@ -144,6 +144,6 @@ def test_all_clear_goes_once_to_each_paged_unresponsive_user() -> None:
 
 def test_informed_user_is_informed_again_only_after_another_page() -> None:
     told = {(42, 1): NOW + 3 * MINUTE}
-    assert all_clears([_paged(1, "email", 2)], {}, told, quietest) == []
-    assert len(all_clears([_paged(1, "email", 2), _paged(1, "email", 4)], {}, told, quietest)) == 1
-    assert len(all_clears([_paged(1, "email", None)], {}, told, quietest)) == 1
+    assert all_clears([_paged(1, "email", 2)], {}, told, quietest_channel) == []
+    assert len(all_clears([_paged(1, "email", 2), _paged(1, "email", 4)], {}, told, quietest_channel)) == 1
+    assert len(all_clears([_paged(1, "email", None)], {}, told, quietest_channel)) == 1

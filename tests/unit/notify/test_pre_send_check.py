@@ -25,7 +25,7 @@ from tocsin.notify.rules.pre_send_check import (
     FailDelivery,
     PreSendDecision,
     SendNow,
-    verdict,
+    pre_send_check,
 )
 from tocsin.notify.states import Purpose
 
@@ -43,7 +43,7 @@ def due(**changes: Any) -> DueDelivery:
 
 
 def judged(delivery: DueDelivery, now: datetime) -> PreSendDecision:
-    return verdict(delivery, now, address_problem)
+    return pre_send_check(delivery, now, address_problem)
 
 
 def test_a_page_of_a_live_alert_is_sent() -> None:

@@ -17,7 +17,7 @@ from tests.support.notification_messages import every_purpose
 from tocsin.core.net import egress
 from tocsin.notify.registry import CHANNELS
 from tocsin.notify.dispatch.preload import preload
-from tocsin.notify.text.localization import tell
+from tocsin.notify.text.localization import localize
 if {is_preloaded}:
     preload(datetime.now(UTC))
 resource.setrlimit(resource.RLIMIT_NOFILE, (3, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
@@ -30,7 +30,7 @@ else:
 egress.tls_context()
 for message in every_purpose("VPN down"):
     for language in ("en", "de"):
-        tell(message.reason, language)
+        localize(message.reason, language)
         for channel in CHANNELS.values():
             channel.render(replace(message, language=language))
 """

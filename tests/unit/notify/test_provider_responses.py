@@ -29,7 +29,7 @@ from tocsin.notify.channels import phone_numbers
 from tocsin.notify.inbound import dtmf
 from tocsin.notify.integrations import http_status
 from tocsin.notify.integrations.http_gateway.provider import HttpGatewayKind
-from tocsin.notify.integrations.http_gateway.template import BodyFormat, at, filled, in_address, unknown
+from tocsin.notify.integrations.http_gateway.template import BodyFormat, at, in_address, render_template, unknown
 from tocsin.notify.integrations.ntfy import NtfySender
 from tocsin.notify.integrations.slack.provider import SlackSender
 from tocsin.notify.integrations.telegram import TelegramSender
@@ -45,7 +45,7 @@ from tocsin.notify.registry import CHANNELS, KINDS
 from tocsin.notify.states import Purpose
 from tocsin.notify.text import command_parser
 from tocsin.notify.text.command_parser import Asked, Word
-from tocsin.notify.text.redaction import ContentLevel, disclosed
+from tocsin.notify.text.redaction import ContentLevel, redact
 from tocsin.notify.webhooks import CallPrompt
 
 NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
@@ -68,7 +68,7 @@ def test_twilio_call_strips_characters_invalid_in_xml() -> None:
 def test_every_status_is_temporary_or_needs_a_person(status: int) -> None:
     is_temporary = status >= 500 or status in (408, 425, 429)
     with pytest.raises(Temporary if is_temporary else Permanent) as caught:
-        http_status.fail(EgressResponse(status, {"retry-after": "7"}, b""), "Vendor", "why")
+        http_status.raise_for_status(EgressResponse(status, {"retry-after": "7"}, b""), "Vendor", "why")
     assert str(status) in caught.value.detail
     if is_temporary:
         assert isinstance(caught.value, Temporary)
@@ -90,10 +90,12 @@ BAD = st.text(alphabet=st.characters(exclude_categories=["Cs", "Cc"]), max_size=
 @given(BAD)
 def test_template_value_cannot_escape_its_position(text: str) -> None:
     values = {"text": text, "to": "+41790000001"}
-    assert json.loads(filled('{"t": "<text>"}', values, BodyFormat.JSON)) == {"t": text}
-    assert parse_qs(filled("to=<to>&t=<text>", values, BodyFormat.FORM), keep_blank_values=True)["t"] == [text]
-    assert (ET.fromstring(filled("<sms><t a='1'><text></t></sms>", values, BodyFormat.XML)).findtext("t") or "") == text
-    assert filled("<text>", values, BodyFormat.TEXT) == text
+    assert json.loads(render_template('{"t": "<text>"}', values, BodyFormat.JSON)) == {"t": text}
+    assert parse_qs(render_template("to=<to>&t=<text>", values, BodyFormat.FORM), keep_blank_values=True)["t"] == [text]
+    assert (
+        ET.fromstring(render_template("<sms><t a='1'><text></t></sms>", values, BodyFormat.XML)).findtext("t") or ""
+    ) == text
+    assert render_template("<text>", values, BodyFormat.TEXT) == text
     assert "&" not in in_address("<text>", values)
 
 
@@ -276,20 +278,20 @@ def test_a_path_walks_objects_and_lists_and_never_fails() -> None:
     ],
 )
 def test_a_text_means(text: str, means: Asked) -> None:
-    assert command_parser.asked(text) == means
+    assert command_parser.parse_command(text) == means
 
 
 @given(st.text(max_size=60))
 @examples(100)
 def test_no_text_is_too_strange(text: str) -> None:
-    command_parser.asked(text)
+    command_parser.parse_command(text)
 
 
 def test_no_answer_asks_for_a_word_that_opts_out() -> None:
     texts = [
         command_parser.HELP,
         command_parser.UNKNOWN,
-        command_parser.which(CommandKind.CLOSE, [1, 2]),
+        command_parser.ask_which_alert(CommandKind.CLOSE, [1, 2]),
         CHANNELS["sms"].render(page()).text,
     ]
     for text in texts:
@@ -298,35 +300,35 @@ def test_no_answer_asks_for_a_word_that_opts_out() -> None:
 
 
 def test_keys_mean_what_the_menu_says() -> None:
-    assert dtmf.meaning("", "", "16789") == dtmf.RepeatPrompt()
-    assert dtmf.meaning("1", "9", "16789") == dtmf.RepeatPrompt()
-    assert dtmf.meaning("9", "", "16789") == dtmf.ConfirmKey("9")
-    assert dtmf.meaning("9", "9", "16789") == dtmf.RunCommand(CommandKind.CLOSE)
-    assert dtmf.meaning("7", "9", "16789") == dtmf.RunCommand(CommandKind.ACKNOWLEDGE)
+    assert dtmf.interpret_key("", "", "16789") == dtmf.RepeatPrompt()
+    assert dtmf.interpret_key("1", "9", "16789") == dtmf.RepeatPrompt()
+    assert dtmf.interpret_key("9", "", "16789") == dtmf.ConfirmKey("9")
+    assert dtmf.interpret_key("9", "9", "16789") == dtmf.RunCommand(CommandKind.CLOSE)
+    assert dtmf.interpret_key("7", "9", "16789") == dtmf.RunCommand(CommandKind.ACKNOWLEDGE)
     for wrong in ("0", "2", "*", "#", "77"):
-        assert dtmf.meaning(wrong, "", "16789") == dtmf.InvalidKey()
-    assert dtmf.meaning("6", "", "178") == dtmf.InvalidKey()
+        assert dtmf.interpret_key(wrong, "", "16789") == dtmf.InvalidKey()
+    assert dtmf.interpret_key("6", "", "178") == dtmf.InvalidKey()
 
 
 def test_circuit_breaker_opens_after_three_failures_with_growing_delay() -> None:
     state = CircuitBreaker()
     for _ in range(2):
-        state = circuit_breaker.failed(state, NOW)
+        state = circuit_breaker.on_failure(state, NOW)
     assert not state.is_open
-    state = circuit_breaker.failed(state, NOW)
+    state = circuit_breaker.on_failure(state, NOW)
     assert (state.is_open, state.retry_at) == (True, NOW + timedelta(seconds=30))
-    state = circuit_breaker.silent(state, NOW)
+    state = circuit_breaker.on_probe_failed(state, NOW)
     assert state.retry_at == NOW + timedelta(minutes=1)
-    state = circuit_breaker.answered(state)
+    state = circuit_breaker.on_probe_ok(state)
     assert not state.is_open
-    state = circuit_breaker.failed(state, NOW)
+    state = circuit_breaker.on_failure(state, NOW)
     assert (state.is_open, state.retry_at) == (True, NOW + timedelta(minutes=2))
-    assert circuit_breaker.worked(state) == CircuitBreaker()
+    assert circuit_breaker.on_success(state) == CircuitBreaker()
 
 
 def _opened(state: CircuitBreaker, *, is_awaited: bool) -> CircuitBreaker:
     for _ in range(circuit_breaker.MAX_FAILURES):
-        state = circuit_breaker.failed(state, NOW, is_awaited=is_awaited)
+        state = circuit_breaker.on_failure(state, NOW, is_awaited=is_awaited)
     assert state.is_open
     return state
 
@@ -335,27 +337,29 @@ def test_unresponsive_provider_is_probed_every_five_seconds_while_needed() -> No
     state = _opened(CircuitBreaker(), is_awaited=True)
     for _ in range(10):
         assert state.retry_at == NOW + timedelta(seconds=5)
-        state = circuit_breaker.silent(state, NOW, is_awaited=True)
+        state = circuit_breaker.on_probe_failed(state, NOW, is_awaited=True)
 
 
 def test_a_message_that_begins_to_wait_brings_the_probe_forward() -> None:
-    state = circuit_breaker.silent(_opened(CircuitBreaker(), is_awaited=False), NOW)
+    state = circuit_breaker.on_probe_failed(_opened(CircuitBreaker(), is_awaited=False), NOW)
     assert state.retry_at == NOW + timedelta(minutes=1)
-    assert circuit_breaker.failed(state, NOW, is_awaited=True).retry_at == NOW + timedelta(seconds=5)
+    assert circuit_breaker.on_failure(state, NOW, is_awaited=True).retry_at == NOW + timedelta(seconds=5)
 
 
 def test_provider_answering_only_probes_is_probed_less_often() -> None:
     state = _opened(CircuitBreaker(), is_awaited=True)
     for minutes in (1, 2, 5, 5):
-        state = circuit_breaker.failed(circuit_breaker.answered(state), NOW, is_awaited=True)
+        state = circuit_breaker.on_failure(circuit_breaker.on_probe_ok(state), NOW, is_awaited=True)
         assert state.retry_at == NOW + timedelta(minutes=minutes)
-        assert circuit_breaker.failed(state, NOW, is_awaited=True).retry_at == state.retry_at
+        assert circuit_breaker.on_failure(state, NOW, is_awaited=True).retry_at == state.retry_at
 
 
 def test_permanently_rejected_probe_is_not_repeated_soon() -> None:
-    state = circuit_breaker.silent(_opened(CircuitBreaker(), is_awaited=True), NOW, is_passing=False, is_awaited=True)
+    state = circuit_breaker.on_probe_failed(
+        _opened(CircuitBreaker(), is_awaited=True), NOW, is_passing=False, is_awaited=True
+    )
     assert state.retry_at == NOW + timedelta(minutes=1)
-    assert circuit_breaker.failed(state, NOW, is_awaited=True).retry_at == state.retry_at
+    assert circuit_breaker.on_failure(state, NOW, is_awaited=True).retry_at == state.retry_at
 
 
 @examples(60)
@@ -387,15 +391,15 @@ def test_country_codes_are_checked() -> None:
 
 def test_phone_numbers_are_parsed_by_country_and_formatted() -> None:
     assert phone_numbers.phone_number("+41 (0)79 000 00 01") == "+41790000001"
-    assert phone_numbers.entered("079 000 00 01", "CH") == "+41790000001"
-    assert phone_numbers.entered("0044 20 7946 0000", "") == "+442079460000"
-    assert phone_numbers.shown("+41790000001") == "+41 79 000 00 01"
-    assert phone_numbers.shown("alice@example.org") == "alice@example.org"
+    assert phone_numbers.format_for_entry("079 000 00 01", "CH") == "+41790000001"
+    assert phone_numbers.format_for_entry("0044 20 7946 0000", "") == "+442079460000"
+    assert phone_numbers.format_for_display("+41790000001") == "+41 79 000 00 01"
+    assert phone_numbers.format_for_display("alice@example.org") == "alice@example.org"
     assert phone_numbers.is_region("CH")
     assert not phone_numbers.is_region("XX")
     for bad in ("079 000 00 01", "+41 79", "12", "+41 79 000 00 01 ext. 5", "+999123456789012345"):
         with pytest.raises(Rejected):
-            phone_numbers.entered(bad, "")
+            phone_numbers.format_for_entry(bad, "")
 
 
 @pytest.mark.parametrize("channel", sorted(CHANNELS))
@@ -409,14 +413,14 @@ def test_only_safe_details_are_exposed(channel: str) -> None:
         text="Nobody answered Acme: VPN of Rita down. Bob was called.", reason="You manage Acme.",
     )  # fmt: skip
     for message in (whole, bundle(3, subject="VPN of Rita down"), told, notice):
-        number = CHANNELS[channel].render(disclosed(message, ContentLevel.NUMBER))
+        number = CHANNELS[channel].render(redact(message, ContentLevel.NUMBER))
         shown = json.dumps(number.content())
         assert "Rita" not in shown
         assert "Acme" not in shown
         assert "haloitsm.com" not in shown
-    number = CHANNELS[channel].render(disclosed(whole, ContentLevel.NUMBER))
+    number = CHANNELS[channel].render(redact(whole, ContentLevel.NUMBER))
     assert "20817" in f"{number.subject} {number.text}"
-    subject = CHANNELS[channel].render(disclosed(whole, ContentLevel.SUBJECT))
+    subject = CHANNELS[channel].render(redact(whole, ContentLevel.SUBJECT))
     assert "VPN of Rita down" in f"{subject.subject} {subject.text}"
     assert "40 users" not in json.dumps(subject.content())
     assert "Rita R" not in json.dumps(subject.content())

@@ -15,7 +15,7 @@ from tocsin.notify.rules.retry_policy import (
     GiveUp,
     ProviderAttempts,
     Retry,
-    after,
+    next_attempt_after,
 )
 
 
@@ -31,7 +31,7 @@ def _story(providers: list[str], outcomes: dict[str, FailureKind], jitter: float
         failure = outcomes[current]
         before = tried.get(current, ProviderAttempts(0)).tries
         tried[current] = ProviderAttempts(before + 1, failure is FailureKind.PERMANENT)
-        following = after(failure, current, tried, providers, jitter=jitter)
+        following = next_attempt_after(failure, current, tried, providers, jitter=jitter)
         if isinstance(following, GiveUp):
             return story
         current = following.provider
@@ -65,36 +65,38 @@ def test_what_a_person_must_mend_is_not_tried_again() -> None:
 
 def test_provider_retry_after_is_honoured_up_to_ten_minutes() -> None:
     tried = {"A": ProviderAttempts(1)}
-    patient = after(FailureKind.TEMPORARY, "A", tried, ["A"], jitter=0, retry_after=timedelta(seconds=90))
+    patient = next_attempt_after(FailureKind.TEMPORARY, "A", tried, ["A"], jitter=0, retry_after=timedelta(seconds=90))
     assert patient == Retry("A", timedelta(seconds=90))
-    ever = after(FailureKind.TEMPORARY, "A", tried, ["A"], jitter=0, retry_after=timedelta(days=1))
+    ever = next_attempt_after(FailureKind.TEMPORARY, "A", tried, ["A"], jitter=0, retry_after=timedelta(days=1))
     assert ever == Retry("A", timedelta(minutes=10))
 
 
 def test_delivery_of_stopped_node_retries_same_provider_five_times() -> None:
-    assert after(FailureKind.LOST, "A", {"A": ProviderAttempts(1)}, ["A", "B"], jitter=0) == Retry("A", timedelta())
-    assert after(FailureKind.LOST, "A", {"A": ProviderAttempts(5)}, ["A", "B"], jitter=0) == GiveUp()
+    assert next_attempt_after(FailureKind.LOST, "A", {"A": ProviderAttempts(1)}, ["A", "B"], jitter=0) == Retry(
+        "A", timedelta()
+    )
+    assert next_attempt_after(FailureKind.LOST, "A", {"A": ProviderAttempts(5)}, ["A", "B"], jitter=0) == GiveUp()
 
 
 def test_when_the_provider_is_gone_another_takes_over() -> None:
-    assert after(FailureKind.TEMPORARY, "Gone", {"Gone": ProviderAttempts(1)}, ["New"], jitter=0) == Retry(
+    assert next_attempt_after(FailureKind.TEMPORARY, "Gone", {"Gone": ProviderAttempts(1)}, ["New"], jitter=0) == Retry(
         "New", timedelta()
     )
-    assert after(FailureKind.TEMPORARY, "Gone", {"Gone": ProviderAttempts(1)}, [], jitter=0) == GiveUp()
+    assert next_attempt_after(FailureKind.TEMPORARY, "Gone", {"Gone": ProviderAttempts(1)}, [], jitter=0) == GiveUp()
 
 
 def _later(current: str, providers: list[str], jitter: float = 0.0, *, own_failures: int = 0) -> object:
     """What follows when a lasting message's quick retries are used up."""
     tried = {name: ProviderAttempts(MAX_TRIES) for name in providers}
     failure = FailureKind.BROKEN if own_failures else FailureKind.TEMPORARY
-    return after(
+    return next_attempt_after(
         failure, current, tried, providers, jitter=jitter, is_lasting=True, is_exhausted=True, own_failures=own_failures
     )
 
 
 def test_persistent_message_is_retried_every_five_minutes_across_providers() -> None:
     tried = {"A": ProviderAttempts(MAX_TRIES), "B": ProviderAttempts(MAX_TRIES)}
-    first = after(FailureKind.TEMPORARY, "B", tried, ["A", "B"], jitter=0, is_lasting=True)
+    first = next_attempt_after(FailureKind.TEMPORARY, "B", tried, ["A", "B"], jitter=0, is_lasting=True)
     assert first == Retry("A", DELAYS[-1], is_exhausted=True)
     assert _later("A", ["A", "B"]) == Retry("B", DELAYS[-1], is_exhausted=True)
     assert _later("B", ["A", "B"], 1.0) == Retry("A", DELAYS[-1] * (1 + JITTER), is_exhausted=True)
@@ -103,14 +105,15 @@ def test_persistent_message_is_retried_every_five_minutes_across_providers() -> 
 def test_a_lasting_message_ends_when_every_provider_refused_it() -> None:
     tried = {"A": ProviderAttempts(1, is_permanent=True), "B": ProviderAttempts(9, is_permanent=True)}
     assert (
-        after(FailureKind.PERMANENT, "B", tried, ["A", "B"], jitter=0, is_lasting=True, is_exhausted=True) == GiveUp()
+        next_attempt_after(FailureKind.PERMANENT, "B", tried, ["A", "B"], jitter=0, is_lasting=True, is_exhausted=True)
+        == GiveUp()
     )
 
 
 def test_a_lasting_message_ends_after_five_failures_of_tocsin_itself() -> None:
     assert isinstance(_later("A", ["A"], own_failures=MAX_TRIES - 1), Retry)
     assert _later("A", ["A"], own_failures=MAX_TRIES) == GiveUp()
-    lost = after(
+    lost = next_attempt_after(
         FailureKind.LOST,
         "A",
         {"A": ProviderAttempts(40)},
@@ -125,7 +128,9 @@ def test_a_lasting_message_ends_after_five_failures_of_tocsin_itself() -> None:
 
 def test_a_lasting_message_goes_by_a_new_provider_at_once() -> None:
     tried = {"A": ProviderAttempts(30)}
-    found = after(FailureKind.TEMPORARY, "A", tried, ["A", "New"], jitter=0, is_lasting=True, is_exhausted=True)
+    found = next_attempt_after(
+        FailureKind.TEMPORARY, "A", tried, ["A", "New"], jitter=0, is_lasting=True, is_exhausted=True
+    )
     assert found == Retry("New", timedelta(), is_exhausted=True)
 
 

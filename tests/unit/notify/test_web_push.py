@@ -80,7 +80,7 @@ def test_a_subscription_that_no_push_could_reach_is_refused(change: dict[str, ob
 
 
 def test_an_address_of_devices_is_known_and_cannot_be_guessed() -> None:
-    made = {push_addresses.made(bytes([number] * 13)) for number in range(50)}
+    made = {push_addresses.new_address(bytes([number] * 13)) for number in range(50)}
     assert len(made) == 50
     assert all(push_addresses.is_devices(address) for address in made)
     assert not push_addresses.is_devices("alice-topic")
@@ -97,11 +97,11 @@ def test_a_device_begins_with_the_name_of_its_browser() -> None:
 
 def test_rules_report_push_only_high_priority_notifications() -> None:
     push, text = NotificationMethod("Push", "push", "devices:x"), NotificationMethod("Text", "sms", "+41790000001")
-    assert push_only_check.priorities(Recipient(1, "Alice")) == ()
-    assert push_only_check.priorities(Recipient(1, "Alice", (push,))) == (Priority.CRITICAL, Priority.HIGH)
-    assert push_only_check.priorities(Recipient(1, "Alice", (push, text))) == ()
-    assert push_only_check.priorities(Recipient(1, "Alice", (push, replace(text, is_enabled=False)))) == (
+    assert push_only_check.push_only_priorities(Recipient(1, "Alice")) == ()
+    assert push_only_check.push_only_priorities(Recipient(1, "Alice", (push,))) == (Priority.CRITICAL, Priority.HIGH)
+    assert push_only_check.push_only_priorities(Recipient(1, "Alice", (push, text))) == ()
+    assert push_only_check.push_only_priorities(Recipient(1, "Alice", (push, replace(text, is_enabled=False)))) == (
         Priority.CRITICAL, Priority.HIGH,
     )  # fmt: skip
     rules = {Priority.HIGH: (ContactMethodRule("Push"),), Priority.LOW: (ContactMethodRule("Push"),)}
-    assert push_only_check.priorities(Recipient(1, "Alice", (push, text), rules=rules)) == (Priority.HIGH,)
+    assert push_only_check.push_only_priorities(Recipient(1, "Alice", (push, text), rules=rules)) == (Priority.HIGH,)

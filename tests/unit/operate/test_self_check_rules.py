@@ -10,7 +10,13 @@ import pytest
 
 from tocsin.core.runtime.clock_jump import ClockJump
 from tocsin.operate.node_heartbeat import NodeStatus, TaskStatus
-from tocsin.operate.self_check.rules import CountWithExamples, DetectedProblem, LongestWait, SelfCheckInputs, judge
+from tocsin.operate.self_check.rules import (
+    CountWithExamples,
+    DetectedProblem,
+    LongestWait,
+    SelfCheckInputs,
+    find_problems,
+)
 
 SECOND = timedelta(seconds=1)
 
@@ -36,18 +42,20 @@ def ids(found: tuple[DetectedProblem, ...]) -> list[str]:
 
 
 def test_no_problem_is_reported_while_all_work_is_timely(well: SelfCheckInputs) -> None:
-    assert judge(well) == ()
+    assert find_problems(well) == ()
 
 
 def test_an_idle_installation_is_well(now: datetime) -> None:
-    assert judge(SelfCheckInputs(now=now)) == ()
+    assert find_problems(SelfCheckInputs(now=now)) == ()
 
 
 def test_stalled_task_is_named_with_its_node(
     well: SelfCheckInputs,
 ) -> None:
     slow = TaskStatus("escalation", 62 * SECOND, SECOND)
-    (found,) = judge(replace(well, nodes=(node(slow), node(TaskStatus("escalation", SECOND, SECOND), name="pager2"))))
+    (found,) = find_problems(
+        replace(well, nodes=(node(slow), node(TaskStatus("escalation", SECOND, SECOND), name="pager2")))
+    )
     assert found.id == "loop_stopped:escalation"
     assert found.detail == (
         "The loop “escalation” last finished a turn without an error on pager1 (1 minute 2 seconds ago)."
@@ -56,22 +64,26 @@ def test_stalled_task_is_named_with_its_node(
 
 def test_infrequent_task_gets_its_own_deadline(well: SelfCheckInputs) -> None:
     seldom = TaskStatus("retention", 659 * SECOND, 300 * SECOND)
-    assert judge(replace(well, nodes=(node(seldom),))) == ()
-    assert ids(judge(replace(well, nodes=(node(replace(seldom, age=660 * SECOND)),)))) == ["loop_stopped:retention"]
+    assert find_problems(replace(well, nodes=(node(seldom),))) == ()
+    assert ids(find_problems(replace(well, nodes=(node(replace(seldom, age=660 * SECOND)),)))) == [
+        "loop_stopped:retention"
+    ]
 
 
 def test_tasks_of_stopped_node_are_not_reported(well: SelfCheckInputs) -> None:
     gone = node(TaskStatus("escalation", 600 * SECOND, SECOND), age=600 * SECOND)
-    assert judge(replace(well, nodes=(gone, *well.nodes))) == ()
+    assert find_problems(replace(well, nodes=(gone, *well.nodes))) == ()
 
 
 def test_late_run_is_reported_with_its_alert(well: SelfCheckInputs) -> None:
-    (found,) = judge(replace(well, run=LongestWait(42, well.now - 60 * SECOND)))
+    (found,) = find_problems(replace(well, run=LongestWait(42, well.now - 60 * SECOND)))
     assert (found.id, found.detail) == ("runs_late", "What was due for alert #42 has not been decided for 1 minute.")
 
 
 def test_late_first_page_is_reported_with_its_error(well: SelfCheckInputs) -> None:
-    (found,) = judge(replace(well, page=LongestWait(7, well.now - 90 * SECOND, "mail.example.org does not answer.")))
+    (found,) = find_problems(
+        replace(well, page=LongestWait(7, well.now - 90 * SECOND, "mail.example.org does not answer."))
+    )
     assert found.id == "pages_late"
     assert found.detail == (
         "The first page about alert #7 should have left 1 minute 30 seconds ago. mail.example.org does not answer."
@@ -79,11 +91,11 @@ def test_late_first_page_is_reported_with_its_error(well: SelfCheckInputs) -> No
 
 
 def test_message_undecided_for_a_minute_is_reported(well: SelfCheckInputs) -> None:
-    assert ids(judge(replace(well, message=LongestWait(None, well.now - 60 * SECOND)))) == ["messages_late"]
+    assert ids(find_problems(replace(well, message=LongestWait(None, well.now - 60 * SECOND)))) == ["messages_late"]
 
 
 def test_forgotten_and_stuck_alerts_are_named_the_first_of_them(well: SelfCheckInputs) -> None:
-    found = judge(
+    found = find_problems(
         replace(well, forgotten=CountWithExamples(7, (1, 2, 3, 4, 5)), stuck=CountWithExamples(1, (9,)), lost=2)
     )
     assert ids(found) == ["alerts_forgotten", "runs_stuck", "deliveries_lost"]
@@ -104,7 +116,7 @@ def test_every_problem_says_what_to_do(well: SelfCheckInputs) -> None:
         stuck=CountWithExamples(1, (1,)),
         lost=1,
     )
-    found = judge(facts)
+    found = find_problems(facts)
     assert len(found) == len(set(ids(found))) == 7
     assert all(one.remedy.endswith(".") and one.detail.endswith(".") and not one.title.endswith(".") for one in found)
 
@@ -113,19 +125,19 @@ def test_clock_rollback_is_reported_for_an_hour_without_stopping_ping(
     well: SelfCheckInputs,
 ) -> None:
     facts = replace(well, jump=ClockJump(well.now - timedelta(minutes=59), timedelta(hours=-2)))
-    (found,) = judge(facts)
+    (found,) = find_problems(facts)
     assert (found.id, found.is_warning) == ("clock_set_back", True)
     assert "set back by 2 hours" in found.detail
     assert "each alert says so" in found.detail
-    (little,) = judge(replace(well, jump=ClockJump(well.now, timedelta(seconds=-6))))
+    (little,) = find_problems(replace(well, jump=ClockJump(well.now, timedelta(seconds=-6))))
     assert "set back by 6 seconds" in little.detail
     assert "each alert" not in little.detail
-    assert judge(replace(facts, jump=ClockJump(well.now - timedelta(minutes=60), timedelta(hours=-2)))) == ()
+    assert find_problems(replace(facts, jump=ClockJump(well.now - timedelta(minutes=60), timedelta(hours=-2)))) == ()
 
 
 def test_forward_clock_jump_is_reported_while_retention_is_suspended(well: SelfCheckInputs) -> None:
     facts = replace(well, jump=ClockJump(well.now - timedelta(hours=23), timedelta(days=365)))
-    (found,) = judge(facts)
+    (found,) = find_problems(facts)
     assert (found.id, found.is_warning) == ("clock_ahead", True)
     assert "365 days further" in found.detail
-    assert judge(replace(facts, jump=ClockJump(well.now - timedelta(days=1), timedelta(days=365)))) == ()
+    assert find_problems(replace(facts, jump=ClockJump(well.now - timedelta(days=1), timedelta(days=365)))) == ()

@@ -15,7 +15,7 @@ from tocsin.cli.main import run
 from tocsin.core.config import environment as config
 from tocsin.node import STOP_TIMEOUT
 from tocsin.operate.service import STOP_TIMEOUT as UNIT_STOP_TIMEOUT
-from tocsin.operate.service import carried, environment, of_machine, of_user, unit
+from tocsin.operate.service import carried_variables, environment, of_machine, of_user, unit
 
 COMMAND = ["/opt/tocsin/bin/tocsin", "serve", "--port", "8686"]
 
@@ -71,7 +71,7 @@ def test_unit_keeps_shell_variables_except_data_directory_and_tests() -> None:
         "TOCSIN_TEST_CLOCK": "1",
         "PATH": "/bin",
     }
-    assert carried(shell, Path("/home/alice")) == {
+    assert carried_variables(shell, Path("/home/alice")) == {
         "TOCSIN_BASE_URL": "https://tocsin.example.org",
         "TOCSIN_SMTP_URL_FILE": "/home/alice/smtp-url",
     }

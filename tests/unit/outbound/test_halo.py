@@ -70,14 +70,14 @@ def test_address_keeps_path_and_port_and_names_its_tenant() -> None:
 def test_every_halo_rejection_is_one_correctly_classified_sentence(
     status: int, body: bytes, is_write: bool, kind: type[Exception], said: str
 ) -> None:
-    error = errors.of_answer(EgressResponse(status, {}, body), "write a note", is_write=is_write, ticket="7")
+    error = errors.response_error(EgressResponse(status, {}, body), "write a note", is_write=is_write, ticket="7")
     assert type(error) is kind
     assert said in str(error)
 
 
 def test_failed_token_request_names_bad_scope_or_secret() -> None:
     def of(status: int, body: bytes, scopes: list[str], bad: list[str]) -> str:
-        return str(errors.of_token(EgressResponse(status, {}, body), "https://x", scopes, bad))
+        return str(errors.token_error(EgressResponse(status, {}, body), "https://x", scopes, bad))
 
     assert "client id and secret" in of(400, b'{"error": "invalid_client"}', [], [])
     assert "scope read:teams;" in of(400, b'{"error": "invalid_scope"}', ["read:tickets", "read:teams"], ["read:teams"])

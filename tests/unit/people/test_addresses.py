@@ -26,7 +26,7 @@ from tocsin.people import addresses
 )
 def test_unusable_address_is_rejected_with_a_reason(channel: str, address: str, part: str) -> None:
     with pytest.raises(Rejected, match=part):
-        addresses.checked(channel, address)
+        addresses.validate_address(channel, address)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_unusable_address_is_rejected_with_a_reason(channel: str, address: str, 
     ],
 )
 def test_an_address_is_stored_in_one_form(channel: str, typed: str, stored: str) -> None:
-    assert addresses.checked(channel, typed) == stored
+    assert addresses.validate_address(channel, typed) == stored
 
 
 @pytest.mark.parametrize(
@@ -68,9 +68,9 @@ def test_a_channel_from_elsewhere_brings_its_own_check() -> None:
     before = dict(addresses._checks)
     try:
         addresses.register("room", check)
-        assert addresses.checked("room", "#Ops") == "#ops"
+        assert addresses.validate_address("room", "#Ops") == "#ops"
         with pytest.raises(Rejected, match="begins with #"):
-            addresses.checked("room", "ops")
+            addresses.validate_address("room", "ops")
     finally:
         addresses._checks.clear()
         addresses._checks.update(before)

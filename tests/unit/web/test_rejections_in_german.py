@@ -73,7 +73,7 @@ EXAMPLES = {
 
 #: Which argument of a call is the sentence.
 SENTENCE_OF = {
-    "Rejected": 1, "refuse": 1, "refused": 1, "_refused": 1, "_add": 2, "Temporary": 0, "Permanent": 0,
+    "Rejected": 1, "refuse": 1, "rejection": 1, "_refused": 1, "_add": 2, "Temporary": 0, "Permanent": 0,
     "NeedsAttention": 0, "TicketNotFound": 0, "NoteRejected": 0, "IntegrationProblem": 3, "WorkflowProblem": 3,
 }  # fmt: skip
 

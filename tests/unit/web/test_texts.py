@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from tocsin.catalogue.kinds import load_kinds
 from tocsin.core.errors import Rejected
-from tocsin.inbound.admin.status_rules import StatusEffect, changed, does
+from tocsin.inbound.admin.status_rules import StatusEffect, action_of_status, with_status_action
 from tocsin.inbound.config.normalizer import IntegrationDefinition, compile_reader
 from tocsin.web.integrations.editor import yaml_text
 from tocsin.web.templatetags.ui_tags import initials
 from tocsin.web.ui.richtext import is_long, safe_html
-from tocsin.web.ui.times import say_left, say_moment
+from tocsin.web.ui.times import format_moment, format_time_left
 
 NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
 
@@ -71,7 +71,7 @@ def test_no_text_from_outside_brings_a_script(text: str) -> None:
     ],
 )
 def test_moment_is_shown_briefly(ago: timedelta, said: str) -> None:
-    assert say_moment(NOW - ago, NOW) == said
+    assert format_moment(NOW - ago, NOW) == said
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_moment_is_shown_briefly(ago: timedelta, said: str) -> None:
     ],
 )
 def test_a_countdown_counts_minutes_and_seconds(left: timedelta, said: str) -> None:
-    assert say_left(left) == said
+    assert format_time_left(left) == said
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ HALO = KIND.rules
 
 def by(own: dict[str, Any], status: str) -> StatusEffect:
     """What a status does when an integration has these rules of its own."""
-    return does(compile_reader(KIND, IntegrationDefinition(rules=own)).rules, status)
+    return action_of_status(compile_reader(KIND, IntegrationDefinition(rules=own)).rules, status)
 
 
 @pytest.mark.parametrize("status", ["New", "Resolved", "Closed", "In Progress", "new stuff", "Überprüft"])
@@ -114,8 +114,8 @@ def test_last_status_action_clicked_wins_and_others_are_unchanged(
 ) -> None:
     others = [other for other in ("New", "Resolved", "Closed", "In Progress", "On Hold") if other != status]
     before = {other: by({}, other) for other in others}
-    own = changed({}, HALO, status, wanted)
-    own = changed(own, HALO, status, then)
+    own = with_status_action({}, HALO, status, wanted)
+    own = with_status_action(own, HALO, status, then)
     assert by(own, status) is then
     assert {other: by(own, other) for other in others} == before
 
@@ -124,7 +124,7 @@ def test_last_status_action_clicked_wins_and_others_are_unchanged(
 def test_restored_status_action_leaves_no_rule_behind(status: str) -> None:
     usual = by({}, status)
     other = next(one for one in StatusEffect if one is not usual)
-    own = changed(changed({}, HALO, status, other), HALO, status, usual)
+    own = with_status_action(with_status_action({}, HALO, status, other), HALO, status, usual)
     assert by(own, status) is usual
 
 

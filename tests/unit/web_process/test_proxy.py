@@ -16,7 +16,7 @@ import msgspec
 import pytest
 
 from tocsin.core.net.asgi import AsgiMessage
-from tocsin.web_process.process import door
+from tocsin.web_process.process import wsgi_app
 from tocsin.web_process.proxy import PageProxy
 
 #: As uvicorn has read it, and the front door has described it.
@@ -119,7 +119,7 @@ def test_django_receives_client_address_and_scheme() -> None:
         async def send(_message: AsgiMessage) -> None:
             return None
 
-        await door(page)({**ASKED, "client": None, "scheme": "http", "headers": headers}, receive, send)
+        await wsgi_app(page)({**ASKED, "client": None, "scheme": "http", "headers": headers}, receive, send)
 
     asyncio.run(story([(b"x-tocsin-address", b"2001:db8::7 4711"), (b"x-tocsin-proto", b"https")]))
     assert (heard["REMOTE_ADDR"], heard["REMOTE_PORT"], heard["wsgi.url_scheme"]) == ("2001:db8::7", "4711", "https")

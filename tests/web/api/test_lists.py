@@ -98,7 +98,7 @@ def test_alert_list_names_users_and_next_action_without_extra_queries(
 ) -> None:
     number = open_alert(ago=timedelta(minutes=2))
     bob = Actor(ActorKind.USER, "Bob", company.bob.pk)
-    service.act(number, Acknowledge(actor=bob), now=clock.now())
+    service.apply_command(number, Acknowledge(actor=bob), now=clock.now())
     found: dict[str, Any] = admin.get("alerts").body["items"][0]
     assert found["acknowledged_by"] == ["bob"]
     assert found["acknowledged"] is True

@@ -10,7 +10,7 @@ from tests.doubles.ntfy import NtfyDouble
 from tests.support.api_examples import ALWAYS_OWNED, ANSWERED_ELSEWHERE, EXAMPLES, NEVER_OWN, ApiObjects
 from tests.web.api.conftest import Api, ApiResponse, Company
 from tests.web.api.test_errors import refused
-from tocsin.access.roles import Permission, PermissionScope, Role, reach
+from tocsin.access.roles import Permission, PermissionScope, Role, permission_scope
 from tocsin.api.application import api
 from tocsin.api.framework.auth import ApiAuth
 from tocsin.people.models import Group, Membership, User
@@ -62,7 +62,7 @@ def test_every_role_gets_what_the_table_says(
         refused(ask(Api(), company.alice, _own(company)), 401, "not_authenticated")
         for role, asker in askers.items():
             user = roles[role]
-            match reach(role, gate.action):
+            match permission_scope(role, gate.action):
                 case PermissionScope.NONE:
                     refused(ask(asker, user, _own(company)), 403, "forbidden")
                 case PermissionScope.ALL:

@@ -171,7 +171,7 @@ def _common(body: CommandBody, who: Principal) -> dict[str, Any]:
 
 
 def _act(number: int, command: Command, who: Principal) -> dict[str, Any]:
-    outcome = service.act(number, command, now=who.now)
+    outcome = service.apply_command(number, command, now=who.now)
     return {**show_whole(find_alert(number), who.now), "answer": outcome.sentence, "changed": outcome.is_change}
 
 

@@ -148,7 +148,7 @@ def list_events(request: HttpRequest, id: Number, query: Query[EventFilters]) ->
 def list_not_called(request: HttpRequest, id: Number) -> dict[str, Any]:
     alert = find_alert(id)
     with database.transaction() as connection:
-        people = why_not_paged.of_alert(connection, alert.pk)
+        people = why_not_paged.explain_for_alert(connection, alert.pk)
     return {"items": [{"user": one.username, "name": one.name, "why": list(one.why)} for one in people]}
 
 

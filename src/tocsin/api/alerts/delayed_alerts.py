@@ -55,7 +55,7 @@ def list_delayed(request: HttpRequest, query: Query[DelayedAlertFilters]) -> lis
         rows = rows.filter(integration=named)
     if query.wait:
         rows = rows.filter(delay_reason__in=query.wait)
-    return [_show(one) for one in delayed_alerts.waiting(rows, _MAX_ROWS)]
+    return [_show(one) for one in delayed_alerts.list_delayed(rows, _MAX_ROWS)]
 
 
 @routes.post("/{id}/open", Permission.TRY_OUT, status=204, answers=None, summary="Have it open now instead")

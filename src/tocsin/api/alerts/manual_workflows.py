@@ -43,7 +43,7 @@ def list_buttons(request: HttpRequest, id: int) -> list[dict[str, Any]]:
     number = find_alert(id).pk
     return [
         {"id": one.workflow.pk, "workflow": one.workflow.name, "confirm": one.confirm, "does": list(one.does)}
-        for one in buttons.offered(number, caller(request).now)
+        for one in buttons.available_buttons(number, caller(request).now)
     ]
 
 
@@ -84,4 +84,4 @@ def make_ticket(request: HttpRequest, id: int) -> dict[str, int]:
 def list_workflow_runs(request: HttpRequest, id: int) -> list[dict[str, Any]]:
     """Newest first. Runs that did nothing because the conditions did not match are omitted; each workflow's own log
     lists them."""
-    return [show_run(story) for story in buttons.of_alert(find_alert(id).pk)]
+    return [show_run(story) for story in buttons.workflow_history(find_alert(id).pk)]

@@ -81,7 +81,7 @@ def _span(body: PauseBody) -> timedelta:
 
 def _shown(now: datetime) -> dict[str, Any]:
     with database.transaction() as connection:
-        held = pause.current(connection, now)
+        held = pause.current_pause(connection, now)
     if held is None:
         return {"paused": False, "reason": None, "started_at": None, "until": None, "user": None}
     user = User.objects.filter(pk=held.user_id).first() if held.user_id else None

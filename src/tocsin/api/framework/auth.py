@@ -16,7 +16,7 @@ from ninja.security.base import AuthBase
 from ninja.utils import check_csrf
 
 from tocsin.access import audit, tokens
-from tocsin.access.roles import Permission, PermissionScope, Role, reach
+from tocsin.access.roles import Permission, PermissionScope, Role, permission_scope
 from tocsin.alerts.commands import Actor
 from tocsin.alerts.states import ActorKind, CommandChannel
 from tocsin.core.errors import Rejected
@@ -87,7 +87,7 @@ class ApiAuth(AuthBase):
         caller = _caller(request)
         if caller is None:
             return None
-        if reach(caller.role, self.action) is PermissionScope.NONE:
+        if permission_scope(caller.role, self.action) is PermissionScope.NONE:
             raise forbidden(caller, self.action)
         self._check_parameters(request)
         if "If-Match" in request.headers and request.method not in _READING and not self.takes_if_match:

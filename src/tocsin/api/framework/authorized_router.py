@@ -7,7 +7,7 @@ from typing import Any
 
 from ninja import Router
 
-from tocsin.access.roles import Permission, PermissionScope, Role, reach
+from tocsin.access.roles import Permission, PermissionScope, Role, permission_scope
 from tocsin.api.framework import etags
 from tocsin.api.framework.auth import ApiAuth
 
@@ -91,7 +91,7 @@ class AuthorizedRouter:
 
 def _needs(action: Permission) -> str:
     """Return the roles that may call an operation, for the documentation: "manager (of own groups), admin"."""
-    reaches = {role: reach(role, action) for role in Role}
+    reaches = {role: permission_scope(role, action) for role in Role}
     return ", ".join(
         f"{role} (of own groups)" if reached is PermissionScope.OWN_GROUPS else str(role)
         for role, reached in reaches.items()

@@ -14,7 +14,7 @@ from django.utils.http import parse_etags
 
 from tocsin.access import history
 from tocsin.core.errors import Rejected
-from tocsin.core.net.etag import stamp
+from tocsin.core.net.etag import make_etag
 
 #: For the OpenAPI document: the response header of tagged objects, and the request header of changing operations.
 ETAG: Mapping[str, Any] = {
@@ -33,7 +33,7 @@ _ANY = "*"
 
 def tag(response: HttpResponse, state: Mapping[str, Any]) -> None:
     """Set the ETag of an object's state on the response."""
-    response["ETag"] = f'"{stamp(state)}"'
+    response["ETag"] = f'"{make_etag(state)}"'
 
 
 def check(request: HttpRequest, state: Mapping[str, Any], noun: str, number: object) -> None:
@@ -50,12 +50,12 @@ def check(request: HttpRequest, state: Mapping[str, Any], noun: str, number: obj
     if not wanted:
         raise Rejected("invalid", 'If-Match: is an ETag in quotation marks, as GET answers it: "…".', "If-Match")
     # A compressing proxy makes the tag weak; it still denotes the same state.
-    if wanted != [_ANY] and stamp(state) not in {one.removeprefix("W/").strip('"') for one in wanted}:
+    if wanted != [_ANY] and make_etag(state) not in {one.removeprefix("W/").strip('"') for one in wanted}:
         raise Rejected("changed_meanwhile", f"{_who(noun, number)} Read it again, and change what it is now.")
 
 
 def _who(noun: str, number: object) -> str:
-    last = next(history.changes(noun, number), None)
+    last = next(history.list_changes(noun, number), None)
     if last is None:
         return "It is not as this If-Match has it."
     return f"It is not as this If-Match has it: {last.actor_name} changed it last, at {last.at:%Y-%m-%d %H:%M:%S} UTC."

@@ -12,7 +12,7 @@ from django.db.models import Model, QuerySet
 from ninja import Schema
 from pydantic import BaseModel, Field
 
-from tocsin.core.db.query_union import QueryUnion, first, narrowed
+from tocsin.core.db.query_union import QueryUnion, first, narrow
 from tocsin.core.errors import Rejected
 
 #: The positive range of PostgreSQL's bigint.
@@ -46,7 +46,7 @@ def page[M: Model, Item](
     """
     if query.cursor is not None:
         key = _key(rows.model if isinstance(rows, QuerySet) else rows[0].model, query.cursor)
-        rows = narrowed(rows, lambda part: part.filter(**{"pk__lt" if newest_first else "pk__gt": key}))
+        rows = narrow(rows, lambda part: part.filter(**{"pk__lt" if newest_first else "pk__gt": key}))
     found = first(rows, query.limit + 1, descending=newest_first)
     shown = found[: query.limit]
     following = _cursor(shown[-1].pk) if len(found) > query.limit else None

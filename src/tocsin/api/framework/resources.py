@@ -118,7 +118,7 @@ def _register_writing[M: Model](noun: ApiResource[M]) -> None:
     )
     def replace(request: HttpRequest, response: HttpResponse, id: str, body: Body[dict[str, Any]]) -> dict[str, Any]:
         who = caller(request)
-        with config_version.alone():
+        with config_version.exclusive():
             return _shown(noun, _save(noun, body, noun.find_meant(request, id), who), who, response)
 
     @routes.patch(
@@ -126,7 +126,7 @@ def _register_writing[M: Model](noun: ApiResource[M]) -> None:
     )
     def change(request: HttpRequest, response: HttpResponse, id: str, body: Body[dict[str, Any]]) -> dict[str, Any]:
         who = caller(request)
-        with config_version.alone():
+        with config_version.exclusive():
             existing = noun.find_meant(request, id)
             given = {key: noun.without.get(key) if value is None else value for key, value in body.items()}
             return _shown(noun, _save(noun, {**noun.spec_of(existing), **given}, existing, who), who, response)
@@ -134,7 +134,7 @@ def _register_writing[M: Model](noun: ApiResource[M]) -> None:
     @routes.delete("/{id}", action, status=204, answers=None, summary="Delete it, if nothing needs it", tagged=True)
     def delete(request: HttpRequest, id: str) -> None:
         who = caller(request)
-        with config_version.alone():
+        with config_version.exclusive():
             noun.delete(noun.find_meant(request, id), changer(who), who)
 
 

@@ -48,7 +48,7 @@ def list_client_tables(request: HttpRequest, query: Query[ClientTableFilters]) -
         rows = rows.filter(name__iexact=query.name)
     if query.group is not None:
         rows = rows.filter(group=find_named(Group.objects.all(), query.group, what="group", field="group"))
-    names = commands.names()
+    names = commands.table_names()
     return page(rows, query, lambda found: [{"id": one.pk, **commands.client_table_spec(one, names)} for one in found])
 
 
@@ -60,7 +60,7 @@ def list_client_tables(request: HttpRequest, query: Query[ClientTableFilters]) -
 )
 def import_csv(request: HttpRequest, response: HttpResponse, id: str, body: CsvBody) -> dict[str, Any]:
     who, clients = caller(request), commands.from_csv(body.csv)
-    with config_version.alone():
+    with config_version.exclusive():
         table = CLIENT_TABLES.find_meant(request, id)
         spec = {**commands.client_table_spec(table), "clients": clients}
         saved = commands.save_client_table(spec, existing=table, actor=changer(who), now=who.now)

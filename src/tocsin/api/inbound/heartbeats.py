@@ -59,7 +59,7 @@ def get_heartbeat(request: HttpRequest, id: str) -> dict[str, Any]:
 
 
 def show(integrations: Sequence[Integration]) -> list[dict[str, Any]]:
-    found = monitor.standings(integrations)
+    found = monitor.heartbeat_statuses(integrations)
     return [{"id": one.pk, "name": one.name, **asdict(found[one.pk])} for one in integrations]
 
 

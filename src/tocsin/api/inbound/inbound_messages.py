@@ -21,7 +21,7 @@ from tocsin.core.db.trigram_index import SearchableText
 from tocsin.core.ids import first_uuid7
 from tocsin.core.runtime import clock
 from tocsin.inbound.enums import MessageStatus
-from tocsin.inbound.inspect.message_explanation import explained
+from tocsin.inbound.inspect.message_explanation import explain_message
 from tocsin.inbound.models import InboundMessage, Integration
 from tocsin.inbound.storage import search_index
 
@@ -141,7 +141,7 @@ def find_message(text: str) -> InboundMessage:
 def show_whole(message: InboundMessage) -> dict[str, Any]:
     """Return one message with all details. Mapping and trace use the rules that originally decided it."""
     raw = bytes(message.raw)
-    understood = explained(message)
+    understood = explain_message(message)
     try:
         text, encoded = raw.decode("utf-8"), None
     except UnicodeDecodeError:

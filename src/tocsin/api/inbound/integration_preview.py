@@ -107,7 +107,9 @@ def try_payload(request: HttpRequest, id: str, at: Query[ScheduleMoment | None] 
     integration = INTEGRATIONS.find_own(id, who, Permission.TRY_OUT)
     content_type = request.headers.get("Content-Type", "")
     try:
-        simulation = chain.simulate(integration.pk, request.body, content_type, at or who.now, registry.shared())
+        simulation = chain.simulate(
+            integration.pk, request.body, content_type, at or who.now, registry.shared_registry()
+        )
     except UnknownIntegration:
         detail = f"The configuration of {integration.name} cannot be compiled; save it again."
         raise Rejected("not_possible", detail) from None

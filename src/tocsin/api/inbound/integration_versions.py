@@ -90,9 +90,9 @@ def list_versions(request: HttpRequest, id: str, query: Query[PaginationQuery]) 
 )
 def compare_versions(request: HttpRequest, id: str, number: int, query: Query[VersionChangesQuery]) -> dict[str, Any]:
     integration, names = INTEGRATIONS.find(id), specs.names()
-    before = versions.shown(versions.find(integration, number), names)
+    before = versions.describe_version(versions.find(integration, number), names)
     other = versions.find(integration, query.to) if query.to is not None else integration.current_version
-    after = versions.shown(other, names) if other is not None else {}
+    after = versions.describe_version(other, names) if other is not None else {}
     changed = versions.compare(before, after)
     return {"changes": [{"part": c.part, "before": c.before, "after": c.after} for c in changed]}
 
@@ -105,7 +105,7 @@ def compare_versions(request: HttpRequest, id: str, number: int, query: Query[Ve
 def restore_version(request: HttpRequest, id: str, number: int) -> dict[str, Any]:
     who = caller(request)
     integration = INTEGRATIONS.find_own(id, who, Permission.ROUTING)
-    versions.bring_back(integration, number, actor=changer(who), now=who.now)
+    versions.restore_version(integration, number, actor=changer(who), now=who.now)
     return INTEGRATIONS.show(INTEGRATIONS.find(str(integration.pk)), who)
 
 
@@ -148,7 +148,7 @@ def _show_versions(integration: Integration, found: Sequence[IntegrationVersion]
             "number": version.number,
             "created_at": version.created_at,
             "created_by": version.created_by.username if version.created_by else None,
-            "definition": versions.shown(version, names),
+            "definition": versions.describe_version(version, names),
             "current": version.pk == integration.current_version_id,
         }
         for version in found

@@ -113,7 +113,7 @@ def test_mailbox(request: HttpRequest, id: str) -> dict[str, Any]:
     """A failure is returned as an error: 400 without a mailbox, 502, or 503 if a retry may succeed."""
     integration = INTEGRATIONS.find_own(id, caller(request), Permission.ROUTING)
     imap = secrets.credentials_of(integration).get("imap", {})
-    return {"ok": True, "detail": imap_poller.look_into(imap.get("mailbox", ""), imap.get("password", ""))}
+    return {"ok": True, "detail": imap_poller.check_mailbox(imap.get("mailbox", ""), imap.get("password", ""))}
 
 
 def _rows() -> QuerySet[Integration]:
@@ -132,7 +132,7 @@ def _show(integration: Integration, who: Principal, names: ReferenceNames | None
     return {
         "id": integration.pk,
         **commands.integration_spec(integration, names),
-        "url": (secrets.shown_url(integration) or None) if is_own else None,
+        "url": (secrets.masked_url(integration) or None) if is_own else None,
         "version": integration.current_version.number if integration.current_version else None,
         "created_at": integration.created_at,
         "old_token_until": integration.old_token_until,

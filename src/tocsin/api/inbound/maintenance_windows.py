@@ -81,7 +81,7 @@ def list_windows(request: HttpRequest, query: Query[MaintenanceWindowFilters]) -
     if query.in_force is not None:
         now_on = [one.window.pk for one in maintenance_windows.in_force(who.now, rows)]
         rows = rows.filter(pk__in=now_on) if query.in_force else rows.exclude(pk__in=now_on)
-    known = maintenance_windows.names()
+    known = maintenance_windows.window_names()
     return page(rows, query, lambda found: [_shown(one, who.now, known) for one in found])
 
 
@@ -95,9 +95,9 @@ def preview(request: HttpRequest, body: Body[dict[str, Any]]) -> dict[str, Any]:
     """Nothing is stored. The body is a window in the form in which it is saved; its name may be omitted."""
     now = caller(request).now
     row = maintenance_windows.draft(body)
-    found = maintenance_preview.caught(maintenance_windows.compiled(row), now)
+    found = maintenance_preview.suppressed_alerts(maintenance_windows.compiled(row), now)
     return {
-        "sentence": maintenance_times.sentence(row.times),
+        "sentence": maintenance_times.describe_times(row.times),
         "next": _next(row, now),
         "opened": found.opened,
         "caught": found.count,

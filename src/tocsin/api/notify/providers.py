@@ -112,7 +112,7 @@ def _show(provider: Provider, _who: Principal | None = None) -> dict[str, Any]:
 
 
 def _shown(found: Sequence[Provider], now: datetime) -> list[dict[str, Any]]:
-    known, refused = provider_status.statuses(), rejections.lately(now)
+    known, refused = provider_status.statuses(), rejections.recent_rejections(now)
     return [
         _one(row, known.get(row.name, provider_status.ProviderStatus()), refused.get(row.name, ())) for row in found
     ]
@@ -126,7 +126,7 @@ def _one(
         "id": provider.pk,
         **commands.provider_spec(provider),
         "secrets_set": secrets,
-        "callbacks": {point.what: address for point, address in provider_status.callback_addresses(provider)},
+        "callbacks": {point.what: address for point, address in provider_status.webhook_urls(provider)},
         "health": {
             "state": status.state,
             "error": status.error,

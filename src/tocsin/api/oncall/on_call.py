@@ -178,7 +178,7 @@ def group_coverage(request: HttpRequest, id: str, query: Query[RangeQuery]) -> d
     group = GROUPS.find(id)
     begin, end = _range(query.since, query.until, caller(request).now, coverage_checks.COVERAGE_HORIZON)
     with database.transaction() as connection:
-        found = coverage.of_groups(connection, [group.pk], begin, end - begin)
+        found = coverage.coverage_of_groups(connection, [group.pk], begin, end - begin)
     _plan_of_group, findings = found[group.pk]
     names = _usernames(finding.user_id for finding in findings if finding.user_id)
     return {"since": begin, "until": end, "findings": [_finding(finding, names) for finding in findings]}

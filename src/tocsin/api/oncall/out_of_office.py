@@ -72,7 +72,7 @@ def create_absence(request: HttpRequest, body: Body[dict[str, Any]]) -> dict[str
 def replace_absence(
     request: HttpRequest, response: HttpResponse, id: Number, body: Body[dict[str, Any]]
 ) -> dict[str, Any]:
-    with config_version.alone():
+    with config_version.exclusive():
         return _tagged(_save_existing(_find_meant(request, id), body, caller(request)), response)
 
 
@@ -85,7 +85,7 @@ def replace_absence(
 def change_absence(
     request: HttpRequest, response: HttpResponse, id: Number, body: Body[dict[str, Any]]
 ) -> dict[str, Any]:
-    with config_version.alone():
+    with config_version.exclusive():
         absence = _find_meant(request, id)
         body = {**out_of_office.nested_spec(absence), **body}
         return _tagged(_save_existing(absence, body, caller(request)), response)
@@ -94,7 +94,7 @@ def change_absence(
 @routes.delete("/{int:id}", Permission.OWN, status=204, answers=None, summary="Take it away", tagged=True)
 def delete_absence(request: HttpRequest, id: Number) -> None:
     who = caller(request)
-    with config_version.alone():
+    with config_version.exclusive():
         cover_notices.delete_absence(_find_meant(request, id), actor=changer(who), now=who.now)
 
 

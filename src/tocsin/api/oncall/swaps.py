@@ -189,7 +189,7 @@ def withdraw(request: HttpRequest, id: Number) -> dict[str, Any]:
 
 
 def _require_belonging(who: Principal, schedule: Schedule) -> None:
-    if not swaps.belongs(schedule, who.user) and not who.viewer.may(Permission.TEAMS, schedule.group_id):
+    if not swaps.is_involved(schedule, who.user) and not who.viewer.may(Permission.TEAMS, schedule.group_id):
         raise Rejected("forbidden", f"{who.user.username} is not in {schedule.group.name}.")
 
 

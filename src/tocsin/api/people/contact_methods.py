@@ -81,7 +81,7 @@ def replace_contact_method(
     request: HttpRequest, response: HttpResponse, id: Number, body: Body[dict[str, Any]]
 ) -> dict[str, Any]:
     who = caller(request)
-    with config_version.alone():
+    with config_version.exclusive():
         return _tagged(_save_existing(_find_meant(request, id), body, who), who, response)
 
 
@@ -95,7 +95,7 @@ def change_contact_method(
     request: HttpRequest, response: HttpResponse, id: Number, body: Body[dict[str, Any]]
 ) -> dict[str, Any]:
     who = caller(request)
-    with config_version.alone():
+    with config_version.exclusive():
         method = _find_meant(request, id)
         return _tagged(_save_existing(method, {**users.contact_method_spec(method), **body}, who), who, response)
 
@@ -103,7 +103,7 @@ def change_contact_method(
 @routes.delete("/{int:id}", Permission.OWN, status=204, answers=None, summary="Delete it", tagged=True)
 def delete_contact_method(request: HttpRequest, id: Number) -> None:
     who = caller(request)
-    with config_version.alone():
+    with config_version.exclusive():
         users.delete_contact_method(_find_meant(request, id), actor=changer(who), now=who.now)
 
 
@@ -119,7 +119,7 @@ def test_contact_method(request: HttpRequest, id: Number) -> dict[str, Any]:
     _require_own(who, method.user)
     with database.transaction() as connection:
         sent = contact_tests.queue_test(connection, method.user_id, method.pk, who.now)
-        database.hint(connection, "outbox")
+        database.notify(connection, "outbox")
     return {"notification_id": sent}
 
 

@@ -73,7 +73,7 @@ class RemovedFactorsResponse(BaseModel):
 )
 def reset_second_factor(request: HttpRequest, id: str) -> dict[str, Any]:
     who, user = caller(request), USERS.find(id)
-    return {"taken_away": mfa_reset_notice.take_away(user, actor=changer(who), now=who.now)}
+    return {"taken_away": mfa_reset_notice.remove_second_factors(user, actor=changer(who), now=who.now)}
 
 
 def _rows() -> QuerySet[User]:

@@ -21,7 +21,7 @@ from tocsin.api.framework.resources import ApiResource, ResourceSpec, register
 from tocsin.core.config import settings_store
 from tocsin.escalation.changes import commands
 from tocsin.escalation.models import Policy
-from tocsin.escalation.policy.policy_templates import ready_made
+from tocsin.escalation.policy.policy_templates import policy_templates
 from tocsin.inbound.models import Integration
 from tocsin.people.models import Group, User
 from tocsin.simulate import report
@@ -64,7 +64,7 @@ def list_templates(request: HttpRequest) -> dict[str, Any]:
     return {
         "items": [
             {"key": one.key, "name": one.name, "about": one.about, "spec": {"name": one.name, **one.spec}}
-            for one in ready_made(zone)
+            for one in policy_templates(zone)
         ]
     }
 
@@ -118,7 +118,7 @@ def _rows() -> QuerySet[Policy]:
 
 
 def _show_all(policies: Sequence[Policy]) -> list[dict[str, Any]]:
-    names = commands.names_of(policies)
+    names = commands.reference_names(policies)
     return [
         {
             "id": policy.pk,

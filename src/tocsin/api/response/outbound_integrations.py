@@ -210,7 +210,7 @@ def set_up_webhook(request: HttpRequest, id: str, body: IntegrationReferenceBody
 @routes.post("/{id}/look", Permission.ROUTING, status=202, answers=None, summary="Read changed tickets now")
 def look(request: HttpRequest, id: str) -> None:
     who = caller(request)
-    halo_commands.look_now(_own(id, who), who.now)
+    halo_commands.poll_now(_own(id, who), who.now)
 
 
 @routes.post(

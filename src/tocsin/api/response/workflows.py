@@ -119,7 +119,7 @@ def list_ready_made(request: HttpRequest) -> list[dict[str, Any]]:
     one."""
     return [
         {"key": one.key, "about": one.about, "workflow": {"name": one.name, **one.spec}}
-        for one in templates.ready_made(has_halo=True)
+        for one in templates.workflow_templates(has_halo=True)
     ]
 
 
@@ -144,7 +144,7 @@ def test_draft(request: HttpRequest, body: WorkflowDraftBody) -> dict[str, Any]:
 
 @routes.post("/{id}/test", Permission.SEE, answers=WorkflowDryRunResponse, summary="Try it against an alert: a dry run")
 def test_workflow(request: HttpRequest, id: str, body: WorkflowDryRunBody) -> dict[str, Any]:
-    return _trial(dry_run.of(WORKFLOWS.find(id), body.alert, caller(request).now))
+    return _trial(dry_run.dry_run(WORKFLOWS.find(id), body.alert, caller(request).now))
 
 
 @routes.post("/{id}/move", Permission.ROUTING, status=204, answers=None, summary="Move it in the order")
@@ -183,7 +183,7 @@ def try_again(request: HttpRequest, id: str, run_id: int) -> None:
 def end(request: HttpRequest, id: str, run_id: int) -> None:
     who = caller(request)
     row = WORKFLOWS.find_own(id, who, Permission.ROUTING)
-    commands.give_up(_run(row, run_id), actor=changer(who), now=who.now)
+    commands.abandon(_run(row, run_id), actor=changer(who), now=who.now)
 
 
 def show_run(story: RunSummary) -> dict[str, Any]:
@@ -245,7 +245,9 @@ def _show(row: Workflow, _who: Principal | None = None) -> dict[str, Any]:
 def _shown(row: Workflow, names: commands.WorkflowNamesById) -> dict[str, Any]:
     plan = commands.readable(row)
     sentence = (
-        "It cannot be read." if plan is None else descriptions.whole(plan, lambda noun, n: names[noun].get(n, f"#{n}"))
+        "It cannot be read."
+        if plan is None
+        else descriptions.describe_workflow(plan, lambda noun, n: names[noun].get(n, f"#{n}"))
     )
     return {
         "id": row.pk,

@@ -78,7 +78,7 @@ class ConfigurationResponse(BaseModel):
     "", Permission.ADMINISTER, answers=CurrentImportResponse, summary="The import that there is, if there is one"
 )
 def list_imports(request: HttpRequest) -> dict[str, Any]:
-    run = import_runs.latest(caller(request).now)
+    run = import_runs.latest_run(caller(request).now)
     return {"items": [] if run is None else [_shown(run)], "next": None}
 
 
@@ -133,7 +133,7 @@ def delete(request: HttpRequest, id: int) -> None:
 
 
 def _find(request: HttpRequest, number: int) -> ImportRun:
-    run = import_runs.latest(caller(request).now)
+    run = import_runs.latest_run(caller(request).now)
     if run is None or run.pk != number:
         raise Rejected("not_found", f"There is no import {number}.")
     return run

@@ -112,7 +112,7 @@ def report_answers(request: HttpRequest, query: Query[ResponseTimesQuery]) -> di
 def report_nights(request: HttpRequest, query: Query[ReportPeriodQuery]) -> dict[str, Any]:
     period = _period(request, query)
     with database.transaction() as connection:
-        found = night_load.of_everybody(connection, period)
+        found = night_load.load_nights(connection, period)
     people = [
         {"user": one.username, "alerts": one.alerts, "at_night": one.at_night, "nights": one.nights} for one in found
     ]

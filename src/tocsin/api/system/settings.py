@@ -32,7 +32,7 @@ def get_settings(request: HttpRequest, response: HttpResponse) -> dict[str, Any]
 )
 def patch_settings(request: HttpRequest, response: HttpResponse, body: Body[dict[str, Any]]) -> dict[str, Any]:
     who = caller(request)
-    with config_version.alone():
+    with config_version.exclusive():
         etags.check(request, _stored(), "settings", "")
         change_settings(body, actor=changer(who), now=who.now)
         return _all(response)

@@ -102,7 +102,7 @@ def get_preflight(request: HttpRequest, at: Query[ScheduleMoment | None] = None)
     """Without `at`, the check is for the next 03:00 in the installation's time zone."""
     who = caller(request)
     moment = at or preflight.next_at(NIGHT, who.now.astimezone(ZoneInfo(settings_store.get(settings_store.TIME_ZONE))))
-    checked = preflight.preflight(moment, registry.shared())
+    checked = preflight.preflight(moment, registry.shared_registry())
     return {"at": moment, "integrations": [_checked(one, who) for one in checked]}
 
 

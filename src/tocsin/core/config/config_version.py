@@ -30,7 +30,7 @@ def lock() -> None:
 
 
 @contextmanager
-def alone(row: Model | None = None) -> Iterator[None]:
+def exclusive(row: Model | None = None) -> Iterator[None]:
     """Opens a transaction that excludes other configuration changes, so that nothing changes between read and save.
 
     `row`, if given, is refreshed first. Raises `Rejected("not_found")` if it has been deleted.
@@ -45,14 +45,14 @@ def alone(row: Model | None = None) -> Iterator[None]:
         yield
 
 
-def changed() -> None:
+def bump() -> None:
     """Increments the version, inside the caller's Django transaction that changed the configuration."""
     with django_connection.cursor() as cursor:
         cursor.execute(_BUMP)
         cursor.execute("SELECT pg_notify(%s, 'config')", (CHANNEL,))
 
 
-def version(connection: Connection) -> int:
+def current_version(connection: Connection) -> int:
     """Returns the configuration version that `connection`'s transaction sees; 0 before the first change."""
     row = connection.execute("SELECT version FROM core_configversion WHERE id = 1").fetchone()
     return row[0] if row else 0

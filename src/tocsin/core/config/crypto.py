@@ -91,7 +91,7 @@ def decrypt(token: str) -> str:
         ) from None
 
 
-def readable(token: str) -> str | None:
+def is_decryptable(token: str) -> str | None:
     """Returns the text of a token, or None if no known key fits, so that the secret must be entered again."""
     try:
         return decrypt(token)

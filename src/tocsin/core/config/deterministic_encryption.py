@@ -16,13 +16,13 @@ from tocsin.core.config import crypto
 from tocsin.core.errors import Permanent
 
 
-def seal(text: str) -> str:
+def encrypt(text: str) -> str:
     """Encrypts `text` under the newest key, as URL-safe Base64. Equal texts give equal results."""
     sealed = _box(crypto.keys()[0]).encrypt(text.encode(), None)
     return base64.urlsafe_b64encode(sealed).rstrip(b"=").decode()
 
 
-def unseal(token: str) -> str:
+def decrypt(token: str) -> str:
     """Decrypts a token that `seal` created under any known key. Raises Permanent if no key fits."""
     try:
         raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)

@@ -86,7 +86,7 @@ class Config:
 _listening = f"http://localhost:{DEFAULT_PORT}"
 
 
-def listens_at(url: str) -> None:
+def listen_address(url: str) -> None:
     """Sets the URL at which this process listens. It is the public URL while `TOCSIN_BASE_URL` is not set."""
     global _listening
     _listening = url

@@ -48,5 +48,5 @@ def _fresh(match: re.Match[str]) -> str | None:
     if match["head"] is None:
         return None if crypto.is_current(match[0]) else crypto.encrypt(crypto.decrypt(match[0]))
     token = match["token"]
-    sealed = deterministic_encryption.seal(deterministic_encryption.unseal(token))
+    sealed = deterministic_encryption.encrypt(deterministic_encryption.decrypt(token))
     return None if sealed == token else f"{match['head']}{sealed}"

@@ -8,17 +8,17 @@ from collections.abc import Mapping
 from tocsin.core.config import crypto
 
 
-def sealed(secrets: Mapping[str, str]) -> str:
+def encrypt_bundle(secrets: Mapping[str, str]) -> str:
     """Returns the encrypted token for `secrets`; empty if there are none."""
     return crypto.encrypt(json.dumps(dict(secrets))) if secrets else ""
 
 
-def opened(token: str) -> dict[str, str]:
+def decrypt_bundle(token: str) -> dict[str, str]:
     """Returns the secrets by name. Raises Permanent if no known key fits."""
     return dict(json.loads(crypto.decrypt(token))) if token else {}
 
 
-def readable(token: str) -> dict[str, str]:
+def is_decryptable(token: str) -> dict[str, str]:
     """Returns the secrets by name, or none if no known key fits, so that they must be entered again."""
-    text = crypto.readable(token) if token else None
+    text = crypto.is_decryptable(token) if token else None
     return {} if text is None else dict(json.loads(text))

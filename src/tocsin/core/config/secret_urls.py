@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 HIDDEN = "/…"
 
 
-def shown(url: str) -> str:
+def mask_url(url: str) -> str:
     """Returns the URL without user, password, path and query, or unchanged if it has none of them."""
     if is_shown(url):
         return url

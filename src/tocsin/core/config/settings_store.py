@@ -139,7 +139,7 @@ def load(connection: Connection) -> dict[str, Any]:
     return {name: stored.get(name, setting.default) for name, setting in SETTINGS.items()}
 
 
-def changed_from_default() -> dict[str, Any]:
+def non_default_settings() -> dict[str, Any]:
     """Returns the settings whose value differs from the default, by name."""
     return {name: value for name, setting in SETTINGS.items() if (value := get(setting)) != setting.default}
 
@@ -148,10 +148,10 @@ def set(setting: str | AnySetting, value: object) -> None:
     """Validates and stores one setting, inside the caller's Django transaction. Raises Rejected, naming the setting, if
     the name is unknown or the value invalid."""
     name = setting if isinstance(setting, str) else setting.name
-    write(checked({name: value}))
+    write(validated({name: value}))
 
 
-def checked(values: object) -> dict[str, Any]:
+def validated(values: object) -> dict[str, Any]:
     """Validates `values` by name. Raises Rejected, naming the setting, for an unknown name or an invalid value."""
     spec = ObjectReader(values)
     found = {name: setting.read(spec, name) for name, setting in SETTINGS.items() if spec.has(name)}
@@ -166,4 +166,4 @@ def write(values: dict[str, Any]) -> None:
             Setting.objects.filter(name=name).delete()
         else:
             Setting.objects.update_or_create(name=name, defaults={"value": value})
-    config_version.changed()
+    config_version.bump()

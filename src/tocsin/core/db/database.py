@@ -144,7 +144,7 @@ def transaction() -> Iterator[Connection]:
 
 
 @contextmanager
-def begun(connection: Connection) -> Iterator[None]:
+def pipelined_transaction(connection: Connection) -> Iterator[None]:
     """Rolls back on an error, for a transaction whose BEGIN and COMMIT the caller sends in pipelines with other
     statements. `connection.transaction()` would cost a round trip for each of the two."""
     try:
@@ -170,7 +170,7 @@ def is_unavailable(error: BaseException | None) -> bool:
     A statement timeout or a lock that was not available does not count.
     """
     while error is not None:
-        if takes_no_writes(error):
+        if is_read_only_error(error):
             return True
         if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
             # Errors reported by the server have an SQLSTATE. A server that stops, starts or lacks resources reports
@@ -181,7 +181,7 @@ def is_unavailable(error: BaseException | None) -> bool:
     return False
 
 
-def takes_no_writes(error: BaseException | None) -> bool:
+def is_read_only_error(error: BaseException | None) -> bool:
     """Returns whether the error says that the database is read-only. After a failover, the former primary reports that
     until the database URL leads to the new one."""
     while error is not None and not isinstance(error, errors.ReadOnlySqlTransaction):
@@ -205,7 +205,7 @@ def row(
         return cursor.execute(query, parameters).fetchone()
 
 
-def hint(connection: Connection, *topics: str) -> None:
+def notify(connection: Connection, *topics: str) -> None:
     """Sends a hint, when the transaction commits, that `topics` changed. Delivery is not guaranteed."""
     connection.execute("SELECT pg_notify(%s, %s)", (CHANNEL, " ".join(sorted(set(topics)))))
 

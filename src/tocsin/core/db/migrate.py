@@ -37,7 +37,7 @@ LOCK_POLL_SECONDS = 0.2
 
 def migrate() -> list[str]:
     """Applies the missing migrations and returns them as `app.name`. Waits for another node that is migrating."""
-    if not missing():
+    if not missing_migrations():
         _warn_if_newer()
         return []
     with database.connect(name="tocsin migrate") as lock:
@@ -46,14 +46,14 @@ def migrate() -> list[str]:
         # all snapshots. The two would deadlock.
         while not (database.row(lock, "SELECT pg_try_advisory_lock(%s) AS won", (MIGRATION_LOCK,)) or {})["won"]:
             time.sleep(LOCK_POLL_SECONDS)
-        to_do = missing()
+        to_do = missing_migrations()
         if to_do:
             with _no_time_limit():
                 apply_missing()
         return to_do
 
 
-def missing() -> list[str]:
+def missing_migrations() -> list[str]:
     """Returns the migrations not yet applied to the database, in order, as `app.name`.
 
     Empty too if the database is newer than this version: old code runs on the new schema during an upgrade.
@@ -61,12 +61,14 @@ def missing() -> list[str]:
     return [f"{migration.app_label}.{migration.name}" for migration, _ in _plan(MigrationExecutor(connection))]
 
 
-def of_a_newer_program() -> list[str]:
+def newer_migrations() -> list[str]:
     """Returns the applied migrations that this version does not know, as `app.name`."""
-    return [f"{app}.{name}" for app, name in sorted(unknown(MigrationRecorder(connection).applied_migrations()))]
+    return [
+        f"{app}.{name}" for app, name in sorted(unknown_migrations(MigrationRecorder(connection).applied_migrations()))
+    ]
 
 
-def unknown(migrations: Iterable[Migration]) -> list[Migration]:
+def unknown_migrations(migrations: Iterable[Migration]) -> list[Migration]:
     """Returns those of `migrations` that this version does not know, because a newer one created them."""
     known = MigrationLoader(None, ignore_no_migrations=True).disk_migrations
     return [migration for migration in migrations if migration not in known]
@@ -109,7 +111,7 @@ def _plan(executor: MigrationExecutor) -> list[tuple[Any, bool]]:
 
 def _warn_if_newer() -> None:
     """Warns only: during an upgrade an older version runs on newer tables, which looks the same as a downgrade."""
-    if newer := of_a_newer_program():
+    if newer := newer_migrations():
         log.warning(
             "The database's tables are a newer Tocsin's (%s). That is right while its nodes are upgraded one after the "
             "other. To go back to this version for good, restore the backup from before the upgrade.",

@@ -15,7 +15,7 @@ from django.db.models import Model, QuerySet
 type QueryUnion[M: Model] = QuerySet[M] | Sequence[QuerySet[M]]
 
 
-def narrowed[M: Model](rows: QueryUnion[M], narrow: Callable[[QuerySet[M]], QuerySet[M]]) -> QueryUnion[M]:
+def narrow[M: Model](rows: QueryUnion[M], narrow: Callable[[QuerySet[M]], QuerySet[M]]) -> QueryUnion[M]:
     """Applies `narrow` to every part."""
     return narrow(rows) if isinstance(rows, QuerySet) else [narrow(part) for part in rows]
 

@@ -46,7 +46,7 @@ def wait_for_database[T](work: Callable[[], T], patience: timedelta = PATIENCE) 
 def _is_passing(error: Exception) -> bool:
     """Returns whether the error may pass soon: the server accepts no connections, or a failover is in progress. libpq
     has no error code for a wrong password, but the server then accepts connections."""
-    if database.takes_no_writes(error) or database.has_several_servers(database.url()):
+    if database.is_read_only_error(error) or database.has_several_servers(database.url()):
         return True
     conninfo = make_conninfo(database.url(), connect_timeout=database.TIMEOUTS["connect_timeout"])
     return PGconn.ping(conninfo.encode()) != Ping.OK

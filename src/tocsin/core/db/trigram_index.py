@@ -25,7 +25,7 @@ END $create$
 _KEPT: LiteralString = "replace(encode(convert_to(upper({}), 'UTF8'), 'escape'), '\\', 'q')"
 
 
-def kept(*columns: LiteralString) -> LiteralString:
+def search_expression(*columns: LiteralString) -> LiteralString:
     """Returns SQL for the indexed form of these columns, separated by commas."""
     return ", ".join(_KEPT.replace("{}", column) for column in columns)
 

@@ -70,11 +70,11 @@ def locate(data_dir: Path, major: int) -> Path:
     It is `postgres/<major>` in the data directory. For root it is in /var/lib/tocsin/<hash of the path> if the account
     cannot enter a parent of the data directory. An existing database stays where it is.
     """
-    data_dir = real(data_dir)
+    data_dir = resolve_path(data_dir)
     inside = data_dir / "postgres" / str(major)
     if os.geteuid() != 0 or (inside / "data").exists():
         return inside
-    elsewhere = apart(data_dir) / "postgres" / str(major)
+    elsewhere = separate_location(data_dir) / "postgres" / str(major)
     if (elsewhere / "data").exists():
         return elsewhere
     return inside if system_user.can_enter(system_user.find(), data_dir.parent) else elsewhere
@@ -82,7 +82,7 @@ def locate(data_dir: Path, major: int) -> Path:
 
 def prepare(data_dir: Path, major: int) -> ClusterPaths:
     """Creates the directories and sets owners and permissions. Raises Permanent, naming the path, on failure."""
-    data_dir = real(data_dir)
+    data_dir = resolve_path(data_dir)
     try:
         _refuse_shared_folder(data_dir)
         account = _account(locate(data_dir, major))
@@ -107,14 +107,14 @@ def prepare(data_dir: Path, major: int) -> ClusterPaths:
     return ClusterPaths(data_dir=data_dir, location=location, run=run, account=account)
 
 
-def apart(data_dir: Path) -> Path:
+def separate_location(data_dir: Path) -> Path:
     """Returns the directory for files that cannot be inside the data directory: one for each real path."""
-    return ROOT_DATA_DIR / hashlib.sha256(os.fsencode(real(data_dir))).hexdigest()[:16]
+    return ROOT_DATA_DIR / hashlib.sha256(os.fsencode(resolve_path(data_dir))).hexdigest()[:16]
 
 
 def other_majors(place: ClusterPaths) -> list[Path]:
     """Returns the PostgreSQL data directories of other major versions, inside or outside the data directory."""
-    homes = (place.data_dir / "postgres", apart(place.data_dir) / "postgres")
+    homes = (place.data_dir / "postgres", separate_location(place.data_dir) / "postgres")
     versions = [file for home in homes for file in home.glob("*/data/PG_VERSION")]
     return sorted(file.parent for file in versions if file.parent.parent.name != place.location.name)
 
@@ -131,7 +131,7 @@ def open_private(path: Path, flags: int = 0) -> int:
     return descriptor
 
 
-def real(path: Path) -> Path:
+def resolve_path(path: Path) -> Path:
     """Resolves symbolic links, so that one directory has one hash and one lock under all its names."""
     return Path(os.path.realpath(path.expanduser()))
 
@@ -205,7 +205,7 @@ def _socket_folder(data_dir: Path, location: Path, account: SystemAccount | None
     inside = location / "run"
     if len(os.fsencode(inside / SOCKET_NAME)) <= MAX_SOCKET_PATH_BYTES and "," not in str(inside):
         return inside
-    elsewhere = apart(data_dir)
+    elsewhere = separate_location(data_dir)
     if os.geteuid() == 0 and account is not None and account.name == system_user.ACCOUNT_NAME:
         for folder in (ROOT_DATA_DIR, elsewhere):
             _make_ours(folder)

@@ -46,7 +46,7 @@ class EmbeddedPostgres:
     """One use of the embedded PostgreSQL of a data directory. Thread-safe."""
 
     def __init__(self, data_dir: Path) -> None:
-        self._data_dir = layout.real(data_dir)
+        self._data_dir = layout.resolve_path(data_dir)
         self._mutex = threading.Lock()
         self._server: PostgresServer | None = None
         self._use: _SharedLock | None = None

@@ -139,7 +139,7 @@ def wait_until_ready(server: PostgresServer, pid: int, limit: timedelta = START_
         if running and postmaster == Postmaster(pid, "ready"):
             return
         if not running:
-            raise Permanent(f"PostgreSQL did not start on {server.data}: {words(server)}")
+            raise Permanent(f"PostgreSQL did not start on {server.data}: {command_words(server)}")
         if time.monotonic() > end:
             raise Temporary(
                 f"PostgreSQL on {server.data} is not ready yet ({postmaster.state if postmaster else 'starting'}).",
@@ -192,7 +192,7 @@ def read_postmaster(server: PostgresServer) -> Postmaster | None:
         return None
 
 
-def words(server: PostgresServer) -> str:
+def command_words(server: PostgresServer) -> str:
     """Returns the last lines of the server's newest log, for error messages."""
     logs = [server.log, *(server.data / "log").glob("*.log")]
     texts = [

@@ -66,7 +66,7 @@ def find_or_make(name: str = ACCOUNT_NAME) -> SystemAccount:
     if account is not None:
         return account
     said: list[str] = []
-    with alone():
+    with exclusive():
         for recipe in recipes(name):
             account = find(name) or make(name, recipe, said)
             if account is not None:
@@ -80,7 +80,7 @@ def find_or_make(name: str = ACCOUNT_NAME) -> SystemAccount:
 
 
 @contextmanager
-def alone() -> Iterator[None]:
+def exclusive() -> Iterator[None]:
     """Lets one process at a time create the account.
 
     With shadow-utils 4.17, two concurrent useradd runs both succeed, and the first one's uid is invalid a moment later.

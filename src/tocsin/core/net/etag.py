@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from django.utils.crypto import salted_hmac
 
 
-def stamp(state: Mapping[str, object]) -> str:
+def make_etag(state: Mapping[str, object]) -> str:
     """Returns 32 hex digits for a state of JSON values and datetimes. The order of its keys does not matter."""
     text = json.dumps(state, sort_keys=True, default=str)
     return salted_hmac("tocsin.stamp", text, algorithm="sha256").hexdigest()[:32]

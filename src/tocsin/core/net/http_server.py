@@ -298,7 +298,7 @@ class HttpServer(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         # This thread may be pinned to one CPU. Threads that it starts must not be.
-        helpers = ThreadPoolExecutor(thread_name_prefix="asyncio", initializer=cpu_affinity.roam)
+        helpers = ThreadPoolExecutor(thread_name_prefix="asyncio", initializer=cpu_affinity.allow_all_cpus)
         asyncio.get_running_loop().set_default_executor(helpers)
         await super().startup(sockets)
         self._on_ready()

@@ -31,7 +31,7 @@ class MailboxError:
     error: str
 
 
-def failed(connection: Connection, reads: MailboxReader, number: int, error: str, now: datetime) -> None:
+def record_failure(connection: Connection, reads: MailboxReader, number: int, error: str, now: datetime) -> None:
     """Records that a mailbox cannot be read. `since` keeps the time of the first consecutive failure."""
     connection.execute(
         "INSERT INTO core_mailboxtrouble (reads, number, since, error) VALUES (%s, %s, %s, %s) "
@@ -40,12 +40,12 @@ def failed(connection: Connection, reads: MailboxReader, number: int, error: str
     )
 
 
-def works(connection: Connection, reads: MailboxReader, number: int) -> None:
+def clear_failure(connection: Connection, reads: MailboxReader, number: int) -> None:
     """Records that a mailbox was read, which clears its error."""
     connection.execute("DELETE FROM core_mailboxtrouble WHERE reads = %s AND number = %s", (reads, number))
 
 
-def known(connection: Connection, reads: MailboxReader) -> list[MailboxError]:
+def current_errors(connection: Connection, reads: MailboxReader) -> list[MailboxError]:
     """Returns the mailboxes that cannot be read, longest-failing first."""
     found = database.rows(
         connection,

@@ -288,7 +288,7 @@ def _let_go(number: int, nothing: int) -> None:
     os.dup2(nothing, number)
 
 
-def begun() -> ChildConfig:
+def child_setup() -> ChildConfig:
     """Initializes a child process: reads its configuration, and sets up logging, the database and Django."""
     # A service manager signals all processes at once. The child keeps running while its parent still serves requests.
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -299,7 +299,7 @@ def begun() -> ChildConfig:
         os._exit(0)
     orders = msgspec.json.decode(told, type=ChildConfig)
     logs.set_up(environment.current().log_format)
-    environment.listens_at(orders.listens_at)
+    environment.listen_address(orders.listens_at)
     database.use(orders.database_url)
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tocsin.settings")
     import django
@@ -313,7 +313,7 @@ def is_ready(orders: ChildConfig) -> None:
     os.write(orders.says_ready, b"ready\n")
 
 
-def end_with_the_parent(end: Callable[[], object]) -> None:
+def exit_with_parent(end: Callable[[], object]) -> None:
     """Calls `end` on a separate thread once the parent closes the pipe or has exited. Exits the process if it still
     runs after GRACE seconds."""
     threading.Thread(target=_follow_the_parent, args=(end,), name="parent", daemon=True).start()

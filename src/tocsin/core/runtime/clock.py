@@ -37,7 +37,7 @@ def skew() -> timedelta:
     return _skew
 
 
-def jump() -> timedelta:
+def set_test_offset() -> timedelta:
     """Returns how far the test clock has been moved; zero unless `TOCSIN_TEST_CLOCK` is set."""
     return _jump
 
@@ -100,4 +100,4 @@ def move(seconds: float) -> None:
             (seconds,),
         )
         measure(connection)
-        database.hint(connection, "clock")
+        database.notify(connection, "clock")

@@ -46,19 +46,19 @@ class ClockJump:
         return not self.is_back and now - self.at < DOUBT_PERIOD
 
 
-def jumped(seen_at: datetime, now: datetime) -> timedelta:
+def detect_jump(seen_at: datetime, now: datetime) -> timedelta:
     """Returns by how much the clock has jumped since it showed `seen_at`, a moment ago; zero if it ran normally."""
     apart = now - seen_at
     return apart if apart < -MIN_ROLLBACK or apart > MIN_JUMP_AHEAD else timedelta()
 
 
 def _since(seen_at: datetime, now: datetime) -> ClockJump:
-    by = jumped(seen_at, now)
+    by = detect_jump(seen_at, now)
     # A test clock is moved ahead on purpose.
     return ClockJump(now, timedelta() if by > timedelta() and environment.current().test_clock else by)
 
 
-def remembered(last: ClockJump | None, jump: ClockJump) -> ClockJump:
+def last_seen(last: ClockJump | None, jump: ClockJump) -> ClockJump:
     """Returns the jump to store: the new one, unless it only undoes a part of an earlier jump ahead, as an unstable
     clock does. The clock is then still far ahead."""
     if last is None or not jump.is_back or not last.is_doubted(jump.at) or last.by + jump.by <= MIN_JUMP_AHEAD:
@@ -66,16 +66,16 @@ def remembered(last: ClockJump | None, jump: ClockJump) -> ClockJump:
     return ClockJump(min(last.at, jump.at), last.by + jump.by)
 
 
-def say_jump(by: timedelta) -> str:
+def describe_jump(by: timedelta) -> str:
     """Formats the size of a jump, such as "2 hours". Checks are seconds apart, so long jumps are rounded to minutes."""
     far = abs(by)
-    return durations.say(round(far / _MINUTE) * _MINUTE if far >= 5 * _MINUTE else far)
+    return durations.describe(round(far / _MINUTE) * _MINUTE if far >= 5 * _MINUTE else far)
 
 
 _MINUTE = timedelta(minutes=1)
 
 
-def look(
+def observe(
     connection: Connection, read: Callable[[Connection], datetime] = clock.of_database
 ) -> tuple[datetime, ClockJump]:
     """Reads the clock and stores it, and locks the row until the caller's transaction ends.
@@ -92,7 +92,7 @@ def look(
     now = read(connection)
     jump = _since(row["seen_at"], now)
     if jump.by:
-        kept = remembered(last_jump(connection), jump)
+        kept = last_seen(last_jump(connection), jump)
         connection.execute(
             "UPDATE core_clockseen SET seen_at = %s, jumped_at = %s, jumped_by = %s WHERE id = 1",
             (now, kept.at, kept.by),

@@ -22,7 +22,7 @@ PLACING = 0.05
 _ANYWHERE = frozenset(os.sched_getaffinity(0)) if sys.platform == "linux" else frozenset[int]()
 
 
-def roam(thread: int = 0) -> None:
+def allow_all_cpus(thread: int = 0) -> None:
     """Lets a thread of this process run on every allowed CPU: the calling one, or the one with this native id. A new
     thread inherits the CPUs of the thread that starts it."""
     _keep(thread, _ANYWHERE)
@@ -63,8 +63,8 @@ class SharedCpu:
         self._due = 0.0
         if self._is_bound:
             self._is_bound = False
-            roam(self._leader)
-            roam()
+            allow_all_cpus(self._leader)
+            allow_all_cpus()
 
 
 def _keep(thread: int, processors: frozenset[int] | set[int]) -> None:

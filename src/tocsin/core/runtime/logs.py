@@ -20,14 +20,14 @@ _SECRETS = re.compile(
 )
 
 
-def masked(text: str) -> str:
+def mask_tokens(text: str) -> str:
     """Returns `text` with the secrets in URLs and headers masked."""
     return _SECRETS.sub(lambda found: f"{found['before']}***", text)
 
 
 class _TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return masked(super().format(record))
+        return mask_tokens(super().format(record))
 
 
 class _JsonFormatter(logging.Formatter):
@@ -36,10 +36,10 @@ class _JsonFormatter(logging.Formatter):
             "at": datetime.fromtimestamp(record.created, UTC).isoformat(),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": masked(record.getMessage()),
+            "message": mask_tokens(record.getMessage()),
         }
         if record.exc_info:
-            entry["error"] = masked(self.formatException(record.exc_info))
+            entry["error"] = mask_tokens(self.formatException(record.exc_info))
         return msgspec.json.encode(entry).decode()
 
 

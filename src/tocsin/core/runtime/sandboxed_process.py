@@ -40,7 +40,7 @@ def run(module: str, given: bytes, *, seconds: int, memory: int = MEMORY) -> byt
     return done.stdout
 
 
-def limit() -> None:
+def limit_resources() -> None:
     """Applies the limits from the command line to this process, and lowers its priority."""
     seconds, memory = int(sys.argv[1]), int(sys.argv[2])
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))

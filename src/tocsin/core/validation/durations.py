@@ -51,19 +51,19 @@ def write(span: timedelta) -> str:
     return "".join(f"{amount}{unit}" for amount, unit in _split(seconds))
 
 
-def say(span: timedelta) -> str:
+def describe(span: timedelta) -> str:
     """Formats a duration for a sentence: "5 minutes", "1 hour 30 minutes". At most two units; never negative."""
     parts = _split(max(0, int(span.total_seconds())))[:2]
     return " ".join(f"{amount} {_WORDS[unit]}{'' if amount == 1 else 's'}" for amount, unit in parts) or "0 seconds"
 
 
-def say_ago(at: datetime, now: datetime) -> str:
+def describe_ago(at: datetime, now: datetime) -> str:
     """Formats how long ago `at` was, for a sentence: "just now", "2 minutes ago"."""
     span = now - at
     if span < timedelta(seconds=5):
         return "just now"
     parts = _split(int(span.total_seconds()))[:1]
-    return f"{say(parts[0][0] * _UNITS[parts[0][1]])} ago"
+    return f"{describe(parts[0][0] * _UNITS[parts[0][1]])} ago"
 
 
 def _split(seconds: int) -> list[tuple[int, str]]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from django.core.exceptions import ValidationError
 
-from tocsin.core.validation.naming_rules import problem_with_name
+from tocsin.core.validation.naming_rules import name_problem
 
 
 def validate_name(name: str) -> None:
     """Raises ValidationError, with the reason, if `name` is not a valid object name."""
-    if problem := problem_with_name(name):
+    if problem := name_problem(name):
         raise ValidationError(problem, code="invalid_name")

@@ -15,7 +15,7 @@ def has_control_character(text: str) -> bool:
     return any(unicodedata.category(character) in _CONTROL for character in text)
 
 
-def problem_with_name(name: str) -> str | None:
+def name_problem(name: str) -> str | None:
     """Returns the reason why `name` is invalid, as a sentence, or None if it is valid."""
     if not name.strip():
         return "A name is needed."

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 from tocsin.core.errors import Rejected, RejectedAll
 from tocsin.core.validation import durations
-from tocsin.core.validation.naming_rules import has_control_character, problem_with_name
+from tocsin.core.validation.naming_rules import has_control_character, name_problem
 
 MAX_ITEMS = 1000
 
@@ -79,7 +79,7 @@ class ObjectReader:
     def name(self, key: str = "name") -> str:
         """Returns a required name that follows `core.validation.naming_rules`."""
         value = self.text(key, required=True, longest=1000)
-        if value and (problem := problem_with_name(value)):
+        if value and (problem := name_problem(value)):
             self.refuse(key, problem, "invalid_name")
         return value
 
@@ -109,7 +109,7 @@ class ObjectReader:
             self._problems.append(problem)
             return default
         if value > longest:
-            self.refuse(key, f"must be at most {durations.say(longest)}.")
+            self.refuse(key, f"must be at most {durations.describe(longest)}.")
             return default
         return value
 
@@ -215,7 +215,7 @@ def is_zone(name: str) -> bool:
 MAX_DEPTH = 60
 
 
-def storable(value: object, place: str) -> None:
+def require_storable(value: object, place: str) -> None:
     """Raises Rejected, naming the place, for values that jsonb cannot store: NUL, lone surrogates, infinity."""
     _storable(value, place, 0)
 

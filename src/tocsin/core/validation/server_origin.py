@@ -12,7 +12,7 @@ _PORTS = {"http": 80, "https": 443, "imap": 143, "imap+starttls": 143, "imaps": 
 _PARTS = ("host", "port", "security")
 
 
-def leads_elsewhere(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+def has_other_origin(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
     """Returns whether a URL setting (`url`, `api_base`, `…_url`) has a new origin, or the server identified by `host`,
     `port` and `security` has changed."""
     keys = [key for key in after if key in ("url", "api_base") or key.endswith("_url")]

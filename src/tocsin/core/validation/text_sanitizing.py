@@ -7,7 +7,7 @@ import re
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
-def without_unstorable(text: str) -> str:
+def sanitize(text: str) -> str:
     """Replaces NUL and lone surrogates, which neither PostgreSQL nor UTF-8 can represent, with U+FFFD."""
     if "\x00" not in text:
         try:

@@ -65,7 +65,7 @@ def _give_back(alert_id: int, now: datetime) -> bool:
         # Another user may have been assigned, or the alert closed, before this transaction got the lock.
         held = _theirs(connection, alert_id)
         for _, order in held:
-            service.act_within(connection, alert_id, order, now)
+            service.apply_command_within(connection, alert_id, order, now)
         return bool(held)
 
 

@@ -60,7 +60,7 @@ class RunForecast:
     cut: str = ""
 
 
-def play(
+def play_forward(
     run: RunState, alert: AlertState, roster_at: Callable[[RunState, datetime], TargetContext], *, most: int = 1000
 ) -> RunForecast:
     """Plays a run to its end on the assumption that nobody responds, for the simulator and previews.

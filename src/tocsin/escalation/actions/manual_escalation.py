@@ -17,10 +17,10 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.escalation.policy.policy import RECIPIENTS_ONLY
-from tocsin.escalation.policy.policy_cache import plans
+from tocsin.escalation.policy.policy_cache import load_plans
 from tocsin.escalation.run import effects, run_store
 from tocsin.escalation.run.run_state import CancelPages, RunDecision, RunStatus, from_row, with_progress
-from tocsin.escalation.run.run_status import begin, settle
+from tocsin.escalation.run.run_status import begin_run, settle
 from tocsin.notify.enqueue import queue
 from tocsin.notify.rules.page_planner import PageRequest
 
@@ -41,11 +41,11 @@ def start_policy(
         raise Rejected("not_found", "That escalation policy is gone.")
     held = run_store.current(connection, [alert.id]).get(alert.id)
     version = policy["current_version_id"]
-    known = plans(connection, {version, *([held["version_id"]] if held else ())})
+    known = load_plans(connection, {version, *([held["version_id"]] if held else ())})
     if version not in known:
         raise Rejected("not_possible", f"Policy {policy['name']} cannot be read; save it again.")
     said = f"{actor.name} started policy {policy['name']}."
-    new = begin(
+    new = begin_run(
         alert.id,
         known[version],
         PagingMode.PAGE,
@@ -67,10 +67,10 @@ def start_policy(
         run_store.update(connection, {held["id"]: ended})
         run_store.insert(connection, [run_store.NewRun(alert.id, new, version)])
         store.insert_events(connection, [event])
-        effects.carry_out(connection, [(held["id"], RunDecision(ended, cancels=(CancelPages(None, said),)))], now)
+        effects.apply_effects(connection, [(held["id"], RunDecision(ended, cancels=(CancelPages(None, said),)))], now)
     by = PagingConfig(new.mode, version, new.recipient_users, new.recipient_groups, said)
     change_handlers.react(connection, [AlertChange(alert, alert, (event,), paging=by)], now)
-    database.hint(connection, "runs")
+    database.notify(connection, "runs")
     rest = "" if new.status is RunStatus.ACTIVE else f" It waits: {new.reason}"
     return f"Policy {policy['name']} started.{rest}"
 
@@ -130,4 +130,4 @@ def add_responders(
 
 def _require_live(alert: AlertState, now: datetime) -> None:
     if alert.status not in ACTIVE:
-        raise Rejected(f"already_{alert.status}", lifecycle.how_it_stands(alert, now))
+        raise Rejected(f"already_{alert.status}", lifecycle.describe_state(alert, now))

@@ -36,7 +36,7 @@ def next_steps(connection: Connection, alert_ids: Sequence[int], now: datetime) 
     }
     if not found:
         return {}
-    known = policy_cache.plans(connection, {row["version_id"] for row in found.values()})
+    known = policy_cache.load_plans(connection, {row["version_id"] for row in found.values()})
     runs: dict[int, RunState] = {}
     upcoming: dict[int, NextAction] = {}
     for alert_id, row in found.items():
@@ -45,10 +45,10 @@ def next_steps(connection: Connection, alert_ids: Sequence[int], now: datetime) 
         except (Permanent, msgspec.ValidationError) as error:
             log.warning("The run of alert %s cannot be read: %s", alert_id, error)
             upcoming[alert_id] = NextAction(row["due_at"], row["reason"])
-    runs = pending_pages.only_those(connection, runs, now)
+    runs = pending_pages.users_with_pending_pages(connection, runs, now)
     states = store.load(connection, list(runs))
-    roster = target_loader.roster(connection, runs.values(), now)
-    held = pauses.current(connection, now)
+    roster = target_loader.load_target_context(connection, runs.values(), now)
+    held = pauses.current_pause(connection, now)
     pause = ActivePause(held.until, held.reason) if held else None
     for alert_id, run in runs.items():
         step = forecast.next_step(run, states[alert_id], roster, now, pause) if alert_id in states else None

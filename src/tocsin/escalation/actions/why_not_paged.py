@@ -111,7 +111,7 @@ class _RunFacts:
         return frozenset(member.user_id for group in groups for member in group.members)
 
 
-def of_alert(connection: Connection, alert_id: int) -> tuple[UnpagedUser, ...]:
+def explain_for_alert(connection: Connection, alert_id: int) -> tuple[UnpagedUser, ...]:
     """The users known to the alert's groups and policy who were not paged about it, sorted by name, each with
     reasons."""
     row = database.row(connection, _RUN, (alert_id,))

@@ -32,14 +32,14 @@ type NamesById = Mapping[str, Mapping[int, str]]
 
 def policy_spec(policy: Policy, names: NamesById | None = None) -> dict[str, Any]:
     """The policy's spec as in YAML and the API. To format many policies, pass `names` from `names_of`."""
-    known = names if names is not None else names_of([policy])
+    known = names if names is not None else reference_names([policy])
     spec: dict[str, Any] = {"name": policy.name}
     if policy.group is not None:
         spec["group"] = policy.group.name
     return spec | definitions.write(plan_of(policy), lambda key, number: known[key].get(number, f"#{number}"))
 
 
-def names_of(policies: Iterable[Policy]) -> dict[str, dict[int, str]]:
+def reference_names(policies: Iterable[Policy]) -> dict[str, dict[int, str]]:
     """The names of everything that `policies` refer to, by kind and id, in a fixed number of queries."""
     found = [_references(policy) for policy in policies]
     return {

@@ -10,19 +10,19 @@ from tocsin.alerts.change_handlers import PagingMode
 from tocsin.core.db import database
 from tocsin.escalation.models import Run
 from tocsin.escalation.policy.policy import PolicyReferences, references
-from tocsin.escalation.policy.policy_cache import plans
+from tocsin.escalation.policy.policy_cache import load_plans
 from tocsin.escalation.run.run_state import RunStatus
 
 _AT_WORK = (RunStatus.ACTIVE, RunStatus.PAUSED)
 _SHOWN = 10
 
 
-def needs_group(group_id: int) -> list[str]:
+def runs_using_group(group_id: int) -> list[str]:
     """Labels of the alerts whose escalation still looks up roles or users in that group, oldest first."""
     return _alerts(lambda names: group_id in names.groups, Q(recipient_groups__contains=[group_id]))
 
 
-def needs_schedule(schedule_id: int) -> list[str]:
+def runs_using_schedule(schedule_id: int) -> list[str]:
     """Labels of the alerts whose escalation still has a step for that schedule, oldest first."""
     return _alerts(lambda names: schedule_id in names.schedules, Q())
 
@@ -30,7 +30,7 @@ def needs_schedule(schedule_id: int) -> list[str]:
 def _alerts(is_named: Callable[[PolicyReferences], bool], recipients: Q) -> list[str]:
     at_work = Run.objects.filter(status__in=_AT_WORK, mode=PagingMode.PAGE, due_at__isnull=False)
     with database.transaction() as connection:
-        known = plans(connection, at_work.exclude(version=None).values_list("version_id", flat=True).distinct())
+        known = load_plans(connection, at_work.exclude(version=None).values_list("version_id", flat=True).distinct())
     named = [version for version, plan in known.items() if is_named(references(plan))]
     if not named and not recipients:
         return []

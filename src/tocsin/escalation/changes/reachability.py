@@ -49,10 +49,10 @@ def register(uses: PolicyUses) -> None:
 def problem_in_use(policy_id: int | None, plan: CompiledPolicy, at: datetime) -> str | None:
     """Why a policy would reach nobody, in any of its uses, or by itself when it does not depend on recipients."""
     if all(step.group_ids or not (step.roles or _needs_groups(step)) for step in plan.steps):
-        return problem(plan, (), (), at)
+        return reachability_problem(plan, (), (), at)
     for ask in _uses if policy_id is not None else ():
         for use in ask(policy_id or 0):
-            if (found := problem(plan, use.users, use.groups, at)) is not None:
+            if (found := reachability_problem(plan, use.users, use.groups, at)) is not None:
                 return f"For {use.name}: {found}"
     return None
 
@@ -61,7 +61,7 @@ def _needs_groups(step: PolicyStep) -> bool:
     return step.everybody or step.previous_on_call or bool(step.group_contacts)
 
 
-def problem(
+def reachability_problem(
     plan: CompiledPolicy, recipient_users: Iterable[int], recipient_groups: Iterable[int], at: datetime
 ) -> str | None:
     """Why nobody could ever be reached, as a sentence; None when somebody can.

@@ -43,7 +43,7 @@ class StepCondition:
     tags: tuple[tuple[str, str], ...] = ()
 
 
-def problem(
+def unmet_condition(
     condition: StepCondition,
     priority: Priority,
     tags: Mapping[str, str],
@@ -63,7 +63,7 @@ def problem(
     if between is not None:
         is_in = weekly_windows.current((between.window,), ZoneInfo(between.zone), at) is not None
         if is_in is between.is_outside:
-            return f"only {'outside of ' if between.is_outside else ''}{said(between)}"
+            return f"only {'outside of ' if between.is_outside else ''}{describe_condition(between)}"
     for name, value in condition.tags:
         has = tags.get(name, "")
         if has.casefold() != value.casefold():
@@ -71,7 +71,7 @@ def problem(
     return ""
 
 
-def said(between: DailyWindow) -> str:
+def describe_condition(between: DailyWindow) -> str:
     """Formats a window, such as "mon, tue 08:00 to 18:00 (Europe/Zurich)"."""
     days = [day.short for day in Weekday if day.number in between.window.days]
     shown = f"{', '.join(days)} " if len(days) < len(Weekday) else ""

@@ -217,7 +217,7 @@ def _end(spec: ObjectReader | None, names: PolicyNames) -> tuple[OnExhausted, ti
         if not spec.has("every"):
             spec.refuse("every", "say how far apart the last step fires again.", "missing")
         elif every and every < MIN_KEPT_STEP_INTERVAL:
-            spec.refuse("every", f"must be at least {durations.say(MIN_KEPT_STEP_INTERVAL)}.")
+            spec.refuse("every", f"must be at least {durations.describe(MIN_KEPT_STEP_INTERVAL)}.")
     if then is OnExhausted.HAND_OVER:
         name = spec.text("policy", required=True)
         try:

@@ -21,7 +21,7 @@ _known: OrderedDict[tuple[str, int], CompiledPolicy] = OrderedDict()
 _lock = threading.Lock()
 
 
-def plans(connection: Connection, version_ids: Iterable[int | None]) -> dict[int | None, CompiledPolicy]:
+def load_plans(connection: Connection, version_ids: Iterable[int | None]) -> dict[int | None, CompiledPolicy]:
     """Returns compiled policies by version id, with at most one query. None maps to the recipients-only policy.
 
     A version that cannot be read is absent; the caller handles its rows separately.

@@ -22,7 +22,7 @@ class PolicyTemplate:
     spec: dict[str, Any]
 
 
-def ready_made(time_zone: str) -> tuple[PolicyTemplate, ...]:
+def policy_templates(time_zone: str) -> tuple[PolicyTemplate, ...]:
     """All templates, the most common first. `time_zone` applies to day and night windows."""
     return (
         PolicyTemplate(

@@ -12,7 +12,7 @@ from datetime import datetime
 from tocsin.alerts.change_handlers import PagingMode, PagingStart
 from tocsin.alerts.commands import SYSTEM, AlertState, NewEvent
 from tocsin.alerts.states import ACTIVE, AlertStatus, CommandChannel, EventKind
-from tocsin.core.validation.durations import say
+from tocsin.core.validation.durations import describe
 from tocsin.escalation.policy.policy import AcknowledgeEffect, CompiledPolicy
 from tocsin.escalation.run.run_state import (
     CancelPages,
@@ -23,7 +23,7 @@ from tocsin.escalation.run.run_state import (
     SendNotice,
     with_progress,
 )
-from tocsin.escalation.run.run_status import begin, go_on, has_enough, restart, settle
+from tocsin.escalation.run.run_status import begin_run, continue_run, has_enough, restart_run, settle
 
 
 @dataclass(slots=True)
@@ -106,7 +106,7 @@ def reroute(run: RunState, alert: AlertState, fresh: RunState, moved: str, now: 
     return _replaced(run, fresh, alert, f"{moved}, and the routes name others for it", NoticeReason.MOVED, now)
 
 
-def wake(run: RunState, alert: AlertState, fresh: RunState, waking: PagingStart, now: datetime) -> RunDecision:
+def resume_run(run: RunState, alert: AlertState, fresh: RunState, waking: PagingStart, now: datetime) -> RunDecision:
     """Replaces a log-only or dry-run run by `fresh` when a message would open its alert and page.
 
     Responders who are assigned or have acknowledged already know and are not notified; paging starts once that no
@@ -147,7 +147,7 @@ def _replaced(
 
 
 def _anew(run: RunState, now: datetime) -> RunState:
-    return begin(
+    return begin_run(
         run.alert_id,
         run.plan,
         run.mode,
@@ -182,7 +182,7 @@ def _returned(work: _TransitionState, happened: dict[EventKind, NewEvent]) -> No
         work.run = with_progress(work.run, busy={})
         _start_again(work)
     else:
-        work.run = go_on(work.run, work.alert, work.now)
+        work.run = continue_run(work.run, work.alert, work.now)
 
 
 def _owner_changed(work: _TransitionState, happened: dict[EventKind, NewEvent], reason: str) -> None:
@@ -192,11 +192,11 @@ def _owner_changed(work: _TransitionState, happened: dict[EventKind, NewEvent], 
     elif EventKind.UNASSIGNED in happened:
         _start_again(work)
     else:
-        work.run = go_on(work.run, work.alert, work.now)
+        work.run = continue_run(work.run, work.alert, work.now)
 
 
 def _start_again(work: _TransitionState) -> None:
-    work.run = restart(work.run, work.now)
+    work.run = restart_run(work.run, work.now)
     if work.run.mode is not PagingMode.RECORD:
         work.say(EventKind.ESCALATION_STARTED, "Escalation starts again at step 1; nobody counts as having acted.")
 
@@ -225,7 +225,7 @@ def _acknowledgements_changed(
     elif not now and EventKind.ACKNOWLEDGEMENT_EXPIRED in happened:
         _start_again(work)
     elif not now or (had and not has):
-        work.run = go_on(work.run, work.alert, work.now)
+        work.run = continue_run(work.run, work.alert, work.now)
         if settle(work.run, work.alert, work.now).status is RunStatus.ACTIVE:
             work.say(EventKind.ESCALATION_GOES_ON, "Escalation goes on: the step then due fires.")
 
@@ -235,10 +235,10 @@ def _effect(plan: CompiledPolicy) -> str:
         case AcknowledgeEffect.STOP:
             does = "Escalation stops"
         case AcknowledgeEffect.PAUSE:
-            does = f"Escalation pauses for {say(plan.pause)}"
+            does = f"Escalation pauses for {describe(plan.pause)}"
         case AcknowledgeEffect.CONTINUE:
             does = "Escalation goes on until somebody takes it"
-    return f'{does}; "Still on it?" is asked in {say(plan.acknowledge_timeout)} if it is neither taken nor closed.'
+    return f'{does}; "Still on it?" is asked in {describe(plan.acknowledge_timeout)} if it is neither taken nor closed.'
 
 
 def _too_few(plan: CompiledPolicy, have: int) -> str:
@@ -251,7 +251,7 @@ def _hold_changed(work: _TransitionState, before: AlertState) -> None:
         # Reminders are repeated after the hold: nobody can be expected to answer meanwhile.
         work.run = with_progress(work.run, still_since=work.run.progress.still_since or work.now, asked={})
     elif was and not held:
-        work.run = go_on(work.run, work.alert, work.now)
+        work.run = continue_run(work.run, work.alert, work.now)
 
 
 def _heard(work: _TransitionState, happened: dict[EventKind, NewEvent]) -> None:

@@ -32,18 +32,18 @@ _REASONS = {
 }
 
 
-def carry_out(connection: Connection, decisions: Sequence[tuple[int | None, RunDecision]], now: datetime) -> None:
+def apply_effects(connection: Connection, decisions: Sequence[tuple[int | None, RunDecision]], now: datetime) -> None:
     """Writes the effects of all decisions, each with its run's row id (None: a run that is not stored yet)."""
     _cancel(connection, [decision for _row, decision in decisions], now)
     starts = [start for row, decision in decisions for start in _starts(row, decision)]
     unreachable = list(queue.queue(connection, starts, now).unreachable)
     asks = [(decision.run.alert_id, ask.user_id) for _row, decision in decisions for ask in decision.asks]
-    unreachable += queue.queue_still_on_it(connection, asks, now)
+    unreachable += queue.queue_ack_reminder(connection, asks, now)
     store.insert_events(connection, [_not_reached(found, now) for found in unreachable])
     _tell(connection, [(d.run.alert_id, tell) for _row, d in decisions for tell in d.tells], now)
 
 
-def tell_administrators(connection: Connection, alert_id: int, text: str, now: datetime) -> None:
+def notify_administrators(connection: Connection, alert_id: int, text: str, now: datetime) -> None:
     """E-mails the administrators that an alert's escalation is stuck, and adds it to the timeline."""
     title = f"Escalation is stuck: {_subjects(connection, [alert_id]).get(alert_id, f'alert #{alert_id}')}"
     notice = Notice(

@@ -14,7 +14,7 @@ from tocsin.alerts import lifecycle
 from tocsin.alerts.change_handlers import PagingMode
 from tocsin.alerts.commands import SYSTEM, AlertState, Command, ExpireAcknowledgement, NewEvent, Resume
 from tocsin.alerts.states import ACTIVE, AlertStatus, CommandChannel, EventKind
-from tocsin.core.validation.durations import say
+from tocsin.core.validation.durations import describe
 from tocsin.escalation.policy import conditions
 from tocsin.escalation.policy.policy import OnExhausted
 from tocsin.escalation.policy.steps import IfEmpty, PolicyStep
@@ -33,13 +33,13 @@ from tocsin.escalation.run.run_state import (
 from tocsin.escalation.run.run_status import (
     ACK_REMINDER_TIMEOUT,
     TimerKind,
-    begin,
-    go_on,
+    begin_run,
+    continue_run,
     groups_of,
     has_enough,
     is_past_all,
     next_timer,
-    restart,
+    restart_run,
     settle,
 )
 from tocsin.escalation.run.target_resolution import (
@@ -124,19 +124,19 @@ class _DecisionBuilder:
         order = Resume(actor=SYSTEM, via=CommandChannel.POLICY)
         self.commands.append(order)
         self.alert = lifecycle.apply(alert, order, self.now).state
-        self.run = go_on(self.run, self.alert, self.now)
+        self.run = continue_run(self.run, self.alert, self.now)
 
     def wake(self) -> None:
         """Handles "Escalate now": fires the next step that has somebody to page, and after the last step starts at step
         1."""
         by = self.run.progress.wake_by
         if self.run.mode is PagingMode.RECORD:
-            self.run = restart(replace(self.run, mode=PagingMode.PAGE), self.now)
+            self.run = restart_run(replace(self.run, mode=PagingMode.PAGE), self.now)
         self.run = with_progress(self.run, wake_at=None, wake_by=None)
         # Twice the steps: a one-by-one step may be at its last user, and is then skipped.
         for _ in (*self.run.plan.steps, *self.run.plan.steps):
             if is_past_all(self.run) or self.run.progress.step_due_at is None:
-                self.run = restart(self.run, self.now)
+                self.run = restart_run(self.run, self.now)
             if self._fire(self.now, by_person=True, by=by):
                 return
         self._say(
@@ -179,7 +179,7 @@ class _DecisionBuilder:
 
     def _resume_after_pause(self) -> None:
         if self.run.progress.still_since is not None:
-            self.run = go_on(self.run, self.alert, self.now)
+            self.run = continue_run(self.run, self.alert, self.now)
 
     def _fire(self, at: datetime, *, by_person: bool = False, by: int | None = None) -> bool:
         """Fires the next step, or pages the next user of a one-by-one step. Returns whether anybody was paged."""
@@ -217,7 +217,7 @@ class _DecisionBuilder:
         if step.when is None:
             return ""
         tags = self.roster.facts.get(self.alert.id, TargetFacts()).tags
-        return conditions.problem(step.when, self.alert.priority, tags, self.roster.hours, at)
+        return conditions.unmet_condition(step.when, self.alert.priority, tags, self.roster.hours, at)
 
     def _leave_out(self, index: int, why: str, at: datetime) -> None:
         """Skips a step whose condition does not hold. Its delay still applies, so that day and night steps can coexist.
@@ -355,7 +355,7 @@ class _DecisionBuilder:
         return {"step": index + 1, "pass": self.run.progress.passes + 1}
 
     def _follows(self, due: datetime, at: datetime) -> str:
-        return "The next step fires at once." if due == at else f"What comes next follows in {say(due - at)}."
+        return "The next step fires at once." if due == at else f"What comes next follows in {describe(due - at)}."
 
     def _say_fired(self, choice: ResolvedTargets, index: int, due: datetime, at: datetime, by_person: bool) -> None:
         where = self._where(index)
@@ -371,7 +371,7 @@ class _DecisionBuilder:
             people = [f"{pick.name} ({pick.label})" for pick in choice.picks]
             people += [f"{contact.label} of {duty.name}" for duty, contact in choice.contacts]
             does = "would page" if is_dry_run else "pages"
-            more = f" The next in line follows in {say(due - at)}." if choice.has_more else ""
+            more = f" The next in line follows in {describe(due - at)}." if choice.has_more else ""
             self._say(EventKind.STEP_FIRED, f"{where} {does} {', '.join(people)}.{more}{notes}", **data)
         else:
             says = "waits for those already paged" if choice.is_busy else "has nobody"
@@ -401,14 +401,14 @@ class _DecisionBuilder:
     def _keep_last_step(self, text: str, at: datetime) -> None:
         plan = self.run.plan
         if not self.run.progress.keeping:
-            text = f"{text} Its last step goes on, every {say(plan.keep_every)}, until somebody answers."
+            text = f"{text} Its last step goes on, every {describe(plan.keep_every)}, until somebody answers."
             self._say(EventKind.ESCALATION_FINISHED, text)
         self.run = with_progress(self.run, step=len(plan.steps) - 1, keeping=True)
         self._fire(at)
 
     def _hand_over(self, successor: HandoverPolicy, text: str, at: datetime) -> None:
         """The other policy starts as if the alert had been created now, for the same recipients."""
-        new = begin(
+        new = begin_run(
             self.run.alert_id,
             successor.plan,
             self.run.mode,
@@ -440,14 +440,14 @@ class _DecisionBuilder:
     def _ask(self, user_id: int, at: datetime) -> None:
         entry = self.alert.acknowledged[user_id]
         self.run = with_progress(self.run, asked={**self.run.progress.asked, user_id: at})
-        span = say(at - max(entry.at, self.run.progress.heard.get(user_id, entry.at)))
+        span = describe(at - max(entry.at, self.run.progress.heard.get(user_id, entry.at)))
         reason = f"{entry.name} acknowledged it {span} ago, and nobody has taken or closed it."
         self.asks.append(SendAckReminder(user_id, reason, at + ACK_REMINDER_TIMEOUT))
         does = "would be asked" if self.run.mode is PagingMode.DRY_RUN else "is asked"
         self._say(
             EventKind.STILL_ON_IT,
             f'{entry.name} {does} "Still on it?"; '
-            f"without an answer in {say(ACK_REMINDER_TIMEOUT)} escalation starts again.",
+            f"without an answer in {describe(ACK_REMINDER_TIMEOUT)} escalation starts again.",
             user_id=user_id,
         )
 
@@ -459,10 +459,10 @@ class _DecisionBuilder:
         asked = {user: at for user, at in self.run.progress.asked.items() if user != user_id}
         self.run = with_progress(self.run, asked=asked)
         if not self.alert.acknowledged:
-            self.run = restart(self.run, self.now)
+            self.run = restart_run(self.run, self.now)
             self._say(EventKind.ESCALATION_STARTED, "Escalation starts again at step 1; nobody counts as having acted.")
         elif had_enough and not has_enough(self.run.plan, self.alert):
-            self.run = go_on(self.run, self.alert, self.now)
+            self.run = continue_run(self.run, self.alert, self.now)
             self._say(EventKind.ESCALATION_GOES_ON, "Escalation goes on: too few acknowledgements stand.")
 
     def _say(self, kind: EventKind, reason: str, **data: object) -> None:

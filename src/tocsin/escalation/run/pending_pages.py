@@ -19,7 +19,9 @@ WHERE alert_id = ANY(%s) AND purpose = 'page' AND status IN ('queued', 'sending'
 """
 
 
-def only_those[Key](connection: Connection, runs: Mapping[Key, RunState], now: datetime) -> dict[Key, RunState]:
+def users_with_pending_pages[Key](
+    connection: Connection, runs: Mapping[Key, RunState], now: datetime
+) -> dict[Key, RunState]:
     """The runs, with only those busy users who have pages pending. Dry runs have no pages and stay unchanged."""
     found = dict(runs)
     busy = {

@@ -12,7 +12,7 @@ from enum import Enum, auto
 from tocsin.alerts.change_handlers import PagingMode
 from tocsin.alerts.commands import AlertState
 from tocsin.alerts.states import AlertStatus, Priority
-from tocsin.core.validation.durations import say
+from tocsin.core.validation.durations import describe
 from tocsin.escalation.policy.policy import AcknowledgeEffect, CompiledPolicy
 from tocsin.escalation.run.run_state import ActivePause, RunProgress, RunState, RunStatus, with_progress
 
@@ -38,7 +38,7 @@ class Timer:
     user_id: int = 0
 
 
-def begin(
+def begin_run(
     alert_id: int,
     plan: CompiledPolicy,
     mode: PagingMode,
@@ -67,7 +67,7 @@ def begin(
     )
 
 
-def restart(run: RunState, at: datetime) -> RunState:
+def restart_run(run: RunState, at: datetime) -> RunState:
     """The run at step 1 again, as if the alert had been created at `at`, with all responses forgotten.
 
     Users with pending pages stay busy. A log-only run is returned unchanged.
@@ -118,7 +118,7 @@ def _standing(
         return RunStatus.STOPPED, due, f'{names} acknowledged it; "Still on it?" is asked next.'
     paused_until = _pause_end(run, alert)
     if paused_until is not None and now < paused_until:
-        return RunStatus.PAUSED, due, f"{names} acknowledged it: escalation pauses for {say(run.plan.pause)}."
+        return RunStatus.PAUSED, due, f"{names} acknowledged it: escalation pauses for {describe(run.plan.pause)}."
     if run.progress.step_due_at is None:
         return RunStatus.FINISHED, due, "Nobody answered, and the policy is at its end."
     return RunStatus.ACTIVE, due, _position(run.plan, run.progress.step)
@@ -181,7 +181,7 @@ def next_timer(run: RunState, alert: AlertState) -> Timer | None:
     return min(timers, key=lambda timer: timer.at, default=None)
 
 
-def go_on(run: RunState, alert: AlertState, now: datetime) -> RunState:
+def continue_run(run: RunState, alert: AlertState, now: datetime) -> RunState:
     """Continues a run after a hold or pause.
 
     An exhausted run starts again if the alert is unassigned and has too few acknowledgements, since it must page
@@ -189,7 +189,7 @@ def go_on(run: RunState, alert: AlertState, now: datetime) -> RunState:
     """
     since = run.progress.still_since
     if run.progress.finished_at is not None and not alert.is_owned and not has_enough(run.plan, alert):
-        return restart(run, now)
+        return restart_run(run, now)
     busy = {
         user: max(until, now) if since is not None and until > since else until
         for user, until in run.progress.busy.items()

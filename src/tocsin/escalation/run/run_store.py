@@ -104,7 +104,9 @@ def _columns(run: RunState, version_id: int | None) -> dict[str, Any]:
     }
 
 
-def fail(connection: Connection, row_id: int, failures: int, error: str, reason: str, due_at: datetime) -> None:
+def record_failure(
+    connection: Connection, row_id: int, failures: int, error: str, reason: str, due_at: datetime
+) -> None:
     """Postpones a run that failed to advance to `due_at`, and stores its consecutive failure count."""
     connection.execute(
         "UPDATE escalation_run SET failures = %s, error = %s, reason = %s, due_at = %s WHERE id = %s",

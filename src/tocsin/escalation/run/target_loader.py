@@ -49,7 +49,7 @@ ORDER BY agent, lower(agent) = lower(u.email) DESC, lower(agent) = lower(u.usern
 """
 
 
-def roster(
+def load_target_context(
     connection: Connection, runs: Iterable[RunState], at: datetime, facts: Mapping[int, TargetFacts] | None = None
 ) -> TargetContext:
     """The targets that these runs may page or notify at `at`. `facts` overrides the data of the alerts' rows."""
@@ -68,7 +68,7 @@ def roster(
     return load(connection, groups, users, at, plans=plans, facts=known)
 
 
-def same_until(connection: Connection, run: RunState, at: datetime, most: timedelta) -> datetime:
+def valid_until(connection: Connection, run: RunState, at: datetime, most: timedelta) -> datetime:
     """Until when the users on call for a run at `at` stay the same, at most `most` after it."""
     named = references(run.plan)
     of_schedules = database.rows(connection, _GROUPS_OF_SCHEDULES, (sorted(named.schedules),))

@@ -12,7 +12,7 @@ from datetime import datetime
 from tocsin.alerts.states import Priority
 from tocsin.escalation.policy.policy import CompiledPolicy
 from tocsin.escalation.policy.steps import PolicyStep
-from tocsin.notify.rules.notification_rules import Recipient, leaves
+from tocsin.notify.rules.notification_rules import Recipient, plan_pages
 from tocsin.oncall.calculation.support_hours import CompiledSupportHours
 from tocsin.people.member_roles import MemberRole
 
@@ -303,7 +303,7 @@ class _TargetCollector:
             self.notes.append(f"{name} is switched off" if name else "the user whom this step names exists no longer")
         elif user_id in self.acted:
             self.notes.append(f"{person.name} {self.acted[user_id]}")
-        elif not leaves(person, self.step.calling, self.priority, self.at):
+        elif not plan_pages(person, self.step.calling, self.priority, self.at):
             self.notes.append(f"{person.name} has no contact method in use")
         elif user_id in self.busy and self.busy[user_id] >= self.at:
             self.is_busy = True

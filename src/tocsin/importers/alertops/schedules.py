@@ -11,7 +11,7 @@ from typing import Any
 from tocsin.importers.alertops.people import roles_of
 from tocsin.importers.config_builder import ConfigBuilder
 from tocsin.importers.json_access import JsonObject, object_of, objects_of, text_of, whole_of
-from tocsin.importers.rotation_converter import UnsupportedRotation, together, window
+from tocsin.importers.rotation_converter import UnsupportedRotation, combine, window
 from tocsin.importers.zones import zone as known_zone
 from tocsin.oncall.calculation import weekly_windows
 from tocsin.oncall.calculation.weekly_windows import Weekday, WeeklyWindow
@@ -169,7 +169,7 @@ def _windows(shift: JsonObject) -> tuple[WeeklyWindow, ...]:
     length = (end - start) % weekly_windows.MINUTES_A_DAY or weekly_windows.MINUTES_A_DAY
     if length == weekly_windows.MINUTES_A_DAY and start == 0:
         return (WeeklyWindow(days, 0, weekly_windows.MINUTES_A_DAY),)
-    return together([window(day, start, length) for day in sorted(days)])
+    return combine([window(day, start, length) for day in sorted(days)])
 
 
 def _always() -> list[dict[str, object]]:

@@ -113,7 +113,7 @@ def _in_windows(event: GrafanaShift, each: timedelta, now: datetime) -> list[dic
             return []
         bounds["end"] = _written(max(ends))
     pattern = {
-        "windows": weekly_windows.write(rotation_converter.together(opened)),
+        "windows": weekly_windows.write(rotation_converter.combine(opened)),
         "users": list(event.turns[0]),
         "roles": ["primary"],
     }

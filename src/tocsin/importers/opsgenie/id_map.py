@@ -100,8 +100,8 @@ def open_windows(restriction: object) -> tuple[WeeklyWindow, ...]:
             if not each:
                 return ()
             opened += each
-        return rotation_converter.together(opened)
-    return rotation_converter.together([_across(one) for one in several])
+        return rotation_converter.combine(opened)
+    return rotation_converter.combine([_across(one) for one in several])
 
 
 def _across(one: JsonObject) -> WeeklyWindow:

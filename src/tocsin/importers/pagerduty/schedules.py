@@ -107,7 +107,7 @@ def _windows(layer: JsonObject) -> tuple[WeeklyWindow, ...]:
             if not isinstance(day, int) or not 1 <= day <= 7:
                 raise UnsupportedRotation("A restriction of it cannot be read")
             found.append(rotation_converter.window(day - 1, start, max(1, length // 60)))
-    return rotation_converter.together(found)
+    return rotation_converter.combine(found)
 
 
 def _override(world: PagerdutyIdMap, document: JsonObject, wanted: str) -> list[dict[str, Any]]:

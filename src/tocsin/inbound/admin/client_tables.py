@@ -30,14 +30,14 @@ MAX_CLIENTS = 5_000
 type ReferenceNamesById = tuple[Mapping[int, str], Mapping[int, str]]
 
 
-def names() -> ReferenceNamesById:
+def table_names() -> ReferenceNamesById:
     """Loads the names of all groups and policies, for callers that render several tables."""
     return dict(Group.objects.values_list("pk", "name")), dict(Policy.objects.values_list("pk", "name"))
 
 
 def client_table_spec(table: ClientTable, known: ReferenceNamesById | None = None) -> dict[str, Any]:
     """Returns the table as a spec."""
-    groups, policies = known or names()
+    groups, policies = known or table_names()
     spec: dict[str, Any] = {"name": table.name}
     if table.group is not None:
         spec["group"] = table.group.name
@@ -78,7 +78,7 @@ def delete_client_table(table: ClientTable, *, actor: AuditActor, now: datetime)
         table.delete()
 
 
-def needs_group(group_id: int) -> list[str]:
+def tables_using_group(group_id: int) -> list[str]:
     """Lists the tables that refer to or belong to the group and so prevent its deletion."""
     return [
         f"client table {table.name}"
@@ -87,7 +87,7 @@ def needs_group(group_id: int) -> list[str]:
     ]
 
 
-def needs_policy(policy_id: int) -> list[str]:
+def tables_using_policy(policy_id: int) -> list[str]:
     """Lists the tables that refer to the policy and so prevent its deletion."""
     return [
         f"client table {table.name}"

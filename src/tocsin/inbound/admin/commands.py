@@ -63,20 +63,20 @@ def integration_spec(
         definition = references.definition_with_names(definition, names or specs.names())
     spec |= {key: definition[key] for key in specs.DEFINITION_KEYS if key in definition}
     # An export with secrets must be complete; without secrets, undecryptable credentials must not fail the request.
-    credentials = secrets.credentials_of(integration) if with_secrets else secrets.known_credentials(integration)
+    credentials = secrets.credentials_of(integration) if with_secrets else secrets.merge_credentials(integration)
     if with_secrets:
         spec["token"] = secrets.token_of(integration)
     if credentials:
-        spec["credentials"] = credentials if with_secrets else secrets.shown_credentials(credentials)
+        spec["credentials"] = credentials if with_secrets else secrets.masked_credentials(credentials)
     return spec
 
 
 def integration_state(integration: Integration) -> dict[str, Any]:
     """Returns the spec with all decryptable secrets, to detect and audit changes. Never shown to a user."""
     spec = integration_spec(integration)
-    if (token := crypto.readable(integration.token)) is not None:
+    if (token := crypto.is_decryptable(integration.token)) is not None:
         spec["token"] = token
-    if credentials := secrets.known_credentials(integration):
+    if credentials := secrets.merge_credentials(integration):
         spec["credentials"] = credentials
     return spec
 
@@ -137,19 +137,19 @@ def delete_integration(integration: Integration, *, actor: AuditActor, now: date
         Integration.objects.get(pk=integration.pk).delete()
 
 
-def needs_user(user_id: int) -> list[str]:
+def integrations_using_user(user_id: int) -> list[str]:
     """Lists the integrations whose recipient the user is and so prevent the user's deletion."""
     own = Integration.objects.filter(recipient_users=user_id)
     return [*_named(own), *_routed(USER, user_id)]
 
 
-def needs_group(group_id: int) -> list[str]:
+def integrations_using_group(group_id: int) -> list[str]:
     """Lists the integrations that the group owns or is a recipient of."""
     own = Integration.objects.filter(recipient_groups=group_id) | Integration.objects.filter(group=group_id)
     return [*_named(own), *_routed(GROUP, group_id)]
 
 
-def needs_policy(policy_id: int) -> list[str]:
+def integrations_using_policy(policy_id: int) -> list[str]:
     """Lists the integrations that use the policy."""
     return [*_named(Integration.objects.filter(policy=policy_id)), *_routed(POLICY, policy_id)]
 
@@ -165,12 +165,12 @@ def uses_of_policy(policy_id: int) -> Iterator[reachability.PolicyUse]:
             )
 
 
-def needs_client_table(table_id: int) -> list[str]:
+def integrations_using_client_table(table_id: int) -> list[str]:
     """Lists the integrations with a route that uses the client table."""
     return _routed(TABLE, table_id)
 
 
-def needs_support_hours(hours_id: int) -> list[str]:
+def integrations_using_support_hours(hours_id: int) -> list[str]:
     """Lists the integrations with a route that uses the support hours."""
     return _routed(HOURS, hours_id)
 
@@ -211,7 +211,7 @@ def _write(integration: Integration, read: IntegrationSpec, now: datetime) -> No
     if read.kind.name == schedule.KIND:
         monitor.replan(integration.pk, {**read.kind.default_settings, **read.settings}, now)
         if begins_to_page:
-            monitor.tell_again(integration.pk, now)
+            monitor.repeat_notice(integration.pk, now)
 
 
 def _dedup_namespace(integration: Integration, read: IntegrationSpec) -> str:
@@ -233,12 +233,12 @@ def _write_secrets(integration: Integration, read: IntegrationSpec, now: datetim
     is_new = integration._state.adding
     if read.token is not None:
         if is_new or not secrets.keep_token(integration, read.token):
-            token = secrets.checked_token(read.token, None if is_new else integration)
+            token = secrets.validate_token(read.token, None if is_new else integration)
             secrets.put_token(integration, token, overlap=secrets.DEFAULT_OVERLAP, now=now)
     elif is_new:
         secrets.put_token(integration, ids.token(), overlap=secrets.DEFAULT_OVERLAP, now=now)
     if read.credentials is not None:
-        known_credentials = secrets.known_credentials(integration)
+        known_credentials = secrets.merge_credentials(integration)
         kind = load_kinds().get(integration.kind)
         headers = (kind.signature_header, kind.signature_timestamp_header) if kind is not None else ("", "")
         wanted = secrets.read_credentials(read.credentials, known_credentials, *headers)
@@ -269,7 +269,7 @@ def _refuse_unreachable(read: IntegrationSpec, now: datetime) -> None:
         raise Rejected("reaches_nobody", f"{place}: {problem} {hint}", place)
 
 
-def unreachable(integration: Integration, now: datetime) -> list[tuple[str, str]]:
+def reachability_problem(integration: Integration, now: datetime) -> list[tuple[str, str]]:
     """Returns the places, with reasons, where an integration in mode page cannot reach anybody as configured now."""
     if integration.mode != IntegrationMode.PAGE:
         return []
@@ -300,7 +300,7 @@ def _unreachable(
             )
         )
     for place, policy, users, groups in ways:
-        if problem := reachability.problem(_plan(policy), users, groups, now):
+        if problem := reachability.reachability_problem(_plan(policy), users, groups, now):
             yield place, problem
 
 

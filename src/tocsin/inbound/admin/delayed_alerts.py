@@ -52,16 +52,16 @@ class DelayedAlertInfo:
         return WORDS.get(self.wait, self.wait)
 
 
-def waiting(rows: QuerySet[DelayedAlert] | None = None, most: int = 50) -> list[DelayedAlertInfo]:
+def list_delayed(rows: QuerySet[DelayedAlert] | None = None, most: int = 50) -> list[DelayedAlertInfo]:
     """Lists at most `most` delayed alerts by due time; those that wait for further messages come last."""
     from django.db.models import F
 
     found = DelayedAlert.objects.all() if rows is None else rows
     listed = found.select_related("integration").order_by(F("due_at").asc(nulls_last=True), "since")[:most]
-    return [shown(row) for row in listed]
+    return [describe_delayed(row) for row in listed]
 
 
-def shown(row: DelayedAlert) -> DelayedAlertInfo:
+def describe_delayed(row: DelayedAlert) -> DelayedAlertInfo:
     """Converts a row for display."""
     return DelayedAlertInfo(
         bytes(row.key_hash).hex(),
@@ -82,7 +82,7 @@ def of_message(message: InboundMessage) -> DelayedAlertInfo | None:
     if message.status != MessageStatus.DELAYED or message.key_hash is None:
         return None
     row = DelayedAlert.objects.select_related("integration").filter(pk=bytes(message.key_hash)).first()
-    return shown(row) if row is not None else None
+    return describe_delayed(row) if row is not None else None
 
 
 def due_by_message(messages: Iterable[InboundMessage]) -> dict[UUID, datetime]:
@@ -114,7 +114,7 @@ def open_now(row: DelayedAlert, *, actor: AuditActor, now: datetime) -> None:
             "UPDATE inbound_delayedalert SET due_at = %s, released = true WHERE key_hash = %s",
             (now, bytes(row.key_hash)),
         )
-        database.hint(connection, "delayed")
+        database.notify(connection, "delayed")
     _record(row, "open now", actor, now)
 
 
@@ -128,7 +128,7 @@ def drop(row: DelayedAlert, *, actor: AuditActor, now: datetime) -> None:
             raise Rejected("not_found", "It is too late: its alert opened or closed meanwhile.")
         reason = f"{actor.name} let it go while its alert waited"
         shaped_rows.settle(connection, {key: WaitOutcome(MessageStatus.IGNORED, reason)})
-        database.hint(connection, "messages")
+        database.notify(connection, "messages")
     _record(row, "dropped", actor, now)
 
 

@@ -18,9 +18,9 @@ from tocsin.inbound.config.routes import RouteReference
 from tocsin.inbound.models import Integration
 
 
-def door_of(integration: Integration) -> CompiledIntegration:
+def compile_stored(integration: Integration) -> CompiledIntegration:
     """Returns the live compiled integration. Raises Rejected("not_possible") if the integration was deleted."""
-    doors = registry.shared()
+    doors = registry.shared_registry()
     doors.refresh()
     try:
         door = doors.door(integration.pk)
@@ -35,7 +35,7 @@ def parts_of(integration: Integration, names: ReferenceNames | None = None) -> d
     return {key: spec[key] for key in specs.DEFINITION_KEYS if key in spec}
 
 
-def drafted(
+def compile_draft(
     integration: Integration, parts: Mapping[str, Any], names: ReferenceNames | None = None
 ) -> CompiledIntegration:
     """Compiles the integration with `parts`: other parts stay as they are now, and an empty part falls back to the
@@ -47,7 +47,7 @@ def drafted(
     known = names or specs.names()
     kind = kind_of(integration)
     stored = specs.definition_of(kind, {**parts_of(integration, known), **parts}, integration.settings, known)
-    return with_definition(door_of(integration), integration, stored, known)
+    return with_definition(compile_stored(integration), integration, stored, known)
 
 
 def with_definition(

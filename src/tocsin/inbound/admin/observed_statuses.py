@@ -14,8 +14,8 @@ from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import first_uuid7
 from tocsin.inbound.admin import commands, specs
-from tocsin.inbound.admin.status_rules import StatusEffect, changed, does
-from tocsin.inbound.body_compression import body_of
+from tocsin.inbound.admin.status_rules import StatusEffect, action_of_status, with_status_action
+from tocsin.inbound.body_compression import decompress
 from tocsin.inbound.config.normalizer import NormalizedEvent, Normalizer
 from tocsin.inbound.deciding.echo_suppression import is_of_new
 from tocsin.inbound.inspect.message_explanation import reader_of
@@ -71,7 +71,7 @@ def statuses_seen(integration: Integration, now: datetime) -> ObservedStatuses:
             count,
             week,
             last_at,
-            does(reader.rules, name) if reader is not None else None,
+            action_of_status(reader.rules, name) if reader is not None else None,
             unopened.get(name, 0),
         )
         for name, count, week, last_at in rows
@@ -91,10 +91,10 @@ def set_status(
     kind = load_kinds().get(integration.kind)
     if kind is None:
         raise Rejected("not_possible", f"This version of Tocsin does not know the kind {integration.kind}.")
-    with config_version.alone(integration):
+    with config_version.exclusive(integration):
         spec = commands.integration_spec(integration)
-        spec["rules"] = changed(spec.get("rules") or {}, kind.rules, status, wanted)
-        if does(_compiled(integration, spec).rules, status) is not wanted:
+        spec["rules"] = with_status_action(spec.get("rules") or {}, kind.rules, status, wanted)
+        if action_of_status(_compiled(integration, spec).rules, status) is not wanted:
             detail = f'The rules decide on "{status}" by more than its name: change them as a whole.'
             raise Rejected("not_possible", detail, "status")
         return commands.save_integration(spec, existing=integration, actor=actor, now=now)
@@ -149,8 +149,8 @@ def _unopened(connection: Connection, integration_id: int, reader: Normalizer, n
     for status, raw, content_type in connection.execute(
         _FIRST, {**_window(integration_id, now), "tickets": _TICKETS}
     ).fetchall():
-        opens_nothing = not status or does(reader.rules, status) is StatusEffect.UPDATE
-        if opens_nothing and tells_of_new(reader, body_of(raw), content_type):
+        opens_nothing = not status or action_of_status(reader.rules, status) is StatusEffect.UPDATE
+        if opens_nothing and reports_new_status(reader, decompress(raw), content_type):
             found[status] = found.get(status, 0) + 1
     return found
 
@@ -164,7 +164,7 @@ def _window(integration_id: int, now: datetime) -> dict[str, object]:
     }
 
 
-def tells_of_new(reader: Normalizer, raw: bytes, content_type: str) -> bool:
+def reports_new_status(reader: Normalizer, raw: bytes, content_type: str) -> bool:
     """Returns whether a message announces a new ticket. A first message with another event belongs to a ticket that is
     older than the integration, and says nothing about the rules."""
     try:

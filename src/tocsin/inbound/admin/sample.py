@@ -27,7 +27,7 @@ from tocsin.core.runtime import clock
 from tocsin.inbound.admin import secrets
 from tocsin.inbound.http import test_token
 from tocsin.inbound.inspect.message_explanation import reader_of
-from tocsin.inbound.inspect.sample_ids import freshened
+from tocsin.inbound.inspect.sample_ids import with_fresh_ids
 from tocsin.inbound.models import InboundMessage, Integration
 
 _DEADLINE = 15.0
@@ -73,7 +73,7 @@ def send_sample(
         raise Rejected("needs_person", "A sample pages whoever sends it: sign in, or use a token.")
     chosen = _chosen(integration, sample)
     text, test = test_token.issue(integration.pk, actor.user_id, now)
-    source_id, body = freshened(reader_of(integration, integration.current_version), chosen, test)
+    source_id, body = with_fresh_ids(reader_of(integration, integration.current_version), chosen, test)
     own = client or HttpClient(trusted=True)
     begun = time.monotonic()
     try:

@@ -51,12 +51,12 @@ def url_of(integration: Integration) -> str:
     return f"{environment.current().public_url}/in/{token_of(integration)}"
 
 
-def shown_url(integration: Integration) -> str:
+def masked_url(integration: Integration) -> str:
     """Returns the webhook URL for display; "" if no known key decrypts the token.
 
     Senders can still post, because tokens are found by hash, but the URL can only be shown again after a rotation.
     """
-    token = crypto.readable(integration.token)
+    token = crypto.is_decryptable(integration.token)
     return f"{environment.current().public_url}/in/{token}" if token is not None else ""
 
 
@@ -75,8 +75,8 @@ def rotate_token(
     """
     if not timedelta() <= overlap <= MAX_OVERLAP:
         raise Rejected("invalid_duration", f"The overlap is at most {MAX_OVERLAP.days} days.", "overlap")
-    with config_version.alone(integration):
-        fresh = ids.token() if token is None else checked_token(token, integration)
+    with config_version.exclusive(integration):
+        fresh = ids.token() if token is None else validate_token(token, integration)
         if integration.token_hash and bytes(integration.token_hash) == ids.token_hash(fresh):
             raise _used_before()
         put_token(integration, fresh, overlap=overlap, now=now)
@@ -91,7 +91,7 @@ def rotate_token(
             object_name=integration.name,
             after={"old_token_until": (now + overlap).isoformat()},
         )
-        config_version.changed()
+        config_version.bump()
     return fresh
 
 
@@ -109,12 +109,12 @@ def keep_token(integration: Integration, token: object) -> bool:
         return False
     if ids.token_hash(token) != bytes(integration.token_hash):
         return False
-    if crypto.readable(integration.token) is None:
+    if crypto.is_decryptable(integration.token) is None:
         integration.token = crypto.encrypt(token)
     return True
 
 
-def checked_token(token: object, integration: Integration | None) -> str:
+def validate_token(token: object, integration: Integration | None) -> str:
     """Validates a user-chosen token. Raises Rejected("invalid_token") if it is malformed, belongs or belonged to
     another integration, or was this one's previous token."""
     if not isinstance(token, str) or not _TOKEN.fullmatch(token):
@@ -143,7 +143,7 @@ def credentials_of(integration: Integration) -> dict[str, Any]:
     return stored
 
 
-def known_credentials(integration: Integration) -> dict[str, Any]:
+def merge_credentials(integration: Integration) -> dict[str, Any]:
     """Returns the same, or nothing if no known key decrypts them. Requests are refused until they are entered again."""
     try:
         return credentials_of(integration)
@@ -151,7 +151,7 @@ def known_credentials(integration: Integration) -> dict[str, Any]:
         return {}
 
 
-def shown_credentials(credentials: Mapping[str, Any]) -> dict[str, Any]:
+def masked_credentials(credentials: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the credentials without their secret parts."""
     return {
         kind: parts if kind == _ADDRESSES else {name: parts[name] for name in (_PARTS[kind][0], _TIME) if name in parts}
@@ -196,7 +196,7 @@ def read_credentials(
             part.refuse(shown, f'"{entry[shown]}" is not the name of a header.')
         if kind == "basic" and ":" in entry[shown]:
             part.refuse(shown, "has no colon in it (RFC 7617).")
-        if kind == "imap" and entry[shown] and (problem := imap_url.problem_with(entry[shown])):
+        if kind == "imap" and entry[shown] and (problem := imap_url.url_problem(entry[shown])):
             part.refuse(shown, problem)
         part.done()
         found[kind] = entry

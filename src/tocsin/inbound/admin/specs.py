@@ -13,7 +13,7 @@ from django.apps import apps
 
 from tocsin.catalogue.kinds import IntegrationKind, clean_settings, load_kinds
 from tocsin.core.errors import Rejected
-from tocsin.core.validation.object_reader import ObjectReader, raise_all, storable
+from tocsin.core.validation.object_reader import ObjectReader, raise_all, require_storable
 from tocsin.escalation.models import Policy
 from tocsin.inbound.admin import references
 from tocsin.inbound.admin.references import GROUP, OUTBOUND, POLICY, USER, ReferenceNames, ReferenceResolver
@@ -128,7 +128,7 @@ def compile_definition(kind: IntegrationKind, given: Mapping[str, Any], settings
     Raises Rejected with the field of an unusable path, regular expression, operator or key.
     """
     for key, value in given.items():
-        storable(value, key)
+        require_storable(value, key)
     if not isinstance(given.get("mapping", {}), Mapping):
         raise Rejected("invalid_mapping", "mapping: names fields and where their values come from.", "mapping")
     _refuse_unknown_fields(kind, given.get("mapping", {}))
@@ -220,7 +220,7 @@ def _recipients(spec: ObjectReader, resolver: ReferenceResolver) -> tuple[list[i
 def _settings(kind: IntegrationKind, given: object) -> dict[str, Any]:
     if not isinstance(given, Mapping):
         raise Rejected("invalid_setting", "settings: are named values.", "settings")
-    storable(given, "settings")
+    require_storable(given, "settings")
     own = {key: value for key, value in given.items() if key != FAIL_OPEN}
     cleaned = clean_settings(kind, own)
     fail_open = given.get(FAIL_OPEN)

@@ -21,7 +21,7 @@ class StatusEffect(StrEnum):
     UPDATE = "update"
 
 
-def does(rules: CompiledRules, status: str) -> StatusEffect:
+def action_of_status(rules: CompiledRules, status: str) -> StatusEffect:
     """Returns what a message does that contains nothing but this status."""
     intent, _verdict = rules.classify({}, MappedFields({"source_status": status}, {}, {}))
     match intent:
@@ -33,7 +33,9 @@ def does(rules: CompiledRules, status: str) -> StatusEffect:
             return StatusEffect.UPDATE
 
 
-def changed(rules: Mapping[str, Any], defaults: Mapping[str, Any], status: str, wanted: StatusEffect) -> dict[str, Any]:
+def with_status_action(
+    rules: Mapping[str, Any], defaults: Mapping[str, Any], status: str, wanted: StatusEffect
+) -> dict[str, Any]:
     """Returns the integration's own `rules` with `status` doing `wanted`; `defaults` are the kind's rules."""
     whole = {**defaults, **rules}
     opens, closes = _without(whole.get("open"), status), _without(whole.get("close"), status)

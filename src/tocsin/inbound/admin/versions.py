@@ -32,7 +32,7 @@ def find(integration: Integration, number: int) -> IntegrationVersion:
     return found
 
 
-def shown(version: IntegrationVersion, names: ReferenceNames | None = None) -> dict[str, Any]:
+def describe_version(version: IntegrationVersion, names: ReferenceNames | None = None) -> dict[str, Any]:
     """Returns a version's definition as in a spec, with names instead of ids."""
     definition: dict[str, Any] = dict(version.definition)
     if "mapping" in definition:
@@ -51,13 +51,13 @@ def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[Defini
     )
 
 
-def bring_back(integration: Integration, number: int, *, actor: AuditActor, now: datetime) -> Integration:
+def restore_version(integration: Integration, number: int, *, actor: AuditActor, now: datetime) -> Integration:
     """Restores an old version's definition by saving it as a new version.
 
     Raises Rejected("not_found"), or whatever saving raises, for example for a policy of that version that was deleted.
     """
-    old = shown(find(integration, number))
-    with config_version.alone(integration):
+    old = describe_version(find(integration, number))
+    with config_version.exclusive(integration):
         now_set = commands.integration_spec(integration)
         spec = {key: part for key, part in now_set.items() if key not in specs.DEFINITION_KEYS}
         return commands.save_integration({**spec, **old}, existing=integration, actor=actor, now=now)

@@ -85,7 +85,7 @@ def add_note(door: CompiledIntegration, alert_id: int, text: str, by: str, now: 
 
 def _act(alert_id: int, command: Command, now: datetime) -> None:
     try:
-        service.act(_meant(alert_id), command, now=now)
+        service.apply_command(_meant(alert_id), command, now=now)
     except Rejected as rejected:
         log.info("An order about alert %s changes nothing: %s", alert_id, rejected.detail)
 

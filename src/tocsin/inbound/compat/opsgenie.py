@@ -22,7 +22,7 @@ from tocsin.core.runtime import clock
 from tocsin.inbound.compat import opsgenie_commands, opsgenie_queries
 from tocsin.inbound.compat.opsgenie_commands import OpsgenieAction
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
-from tocsin.inbound.config.credentials import kept_headers
+from tocsin.inbound.config.credentials import stored_headers
 from tocsin.inbound.expressions.fields import text_of
 from tocsin.inbound.heartbeats import schedule
 from tocsin.inbound.heartbeats.schedule import PingKind
@@ -85,7 +85,7 @@ async def handle(reception: IngestService, scope: AsgiScope, receive: Receive, s
         reception.bodies.done(len(body))
 
 
-async def refused(send: Send, refusal: HttpError) -> None:
+async def error_response(send: Send, refusal: HttpError) -> None:
     """Sends an error in Opsgenie's format. All Opsgenie clients retry 5xx and 429."""
     said: dict[str, object] = {"message": refusal.detail, "took": 0.0, "requestId": str(uuid.uuid4())}
     await answer(send, refusal.status, msgspec.json.encode(said), headers=refusal.headers)
@@ -140,7 +140,7 @@ async def _order(reception: IngestService, request: OpsgenieRequest, body: bytes
         given = await asyncio.to_thread(_payload, body) if len(body) > LARGE else _payload(body)
     except Rejected as rejected:
         # The message is stored nevertheless and opens an alert about it, because clients do not retry a 422.
-        await reception.take(request.door, rejected, body, kept_headers(request.headers, proofs))
+        await reception.take(request.door, rejected, body, stored_headers(request.headers, proofs))
         raise _not_processable(rejected) from None
     problems: dict[str, str] = {}
     try:
@@ -152,7 +152,7 @@ async def _order(reception: IngestService, request: OpsgenieRequest, body: bytes
         if now is not None:
             is_removal = request.method == "DELETE"
             has = (opsgenie_queries.labels(now), opsgenie_queries.details(now))
-            payload = opsgenie_commands.with_what_there_is(payload, *has, is_removal=is_removal)
+            payload = opsgenie_commands.merge_with_alert(payload, *has, is_removal=is_removal)
     alias = payload.get("alias") if identifier is None else await _alias(request, identifier)
     if alias is None and identifier is not None:
         # Like Opsgenie: the request is accepted, and the unknown alert shows in the request's status.
@@ -162,7 +162,7 @@ async def _order(reception: IngestService, request: OpsgenieRequest, body: bytes
     raw = msgspec.json.encode(payload)
     problem = Rejected("invalid_request", "; ".join(problems.values())) if problems else None
     element = Element(None if problem else payload, raw, problem=problem)
-    taken = await reception.take(request.door, [element], raw, kept_headers(request.headers, proofs))
+    taken = await reception.take(request.door, [element], raw, stored_headers(request.headers, proofs))
     request.number = taken.incoming[0].id
     if problems:
         # The message is stored nevertheless and opens an alert about the problem.
@@ -172,7 +172,7 @@ async def _order(reception: IngestService, request: OpsgenieRequest, body: bytes
         raise HttpError(503, "not_stored", "Somebody is changing this alert. Send it again.", RETRY)
     alert_id = taken.stored[0].alert_id
     if alert_id is not None:
-        await asyncio.to_thread(opsgenie_commands.carry_out, request.door, verb, alert_id, payload, clock.now())
+        await asyncio.to_thread(opsgenie_commands.apply_verb, request.door, verb, alert_id, payload, clock.now())
     await _say(request, send, 202, {"result": "Request will be processed"})
 
 
@@ -224,7 +224,7 @@ async def _beat(reception: IngestService, request: OpsgenieRequest, send: Send) 
         raise _no_such_path()
     pinged = _heartbeat(reception, request.door, request.parts[0])
     if pinged is not None:
-        taken = await heartbeat_endpoint.take(reception, pinged, PingKind.BEAT, None, {})
+        taken = await heartbeat_endpoint.record_ping(reception, pinged, PingKind.BEAT, None, {})
         request.number = taken.incoming[0].id
     # Opsgenie answers the same for an unknown heartbeat.
     await _say(request, send, 202, {"result": "PONG - Heartbeat received"})

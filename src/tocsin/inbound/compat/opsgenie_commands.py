@@ -116,7 +116,7 @@ def message(verb: OpsgenieAction, given: Mapping[str, object]) -> dict[str, obje
     return payload
 
 
-def with_what_there_is(
+def merge_with_alert(
     payload: Mapping[str, object], labels: list[str], details: Mapping[str, str], *, is_removal: bool
 ) -> dict[str, object]:
     """Returns the message with the alert's resulting tags or details. Removing the last of them has no effect."""
@@ -140,7 +140,7 @@ def _listed(value: object) -> list[str]:
     return [text for one in found if (text := _text(one))]
 
 
-def carry_out(
+def apply_verb(
     door: CompiledIntegration, verb: OpsgenieAction, alert_id: int, payload: Mapping[str, object], now: datetime
 ) -> None:
     """Runs the command for what the message itself does not do to the alert."""

@@ -14,8 +14,8 @@ from tocsin.alerts.states import ACTIVE, AlertStatus
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.ids import uuid7
-from tocsin.core.validation.text_sanitizing import without_unstorable
-from tocsin.inbound.body_compression import body_of
+from tocsin.core.validation.text_sanitizing import sanitize
+from tocsin.inbound.body_compression import decompress
 from tocsin.inbound.compat.opsgenie_commands import DONE, OpsgenieAction
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.deciding.preprocessing import prepare
@@ -104,7 +104,7 @@ def request_status(door: CompiledIntegration, number: str) -> dict[str, object] 
         )
     if found is None or found["status"] == MessageStatus.PENDING:
         return None
-    verb = _verb(body_of(found["raw"]))
+    verb = _verb(decompress(found["raw"]))
     action, done = DONE[verb]
     is_done = found["alert_id"] is not None
     missing = found["reason"] if verb is OpsgenieAction.CREATE else "Alert does not exist"
@@ -219,7 +219,7 @@ _TERM: Final = re.compile(r'\s*(\w+)\s*[:=]\s*(?:"([^"]*)"|(\S+))\s*(?:and\b)?',
 
 def _where(query: Mapping[str, str]) -> tuple[str, list[object]]:
     """Returns a search query as SQL. Raises HttpError for unknown terms: a wrong list would be worse than an error."""
-    text, at = without_unstorable(query.get("query", "")).strip(), 0
+    text, at = sanitize(query.get("query", "")).strip(), 0
     where, values = "", list[object]()
     while at < len(text):
         found = _TERM.match(text, at)

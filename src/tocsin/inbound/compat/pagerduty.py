@@ -18,7 +18,7 @@ from tocsin.core.net.asgi import AsgiScope, Receive, Send, answer
 from tocsin.core.runtime import clock
 from tocsin.inbound.compat import alert_commands
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
-from tocsin.inbound.config.credentials import kept_headers
+from tocsin.inbound.config.credentials import stored_headers
 from tocsin.inbound.expressions.fields import text_of
 from tocsin.inbound.http.ingest_service import RETRY, HttpError, IngestService, headers_of
 from tocsin.inbound.parsing.decode import LARGE, Element, decode
@@ -49,7 +49,7 @@ async def handle(reception: IngestService, scope: AsgiScope, receive: Receive, s
         reception.bodies.done(len(body))
 
 
-async def refused(send: Send, refusal: HttpError) -> None:
+async def error_response(send: Send, refusal: HttpError) -> None:
     """Sends an error in PagerDuty's format. All PagerDuty clients retry 5xx."""
     if refusal.status >= 500:
         said: dict[str, object] = {"status": "error", "message": refusal.detail}
@@ -85,7 +85,7 @@ async def _event(reception: IngestService, scope: AsgiScope, body: bytes, send: 
     raw = msgspec.json.encode(event)
     problem = Rejected("invalid_event", "; ".join(problems)) if problems else None
     element = Element(None if problem else event, raw, problem=problem)
-    taken = await reception.take(door, [element], raw, kept_headers(headers, proofs))
+    taken = await reception.take(door, [element], raw, stored_headers(headers, proofs))
     if problems:
         # The message is stored nevertheless and opens an alert about the problem, because something may well be wrong.
         await answer(send, 400, msgspec.json.encode(_invalid(*problems)))

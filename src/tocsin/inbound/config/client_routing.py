@@ -12,7 +12,7 @@ from tocsin.inbound.config.routes import RouteChoice
 _FIELDS = ("client", "client_id")
 
 
-def by_client(door: CompiledIntegration, route: RouteChoice, reading: NormalizedEvent) -> RouteChoice:
+def compile_client_routing(door: CompiledIntegration, route: RouteChoice, reading: NormalizedEvent) -> RouteChoice:
     """Returns the route with the group and policy that its client table has for the message's client.
 
     The route stays unchanged for a client that is not in the table, and the reason says so.
@@ -26,7 +26,7 @@ def by_client(door: CompiledIntegration, route: RouteChoice, reading: Normalized
     for text in named:
         entry = table.clients.get(text.casefold())
         if entry is not None:
-            return answered_by(route, entry, f"{text} is in client table {table.name}")
+            return route_for_client(route, entry, f"{text} is in client table {table.name}")
     who = f"client {named[0]}" if named else "a message without a client"
     return replace(route, reason=f"{route.reason}; {who} is not in client table {table.name}")
 
@@ -38,7 +38,7 @@ def table_of(door: CompiledIntegration, route: RouteChoice) -> ClientMap | None:
     return door.directory.client_tables.get(route.table.casefold() if isinstance(route.table, str) else route.table)
 
 
-def answered_by(route: RouteChoice, entry: ClientEntry, why: str) -> RouteChoice:
+def route_for_client(route: RouteChoice, entry: ClientEntry, why: str) -> RouteChoice:
     """Returns the route with the group and policy of the client's entry."""
     return replace(
         route,

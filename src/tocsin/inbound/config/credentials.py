@@ -143,7 +143,7 @@ class Credentials:
         return CredentialSource.VALID if is_right else CredentialSource.INVALID
 
 
-def kept_headers(headers: Mapping[str, str], proofs: Mapping[str, CredentialSource]) -> dict[str, str]:
+def stored_headers(headers: Mapping[str, str], proofs: Mapping[str, CredentialSource]) -> dict[str, str]:
     """Returns the headers to store: those of the allow-list, and for credentials only the result of their check."""
     kept = {name: value[:MAX_HEADER] for name, value in headers.items() if name in KEPT_HEADERS and name not in proofs}
     return {**kept, **{name: proof.value for name, proof in proofs.items()}}

@@ -41,7 +41,7 @@ def read(text: str) -> MailboxSettings:
     return MailboxSettings(host, port or _PORTS[parts.scheme], unquote(parts.username), folder, is_tls, is_starttls)
 
 
-def problem_with(text: str) -> str:
+def url_problem(text: str) -> str:
     """Returns what is wrong with a mailbox URL, as a sentence; "" if it is valid."""
     try:
         read(text)

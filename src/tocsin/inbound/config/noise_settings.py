@@ -62,13 +62,13 @@ class Delay:
         of = " of the integration" if self.per is CountScope.INTEGRATION else ""
         match self.kind:
             case DelayKind.WAIT:
-                return f"after {durations.say(self.span)}, unless it closes before"
+                return f"after {durations.describe(self.span)}, unless it closes before"
             case DelayKind.COUNT if self.span:
-                return f"when {self.alerts} alerts{of} came within {durations.say(self.span)}"
+                return f"when {self.alerts} alerts{of} came within {durations.describe(self.span)}"
             case DelayKind.COUNT:
                 return f"with every {self.alerts} alerts{of}"
             case DelayKind.EVERY:
-                return f"at most once every {durations.say(self.span)}{of and ' for the whole integration'}"
+                return f"at most once every {durations.describe(self.span)}{of and ' for the whole integration'}"
             case DelayKind.HOURS:
                 return f"when the support hours {self.hours_name} begin"
 

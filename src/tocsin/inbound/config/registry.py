@@ -112,19 +112,19 @@ class IntegrationRegistry:
     def refresh(self) -> None:
         """Loads the configuration, on a pooled connection, if it is newer than the loaded one."""
         with database.transaction() as connection:
-            if self.is_older_than(config_version.version(connection)):
+            if self.is_older_than(config_version.current_version(connection)):
                 self.load(connection)
 
     def load(self, connection: Connection) -> None:
         """Loads the complete configuration that the connection's transaction sees."""
         with self._loading:
-            version = config_version.version(connection)
+            version = config_version.current_version(connection)
             if not self.is_older_than(version):
                 return
             for _ in range(_MAX_TRIES):
                 snapshot, before = _load(connection, version), version
                 # Each statement sees what was committed before it: retry if a configuration was saved in between.
-                if (version := config_version.version(connection)) == before:
+                if (version := config_version.current_version(connection)) == before:
                     break
             self._snapshot = snapshot
             log.info("Configuration %s is loaded: %s integrations.", version, len(self._snapshot.doors))
@@ -134,7 +134,7 @@ _shared: tuple[str, IntegrationRegistry] | None = None
 _sharing = threading.Lock()
 
 
-def shared() -> IntegrationRegistry:
+def shared_registry() -> IntegrationRegistry:
     """Returns the registry shared by the process's views and commands for the current database. `refresh` it first."""
     global _shared
     with _sharing:

@@ -15,7 +15,7 @@ from typing import Final
 from tocsin.core.errors import Rejected
 from tocsin.inbound.expressions.conditions import CompiledCondition, RuleMatch, compile_condition
 from tocsin.inbound.expressions.mapped import MappedFields
-from tocsin.inbound.expressions.text_format import quoted
+from tocsin.inbound.expressions.text_format import quote
 
 
 class EventAction(StrEnum):
@@ -85,9 +85,9 @@ class CompiledRules:
 def _status(mapped: MappedFields) -> str:
     status = mapped.values.get("source_status")
     if type(status) is str:
-        return f"status {quoted(status)}"
+        return f"status {quote(status)}"
     event = mapped.values.get("event")
-    return f"no status, event {quoted(event)}" if type(event) is str else "no status"
+    return f"no status, event {quote(event)}" if type(event) is str else "no status"
 
 
 def compile_rules(

@@ -9,7 +9,7 @@ from tocsin.alerts.change_handlers import PagingConfig, PagingMode
 from tocsin.alerts.commands import Actor, NewEvent
 from tocsin.alerts.new_alert import AlertCreation, NewAlert
 from tocsin.alerts.states import ActorKind, CommandChannel, EventKind, Priority
-from tocsin.inbound.config.client_routing import by_client
+from tocsin.inbound.config.client_routing import compile_client_routing
 from tocsin.inbound.config.compiled_integration import CompiledIntegration, PolicyEntry
 from tocsin.inbound.config.normalizer import NormalizedEvent
 from tocsin.inbound.config.routes import RouteAction, RouteChoice, RouteReference
@@ -106,7 +106,7 @@ def why_it_pages(
     door: CompiledIntegration, arrival: MessageContext, reading: NormalizedEvent, now: datetime
 ) -> tuple[PagingConfig, RouteChoice]:
     """Returns a new alert's paging configuration (or why nobody is paged), and the route taken."""
-    route = by_client(door, reading.route(lambda reference: door.in_hours(reference, now)), reading)
+    route = compile_client_routing(door, reading.route(lambda reference: door.in_hours(reference, now)), reading)
     if arrival.test_user_id is not None:
         return for_test(arrival.test_user_id), route
     policy = policy_for(door, route)

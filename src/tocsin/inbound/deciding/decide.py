@@ -23,7 +23,7 @@ from tocsin.inbound.config.normalizer import NormalizedEvent
 from tocsin.inbound.config.rules import EventAction
 from tocsin.inbound.deciding import grouping, merge_propagation, noise_reduction, start_paging
 from tocsin.inbound.deciding.alert_creation import columns_of, custom_of, open_alert, priority_of, why_it_pages
-from tocsin.inbound.deciding.noise_trace import GATE, verdicts
+from tocsin.inbound.deciding.noise_trace import GATE, trace_entries
 from tocsin.inbound.deciding.start_paging import PagingChange
 from tocsin.inbound.deciding.state import (
     ALONE,
@@ -114,8 +114,8 @@ def _by_intent(
     opening: _OpeningInputs,
     now: datetime,
 ) -> Decision:
-    if arrival.waited is not None and key.live is None and grouping.is_too_few(arrival.waited):
-        return grouping.too_few(arrival, key, arrival.waited, now)
+    if arrival.waited is not None and key.live is None and grouping.is_below_threshold(arrival.waited):
+        return grouping.decide_below_threshold(arrival, key, arrival.waited, now)
     if (echo := _own_status(arrival, reading)) is not None:
         # Tocsin wrote this status itself, so the message is nobody's action: it only refreshes the alert's fields.
         if key.live is None:
@@ -133,7 +133,7 @@ def _by_intent(
             return _refresh(door, arrival, reading, key, key.live, MessageStatus.APPENDED, now)
         case EventAction.UPDATE:
             if key.live is None and key.delayed is not None:
-                delayed = noise_reduction.waits_on(key, arrival, reading, now)
+                delayed = noise_reduction.is_still_delayed(key, arrival, reading, now)
                 return _waits(arrival, reading, replace(key, delayed=delayed), delayed)
             if key.live is None:
                 return _ignored(f"{reading.verdict.reason}; no alert is open for {_what(reading)}", key)
@@ -157,12 +157,12 @@ def _end(
     """Closes or cancels the key's alert. Without an active alert, a close still advances the newest source time."""
     is_cancel = reading.intent is EventAction.CANCEL
     if key.live is None:
-        settled = grouping.over_before_it_opened(key, now)
+        settled = grouping.decide_ended_early(key, now)
         said = "it was over before its alert opened" if settled else f"nothing was open for {_what(reading)}"
         ended = _ignored(f"{reading.verdict.reason}; {said}", replace(_moved(key, arrival, reading), delayed=None))
         return replace(ended, counts=arrival.replay_of is None or settled is not None, shaped=settled)
     live = key.live
-    if key.role is not None and (left := grouping.leave(door, arrival, reading, key, live, now)) is not None:
+    if key.role is not None and (left := grouping.leave_group(door, arrival, reading, key, live, now)) is not None:
         return replace(left, key=_moved(left.key, arrival, reading))
     note = _end_note(door, reading)
     order = Cancel if is_cancel else Close
@@ -189,7 +189,7 @@ def _apply(live: ActiveAlert, command: Close | Cancel, now: datetime) -> tuple[A
     done = lifecycle.apply(state, command, now)
     changes = [AlertChange(live.state, done.state, done.events, command)]
     for child in live.children.values():
-        freed = lifecycle.parent_ended(child, now)
+        freed = lifecycle.on_parent_ended(child, now)
         if freed.is_change:
             changes.append(AlertChange(child, freed.state, freed.events))
     return tuple(changes)
@@ -214,7 +214,7 @@ def _open(
         answer = noise_reduction.ask(door, arrival, reading, key, route, groups, needed.scopes, needed.standing, now)
     verdict: dict[str, object] = {"filter": allowed.reason, "route": route.reason}
     if door.is_shaped and arrival.test_user_id is None:
-        verdict[GATE] = verdicts(answer, arrival.waited, now)
+        verdict[GATE] = trace_entries(answer, arrival.waited, now)
     if answer.suppressed:
         return replace(_ignored(answer.suppressed, key), verdict=verdict, is_refused=True)
     if answer.waits is not None:
@@ -296,7 +296,7 @@ def _refresh(
     moved = _moved_team(live, mapped) if arrival.may_page and "team" not in own else ""
     is_own = "source_priority" in own
     rises = after.priority.is_above(state.priority) and not is_own
-    woken = start_paging.wake(door, arrival, reading, live, now) if status is MessageStatus.APPENDED else None
+    woken = start_paging.start_paging(door, arrival, reading, live, now) if status is MessageStatus.APPENDED else None
     wakes = woken.waking if woken is not None else None
     if (moved or rises or wakes) and state.status is not AlertStatus.MERGED:
         paging, _ = why_it_pages(door, arrival, reading, now)
@@ -322,7 +322,7 @@ def _refresh(
         state = given.after
     shaped = None
     if key.parent is not None:
-        told = merge_propagation.tell(
+        told = merge_propagation.propagate_to_parent(
             door, arrival, reading, key.parent, live, status, after.priority if rises else None, now
         )
         changes.extend(told.changes)
@@ -482,18 +482,18 @@ def _ignored(reason: str, key: DedupKeyState) -> Decision:
     return Decision(MessageStatus.IGNORED, reason, key)
 
 
-def switched_off() -> Decision:
+def decide_disabled() -> Decision:
     """Returns the decision on any message to a disabled integration."""
     return _ignored("switched off", DedupKeyState())
 
 
-def about_no_ticket() -> Decision:
+def decide_without_ticket() -> Decision:
     """Returns the decision on a webhook call without a ticket, such as the test when a user sets the webhook up."""
     reason = "it is about no ticket, as the test that is sent when a webhook is set up: there is nothing to do"
     return Decision(MessageStatus.IGNORED, reason, DedupKeyState())
 
 
-def failed(rejected: Rejected) -> Decision:
+def decide_failed(rejected: Rejected) -> Decision:
     """Returns the decision on a message that is unreadable or lacks a required id."""
     return Decision(MessageStatus.FAILED, _cut(rejected.detail), DedupKeyState(), verdict={"error": rejected.code})
 

@@ -149,7 +149,7 @@ def register(ask: LoadRecentWrites, keep: KeepTicketLinks) -> None:
     _ask[:], _keep[:] = [ask], [keep]
 
 
-def own_writes(
+def load_recent_writes(
     connection: Connection, tickets: Iterable[tuple[int | None, str | None]], now: datetime
 ) -> Mapping[tuple[int, str], RecentWrites]:
     """Loads own writes by outbound integration and ticket, in one query; no query if no integration writes back."""
@@ -157,13 +157,13 @@ def own_writes(
     return _ask[0](connection, wanted, now) if wanted and _ask else {}
 
 
-def came_back(connection: Connection, writes: Sequence[int]) -> None:
+def record_echoes(connection: Connection, writes: Sequence[int]) -> None:
     """Records that the echoes of these writes arrived."""
     if writes and _keep:
         _keep[0](connection, writes)
 
 
-def must_ask(door: CompiledIntegration, reading: NormalizedEvent) -> bool:
+def needs_ticket_fetch(door: CompiledIntegration, reading: NormalizedEvent) -> bool:
     """Returns whether the message lacks the status or agent needed to decide, and its ticket can be fetched."""
     if door.outbound_id is None or not door.reader.kind.follows_agent or reading.source_id is None or not _ask:
         return False
@@ -195,7 +195,7 @@ _MOVED_ON = frozenset({EventAction.UPDATE, EventAction.NONE})
 _STATUS = frozenset({"status", "statusid", "statusname", "hasbeenclosed", "dateclosed"})
 
 
-def completed(reader: Normalizer, element: Element, ticket: Mapping[str, object]) -> Element:
+def merge_fetched_ticket(reader: Normalizer, element: Element, ticket: Mapping[str, object]) -> Element:
     """Returns a message completed with its fetched ticket, which is newer than the message.
 
     A message that opens by its own content, such as that of a new ticket, still opens although the ticket has moved on

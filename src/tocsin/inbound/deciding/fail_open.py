@@ -13,7 +13,7 @@ from tocsin.alerts.new_alert import AlertCreation, NewAlert, RepeatedMessages
 from tocsin.alerts.states import ActorKind, AlertStatus, CommandChannel, EventKind, Priority
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import key_hash
-from tocsin.core.validation.text_sanitizing import without_unstorable
+from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.inbound.config.compiled_integration import CompiledIntegration, PolicyEntry
 from tocsin.inbound.deciding.alert_creation import for_test
 from tocsin.inbound.deciding.state import ActiveAlert, Decision, DedupKeyState, MessageContext, NoiseChanges
@@ -93,7 +93,7 @@ def _opening(
 ) -> AlertCreation:
     policy = _policy(door)
     paging = _paging(door, arrival, policy)
-    shown = without_unstorable(raw[:MAX_EXCERPT_CHARS].decode("utf-8", "replace"))
+    shown = sanitize(raw[:MAX_EXCERPT_CHARS].decode("utf-8", "replace"))
     alert = NewAlert(
         id=number,
         priority=policy.default_priority if policy is not None else Priority.HIGH,

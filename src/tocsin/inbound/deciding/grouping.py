@@ -16,13 +16,13 @@ from tocsin.alerts.commands import Actor, AlertState, NewEvent
 from tocsin.alerts.new_alert import AlertCreation, RepeatedMessages
 from tocsin.alerts.states import ActorKind, AlertStatus, CommandChannel, EventKind, Priority
 from tocsin.core.ids import key_hash
-from tocsin.core.validation.durations import say
+from tocsin.core.validation.durations import describe
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.config.normalizer import NormalizedEvent
 from tocsin.inbound.deciding.alert_creation import priority_of, why_it_pages
-from tocsin.inbound.deciding.merge_propagation import tell
+from tocsin.inbound.deciding.merge_propagation import propagate_to_parent
 from tocsin.inbound.deciding.noise_reduction import NoiseDecision
-from tocsin.inbound.deciding.start_paging import PagingChange, wake
+from tocsin.inbound.deciding.start_paging import PagingChange, start_paging
 from tocsin.inbound.deciding.state import (
     ActiveAlert,
     Decision,
@@ -66,11 +66,13 @@ def join(
     )
     risen = priority_of(reading) if arrival.may_page else None
     change, state = _risen(live, risen, paging, event)
-    woken = wake(door, arrival, reading, live, now)
+    woken = start_paging(door, arrival, reading, live, now)
     change = _woken(change, live, woken)
     # A new ticket is news for the parent, even if the merged alert was as urgent before.
     told = (
-        tell(door, arrival, reading, parent, live, MessageStatus.APPENDED, risen, now) if parent is not None else None
+        propagate_to_parent(door, arrival, reading, parent, live, MessageStatus.APPENDED, risen, now)
+        if parent is not None
+        else None
     )
     woken = told.woken if told is not None else woken
     counted_on = told.parent.state.id if told is not None else number
@@ -128,7 +130,7 @@ def shaped_opening(
     alert, event = opening.alert, opening.event
     said = [event.reason.removesuffix(".")]
     if waited is not None:
-        said.append(f"it waited for {say(now - waited.since)}, and opens {waited.reason}")
+        said.append(f"it waited for {describe(now - waited.since)}, and opens {waited.reason}")
         if arrival.waited is None:
             alert = replace(alert, count=alert.count + waited.message_count)
     if answer.why:
@@ -137,7 +139,7 @@ def shaped_opening(
         alert = replace(alert, key_hash=key_hash(f"\x1fshared\x1f{arrival.message_id}"))
     if answer.flood is not None:
         limit = answer.flood
-        text = f"more than {limit.burst} alerts at once, and more than one each {say(limit.every)}"
+        text = f"more than {limit.burst} alerts at once, and more than one each {describe(limit.every)}"
         said.append(f"{text}: this alert stands for all of them")
         columns = {
             "subject": f"Flood of alerts: {alert.subject}",
@@ -162,7 +164,7 @@ def count(
     number = live.state.id
     changes: tuple[AlertChange, ...] = ()
     state = live.state
-    woken = wake(door, arrival, reading, live, now) if status is MessageStatus.APPENDED else None
+    woken = start_paging(door, arrival, reading, live, now) if status is MessageStatus.APPENDED else None
     risen = priority_of(reading) if arrival.may_page else None
     if risen is not None and risen.is_above(state.priority):
         paging, _route = why_it_pages(door, arrival, reading, now)
@@ -176,7 +178,7 @@ def count(
     pages = live.pages or any(change.waking is not None for change in changes)
     news = state.priority if state.priority.is_above(live.state.priority) else None
     above = key.parent
-    told = tell(door, arrival, reading, above, live, status, news, now) if above is not None else None
+    told = propagate_to_parent(door, arrival, reading, above, live, status, news, now) if above is not None else None
     woken = told.woken if told is not None else woken
     counted_on = told.parent.state.id if told is not None and status is MessageStatus.APPENDED else number
     said = f"counted on alert {number}, which it joined{_merged(counted_on, number)}"
@@ -196,7 +198,7 @@ def _merged(counted_on: int, number: int) -> str:
     return f", and which is merged into alert {counted_on}" if counted_on != number else ""
 
 
-def leave(
+def leave_group(
     door: CompiledIntegration,
     arrival: MessageContext,
     reading: NormalizedEvent,
@@ -236,21 +238,23 @@ def leave(
 # --- Delayed alerts ------------------------------------------------------------------------------------------------
 
 
-def over_before_it_opened(key: DedupKeyState, now: datetime) -> NoiseChanges | None:
+def decide_ended_early(key: DedupKeyState, now: datetime) -> NoiseChanges | None:
     """Returns the outcome of a delayed alert that is closed before it opens; None if none is delayed."""
     delayed = key.delayed
     if delayed is None:
         return None
-    reason = f"over after {say(now - delayed.since)}, before its alert opened ({delayed.reason}); nobody was paged"
+    reason = f"over after {describe(now - delayed.since)}, before its alert opened ({delayed.reason}); nobody was paged"
     return NoiseChanges(settled=WaitOutcome(MessageStatus.IGNORED, reason))
 
 
-def is_too_few(waited: DelayedAlertState) -> bool:
+def is_below_threshold(waited: DelayedAlertState) -> bool:
     """Returns whether a due alert waited for a number of messages that was not reached."""
     return waited.delay_reason is DelayReason.COUNT and not waited.is_released
 
 
-def too_few(arrival: MessageContext, key: DedupKeyState, waited: DelayedAlertState, now: datetime) -> Decision:
+def decide_below_threshold(
+    arrival: MessageContext, key: DedupKeyState, waited: DelayedAlertState, now: datetime
+) -> Decision:
     """Ends the delay of the oldest of too few messages; newer messages of the key keep waiting."""
     oldest = waited.triggered_at[0] if waited.triggered_at else arrival.received_at
     span = (waited.due_at or now) - oldest
@@ -265,7 +269,7 @@ def too_few(arrival: MessageContext, key: DedupKeyState, waited: DelayedAlertSta
                 message_count=max(1, waited.message_count - 1),
             )
             return Decision(MessageStatus.DELAYED, f"its alert opens {waited.reason}", replace(key, delayed=on))
-    reason = f"too few came within {say(span)}: an alert opens {waited.reason}"
+    reason = f"too few came within {describe(span)}: an alert opens {waited.reason}"
     return Decision(MessageStatus.IGNORED, reason, key)
 
 

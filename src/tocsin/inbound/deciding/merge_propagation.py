@@ -13,7 +13,7 @@ from tocsin.alerts.commands import Actor, NewEvent
 from tocsin.alerts.states import ACTIVE, ActorKind, CommandChannel, EventKind, Priority
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.config.normalizer import NormalizedEvent
-from tocsin.inbound.deciding.start_paging import PagingChange, wake
+from tocsin.inbound.deciding.start_paging import PagingChange, start_paging
 from tocsin.inbound.deciding.state import ActiveAlert, MessageContext
 from tocsin.inbound.enums import MessageStatus
 
@@ -27,7 +27,7 @@ class ParentUpdate(Struct, frozen=True):
     woken: PagingChange | None = None
 
 
-def tell(
+def propagate_to_parent(
     door: CompiledIntegration,
     arrival: MessageContext,
     reading: NormalizedEvent,
@@ -43,7 +43,7 @@ def tell(
     state = parent.state
     if state.status not in ACTIVE:
         return ParentUpdate(parent)
-    woken = wake(door, arrival, reading, parent, now) if status is MessageStatus.APPENDED else None
+    woken = start_paging(door, arrival, reading, parent, now) if status is MessageStatus.APPENDED else None
     waking = woken.waking if woken is not None else None
     events: tuple[NewEvent, ...] = ()
     after = state

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from tocsin.alerts.states import Priority
 from tocsin.core.ids import key_hash
-from tocsin.core.validation.durations import say
+from tocsin.core.validation.durations import describe
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.config.noise_settings import (
     AlertRateLimit,
@@ -41,7 +41,7 @@ from tocsin.inbound.deciding.state import (
     RateWindowState,
 )
 from tocsin.inbound.enums import WindowAction
-from tocsin.inbound.maintenance.windows import WindowMatch, caught_by
+from tocsin.inbound.maintenance.windows import WindowMatch, matching_window
 
 #: How long delayed alerts may still join after enough alerts came.
 _JOINING = timedelta(minutes=5)
@@ -100,7 +100,7 @@ def ask(
 ) -> NoiseDecision:
     """Returns the decision on an alert that would open. `groups` are the alert's recipient groups."""
     asked = _NoiseInputs(door, arrival, reading, key, route, scopes, standing, now)
-    caught = caught_by(door.windows, reading.payload, reading.mapped, groups, now)
+    caught = matching_window(door.windows, reading.payload, reading.mapped, groups, now)
     if caught is not None:
         return _in_maintenance(asked, caught)
     shaping = door.reader.shaping
@@ -147,7 +147,7 @@ def holds_back(
     """
     if not door.is_shaped:
         return HeldPages()
-    caught = caught_by(door.windows, reading.payload, reading.mapped, groups, now)
+    caught = matching_window(door.windows, reading.payload, reading.mapped, groups, now)
     if caught is not None:
         if caught.window.action is WindowAction.SUPPRESS:
             return HeldPages(suppressed=_suppressed(caught))
@@ -185,7 +185,9 @@ def scopes_of(door: CompiledIntegration, reading: NormalizedEvent, key: bytes) -
     )
 
 
-def waits_on(key: DedupKeyState, arrival: MessageContext, reading: NormalizedEvent, now: datetime) -> DelayedAlertState:
+def is_still_delayed(
+    key: DedupKeyState, arrival: MessageContext, reading: NormalizedEvent, now: datetime
+) -> DelayedAlertState:
     """Counts a message that does not open on the delayed alert. A more urgent message ends the delay."""
     assert key.delayed is not None
     delayed = replace(key.delayed, message_count=key.delayed.message_count + 1)
@@ -232,13 +234,16 @@ def _flaps(asked: _NoiseInputs, shaping: NoiseSettings) -> NoiseDecision:
     times = (*times, asked.now)
     rate_windows = {scope: replace(before, times=times, until=asked.now + flapping.within)}
     if len(times) > flapping.alerts:
-        why = f"when it was open for {say(flapping.stable)}, because it flaps"
+        why = f"when it was open for {describe(flapping.stable)}, because it flaps"
         waits = _waiting(asked, DelayReason.FLAPPING, asked.now + flapping.stable, why)
         return NoiseDecision(waits=waits, rate_windows=rate_windows)
     if len(times) < flapping.alerts:
         return NoiseDecision(rate_windows=rate_windows)
-    said = f"it flaps: it opened {flapping.alerts} times within {say(flapping.within)}, and from now on it opens only "
-    return NoiseDecision(rate_windows=rate_windows, why=f"{said}when it was there for {say(flapping.stable)}")
+    why = (
+        f"it flaps: it opened {flapping.alerts} times within {describe(flapping.within)}, and from now on it opens "
+        f"only when it was there for {describe(flapping.stable)}"
+    )
+    return NoiseDecision(rate_windows=rate_windows, why=why)
 
 
 def _delay(asked: _NoiseInputs, delay: Delay | None) -> NoiseDecision:

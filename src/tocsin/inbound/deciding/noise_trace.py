@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
-from tocsin.core.validation.durations import say
+from tocsin.core.validation.durations import describe
 from tocsin.inbound.deciding.noise_reduction import NoiseDecision
 from tocsin.inbound.deciding.state import DelayedAlertState, DelayReason
 
@@ -17,11 +17,11 @@ _PARTS = {DelayReason.MAINTENANCE: "maintenance", DelayReason.FLAPPING: "flappin
 _NOTHING = "no maintenance, parent, group, delay or limit holds it back"
 
 
-def verdicts(answer: NoiseDecision, waited: DelayedAlertState | None, now: datetime) -> list[Mapping[str, object]]:
+def trace_entries(answer: NoiseDecision, waited: DelayedAlertState | None, now: datetime) -> list[Mapping[str, object]]:
     """Returns the verdicts in evaluation order, each with `name`, `opens` (whether an alert opens now) and `reason`."""
     found: list[Mapping[str, object]] = []
     if waited is not None:
-        span = say(now - waited.since)
+        span = describe(now - waited.since)
         found.append(_said(_part(waited), True, f"it waited for {span}, and opens {waited.reason}"))
     if answer.suppressed:
         found.append(_said("maintenance", False, answer.suppressed.removeprefix("maintenance: ")))

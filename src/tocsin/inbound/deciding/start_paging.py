@@ -27,7 +27,7 @@ class PagingChange(Struct, frozen=True):
     waking: PagingStart | None = None
 
 
-def wake(
+def start_paging(
     door: CompiledIntegration, arrival: MessageContext, reading: NormalizedEvent, live: ActiveAlert, now: datetime
 ) -> PagingChange | None:
     """Applies the current rules as if this message opened the alert. A delay with an end counts from the alert's

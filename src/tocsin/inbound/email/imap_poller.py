@@ -62,7 +62,7 @@ def read_all(registry: IntegrationRegistry) -> bool:
 
 def _failed(door: CompiledIntegration, said: str) -> None:
     with database.transaction() as connection:
-        mailbox_errors.failed(connection, MailboxReader.INBOUND, door.id, said, clock.now())
+        mailbox_errors.record_failure(connection, MailboxReader.INBOUND, door.id, said, clock.now())
 
 
 def read(door: CompiledIntegration, now: datetime) -> int:
@@ -74,19 +74,19 @@ def read(door: CompiledIntegration, now: datetime) -> int:
             return 0
         try:
             number = _read(door, now)
-            mailbox_errors.works(connection, MailboxReader.INBOUND, door.id)
+            mailbox_errors.clear_failure(connection, MailboxReader.INBOUND, door.id)
             return number
         finally:
             connection.execute("SELECT pg_advisory_unlock(%s, %s)", (_LOCK, door.id))
             connection.autocommit = False
 
 
-def look_into(address: str, password: str) -> str:
+def check_mailbox(address: str, password: str) -> str:
     """Signs in to a mailbox and returns a sentence about its contents; nothing is read or marked. Raises Rejected,
     Temporary or Permanent."""
     if not address:
         raise Rejected("no_mailbox", "There is no mailbox to sign in to: write its address first.", "imap.mailbox")
-    if problem := imap_url.problem_with(address):
+    if problem := imap_url.url_problem(address):
         raise Rejected("invalid_mailbox", f"The mailbox {problem}", "imap.mailbox")
     box = ImapMailbox(_account(imap_url.read(address), password))
     try:
@@ -118,20 +118,20 @@ def _read(door: CompiledIntegration, now: datetime) -> int:
 def _take(incoming: IncomingMessage, now: datetime) -> None:
     """Decides an e-mail. One that cannot be decided is stored as Mapping Failed, or it would be polled forever."""
     try:
-        process_now.take_in([incoming], now)
+        process_now.process_now([incoming], now)
     except (UnknownIntegration, *process_now.CONFLICTS):
         raise
     except Exception as error:  # boundary of one e-mail: the following ones are still processed
         if database.is_unavailable(error):
             raise
         log.exception("The mail %s cannot be decided and is kept as Mapping Failed.", incoming.id)
-        process_now.take_in([messages.undecidable(incoming, error)], now)
+        process_now.process_now([messages.undecidable(incoming, error)], now)
 
 
 def _incoming(door: CompiledIntegration, raw: bytes, host: str, now: datetime) -> IncomingMessage:
     number = uuid7()
     try:
-        kept = mail_taking.stamped(raw, number, f"from the mailbox at {host}", now) if raw else b""
+        kept = mail_taking.add_received_headers(raw, number, f"from the mailbox at {host}", now) if raw else b""
     except Rejected:
         kept = raw[: mail.MAX_KEPT]
     if not kept:

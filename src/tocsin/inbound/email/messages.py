@@ -22,7 +22,7 @@ from tocsin.inbound.storage.messages import IncomingMessage
 KIND: Final = "email"
 
 
-def doors_for(registry: IntegrationRegistry, address: str, now: datetime) -> list[CompiledIntegration]:
+def integrations_for(registry: IntegrationRegistry, address: str, now: datetime) -> list[CompiledIntegration]:
     """Returns the integrations that an e-mail to `address` is for. The local part (up to a +) is a token, or a mailbox
     name that several integrations may share."""
     local = address.rpartition("@")[0].strip().strip('"').partition("+")[0]
@@ -42,7 +42,7 @@ def doors_for(registry: IntegrationRegistry, address: str, now: datetime) -> lis
     ]
 
 
-def stamped(raw: bytes, number: UUID, came: str, now: datetime) -> bytes:
+def add_received_headers(raw: bytes, number: UUID, came: str, now: datetime) -> bytes:
     """Returns the e-mail as stored, with headers for how it arrived and where its attachments are served. An oversized
     e-mail is stored without attachments. Raises Rejected("invalid_mail") if it is still too large."""
     if len(raw) > mail.MAX_KEPT:

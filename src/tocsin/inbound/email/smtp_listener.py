@@ -170,7 +170,7 @@ class SmtpListener:
         now, number = clock.now(), uuid7()
         came = f"from {_peer(session)}"
         try:
-            kept = await asyncio.to_thread(mail_taking.stamped, raw, number, came, now)
+            kept = await asyncio.to_thread(mail_taking.add_received_headers, raw, number, came, now)
             read = await asyncio.to_thread(mail_taking.element, kept)
         except Rejected as problem:
             kept, read = raw[: mail.MAX_KEPT], problem
@@ -179,7 +179,7 @@ class SmtpListener:
         await self._reception.take(door, elements, kept, proofs, content_type=mail.MEDIA_TYPE, ids=[number])
 
     def _doors(self, address: str) -> list[CompiledIntegration]:
-        return mail_taking.doors_for(self._reception.registry, address, clock.now())
+        return mail_taking.integrations_for(self._reception.registry, address, clock.now())
 
     def _refresh(self) -> None:
         try:

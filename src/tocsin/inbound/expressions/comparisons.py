@@ -14,10 +14,10 @@ from typing import Any, Final, Protocol, assert_never
 import re2
 
 from tocsin.core.errors import Rejected
-from tocsin.core.validation.text_sanitizing import without_unstorable
+from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.inbound.expressions.fields import is_unset_date, moment, number_of, text_of
 from tocsin.inbound.expressions.paths import MISSING
-from tocsin.inbound.expressions.text_format import MAX_VALUE_CHARS, listed
+from tocsin.inbound.expressions.text_format import MAX_VALUE_CHARS, join_list
 
 MAX_VALUES: Final = 1000
 _PATTERN_LENGTH: Final = 2000
@@ -45,10 +45,10 @@ def operator_of(value: object, where: str) -> Operator:
         except ValueError:
             near = difflib.get_close_matches(name, list(Operator), 1)
             hint = f" (did you mean '{near[0]}'?)" if near else ""
-            raise refused(
+            raise rejection(
                 where, f"unknown operator '{value[:MAX_VALUE_CHARS]}'{hint}; one of {', '.join(Operator)}"
             ) from None
-    raise refused(where, f"give an operator, one of {', '.join(Operator)}")
+    raise rejection(where, f"give an operator, one of {', '.join(Operator)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def texts_of(value: object) -> tuple[str, ...]:
         return ()
     items = value[:MAX_VALUES] if isinstance(value, list | tuple) else (value,)
     texts = (text_of(item) for item in items)
-    return tuple(without_unstorable(text[:COMPARED]) for text in texts if text is not None and not text.isspace())
+    return tuple(sanitize(text[:COMPARED]) for text in texts if text is not None and not text.isspace())
 
 
 def compile_comparison(
@@ -76,7 +76,7 @@ def compile_comparison(
     match operator:
         case Operator.EXISTS:
             if definition.get("value") is not None:
-                raise refused(place, "exists takes no value")
+                raise rejection(place, "exists takes no value")
             return Comparison(lambda text: True, lambda text: "exists", "does not exist")
         case Operator.GREATER_THAN | Operator.LESS_THAN:
             return _order(operator, definition.get("value"), place)
@@ -90,11 +90,11 @@ def compile_comparison(
 
 def _text(operator: Operator, value: object, place: str, match_case: bool) -> Comparison:
     if operator is Operator.ONE_OF and not isinstance(value, list | tuple):
-        raise refused(place, "one of takes a list of values")
+        raise rejection(place, "one of takes a list of values")
     wanted = _wanted(value, place)
     matches = _matcher(operator, wanted, match_case)
     verb, denial = _VERBS[operator]
-    shown = listed(wanted)
+    shown = join_list(wanted)
     if len(wanted) == 1 or operator is Operator.ONE_OF:
         return Comparison(matches, lambda text: f"{verb} {shown}", f"{denial} {shown}")
 
@@ -141,15 +141,15 @@ def _wanted(value: object, place: str) -> list[str]:
     """Returns the texts to compare with: one value, or a list of alternatives."""
     items = list(value) if isinstance(value, list | tuple) else [value]
     if not items:
-        raise refused(place, "give at least one value")
+        raise rejection(place, "give at least one value")
     if len(items) > MAX_VALUES:
-        raise refused(place, "give at most 1,000 values")
+        raise rejection(place, "give at most 1,000 values")
     texts: list[str] = []
     for i, item in enumerate(items):
         text = text_of(item) if isinstance(item, str | int | float | bool) else None
         if text is None:
-            raise refused(place if len(items) == 1 else f"{place}[{i}]", "give a text or a number that is not empty")
-        texts.append(without_unstorable(text))
+            raise rejection(place if len(items) == 1 else f"{place}[{i}]", "give a text or a number that is not empty")
+        texts.append(sanitize(text))
     return texts
 
 
@@ -158,10 +158,10 @@ def _patterns(value: object, place: str, match_case: bool) -> Comparison:
     searches = [compile_pattern(pattern, place, match_case).search for pattern in wanted]
 
     def matches(text: str) -> bool:
-        clean = text if text.isascii() else without_unstorable(text)  # RE2 expects valid UTF-8
+        clean = text if text.isascii() else sanitize(text)  # RE2 expects valid UTF-8
         return any(search(clean) is not None for search in searches)
 
-    shown = listed(wanted)
+    shown = join_list(wanted)
     return Comparison(matches, lambda text: f"matches {shown}", f"does not match {shown}")
 
 
@@ -180,14 +180,14 @@ class Pattern(Protocol):
 def compile_pattern(pattern: str, place: str, match_case: bool) -> Pattern:
     """Compiles a pattern. Raises Rejected if it is too long or not supported by RE2."""
     if len(pattern) > _PATTERN_LENGTH:
-        raise refused(place, f"a pattern has at most {_PATTERN_LENGTH} characters")
+        raise rejection(place, f"a pattern has at most {_PATTERN_LENGTH} characters")
     options = re2.Options()
     options.log_errors = False
     options.case_sensitive = match_case
     try:
         compiled: Pattern = re2.compile(pattern, options)  # type: ignore[no-untyped-call]
     except re2.error as error:
-        raise refused(place, f"cannot be used as a pattern: {_said_by(error)}") from None
+        raise rejection(place, f"cannot be used as a pattern: {_said_by(error)}") from None
     return compiled
 
 
@@ -201,7 +201,7 @@ def _order(operator: Operator, value: object, place: str) -> Comparison:
     limit = number_of(value)
     at = None if limit is not None else moment(value)
     if limit is None and at is None:
-        raise refused(place, f"{operator} takes a number, or a date such as 2026-11-24")
+        raise rejection(place, f"{operator} takes a number, or a date such as 2026-11-24")
     shown = text_of(value) or ""
 
     def matches(text: str) -> bool:
@@ -214,5 +214,5 @@ def _order(operator: Operator, value: object, place: str) -> Comparison:
     return Comparison(matches, lambda text: f"is {operator} {shown}", f"is not {operator} {shown}")
 
 
-def refused(where: str, problem: str) -> Rejected:
+def rejection(where: str, problem: str) -> Rejected:
     return Rejected("invalid_condition", f"{where}: {problem}", where)

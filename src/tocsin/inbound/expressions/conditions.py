@@ -11,11 +11,11 @@ from typing import Final, Protocol
 
 import msgspec
 
-from tocsin.inbound.expressions.comparisons import Comparison, compile_comparison, operator_of, refused, texts_of
+from tocsin.inbound.expressions.comparisons import Comparison, compile_comparison, operator_of, rejection, texts_of
 from tocsin.inbound.expressions.fields import FIELDS
 from tocsin.inbound.expressions.mapped import MappedFields
 from tocsin.inbound.expressions.paths import compile_path
-from tocsin.inbound.expressions.text_format import cut_bytes, quoted
+from tocsin.inbound.expressions.text_format import cut_bytes, quote
 
 MAX_DEPTH: Final = 20
 MAX_LEAVES: Final = 500
@@ -74,9 +74,9 @@ class _Compiler:
         if definition is False:
             return _Constant(False)
         if not isinstance(definition, Mapping):
-            raise refused(where, "a condition is {field, operator, value}, {all: […]}, {any: […]} or {not: …}")
+            raise rejection(where, "a condition is {field, operator, value}, {all: […]}, {any: […]} or {not: …}")
         if depth > MAX_DEPTH:
-            raise refused(where, f"conditions nest at most {MAX_DEPTH} deep")
+            raise rejection(where, f"conditions nest at most {MAX_DEPTH} deep")
         if "field" in definition:
             return self.leaf(definition, where)
         keys = list(definition)
@@ -86,29 +86,31 @@ class _Compiler:
             case ["any"]:
                 nodes = self.group(definition["any"], f"{where}.any", depth)
                 if not nodes:
-                    raise refused(f"{where}.any", "give at least one condition")
+                    raise rejection(f"{where}.any", "give at least one condition")
                 return _Any(nodes)
             case ["not"]:
                 return _Not(self.node(definition["not"], f"{where}.not", depth + 1))
         unknown = [str(key) for key in keys if key not in ("all", "any", "not")]
         if unknown:
-            raise refused(
+            raise rejection(
                 f"{where}.{unknown[0]}", "unknown key; a condition has field, operator, value, match_case, not"
             )
-        raise refused(where, f"{' and '.join(map(str, keys))} do not stand beside each other; nest one in the other")
+        raise rejection(where, f"{' and '.join(map(str, keys))} do not stand beside each other; nest one in the other")
 
     def group(self, definition: object, where: str, depth: int) -> tuple[_ConditionNode, ...]:
         if not isinstance(definition, Sequence) or isinstance(definition, str | bytes):
-            raise refused(where, "must be a list of conditions")
+            raise rejection(where, "must be a list of conditions")
         return tuple(self.node(one, f"{where}[{i}]", depth + 1) for i, one in enumerate(definition))
 
     def leaf(self, definition: Mapping[str, object], where: str) -> _ConditionNode:
         self.leaves += 1
         if self.leaves > MAX_LEAVES:
-            raise refused(where, f"a condition has at most {MAX_LEAVES} comparisons")
+            raise rejection(where, f"a condition has at most {MAX_LEAVES} comparisons")
         for key in definition:
             if key not in ("field", "operator", "value", "match_case", "not"):
-                raise refused(f"{where}.{key}", "unknown key; a condition has field, operator, value, match_case, not")
+                raise rejection(
+                    f"{where}.{key}", "unknown key; a condition has field, operator, value, match_case, not"
+                )
         match_case = _flag(definition, "match_case", where)
         inverted = _flag(definition, "not", where)
         label, field, read = self.reader(definition["field"], f"{where}.field")
@@ -119,7 +121,7 @@ class _Compiler:
     def reader(self, field: object, where: str) -> tuple[str, str | None, Callable[[object, MappedFields], object]]:
         """Returns the field's label, its name if it is a known field, and the function that reads it."""
         if not isinstance(field, str) or not field.strip():
-            raise refused(where, "give the name of a mapped field, or a path such as ticket^status^name")
+            raise rejection(where, "give the name of a mapped field, or a path such as ticket^status^name")
         if field in self.fields:
             known = FIELDS.get(field)
             return (known.label, field, _known_reader(field)) if known else (field, None, _free_reader(field))
@@ -144,7 +146,7 @@ def _free_reader(field: str) -> Callable[[object, MappedFields], object]:
 def _flag(definition: Mapping[str, object], key: str, where: str) -> bool:
     value = definition.get(key, False)
     if not isinstance(value, bool):
-        raise refused(f"{where}.{key}", "must be true or false")
+        raise rejection(f"{where}.{key}", "must be true or false")
     return value
 
 
@@ -170,8 +172,8 @@ class _Leaf:
             return f"no value at {self.label}"
         deciding = next((text for text in texts if self.comparison.matches(text)), None)
         if deciding is not None:
-            return f"{self.label} {quoted(deciding)} {self.comparison.said(deciding)}"
-        return f"{self.label} {quoted(', '.join(texts[:10]))} {self.comparison.denied}"
+            return f"{self.label} {quote(deciding)} {self.comparison.said(deciding)}"
+        return f"{self.label} {quote(', '.join(texts[:10]))} {self.comparison.denied}"
 
 
 def _holds(

@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from tocsin.core.validation.text_sanitizing import without_unstorable
+from tocsin.core.validation.text_sanitizing import sanitize
 
 #: The values of a mapped field. None means that the message says "nobody" (see `MappedFields`).
 type Value = str | bool | datetime | tuple[str, ...] | tuple[Attachment, ...] | None
@@ -152,7 +152,7 @@ def line(value: object, limit: int) -> str | None:
         return None
     if len(text) <= limit and text.isprintable():  # no control characters, no surrogates, no line breaks
         return text.strip() or None
-    text = " ".join(without_unstorable(text[: limit * 8]).split())
+    text = " ".join(sanitize(text[: limit * 8]).split())
     return _cut(text, limit) or None
 
 
@@ -163,7 +163,7 @@ def text(value: object, limit: int) -> str | None:
         return None
     if len(found) > limit:
         found = _cut(found.strip(), limit)
-    found = without_unstorable(found)
+    found = sanitize(found)
     return None if found.isspace() or not found else found
 
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from tocsin.core.validation.text_sanitizing import without_unstorable
+from tocsin.core.validation.text_sanitizing import sanitize
 
 MAX_VALUE_CHARS: Final = 60  # characters of each value in a reason
 
 
-def quoted(text: str) -> str:
+def quote(text: str) -> str:
     """Returns a value for use in a reason: in quotes, on one line, at most 60 characters."""
     if len(text) > MAX_VALUE_CHARS:
         text = f"{text[: MAX_VALUE_CHARS - 1]}…"
-    return f'"{text}"' if text.isprintable() else f'"{" ".join(without_unstorable(text).split())}"'
+    return f'"{text}"' if text.isprintable() else f'"{" ".join(sanitize(text).split())}"'
 
 
-def listed(texts: Sequence[str]) -> str:
+def join_list(texts: Sequence[str]) -> str:
     """Returns up to five values separated by commas."""
     shown = ", ".join(text[:MAX_VALUE_CHARS] for text in texts[:5])
     return f"{shown}, …" if len(texts) > 5 else shown

@@ -62,7 +62,7 @@ def record(door: CompiledIntegration, ping: PingKind, said: object, now: datetim
         )
         before = _monitor(connection, door.id)
         assert before is not None
-        _write(connection, door.id, schedule.pinged(before, plan, ping, now))
+        _write(connection, door.id, schedule.after_ping(before, plan, ping, now))
     return schedule.message(door.id, door.name, ping, plan, before, said)
 
 
@@ -76,7 +76,7 @@ def loop(registry: IntegrationRegistry, read: Callable[[], datetime] = clock.now
         now = read()
         # Runs are a second apart. A longer gap means that the machine was suspended or the clock set forward: no pings
         # could be received meanwhile. The jumps of a test clock count as elapsed time.
-        away = now - clock.jump() - listened_to if listened_to is not None else timedelta()
+        away = now - clock.set_test_offset() - listened_to if listened_to is not None else timedelta()
         if is_anew or away > _UNHEARD:
             wait_anew(now, away if away > _UNHEARD else timedelta())
             is_anew = False
@@ -88,7 +88,7 @@ def loop(registry: IntegrationRegistry, read: Callable[[], datetime] = clock.now
             raise
         finally:
             # Read at the end: a slow run is not a suspension.
-            listened_to = read() - clock.jump()
+            listened_to = read() - clock.set_test_offset()
 
     return PeriodicTask("inbound heartbeats", turn, timedelta(seconds=1))
 
@@ -142,7 +142,7 @@ def _say_silent(door: CompiledIntegration, now: datetime) -> None:
         return
     with database.transaction() as connection:
         monitor = _monitor(connection, door.id)
-        found = schedule.silent(monitor, plan, now) if monitor is not None else None
+        found = schedule.after_silence(monitor, plan, now) if monitor is not None else None
         if monitor is None or found is None:
             return
         silence, after = found
@@ -151,10 +151,10 @@ def _say_silent(door: CompiledIntegration, now: datetime) -> None:
         payload["delivery"] = f"{silence} {monitor.due_at.isoformat() if monitor.due_at else ''}"
         raw = msgspec.json.encode(payload)
         incoming = IncomingMessage(uuid7(), door.id, now, raw, Element(payload, raw), "application/json")
-        (stored,) = process_now.take_in([incoming], now)
+        (stored,) = process_now.process_now([incoming], now)
         if stored.status is MessageStatus.IGNORED and stored.alert_id is None:
             # It opened nothing, for example due to maintenance. The silence may outlast that.
-            after = schedule.untold(monitor, silence, now)
+            after = schedule.unreported(monitor, silence, now)
         _write(connection, door.id, after)
 
 
@@ -172,11 +172,11 @@ def replan(integration_id: int, settings: Mapping[str, object], now: datetime) -
     if row is None:
         return
     monitor = HeartbeatMonitor(HeartbeatHealth(row.health), row.last_at, row.started_at, row.due_at)
-    row.due_at = schedule.replanned(monitor, schedule.plan_of(settings), now).due_at
+    row.due_at = schedule.reschedule(monitor, schedule.plan_of(settings), now).due_at
     row.save(update_fields=["due_at"])
 
 
-def tell_again(integration_id: int, now: datetime) -> None:
+def repeat_notice(integration_id: int, now: datetime) -> None:
     """Makes a missed heartbeat that was only in dry run due again: nothing else arrives while its sender is silent.
     Runs in the caller's Django transaction."""
     Heartbeat.objects.filter(integration_id=integration_id, health=HeartbeatHealth.LATE, due_at=None).update(due_at=now)
@@ -189,7 +189,7 @@ WHERE h.last_at > %(now)s OR h.started_at > %(now)s ORDER BY h.integration_id FO
 """
 
 
-def set_back(connection: Connection, by: timedelta, now: datetime) -> int:
+def correct_after_rollback(connection: Connection, by: timedelta, now: datetime) -> int:
     """Repairs the heartbeats whose times lie in the future after a clock rollback. Returns how many."""
     defaults = load_kinds()[schedule.KIND].default_settings
     found = database.rows(connection, _AHEAD, {"now": now})
@@ -201,7 +201,7 @@ def set_back(connection: Connection, by: timedelta, now: datetime) -> int:
             # Without a schedule nothing is expected of it; the other heartbeats must still be repaired.
             log.exception("The heartbeat of integration %s has no plan that can be used.", row["integration_id"])
             continue
-        _write(connection, row["integration_id"], schedule.set_back(monitor, plan, by, now))
+        _write(connection, row["integration_id"], schedule.correct_after_rollback(monitor, plan, by, now))
     return len(found)
 
 
@@ -216,7 +216,7 @@ class HeartbeatStatus:
     due_at: datetime | None = None
 
 
-def standings(integrations: Collection[Integration]) -> dict[int, HeartbeatStatus]:
+def heartbeat_statuses(integrations: Collection[Integration]) -> dict[int, HeartbeatStatus]:
     """Returns the heartbeats' status by integration; NEW if it never pinged. Uses Django's connection."""
     rows = {row.pk: row for row in Heartbeat.objects.filter(integration__in=[one.pk for one in integrations])}
     defaults = load_kinds()[schedule.KIND].default_settings

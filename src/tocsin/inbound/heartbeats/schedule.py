@@ -60,7 +60,7 @@ class HeartbeatSchedule:
         """The schedule in words."""
         if self.cron:
             return f"at {self.cron} ({self.zone.key})"
-        span = durations.say(self.interval)
+        span = durations.describe(self.interval)
         # "every hour", but "every 1 hour 30 minutes".
         return f"every {span.removeprefix('1 ') if span.count(' ') == 1 else span}"
 
@@ -97,7 +97,7 @@ def expected_after(plan: HeartbeatSchedule, at: datetime) -> datetime:
     return next(CronSim(plan.cron, (at + CLOCK_TOLERANCE).astimezone(plan.zone))).astimezone(UTC)
 
 
-def pinged(monitor: HeartbeatMonitor, plan: HeartbeatSchedule, ping: PingKind, now: datetime) -> HeartbeatMonitor:
+def after_ping(monitor: HeartbeatMonitor, plan: HeartbeatSchedule, ping: PingKind, now: datetime) -> HeartbeatMonitor:
     """Returns the state after a ping."""
     match ping:
         case PingKind.BEAT | PingKind.FINISH:
@@ -116,7 +116,7 @@ def pinged(monitor: HeartbeatMonitor, plan: HeartbeatSchedule, ping: PingKind, n
             assert_never(ping)
 
 
-def silent(
+def after_silence(
     monitor: HeartbeatMonitor, plan: HeartbeatSchedule, now: datetime
 ) -> tuple[SilenceState, HeartbeatMonitor] | None:
     """Returns how a due sender missed its ping, and the state afterwards: one alert until it pings again; else None."""
@@ -127,14 +127,14 @@ def silent(
     return (SilenceState.OVERRUN if is_overrun else SilenceState.MISSED), after
 
 
-def untold(monitor: HeartbeatMonitor, silence: SilenceState, now: datetime) -> HeartbeatMonitor:
+def unreported(monitor: HeartbeatMonitor, silence: SilenceState, now: datetime) -> HeartbeatMonitor:
     """Returns the state after a silence that opened nothing, for example due to maintenance: it is checked again."""
     if silence is SilenceState.OVERRUN:
         return replace(monitor, due_at=now + ASK_AGAIN)
     return replace(monitor, health=HeartbeatHealth.LATE, due_at=now + ASK_AGAIN)
 
 
-def replanned(monitor: HeartbeatMonitor, plan: HeartbeatSchedule, now: datetime) -> HeartbeatMonitor:
+def reschedule(monitor: HeartbeatMonitor, plan: HeartbeatSchedule, now: datetime) -> HeartbeatMonitor:
     """Returns the state as if the last ping had come under the new schedule, but never due in the past."""
     if monitor.due_at is None or monitor.last_at is None:
         return monitor
@@ -144,7 +144,9 @@ def replanned(monitor: HeartbeatMonitor, plan: HeartbeatSchedule, now: datetime)
     return replace(monitor, due_at=max(due, now + plan.grace))
 
 
-def set_back(monitor: HeartbeatMonitor, plan: HeartbeatSchedule, by: timedelta, now: datetime) -> HeartbeatMonitor:
+def correct_after_rollback(
+    monitor: HeartbeatMonitor, plan: HeartbeatSchedule, by: timedelta, now: datetime
+) -> HeartbeatMonitor:
     """Returns the state after a clock rollback by `by`: times in the future are moved back, and what is expected is
     recomputed from them. Times recorded with a correct clock stay."""
     last_at, started_at = (
@@ -153,7 +155,7 @@ def set_back(monitor: HeartbeatMonitor, plan: HeartbeatSchedule, by: timedelta, 
     moved = replace(monitor, last_at=last_at, started_at=started_at)
     if moved == monitor or monitor.due_at is None:
         return moved
-    due_at = replanned(moved, plan, now).due_at
+    due_at = reschedule(moved, plan, now).due_at
     return replace(moved, due_at=min(monitor.due_at, due_at or monitor.due_at))
 
 
@@ -174,11 +176,11 @@ def message(
             last = f"; the last came {_clock(monitor.last_at)}" if monitor.last_at else ""
             payload["subject"] = f"{name} is silent"
             payload["text"] = (
-                f"A heartbeat is expected {plan.said}, with {durations.say(plan.grace)} of grace{last}. None came."
+                f"A heartbeat is expected {plan.said}, with {durations.describe(plan.grace)} of grace{last}. None came."
             )
         case SilenceState.OVERRUN:
             begun = f" {_clock(monitor.started_at)}" if monitor.started_at else ""
-            limit = durations.say(plan.longest_run) if plan.longest_run else ""
+            limit = durations.describe(plan.longest_run) if plan.longest_run else ""
             payload["subject"] = f"{name} does not end"
             payload["text"] = f"It began{begun} and has not said that it finished within {limit}."
         case PingKind.BEAT | PingKind.START | PingKind.FINISH:

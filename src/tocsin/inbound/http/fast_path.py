@@ -19,7 +19,7 @@ from tocsin.core.ids import token_hash, uuid7
 from tocsin.core.net.asgi import BodyReader, RespondDirectly
 from tocsin.core.runtime import clock
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
-from tocsin.inbound.config.credentials import kept_headers
+from tocsin.inbound.config.credentials import stored_headers
 from tocsin.inbound.config.registry import IntegrationRegistry, UnknownIntegration
 from tocsin.inbound.deciding.preprocessing import prepare
 from tocsin.inbound.http.ingest_service import NOT_STORED, RETRY
@@ -111,6 +111,6 @@ def _incoming(door: CompiledIntegration, headers: Sequence[tuple[bytes, bytes]],
         element.raw,
         element,
         content_type,
-        kept_headers(named, {}),
+        stored_headers(named, {}),
         prepared=prepare(door, element, number),
     )

@@ -14,9 +14,9 @@ import msgspec
 from tocsin.core.errors import Rejected
 from tocsin.core.net.asgi import AsgiScope, Receive, Send, answer
 from tocsin.core.runtime import clock
-from tocsin.core.validation.text_sanitizing import without_unstorable
+from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
-from tocsin.inbound.config.credentials import kept_headers
+from tocsin.inbound.config.credentials import stored_headers
 from tocsin.inbound.heartbeats import monitor
 from tocsin.inbound.heartbeats.schedule import PingKind
 from tocsin.inbound.http.ingest_service import HttpError, IngestResult, IngestService, headers_of
@@ -51,7 +51,7 @@ async def handle(
             ping = _ping_in(await asyncio.to_thread(_object, body, content_type)) or ping
         else:
             ping = _ping_in(said) or ping
-        taken = await take(reception, door, ping, said, kept_headers(headers, proofs))
+        taken = await record_ping(reception, door, ping, said, stored_headers(headers, proofs))
     finally:
         reception.bodies.done(len(body))
     (one,), (what,) = taken.incoming, taken.stored
@@ -61,7 +61,7 @@ async def handle(
     await answer(send, 202 if is_pending(taken.stored) else 200, msgspec.json.encode(told))
 
 
-async def take(
+async def record_ping(
     reception: IngestService, door: CompiledIntegration, ping: PingKind, said: object, headers: Mapping[str, str]
 ) -> IngestResult:
     """Records a ping, then has its message decided. Raises HttpError."""
@@ -82,7 +82,7 @@ def _said(scope: AsgiScope, body: bytes, content_type: str) -> object:
         found = _object(body[:_SAID], content_type)
         if found is not None:
             return found
-        return without_unstorable(body[:_SAID].decode("utf-8", "replace"))
+        return sanitize(body[:_SAID].decode("utf-8", "replace"))
     query = scope["query_string"].decode("latin-1")[:_SAID]
     return dict(parse_qsl(query)[:_QUERY_FIELDS]) or None
 

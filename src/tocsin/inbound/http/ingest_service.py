@@ -112,13 +112,13 @@ class IngestService:
         capacity.
         """
         encoding = headers.get("content-encoding", "")
-        if not encodings.is_packed(encoding):
+        if not encodings.is_compressed(encoding):
             return body
         # Reserve the maximum: the decompressed size is not known in advance.
         if not self.bodies.hold(MAX_BODY):
             raise _busy()
         try:
-            return await asyncio.to_thread(encodings.unpacked, body, encoding, MAX_BODY)
+            return await asyncio.to_thread(encodings.decompress, body, encoding, MAX_BODY)
         except Rejected as rejected:
             if rejected.code == "too_large":
                 raise HttpError(413, "too_large", rejected.detail) from None

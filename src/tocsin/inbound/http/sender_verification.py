@@ -26,7 +26,9 @@ log = logging.getLogger(__name__)
 _DEADLINE = 5.0
 
 
-def greet(door: CompiledIntegration, payloads: Sequence[Payload], headers: Mapping[str, str]) -> SenderReply | None:
+def answer_handshake(
+    door: CompiledIntegration, payloads: Sequence[Payload], headers: Mapping[str, str]
+) -> SenderReply | None:
     """Returns the reply to a handshake; None for messages. A handshake is always a single payload.
 
     Raises HttpError: 403 with the reason for an inauthentic sender, or one other than the pinned sender; 503 if the

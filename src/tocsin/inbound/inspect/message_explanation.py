@@ -29,7 +29,7 @@ class MessageExplanation:
     problem: str | None = None
 
 
-def explained(message: InboundMessage, version: IntegrationVersion | None = None) -> MessageExplanation:
+def explain_message(message: InboundMessage, version: IntegrationVersion | None = None) -> MessageExplanation:
     """Explains the message by the rules of `version`; None: the version that decided it, else the current one. Support
     hours are evaluated at its arrival."""
     try:

@@ -15,7 +15,7 @@ from tocsin.inbound.config import registry
 from tocsin.inbound.config.registry import UnknownIntegration
 from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.models import InboundMessage
-from tocsin.inbound.processing.process_now import take_in
+from tocsin.inbound.processing.process_now import process_now
 from tocsin.inbound.storage.messages import IncomingMessage
 from tocsin.inbound.storage.stored_messages import element_of
 
@@ -38,7 +38,7 @@ def replay(message_id: UUID, page: bool | None, actor: AuditActor, now: datetime
     pages = message.received_at >= now - RECORD_AFTER if page is None else page
     incoming = _incoming(message, pages and not message.test, now)
     try:
-        (stored,) = take_in([incoming], now)
+        (stored,) = process_now([incoming], now)
     except UnknownIntegration:
         raise _cannot_decide() from None
     _record(message, incoming, stored.status, actor, now)
@@ -84,7 +84,7 @@ def _decided(replays: list[_Replay], now: datetime) -> Iterator[tuple[InboundMes
     if not replays:
         return
     try:
-        results = take_in([incoming for _, incoming in replays], now)
+        results = process_now([incoming for _, incoming in replays], now)
     except UnknownIntegration:
         if len(replays) > 1:
             for replay in replays:
@@ -119,7 +119,7 @@ def _record(
 
 
 def _incoming(message: InboundMessage, pages: bool, now: datetime) -> IncomingMessage:
-    doors = registry.shared()
+    doors = registry.shared_registry()
     doors.refresh()
     try:
         door = doors.door(message.integration_id)

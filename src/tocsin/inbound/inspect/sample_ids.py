@@ -30,7 +30,7 @@ _HEX = re.compile(r"(?=.*[0-9])[0-9a-f]{12,}", re.I)
 _TRIES = 24
 
 
-def freshened(reader: Normalizer, sample: Sample, test: WebhookTestToken) -> tuple[str, bytes]:
+def with_fresh_ids(reader: Normalizer, sample: Sample, test: WebhookTestToken) -> tuple[str, bytes]:
     """Returns the first message's new id, and the sample's body with new ids and delivery ids.
 
     Numbers, GUIDs and hexadecimal ids keep their form; any other id becomes `TEST-…`. A body that is unreadable, has no

@@ -17,7 +17,7 @@ from tocsin.inbound.config.rules import ORDER, CompiledRules
 from tocsin.inbound.deciding.noise_trace import GATE
 from tocsin.inbound.expressions.fields import FIELDS, Value, text_of
 from tocsin.inbound.expressions.mapped import MappedFields
-from tocsin.inbound.expressions.text_format import quoted
+from tocsin.inbound.expressions.text_format import quote
 from tocsin.inbound.mapping.mapping import MappedField
 from tocsin.inbound.mapping.value_source import NOBODY
 from tocsin.inbound.parsing.decode import Element
@@ -172,7 +172,7 @@ def _outcome(field: MappedField, there: object, found: object, clean: Value, ter
         kind = FIELDS[field.name].kind if field.name in FIELDS else "text"
         return f"not taken: no {kind}"
     said = _shown(clean)
-    return "taken" if said == _shown(there) else f"taken as {quoted(said)}"
+    return "taken" if said == _shown(there) else f"taken as {quote(said)}"
 
 
 def _shown(value: object) -> str:

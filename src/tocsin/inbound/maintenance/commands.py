@@ -19,7 +19,7 @@ from tocsin.access.audit import AuditActor
 from tocsin.core.config import config_version
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
-from tocsin.core.validation.object_reader import ObjectReader, storable
+from tocsin.core.validation.object_reader import ObjectReader, require_storable
 from tocsin.inbound.enums import WindowAction
 from tocsin.inbound.expressions.conditions import compile_condition
 from tocsin.inbound.maintenance import times as maintenance_times
@@ -42,7 +42,7 @@ class WindowNames:
     groups: Mapping[int, str]
 
 
-def names() -> WindowNames:
+def window_names() -> WindowNames:
     """Loads all names, for callers that render several windows."""
     return WindowNames(
         dict(Integration.objects.values_list("pk", "name")), dict(Group.objects.values_list("pk", "name"))
@@ -51,7 +51,7 @@ def names() -> WindowNames:
 
 def window_spec(window: MaintenanceWindow, known: WindowNames | None = None) -> dict[str, Any]:
     """Returns the window as a spec."""
-    found = known or names()
+    found = known or window_names()
     spec: dict[str, Any] = {"name": window.name}
     if window.group_id is not None:
         spec["group"] = found.groups.get(window.group_id, "")
@@ -106,7 +106,7 @@ def delete_window(window: MaintenanceWindow, *, actor: AuditActor, now: datetime
 
 def end_now(window: MaintenanceWindow, *, actor: AuditActor, now: datetime) -> MaintenanceWindow:
     """Ends a one-time window that is active; alerts delayed until its end open now. Raises Rejected("not_possible")."""
-    with config_version.alone(window):
+    with config_version.exclusive(window):
         recurrence = recurrence_of(window)
         if window.times.get("repeat", "once") != "once" or recurrence.at(now) is None:
             raise Rejected("not_possible", f"{window.name} can be ended while it is in force, if it is once.")
@@ -117,7 +117,7 @@ def end_now(window: MaintenanceWindow, *, actor: AuditActor, now: datetime) -> M
         return save_window(spec, existing=window, actor=actor, now=now)
 
 
-def needs_group(group_id: int) -> list[str]:
+def windows_using_group(group_id: int) -> list[str]:
     """Lists the windows that refer to or belong to the group and so prevent its deletion."""
     return [
         f"maintenance window {window.name}"
@@ -126,7 +126,7 @@ def needs_group(group_id: int) -> list[str]:
     ]
 
 
-def needs_integration(integration_id: int) -> list[str]:
+def windows_using_integration(integration_id: int) -> list[str]:
     """Lists the windows that refer to the integration: without it, they would apply to every integration."""
     found = MaintenanceWindow.objects.filter(integrations__contains=[integration_id])
     return [f"maintenance window {window.name}" for window in found]
@@ -263,7 +263,7 @@ def _condition(spec: ObjectReader) -> object:
     if given in (None, {}, ""):
         return None
     try:
-        storable(given, "when")
+        require_storable(given, "when")
         compile_condition(given, "when")
     except Rejected as problem:
         spec.note(problem)

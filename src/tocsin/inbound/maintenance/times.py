@@ -68,7 +68,7 @@ def recurrence(times: Mapping[str, Any]) -> Recurrence:
     )
 
 
-def sentence(times: Mapping[str, Any]) -> str:
+def describe_times(times: Mapping[str, Any]) -> str:
     """Describes the times in words: "every Tuesday from 22:00 to 02:00 (Europe/Zurich)"."""
     zone = times["time_zone"]
     if times.get("repeat", "once") == "once":

@@ -80,7 +80,7 @@ class WindowMatch:
     span: TimeSpan
 
 
-def caught_by(
+def matching_window(
     windows: Iterable[IntegrationWindow], payload: object, mapped: MappedFields, groups: Iterable[int], now: datetime
 ) -> WindowMatch | None:
     """Returns the active window that applies to the alert: one that suppresses, else the holding one that ends last."""

@@ -26,9 +26,9 @@ from tocsin.inbound.expressions.fields import (
     text,
 )
 from tocsin.inbound.expressions.mapped import MappedFields
-from tocsin.inbound.expressions.text_format import quoted
+from tocsin.inbound.expressions.text_format import quote
 from tocsin.inbound.mapping.extraction import Extraction
-from tocsin.inbound.mapping.value_source import NOBODY, Alternative, EntryCompiler, FoundValue, refused
+from tocsin.inbound.mapping.value_source import NOBODY, Alternative, EntryCompiler, FoundValue, rejection
 
 type Cleaner = Callable[[object, int], Value]
 type PickValue = Callable[[list[object], object, dict[str, Value]], object]
@@ -140,7 +140,7 @@ def _note(field: MappedField, slots: list[object], payload: object, values: dict
         said = None if found is None or found is NOBODY else line(found, 100)
         if said is not None:
             ending = f" {', '.join(PRIORITIES[:-1])} or {PRIORITIES[-1]}" if kind is FieldKind.PRIORITY else ""
-            return f"{FIELDS[field.name].label} {quoted(said)} {_UNDERSTOOD[kind]}{ending}"
+            return f"{FIELDS[field.name].label} {quote(said)} {_UNDERSTOOD[kind]}{ending}"
     return None
 
 
@@ -149,7 +149,7 @@ def compile_mapping(
 ) -> CompiledMapping:
     """Compiles a mapping. Raises Rejected("invalid_mapping", "invalid_path" or "invalid_condition") with the field."""
     if not isinstance(definition, Mapping):
-        raise refused(where, "a mapping names fields and where their values come from")
+        raise rejection(where, "a mapping names fields and where their values come from")
     groups = _grouped(definition, where)
     names = frozenset(name for group in groups for name in group)
     compiler = EntryCompiler(Extraction(), settings or {}, names & FIELDS.keys())
@@ -178,7 +178,7 @@ def _grouped(definition: Mapping[object, object], where: str) -> tuple[_Group, _
             continue
         if name in ("tags", "custom"):
             if not isinstance(entry, Mapping):
-                raise refused(f"{where}.{name}", "names and where their values come from")
+                raise rejection(f"{where}.{name}", "names and where their values come from")
             (tags if name == "tags" else custom).update(
                 {_checked(n, f"{where}.{name}", inside=True): d for n, d in entry.items() if d is not None}
             )
@@ -188,17 +188,17 @@ def _grouped(definition: Mapping[object, object], where: str) -> tuple[_Group, _
             custom[_checked(name, where)] = entry
     for limit, group, label in ((MAX_TAGS, tags, "tags"), (MAX_CUSTOM, custom, "custom fields")):
         if len(group) > limit:
-            raise refused(where, f"at most {limit} {label}; these are {len(group)}")
+            raise rejection(where, f"at most {limit} {label}; these are {len(group)}")
     if doubled := tags.keys() & custom.keys():
-        raise refused(f"{where}.{min(doubled)}", "is a tag and a custom field; names are unique")
+        raise rejection(f"{where}.{min(doubled)}", "is a tag and a custom field; names are unique")
     return known, tags, custom
 
 
 def _checked(name: object, where: str, *, inside: bool = False) -> str:
     if not isinstance(name, str) or not name.strip() or len(name) > 100 or not name.isprintable():
-        raise refused(where, f"a field's name is text of 1 to 100 characters; this is {str(name)[:40]!r}")
+        raise rejection(where, f"a field's name is text of 1 to 100 characters; this is {str(name)[:40]!r}")
     if inside and name in FIELDS:
-        raise refused(f"{where}.{name}", "is the name of a field of Tocsin's; map it beside, not inside")
+        raise rejection(f"{where}.{name}", "is the name of a field of Tocsin's; map it beside, not inside")
     return name
 
 

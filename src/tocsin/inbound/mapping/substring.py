@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from tocsin.core.errors import Rejected
-from tocsin.core.validation.text_sanitizing import without_unstorable
+from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.inbound.expressions.comparisons import COMPARED, compile_pattern
 from tocsin.inbound.expressions.fields import text_of
 
@@ -76,7 +76,7 @@ def _pattern(value: object, group: object, place: str) -> SubstringReader:
         text = text_of(value)
         if text is None:
             return None
-        found = compiled.search(without_unstorable(text[:COMPARED]))
+        found = compiled.search(sanitize(text[:COMPARED]))
         taken = found.group(number) if found is not None else None
         return taken.strip() or None if isinstance(taken, str) else None
 

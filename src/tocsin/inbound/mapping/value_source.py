@@ -85,16 +85,16 @@ class EntryCompiler:
     def alternatives(self, definition: object, place: str) -> list[Alternative]:
         found = list(self._alternatives(definition, place))
         if not found:
-            raise refused(place, "give at least one path")
+            raise rejection(place, "give at least one path")
         if len(found) > MAX_ALTERNATIVES:
-            raise refused(place, f"at most {MAX_ALTERNATIVES} alternatives")
+            raise rejection(place, f"at most {MAX_ALTERNATIVES} alternatives")
         return found
 
     def _alternatives(self, definition: object, place: str) -> Iterator[Alternative]:
         if isinstance(definition, list | tuple):
             for i, one in enumerate(definition):
                 if isinstance(one, list | tuple):
-                    raise refused(f"{place}[{i}]", "a list in a list; give a path or an object")
+                    raise rejection(f"{place}[{i}]", "a list in a list; give a path or an object")
                 yield from self._alternatives(one, f"{place}[{i}]")
         elif isinstance(definition, str):
             slot = self.extraction.slot(definition, place)
@@ -102,15 +102,15 @@ class EntryCompiler:
         elif isinstance(definition, Mapping):
             yield from self._entry(definition, place)
         else:
-            raise refused(place, "give a path, a list of paths, or {path, paths, template or literal: …}")
+            raise rejection(place, "give a path, a list of paths, or {path, paths, template or literal: …}")
 
     def _entry(self, definition: Mapping[str, object], place: str) -> Iterator[Alternative]:
         for key in definition:
             if key not in _KEYS:
-                raise refused(f"{place}.{key}", f"unknown key; one of {', '.join(_KEYS)}")
+                raise rejection(f"{place}.{key}", f"unknown key; one of {', '.join(_KEYS)}")
         sources = [key for key in _SOURCES if key in definition]
         if len(sources) != 1:
-            raise refused(place, f"give exactly one of {', '.join(_SOURCES)}")
+            raise rejection(place, f"give exactly one of {', '.join(_SOURCES)}")
         finish = self._finisher(definition, place)
         when = self._when(definition, place)
         terms = _terms(definition)
@@ -131,7 +131,7 @@ class EntryCompiler:
             case "paths":
                 paths = definition["paths"]
                 if not isinstance(paths, list | tuple) or not paths:
-                    raise refused(f"{place}.paths", "must be a list of paths")
+                    raise rejection(f"{place}.paths", "must be a list of paths")
                 for i, path in enumerate(paths):
                     yield self._path(path, f"{place}.paths[{i}]", finish, when)
             case "template":
@@ -143,7 +143,7 @@ class EntryCompiler:
         self, path: object, place: str, finish: Callable[[object], FoundValue] | None, when: CompiledCondition | None
     ) -> Alternative:
         if not isinstance(path, str):
-            raise refused(place, "a path is text such as ticket^status^name")
+            raise rejection(place, "a path is text such as ticket^status^name")
         slot = self.extraction.slot(path, place)
         if finish is None and when is None:
             return Alternative(place, path, slot, True, _slot_reader(slot))
@@ -203,14 +203,14 @@ class EntryCompiler:
         if table is None:
             return {}
         if not isinstance(table, Mapping):
-            raise refused(place, "a value map is {from: to}, or the name of a setting that holds one")
+            raise rejection(place, "a value map is {from: to}, or the name of a setting that holds one")
         if len(table) > MAX_MAP:
-            raise refused(place, f"a value map has at most {MAX_MAP} rows")
+            raise rejection(place, f"a value map has at most {MAX_MAP} rows")
         translated: dict[str, str] = {}
         for key, value in table.items():
             source, target = text_of(key), text_of(value)
             if source is None or target is None or isinstance(value, list | dict):
-                raise refused(f"{place}.{str(key)[:40]}", "translates a text or number into a text that is not empty")
+                raise rejection(f"{place}.{str(key)[:40]}", "translates a text or number into a text that is not empty")
             translated[source.strip().casefold()] = target
         return translated
 
@@ -240,7 +240,7 @@ def _literal(
     value: object, place: str, finish: Callable[[object], FoundValue] | None, when: CompiledCondition | None
 ) -> Alternative:
     if not isinstance(value, str | int | float | list) or value in ("", []):
-        raise refused(place, "a literal is a text, a number, true, false, or a list of those")
+        raise rejection(place, "a literal is a text, a number, true, false, or a list of those")
     done = (finish or _unchanged)(value)
 
     def find(slots: list[object], payload: object, values: dict[str, Value]) -> FoundValue:
@@ -285,14 +285,14 @@ def _only(value: object, place: str) -> Callable[[object], FoundValue]:
     try:
         return _ONLY[ValueType(str(value))]
     except ValueError:
-        raise refused(place, f"unknown sort '{str(value)[:40]}'; one of {', '.join(ValueType)}") from None
+        raise rejection(place, f"unknown sort '{str(value)[:40]}'; one of {', '.join(ValueType)}") from None
 
 
 def _nobody(value: object, place: str) -> Callable[[object], FoundValue]:
     items = value if isinstance(value, list | tuple) else [value]
     texts = frozenset(said.strip().casefold() for item in items if (said := _said(item)) is not None)
     if not texts:
-        raise refused(place, 'give the values that mean "nobody"')
+        raise rejection(place, 'give the values that mean "nobody"')
 
     def find(value: object) -> FoundValue:
         said = _said(value)
@@ -308,7 +308,7 @@ def _said(value: object) -> str | None:
 
 def _translation(table: Mapping[str, str], otherwise: object, place: str) -> Callable[[object], FoundValue]:
     if otherwise is not None and not isinstance(otherwise, str):
-        raise refused(place, 'must be text; "" for no value, <value> stands for the value')
+        raise rejection(place, 'must be text; "" for no value, <value> stands for the value')
 
     def translate(value: object) -> FoundValue:
         said = text_of(value)
@@ -322,5 +322,5 @@ def _translation(table: Mapping[str, str], otherwise: object, place: str) -> Cal
     return translate
 
 
-def refused(place: str, problem: str) -> Rejected:
+def rejection(place: str, problem: str) -> Rejected:
     return Rejected("invalid_mapping", f"{place}: {problem}", place)

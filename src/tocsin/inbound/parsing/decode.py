@@ -17,7 +17,7 @@ import msgspec
 from tocsin.core.errors import Rejected
 from tocsin.inbound.parsing import form_fields, lenient_json, xml_text
 from tocsin.inbound.parsing import mime_parser as mail
-from tocsin.inbound.parsing.json_text import invalid, parse, split_array
+from tocsin.inbound.parsing.json_text import invalid_json, parse, split_array
 
 MAX_ELEMENTS: Final = 1000
 MAX_DEPTH: Final = 512
@@ -121,7 +121,7 @@ def _array(body: bytes, charset: str, lenient: bool) -> Decoded:
         return _slowly(body, charset, lenient)
     _refuse_count(len(raws))
     if not raws:
-        raise invalid("The array is empty: there is no message in it", 1, 1)
+        raise invalid_json("The array is empty: there is no message in it", 1, 1)
     return Decoded(tuple(_element(bytes(raw), lenient) for raw in raws), True)
 
 
@@ -150,7 +150,7 @@ def _slowly(body: bytes, charset: str, lenient: bool, *, is_element: bool = Fals
     """Parses thoroughly what the fast decoder rejected."""
     text, notes = lenient_json.to_text(body, charset, lenient)
     if not text.strip(" \t\r\n\x00"):
-        raise invalid("The body is empty", 1, 1)
+        raise invalid_json("The body is empty", 1, 1)
     try:
         payload, more = parse(text)
     except Rejected as problem:
@@ -163,7 +163,7 @@ def _slowly(body: bytes, charset: str, lenient: bool, *, is_element: bool = Fals
     _refuse_depth(payload, body)
     if type(payload) is list and not is_element:
         if not payload:
-            raise invalid("The array is empty: there is no message in it", 1, 1)
+            raise invalid_json("The array is empty: there is no message in it", 1, 1)
         _refuse_count(len(payload))
         if slices := split_array(text, MAX_ELEMENTS + 1):
             return _slices(slices, notes, lenient)

@@ -24,12 +24,12 @@ MAX_MEMBERS: Final = 1_000
 _NONE: Final = frozenset({"", "identity"})
 
 
-def is_packed(encoding: str) -> bool:
+def is_compressed(encoding: str) -> bool:
     """Returns whether a `Content-Encoding` requires decompression."""
     return encoding.strip().lower() not in _NONE
 
 
-def unpacked(body: bytes, encoding: str, most: int) -> bytes:
+def decompress(body: bytes, encoding: str, most: int) -> bytes:
     """Returns the decompressed body.
 
     Raises Rejected: `unknown_encoding`, `invalid_encoding` for invalid or truncated data, `too_large` for more than

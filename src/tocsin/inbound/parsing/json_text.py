@@ -11,7 +11,7 @@ import re
 from typing import Final
 
 from tocsin.core.errors import Rejected
-from tocsin.inbound.expressions.text_format import quoted
+from tocsin.inbound.expressions.text_format import quote
 
 _MAX_DIGITS: Final = 4300  # Python's limit for converting digits to an int
 _ESCAPE: Final = re.compile(
@@ -21,7 +21,7 @@ _ESCAPE: Final = re.compile(
 _TOKEN: Final = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{},]', re.DOTALL)
 
 
-def invalid(problem: str, line: int, column: int) -> Rejected:
+def invalid_json(problem: str, line: int, column: int) -> Rejected:
     return Rejected("invalid_json", f"{problem}, at line {line} column {column}")
 
 
@@ -57,14 +57,14 @@ def parse(text: str, *, strict: bool = True) -> tuple[object, tuple[str, ...]]:
             parse_constant=_refuse_constant if strict else _nothing,
         )
     except json.JSONDecodeError as error:
-        raise invalid(f"Not JSON: {_said(error.msg)}", error.lineno, error.colno) from None
+        raise invalid_json(f"Not JSON: {_said(error.msg)}", error.lineno, error.colno) from None
     except _ConstantError as error:
         at = re.search(rf"(?<![\w\"]){re.escape(str(error))}", text)
-        raise invalid(f"Not JSON: {error} is not a JSON value", *position(text, at.start() if at else 0)) from None
+        raise invalid_json(f"Not JSON: {error} is not a JSON value", *position(text, at.start() if at else 0)) from None
     except RecursionError:
         raise Rejected("too_deep", "The body is nested too deep to be read.") from None
     if doubled:
-        notes += (f"the key {quoted(doubled[0])} comes twice in one object; the last one counts",)
+        notes += (f"the key {quote(doubled[0])} comes twice in one object; the last one counts",)
     return value, notes
 
 

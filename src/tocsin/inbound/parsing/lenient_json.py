@@ -11,7 +11,7 @@ import re
 from typing import Final
 
 from tocsin.core.errors import Rejected
-from tocsin.inbound.parsing.json_text import invalid, parse, position
+from tocsin.inbound.parsing.json_text import invalid_json, parse, position
 
 #: Larger broken texts are not repaired: no template produces them, and repairing would take seconds.
 MAX_MARKS: Final = 500_000  # commas, colons, quotes and backslashes
@@ -41,7 +41,7 @@ def to_text(body: bytes, charset: str, lenient: bool) -> tuple[str, tuple[str, .
         text = body.decode(charset, "replace")
         at = position(text, len(body[: error.start].decode(charset, "replace")))
         if not lenient:
-            raise invalid(f"Not JSON: a byte that is not {charset.upper()}", *at) from None
+            raise invalid_json(f"Not JSON: a byte that is not {charset.upper()}", *at) from None
         return text, (*notes, f"read leniently: bytes that are not {charset.upper()} at line {at[0]}")
     except (LookupError, ValueError):
         return body.decode("utf-8", "replace"), notes
@@ -101,7 +101,7 @@ class _Repair:
         if match is None:
             return problem
         at = self._original_position(int(match.group(1)), int(match.group(2)))
-        return invalid(problem.detail[: match.start()].rstrip(", "), *position(self.text, at))
+        return invalid_json(problem.detail[: match.start()].rstrip(", "), *position(self.text, at))
 
     def _original_position(self, line: int, column: int) -> int:
         at = 0

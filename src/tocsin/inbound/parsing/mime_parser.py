@@ -174,7 +174,7 @@ def _contents(mail: Message) -> tuple[str, list[MimeAttachment]]:
         elif len(attached) < MAX_ATTACHMENTS:
             attached.append(_attachment(part, len(attached)))
     if not plain.strip() and html:
-        plain = html_sanitizer.plain(html_sanitizer.without(html, "script", "style", "title"), MAX_TEXT)
+        plain = html_sanitizer.plain(html_sanitizer.strip_tags(html, "script", "style", "title"), MAX_TEXT)
     return plain.replace("\r\n", "\n").strip()[:MAX_TEXT], attached
 
 

@@ -29,7 +29,7 @@ from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.config.rules import EventAction
 from tocsin.inbound.deciding import echo_suppression, fail_open
 from tocsin.inbound.deciding.batch_view import BatchView
-from tocsin.inbound.deciding.decide import about_no_ticket, decide, failed, switched_off
+from tocsin.inbound.deciding.decide import decide, decide_disabled, decide_failed, decide_without_ticket
 from tocsin.inbound.deciding.echo_suppression import RecentWrites
 from tocsin.inbound.deciding.preprocessing import DeliveryKey, prepare
 from tocsin.inbound.deciding.state import (
@@ -165,8 +165,8 @@ def process(
     """
     is_due = bool(incoming) and incoming[0].is_due
     # A due message comes after pending messages of its key; pending messages do not wait for themselves.
-    stands = partial(dedup_key_store.standing, connection, now=now, replaying=draining and not is_due)
-    with database.begun(connection):
+    stands = partial(dedup_key_store.load_states, connection, now=now, replaying=draining and not is_due)
+    with database.pipelined_transaction(connection):
         with connection.pipeline():
             connection.execute("BEGIN")
             read, asked = _ask(connection, registry, numbers, incoming, wait=wait)
@@ -186,7 +186,7 @@ def process(
                 _settle(connection, read)
             else:
                 messages.insert(connection, [_row(one) for one in read])
-            database.hint(connection, *_topics(read, fold))
+            database.notify(connection, *_topics(read, fold))
             committed = connection.execute("COMMIT")
         if committed.statusmessage != "COMMIT":
             raise RuntimeError(f"The database answered COMMIT by {committed.statusmessage}.")
@@ -208,7 +208,9 @@ def _folded(
     fold = _BatchState(board, standing.seen, set(standing.held), standing.clocked)
     if draining:
         _begin_due(read, fold, now)
-    fold.own = echo_suppression.own_writes(connection, ((one.door.outbound_id, _ticket(one)) for one in read), now)
+    fold.own = echo_suppression.load_recent_writes(
+        connection, ((one.door.outbound_id, _ticket(one)) for one in read), now
+    )
     for one in read:
         one.must_ask = _must_ask(one, draining=draining)
     for one in read:
@@ -238,7 +240,7 @@ def _read(registry: IntegrationRegistry, incoming: IncomingMessage) -> _BatchIte
         prepared = prepare(door, incoming.element, incoming.id, test_id=incoming.test_id, is_replay=is_replay)
     outcome = prepared.outcome
     if outcome is None:
-        return _BatchItem(incoming, door, decision=switched_off())
+        return _BatchItem(incoming, door, decision=decide_disabled())
     if isinstance(outcome, Rejected):
         return _BatchItem(incoming, door, rejected=outcome, key=prepared.key)
     return _BatchItem(incoming, door, outcome, key=prepared.key, delivery=prepared.delivery, scopes=prepared.scopes)
@@ -307,7 +309,7 @@ def _must_ask(one: _BatchItem, *, draining: bool) -> bool:
     """Returns whether the message waits for its ticket to be fetched: at most once, and never for a replay."""
     if one.reading is None or one.incoming.replay_of is not None or one.incoming.test_user_id is not None:
         return False
-    return one.incoming.is_asked_about if draining else echo_suppression.must_ask(one.door, one.reading)
+    return one.incoming.is_asked_about if draining else echo_suppression.needs_ticket_fetch(one.door, one.reading)
 
 
 def _decide(one: _BatchItem, fold: _BatchState, numbers: AlertIdAllocator, now: datetime) -> None:
@@ -334,9 +336,9 @@ def _decide(one: _BatchItem, fold: _BatchState, numbers: AlertIdAllocator, now: 
     if incoming.is_due:
         arrival = replace(arrival, waited=fold.waited.get(one.key))
     if one.rejected is not None and echo_suppression.is_about_no_ticket(one.door, incoming.element):
-        decision = about_no_ticket()
+        decision = decide_without_ticket()
     elif one.rejected is not None:
-        decision = failed(one.rejected)
+        decision = decide_failed(one.rejected)
         if one.key not in fold.held:
             decision = fail_open.fail_open(
                 one.door, arrival, decision, one.rejected, incoming.raw, key, one.key, numbers.take, now
@@ -418,7 +420,7 @@ def _write(connection: Connection, fold: _BatchState, now: datetime) -> None:
     store.count_messages(connection, list(fold.counted.values()))
     dedup_key_store.write_clocks(connection, {key: fold.board.states[key] for key in fold.moved}, fold.clocked, now)
     dedup_key_store.write_seen(connection, fold.new_seen)
-    echo_suppression.came_back(connection, fold.came_back)
+    echo_suppression.record_echoes(connection, fold.came_back)
     if fold.delayed or fold.joins or fold.counted_in:
         _write_shaped(connection, fold, now)
 

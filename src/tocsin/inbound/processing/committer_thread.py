@@ -209,7 +209,7 @@ class CommitterThread:
                 connection = self._connect()
                 if is_doubtful:
                     # A previous attempt may have been committed: then its results are in the database.
-                    known = messages.stored_already(connection, [one.id for one in incoming])
+                    known = messages.find_stored(connection, [one.id for one in incoming])
                     if (found := batch.answer_from(known, incoming)) is not None:
                         return found
                 return batch.process(connection, self._registry, self._numbers, incoming, clock.now(), wait=wait)

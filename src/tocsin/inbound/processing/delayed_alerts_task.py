@@ -80,7 +80,7 @@ def open_due(registry: IntegrationRegistry, numbers: batch.AlertIdAllocator, now
         if not found:
             return False
         registry.refresh()
-        with messages.ready(connection):
+        with messages.prepared_statements(connection):
             _open(connection, registry, numbers, [bytes(row[0]) for row in found], now)
     return len(found) == MAX_ALERTS_PER_RUN
 

@@ -41,7 +41,7 @@ def drain(registry: IntegrationRegistry, numbers: batch.AlertIdAllocator, now: d
         # Sorted by the database's clock: ids are made with a node's clock, which may be ahead of another's.
         found.sort(key=lambda row: (row["received_at"], row["id"]))
         waiting = [incoming_of(row, registry, now) for row in found if row["integration_id"] in known]
-        with messages.ready(connection):
+        with messages.prepared_statements(connection):
             decided = _drain_batch(connection, registry, numbers, waiting, now)
     return decided == DRAIN
 

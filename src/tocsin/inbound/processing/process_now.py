@@ -22,12 +22,12 @@ CONFLICTS = (
 )
 
 
-def take_in(incoming: Sequence[IncomingMessage], now: datetime) -> list[MessageResult]:
+def process_now(incoming: Sequence[IncomingMessage], now: datetime) -> list[MessageResult]:
     """Decides the messages; returns their results in order, after the commit. Pending if the alert stays locked.
 
     Raises UnknownIntegration if the integration was deleted.
     """
-    with database.pool().connection() as connection, messages.ready(connection):
+    with database.pool().connection() as connection, messages.prepared_statements(connection):
         try:
             return _process(connection, incoming, now, wait=True)
         except CONFLICTS:
@@ -38,7 +38,7 @@ def take_in(incoming: Sequence[IncomingMessage], now: datetime) -> list[MessageR
 def _process(
     connection: Connection, incoming: Sequence[IncomingMessage], now: datetime, *, wait: bool
 ) -> list[MessageResult]:
-    doors = registry.shared()
+    doors = registry.shared_registry()
     if not all(one.integration_id in doors.doors() for one in incoming):
         doors.refresh()
     return batch.process(connection, doors, batch.AlertIdAllocator(), incoming, now, wait=wait)

@@ -35,7 +35,7 @@ WHERE until > %(now)s OR at > %(now)s
 """
 
 
-def set_back(connection: Connection, by: timedelta, now: datetime) -> int:
+def correct_after_rollback(connection: Connection, by: timedelta, now: datetime) -> int:
     """Moves them, under their keys' locks. Returns the number of delayed alerts moved."""
     parameters = {"by": by, "now": now, "waits": [str(wait) for wait in _COUNTED]}
     found = connection.execute(_KEYS, parameters).fetchall()
@@ -45,5 +45,5 @@ def set_back(connection: Connection, by: timedelta, now: datetime) -> int:
     connection.execute("SELECT pg_advisory_xact_lock(n) FROM unnest(%s::bigint[]) AS n", (numbers,))
     moved = connection.execute(_OPENINGS, parameters).rowcount
     connection.execute(_TALLIES, parameters)
-    database.hint(connection, "delayed")
+    database.notify(connection, "delayed")
     return moved

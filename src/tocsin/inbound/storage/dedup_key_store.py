@@ -147,7 +147,9 @@ def ask(
     )
 
 
-def standing(connection: Connection, asked: PendingKeyQuery, *, now: datetime, replaying: bool = False) -> LoadedKeys:
+def load_states(
+    connection: Connection, asked: PendingKeyQuery, *, now: datetime, replaying: bool = False
+) -> LoadedKeys:
     """Returns the state of the keys; scopes cost two more round trips. With `replaying`, for draining pending messages,
     those do not wait for themselves."""
     wait, scopes = asked.wait, asked.scopes
@@ -205,10 +207,10 @@ def _shared(
     named = {rate_window.alert_id for rate_window in rate_windows.values() if rate_window.alert_id is not None}
     named |= {row["alert_id"] for row in joined.values()}
     named |= set(parents)
-    found = shaped_rows.lives(connection, named, wait=wait)
+    found = shaped_rows.load_active_alerts(connection, named, wait=wait)
     # A shared alert may be merged as well.
     above = {live.parent_id for _, live in found.values() if live.parent_id is not None} - found.keys()
-    found |= shaped_rows.lives(connection, above, wait=wait)
+    found |= shaped_rows.load_active_alerts(connection, above, wait=wait)
     if not wait:
         missing = _alive(connection, (named | above) - found.keys())
         missing |= {number for number, (_, live) in found.items() if live.parent_id in missing}

@@ -13,8 +13,8 @@ from msgspec.structs import replace
 from tocsin.core.db.database import Connection
 from tocsin.core.db.json_text import as_json, bytes_in_json
 from tocsin.core.errors import Rejected
-from tocsin.core.validation.text_sanitizing import without_unstorable
-from tocsin.inbound.body_compression import kept
+from tocsin.core.validation.text_sanitizing import sanitize
+from tocsin.inbound.body_compression import compress
 from tocsin.inbound.deciding.preprocessing import PreprocessedMessage
 from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.expressions.fields import line
@@ -113,7 +113,7 @@ LOCK_TIMEOUT = "50ms"
 
 
 @contextmanager
-def ready(connection: Connection) -> Iterator[None]:
+def prepared_statements(connection: Connection) -> Iterator[None]:
     """Prepares a pooled connection for `batch.process`."""
     connection.execute(f"SET lock_timeout = '{LOCK_TIMEOUT}'".encode())
     try:
@@ -130,7 +130,7 @@ def insert(connection: Connection, rows: Sequence[MessageRow]) -> None:
     starts = 1
     for row in rows:
         incoming, stored = row.incoming, row.stored
-        body = kept(incoming.raw, is_waiting=stored.status in WAITING)
+        body = compress(incoming.raw, is_waiting=stored.status in WAITING)
         size = len(body)
         bodies.append(body)
         written.append(
@@ -139,7 +139,7 @@ def insert(connection: Connection, rows: Sequence[MessageRow]) -> None:
                 "integration_id": incoming.integration_id,
                 "received_at": incoming.received_at,
                 "status": stored.status,
-                "reason": without_unstorable(stored.reason),
+                "reason": sanitize(stored.reason),
                 "source_id": row.source_id,
                 "source_status": row.source_status,
                 "subject": row.subject,
@@ -159,7 +159,7 @@ def insert(connection: Connection, rows: Sequence[MessageRow]) -> None:
     connection.execute(_INSERT, {"bodies": b"".join(bodies), "rows": as_json(written)})
 
 
-def stored_already(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, MessageResult]:
+def find_stored(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, MessageResult]:
     """Returns the results of those messages that are stored, after a COMMIT whose response was lost."""
     rows = connection.execute(
         "SELECT id, status, reason, alert_id, verdict ->> 'error' FROM inbound_inboundmessage WHERE id = ANY(%s)",

@@ -75,7 +75,9 @@ def rate_windows(connection: Connection, scopes: Iterable[bytes], now: datetime)
     }
 
 
-def lives(connection: Connection, ids: Iterable[int], *, wait: bool) -> dict[int, tuple[bytes, ActiveAlert]]:
+def load_active_alerts(
+    connection: Connection, ids: Iterable[int], *, wait: bool
+) -> dict[int, tuple[bytes, ActiveAlert]]:
     """Loads and locks the active alerts among `ids`, with their keys and the alerts merged into them. Without `wait`,
     locked ones are omitted.
 
@@ -251,4 +253,4 @@ def release(connection: Connection, scopes: Sequence[bytes], now: datetime) -> N
             "UPDATE inbound_delayedalert SET due_at = %s, released = true WHERE scope = ANY(%s)",
             (now, list(scopes)),
         )
-        database.hint(connection, "delayed")
+        database.notify(connection, "delayed")

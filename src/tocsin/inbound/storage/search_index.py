@@ -10,7 +10,7 @@ from uuid import UUID
 
 from tocsin.alerts import search_index
 from tocsin.core.db import database
-from tocsin.core.db.trigram_index import kept
+from tocsin.core.db.trigram_index import search_expression
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.inbound.models import MessageText
@@ -36,7 +36,7 @@ WITH next AS (
   ORDER BY id LIMIT 1
 ), done AS (
   INSERT INTO inbound_messagetext (message_id, subject, source_id)
-  SELECT n.id, {kept("n.subject", "n.source_id")} FROM next n
+  SELECT n.id, {search_expression("n.subject", "n.source_id")} FROM next n
   WHERE n.id < coalesce((SELECT id FROM unsettled), 'ffffffff-ffff-ffff-ffff-ffffffffffff')
   ON CONFLICT DO NOTHING RETURNING message_id
 )

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from tocsin.core.errors import Rejected
-from tocsin.inbound.body_compression import body_of
+from tocsin.inbound.body_compression import decompress
 from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.deciding import echo_suppression
 from tocsin.inbound.parsing.decode import Element, decode
@@ -16,7 +16,7 @@ from tocsin.inbound.storage.messages import IncomingMessage
 
 def incoming_of(row: Mapping[str, Any], registry: IntegrationRegistry, now: datetime) -> IncomingMessage:
     """Returns a stored message as an incoming one."""
-    raw, content_type = body_of(row["raw"]), row["content_type"]
+    raw, content_type = decompress(row["raw"]), row["content_type"]
     reader = registry.door(row["integration_id"]).reader
     kept: Mapping[str, Any] = row["verdict"] or {}
     test_user_id, test_id = kept.get("test", (None, ""))
@@ -27,7 +27,7 @@ def incoming_of(row: Mapping[str, Any], registry: IntegrationRegistry, now: date
     is_over = is_waiting and abs(now - row["received_at"]) >= echo_suppression.LOOKUP_TIMEOUT
     if asked and isinstance(asked, Mapping) and isinstance(element, Element) and element.payload is not None:
         # Its ticket was fetched meanwhile.
-        element = echo_suppression.completed(reader, element, asked)
+        element = echo_suppression.merge_fetched_ticket(reader, element, asked)
     return IncomingMessage(
         id=row["id"],
         integration_id=row["integration_id"],

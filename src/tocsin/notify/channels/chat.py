@@ -31,7 +31,7 @@ class ChatChannel:
         """Returns the normalised member or room id, or the encrypted form of a service's URL, which is a secret."""
         written = text.strip()
         if "://" in written or written.startswith("sealed:"):
-            return services.checked(written)
+            return services.validate_address(written)
         scheme, colon, rest = written.partition(":")
         normal = f"{scheme.lower()}{colon}{rest.strip().upper()}"
         if not _OF_PROVIDERS.fullmatch(normal):

@@ -7,7 +7,7 @@ from tocsin.notify.channels import chat_url_policy
 from tocsin.people import encrypted_addresses
 
 
-def checked(text: str) -> str:
+def validate_address(text: str) -> str:
     """Returns the encrypted form of a service's URL. An encrypted or masked one is returned unchanged.
 
     Raises Rejected("invalid_address") without repeating the address.

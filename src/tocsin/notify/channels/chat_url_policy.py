@@ -40,12 +40,12 @@ class ChatService:
 
 def service(url: str) -> ChatService:
     """Returns the service of `url`. Raises Rejected("invalid_address") without repeating the URL, which is a secret."""
-    plugin = opened(url)
+    plugin = open_plugin(url)
     own = sorted(plugin.schemas(), key=lambda name: (len(name), name))
     return ChatService(own[0], str(plugin.service_name).strip() or own[0], _own_host(plugin))
 
 
-def opened(url: str) -> Any:
+def open_plugin(url: str) -> Any:
     """Returns apprise's plugin object for `url`, ready to send. Raises Rejected as `service` does."""
     if not url.isprintable() or " " in url:
         raise _refused(f"This {_NOT_KNOWN}")

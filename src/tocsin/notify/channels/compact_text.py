@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tocsin.core.validation.text_sanitizing import without_unstorable
+from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.notify.interfaces import Message, MessageButton, Rendered
 from tocsin.notify.states import Purpose
 from tocsin.notify.text import formatting, html_sanitizer
-from tocsin.notify.text.phrases import say
+from tocsin.notify.text.phrases import phrase
 
 #: A longer ticket URL would leave no room for the text.
 _MAX_URL_CHARS = 1000
@@ -21,8 +21,8 @@ def render(message: Message, *, longest: int, details: int) -> Rendered:
     first = message.alerts[0] if message.alerts else None
     link = first.link if first and len(message.alerts) == 1 else message.home
     return Rendered(
-        subject=formatting.cut(without_unstorable(_title(message)), 200),
-        text=formatting.cut(without_unstorable(_fitting(message, details, longest)), longest),
+        subject=formatting.cut(sanitize(_title(message)), 200),
+        text=formatting.cut(sanitize(_fitting(message, details, longest)), longest),
         buttons=_buttons(message, link),
         link=link,
         language=message.language,
@@ -35,13 +35,13 @@ def _title(message: Message) -> str:
         case Purpose.PAGE if len(message.alerts) == 1:
             alert = message.alerts[0]
             test = "TEST " if alert.is_test else ""
-            return f"{test}{say(message.language, formatting.priority(alert))}: {formatting.headline(alert)}"
+            return f"{test}{phrase(message.language, formatting.priority(alert))}: {formatting.headline(alert)}"
         case Purpose.PAGE:
-            return say(message.language, "{count} alerts", count=len(message.alerts) + message.more)
+            return phrase(message.language, "{count} alerts", count=len(message.alerts) + message.more)
         case Purpose.ALL_CLEAR:
-            return say(message.language, "All clear")
+            return phrase(message.language, "All clear")
         case Purpose.STILL_ON_IT:
-            return say(message.language, "Still on it?")
+            return phrase(message.language, "Still on it?")
         case Purpose.NOTICE | Purpose.TEST:
             return formatting.one_line(message.title) or "Tocsin"
 
@@ -76,9 +76,9 @@ def _buttons(message: Message, link: str) -> tuple[MessageButton, ...]:
     if message.purpose not in (Purpose.PAGE, Purpose.STILL_ON_IT) or not link:
         return ()
     if len(message.alerts) > 1:
-        return (MessageButton(say(message.language, "Open the alerts"), link),)
-    label = say(message.language, "Acknowledge or take" if message.recipient else "Open the alert")
+        return (MessageButton(phrase(message.language, "Open the alerts"), link),)
+    label = phrase(message.language, "Acknowledge or take" if message.recipient else "Open the alert")
     ticket = formatting.one_line(message.alerts[0].source_url)
     if not ticket.startswith(("http://", "https://")) or len(ticket) > _MAX_URL_CHARS:
         return (MessageButton(label, link),)
-    return (MessageButton(label, link), MessageButton(say(message.language, "Open the ticket"), ticket))
+    return (MessageButton(label, link), MessageButton(phrase(message.language, "Open the ticket"), ticket))

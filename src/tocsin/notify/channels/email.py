@@ -17,11 +17,11 @@ from django.utils.safestring import SafeString, mark_safe
 
 from tocsin.alerts.states import Priority
 from tocsin.core.errors import Rejected
-from tocsin.core.validation.text_sanitizing import without_unstorable
+from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.notify.interfaces import AlertContent, Message, MessageButton, Rendered
 from tocsin.notify.states import Purpose
 from tocsin.notify.text import formatting, html_sanitizer, message_ids
-from tocsin.notify.text.phrases import say, say_date, spoken
+from tocsin.notify.text.phrases import format_date, phrase, spoken
 
 _COLOURS = {
     Priority.CRITICAL: "#b81414",
@@ -45,7 +45,7 @@ class EmailChannel:
     counts_rest = False
 
     def render(self, message: Message) -> Rendered:
-        subject = without_unstorable(formatting.subject(message))
+        subject = sanitize(formatting.subject(message))
         first = message.alerts[0] if message.alerts else None
         return Rendered(
             subject=subject,
@@ -148,7 +148,7 @@ def _plain_alert(message: Message, alert: AlertContent) -> str:
 def _html(message: Message, subject: str) -> str:
     blocks = [
         _Block(
-            priority=say(message.language, formatting.priority(alert)),
+            priority=phrase(message.language, formatting.priority(alert)),
             colour=_COLOURS[alert.priority],
             is_test=alert.is_test,
             is_vip=alert.is_vip,
@@ -190,7 +190,7 @@ def _lead(message: Message) -> list[str]:
     match message.purpose:
         case Purpose.PAGE if len(message.alerts) > 1:
             count = len(message.alerts) + message.more
-            lead = say(message.language, "{count} alerts need an answer.", count=count)
+            lead = phrase(message.language, "{count} alerts need an answer.", count=count)
             return [lead, *([formatting.and_more(message)] if message.more else [])]
         case Purpose.PAGE:
             return []
@@ -206,22 +206,22 @@ def _foot(message: Message) -> list[str]:
     asks = bool(message.recipient) and message.purpose in (Purpose.PAGE, Purpose.STILL_ON_IT)
     if asks and any(alert.link for alert in message.alerts):
         links = "The links are for you alone and are valid for seven days. Opening one changes nothing."
-        lines.append(say(message.language, links))
+        lines.append(phrase(message.language, links))
     if asks and message.can_reply:
         one = "Or answer this mail: ack, take, close or escalate alone on the first line."
         many = (
             "Or answer this mail: ack, take, close or escalate and the number (ack {number}) alone on the first line."
         )
-        how = say(message.language, many if len(message.alerts) > 1 else one, number=message.alerts[0].id)
-        lines.append(f"{how} {say(message.language, 'Anything else you write is noted on the alert.')}")
+        how = phrase(message.language, many if len(message.alerts) > 1 else one, number=message.alerts[0].id)
+        lines.append(f"{how} {phrase(message.language, 'Anything else you write is noted on the alert.')}")
     return lines
 
 
 def _button(message: Message) -> str:
     if message.purpose is Purpose.PAGE and message.recipient:
-        return say(message.language, "Acknowledge, take or close")
+        return phrase(message.language, "Acknowledge, take or close")
     asks = message.purpose is Purpose.STILL_ON_IT
-    return say(message.language, "Acknowledge again, take or close" if asks else "Open the alert")
+    return phrase(message.language, "Acknowledge again, take or close" if asks else "Open the alert")
 
 
 def _details(message: Message, alert: AlertContent) -> str:
@@ -244,7 +244,7 @@ def _facts(message: Message, alert: AlertContent) -> list[_Fact]:
         _Fact("Opened", _moment(alert.opened_at, message.time_zone, message.language)),
         _Fact("Messages", str(alert.count) if alert.count > 1 else ""),
     ]
-    return [replace(fact, label=say(message.language, fact.label)) for fact in facts if fact.text]
+    return [replace(fact, label=phrase(message.language, fact.label)) for fact in facts if fact.text]
 
 
 def _moment(at: datetime | None, zone: str, language: str) -> str:
@@ -254,7 +254,7 @@ def _moment(at: datetime | None, zone: str, language: str) -> str:
         local = at.astimezone(ZoneInfo(zone))
     except (KeyError, ValueError, OSError):
         local = at
-    return say_date(language, local)
+    return format_date(language, local)
 
 
 def _is_web(url: str) -> bool:

@@ -37,13 +37,13 @@ def sender(text: str) -> str:
     return bare if bare.removeprefix("+").isdigit() else text
 
 
-def entered(text: str, region: str) -> str:
+def format_for_entry(text: str, region: str) -> str:
     """Like `phone_number`, for user input: always validated by the national rules, even if it looks correct."""
     return _parsed(text.strip(), region)
 
 
 @lru_cache(maxsize=4096)
-def shown(number: str) -> str:
+def format_for_display(number: str) -> str:
     """Returns a stored number in international format, such as "+41 79 000 00 01"; any other text unchanged."""
     if not is_phone_number(number):
         return number

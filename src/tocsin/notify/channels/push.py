@@ -26,7 +26,7 @@ class PushChannel:
         scheme, mark, _rest = written.partition("://")
         # A topic may be written as a full URL.
         if written.startswith("sealed:") or (mark and scheme.lower() not in ("http", "https")):
-            return services.checked(written)
+            return services.validate_address(written)
         if not written or len(written) > 500 or not written.isprintable():
             raise Rejected("invalid_address", "A push address is one line of at most 500 characters.")
         return written

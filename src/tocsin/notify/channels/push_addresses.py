@@ -17,6 +17,6 @@ def is_devices(address: str) -> bool:
     return _ADDRESS.fullmatch(address) is not None
 
 
-def made(random: bytes) -> str:
+def new_address(random: bytes) -> str:
     """Returns an address made from at least 13 random bytes."""
     return PREFIX + base64.b32encode(random).decode().lower()[:20]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tocsin.core.validation.text_sanitizing import without_unstorable
+from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.notify.channels.phone_numbers import phone_number
 from tocsin.notify.interfaces import Message, Rendered
 from tocsin.notify.text import sms
@@ -19,7 +19,7 @@ class SmsChannel:
         first = message.alerts[0] if message.alerts else None
         return Rendered(
             subject="",
-            text=without_unstorable(sms.text_message(message)),
+            text=sanitize(sms.text_message(message)),
             link=first.link if first else "",
             priority=first.priority if first else None,
         )

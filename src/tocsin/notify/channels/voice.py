@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tocsin.core.validation.text_sanitizing import without_unstorable
+from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.notify.channels.phone_numbers import phone_number
 from tocsin.notify.interfaces import CallScript, Message, Rendered
 from tocsin.notify.text import voice
@@ -21,7 +21,7 @@ class VoiceChannel:
         first = message.alerts[0] if message.alerts else None
         return Rendered(
             subject="",
-            text=without_unstorable(voice.spoken(message)),
+            text=sanitize(voice.spoken(message)),
             script=_storable(voice.script(message)),
             priority=first.priority if first else None,
         )
@@ -33,7 +33,7 @@ class VoiceChannel:
 def _storable(script: CallScript) -> CallScript:
     return replace(
         script,
-        greeting=without_unstorable(script.greeting),
-        said=without_unstorable(script.said),
-        menu=without_unstorable(script.menu),
+        greeting=sanitize(script.greeting),
+        said=sanitize(script.said),
+        menu=sanitize(script.menu),
     )

@@ -82,21 +82,21 @@ def claim(
 ) -> ClaimedBatch:
     """Leases for `node` as many messages as there are free slots. `busy` counts the sends in progress by provider."""
     if pause is not None:
-        delivery_queries.explain(connection, pause, now)
+        delivery_queries.record_pause_reason(connection, pause, now)
     limits = {carrier.name: carrier.per_minute for carrier in directory.all() if carrier.per_minute}
     allowances = health.allowances(connection, limits)
     rooms = _ProviderCapacity(directory, busy, slots, {name: entry.room(now) for name, entry in allowances.items()})
     free = slots - sum(busy.values())
     full = rooms.full()
     ids = delivery_queries.pick(connection, full, free, now, is_paused=pause is not None)
-    ready = delivery_queries.checked(connection, ids, now)
+    ready = delivery_queries.check_due(connection, ids, now)
     if directory.is_bundling:
         jobs = _bundled(connection, rooms, ready, now)
     else:
         jobs = rooms.jobs([DeliveryBundle((due,)) for due in ready])
     given = Counter(job.provider for job in jobs)
     used_up = {name: entry.after(given[name], now) for name, entry in allowances.items() if given[name]}
-    health.use_up(connection, used_up)
+    health.consume_allowance(connection, used_up)
     allowances |= {name: replace(allowances[name], free_at=moment) for name, moment in used_up.items()}
     delivery_queries.wait(connection, rooms.turns(allowances, now))
     delivery_queries.lease(connection, [leased for job in jobs for leased in _leased(job)], node)
@@ -108,13 +108,13 @@ def _bundled(
     connection: Connection, rooms: _ProviderCapacity, ready: list[DueDelivery], now: datetime
 ) -> list[DeliveryJob]:
     """Returns the messages to send now, and records the others as waiting to be bundled."""
-    ready = ready + delivery_queries.companions(connection, ready, now, _room)
+    ready = ready + delivery_queries.find_bundle_companions(connection, ready, now, _room)
     arranged = bundling.arrange(ready, now, _room)
     jobs = rooms.jobs(arranged.bundles)
     keyed = {job: found for job in jobs if (found := bundling.key(job.bundle.lead)) is not None}
     firsts = {job: key for job, key in keyed.items() if job.bundle.is_first}
     others = {key for job, key in keyed.items() if job not in firsts}
-    passed = delivery_queries.through_the_gate(connection, firsts.values(), others, now)
+    passed = delivery_queries.apply_limits(connection, firsts.values(), others, now)
     late = [job for job, key in firsts.items() if key not in passed]
     waiting = [*arranged.waiting, *((job.bundle.lead, now + bundling.WINDOW) for job in late)]
     delivery_queries.wait(connection, [(due, BUNDLED_LATER, until) for due, until in waiting])

@@ -55,7 +55,7 @@ WHERE (l.recipient, l.channel, l.address, l.purpose) = (k.recipient, k.channel, 
 """
 
 
-def set_back(connection: Connection, by: timedelta, now: datetime) -> int:
+def correct_after_rollback(connection: Connection, by: timedelta, now: datetime) -> int:
     """Moves the due times back by `by`. Returns how many messages were moved."""
     parameters = {"by": by, "now": now, "on_hold": ON_HOLD, "held": HELD_FROM}
     # In the lock order of the send path, to avoid deadlocks.
@@ -64,5 +64,5 @@ def set_back(connection: Connection, by: timedelta, now: datetime) -> int:
     connection.execute(_HEALTH, parameters)
     connection.execute(_LEFT, parameters)
     if moved:
-        database.hint(connection, "outbox")
+        database.notify(connection, "outbox")
     return moved

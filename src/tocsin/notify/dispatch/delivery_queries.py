@@ -16,7 +16,7 @@ from tocsin.core.db.database import Connection
 from tocsin.notify.dispatch import fallback
 from tocsin.notify.pause import CurrentPause
 from tocsin.notify.registry import address_problem
-from tocsin.notify.rules.bundling import WINDOW, BundleKey, BundleLimit, has_waited, most_together
+from tocsin.notify.rules.bundling import WINDOW, BundleKey, BundleLimit, has_waited_for_bundle, max_bundle_size
 from tocsin.notify.rules.bundling import key as key_of
 from tocsin.notify.rules.notification_rules import quiet_hours
 from tocsin.notify.rules.pre_send_check import (
@@ -27,8 +27,8 @@ from tocsin.notify.rules.pre_send_check import (
     DueDelivery,
     FailDelivery,
     SendNow,
-    needs_another_way,
-    verdict,
+    needs_fallback,
+    pre_send_check,
 )
 from tocsin.notify.states import Purpose
 
@@ -116,14 +116,14 @@ CROSS JOIN LATERAL (
 """
 
 
-def companions(
+def find_bundle_companions(
     connection: Connection, ready: Sequence[DueDelivery], now: datetime, room: Callable[[str], BundleLimit]
 ) -> list[DueDelivery]:
     """Returns further due deliveries that can be bundled with those that have waited to be bundled."""
     limits: dict[BundleKey, int] = {}
     for due in ready:
-        if has_waited(due) and (key := key_of(due)) is not None:
-            limits[key] = max(limits.get(key, 0), most_together(due, room))
+        if has_waited_for_bundle(due) and (key := key_of(due)) is not None:
+            limits[key] = max(limits.get(key, 0), max_bundle_size(due, room))
     keys = sorted(limits)
     if not keys:
         return []
@@ -139,7 +139,7 @@ def companions(
             "now": now,
         },
     ).fetchall()
-    return checked(connection, [row[0] for row in found], now)
+    return check_due(connection, [row[0] for row in found], now)
 
 
 _GATE = """
@@ -153,7 +153,7 @@ RETURNING recipient, channel, address, purpose
 """
 
 
-def through_the_gate(
+def apply_limits(
     connection: Connection, firsts: Iterable[BundleKey], others: Iterable[BundleKey], now: datetime
 ) -> set[BundleKey]:
     """Records that a message for these keys is sent now. Returns those of `firsts` for which none was sent within the
@@ -235,7 +235,7 @@ WHERE d.id = ANY(%s)
 """
 
 
-def checked(connection: Connection, ids: list[UUID], now: datetime) -> list[DueDelivery]:
+def check_due(connection: Connection, ids: list[UUID], now: datetime) -> list[DueDelivery]:
     """Checks these deliveries against their current facts, in a snapshot newer than that of `pick`. Records those that
     are cancelled or must wait, and returns those to send.
     """
@@ -245,14 +245,14 @@ def checked(connection: Connection, ids: list[UUID], now: datetime) -> list[DueD
     if moved := [due for due in known.values() if due.has_moved]:
         _readdress(connection, moved)
         known |= {due.id: due for due in facts(connection, [due.id for due in moved])}
-    stuck = [due for due in known.values() if needs_another_way(due, now, address_problem)]
-    if turned := fallback.take(connection, stuck, now):
+    stuck = [due for due in known.values() if needs_fallback(due, now, address_problem)]
+    if turned := fallback.apply_fallbacks(connection, stuck, now):
         known |= {due.id: due for due in facts(connection, [due.id for due in turned])}
     ready: list[DueDelivery] = []
     cancelled: list[tuple[DueDelivery, str]] = []
     waiting: list[tuple[DueDelivery, str, datetime]] = []
     for due in (known[id_] for id_ in ids if id_ in known):
-        match verdict(due, now, address_problem):
+        match pre_send_check(due, now, address_problem):
             case SendNow():
                 ready.append(due)
             case FailDelivery(reason):
@@ -324,7 +324,7 @@ def wait(connection: Connection, waiting: Sequence[tuple[DueDelivery, str, datet
         )
 
 
-def explain(connection: Connection, pause: CurrentPause, now: datetime) -> None:
+def record_pause_reason(connection: Connection, pause: CurrentPause, now: datetime) -> None:
     """Records the pause as the reason on each due page."""
     connection.execute(
         "UPDATE notify_delivery SET reason = %(reason)s WHERE id IN ("

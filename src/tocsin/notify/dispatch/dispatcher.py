@@ -114,7 +114,7 @@ class DeliveryDispatcher:
         return send(job, self._now) if refused is None else SendResult(job, refused, self._now())
 
     def _lost(self, job: DeliveryJob) -> SendResult:
-        return SendResult(job, stuck_senders.lost(), self._now())
+        return SendResult(job, stuck_senders.timed_out_result(), self._now())
 
     def _wait_for_slots(self) -> None:
         """Waits briefly, so that under load one claim takes several rows."""
@@ -134,7 +134,7 @@ class DeliveryDispatcher:
                 node=self.node,
                 slots=self._slots,
                 now=now,
-                pause=pause.current(connection, now),
+                pause=pause.current_pause(connection, now),
             )
         self._released = released
         return claimed
@@ -170,7 +170,7 @@ class DeliveryDispatcher:
 
     def _take_up(self, ours: list[UUID]) -> None:
         with database.transaction() as connection:
-            leases.take_up(connection, self.directory, ours, self.node, self._now(), self._jitter)
+            leases.reclaim_expired(connection, self.directory, ours, self.node, self._now(), self._jitter)
 
 
 def _mark_sent(result: SendResult) -> None:

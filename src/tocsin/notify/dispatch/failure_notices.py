@@ -43,7 +43,7 @@ def is_stuck(failure: FailureKind) -> bool:
     return failure in (FailureKind.BROKEN, FailureKind.LOST)
 
 
-def tell(connection: Connection, given_up: Sequence[FailedDelivery]) -> None:
+def report_failures(connection: Connection, given_up: Sequence[FailedDelivery]) -> None:
     """Writes an event on each alert concerned and mails the administrators once for all of them. Notices on other
     channels than e-mail fall back to e-mail.
     """

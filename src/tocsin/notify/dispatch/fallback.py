@@ -10,7 +10,7 @@ from datetime import datetime
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.notify.enqueue import queue
-from tocsin.notify.registry import address_problem, quietest
+from tocsin.notify.registry import address_problem, quietest_channel
 from tocsin.notify.rules import page_planner
 from tocsin.notify.rules.notification_rules import NotificationMethod, Recipient, is_quiet
 from tocsin.notify.rules.page_planner import FallbackMethod
@@ -46,7 +46,7 @@ FROM turned t WHERE n.id = t.notification_id
 """
 
 
-def take(connection: Connection, stuck: Sequence[DueDelivery], now: datetime) -> list[DueDelivery]:
+def apply_fallbacks(connection: Connection, stuck: Sequence[DueDelivery], now: datetime) -> list[DueDelivery]:
     """Moves each all-clear to the contact method that `rules.page_planner.other_way` selects, and each page to the
     first that quiet hours do not delay. Records the reason. Returns the deliveries that were moved; those without
     another contact method are left unchanged.
@@ -77,7 +77,7 @@ def _chosen(
     due: DueDelivery, theirs: Sequence[FallbackMethod], people: Mapping[int, Recipient], now: datetime
 ) -> FallbackMethod | None:
     if due.purpose is not Purpose.PAGE:
-        return page_planner.other_way(theirs, quietest)
+        return page_planner.select_fallback(theirs, quietest_channel)
     person = people.get(due.user_id or 0)
     if person is None or due.alert is None:
         return None

@@ -52,7 +52,7 @@ RETURNING id
 """
 
 
-def take_up(
+def reclaim_expired(
     connection: Connection,
     directory: ProviderPool,
     ours: Sequence[UUID],

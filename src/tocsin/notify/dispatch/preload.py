@@ -12,7 +12,7 @@ from tocsin.core.net import egress
 from tocsin.notify.interfaces import AlertContent, Message
 from tocsin.notify.registry import CHANNELS
 from tocsin.notify.states import Purpose
-from tocsin.notify.text.localization import tell
+from tocsin.notify.text.localization import localize
 from tocsin.notify.text.phrases import SPOKEN
 
 
@@ -28,7 +28,7 @@ def preload(now: datetime) -> None:
         link="https://tocsin.invalid/",
     )
     for language in SPOKEN:
-        tell("Preload.", language)
+        localize("Preload.", language)
         for purpose in Purpose:
             message = Message(UUID(int=0), purpose, now, alerts=(alert,), text="Preload", language=language)
             for channel in CHANNELS.values():

@@ -148,7 +148,7 @@ def move_on(connection: Connection, delivery_ids: Sequence[UUID], why: str, now:
     wanted = {"ids": following, "now": now, "why": f"{BROUGHT_FORWARD}, because {why}."}
     moved = connection.execute(_BRING_FORWARD, wanted).rowcount
     if moved:
-        database.hint(connection, "outbox")
+        database.notify(connection, "outbox")
     return moved
 
 

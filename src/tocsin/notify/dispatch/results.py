@@ -27,7 +27,7 @@ from tocsin.notify.rules.retry_policy import (
     GiveUp,
     ProviderAttempts,
     Retry,
-    after,
+    next_attempt_after,
 )
 from tocsin.notify.states import Purpose
 
@@ -70,7 +70,7 @@ def record(
     _release_stale(connection, directory, failed)
     alert_ids = {due.alert.id for result in results for due in result.job.bundle.members if due.alert is not None}
     if alert_ids:
-        database.hint(connection, "alerts", *(f"alert:{number}" for number in sorted(alert_ids)[:_MAX_NAMED_ALERTS]))
+        database.notify(connection, "alerts", *(f"alert:{number}" for number in sorted(alert_ids)[:_MAX_NAMED_ALERTS]))
 
 
 _SENT = """
@@ -121,7 +121,7 @@ def _sent(connection: Connection, results: Sequence[SendResult]) -> None:
         if isinstance(result.outcome, Accepted) and result.outcome.content is not None
         for lead in (result.job.bundle.lead,)
     ]
-    sandbox.keep(connection, kept)
+    sandbox.store(connection, kept)
 
 
 def _external_id(result: SendResult) -> str:
@@ -262,7 +262,7 @@ def record_troubles(
         return
     held = {row[0]: row[1] for row in connection.execute(_LOCK, ([t.due.id for t in troubles], node)).fetchall()}
     troubles = [trouble for trouble in troubles if trouble.due.id in held]
-    tried = tried_of(connection, {trouble.due.notification_id for trouble in troubles})
+    tried = attempts_by_provider(connection, {trouble.due.notification_id for trouble in troubles})
     # Messages that failed together share a jitter, so that they are retried together and bundled again.
     shared: dict[tuple[int | None, str, str], float] = {}
     steps = []
@@ -271,7 +271,7 @@ def record_troubles(
         if key not in shared:
             shared[key] = jitter()
         steps.append(
-            step(
+            next_attempt(
                 trouble,
                 held[trouble.due.id],
                 tried.get(trouble.due.notification_id, {}),
@@ -288,17 +288,19 @@ def follow(connection: Connection, steps: Sequence[DeliveryOutcome]) -> None:
     """
     _write(connection, steps)
     told = [step.trouble for step in steps if step.is_over or (step.is_exhausted and not step.trouble.due.is_exhausted)]
-    failure_notices.tell(connection, told)
+    failure_notices.report_failures(connection, told)
     for trouble in told:
         receipt_timeouts.move_on(connection, [trouble.due.id], receipt_timeouts.FAILED, trouble.at)
     waiting = {step.trouble.due.id: step.trouble.at for step in steps if step.status == "queued"}
     if waiting:
         recovery.drop_repeats(connection, waiting.keys(), max(waiting.values()))
     if any(step.next_provider or step.due_at is not None for step in steps):
-        database.hint(connection, "outbox")
+        database.notify(connection, "outbox")
 
 
-def tried_of(connection: Connection, notification_ids: set[UUID]) -> dict[UUID, dict[str, ProviderAttempts]]:
+def attempts_by_provider(
+    connection: Connection, notification_ids: set[UUID]
+) -> dict[UUID, dict[str, ProviderAttempts]]:
     """Returns the attempts with each provider so far, by notification."""
     found: dict[UUID, dict[str, ProviderAttempts]] = {}
     for row in connection.execute(_TRIED, (list(notification_ids),)).fetchall():
@@ -306,7 +308,7 @@ def tried_of(connection: Connection, notification_ids: set[UUID]) -> dict[UUID, 
     return found
 
 
-def step(
+def next_attempt(
     trouble: DeliveryFailure,
     cancel_requested: str,
     tried: Mapping[str, ProviderAttempts],
@@ -327,7 +329,7 @@ def step(
         names = [trouble.provider]
     current = tried.get(trouble.provider, ProviderAttempts(1))
     known = {**tried, trouble.provider: ProviderAttempts(current.tries, failed.failure in FINAL)}
-    following = after(
+    following = next_attempt_after(
         failed.failure,
         trouble.provider,
         known,

@@ -11,7 +11,7 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 
 from tocsin.core.db.database import Connection
-from tocsin.core.validation.text_sanitizing import without_unstorable
+from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.notify.interfaces import Rendered
 
 NOTE = "This channel has no provider: the message is in the sandbox, and nothing left the machine."
@@ -35,7 +35,7 @@ def content(rendered: Rendered) -> dict[str, Any]:
     return dict(_storable(rendered.content()))
 
 
-def keep(connection: Connection, messages: Sequence[SandboxRecord]) -> None:
+def store(connection: Connection, messages: Sequence[SandboxRecord]) -> None:
     """Stores the messages. One that is already stored, because its first write seemed to fail, stays unchanged."""
     if not messages:
         return
@@ -62,7 +62,7 @@ def keep(connection: Connection, messages: Sequence[SandboxRecord]) -> None:
 
 def _storable(value: Any) -> Any:
     if isinstance(value, str):
-        return without_unstorable(value)
+        return sanitize(value)
     if isinstance(value, Mapping):
         return {key: _storable(held) for key, held in value.items()}
     if isinstance(value, list):

@@ -13,7 +13,7 @@ from typing import Any
 
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net.egress import OutcomeUnknown
-from tocsin.core.validation.text_sanitizing import without_unstorable
+from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.notify.dispatch import sandbox
 from tocsin.notify.dispatch.claim import DeliveryJob
 from tocsin.notify.interfaces import AddressRejected, Rendered
@@ -107,16 +107,16 @@ def _hand_over(job: DeliveryJob, rendered: Rendered) -> Accepted:
     assert job.carrier is not None
     lead = job.bundle.lead
     sent = job.carrier.sender.send(rendered, lead.channel, lead.address, str(lead.notification_id))
-    return Accepted(without_unstorable(sent.external_id)[:200])
+    return Accepted(sanitize(sent.external_id)[:200])
 
 
 def _failed(job: DeliveryJob, failure: FailureKind, error: str, retry_after: timedelta | None = None) -> SendFailed:
     text = job.carrier.masked(error) if job.carrier else error
-    text = without_address(text, job.bundle.lead.channel, job.bundle.lead.address)
-    return SendFailed(failure, " ".join(without_unstorable(text).split())[:MAX_SEND_ERROR_CHARS], retry_after)
+    text = redact_address(text, job.bundle.lead.channel, job.bundle.lead.address)
+    return SendFailed(failure, " ".join(sanitize(text).split())[:MAX_SEND_ERROR_CHARS], retry_after)
 
 
-def without_address(text: str, channel: str, address: str) -> str:
+def redact_address(text: str, channel: str, address: str) -> str:
     """Masks the address in a server's error message: servers repeat the rejected address, and everyone who can see the
     alert reads the error.
     """

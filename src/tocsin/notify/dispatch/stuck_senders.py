@@ -20,7 +20,7 @@ SEND_DEADLINE = 90.0
 MAX_STUCK = 4
 
 
-def lost() -> SendFailed:
+def timed_out_result() -> SendFailed:
     """Returns the result of a send that is past its deadline."""
     return SendFailed(FailureKind.UNKNOWN, f"The send did not end within {SEND_DEADLINE:.0f} seconds.")
 

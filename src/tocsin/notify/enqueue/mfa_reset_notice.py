@@ -12,10 +12,10 @@ from tocsin.people import second_factors
 from tocsin.people.models import User
 
 
-def take_away(user: User, *, actor: AuditActor, now: datetime) -> list[str]:
+def remove_second_factors(user: User, *, actor: AuditActor, now: datetime) -> list[str]:
     """Removes all second factors and returns which there were. If there was one, queues a mail to the user."""
     with transaction.atomic():
-        gone = second_factors.take_away(user, actor=actor, now=now)
+        gone = second_factors.remove_second_factors(user, actor=actor, now=now)
         if gone:
             notices.write(
                 [user],

@@ -44,7 +44,7 @@ WHERE c.group_id = ANY(%s) ORDER BY g.name, c.position, c.id
 """
 
 
-def tell(
+def queue_notices(
     connection: Connection,
     notice: Notice,
     now: datetime,

@@ -60,5 +60,5 @@ def send_test(provider: Provider, way: str, text: str, *, user_id: int, now: dat
             _DELIVERY,
             (ids.uuid7(), notification, user_id, way, address, purpose, provider.pk, provider.name, now, now),
         )
-        database.hint(connection, "outbox")
+        database.notify(connection, "outbox")
     return notification

@@ -12,9 +12,9 @@ from typing import Any
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.notify.enqueue.store import NotificationRow, write
-from tocsin.notify.registry import address_problem, quietest
+from tocsin.notify.registry import address_problem, quietest_channel
 from tocsin.notify.rules import page_planner as planning
-from tocsin.notify.rules.notification_rules import NotificationMethod, Recipient, with_rules
+from tocsin.notify.rules.notification_rules import NotificationMethod, Recipient, apply_rules
 from tocsin.notify.rules.page_planner import AllClear, Page, PagedRecipient, PagePlan, PageRequest, Unreachable
 from tocsin.notify.rules.pre_send_check import NOT_AGAIN, ON_HOLD
 from tocsin.notify.states import DeliveryStatus, Purpose
@@ -102,7 +102,7 @@ def people_of(connection: Connection, user_ids: Collection[int]) -> dict[int, Re
 
 def _person(row: Mapping[str, Any], methods: Sequence[NotificationMethod]) -> Recipient:
     person = Recipient(row["id"], row["name"], tuple(methods), row["is_active"], row["time_zone"])
-    return with_rules(person, row["notification_rules"]) if row["notification_rules"] else person
+    return apply_rules(person, row["notification_rules"]) if row["notification_rules"] else person
 
 
 def _contacts(connection: Connection, contact_ids: Collection[int]) -> dict[int, NotificationMethod]:
@@ -246,7 +246,7 @@ def restore(connection: Connection, undone: Mapping[int, ReversedAction]) -> dic
             if user_id is not None:
                 users[user_id] = max(due_at, users.get(user_id, due_at))
     if found:
-        database.hint(connection, "outbox")
+        database.notify(connection, "outbox")
     return found
 
 
@@ -258,7 +258,7 @@ def release(connection: Connection, alert_ids: Iterable[int], now: datetime) -> 
         (now, sorted(set(alert_ids)), ON_HOLD),
     ).rowcount
     if found:
-        database.hint(connection, "outbox")
+        database.notify(connection, "outbox")
     return found
 
 
@@ -318,7 +318,9 @@ def queue_all_clear(connection: Connection, over: Sequence[AlertEnded], now: dat
             answered[entry.alert_id] |= answered[entry.merged_into]
             answered[entry.alert_id] |= {page.user_id for page in paged if page.alert_id == entry.merged_into}
     told = {(row[0], row[1]): row[2] for row in connection.execute(_TOLD, wanted).fetchall()}
-    clears = planning.all_clears(paged, {key: frozenset(users) for key, users in answered.items()}, told, quietest)
+    clears = planning.all_clears(
+        paged, {key: frozenset(users) for key, users in answered.items()}, told, quietest_channel
+    )
     rows = [
         NotificationRow(
             purpose=Purpose.ALL_CLEAR,
@@ -337,7 +339,7 @@ def queue_all_clear(connection: Connection, over: Sequence[AlertEnded], now: dat
     return clears
 
 
-def queue_still_on_it(connection: Connection, asked: Sequence[tuple[int, int]], now: datetime) -> list[Unreachable]:
+def queue_ack_reminder(connection: Connection, asked: Sequence[tuple[int, int]], now: datetime) -> list[Unreachable]:
     """Queues the acknowledgement reminder "Still on it?" for each (alert id, user id), on every contact method without
     a wait, else on the first. Returns the users who cannot be asked.
     """

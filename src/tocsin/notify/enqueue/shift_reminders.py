@@ -74,15 +74,15 @@ _USER = "SELECT username, time_zone, reminders FROM people_user WHERE id = %s AN
 def loops() -> tuple[PeriodicTask, ...]:
     """Returns the periodic tasks of a worker."""
     return (
-        PeriodicTask("duty notices", lambda: hand_on(clock.now()), NOTICE_INTERVAL),
+        PeriodicTask("duty notices", lambda: queue_pending_notices(clock.now()), NOTICE_INTERVAL),
         PeriodicTask(
             "shifts to remind of", lambda: plan_reminders(clock.now()), PLANNING_INTERVAL, frozenset({"config"})
         ),
-        PeriodicTask("reminders", lambda: remind(clock.now()), REMINDER_INTERVAL),
+        PeriodicTask("reminders", lambda: queue_reminders(clock.now()), REMINDER_INTERVAL),
     )
 
 
-def hand_on(now: datetime) -> bool:
+def queue_pending_notices(now: datetime) -> bool:
     """Queues mails for the stored notices. Returns True if there may be more."""
     with database.transaction() as connection:
         waiting = database.rows(connection, _TAKE, {"now": now, "most": BATCH})
@@ -90,7 +90,7 @@ def hand_on(now: datetime) -> bool:
             notice = Notice(title=row["title"], text=row["text"], reason=row["reason"])
             queue.queue_notice(connection, notice, now, user_ids=[row["user_id"]])
         if waiting:
-            database.hint(connection, "outbox")
+            database.notify(connection, "outbox")
         else:
             connection.execute(_FORGET_NOTICES, (now - timedelta(days=30),))
     return len(waiting) == BATCH
@@ -120,7 +120,7 @@ def plan_reminders(now: datetime) -> bool:
     return False
 
 
-def remind(now: datetime) -> bool:
+def queue_reminders(now: datetime) -> bool:
     """Sends the due reminders of shifts that are still assigned to the user. If several of a shift are due after an
     outage, only the last is sent. Returns True if there may be more.
     """
@@ -142,7 +142,7 @@ def remind(now: datetime) -> bool:
             if person is not None:
                 _remind_alone(connection, plan.name, person, row["before"], row["later"], now)
         if due:
-            database.hint(connection, "outbox")
+            database.notify(connection, "outbox")
     return len(due) == BATCH
 
 
@@ -182,7 +182,7 @@ def _notice(group: str, person: OnCall, zone: ZoneInfo, now: datetime) -> Notice
     role = MemberRole(person.role)
     # Rounded to minutes: the periodic task is a few seconds late.
     left = timedelta(minutes=round((person.since - now) / timedelta(minutes=1)))
-    when = f"in {durations.say(left)}" if left > timedelta() else "now"
+    when = f"in {durations.describe(left)}" if left > timedelta() else "now"
     title = f"On call {when}: {role} of {group}"
     text = f"You are {role} of {group} from {begin:%a %d %b %H:%M}{until} ({zone.key}): {person.reason}."
     return Notice(title=title, text=text, reason="A reminder that you asked for under Me.")

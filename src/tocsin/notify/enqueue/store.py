@@ -58,7 +58,7 @@ def write(connection: Connection, rows: Sequence[NotificationRow], now: datetime
     connection.execute(_NOTIFICATIONS, (now, as_json([_notification(row) for row in rows])))
     connection.execute(_DELIVERIES, (now, as_json([_delivery(row, integrations, now) for row in rows])))
     if any(row.due_at <= now + timedelta(seconds=1) for row in rows):
-        database.hint(connection, "outbox")
+        database.notify(connection, "outbox")
 
 
 def _notification(row: NotificationRow) -> dict[str, object]:

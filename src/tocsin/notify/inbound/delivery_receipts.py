@@ -13,7 +13,7 @@ from tocsin.core import ids
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.notify.dispatch import delivery_queries, receipt_timeouts, results
-from tocsin.notify.dispatch.send import SendFailed, without_address
+from tocsin.notify.dispatch.send import SendFailed, redact_address
 from tocsin.notify.providers import health, pool
 from tocsin.notify.rules.retry_policy import FailureKind
 from tocsin.notify.states import DeliveryStatus
@@ -49,10 +49,10 @@ def apply(
         "SELECT DISTINCT alert_id FROM notify_delivery WHERE id = ANY(%s) AND alert_id IS NOT NULL", (found,)
     ).fetchall()
     if alert_ids:
-        database.hint(connection, "alerts", *(f"alert:{row[0]}" for row in alert_ids))
+        database.notify(connection, "alerts", *(f"alert:{row[0]}" for row in alert_ids))
     else:
         # A user who tests a contact method is watching the page.
-        database.hint(connection, "outbox")
+        database.notify(connection, "outbox")
     return found
 
 
@@ -135,7 +135,7 @@ def _delivered(connection: Connection, found: list[UUID], provider: str, receipt
     connection.execute(_DELIVERED, wanted)
     connection.execute(_NOT_AGAIN, wanted)
     receipt_timeouts.end(connection, found)
-    health.note(connection, [health.HealthUpdate(provider, now)])
+    health.record_outcomes(connection, [health.HealthUpdate(provider, now)])
 
 
 _NOT_REACHED = f"""
@@ -170,7 +170,7 @@ def _not_reached(connection: Connection, found: list[UUID], provider: str, recei
     changed = [row[0] for row in connection.execute(_NOT_REACHED, wanted).fetchall()]
     receipt_timeouts.end(connection, found)
     receipt_timeouts.move_on(connection, changed, receipt_timeouts.NOT_REACHED, now)
-    health.note(connection, [health.HealthUpdate(provider, now)])
+    health.record_outcomes(connection, [health.HealthUpdate(provider, now)])
 
 
 # A message that was sent again has another vendor id. A receipt for the first attempt does not apply to it.
@@ -207,9 +207,9 @@ def _failed(
         replace(due, problem=failed.error) if due.id in over else due
         for due in delivery_queries.facts(connection, sorted(changed))
     ]
-    tried = results.tried_of(connection, {due.notification_id for due in known})
+    tried = results.attempts_by_provider(connection, {due.notification_id for due in known})
     steps = [
-        results.step(
+        results.next_attempt(
             results.DeliveryFailure(due, provider, failed, now),
             changed[due.id],
             tried.get(due.notification_id, {}),
@@ -221,7 +221,7 @@ def _failed(
     results.follow(connection, steps)
     _again(connection, [step.trouble.due.id for step in steps if step.status == DeliveryStatus.QUEUED], now)
     if not receipt.is_address:
-        health.note(connection, [health.HealthUpdate(provider, now, failed.error)])
+        health.record_outcomes(connection, [health.HealthUpdate(provider, now, failed.error)])
 
 
 def _again(connection: Connection, tried: list[UUID], now: datetime) -> None:
@@ -233,7 +233,7 @@ def _again(connection: Connection, tried: list[UUID], now: datetime) -> None:
         receipt_timeouts.move_on(connection, tried, receipt_timeouts.FAILED, now)
 
 
-def came_back(connection: Connection, notification: UUID, user_id: int, said: str, now: datetime) -> str | None:
+def record_bounce(connection: Connection, notification: UUID, user_id: int, said: str, now: datetime) -> str | None:
     """Records a bounced mail to a user, which no other provider can fix. Returns the recorded reason, or None if no
     mail of that notification had been sent to that user.
     """
@@ -245,13 +245,13 @@ def came_back(connection: Connection, notification: UUID, user_id: int, said: st
     )
     if row is None:
         return None
-    reason = f"The mail came back: {without_address(said, 'email', row['address']).rstrip('.')}."
+    reason = f"The mail came back: {redact_address(said, 'email', row['address']).rstrip('.')}."
     receipt = Receipt(ReceiptState.FAILED, str(notification), "", reason, is_address=True)
     apply(connection, row["provider_name"], receipt, now, is_final=True)
     return reason
 
 
-def mark(connection: Connection, found: Sequence[UUID], sentence: str) -> None:
+def append_reason(connection: Connection, found: Sequence[UUID], sentence: str) -> None:
     """Appends a sentence to the reason of these deliveries."""
     connection.execute(
         "UPDATE notify_delivery SET reason = concat_ws(' ', nullif(reason, ''), %s::text) WHERE id IN "

@@ -41,7 +41,7 @@ _COMMANDS = {
 }
 
 
-def meaning(digit: str, asked: str, keys: str) -> KeyAction:
+def interpret_key(digit: str, asked: str, keys: str) -> KeyAction:
     """Returns the action of `digit` if `keys` are offered and `asked` awaits confirmation. No digit means that someone
     picked up.
     """

@@ -55,12 +55,12 @@ WHERE u.id = %s AND u.is_active
 """
 
 
-def person(connection: Connection, user_id: int) -> Responder | None:
+def load_responder(connection: Connection, user_id: int) -> Responder | None:
     """Returns the active user of that id, or None."""
     row = database.row(connection, _PERSON, (user_id,))
     if row is None:
         return None
-    may_act = roles.reach(Role(row["role"]), Permission.ACT) is not PermissionScope.NONE
+    may_act = roles.permission_scope(Role(row["role"]), Permission.ACT) is not PermissionScope.NONE
     return Responder(row["id"], row["name"], row["language"], may_act)
 
 
@@ -73,7 +73,7 @@ ORDER BY (SELECT n.id FROM notify_notification n WHERE n.user_id = m.user_id AND
 """
 
 
-def whose(connection: Connection, channels: Sequence[str], address: str, now: datetime) -> int | None:
+def user_id_by_address(connection: Connection, channels: Sequence[str], address: str, now: datetime) -> int | None:
     """Returns the id of the active user with that address; if several have it, the user who was paged there last. Tests
     do not count: anyone can send one, and the owner of a shared chat could then respond in another user's name.
     """
@@ -101,7 +101,7 @@ def open_for(connection: Connection, user_id: int, now: datetime) -> list[int]:
     return [row[0] for row in connection.execute(_OPEN, wanted).fetchall()]
 
 
-def is_theirs(connection: Connection, user_id: int, alert_id: int) -> bool:
+def was_paged_or_owns(connection: Connection, user_id: int, alert_id: int) -> bool:
     """Returns whether this user was ever paged about the alert or one merged into it, or is assigned to it."""
     found = connection.execute(
         "SELECT 1 FROM notify_notification n JOIN alerts_alert a ON a.id = n.alert_id WHERE n.user_id = %(user)s "
@@ -112,7 +112,7 @@ def is_theirs(connection: Connection, user_id: int, alert_id: int) -> bool:
     return found is not None
 
 
-def meant(alert_id: int) -> int:
+def resolve_merged(alert_id: int) -> int:
     """Returns the alert that the given alert was merged into, else the alert itself."""
     with database.transaction() as connection:
         row = connection.execute(
@@ -121,7 +121,7 @@ def meant(alert_id: int) -> int:
     return alert_id if row is None or row[0] is None else row[0]
 
 
-def act(
+def apply_answer(
     who: Responder, alert_id: int, kind: CommandKind, via: CommandChannel, now: datetime, text: str = ""
 ) -> ResponderResult:
     """Runs the command. For a merged alert, runs it on the alert it was merged into, and the sentence says so. Never
@@ -131,10 +131,10 @@ def act(
         return ResponderResult(False, "Your role may look at alerts, and not act on them. Ask an administrator.")
     if kind not in OFFERED:
         return ResponderResult(False, "That cannot be asked for here. Open the alert.")
-    number = meant(alert_id)
+    number = resolve_merged(alert_id)
     merged = f"Alert {alert_id} is merged into {number}. " if number != alert_id else ""
     try:
-        outcome = service.act(number, _command(who, kind, via, text), now=now)
+        outcome = service.apply_command(number, _command(who, kind, via, text), now=now)
     except Rejected as rejected:
         return ResponderResult(False, f"{merged}{rejected.detail}")
     return ResponderResult(True, f"{merged}{outcome.sentence}")

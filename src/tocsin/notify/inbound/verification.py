@@ -78,7 +78,7 @@ def confirm(method: ContactMethod, text: str, *, actor: AuditActor, now: datetim
                 object_name=method.user.username,
                 after={"contact_method": method.label},
             )
-            config_version.changed()
+            config_version.bump()
     # Raise outside the transaction, so that the wrong attempt stays counted.
     if problem is not None:
         raise problem
@@ -169,4 +169,4 @@ def _queue(
     connection.execute(
         _DELIVERY, (ids.uuid7(), notification, method.user_id, method.channel, method.address, purpose, now, now)
     )
-    database.hint(connection, "outbox")
+    database.notify(connection, "outbox")

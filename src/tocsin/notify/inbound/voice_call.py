@@ -21,7 +21,7 @@ from tocsin.notify.rules.bundling import DeliveryBundle
 from tocsin.notify.rules.pre_send_check import DueDelivery
 from tocsin.notify.states import Purpose
 from tocsin.notify.text import render
-from tocsin.notify.text.localization import tell
+from tocsin.notify.text.localization import localize
 from tocsin.notify.text.redaction import ContentLevel
 from tocsin.notify.text.voice import HEAR_KEYS
 from tocsin.notify.text.voice_phrases import VoicePhrases, words
@@ -34,7 +34,7 @@ _ABOUT_LIVE = (Purpose.PAGE, Purpose.STILL_ON_IT)
 MACHINE = "A machine answered the call."
 
 
-def go_on(provider: str, turn: CallState, now: datetime) -> CallPrompt:
+def continue_call(provider: str, turn: CallState, now: datetime) -> CallPrompt:
     """Returns the next prompt of the call. Records a pick-up, a key press or an answering machine."""
     with database.transaction() as connection:
         found = _deliveries(connection, provider, turn, now)
@@ -54,10 +54,10 @@ def go_on(provider: str, turn: CallState, now: datetime) -> CallPrompt:
     current = _current(heard)
     if not current:
         return CallPrompt(
-            f"{tell(_how_it_stands(heard[0], now), heard[0].language)} {speaks.goodbye}", language=speaks.code
+            f"{localize(_how_it_stands(heard[0], now), heard[0].language)} {speaks.goodbye}", language=speaks.code
         )
     script = _script(current, content, now)
-    match dtmf.meaning(turn.digits, turn.asked, script.keys):
+    match dtmf.interpret_key(turn.digits, turn.asked, script.keys):
         case dtmf.RepeatPrompt():
             return CallPrompt(script=script, language=speaks.code)
         case dtmf.InvalidKey():
@@ -102,8 +102,8 @@ def _note(
 def _tested(found: list[UUID], turn: CallState, speaks: VoicePhrases) -> CallPrompt:
     """Records the pressed key: the page of the phone test shows it."""
     with database.transaction() as connection:
-        delivery_receipts.mark(connection, found, f"The key {turn.digits[:1]} was pressed.")
-        database.hint(connection, "outbox")
+        delivery_receipts.append_reason(connection, found, f"The key {turn.digits[:1]} was pressed.")
+        database.notify(connection, "outbox")
     said = speaks.pressed.format(key=turn.digits[:1])
     return CallPrompt(f"{said} {speaks.goodbye}", language=speaks.code)
 
@@ -121,15 +121,19 @@ def _act(current: list[DueDelivery], command: CommandKind, speaks: VoicePhrases,
     user_id = current[0].user_id
     assert user_id is not None
     with database.transaction() as connection:
-        who = responder_actions.person(connection, user_id)
+        who = responder_actions.load_responder(connection, user_id)
     if who is None:
         return speaks.nothing
     numbers = [due.alert.id for due in current if due.alert is not None]
-    answers = [responder_actions.act(who, number, command, CommandChannel.VOICE, now) for number in numbers]
+    answers = [responder_actions.apply_answer(who, number, command, CommandChannel.VOICE, now) for number in numbers]
     if len(answers) > 1:
         return speaks.several_done.format(number=sum(answer.is_done for answer in answers))
-    return speaks.done[command].format(id=numbers[0]) if answers[0].is_done else tell(answers[0].sentence, who.language)
+    return (
+        speaks.done[command].format(id=numbers[0])
+        if answers[0].is_done
+        else localize(answers[0].sentence, who.language)
+    )
 
 
 def _how_it_stands(due: DueDelivery, now: datetime) -> str:
-    return lifecycle.how_it_stands(service.state_of(due.alert.id), now) if due.alert else ""
+    return lifecycle.describe_state(service.state_of(due.alert.id), now) if due.alert else ""

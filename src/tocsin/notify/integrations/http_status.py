@@ -12,7 +12,7 @@ from tocsin.core.net.egress import EgressResponse, OutcomeUnknown
 AGAIN = frozenset({408, 425, 429, 507})
 
 
-def fail(answer: EgressResponse, server: str, said: str = "") -> NoReturn:
+def raise_for_status(answer: EgressResponse, server: str, said: str = "") -> NoReturn:
     """Raises the error that an unsuccessful response means. `said` is the vendor's text, without secrets.
 
     Raises Temporary for 408, 425, 429, 507 and 5xx, Permanent for everything else.

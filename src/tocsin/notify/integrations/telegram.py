@@ -28,7 +28,7 @@ from tocsin.notify.interfaces import (
     SendReceipt,
 )
 from tocsin.notify.text import formatting
-from tocsin.notify.text.phrases import say
+from tocsin.notify.text.phrases import phrase
 from tocsin.notify.webhooks import (
     Callback,
     CallbackResponse,
@@ -205,13 +205,13 @@ def _fail(answer: EgressResponse, said: dict[str, Any]) -> NoReturn:
     if answer.status in (401, 404):
         # Older servers respond with 404 to an unknown token.
         raise Permanent(f"Telegram refuses the bot token ({answer.status}).", "Enter it again, as @BotFather gives it.")
-    http_status.fail(answer, "Telegram", why)
+    http_status.raise_for_status(answer, "Telegram", why)
 
 
 def _keyboard(number: int, language: str) -> dict[str, Any]:
     labels = chat_buttons.LABELS.items()
     row = [
-        {"text": say(language, label), "callback_data": chat_buttons.written(kind, number)} for kind, label in labels
+        {"text": phrase(language, label), "callback_data": chat_buttons.written(kind, number)} for kind, label in labels
     ]
     return {"inline_keyboard": [row]}
 

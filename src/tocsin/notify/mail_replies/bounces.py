@@ -9,7 +9,7 @@ from email.message import EmailMessage, Message
 from typing import Any
 from uuid import UUID
 
-from tocsin.core.validation.text_sanitizing import without_unstorable
+from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.notify.text import formatting
 
 MAX_REASON_CHARS = 200
@@ -29,7 +29,7 @@ class Bounce:
     reason: str
 
 
-def bounced(mail: EmailMessage) -> Bounce | None:
+def parse_bounce(mail: EmailMessage) -> Bounce | None:
     """Returns the bounce if the report says that one of Tocsin's mails failed, else None. A delay is not a bounce: the
     server keeps trying.
     """
@@ -59,7 +59,7 @@ def _failed(part: Message) -> str:
     for group in groups if isinstance(groups, list) else []:
         if str(group.get("Action", "")).strip().lower() == "failed":
             said = str(group.get("Diagnostic-Code", "")).partition(";")[2] or str(group.get("Status", ""))
-            return formatting.one_line(without_unstorable(said), MAX_REASON_CHARS) or "no reason given"
+            return formatting.one_line(sanitize(said), MAX_REASON_CHARS) or "no reason given"
     return ""
 
 

@@ -27,10 +27,10 @@ class MailCommand:
     text: str = ""
 
 
-def wanted(text: str) -> MailCommand:
+def parse_command(text: str) -> MailCommand:
     """Returns the command in a mail's new part. An empty part is a reply without text."""
     first = text.split("\n", 1)[0].strip()
-    asked = command_parser.asked(first)
+    asked = command_parser.parse_command(first)
     if asked.what is CommandKind.REPLY:
         return _reply(asked, text)
     if _ALONE.fullmatch(first):

@@ -14,9 +14,9 @@ from email.errors import MessageError
 from email.message import EmailMessage
 from email.utils import getaddresses
 
-from tocsin.core.validation.text_sanitizing import without_unstorable
+from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.notify.mail_replies import quotes
-from tocsin.notify.mail_replies.bounces import Bounce, bounced
+from tocsin.notify.mail_replies.bounces import Bounce, parse_bounce
 from tocsin.notify.text import formatting, html_sanitizer
 from tocsin.notify.text.message_ids import MessageReference, found_in
 
@@ -52,16 +52,16 @@ def read(raw: bytes) -> ParsedReply:
     known = _header(mail, "Message-ID").strip()
     return ParsedReply(
         hash=hashlib.sha256(known.encode("utf-8", "replace") if known else raw).hexdigest(),
-        sender=without_unstorable(_sender(mail)),
-        subject=formatting.one_line(without_unstorable(_header(mail, "Subject")), 200),
+        sender=sanitize(_sender(mail)),
+        subject=formatting.one_line(sanitize(_header(mail, "Subject")), 200),
         references=tuple(found_in(ids, sent_to)),
         text=new_part(_text(mail)),
-        automatic=without_unstorable(_quietly(lambda: automatic(mail), "")),
-        bounce=_quietly(lambda: bounced(mail), None),
+        automatic=sanitize(_quietly(lambda: is_automatic(mail), "")),
+        bounce=_quietly(lambda: parse_bounce(mail), None),
     )
 
 
-def automatic(mail: EmailMessage) -> str:
+def is_automatic(mail: EmailMessage) -> str:
     """Returns why a mail is automatic, else an empty string (RFC 3834, 5, and older conventions)."""
     submitted = _header(mail, "Auto-Submitted").lower()
     if submitted and not submitted.startswith("no"):
@@ -85,7 +85,7 @@ def automatic(mail: EmailMessage) -> str:
 
 def new_part(text: str) -> str:
     """Returns the text that the sender wrote, without quotations and signature."""
-    return without_unstorable(quotes.new_part(text)).strip()[:MAX_TEXT_CHARS]
+    return sanitize(quotes.new_part(text)).strip()[:MAX_TEXT_CHARS]
 
 
 def _text(mail: EmailMessage) -> str:

@@ -44,7 +44,7 @@ def read(raw: bytes, *, seconds: int = _SECONDS) -> ParsedReply:
 
 def main() -> None:
     """Parses a mail from standard input and writes the result to standard output as JSON."""
-    sandboxed_process.limit()
+    sandboxed_process.limit_resources()
     sys.stdout.buffer.write(msgspec.json.encode(parse.read(sys.stdin.buffer.read())))
 
 

@@ -73,9 +73,11 @@ class ReplyPoller:
         with database.transaction() as connection:
             if error:
                 log.warning("The mailbox for answers %s: %s", name, error)
-                mailbox_errors.failed(connection, MailboxReader.ANSWERS, self._numbers[name], error, clock.now())
+                mailbox_errors.record_failure(
+                    connection, MailboxReader.ANSWERS, self._numbers[name], error, clock.now()
+                )
             else:
-                mailbox_errors.works(connection, MailboxReader.ANSWERS, self._numbers[name])
+                mailbox_errors.clear_failure(connection, MailboxReader.ANSWERS, self._numbers[name])
         self._noted[name] = error
 
     def _take(self, name: str, box: ImapMailbox) -> int:
@@ -92,7 +94,7 @@ class ReplyPoller:
     def _act(self, name: str, raw: bytes) -> bool:
         """Processes a mail. Returns whether it is finished and can be marked as read."""
         try:
-            process.take(name, raw, clock.now())
+            process.process_mail(name, raw, clock.now())
         except AlreadyInProgress:
             # The process that claimed it may have died: leave the mail unread until it is processed.
             return False
@@ -119,7 +121,7 @@ class ReplyPoller:
     def _refresh(self) -> None:
         """Reloads the configuration if it has changed."""
         with database.transaction() as connection:
-            version = config_version.version(connection)
+            version = config_version.current_version(connection)
             if version == self._version:
                 return
             rows = database.rows(
@@ -130,7 +132,7 @@ class ReplyPoller:
         accounts = {}
         for row in rows:
             try:
-                secrets = secret_bundle.opened(row["secrets"])
+                secrets = secret_bundle.decrypt_bundle(row["secrets"])
             except Permanent as problem:
                 log.error("The mailbox for answers %s cannot be used: %s", row["name"], problem.detail)
                 continue

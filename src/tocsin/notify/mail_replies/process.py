@@ -53,7 +53,7 @@ class AlreadyInProgress(Exception):
     """Another process is handling the mail, or started and stopped. The caller must keep the mail and try again."""
 
 
-def take(provider: str, raw: bytes, now: datetime) -> ReplyOutcome | None:
+def process_mail(provider: str, raw: bytes, now: datetime) -> ReplyOutcome | None:
     """Processes a mail; returns None if that was done before. Raises AlreadyInProgress."""
     reply = parse_subprocess.read(raw)
     number = _begin(provider, reply, now)
@@ -130,7 +130,7 @@ def _outcome(reply: ParsedReply, now: datetime) -> ReplyOutcome:
     except Rejected as rejected:
         return ReplyOutcome(ReplyResult.REFUSED, rejected.detail)
     with database.transaction() as connection:
-        who = responder_actions.person(connection, user_id)
+        who = responder_actions.load_responder(connection, user_id)
         is_own = reply.sender in _addresses(connection, user_id)
     if who is None:
         return ReplyOutcome(ReplyResult.REFUSED, "The person whom the mail was for is switched off, or gone.")
@@ -150,7 +150,7 @@ def _came_back(bounce: Bounce, now: datetime) -> ReplyOutcome | None:
     except Rejected:
         return None
     with database.transaction() as connection:
-        reason = delivery_receipts.came_back(connection, bounce.notification, user_id, bounce.reason, now)
+        reason = delivery_receipts.record_bounce(connection, bounce.notification, user_id, bounce.reason, now)
     return None if reason is None else ReplyOutcome(ReplyResult.ACTED, reason, user_id=user_id, alert_id=alert_id)
 
 
@@ -170,7 +170,7 @@ def _verified(reply: ParsedReply, now: datetime) -> tuple[int, int]:
 
 
 def _done(who: Responder, alert_id: int, reply: ParsedReply, now: datetime) -> ReplyOutcome:
-    wanted = command.wanted(reply.text)
+    wanted = command.parse_command(reply.text)
     if wanted.kind is None:
         return ReplyOutcome(ReplyResult.ACTED, "It asked for help.", command_parser.HELP, who.id, alert_id)
     if wanted.kind is CommandKind.REPLY and not wanted.text:
@@ -194,9 +194,11 @@ def _acted(
         numbers = _numbers(connection, who, wanted, alert_id, reply.references[0].alerts, now)
     if isinstance(numbers, str):
         return ReplyOutcome(ReplyResult.REFUSED, numbers, numbers, who.id, alert_id)
-    answers = [responder_actions.act(who, number, kind, CommandChannel.EMAIL, now, wanted.text) for number in numbers]
+    answers = [
+        responder_actions.apply_answer(who, number, kind, CommandChannel.EMAIL, now, wanted.text) for number in numbers
+    ]
     done = sum(answer.is_done for answer in answers)
-    said = answers[0].sentence if len(answers) == 1 else command_parser.of_many(kind, done, len(answers) - done)
+    said = answers[0].sentence if len(answers) == 1 else command_parser.bulk_result(kind, done, len(answers) - done)
     result = ReplyResult.ACTED if done else ReplyResult.REFUSED
     # A reply to the other responders gets no confirmation.
     is_quiet = kind is CommandKind.REPLY and done
@@ -208,7 +210,7 @@ def _numbers(
 ) -> Sequence[int] | str:
     """Returns the alert ids that the command applies to, or a sentence that says why there are none."""
     if wanted.number is not None:
-        if wanted.number != alert_id and not responder_actions.is_theirs(connection, who.id, wanted.number):
+        if wanted.number != alert_id and not responder_actions.was_paged_or_owns(connection, who.id, wanted.number):
             return f"You were not paged about alert {wanted.number}. Open it in Tocsin to act on it."
         return [wanted.number]
     if alerts == 1 and not wanted.is_all:
@@ -218,7 +220,7 @@ def _numbers(
         return command_parser.NONE_OPEN
     if len(numbers) > 1 and not wanted.is_all:
         assert wanted.kind is not None
-        return command_parser.which(wanted.kind, numbers)
+        return command_parser.ask_which_alert(wanted.kind, numbers)
     return numbers
 
 

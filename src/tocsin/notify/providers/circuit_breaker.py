@@ -33,12 +33,12 @@ class CircuitBreaker:
 CLOSED = CircuitBreaker()
 
 
-def worked(circuit: CircuitBreaker) -> CircuitBreaker:
+def on_success(circuit: CircuitBreaker) -> CircuitBreaker:
     """Returns the state after the provider accepted a message or reported one as delivered."""
     return CLOSED
 
 
-def failed(circuit: CircuitBreaker, now: datetime, *, is_awaited: bool = False) -> CircuitBreaker:
+def on_failure(circuit: CircuitBreaker, now: datetime, *, is_awaited: bool = False) -> CircuitBreaker:
     """Returns the state after a message failed because of the provider. `is_awaited`: messages wait for the provider to
     recover.
 
@@ -53,14 +53,14 @@ def failed(circuit: CircuitBreaker, now: datetime, *, is_awaited: bool = False) 
     return replace(counted, is_open=True, opened_at=now, retry_at=now + wait, openings=circuit.openings + 1)
 
 
-def answered(circuit: CircuitBreaker) -> CircuitBreaker:
+def on_probe_ok(circuit: CircuitBreaker) -> CircuitBreaker:
     """Returns the state after a successful probe: half-open. The provider returns to its place in the order, and one
     more failure opens the circuit breaker again.
     """
     return replace(circuit, is_open=False, is_silent=False, opened_at=None, retry_at=None, failures=MAX_FAILURES - 1)
 
 
-def silent(
+def on_probe_failed(
     circuit: CircuitBreaker, now: datetime, *, is_passing: bool = True, is_awaited: bool = False
 ) -> CircuitBreaker:
     """Returns the state after a failed probe. `is_passing`: the error may pass by itself. `is_awaited`:

@@ -22,7 +22,7 @@ from tocsin.core.config import config_version, secret_bundle
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.core.net import egress
 from tocsin.core.validation.object_reader import ObjectReader
-from tocsin.core.validation.server_origin import leads_elsewhere
+from tocsin.core.validation.server_origin import has_other_origin
 from tocsin.notify import provider_settings, reschedule
 from tocsin.notify.interfaces import ProviderKind, ProviderSetting, ProviderSettingType
 from tocsin.notify.models import Provider, ProviderHealth
@@ -51,17 +51,17 @@ def provider_spec(provider: Provider, *, with_secrets: bool = False) -> dict[str
     if not provider.is_enabled:
         spec["enabled"] = False
     spec |= {name: value for name, value in provider.settings.items() if value != ""}
-    return spec | secret_bundle.opened(provider.secrets) if with_secrets else spec
+    return spec | secret_bundle.decrypt_bundle(provider.secrets) if with_secrets else spec
 
 
 def provider_state(provider: Provider) -> dict[str, Any]:
     """Returns the spec with all readable secrets, to compare two states of a provider. Never displayed."""
-    return provider_spec(provider) | secret_bundle.readable(provider.secrets)
+    return provider_spec(provider) | secret_bundle.is_decryptable(provider.secrets)
 
 
 def secrets_set(provider: Provider) -> frozenset[str]:
     """Returns the names of the stored secrets, for a form that shows only whether each is set."""
-    return frozenset(secret_bundle.readable(provider.secrets))
+    return frozenset(secret_bundle.is_decryptable(provider.secrets))
 
 
 def save_provider(
@@ -77,14 +77,14 @@ def save_provider(
         read = _read(ObjectReader(spec), existing)
         before = provider_spec(existing) if existing else None
         is_same_kind = existing is not None and existing.kind == read.kind.name
-        known = secret_bundle.readable(existing.secrets) if existing is not None and is_same_kind else {}
+        known = secret_bundle.is_decryptable(existing.secrets) if existing is not None and is_same_kind else {}
         secrets = {name: text for name, text in {**known, **read.secrets}.items() if text}
         provider = existing or Provider()
         provider.name, provider.kind, provider.channels = read.name, read.kind.name, list(read.channels)
         provider.order, provider.is_enabled, provider.settings = read.order, read.is_enabled, dict(read.settings)
         changed = sorted(name for name in {*known, *secrets} if known.get(name) != secrets.get(name))
         if changed or not is_same_kind:
-            provider.secrets = secret_bundle.sealed(secrets)
+            provider.secrets = secret_bundle.encrypt_bundle(secrets)
         provider.save()
         name_before = "" if before is None else str(before["name"])
         is_change = config_audit.record(
@@ -95,7 +95,7 @@ def save_provider(
             # order.
             ProviderHealth.objects.filter(name__in=(name_before, provider.name)).delete()
         if is_change:
-            reschedule.of_providers(now)
+            reschedule.reschedule_providers(now)
     return provider
 
 
@@ -106,7 +106,7 @@ def delete_provider(provider: Provider, *, actor: AuditActor, now: datetime) -> 
         config_audit.record("provider", provider, provider_spec(provider), None, actor=actor, now=now)
         ProviderHealth.objects.filter(name=provider.name).delete()
         provider.delete()
-        reschedule.of_providers(now)
+        reschedule.reschedule_providers(now)
 
 
 def test_provider(provider: Provider) -> str:
@@ -117,7 +117,7 @@ def test_provider(provider: Provider) -> str:
     kind = KINDS.get(provider.kind)
     if kind is None:
         raise Permanent(f"There is no kind of provider {provider.kind!r}.")
-    secrets = secret_bundle.opened(provider.secrets)
+    secrets = secret_bundle.decrypt_bundle(provider.secrets)
     sender = kind.open(account_of(provider.name, provider.pk, kind, provider.settings, secrets))
     try:
         return sender.verify()
@@ -163,7 +163,7 @@ def _read(spec: ObjectReader, existing: Provider | None) -> _ProviderSpec:
     is_enabled = spec.flag("enabled", True)
     secrets = {s.name: spec.text(s.name, longest=4000) for s in settings_of(kind) if s.is_secret and spec.has(s.name)}
     settings = {s.name: _setting(spec, s) for s in settings_of(kind) if not s.is_secret}
-    if existing and existing.kind == kind.name and leads_elsewhere(existing.settings, settings):
+    if existing and existing.kind == kind.name and has_other_origin(existing.settings, settings):
         # A secret entered for one server must not be sent to another.
         for name_of in sorted(secrets_set(existing) - secrets.keys() - _NEVER_SENT):
             spec.refuse(name_of, "enter the secret again: the address has changed.", "missing")

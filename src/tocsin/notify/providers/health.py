@@ -42,7 +42,7 @@ WHERE name = %(name)s
 """
 
 
-def note(connection: Connection, notes: Sequence[HealthUpdate]) -> list[str]:
+def record_outcomes(connection: Connection, notes: Sequence[HealthUpdate]) -> list[str]:
     """Records the results of messages in order. Returns the providers whose circuit breaker opened or closed."""
     by_name: dict[str, list[HealthUpdate]] = {}
     for one in notes:
@@ -53,14 +53,14 @@ def note(connection: Connection, notes: Sequence[HealthUpdate]) -> list[str]:
         state = before[name]
         for one in found:
             if one.error is None:
-                state = circuit_breaker.worked(state)
+                state = circuit_breaker.on_success(state)
             else:
-                state = circuit_breaker.failed(state, one.at, is_awaited=one.is_awaited)
+                state = circuit_breaker.on_failure(state, one.at, is_awaited=one.is_awaited)
         _write(connection, name, state, found, found[-1].at)
         if state.is_open != before[name].is_open:
             changed.append(name)
     if any(before[name].is_open for name in changed):
-        database.hint(connection, "outbox")
+        database.notify(connection, "outbox")
     return changed
 
 
@@ -100,7 +100,7 @@ def _write(
     )
 
 
-def passed_over(connection: Connection) -> frozenset[str]:
+def open_circuits(connection: Connection) -> frozenset[str]:
     """Returns the providers whose circuit breaker is open."""
     return frozenset(
         row[0] for row in connection.execute("SELECT name FROM notify_providerhealth WHERE is_open").fetchall()
@@ -115,7 +115,7 @@ def recovered(connection: Connection) -> dict[str, datetime]:
     return {row[0]: row[1] for row in found}
 
 
-def to_ask(connection: Connection, now: datetime) -> list[str]:
+def due_probes(connection: Connection, now: datetime) -> list[str]:
     """Claims for this node the providers that are due for a probe, and postpones their `retry_at` so that other nodes
     skip them.
     """
@@ -128,7 +128,7 @@ def to_ask(connection: Connection, now: datetime) -> list[str]:
     return sorted(row[0] for row in found)
 
 
-def note_asked(
+def record_probe(
     connection: Connection,
     name: str,
     error: str | None,
@@ -144,10 +144,10 @@ def note_asked(
     if not before.is_open:
         return
     if error is None:
-        _write(connection, name, circuit_breaker.answered(before), [], now)
-        database.hint(connection, "outbox")
+        _write(connection, name, circuit_breaker.on_probe_ok(before), [], now)
+        database.notify(connection, "outbox")
     else:
-        state = circuit_breaker.silent(before, now, is_passing=is_passing, is_awaited=is_awaited)
+        state = circuit_breaker.on_probe_failed(before, now, is_passing=is_passing, is_awaited=is_awaited)
         _write(connection, name, state, [HealthUpdate(name, now, error)], now)
 
 
@@ -162,7 +162,7 @@ def allowances(connection: Connection, limits: Mapping[str, int]) -> dict[str, R
     return {name: RateAllowance(limits[name], free_at) for name, free_at in found}
 
 
-def use_up(connection: Connection, free_at: Mapping[str, datetime]) -> None:
+def consume_allowance(connection: Connection, free_at: Mapping[str, datetime]) -> None:
     """Stores the new `free_at` of each provider."""
     for name, moment in sorted(free_at.items()):
         connection.execute("UPDATE notify_providerhealth SET free_at = %s WHERE name = %s", (moment, name))

@@ -133,11 +133,11 @@ class ProviderPool:
     def refresh(self, connection: Connection) -> None:
         """Reloads if the configuration version has changed."""
         with self._lock:
-            version = config_version.version(connection)
+            version = config_version.current_version(connection)
             if version != self._version:
                 self._load(connection)
                 self._version = version
-            self._passed_over = health.passed_over(connection)
+            self._passed_over = health.open_circuits(connection)
             self._close_retired()
 
     def carriers(self, channel: str, address: str) -> tuple[ActiveProvider, ...]:
@@ -182,13 +182,13 @@ class ProviderPool:
         """
         with self._lock:
             new = [note for note in notes if self._is_news(note)]
-            if new and health.note(connection, new):
-                self._passed_over = health.passed_over(connection)
+            if new and health.record_outcomes(connection, new):
+                self._passed_over = health.open_circuits(connection)
 
     def ask_again(self, now: Callable[[], datetime]) -> None:
         """Probes the providers with an open circuit breaker that are due. Sends no messages."""
         with database.transaction() as connection:
-            names = health.to_ask(connection, now())
+            names = health.due_probes(connection, now())
         for name in names:
             carrier = self.get(name)
             error: str | None = None
@@ -202,8 +202,8 @@ class ProviderPool:
             with database.transaction() as connection:
                 asked_at = now()
                 awaited = recovery.awaited_channels(connection, carrier.channels if carrier else (), asked_at)
-                health.note_asked(connection, name, error, asked_at, is_passing=is_passing, is_awaited=bool(awaited))
-                self._passed_over = health.passed_over(connection)
+                health.record_probe(connection, name, error, asked_at, is_passing=is_passing, is_awaited=bool(awaited))
+                self._passed_over = health.open_circuits(connection)
 
     def _is_news(self, note: health.HealthUpdate) -> bool:
         if note.error is not None:
@@ -263,7 +263,9 @@ class ProviderPool:
         kind = KINDS.get(row["kind"])
         if kind is None:
             raise Permanent(f"There is no kind of provider {row['kind']!r}.")
-        account = account_of(row["name"], row["id"], kind, row["settings"], secret_bundle.opened(row["secrets"]))
+        account = account_of(
+            row["name"], row["id"], kind, row["settings"], secret_bundle.decrypt_bundle(row["secrets"])
+        )
         channels = tuple(channel for channel in row["channels"] if channel in kind.channels)
         return self._opened_once(account, kind, row["id"], channels)
 
@@ -296,7 +298,7 @@ def in_order(connection: Connection, channel: str, address: str) -> list[str]:
     """Returns the names of the providers that can deliver to `address`, in order, without opening any: the equivalent
     of `ProviderPool.carriers` for a process that sends nothing.
     """
-    late = health.passed_over(connection)
+    late = health.open_circuits(connection)
     found = [
         row["name"]
         for row in database.rows(

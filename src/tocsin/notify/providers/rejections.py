@@ -42,7 +42,7 @@ SELECT provider_name, error, count, last_at, alert_id FROM (
 """
 
 
-def lately(now: datetime) -> Mapping[str, tuple[Rejection, ...]]:
+def recent_rejections(now: datetime) -> Mapping[str, tuple[Rejection, ...]]:
     """Returns the permanent rejections of the last week by provider name. A provider without any is absent."""
     since = now - REJECTION_WINDOW
     with connection.cursor() as cursor:

@@ -54,7 +54,7 @@ def in_use() -> list[str]:
     return [*configured, *environment, *(kind.label for kind in BUILT_IN)]
 
 
-def callback_addresses(provider: Provider) -> list[tuple[WebhookEndpoint, str]]:
+def webhook_urls(provider: Provider) -> list[tuple[WebhookEndpoint, str]]:
     """Returns the endpoints to enter in the vendor's console with their URLs; none if this machine has no public
     address.
     """
@@ -73,7 +73,7 @@ def is_deaf(provider: Provider) -> bool:
     return not pool.account_of(provider.name, provider.pk, kind, provider.settings, {}).callbacks
 
 
-def numbers() -> list[str]:
+def sender_numbers() -> list[str]:
     """Returns the phone numbers that the enabled providers send texts and calls from."""
     found = [
         str(provider.settings.get("from_number") or "")
@@ -89,7 +89,7 @@ def contact_card(name: str) -> str:
     """
     shown = name.replace("\\", "\\\\").replace(",", "\\,").replace(";", "\\;")
     lines = ["BEGIN:VCARD", "VERSION:3.0", f"N:{shown};;;;", f"FN:{shown}", f"ORG:{shown}"]
-    lines += [f"TEL;TYPE=CELL,VOICE:{number.replace(' ', '')}" for number in numbers()]
+    lines += [f"TEL;TYPE=CELL,VOICE:{number.replace(' ', '')}" for number in sender_numbers()]
     return "\r\n".join([*lines, "NOTE:Pages from Tocsin. Mark this contact as a favourite.", "END:VCARD", ""])
 
 

@@ -75,12 +75,12 @@ def key(due: DueDelivery) -> BundleKey | None:
     return BundleKey(due.user_id or 0, due.channel, due.address, due.purpose)
 
 
-def has_waited(due: DueDelivery) -> bool:
+def has_waited_for_bundle(due: DueDelivery) -> bool:
     """Returns whether it has already waited to be bundled, or was tried before. It does not wait again."""
     return due.waited in (BUNDLED_LATER, CAPPED) or due.provider_name != ""
 
 
-def most_together(due: DueDelivery, room: Callable[[str], BundleLimit]) -> int:
+def max_bundle_size(due: DueDelivery, room: Callable[[str], BundleLimit]) -> int:
     """Returns how many deliveries may be bundled with `due`."""
     return MAX_BUNDLE_SIZE if due.waited == CAPPED else room(due.channel).together
 
@@ -99,9 +99,9 @@ def arrange(ready: Iterable[DueDelivery], now: datetime, room: Callable[[str], B
     for group in groups.values():
         group.sort(key=lambda due: (due.due_at, due.id))
         left_at = max((due.left_at for due in group if due.left_at is not None), default=None)
-        if any(has_waited(due) for due in group):
+        if any(has_waited_for_bundle(due) for due in group):
             most = room(group[0].channel).named
-            members = tuple(group[: max(most_together(due, room) for due in group)])
+            members = tuple(group[: max(max_bundle_size(due, room) for due in group)])
             bundles.append(DeliveryBundle(members, named=most if len(members) > most else 0))
         elif left_at is None or left_at + WINDOW <= now:
             first, *others = group

@@ -115,7 +115,7 @@ class PlannedPage:
     held_from: datetime | None = None
 
 
-def with_rules(person: Recipient, stored: object) -> Recipient:
+def apply_rules(person: Recipient, stored: object) -> Recipient:
     """Returns the user with the notification rules that `people.notification_rules` stores."""
     rules = notification_rules.load(stored)
     return replace(
@@ -151,9 +151,11 @@ def _window(quiet: notification_rules.QuietHours) -> dict[str, Any]:
     return {"days": list(quiet.days), "from": quiet.start, "to": quiet.end}
 
 
-def leaves(person: Recipient, calling: DeliveryOverride, priority: Priority, at: datetime) -> tuple[PlannedPage, ...]:
+def plan_pages(
+    person: Recipient, calling: DeliveryOverride, priority: Priority, at: datetime
+) -> tuple[PlannedPage, ...]:
     """Returns every page to a user whose step fires at `at`, in the order of the contact methods."""
-    methods, note = ways(person, calling, priority)
+    methods, note = select_methods(person, calling, priority)
     found: list[PlannedPage] = []
     for method in methods:
         found += _of_method(person, method, calling, priority, at, note)
@@ -162,10 +164,10 @@ def leaves(person: Recipient, calling: DeliveryOverride, priority: Priority, at:
 
 def last(person: Recipient, calling: DeliveryOverride, priority: Priority, at: datetime) -> datetime:
     """Returns when the last page is sent. After it, all contact methods have been tried."""
-    return max((leave.at for leave in leaves(person, calling, priority, at)), default=at)
+    return max((leave.at for leave in plan_pages(person, calling, priority, at)), default=at)
 
 
-def ways(
+def select_methods(
     person: Recipient, calling: DeliveryOverride, priority: Priority
 ) -> tuple[tuple[NotificationMethod, ...], str]:
     """Returns the contact methods with their effective waits and repeats, and a note if the policy's methods could not
@@ -220,7 +222,7 @@ def _of_method(
 def _how(method: NotificationMethod, repetition: int, retry: int, retries: int) -> list[str]:
     parts = [method.label]
     if method.wait:
-        parts.append(f"{durations.say(method.wait)} after the step")
+        parts.append(f"{durations.describe(method.wait)} after the step")
     if repetition:
         parts.append(f"repeat {repetition} of {method.repeat_times}")
     if retry:

@@ -15,7 +15,7 @@ from tocsin.notify.rules.notification_rules import (
     PlannedPage,
     Recipient,
     is_quiet,
-    leaves,
+    plan_pages,
 )
 
 #: Returns why an address on a channel is invalid, or None: `(channel, address) → problem`.
@@ -121,13 +121,13 @@ def _reached(
         if contact is None:
             return "A group contact", "The group contact that this step names exists no longer.", ()
         alone = Recipient(0, contact.label, (contact,))
-        return contact.label, "", leaves(alone, replace(start.calling, methods=()), start.priority, start.at)
+        return contact.label, "", plan_pages(alone, replace(start.calling, methods=()), start.priority, start.at)
     person = people.get(start.user_id) if start.user_id is not None else None
     if person is None:
         return "Somebody", "The user whom this step names exists no longer.", ()
     if not person.is_active:
         return person.name, f"{person.name} was to be paged, but the account is switched off.", ()
-    found = leaves(person, start.calling, start.priority, start.at)
+    found = plan_pages(person, start.calling, start.priority, start.at)
     if not found:
         kind = "every contact method is switched off" if person.methods else "there is no contact method"
         return person.name, f"{person.name} was to be paged and cannot be reached: {kind}.", ()
@@ -248,7 +248,7 @@ class FallbackMethod:
     was_used: bool
 
 
-def other_way(ways: Sequence[FallbackMethod], quietest: FindQuietest) -> FallbackMethod | None:
+def select_fallback(ways: Sequence[FallbackMethod], quietest: FindQuietest) -> FallbackMethod | None:
     """Returns the contact method for an all-clear whose own can no longer be used: the quietest channel on which the
     user was paged, else the user's quietest; None without any.
     """

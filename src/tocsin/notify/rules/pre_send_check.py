@@ -186,18 +186,18 @@ class FailDelivery:
 type PreSendDecision = SendNow | CancelDelivery | Defer | FailDelivery
 
 
-def needs_another_way(due: DueDelivery, now: datetime, problem: FindAddressProblem) -> bool:
+def needs_fallback(due: DueDelivery, now: datetime, problem: FindAddressProblem) -> bool:
     """Returns whether the delivery must fall back to another contact method: an all-clear whose own method has any
     problem; a page whose method is no longer used.
     """
-    if due.user_id is None or not isinstance(verdict(due, now, problem), FailDelivery):
+    if due.user_id is None or not isinstance(pre_send_check(due, now, problem), FailDelivery):
         return False
     if due.purpose is not Purpose.PAGE:
         return due.purpose is Purpose.ALL_CLEAR
     return due.is_by_unused and not due.has_opted_out and problem(due.channel, due.address) is None
 
 
-def verdict(due: DueDelivery, now: datetime, problem: FindAddressProblem) -> PreSendDecision:
+def pre_send_check(due: DueDelivery, now: datetime, problem: FindAddressProblem) -> PreSendDecision:
     """Returns the decision about a due delivery, just before it is sent. `problem` returns why an address
     is invalid.
     """

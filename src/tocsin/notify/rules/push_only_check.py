@@ -13,7 +13,7 @@ PUSHES = frozenset({"push", "ntfy"})
 URGENT_PRIORITIES = (Priority.CRITICAL, Priority.HIGH)
 
 
-def priorities(person: Recipient) -> tuple[Priority, ...]:
+def push_only_priorities(person: Recipient) -> tuple[Priority, ...]:
     """Returns the urgent priorities at which all contact methods of a user are pushes; none for a user without contact
     methods.
     """
@@ -21,5 +21,5 @@ def priorities(person: Recipient) -> tuple[Priority, ...]:
 
 
 def _is_alone(person: Recipient, priority: Priority) -> bool:
-    methods, _note = notification_rules.ways(person, USER_RULES, priority)
+    methods, _note = notification_rules.select_methods(person, USER_RULES, priority)
     return bool(methods) and all(method.channel in PUSHES for method in methods)

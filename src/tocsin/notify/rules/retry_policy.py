@@ -75,7 +75,7 @@ class GiveUp:
 type RetryDecision = Retry | GiveUp
 
 
-def after(
+def next_attempt_after(
     failure: FailureKind,
     current: str,
     tried: Mapping[str, ProviderAttempts],

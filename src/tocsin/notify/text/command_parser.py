@@ -73,7 +73,7 @@ MOST_NAMED = 20
 _ALL = re.compile(r"all\W*", re.IGNORECASE)
 
 
-def asked(text: str) -> Asked:
+def parse_command(text: str) -> Asked:
     """Returns the command in `text`."""
     whole = " ".join(text.split()).casefold().rstrip(".!")
     if whole in _STOP:
@@ -128,7 +128,7 @@ def word_of(command: CommandKind) -> str:
     return {CommandKind.ASSIGN: "TAKE", CommandKind.ACKNOWLEDGE: "ACK"}.get(command, command.upper())
 
 
-def which(command: CommandKind, numbers: Sequence[int]) -> str:
+def ask_which_alert(command: CommandKind, numbers: Sequence[int]) -> str:
     """Returns the answer where several alerts are open and the command names none."""
     word = word_of(command)
     shown = ", ".join(f"#{number}" for number in numbers[:6])
@@ -137,7 +137,7 @@ def which(command: CommandKind, numbers: Sequence[int]) -> str:
     return f"{len(numbers)} alerts are open for you: {shown}{more}. Send {word} {numbers[0]}{every}."
 
 
-def of_many(command: CommandKind, done: int, refused: int) -> str:
+def bulk_result(command: CommandKind, done: int, refused: int) -> str:
     """Returns the answer to one command on several alerts."""
     verb = {
         CommandKind.ACKNOWLEDGE: "acknowledged",

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from tocsin.core.validation.text_sanitizing import without_unstorable
+from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.notify.interfaces import AlertContent, Message
 from tocsin.notify.states import Purpose
-from tocsin.notify.text.phrases import say
+from tocsin.notify.text.phrases import phrase
 
 #: The maximum length of a source's subject in a headline.
 MAX_HEADLINE_CHARS = 200
@@ -109,13 +109,15 @@ def first_name(name: str) -> str:
 def named(alert: AlertContent, longest: int = MAX_HEADLINE_CHARS, language: str = "") -> str:
     """Returns an alert as an entry of a list, such as "#42 Critical Acme: VPN down (Halo 20817)"."""
     said = mark(alert)
-    return f"#{alert.id} {say(language, priority(alert))} {headline(alert, longest)}{f' ({said})' if said else ''}"
+    return f"#{alert.id} {phrase(language, priority(alert))} {headline(alert, longest)}{f' ({said})' if said else ''}"
 
 
-def still_on_it(message: Message, alert: AlertContent) -> str:
+def ack_reminder_text(message: Message, alert: AlertContent) -> str:
     """Returns the acknowledgement reminder's question to the user who acknowledged the alert."""
     who = first_name(message.recipient)
-    asked = say(message.language, "Still on it, {who}?", who=who) if who else say(message.language, "Still on it?")
+    asked = (
+        phrase(message.language, "Still on it, {who}?", who=who) if who else phrase(message.language, "Still on it?")
+    )
     return f"{asked} {headline(alert)} (#{alert.id})."
 
 
@@ -127,11 +129,14 @@ def sentences(message: Message) -> list[str]:
     match message.purpose:
         case Purpose.ALL_CLEAR:
             return [
-                *(news(alert, message.language) for alert in message.alerts),
+                *(all_clear_text(alert, message.language) for alert in message.alerts),
                 *([and_more(message)] if message.more else []),
             ]
         case Purpose.STILL_ON_IT:
-            return [f"{still_on_it(message, alert)} {say(message.language, STILL_ON_IT)}" for alert in message.alerts]
+            return [
+                f"{ack_reminder_text(message, alert)} {phrase(message.language, STILL_ON_IT)}"
+                for alert in message.alerts
+            ]
         case Purpose.PAGE if len(message.alerts) > 1:
             return [
                 *(named(alert, language=message.language) for alert in message.alerts),
@@ -150,19 +155,19 @@ def and_more(message: Message) -> str:
 
 def how_many_more(message: Message) -> str:
     """Returns "And 12 more", where the words themselves become the link."""
-    return say(message.language, "And {more} more", more=message.more)
+    return phrase(message.language, "And {more} more", more=message.more)
 
 
-def news(alert: AlertContent, language: str = "") -> str:
+def all_clear_text(alert: AlertContent, language: str = "") -> str:
     """Returns the text of an all-clear, such as "Taken by Alice: VPN down (#42). Nothing to do." """
-    return one_line(alert.news) or say(
+    return one_line(alert.news) or phrase(
         language, "Alert #{number} needs nobody any more. Nothing to do.", number=alert.id
     )
 
 
 def notice(message: Message) -> str:
     """Returns the text of a notice or test, with its line breaks."""
-    return without_unstorable(message.text).strip() or one_line(message.title) or "Tocsin has nothing more to say."
+    return sanitize(message.text).strip() or one_line(message.title) or "Tocsin has nothing more to say."
 
 
 def listed(names: Iterable[str]) -> str:

@@ -7,7 +7,7 @@ import re
 
 import nh3
 
-from tocsin.core.validation.text_sanitizing import without_unstorable
+from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.notify.text.formatting import cut
 
 #: The maximum length of a long text in a mail; the alert's page shows all of it.
@@ -40,7 +40,7 @@ def is_html(text: str) -> bool:
 
 def safe_html(text: str) -> str:
     """Returns `text`, plain or HTML, as HTML without scripts, styles, images, forms or unsafe URL schemes."""
-    kept = without_unstorable(text)
+    kept = sanitize(text)
     if not is_html(kept):
         return "<br>\n".join(html.escape(line) for line in cut(kept, MAX_TEXT_CHARS).splitlines())
     rel = "noopener noreferrer"
@@ -50,9 +50,9 @@ def safe_html(text: str) -> str:
 
 def plain(text: str, longest: int = MAX_TEXT_CHARS) -> str:
     """Returns `text`, plain or HTML, as plain text with its line breaks."""
-    kept = without_unstorable(text)[: MAX_TEXT_CHARS * 3]
+    kept = sanitize(text)[: MAX_TEXT_CHARS * 3]
     if is_html(kept):
-        kept = without(kept, "script", "style", "head", "title")
+        kept = strip_tags(kept, "script", "style", "head", "title")
         # In HTML, a line break is only a space.
         kept = re.sub(r"[ \t\r\n]+", " ", kept)
         kept = _CELLS.sub(" ", _ENDS.sub("\n", kept))
@@ -61,7 +61,7 @@ def plain(text: str, longest: int = MAX_TEXT_CHARS) -> str:
     return cut(_EMPTY_LINES.sub("\n\n", lines).strip(), longest)
 
 
-def without(text: str, *tags: str) -> str:
+def strip_tags(text: str, *tags: str) -> str:
     """Removes these elements from HTML, in one pass per tag. An element without an end tag is kept."""
     for tag in tags:
         begins, ends = (re.compile(rf"<{slash}{tag}\b", re.IGNORECASE) for slash in ("", "/"))

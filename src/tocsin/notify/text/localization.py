@@ -14,12 +14,12 @@ type LocalizeText = Callable[[str, str], str]
 _told: list[LocalizeText] = []
 
 
-def tell_by(told: LocalizeText) -> None:
+def register_localizer(told: LocalizeText) -> None:
     """Registers `told` as the translation function."""
     _told[:] = [told]
 
 
-def tell(text: str, language: str) -> str:
+def localize(text: str, language: str) -> str:
     """Returns `text` in `language`, such as "de" or "de-ch"; unchanged if messages are not available in
     that language.
     """

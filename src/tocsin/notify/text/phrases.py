@@ -89,13 +89,13 @@ def spoken(language: str) -> str:
     return found if found in _LANGUAGES else "en"
 
 
-def say(language: str, text: str, **values: object) -> str:
+def phrase(language: str, text: str, **values: object) -> str:
     """Returns `text` in `language`, or unchanged if there is no translation, with the placeholders filled in."""
     said = _LANGUAGES.get(spoken(language), {}).get(text, text)
     return said.format(**values) if values else said
 
 
-def say_date(language: str, local: datetime) -> str:
+def format_date(language: str, local: datetime) -> str:
     """Returns a date and time, such as "25 November 2026, 11:03 CET" or "25. November 2026, 11:03 CET"."""
     months = _MONTHS.get(spoken(language))
     if months is None:

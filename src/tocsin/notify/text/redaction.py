@@ -23,7 +23,7 @@ class ContentLevel(StrEnum):
     NUMBER = "number"
 
 
-def disclosed(message: Message, content: ContentLevel) -> Message:
+def redact(message: Message, content: ContentLevel) -> Message:
     """Returns the message reduced to the permitted content."""
     if content is ContentLevel.FULL:
         return message

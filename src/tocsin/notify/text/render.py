@@ -11,9 +11,9 @@ from tocsin.notify.interfaces import Channel, Message, Rendered
 from tocsin.notify.rules.bundling import DeliveryBundle
 from tocsin.notify.rules.pre_send_check import DueDelivery
 from tocsin.notify.text import reply_codes, signed_links
-from tocsin.notify.text.localization import tell
+from tocsin.notify.text.localization import localize
 from tocsin.notify.text.message import LinkTo, message
-from tocsin.notify.text.redaction import ContentLevel, disclosed
+from tocsin.notify.text.redaction import ContentLevel, redact
 
 #: A message that waited longer than this gets links with a full validity period.
 _SAME_FOR = timedelta(days=1)
@@ -35,7 +35,7 @@ def compose(
     signed_at = max(bundle.lead.queued_at, now - _SAME_FOR)
     made = message(opened, link_to(public, signed_at), public, now, can_reply=can_reply)
     # Redact before translating: redaction searches for the stored words.
-    told = _in_language(disclosed(made, content))
+    told = _in_language(redact(made, content))
     return way.render(_with_reply_codes(told, bundle.lead.user_id) if has_reply_codes else told)
 
 
@@ -50,10 +50,10 @@ def _with_reply_codes(made: Message, user_id: int | None) -> Message:
 def _in_language(made: Message) -> Message:
     return replace(
         made,
-        title=tell(made.title, made.language),
-        text=tell(made.text, made.language),
-        reason=tell(made.reason, made.language),
-        alerts=tuple(replace(alert, news=tell(alert.news, made.language)) for alert in made.alerts),
+        title=localize(made.title, made.language),
+        text=localize(made.text, made.language),
+        reason=localize(made.reason, made.language),
+        alerts=tuple(replace(alert, news=localize(alert.news, made.language)) for alert in made.alerts),
     )
 
 

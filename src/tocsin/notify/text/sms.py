@@ -11,16 +11,16 @@ from tocsin.notify.interfaces import AlertContent, Message
 from tocsin.notify.states import Purpose
 from tocsin.notify.text.formatting import (
     STILL_ON_IT,
+    all_clear_text,
     first_name,
     headline,
     mark,
-    news,
     notice,
     one_line,
     priority,
     short,
 )
-from tocsin.notify.text.phrases import say
+from tocsin.notify.text.phrases import phrase
 
 #: 3GPP TS 23.038, 6.2.1: characters of one septet, and below those of two.
 _GSM = frozenset(
@@ -119,17 +119,21 @@ def text_message(message: Message) -> str:
             ]
             return _fitted(head, for_phones(short(alert)), tail, ONE_ALERT)
         case Purpose.STILL_ON_IT if alert:
-            reply = say(
+            reply = phrase(
                 message.language, "Reply ACK {number} within 5 minutes, or others are paged.", number=_named(alert)
             )
             who = for_phones(first_name(message.recipient))
             asked = "Still on it, {who}?" if who else "Still on it?"
-            head = f"{say(message.language, asked, who=who)} "
-            tail = [f"(#{alert.id}).", reply if message.can_reply else say(message.language, STILL_ON_IT), alert.link]
+            head = f"{phrase(message.language, asked, who=who)} "
+            tail = [
+                f"(#{alert.id}).",
+                reply if message.can_reply else phrase(message.language, STILL_ON_IT),
+                alert.link,
+            ]
             return _fitted(head, for_phones(headline(alert)), tail, ONE_ALERT)
         case Purpose.ALL_CLEAR if alert:
             # A subject of emoji alone becomes empty, and no provider accepts an empty text.
-            return _fitted("", for_phones(news(alert, message.language)) or f"#{alert.id}", [], ONE_ALERT)
+            return _fitted("", for_phones(all_clear_text(alert, message.language)) or f"#{alert.id}", [], ONE_ALERT)
         case _:
             title = for_phones(one_line(message.title, MAX_TITLE_CHARS))
             head = f"Tocsin: {title}. " if title and message.purpose is Purpose.NOTICE else ""
@@ -137,11 +141,11 @@ def text_message(message: Message) -> str:
 
 
 def _loud(alert: AlertContent, message: Message) -> str:
-    return say(message.language, priority(alert)).upper()
+    return phrase(message.language, priority(alert)).upper()
 
 
 def _replies(alert: AlertContent, language: str) -> str:
-    return say(language, "Reply ACK {number}, TAKE {number}.", number=_named(alert))
+    return phrase(language, "Reply ACK {number}, TAKE {number}.", number=_named(alert))
 
 
 def _named(alert: AlertContent) -> str:
@@ -152,15 +156,17 @@ def _named(alert: AlertContent) -> str:
 def _several_in_text(message: Message) -> str:
     if message.purpose is Purpose.ALL_CLEAR:
         numbers = ", ".join(f"#{alert.id}" for alert in message.alerts)
-        clear = say(message.language, "All clear for {numbers}. Nothing to do.", numbers=f"{numbers}{_more(message)}")
+        clear = phrase(
+            message.language, "All clear for {numbers}. Nothing to do.", numbers=f"{numbers}{_more(message)}"
+        )
         return _fitted("", clear, [], SEVERAL_ALERTS)
     worst = min(message.alerts, key=lambda alert: alert.priority.rank)
     count = len(message.alerts) + message.more
-    head = f"{_loud(worst, message)} {say(message.language, '{count} alerts: ', count=count)}"
+    head = f"{_loud(worst, message)} {phrase(message.language, '{count} alerts: ', count=count)}"
     rest = _more(message)
     first = message.alerts[0]
     every = f"ALL {first.reply_code}".rstrip()
-    reply = say(message.language, "Reply ACK {every}, or ACK {number} for one.", every=every, number=_named(first))
+    reply = phrase(message.language, "Reply ACK {every}, or ACK {number} for one.", every=every, number=_named(first))
     reply = reply if message.can_reply else ""
     for room in (80, 60, 45, 30, 20, 12):
         names = "; ".join(f"#{alert.id} {_phone_headline(alert, room)}" for alert in message.alerts)
@@ -172,7 +178,7 @@ def _several_in_text(message: Message) -> str:
 
 
 def _more(message: Message) -> str:
-    return say(message.language, " and {more} more", more=message.more) if message.more else ""
+    return phrase(message.language, " and {more} more", more=message.more) if message.more else ""
 
 
 def _phone_headline(alert: AlertContent, longest: int) -> str:

@@ -6,7 +6,7 @@ import re
 
 from tocsin.notify.interfaces import CallScript, Message
 from tocsin.notify.states import Purpose
-from tocsin.notify.text.formatting import first_name, headline, news, notice, one_line, short
+from tocsin.notify.text.formatting import all_clear_text, first_name, headline, notice, one_line, short
 from tocsin.notify.text.voice_phrases import VoicePhrases, words
 
 MAX_SPOKEN_CHARS = 300
@@ -35,7 +35,7 @@ def script(message: Message) -> CallScript:
             said = _told(headline(message.alerts[0]))
             return CallScript(f"Tocsin. {asked}", said, speaks.menu_still, speaks.code, STILL_KEYS)
         case Purpose.ALL_CLEAR:
-            clears = [_told(re.sub(r" ?\(#\d+\)", "", news(alert))) for alert in message.alerts]
+            clears = [_told(re.sub(r" ?\(#\d+\)", "", all_clear_text(alert))) for alert in message.alerts]
             said = " ".join([*clears, *_more(message, speaks)])
             return CallScript("Tocsin.", said, "", speaks.code)
         case _:

@@ -227,7 +227,7 @@ def problems(found: Iterable[CoverageFinding]) -> tuple[CoverageFinding, ...]:
     return tuple(finding for finding in found if not finding.kind.is_note)
 
 
-def firsts(found: Iterable[CoverageFinding]) -> tuple[CoverageFinding, ...]:
+def first_of_each(found: Iterable[CoverageFinding]) -> tuple[CoverageFinding, ...]:
     """Returns only the first of recurring problems, each of which has the number of its occurrences."""
     kept: dict[object, CoverageFinding] = {}
     for finding in found:

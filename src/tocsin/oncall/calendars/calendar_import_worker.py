@@ -72,7 +72,7 @@ def loop() -> PeriodicTask:
     return PeriodicTask("calendar imports", lambda: turn(client, clock.now()), INTERVAL, frozenset({"config"}))
 
 
-def set_back(connection: Connection, by: timedelta, now: datetime) -> None:
+def correct_after_rollback(connection: Connection, by: timedelta, now: datetime) -> None:
     """Makes calendars due earlier by `by`, after a clock rollback by that much."""
     connection.execute(
         "UPDATE oncall_calendarimport SET due_at = due_at - %s WHERE id IN ("

@@ -57,7 +57,7 @@ def read(
 
 def main() -> None:
     """Reads the request from standard input, and writes the result to standard output."""
-    sandboxed_process.limit()
+    sandboxed_process.limit_resources()
     asked = json.loads(sys.stdin.buffer.readline())
     since, until = datetime.fromisoformat(asked["since"]), datetime.fromisoformat(asked["until"])
     now = datetime.fromisoformat(asked["now"]) if asked["now"] else None

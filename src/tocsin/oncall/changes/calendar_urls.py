@@ -23,10 +23,10 @@ def seal(url: str) -> str:
     return encrypted_addresses.seal(urlsplit(url).scheme.lower(), url, longest=4 * LONGEST)
 
 
-def shown(stored: str) -> str:
+def mask_urls(stored: str) -> str:
     """Returns the masked form of a stored URL, which is all that anybody sees, including the user who entered it."""
     url = encrypted_addresses.in_clear(stored)
-    return UNREADABLE if encrypted_addresses.is_sealed(url) else secret_urls.shown(url)
+    return UNREADABLE if encrypted_addresses.is_sealed(url) else secret_urls.mask_url(url)
 
 
 def in_definition(definition: Mapping[str, Any]) -> dict[str, str]:
@@ -38,7 +38,7 @@ def in_definition(definition: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def kept(spec: Mapping[str, object], definition: Mapping[str, Any]) -> dict[str, object]:
+def keep_stored_urls(spec: Mapping[str, object], definition: Mapping[str, Any]) -> dict[str, object]:
     """Returns the spec with masked URLs replaced by the stored ones: that of the same shift, or for a renamed shift the
     only one with that masked form."""
     stored, shifts = in_definition(definition), spec.get("shifts")
@@ -57,5 +57,5 @@ def _kept(shift: object, stored: Mapping[str, str]) -> object:
 
 def _matching(given: object, name: str, stored: Mapping[str, str]) -> Iterator[str]:
     """Yields the stored URLs that `given` may be the masked form of."""
-    fitting = {key: url for key, url in stored.items() if given == secret_urls.shown(url)}
+    fitting = {key: url for key, url in stored.items() if given == secret_urls.mask_url(url)}
     yield from [fitting[name]] if name in fitting else fitting.values()

@@ -130,7 +130,7 @@ def check_schedule(spec: Mapping[str, object], *, existing: Schedule | None = No
 
 def _checked(spec: Mapping[str, object], existing: Schedule | None) -> tuple[ScheduleSpec, Schedule]:
     if existing:
-        spec = calendar_urls.kept(spec, existing.definition)
+        spec = calendar_urls.keep_stored_urls(spec, existing.definition)
     read = specs.read_schedule(spec, zone_of=lambda name: existing.time_zone if existing else _zone_of(name))
     others = Schedule.objects.exclude(pk=existing.pk) if existing else Schedule.objects.all()
     if others.filter(name__iexact=read.name).exists():
@@ -242,16 +242,16 @@ def shifts_of(schedule: Schedule) -> tuple[Shift, ...]:
     return schedules.load(schedule.name, schedule.time_zone, schedule.definition, imported=read).shifts
 
 
-def needs_user(user_id: int) -> list[str]:
+def schedules_using_user(user_id: int) -> list[str]:
     """Returns this user's shifts, overrides and covers as texts, which prevent the user's deletion."""
     return [
         *(f"schedule {schedule.name}" for schedule in Schedule.objects.all() if user_id in _users_of(schedule)),
-        *overrides.needs_user(user_id, clock.now()),
-        *out_of_office.needs_user(user_id, clock.now()),
+        *overrides.overrides_using_user(user_id, clock.now()),
+        *out_of_office.absences_using_user(user_id, clock.now()),
     ]
 
 
-def needs_group(group_id: int) -> list[str]:
+def schedules_using_group(group_id: int) -> list[str]:
     """Returns the schedules and other objects here that this group owns, which prevent the group's deletion."""
     owned = (("schedule", Schedule), ("support hours", SupportHours), ("holiday calendar", HolidayCalendar))
     return [
@@ -261,7 +261,7 @@ def needs_group(group_id: int) -> list[str]:
     ]
 
 
-def needs_holiday_calendar(calendar_id: int) -> list[str]:
+def schedules_using_calendar(calendar_id: int) -> list[str]:
     """Returns the schedules and support hours that use this holiday calendar, which prevent its deletion."""
     return [
         f"{word} {name}"
@@ -304,7 +304,9 @@ def _written_shift(stored: Mapping[str, Any], names: Mapping[int, str], with_sec
     if "users" in turn:
         turn["users"] = [names[user] for user in turn["users"] if user in names]
     if "url" in turn:
-        turn["url"] = encrypted_addresses.in_clear(turn["url"]) if with_secrets else calendar_urls.shown(turn["url"])
+        turn["url"] = (
+            encrypted_addresses.in_clear(turn["url"]) if with_secrets else calendar_urls.mask_urls(turn["url"])
+        )
     order = ("every", "at", "on", "move", "windows", "from", "to", "url", "users", "roles")
     shift: dict[str, Any] = {"name": stored["name"]}
     shift |= {key: stored[key] for key in ("layer", "time_zone") if key in stored}

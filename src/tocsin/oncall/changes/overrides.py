@@ -153,7 +153,7 @@ def drop_orphans(schedule: Schedule, *, actor: AuditActor, now: datetime) -> Non
             delete_override(override, actor=actor, now=now)
 
 
-def stand_in(
+def add_override(
     schedule: Schedule,
     user: User,
     instead_of: User,
@@ -199,7 +199,7 @@ def shift_names(schedule: Schedule) -> list[str]:
     return [shift["name"] for shift in schedule.definition["shifts"]]
 
 
-def needs_user(user_id: int, now: datetime) -> list[str]:
+def overrides_using_user(user_id: int, now: datetime) -> list[str]:
     """Returns descriptions of the current and future overrides that put this user on call."""
     coming = Override.objects.filter(user=user_id, ends_at__gt=now).select_related("schedule")
     return [f"an override of schedule {override.schedule.name}" for override in coming]
@@ -303,4 +303,4 @@ def _record(
         before=before,
         after=after,
     ):
-        config_version.changed()
+        config_version.bump()

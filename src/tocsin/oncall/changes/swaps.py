@@ -45,7 +45,7 @@ def rows() -> QuerySet[SwapRequest]:
     return SwapRequest.objects.select_related("schedule__group", "asked_by", "asked")
 
 
-def belongs(schedule: Schedule, user: User) -> bool:
+def is_involved(schedule: Schedule, user: User) -> bool:
     """Returns whether the user belongs to the schedule: as a member of its group, or in a shift."""
     return Membership.objects.filter(group=schedule.group_id, user=user).exists() or user.pk in _named(schedule)
 
@@ -57,7 +57,9 @@ def give(schedule: Schedule, stretch: ShiftRange, *, of: User, to: User, actor: 
     """
     ahead = _ahead(stretch, now)
     refuse_unless_on_call(schedule, of, ahead)
-    return overrides.stand_in(schedule, to, of, ahead.starts_at, ahead.ends_at, role=ahead.role, actor=actor, now=now)
+    return overrides.add_override(
+        schedule, to, of, ahead.starts_at, ahead.ends_at, role=ahead.role, actor=actor, now=now
+    )
 
 
 def fill(schedule: Schedule, stretch: ShiftRange, *, user: User, actor: AuditActor, now: datetime) -> Override:
@@ -108,7 +110,7 @@ def ask(
         raise Rejected("invalid", "user: nobody swaps with themselves.", "user")
     if not asked.is_active:
         raise Rejected("invalid", f"user: {asked.display_name} is switched off.", "user")
-    if not belongs(schedule, asked):
+    if not is_involved(schedule, asked):
         raise Rejected("invalid", f"user: {asked.display_name} is not in {schedule.group.name}.", "user")
     refuse_unless_on_call(schedule, asked_by, _ahead(stretch, now))
     if in_return is not None:
@@ -152,7 +154,7 @@ def accept(swap: SwapRequest, *, actor: AuditActor, now: datetime) -> SwapReques
         both = (locked.asked_by, locked.asked)
         for whole, has in _stretches(locked):
             stretch, takes = _ahead(whole, now), next(user for user in both if user != has)
-            overrides.stand_in(
+            overrides.add_override(
                 locked.schedule, takes, has, stretch.starts_at, stretch.ends_at,
                 role=stretch.role, swap=locked, actor=actor, now=now,
             )  # fmt: skip

@@ -94,7 +94,7 @@ def restore(
         if paused_for is not None:
             connection.execute(_PAUSE, {"reason": PAUSED, "span": paused_for})
         # Invalidates every process's cached configuration.
-        config_version.changed()
+        config_version.bump()
         if new_keys:
             _keep_keys(new_keys)
     migrated = migrate.migrate()
@@ -110,7 +110,7 @@ def restore(
 
 
 def _refuse_unknown(manifest: Manifest) -> None:
-    if newer := migrate.unknown(manifest.migrations):
+    if newer := migrate.unknown_migrations(manifest.migrations):
         app, name = newer[0]
         raise Rejected(
             "newer", f"The backup was made by a newer Tocsin ({manifest.tocsin}, with {app}.{name}): upgrade this one."
@@ -144,7 +144,7 @@ def _refuse_running(connection: Connection) -> None:
 def _present(connection: Connection) -> list[str]:
     """Tocsin's tables that exist now."""
     applied = tables.applied(connection)
-    if newer := migrate.unknown(applied):
+    if newer := migrate.unknown_migrations(applied):
         app, name = newer[0]
         raise Rejected(
             "newer",

@@ -76,7 +76,7 @@ def write(path: Path, now: datetime, *, passphrase: str | None) -> Manifest:
 def _refuse(migrations: list[Migration]) -> None:
     if not migrations:
         raise Rejected("empty", "There is nothing to back up: the database has no tables of Tocsin's.")
-    if newer := migrate.unknown(migrations):
+    if newer := migrate.unknown_migrations(migrations):
         app, name = newer[0]
         raise Rejected(
             "newer", f"The database is a newer Tocsin's (it has had {app}.{name}): make the backup with that one."

@@ -52,7 +52,7 @@ def check(connection: Connection) -> Iterator[HealthFinding]:
             f"{len(missing)} migrations are missing, such as {missing[0]}.",
             "Start `tocsin serve`, which brings the tables up to date.",
         )
-    if newer := migrate.of_a_newer_program():
+    if newer := migrate.newer_migrations():
         yield HealthFinding(
             "database.newer",
             f"The database's tables are a newer Tocsin's, which has made {newer[0]}.",
@@ -104,7 +104,7 @@ def check_connections(connection: Connection) -> Iterator[HealthFinding]:
         " AND (datname <> current_database() OR usename <> current_user)) AS others",
     )
     assert row is not None
-    nodes = max(1, sum(node.is_there for node in node_heartbeat.nodes(connection)))
+    nodes = max(1, sum(node.is_there for node in node_heartbeat.load_nodes(connection)))
     needed = nodes * OF_A_NODE + row["others"]
     if needed > row["most"]:
         what = f"{nodes} {'node' if nodes == 1 else 'nodes'} of Tocsin with {OF_A_NODE} connections each"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tocsin.core.config import crypto, environment
 from tocsin.core.net import descriptors
-from tocsin.operate.disk_space import _folders, room
+from tocsin.operate.disk_space import _folders, check_disk
 from tocsin.operate.finding import HealthFinding
 
 
@@ -16,7 +16,7 @@ def check() -> Iterator[HealthFinding]:
     """Checks this machine with this process's configuration."""
     settings = environment.current()
     for folder in _folders(settings):
-        yield from room(folder)
+        yield from check_disk(folder)
     yield from open_files(descriptors.attainable())
     if not settings.secret_keys:
         yield from key_file(settings.data_dir / crypto.KEY_FILE)

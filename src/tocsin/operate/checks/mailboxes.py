@@ -23,9 +23,9 @@ def check() -> Iterator[HealthFinding]:
     pool = ThreadPoolExecutor(8, thread_name_prefix="doctor")
     asked: dict[str, Future[str]] = {}
     for integration in Integration.objects.exclude(credentials="").exclude(mode=IntegrationMode.DISABLED):
-        imap = secrets.known_credentials(integration).get("imap")
+        imap = secrets.merge_credentials(integration).get("imap")
         if imap:
-            asked[integration.name] = pool.submit(imap_poller.look_into, imap["mailbox"], imap.get("password", ""))
+            asked[integration.name] = pool.submit(imap_poller.check_mailbox, imap["mailbox"], imap.get("password", ""))
     wait(asked.values(), DEADLINE)
     pool.shutdown(wait=False, cancel_futures=True)
     for name, answer in asked.items():

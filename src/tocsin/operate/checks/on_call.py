@@ -32,7 +32,7 @@ UNREAD = (
 def check(connection: Connection, now: datetime) -> Iterator[HealthFinding]:
     """Checks the next 60 days and yields one finding per kind, group, user and role."""
     groups = [row["group_id"] for row in database.rows(connection, _GROUPS)]
-    for plan, found in coverage.of_groups(connection, groups, now).values():
+    for plan, found in coverage.coverage_of_groups(connection, groups, now).values():
         told: set[tuple[object, ...]] = set()
         for finding in found:
             shift = finding.shift if finding.kind in (CoverageFindingKind.HIDDEN, CoverageFindingKind.DEPARTED) else ""

@@ -19,5 +19,5 @@ REMEDIES: Mapping[str, str] = {
 
 def check(connection: Connection) -> Iterator[HealthFinding]:
     """Yields the problems from the last known status."""
-    for one in health.wrong(connection):
+    for one in health.find_problems(connection):
         yield HealthFinding(f"outbound.{one.kind}", one.text, REMEDIES[one.kind], about=one.name)

@@ -11,7 +11,7 @@ from tocsin.core.errors import Rejected
 from tocsin.escalation.changes import commands as policies
 from tocsin.escalation.models import Policy
 from tocsin.escalation.policy.policy import references
-from tocsin.inbound.admin.commands import unreachable
+from tocsin.inbound.admin.commands import reachability_problem
 from tocsin.inbound.admin.specs import ANYWAY
 from tocsin.inbound.enums import IntegrationMode
 from tocsin.inbound.inspect.message_explanation import reader_of
@@ -19,7 +19,7 @@ from tocsin.inbound.models import Integration
 from tocsin.notify.inbound import opt_outs
 from tocsin.notify.registry import address_problem
 from tocsin.notify.rules import push_only_check
-from tocsin.notify.rules.notification_rules import NotificationMethod, Recipient, with_rules
+from tocsin.notify.rules.notification_rules import NotificationMethod, Recipient, apply_rules
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import schedules
 from tocsin.oncall.models import CalendarImport, Override, Schedule
@@ -87,8 +87,8 @@ def _by_push_alone(called: set[int]) -> Iterator[HealthFinding]:
             for method in user.contact_methods.all()
             if not method.awaits_code
         )
-        person = with_rules(Recipient(user.pk, user.display_name, methods), user.notification_rules)
-        if found := push_only_check.priorities(person):
+        person = apply_rules(Recipient(user.pk, user.display_name, methods), user.notification_rules)
+        if found := push_only_check.push_only_priorities(person):
             yield note(
                 "people.push_only",
                 f"Only pushes reach {user.display_name} at priority {' and '.join(found)}: a phone that is off, silent "
@@ -125,7 +125,7 @@ def _unreachable_ways(now: datetime) -> Iterator[HealthFinding]:
                 "Correct it under Inbound integrations and save it, then replay those messages from the Inbound Log.",
                 about=integration.name,
             )
-        for place, problem in unreachable(integration, now):
+        for place, problem in reachability_problem(integration, now):
             where = "" if place == "escalation_policy" else f" ({place})"
             yield HealthFinding(
                 "integration.reaches_nobody",

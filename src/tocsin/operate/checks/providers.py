@@ -32,7 +32,7 @@ def check(connection: Connection) -> Iterator[HealthFinding]:
                 "provider.unusable", f"The provider {name} cannot be used: {problem}", _SAVE, about=name
             )
         yield from _refusing(directory.all())
-        for name in sorted(health.passed_over(connection)):
+        for name in sorted(health.open_circuits(connection)):
             yield HealthFinding(
                 "provider.passed_over",
                 f"The provider {name} failed on end, and others take its turn.",

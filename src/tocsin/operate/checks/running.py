@@ -13,7 +13,7 @@ from tocsin.operate.finding import HealthFinding, note
 
 def check(connection: Connection) -> Iterator[HealthFinding]:
     """Checks what is running now."""
-    nodes = node_heartbeat.nodes(connection)
+    nodes = node_heartbeat.load_nodes(connection)
     there = [node for node in nodes if node.is_there]
     if not there:
         yield HealthFinding(
@@ -25,8 +25,8 @@ def check(connection: Connection) -> Iterator[HealthFinding]:
         if there and not node.is_there:
             yield HealthFinding(
                 "running.gone",
-                f"The node {node.name} ({node.role}) was last heard of {durations.say(node.age)} ago, and did not end "
-                "in good order. Others have taken over its work.",
+                f"The node {node.name} ({node.role}) was last heard of {durations.describe(node.age)} ago, and did not "
+                "end in good order. Others have taken over its work.",
                 "Look at that machine, and start it again. An hour after it was last heard of it is forgotten.",
                 about=node.name,
             )
@@ -36,7 +36,7 @@ def check(connection: Connection) -> Iterator[HealthFinding]:
 
 
 def _paging(connection: Connection, is_running: bool) -> Iterator[HealthFinding]:
-    stands = health_status.of(connection)
+    stands = health_status.status_from_problems(connection)
     if is_running and stands.silence is not None:
         remedy = "Start a node with the role worker or all. A node that just started needs half a minute."
         yield HealthFinding("paging.unwatched", stands.silence, remedy)

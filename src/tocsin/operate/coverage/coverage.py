@@ -34,7 +34,7 @@ ORDER BY s.name, i.shift
 """
 
 
-def of_groups(
+def coverage_of_groups(
     connection: Connection,
     group_ids: Iterable[int],
     since: datetime,
@@ -63,7 +63,7 @@ def sentence(plan: GroupPlan, finding: CoverageFinding, since: datetime) -> str:
         return finding.text
     zone = plan.schedules[0].zone if plan.schedules else ZoneInfo("UTC")
     begin = max(finding.since or since, since).astimezone(zone)
-    lasts = f" for {durations.say(finding.until - begin)}" if finding.until else " on"
+    lasts = f" for {durations.describe(finding.until - begin)}" if finding.until else " on"
     again = f" ({finding.times} times in all)" if finding.times > 1 else ""
     return f"{finding.text.removesuffix('.')}: from {begin:%a %d %b %H:%M} ({zone.key}){lasts}{again}."
 

@@ -51,12 +51,12 @@ def turn(now: datetime) -> bool:
             return False
         groups = [row["group_id"] for row in database.rows(connection, _GROUPS)]
         sent = 0
-        for plan, found in coverage.of_groups(connection, groups, now).values():
-            problems = coverage_checks.firsts(coverage_checks.problems(found))
+        for plan, found in coverage.coverage_of_groups(connection, groups, now).values():
+            problems = coverage_checks.first_of_each(coverage_checks.problems(found))
             if problems:
                 sent += _send(connection, plan, problems, local.date().isoformat(), now)
         if sent:
-            database.hint(connection, "outbox")
+            database.notify(connection, "outbox")
     return False
 
 

@@ -50,7 +50,7 @@ class Remaining:
 def nodes_without_newest_key(connection: Connection) -> list[str]:
     """The names of running nodes that do not know the newest key."""
     newest = crypto.fingerprints()[0]
-    return [node.name for node in node_heartbeat.nodes(connection) if node.is_there and newest not in node.keys]
+    return [node.name for node in node_heartbeat.load_nodes(connection) if node.is_there and newest not in node.keys]
 
 
 def rotate() -> Iterator[Progress]:

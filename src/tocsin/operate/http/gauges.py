@@ -105,7 +105,7 @@ def _nodes(connection: Connection) -> Iterator[Metric]:
     ages = GaugeMetricFamily("tocsin_node_age_seconds", "How long ago a node was heard of.", labels=["node", "role"])
     loops = GaugeMetricFamily("tocsin_loop_age_seconds", "How long ago a loop last turned.", labels=["node", "loop"])
     seen: set[str] = set()
-    for node in sorted(node_heartbeat.nodes(connection), key=lambda one: one.age):
+    for node in sorted(node_heartbeat.load_nodes(connection), key=lambda one: one.age):
         # Two processes on one machine have the same name; the id distinguishes them.
         name = node.name if node.name not in seen else f"{node.name}/{node.id}"
         seen.add(name)
@@ -117,7 +117,7 @@ def _nodes(connection: Connection) -> Iterator[Metric]:
 
 
 def _audit(connection: Connection) -> Iterator[Metric]:
-    stands = health_status.of(connection)
+    stands = health_status.status_from_problems(connection)
     if stands.age is not None:
         yield _gauge("tocsin_audit_age_seconds", "How long ago an auditor last looked.", stands.age.total_seconds())
     if stands.heartbeat_age is not None:

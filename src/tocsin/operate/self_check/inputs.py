@@ -20,13 +20,13 @@ MAX_EXAMPLES = 5
 _LIVE = sorted(ACTIVE)
 
 
-def gather(connection: Connection, now: datetime) -> SelfCheckInputs:
+def load_inputs(connection: Connection, now: datetime) -> SelfCheckInputs:
     """The inputs as of `now`."""
     return SelfCheckInputs(
         now=now,
-        nodes=node_heartbeat.nodes(connection),
+        nodes=node_heartbeat.load_nodes(connection),
         run=_waiting(connection, _RUN, {"now": now}),
-        page=None if pause.current(connection, now) else _page(connection, now),
+        page=None if pause.current_pause(connection, now) else _page(connection, now),
         unreached=unreached(connection, now),
         message=_waiting(connection, _MESSAGE, {"now": now}),
         forgotten=_several(connection, _FORGOTTEN, {}),

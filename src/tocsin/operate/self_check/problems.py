@@ -88,13 +88,13 @@ def _is_to_be_told(problem: ProblemRecord, now: datetime) -> bool:
 
 
 def _begun(problem: ProblemRecord, now: datetime) -> Notice:
-    began = durations.say_ago(problem.since, now)
+    began = durations.describe_ago(problem.since, now)
     text = f"{problem.detail}\n\nIt began {began}.\n\nWhat to do: {problem.remedy}\n\nYou are told when it is over."
     return Notice(f"Tocsin: {problem.title}", text, f"operate:{problem.id}", _REASON)
 
 
 def _over(problem: ProblemRecord, now: datetime) -> Notice:
-    lasted = durations.say(now - problem.since)
+    lasted = durations.describe(now - problem.since)
     text = f"It is over; it lasted {lasted}. It was: {problem.detail}"
     return Notice(f"Tocsin: over: {problem.title}", text, f"operate:{problem.id}:over", _REASON)
 
@@ -118,7 +118,7 @@ ON CONFLICT (id) DO UPDATE SET title = excluded.title, detail = excluded.detail,
 """
 
 
-def set_back(connection: Connection, by: timedelta, now: datetime) -> None:
+def correct_after_rollback(connection: Connection, by: timedelta, now: datetime) -> None:
     """Repairs the records after a clock rollback by `by`; otherwise no problem would be confirmed until the clock
     caught up.
 

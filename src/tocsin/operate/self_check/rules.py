@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from tocsin.core.runtime.clock_jump import REPORT_FROM, ClockJump, say_jump
+from tocsin.core.runtime.clock_jump import REPORT_FROM, ClockJump, describe_jump
 from tocsin.core.validation import durations
 from tocsin.operate.finding import HealthFinding
 from tocsin.operate.node_heartbeat import NodeStatus
@@ -77,7 +77,7 @@ class DetectedProblem:
     is_warning: bool = False
 
 
-def judge(facts: SelfCheckInputs) -> tuple[DetectedProblem, ...]:
+def find_problems(facts: SelfCheckInputs) -> tuple[DetectedProblem, ...]:
     """All problems shown by these inputs. Empty: paging works."""
     return (
         *_loops(facts),
@@ -100,7 +100,7 @@ def _loops(facts: SelfCheckInputs) -> Iterator[DetectedProblem]:
     for node in facts.nodes:
         for loop in node.loops if node.is_there else ():
             if loop.age >= OVERDUE_AFTER + 2 * loop.every:
-                stopped.setdefault(loop.name, []).append(f"{node.name} ({durations.say(loop.age)} ago)")
+                stopped.setdefault(loop.name, []).append(f"{node.name} ({durations.describe(loop.age)} ago)")
     for name, where in sorted(stopped.items()):
         yield DetectedProblem(
             f"loop_stopped:{name}",
@@ -134,7 +134,7 @@ def _run(facts: SelfCheckInputs) -> Iterator[DetectedProblem]:
         yield DetectedProblem(
             "runs_late",
             "Escalation is late",
-            f"What was due for alert #{facts.run.alert_id} has not been decided for {durations.say(late)}.",
+            f"What was due for alert #{facts.run.alert_id} has not been decided for {durations.describe(late)}.",
             "Look whether a node with the role worker runs and what its log says; page people by hand meanwhile.",
         )
 
@@ -145,7 +145,7 @@ def _page(facts: SelfCheckInputs) -> Iterator[DetectedProblem]:
         yield DetectedProblem(
             "pages_late",
             "Pages are late",
-            f"The first page about alert #{facts.page.alert_id} should have left {durations.say(late)} ago.{why}",
+            f"The first page about alert #{facts.page.alert_id} should have left {durations.describe(late)} ago.{why}",
             "Look at the providers, and call whoever is on call by hand meanwhile.",
         )
 
@@ -167,7 +167,7 @@ def _message(facts: SelfCheckInputs) -> Iterator[DetectedProblem]:
         yield DetectedProblem(
             "messages_late",
             "Messages wait to be decided",
-            f"A message that is stored has not been decided for {durations.say(late)}; it may open an alert.",
+            f"A message that is stored has not been decided for {durations.describe(late)}; it may open an alert.",
             "Look at the Inbound Log for what is Pending, and into the log of a node with the role worker.",
         )
 
@@ -215,7 +215,7 @@ def _clock(facts: SelfCheckInputs) -> Iterator[DetectedProblem]:
         yield DetectedProblem(
             "clock_set_back",
             "The clock was set back",
-            f"The clock of the database's machine was set back by {say_jump(jump.by)}. What waited was brought "
+            f"The clock of the database's machine was set back by {describe_jump(jump.by)}. What waited was brought "
             f"forward by that{said}; what came before has times that are too late by it.",
             "Have that machine follow NTP (`timedatectl set-ntp true`), with its hardware clock in UTC "
             "(`timedatectl set-local-rtc 0`).",
@@ -225,7 +225,7 @@ def _clock(facts: SelfCheckInputs) -> Iterator[DetectedProblem]:
         yield DetectedProblem(
             "clock_ahead",
             "The clock is far ahead of where it was",
-            f"The clock of the database's machine is {say_jump(jump.by)} further than when it was last looked at. "
+            f"The clock of the database's machine is {describe_jump(jump.by)} further than when it was last looked at. "
             "Nothing is removed by its age for a day.",
             "If Tocsin was not switched off for so long, set that machine's clock right before the day is over.",
             is_warning=True,

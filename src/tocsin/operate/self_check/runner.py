@@ -21,7 +21,7 @@ from tocsin.operate import disk_space
 from tocsin.operate.finding import HealthFinding
 from tocsin.operate.self_check import inputs, problems
 from tocsin.operate.self_check.heartbeat import ping
-from tocsin.operate.self_check.rules import DetectedProblem, judge
+from tocsin.operate.self_check.rules import DetectedProblem, find_problems
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class SelfCheckRunner:
         *,
         now: Callable[[], datetime] = clock.now,
         heartbeat_url: Callable[[], str | None] = lambda: environment.current().heartbeat_url,
-        room: Callable[[], Iterable[HealthFinding]] = disk_space.room_of_database,
+        room: Callable[[], Iterable[HealthFinding]] = disk_space.check_database_disks,
         name: str = "",
     ) -> None:
         self._now = now
@@ -56,11 +56,11 @@ class SelfCheckRunner:
         with database.transaction() as connection:
             if not _claim(connection, self._name):
                 return False
-            found = audit(connection, self._now(), tuple(self._room()))
+            found = run_self_check(connection, self._now(), tuple(self._room()))
         # The transaction has committed, which proves that writes work.
         if all(one.is_warning for one in found) and (url := self._heartbeat_url()) is not None:
             self._ping(url)
-        for number in service.free_keys_left_behind(self._now()):
+        for number in service.release_stale_keys(self._now()):
             log.warning("Alert #%s held its key though nobody acts on it any more; it is free now.", number)
         return False
 
@@ -76,12 +76,14 @@ class SelfCheckRunner:
             )
 
 
-def audit(connection: Connection, now: datetime, room: Sequence[HealthFinding] = ()) -> tuple[DetectedProblem, ...]:
+def run_self_check(
+    connection: Connection, now: datetime, room: Sequence[HealthFinding] = ()
+) -> tuple[DetectedProblem, ...]:
     """Finds and stores problems at `now`, and queues notices to administrators, in the caller's transaction.
 
     `room` are shortages on the disks.
     """
-    found = judge(replace(inputs.gather(connection, now), room=room))
+    found = find_problems(replace(inputs.load_inputs(connection, now), room=room))
     followed = problems.follow(problems.load(connection), found, now)
     problems.keep(connection, followed.changed, now)
     if followed.notices:
@@ -90,7 +92,7 @@ def audit(connection: Connection, now: datetime, room: Sequence[HealthFinding] =
             queue.queue_notice(connection, notice, now, user_ids=administrators)
     if followed.changed:
         # Home lists the same problems.
-        database.hint(connection, "alerts")
+        database.notify(connection, "alerts")
     for one in found:
         log.error("%s: %s %s", one.title, one.detail, one.remedy)
     return found

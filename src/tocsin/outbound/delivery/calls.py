@@ -33,7 +33,7 @@ def call_for_alerts(
     )
     if found is None or found["kind"] != "http":
         raise Rejected("not_found", "There is no such HTTP call among the outbound integrations.")
-    known = alert_values.of_alerts(connection, alert_ids)
+    known = alert_values.load_alert_values(connection, alert_ids)
     tests = _tests(connection, alert_ids)
     calls = [
         NewCall(

@@ -26,10 +26,10 @@ WHERE integration_id IN (
 """
 
 
-def set_back(connection: Connection, by: timedelta, now: datetime) -> int:
+def correct_after_rollback(connection: Connection, by: timedelta, now: datetime) -> int:
     """Moves the timers by `by`. Returns the number of calls moved."""
     parameters = {"by": by, "now": now}
     moved = connection.execute(_CALLS, parameters).rowcount
     connection.execute(_STANDINGS, parameters)
-    database.hint(connection, TOPIC)
+    database.notify(connection, TOPIC)
     return moved

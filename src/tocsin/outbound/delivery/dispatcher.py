@@ -20,7 +20,7 @@ from tocsin.core.net.egress import OutcomeUnknown
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.job_pool import JobPool
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
-from tocsin.core.validation.text_sanitizing import without_unstorable
+from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.outbound.connectors.interfaces import CallDone, CallJob, NeedsAttention, RecordedClient, Throttled
 from tocsin.outbound.delivery import job_hooks
 from tocsin.outbound.delivery.claim import LEASE_SECONDS, claim
@@ -145,13 +145,13 @@ def _outcome(job: CallJob, work: Callable[[], CallDone]) -> CallDone | CallFaile
 def _storable(outcome: CallDone | CallFailed, line: RecordedClient) -> CallDone | CallFailed:
     """The outcome without secrets and without characters the database rejects: the remote text may contain anything."""
     if isinstance(outcome, CallFailed):
-        return replace(outcome, error=without_unstorable(line.masked(outcome.error)))
-    captured = {name: without_unstorable(value) for name, value in outcome.captured.items()}
+        return replace(outcome, error=sanitize(line.masked(outcome.error)))
+    captured = {name: sanitize(value) for name, value in outcome.captured.items()}
     return replace(
         outcome,
-        result=without_unstorable(line.masked(outcome.result)),
+        result=sanitize(line.masked(outcome.result)),
         captured=captured,
-        ticket=without_unstorable(outcome.ticket),
+        ticket=sanitize(outcome.ticket),
     )
 
 
@@ -189,7 +189,7 @@ _NOT_YET = timedelta(minutes=1)
 _shared: CallDispatcher | None = None
 
 
-def shared() -> CallDispatcher:
+def shared_dispatcher() -> CallDispatcher:
     """The process's outbox, created on first use."""
     global _shared
     if _shared is None:
@@ -207,7 +207,7 @@ def close(timeout: float = 20.0) -> None:
 
 def loops() -> tuple[PeriodicTask, ...]:
     """The outbox's periodic tasks in a worker."""
-    box = shared()
+    box = shared_dispatcher()
     return (
         PeriodicTask("outbound", box.turn, timedelta(milliseconds=500), frozenset({TOPIC, "clock", "config"})),
         PeriodicTask("outbound leases", box.keep_leases, timedelta(seconds=2)),

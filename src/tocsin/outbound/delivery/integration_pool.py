@@ -49,7 +49,7 @@ class IntegrationPool:
     def refresh(self, connection: Connection) -> None:
         """Reloads the pool if the configuration changed."""
         with self._lock:
-            version = config_version.version(connection)
+            version = config_version.current_version(connection)
             if version != self._version:
                 self._load(connection)
                 self._version = version
@@ -81,18 +81,20 @@ class IntegrationPool:
                 found[number] = self._open[number]
                 continue
             try:
-                found[number] = opened(row, self.client)
+                found[number] = open_integrations(row, self.client)
             except Permanent as error:
                 problems[number] = str(error)
                 log.error("The outbound integration %s cannot be used: %s", row["name"], error)
         self._open, self.problems, self._fingerprints = found, problems, fingerprints
 
 
-def opened(row: Mapping[str, Any], client: HttpClient) -> ActiveIntegration:
+def open_integrations(row: Mapping[str, Any], client: HttpClient) -> ActiveIntegration:
     """Opens an integration from its row. Raises Permanent if it cannot be used."""
     kind = KINDS.get(row["kind"])
     if kind is None:
         raise Permanent(f"There is no kind of outbound integration {row['kind']!r}.")
-    settings, secrets = hidden_settings.reveal(row["settings"], secret_bundle.opened(row["secrets"]), kind.hidden)
+    settings, secrets = hidden_settings.reveal(
+        row["settings"], secret_bundle.decrypt_bundle(row["secrets"]), kind.hidden
+    )
     account = IntegrationAccount(row["id"], row["name"], settings, secrets)
     return ActiveIntegration(account, kind, kind.open(account, client))

@@ -71,5 +71,5 @@ def queue(connection: Connection, calls: Sequence[NewCall], now: datetime) -> li
         for call in calls
     ]
     found = connection.execute(_INSERT, {"calls": as_storable_json(rows), "now": now}).fetchall()
-    database.hint(connection, TOPIC)
+    database.notify(connection, TOPIC)
     return [row[0] for row in found]

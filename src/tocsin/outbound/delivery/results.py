@@ -90,7 +90,7 @@ def record(
                 _write_sent(connection, result, result.outcome, node)
             case CallFailed():
                 _write_failed(connection, result, result.outcome, node, jitter)
-    keep_said(connection, [(r.job.integration_id, r.job.id, said) for r in results for said in r.said])
+    store_exchange(connection, [(r.job.integration_id, r.job.id, said) for r in results for said in r.said])
     for number in sorted({result.job.integration_id for result in results}):
         own = [result for result in results if result.job.integration_id == number]
         extra = sum(max(0, len(result.said) - 1) for result in own)
@@ -99,7 +99,7 @@ def record(
     if alerts:
         service.hint_alerts(connection, alerts)
     # Calls queued behind these may be sent now.
-    database.hint(connection, "outbound", "outbound-log")
+    database.notify(connection, "outbound", "outbound-log")
 
 
 def mark(connection: Connection, result: CallResult) -> None:
@@ -115,7 +115,7 @@ def mark(connection: Connection, result: CallResult) -> None:
     )
 
 
-def note(
+def record_outcome(
     connection: Connection,
     directory: IntegrationPool,
     integration_id: int,
@@ -127,7 +127,7 @@ def note(
     _write_standing(connection, directory, integration_id, [(outcome, at)], requests)
 
 
-def keep_said(connection: Connection, said: Sequence[tuple[int, int | None, RecordedExchange]]) -> None:
+def store_exchange(connection: Connection, said: Sequence[tuple[int, int | None, RecordedExchange]]) -> None:
     """Logs requests and responses: (integration id, call id or None, exchange)."""
     for integration_id, call_id, one in said:
         connection.execute(
@@ -217,7 +217,7 @@ def _write_standing(
             "UPDATE outbound_integrationstatus SET next_poll_at = %s WHERE integration_id = %s AND next_poll_at > %s",
             (last, integration_id, last),
         )
-        ticket_creation.again(connection, integration_id, last)
+        ticket_creation.retry_creation(connection, integration_id, last)
     if standing["blocked_until"] is not None:
         connection.execute(
             "UPDATE outbound_call SET status = 'dead', ended_at = %s, error = %s "

@@ -75,7 +75,7 @@ def make(
     return {alert: creation(*wanted[alert], known[alert]) for (alert,) in linked if alert in known}
 
 
-def again(
+def retry_creation(
     connection: Connection,
     integration_id: int,
     now: datetime,
@@ -98,7 +98,7 @@ def again(
     ).fetchone()
     if not ended or settings is None:
         return []
-    known = alert_values.of_alerts(connection, [row["alert_id"] for row in ended])
+    known = alert_values.load_alert_values(connection, [row["alert_id"] for row in ended])
     rows = [row for row in ended if row["alert_id"] in known]
     fresh = {row["alert_id"]: creation(integration_id, settings[0], known[row["alert_id"]]) for row in rows}
     there = [
@@ -118,7 +118,7 @@ def again(
     numbers = queue(connection, anew, now)
     alerts = [row["alert_id"] for row in rows if row["id"] is not None]
     connection.execute(_BEHIND, {"integration": integration_id, "alerts": alerts, "now": now})
-    database.hint(connection, TOPIC)
+    database.notify(connection, TOPIC)
     return [*(row["id"] for row in rows if row["id"] is not None), *numbers]
 
 

@@ -33,7 +33,7 @@ from tocsin.outbound.delivery import ticket_creation
 from tocsin.outbound.delivery.integration_pool import ActiveIntegration
 from tocsin.outbound.delivery.queue import queue
 from tocsin.outbound.halo_sync import poller, webhook_setup
-from tocsin.outbound.halo_sync.webhook_monitor import url_hash, was_of
+from tocsin.outbound.halo_sync.webhook_monitor import url_hash, was_registered_for
 from tocsin.outbound.halo_sync.webhook_setup import DesiredWebhook, WebhookSetupResult
 from tocsin.outbound.models import IntegrationStatus, LookUp, OutboundIntegration, Webhook
 from tocsin.people.changes import groups
@@ -115,7 +115,9 @@ def set_up_webhook(
     known = secrets.credentials_of(door).get("basic")
     basic = (known["username"], known["password"]) if known else None
     before = Webhook.objects.filter(integration=integration, door=door).first()
-    wanted = DesiredWebhook(secrets.url_of(door), basic, before.number if before else "", partial(was_of, door))
+    wanted = DesiredWebhook(
+        secrets.url_of(door), basic, before.number if before else "", partial(was_registered_for, door)
+    )
 
     def wait(attempt: int) -> bool:
         time.sleep(_WATCHED)
@@ -141,15 +143,15 @@ def address_changed(door: Integration, now: datetime) -> bool:
     owner = Webhook.objects.filter(door=door, integration=door.outbound_id).select_related("integration").first()
     if owner is None:
         return False
-    look_now(owner.integration, now)
+    poll_now(owner.integration, now)
     return True
 
 
-def look_now(integration: OutboundIntegration, now: datetime) -> None:
+def poll_now(integration: OutboundIntegration, now: datetime) -> None:
     """Makes the next run of the poller poll this Halo."""
     IntegrationStatus.objects.filter(pk=_halo(integration).pk).update(next_poll_at=now)
     with database.transaction() as connection:
-        database.hint(connection, "clock")
+        database.notify(connection, "clock")
 
 
 def make_ticket(integration: OutboundIntegration, alert_id: int, actor: AuditActor, now: datetime) -> int:
@@ -159,13 +161,13 @@ def make_ticket(integration: OutboundIntegration, alert_id: int, actor: AuditAct
     """
     settings = _halo(integration).settings
     with database.transaction() as connection:
-        known = alert_values.of_alerts(connection, [alert_id])
+        known = alert_values.load_alert_values(connection, [alert_id])
         if alert_id not in known:
             raise Rejected("not_found", f"There is no alert {alert_id}.", "alert")
         if known[alert_id]["source_id"] and _is_from(connection, integration, alert_id):
             raise Rejected("not_possible", f"Alert {alert_id} came from a ticket of {integration.name}.", "alert")
         first = ticket_creation.make(connection, {alert_id: (integration.pk, settings)}, known)
-        numbers = queue(connection, list(first.values()), now) or ticket_creation.again(
+        numbers = queue(connection, list(first.values()), now) or ticket_creation.retry_creation(
             connection, integration.pk, now, alert_ids=[alert_id], asked=True
         )
         if not numbers:
@@ -235,7 +237,7 @@ def _groups(members: dict[str, list[str]], problems: list[str], actor: AuditActo
     made = []
     for team, names in members.items():
         try:
-            with config_version.alone():
+            with config_version.exclusive():
                 is_change = _joined(team, names, actor, now)
         except Rejected as rejected:
             problems.append(f"{team}: {rejected.detail}")

@@ -69,7 +69,7 @@ class HaloJobHooks:
         made = [r for r in results if r.job.action == "create" and isinstance(r.outcome, CallDone)]
         if made:
             # The obstacle for other ticket creations may be gone too.
-            ticket_creation.again(connection, opened.account.id, made[-1].at)
+            ticket_creation.retry_creation(connection, opened.account.id, made[-1].at)
         for result in results:
             if result.job.action == "create" and isinstance(result.outcome, CallDone):
                 connection.execute(

@@ -68,7 +68,7 @@ def ask_about(directory: IntegrationPool, now: Callable[[], datetime]) -> bool:
         )
     if not waiting:
         return False
-    doors = registry.shared()
+    doors = registry.shared_registry()
     doors.refresh()
     found: dict[tuple[int, str], TicketLookup] = {}
     is_any = False
@@ -87,7 +87,7 @@ def ask_about(directory: IntegrationPool, now: Callable[[], datetime]) -> bool:
                 "UPDATE inbound_inboundmessage SET verdict = verdict || %s WHERE id = %s AND status = 'Pending'",
                 (as_storable_json(kept), row["id"]),
             )
-            database.hint(connection, "pending")
+            database.notify(connection, "pending")
     return is_any
 
 
@@ -166,6 +166,6 @@ def _note(
     if isinstance(outcome, CallFailed):
         outcome = replace(outcome, error=line.masked(outcome.error))
     with database.transaction() as connection:
-        results.note(connection, directory, opened.account.id, outcome, line.requests, now)
+        results.record_outcome(connection, directory, opened.account.id, outcome, line.requests, now)
         if isinstance(outcome, CallFailed):
-            results.keep_said(connection, [(opened.account.id, None, one) for one in line.said])
+            results.store_exchange(connection, [(opened.account.id, None, one) for one in line.said])

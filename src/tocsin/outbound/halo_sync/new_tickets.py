@@ -12,9 +12,9 @@ from typing import Any
 
 from tocsin.core.db import database
 from tocsin.core.ids import first_uuid7
-from tocsin.inbound.admin.observed_statuses import tells_of_new
-from tocsin.inbound.admin.status_rules import StatusEffect, does
-from tocsin.inbound.body_compression import body_of
+from tocsin.inbound.admin.observed_statuses import reports_new_status
+from tocsin.inbound.admin.status_rules import StatusEffect, action_of_status
+from tocsin.inbound.body_compression import decompress
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.config.normalizer import NormalizedEvent
 from tocsin.inbound.config.rules import EventAction
@@ -68,7 +68,7 @@ def remember(poll_state: dict[str, Any], tickets: Sequence[Mapping[str, Any]], *
         poll_state[HIGHEST] = highest
 
 
-def met(poll_state: dict[str, Any], tickets: Sequence[str]) -> None:
+def already_seen(poll_state: dict[str, Any], tickets: Sequence[str]) -> None:
     """Records that these new tickets were ingested, until a poll has read all pages."""
     if tickets:
         poll_state[_MET] = [
@@ -126,7 +126,11 @@ def _opening(door: CompiledIntegration) -> list[str]:
     known = door.settings.get("statuses")
     names = known.items() if isinstance(known, Mapping) else ()
     rules = door.reader.rules
-    return [number for number, name in names if str(number).isdecimal() and does(rules, str(name)) is StatusEffect.OPEN]
+    return [
+        number
+        for number, name in names
+        if str(number).isdecimal() and action_of_status(rules, str(name)) is StatusEffect.OPEN
+    ]
 
 
 _HEARD = """
@@ -136,7 +140,7 @@ WHERE integration_id = ANY(%(doors)s) AND id >= %(since)s AND source_id = ANY(%(
 """
 
 
-def told(
+def mark_reported(
     doors: Sequence[CompiledIntegration], tickets: Sequence[str], last_polled_at: datetime | None, now: datetime
 ) -> set[str]:
     """Those of these tickets whose creation a webhook reported, so that the rules have decided on them."""
@@ -153,5 +157,5 @@ def told(
     return {
         row["source_id"]
         for row in rows
-        if tells_of_new(by_id[row["integration_id"]].reader, body_of(row["raw"]), row["content_type"])
+        if reports_new_status(by_id[row["integration_id"]].reader, decompress(row["raw"]), row["content_type"])
     }

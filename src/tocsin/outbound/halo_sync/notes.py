@@ -40,7 +40,7 @@ class NotesPoll(Protocol):
     remarks: list[str]
 
 
-def become_replies(look: NotesPoll, live: Mapping[str, int]) -> None:
+def import_notes_as_replies(look: NotesPoll, live: Mapping[str, int]) -> None:
     """Reads the notes of these tickets with active alerts; excess tickets are left for the next poll."""
     # None is forgotten if Halo stops responding.
     look.poll_state["unread"] = list(live)
@@ -75,7 +75,9 @@ def _reply(look: NotesPoll, alert_id: int, note: ticket_messages.TicketNote) -> 
     user = _user_of(look.integration_id, note.agent)
     actor = Actor(ActorKind.USER, user[1], user[0]) if user else Actor(ActorKind.CONTACT, note.agent_name)
     try:
-        alerts.act(alert_id, Reply(actor=actor, via=CommandChannel.HALO, text=note.text[:20_000]), now=look.now)
+        alerts.apply_command(
+            alert_id, Reply(actor=actor, via=CommandChannel.HALO, text=note.text[:20_000]), now=look.now
+        )
     except Rejected as rejected:
         log.info("A note from Halo does not fit on alert %s: %s", alert_id, rejected.detail)
 

@@ -22,14 +22,14 @@ from tocsin.core.errors import Permanent, Rejected, Temporary, TocsinError
 from tocsin.core.ids import key_hash, uuid7
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
-from tocsin.core.validation.text_sanitizing import without_unstorable
+from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.inbound.config import registry
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.config.normalizer import NormalizedEvent
 from tocsin.inbound.config.rules import EventAction
 from tocsin.inbound.enums import IntegrationMode
 from tocsin.inbound.parsing.decode import Element
-from tocsin.inbound.processing.process_now import take_in
+from tocsin.inbound.processing.process_now import process_now
 from tocsin.inbound.storage.messages import IncomingMessage
 from tocsin.outbound import rate_limit
 from tocsin.outbound.connectors.haloitsm import reference_data
@@ -107,7 +107,7 @@ class PollRun:
         if self.settings.get("read_notes", True):
             # Tickets whose notes could not be read before come first.
             wanted = [*self.poll_state.get("unread", ()), *(whole(ticket["id"]) for ticket, _at in changed)]
-            notes.become_replies(self, self._live(wanted))
+            notes.import_notes_as_replies(self, self._live(wanted))
         self._move_on([ticket for ticket, _at in changed])
         self._look_singly({whole(ticket["id"]) for ticket, _at in changed})
         if not self.settings.get("pull"):
@@ -177,9 +177,9 @@ class PollRun:
             wanted.append(self._incoming(door, element))
             self.found_by[door.id] = self.found_by.get(door.id, 0) + 1
         for start in range(0, len(wanted), _CHUNK):
-            take_in(wanted[start : start + _CHUNK], self.now)
+            process_now(wanted[start : start + _CHUNK], self.now)
         self.found += len(wanted)
-        new_tickets.met(self.poll_state, self.begun)
+        new_tickets.already_seen(self.poll_state, self.begun)
 
     def _incoming(self, door: CompiledIntegration, element: Element) -> IncomingMessage:
         return IncomingMessage(
@@ -212,7 +212,9 @@ class PollRun:
         is_pulled = bool(self.settings.get("pull"))
         numbers = [whole(ticket["id"]) for ticket, _at, _ways in tickets]
         told = (
-            new_tickets.told(self.doors, numbers, self.last_polled_at, self.now) if numbers and not is_pulled else set()
+            new_tickets.mark_reported(self.doors, numbers, self.last_polled_at, self.now)
+            if numbers and not is_pulled
+            else set()
         )
         for ticket, at, ways in tickets:
             if whole(ticket["id"]) not in told:
@@ -288,7 +290,7 @@ class PollRun:
 
     def _act(self, alert_id: int, command: Any) -> None:
         try:
-            alerts.act(alert_id, command, now=self.now)
+            alerts.apply_command(alert_id, command, now=self.now)
         except Rejected as rejected:
             log.info("What Halo says of alert %s does not fit: %s", alert_id, rejected.detail)
 
@@ -358,13 +360,13 @@ def refresh_lists(
     with database.transaction() as connection:
         if reference_data.store(connection, integration_id, found, now):
             # A missing type or priority may exist now.
-            ticket_creation.again(connection, integration_id, now)
+            ticket_creation.retry_creation(connection, integration_id, now)
         poll_state["me"], poll_state["lists_at"] = whole(me.get("id")), now.isoformat()
         connection.execute(
             "UPDATE outbound_integrationstatus SET poll_state = poll_state || %s WHERE integration_id = %s",
             (as_json({"me": poll_state["me"], "lists_at": poll_state["lists_at"]}), integration_id),
         )
-    reference_data.teach_inbound(OutboundIntegration.objects.get(pk=integration_id), now)
+    reference_data.publish_to_inbound(OutboundIntegration.objects.get(pk=integration_id), now)
     return list(problems.values())
 
 
@@ -390,7 +392,7 @@ WHERE integration_id = %(id)s
 """
 
 
-def look(directory: IntegrationPool, now: Callable[[], datetime]) -> bool:
+def poll(directory: IntegrationPool, now: Callable[[], datetime]) -> bool:
     """Polls the Halo that is due next. Returns whether there was one."""
     at = now()
     with database.transaction() as connection:
@@ -428,7 +430,7 @@ def look(directory: IntegrationPool, now: Callable[[], datetime]) -> bool:
 
 
 def _doors(integration_id: int) -> list[CompiledIntegration]:
-    doors = registry.shared()
+    doors = registry.shared_registry()
     doors.refresh()
     own = [door for door in doors.doors().values() if door.outbound_id == integration_id]
     usable = [door for door in own if door.mode is not IntegrationMode.DISABLED and door.reader.kind.follows_agent]
@@ -453,7 +455,7 @@ def _write(
         turn.end(connection)
         if problem is None and turn.was_barred:
             # Clears the problem found by polling; its requests are charged below.
-            results.note(connection, directory, one.integration_id, CallDone(), 0, one.now)
+            results.record_outcome(connection, directory, one.integration_id, CallDone(), 0, one.now)
         connection.execute(
             _WRITE,
             {
@@ -461,7 +463,7 @@ def _write(
                 "last_polled_at": one.now if problem is None else None,
                 "polled_until": one.polled_until,
                 "poll_state": as_json(one.poll_state),
-                "problem": without_unstorable(text)[:500],
+                "problem": sanitize(text)[:500],
                 "found": one.found,
                 "webhook": one.webhook_problem,
                 "granted": rate_limit.charged(rate, turn.standing["granted_to"], one.line.requests, one.now),
@@ -477,15 +479,15 @@ def _write(
         # Successful polls are logged only if they found changes.
         if problem is not None or one.found:
             said = [(one.integration_id, None, said) for said in one.line.said[-20:]]
-            results.keep_said(connection, said)
-        database.hint(connection, "outbound-log")
+            results.store_exchange(connection, said)
+        database.notify(connection, "outbound-log")
 
 
 def loops(directory: IntegrationPool) -> tuple[PeriodicTask, ...]:
     """The polling tasks of a worker."""
     return (
         PeriodicTask(
-            "outbound look", lambda: look(directory, clock.now), timedelta(seconds=5), frozenset({"clock", "config"})
+            "outbound look", lambda: poll(directory, clock.now), timedelta(seconds=5), frozenset({"clock", "config"})
         ),
         lookup_before_decide.loop(directory),
     )

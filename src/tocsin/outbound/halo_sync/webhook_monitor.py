@@ -46,7 +46,7 @@ def url_hash(url: str) -> bytes:
     return hashlib.sha256(url.encode()).digest()
 
 
-def was_of(door: Integration, url: str) -> bool:
+def was_registered_for(door: Integration, url: str) -> bool:
     """Whether a URL contains the integration's previous token."""
     token = url.rpartition("/")[2]
     return bool(door.old_token_hash and token and bytes(door.old_token_hash) == token_hash(token))
@@ -109,7 +109,7 @@ def _of(look: WebhookPoll, row: Webhook) -> str:
     url, there = secrets.url_of(row.door), str(hook.get("url") or "")
     if there == url:
         _keep(row, url)
-    elif bytes(row.url_hash) == url_hash(there) or was_of(row.door, there):
+    elif bytes(row.url_hash) == url_hash(there) or was_registered_for(row.door, there):
         try:
             webhook_setup.change_address(look.client, look.line, look.now, row.number, url)
         except NeedsAttention:

@@ -32,7 +32,7 @@ class AlertTicket:
         return not self.number and not self.is_coming
 
 
-def of(alert: Alert) -> AlertTicket | None:
+def ticket_of_alert(alert: Alert) -> AlertTicket | None:
     """The alert's ticket; None if the alert itself is a ticket, is a test or dry run, or has no write-back to an
     enabled Halo."""
     door = alert.integration
@@ -52,7 +52,7 @@ def of(alert: Alert) -> AlertTicket | None:
 
 def make(alert: Alert, actor: AuditActor, now: datetime) -> int:
     """Queues the ticket's creation and returns the call's id. Raises Rejected("not_possible")."""
-    found = of(alert)
+    found = ticket_of_alert(alert)
     if found is None:
         detail = "Its inbound integration writes back to no HaloITSM, or the alert is a ticket of it already."
         raise Rejected("not_possible", detail, "alert")

@@ -60,7 +60,7 @@ class AlertUpdate:
     values: Mapping[str, object] = field(default_factory=dict)
 
 
-def told_of(change: AlertChange) -> Iterator[AlertUpdate]:
+def update_for(change: AlertChange) -> Iterator[AlertUpdate]:
     """The updates from one change."""
     if change.before is None or change.after.is_test:
         return

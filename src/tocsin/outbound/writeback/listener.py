@@ -20,7 +20,7 @@ from tocsin.outbound.connectors.haloitsm import writeback_settings
 from tocsin.outbound.delivery import ticket_creation
 from tocsin.outbound.delivery.queue import NewCall, queue
 from tocsin.outbound.states import CallStatus, OutboundEvent
-from tocsin.outbound.writeback.alert_updates import AlertUpdate, told_of
+from tocsin.outbound.writeback.alert_updates import AlertUpdate, update_for
 
 _ALERTS = """
 SELECT a.id, a.source_id, a.subject, i.kind AS inbound_kind, o.id AS outbound_id, o.settings, l.ticket AS linked,
@@ -51,7 +51,7 @@ WHERE alert_id = ANY(%s) AND purpose = 'page' AND status IN ('sent', 'delivered'
 
 def follow(connection: Connection, changes: Sequence[AlertChange], now: datetime) -> None:
     """The change handler. New alerts cost at most one small query a second, and more only if they get tickets."""
-    told = [one for change in changes for one in told_of(change)]
+    told = [one for change in changes for one in update_for(change)]
     opened = _opened(connection, changes)
     if not told and not opened:
         return
@@ -115,7 +115,7 @@ def _tickets_to_make(
     ]
     if not wanted:
         return {}
-    known = alert_values.of_alerts(connection, [row["id"] for row in wanted])
+    known = alert_values.load_alert_values(connection, [row["id"] for row in wanted])
     return ticket_creation.make(connection, {row["id"]: (row["outbound_id"], row["settings"]) for row in wanted}, known)
 
 
@@ -129,7 +129,7 @@ def _try_again(
         if row["id"] in happened and row["linked"] == "" and row["making"] in (None, CallStatus.DEAD):
             ended.setdefault(row["outbound_id"], []).append(row["id"])
     for number, ids in sorted(ended.items()):
-        ticket_creation.again(connection, number, now, alert_ids=ids)
+        ticket_creation.retry_creation(connection, number, now, alert_ids=ids)
 
 
 def _writes(

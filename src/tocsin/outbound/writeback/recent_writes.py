@@ -109,7 +109,7 @@ def _add(found: _WriteCollector, row: Mapping[str, Any]) -> None:
         found.teams[wrote["team"].casefold()] = row["id"]
 
 
-def keep(connection: Connection, writes: Sequence[int]) -> None:
+def record_write(connection: Connection, writes: Sequence[int]) -> None:
     """Marks these writes as echoed, and all earlier ones to the same tickets."""
     connection.execute(
         "UPDATE outbound_call c SET is_echoed = true FROM outbound_call w WHERE w.id = ANY(%s) "

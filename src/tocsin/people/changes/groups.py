@@ -140,7 +140,7 @@ def _write_contacts(group: Group, read: GroupSpec, actor: AuditActor) -> None:
             contact.delete()
     for position, wanted in enumerate(read.contacts):
         contact = known.get(wanted.label.lower()) or GroupContact(group=group)
-        address = encrypted_addresses.kept(wanted.address, contact.address)
+        address = encrypted_addresses.keep_stored(wanted.address, contact.address)
         if (contact.channel, contact.address) != (wanted.channel, address):
             chat_servers.require_allowed(wanted.channel, address, actor, is_group=True)
         contact.label, contact.channel, contact.address = wanted.label, wanted.channel, address

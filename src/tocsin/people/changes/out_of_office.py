@@ -132,11 +132,11 @@ def replace_all(user: User, wanted: object, *, actor: AuditActor, now: datetime)
             before={"out_of_office": before},
             after={"out_of_office": after},
         )
-        config_version.changed()
+        config_version.bump()
     return True
 
 
-def needs_user(user_id: int, now: datetime) -> list[str]:
+def absences_using_user(user_id: int, now: datetime) -> list[str]:
     """Returns the current and future absences that this user covers, which prevent the user's deletion."""
     coming = OutOfOffice.objects.filter(ends_at__gt=now).select_related("user")
     covering = coming.filter(cover=user_id) | coming.filter(covers__user=user_id)
@@ -257,4 +257,4 @@ def _record(
         before=before,
         after=after,
     ):
-        config_version.changed()
+        config_version.bump()

@@ -70,7 +70,7 @@ def replace_all(user: User, wanted: object, *, actor: AuditActor, now: datetime)
             before={"reminders": held},
             after={"reminders": written},
         )
-        config_version.changed()
+        config_version.bump()
     return True
 
 

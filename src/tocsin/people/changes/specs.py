@@ -175,7 +175,7 @@ def _address(spec: ObjectReader) -> tuple[str, str]:
     address = spec.text("address", required=True, longest=addresses.MAX_ADDRESS_CHARS)
     if channel and address:
         try:
-            address = addresses.checked(channel, address)
+            address = addresses.validate_address(channel, address)
         except Rejected as problem:
             spec.refuse("channel" if problem.code == "unknown_channel" else "address", problem.detail, problem.code)
     return channel, address

@@ -27,7 +27,7 @@ from tocsin.core.validation.object_reader import raise_all
 from tocsin.people import chat_servers, encrypted_addresses, notification_rules, sessions
 from tocsin.people.changes import reminder_rules, specs
 from tocsin.people.changes.specs import ContactSpec, UserSpec
-from tocsin.people.models import ContactMethod, User, takes_code
+from tocsin.people.models import ContactMethod, User, accepts_code
 
 #: Label of the first contact method of a user created without any.
 FIRST_LABEL = "Email-Official"
@@ -162,7 +162,7 @@ def create_first_administrator(
         config_version.lock()
         if has_administrator():
             raise Rejected("setup_done", "There is an administrator already. Sign in, or ask them for an account.")
-        setup_link.use_up(token)
+        setup_link.consume(token)
         actor = AuditActor(None, "set-up link", "web", address)
         return save_user({**spec, "role": Role.ADMIN, "active": True}, actor=actor, now=now, password=password)
 
@@ -182,7 +182,7 @@ def delete_user(user: User, *, actor: AuditActor, now: datetime) -> None:
         config_version.lock()
         _refuse_last_administrator(user)
         before, number, email = user_spec(user), user.pk, user.email
-        object_hooks.forget("user", number)
+        object_hooks.run_forget_hooks("user", number)
         # The last of the locks. A concurrent assignment of an alert to this user waits for this transaction and is then
         # rejected. Otherwise the alert would belong to a missing user and page nobody.
         list(User.objects.select_for_update().filter(pk=number))
@@ -191,8 +191,8 @@ def delete_user(user: User, *, actor: AuditActor, now: datetime) -> None:
         audit.record_change(
             actor, now=now, object_type="user", object_id=number, object_name=user.username, before=before, after=None
         )
-        audit.erase("user", number, known_as=email, instead=user.username)
-        config_version.changed()
+        audit.erase_person("user", number, known_as=email, instead=user.username)
+        config_version.bump()
 
 
 def save_contact_method(
@@ -306,10 +306,10 @@ def _is_known(method: ContactMethod, channel: str, address: str) -> bool:
 
 
 def _write_contact_method(method: ContactMethod, read: ContactSpec, *, is_own: bool = False) -> None:
-    address = encrypted_addresses.kept(read.address, method.address)
+    address = encrypted_addresses.keep_stored(read.address, method.address)
     if (method.channel, method.address) != (read.channel, address):
         method.verified_at = None
-        asks_for_code = is_own and takes_code(read.channel, address)
+        asks_for_code = is_own and accepts_code(read.channel, address)
         method.awaits_code = asks_for_code and not _is_known(method, read.channel, read.address)
     elif not is_own:
         method.awaits_code = False
@@ -381,5 +381,5 @@ def _record(user: User, before: dict[str, Any] | None, actor: AuditActor, now: d
     if audit.record_change(
         actor, now=now, object_type="user", object_id=user.pk, object_name=user.username, before=before, after=after
     ):
-        config_version.changed()
-        object_hooks.changed("user", user.pk, now)
+        config_version.bump()
+        object_hooks.run_change_hooks("user", user.pk, now)

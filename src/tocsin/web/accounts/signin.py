@@ -89,7 +89,7 @@ class ActivateCodeForm(ActivateTOTPForm):
 
     def clean_code(self) -> str:
         code: str = super().clean_code()
-        if not second_factors.use_up(self.user, normalize_user_code(code), now=moment_of(context.request)):
+        if not second_factors.consume_code(self.user, normalize_user_code(code), now=moment_of(context.request)):
             raise get_adapter().validation_error("incorrect_code")
         return code
 
@@ -113,10 +113,10 @@ class _OnceForm(BaseAuthenticateForm):
         counted = attempts.count(context.request, self.user)
         if counted is None:
             raise get_account_adapter().validation_error("too_many_login_attempts")
-        if not second_factors.is_used_up(self.user, said, now=now):
+        if not second_factors.is_code_consumed(self.user, said, now=now):
             known = Authenticator.objects.filter(user=self.user).exclude(type=Authenticator.Type.WEBAUTHN)
             for authenticator in known:
-                if authenticator.wrap().validate_code(code) and second_factors.use_up(self.user, said, now=now):
+                if authenticator.wrap().validate_code(code) and second_factors.consume_code(self.user, said, now=now):
                     authenticator.user = self.user
                     self.authenticator = authenticator
                     counted.rollback()

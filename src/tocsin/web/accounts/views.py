@@ -30,7 +30,7 @@ from tocsin.web.ui.forms import offer_own_zone, show_rejection
 @require_http_methods(["GET", "HEAD", "POST"])
 def setup(request: HttpRequest, token: str) -> HttpResponse:
     """Create the first administrator. Works only once."""
-    if users.has_administrator() or not setup_link.fits(token):
+    if users.has_administrator() or not setup_link.is_valid(token):
         return render(request, "account/setup_over.html", status=410)
     form = SetupForm(request.POST or None)
     offer_own_zone(form)

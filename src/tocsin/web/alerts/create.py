@@ -15,13 +15,13 @@ from tocsin.escalation.models import Policy
 from tocsin.people.models import Group
 from tocsin.simulate.manual_alert import preview
 from tocsin.web.alerts.forms import NewAlertForm
-from tocsin.web.http.authorization import alert_actor, needs
+from tocsin.web.http.authorization import alert_actor, requires
 from tocsin.web.http.request import SignedInRequest, page
 from tocsin.web.integrations import simulation_view
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs(Permission.ACT)
+@requires(Permission.ACT)
 def new_alert(request: SignedInRequest) -> HttpResponse:
     """Ask for the problem and its recipients, then open the alert and page at once."""
     form = NewAlertForm(request.POST or None, initial=_initial())

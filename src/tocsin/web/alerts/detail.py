@@ -25,7 +25,7 @@ from tocsin.inbound.models import GroupMember
 from tocsin.outbound.writeback import alert_ticket
 from tocsin.people.models import User
 from tocsin.web.alerts import next_action, timeline
-from tocsin.web.http.authorization import alert_actor, needs
+from tocsin.web.http.authorization import alert_actor, requires
 from tocsin.web.http.request import SignedInRequest, page
 from tocsin.web.outbound import alert_sync_status
 from tocsin.web.told import told
@@ -58,12 +58,12 @@ def alert_page(request: SignedInRequest, number: int) -> HttpResponse:
 
 
 @require_POST
-@needs(Permission.ACT)
+@requires(Permission.ACT)
 def command(request: SignedInRequest, number: int, kind: str) -> HttpResponse:
     """Run one alert command, then redirect to the alert with a message about the result."""
     try:
         order = read_command(request, number, CommandKind(kind), alert_actor(request.user), CommandChannel.WEB)
-        outcome = service.act(number, order, now=request.now)
+        outcome = service.apply_command(number, order, now=request.now)
     except ValueError:
         raise Http404(_("There is no such command.")) from None
     except Rejected as rejected:
@@ -102,7 +102,7 @@ def read_command(
 
 def _typed(request: SignedInRequest, field: str, most: int) -> str:
     """Return a posted text without characters that the database cannot store, cut to `most` characters."""
-    return text_sanitizing.without_unstorable(request.POST.get(field, ""))[:most]
+    return text_sanitizing.sanitize(request.POST.get(field, ""))[:most]
 
 
 def _assign(user: str, name: str, actor: Actor, common: dict[str, Any]) -> Assign:
@@ -152,9 +152,9 @@ def alert_context(request: SignedInRequest, number: int, user: User) -> dict[str
         "is_live": alert.status in ACTIVE,
         "joined": list(GroupMember.objects.filter(alert=alert.pk).order_by("-joined_at")[:50]),
         "unsent": alert_sync_status.unsent(alert.pk),
-        "ticket": alert_ticket.of(alert),
-        "buttons": buttons.offered(alert.pk, request.now),
-        "stories": buttons.of_alert(alert.pk),
+        "ticket": alert_ticket.ticket_of_alert(alert),
+        "buttons": buttons.available_buttons(alert.pk, request.now),
+        "stories": buttons.workflow_history(alert.pk),
         "is_acknowledged": bool(acknowledgements) and alert.status == AlertStatus.OPEN,
         "acknowledgements": acknowledgements,
         "is_mine": alert.owner_id == user.pk,
@@ -166,7 +166,7 @@ def alert_context(request: SignedInRequest, number: int, user: User) -> dict[str
         # Shown to every user who may see the alert: the number belongs to the requester of the ticket, not to a user.
         "phone": alert.requester_phone,
         "facts": _facts(alert, custom),
-        "next": next_action.of(alert, request.now),
+        "next": next_action.next_action_of(alert, request.now),
         "entries": story.entries,
         "is_cut": story.is_cut,
         "may_show_all": "all" not in request.GET,

@@ -29,7 +29,7 @@ class UpcomingAction:
     tone: str = ""
 
 
-def of(alert: Alert, now: datetime) -> UpcomingAction:
+def next_action_of(alert: Alert, now: datetime) -> UpcomingAction:
     """Return what happens next if nobody responds."""
     match AlertStatus(alert.status):
         case AlertStatus.ON_HOLD:

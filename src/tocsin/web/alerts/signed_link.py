@@ -40,9 +40,9 @@ def link_page(request: SignedInRequest, token: str) -> HttpResponse:
     except Rejected as rejected:
         return render(request, "alerts/link_over.html", {"reason": rejected.detail}, status=410)
     user = User.objects.filter(pk=user_id, is_active=True).first()
-    if user is None or roles.reach(Role(user.role), Permission.ACT) is PermissionScope.NONE:
+    if user is None or roles.permission_scope(Role(user.role), Permission.ACT) is PermissionScope.NONE:
         return render(request, "alerts/link_over.html", {"reason": "", "is_gone": True}, status=403)
-    number = responder_actions.meant(sent)
+    number = responder_actions.resolve_merged(sent)
     with timezone.override(zone(user.time_zone)):
         if request.method == "POST":
             _act(request, number, user)
@@ -59,7 +59,7 @@ def _act(request: SignedInRequest, number: int, user: User) -> None:
         return
     try:
         order = read_command(request, number, CommandKind(asked), alert_actor(user), CommandChannel.EMAIL)
-        outcome = service.act(number, order, now=request.now)
+        outcome = service.apply_command(number, order, now=request.now)
     except Rejected as rejected:
         messages.warning(request, rejected.detail)
     else:

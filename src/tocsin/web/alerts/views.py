@@ -12,14 +12,14 @@ from django.views.decorators.http import require_POST, require_safe
 
 from tocsin.access.roles import Permission
 from tocsin.alerts.commands import Acknowledge, Assign, Close, Command
-from tocsin.alerts.service import act_on_many
+from tocsin.alerts.service import apply_command_to_many
 from tocsin.alerts.states import CommandChannel
 from tocsin.core.errors import Rejected
 from tocsin.inbound.models import Integration
 from tocsin.people.models import Group
 from tocsin.web.alerts import queries
 from tocsin.web.alerts.forms import AlertFilterForm
-from tocsin.web.http.authorization import alert_actor, needs
+from tocsin.web.http.authorization import alert_actor, requires
 from tocsin.web.http.request import SignedInRequest, page
 from tocsin.web.ui import pagination
 from tocsin.web.ui.choices import PRIORITIES
@@ -64,7 +64,7 @@ def open_count(request: SignedInRequest) -> HttpResponse:
 
 
 @require_POST
-@needs(Permission.ACT)
+@requires(Permission.ACT)
 def bulk(request: SignedInRequest) -> HttpResponse:
     """Run one command on every selected alert. A rejected alert does not stop the others."""
     chosen = request.POST.getlist("alert")[:MAX_BULK_ALERTS]
@@ -73,7 +73,7 @@ def bulk(request: SignedInRequest) -> HttpResponse:
     if not numbers or command is None:
         messages.warning(request, _("Choose at least one alert."))
         return _back(request)
-    outcomes = act_on_many(numbers, command, now=request.now)
+    outcomes = apply_command_to_many(numbers, command, now=request.now)
     refused = [outcome.detail for outcome in outcomes if isinstance(outcome, Rejected)]
     done = len(outcomes) - len(refused)
     if done:

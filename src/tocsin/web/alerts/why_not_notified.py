@@ -19,5 +19,5 @@ def not_called(request: SignedInRequest, number: int) -> HttpResponse:
     if alert is None:
         raise Http404(_("There is no alert %(number)s.") % {"number": number})
     with database.transaction() as connection:
-        people = why_not_paged.of_alert(connection, number)
+        people = why_not_paged.explain_for_alert(connection, number)
     return page(request, "alerts/not_called.html", {"alert": alert, "people": people})

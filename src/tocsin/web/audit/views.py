@@ -12,7 +12,7 @@ from django.views.decorators.http import require_safe
 
 from tocsin.access.models import AuditEntry
 from tocsin.access.roles import Permission
-from tocsin.web.http.authorization import needs
+from tocsin.web.http.authorization import requires
 from tocsin.web.http.request import SignedInRequest, page
 from tocsin.web.ui import pagination
 
@@ -27,7 +27,7 @@ class AuditRow:
 
 
 @require_safe
-@needs(Permission.ADMINISTER)
+@requires(Permission.ADMINISTER)
 def audit_log(request: SignedInRequest) -> HttpResponse:
     """Render the log, newest first, filtered by sign-ins or changes and by text."""
     rows = AuditEntry.objects.all()

@@ -19,11 +19,11 @@ from tocsin.core.errors import Rejected
 from tocsin.inbound.admin import client_tables as commands
 from tocsin.inbound.models import ClientTable
 from tocsin.people.models import Group
-from tocsin.web.http.authorization import actor, may_somewhere, needs, offer_own_groups, require
+from tocsin.web.http.authorization import actor, may_somewhere, offer_own_groups, require, requires
 from tocsin.web.http.request import SignedInRequest, page
 from tocsin.web.ui.confirm_delete import ask_and_delete
 from tocsin.web.ui.edit_conflicts import FormSnapshot
-from tocsin.web.ui.forms import CodeField, beside, each, show_rejection
+from tocsin.web.ui.forms import CodeField, each, errors_beside, show_rejection
 
 #: Maximum size of an uploaded file.
 MAX_FILE_BYTES = 2_000_000
@@ -75,7 +75,7 @@ def client_table_list(request: SignedInRequest) -> HttpResponse:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs(Permission.ROUTING)
+@requires(Permission.ROUTING)
 def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
     """Create or edit a client table."""
     row = _find(number) if number is not None else None
@@ -97,7 +97,7 @@ def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
         else:
             messages.success(request, _("Saved: %(count)s clients.") % {"count": len(saved.clients)})
             return redirect("client_tables")
-    needed_by = object_hooks.of("client_table", row.pk) if row else []
+    needed_by = object_hooks.references_to("client_table", row.pk) if row else []
     context = {"table": row, "form": form, "seen": seen, "needed_by": needed_by}
     return page(request, "client_tables/edit.html", context, status=422 if form.errors else 200)
 
@@ -109,11 +109,11 @@ def _show(form: ClientTableForm, rejected: Rejected, clients: Sequence[Mapping[s
         if row is None:
             show_rejection(form, problem)
         else:
-            form.add_error("clients", f"{clients[int(row[1])].get('client', '–')}: {beside(problem)}")
+            form.add_error("clients", f"{clients[int(row[1])].get('client', '–')}: {errors_beside(problem)}")
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs(Permission.ROUTING)
+@requires(Permission.ROUTING)
 def delete(request: SignedInRequest, number: int) -> HttpResponse:
     """Ask for confirmation, listing the references; then delete the table."""
     row = _find(number)

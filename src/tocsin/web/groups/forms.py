@@ -71,7 +71,7 @@ def spec(form: GroupForm, members: Any, contacts: Any) -> dict[str, Any]:
 
 def initial_contacts(written: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the initial contacts; an address that is a secret is masked."""
-    return [{**way, "address": encrypted_addresses.shown(way["address"])} for way in written.get("contacts", [])]
+    return [{**way, "address": encrypted_addresses.display_form(way["address"])} for way in written.get("contacts", [])]
 
 
 def initial_members(written: Mapping[str, Any]) -> list[dict[str, Any]]:

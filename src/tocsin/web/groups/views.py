@@ -22,12 +22,12 @@ from tocsin.people.changes import groups as commands
 from tocsin.people.models import Group, User
 from tocsin.web.groups import on_call_now
 from tocsin.web.groups.forms import ContactFormSet, GroupForm, MemberFormSet, initial_contacts, initial_members, spec
-from tocsin.web.http.authorization import actor, may, needs, require
+from tocsin.web.http.authorization import actor, may, require, requires
 from tocsin.web.http.request import SignedInRequest, page
 from tocsin.web.ui.choices import channel_name
 from tocsin.web.ui.confirm_delete import ask_and_delete
 from tocsin.web.ui.edit_conflicts import FormSnapshot
-from tocsin.web.ui.forms import beside, each, offer_own_zone, show_rejection
+from tocsin.web.ui.forms import each, errors_beside, offer_own_zone, show_rejection
 
 
 @require_safe
@@ -79,7 +79,7 @@ def show_addresses(request: SignedInRequest, number: int, user: int) -> HttpResp
 
 
 @require_POST
-@needs(Permission.TEAMS)
+@requires(Permission.TEAMS)
 def test_contact(request: SignedInRequest, number: int, contact: int) -> HttpResponse:
     """Send a test message to a group contact and show its result."""
     row = find(number)
@@ -96,7 +96,7 @@ def test_contact(request: SignedInRequest, number: int, contact: int) -> HttpRes
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs(Permission.TEAMS)
+@requires(Permission.TEAMS)
 def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
     """Create or edit a group."""
     row = find(number) if number is not None else None
@@ -134,7 +134,7 @@ def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs(Permission.TEAMS)
+@requires(Permission.TEAMS)
 def delete(request: SignedInRequest, number: int) -> HttpResponse:
     """Ask for confirmation, listing the references; then delete the group."""
     row = find(number)
@@ -170,7 +170,7 @@ def _show(rejected: Rejected, form: GroupForm, members: Any, contacts: Any) -> N
     for problem in each(rejected):
         place = problem.field or ""
         index = place.partition("[")[2].partition("]")[0]
-        text = beside(problem)
+        text = errors_beside(problem)
         if place.startswith("contacts[") and index.isdecimal() and int(index) < len(kept_contacts):
             field = place.rpartition(".")[2]
             target = kept_contacts[int(index)]

@@ -28,7 +28,7 @@ from tocsin.oncall.calculation.coverage_checks import CoverageFinding, CoverageF
 from tocsin.operate import health_status
 from tocsin.operate.coverage import coverage
 from tocsin.web.home import mailbox_warnings, provider_warnings
-from tocsin.web.oncall.schedules.coverage_warnings import say
+from tocsin.web.oncall.schedules.coverage_warnings import describe_finding
 from tocsin.web.outbound import health_warnings as outbound_troubles
 from tocsin.web.told import told
 from tocsin.web.ui.capped_counts import DAY
@@ -82,7 +82,7 @@ def found(now: datetime) -> list[HealthWarning]:
 def _workflows() -> Iterator[HealthWarning]:
     """Yield workflows that have no effect or are stuck. Paging never waits for them."""
     with database.pool().connection() as connection:
-        wrong = list(workflows.wrong(connection))
+        wrong = list(workflows.find_problems(connection))
     for one in wrong:
         url = reverse("workflow", args=[one.workflow_id])
         if one.kind == "stuck":
@@ -142,7 +142,7 @@ def _unanswered() -> Iterator[HealthWarning]:
 
 
 def _unusable() -> Iterator[HealthWarning]:
-    doors = registry.shared()
+    doors = registry.shared_registry()
     doors.refresh()
     for door in doors.doors().values():
         if door.problem is not None:
@@ -190,7 +190,7 @@ def _old_tokens() -> Iterator[HealthWarning]:
 def _on_call(now: datetime) -> Iterator[HealthWarning]:
     """Yield coverage problems of the next two weeks, and external calendars that cannot be read."""
     with database.transaction() as connection:
-        key = f"on-call:{config_version.version(connection)}"
+        key = f"on-call:{config_version.current_version(connection)}"
         found = caches["process"].get(key)
         if found is None:
             found = list(_coverage(connection, now))
@@ -199,15 +199,15 @@ def _on_call(now: datetime) -> Iterator[HealthWarning]:
     for group, finding in found:
         # A gap that affects a page today is urgent; a shift that is never effective is not.
         is_urgent = finding.kind is not CoverageFindingKind.HIDDEN and (finding.since or now) < now + DAY
-        yield HealthWarning(say(finding, now), reverse("group_schedule", args=[group]), is_urgent)
+        yield HealthWarning(describe_finding(finding, now), reverse("group_schedule", args=[group]), is_urgent)
     for one in unread[:MAX_GAPS_PER_GROUP]:
         yield HealthWarning(told(one.text), reverse("schedule", args=[one.schedule_id]))
 
 
 def _coverage(connection: Connection, now: datetime) -> Iterator[tuple[int, CoverageFinding]]:
     groups = [row["group_id"] for row in database.rows(connection, "SELECT DISTINCT group_id FROM oncall_schedule")]
-    for number, (_plan, findings) in coverage.of_groups(connection, groups, now, FORTNIGHT).items():
-        for finding in coverage_checks.firsts(coverage_checks.problems(findings))[:MAX_GAPS_PER_GROUP]:
+    for number, (_plan, findings) in coverage.coverage_of_groups(connection, groups, now, FORTNIGHT).items():
+        for finding in coverage_checks.first_of_each(coverage_checks.problems(findings))[:MAX_GAPS_PER_GROUP]:
             yield number, finding
 
 
@@ -224,7 +224,7 @@ def _silent(now: datetime) -> Iterator[HealthWarning]:
         if all(rows.filter(pk__gte=first_uuid7(day), pk__lt=first_uuid7(day + DAY)).exists() for day in before):
             text = _("%(name)s got messages day by day, and none for %(span)s") % {
                 "name": integration.name,
-                "span": durations.say(timedelta(hours=(now - newest) // timedelta(hours=1))),
+                "span": durations.describe(timedelta(hours=(now - newest) // timedelta(hours=1))),
             }
             yield HealthWarning(text, reverse("integration", args=[integration.pk]))
 

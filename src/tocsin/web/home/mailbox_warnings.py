@@ -19,8 +19,8 @@ from tocsin.web.told import told
 def found() -> Iterator[tuple[str, str, bool]]:
     """Yield (sentence, URL that resolves it, urgent) for each."""
     with database.transaction() as connection:
-        doors = mailbox_errors.known(connection, MailboxReader.INBOUND)
-        answers = mailbox_errors.known(connection, MailboxReader.ANSWERS)
+        doors = mailbox_errors.current_errors(connection, MailboxReader.INBOUND)
+        answers = mailbox_errors.current_errors(connection, MailboxReader.ANSWERS)
     if doors:
         rows = Integration.objects.exclude(mode=IntegrationMode.DISABLED).in_bulk([one.number for one in doors])
         for one in doors:

@@ -37,7 +37,7 @@ def hook(request: HttpRequest, provider: str, what: str) -> HttpResponse:
     kind = KINDS.get(row.kind) if row else None
     if row is None or kind is None or not isinstance(kind, WebhookProvider):
         return HttpResponse("There is no such provider.\n", status=404, content_type="text/plain")
-    secrets = secret_bundle.opened(row.secrets)
+    secrets = secret_bundle.decrypt_bundle(row.secrets)
     account = pool.account_of(name, row.pk, kind, row.settings, secrets)
     callback = Callback(
         what=what,

@@ -12,7 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext_lazy as _
 
 from tocsin.access.audit import AuditActor as ConfigurationActor
-from tocsin.access.roles import Permission, PermissionScope, Role, reach
+from tocsin.access.roles import Permission, PermissionScope, Role, permission_scope
 from tocsin.alerts.commands import Actor
 from tocsin.alerts.states import ActorKind
 from tocsin.people import permissions
@@ -30,14 +30,14 @@ _NEEDS = {
 }
 
 
-def needs(action: Permission) -> Callable[[View], View]:
+def requires(action: Permission) -> Callable[[View], View]:
     """Decorate a view to raise PermissionDenied if the user's role does not permit `action` on any object."""
 
     def guard(view: View) -> View:
         @wraps(view)
         def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
             role = Role(request.user.role)  # type: ignore[union-attr]
-            if reach(role, action) is PermissionScope.NONE:
+            if permission_scope(role, action) is PermissionScope.NONE:
                 raise PermissionDenied(_NEEDS.get(action, ""))
             return view(request, *args, **kwargs)
 

@@ -16,7 +16,7 @@ from tocsin.configure.models import ImportRun, ImportState
 from tocsin.core.errors import Rejected
 from tocsin.importers import import_runs
 from tocsin.importers.products import PRODUCTS
-from tocsin.web.http.authorization import actor, needs
+from tocsin.web.http.authorization import actor, requires
 from tocsin.web.http.request import SignedInRequest, page
 from tocsin.web.imports.forms import ImportForm
 from tocsin.web.ui.forms import show_rejection
@@ -25,13 +25,13 @@ _RUNNING = (ImportState.READING, ImportState.APPLYING)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs(Permission.ADMINISTER)
+@requires(Permission.ADMINISTER)
 def imports(request: SignedInRequest) -> HttpResponse:
     """Render the current import and the form that starts one."""
     form = ImportForm(request.POST or None, request.FILES or None)
     if request.method == "POST" and form.is_valid() and _started(request, form):
         return redirect("imports")
-    run = import_runs.latest(request.now)
+    run = import_runs.latest_run(request.now)
     context = {
         "form": form,
         "run": run,
@@ -44,7 +44,7 @@ def imports(request: SignedInRequest) -> HttpResponse:
 
 
 @require_safe
-@needs(Permission.ADMINISTER)
+@requires(Permission.ADMINISTER)
 def configuration(request: SignedInRequest, number: int) -> HttpResponse:
     """Download the resulting configuration as YAML."""
     text = import_runs.yaml_of(_find(request, number))
@@ -54,7 +54,7 @@ def configuration(request: SignedInRequest, number: int) -> HttpResponse:
 
 
 @require_safe
-@needs(Permission.ADMINISTER)
+@requires(Permission.ADMINISTER)
 def report(request: SignedInRequest, number: int) -> HttpResponse:
     """Download the report as text."""
     lines = [
@@ -65,7 +65,7 @@ def report(request: SignedInRequest, number: int) -> HttpResponse:
 
 
 @require_POST
-@needs(Permission.ADMINISTER)
+@requires(Permission.ADMINISTER)
 def apply(request: SignedInRequest, number: int) -> HttpResponse:
     """Apply the imported configuration."""
     try:
@@ -76,7 +76,7 @@ def apply(request: SignedInRequest, number: int) -> HttpResponse:
 
 
 @require_POST
-@needs(Permission.ADMINISTER)
+@requires(Permission.ADMINISTER)
 def discard(request: SignedInRequest, number: int) -> HttpResponse:
     """Discard the import."""
     import_runs.discard(_find(request, number))
@@ -118,7 +118,7 @@ def _started(request: SignedInRequest, form: ImportForm) -> bool:
 
 
 def _find(request: SignedInRequest, number: int) -> ImportRun:
-    run = import_runs.latest(request.now)
+    run = import_runs.latest_run(request.now)
     if run is None or run.pk != number:
         raise Http404
     return run

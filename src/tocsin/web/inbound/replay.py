@@ -18,13 +18,13 @@ from tocsin.core.errors import Rejected
 from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.inspect import replay as replays
 from tocsin.inbound.models import InboundMessage
-from tocsin.web.http.authorization import actor, needs, require
+from tocsin.web.http.authorization import actor, require, requires
 from tocsin.web.http.request import SignedInRequest, page
 from tocsin.web.inbound.views import find, fitting
 
 
 @require_POST
-@needs(Permission.TRY_OUT)
+@requires(Permission.TRY_OUT)
 def replay(request: SignedInRequest, message_id: UUID) -> HttpResponse:
     """Process the message again with the current rules, as a new message, and show that one."""
     message = find(message_id)
@@ -39,7 +39,7 @@ def replay(request: SignedInRequest, message_id: UUID) -> HttpResponse:
 
 
 @require_POST
-@needs(Permission.TRY_OUT)
+@requires(Permission.TRY_OUT)
 def replay_many(request: SignedInRequest) -> HttpResponse:
     """Show how many messages would be replayed, their integrations and period; with `sure`, replay them, oldest
     first."""

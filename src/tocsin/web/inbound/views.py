@@ -19,7 +19,7 @@ from tocsin.core.db.trigram_index import SearchableText
 from tocsin.core.ids import first_uuid7
 from tocsin.inbound.admin import delayed_alerts
 from tocsin.inbound.enums import MessageStatus
-from tocsin.inbound.inspect.message_explanation import explained
+from tocsin.inbound.inspect.message_explanation import explain_message
 from tocsin.inbound.models import DelayedAlert, InboundMessage, Integration
 from tocsin.inbound.storage import search_index
 from tocsin.web.http.authorization import may, may_somewhere
@@ -91,7 +91,7 @@ def message(request: SignedInRequest, message_id: UUID) -> HttpResponse:
     text = body.readable(bytes(row.raw))
     context = {
         "message": row,
-        "explained": explained(row, version),
+        "explained": explain_message(row, version),
         "body": text[: body.MAX_BODY_CHARS],
         "is_cut": len(text) > body.MAX_BODY_CHARS,
         "by_current": by_current,

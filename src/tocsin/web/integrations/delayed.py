@@ -11,12 +11,12 @@ from django.views.decorators.http import require_POST
 from tocsin.access.roles import Permission
 from tocsin.core.errors import Rejected
 from tocsin.inbound.admin import delayed_alerts
-from tocsin.web.http.authorization import actor, needs, require
+from tocsin.web.http.authorization import actor, require, requires
 from tocsin.web.http.request import SignedInRequest
 
 
 @require_POST
-@needs(Permission.TRY_OUT)
+@requires(Permission.TRY_OUT)
 def act(request: SignedInRequest, key: str, verb: str) -> HttpResponse:
     """Run the action and redirect to the integration."""
     try:

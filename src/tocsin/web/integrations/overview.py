@@ -77,7 +77,7 @@ def health(
 def would_page(integration: Integration, message: InboundMessage) -> str:
     """Return whom the message would page first, evaluated at its arrival: "Alice Andersson, now"; "" for nobody."""
     try:
-        door = drafts.door_of(integration)
+        door = drafts.compile_stored(integration)
     except Rejected:
         return ""
     found = simulate_door(door, bytes(message.raw), message.content_type, message.received_at, most=1)
@@ -88,7 +88,9 @@ def which_page(integration: Integration) -> str:
     """Summarize the "Which tickets page?" setting in a few words."""
     routes = integration.current_version.definition.get("routes") if integration.current_version else None
     answer = presets.answer_of(
-        versions.shown(integration.current_version).get("routes") if routes and integration.current_version else None
+        versions.describe_version(integration.current_version).get("routes")
+        if routes and integration.current_version
+        else None
     )
     match answer.which if answer is not None else None:
         case PresetKind.ALL:
@@ -115,10 +117,10 @@ def dry_run_totals(integration: Integration, now: datetime) -> BacktestTotals | 
     return found
 
 
-def held_back(integration: Integration, now: datetime) -> dict[str, Any]:
+def suppressed_count(integration: Integration, now: datetime) -> dict[str, Any]:
     """Return the integration's delayed alerts and the active maintenance windows that may affect it."""
     rows = DelayedAlert.objects.filter(integration=integration)
-    shown = delayed_alerts.waiting(rows, _MAX_DELAYED_ALERTS)
+    shown = delayed_alerts.list_delayed(rows, _MAX_DELAYED_ALERTS)
     windows = MaintenanceWindow.objects.filter(Q(integrations=[]) | Q(integrations__contains=[integration.pk]))
     return {
         "waiting": shown,
@@ -130,7 +132,7 @@ def held_back(integration: Integration, now: datetime) -> dict[str, Any]:
 def problem_of(integration: Integration) -> str:
     """Return why the configuration is unusable, or ""."""
     try:
-        door = drafts.door_of(integration)
+        door = drafts.compile_stored(integration)
     except Rejected:
         return ""
     return door.problem.detail if door.problem is not None else ""

@@ -142,7 +142,8 @@ def _options(
     complete = [one for one in answers if one.is_complete and counts]
     try:
         doors = [
-            drafts.drafted(row, {"routes": presets.routes_with(parts.get("routes"), one)}, names) for one in complete
+            drafts.compile_draft(row, {"routes": presets.routes_with(parts.get("routes"), one)}, names)
+            for one in complete
         ]
     except Rejected:
         doors = []
@@ -160,7 +161,7 @@ def _seen(row: Integration, request: SignedInRequest) -> tuple[Counter[str], Cou
     """Return how often each type and client occurred on tickets that open an alert."""
     types: Counter[str] = Counter()
     clients: Counter[str] = Counter()
-    door = drafts.door_of(row)
+    door = drafts.compile_stored(row)
     for arrived in backtest.messages(row, door, request.now - WEEK, limit=_COUNTED // 2):
         reading = None if isinstance(arrived.element, Rejected) else door.reader.read(arrived.element)
         if isinstance(reading, NormalizedEvent) and reading.intent is EventAction.OPEN:

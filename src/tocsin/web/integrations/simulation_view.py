@@ -31,7 +31,7 @@ class SimulatedPaging:
     @property
     def when(self) -> str:
         """The delay in words: "at once" or "+5 minutes"."""
-        return f"+{say_span(durations.say(self.after))}" if self.after else _("at once")
+        return f"+{say_span(durations.describe(self.after))}" if self.after else _("at once")
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from tocsin.core.validation import durations
 from tocsin.inbound.admin import commands, secrets
 from tocsin.inbound.models import DelayedAlert
 from tocsin.outbound.halo_sync import halo_commands
-from tocsin.web.http.authorization import actor, needs, offer_own_groups, require
+from tocsin.web.http.authorization import actor, offer_own_groups, require, requires
 from tocsin.web.http.request import SignedInRequest, page
 from tocsin.web.integrations.forms import CredentialsForm, IntegrationSettingsForm, RotateUrlForm, initial_of, places_of
 from tocsin.web.integrations.views import HIDDEN_URL, find, frame
@@ -31,7 +31,7 @@ CREDENTIALS = "credentials"
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs(Permission.ROUTING)
+@requires(Permission.ROUTING)
 def settings(request: SignedInRequest, number: int) -> HttpResponse:
     """Edit name, mode, recipients and the integration type's settings."""
     row, kind = find(number)
@@ -58,14 +58,14 @@ def settings(request: SignedInRequest, number: int) -> HttpResponse:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs(Permission.ROUTING)
+@requires(Permission.ROUTING)
 def security(request: SignedInRequest, number: int) -> HttpResponse:
     """Show and rotate the webhook URL; edit the credentials required from senders."""
     row, kind = find(number)
     require(request, Permission.ROUTING, row.group_id)
     asked = request.POST.get("form")
     rotate = RotateUrlForm(request.POST if asked == "rotate" else None)
-    known = secrets.shown_credentials(secrets.known_credentials(row))
+    known = secrets.masked_credentials(secrets.merge_credentials(row))
     begin = {"addresses": "\n".join(known.pop("addresses", ()))} | {
         f"{kind_of}_{part}": value for kind_of, parts in known.items() for part, value in parts.items()
     }
@@ -78,7 +78,7 @@ def security(request: SignedInRequest, number: int) -> HttpResponse:
         return redirect("integration_security", number)
     context = {
         **frame(request, row, kind, "security"),
-        "url": secrets.shown_url(row),
+        "url": secrets.masked_url(row),
         "is_locked": bool(row.credentials) and not known and not begin.get("addresses"),
         "rotate": rotate,
         "credentials": credentials,
@@ -95,13 +95,13 @@ def guide(request: SignedInRequest, number: int) -> HttpResponse:
     """Show how to set up the sender, with the integration's own webhook URL filled in."""
     row, kind = find(number)
     context = frame(request, row, kind, "guide")
-    url = secrets.shown_url(row) if context["may_change"] else ""
+    url = secrets.masked_url(row) if context["may_change"] else ""
     text = guide_text.of_kind(kind, url or HIDDEN_URL, row.settings) if kind else ""
     return page(request, "integrations/guide.html", {**context, "guide": text, "url": url})
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs(Permission.ROUTING)
+@requires(Permission.ROUTING)
 def delete(request: SignedInRequest, number: int) -> HttpResponse:
     """Ask for confirmation, then delete the integration with its messages. Its alerts are kept."""
     row, kind = find(number)
@@ -121,7 +121,7 @@ def delete(request: SignedInRequest, number: int) -> HttpResponse:
         **frame(request, row, kind, ""),
         "problem": problem,
         "seen": seen,
-        "needed_by": references.of("integration", row.pk),
+        "needed_by": references.references_to("integration", row.pk),
         "live": Alert.objects.filter(integration_id=row.pk, status__in=sorted(ACTIVE)).count(),
         "waiting": DelayedAlert.objects.filter(integration_id=row.pk).count(),
     }

@@ -15,10 +15,10 @@ from tocsin.core.config import environment
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.inbound.admin import sample as samples
 from tocsin.inbound.admin import secrets
-from tocsin.inbound.admin.drafts import door_of
+from tocsin.inbound.admin.drafts import compile_stored
 from tocsin.inbound.email import imap_poller
 from tocsin.simulate.chain import simulate_door
-from tocsin.web.http.authorization import actor, needs, require
+from tocsin.web.http.authorization import actor, require, requires
 from tocsin.web.http.request import SignedInRequest, page
 from tocsin.web.integrations import payloads, simulation_view
 from tocsin.web.integrations.forms import IntegrationTestForm
@@ -29,7 +29,7 @@ MAX_MESSAGES_SHOWN = 20
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs(Permission.TRY_OUT)
+@requires(Permission.TRY_OUT)
 def test(request: SignedInRequest, number: int) -> HttpResponse:
     """Show the outcome of a payload. Nothing is stored or sent."""
     row, kind = find(number)
@@ -51,7 +51,11 @@ def test(request: SignedInRequest, number: int) -> HttpResponse:
             form.is_valid()
         try:
             found = simulate_door(
-                door_of(row), payload.body, payload.content_type, data["at"] or request.now, most=MAX_MESSAGES_SHOWN
+                compile_stored(row),
+                payload.body,
+                payload.content_type,
+                data["at"] or request.now,
+                most=MAX_MESSAGES_SHOWN,
             )
         except Rejected as rejected:
             context["problem"] = rejected.detail
@@ -62,14 +66,14 @@ def test(request: SignedInRequest, number: int) -> HttpResponse:
 
 
 @require_POST
-@needs(Permission.ROUTING)
+@requires(Permission.ROUTING)
 def mailbox(request: SignedInRequest, number: int) -> HttpResponse:
     """Sign in to the integration's mailbox and report the waiting messages."""
     row, _kind = find(number)
     require(request, Permission.ROUTING, row.group_id)
     imap = secrets.credentials_of(row).get("imap", {})
     try:
-        said = imap_poller.look_into(imap.get("mailbox", ""), imap.get("password", ""))
+        said = imap_poller.check_mailbox(imap.get("mailbox", ""), imap.get("password", ""))
     except (Rejected, Permanent, Temporary) as error:
         messages.error(request, str(error))
     else:
@@ -78,7 +82,7 @@ def mailbox(request: SignedInRequest, number: int) -> HttpResponse:
 
 
 @require_POST
-@needs(Permission.TRY_OUT)
+@requires(Permission.TRY_OUT)
 def sample(request: SignedInRequest, number: int) -> HttpResponse:
     """Post a sample through the public webhook URL. Its alert is marked TEST and pages only the user who sent it."""
     row, _kind = find(number)

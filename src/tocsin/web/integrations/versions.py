@@ -36,7 +36,7 @@ def versions(request: SignedInRequest, number: int) -> HttpResponse:
     if request.method == "POST":
         require(request, Permission.ROUTING, row.group_id)
         try:
-            kept.bring_back(row, _number(request.POST.get("number")), actor=actor(request), now=request.now)
+            kept.restore_version(row, _number(request.POST.get("number")), actor=actor(request), now=request.now)
         except Rejected as rejected:
             messages.error(request, rejected.detail)
         else:
@@ -69,7 +69,7 @@ def _number(text: Any) -> int:
 def _changes(old: IntegrationVersion, new: IntegrationVersion) -> list[tuple[str, list[tuple[str, str]]]]:
     """Return (part, lines with CSS class) for each part that differs."""
     names = specs.names()
-    found = kept.compare(kept.shown(old, names), kept.shown(new, names))
+    found = kept.compare(kept.describe_version(old, names), kept.describe_version(new, names))
     return [(change.part.replace("_", " "), _lines(change)) for change in found]
 
 

@@ -20,7 +20,7 @@ from tocsin.inbound.admin.status_rules import StatusEffect
 from tocsin.inbound.heartbeats import monitor, schedule
 from tocsin.inbound.models import InboundMessage, Integration
 from tocsin.people.models import Group
-from tocsin.web.http.authorization import actor, may, may_somewhere, needs, offer_own_groups, require
+from tocsin.web.http.authorization import actor, may, may_somewhere, offer_own_groups, require, requires
 from tocsin.web.http.request import PART, SignedInRequest, page
 from tocsin.web.integrations import overview
 from tocsin.web.integrations.forms import AddIntegrationForm, places_of
@@ -41,7 +41,7 @@ def integration_list(request: SignedInRequest) -> HttpResponse:
     rows = list(Integration.objects.select_related("policy", "group"))
     today = capped_counts.messages_today(request.now, [row.pk for row in rows])
     before = capped_counts.with_messages([row.pk for row in rows if row.pk not in today])
-    beats = monitor.standings([row for row in rows if row.kind == schedule.KIND])
+    beats = monitor.heartbeat_statuses([row for row in rows if row.kind == schedule.KIND])
     shown = [
         (
             row,
@@ -56,7 +56,7 @@ def integration_list(request: SignedInRequest) -> HttpResponse:
 
 
 @require_safe
-@needs(Permission.ROUTING)
+@requires(Permission.ROUTING)
 def catalogue(request: SignedInRequest) -> HttpResponse:
     """Render the integration types by category, with search."""
     text = request.GET.get("q", "").strip()[:100]
@@ -71,7 +71,7 @@ def catalogue(request: SignedInRequest) -> HttpResponse:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs(Permission.ROUTING)
+@requires(Permission.ROUTING)
 def add(request: SignedInRequest, kind_name: str) -> HttpResponse:
     """Show the integration type's description and the form for a new integration."""
     kind = load_kinds().get(kind_name)
@@ -108,8 +108,8 @@ def integration(request: SignedInRequest, number: int) -> HttpResponse:
     )
     today = capped_counts.messages_today(request.now, [row.pk]).get(row.pk)
     may_see = may(request, Permission.ROUTING, row.group_id)
-    url = secrets.shown_url(row) if may_see else ""
-    beat = monitor.standings([row])[row.pk] if row.kind == schedule.KIND else None
+    url = secrets.masked_url(row) if may_see else ""
+    beat = monitor.heartbeat_statuses([row])[row.pk] if row.kind == schedule.KIND else None
     context = {
         **frame(request, row, kind, "overview"),
         "url": url,
@@ -125,7 +125,7 @@ def integration(request: SignedInRequest, number: int) -> HttpResponse:
         "beat": beat,
         "dry_run_totals": overview.dry_run_totals(row, request.now),
         "unusable": overview.problem_of(row),
-        **overview.held_back(row, request.now),
+        **overview.suppressed_count(row, request.now),
         "may_try": may(request, Permission.TRY_OUT, row.group_id),
     }
     return page(request, "integrations/overview.html", context, parts=("first", "received", "health"))
@@ -139,7 +139,7 @@ _DOES = (
 
 
 @require_POST
-@needs(Permission.ROUTING)
+@requires(Permission.ROUTING)
 def set_status(request: SignedInRequest, number: int) -> HttpResponse:
     """Change the effect of one observed status."""
     row, _kind = find(number)

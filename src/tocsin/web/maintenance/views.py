@@ -20,7 +20,7 @@ from tocsin.inbound.maintenance import commands as maintenance_windows
 from tocsin.inbound.maintenance.recurrence import Repeat, TimeSpan
 from tocsin.inbound.models import Integration, MaintenanceWindow
 from tocsin.simulate import maintenance_preview
-from tocsin.web.http.authorization import actor, may_somewhere, needs, offer_own_groups, require
+from tocsin.web.http.authorization import actor, may_somewhere, offer_own_groups, require, requires
 from tocsin.web.http.request import SignedInRequest, page
 from tocsin.web.maintenance.forms import PLACES, WindowForm, initial
 from tocsin.web.maintenance.sentence import sentence
@@ -51,7 +51,7 @@ class WindowListRow:
 def window_list(request: SignedInRequest) -> HttpResponse:
     """Render every window: active ones first, then by next occurrence."""
     chosen = request.GET.get("tab", "")
-    known = maintenance_windows.names()
+    known = maintenance_windows.window_names()
     rows = list(MaintenanceWindow.objects.select_related("group"))
     waiting = maintenance_windows.waiting_for([row.pk for row in rows])
     listed = [_listed(row, request.now, waiting.get(row.pk, 0), known) for row in rows]
@@ -67,7 +67,7 @@ def window_list(request: SignedInRequest) -> HttpResponse:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs(Permission.ROUTING)
+@requires(Permission.ROUTING)
 def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
     """Create or edit a window. "Preview" shows its effect without saving."""
     row = _find(number) if number is not None else None
@@ -98,7 +98,7 @@ def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
 
 
 @require_POST
-@needs(Permission.ROUTING)
+@requires(Permission.ROUTING)
 def end(request: SignedInRequest, number: int) -> HttpResponse:
     """End a one-time window that is active. The alerts that it delays open now."""
     row = _find(number)
@@ -113,7 +113,7 @@ def end(request: SignedInRequest, number: int) -> HttpResponse:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs(Permission.ROUTING)
+@requires(Permission.ROUTING)
 def delete(request: SignedInRequest, number: int) -> HttpResponse:
     """Ask for confirmation, then delete the window."""
     row = _find(number)
@@ -150,7 +150,7 @@ def _preview(spec: dict[str, Any], now: datetime) -> dict[str, Any]:
     return {
         "sentence": sentence(row.times),
         "spans": maintenance_windows.recurrence_of(row).next(now, 5),
-        "caught": maintenance_preview.caught(maintenance_windows.compiled(row), now),
+        "caught": maintenance_preview.suppressed_alerts(maintenance_windows.compiled(row), now),
         "holds": row.action == WindowAction.HOLD,
     }
 

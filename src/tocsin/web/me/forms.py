@@ -75,7 +75,7 @@ def initial_of(method: ContactMethod) -> dict[str, Any]:
     return {
         "label": method.label,
         "channel": method.channel,
-        "address": encrypted_addresses.shown(method.address),
+        "address": encrypted_addresses.display_form(method.address),
         "wait": durations.write(method.wait) if method.wait else "",
         "repeat_times": method.repeat_times,
         "repeat_every": durations.write(method.repeat_every) if method.repeat_times else "",

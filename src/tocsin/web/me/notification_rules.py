@@ -22,7 +22,7 @@ from tocsin.alerts.states import Priority
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.notify.enqueue import queue
-from tocsin.notify.rules.notification_rules import USER_RULES, leaves
+from tocsin.notify.rules.notification_rules import USER_RULES, plan_pages
 from tocsin.people.changes import users
 from tocsin.people.models import User
 from tocsin.people.notification_rules import MAX_MESSAGES_PER_HOUR, MAX_QUIET_HOURS
@@ -31,7 +31,7 @@ from tocsin.web.http.request import SignedInRequest, page
 from tocsin.web.policies.step_forms import DAYS
 from tocsin.web.ui.choices import PRIORITIES, channel_name
 from tocsin.web.ui.edit_conflicts import FormSnapshot
-from tocsin.web.ui.forms import beside, each, in_picker, show_rejection
+from tocsin.web.ui.forms import each, errors_beside, in_picker, show_rejection
 from tocsin.web.ui.notification_rule_forms import NotificationRuleFormSet, initial_way, ways
 
 #: The part of the user's spec that the form changes.
@@ -114,7 +114,7 @@ def reached_now(user: User, now: datetime) -> list[NotificationPreview]:
         return []
     found = []
     for priority in Priority:
-        pages = sorted(leaves(person, USER_RULES, priority, now), key=lambda leave: leave.at)
+        pages = sorted(plan_pages(person, USER_RULES, priority, now), key=lambda leave: leave.at)
         shown = ((channel_name(leave.method.channel), leave.method.label, _when(leave.at, now)) for leave in pages)
         found.append(NotificationPreview(priority, tuple(shown)))
     return found
@@ -204,7 +204,7 @@ def _show(
         field = next(
             (name for place, name in _FIELDS.items() if found[3].startswith(place)), found[3].partition("[")[0]
         )
-        row.add_error(field if field in row.fields else None, beside(problem))
+        row.add_error(field if field in row.fields else None, errors_beside(problem))
 
 
 def _ways(data: Any, priority: Priority, held: Mapping[str, Any], labels: list[str]) -> NotificationRuleFormSet:

@@ -29,7 +29,7 @@ from tocsin.people.models import User
 from tocsin.web.http.authorization import actor
 from tocsin.web.http.request import SignedInRequest, page
 from tocsin.web.oncall import swaps
-from tocsin.web.ui.forms import DurationField, beside, each, reader_zone
+from tocsin.web.ui.forms import DurationField, each, errors_beside, reader_zone
 
 LOOK_AHEAD = timedelta(days=60)
 MAX_SHIFTS = 40
@@ -143,5 +143,5 @@ def _shown(problem: Rejected, rows: Sequence[ReminderForm]) -> str:
     place = problem.field or ""
     index, _end, field = place.removeprefix("reminders[").partition("].")
     if index.isdecimal() and int(index) < len(rows):
-        rows[int(index)].add_error(field if field in ("before", "by") else None, beside(problem))
-    return beside(problem)
+        rows[int(index)].add_error(field if field in ("before", "by") else None, errors_beside(problem))
+    return errors_beside(problem)

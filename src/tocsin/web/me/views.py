@@ -34,7 +34,7 @@ from tocsin.web.ui import pagination
 from tocsin.web.ui.choices import channel_name
 from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import show_rejection
-from tocsin.web.ui.times import say_moment
+from tocsin.web.ui.times import format_moment
 
 #: How far ahead shifts are shown on the profile.
 _SHIFTS_AHEAD = timedelta(days=21)
@@ -138,7 +138,7 @@ def send_test(request: SignedInRequest, number: int) -> HttpResponse:
     try:
         with database.transaction() as connection:
             sent = contact_tests.queue_test(connection, request.user.pk, number, request.now)
-            database.hint(connection, "outbox")
+            database.notify(connection, "outbox")
     except Rejected as rejected:
         messages.error(request, rejected.detail)
         return redirect("me")
@@ -182,7 +182,7 @@ def revoke_token(request: SignedInRequest, number: int) -> HttpResponse:
     if token is None:
         raise Http404(_("There is no such token."))
     if request.method != "POST":
-        used = say_moment(token.last_used_at, request.now) if token.last_used_at else _("never")
+        used = format_moment(token.last_used_at, request.now) if token.last_used_at else _("never")
         about = _("Whatever sends this token is refused from then on. It was used last: %(when)s.") % {"when": used}
         return page(request, "parts/delete.html", {"what": token.name, "about": about, "back": ("me",)})
     tokens.revoke(token, actor=actor(request), now=request.now)

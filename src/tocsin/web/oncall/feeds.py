@@ -17,7 +17,7 @@ from tocsin.people.models import Group
 from tocsin.web.http.authorization import actor
 from tocsin.web.http.request import SignedInRequest, page
 from tocsin.web.told import told
-from tocsin.web.ui.times import say_moment
+from tocsin.web.ui.times import format_moment
 
 
 @require_POST
@@ -51,7 +51,7 @@ def delete(request: SignedInRequest, number: int) -> HttpResponse:
     """Ask for confirmation, showing when the feed was last read; then delete the feed."""
     feed = _find(request, number)
     if request.method != "POST":
-        used = say_moment(feed.used_at, request.now) if feed.used_at else _("never")
+        used = format_moment(feed.used_at, request.now) if feed.used_at else _("never")
         about = _("Calendar programs that read it find nothing from then on. It was read last: %(when)s.") % {
             "when": used
         }

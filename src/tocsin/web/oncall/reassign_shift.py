@@ -138,7 +138,7 @@ def _form(
 ) -> ReassignForm:
     me = request.user
     by_schedule = [one for one in held if one.schedule]
-    belongs = any(swaps.belongs(schedule, me) for schedule in schedules)
+    belongs = any(swaps.is_involved(schedule, me) for schedule in schedules)
     is_sent = request.method == "POST"
     ids = list(dict.fromkeys(one.user_id for one in by_schedule))
     everybody = {number: person.name for number, person in plan.people.items() if person.is_active}
@@ -208,7 +208,7 @@ def _done(request: SignedInRequest, group: Group, form: ReassignForm) -> str:
 
 def _give(request: SignedInRequest, group: Group, schedule: Schedule, of: User, to: User, stretch: ShiftRange) -> str:
     me = request.user
-    takes = to == me and swaps.belongs(schedule, me)
+    takes = to == me and swaps.is_involved(schedule, me)
     if not (takes or of == me or may(request, Permission.TEAMS, group)):
         why = _("Only a manager hands over what is somebody else's. You can take it yourself, if you are in the group.")
         raise Rejected("forbidden", why, "user")
@@ -247,7 +247,7 @@ def _override(
     kind: str,
 ) -> str:
     if not may(request, Permission.TEAMS, group):
-        if kind != "role" or to != request.user or not swaps.belongs(schedule, to):
+        if kind != "role" or to != request.user or not swaps.is_involved(schedule, to):
             why = _("It takes a manager of the group to put somebody else where nobody is.")
             raise Rejected("forbidden", why, "instead_of")
         swaps.fill(schedule, stretch, user=to, actor=actor(request), now=request.now)

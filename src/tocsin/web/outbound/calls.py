@@ -14,7 +14,7 @@ from tocsin.core.errors import Rejected
 from tocsin.outbound import commands
 from tocsin.outbound.models import Call, Exchange
 from tocsin.outbound.states import WAITING, CallStatus
-from tocsin.web.http.authorization import actor, needs, require
+from tocsin.web.http.authorization import actor, require, requires
 from tocsin.web.http.request import SignedInRequest, page
 from tocsin.web.outbound.views import find, frame
 from tocsin.web.ui.pagination import by_number
@@ -47,7 +47,7 @@ def log(request: SignedInRequest, number: int) -> HttpResponse:
 
 
 @require_safe
-@needs(Permission.ROUTING)
+@requires(Permission.ROUTING)
 def call(request: SignedInRequest, number: int, call_id: int) -> HttpResponse:
     """Render one call with its HTTP exchanges, secrets removed."""
     row = find(number)
@@ -58,7 +58,7 @@ def call(request: SignedInRequest, number: int, call_id: int) -> HttpResponse:
 
 
 @require_POST
-@needs(Permission.ROUTING)
+@requires(Permission.ROUTING)
 def act(request: SignedInRequest, number: int, call_id: int, verb: str) -> HttpResponse:
     """Send a failed call again, or drop a call."""
     row = find(number)
@@ -77,7 +77,7 @@ def act(request: SignedInRequest, number: int, call_id: int, verb: str) -> HttpR
 
 
 @require_POST
-@needs(Permission.ROUTING)
+@requires(Permission.ROUTING)
 def send_all_again(request: SignedInRequest, number: int) -> HttpResponse:
     """Send all permanently failed calls again."""
     row = find(number)

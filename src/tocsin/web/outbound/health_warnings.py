@@ -14,7 +14,7 @@ from tocsin.web.told import told_of
 def found() -> Iterator[tuple[str, str, bool]]:
     """Yield (sentence, URL that resolves it, urgent) for each."""
     with database.pool().connection() as connection:
-        every = list(health.wrong(connection))
+        every = list(health.find_problems(connection))
     for one in every:
         url = reverse("outbound", args=[one.integration_id])
         if one.kind == "dead":

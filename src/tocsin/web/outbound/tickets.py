@@ -21,7 +21,7 @@ from tocsin.inbound.models import Integration
 from tocsin.outbound import commands
 from tocsin.outbound.models import LookUp
 from tocsin.outbound.writeback import alert_ticket
-from tocsin.web.http.authorization import actor, may, needs, require
+from tocsin.web.http.authorization import actor, may, require, requires
 from tocsin.web.http.request import SignedInRequest, page
 from tocsin.web.outbound.views import TICKETS, find, frame
 from tocsin.web.ui.edit_conflicts import FormSnapshot
@@ -85,7 +85,7 @@ class TicketForm(forms.Form):
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs(Permission.ROUTING)
+@requires(Permission.ROUTING)
 def tickets(request: SignedInRequest, number: int) -> HttpResponse:
     """Render the form and the inbound integrations whose alerts get tickets; or save it."""
     row = find(number)
@@ -116,7 +116,7 @@ def tickets(request: SignedInRequest, number: int) -> HttpResponse:
 
 
 @require_POST
-@needs(Permission.ACT)
+@requires(Permission.ACT)
 def make(request: SignedInRequest, number: int) -> HttpResponse:
     """Create a ticket for an alert."""
     alert = Alert.objects.select_related("integration__outbound").filter(pk=number).first()

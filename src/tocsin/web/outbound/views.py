@@ -26,7 +26,7 @@ from tocsin.outbound.halo_sync import halo_commands
 from tocsin.outbound.models import Call, LookUp, OutboundIntegration, Webhook
 from tocsin.outbound.states import WAITING, CallStatus, OutboundEvent
 from tocsin.people.models import User
-from tocsin.web.http.authorization import actor, may, may_somewhere, needs, offer_own_groups, require
+from tocsin.web.http.authorization import actor, may, may_somewhere, offer_own_groups, require, requires
 from tocsin.web.http.request import SignedInRequest, page
 from tocsin.web.outbound.forms import CommonForm, EventForm, HaloForm, HttpForm, event_initial, initial_of
 from tocsin.web.told import told
@@ -75,7 +75,7 @@ def _dead() -> dict[int, int]:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs(Permission.ROUTING)
+@requires(Permission.ROUTING)
 def edit(request: SignedInRequest, number: int | None = None, kind_name: str = "") -> HttpResponse:
     """Create or edit an outbound integration."""
     row = find(number) if number is not None else None
@@ -141,7 +141,7 @@ def outbound(request: SignedInRequest, number: int) -> HttpResponse:
 
 
 @require_POST
-@needs(Permission.ROUTING)
+@requires(Permission.ROUTING)
 def test(request: SignedInRequest, number: int) -> HttpResponse:
     """Test the address and credentials; for Halo, also report missing permissions."""
     row = _own(request, number)
@@ -161,7 +161,7 @@ def test(request: SignedInRequest, number: int) -> HttpResponse:
 
 
 @require_POST
-@needs(Permission.ROUTING)
+@requires(Permission.ROUTING)
 def refresh(request: SignedInRequest, number: int) -> HttpResponse:
     """Reload the reference lists from Halo."""
     row = _own(request, number)
@@ -178,7 +178,7 @@ def refresh(request: SignedInRequest, number: int) -> HttpResponse:
 
 
 @require_POST
-@needs(Permission.ROUTING)
+@requires(Permission.ROUTING)
 def connect(request: SignedInRequest, number: int) -> HttpResponse:
     """Enable or disable write-back for an inbound integration. The button posts the wanted state, so concurrent clicks
     agree."""
@@ -186,20 +186,20 @@ def connect(request: SignedInRequest, number: int) -> HttpResponse:
     door = _door(request)
     wants = request.POST.get("do") != "disconnect"
     try:
-        with config_version.alone(door):
+        with config_version.exclusive(door):
             spec = {**inbound.integration_spec(door), "outbound": row.name if wants else None}
             inbound.save_integration(spec, existing=door, actor=actor(request), now=request.now)
     except Rejected as rejected:
         messages.error(request, rejected.detail)
     else:
-        halo_commands.look_now(row, request.now)
+        halo_commands.poll_now(row, request.now)
         text = _("%(door)s writes back by %(name)s.") if wants else _("%(door)s writes back no more.")
         messages.success(request, text % {"door": door.name, "name": row.name})
     return redirect("outbound_tickets" if request.POST.get("tab") == "tickets" else "outbound", number)
 
 
 @require_POST
-@needs(Permission.ROUTING)
+@requires(Permission.ROUTING)
 def set_up_webhook(request: SignedInRequest, number: int) -> HttpResponse:
     """Create the webhook in Halo. A failure is rolled back and reported."""
     row = _own(request, number)
@@ -220,7 +220,7 @@ def set_up_webhook(request: SignedInRequest, number: int) -> HttpResponse:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs(Permission.ROUTING)
+@requires(Permission.ROUTING)
 def sync(request: SignedInRequest, number: int) -> HttpResponse:
     """Edit what each event writes to the ticket."""
     row = _own(request, number)
@@ -253,7 +253,7 @@ def sync(request: SignedInRequest, number: int) -> HttpResponse:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs(Permission.ROUTING)
+@requires(Permission.ROUTING)
 def people(request: SignedInRequest, number: int) -> HttpResponse:
     """Map users to Halo agents: by e-mail address or explicitly; or import agents as users."""
     row = _own(request, number)
@@ -323,7 +323,7 @@ def _save_people(request: SignedInRequest, row: OutboundIntegration, agents: lis
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs(Permission.ROUTING)
+@requires(Permission.ROUTING)
 def delete(request: SignedInRequest, number: int) -> HttpResponse:
     """Ask for confirmation, then delete the integration."""
     row = _own(request, number)

@@ -18,7 +18,7 @@ from tocsin.access.roles import Permission
 from tocsin.core.errors import Rejected
 from tocsin.notify import pause as pauses
 from tocsin.notify.models import Pause
-from tocsin.web.http.authorization import actor, needs
+from tocsin.web.http.authorization import actor, requires
 from tocsin.web.http.request import SignedInRequest, page
 from tocsin.web.ui.forms import MomentField, show_rejection
 
@@ -36,7 +36,7 @@ class PauseForm(forms.Form):
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs(Permission.ADMINISTER)
+@requires(Permission.ADMINISTER)
 def pause(request: SignedInRequest) -> HttpResponse:
     """Show whether paging is paused; pause it."""
     begin: dict[str, Any] = {"until": timezone.localtime(request.now + timedelta(hours=2))}
@@ -62,7 +62,7 @@ def banners(request: SignedInRequest) -> HttpResponse:
 
 
 @require_POST
-@needs(Permission.ADMINISTER)
+@requires(Permission.ADMINISTER)
 def end(request: SignedInRequest) -> HttpResponse:
     """End the pause now."""
     if pauses.end(actor(request), request.now):

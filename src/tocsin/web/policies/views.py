@@ -19,12 +19,12 @@ from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected
 from tocsin.escalation.changes import commands
 from tocsin.escalation.models import Policy
-from tocsin.escalation.policy.policy_templates import ready_made
+from tocsin.escalation.policy.policy_templates import policy_templates
 from tocsin.inbound.models import Integration
 from tocsin.people.models import Group
 from tocsin.simulate.escalation import SimulatedStep
 from tocsin.simulate.policy import HypotheticalAlert, simulate
-from tocsin.web.http.authorization import actor, may, may_somewhere, needs, offer_own_groups, require
+from tocsin.web.http.authorization import actor, may, may_somewhere, offer_own_groups, require, requires
 from tocsin.web.http.request import SignedInRequest, page
 from tocsin.web.policies.forms import PolicyForm, initial_policy
 from tocsin.web.policies.step_forms import StepFormSet, initial_steps, steps_formset
@@ -33,8 +33,8 @@ from tocsin.web.ui import references
 from tocsin.web.ui.choices import PRIORITIES, channel_name
 from tocsin.web.ui.confirm_delete import ask_and_delete
 from tocsin.web.ui.edit_conflicts import FormSnapshot
-from tocsin.web.ui.forms import MomentField, beside, each, show_rejection, typed
-from tocsin.web.ui.formset_actions import rearranged
+from tocsin.web.ui.forms import MomentField, each, errors_beside, show_rejection, typed
+from tocsin.web.ui.formset_actions import rearrange
 
 _PLACES = {
     "acknowledge.effect": "effect",
@@ -85,7 +85,9 @@ def policy(request: SignedInRequest, number: int) -> HttpResponse:
         "priority": priority,
         "successor": Policy.objects.filter(pk=plan.hand_over_to).first() if plan.hand_over_to else None,
         "needed_by": [
-            one for one in references.of("policy", row.pk) if one.text not in {f"integration {i.name}" for i in used}
+            one
+            for one in references.references_to("policy", row.pk)
+            if one.text not in {f"integration {i.name}" for i in used}
         ],
         "may_change": may(request, Permission.TEAMS, row.group_id),
     }
@@ -93,7 +95,7 @@ def policy(request: SignedInRequest, number: int) -> HttpResponse:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs(Permission.TEAMS)
+@requires(Permission.TEAMS)
 def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
     """Create a policy, or a new version of one."""
     row = find(number) if number is not None else None
@@ -101,7 +103,7 @@ def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
     spec = commands.policy_spec(row) if row else _beginning(request)
     form = PolicyForm(request.POST or None, initial=initial_policy(spec), existing=row)
     steps = steps_formset(0)(request.POST or None, initial=initial_steps(spec), prefix="steps")
-    moved = rearranged(request.POST, "steps") if request.method == "POST" else None
+    moved = rearrange(request.POST, "steps") if request.method == "POST" else None
     if moved is not None:
         form = PolicyForm(initial=typed(form), existing=row)
         steps = steps_formset(0)(initial=steps_formset(0)(moved, prefix="steps").as_typed(), prefix="steps")
@@ -121,7 +123,7 @@ def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
         "form": form,
         "steps": steps,
         "numbered": list(zip(steps.forms, steps.minutes(), strict=True)),
-        "templates": [] if row else ready_made(_zone()),
+        "templates": [] if row else policy_templates(_zone()),
         "chosen": request.GET.get("from", ""),
         "seen": seen,
     }
@@ -157,7 +159,7 @@ def _show_rest(row: Policy | None, form: PolicyForm, steps: StepFormSet) -> None
 
 def _beginning(request: SignedInRequest) -> dict[str, Any]:
     """Return the spec of a new policy: the template named in the URL, else the default one."""
-    known = ready_made(_zone())
+    known = policy_templates(_zone())
     chosen = next((one for one in known if one.key == request.GET.get("from")), known[0])
     return {"name": told(chosen.name) if "from" in request.GET else "", **chosen.spec}
 
@@ -167,7 +169,7 @@ def _zone() -> str:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs(Permission.TEAMS)
+@requires(Permission.TEAMS)
 def delete(request: SignedInRequest, number: int) -> HttpResponse:
     """Ask for confirmation, listing the references; then delete the policy."""
     row = find(number)
@@ -250,7 +252,7 @@ def _show(rejected: Rejected, form: PolicyForm, steps: list[Any]) -> None:
             if index.isdecimal() and int(index) < len(steps):
                 step, field = steps[int(index)], _step_field(rest.lstrip("."))
                 if field not in said[step]:
-                    step.add_error(field, beside(problem))
+                    step.add_error(field, errors_beside(problem))
                 continue
         show_rejection(form, problem, _PLACES, said=said[form])
 

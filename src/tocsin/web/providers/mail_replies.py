@@ -8,13 +8,13 @@ from django.views.decorators.http import require_safe
 from tocsin.access.roles import Permission
 from tocsin.notify.mail_replies.process import ReplyResult
 from tocsin.notify.models import MailReply
-from tocsin.web.http.authorization import needs
+from tocsin.web.http.authorization import requires
 from tocsin.web.http.request import SignedInRequest, page
 from tocsin.web.ui import pagination
 
 
 @require_safe
-@needs(Permission.ADMINISTER)
+@requires(Permission.ADMINISTER)
 def mail_replies(request: SignedInRequest) -> HttpResponse:
     """Render the replies, newest first, filtered by outcome."""
     rows = MailReply.objects.select_related("user").order_by("-id")

@@ -23,7 +23,7 @@ from tocsin.notify.providers import commands, rejections, status
 from tocsin.notify.providers.pool import ENVIRONMENT
 from tocsin.notify.providers.status import ProviderStatus
 from tocsin.notify.registry import BUILT_IN, CHANNELS, KINDS
-from tocsin.web.http.authorization import actor, needs
+from tocsin.web.http.authorization import actor, requires
 from tocsin.web.http.request import SignedInRequest, page
 from tocsin.web.providers.forms import ProviderForm, ProviderTestForm, initial_of
 from tocsin.web.told import told
@@ -33,12 +33,12 @@ from tocsin.web.ui.forms import show_rejection
 
 
 @require_safe
-@needs(Permission.ADMINISTER)
+@requires(Permission.ADMINISTER)
 def provider_list(request: SignedInRequest) -> HttpResponse:
     """Render every provider in failover order, and the channels without a provider."""
     rows = list(Provider.objects.all())
     known = status.statuses()
-    refused = rejections.lately(request.now)
+    refused = rejections.recent_rejections(request.now)
     carried = {channel for row in rows if row.is_enabled for channel in row.channels}
     by_environment = environment.current().smtp_url is not None
     if by_environment:
@@ -62,7 +62,7 @@ def provider_list(request: SignedInRequest) -> HttpResponse:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs(Permission.ADMINISTER)
+@requires(Permission.ADMINISTER)
 def edit(request: SignedInRequest, number: int | None = None, kind_name: str = "") -> HttpResponse:
     """Create or edit a provider."""
     row = _find(number) if number is not None else None
@@ -97,16 +97,16 @@ def edit(request: SignedInRequest, number: int | None = None, kind_name: str = "
 def _standing(row: Provider, now: datetime) -> dict[str, Any]:
     """Return the provider's status, recent rejections, callback URLs and test form."""
     return {
-        "refused": rejections.lately(now).get(row.name, ()),
+        "refused": rejections.recent_rejections(now).get(row.name, ()),
         "status": status.statuses().get(row.name, ProviderStatus()),
-        "callbacks": status.callback_addresses(row),
+        "callbacks": status.webhook_urls(row),
         "is_deaf": status.is_deaf(row),
         "test_form": ProviderTestForm(channels=row.channels),
     }
 
 
 @require_POST
-@needs(Permission.ADMINISTER)
+@requires(Permission.ADMINISTER)
 def send_test(request: SignedInRequest, number: int) -> HttpResponse:
     """Send a test message through this provider only, and show its result."""
     row = _find(number)
@@ -135,7 +135,7 @@ def contact_card(request: SignedInRequest) -> HttpResponse:
 
 
 @require_POST
-@needs(Permission.ADMINISTER)
+@requires(Permission.ADMINISTER)
 def test(request: SignedInRequest, number: int) -> HttpResponse:
     """Test the address and credentials without sending anything."""
     row = _find(number)
@@ -149,7 +149,7 @@ def test(request: SignedInRequest, number: int) -> HttpResponse:
 
 
 @require_POST
-@needs(Permission.ADMINISTER)
+@requires(Permission.ADMINISTER)
 def test_environment(request: SignedInRequest) -> HttpResponse:
     """Test the mail server that the environment configures."""
     try:
@@ -162,7 +162,7 @@ def test_environment(request: SignedInRequest) -> HttpResponse:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs(Permission.ADMINISTER)
+@requires(Permission.ADMINISTER)
 def delete(request: SignedInRequest, number: int) -> HttpResponse:
     """Ask for confirmation, describing what happens to pending messages; then delete the provider."""
     row = _find(number)

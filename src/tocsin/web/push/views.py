@@ -29,7 +29,7 @@ from tocsin.notify.integrations.web_push.payload import ACTS
 from tocsin.notify.models import PushDevice
 from tocsin.notify.rules import push_only_check
 from tocsin.notify.text import signed_links
-from tocsin.notify.text.localization import tell
+from tocsin.notify.text.localization import localize
 from tocsin.people.models import User
 from tocsin.web.http.authorization import actor
 from tocsin.web.http.request import SignedInRequest, page
@@ -60,7 +60,7 @@ def is_only_way(user: User) -> bool:
     pages."""
     with database.transaction() as connection:
         person = queue.people_of(connection, {user.pk}).get(user.pk)
-    return person is not None and bool(push_only_check.priorities(person))
+    return person is not None and bool(push_only_check.push_only_priorities(person))
 
 
 @require_POST
@@ -94,14 +94,14 @@ def act(request: SignedInRequest) -> HttpResponse:
     except Rejected as rejected:
         return _answer(rejected.detail, 410)
     with database.transaction() as connection:
-        who = responder_actions.person(connection, user_id)
+        who = responder_actions.load_responder(connection, user_id)
     if who is None:
         return _answer(_("This push acts for nobody any more: its person is switched off."), 403)
     asked = said.get("command")
     if asked not in _OFFERED:
         return _answer(_("This button is not known here."), 422)
-    answer = responder_actions.act(who, number, CommandKind(str(asked)), CommandChannel.PUSH, request.now)
-    return _answer(tell(answer.sentence, who.language), 200 if answer.is_done else 409)
+    answer = responder_actions.apply_answer(who, number, CommandKind(str(asked)), CommandChannel.PUSH, request.now)
+    return _answer(localize(answer.sentence, who.language), 200 if answer.is_done else 409)
 
 
 @csrf_exempt
@@ -113,7 +113,7 @@ def changed(request: SignedInRequest) -> HttpResponse:
     authorization."""
     said = _json(request)
     try:
-        device = rows.known(str(said.get("before", "")))
+        device = rows.device_by_endpoint(str(said.get("before", "")))
         if device is not None:
             who = ConfigurationActor.of(device.user, "web")
             rows.replace(device, said.get("after"), actor=who, now=request.now)

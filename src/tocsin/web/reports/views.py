@@ -59,7 +59,7 @@ def reports(request: SignedInRequest) -> HttpResponse:
     days, by, period = _asked(request)
     with database.transaction() as connection:
         report = response_times.read(connection, period, by)
-        people = night_load.of_everybody(connection, period)
+        people = night_load.load_nights(connection, period)
     rows = _rows(report.rows, by)
     context = {
         "days": days,
@@ -97,7 +97,7 @@ def nights_csv(request: SignedInRequest) -> HttpResponse:
     """Download the pages at night per user as CSV."""
     days, _by, period = _asked(request)
     with database.transaction() as connection:
-        found = night_load.of_everybody(connection, period)
+        found = night_load.load_nights(connection, period)
     lines = ([one.username, one.name, one.alerts, one.at_night, one.nights] for one in found)
     return _file(f"nights-{days}-days", ["user", "name", "alerts", "at_night", "nights"], lines)
 

@@ -40,7 +40,7 @@ def drawn(row: SandboxMessage) -> dict[str, Any]:
     return {
         "row": row,
         "channel": channel_name(row.channel),
-        "address": encrypted_addresses.shown(row.address),
+        "address": encrypted_addresses.display_form(row.address),
         "shape": shape,
         "subject": content.get("subject", ""),
         "text": content.get("text", ""),

@@ -114,7 +114,7 @@ def key(request: SignedInRequest, number: int) -> HttpResponse:
         raise Http404(_("There is no such call."))
     digit, asked = request.POST.get("digit", "")[:1], request.POST.get("asked", "")[:1]
     turn = CallState(str(delivery.notification_id), number=row.address, digits=digit, asked=asked)
-    step = voice_call.go_on(SANDBOX, turn, request.now)
+    step = voice_call.continue_call(SANDBOX, turn, request.now)
     if "application/json" in request.headers.get("Accept", ""):
         return JsonResponse(_spoken(step))
     said = " ".join(_spoken(step)["say"])

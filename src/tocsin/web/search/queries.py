@@ -58,7 +58,7 @@ class SearchResults:
         return not self.alerts and not self.kinds
 
 
-def found(text: str, viewer: Viewer, now: datetime) -> SearchResults:
+def search_everything(text: str, viewer: Viewer, now: datetime) -> SearchResults:
     """Return everything that matches `text`. A user who may not see addresses cannot find users by them either."""
     live, over = queries.search(text)
     shown = query_union.first(live, MAX_HITS)

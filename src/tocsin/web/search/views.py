@@ -14,5 +14,5 @@ from tocsin.web.search import queries
 def search(request: SignedInRequest) -> HttpResponse:
     """Render the hits for the query in the URL, or the empty search."""
     text = request.GET.get("q", "").replace("\x00", "").strip()[:200]
-    found = queries.found(text, permissions.viewer(request.user), request.now) if text else None
+    found = queries.search_everything(text, permissions.viewer(request.user), request.now) if text else None
     return page(request, "search/search.html", {"text": text, "found": found}, parts=("found",))

@@ -48,7 +48,7 @@ _stopping = False
 _open_of: Counter[int] = Counter()
 
 
-async def live(scope: AsgiScope, receive: Receive, send: Send) -> None:
+async def stream(scope: AsgiScope, receive: Receive, send: Send) -> None:
     """Serve one browser's stream until it disconnects, signs out, or the server stops."""
     if scope["method"] != "GET":
         await refuse(send, 405, "method_not_allowed", "This address only answers GET.", headers=[(b"allow", b"GET")])

@@ -11,7 +11,7 @@ from django.http import Http404, HttpResponse
 from django.views.decorators.http import require_http_methods
 
 from tocsin.alerts.states import AlertStatus, Priority
-from tocsin.escalation.policy.policy_templates import ready_made
+from tocsin.escalation.policy.policy_templates import policy_templates
 from tocsin.inbound.enums import MessageStatus
 from tocsin.web.http.request import SignedInRequest, page
 from tocsin.web.ui import guide_text
@@ -81,6 +81,6 @@ def styleguide(request: SignedInRequest) -> HttpResponse:
         "bad": bad,
         "guide": guide_text.as_html(_GUIDE),
         "ways": ways(None, [{"way": "sms", "wait": "2m", "times": 1, "every": "5m"}], "ways", _WAYS),
-        "templates": ready_made("UTC"),
+        "templates": policy_templates("UTC"),
     }
     return page(request, "styleguide/styleguide.html", context)

@@ -33,7 +33,7 @@ def read() -> SystemHealth:
         row = connection.execute(
             "SELECT current_setting('server_version'), pg_size_pretty(pg_database_size(current_database()))"
         ).fetchone()
-        found = health_status.of(connection), node_heartbeat.nodes(connection)
+        found = health_status.status_from_problems(connection), node_heartbeat.load_nodes(connection)
     assert row is not None
     facts = [
         ("Tocsin", __version__),

@@ -81,7 +81,11 @@ def read(request: SignedInRequest) -> dict[str, Any]:
     form = MomentForm(request.GET if "at" in request.GET else None, initial={"at": begin})
     chosen = form.cleaned_data["at"] if form.is_bound and form.is_valid() else None
     at = chosen or begin
-    return {"moment_form": form, "at": at, "rows": [_row(one) for one in preflight.preflight(at, registry.shared())]}
+    return {
+        "moment_form": form,
+        "at": at,
+        "rows": [_row(one) for one in preflight.preflight(at, registry.shared_registry())],
+    }
 
 
 def _row(one: preflight.PreflightResult) -> PreflightRow:

@@ -18,7 +18,7 @@ from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected
 from tocsin.inbound.maintenance import commands as maintenance_windows
 from tocsin.operate import doctor
-from tocsin.web.http.authorization import actor, needs
+from tocsin.web.http.authorization import actor, requires
 from tocsin.web.http.request import SignedInRequest, page
 from tocsin.web.system import health, preflight
 from tocsin.web.ui.edit_conflicts import FormSnapshot
@@ -95,7 +95,7 @@ class SystemSettingsForm(forms.Form):
 
 
 @require_safe
-@needs(Permission.ADMINISTER)
+@requires(Permission.ADMINISTER)
 def system(request: SignedInRequest) -> HttpResponse:
     """Render the result of the last self-check, remedies, and the nodes."""
     found = health.read()
@@ -108,7 +108,7 @@ def system(request: SignedInRequest) -> HttpResponse:
 
 
 @require_safe
-@needs(Permission.ADMINISTER)
+@requires(Permission.ADMINISTER)
 def examination(request: SignedInRequest) -> HttpResponse:
     """Render the results of `tocsin doctor`. Takes seconds, because it contacts the providers and the public
     address."""
@@ -116,7 +116,7 @@ def examination(request: SignedInRequest) -> HttpResponse:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs(Permission.ADMINISTER)
+@requires(Permission.ADMINISTER)
 def settings(request: SignedInRequest) -> HttpResponse:
     """Edit the installation's settings."""
     form = SystemSettingsForm(request.POST or None, initial=_stored())

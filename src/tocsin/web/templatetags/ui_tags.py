@@ -30,7 +30,7 @@ from tocsin.web.told import told_of
 from tocsin.web.told.reading import say_span
 from tocsin.web.ui import capped_counts
 from tocsin.web.ui.choices import PRIORITIES
-from tocsin.web.ui.times import exact, say_date, say_day, say_left, say_moment, say_short
+from tocsin.web.ui.times import format_date, format_day, format_exact, format_moment, format_short, format_time_left
 from tocsin.workflows.run import actions
 
 register = template.Library()
@@ -64,7 +64,7 @@ def moment(at: datetime | None, style: str = "relative") -> SafeString | str:
     return format_html(
         '<time datetime="{}" title="{}"{}>{}</time>',
         at.isoformat(),
-        exact(local),
+        format_exact(local),
         SafeString(' data-relative=""') if style == "relative" else "",
         _said(local, style),
     )
@@ -73,19 +73,19 @@ def moment(at: datetime | None, style: str = "relative") -> SafeString | str:
 def _said(local: datetime, style: str) -> str:
     match style:
         case "relative":
-            return say_moment(local, clock.now())
+            return format_moment(local, clock.now())
         case "clock":
             return f"{local:%H:%M:%S}"
         case "minute":
             return f"{local:%H:%M}"
         case "short":
-            return say_short(local)
+            return format_short(local)
         case "day":
-            return say_day(local)
+            return format_day(local)
         case "planned":
-            return f"{say_date(local)}, {local:%H:%M} {local.tzname()}"
+            return f"{format_date(local)}, {local:%H:%M} {local.tzname()}"
         case _:
-            return exact(local)
+            return format_exact(local)
 
 
 @register.simple_tag
@@ -96,15 +96,15 @@ def countdown(at: datetime | None) -> SafeString | str:
     return format_html(
         '<time datetime="{}" title="{}" data-countdown="">{}</time>',
         at.isoformat(),
-        exact(timezone.localtime(at)),
-        say_left(at - clock.now()),
+        format_exact(timezone.localtime(at)),
+        format_time_left(at - clock.now()),
     )
 
 
 @register.filter
 def span(value: timedelta | None) -> str:
     """Format a duration in words: "5 minutes"."""
-    return "" if value is None else say_span(durations.say(value))
+    return "" if value is None else say_span(durations.describe(value))
 
 
 @register.filter
@@ -168,7 +168,7 @@ def initials(name: str) -> str:
 @register.filter
 def second_factors(user: User) -> list[str]:
     """Return the user's second factors."""
-    return factors.kinds(user)
+    return factors.list_second_factors(user)
 
 
 @register.simple_tag
@@ -290,7 +290,7 @@ def query(context: template.Context, **changes: Any) -> str:
 @register.filter
 def shown_address(address: str) -> str:
     """Format a contact method's address for its owner; an address that is itself a secret is masked."""
-    return phone_numbers.shown(encrypted_addresses.shown(address))
+    return phone_numbers.format_for_display(encrypted_addresses.display_form(address))
 
 
 @register.filter

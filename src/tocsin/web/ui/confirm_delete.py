@@ -49,5 +49,5 @@ def ask_and_delete(
             return redirect(*then)
     context: dict[str, Any] = {"what": what, "problem": problem, "back": (back, row.pk), "about": about, "seen": seen}
     if noun is not None:
-        context["needed_by"] = references.of(noun, row.pk)
+        context["needed_by"] = references.references_to(noun, row.pk)
     return page(request, "parts/delete.html", context, status=409 if problem else 200)

@@ -17,9 +17,9 @@ from django.utils.translation import gettext as _
 from tocsin.access import history
 from tocsin.core.config import config_version
 from tocsin.core.errors import Rejected
-from tocsin.core.net.etag import stamp
+from tocsin.core.net.etag import make_etag
 from tocsin.web.http.request import SignedInRequest
-from tocsin.web.ui.times import say_short
+from tocsin.web.ui.times import format_short
 
 #: Name of the hidden field.
 FIELD = "seen"
@@ -81,7 +81,7 @@ class FormSnapshot:
             return ""
         if self._posted is not None and not self._is_told:
             return self._posted
-        return f"{self._stamp(self._state())}.{history.newest()}"
+        return f"{self._stamp(self._state())}.{history.newest_change()}"
 
     @contextmanager
     def unchanged(self) -> Iterator[None]:
@@ -90,7 +90,7 @@ class FormSnapshot:
         Otherwise raises Rejected("changed_meanwhile"). The re-rendered form carries the new state, so a second save
         succeeds.
         """
-        with config_version.alone(self._row):
+        with config_version.exclusive(self._row):
             if self._state is not None:
                 self._compare(self._state())
             yield
@@ -103,10 +103,10 @@ class FormSnapshot:
             raise Rejected(CHANGED, self._said(after))
 
     def _stamp(self, spec: Mapping[str, Any]) -> str:
-        return stamp({key: spec.get(key) for key in self._keys} if self._keys else spec)
+        return make_etag({key: spec.get(key) for key in self._keys} if self._keys else spec)
 
     def _said(self, after: int) -> str:
-        entries = list(history.changes(self._noun, self._number, self._keys, after=after))
+        entries = list(history.list_changes(self._noun, self._number, self._keys, after=after))
         if not entries:
             # An object that this one refers to was renamed or deleted.
             if self._is_deleting:
@@ -117,7 +117,7 @@ class FormSnapshot:
         names = dict.fromkeys(
             _("yourself") if entry.actor_id == self._request.user.pk else entry.actor_name for entry in entries
         )
-        by = {"who": ", ".join([*names][:_MAX_NAMED]), "when": say_short(timezone.localtime(entries[0].at))}
+        by = {"who": ", ".join([*names][:_MAX_NAMED]), "when": format_short(timezone.localtime(entries[0].at))}
         return (self._when_deleting() if self._is_deleting else self._when_saving()) % by
 
     def _when_deleting(self) -> str:

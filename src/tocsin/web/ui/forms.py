@@ -37,7 +37,7 @@ def show_rejection(
         field = _field(form, place, places or {})
         if field in said:
             continue
-        text = beside(problem) if field else told(problem.detail)
+        text = errors_beside(problem) if field else told(problem.detail)
         inside = place.removeprefix(field or "").lstrip(".")
         if inside and field and isinstance(form.fields[field], CodeField):
             # The field contains a whole document, so the error names the path inside it.
@@ -45,7 +45,7 @@ def show_rejection(
         form.add_error(field, text)
 
 
-def beside(problem: Rejected) -> str:
+def errors_beside(problem: Rejected) -> str:
     """Return the problem in the user's language without its leading path, because it is shown beside the field."""
     text = problem.detail.removeprefix(f"{problem.field}: ")
     return told(text if text == problem.detail else text[:1].upper() + text[1:])

@@ -10,7 +10,7 @@ from django.http import QueryDict
 BUTTON = "rearrange"
 
 
-def rearranged(data: QueryDict, prefix: str) -> QueryDict | None:
+def rearrange(data: QueryDict, prefix: str) -> QueryDict | None:
     """Return the posted data with rows added, moved or removed if such a button was pressed, else None."""
     asked = re.fullmatch(r"(add|up|down|remove)(?:-(\d{1,3}))?", data.get(BUTTON, ""))
     count = data.get(f"{prefix}-TOTAL_FORMS", "")

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from django.db.models import Model
 
-from tocsin.core.db.query_union import QueryUnion, first, narrowed
+from tocsin.core.db.query_union import QueryUnion, first, narrow
 
 PAGE_SIZE = 50
 
@@ -38,7 +38,7 @@ def by_uuid[M: Model](rows: QueryUnion[M], cursor: str, *, size: int = PAGE_SIZE
 
 def _page[M: Model](rows: QueryUnion[M], after: object, descending: bool, size: int) -> PaginatedRows[M]:
     if after is not None:
-        rows = narrowed(rows, lambda part: part.filter(**{"pk__lt" if descending else "pk__gt": after}))
+        rows = narrow(rows, lambda part: part.filter(**{"pk__lt" if descending else "pk__gt": after}))
     found = first(rows, size + 1, descending=descending)
     shown = found[:size]
     return PaginatedRows(shown, str(shown[-1].pk) if len(found) > size else "", after is not None)

@@ -46,9 +46,9 @@ class ObjectReference:
         return self.text
 
 
-def of(noun: str, number: int) -> list[ObjectReference]:
+def references_to(noun: str, number: int) -> list[ObjectReference]:
     """Return every object that refers to the given one, without duplicates."""
-    texts = object_hooks.of(noun, number)
+    texts = object_hooks.references_to(noun, number)
     pages: dict[str, str] = {}
     for beginning, model, column, view in _NAMES:
         names = [text.removeprefix(beginning) for text in texts if text not in pages and text.startswith(beginning)]

@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from tocsin.core.runtime import clock
 
 
-def say_moment(at: datetime, now: datetime) -> str:
+def format_moment(at: datetime, now: datetime) -> str:
     """Return a relative time: "just now", "6 min ago", "in 2 h", "3 d ago". The browser script uses the same
     wording."""
     seconds = int((now - at).total_seconds())
@@ -37,7 +37,7 @@ def _unit(name: str) -> str:
             return pgettext("unit of minutes", "min")
 
 
-def say_left(span: timedelta) -> str:
+def format_time_left(span: timedelta) -> str:
     """Return the remaining time, such as "2:10" or "1:02:10"; "now" once it has elapsed. The browser script matches
     this."""
     seconds = int(span.total_seconds())
@@ -50,12 +50,12 @@ def say_left(span: timedelta) -> str:
     return f"{hours}:{minutes:02d}:{left:02d}" if hours else f"{minutes}:{left:02d}"
 
 
-def exact(local: datetime) -> str:
+def format_exact(local: datetime) -> str:
     """Return the full date and time with the zone."""
-    return f"{say_date(local)}, {local.strftime('%H:%M:%S')} {local.tzname()}"
+    return f"{format_date(local)}, {local.strftime('%H:%M:%S')} {local.tzname()}"
 
 
-def say_date(local: datetime) -> str:
+def format_date(local: datetime) -> str:
     """Return a date such as "Sat 5 Dec 2026"."""
     return _date_in(get_language(), local.date())
 
@@ -66,18 +66,18 @@ def _date_in(_language: str | None, day: date) -> str:
     return date_format(day, pgettext("date format", "D j M Y"))
 
 
-def say_short(local: datetime) -> str:
+def format_short(local: datetime) -> str:
     """Return "09:00" for today, "Mon 09:00" within a week, else "7 Dec 09:00"."""
     days = (local.date() - timezone.localtime(clock.now()).date()).days
     day = "" if days == 0 else f"{date_format(local, 'D' if -7 < days < 7 else pgettext('date format', 'j M'))} "
     return f"{day}{local.strftime('%H:%M')}"
 
 
-def say_day(local: datetime) -> str:
+def format_day(local: datetime) -> str:
     """Return "Today", "Yesterday", or the date."""
     today: date = timezone.localtime(clock.now()).date()
     if local.date() == today:
         return _("Today")
     if local.date() == today - timedelta(days=1):
         return _("Yesterday")
-    return say_date(local)
+    return format_date(local)

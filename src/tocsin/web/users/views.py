@@ -22,21 +22,21 @@ from tocsin.core.config import config_version
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net.egress import OutcomeUnknown
 from tocsin.core.validation import csv_text
-from tocsin.notify.enqueue.mfa_reset_notice import take_away
+from tocsin.notify.enqueue.mfa_reset_notice import remove_second_factors
 from tocsin.people import second_factors
 from tocsin.people.changes import groups as group_commands
 from tocsin.people.changes import out_of_office, users
 from tocsin.people.models import User
 from tocsin.web import account_mail
 from tocsin.web.accounts import invitation
-from tocsin.web.http.authorization import actor, needs
+from tocsin.web.http.authorization import actor, requires
 from tocsin.web.http.request import SignedInRequest, page
 from tocsin.web.told import told
 from tocsin.web.ui.choices import channel_name
 from tocsin.web.ui.confirm_delete import ask_and_delete
 from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import offer_own_zone, show_rejection
-from tocsin.web.ui.times import say_moment
+from tocsin.web.ui.times import format_moment
 from tocsin.web.users.forms import CsvForm, EditUserForm, InviteForm
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ _COLUMNS = ("username", "email", "name", "role", "phone")
 
 
 @require_safe
-@needs(Permission.ADMINISTER)
+@requires(Permission.ADMINISTER)
 def user_list(request: SignedInRequest) -> HttpResponse:
     """Render every user, with missing contact methods."""
     rows = User.objects.annotate(ways=Count("contact_methods")).order_by("-is_active", "name", "username")
@@ -53,7 +53,7 @@ def user_list(request: SignedInRequest) -> HttpResponse:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs(Permission.ADMINISTER)
+@requires(Permission.ADMINISTER)
 def invite(request: SignedInRequest) -> HttpResponse:
     """Create a user and e-mail the invitation link."""
     form = InviteForm(request.POST or None, initial={"time_zone": request.user.time_zone})
@@ -70,7 +70,7 @@ def invite(request: SignedInRequest) -> HttpResponse:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs(Permission.ADMINISTER)
+@requires(Permission.ADMINISTER)
 def user(request: SignedInRequest, number: int) -> HttpResponse:
     """Edit a user; show contact methods, groups, tokens and the invitation while it is open."""
     row = find(number)
@@ -87,7 +87,7 @@ def user(request: SignedInRequest, number: int) -> HttpResponse:
             messages.success(request, _("Saved."))
             return redirect("user", number)
     is_invited = not row.has_usable_password()
-    factors = second_factors.kinds(row)
+    factors = second_factors.list_second_factors(row)
     context = {
         "person": row,
         "form": form,
@@ -95,7 +95,7 @@ def user(request: SignedInRequest, number: int) -> HttpResponse:
         "is_invited": is_invited,
         # Without an e-mail provider the administrator has to pass the link on.
         "link": invitation.link(row) if is_invited and row.is_active else "",
-        "mail_leaves": account_mail.leaves_the_machine(),
+        "mail_leaves": account_mail.is_sent_outside(),
         "factors": [name for kind, name in _FACTORS.items() if kind in factors],
         "tokens": ApiToken.objects.filter(user=row, revoked_at=None).order_by("-created_at"),
         "methods": [(method, channel_name(method.channel)) for method in row.contact_methods.all()],
@@ -118,11 +118,11 @@ _FACTORS = {
 
 
 @require_POST
-@needs(Permission.ADMINISTER)
+@requires(Permission.ADMINISTER)
 def reset_second_factor(request: SignedInRequest, number: int) -> HttpResponse:
     """Remove the second factors of a user who lost them."""
     row = find(number)
-    gone = take_away(row, actor=actor(request), now=request.now)
+    gone = remove_second_factors(row, actor=actor(request), now=request.now)
     if row.pk == request.user.pk:
         update_session_auth_hash(request, row)
     # Another administrator or the user may have removed them in the meantime.
@@ -132,14 +132,14 @@ def reset_second_factor(request: SignedInRequest, number: int) -> HttpResponse:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs(Permission.ADMINISTER)
+@requires(Permission.ADMINISTER)
 def revoke_token(request: SignedInRequest, number: int, token: int) -> HttpResponse:
     """Ask for confirmation, then revoke a user's API token immediately and permanently."""
     held = ApiToken.objects.select_related("user").filter(pk=token, user=number).first()
     if held is None:
         raise Http404(_("There is no such token."))
     if request.method != "POST":
-        used = say_moment(held.last_used_at, request.now) if held.last_used_at else _("never")
+        used = format_moment(held.last_used_at, request.now) if held.last_used_at else _("never")
         about = _("Whatever sends this token is refused from then on. It was used last: %(when)s.") % {"when": used}
         return page(request, "parts/delete.html", {"what": held.name, "about": about, "back": ("user", number)})
     tokens.revoke(held, actor=actor(request), now=request.now)
@@ -148,7 +148,7 @@ def revoke_token(request: SignedInRequest, number: int, token: int) -> HttpRespo
 
 
 @require_POST
-@needs(Permission.ADMINISTER)
+@requires(Permission.ADMINISTER)
 def send_invitation(request: SignedInRequest, number: int) -> HttpResponse:
     """E-mail the invitation link again."""
     _send(request, find(number))
@@ -156,7 +156,7 @@ def send_invitation(request: SignedInRequest, number: int) -> HttpResponse:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs(Permission.ADMINISTER)
+@requires(Permission.ADMINISTER)
 def import_csv(request: SignedInRequest) -> HttpResponse:
     """Create many users at once: all of them, or none with every problem named by its line."""
     form = CsvForm(request.POST or None)
@@ -173,7 +173,7 @@ def import_csv(request: SignedInRequest) -> HttpResponse:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs(Permission.ADMINISTER)
+@requires(Permission.ADMINISTER)
 def delete(request: SignedInRequest, number: int) -> HttpResponse:
     """Ask for confirmation, listing the references; then delete the user."""
     row = find(number)
@@ -199,7 +199,7 @@ def find(number: int) -> User:
 
 
 def _create(request: SignedInRequest, form: InviteForm) -> User:
-    with config_version.alone(form.cleaned_data["group"]):
+    with config_version.exclusive(form.cleaned_data["group"]):
         user = users.save_user(form.spec(), actor=actor(request), now=request.now)
         group = form.cleaned_data["group"]
         if group is not None:
@@ -222,7 +222,7 @@ def _send(request: SignedInRequest, user: User, *, quietly: bool = False) -> Non
         return
     if quietly:
         return
-    if account_mail.leaves_the_machine():
+    if account_mail.is_sent_outside():
         messages.success(request, _("A mail with a link is on its way to %(email)s.") % {"email": user.email})
     else:
         messages.warning(

@@ -10,7 +10,7 @@ from tocsin.core.errors import Rejected
 from tocsin.web.integrations.editor import condition_form
 from tocsin.web.integrations.editor.condition_form import ConditionGroup, ErrorPlaces
 from tocsin.web.told import told
-from tocsin.web.ui.forms import beside
+from tocsin.web.ui.forms import errors_beside
 from tocsin.workflows.run.context import LABELS
 
 NAMES = ("start", "stop")
@@ -61,7 +61,7 @@ class WorkflowConditions:
         if name not in NAMES:
             return False
         row = self.places.row(place) or name
-        self.errors.setdefault(row, []).append(beside(problem))
+        self.errors.setdefault(row, []).append(errors_beside(problem))
         return True
 
     @property

@@ -11,7 +11,7 @@ from django.views.decorators.http import require_POST, require_safe
 from tocsin.access.roles import Permission
 from tocsin.alerts.states import CommandChannel
 from tocsin.core.errors import Rejected
-from tocsin.web.http.authorization import actor, may, needs, require
+from tocsin.web.http.authorization import actor, may, require, requires
 from tocsin.web.http.request import SignedInRequest, page
 from tocsin.web.ui.pagination import by_number
 from tocsin.web.workflows.views import find
@@ -58,7 +58,7 @@ def log(request: SignedInRequest, number: int) -> HttpResponse:
 
 
 @require_POST
-@needs(Permission.ROUTING)
+@requires(Permission.ROUTING)
 def act(request: SignedInRequest, number: int, run_id: int, verb: str) -> HttpResponse:
     """Retry a stuck run, or end a waiting one."""
     row = find(number)
@@ -71,7 +71,7 @@ def act(request: SignedInRequest, number: int, run_id: int, verb: str) -> HttpRe
             commands.try_again(run, actor=actor(request), now=request.now)
             messages.success(request, _("It is tried again."))
         else:
-            commands.give_up(run, actor=actor(request), now=request.now)
+            commands.abandon(run, actor=actor(request), now=request.now)
             messages.success(request, _("It is ended."))
     except Rejected as rejected:
         messages.error(request, rejected.detail)
@@ -79,7 +79,7 @@ def act(request: SignedInRequest, number: int, run_id: int, verb: str) -> HttpRe
 
 
 @require_POST
-@needs(Permission.ACT)
+@requires(Permission.ACT)
 def press(request: SignedInRequest, number: int, workflow_id: int) -> HttpResponse:
     """Run a manual workflow on an alert and show the result in the alert view."""
     row = find(workflow_id)

@@ -17,19 +17,19 @@ from tocsin.core.validation.object_reader import ObjectReader
 from tocsin.escalation.models import Policy
 from tocsin.outbound.models import OutboundIntegration
 from tocsin.people.models import Group
-from tocsin.web.http.authorization import actor, may, may_somewhere, needs, offer_own_groups, require
+from tocsin.web.http.authorization import actor, may, may_somewhere, offer_own_groups, require, requires
 from tocsin.web.http.request import SignedInRequest, page
 from tocsin.web.integrations.editor import condition_form
 from tocsin.web.told import told
 from tocsin.web.ui.confirm_delete import ask_and_delete
 from tocsin.web.ui.edit_conflicts import FormSnapshot
-from tocsin.web.ui.forms import beside, each, show_rejection, typed
-from tocsin.web.ui.formset_actions import rearranged
+from tocsin.web.ui.forms import each, errors_beside, show_rejection, typed
+from tocsin.web.ui.formset_actions import rearrange
 from tocsin.web.workflows.conditions import WorkflowConditions, fields
 from tocsin.web.workflows.forms import ActionFormSet, WorkflowForm, actions_formset, initial_actions, initial_workflow
 from tocsin.workflows import commands
 from tocsin.workflows.definition import descriptions
-from tocsin.workflows.definition.templates import WorkflowTemplate, ready_made
+from tocsin.workflows.definition.templates import WorkflowTemplate, workflow_templates
 from tocsin.workflows.models import Run, Workflow
 from tocsin.workflows.states import WorkflowRunStatus
 from tocsin.workflows.views import buttons, dry_run, health
@@ -55,7 +55,9 @@ def _does(row: Workflow, names: commands.WorkflowNamesById) -> tuple[str, list[s
     if plan is None:
         return "", []
     name_of = _naming(names)
-    return descriptions.trigger(plan.trigger), [descriptions.action(action, name_of) for action in plan.actions]
+    return descriptions.describe_trigger(plan.trigger), [
+        descriptions.describe_action(action, name_of) for action in plan.actions
+    ]
 
 
 def _naming(names: commands.WorkflowNamesById) -> Any:
@@ -91,7 +93,7 @@ def workflow(request: SignedInRequest, number: int) -> HttpResponse:
 
 def _tried(row: Workflow, asked: str, request: SignedInRequest) -> tuple[DryRunResult | None, str]:
     try:
-        return dry_run.of(row, _number(asked), request.now), ""
+        return dry_run.dry_run(row, _number(asked), request.now), ""
     except Rejected as rejected:
         return None, told(rejected.detail)
 
@@ -103,7 +105,7 @@ def _number(text: str) -> int:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs(Permission.ROUTING)
+@requires(Permission.ROUTING)
 def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
     """Create or edit a workflow. Every button posts the whole form, so that it works without JavaScript."""
     row = find(number) if number is not None else None
@@ -121,7 +123,7 @@ def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
     tried: DryRunResult | None = None
     seen = FormSnapshot.of(request, "workflow", row, _without_order)
     do = str(post.get("do", "")) if post is not None else ""
-    moved = rearranged(request.POST, "actions") if post is not None else None
+    moved = rearrange(request.POST, "actions") if post is not None else None
     if post is not None and (moved is not None or conditions.press(do)):
         form, actions = _typed(request, form, actions if moved is None else actions_formset()(moved, prefix="actions"))
     elif post is not None and form.is_valid() and actions.is_valid():
@@ -190,7 +192,7 @@ def _show(rejected: Rejected, form: WorkflowForm, actions: ActionFormSet, condit
         if place.startswith("actions["):
             index, _end, rest = place.removeprefix("actions[").partition("]")
             if index.isdecimal() and int(index) < len(actions.forms):
-                actions.forms[int(index)].add_problem(rest.lstrip("."), beside(problem))
+                actions.forms[int(index)].add_problem(rest.lstrip("."), errors_beside(problem))
                 continue
         if not conditions.show(problem):
             show_rejection(form, problem, form.PLACES)
@@ -220,11 +222,11 @@ def _ready_made() -> list[WorkflowTemplate]:
     call = OutboundIntegration.objects.filter(kind="http").order_by("name").first()
     has_halo = OutboundIntegration.objects.filter(kind="haloitsm").exists()
     names = [one.name if one else "" for one in (group, call, policy)]
-    return ready_made(*names, has_halo=has_halo)
+    return workflow_templates(*names, has_halo=has_halo)
 
 
 @require_POST
-@needs(Permission.ROUTING)
+@requires(Permission.ROUTING)
 def move(request: SignedInRequest, number: int) -> HttpResponse:
     """Move a workflow up or down by one position."""
     row = _own(request, number)
@@ -233,7 +235,7 @@ def move(request: SignedInRequest, number: int) -> HttpResponse:
 
 
 @require_POST
-@needs(Permission.ROUTING)
+@requires(Permission.ROUTING)
 def switch(request: SignedInRequest, number: int) -> HttpResponse:
     """Enable or disable a workflow. The button posts the wanted state, so concurrent clicks agree."""
     row = _own(request, number)
@@ -244,7 +246,7 @@ def switch(request: SignedInRequest, number: int) -> HttpResponse:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs(Permission.ROUTING)
+@requires(Permission.ROUTING)
 def delete(request: SignedInRequest, number: int) -> HttpResponse:
     """Ask for confirmation, then delete the workflow."""
     row = _own(request, number)

@@ -16,7 +16,7 @@ import msgspec
 from tocsin.alerts.states import Priority
 from tocsin.core.errors import Rejected
 from tocsin.core.validation import durations
-from tocsin.core.validation.object_reader import ObjectReader, storable
+from tocsin.core.validation.object_reader import ObjectReader, require_storable
 from tocsin.inbound.expressions.conditions import CompiledCondition, compile_condition
 from tocsin.people.member_roles import MemberRole
 from tocsin.workflows.states import CHANGES, SLA, ActionKind, SlaMoment, TriggerKind
@@ -179,7 +179,7 @@ def _trigger(spec: ObjectReader) -> Trigger:
             held.refuse(key, "is needed, such as 5m.", "missing")
         span = held.span(key, timedelta(minutes=5), longest=MAX_SPAN)
         if span < MIN_SPAN and on is not TriggerKind.AFTER_SLA:
-            held.refuse(key, f"must be at least {durations.say(MIN_SPAN)}.")
+            held.refuse(key, f"must be at least {durations.describe(MIN_SPAN)}.")
         if not held.has(key):
             span = timedelta()
     if on in SLA:
@@ -198,7 +198,7 @@ def _condition(spec: ObjectReader, key: str) -> object:
     written = spec.raw(key)
     try:
         compile_condition(written, spec.place(key))
-        storable(written, spec.place(key))
+        require_storable(written, spec.place(key))
     except Rejected as problem:
         spec.note(problem)
         return None

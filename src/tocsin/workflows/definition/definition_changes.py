@@ -15,7 +15,7 @@ from tocsin.workflows.models import Run
 from tocsin.workflows.states import SLA, TIMED, WorkflowRunStatus
 
 
-def settle(workflow_id: int, before: WorkflowDefinition, after: WorkflowDefinition, now: datetime) -> None:
+def settle_runs(workflow_id: int, before: WorkflowDefinition, after: WorkflowDefinition, now: datetime) -> None:
     """Ends runs whose trigger changed, and runs that are past a changed action; adjusts the delay of the others.
 
     A run stuck at an action continues, since editing that action may have fixed it.

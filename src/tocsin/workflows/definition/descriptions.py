@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import timedelta
 
-from tocsin.core.validation.durations import say
+from tocsin.core.validation.durations import describe
 from tocsin.workflows.definition.definition import NameLookup, Trigger, WorkflowAction, WorkflowDefinition
 from tocsin.workflows.states import ActionKind, SlaMoment, TriggerKind
 
@@ -29,14 +29,14 @@ MOMENTS = {
 }
 
 
-def whole(plan: WorkflowDefinition, name_of: NameLookup) -> str:
+def describe_workflow(plan: WorkflowDefinition, name_of: NameLookup) -> str:
     """The workflow as a sentence without its conditions: "When an alert opens: tell Carol by e-mail, close it." """
-    return f"{trigger(plan.trigger)}: {', '.join(action(one, name_of) for one in plan.actions)}."
+    return f"{describe_trigger(plan.trigger)}: {', '.join(describe_action(one, name_of) for one in plan.actions)}."
 
 
-def trigger(one: Trigger) -> str:
+def describe_trigger(one: Trigger) -> str:
     """Describes the trigger."""
-    span = say(timedelta(seconds=one.span))
+    span = describe(timedelta(seconds=one.span))
     match one.on:
         case TriggerKind.UNACKNOWLEDGED:
             return f"When nobody has acknowledged for {span}"
@@ -54,13 +54,13 @@ def trigger(one: Trigger) -> str:
 
 def _moment(one: Trigger) -> str:
     if one.moment is SlaMoment.OPENING:
-        return f"{say(timedelta(seconds=one.within))} from the opening"
+        return f"{describe(timedelta(seconds=one.within))} from the opening"
     return MOMENTS[one.moment]
 
 
-def action(one: WorkflowAction, name_of: NameLookup) -> str:
+def describe_action(one: WorkflowAction, name_of: NameLookup) -> str:
     """Describes an action."""
-    span = say(timedelta(seconds=one.span))
+    span = describe(timedelta(seconds=one.span))
     match one.do:
         case ActionKind.NOTIFY:
             return f"tell {_people(one, name_of)}{f' by {one.by}' if one.by else ' by e-mail'}"

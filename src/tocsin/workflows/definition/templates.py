@@ -17,7 +17,9 @@ class WorkflowTemplate:
     spec: Mapping[str, Any]
 
 
-def ready_made(group: str = "", call: str = "", policy: str = "", *, has_halo: bool = False) -> list[WorkflowTemplate]:
+def workflow_templates(
+    group: str = "", call: str = "", policy: str = "", *, has_halo: bool = False
+) -> list[WorkflowTemplate]:
     """All templates; `group`, `call` and `policy` name an existing group, HTTP call and policy, or are ""."""
     on_ticket = {"do": "halo", "text": "Nobody has acknowledged this for 5 minutes; the manager is told."}
     managers: dict[str, Any] = {"groups": [group], "roles": ["manager"]} if group else {"paged": True}

@@ -18,7 +18,7 @@ from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.escalation.actions import manual_escalation
 from tocsin.escalation.policy.policy import load as load_policy
-from tocsin.notify.enqueue.notices import tell
+from tocsin.notify.enqueue.notices import queue_notices
 from tocsin.notify.enqueue.queue import Notice
 from tocsin.outbound import templates
 from tocsin.outbound.delivery import calls
@@ -165,7 +165,7 @@ def perform(work: ActionContext, action: WorkflowAction) -> ActionResult:
 
 
 def _command(work: ActionContext, command: Command) -> ActionResult:
-    outcome = service.act_within(work.connection, work.alert_id, command, work.now)
+    outcome = service.apply_command_within(work.connection, work.alert_id, command, work.now)
     return ActionResult(outcome.sentence, is_told=True)
 
 
@@ -180,7 +180,9 @@ def _notify(work: ActionContext, action: WorkflowAction) -> ActionResult:
         alert_id=work.alert_id,
     )
     contacts = action.groups if action.contacts else ()
-    told = tell(work.connection, notice, work.now, user_ids=list(people), label=action.by, contacts_of=contacts)
+    told = queue_notices(
+        work.connection, notice, work.now, user_ids=list(people), label=action.by, contacts_of=contacts
+    )
     missed = f" Not told: {'; '.join(told.missed)}." if told.missed else ""
     if not told.names:
         raise Rejected("not_possible", missed.strip() or "There is nobody to tell.")

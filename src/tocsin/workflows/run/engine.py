@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from tocsin.alerts.states import ACTIVE, AlertStatus
-from tocsin.core.validation.durations import say
+from tocsin.core.validation.durations import describe
 from tocsin.inbound.expressions.conditions import RuleMatch
 from tocsin.inbound.expressions.mapped import MappedFields
 from tocsin.workflows.definition.definition import WorkflowAction, WorkflowDefinition, changes_alerts, compiled
@@ -129,7 +129,7 @@ def decide(
     action = plan.actions[run.step]
     if action.do is ActionKind.WAIT:
         span = timedelta(seconds=action.span)
-        return WaitUntil(now + span, f"It waits for {say(span)}.", run.step + 1)
+        return WaitUntil(now + span, f"It waits for {describe(span)}.", run.step + 1)
     return RunAction(action, run.step)
 
 

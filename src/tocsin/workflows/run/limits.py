@@ -32,7 +32,7 @@ WHERE workflow_id = %(workflow)s
 """
 
 
-def take(connection: Connection, workflow_id: int, limit: int, now: datetime) -> bool:
+def consume(connection: Connection, workflow_id: int, limit: int, now: datetime) -> bool:
     """Consumes one unit of the workflow's limit. Returns False if nothing is left, and counts the refusal."""
     parameters = {"workflow": workflow_id, "now": now, "begin": now - LIMIT_SPAN, "limit": limit}
     row = connection.execute(_TAKE, parameters).fetchone()
@@ -42,13 +42,13 @@ def take(connection: Connection, workflow_id: int, limit: int, now: datetime) ->
     return False
 
 
-def sentence(limit: int) -> str:
+def describe_limit(limit: int) -> str:
     """Why an action was skipped."""
-    done = f"it has made {limit} calls, notes and alerts in {durations.say(LIMIT_SPAN)}, as many as it may"
+    done = f"it has made {limit} calls, notes and alerts in {durations.describe(LIMIT_SPAN)}, as many as it may"
     return f"{done}. Does what it calls open alerts again?"
 
 
-def tell(connection: Connection, workflow_id: int, name: str, limit: int, now: datetime) -> None:
+def report_limit(connection: Connection, workflow_id: int, name: str, limit: int, now: datetime) -> None:
     """Notifies administrators and the managers of the workflow's group, at most once per interval."""
     found = database.row(connection, "SELECT group_id FROM workflows_workflow WHERE id = %s", (workflow_id,))
     about = f"workflow:limit:{workflow_id}"
@@ -57,7 +57,7 @@ def tell(connection: Connection, workflow_id: int, name: str, limit: int, now: d
         return
     notice = Notice(
         f"The workflow {name} has reached its limit",
-        f"{name}: {sentence(limit)}\n\nWhat came after was not done; each alert says so. Look at its log under "
+        f"{name}: {describe_limit(limit)}\n\nWhat came after was not done; each alert says so. Look at its log under "
         "Workflows: if it goes in circles, narrow its conditions; if that many are right, raise its limit.",
         about,
         "You are told because you look after this workflow.",

@@ -60,7 +60,7 @@ def follow(connection: Connection, changes: Sequence[AlertChange], now: datetime
         return
     runs: dict[tuple[int, int], dict[str, object]] = {}
     for change in changes:
-        for kind, cause in triggers.happened(change).items():
+        for kind, cause in triggers.pulled_triggers(change).items():
             for workflow_id, trigger in waiting.get(kind, ()):
                 runs[workflow_id, change.alert_id] = {
                     "workflow_id": workflow_id,
@@ -76,7 +76,7 @@ def follow(connection: Connection, changes: Sequence[AlertChange], now: datetime
         order = {number: place for place, number in enumerate(_triggers.order)}
         ordered = sorted(runs.values(), key=lambda run: order.get(int(str(run["workflow_id"])), 0))
         connection.execute(_INSERT, {"runs": as_storable_json(ordered), "now": now})
-        database.hint(connection, TOPIC)
+        database.notify(connection, TOPIC)
 
 
 @dataclass(slots=True)
@@ -123,7 +123,7 @@ class _Triggers:
 _triggers = _Triggers()
 
 
-def look_again() -> None:
+def re_evaluate() -> None:
     """Makes this process reload the workflows with the next change, after they were changed here."""
     _triggers.read_at = float("-inf")
 

@@ -36,7 +36,7 @@ def facts(connection: Connection, alert_ids: Sequence[int]) -> dict[int, Workflo
     """The facts by alert id; deleted alerts are absent. Six statements, however many alerts there are."""
     wanted = sorted(set(alert_ids))
     states = store.load(connection, wanted)
-    known = alert_values.of_alerts(connection, wanted)
+    known = alert_values.load_alert_values(connection, wanted)
     return {
         row["id"]: WorkflowFacts(
             states[row["id"]],

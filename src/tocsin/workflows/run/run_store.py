@@ -170,7 +170,7 @@ UPDATE workflows_run SET due_at = due_at - %(by)s WHERE id IN (
 """
 
 
-def set_back(connection: Connection, by: timedelta, now: datetime) -> int:
+def correct_after_rollback(connection: Connection, by: timedelta, now: datetime) -> int:
     """Moves timers after a clock rollback by `by`. Returns the number of moved runs.
 
     A run that waits for a fixed moment becomes due early, and then waits on.

@@ -75,7 +75,7 @@ def advance(run_id: int, now: datetime) -> None:
             _fail(connection, run_id, error, now)
 
 
-def look_at(run_id: int, now: datetime) -> None:
+def evaluate_run(run_id: int, now: datetime) -> None:
     """Decides and executes one run immediately, for a manual workflow."""
     try:
         database.retry_once(lambda: _look(now, run_id))
@@ -129,7 +129,7 @@ def _look(now: datetime, only: int | None) -> int:
         for run, error in failed:
             log.error("Run %s of workflow %s could not be decided.", run.id, run.name, exc_info=error)
             _fail(connection, run.id, error, now)
-        database.hint(connection, CHANGED)
+        database.notify(connection, CHANGED)
         return len(runs)
 
 
@@ -153,7 +153,7 @@ def _act_once(run_id: int, now: datetime) -> bool:
         found = _next(run, known, now)
         if not isinstance(found, RunAction):
             run_store.write(connection, [(run, found)], now)
-            database.hint(connection, CHANGED)
+            database.notify(connection, CHANGED)
             return False
         _do(connection, run, found, known[run.alert_id], now)
         return True
@@ -163,11 +163,11 @@ def _do(connection: Connection, run: DueRun, found: RunAction, facts: WorkflowFa
     work = actions.work_for(connection, run, facts, now)
     step: dict[str, object] = {"at": now, "do": found.action.do}
     limit = definition.load(run.definition).limit
-    if found.action.do in OUTWARD and not limits.take(connection, run.workflow_id, limit, now):
-        said = limits.sentence(limit)
+    if found.action.do in OUTWARD and not limits.consume(connection, run.workflow_id, limit, now):
+        said = limits.describe_limit(limit)
         _tell_timeline(connection, work, f"{run.name} left something out: {said}", now)
         run_store.write_step(connection, run, step | {"said": said[:1].upper() + said[1:], "failed": True})
-        limits.tell(connection, run.workflow_id, run.name, limit, now)
+        limits.report_limit(connection, run.workflow_id, run.name, limit, now)
         service.hint_alerts(connection, [run.alert_id])
         return
     try:

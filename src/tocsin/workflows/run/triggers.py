@@ -26,7 +26,7 @@ _AT_OPENING = (TriggerKind.OPENED, TriggerKind.UNACKNOWLEDGED, TriggerKind.UNASS
 _MOMENTS = ("custom.respond_by", "custom.fix_by")
 
 
-def happened(change: AlertChange) -> dict[TriggerKind, str]:
+def pulled_triggers(change: AlertChange) -> dict[TriggerKind, str]:
     """The triggers with what happened. Timed triggers start waiting.
 
     A dry-run alert counts as opened when it starts to page.

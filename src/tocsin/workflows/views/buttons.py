@@ -58,7 +58,7 @@ class RunSummary:
         return any(step.failed or any(call.status == "dead" for call in step.calls) for step in self.steps)
 
 
-def offered(alert_id: int, now: datetime) -> list[WorkflowButton]:
+def available_buttons(alert_id: int, now: datetime) -> list[WorkflowButton]:
     """The manual workflows whose conditions hold for an alert, in order; unreadable ones are omitted."""
     rows = list(Workflow.objects.filter(trigger=TriggerKind.MANUAL, is_enabled=True).select_related("group"))
     if not rows:
@@ -79,14 +79,14 @@ def offered(alert_id: int, now: datetime) -> list[WorkflowButton]:
             continue
         if is_offered:
             does = tuple(
-                descriptions.action(action, lambda noun, number: names[noun].get(number, f"#{number}"))
+                descriptions.describe_action(action, lambda noun, number: names[noun].get(number, f"#{number}"))
                 for action in plan.actions
             )
             found.append(WorkflowButton(row, plan.trigger.confirm, does))
     return found
 
 
-def of_alert(alert_id: int) -> list[RunSummary]:
+def workflow_history(alert_id: int) -> list[RunSummary]:
     """The workflow runs of an alert, newest first, without those that were skipped."""
     rows = Run.objects.filter(alert=alert_id).exclude(status=WorkflowRunStatus.SKIPPED).select_related("workflow")
     return stories(list(rows.order_by("-pk")[:MAX_RUNS_SHOWN]))

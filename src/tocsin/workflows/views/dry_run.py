@@ -54,7 +54,7 @@ class DryRunResult:
         return list(zip(self.actions, self.texts, strict=True))
 
 
-def of(workflow: Workflow, alert_id: int, now: datetime) -> DryRunResult:
+def dry_run(workflow: Workflow, alert_id: int, now: datetime) -> DryRunResult:
     """Dry run of a stored workflow. Raises Rejected("not_found") for an unknown alert."""
     owner = commands.owner_of(workflow.group)
     return against(definition.load(workflow.definition), workflow.name, alert_id, now, owner=owner)
@@ -122,7 +122,9 @@ def _said(connection: Connection, action: WorkflowAction, alert: WorkflowFacts, 
         contacts = " and the groups' contacts" if action.contacts else ""
         return f"tell {told}{contacts} by {action.by or 'e-mail'}"
     names_by_noun = loader.names_of(connection, wanted)
-    return descriptions.action(action, lambda noun, number: str(names_by_noun.get(noun, {}).get(number, f"#{number}")))
+    return descriptions.describe_action(
+        action, lambda noun, number: str(names_by_noun.get(noun, {}).get(number, f"#{number}"))
+    )
 
 
 def _text(work: actions.ActionContext, action: WorkflowAction) -> str:

@@ -54,7 +54,7 @@ def with_runs(rows: QuerySet[Workflow]) -> QuerySet[Workflow]:
     )
 
 
-def wrong(connection: Connection) -> Iterator[WorkflowProblem]:
+def find_problems(connection: Connection) -> Iterator[WorkflowProblem]:
     """Yields the current problems."""
     for row in database.rows(
         connection, "SELECT id, name, definition FROM workflows_workflow WHERE is_enabled ORDER BY name"

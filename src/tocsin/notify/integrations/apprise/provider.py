@@ -11,7 +11,7 @@ from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net.egress import HttpClient
 from tocsin.notify.channels import chat_url_policy
 from tocsin.notify.integrations import http_status
-from tocsin.notify.integrations.apprise.requests_patch import RequestLog, carried
+from tocsin.notify.integrations.apprise.requests_patch import RequestLog, through_client
 from tocsin.notify.interfaces import (
     AddressRejected,
     OutcomeUnknown,
@@ -58,10 +58,10 @@ class ChatServicesSender:
     def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
         url = encrypted_addresses.unseal(address)
         try:
-            plugin = chat_url_policy.opened(url)
+            plugin = chat_url_policy.open_plugin(url)
         except Rejected as rejected:
             raise AddressRejected(rejected.detail, "Enter the address again.") from None
-        with carried(self._client, idempotency_key) as carriage:
+        with through_client(self._client, idempotency_key) as carriage:
             is_sent = _notify(plugin, rendered)
         _judge(carriage, is_sent, str(plugin.service_name), secrets_in(url))
         return SendReceipt()
@@ -76,7 +76,7 @@ class ChatServicesSender:
 def _notify(plugin: Any, rendered: Rendered) -> bool:
     from apprise import NotifyFormat
 
-    title, body = words(rendered, int(plugin.title_maxlen), int(plugin.body_maxlen))
+    title, body = fit_text(rendered, int(plugin.title_maxlen), int(plugin.body_maxlen))
     try:
         sent = plugin.notify(
             title=title, body=body, notify_type=_kind(rendered), body_format=NotifyFormat.TEXT, overflow="truncate"
@@ -87,7 +87,7 @@ def _notify(plugin: Any, rendered: Rendered) -> bool:
     return bool(sent)
 
 
-def words(rendered: Rendered, longest_title: int, longest_body: int) -> tuple[str, str]:
+def fit_text(rendered: Rendered, longest_title: int, longest_body: int) -> tuple[str, str]:
     """Returns title and text within a service's limits. The text is shortened; the title and links are kept."""
     links = "\n".join(f"{button.label}: {button.url}" for button in rendered.buttons)
     if not links and rendered.link:
@@ -134,7 +134,7 @@ def _judge(carriage: RequestLog, is_sent: bool, service: str, secrets: list[str]
     if 200 <= answer.status < 300:
         raise AddressRejected(f"{service} took the request and refused the message{f': {said}' if said else ''}.")
     try:
-        http_status.fail(answer, service, said)
+        http_status.raise_for_status(answer, service, said)
     except Permanent as refused:
         raise AddressRejected(refused.detail, refused.remedy) from None
 

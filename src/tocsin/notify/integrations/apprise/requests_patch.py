@@ -69,7 +69,7 @@ class RequestLog:
 
 
 @contextmanager
-def carried(client: HttpClient, key: str) -> Iterator[RequestLog]:
+def through_client(client: HttpClient, key: str) -> Iterator[RequestLog]:
     """Sends this thread's `requests` calls through `client` while the context is active."""
     _install()
     carriage = RequestLog(client, key)

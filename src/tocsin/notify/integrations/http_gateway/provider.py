@@ -11,7 +11,7 @@ from tocsin.core.errors import Permanent
 from tocsin.core.net.egress import EgressResponse, HttpClient
 from tocsin.notify.channels.phone_numbers import is_phone_number
 from tocsin.notify.integrations import http_status
-from tocsin.notify.integrations.http_gateway.template import NAMES, BodyFormat, at, filled, in_address, unknown
+from tocsin.notify.integrations.http_gateway.template import NAMES, BodyFormat, at, in_address, render_template, unknown
 from tocsin.notify.interfaces import (
     ProviderAccount,
     ProviderKind,
@@ -123,7 +123,7 @@ class HttpGatewaySender:
         }
         method = self._settings.get("method") or "POST"
         query = in_address(self._settings.get("query", ""), values)
-        content = b"" if method == "GET" else filled(self._body, values, self._form).encode()
+        content = b"" if method == "GET" else render_template(self._body, values, self._form).encode()
         answer = self._ask(method, f"{self._url}?{query}" if query else self._url, content, idempotency_key)
         said = http_status.content(answer)
         if not 200 <= answer.status < 300:
@@ -140,9 +140,9 @@ class HttpGatewaySender:
         self._check()
         answer = self._client.request("HEAD", self._url, headers=self._headers(""))
         if answer.status in (401, 403):
-            http_status.fail(answer, self._name)
+            http_status.raise_for_status(answer, self._name)
         if answer.status in http_status.AGAIN or (answer.status >= 500 and answer.status != 501):
-            http_status.fail(answer, self._name)
+            http_status.raise_for_status(answer, self._name)
         return f"{self._name} answers. Send a test to see whether it takes messages."
 
     def close(self) -> None:
@@ -175,4 +175,4 @@ class HttpGatewaySender:
         text = http_status.line((at(said, path) if path else "") or instead)
         if 200 <= answer.status < 300:
             raise Permanent(f"{self._name} did not accept the message: {text}.")
-        http_status.fail(answer, self._name, text)
+        http_status.raise_for_status(answer, self._name, text)

@@ -42,7 +42,7 @@ def unknown(template: str, form: BodyFormat) -> list[str]:
     return [] if form is BodyFormat.XML else [name for name in _PLACE.findall(template) if name not in NAMES]
 
 
-def filled(template: str, values: Mapping[str, str], form: BodyFormat) -> str:
+def render_template(template: str, values: Mapping[str, str], form: BodyFormat) -> str:
     """Returns the template with `values` filled in."""
     return _PLACE.sub(lambda place: _written(values[place[1]], form) if place[1] in values else place[0], template)
 

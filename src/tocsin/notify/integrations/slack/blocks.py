@@ -9,7 +9,7 @@ from tocsin.notify.channels import chat_buttons
 from tocsin.notify.integrations.json_object import child, items, text
 from tocsin.notify.interfaces import Rendered
 from tocsin.notify.text import formatting
-from tocsin.notify.text.phrases import say
+from tocsin.notify.text.phrases import phrase
 
 #: The maximum length of a section's text.
 MAX_SECTION_CHARS = 3000
@@ -30,7 +30,7 @@ def message(rendered: Rendered, *, answers: bool = True) -> dict[str, Any]:
     if (number := chat_buttons.alert_of(rendered)) is not None:
         blocks += [_actions(number, rendered.language)] if answers else []
     if rendered.link:
-        label = say(rendered.language, "Open the alert" if number is not None else "Open Tocsin")
+        label = phrase(rendered.language, "Open the alert" if number is not None else "Open Tocsin")
         blocks.append(_context(f"<{rendered.link}|{label}>"))
     return {"text": formatting.cut(rendered.subject, _MAX_HEADER_CHARS), "blocks": blocks}
 
@@ -62,7 +62,7 @@ def _button(kind: CommandKind, number: int, language: str) -> dict[str, Any]:
     made: dict[str, Any] = {
         "type": "button",
         "action_id": f"{ACTION}{kind}",
-        "text": {"type": "plain_text", "text": say(language, chat_buttons.LABELS[kind])},
+        "text": {"type": "plain_text", "text": phrase(language, chat_buttons.LABELS[kind])},
         "value": chat_buttons.written(kind, number),
     }
     if kind is CommandKind.ACKNOWLEDGE:
@@ -70,10 +70,10 @@ def _button(kind: CommandKind, number: int, language: str) -> dict[str, Any]:
     if kind is CommandKind.CLOSE:
         made["style"] = "danger"
         made["confirm"] = {
-            "title": {"type": "plain_text", "text": say(language, "Close alert {number}?", number=number)},
-            "text": {"type": "plain_text", "text": say(language, "Nobody is paged about it any more.")},
-            "confirm": {"type": "plain_text", "text": say(language, "Close")},
-            "deny": {"type": "plain_text", "text": say(language, "Keep it open")},
+            "title": {"type": "plain_text", "text": phrase(language, "Close alert {number}?", number=number)},
+            "text": {"type": "plain_text", "text": phrase(language, "Nobody is paged about it any more.")},
+            "confirm": {"type": "plain_text", "text": phrase(language, "Close")},
+            "deny": {"type": "plain_text", "text": phrase(language, "Keep it open")},
         }
     return made
 

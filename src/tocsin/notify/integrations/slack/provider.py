@@ -27,7 +27,7 @@ from tocsin.notify.interfaces import (
     Rendered,
     SendReceipt,
 )
-from tocsin.notify.text.phrases import say
+from tocsin.notify.text.phrases import phrase
 from tocsin.notify.webhooks import (
     Callback,
     CallbackResponse,
@@ -143,7 +143,7 @@ class SlackSender:
         )
         said = http_status.body(answer)
         if answer.status != 200:
-            http_status.fail(answer, "Slack", http_status.line(said.get("error", "")))
+            http_status.raise_for_status(answer, "Slack", http_status.line(said.get("error", "")))
         if "ok" not in said:
             raise http_status.no_answer("Slack")
         if said["ok"] is not True:
@@ -201,11 +201,11 @@ def _pressed(account: ProviderAccount, said: dict[str, Any], ears: EventReceiver
     shown = items(child(said, "message").get("blocks"))
     # A channel has readers of several languages, so it gets English. A direct message uses the member's language.
     language, sentence = (pressed.language, pressed.told) if _is_direct(said) else ("", pressed.sentence)
-    who = say(
+    who = phrase(
         language,
         "{who} pressed {button}: {said}",
         who=f"<@{blocks.escaped(member)}>",
-        button=f"*{say(language, chat_buttons.LABELS[_kind(command)])}*",
+        button=f"*{phrase(language, chat_buttons.LABELS[_kind(command)])}*",
         said=blocks.escaped(sentence),
     )
     before = text(child(said, "message").get("text"))

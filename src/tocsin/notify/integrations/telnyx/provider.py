@@ -228,4 +228,4 @@ def _fail(answer: EgressResponse) -> NoReturn:
         if known.is_passing:
             raise Temporary(sentence, answer.retry_after)
         raise AddressRejected(sentence) if known.is_address else Permanent(sentence)
-    http_status.fail(answer, "Telnyx", said)
+    http_status.raise_for_status(answer, "Telnyx", said)

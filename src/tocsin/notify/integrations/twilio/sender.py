@@ -101,4 +101,4 @@ def _fail(answer: EgressResponse) -> NoReturn:
         if known.is_passing:
             raise Temporary(sentence, answer.retry_after)
         raise AddressRejected(sentence) if known.is_address else Permanent(sentence)
-    http_status.fail(answer, "Twilio", http_status.line(said.get("message", "")))
+    http_status.raise_for_status(answer, "Twilio", http_status.line(said.get("message", "")))

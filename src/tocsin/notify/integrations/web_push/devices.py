@@ -100,7 +100,7 @@ def remove(device: PushDevice, *, actor: AuditActor, now: datetime) -> None:
             people.delete_contact_method(method, actor=actor, now=now)
 
 
-def known(endpoint: str) -> PushDevice | None:
+def device_by_endpoint(endpoint: str) -> PushDevice | None:
     """Returns the subscribed device with this endpoint. The endpoint is known only to its browser and so authenticates
     it.
     """
@@ -126,7 +126,7 @@ def contact_method(user: User) -> ContactMethod | None:
     return methods.order_by("pk").first()
 
 
-def at(address: str) -> list[Device]:
+def devices_at(address: str) -> list[Device]:
     """Returns the subscribed devices of an address, over the connection pool."""
     with database.transaction() as connection:
         found = database.rows(
@@ -157,7 +157,7 @@ WHERE d.id = t.id
 """
 
 
-def told(news: Sequence[PushResult], now: datetime) -> None:
+def record_results(news: Sequence[PushResult], now: datetime) -> None:
     """Records the results of push services. The row of an unsubscribed device is kept, so that the user sees it."""
     with database.transaction() as connection:
         connection.execute(
@@ -173,7 +173,7 @@ def told(news: Sequence[PushResult], now: datetime) -> None:
 
 def require_devices(address: str) -> list[Device]:
     """Returns the devices of an address as `at` does. Raises AddressRejected with the remedy if there are none."""
-    found = at(address)
+    found = devices_at(address)
     if not found:
         raise AddressRejected(
             "None of the person's devices takes pushes.", "They press “Push on this device” under Me."
@@ -184,7 +184,7 @@ def require_devices(address: str) -> list[Device]:
 def _new_contact_method(user: User, actor: AuditActor, now: datetime) -> ContactMethod:
     labels = {label.lower() for label in user.contact_methods.values_list("label", flat=True)}
     label = next(name for name in (LABEL, *(f"{LABEL} {n}" for n in range(2, 100))) if name.lower() not in labels)
-    spec = {"label": label, "channel": CHANNEL, "address": push_addresses.made(secrets.token_bytes(13))}
+    spec = {"label": label, "channel": CHANNEL, "address": push_addresses.new_address(secrets.token_bytes(13))}
     method = people.save_contact_method(user, spec, actor=actor, now=now)
     # The browser asked the user for permission, so no verification code is needed.
     ContactMethod.objects.filter(pk=method.pk).update(verified_at=now)

@@ -10,7 +10,7 @@ from tocsin.alerts.states import CommandKind
 from tocsin.notify.integrations.web_push.encryption import MAX_PAYLOAD_BYTES
 from tocsin.notify.interfaces import Rendered
 from tocsin.notify.text import formatting, signed_links
-from tocsin.notify.text.phrases import say
+from tocsin.notify.text.phrases import phrase
 
 #: Browsers show only two buttons, so the most important two come first.
 ACTS = (
@@ -36,7 +36,7 @@ def payload(rendered: Rendered, notification_id: str) -> bytes:
     if token:
         says |= {
             "token": token,
-            "acts": [{"action": str(kind), "title": say(rendered.language, label)} for kind, label in ACTS],
+            "acts": [{"action": str(kind), "title": phrase(rendered.language, label)} for kind, label in ACTS],
         }
     return _fitted(says)
 

@@ -75,7 +75,7 @@ class WebPushSender:
         # A slow push service must not delay the user's other devices.
         with ThreadPoolExecutor(min(len(found), _MAX_CONCURRENT)) as pool:
             tries = list(pool.map(push, found)) if len(found) > 1 else [push(found[0])]
-        devices.told([tried.told for tried in tries], clock.now())
+        devices.record_results([tried.told for tried in tries], clock.now())
         return _outcome(tries)
 
     def verify(self) -> str:

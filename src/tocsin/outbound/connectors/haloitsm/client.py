@@ -99,16 +99,16 @@ class HaloClient:
         found = _json(answer, doing, is_write=True)
         one = found[-1] if isinstance(found, list) and found else found
         if path in ("Actions", "Tickets") and errors.is_refusal(one):
-            raise errors.of_refusal(answer, doing)
+            raise errors.refusal_error(answer, doing)
         return one
 
     def delete(self, line: RecordedClient, path: str, now: datetime, doing: str) -> None:
         """Deletes an object. An object that no longer exists is not an error."""
         answer = self._request(line, "DELETE", f"{self.base}/api/{path}", b"", now)
         if answer.status not in (200, 201, 202, 204, 404):
-            raise errors.of_answer(answer, doing, is_write=True)
+            raise errors.response_error(answer, doing, is_write=True)
         if errors.is_page(answer):
-            raise errors.of_page(answer, f"to {doing}", is_write=True)
+            raise errors.html_page_error(answer, f"to {doing}", is_write=True)
 
     def items(self, line: RecordedClient, noun: str, now: datetime) -> list[dict[str, Any]]:
         """One of Halo's lists in full, whether the response is a bare array or wrapped in an object."""
@@ -181,11 +181,11 @@ class HaloClient:
         On a 401 with an empty body, checks whether Halo rejects Tocsin or just hides this ticket: a hidden ticket must
         not block all others.
         """
-        if ticket and answer.status == 401 and not errors.words(answer.body):
+        if ticket and answer.status == 401 and not errors.error_words(answer.body):
             me = self._request(line, "GET", f"{self.base}/api/Agent/me", b"", now)
             if me.status == 200:
-                return errors.gone(answer, ticket)
-        return errors.of_answer(answer, doing, is_write=is_write, ticket=ticket)
+                return errors.not_found_error(answer, ticket)
+        return errors.response_error(answer, doing, is_write=is_write, ticket=ticket)
 
     def _once(self, line: RecordedClient, method: str, url: str, content: bytes, token: str) -> EgressResponse:
         line.hide(token)
@@ -209,12 +209,12 @@ class HaloClient:
                 lasts = int(found.get("expires_in") or 3600)
                 return _HaloToken(str(found["access_token"]), now + timedelta(seconds=max(30, lasts - 60)))
             except (ValueError, KeyError, TypeError, AttributeError):
-                raise errors.of_token(answer, self.base, [], []) from None
+                raise errors.token_error(answer, self.base, [], []) from None
         scopes = scope.split()
         bad: list[str] = []
         if errors.code_of(answer.body) == "invalid_scope" and len(scopes) > 1:
             bad = [one for one in scopes if self._ask_for_token(line, one).status != 200]
-        raise errors.of_token(answer, self.base, scopes, bad)
+        raise errors.token_error(answer, self.base, scopes, bad)
 
     def _ask_for_token(self, line: RecordedClient, scope: str) -> EgressResponse:
         settings = self.account.settings
@@ -256,14 +256,14 @@ def _said(value: object) -> str:
 
 def _json(answer: EgressResponse, doing: str, *, is_write: bool) -> Any:
     if errors.is_page(answer):
-        raise errors.of_page(answer, f"to {doing}", is_write=is_write)
+        raise errors.html_page_error(answer, f"to {doing}", is_write=is_write)
     if not answer.body.strip():
         return {}
     try:
         return json.loads(answer.body)
     except ValueError:
         raise Permanent(
-            f"Halo answered something else than JSON when asked to {doing}: {errors.words(answer.body)[:100]}",
+            f"Halo answered something else than JSON when asked to {doing}: {errors.error_words(answer.body)[:100]}",
             "Check the address: a sign-in page or a proxy may stand in between.",
         ) from None
 

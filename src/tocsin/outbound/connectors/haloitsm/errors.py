@@ -40,7 +40,7 @@ class TicketNotFound(Permanent):
     """The ticket does not exist, or Tocsin's agent may not see it."""
 
 
-def words(body: bytes) -> str:
+def error_words(body: bytes) -> str:
     """The text of a body of any shape, on one line and without markup; "" when empty."""
     text = body.decode("utf-8", "replace").strip()
     if not text:
@@ -88,15 +88,15 @@ def code_of(body: bytes) -> str:
     return str(found.get("error", "")) if isinstance(found, Mapping) else ""
 
 
-def of_token(answer: EgressResponse, base: str, scopes: list[str], bad: list[str]) -> TocsinError:
+def token_error(answer: EgressResponse, base: str, scopes: list[str], bad: list[str]) -> TocsinError:
     """The error for a failed token request. `bad` are the scopes that were rejected one by one."""
-    code, said = code_of(answer.body), words(answer.body)
+    code, said = code_of(answer.body), error_words(answer.body)
     if answer.status == 429:
         return Throttled("Halo asks for patience (429).", answer.retry_after)
     if answer.status >= 500 or answer.status == 408:
         return Temporary(f"Halo answers {answer.status} when asked for a token.", answer.retry_after)
     if is_page(answer):
-        return of_page(answer, "for a token", is_write=False)
+        return html_page_error(answer, "for a token", is_write=False)
     match code:
         case "invalid_client" | "unauthorized_client":
             return NeedsAttention(
@@ -127,9 +127,9 @@ def of_token(answer: EgressResponse, base: str, scopes: list[str], bad: list[str
     )
 
 
-def of_answer(answer: EgressResponse, doing: str, *, is_write: bool, ticket: str = "") -> TocsinError:
+def response_error(answer: EgressResponse, doing: str, *, is_write: bool, ticket: str = "") -> TocsinError:
     """The error for a failed request. `doing` completes a sentence, such as "write a note"."""
-    said = words(answer.body)
+    said = error_words(answer.body)
     quoted = f" Halo said: {_ended(said)}" if said else ""
     match answer.status:
         case 429:
@@ -139,12 +139,12 @@ def of_answer(answer: EgressResponse, doing: str, *, is_write: bool, ticket: str
         case status if status >= 500 or status == 408:
             return Temporary(f"Halo could not {doing} now ({status}).{quoted}", answer.retry_after)
         case 404 if ticket:
-            return gone(answer, ticket, quoted)
+            return not_found_error(answer, ticket, quoted)
         case 401 | 403 if ticket and _NO_RECORD.search(said):
-            return gone(answer, ticket, quoted)
+            return not_found_error(answer, ticket, quoted)
         case 401 if ticket and said and not _NO_ENTRY.search(said) and not _NO_ACCESS.search(said):
             # One hidden ticket must not block all others.
-            return gone(answer, ticket, quoted)
+            return not_found_error(answer, ticket, quoted)
         case 401 | 403 if _NO_ACCESS.search(said):
             return _of_text(answer, said, doing)
         case 401:
@@ -168,7 +168,7 @@ def is_page(answer: EgressResponse) -> bool:
     return 200 <= answer.status < 300 and (said or answer.body.lstrip()[:1] == b"<")
 
 
-def of_page(answer: EgressResponse, doing: str, *, is_write: bool) -> TocsinError:
+def html_page_error(answer: EgressResponse, doing: str, *, is_write: bool) -> TocsinError:
     """The error for an HTML response, which is retried. `doing` completes a sentence, such as "to write a note"."""
     named = _TITLE.search(answer.body.decode("utf-8", "replace"))
     title = _line(unescape(named[1]))[:100] if named is not None else ""
@@ -188,12 +188,12 @@ def is_refusal(found: object) -> bool:
     return any(str(key).casefold() in ("error", "errors", "message") and value for key, value in found.items())
 
 
-def of_refusal(answer: EgressResponse, doing: str) -> TocsinError:
+def refusal_error(answer: EgressResponse, doing: str) -> TocsinError:
     """The error for a request that failed despite its 2xx status."""
-    return _of_text(answer, words(answer.body), doing)
+    return _of_text(answer, error_words(answer.body), doing)
 
 
-def gone(answer: EgressResponse, ticket: str, quoted: str = "") -> TicketNotFound:
+def not_found_error(answer: EgressResponse, ticket: str, quoted: str = "") -> TicketNotFound:
     """The error for a ticket that does not exist for Tocsin; `quoted` is Halo's own message."""
     return TicketNotFound(
         f"Halo shows no ticket {ticket} to Tocsin ({answer.status}): it was deleted, or Tocsin's agent may not see "

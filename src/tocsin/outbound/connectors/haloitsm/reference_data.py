@@ -158,7 +158,7 @@ def _by_number(entries: Sequence[ReferenceEntry]) -> list[dict[str, Any]]:
     return [{"number": number, "name": said[0], "data": {"names": said}} for number, said in names.items()]
 
 
-def teach_inbound(integration: OutboundIntegration, now: datetime) -> None:
+def publish_to_inbound(integration: OutboundIntegration, now: datetime) -> None:
     """Updates the settings of the inbound integrations that write back through this one.
 
     Sets the status of each id, the name of each agent (the user's own name if matched), and those priorities whose id
@@ -187,7 +187,7 @@ def teach_inbound(integration: OutboundIntegration, now: datetime) -> None:
         if taught(door.settings) == door.settings:
             continue
         try:
-            with config_version.alone(door):
+            with config_version.exclusive(door):
                 spec = inbound.integration_spec(door)
                 wanted = {**spec, "settings": taught(spec.get("settings") or {})}
                 inbound.save_integration(wanted, existing=door, actor=READER, now=now)

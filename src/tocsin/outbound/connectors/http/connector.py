@@ -84,7 +84,7 @@ class HttpSender:
             for name, text in settings.get("headers", {}).items()
         }
         self._hide(line, url, headers)
-        shown_url = secret_urls.shown(url)
+        shown_url = secret_urls.mask_url(url)
         method = settings.get("method", "POST")
         body = b"" if method == "GET" else self._body(values, headers)
         # The same for every attempt, so that the receiver can recognize a repeat.
@@ -110,7 +110,7 @@ class HttpSender:
             own = templates.render(template, dict.fromkeys(templates.references(template), ""))
             if name.lower() not in PLAIN_HEADERS and len(own.strip()) >= _SHORTEST_SECRET:
                 line.hide(headers[name])
-        if secret_urls.shown(url) != url:
+        if secret_urls.mask_url(url) != url:
             for secret in secret_urls.secret_parts(url):
                 if len(secret) >= _SHORTEST_SECRET:
                     line.hide(secret)
@@ -242,7 +242,11 @@ class HttpSender:
         except ValueError:
             return {}
         found = {name: value_at(payload, path) for name, path in wanted.items()}
-        return {name: templates.said(value)[:_MAX_CAPTURED_CHARS] for name, value in found.items() if value is not None}
+        return {
+            name: templates.describe_template(value)[:_MAX_CAPTURED_CHARS]
+            for name, value in found.items()
+            if value is not None
+        }
 
 
 def _error_of(answer: EgressResponse) -> str:

@@ -13,7 +13,7 @@ from tocsin.catalogue.kinds import IntegrationKind
 from tocsin.core.errors import Rejected
 from tocsin.web.integrations.editor.condition_form import ErrorPlaces
 from tocsin.web.told import told
-from tocsin.web.ui.forms import beside, each
+from tocsin.web.ui.forms import each, errors_beside
 
 
 class EditorTab(ABC):
@@ -59,7 +59,7 @@ class EditorTab(ABC):
         for problem in each(rejected):
             place = problem.field or ""
             row = self.row_of(place)
-            said = beside(problem) if row else told(problem.detail[:1].upper() + problem.detail[1:])
+            said = errors_beside(problem) if row else told(problem.detail[:1].upper() + problem.detail[1:])
             (self.errors.setdefault(row, []) if row else self.problems).append(said)
 
     def row_of(self, place: str) -> str | None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from tocsin.core.validation.text_sanitizing import without_unstorable
+from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.inbound.expressions.fields import text_of
 from tocsin.inbound.expressions.paths import join_path
 
@@ -61,7 +61,7 @@ def _lines(value: object, key: str, path: tuple[str | int, ...], depth: int) -> 
             if isinstance(value, list) and number >= _ENTRIES:
                 yield TreeLine(min(shown + 1, MAX_TREE_DEPTH), "", f"… {len(value) - _ENTRIES} more")
                 break
-            label = without_unstorable(str(name))[:MAX_VALUE_CHARS]
+            label = sanitize(str(name))[:MAX_VALUE_CHARS]
             yield from _lines(inner, label, (*path, name), depth + 1)
         yield TreeLine(shown, "", closing)
         return
@@ -70,7 +70,7 @@ def _lines(value: object, key: str, path: tuple[str | int, ...], depth: int) -> 
 
 def _shown(value: object) -> str:
     if isinstance(value, str):
-        text = without_unstorable(value[: MAX_VALUE_CHARS * 2]).replace("\n", "⏎")
+        text = sanitize(value[: MAX_VALUE_CHARS * 2]).replace("\n", "⏎")
         return f'"{text[:MAX_VALUE_CHARS]}{"…" if len(value) > MAX_VALUE_CHARS else ""}"'
     if value is None:
         return "null"

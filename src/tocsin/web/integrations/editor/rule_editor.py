@@ -231,7 +231,7 @@ def _try(request: SignedInRequest, row: Integration, names: ReferenceNames, draf
     if draft.parts is None:
         return
     try:
-        draft.door = drafts.drafted(row, draft.parts, names)
+        draft.door = drafts.compile_draft(row, draft.parts, names)
     except Rejected as rejected:
         draft.sheet.refuse(rejected)
         return

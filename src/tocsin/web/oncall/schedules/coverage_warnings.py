@@ -26,7 +26,7 @@ def of_plans(
     connection: Connection, plans: Mapping[int, GroupPlan], now: datetime, ahead: timedelta
 ) -> dict[int, Sequence[CoverageFinding]]:
     """Return {group id: findings} within `ahead` from now, most severe first."""
-    version = config_version.version(connection)
+    version = config_version.current_version(connection)
     keys = {f"on-call-findings:{version}:{ahead.days}:{number}": number for number in plans}
     known: dict[int, Sequence[CoverageFinding]] = {
         keys[key]: found for key, found in caches["process"].get_many(keys).items()
@@ -35,7 +35,7 @@ def of_plans(
     if missing:
         reachable = coverage.reachable(connection)
         for number, plan in missing.items():
-            known[number] = coverage_checks.firsts(
+            known[number] = coverage_checks.first_of_each(
                 coverage_checks.problems(coverage_checks.findings(plan, reachable, now, now + ahead))
             )
         caches["process"].set_many(
@@ -46,10 +46,10 @@ def of_plans(
 
 def sentences(found: Sequence[CoverageFinding], now: datetime) -> list[str]:
     """Return each finding as the sentence that `say` builds."""
-    return [say(finding, now) for finding in found]
+    return [describe_finding(finding, now) for finding in found]
 
 
-def say(finding: CoverageFinding, now: datetime) -> str:
+def describe_finding(finding: CoverageFinding, now: datetime) -> str:
     """Return the finding as a sentence with its times in the user's time zone."""
     text = told(finding.text)
     if not coverage.has_times(finding):

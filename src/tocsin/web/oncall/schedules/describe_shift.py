@@ -105,7 +105,7 @@ def _every(held: Mapping[str, Any]) -> str:
     elif every == timedelta(hours=1):
         often = _("each hour")
     else:
-        often = _("every %(span)s") % {"span": durations.say(every)}
+        often = _("every %(span)s") % {"span": durations.describe(every)}
     return _("%(often)s at %(time)s") % {"often": often, "time": at}
 
 

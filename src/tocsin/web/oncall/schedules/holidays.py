@@ -21,11 +21,11 @@ from tocsin.oncall.calculation import holiday_calendars
 from tocsin.oncall.changes import commands, specs
 from tocsin.oncall.models import HolidayCalendar
 from tocsin.people.models import Group
-from tocsin.web.http.authorization import actor, may, may_somewhere, needs, offer_own_groups, require
+from tocsin.web.http.authorization import actor, may, may_somewhere, offer_own_groups, require, requires
 from tocsin.web.http.request import SignedInRequest, page
 from tocsin.web.ui.confirm_delete import ask_and_delete
 from tocsin.web.ui.edit_conflicts import FormSnapshot
-from tocsin.web.ui.forms import beside, each, reader_zone, show_rejection
+from tocsin.web.ui.forms import each, errors_beside, reader_zone, show_rejection
 
 #: Number of upcoming holidays shown.
 UPCOMING_DAYS = 14
@@ -117,13 +117,13 @@ def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
         "may_change": may_change,
         "coming": _coming(_loaded(row), today, UPCOMING_DAYS) if row else [],
         "regions": holiday_calendars.regions(row.country) if row else (),
-        "needed_by": object_hooks.of("holiday_calendar", row.pk) if row else [],
+        "needed_by": object_hooks.references_to("holiday_calendar", row.pk) if row else [],
     }
     return page(request, "oncall/holiday_calendar.html", context, status=422 if failed else 200)
 
 
 @require_POST
-@needs(Permission.TEAMS)
+@requires(Permission.TEAMS)
 def try_out(request: SignedInRequest) -> HttpResponse:
     """Render the holidays that the unsaved form would produce, while the user types."""
     form, days = _forms(request, None)
@@ -146,7 +146,7 @@ def try_out(request: SignedInRequest) -> HttpResponse:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs(Permission.TEAMS)
+@requires(Permission.TEAMS)
 def delete(request: SignedInRequest, number: int) -> HttpResponse:
     """Ask for confirmation, listing the references; then delete the calendar."""
     row = _find(number)
@@ -217,6 +217,6 @@ def _show(rejected: Rejected, form: CalendarForm, days: Sequence[DayForm]) -> No
         place = problem.field or ""
         index, _end, field = place.removeprefix("days[").partition("].")
         if place.startswith("days[") and index.isdecimal() and int(index) < len(days):
-            days[int(index)].add_error(field if field in ("date", "name") else None, beside(problem))
+            days[int(index)].add_error(field if field in ("date", "name") else None, errors_beside(problem))
         else:
             show_rejection(form, problem)

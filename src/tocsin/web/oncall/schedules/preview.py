@@ -55,7 +55,7 @@ def of_plan(plan: GroupPlan, schedule: str, now: datetime) -> SchedulePreview:
     found = coverage_checks.findings(plan, reachable, now, now + LOOK_AHEAD, drawn)
     return SchedulePreview(
         turns=[(role, several) for role, several in turns if several],
-        troubles=coverage_warnings.sentences(coverage_checks.firsts(coverage_checks.problems(found)), now),
+        troubles=coverage_warnings.sentences(coverage_checks.first_of_each(coverage_checks.problems(found)), now),
     )
 
 

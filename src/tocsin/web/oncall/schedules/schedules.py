@@ -17,7 +17,7 @@ from tocsin.oncall.changes import commands, overrides
 from tocsin.oncall.models import CalendarFeed, HolidayCalendar, Override, Schedule
 from tocsin.people import permissions
 from tocsin.people.models import Group
-from tocsin.web.http.authorization import actor, may, needs, offer_own_groups, require
+from tocsin.web.http.authorization import actor, may, offer_own_groups, require, requires
 from tocsin.web.http.request import SignedInRequest, page
 from tocsin.web.oncall.schedules import describe_shift, preview
 from tocsin.web.oncall.schedules.preview import SchedulePreview
@@ -32,7 +32,7 @@ from tocsin.web.ui import references
 from tocsin.web.ui.confirm_delete import ask_and_delete
 from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import offer_own_zone, reader_zone, typed
-from tocsin.web.ui.formset_actions import rearranged
+from tocsin.web.ui.formset_actions import rearrange
 
 #: Maximum number of past overrides shown.
 MAX_PAST_OVERRIDES = 20
@@ -52,7 +52,7 @@ def schedule(request: SignedInRequest, number: int) -> HttpResponse:
         "calendars": HolidayCalendar.objects.filter(pk__in=row.holiday_calendars),
         "feed": CalendarFeed.objects.filter(owner=request.user, schedule=row).first(),
         "group_feed": CalendarFeed.objects.filter(owner=request.user, kind="group", group=row.group_id).first(),
-        "used_by": references.of("schedule", row.pk),
+        "used_by": references.references_to("schedule", row.pk),
         "may_change": may(request, Permission.TEAMS, row.group_id),
         "zone": reader_zone().key,
     }
@@ -60,12 +60,12 @@ def schedule(request: SignedInRequest, number: int) -> HttpResponse:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs(Permission.TEAMS)
+@requires(Permission.TEAMS)
 def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
     """Create or edit a schedule. "Preview" and the buttons that move shifts save nothing."""
     row = _mine(request, number)
     form, shifts = _forms(request, row)
-    moved = rearranged(request.POST, "shifts") if request.method == "POST" else None
+    moved = rearrange(request.POST, "shifts") if request.method == "POST" else None
     only_shown = moved is not None or "preview" in request.POST
     if moved is not None:
         form = ScheduleForm(initial=typed(form))
@@ -94,7 +94,7 @@ def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
 
 
 @require_POST
-@needs(Permission.TEAMS)
+@requires(Permission.TEAMS)
 def try_out(request: SignedInRequest, number: int | None = None) -> HttpResponse:
     """Render the preview of the unsaved form, while the user types."""
     row = _mine(request, number)
@@ -109,7 +109,7 @@ def try_out(request: SignedInRequest, number: int | None = None) -> HttpResponse
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs(Permission.TEAMS)
+@requires(Permission.TEAMS)
 def delete(request: SignedInRequest, number: int) -> HttpResponse:
     """Ask for confirmation, listing references and the overrides that are deleted too; then delete the schedule."""
     row = find(number)

@@ -21,7 +21,7 @@ from tocsin.people.models import Group, User
 from tocsin.web.oncall.schedules.widgets import OrderedField, OrderedSelect, WeeklyWindowsField
 from tocsin.web.policies.step_forms import DAYS
 from tocsin.web.ui.choices import ROLES
-from tocsin.web.ui.forms import ZoneField, ZoneSelect, beside, each, show_rejection, typed, zones
+from tocsin.web.ui.forms import ZoneField, ZoneSelect, each, errors_beside, show_rejection, typed, zones
 
 MAX_SHIFTS = 50
 
@@ -237,7 +237,7 @@ def show_problems(rejected: Rejected, form: ScheduleForm, shifts: Sequence[Shift
         place = problem.field or ""
         found = re.fullmatch(r"shifts\[(\d+)\]\.?(.*)", place)
         if found and int(found[1]) < len(shifts):
-            shifts[int(found[1])].show(found[2], beside(problem))
+            shifts[int(found[1])].show(found[2], errors_beside(problem))
         else:
             show_rejection(form, problem)
 

@@ -20,7 +20,7 @@ from tocsin.oncall import loader
 from tocsin.oncall.changes import commands
 from tocsin.oncall.models import HolidayCalendar, SupportHours
 from tocsin.people.models import Group
-from tocsin.web.http.authorization import actor, may, may_somewhere, needs, offer_own_groups, require
+from tocsin.web.http.authorization import actor, may, may_somewhere, offer_own_groups, require, requires
 from tocsin.web.http.request import SignedInRequest, page
 from tocsin.web.oncall.schedules import describe_shift
 from tocsin.web.oncall.schedules.widgets import WeeklyWindowsField
@@ -115,14 +115,14 @@ def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
         "words": describe_shift.windows_in_words(row.windows) if row else "",
         "form": form,
         "may_change": may_change,
-        "needed_by": object_hooks.of("support_hours", row.pk) if row else [],
+        "needed_by": object_hooks.references_to("support_hours", row.pk) if row else [],
         "has_calendars": HolidayCalendar.objects.exists(),
     }
     return page(request, "oncall/one_support_hours.html", context, status=422 if form.errors else 200)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs(Permission.TEAMS)
+@requires(Permission.TEAMS)
 def delete(request: SignedInRequest, number: int) -> HttpResponse:
     """Ask for confirmation, listing the references; then delete the support hours."""
     row = _find(number)
