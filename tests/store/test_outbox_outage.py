@@ -262,7 +262,7 @@ def doctor_findings() -> list[HealthFinding]:
         return list(running.check(connection))
 
 
-@pytest.mark.parametrize("why", ["dry_run", "record", "test", "hold", "acknowledged", "pause", "closed", "quiet"])
+@pytest.mark.parametrize("why", ["dry_run", "record", "is_test", "hold", "acknowledged", "pause", "closed", "quiet"])
 def test_intentionally_silent_alert_is_no_false_alarm(outage: Outage, why: str) -> None:
     modes = {"dry_run": PagingMode.DRY_RUN, "record": PagingMode.RECORD}
     if why == "quiet":
@@ -271,7 +271,7 @@ def test_intentionally_silent_alert_is_no_false_alarm(outage: Outage, why: str) 
     alert = outage.open(mode=modes.get(why, PagingMode.PAGE))
     actor = outage.desk.actor("bob")
     match why:
-        case "dry_run" | "test":
+        case "dry_run" | "is_test":
             Alert.objects.update(**{why: True})
         case "hold":
             outage.desk.act(alert, Hold(actor=actor, via=CommandChannel.WEB, until=outage.desk.at(600)), 0)
