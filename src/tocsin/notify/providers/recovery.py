@@ -14,7 +14,7 @@ from uuid import UUID
 from tocsin.core.db.database import Connection
 
 
-class Provider(Protocol):
+class RecoveringProvider(Protocol):
     """The part of `pool.ActiveProvider` that this module uses."""
 
     @property
@@ -62,7 +62,9 @@ UPDATE notify_delivery SET due_at = %(now)s, provider_name = %(name)s WHERE id I
 """
 
 
-def release(connection: Connection, provider: Provider, now: datetime, ids: Sequence[UUID] | None = None) -> int:
+def release(
+    connection: Connection, provider: RecoveringProvider, now: datetime, ids: Sequence[UUID] | None = None
+) -> int:
     """Makes every waiting message that the recovered `provider` can deliver due now, restricted to `ids` if given.
     Returns their number; if it is `MAX_RELEASED`, there may be more. They are bundled like every message that was tried
     before.
