@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import datetime, timedelta
 
+from tocsin.core import locale_format
 from tocsin.core.errors import Rejected
 
 #: A longer duration is a typing error: nothing in Tocsin waits for more than ten years.
@@ -17,8 +18,11 @@ _UNITS = {
     "m": timedelta(minutes=1),
     "s": timedelta(seconds=1),
 }
-_WORDS = {"d": "day", "h": "hour", "m": "minute", "s": "second"}
 _PARTS = re.compile(r"\s*".join(["", *(rf"(?:(\d{{1,9}})\s*{unit})?" for unit in _UNITS), ""]), re.ASCII)
+
+
+#: Formats a duration for a sentence, in English.
+describe = locale_format.english_duration
 
 
 def parse(text: object, place: str | None = None) -> timedelta:
@@ -48,28 +52,9 @@ def write(span: timedelta) -> str:
         return "0m"
     if seconds % 604_800 == 0:
         return f"{seconds // 604_800}w"
-    return "".join(f"{amount}{unit}" for amount, unit in _split(seconds))
-
-
-def describe(span: timedelta) -> str:
-    """Formats a duration for a sentence: "5 minutes", "1 hour 30 minutes". At most two units; never negative."""
-    parts = _split(max(0, int(span.total_seconds())))[:2]
-    return " ".join(f"{amount} {_WORDS[unit]}{'' if amount == 1 else 's'}" for amount, unit in parts) or "0 seconds"
+    return "".join(f"{amount}{unit}" for amount, unit in locale_format.split_seconds(seconds))
 
 
 def describe_ago(at: datetime, now: datetime) -> str:
     """Formats how long ago `at` was, for a sentence: "just now", "2 minutes ago"."""
-    span = now - at
-    if span < timedelta(seconds=5):
-        return "just now"
-    parts = _split(int(span.total_seconds()))[:1]
-    return f"{describe(parts[0][0] * _UNITS[parts[0][1]])} ago"
-
-
-def _split(seconds: int) -> list[tuple[int, str]]:
-    parts = []
-    for unit in ("d", "h", "m", "s"):
-        amount, seconds = divmod(seconds, int(_UNITS[unit].total_seconds()))
-        if amount:
-            parts.append((amount, unit))
-    return parts
+    return locale_format.english_ago(now - at)

@@ -1,0 +1,284 @@
+"""Reasons as data: a stable code and typed parameters, rendered in English for records or in the reader's language.
+
+Code decides by `code` and parameters and never reads the rendered sentence. A `ReasonType` is a module-level constant:
+
+    ACKNOWLEDGED = ReasonType("alert.acknowledged", "{user} acknowledged the alert")
+    reason = ACKNOWLEDGED(user=Person("Ann", 3))
+    str(reason)               # "Ann acknowledged the alert"
+    reason.localized("de")    # from the catalogue of translations; the template is the msgid
+    reason.data               # {"user": {"user": 3, "name": "Ann"}}: what is stored beside `reason.code`
+
+Parameters are texts (shown as they are), whole numbers (a count), moments (shown in the reader's zone), days,
+durations, `Ago`, `Term`, `Person`, `AlertRef`, other reasons, and tuples of these (shown as a list).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta, tzinfo
+from typing import Any
+
+from django.utils import timezone, translation
+from django.utils.translation import gettext, ngettext
+
+from tocsin.core import locale_format
+
+_PLACEHOLDER = re.compile(r"\{(\w+)\}")
+#: Neither PostgreSQL nor UTF-8 can represent NUL and lone surrogates, which a sender's text may have.
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+_CODE = re.compile(r"[a-z0-9_]+(?:\.[a-z0-9_]+)+")
+
+
+@dataclass(frozen=True, slots=True)
+class Ago:
+    """The time since a moment: "2 minutes ago"."""
+
+    duration: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """A fixed English word of Tocsin's, such as a priority: the reader sees its translation."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """A person by name, with the id of the account if there is one."""
+
+    name: str
+    user_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AlertRef:
+    """An alert by its number."""
+
+    alert_id: int
+
+
+type Param = str | int | datetime | date | timedelta | Ago | Term | Person | AlertRef | Reason | tuple[Param, ...]
+
+#: Every reason type by its code. Filled as modules are imported.
+REASON_TYPES: dict[str, ReasonType] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class ReasonType:
+    """A kind of reason: its code (`area.what_happened`) and its English template with `{placeholders}`.
+
+    `plural` is the template for a parameter `count` other than 1. Raises `ValueError` for a code that is malformed or
+    taken, and on a call `TypeError` for parameters that are not those of the template.
+    """
+
+    code: str
+    template: str
+    plural: str = ""
+    names: frozenset[str] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not _CODE.fullmatch(self.code):
+            raise ValueError(f"{self.code!r} is not a reason code: area.what_happened")
+        if self.code in REASON_TYPES:
+            raise ValueError(f"the reason code {self.code!r} is defined twice")
+        names = frozenset(_PLACEHOLDER.findall(self.template + self.plural))
+        object.__setattr__(self, "names", names | {"count"} if self.plural else names)
+        REASON_TYPES[self.code] = self
+
+    def __call__(self, **params: Param) -> Reason:
+        if params.keys() != self.names:
+            raise TypeError(f"reason {self.code}: parameters {sorted(params)}, expected {sorted(self.names)}")
+        return Reason(self.code, tuple(params.items()))
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """A code and its parameters. Two reasons are equal if both are."""
+
+    code: str
+    params: tuple[tuple[str, Param], ...] = ()
+
+    def __bool__(self) -> bool:
+        """False for `NO_REASON` only."""
+        return bool(self.code)
+
+    def __getitem__(self, name: str) -> Param:
+        """Returns a parameter. Raises `KeyError` if the reason has none of that name."""
+        return dict(self.params)[name]
+
+    def __str__(self) -> str:
+        """The sentence in English, moments in UTC: the same for every reader."""
+        return self._render(_english_template, _english)
+
+    def localized(self, language: str | None = None, zone: tzinfo | None = None) -> str:
+        """The sentence in a language and time zone; without them in those that are active."""
+        in_language: AbstractContextManager[Any] = translation.override(language) if language else nullcontext()
+        in_zone: AbstractContextManager[Any] = timezone.override(zone) if zone else nullcontext()
+        with in_language, in_zone:
+            return self._render(_local_template, _local)
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The parameters as JSON that PostgreSQL can store. `reason_from` reads them back."""
+        return {name: _to_json(value) for name, value in self.params}
+
+    def _render(self, template_of: Callable[[ReasonType, int], str], text_of: Callable[[Param], str]) -> str:
+        params = dict(self.params)
+        if self.code == _JOINED.code:
+            return str(params["separator"]).join(text_of(part) for part in _as_tuple(params["parts"]))
+        kind = REASON_TYPES.get(self.code)
+        if kind is None:
+            # NO_REASON, or stored by a newer version or by a plug-in that is gone: the code says more than nothing.
+            return self.code
+        count = params.get("count")
+        template = template_of(kind, count if isinstance(count, int) else 1)
+        return _PLACEHOLDER.sub(lambda place: text_of(params[place[1]]) if place[1] in params else place[0], template)
+
+
+#: The reason of what has none: an empty text, an empty code.
+NO_REASON = Reason("")
+
+_JOINED = ReasonType("reason.joined", "{parts}{separator}")
+
+
+def joined(*reasons: Reason, separator: str = "; ") -> Reason:
+    """Several reasons as one, without those that are empty. A single reason is returned as it is."""
+    parts = tuple(reason for reason in reasons if reason)
+    if len(parts) < 2:
+        return parts[0] if parts else NO_REASON
+    return _JOINED(parts=parts, separator=separator)
+
+
+def each_of(reason: Reason) -> tuple[Reason, ...]:
+    """The reasons that `joined` made into one; a tuple of one otherwise."""
+    if reason.code != _JOINED.code:
+        return (reason,)
+    return tuple(one for part in _as_tuple(reason["parts"]) if isinstance(part, Reason) for one in each_of(part))
+
+
+def reason_from(code: str, data: Mapping[str, Any]) -> Reason:
+    """Reads a stored reason. A code that is not defined is kept, and rendered as the code."""
+    return Reason(code, tuple((name, _from_json(value)) for name, value in data.items()))
+
+
+def _as_tuple(value: Param) -> tuple[Param, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _english_template(kind: ReasonType, count: int) -> str:
+    return kind.plural if kind.plural and count != 1 else kind.template
+
+
+def _local_template(kind: ReasonType, count: int) -> str:
+    return ngettext(kind.template, kind.plural, count) if kind.plural else gettext(kind.template)
+
+
+def _english(value: Param) -> str:
+    match value:
+        case int():
+            return f"{value:,}"
+        case datetime():
+            return locale_format.english_moment(value)
+        case date():
+            return value.isoformat()
+        case timedelta():
+            return locale_format.english_duration(value)
+        case Ago():
+            return locale_format.english_ago(value.duration)
+        case tuple():
+            return locale_format.english_list([_english(one) for one in value])
+        case Reason():
+            return str(value)
+        case _:
+            return _plain(value)
+
+
+def _local(value: Param) -> str:
+    match value:
+        case int():
+            return locale_format.local_count(value)
+        case datetime():
+            return locale_format.local_moment(value)
+        case date():
+            return locale_format.local_date(value)
+        case timedelta():
+            return locale_format.local_duration(value)
+        case Ago():
+            return locale_format.local_ago(value.duration)
+        case Term():
+            return gettext(value.text) if value.text else ""
+        case tuple():
+            return locale_format.local_list([_local(one) for one in value])
+        case Reason():
+            return value.localized()
+        case _:
+            return _plain(value)
+
+
+def _plain(value: str | Term | Person | AlertRef) -> str:
+    match value:
+        case Person():
+            return value.name
+        case AlertRef():
+            return str(value.alert_id)
+        case Term():
+            return value.text
+        case _:
+            return value
+
+
+def _to_json(value: Param) -> Any:
+    match value:
+        case datetime():
+            return {"at": value.isoformat()}
+        case date():
+            return {"day": value.isoformat()}
+        case timedelta():
+            return {"seconds": value.total_seconds()}
+        case Ago():
+            return {"seconds_ago": value.duration.total_seconds()}
+        case Term():
+            return {"term": value.text}
+        case Person():
+            return {"name": _UNSTORABLE.sub("\ufffd", value.name), "user": value.user_id}
+        case AlertRef():
+            return {"alert": value.alert_id}
+        case Reason():
+            return {"code": value.code, "data": value.data}
+        case tuple():
+            return [_to_json(one) for one in value]
+        case int():
+            return value
+        case _:
+            return _UNSTORABLE.sub("\ufffd", value)
+
+
+def _from_json(value: Any) -> Param:
+    match value:
+        case {"at": str(text)}:
+            return datetime.fromisoformat(text)
+        case {"day": str(text)}:
+            return date.fromisoformat(text)
+        case {"seconds": int() | float() as seconds}:
+            return timedelta(seconds=seconds)
+        case {"seconds_ago": int() | float() as seconds}:
+            return Ago(timedelta(seconds=seconds))
+        case {"term": str(text)}:
+            return Term(text)
+        case {"name": str(name), "user": int() | None as user_id}:
+            return Person(name, user_id)
+        case {"alert": int(alert_id)}:
+            return AlertRef(alert_id)
+        case {"code": str(code), "data": dict(data)}:
+            return reason_from(code, data)
+        case list():
+            return tuple(_from_json(one) for one in value)
+        case str() | int():
+            return value
+        case _:
+            # Not written by `_to_json`: shown as it is rather than lost.
+            return str(value)
