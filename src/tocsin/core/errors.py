@@ -5,19 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
+from tocsin.core.reasons import NO_REASON, Reason, as_reason, joined
+
 
 class TocsinError(Exception):
     """An error whose text may be shown to a user."""
 
 
 class Rejected(TocsinError):
-    """Invalid input: a code for programs, a sentence for people, and the name of the input field, if any."""
+    """Invalid input: a coarse code for programs, the reason, and the name of the input field, if any."""
 
-    def __init__(self, code: str, detail: str, field: str | None = None) -> None:
-        super().__init__(detail)
+    def __init__(self, code: str, reason: Reason | str, field: str | None = None) -> None:
+        self.reason = as_reason(reason)
+        super().__init__(code, reason, field)
         self.code = code
-        self.detail = detail
         self.field = field
+
+    def __str__(self) -> str:
+        return self.detail
+
+    @property
+    def detail(self) -> str:
+        """The reason in English."""
+        return str(self.reason)
 
     @property
     def fields(self) -> dict[str, str]:
@@ -29,31 +39,51 @@ class RejectedAll(Rejected):
     """Input with several problems, listed in order in `problems`. The code and field are those of the first."""
 
     def __init__(self, problems: Sequence[Rejected]) -> None:
-        first, *others = problems
-        super().__init__(first.code, " ".join([first.detail, *(other.detail for other in others)]), first.field)
+        super().__init__(problems[0].code, joined(*(one.reason for one in problems), separator=" "), problems[0].field)
         self.problems = tuple(problems)
 
     @property
     def fields(self) -> dict[str, str]:
-        found: dict[str, str] = {}
+        sentences: dict[str, str] = {}
         for problem in self.problems:
-            found = {**problem.fields, **found}
-        return found
+            sentences = {**problem.fields, **sentences}
+        return sentences
 
 
 class Temporary(TocsinError):
     """A failure that is worth retrying. `retry_after` is the delay that the server requested, if it did."""
 
-    def __init__(self, detail: str, retry_after: timedelta | None = None) -> None:
-        super().__init__(detail)
-        self.detail = detail
+    def __init__(self, reason: Reason | str, retry_after: timedelta | None = None) -> None:
+        self.reason = as_reason(reason)
+        super().__init__(reason, retry_after)
         self.retry_after = retry_after
+
+    def __str__(self) -> str:
+        return self.detail
+
+    @property
+    def detail(self) -> str:
+        """The reason in English."""
+        return str(self.reason)
 
 
 class Permanent(TocsinError):
     """A failure that a retry does not fix. A person must act; `remedy` says how."""
 
-    def __init__(self, detail: str, remedy: str | None = None) -> None:
-        super().__init__(detail if remedy is None else f"{detail} {remedy}")
-        self.detail = detail
-        self.remedy = remedy
+    def __init__(self, reason: Reason | str, remedy: Reason | str | None = None) -> None:
+        self.reason = as_reason(reason)
+        self.remedy_reason = NO_REASON if remedy is None else as_reason(remedy)
+        super().__init__(reason, remedy)
+
+    def __str__(self) -> str:
+        return str(joined(self.reason, self.remedy_reason, separator=" "))
+
+    @property
+    def detail(self) -> str:
+        """The reason in English."""
+        return str(self.reason)
+
+    @property
+    def remedy(self) -> str | None:
+        """What to do, in English."""
+        return str(self.remedy_reason) or None

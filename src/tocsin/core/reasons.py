@@ -153,6 +153,17 @@ def joined(*reasons: Reason, separator: str = "; ") -> Reason:
     return _JOINED(parts=parts, separator=separator)
 
 
+#: A text of somebody's that stands where a reason is expected, such as a provider's own error message.
+TEXT = ReasonType("reason.text", "{text}")
+
+
+def as_reason(value: Reason | str) -> Reason:
+    """Returns a reason as it is, and a text as a reason that is rendered as that text."""
+    if isinstance(value, Reason):
+        return value
+    return TEXT(text=value) if value else NO_REASON
+
+
 def each_of(reason: Reason) -> tuple[Reason, ...]:
     """The reasons that `joined` made into one; a tuple of one otherwise."""
     if reason.code != _JOINED.code:
