@@ -25,7 +25,7 @@ from tocsin.core.net.asgi import (
     client_address,
     is_from_trusted_proxy,
     limit_key,
-    refuse,
+    send_error,
 )
 from tocsin.core.net.asgi import headers as headers_of
 from tocsin.core.net.client_limits import ClientLimit
@@ -37,8 +37,8 @@ log = logging.getLogger(__name__)
 LIVE = "/live"
 
 #: Web requests in progress at once, per client and in total.
-MAX_PAGES_PER_CLIENT = 200
-MAX_PAGES = 2_000
+MAX_WEB_REQUESTS_PER_CLIENT = 200
+MAX_WEB_REQUESTS = 2_000
 
 #: Live streams per client and in total. Each user has a limit too.
 MAX_STREAMS_PER_CLIENT = 250
@@ -51,7 +51,7 @@ _CLOSE = ((b"connection", b"close"),)
 _FIELDS: Mapping[str, object] = {"fields": {}}
 
 #: Headers that only this router may set for Django.
-_OWN_HEADERS = frozenset({b"x-tocsin-proto", b"x-tocsin-address"})
+_INTERNAL_HEADERS = frozenset({b"x-tocsin-proto", b"x-tocsin-address"})
 _FORWARDING = (b"forwarded", b"x-forwarded-")
 
 
@@ -61,20 +61,20 @@ class AsgiRouter:
     def __init__(
         self,
         *,
-        bodies: BodyReader,
+        body_reader: BodyReader,
         probes: AsgiApp,
         inbound: AsgiApp | None = None,
         live: AsgiApp | None = None,
-        pages: AsgiApp | None = None,
-        page_limit: ClientLimit | None = None,
+        web: AsgiApp | None = None,
+        web_limit: ClientLimit | None = None,
         stream_limit: ClientLimit | None = None,
     ) -> None:
-        self._bodies = bodies
+        self._body_reader = body_reader
         self._probes = probes
         self._inbound = inbound
         self._live = live
-        self._pages = pages
-        self._page_limit = page_limit or ClientLimit(MAX_PAGES_PER_CLIENT, MAX_PAGES)
+        self._web = web
+        self._web_limit = web_limit or ClientLimit(MAX_WEB_REQUESTS_PER_CLIENT, MAX_WEB_REQUESTS)
         self._stream_limit = stream_limit or ClientLimit(MAX_STREAMS_PER_CLIENT, MAX_STREAMS)
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
@@ -88,42 +88,42 @@ class AsgiRouter:
             await self._probes(scope, receive, send)
         elif path == LIVE:
             await self._limited(self._stream_limit, partial(self._to, self._live), scope, receive, send)
-        elif self._pages is None:
-            await refuse(send, 404, "not_here", "This node does not serve pages.")
+        elif self._web is None:
+            await send_error(send, 404, "not_here", "This node does not serve pages.")
         else:
-            await self._limited(self._page_limit, partial(self._to_pages, self._pages), scope, receive, send)
+            await self._limited(self._web_limit, partial(self._to_web, self._web), scope, receive, send)
 
     async def _limited(self, limit: ClientLimit, app: AsgiApp, scope: AsgiScope, receive: Receive, send: Send) -> None:
-        with limit.entered(limit_key(scope)) as is_entered:
-            if is_entered:
+        with limit.acquire(limit_key(scope)) as is_acquired:
+            if is_acquired:
                 await app(scope, receive, send)
             else:
                 detail = "Too many requests from this address are in progress. Try again."
-                await refuse(send, 503, "busy", detail, headers=_RETRY, more=_FIELDS)
+                await send_error(send, 503, "busy", detail, headers=_RETRY, extra=_FIELDS)
 
     async def _to(self, app: AsgiApp | None, scope: AsgiScope, receive: Receive, send: Send) -> None:
         if app is None:
-            await refuse(send, 404, "not_here", "This node does not take messages here.")
+            await send_error(send, 404, "not_here", "This node does not take messages here.")
         else:
             await app(scope, receive, send)
 
-    async def _to_pages(self, pages: AsgiApp, scope: AsgiScope, receive: Receive, send: Send) -> None:
+    async def _to_web(self, web: AsgiApp, scope: AsgiScope, receive: Receive, send: Send) -> None:
         try:
-            body = await self._bodies.read(scope, receive)
+            body = await self._body_reader.read(scope, receive)
         except BodyTooLarge:
-            await refuse(send, 413, "too_large", "A body has at most 5 MiB.", headers=_CLOSE, more=_FIELDS)
+            await send_error(send, 413, "too_large", "A body has at most 5 MiB.", headers=_CLOSE, extra=_FIELDS)
         except OverCapacity:
-            await refuse(send, 503, "busy", "Too much is being received. Try again.", headers=_RETRY, more=_FIELDS)
+            await send_error(send, 503, "busy", "Too much is being received. Try again.", headers=_RETRY, extra=_FIELDS)
         except BodyTimeout:
             detail = "The body did not come whole in time. Send it again."
-            await refuse(send, 408, "too_slow", detail, headers=_CLOSE, more=_FIELDS)
+            await send_error(send, 408, "too_slow", detail, headers=_CLOSE, extra=_FIELDS)
         except ClientDisconnected:
             return
         else:
             try:
-                await pages(for_django(scope), _replay(body, receive), send)
+                await web(for_django(scope), _replay(body, receive), send)
             finally:
-                self._bodies.done(len(body))
+                self._body_reader.release(len(body))
 
 
 def for_django(scope: AsgiScope) -> AsgiScope:
@@ -137,7 +137,7 @@ def for_django(scope: AsgiScope) -> AsgiScope:
         for key, value in scope["headers"]
         # WSGI maps underscores to hyphens, so a header with an underscore could pass for another.
         if b"_" not in key
-        and key not in _OWN_HEADERS
+        and key not in _INTERNAL_HEADERS
         and not key.startswith(_FORWARDING)
         and not (base and key == b"host")
     ]
@@ -157,13 +157,13 @@ def for_django(scope: AsgiScope) -> AsgiScope:
 
 def _replay(body: bytes, receive: Receive) -> Receive:
     """Returns a `receive` that yields the body already read, then the following messages (the disconnect)."""
-    given = False
+    is_replayed = False
 
-    async def again() -> AsgiMessage:
-        nonlocal given
-        if given:
+    async def replay() -> AsgiMessage:
+        nonlocal is_replayed
+        if is_replayed:
             return await receive()
-        given = True
+        is_replayed = True
         return {"type": "http.request", "body": body, "more_body": False}
 
-    return again
+    return replay

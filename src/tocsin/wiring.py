@@ -7,7 +7,7 @@ from uuid import UUID
 from tocsin.alerts import change_handlers, store, user_references
 from tocsin.core import object_hooks
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
-from tocsin.escalation import listener as escalation_reactor
+from tocsin.escalation import listener as escalation_listener
 from tocsin.escalation import tasks as escalation
 from tocsin.escalation.actions import deactivated_users
 from tocsin.escalation.changes import commands as policies
@@ -19,7 +19,7 @@ from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.deciding import echo_suppression
 from tocsin.inbound.maintenance import commands as maintenance_windows
 from tocsin.notify import erasure, reschedule
-from tocsin.notify import listener as notify_reactor
+from tocsin.notify import listener as notify_listener
 from tocsin.notify import worker as notify
 from tocsin.notify.channels import chat_addresses as service_addresses
 from tocsin.notify.channels import phone_entry
@@ -31,42 +31,42 @@ from tocsin.oncall.calendars import calendar_import_worker
 from tocsin.oncall.changes import commands as oncall
 from tocsin.operate import tasks as operate
 from tocsin.outbound import commands as outbound
-from tocsin.outbound.delivery import dispatcher as outbound_outbox
+from tocsin.outbound.delivery import dispatcher as outbound_dispatcher
 from tocsin.outbound.delivery import job_hooks
 from tocsin.outbound.halo_sync import poller
 from tocsin.outbound.halo_sync.job_context import HaloJobHooks
-from tocsin.outbound.writeback import listener as outbound_reactor
+from tocsin.outbound.writeback import listener as outbound_listener
 from tocsin.outbound.writeback import recent_writes
 from tocsin.people import addresses
 from tocsin.web.told import told_in
 from tocsin.workflows import commands as workflows
-from tocsin.workflows.run import listener as workflow_reactor
-from tocsin.workflows.run import tasks as workflow_loop
+from tocsin.workflows.run import listener as workflow_listener
+from tocsin.workflows.run import tasks as workflow_tasks
 
 #: Channels that accept a chat or push service's own address.
 _SERVICE_CHANNELS = ("chat", "push")
 
 #: Functions by which rooms report references to an object of a lower room, so that it is not deleted while in use.
-_NEEDS = (
+_REFERENCE_FINDERS = (
     ("user", user_references.alerts_using_user),
     ("user", oncall.schedules_using_user),
-    ("user", policies.needs_user),
+    ("user", policies.policies_using_user),
     ("user", integrations.integrations_using_user),
     ("group", oncall.schedules_using_group),
-    ("group", policies.needs_group),
+    ("group", policies.policies_using_group),
     ("group", integrations.integrations_using_group),
     ("group", outbound.integrations_using_group),
     ("group", deletion_guards.runs_using_group),
     ("schedule", deletion_guards.runs_using_schedule),
-    ("policy", policies.needs_policy),
+    ("policy", policies.policies_using_policy),
     ("policy", integrations.integrations_using_policy),
     ("group", client_tables.tables_using_group),
     ("policy", client_tables.tables_using_policy),
     ("group", maintenance_windows.windows_using_group),
     ("integration", maintenance_windows.windows_using_integration),
     ("client_table", integrations.integrations_using_client_table),
-    ("schedule", policies.needs_schedule),
-    ("support_hours", policies.needs_support_hours),
+    ("schedule", policies.policies_using_schedule),
+    ("support_hours", policies.policies_using_support_hours),
     ("support_hours", integrations.integrations_using_support_hours),
     ("holiday_calendar", oncall.schedules_using_calendar),
     ("user", workflows.workflows_using("users")),
@@ -79,35 +79,35 @@ _NEEDS = (
 def install() -> None:
     """Registers the higher rooms' functions with the lower rooms' hooks. Called once, after all models are loaded."""
     # The order within the transaction: escalation runs first, then notifications about them.
-    change_handlers.register(escalation_reactor.follow)
-    change_handlers.register(notify_reactor.all_clear)
-    change_handlers.register(outbound_reactor.follow)
-    change_handlers.register(workflow_reactor.follow)
+    change_handlers.register(escalation_listener.handle_changes)
+    change_handlers.register(notify_listener.all_clear)
+    change_handlers.register(outbound_listener.follow)
+    change_handlers.register(workflow_listener.handle_changes)
     job_hooks.register("haloitsm", HaloJobHooks())
-    echo_suppression.register(recent_writes.ask, recent_writes.record_write)
-    store.register_asked(escalation.escalation_requests)
+    echo_suppression.register(recent_writes.load_recent_writes, recent_writes.mark_echoed)
+    store.register_reminder_lookup(escalation.open_ack_reminders)
     localization.register_localizer(told_in)
-    for noun, ask in _NEEDS:
-        object_hooks.register(noun, ask)
+    for kind, find_references in _REFERENCE_FINDERS:
+        object_hooks.register_references(kind, find_references)
     reachability.register(integrations.uses_of_policy)
-    object_hooks.register_forgetting("user", erasure.erase_user)
-    object_hooks.register_following("user", reschedule.reschedule_user)
+    object_hooks.register_deletion("user", erasure.erase_user)
+    object_hooks.register_change("user", reschedule.reschedule_user)
     for name, channel in CHANNELS.items():
-        check = phone_entry.parse_entered(channel) if name in PHONES else channel.address
+        check = phone_entry.parse_entered(channel) if name in PHONES else channel.normalize_address
         addresses.register(name, check, service_addresses.own_server if name in _SERVICE_CHANNELS else None)
 
 
-def loops(registry: IntegrationRegistry, node_id: UUID, role: str) -> tuple[PeriodicTask, ...]:
+def worker_tasks(registry: IntegrationRegistry, node_id: UUID, role: str) -> tuple[PeriodicTask, ...]:
     """Returns the periodic tasks of a worker."""
     return (
         *tasks.worker_tasks(registry),
-        escalation.loop(),
-        deactivated_users.loop(),
+        escalation.escalation_task(),
+        deactivated_users.deactivated_users_task(),
         *notify.loops(),
         *shift_reminders.loops(),
-        calendar_import_worker.loop(),
-        *outbound_outbox.loops(),
-        *poller.loops(outbound_outbox.shared_dispatcher().directory),
-        workflow_loop.loop(),
-        *operate.loops(),
+        calendar_import_worker.calendar_import_task(),
+        *outbound_dispatcher.dispatcher_tasks(),
+        *poller.polling_tasks(outbound_dispatcher.shared_dispatcher().pool),
+        workflow_tasks.workflow_task(),
+        *operate.operate_tasks(),
     )

@@ -51,7 +51,7 @@ class Evening:
         override, calendar = f"/on-call/overrides/{duty.override}/", f"/on-call/holidays/{duty.calendar}/"
         hours = f"/on-call/support-hours/{duty.hours}/"
         return [
-            "/on-call/", group, f"{group}?show=day", f"{group}?show=month", f"{group}?view=list", f"{group}stand-in/",
+            "/on-call/", group, f"{group}?show=day", f"{group}?show=month", f"{group}?view=list", f"{group}reassign/",
             schedule, f"{schedule}edit/", f"{schedule}delete/", "/on-call/schedules/new/",
             override,
             "/on-call/holidays/", "/on-call/holidays/new/", calendar,
@@ -77,7 +77,7 @@ class Evening:
         return [
             "/", "/alerts/", *(f"/alerts/?tab={tab}" for tab in ("acknowledged", "assigned", "on_hold", "closed")),
             "/alerts/?q=nothing+like+it", "/alerts/new/", *(f"/alerts/{number}/" for number in self.numbers.values()),
-            f"/alerts/{vpn}/not-called/",
+            f"/alerts/{vpn}/why-not-notified/",
             "/inbound-log/", "/inbound-log/?outcome=failed", f"/inbound-log/{failed}/", f"/inbound-log/{opened}/",
             f"/inbound-log/?alert={vpn}", "/integrations/", "/integrations/add/", "/integrations/add/haloitsm/",
             "/integrations/add/api/", f"/integrations/{halo}/",

@@ -110,7 +110,7 @@ def test_lost_connection_is_shown_and_missed_changes_are_fetched(
             expect(alice.page.locator("#lost")).to_be_hidden()
             expect(other.get_by_text("It came meanwhile")).to_be_visible(timeout=20_000)
             subject.fill("subject")
-            expect(editor.locator("#found-f-subject")).to_have_text("It waited", timeout=20_000)
+            expect(editor.locator("#value-f-subject")).to_have_text("It waited", timeout=20_000)
             expect(editor.locator("#failed")).to_be_hidden()
 
 
@@ -270,7 +270,7 @@ def test_opening_a_menu_is_not_a_change_of_the_alert(
         page.get_by_label("More actions").click()
         with page.expect_response(lambda answer: answer.request.headers.get("x-part") == "state"):
             post(running, desk, "1", "VPN down")
-        expect(page.locator("#story")).to_contain_text("×2")
+        expect(page.locator("#timeline")).to_contain_text("×2")
         expect(page.get_by_role("button", name="Changed: show")).to_have_count(0)
 
 

@@ -43,14 +43,14 @@ def test_unknown_payload_is_mapped_by_clicks_and_opens_alert(browser: Browser, d
             page.get_by_label(field, exact=True).focus()
             page.get_by_role("button", name=value, exact=True).click()
         expect(page.locator("#f-subject-text")).to_have_value("what^0")
-        expect(page.locator("#found-f-subject")).to_have_text("Boiler is cold")
-        expect(page.locator("#found-f-source_status")).to_have_text("RED")
+        expect(page.locator("#value-f-subject")).to_have_text("Boiler is cold")
+        expect(page.locator("#value-f-source_status")).to_have_text("RED")
         page.get_by_label("Client", exact=True).focus()
         page.get_by_role("button", name='"A-17"', exact=True).focus()
         for _ in range(3):
             page.keyboard.press("ArrowDown")
         page.keyboard.press("Enter")
-        expect(page.locator("#found-f-client")).to_have_text("Globex, north")
+        expect(page.locator("#value-f-client")).to_have_text("Globex, north")
         # A template completes paths.
         text = page.get_by_label("Short text", exact=True)
         text.press_sequentially("Cold: <probe^re")
@@ -58,7 +58,7 @@ def test_unknown_payload_is_mapped_by_clicks_and_opens_alert(browser: Browser, d
         page.keyboard.press("ArrowDown")
         page.keyboard.press("Enter")
         expect(text).to_have_value("Cold: <probe^ref>")
-        expect(page.locator("#found-f-short_text")).to_have_text("Cold: A-17")
+        expect(page.locator("#value-f-short_text")).to_have_text("Cold: A-17")
         page.locator("#yaml-card > summary").click()
         assert "source_status: probe^light" in page.locator("#yaml").input_value()
         alice.check("mapped by clicking")
@@ -72,7 +72,7 @@ def test_unknown_payload_is_mapped_by_clicks_and_opens_alert(browser: Browser, d
         rule.get_by_label("Field or path").nth(1).fill("client")
         rule.get_by_label("Comparison").nth(1).select_option("does not contain")
         rule.get_by_label("Value; several, one a line").nth(1).fill("south")
-        expect(page.locator("#said-open")).to_have_text(
+        expect(page.locator("#sentence-open")).to_have_text(
             "Open an alert when status equals RED, and client does not contain south."
         )
         expect(page.locator("#outcome")).to_contain_text("open an alert")

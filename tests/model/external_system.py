@@ -15,7 +15,7 @@ from tocsin.core.net.egress import OutcomeUnknown
 from tocsin.outbound.commands import save_outbound
 from tocsin.outbound.connectors.interfaces import CallDone, CallJob, RecordedClient, Throttled
 from tocsin.outbound.delivery.claim import claim
-from tocsin.outbound.delivery.dispatcher import CallDispatcher, make
+from tocsin.outbound.delivery.dispatcher import CallDispatcher, make_call
 from tocsin.outbound.delivery.integration_pool import IntegrationPool
 from tocsin.outbound.rate_limit import RequestRate
 from tocsin.workflows.commands import save_workflow
@@ -40,14 +40,14 @@ def set_up(system: System) -> None:
             save_workflow(spec, actor=ACTOR, now=system.now)
     pool = _RandomIntegrationPool(system)
     # One slot: random numbers are drawn in the same order in each walk of a seed.
-    outbox = CallDispatcher(slots=1, directory=pool, now=lambda: system.now, jitter=lambda: 0.0)
+    outbox = CallDispatcher(slots=1, pool=pool, now=lambda: system.now, jitter=lambda: 0.0)
 
     def send() -> bool:
         # One slot, and several calls may be due.
         before = -1
         while pool.tries != before:
             before = pool.tries
-            outbox.turn()
+            outbox.run_once()
             outbox.settle()
         return False
 
@@ -65,7 +65,7 @@ def crash_while_calling(system: System) -> int:
         jobs = claim(connection, pool, 9, "crashed process", system.now)
     for job in jobs:
         if system.rng.random() < 0.5:
-            make(pool, job, lambda: system.now)
+            make_call(pool, job, lambda: system.now)
     return len(jobs)
 
 
@@ -100,4 +100,4 @@ class _RandomIntegrationPool(IntegrationPool):
 
     def _load(self, connection: Connection) -> None:
         super()._load(connection)
-        self._open = {n: replace(one, sender=_RandomCaller(one.sender.rate, self)) for n, one in self._open.items()}
+        self._active = {n: replace(one, sender=_RandomCaller(one.sender.rate, self)) for n, one in self._active.items()}

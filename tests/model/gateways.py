@@ -88,4 +88,6 @@ class RandomProviderPool(ProviderPool):
 
     def _load(self, connection: Connection) -> None:
         super()._load(connection)
-        self._carriers = tuple(replace(one, sender=RandomSender(one.name, self._conditions)) for one in self._carriers)
+        self._providers = tuple(
+            replace(one, sender=RandomSender(one.name, self._conditions)) for one in self._providers
+        )

@@ -18,7 +18,7 @@ from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.notify.enqueue import queue
 from tocsin.notify.rules.notification_rules import NotificationMethod, quiet_until
-from tocsin.notify.rules.pre_send_check import CAPPED, IN_QUIET_HOURS
+from tocsin.notify.rules.pre_send_check import HOURLY_LIMIT_REACHED, IN_QUIET_HOURS
 from tocsin.operate.http import gauges
 from tocsin.web.alerts import queries
 
@@ -247,14 +247,14 @@ def removed_limits_delay_nothing(system: System) -> Iterator[str]:
         "JOIN notify_notification n ON n.id = d.notification_id JOIN alerts_alert a ON a.id = d.alert_id "
         "WHERE d.status = 'queued' AND d.user_id IS NOT NULL AND (d.reason = %s OR (n.data ? 'held_from' "
         "AND d.attempts = 0 AND d.reason IN ('', %s)))",
-        CAPPED,
+        HOURLY_LIMIT_REACHED,
         IN_QUIET_HOURS,
     )
     with database.transaction() as connection:
-        people = queue.people_of(connection, {row["user_id"] for row in waiting})
+        people = queue.load_recipients(connection, {row["user_id"] for row in waiting})
     for row in waiting:
         person = people[row["user_id"]]
-        if row["reason"] == CAPPED:
+        if row["reason"] == HOURLY_LIMIT_REACHED:
             if not person.most_per_hour:
                 yield f"the delivery {row} exceeds no limit"
             continue
@@ -350,12 +350,12 @@ def all_clear_is_sent(system: System) -> Iterator[str]:
 def displayed_counts_match_rows(system: System) -> Iterator[str]:
     """The counts on tabs, badge and metrics match the rows."""
     for tab in queries.tabs("open"):
-        if tab.count is not None and tab.count != (rows := queries.of_tab(tab.key).count()):
+        if tab.count is not None and tab.count != (rows := queries.alerts_in_tab(tab.key).count()):
             yield f"the tab {tab.key} says {tab.count} and has {rows}"
-    if queries.open_count() != (rows := queries.needing_somebody().count()):
+    if queries.open_count() != (rows := queries.alerts_needing_answer().count()):
         yield f"the badge says {queries.open_count()} and there are {rows}"
     with database.transaction() as connection:
-        metrics = gauges.of_database(connection, system.now)
+        metrics = gauges.database_gauges(connection, system.now)
     reported = {s.labels["status"]: s.value for m in metrics for s in m.samples if s.name == "tocsin_alerts"}
     rows_by_status = system.rows(f"SELECT status, count(*) AS n FROM alerts_alert WHERE status IN {_LIVE} GROUP BY 1")
     for row in rows_by_status:
@@ -365,7 +365,7 @@ def displayed_counts_match_rows(system: System) -> Iterator[str]:
 
 def configuration_round_trips(system: System) -> Iterator[str]:
     """An exported configuration can be applied and changes nothing."""
-    text = export.write(export.everything(with_secrets=True))
+    text = export.write(export.export_configuration(with_secrets=True))
     try:
         wanted = config_files.collect([yaml_loader.parse(text, "export.yaml", Path())])
         changes = plan.preview(wanted, prune=True, now=system.now)

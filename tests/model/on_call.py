@@ -71,7 +71,7 @@ def hand_over(system: System) -> None:
         return
     schedule, gives, takes, stretch = found
     system.record(f"{takes.username} takes {stretch} of {schedule.name} from {gives.username}")
-    swaps.give(schedule, stretch, of=gives, to=takes, actor=_by(takes), now=system.now)
+    swaps.transfer_shift(schedule, stretch, current_user=gives, new_user=takes, actor=_by(takes), now=system.now)
 
 
 def ask_to_swap(system: System) -> None:
@@ -84,18 +84,25 @@ def ask_to_swap(system: System) -> None:
         begins = system.now + timedelta(hours=system.rng.randint(1, 30))
         back = ShiftRange(begins, begins + timedelta(hours=8))
     system.record(f"{asks.username} asks {asked.username} to take {stretch} of {schedule.name}, for {back}")
-    swaps.ask(
-        schedule, stretch, asked_by=asks, asked=asked, in_return=back, message="", actor=_by(asks), now=system.now
+    swaps.request_swap(
+        schedule,
+        stretch,
+        requester=asks,
+        requested_user=asked,
+        in_return=back,
+        message="",
+        actor=_by(asks),
+        now=system.now,
     )
 
 
 def answer_swap(system: System) -> None:
     """Accepts, declines or withdraws a requested swap."""
-    swap = SwapRequest.objects.select_related("schedule__group", "asked_by", "asked").order_by("-id").first()
+    swap = SwapRequest.objects.select_related("schedule__group", "requester", "requested_user").order_by("-id").first()
     if swap is not None:
         act = system.rng.choice([swaps.accept, swaps.accept, swaps.decline, swaps.withdraw])
         system.record(f"the swap {swap.pk} ({swap.state}): {act.__name__}")
-        act(swap, actor=_by(swap.asked), now=system.now)
+        act(swap, actor=_by(swap.requested_user), now=system.now)
 
 
 def take_back(system: System) -> None:
@@ -137,4 +144,4 @@ def _two_of_a_shift(system: System) -> tuple[Schedule, User, User, ShiftRange] |
 
 
 def _by(user: User) -> AuditActor:
-    return AuditActor.of(user, "web")
+    return AuditActor.from_user(user, "web")

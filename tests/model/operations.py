@@ -123,7 +123,8 @@ def snapshot(system: System, alert: int) -> dict[str, Any]:
             alert,
         ),
         "run": system.rows(
-            "SELECT mode, due_at, coalesce(progress -> 'asked', '{}') <> '{}' AS is_asking FROM escalation_run "
+            "SELECT mode, due_at, coalesce(progress -> 'ack_reminder_sent_at', '{}') <> '{}' AS is_asking "
+            "FROM escalation_run "
             "WHERE alert_id = %s AND status = 'active'",
             alert,
         ),

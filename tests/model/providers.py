@@ -22,7 +22,7 @@ _PROVIDERS: dict[str, dict[str, Any]] = {
 
 _WORDS = (
     ReceiptState.DELIVERED, ReceiptState.DELIVERED, ReceiptState.ANSWERED, ReceiptState.FAILED,
-    ReceiptState.NOT_REACHED, ReceiptState.ENDED, ReceiptState.ON_ITS_WAY,
+    ReceiptState.NOT_REACHED, ReceiptState.ENDED, ReceiptState.IN_TRANSIT,
 )  # fmt: skip
 
 
@@ -53,8 +53,8 @@ def report(system: System) -> None:
     for message in system.rng.sample(sent_messages, min(len(sent_messages), system.rng.randint(1, 3))):
         state = system.rng.choice(_WORDS)
         receipt = Receipt(
-            state, message.key, reason="Nobody picked up.", is_address=system.rng.random() < 0.5,
-            is_passing=system.rng.random() < 0.3,
+            state, message.key, reason="Nobody picked up.", is_address_error=system.rng.random() < 0.5,
+            is_transient=system.rng.random() < 0.3,
         )  # fmt: skip
-        ProviderEventReceiver(message.provider, system.now).receipt(receipt)
+        ProviderEventReceiver(message.provider, system.now).handle_receipt(receipt)
         system.record(f"{message.provider} reports the {message.channel} of {message.at:%H:%M:%S} as {state}")

@@ -56,7 +56,7 @@ def reply_by_text(system: System) -> None:
     word = system.rng.choice(_WORDS)
     if (alerts := system.alerts()[:6]) and word in ("ack", "take", "close", "escalate") and system.rng.random() < 0.5:
         word = f"{word} {system.rng.choice(alerts)}"
-    heard = ProviderEventReceiver("Texts", system.now).text(InboundText("sms", number, word))
+    heard = ProviderEventReceiver("Texts", system.now).handle_text(InboundText("sms", number, word))
     system.record(f"{number} texts {word!r}: {heard}")
 
 
@@ -69,14 +69,16 @@ def answer_call(system: System) -> None:
     message = rng.choice(calls)
     hearing, keys = ProviderEventReceiver(message.provider, system.now), ""
     key = message.key if rng.random() < 0.8 else ""
-    step = hearing.call(CallState(key, number=message.address, is_machine=rng.random() < 0.15))
-    while step.script is not None or step.asked:
+    step = hearing.handle_call(CallState(key, number=message.address, is_machine=rng.random() < 0.15))
+    while step.script is not None or step.pending_digit:
         digit = rng.choice(_KEYS)
         if digit == "":
             break
         keys += digit
-        step = hearing.call(CallState(key, number=message.address, digits=digit, asked=step.asked))
-    system.record(f"{message.address} picks up the call of {message.at:%H:%M:%S} and presses {keys!r}: {step.say}")
+        step = hearing.handle_call(
+            CallState(key, number=message.address, digits=digit, pending_digit=step.pending_digit)
+        )
+    system.record(f"{message.address} picks up the call of {message.at:%H:%M:%S} and presses {keys!r}: {step.speech}")
 
 
 def open_link(system: System) -> None:
@@ -104,7 +106,7 @@ def press_button(system: System) -> None:
     alerts = system.alerts()[:8]
     if alerts:
         alert, command = system.rng.choice(alerts), system.rng.choice(sorted(responder_actions.OFFERED))
-        heard = ProviderEventReceiver("Push 1", system.now).button(user.pk, alert, str(command), "push")
+        heard = ProviderEventReceiver("Push 1", system.now).handle_button(user.pk, alert, str(command), "push")
         system.record(f"{user.username} presses {command} of #{alert}: {heard}")
 
 

@@ -147,20 +147,22 @@ class System:
         self.conditions = ProviderConditions(self.rng, self.on_send, {"": self.rng.choice([0, 0, 0.1, 0.3])})
         self._providers = RandomProviderPool(self.conditions)
         # One slot: random numbers are drawn in the same order in each walk of a seed.
-        self._outbox = DeliveryDispatcher(slots=1, directory=self._providers, now=lambda: self.now, jitter=lambda: 0.0)
+        self._outbox = DeliveryDispatcher(
+            slots=1, provider_pool=self._providers, now=lambda: self.now, jitter=lambda: 0.0
+        )
         self._node = self._outbox.node
         keeper = EscalationTask()
         self.tasks: dict[str, Callable[[], bool]] = {
             "inbound drain": lambda: inbound.drain(self.registry, batch.AlertIdAllocator(), self.now),
             "delayed alerts": lambda: delayed_alerts_task.open_due(self.registry, batch.AlertIdAllocator(), self.now),
-            "deactivated users": lambda: deactivated_users.turn(self.now),
-            "workflows": lambda: workflows.turn(self.now),
+            "deactivated users": lambda: deactivated_users.run_once(self.now),
+            "workflows": lambda: workflows.run_once(self.now),
             "shift notices": lambda: shift_reminders.queue_pending_notices(self.now),
             "reminder plans": lambda: shift_reminders.plan_reminders(self.now),
             "reminders": lambda: shift_reminders.queue_reminders(self.now),
-            "escalation": lambda: keeper.turn(self.now),
-            "outbox leases": self._outbox.keep_leases,
-            "providers": self._outbox.ask_providers,
+            "escalation": lambda: keeper.run_once(self.now),
+            "outbox leases": self._outbox.maintain_leases,
+            "providers": self._outbox.probe_providers,
             "outbox": self._send,
         }
 
@@ -248,7 +250,7 @@ class System:
             )
 
     def _send(self) -> bool:
-        again = self._outbox.turn()
+        again = self._outbox.run_once()
         self._outbox.settle()
         return again
 

@@ -9,7 +9,7 @@ from tests.model.routing import POLICIES, PRIORITIES
 from tests.model.system import System
 from tests.support.people import ACTOR
 from tocsin.people.models import User
-from tocsin.workflows.commands import delete_workflow, press, save_workflow, set_enabled
+from tocsin.workflows.commands import delete_workflow, run_manual_workflow, save_workflow, set_enabled
 from tocsin.workflows.definition.templates import workflow_templates
 from tocsin.workflows.models import Workflow
 
@@ -63,7 +63,7 @@ def press_button(system: System) -> None:
     if button is not None and alerts:
         user, alert = User.objects.get(username=system.rng.choice(people.active(system))), system.rng.choice(alerts)
         system.record(f"{user.username} presses {button.name} on #{alert}")
-        run = press(button, alert, user, "web", now=system.now)
+        run = run_manual_workflow(button, alert, user, "web", now=system.now)
         system.record(f"  {run.status}: {run.reason} {[step['said'] for step in run.steps]}")
 
 

@@ -31,14 +31,14 @@ def test_halo_ticket_syncs_both_directions_and_waits_during_outage(tocsin: Insta
         done = tocsin.api("outbound-integrations/Halo/set-up-webhook", {"integration": "HaloITSM"})
         assert done["ok"], done
 
-        ticket = server.halo.log({"summary": "VPN down"}, DESK_AGENT)["id"]
+        ticket = server.halo.create_ticket({"summary": "VPN down"}, DESK_AGENT)["id"]
         (alert,) = until("the alert is open", lambda: tocsin.api("alerts")["items"])
         assert (alert["source_id"], alert["subject"]) == (str(ticket), "VPN down")
         tocsin.api(f"alerts/{alert['id']}/assign", {"user": "bob"})
         until("Bob has the ticket", lambda: server.halo.tickets[ticket]["agent_id"] == 8)
         assert notes(server, ticket) == ["Carol Clark assigned"]
 
-        server.halo.change(ticket, {"agent_id": 7}, DESK_AGENT)
+        server.halo.change_ticket(ticket, {"agent_id": 7}, DESK_AGENT)
         until("Alice has the alert", lambda: tocsin.api(f"alerts/{alert['id']}")["owner"] == "alice")
 
         # Halo is away: what is done waits, and goes in its order when Halo is back.

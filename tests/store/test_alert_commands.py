@@ -32,7 +32,7 @@ from tocsin.alerts.new_alert import NewAlert
 from tocsin.alerts.states import ActorKind, AlertStatus, EventKind, Priority
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
-from tocsin.escalation.models import Run
+from tocsin.escalation.models import EscalationRun
 from tocsin.inbound.models import Integration
 from tocsin.notify.enqueue import queue
 from tocsin.notify.rules.page_planner import PageRequest
@@ -69,7 +69,7 @@ def test_each_users_acknowledgement_is_stored_and_shown_on_the_timeline(integrat
     number = opened(integration)
     outcome = service.apply_command(number, Acknowledge(actor=alice), now=NOW)
     assert outcome.is_change
-    assert set(service.state_of(number).acknowledged) == {alice.user_id}
+    assert set(service.load_state(number).acknowledged) == {alice.user_id}
     again = service.apply_command(number, Acknowledge(actor=alice), now=NOW)
     assert not again.is_change
     assert Alert.objects.get(pk=number).events.filter(kind="acknowledged").count() == 1
@@ -80,7 +80,7 @@ def test_a_closed_alert_frees_its_key_and_ends_its_run(integration: Integration,
     service.apply_command(number, Close(actor=alice), now=NOW)
     alert = Alert.objects.get(pk=number)
     assert (alert.status, alert.holds_key) == ("closed", False)
-    assert Run.objects.get(alert=number).due_at is None
+    assert EscalationRun.objects.get(alert=number).due_at is None
     with pytest.raises(Rejected, match="already closed by Alice"):
         service.apply_command(number, Acknowledge(actor=person("bob")), now=NOW)
 
@@ -132,7 +132,7 @@ def test_undo_never_gives_a_key_to_an_alert_without_one(
 ) -> None:
     alert = NewAlert(0, Priority.HIGH, "VPN down", NOW)
     opened = NewEvent(0, EventKind.OPENED, NOW, SYSTEM, "It was opened.")
-    number = service.open_by_hand(alert, PagingConfig(PagingMode.RECORD), opened, now=NOW)
+    number = service.create_manual_alert(alert, PagingConfig(PagingMode.LOG_ONLY), opened, now=NOW)
     service.apply_command(number, order(actor=alice), now=NOW)
     service.apply_command(number, Undo(actor=alice), now=NOW)
     assert not Alert.objects.get(pk=number).holds_key
@@ -146,10 +146,10 @@ def test_undo_leaves_alert_unassigned_when_previous_owner_was_deleted(
     service.apply_command(number, Assign(actor=dora, name=dora.name, user_id=dora.user_id), now=NOW)
     service.apply_command(number, order(actor=alice), now=NOW)
     people.delete_user(User.objects.get(pk=dora.user_id), actor=ACTOR, now=NOW)
-    before = service.state_of(number)
+    before = service.load_state(number)
     with pytest.raises(Rejected, match="has no account any more; it cannot go back to them"):
         service.apply_command(number, Undo(actor=alice), now=NOW + timedelta(seconds=30))
-    assert service.state_of(number) == before
+    assert service.load_state(number) == before
 
 
 @pytest.mark.parametrize("what", ["assign", "acknowledge", "undo"])
@@ -199,7 +199,7 @@ def test_undo_restores_no_acknowledgement_of_deleted_user(integration: Integrati
     people.delete_user(User.objects.get(pk=dora.user_id), actor=ACTOR, now=NOW)
     with pytest.raises(Rejected, match="has no account any more"):
         service.apply_command(number, Undo(actor=alice), now=NOW + timedelta(seconds=30))
-    assert service.state_of(number).status is AlertStatus.OPEN
+    assert service.load_state(number).status is AlertStatus.OPEN
 
 
 def test_a_merged_alert_keeps_its_key_until_its_parent_ends(integration: Integration, alice: Actor) -> None:
@@ -242,7 +242,7 @@ def test_holding_an_alert_stops_its_timer_until_then(integration: Integration, a
     until = NOW + timedelta(minutes=30)
     service.apply_command(number, Hold(actor=alice, until=until), now=NOW)
     assert Alert.objects.get(pk=number).hold_until == until
-    assert Run.objects.get(alert=number).due_at in (None, until)
+    assert EscalationRun.objects.get(alert=number).due_at in (None, until)
 
 
 def test_a_bulk_command_goes_on_after_one_that_is_refused(integration: Integration, alice: Actor) -> None:

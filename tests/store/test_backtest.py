@@ -19,12 +19,12 @@ from tocsin.alerts.models import Alert
 from tocsin.alerts.states import ACTIVE, ActorKind
 from tocsin.core.config import config_version
 from tocsin.core.errors import Rejected
-from tocsin.escalation.models import Run
+from tocsin.escalation.models import EscalationRun
 from tocsin.inbound.admin import commands
 from tocsin.inbound.inspect.replay import replay
 from tocsin.inbound.models import InboundMessage, Integration, IntegrationVersion
 from tocsin.simulate import backtest_report
-from tocsin.simulate.backtest import backtest, tally
+from tocsin.simulate.backtest import backtest, count_totals
 from tocsin.simulate.backtest_diff import DifferenceKind
 
 ACTOR = AuditActor(None, "Alice", "web", "127.0.0.1")
@@ -84,7 +84,7 @@ def test_replay_matches_the_backtest(door: Integration, edit: dict[str, Any]) ->
     messages = list(InboundMessage.objects.order_by("pk"))
     found = backtest(door, edit)
     said = {one.message_id: one for one in found.differences}
-    assert found.looked_at == len(messages)
+    assert found.message_count == len(messages)
 
     commands.save_integration({**commands.integration_spec(door), **edit}, existing=door, actor=COMMAND_LINE, now=NOW)
     at = NOW + timedelta(days=1)
@@ -100,7 +100,7 @@ def test_replay_matches_the_backtest(door: Integration, edit: dict[str, Any]) ->
         after = said[message.pk].after
         assert made.status == after.status
         if after.opening is not None:
-            alert, run = Alert.objects.get(pk=made.alert_id), Run.objects.get(alert=made.alert_id)
+            alert, run = Alert.objects.get(pk=made.alert_id), EscalationRun.objects.get(alert=made.alert_id)
             assert (alert.subject, alert.priority) == (after.opening.alert.subject, after.opening.alert.priority)
             assert (run.mode, run.version_id) == (after.opening.paging.mode, after.opening.paging.version_id)
     statuses = InboundMessage.objects.exclude(replay_of=None).values_list("status", flat=True)
@@ -111,13 +111,13 @@ def test_differences_are_described_in_sentences(door: Integration) -> None:
     an_evening(door)
     opens = backtest(door, EDITS[0])
     assert opens.counts == {DifferenceKind.OUTCOME: 4}
-    says = [change.says for one in opens.differences for change in one.changes]
+    says = [change.text for one in opens.differences for change in one.changes]
     assert says[-1].startswith("Mapped Opened instead of Mapped Ignored: status “Logged”") or "Logged" in says[-1]
     assert (opens.before.opened, opens.after.opened) == (4, 5), (
         "three for tickets that are new, one for the page of HTML"
     )
     records = backtest(door, EDITS[2])
-    assert [change.says for one in records.differences for change in one.changes] == ["only recorded instead of pages"]
+    assert [change.text for one in records.differences for change in one.changes] == ["only recorded instead of pages"]
     assert (records.before.pages, records.after.pages) == (4, 3)
     keys = backtest(door, EDITS[4])
     assert DifferenceKind.KEY in keys.counts
@@ -133,8 +133,8 @@ def test_nothing_is_stored_and_samples_and_replays_do_not_count(door: Integratio
     replay(message.pk, False, ACTOR, NOW)
     InboundMessage.objects.filter(pk=message.pk).update(test=True)
     before = (InboundMessage.objects.count(), Alert.objects.count())
-    assert backtest(door, {}).looked_at == 10
-    assert backtest(door, {}, limit=3).looked_at == 3
+    assert backtest(door, {}).message_count == 10
+    assert backtest(door, {}, limit=3).message_count == 3
     assert (InboundMessage.objects.count(), Alert.objects.count()) == before
 
 
@@ -173,8 +173,8 @@ def test_thousand_messages_take_under_two_cpu_seconds(door: Integration) -> None
     began = time.thread_time()
     found = backtest(door, EDITS[2], progress=lambda done, whole: told.append((done, whole)))
     assert time.thread_time() - began < 2
-    assert found.looked_at == 1_000
-    assert found.differing == 1_000
+    assert found.message_count == 1_000
+    assert found.differing_count == 1_000
     assert len(found.differences) == 500
     assert told == [(done, 1_000) for done in range(100, 1_001, 100)]
 
@@ -184,6 +184,6 @@ def test_a_week_is_counted_by_several_versions_at_once(door: Integration) -> Non
 
     an_evening(door)
     doors = [drafts.compile_draft(door, edit) for edit in ({}, EDITS[2])]
-    everything, urgent = tally(door, doors, NOW)
+    everything, urgent = count_totals(door, doors, NOW)
     assert (everything.pages, urgent.pages) == (4, 3)
     assert everything.at_night <= everything.pages

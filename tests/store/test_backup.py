@@ -334,7 +334,7 @@ def test_processes_that_run_are_not_part_of_the_state(
 ) -> None:
     from uuid import uuid4
 
-    NodeHeartbeat(uuid4(), "all", list).turn()
+    NodeHeartbeat(uuid4(), "all", list).run_once()
     with using(world, monkeypatch):
         manifest = writing.write(tmp_path / "state", now, passphrase=None)
     assert "operate_node" not in [table.name for table in manifest.tables]
@@ -751,13 +751,13 @@ def test_a_restore_ends_invitations_and_keeps_links_of_alerts(
         assert run(["backup", str(file), "--no-passphrase"]) == 0
         invited = invitation.link(erin).rstrip("/").rpartition("/")[2]
         reset = ResetTokenGenerator().make_token(erin)
-        assert invitation.user_of(invited) == erin
+        assert invitation.find_user(invited) == erin
         assert ResetTokenGenerator().check_token(erin, reset)
         page = signed_links.sign(Alert.objects.first().pk, erin.pk, now)
     with using(bare(), monkeypatch):
         assert run(["restore", str(file)]) == 0
         with pytest.raises(Rejected):
-            invitation.user_of(invited)
+            invitation.find_user(invited)
         assert not ResetTokenGenerator().check_token(User.objects.get(username="erin"), reset)
         assert signed_links.verify(page, now)[1] == erin.pk
 

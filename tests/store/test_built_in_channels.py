@@ -101,7 +101,7 @@ def _gotify() -> Iterator[ProviderServer]:
         return Response(200, b'{"id": 1}')
 
     with http_double(answering) as http:
-        address = ChatChannel().address(f"gotify://127.0.0.1:{http.port}/{TOKEN}")
+        address = ChatChannel().normalize_address(f"gotify://127.0.0.1:{http.port}/{TOKEN}")
 
         def keys() -> list[str]:
             return [request.headers["idempotency-key"] for request in taken]

@@ -190,9 +190,9 @@ def _hear(kind: str, what: str, query: dict[str, str], body: bytes) -> None:
     form = "application/x-www-form-urlencoded"
     bare = Callback(what, "POST", "https://tocsin.example.org/hooks/vendor/x", {"content-type": form}, query, body, AT)
     headers = {**bare.headers, **vendor.headers(bare)}
-    signed = Callback(bare.what, bare.method, bare.url, headers, bare.query, bare.body, bare.at)
+    signed = Callback(bare.endpoint, bare.method, bare.url, headers, bare.query, bare.body, bare.at)
     try:
-        answer = listener.listen(vendor.account, signed, ProviderEventReceiver("Vendor", AT))
+        answer = listener.handle_webhook(vendor.account, signed, ProviderEventReceiver("Vendor", AT))
     except Rejected:
         # The page answers 400 or 404.
         return

@@ -16,7 +16,7 @@ from tocsin.alerts.models import Alert
 from tocsin.catalogue.kinds import Expectation, IntegrationKind, Sample, load_kinds
 from tocsin.core.config import config_version
 from tocsin.core.runtime import clock
-from tocsin.escalation.models import Run
+from tocsin.escalation.models import EscalationRun
 from tocsin.inbound.deciding.alert_creation import COLUMNS
 from tocsin.inbound.http import test_token
 from tocsin.inbound.inspect.message_explanation import explain_message
@@ -63,7 +63,7 @@ def integration_for(kind: IntegrationKind, sample: Sample) -> Integration:
 def ends_as_it_says(kind: IntegrationKind, sample: Sample, node: InboundServer, integration: Integration) -> None:
     by_name = {one.name: one for one in kind.samples}
     # What proves a sender cannot be in a sample: it comes with a pass, as the pages send it.
-    where = integration if kind.code.refusal is None else f"{path_of(integration)}/test/{pass_for(integration)}"
+    where = integration if kind.kind_hooks.refusal is None else f"{path_of(integration)}/test/{pass_for(integration)}"
     for name in sample.before:
         node.post(where, by_name[name].body, content_type=by_name[name].content_type)
     before = len(rows())
@@ -71,7 +71,7 @@ def ends_as_it_says(kind: IntegrationKind, sample: Sample, node: InboundServer, 
     stored = rows()[before:]
     assert len(stored) == len(sample.expect)
     assert reply.status == (400 if "error" in reply.body else 200)
-    if reply.status == 200 and kind.code.reply is None:
+    if reply.status == 200 and kind.kind_hooks.reply is None:
         answers = reply.body.get("messages") or [reply.body]
         assert [one["status"] for one in answers] == [one.status for one in sample.expect]
     for row, expected in zip(stored, sample.expect, strict=True):
@@ -274,7 +274,7 @@ def test_a_priority_that_rises_starts_escalation_again_once(desk: EscalationHarn
     assert ticket.alert.priority == "critical"
     starts = [line for line in desk.timeline(ticket.alert.pk) if "starts again at step 1" in line]
     assert starts == ["The priority rose from medium to critical: escalation starts again at step 1."]
-    assert Run.objects.filter(alert=ticket.alert.pk).count() == 2
+    assert EscalationRun.objects.filter(alert=ticket.alert.pk).count() == 2
 
 
 def test_raised_priority_follows_the_newly_matching_route(
@@ -293,9 +293,9 @@ def test_raised_priority_follows_the_newly_matching_route(
     door.current_version.save()  # type: ignore[union-attr]
     config_version.bump()
     ticket.says(0, "New", priority={"name": "Low"})
-    assert Run.objects.get(alert=ticket.alert.pk).recipient_users == []
+    assert EscalationRun.objects.get(alert=ticket.alert.pk).recipient_users == []
     ticket.says(10, priority={"name": "Critical"})
-    assert Run.objects.latest("pk").recipient_users == [desk.users["carol"].pk]
+    assert EscalationRun.objects.latest("pk").recipient_users == [desk.users["carol"].pk]
 
 
 def test_ticket_moved_to_another_team_pages_that_teams_targets(
@@ -312,7 +312,7 @@ def test_ticket_moved_to_another_team_pages_that_teams_targets(
     desk.through(3)
     assert ticket.paged()[0] == ("alice", 0)
     assert ("carol", 3) in ticket.paged()
-    assert Run.objects.filter(alert=ticket.alert.pk).count() == 2
+    assert EscalationRun.objects.filter(alert=ticket.alert.pk).count() == 2
     starts = [line for line in desk.timeline(ticket.alert.pk) if "starts again at step 1" in line]
     assert starts == [
         "It moved from 1st Line Support to Network, and the routes name others for it: "

@@ -73,7 +73,7 @@ def test_client_table_routes_message_to_group_and_policy_with_reason(now: dateti
 
 def test_second_import_changes_nothing_and_policies_follow_their_fallback(now: datetime) -> None:
     assert apply(YAML, now).is_empty
-    exported = export.everything(with_secrets=False)
+    exported = export.export_configuration(with_secrets=False)
     assert [one["name"] for one in exported["client_tables"]] == ["Customers"]
     assert exported["integrations"][0]["routes"][0]["client_table"] == "Customers"
 

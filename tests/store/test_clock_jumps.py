@@ -20,7 +20,7 @@ from tocsin.alerts.models import Acknowledgement, Alert
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.runtime import clock, clock_jump
-from tocsin.escalation.models import Run
+from tocsin.escalation.models import EscalationRun
 from tocsin.inbound.models import DelayedAlert, Heartbeat, RateWindow
 from tocsin.notify import pause
 from tocsin.notify.enqueue import queue
@@ -45,7 +45,7 @@ def desk(database: str, now: datetime) -> Iterator[EscalationHarness]:
 
 def look(at: datetime) -> None:
     """A node looks at the clock, which shows this."""
-    clock_jumps.turn(lambda connection: at)
+    clock_jumps.run_once(lambda connection: at)
 
 
 def set_back(right: datetime, by: float = BY) -> None:
@@ -117,7 +117,7 @@ def test_node_killed_during_adjustment_leaves_all_of_it_to_next(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(clock_jumps, "_MENDS", (*clock_jumps._MENDS, ("its end", killed)))
+        patched.setattr(clock_jumps, "_MENDS", (*clock_jumps._REPAIRS, ("its end", killed)))
         with pytest.raises(KeyboardInterrupt):
             look(desk.at(0))
     assert desk.run(alert).due_at == desk.at(BY + 5)
@@ -135,7 +135,7 @@ def test_what_is_wrong_with_one_kind_keeps_no_other_waiting(
     def broken(connection: Connection, by: timedelta, now: datetime) -> None:
         connection.execute("SELECT 1 / 0")
 
-    monkeypatch.setattr(clock_jumps, "_MENDS", (("the first", broken), *clock_jumps._MENDS))
+    monkeypatch.setattr(clock_jumps, "_MENDS", (("the first", broken), *clock_jumps._REPAIRS))
     set_back(desk.at(0))
     assert desk.run(alert).due_at == desk.at(5)
 
@@ -150,7 +150,7 @@ def test_lock_timeout_repeats_the_whole_adjustment(desk: EscalationHarness, monk
         connection.execute("SELECT pg_sleep(10)")
 
     with monkeypatch.context() as patched:
-        patched.setattr(clock_jumps, "_MENDS", (*clock_jumps._MENDS, ("its end", held_up)))
+        patched.setattr(clock_jumps, "_MENDS", (*clock_jumps._REPAIRS, ("its end", held_up)))
         with pytest.raises(errors.QueryCanceled):
             look(desk.at(0))
     assert desk.run(alert).due_at == desk.at(BY + 5)
@@ -194,8 +194,8 @@ def test_an_acknowledgement_stands_for_as_long_as_its_policy_says(desk: Escalati
 
 def test_failed_and_unreadable_runs_are_retried_earlier_too(desk: EscalationHarness) -> None:
     failing, unreadable = desk.open(BY), desk.open(BY)
-    Run.objects.filter(alert=failing).update(failures=5, error="It broke.", due_at=desk.at(BY + 60))
-    Run.objects.filter(alert=unreadable).update(progress={"step": "no number"}, due_at=desk.at(BY + 60))
+    EscalationRun.objects.filter(alert=failing).update(failures=5, error="It broke.", due_at=desk.at(BY + 60))
+    EscalationRun.objects.filter(alert=unreadable).update(progress={"step": "no number"}, due_at=desk.at(BY + 60))
     set_back(desk.at(0))
     assert desk.run(failing).due_at == desk.run(unreadable).due_at == desk.at(60)
     assert (desk.run(failing).failures, desk.run(failing).error) == (5, "It broke.")
@@ -206,7 +206,7 @@ def test_all_runs_are_moved_even_in_large_numbers(desk: EscalationHarness, monke
     for _ in range(10):
         desk.open(BY)
     set_back(desk.at(0))
-    assert set(Run.objects.values_list("due_at", flat=True)) == {desk.at(0)}
+    assert set(EscalationRun.objects.values_list("due_at", flat=True)) == {desk.at(0)}
 
 
 def test_node_with_its_own_clock_change_measures_again_immediately(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,7 +215,7 @@ def test_node_with_its_own_clock_change_measures_again_immediately(monkeypatch: 
         monkeypatch.setattr(clock, "_skew", timedelta(hours=-2))
         clock.measure_if_due(connection)
         assert clock.skew() == timedelta(hours=-2), "measured a moment ago"
-        monkeypatch.setattr(clock, "_started", clock._started - 7200)
+        monkeypatch.setattr(clock, "_measured_clock_base", clock._measured_clock_base - 7200)
         clock.measure_if_due(connection)
         assert abs(clock.skew()) < timedelta(seconds=1)
 
@@ -257,7 +257,7 @@ def test_rate_limits_receipts_and_provider_errors_expire_earlier(now: datetime) 
     ProviderHealth.objects.create(name="Twilio", is_open=True, retry_at=ahead + MINUTE, free_at=ahead + MINUTE)
     ProviderHealth.objects.create(name="Mail", retry_at=now - MINUTE)
     alert_page = Notification.objects.create(id="0" * 32, purpose="page", channel="sms", address="+1", created_at=ahead)
-    AwaitedReceipt.objects.create(delivery=alert_page.id, due_at=ahead + 2 * MINUTE, waited=120)
+    AwaitedReceipt.objects.create(delivery=alert_page.id, due_at=ahead + 2 * MINUTE, timeout_seconds=120)
     set_back(now)
     twilio, mail = ProviderHealth.objects.order_by("-name")
     assert (twilio.retry_at, twilio.free_at) == (now + MINUTE, now + MINUTE)
@@ -354,19 +354,19 @@ def test_problem_that_began_in_the_future_is_still_reported(desk: EscalationHarn
     ahead = desk.at(BY)
     Problem.objects.create(
         id="clock_set_back", title="Old", detail="Old.", remedy="None.", since=ahead, seen_at=ahead, ended_at=ahead,
-        told_at=ahead, last_told_at=ahead,
+        notified_at=ahead, last_notified_at=ahead,
     )  # fmt: skip
     set_back(desk.at(0))
     problem = Problem.objects.get()
-    assert problem.since == problem.last_told_at == desk.at(0)
+    assert problem.since == problem.last_notified_at == desk.at(0)
 
 
 def test_audits_go_on_after_the_clock_was_set_back(desk: EscalationHarness) -> None:
-    watch = runner.SelfCheckRunner(now=lambda: desk.at(0), heartbeat_url=lambda: None, room=tuple, name="pager1")
-    watch.turn()
+    watch = runner.SelfCheckRunner(now=lambda: desk.at(0), heartbeat_url=lambda: None, check_disks=tuple, name="pager1")
+    watch.run_once()
     with database.transaction() as connection:
         connection.execute("UPDATE operate_audit SET checked_at = clock_timestamp() + interval '2 hours', node = 'old'")
-    watch.turn()
+    watch.run_once()
     assert Audit.objects.get().node == "pager1"
 
 
@@ -378,12 +378,12 @@ def test_retention_removes_nothing_for_a_day_after_forward_jump(now: datetime) -
     year = timedelta(days=500)
     look(now)
     look(now + year)
-    retention.turn(now + year)
+    retention.run_once(now + year)
     assert AuditEntry.objects.exists()
     assert audit(now + year) == ["clock_ahead"]
     # Set right before the day is over: nothing was lost.
     look(now + MINUTE)
-    retention.turn(now + MINUTE)
+    retention.run_once(now + MINUTE)
     assert AuditEntry.objects.exists()
     assert audit(now + MINUTE) == ["clock_set_back"]
 
@@ -393,8 +393,8 @@ def test_after_a_day_it_is_believed(now: datetime) -> None:
     look(now)
     look(now + month)
     with database.transaction() as connection:
-        assert clock_jump.is_doubted(connection, now + month + timedelta(hours=23))
-        assert not clock_jump.is_doubted(connection, now + month + timedelta(days=1))
+        assert clock_jump.is_clock_suspect(connection, now + month + timedelta(hours=23))
+        assert not clock_jump.is_clock_suspect(connection, now + month + timedelta(days=1))
     assert audit(now + month + timedelta(days=1)) == []
 
 
@@ -404,16 +404,16 @@ def test_wobbling_advanced_clock_still_counts_as_far_ahead(now: datetime) -> Non
     look(now + month)
     set_back(now + month, 0.1)
     with database.transaction() as connection:
-        assert clock_jump.is_doubted(connection, now + month + timedelta(hours=23))
-        assert not clock_jump.is_doubted(connection, now + month + timedelta(days=1))
+        assert clock_jump.is_clock_suspect(connection, now + month + timedelta(hours=23))
+        assert not clock_jump.is_clock_suspect(connection, now + month + timedelta(days=1))
     look(now + timedelta(hours=30))
     look(now + MINUTE)
     with database.transaction() as connection:
-        assert not clock_jump.is_doubted(connection, now + MINUTE)
+        assert not clock_jump.is_clock_suspect(connection, now + MINUTE)
 
 
 def test_starting_node_removes_nothing_before_checking_the_clock(now: datetime) -> None:
     AuditEntry.objects.create(at=now, actor_name="erin", action="update")
     look(now)
-    retention.turn(now + timedelta(days=500))
+    retention.run_once(now + timedelta(days=500))
     assert AuditEntry.objects.exists()

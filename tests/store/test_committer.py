@@ -44,7 +44,7 @@ def arriving(
     """A message as the doors put it in: read already, so that its key is known."""
     incoming = message(integration, halo(ticket, status))
     assert not isinstance(incoming.element, Rejected)
-    return replace(incoming, prepared=prepare(registry.door(integration.pk), incoming.element, incoming.id))
+    return replace(incoming, preprocessed=prepare(registry.get(integration.pk), incoming.element, incoming.id))
 
 
 class Answered:
@@ -74,7 +74,7 @@ def test_an_array_is_answered_once_in_its_own_order(registry: IntegrationRegistr
     incoming = [arriving(registry, integration, number) for number in range(1, 41)]
     made = Committer(registry)
     assert made.put(answered.ticket(0, incoming))
-    assert made.waiting().messages == 40
+    assert made.queue_status().message_count == 40
     made.start()
     try:
         (stored,) = answered.wait_for(1)
@@ -85,7 +85,7 @@ def test_an_array_is_answered_once_in_its_own_order(registry: IntegrationRegistr
     assert [one.alert_id for one in stored] == [alerts[one.id] for one in incoming]
     assert len(set(alerts.values())) == 40
     assert {one.status for one in stored} == {MessageStatus.OPENED}
-    assert made.waiting().messages == made.waiting().size == 0
+    assert made.queue_status().message_count == made.queue_status().size_bytes == 0
 
 
 def test_messages_of_one_key_are_decided_in_arrival_order(

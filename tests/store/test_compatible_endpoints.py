@@ -365,7 +365,7 @@ def test_command_on_merged_alert_acts_on_its_parent(sdk: Sdk, desk: EscalationHa
     sdk.create("Disk full", alias="disk")
     disk = alert().pk
     alice = Actor(ActorKind.USER, "alice", desk.users["alice"].pk)
-    service.apply_command(disk, Merge(actor=alice, into=service.state_of(site)), now=clock.now())
+    service.apply_command(disk, Merge(actor=alice, into=service.load_state(site)), now=clock.now())
     sdk.alerts.acknowledge_alert("disk", acknowledge_alert_payload={"user": "alice"}, **by)
     assert Acknowledgement.objects.get().alert_id == site
     sdk.alerts.add_note("disk", m.AddNoteToAlertPayload(note="looking"), **by)

@@ -31,6 +31,6 @@ def test_every_example_is_applied_and_comes_back_unchanged(now: datetime) -> Non
     done = plan.apply(wanted, prune=False, now=now)
     assert len(done.lines) >= len(BLOCKS)
     assert plan.apply(wanted, prune=True, now=now).is_empty
-    text = export.write(export.everything(with_secrets=True))
+    text = export.write(export.export_configuration(with_secrets=True))
     again = config_files.collect([yaml_loader.parse(text, "export.yaml", Path())])
     assert plan.apply(again, prune=True, now=now).is_empty

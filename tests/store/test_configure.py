@@ -68,10 +68,10 @@ def test_secret_address_is_exported_in_clear_only_with_secrets(now: datetime, mo
     )
     apply(now, text)
     assert "unchanged user alice" in said(apply(now, text))
-    written = export.write(export.everything(with_secrets=False))
+    written = export.write(export.export_configuration(with_secrets=False))
     assert secret not in written
     assert "unchanged user alice" in said(apply(now, written)), "what is exported may be applied again"
-    assert secret in export.write(export.everything(with_secrets=True))
+    assert secret in export.write(export.export_configuration(with_secrets=True))
 
 
 def said(lines: ConfigPlan) -> list[str]:
@@ -283,17 +283,17 @@ def test_the_example_does_what_it_says(now: datetime) -> None:
     assert [(str(p.role), p.name) for p in people] == [("primary", "Bob Brown"), ("secondary", "Alice Andersson")]
     registry = IntegrationRegistry()
     registry.refresh()
-    door = registry.door(Integration.objects.get().pk)
-    assert [str(route.action) for route in door.reader.routes] == ["record", "page"]
+    door = registry.get(Integration.objects.get().pk)
+    assert [str(route.action) for route in door.normalizer.routes] == ["record", "page"]
     assert door.recipient_groups == (desk.pk,)
 
 
 def test_what_is_exported_applies_unchanged_and_says_the_same_elsewhere(now: datetime) -> None:
     apply(now, EXAMPLE.read_text())
-    text = export.write(export.everything(with_secrets=False))
+    text = export.write(export.export_configuration(with_secrets=False))
     assert "token" not in text
     assert apply(now, text, prune=True).is_empty
-    with_secrets = export.write(export.everything(with_secrets=True))
+    with_secrets = export.write(export.export_configuration(with_secrets=True))
     token = secrets.token_of(Integration.objects.get())
     assert f"token: {token}" in with_secrets
     assert apply(now, with_secrets).is_empty
@@ -301,11 +301,11 @@ def test_what_is_exported_applies_unchanged_and_says_the_same_elsewhere(now: dat
     rebuilt = apply(now, with_secrets)
     assert rebuilt.count(PlanAction.CREATE) == 2
     assert secrets.token_of(Integration.objects.get()) == token
-    assert export.write(export.everything(with_secrets=True)) == with_secrets
+    assert export.write(export.export_configuration(with_secrets=True)) == with_secrets
 
 
 def test_empty_installation_exports_nothing_and_empty_file_changes_nothing(now: datetime) -> None:
-    assert export.write(export.everything(with_secrets=True)) == ""
+    assert export.write(export.export_configuration(with_secrets=True)) == ""
     assert apply(now, "", "# nothing\n", "workflows: []\nholiday_calendars:\n").lines == ()
 
 
@@ -385,7 +385,7 @@ def test_settings_are_applied_and_prune_restores_other_defaults(now: datetime) -
     assert apply(now, "settings: {organisation_name: Acme}\n").is_empty
     assert not apply(now, "settings: {organisation_name: Acme}\n", prune=True).is_empty
     assert settings_store.get("message_retention_days") == 90
-    assert export.everything(with_secrets=False) == {"settings": {"organisation_name": "Acme"}}
+    assert export.export_configuration(with_secrets=False) == {"settings": {"organisation_name": "Acme"}}
 
 
 def test_several_files_are_one_configuration(now: datetime) -> None:
@@ -454,10 +454,10 @@ def test_provider_round_trips_and_exports_secret_only_on_request(
     monkeypatch.setenv("NTFY_TOKEN", "tk_first")
     assert said(apply(now, PROVIDERS)) == ["create    provider Push"]
     assert apply(now, PROVIDERS).is_empty
-    without = export.write(export.everything(with_secrets=False))
+    without = export.write(export.export_configuration(with_secrets=False))
     assert "tk_first" not in without
     assert apply(now, without).is_empty, "a secret that is left out stays"
-    with_secrets = export.write(export.everything(with_secrets=True))
+    with_secrets = export.write(export.export_configuration(with_secrets=True))
     assert "token: tk_first" in with_secrets
     assert apply(now, with_secrets).is_empty
     monkeypatch.setenv("NTFY_TOKEN", "tk_second")
@@ -541,7 +541,7 @@ def test_workflows_are_applied_exported_renamed_and_pruned(now: datetime) -> Non
         ("Nobody answers", 1, "unacknowledged"),
         ("Restart", 2, "manual"),
     ]
-    written = export.write(export.everything(with_secrets=False))
+    written = export.write(export.export_configuration(with_secrets=False))
     assert "Nobody answers: <subject>" in written
     for text in ((TEAM, WORKFLOWS), (written,)):
         assert {line.split()[0] for line in said(apply(now, *text)) if "workflow" in line} == {"unchanged"}
@@ -565,7 +565,7 @@ def test_plan_is_shown_before_it_is_applied(now: datetime) -> None:
         with database.connect(name="test") as other:
             seen.append((other.execute("SELECT count(*) FROM people_user").fetchone(), found.count(PlanAction.CREATE)))
 
-    plan.apply(collect(TEAM), prune=False, now=now, announce=announce)
+    plan.apply(collect(TEAM), prune=False, now=now, on_plan=announce)
     assert seen == [((0,), 3)]
     assert User.objects.count() == 1
 

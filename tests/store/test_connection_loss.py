@@ -134,7 +134,7 @@ def test_a_message_that_fails_only_once_is_no_poison(node: InboundServer, databa
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guarded_connection, "ASK_AFTER", 0.2)
+    monkeypatch.setattr(guarded_connection, "PROBE_AFTER_SECONDS", 0.2)
     monkeypatch.setattr(guarded_connection, "PROBE_TIMEOUT", 2)
 
 

@@ -46,21 +46,21 @@ def test_demo_schedule_alternates_alice_and_bob_without_problems(database: str, 
 
 
 def test_demo_with_renamed_or_deleted_integration_starts_again(database: str) -> None:
-    demo._fill("a tall green bicycle")
-    begun = demo._connect("http://127.0.0.1:8687")
+    demo._create_sample_team("a tall green bicycle")
+    begun = demo._connect_halo("http://127.0.0.1:8687")
     door = Integration.objects.get()
     integrations.save_integration(
         {**integrations.integration_spec(door), "name": "Our Halo"}, existing=door, actor=ACTOR, now=clock.now()
     )
-    assert demo._connect("http://127.0.0.1:8690") == begun, "the URL that the small Halo posts to stays"
+    assert demo._connect_halo("http://127.0.0.1:8690") == begun, "the URL that the small Halo posts to stays"
     # Somebody made it another Halo's, in whose Source the small one has no place.
     taken = {**integrations.integration_spec(Integration.objects.get()), "outbound": None, "settings": {}}
     integrations.save_integration(taken, existing=Integration.objects.get(), actor=ACTOR, now=clock.now())
     other = {"name": "Theirs", "kind": "haloitsm", "settings": {"halo_address": "https://acme.haloitsm.com"},
              "escalation_policy": "Standard", "recipients": {"groups": ["Service Desk"]}}  # fmt: skip
     second = integrations.save_integration(other, actor=ACTOR, now=clock.now())
-    assert demo._connect("http://127.0.0.1:8690") == begun
+    assert demo._connect_halo("http://127.0.0.1:8690") == begun
     integrations.delete_integration(second, actor=ACTOR, now=clock.now())
     integrations.delete_integration(Integration.objects.get(), actor=ACTOR, now=clock.now())
-    assert demo._connect("http://127.0.0.1:8691") == ""
+    assert demo._connect_halo("http://127.0.0.1:8691") == ""
     assert OutboundIntegration.objects.get().name == "Halo"

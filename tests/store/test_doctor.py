@@ -82,8 +82,8 @@ def test_healthy_installation_reports_only_the_test_servers_problem(
     group = make_group("Service Desk", now, ["alice"])
     policy = save_policy({"name": "Standard", "steps": [{"notify": {"roles": ["primary"]}}]}, actor=ACTOR, now=now)
     make_integration(policy=policy).recipient_groups.add(group)
-    NodeHeartbeat(uuid4(), "all", list).turn()
-    SelfCheckRunner(now=lambda: now, heartbeat_url=lambda: None).turn()
+    NodeHeartbeat(uuid4(), "all", list).run_once()
+    SelfCheckRunner(now=lambda: now, heartbeat_url=lambda: None).run_once()
     with http_double() as smtp:
         # Not an SMTP server: it is refused, so that the check is known to have asked.
         setenv(monkeypatch, TOCSIN_SMTP_URL=f"smtp://127.0.0.1:{smtp.port}")
@@ -121,7 +121,7 @@ def test_clock_skew_is_reported(now: datetime, monkeypatch: pytest.MonkeyPatch) 
 def test_too_few_connections_for_all_nodes_are_reported(now: datetime) -> None:
     assert ids(now, "database.connections") == []
     for _ in range(11):
-        NodeHeartbeat(uuid4(), "all", list).turn()
+        NodeHeartbeat(uuid4(), "all", list).run_once()
     (finding,) = found(now, "database.connections")
     assert "11 nodes of Tocsin with 30 connections each" in finding.detail
     assert "allows 197" in finding.detail
@@ -284,10 +284,10 @@ def test_missing_administrator_is_reported(now: datetime) -> None:
 
 def test_missing_nodes_and_missing_external_monitoring_are_reported(now: datetime) -> None:
     assert ids(now, "running.") == ["running.nothing"]
-    NodeHeartbeat(uuid4(), "web", list, "pager1").turn()
+    NodeHeartbeat(uuid4(), "web", list, "pager1").run_once()
     assert ids(now, "running.") == []
     assert ids(now, "paging.") == ["paging.unwatched"]
-    NodeHeartbeat(uuid4(), "worker", list, "pager2").turn()
+    NodeHeartbeat(uuid4(), "worker", list, "pager2").run_once()
     Node.objects.filter(name="pager2").update(seen_at=clock.now() - timedelta(minutes=5))
     assert [finding.about for finding in found(now, "running.gone")] == ["pager2"]
 
@@ -296,8 +296,8 @@ def test_self_check_problems_are_reported_by_doctor(now: datetime) -> None:
     from tocsin.alerts.models import Alert
 
     alert = Alert.objects.create(subject="VPN", opened_at=now, last_message_at=now)
-    NodeHeartbeat(uuid4(), "all", list).turn()
-    SelfCheckRunner(now=lambda: now, heartbeat_url=lambda: None).turn()
+    NodeHeartbeat(uuid4(), "all", list).run_once()
+    SelfCheckRunner(now=lambda: now, heartbeat_url=lambda: None).run_once()
     (finding,) = found(now, "paging.")
     assert (finding.id, f"#{alert.pk}" in finding.detail) == ("paging.alerts_forgotten", True)
 

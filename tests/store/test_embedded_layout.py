@@ -21,7 +21,7 @@ from tocsin.core.errors import Permanent
 def test_the_layout_is_by_major_version_inside_the_data_directory(data_dir: Path) -> None:
     with EmbeddedPostgres(data_dir) as embedded:
         assert embedded.location == data_dir / "postgres" / "18"
-        assert not embedded.is_apart
+        assert not embedded.is_outside_data_dir
         assert (data_dir / "postgres" / "18" / "data" / "PG_VERSION").read_text() == "18\n"
 
 

@@ -70,7 +70,7 @@ def test_closed_home_stays_closed_and_data_moves_to_var_lib(
     data_dir = without_trace(closed_home / "tocsin")
     before = closed_home.stat()
     with EmbeddedPostgres(data_dir) as embedded:
-        assert embedded.is_apart
+        assert embedded.is_outside_data_dir
         assert embedded.location.is_relative_to(ROOT_DATA_DIR)
         assert value(embedded.start(), "SELECT current_database()") == "tocsin"
         place = embedded.location
@@ -92,7 +92,7 @@ def test_closed_home_stays_closed_and_data_moves_to_var_lib(
 def test_home_closed_later_is_an_error_not_an_empty_database(folder: Path) -> None:
     data_dir = folder / "later" / "tocsin"
     with EmbeddedPostgres(data_dir) as embedded:
-        assert not embedded.is_apart
+        assert not embedded.is_outside_data_dir
     (folder / "later").chmod(0o700)
     with pytest.raises(Permanent, match=r"cannot enter .*chmod o\+x"):
         EmbeddedPostgres(data_dir).start()

@@ -15,10 +15,10 @@ from tocsin.core.errors import Rejected
 from tocsin.core.models import ConfigVersion
 from tocsin.escalation.changes.commands import (
     delete_policy,
-    needs_group,
-    needs_policy,
-    needs_user,
     plan_of,
+    policies_using_group,
+    policies_using_policy,
+    policies_using_user,
     policy_spec,
     reference_names,
     save_policy,
@@ -69,7 +69,7 @@ def test_changed_policy_gets_new_version_and_keeps_the_old(now: datetime) -> Non
     save_policy({**STANDARD, "end_after": "10m"}, existing=policy, actor=ACTOR, now=now)
     assert [version.number for version in policy.versions.order_by("number")] == [1, 2]
     assert policy.versions.get(number=1).definition == first.definition
-    assert plan_of(Policy.objects.get(pk=policy.pk)).end_after.total_seconds() == 600
+    assert plan_of(Policy.objects.get(pk=policy.pk)).final_action_after.total_seconds() == 600
     entry = AuditEntry.objects.latest("id")
     assert (entry.action, entry.before, entry.after) == ("update", {}, {"end_after": "10m"})
 
@@ -99,12 +99,12 @@ def test_a_policy_that_is_needed_is_not_deleted(now: datetime) -> None:
     def ask(number: int) -> list[str]:
         return ["integration HaloITSM"] if number == policy.pk else []
 
-    object_hooks.register("policy", ask)
+    object_hooks.register_references("policy", ask)
     try:
         with pytest.raises(Rejected, match="integration HaloITSM"):
             delete_policy(policy, actor=ACTOR, now=now)
     finally:
-        object_hooks._asks["policy"].remove(ask)
+        object_hooks._reference_hooks["policy"].remove(ask)
     assert Policy.objects.count() == 1
 
 
@@ -121,8 +121,13 @@ def test_users_and_groups_know_the_policies_that_need_them(now: datetime) -> Non
     policy = save_policy({**STANDARD, "group": "Network"}, actor=ACTOR, now=now)
     names = reference_names([policy])
     (alice,), (desk,) = names["users"], names["groups"]
-    assert needs_user(alice) == needs_group(desk) == needs_group(owned.pk) == ["escalation policy Standard"]
-    assert needs_user(alice + 1) == []
+    assert (
+        policies_using_user(alice)
+        == policies_using_group(desk)
+        == policies_using_group(owned.pk)
+        == ["escalation policy Standard"]
+    )
+    assert policies_using_user(alice + 1) == []
 
 
 def test_policies_that_hand_over_in_a_circle_are_refused(now: datetime) -> None:
@@ -135,7 +140,7 @@ def test_policies_that_hand_over_in_a_circle_are_refused(now: datetime) -> None:
         with pytest.raises(Rejected, match=way) as refused:
             save_policy({**STANDARD, "name": policy.name, "end": _to(to)}, existing=policy, actor=ACTOR, now=now)
         assert (refused.value.code, refused.value.field) == ("circular", "end.policy")
-    assert needs_policy(first.pk) == ["escalation policy Second"]
+    assert policies_using_policy(first.pk) == ["escalation policy Second"]
 
 
 def _to(name: str) -> dict[str, str]:

@@ -29,7 +29,7 @@ from tocsin.alerts.commands import (
     Undo,
 )
 from tocsin.alerts.new_alert import AlertCreation, NewAlert
-from tocsin.alerts.service import open_alerts, write
+from tocsin.alerts.service import create_alerts, write
 from tocsin.alerts.states import EventKind, Priority
 from tocsin.core import ids
 from tocsin.core.db import database as tocsin_database
@@ -38,7 +38,7 @@ from tocsin.escalation.actions import deactivated_users
 from tocsin.escalation.actions.next_steps import next_steps
 from tocsin.escalation.changes import deletion_guards
 from tocsin.escalation.changes.commands import delete_policy, save_policy
-from tocsin.escalation.models import Policy, PolicyVersion, Run
+from tocsin.escalation.models import EscalationRun, Policy, PolicyVersion
 from tocsin.escalation.policy import policy_cache
 from tocsin.inbound.models import Integration
 from tocsin.notify import pause as pauses
@@ -114,14 +114,14 @@ def test_runs_are_decided_in_batches(desk: EscalationHarness, monkeypatch: pytes
 
 def test_flood_lengthens_later_runs(desk: EscalationHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(escalation_loop, "BATCH", 4)
-    monkeypatch.setattr(escalation_loop, "FLOOD", 10)
+    monkeypatch.setattr(escalation_loop, "BACKLOG_BATCH", 10)
     alerts = [desk.open() for _ in range(20)]
     decided = []
     for _turn in range(4):
-        desk.keeper.turn(desk.at(0))
+        desk.keeper.run_once(desk.at(0))
         decided.append(sum(bool(desk.pages(alert)) for alert in alerts))
     assert decided == [4, 14, 20, 20]
-    assert not desk.keeper.is_flood
+    assert not desk.keeper.is_backlogged
 
 
 def test_storm_of_one_integration_never_delays_anothers_first_page(
@@ -135,7 +135,7 @@ def test_storm_of_one_integration_never_delays_anothers_first_page(
     first = [desk.open(integration=storm) for _ in range(60)]
     late = desk.open(0.001, integration=other)
     by_hand = desk.open(0.001)
-    assert desk.keeper.turn(desk.at(0.01))
+    assert desk.keeper.run_once(desk.at(0.01))
     assert desk.pages(late)
     assert desk.pages(by_hand)
     assert sum(bool(desk.pages(alert)) for alert in first) == 4
@@ -157,7 +157,7 @@ def test_dry_run_pages_no_user_and_lists_would_be_targets(desk: EscalationHarnes
 
 
 def test_a_recorded_alert_has_no_timer_and_says_why(desk: EscalationHarness) -> None:
-    alert = desk.open(mode=PagingMode.RECORD, reason="Route 1 says record.")
+    alert = desk.open(mode=PagingMode.LOG_ONLY, reason="Route 1 says record.")
     desk.turn(600)
     run = desk.run(alert)
     assert (run.status, run.due_at) == ("stopped", None)
@@ -224,9 +224,9 @@ def test_alert_opened_during_policy_deletion_still_pages(desk: EscalationHarness
         (alert,) = store.new_ids(connection, 1)
         new = NewAlert(alert, Priority.HIGH, "VPN down", desk.at(0))
         event = NewEvent(alert, EventKind.OPENED, desk.at(0), desk.actor("erin"), "A message opened it.")
-        open_alerts(connection, [AlertCreation(new, desk.paging(), event)], desk.at(0))
+        create_alerts(connection, [AlertCreation(new, desk.paging(), event)], desk.at(0))
         delete_policy(desk.policy, actor=ACTOR, now=desk.start)
-    policy_cache._known.clear()  # another node has never read it
+    policy_cache._cache.clear()  # another node has never read it
     desk.turn(0)
     assert [who for who, *_ in desk.pages(alert)] == ["alice", "alice"]
 
@@ -323,7 +323,7 @@ def test_assign_unassign_and_reopen_restart_the_same_run(desk: EscalationHarness
     desk.turn(11)
     emails = [(who, at) for who, channel, at, _ in desk.pages(alert) if channel == "email"]
     assert emails == [("alice", 0), ("alice", 9), ("alice", 11)]
-    assert Run.objects.filter(alert=alert).count() == 1
+    assert EscalationRun.objects.filter(alert=alert).count() == 1
 
 
 def test_alert_of_disabled_owner_is_unassigned_and_pages_again(desk: EscalationHarness) -> None:
@@ -334,7 +334,7 @@ def test_alert_of_disabled_owner_is_unassigned_and_pages_again(desk: EscalationH
         desk.act(alert, order, 1)
     desk.act(alerts[1], Hold(actor=desk.actor("alice"), until=desk.at(60)), 2)
     User.objects.filter(username="alice").update(is_active=False)
-    assert deactivated_users.turn(desk.at(3)) is False
+    assert deactivated_users.run_once(desk.at(3)) is False
     assert [(desk.alert(alert).status, desk.alert(alert).owner_id) for alert in alerts] == [
         ("open", None),
         ("on_hold", None),
@@ -354,8 +354,8 @@ def test_acknowledgement_of_disabled_user_expires_and_pages_again(
         desk.act(alert, Acknowledge(actor=desk.actor(name)), 1)
     desk.act(held, Hold(actor=desk.actor("alice"), until=desk.at(60)), 1)
     User.objects.filter(username="alice").update(is_active=False)
-    assert deactivated_users.turn(desk.at(2)) is False
-    assert deactivated_users.turn(desk.at(2)) is False
+    assert deactivated_users.run_once(desk.at(2)) is False
+    assert deactivated_users.run_once(desk.at(2)) is False
     said = "Alice's acknowledgement counts no more: the account was switched off."
     assert said in desk.timeline(alone)
     desk.turn(2)
@@ -417,7 +417,7 @@ def test_undoing_an_acknowledgement_brings_back_the_pages_that_it_cancelled(desk
     desk.act(alert, Undo(actor=desk.actor("bob")), 1.5)
     assert desk.pages(alert) == planned
     desk.turn(2)
-    (until,) = desk.run(alert).progress["busy"].values()
+    (until,) = desk.run(alert).progress["paging_until"].values()
     assert datetime.fromisoformat(until) == desk.at(3)
 
 
@@ -444,7 +444,7 @@ def test_next_action_is_forecast_for_several_alerts_at_once(desk: EscalationHarn
     desk.open(1)
     alice = desk.actor("alice")
     desk.act(taken, Assign(actor=alice, user_id=alice.user_id, name="Alice"), 1)
-    Run.objects.filter(alert=broken).update(progress={"step": "first"})
+    EscalationRun.objects.filter(alert=broken).update(progress={"step": "first"})
     with tocsin_database.transaction() as connection:
         found = next_steps(connection, [fresh, paged, taken, broken], desk.at(1))
     assert {alert: (step.at, step.summary) for alert, step in found.items()} == {
@@ -462,13 +462,13 @@ def test_raised_priority_replaces_the_run_by_the_matching_route(desk: Escalation
     desk.turn(0)
     urgent = desk.save(steps=[{"notify": {"roles": ["primary", "secondary"]}}])
     as_priority(desk, alert, Priority.CRITICAL, 2, version_id=urgent.current_version_id)
-    old, new = Run.objects.filter(alert=alert).order_by("id")
+    old, new = EscalationRun.objects.filter(alert=alert).order_by("id")
     assert (old.status, old.due_at) == ("ended", None)
     assert (new.version_id, new.priority, new.due_at) == (urgent.current_version_id, "critical", desk.at(2))
     desk.turn(2)
     assert [who for who, channel, at, _ in desk.pages(alert) if at == 2] == ["alice", "bob"]
     as_priority(desk, alert, Priority.CRITICAL, 3)
-    assert Run.objects.filter(alert=alert).count() == 2
+    assert EscalationRun.objects.filter(alert=alert).count() == 2
 
 
 def test_owner_is_notified_when_priority_rises(desk: EscalationHarness) -> None:
@@ -523,7 +523,7 @@ def test_two_workers_share_work_without_duplicate_pages(
     def work() -> None:
         keeper = escalation_loop.EscalationTask()
         for _ in range(15):
-            keeper.turn(desk.at(0))
+            keeper.run_once(desk.at(0))
 
     with ThreadPoolExecutor(4) as workers:
         for done in [workers.submit(work) for _ in range(4)]:
@@ -543,7 +543,7 @@ def test_what_another_worker_has_just_decided_is_not_decided_again(desk: Escalat
 
 def test_unreadable_row_is_postponed_and_blocks_no_other(desk: EscalationHarness) -> None:
     bad, good = desk.open(), desk.open()
-    Run.objects.filter(alert=bad).update(progress={"step": "first"})
+    EscalationRun.objects.filter(alert=bad).update(progress={"step": "first"})
     desk.turn(0)
     assert len(desk.pages(good)) == 2
     run = desk.run(bad)
@@ -554,7 +554,7 @@ def test_unreadable_row_is_postponed_and_blocks_no_other(desk: EscalationHarness
 
 def test_run_is_stuck_after_five_failures_and_administrators_notified_once(desk: EscalationHarness) -> None:
     bad = desk.open()
-    Run.objects.filter(alert=bad).update(progress={"step": "first"})
+    EscalationRun.objects.filter(alert=bad).update(progress={"step": "first"})
     for minute in (0, 1, 2, 3, 5, 70, 140):
         desk.turn(minute)
     run = desk.run(bad)
@@ -563,7 +563,7 @@ def test_run_is_stuck_after_five_failures_and_administrators_notified_once(desk:
     assert run.due_at == desk.at(200)
     assert desk.pages(bad, "notice") == [("erin", "email", 5, "queued")]
     assert "Administrators are told" in desk.timeline(bad)[-1]
-    Run.objects.filter(alert=bad).update(progress={})
+    EscalationRun.objects.filter(alert=bad).update(progress={})
     desk.turn(200)
     assert (desk.run(bad).failures, desk.run(bad).error) == (0, "")
     assert len(desk.pages(bad)) == 2
@@ -571,7 +571,7 @@ def test_run_is_stuck_after_five_failures_and_administrators_notified_once(desk:
 
 def test_alert_with_unreadable_run_can_still_be_closed(desk: EscalationHarness) -> None:
     bad = desk.open()
-    Run.objects.filter(alert=bad).update(progress={"step": "first"})
+    EscalationRun.objects.filter(alert=bad).update(progress={"step": "first"})
     desk.act(bad, Close(actor=desk.actor("carol")), 1)
     assert (desk.run(bad).status, desk.run(bad).due_at) == ("ended", None)
 
@@ -602,7 +602,7 @@ def test_row_that_breaks_its_batch_is_isolated(desk: EscalationHarness) -> None:
 
 
 def test_run_without_due_work_reports_no_more(desk: EscalationHarness) -> None:
-    assert desk.keeper.turn(desk.at(0)) is False
+    assert desk.keeper.run_once(desk.at(0)) is False
 
 
 def test_exhausted_policy_hands_over_to_its_fallback_policy(desk: EscalationHarness) -> None:
@@ -611,7 +611,7 @@ def test_exhausted_policy_hands_over_to_its_fallback_policy(desk: EscalationHarn
     desk.save(steps=STEPS[:1], end={"then": "hand_over", "policy": "After"})
     alert = desk.open()
     desk.through(0, 5, 7)
-    first, second = Run.objects.filter(alert=alert).order_by("id")
+    first, second = EscalationRun.objects.filter(alert=alert).order_by("id")
     assert (first.status, first.due_at, first.reason) == ("ended", None, "At its end; policy After goes on.")
     assert second.version == Policy.objects.get(name="After").current_version
     assert desk.pages(alert)[-1] == ("carol", "email", 7, "queued")

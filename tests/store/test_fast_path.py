@@ -49,7 +49,9 @@ def both(database: str) -> Iterator[Both]:
         for whole in (short, None):
             ready = threading.Event()
             listener = listen("127.0.0.1", 0)
-            server = make_server(node.app, graceful_timeout=1, on_ready=ready.set, on_exit=lambda: None, whole=whole)
+            server = make_server(
+                node.app, graceful_timeout=1, on_ready=ready.set, on_exit=lambda: None, fast_path=whole
+            )
             thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
             thread.start()
             assert ready.wait(10)

@@ -44,7 +44,7 @@ def _there(both: HaloPair, ticket: int, dice: random.Random) -> None:
     fields = dice.choice(
         [{"agent_id": ALICE}, {"agent_id": BOB}, {"agent_id": DESK_AGENT}, {"agent_id": UNASSIGNED}, {"status_id": 2}]
     )
-    both.halo.change(ticket, fields, DESK_AGENT)
+    both.halo.change_ticket(ticket, fields, DESK_AGENT)
 
 
 def _play(both: HaloPair, dice: random.Random, steps: int) -> tuple[int, int]:
@@ -61,9 +61,9 @@ def _play(both: HaloPair, dice: random.Random, steps: int) -> tuple[int, int]:
                 both.go()
                 _there(both, ticket, dice)
                 if dice.random() < 0.3:
-                    both.server.hooks.waiting.clear()
+                    both.server.hooks.pending.clear()
             case 6 | 7:
-                both.box.turn()
+                both.box.run_once()
                 both.box.settle()
             case 8:
                 both.server.hooks.run()

@@ -20,7 +20,7 @@ def test_each_rejected_write_is_one_clear_dead_letter(both: HaloPair) -> None:
     both.act(both.alert(ticket).pk, Acknowledge)
     both.act(both.alert(ticket).pk, Close)
     alert = both.alert(other).pk
-    both.server.hooks.loses = lambda happened: True
+    both.server.hooks.should_lose = lambda happened: True
     both.halo.delete(other, DESK_AGENT)
     both.act(alert, Say, text="hello")
     both.go()

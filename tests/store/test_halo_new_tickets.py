@@ -15,7 +15,7 @@ from tests.support.outbox_harness import allow_loopback
 from tests.support.people import ACTOR
 from tocsin.alerts.models import AlertEvent
 from tocsin.inbound.admin import commands as integrations
-from tocsin.inbound.admin.observed_statuses import statuses_seen
+from tocsin.inbound.admin.observed_statuses import load_observed_statuses
 from tocsin.inbound.body_compression import decompress
 from tocsin.inbound.models import Integration
 from tocsin.outbound.connectors.haloitsm import client
@@ -35,13 +35,13 @@ def pulled(database: str, now: datetime, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 def _logged(both: HaloPair, seconds: float = 5, **fields: Any) -> int:
     both.seconds = seconds
-    number: int = both.halo.log({"summary": "VPN down", **fields}, DESK_AGENT)["id"]
+    number: int = both.halo.create_ticket({"summary": "VPN down", **fields}, DESK_AGENT)["id"]
     return number
 
 
 def _change(both: HaloPair, ticket: int, seconds: float, **fields: Any) -> None:
     both.seconds = seconds
-    both.halo.change(ticket, fields, DESK_AGENT)
+    both.halo.change_ticket(ticket, fields, DESK_AGENT)
 
 
 def _set(both: HaloPair, **spec: Any) -> None:
@@ -114,7 +114,7 @@ def test_unchanged_new_ticket_uses_its_own_status(
     pulled.look(31)
     (message,) = pulled.inbox(source_id=str(ticket))
     assert (message.status, message.source_status) == ("Mapped Ignored", "Action Required")
-    seen = statuses_seen(Integration.objects.get(pk=pulled.inbound.pk), pulled.now)
+    seen = load_observed_statuses(Integration.objects.get(pk=pulled.inbound.pk), pulled.now)
     assert 'came first with "Action Required", and opened nothing' in seen.warning
     pulled.look(62)
     assert len(pulled.inbox(source_id=str(ticket))) == 1
@@ -132,7 +132,7 @@ def test_where_new_has_another_name_it_opens_by_that(pulled: HaloPair) -> None:
 def test_idle_or_upgraded_halo_recognizes_new_tickets_by_date(
     pulled: HaloPair,
 ) -> None:
-    old = pulled.halo.log({"summary": "Old"}, DESK_AGENT)["id"]
+    old = pulled.halo.create_ticket({"summary": "Old"}, DESK_AGENT)["id"]
     pulled.halo.tickets[old] |= {"dateoccurred": "2020-01-01T10:00:00", "status_id": ACTION_REQUIRED}
     standing = pulled.standing()
     standing.poll_state.pop("highest", None)
@@ -157,10 +157,10 @@ def test_new_tickets_across_several_polls_are_all_recognized(pulled: HaloPair, m
 
 
 def test_lost_new_ticket_webhook_is_recovered_despite_a_later_one(both: HaloPair) -> None:
-    both.server.hooks.loses = lambda happened: happened.event == "new ticket logged"
+    both.server.hooks.should_lose = lambda happened: happened.event == "new ticket logged"
     ticket = both.log()
     both.seconds = 20
-    both.halo.change(ticket, {"status_id": IN_PROGRESS}, DESK_AGENT)
+    both.halo.change_ticket(ticket, {"status_id": IN_PROGRESS}, DESK_AGENT)
     both.go()
     assert both.alerts(ticket) == []
     both.look(200)
@@ -175,7 +175,7 @@ def test_ticket_decided_by_webhook_is_not_paged_by_poll(both: HaloPair) -> None:
     ticket = both.log("Printer")
     _set(both, rules={})
     both.seconds = 20
-    both.halo.change(ticket, {"status_id": IN_PROGRESS}, DESK_AGENT)
+    both.halo.change_ticket(ticket, {"status_id": IN_PROGRESS}, DESK_AGENT)
     both.go()
     both.look(200)
     both.look(400)
@@ -184,11 +184,11 @@ def test_ticket_decided_by_webhook_is_not_paged_by_poll(both: HaloPair) -> None:
 
 def test_new_ticket_that_changed_before_lookup_still_opens(both: HaloPair) -> None:
     both.halo.webhooks["hook"]["payload_type"] = EVENT_ONLY
-    ticket = both.halo.log({"summary": "VPN down"}, DESK_AGENT)["id"]
-    over = both.halo.log({"summary": "Printer"}, DESK_AGENT)["id"]
-    both.server.hooks.loses = lambda happened: True
-    both.halo.change(ticket, {"status_id": IN_PROGRESS}, DESK_AGENT)
-    both.halo.change(over, {"status_id": CLOSED, "agent_id": DESK_AGENT}, DESK_AGENT)
+    ticket = both.halo.create_ticket({"summary": "VPN down"}, DESK_AGENT)["id"]
+    over = both.halo.create_ticket({"summary": "Printer"}, DESK_AGENT)["id"]
+    both.server.hooks.should_lose = lambda happened: True
+    both.halo.change_ticket(ticket, {"status_id": IN_PROGRESS}, DESK_AGENT)
+    both.halo.change_ticket(over, {"status_id": CLOSED, "agent_id": DESK_AGENT}, DESK_AGENT)
     both.go()
     alert = both.alert(ticket)
     assert (alert.status, alert.subject) == ("open", "VPN down")

@@ -21,11 +21,11 @@ from tocsin.outbound.states import CallStatus
 
 def test_one_poll_recovers_every_ticket_despite_lost_webhooks(both: HaloPair) -> None:
     lost = iter(range(10_000))
-    both.server.hooks.loses = lambda happened: next(lost) % 2 == 0
-    tickets = [both.halo.log({"summary": f"Ticket {number}"}, DESK_AGENT)["id"] for number in range(120)]
+    both.server.hooks.should_lose = lambda happened: next(lost) % 2 == 0
+    tickets = [both.halo.create_ticket({"summary": f"Ticket {number}"}, DESK_AGENT)["id"] for number in range(120)]
     for ticket in tickets[::3]:
-        both.halo.change(ticket, {"agent_id": DESK_AGENT}, DESK_AGENT)
-        both.halo.change(ticket, {"status_id": 9}, DESK_AGENT)
+        both.halo.change_ticket(ticket, {"agent_id": DESK_AGENT}, DESK_AGENT)
+        both.halo.change_ticket(ticket, {"status_id": 9}, DESK_AGENT)
     both.go()
     both.look(60)
     both.go()
@@ -43,7 +43,7 @@ def test_one_poll_recovers_every_ticket_despite_lost_webhooks(both: HaloPair) ->
 
 #: `TOCSIN_TEST_WRITES=1000` writes a thousand.
 def test_rate_limited_writes_arrive_in_order_per_ticket(both: HaloPair) -> None:
-    both.server.hooks.loses = lambda happened: happened.event != "new ticket logged"
+    both.server.hooks.should_lose = lambda happened: happened.event != "new ticket logged"
     tickets = [both.log(f"Ticket {number}") for number in range(10)]
     numbers = {ticket: both.alert(ticket).pk for ticket in tickets}
     turns = int(os.environ.get("TOCSIN_TEST_WRITES", "120")) // 10
@@ -68,15 +68,15 @@ def test_changes_beyond_one_poll_are_all_read_with_notes(both: HaloPair, monkeyp
     monkeypatch.setattr(client, "MAX_LIST_PAGES", 2)
     monkeypatch.setattr(poller, "MAX_LIST_PAGES", 2)
     monkeypatch.setattr(notes, "MAX_TICKETS_PER_POLL", 2)
-    both.server.hooks.loses = lambda happened: True
+    both.server.hooks.should_lose = lambda happened: True
     both.seconds = 1000
     # The newest change has the lowest number, so that it is on the first page.
     tickets = [both.log(f"Ticket {number}") for number in range(7)]
     both.seconds = 1600
-    both.halo.change(tickets[0], {"summary": "Ticket 0, changed"}, DESK_AGENT)
+    both.halo.change_ticket(tickets[0], {"summary": "Ticket 0, changed"}, DESK_AGENT)
     for number in tickets[:4]:
         body = {"ticket_id": number, "outcome_id": 7, "note": f"seen {number}"}
-        both.halo.act(body, DESK_AGENT, "Sam")
+        both.halo.add_action(body, DESK_AGENT, "Sam")
     for look in range(6):
         both.look(1700 + 200 * look)
     assert [len(both.alerts(ticket)) for ticket in tickets] == [1] * 7
@@ -87,7 +87,7 @@ def test_changes_beyond_one_poll_are_all_read_with_notes(both: HaloPair, monkeyp
 
 def test_future_dates_and_hidden_notes_hide_no_other_change(both: HaloPair) -> None:
     ticket = both.log()
-    both.server.hooks.loses = lambda happened: True
+    both.server.hooks.should_lose = lambda happened: True
     both.halo.tickets[ticket]["last_update"] = "2999-01-01T00:00:00"
     both.server.api.fault = lambda method, path: FORBIDDEN if (method, path) == ("GET", "/api/Actions") else None
     both.look(200)
@@ -96,7 +96,7 @@ def test_future_dates_and_hidden_notes_hide_no_other_change(both: HaloPair) -> N
     before = both.standing()
     assert both.alert(other).status == "open"
     assert "Halo does not let Tocsin read what was done on ticket" in before.poll_error
-    both.halo.change(other, {"summary": "third"}, DESK_AGENT)
+    both.halo.change_ticket(other, {"summary": "third"}, DESK_AGENT)
     both.halo.delete(ticket, DESK_AGENT)
     both.look(600)
     both.look(800)
@@ -118,10 +118,10 @@ def test_rate_limited_poll_pauses_all_calls_for_that_time(both: HaloPair) -> Non
 
 def test_ticket_merged_into_another_merges_its_alert(both: HaloPair) -> None:
     parent, child, orphan = both.log("VPN down"), both.log("VPN down too"), both.log("Printer")
-    both.server.hooks.loses = lambda happened: True
+    both.server.hooks.should_lose = lambda happened: True
     both.halo.merge(child, parent, DESK_AGENT)
     elsewhere = both.log("Nobody here heard of this one")
-    both.halo.change(elsewhere, {"agent_id": DESK_AGENT, "status_id": 2}, DESK_AGENT)
+    both.halo.change_ticket(elsewhere, {"agent_id": DESK_AGENT, "status_id": 2}, DESK_AGENT)
     both.halo.merge(orphan, elsewhere, DESK_AGENT)
     both.look(200)
     merged, over = both.alert(child), both.alert(orphan)
@@ -142,19 +142,19 @@ def test_pull_mode_imports_tickets_every_30_seconds_without_webhooks(
     with halo_pair(now) as both:
         both.connect(pull=True)
         # Before the first look tickets were Halo's own business.
-        ticket = both.halo.log({"summary": "VPN down"}, DESK_AGENT)["id"]
+        ticket = both.halo.create_ticket({"summary": "VPN down"}, DESK_AGENT)["id"]
         assert not poller.poll(both.directory, lambda: both.now)
         both.go(31)
         assert poller.poll(both.directory, lambda: both.now)
         alert = both.alert(ticket)
         assert (alert.subject, alert.status, alert.source_status) == ("VPN down", "open", "New")
         both.act(alert.pk, Assign)
-        both.halo.act({"ticket_id": ticket, "outcome": "Private Note", "note": "On site"}, DESK_AGENT)
+        both.halo.add_action({"ticket_id": ticket, "outcome": "Private Note", "note": "On site"}, DESK_AGENT)
         both.go(62)
         assert poller.poll(both.directory, lambda: both.now)
         assert "replied" in both.story(alert.pk)
         assert both.notes(ticket) == ["Alice Andersson took this at 09:15 UTC."]
-        both.halo.change(ticket, {"agent_id": DESK_AGENT, "status_id": 9}, DESK_AGENT)
+        both.halo.change_ticket(ticket, {"agent_id": DESK_AGENT, "status_id": 9}, DESK_AGENT)
         both.go(93)
         assert poller.poll(both.directory, lambda: both.now)
         assert both.alert(ticket).status == "closed"
@@ -222,7 +222,7 @@ def test_clock_rollback_never_blocks_polling_or_writing(
         both.connect(pull=True, rate=2)
         # Of both, as where a machine's clock was wrong and is set right.
         both.seconds = -back
-        ticket = both.halo.log({"summary": "VPN down"}, DESK_AGENT)["id"]
+        ticket = both.halo.create_ticket({"summary": "VPN down"}, DESK_AGENT)["id"]
         both.halo.tickets[ticket]["last_update"] = "2026-11-24T10:15:30.000"
         both.go()
         assert poller.poll(both.directory, lambda: both.now)
@@ -261,7 +261,7 @@ def test_failed_halo_poll_is_retried_soon_and_recovers(
         both.server.api.fault = lambda method, path: EXPIRED
         both.look(31)
         assert both.standing().problem.startswith("Halo refuses")
-        ticket = both.halo.log({"summary": "VPN down"}, DESK_AGENT)["id"]
+        ticket = both.halo.create_ticket({"summary": "VPN down"}, DESK_AGENT)["id"]
         both.server.api.fault = lambda method, path: None
         both.seconds = 300
         assert not poller.poll(both.directory, lambda: both.now)

@@ -36,7 +36,7 @@ def test_alert_gets_one_ticket_despite_repeated_creation_attempts(
 
     def losing(method: str, path: str) -> FakeResponse | None:
         if (method, path) == ("POST", "/api/Tickets") and not made:
-            made.append(both.halo.log({"summary": f"Disk full (Tocsin #{number[0]})"}, API_AGENT)["id"])
+            made.append(both.halo.create_ticket({"summary": f"Disk full (Tocsin #{number[0]})"}, API_AGENT)["id"])
             return TIMEOUT
         return None
 
@@ -112,7 +112,7 @@ def test_failed_ticket_creation_succeeds_once_after_recovery(both: HaloPair, mon
 
     def losing(method: str, path: str) -> FakeResponse | None:
         if (method, path) == ("POST", "/api/Tickets") and not made:
-            made.append(both.halo.log({"summary": f"disk-2 (Tocsin #{opened[-1]})"}, API_AGENT)["id"])
+            made.append(both.halo.create_ticket({"summary": f"disk-2 (Tocsin #{opened[-1]})"}, API_AGENT)["id"])
         return TIMEOUT
 
     both.server.api.fault = losing
@@ -125,9 +125,9 @@ def test_failed_ticket_creation_succeeds_once_after_recovery(both: HaloPair, mon
     both.go(26 * 3600)
     assert ticket_of(second) == str(made[0])
     # A right that is lost and given again: the next thing that happens on the alert tries anew.
-    both.halo.lacking = {"edit:tickets"}
+    both.halo.missing_rights = {"edit:tickets"}
     third = opens("disk-3")
-    both.halo.lacking = set()
+    both.halo.missing_rights = set()
     both.act(third, Acknowledge)
     both.go()
     assert len(both.notes(int(ticket_of(third)))) == 1

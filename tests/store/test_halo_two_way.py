@@ -24,7 +24,7 @@ from tocsin.outbound.delivery import calls
 from tocsin.outbound.models import AgentMatch
 from tocsin.outbound.states import CallStatus
 from tocsin.workflows import commands as workflow_commands
-from tocsin.workflows.models import Run
+from tocsin.workflows.models import WorkflowRun
 from tocsin.workflows.run import listener as workflow_reactor
 from tocsin.workflows.run import tasks as workflows
 
@@ -82,7 +82,7 @@ def test_halopsa_is_written_to_and_followed_as_haloitsm_is(
         alert = both.alert(ticket)
         assert (alert.source, alert.source_url) == ("HaloPSA", f"https://acme.haloitsm.com/ticket?id={ticket}")
         both.act(alert.pk, Acknowledge)
-        both.halo.change(ticket, {"agent_id": DESK_AGENT, "status_id": 2}, DESK_AGENT)
+        both.halo.change_ticket(ticket, {"agent_id": DESK_AGENT, "status_id": 2}, DESK_AGENT)
         both.go()
         assert both.notes(ticket) == ["Alice Andersson acknowledged this at 09:15 UTC."]
         assert (both.alert(ticket).status, both.alert(ticket).owner_name) == ("assigned", "Sam Service")
@@ -120,16 +120,18 @@ def test_agents_changes_are_applied_and_notes_become_replies(both: HaloPair) -> 
     both.halo.lists["Agent"][0] |= {"name": "Nicht zugewiesen", "email": "desk@example.org"}
     ticket = both.log()
     alert = both.alert(ticket).pk
-    both.halo.change(ticket, {"agent_id": DESK_AGENT}, DESK_AGENT)
-    both.halo.change(ticket, {"agent_id": UNASSIGNED}, DESK_AGENT)
+    both.halo.change_ticket(ticket, {"agent_id": DESK_AGENT}, DESK_AGENT)
+    both.halo.change_ticket(ticket, {"agent_id": UNASSIGNED}, DESK_AGENT)
     both.go()
     assert both.alert(ticket).status == "open"
     assert both.story(alert)[-2:] == ["unassigned", "escalation_started"]
-    both.halo.change(ticket, {"agent_id": DESK_AGENT, "status_id": 2}, DESK_AGENT)
+    both.halo.change_ticket(ticket, {"agent_id": DESK_AGENT, "status_id": 2}, DESK_AGENT)
     both.go()
     assert (both.alert(ticket).status, both.alert(ticket).owner_name) == ("assigned", "Sam Service")
-    both.halo.act({"ticket_id": ticket, "outcome": "Private Note", "note": "Calling the site"}, 7)
-    both.halo.act({"ticket_id": ticket, "outcome": "Private Note", "note": "Own", "hiddenfromuser": True}, API_AGENT)
+    both.halo.add_action({"ticket_id": ticket, "outcome": "Private Note", "note": "Calling the site"}, 7)
+    both.halo.add_action(
+        {"ticket_id": ticket, "outcome": "Private Note", "note": "Own", "hiddenfromuser": True}, API_AGENT
+    )
     both.look(200)
     replies = AlertEvent.objects.filter(alert=alert, kind="replied")
     assert [(event.actor_name, event.data["text"], event.via) for event in replies] == [
@@ -139,10 +141,10 @@ def test_agents_changes_are_applied_and_notes_become_replies(both: HaloPair) -> 
     both.go()
     assert replies.count() == 1
     assert both.notes(ticket) == ["None"]
-    both.halo.change(ticket, {"status_id": 9}, DESK_AGENT)
+    both.halo.change_ticket(ticket, {"status_id": 9}, DESK_AGENT)
     both.go()
     assert both.alert(ticket).status == "closed"
-    both.halo.change(ticket, {"status_id": 1}, DESK_AGENT)
+    both.halo.change_ticket(ticket, {"status_id": 1}, DESK_AGENT)
     both.go()
     assert len(both.live(ticket)) == 1
 
@@ -158,13 +160,13 @@ def test_renamed_halo_agent_matches_user_even_when_unassigned(
     both.look(13 * 3600)
     for agent, user in ((7, "alice"), (8, "bob")):
         given, taken = both.log("given there"), both.log("taken here")
-        both.halo.change(given, {"agent_id": agent}, DESK_AGENT)
+        both.halo.change_ticket(given, {"agent_id": agent}, DESK_AGENT)
         both.act(both.alert(taken).pk, Assign, user)
         both.go()
         assert both.halo.tickets[taken]["agent_id"] == agent
         assert [both.alert(ticket).owner for ticket in (given, taken)] == [both.users[user]] * 2
         for ticket in (given, taken):
-            both.halo.change(ticket, {"agent_id": UNASSIGNED}, DESK_AGENT)
+            both.halo.change_ticket(ticket, {"agent_id": UNASSIGNED}, DESK_AGENT)
         both.go()
         assert [both.alert(ticket).status for ticket in (given, taken)] == ["open", "open"]
     # Without Halo's lists the address alone tells who it is.
@@ -174,7 +176,7 @@ def test_renamed_halo_agent_matches_user_even_when_unassigned(
     )  # fmt: skip
     ticket = both.log("not connected")
     for agent, status in ((7, "assigned"), (UNASSIGNED, "open")):
-        both.halo.change(ticket, {"agent_id": agent}, DESK_AGENT)
+        both.halo.change_ticket(ticket, {"agent_id": agent}, DESK_AGENT)
         both.go()
         assert both.alert(ticket).status == status
 
@@ -195,9 +197,9 @@ def test_hour_long_halo_outage_loses_nothing_and_keeps_order(both: HaloPair) -> 
         # Said once, although neither writing nor reading works.
         assert [one.kind for one in health.find_problems(connection)] == ["away"]
     # Meanwhile somebody closed the ticket, and no webhook told of it.
-    both.server.hooks.loses = lambda happened: True
-    both.halo.change(ticket, {"agent_id": 8}, 8)
-    both.halo.change(ticket, {"status_id": 9}, 8)
+    both.server.hooks.should_lose = lambda happened: True
+    both.halo.change_ticket(ticket, {"agent_id": 8}, 8)
+    both.halo.change_ticket(ticket, {"status_id": 9}, 8)
     both.server.api.fault = lambda method, path: None
     both.go(3600 + 301)
     assert [note.split(" at ")[0] for note in both.notes(ticket)] == [
@@ -215,7 +217,7 @@ def test_message_without_status_or_owner_waits_for_halo_lookup(both: HaloPair) -
         ticket = both.log("Printer on fire")
         alert = both.alert(ticket)
         assert (alert.subject, alert.source_status) == ("Printer on fire", "New")
-        both.halo.change(ticket, {"agent_id": DESK_AGENT, "status_id": 9}, DESK_AGENT)
+        both.halo.change_ticket(ticket, {"agent_id": DESK_AGENT, "status_id": 9}, DESK_AGENT)
         both.go()
         assert both.alert(ticket).status == "closed"
     assert not both.inbox(status="Pending")
@@ -248,7 +250,7 @@ def test_message_is_decided_without_halo_when_lookup_is_unavailable(both: HaloPa
     both.seconds += 120
     # A short patience is waited for.
     both.server.api.fault = lambda method, path: FakeResponse(429, None, {"Retry-After": "4"})
-    ticket = both.halo.log({"summary": "Soon"}, DESK_AGENT)["id"]
+    ticket = both.halo.create_ticket({"summary": "Soon"}, DESK_AGENT)["id"]
     both.go()
     assert [message.source_id for message in both.inbox(status="Pending")] == [str(ticket)]
     both.server.api.fault = lambda method, path: None
@@ -264,14 +266,14 @@ def test_message_is_decided_without_halo_when_lookup_is_unavailable(both: HaloPa
     assert "decided without" not in reason_of_a_ticket()[0]
     assert (both.standing().failures, both.standing().last_transient_error) == (0, "")
     # Nobody asks at all: after ten seconds it is decided all the same, and says so.
-    both.halo.log({"summary": "Nobody asks"}, DESK_AGENT)
+    both.halo.create_ticket({"summary": "Nobody asks"}, DESK_AGENT)
     both.server.hooks.run()
     both.seconds += 10
     drain(both.registry, both.numbers, both.now)
     assert both.inbox()[-1].reason.endswith("; decided without its system, which did not answer in 10 seconds")
     assert not both.inbox(status="Pending")
     # Nor where the clock was set back meanwhile.
-    both.halo.log({"summary": "Nobody asks"}, DESK_AGENT)
+    both.halo.create_ticket({"summary": "Nobody asks"}, DESK_AGENT)
     both.server.hooks.run()
     both.seconds -= 7200
     drain(both.registry, both.numbers, both.now)
@@ -284,7 +286,7 @@ def test_write_in_progress_is_not_a_command_when_echoed(both: HaloPair) -> None:
     alert = both.alert(ticket).pk
     # Alice takes it, her write leaves, and before its echo arrives Bob takes it over.
     both.act(alert, Assign)
-    both.box.turn()
+    both.box.run_once()
     both.box.settle()
     both.seconds += 10
     both.act(alert, Assign, who="bob")
@@ -294,12 +296,12 @@ def test_write_in_progress_is_not_a_command_when_echoed(both: HaloPair) -> None:
     assert both.alert(ticket).owner_id == both.users["bob"].pk
     assert both.halo.tickets[ticket]["agent_id"] == 8
     # A person in Halo gives it back to Alice: that is an act, although Tocsin wrote the same agent before.
-    both.halo.change(ticket, {"agent_id": 7}, DESK_AGENT)
+    both.halo.change_ticket(ticket, {"agent_id": 7}, DESK_AGENT)
     both.go()
     assert both.alert(ticket).owner_id == both.users["alice"].pk
     # Closed here and reopened by a person before the echo of the close arrives.
     both.act(alert, Close)
-    both.box.turn()
+    both.box.run_once()
     both.box.settle()
     both.act(alert, Reopen)
     both.server.hooks.run()
@@ -310,17 +312,17 @@ def test_written_agent_is_a_command_after_reassignment_in_between(both: HaloPair
     both.change(sync={"assign": {"agent": True}})
     ticket = both.log()
     # Alice has the ticket there already when Tocsin writes her: Halo tells of no change.
-    both.halo.change(ticket, {"agent_id": 7}, DESK_AGENT)
-    both.server.hooks.waiting.clear()
+    both.halo.change_ticket(ticket, {"agent_id": 7}, DESK_AGENT)
+    both.server.hooks.pending.clear()
     both.act(both.alert(ticket).pk, Assign)
     both.go()
     both.go(30)
-    both.halo.change(ticket, {"agent_id": UNASSIGNED}, DESK_AGENT)
+    both.halo.change_ticket(ticket, {"agent_id": UNASSIGNED}, DESK_AGENT)
     both.go()
     assert both.alert(ticket).status == "open"
     # Somebody gives it to her again, and only a look finds it.
-    both.halo.change(ticket, {"agent_id": 7}, DESK_AGENT)
-    both.server.hooks.waiting.clear()
+    both.halo.change_ticket(ticket, {"agent_id": 7}, DESK_AGENT)
+    both.server.hooks.pending.clear()
     both.look(60)
     assert (both.alert(ticket).status, both.alert(ticket).owner_id) == ("assigned", both.users["alice"].pk)
 
@@ -332,7 +334,7 @@ def test_late_echo_of_partially_rejected_write_is_no_command(both: HaloPair) -> 
     ticket = both.log(priority_id=3)
     both.halo.refused_actions = {"Private Note"}
     both.act(both.alert(ticket).pk, Acknowledge)
-    both.box.turn()
+    both.box.run_once()
     both.box.settle()
     assert [call.status for call in both.calls()] == [CallStatus.DEAD]
     assert both.halo.tickets[ticket]["agent_id"] == 7
@@ -371,14 +373,14 @@ def test_echoed_priority_and_team_trigger_no_pages_or_workflows(both: HaloPair) 
     assert changed
     assert all(reason.startswith("HaloITSM has now what Tocsin wrote: ") for reason in changed), [*changed]
     # Of the status only what Alice did here.
-    assert [run.cause for run in Run.objects.all()] == ["Alice Andersson acknowledged it."]
+    assert [run.cause for run in WorkflowRun.objects.all()] == ["Alice Andersson acknowledged it."]
     # What somebody in Halo does after that is an act.
     both.seconds += 60
-    both.halo.change(ticket, {"priority_id": 3, "team": "1st Line Support"}, DESK_AGENT)
+    both.halo.change_ticket(ticket, {"priority_id": 3, "team": "1st Line Support"}, DESK_AGENT)
     both.go()
     both.act(alert, Unacknowledge)
     both.go()
-    both.halo.change(ticket, {"priority_id": 1}, DESK_AGENT)
+    both.halo.change_ticket(ticket, {"priority_id": 1}, DESK_AGENT)
     both.go()
     assert "escalation_started" in both.story(alert)
     # So is what somebody does there before Tocsin could write the same.
@@ -386,7 +388,7 @@ def test_echoed_priority_and_team_trigger_no_pages_or_workflows(both: HaloPair) 
     both.server.api.fault = lambda method, path: TIMEOUT
     both.act(both.alert(other).pk, Say, text="looking")
     both.go()
-    both.halo.change(other, {"priority_id": 1}, DESK_AGENT)
+    both.halo.change_ticket(other, {"priority_id": 1}, DESK_AGENT)
     both.go()
     assert "escalation_started" in both.story(both.alert(other).pk)
 
@@ -410,11 +412,11 @@ def test_unacknowledged_ticket_notifies_manager_and_adds_note(both: HaloPair) ->
     forgotten, seen = both.log("VPN down"), both.log("Printer on fire")
     both.act(both.alert(seen).pk, Acknowledge)
     both.go(299)
-    workflows.turn(both.now)
+    workflows.run_once(both.now)
     both.go()
     assert both.notes(forgotten) == []
     both.go(300)
-    while workflows.turn(both.now):
+    while workflows.run_once(both.now):
         pass
     both.go()
     assert both.notes(forgotten) == [f"Nobody has acknowledged ticket {forgotten} for 5 minutes."]
@@ -422,7 +424,7 @@ def test_unacknowledged_ticket_notifies_manager_and_adds_note(both: HaloPair) ->
     assert both.notes(seen) == ["Alice Andersson acknowledged this at 09:15 UTC."]
     notice = Notification.objects.get(purpose="notice")
     assert (notice.user, notice.data["title"]) == (both.users["bob"], "Nobody answers: VPN down")
-    (run,) = Run.objects.filter(alert=both.alert(forgotten).pk, status="done")
+    (run,) = WorkflowRun.objects.filter(alert=both.alert(forgotten).pk, status="done")
     assert [step["do"] for step in run.steps] == ["notify", "halo"]
     # What it wrote came back, and is nobody's act.
     assert both.alert(forgotten).status == "open"

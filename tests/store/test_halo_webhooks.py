@@ -94,7 +94,7 @@ def test_each_inbound_halo_integration_has_a_monitored_webhook(
         # The URL is made anew: the webhook that is there gets it, and stays one.
         before = first["id"]
         secrets.rotate_token(other, actor=ACTOR, now=both.now)
-        assert halo_commands.address_changed(other, both.now)
+        assert halo_commands.schedule_webhook_update(other, both.now)
         assert poller.poll(both.directory, lambda: both.now)
         assert [hook["url"] for hook in both.halo.webhooks.values()] == [
             secrets.url_of(both.inbound), secrets.url_of(other)
@@ -115,19 +115,19 @@ def test_each_inbound_halo_integration_has_a_monitored_webhook(
 
 
 def test_silent_webhook_is_reported_until_it_delivers(both: HaloPair) -> None:
-    both.server.hooks.loses = lambda happened: True
-    both.halo.log({"summary": "One"}, DESK_AGENT)
+    both.server.hooks.should_lose = lambda happened: True
+    both.halo.create_ticket({"summary": "One"}, DESK_AGENT)
     both.look(200)
     both.look(400)
     assert both.standing().webhook_problem == ""
     # An hour later the next ticket: in between nothing came by webhook either.
     both.seconds = 4000
-    both.halo.log({"summary": "Two"}, DESK_AGENT)
+    both.halo.create_ticket({"summary": "Two"}, DESK_AGENT)
     both.look(4000)
     assert both.standing().webhook_problem.startswith("Changes are found by reconciliation that no webhook told of")
     both.look(4200)
     assert both.standing().webhook_problem
-    both.server.hooks.loses = lambda happened: False
+    both.server.hooks.should_lose = lambda happened: False
     both.log("Three")
     both.look(4400)
     assert both.standing().webhook_problem == ""

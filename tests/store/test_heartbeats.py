@@ -62,7 +62,7 @@ def later(node: InboundServer, **span: Any) -> datetime:
     """Turns the loop at a moment so much later."""
     at = clock.now() + timedelta(**span)
     node.registry.refresh()
-    monitor.notice(node.registry, at)
+    monitor.report_missed(node.registry, at)
     return at
 
 
@@ -125,18 +125,18 @@ def test_a_run_that_does_not_end_opens_an_alert(node: InboundServer, backup: Int
 def test_a_node_that_was_away_raises_no_false_alarm(node: InboundServer, backup: Integration) -> None:
     ping(node, backup)
     now = clock.now() + timedelta(hours=5)
-    assert monitor.wait_anew(now) == 1
+    assert monitor.extend_after_outage(now) == 1
     assert row().due_at == now + timedelta(minutes=1)
-    monitor.notice(node.registry, now)
+    monitor.report_missed(node.registry, now)
     assert Alert.objects.count() == 0
-    monitor.notice(node.registry, now + timedelta(minutes=1))
+    monitor.report_missed(node.registry, now + timedelta(minutes=1))
     assert Alert.objects.count() == 1
 
 
 def test_suspended_machine_or_forward_clock_raises_no_false_alarm(node: InboundServer, backup: Integration) -> None:
     ping(node, backup)
     start, seconds = clock.now(), 0.0
-    turn = monitor.loop(node.registry, lambda: start + timedelta(seconds=seconds)).turn
+    turn = monitor.heartbeat_monitor_task(node.registry, lambda: start + timedelta(seconds=seconds)).run_once
     turn()
     due_at = row().due_at
     assert due_at is not None
@@ -162,11 +162,11 @@ def test_a_database_that_was_away_raises_no_false_alarm(
     def away(registry: IntegrationRegistry, now: datetime) -> bool:
         raise problem("the connection is lost")
 
-    turn = monitor.loop(node.registry).turn
+    turn = monitor.heartbeat_monitor_task(node.registry).run_once
     ping(node, backup)
     turn()
     with monkeypatch.context() as patched:
-        patched.setattr(monitor, "notice", away)
+        patched.setattr(monitor, "report_missed", away)
         with pytest.raises(problem):
             turn()
     Heartbeat.objects.update(due_at=clock.now() - timedelta(minutes=1))

@@ -44,7 +44,7 @@ def environment(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("TOCSIN_DATA_DIR", str(tmp_path))
     monkeypatch.setenv("TOCSIN_ALLOW_TARGETS", "127.0.0.0/8")
     for product in PRODUCTS.values():
-        monkeypatch.delenv(product.variable, raising=False)
+        monkeypatch.delenv(product.key_variable, raising=False)
     config.current.cache_clear()
     yield
     config.current.cache_clear()
@@ -78,7 +78,7 @@ def test_account_import_creates_yaml_that_applies_completely_once(
     name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     account, file, report = ACCOUNTS[name], tmp_path / "moved.yaml", tmp_path / "report.txt"
-    monkeypatch.setenv(PRODUCTS[name].variable, account.key)
+    monkeypatch.setenv(PRODUCTS[name].key_variable, account.key)
     with account.running() as double:
         status, out, err = answer(
             capsys,

@@ -61,7 +61,7 @@ def door(desk: EscalationHarness) -> Integration:
 
 @pytest.fixture
 def listener(node: InboundServer, door: Integration) -> Iterator[SmtpListener]:
-    made = SmtpListener(node.app.reception, lambda: "127.0.0.1:0")
+    made = SmtpListener(node.app.service, lambda: "127.0.0.1:0")
     made.start()
     end = time.monotonic() + 10
     while made.address is None and time.monotonic() < end:
@@ -190,7 +190,7 @@ def test_integration_may_restrict_mail_to_named_networks(
 def test_unusable_imap_listen_address_is_replaced_by_the_previous(
     node: InboundServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mail_listener, "_LOOK", 0.01)
+    monkeypatch.setattr(mail_listener, "_SETTING_POLL_SECONDS", 0.01)
     good, bad = "127.0.0.1:0", "192.0.2.1:2525"
     wanted, looked = [good], threading.Semaphore(0)
 
@@ -198,7 +198,7 @@ def test_unusable_imap_listen_address_is_replaced_by_the_previous(
         looked.release()
         return wanted[0]
 
-    made = SmtpListener(node.app.reception, listen)
+    made = SmtpListener(node.app.service, listen)
     made.start()
     try:
         for place, is_open in ((good, True), (bad, False), (good, True)):
@@ -230,14 +230,14 @@ def box(door: Integration, monkeypatch: pytest.MonkeyPatch) -> Iterator[ImapDoub
 def test_unread_mails_of_a_mailbox_become_messages_once(box: ImapDouble, node: InboundServer) -> None:
     box.receive(mail().as_bytes())
     box.receive(mail("Second", 2).as_bytes())
-    imap_poller.read_all(node.registry)
+    imap_poller.poll_all(node.registry)
     assert [alert.subject for alert in Alert.objects.order_by("pk")] == ["VPN is down", "Second"]
     assert all(one.is_read for one in box.mails)
-    imap_poller.read_all(node.registry)
+    imap_poller.poll_all(node.registry)
     assert len(rows()) == 2
     # Somebody marked it as unread: the same mail is the same delivery.
     box.mails[0].is_read = False
-    imap_poller.read_all(node.registry)
+    imap_poller.poll_all(node.registry)
     assert Alert.objects.count() == 2
 
 
@@ -271,9 +271,9 @@ def test_unavailable_mailbox_blocks_no_other_and_loses_nothing(
     config_version.bump()
     box.receive(mail().as_bytes())
     box.hangs_up = 1
-    imap_poller.read_all(node.registry)
+    imap_poller.poll_all(node.registry)
     assert Alert.objects.count() == 0
-    imap_poller.read_all(node.registry)
+    imap_poller.poll_all(node.registry)
     assert Alert.objects.count() == 1
     assert "The mailbox of Away cannot be read" in caplog.text
     assert "sesame" not in caplog.text
@@ -286,17 +286,17 @@ def test_mail_not_markable_as_read_is_processed_once_and_reported(box: ImapDoubl
     box.receive(plain)
     box.receive(plain.replace(b"One", b"Two"))
     for _turn in range(2):
-        imap_poller.read_all(node.registry)
+        imap_poller.poll_all(node.registry)
         assert [alert.subject for alert in Alert.objects.order_by("pk")] == ["One", "Two"]
         with database.transaction() as connection:
             (trouble,) = troubles.current_errors(connection, troubles.MailboxReader.INBOUND)
         assert "as read" in trouble.error
         assert "You may not change flags here" in trouble.error
     box.receive(plain.replace(b"One", b"Three"))
-    imap_poller.read_all(node.registry)
+    imap_poller.poll_all(node.registry)
     assert Alert.objects.count() == 3
     box.keeps_flags = False
-    imap_poller.read_all(node.registry)
+    imap_poller.poll_all(node.registry)
     assert all(held.is_read for held in box.mails)
     assert Alert.objects.count() == 3
     with database.transaction() as connection:
@@ -308,7 +308,7 @@ def test_undecidable_mail_is_kept_and_blocks_no_later_mail(box: ImapDouble, node
         connection.execute("ALTER TABLE alerts_alert ADD CONSTRAINT no_poison CHECK (subject <> 'poison')")
     box.receive(mail("poison").as_bytes())
     box.receive(mail("Second", 2).as_bytes())
-    imap_poller.read_all(node.registry)
+    imap_poller.poll_all(node.registry)
     assert [row.status for row in rows()] == ["Mapping Failed", "Mapped Opened"]
     assert "could not decide it: CheckViolation" in rows()[0].reason
     assert all(held.is_read for held in box.mails)
@@ -317,7 +317,7 @@ def test_undecidable_mail_is_kept_and_blocks_no_later_mail(box: ImapDouble, node
 def test_mail_deleted_before_reading_is_ignored(box: ImapDouble, node: InboundServer) -> None:
     box.receive(mail().as_bytes()).is_gone = True
     box.receive(mail("Second", 2).as_bytes())
-    imap_poller.read_all(node.registry)
+    imap_poller.poll_all(node.registry)
     assert [alert.subject for alert in Alert.objects.all()] == ["Second"]
     assert len(rows()) == 1
 
@@ -325,7 +325,7 @@ def test_mail_deleted_before_reading_is_ignored(box: ImapDouble, node: InboundSe
 def test_malformed_mail_blocks_no_later_mail(box: ImapDouble, node: InboundServer) -> None:
     box.receive(b"Subject: =?utf-8?b?abcde?=\r\nFrom: a@b.example\r\n\r\nIt burns.\r\n")
     box.receive(mail().as_bytes())
-    imap_poller.read_all(node.registry)
+    imap_poller.poll_all(node.registry)
     assert rows()[0].subject == "=?utf-8?b?abcde?="
     assert Alert.objects.count() == 2
     assert all(held.is_read for held in box.mails)
@@ -333,13 +333,13 @@ def test_malformed_mail_blocks_no_later_mail(box: ImapDouble, node: InboundServe
 
 def test_home_says_which_mailbox_cannot_be_read_until_it_can(box: ImapDouble, node: InboundServer) -> None:
     box.hangs_up = 1
-    imap_poller.read_all(node.registry)
-    ((text, url, is_urgent),) = mailbox_warnings.found()
+    imap_poller.poll_all(node.registry)
+    ((text, url, is_urgent),) = mailbox_warnings.find_warnings()
     assert text.startswith("The mailbox of Mails cannot be read: ")
     assert url.endswith("/security/")
     assert is_urgent
-    imap_poller.read_all(node.registry)
-    assert list(mailbox_warnings.found()) == []
+    imap_poller.poll_all(node.registry)
+    assert list(mailbox_warnings.find_warnings()) == []
 
 
 def test_mail_listen_address_is_a_validated_setting() -> None:

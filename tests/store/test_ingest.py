@@ -13,7 +13,7 @@ from tests.store.test_ingest_faults import SpoiledRegistry
 from tests.support.ingest import NOW, Ingest, halo, make_integration, message
 from tocsin.alerts.models import Alert
 from tocsin.core.db import database as db
-from tocsin.core.ids import lock_number, uuid7
+from tocsin.core.ids import advisory_lock_key, uuid7
 from tocsin.inbound.models import DedupKey, InboundMessage
 from tocsin.inbound.processing import batch
 from tocsin.inbound.processing.drain import drain
@@ -167,7 +167,7 @@ def test_message_decided_by_another_node_is_not_decided_again() -> None:
 
         def process(*, draining: bool) -> list[MessageResult]:
             return batch.process(
-                connection, ingest.registry, ingest.numbers, waiting, NOW, wait=False, draining=draining
+                connection, ingest.registry, ingest.numbers, waiting, NOW, wait=False, is_draining=draining
             )
 
         with db.transaction() as holder:
@@ -185,7 +185,7 @@ def test_locked_key_delays_only_its_own_messages() -> None:
     key = DedupKey.objects.get() if DedupKey.objects.exists() else None
     hashed = bytes(Alert.objects.get().key_hash) if key is None else bytes(key.key_hash)
     with db.transaction() as holder:
-        holder.execute("SELECT pg_advisory_xact_lock(%s)", (lock_number(hashed),))
+        holder.execute("SELECT pg_advisory_xact_lock(%s)", (advisory_lock_key(hashed),))
         stored = ingest.send(integration, halo(7), halo(9), wait=False)
     assert statuses(stored) == ["Pending", "Mapped Opened"]
 

@@ -21,7 +21,7 @@ from tocsin.access.audit import AuditActor
 from tocsin.alerts.models import Alert
 from tocsin.core.config import config_version
 from tocsin.core.db import database as db
-from tocsin.core.net.asgi import MAX_BODY, BodyReader
+from tocsin.core.net.asgi import MAX_BODY_BYTES, BodyReader
 from tocsin.core.runtime import clock
 from tocsin.inbound.admin import secrets
 from tocsin.inbound.models import Integration
@@ -302,15 +302,15 @@ class TestCredentials:
 
 def test_body_limit_is_exactly_five_mebibytes(node: InboundServer, api_door: Integration) -> None:
     frame = b'{"title": ""}'
-    largest = b'{"title": "' + b"x" * (MAX_BODY - len(frame)) + b'"}'
+    largest = b'{"title": "' + b"x" * (MAX_BODY_BYTES - len(frame)) + b'"}'
     assert node.post(api_door, largest).status == 200
-    assert len(bytes(rows()[0].raw)) == MAX_BODY
-    halves = largest[: MAX_BODY // 2], largest[MAX_BODY // 2 :]
+    assert len(bytes(rows()[0].raw)) == MAX_BODY_BYTES
+    halves = largest[: MAX_BODY_BYTES // 2], largest[MAX_BODY_BYTES // 2 :]
     assert node.post(api_door, *halves).status == 200
     for parts in ([largest + b" "], [*halves, b" "]):
         reply = node.post(api_door, *parts)
         assert (reply.status, reply.body["error"]) == (413, "too_large")
-    assert node.post(api_door, b"{}", content_length=str(MAX_BODY + 1)).status == 413
+    assert node.post(api_door, b"{}", content_length=str(MAX_BODY_BYTES + 1)).status == 413
     assert len(rows()) == 2
     assert node.bodies.in_flight == 0
 
@@ -333,7 +333,7 @@ def test_compressed_body_is_processed_and_stored_as_sent(node: InboundServer, ap
 
 
 def test_decompression_bomb_is_rejected_early_without_trace(node: InboundServer, api_door: Integration) -> None:
-    bomb = gzip.compress(b"\0" * (4 * MAX_BODY))
+    bomb = gzip.compress(b"\0" * (4 * MAX_BODY_BYTES))
     reply = node.post(api_door, bomb, content_encoding="gzip")
     assert (reply.status, reply.body["error"]) == (413, "too_large")
     assert not rows()

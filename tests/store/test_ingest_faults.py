@@ -93,20 +93,20 @@ def decide_together(
 class Spoiled(Normalizer):
     """A reader with a bug that one payload in the world meets."""
 
-    def read(self, element: Element) -> NormalizedEvent | Any:
+    def normalize(self, element: Element) -> NormalizedEvent | Any:
         if element.payload is not None and element.payload.get("poison"):
             raise ZeroDivisionError("a bug")
-        return super().read(element)
+        return super().normalize(element)
 
 
 class SpoiledRegistry(IntegrationRegistry):
     def find(self, token_hash: bytes, now: datetime) -> TokenLookup | None:
         found = super().find(token_hash, now)
-        return None if found is None else TokenLookup(self.door(found.door.id), found.expired)
+        return None if found is None else TokenLookup(self.get(found.integration.id), found.is_expired)
 
-    def door(self, integration_id: int) -> CompiledIntegration:
-        door = super().door(integration_id)
-        reader = Spoiled(**{name: getattr(door.reader, name) for name in Normalizer.__slots__})
+    def get(self, integration_id: int) -> CompiledIntegration:
+        door = super().get(integration_id)
+        reader = Spoiled(**{name: getattr(door.normalizer, name) for name in Normalizer.__slots__})
         return CompiledIntegration(
             **{**{name: getattr(door, name) for name in CompiledIntegration.__slots__}, "reader": reader}
         )
@@ -351,7 +351,7 @@ def test_configuration_loaded_during_save_is_never_mixed(
     monkeypatch.setattr(registry, "load_directory", while_a_policy_is_added)
     known = IntegrationRegistry()
     known.refresh()
-    door = known.door(integration.pk)
+    door = known.get(integration.pk)
     assert door.policy_id in door.directory.policies
 
 
@@ -373,10 +373,10 @@ def test_pending_bytes_count_all_messages_of_a_body() -> None:
         asking = asyncio.ensure_future(
             node.ask(path_of(integration), [{"type": "http.request", "body": json.dumps(body).encode()}])
         )
-        while not node.committer.waiting().messages:
+        while not node.committer.queue_status().message_count:
             await asyncio.sleep(0)
         asking.cancel()
-        return node.committer.waiting().size
+        return node.committer.queue_status().size_bytes
 
     assert asyncio.run(waiting()) > 100 * 10_000
 
@@ -387,7 +387,7 @@ def test_more_than_may_wait_is_turned_away() -> None:
     registry.refresh()
     made = Committer(registry)
     results = Results(2)
-    half = [message(integration, halo(1)) for _ in range(committer.MAX_WAITING // 2)]
+    half = [message(integration, halo(1)) for _ in range(committer.MAX_QUEUED_MESSAGES // 2)]
     assert made.put(results.ticket(0, *half))
     assert made.put(results.ticket(1, *half))
     assert not made.put(results.ticket(0, half[0]))
@@ -395,7 +395,7 @@ def test_more_than_may_wait_is_turned_away() -> None:
 
 def test_excess_pending_bytes_are_rejected_but_one_always_fits() -> None:
     made = Committer(IntegrationRegistry())
-    large = IngestRequest([], committer.MAX_WAITING_BYTES + 1, lambda result: None)
+    large = IngestRequest([], committer.MAX_QUEUED_BYTES + 1, lambda result: None)
     assert made.put(large)
     assert not made.put(IngestRequest([], 1, lambda result: None))
 
@@ -405,7 +405,7 @@ def test_sender_that_would_wait_too_long_is_rejected() -> None:
     first = IngestRequest([], 1, lambda result: None)
     assert made.put(first)
     assert made.put(IngestRequest([], 1, lambda result: None))
-    first.put_at -= committer.MAX_WAIT + 1
+    first.queued_at -= committer.MAX_WAIT_SECONDS + 1
     assert not made.put(IngestRequest([], 1, lambda result: None))
 
 
@@ -427,7 +427,7 @@ def test_a_full_queue_is_answered_with_come_again() -> None:
     integration = make_integration()
     node = InboundServer()
     node.registry.refresh()
-    assert node.committer.put(IngestRequest([], committer.MAX_WAITING_BYTES, lambda result: None))
+    assert node.committer.put(IngestRequest([], committer.MAX_QUEUED_BYTES, lambda result: None))
     reply = node.post(integration, halo())
     assert (reply.status, reply.body["error"]) == (503, "not_stored")
     assert "retry-after" in reply.headers

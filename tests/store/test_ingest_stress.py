@@ -23,7 +23,7 @@ from tocsin.core.config import config_version
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.runtime import clock
-from tocsin.escalation.models import Run
+from tocsin.escalation.models import EscalationRun
 from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.models import InboundMessage, Integration
 from tocsin.inbound.processing import batch
@@ -158,7 +158,7 @@ def test_concurrent_opens_closes_and_commands_from_two_nodes_are_consistent(scen
         node.start()
     with (
         scenario.thread(lambda: turn(scenario, lambda: drain(registries[2], numbers, clock.now()))),
-        scenario.thread(lambda: turn(scenario, lambda: scenario.desk.keeper.turn(clock.now()))),
+        scenario.thread(lambda: turn(scenario, lambda: scenario.desk.keeper.run_once(clock.now()))),
         scenario.thread(lambda: act(scenario, SEED + 1)),
         scenario.thread(lambda: act(scenario, SEED + 2)),
         scenario.thread(lambda: act(scenario, SEED + 3)),
@@ -203,5 +203,5 @@ def assert_each_ticket_ends_as_was_said_last(scenario: StressScenario) -> None:
 def assert_runs_fit_their_alerts() -> None:
     """Each alert has one run that is not ended while it lives, and none afterwards."""
     for alert in Alert.objects.all():
-        alive = Run.objects.filter(alert=alert).exclude(status="ended").count()
+        alive = EscalationRun.objects.filter(alert=alert).exclude(status="ended").count()
         assert alive == (0 if alert.status == "closed" else 1), alert.status

@@ -223,7 +223,7 @@ def test_legacy_custom_fields_continue_under_their_own_heading(now: datetime) ->
     assert shown["mapping"] == {"subject": "ticket^summary", "custom": {"wing": "ticket^wing"}}
     registry = IntegrationRegistry()
     registry.refresh()
-    assert "wing" in registry.door(integration.pk).reader.mapping.names
+    assert "wing" in registry.get(integration.pk).normalizer.mapping.names
 
 
 def test_a_kind_stays_what_it_was(now: datetime) -> None:
@@ -263,7 +263,7 @@ def test_a_rotated_token_works_until_its_overlap_is_over(now: datetime) -> None:
     for token, seconds, expected in ((fresh, 0, False), (TOKEN, 3599, False), (TOKEN, 3600, True)):
         found = registry.find(token_hash(token), now + timedelta(seconds=seconds))
         assert found is not None
-        assert (found.door.id, found.expired) == (integration.pk, expected)
+        assert (found.integration.id, found.is_expired) == (integration.pk, expected)
     entry = AuditEntry.objects.latest("id")
     assert (entry.action, entry.object_name) == ("rotate_token", "HaloITSM")
     assert TOKEN not in str(AuditEntry.objects.values())
@@ -341,8 +341,8 @@ def test_saved_credentials_are_required_by_the_webhook(now: datetime) -> None:
     registry = IntegrationRegistry()
     with database.transaction() as connection:
         registry.load(connection)
-    credentials = registry.door(integration.pk).credentials
-    assert credentials.are_asked
+    credentials = registry.get(integration.pk).credentials
+    assert credentials.are_required
     assert (credentials.header, credentials.header_value) == ("X-Key", "v")
 
 
@@ -352,13 +352,13 @@ def test_saved_integration_receives_messages_and_applies_its_routes(now: datetim
     )
     registry = IntegrationRegistry()
     registry.refresh()
-    door = registry.door(integration.pk)
+    door = registry.get(integration.pk)
     assert door.source == "Halo"
     assert door.policy_id == integration.policy_id
-    (route,) = door.reader.routes
+    (route,) = door.normalizer.routes
     assert route.policy == integration.policy_id
     assert route.during is not None
-    assert route.during.said() == "during Office hours", "a reason names the hours, not their number"
+    assert route.during.describe() == "during Office hours", "a reason names the hours, not their number"
     assert door.in_hours(route.during.hours, datetime(2026, 11, 23, 9, tzinfo=UTC))
     assert not door.in_hours(route.during.hours, now)
 

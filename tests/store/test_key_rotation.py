@@ -22,7 +22,7 @@ from tests.web.conftest import make_user
 from tocsin.cli.main import run
 from tocsin.core.config import crypto, secret_bundle
 from tocsin.core.config import environment as config
-from tocsin.core.config.reencryption import holds_values
+from tocsin.core.config.reencryption import has_encrypted_values
 from tocsin.inbound.admin import commands as inbound
 from tocsin.notify.integrations.web_push import keys as push_keys
 from tocsin.notify.models import LastSent, Notification, OptOut, Provider
@@ -111,7 +111,7 @@ def filled(database: str, now: datetime) -> str:
         id=uuid4(), user=alice, purpose="test", channel="chat", address=address, created_at=now,
         data={"sealed": crypto.encrypt("123456")},
     )  # fmt: skip
-    LastSent.objects.create(recipient=alice.pk, channel="chat", address=address, purpose="page", left_at=now)
+    LastSent.objects.create(recipient=alice.pk, channel="chat", address=address, purpose="page", last_sent_at=now)
     OptOut.objects.create(channel="chat", address=address, provider_name="x", at=now)
     return database
 
@@ -129,7 +129,7 @@ def columns_with_values(url: str) -> set[str]:
             for (text,) in connection.execute(
                 sql.SQL("SELECT {}::text FROM {}").format(sql.Identifier(column), sql.Identifier(table))
             )
-            if text and holds_values(text)
+            if text and has_encrypted_values(text)
         }
 
 
@@ -186,8 +186,8 @@ def test_after_a_rotation_the_new_key_alone_opens_everything(
     left = remaining(filled)
     assert (left.old, left.unreadable) == ({}, {})
     address = ContactMethod.objects.get(label="Chat").address
-    assert encrypted_addresses.unseal(address) == SLACK
-    assert address == encrypted_addresses.seal("slack", SLACK), "found again by the same address"
+    assert encrypted_addresses.decrypt_address(address) == SLACK
+    assert address == encrypted_addresses.encrypt_address("slack", SLACK), "found again by the same address"
     assert Notification.objects.get().address == OptOut.objects.get().address == address
     assert crypto.decrypt(Notification.objects.get().data["sealed"]) == "123456"
     assert secret_bundle.decrypt_bundle(Provider.objects.get().secrets) == {"password": "p"}
@@ -233,7 +233,7 @@ def test_locked_row_is_rotated_in_a_later_pass(filled: str, monkeypatch: pytest.
 def test_nothing_is_rotated_while_a_node_lacks_the_key(
     filled: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    NodeHeartbeat(uuid4(), "all", list, "pager-1").turn()
+    NodeHeartbeat(uuid4(), "all", list, "pager-1").run_once()
     use_keys(monkeypatch, NEW, OLD)
     monkeypatch.setattr("tocsin.cli.keys._WAIT_FOR_NODES", 0)
     assert run(["keys", "rotate"]) == 1

@@ -14,14 +14,14 @@ from tocsin.access.audit import AuditActor
 from tocsin.core.db import database as db
 from tocsin.core.ids import uuid7
 from tocsin.inbound.admin.drafts import compile_stored
-from tocsin.inbound.admin.observed_statuses import statuses_seen
-from tocsin.inbound.body_compression import MARK
+from tocsin.inbound.admin.observed_statuses import load_observed_statuses
+from tocsin.inbound.body_compression import COMPRESSED_PREFIX
 from tocsin.inbound.inspect.replay import replay
 from tocsin.inbound.models import InboundMessage, Integration
 from tocsin.inbound.processing.drain import drain
 from tocsin.inbound.storage.messages import IncomingMessage
 from tocsin.inbound.storage.stored_messages import element_of
-from tocsin.simulate.backtest import messages
+from tocsin.simulate.backtest import load_messages
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -59,7 +59,7 @@ def test_compressed_body_replays_and_backtests_unchanged(door: Integration) -> N
     old = InboundMessage.objects.get()
     made = replay(old.pk, None, ACTOR, NOW + timedelta(minutes=5))
     assert made.raw == old.raw
-    (tried,) = messages(door, compile_stored(door), NOW - timedelta(hours=1))
+    (tried,) = load_messages(door, compile_stored(door), NOW - timedelta(hours=1))
     assert tried.raw == old.raw
     assert stored_size(made) < len(made.raw) / 5
 
@@ -67,7 +67,7 @@ def test_compressed_body_replays_and_backtests_unchanged(door: Integration) -> N
 def test_tickets_that_open_nothing_are_warned_of_whatever_their_size(door: Integration) -> None:
     payload = {**large(status="Logged"), "event": "new ticket logged"}
     Ingest().send(door, payload)
-    assert "Logged" in statuses_seen(door, NOW).warning
+    assert "Logged" in load_observed_statuses(door, NOW).warning
 
 
 def test_pending_body_is_not_compressed_until_decided(door: Integration) -> None:
@@ -94,7 +94,7 @@ def test_senders_own_compressed_lookalike_is_never_decompressed() -> None:
     door, ingest = make_integration("Monitoring", "api"), Ingest()
     (first,) = ingest.decide([form(door, b"source_id=7&subject=VPN+down")])
     # Form fields that are whole, and are a packed body's bytes too.
-    sent = MARK + zlib.compress(b"&source_id=7&subject=VPN+down&more=" + b"0" * 1_000, 0)
+    sent = COMPRESSED_PREFIX + zlib.compress(b"&source_id=7&subject=VPN+down&more=" + b"0" * 1_000, 0)
     with db.transaction() as holder:
         holder.execute("SELECT 1 FROM alerts_alert WHERE id = %s FOR NO KEY UPDATE", (first.alert_id,))
         assert ingest.decide([form(door, sent)], wait=False)[0].status == "Pending"

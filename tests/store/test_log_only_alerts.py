@@ -21,7 +21,7 @@ from tocsin.alerts.service import merge_into
 from tocsin.alerts.states import CommandChannel, Priority
 from tocsin.core.config import config_version
 from tocsin.core.db import database
-from tocsin.escalation.models import Run
+from tocsin.escalation.models import EscalationRun
 from tocsin.inbound.inspect.replay import replay
 from tocsin.inbound.maintenance import commands as maintenance_windows
 from tocsin.inbound.models import InboundMessage, Integration, IntegrationVersion
@@ -102,7 +102,7 @@ def test_message_for_log_only_replayed_alert_starts_paging() -> None:
     # From now on it is an alert like any other.
     (again,) = harness.send(5)
     assert "counted, nobody is paged" in again.reason
-    assert Run.objects.filter(alert=number).count() == 2
+    assert EscalationRun.objects.filter(alert=number).count() == 2
 
 
 def test_message_for_dry_run_alert_pages_once_integration_pages() -> None:
@@ -261,7 +261,7 @@ def test_one_batch_with_a_record_and_an_opening_pages() -> None:
     stored = harness.send(1, 20817, 20817, 20817)
     assert ["pages from now on" in one.reason for one in stored] == [True, False, False]
     assert harness.pages(number, 1) == ["alice", "alice"]
-    assert Run.objects.filter(alert=number).count() == 2
+    assert EscalationRun.objects.filter(alert=number).count() == 2
 
 
 def test_deferred_message_starts_paging_when_decided() -> None:
@@ -299,7 +299,7 @@ def test_message_of_merged_alert_starts_its_log_only_parent(message: Any) -> Non
     assert (harness.desk.alert(parent).count, harness.desk.alert(child).count) == (3, 1)
     assert harness.pages(parent, 2) == ["alice", "alice"]
     assert harness.pages(child, 2) == []
-    assert Run.objects.filter(alert=parent).count() == 2
+    assert EscalationRun.objects.filter(alert=parent).count() == 2
 
 
 def merge(harness: IntegrationHarness, parent: int) -> Merge:
@@ -341,7 +341,7 @@ def test_raised_priority_of_merged_alert_raises_and_pages_parent() -> None:
     assert any("priority rose from low to critical: escalation starts again at step 1" in line for line in said)
     # What it says again is no news.
     harness.send(5, 1, status="In Progress", priority={"name": "Critical"})
-    assert Run.objects.filter(alert=parent).count() == 2
+    assert EscalationRun.objects.filter(alert=parent).count() == 2
 
 
 def test_repeated_source_priority_never_reverts_an_external_raise() -> None:
@@ -424,7 +424,7 @@ def test_worsening_member_of_merged_group_raises_and_pages_parent() -> None:
     assert len(harness.pages(parent, 9)) > before
     # What it says again is no news.
     harness.send(10, 2, status="In Progress", priority={"name": "Critical"})
-    assert Run.objects.filter(alert=parent).count() == 2
+    assert EscalationRun.objects.filter(alert=parent).count() == 2
 
 
 def test_message_of_merged_groups_member_counts_on_parent() -> None:

@@ -88,7 +88,7 @@ def test_reply_word_acts_as_recipient_and_result_is_mailed(scenario: ReplyScenar
     assert page.message["Reply-To"] == "alerts@example.org"
     assert "Or answer this mail: ack, take, close or escalate" in page.part("plain")
     held = scenario.answer("Ack")
-    scenario.reader.turn()
+    scenario.reader.poll()
     event = AlertEvent.objects.get(kind="acknowledged")
     assert (event.actor_id, event.via) == (scenario.post.users["alice"].pk, "email")
     assert held.is_read
@@ -97,7 +97,7 @@ def test_reply_word_acts_as_recipient_and_result_is_mailed(scenario: ReplyScenar
     assert f"You acknowledged alert {alert}." in scenario.smtp.mails[-1].part("plain")
     # The same mail again, by another way, acts no more.
     scenario.imap.receive(held.data)
-    scenario.reader.turn()
+    scenario.reader.poll()
     assert MailReply.objects.count() == 1
     assert scenario.imap.logins == 1, "the connection is kept"
 
@@ -107,14 +107,14 @@ def test_several_alerts_are_named_in_one_mail(scenario: ReplyScenario) -> None:
     scenario.post.page(second := scenario.post.alert("Disk full"), "alice")
     scenario.post.go(20)
     scenario.answer(f"ack {first} {second}")
-    scenario.reader.turn()
+    scenario.reader.poll()
     assert scenario.outcomes() == [("acted", f"You acknowledged alert {first}. You acknowledged alert {second}.")]
 
 
 def test_anything_else_is_a_reply_on_the_alert(scenario: ReplyScenario) -> None:
     paged(scenario, "alice")
     scenario.answer("The line is back.\nBut slow.")
-    scenario.reader.turn()
+    scenario.reader.poll()
     event = AlertEvent.objects.get(kind="replied")
     assert event.data["text"] == "The line is back.\nBut slow."
     mails = len(scenario.smtp.mails)
@@ -129,7 +129,7 @@ def test_late_reply_gets_a_friendly_explanation(scenario: ReplyScenario) -> None
     scenario.answer(
         "take", "bob@example.org" if scenario.smtp.mails[-1].to == "bob@example.org" else "alice@example.org"
     )
-    scenario.reader.turn()
+    scenario.reader.poll()
     (outcome, reason) = scenario.outcomes()[0]
     assert outcome == "refused"
     assert f"Alert {alert} was already closed by Bob 1 minute ago" in reason
@@ -150,7 +150,7 @@ def test_foreign_automatic_and_unreferenced_mails_are_ignored_with_reason(scenar
     scenario.answer("close it", In_Reply_To=forged, References="")
     scenario.answer("I am away until Monday.", Auto_Submitted="auto-replied")
     scenario.answer("")
-    scenario.reader.turn()
+    scenario.reader.poll()
     found = [(outcome, reason) for outcome, reason in scenario.outcomes()]
     assert [outcome for outcome, _ in found] == ["refused", "refused", "refused", "refused", "ignored", "refused"]
     for (_, reason), said in zip(
@@ -205,11 +205,11 @@ def test_bounced_page_fails_and_the_next_contact_method_begins(scenario: ReplySc
     scenario.post.go(10)
     first, bundle = scenario.smtp.mails
     scenario.imap.receive(came_back(first, "delayed"))
-    scenario.reader.turn()
+    scenario.reader.poll()
     assert {d.status for d in scenario.post.deliveries() if d.channel == "email"} == {"sent"}
     scenario.imap.receive(came_back(first))
     scenario.imap.receive(came_back(bundle, headers_only=True))
-    scenario.reader.turn()
+    scenario.reader.poll()
     failed = [d for d in scenario.post.deliveries() if d.channel == "email" and d.purpose == "page"]
     assert {(d.status, d.is_permanent) for d in failed} == {("failed", True)}
     assert len(failed) == 3, "each alert that was named in the bundle"
@@ -228,7 +228,7 @@ def test_a_mail_that_is_older_than_its_reference_is_refused(scenario: ReplyScena
     paged(scenario, "alice")
     scenario.post.seconds += 8 * 86_400
     scenario.answer("ack")
-    scenario.reader.turn()
+    scenario.reader.poll()
     assert scenario.outcomes() == [("refused", "It answers a mail that is more than seven days old.")]
 
 
@@ -261,7 +261,7 @@ def test_bounce_of_foreign_mail_fails_nothing(scenario: ReplyScenario) -> None:
     number, own = str(hers.message["Message-ID"]), str(his.message["Message-ID"])
     forged = f"{number.partition('.')[0]}.{own.partition('.')[2]}"
     scenario.imap.receive(came_back(his).replace(own.encode(), forged.encode()))
-    scenario.reader.turn()
+    scenario.reader.poll()
     assert {d.status for d in scenario.post.deliveries() if d.channel == "email"} == {"sent"}
     assert [outcome for outcome, _ in scenario.outcomes()] == ["ignored"]
 
@@ -270,13 +270,13 @@ def test_unavailable_mailbox_recovers_and_its_mails_wait(scenario: ReplyScenario
     paged(scenario, "alice")
     scenario.imap.hangs_up = 1
     held = scenario.answer("ack")
-    scenario.reader.turn()
-    ((text, _url, _is_urgent),) = mailbox_warnings.found()
+    scenario.reader.poll()
+    ((text, _url, _is_urgent),) = mailbox_warnings.find_warnings()
     assert text.startswith("Answers by mail are not read, Answers: ")
     assert not held.is_read
     for _ in range(7):
-        scenario.reader.turn()
-    assert list(mailbox_warnings.found()) == []
+        scenario.reader.poll()
+    assert list(mailbox_warnings.find_warnings()) == []
     assert AlertEvent.objects.filter(kind="acknowledged").count() == 1
 
 
@@ -284,10 +284,10 @@ def test_reply_during_read_only_database_applies_afterwards(scenario: ReplyScena
     paged(scenario, "alice")
     held = scenario.answer("ack")
     with in_use(f"{database}{TAKES_NO_WRITES}"), pytest.raises(errors.ReadOnlySqlTransaction):
-        scenario.reader.turn()
+        scenario.reader.poll()
     assert not held.is_read
     with in_use(database):
-        scenario.reader.turn()
+        scenario.reader.poll()
         assert AlertEvent.objects.filter(kind="acknowledged").count() == 1
     assert held.is_read
 
@@ -297,15 +297,15 @@ def test_reply_not_markable_as_read_acts_once_and_is_reported(scenario: ReplySce
     scenario.imap.keeps_flags = True
     scenario.answer("ack")
     for _turn in range(9):
-        scenario.reader.turn()
-    ((text, _url, _is_urgent),) = mailbox_warnings.found()
+        scenario.reader.poll()
+    ((text, _url, _is_urgent),) = mailbox_warnings.find_warnings()
     assert "does not let its mails be marked as read" in text
     assert AlertEvent.objects.filter(kind="acknowledged").count() == 1
     assert len(scenario.outcomes()) == 1
     scenario.imap.keeps_flags = False
     for _turn in range(8):
-        scenario.reader.turn()
-    assert list(mailbox_warnings.found()) == []
+        scenario.reader.poll()
+    assert list(mailbox_warnings.find_warnings()) == []
     assert scenario.imap.mails[0].is_read
 
 
@@ -321,7 +321,7 @@ def test_reply_through_id_rewriting_server_uses_the_tagged_address(scenario: Rep
     paged(scenario, "alice")
     assert str(scenario.smtp.mails[0].message["Reply-To"]).startswith("alerts+")
     scenario.answer("ack", In_Reply_To="<rewritten@server>", References="")
-    scenario.reader.turn()
+    scenario.reader.poll()
     assert AlertEvent.objects.filter(kind="acknowledged").count() == 1
 
 
@@ -339,7 +339,7 @@ def test_unreadable_mail_blocks_no_reply(scenario: ReplyScenario, garbage: bytes
     alert = paged(scenario, "alice")
     scenario.imap.receive(garbage)
     held = scenario.answer("ack")
-    scenario.reader.turn()
+    scenario.reader.poll()
     assert held.is_read
     assert Alert.objects.get(pk=alert).acknowledgements.count() == 1
 
@@ -356,7 +356,7 @@ def test_mail_that_raises_blocks_no_reply(scenario: ReplyScenario, monkeypatch: 
         return whole(provider, raw, now)
 
     monkeypatch.setattr(process, "process_mail", failing)
-    scenario.reader.turn()
+    scenario.reader.poll()
     assert Alert.objects.get(pk=alert).acknowledgements.count() == 1
 
 
@@ -374,12 +374,12 @@ def test_reply_of_a_killed_parser_is_processed_again(scenario: ReplyScenario, mo
 
         killing.setattr(process, "_outcome", die)
         with pytest.raises(Killed):
-            scenario.reader.turn()
+            scenario.reader.poll()
     # Started again at once, or read by another node: somebody may still be at it.
-    scenario.reader.turn()
+    scenario.reader.poll()
     assert (held.is_read, later.is_read) == (False, True)
     scenario.post.go(180)
-    scenario.reader.turn()
+    scenario.reader.poll()
     assert held.is_read
     assert Alert.objects.get(pk=alert).acknowledgements.count() == 1
     assert AlertEvent.objects.filter(kind="replied").count() == 1

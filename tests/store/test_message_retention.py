@@ -79,7 +79,7 @@ def test_messages_expire_after_90_days_unless_pending_or_active(integration: Int
         message(integration, old, status="Pending").pk,
         message(integration, old, status="Mapped Delayed").pk,
     }
-    assert RetentionTask().turn(now) is False
+    assert RetentionTask().run_once(now) is False
     assert left() == kept
 
 
@@ -87,7 +87,7 @@ def test_there_may_be_more_when_a_whole_chunk_went(integration: Integration, now
     for hours in range(3):
         message(integration, now - 91 * DAY + timedelta(hours=hours))
     keeper = RetentionTask()
-    assert [keeper.turn(now, chunk=2), keeper.turn(now, chunk=2)] == [True, False]
+    assert [keeper.run_once(now, chunk=2), keeper.run_once(now, chunk=2)] == [True, False]
     assert not left()
 
 
@@ -96,7 +96,7 @@ def test_size_cap_removes_only_the_oldest_excess_messages(integration: Integrati
     made = [message(integration, now - DAY + timedelta(minutes=n), size=200_000).pk for n in range(60)]
     keeper = RetentionTask()
     for _turn in range(20):
-        keeper.turn(now, chunk=5)
+        keeper.run_once(now, chunk=5)
     kept = [pk for pk in made if pk in left()]
     assert kept == made[-len(kept) :]
     assert 45 <= len(kept) <= 52  # of 0.2 MB each
@@ -110,9 +110,9 @@ def test_chunk_over_size_cap_is_removed_only_partially(integration: Integration,
     settings_store.set(settings_store.MESSAGE_SIZE_CAP_MB, 10)
     made = [message(integration, now - DAY + timedelta(minutes=n), size=1_000_000).pk for n in range(15)]
     keeper = RetentionTask()
-    assert keeper.turn(now) is False
+    assert keeper.run_once(now) is False
     assert [pk for pk in made if pk in left()] == made[-10:]
-    keeper.turn(now)
+    keeper.run_once(now)
     assert len(left()) == 10
 
 
@@ -123,7 +123,7 @@ def test_of_large_messages_fewer_go_in_one_transaction(
     for hours in range(5):
         message(integration, now - 91 * DAY + timedelta(hours=hours), size=1_000_000)
     keeper = RetentionTask()
-    assert [(keeper.turn(now), len(left())) for _ in range(2)] == [(True, 2), (False, 0)]
+    assert [(keeper.run_once(now), len(left())) for _ in range(2)] == [(True, 2), (False, 0)]
 
 
 def test_what_messages_left_beside_them_goes_with_them(integration: Integration, now: datetime) -> None:
@@ -135,7 +135,7 @@ def test_what_messages_left_beside_them_goes_with_them(integration: Integration,
     )
     for key, age in ((b"1", 91), (b"2", 91), (b"3", 89)):
         DedupKey.objects.create(key_hash=key * 32, touched_at=now - age * DAY)
-    RetentionTask().turn(now)
+    RetentionTask().run_once(now)
     assert [bytes(seen.hash) for seen in ProcessedDelivery.objects.all()] == [b"1" * 32]
     assert {bytes(one.key_hash) for one in DedupKey.objects.all()} == {b"1" * 32, b"3" * 32}
 
@@ -158,10 +158,10 @@ def test_run_reads_only_old_rows_and_a_slice(
     with database.pool().connection() as connection:
         connection.execute("ANALYZE inbound_inboundmessage")
     keeper = RetentionTask()
-    assert rows_read("inbound_inboundmessage", lambda: keeper.turn(now)) < 500
-    assert rows_read("inbound_processeddelivery", lambda: keeper.turn(now)) < 500
+    assert rows_read("inbound_inboundmessage", lambda: keeper.run_once(now)) < 500
+    assert rows_read("inbound_processeddelivery", lambda: keeper.run_once(now)) < 500
     assert len(left()) == 2_000
     for _turn in range(60):
-        keeper.turn(now)
+        keeper.run_once(now)
     assert ProcessedDelivery.objects.count() == 2_000
     assert not ProcessedDelivery.objects.filter(hash=stale.hash).exists()

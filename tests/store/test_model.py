@@ -29,7 +29,7 @@ from tocsin.inbound.admin.commands import save_integration
 from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.storage.messages import MessageResult
 from tocsin.notify.dispatch import delivery_queries
-from tocsin.notify.rules.pre_send_check import CAPPED, SendNow
+from tocsin.notify.rules.pre_send_check import HOURLY_LIMIT_REACHED, SendNow
 from tocsin.simulate import chain
 from tocsin.web.alerts import queries
 from tocsin.workflows.commands import save_workflow
@@ -128,7 +128,7 @@ def _delay_page_by_removed_limit(scenario: Scenario) -> None:
         connection.execute(
             "UPDATE notify_delivery SET status = 'queued', reason = %s, due_at = '2030-01-01' WHERE id = "
             "(SELECT id FROM notify_delivery WHERE purpose = 'page' AND alert_id = %s LIMIT 1)",
-            (CAPPED, scenario.alert),
+            (HOURLY_LIMIT_REACHED, scenario.alert),
         )
 
 

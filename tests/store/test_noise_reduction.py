@@ -23,7 +23,7 @@ from tocsin.alerts.states import ActorKind, CommandChannel
 from tocsin.core.config import config_version, settings_store
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
-from tocsin.core.ids import lock_number
+from tocsin.core.ids import advisory_lock_key
 from tocsin.core.runtime import clock
 from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.inspect.message_explanation import explain_message
@@ -477,8 +477,8 @@ def test_deferring_window_opens_unclosed_alerts_at_its_end() -> None:
     held = window(action="hold", tags={"environment": "TEST"})
     assert statuses(desk.send(1, 2, env="test") + desk.send(3, env="live")) == ["Delayed", "Delayed", "Opened"]
     desk.send(2, status="Closed")
-    (in_force,) = maintenance_windows.in_force(desk.now)
-    assert (in_force.window, in_force.waiting) == (held, 1)
+    (in_force,) = maintenance_windows.active_windows(desk.now)
+    assert (in_force.window, in_force.delayed_count) == (held, 1)
     desk.wait(44 * MINUTE)
     assert Alert.objects.count() == 1
     desk.wait(MINUTE)
@@ -511,7 +511,7 @@ def test_unreadable_window_delays_nothing_and_blocks_no_integration() -> None:
     row.save()
     config_version.bump()
     assert statuses(desk.send(1)) == ["Opened"]
-    assert maintenance_windows.in_force(desk.now) == []
+    assert maintenance_windows.active_windows(desk.now) == []
 
 
 def test_excess_delayed_messages_keep_the_first_and_newest() -> None:
@@ -551,7 +551,7 @@ def test_concurrent_workers_open_due_alerts_once_despite_crash() -> None:
     with database.connect(name="a worker that dies") as other:
         # It holds the first key's lock in a transaction, as in the middle of opening it.
         other.execute("BEGIN")
-        other.execute("SELECT pg_advisory_xact_lock(%s)", (lock_number(key),))
+        other.execute("SELECT pg_advisory_xact_lock(%s)", (advisory_lock_key(key),))
         delayed_alerts_task.open_due(IntegrationRegistry(), batch.AlertIdAllocator(), desk.now)
         assert list(Alert.objects.values_list("subject", flat=True)) == ["Host 2"]
         assert DelayedAlert.objects.get().source_id == "1"
@@ -567,7 +567,7 @@ def test_undecided_close_precedes_the_due_opening() -> None:
     key = bytes(DelayedAlert.objects.get().key_hash)
     with database.connect(name="another node") as other:
         other.execute("BEGIN")
-        other.execute("SELECT pg_advisory_xact_lock(%s)", (lock_number(key),))
+        other.execute("SELECT pg_advisory_xact_lock(%s)", (advisory_lock_key(key),))
         payload = {"id": "1", "status": "Closed"}
         assert statuses(desk.ingest.send(desk.integration, payload, now=desk.now, wait=False)) == ["Pending"]
     desk.wait(5 * MINUTE)
@@ -679,7 +679,7 @@ def test_what_is_over_is_pruned_with_the_messages() -> None:
     desk.send(2, client="Other")
     desk.send(1, status="Closed")
     # Messages are numbered by the machine's own clock.
-    RetentionTask().turn(max(desk.now, datetime.now(UTC)) + timedelta(days=91))
+    RetentionTask().run_once(max(desk.now, datetime.now(UTC)) + timedelta(days=91))
     assert not GroupMember.objects.exists()
     assert not RateWindow.objects.exists()
     # What still waits is never pruned.
@@ -693,7 +693,7 @@ def test_counters_outlive_short_message_retention() -> None:
     desk = NoiseHarness({"delay": {"every": "7d"}})
     assert statuses(desk.send(1) + desk.send(1, status="Closed")) == ["Opened", "Closed"]
     desk.now += timedelta(days=2)
-    RetentionTask().turn(desk.now)
+    RetentionTask().run_once(desk.now)
     assert statuses(desk.send(1)) == ["Delayed"]
 
 
@@ -742,7 +742,7 @@ def test_a_backtest_plays_the_waiting_through() -> None:
     found = backtest.backtest(desk.integration, {"delay": {"wait": "5m"}})
     assert (found.before.opened, found.after.opened) == (3, 2)
     assert found.after.statuses == {"Mapped Delayed": 3, "Mapped Ignored": 1}
-    assert found.differing == 4
+    assert found.differing_count == 4
     grouped = backtest.backtest(desk.integration, {"grouping": {"by": "<client>", "within": "1h"}})
     assert (grouped.after.opened, grouped.after.pages) == (1, 1)
 
@@ -753,7 +753,7 @@ def test_window_preview_lists_matches_of_the_last_day() -> None:
     desk.send(4, env="live")
     desk.send(1, status="Closed")
     spec = {"starts": "2027-01-01 00:00", "ends": "2027-01-02 00:00", "tags": {"environment": "test"}}
-    row = maintenance_windows.draft(spec)
-    found = maintenance_preview.suppressed_alerts(maintenance_windows.compiled(row), desk.now + MINUTE)
+    row = maintenance_windows.unsaved_window(spec)
+    found = maintenance_preview.suppressed_alerts(maintenance_windows.compile_window(row), desk.now + MINUTE)
     assert (found.opened, found.count) == (4, 3)
     assert {one.subject for one in found.alerts} == {"Host 1", "Host 2", "Host 3"}

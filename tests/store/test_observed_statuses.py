@@ -11,7 +11,7 @@ from tocsin.access.audit import AuditActor
 from tocsin.access.models import AuditEntry
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import first_uuid7
-from tocsin.inbound.admin.observed_statuses import ObservedStatus, set_status, statuses_seen
+from tocsin.inbound.admin.observed_statuses import ObservedStatus, load_observed_statuses, set_status
 from tocsin.inbound.admin.status_rules import StatusEffect
 from tocsin.inbound.inspect.replay import replay
 from tocsin.inbound.models import InboundMessage, Integration
@@ -38,7 +38,7 @@ def came(door: Integration, ticket: int, status: str, ago: timedelta = timedelta
 
 
 def seen(door: Integration) -> dict[str, ObservedStatus]:
-    return {one.name: one for one in statuses_seen(door, NOW).statuses}
+    return {one.name: one for one in load_observed_statuses(door, NOW).statuses}
 
 
 def test_each_status_shows_count_last_time_and_effect(door: Integration) -> None:
@@ -48,7 +48,7 @@ def test_each_status_shows_count_last_time_and_effect(door: Integration) -> None
     came(door, 3, "In Progress", timedelta(hours=2))
     came(door, 3, "New", timedelta(hours=1))
     came(door, 3, "Closed")
-    found = statuses_seen(door, NOW).statuses
+    found = load_observed_statuses(door, NOW).statuses
     assert [(one.name, one.count, one.count_week, one.does) for one in found] == [
         ("New", 3, 2, StatusEffect.OPEN),
         ("Closed", 1, 1, StatusEffect.CLOSE),
@@ -71,7 +71,7 @@ def test_tickets_starting_with_non_opening_status_are_reported(door: Integration
         came(door, ticket, "Logged", **NEW_TICKET)
     came(door, 1, "In Progress")
     came(door, 3, "Triage", **NEW_TICKET)
-    found = statuses_seen(door, NOW)
+    found = load_observed_statuses(door, NOW)
     assert {one.name: one.opened_nothing for one in found.statuses} == {"Logged": 2, "In Progress": 0, "Triage": 1}
     assert found.warning == (
         'In the last 7 days 3 new tickets came first with "Logged" or "Triage", and opened nothing. '
@@ -90,7 +90,7 @@ def test_later_earlier_or_older_openings_cause_no_warning(
     came(door, 3, "In Progress")
     came(door, 4, "Logged", timedelta(days=8), **NEW_TICKET)
     came(door, 5, "Closed")
-    found = statuses_seen(door, NOW)
+    found = load_observed_statuses(door, NOW)
     assert found.warning == ""
     assert not any(one.opened_nothing for one in found.statuses)
 
@@ -98,7 +98,9 @@ def test_later_earlier_or_older_openings_cause_no_warning(
 def test_messages_without_any_event_count_as_new(door: Integration) -> None:
     tool = make_integration("Tool", "api", settings={"anyway": True})
     Ingest().send(tool, {"id": 1, "status": "acknowledged"})
-    assert "1 new ticket came first with" in statuses_seen(tool, InboundMessage.objects.get().received_at).warning
+    assert (
+        "1 new ticket came first with" in load_observed_statuses(tool, InboundMessage.objects.get().received_at).warning
+    )
 
 
 def test_one_click_changes_a_status_action_as_new_version(door: Integration) -> None:
@@ -108,7 +110,7 @@ def test_one_click_changes_a_status_action_as_new_version(door: Integration) -> 
     assert changed.current_version.number == 2
     assert AuditEntry.objects.get().action == "update"
     assert seen(changed)["Logged"].does is StatusEffect.OPEN
-    assert statuses_seen(changed, NOW).warning == ""
+    assert load_observed_statuses(changed, NOW).warning == ""
     ingest = Ingest()
     assert [one.status.value for one in ingest.send(door, halo(2, "Logged"), halo(3, "New"))] == ["Mapped Opened"] * 2
     set_status(changed, "Resolved", StatusEffect.CLOSE, actor=ACTOR, now=NOW)
@@ -133,6 +135,6 @@ def test_ambiguous_status_name_is_rejected_and_nothing_changes(door: Integration
 def test_integration_with_invalid_rules_still_shows_observed_statuses(door: Integration) -> None:
     came(door, 1, "New")
     door.current_version.definition = {"rules": {"open": {"operator": "nonsense"}}}  # type: ignore[union-attr]
-    found = statuses_seen(door, NOW)
+    found = load_observed_statuses(door, NOW)
     assert [(one.name, one.does) for one in found.statuses] == [("New", None)]
     assert found.warning == ""

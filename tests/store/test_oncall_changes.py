@@ -147,10 +147,10 @@ def test_swap_is_requested_mailed_accepted_and_changes_both_shifts(
     alice, bob = user("alice"), user("bob")
     mine = ShiftRange(now + timedelta(hours=1), now + timedelta(hours=9))
     back = ShiftRange(now + timedelta(days=8), now + timedelta(days=8, hours=8))
-    asking = {"asked_by": alice, "asked": bob, "message": "Concert", "actor": ACTOR, "now": now}
+    asking = {"requester": alice, "requested_user": bob, "message": "Concert", "actor": ACTOR, "now": now}
     with pytest.raises(Rejected, match="Alice is not on call"):
-        swaps.ask(schedule, back, in_return=None, **asking)  # type: ignore[arg-type]
-    swap = swaps.ask(schedule, mine, in_return=back, **asking)  # type: ignore[arg-type]
+        swaps.request_swap(schedule, back, in_return=None, **asking)  # type: ignore[arg-type]
+    swap = swaps.request_swap(schedule, mine, in_return=back, **asking)  # type: ignore[arg-type]
     assert not shift_reminders.queue_pending_notices(now)
     told = Notification.objects.get()
     assert (told.user, told.purpose, told.channel) == (bob, "notice", "email")
@@ -168,8 +168,8 @@ def test_swap_is_requested_mailed_accepted_and_changes_both_shifts(
 
 def test_shift_changed_midway_keeps_its_past(desk: Group, schedule: Schedule, now: datetime) -> None:
     stretch, later = ShiftRange(now + timedelta(hours=1), now + timedelta(hours=9)), now + timedelta(hours=3)
-    asking = {"asked_by": user("alice"), "asked": user("bob"), "in_return": None, "message": ""}
-    swap = swaps.ask(schedule, stretch, actor=ACTOR, now=now, **asking)  # type: ignore[arg-type]
+    asking = {"requester": user("alice"), "requested_user": user("bob"), "in_return": None, "message": ""}
+    swap = swaps.request_swap(schedule, stretch, actor=ACTOR, now=now, **asking)  # type: ignore[arg-type]
     swaps.accept(swap, actor=ACTOR, now=later)
     assert primary(desk, later - timedelta(minutes=1))[0] == "Alice"
     assert primary(desk, later)[0] == "Bob"
@@ -179,7 +179,7 @@ def test_cover_can_hand_over_a_covered_shift(desk: Group, schedule: Schedule, no
     span = {"from": "2026-11-24T09:30:00Z", "to": "2026-11-24T12:00:00Z"}
     out_of_office.save_absence(user("alice"), {**span, "cover": "bob"}, actor=ACTOR, now=now)
     stretch = ShiftRange(datetime(2026, 11, 24, 9, 30, tzinfo=UTC), datetime(2026, 11, 24, 12, tzinfo=UTC))
-    swaps.give(schedule, stretch, of=user("bob"), to=user("carol"), actor=ACTOR, now=now)
+    swaps.transfer_shift(schedule, stretch, current_user=user("bob"), new_user=user("carol"), actor=ACTOR, now=now)
     assert primary(desk, stretch.starts_at) == ("Carol", "override Carol for Bob")
     assert primary(desk, stretch.ends_at)[0] == "Alice"
 
@@ -237,7 +237,7 @@ def test_cover_of_a_cover_sees_the_shift_in_their_calendar(desk: Group, schedule
     out_of_office.save_absence(user("alice"), {**span, "cover": "carol"}, actor=ACTOR, now=now)
     out_of_office.save_absence(user("carol"), {**span, "cover": "dave"}, actor=ACTOR, now=now)
     assert primary(desk, datetime(2026, 11, 24, 10, tzinfo=UTC))[0] == "Dave"
-    made = feeds.make(user("dave"), FeedKind.PERSON, actor=ACTOR, now=now)
+    made = feeds.create_feed(user("dave"), FeedKind.PERSON, actor=ACTOR, now=now)
     with database.transaction() as connection:
         assert loader.groups_of(connection, [made.feed.owner_id]) == {desk.pk}
 
@@ -282,7 +282,7 @@ def test_on_call_configuration_round_trips_through_yaml(now: datetime) -> None:
     wanted = collected(YAML)
     plan.apply(wanted, prune=False, now=now)
     assert plan.apply(wanted, prune=True, now=now).is_empty
-    text = export.write(export.everything(with_secrets=True))
+    text = export.write(export.export_configuration(with_secrets=True))
     assert plan.apply(collected(text), prune=True, now=now).is_empty
     assert Override.objects.count() == 1, "what is over already is not made"
     assert CalendarImport.objects.get().shift == "Elsewhere"
@@ -324,17 +324,17 @@ def test_calendar_shift_is_imported_and_kept_during_failures(desk: Group, now: d
     with http_double(answering) as server:
         shift = {"name": "Elsewhere", "calendar": {"url": f"{server.url}/a.ics"}}
         commands.save_schedule({**SPEC, "shifts": [shift]}, actor=ACTOR, now=now)
-        calendar_import_worker.turn(client, now)
+        calendar_import_worker.run_once(client, now)
         row = CalendarImport.objects.get()
         assert (row.unknown, row.read_at) == (["Mallory"], now)
         assert row.error == "Left out, or not taken as meant: Dave (DTSTART cannot be understood)."
         assert primary(desk, now)[0] == "Carol"
         assert primary(desk, now + timedelta(days=1))[0] == "Alice", "no shift is on: the group's own order"
         for minutes, problem in ((16, "not a calendar"), (32, "answers 503")):
-            calendar_import_worker.turn(client, now + timedelta(minutes=minutes))
+            calendar_import_worker.run_once(client, now + timedelta(minutes=minutes))
             assert problem in CalendarImport.objects.get().error
             assert primary(desk, now)[0] == "Carol"
-        calendar_import_worker.turn(client, now + timedelta(minutes=33))
+        calendar_import_worker.run_once(client, now + timedelta(minutes=33))
         assert len(server.requests) == 4, "not before its time"
 
 
@@ -347,21 +347,21 @@ def test_calendar_events_survive_shift_rename_and_follow_time_zone(
         address = {"url": f"{server.url}/a.ics"}
         spec = {**SPEC, "shifts": [{"name": "Elsewhere", "calendar": address}]}
         schedule = commands.save_schedule(spec, actor=ACTOR, now=now)
-        calendar_import_worker.turn(client, now)
+        calendar_import_worker.run_once(client, now)
         later = now + timedelta(minutes=1)
         spec = {**SPEC, "shifts": [{"name": "elsewhere, by Carol", "calendar": address}], "time_zone": "Asia/Tokyo"}
         commands.save_schedule(spec, existing=schedule, actor=ACTOR, now=later)
-        calendar_import_worker.turn(client, later)
+        calendar_import_worker.run_once(client, later)
         assert "answers 503" in CalendarImport.objects.get().error
         assert primary(desk, now)[0] == "Carol", "what was read last stays in force"
-        calendar_import_worker.turn(client, later + calendar_import_worker.AFTER_FAILURE)
+        calendar_import_worker.run_once(client, later + calendar_import_worker.RETRY_INTERVAL)
         assert primary(desk, datetime(2026, 11, 23, 23, 30, tzinfo=UTC))[0] == "Carol", "08:30 in Tokyo"
         assert primary(desk, datetime(2026, 11, 24, 11, 30, tzinfo=UTC))[0] == "Alice", "20:30 in Tokyo"
 
 
 def test_calendar_feed_uses_secret_address_until_rotation(schedule: Schedule, now: datetime) -> None:
     alice = user("alice")
-    made = feeds.make(alice, FeedKind.PERSON, actor=ACTOR, now=now)
+    made = feeds.create_feed(alice, FeedKind.PERSON, actor=ACTOR, now=now)
     path = "/calendar/" + made.url.rpartition("/calendar/")[2]
     answer = Client().get(path)
     assert (answer.status_code, answer["Content-Type"]) == (200, "text/calendar; charset=utf-8")
@@ -369,7 +369,7 @@ def test_calendar_feed_uses_secret_address_until_rotation(schedule: Schedule, no
     assert "SUMMARY:On call: primary of Desk" in text
     assert text.count("BEGIN:VEVENT") >= 12
     with pytest.raises(Rejected, match="already"):
-        feeds.make(alice, FeedKind.PERSON, actor=ACTOR, now=now)
+        feeds.create_feed(alice, FeedKind.PERSON, actor=ACTOR, now=now)
     rotated = feeds.rotate(made.feed, actor=ACTOR, now=now)
     assert Client().get(path).status_code == 404
     path = "/calendar/" + rotated.url.rpartition("/calendar/")[2]
@@ -383,19 +383,19 @@ def test_managers_get_a_weekly_problem_mail_when_enabled(desk: Group, now: datet
     office = {"windows": [{"days": ["tue"], "from": "08:00", "to": "18:00"}], "users": ["bob"], "roles": ["manager"]}
     commands.save_schedule({**SPEC, "shifts": [{"name": "Office", "fixed": office}]}, actor=ACTOR, now=now)
     monday = datetime(2026, 11, 30, 9, tzinfo=UTC)
-    weekly_mail.turn(monday)
+    weekly_mail.run_once(monday)
     with transaction.atomic():
         settings_store.set(settings_store.WEEKLY_COVERAGE_MAIL, True)
     for when in (monday - timedelta(hours=2), monday - timedelta(days=1)):
-        weekly_mail.turn(when)
+        weekly_mail.run_once(when)
     assert not Notification.objects.exists()
     make_user("erin", now, role="admin")
-    weekly_mail.turn(monday)
-    weekly_mail.turn(monday + timedelta(minutes=10))
+    weekly_mail.run_once(monday)
+    weekly_mail.run_once(monday + timedelta(minutes=10))
     told = Notification.objects.get()
     assert told.user == user("erin"), "the group has no manager"
     assert "Nobody is manager of Desk: from Mon 30 Nov 10:00 (Europe/Zurich)" in told.data["text"]
-    weekly_mail.turn(monday + timedelta(days=7))
+    weekly_mail.run_once(monday + timedelta(days=7))
     assert Notification.objects.count() == 2
 
 
@@ -488,11 +488,11 @@ def with_overrides(*entries: str) -> config_files.ConfigFiles:
 def test_later_override_wins_even_after_export_and_import(desk: Group, now: datetime) -> None:
     plan.apply(with_overrides(SHORT, LONG), prune=False, now=now)
     assert primary(desk, CHRISTMAS) == ("Carol", "override Long")
-    text = export.write(export.everything(with_secrets=False))
+    text = export.write(export.export_configuration(with_secrets=False))
     commands.delete_schedule(Schedule.objects.get(), actor=ACTOR, now=now)
     plan.apply(collected(text), prune=False, now=now)
     assert primary(desk, CHRISTMAS) == ("Carol", "override Long")
-    assert export.write(export.everything(with_secrets=False)) == text
+    assert export.write(export.export_configuration(with_secrets=False)) == text
     assert plan.apply(collected(text), prune=False, now=now).is_empty
 
 
@@ -522,13 +522,13 @@ def test_absence_with_disabled_cover_still_applies_but_is_not_selectable(desk: G
     plan.apply(collected(AWAY), prune=False, now=now)
     carol = {**people.user_spec(user("carol")), "active": False}
     people.save_user(carol, existing=user("carol"), actor=ACTOR, now=now)
-    text = export.write(export.everything(with_secrets=False))
+    text = export.write(export.export_configuration(with_secrets=False))
     assert plan.apply(collected(text), prune=False, now=now).is_empty
     plan.apply(
         collected("users: [{username: alice, email: alice@example.org, out_of_office: []}]"), prune=False, now=now
     )
     plan.apply(collected(text), prune=False, now=now)
-    assert export.write(export.everything(with_secrets=False)) == text
+    assert export.write(export.export_configuration(with_secrets=False)) == text
     chosen = {"from": "2026-12-01T12:00", "to": "2026-12-02T12:00", "cover": "carol"}
     with pytest.raises(Rejected, match="cover: Carol is switched off"):
         out_of_office.save_absence(user("bob"), chosen, actor=ACTOR, now=now)
@@ -564,10 +564,14 @@ def test_reminder_follows_renamed_contact_method_and_falls_back_to_mail(desk: Gr
     renamed = {**people.contact_method_spec(sms), "label": "Mobile"}
     people.save_contact_method(alice, renamed, existing=sms, actor=ACTOR, now=now)
     assert user("alice").reminders[0] == {"before": "1d", "by": "Mobile"}
-    assert plan.apply(collected(export.write(export.everything(with_secrets=False))), prune=True, now=now).is_empty
+    assert plan.apply(
+        collected(export.write(export.export_configuration(with_secrets=False))), prune=True, now=now
+    ).is_empty
     people.delete_contact_method(sms, actor=ACTOR, now=now)
     assert user("alice").reminders == [{"before": "1d"}, {"before": "1h"}]
-    assert plan.apply(collected(export.write(export.everything(with_secrets=False))), prune=True, now=now).is_empty
+    assert plan.apply(
+        collected(export.write(export.export_configuration(with_secrets=False))), prune=True, now=now
+    ).is_empty
 
 
 def test_contact_method_removed_by_file_is_dropped_from_reminders(desk: Group, now: datetime) -> None:

@@ -110,7 +110,7 @@ def test_other_acts_are_no_all_clear(post: OutboxHarness) -> None:
 
 
 def merge(post: OutboxHarness, alert: int, into: int) -> None:
-    post.act(alert, Merge(actor=post.actor("carol"), into=service.state_of(into)))
+    post.act(alert, Merge(actor=post.actor("carol"), into=service.load_state(into)))
 
 
 def test_all_clear_of_merged_alert_follows_assignment_of_its_parent(post: OutboxHarness) -> None:
@@ -242,7 +242,7 @@ def test_all_clear_follows_page_of_killed_process_once(post: OutboxHarness, mail
             "UPDATE notify_delivery SET status = 'sending', leased_by = 'killed', attempts = 1, "
             "lease_until = clock_timestamp() - interval '1 second'"
         )
-    post.outbox().keep_leases()
+    post.outbox().maintain_leases()
     with database.transaction() as connection:
         queue.cancel(connection, [alert], None, "Carol took it.", post.now)
     post.act(alert, Assign(actor=post.actor("carol"), name="Carol", user_id=post.users["carol"].pk))

@@ -24,7 +24,7 @@ from tocsin.inbound.models import Integration
 from tocsin.notify.enqueue import contact_tests, queue
 from tocsin.notify.enqueue.queue import Notice
 from tocsin.notify.models import Delivery, LastSent
-from tocsin.notify.rules.pre_send_check import CAPPED
+from tocsin.notify.rules.pre_send_check import HOURLY_LIMIT_REACHED
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -242,7 +242,7 @@ def test_a_storm_of_one_integration_does_not_hold_up_another(post: OutboxHarness
     post.page(post.alert("Storm", storm.pk), *stormy)
     post.page(post.alert("Calm", calm.pk), "calm")
     box = post.outbox(slots=10)
-    box.turn()
+    box.run_once()
     box.settle()
     assert len(mail.mails) < 15
     assert "calm@example.org" in [m.to for m in mail.mails]
@@ -259,7 +259,7 @@ def test_first_pages_leave_before_others_of_the_same_integration(post: OutboxHar
     Delivery.objects.update(is_first=False)
     post.page(post.alert("New", one.pk), *names[20:])
     box = post.outbox(slots=10)
-    box.turn()
+    box.run_once()
     box.settle()
     assert mail.mails
     assert all("New" in subject for subject in mail.subjects)
@@ -276,7 +276,7 @@ def test_integration_shares_one_quota_for_first_and_later_pages(post: OutboxHarn
     Delivery.objects.update(is_first=False)
     post.page(post.alert("New storm", storm.pk), *names[30:])
     box = post.outbox(slots=10)
-    box.turn()
+    box.run_once()
     box.settle()
     assert sum("Calm" in subject for subject in mail.subjects) >= 3
 
@@ -292,7 +292,7 @@ def test_later_pages_use_no_quota_of_due_pages(post: OutboxHarness, mail: SmtpDo
         post.user(name)
     post.page(post.alert("Busy", busy.pk), *names)
     box = post.outbox(slots=20)
-    box.turn()
+    box.run_once()
     box.settle()
     assert len(mail.mails) >= 15
 
@@ -318,11 +318,11 @@ def test_a_provider_that_hangs_leaves_room_for_the_others(post: OutboxHarness, n
         post.page(post.alert("Mail"), *names)
         box = post.outbox(slots=20)
         for _ in range(5):
-            box.turn()
+            box.run_once()
         post.user("push", {"label": "Push", "channel": "ntfy", "address": "push-topic"})
         post.page(post.alert("Push"), "push")
         for _ in range(5):
-            box.turn()
+            box.run_once()
         assert box.in_flight.wait_until(lambda jobs: not any(job.provider == "Works" for job in jobs), timeout=10)
         assert len(ntfy.messages) == 1
         assert mail.mails == []
@@ -445,7 +445,7 @@ def test_excess_pages_per_hour_are_bundled_except_critical_ones(post: OutboxHarn
     assert len(mail.mails) == 2
     waiting = [d for d in post.deliveries() if d.status == "queued"]
     assert len(waiting) == 68
-    assert {(d.reason, d.due_at) for d in waiting} == {(CAPPED, post.at(3600))}
+    assert {(d.reason, d.due_at) for d in waiting} == {(HOURLY_LIMIT_REACHED, post.at(3600))}
     urgent = post.alert("Urgent")
     post.page(urgent, "alice")
     post.go(1500)

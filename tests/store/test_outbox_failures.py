@@ -188,7 +188,7 @@ def test_page_cancelled_during_failover_is_cancelled_at_next_provider(post: Outb
     post.user("alice", PUSH)
     post.page(alert := post.alert(), "alice")
     box = post.outbox()
-    box.turn()
+    box.run_once()
     with ThreadPoolExecutor(1) as pool:
         # What came of the send waits for this lock, and the cancelling waits for that.
         with database.transaction() as connection:
@@ -305,7 +305,7 @@ def test_delivery_of_killed_worker_is_reclaimed_and_sent(post: OutboxHarness, ma
     box = post.outbox()
     post.go(0, box)
     assert mail.mails == []
-    box.keep_leases()
+    box.maintain_leases()
     (delivery,) = post.deliveries(alert)
     assert delivery.status == "queued"
     assert "stopped, and whether it left is not known" in delivery.reason
@@ -321,7 +321,7 @@ def test_a_lease_that_holds_is_left_alone(post: OutboxHarness, mail: SmtpDouble)
     with database.transaction() as connection:
         connection.execute("UPDATE notify_delivery SET lease_until = clock_timestamp() + interval '9 seconds'")
     box = post.outbox()
-    box.keep_leases()
+    box.maintain_leases()
     post.go(1, box)
     assert post.deliveries(alert)[0].status == "sending"
     assert mail.mails == []
@@ -337,7 +337,7 @@ def test_delivery_of_halted_machine_is_reclaimed_despite_clock_rollback(
     with database.transaction() as connection:
         connection.execute("UPDATE notify_delivery SET lease_until = clock_timestamp() + %s::interval", (back,))
     box = post.outbox()
-    box.keep_leases()
+    box.maintain_leases()
     post.go(1, box)
     assert len(mail.mails) == 1
 
@@ -349,7 +349,7 @@ def test_what_was_cancelled_meanwhile_does_not_come_back(post: OutboxHarness, ma
     with database.transaction() as connection:
         queue.cancel(connection, [alert], None, "Bob took it.", post.now)
     box = post.outbox()
-    box.keep_leases()
+    box.maintain_leases()
     post.go(1, box)
     assert mail.mails == []
     assert post.deliveries(alert)[0].reason == ("Whether it left is not known, and it is not sent again: Bob took it.")
@@ -367,7 +367,7 @@ def test_suspended_worker_still_records_its_result(post: OutboxHarness, mail: Sm
             if reason:
                 queue.cancel(connection, [alert], None, reason, post.now)
             connection.execute("UPDATE notify_delivery SET lease_until = clock_timestamp() - interval '1 second'")
-        other.keep_leases()
+        other.maintain_leases()
         return await original(*arguments)  # type: ignore[arg-type]
 
     mail.handle_DATA = halted  # type: ignore[method-assign,assignment]
@@ -384,7 +384,7 @@ def test_delivery_that_kills_five_workers_is_stuck_and_reported(post: OutboxHarn
     _abandoned(post, alert)
     Delivery.objects.filter(alert=alert).update(attempts=5, own_failures=4)
     box = post.outbox()
-    box.keep_leases()
+    box.maintain_leases()
     post.go(1, box)
     (delivery,) = post.deliveries(alert)
     assert delivery.status == "failed"
@@ -402,7 +402,7 @@ def test_a_lease_is_renewed_while_sending(post: OutboxHarness, mail: SmtpDouble)
     async def handle(*arguments: object) -> str:
         with database.transaction() as connection:
             connection.execute("UPDATE notify_delivery SET lease_until = clock_timestamp() - interval '1 second'")
-        box.keep_leases()
+        box.maintain_leases()
         with database.transaction() as connection:
             row = connection.execute("SELECT status, lease_until, clock_timestamp() FROM notify_delivery").fetchone()
         assert row is not None
@@ -464,7 +464,7 @@ def test_provider_with_unreadable_secrets_is_skipped(post: OutboxHarness, ntfy: 
     post.page(alert := post.alert(), "alice")
     post.go(0)
     assert post.states(alert) == [("Push", "sent", "Works")]
-    assert "Broken" in post.outboxes[0].directory.problems
+    assert "Broken" in post.outboxes[0].provider_pool.problems
 
 
 def test_uncovered_address_fails_and_falls_back_to_next_contact_method(post: OutboxHarness, mail: SmtpDouble) -> None:
@@ -551,7 +551,7 @@ def test_two_workers_share_the_work_and_send_nothing_twice(post: OutboxHarness, 
     boxes: list[DeliveryDispatcher] = [post.outbox(slots=4), post.outbox(slots=4)]
 
     def run(box: DeliveryDispatcher) -> None:
-        while box.turn():
+        while box.run_once():
             pass
         box.settle()
 
@@ -583,10 +583,10 @@ def test_result_sent_during_database_outage_is_recorded_next_run(
         record(*given)
 
     monkeypatch.setattr("tocsin.notify.dispatch.dispatcher.record", away)
-    box.turn()
+    box.run_once()
     assert refused.wait(10)
     assert post.states(alert)[0][1] == "sending"
-    box.turn()
+    box.run_once()
     assert len(mail.mails) == 1
     assert post.states(alert) == [("Email-Official", "sent", "SMTP (environment)")]
 
@@ -621,8 +621,8 @@ def test_people_act_while_pages_leave_and_every_page_ends_well(post: OutboxHarne
 
     def sends(box: DeliveryDispatcher) -> None:
         try:
-            while box.turn():
-                box.keep_leases()
+            while box.run_once():
+                box.maintain_leases()
             box.settle()
         except Exception as problem:  # noqa: BLE001 - told by the test
             problems.append(problem)

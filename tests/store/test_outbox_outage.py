@@ -79,8 +79,8 @@ class Outage:
 
     def run_loops(self) -> None:
         self.desk.turn(self.seconds / 60)
-        self.box.ask_providers()
-        while self.box.turn():
+        self.box.probe_providers()
+        while self.box.run_once():
             self.box.in_flight.settle()
         self.box.settle()
 
@@ -97,7 +97,7 @@ class Outage:
 
     def gauge(self, name: str) -> float:
         with database.transaction() as connection:
-            metrics = gauges.of_database(connection, self.now)
+            metrics = gauges.database_gauges(connection, self.now)
         return next(sample.value for one in metrics for sample in one.samples if sample.name == name)
 
     def unreached(self) -> set[int]:
@@ -149,7 +149,7 @@ def test_ten_thousand_waiting_pages_leave_in_one_round_bundled(outage: Outage) -
             _MANY, {"now": outage.now, "user": outage.desk.users["bob"].pk, "name": "SMTP (environment)"}
         )
     ProviderHealth.objects.create(
-        name="SMTP (environment)", failures=99, is_open=True, is_silent=True, retry_at=outage.now, openings=1
+        name="SMTP (environment)", failures=99, is_open=True, is_unresponsive=True, retry_at=outage.now, openings=1
     )
     with outage.mail_server() as mails:
         outage.seconds = 5
@@ -182,16 +182,16 @@ def test_failing_page_leaves_immediately_when_its_provider_recovers(outage: Outa
     page.due_at = outage.now
     page.save()
     with database.transaction() as connection:
-        outage.box.directory.refresh(connection)
+        outage.box.provider_pool.refresh(connection)
         box = outage.box
-        (job,) = claim(connection, box.directory, {}, node=box.node, slots=9, now=outage.now, pause=None).jobs
+        (job,) = claim(connection, box.provider_pool, {}, node=box.node, slots=9, now=outage.now, pause=None).jobs
     began_at = outage.now
     with outage.mail_server():
         outage.pass_until(75)
         assert not ProviderHealth.objects.get().is_open
         result = SendResult(job, SendFailed(FailureKind.UNKNOWN, "It did not answer."), outage.now, began_at)
         with database.transaction() as connection:
-            record(connection, outage.box.directory, [result], outage.box.node, lambda: 0.0)
+            record(connection, outage.box.provider_pool, [result], outage.box.node, lambda: 0.0)
         outage.pass_until(80)
     assert outage.unreached() == set()
 
@@ -244,11 +244,11 @@ def test_alert_with_only_failed_pages_keeps_health_red(outage: Outage) -> None:
         for minutes in (2, 60, 600):
             outage.pass_until(60 * minutes, step=60 * minutes)
             assert "alerts_unreached" in outage.audit()
-            SelfCheckRunner(now=lambda: outage.now, heartbeat_url=lambda: f"{outside.url}/ping").turn()
+            SelfCheckRunner(now=lambda: outage.now, heartbeat_url=lambda: f"{outside.url}/ping").run_once()
             assert outside.requests == []
             assert outage.gauge("tocsin_paging_ok") == 0
             assert outage.gauge("tocsin_alerts_unreached") == 1
-            assert any(f"#{alert}" in one.text for one in health_warnings.found(outage.now) if one.is_urgent)
+            assert any(f"#{alert}" in one.text for one in health_warnings.find_warnings(outage.now) if one.is_urgent)
             assert "paging.alerts_unreached" in [one.id for one in doctor_findings()]
             Audit.objects.update(checked_at=datetime.now(UTC) - timedelta(seconds=30))
         outage.desk.act(alert, Acknowledge(actor=outage.desk.actor("bob"), via=CommandChannel.WEB), outage.seconds / 60)
@@ -257,14 +257,14 @@ def test_alert_with_only_failed_pages_keeps_health_red(outage: Outage) -> None:
 
 
 def doctor_findings() -> list[HealthFinding]:
-    NodeHeartbeat(uuid7(), "all", list, "pager1").turn()
+    NodeHeartbeat(uuid7(), "all", list, "pager1").run_once()
     with database.transaction() as connection:
         return list(running.check(connection))
 
 
 @pytest.mark.parametrize("why", ["dry_run", "record", "is_test", "hold", "acknowledged", "pause", "closed", "quiet"])
 def test_intentionally_silent_alert_is_no_false_alarm(outage: Outage, why: str) -> None:
-    modes = {"dry_run": PagingMode.DRY_RUN, "record": PagingMode.RECORD}
+    modes = {"dry_run": PagingMode.DRY_RUN, "record": PagingMode.LOG_ONLY}
     if why == "quiet":
         quiet = {"quiet_hours": [{"from": "09:00", "to": "12:00", "let_through": "critical"}]}
         people.save_notification_rules(outage.desk.users["alice"], quiet, actor=ACTOR, now=outage.now)

@@ -40,7 +40,7 @@ def test_pause_requires_reason_and_end_within_a_week(reason: str, hours: int, fi
 
 def test_a_pause_holds_until_its_end(now: datetime) -> None:
     erin = make_user("erin", now, name="Erin", role="admin")
-    pause.start("Core switch.", now + HOUR, AuditActor.of(erin, "web"), now)
+    pause.start("Core switch.", now + HOUR, AuditActor.from_user(erin, "web"), now)
     held = current(now)
     assert held is not None
     assert (held.reason, held.until, held.by) == ("Core switch", now + HOUR, "Erin")

@@ -52,7 +52,7 @@ def test_a_send_past_its_deadline_moves_to_the_next_provider(post: OutboxHarness
     with silent_server() as port:
         provider("Silent", "smtp", ["email"], host="127.0.0.1", port=port, security="none")
         post.page(alert := post.alert(), "alice")
-        box.turn()
+        box.run_once()
         assert box.stuck_senders() == {}
         elapsed[0] = 90
         post.go(90)
@@ -76,7 +76,7 @@ def test_a_provider_that_hangs_takes_few_threads(post: OutboxHarness, mail: Smtp
     with silent_server() as port:
         provider("Silent", "smtp", ["email"], host="127.0.0.1", port=port, security="none")
         post.page(post.alert(), *names[:MAX_STUCK])
-        box.turn()
+        box.run_once()
         elapsed[0] = 90
         post.go(90)
         assert box.stuck_senders() == {"Silent": MAX_STUCK}

@@ -182,12 +182,12 @@ def test_referenced_user_is_not_deleted_and_references_are_named(now: datetime) 
     def ask(number: int) -> list[str]:
         return ["policy Standard, step 2"] if number == user.pk else []
 
-    object_hooks.register("user", ask)
+    object_hooks.register_references("user", ask)
     try:
         with pytest.raises(Rejected, match="policy Standard, step 2 still needs it") as raised:
             users.delete_user(user, actor=ACTOR, now=now)
     finally:
-        object_hooks._asks["user"].remove(ask)
+        object_hooks._reference_hooks["user"].remove(ask)
     assert raised.value.code == "in_use"
     assert User.objects.exists()
 
@@ -296,11 +296,11 @@ def test_permissions_follow_the_groups_of_a_user(now: datetime) -> None:
     )
     mine, other = make_group("Mine", now, members=("alice", "bob")), make_group("Other", now, members=("eve",))
     assert permissions.own_groups(alice) == {mine.pk}
-    assert permissions.may(alice, Permission.TEAMS, mine)
-    assert not permissions.may(alice, Permission.TEAMS, other)
-    assert not permissions.may(alice, Permission.TEAMS)
-    assert not permissions.may(bob, Permission.TEAMS, mine)
-    assert permissions.may(bob, Permission.ACT)
+    assert permissions.may(alice, Permission.MANAGE_TEAMS, mine)
+    assert not permissions.may(alice, Permission.MANAGE_TEAMS, other)
+    assert not permissions.may(alice, Permission.MANAGE_TEAMS)
+    assert not permissions.may(bob, Permission.MANAGE_TEAMS, mine)
+    assert permissions.may(bob, Permission.RESPOND)
     viewer = permissions.viewer(bob)
     assert viewer.address(alice.pk, "sms", "+41790000001") == "+41790000001"
     assert viewer.address(eve.pk, "sms", "+41790000001") == "+41 79 ••• 01"
@@ -308,14 +308,14 @@ def test_permissions_follow_the_groups_of_a_user(now: datetime) -> None:
     assert viewer.group_address(mine, "email", "x@example.org") == "x@example.org"
     assert viewer.group_address(other, "email", "x@example.org") == "x•••@example.org"
     watcher = permissions.viewer(eve)
-    assert watcher.sees_addresses_of(eve.pk)
-    assert not watcher.sees_addresses_of(alice.pk)
+    assert watcher.can_view_addresses_of(eve.pk)
+    assert not watcher.can_view_addresses_of(alice.pk)
 
 
 def test_disabled_user_has_no_permissions(now: datetime) -> None:
     user = make_user("alice", now, role="manager", active=False)
     assert not any(permissions.may(user, action) for action in Permission)
-    assert not permissions.viewer(user).sees_addresses_of(user.pk)
+    assert not permissions.viewer(user).can_view_addresses_of(user.pk)
 
 
 def test_user_with_active_alert_is_deleted_only_after_reassignment(now: datetime) -> None:
@@ -362,7 +362,7 @@ def test_saving_own_profile_never_restores_a_revoked_role(now: datetime) -> None
     held = User.objects.get(pk=boss.pk)
     spec = {**users.user_spec(boss), "role": "observer", "active": False}
     users.save_user(spec, existing=User.objects.get(pk=boss.pk), actor=ACTOR, now=now, password=PASSWORD)
-    users.save_notification_rules(held, {"most_per_hour": 20}, actor=AuditActor.of(held, "web"), now=now)
+    users.save_notification_rules(held, {"most_per_hour": 20}, actor=AuditActor.from_user(held, "web"), now=now)
     after = User.objects.get(pk=boss.pk)
     assert (after.role, after.is_active, after.check_password(PASSWORD)) == ("observer", False, True)
     assert after.notification_rules == {"most_per_hour": 20}

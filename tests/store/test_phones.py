@@ -225,7 +225,7 @@ def test_text_reply_uses_the_users_language_in_gsm_letters(scenario: PhoneScenar
     hints = scenario.hear(ALICE, "help") or ""
     assert hints.startswith("ACK: ")
     assert hints != command_parser.HELP
-    assert sms.ONE_ALERT.fits(hints)
+    assert sms.ONE_ALERT.allows(hints)
     assert sms.is_gsm(hints)
     assert scenario.hear(ALICE, "STOP") in (None, "")
     assert scenario.hear(ALICE, "START") == "Sie bekommen wieder Textnachrichten von Tocsin."
@@ -542,11 +542,11 @@ def test_missing_receipts_trigger_fallback_and_open_circuit_breaker(scenario: Ph
     scenario.post.go()
     box = scenario.post.outboxes[0]
     scenario.post.seconds = 59
-    box.keep_leases()
+    box.maintain_leases()
     scenario.post.go()
     assert scenario.first.calls == []
     scenario.post.seconds = 61
-    box.keep_leases()
+    box.maintain_leases()
     scenario.post.go()
     assert len(scenario.first.calls) == 1
     assert "Twilio did not report it as delivered within 60 seconds." in scenario.delivery("SMS").reason
@@ -563,14 +563,14 @@ def test_one_unreachable_phone_does_not_open_circuit_breaker(scenario: PhoneScen
         scenario.post.page(scenario.post.alert(), "user0")
         scenario.post.go()
         scenario.post.seconds += 61
-        box.keep_leases()
+        box.maintain_leases()
     health = ProviderHealth.objects.get(name="Twilio")
     assert (health.failures, health.is_open) == (1, False)
     scenario.post.seconds = 1000
     scenario.post.page(scenario.post.alert(), "user1", "user2")
     scenario.post.go()
     scenario.post.seconds = 1061
-    box.keep_leases()
+    box.maintain_leases()
     assert ProviderHealth.objects.get(name="Twilio").is_open
 
 
@@ -590,11 +590,11 @@ def test_consecutive_failures_open_circuit_breaker_until_recovery(scenario: Phon
     assert "+417900001" not in health.error
     box = scenario.post.outboxes[0]
     scenario.post.seconds = 31
-    box.ask_providers()
+    box.probe_providers()
     assert ProviderHealth.objects.get(name="Twilio").is_open
     scenario.first.is_down = False
     scenario.post.seconds = 200
-    box.ask_providers()
+    box.probe_providers()
     assert not ProviderHealth.objects.get(name="Twilio").is_open
     scenario.post.page(scenario.post.alert(), "user0")
     scenario.post.go()
@@ -607,17 +607,17 @@ def test_provider_health_resets_on_change_or_deletion(scenario: PhoneScenario) -
     broken = ProviderHealth(name="Twilio", failures=3, is_open=True, retry_at=scenario.post.now, error="It refuses.")
     broken.save()
     commands.save_provider(spec, existing=row, actor=ACTOR, now=scenario.post.now)
-    assert [text for text, _, _ in provider_warnings.found(scenario.post.now)] == [
+    assert [text for text, _, _ in provider_warnings.find_warnings(scenario.post.now)] == [
         "Twilio fails, and others take its turn: It refuses."
     ]
     commands.save_provider({**spec, "auth_token": "corrected"}, existing=row, actor=ACTOR, now=scenario.post.now)
     assert not ProviderHealth.objects.exists(), "it is used in its turn at once"
     broken.save()
     commands.delete_provider(row, actor=ACTOR, now=scenario.post.now)
-    assert list(provider_warnings.found(scenario.post.now)) == []
+    assert list(provider_warnings.find_warnings(scenario.post.now)) == []
     # One that went with the environment's variables.
     ProviderHealth.objects.create(name="SMTP (environment)", is_open=True, retry_at=scenario.post.now)
-    assert list(provider_warnings.found(scenario.post.now)) == []
+    assert list(provider_warnings.find_warnings(scenario.post.now)) == []
 
 
 def test_home_separates_failed_over_from_undelivered_messages(scenario: PhoneScenario) -> None:
@@ -625,7 +625,7 @@ def test_home_separates_failed_over_from_undelivered_messages(scenario: PhoneSce
     scenario.first.refusals.append("country")
     scenario.post.page(scenario.post.alert(), "alice")
     scenario.post.go()
-    assert list(provider_warnings.found(scenario.post.now)) == [
+    assert list(provider_warnings.find_warnings(scenario.post.now)) == [
         ("Twilio could not send 1 message in the last 24 hours; another provider did", "/providers/", False)
     ]
     for double in (scenario.first, scenario.second):
@@ -633,7 +633,7 @@ def test_home_separates_failed_over_from_undelivered_messages(scenario: PhoneSce
     scenario.post.page(scenario.post.alert("Disk full"), "alice")
     scenario.post.go(11)
     text = "1 message of the last 24 hours could not be sent at all: Twilio, Twilio two"
-    assert (text, "/providers/", True) in list(provider_warnings.found(scenario.post.now))
+    assert (text, "/providers/", True) in list(provider_warnings.find_warnings(scenario.post.now))
 
 
 def test_an_address_that_is_refused_says_nothing_against_the_provider(scenario: PhoneScenario) -> None:
@@ -720,7 +720,7 @@ def test_rate_limited_messages_block_no_others(scenario: PhoneScenario) -> None:
     scenario.post.page(scenario.post.alert(), "alice")
     box = scenario.post.outbox(slots=6)
     turns = 0
-    while box.turn() and turns < 20:
+    while box.run_once() and turns < 20:
         box.settle()
         turns += 1
     box.settle()
@@ -761,7 +761,7 @@ def test_hanging_provider_of_some_countries_delays_no_others(scenario: PhoneScen
     box = scenario.post.outbox(slots=6)
     begun = time.monotonic()
     for _ in range(8):
-        box.turn()
+        box.run_once()
     assert time.monotonic() - begun < 2.0, "it waits for the one that hangs"
     assert scenario.post.deliveries(alert)[0].status in ("sending", "sent")
     scenario.second.takes = 0.0

@@ -134,9 +134,9 @@ def test_policy_simulation_matches_actual_escalation(
         played = simulate(plan_of(saved), supposed, at)
         paging = PagingConfig(PagingMode.PAGE, saved.current_version_id, (), recipients)
         alert = _opened(priority, at, paging)
-        last = max(stage.at for stage in played.stages)
+        last = max(stage.at for stage in played.steps)
         while (due := _due(alert)) is not None and due <= last:
-            desk.keeper.turn(due)
+            desk.keeper.run_once(due)
     assert _told(alert, last) == [(line.at, line.text) for line in played.timeline]
     assert _sent(alert) == _planned(played)
     _over(alert)
@@ -157,7 +157,7 @@ def _opened(priority: Priority, at: datetime, paging: PagingConfig) -> int:
     columns = {"client": "Acme", "source_agent": "carol@example.org"}
     alert = NewAlert(0, priority, "VPN down", at, columns=columns, tags={"environment": "production"})
     event = NewEvent(0, EventKind.OPENED, at, SYSTEM, f"An alert opens, {priority}.")
-    return alerts.open_by_hand(alert, paging, event, now=at)
+    return alerts.create_manual_alert(alert, paging, event, now=at)
 
 
 def _due(alert: int) -> datetime | None:
@@ -227,8 +227,8 @@ def test_waiting_step_is_simulated_without_per_minute_queries(
     assert len(loaded) < 10
     with escalation_enabled():
         alert = _opened(Priority.HIGH, desk.start, PagingConfig(PagingMode.PAGE, saved.current_version_id, (), ()))
-        last = max(stage.at for stage in played.stages)
+        last = max(stage.at for stage in played.steps)
         while (due := _due(alert)) is not None and due <= last:
-            desk.keeper.turn(due)
+            desk.keeper.run_once(due)
     assert _told(alert, last) == [(line.at, line.text) for line in played.timeline]
     assert _sent(alert) == _planned(played)

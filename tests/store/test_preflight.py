@@ -42,7 +42,7 @@ def changed() -> PreflightResult:
 def test_each_path_names_user_method_and_time() -> None:
     before = {model.__name__: model._default_manager.count() for model in apps.get_models() if model._meta.managed}
     checked = the_one()
-    own = checked.ways[-1]
+    own = checked.routes[-1]
     assert own.route == ""
     assert [(page.name, page.channel, page.after) for page in own.pages[:3]] == [
         ("Bob Brown", "email", timedelta()),
@@ -54,8 +54,8 @@ def test_each_path_names_user_method_and_time() -> None:
 
 
 def test_only_currently_matching_routes_are_listed() -> None:
-    by_night = [way.route for way in the_one(NIGHT).ways]
-    by_day = [way.route for way in the_one(NOON).ways]
+    by_night = [way.route for way in the_one(NIGHT).routes]
+    by_day = [way.route for way in the_one(NOON).routes]
     assert by_night != by_day
     assert by_night[-1] == by_day[-1] == ""
 
@@ -77,7 +77,7 @@ def test_client_table_route_pages_named_targets_others_use_route(now: datetime) 
         actor=ACTOR,
         now=now,
     )
-    ways = changed().ways
+    ways = changed().routes
     assert [(way.route, way.clients, way.policy) for way in ways] == [
         ("Clients", ("Acme", "Beta"), "Nights only"),
         ("Clients", ("Globex",), "Standard"),
@@ -101,7 +101,7 @@ def test_clients_with_same_on_call_users_are_one_path(now: datetime) -> None:
         actor=ACTOR,
         now=now,
     )
-    ways = changed().ways
+    ways = changed().routes
     assert [way.clients for way in ways] == [("Nights Ltd", "Weekends Ltd", "Holidays Ltd"), (), None]
     assert {page.name for page in ways[0].pages} == {"Bob Brown"}
 
@@ -111,18 +111,18 @@ def test_unreachable_integration_fails_preflight_with_reason() -> None:
     ContactMethod.objects.update(is_enabled=False)
     checked = the_one()
     assert not checked.is_fine
-    assert all(way.notes for way in checked.ways)
+    assert all(way.notes for way in checked.routes)
     Integration.objects.update(policy=None)
-    assert "neither a policy nor a recipient" in changed().ways[-1].notes[0]
+    assert "neither a policy nor a recipient" in changed().routes[-1].notes[0]
 
 
 def test_hours_without_pages_are_reported() -> None:
     steps = [{"notify": {"roles": ["primary"]}, "after": "2h"}]
     policy = Policy.objects.get(name="Standard")
     save_policy({"name": "Standard", "steps": steps}, existing=policy, actor=ACTOR, now=NIGHT)
-    way = changed().ways[-1]
+    way = changed().routes[-1]
     assert way.notes == ("For 2 hours nobody is called.",)
-    assert way.reaches
+    assert way.reaches_anybody
 
 
 def test_three_in_the_morning_is_the_next_one() -> None:

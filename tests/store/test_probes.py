@@ -36,7 +36,7 @@ from tocsin.operate.http import metrics as exposition
 from tocsin.operate.http.probes import ProbesApp
 from tocsin.operate.self_check.runner import SelfCheckRunner
 from tocsin.operate.single_flight import SingleFlight
-from tocsin.operate.tasks import PRESENCE
+from tocsin.operate.tasks import HEARTBEAT_TASK
 
 LOOPBACK = ("127.0.0.1", 50000)
 ELSEWHERE = ("192.0.2.7", 50000)
@@ -82,7 +82,7 @@ async def _ask(
 
 
 def made(worker: Worker | None = None, committer: Committer | None = None, *, listens: bool = True) -> ProbesApp:
-    return ProbesApp(worker=worker or Worker(()), committer=committer, listens=lambda: listens)
+    return ProbesApp(worker=worker or Worker(()), committer=committer, is_listening=lambda: listens)
 
 
 @pytest.fixture
@@ -164,10 +164,10 @@ def test_loops_that_die_twice_in_a_minute_are_no_health() -> None:
     worker = Worker([PeriodicTask("dying", die, timedelta(seconds=1))])
     worker.start()
     worker.threads["dying"].join(5)
-    worker.revive()
+    worker.restart_dead()
     assert ask(made(worker), "/healthz").status == 200
     worker.threads["dying"].join(5)
-    worker.revive()
+    worker.restart_dead()
     assert ask(made(worker), "/healthz").text == "Loops died twice within a minute."
     worker.stop(5)
 
@@ -263,7 +263,7 @@ def test_node_storing_messages_is_ready_without_a_free_connection(
         _store(committer, message(integration, halo(2)))
         assert ask(made(committer=committer), "/readyz").status == 200
         worker = Worker(())
-        worker.turned_at[PRESENCE] = datetime.now(UTC) - timedelta(seconds=31)
+        worker.last_run_at[HEARTBEAT_TASK] = datetime.now(UTC) - timedelta(seconds=31)
         assert ask(made(worker, committer), "/readyz").status == 200
 
 
@@ -276,7 +276,7 @@ def _store(committer: Committer, incoming: IncomingMessage) -> None:
 def test_node_with_failing_writes_is_not_ready(committer: Committer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics, "_committed_at", float("-inf"))
     worker = Worker(())
-    worker.turned_at[PRESENCE] = datetime.now(UTC) - timedelta(seconds=31)
+    worker.last_run_at[HEARTBEAT_TASK] = datetime.now(UTC) - timedelta(seconds=31)
     answer = ask(made(worker), "/readyz")
     assert (answer.status, answer.text) == (503, "The database has taken no write of this node for a while.")
 
@@ -323,9 +323,9 @@ def test_concurrent_probes_share_one_pending_check() -> None:
 
     async def several() -> list[object]:
         inquiry = SingleFlight("test", hang)
-        late = await asyncio.gather(*(inquiry.answer(0.05) for _ in range(3)), return_exceptions=True)
+        late = await asyncio.gather(*(inquiry.result(0.05) for _ in range(3)), return_exceptions=True)
         release.set()
-        return [*late, await inquiry.answer(5)]
+        return [*late, await inquiry.result(5)]
 
     *late, last = asyncio.run(several())
     assert [type(one) for one in late] == [TimeoutError] * 3
@@ -338,7 +338,7 @@ def test_the_metrics_tell_what_the_database_and_this_process_know(committer: Com
         desk.open()
         desk.turn(0)
         desk.open()
-    SelfCheckRunner(now=lambda: now, heartbeat_url=lambda: None).turn()
+    SelfCheckRunner(now=lambda: now, heartbeat_url=lambda: None).run_once()
     text = ask(made(committer=committer), "/metrics").text
     for line in (
         "tocsin_database_up 1.0",

@@ -216,11 +216,11 @@ def test_a_deleted_provider_is_used_no_more(now: datetime) -> None:
     directory = ProviderPool()
     with database.transaction() as connection:
         directory.refresh(connection)
-    assert [carrier.name for carrier in directory.carriers("ntfy", "topic")] == ["Push"]
+    assert [carrier.name for carrier in directory.providers_for("ntfy", "topic")] == ["Push"]
     commands.delete_provider(made, actor=ACTOR, now=now)
     with database.transaction() as connection:
         directory.refresh(connection)
-    assert directory.carriers("ntfy", "topic") == ()
+    assert directory.providers_for("ntfy", "topic") == ()
     directory.close()
 
 
@@ -234,9 +234,9 @@ def test_providers_are_tried_in_order_and_the_environments_comes_last(
     directory = ProviderPool()
     with database.transaction() as connection:
         directory.refresh(connection)
-    names = [carrier.name for carrier in directory.carriers("email", "x@example.org")]
+    names = [carrier.name for carrier in directory.providers_for("email", "x@example.org")]
     assert names == ["B", "A", "SMTP (environment)"]
-    assert directory.carriers("email", "not an address") == ()
+    assert directory.providers_for("email", "not an address") == ()
     directory.close()
 
 

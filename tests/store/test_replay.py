@@ -17,7 +17,7 @@ from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import uuid7
 from tocsin.core.runtime import clock
-from tocsin.escalation.models import Run
+from tocsin.escalation.models import EscalationRun
 from tocsin.inbound.inspect.message_explanation import explain_message
 from tocsin.inbound.inspect.replay import replay
 from tocsin.inbound.models import InboundMessage, Integration, IntegrationVersion
@@ -112,9 +112,9 @@ def test_replay_of_old_message_is_log_only_by_default(
     old = last_message()
     later(door, rules={"open": True})
     made = replay(old.pk, page, ACTOR, NOW + age)
-    run = Run.objects.get(alert=made.alert_id)
+    run = EscalationRun.objects.get(alert=made.alert_id)
     assert run.mode == mode
-    desk.keeper.turn(NOW + age)
+    desk.keeper.run_once(NOW + age)
     assert bool(desk.pages(made.alert_id or 0)) is (mode == "page")
 
 
@@ -134,7 +134,7 @@ def test_log_only_replay_changes_no_active_alert_and_pages_nothing(desk: Escalat
     assert (made.status, made.alert_id) == ("Mapped Appended", number)
     alert.refresh_from_db()
     assert (alert.status, alert.owner_name, alert.priority, alert.source_agent) == ("assigned", "Hans", "low", "Hans")
-    assert Run.objects.get(alert=number).mode == "page"
+    assert EscalationRun.objects.get(alert=number).mode == "page"
 
 
 def test_replay_deferred_by_lock_stays_log_only(door: Integration) -> None:
@@ -151,7 +151,7 @@ def test_replay_deferred_by_lock_stays_log_only(door: Integration) -> None:
     drain(ingest.registry, ingest.numbers, NOW)
     made.refresh_from_db()
     assert made.status == "Mapped Opened"
-    assert Run.objects.get(alert=made.alert_id).mode == "record"
+    assert EscalationRun.objects.get(alert=made.alert_id).mode == "record"
 
 
 def test_what_cannot_be_replayed_says_why(door: Integration) -> None:

@@ -15,7 +15,7 @@ from tocsin.alerts.states import AlertStatus, EventKind, Priority
 from tocsin.core.db import database as store
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import first_uuid7
-from tocsin.escalation.models import Run
+from tocsin.escalation.models import EscalationRun
 from tocsin.notify.models import Delivery, Notification
 from tocsin.people.models import User
 from tocsin.reports import night_load, response_times
@@ -34,7 +34,9 @@ def opened(at: datetime, *happened: tuple[EventKind, int], groups: Sequence[int]
     for kind, minutes in happened:
         AlertEvent.objects.create(alert=alert, at=at + minutes * MINUTE, kind=kind, reason="so")
     if groups:
-        Run.objects.create(alert=alert, status="ended", mode="page", started_at=at, recipient_groups=list(groups))
+        EscalationRun.objects.create(
+            alert=alert, status="ended", mode="page", started_at=at, recipient_groups=list(groups)
+        )
     return alert
 
 
@@ -48,12 +50,12 @@ def last_week(now: datetime) -> Period:
 
 def asked(period: Period, by: GroupBy) -> dict[str, ResponseStats]:
     with store.transaction() as connection:
-        return {row.key: row for row in response_times.read(connection, period, by).rows}
+        return {row.key: row for row in response_times.load_response_times(connection, period, by).rows}
 
 
 def together(period: Period) -> ResponseStats:
     with store.transaction() as connection:
-        return response_times.read(connection, period, GroupBy.GROUP).together
+        return response_times.load_response_times(connection, period, GroupBy.GROUP).total
 
 
 def test_response_time_ends_at_first_event_of_affected_alerts(database: str, now: datetime) -> None:
@@ -64,9 +66,9 @@ def test_response_time_ends_at_first_event_of_affected_alerts(database: str, now
     closed(at, 30)
     found = together(last_week(now))
     assert (found.alerts, found.acknowledged.count, found.assigned.count, found.closed.count) == (7, 5, 1, 1)
-    assert (found.acknowledged.median, found.acknowledged.ninety) == (3 * MINUTE, timedelta(minutes=61, seconds=36))
-    assert found.assigned.median == 7 * MINUTE
-    assert found.closed.ninety == 30 * MINUTE
+    assert (found.acknowledged.p50, found.acknowledged.p90) == (3 * MINUTE, timedelta(minutes=61, seconds=36))
+    assert found.assigned.p50 == 7 * MINUTE
+    assert found.closed.p90 == 30 * MINUTE
 
 
 def test_alerts_needing_no_answer_are_not_counted(database: str, now: datetime) -> None:
@@ -81,7 +83,7 @@ def test_alerts_needing_no_answer_are_not_counted(database: str, now: datetime) 
 
 def test_nothing_has_no_times(database: str, now: datetime) -> None:
     found = together(last_week(now))
-    assert (found.alerts, found.acknowledged.count, found.acknowledged.median) == (0, 0, None)
+    assert (found.alerts, found.acknowledged.count, found.acknowledged.p50) == (0, 0, None)
     assert [row.alerts for row in asked(last_week(now), GroupBy.DAY).values()] == [0] * 7
     assert asked(last_week(now), GroupBy.CLIENT) == {}
 

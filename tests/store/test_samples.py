@@ -59,7 +59,7 @@ def door(desk: EscalationHarness) -> Integration:
 
 @pytest.fixture
 def bob(desk: EscalationHarness) -> AuditActor:
-    return AuditActor.of(desk.users["bob"], "web")
+    return AuditActor.from_user(desk.users["bob"], "web")
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_sample_opens_test_alert_that_pages_only_its_sender(
     assert (row.pk, row.test, row.source_id, row.alert_id) == (sent.message_id, True, sent.source_id, sent.alert_id)
     alert = Alert.objects.get()
     assert (alert.pk, alert.is_test, alert.source_id) == (sent.alert_id, True, sent.source_id)
-    desk.keeper.turn(clock.now())
+    desk.keeper.run_once(clock.now())
     assert {one.user_id for one in Notification.objects.all()} == {bob.user_id}
     entry = AuditEntry.objects.get(action="send_sample")
     assert (entry.actor_id, entry.object_name, entry.after["message"]) == (
@@ -94,7 +94,7 @@ def test_unanswered_test_alert_notifies_no_one_else(
     with served(node.app, monkeypatch):
         sent = send_sample(door, bob, now=clock.now())
     for minute in range(0, 30, 5):
-        desk.keeper.turn(desk.at(minute + 1))
+        desk.keeper.run_once(desk.at(minute + 1))
     assert any("at its end" in line for line in desk.timeline(sent.alert_id or 0))
     assert {one.user_id for one in Notification.objects.all()} == {bob.user_id}
 
@@ -130,7 +130,7 @@ def test_every_catalogue_sample_pages_only_its_sender(
     assert all(row.test for row in rows())
     assert Alert.objects.exists()
     assert not Alert.objects.filter(is_test=False).exists()
-    desk.keeper.turn(clock.now())
+    desk.keeper.run_once(clock.now())
     assert {one.user_id for one in Notification.objects.all()} == {bob.user_id}
 
 

@@ -169,7 +169,7 @@ def test_a_calendar_is_read_at_its_whole_address(
     other.answering = lambda request: Response(404)
     oncall.save_schedule(calendar(f"{other.url}/T0KEN-of-calendar"), existing=schedule, actor=ACTOR, now=now)
     client = HttpClient()
-    calendar_import_worker.turn(client, now)
+    calendar_import_worker.run_once(client, now)
     client.close()
     assert [request.path for request in other.requests] == ["/T0KEN-of-calendar"]
     assert CalendarImport.objects.get().error == "Its server answers 404."
@@ -177,10 +177,10 @@ def test_a_calendar_is_read_at_its_whole_address(
 
 def test_an_export_hides_them_and_applies_as_unchanged(database: str, schedule: Schedule, now: datetime) -> None:
     save(HOOK, now)
-    text = export.write(export.everything(with_secrets=False))
+    text = export.write(export.export_configuration(with_secrets=False))
     assert not [secret for secret in SECRETS if secret in text]
     assert apply(now, text).is_empty, "what is shown stands for what is stored"
-    with_secrets = export.write(export.everything(with_secrets=True))
+    with_secrets = export.write(export.export_configuration(with_secrets=True))
     assert [secret for secret in SECRETS if secret not in with_secrets] == []
 
 

@@ -83,7 +83,7 @@ def test_closed_alerts_match_equally_before_and_after_indexing(now: datetime) ->
     ]
     for words, found in asked:
         assert closed(**words) == found, words
-    search_index.turn(now)
+    search_index.run_once(now)
     assert AlertText.objects.count() == 5
     for words, found in asked:
         assert closed(**words) == found, words
@@ -91,7 +91,7 @@ def test_closed_alerts_match_equally_before_and_after_indexing(now: datetime) ->
 
 def test_manually_set_tags_are_searchable_after_the_alert_ends(now: datetime) -> None:
     tagged = alert("VPN down", now - 9 * MINUTE, status="open")
-    search_index.turn(now)
+    search_index.run_once(now)
     with database.transaction() as pooled:
         service.set_tags_within(
             pooled, tagged.pk, {"site": "Rack-7"}, (), Actor(ActorKind.USER, "Alice"), CommandChannel.WEB, now
@@ -104,11 +104,11 @@ def test_alert_with_early_reserved_number_is_searchable(integration: Integration
     number = alert("taken", now - 9 * MINUTE).pk
     Alert.objects.filter(pk=number).delete()
     alert("later", now - 8 * MINUTE)
-    search_index.turn(now)
+    search_index.run_once(now)
     opened = alert("late comer", now - 2 * MINUTE, pk=number)
     message(integration, now - 2 * MINUTE, "late comer", alert_id=opened.pk, status="Mapped Opened")
     assert closed("late comer") == []
-    search_index.turn(now)
+    search_index.run_once(now)
     assert closed("late comer") == ["late comer"]
 
 
@@ -117,11 +117,11 @@ def test_recent_alerts_are_indexed_after_older_transactions_finish(integration: 
     alert("new", now)
     message(integration, now - MINUTE, "old")
     message(integration, now - timedelta(seconds=5), "new")
-    search_index.turn(now)
+    search_index.run_once(now)
     assert [one.subject for one in AlertText.objects.all()] == ["OLD"]
     assert kept() == {"OLD"}
     assert closed("e") == ["new"]
-    search_index.turn(now + MINUTE)
+    search_index.run_once(now + MINUTE)
     assert kept() == {"OLD", "NEW"}
     assert closed("e") == ["new"]
 
@@ -129,27 +129,27 @@ def test_recent_alerts_are_indexed_after_older_transactions_finish(integration: 
 def test_pending_message_is_indexed_with_its_known_fields(integration: Integration, now: datetime) -> None:
     waiting = message(integration, now - 3 * MINUTE, "", status="Pending")
     message(integration, now - 2 * MINUTE, "later")
-    search_index.turn(now)
+    search_index.run_once(now)
     assert not kept()
     InboundMessage.objects.filter(pk=waiting.pk).update(status="Mapped Opened", subject="decided")
-    search_index.turn(now)
+    search_index.run_once(now)
     assert kept() == {"DECIDED", "LATER"}
 
 
 def test_long_pending_message_blocks_indexing_no_more(integration: Integration, now: datetime) -> None:
     message(integration, now - 11 * MINUTE, "", status="Pending")
     message(integration, now - MINUTE, "later")
-    search_index.turn(now)
+    search_index.run_once(now)
     assert kept() == {"", "LATER"}
 
 
 def test_words_follow_a_message_that_changed_its_alert(integration: Integration, now: datetime) -> None:
     one = alert("VPN down", now - 5 * MINUTE)
-    search_index.turn(now)
+    search_index.run_once(now)
     Alert.objects.update(subject="Router down")
     assert closed("router") == []
     message(integration, now - MINUTE, "Router down", alert=one, status="Mapped Updated")
-    search_index.turn(now)
+    search_index.run_once(now)
     assert closed("router") == ["Router down"]
     assert closed("vpn") == []
 
@@ -158,10 +158,10 @@ def test_run_indexes_a_bounded_number_in_arrival_order(integration: Integration,
     for number in range(5):
         alert(f"a{number}", now - MINUTE)
         message(integration, now - 9 * MINUTE + number * MINUTE, f"m{number}")
-    search_index.turn(now, most=2)
+    search_index.run_once(now, max_rows=2)
     assert kept() == {"M0", "M1"}
     for _turn in range(3):
-        search_index.turn(now, most=2)
+        search_index.run_once(now, max_rows=2)
     assert kept() == {f"M{number}" for number in range(5)}
     assert AlertText.objects.count() == 5
 
@@ -170,9 +170,9 @@ def test_words_are_pruned_with_their_messages(integration: Integration, now: dat
     message(integration, now - timedelta(days=91), "old")
     message(integration, now - timedelta(days=1), "young")
     MessageText.objects.create(message_id=UUID(int=1), subject="LEFT", source_id="")
-    search_index.turn(now)
+    search_index.run_once(now)
     assert kept() == {"OLD", "YOUNG", "LEFT"}
-    RetentionTask().turn(now)
+    RetentionTask().run_once(now)
     assert kept() == {"YOUNG"}
 
 
@@ -182,7 +182,7 @@ def test_rare_word_is_matched_without_scanning_other_alerts(now: datetime) -> No
         for n in range(3_000)
     )
     alert("Zanzibar", now - MINUTE)
-    search_index.turn(now, most=5_000)
+    search_index.run_once(now, max_rows=5_000)
     with database.pool().connection() as held:
         held.execute("ANALYZE alerts_alert, alerts_alerttext")
     for word in ("zanzibar", "qwertz"):
@@ -214,16 +214,16 @@ def test_recently_opened_alerts_are_located_by_binary_search(now: datetime) -> N
     made = [alert(f"a{n}", now - timedelta(days=30 - n)).pk for n in range(30)]
     Alert.objects.filter(pk__in=made[10:15]).delete()
     with database.transaction() as held:
-        assert alerts.first_opened(held, now - timedelta(days=30)) <= made[0]
+        assert alerts.first_id_opened_since(held, now - timedelta(days=30)) <= made[0]
         for n in (9, 16, 29):
-            assert made[n - 1] < alerts.first_opened(held, now - timedelta(days=30 - n)) <= made[n]
-        assert alerts.first_opened(held, now - timedelta(days=19)) in range(made[9] + 1, made[15] + 1)
-        assert alerts.first_opened(held, now + timedelta(days=1)) == made[-1] + 1
+            assert made[n - 1] < alerts.first_id_opened_since(held, now - timedelta(days=30 - n)) <= made[n]
+        assert alerts.first_id_opened_since(held, now - timedelta(days=19)) in range(made[9] + 1, made[15] + 1)
+        assert alerts.first_id_opened_since(held, now + timedelta(days=1)) == made[-1] + 1
 
 
 def test_no_alerts_are_halved_to_nothing(now: datetime) -> None:
     with database.transaction() as held:
-        assert not Alert.objects.filter(pk__gte=alerts.first_opened(held, now)).exists()
+        assert not Alert.objects.filter(pk__gte=alerts.first_id_opened_since(held, now)).exists()
 
 
 def test_search_works_without_the_trigram_extension(now: datetime) -> None:
@@ -239,7 +239,7 @@ def test_search_works_without_the_trigram_extension(now: datetime) -> None:
         with connection.cursor() as cursor:
             cursor.execute("RESET ROLE; DROP OWNED BY modest; DROP ROLE modest")
     alert("VPN down", now - MINUTE)
-    search_index.turn(now)
+    search_index.run_once(now)
     assert closed("vpn") == ["VPN down"]
     make_text_indexes()
     assert text_indexes() == {"alerts_text_parts", "inbound_messagetext_parts"}

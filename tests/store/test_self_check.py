@@ -17,7 +17,7 @@ from tocsin.alerts.models import Alert
 from tocsin.core.db import database
 from tocsin.core.ids import uuid7
 from tocsin.core.runtime import clock
-from tocsin.escalation.models import Run
+from tocsin.escalation.models import EscalationRun
 from tocsin.inbound.models import InboundMessage
 from tocsin.notify.models import Delivery, Notification, Pause
 from tocsin.operate import health_status
@@ -125,7 +125,7 @@ def test_paused_pages_count_from_the_end_of_the_pause(desk: EscalationHarness) -
 def test_active_alert_without_running_or_explained_run_is_forgotten(desk: EscalationHarness, now: datetime) -> None:
     bare = Alert.objects.create(subject="VPN", opened_at=now, last_message_at=now)
     silent = desk.open()
-    Run.objects.filter(alert=silent).update(due_at=None, status="stopped", reason="")
+    EscalationRun.objects.filter(alert=silent).update(due_at=None, status="stopped", reason="")
     (found,) = audit(now)
     assert found.id == "alerts_forgotten"
     assert f"#{bare.pk}, #{silent}" in found.detail
@@ -133,7 +133,7 @@ def test_active_alert_without_running_or_explained_run_is_forgotten(desk: Escala
 
 def test_active_run_without_timer_is_forgotten(desk: EscalationHarness, now: datetime) -> None:
     alert = desk.open()
-    Run.objects.filter(alert=alert).update(due_at=None)
+    EscalationRun.objects.filter(alert=alert).update(due_at=None)
     assert ids(now) == ["alerts_forgotten"]
 
 
@@ -145,13 +145,13 @@ def test_an_alert_that_is_over_needs_no_timer(status: str, now: datetime) -> Non
 
 def test_active_alert_with_explained_idle_run_is_not_forgotten(desk: EscalationHarness, now: datetime) -> None:
     alert = desk.open()
-    Run.objects.filter(alert=alert).update(due_at=None, status="stopped", reason="Alice has it.")
+    EscalationRun.objects.filter(alert=alert).update(due_at=None, status="stopped", reason="Alice has it.")
     assert ids(now) == []
 
 
 def test_run_with_five_failures_is_stuck_while_alert_is_active(desk: EscalationHarness) -> None:
     alert = desk.open()
-    Run.objects.filter(alert=alert).update(failures=5, due_at=desk.at(60))
+    EscalationRun.objects.filter(alert=alert).update(failures=5, due_at=desk.at(60))
     assert ids(desk.at(0)) == ["runs_stuck"]
     Alert.objects.update(status="closed")
     assert ids(desk.at(0)) == []
@@ -176,7 +176,7 @@ def test_delivery_with_expired_lease_is_reported(desk: EscalationHarness) -> Non
 
 def test_stalled_task_on_a_live_node_is_reported(now: datetime) -> None:
     turned_at = datetime.now(UTC) - 2 * MINUTE
-    NodeHeartbeat(uuid7(), "all", lambda: [TaskRun("outbox", turned_at, timedelta(seconds=1))], "pager1").turn()
+    NodeHeartbeat(uuid7(), "all", lambda: [TaskRun("outbox", turned_at, timedelta(seconds=1))], "pager1").run_once()
     (found,) = audit(now)
     assert found.id == "loop_stopped:outbox"
     assert "on pager1 (2 minutes" in found.detail
@@ -187,31 +187,31 @@ def test_stalled_task_on_a_live_node_is_reported(now: datetime) -> None:
 def test_a_stuck_sender_is_a_problem_that_names_its_provider(now: datetime) -> None:
     stuck = {"Twilio": 2}
     presence = NodeHeartbeat(uuid7(), "worker", list, "pager1", stuck_senders=lambda: stuck)
-    presence.turn()
+    presence.run_once()
     (found,) = audit(now)
     assert (found.id, found.is_warning) == ("stuck_sender:Twilio", False)
     assert found.detail.startswith("2 sends hang in the provider “Twilio” on pager1.")
     stuck.clear()
-    presence.turn()
+    presence.run_once()
     assert ids(now) == []
 
 
 def test_test_clock_makes_no_node_stale(now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clock, "_jump", timedelta(days=3))
-    NodeHeartbeat(uuid7(), "all", lambda: [TaskRun("outbox", datetime.now(UTC), timedelta(seconds=1))]).turn()
+    monkeypatch.setattr(clock, "_test_offset", timedelta(days=3))
+    NodeHeartbeat(uuid7(), "all", lambda: [TaskRun("outbox", datetime.now(UTC), timedelta(seconds=1))]).run_once()
     with database.transaction() as connection:
         (node,) = load_nodes(connection)
-    assert node.is_there
+    assert node.is_alive
     assert node.age < timedelta(seconds=5)
-    assert node.loops[0].age < timedelta(seconds=5)
+    assert node.tasks[0].age < timedelta(seconds=5)
 
 
 def test_node_reports_start_and_stop_and_gone_nodes_are_pruned(now: datetime) -> None:
     long_ago = datetime.now(UTC) - timedelta(minutes=61)
     Node.objects.create(id=uuid4(), name="old", role="all", version="1", started_at=long_ago, seen_at=long_ago)
     presence = NodeHeartbeat(uuid7(), "worker", list, "pager1")
-    presence.turn()
-    presence.turn()
+    presence.run_once()
+    presence.run_once()
     assert list(Node.objects.values_list("name", "role")) == [("pager1", "worker")]
     presence.leave()
     assert not Node.objects.exists()
@@ -231,7 +231,7 @@ def test_administrators_are_notified_once_of_confirmed_problem_and_its_end(desk:
 
 
 def test_home_shows_self_check_problems_until_resolved(desk: EscalationHarness) -> None:
-    SelfCheckRunner(now=lambda: desk.at(0), heartbeat_url=lambda: None, name="pager1").turn()
+    SelfCheckRunner(now=lambda: desk.at(0), heartbeat_url=lambda: None, name="pager1").run_once()
     stands = health_status.read()
     assert (stands.problems, stands.node, stands.silence) == ((), "pager1", None)
     desk.open()
@@ -245,7 +245,7 @@ def test_home_shows_self_check_problems_until_resolved(desk: EscalationHarness) 
 
 def test_missing_or_stale_self_check_is_reported(desk: EscalationHarness) -> None:
     assert health_status.read().silence == "Tocsin has not checked itself yet: no node with the role worker has run."
-    SelfCheckRunner(now=lambda: desk.at(0), heartbeat_url=lambda: None).turn()
+    SelfCheckRunner(now=lambda: desk.at(0), heartbeat_url=lambda: None).run_once()
     Audit.objects.update(checked_at=datetime.now(UTC) - timedelta(minutes=10, seconds=1))
     silence = health_status.read().silence
     assert silence is not None
@@ -255,28 +255,28 @@ def test_missing_or_stale_self_check_is_reported(desk: EscalationHarness) -> Non
 def test_external_ping_is_sent_only_while_paging_works(desk: EscalationHarness) -> None:
     with http_double() as outside:
         watch = SelfCheckRunner(now=lambda: desk.at(2), heartbeat_url=lambda: f"{outside.url}/ping/abc")
-        watch.turn()
+        watch.run_once()
         assert [request.path for request in outside.requests] == ["/ping/abc"]
         assert health_status.read().heartbeat_age is not None
         desk.open()
         age_audit()
-        watch.turn()
+        watch.run_once()
         assert len(outside.requests) == 1
         desk.turn(2)
         Delivery.objects.update(status="sent")
         age_audit()
-        watch.turn()
+        watch.run_once()
         assert len(outside.requests) == 2
 
 
 def test_rejected_ping_is_reported_without_its_address(now: datetime) -> None:
     with http_double(lambda request: Response(status=500)) as outside:
         watch = SelfCheckRunner(now=lambda: now, heartbeat_url=lambda: f"{outside.url}/ping/secret")
-        watch.turn()
+        watch.run_once()
     assert health_status.read().heartbeat_problem == "it answered 500"
     assert health_status.read().heartbeat_at is None
     age_audit()
-    watch.turn()
+    watch.run_once()
     problem = health_status.read().heartbeat_problem
     assert problem.startswith("it cannot be called")
     assert "secret" not in problem
@@ -288,27 +288,27 @@ def test_several_nodes_audit_and_ping_once(now: datetime) -> None:
             SelfCheckRunner(now=lambda: now, heartbeat_url=lambda: outside.url, name=f"pager{n}") for n in range(3)
         ]
         for watch in watches:
-            watch.turn()
+            watch.run_once()
         assert len(outside.requests) == 1
     assert Audit.objects.get().node == "pager0"
 
 
 def test_self_check_running_on_another_node_is_not_awaited(now: datetime) -> None:
     watch = SelfCheckRunner(now=lambda: now, heartbeat_url=lambda: None, name="pager2")
-    watch.turn()
+    watch.run_once()
     age_audit()
     with database.transaction() as connection:
         connection.execute("SELECT FROM operate_audit FOR NO KEY UPDATE")
-        watch.turn()
+        watch.run_once()
         assert Audit.objects.get().checked_at < datetime.now(UTC) - timedelta(seconds=20)
 
 
 def test_what_has_long_been_over_is_removed(now: datetime) -> None:
     with database.transaction() as connection:
         old = problems.ProblemRecord("x", "X", "x.", "y.", now, now, ended_at=now)
-        problems.keep(connection, [old], now)
+        problems.store_problems(connection, [old], now)
         assert list(problems.load(connection)) == ["x"]
-        problems.keep(connection, [], now + timedelta(days=8))
+        problems.store_problems(connection, [], now + timedelta(days=8))
         assert problems.load(connection) == {}
 
 
@@ -340,7 +340,7 @@ def test_leaked_key_of_ended_alert_is_released_on_the_timeline(
     Alert.objects.filter(pk=closed).update(status="closed")
     Alert.objects.filter(pk=lost).update(status="merged")
     Alert.objects.filter(pk=held).update(status="merged", merged_into_id=parent)
-    assert SelfCheckRunner(now=lambda: desk.at(1)).turn() is False
+    assert SelfCheckRunner(now=lambda: desk.at(1)).run_once() is False
     holding = Alert.objects.filter(pk__in=numbers, holds_key=True).values_list("pk", flat=True)
     assert sorted(holding) == [held, parent]
     assert "still held its key" in desk.timeline(merged)[-1]
@@ -356,8 +356,8 @@ def test_nearly_full_disk_is_reported_without_stopping_external_ping(
         for minute in (0, 1):
             age_audit()
             SelfCheckRunner(
-                now=partial(desk.at, minute), heartbeat_url=lambda: outside.url, room=lambda: [short]
-            ).turn()
+                now=partial(desk.at, minute), heartbeat_url=lambda: outside.url, check_disks=lambda: [short]
+            ).run_once()
         assert len(outside.requests) == 2
     assert [title for _, title in notices()] == ["Tocsin: The disk is nearly full"]
     (problem,) = health_status.read().problems

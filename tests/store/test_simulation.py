@@ -190,7 +190,7 @@ def test_what_was_simulated_is_what_then_happens() -> None:
     loop = EscalationTask()
     at: datetime | None = NIGHT
     while at is not None:
-        loop.turn(at)
+        loop.run_once(at)
         with database.transaction() as connection:
             due = connection.execute("SELECT min(due_at) FROM escalation_run").fetchone()
         assert due is not None

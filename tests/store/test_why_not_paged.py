@@ -27,7 +27,7 @@ def desk(database: str, now: datetime) -> Iterator[EscalationHarness]:
 
 def why(alert: int) -> dict[str, tuple[str, ...]]:
     with db.transaction() as connection:
-        return {one.username: one.why for one in why_not_paged.explain_for_alert(connection, alert)}
+        return {one.username: one.reasons for one in why_not_paged.explain_for_alert(connection, alert)}
 
 
 def test_unpaged_users_have_a_reason_before_during_and_after_answers(desk: EscalationHarness) -> None:

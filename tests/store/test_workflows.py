@@ -25,7 +25,7 @@ from tocsin.operate import retention
 from tocsin.outbound import commands as outbound
 from tocsin.workflows import commands
 from tocsin.workflows.definition import templates
-from tocsin.workflows.models import Run, Workflow
+from tocsin.workflows.models import Workflow, WorkflowRun
 from tocsin.workflows.run import loader, run_store, tasks
 from tocsin.workflows.run.engine import FinishRun
 from tocsin.workflows.views import dry_run
@@ -46,17 +46,17 @@ def test_it_is_tried_against_a_past_alert_without_doing_anything(desk: WorkflowH
     )  # fmt: skip
     alert = desk.open()
     found = dry_run.dry_run(flow, alert, desk.at(1))
-    assert (found.would_act, found.verdict) == (True, 'Its conditions hold: client "Acme" equals Acme.')
+    assert (found.would_act, found.reason) == (True, 'Its conditions hold: client "Acme" equals Acme.')
     assert found.actions == ("tell Carol by e-mail", "close it")
     assert found.texts[0].startswith("Try: VPN down")
     desk.act(alert, Acknowledge(actor=desk.actor("alice")), 2)
     found = dry_run.dry_run(flow, alert, desk.at(3))
-    assert (found.would_act, found.verdict) == (False, "Somebody answered in time: Alice.")
+    assert (found.would_act, found.reason) == (False, "Somebody answered in time: Alice.")
     desk.act(alert, Close(actor=desk.actor("alice")), 4)
     # One that is over is looked at as it opened, which is when it would have waited.
     found = dry_run.dry_run(flow, alert, desk.at(5))
     assert (found.would_act, found.as_opened) == (True, True)
-    assert found.verdict == 'Its conditions hold: client "Acme" equals Acme.'
+    assert found.reason == 'Its conditions hold: client "Acme" equals Acme.'
     assert desk.told(alert) == []
     with pytest.raises(Rejected, match="There is no alert 77"):
         dry_run.dry_run(flow, 77, desk.at(5))
@@ -88,9 +88,9 @@ def test_old_runs_go_when_their_alert_is_over(desk: WorkflowHarness) -> None:
     desk.go(0)
     desk.act(over, Close(actor=desk.actor("bob")), 1)
     desk.go(1)
-    retention.turn(desk.start + timedelta(days=399))
-    assert Run.objects.count() == 2
-    retention.turn(desk.start + timedelta(days=401))
+    retention.run_once(desk.start + timedelta(days=399))
+    assert WorkflowRun.objects.count() == 2
+    retention.run_once(desk.start + timedelta(days=401))
     assert [run.alert_id for run in desk.runs()] == [live]
 
 
@@ -137,7 +137,7 @@ def test_update_during_evaluation_of_earlier_one_is_evaluated_too(desk: Workflow
     desk.message(alert, 1, room="warm")
     with connections.transaction() as connection:
         # A worker has read how the alert stands, and not yet written what follows.
-        (run,) = run_store.claim_looking(connection, desk.at(1), 10)
+        (run,) = run_store.claim_undecided(connection, desk.at(1), 10)
         known = loader.facts(connection, [alert])
         with ThreadPoolExecutor(1) as other:
             other.submit(desk.message, alert, 1.1, room="cold").result(20)
@@ -160,6 +160,6 @@ def test_uncommitted_update_delays_evaluation_of_its_run(desk: WorkflowHarness) 
         connection.execute("UPDATE alerts_alert SET custom = %s WHERE id = %s", (as_json({"room": "cold"}), alert))
         write(connection, [AlertChange(state, state, (event,))], desk.at(1))
         with ThreadPoolExecutor(1) as other:
-            other.submit(tasks.turn, desk.at(1)).result(20)
+            other.submit(tasks.run_once, desk.at(1)).result(20)
     desk.go(2)
     assert desk.told(alert) == ["carol"]

@@ -149,7 +149,7 @@ def test_button_acts_immediately_as_its_user(desk: WorkflowHarness) -> None:
                            trigger={"on": "manual", "confirm": "Restart it now?"})  # fmt: skip
     alert = desk.open()
     assert desk.runs() == [], "nothing but a person presses it"
-    run = commands.press(button, alert, desk.users["alice"], "web", now=desk.at(1))
+    run = commands.run_manual_workflow(button, alert, desk.users["alice"], "web", now=desk.at(1))
     assert (run.status, run.user_name, run.cause) == ("done", "Alice", "Alice pressed Restart.")
     events = list(desk.alert(alert).events.order_by("-id")[:3])
     assert {(event.actor_name, event.via) for event in events if event.kind in ("replied", "closed")} == {
@@ -157,8 +157,8 @@ def test_button_acts_immediately_as_its_user(desk: WorkflowHarness) -> None:
     }
     assert desk.alert(alert).status == "closed"
     with pytest.raises(Rejected, match='Its conditions do not hold: status "closed"'):
-        commands.press(button, alert, desk.users["alice"], "web", now=desk.at(2))
+        commands.run_manual_workflow(button, alert, desk.users["alice"], "web", now=desk.at(2))
     with pytest.raises(Rejected, match="There is no alert 999"):
-        commands.press(button, 999, desk.users["alice"], "web", now=desk.at(2))
+        commands.run_manual_workflow(button, 999, desk.users["alice"], "web", now=desk.at(2))
     with pytest.raises(Rejected, match="it runs by itself"):
-        commands.press(desk.workflow(), alert, desk.users["alice"], "web", now=desk.at(2))
+        commands.run_manual_workflow(desk.workflow(), alert, desk.users["alice"], "web", now=desk.at(2))

@@ -24,7 +24,7 @@ from tocsin.operate.doctor import examine
 from tocsin.outbound import commands as outbound
 from tocsin.outbound.models import Call
 from tocsin.workflows import commands
-from tocsin.workflows.models import Limit, Run, Workflow
+from tocsin.workflows.models import Limit, Workflow, WorkflowRun
 from tocsin.workflows.run import actions, run_store, tasks
 from tocsin.workflows.run import listener as workflow_reactor
 from tocsin.workflows.run.engine import MAX_DEPTH, MAX_RUNS_PER_MINUTE
@@ -84,7 +84,7 @@ def test_loop_through_another_system_stops_and_is_reported_once(desk: WorkflowHa
         # The other system answers each call with an alert of its own.
         if number and Call.objects.count() < number:
             break
-        opened.append(desk.open(mode=PagingMode.RECORD))
+        opened.append(desk.open(mode=PagingMode.LOG_ONLY))
         desk.go(number / 60)
     assert (len(opened), Call.objects.count()) == (6, 5)
     (said,) = (step for run in desk.runs(opened[-1]) for step in run.steps)
@@ -98,7 +98,7 @@ def test_loop_through_another_system_stops_and_is_reported_once(desk: WorkflowHa
         (wrong,) = health.find_problems(connection)
     assert (wrong.kind, wrong.workflow_id) == ("limited", flow.pk)
     for minute in (1, 2):
-        desk.open(mode=PagingMode.RECORD)
+        desk.open(mode=PagingMode.LOG_ONLY)
         desk.go(minute)
     notices = Notification.objects.filter(purpose="notice", data__about=f"workflow:limit:{flow.pk}")
     assert [notice.user.username for notice in notices if notice.user] == ["erin"]
@@ -106,7 +106,7 @@ def test_loop_through_another_system_stops_and_is_reported_once(desk: WorkflowHa
     desk.act(opened[0], Close(actor=desk.actor("bob")), 2)
     desk.go(2)
     assert Call.objects.count() == 6
-    last = desk.open(mode=PagingMode.RECORD)
+    last = desk.open(mode=PagingMode.LOG_ONLY)
     desk.go(11)
     assert [step.get("failed", False) for run in desk.runs(last) for step in run.steps] == [False]
 
@@ -119,7 +119,7 @@ def test_group_workflow_changes_only_alerts_of_its_group(
     desk.workflow("Tell", {"do": "notify", "users": ["carol"]}, **own)
     desk.workflow("Admins", {"do": "set_tags", "tags": {"seen": "yes"}})
     button = desk.workflow("Hold", {"do": "hold", "for": "10m"}, trigger="manual", **own)
-    foreign, routed = desk.open(mode=PagingMode.RECORD, recipient_groups=()), desk.open()
+    foreign, routed = desk.open(mode=PagingMode.LOG_ONLY, recipient_groups=()), desk.open()
     desk.go(0)
     assert Alert.objects.get(pk=foreign).status == "open"
     assert Alert.objects.get(pk=routed).status == "closed"
@@ -132,7 +132,7 @@ def test_group_workflow_changes_only_alerts_of_its_group(
     assert not AlertEvent.objects.filter(alert=foreign, reason__contains="Close").exists()
     assert buttons.available_buttons(foreign, desk.at(1)) == []
     with pytest.raises(Rejected, match="not one of"):
-        commands.press(button, foreign, desk.users["alice"], "web", now=desk.at(1))
+        commands.run_manual_workflow(button, foreign, desk.users["alice"], "web", now=desk.at(1))
     assert not dry_run.dry_run(button, foreign, desk.at(1)).would_act
     # Once the group owns the alert's integration, it is the group's alert.
     door = integrations.save_integration(
@@ -269,7 +269,7 @@ def test_two_workers_at_once_do_everything_once(desk: WorkflowHarness) -> None:
 
     def work(_number: int) -> None:
         for _ in range(30):
-            if not tasks.turn(desk.at(0)) and not Run.objects.filter(due_at__isnull=False).exists():
+            if not tasks.run_once(desk.at(0)) and not WorkflowRun.objects.filter(due_at__isnull=False).exists():
                 return
 
     with ThreadPoolExecutor(3) as threads:
@@ -291,4 +291,4 @@ def test_workflow_deleted_during_message_processing_rejects_nothing(desk: Workfl
             "%s, %s)", (number, desk.start, desk.start),
         )  # fmt: skip
     desk.go(0)
-    assert list(Run.objects.values_list("status", "reason")) == [("stopped", "The workflow is gone.")]
+    assert list(WorkflowRun.objects.values_list("status", "reason")) == [("stopped", "The workflow is gone.")]

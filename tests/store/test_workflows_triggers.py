@@ -21,7 +21,7 @@ from tocsin.core.db import database as connections
 from tocsin.core.errors import Rejected
 from tocsin.escalation.changes.commands import save_policy
 from tocsin.workflows import commands
-from tocsin.workflows.models import Run, Workflow
+from tocsin.workflows.models import Workflow, WorkflowRun
 from tocsin.workflows.run import actions
 from tocsin.workflows.states import WorkflowRunStatus
 
@@ -180,7 +180,7 @@ def test_recurring_workflow_stops_by_condition_or_with_its_alert(
     assert (len(desk.did(taken)), len(desk.did(closed))) == (3, 3)
     assert desk.said(taken)[-1][2] == 'A stop condition holds: owner "Bob" exists.'
     assert desk.said(closed)[-1][2] == "The alert is closed."
-    assert not Run.objects.filter(due_at__isnull=False).exists()
+    assert not WorkflowRun.objects.filter(due_at__isnull=False).exists()
 
 
 def test_conditions_ask_any_field_and_say_which_value_decided(desk: WorkflowHarness) -> None:

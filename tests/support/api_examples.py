@@ -33,7 +33,7 @@ from tocsin.notify.providers.commands import save_provider
 from tocsin.oncall.calendars import feeds
 from tocsin.oncall.changes.commands import save_holiday_calendar, save_schedule, save_support_hours
 from tocsin.oncall.changes.overrides import save_override
-from tocsin.oncall.changes.swaps import ShiftRange, ask
+from tocsin.oncall.changes.swaps import ShiftRange, request_swap
 from tocsin.oncall.models import CalendarFeed, Override, Schedule, SwapRequest
 from tocsin.oncall.states import FeedKind
 from tocsin.outbound.commands import save_outbound
@@ -41,7 +41,7 @@ from tocsin.outbound.models import Call
 from tocsin.people.changes.out_of_office import save_absence
 from tocsin.people.models import ContactMethod, Group, GroupContact, Membership, OutOfOffice, User
 from tocsin.workflows.commands import save_workflow
-from tocsin.workflows.models import Run as WorkflowRun
+from tocsin.workflows.models import WorkflowRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,7 +271,7 @@ def _swap(world: ApiObjects, by: User, of: User) -> SwapRequest:
     schedule, span = _shift_of(world, by)
     Membership.objects.get_or_create(group=schedule.group, user=of)
     stretch = ShiftRange(datetime.fromisoformat(span["from"]), datetime.fromisoformat(span["to"]))
-    return ask(schedule, stretch, asked_by=by, asked=of, in_return=None, message="", **world.by)
+    return request_swap(schedule, stretch, requester=by, requested_user=of, in_return=None, message="", **world.by)
 
 
 def _asked(command: str) -> Example:
@@ -293,7 +293,7 @@ def _absence(world: ApiObjects) -> OutOfOffice:
 
 def _feed(world: ApiObjects) -> CalendarFeed:
     CalendarFeed.objects.filter(owner=world.asker).delete()
-    return feeds.make(world.asker, FeedKind.PERSON, **world.by).feed
+    return feeds.create_feed(world.asker, FeedKind.PERSON, **world.by).feed
 
 
 def _feed_spec(world: ApiObjects) -> dict[str, Any]:
@@ -409,7 +409,7 @@ def _configured(noun: str, spec: Callable[[ApiObjects], Any], make: Callable[[Ap
 @cache
 def _halo() -> str:
     """The address of a Halo that answers as long as the tests run."""
-    server = HaloServer(sends=False)
+    server = HaloServer(sends_webhooks=False)
     server.halo.refused_actions = {"none"}
     server.start()
     return server.url

@@ -11,7 +11,7 @@ from tocsin.access.models import ApiToken, AuditEntry
 from tocsin.alerts.models import Acknowledgement, Alert, AlertEvent
 from tocsin.core.ids import uuid7
 from tocsin.escalation.changes.commands import save_policy
-from tocsin.escalation.models import Policy, Run
+from tocsin.escalation.models import EscalationRun, Policy
 from tocsin.inbound.admin.client_tables import save_client_table
 from tocsin.inbound.admin.commands import save_integration
 from tocsin.inbound.maintenance.commands import save_window
@@ -26,8 +26,7 @@ from tocsin.outbound.models import Call, OutboundIntegration
 from tocsin.people.changes.out_of_office import save_absence
 from tocsin.people.models import ContactMethod, Group, GroupContact, Membership, User
 from tocsin.workflows.commands import save_workflow
-from tocsin.workflows.models import Run as WorkflowRun
-from tocsin.workflows.models import Workflow
+from tocsin.workflows.models import Workflow, WorkflowRun
 
 LISTS = (
     "alerts",
@@ -80,7 +79,7 @@ def fill(company: Company, number: int) -> None:
         first = Alert.objects.order_by("id").first()
         AlertEvent.objects.create(alert=first, at=company.now, kind="replied", actor=user, actor_name=name)
         version = Policy.objects.order_by("-id")[0].current_version
-        Run.objects.create(
+        EscalationRun.objects.create(
             alert=alert, version=version, status="active", mode="page", due_at=company.now + timedelta(minutes=5),
             started_at=company.now, recipient_users=[user.pk], recipient_groups=[group.pk],
         )  # fmt: skip
@@ -162,7 +161,12 @@ def _on_call(company: Company, name: str, user: User, schedule: Schedule) -> Non
     save_absence(user, {**span, "cover": "bob", "covers": {schedule.group.name: "mia"}}, **by)
     save_holiday_calendar({"name": f"c{name}", "days": [{"date": "12-24", "name": name}]}, **by)
     SwapRequest.objects.create(
-        schedule=schedule, asked_by=user, asked=company.bob, starts_at=begin, ends_at=end, created_at=company.now
+        schedule=schedule,
+        requester=user,
+        requested_user=company.bob,
+        starts_at=begin,
+        ends_at=end,
+        created_at=company.now,
     )
 
 

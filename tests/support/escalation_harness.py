@@ -18,7 +18,7 @@ from tocsin.alerts.service import CommandResult
 from tocsin.alerts.states import ActorKind, EventKind, Priority
 from tocsin.escalation import listener, tasks
 from tocsin.escalation.changes.commands import save_policy
-from tocsin.escalation.models import Policy, Run
+from tocsin.escalation.models import EscalationRun, Policy
 from tocsin.notify.models import Notification
 from tocsin.people.changes import groups
 from tocsin.people.models import Group, User
@@ -33,13 +33,13 @@ STEPS: list[dict[str, Any]] = [
 @contextmanager
 def escalation_enabled() -> Iterator[None]:
     """The reactor and the look-up of who was asked, hung up for the time of a test."""
-    before = list(change_handlers._reactors), list(store._asked)
-    change_handlers.register(listener.follow)
-    store.register_asked(tasks.escalation_requests)
+    before = list(change_handlers._handlers), list(store._reminder_lookups)
+    change_handlers.register(listener.handle_changes)
+    store.register_reminder_lookup(tasks.open_ack_reminders)
     try:
         yield
     finally:
-        change_handlers._reactors[:], store._asked[:] = before
+        change_handlers._handlers[:], store._reminder_lookups[:] = before
 
 
 @dataclass
@@ -100,22 +100,22 @@ class EscalationHarness:
             0, Priority.HIGH, subject, self.at(minute), columns={"client": "Acme"}, integration_id=integration
         )
         event = NewEvent(0, EventKind.OPENED, self.at(minute), self.actor("erin"), "Erin opened it by hand.")
-        return service.open_by_hand(alert, self.paging(**paging), event, now=self.at(minute))
+        return service.create_manual_alert(alert, self.paging(**paging), event, now=self.at(minute))
 
     def act(self, alert: int, command: Command, minute: float) -> CommandResult:
         return service.apply_command(alert, command, now=self.at(minute))
 
     def turn(self, minute: float) -> None:
         """One turn of the loop, until nothing is due."""
-        while self.keeper.turn(self.at(minute)):
+        while self.keeper.run_once(self.at(minute)):
             pass
 
     def through(self, *minutes: float) -> None:
         for minute in minutes:
             self.turn(minute)
 
-    def run(self, alert: int) -> Run:
-        return Run.objects.filter(alert=alert).latest("id")
+    def run(self, alert: int) -> EscalationRun:
+        return EscalationRun.objects.filter(alert=alert).latest("id")
 
     def alert(self, alert: int) -> Alert:
         return Alert.objects.get(pk=alert)

@@ -11,7 +11,7 @@ from tocsin.alerts.lifecycle import apply
 from tocsin.alerts.states import ActorKind, AlertStatus, EventKind, Priority
 from tocsin.escalation.policy.policy import CompiledPolicy, parse
 from tocsin.escalation.policy.steps import PolicyNames
-from tocsin.escalation.run.alert_transitions import follow
+from tocsin.escalation.run.alert_transitions import apply_transition
 from tocsin.escalation.run.engine import advance
 from tocsin.escalation.run.run_state import (
     ActivePause,
@@ -71,14 +71,14 @@ def roster(
     """The Desk with its people on call, each paged at once only unless `offsets` (minutes) says otherwise."""
     ways = {user: tuple(minutes(m) for m in spans) for user, spans in (offsets or {}).items()}
     return TargetContext(
-        duties={
+        groups={
             DESK: GroupOnCall(
                 DESK, "Desk", {PRIMARY: primary, SECONDARY: secondary, MANAGER: manager}, (ContactTarget(100, "Chat"),)
             ),
             NETWORK: GroupOnCall(NETWORK, "Network", {PRIMARY: network}),
         },
-        people={user: person(user, ways.get(user, AT_ONCE)) for user in NAMES},
-        admins=admins,
+        active_users={user: person(user, ways.get(user, AT_ONCE)) for user in NAMES},
+        admin_ids=admins,
     )
 
 
@@ -108,7 +108,7 @@ class EscalationRun:
         self.roster = people or roster()
         self.alert = AlertState(42, AlertStatus.OPEN, Priority.HIGH, T0)
         self.run = begin_run(
-            42, policy, mode, Priority.HIGH, T0, recipient_users=users, recipient_groups=groups, why=why
+            42, policy, mode, Priority.HIGH, T0, recipient_users=users, recipient_groups=groups, policy_reason=why
         )
         self.pause: ActivePause | None = None
         self.paged: list[tuple[float, int]] = []
@@ -150,7 +150,7 @@ class EscalationRun:
         done = apply(before, command, self.now)
         self._changed(done)
         if done.is_change:
-            self._keep(follow(self._reread(), before, done.state, done.events, self.now))
+            self._keep(apply_transition(self._reread(), before, done.state, done.events, self.now))
         return done
 
     def sentences(self, kind: EventKind) -> list[str]:
@@ -167,9 +167,9 @@ class EscalationRun:
                 last = LastEvent(
                     event.kind, event.at, event.actor.kind, event.actor.name, event.actor.user_id, event.data
                 )
-                self.alert = replace(self.alert, last=last)
-        asked = frozenset(self.run.progress.asked) & self.alert.acknowledged.keys()
-        self.alert = replace(self.alert, asked=asked)
+                self.alert = replace(self.alert, last_event=last)
+        asked = frozenset(self.run.progress.ack_reminder_sent_at) & self.alert.acknowledged.keys()
+        self.alert = replace(self.alert, reminded_user_ids=asked)
 
     def _reread(self) -> RunState:
         """The run as it comes back from its row."""
@@ -185,11 +185,14 @@ class EscalationRun:
         for command in decision.commands:
             self._changed(apply(self.alert, command, self.now))
         self.run = decision.successor or decision.run
-        self.alert = replace(self.alert, asked=frozenset(self.run.progress.asked) & self.alert.acknowledged.keys())
-        self.paged += [(self.minute, start.pick.user_id) for start in decision.starts]
-        self.would += [(self.minute, start.pick.user_id) for start in decision.would]
-        self.contacts += [(self.minute, contact.label) for contact in decision.contacts]
-        self.asked += [(self.minute, ask.user_id) for ask in decision.asks]
-        self.told += [(self.minute, tell) for tell in decision.tells]
-        self.cancels += decision.cancels
+        self.alert = replace(
+            self.alert,
+            reminded_user_ids=frozenset(self.run.progress.ack_reminder_sent_at) & self.alert.acknowledged.keys(),
+        )
+        self.paged += [(self.minute, start.target.user_id) for start in decision.pages]
+        self.would += [(self.minute, start.target.user_id) for start in decision.dry_run_pages]
+        self.contacts += [(self.minute, contact.label) for contact in decision.contact_pages]
+        self.asked += [(self.minute, ask.user_id) for ask in decision.ack_reminders]
+        self.told += [(self.minute, tell) for tell in decision.notices]
+        self.cancels += decision.cancellations
         self.events += decision.events

@@ -111,7 +111,7 @@ class HaloPair:
         for _ in range(turns):
             was_busy = outbound_harness.turn(self.box)
             sent = self.server.hooks.run()
-            asked = lookup_before_decide.ask_about(self.directory, lambda: self.now)
+            asked = lookup_before_decide.complete_waiting_messages(self.directory, lambda: self.now)
             drained = drain(self.registry, self.numbers, self.now)
             if not (was_busy or sent or asked or drained):
                 return
@@ -124,7 +124,7 @@ class HaloPair:
 
     def log(self, summary: str = "VPN down", **fields: Any) -> int:
         """A new ticket in Halo, heard of here."""
-        number: int = self.halo.log({"summary": summary, **fields}, DESK_AGENT)["id"]
+        number: int = self.halo.create_ticket({"summary": summary, **fields}, DESK_AGENT)["id"]
         self.go()
         return number
 

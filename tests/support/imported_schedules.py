@@ -33,7 +33,7 @@ def on_call(entry: Mapping[str, Any]) -> Callable[[datetime], Names]:
     verdicts, asked = OnCallResolver(plan), count()
 
     def at(moment: datetime) -> Names:
-        found = frozenset(names[claim.user_id] for held in verdicts.at(moment).values() for claim in held.claims)
+        found = frozenset(names[claim.user_id] for held in verdicts.at(moment).values() for claim in held.assignments)
         if next(asked) % 40 == 0:  # since when and until when is slow to find, and beside the point
             assert found == frozenset(names[person.user_id] for person in final_schedule.on_call(plan, moment))
         return found

@@ -47,13 +47,13 @@ EXTREME = {
 
 
 TEXTS = ("subject", "short_text", "long_text", "client", "site", "team", "source", "source_id", "source_url",
-         "requester", "requester_phone", "news")  # fmt: skip
+         "requester", "requester_phone", "all_clear_text")  # fmt: skip
 
 
 def page(**alert: Any) -> Message:
     """A page about one alert."""
     return Message(ID, Purpose.PAGE, NOW, "Alice Andersson", "Europe/Zurich", (replace(ALERT, **alert),),
-                   reason="Alice is primary of Service Desk.", home="https://tocsin.example.org")  # fmt: skip
+                   reason="Alice is primary of Service Desk.", home_url="https://tocsin.example.org")  # fmt: skip
 
 
 def bundle(number: int, **alert: Any) -> Message:
@@ -61,7 +61,7 @@ def bundle(number: int, **alert: Any) -> Message:
     alerts = tuple(
         replace(ALERT, **{"id": 42 + index, "source_id": str(20817 + index), **alert}) for index in range(number)
     )
-    return replace(page(), alerts=alerts, home="https://tocsin.example.org/alerts")
+    return replace(page(), alerts=alerts, home_url="https://tocsin.example.org/alerts")
 
 
 def every_purpose(text: str) -> list[Message]:
@@ -76,7 +76,7 @@ def every_purpose(text: str) -> list[Message]:
         replace(bundle(5, **bad), recipient=text),
         replace(one, purpose=Purpose.ALL_CLEAR),
         replace(bundle(5, **bad), purpose=Purpose.ALL_CLEAR),
-        replace(one, purpose=Purpose.STILL_ON_IT),
+        replace(one, purpose=Purpose.ACK_REMINDER),
         replace(plain, purpose=Purpose.NOTICE),
         replace(plain, purpose=Purpose.NOTICE, alerts=one.alerts),
         replace(plain, purpose=Purpose.TEST),

@@ -64,7 +64,7 @@ def turn(box: CallDispatcher) -> bool:
     """One turn and what comes of it; whether anything did. What is claimed may have been written down before anybody
     could look at what is on its way."""
     before = _standing()
-    box.turn()
+    box.run_once()
     box.settle()
     return _standing() != before
 

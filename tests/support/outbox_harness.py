@@ -60,7 +60,7 @@ class OutboxHarness:
             columns={"client": "Acme", **columns}, integration_id=integration,
         )  # fmt: skip
         event = NewEvent(0, EventKind.OPENED, self.now, SYSTEM, "It was opened.")
-        return service.open_by_hand(alert, PagingConfig(PagingMode.RECORD), event, now=self.now)
+        return service.create_manual_alert(alert, PagingConfig(PagingMode.LOG_ONLY), event, now=self.now)
 
     def page(self, alert: int, *names: str, reason: str = "Alice is primary.", **data: Any) -> queue.QueuedPages:
         """Starts paging these people about an alert."""
@@ -82,7 +82,7 @@ class OutboxHarness:
         """Moves the clock to `seconds`, and lets an outbox send all that is due then."""
         self.seconds = self.seconds if seconds is None else seconds
         sender = box or (self.outboxes or [self.outbox()])[0]
-        while sender.turn():
+        while sender.run_once():
             sender.settle()
         sender.settle()
 
@@ -135,11 +135,11 @@ def allow_loopback(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
 def outbox_harness(now: datetime) -> Iterator[OutboxHarness]:
     """A post whose outboxes are closed at the end. What else follows an act is left out: here only the outbox works."""
     post = OutboxHarness(now)
-    before = list(change_handlers._reactors)
-    change_handlers._reactors.clear()
+    before = list(change_handlers._handlers)
+    change_handlers._handlers.clear()
     try:
         yield post
     finally:
-        change_handlers._reactors[:] = before
+        change_handlers._handlers[:] = before
         for box in post.outboxes:
             box.close()

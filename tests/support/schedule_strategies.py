@@ -139,7 +139,7 @@ def some_plan(draw: st.DrawFn, around: date) -> GroupPlan:
     planned = []
     day = around + timedelta(days=draw(st.integers(-5, 5)))
     calendars = [
-        HolidayDays("Own", own=(CustomHoliday(day.month, day.day, "A day"), CustomHoliday(12, 25, "Christmas")))
+        HolidayDays("Own", custom_days=(CustomHoliday(day.month, day.day, "A day"), CustomHoliday(12, 25, "Christmas")))
     ]
     for number in range(draw(st.integers(0, 2))):
         stored = [draw(some_shift(n, around)) for n in range(draw(st.integers(1, 3)))]

@@ -165,8 +165,8 @@ def plan_on_call() -> OnCallPlan:
     chen, alice = User.objects.get(username="chen"), User.objects.get(username="alice")
     away = {"from": specs.write_moment(now + 48 * hour), "to": specs.write_moment(now + 30 * 24 * hour)}
     absence = out_of_office.save_absence(chen, away, actor=COMMAND_LINE, now=now)
-    swaps.ask(
-        schedule, ShiftRange(now, now + 15 * hour, MemberRole.PRIMARY), asked_by=override.user, asked=alice,
+    swaps.request_swap(
+        schedule, ShiftRange(now, now + 15 * hour, MemberRole.PRIMARY), requester=override.user, requested_user=alice,
         in_return=None, message="My daughter's concert", actor=COMMAND_LINE, now=now,
     )  # fmt: skip
     return OnCallPlan(group.pk, schedule.pk, override.pk, absence.pk, calendar.pk, hours.pk)

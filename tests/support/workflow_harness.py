@@ -21,7 +21,7 @@ from tocsin.core.db.json_text import as_json
 from tocsin.escalation.changes.commands import save_policy
 from tocsin.outbound.writeback import listener as outbound_reactor
 from tocsin.workflows import commands
-from tocsin.workflows.models import Run, Workflow
+from tocsin.workflows.models import Workflow, WorkflowRun
 from tocsin.workflows.run import listener, tasks
 
 
@@ -30,7 +30,7 @@ def workflows_enabled() -> Iterator[None]:
     """All reactors that a change of an alert has here, for the time of a test."""
     with escalation_harness.escalation_enabled():
         change_handlers.register(outbound_reactor.follow)
-        change_handlers.register(listener.follow)
+        change_handlers.register(listener.handle_changes)
         listener.re_evaluate()
         yield
 
@@ -47,11 +47,11 @@ class WorkflowHarness(escalation_harness.EscalationHarness):
         """Both loops, until nothing is due."""
         for _ in range(turns):
             self.turn(minute)
-            if not tasks.turn(self.at(minute)):
+            if not tasks.run_once(self.at(minute)):
                 return
 
-    def runs(self, alert: int | None = None) -> list[Run]:
-        found = Run.objects.select_related("workflow").order_by("id")
+    def runs(self, alert: int | None = None) -> list[WorkflowRun]:
+        found = WorkflowRun.objects.select_related("workflow").order_by("id")
         return list(found if alert is None else found.filter(alert=alert))
 
     def said(self, alert: int | None = None) -> list[tuple[str, str, str]]:

@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 
 from tocsin.catalogue.kinds import load_kinds
 from tocsin.core.errors import Rejected
-from tocsin.inbound.config.normalizer import IntegrationDefinition, NormalizedEvent, compile_reader
+from tocsin.inbound.config.normalizer import IntegrationDefinition, NormalizedEvent, compile_normalizer
 from tocsin.inbound.config.rules import EventAction
 from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.parsing.decode import decode
@@ -28,8 +28,8 @@ def _posted(after: str) -> bytes:
 
 
 def _readings(body: bytes, definition: IntegrationDefinition | None = None) -> list[NormalizedEvent]:
-    reader = compile_reader(API, definition or IntegrationDefinition())
-    readings = [reader.read(element) for element in decode(body, "application/json", lenient=API.lenient).elements]
+    reader = compile_normalizer(API, definition or IntegrationDefinition())
+    readings = [reader.normalize(element) for element in decode(body, "application/json", lenient=API.lenient).elements]
     return [reading for reading in readings if isinstance(reading, NormalizedEvent)]
 
 
@@ -42,19 +42,19 @@ def _example_definition() -> IntegrationDefinition:
 
 def test_the_first_example_opens_a_critical_alert() -> None:
     [reading] = _readings(_posted("2."))
-    assert reading.intent is EventAction.OPEN
+    assert reading.action is EventAction.OPEN
     assert reading.source_id == "disk-7"
     assert reading.mapped.values["priority"] == "critical"
 
 
 def test_the_second_example_closes_what_the_first_opened() -> None:
     [opening], [closing] = _readings(_posted("2.")), _readings(_posted("3."))
-    assert closing.intent is EventAction.CLOSE
+    assert closing.action is EventAction.CLOSE
     assert closing.source_id == opening.source_id
 
 
 def test_the_array_example_is_two_messages() -> None:
-    assert [reading.intent for reading in _readings(_posted("Several"))] == [EventAction.OPEN, EventAction.CLOSE]
+    assert [reading.action for reading in _readings(_posted("Several"))] == [EventAction.OPEN, EventAction.CLOSE]
 
 
 @pytest.mark.parametrize(
@@ -79,8 +79,8 @@ def test_the_example_mapping_reads_the_example_payload() -> None:
     match = re.search(r"With that, `(.+?)` opens", GUIDE, re.DOTALL)
     assert match is not None
     [reading] = _readings(match[1].encode(), _example_definition())
-    assert reading.intent is EventAction.OPEN
-    assert reading.filter_verdict().is_true
+    assert reading.action is EventAction.OPEN
+    assert reading.check_filters().is_true
     assert reading.mapped.values["subject"] == "HTTP on web1"
     assert reading.mapped.values["priority"] == "critical"
 
@@ -93,7 +93,7 @@ def test_example_filter_ignores_the_test_environment() -> None:
             mapping={"tags": {"environment": "environment"}}, rules=definition.rules, filters=definition.filters
         ),
     )
-    assert not reading.filter_verdict().is_true
+    assert not reading.check_filters().is_true
 
 
 def test_the_table_of_answers_names_every_outcome() -> None:

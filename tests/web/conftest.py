@@ -17,7 +17,7 @@ from tests.support.postgres import DatabasePool, Postgres, filled, in_use
 from tocsin.alerts.change_handlers import PagingConfig, PagingMode
 from tocsin.alerts.commands import Actor, NewEvent
 from tocsin.alerts.new_alert import NewAlert
-from tocsin.alerts.service import open_by_hand
+from tocsin.alerts.service import create_manual_alert
 from tocsin.alerts.states import ActorKind, EventKind, Priority
 from tocsin.core.runtime import clock
 from tocsin.people.models import User
@@ -114,6 +114,6 @@ def open_alert(company: Company) -> Callable[..., int]:
             PagingMode.PAGE, company.policy.current_version_id, (), (company.desk.pk,), "By the policy Standard."
         )
         event = NewEvent(0, EventKind.OPENED, now, actor, "Opened by HaloITSM.")
-        return open_by_hand(alert, paging, event, now=now)
+        return create_manual_alert(alert, paging, event, now=now)
 
     return make

@@ -17,7 +17,7 @@ from tests.web.conftest import Company
 from tocsin.alerts.models import Acknowledgement, Alert, AlertEvent
 from tocsin.alerts.states import AlertStatus, Priority
 from tocsin.core.runtime import clock
-from tocsin.escalation.models import Run
+from tocsin.escalation.models import EscalationRun
 from tocsin.escalation.run.run_state import RunStatus
 from tocsin.notify.models import Delivery, Notification
 from tocsin.people.models import User
@@ -85,10 +85,10 @@ def test_truncated_timeline_links_to_its_beginning(company: Company, browser_of:
 
 
 def test_old_value_precedes_new_value_in_right_to_left_text() -> None:
-    assert timeline.in_order("it: subject الشبكة 1 → الشبكة 2; team a") == (
+    assert timeline.add_direction_marks("it: subject الشبكة 1 → الشبكة 2; team a") == (
         "it: subject الشبكة 1\u200e → \u200eالشبكة 2\u200e; \u200eteam a"
     )
-    assert timeline.in_order("it: team 1 → 2; site a") == "it: team 1 → 2; site a"
+    assert timeline.add_direction_marks("it: team 1 → 2; site a") == "it: team 1 → 2; site a"
 
 
 @pytest.mark.parametrize(
@@ -347,8 +347,8 @@ def test_lists_show_origin_and_state_in_readers_language(
     company: Company, browser_of: BrowserOf, open_alert: Opens
 ) -> None:
     over = open_alert("VPN down")
-    Run.objects.filter(alert=over).update(
-        status=RunStatus.FINISHED, due_at=None, reason="Nobody answered, and the policy is at its end."
+    EscalationRun.objects.filter(alert=over).update(
+        status=RunStatus.EXHAUSTED, due_at=None, reason="Nobody answered, and the policy is at its end."
     )
     client = browser_of(company.responder)
     client.post("/alerts/new/", {"subject": "Hot", "priority": "high", "groups": [company.desk.pk], "anyway": "1"})

@@ -53,8 +53,8 @@ def test_messages_are_counted_by_outcome_and_integration_with_cap(
     # Its neighbours by number have messages, before it and after.
     late = make_integration("Late")
     message(late, "Mapped Opened", now)
-    assert capped_counts.with_messages([silent.pk, never.pk, late.pk]) == {silent.pk, late.pk}
-    assert capped_counts.with_messages([]) == set()
+    assert capped_counts.integrations_with_messages([silent.pk, never.pk, late.pk]) == {silent.pk, late.pk}
+    assert capped_counts.integrations_with_messages([]) == set()
     monkeypatch.setattr(capped_counts, "MAX_COUNTED_MESSAGES", 2)
     assert capped_counts.outcomes(now, halo.pk) == [("Mapped Opened", 1), ("Mapped Appended", 1)]
     # A flood of others does not hide what could not be read.

@@ -62,7 +62,9 @@ def _halo(company: Company) -> OutboundIntegration:
     }  # fmt: skip
     row = save_outbound(spec, actor=COMMAND_LINE, now=company.now)
     LookUp.objects.bulk_create(
-        LookUp(integration=row, noun="agent", number=number, name=f"Agent {number}", data={}, refreshed_at=company.now)
+        LookUp(
+            integration=row, list_name="agent", number=number, name=f"Agent {number}", data={}, refreshed_at=company.now
+        )
         for number in ("7", "8")
     )
     return row
@@ -132,7 +134,7 @@ def _shared(kind: str, company: Company) -> Shared:
             route = "routes:\n- priority: {}\n"
             return Shared(f"{halo}/routing/", "yaml", route.format("low"), route.format("high"), button=("do", "save"))
         case "which tickets page":
-            return Shared(f"{halo}/which/", "which", "urgent", "all", button=("do", "save"))
+            return Shared(f"{halo}/paging-preset/", "which", "urgent", "all", button=("do", "save"))
         case "outbound integration":
             return _named(f"/outbound/{_halo(company).pk}/edit/")
         case "what is written back":

@@ -58,12 +58,12 @@ def test_last_night_is_shown_in_the_readers_time_zone(company: Company, open_ale
         actor = alert_actor(company.responder)
         service.apply_command(answered, Acknowledge(actor=actor, via=CommandChannel.WEB), now=clock.now())
         night = overview.last_night(company.responder, morning)
-        assert (night.pages, list(night.people), night.mine, night.unanswered) == (2, ["Bob Brown"], 2, 1)
-        assert night.answered_in is not None
-        assert night.answered_in < timedelta(minutes=1)
-        assert not night.goes_on
-        assert overview.last_night(company.admin, three).goes_on
-        assert overview.last_night(company.admin, morning).mine == 0
+        assert (night.pages, list(night.people), night.own_pages, night.unanswered) == (2, ["Bob Brown"], 2, 1)
+        assert night.slowest_response is not None
+        assert night.slowest_response < timedelta(minutes=1)
+        assert not night.is_ongoing
+        assert overview.last_night(company.admin, three).is_ongoing
+        assert overview.last_night(company.admin, morning).own_pages == 0
 
 
 def test_an_integration_that_fell_silent_is_named(company: Company, browser_of: Callable[[User], Client]) -> None:
@@ -71,7 +71,7 @@ def test_an_integration_that_fell_silent_is_named(company: Company, browser_of: 
 
     def wrong() -> list[str]:
         caches["process"].clear()
-        return [trouble.text for trouble in health_warnings.found(now) if "day by day" in trouble.text]
+        return [trouble.text for trouble in health_warnings.find_warnings(now) if "day by day" in trouble.text]
 
     for days in (2, 3, 4):
         at = now - timedelta(days=days)
@@ -95,7 +95,7 @@ def test_hours_that_are_nobodys_are_named(company: Company) -> None:
     caches["process"].clear()
 
     def gaps() -> list[str]:
-        return [trouble.text for trouble in health_warnings.found(now) if " Night: " in trouble.text]
+        return [trouble.text for trouble in health_warnings.find_warnings(now) if " Night: " in trouble.text]
 
     assert gaps() == []
     save_schedule(spec, actor=COMMAND_LINE, now=now)
@@ -123,7 +123,7 @@ def test_unreachable_on_call_users_and_failing_calendars_are_named(company: Comp
     )
     CalendarImport.objects.update(error="Its server answers 404.")
     caches["process"].clear()
-    said = {trouble.text: trouble for trouble in health_warnings.found(now)}
+    said = {trouble.text: trouble for trouble in health_warnings.find_warnings(now)}
     (lost,) = (text for text in said if text.startswith("Eve is on call in Night and has no contact method"))
     assert said[lost].is_urgent
     calendar = said["The calendar of shift Elsewhere of Office: Its server answers 404."]

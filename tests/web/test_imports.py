@@ -116,7 +116,7 @@ def test_import_of_stopped_server_is_reported_and_can_be_restarted(
     company: Company, browser_of: Callable[[User], Client]
 ) -> None:
     admin = browser_of(company.admin)
-    at = company.now - import_runs.SILENT * 2
+    at = company.now - import_runs.HEARTBEAT_TIMEOUT * 2
     ImportRun.objects.create(
         product="opsgenie", source="x", started_by="a", started_at=at, beat_at=at, state=ImportState.READING
     )
@@ -139,7 +139,7 @@ def test_long_running_import_is_not_reported_as_stopped(
     def slowly(*given: Any, **named: Any) -> Any:
         """As long as it takes until the run is heard of twice."""
         end = clock.now() + timedelta(seconds=20)
-        ImportRun.objects.filter(pk=run.pk).update(beat_at=run.started_at - import_runs.SILENT)
+        ImportRun.objects.filter(pk=run.pk).update(beat_at=run.started_at - import_runs.HEARTBEAT_TIMEOUT)
         while not heard and clock.now() < end:
             if ImportRun.objects.get().beat_at > run.started_at:
                 heard.append(True)

@@ -178,7 +178,7 @@ def test_one_click_changes_what_a_status_does(company: Company, browser_of: Brow
 def test_rules_are_saved_as_text_or_refused_with_the_place(
     company: Company, browser_of: BrowserOf, text: str, said: str | None
 ) -> None:
-    form = {"yaml": text, "yaml_was": "other", "do": "save"}
+    form = {"yaml": text, "yaml_digest": "other", "do": "save"}
     answer = browser_of(company.manager).post(f"/integrations/{company.halo.pk}/rules/", form)
     if said is None:
         assert answer.status_code == 302
@@ -200,7 +200,7 @@ def test_rules_are_saved_as_text_or_refused_with_the_place(
 def test_yaml_alias_bomb_is_rejected_before_expansion(
     company: Company, browser_of: BrowserOf, lines: list[str]
 ) -> None:
-    form = {"yaml": "\n".join(lines), "yaml_was": "", "do": "save"}
+    form = {"yaml": "\n".join(lines), "yaml_digest": "", "do": "save"}
     answer = browser_of(company.manager).post(f"/integrations/{company.halo.pk}/routing/", form)
     assert answer.status_code == 422
     assert not IntegrationVersion.objects.filter(integration=company.halo, number__gt=1).exists()
@@ -356,9 +356,9 @@ def test_paging_question_shows_weekly_counts_and_becomes_first_route(company: Co
         ticket = {"id": number, "status": {"name": "New"}, "priority": {"name": priority}, "client_name": "Acme"}
         arrived(company, raw=json.dumps({"object_id": number, "ticket": ticket}).encode())
     client = browser_of(company.manager)
-    path = f"/integrations/{company.halo.pk}/which/"
+    path = f"/integrations/{company.halo.pk}/paging-preset/"
     answer = client.get(path)
-    counts = {one.answer.which.value: one.tally and one.tally.pages for one in answer.context["options"]}
+    counts = {one.answer.kind.value: one.totals and one.totals.pages for one in answer.context["options"]}
     assert counts == {"all": 3, "urgent": 1, "outside": None, "these": None}
     assert "Acme" in answer.content.decode()
     for number in range(200):
@@ -379,7 +379,7 @@ def test_versions_are_compared_and_brought_back(company: Company, browser_of: Br
     client = browser_of(company.manager)
     path = f"/integrations/{company.halo.pk}/versions/"
     assert "One version so far" in text_of(client, path)
-    form = {"yaml": "filters: {field: client, operator: equals, value: Acme}", "yaml_was": "", "do": "save"}
+    form = {"yaml": "filters: {field: client, operator: equals, value: Acme}", "yaml_digest": "", "do": "save"}
     assert client.post(f"/integrations/{company.halo.pk}/rules/", form).status_code == 302
     text = text_of(client, path)
     assert "From version 1 to 2" in text
@@ -414,7 +414,7 @@ def test_unusable_integration_shows_reason_on_overview_and_home(company: Company
     # It can be mended where it is shown.
     path = f"/integrations/{company.halo.pk}/rules/"
     assert "smells" in text_of(client, path)
-    form = {"yaml": "", "yaml_was": "changed", "do": "save"}
+    form = {"yaml": "", "yaml_digest": "changed", "do": "save"}
     assert client.post(path, form).status_code == 302
     assert "smells" not in text_of(client, "/")
 

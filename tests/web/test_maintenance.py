@@ -149,10 +149,10 @@ def test_a_manager_holds_back_only_what_is_their_own(company: Company, browser_o
 def test_routing_tab_sets_delay_and_opens_or_releases_delayed_alerts(company: Company, browser_of: BrowserOf) -> None:
     client = browser_of(company.admin)
     bench = Bench(client, company, "routing")
-    fields = {**bench.fields(), "shape.delay.kind": "wait", "shape.delay.wait": "soon", "do": "save"}
+    fields = {**bench.fields(), "suppression.delay.kind": "wait", "suppression.delay.wait": "soon", "do": "save"}
     wrong = client.post(bench.path, fields)
     assert "is not a duration" in wrong.content.decode()
-    assert client.post(bench.path, {**fields, "shape.delay.wait": "5m"}).status_code == 302
+    assert client.post(bench.path, {**fields, "suppression.delay.wait": "5m"}).status_code == 302
     halo = Integration.objects.get(pk=company.halo.pk)
     assert commands.integration_spec(halo)["delay"] == {"wait": "5m"}
     assert 'value="5m"' in client.get(bench.path).content.decode()

@@ -104,7 +104,7 @@ def next_monday(now: datetime) -> datetime:
 def stand_in(client: Client, schedule: Schedule, since: datetime, until: datetime, **given: Any) -> Any:
     """Opens the page of a stretch, and sends its form with what is given."""
     query = {"role": "primary", "from": since.isoformat(), "to": until.isoformat()}
-    path = f"/on-call/groups/{schedule.group_id}/stand-in/?{urlencode(query)}"
+    path = f"/on-call/groups/{schedule.group_id}/reassign/?{urlencode(query)}"
     shown = client.get(path)
     assert shown.status_code == 200
     form = filled(shown.content.decode(), path)
@@ -189,7 +189,7 @@ def test_outsiders_take_no_shift_and_other_managers_override_nothing(
     stranger = make_user("sam", "manager", "Sam Stranger")
     groups.save_group({"name": "Other", "members": [{"user": "sam"}]}, actor=COMMAND_LINE, now=clock.now())
     query = urlencode({"role": "primary", "from": monday.isoformat(), "to": (monday + timedelta(hours=1)).isoformat()})
-    path = f"/on-call/groups/{weekly.group_id}/stand-in/?{query}"
+    path = f"/on-call/groups/{weekly.group_id}/reassign/?{query}"
     form = filled(browser_of(company.manager).get(path).content.decode(), path)
     for person, sent in ((stranger, {"take": "1"}), (company.observer, {"user": company.admin.pk})):
         browser = browser_of(person)
@@ -232,7 +232,7 @@ def test_swap_is_requested_answered_and_both_shifts_change_hands(
         monday += timedelta(weeks=1)
     alice, bob = browser_of(company.admin), browser_of(company.responder)
     query = {"role": "primary", "from": monday.isoformat(), "to": (monday + timedelta(weeks=1)).isoformat()}
-    path = f"/on-call/groups/{weekly.group_id}/stand-in/?{urlencode(query)}"
+    path = f"/on-call/groups/{weekly.group_id}/reassign/?{urlencode(query)}"
     shown = bob.get(path).content.decode()
     offered = re.findall(r'<option value="(\d+\|primary\|[^"]*)">Alice Andersson', shown)
     mine = {**filled(shown, path), "user": company.admin.pk, "message": "My daughter's concert", "ask": "1"}
@@ -277,7 +277,7 @@ def test_calendar_address_is_shown_once_and_ends_on_rotation(
     company: Company, weekly: Schedule, browser_of: BrowserOf
 ) -> None:
     bob = browser_of(company.responder)
-    shown = bob.post("/on-call/feeds/make", {"kind": "schedule", "number": weekly.pk})
+    shown = bob.post("/on-call/feeds/new", {"kind": "schedule", "number": weekly.pk})
     assert shown["Cache-Control"] == "no-store"
     first = re.search(r"/calendar/\S+?\.ics", shown.content.decode())
     assert first
@@ -368,9 +368,9 @@ def test_board_names_next_different_user_across_shifts(company: Company) -> None
     with database.transaction() as connection:
         plan = loader.plan(connection, schedule.group_id, now)
     assert plan is not None
-    turn = next(turn for turn in board.turns(plan, now) if turn.role == "primary")
+    turn = next(turn for turn in board.roles_on_call(plan, now) if turn.role == "primary")
     assert [person.name for person in turn.now] == ["Bob Brown"]
-    assert ([person.name for person in turn.next], turn.at) == (["Mia Manager"], hours[2])
+    assert ([person.name for person in turn.next], turn.changes_at) == (["Mia Manager"], hours[2])
 
 
 def test_responder_takes_uncovered_shift_and_returns_it(company: Company, browser_of: BrowserOf) -> None:
@@ -383,7 +383,7 @@ def test_responder_takes_uncovered_shift_and_returns_it(company: Company, browse
     )  # fmt: skip
     bob, since = browser_of(company.responder), next_monday(clock.now()) + timedelta(days=1)
     query = {"role": "secondary", "from": since.isoformat(), "to": (since + timedelta(hours=4)).isoformat()}
-    path = f"/on-call/groups/{schedule.group_id}/stand-in/?{urlencode(query)}"
+    path = f"/on-call/groups/{schedule.group_id}/reassign/?{urlencode(query)}"
     page = bob.get(path).content.decode()
     assert "Nobody is on call then." in page
     assert "Put them on call" not in page
@@ -428,7 +428,7 @@ def test_timeline_shows_final_layer_for_any_valid_day(
         "user=9&role=nobody",
         "from=9999-12-31T23:59:59Z",
     ):
-        assert browser.get(f"{place}stand-in/?{query}").status_code == 200, query
+        assert browser.get(f"{place}reassign/?{query}").status_code == 200, query
     part = browser.get(place, headers={"X-Part": "timeline"}).content.decode()
     assert part.lstrip().startswith('<div class="stack" id="timeline"')
 

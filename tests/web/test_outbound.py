@@ -47,7 +47,7 @@ def test_halo_is_connected_step_by_step(
         assert "does not accept the client id and secret" in said(admin.post(f"/outbound/{row.pk}/test", follow=True))
         page = said(admin.post(f"/outbound/{row.pk}/edit/", {**form, "client_secret": "halo-demo-secret"}, follow=True))
         assert "halo-demo-secret" not in page
-        server.halo.lacking = {"webhooks", "Team"}
+        server.halo.missing_rights = {"webhooks", "Team"}
         page = said(admin.post(f"/outbound/{row.pk}/test", follow=True))
         assert "as Tocsin API" in page
         assert "Missing: See webhooks" in page
@@ -57,7 +57,7 @@ def test_halo_is_connected_step_by_step(
         page = said(admin.post(f"/outbound/{row.pk}/webhook", {"integration": company.halo.pk}))
         assert "does not let Tocsin see its webhooks" in page
         assert "Payload URL" in page
-        server.halo.lacking = set()
+        server.halo.missing_rights = set()
         page = said(admin.post(f"/outbound/{row.pk}/webhook", {"integration": company.halo.pk}))
         assert "is set up" in page
         assert "arrived here (answered 200)" in page

@@ -43,7 +43,7 @@ def test_a_provider_of_phones_is_added_tried_alone_and_watched(
         first.refusals.append("broken")
         sent = client.post(f"/providers/{one.pk}/send-test", {"channel": "sms", "address": "+41 79 000 00 01"})
         box = DeliveryDispatcher()
-        while box.turn():
+        while box.run_once():
             box.settle()
         box.settle()
         box.close()
@@ -58,7 +58,7 @@ def test_a_provider_of_phones_is_added_tried_alone_and_watched(
         two = Provider.objects.get(name="Third")
         client.post(f"/providers/{two.pk}/send-test", {"channel": "sms", "address": "+41 79 000 00 01"})
         box = DeliveryDispatcher()
-        while box.turn():
+        while box.run_once():
             box.settle()
         box.close()
     assert refused in client.get("/providers/").content.decode()

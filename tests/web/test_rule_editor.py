@@ -74,7 +74,7 @@ def test_what_a_script_has_filled_is_not_filled_again(bench: Callable[[str], Ben
     page.press("show", payload=TICKET)
     fields = {
         **page.fields(),
-        "f-subject-how": "template",
+        "f-subject-origin": "template",
         "f-subject-text": "Now <ticket^summary>",
         "target": "subject",
     }
@@ -122,12 +122,12 @@ def test_incomplete_row_is_rejected_only_on_save(bench: Callable[[str], Bench]) 
     page.press("show", chosen="pasted")
     page.press("show", payload=TICKET)
     page.press("add:custom")
-    page.press("add:tag", **{"f-client-how": "template", "f-subject-text": "ticket^summary"})
+    page.press("add:tag", **{"f-client-origin": "template", "f-subject-text": "ticket^summary"})
     assert '<span class="errors"' not in page.text
     assert '<bdi class="ok-text">Hot</bdi>' in page.text
     assert page.press("save").status_code == 422
     assert "rite where its value comes from" in page.text
-    page.press("show", **{"f-client-how": "", "t-0-text": "ticket^rack"})
+    page.press("show", **{"f-client-origin": "", "t-0-text": "ticket^rack"})
     assert page.press("save").status_code == 302
     assert "custom" not in page.parts()["mapping"]
 
@@ -175,9 +175,9 @@ def test_clicking_a_value_fills_tags_custom_fields_and_key(bench: Callable[[str]
     ("changes", "row", "said"),
     [
         ({"f-subject-text": "ticket^^^"}, "f-subject", "ends with ^"),
-        ({"f-subject-how": "paths", "f-subject-text": " "}, "f-subject", "where its value comes from"),
+        ({"f-subject-origin": "paths", "f-subject-text": " "}, "f-subject", "where its value comes from"),
         ({"f-subject-text": "a", "f-subject-table": "1 New"}, "f-subject", "line 1"),
-        ({"f-subject-how": "yaml", "f-subject-text": "a: ["}, "f-subject", "Line 1"),
+        ({"f-subject-origin": "yaml", "f-subject-text": "a: ["}, "f-subject", "Line 1"),
         ({"key": "<ticket^>"}, "key", "ends with ^"),
     ],
 )
@@ -187,7 +187,7 @@ def test_errors_appear_at_fields_and_nothing_typed_is_lost(
     page = bench("mapping")
     answer = page.press("save", **changes)
     assert answer.status_code == 422
-    found = re.search(rf'id="found-{row}"[^>]*><span class="errors"[^>]*>([^<]*)', page.text)
+    found = re.search(rf'id="value-{row}"[^>]*><span class="errors"[^>]*>([^<]*)', page.text)
     assert found
     assert said in unescape(found[1])
     assert {name: page.fields()[name] for name in changes} == changes
@@ -248,11 +248,11 @@ def test_draft_is_tested_on_recent_messages_with_progress(company: Company, benc
     page.press("backtest", yaml="filters: false")
     assert "1 message would come to something else" in page.text
     assert "Mapped Ignored instead of Mapped Opened" in page.text
-    answer = page.client.post(f"{page.path}tries", page.fields())
+    answer = page.client.post(f"{page.path}backtest", page.fields())
     streamed = b"".join(answer.streaming_content).decode()  # type: ignore[attr-defined]
     assert streamed.startswith("1 1\n")
     assert "Mapped Ignored instead of Mapped Opened" in streamed
-    refused = page.client.post(f"{page.path}tries", {**page.fields(), "yaml": "filters: [", "yaml_was": ""})
+    refused = page.client.post(f"{page.path}backtest", {**page.fields(), "yaml": "filters: [", "yaml_digest": ""})
     assert "Correct what is marked" in b"".join(refused.streaming_content).decode()  # type: ignore[attr-defined]
     assert IntegrationVersion.objects.count() == 1
 
@@ -274,7 +274,7 @@ def test_typing_sends_only_the_matching_results(company: Company, bench: Callabl
     part = page.client.post(page.path, sent, headers={"X-Part": "preview"}).content.decode()
     assert "<html" not in part
     assert 'name="f-client-text"' not in part, "what somebody writes in is not replaced under the cursor"
-    assert re.search(r'id="found-f-client" hx-swap-oob="true"><bdi class="ok-text">New', part)
+    assert re.search(r'id="value-f-client" hx-swap-oob="true"><bdi class="ok-text">New', part)
     assert 'id="outcome"' in part
 
 

@@ -44,7 +44,7 @@ def alert(company: Company, open_alert: Callable[..., int]) -> Iterator[int]:
             connection, [PageRequest(number, clock.now(), "Bob is primary.", company.responder.pk)], clock.now()
         )
     box = DeliveryDispatcher()
-    while box.turn():
+    while box.run_once():
         box.settle()
     box.settle()
     yield number
@@ -94,11 +94,11 @@ def test_sandbox_replies_buttons_and_keys_act_as_their_reader(company: Company, 
     call = f"/sandbox/{message('voice')}/key"
     begun = bob.post(call, {"digit": ""}, **json).json()
     assert begun["keys"] == "16789"
-    assert begun["say"][1] == begun["say"][2] == "VPN down: 40 users."
+    assert begun["sentences"][1] == begun["sentences"][2] == "VPN down: 40 users."
     asked = bob.post(call, {"digit": "9"}, **json).json()
-    assert asked["asked"] == "9"
+    assert asked["expected_digit"] == "9"
     assert Alert.objects.get(pk=alert).status == "assigned"
-    assert bob.post(call, {"digit": "9", "asked": "9"}, **json).json()["is_over"]
+    assert bob.post(call, {"digit": "9", "expected_digit": "9"}, **json).json()["is_over"]
     assert (Alert.objects.get(pk=alert).status, AlertEvent.objects.get(kind="closed").via) == ("closed", "voice")
     late = bob.post(f"/sandbox/{message('chat')}/act", {"command": "acknowledge"}, **json).json()["text"]
     assert f"Alert {alert} was already closed by Bob Brown" in late
@@ -111,7 +111,7 @@ def test_self_entered_number_never_answers_for_another_user(company: Company, br
     method = ContactMethod.objects.get(user=company.observer, channel="sms")
     assert method.awaits_code
     box = DeliveryDispatcher()
-    while box.turn():
+    while box.run_once():
         box.settle()
     box.settle()
     box.close()
@@ -127,6 +127,6 @@ def test_the_phone_works_without_scripts(company: Company, browser_of: SignIn, a
     number = message("voice")
     page = bob.post(f"/sandbox/{number}/key", {"digit": "9"}, follow=True).content.decode()
     assert "Press the key again here." in page
-    assert re.search(r'name="asked" value="9"', page)
-    bob.post(f"/sandbox/{number}/key", {"digit": "9", "asked": "9"})
+    assert re.search(r'name="expected_digit" value="9"', page)
+    bob.post(f"/sandbox/{number}/key", {"digit": "9", "expected_digit": "9"})
     assert Alert.objects.get(pk=alert).status == "closed"

@@ -369,8 +369,8 @@ def test_notification_rules_are_editable_rows_with_a_summary(company: Company, b
     counts = {f"{name}-TOTAL_FORMS": "0" for name in ("high", "medium")} | {"low-TOTAL_FORMS": "1"}
     form = {
         **counts, **{f"{name}-INITIAL_FORMS": "0" for name in ("critical", "high", "medium", "low", "quiet")},
-        "critical-TOTAL_FORMS": "2", "critical-0-way": label, "critical-0-wait": "2m", "critical-0-times": "1",
-        "critical-0-every": "5m", "critical-1-way": "",
+        "critical-TOTAL_FORMS": "2", "critical-0-method": label, "critical-0-wait": "2m", "critical-0-times": "1",
+        "critical-0-every": "5m", "critical-1-method": "",
         "quiet-TOTAL_FORMS": "1", "quiet-0-begins": "22:00", "quiet-0-ends": "07:00", "quiet-0-let_through": "high",
         "most_per_hour": "9",
     }  # fmt: skip

@@ -14,7 +14,7 @@ from tests.web.conftest import Company
 from tocsin.core.runtime import clock
 from tocsin.people.models import User
 from tocsin.web.sse import endpoint
-from tocsin.web.sse.broadcaster import hub
+from tocsin.web.sse.broadcaster import process_broadcaster
 
 type BrowserOf = Callable[[User], Client]
 
@@ -65,9 +65,9 @@ async def during(listener: Listener, work: Callable[[], Any]) -> Any:
 @pytest.fixture(autouse=True)
 def listening(company: Company) -> Iterator[None]:
     """The hub hears everything from now on."""
-    hub.start()
+    process_broadcaster.start()
     yield
-    endpoint._open_of.clear()
+    endpoint._open_streams.clear()
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_change_event_lists_its_topics(cookie: str) -> None:
 
         async def work() -> tuple[str, str]:
             assert await listener.status() == 200
-            await asyncio.to_thread(hub.publish, {"alert:42", "alerts"})
+            await asyncio.to_thread(process_broadcaster.publish, {"alert:42", "alerts"})
             return await listener.event()
 
         return await during(listener, work)
@@ -96,7 +96,7 @@ def milliseconds() -> int:
 
 def test_changes_between_page_load_and_stream_are_delivered(cookie: str) -> None:
     made = milliseconds()
-    hub.publish({"alert:7"})
+    process_broadcaster.publish({"alert:7"})
 
     async def story() -> tuple[str, str]:
         listener = Listener(cookie, query=f"since={made}")
@@ -114,11 +114,11 @@ def test_page_older_than_event_history_must_reload_everything(cookie: str) -> No
 
 
 def test_reconnecting_browser_gets_missed_events(cookie: str) -> None:
-    hub.publish({"alert:8"})
+    process_broadcaster.publish({"alert:8"})
     seen = milliseconds() + 1
     while milliseconds() <= seen:
         pass
-    hub.publish({"alert:9"})
+    process_broadcaster.publish({"alert:9"})
 
     async def story() -> tuple[str, str]:
         listener = Listener(cookie, last_event_id=str(seen))
@@ -156,7 +156,7 @@ def test_a_stream_ends_when_its_session_does(cookie: str, monkeypatch: pytest.Mo
         async def work() -> tuple[str, str]:
             assert await listener.status() == 200
             await asyncio.to_thread(Session.objects.all().delete)
-            hub.publish({"alerts"})
+            process_broadcaster.publish({"alerts"})
             return await listener.event()
 
         return await during(listener, work)
@@ -178,4 +178,4 @@ def test_streams_per_user_are_limited(cookie: str, monkeypatch: pytest.MonkeyPat
         return await during(first, work)
 
     assert asyncio.run(story()) == (200, 429)
-    assert len(hub) == 0, "a stream that ended is forgotten"
+    assert len(process_broadcaster) == 0, "a stream that ended is forgotten"

@@ -19,7 +19,7 @@ from tocsin.outbound.commands import save_outbound
 from tocsin.outbound.delivery.dispatcher import CallDispatcher
 from tocsin.people.models import User
 from tocsin.workflows.commands import save_workflow
-from tocsin.workflows.models import Run, Workflow
+from tocsin.workflows.models import Workflow, WorkflowRun
 from tocsin.workflows.run import tasks
 
 type BrowserOf = Callable[[User], Client]
@@ -33,7 +33,7 @@ def form(company: Company, **changes: Any) -> dict[str, Any]:
     """What a browser sends for "nobody acknowledged for five minutes: tell the managers"."""
     return {
         "name": "Nobody answers", "group": company.desk.pk, "enabled": "on", "on": "unacknowledged", "span": "5m",
-        "start.type": "group", "start.join": "all", "start.0.type": "leaf", "start.0.field": "priority",
+        "start.type": "group", "start.join": "all", "start.0.type": "comparison", "start.0.field": "priority",
         "start.0.op": "one of", "start.0.values": "critical\r\nhigh", "stop.type": "group", "stop.join": "all",
         "actions-TOTAL_FORMS": "1", "actions-INITIAL_FORMS": "0", "actions-0-do": "notify",
         "actions-0-groups": [company.desk.pk], "actions-0-roles": ["manager"], "actions-0-subject": "Look: <subject>",
@@ -82,7 +82,7 @@ def test_workflow_is_created_changed_tested_and_ordered_with_forms(
     assert "When nobody has acknowledged for 5 minutes" in page
     assert "priority is one of critical or high" in page
     assert "would act" in page
-    assert Run.objects.count() == 0
+    assert WorkflowRun.objects.count() == 0
     # What the form shows is what it saves.
     edit = f"/workflows/{row.pk}/edit/"
     admin.post(edit, {**sent, "name": "Nobody answers at all"})
@@ -147,7 +147,7 @@ def test_button_confirms_calls_another_system_and_shows_its_result(
 def _sent(other: HttpDouble) -> None:
     box = CallDispatcher(jitter=lambda: 0.0)
     try:
-        box.turn()
+        box.run_once()
         box.settle()
     finally:
         box.close()
@@ -163,9 +163,9 @@ def test_log_explains_every_run_and_retries_a_stuck_one(
     from tocsin.core.runtime import clock
 
     acts, skips, stuck = open_alert("One", client="Acme"), open_alert("Two", client="Beta"), open_alert("Three")
-    run = Run.objects.get(alert=stuck)
-    Run.objects.filter(pk=run.pk).update(status="stuck", reason="Stuck: boom", due_at=None)
-    while tasks.turn(clock.now()):
+    run = WorkflowRun.objects.get(alert=stuck)
+    WorkflowRun.objects.filter(pk=run.pk).update(status="stuck", reason="Stuck: boom", due_at=None)
+    while tasks.run_once(clock.now()):
         pass
     admin = browser_of(company.admin)
     page = said(admin.get(f"/workflows/{row.pk}/log/"))

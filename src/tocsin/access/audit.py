@@ -42,7 +42,7 @@ class AuditActor:
     address: str | None = None
 
     @classmethod
-    def of(cls, user: AuditUser, via: str, address: str | None = None) -> AuditActor:
+    def from_user(cls, user: AuditUser, via: str, address: str | None = None) -> AuditActor:
         """Returns the actor for `user`."""
         return cls(user.pk, user.display_name, via, address)
 
@@ -95,9 +95,9 @@ def record_change(
     if before == after:
         return False
     if before is not None and after is not None:
-        differ = [key for key in {**before, **after} if before.get(key) != after.get(key)]
-        before = {key: before[key] for key in differ if key in before}
-        after = {key: after[key] for key in differ if key in after}
+        changed_keys = [key for key in {**before, **after} if before.get(key) != after.get(key)]
+        before = {key: before[key] for key in changed_keys if key in before}
+        after = {key: after[key] for key in changed_keys if key in after}
     action = "create" if before is None else "delete" if after is None else "update"
     record(
         actor,
@@ -113,16 +113,16 @@ def record_change(
 
 
 #: Keys whose value is a personal address.
-_REACHED_AT = frozenset({"address", "email"})
+_ADDRESS_KEYS = frozenset({"address", "email"})
 
 
-def erase_person(object_type: str, object_id: object, *, known_as: str, instead: str) -> None:
+def erase_person(object_type: str, object_id: object, *, email: str, replacement: str) -> None:
     """Masks every address and phone number in the entries about a deleted object. The entries themselves stay.
 
-    In sign-ins attempted as `known_as`, an e-mail address, or as an earlier address of the object, the address is
-    replaced by `instead`.
+    In sign-ins attempted as `email`, an e-mail address, or as an earlier address of the object, the address is
+    replaced by `replacement`.
     """
-    names = {known_as.lower()}
+    names = {email.lower()}
     entries = AuditEntry.objects.filter(object_type=object_type, object_id=str(object_id))
     for entry in entries.exclude(before__isnull=True, after__isnull=True):
         for state in (entry.before, entry.after):
@@ -131,18 +131,18 @@ def erase_person(object_type: str, object_id: object, *, known_as: str, instead:
         entry.save(update_fields=["before", "after"])
     # A failed sign-in belongs to no user: its actor is the name that was entered.
     sign_ins = AuditEntry.objects.filter(action__startswith="sign_in").annotate(
-        tried=Lower("object_name"), as_actor=Lower("actor_name")
+        login=Lower("object_name"), as_actor=Lower("actor_name")
     )
     names -= {"", MASK}
-    sign_ins.filter(as_actor__in=names).update(actor_name=instead)
-    sign_ins.filter(tried__in=names).update(object_name=instead)
+    sign_ins.filter(as_actor__in=names).update(actor_name=replacement)
+    sign_ins.filter(login__in=names).update(object_name=replacement)
 
 
 def _without_addresses(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {
-            key: MASK if key in _REACHED_AT and isinstance(held, str) and held else _without_addresses(held)
-            for key, held in value.items()
+            key: MASK if key in _ADDRESS_KEYS and isinstance(child, str) and child else _without_addresses(child)
+            for key, child in value.items()
         }
     if isinstance(value, list | tuple):
         return [_without_addresses(item) for item in value]
@@ -150,28 +150,28 @@ def _without_addresses(value: Any) -> Any:
 
 
 def record_sign_in(
-    user: AuditUser | None, tried: str, *, succeeded: bool, via: str = "web", address: str | None, now: datetime
+    user: AuditUser | None, login: str, *, succeeded: bool, via: str = "web", address: str | None, now: datetime
 ) -> None:
-    """Records that `user` signed in, or that a sign-in as `tried` failed."""
-    name = user.display_name if user else tried
+    """Records that `user` signed in, or that a sign-in as `login` failed."""
+    name = user.display_name if user else login
     record(
         AuditActor(user.pk if user else None, name, via, address),
         "sign_in" if succeeded else "sign_in_failed",
         now=now,
         object_type="user" if user else "",
         object_id=user.pk if user else "",
-        object_name=tried,
+        object_name=login,
     )
 
 
 def record_sign_out(user: AuditUser, *, via: str = "web", address: str | None, now: datetime) -> None:
     """Records that `user` signed out."""
-    record(AuditActor.of(user, via, address), "sign_out", now=now, object_type="user", object_id=user.pk)
+    record(AuditActor.from_user(user, via, address), "sign_out", now=now, object_type="user", object_id=user.pk)
 
 
 def mask_secrets(value: Mapping[str, object]) -> dict[str, object]:
     """Returns a copy of `value` in which every secret, at any depth, is masked."""
-    return {key: MASK if key in SECRET_KEYS and held else _masked(held) for key, held in value.items()}
+    return {key: MASK if key in SECRET_KEYS and item else _masked(item) for key, item in value.items()}
 
 
 def _masked(value: object) -> object:

@@ -21,7 +21,7 @@ class NamedObject(Protocol):
 
 
 def record(
-    noun: str,
+    object_type: str,
     row: NamedObject,
     before: Mapping[str, object] | None,
     after: Mapping[str, object] | None,
@@ -30,7 +30,8 @@ def record(
     now: datetime,
     secrets: Sequence[str] = (),
 ) -> bool:
-    """Records that `row`, a `noun`, was created (no `before`), deleted (no `after`) or changed, and makes nodes reload.
+    """Records that `row`, a `object_type`, was created (no `before`), deleted (no `after`) or changed, and makes nodes
+    reload.
 
     `secrets` names the secrets that were set; their values are never recorded. Runs in the caller's Django transaction.
     Returns False, and does nothing, if there is no difference.
@@ -38,7 +39,7 @@ def record(
     if after is not None and secrets:
         after = {**after, "secrets_changed": list(secrets)}
     is_change = audit.record_change(
-        actor, now=now, object_type=noun, object_id=row.pk, object_name=row.name, before=before, after=after
+        actor, now=now, object_type=object_type, object_id=row.pk, object_name=row.name, before=before, after=after
     )
     if is_change:
         config_version.bump()

@@ -18,10 +18,12 @@ def newest_change() -> int:
     return AuditEntry.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
 
 
-def list_changes(noun: str, number: object, keys: Collection[str] = (), *, after: int = 0) -> Iterator[AuditEntry]:
+def list_changes(
+    object_type: str, object_id: object, keys: Collection[str] = (), *, after: int = 0
+) -> Iterator[AuditEntry]:
     """Yields the changes of an object with an id above `after`, newest first. If `keys` are given, only changes of one
     of these keys of its spec, or of a secret."""
-    entries = AuditEntry.objects.filter(object_type=noun, object_id=str(number), pk__gt=after)
+    entries = AuditEntry.objects.filter(object_type=object_type, object_id=str(object_id), pk__gt=after)
     for entry in entries.exclude(before__isnull=True, after__isnull=True).order_by("-pk")[:_MAX_ENTRIES]:
         changed = {*(entry.before or ()), *(entry.after or ())}
         if not keys or not changed.isdisjoint({*keys, _SECRETS}):

@@ -22,13 +22,13 @@ class Role(StrEnum):
 class Permission(StrEnum):
     """A row of the permission table below."""
 
-    SEE = "see alerts, who is on call, and the Inbound Log"
-    ACT = "act on alerts, and open one by hand"
-    OWN = "change one's own contact methods, absence and shifts"
-    SEE_ADDRESSES = "see phone numbers and addresses of others"
-    TEAMS = "change groups, schedules, overrides and policies"
-    ROUTING = "change integrations, routes, workflows, outbound and maintenance"
-    TRY_OUT = "replay, test and send a sample"
+    VIEW_ALERTS = "see alerts, who is on call, and the Inbound Log"
+    RESPOND = "act on alerts, and open one by hand"
+    MANAGE_SELF = "change one's own contact methods, absence and shifts"
+    VIEW_ADDRESSES = "see phone numbers and addresses of others"
+    MANAGE_TEAMS = "change groups, schedules, overrides and policies"
+    MANAGE_ROUTING = "change integrations, routes, workflows, outbound and maintenance"
+    TEST_INTEGRATIONS = "replay, test and send a sample"
     ADMINISTER = "change users, providers, security and settings, and read the audit log"
 
 
@@ -44,13 +44,13 @@ _N, _G, _A = PermissionScope.NONE, PermissionScope.OWN_GROUPS, PermissionScope.A
 
 #:                          observer, responder, manager, admin
 TABLE: dict[Permission, tuple[PermissionScope, PermissionScope, PermissionScope, PermissionScope]] = {
-    Permission.SEE: (_A, _A, _A, _A),
-    Permission.ACT: (_N, _A, _A, _A),
-    Permission.OWN: (_A, _A, _A, _A),
-    Permission.SEE_ADDRESSES: (_N, _G, _G, _A),
-    Permission.TEAMS: (_N, _N, _G, _A),
-    Permission.ROUTING: (_N, _N, _G, _A),
-    Permission.TRY_OUT: (_N, _N, _G, _A),
+    Permission.VIEW_ALERTS: (_A, _A, _A, _A),
+    Permission.RESPOND: (_N, _A, _A, _A),
+    Permission.MANAGE_SELF: (_A, _A, _A, _A),
+    Permission.VIEW_ADDRESSES: (_N, _G, _G, _A),
+    Permission.MANAGE_TEAMS: (_N, _N, _G, _A),
+    Permission.MANAGE_ROUTING: (_N, _N, _G, _A),
+    Permission.TEST_INTEGRATIONS: (_N, _N, _G, _A),
     Permission.ADMINISTER: (_N, _N, _N, _A),
 }
 

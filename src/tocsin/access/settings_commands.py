@@ -17,13 +17,13 @@ def change_settings(values: Mapping[str, object], *, actor: AuditActor, now: dat
 
     Raises Rejected, naming the setting, for an unknown name or an invalid value.
     """
-    wanted = settings_store.validated(values)
+    validated = settings_store.validated(values)
     with transaction.atomic():
         config_version.lock()
-        before = {name: settings_store.get(name) for name in wanted}
+        before = {name: settings_store.get(name) for name in validated}
         changed = audit.record_change(
-            actor, now=now, object_type="settings", object_id="", object_name="settings", before=before, after=wanted
+            actor, now=now, object_type="settings", object_id="", object_name="settings", before=before, after=validated
         )
         if changed:
-            settings_store.write(wanted)
+            settings_store.write(validated)
     return changed

@@ -52,7 +52,7 @@ class SharedCache(BaseCache):
 
     def get(self, key: str, default: Any = None, version: int | None = None) -> Any:
         with connection.cursor() as cursor:
-            cursor.execute(_GET, (self._hashed(key, version), clock.now()))
+            cursor.execute(_GET, (self._hash_key(key, version), clock.now()))
             row = cursor.fetchone()
         return default if row is None else json.loads(row[0])
 
@@ -66,7 +66,7 @@ class SharedCache(BaseCache):
     def incr(self, key: str, delta: int = 1, version: int | None = None) -> int:
         """Adds `delta` to the key's number and returns the result. Raises ValueError if the key is not set."""
         with connection.cursor() as cursor:
-            cursor.execute(_INCREASE, (delta, self._hashed(key, version), clock.now()))
+            cursor.execute(_INCREASE, (delta, self._hash_key(key, version), clock.now()))
             row = cursor.fetchone()
         if row is None:
             raise ValueError(f"The key {key!r} has no number.")
@@ -74,7 +74,7 @@ class SharedCache(BaseCache):
 
     def delete(self, key: str, version: int | None = None) -> bool:
         with connection.cursor() as cursor:
-            cursor.execute(_DELETE, (self._hashed(key, version),))
+            cursor.execute(_DELETE, (self._hash_key(key, version),))
             return bool(cursor.rowcount)
 
     def clear(self) -> None:
@@ -84,9 +84,9 @@ class SharedCache(BaseCache):
     def _write(self, statement: str, key: str, value: Any, timeout: Any, version: int | None) -> bool:
         now = clock.now()
         values: dict[str, Any] = {
-            "key": self._hashed(key, version),
+            "key": self._hash_key(key, version),
             "value": json.dumps(value),
-            "expires_at": now + self._lasts(timeout),
+            "expires_at": now + self._lifetime(timeout),
             "now": now,
         }
         with connection.cursor() as cursor:
@@ -94,11 +94,11 @@ class SharedCache(BaseCache):
             cursor.execute(statement, values)
             return bool(cursor.rowcount)
 
-    def _lasts(self, timeout: Any) -> timedelta:
+    def _lifetime(self, timeout: Any) -> timedelta:
         """Returns the lifetime, at most a day. Django's None means forever, which is not allowed here."""
         seconds = self.default_timeout if timeout is DEFAULT_TIMEOUT else timeout
         return timedelta(days=1) if seconds is None else min(timedelta(seconds=seconds), timedelta(days=1))
 
-    def _hashed(self, key: str, version: int | None) -> str:
+    def _hash_key(self, key: str, version: int | None) -> str:
         """Hashes the key, because keys contain addresses and user names that need not be stored."""
         return hashlib.sha256(self.make_key(key, version).encode()).hexdigest()

@@ -67,14 +67,14 @@ def verify(secret: str, *, now: datetime) -> ApiToken | None:
         return None
     used_before = now - LAST_USED_PRECISION
     if token.last_used_at is None or token.last_used_at <= used_before:
-        _note_use(token, used_before, now)
+        _record_use(token, used_before, now)
     return token
 
 
-def _note_use(token: ApiToken, used_before: datetime, now: datetime) -> None:
-    unnoted = Q(last_used_at=None) | Q(last_used_at__lte=used_before)
+def _record_use(token: ApiToken, used_before: datetime, now: datetime) -> None:
+    is_stale = Q(last_used_at=None) | Q(last_used_at__lte=used_before)
     try:
-        ApiToken.objects.filter(unnoted, pk=token.pk).update(last_used_at=now)
+        ApiToken.objects.filter(is_stale, pk=token.pk).update(last_used_at=now)
     except InternalError as error:
         if not database.is_read_only_error(error):
             raise

@@ -18,7 +18,7 @@ class PagingMode(StrEnum):
 
     PAGE = "page"
     DRY_RUN = "dry_run"
-    RECORD = "record"
+    LOG_ONLY = "record"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +38,11 @@ class PagingStart(msgspec.Struct, frozen=True):
     """An alert that has paged nobody so far, because of a dry run or log only, starts to page."""
 
     #: The beginning of a sentence.
-    why: str
+    reason: str
     #: The time from which its first step counts; None for now.
     at: datetime | None = None
     #: The same time in words, as the end of a sentence.
-    when: str = ""
+    time_text: str = ""
 
 
 class AlertChange(msgspec.Struct, frozen=True):
@@ -59,11 +59,11 @@ class AlertChange(msgspec.Struct, frozen=True):
     paging: PagingConfig | None = None
     #: The reason why other users may now be responsible, as the beginning of a sentence. `paging` is then the routes'
     #: current selection.
-    moved: str = ""
+    reassignment_reason: str = ""
     #: Whether Tocsin itself wrote this priority at the source. It is no person's action, so nobody is paged again.
-    is_own_priority: bool = False
+    is_echoed_priority: bool = False
     #: Why it pages from now on, although it has paged nobody so far. `paging` then says whom.
-    waking: PagingStart | None = None
+    paging_start: PagingStart | None = None
     #: Whether it was a dry run until this change.
     was_dry_run: bool = False
     #: The integration that it belongs to.
@@ -80,27 +80,27 @@ class AlertChange(msgspec.Struct, frozen=True):
         return self.before is None or (self.was_dry_run and pages)
 
     @property
-    def has_risen(self) -> bool:
+    def is_priority_raised(self) -> bool:
         """Whether its priority has risen."""
         return self.before is not None and self.after.priority.is_above(self.before.priority)
 
 
 type ChangeHandler = Callable[[Connection, Sequence[AlertChange], datetime], None]
 
-_reactors: list[ChangeHandler] = []
+_handlers: list[ChangeHandler] = []
 
 
-def register(reactor: ChangeHandler) -> None:
-    """Registers `reactor`, called with every list of changes inside their transaction, in the order of registration.
+def register(handler: ChangeHandler) -> None:
+    """Registers `handler`, called with every list of changes inside their transaction, in the order of registration.
 
     Ingest calls it in a pipeline: statements are sent together, and COPY is not possible.
     """
-    if reactor not in _reactors:
-        _reactors.append(reactor)
+    if handler not in _handlers:
+        _handlers.append(handler)
 
 
-def react(connection: Connection, changes: Sequence[AlertChange], now: datetime) -> None:
+def call_handlers(connection: Connection, changes: Sequence[AlertChange], now: datetime) -> None:
     """Calls every handler with the changes of this transaction."""
     if changes:
-        for reactor in _reactors:
-            reactor(connection, changes, now)
+        for handler in _handlers:
+            handler(connection, changes, now)

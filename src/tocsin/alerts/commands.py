@@ -64,21 +64,21 @@ class AlertState:
     #: By user id.
     acknowledged: Mapping[int, Acknowledged] = field(default_factory=dict)
     #: Those of them who got an acknowledgement reminder and have not confirmed yet. Filled by the escalation room.
-    asked: frozenset[int] = frozenset()
+    reminded_user_ids: frozenset[int] = frozenset()
     hold_until: datetime | None = None
     closed_at: datetime | None = None
     merged_into: int | None = None
     #: Whether the alert that it is merged into is closed or cancelled.
-    parent_is_over: bool = False
+    is_parent_ended: bool = False
     #: Whether it holds its dedup key: it is active, or merged into an alert that is. Always False without a key.
     holds_key: bool = True
     #: The other alert that now holds this alert's key, if any.
-    key_taken_by: int | None = None
+    key_owner_id: int | None = None
     #: The alerts merged into this one.
     children: tuple[int, ...] = ()
-    last: LastEvent | None = None
+    last_event: LastEvent | None = None
     #: Users remembered by the last event whose accounts are deleted. Filled for an undo only.
-    gone: frozenset[int] = frozenset()
+    deleted_user_ids: frozenset[int] = frozenset()
     #: Created by a sample, so it concerns only the user who sent that.
     is_test: bool = False
 
@@ -199,7 +199,7 @@ type Command = (
 )
 
 #: The class of each command that users give, by its name in the API.
-CLASSES: Mapping[CommandKind, type[BaseCommand]] = {
+COMMAND_CLASSES: Mapping[CommandKind, type[BaseCommand]] = {
     CommandKind.ACKNOWLEDGE: Acknowledge,
     CommandKind.UNACKNOWLEDGE: Unacknowledge,
     CommandKind.ASSIGN: Assign,
@@ -238,7 +238,7 @@ class Transition:
     answer: str
     events: tuple[NewEvent, ...] = ()
     #: Alerts merged into this one that move with it: (alert id, new parent or None).
-    moves: tuple[tuple[int, int | None], ...] = ()
+    child_moves: tuple[tuple[int, int | None], ...] = ()
 
     @property
     def is_change(self) -> bool:

@@ -33,10 +33,10 @@ ON CONFLICT DO NOTHING
 
 _OPENED = "SELECT id, opened_at FROM alerts_alert WHERE id >= %s ORDER BY id LIMIT 1"
 
-_OVERTAKEN = timedelta(hours=1)
+_COMMIT_MARGIN = timedelta(hours=1)
 
 #: Maximum ids of active alerts listed in one statement.
-_MANY = 5_000
+_MAX_LISTED_IDS = 5_000
 
 #: Skips alerts that `fill` has not reached yet: the highest stored id says how far it is.
 _REFRESH = f"""
@@ -50,54 +50,54 @@ WHERE (t.subject, t.client, t.source_id, t.tags)
 """
 
 
-def newest_kept() -> int:
+def newest_indexed_id() -> int:
     """Returns the highest alert id in the index. All lower ids are in it too."""
     newest = AlertText.objects.order_by("-pk").values_list("pk", flat=True).first()
     return newest or 0
 
 
-def first_opened(connection: Connection, at: datetime) -> int:
+def first_id_opened_since(connection: Connection, at: datetime) -> int:
     """Returns the smallest id that an alert opened at or after `at` can have.
 
     Ids are assigned in the order of creation, so this is a binary search, with an hour's margin for concurrent
     transactions.
     """
     low, high = 0, 2**63 - 1
-    found = connection.execute("SELECT max(id) FROM alerts_alert").fetchone()
-    if found is not None and found[0] is not None:
-        high = found[0] + 1
+    newest = connection.execute("SELECT max(id) FROM alerts_alert").fetchone()
+    if newest is not None and newest[0] is not None:
+        high = newest[0] + 1
     while low < high:
         middle = (low + high) // 2
         row = connection.execute(_OPENED, (middle,)).fetchone()
-        if row is None or row[1] + _OVERTAKEN >= at:
+        if row is None or row[1] + _COMMIT_MARGIN >= at:
             high = middle
         else:
             low = row[0] + 1
     return low
 
 
-def live(rows: QuerySet[Alert], wanted: Q) -> QuerySet[Alert]:
-    """Filters `rows`, active alerts, by `wanted`.
+def filter_active(rows: QuerySet[Alert], condition: Q) -> QuerySet[Alert]:
+    """Filters `rows`, active alerts, by `condition`.
 
     The ids are queried first, without an order: with an order by id and a limit, PostgreSQL prefers to scan all alerts
     until it has found enough active ones. If very many match, that scan is short, and is used.
     """
-    fitting = rows.filter(wanted)
-    numbers = list(fitting.order_by().values_list("pk", flat=True)[: _MANY + 1])
-    return fitting if len(numbers) > _MANY else rows.filter(pk__in=numbers)
+    matching = rows.filter(condition)
+    ids = list(matching.order_by().values_list("pk", flat=True)[: _MAX_LISTED_IDS + 1])
+    return matching if len(ids) > _MAX_LISTED_IDS else rows.filter(pk__in=ids)
 
 
-def parts(rows: QuerySet[Alert], wanted: Q, by_words: Q) -> list[QuerySet[Alert]]:
+def filter_inactive(rows: QuerySet[Alert], condition: Q, index_condition: Q) -> list[QuerySet[Alert]]:
     """Filters `rows`, inactive alerts, and returns the parts of a list page.
 
-    `by_words` is the same condition on the index (`texts`). It applies to every alert that the index contains.
+    `index_condition` is the same condition on the index (`texts`). It applies to every alert that the index contains.
     """
-    return [rows.filter(wanted, pk__gt=newest_kept()), rows.filter(by_words)] if wanted else [rows]
+    return [rows.filter(condition, pk__gt=newest_indexed_id()), rows.filter(index_condition)] if condition else [rows]
 
 
-def fill(connection: Connection, now: datetime, most: int) -> int:
-    """Adds the next alerts to the index, at most `most`. Returns their number."""
-    return connection.execute(_FILL, {"most": most, "settled": now - SETTLE_AFTER}).rowcount
+def fill(connection: Connection, now: datetime, limit: int) -> int:
+    """Adds the next alerts to the index, at most `limit`. Returns their number."""
+    return connection.execute(_FILL, {"most": limit, "settled": now - SETTLE_AFTER}).rowcount
 
 
 def refresh(connection: Connection, alerts: Sequence[int]) -> None:

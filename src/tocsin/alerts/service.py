@@ -1,6 +1,6 @@
 """The only module that changes alerts. Each function is one transaction: decide by `lifecycle`, write, call handlers.
 
-Ingest decides for many keys in its own transaction, and uses `write` and `open_alerts` on its connection.
+Ingest decides for many keys in its own transaction, and uses `write` and `create_alerts` on its connection.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from msgspec.structs import replace
 from psycopg.errors import ForeignKeyViolation
 
 from tocsin.alerts import lifecycle, search_index, store, undo
-from tocsin.alerts.change_handlers import AlertChange, PagingConfig, react
+from tocsin.alerts.change_handlers import AlertChange, PagingConfig, call_handlers
 from tocsin.alerts.commands import Actor, AlertState, BaseCommand, Command, Merge, NewEvent, Reopen, Transition, Undo
 from tocsin.alerts.new_alert import AlertCreation, NewAlert
 from tocsin.alerts.states import ACTIVE, TERMINAL, AlertStatus, CommandChannel, EventKind, Priority
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
-from tocsin.core.ids import lock_number
+from tocsin.core.ids import advisory_lock_key
 
 #: Maximum alerts changed in one transaction of a bulk operation.
-CHUNK = 100
+BULK_CHUNK = 100
 
 ACCOUNT_DELETED = "An account that this is about was deleted in this moment."
 
@@ -51,66 +51,71 @@ def apply_command(alert_id: int, command: Command, *, now: datetime) -> CommandR
     for _ in range(2):
         # If a user to be notified was deleted at this moment, the retry runs without them.
         with suppress(ForeignKeyViolation):
-            return database.retry_once(lambda: _act(alert_id, command, now))
+            return database.retry_once(lambda: _apply_in_transaction(alert_id, command, now))
     raise Rejected("not_possible", ACCOUNT_DELETED)
 
 
 def apply_command_to_many(ids: Sequence[int], command: Command, *, now: datetime) -> list[CommandResult | Rejected]:
     """Applies a command to several alerts in order, each in its own transaction. A rejection stops no other."""
 
-    def each(alert_id: int) -> CommandResult | Rejected:
+    def apply_one(alert_id: int) -> CommandResult | Rejected:
         try:
             return apply_command(alert_id, command, now=now)
         except Rejected as rejected:
             return rejected
 
-    return [each(alert_id) for alert_id in dict.fromkeys(ids)]
+    return [apply_one(alert_id) for alert_id in dict.fromkeys(ids)]
 
 
 def merge_into(parent_id: int, template: BaseCommand) -> Merge:
-    """Returns the command that merges into `parent_id`, with the fields of `template`. `act` loads the parent."""
-    unread = AlertState(parent_id, AlertStatus.OPEN, Priority.LOW, datetime.min)  # noqa: DTZ901 - replaced under the lock
-    return Merge(actor=template.actor, note=template.note, via=template.via, into=unread)
+    """Returns the command that merges into `parent_id`, with the fields of `template`. `apply_command` loads the
+    parent."""
+    placeholder = AlertState(parent_id, AlertStatus.OPEN, Priority.LOW, datetime.min)  # noqa: DTZ901 - replaced under the lock
+    return Merge(actor=template.actor, note=template.note, via=template.via, into=placeholder)
 
 
-def state_of(alert_id: int) -> AlertState:
+def load_state(alert_id: int) -> AlertState:
     """Returns the current state of an alert, without locking it. Raises `Rejected("not_found")`."""
     with database.transaction() as connection:
-        return _found(store.load(connection, [alert_id]), alert_id)
+        return _require_state(store.load(connection, [alert_id]), alert_id)
 
 
-def open_by_hand(alert: NewAlert, paging: PagingConfig, event: NewEvent, *, now: datetime) -> int:
+def create_manual_alert(alert: NewAlert, paging: PagingConfig, event: NewEvent, *, now: datetime) -> int:
     """Creates an alert that no message caused. Its id is assigned here, for `alert` and `event`, and returned."""
 
     def work() -> int:
         with database.transaction() as connection:
-            (number,) = store.new_ids(connection, 1)
-            opening = AlertCreation(replace(alert, id=number), paging, replace(event, alert_id=number))
-            open_alerts(connection, [opening], now)
-            return number
+            (alert_id,) = store.new_ids(connection, 1)
+            creation = AlertCreation(replace(alert, id=alert_id), paging, replace(event, alert_id=alert_id))
+            create_alerts(connection, [creation], now)
+            return alert_id
 
     return database.retry_once(work)
 
 
-def open_alerts(
-    connection: Connection, openings: Sequence[AlertCreation], now: datetime, *, over: frozenset[int] = frozenset()
+def create_alerts(
+    connection: Connection,
+    creations: Sequence[AlertCreation],
+    now: datetime,
+    *,
+    ended_ids: frozenset[int] = frozenset(),
 ) -> None:
     """Creates alerts inside the caller's transaction, which holds the locks of their keys.
 
-    Those in `over` end later in the same transaction, so they never hold their key.
+    Those in `ended_ids` end later in the same transaction, so they never hold their key.
     """
-    store.insert(connection, [opening.alert for opening in openings], over)
-    store.insert_events(connection, [opening.event for opening in openings])
-    react(connection, [opened_event(opening) for opening in openings], now)
+    store.insert(connection, [creation.alert for creation in creations], ended_ids)
+    store.insert_events(connection, [creation.event for creation in creations])
+    call_handlers(connection, [creation_change(creation) for creation in creations], now)
 
 
-def opened_event(opening: AlertCreation) -> AlertChange:
+def creation_change(creation: AlertCreation) -> AlertChange:
     """Returns the change that an alert's creation is."""
-    alert = opening.alert
+    alert = creation.alert
     state = AlertState(
         alert.id, AlertStatus.OPEN, alert.priority, alert.opened_at, holds_key=alert.key_hash is not None
     )
-    return AlertChange(None, state, (opening.event,), paging=opening.paging, integration_id=alert.integration_id)
+    return AlertChange(None, state, (creation.event,), paging=creation.paging, integration_id=alert.integration_id)
 
 
 def write(
@@ -130,14 +135,14 @@ def write(
     last = {change.alert_id: change.after for change in changes}
     store.update(connection, [state for state in last.values() if state != first.get(state.id)])
     store.update_acknowledgements(
-        connection, [(before, last[number]) for number, before in first.items() if before is not None]
+        connection, [(before, last[alert_id]) for alert_id, before in first.items() if before is not None]
     )
     store.move_children(connection, moves)
     store.insert_events(connection, [event for change in changes for event in change.events])
-    react(connection, changes, now)
+    call_handlers(connection, changes, now)
 
 
-def _act(alert_id: int, command: Command, now: datetime) -> CommandResult:
+def _apply_in_transaction(alert_id: int, command: Command, now: datetime) -> CommandResult:
     with database.transaction() as connection:
         return apply_command_within(connection, alert_id, command, now)
 
@@ -145,32 +150,34 @@ def _act(alert_id: int, command: Command, now: datetime) -> CommandResult:
 def apply_command_within(connection: Connection, alert_id: int, command: Command, now: datetime) -> CommandResult:
     """Applies a command to an alert inside the caller's transaction.
 
-    Raises Rejected as `act` does, before anything is written.
+    Raises Rejected as `apply_command` does, before anything is written.
     """
     if isinstance(command, Reopen | Undo):
         _lock_key(connection, alert_id)
-    wanted = [alert_id, command.into.id] if isinstance(command, Merge) else [alert_id]
-    states = store.load(connection, _locked_family(connection, wanted))
-    state = _found(states, alert_id)
+    ids = [alert_id, command.into.id] if isinstance(command, Merge) else [alert_id]
+    states = store.load(connection, _lock_family(connection, ids))
+    state = _require_state(states, alert_id)
     if isinstance(command, Merge):
-        command = replace_fields(command, into=_found(states, command.into.id))
+        command = replace_fields(command, into=_require_state(states, command.into.id))
     if isinstance(command, Undo):
-        state = replace_fields(state, gone=store.deleted_alerts(connection, undo.stored_state(state.last)))
-    done = lifecycle.apply(state, command, now)
-    changes = _changes(state, command, done, states, now)
-    write(connection, changes, now, moves=done.moves)
+        state = replace_fields(
+            state, deleted_user_ids=store.deleted_users(connection, undo.restored_user_ids(state.last_event))
+        )
+    transition = lifecycle.apply(state, command, now)
+    changes = _changes(state, command, transition, states, now)
+    write(connection, changes, now, moves=transition.child_moves)
     if changes:
-        hint_alerts(connection, [change.alert_id for change in changes])
-    return CommandResult(done.state, done.answer, done.is_change)
+        publish_alert_changes(connection, [change.alert_id for change in changes])
+    return CommandResult(transition.state, transition.answer, transition.is_change)
 
 
-def _locked_family(connection: Connection, ids: Sequence[int]) -> list[int]:
+def _lock_family(connection: Connection, ids: Sequence[int]) -> list[int]:
     """Locks these alerts and all others that a command on them may change. A merge that committed before the lock adds
     others, which are then locked too. Under the lock, no more are added."""
     members: list[int] = []
-    while (found := store.load_family(connection, ids)) != members:
-        store.lock(connection, found)
-        members = found
+    while (family := store.load_family(connection, ids)) != members:
+        store.lock(connection, family)
+        members = family
     return members
 
 
@@ -181,12 +188,14 @@ def release_stale_keys(now: datetime) -> list[int]:
     alerts are left to the next run.
     """
     with database.transaction() as connection:
-        ids = store.alerts_with_stale_keys(connection, CHUNK)
+        ids = store.alerts_with_stale_keys(connection, BULK_CHUNK)
         states = store.load(connection, ids)
-        freed = [(state, lifecycle.release_stale_key(state, now)) for state in states.values()]
-        write(connection, [AlertChange(state, done.state, done.events) for state, done in freed], now)
-        if freed:
-            hint_alerts(connection, ids)
+        released = [(state, lifecycle.release_stale_key(state, now)) for state in states.values()]
+        write(
+            connection, [AlertChange(state, transition.state, transition.events) for state, transition in released], now
+        )
+        if released:
+            publish_alert_changes(connection, ids)
         return ids
 
 
@@ -199,14 +208,14 @@ def set_priority_within(
     `already_closed` and the like for an alert that is not active.
     """
     store.lock(connection, [alert_id])
-    state = _live(connection, alert_id, now)
+    state = _load_active(connection, alert_id, now)
     if state.priority is priority:
         return f"It is {priority} already."
     reason = f"{actor.name} changed the priority: {state.priority} → {priority}."
     data = {"changes": {"priority": [str(state.priority), str(priority)]}}
     event = NewEvent(alert_id, EventKind.UPDATED, now, actor, reason, via, data)
     write(connection, [AlertChange(state, replace_fields(state, priority=priority), (event,))], now)
-    hint_alerts(connection, [alert_id])
+    publish_alert_changes(connection, [alert_id])
     return f"The priority is {priority}, it was {state.priority}."
 
 
@@ -222,81 +231,81 @@ def set_tags_within(
     """Sets and removes tags of an active alert inside the caller's transaction. Returns a sentence, and raises as
     `set_priority_within` does."""
     store.lock(connection, [alert_id])
-    state = _live(connection, alert_id, now)
-    before = store.tags_of(connection, alert_id)
+    state = _load_active(connection, alert_id, now)
+    before = store.load_tags(connection, alert_id)
     after = {name: text for name, text in {**before, **tags}.items() if name not in remove and text}
     names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
     if not names:
         return "The tags are so already."
     if len(after) > MAX_ALERT_TAGS:
         raise Rejected("invalid", f"An alert has at most {MAX_ALERT_TAGS} tags.", "tags")
-    said = ", ".join(f"{name} = {after[name]}" if name in after else f"no {name}" for name in names)
-    reason = f"{actor.name} set tags: {said}."
+    changes_text = ", ".join(f"{name} = {after[name]}" if name in after else f"no {name}" for name in names)
+    reason = f"{actor.name} set tags: {changes_text}."
     data = {"changes": {f"tags.{name}": [before.get(name), after.get(name)] for name in names}}
     event = NewEvent(alert_id, EventKind.UPDATED, now, actor, reason, via, data)
     store.write_tags(connection, alert_id, after)
     search_index.refresh(connection, [alert_id])
     write(connection, [AlertChange(state, state, (event,))], now)
-    hint_alerts(connection, [alert_id])
-    return f"Tags: {said}."
+    publish_alert_changes(connection, [alert_id])
+    return f"Tags: {changes_text}."
 
 
-def _live(connection: Connection, alert_id: int, now: datetime) -> AlertState:
-    state = _found(store.load(connection, [alert_id]), alert_id)
+def _load_active(connection: Connection, alert_id: int, now: datetime) -> AlertState:
+    state = _require_state(store.load(connection, [alert_id]), alert_id)
     if state.status not in ACTIVE:
         raise Rejected(f"already_{state.status}", lifecycle.describe_state(state, now))
     return state
 
 
 def _changes(
-    state: AlertState, command: Command, done: Transition, states: dict[int, AlertState], now: datetime
+    state: AlertState, command: Command, transition: Transition, states: dict[int, AlertState], now: datetime
 ) -> list[AlertChange]:
     """Returns the alert's own change, the entry on its parent, and the changes of alerts merged into it."""
-    if not done.is_change:
+    if not transition.is_change:
         return []
-    own = tuple(event for event in done.events if event.alert_id == state.id)
-    changes = [AlertChange(state, done.state, own, command)]
+    own_events = tuple(event for event in transition.events if event.alert_id == state.id)
+    changes = [AlertChange(state, transition.state, own_events, command)]
     changes += [
         AlertChange(other, other, (event,))
-        for event in done.events
+        for event in transition.events
         if event.alert_id != state.id and (other := states.get(event.alert_id)) is not None
     ]
-    return changes + follow_family(state, done.state, states, now)
+    return changes + update_child_keys(state, transition.state, states, now)
 
 
-def follow_family(
+def update_child_keys(
     before: AlertState, after: AlertState, states: dict[int, AlertState], now: datetime
 ) -> list[AlertChange]:
     """Frees the keys of the merged alerts when their parent ends, and takes them back when it is active again."""
-    was_over, is_over = before.status in TERMINAL, after.status in TERMINAL
-    if was_over == is_over:
+    was_ended, is_ended = before.status in TERMINAL, after.status in TERMINAL
+    if was_ended == is_ended:
         return []
-    follow: Callable[[AlertState, datetime], Transition] = (
-        lifecycle.on_parent_ended if is_over else lifecycle.on_parent_reopened
+    child_transition: Callable[[AlertState, datetime], Transition] = (
+        lifecycle.on_parent_ended if is_ended else lifecycle.on_parent_reopened
     )
     changes = []
-    for number in before.children:
-        if (child := states.get(number)) is not None:
-            done = follow(child, now)
-            if done.is_change:
-                changes.append(AlertChange(child, done.state, done.events))
+    for child_id in before.children:
+        if (child := states.get(child_id)) is not None:
+            transition = child_transition(child, now)
+            if transition.is_change:
+                changes.append(AlertChange(child, transition.state, transition.events))
     return changes
 
 
-def hint_alerts(connection: Connection, ids: Sequence[int]) -> None:
+def publish_alert_changes(connection: Connection, ids: Sequence[int]) -> None:
     """Notifies browsers that these alerts changed. A long list is shortened to "some alerts"."""
-    named = [f"alert:{number}" for number in ids] if len(ids) <= CHUNK else []
-    database.notify(connection, "alerts", *named)
+    topics = [f"alert:{alert_id}" for alert_id in ids] if len(ids) <= BULK_CHUNK else []
+    database.notify(connection, "alerts", *topics)
 
 
 def _lock_key(connection: Connection, alert_id: int) -> None:
     """Locks the alert's key, which precedes alert rows in lock order, so that no other alert with it can open."""
-    found = connection.execute("SELECT key_hash FROM alerts_alert WHERE id = %s", (alert_id,)).fetchone()
-    if found is not None and found[0] is not None:
-        connection.execute("SELECT pg_advisory_xact_lock(%s)", (lock_number(bytes(found[0])),))
+    row = connection.execute("SELECT key_hash FROM alerts_alert WHERE id = %s", (alert_id,)).fetchone()
+    if row is not None and row[0] is not None:
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", (advisory_lock_key(bytes(row[0])),))
 
 
-def _found(states: dict[int, AlertState], alert_id: int) -> AlertState:
+def _require_state(states: dict[int, AlertState], alert_id: int) -> AlertState:
     try:
         return states[alert_id]
     except KeyError:

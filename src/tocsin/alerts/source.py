@@ -13,13 +13,13 @@ from tocsin.alerts.states import ACTIVE, AlertStatus, CommandChannel, EventKind
 _LONG = frozenset({"long_text", "short_text", "details", "custom", "tags"})
 
 #: Compared, but shown through another field in words.
-_UNTOLD = frozenset({"agent_id"})
+_UNLISTED_FIELDS = frozenset({"agent_id"})
 
 #: Pairs of a custom field and a column that together express the source's urgency or assignee.
-_WITH: Mapping[str, str] = {"severity": "source_priority", "agent_id": "source_agent"}
+_PAIRED_COLUMNS: Mapping[str, str] = {"severity": "source_priority", "agent_id": "source_agent"}
 
 #: Maximum characters of a value in the timeline.
-_SHOWN = 80
+_MAX_VALUE_CHARS = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,25 +40,25 @@ class TicketAgent:
     user_name: str = ""
 
     @property
-    def shown(self) -> str:
+    def display_name(self) -> str:
         """The name to show."""
         return self.user_name or self.text
 
 
-def refresh(
+def compare_fields(
     alert_id: int,
     current: Mapping[str, object],
     mapped: Mapping[str, object],
     actor: Actor,
     now: datetime,
-    own: Collection[str] = (),
+    written_fields: Collection[str] = (),
 ) -> SourceUpdate:
     """Compares an alert's current fields with those of a message.
 
     Both are by field name, in the order in which changes are listed. A field that `mapped` lacks, or has as None (no
     value at its path), stays: a shorter message deletes nothing. Mappings (`tags`, `custom`) are compared by name and
-    replaced as a whole. `own` names fields whose value Tocsin itself wrote at the source; the event's `own` lists those
-    that changed, which are no person's action.
+    replaced as a whole. `written_fields` names fields whose value Tocsin itself wrote at the source; the event's
+    `written_fields` lists those that changed, which are no person's action.
     """
     changes: dict[str, object] = {}
     sentences: list[str] = []
@@ -69,10 +69,10 @@ def refresh(
             continue
         if isinstance(new, Mapping):
             merged = _merged(old, new)
-            for part, (was, becomes) in _differences(old, merged).items():
-                if part not in _UNTOLD:
-                    sentences.append(_sentence(part, was, becomes))
-                data[f"{name}.{part}"] = [_cut(was), _cut(becomes)]
+            for part, (old_item, new_item) in _differences(old, merged).items():
+                if part not in _UNLISTED_FIELDS:
+                    sentences.append(_sentence(part, old_item, new_item))
+                data[f"{name}.{part}"] = [_cut(old_item), _cut(new_item)]
             if merged != (old or {}):
                 changes[name] = merged
         elif new != old:
@@ -81,20 +81,20 @@ def refresh(
             data[name] = [_cut(old), _cut(new)]
     if not sentences:
         return SourceUpdate(changes)
-    owned = [name for name in data if _told_by(name.rpartition(".")[2]) in own]
-    did = "has now what Tocsin wrote" if len(owned) == len(data) else "changed it"
-    reason = f"{actor.name} {did}: {'; '.join(sentences)}."
-    told: dict[str, object] = {"changes": data, **({"own": owned} if owned else {})}
+    echoed = [name for name in data if _paired_column(name.rpartition(".")[2]) in written_fields]
+    verb = "has now what Tocsin wrote" if len(echoed) == len(data) else "changed it"
+    reason = f"{actor.name} {verb}: {'; '.join(sentences)}."
+    event_data: dict[str, object] = {"changes": data, **({"own": echoed} if echoed else {})}
     return SourceUpdate(
-        changes, NewEvent(alert_id, EventKind.UPDATED, now, actor, reason, CommandChannel.INBOUND, told)
+        changes, NewEvent(alert_id, EventKind.UPDATED, now, actor, reason, CommandChannel.INBOUND, event_data)
     )
 
 
-def _told_by(name: str) -> str:
-    return _WITH.get(name, name)
+def _paired_column(name: str) -> str:
+    return _PAIRED_COLUMNS.get(name, name)
 
 
-def agent_changed(
+def apply_agent_change(
     state: AlertState, before: TicketAgent, after: TicketAgent, actor: Actor, now: datetime
 ) -> Transition:
     """Applies a change of the ticket's assignee to an active alert: assigns it to the new one, or makes it open again.
@@ -105,43 +105,45 @@ def agent_changed(
     if state.status not in ACTIVE or before.text == after.text:
         return Transition(state, "The agent did not change.")
     if after.text:
-        return _given(state, after, actor, now)
+        return _assign_agent(state, after, actor, now)
     if not state.is_owned:
         return Transition(state, "Nobody has it.")
     was_owner = state.owner_id == before.user_id if before.user_id is not None else state.owner_name == before.text
     if not was_owner:
         return Transition(state, f"{state.owner_name} took it in Tocsin and keeps it.")
-    reason = f"{actor.name} says that {before.shown} has it no more: it is open, and escalation starts again."
-    freed = replace(state, owner_id=None, owner_name="", acknowledged={}, asked=frozenset())
+    reason = f"{actor.name} says that {before.display_name} has it no more: it is open, and escalation starts again."
+    unassigned = replace(state, owner_id=None, owner_name="", acknowledged={}, reminded_user_ids=frozenset())
     if state.status is not AlertStatus.ON_HOLD:
-        freed = replace(freed, status=AlertStatus.OPEN)
+        unassigned = replace(unassigned, status=AlertStatus.OPEN)
     return Transition(
-        freed, reason, (NewEvent(state.id, EventKind.UNASSIGNED, now, actor, reason, CommandChannel.INBOUND, {}),)
+        unassigned, reason, (NewEvent(state.id, EventKind.UNASSIGNED, now, actor, reason, CommandChannel.INBOUND, {}),)
     )
 
 
-def _given(state: AlertState, agent: TicketAgent, actor: Actor, now: datetime) -> Transition:
-    same = state.owner_id == agent.user_id if agent.user_id is not None else state.owner_name == agent.text
-    if state.is_owned and same:
-        return Transition(state, f"{agent.shown} has it already.")
-    taken = replace(state, owner_id=agent.user_id, owner_name=agent.shown)
+def _assign_agent(state: AlertState, agent: TicketAgent, actor: Actor, now: datetime) -> Transition:
+    is_same = state.owner_id == agent.user_id if agent.user_id is not None else state.owner_name == agent.text
+    if state.is_owned and is_same:
+        return Transition(state, f"{agent.display_name} has it already.")
+    assigned = replace(state, owner_id=agent.user_id, owner_name=agent.display_name)
     if state.status is not AlertStatus.ON_HOLD:
-        taken = replace(taken, status=AlertStatus.ASSIGNED)
-    reason = f"{actor.name} gave it to {agent.shown}" + (f", from {state.owner_name}." if state.is_owned else ".")
-    data: dict[str, object] = {"user_id": agent.user_id, "name": agent.shown}
+        assigned = replace(assigned, status=AlertStatus.ASSIGNED)
+    reason = f"{actor.name} gave it to {agent.display_name}" + (
+        f", from {state.owner_name}." if state.is_owned else "."
+    )
+    data: dict[str, object] = {"user_id": agent.user_id, "name": agent.display_name}
     return Transition(
-        taken, reason, (NewEvent(state.id, EventKind.ASSIGNED, now, actor, reason, CommandChannel.INBOUND, data),)
+        assigned, reason, (NewEvent(state.id, EventKind.ASSIGNED, now, actor, reason, CommandChannel.INBOUND, data),)
     )
 
 
 def _merged(old: object, new: Mapping[str, object]) -> dict[str, object]:
-    kept = dict(old) if isinstance(old, Mapping) else {}
-    return {**kept, **{name: value for name, value in new.items() if value is not None}}
+    values = dict(old) if isinstance(old, Mapping) else {}
+    return {**values, **{name: value for name, value in new.items() if value is not None}}
 
 
 def _differences(old: object, merged: Mapping[str, object]) -> dict[str, tuple[object, object]]:
-    was = old if isinstance(old, Mapping) else {}
-    return {name: (was.get(name), value) for name, value in merged.items() if was.get(name) != value}
+    old_values = old if isinstance(old, Mapping) else {}
+    return {name: (old_values.get(name), value) for name, value in merged.items() if old_values.get(name) != value}
 
 
 def _sentence(name: str, old: object, new: object) -> str:
@@ -155,4 +157,4 @@ def _sentence(name: str, old: object, new: object) -> str:
 
 def _cut(value: object) -> object:
     text = "" if value is None else str(value)
-    return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
+    return text if len(text) <= _MAX_VALUE_CHARS else text[: _MAX_VALUE_CHARS - 1] + "…"

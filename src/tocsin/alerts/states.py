@@ -101,31 +101,31 @@ class EventKind(StrEnum):
     UNASSIGNED = "unassigned"
     ESCALATED = "escalated"
     REPLIED = "replied"
-    HELD = "held"
+    PUT_ON_HOLD = "held"
     RESUMED = "resumed"
     CLOSED = "closed"
     CANCELLED = "cancelled"
     MERGED = "merged"
     #: On the alert that another was merged into.
-    MERGED_HERE = "merged_here"
+    MERGED_INTO_THIS = "merged_here"
     #: On a merged alert whose parent is over (its key is free), or active again.
-    KEY_FREED = "key_freed"
-    KEY_TAKEN = "key_taken"
+    KEY_RELEASED = "key_freed"
+    KEY_RESTORED = "key_taken"
     #: Another key's messages now count on this alert; one of those keys is over.
-    JOINED = "joined"
-    PART_OVER = "part_over"
+    GROUP_JOINED = "joined"
+    GROUP_MEMBER_ENDED = "part_over"
     REOPENED = "reopened"
     UNDONE = "undone"
 
     ESCALATION_STARTED = "escalation_started"
     ESCALATION_STOPPED = "escalation_stopped"
-    ESCALATION_WAITS = "escalation_waits"
-    ESCALATION_GOES_ON = "escalation_goes_on"
-    ESCALATION_FINISHED = "escalation_finished"
+    ESCALATION_PAUSED = "escalation_waits"
+    ESCALATION_CONTINUED = "escalation_goes_on"
+    ESCALATION_EXHAUSTED = "escalation_finished"
     STEP_FIRED = "step_fired"
     STEP_EMPTY = "step_empty"
-    STILL_ON_IT = "still_on_it"
-    TOLD = "told"
+    ACK_REMINDER_SENT = "still_on_it"
+    NOTICE_SENT = "told"
 
     PAGES_CANCELLED = "pages_cancelled"
     PAGE_FAILED = "page_failed"
@@ -136,7 +136,7 @@ class EventKind(StrEnum):
 
 #: The events that change who is assigned, or whether the alert is active. `undo` reverses the last of them, and it says
 #: who closed, assigned or paused an alert.
-LIFE = frozenset(
+LIFECYCLE_EVENTS = frozenset(
     {
         EventKind.OPENED,
         EventKind.ACKNOWLEDGED,
@@ -146,12 +146,12 @@ LIFE = frozenset(
         EventKind.UNASSIGNED,
         EventKind.ESCALATED,
         EventKind.REPLIED,
-        EventKind.HELD,
+        EventKind.PUT_ON_HOLD,
         EventKind.RESUMED,
         EventKind.CLOSED,
         EventKind.CANCELLED,
         EventKind.MERGED,
-        EventKind.MERGED_HERE,
+        EventKind.MERGED_INTO_THIS,
         EventKind.REOPENED,
         EventKind.UNDONE,
     }

@@ -13,43 +13,44 @@ from psycopg import Cursor
 
 from tocsin.alerts.commands import Acknowledged, AlertState, LastEvent, NewEvent
 from tocsin.alerts.new_alert import SOURCE_COLUMNS, NewAlert, RepeatedMessages
-from tocsin.alerts.states import ACTIVE, LIFE, ActorKind, AlertStatus, EventKind, Priority
+from tocsin.alerts.states import ACTIVE, LIFECYCLE_EVENTS, ActorKind, AlertStatus, EventKind, Priority
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.db.json_text import as_json, bytes_in_json
 
-#: Fills `AlertState.asked`: by alert id, the users with an open acknowledgement reminder. The escalation room sets it.
-AskedLookup = Callable[[Connection, Sequence[int]], Mapping[int, frozenset[int]]]
-_asked: list[AskedLookup] = []
+#: Fills `AlertState.reminded_user_ids`: by alert id, the users with an open acknowledgement reminder. The escalation
+#: room sets it.
+ReminderLookup = Callable[[Connection, Sequence[int]], Mapping[int, frozenset[int]]]
+_reminder_lookups: list[ReminderLookup] = []
 
 
-def register_asked(lookup: AskedLookup) -> None:
+def register_reminder_lookup(lookup: ReminderLookup) -> None:
     """Registers the function that returns the users with an open acknowledgement reminder."""
-    _asked[:] = [lookup]
+    _reminder_lookups[:] = [lookup]
 
 
-def ask_for_ids(connection: Connection, number: int) -> Cursor[tuple[int]]:
-    """Requests `number` new alert ids, one a row. In a pipeline, they arrive with the other results."""
+def request_ids(connection: Connection, count: int) -> Cursor[tuple[int]]:
+    """Requests `count` new alert ids, one a row. In a pipeline, they arrive with the other results."""
     # The subquery looks the sequence up once, instead of once per row.
     return connection.execute(
         "SELECT nextval((SELECT pg_get_serial_sequence('alerts_alert', 'id')::regclass)) FROM generate_series(1, %s)",
-        (number,),
+        (count,),
     )
 
 
-def new_ids(connection: Connection, number: int) -> list[int]:
-    """Returns `number` new alert ids."""
-    return [row[0] for row in ask_for_ids(connection, number)]
+def new_ids(connection: Connection, count: int) -> list[int]:
+    """Returns `count` new alert ids."""
+    return [row[0] for row in request_ids(connection, count)]
 
 
 def load_family(connection: Connection, ids: Iterable[int]) -> list[int]:
     """Returns `ids`, the alerts merged into them, and their parents: all rows that one command may change."""
-    found = connection.execute(
+    rows = connection.execute(
         "SELECT id FROM alerts_alert WHERE id = ANY(%(ids)s) OR merged_into_id = ANY(%(ids)s) "
         "UNION SELECT merged_into_id FROM alerts_alert WHERE id = ANY(%(ids)s) AND merged_into_id IS NOT NULL",
         {"ids": list(ids)},
     ).fetchall()
-    return sorted(row[0] for row in found)
+    return sorted(row[0] for row in rows)
 
 
 def lock(connection: Connection, ids: Iterable[int]) -> None:
@@ -60,7 +61,7 @@ def lock(connection: Connection, ids: Iterable[int]) -> None:
 
 
 # Starts from the alerts that hold a key, by the index that guards it, because the number of inactive alerts only grows.
-_IN_VAIN = """
+_STALE_KEYS = """
 WITH holders AS MATERIALIZED (SELECT id, status, merged_into_id FROM alerts_alert WHERE holds_key)
 SELECT a.id FROM alerts_alert a WHERE a.holds_key AND a.id IN (
   SELECT h.id FROM holders h WHERE h.status <> ALL(%(live)s) AND NOT (h.status = 'merged' AND EXISTS (
@@ -69,11 +70,11 @@ ORDER BY a.id LIMIT %(most)s FOR NO KEY UPDATE OF a SKIP LOCKED
 """
 
 
-def alerts_with_stale_keys(connection: Connection, most: int) -> list[int]:
+def alerts_with_stale_keys(connection: Connection, limit: int) -> list[int]:
     """Locks and returns the ids of alerts that hold a dedup key although they are over, or merged into one that is not
     active. Rows locked by others are skipped."""
-    found = connection.execute(_IN_VAIN, {"live": sorted(ACTIVE), "most": most})
-    return [row[0] for row in found]
+    rows = connection.execute(_STALE_KEYS, {"live": sorted(ACTIVE), "most": limit})
+    return [row[0] for row in rows]
 
 
 _LOAD = """
@@ -101,13 +102,15 @@ FROM alerts_alertevent WHERE alert_id = ANY(%s) AND kind = ANY(%s) ORDER BY aler
 
 def load(connection: Connection, ids: Sequence[int]) -> dict[int, AlertState]:
     """Returns the lifecycle's view of the alerts, by id. Lock them first if a decision depends on it."""
-    wanted = list(ids)
-    found = database.rows(connection, _LOAD, (wanted,))
+    alert_ids = list(ids)
+    rows = database.rows(connection, _LOAD, (alert_ids,))
     acknowledged: dict[int, dict[int, Acknowledged]] = {}
-    for row in database.rows(connection, _ACKNOWLEDGED, (wanted,)):
+    for row in database.rows(connection, _ACKNOWLEDGED, (alert_ids,)):
         acknowledged.setdefault(row["alert_id"], {})[row["user_id"]] = Acknowledged(row["at"], row["name"])
-    last = {row["alert_id"]: _last(row) for row in database.rows(connection, _LAST, (wanted, sorted(LIFE)))}
-    asked = _asked[0](connection, wanted) if _asked else {}
+    last = {
+        row["alert_id"]: _last(row) for row in database.rows(connection, _LAST, (alert_ids, sorted(LIFECYCLE_EVENTS)))
+    }
+    reminded = _reminder_lookups[0](connection, alert_ids) if _reminder_lookups else {}
     return {
         row["id"]: AlertState(
             id=row["id"],
@@ -117,36 +120,36 @@ def load(connection: Connection, ids: Sequence[int]) -> dict[int, AlertState]:
             owner_id=row["owner_id"],
             owner_name=row["owner_name"],
             acknowledged=acknowledged.get(row["id"], {}),
-            asked=asked.get(row["id"], frozenset()),
+            reminded_user_ids=reminded.get(row["id"], frozenset()),
             hold_until=row["hold_until"],
             closed_at=row["closed_at"],
             merged_into=row["merged_into_id"],
             holds_key=row["holds_key"],
-            key_taken_by=row["key_taken_by"],
+            key_owner_id=row["key_taken_by"],
             children=tuple(row["children"] or ()),
-            parent_is_over=row["parent_status"] in ("closed", "cancelled"),
-            last=last.get(row["id"]),
+            is_parent_ended=row["parent_status"] in ("closed", "cancelled"),
+            last_event=last.get(row["id"]),
             is_test=row["is_test"],
         )
-        for row in found
+        for row in rows
     }
 
 
-def correct_after_rollback(connection: Connection, ids: Iterable[int], by: timedelta, now: datetime) -> None:
-    """Shifts acknowledgement times after `now` back by `by`, following a clock rollback. The alerts are locked."""
+def correct_after_rollback(connection: Connection, ids: Iterable[int], amount: timedelta, now: datetime) -> None:
+    """Shifts acknowledgement times after `now` back by `amount`, following a clock rollback. The alerts are locked."""
     connection.execute(
         "UPDATE alerts_acknowledgement SET at = at - %s WHERE alert_id = ANY(%s) AND at > %s",
-        (by, sorted(set(ids)), now),
+        (amount, sorted(set(ids)), now),
     )
 
 
-def deleted_alerts(connection: Connection, user_ids: Iterable[int]) -> frozenset[int]:
+def deleted_users(connection: Connection, user_ids: Iterable[int]) -> frozenset[int]:
     """Returns those of these users whose accounts are deleted."""
-    found = connection.execute(
+    rows = connection.execute(
         "SELECT w.id FROM unnest(%s::bigint[]) AS w(id) WHERE NOT EXISTS (SELECT FROM people_user u WHERE u.id = w.id)",
         (list(user_ids),),
     ).fetchall()
-    return frozenset(row[0] for row in found)
+    return frozenset(row[0] for row in rows)
 
 
 def _last(row: Mapping[str, Any]) -> LastEvent:
@@ -169,13 +172,13 @@ _INSERT = database.literal(
 )
 
 
-def insert(connection: Connection, alerts: Sequence[NewAlert], over: frozenset[int] = frozenset()) -> None:
-    """Inserts new alerts in one statement. Those in `over` do not hold their key.
+def insert(connection: Connection, alerts: Sequence[NewAlert], ended_ids: frozenset[int] = frozenset()) -> None:
+    """Inserts new alerts in one statement. Those in `ended_ids` do not hold their key.
 
     msgspec writes JSON that the database unpacks: here that is cheaper than COPY, and works in a pipeline.
     """
     if alerts:
-        connection.execute(_INSERT, (as_json([_new_row(alert, alert.id not in over) for alert in alerts]),))
+        connection.execute(_INSERT, (as_json([_new_row(alert, alert.id not in ended_ids) for alert in alerts]),))
 
 
 def _new_row(alert: NewAlert, may_hold_key: bool) -> dict[str, object]:
@@ -264,29 +267,29 @@ def update(connection: Connection, states: Sequence[AlertState]) -> None:
 
 def update_acknowledgements(connection: Connection, pairs: Sequence[tuple[AlertState, AlertState]]) -> None:
     """Writes the difference in acknowledgements between (before, after) pairs, in at most two statements."""
-    gone = [
+    removed = [
         (after.id, user)
         for before, after in pairs
         for user, ack in before.acknowledged.items()
         if after.acknowledged.get(user) != ack
     ]
-    new = [
+    added = [
         (after.id, user, ack.at)
         for before, after in pairs
         for user, ack in after.acknowledged.items()
         if before.acknowledged.get(user) != ack
     ]
-    if gone:
+    if removed:
         connection.execute(
             "DELETE FROM alerts_acknowledgement k USING unnest(%s::bigint[], %s::bigint[]) AS g(alert_id, user_id) "
             "WHERE k.alert_id = g.alert_id AND k.user_id = g.user_id",
-            ([alert for alert, _ in gone], [user for _, user in gone]),
+            ([alert for alert, _ in removed], [user for _, user in removed]),
         )
-    if new:
+    if added:
         connection.execute(
             "INSERT INTO alerts_acknowledgement (alert_id, user_id, at) "
             "SELECT * FROM unnest(%s::bigint[], %s::bigint[], %s::timestamptz[])",
-            ([row[0] for row in new], [row[1] for row in new], [row[2] for row in new]),
+            ([row[0] for row in added], [row[1] for row in added], [row[2] for row in added]),
         )
 
 
@@ -300,16 +303,16 @@ def move_children(connection: Connection, moves: Sequence[tuple[int, int | None]
         )
 
 
-def count_messages(connection: Connection, counted: Sequence[RepeatedMessages]) -> None:
+def count_messages(connection: Connection, repeated: Sequence[RepeatedMessages]) -> None:
     """Counts messages on their alerts and writes the changed fields, in at most two statements."""
-    if not counted:
+    if not repeated:
         return
     connection.execute(
         "UPDATE alerts_alert a SET count = a.count + n.count, last_message_at = greatest(a.last_message_at, n.at) "
         "FROM unnest(%s::bigint[], %s::int[], %s::timestamptz[]) AS n(id, count, at) WHERE a.id = n.id",
-        ([c.alert_id for c in counted], [c.count for c in counted], [c.last_message_at for c in counted]),
+        ([c.alert_id for c in repeated], [c.count for c in repeated], [c.last_message_at for c in repeated]),
     )
-    changed = [{"id": c.alert_id, **c.changes} for c in counted if c.changes]
+    changed = [{"id": c.alert_id, **c.changes} for c in repeated if c.changes]
     if changed:
         columns = (*SOURCE_COLUMNS, "tags", "custom")
         setters = ", ".join(f"{name} = coalesce(n.{name}, a.{name})" for name in columns)
@@ -329,10 +332,10 @@ def end_dry_run(connection: Connection, ids: Sequence[int]) -> None:
         connection.execute("UPDATE alerts_alert SET dry_run = false WHERE id = ANY(%s) AND dry_run", (list(ids),))
 
 
-def tags_of(connection: Connection, alert_id: int) -> dict[str, str]:
+def load_tags(connection: Connection, alert_id: int) -> dict[str, str]:
     """Returns the tags of an alert."""
-    found = connection.execute("SELECT tags FROM alerts_alert WHERE id = %s", (alert_id,)).fetchone()
-    return dict(found[0]) if found is not None and isinstance(found[0], dict) else {}
+    row = connection.execute("SELECT tags FROM alerts_alert WHERE id = %s", (alert_id,)).fetchone()
+    return dict(row[0]) if row is not None and isinstance(row[0], dict) else {}
 
 
 def write_tags(connection: Connection, alert_id: int, tags: Mapping[str, str]) -> None:

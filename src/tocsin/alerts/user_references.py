@@ -7,11 +7,11 @@ from django.db.models import Q
 from tocsin.alerts.models import Alert
 from tocsin.alerts.states import ACTIVE
 
-_SHOWN = 10
+_MAX_LISTED = 10
 
 
 def alerts_using_user(user_id: int) -> list[str]:
     """Returns descriptions of the active alerts that the user owns or has acknowledged, oldest first."""
-    theirs = Q(owner=user_id) | Q(acknowledgements__user=user_id)
-    live = Alert.objects.filter(theirs, status__in=sorted(ACTIVE)).order_by("id").distinct()
-    return [f"alert #{number}" for number in live.values_list("pk", flat=True)[:_SHOWN]]
+    condition = Q(owner=user_id) | Q(acknowledgements__user=user_id)
+    active = Alert.objects.filter(condition, status__in=sorted(ACTIVE)).order_by("id").distinct()
+    return [f"alert #{alert_id}" for alert_id in active.values_list("pk", flat=True)[:_MAX_LISTED]]

@@ -44,7 +44,7 @@ from tocsin.api.system import audit_log, imports, reports, settings, system
 from tocsin.core.errors import Permanent, Rejected, Temporary
 
 #: In the order of the documentation.
-_NOUNS = (
+_RESOURCES = (
     alerts,
     inbound_messages,
     notifications,
@@ -83,7 +83,7 @@ _NOUNS = (
     imports,
 )
 #: Modules that add endpoints to the routers of the resources above.
-_ALSO = (
+_ADDITIONAL_MODULES = (
     alert_creation,
     alert_commands,
     manual_workflows,
@@ -115,10 +115,10 @@ class _Parser(Parser):
 
 
 class _Api(NinjaAPI):
-    def get_openapi_schema(self, **given: Any) -> OpenAPISchema:
+    def get_openapi_schema(self, **kwargs: Any) -> OpenAPISchema:
         """Return the OpenAPI document with the error schema that every operation refers to."""
-        schema = super().get_openapi_schema(**given)
-        schema["components"]["schemas"]["Error"] = errors.SHAPE
+        schema = super().get_openapi_schema(**kwargs)
+        schema["components"]["schemas"]["Error"] = errors.ERROR_SCHEMA
         return schema
 
 
@@ -143,8 +143,8 @@ def build() -> NinjaAPI:
         (Exception, errors.unexpected),
     ):
         api.add_exception_handler(error, cast(Any, handler))
-    for module in _NOUNS:
-        api.add_router(f"/{module.routes.noun}", module.routes.router)
+    for module in _RESOURCES:
+        api.add_router(f"/{module.routes.resource_name}", module.routes.router)
     return api
 
 

@@ -20,7 +20,7 @@ from ninja.openapi.docs import DocsBase
 if TYPE_CHECKING:
     from ninja import NinjaAPI
 
-_PAGES = Path(__file__).parent / "pages"
+_ASSETS = Path(__file__).parent / "pages"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,27 +60,27 @@ class DocsPage(DocsBase):
 
     def render_page(self, request: HttpRequest, api: NinjaAPI, **kwargs: Any) -> HttpResponse:
         openapi: dict[str, Any] = api.get_openapi_schema(path_params=kwargs)
-        page = _template().render(
-            Context({"info": openapi["info"], "nouns": endpoints(openapi), "shapes": shapes(openapi)})
+        html = _template().render(
+            Context({"info": openapi["info"], "nouns": endpoints(openapi), "shapes": schemas(openapi)})
         )
-        return HttpResponse(page)
+        return HttpResponse(html)
 
 
 def stylesheet(_request: HttpRequest) -> HttpResponse:
     """Serve the style sheet, because the strict CSP does not allow inline styles."""
-    return HttpResponse((_PAGES / "docs.css").read_bytes(), content_type="text/css; charset=utf-8")
+    return HttpResponse((_ASSETS / "docs.css").read_bytes(), content_type="text/css; charset=utf-8")
 
 
 def endpoints(openapi: dict[str, Any]) -> dict[str, list[Endpoint]]:
     """Return every operation of an OpenAPI document by tag, in declaration order."""
-    nouns: dict[str, list[Endpoint]] = defaultdict(list)
+    by_tag: dict[str, list[Endpoint]] = defaultdict(list)
     for path, operations in openapi["paths"].items():
         for method, operation in operations.items():
-            nouns[operation["tags"][0]].append(_endpoint(method, path, operation))
-    return dict(nouns)
+            by_tag[operation["tags"][0]].append(_endpoint(method, path, operation))
+    return dict(by_tag)
 
 
-def shapes(openapi: dict[str, Any]) -> list[SchemaDoc]:
+def schemas(openapi: dict[str, Any]) -> list[SchemaDoc]:
     """Return every named schema, sorted by name. Paginated lists are omitted, because they only wrap their items."""
     return [
         SchemaDoc(name, _with_code(schema.get("description", "")), tuple(_fields(schema)))
@@ -134,7 +134,7 @@ def _kind(schema: dict[str, Any]) -> str:
     """Describe a schema in a few words: `text`, `number`, `list of Alert`, `text or null`."""
     match schema:
         case {"$ref": str(reference)}:
-            return _shape_name(reference)
+            return _schema_name(reference)
         case {"anyOf": list(choices)}:
             return " or ".join(dict.fromkeys(_kind(choice) for choice in choices))
         case {"enum": list(values)}:
@@ -150,10 +150,10 @@ def _kind(schema: dict[str, Any]) -> str:
     return "any"
 
 
-def _shape_name(reference: str) -> str:
+def _schema_name(reference: str) -> str:
     name = reference.rsplit("/", 1)[-1]
-    of = re.fullmatch(r"PaginatedList_(.+)_", name)
-    return f"page of {of[1]}" if of else name
+    match = re.fullmatch(r"PaginatedList_(.+)_", name)
+    return f"page of {match[1]}" if match else name
 
 
 def _with_code(text: str) -> SafeString:
@@ -163,4 +163,4 @@ def _with_code(text: str) -> SafeString:
 
 @cache
 def _template() -> Template:
-    return Engine(debug=False).from_string((_PAGES / "docs.html").read_text(encoding="utf-8"))
+    return Engine(debug=False).from_string((_ASSETS / "docs.html").read_text(encoding="utf-8"))

@@ -45,7 +45,7 @@ _NOT_FOUND = "There is nothing at {path}. The addresses are listed in /api/v1/do
 
 
 #: The schema of every error, for the OpenAPI document.
-SHAPE = {
+ERROR_SCHEMA = {
     "title": "Error",
     "type": "object",
     "required": ["error", "detail", "fields"],
@@ -61,7 +61,7 @@ SHAPE = {
 }
 
 
-def status_of(error: Rejected) -> int:
+def http_status(error: Rejected) -> int:
     """Return the HTTP status of a rejection: 400 unless its code has another one."""
     if error.code in _CONFLICTS or error.code.startswith("already_"):
         return 409
@@ -71,7 +71,7 @@ def status_of(error: Rejected) -> int:
     return _STATUSES.get(error.code, 400)
 
 
-def answer(status: int, code: str, detail: str, fields: Mapping[str, str] | None = None) -> HttpResponse:
+def error_response(status: int, code: str, detail: str, fields: Mapping[str, str] | None = None) -> HttpResponse:
     """Return an error response. `fields` maps each field's name or path to a sentence."""
     body = {"error": code, "detail": detail, "fields": dict(fields or {})}
     response = HttpResponse(msgspec.json.encode(body), status=status, content_type="application/json; charset=utf-8")
@@ -81,27 +81,27 @@ def answer(status: int, code: str, detail: str, fields: Mapping[str, str] | None
 
 
 def rejected(_request: HttpRequest, error: Rejected) -> HttpResponse:
-    return answer(status_of(error), error.code, error.detail, error.fields)
+    return error_response(http_status(error), error.code, error.detail, error.fields)
 
 
 def temporary(_request: HttpRequest, error: Temporary) -> HttpResponse:
-    response = answer(503, "temporary", error.detail)
+    response = error_response(503, "temporary", error.detail)
     if error.retry_after is not None:
         response["Retry-After"] = str(max(1, int(error.retry_after.total_seconds())))
     return response
 
 
 def permanent(_request: HttpRequest, error: Permanent) -> HttpResponse:
-    return answer(502, "needs_attention", str(error))
+    return error_response(502, "needs_attention", str(error))
 
 
 def invalid(_request: HttpRequest, error: ValidationError) -> HttpResponse:
     """Handle parameters or a body that do not match the schema, with a sentence per field."""
     fields: dict[str, str] = {}
     for problem in error.errors:
-        fields.setdefault(_place(problem["loc"]), _sentence(problem))
-    detail = "; ".join(f"{place}: {sentence}" for place, sentence in fields.items())
-    return answer(400, "invalid", detail, fields)
+        fields.setdefault(_field_path(problem["loc"]), _sentence(problem))
+    detail = "; ".join(f"{path}: {sentence}" for path, sentence in fields.items())
+    return error_response(400, "invalid", detail, fields)
 
 
 def http_error(request: HttpRequest, error: HttpError) -> HttpResponse:
@@ -109,21 +109,21 @@ def http_error(request: HttpRequest, error: HttpError) -> HttpResponse:
     if isinstance(error.__cause__, Rejected):
         return rejected(request, error.__cause__)
     if error.status_code == 401:
-        return answer(
+        return error_response(
             401,
             "not_authenticated",
             "Send a token: `Authorization: Bearer TOKEN`. `tocsin token create`, or POST /api/v1/tokens, makes one.",
         )
-    return answer(error.status_code, "invalid" if error.status_code < 500 else "internal", error.message)
+    return error_response(error.status_code, "invalid" if error.status_code < 500 else "internal", error.message)
 
 
 def not_found(request: HttpRequest, _error: Http404 | None = None) -> HttpResponse:
-    return answer(404, "not_found", _NOT_FOUND.format(path=request.path))
+    return error_response(404, "not_found", _NOT_FOUND.format(path=request.path))
 
 
 def not_allowed(request: HttpRequest, allowed: str) -> HttpResponse:
     use = " or ".join(allowed.split(", "))
-    response = answer(405, "method_not_allowed", f"{request.method} is not possible here; use {use}.")
+    response = error_response(405, "method_not_allowed", f"{request.method} is not possible here; use {use}.")
     response["Allow"] = allowed
     return response
 
@@ -132,23 +132,27 @@ def unexpected(request: HttpRequest, error: Exception) -> HttpResponse:
     """Handle every other exception: log it once, under the id that the response contains."""
     match error:
         case RequestDataTooBig():
-            return answer(413, "too_large", "The body is larger than 5 MiB.")
+            return error_response(413, "too_large", "The body is larger than 5 MiB.")
         case TooManyFieldsSent() | UnreadablePostError():
-            return answer(400, "invalid", "The body could not be read.")
+            return error_response(400, "invalid", "The body could not be read.")
         case OperationalError() | psycopg.OperationalError():
             # The database is down or overloaded, or the statement exceeded its timeout.
             log.error("The database did not answer %s %s.", request.method, request.path, exc_info=error)
-            response = answer(503, "temporary", "The database did not answer in time. Try again, or ask for less.")
+            response = error_response(
+                503, "temporary", "The database did not answer in time. Try again, or ask for less."
+            )
             response["Retry-After"] = "5"
             return response
-    number = getattr(request, "id", None) or secrets.token_hex(4)
+    request_id = getattr(request, "id", None) or secrets.token_hex(4)
     if database.is_unavailable(error):
-        log.warning("Request %s: the database cannot be used: %s", number, error)
-        said = "takes no writes now" if database.is_read_only_error(error) else "does not answer"
-        return temporary(request, Temporary(f"The database {said}. Try again.", RETRY_AFTER))
-    log.error("Request %s failed: %s %s", number, request.method, request.path, exc_info=error)
-    return answer(
-        500, "internal", f"Something went wrong in Tocsin, and was logged as {number}. Quote that number when you ask."
+        log.warning("Request %s: the database cannot be used: %s", request_id, error)
+        state = "takes no writes now" if database.is_read_only_error(error) else "does not answer"
+        return temporary(request, Temporary(f"The database {state}. Try again.", RETRY_AFTER))
+    log.error("Request %s failed: %s %s", request_id, request.method, request.path, exc_info=error)
+    return error_response(
+        500,
+        "internal",
+        f"Something went wrong in Tocsin, and was logged as {request_id}. Quote that number when you ask.",
     )
 
 
@@ -171,32 +175,30 @@ def _refuse_constant(name: str) -> Any:
     raise Rejected("invalid_json", f"{name} is not a JSON number.")
 
 
-def _refuse_bad_text(value: Any, place: str) -> None:
+def _refuse_bad_text(value: Any, path: str) -> None:
     match value:
         case str():
             if "\x00" in value or any("\ud800" <= character <= "\udfff" for character in value):
-                raise Rejected(
-                    "invalid", "The text holds a NUL character or half of a surrogate pair.", place or "body"
-                )
+                raise Rejected("invalid", "The text holds a NUL character or half of a surrogate pair.", path or "body")
         case dict():
-            for name, inner in value.items():
-                _refuse_bad_text(name, place)
-                _refuse_bad_text(inner, f"{place}.{name}" if place else name)
+            for name, item in value.items():
+                _refuse_bad_text(name, path)
+                _refuse_bad_text(item, f"{path}.{name}" if path else name)
         case list():
-            for number, inner in enumerate(value):
-                _refuse_bad_text(inner, f"{place}[{number}]")
+            for index, item in enumerate(value):
+                _refuse_bad_text(item, f"{path}[{index}]")
 
 
-def _place(location: tuple[str | int, ...]) -> str:
+def _field_path(location: tuple[str | int, ...]) -> str:
     """Return the field's path as the sender wrote it: without the source (`query`, `body`) and Ninja's
     parameter name."""
     _source, *parts = location
     if parts[0] in ("body", "query") and len(parts) > 1:
         parts = parts[1:]
-    place = ""
+    path = ""
     for part in parts:
-        place += f"[{part}]" if isinstance(part, int) else f".{part}" if place else part
-    return place or "body"
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
+    return path or "body"
 
 
 def _sentence(problem: Mapping[str, Any]) -> str:

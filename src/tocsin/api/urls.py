@@ -15,9 +15,9 @@ from tocsin.api.application import api
 type ApiView = Callable[..., HttpResponseBase]
 
 
-def _framed(view: ApiView) -> ApiView:
+def _with_error_format(view: ApiView) -> ApiView:
     @wraps(view)
-    def answer(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+    def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         try:
             response = view(request, *args, **kwargs)
         except Http404:
@@ -29,20 +29,20 @@ def _framed(view: ApiView) -> ApiView:
         response.setdefault("Cache-Control", "no-store")
         return response
 
-    answer.csrf_exempt = True  # type: ignore[attr-defined] # ApiAuth checks session requests
-    return answer
+    wrapped.csrf_exempt = True  # type: ignore[attr-defined] # ApiAuth checks session requests
+    return wrapped
 
 
-def _framed_patterns() -> Iterator[URLPattern]:
+def _wrapped_patterns() -> Iterator[URLPattern]:
     for pattern in api.urls[0]:
         assert isinstance(pattern, URLPattern)
-        pattern.callback = _framed(pattern.callback)
+        pattern.callback = _with_error_format(pattern.callback)
         yield pattern
 
 
 app_name = "api"
 urlpatterns = [
     path("docs.css", docs.stylesheet),
-    *_framed_patterns(),
-    re_path(r"", _framed(lambda request: errors.not_found(request))),
+    *_wrapped_patterns(),
+    re_path(r"", _with_error_format(lambda request: errors.not_found(request))),
 ]

@@ -68,7 +68,7 @@ class KindHooks:
     `sender(payload, settings)` returns the origin of an authentic message; the integration is pinned to the first one.
     `handshake(payload, headers, fetch)` returns the reply to a request that carries no message, such as a URL
     verification or a subscription confirmation; None for a message. Runs in a thread, after `refusal`.
-    `reply(told)` returns the response to stored messages for senders that expect their own format.
+    `reply(outcomes)` returns the response to stored messages for senders that expect their own format.
     """
 
     messages: Callable[[Payload, Headers], Sequence[Payload]] | None = None
@@ -79,13 +79,13 @@ class KindHooks:
     reply: Callable[[Sequence[MessageOutcome]], SenderReply] | None = None
 
 
-NONE = KindHooks()
+NO_HOOKS = KindHooks()
 
 
 def load(name: str) -> KindHooks:
     """Imports the hooks of the kind `name`, whose folder has an `__init__.py`. Raises ValueError if it defines none."""
     module = import_module(f"tocsin.catalogue.kinds.{name}")
-    found = {function: getattr(module, function, None) for function in KindHooks.__slots__}
-    if not any(found.values()):
+    functions = {function: getattr(module, function, None) for function in KindHooks.__slots__}
+    if not any(functions.values()):
         raise ValueError(f"{name}/__init__.py has none of the functions {', '.join(KindHooks.__slots__)}")
-    return KindHooks(**found)
+    return KindHooks(**functions)

@@ -107,7 +107,7 @@ reason = "line 1"
 }
 
 
-def begin(name: str, title: str, folder: Path = KINDS) -> list[Path]:
+def create_kind(name: str, title: str, folder: Path = KINDS) -> list[Path]:
     """Writes the folder of a new kind and returns its files. Raises Rejected("invalid") or Rejected("name_taken")."""
     if not _NAME.fullmatch(name):
         raise Rejected(
@@ -115,14 +115,14 @@ def begin(name: str, title: str, folder: Path = KINDS) -> list[Path]:
         )
     if not title.strip() or not title.isprintable() or len(title) > 60 or '"' in title or "\\" in title:
         raise Rejected("invalid", "A title is what people call the tool, in at most 60 characters without quotes.")
-    place = folder / name
-    if place.exists():
-        raise Rejected("name_taken", f"{place} is there already.")
+    kind_folder = folder / name
+    if kind_folder.exists():
+        raise Rejected("name_taken", f"{kind_folder} is there already.")
     texts = {"integration.toml": _MANIFEST, "guide.md": _GUIDE} | {f"samples/{n}": text for n, text in _SAMPLES.items()}
-    written = []
+    created = []
     for file, text in texts.items():
-        path = place / file
+        path = kind_folder / file
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text.format(title=title), encoding="utf-8")
-        written.append(path)
-    return written
+        created.append(path)
+    return created

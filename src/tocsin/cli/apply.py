@@ -28,30 +28,32 @@ def apply(
     """
     from tocsin.configure import yaml_loader
 
-    read = [yaml_loader.read(file) for file in files]
+    documents = [yaml_loader.read(file) for file in files]
     with open_database(data_dir):
         from tocsin.configure import config_files, plan
         from tocsin.core.runtime import clock
 
-        wanted = config_files.collect(read)
+        sources = config_files.collect(documents)
         if dry_run:
-            _print(plan.preview(wanted, prune=prune, now=clock.now()))
+            _print(plan.preview(sources, prune=prune, now=clock.now()))
             typer.echo("Nothing was changed: this was a dry run.")
         else:
-            done = plan.apply(wanted, prune=prune, now=clock.now(), announce=_print)
-            typer.echo("Nothing to do." if done.is_empty else "Done.")
+            applied = plan.apply(sources, prune=prune, now=clock.now(), on_plan=_print)
+            typer.echo("Nothing to do." if applied.is_empty else "Done.")
 
 
-def _print(found: ConfigPlan) -> None:
+def _print(config_plan: ConfigPlan) -> None:
     from tocsin.configure.plan import PlanAction
 
-    for line in found.lines:
+    for line in config_plan.lines:
         typer.echo(str(line))
-    counts = [f"{found.count(change)} {_SAID[change]}" for change in PlanAction if found.count(change)]
+    counts = [
+        f"{config_plan.count(change)} {_ACTION_LABELS[change]}" for change in PlanAction if config_plan.count(change)
+    ]
     typer.echo(f"{', '.join(counts)}." if counts else "The files say nothing.")
 
 
-_SAID = {"create": "to create", "update": "to update", "unchanged": "unchanged", "delete": "to delete"}
+_ACTION_LABELS = {"create": "to create", "update": "to update", "unchanged": "unchanged", "delete": "to delete"}
 
 
 def export(
@@ -67,5 +69,5 @@ def export(
     with open_database(data_dir):
         from tocsin.configure import export as exported
 
-        text = exported.write(exported.everything(with_secrets=with_secrets))
+        text = exported.write(exported.export_configuration(with_secrets=with_secrets))
     typer.echo(text, nl=False)

@@ -25,7 +25,7 @@ PassphraseFile = Annotated[
     ),
 ]
 
-_IN_THE_CLEAR = (
+_PLAINTEXT_WARNING = (
     "WARNING: the backup is not under a passphrase. The key to every stored secret is in it as it is: whoever gets the "
     "file can read every password, token and address in it. Use --passphrase-file, or keep the file very safe."
 )
@@ -45,16 +45,16 @@ def backup(
     version 15 on. It contains the key that encrypts stored secrets, protected by the passphrase.
     """
     configure(data_dir)
-    passphrase = None if no_passphrase else _chosen(passphrase_file, confirm=True)
-    with open_database(data_dir, migrate=False) as opened:
+    passphrase = None if no_passphrase else _read_passphrase(passphrase_file, confirm=True)
+    with open_database(data_dir, migrate=False) as session:
         from tocsin.core.runtime import clock
         from tocsin.operate.backup import writing
 
-        _measure(opened)
+        _measure_clock(session)
         manifest = writing.write(file.absolute(), clock.now(), passphrase=passphrase)
     if passphrase is None:
-        _say(_IN_THE_CLEAR)
-    _say(f"{file}: {manifest.rows:,} rows of {len(manifest.tables)} tables, {_size(file)}.")
+        _echo(_PLAINTEXT_WARNING)
+    _echo(f"{file}: {manifest.rows:,} rows of {len(manifest.tables)} tables, {_size(file)}.")
 
 
 def restore(
@@ -82,21 +82,21 @@ def restore(
         reader.verify()
         keys = reader.manifest.keys
         settings = environment.current()
-        known = settings.secret_keys or key_encryption.stored(settings.data_dir)
-        must_open = bool(keys.sealed) and not without_key and key_encryption.missing(keys, known)
-        passphrase = _chosen(passphrase_file, confirm=False) if must_open else None
-        new_keys = key_encryption.choose(keys, settings, passphrase, without_key=without_key)
-        with open_database(data_dir, migrate=False) as opened:
+        known_keys = settings.secret_keys or key_encryption.load_keys(settings.data_dir)
+        needs_passphrase = bool(keys.sealed) and not without_key and key_encryption.missing(keys, known_keys)
+        passphrase = _read_passphrase(passphrase_file, confirm=False) if needs_passphrase else None
+        new_keys = key_encryption.choose_keys(keys, settings, passphrase, without_key=without_key)
+        with open_database(data_dir, migrate=False) as session:
             from tocsin.notify import pause
             from tocsin.operate.backup import restoring
 
-            done = restoring.restore(reader, new_keys, force=force, paused_for=pause.MAX_PAUSE if paused else None)
+            result = restoring.restore(reader, new_keys, force=force, paused_for=pause.MAX_PAUSE if paused else None)
             if paused:
-                _pause(opened)
-    _tell(file, done, is_paused=paused)
+                _pause(session)
+    _report_restore(file, result, is_paused=paused)
 
 
-def _measure(opened: DatabaseSession) -> None:
+def _measure_clock(session: DatabaseSession) -> None:
     """Measure the offset of the database's clock, and report the location of the embedded PostgreSQL if it is outside
     the data directory."""
     from tocsin.core.db import database
@@ -104,59 +104,61 @@ def _measure(opened: DatabaseSession) -> None:
 
     with database.connect(name="tocsin backup") as connection:
         clock.measure(connection)
-    if opened.embedded is not None and opened.embedded.is_apart:
-        _say(
-            f"PostgreSQL's part lives in {opened.embedded.location}. It is in the backup; a copy of "
-            f"{opened.config.data_dir} alone would not have it."
+    if session.embedded is not None and session.embedded.is_outside_data_dir:
+        _echo(
+            f"PostgreSQL's part lives in {session.embedded.location}. It is in the backup; a copy of "
+            f"{session.config.data_dir} alone would not have it."
         )
 
 
-def _pause(opened: DatabaseSession) -> None:
+def _pause(session: DatabaseSession) -> None:
     from tocsin.access.audit import COMMAND_LINE
     from tocsin.core.runtime import clock
     from tocsin.notify import pause
-    from tocsin.operate.backup.restoring import PAUSED
+    from tocsin.operate.backup.restoring import PAUSE_REASON
 
     # The restored state is paused already; this records the pause in the audit log.
-    _measure(opened)
-    pause.start(PAUSED, clock.now() + pause.MAX_PAUSE, COMMAND_LINE, clock.now())
+    _measure_clock(session)
+    pause.start(PAUSE_REASON, clock.now() + pause.MAX_PAUSE, COMMAND_LINE, clock.now())
 
 
-def _tell(file: Path, done: RestoreResult, *, is_paused: bool) -> None:
-    manifest = done.manifest
-    made_by = f"Tocsin {manifest.tocsin}, {manifest.made_at:%Y-%m-%d %H:%M} UTC, from PostgreSQL {manifest.postgres}"
-    _say(f"Restored {manifest.rows:,} rows of {len(manifest.tables)} tables from {file} ({made_by}).")
-    _say("Everybody signs in again; invitations and links for a new password work no more.")
-    if done.migrated:
-        _say(f"Brought up to date: {len(done.migrated)} migrations applied.")
-    if done.has_written_keys:
-        _say(f"The backup's secret key is in {environment.current().data_dir / 'secret.key'} now.")
-    if not done.has_keys:
-        _say("WARNING: the backup's secret key is missing: enter every password and token of providers anew.")
+def _report_restore(file: Path, result: RestoreResult, *, is_paused: bool) -> None:
+    manifest = result.manifest
+    origin = f"Tocsin {manifest.tocsin}, {manifest.made_at:%Y-%m-%d %H:%M} UTC, from PostgreSQL {manifest.postgres}"
+    _echo(f"Restored {manifest.rows:,} rows of {len(manifest.tables)} tables from {file} ({origin}).")
+    _echo("Everybody signs in again; invitations and links for a new password work no more.")
+    if result.migrated:
+        _echo(f"Brought up to date: {len(result.migrated)} migrations applied.")
+    if result.were_keys_written:
+        _echo(f"The backup's secret key is in {environment.current().data_dir / 'secret.key'} now.")
+    if not result.has_keys:
+        _echo("WARNING: the backup's secret key is missing: enter every password and token of providers anew.")
     if is_paused:
-        _say("All paging is paused for a week: look, then end the pause.")
-    elif done.live_alerts:
-        alerts = "1 alert is" if done.live_alerts == 1 else f"{done.live_alerts:,} alerts are"
-        _say(f"{alerts} live: Tocsin pages people about them as soon as it starts. --paused would prevent that.")
+        _echo("All paging is paused for a week: look, then end the pause.")
+    elif result.active_alerts:
+        alerts = "1 alert is" if result.active_alerts == 1 else f"{result.active_alerts:,} alerts are"
+        _echo(f"{alerts} live: Tocsin pages people about them as soon as it starts. --paused would prevent that.")
 
 
-def _chosen(file: Path | None, *, confirm: bool) -> str | None:
+def _read_passphrase(file: Path | None, *, confirm: bool) -> str | None:
     """Return the passphrase from the file, the environment or the terminal; None if it is empty."""
     if file is not None:
         try:
-            chosen = file.read_text(encoding="utf-8").partition("\n")[0].rstrip("\r")
+            passphrase = file.read_text(encoding="utf-8").partition("\n")[0].rstrip("\r")
         except (OSError, UnicodeDecodeError) as error:
             raise Rejected("passphrase_missing", f"{file} cannot be read: {error}.") from error
-        if not chosen:
+        if not passphrase:
             raise Rejected("passphrase_missing", f"{file} has no passphrase on its first line.")
-        return chosen
-    if (known := environment.current().backup_passphrase) is not None:
-        return known
+        return passphrase
+    if (configured := environment.current().backup_passphrase) is not None:
+        return configured
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return None
-    asked = "Passphrase for the secret key (none: leave empty)" if confirm else "Passphrase of the secret key"
-    said = typer.prompt(asked, default="", hide_input=True, confirmation_prompt=confirm, show_default=False, err=True)
-    return str(said) or None
+    prompt = "Passphrase for the secret key (none: leave empty)" if confirm else "Passphrase of the secret key"
+    entered = typer.prompt(
+        prompt, default="", hide_input=True, confirmation_prompt=confirm, show_default=False, err=True
+    )
+    return str(entered) or None
 
 
 def _size(file: Path) -> str:
@@ -164,5 +166,5 @@ def _size(file: Path) -> str:
     return f"{size / 1024**2:,.1f} MB" if size >= 1024**2 else f"{size / 1024:,.0f} kB"
 
 
-def _say(text: str) -> None:
+def _echo(text: str) -> None:
     typer.echo(text, err=True)

@@ -53,8 +53,8 @@ def new(
     """
     from tocsin.catalogue import scaffold
 
-    shown = title or name.replace("_", " ").title()
-    for path in scaffold.begin(name, shown, folder or scaffold.KINDS):
+    display_title = title or name.replace("_", " ").title()
+    for path in scaffold.create_kind(name, display_title, folder or scaffold.KINDS):
         typer.echo(path)
     typer.echo(
         "\nReplace the samples by the tool's documented payloads, then the mapping, the rules and the guide; then:\n"

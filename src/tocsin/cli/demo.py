@@ -18,7 +18,7 @@ from tocsin.core.config import environment
 from tocsin.core.config.environment import DEFAULT_HOST, DEFAULT_PORT
 from tocsin.core.errors import Rejected
 from tocsin.core.runtime import logs
-from tocsin.fake_halo import demo as small_halo
+from tocsin.fake_halo import demo as fake_halo_demo
 
 #: Variables that the demo ignores, because they would let it reach real recipients or another database.
 IGNORED = ("TOCSIN_SMTP_URL", "TOCSIN_DATABASE_URL", "TOCSIN_HEARTBEAT_URL")
@@ -62,30 +62,30 @@ def demo(
                 typer.echo(f"The demo leaves {variable} out: it sends nothing.", err=True)
     # The fake Halo listens on this machine.
     os.environ["TOCSIN_ALLOW_TARGETS"] = "127.0.0.0/8"
-    settings = configure(data_dir or own_data_dir())
+    settings = configure(data_dir or demo_data_dir())
     logs.set_up(settings.log_format)
-    with open_database(settings.data_dir) as opened:
+    with open_database(settings.data_dir) as session:
         password = _password(settings.data_dir)
-        _fill(password)
-        halo = small_halo.start()
-        token = _connect(halo.url)
+        _create_sample_team(password)
+        halo = fake_halo_demo.start()
+        token = _connect_halo(halo.url)
         primary = _primary()
 
-        def say(url: str) -> None:
+        def announce(url: str) -> None:
             if token:
-                small_halo.send_to(halo, f"{url}/in/{token}")
+                fake_halo_demo.send_to(halo, f"{url}/in/{token}")
             typer.echo(_welcome(url, password, token, halo.url, primary), err=True)
 
         try:
-            serve.run(opened, host, port, "all", on_ready=say)
+            serve.run(session, host, port, "all", on_ready=announce)
         finally:
             halo.stop()
 
 
-def own_data_dir() -> Path:
+def demo_data_dir() -> Path:
     """Return the demo's data directory, beside the default data directory."""
-    usual = environment.default_data_dir()
-    return usual.with_name(f"{usual.name}-demo")
+    default_dir = environment.default_data_dir()
+    return default_dir.with_name(f"{default_dir.name}-demo")
 
 
 def _password(data_dir: Path) -> str:
@@ -98,7 +98,7 @@ def _password(data_dir: Path) -> str:
     return path.read_text().strip()
 
 
-def _fill(password: str) -> None:
+def _create_sample_team(password: str) -> None:
     """Create the sample team and the integration if they do not exist yet."""
     from tocsin.access.audit import COMMAND_LINE
     from tocsin.configure import config_files, plan, yaml_loader
@@ -152,7 +152,7 @@ def _primary() -> str:
     return next((person.name for people in on_call.values() for person in people), "nobody")
 
 
-def _connect(url: str) -> str:
+def _connect_halo(url: str) -> str:
     """Connect the HaloITSM integration to the fake Halo, whose URL differs on each start. Return the token of the
     webhook URL.
 
@@ -166,21 +166,24 @@ def _connect(url: str) -> str:
     from tocsin.outbound import commands as outbound
     from tocsin.outbound.models import OutboundIntegration
 
-    known = OutboundIntegration.objects.filter(kind="haloitsm").order_by("pk").first()
-    spec = outbound.outbound_spec(known) if known else {"name": "Halo", "kind": "haloitsm", "sync": _SYNC}
+    existing = OutboundIntegration.objects.filter(kind="haloitsm").order_by("pk").first()
+    spec = outbound.outbound_spec(existing) if existing else {"name": "Halo", "kind": "haloitsm", "sync": _SYNC}
     spec |= {"base_url": url, "client_id": "tocsin", "client_secret": _HALO_SECRET, "application": "Tocsin"}
-    saved = outbound.save_outbound(spec, existing=known, actor=COMMAND_LINE, now=clock.now())
-    door = Integration.objects.filter(kind="haloitsm").order_by("pk").first()
-    if door is None:
+    saved = outbound.save_outbound(spec, existing=existing, actor=COMMAND_LINE, now=clock.now())
+    inbound_integration = Integration.objects.filter(kind="haloitsm").order_by("pk").first()
+    if inbound_integration is None:
         return ""
-    before = inbound.integration_spec(door)
-    settings = {**before.get("settings", {}), "halo_address": url}
-    wanted = {**before, "outbound": saved.name, "settings": settings}
+    current_spec = inbound.integration_spec(inbound_integration)
+    settings = {**current_spec.get("settings", {}), "halo_address": url}
+    updated_spec = {**current_spec, "outbound": saved.name, "settings": settings}
     try:
-        inbound.save_integration(wanted, existing=door, actor=COMMAND_LINE, now=clock.now())
+        inbound.save_integration(updated_spec, existing=inbound_integration, actor=COMMAND_LINE, now=clock.now())
     except Rejected as rejected:
-        typer.echo(f"{door.name} stays as it is, and is not connected with the small Halo: {rejected.detail}", err=True)
-    return crypto.decrypt(door.token)
+        typer.echo(
+            f"{inbound_integration.name} stays as it is, and is not connected with the small Halo: {rejected.detail}",
+            err=True,
+        )
+    return crypto.decrypt(inbound_integration.token)
 
 
 def _welcome(url: str, password: str, token: str, halo: str, primary: str) -> str:

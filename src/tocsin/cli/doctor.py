@@ -29,9 +29,9 @@ def doctor(
     Checks the database, durability, clock, disk, configuration, public URL, providers, and who can be reached. Each
     problem has an id and a remedy. The exit status is 1 if there is a problem; notes do not count.
     """
-    found = _examine(data_dir)
-    typer.echo(_as_json(found) if as_json else _as_text(found))
-    if any(finding.is_problem for finding in found):
+    findings = _examine(data_dir)
+    typer.echo(_as_json(findings) if as_json else _as_text(findings))
+    if any(finding.is_problem for finding in findings):
         raise typer.Exit(1)
 
 
@@ -69,18 +69,18 @@ def _without_database(problem: str) -> list[HealthFinding]:
     return examination.examine_without_database(mask_tokens(problem), datetime.now(UTC))
 
 
-def _as_json(found: list[HealthFinding]) -> str:
-    problems = [asdict(finding) for finding in found if finding.is_problem]
-    notes = [asdict(finding) for finding in found if not finding.is_problem]
+def _as_json(findings: list[HealthFinding]) -> str:
+    problems = [asdict(finding) for finding in findings if finding.is_problem]
+    notes = [asdict(finding) for finding in findings if not finding.is_problem]
     return json.dumps({"ok": not problems, "problems": problems, "notes": notes}, indent=2, ensure_ascii=False)
 
 
-def _as_text(found: list[HealthFinding]) -> str:
+def _as_text(findings: list[HealthFinding]) -> str:
     lines = []
-    for finding in found:
+    for finding in findings:
         lines.append(f"{finding.level:8} {finding.id}: {finding.detail}")
         if finding.remedy:
             lines.append(f"{'':8} → {finding.remedy}")
-    count = sum(finding.is_problem for finding in found)
+    count = sum(finding.is_problem for finding in findings)
     lines.append(f"{count} {'problem' if count == 1 else 'problems'}." if count else "No problems.")
     return "\n".join(lines)

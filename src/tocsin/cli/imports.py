@@ -138,18 +138,18 @@ def _import(
 
         now = clock.now()
         documents = _documents(product, key, api_base, export, now)
-        found = product.translate(documents, now, existing_users.users(now), with_keys=with_keys)
-    text = yaml.write(dict(found.configuration))
-    said = as_text(found)
+        converted = product.convert(documents, now, existing_users.users(now), with_keys=with_keys)
+    text = yaml.write(dict(converted.configuration))
+    report_text = as_text(converted)
     if output is None:
         typer.echo(text, nl=False)
     else:
         _write(output, text)
     if report is not None:
-        _write(report, said)
-    typer.echo(said, err=True, nl=False)
-    counts = ", ".join(describe_count(key, count) for key, count in found.counts().items())
-    lines = f"{len(found.findings)} {'line' if len(found.findings) == 1 else 'lines'}"
+        _write(report, report_text)
+    typer.echo(report_text, err=True, nl=False)
+    counts = ", ".join(describe_count(key, count) for key, count in converted.counts().items())
+    lines = f"{len(converted.findings)} {'line' if len(converted.findings) == 1 else 'lines'}"
     typer.echo(f"{counts or 'Nothing'} from {product.title}; {lines} in the report.", err=True)
     if output is not None:
         typer.echo(f"Next: tocsin apply {output} --dry-run", err=True)
@@ -166,12 +166,13 @@ def _documents(product: Product, key: str, api_base: str, export: Path | None, n
 
 def _key(product: Product, key_file: Path | None) -> str:
     if key_file is None:
-        key = os.environ.get(product.variable, "")
+        key = os.environ.get(product.key_variable, "")
         if not key:
             raise Rejected(
                 "missing",
-                f"There is no key: put it into ${product.variable}, or name its file with --key-file (- for stdin). "
-                f"It is made in {product.title} under {product.key_place}.",
+                f"There is no key: put it into ${product.key_variable}, or name its file with --key-file "
+                "(- for stdin). "
+                f"It is made in {product.title} under {product.key_location}.",
             )
         return key
     if str(key_file) == "-":
@@ -179,8 +180,8 @@ def _key(product: Product, key_file: Path | None) -> str:
     try:
         return key_file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        said = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise Rejected("unreadable", f"{key_file}: cannot be read: {said}.") from None
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise Rejected("unreadable", f"{key_file}: cannot be read: {reason}.") from None
 
 
 def _read(path: Path) -> bytes:
@@ -198,11 +199,11 @@ def _read(path: Path) -> bytes:
 
 def _zipped(folder: Path) -> bytes:
     """Return a folder of JSON files as a ZIP file."""
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as archive:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
         for path in sorted(folder.rglob("*.json")):
             archive.write(path, path.relative_to(folder))
-    return packed.getvalue()
+    return buffer.getvalue()
 
 
 def _write(path: Path, text: str) -> None:

@@ -36,26 +36,26 @@ def rotate(data_dir: DataDir = None) -> None:
         from tocsin.operate.encryption import key_file, rotation
 
         if key_file.begin_rotation():
-            _say("Made a new key in the data directory.")
+            _echo("Made a new key in the data directory.")
         _wait_for_nodes()
-        total, shown = 0, ""
+        total, last_line = 0, ""
         for step in rotation.rotate():
             total += step.values
             line = f"{step.column.table}.{step.column.column}: {step.page * 100 // max(1, step.pages)} %"
-            if step.values and line != shown:
-                _say(f"{line}, {total:,} values so far")
-                shown = line
+            if step.values and line != last_line:
+                _echo(f"{line}, {total:,} values so far")
+                last_line = line
         with database.transaction() as connection:
-            left = rotation.count(connection)
+            remaining = rotation.count(connection)
         if total:
             audit.record(
                 audit.COMMAND_LINE, "rotate_keys", now=clock.now(), object_type="secret_key", after={"values": total}
             )
-    for label, number in left.unreadable.items():
-        _say(f"WARNING: {number:,} of {label} cannot be read with any known key, and stay as they are.")
-    if left.old:
-        raise Rejected("unfinished", f"Still under an older key: {left}. Run it again.")
-    _say(f"{total:,} values re-encrypted. Nothing needs an older key any more; see `tocsin keys retire`.")
+    for label, count in remaining.unreadable.items():
+        _echo(f"WARNING: {count:,} of {label} cannot be read with any known key, and stay as they are.")
+    if remaining.old:
+        raise Rejected("unfinished", f"Still under an older key: {remaining}. Run it again.")
+    _echo(f"{total:,} values re-encrypted. Nothing needs an older key any more; see `tocsin keys retire`.")
 
 
 @app.command()
@@ -70,11 +70,13 @@ def retire(data_dir: DataDir = None) -> None:
         from tocsin.operate.encryption import key_file, rotation
 
         with database.transaction() as connection:
-            left = rotation.count(connection)
-        if left.old:
-            raise Rejected("still_needed", f"Still under an older key: {left}. Run `tocsin keys rotate` first.")
-        number = key_file.retire()
-    _say(f"{number} old {'key' if number == 1 else 'keys'} retired. Start Tocsin again." if number else "No old key.")
+            remaining = rotation.count(connection)
+        if remaining.old:
+            raise Rejected("still_needed", f"Still under an older key: {remaining}. Run `tocsin keys rotate` first.")
+        removed = key_file.retire()
+    _echo(
+        f"{removed} old {'key' if removed == 1 else 'keys'} retired. Start Tocsin again." if removed else "No old key."
+    )
 
 
 def _wait_for_nodes() -> None:
@@ -82,20 +84,21 @@ def _wait_for_nodes() -> None:
     from tocsin.core.db import database
     from tocsin.operate.encryption import rotation
 
-    end = time.monotonic() + _WAIT_FOR_NODES
+    deadline = time.monotonic() + _WAIT_FOR_NODES
     while True:
         with database.transaction() as connection:
-            unaware = rotation.nodes_without_newest_key(connection)
-        if not unaware:
+            outdated_nodes = rotation.nodes_without_newest_key(connection)
+        if not outdated_nodes:
             return
-        if time.monotonic() >= end:
+        if time.monotonic() >= deadline:
             raise Rejected(
                 "node_without_key",
-                f"{', '.join(unaware)} runs without the new key, and could read nothing that is under it. Give it the "
+                f"{', '.join(outdated_nodes)} runs without the new key, and could read nothing that is "
+                "under it. Give it the "
                 "new key in front of the old one, start it again, and run this again. Nothing was re-encrypted.",
             )
         time.sleep(1)
 
 
-def _say(text: str) -> None:
+def _echo(text: str) -> None:
     typer.echo(text, err=True)

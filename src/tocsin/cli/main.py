@@ -65,29 +65,29 @@ def run(arguments: Sequence[str]) -> int:
         outcome = app(args=list(arguments), standalone_mode=False, prog_name="tocsin")
     except typer.TyperException as error:
         # Remove the validator's prefix, which does not help the user.
-        return _say(error.format_message().replace(": Value error, ", ": "), error.exit_code)
+        return _echo_error(error.format_message().replace(": Value error, ", ": "), error.exit_code)
     except (typer.Abort, KeyboardInterrupt):
-        return _say("Stopped.", 130)
+        return _echo_error("Stopped.", 130)
     except RejectedAll as error:
         for problem in error.problems:
-            _say(problem.detail, 1)
+            _echo_error(problem.detail, 1)
         return 1
     except (TocsinError, ConfigError) as error:
-        return _say(str(error), 1)
+        return _echo_error(str(error), 1)
     except Exception as error:
-        if not _is_about_the_database(error):
+        if not _is_database_error(error):
             raise
-        return _say(f"The database cannot be used: {' '.join(str(error).split())}", 1)
+        return _echo_error(f"The database cannot be used: {' '.join(str(error).split())}", 1)
     return outcome if isinstance(outcome, int) else 0
 
 
-def _say(text: str, status: int) -> int:
+def _echo_error(text: str, status: int) -> int:
     # The help text, shown instead of an error when there are no arguments, has several lines and gets no prefix.
     typer.echo(text if "\n" in text else f"tocsin: {text}", err=True)
     return status
 
 
-def _is_about_the_database(error: Exception) -> bool:
+def _is_database_error(error: Exception) -> bool:
     from django.db import OperationalError
 
     return isinstance(error, psycopg.OperationalError | OperationalError) or database.is_unavailable(error)

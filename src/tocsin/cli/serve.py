@@ -18,7 +18,7 @@ from tocsin.core.net.http_server import listen, make_server
 from tocsin.core.runtime import logs
 
 #: Seconds that running requests may take to finish after SIGTERM.
-GRACE = 10
+SHUTDOWN_TIMEOUT = 10
 
 ROLES = ("all", "ingest", "web", "worker")
 
@@ -33,12 +33,12 @@ def serve(
     if role not in ROLES:
         raise typer.BadParameter(f"{role!r} is none of {', '.join(ROLES)}.", param_hint="--role")
     logs.set_up(configure(data_dir).log_format)
-    with open_database(data_dir, patience=start_up.PATIENCE) as opened:
-        run(opened, host, port, role)
+    with open_database(data_dir, startup_timeout=start_up.MAX_WAIT) as session:
+        run(session, host, port, role)
 
 
 def run(
-    opened: DatabaseSession, host: str, port: int, role: str, *, on_ready: Callable[[str], None] | None = None
+    session: DatabaseSession, host: str, port: int, role: str, *, on_ready: Callable[[str], None] | None = None
 ) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is in flight. `on_ready` is called with the URL."""
     from tocsin.node import NodeProcess, NodeRole
@@ -48,9 +48,9 @@ def run(
         socket = listen(host, port)
     except OSError as error:
         raise typer.BadParameter(f"{host}:{port} cannot be listened at: {error.strerror}.") from error
-    url = f"http://{_shown(host)}:{socket.getsockname()[1]}"
+    url = f"http://{_display_host(host)}:{socket.getsockname()[1]}"
     environment.listen_address(url)
-    node = NodeProcess(NodeRole(role), opened.embedded)
+    node = NodeProcess(NodeRole(role), session.embedded)
 
     def ready() -> None:
         if on_ready is not None:
@@ -59,26 +59,26 @@ def run(
         sys.stdout.flush()
 
     server = make_server(
-        node.app, graceful_timeout=GRACE, on_ready=ready, on_exit=node.end_streams, whole=node.short_way
+        node.app, graceful_timeout=SHUTDOWN_TIMEOUT, on_ready=ready, on_exit=node.end_streams, fast_path=node.fast_path
     )
     node.start()
     try:
         # The node works before the web server runs, so SIGTERM must already end it cleanly here.
-        signal.signal(signal.SIGTERM, _end)
+        signal.signal(signal.SIGTERM, _exit)
         node.wait()
         if on_ready is None:
-            start_up.wait_for_database(_offer_set_up)
+            start_up.wait_for_database(_print_setup_link)
         server.run(sockets=[socket])
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         node.stop()
 
 
-def _end(_number: int, _frame: object) -> None:
+def _exit(_number: int, _frame: object) -> None:
     raise SystemExit(0)
 
 
-def _offer_set_up() -> None:
+def _print_setup_link() -> None:
     """Print the one-time setup link if there is no administrator."""
     from tocsin.access import setup_link
     from tocsin.access.roles import Role
@@ -91,7 +91,7 @@ def _offer_set_up() -> None:
         sys.stderr.flush()
 
 
-def _shown(host: str) -> str:
+def _display_host(host: str) -> str:
     """Return the host for display in a URL."""
     if host in ("127.0.0.1", "0.0.0.0", "::", "::1"):  # noqa: S104 - compared, not bound
         return "localhost"

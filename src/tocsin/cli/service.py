@@ -46,46 +46,49 @@ def install(
     variables of the current environment are stored for the service in a file that only its user can read.
     """
     settings = configure(data_dir)
-    place = service.of_user(configuration_folder()) if user else service.of_machine(ROOT)
-    text = service.unit(place, _command(host, port), settings.data_dir)
+    location = service.user_location(configuration_folder()) if user else service.system_location(ROOT)
+    text = service.unit(location, _command(host, port), settings.data_dir)
     if only_print:
         typer.echo(text, nl=False)
         return
-    _refuse(place)
+    _refuse(location)
     if not user and settings.database_url is None:
         # The account is created here, because the service itself may not write to /etc.
         system_user.find_or_make()
-    _write_environment(place)
-    place.unit.parent.mkdir(parents=True, exist_ok=True)
-    place.unit.write_text(text)
-    for words in (["daemon-reload"], ["enable", service.NAME], ["restart", service.NAME]):
-        _run([*place.systemctl, *words])
-    _say(f"{place.unit} is written, enabled and started.")
+    _write_environment(location)
+    location.unit.parent.mkdir(parents=True, exist_ok=True)
+    location.unit.write_text(text)
+    for arguments in (["daemon-reload"], ["enable", service.NAME], ["restart", service.NAME]):
+        _run([*location.systemctl, *arguments])
+    _echo(f"{location.unit} is written, enabled and started.")
     if user:
-        _linger()
-    _say(f"Settings: {place.environment}. Log, with the set-up link while there is no administrator: {place.journal}")
+        _enable_lingering()
+    _echo(
+        f"Settings: {location.environment}. Log, with the set-up link while there is no administrator: "
+        f"{location.journal}"
+    )
 
 
-def _refuse(place: UnitLocation) -> None:
+def _refuse(location: UnitLocation) -> None:
     """Raise an error, before anything is written, if the installation cannot succeed."""
     if shutil.which("systemctl") is None or not BOOTED.is_dir():
         raise Permanent(
             "This machine is not run by systemd; nothing was written.",
             "`tocsin service install --print` shows the unit; have your own init start that command.",
         )
-    if not place.is_user and os.geteuid() != 0:
+    if not location.is_user and os.geteuid() != 0:
         raise Rejected(
             "needs_root",
             "A service of the machine needs root: `sudo tocsin service install`; or add --user for your own.",
         )
-    if place.unit.exists() and not place.unit.read_text().startswith(service.MARK):
-        raise Rejected("in_the_way", f"{place.unit} is there and was not written by this command: move it away.")
+    if location.unit.exists() and not location.unit.read_text().startswith(service.MARK):
+        raise Rejected("in_the_way", f"{location.unit} is there and was not written by this command: move it away.")
 
 
 def _command(host: str, port: int) -> list[str]:
     """Return the command line that starts this installation of Tocsin."""
-    beside = Path(sys.executable).with_name("tocsin")
-    program = str(beside) if os.access(beside, os.X_OK) else shutil.which("tocsin")
+    sibling = Path(sys.executable).with_name("tocsin")
+    program = str(sibling) if os.access(sibling, os.X_OK) else shutil.which("tocsin")
     if program is None:
         raise Permanent("The program `tocsin` cannot be found.", "Install it with `uv tool install tocsin`.")
     path = str(Path(program).absolute())
@@ -96,34 +99,36 @@ def _command(host: str, port: int) -> list[str]:
     return [path, "serve", "--host", host, "--port", str(port)]
 
 
-def _write_environment(place: UnitLocation) -> None:
+def _write_environment(location: UnitLocation) -> None:
     """Create the environment file, readable by its owner only. An existing file is not changed."""
     variables = service.carried_variables(os.environ, Path.cwd())
-    place.environment.parent.mkdir(parents=True, exist_ok=True)
+    location.environment.parent.mkdir(parents=True, exist_ok=True)
     try:
-        descriptor = os.open(place.environment, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        descriptor = os.open(location.environment, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
         if variables:
-            _say(f"{place.environment} is left as it is; this shell's {', '.join(sorted(variables))} are not added.")
+            _echo(
+                f"{location.environment} is left as it is; this shell's {', '.join(sorted(variables))} are not added."
+            )
         return
     with os.fdopen(descriptor, "w") as file:
         file.write(service.environment(variables))
 
 
-def _linger() -> None:
+def _enable_lingering() -> None:
     """Enable lingering. Without it a user's services stop at sign-out and do not start with the machine."""
     command = ["loginctl", "enable-linger"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - a constant command
-    if done.returncode != 0:
-        _say('It ends when you sign out, until this was done once: sudo loginctl enable-linger "$USER"')
+    process = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - a constant command
+    if process.returncode != 0:
+        _echo('It ends when you sign out, until this was done once: sudo loginctl enable-linger "$USER"')
 
 
 def _run(command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - no user input
-    if done.returncode != 0:
-        said = " ".join((done.stderr or done.stdout).split())
-        raise Permanent(f"`{' '.join(command)}` failed: {said or done.returncode}.")
+    process = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - no user input
+    if process.returncode != 0:
+        output = " ".join((process.stderr or process.stdout).split())
+        raise Permanent(f"`{' '.join(command)}` failed: {output or process.returncode}.")
 
 
-def _say(text: str) -> None:
+def _echo(text: str) -> None:
     typer.echo(text, err=True)

@@ -57,13 +57,13 @@ def configure(data_dir: Path | None) -> Config:
 
 @contextmanager
 def open_database(
-    data_dir: Path | None, *, migrate: bool = True, patience: timedelta = timedelta()
+    data_dir: Path | None, *, migrate: bool = True, startup_timeout: timedelta = timedelta()
 ) -> Iterator[DatabaseSession]:
     """Open the database of `data_dir` or of `TOCSIN_DATABASE_URL`, set up Django and, with `migrate`, migrate the
     tables.
 
-    Waits up to `patience` for a server that does not accept connections yet. The embedded server is started, or shared
-    with a running Tocsin, and stopped by its last user. Raises ConfigError; Rejected if the service uses another
+    Waits up to `startup_timeout` for a server that does not accept connections yet. The embedded server is started, or
+    shared with a running Tocsin, and stopped by its last user. Raises ConfigError; Rejected if the service uses another
     database; Permanent and Temporary from starting the server; and psycopg's or Django's OperationalError.
     """
     settings = configure(data_dir)
@@ -77,7 +77,7 @@ def open_database(
         if migrate:
             from tocsin.core.db import migrate as schema
 
-            wait_for_database(schema.migrate, patience)
+            wait_for_database(schema.migrate, startup_timeout)
         yield DatabaseSession(settings, url, embedded)
     finally:
         _close()
@@ -98,16 +98,16 @@ def _refuse_another_database(settings: Config) -> None:
     """
     if settings.database_url is not None or "TOCSIN_DATA_DIR" in os.environ:
         return
-    for place in (service.of_machine(), service.of_user(configuration_folder())):
+    for location in (service.system_location(), service.user_location(configuration_folder())):
         try:
-            is_elsewhere = service.names_database(place.environment.read_text())
+            has_external_database = service.names_database(location.environment.read_text())
         except OSError:
             continue
-        if is_elsewhere:
+        if has_external_database:
             raise Rejected(
                 "another_database",
-                f"The service uses the database that {place.environment} names, which this shell does not know. "
-                f"Run this first: set -a; . {shlex.quote(str(place.environment))}; set +a. "
+                f"The service uses the database that {location.environment} names, which this shell does not know. "
+                f"Run this first: set -a; . {shlex.quote(str(location.environment))}; set +a. "
                 "Or name a data directory with --data-dir.",
             )
 

@@ -47,14 +47,14 @@ def simulate(
         from tocsin.simulate import chain, report
 
         zone = ZoneInfo(settings_store.get(settings_store.TIME_ZONE))
-        found = Integration.objects.filter(name__iexact=integration).first()
-        if found is None:
+        row = Integration.objects.filter(name__iexact=integration).first()
+        if row is None:
             raise Rejected("not_found", f'There is no integration "{integration}".', "integration")
         try:
-            simulation = chain.simulate(found.pk, body, "application/json", _moment(at, zone) or clock.now())
+            simulation = chain.simulate(row.pk, body, "application/json", _parse_time(at, zone) or clock.now())
         except UnknownIntegration:
             raise Rejected(
-                "not_compiled", f"The configuration of {found.name} cannot be compiled; save it again."
+                "not_compiled", f"The configuration of {row.name} cannot be compiled; save it again."
             ) from None
     if as_json:
         typer.echo(json.dumps(report.as_json(simulation), ensure_ascii=False, indent=2))
@@ -74,11 +74,11 @@ def _read(payload: Path) -> bytes:
     return body
 
 
-def _moment(text: str, zone: ZoneInfo) -> datetime | None:
+def _parse_time(text: str, zone: ZoneInfo) -> datetime | None:
     if not text:
         return None
     try:
-        moment = datetime.fromisoformat(text)
+        parsed = datetime.fromisoformat(text)
     except ValueError:
         raise Rejected("invalid", f'--at: "{text}" is not a time; write it like 2026-12-25T03:00.', "at") from None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).astimezone(UTC)
+    return (parsed if parsed.tzinfo else parsed.replace(tzinfo=zone)).astimezone(UTC)

@@ -71,9 +71,9 @@ def reset_second_factor(
         user = User.objects.filter(username__iexact=username).first()
         if user is None:
             raise Rejected("not_found", f'There is no user "{username}".')
-        gone = mfa_reset_notice.remove_second_factors(user, actor=COMMAND_LINE, now=clock.now())
+        removed = mfa_reset_notice.remove_second_factors(user, actor=COMMAND_LINE, now=clock.now())
     typer.echo(
-        f"{user.username} signs in by the password alone now." if gone else f"{user.username} has no second factor.",
+        f"{user.username} signs in by the password alone now." if removed else f"{user.username} has no second factor.",
         err=True,
     )
 

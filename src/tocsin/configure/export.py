@@ -11,38 +11,38 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
-from tocsin.configure.resources import NOUNS, SETTINGS
+from tocsin.configure.resources import RESOURCES, SETTINGS
 from tocsin.core.config import config_version, settings_store
 
-_SHORT = 80
+_MAX_FLOW_CHARS = 80
 
 #: The order of keys in conditions, windows and reminders, which JSON in the database does not preserve.
-_WRITTEN = (
+_KEY_SEQUENCE = (
     *("name", "when", "field", "operator", "value", "match_case", "not", "all", "any"),
     *("days", "from", "to", "before"),
     *("trigger", "on", "moment", "start", "stop", "actions", "do"),
 )
-_ORDER = {key: number for number, key in enumerate(_WRITTEN)}
+_ORDER = {key: number for number, key in enumerate(_KEY_SEQUENCE)}
 
 #: Words and times that YAML 1.1 readers would misinterpret, and texts that the library would write incorrectly: those
 #: beginning with ? or : within a line, and unusual line breaks.
-_MISREAD = re.compile(
+_AMBIGUOUS = re.compile(
     r"y|n|yes|no|on|off|[0-9]+(:[0-9]+)+|[?:].*|.*[\x85\u2028\u2029\ufeff].*", re.IGNORECASE | re.DOTALL
 )
 
 
-def everything(*, with_secrets: bool) -> dict[str, Any]:
+def export_configuration(*, with_secrets: bool) -> dict[str, Any]:
     """The complete configuration by top-level key, in the order `apply` needs; empty keys are omitted."""
     with transaction.atomic():
         # Prevents changes meanwhile, so that referenced objects are included.
         config_version.lock()
-        found: dict[str, Any] = {}
+        configuration: dict[str, Any] = {}
         if settings := settings_store.non_default_settings():
-            found[SETTINGS] = settings
-        for noun in NOUNS:
-            if entries := [noun.spec(row, with_secrets) for row in noun.every()]:
-                found[noun.key] = entries
-    return found
+            configuration[SETTINGS] = settings
+        for resource in RESOURCES:
+            if entries := [resource.spec(row, with_secrets) for row in resource.list_all()]:
+                configuration[resource.key] = entries
+    return configuration
 
 
 def write(value: dict[str, Any]) -> str:
@@ -52,30 +52,30 @@ def write(value: dict[str, Any]) -> str:
     yaml = YAML()
     yaml.width = 120
     yaml.indent(mapping=2, sequence=4, offset=2)
-    out = StringIO()
-    yaml.dump(_tidy(value), out)
-    return out.getvalue()
+    buffer = StringIO()
+    yaml.dump(_normalize(value), buffer)
+    return buffer.getvalue()
 
 
-def _tidy(value: Any) -> Any:
+def _normalize(value: Any) -> Any:
     """The same value with keys in their usual order, and short lists and conditions on one line."""
     match value:
         case dict():
-            tidy = CommentedMap({_tidy(key): _tidy(value[key]) for key in sorted(value, key=_rank)})
-            if "operator" in value and not any(isinstance(held, dict) for held in value.values()):
-                tidy.fa.set_flow_style()
-            return tidy
+            mapping = CommentedMap({_normalize(key): _normalize(value[key]) for key in sorted(value, key=_key_rank)})
+            if "operator" in value and not any(isinstance(nested, dict) for nested in value.values()):
+                mapping.fa.set_flow_style()
+            return mapping
         case list():
-            items = CommentedSeq(_tidy(item) for item in value)
-            if all(not isinstance(item, dict | list) for item in value) and len(str(value)) < _SHORT:
+            items = CommentedSeq(_normalize(item) for item in value)
+            if all(not isinstance(item, dict | list) for item in value) and len(str(value)) < _MAX_FLOW_CHARS:
                 items.fa.set_flow_style()
             return items
-        case str() if _MISREAD.fullmatch(value):
+        case str() if _AMBIGUOUS.fullmatch(value):
             return DoubleQuotedScalarString(value)
         case _:
             return value
 
 
-def _rank(key: str) -> int:
+def _key_rank(key: str) -> int:
     # Sorting is stable: unlisted keys keep their order, after the listed ones.
     return _ORDER.get(key, len(_ORDER))

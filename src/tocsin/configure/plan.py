@@ -16,8 +16,8 @@ from django.db.models import Model
 
 from tocsin.access import settings_commands
 from tocsin.access.audit import AuditActor
-from tocsin.configure.config_files import ConfigFiles, ConfigObject, each, texts
-from tocsin.configure.resources import NOUNS, SETTINGS, Resource
+from tocsin.configure.config_files import ConfigFiles, ConfigObject, iter_texts, split_problems
+from tocsin.configure.resources import RESOURCES, SETTINGS, Resource
 from tocsin.core.config import config_version, settings_store
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.core.validation.object_reader import raise_all
@@ -40,15 +40,15 @@ class PlanLine:
     """One line of the plan: an object, its change, and the keys that differ."""
 
     change: PlanAction
-    word: str
+    label: str
     name: str
     keys: tuple[str, ...] = ()
-    was: str | None = None
+    previous_name: str | None = None
 
     def __str__(self) -> str:
-        renamed = f" (was {self.was})" if self.was else ""
+        renamed = f" (was {self.previous_name})" if self.previous_name else ""
         keys = f": {', '.join(self.keys)}" if self.keys else ""
-        return f"{self.change:<9} {self.word} {self.name}{renamed}{keys}"
+        return f"{self.change:<9} {self.label} {self.name}{renamed}{keys}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,17 +81,17 @@ def apply(
     prune: bool,
     now: datetime,
     actor: AuditActor = ACTOR,
-    announce: Callable[[ConfigPlan], None] = lambda plan: None,
+    on_plan: Callable[[ConfigPlan], None] = lambda plan: None,
 ) -> ConfigPlan:
     """Applies everything or nothing.
 
     With `prune`, objects not in the files are deleted, for resources whose key the files contain; likewise, settings
-    not in the files are reset to their defaults. `announce` is called with the plan before the commit. Raises Rejected
+    not in the files are reset to their defaults. `on_plan` is called with the plan before the commit. Raises Rejected
     or RejectedAll with file, line and object in the messages.
     """
     with transaction.atomic():
         plan = _run(sources, prune=prune, now=now, actor=actor)
-        announce(plan)
+        on_plan(plan)
         if plan.is_empty:
             # Objects saved without a change are not written.
             transaction.set_rollback(True)
@@ -100,17 +100,17 @@ def apply(
 
 def _run(sources: ConfigFiles, *, prune: bool, now: datetime, actor: AuditActor) -> ConfigPlan:
     config_version.lock()
-    wrong = _ErrorCollector(sources)
-    lines = _settings(sources, prune, actor, now, wrong)
-    for noun in NOUNS:
-        lines += _saved(_in_order(sources.entries.get(noun.key, [])), actor, now, wrong)
-    lines = _with_late_keys(lines, sources, actor, now, wrong)
-    raise_all(wrong.problems)
+    errors = _ErrorCollector(sources)
+    lines = _settings(sources, prune, actor, now, errors)
+    for resource in RESOURCES:
+        lines += _save_all(_sort_by_reference(sources.entries.get(resource.key, [])), actor, now, errors)
+    lines = _save_deferred_fields(lines, sources, actor, now, errors)
+    raise_all(errors.problems)
     if prune:
-        for noun in reversed(NOUNS):
-            if noun.key in sources.keys:
-                lines += _pruned(noun, sources.entries.get(noun.key, []), actor, now, wrong)
-        raise_all(wrong.problems)
+        for resource in reversed(RESOURCES):
+            if resource.key in sources.keys:
+                lines += _prune(resource, sources.entries.get(resource.key, []), actor, now, errors)
+        raise_all(errors.problems)
     return ConfigPlan(tuple(lines))
 
 
@@ -123,110 +123,112 @@ class _ErrorCollector:
     def __init__(self, sources: ConfigFiles) -> None:
         self.problems: list[Rejected] = list(sources.problems)
         #: Case-folded names of entries that could not be saved.
-        self._missing = set(sources.unread)
+        self._missing = set(sources.unreadable_names)
 
     def add(self, entry: ConfigObject, problem: Rejected) -> None:
         """Records the problem of an entry that is not saved."""
-        named = self._missing & set(texts(entry.spec)) - {entry.name.casefold()}
-        for one in each(problem):
-            if not any(f'"{name}"' in one.detail.casefold() for name in named):
-                self.problems.extend(entry.located(one))
+        missing_names = self._missing & set(iter_texts(entry.spec)) - {entry.name.casefold()}
+        for single_problem in split_problems(problem):
+            if not any(f'"{name}"' in single_problem.detail.casefold() for name in missing_names):
+                self.problems.extend(entry.locate(single_problem))
         self._missing.add(entry.name.casefold())
 
 
-def _in_order(entries: Sequence[ConfigObject]) -> list[ConfigObject]:
+def _sort_by_reference(entries: Sequence[ConfigObject]) -> list[ConfigObject]:
     """The entries, each after those of its own kind that it refers to; cycles keep their order."""
-    found: list[ConfigObject] = []
+    ordered: list[ConfigObject] = []
     by_name = {entry.name.casefold(): entry for entry in entries}
 
-    def add(entry: ConfigObject, on_the_way: frozenset[str]) -> None:
-        for name in entry.noun.refers(entry.spec):
+    def add(entry: ConfigObject, in_progress: frozenset[str]) -> None:
+        for name in entry.resource.depends_on(entry.spec):
             other = by_name.get(name.casefold())
-            if other is not None and other not in found and name.casefold() not in on_the_way:
-                add(other, on_the_way | {entry.name.casefold()})
-        if entry not in found:
-            found.append(entry)
+            if other is not None and other not in ordered and name.casefold() not in in_progress:
+                add(other, in_progress | {entry.name.casefold()})
+        if entry not in ordered:
+            ordered.append(entry)
 
     for entry in entries:
         add(entry, frozenset({entry.name.casefold()}))
-    return found
+    return ordered
 
 
 def _settings(
-    sources: ConfigFiles, prune: bool, actor: AuditActor, now: datetime, wrong: _ErrorCollector
+    sources: ConfigFiles, prune: bool, actor: AuditActor, now: datetime, errors: _ErrorCollector
 ) -> list[PlanLine]:
     if SETTINGS not in sources.keys:
         return []
-    wanted = dict(sources.settings)
+    requested = dict(sources.settings)
     if prune:
-        wanted |= {
+        requested |= {
             name: settings_store.SETTINGS[name].default
             for name in settings_store.non_default_settings()
-            if name not in wanted
+            if name not in requested
         }
-    before = {name: settings_store.get(name) for name in wanted if name in settings_store.SETTINGS}
+    previous = {name: settings_store.get(name) for name in requested if name in settings_store.SETTINGS}
     try:
-        changed = settings_commands.change_settings(wanted, actor=actor, now=now)
+        changed = settings_commands.change_settings(requested, actor=actor, now=now)
     except Rejected as problem:
-        wrong.problems.extend(sources.locate_setting(problem))
+        errors.problems.extend(sources.locate_setting(problem))
         return []
-    keys = tuple(name for name in before if before[name] != settings_store.get(name))
+    keys = tuple(name for name in previous if previous[name] != settings_store.get(name))
     return [PlanLine(PlanAction.UPDATE if changed else PlanAction.UNCHANGED, SETTINGS, "of the installation", keys)]
 
 
-def _saved(entries: Iterable[ConfigObject], actor: AuditActor, now: datetime, wrong: _ErrorCollector) -> list[PlanLine]:
+def _save_all(
+    entries: Iterable[ConfigObject], actor: AuditActor, now: datetime, errors: _ErrorCollector
+) -> list[PlanLine]:
     """Saves all entries of one resource."""
     lines: list[PlanLine] = []
     for entry in entries:
         try:
             lines.append(_save(entry, actor, now))
         except Rejected as problem:
-            wrong.add(entry, problem)
+            errors.add(entry, problem)
     return lines
 
 
 def _save(entry: ConfigObject, actor: AuditActor, now: datetime) -> PlanLine:
-    noun = entry.noun
-    existing, was = _existing(entry)
-    before = _stored(noun, existing) if existing is not None else None
-    spec = {key: value for key, value in entry.spec.items() if key not in noun.late}
-    saved = noun.save(spec, existing=existing, actor=actor, now=now)
-    if before is None:
-        return PlanLine(PlanAction.CREATE, noun.word, entry.name)
+    resource = entry.resource
+    existing, previous_name = _find_existing(entry)
+    previous_spec = _stored_spec(resource, existing) if existing is not None else None
+    spec = {key: value for key, value in entry.spec.items() if key not in resource.deferred_fields}
+    saved = resource.save(spec, existing=existing, actor=actor, now=now)
+    if previous_spec is None:
+        return PlanLine(PlanAction.CREATE, resource.label, entry.name)
     # Reload the object: it may cache its previous state.
-    after = _stored(noun, noun.rows().get(pk=saved.pk))
-    if before == after:
-        return PlanLine(PlanAction.UNCHANGED, noun.word, entry.name)
-    keys = tuple(key for key in {**after, **before} if before.get(key) != after.get(key))
-    return PlanLine(PlanAction.UPDATE, noun.word, entry.name, keys, was)
+    current_spec = _stored_spec(resource, resource.rows().get(pk=saved.pk))
+    if previous_spec == current_spec:
+        return PlanLine(PlanAction.UNCHANGED, resource.label, entry.name)
+    keys = tuple(key for key in {**current_spec, **previous_spec} if previous_spec.get(key) != current_spec.get(key))
+    return PlanLine(PlanAction.UPDATE, resource.label, entry.name, keys, previous_name)
 
 
-def _stored(noun: Resource, row: Model) -> dict[str, Any]:
+def _stored_spec(resource: Resource, row: Model) -> dict[str, Any]:
     """The object's spec, including secrets if the known keys can decrypt them."""
     try:
-        return noun.spec(row, True)
+        return resource.spec(row, True)
     except Permanent:
-        return noun.spec(row, False)
+        return resource.spec(row, False)
 
 
-def _with_late_keys(
-    lines: list[PlanLine], sources: ConfigFiles, actor: AuditActor, now: datetime, wrong: _ErrorCollector
+def _save_deferred_fields(
+    lines: list[PlanLine], sources: ConfigFiles, actor: AuditActor, now: datetime, errors: _ErrorCollector
 ) -> list[PlanLine]:
     """Saves keys that refer to later objects, and adds them to the plan lines."""
     changed: dict[tuple[str, str], tuple[str, ...]] = {}
-    for noun in NOUNS:
-        for entry in sources.entries.get(noun.key, []):
-            keys = sorted(entry.spec.keys() & noun.late.keys())
-            row = noun.find(entry.name) if keys else None
+    for resource in RESOURCES:
+        for entry in sources.entries.get(resource.key, []):
+            keys = sorted(entry.spec.keys() & resource.deferred_fields.keys())
+            row = resource.find(entry.name) if keys else None
             for key in keys if row is not None else ():
-                wanted = [] if entry.spec[key] is None else entry.spec[key]
+                requested = [] if entry.spec[key] is None else entry.spec[key]
                 try:
-                    if noun.late[key](row, wanted, actor=actor, now=now):
-                        known = changed.get((noun.word, entry.name), ())
-                        changed[noun.word, entry.name] = tuple(sorted((*known, key)))
+                    if resource.deferred_fields[key](row, requested, actor=actor, now=now):
+                        changed_keys = changed.get((resource.label, entry.name), ())
+                        changed[resource.label, entry.name] = tuple(sorted((*changed_keys, key)))
                 except Rejected as problem:
-                    wrong.add(entry, problem)
-    return [_with_keys(line, changed.get((line.word, line.name), ())) for line in lines]
+                    errors.add(entry, problem)
+    return [_with_keys(line, changed.get((line.label, line.name), ())) for line in lines]
 
 
 def _with_keys(line: PlanLine, keys: tuple[str, ...]) -> PlanLine:
@@ -235,34 +237,34 @@ def _with_keys(line: PlanLine, keys: tuple[str, ...]) -> PlanLine:
     return replace(line, change=PlanAction.UPDATE, keys=(*line.keys, *keys))
 
 
-def _existing(entry: ConfigObject) -> tuple[Model | None, str | None]:
+def _find_existing(entry: ConfigObject) -> tuple[Model | None, str | None]:
     """The object that the entry refers to, and its old name if this run renames it."""
-    found = entry.noun.find(entry.name)
-    if entry.was is None or entry.was.casefold() == entry.name.casefold():
-        return found, None
-    old = entry.noun.find(entry.was)
-    if old is None or found is None:
-        return found or old, None if old is None else entry.was
+    existing = entry.resource.find(entry.name)
+    if entry.previous_name is None or entry.previous_name.casefold() == entry.name.casefold():
+        return existing, None
+    old = entry.resource.find(entry.previous_name)
+    if old is None or existing is None:
+        return existing or old, None if old is None else entry.previous_name
     raise Rejected(
         "name_taken",
-        f"was: there are both {entry.was} and {entry.name} already; delete one of them, or take was away.",
+        f"was: there are both {entry.previous_name} and {entry.name} already; delete one of them, or take was away.",
         "was",
     )
 
 
-def _pruned(
-    noun: Resource, entries: Iterable[ConfigObject], actor: AuditActor, now: datetime, wrong: _ErrorCollector
+def _prune(
+    resource: Resource, entries: Iterable[ConfigObject], actor: AuditActor, now: datetime, errors: _ErrorCollector
 ) -> list[PlanLine]:
-    kept = {entry.name.casefold() for entry in entries}
+    kept_names = {entry.name.casefold() for entry in entries}
     lines: list[PlanLine] = []
-    for row in noun.every():
-        name = noun.name(row)
-        if name.casefold() in kept:
+    for row in resource.list_all():
+        name = resource.name(row)
+        if name.casefold() in kept_names:
             continue
         try:
-            noun.delete(row, actor=actor, now=now)
+            resource.delete(row, actor=actor, now=now)
         except Rejected as problem:
-            wrong.problems.append(Rejected(problem.code, f"--prune: {noun.word} {name}: {problem.detail}"))
+            errors.problems.append(Rejected(problem.code, f"--prune: {resource.label} {name}: {problem.detail}"))
         else:
-            lines.append(PlanLine(PlanAction.DELETE, noun.word, name))
+            lines.append(PlanLine(PlanAction.DELETE, resource.label, name))
     return lines

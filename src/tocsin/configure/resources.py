@@ -62,7 +62,7 @@ class Resource:
 
     key: str
     #: The singular for messages.
-    word: str
+    label: str
     rows: Callable[[], QuerySet[Any]]
     #: The object's spec, with secrets if the second argument is true.
     spec: Callable[[Any, bool], dict[str, Any]]
@@ -73,16 +73,16 @@ class Resource:
     secret_keys: frozenset[str] = frozenset()
     #: Keys that refer to later resources or to other objects of the same kind, saved last. If omitted, they stay
     #: unchanged.
-    late: Mapping[str, SaveDeferredField] = field(default_factory=dict)
+    deferred_fields: Mapping[str, SaveDeferredField] = field(default_factory=dict)
     #: The names of objects of the same kind that a spec refers to; those are saved first.
-    refers: Callable[[Mapping[str, Any]], Iterable[str]] = lambda spec: ()
+    depends_on: Callable[[Mapping[str, Any]], Iterable[str]] = lambda spec: ()
 
     def find(self, name: str) -> Model | None:
         """The object with that name, case-insensitively."""
-        found: Model | None = self.rows().filter(**{f"{self.name_key}__iexact": name}).first()
-        return found
+        row: Model | None = self.rows().filter(**{f"{self.name_key}__iexact": name}).first()
+        return row
 
-    def every(self) -> Iterable[Model]:
+    def list_all(self) -> Iterable[Model]:
         """All objects, sorted by name."""
         return self.rows().order_by(self.name_key)
 
@@ -91,7 +91,7 @@ class Resource:
         return str(getattr(row, self.name_key))
 
 
-def _handed_over_to(spec: Mapping[str, Any]) -> Iterable[str]:
+def _handover_policies(spec: Mapping[str, Any]) -> Iterable[str]:
     end = spec.get("end")
     name = end.get("policy") if isinstance(end, Mapping) else None
     return (name,) if isinstance(name, str) else ()
@@ -104,13 +104,16 @@ def _without_secrets(spec: Callable[[Any], dict[str, Any]]) -> Callable[[Any, bo
 def _with_addresses(spec: Callable[[Any], dict[str, Any]], key: str) -> Callable[[Any, bool], dict[str, Any]]:
     """Includes addresses that contain secrets in plain text only if secrets are requested."""
 
-    def shown(row: Any, with_secrets: bool) -> dict[str, Any]:
-        found = spec(row)
-        if with_secrets and key in found:
-            found[key] = [{**way, "address": encrypted_addresses.in_clear(way["address"])} for way in found[key]]
-        return found
+    def spec_with_addresses(row: Any, with_secrets: bool) -> dict[str, Any]:
+        result = spec(row)
+        if with_secrets and key in result:
+            result[key] = [
+                {**method, "address": encrypted_addresses.decrypt_if_encrypted(method["address"])}
+                for method in result[key]
+            ]
+        return result
 
-    return shown
+    return spec_with_addresses
 
 
 def _user_spec(user: User) -> dict[str, Any]:
@@ -118,27 +121,27 @@ def _user_spec(user: User) -> dict[str, Any]:
     spec = people.user_spec(user)
     if user.reminders:
         spec["reminders"] = user.reminders
-    if away := [out_of_office.nested_spec(absence) for absence in out_of_office.current(user, clock.now())]:
-        spec["out_of_office"] = away
+    if absences := [out_of_office.nested_spec(absence) for absence in out_of_office.current(user, clock.now())]:
+        spec["out_of_office"] = absences
     return spec
 
 
 #: An object refers only to earlier resources: saved in this order, deleted in reverse.
-NOUNS: tuple[Resource, ...] = (
+RESOURCES: tuple[Resource, ...] = (
     Resource(
         key="users",
-        word="user",
+        label="user",
         rows=User.objects.all,
         spec=_with_addresses(_user_spec, "contact_methods"),
         secret_keys=frozenset({"contact_methods"}),
         save=people.save_user,
         delete=people.delete_user,
         name_key="username",
-        late={"out_of_office": out_of_office.replace_all, "reminders": reminder_rules.replace_all},
+        deferred_fields={"out_of_office": out_of_office.replace_all, "reminders": reminder_rules.replace_all},
     ),
     Resource(
         key="groups",
-        word="group",
+        label="group",
         rows=Group.objects.all,
         spec=_with_addresses(groups.group_spec, "contacts"),
         secret_keys=frozenset({"contacts"}),
@@ -147,7 +150,7 @@ NOUNS: tuple[Resource, ...] = (
     ),
     Resource(
         key="holiday_calendars",
-        word="holiday calendar",
+        label="holiday calendar",
         rows=HolidayCalendar.objects.all,
         spec=_without_secrets(oncall.holiday_calendar_spec),
         save=oncall.save_holiday_calendar,
@@ -155,7 +158,7 @@ NOUNS: tuple[Resource, ...] = (
     ),
     Resource(
         key="schedules",
-        word="schedule",
+        label="schedule",
         rows=Schedule.objects.all,
         spec=lambda row, with_secrets: oncall.schedule_spec(row, with_secrets=with_secrets),
         save=oncall.save_schedule,
@@ -164,7 +167,7 @@ NOUNS: tuple[Resource, ...] = (
     ),
     Resource(
         key="support_hours",
-        word="support hours",
+        label="support hours",
         rows=SupportHours.objects.all,
         spec=_without_secrets(oncall.support_hours_spec),
         save=oncall.save_support_hours,
@@ -172,16 +175,16 @@ NOUNS: tuple[Resource, ...] = (
     ),
     Resource(
         key="escalation_policies",
-        word="escalation policy",
+        label="escalation policy",
         rows=Policy.objects.all,
         spec=_without_secrets(policies.policy_spec),
         save=policies.save_policy,
         delete=policies.delete_policy,
-        refers=_handed_over_to,
+        depends_on=_handover_policies,
     ),
     Resource(
         key="client_tables",
-        word="client table",
+        label="client table",
         rows=ClientTable.objects.all,
         spec=_without_secrets(client_tables.client_table_spec),
         save=client_tables.save_client_table,
@@ -189,7 +192,7 @@ NOUNS: tuple[Resource, ...] = (
     ),
     Resource(
         key="outbound_integrations",
-        word="outbound integration",
+        label="outbound integration",
         rows=OutboundIntegration.objects.all,
         spec=lambda row, with_secrets: outbound.outbound_spec(row, with_secrets=with_secrets),
         save=outbound.save_outbound,
@@ -198,7 +201,7 @@ NOUNS: tuple[Resource, ...] = (
     ),
     Resource(
         key="integrations",
-        word="integration",
+        label="integration",
         rows=Integration.objects.all,
         spec=lambda row, with_secrets: integrations.integration_spec(row, with_secrets=with_secrets),
         save=integrations.save_integration,
@@ -207,7 +210,7 @@ NOUNS: tuple[Resource, ...] = (
     ),
     Resource(
         key="maintenance_windows",
-        word="maintenance window",
+        label="maintenance window",
         rows=MaintenanceWindow.objects.all,
         spec=_without_secrets(maintenance_windows.window_spec),
         save=maintenance_windows.save_window,
@@ -215,7 +218,7 @@ NOUNS: tuple[Resource, ...] = (
     ),
     Resource(
         key="workflows",
-        word="workflow",
+        label="workflow",
         rows=Workflow.objects.all,
         spec=_without_secrets(workflows.workflow_spec),
         save=workflows.save_workflow,
@@ -223,7 +226,7 @@ NOUNS: tuple[Resource, ...] = (
     ),
     Resource(
         key="providers",
-        word="provider",
+        label="provider",
         rows=Provider.objects.all,
         spec=lambda row, with_secrets: providers.provider_spec(row, with_secrets=with_secrets),
         save=providers.save_provider,
@@ -233,4 +236,4 @@ NOUNS: tuple[Resource, ...] = (
 )
 
 #: The top-level keys in the order of a file.
-TOP_KEYS = (SETTINGS, *(noun.key for noun in NOUNS))
+TOP_KEYS = (SETTINGS, *(resource.key for resource in RESOURCES))

@@ -45,25 +45,26 @@ class YamlDocument:
     value: Any
     lines: dict[NodePath, int] = field(repr=False)
 
-    def line(self, base: NodePath, place: str | None = None) -> int:
-        """The line of `place` below `base`, such as `contact_methods[0].channel`, or of its nearest existing parent."""
+    def line(self, base: NodePath, field_path: str | None = None) -> int:
+        """The line of `field_path` below `base`, such as `contact_methods[0].channel`, or of its nearest existing
+        parent."""
         path = base
-        rest = place or ""
-        while rest and (step := self._next(path, rest)) is not None:
-            path, rest = (*path, step[0]), step[1]
+        remaining = field_path or ""
+        while remaining and (step := self._next(path, remaining)) is not None:
+            path, remaining = (*path, step[0]), step[1]
         while path and path not in self.lines:
             path = path[:-1]
         return self.lines.get(path, 1)
 
-    def _next(self, path: NodePath, rest: str) -> tuple[PathStep, str] | None:
-        """The first step of `rest`, and the remainder. Keys may contain dots; the longest existing key wins."""
-        if index := re.match(r"\[(\d+)\]\.?", rest):
-            number = int(index[1])
-            return (number, rest[index.end() :]) if (*path, number) in self.lines else None
-        ends = [at.start() for at in re.finditer(r"[.\[]|$", rest)]
+    def _next(self, path: NodePath, remaining: str) -> tuple[PathStep, str] | None:
+        """The first step of `remaining`, and the remainder. Keys may contain dots; the longest existing key wins."""
+        if index := re.match(r"\[(\d+)\]\.?", remaining):
+            element = int(index[1])
+            return (element, remaining[index.end() :]) if (*path, element) in self.lines else None
+        ends = [match.start() for match in re.finditer(r"[.\[]|$", remaining)]
         for end in reversed(ends):
-            if (*path, rest[:end]) in self.lines:
-                return rest[:end], rest[end:].removeprefix(".")
+            if (*path, remaining[:end]) in self.lines:
+                return remaining[:end], remaining[end:].removeprefix(".")
         return None
 
 
@@ -121,24 +122,24 @@ class _Reader:
         self.lines.setdefault(path, node.start_mark.line + 1)
         match node:
             case MappingNode():
-                return {key: self.value(held, (*path, key)) for key, held in self._entries(node, path)}
+                return {key: self.value(child, (*path, key)) for key, child in self._entries(node, path)}
             case SequenceNode():
-                return [self.value(held, (*path, number)) for number, held in enumerate(node.value)]
+                return [self.value(child, (*path, position)) for position, child in enumerate(node.value)]
             case ScalarNode():
                 return self._scalar(node)
         raise self._refuse(node, "this cannot be read.")
 
     def _entries(self, node: MappingNode, path: NodePath) -> Iterator[tuple[str, Node]]:
-        seen: set[str] = set()
-        for key_node, held in node.value:
+        seen_keys: set[str] = set()
+        for key_node, child in node.value:
             if not isinstance(key_node, ScalarNode):
                 raise self._refuse(key_node, "a key must be text.")
             key = key_node.value
-            if key in seen:
+            if key in seen_keys:
                 raise self._refuse(key_node, f'the key "{key}" is there twice.')
-            seen.add(key)
+            seen_keys.add(key)
             self.lines[(*path, key)] = key_node.start_mark.line + 1
-            yield key, held
+            yield key, child
 
     def _scalar(self, node: ScalarNode) -> Any:
         text, tag = node.value, str(node.tag)
@@ -170,7 +171,7 @@ class _Reader:
 
 
 def _refused(name: str, error: MarkedYAMLError) -> Rejected:
-    mark = error.problem_mark or error.context_mark
-    line = mark.line + 1 if mark is not None else 1
-    said = " ".join(part for part in (error.context, error.problem) if part)
-    return Rejected("invalid_yaml", f"{name}:{line}: is not YAML: {said or 'it cannot be read'}.")
+    position = error.problem_mark or error.context_mark
+    line = position.line + 1 if position is not None else 1
+    message = " ".join(part for part in (error.context, error.problem) if part)
+    return Rejected("invalid_yaml", f"{name}:{line}: is not YAML: {message or 'it cannot be read'}.")

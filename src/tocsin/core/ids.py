@@ -57,6 +57,6 @@ def key_hash(dedup_key: str) -> bytes:
     return hashlib.sha256(dedup_key.encode("utf-8", "surrogatepass")).digest()
 
 
-def lock_number(hashed: bytes) -> int:
+def advisory_lock_key(hashed: bytes) -> int:
     """Returns the signed 64-bit key for `pg_advisory_xact_lock`: the first 8 bytes of the hash."""
     return int.from_bytes(hashed[:8], signed=True)

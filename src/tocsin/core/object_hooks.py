@@ -18,56 +18,66 @@ type FindReferences = Callable[[int], Iterable[str]]
 type OnDelete = Callable[[int], None]
 
 #: Given the id of a changed object and the time of the change, applies the consequences.
-type OnDeactivate = Callable[[int, datetime], None]
+type OnChange = Callable[[int, datetime], None]
 
-_asks: dict[str, list[FindReferences]] = {}
-_forgets: dict[str, list[OnDelete]] = {}
-_follows: dict[str, list[OnDeactivate]] = {}
+_reference_hooks: dict[str, list[FindReferences]] = {}
+_deletion_hooks: dict[str, list[OnDelete]] = {}
+_change_hooks: dict[str, list[OnChange]] = {}
 
-_SHOWN = 5
-
-
-def register(noun: str, ask: FindReferences) -> None:
-    """Registers `ask` to list references to objects of kind `noun` (`user`, `group`, `policy`, …). Idempotent."""
-    asks = _asks.setdefault(noun, [])
-    if ask not in asks:
-        asks.append(ask)
+_MAX_LISTED_REFERENCES = 5
 
 
-def register_forgetting(noun: str, forget: OnDelete) -> None:
-    """Registers `forget`, called in the same transaction before an object of kind `noun` is deleted. Idempotent."""
-    forgets = _forgets.setdefault(noun, [])
-    if forget not in forgets:
-        forgets.append(forget)
+def register_references(kind: str, find_references: FindReferences) -> None:
+    """Registers `find_references` to list references to objects of kind `kind` (`user`, `group`, `policy`, …).
+    Idempotent."""
+    hooks = _reference_hooks.setdefault(kind, [])
+    if find_references not in hooks:
+        hooks.append(find_references)
 
 
-def run_forget_hooks(noun: str, number: int) -> None:
+def register_deletion(kind: str, on_delete: OnDelete) -> None:
+    """Registers `on_delete`, called in the same transaction before an object of kind `kind` is deleted. Idempotent."""
+    hooks = _deletion_hooks.setdefault(kind, [])
+    if on_delete not in hooks:
+        hooks.append(on_delete)
+
+
+def run_deletion_hooks(kind: str, object_id: int) -> None:
     """Deletes the data that other rooms keep about an object that is about to be deleted."""
-    for each in _forgets.get(noun, ()):
-        each(number)
+    for on_delete in _deletion_hooks.get(kind, ()):
+        on_delete(object_id)
 
 
-def register_following(noun: str, follow: OnDeactivate) -> None:
-    """Registers `follow`, called in the same transaction after an object of kind `noun` has changed. Idempotent."""
-    follows = _follows.setdefault(noun, [])
-    if follow not in follows:
-        follows.append(follow)
+def register_change(kind: str, on_change: OnChange) -> None:
+    """Registers `on_change`, called in the same transaction after an object of kind `kind` has changed. Idempotent."""
+    hooks = _change_hooks.setdefault(kind, [])
+    if on_change not in hooks:
+        hooks.append(on_change)
 
 
-def run_change_hooks(noun: str, number: int, now: datetime) -> None:
+def run_change_hooks(kind: str, object_id: int, now: datetime) -> None:
     """Calls the hooks that other rooms registered for a change of this object."""
-    for each in _follows.get(noun, ()):
-        each(number, now)
+    for on_change in _change_hooks.get(kind, ()):
+        on_change(object_id, now)
 
 
-def references_to(noun: str, number: int) -> list[str]:
+def references_to(kind: str, object_id: int) -> list[str]:
     """Returns descriptions of everything that references the object, without duplicates."""
-    return list(dict.fromkeys(thing for ask in _asks.get(noun, ()) for thing in ask(number)))
+    return list(
+        dict.fromkeys(
+            reference for find_references in _reference_hooks.get(kind, ()) for reference in find_references(object_id)
+        )
+    )
 
 
-def refuse_deletion(noun: str, number: int, name: str) -> None:
+def reject_if_referenced(kind: str, object_id: int, name: str) -> None:
     """Raises `Rejected("in_use")`, naming the references, if the object is still in use."""
-    needed = references_to(noun, number)
-    if needed:
-        more = f" and {len(needed) - _SHOWN} more" if len(needed) > _SHOWN else ""
-        raise Rejected("in_use", f"{name} cannot be deleted: {', '.join(needed[:_SHOWN])}{more} still needs it.")
+    references = references_to(kind, object_id)
+    if references:
+        remainder = (
+            f" and {len(references) - _MAX_LISTED_REFERENCES} more" if len(references) > _MAX_LISTED_REFERENCES else ""
+        )
+        raise Rejected(
+            "in_use",
+            f"{name} cannot be deleted: {', '.join(references[:_MAX_LISTED_REFERENCES])}{remainder} still needs it.",
+        )

@@ -16,11 +16,11 @@ from tocsin.alerts.commands import SYSTEM, AlertState, NewEvent
 from tocsin.alerts.states import CommandChannel, EventKind
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.core.runtime.clock_jump import REPORT_FROM, describe_jump
+from tocsin.core.runtime.clock_jump import MIN_REPORTED_ROLLBACK, describe_jump
 from tocsin.escalation.policy.policy_cache import load_plans
 from tocsin.escalation.run import run_store
 from tocsin.escalation.run.run_state import ActivePause, RunState, with_progress
-from tocsin.escalation.run.run_status import settle
+from tocsin.escalation.run.run_status import derive_status
 from tocsin.notify import pause as pauses
 
 log = logging.getLogger(__name__)
@@ -38,45 +38,45 @@ def shift_earlier(
     is the pause of all paging in force at `now`.
     """
     progress = run.progress
-    after = acknowledged(alert, by, now)
-    heard = {user: _happened(at, by, now) for user, at in progress.heard.items()}
-    asked = {}
-    for user, at in progress.asked.items():
-        moved_to = _happened(at, by, now)
-        since = _heard_of(user, after, heard)
+    after = shift_acknowledgements(alert, by, now)
+    confirmed_at = {user: _shift_past_time(at, by, now) for user, at in progress.ack_confirmed_at.items()}
+    reminded_at = {}
+    for user, at in progress.ack_reminder_sent_at.items():
+        moved_to = _shift_past_time(at, by, now)
+        since = _last_confirmed_at(user, after, confirmed_at)
         # The order is preserved: an unanswered reminder stays unanswered, and an answered one stays answered.
-        if since is None or at >= (_heard_of(user, alert, progress.heard) or at):
-            asked[user] = moved_to if since is None else max(moved_to, since)
+        if since is None or at >= (_last_confirmed_at(user, alert, progress.ack_confirmed_at) or at):
+            reminded_at[user] = moved_to if since is None else max(moved_to, since)
         elif moved_to < since:
-            asked[user] = moved_to
+            reminded_at[user] = moved_to
     moved = with_progress(
         run,
         step_due_at=progress.step_due_at - by if progress.step_due_at is not None else None,
-        busy={user: until - by for user, until in progress.busy.items()},
-        asked=asked,
-        heard=heard,
+        paging_until={user: until - by for user, until in progress.paging_until.items()},
+        ack_reminder_sent_at=reminded_at,
+        ack_confirmed_at=confirmed_at,
         **{
-            name: _happened(at, by, now)
-            for name in ("last_step_at", "finished_at", "still_since", "wake_at")
+            name: _shift_past_time(at, by, now)
+            for name in ("last_step_at", "exhausted_at", "paused_since", "escalate_requested_at")
             if (at := getattr(progress, name)) is not None
         },
     )
-    return settle(moved, after, now, pause if progress.pause_until is not None else None)
+    return derive_status(moved, after, now, pause if progress.pause_until is not None else None)
 
 
-def acknowledged(alert: AlertState, by: timedelta, now: datetime) -> AlertState:
+def shift_acknowledgements(alert: AlertState, by: timedelta, now: datetime) -> AlertState:
     """The alert, with acknowledgements in the future moved to when they really happened."""
-    entries = {user: replace(one, at=_happened(one.at, by, now)) for user, one in alert.acknowledged.items()}
+    entries = {user: replace(one, at=_shift_past_time(one.at, by, now)) for user, one in alert.acknowledged.items()}
     return replace(alert, acknowledged=entries)
 
 
-def _heard_of(user: int, alert: AlertState, heard: Mapping[int, datetime]) -> datetime | None:
+def _last_confirmed_at(user: int, alert: AlertState, confirmed_at: Mapping[int, datetime]) -> datetime | None:
     """When the user last acknowledged or confirmed; None when there is no acknowledgement."""
     entry = alert.acknowledged.get(user)
-    return None if entry is None else max(entry.at, heard.get(user, entry.at))
+    return None if entry is None else max(entry.at, confirmed_at.get(user, entry.at))
 
 
-def _happened(at: datetime, by: timedelta, now: datetime) -> datetime:
+def _shift_past_time(at: datetime, by: timedelta, now: datetime) -> datetime:
     """When something really happened: nothing has happened in the future."""
     return at - by if at > now else at
 
@@ -92,7 +92,7 @@ _READ = database.literal(
 )
 
 #: For runs that cannot be read, or wait for a retry.
-_ALONE = "UPDATE escalation_run SET due_at = due_at - %s WHERE id = ANY(%s) AND due_at > %s"
+_SHIFT_DUE_AT = "UPDATE escalation_run SET due_at = due_at - %s WHERE id = ANY(%s) AND due_at > %s"
 
 
 def correct_after_rollback(connection: Connection, by: timedelta, now: datetime) -> int:
@@ -101,8 +101,8 @@ def correct_after_rollback(connection: Connection, by: timedelta, now: datetime)
     A rollback of a minute or more is noted on each alert's timeline.
     """
     ids = [row[0] for row in connection.execute(_WAITING).fetchall()]
-    held = pauses.current_pause(connection, now)
-    pause = ActivePause(held.until, held.reason) if held else None
+    current_pause = pauses.current_pause(connection, now)
+    pause = ActivePause(current_pause.until, current_pause.reason) if current_pause else None
     moved = sum(_chunk(connection, ids[first : first + CHUNK], by, now, pause) for first in range(0, len(ids), CHUNK))
     if moved:
         database.notify(connection, "runs")
@@ -110,37 +110,37 @@ def correct_after_rollback(connection: Connection, by: timedelta, now: datetime)
 
 
 def _chunk(connection: Connection, ids: list[int], by: timedelta, now: datetime, pause: ActivePause | None) -> int:
-    found = database.rows(connection, _READ, (ids,))
-    known = load_plans(connection, {row["version_id"] for row in found})
+    rows = database.rows(connection, _READ, (ids,))
+    plans = load_plans(connection, {row["version_id"] for row in rows})
     states = store.load(connection, ids)
     runs: dict[int, RunState] = {}
-    alone: list[int] = []
-    told: list[int] = []
-    for row in found:
+    unreadable_ids: list[int] = []
+    noted_ids: list[int] = []
+    for row in rows:
         try:
-            before = run_store.as_run(row, known)
+            before = run_store.run_from_row(row, plans)
             run = shift_earlier(before, states[row["alert_id"]], by, now, pause)
         except Exception:  # one bad row must not stop the others
             log.exception("Run %s cannot be read after the clock was set back.", row["id"])
-            alone.append(row["id"])
+            unreadable_ids.append(row["id"])
             continue
         if row["failures"]:
             # Only the row knows when it is retried.
-            alone.append(row["id"])
+            unreadable_ids.append(row["id"])
         elif run != before:
             runs[row["id"]] = run
         if before.due_at is not None and run.due_at != before.due_at:
-            told.append(row["alert_id"])
+            noted_ids.append(row["alert_id"])
     run_store.update(connection, runs)
-    connection.execute(_ALONE, (by, alone, now))
+    connection.execute(_SHIFT_DUE_AT, (by, unreadable_ids, now))
     store.correct_after_rollback(connection, ids, by, now)
-    if told and by >= REPORT_FROM:
+    if noted_ids and by >= MIN_REPORTED_ROLLBACK:
         reason = f"The database's clock was set back by {describe_jump(by)}: what waits comes so much earlier."
         events = [
-            NewEvent(alert, EventKind.ESCALATION_GOES_ON, now, SYSTEM, reason, CommandChannel.POLICY, {})
-            for alert in told
+            NewEvent(alert, EventKind.ESCALATION_CONTINUED, now, SYSTEM, reason, CommandChannel.POLICY, {})
+            for alert in noted_ids
         ]
         store.insert_events(connection, events)
-    if told:
-        service.hint_alerts(connection, told)
-    return len(told)
+    if noted_ids:
+        service.publish_alert_changes(connection, noted_ids)
+    return len(noted_ids)

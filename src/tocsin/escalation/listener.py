@@ -20,111 +20,116 @@ from tocsin.core.db.database import Connection
 from tocsin.escalation.policy.policy import RECIPIENTS_ONLY, AcknowledgeEffect, CompiledPolicy
 from tocsin.escalation.policy.policy_cache import load_plans
 from tocsin.escalation.run import effects, run_store
-from tocsin.escalation.run.alert_transitions import follow as follow_change
+from tocsin.escalation.run.alert_transitions import apply_transition as apply_run_transition
 from tocsin.escalation.run.alert_transitions import raise_priority, reroute, resume_run
 from tocsin.escalation.run.run_state import RunDecision, RunState, from_row, with_progress
-from tocsin.escalation.run.run_status import begin_run, has_enough
+from tocsin.escalation.run.run_status import begin_run, has_required_acks
 from tocsin.escalation.run.run_store import NewRun
 from tocsin.notify.enqueue import queue
 from tocsin.notify.enqueue.queue import ReversedAction
 
 #: Events that affect a run although the alert's state stays the same.
-_TOLD = frozenset({EventKind.ESCALATED, EventKind.REPLIED})
+_RUN_EVENTS = frozenset({EventKind.ESCALATED, EventKind.REPLIED})
 
-_NO_PAGING = PagingConfig(PagingMode.RECORD, reason="Nothing says whom it pages.")
+_NO_PAGING = PagingConfig(PagingMode.LOG_ONLY, reason="Nothing says whom it pages.")
 
 
-def follow(connection: Connection, changes: Sequence[AlertChange], now: datetime) -> None:
+def handle_changes(connection: Connection, changes: Sequence[AlertChange], now: datetime) -> None:
     """The change handler: starts, stops and replaces runs.
 
     Changes made by the periodic task itself also arrive here; their runs are left alone.
     """
-    openings = [change for change in changes if change.before is None]
-    others = [change for change in changes if _concerns_a_run(change)]
-    if openings:
-        _start(connection, openings, now)
-    if others:
-        _follow(connection, others, now)
+    created = [change for change in changes if change.before is None]
+    transitions = [change for change in changes if _affects_run(change)]
+    if created:
+        _start_runs(connection, created, now)
+    if transitions:
+        _apply_changes(connection, transitions, now)
     # Also when the periodic task ended the hold: pages that waited may be scheduled for a later end.
     resumed = [change.alert_id for change in changes if _has_resumed(change)]
     if resumed:
         queue.release(connection, resumed, now)
 
 
-def _concerns_a_run(change: AlertChange) -> bool:
+def _affects_run(change: AlertChange) -> bool:
     if change.before is None or (change.command is not None and change.command.via is CommandChannel.POLICY):
         return False
-    is_told = any(event.kind in _TOLD for event in change.events)
-    return change.before != change.after or is_told or bool(change.moved) or change.waking is not None
+    has_run_event = any(event.kind in _RUN_EVENTS for event in change.events)
+    return (
+        change.before != change.after
+        or has_run_event
+        or bool(change.reassignment_reason)
+        or change.paging_start is not None
+    )
 
 
-def _start(connection: Connection, openings: Sequence[AlertChange], now: datetime) -> None:
-    ways = [change.paging or _NO_PAGING for change in openings]
-    known = load_plans(connection, {way.version_id for way in ways})
+def _start_runs(connection: Connection, created: Sequence[AlertChange], now: datetime) -> None:
+    configs = [change.paging or _NO_PAGING for change in created]
+    plans = load_plans(connection, {paging.version_id for paging in configs})
     # Most alerts of a batch start with the same settings, so each distinct run is built once.
-    alike: dict[tuple[PagingConfig, Priority], RunState] = {}
+    runs_by_config: dict[tuple[PagingConfig, Priority], RunState] = {}
     runs = []
-    for change, way in zip(openings, ways, strict=True):
-        run = alike.get((way, change.after.priority))
+    for change, paging in zip(created, configs, strict=True):
+        run = runs_by_config.get((paging, change.after.priority))
         if run is None:
-            run = alike[way, change.after.priority] = _begin(change, way, known, now)
-        runs.append(NewRun(change.alert_id, run, way.version_id))
+            run = runs_by_config[paging, change.after.priority] = _begin_run(change, paging, plans, now)
+        runs.append(NewRun(change.alert_id, run, paging.version_id))
     run_store.insert(connection, runs)
-    if any(run.due_at is not None and run.due_at <= now for run in alike.values()):
+    if any(run.due_at is not None and run.due_at <= now for run in runs_by_config.values()):
         database.notify(connection, "runs")
 
 
-def _begin(
-    change: AlertChange, way: PagingConfig, known: Mapping[int | None, CompiledPolicy], now: datetime
+def _begin_run(
+    change: AlertChange, paging: PagingConfig, plans: Mapping[int | None, CompiledPolicy], now: datetime
 ) -> RunState:
     return begin_run(
         change.alert_id,
         # A version that cannot be read: the run is due at once, and the periodic task reports the error.
-        known.get(way.version_id, RECIPIENTS_ONLY),
-        way.mode,
+        plans.get(paging.version_id, RECIPIENTS_ONLY),
+        paging.mode,
         change.after.priority,
         now,
-        recipient_users=way.recipient_users,
-        recipient_groups=way.recipient_groups,
-        why=way.reason,
+        recipient_users=paging.recipient_users,
+        recipient_groups=paging.recipient_groups,
+        policy_reason=paging.reason,
     )
 
 
-def _follow(connection: Connection, changes: Sequence[AlertChange], now: datetime) -> None:
+def _apply_changes(connection: Connection, changes: Sequence[AlertChange], now: datetime) -> None:
     """Applies each alert's changes to its run, then writes all runs and their effects at once."""
-    held = run_store.current(connection, [change.alert_id for change in changes])
-    wanted = {row["version_id"] for row in held.values()}
-    wanted |= {change.paging.version_id for change in changes if change.paging is not None}
-    known = load_plans(connection, wanted)
-    runs = {alert_id: _readable(row, known) for alert_id, row in held.items()}
-    for alert_id, users in queue.restore(connection, _undone(changes, runs, now)).items():
+    rows = run_store.current_rows(connection, [change.alert_id for change in changes])
+    version_ids = {row["version_id"] for row in rows.values()}
+    version_ids |= {change.paging.version_id for change in changes if change.paging is not None}
+    plans = load_plans(connection, version_ids)
+    runs = {alert_id: _load_run(row, plans) for alert_id, row in rows.items()}
+    for alert_id, users in queue.restore(connection, _reversed_actions(changes, runs, now)).items():
         # They have pages pending again.
-        runs[alert_id] = with_progress(runs[alert_id], busy={**runs[alert_id].progress.busy, **users})
+        runs[alert_id] = with_progress(runs[alert_id], paging_until={**runs[alert_id].progress.paging_until, **users})
     written: dict[int, RunState] = {}
     successors: dict[int, tuple[RunState, int | None]] = {}
-    versions: dict[int, int | None] = {alert_id: row["version_id"] for alert_id, row in held.items()}
+    versions: dict[int, int | None] = {alert_id: row["version_id"] for alert_id, row in rows.items()}
     decisions: list[tuple[int | None, RunDecision]] = []
     for change in changes:
         run = runs.get(change.alert_id)
         if run is None:
             continue
-        row = held[change.alert_id]
-        for decision in _decide(change, run, known, now):
+        row = rows[change.alert_id]
+        for decision in _decide(change, run, plans, now):
             decisions.append((row["id"], decision))
             run = decision.successor or decision.run
             if change.alert_id not in successors:
                 written[row["id"]] = decision.run
             if decision.successor is not None:
-                by = change.paging
-                if by is not None and by.mode is decision.successor.mode:
-                    versions[change.alert_id] = by.version_id
+                paging = change.paging
+                if paging is not None and paging.mode is decision.successor.mode:
+                    versions[change.alert_id] = paging.version_id
                 successors[change.alert_id] = (run, versions[change.alert_id])
             elif change.alert_id in successors:
                 successors[change.alert_id] = (run, successors[change.alert_id][1])
         runs[change.alert_id] = run
     run_store.update(connection, written)
     run_store.insert(connection, [NewRun(alert_id, *new) for alert_id, new in successors.items()])
-    store.end_dry_run(connection, [alert for alert, new in successors.items() if _ends_dry_run(held[alert], new)])
+    store.end_dry_run(connection, [alert for alert, new in successors.items() if _ends_dry_run(rows[alert], new)])
     store.insert_events(connection, [event for _row, decision in decisions for event in decision.events])
     effects.apply_effects(connection, decisions, now)
     if any(run.due_at is not None and run.due_at <= now for run in runs.values()):
@@ -135,26 +140,32 @@ def _ends_dry_run(row: Mapping[str, Any], successor: tuple[RunState, int | None]
     return row["mode"] == PagingMode.DRY_RUN and successor[0].mode is PagingMode.PAGE
 
 
-def _undone(changes: Sequence[AlertChange], runs: Mapping[int, RunState], now: datetime) -> dict[int, ReversedAction]:
+def _reversed_actions(
+    changes: Sequence[AlertChange], runs: Mapping[int, RunState], now: datetime
+) -> dict[int, ReversedAction]:
     """What was reversed, by alert id: an undone command, or a withdrawn acknowledgement."""
-    found: dict[int, ReversedAction] = {}
+    actions: dict[int, ReversedAction] = {}
     for change in changes:
         before, run = change.before, runs.get(change.alert_id)
         if before is None or run is None:
             continue
         for event in change.events:
-            own = before.acknowledged.get(event.actor.user_id or 0)
-            if event.kind is EventKind.UNDONE and before.last is not None:
-                found[change.alert_id] = ReversedAction(before.last.at, event.reason)
-            elif event.kind is EventKind.UNACKNOWLEDGED and own is not None and not _still_stops(run, change):
+            acknowledgement = before.acknowledged.get(event.actor.user_id or 0)
+            if event.kind is EventKind.UNDONE and before.last_event is not None:
+                actions[change.alert_id] = ReversedAction(before.last_event.at, event.reason)
+            elif (
+                event.kind is EventKind.UNACKNOWLEDGED
+                and acknowledgement is not None
+                and not _has_stopping_acknowledgements(run, change)
+            ):
                 # The acknowledgement may be old: pages due in the meantime are not sent late.
-                found[change.alert_id] = ReversedAction(own.at, event.reason, due_after=now)
-    return found
+                actions[change.alert_id] = ReversedAction(acknowledgement.at, event.reason, due_after=now)
+    return actions
 
 
-def _still_stops(run: RunState, change: AlertChange) -> bool:
+def _has_stopping_acknowledgements(run: RunState, change: AlertChange) -> bool:
     """Whether the remaining acknowledgements still stop everybody's pages."""
-    return run.plan.effect is not AcknowledgeEffect.CONTINUE and has_enough(run.plan, change.after)
+    return run.plan.effect is not AcknowledgeEffect.CONTINUE and has_required_acks(run.plan, change.after)
 
 
 def _has_resumed(change: AlertChange) -> bool:
@@ -165,9 +176,9 @@ def _has_resumed(change: AlertChange) -> bool:
     )
 
 
-def _readable(row: dict[str, Any], known: Mapping[int | None, CompiledPolicy]) -> RunState:
+def _load_run(row: dict[str, Any], plans: Mapping[int | None, CompiledPolicy]) -> RunState:
     """The run of a row. An unreadable run is treated as new: nothing may block people from working on an alert."""
-    plan = known.get(row["version_id"], RECIPIENTS_ONLY)
+    plan = plans.get(row["version_id"], RECIPIENTS_ONLY)
     try:
         return from_row(row, plan)
     except (msgspec.ValidationError, ValueError, TypeError):
@@ -175,19 +186,21 @@ def _readable(row: dict[str, Any], known: Mapping[int | None, CompiledPolicy]) -
 
 
 def _decide(
-    change: AlertChange, run: RunState, known: dict[int | None, CompiledPolicy], now: datetime
+    change: AlertChange, run: RunState, plans: dict[int | None, CompiledPolicy], now: datetime
 ) -> list[RunDecision]:
     assert change.before is not None
-    decisions = [follow_change(run, change.before, change.after, change.events, now)]
+    decisions = [apply_run_transition(run, change.before, change.after, change.events, now)]
     run = decisions[0].run
-    risen = change.after.priority.is_above(change.before.priority) and not change.is_own_priority
-    if risen and change.after.priority.is_above(run.priority):
-        way = change.paging
-        fresh = _begin(change, way, known, now) if way is not None else None
-        decisions.append(raise_priority(run, change.after, fresh, now))
-    elif change.moved and change.paging is not None:
-        decisions.append(reroute(run, change.after, _begin(change, change.paging, known, now), change.moved, now))
-    elif change.waking is not None and change.paging is not None:
-        fresh = _begin(change, change.paging, known, change.waking.at or now)
-        decisions.append(resume_run(run, change.after, fresh, change.waking, now))
+    has_risen = change.after.priority.is_above(change.before.priority) and not change.is_echoed_priority
+    if has_risen and change.after.priority.is_above(run.priority):
+        paging = change.paging
+        routed_run = _begin_run(change, paging, plans, now) if paging is not None else None
+        decisions.append(raise_priority(run, change.after, routed_run, now))
+    elif change.reassignment_reason and change.paging is not None:
+        decisions.append(
+            reroute(run, change.after, _begin_run(change, change.paging, plans, now), change.reassignment_reason, now)
+        )
+    elif change.paging_start is not None and change.paging is not None:
+        routed_run = _begin_run(change, change.paging, plans, change.paging_start.at or now)
+        decisions.append(resume_run(run, change.after, routed_run, change.paging_start, now))
     return decisions

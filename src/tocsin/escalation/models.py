@@ -42,10 +42,12 @@ class PolicyVersion(models.Model):
 
 
 #: Runs that are exhausted. A run whose last step keeps repeating is still active, and also counts.
-AT_ITS_END = Q(status=RunStatus.FINISHED) | Q(status=RunStatus.ACTIVE, due_at__isnull=False, progress__keeping=True)
+EXHAUSTED_RUNS = Q(status=RunStatus.EXHAUSTED) | Q(
+    status=RunStatus.ACTIVE, due_at__isnull=False, progress__is_repeating_last_step=True
+)
 
 
-class Run(models.Model):
+class EscalationRun(models.Model):
     """One policy version executing on one alert. `due_at` is its only timer."""
 
     id = models.BigAutoField(primary_key=True)
@@ -76,6 +78,7 @@ class Run(models.Model):
     error = models.TextField(default="", db_default="")
 
     class Meta:
+        db_table = "escalation_run"
         constraints = (
             # An alert has at most one run that has not ended.
             models.UniqueConstraint(fields=("alert",), condition=~Q(status="ended"), name="escalation_run_current"),
@@ -87,7 +90,7 @@ class Run(models.Model):
             ),
             # Alerts with an exhausted escalation and no response, listed on Home. Rarely any exist, so the index costs
             # ingestion nothing.
-            models.Index(fields=("alert",), condition=AT_ITS_END, name="escalation_run_at_its_end"),
+            models.Index(fields=("alert",), condition=EXHAUSTED_RUNS, name="escalation_run_at_its_end"),
             # An alert's runs, newest last.
             models.Index(fields=("alert", "id"), name="escalation_run_alert"),
         )

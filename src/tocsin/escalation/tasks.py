@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 #: Runs per transaction; their alerts are locked until it ends.
 BATCH = 100
 #: Runs per transaction after a full batch: the shared queries for groups and users then serve more runs.
-FLOOD = 500
+BACKLOG_BATCH = 500
 
 #: Consecutive failures after which a run counts as stuck.
 STUCK_AFTER = 5
@@ -42,10 +42,10 @@ RETRY_STUCK = timedelta(hours=1)
 INTERVAL = timedelta(milliseconds=500)
 
 
-def loop() -> PeriodicTask:
+def escalation_task() -> PeriodicTask:
     """The worker's periodic task."""
-    keeper = EscalationTask()
-    return PeriodicTask("escalation", lambda: keeper.turn(clock.now()), INTERVAL, frozenset({"runs", "clock"}))
+    task = EscalationTask()
+    return PeriodicTask("escalation", lambda: task.run_once(clock.now()), INTERVAL, frozenset({"runs", "clock"}))
 
 
 @dataclass(slots=True)
@@ -57,18 +57,18 @@ class EscalationTask:
     """
 
     was_paused: bool = True
-    is_flood: bool = False
+    is_backlogged: bool = False
 
-    def turn(self, now: datetime) -> bool:
+    def run_once(self, now: datetime) -> bool:
         """Decides one batch. Returns whether more may be due right away."""
         try:
-            self.is_flood = database.retry_once(lambda: self._batch(now, None))
-            return self.is_flood
+            self.is_backlogged = database.retry_once(lambda: self._batch(now, None))
+            return self.is_backlogged
         except Exception as error:  # the task's edge: the batch is split so that only the bad row fails
             if database.is_unavailable(error):
                 raise
             log.exception("A batch of runs could not be decided; each is tried by itself.")
-        self.is_flood = False
+        self.is_backlogged = False
         for row_id in _due(now):
             try:
                 database.retry_once(lambda row_id=row_id: self._batch(now, row_id))  # type: ignore[misc]
@@ -78,7 +78,7 @@ class EscalationTask:
                     _fail(connection, row_id, error, now)
         return False
 
-    def _batch(self, now: datetime, only: int | None) -> bool:
+    def _batch(self, now: datetime, only_row_id: int | None) -> bool:
         """Runs one transaction. Returns whether an integration used up its share, so that more may be due."""
         with database.transaction() as connection:
             pause = _pause(connection, now)
@@ -86,25 +86,25 @@ class EscalationTask:
                 _release(connection, now)
             self.was_paused = pause is not None
             ids, is_full = (
-                _claim(connection, now, FLOOD if self.is_flood else BATCH)
-                if only is None
-                else (_claim_one(connection, now, only), False)
+                _claim(connection, now, BACKLOG_BATCH if self.is_backlogged else BATCH)
+                if only_row_id is None
+                else (_claim_one(connection, now, only_row_id), False)
             )
             claimed = _read(connection, ids, now)
             if claimed:
-                _decide(connection, claimed, pause, now, alone=only is not None)
+                _decide(connection, claimed, pause, now, is_single=only_row_id is not None)
             return is_full
 
 
-def escalation_requests(connection: Connection, alert_ids: Sequence[int]) -> Mapping[int, frozenset[int]]:
+def open_ack_reminders(connection: Connection, alert_ids: Sequence[int]) -> Mapping[int, frozenset[int]]:
     """The users with an unanswered acknowledgement reminder, by alert id; registered with
     `alerts.store.register_asked`."""
     query = (
-        "SELECT alert_id, progress -> 'asked' AS asked FROM escalation_run "
-        "WHERE alert_id = ANY(%s) AND status <> 'ended' AND progress ? 'asked'"
+        "SELECT alert_id, progress -> 'ack_reminder_sent_at' AS reminded FROM escalation_run "
+        "WHERE alert_id = ANY(%s) AND status <> 'ended' AND progress ? 'ack_reminder_sent_at'"
     )
-    found = database.rows(connection, query, (list(alert_ids),))
-    return {row["alert_id"]: frozenset(int(user) for user in row["asked"]) for row in found}
+    rows = database.rows(connection, query, (list(alert_ids),))
+    return {row["alert_id"]: frozenset(int(user) for user in row["reminded"]) for row in rows}
 
 
 # Like the outbox (`notify.dispatch.delivery_queries`): first every integration with a timer (a loose index scan), of
@@ -154,15 +154,15 @@ _READ = database.literal(
 )
 
 
-def _claim(connection: Connection, now: datetime, most: int) -> tuple[list[int], bool]:
+def _claim(connection: Connection, now: datetime, limit: int) -> tuple[list[int], bool]:
     """The ids of due runs, with their alerts locked, and whether an integration used up its share."""
-    found = connection.execute(_CLAIM, {"now": now, "limit": most}).fetchall()
-    counts = Counter(lane for _, lane, _ in found)
-    return [row[0] for row in found], any(counts[lane] >= most for _, lane, most in found)
+    rows = connection.execute(_CLAIM, {"now": now, "limit": limit}).fetchall()
+    counts = Counter(lane for _, lane, _ in rows)
+    return [row[0] for row in rows], any(counts[lane] >= limit for _, lane, limit in rows)
 
 
-def _claim_one(connection: Connection, now: datetime, only: int) -> list[int]:
-    return [row[0] for row in connection.execute(_CLAIM_ONE, (now, only)).fetchall()]
+def _claim_one(connection: Connection, now: datetime, row_id: int) -> list[int]:
+    return [row[0] for row in connection.execute(_CLAIM_ONE, (now, row_id)).fetchall()]
 
 
 def _read(connection: Connection, ids: list[int], now: datetime) -> list[dict[str, Any]]:
@@ -171,35 +171,35 @@ def _read(connection: Connection, ids: list[int], now: datetime) -> list[dict[st
 
 def _due(now: datetime) -> list[int]:
     with database.transaction() as connection:
-        found = connection.execute(
+        rows = connection.execute(
             "SELECT id FROM escalation_run WHERE due_at <= %s ORDER BY due_at LIMIT %s", (now, BATCH)
         ).fetchall()
-    return [row[0] for row in found]
+    return [row[0] for row in rows]
 
 
 def _decide(
-    connection: Connection, claimed: list[dict[str, Any]], pause: ActivePause | None, now: datetime, *, alone: bool
+    connection: Connection, claimed: list[dict[str, Any]], pause: ActivePause | None, now: datetime, *, is_single: bool
 ) -> None:
-    known = load_plans(connection, {row["version_id"] for row in claimed})
+    plans = load_plans(connection, {row["version_id"] for row in claimed})
     runs: dict[int, RunState] = {}
     failed: list[tuple[int, Exception]] = []
     for row in claimed:
         try:
-            runs[row["id"]] = run_store.as_run(row, known)
+            runs[row["id"]] = run_store.run_from_row(row, plans)
         except Exception as problem:  # noqa: BLE001 - one unreadable row must not stop the others
             failed.append((row["id"], problem))
     runs = pending_pages.users_with_pending_pages(connection, runs, now)
     states = store.load(connection, [run.alert_id for run in runs.values()])
-    people = target_loader.load_target_context(connection, runs.values(), now)
+    context = target_loader.load_target_context(connection, runs.values(), now)
     decisions: list[tuple[int, RunDecision]] = []
     for row_id, run in runs.items():
         try:
-            decisions.append((row_id, advance(run, states[run.alert_id], people, now, pause)))
+            decisions.append((row_id, advance(run, states[run.alert_id], context, now, pause)))
         except Exception as problem:  # noqa: BLE001 - one bad row must not stop the others
             failed.append((row_id, problem))
     _write(connection, decisions, states, now)
     for row_id, error in failed:
-        if alone:
+        if is_single:
             raise error
         log.error("Run %s could not be decided.", row_id, exc_info=error)
         _fail(connection, row_id, error, now)
@@ -214,33 +214,39 @@ def _write(
     successors = [decision for _row, decision in decisions if decision.successor is not None]
     run_store.insert(
         connection,
-        [NewRun(one.run.alert_id, one.successor, one.successor_version) for one in successors if one.successor],
+        [
+            NewRun(handover.run.alert_id, handover.successor, handover.successor_version)
+            for handover in successors
+            if handover.successor
+        ],
     )
     if successors:
         database.notify(connection, "runs")
     effects.apply_effects(connection, decisions, now)
-    _tell(connection, decisions, states, now)
+    _notify_handlers(connection, decisions, states, now)
     changed = [decision.run.alert_id for _row, decision in decisions if decision.events or decision.commands]
     if changed:
-        service.hint_alerts(connection, changed)
+        service.publish_alert_changes(connection, changed)
 
 
-def _tell(
+def _notify_handlers(
     connection: Connection, decisions: list[tuple[int, RunDecision]], states: Mapping[int, AlertState], now: datetime
 ) -> None:
     """Passes the escalation's events (a fired step, the end) to the alert change handlers."""
-    told = [(states[decision.run.alert_id], decision) for _row, decision in decisions if decision.events]
-    changes = [AlertChange(state, state, one.events, paging=_handed_over(one)) for state, one in told]
-    change_handlers.react(connection, changes, now)
+    decided = [(states[decision.run.alert_id], decision) for _row, decision in decisions if decision.events]
+    changes = [AlertChange(state, state, one.events, paging=_handover_paging(one)) for state, one in decided]
+    change_handlers.call_handlers(connection, changes, now)
 
 
-def _handed_over(decision: RunDecision) -> PagingConfig | None:
+def _handover_paging(decision: RunDecision) -> PagingConfig | None:
     """How the alert pages from now on, if its policy handed over to another."""
-    new = decision.successor
-    if new is None:
+    successor = decision.successor
+    if successor is None:
         return None
-    why = new.progress.why
-    return PagingConfig(new.mode, decision.successor_version, new.recipient_users, new.recipient_groups, why)
+    reason = successor.progress.policy_reason
+    return PagingConfig(
+        successor.mode, decision.successor_version, successor.recipient_users, successor.recipient_groups, reason
+    )
 
 
 def _changes(
@@ -251,16 +257,16 @@ def _changes(
     for _row, decision in decisions:
         before = states[decision.run.alert_id]
         for command in decision.commands:
-            done = lifecycle.apply(before, command, now)
-            if done.is_change:
-                changes.append(AlertChange(before, done.state, done.events, command))
-            before = done.state
+            transition = lifecycle.apply(before, command, now)
+            if transition.is_change:
+                changes.append(AlertChange(before, transition.state, transition.events, command))
+            before = transition.state
     return changes
 
 
 def _pause(connection: Connection, now: datetime) -> ActivePause | None:
-    held = pauses.current_pause(connection, now)
-    return ActivePause(held.until, held.reason) if held else None
+    pause = pauses.current_pause(connection, now)
+    return ActivePause(pause.until, pause.reason) if pause else None
 
 
 def _release(connection: Connection, now: datetime) -> None:
@@ -275,18 +281,18 @@ def _release(connection: Connection, now: datetime) -> None:
 
 def _fail(connection: Connection, row_id: int, error: Exception, now: datetime) -> None:
     """Postpones a failed run and counts the failure; notifies administrators after the fifth in a row."""
-    found = database.row(connection, "SELECT alert_id, failures FROM escalation_run WHERE id = %s", (row_id,))
-    if found is None:
+    row = database.row(connection, "SELECT alert_id, failures FROM escalation_run WHERE id = %s", (row_id,))
+    if row is None:
         return
-    failures = found["failures"] + 1
+    failures = row["failures"] + 1
     is_stuck = failures >= STUCK_AFTER
     delay = RETRY_STUCK if is_stuck else timedelta(seconds=5 * 2 ** (failures - 1))
-    said = f"{type(error).__name__}: {error}"
+    message = f"{type(error).__name__}: {error}"
     reason = (
         f"Stuck: deciding whom to page has failed {failures} times; it is tried again each hour."
         if is_stuck
         else f"Deciding whom to page failed ({failures} of {STUCK_AFTER}); it is tried again."
     )
-    run_store.record_failure(connection, row_id, failures, said, reason, now + delay)
+    run_store.record_failure(connection, row_id, failures, message, reason, now + delay)
     if failures == STUCK_AFTER:
-        effects.notify_administrators(connection, found["alert_id"], f"{reason} The error: {said}", now)
+        effects.notify_administrators(connection, row["alert_id"], f"{reason} The error: {message}", now)

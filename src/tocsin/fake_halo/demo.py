@@ -25,8 +25,10 @@ def start() -> HaloServer:
         "priority_id": 1,
     }
     # Old enough that the poll for changed tickets does not find the ticket before the curl command sends it.
-    before = (halo.now() - timedelta(days=7)).replace(tzinfo=None).isoformat(timespec="milliseconds")
-    halo.log(ticket | dict.fromkeys(("dateoccurred", "last_update", "lastactiondate"), before), by=5)
+    a_week_ago = (halo.now() - timedelta(days=7)).replace(tzinfo=None).isoformat(timespec="milliseconds")
+    halo.create_ticket(
+        ticket | dict.fromkeys(("dateoccurred", "last_update", "lastactiondate"), a_week_ago), agent_id=5
+    )
     halo._next_ticket = 30_000 + int(time.time()) % 1_000_000
     try:
         server = HaloServer(halo, port=PORT)
@@ -41,5 +43,9 @@ def send_to(server: HaloServer, url: str) -> None:
     hook = {"id": "demo", "name": "Tocsin", "url": url, "type": 0, "active": True, "payload_type": FULL_LINKED}
     with server.halo.lock:
         server.halo.webhooks["demo"] = hook
-        for number in EVENTS.values():
-            server.halo.notifications[number] = {"id": number, "webhook_id": "demo", "eventno": number}
+        for event_number in EVENTS.values():
+            server.halo.notifications[event_number] = {
+                "id": event_number,
+                "webhook_id": "demo",
+                "eventno": event_number,
+            }

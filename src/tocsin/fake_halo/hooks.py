@@ -32,34 +32,34 @@ class WebhookSender:
     halo: FakeHalo
     deliver: DeliverWebhook | None = None
     #: Whether an event is lost, to simulate unreliable webhooks.
-    loses: Callable[[FakeHaloEvent], bool] = lambda happened: False
+    should_lose: Callable[[FakeHaloEvent], bool] = lambda happened: False
     #: Pending messages: (webhook id, payload).
-    waiting: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    pending: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.halo.listeners.append(self._take)
+        self.halo.listeners.append(self._enqueue)
 
-    def _take(self, happened: FakeHaloEvent) -> None:
-        if self.loses(happened):
+    def _enqueue(self, event: FakeHaloEvent) -> None:
+        if self.should_lose(event):
             return
         for webhook_id, webhook in self.halo.webhooks.items():
             if not webhook.get("active"):
                 continue
-            number = EVENTS[happened.event]
+            event_number = EVENTS[event.event]
             subscribed = next((n for n in self.halo.notifications.values()
-                               if n["webhook_id"] == webhook_id and n["eventno"] == number), None)  # fmt: skip
+                               if n["webhook_id"] == webhook_id and n["eventno"] == event_number), None)  # fmt: skip
             if subscribed is not None:
-                self.waiting.append((webhook_id, self.payload(webhook, happened, subscribed["id"])))
+                self.pending.append((webhook_id, self.payload(webhook, event, subscribed["id"])))
 
-    def payload(self, webhook: Mapping[str, Any], happened: FakeHaloEvent, notification: int) -> dict[str, Any]:
+    def payload(self, webhook: Mapping[str, Any], event: FakeHaloEvent, notification: int) -> dict[str, Any]:
         """Return one message in the webhook's payload type."""
-        ticket = self.halo.tickets[happened.ticket]
+        ticket = self.halo.tickets[event.ticket]
         envelope: dict[str, Any] = {
             "id": str(uuid.uuid4()), "webhook_id": webhook["id"], "notification_id": notification,
-            "escmsg_id": str(uuid.uuid4()), "event": happened.event,
-            "message": f"{happened.event.capitalize()}. Ticket ID: {happened.ticket:07d}.",
-            "object_id": happened.ticket, "agent_id": happened.by,
-            "timestamp": happened.at.strftime("%Y-%m-%dT%H:%M:%S.%f") + "0Z",
+            "escmsg_id": str(uuid.uuid4()), "event": event.event,
+            "message": f"{event.event.capitalize()}. Ticket ID: {event.ticket:07d}.",
+            "object_id": event.ticket, "agent_id": event.agent_id,
+            "timestamp": event.at.strftime("%Y-%m-%dT%H:%M:%S.%f") + "0Z",
         }  # fmt: skip
         match webhook.get("payload_type", FULL_LINKED):
             case 3:
@@ -71,30 +71,34 @@ class WebhookSender:
             case 4:
                 return self._custom(webhook, ticket)
             case _:
-                return {**envelope, "ticket": self.halo.linked(ticket)}
+                return {**envelope, "ticket": self.halo.with_linked_objects(ticket)}
 
     def _custom(self, webhook: Mapping[str, Any], ticket: Mapping[str, Any]) -> dict[str, Any]:
-        linked = self.halo.linked(ticket)
+        linked = self.halo.with_linked_objects(ticket)
 
-        def value(found: re.Match[str]) -> str:
-            at: Any = linked
-            for key in found.group(1).split("^")[1:]:
-                at = at.get(key, "") if isinstance(at, Mapping) else ""
-            return json.dumps(at)
+        def resolve(match: re.Match[str]) -> str:
+            current: Any = linked
+            for key in match.group(1).split("^")[1:]:
+                current = current.get(key, "") if isinstance(current, Mapping) else ""
+            return json.dumps(current)
 
-        rendered: dict[str, Any] = json.loads(re.sub(r"<<(ticket[\w^]*)>>", value, webhook["custom_payload"]))
+        rendered: dict[str, Any] = json.loads(re.sub(r"<<(ticket[\w^]*)>>", resolve, webhook["custom_payload"]))
         return rendered
 
     def run(self) -> int:
         """Deliver the pending messages and return the number of requests sent."""
         with self.halo.lock:
-            waiting, self.waiting = self.waiting, []
+            pending, self.pending = self.pending, []
         batches: list[tuple[str, list[dict[str, Any]]]] = []
-        for webhook_id, body in waiting:
-            batched = self.halo.webhooks.get(webhook_id, {}).get("batch_method")
-            last = next((b for w, b in reversed(batches) if w == webhook_id), None)
-            if batched and last is not None and (batched == 3 or last[0].get("event") == body.get("event")):
-                last.append(body)
+        for webhook_id, body in pending:
+            batch_method = self.halo.webhooks.get(webhook_id, {}).get("batch_method")
+            last_batch = next((b for w, b in reversed(batches) if w == webhook_id), None)
+            if (
+                batch_method
+                and last_batch is not None
+                and (batch_method == 3 or last_batch[0].get("event") == body.get("event"))
+            ):
+                last_batch.append(body)
             else:
                 batches.append((webhook_id, [body]))
         for webhook_id, bodies in batches:
@@ -107,20 +111,20 @@ class WebhookSender:
         """Send one request and record it in the delivery log. A webhook that fails too often is disabled, if so
         configured."""
         content = json.dumps(body, ensure_ascii=False).encode()
-        begun = time.monotonic()
+        started_at = time.monotonic()
         status, text, error = 0, "", ""
         try:
             status, text = (self.deliver or post)(webhook, content)
         except OSError as problem:
             error = str(problem)
         with self.halo.lock:
-            first = body[0] if isinstance(body, list) else body
+            first_message = body[0] if isinstance(body, list) else body
             self.halo.deliveries.append(
                 {
-                    "id": str(uuid.uuid4()), "webhook_id": webhook["id"], "timestamp": self.halo.local(),
-                    "status": 1 if 200 <= status < 300 else 2, "duration": int((time.monotonic() - begun) * 1000),
+                    "id": str(uuid.uuid4()), "webhook_id": webhook["id"], "timestamp": self.halo.local_time(),
+                    "status": 1 if 200 <= status < 300 else 2, "duration": int((time.monotonic() - started_at) * 1000),
                     "requestbody": content.decode(), "responsestatus": status, "responsebody": text, "error": error,
-                    "entity_id": first.get("object_id") if isinstance(first, Mapping) else None,
+                    "entity_id": first_message.get("object_id") if isinstance(first_message, Mapping) else None,
                 }
             )  # fmt: skip
             stored = self.halo.webhooks.get(str(webhook["id"]))
@@ -133,7 +137,7 @@ class WebhookSender:
 
     def send_again(self, delivery_id: str) -> None:
         """Redeliver an entry of the log: the same body with the same delivery id."""
-        row = next(one for one in self.halo.deliveries if one["id"] == delivery_id)
+        row = next(entry for entry in self.halo.deliveries if entry["id"] == delivery_id)
         self.send(self.halo.webhooks[row["webhook_id"]], json.loads(row["requestbody"]))
 
 
@@ -144,7 +148,7 @@ def post(webhook: Mapping[str, Any], content: bytes) -> tuple[int, str]:
         pair = f"{webhook['basic_username']}:{webhook.get('basic_password', '')}".encode()
         request.add_header("Authorization", f"Basic {base64.b64encode(pair).decode()}")
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
-            return answer.status, answer.read(2000).decode("utf-8", "replace")
+        with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310
+            return response.status, response.read(2000).decode("utf-8", "replace")
     except urllib.error.HTTPError as error:
         return error.code, error.read(2000).decode("utf-8", "replace")

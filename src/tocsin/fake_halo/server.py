@@ -22,19 +22,25 @@ _MAX_BODY_BYTES = 5 * 1024 * 1024
 class HaloServer:
     """The server. `halo` is its state, `api` its API with injectable faults, `hooks` its webhooks.
 
-    After `start`, pending webhooks are sent automatically unless `sends` is False; then `hooks.run()` sends them.
+    After `start`, pending webhooks are sent automatically unless `sends_webhooks` is False; then `hooks.run()` sends
+    them.
     """
 
     def __init__(
-        self, halo: FakeHalo | None = None, *, port: int = 0, sends: bool = True, deliver: DeliverWebhook | None = None
+        self,
+        halo: FakeHalo | None = None,
+        *,
+        port: int = 0,
+        sends_webhooks: bool = True,
+        deliver: DeliverWebhook | None = None,
     ):
         self.halo = halo or FakeHalo()
         self.hooks = WebhookSender(self.halo, deliver)
         self.api = FakeHaloApi(self.halo, self.hooks)
         #: Delay of each response, in seconds.
-        self.slow = 0.0
-        self._sends = sends
-        self._ended = threading.Event()
+        self.response_delay = 0.0
+        self._sends_webhooks = sends_webhooks
+        self._stopped = threading.Event()
         self._http = ThreadingHTTPServer(("127.0.0.1", port), _handler(self))
         self._http.daemon_threads = True
         self._threads: list[threading.Thread] = []
@@ -46,21 +52,21 @@ class HaloServer:
     def start(self) -> None:
         """Start serving."""
         self._threads = [threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True)]
-        if self._sends:
+        if self._sends_webhooks:
             self._threads.append(threading.Thread(target=self._send, daemon=True))
         for thread in self._threads:
             thread.start()
 
     def stop(self) -> None:
         """Stop serving."""
-        self._ended.set()
+        self._stopped.set()
         self._http.shutdown()
         self._http.server_close()
         for thread in self._threads:
             thread.join(5)
 
     def _send(self) -> None:
-        while not self._ended.wait(0.05):
+        while not self._stopped.wait(0.05):
             self.hooks.run()
 
 
@@ -109,15 +115,15 @@ def _handler(server: HaloServer) -> type[BaseHTTPRequestHandler]:
         def _answer(self) -> None:
             parts = urlsplit(self.path)
             raw = self._body()
-            if server.slow:
-                time.sleep(server.slow)
+            if server.response_delay:
+                time.sleep(server.response_delay)
             try:
                 is_form = "form" in self.headers.get("Content-Type", "")
                 body: Any = dict(parse_qsl(raw.decode())) if is_form else json.loads(raw) if raw else None
             except ValueError:
                 body = None
             token = self.headers.get("Authorization", "").removeprefix("Bearer ")
-            reply = server.api.answer(self.command, parts.path, dict(parse_qsl(parts.query)), body, token)
+            reply = server.api.handle(self.command, parts.path, dict(parse_qsl(parts.query)), body, token)
             self._reply(reply)
 
         def _reply(self, reply: FakeResponse) -> None:

@@ -46,7 +46,7 @@ class FakeHaloEvent:
 
     event: str
     ticket: int
-    by: int
+    agent_id: int
     at: datetime
 
 
@@ -97,14 +97,14 @@ class FakeHalo:
         {"all", "all:standard", "admin", "read:tickets", "edit:tickets", "admin:webhooks"}
     )
     #: Rights that the application lacks: `webhooks`, `edit:tickets`, `read:tickets`, `Outcome`, …
-    lacking: set[str] = field(default_factory=set)
+    missing_rights: set[str] = field(default_factory=set)
     #: Tickets that the application's agent may not see.
     hidden: set[int] = field(default_factory=set)
     #: Actions that the agent's role does not permit.
     refused_actions: set[str] = field(default_factory=set)
     #: Statuses that a ticket type does not allow.
     forbidden_statuses: dict[int, set[int]] = field(default_factory=dict)
-    wants_type_with_status: bool = False
+    requires_type_with_status: bool = False
 
     tickets: dict[int, dict[str, Any]] = field(default_factory=dict)
     actions: list[dict[str, Any]] = field(default_factory=list)
@@ -121,70 +121,72 @@ class FakeHalo:
     _next_ticket: int = 20817
     _next: int = 1000
 
-    def name_of(self, noun: str, number: object, key: str = "id") -> str:
+    def find_name(self, list_name: str, entry_id: object, key: str = "id") -> str:
         """Return the name of a list entry, or ""."""
-        return next((str(row.get("name") or row.get("outcome")) for row in self.lists[noun] if row[key] == number), "")
+        return next(
+            (str(row.get("name") or row.get("outcome")) for row in self.lists[list_name] if row[key] == entry_id), ""
+        )
 
-    def number(self) -> int:
+    def next_id(self) -> int:
         """Return a new unique number."""
         self._next += 1
         return self._next
 
     # Tickets
 
-    def log(self, fields: Mapping[str, Any], by: int) -> dict[str, Any]:
+    def create_ticket(self, fields: Mapping[str, Any], agent_id: int) -> dict[str, Any]:
         """Create a ticket."""
         with self.lock:
-            number = self._next_ticket
+            ticket_id = self._next_ticket
             self._next_ticket += 1
-            at = self.local()
+            at = self.local_time()
             ticket: dict[str, Any] = {
-                "id": number, "dateoccurred": at, "summary": "", "details": "", "status_id": 1, "tickettype_id": 1,
+                "id": ticket_id, "dateoccurred": at, "summary": "", "details": "", "status_id": 1, "tickettype_id": 1,
                 "sla_id": 1, "priority_id": 3, "client_id": 12, "client_name": "Acme Corp", "site_id": 18,
                 "site_name": "Zürich", "user_id": 96, "user_name": "José Ångström", "team": "1st Line Support",
                 "agent_id": UNASSIGNED, "hasbeenclosed": False, "dateclosed": _UNSET, "last_update": at,
                 "lastactiondate": at, "customfields": [],
             }  # fmt: skip
             ticket |= {key: value for key, value in fields.items() if key not in ("id", "status_id")}
-            self.tickets[number] = ticket
-            self._happened("new ticket logged", number, by)
+            self.tickets[ticket_id] = ticket
+            self._emit("new ticket logged", ticket_id, agent_id)
             return ticket
 
-    def change(self, number: int, fields: Mapping[str, Any], by: int) -> dict[str, Any]:
+    def change_ticket(self, ticket_id: int, fields: Mapping[str, Any], agent_id: int) -> dict[str, Any]:
         """Change a ticket according to Halo's rules. Raises FakeHaloError."""
         with self.lock:
-            ticket = self.visible(number)
-            wanted = {key: value for key, value in fields.items() if not key.startswith("_") and key != "id"}
-            status = wanted.get("status_id", ticket["status_id"])
-            agent = wanted.get("agent_id", ticket["agent_id"])
-            if not isinstance(status, int) or not self.name_of("Status", status):
+            ticket = self.find_visible(ticket_id)
+            changes = {key: value for key, value in fields.items() if not key.startswith("_") and key != "id"}
+            status = changes.get("status_id", ticket["status_id"])
+            agent = changes.get("agent_id", ticket["agent_id"])
+            if not isinstance(status, int) or not self.find_name("Status", status):
                 raise FakeHaloError(400, {"[0].status_id": [f"Could not convert string to integer: {status}."]})
             if status in self.forbidden_statuses.get(ticket["tickettype_id"], set()):
                 raise FakeHaloError(400, {"Message": "This status is not allowed for this ticket type."})
-            if self.wants_type_with_status and "status_id" in wanted and "tickettype_id" not in wanted:
+            if self.requires_type_with_status and "status_id" in changes and "tickettype_id" not in changes:
                 raise FakeHaloError(400, {"Message": "Please select a Ticket Type."})
             if status == 9 and agent == UNASSIGNED:
                 raise FakeHaloError(400, "Please assign this Ticket these before closing it.")
-            before = dict(ticket)
-            ticket |= wanted
-            ticket["last_update"] = self.local()
-            if status == 9 and before["status_id"] != 9:
-                ticket |= {"hasbeenclosed": True, "dateclosed": self.local()}
-            elif status != 9 and before["status_id"] == 9:
+            previous = dict(ticket)
+            ticket |= changes
+            ticket["last_update"] = self.local_time()
+            if status == 9 and previous["status_id"] != 9:
+                ticket |= {"hasbeenclosed": True, "dateclosed": self.local_time()}
+            elif status != 9 and previous["status_id"] == 9:
                 ticket["dateclosed"] = _UNSET
-            if (before["agent_id"], before["team"]) != (ticket["agent_id"], ticket["team"]):
-                self._happened("ticket reassigned", number, by)
-            if before["status_id"] != status:
-                self._happened("ticket closed" if status == 9 else "ticket status changed", number, by)
-            elif before["priority_id"] != ticket["priority_id"] or before["summary"] != ticket["summary"]:
-                self._happened("ticket updated by user", number, by)
+            if (previous["agent_id"], previous["team"]) != (ticket["agent_id"], ticket["team"]):
+                self._emit("ticket reassigned", ticket_id, agent_id)
+            if previous["status_id"] != status:
+                self._emit("ticket closed" if status == 9 else "ticket status changed", ticket_id, agent_id)
+            elif previous["priority_id"] != ticket["priority_id"] or previous["summary"] != ticket["summary"]:
+                self._emit("ticket updated by user", ticket_id, agent_id)
             return ticket
 
-    def act(self, body: Mapping[str, Any], by: int, application: str | None = None) -> dict[str, Any]:
+    def add_action(self, body: Mapping[str, Any], agent_id: int, application: str | None = None) -> dict[str, Any]:
         """Add an action (a note with changes) to a ticket. Raises FakeHaloError."""
         with self.lock:
-            ticket = self.visible(int(body.get("ticket_id") or 0))
-            outcome = body.get("outcome") or self.name_of("Outcome", body.get("outcome_id"))
+            ticket = self.find_visible(int(body.get("ticket_id") or 0))
+            outcome = body.get("outcome") or self.find_name("Outcome", body.get("outcome_id"))
             if not outcome or outcome not in {row["outcome"] for row in self.lists["Outcome"]}:
                 raise FakeHaloError(
                     400, {"ClassName": "System.Exception", "Message": "An Outcome must be entered for this Action"}
@@ -197,63 +199,65 @@ class FakeHalo:
                 "new_team": "team",
                 "new_priority": "priority_id",
             }
-            wanted = {to: body[key] for key, to in changes.items() if key in body}
-            old = ticket["status_id"]
-            if wanted:
-                self.change(ticket["id"], wanted, by)
+            ticket_changes = {to: body[key] for key, to in changes.items() if key in body}
+            old_status = ticket["status_id"]
+            if ticket_changes:
+                self.change_ticket(ticket["id"], ticket_changes, agent_id)
             action = {
-                "id": self.number(), "ticket_id": ticket["id"], "outcome": outcome, "who": self.name_of("Agent", by),
-                "who_type": 1, "who_agentid": by, "datetime": self.local(), "note": body.get("note"),
+                "id": self.next_id(), "ticket_id": ticket["id"], "outcome": outcome, "who": self.find_name("Agent",
+                agent_id),
+                "who_type": 1, "who_agentid": agent_id, "datetime": self.local_time(), "note": body.get("note"),
                 "note_html": body.get("note_html"), "hiddenfromuser": bool(body.get("hiddenfromuser")),
-                "sendemail": bool(body.get("sendemail")), "old_status": old, "new_status": ticket["status_id"],
+                "sendemail": bool(body.get("sendemail")), "old_status": old_status, "new_status": ticket["status_id"],
                 "actionby_application_id": application, "guid": str(uuid.uuid4()),
             }  # fmt: skip
             self.actions.append(action)
-            ticket["last_update"] = ticket["lastactiondate"] = self.local()
-            self._happened("action added", ticket["id"], by)
+            ticket["last_update"] = ticket["lastactiondate"] = self.local_time()
+            self._emit("action added", ticket["id"], agent_id)
             return action
 
-    def merge(self, number: int, into: int, by: int) -> None:
+    def merge(self, ticket_id: int, into: int, agent_id: int) -> None:
         """Merge a ticket into another: it is closed and refers to the other one."""
         with self.lock:
-            self.visible(into)
-            self.visible(number)
-            self.tickets[number] |= {"merged_into_id": into, "status_id": 9, "last_update": self.local()}
-            self._happened("ticket updated by user", number, by)
+            self.find_visible(into)
+            self.find_visible(ticket_id)
+            self.tickets[ticket_id] |= {"merged_into_id": into, "status_id": 9, "last_update": self.local_time()}
+            self._emit("ticket updated by user", ticket_id, agent_id)
 
-    def delete(self, number: int, by: int) -> None:
+    def delete(self, ticket_id: int, agent_id: int) -> None:
         """Delete a ticket. The webhook of the deletion still contains it."""
         with self.lock:
-            self.visible(number)
-            self._happened("ticket deleted", number, by)
-            del self.tickets[number]
+            self.find_visible(ticket_id)
+            self._emit("ticket deleted", ticket_id, agent_id)
+            del self.tickets[ticket_id]
 
-    def visible(self, number: int) -> dict[str, Any]:
+    def find_visible(self, ticket_id: int) -> dict[str, Any]:
         """Return a ticket. Raises FakeHaloError if it does not exist or is hidden."""
-        if number in self.hidden:
+        if ticket_id in self.hidden:
             raise FakeHaloError(401, {"Message": "Record not found, or restricted."})
-        if number not in self.tickets:
+        if ticket_id not in self.tickets:
             raise FakeHaloError(404)
-        return self.tickets[number]
+        return self.tickets[ticket_id]
 
-    def linked(self, ticket: Mapping[str, Any]) -> dict[str, Any]:
+    def with_linked_objects(self, ticket: Mapping[str, Any]) -> dict[str, Any]:
         """Return a ticket with its linked objects."""
         return {
             **ticket,
-            "status": {"id": ticket["status_id"], "name": self.name_of("Status", ticket["status_id"])},
+            "status": {"id": ticket["status_id"], "name": self.find_name("Status", ticket["status_id"])},
             "priority": {
                 "id": ticket["priority_id"],
-                "name": self.name_of("Priority", ticket["priority_id"], "priorityid"),
+                "name": self.find_name("Priority", ticket["priority_id"], "priorityid"),
             },
             "agent": next((row for row in self.lists["Agent"] if row["id"] == ticket["agent_id"]), None),
-            "tickettype": {"id": ticket["tickettype_id"], "name": self.name_of("TicketType", ticket["tickettype_id"])},
+            "tickettype": {"id": ticket["tickettype_id"], "name": self.find_name("TicketType",
+            ticket["tickettype_id"])},
         }  # fmt: skip
 
-    def local(self) -> str:
+    def local_time(self) -> str:
         """Return the current time in Halo's format: in the tenant's zone, without an offset."""
         return (self.now() + self.zone).replace(tzinfo=None).isoformat(timespec="milliseconds")
 
-    def _happened(self, event: str, ticket: int, by: int) -> None:
-        happened = FakeHaloEvent(event, ticket, by, self.now())
+    def _emit(self, event: str, ticket: int, agent_id: int) -> None:
+        halo_event = FakeHaloEvent(event, ticket, agent_id, self.now())
         for listener in list(self.listeners):
-            listener(happened)
+            listener(halo_event)

@@ -7,7 +7,7 @@ from html import escape
 
 from tocsin.fake_halo.state import DESK_AGENT, UNASSIGNED, FakeHalo, FakeHaloError
 
-_SHOWN = 20
+_MAX_TICKETS = 20
 
 _STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;margin:0;background:#f4f6fa;color:#182433}
@@ -31,7 +31,7 @@ button.main{background:#3b82f6;border-color:#3b82f6;color:#fff}.note{border-colo
 def page(halo: FakeHalo, problem: str = "") -> str:
     """Return the page with the current tickets."""
     with halo.lock:
-        tickets = "".join(_ticket(halo, number) for number in sorted(halo.tickets, reverse=True)[:_SHOWN])
+        tickets = "".join(_ticket(halo, number) for number in sorted(halo.tickets, reverse=True)[:_MAX_TICKETS])
     priorities = "".join(f"<option value={number}>{name}</option>" for number, name in
                          ((1, "Critical"), (2, "High"), (3, "Medium"), (4, "Low")))  # fmt: skip
     warning = f'<p role="alert"><strong>{escape(problem)}</strong></p>' if problem else ""
@@ -49,58 +49,60 @@ def page(halo: FakeHalo, problem: str = "") -> str:
     )
 
 
-def _ticket(halo: FakeHalo, number: int) -> str:
-    ticket = halo.tickets[number]
-    status = halo.name_of("Status", ticket["status_id"])
-    agent = halo.name_of("Agent", ticket["agent_id"])
+def _ticket(halo: FakeHalo, ticket_id: int) -> str:
+    ticket = halo.tickets[ticket_id]
+    status = halo.find_name("Status", ticket["status_id"])
+    agent = halo.find_name("Agent", ticket["agent_id"])
     notes = "".join(
-        f'<div class="note"><strong>{escape(str(one["who"]))}</strong> '
-        f'<span class="soft">{escape(one["datetime"][11:16])}{" · private" if one["hiddenfromuser"] else ""}</span><br>'
-        f"{one['note_html'] or escape(str(one['note'] or ''))}</div>"
-        for one in halo.actions
-        if one["ticket_id"] == number
+        f'<div class="note"><strong>{escape(str(action["who"]))}</strong> '
+        "<span "
+        f'class="soft">{escape(action["datetime"][11:16])}{" · private" if action["hiddenfromuser"] else ""}</span><br>'
+        f"{action['note_html'] or escape(str(action['note'] or ''))}</div>"
+        for action in halo.actions
+        if action["ticket_id"] == ticket_id
     )
-    acts = (
+    actions = (
         [("open", "Open it again")]
         if ticket["status_id"] == 9
         else [("take", "Take it"), ("release", "Give it back"), ("close", "Close it")]
     )
     buttons = "".join(
-        f'<form method="post" action="/desk/{verb}"><input type="hidden" name="ticket" value="{number}">'
+        f'<form method="post" action="/desk/{verb}"><input type="hidden" name="ticket" value="{ticket_id}">'
         f"<button>{label}</button></form>"
-        for verb, label in acts
+        for verb, label in actions
     )
     return (
-        f'<section class="card"><strong>{number} · {escape(ticket["summary"])}</strong><div class="soft">'
-        f"{escape(status)} · {escape(agent)} · {escape(halo.name_of('Priority', ticket['priority_id'], 'priorityid'))}"
+        f'<section class="card"><strong>{ticket_id} · {escape(ticket["summary"])}</strong><div class="soft">'
+        f"{escape(status)} · {escape(agent)} · "
+        f"{escape(halo.find_name('Priority', ticket['priority_id'], 'priorityid'))}"
         f'</div>{notes}<div class="acts">{buttons}<form method="post" action="/desk/note">'
-        f'<input type="hidden" name="ticket" value="{number}"><input name="note" aria-label="Note on {number}" '
+        f'<input type="hidden" name="ticket" value="{ticket_id}"><input name="note" aria-label="Note on {ticket_id}" '
         f'placeholder="A note"> <button>Write</button></form></div></section>'
     )
 
 
 def act(halo: FakeHalo, verb: str, form: Mapping[str, str]) -> str:
     """Run a button's action; return an error message, or ""."""
-    number = int(form["ticket"]) if form.get("ticket", "").isdecimal() else 0
+    ticket_id = int(form["ticket"]) if form.get("ticket", "").isdecimal() else 0
     try:
         match verb:
             case "log":
                 priority = int(form["priority"]) if form.get("priority", "").isdecimal() else 3
-                halo.log({"summary": form.get("summary", "")[:200], "priority_id": priority}, DESK_AGENT)
+                halo.create_ticket({"summary": form.get("summary", "")[:200], "priority_id": priority}, DESK_AGENT)
             case "take":
-                halo.change(number, {"agent_id": DESK_AGENT, "status_id": 2}, DESK_AGENT)
+                halo.change_ticket(ticket_id, {"agent_id": DESK_AGENT, "status_id": 2}, DESK_AGENT)
             case "release":
-                halo.change(number, {"agent_id": UNASSIGNED}, DESK_AGENT)
+                halo.change_ticket(ticket_id, {"agent_id": UNASSIGNED}, DESK_AGENT)
             case "close":
-                if halo.visible(number)["agent_id"] == UNASSIGNED:
-                    halo.change(number, {"agent_id": DESK_AGENT}, DESK_AGENT)
-                halo.change(number, {"status_id": 9}, DESK_AGENT)
+                if halo.find_visible(ticket_id)["agent_id"] == UNASSIGNED:
+                    halo.change_ticket(ticket_id, {"agent_id": DESK_AGENT}, DESK_AGENT)
+                halo.change_ticket(ticket_id, {"status_id": 9}, DESK_AGENT)
             case "open":
-                halo.change(number, {"status_id": 1}, DESK_AGENT)
+                halo.change_ticket(ticket_id, {"status_id": 1}, DESK_AGENT)
             case "note":
                 if form.get("note", "").strip():
-                    halo.act({"ticket_id": number, "outcome": "Private Note", "note": form["note"][:2000],
+                    halo.add_action({"ticket_id": ticket_id, "outcome": "Private Note", "note": form["note"][:2000],
                               "hiddenfromuser": True}, DESK_AGENT)  # fmt: skip
-    except FakeHaloError as refused:
-        return str(refused.body or f"Halo refuses that ({refused.status}).")
+    except FakeHaloError as error:
+        return str(error.body or f"Halo refuses that ({error.status}).")
     return ""

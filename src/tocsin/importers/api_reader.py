@@ -20,15 +20,15 @@ from tocsin.core.net.egress import EgressResponse, HttpClient
 #: The maximum size of a response.
 MAX_RESPONSE_BYTES = 32 * 1024 * 1024
 #: The deadline of a response in seconds: some lists are long and not paginated.
-ANSWERED_WITHIN = 120.0
+RESPONSE_TIMEOUT = 120.0
 #: A sanity limit of requests per import.
 MAX_REQUESTS = 20_000
 MAX_LIST_PAGES = 1_000
 #: Attempts per request while the API is rate limiting or failing.
-TRIES = 6
+MAX_ATTEMPTS = 6
 #: The longest delay before a retry.
 MAX_RETRY_WAIT = timedelta(minutes=2)
-_KEY_CHARACTERS = 4096
+_MAX_KEY_CHARS = 4096
 
 #: Called with a text about what is being read, and how many objects so far.
 type ProgressCallback = Callable[[str], None]
@@ -44,7 +44,7 @@ class ApiReader:
     #: The remedy shown when the key is rejected.
     key_help: str = ""
     progress: ProgressCallback = lambda text: None
-    wait: Callable[[float], None] = time.sleep
+    sleep: Callable[[float], None] = time.sleep
     _client: HttpClient = field(default_factory=HttpClient, repr=False)
     _requests: int = 0
 
@@ -53,17 +53,17 @@ class ApiReader:
 
         Raises Permanent or Temporary with a message for users.
         """
-        answer = self._answered(self._url(path, query))
+        response = self._request(self._url(path, query))
         try:
-            return json.loads(answer.body)
+            return json.loads(response.body)
         except ValueError:
-            if answer.body.lstrip()[:1] in (b"{", b"["):
+            if response.body.lstrip()[:1] in (b"{", b"["):
                 raise Permanent(
-                    f"{self.product}'s answer at {_shown(path)} ended too soon.",
-                    f"Try again; it had {ANSWERED_WITHIN:.0f} seconds and {MAX_RESPONSE_BYTES // 1024**2} MiB.",
+                    f"{self.product}'s answer at {_url_path(path)} ended too soon.",
+                    f"Try again; it had {RESPONSE_TIMEOUT:.0f} seconds and {MAX_RESPONSE_BYTES // 1024**2} MiB.",
                 ) from None
             raise Permanent(
-                f"{self.product} answered something else than JSON at {_shown(path)}.",
+                f"{self.product} answered something else than JSON at {_url_path(path)}.",
                 f"Is {self.base} the address of its API?",
             ) from None
 
@@ -83,61 +83,62 @@ class ApiReader:
         if urlsplit(urljoin(self.base, url))[:2] != urlsplit(self.base)[:2]:
             # Never send the key to another host named in a response.
             raise Permanent(f"{self.product} named a page on another host than {self.base}, which is not read.")
-        given = {name: value for name, value in query.items() if value is not None}
-        return f"{url}{'&' if '?' in url else '?'}{urlencode(given)}" if given else url
+        parameters = {name: value for name, value in query.items() if value is not None}
+        return f"{url}{'&' if '?' in url else '?'}{urlencode(parameters)}" if parameters else url
 
-    def _answered(self, url: str) -> EgressResponse:
-        for number in range(1, TRIES + 1):
+    def _request(self, url: str) -> EgressResponse:
+        for attempt in range(1, MAX_ATTEMPTS + 1):
             self._requests += 1
             if self._requests > MAX_REQUESTS:
                 raise Permanent(f"{self.product} has more than {MAX_REQUESTS} objects to read; that is no import.")
             try:
-                answer = self._client.request(
-                    "GET", url, headers=self.headers, deadline=ANSWERED_WITHIN, most_bytes=MAX_RESPONSE_BYTES
+                response = self._client.request(
+                    "GET", url, headers=self.headers, deadline=RESPONSE_TIMEOUT, max_bytes=MAX_RESPONSE_BYTES
                 )
-            except Temporary as trouble:
-                if number == TRIES:
+            except Temporary as error:
+                if attempt == MAX_ATTEMPTS:
                     raise
-                self._pause(number, None, str(trouble))
+                self._pause(attempt, None, str(error))
                 continue
-            if answer.status == 429 or answer.status >= 500:
-                if number == TRIES:
+            if response.status == 429 or response.status >= 500:
+                if attempt == MAX_ATTEMPTS:
                     raise Temporary(
-                        f"{self.product} answered {answer.status} at {_shown(url)}, {TRIES} times. Try later."
+                        f"{self.product} answered {response.status} at {_url_path(url)}, {MAX_ATTEMPTS} "
+                        "times. Try later."
                     )
-                self._pause(number, answer.retry_after or _reset_after(answer), f"{self.product} is busy")
+                self._pause(attempt, response.retry_after or _reset_after(response), f"{self.product} is busy")
                 continue
-            self._check(answer, url)
-            return answer
+            self._check(response, url)
+            return response
         raise AssertionError("the last try returns or raises")
 
-    def _pause(self, number: int, asked: timedelta | None, why: str) -> None:
-        pause = min(asked if asked is not None else timedelta(seconds=2**number), MAX_RETRY_WAIT)
-        self.progress(f"{why.rstrip('.')}; going on in {max(1, round(pause.total_seconds()))} s")
-        self.wait(pause.total_seconds())
+    def _pause(self, attempt: int, retry_after: timedelta | None, reason: str) -> None:
+        delay = min(retry_after if retry_after is not None else timedelta(seconds=2**attempt), MAX_RETRY_WAIT)
+        self.progress(f"{reason.rstrip('.')}; going on in {max(1, round(delay.total_seconds()))} s")
+        self.sleep(delay.total_seconds())
 
-    def _check(self, answer: EgressResponse, url: str) -> None:
-        if 200 <= answer.status < 300:
+    def _check(self, response: EgressResponse, url: str) -> None:
+        if 200 <= response.status < 300:
             return
-        place = _shown(url)
-        match answer.status:
+        path = _url_path(url)
+        match response.status:
             case 401:
                 raise Permanent(f"{self.product} does not know this key.", self.key_help)
             case 402 | 403:
-                raise AccessDenied(f"{self.product} does not let this key read {place}.", self.key_help)
+                raise AccessDenied(f"{self.product} does not let this key read {path}.", self.key_help)
             case 404:
-                raise AccessDenied(f"{self.product} has nothing at {place}.", f"Is {self.base} the address of its API?")
+                raise AccessDenied(f"{self.product} has nothing at {path}.", f"Is {self.base} the address of its API?")
             case status if 300 <= status < 400:
-                raise Permanent(f"{self.product} sends elsewhere from {place}.", "Give the address of its API itself.")
+                raise Permanent(f"{self.product} sends elsewhere from {path}.", "Give the address of its API itself.")
             case status:
-                raise Permanent(f"{self.product} answered {status} at {place}: {_said(answer)}.")
+                raise Permanent(f"{self.product} answered {status} at {path}: {_error_message(response)}.")
 
 
 class AccessDenied(Permanent):
     """The key may not read the object, or it does not exist."""
 
 
-def checked_base(text: str, default: str) -> str:
+def validate_base_url(text: str, default: str) -> str:
     """The API's base URL from user input, without a trailing slash. Raises Permanent if it is invalid."""
     base = (text.strip() or default).rstrip("/")
     if "://" not in base:
@@ -146,41 +147,41 @@ def checked_base(text: str, default: str) -> str:
     return base
 
 
-def checked_key(text: str) -> str:
+def validate_key(text: str) -> str:
     """The API key from user input. Raises Permanent if it is invalid."""
     key = text.strip()
     if not key:
         raise Permanent("There is no API key.")
-    if len(key) > _KEY_CHARACTERS or any(not 32 < ord(character) < 127 for character in key):
+    if len(key) > _MAX_KEY_CHARS or any(not 32 < ord(character) < 127 for character in key):
         raise Permanent("This is no API key: it is too long, or has spaces or other strange characters in it.")
     return key
 
 
-def _reset_after(answer: EgressResponse) -> timedelta | None:
+def _reset_after(response: EgressResponse) -> timedelta | None:
     """The time until the rate limit resets, from non-standard headers that some APIs use instead of Retry-After."""
     for name in ("ratelimit-reset", "x-ratelimit-reset-in-seconds"):
-        text = answer.headers.get(name, "")
+        text = response.headers.get(name, "")
         if text.isdecimal() and len(text) < 6:
             return timedelta(seconds=int(text))
     return None
 
 
-def _shown(url: str) -> str:
+def _url_path(url: str) -> str:
     """The path of a URL, for messages."""
     return (urlsplit(url).path or url)[:200]
 
 
-def _said(answer: EgressResponse) -> str:
+def _error_message(response: EgressResponse) -> str:
     """The API's own error message, truncated."""
     try:
-        found = json.loads(answer.body[:10_000])
+        payload = json.loads(response.body[:10_000])
     except ValueError:
         return "it does not say why"
-    if isinstance(found, dict):
+    if isinstance(payload, dict):
         for name in ("message", "detail", "error", "errors"):
-            held = found.get(name)
-            if isinstance(held, dict):
-                held = held.get("message")
-            if held:
-                return " ".join(str(held).split())[:300].rstrip(".")
+            message = payload.get(name)
+            if isinstance(message, dict):
+                message = message.get("message")
+            if message:
+                return " ".join(str(message).split())[:300].rstrip(".")
     return "it does not say why"

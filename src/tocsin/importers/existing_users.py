@@ -12,12 +12,12 @@ from tocsin.people.models import User
 
 def users(now: datetime) -> dict[str, ExistingUser]:
     """Existing users by lower-case e-mail address."""
-    away: dict[int, list[dict[str, Any]]] = {}
+    absences: dict[int, list[dict[str, Any]]] = {}
     for absence in out_of_office.rows().filter(ends_at__gt=now):
-        away.setdefault(absence.user_id, []).append(out_of_office.nested_spec(absence))
+        absences.setdefault(absence.user_id, []).append(out_of_office.nested_spec(absence))
     return {
         user.email.casefold(): ExistingUser(
-            user.username, user.role, user.name, user.time_zone, user.is_active, tuple(away.get(user.pk, ()))
+            user.username, user.role, user.name, user.time_zone, user.is_active, tuple(absences.get(user.pk, ()))
         )
         for user in User.objects.all()
         if user.email

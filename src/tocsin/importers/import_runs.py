@@ -26,15 +26,15 @@ from tocsin.core.errors import Permanent, Rejected, RejectedAll, Temporary, Tocs
 from tocsin.core.runtime import clock
 from tocsin.importers import existing_users
 from tocsin.importers.products import PRODUCTS, Product, ProductDocuments
-from tocsin.importers.report import by_weight
+from tocsin.importers.report import sort_by_severity
 
 log = logging.getLogger(__name__)
 
 #: A run without a sign of life for this long counts as interrupted: its process has ended.
-SILENT = timedelta(seconds=90)
+HEARTBEAT_TIMEOUT = timedelta(seconds=90)
 #: The heartbeat interval, and the minimum interval between progress updates, in seconds.
-HEARD_EACH = 15.0
-_BEAT = 2.0
+HEARTBEAT_INTERVAL = 15.0
+_PROGRESS_INTERVAL = 2.0
 _RUNNING = (ImportState.READING, ImportState.APPLYING)
 
 
@@ -47,7 +47,7 @@ def start(
     *,
     key: str = "",
     base: str = "",
-    exported: bytes | None = None,
+    export_content: bytes | None = None,
     file_name: str = "",
     with_keys: bool = False,
     actor: AuditActor,
@@ -57,19 +57,19 @@ def start(
 
     Raises Rejected with the field `product`, `key`, `api_base` or `file`, or Rejected("busy") during another run.
     """
-    found = PRODUCTS.get(product)
-    if found is None:
+    importer = PRODUCTS.get(product)
+    if importer is None:
         raise Rejected("invalid", f'product: "{product[:40]}" is not one of {", ".join(PRODUCTS)}.', "product")
-    if exported is not None:
-        if found.read_export is None:
-            raise Rejected("invalid", f"file: {found.title} has no export that can be read; give a key.", "file")
-        read = found.read_export(exported)
-        source, fetch = file_name or "an export", lambda run: read
+    if export_content is not None:
+        if importer.read_export is None:
+            raise Rejected("invalid", f"file: {importer.title} has no export that can be read; give a key.", "file")
+        documents = importer.read_export(export_content)
+        source, fetch = file_name or "an export", lambda run: documents
     else:
-        source = _check(found, key, base)
-        fetch = lambda run: _fetched(found, key, base, run, now)  # noqa: E731 - the key stays in this thread
-    run = _begin(found, source, actor, now)
-    _in_thread(run.pk, lambda: _read(run.pk, found, fetch, with_keys))
+        source = _check(importer, key, base)
+        fetch = lambda run: _fetch(importer, key, base, run, now)  # noqa: E731 - the key stays in this thread
+    run = _create_run(importer, source, actor, now)
+    _in_thread(run.pk, lambda: _read_account(run.pk, importer, fetch, with_keys))
     return run
 
 
@@ -89,12 +89,12 @@ def discard(run: ImportRun) -> None:
 def latest_run(now: datetime) -> ImportRun | None:
     """The latest run; a run whose process has ended is returned as failed."""
     run = ImportRun.objects.order_by("-pk").first()
-    if run is not None and run.state in _RUNNING and run.beat_at < now - SILENT:
+    if run is not None and run.state in _RUNNING and run.beat_at < now - HEARTBEAT_TIMEOUT:
         run.state, run.problem = ImportState.FAILED, "It was interrupted: its server was stopped. Start again."
     return run
 
 
-def yaml_of(run: ImportRun) -> str:
+def decrypted_yaml(run: ImportRun) -> str:
     """The YAML; "" if it has been removed."""
     return crypto.decrypt(run.configuration) if run.configuration else ""
 
@@ -110,10 +110,10 @@ def _check(product: Product, key: str, base: str) -> str:
     return reader.base
 
 
-def _begin(product: Product, source: str, actor: AuditActor, now: datetime) -> ImportRun:
+def _create_run(product: Product, source: str, actor: AuditActor, now: datetime) -> ImportRun:
     with transaction.atomic():
         config_version.lock()
-        if ImportRun.objects.filter(state__in=_RUNNING, beat_at__gte=now - SILENT).exists():
+        if ImportRun.objects.filter(state__in=_RUNNING, beat_at__gte=now - HEARTBEAT_TIMEOUT).exists():
             raise Rejected("busy", "Another import is running. Wait for it, or throw it away first.")
         ImportRun.objects.all().delete()
         run = ImportRun.objects.create(
@@ -135,120 +135,127 @@ def _begin(product: Product, source: str, actor: AuditActor, now: datetime) -> I
     return run
 
 
-def _in_thread(number: int, work: Callable[[], None]) -> None:
+def _in_thread(run_id: int, task: Callable[[], None]) -> None:
     def run() -> None:
         try:
-            with _heard_of(number):
-                work()
+            with _heartbeats(run_id):
+                task()
         except _RunDiscarded:
             pass
         except RejectedAll as problem:
-            _fail(number, " ".join(one.detail for one in problem.problems[:5]))
+            _fail(run_id, " ".join(single_problem.detail for single_problem in problem.problems[:5]))
         except TocsinError as problem:
-            _fail(number, str(problem))
+            _fail(run_id, str(problem))
         except Exception:
             # The thread's edge: whatever happened, the browser must not wait forever.
-            log.exception("import %s failed", number)
-            _fail(number, "Something unexpected went wrong; the log of the server says what.")
+            log.exception("import %s failed", run_id)
+            _fail(run_id, "Something unexpected went wrong; the log of the server says what.")
         finally:
             connection.close()
 
-    Thread(target=run, name=f"import-{number}", daemon=True).start()
+    Thread(target=run, name=f"import-{run_id}", daemon=True).start()
 
 
 @contextmanager
-def _heard_of(number: int) -> Iterator[None]:
+def _heartbeats(run_id: int) -> Iterator[None]:
     """Sends heartbeats for a run during a long step: applying a large account takes minutes."""
-    ended = Event()
+    stopped = Event()
 
-    def beat() -> None:
-        while not ended.wait(HEARD_EACH):
+    def send_heartbeats() -> None:
+        while not stopped.wait(HEARTBEAT_INTERVAL):
             try:
-                ImportRun.objects.filter(pk=number).update(beat_at=clock.now())
+                ImportRun.objects.filter(pk=run_id).update(beat_at=clock.now())
             except DatabaseError as error:
-                log.warning("import %s is not heard of: %s", number, error)
+                log.warning("import %s is not heard of: %s", run_id, error)
         connection.close()
 
-    beating = Thread(target=beat, name=f"beat-of-import-{number}", daemon=True)
-    beating.start()
+    heartbeat_thread = Thread(target=send_heartbeats, name=f"beat-of-import-{run_id}", daemon=True)
+    heartbeat_thread.start()
     try:
         yield
     finally:
-        ended.set()
-        beating.join()
+        stopped.set()
+        heartbeat_thread.join()
 
 
-def _read(number: int, product: Product, fetch: Callable[[_ProgressWriter], ProductDocuments], with_keys: bool) -> None:
-    told = _ProgressWriter(number)
-    read = fetch(told)
-    told("Translating…", at_once=True)
+def _read_account(
+    run_id: int, product: Product, fetch: Callable[[_ProgressWriter], ProductDocuments], with_keys: bool
+) -> None:
+    progress = _ProgressWriter(run_id)
+    documents = fetch(progress)
+    progress("Translating…", is_forced=True)
     now = clock.now()
-    found = product.translate(read, now, existing_users.users(now), with_keys=with_keys)
-    text = export.write(dict(found.configuration))
-    told("Comparing with what is here…", at_once=True)
+    converted = product.convert(documents, now, existing_users.users(now), with_keys=with_keys)
+    text = export.write(dict(converted.configuration))
+    progress("Comparing with what is here…", is_forced=True)
     lines: list[str] = []
     refusals: list[str] = []
     try:
         lines = [str(line) for line in plan.preview(_sources(text), prune=False, now=now).lines]
     except Rejected as problem:
-        refusals = [one.detail for one in (problem.problems if isinstance(problem, RejectedAll) else (problem,))]
+        refusals = [
+            single_problem.detail
+            for single_problem in (problem.problems if isinstance(problem, RejectedAll) else (problem,))
+        ]
     _change(
-        number,
+        run_id,
         state=ImportState.READY,
         progress="",
         configuration=crypto.encrypt(text) if text else "",
-        counts=found.counts(),
-        findings=[finding.as_json() for finding in by_weight(found.findings)],
+        counts=converted.counts(),
+        findings=[finding.as_json() for finding in sort_by_severity(converted.findings)],
         plan=lines,
         refusals=refusals,
     )
 
 
-def _apply(number: int, actor: AuditActor) -> None:
-    run = ImportRun.objects.get(pk=number)
-    done = plan.apply(_sources(yaml_of(run)), prune=False, now=clock.now(), actor=actor)
-    _change(number, state=ImportState.APPLIED, configuration="", progress="", plan=[str(line) for line in done.lines])
+def _apply(run_id: int, actor: AuditActor) -> None:
+    run = ImportRun.objects.get(pk=run_id)
+    applied = plan.apply(_sources(decrypted_yaml(run)), prune=False, now=clock.now(), actor=actor)
+    _change(
+        run_id, state=ImportState.APPLIED, configuration="", progress="", plan=[str(line) for line in applied.lines]
+    )
 
 
 def _sources(text: str) -> ConfigFiles:
     return config_files.collect([yaml_loader.parse(text, "import", Path())])
 
 
-def _fail(number: int, problem: str) -> None:
-    ImportRun.objects.filter(pk=number).update(state=ImportState.FAILED, problem=problem[:2000], progress="")
+def _fail(run_id: int, problem: str) -> None:
+    ImportRun.objects.filter(pk=run_id).update(state=ImportState.FAILED, problem=problem[:2000], progress="")
 
 
-def _change(number: int, **fields: object) -> None:
-    if not ImportRun.objects.filter(pk=number).update(beat_at=clock.now(), **fields):
+def _change(run_id: int, **fields: object) -> None:
+    if not ImportRun.objects.filter(pk=run_id).update(beat_at=clock.now(), **fields):
         raise _RunDiscarded
 
 
 class _ProgressWriter:
     """Writes a run's progress to its row, at most every few seconds."""
 
-    def __init__(self, number: int) -> None:
-        self._number = number
-        self._last = 0.0
+    def __init__(self, run_id: int) -> None:
+        self._run_id = run_id
+        self._last_write = 0.0
 
-    def __call__(self, text: str, *, at_once: bool = False) -> None:
-        if at_once or time.monotonic() - self._last > _BEAT:
-            self._last = time.monotonic()
-            _change(self._number, progress=text[:300])
+    def __call__(self, text: str, *, is_forced: bool = False) -> None:
+        if is_forced or time.monotonic() - self._last_write > _PROGRESS_INTERVAL:
+            self._last_write = time.monotonic()
+            _change(self._run_id, progress=text[:300])
 
-    def wait(self, seconds: float) -> None:
+    def sleep(self, seconds: float) -> None:
         """Waits while still sending heartbeats."""
         end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
-            time.sleep(min(left, 10.0))
-            _change(self._number)
+        while (remaining := end - time.monotonic()) > 0:
+            time.sleep(min(remaining, 10.0))
+            _change(self._run_id)
 
 
-def _fetched(product: Product, key: str, base: str, told: _ProgressWriter, now: datetime) -> ProductDocuments:
-    reader = product.reader(key, base, told)
-    reader.wait = told.wait
+def _fetch(product: Product, key: str, base: str, progress: _ProgressWriter, now: datetime) -> ProductDocuments:
+    reader = product.reader(key, base, progress)
+    reader.sleep = progress.sleep
     try:
         return product.fetch(reader, now)
-    except Temporary as trouble:
-        raise Permanent(str(trouble)) from None
+    except Temporary as error:
+        raise Permanent(str(error)) from None
     finally:
         reader.close()

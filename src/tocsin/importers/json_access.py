@@ -16,13 +16,13 @@ def objects_of(value: object) -> list[JsonObject]:
     return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
 
 
-def each_once(documents: Iterable[JsonObject]) -> list[JsonObject]:
+def without_duplicates(documents: Iterable[JsonObject]) -> list[JsonObject]:
     """The documents without duplicate ids: objects added during pagination push others onto the next page."""
-    found: dict[object, JsonObject] = {}
-    for number, document in enumerate(documents):
+    unique: dict[object, JsonObject] = {}
+    for index, document in enumerate(documents):
         identity = document.get("id")
-        found.setdefault(identity if isinstance(identity, str | int) and identity != "" else (number,), document)
-    return list(found.values())
+        unique.setdefault(identity if isinstance(identity, str | int) and identity != "" else (index,), document)
+    return list(unique.values())
 
 
 def object_of(value: object) -> JsonObject:
@@ -39,27 +39,27 @@ def text_of(document: JsonObject, *names: str) -> str:
     return ""
 
 
-def whole_of(document: JsonObject, name: str, default: int = 0) -> int:
+def int_of(document: JsonObject, name: str, default: int = 0) -> int:
     """A non-negative integer; `default` for anything else."""
     value = document.get(name)
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**8 else default
 
 
-def moment(value: object) -> datetime | None:
+def parse_time(value: object) -> datetime | None:
     """A time in UTC: ISO 8601 as in APIs, or milliseconds or `2026-01-05 09:00` (UTC) as in backups.
 
     None if it is invalid or in an implausible year: `9999-12-31` means no end.
     """
     if isinstance(value, int) and not isinstance(value, bool):
         return datetime.fromtimestamp(value / 1000, UTC) if 0 < value < 7_258_118_400_000 else None
-    at = local_moment(value)
+    at = parse_local_time(value)
     if at is None:
         return None
     return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
 
 
-def local_moment(value: object) -> datetime | None:
-    """Like `moment`, with the zone as written, or none."""
+def parse_local_time(value: object) -> datetime | None:
+    """Like `parse_time`, with the zone as written, or none."""
     if not isinstance(value, str):
         return None
     try:

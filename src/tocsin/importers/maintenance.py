@@ -12,32 +12,38 @@ _REMEDY = "Enter it under Maintenance."
 
 
 def window(
-    draft: ConfigBuilder, wanted: str, starts: datetime | None, ends: datetime | None, integrations: Iterable[str]
+    builder: ConfigBuilder,
+    requested_name: str,
+    starts: datetime | None,
+    ends: datetime | None,
+    integrations: Iterable[str],
 ) -> None:
     """Adds a window that suppresses alerts of these integrations (by their new names).
 
     Past windows are skipped silently; windows that cannot be converted are reported.
     """
-    if ends is not None and ends <= draft.now:
+    if ends is not None and ends <= builder.now:
         return
-    subject, of = f"maintenance {wanted}", list(dict.fromkeys(integrations))
+    subject, integration_names = f"maintenance {requested_name}", list(dict.fromkeys(integrations))
     if starts is None or ends is None or starts >= ends:
-        why = "It has no end there, or none that can be read; a window here has one."
-        draft.leave_out(subject, "is not here", why, "Switch its integrations off, or enter it under Maintenance.")
+        reason = "It has no end there, or none that can be read; a window here has one."
+        builder.report_omitted(
+            subject, "is not here", reason, "Switch its integrations off, or enter it under Maintenance."
+        )
         return
-    if not of:
+    if not integration_names:
         # A window without integrations would apply to all of them.
-        draft.leave_out(subject, "is not here", "Nothing that it is about was carried over.", _REMEDY)
+        builder.report_omitted(subject, "is not here", "Nothing that it is about was carried over.", _REMEDY)
         return
-    name = draft.name("maintenance_windows", wanted)
-    draft.add(
+    name = builder.claim_name("maintenance_windows", requested_name)
+    builder.add(
         "maintenance_windows",
         {
             "name": name,
             "starts": starts.strftime(_CLOCK),
             "ends": ends.strftime(_CLOCK),
             "time_zone": "UTC",
-            "integrations": of,
+            "integrations": integration_names,
             "action": "suppress",
         },
     )

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Protocol
 
-from tocsin.importers.alertops import client as alertops_fetching
+from tocsin.importers.alertops import client as alertops_client
 from tocsin.importers.alertops import converter as alertops
 from tocsin.importers.api_reader import ApiReader, ProgressCallback
 from tocsin.importers.config_builder import ExistingUser
-from tocsin.importers.grafana_oncall import client as oncall_fetching
+from tocsin.importers.grafana_oncall import client as oncall_client
 from tocsin.importers.grafana_oncall import converter as oncall
-from tocsin.importers.opsgenie import client as opsgenie_fetching
+from tocsin.importers.opsgenie import client as opsgenie_client
 from tocsin.importers.opsgenie import converter as opsgenie
 from tocsin.importers.opsgenie import export as opsgenie_export
-from tocsin.importers.pagerduty import client as pagerduty_fetching
+from tocsin.importers.pagerduty import client as pagerduty_client
 from tocsin.importers.pagerduty import converter as pagerduty
 from tocsin.importers.report import ConvertedConfig
 
@@ -31,7 +31,7 @@ class Converter(Protocol):
         self,
         documents: ProductDocuments,
         now: datetime,
-        known: Mapping[str, ExistingUser] | None = None,
+        existing_users: Mapping[str, ExistingUser] | None = None,
         *,
         with_keys: bool = False,
     ) -> ConvertedConfig: ...
@@ -46,15 +46,15 @@ class Product:
     #: The usual URL of its API; "": each installation has its own.
     base: str
     #: The environment variable with the key for the command line.
-    variable: str
+    key_variable: str
     #: Where the key is created, in one line.
-    key_place: str
+    key_location: str
     reader: Callable[[str, str, ProgressCallback], ApiReader]
     fetch: Callable[[ApiReader, datetime], ProductDocuments]
-    translate: Converter
+    convert: Converter
     #: The reader of an export; None: there is none.
     read_export: Callable[[bytes], ProductDocuments] | None = None
-    export_place: str = ""
+    export_description: str = ""
 
 
 PRODUCTS: Final[Mapping[str, Product]] = {
@@ -63,44 +63,44 @@ PRODUCTS: Final[Mapping[str, Product]] = {
         Product(
             name="opsgenie",
             title="Opsgenie",
-            base=opsgenie_fetching.BASE,
-            variable="OPSGENIE_API_KEY",
-            key_place="Settings → API key management, with Read and Configuration access",
-            reader=opsgenie_fetching.reader,
-            fetch=opsgenie_fetching.fetch,
-            translate=opsgenie.translate,
+            base=opsgenie_client.BASE,
+            key_variable="OPSGENIE_API_KEY",
+            key_location="Settings → API key management, with Read and Configuration access",
+            reader=opsgenie_client.reader,
+            fetch=opsgenie_client.fetch,
+            convert=opsgenie.convert,
             read_export=opsgenie_export.read,
-            export_place="a ZIP of the folder OpsGenieBackups that its configuration backup tool writes, or JSON",
+            export_description="a ZIP of the folder OpsGenieBackups that its configuration backup tool writes, or JSON",
         ),
         Product(
             name="pagerduty",
             title="PagerDuty",
-            base=pagerduty_fetching.BASE,
-            variable="PAGERDUTY_API_KEY",
-            key_place="Integrations → API Access Keys, read-only",
-            reader=pagerduty_fetching.reader,
-            fetch=pagerduty_fetching.fetch,
-            translate=pagerduty.translate,
+            base=pagerduty_client.BASE,
+            key_variable="PAGERDUTY_API_KEY",
+            key_location="Integrations → API Access Keys, read-only",
+            reader=pagerduty_client.reader,
+            fetch=pagerduty_client.fetch,
+            convert=pagerduty.convert,
         ),
         Product(
             name="grafana-oncall",
             title="Grafana OnCall",
             base="",
-            variable="GRAFANA_ONCALL_API_KEY",
-            key_place="Settings → API tokens",
-            reader=oncall_fetching.reader,
-            fetch=oncall_fetching.fetch,
-            translate=oncall.translate,
+            key_variable="GRAFANA_ONCALL_API_KEY",
+            key_location="Settings → API tokens",
+            reader=oncall_client.reader,
+            fetch=oncall_client.fetch,
+            convert=oncall.convert,
         ),
         Product(
             name="alertops",
             title="AlertOps",
-            base=alertops_fetching.BASE,
-            variable="ALERTOPS_API_KEY",
-            key_place="Administration → Subscription Settings, or your profile",
-            reader=alertops_fetching.reader,
-            fetch=alertops_fetching.fetch,
-            translate=alertops.translate,
+            base=alertops_client.BASE,
+            key_variable="ALERTOPS_API_KEY",
+            key_location="Administration → Subscription Settings, or your profile",
+            reader=alertops_client.reader,
+            fetch=alertops_client.fetch,
+            convert=alertops.convert,
         ),
     )
 }

@@ -8,14 +8,14 @@ from enum import StrEnum
 from typing import Any
 
 #: Names listed per line; the rest is only counted.
-_SHOWN = 5
+_MAX_NAMES = 5
 
 
 class FindingSeverity(StrEnum):
     """The importance of a finding."""
 
     #: The object is missing: check this first.
-    LEFT_OUT = "left out"
+    OMITTED = "left out"
     #: The object was imported, with differences.
     CHANGED = "changed"
     #: People have to do something themselves.
@@ -26,22 +26,22 @@ class FindingSeverity(StrEnum):
 class ImportFinding:
     """One line: the object, the difference, the reason and the remedy."""
 
-    weight: FindingSeverity
+    severity: FindingSeverity
     object: str
-    what: str
-    why: str
+    difference: str
+    reason: str
     remedy: str
 
     def __str__(self) -> str:
-        return f"{self.weight:<8}  {self.object}: {self.what}. {self.why} {self.remedy}".rstrip()
+        return f"{self.severity:<8}  {self.object}: {self.difference}. {self.reason} {self.remedy}".rstrip()
 
     def as_json(self) -> dict[str, str]:
         """As plain values for the API and the web."""
         return {
-            "weight": str(self.weight),
+            "weight": str(self.severity),
             "object": self.object,
-            "what": self.what,
-            "why": self.why,
+            "what": self.difference,
+            "why": self.reason,
             "remedy": self.remedy,
         }
 
@@ -61,25 +61,25 @@ class ConvertedConfig:
 
 def describe_count(key: str, count: int) -> str:
     """The number of objects of a top-level key: "1 group", "2 groups", "1 escalation policy"."""
-    words = key.replace("_", " ")
+    label = key.replace("_", " ")
     if count == 1 and key != "support_hours":
-        words = f"{words.removesuffix('ies')}y" if words.endswith("ies") else words.removesuffix("s")
-    return f"{count} {words}"
+        label = f"{label.removesuffix('ies')}y" if label.endswith("ies") else label.removesuffix("s")
+    return f"{count} {label}"
 
 
-def several(names: Iterable[str]) -> str:
+def list_names(names: Iterable[str]) -> str:
     """The first few names on one line: "alice, bob and 3 more"."""
-    found = list(dict.fromkeys(names))
-    shown = ", ".join(found[:_SHOWN])
-    return shown if len(found) <= _SHOWN else f"{shown} and {len(found) - _SHOWN} more"
+    unique = list(dict.fromkeys(names))
+    text = ", ".join(unique[:_MAX_NAMES])
+    return text if len(unique) <= _MAX_NAMES else f"{text} and {len(unique) - _MAX_NAMES} more"
 
 
-def by_weight(findings: Iterable[ImportFinding]) -> list[ImportFinding]:
+def sort_by_severity(findings: Iterable[ImportFinding]) -> list[ImportFinding]:
     """The findings sorted by importance: missing objects first."""
     order = list(FindingSeverity)
-    return sorted(findings, key=lambda finding: order.index(finding.weight))
+    return sorted(findings, key=lambda finding: order.index(finding.severity))
 
 
-def as_text(translation: ConvertedConfig) -> str:
+def as_text(converted: ConvertedConfig) -> str:
     """The report as lines of text."""
-    return "".join(f"{line}\n" for line in by_weight(translation.findings))
+    return "".join(f"{line}\n" for line in sort_by_severity(converted.findings))

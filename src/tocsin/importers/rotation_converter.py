@@ -35,8 +35,8 @@ class ConvertedRotation:
     name: str
     #: Usernames in order; None is an empty slot.
     slots: tuple[str | None, ...]
-    first: datetime
-    every: timedelta
+    first_handoff: datetime
+    interval: timedelta
     windows: tuple[WeeklyWindow, ...] = ()
     #: Nobody is on call before, even if handoffs count from earlier; None: the first handoff.
     begin: datetime | None = None
@@ -44,24 +44,24 @@ class ConvertedRotation:
     layer: int = 1
 
 
-def shifts(turns: ConvertedRotation, now: datetime) -> list[dict[str, Any]]:
+def shifts(rotation: ConvertedRotation, now: datetime) -> list[dict[str, Any]]:
     """The shifts as in YAML; none for a rotation that is over at the local time `now` or has no users.
 
     Raises UnsupportedRotation.
     """
-    last = max(now, turns.first, turns.begin or turns.first)
-    if not any(turns.slots) or (turns.end is not None and turns.end <= last):
+    latest_start = max(now, rotation.first_handoff, rotation.begin or rotation.first_handoff)
+    if not any(rotation.slots) or (rotation.end is not None and rotation.end <= latest_start):
         return []
-    if not MIN_HANDOFF_INTERVAL <= turns.every <= MAX_HANDOFF_INTERVAL:
+    if not MIN_HANDOFF_INTERVAL <= rotation.interval <= MAX_HANDOFF_INTERVAL:
         raise UnsupportedRotation(
-            f"A turn of {durations.describe(turns.every)} is shorter than an hour or longer than a year."
+            f"A turn of {durations.describe(rotation.interval)} is shorter than an hour or longer than a year."
         )
-    if len(set(turns.slots)) == 1:
-        return [_alone(turns)]
-    begin = turns.begin if turns.begin is not None and turns.begin > max(now, turns.first) else None
-    if None in turns.slots or len(set(turns.slots)) < len(turns.slots):
-        return _stretches(turns, begin)
-    return _rotation(turns, begin)
+    if len(set(rotation.slots)) == 1:
+        return [_single_user(rotation)]
+    start = rotation.begin if rotation.begin is not None and rotation.begin > max(now, rotation.first_handoff) else None
+    if None in rotation.slots or len(set(rotation.slots)) < len(rotation.slots):
+        return _fixed_shifts(rotation, start)
+    return _rotation(rotation, start)
 
 
 def window(day: int, start: int, length: int) -> WeeklyWindow:
@@ -79,139 +79,141 @@ def daily(start: int, length: int) -> tuple[WeeklyWindow, ...]:
     return (WeeklyWindow(frozenset(range(len(Weekday))), start, window(0, start, length).end),)
 
 
-def combine(several: Sequence[WeeklyWindow]) -> tuple[WeeklyWindow, ...]:
+def combine(windows: Sequence[WeeklyWindow]) -> tuple[WeeklyWindow, ...]:
     """The windows, with those at the same time of day merged."""
     days: dict[tuple[int, int], set[int]] = {}
-    alone: list[WeeklyWindow] = []
-    for one in several:
-        if one.end > MINUTES_A_DAY:
-            alone.append(one)
+    long_windows: list[WeeklyWindow] = []
+    for item in windows:
+        if item.end > MINUTES_A_DAY:
+            long_windows.append(item)
         else:
-            days.setdefault((one.start, one.end), set()).update(one.days)
-    return (*(WeeklyWindow(frozenset(on), start, end) for (start, end), on in days.items()), *alone)
+            days.setdefault((item.start, item.end), set()).update(item.days)
+    return (*(WeeklyWindow(frozenset(weekdays), start, end) for (start, end), weekdays in days.items()), *long_windows)
 
 
-def _alone(turns: ConvertedRotation) -> dict[str, Any]:
+def _single_user(rotation: ConvertedRotation) -> dict[str, Any]:
     """A single user from beginning to end."""
-    begin = max(turns.first, turns.begin or turns.first)
-    open_at = turns.windows or (WeeklyWindow(frozenset(range(len(Weekday))), 0, MINUTES_A_DAY),)
-    pattern = {"windows": weekly_windows.write(open_at), "users": [turns.slots[0]], "roles": ["primary"]}
-    return _shift(turns, turns.name, {"fixed": pattern, "start": _local(begin)})
+    start = max(rotation.first_handoff, rotation.begin or rotation.first_handoff)
+    windows = rotation.windows or (WeeklyWindow(frozenset(range(len(Weekday))), 0, MINUTES_A_DAY),)
+    pattern = {"windows": weekly_windows.write(windows), "users": [rotation.slots[0]], "roles": ["primary"]}
+    return _shift(rotation, rotation.name, {"fixed": pattern, "start": _format_time(start)})
 
 
-def _rotation(turns: ConvertedRotation, begin: datetime | None) -> list[dict[str, Any]]:
+def _rotation(rotation: ConvertedRotation, start: datetime | None) -> list[dict[str, Any]]:
     """A rotation with each user once."""
-    first, slots, found = turns.first, list(turns.slots), []
-    if begin is not None:
-        passed = -((first - begin) // turns.every)
-        handed = first + passed * turns.every
-        if handed > begin:
+    handoff, slots, converted = rotation.first_handoff, list(rotation.slots), []
+    if start is not None:
+        elapsed_turns = -((handoff - start) // rotation.interval)
+        next_handoff = handoff + elapsed_turns * rotation.interval
+        if next_handoff > start:
             # The remainder of the turn in progress at the start becomes a separate shift.
-            until = min(handed, turns.end) if turns.end else handed
-            found += _one_stretch(turns, begin, until, slots[(passed - 1) % len(slots)])
-        first, slots = handed, slots[passed % len(slots) :] + slots[: passed % len(slots)]
-    if turns.end is not None and first >= turns.end:
-        return found
-    rotate: dict[str, Any] = {"every": durations.write(turns.every), "at": first.strftime("%H:%M")}
-    if turns.every % _WEEK == timedelta():
-        rotate["on"] = str(list(Weekday)[first.weekday()])
-    if turns.windows:
-        rotate["windows"] = weekly_windows.write(turns.windows)
+            until = min(next_handoff, rotation.end) if rotation.end else next_handoff
+            converted += _partial_turn(rotation, start, until, slots[(elapsed_turns - 1) % len(slots)])
+        handoff, slots = next_handoff, slots[elapsed_turns % len(slots) :] + slots[: elapsed_turns % len(slots)]
+    if rotation.end is not None and handoff >= rotation.end:
+        return converted
+    rotate: dict[str, Any] = {"every": durations.write(rotation.interval), "at": handoff.strftime("%H:%M")}
+    if rotation.interval % _WEEK == timedelta():
+        rotate["on"] = str(list(Weekday)[handoff.weekday()])
+    if rotation.windows:
+        rotate["windows"] = weekly_windows.write(rotation.windows)
     rotate |= {"users": slots, "roles": ["primary"]}
-    found.append(_shift(turns, turns.name, {"rotate": rotate, "start": first.date().isoformat()}))
-    return found
+    converted.append(_shift(rotation, rotation.name, {"rotate": rotate, "start": handoff.date().isoformat()}))
+    return converted
 
 
-def _one_stretch(turns: ConvertedRotation, begin: datetime, end: datetime, user: str | None) -> list[dict[str, Any]]:
-    open_at = turns.windows or (WeeklyWindow(frozenset(range(len(Weekday))), 0, MINUTES_A_DAY),)
-    pattern = {"windows": weekly_windows.write(open_at), "users": [user], "roles": ["primary"]}
-    bounds = {"start": _local(begin), "end": _local(end)}
-    shift = {"name": _named(turns.name, "first turn"), **_layer(turns), "fixed": pattern, **bounds}
+def _partial_turn(
+    rotation: ConvertedRotation, start: datetime, end: datetime, user: str | None
+) -> list[dict[str, Any]]:
+    windows = rotation.windows or (WeeklyWindow(frozenset(range(len(Weekday))), 0, MINUTES_A_DAY),)
+    pattern = {"windows": weekly_windows.write(windows), "users": [user], "roles": ["primary"]}
+    bounds = {"start": _format_time(start), "end": _format_time(end)}
+    shift = {"name": _suffixed_name(rotation.name, "first turn"), **_layer(rotation), "fixed": pattern, **bounds}
     return [shift] if user is not None else []
 
 
-def _stretches(turns: ConvertedRotation, begin: datetime | None) -> list[dict[str, Any]]:
+def _fixed_shifts(rotation: ConvertedRotation, start: datetime | None) -> list[dict[str, Any]]:
     """A user with several slots, or an empty slot: each slot's spans become fixed shifts that recur with the whole
     cycle."""
-    cycle = len(turns.slots) * turns.every
+    cycle = len(rotation.slots) * rotation.interval
     weeks = next((n for n in range(1, MAX_WEEKS + 1) if (n * _WEEK) % cycle == timedelta()), None)
     if weeks is None:
         raise UnsupportedRotation(
             f"Its order comes again after {durations.describe(cycle)}, which fits into no {MAX_WEEKS} weeks."
         )
-    found = list(_held(turns, weeks))
-    if len(found) > MAX_SEGMENTS:
-        raise UnsupportedRotation(f"It would take {len(found)} stretches in {weeks} weeks to write it down.")
-    bounds = {"start": _local(begin)} if begin is not None else {}
-    each = f"{weeks}w"
+    spans = list(_merged_spans(rotation, weeks))
+    if len(spans) > MAX_SEGMENTS:
+        raise UnsupportedRotation(f"It would take {len(spans)} stretches in {weeks} weeks to write it down.")
+    bounds = {"start": _format_time(start)} if start is not None else {}
+    interval = f"{weeks}w"
     return [
         _shift(
-            turns,
-            _named(turns.name, str(number)),
+            rotation,
+            _suffixed_name(rotation.name, str(position)),
             {
                 "fixed": {
-                    "from": _local(since),
-                    "to": _local(until),
-                    "every": each,
+                    "from": _format_time(since),
+                    "to": _format_time(until),
+                    "every": interval,
                     "users": [user],
                     "roles": ["primary"],
                 },
                 **bounds,
             },
         )
-        for number, (user, since, until) in enumerate(found, 1)
+        for position, (user, since, until) in enumerate(spans, 1)
     ]
 
 
-def _held(turns: ConvertedRotation, weeks: int) -> Iterator[tuple[str, datetime, datetime]]:
+def _merged_spans(rotation: ConvertedRotation, weeks: int) -> Iterator[tuple[str, datetime, datetime]]:
     """Who is on call, from when until when, in the first `weeks` weeks."""
-    last = turns.first + weeks * _WEEK
-    held: tuple[str | None, datetime, datetime] | None = None
-    number = 0
-    while turns.first + number * turns.every < last:
-        since = turns.first + number * turns.every
-        user = turns.slots[number % len(turns.slots)]
-        if held is not None and held[0] == user:
-            held = (user, held[1], since + turns.every)
+    end = rotation.first_handoff + weeks * _WEEK
+    current: tuple[str | None, datetime, datetime] | None = None
+    index = 0
+    while rotation.first_handoff + index * rotation.interval < end:
+        since = rotation.first_handoff + index * rotation.interval
+        user = rotation.slots[index % len(rotation.slots)]
+        if current is not None and current[0] == user:
+            current = (user, current[1], since + rotation.interval)
         else:
-            yield from _open(turns, held)
-            held = (user, since, since + turns.every)
-        number += 1
-    yield from _open(turns, held)
+            yield from _within_windows(rotation, current)
+            current = (user, since, since + rotation.interval)
+        index += 1
+    yield from _within_windows(rotation, current)
 
 
-def _open(
-    turns: ConvertedRotation, held: tuple[str | None, datetime, datetime] | None
+def _within_windows(
+    rotation: ConvertedRotation, span: tuple[str | None, datetime, datetime] | None
 ) -> Iterator[tuple[str, datetime, datetime]]:
     """The parts of a span within the windows."""
-    if held is None or held[0] is None:
+    if span is None or span[0] is None:
         return
-    user, since, until = held[0], held[1], held[2]
-    if not turns.windows or (week := weekly_windows.week(turns.windows)).is_always:
+    user, since, until = span[0], span[1], span[2]
+    if not rotation.windows or (week := weekly_windows.merge_windows(rotation.windows)).is_always:
         yield user, since, until
         return
     monday = datetime.combine(since.date() - timedelta(days=since.weekday(), weeks=1), datetime.min.time())
     while monday < until:
         for start, length in week.spans:
-            opens = monday + start * _MINUTE
-            begin, end = max(opens, since), min(opens + length * _MINUTE, until)
+            window_start = monday + start * _MINUTE
+            begin, end = max(window_start, since), min(window_start + length * _MINUTE, until)
             if begin < end:
                 yield user, begin, end
         monday += _WEEK
 
 
-def _shift(turns: ConvertedRotation, name: str, rest: dict[str, Any]) -> dict[str, Any]:
-    end = {"end": _local(turns.end)} if turns.end is not None else {}
-    return {"name": name, **_layer(turns), **rest, **end}
+def _shift(rotation: ConvertedRotation, name: str, content: dict[str, Any]) -> dict[str, Any]:
+    end = {"end": _format_time(rotation.end)} if rotation.end is not None else {}
+    return {"name": name, **_layer(rotation), **content, **end}
 
 
-def _layer(turns: ConvertedRotation) -> dict[str, Any]:
-    return {"layer": turns.layer} if turns.layer != 1 else {}
+def _layer(rotation: ConvertedRotation) -> dict[str, Any]:
+    return {"layer": rotation.layer} if rotation.layer != 1 else {}
 
 
-def _named(name: str, suffix: str) -> str:
+def _suffixed_name(name: str, suffix: str) -> str:
     return f"{name[: 98 - len(suffix)]}, {suffix}"
 
 
-def _local(at: datetime) -> str:
+def _format_time(at: datetime) -> str:
     return at.isoformat(timespec="minutes")

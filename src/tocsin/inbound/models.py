@@ -240,7 +240,9 @@ class GroupMember(models.Model):
     """A dedup key whose messages count on an alert that it shares with others."""
 
     key_hash = models.BinaryField(max_length=32, primary_key=True)
-    alert = models.ForeignKey("alerts.Alert", on_delete=models.CASCADE, related_name="joined", db_constraint=False)
+    alert = models.ForeignKey(
+        "alerts.Alert", on_delete=models.CASCADE, related_name="group_members", db_constraint=False
+    )
     role = models.TextField()
     subject = models.TextField(default="")
     source_id = models.TextField(default="")

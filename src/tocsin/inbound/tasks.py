@@ -20,16 +20,16 @@ from tocsin.inbound.storage import retention, search_index
 def worker_tasks(registry: IntegrationRegistry) -> tuple[PeriodicTask, ...]:
     """Returns the periodic tasks of a worker."""
 
-    def drain_turn() -> bool:
+    def drain_once() -> bool:
         return drain(registry, batch.AlertIdAllocator(), clock.now())
 
     return (
-        PeriodicTask("inbound drain", drain_turn, timedelta(seconds=1), frozenset({"pending"})),
-        delayed_alerts_task.loop(registry),
-        monitor.loop(registry),
-        imap_poller.loop(registry),
-        retention.loop(),
-        search_index.loop(),
+        PeriodicTask("inbound drain", drain_once, timedelta(seconds=1), frozenset({"pending"})),
+        delayed_alerts_task.due_alerts_task(registry),
+        monitor.heartbeat_monitor_task(registry),
+        imap_poller.mailbox_polling_task(registry),
+        retention.retention_task(),
+        search_index.search_index_task(),
     )
 
 
@@ -40,18 +40,18 @@ def receiver_tasks(registry: IntegrationRegistry) -> tuple[PeriodicTask, ...]:
 
 def write_expired(registry: IntegrationRegistry) -> bool:
     """Adds the counted requests with expired tokens to their integrations; if that fails, keeps them."""
-    counted = registry.take_expired()
-    if not counted:
+    counts = registry.take_expired()
+    if not counts:
         return False
     try:
         with database.transaction() as connection:
             connection.execute(
                 "UPDATE inbound_integration i SET previous_token_requests = i.previous_token_requests + n.posts "
                 "FROM unnest(%s::bigint[], %s::int[]) AS n(id, posts) WHERE i.id = n.id",
-                (list(counted), list(counted.values())),
+                (list(counts), list(counts.values())),
             )
     except errors.Error:
-        for integration_id, posts in counted.items():
-            registry.count_expired(integration_id, posts)
+        for integration_id, requests in counts.items():
+            registry.count_expired(integration_id, requests)
         raise
     return False

@@ -74,7 +74,7 @@ class AlertContent:
     #: The alert's page for the recipient. Opening it never changes the alert.
     link: str = ""
     #: For an all-clear: "Taken by Alice: VPN down (#42). Nothing to do."
-    news: str = ""
+    all_clear_text: str = ""
     #: The code that a reply by text message must end with; empty if none is required.
     reply_code: str = ""
 
@@ -98,13 +98,13 @@ class Message:
     #: Why the recipient gets this message, as a sentence.
     reason: str = ""
     #: The URL of Tocsin's home page, for a message that is not about a single alert.
-    home: str = ""
+    home_url: str = ""
     #: Whether replies on this channel reach Tocsin.
     can_reply: bool = True
     #: The recipient's language, such as "de"; empty means English.
     language: str = ""
     #: How many more alerts the message covers than it names.
-    more: int = 0
+    omitted_count: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ class CallScript:
     """The script of a phone call in plain text: the greeting, the problem (spoken twice) and the key menu."""
 
     greeting: str
-    said: str
+    message: str
     menu: str
     #: The language of all three texts, such as "en-GB".
     language: str = "en-GB"
@@ -171,13 +171,13 @@ class Channel(Protocol):
     bundle_limit: int
     #: Whether a message counts the alerts that it does not name ("and 12 more"); if not, they are sent in another
     #: message.
-    counts_rest: bool
+    counts_omitted: bool
 
     def render(self, message: Message) -> Rendered:
         """Returns the message rendered for this channel. Never raises, whatever the texts contain."""
         ...
 
-    def address(self, text: str) -> str:
+    def normalize_address(self, text: str) -> str:
         """Returns the address in canonical form. Raises Rejected("invalid_address") with the reason."""
         ...
 
@@ -209,8 +209,8 @@ class ProviderSetting:
     choices: tuple[str, ...] = ()
     help: str = ""
     #: Limits of a number.
-    least: int = 1
-    most: int = 65_535
+    min_value: int = 1
+    max_value: int = 65_535
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +224,7 @@ class ProviderAccount:
     is_trusted: bool = False
     #: The public base URL for the vendor's callbacks, such as "https://tocsin.example.org/hooks/twilio"; empty if
     #: Tocsin has no public address.
-    callbacks: str = ""
+    callback_base_url: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +268,7 @@ class ProviderKind(Protocol):
     name: str
     label: str
     #: One sentence for the administrator who chooses a provider: what it is and what it requires.
-    about: str = ""
+    description: str = ""
     #: The name of a Tabler icon that `scripts/icons.txt` lists.
     icon: str = "send"
     #: The channels it can carry.
@@ -276,11 +276,11 @@ class ProviderKind(Protocol):
     #: Its own settings. `provider_settings.settings_of` adds those that every kind has.
     settings: tuple[ProviderSetting, ...]
     #: The channels on which replies come back to Tocsin: texts, key presses or buttons.
-    replies: frozenset[str] = frozenset()
+    reply_channels: frozenset[str] = frozenset()
     #: The channels for which the provider sends delivery receipts.
-    receipts: frozenset[str] = frozenset()
+    receipt_channels: frozenset[str] = frozenset()
     #: The maximum number of concurrent sends to one provider.
-    parallel: int
+    max_concurrent_sends: int
     #: Whether each address has its own server, so that the failure of one says nothing about the others.
     has_many_servers: bool = False
 

@@ -22,23 +22,23 @@ def all_clear(connection: Connection, changes: Sequence[AlertChange], now: datet
     ended = [(change, lead) for change in changes if (lead := _lead(change)) is not None]
     if not ended:
         return
-    found = connection.execute(
+    rows = connection.execute(
         "SELECT id, subject FROM alerts_alert WHERE id = ANY(%s)",
         ([n for change, _ in ended for n in _all_of(change)],),
     ).fetchall()
-    subjects = {row[0]: formatting.one_line(row[1], MAX_SUBJECT_CHARS) for row in found}
+    subjects = {row[0]: formatting.one_line(row[1], MAX_SUBJECT_CHARS) for row in rows}
     # Later entries overwrite earlier ones, so the last change of an alert decides.
-    over = {
+    endings = {
         number: AlertEnded(
             number,
             f"{lead}: {subjects.get(number, 'alert')} (#{number}). Nothing to do.",
-            _answered(change),
+            _responder_ids(change),
             merged_into=None if number == change.alert_id else change.alert_id,
         )
         for change, lead in ended
         for number in _all_of(change)
     }
-    queue_all_clear(connection, list(over.values()), now)
+    queue_all_clear(connection, list(endings.values()), now)
 
 
 def _all_of(change: AlertChange) -> tuple[int, ...]:
@@ -82,11 +82,11 @@ def _actor(change: AlertChange) -> str:
     return formatting.one_line(change.events[-1].actor.name, 60) if change.events else ""
 
 
-def _answered(change: AlertChange) -> frozenset[int]:
+def _responder_ids(change: AlertChange) -> frozenset[int]:
     """The ids of the users who had responded before or who caused this change. They need no all-clear."""
     assert change.before is not None
     states = (change.before, change.after)
-    people = {user for state in states for user in state.acknowledged}
-    people |= {state.owner_id for state in states if state.owner_id is not None}
-    people |= {event.actor.user_id for event in change.events if event.actor.user_id is not None}
-    return frozenset(people)
+    user_ids = {user for state in states for user in state.acknowledged}
+    user_ids |= {state.owner_id for state in states if state.owner_id is not None}
+    user_ids |= {event.actor.user_id for event in change.events if event.actor.user_id is not None}
+    return frozenset(user_ids)

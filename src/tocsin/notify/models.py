@@ -69,7 +69,9 @@ class Notification(models.Model):
     alert = models.ForeignKey(
         "alerts.Alert", null=True, on_delete=models.CASCADE, related_name="notifications", db_index=False
     )
-    run = models.ForeignKey("escalation.Run", null=True, on_delete=models.SET_NULL, related_name="+", db_index=False)
+    run = models.ForeignKey(
+        "escalation.EscalationRun", null=True, on_delete=models.SET_NULL, related_name="+", db_index=False
+    )
     user = models.ForeignKey(
         "people.User", null=True, on_delete=models.SET_NULL, related_name="notifications", db_index=False
     )
@@ -195,7 +197,7 @@ class LastSent(models.Model):
     channel = models.TextField()
     address = models.TextField()
     purpose = models.TextField()
-    left_at = models.DateTimeField()
+    last_sent_at = models.DateTimeField()
 
 
 class SandboxMessage(models.Model):

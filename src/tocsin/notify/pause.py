@@ -34,8 +34,8 @@ class CurrentPause:
     @property
     def sentence(self) -> str:
         """Why a page waits. Contains no time, since the web interface shows it in the reader's own time zone."""
-        who = f" by {self.by}" if self.by else ""
-        return f"{PAUSED}{who}: {self.reason}. This waits for the end of the pause."
+        author = f" by {self.by}" if self.by else ""
+        return f"{PAUSED}{author}: {self.reason}. This waits for the end of the pause."
 
 
 _CURRENT = """
@@ -47,8 +47,8 @@ WHERE p.ended_at IS NULL AND p.started_at <= %(now)s AND p.until > %(now)s ORDER
 
 def current_pause(connection: Connection, now: datetime) -> CurrentPause | None:
     """Returns the pause in effect at `now`, or None."""
-    found = database.row(connection, _CURRENT, {"now": now})
-    return None if found is None else CurrentPause(**found)
+    row = database.row(connection, _CURRENT, {"now": now})
+    return None if row is None else CurrentPause(**row)
 
 
 def correct_after_rollback(connection: Connection, by: timedelta, now: datetime) -> None:
@@ -60,10 +60,10 @@ def correct_after_rollback(connection: Connection, by: timedelta, now: datetime)
 
 def start(reason: str, until: datetime, actor: audit.AuditActor, now: datetime) -> Pause:
     """Pauses all paging until `until` and replaces a pause in effect. Raises Rejected on `reason` or `until`."""
-    said = " ".join(reason.split()).rstrip(".")
-    if not said:
+    text = " ".join(reason.split()).rstrip(".")
+    if not text:
         raise Rejected("missing", "Say why paging is paused: everybody will read it.", "reason")
-    if len(said) > 500:
+    if len(text) > 500:
         raise Rejected("invalid", "The reason has at most 500 characters.", "reason")
     if until <= now:
         raise Rejected("invalid", "The pause must end in the future.", "until")
@@ -71,7 +71,7 @@ def start(reason: str, until: datetime, actor: audit.AuditActor, now: datetime) 
         raise Rejected("invalid", "A pause lasts seven days at most.", "until")
     with transaction.atomic():
         Pause.objects.filter(ended_at=None).update(ended_at=now)
-        pause = Pause.objects.create(reason=said, started_at=now, until=until, user_id=actor.user_id)
+        pause = Pause.objects.create(reason=text, started_at=now, until=until, user_id=actor.user_id)
         _record(actor, "pause", pause, now)
     return pause
 
@@ -79,16 +79,16 @@ def start(reason: str, until: datetime, actor: audit.AuditActor, now: datetime) 
 def end(actor: audit.AuditActor, now: datetime) -> bool:
     """Ends the pause, if there is one, and returns whether there was. Waiting pages are sent at once."""
     with transaction.atomic():
-        held = list(Pause.objects.select_for_update().filter(ended_at=None, until__gt=now))
-        for pause in held:
+        pauses = list(Pause.objects.select_for_update().filter(ended_at=None, until__gt=now))
+        for pause in pauses:
             pause.ended_at = now
             pause.save(update_fields=["ended_at"])
             _record(actor, "end_pause", pause, now)
-    return bool(held)
+    return bool(pauses)
 
 
 def _record(actor: audit.AuditActor, action: str, pause: Pause, now: datetime) -> None:
-    said = {"reason": pause.reason, "until": pause.until.isoformat()}
-    audit.record(actor, action, now=now, object_type="pause", object_id=pause.pk, after=said)
+    values = {"reason": pause.reason, "until": pause.until.isoformat()}
+    audit.record(actor, action, now=now, object_type="pause", object_id=pause.pk, after=values)
     with transaction.get_connection().cursor() as cursor:
         cursor.execute("SELECT pg_notify(%s, 'alerts outbox runs pause')", (CHANNEL,))

@@ -20,7 +20,7 @@ class ProviderHealth(models.Model):
     #: When the provider is probed again.
     retry_at = models.DateTimeField(null=True)
     #: Whether the last probe failed with an error that may pass by itself.
-    is_silent = models.BooleanField(default=False, db_default=False)
+    is_unresponsive = models.BooleanField(default=False, db_default=False)
     #: When the circuit breaker last closed. Waiting messages are retried from then on.
     recovered_at = models.DateTimeField(null=True)
     #: How often the circuit breaker has opened in a row, which lengthens the back-off.
@@ -52,7 +52,7 @@ class AwaitedReceipt(models.Model):
     delivery = models.UUIDField(primary_key=True)
     due_at = models.DateTimeField()
     #: The receipt timeout, in seconds.
-    waited = models.PositiveIntegerField()
+    timeout_seconds = models.PositiveIntegerField()
 
     class Meta:
         # Finds overdue receipts.

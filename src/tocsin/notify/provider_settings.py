@@ -12,7 +12,7 @@ RATE = ProviderSetting(
     "Messages a minute",
     ProviderSettingType.NUMBER,
     help="At most; what is more goes by the next provider, or waits. Empty: no limit.",
-    most=100_000,
+    max_value=100_000,
 )
 PREFIXES = ProviderSetting(
     "prefixes",
@@ -24,26 +24,26 @@ RECEIPT_TIMEOUT = ProviderSetting(
     "Seconds until it must have arrived",
     ProviderSettingType.NUMBER,
     help="Not delivered by then: the person's next contact method starts at once. Empty: 60.",
-    least=5,
-    most=3600,
+    min_value=5,
+    max_value=3600,
 )
 
 
 def settings_of(kind: ProviderKind) -> tuple[ProviderSetting, ...]:
     """Returns all settings of a provider of this kind, the kind's own first."""
-    more = [RATE]
+    common_settings = [RATE]
     if PHONES & set(kind.channels):
-        more.append(PREFIXES)
-    if kind.receipts:
-        more.append(RECEIPT_TIMEOUT)
-    own = {setting.name for setting in kind.settings}
-    return (*kind.settings, *(setting for setting in more if setting.name not in own))
+        common_settings.append(PREFIXES)
+    if kind.receipt_channels:
+        common_settings.append(RECEIPT_TIMEOUT)
+    kind_setting_names = {setting.name for setting in kind.settings}
+    return (*kind.settings, *(setting for setting in common_settings if setting.name not in kind_setting_names))
 
 
 def prefixes(text: str) -> tuple[str, ...]:
     """Returns the country codes in `text`, such as ("+41", "+423"). Raises ValueError with the error message."""
-    found = text.replace(",", " ").split()
-    for one in found:
-        if not (one.startswith("+") and one[1:].isascii() and one[1:].isdigit() and len(one) <= 8):
-            raise ValueError(f'"{one[:20]}" is not a country code such as +41.')
-    return tuple(dict.fromkeys(found))
+    codes = text.replace(",", " ").split()
+    for code in codes:
+        if not (code.startswith("+") and code[1:].isascii() and code[1:].isdigit() and len(code) <= 8):
+            raise ValueError(f'"{code[:20]}" is not a country code such as +41.')
+    return tuple(dict.fromkeys(codes))

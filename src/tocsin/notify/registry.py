@@ -57,7 +57,7 @@ def channel(name: str) -> Channel:
 def address_problem(name: str, address: str) -> str | None:
     """Returns why `address` is invalid on that channel, as a sentence; None if it is valid."""
     try:
-        channel(name).address(address)
+        channel(name).normalize_address(address)
     except Rejected as problem:
         return problem.detail
     return None

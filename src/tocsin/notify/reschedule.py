@@ -9,8 +9,8 @@ from datetime import datetime
 from django.db import transaction
 
 from tocsin.core.db.database import CHANNEL
-from tocsin.notify.rules.page_planner import HELD_FROM
-from tocsin.notify.rules.pre_send_check import BROUGHT_FORWARD, CAPPED, NO_TURN_YET, PAUSED
+from tocsin.notify.rules.page_planner import DEFERRED_FROM
+from tocsin.notify.rules.pre_send_check import HOURLY_LIMIT_REACHED, PAUSED, RATE_LIMITED, STARTED_EARLY
 
 _OF_PERSON = """
 WITH waiting AS (
@@ -35,17 +35,17 @@ UPDATE notify_delivery SET due_at = %(now)s WHERE id IN (
 
 def reschedule_user(user_id: int, now: datetime) -> None:
     """Reschedules this user's pages that wait for the end of quiet hours or for the hourly limit."""
-    _look(_OF_PERSON, {"user": user_id, "now": now, "held": HELD_FROM, "capped": CAPPED})
+    _reschedule(_OF_PERSON, {"user": user_id, "now": now, "held": DEFERRED_FROM, "capped": HOURLY_LIMIT_REACHED})
 
 
 def reschedule_providers(now: datetime) -> None:
     """Reschedules messages that wait for a provider's rate limit or for a provider to recover."""
-    reasons = [NO_TURN_YET, CAPPED]
-    _look(_OF_PROVIDERS, {"now": now, "reasons": reasons, "paused": PAUSED, "forward": BROUGHT_FORWARD})
+    reasons = [RATE_LIMITED, HOURLY_LIMIT_REACHED]
+    _reschedule(_OF_PROVIDERS, {"now": now, "reasons": reasons, "paused": PAUSED, "forward": STARTED_EARLY})
 
 
-def _look(statement: str, wanted: dict[str, object]) -> None:
+def _reschedule(statement: str, parameters: dict[str, object]) -> None:
     with transaction.get_connection().cursor() as cursor:
-        cursor.execute(statement, wanted)
+        cursor.execute(statement, parameters)
         if cursor.rowcount > 0:
             cursor.execute("SELECT pg_notify(%s, 'outbox')", (CHANNEL,))

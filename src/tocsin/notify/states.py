@@ -19,6 +19,6 @@ class Purpose(StrEnum):
 
     PAGE = "page"
     ALL_CLEAR = "all_clear"
-    STILL_ON_IT = "still_on_it"
+    ACK_REMINDER = "still_on_it"
     NOTICE = "notice"
     TEST = "test"

@@ -23,7 +23,7 @@ class Callback:
     """One request from a vendor."""
 
     #: The last part of the path, such as `sms`, `voice` or `status`.
-    what: str
+    endpoint: str
     method: str
     #: The URL that the vendor called: the public address with the query. Signatures are computed over it.
     url: str
@@ -47,7 +47,7 @@ class CallbackResponse:
 class WebhookEndpoint:
     """A webhook URL that an administrator enters in the vendor's console."""
 
-    what: str
+    name: str
     label: str
     help: str
 
@@ -56,7 +56,7 @@ class ReceiptState(StrEnum):
     """The vendor's report on a message that it had accepted."""
 
     #: In transit. The report changes nothing.
-    ON_ITS_WAY = "on_its_way"
+    IN_TRANSIT = "on_its_way"
     DELIVERED = "delivered"
     #: A person answered the call and pressed a key.
     ANSWERED = "answered"
@@ -78,9 +78,9 @@ class Receipt:
     #: Why the message failed or reached nobody: a sentence.
     reason: str = ""
     #: Whether the address failed, not the provider.
-    is_address: bool = False
+    is_address_error: bool = False
     #: Whether the failure is expected to pass within minutes.
-    is_passing: bool = False
+    is_transient: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ class CallState:
     number: str = ""
     digits: str = ""
     #: The digit that awaits confirmation by a second press.
-    asked: str = ""
+    pending_digit: str = ""
     #: Whether a machine answered.
     is_machine: bool = False
 
@@ -118,10 +118,10 @@ class CallPrompt:
     ends.
     """
 
-    say: str = ""
+    speech: str = ""
     script: CallScript | None = None
     #: A key press is awaited, and this digit confirms.
-    asked: str = ""
+    pending_digit: str = ""
     language: str = "en-GB"
 
 
@@ -132,7 +132,7 @@ class ButtonResult:
     #: In English, for a channel that others read too.
     sentence: str
     #: In the language of the user who pressed the button.
-    told: str
+    localized_sentence: str
     language: str = ""
 
 
@@ -141,33 +141,33 @@ class EventReceiver(Protocol):
     method raises because of what a user wrote.
     """
 
-    def receipt(self, receipt: Receipt) -> None:
+    def handle_receipt(self, receipt: Receipt) -> None:
         """Records a delivery receipt and applies its consequences."""
         ...
 
-    def text(self, said: InboundText) -> str:
+    def handle_text(self, message: InboundText) -> str:
         """Carries out the commands in a text. Returns the plain-text reply in the sender's language; empty means no
         reply.
         """
         ...
 
-    def mail(self, raw: bytes) -> str:
+    def handle_mail(self, raw: bytes) -> str:
         """Carries out the command in a mail reply, once. Returns the outcome as a sentence. Raises Temporary while
         another process handles the same mail.
         """
         ...
 
-    def call(self, turn: CallState) -> CallPrompt:
+    def handle_call(self, call_state: CallState) -> CallPrompt:
         """Continues a phone call and returns the next prompt."""
         ...
 
-    def button(self, user_id: int, alert_id: int, command: str, via: str) -> ButtonResult:
+    def handle_button(self, user_id: int, alert_id: int, command: str, via: str) -> ButtonResult:
         """Carries out a button's command for a user whom the provider kind has authenticated (by `user_of` or a signed
         token).
         """
         ...
 
-    def user_of(self, channel: str, address: str) -> int | None:
+    def find_user_id(self, channel: str, address: str) -> int | None:
         """Returns the id of the active user with this address on this channel, or None."""
         ...
 
@@ -177,11 +177,11 @@ class WebhookProvider(Protocol):
     """A provider kind whose vendor calls webhooks."""
 
     #: The URLs that an administrator enters in the vendor's console. Other callback URLs are sent with each message.
-    points: tuple[WebhookEndpoint, ...]
+    webhook_endpoints: tuple[WebhookEndpoint, ...]
 
     @abstractmethod
-    def listen(self, account: ProviderAccount, callback: Callback, ears: EventReceiver) -> CallbackResponse:
-        """Verifies the signature, passes the events to `ears` and returns the reply in the vendor's format.
+    def handle_webhook(self, account: ProviderAccount, callback: Callback, receiver: EventReceiver) -> CallbackResponse:
+        """Verifies the signature, passes the events to `receiver` and returns the reply in the vendor's format.
 
         Raises InvalidWebhookSignature before doing anything else, and Rejected("not_found") or Rejected("invalid") for
         an unreadable request.

@@ -12,12 +12,14 @@ from tocsin.notify.mail_replies import poller as mail_replies
 
 def loops(outbox: DeliveryDispatcher | None = None) -> tuple[PeriodicTask, ...]:
     """Returns the periodic tasks of one process. After they have stopped, `close` finishes the sends in progress."""
-    box = outbox or shared_dispatcher()
+    dispatcher = outbox or shared_dispatcher()
     return (
         # A hint starts it at once. Without one, delayed messages and retries leave within half a second of their time.
-        PeriodicTask("outbox", box.turn, timedelta(milliseconds=500), frozenset({"outbox", "clock", "config"})),
-        PeriodicTask("outbox leases", box.keep_leases, timedelta(seconds=2)),
-        PeriodicTask("providers", box.ask_providers, timedelta(seconds=5)),
+        PeriodicTask(
+            "outbox", dispatcher.run_once, timedelta(milliseconds=500), frozenset({"outbox", "clock", "config"})
+        ),
+        PeriodicTask("outbox leases", dispatcher.maintain_leases, timedelta(seconds=2)),
+        PeriodicTask("providers", dispatcher.probe_providers, timedelta(seconds=5)),
         mail_replies.loop(),
     )
 

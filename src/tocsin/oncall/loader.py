@@ -70,7 +70,7 @@ FROM people_outofoffice a LEFT JOIN LATERAL (
 WHERE a.user_id = ANY(%s) AND a.ends_at > %s ORDER BY a.starts_at, a.id
 """
 
-_PEOPLE = """
+_USERS = """
 SELECT id, COALESCE(NULLIF(name, ''), username) AS name, is_active FROM people_user WHERE id = ANY(%s)
 """
 
@@ -90,46 +90,54 @@ def plan(connection: Connection, group_id: int, since: datetime) -> GroupPlan | 
 
 def plans(connection: Connection, group_ids: Iterable[int], since: datetime) -> dict[int, GroupPlan]:
     """Returns several groups' plans, by id, without overrides and absences that ended over 400 days before `since`."""
-    wanted = sorted(set(group_ids))
-    if not wanted:
+    requested_ids = sorted(set(group_ids))
+    if not requested_ids:
         return {}
     earliest = since - final_schedule.HORIZONS[-1]
-    names = {row["id"]: row["name"] for row in database.rows(connection, _GROUPS, (wanted,))}
-    members = _members(connection, wanted)
-    planned = _schedules(connection, wanted, earliest)
-    named = {member.user_id for several in members.values() for member in several}
-    named |= {user for several in planned.values() for schedule in several for user in schedule.users}
-    absences = _absences(connection, named, earliest)
-    people = _people(connection, members, named.union(*(_named_by(absence) for absence in absences)))
+    names = {row["id"]: row["name"] for row in database.rows(connection, _GROUPS, (requested_ids,))}
+    members = _members(connection, requested_ids)
+    schedules_by_group = _schedules(connection, requested_ids, earliest)
+    user_ids = {member.user_id for group_items in members.values() for member in group_items}
+    user_ids |= {
+        user for group_items in schedules_by_group.values() for schedule in group_items for user in schedule.users
+    }
+    absences = _absences(connection, user_ids, earliest)
+    users = _users(connection, members, user_ids.union(*(_cover_ids(absence) for absence in absences)))
     return {
-        group_id: _plan(group_id, name, members.get(group_id, ()), planned.get(group_id, ()), absences, people)
+        group_id: _plan(
+            group_id, name, members.get(group_id, ()), schedules_by_group.get(group_id, ()), absences, users
+        )
         for group_id, name in names.items()
     }
 
 
 def with_schedule(
-    connection: Connection, held: GroupPlan, schedule: CompiledSchedule, replaced: int | None, since: datetime
+    connection: Connection, group_plan: GroupPlan, schedule: CompiledSchedule, replaced: int | None, since: datetime
 ) -> GroupPlan:
     """Returns the plan as it would be with this schedule, in place of the one with the id `replaced`, if any."""
-    others = [one for one in held.schedules if one.id != replaced]
-    planned = sorted([*others, schedule], key=lambda one: one.name)
-    named = {member.user_id for member in held.members}.union(*(one.users for one in planned))
-    absences = _absences(connection, named, since - final_schedule.HORIZONS[-1])
-    people = _people(connection, {held.id: held.members}, named.union(*(_named_by(absence) for absence in absences)))
-    return _plan(held.id, held.name, held.members, planned, absences, people)
+    other_schedules = [one for one in group_plan.schedules if one.id != replaced]
+    planned = sorted([*other_schedules, schedule], key=lambda one: one.name)
+    user_ids = {member.user_id for member in group_plan.members}.union(*(one.users for one in planned))
+    absences = _absences(connection, user_ids, since - final_schedule.HORIZONS[-1])
+    users = _users(
+        connection, {group_plan.id: group_plan.members}, user_ids.union(*(_cover_ids(absence) for absence in absences))
+    )
+    return _plan(group_plan.id, group_plan.name, group_plan.members, planned, absences, users)
 
 
 def on_schedules(
     connection: Connection, schedule_ids: Iterable[int], at: datetime
 ) -> dict[int, tuple[str, tuple[OnCall, ...]]]:
     """Returns each schedule's name and who is on call by it alone, by schedule id. Deleted ones are left out."""
-    wanted = sorted(set(schedule_ids))
-    if not wanted:
+    requested_ids = sorted(set(schedule_ids))
+    if not requested_ids:
         return {}
-    rows = database.rows(connection, "SELECT id, name, group_id FROM oncall_schedule WHERE id = ANY(%s)", (wanted,))
-    people = on_call(connection, (row["group_id"] for row in rows), at)
+    rows = database.rows(
+        connection, "SELECT id, name, group_id FROM oncall_schedule WHERE id = ANY(%s)", (requested_ids,)
+    )
+    on_call_by_group = on_call(connection, (row["group_id"] for row in rows), at)
     return {
-        row["id"]: (row["name"], tuple(one for one in people[row["group_id"]] if one.schedule == row["name"]))
+        row["id"]: (row["name"], tuple(one for one in on_call_by_group[row["group_id"]] if one.schedule == row["name"]))
         for row in rows
     }
 
@@ -140,19 +148,19 @@ def groups_of(connection: Connection, user_ids: Iterable[int]) -> frozenset[int]
     return frozenset(row["group_id"] for row in rows)
 
 
-def holiday_calendars(connection: Connection, wanted: Iterable[int]) -> dict[int, HolidayDays]:
+def holiday_calendars(connection: Connection, calendar_ids: Iterable[int]) -> dict[int, HolidayDays]:
     """Returns the holiday calendars with these ids, by id."""
-    numbers = sorted(set(wanted))
-    if not numbers:
+    sorted_ids = sorted(set(calendar_ids))
+    if not sorted_ids:
         return {}
-    found = {
+    calendars = {
         row["id"]: holiday_days.load(row["name"], row["country"], row["region"], row["days"])
-        for row in database.rows(connection, _CALENDARS, (numbers,))
+        for row in database.rows(connection, _CALENDARS, (sorted_ids,))
     }
-    for days in found.values():
+    for days in calendars.values():
         # The first access takes a second. It is better spent here than while a message waits.
-        days.on(datetime.now(UTC).date())
-    return found
+        days.holiday_on(datetime.now(UTC).date())
+    return calendars
 
 
 def support_hours(connection: Connection) -> dict[int, CompiledSupportHours]:
@@ -177,31 +185,31 @@ def _plan(
     members: Sequence[SnapshotMember],
     planned: Sequence[CompiledSchedule],
     absences: Sequence[Absence],
-    people: Mapping[int, SnapshotUser],
+    users: Mapping[int, SnapshotUser],
 ) -> GroupPlan:
     """Returns the group's plan with only the absences that affect it: of its users, and of those who cover."""
-    concerned = {member.user_id for member in members}.union(*(schedule.users for schedule in planned))
-    touching = [absence for absence in absences if absence.user_id in concerned]
-    while covers := {cover for absence in touching for cover in absence.covers_in(group_id)} - concerned:
-        concerned |= covers
-        touching += [absence for absence in absences if absence.user_id in covers]
+    user_ids = {member.user_id for member in members}.union(*(schedule.users for schedule in planned))
+    relevant = [absence for absence in absences if absence.user_id in user_ids]
+    while covers := {cover for absence in relevant for cover in absence.cover_ids_in(group_id)} - user_ids:
+        user_ids |= covers
+        relevant += [absence for absence in absences if absence.user_id in covers]
     return GroupPlan(
         group_id,
         name,
         tuple(members),
         tuple(planned),
-        {user: people[user] for user in concerned if user in people},
-        tuple(touching),
+        {user: users[user] for user in user_ids if user in users},
+        tuple(relevant),
     )
 
 
 def _members(connection: Connection, group_ids: list[int]) -> dict[int, list[SnapshotMember]]:
-    found: dict[int, list[SnapshotMember]] = {}
+    members: dict[int, list[SnapshotMember]] = {}
     for row in database.rows(connection, _MEMBERS, (group_ids,)):
         roles = frozenset(MemberRole(role) for role in row["roles"])
         member = SnapshotMember(row["user_id"], row["name"], roles, row["position"], row["is_active"])
-        found.setdefault(row["group_id"], []).append(member)
-    return found
+        members.setdefault(row["group_id"], []).append(member)
+    return members
 
 
 def _schedules(connection: Connection, group_ids: list[int], earliest: datetime) -> dict[int, list[CompiledSchedule]]:
@@ -216,7 +224,7 @@ def _schedules(connection: Connection, group_ids: list[int], earliest: datetime)
     imported: dict[int, dict[str, ImportedShifts]] = {}
     for row in database.rows(connection, _IMPORTS, (numbers,)):
         imported.setdefault(row["schedule_id"], {})[row["shift"]] = imported_spans(row["spans"])
-    found: dict[int, list[CompiledSchedule]] = {}
+    by_group: dict[int, list[CompiledSchedule]] = {}
     for row in rows:
         loaded = schedules.load(
             row["name"],
@@ -227,13 +235,15 @@ def _schedules(connection: Connection, group_ids: list[int], earliest: datetime)
             imported=imported.get(row["id"]),
             overrides=overrides.get(row["id"], ()),
         )
-        found.setdefault(row["group_id"], []).append(loaded)
-    return found
+        by_group.setdefault(row["group_id"], []).append(loaded)
+    return by_group
 
 
 def imported_spans(stored: Iterable[Sequence[Any]]) -> ImportedShifts:
     """Converts the imported shifts of a calendar from their stored form."""
-    return ImportedShifts(tuple((user, shifts.utc(since), shifts.utc(until)) for user, since, until in stored))
+    return ImportedShifts(
+        tuple((user, shifts.parse_utc(since), shifts.parse_utc(until)) for user, since, until in stored)
+    )
 
 
 def _override(row: Mapping[str, Any]) -> CompiledOverride:
@@ -251,15 +261,15 @@ def _override(row: Mapping[str, Any]) -> CompiledOverride:
 
 def _absences(connection: Connection, users: Iterable[int], earliest: datetime) -> list[Absence]:
     """Returns the absences of these users, of those who cover for them, and so on."""
-    found: list[Absence] = []
-    asked: set[int] = set()
-    wanted = set(users)
-    while wanted:
-        rows = [_absence(row) for row in database.rows(connection, _ABSENCES, (sorted(wanted), earliest))]
-        found += rows
-        asked |= wanted
-        wanted = {user for absence in rows for user in _named_by(absence)} - asked
-    return found
+    absences: list[Absence] = []
+    loaded_ids: set[int] = set()
+    pending_ids = set(users)
+    while pending_ids:
+        rows = [_absence(row) for row in database.rows(connection, _ABSENCES, (sorted(pending_ids), earliest))]
+        absences += rows
+        loaded_ids |= pending_ids
+        pending_ids = {user for absence in rows for user in _cover_ids(absence)} - loaded_ids
+    return absences
 
 
 def _absence(row: Mapping[str, Any]) -> Absence:
@@ -267,17 +277,17 @@ def _absence(row: Mapping[str, Any]) -> Absence:
     return Absence(row["user_id"], row["starts_at"], row["ends_at"], row["cover_id"], covers)
 
 
-def _named_by(absence: Absence) -> set[int]:
-    return {*absence.covers.values(), *(() if absence.cover is None else (absence.cover,))}
+def _cover_ids(absence: Absence) -> set[int]:
+    return {*absence.cover_ids_by_group.values(), *(() if absence.cover_id is None else (absence.cover_id,))}
 
 
-def _people(
-    connection: Connection, members: Mapping[int, Sequence[SnapshotMember]], wanted: set[int]
+def _users(
+    connection: Connection, members: Mapping[int, Sequence[SnapshotMember]], user_ids: set[int]
 ) -> dict[int, SnapshotUser]:
     """Returns the users with these ids, by id."""
-    found = {m.user_id: SnapshotUser(m.name, m.is_active) for several in members.values() for m in several}
-    missing = sorted(wanted - found.keys())
+    users = {m.user_id: SnapshotUser(m.name, m.is_active) for group_members in members.values() for m in group_members}
+    missing = sorted(user_ids - users.keys())
     if missing:
-        for row in database.rows(connection, _PEOPLE, (missing,)):
-            found[row["id"]] = SnapshotUser(row["name"], row["is_active"])
-    return found
+        for row in database.rows(connection, _USERS, (missing,)):
+            users[row["id"]] = SnapshotUser(row["name"], row["is_active"])
+    return users

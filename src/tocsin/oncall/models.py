@@ -109,8 +109,8 @@ class SwapRequest(models.Model):
     """A request that another user takes a part of one's shifts, optionally for a part of theirs in return."""
 
     schedule = models.ForeignKey(Schedule, on_delete=models.CASCADE, related_name="swaps")
-    asked_by = models.ForeignKey("people.User", on_delete=models.CASCADE, related_name="+")
-    asked = models.ForeignKey("people.User", on_delete=models.CASCADE, related_name="+")
+    requester = models.ForeignKey("people.User", on_delete=models.CASCADE, related_name="+")
+    requested_user = models.ForeignKey("people.User", on_delete=models.CASCADE, related_name="+")
     #: Only in this role; empty for every role of the user in that period.
     role = models.CharField(max_length=20, blank=True, choices=MemberRole.choices())
     starts_at = models.DateTimeField()
@@ -120,7 +120,7 @@ class SwapRequest(models.Model):
     return_starts_at = models.DateTimeField(null=True)
     return_ends_at = models.DateTimeField(null=True)
     message = models.CharField(max_length=500, blank=True)
-    state = models.CharField(max_length=10, default=str(SwapState.ASKED), choices=SwapState.choices())
+    state = models.CharField(max_length=10, default=str(SwapState.PENDING), choices=SwapState.choices())
     created_at = models.DateTimeField()
     answered_at = models.DateTimeField(null=True)
 

@@ -8,7 +8,7 @@ from enum import StrEnum
 class SwapState(StrEnum):
     """The state of a swap request."""
 
-    ASKED = "asked"
+    PENDING = "asked"
     ACCEPTED = "accepted"
     DECLINED = "declined"
     WITHDRAWN = "withdrawn"

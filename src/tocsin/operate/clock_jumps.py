@@ -33,13 +33,18 @@ log = logging.getLogger(__name__)
 CHECK_INTERVAL = timedelta(seconds=5)
 
 # Transient errors: the transaction lost to another lock, or waited for one longer than the statement timeout.
-_PASSING = (errors.DeadlockDetected, errors.SerializationFailure, errors.LockNotAvailable, errors.QueryCanceled)
+_TRANSIENT_ERRORS = (
+    errors.DeadlockDetected,
+    errors.SerializationFailure,
+    errors.LockNotAvailable,
+    errors.QueryCanceled,
+)
 
 type ClockRepair = Callable[[Connection, timedelta, datetime], object]
 
 # In lock order (ADR 6): heartbeats before their messages' dedup keys, keys and workflow runs before alerts, and alerts
 # before their dependents.
-_MENDS: tuple[tuple[str, ClockRepair], ...] = (
+_REPAIRS: tuple[tuple[str, ClockRepair], ...] = (
     ("the pause of all paging", pause.correct_after_rollback),
     ("heartbeats", monitor.correct_after_rollback),
     ("openings that wait", openings.correct_after_rollback),
@@ -52,44 +57,45 @@ _MENDS: tuple[tuple[str, ClockRepair], ...] = (
 )
 
 
-def loop() -> PeriodicTask:
+def clock_task() -> PeriodicTask:
     """The worker's periodic task."""
-    return PeriodicTask("clock", turn, CHECK_INTERVAL, frozenset({"clock"}))
+    return PeriodicTask("clock", run_once, CHECK_INTERVAL, frozenset({"clock"}))
 
 
-def turn(read: Callable[[Connection], datetime] = clock.of_database) -> bool:
+def run_once(read: Callable[[Connection], datetime] = clock.database_now) -> bool:
     """Checks the clock once. Always returns False: there is never more to do."""
-    jump = database.retry_once(lambda: _look(read))
-    if not jump.by:
+    jump = database.retry_once(lambda: _check_clock(read))
+    if not jump.amount:
         return False
-    if jump.is_back:
+    if jump.is_rollback:
         log.error(
-            "The database's clock was set back by %s; what waits was brought forward by that.", describe_jump(jump.by)
+            "The database's clock was set back by %s; what waits was brought forward by that.",
+            describe_jump(jump.amount),
         )
     else:
-        log.warning("The database's clock is %s further than when it was last looked at.", describe_jump(jump.by))
+        log.warning("The database's clock is %s further than when it was last looked at.", describe_jump(jump.amount))
     return False
 
 
-def _look(read: Callable[[Connection], datetime]) -> ClockJump:
+def _check_clock(read: Callable[[Connection], datetime]) -> ClockJump:
     with database.transaction() as connection:
         now, jump = clock_jump.observe(connection, read)
-        if jump.is_back:
-            for what, mend in _MENDS:
-                _mend(connection, what, mend, -jump.by, now)
-        if jump.by:
+        if jump.is_rollback:
+            for description, repair in _REPAIRS:
+                _repair(connection, description, repair, -jump.amount, now)
+        if jump.amount:
             # All nodes measure the clock again, and all periodic tasks check what is due.
             database.notify(connection, "clock")
         return jump
 
 
-def _mend(connection: Connection, what: str, mend: ClockRepair, by: timedelta, now: datetime) -> None:
+def _repair(connection: Connection, description: str, repair: ClockRepair, by: timedelta, now: datetime) -> None:
     """Repairs one kind of timer. An error in one must not affect the others."""
     try:
         with connection.transaction():
-            mend(connection, by, now)
+            repair(connection, by, now)
     except Exception as error:  # one kind's edge
-        if database.is_unavailable(error) or isinstance(error, _PASSING):
+        if database.is_unavailable(error) or isinstance(error, _TRANSIENT_ERRORS):
             # Everything is retried: the jump stays visible until its repair is committed.
             raise
-        log.exception("What waits could not be brought forward after the clock was set back: %s.", what)
+        log.exception("What waits could not be brought forward after the clock was set back: %s.", description)

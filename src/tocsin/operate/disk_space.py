@@ -53,18 +53,18 @@ def check_disk(folder: Path) -> Iterator[HealthFinding]:
 
 def _folders(settings: Config) -> list[Path]:
     """One folder per disk that Tocsin writes to."""
-    wanted = [settings.data_dir]
+    paths = [settings.data_dir]
     if settings.database_url is None:
-        wanted.append(EmbeddedPostgres(settings.data_dir).location)
+        paths.append(EmbeddedPostgres(settings.data_dir).location)
     disks: dict[int, Path] = {}
-    for folder in map(_existing, wanted):
+    for folder in map(_nearest_existing, paths):
         disks.setdefault(folder.stat().st_dev, folder)
     return list(disks.values())
 
 
-def _existing(folder: Path) -> Path:
+def _nearest_existing(folder: Path) -> Path:
     return next(path for path in (folder, *folder.parents) if path.exists())
 
 
-def _size(number: float) -> str:
-    return f"{number / GIB:.1f} GB" if number >= GIB else f"{number / 1024**2:.0f} MB"
+def _size(size: float) -> str:
+    return f"{size / GIB:.1f} GB" if size >= GIB else f"{size / 1024**2:.0f} MB"

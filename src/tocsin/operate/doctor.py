@@ -24,21 +24,21 @@ type HealthCheck = Callable[[], Iterable[HealthFinding]]
 def examine(now: datetime) -> list[HealthFinding]:
     """Runs all checks at `now` and returns findings, problems first. Takes seconds: providers and the public URL are
     called."""
-    found = [*_run("database", lambda: _with(postgres.check)), *_run("machine", machine.check)]
+    findings = [*_run("database", lambda: _with_connection(postgres.check)), *_run("machine", machine.check)]
     # Without Tocsin's tables, no further check is possible.
-    if not any(finding.id == "database.tables" for finding in found):
-        found += _run("connections", lambda: _with(postgres.check_connections))
-        found += _run("secrets", lambda: _with(providers.check_secrets))
-        found += _run("keys", lambda: _with(keys.check))
-        found += _run("providers", lambda: _with(providers.check))
-        found += _run("mailboxes", mailboxes.check)
-        found += _run("outbound", lambda: _with(outbound_checks.check))
-        found += _run("workflows", lambda: _with(workflow_checks.check))
-        found += _run("people", lambda: people.check(now))
-        found += _run("on call", lambda: _with(lambda connection: on_call.check(connection, now)))
-        found += _run("running", lambda: _with(running.check))
-    found += _run("address", lambda: address.check(now))
-    return ordered(found)
+    if not any(finding.id == "database.tables" for finding in findings):
+        findings += _run("connections", lambda: _with_connection(postgres.check_connections))
+        findings += _run("secrets", lambda: _with_connection(providers.check_secrets))
+        findings += _run("keys", lambda: _with_connection(keys.check))
+        findings += _run("providers", lambda: _with_connection(providers.check))
+        findings += _run("mailboxes", mailboxes.check)
+        findings += _run("outbound", lambda: _with_connection(outbound_checks.check))
+        findings += _run("workflows", lambda: _with_connection(workflow_checks.check))
+        findings += _run("people", lambda: people.check(now))
+        findings += _run("on call", lambda: _with_connection(lambda connection: on_call.check(connection, now)))
+        findings += _run("running", lambda: _with_connection(running.check))
+    findings += _run("address", lambda: address.check(now))
+    return ordered(findings)
 
 
 def examine_without_database(problem: str, now: datetime) -> list[HealthFinding]:
@@ -51,9 +51,9 @@ def examine_without_database(problem: str, now: datetime) -> list[HealthFinding]
     return ordered([unusable, *_run("machine", machine.check), *_run("address", lambda: address.check(now))])
 
 
-def ordered(found: Iterable[HealthFinding]) -> list[HealthFinding]:
+def ordered(findings: Iterable[HealthFinding]) -> list[HealthFinding]:
     """Problems first, then notes, each in their original order."""
-    return sorted(found, key=lambda finding: not finding.is_problem)
+    return sorted(findings, key=lambda finding: not finding.is_problem)
 
 
 def _run(name: str, check: HealthCheck) -> list[HealthFinding]:
@@ -69,6 +69,6 @@ def _run(name: str, check: HealthCheck) -> list[HealthFinding]:
         ]
 
 
-def _with(check: Callable[[database.Connection], Iterable[HealthFinding]]) -> list[HealthFinding]:
+def _with_connection(check: Callable[[database.Connection], Iterable[HealthFinding]]) -> list[HealthFinding]:
     with database.pool().connection() as connection:
         return list(check(connection))

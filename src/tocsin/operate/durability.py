@@ -58,9 +58,9 @@ def read(connection: Connection) -> ServerDurability:
 def weaknesses(server: ServerDurability) -> tuple[DurabilityRisk, ...]:
     """Why a committed message could be lost, or nothing be committed; the most serious first. Empty: commits are
     durable."""
-    found = []
+    risks = []
     if server.is_standby:
-        found.append(
+        risks.append(
             DurabilityRisk(
                 "standby",
                 "The database is a standby: it takes no writes.",
@@ -68,15 +68,15 @@ def weaknesses(server: ServerDurability) -> tuple[DurabilityRisk, ...]:
             )
         )
     elif server.is_read_only:
-        found.append(
+        risks.append(
             DurabilityRisk("read_only", "The database takes no writes.", "Set default_transaction_read_only to off.")
         )
     if server.fsync != "on":
-        found.append(
+        risks.append(
             DurabilityRisk("fsync", "fsync is off: a power cut loses messages that were answered.", "Set fsync to on.")
         )
     if server.full_page_writes != "on":
-        found.append(
+        risks.append(
             DurabilityRisk(
                 "full_page_writes",
                 "full_page_writes is off: a power cut can destroy the database.",
@@ -84,15 +84,15 @@ def weaknesses(server: ServerDurability) -> tuple[DurabilityRisk, ...]:
             )
         )
     if server.synchronous_commit == "off":
-        found.append(
+        risks.append(
             DurabilityRisk(
                 "synchronous_commit",
                 "synchronous_commit is off: a crash loses the last messages that were answered.",
                 "Set synchronous_commit to on, for Tocsin's role and database too.",
             )
         )
-    found.extend(_standbys(server))
-    return tuple(found)
+    risks.extend(_standbys(server))
+    return tuple(risks)
 
 
 def _standbys(server: ServerDurability) -> list[DurabilityRisk]:
@@ -122,10 +122,11 @@ def _standbys(server: ServerDurability) -> list[DurabilityRisk]:
 def risk_at_failover(server: ServerDurability) -> DurabilityRisk | None:
     """What an operator must know before a failover. Not a problem while the primary is alive."""
     if server.standbys and not server.standby_names:
-        many = server.standbys != 1
+        is_plural = server.standbys != 1
         return DurabilityRisk(
             "standby_asynchronous",
-            f"{server.standbys} {'standbys follow' if many else 'standby follows'} asynchronously: after a failover to "
+            f"{server.standbys} {'standbys follow' if is_plural else 'standby follows'} asynchronously: "
+            "after a failover to "
             "one, the last messages that were answered can be missing.",
             "Name one in synchronous_standby_names. Without that, never fail over to one.",
         )

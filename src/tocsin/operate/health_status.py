@@ -57,9 +57,9 @@ def status_from_problems(connection: Connection) -> HealthStatus:
         "SELECT clock_timestamp() - checked_at AS age, node, heartbeat_at, "
         "clock_timestamp() - heartbeat_at AS heartbeat_age, heartbeat_problem FROM operate_audit WHERE id = 1",
     )
-    found = tuple(problems.load(connection, only_open=True).values())
+    open_problems = tuple(problems.load(connection, only_open=True).values())
     if row is None:
-        return HealthStatus(None, "", found)
+        return HealthStatus(None, "", open_problems)
     return HealthStatus(
-        row["age"], row["node"], found, row["heartbeat_at"], row["heartbeat_age"], row["heartbeat_problem"]
+        row["age"], row["node"], open_problems, row["heartbeat_at"], row["heartbeat_age"], row["heartbeat_problem"]
     )

@@ -48,8 +48,8 @@ class Problem(models.Model):
     seen_at = models.DateTimeField()
     ended_at = models.DateTimeField(null=True)
     #: When administrators were notified of this occurrence, and when they were last notified at all.
-    told_at = models.DateTimeField(null=True)
-    last_told_at = models.DateTimeField(null=True)
+    notified_at = models.DateTimeField(null=True)
+    last_notified_at = models.DateTimeField(null=True)
 
     class Meta:
         # Open problems.

@@ -20,10 +20,10 @@ from tocsin.core.runtime import clock
 HEARTBEAT_INTERVAL = timedelta(seconds=5)
 
 #: A node without a heartbeat for this long is dead, or cannot reach the database.
-GONE_AFTER = timedelta(seconds=60)
+DEAD_AFTER = timedelta(seconds=60)
 
 #: How long rows of dead nodes are kept for inspection.
-GONE_NODE_RETENTION = timedelta(hours=1)
+DEAD_NODE_RETENTION = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class TaskRun:
 
     name: str
     at: datetime
-    every: timedelta
+    interval: timedelta
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class TaskStatus:
     name: str
     #: How long ago it last ran.
     age: timedelta
-    every: timedelta
+    interval: timedelta
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,18 +56,18 @@ class NodeStatus:
     started_at: datetime
     #: The time since its last heartbeat.
     age: timedelta
-    loops: tuple[TaskStatus, ...] = ()
+    tasks: tuple[TaskStatus, ...] = ()
     #: The fingerprints of the secret keys it knows.
     keys: tuple[str, ...] = ()
     #: By provider: the number of sends that hang past their deadline.
     stuck_senders: Mapping[str, int] = field(default_factory=dict)
 
     @property
-    def is_there(self) -> bool:
-        return self.age < GONE_AFTER
+    def is_alive(self) -> bool:
+        return self.age < DEAD_AFTER
 
 
-_SAY = """
+_UPSERT = """
 INSERT INTO operate_node (id, name, role, version, started_at, seen_at, loops, keys, stuck_senders)
 VALUES (%(id)s, %(name)s, %(role)s, %(version)s, clock_timestamp(), clock_timestamp(), %(loops)s, %(keys)s, %(stuck)s)
 ON CONFLICT (id) DO UPDATE SET seen_at = clock_timestamp(), loops = excluded.loops, keys = excluded.keys,
@@ -76,36 +76,36 @@ ON CONFLICT (id) DO UPDATE SET seen_at = clock_timestamp(), loops = excluded.loo
 
 
 class NodeHeartbeat:
-    """Maintains this node's row. `turn` is a periodic task; `leave` removes the row on a clean shutdown."""
+    """Maintains this node's row. `run_once` is a periodic task; `leave` removes the row on a clean shutdown."""
 
     def __init__(
         self,
         node_id: UUID,
         role: str,
-        turned: Callable[[], Sequence[TaskRun]],
+        task_runs: Callable[[], Sequence[TaskRun]],
         name: str = "",
         *,
         stuck_senders: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
         self._id = node_id
         self._role = role
-        self._turned = turned
+        self._task_runs = task_runs
         self._stuck_senders = stuck_senders
         self._name = name or socket.gethostname()
 
-    def turn(self) -> bool:
+    def run_once(self) -> bool:
         """Writes the row and deletes those of long-dead nodes. Always returns False."""
-        loops = {
-            one.name: {"at": _database_time(one.at).isoformat(), "every": one.every.total_seconds()}
-            for one in self._turned()
+        tasks = {
+            run.name: {"at": _database_time(run.at).isoformat(), "every": run.interval.total_seconds()}
+            for run in self._task_runs()
         }
-        said = {"id": self._id, "name": self._name, "role": self._role, "version": tocsin.__version__}
+        values = {"id": self._id, "name": self._name, "role": self._role, "version": tocsin.__version__}
         with database.transaction() as connection:
-            stuck = Jsonb(dict(self._stuck_senders()))
+            stuck_senders = Jsonb(dict(self._stuck_senders()))
             keys = list(crypto.fingerprints())
-            connection.execute(_SAY, {**said, "loops": Jsonb(loops), "keys": keys, "stuck": stuck})
+            connection.execute(_UPSERT, {**values, "loops": Jsonb(tasks), "keys": keys, "stuck": stuck_senders})
             connection.execute(
-                "DELETE FROM operate_node WHERE seen_at < clock_timestamp() - %s", (GONE_NODE_RETENTION,)
+                "DELETE FROM operate_node WHERE seen_at < clock_timestamp() - %s", (DEAD_NODE_RETENTION,)
             )
         return False
 
@@ -129,7 +129,7 @@ def load_nodes(connection: Connection) -> list[NodeStatus]:
             row["version"],
             row["started_at"],
             row["now"] - row["seen_at"],
-            tuple(_loop(name, stored, row["now"]) for name, stored in sorted(row["loops"].items())),
+            tuple(_task_status(name, stored, row["now"]) for name, stored in sorted(row["loops"].items())),
             tuple(row["keys"]),
             row["stuck_senders"],
         )
@@ -137,7 +137,7 @@ def load_nodes(connection: Connection) -> list[NodeStatus]:
     ]
 
 
-def _loop(name: str, stored: dict[str, object], now: datetime) -> TaskStatus:
+def _task_status(name: str, stored: dict[str, object], now: datetime) -> TaskStatus:
     return TaskStatus(
         name, now - datetime.fromisoformat(str(stored["at"])), timedelta(seconds=float(str(stored["every"])))
     )

@@ -43,9 +43,9 @@ def problem() -> str | None:
         return weaknesses[0].detail
     if missing:
         return f"The database's tables are too old: {len(missing)} migrations are missing, such as {missing[0]}."
-    if not clock.is_sound():
-        apart = abs(clock.skew().total_seconds())
-        log.warning("This machine's clock and the database's are %.1f seconds apart: run NTP on both.", apart)
+    if not clock.is_in_sync():
+        offset_seconds = abs(clock.skew().total_seconds())
+        log.warning("This machine's clock and the database's are %.1f seconds apart: run NTP on both.", offset_seconds)
     return None
 
 
@@ -53,15 +53,15 @@ def problem() -> str | None:
 def _connection() -> Iterator[Connection]:
     """A pooled connection, as the node's work uses; a new one while all of them are busy."""
     try:
-        taken = database.pool().getconn(_POOL_TIMEOUT)
+        pooled = database.pool().getconn(_POOL_TIMEOUT)
     except psycopg.OperationalError:
         with database.connect(name="tocsin probe") as connection:
             yield connection
         return
     try:
-        yield taken
+        yield pooled
     finally:
-        database.pool().putconn(taken)
+        database.pool().putconn(pooled)
 
 
 def missing_migrations(connection: Connection) -> list[str]:
@@ -75,13 +75,13 @@ def missing_migrations(connection: Connection) -> list[str]:
         applied = set()
     return [
         f"{app}.{name}"
-        for (app, name), replaced in _known().items()
+        for (app, name), replaced in _migrations_with_replaced().items()
         if (app, name) not in applied and not (replaced and applied.issuperset(replaced))
     ]
 
 
 @cache
-def _known() -> dict[tuple[str, str], tuple[tuple[str, str], ...]]:
+def _migrations_with_replaced() -> dict[tuple[str, str], tuple[tuple[str, str], ...]]:
     """Every migration of this release, with those that it replaces."""
     loader = MigrationLoader(None, ignore_no_migrations=True)
     return {key: tuple(migration.replaces) for key, migration in sorted(loader.graph.nodes.items())}

@@ -85,13 +85,13 @@ UPDATE configure_importrun SET configuration = '', state = 'failed', progress = 
 WHERE beat_at < %(before)s AND configuration <> ''
 """
 
-UNAPPLIED_FOR = timedelta(days=7)
+UNAPPLIED_RETENTION = timedelta(days=7)
 
 
-def turn(now: datetime, *, chunk: int = CHUNK) -> bool:
+def run_once(now: datetime, *, chunk: int = CHUNK) -> bool:
     """Deletes one chunk of each kind, unless the clock may be far ahead. Returns whether there may be more."""
     with database.transaction() as connection:
-        if clock_jump.is_doubted(connection, now):
+        if clock_jump.is_clock_suspect(connection, now):
             return False
         settings = settings_store.load(connection)
     sent_before = now - timedelta(days=settings[settings_store.DELIVERY_RETENTION_DAYS.name])
@@ -105,7 +105,7 @@ def turn(now: datetime, *, chunk: int = CHUNK) -> bool:
         _remove(_AUDIT, changed_before, chunk),
         _remove(_SESSIONS, now, chunk),
     ]
-    _remove(_IMPORTS, now - UNAPPLIED_FOR, chunk)
+    _remove(_IMPORTS, now - UNAPPLIED_RETENTION, chunk)
     return max(removed) >= chunk
 
 

@@ -36,32 +36,37 @@ class UnitLocation:
         return f"journalctl --user -u {NAME}" if self.is_user else f"journalctl -u {NAME}"
 
 
-def of_machine(root: Path = Path("/")) -> UnitLocation:
+def system_location(root: Path = Path("/")) -> UnitLocation:
     """The location for a system service, which needs root."""
     return UnitLocation(root / "etc/systemd/system" / NAME, root / "etc/tocsin/tocsin.env", is_user=False)
 
 
-def of_user(configuration: Path) -> UnitLocation:
+def user_location(configuration: Path) -> UnitLocation:
     """The location for a user service; `configuration` is the user's configuration folder."""
     return UnitLocation(configuration / "systemd/user" / NAME, configuration / "tocsin/tocsin.env", is_user=True)
 
 
-def unit(place: UnitLocation, command: Sequence[str], data_dir: Path) -> str:
+def unit(location: UnitLocation, command: Sequence[str], data_dir: Path) -> str:
     """The unit's text; `command` starts Tocsin, its first word is an absolute path."""
     lines = [
         f"{MARK}; running that again writes it anew.",
-        f"# Your own settings belong into {place.environment}, or into `{' '.join(place.systemctl)} edit tocsin`.",
+        f"# Your own settings belong into {location.environment}, or into `{' '.join(location.systemctl)} "
+        "edit tocsin`.",
         "",
         "[Unit]",
         "Description=Tocsin: alerts in, the right person answers",
-        *([] if place.is_user else ["Wants=network-online.target", "After=network-online.target postgresql.service"]),
+        *(
+            []
+            if location.is_user
+            else ["Wants=network-online.target", "After=network-online.target postgresql.service"]
+        ),
         "# However often it fails: a pager is started again.",
         "StartLimitIntervalSec=0",
         "",
         "[Service]",
         "Type=simple",
         f"Environment={_quoted(f'TOCSIN_DATA_DIR={data_dir}')}",
-        f"EnvironmentFile=-{_specifiers(str(place.environment))}",
+        f"EnvironmentFile=-{_specifiers(str(location.environment))}",
         f"ExecStart={_command(command)}",
         "Restart=always",
         "RestartSec=2",
@@ -74,15 +79,15 @@ def unit(place: UnitLocation, command: Sequence[str], data_dir: Path) -> str:
         "RestrictRealtime=yes",
         "RestrictSUIDSGID=yes",
         "SystemCallArchitectures=native",
-        *([] if place.is_user else _closed(data_dir)),
+        *([] if location.is_user else _sandboxing(data_dir)),
         "",
         "[Install]",
-        f"WantedBy={'default.target' if place.is_user else 'multi-user.target'}",
+        f"WantedBy={'default.target' if location.is_user else 'multi-user.target'}",
     ]
     return "\n".join(lines) + "\n"
 
 
-def _closed(data_dir: Path) -> list[str]:
+def _sandboxing(data_dir: Path) -> list[str]:
     """Sandboxing for the system service. A user's service manager cannot apply it everywhere."""
     return [
         "OOMScoreAdjust=-500",
@@ -121,12 +126,12 @@ def names_database(environment: str) -> bool:
 
 def carried_variables(variables: Mapping[str, str], folder: Path) -> dict[str, str]:
     """The variables of a shell that the service needs too; relative paths are resolved against `folder`."""
-    found = {}
+    carried = {}
     for name, value in variables.items():
         if not name.startswith("TOCSIN_") or name == "TOCSIN_DATA_DIR" or name.startswith("TOCSIN_TEST_"):
             continue
-        found[name] = str(folder / Path(value).expanduser()) if name.endswith("_FILE") else value
-    return found
+        carried[name] = str(folder / Path(value).expanduser()) if name.endswith("_FILE") else value
+    return carried
 
 
 def _command(words: Sequence[str]) -> str:

@@ -15,28 +15,28 @@ from concurrent.futures import Future
 class SingleFlight[T]:
     """A query that runs in a thread of its own."""
 
-    def __init__(self, name: str, question: Callable[[], T]) -> None:
+    def __init__(self, name: str, query: Callable[[], T]) -> None:
         self._name = name
-        self._question = question
-        self._asked: Future[T] | None = None
+        self._query = query
+        self._future: Future[T] | None = None
 
-    async def answer(self, within: float) -> T:
+    async def result(self, within: float) -> T:
         """The result. Raises TimeoutError after `within` seconds, or the query's own error. For use on the event
         loop."""
-        if self._asked is None or self._asked.done():
-            self._asked = Future()
+        if self._future is None or self._future.done():
+            self._future = Future()
             # A daemon thread, because a hanging query must not block shutdown.
-            threading.Thread(target=self._ask, args=(self._asked,), name=self._name, daemon=True).start()
-        waiting = asyncio.wrap_future(self._asked)
-        done, _ = await asyncio.wait({waiting}, timeout=within)
+            threading.Thread(target=self._run, args=(self._future,), name=self._name, daemon=True).start()
+        wrapped = asyncio.wrap_future(self._future)
+        done, _ = await asyncio.wait({wrapped}, timeout=within)
         if not done:
             # A late error is consumed silently; the next caller gets a new result.
-            waiting.add_done_callback(lambda late: late.cancelled() or late.exception())
+            wrapped.add_done_callback(lambda late: late.cancelled() or late.exception())
             raise TimeoutError
-        return waiting.result()
+        return wrapped.result()
 
-    def _ask(self, asked: Future[T]) -> None:
+    def _run(self, future: Future[T]) -> None:
         try:
-            asked.set_result(self._question())
+            future.set_result(self._query())
         except BaseException as error:  # noqa: BLE001 - a thread's edge: whoever waits hears of it
-            asked.set_exception(error)
+            future.set_exception(error)

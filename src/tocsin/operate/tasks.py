@@ -12,19 +12,19 @@ from tocsin.operate.self_check import runner
 from tocsin.operate.self_check.runner import SelfCheckRunner
 
 #: The name of the heartbeat task.
-PRESENCE = "presence"
+HEARTBEAT_TASK = "presence"
 
 
-def node_loop(node: NodeHeartbeat) -> PeriodicTask:
+def heartbeat_task(node: NodeHeartbeat) -> PeriodicTask:
     """The task that every node runs, whatever its role."""
-    return PeriodicTask(PRESENCE, node.turn, node_heartbeat.HEARTBEAT_INTERVAL)
+    return PeriodicTask(HEARTBEAT_TASK, node.run_once, node_heartbeat.HEARTBEAT_INTERVAL)
 
 
-def loops() -> tuple[PeriodicTask, ...]:
+def operate_tasks() -> tuple[PeriodicTask, ...]:
     """The tasks of a worker."""
     return (
-        clock_jumps.loop(),
-        PeriodicTask("auditor", SelfCheckRunner().turn, runner.CHECK_INTERVAL),
-        weekly_mail.loop(),
-        PeriodicTask("retention", lambda: retention.turn(clock.now()), retention.INTERVAL),
+        clock_jumps.clock_task(),
+        PeriodicTask("auditor", SelfCheckRunner().run_once, runner.CHECK_INTERVAL),
+        weekly_mail.weekly_mail_task(),
+        PeriodicTask("retention", lambda: retention.run_once(clock.now()), retention.INTERVAL),
     )

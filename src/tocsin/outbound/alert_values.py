@@ -30,20 +30,20 @@ NAMES = (
 
 def load_alert_values(connection: Connection, ids: Sequence[int]) -> dict[int, dict[str, Any]]:
     """The values of each alert by name, keyed by alert id."""
-    public = environment.current().public_url
-    return {row["id"]: _values(row, public) for row in database.rows(connection, _ALERTS, (list(ids),))}
+    public_url = environment.current().public_url
+    return {row["id"]: _values(row, public_url) for row in database.rows(connection, _ALERTS, (list(ids),))}
 
 
-def _values(row: Mapping[str, Any], public: str) -> dict[str, Any]:
-    plain = {name: row[name] for name in NAMES if name in row}
-    moments = {
+def _values(row: Mapping[str, Any], public_url: str) -> dict[str, Any]:
+    alert_fields = {name: row[name] for name in NAMES if name in row}
+    timestamps = {
         name: row[name].strftime("%Y-%m-%dT%H:%M:%SZ") if row[name] else "" for name in ("opened_at", "closed_at")
     }
     return {
-        **plain,
-        **moments,
+        **alert_fields,
+        **timestamps,
         "alert": row["id"],
-        "url": f"{public}/alerts/{row['id']}",
+        "url": f"{public_url}/alerts/{row['id']}",
         **{f"tag.{name}": value for name, value in row["tags"].items()},
         **{f"custom.{name}": value for name, value in row["custom"].items()},
     }

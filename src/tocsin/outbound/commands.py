@@ -25,7 +25,7 @@ from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.net.egress import HttpClient
 from tocsin.core.validation.object_reader import ObjectReader
-from tocsin.core.validation.server_origin import has_other_origin, is_elsewhere
+from tocsin.core.validation.server_origin import has_different_origin, is_different_origin
 from tocsin.outbound import hidden_settings, rate_limit
 from tocsin.outbound.connectors.haloitsm import writeback_settings
 from tocsin.outbound.connectors.interfaces import ConnectorKind, NeedsAttention, RecordedClient
@@ -35,7 +35,7 @@ from tocsin.outbound.delivery.queue import TOPIC
 from tocsin.outbound.models import AgentMatch, Call, IntegrationStatus, OutboundIntegration
 from tocsin.outbound.states import ENDED, CallStatus, OutboundEvent
 from tocsin.people.models import User
-from tocsin.people.name_lookup import free_name, group_of
+from tocsin.people.name_lookup import read_group, read_unique_name
 
 
 def outbound_spec(integration: OutboundIntegration, *, with_secrets: bool = False) -> dict[str, Any]:
@@ -48,15 +48,21 @@ def outbound_spec(integration: OutboundIntegration, *, with_secrets: bool = Fals
     spec |= integration.settings
     if agents := {match.user.username: match.number for match in integration.matches.all()}:
         spec["agents"] = agents
-    return spec | _in_clear(integration, secret_bundle.decrypt_bundle(integration.secrets)) if with_secrets else spec
+    return (
+        spec | _decrypted_settings(integration, secret_bundle.decrypt_bundle(integration.secrets))
+        if with_secrets
+        else spec
+    )
 
 
 def outbound_state(integration: OutboundIntegration) -> dict[str, Any]:
     """The spec with all readable secrets: for detecting changes, never for display."""
-    return outbound_spec(integration) | _in_clear(integration, secret_bundle.is_decryptable(integration.secrets))
+    return outbound_spec(integration) | _decrypted_settings(
+        integration, secret_bundle.decrypt_bundle_or_empty(integration.secrets)
+    )
 
 
-def _in_clear(integration: OutboundIntegration, stored: Mapping[str, str]) -> dict[str, Any]:
+def _decrypted_settings(integration: OutboundIntegration, stored: Mapping[str, str]) -> dict[str, Any]:
     """The secrets by name, and the settings stored with them."""
     settings, secrets = hidden_settings.reveal({}, stored, _hidden(integration))
     return settings | secrets
@@ -64,12 +70,12 @@ def _in_clear(integration: OutboundIntegration, stored: Mapping[str, str]) -> di
 
 def _hidden(integration: OutboundIntegration | None) -> tuple[str, ...]:
     kind = KINDS.get(integration.kind) if integration else None
-    return kind.hidden if kind else ()
+    return kind.secret_settings if kind else ()
 
 
 def secrets_set(integration: OutboundIntegration) -> frozenset[str]:
     """The names of the stored secrets, for forms that show only whether a secret is set."""
-    return frozenset(secret_bundle.is_decryptable(integration.secrets)) - set(_hidden(integration))
+    return frozenset(secret_bundle.decrypt_bundle_or_empty(integration.secrets)) - set(_hidden(integration))
 
 
 def save_outbound(
@@ -82,46 +88,56 @@ def save_outbound(
     """
     with transaction.atomic():
         config_version.lock()
-        stored = secret_bundle.is_decryptable(existing.secrets) if existing else {}
-        before_settings, known = hidden_settings.reveal(
+        stored = secret_bundle.decrypt_bundle_or_empty(existing.secrets) if existing else {}
+        previous_settings, previous_secrets = hidden_settings.reveal(
             existing.settings if existing else {}, stored, _hidden(existing)
         )
-        whole, as_shown = hidden_settings.keep_stored(spec, before_settings, _hidden(existing))
-        read = ObjectReader(whole)
-        name = free_name(read, OutboundIntegration, existing, "an outbound integration")
-        kind, group = _kind(read, existing), group_of(read)
-        enabled = read.flag("enabled", True)
-        given = {key: read.text(key, longest=4000) for key in kind.secrets if read.has(key)}
-        settings = kind.read(read)
-        matches = _matches(read, settings.pop("agents", {}))
-        if existing and has_other_origin(before_settings, settings):
+        complete_spec, masked_keys = hidden_settings.keep_stored(spec, previous_settings, _hidden(existing))
+        reader = ObjectReader(complete_spec)
+        name = read_unique_name(reader, OutboundIntegration, existing, "an outbound integration")
+        kind, group = _kind(reader, existing), read_group(reader)
+        enabled = reader.boolean("enabled", True)
+        new_secrets = {key: reader.text(key, max_length=4000) for key in kind.secret_names if reader.has(key)}
+        settings = kind.read_settings(reader)
+        matches = _matches(reader, settings.pop("agents", {}))
+        if existing and has_different_origin(previous_settings, settings):
             # A user who may change the address must not be able to send stored secrets to a server of their own.
-            for key in sorted(known.keys() - given.keys()):
-                read.refuse(key, "enter the secret again: the address has changed.", "missing")
-        if "headers" in as_shown and is_elsewhere(str(before_settings.get("url")), str(settings.get("url"))):
-            read.refuse("headers", "enter the secret again: the address has changed.", "missing")
-        secrets = {key: text for key, text in {**known, **given}.items() if text}
-        for key in kind.needed(settings):
-            if key not in secrets:
-                read.refuse(key, "is needed.", "missing")
-        read.finish()
-        before = outbound_spec(existing) if existing else None
-        row = existing or OutboundIntegration(created_at=now)
-        row.name, row.kind, row.group, row.is_enabled = name, kind.name, group, enabled
-        row.settings, hidden = hidden_settings.hide(settings, kind.hidden)
-        secrets |= hidden
-        changed = sorted(key for key in {*stored, *secrets} if stored.get(key) != secrets.get(key))
-        if changed or existing is None:
-            row.secrets = secret_bundle.encrypt_bundle(secrets)
-        row.save()
-        row.matches.all().delete()
-        AgentMatch.objects.bulk_create(AgentMatch(integration=row, user=user, number=to) for user, to in matches)
-        IntegrationStatus.objects.get_or_create(integration=row, defaults={"next_poll_at": now})
-        if config_audit.record(
-            "outbound_integration", row, before, outbound_spec(row), actor=actor, now=now, secrets=changed
+            for key in sorted(previous_secrets.keys() - new_secrets.keys()):
+                reader.add_error(key, "enter the secret again: the address has changed.", "missing")
+        if "headers" in masked_keys and is_different_origin(
+            str(previous_settings.get("url")), str(settings.get("url"))
         ):
-            _try_again(row.pk, now)
-    return row
+            reader.add_error("headers", "enter the secret again: the address has changed.", "missing")
+        secrets = {key: text for key, text in {**previous_secrets, **new_secrets}.items() if text}
+        for key in kind.required_secrets(settings):
+            if key not in secrets:
+                reader.add_error(key, "is needed.", "missing")
+        reader.finish()
+        previous_spec = outbound_spec(existing) if existing else None
+        integration = existing or OutboundIntegration(created_at=now)
+        integration.name, integration.kind, integration.group, integration.is_enabled = name, kind.name, group, enabled
+        integration.settings, hidden = hidden_settings.hide(settings, kind.secret_settings)
+        secrets |= hidden
+        changed_secrets = sorted(key for key in {*stored, *secrets} if stored.get(key) != secrets.get(key))
+        if changed_secrets or existing is None:
+            integration.secrets = secret_bundle.encrypt_bundle(secrets)
+        integration.save()
+        integration.matches.all().delete()
+        AgentMatch.objects.bulk_create(
+            AgentMatch(integration=integration, user=user, number=agent_number) for user, agent_number in matches
+        )
+        IntegrationStatus.objects.get_or_create(integration=integration, defaults={"next_poll_at": now})
+        if config_audit.record(
+            "outbound_integration",
+            integration,
+            previous_spec,
+            outbound_spec(integration),
+            actor=actor,
+            now=now,
+            secrets=changed_secrets,
+        ):
+            _retry_waiting_calls(integration.pk, now)
+    return integration
 
 
 def delete_outbound(integration: OutboundIntegration, *, actor: AuditActor, now: datetime) -> None:
@@ -135,7 +151,7 @@ def delete_outbound(integration: OutboundIntegration, *, actor: AuditActor, now:
         if users:
             detail = f"{integration.name} cannot be deleted: {', '.join(users)} writes back by it. Take it away there."
             raise Rejected("in_use", detail)
-        object_hooks.refuse_deletion("outbound", integration.pk, integration.name)
+        object_hooks.reject_if_referenced("outbound", integration.pk, integration.name)
         config_audit.record("outbound_integration", integration, outbound_spec(integration), None, actor=actor, now=now)
         integration.delete()
 
@@ -145,32 +161,37 @@ def verify_outbound(integration: OutboundIntegration, now: datetime, *, client: 
 
     Raises Temporary or Permanent with an explanation. Holds no transaction. A success ends a block.
     """
-    said, _line = with_line(integration, lambda opened, line: opened.sender.verify(line, now), now, client)
+    message, _http_client = with_recorded_client(
+        integration,
+        lambda active_integration, http_client: active_integration.sender.verify(http_client, now),
+        now,
+        client,
+    )
     with transaction.atomic():
-        _try_again(integration.pk, now)
-    return said
+        _retry_waiting_calls(integration.pk, now)
+    return message
 
 
 def call_once(integration: OutboundIntegration, alert_id: int, actor: AuditActor, now: datetime) -> int:
     """Queues the templated call for an alert on a user's request. Returns the call's id."""
     with database.transaction() as connection:
-        found = calls.call_for_alerts(
+        call_ids = calls.call_for_alerts(
             connection, integration.pk, [alert_id], now, reason=f"{integration.name}, sent by {actor.name}"
         )
-    if not found:
+    if not call_ids:
         raise Rejected("not_found", f"There is no alert {alert_id} that calls can be made for.", "alert")
-    return found[0]
+    return call_ids[0]
 
 
-def with_line[T](
+def with_recorded_client[T](
     integration: OutboundIntegration,
-    work: Callable[[integration_pool.ActiveIntegration, RecordedClient], T],
+    operation: Callable[[integration_pool.ActiveIntegration, RecordedClient], T],
     now: datetime,
     client: HttpClient | None = None,
 ) -> tuple[T, RecordedClient]:
-    """Runs `work` with an open integration outside the outbox. Always logs the requests, even if it fails."""
-    own = client or HttpClient()
-    opened = integration_pool.open_integrations(
+    """Runs `operation` with an open integration outside the outbox. Always logs the requests, even if it fails."""
+    raw_client = client or HttpClient()
+    active_integration = integration_pool.open_integration(
         {
             "id": integration.pk,
             "name": integration.name,
@@ -178,22 +199,24 @@ def with_line[T](
             "settings": integration.settings,
             "secrets": integration.secrets,
         },
-        own,
+        raw_client,
     )
-    line = RecordedClient(own, timezone.now, opened.secrets)
+    http_client = RecordedClient(raw_client, timezone.now, active_integration.secrets)
     try:
-        return work(opened, line), line
+        return operation(active_integration, http_client), http_client
     except NeedsAttention as error:
         IntegrationStatus.objects.filter(pk=integration.pk).update(
-            problem=line.masked(str(error)), problem_at=now, blocked_until=now + rate_limit.BLOCKED_INTERVAL
+            problem=http_client.mask(str(error)), problem_at=now, blocked_until=now + rate_limit.BLOCKED_INTERVAL
         )
         raise
     finally:
         if client is None:
-            own.close()
-        if line.said:
+            raw_client.close()
+        if http_client.exchanges:
             with database.transaction() as connection:
-                results.store_exchange(connection, [(integration.pk, None, one) for one in line.said])
+                results.store_exchange(
+                    connection, [(integration.pk, None, exchange) for exchange in http_client.exchanges]
+                )
 
 
 def send_again(call: Call, *, actor: AuditActor, now: datetime) -> None:
@@ -204,24 +227,24 @@ def send_again(call: Call, *, actor: AuditActor, now: datetime) -> None:
     if call.status not in ENDED:
         raise Rejected("not_possible", "Only what could not be sent, or was dropped, can be sent again.")
     if call.action == "create":
-        if not _make_again(call.integration_id, [call.alert_id], now):
+        if not _recreate_tickets(call.integration_id, [call.alert_id], now):
             detail = f"Alert {call.alert_id} has a ticket in {call.integration.name}, or one is being made."
             raise Rejected("not_possible", detail if call.alert_id else "Its alert is gone.")
     elif not _queue_again(Call.objects.filter(pk=call.pk, status__in=ENDED), now):
         raise Rejected("not_possible", "It is being sent again already.")
-    _record_verb(actor, "send_again", call, now)
+    _audit_call_command(actor, "send_again", call, now)
 
 
 def send_all_again(integration: OutboundIntegration, *, actor: AuditActor, now: datetime) -> int:
     """Sends every dead letter of an integration again, oldest first. Returns their number."""
-    dead = Call.objects.filter(integration=integration, status=CallStatus.DEAD)
-    alerts = list(dead.filter(action="create").values_list("alert_id", flat=True))
+    dead_letters = Call.objects.filter(integration=integration, status=CallStatus.DEAD)
+    alert_ids = list(dead_letters.filter(action="create").values_list("alert_id", flat=True))
     # Tickets first: writes to them wait behind.
-    before = dead.count()
-    if alerts:
-        _make_again(integration.pk, alerts, now)
-    _queue_again(dead.exclude(action="create"), now)
-    count = before - dead.count()
+    count_before = dead_letters.count()
+    if alert_ids:
+        _recreate_tickets(integration.pk, alert_ids, now)
+    _queue_again(dead_letters.exclude(action="create"), now)
+    count = count_before - dead_letters.count()
     if count:
         audit.record(
             actor, "send_again", now=now, object_type="outbound_integration", object_id=integration.pk,
@@ -230,18 +253,20 @@ def send_all_again(integration: OutboundIntegration, *, actor: AuditActor, now: 
     return count
 
 
-def _make_again(integration_id: int, alerts: Sequence[int | None], now: datetime) -> int:
+def _recreate_tickets(integration_id: int, alert_ids: Sequence[int | None], now: datetime) -> int:
     """Creates the alerts' tickets again and sends the writes that waited for them. Returns the number of calls."""
     with database.transaction() as connection:
-        numbers = [number for number in alerts if number is not None]
-        return len(ticket_creation.retry_creation(connection, integration_id, now, alert_ids=numbers, asked=True))
+        existing_ids = [alert_id for alert_id in alert_ids if alert_id is not None]
+        return len(
+            ticket_creation.retry_creation(connection, integration_id, now, alert_ids=existing_ids, is_requested=True)
+        )
 
 
 def _queue_again(calls: QuerySet[Call], now: datetime) -> int:
     with transaction.atomic():
         rows = list(calls.select_for_update(no_key=True, of=("self",)).select_related("integration").order_by("pk"))
         for row in rows:
-            row.content = _as_set_now(row)
+            row.content = _refresh_content(row)
             row.status, row.attempts, row.result = CallStatus.QUEUED, 0, ""
             row.due_at, row.queued_at, row.ended_at = now, now, None
         fields = ["content", "status", "attempts", "result", "due_at", "queued_at", "ended_at"]
@@ -251,32 +276,32 @@ def _queue_again(calls: QuerySet[Call], now: datetime) -> int:
     return len(rows)
 
 
-def _as_set_now(call: Call) -> dict[str, Any]:
+def _refresh_content(call: Call) -> dict[str, Any]:
     """A call's content with the current settings of its event, so that a renamed status is not sent."""
     event = call.content.get("event")
     if call.action != "write" or event not in set(OutboundEvent):
         return dict(call.content)
-    wanted = writeback_settings.write_of(call.integration.settings, OutboundEvent(event))
-    now = {"status": wanted.status, "team": wanted.team, "priority": wanted.priority}
-    kept = {key: value for key, value in call.content.items() if key not in now}
-    return kept | {key: text for key, text in now.items() if key in call.content and text}
+    writeback = writeback_settings.get_writeback(call.integration.settings, OutboundEvent(event))
+    current = {"status": writeback.status, "team": writeback.team, "priority": writeback.priority}
+    unchanged = {key: value for key, value in call.content.items() if key not in current}
+    return unchanged | {key: text for key, text in current.items() if key in call.content and text}
 
 
 def drop(call: Call, *, actor: AuditActor, now: datetime) -> None:
     """Drops a failed or queued call. Raises Rejected while it is being sent."""
     with transaction.atomic():
-        changed = Call.objects.filter(pk=call.pk, status__in=[CallStatus.DEAD, CallStatus.QUEUED]).update(
+        dropped_count = Call.objects.filter(pk=call.pk, status__in=[CallStatus.DEAD, CallStatus.QUEUED]).update(
             status=CallStatus.DROPPED, ended_at=now, result=f"{actor.name} decided that it is not sent."
         )
-        if not changed:
+        if not dropped_count:
             raise Rejected("not_possible", "It has been sent, or is on its way.")
-        _record_verb(actor, "drop", call, now)
+        _audit_call_command(actor, "drop", call, now)
         _wake()
 
 
-def _record_verb(actor: AuditActor, verb: str, call: Call, now: datetime) -> None:
+def _audit_call_command(actor: AuditActor, action: str, call: Call, now: datetime) -> None:
     audit.record(
-        actor, verb, now=now, object_type="outbound_call", object_id=call.pk, object_name=call.said,
+        actor, action, now=now, object_type="outbound_call", object_id=call.pk, object_name=call.description,
     )  # fmt: skip
 
 
@@ -286,21 +311,21 @@ def integrations_using_group(group_id: int) -> list[str]:
     return [f"outbound integration {name}" for name in names]
 
 
-def _try_again(number: int, now: datetime) -> None:
+def _retry_waiting_calls(integration_id: int, now: datetime) -> None:
     """Retries blocked and waiting calls immediately, because a person has acted."""
-    IntegrationStatus.objects.filter(pk=number).update(
+    IntegrationStatus.objects.filter(pk=integration_id).update(
         problem="", problem_at=None, blocked_until=None, failures=0, open_until=None, not_before=None,
         last_transient_error="", last_transient_error_at=None, poll_error="", next_poll_at=now,
     )  # fmt: skip
-    Call.objects.filter(integration=number, status=CallStatus.QUEUED, due_at__gt=now).update(due_at=now)
+    Call.objects.filter(integration=integration_id, status=CallStatus.QUEUED, due_at__gt=now).update(due_at=now)
     # After the commit, to see the new settings.
-    transaction.on_commit(partial(_make_tickets, number, now))
+    transaction.on_commit(partial(_retry_ticket_creation, integration_id, now))
     _wake()
 
 
-def _make_tickets(number: int, now: datetime) -> None:
+def _retry_ticket_creation(integration_id: int, now: datetime) -> None:
     with database.transaction() as connection:
-        ticket_creation.retry_creation(connection, number, now)
+        ticket_creation.retry_creation(connection, integration_id, now)
 
 
 def _wake() -> None:
@@ -314,28 +339,28 @@ def _kind(spec: ObjectReader, existing: OutboundIntegration | None) -> Connector
     kind = KINDS.get(spec.text("kind", required=True))
     if kind is None:
         if spec.has("kind"):
-            spec.refuse("kind", f"there is no such kind; there are {', '.join(sorted(KINDS))}.")
-        spec.check()
+            spec.add_error("kind", f"there is no such kind; there are {', '.join(sorted(KINDS))}.")
+        spec.raise_errors()
         raise AssertionError("an unknown kind is refused")
     if existing is not None and existing.kind != kind.name:
-        spec.refuse("kind", "stays what it was; make a new outbound integration for another kind.")
+        spec.add_error("kind", "stays what it was; make a new outbound integration for another kind.")
     return kind
 
 
 def _matches(spec: ObjectReader, agents: Mapping[str, str]) -> list[tuple[User, str]]:
     """The users who were matched with agents by hand."""
-    wanted = {username.casefold() for username in agents}
-    folded = User.objects.annotate(folded=Lower("username")).filter(folded__in=wanted)
-    known: dict[str, User] = {user.username.casefold(): user for user in folded}
-    found: list[tuple[User, str]] = []
-    for username, number in agents.items():
-        user = known.get(username.casefold())
+    usernames = {username.casefold() for username in agents}
+    users = User.objects.annotate(folded=Lower("username")).filter(folded__in=usernames)
+    users_by_name: dict[str, User] = {user.username.casefold(): user for user in users}
+    matches: list[tuple[User, str]] = []
+    for username, agent_number in agents.items():
+        user = users_by_name.get(username.casefold())
         if user is None:
-            spec.refuse("agents", f'there is no user "{username}".', "not_found")
-        elif not number.isdecimal():
-            spec.refuse("agents", f"{username}: give the agent's number in Halo.")
-        elif any(user == other for other, _ in found):
-            spec.refuse("agents", f'names the user "{user.username}" twice.')
+            spec.add_error("agents", f'there is no user "{username}".', "not_found")
+        elif not agent_number.isdecimal():
+            spec.add_error("agents", f"{username}: give the agent's number in Halo.")
+        elif any(user == other for other, _ in matches):
+            spec.add_error("agents", f'names the user "{user.username}" twice.')
         else:
-            found.append((user, number))
-    return found
+            matches.append((user, agent_number))
+    return matches

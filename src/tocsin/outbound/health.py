@@ -11,7 +11,7 @@ from tocsin.core.db.database import Connection
 #: How long a system is unreachable before that counts as a problem.
 _LONG = "interval '5 minutes'"
 
-_WRONG = database.literal(f"""
+_PROBLEMS = database.literal(f"""
 SELECT o.id, o.name, s.problem, s.last_transient_error, s.poll_error, s.webhook_problem,
        s.last_transient_error_at < clock_timestamp() - {_LONG} AS is_long,
        (SELECT count(*) FROM outbound_call c WHERE c.integration_id = o.id AND c.status = 'dead') AS dead,
@@ -36,20 +36,25 @@ class IntegrationProblem:
 
 def find_problems(connection: Connection) -> Iterator[IntegrationProblem]:
     """Yields all problems, grouped by integration."""
-    for row in database.rows(connection, _WRONG):
-        number, name = row["id"], row["name"]
-        is_away = bool(row["last_transient_error"] and row["is_long"])
+    for row in database.rows(connection, _PROBLEMS):
+        integration_id, name = row["id"], row["name"]
+        is_unreachable = bool(row["last_transient_error"] and row["is_long"])
         if row["problem"]:
-            yield IntegrationProblem("needs_you", number, name, f"{name}: {row['problem']}", is_urgent=True)
-        elif is_away:
-            waits = f" {row['waiting']} wait." if row["waiting"] else ""
-            yield IntegrationProblem("away", number, name, f"{name}: {row['last_transient_error']}{waits}")
-        if row["dead"]:
-            things = "1 thing" if row["dead"] == 1 else f"{row['dead']} things"
+            yield IntegrationProblem("needs_you", integration_id, name, f"{name}: {row['problem']}", is_urgent=True)
+        elif is_unreachable:
+            waiting_text = f" {row['waiting']} wait." if row["waiting"] else ""
             yield IntegrationProblem(
-                "dead", number, name, f"{name} could not do {things}: look, and send again. Last: {row['why']}"
+                "away", integration_id, name, f"{name}: {row['last_transient_error']}{waiting_text}"
+            )
+        if row["dead"]:
+            count_text = "1 thing" if row["dead"] == 1 else f"{row['dead']} things"
+            yield IntegrationProblem(
+                "dead",
+                integration_id,
+                name,
+                f"{name} could not do {count_text}: look, and send again. Last: {row['why']}",
             )
         if row["webhook_problem"]:
-            yield IntegrationProblem("webhook", number, name, f"{name}: {row['webhook_problem']}")
-        if row["poll_error"] and not row["problem"] and not is_away:
-            yield IntegrationProblem("look", number, name, f"{name}: {row['poll_error']}")
+            yield IntegrationProblem("webhook", integration_id, name, f"{name}: {row['webhook_problem']}")
+        if row["poll_error"] and not row["problem"] and not is_unreachable:
+            yield IntegrationProblem("look", integration_id, name, f"{name}: {row['poll_error']}")

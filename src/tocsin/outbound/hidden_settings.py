@@ -45,17 +45,22 @@ def keep_stored(
     spec: Mapping[str, object], stored: Mapping[str, Any], names: tuple[str, ...]
 ) -> tuple[dict[str, object], frozenset[str]]:
     """`spec` with masked values replaced by the `stored` ones, and the names of the replaced settings."""
-    found, as_shown = dict(spec), set[str]()
+    merged, masked = dict(spec), set[str]()
     for name in names:
-        given, known = spec.get(name), stored.get(name)
-        if isinstance(given, str) and known and given != known and given == mask_settings(name, known):
-            found[name] = known
-            as_shown.add(name)
-        elif isinstance(given, Mapping) and isinstance(known, Mapping):
-            by_name = {key.lower(): text for key, text in known.items()}
-            found[name] = {
-                key: by_name.get(str(key).lower(), text) if text == MASK else text for key, text in given.items()
+        submitted, stored_value = spec.get(name), stored.get(name)
+        if (
+            isinstance(submitted, str)
+            and stored_value
+            and submitted != stored_value
+            and submitted == mask_settings(name, stored_value)
+        ):
+            merged[name] = stored_value
+            masked.add(name)
+        elif isinstance(submitted, Mapping) and isinstance(stored_value, Mapping):
+            by_name = {key.lower(): text for key, text in stored_value.items()}
+            merged[name] = {
+                key: by_name.get(str(key).lower(), text) if text == MASK else text for key, text in submitted.items()
             }
-            if MASK in given.values():
-                as_shown.add(name)
-    return found, frozenset(as_shown)
+            if MASK in submitted.values():
+                masked.add(name)
+    return merged, frozenset(masked)

@@ -7,18 +7,18 @@ from collections.abc import Mapping
 
 def value_at(payload: object, path: str) -> object:
     """The value at the path, or None. A number indexes a list; keys are matched case-insensitively."""
-    found = payload
+    value = payload
     for key in path.split("^"):
-        if isinstance(found, Mapping):
-            exact = found.get(key)
-            found = exact if exact is not None else _folded(found, key)
-        elif isinstance(found, list) and key.isdecimal() and int(key) < len(found):
-            found = found[int(key)]
+        if isinstance(value, Mapping):
+            exact = value.get(key)
+            value = exact if exact is not None else _folded(value, key)
+        elif isinstance(value, list) and key.isdecimal() and int(key) < len(value):
+            value = value[int(key)]
         else:
             return None
-    return found
+    return value
 
 
-def _folded(found: Mapping[str, object], key: str) -> object:
-    wanted = key.casefold()
-    return next((value for name, value in found.items() if str(name).casefold() == wanted), None)
+def _folded(mapping: Mapping[str, object], key: str) -> object:
+    folded_key = key.casefold()
+    return next((value for name, value in mapping.items() if str(name).casefold() == folded_key), None)

@@ -39,7 +39,7 @@ class IntegrationStatus(models.Model):
     """The status of an integration's remote system, written by periodic tasks and read by the web. One row each."""
 
     integration = models.OneToOneField(
-        OutboundIntegration, primary_key=True, on_delete=models.CASCADE, related_name="standing"
+        OutboundIntegration, primary_key=True, on_delete=models.CASCADE, related_name="status"
     )
     #: Consecutive temporary failures, and until when the circuit breaker is open.
     failures = models.IntegerField(default=0, db_default=0)
@@ -65,7 +65,7 @@ class IntegrationStatus(models.Model):
     last_polled_at = models.DateTimeField(null=True)
     polled_until = models.TextField(default="", db_default="")
     poll_error = models.TextField(default="", db_default="")
-    found = models.IntegerField(default=0, db_default=0)
+    ingested_count = models.IntegerField(default=0, db_default=0)
     #: The last poll's findings about the remote webhook: empty, or why it delivers nothing.
     webhook_problem = models.TextField(default="", db_default="")
     #: State kept between polls: newest note by ticket, tickets missing once, and more.
@@ -76,7 +76,7 @@ class Webhook(models.Model):
     """The webhook in the remote system that Tocsin set up for an inbound integration."""
 
     integration = models.ForeignKey(OutboundIntegration, on_delete=models.CASCADE, related_name="webhooks")
-    door = models.ForeignKey("inbound.Integration", on_delete=models.CASCADE, related_name="+")
+    inbound_integration = models.ForeignKey("inbound.Integration", on_delete=models.CASCADE, related_name="+")
     #: Its id in the remote system.
     number = models.TextField()
     #: SHA-256 of its URL; empty if unknown.
@@ -84,7 +84,11 @@ class Webhook(models.Model):
     set_up_at = models.DateTimeField()
 
     class Meta:
-        constraints = (models.UniqueConstraint(fields=("integration", "door"), name="outbound_webhook_door"),)
+        constraints = (
+            models.UniqueConstraint(
+                fields=("integration", "inbound_integration"), name="outbound_webhook_inbound_integration"
+            ),
+        )
 
 
 class Call(models.Model):
@@ -98,7 +102,7 @@ class Call(models.Model):
     #: The action, for the connector.
     action = models.TextField()
     #: A description of the action, for people.
-    said = models.TextField(default="", db_default="")
+    description = models.TextField(default="", db_default="")
     #: The remote ticket, if known.
     ticket = models.TextField(default="", db_default="")
     content = models.JSONField(default=dict, db_default={})
@@ -178,7 +182,7 @@ class LookUp(models.Model):
     """One entry of the remote system's lists: a status, team, agent, priority, ticket type or outcome."""
 
     integration = models.ForeignKey(OutboundIntegration, on_delete=models.CASCADE, related_name="lookups")
-    noun = models.TextField()
+    list_name = models.TextField()
     #: The remote system's own id, as text.
     number = models.TextField()
     name = models.TextField()
@@ -188,7 +192,7 @@ class LookUp(models.Model):
 
     class Meta:
         constraints = (
-            models.UniqueConstraint(fields=("integration", "noun", "number"), name="outbound_lookup_number"),
+            models.UniqueConstraint(fields=("integration", "list_name", "number"), name="outbound_lookup_number"),
         )
 
 

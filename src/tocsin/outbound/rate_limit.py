@@ -40,46 +40,47 @@ class RequestRate:
     burst: int
 
     @property
-    def apart(self) -> timedelta:
+    def interval(self) -> timedelta:
         """The interval between two requests at that rate."""
         return timedelta(seconds=1 / self.per_second)
 
 
 def allowance(rate: RequestRate, granted_to: datetime | None, now: datetime) -> int:
     """The number of requests that may be sent now; none if 0 or less."""
-    return int(rate.burst - (_from(rate, granted_to, now) - now) / rate.apart)
+    return int(rate.burst - (_granted_until(rate, granted_to, now) - now) / rate.interval)
 
 
 def charged(rate: RequestRate, granted_to: datetime | None, requests: int, now: datetime) -> datetime:
     """Until when requests are granted, after `requests` more."""
-    return _from(rate, granted_to, now) + requests * rate.apart
+    return _granted_until(rate, granted_to, now) + requests * rate.interval
 
 
-def _from(rate: RequestRate, granted_to: datetime | None, now: datetime) -> datetime:
+def _granted_until(rate: RequestRate, granted_to: datetime | None, now: datetime) -> datetime:
     """The current value of the timestamp.
 
     A value further ahead than any burst could move it was set before a clock rollback and is ignored.
     """
-    if granted_to is None or granted_to - now > (rate.burst + _MAX_BURST) * rate.apart:
+    if granted_to is None or granted_to - now > (rate.burst + _MAX_BURST) * rate.interval:
         return now
     return max(granted_to, now)
 
 
-def retry_in(attempts: int, jitter: float, asked: timedelta | None = None) -> timedelta:
-    """The delay after the `attempts`th failure. `jitter` is 0 to 1; `asked` is the remote system's `Retry-After`."""
-    wait: timedelta = min(_FIRST_WAIT * 2 ** min(max(attempts, 1) - 1, 20), _MAX_WAIT) * (1 + _JITTER * jitter)
-    return max(wait, asked) if asked is not None else wait
+def retry_in(attempts: int, jitter: float, retry_after: timedelta | None = None) -> timedelta:
+    """The delay after the `attempts`th failure. `jitter` is 0 to 1; `retry_after` is the remote system's
+    `Retry-After`."""
+    delay: timedelta = min(_FIRST_WAIT * 2 ** min(max(attempts, 1) - 1, 20), _MAX_WAIT) * (1 + _JITTER * jitter)
+    return max(delay, retry_after) if retry_after is not None else delay
 
 
-def pause_of(failures: int) -> timedelta | None:
+def open_duration(failures: int) -> timedelta | None:
     """How long the circuit breaker stays open after consecutive failures; None: it stays closed."""
     if failures < OPENS_AFTER:
         return None
-    pause: timedelta = _FIRST_PAUSE * 2 ** min(failures - OPENS_AFTER, 20)
-    return min(pause, _MAX_PAUSE)
+    duration: timedelta = _FIRST_PAUSE * 2 ** min(failures - OPENS_AFTER, 20)
+    return min(duration, _MAX_PAUSE)
 
 
-def throttle(times: int, asked: timedelta | None) -> timedelta:
+def throttle(times: int, retry_after: timedelta | None) -> timedelta:
     """How long to wait after the `times`th consecutive rate-limit response."""
-    patience: timedelta = _THROTTLE * 2 ** min(max(times, 1) - 1, 20)
-    return asked if asked is not None else min(patience, _MAX_THROTTLE)
+    backoff: timedelta = _THROTTLE * 2 ** min(max(times, 1) - 1, 20)
+    return retry_after if retry_after is not None else min(backoff, _MAX_THROTTLE)

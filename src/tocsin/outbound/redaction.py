@@ -16,17 +16,17 @@ _NAMES = (
 _JSON = re.compile(rf'("(?:{_NAMES})"\s*:\s*)"(?:[^"\\]|\\.)*"', re.IGNORECASE)
 _FORM = re.compile(rf"(?<![\w-])((?:{_NAMES})=)[^&\s\"]+", re.IGNORECASE)
 #: The token in an inbound integration's webhook URL.
-_DOOR = re.compile(r"(/in/)[A-Za-z0-9_-]{16,}")
+_WEBHOOK_TOKEN = re.compile(r"(/in/)[A-Za-z0-9_-]{16,}")
 
 
-def masked_text(text: str) -> str:
+def mask_text(text: str) -> str:
     """`text` with the values of secret names and the tokens of webhook URLs masked."""
     text = _JSON.sub(rf'\1"{MASK}"', text)
-    return _DOOR.sub(rf"\1{MASK}", _FORM.sub(rf"\1{MASK}", text))
+    return _WEBHOOK_TOKEN.sub(rf"\1{MASK}", _FORM.sub(rf"\1{MASK}", text))
 
 
-def masked_url(url: str) -> str:
+def mask_url(url: str) -> str:
     """A URL without user, password and secret parameters."""
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
-    return masked_text(urlunsplit((parts.scheme, host, parts.path, parts.query, "")))[:2000]
+    return mask_text(urlunsplit((parts.scheme, host, parts.path, parts.query, "")))[:2000]

@@ -15,7 +15,7 @@ from urllib.parse import quote
 _REFERENCE = re.compile(r"<<|<([A-Za-z_][\w.^ -]{0,80})>")
 
 #: Prefixes of values that only some alerts have.
-_OF_SOME = ("tag.", "custom.")
+_OPTIONAL_PREFIXES = ("tag.", "custom.")
 
 MAX_TEMPLATE_CHARS = 20_000
 
@@ -23,16 +23,16 @@ MAX_TEMPLATE_CHARS = 20_000
 def render(template: str, values: Mapping[str, object], escape: Callable[[str], str] | None = None) -> str:
     """Renders the template; `escape` adapts each value to the surrounding text."""
 
-    def replaced(found: re.Match[str]) -> str:
-        name = found.group(1)
+    def replace_reference(match: re.Match[str]) -> str:
+        name = match.group(1)
         if name is None:
             return "<"
-        if name not in values and not name.startswith(_OF_SOME):
-            return found.group(0)
+        if name not in values and not name.startswith(_OPTIONAL_PREFIXES):
+            return match.group(0)
         text = describe_template(values.get(name))
         return escape(text) if escape is not None else text
 
-    return _REFERENCE.sub(replaced, template)
+    return _REFERENCE.sub(replace_reference, template)
 
 
 def references(template: str) -> frozenset[str]:
@@ -47,7 +47,7 @@ def in_json(text: str) -> str:
 
 def in_xml(text: str) -> str:
     """Escapes a value for XML or HTML, dropping control characters (XML 1.0, section 2.2)."""
-    return html.escape("".join(one for one in text if one >= " " or one in "\t\n\r"))
+    return html.escape("".join(character for character in text if character >= " " or character in "\t\n\r"))
 
 
 def in_url(text: str) -> str:

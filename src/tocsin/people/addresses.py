@@ -26,19 +26,19 @@ _PHONE = re.compile(r"\+[1-9][0-9]{6,14}")
 _COUNTRY = re.compile(r"[17]|2[07]|3[0-469]|4[013-9]|5[1-8]|6[0-6]|8[1246]|9[0-58]|[0-9]{3}")
 
 _checks: dict[str, AddressCheck] = {}
-_own_servers: dict[str, Callable[[str], str]] = {}
+_custom_hosts: dict[str, Callable[[str], str]] = {}
 
 
-def register(channel: str, check: AddressCheck, own_server: Callable[[str], str] | None = None) -> None:
-    """Adds a channel, or replaces its validation. `own_server` implements this module's function of that name."""
+def register(channel: str, check: AddressCheck, find_custom_host: Callable[[str], str] | None = None) -> None:
+    """Adds a channel, or replaces its validation. `find_custom_host` implements this module's function of that name."""
     _checks[channel] = check
-    if own_server is not None:
-        _own_servers[channel] = own_server
+    if find_custom_host is not None:
+        _custom_hosts[channel] = find_custom_host
 
 
-def own_server(channel: str, address: str) -> str:
+def custom_host(channel: str, address: str) -> str:
     """Returns the host of a validated address if it belongs to no well-known vendor, else an empty string."""
-    return _own_servers[channel](address) if channel in _own_servers else ""
+    return _custom_hosts[channel](address) if channel in _custom_hosts else ""
 
 
 def channels() -> tuple[str, ...]:
@@ -62,7 +62,7 @@ def validate_address(channel: str, address: str) -> str:
 
 def mask(channel: str, address: str) -> str:
     """Masks the identifying part of an address: `+41 79 ••• 01`, `a•••@example.org`, `slack://•••`."""
-    if encrypted_addresses.is_sealed(address):
+    if encrypted_addresses.is_encrypted(address):
         return encrypted_addresses.display_form(address)
     if _PHONE.fullmatch(address):
         digits = address[1:]

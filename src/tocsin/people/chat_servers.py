@@ -16,7 +16,7 @@ _TRUSTED = ("cli", "yaml")
 def require_allowed(channel: str, address: str, actor: AuditActor, *, is_group: bool) -> None:
     """Raises `Rejected("own_server")` if `actor` may not add this address. The caller has already checked whether the
     actor may change the user's or group's addresses at all."""
-    host = addresses.own_server(channel, address)
+    host = addresses.custom_host(channel, address)
     if not host or actor.user_id is None or actor.via in _TRUSTED:
         return
     allowed = settings_store.get(settings_store.CHAT_SERVERS_BY)

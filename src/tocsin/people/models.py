@@ -74,7 +74,7 @@ class User(AbstractBaseUser):
 
 
 #: Channels on which a code can prove that an address belongs to the user.
-_BY_CODE = ("email", "sms", "voice")
+_CODE_CHANNELS = ("email", "sms", "voice")
 
 
 def accepts_code(channel: str, address: str) -> bool:
@@ -83,7 +83,7 @@ def accepts_code(channel: str, address: str) -> bool:
     In a chat, that is possible where users can answer: at a provider, for an address such as `slack:U012AB3CD`. The
     address of a chat service itself is sealed, and cannot be used to answer.
     """
-    return channel in _BY_CODE or (channel == "chat" and not encrypted_addresses.is_sealed(address))
+    return channel in _CODE_CHANNELS or (channel == "chat" and not encrypted_addresses.is_encrypted(address))
 
 
 class ContactMethod(models.Model):

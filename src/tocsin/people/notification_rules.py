@@ -51,7 +51,7 @@ class QuietHours:
     #: Labels of contact methods; empty for all.
     methods: tuple[str, ...] = ()
     #: Pages of this priority and above are never delayed.
-    let_through: str = "high"
+    exempt_priority: str = "high"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,23 +61,23 @@ class NotificationRules:
     by_priority: Mapping[str, tuple[NotificationRule, ...]] = field(default_factory=dict)
     quiet_hours: tuple[QuietHours, ...] = ()
     #: Maximum messages per hour to one address; 0 for no limit.
-    most_per_hour: int = 0
+    max_per_hour: int = 0
 
 
 def read(spec: ObjectReader) -> NotificationRules:
     """Reads the rules from a `notification_rules` object. Errors are recorded in `spec`."""
-    found: dict[str, tuple[NotificationRule, ...]] = {}
-    by_priority = spec.spec("by_priority")
+    rules_by_priority: dict[str, tuple[NotificationRule, ...]] = {}
+    by_priority = spec.nested("by_priority")
     if by_priority is not None:
         for priority in PRIORITIES:
             if by_priority.has(priority):
-                found[priority] = _rules(by_priority, priority)
-        by_priority.done()
-    quiet = tuple(_quiet(entry) for entry in spec.specs("quiet_hours"))
+                rules_by_priority[priority] = _rules(by_priority, priority)
+        by_priority.reject_unknown_keys()
+    quiet = tuple(_quiet(entry) for entry in spec.nested_list("quiet_hours"))
     if len(quiet) > MAX_QUIET_HOURS:
-        spec.refuse("quiet_hours", f"has at most {MAX_QUIET_HOURS} entries; this one has {len(quiet)}.")
-    rules = NotificationRules(found, quiet, spec.whole("most_per_hour", 0, most=MAX_MESSAGES_PER_HOUR))
-    spec.done()
+        spec.add_error("quiet_hours", f"has at most {MAX_QUIET_HOURS} entries; this one has {len(quiet)}.")
+    rules = NotificationRules(rules_by_priority, quiet, spec.integer("most_per_hour", 0, maximum=MAX_MESSAGES_PER_HOUR))
+    spec.reject_unknown_keys()
     return rules
 
 
@@ -91,43 +91,45 @@ def load(stored: object) -> NotificationRules:
 
 def write(rules: NotificationRules) -> dict[str, Any]:
     """Returns the stored form, which is also the form that users write; empty if there are no rules."""
-    written: dict[str, Any] = {}
+    data: dict[str, Any] = {}
     if rules.by_priority:
-        written["by_priority"] = {
-            priority: [_written_rule(rule) for rule in rules.by_priority[priority]]
+        data["by_priority"] = {
+            priority: [_rule_data(rule) for rule in rules.by_priority[priority]]
             for priority in PRIORITIES
             if priority in rules.by_priority
         }
     if rules.quiet_hours:
-        written["quiet_hours"] = [_written_quiet(quiet) for quiet in rules.quiet_hours]
-    if rules.most_per_hour:
-        written["most_per_hour"] = rules.most_per_hour
-    return written
+        data["quiet_hours"] = [_quiet_hours_data(quiet) for quiet in rules.quiet_hours]
+    if rules.max_per_hour:
+        data["most_per_hour"] = rules.max_per_hour
+    return data
 
 
-def refuse_unknown(spec: ObjectReader, rules: NotificationRules, labels: Iterable[str]) -> None:
+def reject_unknown_labels(spec: ObjectReader, rules: NotificationRules, labels: Iterable[str]) -> None:
     """Records an error for each label in `rules` that no contact method of the user has."""
     known = {label.casefold() for label in labels}
-    held = spec.spec("by_priority")
+    priorities_spec = spec.nested("by_priority")
     for priority, entries in rules.by_priority.items():
-        for number, rule in enumerate(entries):
-            if held is not None and rule.method and rule.method.casefold() not in known:
-                held.refuse(f"{priority}[{number}].method", f'there is no contact method "{rule.method}".', "not_found")
-    for number, quiet in enumerate(rules.quiet_hours):
-        for place, label in enumerate(quiet.methods):
+        for index, rule in enumerate(entries):
+            if priorities_spec is not None and rule.method and rule.method.casefold() not in known:
+                priorities_spec.add_error(
+                    f"{priority}[{index}].method", f'there is no contact method "{rule.method}".', "not_found"
+                )
+    for index, quiet in enumerate(rules.quiet_hours):
+        for position, label in enumerate(quiet.methods):
             if label.casefold() not in known:
-                spec.refuse(
-                    f"quiet_hours[{number}].methods[{place}]", f'there is no contact method "{label}".', "not_found"
+                spec.add_error(
+                    f"quiet_hours[{index}].methods[{position}]", f'there is no contact method "{label}".', "not_found"
                 )
 
 
 def labels(rules: NotificationRules) -> set[str]:
     """Returns the labels used in the rules, case-folded."""
-    found = {rule.method.casefold() for entries in rules.by_priority.values() for rule in entries}
-    return found | {label.casefold() for quiet in rules.quiet_hours for label in quiet.methods}
+    names = {rule.method.casefold() for entries in rules.by_priority.values() for rule in entries}
+    return names | {label.casefold() for quiet in rules.quiet_hours for label in quiet.methods}
 
 
-def renamed(rules: NotificationRules, old: str, new: str | None) -> NotificationRules:
+def rename_method(rules: NotificationRules, old: str, new: str | None) -> NotificationRules:
     """Returns the rules after a method was relabelled, or deleted (`new` is None). An emptied priority is removed."""
 
     def label(text: str) -> str | None:
@@ -138,93 +140,94 @@ def renamed(rules: NotificationRules, old: str, new: str | None) -> Notification
         for priority, entries in rules.by_priority.items()
     }
     quiet = [
-        (one, tuple(name for text in one.methods if (name := label(text)) is not None)) for one in rules.quiet_hours
+        (hours, tuple(name for text in hours.methods if (name := label(text)) is not None))
+        for hours in rules.quiet_hours
     ]
     return NotificationRules(
         {priority: entries for priority, entries in by_priority.items() if entries},
         # Quiet hours for only this method must not become quiet hours for all methods.
-        tuple(replace(one, methods=methods) for one, methods in quiet if methods or not one.methods),
-        rules.most_per_hour,
+        tuple(replace(hours, methods=methods) for hours, methods in quiet if methods or not hours.methods),
+        rules.max_per_hour,
     )
 
 
 def _rules(by_priority: ObjectReader, priority: str) -> tuple[NotificationRule, ...]:
-    entries = by_priority.specs(priority)
+    entries = by_priority.nested_list(priority)
     if len(entries) > MAX_RULES:
-        by_priority.refuse(priority, f"has at most {MAX_RULES} entries; this one has {len(entries)}.")
+        by_priority.add_error(priority, f"has at most {MAX_RULES} entries; this one has {len(entries)}.")
     if not entries:
-        by_priority.refuse(priority, "names no way: leave the priority out to use the methods as they are.")
+        by_priority.add_error(priority, "names no way: leave the priority out to use the methods as they are.")
     return tuple(_rule(entry) for entry in entries)
 
 
 def _rule(entry: ObjectReader) -> NotificationRule:
-    times, every = repeat(entry)
+    times, every = read_repeat(entry)
     rule = NotificationRule(
-        entry.text("method", required=True, longest=100),
-        entry.span("wait", timedelta(), longest=MAX_RULE_DELAY),
+        entry.text("method", required=True, max_length=100),
+        entry.duration("wait", timedelta(), maximum=MAX_RULE_DELAY),
         times,
         every,
     )
-    entry.done()
+    entry.reject_unknown_keys()
     return rule
 
 
-def repeat(entry: ObjectReader) -> tuple[int, timedelta]:
+def read_repeat(entry: ObjectReader) -> tuple[int, timedelta]:
     """Reads `repeat: {times, every}` of a contact method: the number of repeats and their interval."""
-    held = entry.spec("repeat")
-    if held is None:
+    spec = entry.nested("repeat")
+    if spec is None:
         return 0, timedelta()
-    times = held.whole("times", 0, most=MAX_RULE_REPEATS)
-    every = held.span("every", timedelta(), longest=MAX_RULE_DELAY)
+    times = spec.integer("times", 0, maximum=MAX_RULE_REPEATS)
+    every = spec.duration("every", timedelta(), maximum=MAX_RULE_DELAY)
     if times and not every:
-        held.refuse("every", "is needed, and more than nothing, where there are repeats.", "missing")
-    held.done()
+        spec.add_error("every", "is needed, and more than nothing, where there are repeats.", "missing")
+    spec.reject_unknown_keys()
     return times, every if times else timedelta()
 
 
 def _quiet(entry: ObjectReader) -> QuietHours:
     days = []
-    for number, text in enumerate(entry.texts("days")):
+    for index, text in enumerate(entry.texts("days")):
         if text.lower()[:3] in DAYS and text.isalpha():
             days.append(text.lower()[:3])
         else:
-            entry.refuse(f"days[{number}]", f'"{text}" is not a day; write {", ".join(DAYS)}.')
-    let_through = entry.text("let_through", "high")
-    if let_through not in PRIORITIES:
-        entry.refuse("let_through", f'"{let_through}" is not one of {", ".join(PRIORITIES)}.')
-        let_through = "high"
+            entry.add_error(f"days[{index}]", f'"{text}" is not a day; write {", ".join(DAYS)}.')
+    exempt_priority = entry.text("let_through", "high")
+    if exempt_priority not in PRIORITIES:
+        entry.add_error("let_through", f'"{exempt_priority}" is not one of {", ".join(PRIORITIES)}.')
+        exempt_priority = "high"
     quiet = QuietHours(
         days=tuple(day for day in DAYS if day in days) or DAYS,
         start=_time(entry, "from"),
         end=_time(entry, "to"),
         methods=entry.texts("methods"),
-        let_through=let_through,
+        exempt_priority=exempt_priority,
     )
-    entry.done()
+    entry.reject_unknown_keys()
     return quiet
 
 
 def _time(entry: ObjectReader, key: str) -> str:
-    text = entry.text(key, required=True, longest=10)
+    text = entry.text(key, required=True, max_length=10)
     if text and not _TIME.fullmatch(text):
-        entry.refuse(key, f'"{text}" is not a time of day; write it like "22:00".')
+        entry.add_error(key, f'"{text}" is not a time of day; write it like "22:00".')
         return "00:00"
     return text.rjust(5, "0")
 
 
-def written_repeat(times: int, every: timedelta) -> dict[str, Any]:
+def repeat_data(times: int, every: timedelta) -> dict[str, Any]:
     """Returns `{repeat: …}`, or an empty dict without repeats."""
     return {"repeat": {"times": times, "every": durations.write(every)}} if times else {}
 
 
-def _written_rule(rule: NotificationRule) -> dict[str, Any]:
+def _rule_data(rule: NotificationRule) -> dict[str, Any]:
     wait = {"wait": durations.write(rule.wait)} if rule.wait else {}
-    return {"method": rule.method, **wait, **written_repeat(rule.repeat_times, rule.repeat_every)}
+    return {"method": rule.method, **wait, **repeat_data(rule.repeat_times, rule.repeat_every)}
 
 
-def _written_quiet(quiet: QuietHours) -> dict[str, Any]:
-    written: dict[str, Any] = {} if quiet.days == DAYS else {"days": list(quiet.days)}
-    written |= {"from": quiet.start, "to": quiet.end}
+def _quiet_hours_data(quiet: QuietHours) -> dict[str, Any]:
+    data: dict[str, Any] = {} if quiet.days == DAYS else {"days": list(quiet.days)}
+    data |= {"from": quiet.start, "to": quiet.end}
     if quiet.methods:
-        written["methods"] = list(quiet.methods)
-    return written | {"let_through": quiet.let_through}
+        data["methods"] = list(quiet.methods)
+    return data | {"let_through": quiet.exempt_priority}

@@ -23,23 +23,23 @@ class Viewer:
 
     def may(self, action: Permission, group: Group | int | None = None) -> bool:
         """Returns whether the user may take `action` on an object owned by `group`."""
-        number = group.pk if isinstance(group, Group) else group
-        return self.is_active and roles.may(self.role, action, own_groups=self.groups, group=number)
+        group_id = group.pk if isinstance(group, Group) else group
+        return self.is_active and roles.may(self.role, action, own_groups=self.groups, group=group_id)
 
     def may_somewhere(self, action: Permission) -> bool:
         """Returns whether the user may take `action` on any object at all. Decides which menu entries are shown."""
-        reach = roles.permission_scope(self.role, action)
+        scope = roles.permission_scope(self.role, action)
         return self.is_active and (
-            reach is PermissionScope.ALL or (reach is PermissionScope.OWN_GROUPS and bool(self.groups))
+            scope is PermissionScope.ALL or (scope is PermissionScope.OWN_GROUPS and bool(self.groups))
         )
 
-    def sees_addresses_of(self, user_id: int | None) -> bool:
+    def can_view_addresses_of(self, user_id: int | None) -> bool:
         """Returns whether the user sees that user's phone numbers and addresses. None: an address without a user."""
         if not self.is_active:
             return False
         if user_id is not None and user_id == self.user_id:
             return True
-        match roles.permission_scope(self.role, Permission.SEE_ADDRESSES):
+        match roles.permission_scope(self.role, Permission.VIEW_ADDRESSES):
             case PermissionScope.ALL:
                 return True
             case PermissionScope.OWN_GROUPS:
@@ -52,7 +52,7 @@ class Viewer:
         always masked."""
         return (
             encrypted_addresses.display_form(address)
-            if self.sees_addresses_of(user_id)
+            if self.can_view_addresses_of(user_id)
             else addresses.mask(channel, address)
         )
 
@@ -60,7 +60,7 @@ class Viewer:
         """Returns a group contact's address as this viewer may see it."""
         return (
             encrypted_addresses.display_form(address)
-            if self.may(Permission.SEE_ADDRESSES, group)
+            if self.may(Permission.VIEW_ADDRESSES, group)
             else addresses.mask(channel, address)
         )
 
@@ -69,9 +69,9 @@ def viewer(user: User) -> Viewer:
     """Loads everything that decides the permissions of `user`."""
     groups = own_groups(user)
     colleagues: frozenset[int] = frozenset()
-    if roles.permission_scope(Role(user.role), Permission.SEE_ADDRESSES) is PermissionScope.OWN_GROUPS:
-        showing = Membership.objects.filter(group__in=groups, shows_addresses=True)
-        colleagues = frozenset(showing.values_list("user_id", flat=True))
+    if roles.permission_scope(Role(user.role), Permission.VIEW_ADDRESSES) is PermissionScope.OWN_GROUPS:
+        memberships = Membership.objects.filter(group__in=groups, shows_addresses=True)
+        colleagues = frozenset(memberships.values_list("user_id", flat=True))
     return Viewer(user.pk, Role(user.role), user.is_active, groups, colleagues)
 
 
@@ -82,7 +82,7 @@ def own_groups(user: User) -> frozenset[int]:
 
 def may(user: User, action: Permission, group: Group | int | None = None) -> bool:
     """Returns whether `user` may take `action` on an object of `group`. Without a group, only administrators may."""
-    number = group.pk if isinstance(group, Group) else group
+    group_id = group.pk if isinstance(group, Group) else group
     needs_groups = roles.permission_scope(Role(user.role), action) is PermissionScope.OWN_GROUPS
     groups = own_groups(user) if needs_groups else frozenset()
-    return user.is_active and roles.may(Role(user.role), action, own_groups=groups, group=number)
+    return user.is_active and roles.may(Role(user.role), action, own_groups=groups, group=group_id)

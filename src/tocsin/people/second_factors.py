@@ -18,13 +18,13 @@ from tocsin.people import sessions
 from tocsin.people.models import UsedCode, User
 
 #: How long a code of an authenticator app is accepted, because clocks differ.
-FITS_FOR = timedelta(seconds=factors.TOTP_PERIOD * (2 * factors.TOTP_TOLERANCE + 1))
+CODE_LIFETIME = timedelta(seconds=factors.TOTP_PERIOD * (2 * factors.TOTP_TOLERANCE + 1))
 
 
 def list_second_factors(user: User) -> list[str]:
     """Returns the kinds of second factors that a user has, sorted: `recovery_codes`, `totp`, `webauthn`."""
-    found = Authenticator.objects.filter(user=user).values_list("type", flat=True)
-    return sorted(set(found))
+    kinds = Authenticator.objects.filter(user=user).values_list("type", flat=True)
+    return sorted(set(kinds))
 
 
 def remove_second_factors(user: User, *, actor: AuditActor, now: datetime) -> list[str]:
@@ -33,8 +33,8 @@ def remove_second_factors(user: User, *, actor: AuditActor, now: datetime) -> li
     From then on the password alone is enough, until the user sets up new ones. The user's sessions end.
     """
     with transaction.atomic():
-        gone = list_second_factors(user)
-        if gone:
+        removed = list_second_factors(user)
+        if removed:
             Authenticator.objects.filter(user=user).delete()
             sessions.end_all(user)
             audit.record(
@@ -44,27 +44,27 @@ def remove_second_factors(user: User, *, actor: AuditActor, now: datetime) -> li
                 object_type="user",
                 object_id=user.pk,
                 object_name=user.username,
-                before={"second_factors": gone},
+                before={"second_factors": removed},
                 after={"second_factors": []},
             )
-    return gone
+    return removed
 
 
 def is_code_consumed(user: User, code: str, *, now: datetime) -> bool:
     """Returns whether the user's code was used, while it may still be valid."""
-    return UsedCode.objects.filter(key=_key(user, code), at__gt=now - FITS_FOR).exists()
+    return UsedCode.objects.filter(key=_key(user, code), at__gt=now - CODE_LIFETIME).exists()
 
 
 def consume_code(user: User, code: str, *, now: datetime) -> bool:
     """Marks a valid code as used (RFC 6238, 5.2). If several processes do so at once, exactly one gets True."""
     with transaction.atomic():
-        UsedCode.objects.filter(at__lte=now - FITS_FOR).delete()
+        UsedCode.objects.filter(at__lte=now - CODE_LIFETIME).delete()
         with connection.cursor() as cursor:
-            cursor.execute(_USE_UP, (_key(user, code), now))
+            cursor.execute(_CONSUME, (_key(user, code), now))
             return bool(cursor.rowcount)
 
 
-_USE_UP = "INSERT INTO people_usedcode (key, at) VALUES (%s, %s) ON CONFLICT (key) DO NOTHING"
+_CONSUME = "INSERT INTO people_usedcode (key, at) VALUES (%s, %s) ON CONFLICT (key) DO NOTHING"
 
 
 def _key(user: User, code: str) -> str:

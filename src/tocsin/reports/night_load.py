@@ -15,7 +15,7 @@ from tocsin.notify.providers.pool import SANDBOX
 from tocsin.notify.states import DeliveryStatus, Purpose
 from tocsin.reports.period import Period
 
-BEGINS, ENDS = "22:00", "06:00"
+NIGHT_START, NIGHT_END = "22:00", "06:00"
 
 #: How long before its sending a page can have been planned; quiet hours and repeats take days at most.
 _PLANNED_BEFORE = timedelta(days=7)
@@ -43,7 +43,7 @@ WITH called AS (
     AND d.channel <> 'email' AND d.provider_name <> '{SANDBOX}' AND d.alert_id IS NOT NULL
 ), timed AS (
   SELECT user_id, alert_id, (local - interval '12 hours')::date AS night,
-         local::time >= '{BEGINS}' OR local::time < '{ENDS}' AS is_night
+         local::time >= '{NIGHT_START}' OR local::time < '{NIGHT_END}' AS is_night
   FROM called
 )
 SELECT u.username, coalesce(nullif(u.name, ''), u.username) AS name, count(DISTINCT t.alert_id)::int AS alerts,
@@ -57,5 +57,5 @@ GROUP BY u.id ORDER BY at_night DESC, alerts DESC, u.username
 def load_nights(connection: Connection, period: Period) -> list[NightLoad]:
     """Everybody paged in the period, those most often woken first."""
     first = ids.first_uuid7(period.since - _PLANNED_BEFORE)
-    wanted = {"first": first, "since": period.since, "until": period.until}
-    return [NightLoad(**row) for row in database.rows(connection, _NIGHTS, wanted)]
+    parameters = {"first": first, "since": period.since, "until": period.until}
+    return [NightLoad(**row) for row in database.rows(connection, _NIGHTS, parameters)]

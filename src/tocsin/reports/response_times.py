@@ -38,8 +38,8 @@ class DurationStats:
     """The number of alerts with the event, and the 50th and 90th percentile of its duration."""
 
     count: int
-    median: timedelta | None
-    ninety: timedelta | None
+    p50: timedelta | None
+    p90: timedelta | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class ResponseStats:
 class ResponseReport:
     """All alerts of a period in total, and grouped."""
 
-    together: ResponseStats
+    total: ResponseStats
     rows: Sequence[ResponseStats]
 
 
@@ -85,8 +85,8 @@ _JOINS = {
 
 _STATISTICS = ", ".join(
     f"count({name})::int AS {name}_count,"
-    f" percentile_cont(0.5) WITHIN GROUP (ORDER BY {name}) AS {name}_median,"
-    f" percentile_cont(0.9) WITHIN GROUP (ORDER BY {name}) AS {name}_ninety"
+    f" percentile_cont(0.5) WITHIN GROUP (ORDER BY {name}) AS {name}_p50,"
+    f" percentile_cont(0.9) WITHIN GROUP (ORDER BY {name}) AS {name}_p90"
     for name in ("acknowledged", "assigned", "closed")
 )
 
@@ -114,19 +114,19 @@ UNION ALL
 """
 
 
-def read(connection: Connection, period: Period, by: GroupBy) -> ResponseReport:
+def load_response_times(connection: Connection, period: Period, by: GroupBy) -> ResponseReport:
     """The report of a period: totals with each alert counted once, and a row per key.
 
     Days and hours are in order and complete; priorities start with critical; other keys are sorted by frequency and
     limited to MAX_ROWS.
     """
-    wanted = {"since": period.since, "until": period.until, "zone": period.zone.key}
-    found = database.rows(connection, _ANSWERS.format(key=_KEYS[by], joins=_JOINS.get(by, "")), wanted)
-    (together,) = (_row(row) for row in found if row["is_all"])
-    return ResponseReport(together, _in_order([_row(row) for row in found if not row["is_all"]], period, by))
+    parameters = {"since": period.since, "until": period.until, "zone": period.zone.key}
+    rows = database.rows(connection, _ANSWERS.format(key=_KEYS[by], joins=_JOINS.get(by, "")), parameters)
+    (total,) = (_row(row) for row in rows if row["is_all"])
+    return ResponseReport(total, _in_order([_row(row) for row in rows if not row["is_all"]], period, by))
 
 
-def _in_order(found: Sequence[ResponseStats], period: Period, by: GroupBy) -> Sequence[ResponseStats]:
+def _in_order(stats: Sequence[ResponseStats], period: Period, by: GroupBy) -> Sequence[ResponseStats]:
     match by:
         case GroupBy.DAY:
             keys: Sequence[str] = _days(period)
@@ -135,19 +135,19 @@ def _in_order(found: Sequence[ResponseStats], period: Period, by: GroupBy) -> Se
         case GroupBy.PRIORITY:
             keys = [str(priority) for priority in Priority]
         case _:
-            return found
-    rows = {row.key: row for row in found}
-    return [rows.get(key) or _none(key) for key in keys]
+            return stats
+    rows = {row.key: row for row in stats}
+    return [rows.get(key) or _empty_stats(key) for key in keys]
 
 
 def _row(row: dict[str, Any]) -> ResponseStats:
     def times(name: str) -> DurationStats:
-        return DurationStats(row[f"{name}_count"], row[f"{name}_median"], row[f"{name}_ninety"])
+        return DurationStats(row[f"{name}_count"], row[f"{name}_p50"], row[f"{name}_p90"])
 
     return ResponseStats(row["key"], row["alerts"], times("acknowledged"), times("assigned"), times("closed"))
 
 
-def _none(key: str) -> ResponseStats:
+def _empty_stats(key: str) -> ResponseStats:
     never = DurationStats(0, None, None)
     return ResponseStats(key, 0, never, never, never)
 

@@ -60,12 +60,12 @@ class Backtest:
     differences: list[BacktestDifference] = field(default_factory=list)
     #: The number of differing messages by kind, which may exceed `differences`.
     counts: dict[DifferenceKind, int] = field(default_factory=dict)
-    differing: int = 0
-    looked_at: int = 0
+    differing_count: int = 0
+    message_count: int = 0
     first_at: datetime | None = None
     last_at: datetime | None = None
     #: In seconds.
-    took: float = 0.0
+    duration_seconds: float = 0.0
     #: Why there is nothing to compare with: the current version is unusable.
     problem: str = ""
     zone: tzinfo = UTC
@@ -83,7 +83,7 @@ def backtest(
 
     Raises Rejected or RejectedAll for parts that could not be saved.
     """
-    names = specs.names()
+    names = specs.load_reference_names()
     after = drafts.compile_draft(integration, parts, names)
     return compare(integration, drafts.compile_stored(integration), after, limit=limit, since=since, progress=progress)
 
@@ -98,48 +98,48 @@ def compare(
     progress: BacktestProgress | None = None,
 ) -> Backtest:
     """Like `backtest`, for two compiled integrations."""
-    began = time.monotonic()
-    words = ReferenceLabels.of(specs.names(), after.directory)
-    found = Backtest(zone=zone_of(integration), problem=before.problem.detail if before.problem else "")
-    worlds = ReplayState(before), ReplayState(after)
+    started = time.monotonic()
+    labels = ReferenceLabels.for_directory(specs.load_reference_names(), after.directory)
+    result = Backtest(zone=zone_of(integration), problem=before.problem.detail if before.problem else "")
+    states = ReplayState(before), ReplayState(after)
     ids = _ids(integration.pk, min(max(limit, 0), MAX_MESSAGES), since)
-    for arrived, subject, source_id in _arrived(ids, after):
-        _compare(found, worlds, words, arrived, subject, source_id)
-        if progress is not None and (found.looked_at % _CHUNK == 0 or found.looked_at == len(ids)):
-            progress(found.looked_at, len(ids))
-    for world, counted in zip(worlds, (found.before, found.after), strict=True):
-        _open_due(world, counted, clock.now(), found.zone)
-    found.differences.reverse()
-    del found.differences[MAX_DIFFERENCES:]
-    found.took = time.monotonic() - began
-    return found
+    for message, subject, source_id in _load_chunks(ids, after):
+        _compare_message(result, states, labels, message, subject, source_id)
+        if progress is not None and (result.message_count % _CHUNK == 0 or result.message_count == len(ids)):
+            progress(result.message_count, len(ids))
+    for state, totals in zip(states, (result.before, result.after), strict=True):
+        _count_due_alerts(state, totals, clock.now(), result.zone)
+    result.differences.reverse()
+    del result.differences[MAX_DIFFERENCES:]
+    result.duration_seconds = time.monotonic() - started
+    return result
 
 
-def tally(
-    integration: Integration, doors: Sequence[CompiledIntegration], since: datetime, *, limit: int = MAX_MESSAGES
+def count_totals(
+    integration: Integration, versions: Sequence[CompiledIntegration], since: datetime, *, limit: int = MAX_MESSAGES
 ) -> list[BacktestTotals]:
     """The totals of the messages after `since`, for each of the compiled integrations."""
     zone = zone_of(integration)
-    worlds = [ReplayState(door) for door in doors]
-    tallies = [BacktestTotals() for _ in doors]
-    for arrived, _subject, _source_id in _arrived(_ids(integration.pk, limit, since), doors[0]):
-        for world, counted in zip(worlds, tallies, strict=True):
-            _open_due(world, counted, arrived.received_at, zone)
-            counted.add(world.take(arrived), arrived.received_at, zone)
-    for world, counted in zip(worlds, tallies, strict=True):
-        _open_due(world, counted, clock.now(), zone)
-    return tallies
+    states = [ReplayState(version) for version in versions]
+    totals_by_version = [BacktestTotals() for _ in versions]
+    for message, _subject, _source_id in _load_chunks(_ids(integration.pk, limit, since), versions[0]):
+        for state, totals in zip(states, totals_by_version, strict=True):
+            _count_due_alerts(state, totals, message.received_at, zone)
+            totals.add(state.process(message), message.received_at, zone)
+    for state, totals in zip(states, totals_by_version, strict=True):
+        _count_due_alerts(state, totals, clock.now(), zone)
+    return totals_by_version
 
 
-def _open_due(world: ReplayState, counted: BacktestTotals, until: datetime, zone: tzinfo) -> None:
+def _count_due_alerts(state: ReplayState, totals: BacktestTotals, until: datetime, zone: tzinfo) -> None:
     """Counts delayed alerts that opened by `until`."""
-    for at, came in world.due(until):
-        counted.add_opening(came, at, zone)
+    for opened_at, outcome in state.process_due(until):
+        totals.add_opening(outcome, opened_at, zone)
 
 
-def has_more_than(number: int, integration: Integration, since: datetime) -> bool:
-    """Whether more than `number` messages came after `since`, so that counting them takes a while."""
-    return len(_ids(integration.pk, number + 1, since)) > number
+def has_more_than(limit: int, integration: Integration, since: datetime) -> bool:
+    """Whether more than `limit` messages came after `since`, so that counting them takes a while."""
+    return len(_ids(integration.pk, limit + 1, since)) > limit
 
 
 def zone_of(integration: Integration) -> tzinfo:
@@ -148,40 +148,40 @@ def zone_of(integration: Integration) -> tzinfo:
     return ZoneInfo(group.time_zone) if group is not None else UTC
 
 
-def messages(
-    integration: Integration, door: CompiledIntegration, since: datetime, *, limit: int = MAX_MESSAGES
+def load_messages(
+    integration: Integration, compiled: CompiledIntegration, since: datetime, *, limit: int = MAX_MESSAGES
 ) -> Iterator[ReplayedMessage]:
     """The decoded messages after `since`, oldest first, without samples and replays."""
-    for arrived, _subject, _source_id in _arrived(_ids(integration.pk, limit, since), door):
-        yield arrived
+    for message, _subject, _source_id in _load_chunks(_ids(integration.pk, limit, since), compiled):
+        yield message
 
 
-def _compare(
-    found: Backtest,
-    worlds: tuple[ReplayState, ReplayState],
-    words: ReferenceLabels,
-    arrived: ReplayedMessage,
+def _compare_message(
+    result: Backtest,
+    states: tuple[ReplayState, ReplayState],
+    labels: ReferenceLabels,
+    message: ReplayedMessage,
     subject: str,
     source_id: str,
 ) -> None:
-    at = arrived.received_at
-    for world, counted in zip(worlds, (found.before, found.after), strict=True):
-        _open_due(world, counted, at, found.zone)
-    was, is_now = (world.take(arrived) for world in worlds)
-    found.before.add(was, at, found.zone)
-    found.after.add(is_now, at, found.zone)
-    found.looked_at += 1
-    found.first_at, found.last_at = found.first_at or at, at
-    differing = changes(was, is_now, words)
-    if not differing:
+    at = message.received_at
+    for state, totals in zip(states, (result.before, result.after), strict=True):
+        _count_due_alerts(state, totals, at, result.zone)
+    before, after = (state.process(message) for state in states)
+    result.before.add(before, at, result.zone)
+    result.after.add(after, at, result.zone)
+    result.message_count += 1
+    result.first_at, result.last_at = result.first_at or at, at
+    differences = changes(before, after, labels)
+    if not differences:
         return
-    found.differing += 1
-    for kind in {one.kind for one in differing}:
-        found.counts[kind] = found.counts.get(kind, 0) + 1
-    found.differences.append(BacktestDifference(arrived.id, at, subject, source_id, was, is_now, differing))
-    if len(found.differences) > 2 * MAX_DIFFERENCES:
+    result.differing_count += 1
+    for kind in {difference.kind for difference in differences}:
+        result.counts[kind] = result.counts.get(kind, 0) + 1
+    result.differences.append(BacktestDifference(message.id, at, subject, source_id, before, after, differences))
+    if len(result.differences) > 2 * MAX_DIFFERENCES:
         # The newest are shown, so the oldest are dropped.
-        del found.differences[:MAX_DIFFERENCES]
+        del result.differences[:MAX_DIFFERENCES]
 
 
 _IDS = """
@@ -209,9 +209,9 @@ def _ids(integration_id: int, limit: int, since: datetime | None) -> list[UUID]:
         return [row["id"] for row in database.rows(connection, _IDS, parameters)][::-1]
 
 
-def _arrived(ids: Sequence[UUID], door: CompiledIntegration) -> Iterator[tuple[ReplayedMessage, str, str]]:
+def _load_chunks(ids: Sequence[UUID], integration: CompiledIntegration) -> Iterator[tuple[ReplayedMessage, str, str]]:
     """The messages with the subject and source id of their rows. Loads only a chunk at a time."""
-    lenient = door.reader.kind.lenient
+    lenient = integration.normalizer.kind.lenient
     for start in range(0, len(ids), _CHUNK):
         with database.transaction() as connection:
             rows = database.rows(connection, _RAW, (list(ids[start : start + _CHUNK]),))

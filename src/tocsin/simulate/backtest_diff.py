@@ -34,7 +34,7 @@ class DecisionDifference:
     """One difference: its kind, and a sentence."""
 
     kind: DifferenceKind
-    says: str
+    text: str
 
 
 @dataclass(slots=True)
@@ -46,17 +46,17 @@ class BacktestTotals:
     pages: int = 0
     at_night: int = 0
 
-    def add(self, came: ReplayOutcome, at: datetime, zone: tzinfo) -> None:
+    def add(self, outcome: ReplayOutcome, at: datetime, zone: tzinfo) -> None:
         """Counts one message that arrived `at`."""
-        self.statuses[came.status] += 1
-        self.add_opening(came, at, zone)
+        self.statuses[outcome.status] += 1
+        self.add_opening(outcome, at, zone)
 
-    def add_opening(self, came: ReplayOutcome, at: datetime, zone: tzinfo) -> None:
+    def add_opening(self, outcome: ReplayOutcome, at: datetime, zone: tzinfo) -> None:
         """Counts the alert that a message opened, if any, immediately or after a delay."""
-        if came.opening is None:
+        if outcome.opening is None:
             return
         self.opened += 1
-        if came.opening.paging.mode is not PagingMode.RECORD:
+        if outcome.opening.paging.mode is not PagingMode.LOG_ONLY:
             self.pages += 1
             self.at_night += is_night(at, zone)
 
@@ -76,7 +76,7 @@ class ReferenceLabels:
     policies: Mapping[int, str]
 
     @classmethod
-    def of(cls, names: ReferenceNames, directory: ReferenceDirectory) -> ReferenceLabels:
+    def for_directory(cls, names: ReferenceNames, directory: ReferenceDirectory) -> ReferenceLabels:
         """The labels of a configuration."""
         return cls(names, {entry.version_id: entry.name for entry in directory.policies.values()})
 
@@ -86,46 +86,51 @@ class ReferenceLabels:
 
     def recipients(self, paging: PagingConfig) -> str:
         """The recipients who are paged, or in whose groups roles are looked up."""
-        groups = [self.names.groups.get(number, f"group {number}") for number in paging.recipient_groups]
-        users = [self.names.users.get(number, f"user {number}") for number in paging.recipient_users]
+        groups = [self.names.groups.get(object_id, f"group {object_id}") for object_id in paging.recipient_groups]
+        users = [self.names.users.get(object_id, f"user {object_id}") for object_id in paging.recipient_users]
         return ", ".join([*groups, *users]) or "nobody"
 
 
-def changes(before: ReplayOutcome, after: ReplayOutcome, words: ReferenceLabels) -> tuple[DecisionDifference, ...]:
+def changes(before: ReplayOutcome, after: ReplayOutcome, labels: ReferenceLabels) -> tuple[DecisionDifference, ...]:
     """All differences between two outcomes, the most important first."""
-    found: list[DecisionDifference] = []
+    differences: list[DecisionDifference] = []
     if before.status is not after.status:
-        found.append(
+        differences.append(
             DecisionDifference(DifferenceKind.OUTCOME, f"{after.status} instead of {before.status}: {after.reason}")
         )
     if before.key != after.key:
-        found.append(
+        differences.append(
             DecisionDifference(
                 DifferenceKind.KEY, f"another key: {after.key or 'of its own'} instead of {before.key or 'of its own'}"
             )
         )
     if before.opening is not None and after.opening is not None:
-        found += [DecisionDifference(DifferenceKind.PAGING, said) for said in _paging(before, after, words)]
+        differences += [
+            DecisionDifference(DifferenceKind.PAGING, sentence) for sentence in _paging(before, after, labels)
+        ]
     if names := _fields(before.mapped, after.mapped):
-        found.append(DecisionDifference(DifferenceKind.FIELDS, f"reads otherwise: {', '.join(names)}"))
-    return tuple(found)
+        differences.append(DecisionDifference(DifferenceKind.FIELDS, f"reads otherwise: {', '.join(names)}"))
+    return tuple(differences)
 
 
-def _paging(before: ReplayOutcome, after: ReplayOutcome, words: ReferenceLabels) -> list[str]:
+def _paging(before: ReplayOutcome, after: ReplayOutcome, labels: ReferenceLabels) -> list[str]:
     assert before.opening is not None
     assert after.opening is not None
-    was, is_now = before.opening.paging, after.opening.paging
-    said = []
-    if was.mode is not is_now.mode:
-        said.append(f"{_mode(is_now)} instead of {_mode(was)}")
-    pages = is_now.mode is not PagingMode.RECORD
-    if pages and was.version_id != is_now.version_id:
-        said.append(f"by {words.policy(is_now)} instead of {words.policy(was)}")
-    if pages and (was.recipient_groups, was.recipient_users) != (is_now.recipient_groups, is_now.recipient_users):
-        said.append(f"pages {words.recipients(is_now)} instead of {words.recipients(was)}")
+    old_paging, new_paging = before.opening.paging, after.opening.paging
+    sentences = []
+    if old_paging.mode is not new_paging.mode:
+        sentences.append(f"{_mode(new_paging)} instead of {_mode(old_paging)}")
+    is_paging = new_paging.mode is not PagingMode.LOG_ONLY
+    if is_paging and old_paging.version_id != new_paging.version_id:
+        sentences.append(f"by {labels.policy(new_paging)} instead of {labels.policy(old_paging)}")
+    if is_paging and (old_paging.recipient_groups, old_paging.recipient_users) != (
+        new_paging.recipient_groups,
+        new_paging.recipient_users,
+    ):
+        sentences.append(f"pages {labels.recipients(new_paging)} instead of {labels.recipients(old_paging)}")
     if before.opening.alert.priority is not after.opening.alert.priority:
-        said.append(f"{after.opening.alert.priority} instead of {before.opening.alert.priority}")
-    return said
+        sentences.append(f"{after.opening.alert.priority} instead of {before.opening.alert.priority}")
+    return sentences
 
 
 def _mode(paging: PagingConfig) -> str:
@@ -134,14 +139,14 @@ def _mode(paging: PagingConfig) -> str:
             return "pages"
         case PagingMode.DRY_RUN:
             return "would page, but is a dry run"
-        case PagingMode.RECORD:
+        case PagingMode.LOG_ONLY:
             return "only recorded"
 
 
 def _fields(before: MappedFields | None, after: MappedFields | None) -> list[str]:
     if before is None or after is None or before == after:
         return []
-    found = [FIELDS[n].label for n in FIELDS if before.values.get(n) != after.values.get(n)]
-    for was, is_now in ((before.tags, after.tags), (before.custom, after.custom)):
-        found += [name for name in {**was, **is_now} if was.get(name) != is_now.get(name)]
-    return found
+    field_labels = [FIELDS[n].label for n in FIELDS if before.values.get(n) != after.values.get(n)]
+    for old_values, new_values in ((before.tags, after.tags), (before.custom, after.custom)):
+        field_labels += [name for name in {**old_values, **new_values} if old_values.get(name) != new_values.get(name)]
+    return field_labels

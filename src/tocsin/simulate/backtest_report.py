@@ -10,53 +10,53 @@ from tocsin.simulate.backtest_diff import BacktestTotals
 from tocsin.simulate.replay_state import ReplayOutcome
 
 
-def as_json(found: Backtest) -> dict[str, Any]:
+def as_json(result: Backtest) -> dict[str, Any]:
     """The backtest as plain values; `differences` are newest first, those not listed are counted in `more`."""
     return {
-        "looked_at": found.looked_at,
-        "from": _iso(found.first_at),
-        "to": _iso(found.last_at),
-        "milliseconds": round(found.took * 1000),
-        "before": _tally(found.before),
-        "after": _tally(found.after),
-        "differing": found.differing,
-        "counts": {str(kind): number for kind, number in sorted(found.counts.items())},
-        "differences": [_difference(one) for one in found.differences],
-        "more": found.differing - len(found.differences),
+        "looked_at": result.message_count,
+        "from": _iso(result.first_at),
+        "to": _iso(result.last_at),
+        "milliseconds": round(result.duration_seconds * 1000),
+        "before": _totals(result.before),
+        "after": _totals(result.after),
+        "differing": result.differing_count,
+        "counts": {str(kind): count for kind, count in sorted(result.counts.items())},
+        "differences": [_difference(difference) for difference in result.differences],
+        "more": result.differing_count - len(result.differences),
     }
 
 
-def _tally(tally: BacktestTotals) -> dict[str, Any]:
+def _totals(totals: BacktestTotals) -> dict[str, Any]:
     return {
-        "statuses": {str(status): number for status, number in sorted(tally.statuses.items())},
-        "opened": tally.opened,
-        "pages": tally.pages,
-        "at_night": tally.at_night,
+        "statuses": {str(status): count for status, count in sorted(totals.statuses.items())},
+        "opened": totals.opened,
+        "pages": totals.pages,
+        "at_night": totals.at_night,
     }
 
 
-def _difference(one: BacktestDifference) -> dict[str, Any]:
+def _difference(difference: BacktestDifference) -> dict[str, Any]:
     return {
-        "message_id": str(one.message_id),
-        "received_at": _iso(one.received_at),
-        "subject": one.subject,
-        "source_id": one.source_id,
-        "changes": [{"kind": str(change.kind), "says": change.says} for change in one.changes],
-        "before": _came(one.before),
-        "after": _came(one.after),
+        "message_id": str(difference.message_id),
+        "received_at": _iso(difference.received_at),
+        "subject": difference.subject,
+        "source_id": difference.source_id,
+        "changes": [{"kind": str(change.kind), "says": change.text} for change in difference.changes],
+        "before": _outcome(difference.before),
+        "after": _outcome(difference.after),
     }
 
 
-def _came(came: ReplayOutcome) -> dict[str, Any]:
-    paging = came.paging
+def _outcome(outcome: ReplayOutcome) -> dict[str, Any]:
+    paging = outcome.paging
     return {
-        "status": str(came.status),
-        "reason": came.reason,
-        "key": came.key,
-        "route": came.route,
+        "status": str(outcome.status),
+        "reason": outcome.reason,
+        "key": outcome.key,
+        "route": outcome.route,
         "mode": str(paging.mode) if paging is not None else None,
         "why": paging.reason if paging is not None else "",
-        "priority": str(came.opening.alert.priority) if came.opening is not None else None,
+        "priority": str(outcome.opening.alert.priority) if outcome.opening is not None else None,
     }
 
 

@@ -25,7 +25,7 @@ from tocsin.core.validation.durations import describe
 from tocsin.escalation.policy import policy_cache
 from tocsin.escalation.policy.policy import RECIPIENTS_ONLY
 from tocsin.escalation.run import target_loader
-from tocsin.escalation.run.alert_transitions import follow
+from tocsin.escalation.run.alert_transitions import apply_transition
 from tocsin.escalation.run.run_state import RunState
 from tocsin.escalation.run.run_status import begin_run
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
@@ -37,7 +37,7 @@ from tocsin.inbound.deciding.batch_view import BatchView
 from tocsin.inbound.deciding.decide import decide, decide_disabled, decide_failed
 from tocsin.inbound.deciding.state import Decision, DedupKeyState, LockScopes, MessageContext
 from tocsin.inbound.enums import IntegrationMode, MessageStatus
-from tocsin.inbound.inspect.trace import Trace, explain, with_gate
+from tocsin.inbound.inspect.trace import Trace, explain, with_noise_trace
 from tocsin.inbound.parsing.decode import Element
 from tocsin.inbound.parsing.payload_splitting import elements_of
 from tocsin.inbound.storage import dedup_key_store
@@ -79,150 +79,184 @@ def simulate(
 
     Raises UnknownIntegration if the integration is deleted or its configuration cannot be compiled.
     """
-    known = registry or IntegrationRegistry()
-    known.refresh()
-    door = known.door(integration_id)
-    if door.problem is not None:
+    loaded_registry = registry or IntegrationRegistry()
+    loaded_registry.refresh()
+    integration = loaded_registry.get(integration_id)
+    if integration.problem is not None:
         raise UnknownIntegration(integration_id)
-    return simulate_door(door, body, content_type, at)
+    return simulate_integration(integration, body, content_type, at)
 
 
-def simulate_door(
-    door: CompiledIntegration, body: bytes, content_type: str, at: datetime, *, most: int | None = None
+def simulate_integration(
+    integration: CompiledIntegration, body: bytes, content_type: str, at: datetime, *, limit: int | None = None
 ) -> Simulation:
-    """Simulates `body` with a compiled integration, possibly an unsaved one. At most `most` messages are simulated."""
-    return Simulation(door.name, at, tuple(islice(_outcomes(door, body, content_type, at), most)))
+    """Simulates `body` with a compiled integration, possibly an unsaved one. At most `limit` messages are simulated."""
+    return Simulation(integration.name, at, tuple(islice(_outcomes(integration, body, content_type, at), limit)))
 
 
-def _outcomes(door: CompiledIntegration, body: bytes, content_type: str, at: datetime) -> Iterable[SimulatedOutcome]:
-    off = decide_disabled() if door.mode is IntegrationMode.DISABLED else None
+def _outcomes(
+    integration: CompiledIntegration, body: bytes, content_type: str, at: datetime
+) -> Iterable[SimulatedOutcome]:
+    disabled_decision = decide_disabled() if integration.mode is IntegrationMode.DISABLED else None
     try:
-        elements = elements_of(door.reader.kind, body, content_type).elements
+        elements = elements_of(integration.normalizer.kind, body, content_type).elements
     except Rejected as problem:
-        yield _off(off, None) if off else _unreadable(door, problem, body, at)
+        yield (
+            _disabled_outcome(disabled_decision, None)
+            if disabled_decision
+            else _unreadable(integration, problem, body, at)
+        )
         return
-    board = BatchView()
+    batch_view = BatchView()
     for element in elements:
-        trace = explain(door.reader, element, lambda hours: door.in_hours(hours, at))
-        if off:
-            yield _off(off, trace)
+        trace = explain(integration.normalizer, element, lambda hours: integration.in_hours(hours, at))
+        if disabled_decision:
+            yield _disabled_outcome(disabled_decision, trace)
             continue
-        reading = door.reader.read(element)
-        if isinstance(reading, Rejected):
-            yield replace(_unreadable(door, reading, element.raw, at), trace=trace)
+        event = integration.normalizer.normalize(element)
+        if isinstance(event, Rejected):
+            yield replace(_unreadable(integration, event, element.raw, at), trace=trace)
         else:
-            yield _decided(door, reading, element, trace, board, at)
+            yield _decide(integration, event, element, trace, batch_view, at)
 
 
-def _off(decision: Decision, trace: Trace | None) -> SimulatedOutcome:
+def _disabled_outcome(decision: Decision, trace: Trace | None) -> SimulatedOutcome:
     return SimulatedOutcome(decision.status, decision.reason, trace)
 
 
-def _unreadable(door: CompiledIntegration, rejected: Rejected, raw: bytes, at: datetime) -> SimulatedOutcome:
-    hashed = fail_open.key_of(door)
-    board = BatchView()
-    _load(board, hashed, None, at)
-    key = board.key(hashed)
+def _unreadable(integration: CompiledIntegration, rejected: Rejected, raw: bytes, at: datetime) -> SimulatedOutcome:
+    dedup_hash = fail_open.key_of(integration)
+    batch_view = BatchView()
+    _load(batch_view, dedup_hash, None, at)
+    key = batch_view.get_state(dedup_hash)
     decision = fail_open.fail_open(
-        door, _arrival(at), decide_failed(rejected), rejected, raw, key, hashed, lambda: NEW_ALERT, at
+        integration,
+        _message_context(at),
+        decide_failed(rejected),
+        rejected,
+        raw,
+        key,
+        dedup_hash,
+        lambda: NEW_ALERT,
+        at,
     )
     return _outcome(decision, None, at)
 
 
-def _decided(
-    door: CompiledIntegration, reading: NormalizedEvent, element: Element, trace: Trace, board: BatchView, at: datetime
+def _decide(
+    integration: CompiledIntegration,
+    event: NormalizedEvent,
+    element: Element,
+    trace: Trace,
+    batch_view: BatchView,
+    at: datetime,
 ) -> SimulatedOutcome:
-    text = door.dedup_key(reading)
-    arrival = _arrival(at)
-    hashed = key_hash(text if text is not None else f"{door.source}\x1f\x1f{arrival.message_id}")
-    scopes = noise_reduction.scopes_of(door, reading, hashed) if reading.intent is EventAction.OPEN else None
-    _load(board, hashed, scopes, at)
-    key, standing = board.key(hashed), board.standing(scopes)
-    decision = decide(door, arrival, reading, key, None, hashed, lambda: NEW_ALERT, at, scopes, standing)
-    board.put(hashed, key, decision)
-    trace = with_gate(trace, decision.verdict)
+    dedup_key = integration.dedup_key(event)
+    context = _message_context(at)
+    dedup_hash = key_hash(dedup_key if dedup_key is not None else f"{integration.source}\x1f\x1f{context.message_id}")
+    scopes = noise_reduction.scopes_of(integration, event, dedup_hash) if event.action is EventAction.OPEN else None
+    _load(batch_view, dedup_hash, scopes, at)
+    key, noise_state = batch_view.get_state(dedup_hash), batch_view.get_noise_state(scopes)
+    decision = decide(integration, context, event, key, None, dedup_hash, lambda: NEW_ALERT, at, scopes, noise_state)
+    batch_view.apply_decision(dedup_hash, key, decision)
+    trace = with_noise_trace(trace, decision.verdict)
     outcome = _outcome(decision, trace, at)
-    if decision.status is MessageStatus.DELAYED and (waited := decision.key.delayed) is not None:
-        return _when_due(door, replace_arrival(arrival, waited=waited), reading, outcome, hashed, scopes, board)
+    if decision.status is MessageStatus.DELAYED and (delayed := decision.key_state.delayed) is not None:
+        return _when_due(
+            integration, replace_arrival(context, due_delay=delayed), event, outcome, dedup_hash, scopes, batch_view
+        )
     if decision.status is not MessageStatus.APPENDED:
         return outcome
     # Users who try a payload want to see whom it would page even while its alert is active, so simulate it on its own.
-    fresh = decide(door, arrival, reading, DedupKeyState(), None, hashed, lambda: NEW_ALERT, at, scopes)
-    if fresh.opening is None:
+    standalone_decision = decide(
+        integration, context, event, DedupKeyState(), None, dedup_hash, lambda: NEW_ALERT, at, scopes
+    )
+    if standalone_decision.creation is None:
         return outcome
     note = f"Alert {decision.alert_id} is live, so nobody would be paged again. What follows is as if it were not."
-    if any(change.waking is not None for change in decision.changes):
+    if any(change.paging_start is not None for change in decision.changes):
         note = f"Alert {decision.alert_id} is live, but so far nobody was paged about it: its escalation would start."
     return replace(
-        _outcome(fresh, trace, at),
+        _outcome(standalone_decision, trace, at),
         status=decision.status,
         reason=decision.reason,
         alert_id=decision.alert_id,
-        notes=(note, *reading.notes),
+        notes=(note, *event.notes),
     )
 
 
 def _when_due(
-    door: CompiledIntegration,
-    arrival: MessageContext,
-    reading: NormalizedEvent,
+    integration: CompiledIntegration,
+    context: MessageContext,
+    event: NormalizedEvent,
     outcome: SimulatedOutcome,
-    hashed: bytes,
+    dedup_hash: bytes,
     scopes: LockScopes | None,
-    board: BatchView,
+    batch_view: BatchView,
 ) -> SimulatedOutcome:
     """The outcome of a delayed alert, with what follows if no other message arrives until it is due."""
-    waited = arrival.waited
-    if waited is None or waited.due_at is None:
+    delayed = context.due_delay
+    if delayed is None or delayed.due_at is None:
         return replace(outcome, notes=("It opens when others come: how many wait already is on the Overview.",))
-    at = waited.due_at
-    span = describe(at - arrival.received_at)
-    later = decide(
-        door, arrival, reading, DedupKeyState(), None, hashed, lambda: NEW_ALERT, at, scopes, board.standing(scopes)
+    at = delayed.due_at
+    span = describe(at - context.received_at)
+    due_decision = decide(
+        integration,
+        context,
+        event,
+        DedupKeyState(),
+        None,
+        dedup_hash,
+        lambda: NEW_ALERT,
+        at,
+        scopes,
+        batch_view.get_noise_state(scopes),
     )
-    if later.opening is None:
-        return replace(outcome, notes=(f"If nothing else comes for {span}: {later.status}, {later.reason}.",))
+    if due_decision.creation is None:
+        return replace(
+            outcome, notes=(f"If nothing else comes for {span}: {due_decision.status}, {due_decision.reason}.",)
+        )
     note = f"It waits for {span}. What follows is as of then, if it does not close before."
-    then = _outcome(later, outcome.trace, at)
-    return replace(then, status=outcome.status, reason=outcome.reason, notes=(note, *reading.notes))
+    due_outcome = _outcome(due_decision, outcome.trace, at)
+    return replace(due_outcome, status=outcome.status, reason=outcome.reason, notes=(note, *event.notes))
 
 
-def _arrival(at: datetime) -> MessageContext:
+def _message_context(at: datetime) -> MessageContext:
     return MessageContext(uuid7(), at)
 
 
-def _load(board: BatchView, hashed: bytes, scopes: LockScopes | None, at: datetime) -> None:
+def _load(batch_view: BatchView, dedup_hash: bytes, scopes: LockScopes | None, at: datetime) -> None:
     """Loads a dedup key's state from the database into the batch view, unless an earlier message set it."""
-    if hashed in board.states:
+    if dedup_hash in batch_view.states:
         return
-    counted = {hashed: scopes} if scopes is not None else {}
+    scopes_by_hash = {dedup_hash: scopes} if scopes is not None else {}
     with database.transaction() as connection:
         with connection.pipeline():
-            asked = dedup_key_store.ask(connection, [hashed], [], wait=True, scopes=counted)
-        standing = dedup_key_store.load_states(connection, asked, now=at, replaying=True)
-    board.states = {**standing.states, **board.states}
-    board.states.setdefault(hashed, DedupKeyState())
-    board.rate_windows = {**standing.rate_windows, **board.rate_windows}
-    board.lives = {**standing.lives, **board.lives}
+            pending_queries = dedup_key_store.query_keys(connection, [dedup_hash], [], wait=True, scopes=scopes_by_hash)
+        loaded_keys = dedup_key_store.load_states(connection, pending_queries, now=at, is_draining=True)
+    batch_view.states = {**loaded_keys.states, **batch_view.states}
+    batch_view.states.setdefault(dedup_hash, DedupKeyState())
+    batch_view.rate_windows = {**loaded_keys.rate_windows, **batch_view.rate_windows}
+    batch_view.active_alerts = {**loaded_keys.active_alerts, **batch_view.active_alerts}
 
 
 def _outcome(decision: Decision, trace: Trace | None, at: datetime) -> SimulatedOutcome:
-    live = decision.alert_id if decision.alert_id != NEW_ALERT else None
-    outcome = SimulatedOutcome(decision.status, decision.reason, trace, alert_id=live)
-    opening = decision.opening
+    active_alert_id = decision.alert_id if decision.alert_id != NEW_ALERT else None
+    outcome = SimulatedOutcome(decision.status, decision.reason, trace, alert_id=active_alert_id)
+    opening = decision.creation
     if opening is None:
         return outcome
     with database.transaction() as connection:
-        played = _escalation(connection, opening, decision, at)
+        simulated = _escalation(connection, opening, decision, at)
     return replace(
         outcome,
         alert=opening.alert,
         mode=opening.paging.mode,
         route=str(decision.verdict.get("route", "")),
         why=opening.paging.reason,
-        pages=played.pages,
-        timeline=played.timeline,
-        notes=played.notes,
+        pages=simulated.pages,
+        timeline=simulated.timeline,
+        notes=simulated.notes,
     )
 
 
@@ -230,7 +264,7 @@ def _escalation(connection: Connection, opening: AlertCreation, decision: Decisi
     """The pages, timeline and notes of a new alert if nobody responds."""
     run, alert = _begin(connection, opening, decision, at)
     agent = str(opening.alert.columns.get("source_agent", ""))
-    facts = target_loader.facts_of(connection, opening.alert.tags, agent)
+    facts = target_loader.build_facts(connection, opening.alert.tags, agent)
     return play(connection, run, alert, facts, opening.event.reason)
 
 
@@ -239,20 +273,20 @@ def _begin(
 ) -> tuple[RunState, AlertState]:
     """The new run, after the changes made by the opening message itself, such as an already assigned ticket."""
     paging = opening.paging
-    known = policy_cache.load_plans(connection, {paging.version_id})
+    plans = policy_cache.load_plans(connection, {paging.version_id})
     run = begin_run(
         NEW_ALERT,
-        known.get(paging.version_id, RECIPIENTS_ONLY),
+        plans.get(paging.version_id, RECIPIENTS_ONLY),
         paging.mode,
         opening.alert.priority,
         at,
         recipient_users=paging.recipient_users,
         recipient_groups=paging.recipient_groups,
-        why=paging.reason,
+        policy_reason=paging.reason,
     )
     alert = AlertState(NEW_ALERT, AlertStatus.OPEN, opening.alert.priority, at)
     for change in decision.changes:
         if change.before is not None:
-            run = follow(run, change.before, change.after, change.events, at).run
+            run = apply_transition(run, change.before, change.after, change.events, at).run
             alert = change.after
     return run, alert

@@ -26,7 +26,7 @@ from tocsin.notify.rules.page_planner import PageRequest
 MAX_STEPS_SHOWN = 200
 
 #: The longest time for which a waiting step's on-call data is reused.
-_SEEN_FOR = timedelta(days=1)
+_MAX_CACHE_AGE = timedelta(days=1)
 
 #: A placeholder for the id of a new alert.
 NEW_ALERT = 0
@@ -65,12 +65,12 @@ class SimulatedStep:
     after: timedelta
     text: str
     step: int = 0
-    passes: int = 0
+    pass_number: int = 0
     #: The users and contacts paged: (name, capacity).
     people: tuple[tuple[str, str], ...] = ()
     pages: tuple[SimulatedPage, ...] = ()
     #: Whether the step had nobody to page although it fired.
-    is_nobody: bool = False
+    has_no_targets: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,23 +80,25 @@ class SimulatedRun:
     pages: tuple[SimulatedPage, ...]
     timeline: tuple[SimulatedEvent, ...]
     notes: tuple[str, ...]
-    stages: tuple[SimulatedStep, ...] = ()
+    steps: tuple[SimulatedStep, ...] = ()
 
 
 def play(connection: Connection, run: RunState, alert: AlertState, facts: TargetFacts, opening: str) -> SimulatedRun:
     """Simulates `run` from its start. `opening` is the first entry of the timeline."""
     at = run.started_at
 
-    played = forecast.play_forward(run, alert, _TargetContexts(connection, facts).at, most=MAX_STEPS_SHOWN)
+    run_forecast = forecast.forecast_run(
+        run, alert, _TargetContexts(connection, facts).at, max_decisions=MAX_STEPS_SHOWN
+    )
     timeline = [SimulatedEvent(at, timedelta(), opening)]
     stages: list[SimulatedStep] = []
-    for moment, turn in played.turns:
-        planned, unreachable = _pages(connection, turn, at)
-        stages += [_stage(event, turn, planned, at) for event in turn.events]
-        timeline += [SimulatedEvent(moment, moment - at, event.reason) for event in turn.events]
+    for moment, decision in run_forecast.decisions:
+        planned, unreachable = _pages(connection, decision, at)
+        stages += [_stage(event, decision, planned, at) for event in decision.events]
+        timeline += [SimulatedEvent(moment, moment - at, event.reason) for event in decision.events]
         timeline += [SimulatedEvent(moment, moment - at, sentence) for sentence in unreachable]
     pages = sorted((page for stage in stages for page in stage.pages), key=lambda page: page.at)
-    notes = [*_notes(connection, run, played.cut, at), *_capped(connection, pages)]
+    notes = [*_notes(connection, run, run_forecast.truncation_reason, at), *_rate_limit_notes(connection, pages)]
     return SimulatedRun(tuple(pages), tuple(timeline), tuple(notes), tuple(stages))
 
 
@@ -108,68 +110,69 @@ class _TargetContexts:
 
     def __init__(self, connection: Connection, facts: TargetFacts) -> None:
         self._connection, self._facts = connection, facts
-        self._seen: tuple[CompiledPolicy, datetime, TargetContext] | None = None
+        self._cached: tuple[CompiledPolicy, datetime, TargetContext] | None = None
 
     def at(self, run: RunState, moment: datetime) -> TargetContext:
         """The on-call data for a run at a moment; moments must be ascending."""
-        if not run.progress.waiting:
+        if not run.progress.is_waiting:
             return self._load(run, moment)
-        if self._seen is None or self._seen[0] is not run.plan or moment >= self._seen[1]:
-            same_until = target_loader.valid_until(self._connection, run, moment, _SEEN_FOR)
-            self._seen = (run.plan, same_until, self._load(run, moment))
-        return self._seen[2]
+        if self._cached is None or self._cached[0] is not run.plan or moment >= self._cached[1]:
+            same_until = target_loader.valid_until(self._connection, run, moment, _MAX_CACHE_AGE)
+            self._cached = (run.plan, same_until, self._load(run, moment))
+        return self._cached[2]
 
     def _load(self, run: RunState, moment: datetime) -> TargetContext:
         return target_loader.load_target_context(self._connection, [run], moment, {NEW_ALERT: self._facts})
 
 
 def _stage(
-    event: NewEvent, turn: RunDecision, pages: dict[tuple[int, int], list[SimulatedPage]], at: datetime
+    event: NewEvent, decision: RunDecision, pages: dict[tuple[int, int], list[SimulatedPage]], at: datetime
 ) -> SimulatedStep:
     after = event.at - at
     if event.kind not in (EventKind.STEP_FIRED, EventKind.STEP_EMPTY) or "step" not in event.data:
         return SimulatedStep(event.at, after, event.reason)
-    place = (int(str(event.data["step"])), int(str(event.data["pass"])))
-    started = [s for s in (*turn.starts, *turn.would) if (s.step, s.passes) == place]
-    people = [(s.pick.name, s.pick.label) for s in started]
-    people += [(c.label, "group contact") for c in turn.contacts if (c.step, c.passes) == place]
+    step_and_pass = (int(str(event.data["step"])), int(str(event.data["pass"])))
+    started = [s for s in (*decision.pages, *decision.dry_run_pages) if (s.step, s.loop_number) == step_and_pass]
+    people = [(s.target.name, s.target.label) for s in started]
+    people += [(c.label, "group contact") for c in decision.contact_pages if (c.step, c.loop_number) == step_and_pass]
     # A step that fires twice in one decision has all its pages with the first event.
-    is_nobody = event.kind is EventKind.STEP_EMPTY and not (event.data.get("left_out") or event.data.get("busy"))
-    planned = tuple(sorted(pages.pop(place, ()), key=lambda page: page.at))
-    return SimulatedStep(event.at, after, event.reason, *place, tuple(people), planned, is_nobody)
+    has_no_targets = event.kind is EventKind.STEP_EMPTY and not (event.data.get("left_out") or event.data.get("busy"))
+    planned = tuple(sorted(pages.pop(step_and_pass, ()), key=lambda page: page.at))
+    return SimulatedStep(event.at, after, event.reason, *step_and_pass, tuple(people), planned, has_no_targets)
 
 
 def _pages(
-    connection: Connection, turn: RunDecision, at: datetime
+    connection: Connection, decision: RunDecision, at: datetime
 ) -> tuple[dict[tuple[int, int], list[SimulatedPage]], list[str]]:
     """The pages of a decision by step and pass; in dry run, those it would have sent."""
-    people = (*turn.starts, *turn.would)
+    people = (*decision.pages, *decision.dry_run_pages)
     starts = [
         PageRequest(
-            NEW_ALERT, s.at, s.reason, user_id=s.pick.user_id, priority=s.priority, calling=s.calling,
-            data={"step": s.step, "pass": s.passes},
+            NEW_ALERT, s.at, s.reason, user_id=s.target.user_id, priority=s.priority,
+            delivery_override=s.delivery_override,
+            data={"step": s.step, "pass": s.loop_number},
         )
         for s in people
     ]  # fmt: skip
     starts += [
         PageRequest(
-            NEW_ALERT, c.at, c.reason, group_contact_id=c.contact_id, calling=c.calling,
-            data={"step": c.step, "pass": c.passes},
+            NEW_ALERT, c.at, c.reason, group_contact_id=c.contact_id, delivery_override=c.delivery_override,
+            data={"step": c.step, "pass": c.loop_number},
         )
-        for c in turn.contacts
+        for c in decision.contact_pages
     ]  # fmt: skip
     planned = queue.plan_of(connection, starts)
-    names = {s.pick.user_id: s.pick.name for s in people}
-    labels = {c.contact_id: c.label for c in turn.contacts}
-    found: dict[tuple[int, int], list[SimulatedPage]] = {}
+    names = {s.target.user_id: s.target.name for s in people}
+    labels = {c.contact_id: c.label for c in decision.contact_pages}
+    pages_by_step: dict[tuple[int, int], list[SimulatedPage]] = {}
     for page in planned.pages:
-        start = page.start
-        name = names.get(start.user_id or 0) or labels.get(start.group_contact_id or 0, page.label)
-        found.setdefault((start.data["step"], start.data["pass"]), []).append(
+        request = page.request
+        name = names.get(request.user_id or 0) or labels.get(request.group_contact_id or 0, page.label)
+        pages_by_step.setdefault((request.data["step"], request.data["pass"]), []).append(
             SimulatedPage(
                 at=page.due_at,
                 after=page.due_at - at,
-                user_id=start.user_id,
+                user_id=request.user_id,
                 name=name,
                 label=page.label,
                 channel=page.channel,
@@ -178,7 +181,7 @@ def _pages(
                 problem=page.problem,
             )
         )
-    return found, [one.reason for one in planned.unreachable]
+    return pages_by_step, [entry.reason for entry in planned.unreachable]
 
 
 def _notes(connection: Connection, run: RunState, cut: str, at: datetime) -> Iterable[str]:
@@ -189,25 +192,27 @@ def _notes(connection: Connection, run: RunState, cut: str, at: datetime) -> Ite
         )
     if cut:
         yield cut
-    held = pause.current_pause(connection, at)
-    if held is not None:
-        yield held.sentence
+    active_pause = pause.current_pause(connection, at)
+    if active_pause is not None:
+        yield active_pause.sentence
 
 
-def _capped(connection: Connection, pages: Sequence[SimulatedPage]) -> Iterable[str]:
+def _rate_limit_notes(connection: Connection, pages: Sequence[SimulatedPage]) -> Iterable[str]:
     """Notes about users whose hourly limit these pages alone would exceed."""
-    people = queue.people_of(connection, {page.user_id for page in pages if page.user_id is not None})
+    people = queue.load_recipients(connection, {page.user_id for page in pages if page.user_id is not None})
     for person in people.values():
         by_address: dict[str, list[datetime]] = {}
         for page in pages:
             if page.user_id == person.id and not page.problem:
                 by_address.setdefault(page.address, []).append(page.at)
-        if person.most_per_hour and any(_are_too_many(found, person.most_per_hour) for found in by_address.values()):
+        if person.most_per_hour and any(
+            _exceeds_hourly_limit(times, person.most_per_hour) for times in by_address.values()
+        ):
             yield (
                 f"{person.name} wants at most {person.most_per_hour} messages an hour at one address: those beyond "
                 "leave together, as one, when that hour is over. Critical alerts are never held back by it."
             )
 
 
-def _are_too_many(times: Sequence[datetime], most: int) -> bool:
-    return any(later - first < timedelta(hours=1) for first, later in zip(times, times[most:], strict=False))
+def _exceeds_hourly_limit(times: Sequence[datetime], limit: int) -> bool:
+    return any(later - first < timedelta(hours=1) for first, later in zip(times, times[limit:], strict=False))

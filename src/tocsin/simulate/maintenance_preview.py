@@ -43,7 +43,7 @@ class MaintenancePreview:
     count: int
     alerts: tuple[AffectedAlert, ...]
     #: The number of integrations not examined.
-    left_out: int = 0
+    skipped_integrations: int = 0
 
 
 def suppressed_alerts(window: CompiledWindow, now: datetime) -> MaintenancePreview:
@@ -52,29 +52,33 @@ def suppressed_alerts(window: CompiledWindow, now: datetime) -> MaintenancePrevi
     if window.integrations:
         rows = rows.filter(pk__in=window.integrations)
     integrations = list(rows)
-    opened, found = 0, []
+    opened, affected = 0, []
     for integration in integrations[:_MAX_INTEGRATIONS]:
-        of_it, alerts = _of(integration, window, now)
-        opened += of_it
-        found += alerts
-    found.sort(key=lambda one: one.received_at, reverse=True)
+        opened_count, alerts = _affected_alerts(integration, window, now)
+        opened += opened_count
+        affected += alerts
+    affected.sort(key=lambda alert: alert.received_at, reverse=True)
     return MaintenancePreview(
-        opened, len(found), tuple(found[:MAX_ALERTS_LISTED]), max(0, len(integrations) - _MAX_INTEGRATIONS)
+        opened, len(affected), tuple(affected[:MAX_ALERTS_LISTED]), max(0, len(integrations) - _MAX_INTEGRATIONS)
     )
 
 
-def _of(integration: Integration, window: CompiledWindow, now: datetime) -> tuple[int, list[AffectedAlert]]:
-    door = drafts.compile_stored(integration)
-    about = window.for_door(door.id, door.reader.mapping.names)
-    if about is None or door.problem is not None:
+def _affected_alerts(
+    integration: Integration, window: CompiledWindow, now: datetime
+) -> tuple[int, list[AffectedAlert]]:
+    compiled = drafts.compile_stored(integration)
+    integration_window = window.for_integration(compiled.id, compiled.normalizer.mapping.names)
+    if integration_window is None or compiled.problem is not None:
         return 0, []
-    world, opened, found = ReplayState(replace(door, windows=())), 0, []
-    for arrived in backtest.messages(integration, door, now - DAY, limit=MAX_MESSAGES_PER_INTEGRATION):
-        came = world.take(arrived)
-        if came.opening is None or came.mapped is None or isinstance(arrived.element, Rejected):
+    state, opened, affected = ReplayState(replace(compiled, windows=())), 0, []
+    for message in backtest.load_messages(integration, compiled, now - DAY, limit=MAX_MESSAGES_PER_INTEGRATION):
+        outcome = state.process(message)
+        if outcome.opening is None or outcome.mapped is None or isinstance(message.element, Rejected):
             continue
         opened += 1
-        if about.catches(arrived.element.payload, came.mapped, came.opening.paging.recipient_groups):
-            subject = came.opening.alert.subject
-            found.append(AffectedAlert(arrived.id, arrived.received_at, integration.name, subject))
-    return opened, found
+        if integration_window.applies_to(
+            message.element.payload, outcome.mapped, outcome.opening.paging.recipient_groups
+        ):
+            subject = outcome.opening.alert.subject
+            affected.append(AffectedAlert(message.id, message.received_at, integration.name, subject))
+    return opened, affected

@@ -11,12 +11,16 @@ from tocsin.simulate.escalation import SimulatedRun
 from tocsin.simulate.policy import HypotheticalAlert, simulate
 
 #: The note for an alert that pages nobody.
-NOBODY = "It has neither an escalation policy nor recipient users, so it pages nobody."
+NO_RECIPIENTS_NOTE = "It has neither an escalation policy nor recipient users, so it pages nobody."
 
 
-def preview(new: ManualAlert, at: datetime) -> SimulatedRun:
+def preview(manual_alert: ManualAlert, at: datetime) -> SimulatedRun:
     """The pages and timeline if it were created at `at` and nobody responded."""
-    if new.policy is None and not new.user_ids:
-        return SimulatedRun((), (), (NOBODY,))
-    plan = commands.plan_of(new.policy) if new.policy is not None else RECIPIENTS_ONLY
-    return simulate(plan, HypotheticalAlert(new.user_ids, new.group_ids, new.priority, new.tags), at)
+    if manual_alert.policy is None and not manual_alert.user_ids:
+        return SimulatedRun((), (), (NO_RECIPIENTS_NOTE,))
+    policy = commands.plan_of(manual_alert.policy) if manual_alert.policy is not None else RECIPIENTS_ONLY
+    return simulate(
+        policy,
+        HypotheticalAlert(manual_alert.user_ids, manual_alert.group_ids, manual_alert.priority, manual_alert.tags),
+        at,
+    )

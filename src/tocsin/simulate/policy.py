@@ -31,19 +31,19 @@ class HypotheticalAlert:
     source_agent: str = ""
 
 
-def simulate(plan: CompiledPolicy, supposed: HypotheticalAlert, at: datetime) -> SimulatedRun:
+def simulate(policy: CompiledPolicy, hypothetical: HypotheticalAlert, at: datetime) -> SimulatedRun:
     """The pages, timeline and stages of an alert created at `at`."""
-    priority = supposed.priority or plan.default_priority
+    priority = hypothetical.priority or policy.default_priority
     run = begin_run(
         NEW_ALERT,
-        plan,
+        policy,
         PagingMode.PAGE,
         priority,
         at,
-        recipient_users=supposed.recipient_users,
-        recipient_groups=supposed.recipient_groups,
+        recipient_users=hypothetical.recipient_users,
+        recipient_groups=hypothetical.recipient_groups,
     )
     alert = AlertState(NEW_ALERT, AlertStatus.OPEN, priority, at)
     with database.transaction() as connection:
-        facts = target_loader.facts_of(connection, supposed.tags, supposed.source_agent)
+        facts = target_loader.build_facts(connection, hypothetical.tags, hypothetical.source_agent)
         return play(connection, run, alert, facts, f"An alert opens, {priority}.")

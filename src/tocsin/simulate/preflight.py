@@ -19,7 +19,7 @@ from tocsin.escalation.policy import policy_cache
 from tocsin.escalation.policy.policy import RECIPIENTS_ONLY
 from tocsin.escalation.run.run_status import begin_run
 from tocsin.escalation.run.target_resolution import TargetFacts
-from tocsin.inbound.config.client_routing import route_for_client, table_of
+from tocsin.inbound.config.client_routing import client_table_of, route_for_client
 from tocsin.inbound.config.compiled_integration import ClientEntry, CompiledIntegration
 from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.config.routes import Route, RouteAction, RouteChoice
@@ -33,7 +33,7 @@ LATE_AFTER = timedelta(hours=1)
 #: The maximum number of routes examined per client table.
 MAX_CLIENT_ROUTES = 25
 
-_OWN = RouteChoice(None, "", "the integration's own policy and recipients")
+_INTEGRATION_DEFAULT = RouteChoice(None, "", "the integration's own policy and recipients")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +47,12 @@ class PreflightRoute:
     #: Further information, such as why nobody is paged, in sentences.
     notes: tuple[str, ...]
     #: The route is log only, so paging nobody is intended.
-    records: bool = False
+    is_log_only: bool = False
     #: The clients routed this way by a client table; empty: those not in it; None: there is no table.
     clients: tuple[str, ...] | None = None
 
     @property
-    def reaches(self) -> bool:
+    def reaches_anybody(self) -> bool:
         """Whether at least one page could really be sent."""
         return any(not page.problem for page in self.pages)
 
@@ -66,70 +66,83 @@ class PreflightResult:
     #: Whether it pages, or is in dry run.
     mode: IntegrationMode
     #: The routes active at that time, in order, and last the integration's own.
-    ways: tuple[PreflightRoute, ...]
+    routes: tuple[PreflightRoute, ...]
 
     @property
     def is_fine(self) -> bool:
         """Whether every route reaches somebody, except log-only routes; an integration in dry run is always fine."""
-        return self.mode is not IntegrationMode.PAGE or all(way.records or way.reaches for way in self.ways)
+        return self.mode is not IntegrationMode.PAGE or all(
+            route.is_log_only or route.reaches_anybody for route in self.routes
+        )
 
 
 def preflight(at: datetime, registry: IntegrationRegistry | None = None) -> list[PreflightResult]:
     """Simulates a critical alert at `at` for every enabled integration, sorted by name."""
-    known = registry or IntegrationRegistry()
-    known.refresh()
-    doors = sorted(known.doors().values(), key=lambda door: door.name.casefold())
-    found = []
-    for door in doors:
-        if door.mode is IntegrationMode.DISABLED:
+    loaded_registry = registry or IntegrationRegistry()
+    loaded_registry.refresh()
+    integrations = sorted(loaded_registry.get_all().values(), key=lambda integration: integration.name.casefold())
+    results = []
+    for integration in integrations:
+        if integration.mode is IntegrationMode.DISABLED:
             continue
         # One transaction each, so that none is long, however many integrations there are.
         with database.transaction() as connection:
-            found.append(PreflightResult(door.id, door.name, door.mode, tuple(_ways(connection, door, at))))
-    return found
+            results.append(
+                PreflightResult(
+                    integration.id,
+                    integration.name,
+                    integration.mode,
+                    tuple(_simulate_routes(connection, integration, at)),
+                )
+            )
+    return results
 
 
-def _ways(connection: Connection, door: CompiledIntegration, at: datetime) -> Iterator[PreflightRoute]:
-    if door.problem is not None:
-        yield PreflightRoute("", "", (), (f"Its configuration cannot be used: {door.problem.detail}",))
+def _simulate_routes(
+    connection: Connection, integration: CompiledIntegration, at: datetime
+) -> Iterator[PreflightRoute]:
+    if integration.problem is not None:
+        yield PreflightRoute("", "", (), (f"Its configuration cannot be used: {integration.problem.detail}",))
         return
-    for route in door.reader.routes:
-        if _holds(door, route, at):
-            yield from _ways_of(connection, door, _chosen(route), at)
-    yield _way(connection, door, _OWN, at)
+    for route in integration.normalizer.routes:
+        if _is_active(integration, route, at):
+            yield from _simulate_client_table(connection, integration, _route_choice(route), at)
+    yield _simulate_route(connection, integration, _INTEGRATION_DEFAULT, at)
 
 
-def _holds(door: CompiledIntegration, route: Route, at: datetime) -> bool:
+def _is_active(integration: CompiledIntegration, route: Route, at: datetime) -> bool:
     """Whether the route can be taken at `at`; its conditions on the message cannot be known."""
-    return route.during is None or door.in_hours(route.during.hours, at) is not route.during.is_outside
+    return route.during is None or integration.in_hours(route.during.hours, at) is not route.during.is_outside
 
 
-def _ways_of(
-    connection: Connection, door: CompiledIntegration, choice: RouteChoice, at: datetime
+def _simulate_client_table(
+    connection: Connection, integration: CompiledIntegration, choice: RouteChoice, at: datetime
 ) -> Iterator[PreflightRoute]:
     """The variants of a route: with a client table, one per group and policy in it, plus one for other clients."""
-    own = _way(connection, door, choice, at)
-    table = table_of(door, choice)
+    default_route = _simulate_route(connection, integration, choice, at)
+    table = client_table_of(integration, choice)
     if table is None:
-        yield own
+        yield default_route
         return
-    alike: dict[tuple[int | None, int | None], list[ClientEntry]] = {}
+    entries_by_target: dict[tuple[int | None, int | None], list[ClientEntry]] = {}
     for entry in table.clients.values():
-        alike.setdefault((entry.group_id, entry.policy_id), []).append(entry)
-    ways: dict[PreflightRoute, list[str]] = {}
-    for entries in list(alike.values())[:MAX_CLIENT_ROUTES]:
-        way = _way(connection, door, route_for_client(choice, entries[0], table.name), at)
+        entries_by_target.setdefault((entry.group_id, entry.policy_id), []).append(entry)
+    clients_by_route: dict[PreflightRoute, list[str]] = {}
+    for entries in list(entries_by_target.values())[:MAX_CLIENT_ROUTES]:
+        simulated_route = _simulate_route(connection, integration, route_for_client(choice, entries[0], table.name), at)
         # Clients with the same pages are merged into one route, even if the users are paged in different capacities.
-        key = replace(way, pages=tuple(replace(page, reason="") for page in way.pages))
-        ways.setdefault(key, []).extend(entry.client for entry in entries)
-    for way, clients in ways.items():
-        yield replace(way, clients=tuple(clients))
-    more = len(alike) - MAX_CLIENT_ROUTES
-    left = (f"{more} more ways of client table {table.name} are not looked at.",) if more > 0 else ()
-    yield replace(own, clients=(), notes=(*own.notes, *left))
+        key = replace(simulated_route, pages=tuple(replace(page, reason="") for page in simulated_route.pages))
+        clients_by_route.setdefault(key, []).extend(entry.client for entry in entries)
+    for simulated_route, clients in clients_by_route.items():
+        yield replace(simulated_route, clients=tuple(clients))
+    omitted_count = len(entries_by_target) - MAX_CLIENT_ROUTES
+    omitted_note = (
+        (f"{omitted_count} more ways of client table {table.name} are not looked at.",) if omitted_count > 0 else ()
+    )
+    yield replace(default_route, clients=(), notes=(*default_route.notes, *omitted_note))
 
 
-def _chosen(route: Route) -> RouteChoice:
+def _route_choice(route: Route) -> RouteChoice:
     return RouteChoice(
         None,
         route.name,
@@ -139,30 +152,32 @@ def _chosen(route: Route) -> RouteChoice:
         route.groups,
         route.priority,
         route.action,
-        route.table,
+        route.client_table,
     )
 
 
-def _way(connection: Connection, door: CompiledIntegration, choice: RouteChoice, at: datetime) -> PreflightRoute:
-    policy = policy_for(door, choice)
+def _simulate_route(
+    connection: Connection, integration: CompiledIntegration, choice: RouteChoice, at: datetime
+) -> PreflightRoute:
+    policy = policy_for(integration, choice)
     name = policy.name if policy is not None else ""
-    if choice.action is RouteAction.RECORD:
-        return PreflightRoute(choice.name, name, (), ("The route only records: nobody is paged.",), records=True)
-    users, groups = users_of(door, choice), groups_of(door, choice)
+    if choice.action is RouteAction.LOG_ONLY:
+        return PreflightRoute(choice.name, name, (), ("The route only records: nobody is paged.",), is_log_only=True)
+    users, groups = users_of(integration, choice), groups_of(integration, choice)
     if policy is None and not users:
         return PreflightRoute(
             choice.name, "", (), ("Nobody is paged: there is neither a policy nor a recipient user.",)
         )
-    mode = PagingMode.DRY_RUN if door.mode is IntegrationMode.DRY_RUN else PagingMode.PAGE
+    mode = PagingMode.DRY_RUN if integration.mode is IntegrationMode.DRY_RUN else PagingMode.PAGE
     version = policy.version_id if policy is not None else None
-    played = _played(connection, mode, version, users, groups, at)
-    notes = played.notes or (() if played.pages else ("Nobody would be reached.",))
-    if played.pages and played.pages[0].after > LATE_AFTER:
-        notes = (f"For {durations.describe(played.pages[0].after)} nobody is called.", *notes)
-    return PreflightRoute(choice.name, name, played.pages, tuple(notes))
+    simulated = _simulate_run(connection, mode, version, users, groups, at)
+    notes = simulated.notes or (() if simulated.pages else ("Nobody would be reached.",))
+    if simulated.pages and simulated.pages[0].after > LATE_AFTER:
+        notes = (f"For {durations.describe(simulated.pages[0].after)} nobody is called.", *notes)
+    return PreflightRoute(choice.name, name, simulated.pages, tuple(notes))
 
 
-def _played(
+def _simulate_run(
     connection: Connection,
     mode: PagingMode,
     version: int | None,
@@ -170,8 +185,8 @@ def _played(
     groups: tuple[int, ...],
     at: datetime,
 ) -> SimulatedRun:
-    plan = policy_cache.load_plans(connection, {version}).get(version, RECIPIENTS_ONLY)
-    run = begin_run(NEW_ALERT, plan, mode, Priority.CRITICAL, at, recipient_users=users, recipient_groups=groups)
+    policy = policy_cache.load_plans(connection, {version}).get(version, RECIPIENTS_ONLY)
+    run = begin_run(NEW_ALERT, policy, mode, Priority.CRITICAL, at, recipient_users=users, recipient_groups=groups)
     alert = AlertState(NEW_ALERT, AlertStatus.OPEN, Priority.CRITICAL, at)
     return play(connection, run, alert, TargetFacts(), "")
 
@@ -182,9 +197,9 @@ def next_at(hour: int, now: datetime) -> datetime:
     return today if today > now else (today + timedelta(days=1)).replace(hour=hour)
 
 
-def by_person(pages: Sequence[SimulatedPage]) -> dict[str, list[SimulatedPage]]:
+def pages_by_recipient(pages: Sequence[SimulatedPage]) -> dict[str, list[SimulatedPage]]:
     """The pages by recipient, in the order in which each is first paged."""
-    found: dict[str, list[SimulatedPage]] = {}
+    pages_by_name: dict[str, list[SimulatedPage]] = {}
     for page in pages:
-        found.setdefault(page.name, []).append(page)
-    return found
+        pages_by_name.setdefault(page.name, []).append(page)
+    return pages_by_name

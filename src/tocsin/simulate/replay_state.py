@@ -61,69 +61,69 @@ class ReplayState:
     """One compiled integration and the state after its messages so far. A disabled integration is replayed as a dry
     run."""
 
-    def __init__(self, door: CompiledIntegration) -> None:
-        is_off = door.mode is IntegrationMode.DISABLED
-        self.door = replace(door, mode=IntegrationMode.DRY_RUN) if is_off else door
-        self._board = BatchView()
+    def __init__(self, integration: CompiledIntegration) -> None:
+        is_disabled = integration.mode is IntegrationMode.DISABLED
+        self.integration = replace(integration, mode=IntegrationMode.DRY_RUN) if is_disabled else integration
+        self._batch_view = BatchView()
         #: Delayed messages by key, and the keys in due order.
-        self._waiting: dict[bytes, list[tuple[ReplayedMessage, PreprocessedMessage]]] = {}
+        self._delayed_messages: dict[bytes, list[tuple[ReplayedMessage, PreprocessedMessage]]] = {}
         self._due: list[tuple[datetime, bytes]] = []
-        self._seen: dict[DeliveryKey, DuplicateDelivery] = {}
-        self._numbers = count(1)
+        self._deliveries: dict[DeliveryKey, DuplicateDelivery] = {}
+        self._alert_ids = count(1)
 
-    def take(self, arrived: ReplayedMessage) -> ReplayOutcome:
+    def process(self, message: ReplayedMessage) -> ReplayOutcome:
         """Decides the next message at its time of arrival."""
-        prepared = prepare(self.door, arrived.element, arrived.id)
-        assert prepared.key is not None
-        return self._take(arrived, prepared, MessageContext(arrived.id, arrived.received_at), arrived.received_at)
+        prepared = prepare(self.integration, message.element, message.id)
+        assert prepared.key_hash is not None
+        return self._process(message, prepared, MessageContext(message.id, message.received_at), message.received_at)
 
-    def due(self, until: datetime) -> list[tuple[datetime, ReplayOutcome]]:
+    def process_due(self, until: datetime) -> list[tuple[datetime, ReplayOutcome]]:
         """Decides delayed alerts due until then, with their times, using the same code as the live task."""
-        found: list[tuple[datetime, ReplayOutcome]] = []
+        outcomes: list[tuple[datetime, ReplayOutcome]] = []
         while self._due and self._due[0][0] <= until:
             at, key = heapq.heappop(self._due)
-            state = self._board.key(key)
-            waited = state.delayed
-            if waited is None or waited.due_at != at:
+            state = self._batch_view.get_state(key)
+            delayed = state.delayed
+            if delayed is None or delayed.due_at != at:
                 continue
-            self._board.states[key] = replace_state(state, delayed=None)
-            for arrived, prepared in self._waiting.pop(key, ()):
-                arrival = MessageContext(arrived.id, arrived.received_at, waited=waited)
-                found.append((at, self._take(arrived, prepared, arrival, at)))
-        return found
+            self._batch_view.states[key] = replace_state(state, delayed=None)
+            for message, prepared in self._delayed_messages.pop(key, ()):
+                context = MessageContext(message.id, message.received_at, due_delay=delayed)
+                outcomes.append((at, self._process(message, prepared, context, at)))
+        return outcomes
 
-    def waiting(self) -> list[DelayedAlertState]:
+    def delayed_alerts(self) -> list[DelayedAlertState]:
         """The currently delayed alerts."""
-        return [state.delayed for state in self._board.states.values() if state.delayed is not None]
+        return [state.delayed for state in self._batch_view.states.values() if state.delayed is not None]
 
-    def _take(
-        self, arrived: ReplayedMessage, prepared: PreprocessedMessage, arrival: MessageContext, now: datetime
+    def _process(
+        self, message: ReplayedMessage, prepared: PreprocessedMessage, context: MessageContext, now: datetime
     ) -> ReplayOutcome:
-        assert prepared.key is not None
-        key = self._board.key(prepared.key)
+        assert prepared.key_hash is not None
+        key = self._batch_view.get_state(prepared.key_hash)
         if isinstance(prepared.outcome, NormalizedEvent):
-            decision = self._decide(arrival, prepared, prepared.outcome, key, now)
+            decision = self._decide(context, prepared, prepared.outcome, key, now)
             mapped: MappedFields | None = prepared.outcome.mapped
-            text = self.door.dedup_key(prepared.outcome)
+            dedup_key = self.integration.dedup_key(prepared.outcome)
         else:
             assert prepared.outcome is not None
-            decision = self._failed(arrival, prepared.key, prepared.outcome, arrived.raw, key)
-            mapped = text = None
-        self._board.put(prepared.key, key, decision)
-        self._follow(arrived, prepared, prepared.key, key, decision, now)
+            decision = self._decide_unreadable(context, prepared.key_hash, prepared.outcome, message.raw, key)
+            mapped = dedup_key = None
+        self._batch_view.apply_decision(prepared.key_hash, key, decision)
+        self._track_delayed(message, prepared, prepared.key_hash, key, decision, now)
         return ReplayOutcome(
             decision.status,
             decision.reason,
             decision.alert_id,
-            text.replace("\x1f", " / ") if text is not None else None,
-            decision.opening,
+            dedup_key.replace("\x1f", " / ") if dedup_key is not None else None,
+            decision.creation,
             str(decision.verdict.get("route", "")),
             mapped,
         )
 
-    def _follow(
+    def _track_delayed(
         self,
-        arrived: ReplayedMessage,
+        message: ReplayedMessage,
         prepared: PreprocessedMessage,
         key: bytes,
         before: DedupKeyState,
@@ -131,44 +131,55 @@ class ReplayState:
         now: datetime,
     ) -> None:
         """Tracks delayed messages, and makes released ones due."""
-        delayed = decision.key.delayed
+        delayed = decision.key_state.delayed
         if delayed is None:
-            self._waiting.pop(key, None)
+            self._delayed_messages.pop(key, None)
         elif decision.status is MessageStatus.DELAYED:
-            self._waiting.setdefault(key, []).append((arrived, prepared))
+            self._delayed_messages.setdefault(key, []).append((message, prepared))
             if delayed.due_at is not None and (before.delayed is None or before.delayed.due_at != delayed.due_at):
                 heapq.heappush(self._due, (delayed.due_at, key))
-        for scope in decision.shaped.released if decision.shaped is not None else ():
-            for other in self._waiting:
-                state = self._board.states[other]
+        for scope in decision.noise_changes.released_scopes if decision.noise_changes is not None else ():
+            for delayed_key in self._delayed_messages:
+                state = self._batch_view.states[delayed_key]
                 if state.delayed is not None and state.delayed.scope == scope:
-                    waits = replace_state(state.delayed, due_at=now, is_released=True)
-                    self._board.states[other] = replace_state(state, delayed=waits)
-                    heapq.heappush(self._due, (now, other))
+                    released = replace_state(state.delayed, due_at=now, is_released=True)
+                    self._batch_view.states[delayed_key] = replace_state(state, delayed=released)
+                    heapq.heappush(self._due, (now, delayed_key))
 
     def _decide(
         self,
-        arrival: MessageContext,
+        context: MessageContext,
         prepared: PreprocessedMessage,
-        reading: NormalizedEvent,
+        event: NormalizedEvent,
         key: DedupKeyState,
         now: datetime,
     ) -> Decision:
-        assert prepared.key is not None
-        seen = self._seen.get(prepared.delivery) if prepared.delivery is not None else None
-        scopes, standing = prepared.scopes, self._board.standing(prepared.scopes)
-        decision = decide(self.door, arrival, reading, key, seen, prepared.key, self._number, now, scopes, standing)
-        if prepared.delivery is not None and seen is None and not decision.may_come_again:
-            self._seen[prepared.delivery] = DuplicateDelivery(arrival.message_id, decision.alert_id)
+        assert prepared.key_hash is not None
+        duplicate = self._deliveries.get(prepared.delivery) if prepared.delivery is not None else None
+        scopes, noise_state = prepared.scopes, self._batch_view.get_noise_state(prepared.scopes)
+        decision = decide(
+            self.integration,
+            context,
+            event,
+            key,
+            duplicate,
+            prepared.key_hash,
+            self._next_alert_id,
+            now,
+            scopes,
+            noise_state,
+        )
+        if prepared.delivery is not None and duplicate is None and not decision.should_redecide_repeats:
+            self._deliveries[prepared.delivery] = DuplicateDelivery(context.message_id, decision.alert_id)
         return decision
 
-    def _failed(
-        self, arrival: MessageContext, hashed: bytes, problem: Rejected, raw: bytes, key: DedupKeyState
+    def _decide_unreadable(
+        self, context: MessageContext, dedup_hash: bytes, problem: Rejected, raw: bytes, key: DedupKeyState
     ) -> Decision:
-        at = arrival.received_at
+        at = context.received_at
         return fail_open.fail_open(
-            self.door, arrival, decide_failed(problem), problem, raw, key, hashed, self._number, at
+            self.integration, context, decide_failed(problem), problem, raw, key, dedup_hash, self._next_alert_id, at
         )
 
-    def _number(self) -> int:
-        return next(self._numbers)
+    def _next_alert_id(self) -> int:
+        return next(self._alert_ids)

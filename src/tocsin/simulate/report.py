@@ -11,26 +11,26 @@ from tocsin.simulate.chain import SimulatedOutcome, Simulation
 from tocsin.simulate.escalation import SimulatedEvent, SimulatedPage, SimulatedRun
 
 #: Returns how an address may be displayed, given the user's id (None: a group contact), channel and address.
-type ShowName = Callable[[int | None, str, str], str]
+type AddressFormatter = Callable[[int | None, str, str], str]
 
 _SHORT = 70
 
 
-def as_json(simulation: Simulation, shown: ShowName | None = None) -> dict[str, Any]:
-    """The simulation as plain values; `shown` masks addresses the reader may not see."""
+def as_json(simulation: Simulation, format_address: AddressFormatter | None = None) -> dict[str, Any]:
+    """The simulation as plain values; `format_address` masks addresses the reader may not see."""
     return {
         "integration": simulation.integration,
         "at": _iso(simulation.at),
-        "messages": [_message(outcome, shown or _whole) for outcome in simulation.outcomes],
+        "messages": [_message(outcome, format_address or _unmasked) for outcome in simulation.outcomes],
     }
 
 
-def played_as_json(played: SimulatedRun, shown: ShowName | None = None) -> dict[str, Any]:
-    """A policy simulation as plain values; `shown` masks addresses."""
+def run_as_json(run: SimulatedRun, format_address: AddressFormatter | None = None) -> dict[str, Any]:
+    """A policy simulation as plain values; `format_address` masks addresses."""
     return {
-        "pages": [_page(page, shown or _whole) for page in played.pages],
-        "timeline": [_line(line) for line in played.timeline],
-        "notes": list(played.notes),
+        "pages": [_page(page, format_address or _unmasked) for page in run.pages],
+        "timeline": [_line(line) for line in run.timeline],
+        "notes": list(run.notes),
     }
 
 
@@ -40,15 +40,15 @@ def as_text(simulation: Simulation, zone: tzinfo) -> str:
     lines = [f"{simulation.integration}, at {moment}. Nothing is sent or stored."]
     for number, outcome in enumerate(simulation.outcomes, start=1):
         heading = f"Message {number}: " if len(simulation.outcomes) > 1 else ""
-        lines += ["", f"{heading}{outcome.status}: {outcome.reason}", *_described(outcome, zone)]
+        lines += ["", f"{heading}{outcome.status}: {outcome.reason}", *_describe_outcome(outcome, zone)]
     return "\n".join(lines) + "\n"
 
 
-def _whole(user_id: int | None, channel: str, address: str) -> str:
+def _unmasked(user_id: int | None, channel: str, address: str) -> str:
     return address
 
 
-def _message(outcome: SimulatedOutcome, shown: ShowName) -> dict[str, Any]:
+def _message(outcome: SimulatedOutcome, format_address: AddressFormatter) -> dict[str, Any]:
     return {
         "status": str(outcome.status),
         "reason": outcome.reason,
@@ -57,7 +57,7 @@ def _message(outcome: SimulatedOutcome, shown: ShowName) -> dict[str, Any]:
         "mode": str(outcome.mode) if outcome.mode else None,
         "route": outcome.route,
         "why": outcome.why,
-        "pages": [_page(page, shown) for page in outcome.pages],
+        "pages": [_page(page, format_address) for page in outcome.pages],
         "timeline": [_line(line) for line in outcome.timeline],
         "notes": list(outcome.notes),
         "trace": outcome.trace.to_json() if outcome.trace else None,
@@ -85,7 +85,7 @@ def _line(line: SimulatedEvent) -> dict[str, Any]:
     return {"at": _iso(line.at), "minutes": _minutes(line.after), "text": line.text}
 
 
-def _page(page: SimulatedPage, shown: ShowName) -> dict[str, Any]:
+def _page(page: SimulatedPage, format_address: AddressFormatter) -> dict[str, Any]:
     return {
         "at": _iso(page.at),
         "minutes": _minutes(page.after),
@@ -93,7 +93,7 @@ def _page(page: SimulatedPage, shown: ShowName) -> dict[str, Any]:
         "user_id": page.user_id,
         "label": page.label,
         "channel": page.channel,
-        "address": shown(page.user_id, page.channel, page.address),
+        "address": format_address(page.user_id, page.channel, page.address),
         "reason": page.reason,
         "problem": page.problem,
     }
@@ -108,22 +108,25 @@ def _minutes(after: timedelta) -> float:
     return int(minutes) if minutes.is_integer() else round(minutes, 2)
 
 
-def _described(outcome: SimulatedOutcome, zone: tzinfo) -> Iterable[str]:
+def _describe_outcome(outcome: SimulatedOutcome, zone: tzinfo) -> Iterable[str]:
     yield from (f"  note: {note}" for note in outcome.notes)
     if outcome.trace is not None:
         yield from (f"  note: {note}" for note in outcome.trace.notes)
         yield "  mapping:"
         groups = (*outcome.trace.fields, *outcome.trace.tags, *outcome.trace.custom)
-        found = [field for field in groups if field.value is not None]
-        yield from (f"    {field.field} = {_cut(field.value or '')}" for field in found)
-        for name, answers in (
+        mapped_fields = [field for field in groups if field.value is not None]
+        yield from (f"    {field.field} = {_truncate(field.value or '')}" for field in mapped_fields)
+        for name, rule_traces in (
             ("rules", outcome.trace.rules),
             ("filters", outcome.trace.opening),
             ("routes", outcome.trace.routes),
         ):
-            if answers:
+            if rule_traces:
                 yield f"  {name}:"
-                yield from (f"    {one.name}: {'yes' if one.is_true else 'no'}, {one.reason}" for one in answers)
+                yield from (
+                    f"    {rule_trace.name}: {'yes' if rule_trace.is_true else 'no'}, {rule_trace.reason}"
+                    for rule_trace in rule_traces
+                )
     if outcome.alert is not None:
         yield from _escalation(outcome, zone)
 
@@ -148,6 +151,6 @@ def _after(after: timedelta) -> str:
     return f"+{durations.write(after)}" if after else "at once"
 
 
-def _cut(text: str) -> str:
+def _truncate(text: str) -> str:
     line = " ".join(text.split())
     return line if len(line) <= _SHORT else f"{line[: _SHORT - 1]}…"

@@ -46,21 +46,21 @@ class AccountMailBackend(BaseEmailBackend):
 
 def _send(message: EmailMessage, address: str) -> None:
     rendered = Rendered(str(message.subject), str(message.body), _html(message))
-    carriers = _providers.carriers(CHANNEL, address)
-    if not carriers:
+    providers = _providers.providers_for(CHANNEL, address)
+    if not providers:
         SandboxMessage.objects.create(
             delivery=ids.uuid7(), channel=CHANNEL, address=address, content=rendered.content(), at=clock.now()
         )
         return
-    _carry(rendered, address, carriers)
+    _send_with_failover(rendered, address, providers)
 
 
-def _carry(rendered: Rendered, address: str, carriers: Sequence[ActiveProvider]) -> None:
+def _send_with_failover(rendered: Rendered, address: str, providers: Sequence[ActiveProvider]) -> None:
     key = str(ids.uuid7())
     failure: Exception | None = None
-    for carrier in carriers:
+    for provider in providers:
         try:
-            carrier.sender.send(rendered, CHANNEL, address, key)
+            provider.sender.send(rendered, CHANNEL, address, key)
         except (Temporary, Permanent, OutcomeUnknown) as error:
             failure = error
         else:

@@ -25,7 +25,7 @@ class NavigationEntry:
     label: Any
     icon: str
     view: str
-    needs: Permission = Permission.SEE
+    permission: Permission = Permission.VIEW_ALERTS
     #: Keyboard shortcut: "g" followed by this key opens the entry.
     key: str = ""
 
@@ -88,14 +88,14 @@ def shell(request: HttpRequest) -> dict[str, Any]:
     """Return the template variables of the shell. The costly ones are lazy and evaluated only if the template uses
     them."""
     if not request.user.is_authenticated:
-        return {"clock_jump": clock.set_test_offset()}
+        return {"clock_jump": clock.test_offset()}
     return {
         "navigation": SimpleLazyObject(lambda: list(_navigation(request))),
         "open_count": SimpleLazyObject(queries.open_count),
         "pause": SimpleLazyObject(lambda: _pause(request)),
         "own_tokens": SimpleLazyObject(lambda: _own_tokens(request)),
-        "clock_jump": clock.set_test_offset(),
-        "may_act": permission_scope(Role(request.user.role), Permission.ACT) is not PermissionScope.NONE,
+        "clock_jump": clock.test_offset(),
+        "may_act": permission_scope(Role(request.user.role), Permission.RESPOND) is not PermissionScope.NONE,
         "is_admin": request.user.role == Role.ADMIN,
     }
 
@@ -103,20 +103,20 @@ def shell(request: HttpRequest) -> dict[str, Any]:
 def _navigation(request: HttpRequest) -> Iterator[tuple[Any, list[NavigationItem]]]:
     role = Role(request.user.role)  # type: ignore[union-attr]
     for heading, entries in NAVIGATION:
-        shown = [
-            _shown(entry, request)
+        items = [
+            _navigation_item(entry, request)
             for entry in entries
-            if permission_scope(role, entry.needs) is not PermissionScope.NONE
+            if permission_scope(role, entry.permission) is not PermissionScope.NONE
         ]
-        if shown:
-            yield heading, shown
+        if items:
+            yield heading, items
 
 
-def _shown(entry: NavigationEntry, request: HttpRequest) -> NavigationItem:
+def _navigation_item(entry: NavigationEntry, request: HttpRequest) -> NavigationItem:
     url = reverse(entry.view)
-    here = request.path
+    path = request.path
     return NavigationItem(
-        entry.label, entry.icon, url, here == url if url == "/" else here.startswith(url), entry.view, entry.key
+        entry.label, entry.icon, url, path == url if url == "/" else path.startswith(url), entry.view, entry.key
     )
 
 

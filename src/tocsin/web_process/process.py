@@ -36,13 +36,13 @@ POLL = 1.0
 
 def main() -> None:
     """Serves until the parent stops it, or exits."""
-    orders = child_process.child_setup()
+    child_config = child_process.child_setup()
     from django.core.handlers.wsgi import WSGIHandler
 
     app = wsgi_app(WSGIHandler())
     gc.collect()
     gc.freeze()
-    server = _PageServer(
+    server = _WebServer(
         uvicorn.Config(
             app,
             loop="uvloop",
@@ -55,14 +55,14 @@ def main() -> None:
             server_header=False,
             date_header=False,
             timeout_keep_alive=KEEP_ALIVE,
-            timeout_graceful_shutdown=child_process.GRACE,
+            timeout_graceful_shutdown=child_process.STOP_GRACE_SECONDS,
         )
     )
     child_process.exit_with_parent(server.end)
-    threading.Thread(target=_follow_the_clock, name="clock", daemon=True).start()
-    child_process.is_ready(orders)
+    threading.Thread(target=_follow_clock, name="clock", daemon=True).start()
+    child_process.report_ready(child_config)
     try:
-        server.run(sockets=[socket.socket(fileno=orders.socket)])
+        server.run(sockets=[socket.socket(fileno=child_config.socket_fd)])
     finally:
         # At interpreter exit, the pool would wait for threads that no longer run by then.
         database.close()
@@ -73,26 +73,26 @@ def wsgi_app(django: Callable[..., object]) -> AsgiApp:
     # With an unbounded queue (0), a thread never waits for a client that reads its response slowly.
     web = WSGIMiddleware(django, workers=THREADS, send_queue_size=0)  # type: ignore[arg-type]
 
-    async def answer(scope: AsgiScope, receive: Receive, send: Send) -> None:
+    async def forward(scope: AsgiScope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        told = dict(scope["headers"])
-        address, _, port = told.get(CLIENT, b"").decode("ascii").rpartition(" ")
+        headers = dict(scope["headers"])
+        address, _, port = headers.get(CLIENT, b"").decode("ascii").rpartition(" ")
         client = (address, int(port)) if address else None
-        kept = [header for header in scope["headers"] if header[0] != CLIENT]
-        asked = {
+        forwarded_headers = [header for header in scope["headers"] if header[0] != CLIENT]
+        request_scope = {
             **scope,
-            "headers": kept,
+            "headers": forwarded_headers,
             "client": client,
             "server": None,
-            "scheme": told.get(PROTO, b"http").decode(),
+            "scheme": headers.get(PROTO, b"http").decode(),
         }
-        await web(asked, receive, send)  # type: ignore[arg-type]
+        await web(request_scope, receive, send)  # type: ignore[arg-type]
 
-    return answer
+    return forward
 
 
-class _PageServer(uvicorn.Server):
+class _WebServer(uvicorn.Server):
     """uvicorn's server without signal handlers."""
 
     @contextmanager
@@ -104,7 +104,7 @@ class _PageServer(uvicorn.Server):
         self.should_exit = True
 
 
-def _follow_the_clock() -> None:
+def _follow_clock() -> None:
     """Measures the database's clock every minute, and follows a test clock at once."""
     while True:
         try:

@@ -22,11 +22,11 @@ from tocsin.core.validation.object_reader import ObjectReader
 from tocsin.escalation.models import Policy
 from tocsin.outbound.models import OutboundIntegration
 from tocsin.people.models import Group, User
-from tocsin.people.name_lookup import free_name, group_of
+from tocsin.people.name_lookup import read_group, read_unique_name
 from tocsin.workflows.definition import definition as definitions
 from tocsin.workflows.definition import definition_changes
 from tocsin.workflows.definition.definition import WorkflowDefinition, WorkflowNames, WorkflowReferences
-from tocsin.workflows.models import Run, Workflow
+from tocsin.workflows.models import Workflow, WorkflowRun
 from tocsin.workflows.run import listener, loader, tasks
 from tocsin.workflows.run.engine import FinishRun, OwnerGroup, WorkflowProgress, decide
 from tocsin.workflows.states import TriggerKind, WorkflowRunStatus
@@ -48,11 +48,11 @@ def workflow_spec(workflow: Workflow, names: WorkflowNamesById | None = None) ->
     if not workflow.is_enabled:
         spec["enabled"] = False
     spec["order"] = workflow.position
-    found = readable(workflow)
-    if found is None:
+    definition = readable(workflow)
+    if definition is None:
         return spec | (workflow.definition if isinstance(workflow.definition, dict) else {})
-    known = names if names is not None else names_of([workflow])
-    return spec | definitions.write(found, lambda noun, number: known[noun].get(number, f"#{number}"))
+    resolved_names = names if names is not None else names_of([workflow])
+    return spec | definitions.write(definition, lambda noun, number: resolved_names[noun].get(number, f"#{number}"))
 
 
 def owner_of(group: Group | None) -> OwnerGroup | None:
@@ -68,29 +68,31 @@ def readable(workflow: Workflow) -> WorkflowDefinition | None:
         return None
 
 
-def names_of(workflows: Iterable[Workflow], *, shown: bool = False) -> dict[str, dict[int, str]]:
+def names_of(workflows: Iterable[Workflow], *, use_display_names: bool = False) -> dict[str, dict[int, str]]:
     """The names of everything the workflows refer to, by noun and id, in a fixed number of queries.
 
-    Users appear by username, or by display name with `shown`.
+    Users appear by username, or by display name with `use_display_names`.
     """
-    found = [references(workflow) for workflow in workflows]
-    users = User.objects.filter(pk__in={number for one in found for number in one.users})
+    refs = [references(workflow) for workflow in workflows]
+    users = User.objects.filter(pk__in={number for one in refs for number in one.users})
     return {
-        "users": {user.pk: user.display_name if shown else user.username for user in users},
-        "groups": _named(Group.objects.all(), {number for one in found for number in one.groups}),
-        "policies": _named(Policy.objects.all(), {number for one in found for number in one.policies}),
-        "outbound": _named(OutboundIntegration.objects.all(), {number for one in found for number in one.outbound}),
+        "users": {user.pk: user.display_name if use_display_names else user.username for user in users},
+        "groups": _names_by_id(Group.objects.all(), {number for one in refs for number in one.groups}),
+        "policies": _names_by_id(Policy.objects.all(), {number for one in refs for number in one.policies}),
+        "outbound": _names_by_id(
+            OutboundIntegration.objects.all(), {number for one in refs for number in one.outbound}
+        ),
     }
 
 
-def _named(rows: QuerySet[Any], wanted: set[int]) -> dict[int, str]:
-    return dict(rows.filter(pk__in=wanted).values_list("pk", "name")) if wanted else {}
+def _names_by_id(rows: QuerySet[Any], ids: set[int]) -> dict[int, str]:
+    return dict(rows.filter(pk__in=ids).values_list("pk", "name")) if ids else {}
 
 
 def references(workflow: Workflow) -> WorkflowReferences:
     """Everything the workflow refers to; empty if it cannot be read."""
-    found = readable(workflow)
-    return definitions.references(found) if found is not None else WorkflowReferences()
+    definition = readable(workflow)
+    return definitions.references(definition) if definition is not None else WorkflowReferences()
 
 
 def read_definition(spec: ObjectReader) -> WorkflowDefinition:
@@ -113,38 +115,38 @@ def save_workflow(
     """
     with transaction.atomic():
         config_version.lock()
-        read = ObjectReader(spec)
-        name, group = free_name(read, Workflow, existing, "a workflow"), group_of(read)
-        enabled = read.flag("enabled", True)
+        reader = ObjectReader(spec)
+        name, group = read_unique_name(reader, Workflow, existing, "a workflow"), read_group(reader)
+        is_enabled = reader.boolean("enabled", True)
         last = Workflow.objects.aggregate(last=Max("position"))["last"] or 0
-        position = read.whole("order", existing.position if existing else last + 1, most=MAX_POSITION)
-        plan = read_definition(read)
-        _refuse_calls(read, plan, references(existing).outbound if existing else frozenset(), may_call)
-        read.finish()
+        position = reader.integer("order", existing.position if existing else last + 1, maximum=MAX_POSITION)
+        plan = read_definition(reader)
+        _refuse_calls(reader, plan, references(existing).outbound if existing else frozenset(), may_call)
+        reader.finish()
         before = workflow_spec(existing) if existing else None
-        known = readable(existing) if existing else None
+        previous_definition = readable(existing) if existing else None
         row = existing or Workflow(created_at=now)
-        row.name, row.group, row.is_enabled, row.position = name, group, enabled, position
-        row.trigger, row.definition = str(plan.trigger.on), definitions.stored(plan)
+        row.name, row.group, row.is_enabled, row.position = name, group, is_enabled, position
+        row.trigger, row.definition = str(plan.trigger.on), definitions.to_stored(plan)
         row.save()
-        if known is not None:
-            definition_changes.settle_runs(row.pk, known, plan, now)
+        if previous_definition is not None:
+            definition_changes.settle_runs(row.pk, previous_definition, plan, now)
         config_audit.record("workflow", row, before, workflow_spec(row), actor=actor, now=now)
     listener.re_evaluate()
     return row
 
 
 def _refuse_calls(
-    read: ObjectReader, plan: WorkflowDefinition, before: frozenset[int], may_call: Callable[[int | None], bool]
+    reader: ObjectReader, plan: WorkflowDefinition, before: frozenset[int], may_call: Callable[[int | None], bool]
 ) -> None:
     """Records a problem for each newly used outbound integration that the user may not call."""
-    fresh = {action.outbound for action in plan.actions if action.outbound is not None} - before
-    rows = {row.pk: row for row in OutboundIntegration.objects.filter(pk__in=fresh)}
+    new_ids = {action.outbound for action in plan.actions if action.outbound is not None} - before
+    rows = {row.pk: row for row in OutboundIntegration.objects.filter(pk__in=new_ids)}
     for number, action in enumerate(plan.actions):
         row = rows.get(action.outbound or 0)
         if row is not None and not may_call(row.group_id):
             detail = f'it takes a manager of the group that owns "{row.name}", or an administrator, to have it called.'
-            read.refuse(f"actions[{number}].outbound", detail, "forbidden")
+            reader.add_error(f"actions[{number}].outbound", detail, "forbidden")
 
 
 def delete_workflow(workflow: Workflow, *, actor: AuditActor, now: datetime) -> None:
@@ -176,9 +178,9 @@ def move(workflow: Workflow, by: int, *, actor: AuditActor, now: datetime) -> No
         at = order.index(workflow.pk)
         to = min(max(at + by, 0), len(order) - 1)
         order.insert(to, order.pop(at))
-        known = {row.pk: row for row in rows}
+        rows_by_id = {row.pk: row for row in rows}
         for place, number in enumerate(order, start=1):
-            row = known[number]
+            row = rows_by_id[number]
             if row.position != place:
                 before = workflow_spec(row)
                 row.position = place
@@ -187,7 +189,7 @@ def move(workflow: Workflow, by: int, *, actor: AuditActor, now: datetime) -> No
     listener.re_evaluate()
 
 
-def press(workflow: Workflow, alert_id: int, user: User, via: str, *, now: datetime) -> Run:
+def run_manual_workflow(workflow: Workflow, alert_id: int, user: User, via: str, *, now: datetime) -> WorkflowRun:
     """Runs a manual workflow on an alert immediately, for a user. The outbox sends queued calls shortly after.
 
     Raises Rejected("not_found"), or Rejected("not_possible") with the reason why it does nothing on this alert.
@@ -196,29 +198,29 @@ def press(workflow: Workflow, alert_id: int, user: User, via: str, *, now: datet
     if plan.trigger.on is not TriggerKind.MANUAL:
         raise Rejected("not_possible", f"{workflow.name} is no button: it runs by itself.")
     with database.transaction() as connection:
-        found = loader.facts(connection, [alert_id]).get(alert_id)
-        if found is None:
+        alert = loader.facts(connection, [alert_id]).get(alert_id)
+        if alert is None:
             raise Rejected("not_found", f"There is no alert {alert_id}.", "alert")
         cause = f"{user.display_name} pressed {workflow.name}."
         progress = WorkflowProgress(cause, owner=owner_of(workflow.group))
-        first = decide(progress, plan, found, now, is_enabled=workflow.is_enabled)
-        if isinstance(first, FinishRun):
-            raise Rejected("not_possible", first.reason, "alert")
-        number = connection.execute(
+        decision = decide(progress, plan, alert, now, is_enabled=workflow.is_enabled)
+        if isinstance(decision, FinishRun):
+            raise Rejected("not_possible", decision.reason, "alert")
+        row = connection.execute(
             "INSERT INTO workflows_run (workflow_id, alert_id, status, cause, user_id, user_name, via, created_at, "
             "due_at) VALUES (%s, %s, 'waiting', %s, %s, %s, %s, %s, %s) RETURNING id",
             (workflow.pk, alert_id, cause, user.pk, user.display_name, via, now, now),
         ).fetchone()
-        assert number is not None
+        assert row is not None
         # No hint: the run is executed here, and the periodic task picks it up only if this process stops in between.
-    tasks.evaluate_run(number[0], now)
-    return Run.objects.get(pk=number[0])
+    tasks.evaluate_run(row[0], now)
+    return WorkflowRun.objects.get(pk=row[0])
 
 
-def try_again(run: Run, *, actor: AuditActor, now: datetime) -> None:
+def try_again(run: WorkflowRun, *, actor: AuditActor, now: datetime) -> None:
     """Makes a stuck run continue where it stopped. Raises Rejected if it is not stuck."""
     with transaction.atomic():
-        changed = Run.objects.filter(pk=run.pk, status=WorkflowRunStatus.STUCK).update(
+        changed = WorkflowRun.objects.filter(pk=run.pk, status=WorkflowRunStatus.STUCK).update(
             status=WorkflowRunStatus.WAITING, due_at=now, ended_at=None, failures=0
         )
         if not changed:
@@ -226,19 +228,19 @@ def try_again(run: Run, *, actor: AuditActor, now: datetime) -> None:
         _record_verb(actor, "try_again", run, now)
 
 
-def abandon(run: Run, *, actor: AuditActor, now: datetime) -> None:
+def abandon(run: WorkflowRun, *, actor: AuditActor, now: datetime) -> None:
     """Ends a stuck or waiting run. Raises Rejected if it has already ended."""
     with transaction.atomic():
         reason = f"{actor.name} ended it."
-        changed = Run.objects.filter(pk=run.pk, status__in=[WorkflowRunStatus.STUCK, WorkflowRunStatus.WAITING]).update(
-            status=WorkflowRunStatus.STOPPED, due_at=None, ended_at=now, reason=reason
-        )
+        changed = WorkflowRun.objects.filter(
+            pk=run.pk, status__in=[WorkflowRunStatus.STUCK, WorkflowRunStatus.WAITING]
+        ).update(status=WorkflowRunStatus.STOPPED, due_at=None, ended_at=now, reason=reason)
         if not changed:
             raise Rejected("not_possible", "It is over already.")
         _record_verb(actor, "end", run, now)
 
 
-def _record_verb(actor: AuditActor, verb: str, run: Run, now: datetime) -> None:
+def _record_verb(actor: AuditActor, verb: str, run: WorkflowRun, now: datetime) -> None:
     audit.record(
         actor, verb, now=now, object_type="workflow_run", object_id=run.pk,
         object_name=f"{run.workflow.name}, alert {run.alert_id}",
@@ -251,19 +253,19 @@ def workflows_using(noun: str) -> Callable[[int], Sequence[str]]:
     `noun` is `users`, `groups`, `policies` or `outbound`; the result blocks the object's deletion.
     """
 
-    def ask(number: int) -> list[str]:
+    def list_workflows(number: int) -> list[str]:
         return [
             f"workflow {row.name}"
             for row in Workflow.objects.all()
             if number in getattr(references(row), noun) or (noun == "groups" and row.group_id == number)
         ]
 
-    return ask
+    return list_workflows
 
 
 def _names() -> WorkflowNames:
     kinds: dict[int, str] = dict(OutboundIntegration.objects.values_list("pk", "kind"))
-    known: dict[str, dict[str, int]] = {}
+    ids_by_noun: dict[str, dict[str, int]] = {}
     rows: Mapping[str, tuple[QuerySet[Any], str]] = {
         "users": (User.objects.all(), "username"),
         "groups": (Group.objects.all(), "name"),
@@ -272,9 +274,9 @@ def _names() -> WorkflowNames:
     }
 
     def find(noun: str, name: str) -> int | None:
-        if noun not in known:
-            every, by = rows[noun]
-            known[noun] = {str(text).casefold(): number for number, text in every.values_list("pk", by)}
-        return known[noun].get(name.casefold())
+        if noun not in ids_by_noun:
+            queryset, field = rows[noun]
+            ids_by_noun[noun] = {str(text).casefold(): number for number, text in queryset.values_list("pk", field)}
+        return ids_by_noun[noun].get(name.casefold())
 
     return WorkflowNames(find, kinds)

@@ -48,7 +48,7 @@ class Limit(models.Model):
     refused_at = models.DateTimeField(null=True)
 
 
-class Run(models.Model):
+class WorkflowRun(models.Model):
     """One execution of a workflow on one alert. `due_at` is its timer.
 
     Rows created during ingestion have no foreign keys in the database: deleting a workflow at the same time must not
@@ -72,7 +72,7 @@ class Run(models.Model):
     user_name = models.TextField(default="", db_default="")
     via = models.TextField(default="", db_default="")
     #: Since when its actions are executed; its conditions held then.
-    begun_at = models.DateTimeField(null=True)
+    started_at = models.DateTimeField(null=True)
     #: The index of the next action.
     step = models.SmallIntegerField(default=0, db_default=0)
     #: The executed actions in order: `{at, do, said}`, and where applicable `failed`, `calls` and `alert`.
@@ -88,6 +88,7 @@ class Run(models.Model):
     error = models.TextField(default="", db_default="")
 
     class Meta:
+        db_table = "workflows_run"
         constraints = (
             models.CheckConstraint(
                 condition=Q(status__in=[str(s) for s in WorkflowRunStatus]), name="workflows_run_status"

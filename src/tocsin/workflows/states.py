@@ -32,7 +32,7 @@ TIMED = frozenset({TriggerKind.UNACKNOWLEDGED, TriggerKind.UNASSIGNED, TriggerKi
 
 
 #: Triggers that also apply to terminal alerts.
-AT_THE_END = frozenset({TriggerKind.CLOSED, TriggerKind.STATUS_CHANGED, TriggerKind.REPLY, TriggerKind.MANUAL})
+ON_TERMINAL_ALERTS = frozenset({TriggerKind.CLOSED, TriggerKind.STATUS_CHANGED, TriggerKind.REPLY, TriggerKind.MANUAL})
 
 #: Escalation events that a workflow may have caused.
 OF_PAGING = frozenset({TriggerKind.ESCALATED, TriggerKind.EXHAUSTED})

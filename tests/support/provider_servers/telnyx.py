@@ -27,7 +27,7 @@ def telnyx_server() -> Iterator[ProviderServer]:
             return [r.headers["idempotency-key"] for r in double.http.requests if r.method == "POST"]
 
         callbacks = "https://tocsin.example.org/hooks/telnyx"
-        account = ProviderAccount("Telnyx", double.settings, {"api_key": SECRET}, callbacks=callbacks)
+        account = ProviderAccount("Telnyx", double.settings, {"api_key": SECRET}, callback_base_url=callbacks)
         yield ProviderServer(
             account, "+41790000001", "sms", answer, keys, lambda: len(double.messages), double.answers.append
         )

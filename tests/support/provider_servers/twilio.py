@@ -25,7 +25,7 @@ def twilio_server() -> Iterator[ProviderServer]:
             return [found["StatusCallback"][0] for found in fields]
 
         callbacks = "https://tocsin.example.org/hooks/twilio"
-        account = ProviderAccount("Twilio", double.settings, {"auth_token": SECRET}, callbacks=callbacks)
+        account = ProviderAccount("Twilio", double.settings, {"auth_token": SECRET}, callback_base_url=callbacks)
         yield ProviderServer(
             account, "+41790000001", "sms", answer, keys, lambda: len(double.messages), double.refusals.append
         )

@@ -53,7 +53,7 @@ def then(transition: Transition) -> AlertState:
     """The state as the next command meets it: with the last event on record."""
     event = transition.events[0]
     last = LastEvent(event.kind, event.at, event.actor.kind, event.actor.name, event.actor.user_id, event.data)
-    return replace(transition.state, last=last)
+    return replace(transition.state, last_event=last)
 
 
 def closed_by_bob(at: datetime = NOW) -> AlertState:
@@ -90,9 +90,9 @@ def test_acknowledging_twice_changes_nothing_and_says_since_when() -> None:
 
 def test_acknowledging_again_answers_the_acknowledgement_reminder() -> None:
     once = apply(alert(), Acknowledge(actor=ALICE), NOW).state
-    again = apply(replace(once, asked=frozenset({1})), Acknowledge(actor=ALICE), NOW + minutes(31))
+    again = apply(replace(once, reminded_user_ids=frozenset({1})), Acknowledge(actor=ALICE), NOW + minutes(31))
     assert again.state.acknowledged[1].at == NOW + minutes(31)
-    assert again.state.asked == frozenset()
+    assert again.state.reminded_user_ids == frozenset()
     assert again.events[0].reason == "Alice Andersson is still on it."
 
 
@@ -312,7 +312,7 @@ def test_after_a_day_an_alert_stays_closed() -> None:
 
 
 def test_alert_is_not_reopened_beside_newer_alert_with_same_key() -> None:
-    answer = refused(replace(closed_by_bob(), key_taken_by=43), Reopen(actor=BOB))
+    answer = refused(replace(closed_by_bob(), key_owner_id=43), Reopen(actor=BOB))
     assert answer.code == "key_taken"
     assert "Alert 43 is open for the same problem" in answer.detail
 
@@ -333,24 +333,24 @@ def test_a_merged_alert_keeps_its_key_and_both_timelines_tell() -> None:
     assert merged.state.holds_key
     assert [(event.alert_id, event.kind) for event in merged.events] == [
         (42, EventKind.MERGED),
-        (7, EventKind.MERGED_HERE),
+        (7, EventKind.MERGED_INTO_THIS),
     ]
 
 
 def test_the_alerts_merged_into_it_move_along() -> None:
     parent = AlertState(7, AlertStatus.OPEN, Priority.HIGH, NOW)
     merged = apply(alert(children=(8, 9)), Merge(actor=ALICE, into=parent), NOW)
-    assert merged.moves == ((8, 7), (9, 7))
+    assert merged.child_moves == ((8, 7), (9, 7))
     assert [(event.alert_id, event.reason) for event in merged.events][2:] == [
         (8, "Alice Andersson merged alert 42, and this one with it, into alert 7."),
         (9, "Alice Andersson merged alert 42, and this one with it, into alert 7."),
     ]
     back = apply(then(merged), Undo(actor=ALICE), NOW)
-    assert back.moves == ((8, 42), (9, 42))
+    assert back.child_moves == ((8, 42), (9, 42))
     assert [event.alert_id for event in back.events][2:] == [8, 9]
     said = "merging alert 42 and this one into alert 7: this one is merged into alert 42 again."
     assert back.events[2].reason == f"Alice Andersson took back {said}"
-    assert back.state == replace(alert(children=(8, 9)), last=then(merged).last)
+    assert back.state == replace(alert(children=(8, 9)), last_event=then(merged).last_event)
 
 
 @pytest.mark.parametrize("status", [AlertStatus.CLOSED, AlertStatus.CANCELLED, AlertStatus.MERGED])
@@ -373,10 +373,10 @@ def test_merged_alerts_key_is_free_while_its_parent_is_closed() -> None:
     freed = on_parent_ended(child, NOW)
     assert not freed.state.holds_key
     assert freed.state.status is AlertStatus.MERGED
-    assert freed.events[0].kind is EventKind.KEY_FREED
+    assert freed.events[0].kind is EventKind.KEY_RELEASED
     assert not on_parent_ended(freed.state, NOW).is_change
     assert on_parent_reopened(freed.state, NOW).state.holds_key
-    assert not on_parent_reopened(replace(freed.state, key_taken_by=50), NOW).is_change
+    assert not on_parent_reopened(replace(freed.state, key_owner_id=50), NOW).is_change
 
 
 def test_every_state_is_described_in_a_sentence() -> None:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from tocsin.alerts.commands import Acknowledged, Actor, AlertState
-from tocsin.alerts.source import TicketAgent, agent_changed, refresh
+from tocsin.alerts.source import TicketAgent, apply_agent_change, compare_fields
 from tocsin.alerts.states import ActorKind, AlertStatus, EventKind, Priority
 
 NOW = datetime(2026, 11, 24, 3, 14, tzinfo=UTC)
@@ -22,7 +22,7 @@ VENDOR = TicketAgent("Vendor hotline")
 
 def test_changes_of_one_message_are_one_listed_event() -> None:
     current = {"priority": "high", "source_status": "New", "subject": "VPN down"}
-    got = refresh(
+    got = compare_fields(
         42, current, {"priority": "critical", "source_status": "In Progress", "subject": "VPN down"}, HALO, NOW
     )
     assert got.changes == {"priority": "critical", "source_status": "In Progress"}
@@ -32,26 +32,30 @@ def test_changes_of_one_message_are_one_listed_event() -> None:
 
 
 def test_missing_field_is_kept_and_empty_field_is_removed() -> None:
-    got = refresh(42, {"client": "Acme", "site": "Basel"}, {"client": None, "site": ""}, HALO, NOW)
+    got = compare_fields(42, {"client": "Acme", "site": "Basel"}, {"client": None, "site": ""}, HALO, NOW)
     assert got.changes == {"site": ""}
     assert got.event is not None
     assert got.event.reason == "HaloITSM changed it: site removed."
 
 
 def test_nothing_new_is_no_event() -> None:
-    assert refresh(42, {"client": "Acme"}, {"client": "Acme", "tags": {}}, HALO, NOW) == refresh(42, {}, {}, HALO, NOW)
+    assert compare_fields(42, {"client": "Acme"}, {"client": "Acme", "tags": {}}, HALO, NOW) == compare_fields(
+        42, {}, {}, HALO, NOW
+    )
 
 
 def test_tags_and_custom_fields_are_compared_by_name() -> None:
     current = {"custom": {"category": "Network", "vip": "no"}, "tags": {}}
-    got = refresh(42, current, {"custom": {"vip": "yes", "category": None}, "tags": {"environment": "prod"}}, HALO, NOW)
+    got = compare_fields(
+        42, current, {"custom": {"vip": "yes", "category": None}, "tags": {"environment": "prod"}}, HALO, NOW
+    )
     assert got.changes == {"custom": {"category": "Network", "vip": "yes"}, "tags": {"environment": "prod"}}
     assert got.event is not None
     assert got.event.reason == "HaloITSM changed it: vip no → yes; environment prod."
 
 
 def test_long_text_changes_are_named_and_values_truncated() -> None:
-    got = refresh(42, {"long_text": "a"}, {"long_text": "b" * 9000, "subject": "s" * 300}, HALO, NOW)
+    got = compare_fields(42, {"long_text": "a"}, {"long_text": "b" * 9000, "subject": "s" * 300}, HALO, NOW)
     assert got.event is not None
     assert "long text changed" in got.event.reason
     assert len(got.event.reason) < 200
@@ -59,52 +63,54 @@ def test_long_text_changes_are_named_and_values_truncated() -> None:
 
 
 def test_change_from_unassigned_to_known_user_is_an_assignment() -> None:
-    got = agent_changed(OPEN, NOBODY, ALICE, HALO, NOW)
+    got = apply_agent_change(OPEN, NOBODY, ALICE, HALO, NOW)
     assert (got.state.status, got.state.owner_id, got.state.owner_name) == ("assigned", 1, "Alice Andersson")
     assert got.events[0].reason == "HaloITSM gave it to Alice Andersson."
 
 
 def test_unknown_owner_appears_by_the_sources_name() -> None:
-    got = agent_changed(OPEN, NOBODY, VENDOR, HALO, NOW)
+    got = apply_agent_change(OPEN, NOBODY, VENDOR, HALO, NOW)
     assert (got.state.owner_id, got.state.owner_name) == (None, "Vendor hotline")
 
 
 def test_change_to_unassigned_reopens_without_counted_responders() -> None:
-    owned = replace(agent_changed(OPEN, NOBODY, ALICE, HALO, NOW).state, acknowledged={2: Acknowledged(NOW, "Bob")})
-    got = agent_changed(owned, ALICE, NOBODY, HALO, NOW)
+    owned = replace(
+        apply_agent_change(OPEN, NOBODY, ALICE, HALO, NOW).state, acknowledged={2: Acknowledged(NOW, "Bob")}
+    )
+    got = apply_agent_change(owned, ALICE, NOBODY, HALO, NOW)
     assert got.state == OPEN
     assert got.events[0].kind is EventKind.UNASSIGNED
-    outside = agent_changed(OPEN, NOBODY, VENDOR, HALO, NOW).state
-    assert agent_changed(outside, VENDOR, NOBODY, HALO, NOW).state == OPEN
+    outside = apply_agent_change(OPEN, NOBODY, VENDOR, HALO, NOW).state
+    assert apply_agent_change(outside, VENDOR, NOBODY, HALO, NOW).state == OPEN
 
 
 def test_from_one_to_another_hands_it_over() -> None:
-    owned = agent_changed(OPEN, NOBODY, ALICE, HALO, NOW).state
-    got = agent_changed(owned, ALICE, BOB, HALO, NOW)
+    owned = apply_agent_change(OPEN, NOBODY, ALICE, HALO, NOW).state
+    got = apply_agent_change(owned, ALICE, BOB, HALO, NOW)
     assert got.state.owner_id == 2
     assert got.events[0].reason == "HaloITSM gave it to Bob Brown, from Alice Andersson."
 
 
 def test_owner_set_in_tocsin_survives_unassignment_by_source() -> None:
     bobs = replace(OPEN, status=AlertStatus.ASSIGNED, owner_id=2, owner_name="Bob Brown")
-    got = agent_changed(bobs, ALICE, NOBODY, HALO, NOW)
+    got = apply_agent_change(bobs, ALICE, NOBODY, HALO, NOW)
     assert not got.is_change
     assert got.state == bobs
 
 
 def test_the_same_agent_again_changes_nothing() -> None:
-    assert not agent_changed(OPEN, ALICE, ALICE, HALO, NOW).is_change
+    assert not apply_agent_change(OPEN, ALICE, ALICE, HALO, NOW).is_change
     bobs = replace(OPEN, status=AlertStatus.ASSIGNED, owner_id=2, owner_name="Bob Brown")
-    assert not agent_changed(bobs, NOBODY, BOB, HALO, NOW).is_change, "the source repeats what Tocsin told it"
+    assert not apply_agent_change(bobs, NOBODY, BOB, HALO, NOW).is_change, "the source repeats what Tocsin told it"
 
 
 def test_an_agent_does_not_end_a_hold() -> None:
     held = replace(OPEN, status=AlertStatus.ON_HOLD, hold_until=NOW)
-    taken = agent_changed(held, NOBODY, BOB, HALO, NOW).state
+    taken = apply_agent_change(held, NOBODY, BOB, HALO, NOW).state
     assert (taken.status, taken.owner_id) == ("on_hold", 2)
-    assert agent_changed(taken, BOB, NOBODY, HALO, NOW).state == held
+    assert apply_agent_change(taken, BOB, NOBODY, HALO, NOW).state == held
 
 
 @pytest.mark.parametrize("status", [AlertStatus.CLOSED, AlertStatus.CANCELLED, AlertStatus.MERGED])
 def test_agent_changes_nothing_on_a_closed_alert(status: AlertStatus) -> None:
-    assert not agent_changed(replace(OPEN, status=status), NOBODY, BOB, HALO, NOW).is_change
+    assert not apply_agent_change(replace(OPEN, status=status), NOBODY, BOB, HALO, NOW).is_change

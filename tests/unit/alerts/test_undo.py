@@ -68,7 +68,7 @@ def then(transition: Transition) -> AlertState:
     data = json.loads(json.dumps(event.data))
     return replace(
         transition.state,
-        last=LastEvent(event.kind, event.at, event.actor.kind, event.actor.name, event.actor.user_id, data),
+        last_event=LastEvent(event.kind, event.at, event.actor.kind, event.actor.name, event.actor.user_id, data),
     )
 
 
@@ -78,7 +78,7 @@ def test_undo_brings_back_exactly_what_was(state: AlertState, command: Command, 
     if not done.is_change:
         return
     back = apply(then(done), Undo(actor=ALICE), NOW + timedelta(seconds=seconds))
-    assert replace(back.state, last=None) == state
+    assert replace(back.state, last_event=None) == state
     event = back.events[0]
     assert event.kind is EventKind.UNDONE
     assert event.data["undone"] == done.events[0].kind
@@ -128,7 +128,7 @@ def test_empty_undo_is_reported() -> None:
 
 
 def test_close_is_not_undone_beside_newer_alert_with_same_key() -> None:
-    closed = replace(then(apply(OPEN, Close(actor=ALICE), NOW)), key_taken_by=43)
+    closed = replace(then(apply(OPEN, Close(actor=ALICE), NOW)), key_owner_id=43)
     with pytest.raises(Rejected) as refused:
         apply(closed, Undo(actor=ALICE), NOW)
     assert refused.value.code == "key_taken"
@@ -136,10 +136,10 @@ def test_close_is_not_undone_beside_newer_alert_with_same_key() -> None:
 
 def test_undone_merge_reclaims_key_after_parent_closed() -> None:
     merged = then(apply(OPEN, Merge(actor=ALICE, into=PARENT), NOW))
-    orphan = replace(merged, holds_key=False, parent_is_over=True)
+    orphan = replace(merged, holds_key=False, is_parent_ended=True)
     assert apply(orphan, Undo(actor=ALICE), NOW).state.holds_key
     with pytest.raises(Rejected) as refused:
-        apply(replace(orphan, key_taken_by=43), Undo(actor=ALICE), NOW)
+        apply(replace(orphan, key_owner_id=43), Undo(actor=ALICE), NOW)
     assert refused.value.code == "key_taken"
 
 
@@ -147,7 +147,7 @@ def test_merged_alert_with_undone_close_has_key_during_parents_life() -> None:
     merged = replace(OPEN, status=AlertStatus.MERGED, merged_into=7)
     closed = then(apply(merged, Close(actor=ALICE), NOW))
     assert apply(closed, Undo(actor=ALICE), NOW).state.holds_key
-    assert not apply(replace(closed, parent_is_over=True), Undo(actor=ALICE), NOW).state.holds_key
+    assert not apply(replace(closed, is_parent_ended=True), Undo(actor=ALICE), NOW).state.holds_key
 
 
 def test_both_timelines_tell_of_an_undone_merge() -> None:

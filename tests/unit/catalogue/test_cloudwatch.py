@@ -214,7 +214,7 @@ def test_nothing_else_is_a_question(amazon: Amazon, pem: str, type: str | None) 
 
 def test_each_message_of_a_request_must_be_signed(amazon: Amazon, pem: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sender_verification, "fetch", amazon.fetch)
-    code = load_kinds()["cloudwatch"].code
+    code = load_kinds()["cloudwatch"].kind_hooks
     right = notification(pem)
     sender_verification.require_genuine(code, [right, right], {})
     with pytest.raises(HttpError) as caught:
@@ -225,7 +225,7 @@ def test_each_message_of_a_request_must_be_signed(amazon: Amazon, pem: str, monk
 def test_unreachable_amazon_is_retried_and_invalid_certificate_is_rejected(
     pem: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    code = load_kinds()["cloudwatch"].code
+    code = load_kinds()["cloudwatch"].kind_hooks
 
     def away(url: str) -> bytes:
         raise Permanent("It answered 404.")

@@ -13,7 +13,7 @@ from tests.unit.catalogue.test_samples import SampleHarness, post
 from tocsin.catalogue import hooks, scaffold
 from tocsin.catalogue.kinds import Category, IntegrationKind, clean_settings, family, kinds_in, load_kinds, table
 from tocsin.core.errors import Rejected
-from tocsin.inbound.config.normalizer import IntegrationDefinition, compile_reader
+from tocsin.inbound.config.normalizer import IntegrationDefinition, compile_normalizer
 
 URL = "https://tocsin.example/in/0123456789abcdef0123456789abcdef"
 HALO = load_kinds()["haloitsm"]
@@ -30,7 +30,7 @@ def test_the_kinds_are_there_with_what_product_rules_need() -> None:
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_a_kinds_defaults_compile(kind: IntegrationKind) -> None:
-    assert compile_reader(kind, IntegrationDefinition()).mapping.names
+    assert compile_normalizer(kind, IntegrationDefinition()).mapping.names
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
@@ -202,7 +202,7 @@ def test_kind_alias_equals_original_except_for_search() -> None:
     ],
 )
 def test_a_kind_under_another_name_has_nothing_of_its_own(tmp_path: Path, manifest: str, problem: str) -> None:
-    scaffold.begin("uptime_owl", "Uptime Owl", tmp_path)
+    scaffold.create_kind("uptime_owl", "Uptime Owl", tmp_path)
     (tmp_path / "owl_two").mkdir()
     (tmp_path / "owl_two" / "integration.toml").write_text(manifest)
     with pytest.raises(ValueError, match=problem):
@@ -216,14 +216,14 @@ def test_the_documentation_lists_every_kind() -> None:
 
 
 def test_a_kind_that_is_begun_works_as_it_stands(tmp_path: Path) -> None:
-    files = scaffold.begin("uptime_owl", "Uptime Owl", tmp_path)
+    files = scaffold.create_kind("uptime_owl", "Uptime Owl", tmp_path)
     assert tmp_path / "uptime_owl" / "integration.toml" in files
     (kind,) = kinds_in(tmp_path).values()
     assert kind.title == "Uptime Owl"
     assert URL in kind.guide(URL)
     by_name = {sample.name: sample for sample in kind.samples}
     for sample in kind.samples:
-        desk, reader = SampleHarness(), compile_reader(kind, IntegrationDefinition())
+        desk, reader = SampleHarness(), compile_normalizer(kind, IntegrationDefinition())
         for name in sample.before:
             post(desk, reader, by_name[name])
         assert [status.value for status, _, _ in post(desk, reader, sample)] == [one.status for one in sample.expect]
@@ -235,14 +235,14 @@ def test_a_kind_that_is_begun_works_as_it_stands(tmp_path: Path) -> None:
 )
 def test_a_kind_that_could_not_be_used_is_not_begun(tmp_path: Path, name: str, title: str) -> None:
     with pytest.raises(Rejected):
-        scaffold.begin(name, title, tmp_path)
+        scaffold.create_kind(name, title, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_kind_that_is_there_is_not_overwritten(tmp_path: Path) -> None:
-    scaffold.begin("uptime_owl", "Uptime Owl", tmp_path)
+    scaffold.create_kind("uptime_owl", "Uptime Owl", tmp_path)
     with pytest.raises(Rejected, match="there already"):
-        scaffold.begin("uptime_owl", "Another", tmp_path)
+        scaffold.create_kind("uptime_owl", "Another", tmp_path)
 
 
 def test_code_without_any_of_the_known_functions_is_a_mistake() -> None:

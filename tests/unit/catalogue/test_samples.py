@@ -10,7 +10,7 @@ import pytest
 
 from tocsin.catalogue.kinds import Category, Expectation, IntegrationKind, Sample, load_kinds
 from tocsin.core.errors import Rejected
-from tocsin.inbound.config.normalizer import IntegrationDefinition, NormalizedEvent, Normalizer, compile_reader
+from tocsin.inbound.config.normalizer import IntegrationDefinition, NormalizedEvent, Normalizer, compile_normalizer
 from tocsin.inbound.config.rules import EventAction
 from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.expressions.mapped import MappedFields
@@ -40,18 +40,18 @@ class SampleHarness:
         if at is not None and key in self.newest and at < self.newest[key]:
             return MessageStatus.IGNORED, "arrived late"
         status, reason = self._decide(reading, key)
-        if at is not None and (status is not MessageStatus.IGNORED or reading.intent is EventAction.CLOSE):
+        if at is not None and (status is not MessageStatus.IGNORED or reading.action is EventAction.CLOSE):
             self.newest[key] = at
         return status, reason
 
     def _decide(self, reading: NormalizedEvent, key: str) -> tuple[MessageStatus, str]:
         is_live = key in self.live
-        reason = reading.verdict.reason
-        match reading.intent:
+        reason = reading.rule_match.reason
+        match reading.action:
             case EventAction.OPEN if is_live:
                 return MessageStatus.APPENDED, reason
             case EventAction.OPEN:
-                verdict = reading.filter_verdict()
+                verdict = reading.check_filters()
                 if not verdict.is_true:
                     return MessageStatus.IGNORED, verdict.reason
                 self.live.add(key)
@@ -75,7 +75,7 @@ def post(
         return [(MessageStatus.FAILED, refused.detail, None)]
     outcomes: list[tuple[MessageStatus, str, MappedFields | None]] = []
     for element in elements:
-        reading = reader.read(element)
+        reading = reader.normalize(element)
         mapped = None if isinstance(reading, Rejected) else reading.mapped
         outcomes.append((*desk.take(reading), mapped))
     return outcomes
@@ -83,7 +83,7 @@ def post(
 
 @pytest.mark.parametrize(("kind", "sample"), ALL, ids=[f"{kind.name}-{sample.name}" for kind, sample in ALL])
 def test_the_sample_ends_as_it_says(kind: IntegrationKind, sample: Sample) -> None:
-    reader = compile_reader(kind, IntegrationDefinition(settings=sample.settings))
+    reader = compile_normalizer(kind, IntegrationDefinition(settings=sample.settings))
     by_name = {one.name: one for one in kind.samples}
     desk = SampleHarness()
     for name in sample.before:

@@ -47,14 +47,14 @@ def test_chunked_body_is_read_whole_and_counted_until_released() -> None:
     body, bodies = read([chunk(b"a" * 10, more=True), chunk(b"b" * 5)])
     assert body == b"a" * 10 + b"b" * 5
     assert bodies.in_flight == 15
-    bodies.done(15)
+    bodies.release(15)
     assert bodies.in_flight == 0
 
 
 def test_oversized_body_is_rejected_by_declared_and_actual_size() -> None:
     with pytest.raises(asgi.BodyTooLarge):
-        read([], [(b"content-length", str(asgi.MAX_BODY + 1).encode())])
-    piece = b"x" * (asgi.MAX_BODY // 2 + 1)
+        read([], [(b"content-length", str(asgi.MAX_BODY_BYTES + 1).encode())])
+    piece = b"x" * (asgi.MAX_BODY_BYTES // 2 + 1)
     with pytest.raises(asgi.BodyTooLarge):
         read([chunk(piece, more=True), chunk(piece)])
 
@@ -188,7 +188,7 @@ async def _nothing(scope: asgi.AsgiScope, receive: asgi.Receive, send: asgi.Send
 
 @pytest.mark.parametrize(("length", "status", "code"), [(b"6000000", 413, "too_large"), (b"2000", 503, "busy")])
 def test_early_api_rejections_use_the_api_error_format(length: bytes, status: int, code: str) -> None:
-    door = AsgiRouter(bodies=asgi.BodyReader(max_in_flight=1000), probes=_nothing, pages=_nothing)
+    door = AsgiRouter(body_reader=asgi.BodyReader(max_in_flight=1000), probes=_nothing, web=_nothing)
     sent: list[dict[str, Any]] = []
 
     async def send(message: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ from tests.support.http_server import is_closed, limits, read_answer, serving
 from tocsin.asgi import AsgiRouter
 from tocsin.core.config import environment
 from tocsin.core.net import descriptors, http_server
-from tocsin.core.net.asgi import BodyReader, ClientDisconnected, OverCapacity, refuse
+from tocsin.core.net.asgi import BodyReader, ClientDisconnected, OverCapacity, send_error
 from tocsin.core.net.client_limits import ClientLimit
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -172,7 +172,7 @@ def test_idle_connections_are_closed_before_descriptors_run_out(monkeypatch: pyt
 
 
 def test_an_idle_connection_expires_after_a_stray_line_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_server, "KEEP_ALIVE", 1)
+    monkeypatch.setattr(http_server, "KEEP_ALIVE_SECONDS", 1)
     with serving(answer_at_once) as connect:
         (connection,) = open_idle(connect, 1)
         connection.sendall(b"\r\n")
@@ -180,13 +180,13 @@ def test_an_idle_connection_expires_after_a_stray_line_too(monkeypatch: pytest.M
 
 
 def test_senders_that_never_finish_a_body_are_limited_by_address() -> None:
-    bodies = BodyReader(reading=ClientLimit(per_client=3, total=100))
+    bodies = BodyReader(read_limit=ClientLimit(per_client=3, total=100))
 
     async def read(scope: Any, receive: Any, send: Any) -> None:
         try:
-            bodies.done(len(await bodies.read(scope, receive)))
+            bodies.release(len(await bodies.read(scope, receive)))
         except OverCapacity:
-            await refuse(send, 503, "busy", "Try again.")
+            await send_error(send, 503, "busy", "Try again.")
         except ClientDisconnected:
             return
         else:
@@ -213,11 +213,11 @@ def test_pages_and_streams_in_progress_are_limited_by_address(path: bytes) -> No
 
     limit = ClientLimit(per_client=2, total=100)
     door = AsgiRouter(
-        bodies=BodyReader(),
+        body_reader=BodyReader(),
         probes=answer_at_once,
-        pages=held_page,
+        web=held_page,
         live=held_page,
-        page_limit=limit,
+        web_limit=limit,
         stream_limit=limit,
     )
     request = b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n" % path

@@ -51,8 +51,8 @@ def test_a_connection_that_was_used_is_the_newest() -> None:
     first = many.open("first", "192.0.2.1")
     many.open("second", "192.0.2.1")
     assert first is not None
-    many.table.begin(first, "192.0.2.1")
-    many.table.end(first)
+    many.table.begin_request(first, "192.0.2.1")
+    many.table.end_request(first)
     many.open("third", "192.0.2.1")
     assert many.closed == ["second"]
 
@@ -71,9 +71,9 @@ def test_a_busy_proxy_connection_is_idle_again_after_the_answer() -> None:
     many = connections(total=1)
     entry = many.open("proxy", "10.0.0.1", is_proxy=True)
     assert entry is not None
-    assert many.table.begin(entry, "192.0.2.1")
+    assert many.table.begin_request(entry, "192.0.2.1")
     assert many.open("new", "192.0.2.2") is None
-    many.table.end(entry)
+    many.table.end_request(entry)
     assert many.open("new", "192.0.2.2") is not None
     assert many.closed == ["proxy"]
 
@@ -83,9 +83,9 @@ def test_nothing_is_kept_of_clients_that_left() -> None:
     for number in range(50):
         entry = many.open("one", "10.0.0.1", is_proxy=True)
         assert entry is not None
-        assert many.table.begin(entry, f"192.0.2.{number}")
+        assert many.table.begin_request(entry, f"192.0.2.{number}")
         if number % 2:
-            many.table.end(entry)
+            many.table.end_request(entry)
         many.table.remove(entry)
         many.table.remove(entry)
     assert len(many.table) == 0
@@ -109,9 +109,9 @@ def test_addresses_of_one_subscriber_have_one_key(address: str | None, key: str)
 
 def test_a_client_limit_counts_each_client_and_all_of_them() -> None:
     limit = ClientLimit(per_client=1, total=2)
-    with limit.entered("a") as first, limit.entered("a") as same, limit.entered("b") as other:
+    with limit.acquire("a") as first, limit.acquire("a") as same, limit.acquire("b") as other:
         assert (first, same, other) == (True, False, True)
-        with limit.entered(None) as unknown:
+        with limit.acquire(None) as unknown:
             assert not unknown
-    with limit.entered(None) as first, limit.entered(None) as second, limit.entered("a") as third:
+    with limit.acquire(None) as first, limit.acquire(None) as second, limit.acquire("a") as third:
         assert (first, second, third) == (True, True, False)

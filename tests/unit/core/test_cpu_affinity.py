@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from tocsin.core.runtime import cpu_affinity
-from tocsin.core.runtime.cpu_affinity import MIN_STAY_SECONDS, PLACING, SharedCpu, allow_all_cpus
+from tocsin.core.runtime.cpu_affinity import MIN_STAY_SECONDS, PLACEMENT_SECONDS, SharedCpu, allow_all_cpus
 
 ANYWHERE = os.sched_getaffinity(0)
 
@@ -45,7 +45,7 @@ def test_kernel_chooses_the_processor_which_is_kept_for_a_while(leader: int) -> 
     for _ in range(3):
         together.share()
         assert os.sched_getaffinity(0) == os.sched_getaffinity(leader) == ANYWHERE
-        seconds.now += PLACING
+        seconds.now += PLACEMENT_SECONDS
         together.share()
         assert len(os.sched_getaffinity(0)) == 1
         assert os.sched_getaffinity(0) == os.sched_getaffinity(leader)
@@ -59,9 +59,9 @@ def test_they_roam_as_soon_as_one_has_nothing_to_do(leader: int) -> None:
     seconds = Seconds()
     together = SharedCpu(leader, seconds)
     together.share()
-    seconds.now += PLACING
+    seconds.now += PLACEMENT_SECONDS
     together.share()
-    together.part()
+    together.release()
     assert os.sched_getaffinity(0) == os.sched_getaffinity(leader) == ANYWHERE
     together.share()
     assert os.sched_getaffinity(0) == ANYWHERE  # placed anew first
@@ -98,17 +98,17 @@ def test_ended_leader_and_forbidden_affinity_are_no_failure(monkeypatch: pytest.
     monkeypatch.setattr(os, "sched_setaffinity", forbid)
     for _ in range(3):
         together.share()
-        seconds.now += PLACING
-    together.part()
+        seconds.now += PLACEMENT_SECONDS
+    together.release()
     assert os.sched_getaffinity(0) == ANYWHERE
 
 
 def test_where_there_is_only_one_processor_nothing_is_done(leader: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cpu_affinity, "_ANYWHERE", frozenset({min(ANYWHERE)}))
+    monkeypatch.setattr(cpu_affinity, "_ALLOWED_CPUS", frozenset({min(ANYWHERE)}))
     seconds = Seconds()
     together = SharedCpu(leader, seconds)
     together.share()
-    seconds.now += PLACING
+    seconds.now += PLACEMENT_SECONDS
     together.share()
-    together.part()
+    together.release()
     assert os.sched_getaffinity(leader) == ANYWHERE

@@ -20,7 +20,7 @@ from tests.support.http_server import read_answer
 from tocsin.core.net import descriptors
 print(descriptors.attainable())
 descriptors.raise_limit()
-print(resource.getrlimit(resource.RLIMIT_NOFILE)[0], descriptors.most_connections(), descriptors.are_scarce(900))
+print(resource.getrlimit(resource.RLIMIT_NOFILE)[0], descriptors.max_connections(), descriptors.are_scarce(900))
 """
 
 
@@ -36,7 +36,7 @@ def test_the_doctor_names_the_remedy_for_too_low_a_limit() -> None:
     assert finding.is_problem
     assert "1024 files" in finding.detail
     assert "LimitNOFILE=65536" in finding.remedy
-    assert not list(machine.open_files(descriptors.NEEDED))
+    assert not list(machine.open_files(descriptors.REQUIRED))
 
 
 _SERVER = """

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tocsin.core.net import http_server
-from tocsin.core.net.asgi import RespondDirectly
+from tocsin.core.net.asgi import SendResponse
 from tocsin.core.net.http_server import MAX_FAST_PATH_BYTES, MAX_PIPELINED_RESPONSES, HttpServer, listen, make_server
 
 
@@ -21,16 +21,14 @@ class Counter:
     """Takes POSTs to `/short…`, but bodies that say so, and answers when the test says so."""
 
     taken: list[bytes] = field(default_factory=list)
-    answers: list[RespondDirectly] = field(default_factory=list)
+    answers: list[SendResponse] = field(default_factory=list)
     came: threading.Condition = field(default_factory=threading.Condition)
     loop: asyncio.AbstractEventLoop | None = None
 
-    def wants(self, target: bytes) -> object | None:
+    def find_handle(self, target: bytes) -> object | None:
         return target if target.startswith(b"/short") else None
 
-    def take(
-        self, wanted: object, headers: Sequence[tuple[bytes, bytes]], body: bytes, answer: RespondDirectly
-    ) -> bool:
+    def accept(self, handle: object, headers: Sequence[tuple[bytes, bytes]], body: bytes, answer: SendResponse) -> bool:
         if body.startswith(b"not this"):
             return False
         with self.came:
@@ -76,7 +74,7 @@ def listening() -> Iterator[Listening]:
 
     counter = Counter()
     listener = listen("127.0.0.1", 0)
-    server = make_server(app, graceful_timeout=5, on_ready=ready.set, on_exit=lambda: None, whole=counter)
+    server = make_server(app, graceful_timeout=5, on_ready=ready.set, on_exit=lambda: None, fast_path=counter)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     assert ready.wait(10)

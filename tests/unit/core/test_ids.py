@@ -11,7 +11,7 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tocsin.core.ids import key_hash, lock_number, token, token_hash, uuid7
+from tocsin.core.ids import advisory_lock_key, key_hash, token, token_hash, uuid7
 
 
 def test_uuids_rise_even_within_one_millisecond_and_say_version_7() -> None:
@@ -38,7 +38,7 @@ def test_a_token_is_32_lower_case_hex_characters() -> None:
 
 @given(st.text())
 def test_any_key_has_hash_and_64_bit_lock_number(text: str) -> None:
-    number = lock_number(key_hash(text))
+    number = advisory_lock_key(key_hash(text))
     assert -(2**63) <= number < 2**63
 
 

@@ -41,22 +41,22 @@ def test_what_comes_back_while_another_write_runs_is_written_together() -> None:
         return job
 
     flight = table.made(work)
-    flight.begin(["a", "b", "c"])
-    assert flight.free() == 1
+    flight.start(["a", "b", "c"])
+    assert flight.free_slots() == 1
     begun.wait(10)
     with flight._writing:
         release.set()
         assert flight.wait_until(lambda jobs: len(flight._results) == 3, 10)
-        assert flight.free() == 1  # nothing is done before it is written down
+        assert flight.free_slots() == 1  # nothing is done before it is written down
     flight.close(10)
     assert table.batches == [["a", "b", "c"]]
-    assert flight.free() == 4
+    assert flight.free_slots() == 4
 
 
 def test_one_result_that_cannot_be_written_costs_no_other() -> None:
     table = Written()
     flight = table.made()
-    flight.begin(["a", "poison", "b"])
+    flight.start(["a", "poison", "b"])
     flight.close(10)
     assert sorted(one for batch in table.batches for one in batch) == ["a", "b"]
     assert table.salvaged == ["poison"]
@@ -67,7 +67,7 @@ def test_unwritable_result_stays_in_flight_and_is_written_later() -> None:
     table = Written()
     table.is_away = True
     flight = table.made()
-    flight.begin(["a"])
+    flight.start(["a"])
     with pytest.raises(OperationalError):
         flight.settle(10)
     assert flight.jobs() == ["a"]
@@ -80,7 +80,7 @@ def test_unwritable_result_stays_in_flight_and_is_written_later() -> None:
 def test_closing_waits_no_longer_than_its_timeout() -> None:
     table, release = Written(), threading.Event()
     flight = table.made(lambda job: job if release.wait(10) else "")
-    flight.begin(["slow"])
+    flight.start(["slow"])
     flight.close(0.01)
     assert flight.jobs() == ["slow"]
     assert table.batches == []
@@ -97,11 +97,11 @@ def test_failed_job_leaves_the_pool() -> None:
         return job
 
     flight = table.made(work)
-    flight.begin(["a", "broken"])
+    flight.start(["a", "broken"])
     assert flight.wait_until(lambda jobs: not jobs, 10)
     flight.close(10)
     assert table.batches == [["a"]]
-    assert flight.free() == 4
+    assert flight.free_slots() == 4
 
 
 class Elapsed:
@@ -145,19 +145,19 @@ def hanging(
 def test_jobs_past_their_deadline_are_lost_and_free_their_slots() -> None:
     table, elapsed = Written(), Elapsed()
     flight, release, begun = hanging(table, elapsed, slots=2)
-    flight.begin(["hangs-1", "hangs-2"])
+    flight.start(["hangs-1", "hangs-2"])
     assert begun.acquire(timeout=10)
     assert begun.acquire(timeout=10)
     elapsed.seconds = 89
     flight.end_overdue()
-    assert (flight.free(), flight.stuck()) == (0, [])
+    assert (flight.free_slots(), flight.stuck()) == (0, [])
     elapsed.seconds = 90
     flight.end_overdue()
-    flight.write_down()
+    flight.store_results()
     assert table.batches == [["hangs-1 is lost", "hangs-2 is lost"]]
-    assert (flight.free(), sorted(flight.stuck())) == (2, ["hangs-1", "hangs-2"])
+    assert (flight.free_slots(), sorted(flight.stuck())) == (2, ["hangs-1", "hangs-2"])
     # Every thread hangs; others take their place.
-    flight.begin(["a", "b"])
+    flight.start(["a", "b"])
     flight.settle(10)
     assert sorted(one for batch in table.batches[1:] for one in batch) == ["a", "b"]
     release.set()
@@ -169,12 +169,12 @@ def test_jobs_past_their_deadline_are_lost_and_free_their_slots() -> None:
 def test_a_job_started_again_keeps_its_own_result() -> None:
     table, elapsed = Written(), Elapsed()
     flight, release, begun = hanging(table, elapsed, slots=1)
-    flight.begin(["hangs"])
+    flight.start(["hangs"])
     assert begun.acquire(timeout=10)
     elapsed.seconds = 90
     flight.end_overdue()
-    flight.write_down()
-    flight.begin(["hangs"])
+    flight.store_results()
+    flight.start(["hangs"])
     assert begun.acquire(timeout=10)
     assert flight.jobs() == ["hangs"]
     release.set()

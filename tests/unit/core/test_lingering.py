@@ -10,11 +10,11 @@ import pytest
 
 from tests.support.http_server import is_closed, read_answer, serving
 from tocsin.core.net import lingering
-from tocsin.core.net.asgi import MAX_BODY, BodyReader, BodyTooLarge, refuse
+from tocsin.core.net.asgi import MAX_BODY_BYTES, BodyReader, BodyTooLarge, send_error
 
 #: More than the sockets' buffers hold.
 LARGE = 16 * 1024 * 1024
-assert LARGE > MAX_BODY
+assert LARGE > MAX_BODY_BYTES
 
 
 class Refusing:
@@ -25,14 +25,14 @@ class Refusing:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if (status := scope["path"].lstrip("/")).isdigit():
-            await refuse(send, int(status), "refused", "No.")
+            await send_error(send, int(status), "refused", "No.")
             return
         try:
-            self.bodies.done(len(await self.bodies.read(scope, receive)))
+            self.bodies.release(len(await self.bodies.read(scope, receive)))
         except BodyTooLarge:
-            await refuse(send, 413, "too_large", "A body has at most 5 MiB.", headers=((b"connection", b"close"),))
+            await send_error(send, 413, "too_large", "A body has at most 5 MiB.", headers=((b"connection", b"close"),))
         else:
-            await refuse(send, 200, "taken", "Yes.")
+            await send_error(send, 200, "taken", "Yes.")
 
 
 def post(path: str, *headers: str) -> bytes:
@@ -77,7 +77,7 @@ def test_a_refusal_before_the_body_was_read_reaches_the_sender(status: int) -> N
 
 @pytest.mark.parametrize("path", ["/", "/401"])
 def test_a_refused_sender_cannot_go_on_without_end(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lingering, "MAX_DISCARDED", 2 * LARGE)
+    monkeypatch.setattr(lingering, "MAX_DISCARDED_BYTES", 2 * LARGE)
     with serving(Refusing()) as connect:
         connection = connect()
         connection.sendall(post(path, f"Content-Length: {100 * LARGE}"))

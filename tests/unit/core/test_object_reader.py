@@ -28,12 +28,12 @@ def test_all_problems_are_reported_at_once_with_locations() -> None:
         {"name": 7, "wait": "soon", "active": "no", "role": "boss", "lists": [{"label": "x", "colour": 1}, 3]}
     )
     spec.name()
-    spec.span("wait", timedelta())
-    spec.flag("active", True)
+    spec.duration("wait", timedelta())
+    spec.boolean("active", True)
     spec.one_of("role", Role, Role.RESPONDER)
-    for part in spec.specs("lists"):
+    for part in spec.nested_list("lists"):
         part.text("label")
-        part.done()
+        part.reject_unknown_keys()
     with pytest.raises(RejectedAll) as raised:
         spec.finish()
     assert set(raised.value.fields) == {"name", "wait", "active", "role", "lists[0].colour", "lists[1]"}
@@ -58,7 +58,7 @@ def test_text_that_a_database_cannot_hold_is_refused(text: str) -> None:
 @pytest.mark.parametrize("zone", ["Mars/Olympus", "../etc/passwd", "Europe", "", "Europe/Zurich\n", "/etc/localtime"])
 def test_what_is_no_time_zone_is_refused(zone: str) -> None:
     spec = ObjectReader({"time_zone": zone})
-    spec.zone()
+    spec.time_zone()
     if zone.strip() == "Europe/Zurich":
         spec.finish()
     else:
@@ -68,7 +68,7 @@ def test_what_is_no_time_zone_is_refused(zone: str) -> None:
 def test_null_counts_as_absent() -> None:
     spec = ObjectReader({"name": None, "wait": None})
     assert spec.text("name", "default") == "default"
-    assert spec.span("wait", timedelta(minutes=1)) == timedelta(minutes=1)
+    assert spec.duration("wait", timedelta(minutes=1)) == timedelta(minutes=1)
     spec.finish()
 
 

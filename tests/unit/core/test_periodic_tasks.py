@@ -91,7 +91,7 @@ def test_dead_task_restarts_and_two_deaths_per_minute_are_unhealthy() -> None:
     for _ in range(2):
         assert turns.acquire(timeout=5)
         worker.threads["dying"].join(5)
-        worker.revive()
+        worker.restart_dead()
     assert turns.acquire(timeout=5)
     assert not worker.is_healthy()
     worker.stop(5)

@@ -22,4 +22,4 @@ from tocsin.core.config import secret_urls
 def test_an_address_is_shown_as_its_host(url: str, shown: str) -> None:
     assert secret_urls.mask_url(url) == shown
     assert secret_urls.mask_url(shown) == shown
-    assert secret_urls.is_shown(shown) == (shown != url)
+    assert secret_urls.is_masked(shown) == (shown != url)

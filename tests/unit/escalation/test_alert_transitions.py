@@ -40,10 +40,10 @@ from tocsin.alerts.commands import (
     Undo,
 )
 from tocsin.alerts.lifecycle import apply
-from tocsin.alerts.source import TicketAgent, agent_changed
+from tocsin.alerts.source import TicketAgent, apply_agent_change
 from tocsin.alerts.states import ActorKind, AlertStatus, EventKind, Priority
-from tocsin.escalation.actions.forecast import next_step
-from tocsin.escalation.run.alert_transitions import follow, raise_priority, reroute
+from tocsin.escalation.actions.forecast import forecast_next_action
+from tocsin.escalation.run.alert_transitions import apply_transition, raise_priority, reroute
 from tocsin.escalation.run.run_state import ActivePause, NoticeReason, RunDecision, RunStatus
 from tocsin.escalation.run.run_status import begin_run
 
@@ -105,7 +105,7 @@ def test_unanswered_acknowledgement_reminder_restarts_escalation() -> None:
     world.act(ack(ALICE))
     world.to(31)
     assert world.asked == [(31, ALICE)]
-    assert world.alert.asked == {ALICE}
+    assert world.alert.reminded_user_ids == {ALICE}
     world.to(35.9)
     assert world.paged == [(0, ALICE)]
     world.to(36)
@@ -166,7 +166,7 @@ def test_assigned_or_closed_alert_sends_no_reminder(done: Command) -> None:
 
 def test_an_acknowledgement_after_the_end_still_has_its_timeout() -> None:
     world = EscalationRun(plan(("primary", 0))).to(6)
-    assert world.run.status is RunStatus.FINISHED
+    assert world.run.status is RunStatus.EXHAUSTED
     world.act(ack(ALICE))
     world.to(41)
     assert world.asked == [(36, ALICE)]
@@ -183,7 +183,7 @@ def test_taking_an_acknowledgement_back_lets_the_step_then_due_fire() -> None:
     world.to(9)
     world.act(Unacknowledge(actor=actor(ALICE)))
     assert world.to(9).paged == [(0, ALICE), (9, BOB)]
-    assert world.sentences(EventKind.ESCALATION_GOES_ON) == ["Escalation goes on: the step then due fires."] * 2
+    assert world.sentences(EventKind.ESCALATION_CONTINUED) == ["Escalation goes on: the step then due fires."] * 2
 
 
 def test_unacknowledging_after_exhaustion_starts_again() -> None:
@@ -230,9 +230,9 @@ def test_unassignment_by_source_restarts_escalation() -> None:
     for before, after, minute in ((TicketAgent(), alice, 1), (alice, TicketAgent(), 9)):
         world.to(minute)
         was = world.alert
-        done = agent_changed(was, before, after, halo, world.now)
+        done = apply_agent_change(was, before, after, halo, world.now)
         world._changed(done)
-        world._keep(follow(world._reread(), was, done.state, done.events, world.now))
+        world._keep(apply_transition(world._reread(), was, done.state, done.events, world.now))
     assert world.to(14).paged == [(0, ALICE), (9, ALICE), (14, BOB)]
 
 
@@ -289,7 +289,7 @@ def test_handing_it_over_cancels_pages_and_stays_stopped() -> None:
 def test_closing_cancelling_and_merging_stop_escalation_and_unsent_pages(command: Command) -> None:
     world = EscalationRun(plan(*STANDARD)).to(1)
     world.act(command)
-    assert (world.run.status, world.run.due_at) == (RunStatus.ENDED, None)
+    assert (world.run.status, world.run.due_at) == (RunStatus.TERMINATED, None)
     assert [cancel.user_ids for cancel in world.cancels] == [None]
     assert world.to(600).users() == [ALICE]
     world.turn()
@@ -318,7 +318,7 @@ def test_a_closed_merged_alert_changes_nothing_more() -> None:
     world.act(Merge(actor=actor(BOB), into=replace(world.alert, id=7)))
     cancels = len(world.cancels)
     world.act(Close(actor=actor(BOB)))
-    assert world.run.status is RunStatus.ENDED
+    assert world.run.status is RunStatus.TERMINATED
     assert len(world.cancels) == cancels
 
 
@@ -377,7 +377,7 @@ def test_hold_after_exhaustion_restarts_at_its_end() -> None:
 
 
 def test_a_recorded_alert_comes_back_from_hold_too() -> None:
-    world = EscalationRun(plan(*STANDARD), mode=PagingMode.RECORD)
+    world = EscalationRun(plan(*STANDARD), mode=PagingMode.LOG_ONLY)
     world.act(Hold(actor=actor(CAROL), until=T0 + minutes(60)))
     world.to(61)
     assert world.alert.status is AlertStatus.OPEN
@@ -409,7 +409,7 @@ def test_escalating_past_the_end_starts_at_step_one_again() -> None:
     world.act(Escalate(actor=actor(CAROL)))
     assert world.to(6).paged == [(0, ALICE), (5, BOB), (6, ALICE)]
     world.to(30)
-    assert world.run.status is RunStatus.FINISHED
+    assert world.run.status is RunStatus.EXHAUSTED
     world.act(Escalate(actor=actor(CAROL)))
     assert world.to(35).paged[-2:] == [(30, ALICE), (35, BOB)]
 
@@ -475,7 +475,7 @@ def test_escalating_on_hold_pages_next_user_and_keeps_hold() -> None:
 
 
 def test_escalating_a_recorded_alert_pages_from_step_one() -> None:
-    world = EscalationRun(plan(*STANDARD), mode=PagingMode.RECORD)
+    world = EscalationRun(plan(*STANDARD), mode=PagingMode.LOG_ONLY)
     world.act(Escalate(actor=actor(CAROL)))
     assert world.to(5).paged == [(0, ALICE), (5, BOB)]
 
@@ -504,7 +504,7 @@ def rise(
             priority,
             world.now,
             recipient_groups=(DESK,),
-            why="Route 2.",
+            policy_reason="Route 2.",
         )
     decision = raise_priority(world._reread(), world.alert, fresh, world.now)
     world._keep(decision)
@@ -514,8 +514,8 @@ def rise(
 def test_raised_priority_restarts_escalation_once_by_current_routes() -> None:
     world = EscalationRun(plan(*STANDARD)).to(2)
     decision = rise(world, Priority.CRITICAL, plan(("primary secondary", 0), ("primary secondary", 5)))
-    assert decision.run.status is RunStatus.ENDED
-    assert [cancel.user_ids for cancel in decision.cancels] == [None]
+    assert decision.run.status is RunStatus.TERMINATED
+    assert [cancel.user_ids for cancel in decision.cancellations] == [None]
     assert world.to(3).paged == [(0, ALICE), (2, ALICE), (2, BOB)]
     assert rise(world, Priority.CRITICAL).successor is None, "once"
     assert rise(world, Priority.LOW).successor is None
@@ -536,7 +536,7 @@ def test_owner_is_notified_of_raised_priority_without_pages() -> None:
     rise(world, Priority.CRITICAL, plan(("secondary", 0)))
     assert world.to(60).users() == [ALICE]
     ((_minute, tell),) = world.told
-    assert (tell.user_ids, tell.why) == ((ALICE,), NoticeReason.PRIORITY_ROSE)
+    assert (tell.user_ids, tell.notice_reason) == ((ALICE,), NoticeReason.PRIORITY_ROSE)
     assert tell.text == "The priority rose from high to critical."
     world.act(Unassign(actor=actor(ALICE)))
     assert world.to(60).users() == [ALICE, BOB], "given back, the new route's policy is at work"
@@ -557,18 +557,18 @@ def test_external_owner_cannot_be_notified_as_timeline_shows() -> None:
     world.act(Assign(actor=actor(ALICE), name="Vendor hotline"))
     rise(world, Priority.CRITICAL)
     assert world.told == []
-    assert "Vendor hotline has it and cannot be told" in world.sentences(EventKind.TOLD)[0]
+    assert "Vendor hotline has it and cannot be told" in world.sentences(EventKind.NOTICE_SENT)[0]
 
 
 def test_log_only_alert_with_raised_priority_pages_by_current_routes() -> None:
-    world = EscalationRun(plan(*STANDARD), mode=PagingMode.RECORD)
+    world = EscalationRun(plan(*STANDARD), mode=PagingMode.LOG_ONLY)
     assert rise(world, Priority.CRITICAL).successor is None
-    world = EscalationRun(plan(*STANDARD), mode=PagingMode.RECORD)
+    world = EscalationRun(plan(*STANDARD), mode=PagingMode.LOG_ONLY)
     rise(world, Priority.CRITICAL, plan(("primary", 0)))
     assert world.to(1).users() == [ALICE]
 
 
-@pytest.mark.parametrize("mode", [PagingMode.RECORD, PagingMode.DRY_RUN])
+@pytest.mark.parametrize("mode", [PagingMode.LOG_ONLY, PagingMode.DRY_RUN])
 def test_raised_priority_or_team_without_route_keeps_paged_users(
     mode: PagingMode,
 ) -> None:
@@ -592,7 +592,7 @@ def move(
         world.alert.priority,
         world.now,
         recipient_groups=groups,
-        why="Route 2.",
+        policy_reason="Route 2.",
     )
     decision = reroute(world._reread(), world.alert, fresh, "It moved from 1st Line to Network", world.now)
     world._keep(decision)
@@ -602,8 +602,8 @@ def move(
 def test_ticket_moved_to_another_team_restarts_with_current_targets() -> None:
     world = EscalationRun(plan(*STANDARD)).to(2)
     decision = move(world, plan(("secondary", 0)))
-    assert decision.run.status is RunStatus.ENDED
-    assert [cancel.user_ids for cancel in decision.cancels] == [None]
+    assert decision.run.status is RunStatus.TERMINATED
+    assert [cancel.user_ids for cancel in decision.cancellations] == [None]
     assert world.sentences(EventKind.ESCALATION_STARTED)[-1] == (
         "It moved from 1st Line to Network, and the routes name others for it: escalation starts again at step 1."
     )
@@ -614,7 +614,9 @@ def test_move_with_same_or_no_targets_keeps_escalation() -> None:
     world = EscalationRun(plan(*STANDARD)).to(2)
     same = world.run
     assert move(world, plan(*STANDARD), groups=same.recipient_groups).successor is None
-    assert move(world, plan(("secondary", 0)), mode=PagingMode.RECORD).successor is None, "who is paged is not dropped"
+    assert move(world, plan(("secondary", 0)), mode=PagingMode.LOG_ONLY).successor is None, (
+        "who is paged is not dropped"
+    )
     assert world.to(6).users() == [ALICE, BOB]
 
 
@@ -624,7 +626,7 @@ def test_owner_of_moved_ticket_is_notified_without_pages() -> None:
     move(world, plan(("secondary", 0)))
     assert world.to(60).users() == [ALICE]
     ((_minute, tell),) = world.told
-    assert (tell.user_ids, tell.why) == ((ALICE,), NoticeReason.MOVED)
+    assert (tell.user_ids, tell.notice_reason) == ((ALICE,), NoticeReason.MOVED)
     world.act(Unassign(actor=actor(ALICE)))
     assert world.to(60).users() == [ALICE, BOB]
 
@@ -635,17 +637,17 @@ def test_owner_of_moved_ticket_is_notified_without_pages() -> None:
 def test_forecast_is_given_when_acknowledged_on_hold_or_assigned() -> None:
     world = EscalationRun(plan(*STANDARD, **STOP)).to(0)
     world.act(ack(ALICE))
-    coming = next_step(world.run, world.alert, world.roster, world.now)
+    coming = forecast_next_action(world.run, world.alert, world.roster, world.now)
     assert coming is not None
     assert (coming.at, coming.summary) == (T0 + minutes(30), 'asks Alice "Still on it?"')
     world.act(Unacknowledge(actor=actor(ALICE)))
     world.act(Hold(actor=actor(ALICE), until=T0 + minutes(40)))
-    coming = next_step(world.run, world.alert, world.roster, world.now)
+    coming = forecast_next_action(world.run, world.alert, world.roster, world.now)
     assert coming is not None
     assert (coming.at, coming.summary) == (T0 + minutes(40), "pages Bob (secondary, Desk)")
     world.act(take(ALICE))
     world.act(Resume(actor=actor(ALICE)))
-    assert next_step(world.run, world.alert, world.roster, world.now) is None
+    assert forecast_next_action(world.run, world.alert, world.roster, world.now) is None
     assert world.run.reason == "Alice has it."
 
 
@@ -660,6 +662,6 @@ def test_pause_does_not_delay_manual_escalation() -> None:
 def test_message_without_state_change_keeps_the_run() -> None:
     world = EscalationRun(plan(*STANDARD)).to(1)
     done = apply(world.alert, Reply(actor=actor(BOB), text="seen"), world.now)
-    decision = follow(world.run, world.alert, done.state, done.events, world.now)
+    decision = apply_transition(world.run, world.alert, done.state, done.events, world.now)
     assert decision == RunDecision(world.run)
     assert Acknowledged(world.now, "Bob") not in world.alert.acknowledged.values()

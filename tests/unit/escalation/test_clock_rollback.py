@@ -13,7 +13,7 @@ from tests.unit.escalation.test_engine_properties import ROSTERS, commands
 from tests.unit.escalation.test_policy_definition import plans
 from tocsin.alerts.commands import Acknowledge, Hold
 from tocsin.core.errors import Rejected
-from tocsin.escalation.clock_rollback import acknowledged, shift_earlier
+from tocsin.escalation.clock_rollback import shift_acknowledgements, shift_earlier
 from tocsin.escalation.policy.policy import CompiledPolicy
 from tocsin.escalation.run.run_state import ActivePause
 from tocsin.escalation.run.target_resolution import TargetContext
@@ -24,7 +24,7 @@ def set_back(world: EscalationRun, by: timedelta) -> EscalationRun:
     world.now -= by
     pause = world.pause if world.pause is not None and world.pause.until > world.now else None
     world.run = shift_earlier(world._reread(), world.alert, by, world.now, pause)
-    world.alert = acknowledged(world.alert, by, world.now)
+    world.alert = shift_acknowledgements(world.alert, by, world.now)
     return world
 
 
@@ -107,9 +107,9 @@ def test_clock_rollback_of_any_size_delays_nothing(
             world.act(data.draw(st.sampled_from(commands(world))))
         except Rejected:
             continue
-    before, answered = world.run, dict(world.run.progress.asked)
+    before, answered = world.run, dict(world.run.progress.ack_reminder_sent_at)
     set_back(world, timedelta(seconds=data.draw(st.integers(min_value=5, max_value=20_000))))
     assert (world.run.due_at is None) == (before.due_at is None)
     assert world.run.due_at is None or before.due_at is None or world.run.due_at <= before.due_at
     assert world.run.status == before.status or before.status in ("paused", "active")
-    assert world.run.progress.asked.keys() <= answered.keys()
+    assert world.run.progress.ack_reminder_sent_at.keys() <= answered.keys()

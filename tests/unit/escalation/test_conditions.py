@@ -70,7 +70,7 @@ def test_skipped_step_costs_no_time_before_first_page() -> None:
 def test_each_policy_template_pages_users_and_ends_or_repeats(one: object) -> None:
     made = parse(one.spec, PolicyNames({}, {}))  # type: ignore[attr-defined]
     people = roster()
-    duty = people.duties[DESK]
+    duty = people.groups[DESK]
     object.__setattr__(duty, "members", (1, 2, 3))
     world = EscalationRun(made, people).to(240)
     assert world.paged

@@ -22,7 +22,7 @@ from tests.support.escalation_run import (
 )
 from tocsin.alerts.change_handlers import PagingMode
 from tocsin.alerts.states import EventKind
-from tocsin.escalation.actions.forecast import next_step, play_forward
+from tocsin.escalation.actions.forecast import forecast_next_action, forecast_run
 from tocsin.escalation.run.run_state import ActivePause, NoticeReason, RunStatus
 
 STANDARD = (("primary", 0), ("secondary", 5), ("primary secondary", 10))
@@ -66,11 +66,11 @@ def test_exhaustion_follows_five_minutes_after_the_last_step() -> None:
     world = EscalationRun(plan(("primary", 0), repeat={"times": 1, "every": "10m"})).to(14.9)
     assert not world.told
     world.to(15)
-    assert world.run.status is RunStatus.FINISHED
+    assert world.run.status is RunStatus.EXHAUSTED
     assert world.run.due_at is None
     ((minute, tell),) = world.told
-    assert (minute, tell.user_ids, tell.why) == (15, (CAROL,), NoticeReason.NOBODY_ANSWERED)
-    assert world.sentences(EventKind.ESCALATION_FINISHED) == ["Nobody answered, and the escalation is at its end."]
+    assert (minute, tell.user_ids, tell.notice_reason) == (15, (CAROL,), NoticeReason.NOBODY_ANSWERED)
+    assert world.sentences(EventKind.ESCALATION_EXHAUSTED) == ["Nobody answered, and the escalation is at its end."]
 
 
 def test_final_action_is_configurable_and_falls_back_to_administrators() -> None:
@@ -80,7 +80,7 @@ def test_final_action_is_configurable_and_falls_back_to_administrators() -> None
 
 def test_all_managers_are_notified() -> None:
     world = EscalationRun(plan(("primary", 0)), roster(manager=(CAROL, DAVE))).to(5)
-    assert world.sentences(EventKind.TOLD) == [
+    assert world.sentences(EventKind.NOTICE_SENT) == [
         "Carol and Dave are told: Nobody answered, and the escalation is at its end."
     ]
 
@@ -88,7 +88,7 @@ def test_all_managers_are_notified() -> None:
 def test_missing_recipients_are_noted_on_the_timeline() -> None:
     world = EscalationRun(plan(("primary", 0)), roster(manager=(), admins=())).to(5)
     assert world.told == []
-    assert world.sentences(EventKind.TOLD) == [
+    assert world.sentences(EventKind.NOTICE_SENT) == [
         "Nobody answered, and the escalation is at its end. There is no manager or administrator to tell."
     ]
 
@@ -186,18 +186,21 @@ def test_next_delay_counts_from_the_immediately_fired_step() -> None:
 def test_fully_empty_pass_notifies_managers_immediately_and_repeats_continue() -> None:
     policy = plan(("primary", 0), ("secondary", 5), repeat={"times": 1, "every": "10m"})
     world = EscalationRun(policy, roster(primary=(), secondary=())).to(0)
-    assert [(minute, tell.why) for minute, tell in world.told] == [(0, NoticeReason.NOBODY_TO_PAGE)]
+    assert [(minute, tell.notice_reason) for minute, tell in world.told] == [(0, NoticeReason.NOBODY_TO_PAGE)]
     world.roster = roster()
     world.to(20)
     assert world.paged == [(10, ALICE), (15, BOB)]
     world.to(25)
-    assert [tell.why for _minute, tell in world.told] == [NoticeReason.NOBODY_TO_PAGE, NoticeReason.NOBODY_ANSWERED]
+    assert [tell.notice_reason for _minute, tell in world.told] == [
+        NoticeReason.NOBODY_TO_PAGE,
+        NoticeReason.NOBODY_ANSWERED,
+    ]
 
 
 def test_unpageable_policy_still_exhausts_and_is_reported_once() -> None:
     world = EscalationRun(plan(("primary", 0)), roster(primary=())).to(60)
-    assert world.run.status is RunStatus.FINISHED
-    assert [tell.why for _minute, tell in world.told] == [NoticeReason.NOBODY_TO_PAGE]
+    assert world.run.status is RunStatus.EXHAUSTED
+    assert [tell.notice_reason for _minute, tell in world.told] == [NoticeReason.NOBODY_TO_PAGE]
 
 
 # Late turns
@@ -225,11 +228,11 @@ def test_dry_run_pages_no_user_and_lists_would_be_targets() -> None:
     assert (world.paged, world.contacts, world.told) == ([], [], [])
     assert world.would == EscalationRun(plan(*STANDARD)).to(20).paged
     assert world.sentences(EventKind.STEP_FIRED)[0] == "Step 1 of 3 would page Alice (primary, Desk)."
-    assert "Carol would be told" in world.sentences(EventKind.TOLD)[0]
+    assert "Carol would be told" in world.sentences(EventKind.NOTICE_SENT)[0]
 
 
 def test_a_recorded_alert_has_no_timer_and_says_why() -> None:
-    world = EscalationRun(plan(*STANDARD), mode=PagingMode.RECORD, why="Route 1: priority is low.").to(600)
+    world = EscalationRun(plan(*STANDARD), mode=PagingMode.LOG_ONLY, why="Route 1: priority is low.").to(600)
     assert (world.run.status, world.run.due_at) == (RunStatus.STOPPED, None)
     assert world.run.reason == "Only recorded, nobody is paged. Route 1: priority is low."
     assert world.events == []
@@ -245,7 +248,7 @@ def test_pause_delays_steps_and_fires_due_step_at_its_end() -> None:
     assert world.paged == [(0, ALICE)]
     assert (world.run.status, world.run.due_at) == (RunStatus.PAUSED, T0 + minutes(40))
     assert world.run.reason == "All paging is paused: moving the data centre"
-    (waits,) = world.sentences(EventKind.ESCALATION_WAITS)
+    (waits,) = world.sentences(EventKind.ESCALATION_PAUSED)
     assert "moving the data centre" in waits
     world.to(50)
     assert world.paged == [(0, ALICE), (40, BOB), (50, ALICE), (50, BOB)]
@@ -265,10 +268,10 @@ def test_pages_delayed_by_pause_do_not_restart_their_user() -> None:
 
 def test_next_step_is_forecast_with_names_and_time() -> None:
     world = EscalationRun(plan(*STANDARD)).to(1)
-    coming = next_step(world.run, world.alert, world.roster, world.now)
+    coming = forecast_next_action(world.run, world.alert, world.roster, world.now)
     assert coming is not None
     assert (coming.at, coming.summary) == (T0 + minutes(5), "pages Bob (secondary, Desk)")
-    paused = next_step(world.run, world.alert, world.roster, world.now, ActivePause(T0 + minutes(9), "x"))
+    paused = forecast_next_action(world.run, world.alert, world.roster, world.now, ActivePause(T0 + minutes(9), "x"))
     assert paused is not None
     assert (paused.at, paused.summary) == (
         T0 + minutes(9),
@@ -278,25 +281,25 @@ def test_next_step_is_forecast_with_names_and_time() -> None:
 
 def test_exhaustion_is_forecast_as_next_action() -> None:
     world = EscalationRun(plan(("primary", 0))).to(1)
-    coming = next_step(world.run, world.alert, world.roster, world.now)
+    coming = forecast_next_action(world.run, world.alert, world.roster, world.now)
     assert coming is not None
     assert coming.summary == "tells Carol that nobody answered"
     world.to(9)
-    assert next_step(world.run, world.alert, world.roster, world.now) is None
+    assert forecast_next_action(world.run, world.alert, world.roster, world.now) is None
 
 
-@pytest.mark.parametrize("mode", [PagingMode.RECORD])
+@pytest.mark.parametrize("mode", [PagingMode.LOG_ONLY])
 def test_a_run_without_a_timer_has_no_next_step(mode: PagingMode) -> None:
     world = EscalationRun(plan(*STANDARD), mode=mode)
-    assert next_step(world.run, world.alert, world.roster, world.now) is None
+    assert forecast_next_action(world.run, world.alert, world.roster, world.now) is None
 
 
 def test_a_whole_run_is_played_through_without_anybody_acting() -> None:
     world = EscalationRun(plan(*STANDARD, repeat={"times": 1, "every": "10m"}))
-    turns = play_forward(
+    turns = forecast_run(
         world.run, world.alert, lambda _run, at: roster(primary=(ALICE,) if at < T0 + minutes(15) else (DAVE,))
-    ).turns
-    assert [((at - T0) / minutes(1), [start.pick.name for start in decision.starts]) for at, decision in turns] == [
+    ).decisions
+    assert [((at - T0) / minutes(1), [start.target.name for start in decision.pages]) for at, decision in turns] == [
         (0, ["Alice"]),
         (5, ["Bob"]),
         (15, ["Dave", "Bob"]),
@@ -305,11 +308,11 @@ def test_a_whole_run_is_played_through_without_anybody_acting() -> None:
         (40, ["Dave", "Bob"]),
         (45, []),
     ]
-    assert turns[-1][1].run.status is RunStatus.FINISHED
+    assert turns[-1][1].run.status is RunStatus.EXHAUSTED
 
 
 def test_dry_run_alert_forecasts_would_be_targets() -> None:
     world = EscalationRun(plan(*STANDARD), mode=PagingMode.DRY_RUN)
-    coming = next_step(world.run, world.alert, world.roster, world.now)
+    coming = forecast_next_action(world.run, world.alert, world.roster, world.now)
     assert coming is not None
     assert coming.summary == "would page Alice (primary, Desk)"

@@ -75,11 +75,11 @@ def check(world: EscalationRun) -> None:
     if run.status in (RunStatus.ACTIVE, RunStatus.PAUSED):
         assert run.due_at is not None, "a run at work has a timer"
     if world.alert.status not in ACTIVE:
-        assert (run.status, run.due_at) == (RunStatus.ENDED, None)
-    elif world.alert.is_owned and world.alert.status == "assigned" and run.progress.wake_at is None:
+        assert (run.status, run.due_at) == (RunStatus.TERMINATED, None)
+    elif world.alert.is_owned and world.alert.status == "assigned" and run.progress.escalate_requested_at is None:
         assert (run.status, run.due_at) == (RunStatus.STOPPED, None)
     elif run.due_at is None:
-        assert run.status in (RunStatus.FINISHED, RunStatus.STOPPED)
+        assert run.status in (RunStatus.EXHAUSTED, RunStatus.STOPPED)
         assert not world.alert.acknowledged, "an acknowledgement always has its timeout"
 
 
@@ -105,7 +105,7 @@ def test_active_alert_always_has_timer_or_reason_in_forward_time(
         assert world.run.started_at >= before.started_at
         assert world.run.started_at <= world.now
     assert [minute for minute, _user in world.paged] == sorted(minute for minute, _user in world.paged)
-    for step_at in (world.run.progress.last_step_at, world.run.progress.finished_at):
+    for step_at in (world.run.progress.last_step_at, world.run.progress.exhausted_at):
         assert step_at is None or step_at <= world.now
 
 
@@ -127,7 +127,7 @@ def test_acknowledging_user_is_never_paged_again_while_acknowledged(
 def test_unanswered_run_always_exhausts_with_bounded_pages(policy: CompiledPolicy, people: TargetContext) -> None:
     world = EscalationRun(policy, people, users=(CAROL,))
     world.to(60 * 24 * 365)
-    assert world.run.status is RunStatus.FINISHED
+    assert world.run.status is RunStatus.EXHAUSTED
     assert len(world.told) <= 2
     everyone = len(NAMES)
     assert len(world.paged) <= everyone * len(policy.steps) * (policy.repeat_times + 1)
@@ -143,7 +143,9 @@ def test_late_runs_page_the_same_users_in_order(policy: CompiledPolicy, data: st
         st.builds(lambda primary, secondary: roster(primary=primary, secondary=secondary), PEOPLE, PEOPLE)
     )
     # Without conditions on the time of day and further tries, whose people are busy, which a delay may change.
-    steps = (replace(step, after=step.after + minutes(1), when=None, calling=USER_RULES) for step in policy.steps)
+    steps = (
+        replace(step, after=step.after + minutes(1), when=None, delivery_override=USER_RULES) for step in policy.steps
+    )
     spaced = replace(policy, steps=tuple(steps))
     prompt = EscalationRun(spaced, people).to(60 * 24 * 365)
     late = EscalationRun(spaced, people)
@@ -151,7 +153,7 @@ def test_late_runs_page_the_same_users_in_order(policy: CompiledPolicy, data: st
         late.now = late.run.due_at + timedelta(seconds=data.draw(st.integers(min_value=0, max_value=40_000)))
         late.turn()
     assert late.users() == prompt.users()
-    assert [tell.why for _minute, tell in late.told] == [tell.why for _minute, tell in prompt.told]
+    assert [tell.notice_reason for _minute, tell in late.told] == [tell.notice_reason for _minute, tell in prompt.told]
 
 
 @examples(100)
@@ -161,7 +163,7 @@ def test_intermediate_runs_change_nothing(policy: CompiledPolicy, people: Target
     for second in sorted(seconds):
         often.to(second / 60)
         again = advance(often.run, often.alert, often.roster, often.now)
-        assert (again.run, again.events, again.starts) == (often.run, (), ())
+        assert (again.run, again.events, again.pages) == (often.run, (), ())
     often.to(600)
     rarely.to(600)
     assert (often.paged, often.run) == (rarely.paged, rarely.run)
@@ -179,7 +181,7 @@ def test_pause_of_all_paging_pages_no_user(
     world.to(until - 1 / 600)
     assert len(world.paged) == before
     world.to(60 * 24 * 365)
-    assert world.run.status is RunStatus.FINISHED
+    assert world.run.status is RunStatus.EXHAUSTED
 
 
 def test_50_empty_steps_are_decided_in_one_run() -> None:

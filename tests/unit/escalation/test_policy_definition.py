@@ -128,7 +128,7 @@ def test_the_standard_policy_is_read_down_to_the_second() -> None:
     assert plan.steps[2].roles == (MemberRole.PRIMARY, MemberRole.SECONDARY)
     assert plan.steps[3].user_ids == (2,)
     assert (plan.repeat_times, plan.repeat_every) == (2, timedelta(minutes=10))
-    assert plan.end_after == timedelta(minutes=5)
+    assert plan.final_action_after == timedelta(minutes=5)
 
 
 def test_what_is_left_out_has_the_documented_defaults() -> None:
@@ -139,7 +139,7 @@ def test_what_is_left_out_has_the_documented_defaults() -> None:
         effect=AcknowledgeEffect.STOP,
         acknowledge_timeout=timedelta(minutes=30),
         repeat_times=0,
-        end_after=timedelta(minutes=5),
+        final_action_after=timedelta(minutes=5),
     )
 
 
@@ -178,8 +178,8 @@ STEPS = st.builds(
     schedule_ids=st.sampled_from([(), (20,)]),
     assignee=st.booleans(),
     previous_on_call=st.booleans(),
-    sequential=st.none() | SPANS,
-    calling=st.just(USER_RULES) | CALLINGS,
+    sequential_interval=st.none() | SPANS,
+    delivery_override=st.just(USER_RULES) | CALLINGS,
     when=st.none() | CONDITIONS,
     only_until_acknowledged=st.booleans(),
     if_empty=st.sampled_from(list(IfEmpty)),
@@ -191,7 +191,7 @@ def plans(draw: st.DrawFn, *, ends: bool = False) -> CompiledPolicy:
     """Any policy; with `ends` one that comes to its end whoever is on call."""
     effect = draw(st.sampled_from(list(AcknowledgeEffect)))
     times = draw(st.integers(min_value=0, max_value=5))
-    at_end = draw(st.sampled_from([one for one in OnExhausted if not (ends and one is OnExhausted.KEEP_LAST_STEP)]))
+    at_end = draw(st.sampled_from([one for one in OnExhausted if not (ends and one is OnExhausted.REPEAT_LAST_STEP)]))
     steps = draw(st.lists(STEPS, min_size=1, max_size=4))
     return CompiledPolicy(
         steps=tuple(replace(step, if_empty=IfEmpty.SKIP) if ends else step for step in steps),
@@ -202,12 +202,14 @@ def plans(draw: st.DrawFn, *, ends: bool = False) -> CompiledPolicy:
         acknowledge_timeout=draw(SPANS),
         repeat_times=times,
         repeat_every=draw(SPANS) if times else timedelta(),
-        end_after=draw(SPANS),
-        people=draw(st.integers(min_value=1, max_value=2)),
-        groups_sequential=draw(st.none() | SPANS),
-        at_end=at_end,
-        keep_every=timedelta(minutes=draw(st.integers(1, 60))) if at_end is OnExhausted.KEEP_LAST_STEP else timedelta(),
-        hand_over_to=40 if at_end is OnExhausted.HAND_OVER else None,
+        final_action_after=draw(SPANS),
+        required_acks=draw(st.integers(min_value=1, max_value=2)),
+        groups_sequential_interval=draw(st.none() | SPANS),
+        on_exhausted=at_end,
+        last_step_interval=timedelta(minutes=draw(st.integers(1, 60)))
+        if at_end is OnExhausted.REPEAT_LAST_STEP
+        else timedelta(),
+        handover_policy_id=40 if at_end is OnExhausted.HAND_OVER else None,
     )
 
 
@@ -235,5 +237,9 @@ def test_what_an_earlier_version_stored_reads_as_it_was_meant() -> None:
     }
     plan = load(stored)
     assert plan.steps == (PolicyStep(timedelta(), roles=(MemberRole.PRIMARY,), user_ids=(7,), group_ids=(3,)),)
-    assert (plan.people, plan.groups_sequential, plan.at_end) == (1, None, OnExhausted.TELL_MANAGERS)
+    assert (plan.required_acks, plan.groups_sequential_interval, plan.on_exhausted) == (
+        1,
+        None,
+        OnExhausted.NOTIFY_MANAGERS,
+    )
     assert store(plan) == stored, "saving it again makes no new version"

@@ -28,8 +28,8 @@ EVERYBODY = {"everybody": True}
 
 def crew(**more: object) -> TargetContext:
     people = roster(primary=(ALICE, DAVE), network=(ERIN,))
-    duties = {DESK: replace(people.duties[DESK], members=(ALICE, BOB, CAROL)), NETWORK: people.duties[NETWORK]}
-    return replace(people, duties=duties, **more)  # type: ignore[arg-type]
+    duties = {DESK: replace(people.groups[DESK], members=(ALICE, BOB, CAROL)), NETWORK: people.groups[NETWORK]}
+    return replace(people, groups=duties, **more)  # type: ignore[arg-type]
 
 
 def test_sequential_step_pages_full_order_before_the_next_step() -> None:
@@ -50,8 +50,8 @@ def test_all_users_assignee_schedule_and_previous_targets_can_be_paged() -> None
         schedules={20: ScheduleOnCall("Nights", (DAVE,))},
         facts={42: TargetFacts(assignee_id=ERIN, assignee="erin@example.org")},
     )
-    desk = replace(people.duties[DESK], previous=dict.fromkeys(people.duties[DESK].roles, (BOB,)))
-    people = replace(people, duties={**people.duties, DESK: desk})
+    desk = replace(people.groups[DESK], previous=dict.fromkeys(people.groups[DESK].roles, (BOB,)))
+    people = replace(people, groups={**people.groups, DESK: desk})
     notify = {"schedules": ["Nights"], "assignee": True, "previous_on_call": True}
     world = EscalationRun(plan((notify, 0), (EVERYBODY, 5)), people).to(5)
     assert world.paged == [(0, BOB), (0, DAVE), (0, ERIN), (5, ALICE), (5, BOB), (5, CAROL)]
@@ -68,7 +68,7 @@ def test_policy_stops_after_required_number_of_acknowledgements() -> None:
     world = EscalationRun(policy).to(1)
     world.act(Acknowledge(actor=actor(ALICE)))
     assert world.run.status is RunStatus.ACTIVE
-    assert world.sentences(EventKind.ESCALATION_GOES_ON) == [
+    assert world.sentences(EventKind.ESCALATION_CONTINUED) == [
         "1 of 2 people have acknowledged it; escalation goes on until 2 have."
     ]
     world.to(6).act(Acknowledge(actor=actor(BOB)))
@@ -103,11 +103,11 @@ def test_recipient_groups_sequential_go_through_all_steps_each() -> None:
 def test_empty_step_can_wait_for_an_on_call_user() -> None:
     world = EscalationRun(plan(("primary", 0, {"if_empty": "wait"}), ("manager", 5)), roster(primary=())).to(20)
     assert world.paged == []
-    assert [tell.why for _minute, tell in world.told] == [NoticeReason.NOBODY_TO_PAGE]
+    assert [tell.notice_reason for _minute, tell in world.told] == [NoticeReason.NOBODY_TO_PAGE]
     assert len(world.sentences(EventKind.STEP_EMPTY)) == 1
-    coming = forecast.next_step(world.run, world.alert, world.roster, world.now)
+    coming = forecast.forecast_next_action(world.run, world.alert, world.roster, world.now)
     assert coming is not None
-    assert (coming.summary, coming.waits) == ("step 1 of 2 has nobody, and waits until somebody is on call", True)
+    assert (coming.summary, coming.is_recheck) == ("step 1 of 2 has nobody, and waits until somebody is on call", True)
     world.roster = roster()
     assert world.to(30).paged == [(21, ALICE), (26, CAROL)]
 
@@ -123,12 +123,12 @@ def test_last_step_can_repeat_until_acknowledged() -> None:
 def test_exhausted_policy_continues_with_fallback_for_same_recipients() -> None:
     other = HandoverPolicy("Other", 7, plan(("manager", 2)))
     world = EscalationRun(
-        plan(("primary", 0), end={"then": "hand_over", "policy": "Other"}), crew(successors={40: other})
+        plan(("primary", 0), end={"then": "hand_over", "policy": "Other"}), crew(handover_policies={40: other})
     )
     world.to(60)
     assert world.paged == [(0, ALICE), (7, CAROL)]
-    assert world.sentences(EventKind.ESCALATION_FINISHED)[0].endswith("Policy Other goes on.")
-    assert [tell.why for _minute, tell in world.told] == [NoticeReason.NOBODY_ANSWERED]
+    assert world.sentences(EventKind.ESCALATION_EXHAUSTED)[0].endswith("Policy Other goes on.")
+    assert [tell.notice_reason for _minute, tell in world.told] == [NoticeReason.NOBODY_ANSWERED]
 
 
 def test_missing_fallback_policy_notifies_managers() -> None:
@@ -138,4 +138,4 @@ def test_missing_fallback_policy_notifies_managers() -> None:
 
 def test_at_the_end_nothing_more_can_be_wanted() -> None:
     world = EscalationRun(plan(("primary", 0), end={"then": "nothing"})).to(60)
-    assert (world.run.status, world.told) == (RunStatus.FINISHED, [])
+    assert (world.run.status, world.told) == (RunStatus.EXHAUSTED, [])

@@ -49,7 +49,7 @@ def test_available_managers_precede_administrators() -> None:
 
 def test_deleted_groups_and_users_are_reported() -> None:
     whole = roster()
-    left = replace(whole, duties={}, people={}, gone={ALICE: "Alice"})
+    left = replace(whole, groups={}, active_users={}, deactivated_names={ALICE: "Alice"})
     steps = plan(("primary", 0), ({"everybody": True}, 5), ({"users": ["alice", "bob"]}, 5))
     assert problem_with_reach(steps, left, (), (DESK,), T0) == (
         "It can reach nobody: a group in which this step looks for people exists no longer; Alice is switched off;"

@@ -9,7 +9,7 @@ import pytest
 
 from tests.doubles import alertops as account
 from tests.support.imported_schedules import local, moments, on_call
-from tocsin.importers.alertops.converter import translate
+from tocsin.importers.alertops.converter import convert
 from tocsin.importers.report import ConvertedConfig, as_text
 
 NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
@@ -18,7 +18,7 @@ ZONE = "America/Chicago"
 
 @pytest.fixture(scope="module")
 def moved() -> ConvertedConfig:
-    return translate(account.documents(), NOW)
+    return convert(account.documents(), NOW)
 
 
 def named(moved: ConvertedConfig, key: str, name: str, by: str = "name") -> dict[str, Any]:
@@ -106,7 +106,7 @@ def with_integration(**given: Any) -> ConvertedConfig:
         "recipient_groups": ["SRE"],
         **given,
     }
-    return translate({**account.documents(), "integrations": [one]}, NOW)
+    return convert({**account.documents(), "integrations": [one]}, NOW)
 
 
 def test_statuses_that_halo_opens_and_closes_by_are_kept() -> None:
@@ -190,7 +190,7 @@ def test_mailbox_with_rules_reports_that_every_mail_opens_alerts() -> None:
 def test_users_sharing_an_address_are_merged_and_reported() -> None:
     whole = account.documents()
     double = account.user(9, "alice2", "ALICE@example.org")
-    moved = translate({**whole, "users": [*whole["users"], double]}, NOW)
+    moved = convert({**whole, "users": [*whole["users"], double]}, NOW)
     assert [one["username"] for one in moved.configuration["users"]] == ["alice", "bob", "carol"]
     assert "user Alice2 Example: is alice here. They have the same e-mail address" in as_text(moved)
 
@@ -219,11 +219,11 @@ def test_documents_of_another_shape_break_nothing(broken: Any) -> None:
         for one in whole[kind]:
             for name in (key for key in one if key not in ("user_name", "contact_methods")):
                 spoilt = {**whole, kind: [*[other for other in whole[kind] if other is not one], {**one, name: broken}]}
-                assert translate(spoilt, NOW).configuration["users"]
+                assert convert(spoilt, NOW).configuration["users"]
     for shift in account.SHIFTS:
         for name in shift:
             groups = [{**whole["groups"][0], "schedules": [{**shift, name: broken}]}]
-            assert translate({**whole, "groups": groups}, NOW).configuration["users"]
+            assert convert({**whole, "groups": groups}, NOW).configuration["users"]
 
 
 def test_rotation_with_equal_roles_keeps_all_members_and_order() -> None:
@@ -232,7 +232,7 @@ def test_rotation_with_equal_roles_keeps_all_members_and_order() -> None:
     (group,) = whole["groups"]
     several = [{"user": name, "role": role} for name, role in (("alice", "Primary"), ("bob", "Primary"))]
     shifts = [{**group["schedules"][0], "users": [*several, {"user": "carol", "role": "Secondary"}]}]
-    moved = translate({**whole, "groups": [{**group, "schedules": shifts}]}, NOW)
+    moved = convert({**whole, "groups": [{**group, "schedules": shifts}]}, NOW)
     rotations = [one["rotate"] for one in named(moved, "schedules", "SRE")["shifts"]]
     assert [(one["users"], one["roles"]) for one in rotations] == [
         (["alice", "bob", "carol"], ["primary"]),

@@ -13,7 +13,7 @@ from tests.doubles import grafana_oncall as account
 from tests.support.hypothesis_profiles import examples
 from tests.support.imported_schedules import local, moments, on_call, utc
 from tocsin.importers.grafana_oncall import shifts
-from tocsin.importers.grafana_oncall.converter import translate
+from tocsin.importers.grafana_oncall.converter import convert
 from tocsin.importers.report import ConvertedConfig, as_text
 from tocsin.importers.rotation_converter import UnsupportedRotation
 
@@ -23,7 +23,7 @@ DAYS = ["MO", "TU", "WE", "TH", "FR", "SA", "SU"]
 
 @pytest.fixture(scope="module")
 def moved() -> ConvertedConfig:
-    return translate(account.documents(), NOW)
+    return convert(account.documents(), NOW)
 
 
 def named(moved: ConvertedConfig, key: str, name: str, by: str = "name") -> dict[str, Any]:
@@ -171,17 +171,17 @@ def test_documents_of_another_shape_break_nothing(broken: Any) -> None:
         for one in whole[kind]:
             for name in (key for key in one if key not in ("id", "email", "name")):
                 spoilt = {**whole, kind: [*[other for other in whole[kind] if other is not one], {**one, name: broken}]}
-                assert translate(spoilt, NOW).configuration["users"]
+                assert convert(spoilt, NOW).configuration["users"]
 
 
 def test_what_a_list_has_twice_is_there_once() -> None:
     whole = account.documents()
-    assert translate({kind: [*found, *found] for kind, found in whole.items()}, NOW) == translate(whole, NOW)
+    assert convert({kind: [*found, *found] for kind, found in whole.items()}, NOW) == convert(whole, NOW)
 
 
 def test_users_sharing_an_address_become_one_member() -> None:
     whole = account.documents()
     twin = {**next(one for one in whole["users"] if one["id"] == "UALICE"), "id": "UTWIN"}
-    moved = translate({**whole, "users": [*whole["users"], twin]}, NOW)
+    moved = convert({**whole, "users": [*whole["users"], twin]}, NOW)
     members = [one["user"] for one in named(moved, "groups", "SRE")["members"]]
     assert len(members) == len(set(members)) == 2

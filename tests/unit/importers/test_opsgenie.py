@@ -15,7 +15,7 @@ from tests.support.imported_schedules import local, moments, on_call, utc
 from tocsin.core.errors import Rejected
 from tocsin.importers.config_builder import ExistingUser
 from tocsin.importers.opsgenie import export
-from tocsin.importers.opsgenie.converter import translate
+from tocsin.importers.opsgenie.converter import convert
 from tocsin.importers.report import ConvertedConfig, FindingSeverity, as_text
 
 NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
@@ -24,7 +24,7 @@ ZONE = "Europe/Zurich"
 
 @pytest.fixture(scope="module")
 def moved() -> ConvertedConfig:
-    return translate(account.documents(), NOW)
+    return convert(account.documents(), NOW)
 
 
 def named(moved: ConvertedConfig, key: str, name: str, by: str = "name") -> dict[str, Any]:
@@ -35,7 +35,7 @@ def named(moved: ConvertedConfig, key: str, name: str, by: str = "name") -> dict
 def test_acknowledgement_timeout_is_reported_where_it_stops_escalation(condition: str, is_told: bool) -> None:
     whole = account.documents()
     rules = [{**rule, "condition": condition} for rule in whole["escalations"][0]["rules"]]
-    moved = translate({**whole, "escalations": [{**whole["escalations"][0], "rules": rules}]}, NOW)
+    moved = convert({**whole, "escalations": [{**whole["escalations"][0], "rules": rules}]}, NOW)
     assert ("ask “Still on it?” 30 minutes after an acknowledgement" in as_text(moved)) == is_told
 
 
@@ -125,7 +125,7 @@ def test_future_maintenance_becomes_a_window_of_its_integrations(moved: Converte
     assert "maintenance Patch night: is about its integrations only." in report
     assert "maintenance Old data center: is not here. It has no end there" in report
     assert "maintenance Other rules at Christmas: is not here. Nothing that it is about was carried over." in report
-    assert "maintenance_windows" not in translate(account.documents(), datetime(2027, 1, 5, tzinfo=UTC)).configuration
+    assert "maintenance_windows" not in convert(account.documents(), datetime(2027, 1, 5, tzinfo=UTC)).configuration
 
 
 def test_names_become_valid_and_unique_and_changes_are_reported(moved: ConvertedConfig) -> None:
@@ -161,7 +161,7 @@ def test_routing_rules_become_routes_and_unsupported_ones_are_reported(moved: Co
 
 
 def test_report_names_every_omission_and_contains_no_secret(moved: ConvertedConfig) -> None:
-    left_out = [str(finding) for finding in moved.findings if finding.weight is FindingSeverity.LEFT_OUT]
+    left_out = [str(finding) for finding in moved.findings if finding.severity is FindingSeverity.OMITTED]
     for wanted in (
         "schedule old_schedule: is not here. It is switched off",
         "rotation Teams: has nobody in the turn of team Ops/Night",
@@ -175,11 +175,11 @@ def test_report_names_every_omission_and_contains_no_secret(moved: ConvertedConf
     assert "Mars/Olympus" in as_text(moved)
     assert "closes it after all repeats" in as_text(moved)
     assert account.SENDER_KEY not in as_text(moved) + str(moved.configuration), "only where it is asked for"
-    assert all(finding.why for finding in moved.findings)
+    assert all(finding.reason for finding in moved.findings)
 
 
 def test_sender_key_becomes_token_only_on_request() -> None:
-    moved = translate(account.documents(), NOW, with_keys=True)
+    moved = convert(account.documents(), NOW, with_keys=True)
     assert named(moved, "integrations", "Default API")["token"] == account.SENDER_KEY
     assert account.SENDER_KEY not in as_text(moved)
 
@@ -188,7 +188,7 @@ def test_override_of_restricted_rotation_reports_its_limited_effect() -> None:
     whole = account.documents()
     nights = {**account.OVERRIDES[1], "alias": "nights", "rotations": [{"id": account.NIGHTS["id"]}]}
     schedule = {**whole["schedules"][0], "overrides": [nights]}
-    found = translate({**whole, "schedules": [schedule]}, NOW)
+    found = convert({**whole, "schedules": [schedule]}, NOW)
     assert "override nights: from 2026-12-05T08:00:00Z to 2026-12-06T20:00:00Z holds while its rotation" in as_text(
         found
     )
@@ -197,7 +197,7 @@ def test_override_of_restricted_rotation_reports_its_limited_effect() -> None:
 
 
 def test_existing_user_keeps_name_role_and_methods() -> None:
-    moved = translate(account.documents(), NOW, {"bob@example.org": ExistingUser("robert", "admin")})
+    moved = convert(account.documents(), NOW, {"bob@example.org": ExistingUser("robert", "admin")})
     robert = named(moved, "users", "robert", "username")
     assert robert["role"] == "admin"
     assert "contact_methods" not in robert
@@ -206,11 +206,11 @@ def test_existing_user_keeps_name_role_and_methods() -> None:
 
 def test_disabled_existing_user_keeps_state_name_and_time_zone() -> None:
     held = ExistingUser("robert", "admin", name="Robert B.", time_zone="Asia/Tokyo", is_active=False)
-    robert = named(translate(account.documents(), NOW, {"bob@example.org": held}), "users", "robert", "username")
+    robert = named(convert(account.documents(), NOW, {"bob@example.org": held}), "users", "robert", "username")
     assert (robert["name"], robert["time_zone"], robert["active"]) == ("Robert B.", "Asia/Tokyo", False)
     blocked = {**account.documents(), "users": [{**one, "blocked": True} for one in account.documents()["users"]]}
     admin = named(
-        translate(blocked, NOW, {"bob@example.org": ExistingUser("robert", "admin")}), "users", "robert", "username"
+        convert(blocked, NOW, {"bob@example.org": ExistingUser("robert", "admin")}), "users", "robert", "username"
     )
     assert "active" not in admin, "who may sign in here is decided here"
 
@@ -221,7 +221,7 @@ def test_an_end_that_never_comes_is_no_end(never: str) -> None:
     for zone in ("Europe/Zurich", "America/Chicago"):
         rotations = [{**one, "endDate": never} for one in whole["schedules"][0]["rotations"]]
         spoilt = {**whole["schedules"][0], "timezone": zone, "rotations": rotations}
-        schedule = named(translate({**whole, "schedules": [spoilt]}, NOW), "schedules", "ops_schedule")
+        schedule = named(convert({**whole, "schedules": [spoilt]}, NOW), "schedules", "ops_schedule")
         assert not any("end" in shift for shift in schedule["shifts"])
 
 
@@ -230,7 +230,7 @@ def test_invalid_hours_are_reported(broken: Any) -> None:
     whole = account.documents()
     limits = {"type": "time-of-day", "restriction": {"startHour": broken, "startMin": 0, "endHour": 9, "endMin": 0}}
     rotations = [{**one, "timeRestriction": limits} for one in whole["schedules"][0]["rotations"]]
-    moved = translate({**whole, "schedules": [{**whole["schedules"][0], "rotations": rotations}]}, NOW)
+    moved = convert({**whole, "schedules": [{**whole["schedules"][0], "rotations": rotations}]}, NOW)
     assert "is not in the schedule. has a time that is none" in as_text(moved)
 
 
@@ -240,8 +240,8 @@ def test_locally_entered_absences_are_kept(overlaps: bool) -> None:
     if overlaps:
         own |= {"from": "2026-12-20T00:00:00Z"}
     earlier = {"from": "2026-12-24T00:00:00Z", "to": "2026-12-26T00:00:00Z", "note": "Forwarded in Opsgenie"}
-    held = ExistingUser("robert", "admin", away=(own, earlier))
-    moved = translate(account.documents(), NOW, {"bob@example.org": held})
+    held = ExistingUser("robert", "admin", absences=(own, earlier))
+    moved = convert(account.documents(), NOW, {"bob@example.org": held})
     away = named(moved, "users", "robert", "username")["out_of_office"]
     assert away[0] == own
     assert [one["note"] for one in away[1:]] == ([] if overlaps else ["Forwarded in Opsgenie"])
@@ -274,7 +274,7 @@ def test_what_the_backup_tool_wrote_comes_to_the_same(moved: ConvertedConfig) ->
             put("maintenance", one["id"], one)
         archive.writestr("OpsGenieBackups/policies/global/p1.json", json.dumps(whole["alert_policies"][0]))
         archive.writestr("OpsGenieBackups/readme.txt", "not JSON")
-    found = translate(export.read(packed.getvalue()), NOW)
+    found = convert(export.read(packed.getvalue()), NOW)
     heartbeat = {"integrations"}
     for key in moved.configuration.keys() - heartbeat:
         assert sorted(map(str, found.configuration[key])) == sorted(map(str, moved.configuration[key])), key
@@ -316,7 +316,7 @@ def test_documents_of_another_shape_are_left_out_and_break_nothing(broken: Any) 
                 if name in ("id", "username", "name"):
                     continue
                 spoilt = {**whole, kind: [*[other for other in whole[kind] if other is not one], {**one, name: broken}]}
-                assert translate(spoilt, NOW).configuration["users"]
+                assert convert(spoilt, NOW).configuration["users"]
 
 
 def test_damaged_zip_member_is_rejected_by_name() -> None:
@@ -333,4 +333,4 @@ def test_damaged_zip_member_is_rejected_by_name() -> None:
 def test_what_a_list_has_twice_is_there_once() -> None:
     whole = account.documents()
     twice = {kind: [*found, *(one for one in found if "id" in one)] for kind, found in whole.items()}
-    assert translate(twice, NOW) == translate(whole, NOW)
+    assert convert(twice, NOW) == convert(whole, NOW)

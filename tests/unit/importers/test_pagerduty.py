@@ -9,8 +9,8 @@ import pytest
 
 from tests.doubles import pagerduty as account
 from tests.support.imported_schedules import local, moments, on_call, utc
-from tocsin.importers.pagerduty.converter import translate
-from tocsin.importers.people import phone
+from tocsin.importers.pagerduty.converter import convert
+from tocsin.importers.people import normalize_phone
 from tocsin.importers.report import ConvertedConfig, as_text
 
 NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
@@ -19,7 +19,7 @@ ZONE = "America/New_York"
 
 @pytest.fixture(scope="module")
 def moved() -> ConvertedConfig:
-    return translate(account.documents(), NOW)
+    return convert(account.documents(), NOW)
 
 
 def named(moved: ConvertedConfig, key: str, name: str, by: str = "name") -> dict[str, Any]:
@@ -122,7 +122,7 @@ def test_maintenance_window_covers_the_integrations_of_its_services(moved: Conve
 
 
 def test_with_keys_senders_keep_their_routing_key() -> None:
-    moved = translate(account.documents(), NOW, with_keys=True)
+    moved = convert(account.documents(), NOW, with_keys=True)
     assert named(moved, "integrations", "Shop: Events API V2")["token"] == account.SENDER_KEY
     assert account.SENDER_KEY not in as_text(moved)
 
@@ -141,22 +141,22 @@ def test_documents_of_another_shape_break_nothing(broken: Any) -> None:
         for one in whole[kind]:
             for name in (key for key in one if key not in ("id", "email", "name")):
                 spoilt = {**whole, kind: [*[other for other in whole[kind] if other is not one], {**one, name: broken}]}
-                assert translate(spoilt, NOW).configuration["users"]
+                assert convert(spoilt, NOW).configuration["users"]
 
 
 def test_number_with_extension_is_reported_and_never_truncated() -> None:
     whole = account.documents()
     method = {"id": "X", "type": "phone_contact_method", "country_code": 49, "address": "301234567,,12"}
-    moved = translate({**whole, "users": [{**whole["users"][0], "contact_methods": [method]}]}, NOW)
+    moved = convert({**whole, "users": [{**whole["users"][0], "contact_methods": [method]}]}, NOW)
     assert "+493012345671" not in str(moved.configuration)
     assert "has one number for voice less" in as_text(moved)
-    assert phone("+49 (0)30/123 45-67") == "+49301234567"
+    assert normalize_phone("+49 (0)30/123 45-67") == "+49301234567"
 
 
 def test_schedule_without_team_gets_group_of_distinct_users() -> None:
     """Also where a layer has somebody twice, so that their turn comes more often."""
     whole = account.documents()
-    moved = translate({**whole, "schedules": [{**one, "teams": []} for one in whole["schedules"]]}, NOW)
+    moved = convert({**whole, "schedules": [{**one, "teams": []} for one in whole["schedules"]]}, NOW)
     members = [one["user"] for one in named(moved, "groups", "Primary-24x7")["members"]]
     assert sorted(members) == ["alice", "bob", "carol"]
 
@@ -164,4 +164,4 @@ def test_schedule_without_team_gets_group_of_distinct_users() -> None:
 def test_what_a_list_has_twice_is_there_once() -> None:
     """Pages are counted from the beginning: what is added meanwhile pushes others onto the next one."""
     whole = account.documents()
-    assert translate({kind: [*found, *found] for kind, found in whole.items()}, NOW) == translate(whole, NOW)
+    assert convert({kind: [*found, *found] for kind, found in whole.items()}, NOW) == convert(whole, NOW)

@@ -20,12 +20,12 @@ FIRST = datetime(2026, 11, 16, 9)
 
 def said(wanted: ConvertedRotation, at: datetime) -> frozenset[str]:
     """Who has it at a local time, by the definition alone."""
-    begins = max(wanted.first, wanted.begin or wanted.first)
+    begins = max(wanted.first_handoff, wanted.begin or wanted.first_handoff)
     if at < begins or (wanted.end is not None and at >= wanted.end):
         return frozenset()
     if wanted.windows and not any(is_open(window, at) for window in wanted.windows):
         return frozenset()
-    user = wanted.slots[(at - wanted.first) // wanted.every % len(wanted.slots)]
+    user = wanted.slots[(at - wanted.first_handoff) // wanted.interval % len(wanted.slots)]
     return frozenset({user} if user else ())
 
 

@@ -6,14 +6,21 @@ import zlib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tocsin.inbound.body_compression import MARK, MAX_UNPACKED_BYTES, PACKED_FROM, PACKED_TO, compress, decompress
+from tocsin.inbound.body_compression import (
+    COMPRESSED_PREFIX,
+    MAX_COMPRESSED_BYTES,
+    MAX_DECOMPRESSED_BYTES,
+    MIN_COMPRESSED_BYTES,
+    compress,
+    decompress,
+)
 
 SAID = b'{"summary": "VPN down", "client": "Acme", "details": "The gateway does not answer."}'
 
 
-@given(st.binary(max_size=3 * PACKED_FROM), st.integers(0, 400))
+@given(st.binary(max_size=3 * MIN_COMPRESSED_BYTES), st.integers(0, 400))
 def test_a_body_comes_back_as_it_came(body: bytes, repeated: int) -> None:
-    for one in (body, body + SAID * repeated, MARK + body, compress(SAID * 100) + body):
+    for one in (body, body + SAID * repeated, COMPRESSED_PREFIX + body, compress(SAID * 100) + body):
         assert decompress(compress(one)) == one
 
 
@@ -24,28 +31,32 @@ def test_large_body_is_compressed_and_small_body_is_unchanged() -> None:
 
 
 def test_incompressible_or_slow_body_is_stored_unchanged() -> None:
-    noise = os.urandom(2 * PACKED_FROM)
+    noise = os.urandom(2 * MIN_COMPRESSED_BYTES)
     assert compress(noise) == noise
-    huge = SAID * (PACKED_TO // len(SAID) + 1)
+    huge = SAID * (MAX_COMPRESSED_BYTES // len(SAID) + 1)
     assert compress(huge) == huge
 
 
 def test_body_with_compression_prefix_is_always_compressed() -> None:
-    assert compress(MARK) != MARK
+    assert compress(COMPRESSED_PREFIX) != COMPRESSED_PREFIX
     assert decompress(compress(compress(SAID * 400))) == compress(SAID * 400)
 
 
 def test_uncompressed_lookalike_is_read_unchanged() -> None:
-    assert decompress(MARK + b"never packed") == MARK + b"never packed"
+    assert decompress(COMPRESSED_PREFIX + b"never packed") == COMPRESSED_PREFIX + b"never packed"
 
 
 def test_one_that_waits_comes_back_as_it_came_too() -> None:
-    for one in (SAID, SAID * 400, MARK, MARK + zlib.compress(SAID)):
-        assert decompress(compress(one, is_waiting=True)) == one
-    assert compress(SAID * 400, is_waiting=True) == SAID * 400
+    for one in (SAID, SAID * 400, COMPRESSED_PREFIX, COMPRESSED_PREFIX + zlib.compress(SAID)):
+        assert decompress(compress(one, is_pending=True)) == one
+    assert compress(SAID * 400, is_pending=True) == SAID * 400
 
 
 def test_oversized_or_trailing_compressed_data_is_not_ours() -> None:
-    for one in (zlib.compress(bytes(MAX_UNPACKED_BYTES + 1)), zlib.compress(SAID) + b"more", zlib.compress(SAID)[:-1]):
-        assert decompress(MARK + one) == MARK + one
-    assert len(decompress(MARK + zlib.compress(bytes(MAX_UNPACKED_BYTES)))) == MAX_UNPACKED_BYTES
+    for one in (
+        zlib.compress(bytes(MAX_DECOMPRESSED_BYTES + 1)),
+        zlib.compress(SAID) + b"more",
+        zlib.compress(SAID)[:-1],
+    ):
+        assert decompress(COMPRESSED_PREFIX + one) == COMPRESSED_PREFIX + one
+    assert len(decompress(COMPRESSED_PREFIX + zlib.compress(bytes(MAX_DECOMPRESSED_BYTES)))) == MAX_DECOMPRESSED_BYTES

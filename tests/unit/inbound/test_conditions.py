@@ -49,8 +49,8 @@ PAYLOAD: dict[str, Any] = {
 def ask(definition: object, payload: object = PAYLOAD) -> tuple[bool, str]:
     condition = compile_condition(definition, "rules.open", MAPPING.names)
     mapped = MAPPING.apply(payload)
-    verdict = condition.test(payload, mapped)
-    assert verdict.is_true is condition.holds(payload, mapped)
+    verdict = condition.evaluate(payload, mapped)
+    assert verdict.is_true is condition.matches(payload, mapped)
     return verdict.is_true, verdict.reason
 
 
@@ -282,4 +282,4 @@ def test_all_and_any_are_and_and_or(one: dict[str, object], two: dict[str, objec
 def test_a_condition_keeps_its_definition() -> None:
     definition = leaf("a", "exists")
     assert compile_condition(definition).definition is definition
-    assert compile_condition(None).holds({}, MappedFields({}, {}, {}))
+    assert compile_condition(None).matches({}, MappedFields({}, {}, {}))

@@ -55,40 +55,40 @@ def test_an_integer_of_any_length_becomes_text() -> None:
     ],
 )
 def test_a_line_is_one_clean_line(value: str, said: str | None) -> None:
-    assert fields.line(value, 300) == said
+    assert fields.clean_line(value, 300) == said
 
 
 def test_text_keeps_its_line_breaks() -> None:
-    assert fields.text("a\r\n\x00b", 100) == "a\r\n\ufffdb"
-    assert fields.text(" \n ", 100) is None
-    assert fields.text("y" * 200, 100) == "y" * 99 + "…"
+    assert fields.clean_text("a\r\n\x00b", 100) == "a\r\n\ufffdb"
+    assert fields.clean_text(" \n ", 100) is None
+    assert fields.clean_text("y" * 200, 100) == "y" * 99 + "…"
 
 
 def test_two_long_ids_that_begin_alike_stay_different() -> None:
-    one, two = (fields.identity("x" * 100_000 + end, 200) for end in "ab")
+    one, two = (fields.clean_id("x" * 100_000 + end, 200) for end in "ab")
     assert one is not None
     assert two is not None
     assert one != two
     assert len(one) <= 200
-    assert fields.identity(20817.0, 200) == "20817"
+    assert fields.clean_id(20817.0, 200) == "20817"
 
 
 @pytest.mark.parametrize("value", ["javascript:alert(1)", "ftp://x", "//x", "x", "http://" + "x" * 3000, 7])
 def test_only_web_addresses_are_links(value: object) -> None:
-    assert fields.url(value, 2000) is None
+    assert fields.clean_url(value, 2000) is None
 
 
 def test_a_web_address_is_a_link() -> None:
-    assert fields.url(" HTTPS://acme.example/ticket?id=7 ", 2000) == "HTTPS://acme.example/ticket?id=7"
+    assert fields.clean_url(" HTTPS://acme.example/ticket?id=7 ", 2000) == "HTTPS://acme.example/ticket?id=7"
 
 
 @pytest.mark.parametrize("value", ["1900-01-01T00:00:00", "0001-01-01T00:00:00Z", "01/01/1900 00:00:00", None, ""])
 def test_a_date_that_is_not_set_is_no_value(value: object) -> None:
-    assert fields.date(value, 40) is None
+    assert fields.clean_date(value, 40) is None
 
 
 def test_a_date_stays_as_its_sender_wrote_it() -> None:
-    assert fields.date("2026-11-24T09:29:58.91", 40) == "2026-11-24T09:29:58.91"
+    assert fields.clean_date("2026-11-24T09:29:58.91", 40) == "2026-11-24T09:29:58.91"
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_a_date_stays_as_its_sender_wrote_it() -> None:
     ],
 )
 def test_a_moment_is_read_in_utc(value: object, at: datetime) -> None:
-    assert fields.moment(value) == at
+    assert fields.parse_moment(value) == at
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_a_moment_is_read_in_utc(value: object, at: datetime) -> None:
     ],
 )
 def test_what_is_no_moment_is_no_value(value: object) -> None:
-    assert fields.moment(value) is None
+    assert fields.parse_moment(value) is None
 
 
 @pytest.mark.parametrize(
@@ -141,15 +141,15 @@ def test_usual_priority_names_are_understood_and_others_are_not_guessed(word: st
 
 
 def test_names_come_from_lists_and_from_text() -> None:
-    assert fields.names("alice, bob;  bob\n", 100) == ("alice", "bob")
-    assert fields.names(["alice", None, 7, "alice"], 100) == ("alice", "7")
-    assert fields.names(["x"] * 3 + [str(i) for i in range(1000)], 100) is not None
-    assert len(fields.names([str(i) for i in range(1000)], 100) or ()) == fields.MAX_NAMES
-    assert fields.names([], 100) is None
+    assert fields.clean_names("alice, bob;  bob\n", 100) == ("alice", "bob")
+    assert fields.clean_names(["alice", None, 7, "alice"], 100) == ("alice", "7")
+    assert fields.clean_names(["x"] * 3 + [str(i) for i in range(1000)], 100) is not None
+    assert len(fields.clean_names([str(i) for i in range(1000)], 100) or ()) == fields.MAX_NAMES
+    assert fields.clean_names([], 100) is None
 
 
 def test_attachments_are_links_with_names() -> None:
-    assert fields.attachments(
+    assert fields.clean_attachments(
         [{"url": "https://x.example/a/b.png"}, {"link": "http://y", "name": "Y"}, "no", 7], 2000
     ) == (
         Attachment("https://x.example/a/b.png", "b.png"),
@@ -161,7 +161,7 @@ def test_attachments_are_links_with_names() -> None:
     ("value", "said"), [("Yes", True), (1, True), (0, False), ("maybe", None), ([], None), (True, True)]
 )
 def test_flags(value: object, said: bool | None) -> None:
-    assert fields.flag(value) is said
+    assert fields.clean_flag(value) is said
 
 
 anything = st.recursive(

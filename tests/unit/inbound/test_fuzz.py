@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.support.hypothesis_profiles import examples
 from tocsin.catalogue.kinds import load_kinds
 from tocsin.core.errors import Rejected
-from tocsin.inbound.config.normalizer import IntegrationDefinition, Normalizer, compile_reader
+from tocsin.inbound.config.normalizer import IntegrationDefinition, Normalizer, compile_normalizer
 from tocsin.inbound.inspect.trace import explain
 from tocsin.inbound.parsing import payload_splitting as kinds_elements
 from tocsin.inbound.parsing.decode import Element
@@ -31,7 +31,7 @@ OWN = IntegrationDefinition(
     ],
     dedup_key="<a>/<source_id>",
 )
-READERS = [compile_reader(kind, own) for kind in load_kinds().values() for own in (IntegrationDefinition(), OWN)]
+READERS = [compile_normalizer(kind, own) for kind in load_kinds().values() for own in (IntegrationDefinition(), OWN)]
 REASON = 300  # bytes that a stored verdict has
 CODES = {"invalid_json", "invalid_form", "invalid_xml", "invalid_mail", "too_deep", "too_many", "no_id"}
 TYPES = [None, "application/json", "text/plain; charset=utf-16", "application/x-www-form-urlencoded"]
@@ -54,13 +54,13 @@ def run(reader: Normalizer, body: bytes, content_type: str | None) -> None:
         return
     assert elements
     for element in elements:
-        reading = reader.read(element)
+        reading = reader.normalize(element)
         explain(reader, element).to_json()
         if isinstance(reading, Rejected):
             assert reading.code in CODES
             continue
-        reasons = [reading.verdict.reason, reading.filter_verdict().reason]
-        reasons += [reading.route(lambda hours, answer=answer: answer).reason for answer in (True, False)]
+        reasons = [reading.rule_match.reason, reading.check_filters().reason]
+        reasons += [reading.choose_route(lambda hours, answer=answer: answer).reason for answer in (True, False)]
         for reason in [*reasons, *reading.notes]:
             assert len(reason.encode()) < REASON
         for value in reading.mapped.values.values():

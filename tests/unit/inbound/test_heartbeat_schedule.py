@@ -19,13 +19,13 @@ from tocsin.inbound.heartbeats.schedule import (
     after_silence,
     correct_after_rollback,
     expected_after,
-    plan_of,
+    parse_schedule,
     reschedule,
 )
 
 NOW = datetime(2026, 3, 28, 12, 0, tzinfo=UTC)
-HOURLY = plan_of({"interval": "1h", "grace": "5m"})
-RUN = plan_of({"interval": "1d", "grace": "10m", "longest_run": "2h"})
+HOURLY = parse_schedule({"interval": "1h", "grace": "5m"})
+RUN = parse_schedule({"interval": "1d", "grace": "10m", "longest_run": "2h"})
 
 
 def after(minutes: float) -> datetime:
@@ -76,14 +76,14 @@ def test_without_a_longest_run_a_start_moves_nothing() -> None:
     ],
 )
 def test_a_cron_line_follows_the_zones_own_clock(at: datetime, expected: datetime) -> None:
-    plan = plan_of({"cron": "30 2 * * *", "time_zone": "Europe/Zurich", "grace": "1m"})
+    plan = parse_schedule({"cron": "30 2 * * *", "time_zone": "Europe/Zurich", "grace": "1m"})
     found = expected_after(plan, at)
     assert abs(found - expected) <= timedelta(minutes=30)
     assert found > at
 
 
 def test_ping_from_slightly_advanced_clock_is_the_expected_one() -> None:
-    plan = plan_of({"cron": "30 2 * * *", "time_zone": "UTC", "grace": "20m"})
+    plan = parse_schedule({"cron": "30 2 * * *", "time_zone": "UTC", "grace": "20m"})
     early = datetime(2026, 3, 10, 2, 29, 57, tzinfo=UTC)
     assert after_ping(HeartbeatMonitor(), plan, PingKind.BEAT, early).due_at == datetime(2026, 3, 11, 2, 50, tzinfo=UTC)
     much = datetime(2026, 3, 10, 2, 25, tzinfo=UTC)
@@ -101,7 +101,7 @@ def test_a_new_plan_raises_no_alarm_for_the_past() -> None:
 @examples(60)
 @given(
     st.lists(st.tuples(st.sampled_from(list(PingKind)), st.integers(1, 10_000)), max_size=12),
-    st.sampled_from([HOURLY, RUN, plan_of({"cron": "*/7 * * * *", "grace": "30s"})]),
+    st.sampled_from([HOURLY, RUN, parse_schedule({"cron": "*/7 * * * *", "grace": "30s"})]),
 )
 def test_after_any_ping_something_is_awaited_in_the_future(pings: list[tuple[PingKind, int]], plan: object) -> None:
     monitor, now = HeartbeatMonitor(), NOW
@@ -117,7 +117,7 @@ def test_after_any_ping_something_is_awaited_in_the_future(pings: list[tuple[Pin
 
 
 @given(
-    st.sampled_from([HOURLY, RUN, plan_of({"cron": "0 2 * * *", "grace": "10m", "time_zone": "Europe/Zurich"})]),
+    st.sampled_from([HOURLY, RUN, parse_schedule({"cron": "0 2 * * *", "grace": "10m", "time_zone": "Europe/Zurich"})]),
     st.lists(st.tuples(st.sampled_from(PingKind), st.integers(0, 7200)), min_size=1, max_size=6),
     st.integers(6, 10**6),
 )

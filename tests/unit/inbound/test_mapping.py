@@ -147,18 +147,18 @@ def test_every_kind_of_field_has_its_own_sort_of_value() -> None:
 
 def test_empty_text_means_unassigned_only_where_configured() -> None:
     templated = compile_mapping({"agent": [{"path": "agent", "nobody": [""]}, {"literal": "Somebody"}]})
-    assert templated.apply({"agent": ""}).says_nobody("agent")
-    assert templated.apply({"agent": "  "}).says_nobody("agent")
+    assert templated.apply({"agent": ""}).is_nobody("agent")
+    assert templated.apply({"agent": "  "}).is_nobody("agent")
     assert templated.apply({"agent": "Noor"}).values["agent"] == "Noor"
     assert templated.apply({}).values["agent"] == "Somebody"
     other = compile_mapping({"agent": {"path": "agent", "nobody": ["Unassigned"]}})
-    assert not other.apply({"agent": ""}).says_nobody("agent")
+    assert not other.apply({"agent": ""}).is_nobody("agent")
 
 
 def test_unassigned_is_distinguished_from_missing() -> None:
     mapping = compile_mapping({"agent": {"path": "agent", "nobody": ["Unassigned"]}})
-    assert mapping.apply({"agent": "Unassigned"}).says_nobody("agent")
-    assert not mapping.apply({}).says_nobody("agent")
+    assert mapping.apply({"agent": "Unassigned"}).is_nobody("agent")
+    assert not mapping.apply({}).is_nobody("agent")
     assert mapping.apply({"agent": "Ana"}).text("agent") == "Ana"
 
 

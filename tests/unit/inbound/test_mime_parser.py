@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.support.hypothesis_profiles import examples
 from tocsin.catalogue.kinds import load_kinds
 from tocsin.core.errors import Rejected
-from tocsin.inbound.config.normalizer import IntegrationDefinition, compile_reader
+from tocsin.inbound.config.normalizer import IntegrationDefinition, compile_normalizer
 from tocsin.inbound.parsing import mime_parser as mail
 from tocsin.inbound.parsing.payload_splitting import elements_of
 
@@ -111,9 +111,9 @@ def test_what_goes_round_never_opens_an_alert(headers: dict[str, str]) -> None:
     raw = written(**headers).as_bytes()
     assert mail.read(raw)["loop"]
     (element,) = elements_of(EMAIL, raw, mail.MEDIA_TYPE).elements
-    reading = compile_reader(EMAIL, IntegrationDefinition()).read(element)
+    reading = compile_normalizer(EMAIL, IntegrationDefinition()).normalize(element)
     assert not isinstance(reading, Rejected)
-    assert not reading.filter_verdict().is_true
+    assert not reading.check_filters().is_true
 
 
 def test_a_mail_that_has_gone_round_in_circles_is_recognised() -> None:
@@ -138,7 +138,7 @@ def test_too_large_mail_is_kept_without_attachments() -> None:
     made.add_attachment(b"x" * 6_000_000, maintype="application", subtype="zip", filename="logs.zip")
     raw = made.as_bytes()
     small = mail.without_attachments(raw)
-    assert len(small) < 5_000 < mail.MAX_KEPT < len(raw)
+    assert len(small) < 5_000 < mail.MAX_STORED_BYTES < len(raw)
     found = mail.read(small)
     assert found["body"] == "Nobody can work."
     assert b"Left out by Tocsin" in mail.attachments(small)[0].content
@@ -248,9 +248,9 @@ State: CRITICAL"""
 
 def mapped(**mapping: object) -> dict[str, object]:
     raw = written("[Acme] PROBLEM web1", NAGIOS).as_bytes()
-    reader = compile_reader(EMAIL, IntegrationDefinition(mapping=mapping))
+    reader = compile_normalizer(EMAIL, IntegrationDefinition(mapping=mapping))
     (element,) = elements_of(EMAIL, raw, mail.MEDIA_TYPE).elements
-    reading = reader.read(element)
+    reading = reader.normalize(element)
     assert not isinstance(reading, Rejected)
     return {name: reading.mapped.values.get(name) for name in mapping}
 
@@ -296,11 +296,11 @@ def test_undecodable_part_is_rejected_at_its_position(entry: dict[str, object]) 
 
 
 def test_no_pattern_takes_more_than_its_time() -> None:
-    reader = compile_reader(
+    reader = compile_normalizer(
         EMAIL, IntegrationDefinition(mapping={"client": {"path": "body", "pattern": "(a*)*b|(x+x+)+y"}})
     )
     raw = written(body="a" * 180_000 + "x" * 19_000).as_bytes()
     (element,) = elements_of(EMAIL, raw, mail.MEDIA_TYPE).elements
     begun = time.process_time()
-    reader.read(element)
+    reader.normalize(element)
     assert time.process_time() - begun < 2

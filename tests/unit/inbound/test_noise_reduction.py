@@ -17,7 +17,7 @@ from tocsin.catalogue.kinds import load_kinds
 from tocsin.core.errors import Rejected
 from tocsin.inbound.config.compiled_integration import CompiledIntegration, ReferenceDirectory
 from tocsin.inbound.config.credentials import Credentials
-from tocsin.inbound.config.normalizer import IntegrationDefinition, compile_reader
+from tocsin.inbound.config.normalizer import IntegrationDefinition, compile_normalizer
 from tocsin.inbound.enums import IntegrationMode, MessageStatus, WindowAction
 from tocsin.inbound.maintenance.recurrence import Recurrence, Repeat
 from tocsin.inbound.maintenance.windows import CompiledWindow, WindowClock
@@ -36,8 +36,8 @@ RULES = {
 
 def door(windows: tuple[CompiledWindow, ...] = (), **shapes: Any) -> CompiledIntegration:
     kind = load_kinds()["api"]
-    reader = compile_reader(kind, IntegrationDefinition(mapping=MAPPING, rules=RULES, **shapes))
-    about = tuple(one for window in windows if (one := window.for_door(1, reader.mapping.names)))
+    reader = compile_normalizer(kind, IntegrationDefinition(mapping=MAPPING, rules=RULES, **shapes))
+    about = tuple(one for window in windows if (one := window.for_integration(1, reader.mapping.names)))
     return CompiledIntegration(
         1, "Monitoring", "Monitoring", IntegrationMode.PAGE, reader, None, {}, None, (), (), Credentials(),
         ReferenceDirectory(), windows=about,
@@ -123,12 +123,12 @@ def test_messages_of_active_alerts_are_never_delayed_or_lost(
 
     for key, status, minutes, parent, priority in steps:
         now += timedelta(minutes=minutes)
-        for _, what in world.due(now):
+        for _, what in world.process_due(now):
             if what.key is not None and what.status in (MessageStatus.OPENED, MessageStatus.APPENDED):
                 live.add(what.key.rsplit(" / ", 1)[-1])
         number = UUID(int=next(numbers))
         payload = {"id": key, "status": status, "client": "Acme", "part_of": parent, "priority": priority}
-        came(key, status, world.take(ReplayedMessage(number, now, b"{}", Element(payload, b"{}"))))
+        came(key, status, world.process(ReplayedMessage(number, now, b"{}", Element(payload, b"{}"))))
     # Whatever waits for a moment is over when that has come: nothing waits for ever by a timer.
-    world.due(now + timedelta(days=1))
-    assert not [waits for waits in world.waiting() if waits.due_at is not None]
+    world.process_due(now + timedelta(days=1))
+    assert not [waits for waits in world.delayed_alerts() if waits.due_at is not None]

@@ -10,7 +10,7 @@ import pytest
 
 from tocsin.catalogue.kinds import load_kinds
 from tocsin.core.errors import Rejected
-from tocsin.inbound.config.normalizer import IntegrationDefinition, NormalizedEvent, compile_reader
+from tocsin.inbound.config.normalizer import IntegrationDefinition, NormalizedEvent, compile_normalizer
 from tocsin.inbound.config.rules import EventAction
 from tocsin.inbound.parsing.decode import decode
 
@@ -28,9 +28,9 @@ def read(payload: object, definition: IntegrationDefinition | None = None, kind:
 def read_any(
     payload: object, definition: IntegrationDefinition | None = None, kind: Any = HALO
 ) -> NormalizedEvent | Rejected:
-    reader = compile_reader(kind, definition or IntegrationDefinition(settings=ADDRESS))
+    reader = compile_normalizer(kind, definition or IntegrationDefinition(settings=ADDRESS))
     (element,) = decode(json.dumps(payload).encode(), None, lenient=kind.lenient).elements
-    return reader.read(element)
+    return reader.normalize(element)
 
 
 def halo(status: object = None, **more: object) -> dict[str, object]:
@@ -48,15 +48,15 @@ def halo(status: object = None, **more: object) -> dict[str, object]:
 
 def test_a_reading_holds_what_deciding_needs() -> None:
     reading = read(halo({"id": 1, "name": "New"}))
-    assert reading.intent is EventAction.OPEN
-    assert reading.verdict.reason == 'status "New" contains New'
+    assert reading.action is EventAction.OPEN
+    assert reading.rule_match.reason == 'status "New" contains New'
     assert (reading.source_id, reading.source_name) == ("7", "HaloITSM")
     assert reading.delivery_id == "0d0c6f1e-2b7a-4d7b-9a3c-000000000001"
     assert reading.source_time == datetime(2026, 11, 24, 9, 15, 2, 123456, tzinfo=UTC)
     assert reading.dedup_key is None
     assert reading.mapped.text("source_url") == "https://desk.example/ticket?id=7"
-    assert reading.filter_verdict().is_true
-    assert reading.route(lambda hours: False).index is None
+    assert reading.check_filters().is_true
+    assert reading.choose_route(lambda hours: False).index is None
 
 
 class TestHaloStatus:
@@ -97,27 +97,27 @@ class TestHaloStatus:
 
     def test_ids_can_be_named_differently(self) -> None:
         definition = IntegrationDefinition(settings={"statuses": {"1": "Closed", "77": "New and hot"}})
-        assert read(halo(77), definition).intent is EventAction.OPEN
-        assert read(halo(1), definition).intent is EventAction.CLOSE
+        assert read(halo(77), definition).action is EventAction.OPEN
+        assert read(halo(1), definition).action is EventAction.CLOSE
         assert read(halo(9), definition).mapped.text("source_status") == "Status 9"
 
     def test_a_change_to_nothing_is_ignored_with_advice(self) -> None:
         reading = read(halo())
-        assert reading.intent is EventAction.NONE
-        assert "full object with linked objects" in reading.verdict.reason
+        assert reading.action is EventAction.NONE
+        assert "full object with linked objects" in reading.rule_match.reason
 
     def test_any_other_message_of_a_ticket_is_an_update(self) -> None:
-        assert read({"object_id": 7, "event": "SLA warning"}).intent is EventAction.UPDATE
-        assert read(halo("Waiting")).intent is EventAction.UPDATE
+        assert read({"object_id": 7, "event": "SLA warning"}).action is EventAction.UPDATE
+        assert read(halo("Waiting")).action is EventAction.UPDATE
 
     def test_resolved_closes_with_one_more_value(self) -> None:
         close = {"field": "source_status", "operator": "contains", "value": ["Closed", "Resolved"]}
-        assert read(halo("Resolved")).intent is EventAction.UPDATE
-        assert read(halo("Resolved"), IntegrationDefinition(rules={"close": close})).intent is EventAction.CLOSE
+        assert read(halo("Resolved")).action is EventAction.UPDATE
+        assert read(halo("Resolved"), IntegrationDefinition(rules={"close": close})).action is EventAction.CLOSE
 
     def test_a_deleted_ticket_cancels(self) -> None:
         assert (
-            read({"object_id": 7, "event": "Ticket deleted", "ticket": {"status": "New"}}).intent is EventAction.CANCEL
+            read({"object_id": 7, "event": "Ticket deleted", "ticket": {"status": "New"}}).action is EventAction.CANCEL
         )
 
 
@@ -175,7 +175,7 @@ class TestHaloAgent:
         ],
     )
     def test_explicitly_unassigned_has_no_owner(self, ticket: dict[str, object]) -> None:
-        assert read(halo("New", **ticket)).mapped.says_nobody("agent")
+        assert read(halo("New", **ticket)).mapped.is_nobody("agent")
 
     def test_envelope_agent_is_the_actor_not_the_owner(self) -> None:
         mapped = read(halo("New")).mapped
@@ -184,13 +184,13 @@ class TestHaloAgent:
 
     def test_a_flat_payload_has_its_agent_at_the_top(self) -> None:
         assert read({"ticket_id": 7, "agent_id": 12}).mapped.text("agent") == "Agent 12"
-        assert read({"ticket_id": 7, "agent_id": "1", "agent_name": "Niemand"}).mapped.says_nobody("agent")
+        assert read({"ticket_id": 7, "agent_id": "1", "agent_name": "Niemand"}).mapped.is_nobody("agent")
 
     @pytest.mark.parametrize(
         "payload", [halo("New", agent_id="Unassigned"), {"ticket_id": 7, "agent_id": "Unassigned"}]
     )
     def test_custom_payload_may_name_an_empty_owner(self, payload: dict[str, object]) -> None:
-        assert read(payload).mapped.says_nobody("agent")
+        assert read(payload).mapped.is_nobody("agent")
 
     def test_an_agent_is_known_by_id_name_and_address(self) -> None:
         mapped = read(halo("New", agent={"id": 12, "name": "Noor", "email": "noor@desk.example"})).mapped
@@ -249,13 +249,13 @@ class TestHaloPriority:
 )
 def test_tocsins_own_mail_never_opens(subject: str) -> None:
     reading = read(halo("New", summary=subject))
-    assert reading.intent is EventAction.OPEN
-    assert reading.filter_verdict().is_true is False
-    assert "own mail" in reading.filter_verdict().reason
+    assert reading.action is EventAction.OPEN
+    assert reading.check_filters().is_true is False
+    assert "own mail" in reading.check_filters().reason
 
 
 def test_a_subject_that_only_speaks_of_tocsin_opens() -> None:
-    assert read(halo("New", summary="Install (Tocsin #latest)")).filter_verdict().is_true
+    assert read(halo("New", summary="Install (Tocsin #latest)")).check_filters().is_true
 
 
 class TestApi:
@@ -273,7 +273,7 @@ class TestApi:
         ],
     )
     def test_usual_statuses_are_understood(self, payload: dict[str, object], intent: EventAction) -> None:
-        assert read(payload, kind=API).intent is intent
+        assert read(payload, kind=API).action is intent
 
     def test_no_id_is_no_failure(self) -> None:
         assert read({"title": "x"}, kind=API).source_id is None
@@ -302,9 +302,9 @@ class TestDefinition:
             ],
         )
         reading = read(halo("New", client_name="globex", tickettype={"name": "Project"}), definition)
-        assert reading.filter_verdict().reason == 'ticket type "Project" equals Project'
-        assert reading.route(lambda hours: hours == 4).priority == "low"
-        assert reading.route(lambda hours: False).index is None
+        assert reading.check_filters().reason == 'ticket type "Project" equals Project'
+        assert reading.choose_route(lambda hours: hours == 4).priority == "low"
+        assert reading.choose_route(lambda hours: False).index is None
 
     @pytest.mark.parametrize(
         ("definition", "place"),
@@ -321,18 +321,18 @@ class TestDefinition:
     )
     def test_what_cannot_be_used_is_refused_at_its_place(self, definition: IntegrationDefinition, place: str) -> None:
         with pytest.raises(Rejected) as caught:
-            compile_reader(HALO, definition)
+            compile_normalizer(HALO, definition)
         assert caught.value.field == place
 
 
 def test_an_element_with_a_problem_is_that_problem() -> None:
-    reader = compile_reader(API, IntegrationDefinition())
+    reader = compile_normalizer(API, IntegrationDefinition())
     _, bad = decode(b'[{"a": 1}, 7]', None, lenient=False).elements
-    assert reader.read(bad) is bad.problem
+    assert reader.normalize(bad) is bad.problem
 
 
 def test_notes_of_reading_and_mapping_come_together() -> None:
     (element,) = decode(b'{"ticket_id": 7, "priority": "Sofort",}', None, lenient=True).elements
-    reading = compile_reader(HALO, IntegrationDefinition()).read(element)
+    reading = compile_normalizer(HALO, IntegrationDefinition()).normalize(element)
     assert isinstance(reading, NormalizedEvent)
     assert [note.split(" ")[0] for note in reading.notes] == ["read", "priority"]

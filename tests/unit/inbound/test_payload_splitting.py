@@ -55,15 +55,15 @@ def test_grouped_alerts_become_separately_stored_messages() -> None:
 )
 def test_no_payload_makes_a_kinds_code_fail(payload: Payload) -> None:
     for kind in KINDS.values():
-        if kind.code.messages is not None:
-            assert all(isinstance(one, dict) for one in kind.code.messages(payload, {}))
+        if kind.kind_hooks.messages is not None:
+            assert all(isinstance(one, dict) for one in kind.kind_hooks.messages(payload, {}))
 
 
 def test_code_that_fails_costs_its_own_message_only() -> None:
     def broken(payload: Payload, headers: Headers) -> list[Payload]:
         raise KeyError("nothing")
 
-    kind = replace(KINDS["alertmanager"], code=KindHooks(messages=broken))
+    kind = replace(KINDS["alertmanager"], kind_hooks=KindHooks(messages=broken))
     (element,) = elements_of(kind, GROUP, None).elements
     assert element.raw == GROUP
     assert element.problem is not None

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tocsin.inbound.admin.presets import NAME, PresetKind, RoutingPreset, answer_of, routes_with
+from tocsin.inbound.admin.presets import NAME, PresetKind, RoutingPreset, preset_of, routes_with_preset
 from tocsin.inbound.config.routes import RouteAction, choose, compile_routes
 from tocsin.inbound.expressions.mapped import MappedFields
 
@@ -18,14 +18,19 @@ OTHER = {"when": {"field": "client", "operator": "equals", "value": "Globex"}, "
     [
         (RoutingPreset(PresetKind.ALL), {"priority": "low"}, True, RouteAction.PAGE),
         (RoutingPreset(PresetKind.URGENT), {"priority": "critical"}, True, RouteAction.PAGE),
-        (RoutingPreset(PresetKind.URGENT), {"priority": "medium"}, True, RouteAction.RECORD),
+        (RoutingPreset(PresetKind.URGENT), {"priority": "medium"}, True, RouteAction.LOG_ONLY),
         (RoutingPreset(PresetKind.URGENT), {}, True, RouteAction.PAGE),
-        (RoutingPreset(PresetKind.OUTSIDE, "Office"), {}, True, RouteAction.RECORD),
-        (RoutingPreset(PresetKind.OUTSIDE, "Office"), {}, False, RouteAction.PAGE),
-        (RoutingPreset(PresetKind.THESE, types=("Incident",)), {"ticket_type": "incident"}, True, RouteAction.PAGE),
-        (RoutingPreset(PresetKind.THESE, clients=("Acme",)), {"ticket_type": "Incident"}, True, RouteAction.RECORD),
+        (RoutingPreset(PresetKind.OUTSIDE_SUPPORT_HOURS, "Office"), {}, True, RouteAction.LOG_ONLY),
+        (RoutingPreset(PresetKind.OUTSIDE_SUPPORT_HOURS, "Office"), {}, False, RouteAction.PAGE),
+        (RoutingPreset(PresetKind.SELECTED, types=("Incident",)), {"ticket_type": "incident"}, True, RouteAction.PAGE),
         (
-            RoutingPreset(PresetKind.THESE, types=("Incident",), clients=("Acme",)),
+            RoutingPreset(PresetKind.SELECTED, clients=("Acme",)),
+            {"ticket_type": "Incident"},
+            True,
+            RouteAction.LOG_ONLY,
+        ),
+        (
+            RoutingPreset(PresetKind.SELECTED, types=("Incident",), clients=("Acme",)),
             {"client": "Acme"},
             True,
             RouteAction.PAGE,
@@ -35,15 +40,15 @@ OTHER = {"when": {"field": "client", "operator": "equals", "value": "Globex"}, "
 def test_preset_answer_sets_pages_and_is_recognized_again(
     answer: RoutingPreset, values: dict[str, Any], in_hours: bool, action: RouteAction
 ) -> None:
-    routes = routes_with([OTHER], answer)
+    routes = routes_with_preset([OTHER], answer)
     assert routes[-1] == OTHER
     compiled = compile_routes(routes, ("priority", "ticket_type", "client"))
     assert choose(compiled, {}, MappedFields(values, {}, {}), lambda _hours: in_hours).action is action
-    assert answer_of(routes) == answer
-    assert routes_with(routes, RoutingPreset()) == [OTHER]
+    assert preset_of(routes) == answer
+    assert routes_with_preset(routes, RoutingPreset()) == [OTHER]
 
 
 def test_manually_changed_route_is_no_preset_answer() -> None:
-    assert answer_of([{"name": NAME, "when": {"field": "client", "operator": "exists"}, "action": "record"}]) is None
-    assert answer_of([{"name": NAME, "during": {"not": "Office"}, "action": "record"}]) is None
-    assert answer_of("nonsense") == answer_of(None) == RoutingPreset()
+    assert preset_of([{"name": NAME, "when": {"field": "client", "operator": "exists"}, "action": "record"}]) is None
+    assert preset_of([{"name": NAME, "during": {"not": "Office"}, "action": "record"}]) is None
+    assert preset_of("nonsense") == preset_of(None) == RoutingPreset()

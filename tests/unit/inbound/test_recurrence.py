@@ -47,24 +47,24 @@ def recurrences(draw: st.DrawFn) -> Recurrence:
 @given(recurrences(), st.datetimes(datetime(2024, 1, 1), datetime(2028, 1, 1)))
 def test_occurrence_is_nonempty_and_active_at_each_of_its_moments(one: Recurrence, at: datetime) -> None:
     now = at.replace(tzinfo=UTC)
-    upcoming = one.next(now, 3)
+    upcoming = one.next_occurrences(now, 3)
     assert len(upcoming) == 3
     assert upcoming == sorted(upcoming)
     for start, end in upcoming:
         assert start < end
         for moment in (start, start + (end - start) / 2, end - timedelta(seconds=1)):
-            span = one.at(moment)
+            span = one.occurrence_at(moment)
             assert span is not None
             assert span[0] <= moment < span[1]
     # Between now and the first that comes, none is.
-    if one.at(now) is None:
-        assert one.at(upcoming[0][0] - timedelta(seconds=1)) is None
+    if one.occurrence_at(now) is None:
+        assert one.occurrence_at(upcoming[0][0] - timedelta(seconds=1)) is None
 
 
 @given(recurrences(), st.datetimes(datetime(2024, 1, 1), datetime(2028, 1, 1)))
 def test_window_follows_local_wall_clock_time(one: Recurrence, at: datetime) -> None:
     """Except where that time does not exist: then it is less than a day's change away."""
-    for start, end in one.next(at.replace(tzinfo=UTC), 2):
+    for start, end in one.next_occurrences(at.replace(tzinfo=UTC), 2):
         local = start.astimezone(one.zone)
         skew = abs((local.hour * 60 + local.minute) - (one.begin.hour * 60 + one.begin.minute))
         assert min(skew, 1440 - skew) <= 60
@@ -74,14 +74,14 @@ def test_window_follows_local_wall_clock_time(one: Recurrence, at: datetime) -> 
 
 def test_a_night_is_longer_or_shorter_when_clocks_change() -> None:
     night = times(repeat="daily", from_="22:00", to="06:00", time_zone="Europe/Zurich")
-    spring, autumn = night.at(utc("2026-03-28T23:00")), night.at(utc("2026-10-24T23:00"))
+    spring, autumn = night.occurrence_at(utc("2026-03-28T23:00")), night.occurrence_at(utc("2026-10-24T23:00"))
     assert spring == (utc("2026-03-28T21:00"), utc("2026-03-29T04:00"))
     assert autumn == (utc("2026-10-24T20:00"), utc("2026-10-25T05:00"))
 
 
 def test_a_time_that_clocks_skip_still_makes_a_window() -> None:
     gone = times(repeat="daily", from_="02:50", to="03:10", time_zone="Europe/Zurich")
-    span = gone.at(utc("2026-03-29T01:05"))
+    span = gone.occurrence_at(utc("2026-03-29T01:05"))
     assert span is not None
     assert span[0] < utc("2026-03-29T01:00") < span[1] == utc("2026-03-29T01:10")
 
@@ -96,7 +96,7 @@ def test_a_time_that_clocks_skip_still_makes_a_window() -> None:
     ],
 )
 def test_days_of_a_month(days: list[str], expected: list[str]) -> None:
-    found = times(repeat="monthly", days=days, from_="22:00", lasts="1h").next(utc("2026-11-25T09:00"), 3)
+    found = times(repeat="monthly", days=days, from_="22:00", lasts="1h").next_occurrences(utc("2026-11-25T09:00"), 3)
     assert [f"{start:%Y-%m-%d}" for start, _ in found] == expected
 
 
@@ -104,10 +104,10 @@ def test_recurrence_is_limited_by_first_and_last_day() -> None:
     one = times(
         repeat="weekly", days=["fri"], from_="18:00", lasts="62h", first_day="2026-12-04", last_day="2026-12-11"
     )
-    assert one.at(utc("2026-11-27T20:00")) is None
-    assert one.at(utc("2026-12-14T07:00")) is not None
-    assert one.is_over(utc("2026-12-14T08:00"))
-    assert not one.is_over(utc("2026-12-05T08:00"))
+    assert one.occurrence_at(utc("2026-11-27T20:00")) is None
+    assert one.occurrence_at(utc("2026-12-14T07:00")) is not None
+    assert one.has_ended(utc("2026-12-14T08:00"))
+    assert not one.has_ended(utc("2026-12-05T08:00"))
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_what_is_wrong_is_named(given_times: dict[str, object], place: str) -> N
     spec = ObjectReader(given_times)
     maintenance_times.read(spec)
     with pytest.raises(Rejected) as refused:
-        spec.check()
+        spec.raise_errors()
     assert place in refused.value.fields
 
 

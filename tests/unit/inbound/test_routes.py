@@ -34,7 +34,7 @@ def take(payload: dict[str, object], *, office_hours: bool = False, routes: obje
 
 def test_first_matching_route_is_selected() -> None:
     choice = take({"client": "Globex", "priority": "Low"})
-    assert (choice.index, choice.name, choice.action) == (0, "route 1", RouteAction.RECORD)
+    assert (choice.index, choice.name, choice.action) == (0, "route 1", RouteAction.LOG_ONLY)
     assert choice.reason == 'route 1: priority "low" is one of low'
 
 

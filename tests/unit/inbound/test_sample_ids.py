@@ -6,7 +6,7 @@ import pytest
 
 from tocsin.catalogue.kinds import IntegrationKind, Sample, load_kinds
 from tocsin.core.errors import Rejected
-from tocsin.inbound.config.normalizer import IntegrationDefinition, NormalizedEvent, Normalizer, compile_reader
+from tocsin.inbound.config.normalizer import IntegrationDefinition, NormalizedEvent, Normalizer, compile_normalizer
 from tocsin.inbound.http.test_token import WebhookTestToken
 from tocsin.inbound.inspect.sample_ids import with_fresh_ids
 from tocsin.inbound.parsing.payload_splitting import elements_of
@@ -23,13 +23,13 @@ def _read(reader: Normalizer, sample: Sample, body: bytes) -> list[NormalizedEve
         elements = elements_of(reader.kind, body, sample.content_type).elements
     except Rejected as problem:
         return [problem]
-    return [reader.read(element) for element in elements]
+    return [reader.normalize(element) for element in elements]
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_resent_sample_is_new_delivery_with_same_content(kind: IntegrationKind) -> None:
     for sample in kind.samples:
-        reader = compile_reader(kind, IntegrationDefinition(settings=sample.settings))
+        reader = compile_normalizer(kind, IntegrationDefinition(settings=sample.settings))
         before = _read(reader, sample, sample.body)
         sent = [with_fresh_ids(reader, sample, test) for test in (ONE, OTHER)]
         first, second = (_read(reader, sample, body) for _, body in sent)
@@ -46,7 +46,7 @@ def test_resent_sample_is_new_delivery_with_same_content(kind: IntegrationKind) 
 
 
 def _differs(old: NormalizedEvent, one: NormalizedEvent, other: NormalizedEvent, name: str) -> None:
-    assert one.intent is other.intent is old.intent, name
+    assert one.action is other.action is old.action, name
     for field in ("priority", "source_status", "source_time", "severity"):
         assert one.mapped.values.get(field) == other.mapped.values.get(field) == old.mapped.values.get(field), name
     if old.source_id is not None and old.source_id not in SAME_FOR_ALL:
@@ -58,8 +58,8 @@ def _differs(old: NormalizedEvent, one: NormalizedEvent, other: NormalizedEvent,
 def test_a_number_stays_a_number_and_a_guid_a_guid() -> None:
     kinds = load_kinds()
     halo, checks = kinds["haloitsm"], kinds["healthchecks"]
-    source_id, _ = with_fresh_ids(compile_reader(halo, IntegrationDefinition()), halo.samples[0], ONE)
+    source_id, _ = with_fresh_ids(compile_normalizer(halo, IntegrationDefinition()), halo.samples[0], ONE)
     assert source_id.isdecimal()
     assert int(source_id) > 2**32
-    source_id, _ = with_fresh_ids(compile_reader(checks, IntegrationDefinition()), checks.samples[0], ONE)
+    source_id, _ = with_fresh_ids(compile_normalizer(checks, IntegrationDefinition()), checks.samples[0], ONE)
     assert len(source_id) == 36

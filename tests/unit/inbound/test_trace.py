@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tocsin.catalogue.kinds import IntegrationKind, Sample, load_kinds
 from tocsin.core.errors import Rejected
-from tocsin.inbound.config.normalizer import IntegrationDefinition, NormalizedEvent, Normalizer, compile_reader
+from tocsin.inbound.config.normalizer import IntegrationDefinition, NormalizedEvent, Normalizer, compile_normalizer
 from tocsin.inbound.expressions.fields import text_of
 from tocsin.inbound.inspect.trace import FieldTrace, Trace, explain_body
 from tocsin.inbound.parsing.decode import Element
@@ -22,7 +22,7 @@ HALO = load_kinds()["haloitsm"]
 
 def explain(payload: object, definition: IntegrationDefinition | None = None, **more: Any) -> Trace:
     body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
-    (trace,) = explain_body(compile_reader(HALO, definition or IntegrationDefinition()), body, None, **more)
+    (trace,) = explain_body(compile_normalizer(HALO, definition or IntegrationDefinition()), body, None, **more)
     return trace
 
 
@@ -94,7 +94,7 @@ def test_trace_covers_unreadable_bodies() -> None:
     assert without_id.problem is not None
     assert without_id.problem.startswith("no ticket id")
     assert field(without_id, "subject").value == "VPN"
-    bad = explain_body(compile_reader(HALO, IntegrationDefinition()), b'[{"id": 7}, 8]', None)
+    bad = explain_body(compile_normalizer(HALO, IntegrationDefinition()), b'[{"id": 7}, 8]', None)
     assert [trace.problem is None for trace in bad] == [True, False]
 
 
@@ -113,7 +113,7 @@ def assert_same(reader: Normalizer, body: bytes, content_type: str | None) -> No
         elements = (Element(None, body, problem=refused),)
     assert len(traces) == len(elements)
     for element, trace in zip(elements, traces, strict=True):
-        reading = reader.read(element)
+        reading = reader.normalize(element)
         if isinstance(reading, Rejected):
             assert trace.problem == reading.detail
             continue
@@ -123,8 +123,8 @@ def assert_same(reader: Normalizer, body: bytes, content_type: str | None) -> No
         assert told.keys() == known.keys()
         assert all(told[name] == text if len(text or "") <= 500 else True for name, text in known.items())
         assert {one.field: one.value for one in trace.tags if one.value} == reading.mapped.tags
-        assert (trace.intent, trace.reason) == (reading.intent, reading.verdict.reason)
-        assert any(one.is_deciding for one in trace.rules) or reading.intent == "none"
+        assert (trace.intent, trace.reason) == (reading.action, reading.rule_match.reason)
+        assert any(one.is_deciding for one in trace.rules) or reading.action == "none"
 
 
 @pytest.mark.parametrize(
@@ -133,10 +133,12 @@ def assert_same(reader: Normalizer, body: bytes, content_type: str | None) -> No
     ids=lambda one: one.name,
 )
 def test_the_trace_of_every_sample_says_what_was_read(kind: IntegrationKind, sample: Sample) -> None:
-    assert_same(compile_reader(kind, IntegrationDefinition(settings=sample.settings)), sample.body, sample.content_type)
+    assert_same(
+        compile_normalizer(kind, IntegrationDefinition(settings=sample.settings)), sample.body, sample.content_type
+    )
 
 
-READERS = [compile_reader(kind, IntegrationDefinition()) for kind in load_kinds().values()]
+READERS = [compile_normalizer(kind, IntegrationDefinition()) for kind in load_kinds().values()]
 KEYS = [
     "id",
     "object_id",

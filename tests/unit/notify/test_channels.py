@@ -118,11 +118,11 @@ def test_a_group_contact_gets_no_word_of_a_personal_link(channel: Channel) -> No
 
 
 def test_address_has_one_normal_form_and_bad_ones_are_rejected(channel: Channel) -> None:
-    normal = channel.address(GOOD[channel.name])
-    assert channel.address(normal) == normal
+    normal = channel.normalize_address(GOOD[channel.name])
+    assert channel.normalize_address(normal) == normal
     for bad in ("", " ", "x\r\nBcc: y", "\x00", "a" * 2000):
         with pytest.raises(Rejected) as caught:
-            channel.address(bad)
+            channel.normalize_address(bad)
         assert caught.value.code == "invalid_address"
         assert len(str(caught.value)) < 300
 
@@ -139,10 +139,10 @@ def test_every_channel_has_a_unique_quietness_rank() -> None:
 def test_every_kind_describes_its_settings(kind: ProviderKind) -> None:
     assert kind.name in PROVIDER_SERVERS, "a new kind gets a bench"
     assert set(kind.channels) <= set(CHANNELS)
-    assert kind.about.endswith(".")
+    assert kind.description.endswith(".")
     assert (ICONS.parent / "docs" / "providers" / f"{kind.name}.md").exists(), "a new kind gets a guide"
     assert kind.icon in (ICONS / "icons.txt").read_text().split()
-    assert set(kind.channels) >= kind.replies | kind.receipts
+    assert set(kind.channels) >= kind.reply_channels | kind.receipt_channels
     names = [setting.name for setting in settings_of(kind)]
     assert len(names) == len(set(names))
     assert not {"name", "kind", "channels", "order", "enabled"} & set(names)

@@ -39,7 +39,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[HttpDouble]:
 
 
 def gotify(server: HttpDouble) -> str:
-    return ChatChannel().address(f"gotify://127.0.0.1:{server.port}/{TOKEN}")
+    return ChatChannel().normalize_address(f"gotify://127.0.0.1:{server.port}/{TOKEN}")
 
 
 def send(address: str, **changes: Any) -> None:
@@ -84,24 +84,29 @@ def test_service_needing_programs_files_or_other_protocols_is_rejected(url: str)
         if channel.name == "push" and url.startswith("https://"):
             continue
         with pytest.raises(Rejected) as caught:
-            channel.address(url)
+            channel.normalize_address(url)
         assert "passwd" not in str(caught.value)
         assert "JHMHI8q" not in str(caught.value)
 
 
 def test_address_is_sealed_deterministically_and_displayed_by_service() -> None:
     url = f"gotify://push.example.org/{TOKEN}"
-    address = ChatChannel().address(url)
-    assert address == ChatChannel().address(url) == ChatChannel().address(address) == PushChannel().address(url)
+    address = ChatChannel().normalize_address(url)
+    assert (
+        address
+        == ChatChannel().normalize_address(url)
+        == ChatChannel().normalize_address(address)
+        == PushChannel().normalize_address(url)
+    )
     assert TOKEN not in address
-    assert encrypted_addresses.unseal(address) == url
+    assert encrypted_addresses.decrypt_address(address) == url
     assert addresses.mask("chat", address) == encrypted_addresses.display_form(address) == "gotify://•••"
-    assert encrypted_addresses.keep_stored("gotify://•••", address) == address
-    assert encrypted_addresses.keep_stored("telegram:12345", address) == "telegram:12345"
+    assert encrypted_addresses.restore_masked("gotify://•••", address) == address
+    assert encrypted_addresses.restore_masked("telegram:12345", address) == "telegram:12345"
     with pytest.raises(Rejected):
-        encrypted_addresses.keep_stored("slack://•••", address)
+        encrypted_addresses.restore_masked("slack://•••", address)
     with pytest.raises(Rejected, match="secret keys"):
-        ChatChannel().address(f"sealed:gotify:{deterministic_encryption.encrypt('x')[:-4]}AAAA")
+        ChatChannel().normalize_address(f"sealed:gotify:{deterministic_encryption.encrypt('x')[:-4]}AAAA")
 
 
 def test_a_page_leaves_through_tocsins_own_connections_with_its_link(server: HttpDouble) -> None:

@@ -61,7 +61,7 @@ def test_long_word_fits_phone_width_and_text_keeps_its_direction() -> None:
 def test_what_a_mail_does_not_name_is_one_tap_away(purpose: Purpose) -> None:
     home = "https://tocsin.example.org/alerts"
     alerts = (ALERT, replace(ALERT, id=43))
-    mail = CHANNEL.render(replace(page(), purpose=purpose, alerts=alerts, more=4, home=home))
+    mail = CHANNEL.render(replace(page(), purpose=purpose, alerts=alerts, omitted_count=4, home_url=home))
     assert re.search(f'<a href="{home}"[^>]*>And 4 more</a>', mail.html)
     assert f"And 4 more: {home}" in mail.text
 
@@ -76,7 +76,7 @@ def test_address_on_its_own_line_becomes_a_link() -> None:
 @pytest.mark.parametrize("purpose", list(Purpose))
 def test_only_answer_links_are_marked_as_personal(purpose: Purpose) -> None:
     mail = CHANNEL.render(replace(page(), purpose=purpose))
-    assert ("for you alone" in mail.text) == (purpose in (Purpose.PAGE, Purpose.STILL_ON_IT))
+    assert ("for you alone" in mail.text) == (purpose in (Purpose.PAGE, Purpose.ACK_REMINDER))
 
 
 def test_mail_has_equivalent_plain_and_html_parts(server: SmtpDouble) -> None:
@@ -106,7 +106,7 @@ def test_mail_is_marked_automatic_and_references_its_alert(server: SmtpDouble) -
 def test_all_mails_about_an_alert_are_one_thread(server: SmtpDouble) -> None:
     from uuid import UUID
 
-    later = replace(page(news="Taken by Bob."), purpose=Purpose.ALL_CLEAR, notification_id=UUID(int=7))
+    later = replace(page(all_clear_text="Taken by Bob."), purpose=Purpose.ALL_CLEAR, notification_id=UUID(int=7))
     send(server, page(), later).close()
     first, second = (mail.message for mail in server.mails)
     assert first["References"] == second["References"] == "<alert-42@tocsin.example.org>"
@@ -196,7 +196,7 @@ def test_a_text_that_tries_to_add_headers_adds_none(server: SmtpDouble) -> None:
 )  # fmt: skip
 def test_what_is_no_address_is_refused(bad: str) -> None:
     with pytest.raises(Rejected) as caught:
-        CHANNEL.address(bad)
+        CHANNEL.normalize_address(bad)
     assert caught.value.code == "invalid_address"
 
 
@@ -210,7 +210,7 @@ def test_what_is_no_address_is_refused(bad: str) -> None:
     ],
 )
 def test_mail_address_is_normalized(written: str, normal: str) -> None:
-    assert CHANNEL.address(written) == normal
+    assert CHANNEL.normalize_address(written) == normal
 
 
 def test_mail_without_id_gets_one_from_its_key(server: SmtpDouble) -> None:

@@ -20,8 +20,8 @@ LINK = ALERT.link
 def test_the_subject_of_a_mail_is_fixed_for_threading() -> None:
     expected = "[Critical] Acme: VPN down (Halo 20817) (Tocsin #42)"
     assert formatting.subject(page()) == expected
-    assert formatting.subject(replace(page(news="Taken by Alice."), purpose=Purpose.ALL_CLEAR)) == expected
-    assert formatting.subject(replace(page(), purpose=Purpose.STILL_ON_IT)) == expected
+    assert formatting.subject(replace(page(all_clear_text="Taken by Alice."), purpose=Purpose.ALL_CLEAR)) == expected
+    assert formatting.subject(replace(page(), purpose=Purpose.ACK_REMINDER)) == expected
 
 
 def test_a_subject_without_client_or_number_leaves_them_out() -> None:
@@ -88,13 +88,13 @@ def test_long_text_is_truncated_but_keeps_number_replies_and_link() -> None:
     made = sms.text_message(page(short_text="very long " * 200))
     assert made.endswith(f"Halo 20817. Reply ACK 42, TAKE 42. {LINK}")
     assert "very long..." in made
-    assert ONE_ALERT.fits(made)
+    assert ONE_ALERT.allows(made)
 
 
 @given(st.text(), st.text(), st.text())
 def test_a_text_message_always_fits_and_ends_with_its_link(short: str, client: str, number: str) -> None:
     made = sms.text_message(page(short_text=short, subject="", client=client, source_id=number))
-    assert ONE_ALERT.fits(made)
+    assert ONE_ALERT.allows(made)
     assert made.endswith(LINK)
     assert "\n" not in made
 
@@ -102,7 +102,7 @@ def test_a_text_message_always_fits_and_ends_with_its_link(short: str, client: s
 @given(st.integers(2, 10), st.text())
 def test_a_bundled_text_message_fits_and_has_every_number(number: int, subject: str) -> None:
     made = sms.text_message(bundle(number, subject=subject, client="Acme"))
-    assert SEVERAL_ALERTS.fits(made)
+    assert SEVERAL_ALERTS.allows(made)
     assert all(f"#{42 + index}" in made for index in range(number))
 
 
@@ -115,7 +115,7 @@ def test_bundled_text_explains_replying_to_all_or_one() -> None:
 
 
 def test_acknowledgement_reminder_names_user_alert_and_consequence() -> None:
-    made = sms.text_message(replace(page(), purpose=Purpose.STILL_ON_IT))
+    made = sms.text_message(replace(page(), purpose=Purpose.ACK_REMINDER))
     assert made == (
         f"Still on it, Alice? Acme: VPN down (#42). Reply ACK 42 within 5 minutes, or others are paged. {LINK}"
     )
@@ -123,7 +123,7 @@ def test_acknowledgement_reminder_names_user_alert_and_consequence() -> None:
 
 def test_an_all_clear_is_its_sentence_alone() -> None:
     news = "Taken by Alice: VPN down (#42). Nothing to do."
-    made = replace(page(news=news), purpose=Purpose.ALL_CLEAR)
+    made = replace(page(all_clear_text=news), purpose=Purpose.ALL_CLEAR)
     assert sms.text_message(made) == news
     assert voice.spoken(made) == "Tocsin. Taken by Alice: VPN down. Nothing to do."
 

@@ -57,7 +57,7 @@ def mail(text: str, **headers: str) -> bytes:
 
 @pytest.mark.parametrize("tail", ["", QUOTED, OUTLOOK, GERMAN, PHONE], ids=["plain", "gmail", "outlook", "de", "phone"])
 def test_new_text_is_separated_from_quotes(tail: str) -> None:
-    found = parse.read(mail(f"ack{tail}"))
+    found = parse.parse_reply(mail(f"ack{tail}"))
     assert found.text == "ack"
     assert found.sender == "alice@example.org"
     assert found.automatic == ""
@@ -82,11 +82,11 @@ def test_new_text_is_separated_from_quotes(tail: str) -> None:
     ],
 )
 def test_automatic_answers_are_known(headers: dict[str, str]) -> None:
-    assert parse.read(mail("ack", **headers)).automatic
+    assert parse.parse_reply(mail("ack", **headers)).automatic
 
 
 def test_explicit_non_automatic_header_is_trusted() -> None:
-    assert parse.read(mail("ack", **{"Auto-Submitted": "no"})).automatic == ""
+    assert parse.parse_reply(mail("ack", **{"Auto-Submitted": "no"})).automatic == ""
 
 
 def test_reference_survives_rewritten_ids_and_address_case() -> None:
@@ -94,7 +94,7 @@ def test_reference_survives_rewritten_ids_and_address_case() -> None:
     assert address.startswith("alerts+")
     assert len(address.partition("@")[0]) <= 64
     headers = {"In-Reply-To": "<other@server>", "References": "", "To": address.upper()}
-    found = parse.read(mail("ack", **headers))
+    found = parse.parse_reply(mail("ack", **headers))
     assert [signed_links.verify_reference(reference.token, NOW) for reference in found.references] == [(42, 7)]
     assert message_ids.reply_to("alerts@example.org", "https://tocsin.example.org/alerts/42") == "alerts@example.org"
     assert message_ids.message_id(ID, "https://tocsin.example.org/alerts/42", 1, "x") == f"<{ID}@x>"
@@ -115,8 +115,8 @@ def test_slow_parsing_mail_blocks_no_other(hostile: str) -> None:
 def test_subprocess_parses_mail_like_this_process() -> None:
     raw = mail("I look.\n" + QUOTED + "> \n" * 100, Subject="Re: Zürich")
     assert len(raw) > 500
-    assert parse_subprocess.read(raw) == parse.read(raw)
-    assert parse_subprocess.read(raw).text == "I look."
+    assert parse_subprocess.parse_reply(raw) == parse.parse_reply(raw)
+    assert parse_subprocess.parse_reply(raw).text == "I look."
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_subprocess_parses_mail_like_this_process() -> None:
 def test_unreadable_mail_is_no_reply_and_is_not_retried(header: str) -> None:
     raw = f"{header}\nMessage-ID: <x@y>\n\nack".encode()
     begun = time.process_time()
-    found = parse_subprocess.read(raw, seconds=1)
+    found = parse_subprocess.parse_reply(raw, seconds=1)
     assert not found.sender
     assert found.hash
     assert time.process_time() - begun < 1
@@ -135,7 +135,7 @@ def test_of_a_html_mail_the_text_is_read() -> None:
     raw = mail(
         "<div>take&nbsp;</div><br><blockquote>close</blockquote>", **{"Content-Type": "text/html; charset=utf-8"}
     )
-    assert parse.read(raw).text.split("\n")[0].strip() == "take"
+    assert parse.parse_reply(raw).text.split("\n")[0].strip() == "take"
 
 
 @pytest.mark.parametrize(
@@ -175,6 +175,6 @@ def test_long_first_line_is_parsed_in_linear_time(filling: str) -> None:
 @given(st.binary(max_size=300))
 def test_no_bytes_stop_the_reader(raw: bytes) -> None:
     for whole in (raw, mail("x") + raw, b"Content-Type: " + raw + b"\r\n\r\nx", b"From: " + raw + b"\r\n\r\nack"):
-        found = parse.read(whole)
+        found = parse.parse_reply(whole)
         assert "\x00" not in f"{found.text}{found.subject}"
         found.text.encode(), found.subject.encode()

@@ -17,7 +17,7 @@ from tocsin.notify.rules.notification_rules import (
     NotificationMethod,
     Recipient,
     apply_rules,
-    last,
+    last_page_at,
     plan_pages,
 )
 
@@ -61,12 +61,12 @@ def test_policy_override_replaces_user_rules_by_label_or_channel() -> None:
     (only,) = plan_pages(
         replace(ALICE, methods=(CALL,)), DeliveryOverride((ContactMethodRule(channel="email"),)), Priority.HIGH, NIGHT
     )[:1]
-    assert only.how.endswith("none of the ways that the policy names; by their own instead")
+    assert only.explanation.endswith("none of the ways that the policy names; by their own instead")
 
 
 def test_tries_are_all_of_it_again() -> None:
     found = plan_pages(replace(ALICE, methods=(MAIL,)), DeliveryOverride((), 2, 5 * MINUTE), Priority.HIGH, NIGHT)
-    assert [((leave.at - NIGHT) / MINUTE, leave.how) for leave in found] == [
+    assert [((leave.at - NIGHT) / MINUTE, leave.explanation) for leave in found] == [
         (0, "Mail"),
         (5, "Mail, try 2 of 3"),
         (10, "Mail, try 3 of 3"),
@@ -82,9 +82,9 @@ def test_quiet_hours_bundle_non_urgent_pages_until_their_end() -> None:
         ("Text", MORNING),
         ("Call", MORNING),
     ]
-    assert "in quiet hours, so it waits for their end" in low[0].how
-    assert "one message for 2 that would leave at once" in low[2].how
-    assert last(person, USER_RULES, Priority.LOW, NIGHT) == MORNING
+    assert "in quiet hours, so it waits for their end" in low[0].explanation
+    assert "one message for 2 that would leave at once" in low[2].explanation
+    assert last_page_at(person, USER_RULES, Priority.LOW, NIGHT) == MORNING
 
 
 def test_quiet_hours_apply_per_contact_method_and_may_chain() -> None:

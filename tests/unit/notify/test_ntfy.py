@@ -63,7 +63,9 @@ def test_a_push_is_as_loud_as_its_alert(server: NtfyDouble, priority: Priority, 
 
 
 def test_an_all_clear_is_quiet_and_has_no_buttons(server: NtfyDouble) -> None:
-    push(server, replace(page(news="Taken by Bob: VPN down (#42). Nothing to do."), purpose=Purpose.ALL_CLEAR))
+    push(
+        server, replace(page(all_clear_text="Taken by Bob: VPN down (#42). Nothing to do."), purpose=Purpose.ALL_CLEAR)
+    )
     (message,) = server.messages
     assert (message["priority"], message["actions"]) == (2, [])
     assert message["message"] == "Taken by Bob: VPN down (#42). Nothing to do."
@@ -101,7 +103,7 @@ def test_a_whole_address_names_server_and_topic() -> None:
 )  # fmt: skip
 def test_what_is_no_topic_is_refused(bad: str) -> None:
     with pytest.raises(Rejected) as caught:
-        CHANNEL.address(bad)
+        CHANNEL.normalize_address(bad)
     assert caught.value.code == "invalid_address"
 
 

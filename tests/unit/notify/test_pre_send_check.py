@@ -16,7 +16,7 @@ from tocsin.notify.registry import address_problem
 from tocsin.notify.rules.bundling import WINDOW, BundleLimit, arrange
 from tocsin.notify.rules.pre_send_check import (
     BUNDLED_LATER,
-    CAPPED,
+    HOURLY_LIMIT_REACHED,
     ON_HOLD,
     AlertFacts,
     CancelDelivery,
@@ -64,19 +64,19 @@ def test_unneeded_page_is_cancelled_with_the_reason(alert: dict[str, Any], reaso
 
 
 def test_pages_stamped_by_advanced_clock_are_excluded_from_hourly_count() -> None:
-    hour = due(most_per_hour=2, left_before=(NOW - 40 * SECOND, NOW - SECOND))
-    assert judged(hour, NOW) == Defer(CAPPED, NOW - 40 * SECOND + timedelta(hours=1))
+    hour = due(most_per_hour=2, recent_sent_times=(NOW - 40 * SECOND, NOW - SECOND))
+    assert judged(hour, NOW) == Defer(HOURLY_LIMIT_REACHED, NOW - 40 * SECOND + timedelta(hours=1))
     ahead = timedelta(hours=2)
-    assert judged(replace(hour, left_before=(NOW - SECOND, NOW + ahead)), NOW) == SendNow()
+    assert judged(replace(hour, recent_sent_times=(NOW - SECOND, NOW + ahead)), NOW) == SendNow()
 
 
 def test_page_by_removed_contact_method_fails_with_a_reason() -> None:
-    assert judged(due(label="SMS", address_now=""), NOW) == FailDelivery("Alice uses SMS no more.")
-    contact = due(label="Chat", address_now="", user_id=None, user_name="")
+    assert judged(due(label="SMS", current_address=""), NOW) == FailDelivery("Alice uses SMS no more.")
+    contact = due(label="Chat", current_address="", user_id=None, user_name="")
     assert judged(contact, NOW) == FailDelivery("Chat is a contact of its group no more.")
-    cleared = due(label="SMS", address_now="", purpose=Purpose.ALL_CLEAR, has_been_paged=True)
+    cleared = due(label="SMS", current_address="", purpose=Purpose.ALL_CLEAR, has_been_paged=True)
     assert judged(cleared, NOW) == FailDelivery("Alice uses SMS no more.")
-    assert judged(due(address_now="", purpose=Purpose.NOTICE), NOW) == SendNow()
+    assert judged(due(current_address="", purpose=Purpose.NOTICE), NOW) == SendNow()
 
 
 def test_a_page_of_an_alert_that_another_has_is_sent() -> None:
@@ -88,8 +88,8 @@ def test_only_active_alert_pages_are_checked_against_the_alert() -> None:
     over = replace(ALERT, status=AlertStatus.CLOSED)
     assert judged(due(alert=over, purpose=Purpose.NOTICE), NOW) == SendNow()
     assert judged(due(alert=over, purpose=Purpose.ALL_CLEAR, has_been_paged=True), NOW) == SendNow()
-    assert isinstance(judged(due(alert=over, purpose=Purpose.STILL_ON_IT), NOW), CancelDelivery)
-    assert judged(due(has_acknowledged=True, purpose=Purpose.STILL_ON_IT), NOW) == SendNow()
+    assert isinstance(judged(due(alert=over, purpose=Purpose.ACK_REMINDER), NOW), CancelDelivery)
+    assert judged(due(has_acknowledged=True, purpose=Purpose.ACK_REMINDER), NOW) == SendNow()
 
 
 def test_page_waits_for_hold_end_unless_manually_escalated() -> None:
@@ -126,18 +126,18 @@ def test_the_first_leaves_alone_and_the_others_wait() -> None:
 
 
 def test_bundle_waits_until_ten_seconds_after_last_page() -> None:
-    made = arrange(many(2, left_at=NOW - 4 * SECOND), NOW, lambda channel: BundleLimit(50, 50))
+    made = arrange(many(2, last_sent_at=NOW - 4 * SECOND), NOW, lambda channel: BundleLimit(50, 50))
     assert made.bundles == ()
     assert {until for _, until in made.waiting} == {NOW + 6 * SECOND}
 
 
 def test_wrong_clock_delays_nothing_over_ten_seconds() -> None:
-    made = arrange(many(1, left_at=NOW + 3600 * SECOND), NOW, lambda channel: BundleLimit(50, 50))
+    made = arrange(many(1, last_sent_at=NOW + 3600 * SECOND), NOW, lambda channel: BundleLimit(50, 50))
     assert [until for _, until in made.waiting] == [NOW + WINDOW]
 
 
 def test_what_has_waited_leaves_with_everything_else_that_is_due() -> None:
-    group = [*many(1, waited=BUNDLED_LATER), *[replace(d, id=UUID(int=99)) for d in many(1)]]
+    group = [*many(1, wait_reason=BUNDLED_LATER), *[replace(d, id=UUID(int=99)) for d in many(1)]]
     made = arrange(group, NOW, lambda channel: BundleLimit(50, 50))
     assert [len(bundle.members) for bundle in made.bundles] == [2]
     assert made.waiting == ()
@@ -157,8 +157,8 @@ def test_what_has_waited_leaves_with_everything_else_that_is_due() -> None:
 def test_nothing_is_lost_and_nothing_waits_longer_than_ten_seconds(rows: list[tuple[str, Purpose, str, Any]]) -> None:
     group = [
         due(
-            id=UUID(int=number), address=address, purpose=purpose, waited=waited,
-            left_at=None if age is None else NOW - age * SECOND,
+            id=UUID(int=number), address=address, purpose=purpose, wait_reason=waited,
+            last_sent_at=None if age is None else NOW - age * SECOND,
         )
         for number, (address, purpose, waited, age) in enumerate(rows)
     ]  # fmt: skip
@@ -166,6 +166,6 @@ def test_nothing_is_lost_and_nothing_waits_longer_than_ten_seconds(rows: list[tu
     seen = [d.id for bundle in made.bundles for d in bundle.members] + [d.id for d, _ in made.waiting]
     assert sorted(seen) == sorted(d.id for d in group)
     assert all(NOW < until <= NOW + WINDOW for _, until in made.waiting)
-    assert all(not d.waited for d, _ in made.waiting)
+    assert all(not d.wait_reason for d, _ in made.waiting)
     for bundle in made.bundles:
         assert len({(d.address, d.purpose) for d in bundle.members}) == 1

@@ -29,7 +29,13 @@ from tocsin.notify.channels import phone_numbers
 from tocsin.notify.inbound import dtmf
 from tocsin.notify.integrations import http_status
 from tocsin.notify.integrations.http_gateway.provider import HttpGatewayKind
-from tocsin.notify.integrations.http_gateway.template import BodyFormat, at, in_address, render_template, unknown
+from tocsin.notify.integrations.http_gateway.template import (
+    BodyFormat,
+    render_query,
+    render_template,
+    unknown_placeholders,
+    value_at_path,
+)
 from tocsin.notify.integrations.ntfy import NtfySender
 from tocsin.notify.integrations.slack.provider import SlackSender
 from tocsin.notify.integrations.telegram import TelegramSender
@@ -44,7 +50,7 @@ from tocsin.notify.providers.circuit_breaker import CircuitBreaker, RateAllowanc
 from tocsin.notify.registry import CHANNELS, KINDS
 from tocsin.notify.states import Purpose
 from tocsin.notify.text import command_parser
-from tocsin.notify.text.command_parser import Asked, Word
+from tocsin.notify.text.command_parser import ParsedCommand, Word
 from tocsin.notify.text.redaction import ContentLevel, redact
 from tocsin.notify.webhooks import CallPrompt
 
@@ -76,11 +82,13 @@ def test_every_status_is_temporary_or_needs_a_person(status: int) -> None:
 
 
 def test_every_code_of_a_vendor_is_a_sentence() -> None:
-    for known in (*twilio.TROUBLES.values(), *telnyx.TROUBLES.values()):
+    for known in (*twilio.ERRORS.values(), *telnyx.ERRORS.values()):
         assert known.sentence.endswith(".")
         assert known.sentence[0].isupper()
-    assert twilio.trouble("21610") == twilio.TROUBLES[21610]
-    assert twilio.trouble(None) is twilio.trouble("x") is twilio.trouble("99999") is telnyx.trouble("") is None
+    assert twilio.find_error("21610") == twilio.ERRORS[21610]
+    assert (
+        twilio.find_error(None) is twilio.find_error("x") is twilio.find_error("99999") is telnyx.find_error("") is None
+    )
 
 
 BAD = st.text(alphabet=st.characters(exclude_categories=["Cs", "Cc"]), max_size=40)
@@ -96,12 +104,12 @@ def test_template_value_cannot_escape_its_position(text: str) -> None:
         ET.fromstring(render_template("<sms><t a='1'><text></t></sms>", values, BodyFormat.XML)).findtext("t") or ""
     ) == text
     assert render_template("<text>", values, BodyFormat.TEXT) == text
-    assert "&" not in in_address("<text>", values)
+    assert "&" not in render_query("<text>", values)
 
 
 def test_a_place_that_nothing_fills_is_named() -> None:
-    assert unknown("<to> <phone> <text>", BodyFormat.JSON) == ["phone"]
-    assert unknown("<sms><to></sms>", BodyFormat.XML) == []
+    assert unknown_placeholders("<to> <phone> <text>", BodyFormat.JSON) == ["phone"]
+    assert unknown_placeholders("<sms><to></sms>", BodyFormat.XML) == []
 
 
 @pytest.mark.parametrize(
@@ -223,61 +231,61 @@ def test_from_number_is_accepted_in_common_notations(vendor: str) -> None:
 
 def test_a_path_walks_objects_and_lists_and_never_fails() -> None:
     answer = {"messages": [{"id": 7, "empty": None}]}
-    assert at(answer, "messages^0^id") == "7"
+    assert value_at_path(answer, "messages^0^id") == "7"
     for missing in ("messages^1^id", "messages^x", "messages", "messages^0^empty", "nothing", ""):
-        assert at(answer, missing) is None
+        assert value_at_path(answer, missing) is None
 
 
 @pytest.mark.parametrize(
     ("text", "means"),
     [
-        ("ack", Asked(CommandKind.ACKNOWLEDGE)),
-        ("ACK 42", Asked(CommandKind.ACKNOWLEDGE, 42)),
-        ("ack 42 43", Asked(CommandKind.ACKNOWLEDGE, 42, (43,))),
-        ("Take #42, #43 and 44.", Asked(CommandKind.ASSIGN, 42, (43, 44))),
-        ("ack 42 42", Asked(CommandKind.ACKNOWLEDGE, 42)),
-        ("ack 42 5 minutes", Asked(CommandKind.ACKNOWLEDGE, 42)),
-        ("7 42+43", Asked(CommandKind.ACKNOWLEDGE, 42, (43,))),
-        ("ack #42.", Asked(CommandKind.ACKNOWLEDGE, 42)),
-        ("ack42", Asked(CommandKind.ACKNOWLEDGE, 42)),
-        ("Take#42", Asked(CommandKind.ASSIGN, 42)),
-        ("742", Asked(Word.UNKNOWN)),
-        ("Ack all", Asked(CommandKind.ACKNOWLEDGE, is_all=True)),
-        ("ack ALL!", Asked(CommandKind.ACKNOWLEDGE, is_all=True)),
-        ("ack all good here", Asked(CommandKind.ACKNOWLEDGE)),
-        ("ack, on my way", Asked(CommandKind.ACKNOWLEDGE)),
-        ('"ACK 42"', Asked(CommandKind.ACKNOWLEDGE, 42)),
-        ("„take“", Asked(CommandKind.ASSIGN)),
-        ("close 42, thanks", Asked(CommandKind.CLOSE, 42)),
-        ("close allotment gate", Asked(Word.UNKNOWN)),
-        ("Close to home, back in a moment", Asked(Word.UNKNOWN)),
-        ("Take a look at the router first", Asked(Word.UNKNOWN)),
-        ("9 minutes away", Asked(Word.UNKNOWN)),
-        ("7 people wait here", Asked(Word.UNKNOWN)),
-        ("  take\n", Asked(CommandKind.ASSIGN)),
-        ("assign 7", Asked(CommandKind.ASSIGN, 7)),
-        ("8", Asked(CommandKind.ASSIGN)),
-        ("7 42", Asked(CommandKind.ACKNOWLEDGE, 42)),
-        ("6", Asked(CommandKind.ESCALATE)),
-        ("9 9", Asked(CommandKind.CLOSE)),
-        ("close 12", Asked(CommandKind.CLOSE, 12)),
-        ("reply 42 Back in 5", Asked(CommandKind.REPLY, 42, text="Back in 5")),
-        ("Reply: 5 minutes", Asked(CommandKind.REPLY, 5, text="minutes")),
-        ("reply #42 5 minutes", Asked(CommandKind.REPLY, 42, text="5 minutes")),
-        ("reply It works", Asked(CommandKind.REPLY, text="It works")),
-        ("reply", Asked(Word.UNKNOWN)),
-        ("help", Asked(Word.HELP)),
-        ("1", Asked(Word.HEAR_AGAIN)),
-        ("STOP", Asked(Word.STOP)),
-        ("stop all", Asked(Word.STOP)),
-        ("Start", Asked(Word.START)),
-        ("stop calling me", Asked(Word.UNKNOWN)),
-        ("acknowledged", Asked(Word.UNKNOWN)),
-        ("", Asked(Word.UNKNOWN)),
-        ("🔥", Asked(Word.UNKNOWN)),
+        ("ack", ParsedCommand(CommandKind.ACKNOWLEDGE)),
+        ("ACK 42", ParsedCommand(CommandKind.ACKNOWLEDGE, 42)),
+        ("ack 42 43", ParsedCommand(CommandKind.ACKNOWLEDGE, 42, (43,))),
+        ("Take #42, #43 and 44.", ParsedCommand(CommandKind.ASSIGN, 42, (43, 44))),
+        ("ack 42 42", ParsedCommand(CommandKind.ACKNOWLEDGE, 42)),
+        ("ack 42 5 minutes", ParsedCommand(CommandKind.ACKNOWLEDGE, 42)),
+        ("7 42+43", ParsedCommand(CommandKind.ACKNOWLEDGE, 42, (43,))),
+        ("ack #42.", ParsedCommand(CommandKind.ACKNOWLEDGE, 42)),
+        ("ack42", ParsedCommand(CommandKind.ACKNOWLEDGE, 42)),
+        ("Take#42", ParsedCommand(CommandKind.ASSIGN, 42)),
+        ("742", ParsedCommand(Word.UNKNOWN)),
+        ("Ack all", ParsedCommand(CommandKind.ACKNOWLEDGE, is_all=True)),
+        ("ack ALL!", ParsedCommand(CommandKind.ACKNOWLEDGE, is_all=True)),
+        ("ack all good here", ParsedCommand(CommandKind.ACKNOWLEDGE)),
+        ("ack, on my way", ParsedCommand(CommandKind.ACKNOWLEDGE)),
+        ('"ACK 42"', ParsedCommand(CommandKind.ACKNOWLEDGE, 42)),
+        ("„take“", ParsedCommand(CommandKind.ASSIGN)),
+        ("close 42, thanks", ParsedCommand(CommandKind.CLOSE, 42)),
+        ("close allotment gate", ParsedCommand(Word.UNKNOWN)),
+        ("Close to home, back in a moment", ParsedCommand(Word.UNKNOWN)),
+        ("Take a look at the router first", ParsedCommand(Word.UNKNOWN)),
+        ("9 minutes away", ParsedCommand(Word.UNKNOWN)),
+        ("7 people wait here", ParsedCommand(Word.UNKNOWN)),
+        ("  take\n", ParsedCommand(CommandKind.ASSIGN)),
+        ("assign 7", ParsedCommand(CommandKind.ASSIGN, 7)),
+        ("8", ParsedCommand(CommandKind.ASSIGN)),
+        ("7 42", ParsedCommand(CommandKind.ACKNOWLEDGE, 42)),
+        ("6", ParsedCommand(CommandKind.ESCALATE)),
+        ("9 9", ParsedCommand(CommandKind.CLOSE)),
+        ("close 12", ParsedCommand(CommandKind.CLOSE, 12)),
+        ("reply 42 Back in 5", ParsedCommand(CommandKind.REPLY, 42, text="Back in 5")),
+        ("Reply: 5 minutes", ParsedCommand(CommandKind.REPLY, 5, text="minutes")),
+        ("reply #42 5 minutes", ParsedCommand(CommandKind.REPLY, 42, text="5 minutes")),
+        ("reply It works", ParsedCommand(CommandKind.REPLY, text="It works")),
+        ("reply", ParsedCommand(Word.UNKNOWN)),
+        ("help", ParsedCommand(Word.HELP)),
+        ("1", ParsedCommand(Word.REPEAT)),
+        ("STOP", ParsedCommand(Word.STOP)),
+        ("stop all", ParsedCommand(Word.STOP)),
+        ("Start", ParsedCommand(Word.START)),
+        ("stop calling me", ParsedCommand(Word.UNKNOWN)),
+        ("acknowledged", ParsedCommand(Word.UNKNOWN)),
+        ("", ParsedCommand(Word.UNKNOWN)),
+        ("🔥", ParsedCommand(Word.UNKNOWN)),
     ],
 )
-def test_a_text_means(text: str, means: Asked) -> None:
+def test_a_text_means(text: str, means: ParsedCommand) -> None:
     assert command_parser.parse_command(text) == means
 
 
@@ -356,7 +364,7 @@ def test_provider_answering_only_probes_is_probed_less_often() -> None:
 
 def test_permanently_rejected_probe_is_not_repeated_soon() -> None:
     state = circuit_breaker.on_probe_failed(
-        _opened(CircuitBreaker(), is_awaited=True), NOW, is_passing=False, is_awaited=True
+        _opened(CircuitBreaker(), is_awaited=True), NOW, is_transient=False, is_awaited=True
     )
     assert state.retry_at == NOW + timedelta(minutes=1)
     assert circuit_breaker.on_failure(state, NOW, is_awaited=True).retry_at == state.retry_at
@@ -369,14 +377,14 @@ def test_rate_never_exceeds_limit_plus_ten_seconds_worth(limit: int, gaps: list[
     for gap in gaps:
         now += timedelta(seconds=gap)
         allowance = RateAllowance(limit, free_at)
-        room = allowance.room(now)
-        free_at = allowance.after(room, now)
+        room = allowance.count_available(now)
+        free_at = allowance.free_at_after(room, now)
         sent.append((now, room))
-        next_room = RateAllowance(limit, free_at).next_room(now)
+        next_room = RateAllowance(limit, free_at).next_available_at(now)
         assert now < next_room
         # A moment that is no whole number of microseconds is the one after it.
-        assert RateAllowance(limit, free_at).room(next_room + timedelta(milliseconds=1)) >= 1
-        assert RateAllowance(limit, free_at).room(next_room - timedelta(milliseconds=1)) == 0
+        assert RateAllowance(limit, free_at).count_available(next_room + timedelta(milliseconds=1)) >= 1
+        assert RateAllowance(limit, free_at).count_available(next_room - timedelta(milliseconds=1)) == 0
     for begin, _ in sent:
         within = sum(number for at_, number in sent if begin <= at_ < begin + timedelta(minutes=1))
         assert within <= limit + max(1, limit // 6)
@@ -406,7 +414,7 @@ def test_phone_numbers_are_parsed_by_country_and_formatted() -> None:
 def test_only_safe_details_are_exposed(channel: str) -> None:
     whole = page(subject="VPN of Rita down", short_text="40 users", long_text="Call Rita", requester="Rita R")
     told = replace(
-        whole, purpose=Purpose.ALL_CLEAR, alerts=(replace(whole.alerts[0], news="Taken: VPN of Rita (#42)."),)
+        whole, purpose=Purpose.ALL_CLEAR, alerts=(replace(whole.alerts[0], all_clear_text="Taken: VPN of Rita (#42)."),)
     )
     notice = replace(
         whole, purpose=Purpose.NOTICE, title="Nobody answered: Acme: VPN of Rita down (#42)",

@@ -72,10 +72,12 @@ def test_provider_retry_after_is_honoured_up_to_ten_minutes() -> None:
 
 
 def test_delivery_of_stopped_node_retries_same_provider_five_times() -> None:
-    assert next_attempt_after(FailureKind.LOST, "A", {"A": ProviderAttempts(1)}, ["A", "B"], jitter=0) == Retry(
+    assert next_attempt_after(FailureKind.WORKER_LOST, "A", {"A": ProviderAttempts(1)}, ["A", "B"], jitter=0) == Retry(
         "A", timedelta()
     )
-    assert next_attempt_after(FailureKind.LOST, "A", {"A": ProviderAttempts(5)}, ["A", "B"], jitter=0) == GiveUp()
+    assert (
+        next_attempt_after(FailureKind.WORKER_LOST, "A", {"A": ProviderAttempts(5)}, ["A", "B"], jitter=0) == GiveUp()
+    )
 
 
 def test_when_the_provider_is_gone_another_takes_over() -> None:
@@ -88,15 +90,22 @@ def test_when_the_provider_is_gone_another_takes_over() -> None:
 def _later(current: str, providers: list[str], jitter: float = 0.0, *, own_failures: int = 0) -> object:
     """What follows when a lasting message's quick retries are used up."""
     tried = {name: ProviderAttempts(MAX_TRIES) for name in providers}
-    failure = FailureKind.BROKEN if own_failures else FailureKind.TEMPORARY
+    failure = FailureKind.INTERNAL_ERROR if own_failures else FailureKind.TEMPORARY
     return next_attempt_after(
-        failure, current, tried, providers, jitter=jitter, is_lasting=True, is_exhausted=True, own_failures=own_failures
+        failure,
+        current,
+        tried,
+        providers,
+        jitter=jitter,
+        keep_retrying=True,
+        is_exhausted=True,
+        own_failures=own_failures,
     )
 
 
 def test_persistent_message_is_retried_every_five_minutes_across_providers() -> None:
     tried = {"A": ProviderAttempts(MAX_TRIES), "B": ProviderAttempts(MAX_TRIES)}
-    first = next_attempt_after(FailureKind.TEMPORARY, "B", tried, ["A", "B"], jitter=0, is_lasting=True)
+    first = next_attempt_after(FailureKind.TEMPORARY, "B", tried, ["A", "B"], jitter=0, keep_retrying=True)
     assert first == Retry("A", DELAYS[-1], is_exhausted=True)
     assert _later("A", ["A", "B"]) == Retry("B", DELAYS[-1], is_exhausted=True)
     assert _later("B", ["A", "B"], 1.0) == Retry("A", DELAYS[-1] * (1 + JITTER), is_exhausted=True)
@@ -105,7 +114,9 @@ def test_persistent_message_is_retried_every_five_minutes_across_providers() -> 
 def test_a_lasting_message_ends_when_every_provider_refused_it() -> None:
     tried = {"A": ProviderAttempts(1, is_permanent=True), "B": ProviderAttempts(9, is_permanent=True)}
     assert (
-        next_attempt_after(FailureKind.PERMANENT, "B", tried, ["A", "B"], jitter=0, is_lasting=True, is_exhausted=True)
+        next_attempt_after(
+            FailureKind.PERMANENT, "B", tried, ["A", "B"], jitter=0, keep_retrying=True, is_exhausted=True
+        )
         == GiveUp()
     )
 
@@ -114,12 +125,12 @@ def test_a_lasting_message_ends_after_five_failures_of_tocsin_itself() -> None:
     assert isinstance(_later("A", ["A"], own_failures=MAX_TRIES - 1), Retry)
     assert _later("A", ["A"], own_failures=MAX_TRIES) == GiveUp()
     lost = next_attempt_after(
-        FailureKind.LOST,
+        FailureKind.WORKER_LOST,
         "A",
         {"A": ProviderAttempts(40)},
         ["A"],
         jitter=0,
-        is_lasting=True,
+        keep_retrying=True,
         is_exhausted=True,
         own_failures=1,
     )
@@ -129,13 +140,15 @@ def test_a_lasting_message_ends_after_five_failures_of_tocsin_itself() -> None:
 def test_a_lasting_message_goes_by_a_new_provider_at_once() -> None:
     tried = {"A": ProviderAttempts(30)}
     found = next_attempt_after(
-        FailureKind.TEMPORARY, "A", tried, ["A", "New"], jitter=0, is_lasting=True, is_exhausted=True
+        FailureKind.TEMPORARY, "A", tried, ["A", "New"], jitter=0, keep_retrying=True, is_exhausted=True
     )
     assert found == Retry("New", timedelta(), is_exhausted=True)
 
 
 _names = st.lists(st.sampled_from("ABCD"), min_size=1, max_size=4, unique=True)
-_failures = st.sampled_from([FailureKind.TEMPORARY, FailureKind.UNKNOWN, FailureKind.PERMANENT, FailureKind.BROKEN])
+_failures = st.sampled_from(
+    [FailureKind.TEMPORARY, FailureKind.UNKNOWN, FailureKind.PERMANENT, FailureKind.INTERNAL_ERROR]
+)
 
 
 @given(_names, st.data(), st.floats(0, 1))

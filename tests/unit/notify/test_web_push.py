@@ -55,7 +55,7 @@ def test_every_push_fits_and_only_its_browser_decrypts_it(text: str) -> None:
     for message in every_purpose(text):
         data = payload(PushChannel().render(message), str(message.notification_id))
         assert len(data) <= encryption.MAX_PAYLOAD_BYTES
-        sealed = encryption.encrypted(data, subscription.read(mine.subscription()))
+        sealed = encryption.encrypted(data, subscription.parse_subscription(mine.subscription()))
         assert len(sealed) <= 4096
         assert mine.opened(sealed) == data
         with pytest.raises(InvalidTag):
@@ -75,7 +75,7 @@ def test_every_push_fits_and_only_its_browser_decrypts_it(text: str) -> None:
 )
 def test_a_subscription_that_no_push_could_reach_is_refused(change: dict[str, object], place: str) -> None:
     with pytest.raises(Rejected) as caught:
-        subscription.read({**Browser("https://push.example.org/1").subscription(), **change})
+        subscription.parse_subscription({**Browser("https://push.example.org/1").subscription(), **change})
     assert caught.value.field == place
 
 

@@ -40,7 +40,7 @@ def test_what_covers_all_the_time_has_no_findings() -> None:
 def test_each_coverage_gap_is_reported_with_its_role() -> None:
     group = plan(schedule(fixed("Days", [ALICE], (["mon", "tue"], "08:00", "18:00"), roles=["secondary"])))
     gaps = found(group)
-    assert [(gap.kind, gap.role, gap.times) for gap in gaps] == [(CoverageFindingKind.GAP, SECONDARY, 3)] * 3
+    assert [(gap.kind, gap.role, gap.occurrence_count) for gap in gaps] == [(CoverageFindingKind.GAP, SECONDARY, 3)] * 3
     assert gaps[0].text == "Nobody is secondary of Desk."
     assert (gaps[1].since, gaps[1].until) == (local("2026-03-02T18:00"), local("2026-03-03T08:00"))
     assert gaps[2].until == MONDAY + WEEK
@@ -60,10 +60,14 @@ def test_absent_unreachable_or_disabled_users_are_named() -> None:
     shifts = (fixed("All", [ALICE, DAVE], ALL_WEEK), fixed("Top", [BOB], (["mon"], "08:00", "18:00"), layer=2))
     group = plan(schedule(*shifts), absences=(away,), gone=DAVE)
     said = {finding.kind: finding for finding in found(group, {ALICE})}
-    assert said.keys() == {CoverageFindingKind.ABSENT, CoverageFindingKind.UNREACHABLE, CoverageFindingKind.DEPARTED}
+    assert said.keys() == {
+        CoverageFindingKind.ABSENT,
+        CoverageFindingKind.UNREACHABLE,
+        CoverageFindingKind.DEACTIVATED_USER,
+    }
     assert (said[CoverageFindingKind.ABSENT].user_id, said[CoverageFindingKind.ABSENT].since) == (ALICE, away.starts_at)
     assert said[CoverageFindingKind.UNREACHABLE].user_id == BOB
-    assert "Dave" in said[CoverageFindingKind.DEPARTED].text
+    assert "Dave" in said[CoverageFindingKind.DEACTIVATED_USER].text
 
 
 def test_override_of_disabled_user_is_reported_while_effective() -> None:
@@ -76,7 +80,7 @@ def test_override_of_disabled_user_is_reported_while_effective() -> None:
     ]
     (finding,) = found(plan(schedule(rotate("Weekly", [ALICE]), overrides=overrides), gone=DAVE))
     assert (finding.kind, finding.since, finding.until, finding.user_id) == (
-        CoverageFindingKind.DEPARTED,
+        CoverageFindingKind.DEACTIVATED_USER,
         late,
         soon,
         DAVE,
@@ -88,9 +92,9 @@ def test_ineffective_shift_and_user_with_two_roles_are_reported() -> None:
     low = fixed("Low", [CAROL], (["mon"], "08:00", "18:00"))
     both = fixed("Both", [ALICE], ALL_WEEK, layer=2, roles=["primary", "secondary"])
     said = {finding.kind: finding for finding in found(plan(schedule(low, both)))}
-    assert said.keys() == {CoverageFindingKind.HIDDEN, CoverageFindingKind.TWICE}
+    assert said.keys() == {CoverageFindingKind.HIDDEN, CoverageFindingKind.DOUBLE_ROLE}
     assert (
         said[CoverageFindingKind.HIDDEN].text
         == "Shift Low of Desk 24x7 never counts: shift Both of Desk 24x7 goes before it."
     )
-    assert said[CoverageFindingKind.TWICE].text == "Alice is primary and secondary of Desk at once."
+    assert said[CoverageFindingKind.DOUBLE_ROLE].text == "Alice is primary and secondary of Desk at once."

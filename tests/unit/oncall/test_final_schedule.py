@@ -99,14 +99,14 @@ def test_higher_layer_wins_and_lower_one_is_shown_hidden() -> None:
     assert names(group, "2026-03-02T22:00") == ["Bob", "Carol"]
     assert names(group, "2026-03-03T06:00") == ["Alice"]
     drawn = final_schedule.timeline(group, local("2026-03-02T12:00"), local("2026-03-03T12:00"))
-    assert [(bar.shift, bar.name, bar.hidden_by) for bar in drawn.bars] == [
+    assert [(bar.shift, bar.name, bar.hidden_by) for bar in drawn.layer_segments] == [
         ("Base", "Alice", ""),
         ("Base", "Alice", "shift Nights of Desk 24x7"),
         ("Nights", "Bob", ""),
         ("Nights", "Carol", ""),
         ("Base", "Alice", ""),
     ]
-    assert drawn.bars[1].until == local("2026-03-03T06:00")
+    assert drawn.layer_segments[1].until == local("2026-03-03T06:00")
 
 
 def test_shift_with_only_disabled_users_is_inactive() -> None:
@@ -232,7 +232,9 @@ def test_cover_can_be_overridden_but_not_by_covered_user(
 
 
 def test_skip_and_only_share_a_holiday_from_midnight_to_midnight() -> None:
-    days = HolidayDays("Own", own=(CustomHoliday(12, 25, "Christmas"), CustomHoliday(12, 26, "Boxing Day", 2026)))
+    days = HolidayDays(
+        "Own", custom_days=(CustomHoliday(12, 25, "Christmas"), CustomHoliday(12, 26, "Boxing Day", 2026))
+    )
     usual = fixed("Usual", [ALICE], ALL_WEEK, holidays="skip")
     feast = fixed("Feast", [BOB], ALL_WEEK, holidays="only")
     group = plan(schedule(usual, feast, calendars=[days]))
@@ -245,9 +247,9 @@ def test_skip_and_only_share_a_holiday_from_midnight_to_midnight() -> None:
 
 def test_the_holidays_of_a_region_are_known() -> None:
     zurich = load("Zurich", "CH", "ZH", [{"date": "02-29", "name": "Leap day"}])
-    assert zurich.on(datetime(2026, 5, 1).date()) is not None
-    assert zurich.on(datetime(2026, 5, 2).date()) is None
-    assert zurich.on(datetime(2028, 2, 29).date()) == "Leap day"
+    assert zurich.holiday_on(datetime(2026, 5, 1).date()) is not None
+    assert zurich.holiday_on(datetime(2026, 5, 2).date()) is None
+    assert zurich.holiday_on(datetime(2028, 2, 29).date()) == "Leap day"
 
 
 def test_handoff_at_skipped_time_is_shifted_and_repeated_uses_first() -> None:

@@ -124,7 +124,7 @@ def test_shifts_written_as_a_calendar_can_be_read_again() -> None:
     group = plan(schedule(rotate("Weekly", [ALICE, BOB])))
     turns = final_schedule.timeline(group, SINCE, UNTIL).segments
     body = ical.write(
-        "On call: Desk", [GroupShift("Desk", turn) for turn in turns], SINCE, UNTIL, SINCE, names_people=True
+        "On call: Desk", [GroupShift("Desk", turn) for turn in turns], SINCE, UNTIL, SINCE, include_names=True
     )
     again = ical.read(body, {"alice": ALICE, "bob": BOB}, ZURICH, SINCE, UNTIL)
     assert again.spans == tuple(

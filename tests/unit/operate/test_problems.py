@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from tocsin.operate.self_check.problems import ProblemRecord, follow
+from tocsin.operate.self_check.problems import ProblemRecord, update_problems
 from tocsin.operate.self_check.rules import DetectedProblem
 
 LATE = DetectedProblem("runs_late", "Escalation is late", "It is late.", "Look.")
@@ -25,7 +25,7 @@ class Story:
 
     def audit(self, second: float, *found: DetectedProblem) -> list[str]:
         """Returns the titles of what is told at that audit."""
-        followed = follow(self.known, found, self.start + timedelta(seconds=second))
+        followed = update_problems(self.known, found, self.start + timedelta(seconds=second))
         self.known |= {problem.id: problem for problem in followed.changed}
         return [notice.title for notice in followed.notices]
 
@@ -86,7 +86,7 @@ def test_each_problem_is_reported_separately(story: Story) -> None:
 
 def test_notice_names_problem_start_time_and_remedy(story: Story) -> None:
     story.audit(0, LATE)
-    followed = follow(story.known, [LATE], story.start + timedelta(minutes=2))
+    followed = update_problems(story.known, [LATE], story.start + timedelta(minutes=2))
     (notice,) = followed.notices
     assert notice.text == (
         "It is late.\n\nIt began 2 minutes ago.\n\nWhat to do: Look.\n\nYou are told when it is over."

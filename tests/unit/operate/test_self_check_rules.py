@@ -96,7 +96,12 @@ def test_message_undecided_for_a_minute_is_reported(well: SelfCheckInputs) -> No
 
 def test_forgotten_and_stuck_alerts_are_named_the_first_of_them(well: SelfCheckInputs) -> None:
     found = find_problems(
-        replace(well, forgotten=CountWithExamples(7, (1, 2, 3, 4, 5)), stuck=CountWithExamples(1, (9,)), lost=2)
+        replace(
+            well,
+            forgotten_alerts=CountWithExamples(7, (1, 2, 3, 4, 5)),
+            stuck_alerts=CountWithExamples(1, (9,)),
+            lost_deliveries=2,
+        )
     )
     assert ids(found) == ["alerts_forgotten", "runs_stuck", "deliveries_lost"]
     assert found[0].detail.startswith("Alerts #1, #2, #3, #4, #5 and 2 more are open, with no timer")
@@ -112,9 +117,9 @@ def test_every_problem_says_what_to_do(well: SelfCheckInputs) -> None:
         run=LongestWait(1, late),
         page=LongestWait(1, late),
         message=LongestWait(None, late),
-        forgotten=CountWithExamples(1, (1,)),
-        stuck=CountWithExamples(1, (1,)),
-        lost=1,
+        forgotten_alerts=CountWithExamples(1, (1,)),
+        stuck_alerts=CountWithExamples(1, (1,)),
+        lost_deliveries=1,
     )
     found = find_problems(facts)
     assert len(found) == len(set(ids(found))) == 7

@@ -15,13 +15,13 @@ from tocsin.cli.main import run
 from tocsin.core.config import environment as config
 from tocsin.node import STOP_TIMEOUT
 from tocsin.operate.service import STOP_TIMEOUT as UNIT_STOP_TIMEOUT
-from tocsin.operate.service import carried_variables, environment, of_machine, of_user, unit
+from tocsin.operate.service import carried_variables, environment, system_location, unit, user_location
 
 COMMAND = ["/opt/tocsin/bin/tocsin", "serve", "--port", "8686"]
 
 
 def test_system_unit_starts_at_boot_restarts_forever_and_stops_gracefully() -> None:
-    lines = unit(of_machine(), COMMAND, Path("/var/lib/tocsin")).splitlines()
+    lines = unit(system_location(), COMMAND, Path("/var/lib/tocsin")).splitlines()
     for line in (
         "After=network-online.target postgresql.service",
         "StartLimitIntervalSec=0",
@@ -36,11 +36,11 @@ def test_system_unit_starts_at_boot_restarts_forever_and_stops_gracefully() -> N
     ):
         assert line in lines
     # What a stop waits for, one after the other: requests, the committer, loops, what is being sent.
-    assert serve.GRACE + 3 * STOP_TIMEOUT < UNIT_STOP_TIMEOUT
+    assert serve.SHUTDOWN_TIMEOUT + 3 * STOP_TIMEOUT < UNIT_STOP_TIMEOUT
 
 
 def test_user_unit_starts_with_session_using_supported_directives_only() -> None:
-    text = unit(of_user(Path("/home/alice/.config")), COMMAND, Path("/home/alice/data"))
+    text = unit(user_location(Path("/home/alice/.config")), COMMAND, Path("/home/alice/data"))
     assert "WantedBy=default.target" in text
     assert "EnvironmentFile=-/home/alice/.config/tocsin/tocsin.env" in text
     assert "Protect" not in text
@@ -54,7 +54,7 @@ def test_systemd_finds_nothing_wrong_with_the_unit(is_user: bool, tmp_path: Path
     program.parent.mkdir()
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
-    place = of_user(tmp_path) if is_user else of_machine(tmp_path)
+    place = user_location(tmp_path) if is_user else system_location(tmp_path)
     place.unit.parent.mkdir(parents=True)
     place.unit.write_text(unit(place, [str(program), "serve", "--host", "$HOME 100%"], tmp_path / "data dir"))
     verify = ["systemd-analyze", "verify", "--man=no", *(["--user"] if is_user else []), str(place.unit)]

@@ -13,7 +13,7 @@ from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net.egress import EgressResponse, HttpClient, OutcomeUnknown
 from tocsin.outbound.connectors.haloitsm import errors, writeback_settings
 from tocsin.outbound.connectors.haloitsm.address import clean_address
-from tocsin.outbound.connectors.haloitsm.client import HaloClient, rows_of, whole
+from tocsin.outbound.connectors.haloitsm.client import HaloClient, extract_rows, id_text
 from tocsin.outbound.connectors.haloitsm.reference_data import ReferenceEntry, ReferenceLists
 from tocsin.outbound.connectors.interfaces import IntegrationAccount, NeedsAttention, RecordedClient, Throttled
 from tocsin.outbound.halo_sync import job_context, ticket_messages
@@ -86,17 +86,17 @@ def test_failed_token_request_names_bad_scope_or_secret() -> None:
 
 
 def test_lists_and_ids_are_read_in_whichever_shape() -> None:
-    assert rows_of([{"id": 1}, "x"]) == rows_of({"record_count": 1, "statuses": [{"id": 1}]}) == [{"id": 1}]
-    assert rows_of(None) == rows_of("x") == []
-    assert [whole(value) for value in (7, 7.0, "7", " 7 ", None, True)] == ["7", "7", "7", "7", "", ""]
+    assert extract_rows([{"id": 1}, "x"]) == extract_rows({"record_count": 1, "statuses": [{"id": 1}]}) == [{"id": 1}]
+    assert extract_rows(None) == extract_rows("x") == []
+    assert [id_text(value) for value in (7, 7.0, "7", " 7 ", None, True)] == ["7", "7", "7", "7", "", ""]
 
 
 def test_active_agent_wins_among_equal_names_or_addresses() -> None:
     left = ReferenceEntry("agent", "6", "Sam Service", {"email": "sam@desk.example", "inactive": True})
     here = ReferenceEntry("agent", "9", "Sam Service", {"email": "sam@desk.example"})
     lists = ReferenceLists([left, here])
-    assert lists.named("agent", "sam service") == lists.agent_with("Sam@desk.example") == here
-    assert lists.numbered("agent", "6") == ReferenceLists([left]).agent_with("sam@desk.example") == left
+    assert lists.find_by_name("agent", "sam service") == lists.find_agent_by_email("Sam@desk.example") == here
+    assert lists.find_by_number("agent", "6") == ReferenceLists([left]).find_agent_by_email("sam@desk.example") == left
 
 
 @pytest.mark.parametrize(
@@ -115,21 +115,21 @@ def test_unknown_halo_agent_is_reported_with_remedy(email: str, said: str) -> No
 
 
 def test_halo_dates_without_zone_are_compared_only_with_each_other() -> None:
-    assert ticket_messages.moment("1900-01-01T00:00:00") is None
-    assert ticket_messages.moment("2026-11-24T09:15:02.1234567Z") == datetime(2026, 11, 24, 9, 15, 2, 123456)
+    assert ticket_messages.parse_date("1900-01-01T00:00:00") is None
+    assert ticket_messages.parse_date("2026-11-24T09:15:02.1234567Z") == datetime(2026, 11, 24, 9, 15, 2, 123456)
     tickets = [{"last_update": "2026-11-24T09:15:02.1"}, {"last_update": "2026-11-24T09:14:00"}, {"last_update": None}]
     now = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
-    assert ticket_messages.newest(tickets, "", now) == "2026-11-24T09:15:02.1"
-    assert ticket_messages.newest(tickets, "2027-01-01T00:00:00", now) == "2027-01-01T00:00:00"
-    assert ticket_messages.newest([], "x", now) == "x"
+    assert ticket_messages.newest_change(tickets, "", now) == "2026-11-24T09:15:02.1"
+    assert ticket_messages.newest_change(tickets, "2027-01-01T00:00:00", now) == "2027-01-01T00:00:00"
+    assert ticket_messages.newest_change([], "x", now) == "x"
     # Fourteen hours before UTC is somebody's clock; next year is a slip, behind which everything else would be hidden.
     ahead = [{"last_update": "2026-11-24T23:15:00"}, {"last_update": "2027-11-24T09:15:00"}]
-    assert ticket_messages.newest([*tickets, *ahead], "", now) == "2026-11-24T23:15:00"
-    assert ticket_messages.since("2026-11-24T09:15:02.1") == "2026-11-24T09:13:02"
+    assert ticket_messages.newest_change([*tickets, *ahead], "", now) == "2026-11-24T23:15:00"
+    assert ticket_messages.overlap_start("2026-11-24T09:15:02.1") == "2026-11-24T09:13:02"
     # In Zürich 02:00 to 03:00 comes twice on the last Sunday of October; in March it does not come at all.
-    assert ticket_messages.since("2026-10-25T02:59:00", "Europe/Zurich") == "2026-10-25T01:57:00"
-    assert ticket_messages.since("2026-10-25T03:01:00", "Europe/Zurich") == "2026-10-25T02:59:00"
-    assert ticket_messages.since("2026-03-29T02:30:00", "Europe/Zurich") == "2026-03-29T02:28:00"
+    assert ticket_messages.overlap_start("2026-10-25T02:59:00", "Europe/Zurich") == "2026-10-25T01:57:00"
+    assert ticket_messages.overlap_start("2026-10-25T03:01:00", "Europe/Zurich") == "2026-10-25T02:59:00"
+    assert ticket_messages.overlap_start("2026-03-29T02:30:00", "Europe/Zurich") == "2026-03-29T02:28:00"
 
 
 def test_notes_are_those_of_agents_but_not_tocsins_own() -> None:
@@ -149,15 +149,21 @@ def test_notes_are_those_of_agents_but_not_tocsins_own() -> None:
 
 def test_default_writeback_is_a_private_note_for_every_event() -> None:
     for event in OutboundEvent:
-        write = writeback_settings.write_of({}, event)
+        write = writeback_settings.get_writeback({}, event)
         assert write.note
-        assert (write.is_public, write.status, write.agent, write.team, write.priority) == (False, "", False, "", "")
+        assert (write.is_public, write.status, write.should_assign, write.team, write.priority) == (
+            False,
+            "",
+            False,
+            "",
+            "",
+        )
     some = {"sync": {"close": {"note": "Bye <who>", "status": "Closed"}, "reply": {"note": False}}}
-    assert writeback_settings.write_of(some, OutboundEvent.CLOSE) == writeback_settings.EventWriteback(
+    assert writeback_settings.get_writeback(some, OutboundEvent.CLOSE) == writeback_settings.EventWriteback(
         "Bye <who>", status="Closed"
     )
-    assert not writeback_settings.write_of(some, OutboundEvent.REPLY).does_anything
-    assert not writeback_settings.write_of(some, OutboundEvent.HOLD).does_anything
+    assert not writeback_settings.get_writeback(some, OutboundEvent.REPLY).has_changes
+    assert not writeback_settings.get_writeback(some, OutboundEvent.HOLD).has_changes
 
 
 def test_note_contains_time_and_page_count() -> None:
@@ -197,7 +203,7 @@ class _Behind:
         ("Status", lambda halo, line, now: halo.get(line, "Status", now, "read"), Temporary, "read"),
         ("Actions", lambda halo, line, now: halo.post(line, "Actions", {}, now, "note it"), OutcomeUnknown, "note"),
         ("Webhook", lambda halo, line, now: halo.delete(line, "Webhook/1", now, "end it"), OutcomeUnknown, "end it"),
-        ("/auth/token", lambda halo, line, now: halo.me(line, now), Temporary, "token"),
+        ("/auth/token", lambda halo, line, now: halo.current_agent(line, now), Temporary, "token"),
     ],
 )  # fmt: skip
 def test_proxy_page_is_retried_and_reported_by_its_title(

@@ -20,7 +20,9 @@ NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
 def _sender(server: object) -> IntegrationSender:
     url = "https://93.184.216.34"
     settings = {"url": url, "auth": "oauth2", "token_url": f"{url}/token"}
-    return HTTP.open(IntegrationAccount(1, "Desk", settings, {"client_secret": "secret"}), cast(HttpClient, server))
+    return HTTP.open_sender(
+        IntegrationAccount(1, "Desk", settings, {"client_secret": "secret"}), cast(HttpClient, server)
+    )
 
 
 def _line(server: object) -> RecordedClient:
@@ -89,7 +91,7 @@ def test_value_is_escaped_for_its_body_type(kind: str, expected: bytes) -> None:
 
     server = Server()
     settings = {"url": "https://93.184.216.34", "headers": {"Content-Type": kind}, "body": '{"t": "<subject>"}'}
-    sender = HTTP.open(IntegrationAccount(1, "Desk", settings, {}), cast(HttpClient, server))
+    sender = HTTP.open_sender(IntegrationAccount(1, "Desk", settings, {}), cast(HttpClient, server))
     line = _line(server)
     content = {"values": {"subject": '<a href="x"> & \a☎'}}
     sender.send(CallJob(1, 1, 7, "alert:7", "call", "", content, 0, False, NOW), line, NOW)

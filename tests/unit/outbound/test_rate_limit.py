@@ -33,7 +33,7 @@ def test_backoff_grows_to_half_an_hour_and_honours_retry_after() -> None:
     assert waits == sorted(waits)
     assert waits[-1] == timedelta(minutes=30)
     assert rate_limit.retry_in(1, 0.0, timedelta(minutes=2)) == timedelta(minutes=2)
-    assert [rate_limit.pause_of(failures) for failures in (0, 4, 5, 99)] == [
+    assert [rate_limit.open_duration(failures) for failures in (0, 4, 5, 99)] == [
         None, None, timedelta(seconds=15), timedelta(minutes=5),
     ]  # fmt: skip
     assert rate_limit.throttle(1, None) == timedelta(seconds=5)
@@ -56,11 +56,11 @@ def test_templates_replace_what_is_known_and_leave_the_rest() -> None:
 
 def test_secrets_are_masked_wherever_they_stand() -> None:
     text = '{"access_token": "abc\\"d", "client_secret":"x"} grant_type=a&client_secret=xyz&scope=all'
-    masked = redaction.masked_text(text)
+    masked = redaction.mask_text(text)
     assert "abc" not in masked
     assert "xyz" not in masked
     assert "scope=all" in masked
-    assert "0123456789abcdef0123456789abcdef" not in redaction.masked_text(
+    assert "0123456789abcdef0123456789abcdef" not in redaction.mask_text(
         '"url": "https://t/in/0123456789abcdef0123456789abcdef"'
     )
-    assert redaction.masked_url("https://user:pw@x.example/a?token=t1&b=2") == "https://x.example/a?token=•••&b=2"
+    assert redaction.mask_url("https://user:pw@x.example/a?token=t1&b=2") == "https://x.example/a?token=•••&b=2"

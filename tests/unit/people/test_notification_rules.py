@@ -8,7 +8,7 @@ import pytest
 
 from tocsin.core.errors import Rejected
 from tocsin.core.validation.object_reader import ObjectReader
-from tocsin.people.notification_rules import NotificationRules, load, read, refuse_unknown, renamed, write
+from tocsin.people.notification_rules import NotificationRules, load, read, reject_unknown_labels, rename_method, write
 
 WHOLE: dict[str, Any] = {
     "by_priority": {
@@ -48,22 +48,22 @@ def test_bad_rules_are_refused_with_their_place(rules: dict[str, Any], place: st
     spec = ObjectReader(rules)
     read(spec)
     with pytest.raises(Rejected) as refused:
-        spec.check()
+        spec.raise_errors()
     assert place in refused.value.fields
 
 
 def test_unknown_contact_methods_in_rules_are_named() -> None:
     spec = ObjectReader(WHOLE)
-    refuse_unknown(spec, read(spec), ["push", "mail"])
+    reject_unknown_labels(spec, read(spec), ["push", "mail"])
     with pytest.raises(Rejected) as refused:
-        spec.check()
+        spec.raise_errors()
     assert set(refused.value.fields) == {"by_priority.critical[1].method", "quiet_hours[0].methods[0]"}
 
 
 def test_rules_follow_a_label_and_lose_a_method_that_goes() -> None:
-    other = write(renamed(load(WHOLE), "sms", "Text"))
+    other = write(rename_method(load(WHOLE), "sms", "Text"))
     assert other["by_priority"]["critical"][1]["method"] == "Text"
     assert other["quiet_hours"][0]["methods"] == ["Text"]
-    without = write(renamed(renamed(load(WHOLE), "Mail", None), "SMS", None))
+    without = write(rename_method(rename_method(load(WHOLE), "Mail", None), "SMS", None))
     assert without["by_priority"] == {"critical": [{"method": "Push"}]}
     assert without["quiet_hours"] == WHOLE["quiet_hours"][1:], "hours of one method never become hours of all"

@@ -51,7 +51,7 @@ def posted(node: Any, prefix: str = "open") -> dict[str, str]:
     """What a browser sends for the rows."""
     match node:
         case ComparisonRow():
-            sent = {f"{prefix}.type": "leaf", f"{prefix}.field": node.field, f"{prefix}.op": node.operator}
+            sent = {f"{prefix}.type": "comparison", f"{prefix}.field": node.field, f"{prefix}.op": node.operator}
             sent[f"{prefix}.values"] = node.values.replace("\n", "\r\n")
             return {**sent, **({f"{prefix}.case": "on"} if node.match_case else {})}
         case YamlCondition():
@@ -75,9 +75,9 @@ def test_submitted_rows_mean_the_same_as_their_condition(
     assert read == rows
     again = condition_form.condition_of(read, "rules.open", "open", ErrorPlaces())
     fields = ("source_status", "client")
-    meant = compile_condition(condition, "c", fields).holds(*message)
-    assert compile_condition(again, "c", fields).holds(*message) is meant
-    assert condition_form.say(condition, {})
+    meant = compile_condition(condition, "c", fields).matches(*message)
+    assert compile_condition(again, "c", fields).matches(*message) is meant
+    assert condition_form.describe_condition(condition, {})
 
 
 @pytest.mark.parametrize(
@@ -107,9 +107,9 @@ def test_a_condition_reads_as_a_sentence() -> None:
             ]},
         ]
     }  # fmt: skip
-    said = condition_form.say(condition, {"source_status": "status"})
+    said = condition_form.describe_condition(condition, {"source_status": "status"})
     assert said == "status contains New, and (client is one of Acme, Globex or Initech, or vip has no value)"
-    assert condition_form.say(None, {}) == "always"
+    assert condition_form.describe_condition(None, {}) == "always"
 
 
 def test_buttons_add_and_remove_rows_wherever_they_are() -> None:
@@ -124,7 +124,7 @@ def test_buttons_add_and_remove_rows_wherever_they_are() -> None:
 
 
 def test_more_rows_than_anybody_writes_are_refused() -> None:
-    sent = {f"open.{n}.type": "leaf" for n in range(2_000)}
+    sent = {f"open.{n}.type": "comparison" for n in range(2_000)}
     with pytest.raises(Rejected, match="write them as YAML"):
         condition_form.read(sent, "open")
     deep = {"open" + ".0" * n + ".type": "group" for n in range(200)}
@@ -133,7 +133,9 @@ def test_more_rows_than_anybody_writes_are_refused() -> None:
 
 
 def test_every_operator_can_be_chosen_and_inverted() -> None:
-    assert {(o, n) for o, n, _ in condition_form.WORDS.values()} == {(o, n) for o in Operator for n in (True, False)}
+    assert {(o, n) for o, n, _ in condition_form.OPERATOR_LABELS.values()} == {
+        (o, n) for o in Operator for n in (True, False)
+    }
 
 
 @pytest.mark.parametrize(
@@ -154,7 +156,9 @@ def test_every_operator_can_be_chosen_and_inverted() -> None:
 def test_mapped_field_round_trips_through_its_row(definition: Any) -> None:
     entry = field_form.entry_of(definition)
     assert field_form.definition_of(entry, "mapping.subject") == definition
-    assert (entry.how is ValueOrigin.YAML) is any(word in str(definition) for word in ("only", "else", "'literal': 7"))
+    assert (entry.origin is ValueOrigin.YAML) is any(
+        word in str(definition) for word in ("only", "else", "'literal': 7")
+    )
 
 
 @pytest.mark.parametrize(

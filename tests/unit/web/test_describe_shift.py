@@ -17,7 +17,7 @@ def test_a_day_of_duty_has_the_dot_that_german_wants(language: str, said: str) -
     with translation.override(language), timezone.override("Europe/Zurich"):
         assert describe_shift.day(date(2026, 11, 30)) == said
         end = datetime(2026, 12, 7, 8, tzinfo=UTC)
-        assert describe_shift.between(datetime(2026, 11, 30, 8, tzinfo=UTC), end).startswith(f"{said} 09:00 – Mo")
+        assert describe_shift.format_period(datetime(2026, 11, 30, 8, tzinfo=UTC), end).startswith(f"{said} 09:00 – Mo")
 
 
 @pytest.mark.parametrize(
@@ -27,4 +27,4 @@ def test_holidays_and_weekdays_are_localized_too(language: str, of_year: str, of
     day = date(2026, 11, 30)
     with translation.override(language):
         assert weekday(day) == of_week
-        assert of_year in render_to_string("oncall/holidays_coming.html", {"coming": [(day, "Andreas")]})
+        assert of_year in render_to_string("oncall/holidays_preview.html", {"coming": [(day, "Andreas")]})

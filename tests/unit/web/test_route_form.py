@@ -27,7 +27,7 @@ def _posted(row: route_form.RouteRow) -> QueryDict:
     post = QueryDict(mutable=True)
     post["routes.0.row"] = "1"
     post["routes.0.name"] = row.name
-    post["routes.0.more"] = row.more
+    post["routes.0.more"] = row.other_keys
     for name, text in row.delay.items():
         post[f"routes.0.delay.{name}"] = text
     return post
@@ -36,8 +36,8 @@ def _posted(row: route_form.RouteRow) -> QueryDict:
 @pytest.mark.parametrize(("delay", "said"), DELAYS)
 def test_each_delay_type_round_trips_through_form_fields(delay: Any, said: str) -> None:
     (row,) = route_form.rows_of([{"name": "Night", "delay": delay}])
-    assert row.more == ""
-    assert route_form.say(row, {}).endswith(f"{said}.")
+    assert row.other_keys == ""
+    assert route_form.describe_route(row, {}).endswith(f"{said}.")
     (back,) = route_form.routes_of(route_form.read(_posted(row)), ErrorPlaces())
     assert back == {"name": "Night", "delay": delay}
     if delay != {"until": "Office hours"}:
@@ -54,7 +54,7 @@ def test_route_is_described_in_the_readers_language() -> None:
     }
     (row,) = route_form.rows_of([route])
     with translation.override("de"):
-        said = route_form.say(row, {"client": "Kunde"})
+        said = route_form.describe_route(row, {"client": "Kunde"})
     assert said == (
         "Wenn Kunde ist gleich Globex, außerhalb von Bürozeit: Priorität Niedrig, ruft nach dem eigenen "
         "Eskalationsplan des Eingangs, an Netz, nach 5m, wenn er nicht vorher schließt."

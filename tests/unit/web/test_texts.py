@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tocsin.catalogue.kinds import load_kinds
 from tocsin.core.errors import Rejected
 from tocsin.inbound.admin.status_rules import StatusEffect, action_of_status, with_status_action
-from tocsin.inbound.config.normalizer import IntegrationDefinition, compile_reader
+from tocsin.inbound.config.normalizer import IntegrationDefinition, compile_normalizer
 from tocsin.web.integrations.editor import yaml_text
 from tocsin.web.templatetags.ui_tags import initials
 from tocsin.web.ui.richtext import is_long, safe_html
@@ -103,7 +103,7 @@ HALO = KIND.rules
 
 def by(own: dict[str, Any], status: str) -> StatusEffect:
     """What a status does when an integration has these rules of its own."""
-    return action_of_status(compile_reader(KIND, IntegrationDefinition(rules=own)).rules, status)
+    return action_of_status(compile_normalizer(KIND, IntegrationDefinition(rules=own)).rules, status)
 
 
 @pytest.mark.parametrize("status", ["New", "Resolved", "Closed", "In Progress", "new stuff", "Überprüft"])

@@ -49,9 +49,9 @@ def test_final_schedule_row_is_gapless_and_shows_decisions(day: date, span: Time
     shown = timeline_layout.range_of(span, day, ZoneInfo(zone))
     held = plan(zone)
     drawn = timeline_layout.draw(held, final_schedule.timeline(held, shown.since, shown.until), shown, shown.since)
-    winner = next(row for row in drawn.rows if row.kind is RowKind.WINNER and row.role == "primary")
+    winner = next(row for row in drawn.rows if row.kind is RowKind.FINAL and row.role == "primary")
     assert winner.lanes == 1, "turns follow one another"
-    pieces = sorted(winner.pieces, key=lambda piece: piece.x)
+    pieces = sorted(winner.segments, key=lambda piece: piece.x)
     assert pieces[0].x == 0
     assert sum(piece.width for piece in pieces) == pytest.approx(100, abs=0.01)
     for piece in pieces:
@@ -61,7 +61,9 @@ def test_final_schedule_row_is_gapless_and_shows_decisions(day: date, span: Time
     # The list in words has the same people on the same days.
     for one in drawn.days:
         noon = datetime.combine(one.day, datetime.min.time(), ZoneInfo(zone)) + timedelta(hours=20)
-        said = {piece.text for piece in one.pieces if piece.since and piece.until and piece.since <= noon < piece.until}
+        said = {
+            piece.text for piece in one.segments if piece.since and piece.until and piece.since <= noon < piece.until
+        }
         assert said - {""} == {person.name for person in final_schedule.on_call(held, noon.astimezone(UTC))}
 
 
@@ -87,6 +89,6 @@ def test_a_person_has_one_colour_whatever_is_shown() -> None:
         for row in timeline_layout.draw(
             held, final_schedule.timeline(held, shown.since, shown.until), shown, shown.since
         ).rows:
-            for piece in row.pieces:
+            for piece in row.segments:
                 tones.setdefault(piece.text, set()).add(piece.tone.removesuffix(" hidden"))
     assert {name: len(several) for name, several in tones.items()} == {"Alice": 1, "Bob": 1, "Carol": 1, "": 1}

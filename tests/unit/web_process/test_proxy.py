@@ -17,7 +17,7 @@ import pytest
 
 from tocsin.core.net.asgi import AsgiMessage
 from tocsin.web_process.process import wsgi_app
-from tocsin.web_process.proxy import PageProxy
+from tocsin.web_process.proxy import WebProcessProxy
 
 #: As uvicorn has read it, and the front door has described it.
 ASKED = {
@@ -31,19 +31,19 @@ ASKED = {
 
 
 @pytest.fixture
-def pages() -> Iterator[PageProxy]:
+def pages() -> Iterator[WebProcessProxy]:
     """The way, to whatever listens at its socket."""
-    way = PageProxy("postgresql:///none")
-    way._offspring.ready.set()
+    way = WebProcessProxy("postgresql:///none")
+    way._process.ready.set()
     yield way
     way.stop()
 
 
-def ask(pages: PageProxy, answering: Any, **more: object) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
+def ask(pages: WebProcessProxy, answering: Any, **more: object) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
     """Has `answering(reader, writer)` serve the socket, and asks once."""
 
     async def story() -> list[AsgiMessage]:
-        server = await asyncio.start_unix_server(answering, sock=pages._offspring._socket.dup())
+        server = await asyncio.start_unix_server(answering, sock=pages._process._socket.dup())
         sent: list[AsgiMessage] = []
 
         async def receive() -> AsgiMessage:
@@ -61,7 +61,7 @@ def ask(pages: PageProxy, answering: Any, **more: object) -> tuple[int, bytes, l
     return start["status"], b"".join(part["body"] for part in parts), start["headers"]
 
 
-def test_request_reaches_web_process_as_received_by_the_node(pages: PageProxy) -> None:
+def test_request_reaches_web_process_as_received_by_the_node(pages: WebProcessProxy) -> None:
     heard: list[bytes] = []
 
     async def answering(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -84,7 +84,9 @@ def test_request_reaches_web_process_as_received_by_the_node(pages: PageProxy) -
 
 
 @pytest.mark.parametrize(("method", "tries"), [("POST", 1), ("GET", 2)])
-def test_only_safe_requests_are_retried_and_never_repeated_otherwise(pages: PageProxy, method: str, tries: int) -> None:
+def test_only_safe_requests_are_retried_and_never_repeated_otherwise(
+    pages: WebProcessProxy, method: str, tries: int
+) -> None:
     heard: list[bytes] = []
 
     async def answering(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -96,7 +98,7 @@ def test_only_safe_requests_are_retried_and_never_repeated_otherwise(pages: Page
     assert len(heard) == tries
 
 
-def test_header_rejected_by_web_process_is_a_client_error(pages: PageProxy) -> None:
+def test_header_rejected_by_web_process_is_a_client_error(pages: WebProcessProxy) -> None:
     async def answering(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
         raise AssertionError("nothing is to be sent")
 
@@ -151,7 +153,7 @@ def test_starting_node_removes_only_leftovers_of_killed_nodes(
     with tempfile.TemporaryDirectory(prefix="t", dir="/tmp") as made:
         place = Path(made)
         monkeypatch.setattr(tempfile, "tempdir", made)
-        living = PageProxy("postgresql:///none")
+        living = WebProcessProxy("postgresql:///none")
         dead = [_killed(place, f"tocsin-web_process-{number}") for number in range(3)]
         beginning = place / "tocsin-web_process-beginning"
         beginning.mkdir()
@@ -161,18 +163,18 @@ def test_starting_node_removes_only_leftovers_of_killed_nodes(
         elsewhere = _killed(place, "elsewhere")
         (place / "tocsin-web_process-link").symlink_to(elsewhere)
         (place / "tocsin-web_process-file").touch()
-        another = PageProxy("postgresql:///none")
+        another = WebProcessProxy("postgresql:///none")
         assert not any(folder.exists() for folder in dead)
         for kept in (beginning, used / "notes.txt", elsewhere / "socket", place / "tocsin-web_process-file"):
             assert kept.exists()
         for node in (living, another):
             with socket.socket(socket.AF_UNIX) as caller:
-                caller.connect(node._offspring.path)
+                caller.connect(node._process.path)
             node.stop()
-        assert not Path(living._offspring.path).parent.exists()
+        assert not Path(living._process.path).parent.exists()
         # Another user's are nobody's but theirs.
         theirs = _killed(place, "tocsin-web_process-theirs")
         with monkeypatch.context() as as_somebody:
             as_somebody.setattr(os, "geteuid", lambda: theirs.stat().st_uid + 1)
-            PageProxy("postgresql:///none").stop()
+            WebProcessProxy("postgresql:///none").stop()
         assert (theirs / "socket").exists()

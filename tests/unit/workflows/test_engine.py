@@ -22,7 +22,7 @@ from tocsin.workflows.run.engine import (
     WorkflowProgress,
     decide,
 )
-from tocsin.workflows.states import AT_THE_END, TIMED, ActionKind, SlaMoment, TriggerKind
+from tocsin.workflows.states import ON_TERMINAL_ALERTS, TIMED, ActionKind, SlaMoment, TriggerKind
 
 NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
 
@@ -81,16 +81,16 @@ def test_every_run_ends_or_waits_and_repeats_no_action(
                 assert found.until > now
                 assert found.step >= run.step
                 now, run, waits = found.until, replace(run, step=found.step), waits + 1
-                if not run.is_begun and waits > 3:
+                if not run.is_started and waits > 3:
                     # Only what recurs and what is on hold looks again and again, and only while the alert lives.
                     assert recurring or alert.state.status is AlertStatus.ON_HOLD
                     break
             case StartActions():
-                assert not run.is_begun
+                assert not run.is_started
                 assert (found.again_at is not None) == recurring
-                run = replace(run, is_begun=True)
+                run = replace(run, is_started=True)
             case RunAction():
-                assert run.is_begun
+                assert run.is_started
                 assert found.step == run.step
                 done.append(found.step)
                 run = replace(run, step=run.step + 1)
@@ -105,19 +105,19 @@ def test_nothing_that_workflows_cause_in_too_long_a_row_acts(
     plan: WorkflowDefinition, alert: WorkflowFacts, depth: int
 ) -> None:
     assert isinstance(decide(WorkflowProgress("", depth), plan, alert, NOW), FinishRun)
-    assert isinstance(decide(WorkflowProgress("", depth, is_begun=True), plan, alert, NOW), FinishRun)
+    assert isinstance(decide(WorkflowProgress("", depth, is_started=True), plan, alert, NOW), FinishRun)
 
 
 @given(plans(), alerts(), st.integers(10, 100))
 def test_triggers_are_rate_limited_per_minute(plan: WorkflowDefinition, alert: WorkflowFacts, lately: int) -> None:
-    assert not isinstance(decide(WorkflowProgress("", lately=lately), plan, alert, NOW), StartActions)
+    assert not isinstance(decide(WorkflowProgress("", runs_last_minute=lately), plan, alert, NOW), StartActions)
 
 
 @given(plans(), alerts(), st.integers(0, 9), st.integers(200, 900))
 def test_actions_per_alert_are_limited_unless_recurring(
     plan: WorkflowDefinition, alert: WorkflowFacts, lately: int, in_all: int
 ) -> None:
-    found = decide(WorkflowProgress("", lately=lately, in_all=in_all), plan, alert, NOW)
+    found = decide(WorkflowProgress("", runs_last_minute=lately, run_count=in_all), plan, alert, NOW)
     if plan.trigger.on not in (TriggerKind.EVERY, TriggerKind.MANUAL):
         assert not isinstance(found, StartActions)
 
@@ -127,13 +127,13 @@ def test_delayed_check_starts_only_while_alert_is_active(plan: WorkflowDefinitio
     found = decide(WorkflowProgress(""), plan, alert, NOW)
     if plan.trigger.on in TIMED and alert.state.status in (AlertStatus.CLOSED, AlertStatus.CANCELLED):
         assert isinstance(found, FinishRun)
-    assert not (TIMED & AT_THE_END)
+    assert not (TIMED & ON_TERMINAL_ALERTS)
 
 
 @given(plans(), alerts())
 def test_test_dry_run_and_disabled_alerts_trigger_nothing(plan: WorkflowDefinition, alert: WorkflowFacts) -> None:
     tested = replace(alert, state=replace(alert.state, is_test=True))
-    for run in (WorkflowProgress(""), WorkflowProgress("", is_begun=True)):
+    for run in (WorkflowProgress(""), WorkflowProgress("", is_started=True)):
         assert isinstance(decide(run, plan, tested, NOW), FinishRun)
         assert isinstance(decide(run, plan, replace(alert, dry_run=True), NOW), FinishRun)
         assert isinstance(decide(run, plan, alert, NOW, is_enabled=False), FinishRun)

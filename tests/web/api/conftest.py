@@ -24,7 +24,7 @@ from tocsin.access.roles import Role
 from tocsin.alerts.change_handlers import PagingConfig, PagingMode
 from tocsin.alerts.commands import Actor, NewEvent
 from tocsin.alerts.new_alert import NewAlert
-from tocsin.alerts.service import open_by_hand
+from tocsin.alerts.service import create_manual_alert
 from tocsin.alerts.states import ActorKind, EventKind, Priority
 from tocsin.core.config import environment
 from tocsin.core.net.asgi import BodyReader
@@ -178,7 +178,7 @@ def open_alert(database: str) -> Callable[..., int]:
         at = clock.now() - ago
         alert = NewAlert(0, Priority(columns.pop("priority", "high")), subject, at, **columns)
         event = NewEvent(0, EventKind.OPENED, at, Actor(ActorKind.SYSTEM, "Tocsin"), "A test opened it.")
-        return open_by_hand(alert, PagingConfig(PagingMode.RECORD, reason="A test opened it."), event, now=at)
+        return create_manual_alert(alert, PagingConfig(PagingMode.LOG_ONLY, reason="A test opened it."), event, now=at)
 
     return make
 

@@ -12,7 +12,7 @@ from tests.web.api.conftest import Api, Company, moment
 from tests.web.api.test_errors import refused
 from tocsin.alerts.models import Alert
 from tocsin.core.runtime import clock
-from tocsin.escalation.models import Run
+from tocsin.escalation.models import EscalationRun
 
 type Open = Callable[..., int]
 
@@ -94,13 +94,15 @@ def test_a_plus_sign_that_was_not_encoded_is_understood(admin: Api, open_alert: 
 def test_the_next_step_is_the_runs_timer(admin: Api, open_alert: Open) -> None:
     number = open_alert()
     due = clock.now() + timedelta(minutes=5)
-    run = Run.objects.filter(alert=number).first() or Run(alert_id=number, mode="page", started_at=clock.now())
+    run = EscalationRun.objects.filter(alert=number).first() or EscalationRun(
+        alert_id=number, mode="page", started_at=clock.now()
+    )
     run.status, run.due_at, run.reason = "active", due, "Step 2 of 3 is next."
     run.save()
     found = admin.get("alerts").body["items"][0]["next_step"]
     assert moment(found["at"]) == due
     assert found["summary"]
-    Run.objects.update(status="ended", due_at=None)
+    EscalationRun.objects.update(status="ended", due_at=None)
     assert admin.get("alerts").body["items"][0]["next_step"] is None
 
 

@@ -437,7 +437,7 @@ def test_settings_are_read_and_changed_by_name(admin: Api) -> None:
     assert answer.status == 400
     assert set(answer.body["fields"]) == {"message_retention_days", "nonsense"}
     assert admin.get("settings").body == changed.body
-    assert settings_api.routes.noun == "settings"
+    assert settings_api.routes.resource_name == "settings"
 
 
 def test_users_can_change_their_name_and_display_settings(observer: Api) -> None:

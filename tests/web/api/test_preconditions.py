@@ -30,7 +30,7 @@ def sent(caller: Api, method: str, path: str, body: Any = None, tag: str = "") -
 def takes(operation: str) -> bool:
     [gate] = OPERATIONS[operation]
     assert isinstance(gate, ApiAuth)
-    return gate.takes_if_match
+    return gate.accepts_if_match
 
 
 TAGGED = sorted(

@@ -13,7 +13,7 @@ from pydantic import AwareDatetime, Field, model_validator
 from tocsin.access.roles import Permission
 from tocsin.alerts import service
 from tocsin.alerts.commands import (
-    CLASSES,
+    COMMAND_CLASSES,
     Acknowledge,
     Assign,
     BaseCommand,
@@ -30,7 +30,7 @@ from tocsin.alerts.commands import (
     Undo,
 )
 from tocsin.alerts.states import CommandKind
-from tocsin.api.alerts.alerts import AlertDetail, find_alert, routes, show_whole
+from tocsin.api.alerts.alerts import AlertDetail, find_alert, routes, show_detail
 from tocsin.api.framework.auth import Principal, actor_of, caller, via_of
 from tocsin.api.framework.lookup import find_named
 from tocsin.api.framework.pagination import Number
@@ -60,7 +60,7 @@ class AssignBody(CommandBody):
     name: str | None = Field(default=None, min_length=1, max_length=200)
 
     @model_validator(mode="after")
-    def _one(self) -> Self:
+    def _require_one_of(self) -> Self:
         if (self.user is None) == (self.name is None):
             raise ValueError("give either user or name")
         return self
@@ -77,7 +77,7 @@ class HoldBody(CommandBody):
     span: str | None = Field(default=None, alias="for", max_length=20, examples=["30m", "1h30m"])
 
     @model_validator(mode="after")
-    def _one(self) -> Self:
+    def _require_one_of(self) -> Self:
         if (self.until is None) == (self.span is None):
             raise ValueError("give either until or for")
         return self
@@ -94,7 +94,7 @@ class CommandResponse(AlertDetail):
     changed: bool = Field(description="False when it was so already.")
 
 
-_ABOUT = {
+_SUMMARIES = {
     CommandKind.ACKNOWLEDGE: "You have seen it. What that does to escalation is the policy's choice",
     CommandKind.UNACKNOWLEDGE: "Take your acknowledgement back",
     CommandKind.UNASSIGN: "Nobody has it any more: it is open, and escalation starts again",
@@ -112,34 +112,34 @@ type _SimpleCommand = type[Acknowledge | Unacknowledge | Unassign | Escalate | R
 def _post(kind: CommandKind, summary: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     return routes.post(
         f"/{{int:id}}/{kind}",
-        Permission.ACT,
+        Permission.RESPOND,
         answers=CommandResponse,
         summary=summary,
         operation_id=f"alerts_{kind}",
     )
 
 
-def _add_plain(kind: CommandKind, order: _SimpleCommand) -> None:
+def _add_plain(kind: CommandKind, command_class: _SimpleCommand) -> None:
     """Add the endpoint of a command that has no fields of its own."""
 
-    @_post(kind, _ABOUT[kind])
+    @_post(kind, _SUMMARIES[kind])
     def give(request: HttpRequest, id: Number, body: CommandBody = _EMPTY) -> dict[str, Any]:
-        return _act(id, order(**_common(body, caller(request))), caller(request))
+        return _act(id, command_class(**_common(body, caller(request))), caller(request))
 
 
-for _kind, _class in CLASSES.items():
-    if _kind in _ABOUT:
+for _kind, _class in COMMAND_CLASSES.items():
+    if _kind in _SUMMARIES:
         _add_plain(_kind, _class)  # type: ignore[arg-type] # commands with fields have endpoints below
 
 
 @_post(CommandKind.ASSIGN, "Give it to a user, or to a name outside; this stops escalation")
 def assign(request: HttpRequest, id: Number, body: AssignBody) -> dict[str, Any]:
-    who = caller(request)
+    principal = caller(request)
     if body.name is not None:
-        return _act(id, Assign(**_common(body, who), name=body.name), who)
+        return _act(id, Assign(**_common(body, principal), name=body.name), principal)
     active = User.objects.filter(is_active=True)
-    user = find_named(active, body.user or "", what="active user", field="user", by="username")
-    return _act(id, Assign(**_common(body, who), name=user.display_name, user_id=user.pk), who)
+    user = find_named(active, body.user or "", label="active user", field="user", name_column="username")
+    return _act(id, Assign(**_common(body, principal), name=user.display_name, user_id=user.pk), principal)
 
 
 @_post(CommandKind.REPLY, "Write a text on its timeline")
@@ -149,30 +149,34 @@ def reply(request: HttpRequest, id: Number, body: ReplyBody) -> dict[str, Any]:
 
 @_post(CommandKind.HOLD, "Stop the timers for a while")
 def hold(request: HttpRequest, id: Number, body: HoldBody) -> dict[str, Any]:
-    who = caller(request)
-    until = body.until or who.now + _span(body)
-    return _act(id, Hold(**_common(body, who), until=until), who)
+    principal = caller(request)
+    until = body.until or principal.now + _span(body)
+    return _act(id, Hold(**_common(body, principal), until=until), principal)
 
 
 @_post(CommandKind.MERGE, "It is the same problem as another alert, which stays")
 def merge(request: HttpRequest, id: Number, body: MergeBody) -> dict[str, Any]:
-    who = caller(request)
+    principal = caller(request)
     find_alert(id)
     try:
-        return _act(id, service.merge_into(body.into, BaseCommand(**_common(body, who))), who)
+        return _act(id, service.merge_into(body.into, BaseCommand(**_common(body, principal))), principal)
     except Rejected as error:
         if error.code == "not_found":
             raise Rejected("invalid", error.detail, "into") from error
         raise
 
 
-def _common(body: CommandBody, who: Principal) -> dict[str, Any]:
-    return {"actor": actor_of(who), "via": via_of(who), "note": body.note, "seen_at": body.seen_at}
+def _common(body: CommandBody, principal: Principal) -> dict[str, Any]:
+    return {"actor": actor_of(principal), "via": via_of(principal), "note": body.note, "seen_at": body.seen_at}
 
 
-def _act(number: int, command: Command, who: Principal) -> dict[str, Any]:
-    outcome = service.apply_command(number, command, now=who.now)
-    return {**show_whole(find_alert(number), who.now), "answer": outcome.sentence, "changed": outcome.is_change}
+def _act(alert_id: int, command: Command, principal: Principal) -> dict[str, Any]:
+    outcome = service.apply_command(alert_id, command, now=principal.now)
+    return {
+        **show_detail(find_alert(alert_id), principal.now),
+        "answer": outcome.sentence,
+        "changed": outcome.is_change,
+    }
 
 
 def _span(body: HoldBody) -> timedelta:

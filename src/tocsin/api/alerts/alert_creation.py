@@ -10,7 +10,7 @@ from pydantic import Field
 
 from tocsin.access.roles import Permission
 from tocsin.alerts.states import Priority
-from tocsin.api.alerts.alerts import AlertDetail, find_alert, routes, show_whole
+from tocsin.api.alerts.alerts import AlertDetail, find_alert, routes, show_detail
 from tocsin.api.framework.auth import actor_of, caller, via_of
 from tocsin.api.framework.lookup import find_named
 from tocsin.escalation.actions.manual_alerts import ManualAlert, open_alert
@@ -21,7 +21,7 @@ from tocsin.simulate import report
 from tocsin.simulate.manual_alert import preview
 
 
-def _longest(field: str) -> int:
+def _max_length(field: str) -> int:
     return FIELDS[field].length
 
 
@@ -39,15 +39,15 @@ class NewAlertBody(Schema):
 
     model_config = {"extra": "forbid", "str_strip_whitespace": True}
 
-    subject: str = Field(min_length=1, max_length=_longest("subject"))
+    subject: str = Field(min_length=1, max_length=_max_length("subject"))
     priority: Priority | None = Field(default=None, description="Else the policy's default, else high.")
-    short_text: str = Field(default="", max_length=_longest("short_text"), description="For SMS and voice.")
-    long_text: str = Field(default="", max_length=_longest("long_text"), description="For e-mail.")
-    source_url: str = Field(default="", max_length=_longest("source_url"), pattern=r"^(https?://\S+)?$")
-    client: str = Field(default="", max_length=_longest("client"))
-    site: str = Field(default="", max_length=_longest("site"))
-    requester: str = Field(default="", max_length=_longest("requester"))
-    requester_phone: str = Field(default="", max_length=_longest("requester_phone"))
+    short_text: str = Field(default="", max_length=_max_length("short_text"), description="For SMS and voice.")
+    long_text: str = Field(default="", max_length=_max_length("long_text"), description="For e-mail.")
+    source_url: str = Field(default="", max_length=_max_length("source_url"), pattern=r"^(https?://\S+)?$")
+    client: str = Field(default="", max_length=_max_length("client"))
+    site: str = Field(default="", max_length=_max_length("site"))
+    requester: str = Field(default="", max_length=_max_length("requester"))
+    requester_phone: str = Field(default="", max_length=_max_length("requester_phone"))
     tags: dict[str, str] = Field(default={}, max_length=MAX_TAGS)
     custom: dict[str, str] = Field(default={}, max_length=MAX_CUSTOM)
     escalation_policy: str | None = Field(default=None, description="A policy's name or number.")
@@ -65,40 +65,50 @@ EXAMPLE = {
 
 @routes.post(
     "",
-    Permission.ACT,
+    Permission.RESPOND,
     status=201,
     answers=AlertDetail,
     summary="Open an alert by hand",
     extra={"requestBody": {"content": {"application/json": {"example": EXAMPLE}}}},
 )
 def create_alert(request: HttpRequest, body: NewAlertBody) -> dict[str, Any]:
-    who = caller(request)
-    number = open_alert(_by_hand(body), actor=actor_of(who), username=who.user.username, via=via_of(who), now=who.now)
-    return show_whole(find_alert(number), who.now)
+    principal = caller(request)
+    alert_id = open_alert(
+        _manual_alert(body),
+        actor=actor_of(principal),
+        username=principal.user.username,
+        via=via_of(principal),
+        now=principal.now,
+    )
+    return show_detail(find_alert(alert_id), principal.now)
 
 
 @routes.post(
     "/preview",
-    Permission.ACT,
+    Permission.RESPOND,
     summary="Whom an alert would page that is opened by hand: a dry run",
     extra={"requestBody": {"content": {"application/json": {"example": EXAMPLE}}}},
 )
 def preview_alert(request: HttpRequest, body: NewAlertBody) -> dict[str, Any]:
     """Nothing is stored or sent. `pages` contains every page with its minutes after the opening, `timeline` the entries
     that the alert's timeline would have, and `notes` further remarks."""
-    who = caller(request)
-    return report.played_as_json(preview(_by_hand(body), who.now), who.viewer.address)
+    principal = caller(request)
+    return report.run_as_json(preview(_manual_alert(body), principal.now), principal.viewer.address)
 
 
-def _by_hand(body: NewAlertBody) -> ManualAlert:
+def _manual_alert(body: NewAlertBody) -> ManualAlert:
     users = tuple(
         find_named(
-            User.objects.filter(is_active=True), name, what="active user", field=f"recipients.users[{n}]", by="username"
+            User.objects.filter(is_active=True),
+            name,
+            label="active user",
+            field=f"recipients.users[{n}]",
+            name_column="username",
         ).pk
         for n, name in enumerate(body.recipients.users)
     )
     groups = tuple(
-        find_named(Group.objects.all(), name, what="group", field=f"recipients.groups[{n}]").pk
+        find_named(Group.objects.all(), name, label="group", field=f"recipients.groups[{n}]").pk
         for n, name in enumerate(body.recipients.groups)
     )
     return ManualAlert(
@@ -121,4 +131,4 @@ def _policy(body: NewAlertBody) -> Policy | None:
     if body.escalation_policy is None:
         return None
     rows = Policy.objects.select_related("current_version")
-    return find_named(rows, body.escalation_policy, what="escalation policy", field="escalation_policy")
+    return find_named(rows, body.escalation_policy, label="escalation policy", field="escalation_policy")

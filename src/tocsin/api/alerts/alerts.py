@@ -122,20 +122,23 @@ class EventFilters(PaginationQuery):
     kind: str | None = None
 
 
-@routes.get("", Permission.SEE, answers=PaginatedList[AlertSummary], summary="Alerts, newest first")
+@routes.get("", Permission.VIEW_ALERTS, answers=PaginatedList[AlertSummary], summary="Alerts, newest first")
 def list_alerts(request: HttpRequest, query: Query[AlertFilters]) -> dict[str, Any]:
     rows = filtered(Alert.objects.defer(*_LONG).select_related("owner", "integration"), query)
     now = caller(request).now
-    return page(rows, query, lambda found: show(found, now), newest_first=True)
+    return page(rows, query, lambda alerts: show(alerts, now), newest_first=True)
 
 
-@routes.get("/{int:id}", Permission.SEE, answers=AlertDetail, summary="One alert")
+@routes.get("/{int:id}", Permission.VIEW_ALERTS, answers=AlertDetail, summary="One alert")
 def get_alert(request: HttpRequest, id: Number) -> dict[str, Any]:
-    return show_whole(find_alert(id), caller(request).now)
+    return show_detail(find_alert(id), caller(request).now)
 
 
 @routes.get(
-    "/{int:id}/events", Permission.SEE, answers=PaginatedList[AlertEventSchema], summary="Its timeline, oldest first"
+    "/{int:id}/events",
+    Permission.VIEW_ALERTS,
+    answers=PaginatedList[AlertEventSchema],
+    summary="Its timeline, oldest first",
 )
 def list_events(request: HttpRequest, id: Number, query: Query[EventFilters]) -> dict[str, Any]:
     rows = AlertEvent.objects.filter(alert=find_alert(id))
@@ -144,39 +147,39 @@ def list_events(request: HttpRequest, id: Number, query: Query[EventFilters]) ->
     return page(rows, query, _show_events)
 
 
-@routes.get("/{int:id}/not-called", Permission.SEE, summary="Who was not called about it, and why")
+@routes.get("/{int:id}/not-called", Permission.VIEW_ALERTS, summary="Who was not called about it, and why")
 def list_not_called(request: HttpRequest, id: Number) -> dict[str, Any]:
     alert = find_alert(id)
     with database.transaction() as connection:
         people = why_not_paged.explain_for_alert(connection, alert.pk)
-    return {"items": [{"user": one.username, "name": one.name, "why": list(one.why)} for one in people]}
+    return {"items": [{"user": person.username, "name": person.name, "why": list(person.reasons)} for person in people]}
 
 
-def find_alert(number: int) -> Alert:
+def find_alert(alert_id: int) -> Alert:
     """Return the alert with that number. Raises Rejected("not_found")."""
-    alert = Alert.objects.select_related("owner", "integration").filter(pk=number).first()
+    alert = Alert.objects.select_related("owner", "integration").filter(pk=alert_id).first()
     if alert is None:
-        raise Rejected("not_found", f"There is no alert {number}.")
+        raise Rejected("not_found", f"There is no alert {alert_id}.")
     return alert
 
 
 def show(alerts: Sequence[Alert], now: datetime) -> list[dict[str, Any]]:
     """Return alerts as in lists, with a constant number of SQL statements."""
-    numbers = [alert.pk for alert in alerts]
-    acknowledged = _acknowledged(numbers)
+    alert_ids = [alert.pk for alert in alerts]
+    acknowledged = _acknowledged(alert_ids)
     with database.transaction() as connection:
-        upcoming = next_steps(connection, numbers, now)
-    return [_shape(alert, acknowledged.get(alert.pk, []), upcoming.get(alert.pk)) for alert in alerts]
+        next_actions = next_steps(connection, alert_ids, now)
+    return [_serialize(alert, acknowledged.get(alert.pk, []), next_actions.get(alert.pk)) for alert in alerts]
 
 
-def show_whole(alert: Alert, now: datetime) -> dict[str, Any]:
+def show_detail(alert: Alert, now: datetime) -> dict[str, Any]:
     """Return one alert with all its texts."""
     names = ("short_text", *_LONG, "source_priority", "source_agent", "site", "team", "requester", "requester_phone")
     texts = {name: getattr(alert, name) for name in names}
     return {**show([alert], now)[0], **texts, "previous_alert": alert.previous_alert_id}
 
 
-def _shape(alert: Alert, acknowledged_by: list[str], upcoming: forecast.NextAction | None) -> dict[str, Any]:
+def _serialize(alert: Alert, acknowledged_by: list[str], next_action: forecast.NextAction | None) -> dict[str, Any]:
     columns = (
         "id", "status", "priority", "subject", "source", "source_name", "source_id", "source_url", "source_status",
         "client", "count", "opened_at", "last_message_at", "closed_at", "hold_until", "tags", "custom", "dry_run",
@@ -189,15 +192,15 @@ def _shape(alert: Alert, acknowledged_by: list[str], upcoming: forecast.NextActi
         "owner": alert.owner.username if alert.owner else alert.owner_name or None,
         "integration": alert.integration.name if alert.integration else None,
         "merged_into": alert.merged_into_id,
-        "next_step": {"at": upcoming.at, "summary": upcoming.summary} if upcoming else None,
+        "next_step": {"at": next_action.at, "summary": next_action.summary} if next_action else None,
     }
 
 
-def _acknowledged(numbers: Sequence[int]) -> dict[int, list[str]]:
+def _acknowledged(alert_ids: Sequence[int]) -> dict[int, list[str]]:
     names: dict[int, list[str]] = {}
-    rows = Acknowledgement.objects.filter(alert__in=numbers).order_by("at", "id")
-    for alert, name in rows.values_list("alert_id", "user__username"):
-        names.setdefault(alert, []).append(name)
+    rows = Acknowledgement.objects.filter(alert__in=alert_ids).order_by("at", "id")
+    for alert_id, name in rows.values_list("alert_id", "user__username"):
+        names.setdefault(alert_id, []).append(name)
     return names
 
 
@@ -221,18 +224,21 @@ def _show_events(events: Sequence[AlertEvent]) -> list[dict[str, Any]]:
 def filtered(rows: QuerySet[Alert], query: AlertFilters) -> list[QuerySet[Alert]]:
     """Return the requested alerts, as the parts of a `core.db.query_union.QueryUnion`."""
     rows = _filtered_by_people(_filtered_by_columns(rows, query), query)
-    wanted, kept = Q(), Q()
+    filters, indexed_filters = Q(), Q()
     for name in ("source_id", "client"):
         if (text := getattr(query, name)) is not None:
-            wanted &= Q(**{name: text})
-            kept &= Q(**{f"texts__{name}": SearchableText(text), name: text})
+            filters &= Q(**{name: text})
+            indexed_filters &= Q(**{f"texts__{name}": SearchableText(text), name: text})
     if query.subject is not None:
-        wanted &= Q(subject__icontains=query.subject)
-        kept &= Q(texts__subject__contains=SearchableText(query.subject))
-    if not wanted and not query.priority:
+        filters &= Q(subject__icontains=query.subject)
+        indexed_filters &= Q(texts__subject__contains=SearchableText(query.subject))
+    if not filters and not query.priority:
         return [rows]
-    live, over = rows.filter(status__in=sorted(ACTIVE)), rows.filter(status__in=sorted(INACTIVE))
-    return [search_index.live(live, wanted), *search_index.parts(over, wanted, kept)]
+    active, inactive = rows.filter(status__in=sorted(ACTIVE)), rows.filter(status__in=sorted(INACTIVE))
+    return [
+        search_index.filter_active(active, filters),
+        *search_index.filter_inactive(inactive, filters, indexed_filters),
+    ]
 
 
 def _filtered_by_columns(rows: QuerySet[Alert], query: AlertFilters) -> QuerySet[Alert]:
@@ -249,8 +255,8 @@ def _filtered_by_columns(rows: QuerySet[Alert], query: AlertFilters) -> QuerySet
         rows = rows.filter(priority__in=query.priority)
     rows = _filtered_by_time(rows, query)
     if query.integration is not None:
-        chosen = find_named(Integration.objects.all(), query.integration, what="integration", field="integration")
-        rows = rows.filter(integration=chosen)
+        integration = find_named(Integration.objects.all(), query.integration, label="integration", field="integration")
+        rows = rows.filter(integration=integration)
     return rows
 
 
@@ -260,24 +266,24 @@ def _filtered_by_time(rows: QuerySet[Alert], query: AlertFilters) -> QuerySet[Al
         return rows
     with database.pool().connection() as connection:
         if after is not None:
-            rows = rows.filter(opened_at__gte=after, pk__gte=search_index.first_opened(connection, after))
+            rows = rows.filter(opened_at__gte=after, pk__gte=search_index.first_id_opened_since(connection, after))
         if before is not None:
             # `first_opened` allows one hour for alerts that overtook each other; the upper bound needs that hour twice.
-            later = min(before, _LATEST) + timedelta(hours=2)
-            rows = rows.filter(opened_at__lt=before, pk__lt=search_index.first_opened(connection, later))
+            upper_bound = min(before, _LATEST) + timedelta(hours=2)
+            rows = rows.filter(opened_at__lt=before, pk__lt=search_index.first_id_opened_since(connection, upper_bound))
     return rows
 
 
 def _filtered_by_people(rows: QuerySet[Alert], query: AlertFilters) -> QuerySet[Alert]:
     if query.owner is not None:
-        outside = Q(owner__isnull=True, owner_name__iexact=query.owner)
-        rows = rows.filter(Q(owner__username__iexact=query.owner) | outside)
+        external_owner = Q(owner__isnull=True, owner_name__iexact=query.owner)
+        rows = rows.filter(Q(owner__username__iexact=query.owner) | external_owner)
     if query.acknowledged is not None:
-        anybody = Exists(Acknowledgement.objects.filter(alert=OuterRef("pk")))
-        rows = rows.filter(anybody if query.acknowledged else ~anybody)
+        has_acknowledgement = Exists(Acknowledgement.objects.filter(alert=OuterRef("pk")))
+        rows = rows.filter(has_acknowledgement if query.acknowledged else ~has_acknowledgement)
     if query.acknowledged_by is not None:
         user = find_named(
-            User.objects.all(), query.acknowledged_by, what="user", field="acknowledged_by", by="username"
+            User.objects.all(), query.acknowledged_by, label="user", field="acknowledged_by", name_column="username"
         )
         rows = rows.filter(acknowledgements__user=user)
     return rows

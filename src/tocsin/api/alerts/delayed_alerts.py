@@ -10,7 +10,7 @@ from ninja import Query, Schema
 from pydantic import BaseModel, Field
 
 from tocsin.access.roles import Permission
-from tocsin.api.framework.auth import caller, changer, require
+from tocsin.api.framework.auth import audit_actor_of, caller, require
 from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.lookup import find_named
 from tocsin.inbound.admin import delayed_alerts
@@ -45,42 +45,47 @@ class DelayedAlertFilters(Schema):
 
 
 @routes.get(
-    "", Permission.SEE, answers=list[DelayedAlertSchema], summary="Alerts that wait to open, the next that is due first"
+    "",
+    Permission.VIEW_ALERTS,
+    answers=list[DelayedAlertSchema],
+    summary="Alerts that wait to open, the next that is due first",
 )
 def list_delayed(request: HttpRequest, query: Query[DelayedAlertFilters]) -> list[dict[str, Any]]:
     """Returns at most 500 alerts."""
     rows = DelayedAlert.objects.all()
     if query.integration is not None:
-        named = find_named(Integration.objects.all(), query.integration, what="integration", field="integration")
-        rows = rows.filter(integration=named)
+        integration = find_named(Integration.objects.all(), query.integration, label="integration", field="integration")
+        rows = rows.filter(integration=integration)
     if query.wait:
         rows = rows.filter(delay_reason__in=query.wait)
-    return [_show(one) for one in delayed_alerts.list_delayed(rows, _MAX_ROWS)]
+    return [_show(info) for info in delayed_alerts.list_delayed(rows, _MAX_ROWS)]
 
 
-@routes.post("/{id}/open", Permission.TRY_OUT, status=204, answers=None, summary="Have it open now instead")
+@routes.post("/{id}/open", Permission.TEST_INTEGRATIONS, status=204, answers=None, summary="Have it open now instead")
 def open_now(request: HttpRequest, id: str) -> None:
-    who, row = caller(request), delayed_alerts.find(id)
-    require(who, Permission.TRY_OUT, row.integration.group_id)
-    delayed_alerts.open_now(row, actor=changer(who), now=who.now)
+    principal, row = caller(request), delayed_alerts.find(id)
+    require(principal, Permission.TEST_INTEGRATIONS, row.integration.group_id)
+    delayed_alerts.open_now(row, actor=audit_actor_of(principal), now=principal.now)
 
 
-@routes.delete("/{id}", Permission.TRY_OUT, status=204, answers=None, summary="Let it go: no alert opens for what came")
+@routes.delete(
+    "/{id}", Permission.TEST_INTEGRATIONS, status=204, answers=None, summary="Let it go: no alert opens for what came"
+)
 def drop(request: HttpRequest, id: str) -> None:
-    who, row = caller(request), delayed_alerts.find(id)
-    require(who, Permission.TRY_OUT, row.integration.group_id)
-    delayed_alerts.drop(row, actor=changer(who), now=who.now)
+    principal, row = caller(request), delayed_alerts.find(id)
+    require(principal, Permission.TEST_INTEGRATIONS, row.integration.group_id)
+    delayed_alerts.drop(row, actor=audit_actor_of(principal), now=principal.now)
 
 
-def _show(one: delayed_alerts.DelayedAlertInfo) -> dict[str, Any]:
+def _show(info: delayed_alerts.DelayedAlertInfo) -> dict[str, Any]:
     return {
-        "id": one.id,
-        "integration": one.integration,
-        "subject": one.subject,
-        "source_id": one.source_id,
-        "wait": one.wait,
-        "why": one.why,
-        "since": one.since,
-        "due_at": one.due_at,
-        "messages": one.messages,
+        "id": info.id,
+        "integration": info.integration,
+        "subject": info.subject,
+        "source_id": info.source_id,
+        "wait": info.delay_reason,
+        "why": info.reason,
+        "since": info.since,
+        "due_at": info.due_at,
+        "messages": info.message_count,
     }

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from tocsin.access.roles import Permission
 from tocsin.api.alerts.alerts import find_alert, routes
-from tocsin.api.framework.auth import caller, changer, via_of
+from tocsin.api.framework.auth import audit_actor_of, caller, via_of
 from tocsin.api.framework.lookup import find
 from tocsin.api.response.workflows import WorkflowRunSchema, show_run
 from tocsin.outbound.writeback import alert_ticket
@@ -35,37 +35,44 @@ class OutboundCallResponse(BaseModel):
 
 @routes.get(
     "/{int:id}/buttons",
-    Permission.SEE,
+    Permission.VIEW_ALERTS,
     answers=list[ManualWorkflowSchema],
     summary="The buttons that can be pressed on it",
 )
 def list_buttons(request: HttpRequest, id: int) -> list[dict[str, Any]]:
-    number = find_alert(id).pk
+    alert_id = find_alert(id).pk
     return [
-        {"id": one.workflow.pk, "workflow": one.workflow.name, "confirm": one.confirm, "does": list(one.does)}
-        for one in buttons.available_buttons(number, caller(request).now)
+        {
+            "id": item.workflow.pk,
+            "workflow": item.workflow.name,
+            "confirm": item.confirm,
+            "does": list(item.action_texts),
+        }
+        for item in buttons.available_buttons(alert_id, caller(request).now)
     ]
 
 
 @routes.post(
     "/{int:id}/buttons/{button}",
-    Permission.ACT,
+    Permission.RESPOND,
     answers=WorkflowRunSchema,
     summary="Press one; the answer says what was done",
 )
 def press_button(request: HttpRequest, id: int, button: str) -> dict[str, Any]:
     """Calls to other systems are made shortly afterwards; `workflow-runs` shows their results. The request is rejected
     if the workflow's conditions do not match."""
-    who = caller(request)
+    principal = caller(request)
     rows = Workflow.objects.filter(trigger=TriggerKind.MANUAL)
-    row = find(rows, button, what="button")
-    run = commands.press(row, find_alert(id).pk, who.user, str(via_of(who)), now=who.now)
-    return show_run(buttons.stories([run])[0])
+    row = find(rows, button, label="button")
+    run = commands.run_manual_workflow(
+        row, find_alert(id).pk, principal.user, str(via_of(principal)), now=principal.now
+    )
+    return show_run(buttons.summarize_runs([run])[0])
 
 
 @routes.post(
     "/{int:id}/ticket",
-    Permission.ACT,
+    Permission.RESPOND,
     status=202,
     answers=OutboundCallResponse,
     summary="Have a ticket made in Halo for it",
@@ -73,15 +80,18 @@ def press_button(request: HttpRequest, id: int, button: str) -> dict[str, Any]:
 def make_ticket(request: HttpRequest, id: int) -> dict[str, int]:
     """Applies to alerts from another source whose inbound integration writes back to a HaloITSM integration. An alert
     gets at most one ticket. The response contains the number of the call that creates it."""
-    who = caller(request)
+    principal = caller(request)
     alert = find_alert(id)
-    return {"call": alert_ticket.make(alert, changer(who), who.now)}
+    return {"call": alert_ticket.create_ticket(alert, audit_actor_of(principal), principal.now)}
 
 
 @routes.get(
-    "/{int:id}/workflow-runs", Permission.SEE, answers=list[WorkflowRunSchema], summary="What workflows did on it"
+    "/{int:id}/workflow-runs",
+    Permission.VIEW_ALERTS,
+    answers=list[WorkflowRunSchema],
+    summary="What workflows did on it",
 )
 def list_workflow_runs(request: HttpRequest, id: int) -> list[dict[str, Any]]:
     """Newest first. Runs that did nothing because the conditions did not match are omitted; each workflow's own log
     lists them."""
-    return [show_run(story) for story in buttons.workflow_history(find_alert(id).pk)]
+    return [show_run(summary) for summary in buttons.workflow_history(find_alert(id).pk)]

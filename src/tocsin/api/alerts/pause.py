@@ -10,7 +10,7 @@ from ninja import Schema
 from pydantic import AwareDatetime, BaseModel, Field, model_validator
 
 from tocsin.access.roles import Permission
-from tocsin.api.framework.auth import caller, changer
+from tocsin.api.framework.auth import audit_actor_of, caller
 from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.core.db import database
 from tocsin.core.validation import durations
@@ -40,7 +40,7 @@ class PauseBody(Schema):
     span: str | None = Field(default=None, alias="for", max_length=20, examples=["2h"])
 
     @model_validator(mode="after")
-    def _one(self) -> Self:
+    def _require_one_of(self) -> Self:
         if (self.until is None) == (self.span is None):
             raise ValueError("give either until or for")
         return self
@@ -49,9 +49,9 @@ class PauseBody(Schema):
 EXAMPLE = {"reason": "Moving the data centre", "for": "2h"}
 
 
-@routes.get("", Permission.SEE, answers=PauseSchema, summary="Whether all paging is paused")
+@routes.get("", Permission.VIEW_ALERTS, answers=PauseSchema, summary="Whether all paging is paused")
 def get_pause(request: HttpRequest) -> dict[str, Any]:
-    return _shown(caller(request).now)
+    return _show(caller(request).now)
 
 
 @routes.put(
@@ -62,33 +62,33 @@ def get_pause(request: HttpRequest) -> dict[str, Any]:
     extra={"requestBody": {"content": {"application/json": {"example": EXAMPLE}}}},
 )
 def put_pause(request: HttpRequest, body: PauseBody) -> dict[str, Any]:
-    who = caller(request)
-    until = body.until or who.now + _span(body)
-    pause.start(body.reason, until, changer(who), who.now)
-    return _shown(who.now)
+    principal = caller(request)
+    until = body.until or principal.now + _span(body)
+    pause.start(body.reason, until, audit_actor_of(principal), principal.now)
+    return _show(principal.now)
 
 
 @routes.delete("", Permission.ADMINISTER, answers=PauseSchema, summary="End the pause now: what waited leaves")
 def delete_pause(request: HttpRequest) -> dict[str, Any]:
-    who = caller(request)
-    pause.end(changer(who), who.now)
-    return _shown(who.now)
+    principal = caller(request)
+    pause.end(audit_actor_of(principal), principal.now)
+    return _show(principal.now)
 
 
 def _span(body: PauseBody) -> timedelta:
     return durations.parse(body.span, "for")
 
 
-def _shown(now: datetime) -> dict[str, Any]:
+def _show(now: datetime) -> dict[str, Any]:
     with database.transaction() as connection:
-        held = pause.current_pause(connection, now)
-    if held is None:
+        current = pause.current_pause(connection, now)
+    if current is None:
         return {"paused": False, "reason": None, "started_at": None, "until": None, "user": None}
-    user = User.objects.filter(pk=held.user_id).first() if held.user_id else None
+    user = User.objects.filter(pk=current.user_id).first() if current.user_id else None
     return {
         "paused": True,
-        "reason": held.reason,
-        "started_at": held.started_at,
-        "until": held.until,
+        "reason": current.reason,
+        "started_at": current.started_at,
+        "until": current.until,
         "user": user.username if user else None,
     }

@@ -25,16 +25,16 @@ from tocsin.people import permissions
 from tocsin.people.models import User
 from tocsin.people.permissions import Viewer
 
-_NEEDS = {
-    Permission.ACT: "a responder, manager or administrator",
-    Permission.TEAMS: "a manager or administrator",
-    Permission.ROUTING: "a manager or administrator",
-    Permission.TRY_OUT: "a manager or administrator",
+_REQUIRED_ROLES = {
+    Permission.RESPOND: "a responder, manager or administrator",
+    Permission.MANAGE_TEAMS: "a manager or administrator",
+    Permission.MANAGE_ROUTING: "a manager or administrator",
+    Permission.TEST_INTEGRATIONS: "a manager or administrator",
     Permission.ADMINISTER: "an administrator",
 }
 
 
-_READING = frozenset({"GET", "HEAD"})
+_SAFE_METHODS = frozenset({"GET", "HEAD"})
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Principal:
 
     user: User
     now: datetime
-    by_token: bool
+    is_token: bool
     address: str | None
 
     @property
@@ -66,15 +66,15 @@ class ApiAuth(AuthBase):
     openapi_type = "http"
     openapi_scheme = "bearer"
 
-    def __init__(self, action: Permission, *, takes_if_match: bool = False) -> None:
+    def __init__(self, action: Permission, *, accepts_if_match: bool = False) -> None:
         super().__init__()
         self.action = action
-        self.takes_if_match = takes_if_match
-        self._known: frozenset[str] = frozenset()
+        self.accepts_if_match = accepts_if_match
+        self._known_parameters: frozenset[str] = frozenset()
 
-    def guards(self, operation: Operation) -> None:
+    def register_parameters(self, operation: Operation) -> None:
         """Record the query parameters that the operation accepts."""
-        self._known = frozenset(
+        self._known_parameters = frozenset(
             name
             for model in operation.models
             if model.__ninja_param_source__ == "query"
@@ -90,7 +90,7 @@ class ApiAuth(AuthBase):
         if permission_scope(caller.role, self.action) is PermissionScope.NONE:
             raise forbidden(caller, self.action)
         self._check_parameters(request)
-        if "If-Match" in request.headers and request.method not in _READING and not self.takes_if_match:
+        if "If-Match" in request.headers and request.method not in _SAFE_METHODS and not self.accepts_if_match:
             # A client that sends If-Match relies on the check, so ignoring the header would be wrong.
             raise Rejected("invalid", "If-Match: is not known at this address; send it without.", "If-Match")
         return caller
@@ -99,9 +99,13 @@ class ApiAuth(AuthBase):
         if "\x00" in request.path_info:
             raise Rejected("not_found", "No name has a NUL character in it.")
         for name, values in request.GET.lists():
-            if name not in self._known:
-                known = f"Known here: {', '.join(sorted(self._known))}." if self._known else "None is known here."
-                raise Rejected("unknown_parameter", f"{name} is not a query parameter of this address. {known}", name)
+            if name not in self._known_parameters:
+                hint = (
+                    f"Known here: {', '.join(sorted(self._known_parameters))}."
+                    if self._known_parameters
+                    else "None is known here."
+                )
+                raise Rejected("unknown_parameter", f"{name} is not a query parameter of this address. {hint}", name)
             if any("\x00" in value for value in values):
                 raise Rejected("invalid", "A value has no NUL character in it.", name)
 
@@ -113,35 +117,37 @@ def caller(request: HttpRequest) -> Principal:
 
 def actor_of(caller: Principal) -> Actor:
     """Return the caller as the actor on an alert's timeline."""
-    kind = ActorKind.TOKEN if caller.by_token else ActorKind.USER
+    kind = ActorKind.TOKEN if caller.is_token else ActorKind.USER
     return Actor(kind, caller.user.display_name, caller.user.pk)
 
 
 def via_of(caller: Principal) -> CommandChannel:
     """Return the command channel: API for a token, web for a browser session."""
-    return CommandChannel.API if caller.by_token else CommandChannel.WEB
+    return CommandChannel.API if caller.is_token else CommandChannel.WEB
 
 
-def changer(caller: Principal) -> audit.AuditActor:
+def audit_actor_of(caller: Principal) -> audit.AuditActor:
     """Return the caller as the actor in the audit log."""
-    return audit.AuditActor.of(caller.user, "api" if caller.by_token else "web", caller.address)
+    return audit.AuditActor.from_user(caller.user, "api" if caller.is_token else "web", caller.address)
 
 
 def require(caller: Principal, action: Permission, group: int | None) -> None:
     """Check that the caller may take `action` on an object that `group` owns. Raises Rejected("forbidden")."""
     if not caller.viewer.may(action, group):
-        raise forbidden(caller, action, whose="of their own groups")
+        raise forbidden(caller, action, scope_text="of their own groups")
 
 
-def forbidden(caller: Principal, action: Permission, whose: str = "") -> Rejected:
-    """Return the rejection of a caller whose role does not permit `action`, or permits it only as `whose` says."""
-    said = f"{caller.user.username} is {_said(caller.role)}"
-    if whose:
-        return Rejected("forbidden", f"{said}, who may {action.value} {whose} only.")
-    return Rejected("forbidden", f"{said}; it takes {_NEEDS.get(action, 'somebody else')} to {action.value}.")
+def forbidden(caller: Principal, action: Permission, scope_text: str = "") -> Rejected:
+    """Return the rejection of a caller whose role does not permit `action`, or permits it only as `scope_text` says."""
+    subject = f"{caller.user.username} is {_role_text(caller.role)}"
+    if scope_text:
+        return Rejected("forbidden", f"{subject}, who may {action.value} {scope_text} only.")
+    return Rejected(
+        "forbidden", f"{subject}; it takes {_REQUIRED_ROLES.get(action, 'somebody else')} to {action.value}."
+    )
 
 
-def _said(role: Role) -> str:
+def _role_text(role: Role) -> str:
     return "an administrator" if role is Role.ADMIN else f"a{'n' if role is Role.OBSERVER else ''} {role.value}"
 
 

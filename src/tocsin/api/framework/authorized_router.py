@@ -30,9 +30,9 @@ class AuthorizedRouter:
     options.
     """
 
-    def __init__(self, noun: str) -> None:
-        self.noun = noun
-        self.router = Router(tags=[noun])
+    def __init__(self, resource_name: str) -> None:
+        self.resource_name = resource_name
+        self.router = Router(tags=[resource_name])
 
     def get[View: Callable[..., Any]](self, path: str, action: Permission, **options: Any) -> Callable[[View], View]:
         return self._add("GET", path, action, **options)
@@ -62,38 +62,38 @@ class AuthorizedRouter:
         **options: Any,
     ) -> Callable[[View], View]:
         def add(view: View) -> View:
-            takes_if_match = tagged and (method in _CHANGING or (method == "POST" and path != _NEW))
-            gate = ApiAuth(action, takes_if_match=takes_if_match)
+            accepts_if_match = tagged and (method in _CHANGING or (method == "POST" and path != _NEW))
+            auth = ApiAuth(action, accepts_if_match=accepts_if_match)
             responses: dict[int | str, Any] = {"default": _ERROR}
             if tagged and answers is not None:
                 responses[status] = {"headers": dict(etags.ETAG)}
-            if takes_if_match:
+            if accepts_if_match:
                 responses[412] = {**_ERROR, "description": "Somebody has changed it since."}
-            options.setdefault("operation_id", f"{self.noun.replace('-', '_')}_{view.__name__}")
+            options.setdefault("operation_id", f"{self.resource_name.replace('-', '_')}_{view.__name__}")
             self.router.api_operation(
                 [method],
                 path,
-                auth=gate,
+                auth=auth,
                 response={status: answers},
                 openapi_extra={
                     **(extra or {}),
-                    "x-needs": _needs(action),
+                    "x-needs": _required_roles(action),
                     "responses": responses,
-                    **({"parameters": [dict(etags.IF_MATCH)]} if takes_if_match else {}),
+                    **({"parameters": [dict(etags.IF_MATCH)]} if accepts_if_match else {}),
                 },
                 **options,
             )(view)
-            gate.guards(self.router.path_operations[path].operations[-1])
+            auth.register_parameters(self.router.path_operations[path].operations[-1])
             return view
 
         return add
 
 
-def _needs(action: Permission) -> str:
+def _required_roles(action: Permission) -> str:
     """Return the roles that may call an operation, for the documentation: "manager (of own groups), admin"."""
-    reaches = {role: permission_scope(role, action) for role in Role}
+    scopes = {role: permission_scope(role, action) for role in Role}
     return ", ".join(
-        f"{role} (of own groups)" if reached is PermissionScope.OWN_GROUPS else str(role)
-        for role, reached in reaches.items()
-        if reached is not PermissionScope.NONE
+        f"{role} (of own groups)" if scope is PermissionScope.OWN_GROUPS else str(role)
+        for role, scope in scopes.items()
+        if scope is not PermissionScope.NONE
     )

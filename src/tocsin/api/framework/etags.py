@@ -36,8 +36,9 @@ def tag(response: HttpResponse, state: Mapping[str, Any]) -> None:
     response["ETag"] = f'"{make_etag(state)}"'
 
 
-def check(request: HttpRequest, state: Mapping[str, Any], noun: str, number: object) -> None:
-    """Check If-Match against the object's current state. `noun` and `number` identify the object in the audit log.
+def check(request: HttpRequest, state: Mapping[str, Any], object_type: str, object_id: object) -> None:
+    """Check If-Match against the object's current state. `object_type` and `object_id` identify the object in the audit
+    log.
 
     Call it inside `core.config.config_version.alone`, before anything is written. Without If-Match every state matches.
 
@@ -46,16 +47,22 @@ def check(request: HttpRequest, state: Mapping[str, Any], noun: str, number: obj
     header = request.headers.get("If-Match")
     if header is None:
         return
-    wanted = parse_etags(header)
-    if not wanted:
+    tags = parse_etags(header)
+    if not tags:
         raise Rejected("invalid", 'If-Match: is an ETag in quotation marks, as GET answers it: "…".', "If-Match")
     # A compressing proxy makes the tag weak; it still denotes the same state.
-    if wanted != [_ANY] and make_etag(state) not in {one.removeprefix("W/").strip('"') for one in wanted}:
-        raise Rejected("changed_meanwhile", f"{_who(noun, number)} Read it again, and change what it is now.")
+    if tags != [_ANY] and make_etag(state) not in {candidate.removeprefix("W/").strip('"') for candidate in tags}:
+        raise Rejected(
+            "changed_meanwhile",
+            f"{_describe_last_change(object_type, object_id)} Read it again, and change what it is now.",
+        )
 
 
-def _who(noun: str, number: object) -> str:
-    last = next(history.list_changes(noun, number), None)
-    if last is None:
+def _describe_last_change(object_type: str, object_id: object) -> str:
+    last_change = next(history.list_changes(object_type, object_id), None)
+    if last_change is None:
         return "It is not as this If-Match has it."
-    return f"It is not as this If-Match has it: {last.actor_name} changed it last, at {last.at:%Y-%m-%d %H:%M:%S} UTC."
+    return (
+        f"It is not as this If-Match has it: {last_change.actor_name} changed it last, at "
+        f"{last_change.at:%Y-%m-%d %H:%M:%S} UTC."
+    )

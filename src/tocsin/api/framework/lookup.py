@@ -14,33 +14,33 @@ from tocsin.core.errors import Rejected
 _MAX_BIGINT = 2**63 - 1
 
 
-def find[M: Model](rows: QuerySet[M], text: str, *, what: str, by: str = "name") -> M:
-    """Return the object whose id or name (column `by`) is `text`. Raises Rejected("not_found")."""
-    number = _number(text)
-    wanted = {"pk": number} if number is not None else {f"{by}__iexact": text}
-    found = rows.filter(**wanted).first() if number is None or number <= _MAX_BIGINT else None
-    if found is None:
-        raise Rejected("not_found", f"There is no {what} {'number ' if number is not None else ''}{text}.")
-    return found
+def find[M: Model](rows: QuerySet[M], text: str, *, label: str, name_column: str = "name") -> M:
+    """Return the object whose id or name (column `name_column`) is `text`. Raises Rejected("not_found")."""
+    row_id = _number(text)
+    lookup = {"pk": row_id} if row_id is not None else {f"{name_column}__iexact": text}
+    row = rows.filter(**lookup).first() if row_id is None or row_id <= _MAX_BIGINT else None
+    if row is None:
+        raise Rejected("not_found", f"There is no {label} {'number ' if row_id is not None else ''}{text}.")
+    return row
 
 
-def find_named[M: Model](rows: QuerySet[M], text: str, *, what: str, field: str, by: str = "name") -> M:
+def find_named[M: Model](rows: QuerySet[M], text: str, *, label: str, field: str, name_column: str = "name") -> M:
     """Resolve like `find`, for a filter or body field: a missing object is an invalid value of `field`."""
     try:
-        return find(rows, text, what=what, by=by)
+        return find(rows, text, label=label, name_column=name_column)
     except Rejected as error:
         raise Rejected("invalid", error.detail, field) from error
 
 
-def find_by_uuid[M: Model](rows: QuerySet[M], text: str, *, what: str) -> M:
+def find_by_uuid[M: Model](rows: QuerySet[M], text: str, *, label: str) -> M:
     """Return the object whose UUID is `text`. Raises Rejected("not_found")."""
     try:
-        found = rows.filter(pk=UUID(text)).first()
+        row = rows.filter(pk=UUID(text)).first()
     except ValueError:
-        found = None
-    if found is None:
-        raise Rejected("not_found", f"There is no {what} {text}.")
-    return found
+        row = None
+    if row is None:
+        raise Rejected("not_found", f"There is no {label} {text}.")
+    return row
 
 
 def _number(text: str) -> int | None:
@@ -61,11 +61,11 @@ def _moment(value: object) -> object:
 Moment = Annotated[AwareDatetime, BeforeValidator(_moment)]
 
 
-def _in_reach(value: datetime) -> datetime:
+def _in_range(value: datetime) -> datetime:
     if not 1970 < value.year < 2200:
         raise ValueError("must be a moment between 1970 and 2200")
     return value
 
 
 #: A moment for schedule queries, limited to years with a day before and after.
-ScheduleMoment = Annotated[Moment, AfterValidator(_in_reach)]
+ScheduleMoment = Annotated[Moment, AfterValidator(_in_range)]

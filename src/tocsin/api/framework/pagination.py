@@ -47,10 +47,10 @@ def page[M: Model, Item](
     if query.cursor is not None:
         key = _key(rows.model if isinstance(rows, QuerySet) else rows[0].model, query.cursor)
         rows = narrow(rows, lambda part: part.filter(**{"pk__lt" if newest_first else "pk__gt": key}))
-    found = first(rows, query.limit + 1, descending=newest_first)
-    shown = found[: query.limit]
-    following = _cursor(shown[-1].pk) if len(found) > query.limit else None
-    return {"items": show(shown), "next": following}
+    matches = first(rows, query.limit + 1, descending=newest_first)
+    page_rows = matches[: query.limit]
+    next_cursor = _cursor(page_rows[-1].pk) if len(matches) > query.limit else None
+    return {"items": show(page_rows), "next": next_cursor}
 
 
 def _cursor(key: object) -> str:
@@ -58,12 +58,12 @@ def _cursor(key: object) -> str:
 
 
 def _key(model: type[Model], cursor: str) -> object:
-    wrong = Rejected("invalid", "This is no cursor of this list: take the `next` of a page as it is.", "cursor")
+    rejection = Rejected("invalid", "This is no cursor of this list: take the `next` of a page as it is.", "cursor")
     try:
         text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("ascii")
         key: object = model._meta.pk.to_python(text)
     except (binascii.Error, UnicodeError, ValueError, ValidationError) as error:
-        raise wrong from error
+        raise rejection from error
     if isinstance(key, int) and not 0 <= key < 2**63:
-        raise wrong
+        raise rejection
     return key

@@ -19,7 +19,7 @@ from ninja import Body
 from tocsin.access import audit
 from tocsin.access.roles import Permission
 from tocsin.api.framework import etags
-from tocsin.api.framework.auth import Principal, caller, changer, require
+from tocsin.api.framework.auth import Principal, audit_actor_of, caller, require
 from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.lookup import find
 from tocsin.core.config import config_version
@@ -39,75 +39,75 @@ class ApiResource[M: Model]:
 
     routes: AuthorizedRouter
     #: The singular noun.
-    what: str
+    label: str
     #: Permission required to change an object.
-    action: Permission
+    change_permission: Permission
     #: The objects, with every relation that `show` reads.
     rows: Callable[[], QuerySet[M]]
     #: The object in spec form.
-    spec_of: Callable[[M], dict[str, Any]]
+    to_spec: Callable[[M], dict[str, Any]]
     #: The object as the caller may see it.
     show: Callable[[M, Principal], dict[str, Any]]
     save: SaveApiResource[M]
     delete: Callable[[M, audit.AuditActor, Principal], None]
     #: The id of the owning group; None if only administrators may change the object.
-    owner: Callable[[M], int | None]
+    owner_group_id: Callable[[M], int | None]
     example: Mapping[str, object]
     #: The name column.
-    by: str = "name"
+    name_column: str = "name"
     #: Fields shown besides the spec. A body may contain them; they are ignored.
-    shown_only: frozenset[str] = frozenset({"id"})
+    read_only_keys: frozenset[str] = frozenset({"id"})
     #: Keys that a replacement leaves unchanged if they are missing, and the value that clears each.
-    without: Mapping[str, object] = field(default_factory=dict)
+    null_values: Mapping[str, object] = field(default_factory=dict)
     #: Permission required to see an object.
-    see: Permission = Permission.SEE
+    see_permission: Permission = Permission.VIEW_ALERTS
     #: Everything that a change may overwrite, for the ETag, if that is more than `spec_of`.
-    state_of: Callable[[M], dict[str, Any]] | None = None
+    to_state: Callable[[M], dict[str, Any]] | None = None
     #: The object type in the audit log, if it differs from `what`.
-    recorded_as: str = ""
+    audit_object_type: str = ""
 
     def state(self, row: M) -> dict[str, Any]:
         """Return the object's state, for its ETag."""
-        return (self.state_of or self.spec_of)(row)
+        return (self.to_state or self.to_spec)(row)
 
     def find(self, text: str) -> M:
         """Return the object with that id or name. Raises Rejected("not_found")."""
-        return find(self.rows(), text, what=self.what, by=self.by)
+        return find(self.rows(), text, label=self.label, name_column=self.name_column)
 
-    def find_own(self, text: str, who: Principal, action: Permission) -> M:
+    def find_authorized(self, text: str, principal: Principal, action: Permission) -> M:
         """Return the object if the caller may take `action` on it. Raises Rejected: `not_found`, `forbidden`."""
-        found = self.find(text)
-        require(who, action, self.owner(found))
-        return found
+        row = self.find(text)
+        require(principal, action, self.owner_group_id(row))
+        return row
 
-    def find_meant(self, request: HttpRequest, text: str) -> M:
+    def find_for_change(self, request: HttpRequest, text: str) -> M:
         """Return the object for a change, after checking If-Match. Raises Rejected also with `changed_meanwhile`."""
-        found = self.find_own(text, caller(request), self.action)
-        noun = self.recorded_as or self.what.replace(" ", "_")
-        etags.check(request, self.state(found), noun, found.pk)
-        return found
+        row = self.find_authorized(text, caller(request), self.change_permission)
+        object_type = self.audit_object_type or self.label.replace(" ", "_")
+        etags.check(request, self.state(row), object_type, row.pk)
+        return row
 
 
-def register[M: Model](noun: ApiResource[M]) -> None:
+def register[M: Model](resource: ApiResource[M]) -> None:
     """Add the endpoints of a resource to its router."""
-    _register_reading(noun)
-    _register_writing(noun)
+    _register_reads(resource)
+    _register_writes(resource)
 
 
-def _register_reading[M: Model](noun: ApiResource[M]) -> None:
-    @noun.routes.get("/{id}", noun.see, summary=f"One {noun.what}", tagged=True)
+def _register_reads[M: Model](resource: ApiResource[M]) -> None:
+    @resource.routes.get("/{id}", resource.see_permission, summary=f"One {resource.label}", tagged=True)
     def get(request: HttpRequest, response: HttpResponse, id: str) -> dict[str, Any]:
-        return _shown(noun, noun.find(id), caller(request), response)
+        return _show_with_etag(resource, resource.find(id), caller(request), response)
 
 
-def _register_writing[M: Model](noun: ApiResource[M]) -> None:
-    routes, action = noun.routes, noun.action
-    extra = {"requestBody": {"content": {"application/json": {"example": dict(noun.example)}}}}
+def _register_writes[M: Model](resource: ApiResource[M]) -> None:
+    routes, action = resource.routes, resource.change_permission
+    extra = {"requestBody": {"content": {"application/json": {"example": dict(resource.example)}}}}
 
-    @routes.post("", action, status=201, summary=f"Make a new {noun.what}", extra=extra, tagged=True)
+    @routes.post("", action, status=201, summary=f"Make a new {resource.label}", extra=extra, tagged=True)
     def create(request: HttpRequest, response: HttpResponse, body: Body[dict[str, Any]]) -> dict[str, Any]:
-        who = caller(request)
-        return _shown(noun, _save(noun, body, None, who), who, response)
+        principal = caller(request)
+        return _show_with_etag(resource, _save(resource, body, None, principal), principal, response)
 
     @routes.put(
         "/{id}",
@@ -117,37 +117,46 @@ def _register_writing[M: Model](noun: ApiResource[M]) -> None:
         tagged=True,
     )
     def replace(request: HttpRequest, response: HttpResponse, id: str, body: Body[dict[str, Any]]) -> dict[str, Any]:
-        who = caller(request)
+        principal = caller(request)
         with config_version.exclusive():
-            return _shown(noun, _save(noun, body, noun.find_meant(request, id), who), who, response)
+            return _show_with_etag(
+                resource, _save(resource, body, resource.find_for_change(request, id), principal), principal, response
+            )
 
     @routes.patch(
         "/{id}", action, summary="Change the keys of the body; the others stay, null takes one away", tagged=True
     )
     def change(request: HttpRequest, response: HttpResponse, id: str, body: Body[dict[str, Any]]) -> dict[str, Any]:
-        who = caller(request)
+        principal = caller(request)
         with config_version.exclusive():
-            existing = noun.find_meant(request, id)
-            given = {key: noun.without.get(key) if value is None else value for key, value in body.items()}
-            return _shown(noun, _save(noun, {**noun.spec_of(existing), **given}, existing, who), who, response)
+            existing = resource.find_for_change(request, id)
+            changes = {key: resource.null_values.get(key) if value is None else value for key, value in body.items()}
+            return _show_with_etag(
+                resource,
+                _save(resource, {**resource.to_spec(existing), **changes}, existing, principal),
+                principal,
+                response,
+            )
 
     @routes.delete("/{id}", action, status=204, answers=None, summary="Delete it, if nothing needs it", tagged=True)
     def delete(request: HttpRequest, id: str) -> None:
-        who = caller(request)
+        principal = caller(request)
         with config_version.exclusive():
-            noun.delete(noun.find_meant(request, id), changer(who), who)
+            resource.delete(resource.find_for_change(request, id), audit_actor_of(principal), principal)
 
 
-def _shown[M: Model](noun: ApiResource[M], row: M, who: Principal, response: HttpResponse) -> dict[str, Any]:
-    etags.tag(response, noun.state(row))
-    return noun.show(row, who)
+def _show_with_etag[M: Model](
+    resource: ApiResource[M], row: M, principal: Principal, response: HttpResponse
+) -> dict[str, Any]:
+    etags.tag(response, resource.state(row))
+    return resource.show(row, principal)
 
 
-def _save[M: Model](noun: ApiResource[M], body: ResourceSpec, existing: M | None, who: Principal) -> M:
+def _save[M: Model](resource: ApiResource[M], body: ResourceSpec, existing: M | None, principal: Principal) -> M:
     # Load the caller's groups before saving: adding oneself to a group must not grant permission for this very change.
-    _ = who.viewer
-    spec = {name: value for name, value in body.items() if name not in noun.shown_only}
+    _ = principal.viewer
+    spec = {name: value for name, value in body.items() if name not in resource.read_only_keys}
     with transaction.atomic():
-        saved = noun.save(spec, caller=who, existing=existing)
-        require(who, noun.action, noun.owner(saved))
-    return noun.rows().get(pk=saved.pk)
+        saved = resource.save(spec, caller=principal, existing=existing)
+        require(principal, resource.change_permission, resource.owner_group_id(saved))
+    return resource.rows().get(pk=saved.pk)

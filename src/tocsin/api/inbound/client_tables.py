@@ -12,7 +12,7 @@ from pydantic import Field
 from tocsin.access.audit import AuditActor
 from tocsin.access.roles import Permission
 from tocsin.api.framework import etags
-from tocsin.api.framework.auth import Principal, caller, changer
+from tocsin.api.framework.auth import Principal, audit_actor_of, caller
 from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.lookup import find_named
 from tocsin.api.framework.pagination import PaginatedList, PaginationQuery, page
@@ -41,29 +41,31 @@ class CsvBody(Schema):
     csv: str = Field(description="client, group, policy: one client a row.", max_length=2_000_000)
 
 
-@routes.get("", Permission.SEE, answers=PaginatedList[dict[str, Any]], summary="Client tables")
+@routes.get("", Permission.VIEW_ALERTS, answers=PaginatedList[dict[str, Any]], summary="Client tables")
 def list_client_tables(request: HttpRequest, query: Query[ClientTableFilters]) -> dict[str, Any]:
     rows = _rows()
     if query.name is not None:
         rows = rows.filter(name__iexact=query.name)
     if query.group is not None:
-        rows = rows.filter(group=find_named(Group.objects.all(), query.group, what="group", field="group"))
+        rows = rows.filter(group=find_named(Group.objects.all(), query.group, label="group", field="group"))
     names = commands.table_names()
-    return page(rows, query, lambda found: [{"id": one.pk, **commands.client_table_spec(one, names)} for one in found])
+    return page(
+        rows, query, lambda page_rows: [{"id": row.pk, **commands.client_table_spec(row, names)} for row in page_rows]
+    )
 
 
 @routes.post(
     "/{id}/import",
-    Permission.ROUTING,
+    Permission.MANAGE_ROUTING,
     summary="Make its clients those of a CSV; nothing changes on an error",
     tagged=True,
 )
 def import_csv(request: HttpRequest, response: HttpResponse, id: str, body: CsvBody) -> dict[str, Any]:
-    who, clients = caller(request), commands.from_csv(body.csv)
+    principal, clients = caller(request), commands.from_csv(body.csv)
     with config_version.exclusive():
-        table = CLIENT_TABLES.find_meant(request, id)
+        table = CLIENT_TABLES.find_for_change(request, id)
         spec = {**commands.client_table_spec(table), "clients": clients}
-        saved = commands.save_client_table(spec, existing=table, actor=changer(who), now=who.now)
+        saved = commands.save_client_table(spec, existing=table, actor=audit_actor_of(principal), now=principal.now)
         etags.tag(response, CLIENT_TABLES.state(saved))
         return _show(saved)
 
@@ -72,28 +74,28 @@ def _rows() -> QuerySet[ClientTable]:
     return ClientTable.objects.select_related("group")
 
 
-def _show(table: ClientTable, _who: Principal | None = None) -> dict[str, Any]:
+def _show(table: ClientTable, _principal: Principal | None = None) -> dict[str, Any]:
     return {"id": table.pk, **commands.client_table_spec(table)}
 
 
 def _save(spec: ResourceSpec, /, *, caller: Principal, existing: ClientTable | None) -> ClientTable:
-    return commands.save_client_table(spec, existing=existing, actor=changer(caller), now=caller.now)
+    return commands.save_client_table(spec, existing=existing, actor=audit_actor_of(caller), now=caller.now)
 
 
-def _delete(table: ClientTable, actor: AuditActor, who: Principal) -> None:
-    commands.delete_client_table(table, actor=actor, now=who.now)
+def _delete(table: ClientTable, actor: AuditActor, principal: Principal) -> None:
+    commands.delete_client_table(table, actor=actor, now=principal.now)
 
 
 CLIENT_TABLES = ApiResource(
     routes=routes,
-    what="client table",
-    action=Permission.ROUTING,
+    label="client table",
+    change_permission=Permission.MANAGE_ROUTING,
     rows=_rows,
-    spec_of=commands.client_table_spec,
+    to_spec=commands.client_table_spec,
     show=_show,
     save=_save,
     delete=_delete,
-    owner=lambda table: table.group_id,
+    owner_group_id=lambda table: table.group_id,
     example=EXAMPLE,
 )
 register(CLIENT_TABLES)

@@ -40,27 +40,34 @@ class HeartbeatFilters(PaginationQuery):
     name: str | None = None
 
 
-@routes.get("", Permission.SEE, answers=PaginatedList[HeartbeatSchema], summary="Monitored senders")
+@routes.get("", Permission.VIEW_ALERTS, answers=PaginatedList[HeartbeatSchema], summary="Monitored senders")
 def list_heartbeats(request: HttpRequest, query: Query[HeartbeatFilters]) -> dict[str, Any]:
     rows = _rows()
     if query.name is not None:
         rows = rows.filter(name__iexact=query.name)
     if query.health:
-        named = Heartbeat.objects.filter(health__in=query.health).values("integration_id")
-        other = Heartbeat.objects.exclude(health__in=query.health).values("integration_id")
+        with_health = Heartbeat.objects.filter(health__in=query.health).values("integration_id")
+        without_health = Heartbeat.objects.exclude(health__in=query.health).values("integration_id")
         # A sender that never pinged has no row.
-        rows = rows.exclude(pk__in=other) if HeartbeatHealth.NEW in query.health else rows.filter(pk__in=named)
+        rows = (
+            rows.exclude(pk__in=without_health)
+            if HeartbeatHealth.NEW in query.health
+            else rows.filter(pk__in=with_health)
+        )
     return page(rows, query, show)
 
 
-@routes.get("/{id}", Permission.SEE, answers=HeartbeatSchema, summary="One monitored sender")
+@routes.get("/{id}", Permission.VIEW_ALERTS, answers=HeartbeatSchema, summary="One monitored sender")
 def get_heartbeat(request: HttpRequest, id: str) -> dict[str, Any]:
-    return show([find(_rows(), id, what="heartbeat")])[0]
+    return show([find(_rows(), id, label="heartbeat")])[0]
 
 
 def show(integrations: Sequence[Integration]) -> list[dict[str, Any]]:
-    found = monitor.heartbeat_statuses(integrations)
-    return [{"id": one.pk, "name": one.name, **asdict(found[one.pk])} for one in integrations]
+    statuses = monitor.heartbeat_statuses(integrations)
+    return [
+        {"id": integration.pk, "name": integration.name, **asdict(statuses[integration.pk])}
+        for integration in integrations
+    ]
 
 
 def _rows() -> QuerySet[Integration]:

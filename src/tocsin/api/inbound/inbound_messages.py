@@ -74,7 +74,7 @@ class MessageFilters(PaginationQuery):
     test: bool | None = None
 
 
-@routes.get("", Permission.SEE, answers=PaginatedList[MessageSummary], summary="The Inbound Log, newest first")
+@routes.get("", Permission.VIEW_ALERTS, answers=PaginatedList[MessageSummary], summary="The Inbound Log, newest first")
 def list_messages(request: HttpRequest, query: Query[MessageFilters]) -> dict[str, Any]:
     return page(_filtered(query), query, show, newest_first=True)
 
@@ -89,36 +89,46 @@ def _filtered(query: MessageFilters) -> list[QuerySet[InboundMessage]]:
         rows = rows.filter(status__in=query.status)
     # Ids are ordered by time, so these conditions let the primary key narrow the scan.
     if query.received_after is not None:
-        rows = rows.filter(received_at__gte=query.received_after, pk__gte=_first_id(query.received_after, -_apart()))
+        rows = rows.filter(
+            received_at__gte=query.received_after, pk__gte=_first_id(query.received_after, -_max_clock_difference())
+        )
     if query.received_before is not None:
-        rows = rows.filter(received_at__lt=query.received_before, pk__lt=_first_id(query.received_before, _apart()))
+        rows = rows.filter(
+            received_at__lt=query.received_before, pk__lt=_first_id(query.received_before, _max_clock_difference())
+        )
     if query.integration is not None:
-        chosen = find_named(Integration.objects.all(), query.integration, what="integration", field="integration")
-        rows = rows.filter(integration=chosen)
-    wanted, kept = Q(), Q()
+        integration = find_named(Integration.objects.all(), query.integration, label="integration", field="integration")
+        rows = rows.filter(integration=integration)
+    filters, indexed_filters = Q(), Q()
     if query.source_id is not None:
-        wanted &= Q(source_id=query.source_id)
-        kept &= Q(source_id=query.source_id, texts__source_id=SearchableText(query.source_id))
+        filters &= Q(source_id=query.source_id)
+        indexed_filters &= Q(source_id=query.source_id, texts__source_id=SearchableText(query.source_id))
     if query.subject is not None:
-        wanted &= Q(subject__icontains=query.subject)
-        kept &= Q(texts__subject__contains=SearchableText(query.subject))
-    return [rows.filter(wanted, pk__gt=search_index.newest_kept()), rows.filter(kept)] if wanted else [rows]
+        filters &= Q(subject__icontains=query.subject)
+        indexed_filters &= Q(texts__subject__contains=SearchableText(query.subject))
+    return (
+        [rows.filter(filters, pk__gt=search_index.newest_indexed_id()), rows.filter(indexed_filters)]
+        if filters
+        else [rows]
+    )
 
 
-def _first_id(at: datetime, later: timedelta) -> UUID:
-    """Return the smallest UUIDv7 for `at` shifted by `later`, clamped to the representable range."""
-    return first_uuid7(min(max(at, _EARLIEST), _LATEST) + later)
+def _first_id(at: datetime, offset: timedelta) -> UUID:
+    """Return the smallest UUIDv7 for `at` shifted by `offset`, clamped to the representable range."""
+    return first_uuid7(min(max(at, _EARLIEST), _LATEST) + offset)
 
 
-def _apart() -> timedelta:
+def _max_clock_difference() -> timedelta:
     """Return the maximum difference between the time in an id (a node's clock) and the receive time (the database's
     clock)."""
     return abs(clock.now() - datetime.now(UTC)) + timedelta(minutes=5)
 
 
-@routes.get("/{id}", Permission.SEE, answers=MessageDetail, summary="One message, with its bytes, mapping and trace")
+@routes.get(
+    "/{id}", Permission.VIEW_ALERTS, answers=MessageDetail, summary="One message, with its bytes, mapping and trace"
+)
 def get_message(request: HttpRequest, id: str) -> dict[str, Any]:
-    return show_whole(find_message(id))
+    return show_detail(find_message(id))
 
 
 def show(messages: Sequence[InboundMessage]) -> list[dict[str, Any]]:
@@ -135,13 +145,13 @@ def show(messages: Sequence[InboundMessage]) -> list[dict[str, Any]]:
 def find_message(text: str) -> InboundMessage:
     """Return the message with that id. Raises Rejected("not_found")."""
     rows = InboundMessage.objects.select_related("integration__current_version", "version")
-    return find_by_uuid(rows, text, what="inbound message")
+    return find_by_uuid(rows, text, label="inbound message")
 
 
-def show_whole(message: InboundMessage) -> dict[str, Any]:
+def show_detail(message: InboundMessage) -> dict[str, Any]:
     """Return one message with all details. Mapping and trace use the rules that originally decided it."""
     raw = bytes(message.raw)
-    understood = explain_message(message)
+    explanation = explain_message(message)
     try:
         text, encoded = raw.decode("utf-8"), None
     except UnicodeDecodeError:
@@ -152,6 +162,6 @@ def show_whole(message: InboundMessage) -> dict[str, Any]:
         "raw_base64": encoded,
         "content_type": message.content_type,
         "headers": message.headers,
-        "mapped": understood.mapped,
-        "trace": understood.trace.to_json() if understood.trace is not None else None,
+        "mapped": explanation.mapped,
+        "trace": explanation.trace.to_json() if explanation.trace is not None else None,
     }

@@ -11,7 +11,7 @@ from ninja import Query, Schema
 from pydantic import BaseModel, Field
 
 from tocsin.access.roles import Permission
-from tocsin.api.framework.auth import caller, changer
+from tocsin.api.framework.auth import audit_actor_of, caller
 from tocsin.api.framework.lookup import ScheduleMoment
 from tocsin.api.inbound.integrations import INTEGRATIONS, routes
 from tocsin.core.errors import Rejected
@@ -96,29 +96,29 @@ _EMPTY = SampleBody()
 
 @routes.post(
     "/{id}/test",
-    Permission.TRY_OUT,
+    Permission.TEST_INTEGRATIONS,
     summary="What a payload would do, now or `at` a moment, and who would be paged: the body is the payload",
     extra={"requestBody": _PAYLOAD},
 )
 def try_payload(request: HttpRequest, id: str, at: Query[ScheduleMoment | None] = None) -> dict[str, Any]:
     """Nothing is stored or sent. The response has one entry in `messages` for each message of the payload: its status
     and reason, the alert, the pages with their minutes after the opening, and the trace of the mapping and rules."""
-    who = caller(request)
-    integration = INTEGRATIONS.find_own(id, who, Permission.TRY_OUT)
+    principal = caller(request)
+    integration = INTEGRATIONS.find_authorized(id, principal, Permission.TEST_INTEGRATIONS)
     content_type = request.headers.get("Content-Type", "")
     try:
         simulation = chain.simulate(
-            integration.pk, request.body, content_type, at or who.now, registry.shared_registry()
+            integration.pk, request.body, content_type, at or principal.now, registry.shared_registry()
         )
     except UnknownIntegration:
         detail = f"The configuration of {integration.name} cannot be compiled; save it again."
         raise Rejected("not_possible", detail) from None
-    return report.as_json(simulation, who.viewer.address)
+    return report.as_json(simulation, principal.viewer.address)
 
 
 @routes.post(
     "/{id}/backtest",
-    Permission.TRY_OUT,
+    Permission.TEST_INTEGRATIONS,
     answers=BacktestResponse,
     by_alias=True,
     summary="What edited mapping, rules or routes would change for the last messages, before they are saved",
@@ -126,19 +126,19 @@ def try_payload(request: HttpRequest, id: str, at: Query[ScheduleMoment | None] 
 def try_parts(request: HttpRequest, id: str, body: BacktestBody) -> dict[str, Any]:
     """The messages are processed in order by the production code, starting from a state without open alerts. Nothing is
     stored or sent."""
-    integration = INTEGRATIONS.find_own(id, caller(request), Permission.TRY_OUT)
+    integration = INTEGRATIONS.find_authorized(id, caller(request), Permission.TEST_INTEGRATIONS)
     parts = {name: getattr(body, name) for name in body.model_fields_set if name != "limit"}
     return backtest_report.as_json(backtest.backtest(integration, parts, limit=body.limit))
 
 
 @routes.post(
     "/{id}/send-sample",
-    Permission.TRY_OUT,
+    Permission.TEST_INTEGRATIONS,
     answers=SampleResponse,
     summary="Post the kind's sample through the public URL: a real row, and an alert badged TEST that pages only you",
 )
 def send_sample(request: HttpRequest, id: str, body: SampleBody = _EMPTY) -> dict[str, Any]:
     """If the public URL does not lead to this installation, the error (502) describes what responded instead."""
-    who = caller(request)
-    integration = INTEGRATIONS.find_own(id, who, Permission.TRY_OUT)
-    return sample.send_sample(integration, changer(who), body.sample, now=who.now).to_json()
+    principal = caller(request)
+    integration = INTEGRATIONS.find_authorized(id, principal, Permission.TEST_INTEGRATIONS)
+    return sample.send_sample(integration, audit_actor_of(principal), body.sample, now=principal.now).to_json()

@@ -11,7 +11,7 @@ from ninja import Query, Schema
 from pydantic import BaseModel, Field
 
 from tocsin.access.roles import Permission
-from tocsin.api.framework.auth import caller, changer
+from tocsin.api.framework.auth import audit_actor_of, caller
 from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
 from tocsin.api.inbound.integrations import INTEGRATIONS, routes
 from tocsin.inbound.admin import observed_statuses, specs, versions
@@ -72,46 +72,50 @@ class StatusBody(Schema):
 
 @routes.get(
     "/{id}/versions",
-    Permission.SEE,
+    Permission.VIEW_ALERTS,
     answers=PaginatedList[IntegrationVersionSchema],
     summary="Its versions, newest first",
 )
 def list_versions(request: HttpRequest, id: str, query: Query[PaginationQuery]) -> dict[str, Any]:
     integration = INTEGRATIONS.find(id)
     rows = IntegrationVersion.objects.filter(integration=integration).select_related("created_by")
-    return page(rows, query, lambda found: _show_versions(integration, found), newest_first=True)
+    return page(rows, query, lambda page_rows: _show_versions(integration, page_rows), newest_first=True)
 
 
 @routes.get(
     "/{id}/versions/{int:number}/changes",
-    Permission.SEE,
+    Permission.VIEW_ALERTS,
     answers=VersionChangesResponse,
     summary="What differs between a version and another",
 )
 def compare_versions(request: HttpRequest, id: str, number: int, query: Query[VersionChangesQuery]) -> dict[str, Any]:
-    integration, names = INTEGRATIONS.find(id), specs.names()
-    before = versions.describe_version(versions.find(integration, number), names)
-    other = versions.find(integration, query.to) if query.to is not None else integration.current_version
-    after = versions.describe_version(other, names) if other is not None else {}
-    changed = versions.compare(before, after)
-    return {"changes": [{"part": c.part, "before": c.before, "after": c.after} for c in changed]}
+    integration, names = INTEGRATIONS.find(id), specs.load_reference_names()
+    before = versions.describe_version(versions.find_version(integration, number), names)
+    other_version = (
+        versions.find_version(integration, query.to) if query.to is not None else integration.current_version
+    )
+    after = versions.describe_version(other_version, names) if other_version is not None else {}
+    version_changes = versions.compare(before, after)
+    return {
+        "changes": [{"part": change.part, "before": change.before, "after": change.after} for change in version_changes]
+    }
 
 
 @routes.post(
     "/{id}/versions/{int:number}/restore",
-    Permission.ROUTING,
+    Permission.MANAGE_ROUTING,
     summary="Bring a version back: its mapping, rules, filters and routes become a new version",
 )
 def restore_version(request: HttpRequest, id: str, number: int) -> dict[str, Any]:
-    who = caller(request)
-    integration = INTEGRATIONS.find_own(id, who, Permission.ROUTING)
-    versions.restore_version(integration, number, actor=changer(who), now=who.now)
-    return INTEGRATIONS.show(INTEGRATIONS.find(str(integration.pk)), who)
+    principal = caller(request)
+    integration = INTEGRATIONS.find_authorized(id, principal, Permission.MANAGE_ROUTING)
+    versions.restore_version(integration, number, actor=audit_actor_of(principal), now=principal.now)
+    return INTEGRATIONS.show(INTEGRATIONS.find(str(integration.pk)), principal)
 
 
 @routes.get(
     "/{id}/statuses",
-    Permission.SEE,
+    Permission.VIEW_ALERTS,
     answers=ObservedStatusesResponse,
     summary="The statuses that came, how often, and what each does",
 )
@@ -121,28 +125,30 @@ def list_statuses(request: HttpRequest, id: str) -> dict[str, Any]:
 
 @routes.put(
     "/{id}/statuses",
-    Permission.ROUTING,
+    Permission.MANAGE_ROUTING,
     answers=ObservedStatusesResponse,
     summary="Say what a status does: open, update or close. A new version of the rules",
 )
 def set_status(request: HttpRequest, id: str, body: StatusBody) -> dict[str, Any]:
-    who = caller(request)
-    integration = INTEGRATIONS.find_own(id, who, Permission.ROUTING)
-    saved = observed_statuses.set_status(integration, body.status, body.does, actor=changer(who), now=who.now)
-    return _statuses(INTEGRATIONS.find(str(saved.pk)), who.now)
+    principal = caller(request)
+    integration = INTEGRATIONS.find_authorized(id, principal, Permission.MANAGE_ROUTING)
+    saved = observed_statuses.set_status(
+        integration, body.status, body.does, actor=audit_actor_of(principal), now=principal.now
+    )
+    return _statuses(INTEGRATIONS.find(str(saved.pk)), principal.now)
 
 
 def _statuses(integration: Integration, now: datetime) -> dict[str, Any]:
-    seen = observed_statuses.statuses_seen(integration, now)
+    observed = observed_statuses.load_observed_statuses(integration, now)
     names = ("name", "count", "count_week", "last_at", "does", "opened_nothing")
     return {
-        "statuses": [{name: getattr(status, name) for name in names} for status in seen.statuses],
-        "warning": seen.warning,
+        "statuses": [{name: getattr(status, name) for name in names} for status in observed.statuses],
+        "warning": observed.warning,
     }
 
 
-def _show_versions(integration: Integration, found: Sequence[IntegrationVersion]) -> list[dict[str, Any]]:
-    names = specs.names()
+def _show_versions(integration: Integration, page_rows: Sequence[IntegrationVersion]) -> list[dict[str, Any]]:
+    names = specs.load_reference_names()
     return [
         {
             "number": version.number,
@@ -151,5 +157,5 @@ def _show_versions(integration: Integration, found: Sequence[IntegrationVersion]
             "definition": versions.describe_version(version, names),
             "current": version.pk == integration.current_version_id,
         }
-        for version in found
+        for version in page_rows
     ]

@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field
 
 from tocsin.access.audit import AuditActor
 from tocsin.access.roles import Permission
-from tocsin.api.framework.auth import Principal, caller, changer, require
+from tocsin.api.framework.auth import Principal, audit_actor_of, caller, require
 from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.lookup import find_named
 from tocsin.api.framework.pagination import PaginatedList, PaginationQuery, page
@@ -42,7 +42,7 @@ EXAMPLE = {
 }
 
 #: Fields shown besides the spec.
-_SHOWN_ONLY = frozenset({"id", "url", "version", "created_at", "old_token_until", "previous_token_requests"})
+_READ_ONLY_KEYS = frozenset({"id", "url", "version", "created_at", "old_token_until", "previous_token_requests"})
 
 
 class IntegrationFilters(PaginationQuery):
@@ -79,9 +79,9 @@ class IntegrationTestResponse(BaseModel):
 _EMPTY = RotateBody()
 
 
-@routes.get("", Permission.SEE, answers=PaginatedList[dict[str, Any]], summary="Inbound integrations")
+@routes.get("", Permission.VIEW_ALERTS, answers=PaginatedList[dict[str, Any]], summary="Inbound integrations")
 def list_integrations(request: HttpRequest, query: Query[IntegrationFilters]) -> dict[str, Any]:
-    who, rows = caller(request), _rows()
+    principal, rows = caller(request), _rows()
     if query.name is not None:
         rows = rows.filter(name__iexact=query.name)
     if query.kind is not None:
@@ -89,29 +89,31 @@ def list_integrations(request: HttpRequest, query: Query[IntegrationFilters]) ->
     if query.mode is not None:
         rows = rows.filter(mode=query.mode)
     if query.group is not None:
-        rows = rows.filter(group=find_named(Group.objects.all(), query.group, what="group", field="group"))
-    return page(rows, query, lambda found: _show_all(found, who))
+        rows = rows.filter(group=find_named(Group.objects.all(), query.group, label="group", field="group"))
+    return page(rows, query, lambda page_rows: _show_all(page_rows, principal))
 
 
-@routes.post("/{id}/rotate-token", Permission.ROUTING, answers=RotateResponse, summary="Give it a new URL")
+@routes.post("/{id}/rotate-token", Permission.MANAGE_ROUTING, answers=RotateResponse, summary="Give it a new URL")
 def rotate_token(request: HttpRequest, id: str, body: RotateBody = _EMPTY) -> dict[str, Any]:
-    who = caller(request)
-    integration = INTEGRATIONS.find_own(id, who, Permission.ROUTING)
+    principal = caller(request)
+    integration = INTEGRATIONS.find_authorized(id, principal, Permission.MANAGE_ROUTING)
     overlap = secrets.DEFAULT_OVERLAP if body.overlap is None else durations.parse(body.overlap, "overlap")
-    token = secrets.rotate_token(integration, overlap=overlap, token=body.token, actor=changer(who), now=who.now)
-    halo_commands.address_changed(integration, who.now)
+    token = secrets.rotate_token(
+        integration, overlap=overlap, token=body.token, actor=audit_actor_of(principal), now=principal.now
+    )
+    halo_commands.schedule_webhook_update(integration, principal.now)
     return {"token": token, "url": secrets.url_of(integration), "old_token_until": integration.old_token_until}
 
 
 @routes.post(
     "/{id}/test-mailbox",
-    Permission.ROUTING,
+    Permission.MANAGE_ROUTING,
     answers=IntegrationTestResponse,
     summary="Sign in to the mailbox it reads; nothing is read",
 )
 def test_mailbox(request: HttpRequest, id: str) -> dict[str, Any]:
     """A failure is returned as an error: 400 without a mailbox, 502, or 503 if a retry may succeed."""
-    integration = INTEGRATIONS.find_own(id, caller(request), Permission.ROUTING)
+    integration = INTEGRATIONS.find_authorized(id, caller(request), Permission.MANAGE_ROUTING)
     imap = secrets.credentials_of(integration).get("imap", {})
     return {"ok": True, "detail": imap_poller.check_mailbox(imap.get("mailbox", ""), imap.get("password", ""))}
 
@@ -122,17 +124,17 @@ def _rows() -> QuerySet[Integration]:
     )
 
 
-def _show_all(integrations: Sequence[Integration], who: Principal) -> list[dict[str, Any]]:
-    names = specs.names()
-    return [_show(integration, who, names) for integration in integrations]
+def _show_all(integrations: Sequence[Integration], principal: Principal) -> list[dict[str, Any]]:
+    names = specs.load_reference_names()
+    return [_show(integration, principal, names) for integration in integrations]
 
 
-def _show(integration: Integration, who: Principal, names: ReferenceNames | None = None) -> dict[str, Any]:
-    is_own = who.viewer.may(Permission.ROUTING, integration.group_id)
+def _show(integration: Integration, principal: Principal, names: ReferenceNames | None = None) -> dict[str, Any]:
+    may_see_url = principal.viewer.may(Permission.MANAGE_ROUTING, integration.group_id)
     return {
         "id": integration.pk,
         **commands.integration_spec(integration, names),
-        "url": (secrets.masked_url(integration) or None) if is_own else None,
+        "url": (secrets.masked_url(integration) or None) if may_see_url else None,
         "version": integration.current_version.number if integration.current_version else None,
         "created_at": integration.created_at,
         "old_token_until": integration.old_token_until,
@@ -141,31 +143,31 @@ def _show(integration: Integration, who: Principal, names: ReferenceNames | None
 
 
 def _save(spec: ResourceSpec, /, *, caller: Principal, existing: Integration | None) -> Integration:
-    before = existing.outbound_id if existing is not None else None
-    saved = commands.save_integration(spec, existing=existing, actor=changer(caller), now=caller.now)
-    if saved.outbound_id is not None and saved.outbound_id != before:
+    previous_outbound_id = existing.outbound_id if existing is not None else None
+    saved = commands.save_integration(spec, existing=existing, actor=audit_actor_of(caller), now=caller.now)
+    if saved.outbound_id is not None and saved.outbound_id != previous_outbound_id:
         # Everybody who sends to the integration then writes to this outbound integration, so changing it needs
         # permission on it.
-        require(caller, Permission.ROUTING, OutboundIntegration.objects.get(pk=saved.outbound_id).group_id)
+        require(caller, Permission.MANAGE_ROUTING, OutboundIntegration.objects.get(pk=saved.outbound_id).group_id)
     return saved
 
 
-def _delete(integration: Integration, actor: AuditActor, who: Principal) -> None:
-    commands.delete_integration(integration, actor=actor, now=who.now)
+def _delete(integration: Integration, actor: AuditActor, principal: Principal) -> None:
+    commands.delete_integration(integration, actor=actor, now=principal.now)
 
 
 INTEGRATIONS = ApiResource(
     routes=routes,
-    what="integration",
-    action=Permission.ROUTING,
+    label="integration",
+    change_permission=Permission.MANAGE_ROUTING,
     rows=_rows,
-    spec_of=commands.integration_spec,
+    to_spec=commands.integration_spec,
     show=_show,
     save=_save,
     delete=_delete,
-    owner=lambda integration: integration.group_id,
+    owner_group_id=lambda integration: integration.group_id,
     example=EXAMPLE,
-    shown_only=_SHOWN_ONLY,
-    state_of=commands.integration_state,
+    read_only_keys=_READ_ONLY_KEYS,
+    to_state=commands.integration_state,
 )
 register(INTEGRATIONS)

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 
 from tocsin.access.audit import AuditActor
 from tocsin.access.roles import Permission
-from tocsin.api.framework.auth import Principal, caller, changer, require
+from tocsin.api.framework.auth import Principal, audit_actor_of, caller, require
 from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.lookup import find_named
 from tocsin.api.framework.pagination import PaginatedList, PaginationQuery, page
@@ -71,107 +71,109 @@ class MaintenancePreviewResponse(BaseModel):
     alerts: list[AffectedAlertSchema]
 
 
-@routes.get("", Permission.SEE, answers=PaginatedList[dict[str, Any]], summary="Maintenance windows")
+@routes.get("", Permission.VIEW_ALERTS, answers=PaginatedList[dict[str, Any]], summary="Maintenance windows")
 def list_windows(request: HttpRequest, query: Query[MaintenanceWindowFilters]) -> dict[str, Any]:
-    who, rows = caller(request), _rows()
+    principal, rows = caller(request), _rows()
     if query.name is not None:
         rows = rows.filter(name__iexact=query.name)
     if query.group is not None:
-        rows = rows.filter(group=find_named(Group.objects.all(), query.group, what="group", field="group"))
+        rows = rows.filter(group=find_named(Group.objects.all(), query.group, label="group", field="group"))
     if query.in_force is not None:
-        now_on = [one.window.pk for one in maintenance_windows.in_force(who.now, rows)]
-        rows = rows.filter(pk__in=now_on) if query.in_force else rows.exclude(pk__in=now_on)
-    known = maintenance_windows.window_names()
-    return page(rows, query, lambda found: [_shown(one, who.now, known) for one in found])
+        active_ids = [item.window.pk for item in maintenance_windows.active_windows(principal.now, rows)]
+        rows = rows.filter(pk__in=active_ids) if query.in_force else rows.exclude(pk__in=active_ids)
+    names = maintenance_windows.window_names()
+    return page(rows, query, lambda page_rows: [_show_at(item, principal.now, names) for item in page_rows])
 
 
 @routes.post(
     "/preview",
-    Permission.SEE,
+    Permission.VIEW_ALERTS,
     answers=MaintenancePreviewResponse,
     summary="When a window would be, and what it would catch",
 )
 def preview(request: HttpRequest, body: Body[dict[str, Any]]) -> dict[str, Any]:
     """Nothing is stored. The body is a window in the form in which it is saved; its name may be omitted."""
     now = caller(request).now
-    row = maintenance_windows.draft(body)
-    found = maintenance_preview.suppressed_alerts(maintenance_windows.compiled(row), now)
+    row = maintenance_windows.unsaved_window(body)
+    suppressed = maintenance_preview.suppressed_alerts(maintenance_windows.compile_window(row), now)
     return {
         "sentence": maintenance_times.describe_times(row.times),
-        "next": _next(row, now),
-        "opened": found.opened,
-        "caught": found.count,
+        "next": _next_occurrences(row, now),
+        "opened": suppressed.opened,
+        "caught": suppressed.count,
         "alerts": [
             {
-                "message_id": one.message_id,
-                "received_at": one.received_at,
-                "integration": one.integration,
-                "subject": one.subject,
+                "message_id": alert.message_id,
+                "received_at": alert.received_at,
+                "integration": alert.integration,
+                "subject": alert.subject,
             }
-            for one in found.alerts
+            for alert in suppressed.alerts
         ],
     }
 
 
-@routes.post("/{id}/end", Permission.ROUTING, summary="End one that is once and in force: what it holds opens now")
+@routes.post(
+    "/{id}/end", Permission.MANAGE_ROUTING, summary="End one that is once and in force: what it holds opens now"
+)
 def end(request: HttpRequest, id: str) -> dict[str, Any]:
-    who = caller(request)
-    row = WINDOWS.find_own(id, who, Permission.ROUTING)
-    return _show(maintenance_windows.end_now(row, actor=changer(who), now=who.now), who)
+    principal = caller(request)
+    row = WINDOWS.find_authorized(id, principal, Permission.MANAGE_ROUTING)
+    return _show(maintenance_windows.end_now(row, actor=audit_actor_of(principal), now=principal.now), principal)
 
 
 def _rows() -> QuerySet[MaintenanceWindow]:
     return MaintenanceWindow.objects.select_related("group")
 
 
-def _next(row: MaintenanceWindow, now: datetime) -> list[dict[str, datetime]]:
-    spans = maintenance_windows.next_times(row, now, _NEXT)
-    return [{"starts": start, "ends": end} for start, end in spans]
+def _next_occurrences(row: MaintenanceWindow, now: datetime) -> list[dict[str, datetime]]:
+    occurrences = maintenance_windows.next_times(row, now, _NEXT)
+    return [{"starts": start, "ends": end} for start, end in occurrences]
 
 
-def _shown(
-    row: MaintenanceWindow, now: datetime, known: maintenance_windows.WindowNames | None = None
+def _show_at(
+    row: MaintenanceWindow, now: datetime, names: maintenance_windows.WindowNames | None = None
 ) -> dict[str, Any]:
-    coming = _next(row, now)
-    in_force = bool(coming) and coming[0]["starts"] <= now
-    return {"id": row.pk, **maintenance_windows.window_spec(row, known), "in_force": in_force, "next": coming}
+    upcoming = _next_occurrences(row, now)
+    in_force = bool(upcoming) and upcoming[0]["starts"] <= now
+    return {"id": row.pk, **maintenance_windows.window_spec(row, names), "in_force": in_force, "next": upcoming}
 
 
-def _show(row: MaintenanceWindow, who: Principal) -> dict[str, Any]:
-    return _shown(row, who.now)
+def _show(row: MaintenanceWindow, principal: Principal) -> dict[str, Any]:
+    return _show_at(row, principal.now)
 
 
 def _save(spec: ResourceSpec, /, *, caller: Principal, existing: MaintenanceWindow | None) -> MaintenanceWindow:
-    saved = maintenance_windows.save_window(spec, existing=existing, actor=changer(caller), now=caller.now)
+    saved = maintenance_windows.save_window(spec, existing=existing, actor=audit_actor_of(caller), now=caller.now)
     _require_its_integrations(saved, caller)
     return saved
 
 
-def _require_its_integrations(row: MaintenanceWindow, who: Principal) -> None:
+def _require_its_integrations(row: MaintenanceWindow, principal: Principal) -> None:
     """Require permission to change every affected integration, because the window suppresses its alerts.
 
     Raises Rejected("forbidden").
     """
     owners = Integration.objects.filter(pk__in=row.integrations).values_list("group_id", flat=True)
     for owner in set(owners) if row.integrations else {None}:
-        require(who, Permission.ROUTING, owner)
+        require(principal, Permission.MANAGE_ROUTING, owner)
 
 
-def _delete(row: MaintenanceWindow, actor: AuditActor, who: Principal) -> None:
-    maintenance_windows.delete_window(row, actor=actor, now=who.now)
+def _delete(row: MaintenanceWindow, actor: AuditActor, principal: Principal) -> None:
+    maintenance_windows.delete_window(row, actor=actor, now=principal.now)
 
 
 WINDOWS = ApiResource(
     routes=routes,
-    what="maintenance window",
-    action=Permission.ROUTING,
+    label="maintenance window",
+    change_permission=Permission.MANAGE_ROUTING,
     rows=_rows,
-    spec_of=maintenance_windows.window_spec,
+    to_spec=maintenance_windows.window_spec,
     show=_show,
     save=_save,
     delete=_delete,
-    owner=lambda row: row.group_id,
+    owner_group_id=lambda row: row.group_id,
     example=EXAMPLE,
-    shown_only=frozenset({"id", "in_force", "next"}),
+    read_only_keys=frozenset({"id", "in_force", "next"}),
 )
 register(WINDOWS)

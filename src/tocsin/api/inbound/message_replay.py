@@ -10,8 +10,8 @@ from ninja import Schema
 from pydantic import BaseModel, Field
 
 from tocsin.access.roles import Permission
-from tocsin.api.framework.auth import caller, changer, require
-from tocsin.api.inbound.inbound_messages import MessageDetail, find_message, routes, show_whole
+from tocsin.api.framework.auth import audit_actor_of, caller, require
+from tocsin.api.inbound.inbound_messages import MessageDetail, find_message, routes, show_detail
 from tocsin.core.errors import Rejected
 from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.inspect.replay import MAX_REPLAYED_MESSAGES, replay, replay_many
@@ -45,28 +45,31 @@ _EMPTY = ReplayBody()
 
 @routes.post(
     "/{id}/replay",
-    Permission.TRY_OUT,
+    Permission.TEST_INTEGRATIONS,
     status=201,
     answers=MessageDetail,
     summary="Decide it again by the rules of now: a new row whose `replay_of` is this message",
 )
 def replay_message(request: HttpRequest, id: str, body: ReplayBody = _EMPTY) -> dict[str, Any]:
-    who = caller(request)
+    principal = caller(request)
     message = find_message(id)
-    require(who, Permission.TRY_OUT, message.integration.group_id)
-    made = replay(message.pk, body.page, changer(who), who.now)
-    return show_whole(find_message(str(made.pk)))
+    require(principal, Permission.TEST_INTEGRATIONS, message.integration.group_id)
+    replayed = replay(message.pk, body.page, audit_actor_of(principal), principal.now)
+    return show_detail(find_message(str(replayed.pk)))
 
 
 @routes.post(
-    "/replay/several", Permission.TRY_OUT, answers=ReplayResponse, summary="Decide several messages again, oldest first"
+    "/replay/several",
+    Permission.TEST_INTEGRATIONS,
+    answers=ReplayResponse,
+    summary="Decide several messages again, oldest first",
 )
 def replay_messages(request: HttpRequest, body: ReplayManyBody) -> dict[str, Any]:
-    who = caller(request)
-    found = InboundMessage.objects.filter(pk__in=body.ids)
-    if found.count() != len(set(body.ids)):
+    principal = caller(request)
+    messages = InboundMessage.objects.filter(pk__in=body.ids)
+    if messages.count() != len(set(body.ids)):
         raise Rejected("not_found", "There is no inbound message for at least one of these ids.", "ids")
-    for group in set(found.values_list("integration__group", flat=True)):
-        require(who, Permission.TRY_OUT, group)
-    counted = replay_many(body.ids, body.page, changer(who), who.now)
-    return {"replayed": counted.total(), "statuses": dict(counted)}
+    for group in set(messages.values_list("integration__group", flat=True)):
+        require(principal, Permission.TEST_INTEGRATIONS, group)
+    outcomes = replay_many(body.ids, body.page, audit_actor_of(principal), principal.now)
+    return {"replayed": outcomes.total(), "statuses": dict(outcomes)}

@@ -58,7 +58,7 @@ class DeliveryFilters(PaginationQuery):
     status: list[DeliveryStatus] = []
 
 
-@routes.get("", Permission.SEE, answers=PaginatedList[DeliverySchema], summary="Deliveries, newest first")
+@routes.get("", Permission.VIEW_ALERTS, answers=PaginatedList[DeliverySchema], summary="Deliveries, newest first")
 def list_deliveries(request: HttpRequest, query: Query[DeliveryFilters]) -> dict[str, Any]:
     rows = Delivery.objects.select_related(*_RELATED)
     for name in ("alert_id", "notification_id", "purpose", "channel"):
@@ -69,17 +69,19 @@ def list_deliveries(request: HttpRequest, query: Query[DeliveryFilters]) -> dict
     if query.status:
         rows = rows.filter(status__in=query.status)
     if query.user is not None:
-        rows = rows.filter(user=find_named(User.objects.all(), query.user, what="user", field="user", by="username"))
-    return page(rows, query, _shown_to(request), newest_first=True)
+        rows = rows.filter(
+            user=find_named(User.objects.all(), query.user, label="user", field="user", name_column="username")
+        )
+    return page(rows, query, _serializer_for(request), newest_first=True)
 
 
-@routes.get("/{id}", Permission.SEE, answers=DeliverySchema, summary="One delivery")
+@routes.get("/{id}", Permission.VIEW_ALERTS, answers=DeliverySchema, summary="One delivery")
 def get_delivery(request: HttpRequest, id: str) -> dict[str, Any]:
     rows = Delivery.objects.select_related(*_RELATED)
-    return _shown_to(request)([find_by_uuid(rows, id, what="delivery")])[0]
+    return _serializer_for(request)([find_by_uuid(rows, id, label="delivery")])[0]
 
 
-def _shown_to(request: HttpRequest) -> Callable[[Sequence[Delivery]], list[dict[str, Any]]]:
+def _serializer_for(request: HttpRequest) -> Callable[[Sequence[Delivery]], list[dict[str, Any]]]:
     viewer = caller(request).viewer
     names = (
         "id", "notification_id", "alert_id", "purpose", "channel", "status", "attempts", "error", "reason", "queued_at",

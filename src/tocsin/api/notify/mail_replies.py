@@ -52,7 +52,7 @@ def list_mail_replies(request: HttpRequest, query: Query[MailReplyFilters]) -> d
 
 @routes.get("/{int:id}", Permission.ADMINISTER, answers=MailReplySchema, summary="One of them")
 def get_mail_reply(request: HttpRequest, id: Number) -> dict[str, Any]:
-    return _show([find(MailReply.objects.select_related("user"), str(id), what="answer by mail")])[0]
+    return _show([find(MailReply.objects.select_related("user"), str(id), label="answer by mail")])[0]
 
 
 def _show(rows: Sequence[MailReply]) -> list[dict[str, Any]]:

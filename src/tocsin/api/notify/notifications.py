@@ -46,24 +46,28 @@ class NotificationFilters(PaginationQuery):
     channel: str | None = None
 
 
-@routes.get("", Permission.SEE, answers=PaginatedList[NotificationSchema], summary="Notifications, newest first")
+@routes.get(
+    "", Permission.VIEW_ALERTS, answers=PaginatedList[NotificationSchema], summary="Notifications, newest first"
+)
 def list_notifications(request: HttpRequest, query: Query[NotificationFilters]) -> dict[str, Any]:
     rows = Notification.objects.select_related("user", "group_contact")
     for name in ("alert_id", "purpose", "channel"):
         if (value := getattr(query, name)) is not None:
             rows = rows.filter(**{name: value})
     if query.user is not None:
-        rows = rows.filter(user=find_named(User.objects.all(), query.user, what="user", field="user", by="username"))
-    return page(rows, query, _shown_to(request), newest_first=True)
+        rows = rows.filter(
+            user=find_named(User.objects.all(), query.user, label="user", field="user", name_column="username")
+        )
+    return page(rows, query, _serializer_for(request), newest_first=True)
 
 
-@routes.get("/{id}", Permission.SEE, answers=NotificationSchema, summary="One notification")
+@routes.get("/{id}", Permission.VIEW_ALERTS, answers=NotificationSchema, summary="One notification")
 def get_notification(request: HttpRequest, id: str) -> dict[str, Any]:
     rows = Notification.objects.select_related("user", "group_contact")
-    return _shown_to(request)([find_by_uuid(rows, id, what="notification")])[0]
+    return _serializer_for(request)([find_by_uuid(rows, id, label="notification")])[0]
 
 
-def _shown_to(request: HttpRequest) -> Callable[[Sequence[Notification]], list[dict[str, Any]]]:
+def _serializer_for(request: HttpRequest) -> Callable[[Sequence[Notification]], list[dict[str, Any]]]:
     viewer = caller(request).viewer
     names = ("id", "alert_id", "purpose", "channel", "label", "reason", "created_at")
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from tocsin.access.audit import AuditActor
 from tocsin.access.roles import Permission
-from tocsin.api.framework.auth import Principal, caller, changer
+from tocsin.api.framework.auth import Principal, audit_actor_of, caller
 from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.pagination import PaginatedList, PaginationQuery, page
 from tocsin.api.framework.resources import ApiResource, ResourceSpec, register
@@ -69,7 +69,7 @@ def list_providers(request: HttpRequest, query: Query[ProviderFilters]) -> dict[
     if query.enabled is not None:
         rows = rows.filter(is_enabled=query.enabled)
     now = caller(request).now
-    return page(rows, query, lambda found: _shown(found, now))
+    return page(rows, query, lambda page_rows: _show_all(page_rows, now))
 
 
 @routes.post(
@@ -98,8 +98,8 @@ TO_SMS = {"channel": "sms", "address": "+41790000001"}
     extra={"requestBody": {"content": {"application/json": {"example": TO_SMS}}}},
 )
 def send_test(request: HttpRequest, id: str, body: ProviderTestBody) -> dict[str, Any]:
-    who, provider = caller(request), PROVIDERS.find(id)
-    sent = provider_tests.send_test(provider, body.channel, body.address, user_id=who.user.pk, now=who.now)
+    principal, provider = caller(request), PROVIDERS.find(id)
+    sent = provider_tests.send_test(provider, body.channel, body.address, user_id=principal.user.pk, now=principal.now)
     return {"notification_id": sent}
 
 
@@ -107,26 +107,29 @@ def _rows() -> QuerySet[Provider]:
     return Provider.objects.all()
 
 
-def _show(provider: Provider, _who: Principal | None = None) -> dict[str, Any]:
-    return _shown([provider], clock.now())[0]
+def _show(provider: Provider, _principal: Principal | None = None) -> dict[str, Any]:
+    return _show_all([provider], clock.now())[0]
 
 
-def _shown(found: Sequence[Provider], now: datetime) -> list[dict[str, Any]]:
-    known, refused = provider_status.statuses(), rejections.recent_rejections(now)
+def _show_all(providers: Sequence[Provider], now: datetime) -> list[dict[str, Any]]:
+    statuses, rejections_by_name = provider_status.statuses(), rejections.recent_rejections(now)
     return [
-        _one(row, known.get(row.name, provider_status.ProviderStatus()), refused.get(row.name, ())) for row in found
+        _show_provider(
+            row, statuses.get(row.name, provider_status.ProviderStatus()), rejections_by_name.get(row.name, ())
+        )
+        for row in providers
     ]
 
 
-def _one(
-    provider: Provider, status: provider_status.ProviderStatus, refused: Sequence[rejections.Rejection]
+def _show_provider(
+    provider: Provider, status: provider_status.ProviderStatus, recent: Sequence[rejections.Rejection]
 ) -> dict[str, Any]:
     secrets = sorted(commands.secrets_set(provider))
     return {
         "id": provider.pk,
         **commands.provider_spec(provider),
         "secrets_set": secrets,
-        "callbacks": {point.what: address for point, address in provider_status.webhook_urls(provider)},
+        "callbacks": {endpoint.name: address for endpoint, address in provider_status.webhook_urls(provider)},
         "health": {
             "state": status.state,
             "error": status.error,
@@ -134,33 +137,38 @@ def _one(
             "failed_at": status.failed_at,
         },
         "refused": [
-            {"error": one.error, "count": one.count, "last_at": one.last_at, "alert_id": one.alert_id}
-            for one in refused
+            {
+                "error": rejection.error,
+                "count": rejection.count,
+                "last_at": rejection.last_at,
+                "alert_id": rejection.alert_id,
+            }
+            for rejection in recent
         ],
     }
 
 
 def _save(spec: ResourceSpec, /, *, caller: Principal, existing: Provider | None) -> Provider:
-    return commands.save_provider(spec, existing=existing, actor=changer(caller), now=caller.now)
+    return commands.save_provider(spec, existing=existing, actor=audit_actor_of(caller), now=caller.now)
 
 
-def _delete(provider: Provider, actor: AuditActor, who: Principal) -> None:
-    commands.delete_provider(provider, actor=actor, now=who.now)
+def _delete(provider: Provider, actor: AuditActor, principal: Principal) -> None:
+    commands.delete_provider(provider, actor=actor, now=principal.now)
 
 
 PROVIDERS = ApiResource(
     routes=routes,
-    what="provider",
-    action=Permission.ADMINISTER,
+    label="provider",
+    change_permission=Permission.ADMINISTER,
     rows=_rows,
-    spec_of=commands.provider_spec,
+    to_spec=commands.provider_spec,
     show=_show,
     save=_save,
     delete=_delete,
-    owner=lambda _provider: None,
+    owner_group_id=lambda _provider: None,
     example=EXAMPLE,
-    shown_only=frozenset({"id", "secrets_set", "callbacks", "health", "refused"}),
-    see=Permission.ADMINISTER,
-    state_of=commands.provider_state,
+    read_only_keys=frozenset({"id", "secrets_set", "callbacks", "health", "refused"}),
+    see_permission=Permission.ADMINISTER,
+    to_state=commands.provider_state,
 )
 register(PROVIDERS)

@@ -46,7 +46,10 @@ class SandboxMessageFilters(PaginationQuery):
 
 
 @routes.get(
-    "", Permission.SEE, answers=PaginatedList[SandboxMessageSchema], summary="What would have been sent, newest first"
+    "",
+    Permission.VIEW_ALERTS,
+    answers=PaginatedList[SandboxMessageSchema],
+    summary="What would have been sent, newest first",
 )
 def list_messages(request: HttpRequest, query: Query[SandboxMessageFilters]) -> dict[str, Any]:
     """Returns your own messages; administrators get all of them."""
@@ -55,18 +58,20 @@ def list_messages(request: HttpRequest, query: Query[SandboxMessageFilters]) -> 
         if (value := getattr(query, name)) is not None:
             rows = rows.filter(**{name: value})
     if query.user is not None:
-        rows = rows.filter(user=find_named(User.objects.all(), query.user, what="user", field="user", by="username"))
+        rows = rows.filter(
+            user=find_named(User.objects.all(), query.user, label="user", field="user", name_column="username")
+        )
     return page(rows, query, _show, newest_first=True)
 
 
-@routes.get("/{int:id}", Permission.SEE, answers=SandboxMessageSchema, summary="One of them")
+@routes.get("/{int:id}", Permission.VIEW_ALERTS, answers=SandboxMessageSchema, summary="One of them")
 def get_message(request: HttpRequest, id: int) -> dict[str, Any]:
-    return _show([find(_visible(caller(request)), str(id), what="sandbox message")])[0]
+    return _show([find(_visible(caller(request)), str(id), label="sandbox message")])[0]
 
 
-def _visible(who: Principal) -> QuerySet[SandboxMessage]:
+def _visible(principal: Principal) -> QuerySet[SandboxMessage]:
     rows = SandboxMessage.objects.select_related("user")
-    return rows if who.is_admin else rows.filter(user=who.user)
+    return rows if principal.is_admin else rows.filter(user=principal.user)
 
 
 def _show(rows: Sequence[SandboxMessage]) -> list[dict[str, Any]]:

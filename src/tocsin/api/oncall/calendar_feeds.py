@@ -10,7 +10,7 @@ from ninja import Query, Schema
 from pydantic import model_validator
 
 from tocsin.access.roles import Permission
-from tocsin.api.framework.auth import Principal, caller, changer
+from tocsin.api.framework.auth import Principal, audit_actor_of, caller
 from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.lookup import find, find_named
 from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
@@ -33,7 +33,7 @@ class FeedBody(Schema):
     schedule: str | None = None
 
     @model_validator(mode="after")
-    def _fits(self) -> Self:
+    def _check_target(self) -> Self:
         if (self.kind is FeedKind.GROUP) != (self.group is not None):
             raise ValueError("give group for kind group, and only there")
         if (self.kind is FeedKind.SCHEDULE) != (self.schedule is not None):
@@ -42,56 +42,61 @@ class FeedBody(Schema):
 
 
 @routes.get(
-    "", Permission.OWN, answers=PaginatedList[dict[str, Any]], summary="Your calendar feeds, without their addresses"
+    "",
+    Permission.MANAGE_SELF,
+    answers=PaginatedList[dict[str, Any]],
+    summary="Your calendar feeds, without their addresses",
 )
 def list_feeds(request: HttpRequest, query: Query[PaginationQuery]) -> dict[str, Any]:
-    return page(_rows(caller(request)), query, lambda found: [_show(feed) for feed in found])
+    return page(_rows(caller(request)), query, lambda page_rows: [_show(feed) for feed in page_rows])
 
 
 @routes.post(
     "",
-    Permission.OWN,
+    Permission.MANAGE_SELF,
     status=201,
     summary="Make one; its address (`url`) is shown this once",
     extra={"requestBody": {"content": {"application/json": {"example": {"kind": "group", "group": "Service Desk"}}}}},
 )
 def create_feed(request: HttpRequest, body: FeedBody) -> dict[str, Any]:
-    who = caller(request)
-    group = find_named(Group.objects.all(), body.group, what="group", field="group") if body.group else None
+    principal = caller(request)
+    group = find_named(Group.objects.all(), body.group, label="group", field="group") if body.group else None
     schedule = (
-        find_named(Schedule.objects.all(), body.schedule, what="schedule", field="schedule") if body.schedule else None
+        find_named(Schedule.objects.all(), body.schedule, label="schedule", field="schedule") if body.schedule else None
     )
-    made = feeds.make(who.user, body.kind, group=group, schedule=schedule, actor=changer(who), now=who.now)
-    return _with_address(made)
+    new_feed = feeds.create_feed(
+        principal.user, body.kind, group=group, schedule=schedule, actor=audit_actor_of(principal), now=principal.now
+    )
+    return _with_address(new_feed)
 
 
-@routes.get("/{int:id}", Permission.OWN, summary="One of your calendar feeds")
+@routes.get("/{int:id}", Permission.MANAGE_SELF, summary="One of your calendar feeds")
 def get_feed(request: HttpRequest, id: Number) -> dict[str, Any]:
     return _show(_find(id, caller(request)))
 
 
-@routes.post("/{int:id}/rotate", Permission.OWN, summary="Give it a new address; the old one ends at once")
+@routes.post("/{int:id}/rotate", Permission.MANAGE_SELF, summary="Give it a new address; the old one ends at once")
 def rotate_feed(request: HttpRequest, id: Number) -> dict[str, Any]:
-    who = caller(request)
-    return _with_address(feeds.rotate(_find(id, who), actor=changer(who), now=who.now))
+    principal = caller(request)
+    return _with_address(feeds.rotate(_find(id, principal), actor=audit_actor_of(principal), now=principal.now))
 
 
-@routes.delete("/{int:id}", Permission.OWN, status=204, answers=None, summary="End it")
+@routes.delete("/{int:id}", Permission.MANAGE_SELF, status=204, answers=None, summary="End it")
 def delete_feed(request: HttpRequest, id: Number) -> None:
-    who = caller(request)
-    feeds.delete(_find(id, who), actor=changer(who), now=who.now)
+    principal = caller(request)
+    feeds.delete(_find(id, principal), actor=audit_actor_of(principal), now=principal.now)
 
 
-def _rows(who: Principal) -> QuerySet[CalendarFeed]:
-    return CalendarFeed.objects.select_related("owner", "group", "schedule").filter(owner=who.user)
+def _rows(principal: Principal) -> QuerySet[CalendarFeed]:
+    return CalendarFeed.objects.select_related("owner", "group", "schedule").filter(owner=principal.user)
 
 
-def _find(number: int, who: Principal) -> CalendarFeed:
-    return find(_rows(who), str(number), what="calendar feed")
+def _find(feed_id: int, principal: Principal) -> CalendarFeed:
+    return find(_rows(principal), str(feed_id), label="calendar feed")
 
 
-def _with_address(made: NewFeed) -> dict[str, Any]:
-    return {**_show(made.feed), "url": made.url}
+def _with_address(new_feed: NewFeed) -> dict[str, Any]:
+    return {**_show(new_feed.feed), "url": new_feed.url}
 
 
 def _show(feed: CalendarFeed) -> dict[str, Any]:

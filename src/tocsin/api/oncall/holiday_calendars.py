@@ -10,7 +10,7 @@ from ninja import Query
 
 from tocsin.access.audit import AuditActor
 from tocsin.access.roles import Permission
-from tocsin.api.framework.auth import Principal, changer
+from tocsin.api.framework.auth import Principal, audit_actor_of
 from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.lookup import find_named
 from tocsin.api.framework.pagination import PaginatedList, PaginationQuery, page
@@ -35,7 +35,7 @@ class HolidayCalendarFilters(PaginationQuery):
     country: str | None = None
 
 
-@routes.get("", Permission.SEE, answers=PaginatedList[dict[str, Any]], summary="Holiday calendars")
+@routes.get("", Permission.VIEW_ALERTS, answers=PaginatedList[dict[str, Any]], summary="Holiday calendars")
 def list_holiday_calendars(request: HttpRequest, query: Query[HolidayCalendarFilters]) -> dict[str, Any]:
     rows = _rows()
     if query.name is not None:
@@ -43,36 +43,36 @@ def list_holiday_calendars(request: HttpRequest, query: Query[HolidayCalendarFil
     if query.country is not None:
         rows = rows.filter(country__iexact=query.country)
     if query.group is not None:
-        rows = rows.filter(group=find_named(Group.objects.all(), query.group, what="group", field="group"))
-    return page(rows, query, lambda found: [_show(calendar) for calendar in found])
+        rows = rows.filter(group=find_named(Group.objects.all(), query.group, label="group", field="group"))
+    return page(rows, query, lambda page_rows: [_show(calendar) for calendar in page_rows])
 
 
 def _rows() -> QuerySet[HolidayCalendar]:
     return HolidayCalendar.objects.select_related("group")
 
 
-def _show(calendar: HolidayCalendar, _who: Principal | None = None) -> dict[str, Any]:
+def _show(calendar: HolidayCalendar, _principal: Principal | None = None) -> dict[str, Any]:
     return {"id": calendar.pk, **commands.holiday_calendar_spec(calendar)}
 
 
 def _save(spec: ResourceSpec, /, *, caller: Principal, existing: HolidayCalendar | None) -> HolidayCalendar:
-    return commands.save_holiday_calendar(spec, existing=existing, actor=changer(caller), now=caller.now)
+    return commands.save_holiday_calendar(spec, existing=existing, actor=audit_actor_of(caller), now=caller.now)
 
 
-def _delete(calendar: HolidayCalendar, actor: AuditActor, who: Principal) -> None:
-    commands.delete_holiday_calendar(calendar, actor=actor, now=who.now)
+def _delete(calendar: HolidayCalendar, actor: AuditActor, principal: Principal) -> None:
+    commands.delete_holiday_calendar(calendar, actor=actor, now=principal.now)
 
 
 HOLIDAY_CALENDARS = ApiResource(
     routes=routes,
-    what="holiday calendar",
-    action=Permission.TEAMS,
+    label="holiday calendar",
+    change_permission=Permission.MANAGE_TEAMS,
     rows=_rows,
-    spec_of=commands.holiday_calendar_spec,
+    to_spec=commands.holiday_calendar_spec,
     show=_show,
     save=_save,
     delete=_delete,
-    owner=lambda calendar: calendar.group_id,
+    owner_group_id=lambda calendar: calendar.group_id,
     example=EXAMPLE,
 )
 register(HOLIDAY_CALENDARS)

@@ -117,40 +117,45 @@ class RangeQuery(Schema):
 
 
 @routes.get(
-    "/{id}/on-call", Permission.SEE, answers=OnCallResponse, summary="Who is on call in it, now or `at` a moment"
+    "/{id}/on-call",
+    Permission.VIEW_ALERTS,
+    answers=OnCallResponse,
+    summary="Who is on call in it, now or `at` a moment",
 )
 def on_call(request: HttpRequest, id: str, at: Query[ScheduleMoment | None] = None) -> dict[str, Any]:
-    group, moment = GROUPS.find(id), at or caller(request).now
-    people = final_schedule.on_call(_plan(group, moment), moment)
+    group, on_call_at = GROUPS.find(id), at or caller(request).now
+    people = final_schedule.on_call(_plan(group, on_call_at), on_call_at)
     names = _usernames(person.user_id for person in people)
-    return {"at": moment, "on_call": [_person(person, names) for person in people]}
+    return {"at": on_call_at, "on_call": [_person(person, names) for person in people]}
 
 
 @routes.get(
     "/{id}/timeline",
-    Permission.SEE,
+    Permission.VIEW_ALERTS,
     answers=TimelineResponse,
     summary="Who is on call in it `from` a moment `to` another: the next 14 days, or 400 at most",
 )
 def timeline(request: HttpRequest, id: str, query: Query[RangeQuery]) -> dict[str, Any]:
     group = GROUPS.find(id)
-    begin, end = span_of(query, caller(request).now)
+    begin, end = requested_range(query, caller(request).now)
     return show_timeline(_plan(group, begin), begin, end)
 
 
-def span_of(query: RangeQuery, now: datetime) -> tuple[datetime, datetime]:
+def requested_range(query: RangeQuery, now: datetime) -> tuple[datetime, datetime]:
     """Return the requested range. Raises Rejected if it is invalid."""
     return _range(query.since, query.until, now, _DEFAULT_RANGE)
 
 
 def show_timeline(plan: GroupPlan, begin: datetime, end: datetime) -> dict[str, Any]:
     """Return a timeline in the shape of `TimelineResponse`."""
-    drawn = final_schedule.timeline(plan, begin, end)
-    names = _usernames({person.user_id for person in drawn.segments} | {bar.user_id for bar in drawn.bars})
+    final_timeline = final_schedule.timeline(plan, begin, end)
+    names = _usernames(
+        {person.user_id for person in final_timeline.segments} | {bar.user_id for bar in final_timeline.layer_segments}
+    )
     return {
         "since": begin,
         "until": end,
-        "segments": [_person(person, names) for person in drawn.segments],
+        "segments": [_person(person, names) for person in final_timeline.segments],
         "shifts": [
             {
                 "schedule": bar.schedule,
@@ -162,15 +167,15 @@ def show_timeline(plan: GroupPlan, begin: datetime, end: datetime) -> dict[str, 
                 "until": bar.until,
                 "hidden_by": bar.hidden_by or None,
             }
-            for bar in drawn.bars
+            for bar in final_timeline.layer_segments
         ],
-        "gaps": [{"role": gap.role, "since": gap.since, "until": gap.until} for gap in drawn.gaps],
+        "gaps": [{"role": gap.role, "since": gap.since, "until": gap.until} for gap in final_timeline.gaps],
     }
 
 
 @routes.get(
     "/{id}/coverage",
-    Permission.SEE,
+    Permission.VIEW_ALERTS,
     answers=CoverageResponse,
     summary="What is wrong with who will be on call: gaps, people gone, away or unreachable; 60 days, or up to `to`",
 )
@@ -178,8 +183,8 @@ def group_coverage(request: HttpRequest, id: str, query: Query[RangeQuery]) -> d
     group = GROUPS.find(id)
     begin, end = _range(query.since, query.until, caller(request).now, coverage_checks.COVERAGE_HORIZON)
     with database.transaction() as connection:
-        found = coverage.coverage_of_groups(connection, [group.pk], begin, end - begin)
-    _plan_of_group, findings = found[group.pk]
+        coverage_by_group = coverage.coverage_of_groups(connection, [group.pk], begin, end - begin)
+    _plan_of_group, findings = coverage_by_group[group.pk]
     names = _usernames(finding.user_id for finding in findings if finding.user_id)
     return {"since": begin, "until": end, "findings": [_finding(finding, names) for finding in findings]}
 
@@ -191,10 +196,10 @@ def _plan(group: Group, since: datetime) -> GroupPlan:
 
 
 def _range(
-    since: datetime | None, until: datetime | None, now: datetime, usual: timedelta
+    since: datetime | None, until: datetime | None, now: datetime, default_range: timedelta
 ) -> tuple[datetime, datetime]:
     begin = since or now
-    end = until or begin + usual
+    end = until or begin + default_range
     if end <= begin:
         raise Rejected("invalid", "to: is not after from.", "to")
     if end - begin > MAX_RANGE:
@@ -229,7 +234,7 @@ def _finding(finding: CoverageFinding, names: Mapping[int, str]) -> dict[str, An
         "text": finding.text,
         "since": finding.since,
         "until": finding.until,
-        "times": finding.times,
+        "times": finding.occurrence_count,
         "role": finding.role,
         "user": names.get(finding.user_id) if finding.user_id else None,
         "schedule": finding.schedule or None,

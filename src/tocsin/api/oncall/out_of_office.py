@@ -9,7 +9,7 @@ from ninja import Body, Query
 
 from tocsin.access.roles import Permission
 from tocsin.api.framework import etags
-from tocsin.api.framework.auth import Principal, caller, changer, forbidden
+from tocsin.api.framework.auth import Principal, audit_actor_of, caller, forbidden
 from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.lookup import Moment, find, find_named
 from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
@@ -30,7 +30,7 @@ EXAMPLE = {
     "note": "Holidays",
 }
 _EXTRA = {"requestBody": {"content": {"application/json": {"example": EXAMPLE}}}}
-_SHOWN_ONLY = ("id", "user", "group")
+_READ_ONLY_KEYS = ("id", "user", "group")
 
 
 class AbsenceFilters(PaginationQuery):
@@ -41,7 +41,7 @@ class AbsenceFilters(PaginationQuery):
 
 @routes.get(
     "",
-    Permission.SEE,
+    Permission.VIEW_ALERTS,
     answers=PaginatedList[dict[str, Any]],
     summary="Absences that are not over; with `past=true` all",
 )
@@ -53,32 +53,32 @@ def list_absences(request: HttpRequest, query: Query[AbsenceFilters]) -> dict[st
         rows = rows.filter(starts_at__lte=query.at, ends_at__gt=query.at)
     elif not query.past:
         rows = rows.filter(ends_at__gt=caller(request).now)
-    return page(rows, query, lambda found: [_show(absence) for absence in found])
+    return page(rows, query, lambda page_rows: [_show(absence) for absence in page_rows])
 
 
-@routes.get("/{int:id}", Permission.SEE, summary="One absence", tagged=True)
+@routes.get("/{int:id}", Permission.VIEW_ALERTS, summary="One absence", tagged=True)
 def get_absence(request: HttpRequest, response: HttpResponse, id: Number) -> dict[str, Any]:
     return _tagged(_find(id), response)
 
 
-@routes.post("", Permission.OWN, status=201, summary="Be away, or as an administrator `user`", extra=_EXTRA)
+@routes.post("", Permission.MANAGE_SELF, status=201, summary="Be away, or as an administrator `user`", extra=_EXTRA)
 def create_absence(request: HttpRequest, body: Body[dict[str, Any]]) -> dict[str, Any]:
-    who = caller(request)
-    user = who.user if body.get("user") is None else _named(body["user"])
-    return _show(_save(user, body, None, who))
+    principal = caller(request)
+    user = principal.user if body.get("user") is None else _user_from_body(body["user"])
+    return _show(_save(user, body, None, principal))
 
 
-@routes.put("/{int:id}", Permission.OWN, summary="Make it what the body says", extra=_EXTRA, tagged=True)
+@routes.put("/{int:id}", Permission.MANAGE_SELF, summary="Make it what the body says", extra=_EXTRA, tagged=True)
 def replace_absence(
     request: HttpRequest, response: HttpResponse, id: Number, body: Body[dict[str, Any]]
 ) -> dict[str, Any]:
     with config_version.exclusive():
-        return _tagged(_save_existing(_find_meant(request, id), body, caller(request)), response)
+        return _tagged(_save_existing(_find_for_change(request, id), body, caller(request)), response)
 
 
 @routes.patch(
     "/{int:id}",
-    Permission.OWN,
+    Permission.MANAGE_SELF,
     summary="Change the keys of the body; the others stay, null takes one away",
     tagged=True,
 )
@@ -86,22 +86,22 @@ def change_absence(
     request: HttpRequest, response: HttpResponse, id: Number, body: Body[dict[str, Any]]
 ) -> dict[str, Any]:
     with config_version.exclusive():
-        absence = _find_meant(request, id)
+        absence = _find_for_change(request, id)
         body = {**out_of_office.nested_spec(absence), **body}
         return _tagged(_save_existing(absence, body, caller(request)), response)
 
 
-@routes.delete("/{int:id}", Permission.OWN, status=204, answers=None, summary="Take it away", tagged=True)
+@routes.delete("/{int:id}", Permission.MANAGE_SELF, status=204, answers=None, summary="Take it away", tagged=True)
 def delete_absence(request: HttpRequest, id: Number) -> None:
-    who = caller(request)
+    principal = caller(request)
     with config_version.exclusive():
-        cover_notices.delete_absence(_find_meant(request, id), actor=changer(who), now=who.now)
+        cover_notices.delete_absence(_find_for_change(request, id), actor=audit_actor_of(principal), now=principal.now)
 
 
-def _find_meant(request: HttpRequest, number: int) -> OutOfOffice:
+def _find_for_change(request: HttpRequest, absence_id: int) -> OutOfOffice:
     """Return an absence for a change: checks the caller's permission and If-Match."""
-    absence = _find(number)
-    _require_own(caller(request), absence.user)
+    absence = _find(absence_id)
+    _require_owner_or_admin(caller(request), absence.user)
     etags.check(request, out_of_office.absence_spec(absence), "out_of_office", absence.pk)
     return absence
 
@@ -111,33 +111,35 @@ def _tagged(absence: OutOfOffice, response: HttpResponse) -> dict[str, Any]:
     return _show(absence)
 
 
-def _save_existing(absence: OutOfOffice, body: ResourceSpec, who: Principal) -> OutOfOffice:
-    if body.get("user") is not None and _named(body["user"]) != absence.user:
+def _save_existing(absence: OutOfOffice, body: ResourceSpec, principal: Principal) -> OutOfOffice:
+    if body.get("user") is not None and _user_from_body(body["user"]) != absence.user:
         raise Rejected("invalid", "An absence stays with its user; add one to the other instead.", "user")
-    return _save(absence.user, body, absence, who)
+    return _save(absence.user, body, absence, principal)
 
 
-def _save(user: User, body: ResourceSpec, existing: OutOfOffice | None, who: Principal) -> OutOfOffice:
-    _require_own(who, user)
-    spec = {name: value for name, value in body.items() if name not in _SHOWN_ONLY}
-    saved = cover_notices.save_absence(user, spec, existing=existing, actor=changer(who), now=who.now)
+def _save(user: User, body: ResourceSpec, existing: OutOfOffice | None, principal: Principal) -> OutOfOffice:
+    _require_owner_or_admin(principal, user)
+    spec = {name: value for name, value in body.items() if name not in _READ_ONLY_KEYS}
+    saved = cover_notices.save_absence(
+        user, spec, existing=existing, actor=audit_actor_of(principal), now=principal.now
+    )
     return out_of_office.rows().get(pk=saved.pk)
 
 
-def _require_own(who: Principal, user: User) -> None:
-    if user != who.user and not who.is_admin:
-        raise forbidden(who, Permission.ADMINISTER)
+def _require_owner_or_admin(principal: Principal, user: User) -> None:
+    if user != principal.user and not principal.is_admin:
+        raise forbidden(principal, Permission.ADMINISTER)
 
 
-def _find(number: int) -> OutOfOffice:
-    return find(out_of_office.rows(), str(number), what="absence")
+def _find(absence_id: int) -> OutOfOffice:
+    return find(out_of_office.rows(), str(absence_id), label="absence")
 
 
 def _user(name: str) -> User:
-    return find_named(User.objects.all(), name, what="user", field="user", by="username")
+    return find_named(User.objects.all(), name, label="user", field="user", name_column="username")
 
 
-def _named(name: object) -> User:
+def _user_from_body(name: object) -> User:
     if not isinstance(name, str):
         raise Rejected("invalid", "user: must be a user's name.", "user")
     return _user(name)

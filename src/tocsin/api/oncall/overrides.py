@@ -10,7 +10,7 @@ from ninja import Query
 
 from tocsin.access.audit import AuditActor
 from tocsin.access.roles import Permission
-from tocsin.api.framework.auth import Principal, caller, changer
+from tocsin.api.framework.auth import Principal, audit_actor_of, caller
 from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.lookup import Moment, find_named
 from tocsin.api.framework.pagination import PaginatedList, PaginationQuery, page
@@ -41,32 +41,34 @@ class OverrideFilters(PaginationQuery):
 
 @routes.get(
     "",
-    Permission.SEE,
+    Permission.VIEW_ALERTS,
     answers=PaginatedList[dict[str, Any]],
     summary="Overrides that are not over; with `past=true` all",
 )
 def list_overrides(request: HttpRequest, query: Query[OverrideFilters]) -> dict[str, Any]:
     rows = _rows()
     if query.schedule is not None:
-        found = find_named(Schedule.objects.all(), query.schedule, what="schedule", field="schedule")
-        rows = rows.filter(schedule=found)
+        selected = find_named(Schedule.objects.all(), query.schedule, label="schedule", field="schedule")
+        rows = rows.filter(schedule=selected)
     if query.group is not None:
-        group = find_named(Group.objects.all(), query.group, what="group", field="group")
+        group = find_named(Group.objects.all(), query.group, label="group", field="group")
         rows = rows.filter(schedule__group=group)
     if query.user is not None:
-        rows = rows.filter(user=find_named(User.objects.all(), query.user, what="user", field="user", by="username"))
+        rows = rows.filter(
+            user=find_named(User.objects.all(), query.user, label="user", field="user", name_column="username")
+        )
     if query.at is not None:
         rows = rows.filter(starts_at__lte=query.at, ends_at__gt=query.at)
     elif not query.past:
         rows = rows.filter(ends_at__gt=caller(request).now)
-    return page(rows, query, lambda found: [show(override) for override in found])
+    return page(rows, query, lambda selected: [show(override) for override in selected])
 
 
 def _rows() -> QuerySet[Override]:
     return Override.objects.select_related("schedule__group", "user", "instead_of", "created_by")
 
 
-def show(override: Override, _who: Principal | None = None) -> dict[str, Any]:
+def show(override: Override, _principal: Principal | None = None) -> dict[str, Any]:
     """Return the override as the API shows it."""
     return {
         "id": override.pk,
@@ -78,24 +80,24 @@ def show(override: Override, _who: Principal | None = None) -> dict[str, Any]:
 
 
 def _save(spec: ResourceSpec, /, *, caller: Principal, existing: Override | None) -> Override:
-    return commands.save_override(spec, existing=existing, actor=changer(caller), now=caller.now)
+    return commands.save_override(spec, existing=existing, actor=audit_actor_of(caller), now=caller.now)
 
 
-def _delete(override: Override, actor: AuditActor, who: Principal) -> None:
-    commands.delete_override(override, actor=actor, now=who.now)
+def _delete(override: Override, actor: AuditActor, principal: Principal) -> None:
+    commands.delete_override(override, actor=actor, now=principal.now)
 
 
 OVERRIDES = ApiResource(
     routes=routes,
-    what="override",
-    action=Permission.TEAMS,
+    label="override",
+    change_permission=Permission.MANAGE_TEAMS,
     rows=_rows,
-    spec_of=commands.override_spec,
+    to_spec=commands.override_spec,
     show=show,
     save=_save,
     delete=_delete,
-    owner=lambda override: override.schedule.group_id,
+    owner_group_id=lambda override: override.schedule.group_id,
     example=EXAMPLE,
-    shown_only=frozenset({"id", "created_by", "created_at", "swap_id"}),
+    read_only_keys=frozenset({"id", "created_by", "created_at", "swap_id"}),
 )
 register(OVERRIDES)

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import caller
-from tocsin.api.oncall.on_call import RangeQuery, TimelineResponse, show_timeline, span_of
+from tocsin.api.oncall.on_call import RangeQuery, TimelineResponse, requested_range, show_timeline
 from tocsin.api.oncall.schedules import EXAMPLE, SCHEDULES
 from tocsin.api.people.groups import GROUPS, routes
 from tocsin.oncall.changes import schedule_preview
@@ -24,7 +24,7 @@ class SchedulePreviewQuery(RangeQuery):
 
 @routes.post(
     "/{id}/timeline",
-    Permission.TEAMS,
+    Permission.MANAGE_TEAMS,
     answers=TimelineResponse,
     summary="The same with a schedule as the body has it, before it is saved; saves nothing",
     extra={"requestBody": {"content": {"application/json": {"example": EXAMPLE}}}},
@@ -32,10 +32,14 @@ class SchedulePreviewQuery(RangeQuery):
 def try_schedule(
     request: HttpRequest, id: str, body: Body[dict[str, Any]], query: Query[SchedulePreviewQuery]
 ) -> dict[str, Any]:
-    who = caller(request)
-    group = GROUPS.find_own(id, who, Permission.TEAMS)
-    begin, end = span_of(query, who.now)
-    existing = SCHEDULES.find_own(query.existing, who, Permission.TEAMS) if query.existing is not None else None
-    spec = {name: value for name, value in body.items() if name not in SCHEDULES.shown_only}
-    plan = schedule_preview.plan_with({**spec, "group": group.name}, existing=existing, now=min(begin, who.now))
+    principal = caller(request)
+    group = GROUPS.find_authorized(id, principal, Permission.MANAGE_TEAMS)
+    begin, end = requested_range(query, principal.now)
+    existing = (
+        SCHEDULES.find_authorized(query.existing, principal, Permission.MANAGE_TEAMS)
+        if query.existing is not None
+        else None
+    )
+    spec = {name: value for name, value in body.items() if name not in SCHEDULES.read_only_keys}
+    plan = schedule_preview.plan_with({**spec, "group": group.name}, existing=existing, now=min(begin, principal.now))
     return show_timeline(plan, begin, end)

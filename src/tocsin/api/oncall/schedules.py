@@ -10,7 +10,7 @@ from ninja import Query
 
 from tocsin.access.audit import AuditActor
 from tocsin.access.roles import Permission
-from tocsin.api.framework.auth import Principal, changer
+from tocsin.api.framework.auth import Principal, audit_actor_of
 from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.lookup import find_named
 from tocsin.api.framework.pagination import PaginatedList, PaginationQuery, page
@@ -46,24 +46,27 @@ class ScheduleFilters(PaginationQuery):
     group: str | None = None
 
 
-@routes.get("", Permission.SEE, answers=PaginatedList[dict[str, Any]], summary="Schedules")
+@routes.get("", Permission.VIEW_ALERTS, answers=PaginatedList[dict[str, Any]], summary="Schedules")
 def list_schedules(request: HttpRequest, query: Query[ScheduleFilters]) -> dict[str, Any]:
     rows = _rows()
     if query.name is not None:
         rows = rows.filter(name__iexact=query.name)
     if query.group is not None:
-        rows = rows.filter(group=find_named(Group.objects.all(), query.group, what="group", field="group"))
+        rows = rows.filter(group=find_named(Group.objects.all(), query.group, label="group", field="group"))
 
-    def show(found: list[Schedule]) -> list[dict[str, Any]]:
-        names, calendars = commands.user_names(found), commands.calendar_names()
+    def show(schedules: list[Schedule]) -> list[dict[str, Any]]:
+        names, calendars = commands.user_names(schedules), commands.calendar_names()
         return [
-            {"id": schedule.pk, **commands.schedule_spec(schedule, names, calendars=calendars)} for schedule in found
+            {"id": schedule.pk, **commands.schedule_spec(schedule, names, calendars=calendars)}
+            for schedule in schedules
         ]
 
-    return page(rows, query, lambda found: show(list(found)))
+    return page(rows, query, lambda page_rows: show(list(page_rows)))
 
 
-@routes.get("/{id}/imports", Permission.SEE, summary="What was last read of the calendars that its shifts come from")
+@routes.get(
+    "/{id}/imports", Permission.VIEW_ALERTS, summary="What was last read of the calendars that its shifts come from"
+)
 def schedule_imports(request: HttpRequest, id: str) -> dict[str, Any]:
     schedule = SCHEDULES.find(id)
     return {
@@ -86,27 +89,27 @@ def _rows() -> QuerySet[Schedule]:
 
 
 def _save(spec: ResourceSpec, /, *, caller: Principal, existing: Schedule | None) -> Schedule:
-    return commands.save_schedule(spec, existing=existing, actor=changer(caller), now=caller.now)
+    return commands.save_schedule(spec, existing=existing, actor=audit_actor_of(caller), now=caller.now)
 
 
-def _delete(schedule: Schedule, actor: AuditActor, who: Principal) -> None:
-    commands.delete_schedule(schedule, actor=actor, now=who.now)
+def _delete(schedule: Schedule, actor: AuditActor, principal: Principal) -> None:
+    commands.delete_schedule(schedule, actor=actor, now=principal.now)
 
 
 SCHEDULES = ApiResource(
     routes=routes,
-    what="schedule",
-    action=Permission.TEAMS,
+    label="schedule",
+    change_permission=Permission.MANAGE_TEAMS,
     rows=_rows,
     # A change that does not mention overrides keeps them.
-    spec_of=commands.spec_without_overrides,
+    to_spec=commands.spec_without_overrides,
     show=lambda schedule, _who: {"id": schedule.pk, **commands.schedule_spec(schedule)},
     save=_save,
     delete=_delete,
-    owner=lambda schedule: schedule.group_id,
+    owner_group_id=lambda schedule: schedule.group_id,
     example=EXAMPLE,
-    without={"overrides": []},
+    null_values={"overrides": []},
     # A body with overrides replaces the existing ones, so the ETag covers them.
-    state_of=commands.schedule_state,
+    to_state=commands.schedule_state,
 )
 register(SCHEDULES)

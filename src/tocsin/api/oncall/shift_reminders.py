@@ -9,7 +9,7 @@ from ninja import Schema
 from pydantic import BaseModel, Field
 
 from tocsin.access.roles import Permission
-from tocsin.api.framework.auth import caller, changer
+from tocsin.api.framework.auth import audit_actor_of, caller
 from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.people.changes import reminder_rules
 from tocsin.people.models import User
@@ -39,19 +39,19 @@ class ShiftRemindersBody(Schema):
     reminders: list[dict[str, Any]] = Field(description="Up to three: before (1h), and by, a contact method's label.")
 
 
-@routes.get("", Permission.OWN, answers=ShiftRemindersResponse, summary="Your own reminders before a shift")
+@routes.get("", Permission.MANAGE_SELF, answers=ShiftRemindersResponse, summary="Your own reminders before a shift")
 def get_reminders(request: HttpRequest) -> dict[str, Any]:
     return {"reminders": caller(request).user.reminders}
 
 
 @routes.put(
     "",
-    Permission.OWN,
+    Permission.MANAGE_SELF,
     answers=ShiftRemindersResponse,
     summary="Make your own reminders these",
     extra={"requestBody": {"content": {"application/json": {"example": EXAMPLE}}}},
 )
 def put_reminders(request: HttpRequest, body: ShiftRemindersBody) -> dict[str, Any]:
-    who = caller(request)
-    reminder_rules.replace_all(who.user, body.reminders, actor=changer(who), now=who.now)
-    return {"reminders": User.objects.get(pk=who.user.pk).reminders}
+    principal = caller(request)
+    reminder_rules.replace_all(principal.user, body.reminders, actor=audit_actor_of(principal), now=principal.now)
+    return {"reminders": User.objects.get(pk=principal.user.pk).reminders}

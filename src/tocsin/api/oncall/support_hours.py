@@ -10,7 +10,7 @@ from ninja import Query
 
 from tocsin.access.audit import AuditActor
 from tocsin.access.roles import Permission
-from tocsin.api.framework.auth import Principal, changer
+from tocsin.api.framework.auth import Principal, audit_actor_of
 from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.lookup import find_named
 from tocsin.api.framework.pagination import PaginatedList, PaginationQuery, page
@@ -33,48 +33,48 @@ class SupportHoursFilters(PaginationQuery):
     group: str | None = None
 
 
-@routes.get("", Permission.SEE, answers=PaginatedList[dict[str, Any]], summary="Support hours")
+@routes.get("", Permission.VIEW_ALERTS, answers=PaginatedList[dict[str, Any]], summary="Support hours")
 def list_support_hours(request: HttpRequest, query: Query[SupportHoursFilters]) -> dict[str, Any]:
     rows = _rows()
     if query.name is not None:
         rows = rows.filter(name__iexact=query.name)
     if query.group is not None:
-        rows = rows.filter(group=find_named(Group.objects.all(), query.group, what="group", field="group"))
+        rows = rows.filter(group=find_named(Group.objects.all(), query.group, label="group", field="group"))
 
-    def show(found: list[SupportHours]) -> list[dict[str, Any]]:
+    def show(hours_list: list[SupportHours]) -> list[dict[str, Any]]:
         calendars = commands.calendar_names()
-        return [{"id": hours.pk, **commands.support_hours_spec(hours, calendars)} for hours in found]
+        return [{"id": hours.pk, **commands.support_hours_spec(hours, calendars)} for hours in hours_list]
 
-    return page(rows, query, lambda found: show(list(found)))
+    return page(rows, query, lambda page_rows: show(list(page_rows)))
 
 
 def _rows() -> QuerySet[SupportHours]:
     return SupportHours.objects.select_related("group")
 
 
-def _show(hours: SupportHours, _who: Principal | None = None) -> dict[str, Any]:
+def _show(hours: SupportHours, _principal: Principal | None = None) -> dict[str, Any]:
     return {"id": hours.pk, **commands.support_hours_spec(hours)}
 
 
 def _save(spec: ResourceSpec, /, *, caller: Principal, existing: SupportHours | None) -> SupportHours:
-    return commands.save_support_hours(spec, existing=existing, actor=changer(caller), now=caller.now)
+    return commands.save_support_hours(spec, existing=existing, actor=audit_actor_of(caller), now=caller.now)
 
 
-def _delete(hours: SupportHours, actor: AuditActor, who: Principal) -> None:
-    commands.delete_support_hours(hours, actor=actor, now=who.now)
+def _delete(hours: SupportHours, actor: AuditActor, principal: Principal) -> None:
+    commands.delete_support_hours(hours, actor=actor, now=principal.now)
 
 
 SUPPORT_HOURS = ApiResource(
     routes=routes,
-    what="set of support hours",
-    recorded_as="support_hours",
-    action=Permission.TEAMS,
+    label="set of support hours",
+    audit_object_type="support_hours",
+    change_permission=Permission.MANAGE_TEAMS,
     rows=_rows,
-    spec_of=commands.support_hours_spec,
+    to_spec=commands.support_hours_spec,
     show=_show,
     save=_save,
     delete=_delete,
-    owner=lambda hours: hours.group_id,
+    owner_group_id=lambda hours: hours.group_id,
     example=EXAMPLE,
 )
 register(SUPPORT_HOURS)

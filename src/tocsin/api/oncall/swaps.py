@@ -9,7 +9,7 @@ from ninja import Query, Schema
 from pydantic import Field, model_validator
 
 from tocsin.access.roles import Permission
-from tocsin.api.framework.auth import Principal, caller, changer, forbidden
+from tocsin.api.framework.auth import Principal, audit_actor_of, caller, forbidden
 from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.lookup import ScheduleMoment, find, find_named
 from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
@@ -36,7 +36,7 @@ class ShiftRangeBody(Schema):
     role: MemberRole | None = None
 
     @property
-    def stretch(self) -> ShiftRange:
+    def shift_range(self) -> ShiftRange:
         return ShiftRange(self.since, self.until, self.role)
 
 
@@ -58,7 +58,7 @@ class SwapRequestBody(ShiftRangeBody):
     message: str = Field(default="", max_length=500)
 
     @model_validator(mode="after")
-    def _whole(self) -> Self:
+    def _require_both(self) -> Self:
         if (self.return_from is None) != (self.return_to is None):
             raise ValueError("give both return_from and return_to, or neither")
         return self
@@ -79,131 +79,156 @@ _SPAN = {"from": "2026-12-24T17:00:00Z", "to": "2026-12-25T08:00:00Z", "role": "
 
 @schedules.routes.post(
     "/{id}/take",
-    Permission.OWN,
+    Permission.MANAGE_SELF,
     status=201,
     summary="Take somebody's shift, or one that nobody has",
     extra=_extra({**_SPAN, "instead_of": "bob"}),
 )
 def take(request: HttpRequest, id: str, body: TakeShiftBody) -> dict[str, Any]:
-    who, schedule = caller(request), schedules.SCHEDULES.find(id)
-    _require_belonging(who, schedule)
+    principal, schedule = caller(request), schedules.SCHEDULES.find(id)
+    _require_belonging(principal, schedule)
     if body.instead_of is None:
-        return overrides.show(swaps.fill(schedule, body.stretch, user=who.user, actor=changer(who), now=who.now))
-    made = swaps.give(
-        schedule, body.stretch, of=_user(body.instead_of, "instead_of"), to=who.user, actor=changer(who), now=who.now
+        return overrides.show(
+            swaps.fill_gap(
+                schedule, body.shift_range, user=principal.user, actor=audit_actor_of(principal), now=principal.now
+            )
+        )
+    override = swaps.transfer_shift(
+        schedule,
+        body.shift_range,
+        current_user=_user(body.instead_of, "instead_of"),
+        new_user=principal.user,
+        actor=audit_actor_of(principal),
+        now=principal.now,
     )
-    return overrides.show(made)
+    return overrides.show(override)
 
 
 @schedules.routes.post(
-    "/{id}/hand-over", Permission.OWN, status=201, summary="Hand a shift over", extra=_extra({**_SPAN, "user": "bob"})
+    "/{id}/hand-over",
+    Permission.MANAGE_SELF,
+    status=201,
+    summary="Hand a shift over",
+    extra=_extra({**_SPAN, "user": "bob"}),
 )
 def hand_over(request: HttpRequest, id: str, body: HandOverShiftBody) -> dict[str, Any]:
-    who, schedule = caller(request), schedules.SCHEDULES.find(id)
-    of = who.user if body.instead_of is None else _user(body.instead_of, "instead_of")
-    if of != who.user and not who.viewer.may(Permission.TEAMS, schedule.group_id):
-        raise forbidden(who, Permission.TEAMS, whose="of their own groups")
-    made = swaps.give(schedule, body.stretch, of=of, to=_user(body.user, "user"), actor=changer(who), now=who.now)
-    return overrides.show(made)
+    principal, schedule = caller(request), schedules.SCHEDULES.find(id)
+    from_user = principal.user if body.instead_of is None else _user(body.instead_of, "instead_of")
+    if from_user != principal.user and not principal.viewer.may(Permission.MANAGE_TEAMS, schedule.group_id):
+        raise forbidden(principal, Permission.MANAGE_TEAMS, scope_text="of their own groups")
+    override = swaps.transfer_shift(
+        schedule,
+        body.shift_range,
+        current_user=from_user,
+        new_user=_user(body.user, "user"),
+        actor=audit_actor_of(principal),
+        now=principal.now,
+    )
+    return overrides.show(override)
 
 
 @overrides.routes.post(
     "/{int:id}/take-back",
-    Permission.OWN,
+    Permission.MANAGE_SELF,
     status=204,
     answers=None,
     summary="Take back what you took, handed over or filled yourself",
 )
 def take_back(request: HttpRequest, id: Number) -> None:
-    who = caller(request)
+    principal = caller(request)
     override = overrides.OVERRIDES.find(str(id))
-    if not (swaps.may_take_back(override, who.user) or who.viewer.may(Permission.TEAMS, override.schedule.group_id)):
-        raise forbidden(who, Permission.TEAMS, whose="of their own groups")
-    commands.delete_override(override, actor=changer(who), now=who.now)
+    if not (
+        swaps.may_undo(override, principal.user)
+        or principal.viewer.may(Permission.MANAGE_TEAMS, override.schedule.group_id)
+    ):
+        raise forbidden(principal, Permission.MANAGE_TEAMS, scope_text="of their own groups")
+    commands.delete_override(override, actor=audit_actor_of(principal), now=principal.now)
 
 
-@routes.get("", Permission.SEE, answers=PaginatedList[dict[str, Any]], summary="Swaps, the newest first")
+@routes.get("", Permission.VIEW_ALERTS, answers=PaginatedList[dict[str, Any]], summary="Swaps, the newest first")
 def list_swaps(request: HttpRequest, query: Query[SwapFilters]) -> dict[str, Any]:
     rows = swaps.rows()
     if query.state is not None:
         rows = rows.filter(state=query.state)
     if query.schedule is not None:
-        found = find_named(Schedule.objects.all(), query.schedule, what="schedule", field="schedule")
-        rows = rows.filter(schedule=found)
+        selected = find_named(Schedule.objects.all(), query.schedule, label="schedule", field="schedule")
+        rows = rows.filter(schedule=selected)
     if query.mine:
-        me = caller(request).user
-        rows = rows.filter(asked=me) | rows.filter(asked_by=me)
-    return page(rows, query, lambda found: [_show(swap) for swap in found], newest_first=True)
+        user = caller(request).user
+        rows = rows.filter(requested_user=user) | rows.filter(requester=user)
+    return page(rows, query, lambda selected: [_show(swap) for swap in selected], newest_first=True)
 
 
-@routes.get("/{int:id}", Permission.SEE, summary="One swap")
+@routes.get("/{int:id}", Permission.VIEW_ALERTS, summary="One swap")
 def get_swap(request: HttpRequest, id: Number) -> dict[str, Any]:
     return _show(_find(id))
 
 
 @routes.post(
     "",
-    Permission.OWN,
+    Permission.MANAGE_SELF,
     status=201,
     summary="Ask somebody to take a shift of yours, perhaps for one of theirs in return",
     extra=_extra({**_SPAN, "schedule": "Service Desk 24x7", "user": "bob", "message": "My daughter's concert"}),
 )
 def ask(request: HttpRequest, body: SwapRequestBody) -> dict[str, Any]:
-    who = caller(request)
-    schedule = find_named(Schedule.objects.select_related("group"), body.schedule, what="schedule", field="schedule")
-    back = (
+    principal = caller(request)
+    schedule = find_named(Schedule.objects.select_related("group"), body.schedule, label="schedule", field="schedule")
+    in_return = (
         ShiftRange(body.return_from, body.return_to, body.return_role) if body.return_from and body.return_to else None
     )
-    made = swaps.ask(
+    swap = swaps.request_swap(
         schedule,
-        body.stretch,
-        asked_by=who.user,
-        asked=_user(body.user, "user"),
-        in_return=back,
+        body.shift_range,
+        requester=principal.user,
+        requested_user=_user(body.user, "user"),
+        in_return=in_return,
         message=body.message,
-        actor=changer(who),
-        now=who.now,
+        actor=audit_actor_of(principal),
+        now=principal.now,
     )
-    return _show(made)
+    return _show(swap)
 
 
-@routes.post("/{int:id}/accept", Permission.OWN, summary="Take what you were asked to take")
+@routes.post("/{int:id}/accept", Permission.MANAGE_SELF, summary="Take what you were asked to take")
 def accept(request: HttpRequest, id: Number) -> dict[str, Any]:
-    who, swap = caller(request), _find(id)
-    _require_me(who, swap.asked, "Only who was asked may accept.")
-    return _show(swaps.accept(swap, actor=changer(who), now=who.now))
+    principal, swap = caller(request), _find(id)
+    _require_me(principal, swap.requested_user, "Only who was asked may accept.")
+    return _show(swaps.accept(swap, actor=audit_actor_of(principal), now=principal.now))
 
 
-@routes.post("/{int:id}/decline", Permission.OWN, summary="Say no")
+@routes.post("/{int:id}/decline", Permission.MANAGE_SELF, summary="Say no")
 def decline(request: HttpRequest, id: Number) -> dict[str, Any]:
-    who, swap = caller(request), _find(id)
-    _require_me(who, swap.asked, "Only who was asked may decline.")
-    return _show(swaps.decline(swap, actor=changer(who), now=who.now))
+    principal, swap = caller(request), _find(id)
+    _require_me(principal, swap.requested_user, "Only who was asked may decline.")
+    return _show(swaps.decline(swap, actor=audit_actor_of(principal), now=principal.now))
 
 
-@routes.post("/{int:id}/withdraw", Permission.OWN, summary="Take the question back")
+@routes.post("/{int:id}/withdraw", Permission.MANAGE_SELF, summary="Take the question back")
 def withdraw(request: HttpRequest, id: Number) -> dict[str, Any]:
-    who, swap = caller(request), _find(id)
-    _require_me(who, swap.asked_by, "Only who asked may take it back.")
-    return _show(swaps.withdraw(swap, actor=changer(who), now=who.now))
+    principal, swap = caller(request), _find(id)
+    _require_me(principal, swap.requester, "Only who asked may take it back.")
+    return _show(swaps.withdraw(swap, actor=audit_actor_of(principal), now=principal.now))
 
 
-def _require_belonging(who: Principal, schedule: Schedule) -> None:
-    if not swaps.is_involved(schedule, who.user) and not who.viewer.may(Permission.TEAMS, schedule.group_id):
-        raise Rejected("forbidden", f"{who.user.username} is not in {schedule.group.name}.")
+def _require_belonging(principal: Principal, schedule: Schedule) -> None:
+    if not swaps.is_involved(schedule, principal.user) and not principal.viewer.may(
+        Permission.MANAGE_TEAMS, schedule.group_id
+    ):
+        raise Rejected("forbidden", f"{principal.user.username} is not in {schedule.group.name}.")
 
 
-def _require_me(who: Principal, user: User, sentence: str) -> None:
-    if user != who.user:
+def _require_me(principal: Principal, user: User, sentence: str) -> None:
+    if user != principal.user:
         raise Rejected("forbidden", sentence)
 
 
 def _user(name: str, field: str) -> User:
-    return find_named(User.objects.all(), name, what="user", field=field, by="username")
+    return find_named(User.objects.all(), name, label="user", field=field, name_column="username")
 
 
-def _find(number: int) -> SwapRequest:
-    return find(swaps.rows(), str(number), what="swap")
+def _find(swap_id: int) -> SwapRequest:
+    return find(swaps.rows(), str(swap_id), label="swap")
 
 
 def _show(swap: SwapRequest) -> dict[str, Any]:

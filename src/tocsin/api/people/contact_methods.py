@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 
 from tocsin.access.roles import Permission
 from tocsin.api.framework import etags
-from tocsin.api.framework.auth import Principal, caller, changer, forbidden
+from tocsin.api.framework.auth import Principal, audit_actor_of, caller, forbidden
 from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.lookup import find, find_named
 from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
@@ -50,9 +50,9 @@ class ContactTestQueuedResponse(BaseModel):
     notification_id: UUID
 
 
-@routes.get("", Permission.SEE, answers=PaginatedList[dict[str, Any]], summary="Contact methods")
+@routes.get("", Permission.VIEW_ALERTS, answers=PaginatedList[dict[str, Any]], summary="Contact methods")
 def list_contact_methods(request: HttpRequest, query: Query[ContactMethodFilters]) -> dict[str, Any]:
-    who, rows = caller(request), _rows()
+    principal, rows = caller(request), _rows()
     if query.user is not None:
         rows = rows.filter(user=_user(query.user))
     if query.channel is not None:
@@ -61,71 +61,75 @@ def list_contact_methods(request: HttpRequest, query: Query[ContactMethodFilters
         rows = rows.filter(label__iexact=query.label)
     if query.enabled is not None:
         rows = rows.filter(is_enabled=query.enabled)
-    return page(rows, query, lambda found: [_show(method, who) for method in found])
+    return page(rows, query, lambda page_rows: [_show(method, principal) for method in page_rows])
 
 
-@routes.get("/{int:id}", Permission.SEE, summary="One contact method", tagged=True)
+@routes.get("/{int:id}", Permission.VIEW_ALERTS, summary="One contact method", tagged=True)
 def get_contact_method(request: HttpRequest, response: HttpResponse, id: Number) -> dict[str, Any]:
     return _tagged(_find(id), caller(request), response)
 
 
-@routes.post("", Permission.OWN, status=201, summary="Add one of yours, or as an administrator of `user`", extra=_EXTRA)
+@routes.post(
+    "", Permission.MANAGE_SELF, status=201, summary="Add one of yours, or as an administrator of `user`", extra=_EXTRA
+)
 def create_contact_method(request: HttpRequest, body: Body[dict[str, Any]]) -> dict[str, Any]:
-    who = caller(request)
-    user = who.user if body.get("user") is None else _named(body["user"])
-    return _show(_save(user, body, None, who), who)
+    principal = caller(request)
+    user = principal.user if body.get("user") is None else _user_from_body(body["user"])
+    return _show(_save(user, body, None, principal), principal)
 
 
-@routes.put("/{int:id}", Permission.OWN, summary="Make it what the body says", extra=_EXTRA, tagged=True)
+@routes.put("/{int:id}", Permission.MANAGE_SELF, summary="Make it what the body says", extra=_EXTRA, tagged=True)
 def replace_contact_method(
     request: HttpRequest, response: HttpResponse, id: Number, body: Body[dict[str, Any]]
 ) -> dict[str, Any]:
-    who = caller(request)
+    principal = caller(request)
     with config_version.exclusive():
-        return _tagged(_save_existing(_find_meant(request, id), body, who), who, response)
+        return _tagged(_save_existing(_find_for_change(request, id), body, principal), principal, response)
 
 
 @routes.patch(
     "/{int:id}",
-    Permission.OWN,
+    Permission.MANAGE_SELF,
     summary="Change the keys of the body; the others stay, null takes one away",
     tagged=True,
 )
 def change_contact_method(
     request: HttpRequest, response: HttpResponse, id: Number, body: Body[dict[str, Any]]
 ) -> dict[str, Any]:
-    who = caller(request)
+    principal = caller(request)
     with config_version.exclusive():
-        method = _find_meant(request, id)
-        return _tagged(_save_existing(method, {**users.contact_method_spec(method), **body}, who), who, response)
+        method = _find_for_change(request, id)
+        return _tagged(
+            _save_existing(method, {**users.contact_method_spec(method), **body}, principal), principal, response
+        )
 
 
-@routes.delete("/{int:id}", Permission.OWN, status=204, answers=None, summary="Delete it", tagged=True)
+@routes.delete("/{int:id}", Permission.MANAGE_SELF, status=204, answers=None, summary="Delete it", tagged=True)
 def delete_contact_method(request: HttpRequest, id: Number) -> None:
-    who = caller(request)
+    principal = caller(request)
     with config_version.exclusive():
-        users.delete_contact_method(_find_meant(request, id), actor=changer(who), now=who.now)
+        users.delete_contact_method(_find_for_change(request, id), actor=audit_actor_of(principal), now=principal.now)
 
 
 @routes.post(
     "/{int:id}/test",
-    Permission.OWN,
+    Permission.MANAGE_SELF,
     status=202,
     answers=ContactTestQueuedResponse,
     summary="Send a test by it, and see in `deliveries?notification_id=` what becomes of it",
 )
 def test_contact_method(request: HttpRequest, id: Number) -> dict[str, Any]:
-    who, method = caller(request), _find(id)
-    _require_own(who, method.user)
+    principal, method = caller(request), _find(id)
+    _require_owner_or_admin(principal, method.user)
     with database.transaction() as connection:
-        sent = contact_tests.queue_test(connection, method.user_id, method.pk, who.now)
+        sent = contact_tests.queue_test(connection, method.user_id, method.pk, principal.now)
         database.notify(connection, "outbox")
     return {"notification_id": sent}
 
 
 @routes.post(
     "/{int:id}/send-code",
-    Permission.OWN,
+    Permission.MANAGE_SELF,
     status=202,
     answers=ContactTestQueuedResponse,
     summary="Send a code to one of yours, to confirm it",
@@ -133,81 +137,83 @@ def test_contact_method(request: HttpRequest, id: Number) -> dict[str, Any]:
 def send_code(request: HttpRequest, id: Number) -> dict[str, Any]:
     """A contact method that you enter yourself is used only after verification; one that an administrator entered is
     used at once."""
-    who, method = caller(request), _find(id)
-    _require_same(who, method.user)
-    return {"notification_id": verification.send_code(method, now=who.now)}
+    principal, method = caller(request), _find(id)
+    _require_self(principal, method.user)
+    return {"notification_id": verification.send_code(method, now=principal.now)}
 
 
 @routes.post(
     "/{int:id}/confirm",
-    Permission.OWN,
+    Permission.MANAGE_SELF,
     summary="Confirm one of yours by the code that was sent to it",
     extra={"requestBody": {"content": {"application/json": {"example": {"code": "123456"}}}}},
 )
 def confirm_contact_method(request: HttpRequest, id: Number, body: VerificationCodeBody) -> dict[str, Any]:
-    who, method = caller(request), _find(id)
-    _require_same(who, method.user)
-    verification.confirm(method, body.code, actor=changer(who), now=who.now)
-    return _show(_find(id), who)
+    principal, method = caller(request), _find(id)
+    _require_self(principal, method.user)
+    verification.confirm(method, body.code, actor=audit_actor_of(principal), now=principal.now)
+    return _show(_find(id), principal)
 
 
-def _find_meant(request: HttpRequest, number: int) -> ContactMethod:
+def _find_for_change(request: HttpRequest, method_id: int) -> ContactMethod:
     """Return a contact method for a change: checks the caller's permission and If-Match."""
-    method = _find(number)
-    _require_own(caller(request), method.user)
+    method = _find(method_id)
+    _require_owner_or_admin(caller(request), method.user)
     # The audit log records contact methods as changes of their user.
     etags.check(request, users.contact_method_spec(method), "user", method.user_id)
     return method
 
 
-def _tagged(method: ContactMethod, who: Principal, response: HttpResponse) -> dict[str, Any]:
+def _tagged(method: ContactMethod, principal: Principal, response: HttpResponse) -> dict[str, Any]:
     etags.tag(response, users.contact_method_spec(method))
-    return _show(method, who)
+    return _show(method, principal)
 
 
-def _save_existing(method: ContactMethod, body: ResourceSpec, who: Principal) -> ContactMethod:
-    if body.get("user") is not None and _named(body["user"]) != method.user:
+def _save_existing(method: ContactMethod, body: ResourceSpec, principal: Principal) -> ContactMethod:
+    if body.get("user") is not None and _user_from_body(body["user"]) != method.user:
         raise Rejected("invalid", "A contact method stays with its user; add one to the other instead.", "user")
-    return _save(method.user, body, method, who)
+    return _save(method.user, body, method, principal)
 
 
-def _save(user: User, body: ResourceSpec, existing: ContactMethod | None, who: Principal) -> ContactMethod:
-    _require_own(who, user)
+def _save(user: User, body: ResourceSpec, existing: ContactMethod | None, principal: Principal) -> ContactMethod:
+    _require_owner_or_admin(principal, user)
     spec = {name: value for name, value in body.items() if name not in ("id", "user", "verified_at", "awaits_code")}
-    method = users.save_contact_method(user, spec, existing=existing, actor=changer(who), now=who.now)
+    method = users.save_contact_method(
+        user, spec, existing=existing, actor=audit_actor_of(principal), now=principal.now
+    )
     return _find(method.pk)
 
 
-def _require_same(who: Principal, user: User) -> None:
-    if user != who.user:
+def _require_self(principal: Principal, user: User) -> None:
+    if user != principal.user:
         raise Rejected("not_found", "This is not one of your contact methods.")
 
 
-def _require_own(who: Principal, user: User) -> None:
-    if user != who.user and not who.is_admin:
-        raise forbidden(who, Permission.ADMINISTER)
+def _require_owner_or_admin(principal: Principal, user: User) -> None:
+    if user != principal.user and not principal.is_admin:
+        raise forbidden(principal, Permission.ADMINISTER)
 
 
 def _rows() -> QuerySet[ContactMethod]:
     return ContactMethod.objects.select_related("user")
 
 
-def _find(number: int) -> ContactMethod:
-    return find(_rows(), str(number), what="contact method")
+def _find(method_id: int) -> ContactMethod:
+    return find(_rows(), str(method_id), label="contact method")
 
 
 def _user(name: str) -> User:
-    return find_named(User.objects.all(), name, what="user", field="user", by="username")
+    return find_named(User.objects.all(), name, label="user", field="user", name_column="username")
 
 
-def _named(name: object) -> User:
+def _user_from_body(name: object) -> User:
     if not isinstance(name, str):
         raise Rejected("invalid", "user: must be a user's name.", "user")
     return _user(name)
 
 
-def _show(method: ContactMethod, who: Principal) -> dict[str, Any]:
+def _show(method: ContactMethod, principal: Principal) -> dict[str, Any]:
     spec = users.contact_method_spec(method)
-    spec["address"] = who.viewer.address(method.user_id, method.channel, method.address)
-    more = {"verified_at": method.verified_at, "awaits_code": method.awaits_code}
-    return {"id": method.pk, "user": method.user.username, **spec, **more}
+    spec["address"] = principal.viewer.address(method.user_id, method.channel, method.address)
+    verification_fields = {"verified_at": method.verified_at, "awaits_code": method.awaits_code}
+    return {"id": method.pk, "user": method.user.username, **spec, **verification_fields}

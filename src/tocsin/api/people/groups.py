@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 
 from tocsin.access.audit import AuditActor
 from tocsin.access.roles import Permission
-from tocsin.api.framework.auth import Principal, caller, changer
+from tocsin.api.framework.auth import Principal, audit_actor_of, caller
 from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.lookup import find_named
 from tocsin.api.framework.pagination import PaginatedList, PaginationQuery, page
@@ -43,82 +43,82 @@ class GroupFilters(PaginationQuery):
     member: str | None = Field(default=None, description="A user's name: the groups that they are in.")
 
 
-@routes.get("", Permission.SEE, answers=PaginatedList[dict[str, Any]], summary="Groups")
+@routes.get("", Permission.VIEW_ALERTS, answers=PaginatedList[dict[str, Any]], summary="Groups")
 def list_groups(request: HttpRequest, query: Query[GroupFilters]) -> dict[str, Any]:
-    who, rows = caller(request), _rows()
+    principal, rows = caller(request), _rows()
     if query.name is not None:
         rows = rows.filter(name__iexact=query.name)
     if query.member is not None:
-        user = find_named(User.objects.all(), query.member, what="user", field="member", by="username")
+        user = find_named(User.objects.all(), query.member, label="user", field="member", name_column="username")
         rows = rows.filter(memberships__user=user)
-    return page(rows, query, lambda found: [_show(group, who) for group in found])
+    return page(rows, query, lambda page_rows: [_show(group, principal) for group in page_rows])
 
 
 @routes.post(
     "/{id}/contacts/{label}/test",
-    Permission.TEAMS,
+    Permission.MANAGE_TEAMS,
     status=202,
     answers=GroupContactTestQueuedResponse,
     summary="Send a test to a contact of the group, and see in `deliveries?notification_id=` what becomes of it",
 )
 def test_group_contact(request: HttpRequest, id: str, label: str) -> dict[str, Any]:
-    who = caller(request)
-    group = GROUPS.find_own(id, who, Permission.TEAMS)
+    principal = caller(request)
+    group = GROUPS.find_authorized(id, principal, Permission.MANAGE_TEAMS)
     contact = group.contacts.filter(label__iexact=label).first()
     if contact is None:
         raise Rejected("not_found", f'There is no contact "{label}" in {group.name}.')
     with database.transaction() as connection:
-        sent = contact_tests.queue_group_test(connection, who.user.pk, contact.pk, who.now)
+        sent = contact_tests.queue_group_test(connection, principal.user.pk, contact.pk, principal.now)
     return {"notification_id": sent}
 
 
 @routes.post(
     "/{id}/members/{username}/show-addresses",
-    Permission.OWN,
+    Permission.MANAGE_SELF,
     status=204,
     answers=None,
     summary="Let the group's members see a masked member's addresses: one's own, or as an administrator",
 )
 def show_member_addresses(request: HttpRequest, id: str, username: str) -> None:
-    who = caller(request)
+    principal = caller(request)
     group = GROUPS.find(id)
-    user = find_named(User.objects.all(), username, what="user", field="username", by="username")
-    if not who.viewer.sees_addresses_of(user.pk):
+    user = find_named(User.objects.all(), username, label="user", field="username", name_column="username")
+    if not principal.viewer.can_view_addresses_of(user.pk):
         raise Rejected("forbidden", f"It takes {user.username} or an administrator.")
-    commands.show_addresses(group, user, actor=changer(who), now=who.now)
+    commands.show_addresses(group, user, actor=audit_actor_of(principal), now=principal.now)
 
 
 def _rows() -> QuerySet[Group]:
     return Group.objects.prefetch_related("memberships__user", "contacts")
 
 
-def _show(group: Group, who: Principal) -> dict[str, Any]:
+def _show(group: Group, principal: Principal) -> dict[str, Any]:
     spec = commands.group_spec(group)
     for contact in spec.get("contacts", ()):
-        contact["address"] = who.viewer.group_address(group, contact["channel"], contact["address"])
+        contact["address"] = principal.viewer.group_address(group, contact["channel"], contact["address"])
     masked = [m.user.username for m in group.memberships.all() if not m.shows_addresses]
     return {"id": group.pk, **spec, "masked_members": masked}
 
 
 def _save(spec: ResourceSpec, /, *, caller: Principal, existing: Group | None) -> Group:
-    return commands.save_group(spec, existing=existing, actor=changer(caller), now=caller.now)
+    return commands.save_group(spec, existing=existing, actor=audit_actor_of(caller), now=caller.now)
 
 
-def _delete(group: Group, actor: AuditActor, who: Principal) -> None:
-    commands.delete_group(group, actor=actor, now=who.now)
+def _delete(group: Group, actor: AuditActor, principal: Principal) -> None:
+    commands.delete_group(group, actor=actor, now=principal.now)
 
 
 GROUPS = ApiResource(
     routes=routes,
-    what="group",
-    action=Permission.TEAMS,
+    label="group",
+    change_permission=Permission.MANAGE_TEAMS,
     rows=_rows,
-    spec_of=commands.group_spec,
+    to_spec=commands.group_spec,
     show=_show,
     save=_save,
     delete=_delete,
-    owner=lambda group: group.pk,
+    owner_group_id=lambda group: group.pk,
     example=EXAMPLE,
-    shown_only=frozenset({"id", "masked_members"}),
+    read_only_keys=frozenset({"id", "masked_members"}),
 )
 register(GROUPS)

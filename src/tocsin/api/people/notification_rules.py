@@ -9,7 +9,7 @@ from ninja import Schema
 from pydantic import BaseModel, Field
 
 from tocsin.access.roles import Permission
-from tocsin.api.framework.auth import caller, changer
+from tocsin.api.framework.auth import audit_actor_of, caller
 from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.people.changes import users
 from tocsin.people.models import User
@@ -37,19 +37,21 @@ class NotificationRulesBody(Schema):
     notification_rules: dict[str, Any] = Field(description="by_priority, quiet_hours and most_per_hour; {}: no rules.")
 
 
-@routes.get("", Permission.OWN, answers=NotificationRulesResponse, summary="Your own notification rules")
+@routes.get("", Permission.MANAGE_SELF, answers=NotificationRulesResponse, summary="Your own notification rules")
 def get_notification_rules(request: HttpRequest) -> dict[str, Any]:
     return {"notification_rules": caller(request).user.notification_rules}
 
 
 @routes.put(
     "",
-    Permission.OWN,
+    Permission.MANAGE_SELF,
     answers=NotificationRulesResponse,
     summary="Make your own notification rules these",
     extra={"requestBody": {"content": {"application/json": {"example": EXAMPLE}}}},
 )
 def put_notification_rules(request: HttpRequest, body: NotificationRulesBody) -> dict[str, Any]:
-    who = caller(request)
-    users.save_notification_rules(who.user, body.notification_rules, actor=changer(who), now=who.now)
-    return {"notification_rules": User.objects.get(pk=who.user.pk).notification_rules}
+    principal = caller(request)
+    users.save_notification_rules(
+        principal.user, body.notification_rules, actor=audit_actor_of(principal), now=principal.now
+    )
+    return {"notification_rules": User.objects.get(pk=principal.user.pk).notification_rules}

@@ -9,7 +9,7 @@ from ninja import Schema
 from pydantic import BaseModel, Field
 
 from tocsin.access.roles import Permission
-from tocsin.api.framework.auth import caller, changer
+from tocsin.api.framework.auth import audit_actor_of, caller
 from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.people.changes import preferences
 
@@ -38,18 +38,22 @@ class PreferencesBody(Schema):
     theme: str | None = Field(default=None, description="light or dark; empty: as the system has it.")
 
 
-@routes.get("", Permission.OWN, answers=PreferencesResponse, summary="Your own name, time zone, language and theme")
+@routes.get(
+    "", Permission.MANAGE_SELF, answers=PreferencesResponse, summary="Your own name, time zone, language and theme"
+)
 def get_preferences(request: HttpRequest) -> dict[str, Any]:
-    return preferences.spec_of(caller(request).user)
+    return preferences.preferences_spec(caller(request).user)
 
 
 @routes.patch(
     "",
-    Permission.OWN,
+    Permission.MANAGE_SELF,
     answers=PreferencesResponse,
     summary="Change the keys of the body of your own; the others stay, null takes one away",
     extra={"requestBody": {"content": {"application/json": {"example": EXAMPLE}}}},
 )
 def change_preferences(request: HttpRequest, body: PreferencesBody) -> dict[str, Any]:
-    who, wanted = caller(request), body.model_dump(exclude_unset=True)
-    return preferences.spec_of(preferences.change(who.user, wanted, actor=changer(who), now=who.now))
+    principal, changes = caller(request), body.model_dump(exclude_unset=True)
+    return preferences.preferences_spec(
+        preferences.change(principal.user, changes, actor=audit_actor_of(principal), now=principal.now)
+    )

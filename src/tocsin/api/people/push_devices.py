@@ -12,7 +12,7 @@ from ninja import Query, Schema
 from pydantic import BaseModel, Field
 
 from tocsin.access.roles import Permission
-from tocsin.api.framework.auth import Principal, caller, changer
+from tocsin.api.framework.auth import Principal, audit_actor_of, caller
 from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.lookup import find, find_named
 from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
@@ -60,53 +60,64 @@ class PushDeviceFilters(PaginationQuery):
 
 
 @routes.get(
-    "", Permission.OWN, answers=PaginatedList[PushDeviceSchema], summary="Your devices; an administrator sees all"
+    "",
+    Permission.MANAGE_SELF,
+    answers=PaginatedList[PushDeviceSchema],
+    summary="Your devices; an administrator sees all",
 )
 def list_push_devices(request: HttpRequest, query: Query[PushDeviceFilters]) -> dict[str, Any]:
     rows = _visible(caller(request))
     if query.user is not None:
-        rows = rows.filter(user=find_named(User.objects.all(), query.user, what="user", field="user", by="username"))
+        rows = rows.filter(
+            user=find_named(User.objects.all(), query.user, label="user", field="user", name_column="username")
+        )
     return page(rows, query, _show)
 
 
-@routes.get("/key", Permission.OWN, answers=PushKeyResponse, summary="The key that a browser subscribes with")
+@routes.get("/key", Permission.MANAGE_SELF, answers=PushKeyResponse, summary="The key that a browser subscribes with")
 def get_push_key(request: HttpRequest) -> dict[str, str]:
     return {"public": keys.public(caller(request).now)}
 
 
-@routes.get("/{int:id}", Permission.OWN, answers=PushDeviceSchema, summary="One device")
+@routes.get("/{int:id}", Permission.MANAGE_SELF, answers=PushDeviceSchema, summary="One device")
 def get_push_device(request: HttpRequest, id: Number) -> dict[str, Any]:
     return _show([_find(caller(request), id)])[0]
 
 
-@routes.post("", Permission.OWN, status=201, answers=PushDeviceSchema, summary="Take pushes on a device, as yourself")
+@routes.post(
+    "", Permission.MANAGE_SELF, status=201, answers=PushDeviceSchema, summary="Take pushes on a device, as yourself"
+)
 def create_push_device(request: HttpRequest, body: NewPushDeviceBody) -> dict[str, Any]:
-    who = caller(request)
-    made = devices.subscribe(who.user, body.subscription, body.name, actor=changer(who), now=who.now)
-    return _show([made])[0]
-
-
-@routes.patch("/{int:id}", Permission.OWN, answers=PushDeviceSchema, summary="Give it another name")
-def rename_push_device(request: HttpRequest, id: Number, body: RenamePushDeviceBody) -> dict[str, Any]:
-    who = caller(request)
-    device = _find(who, id)
-    devices.rename(device, body.name, actor=changer(who), now=who.now)
+    principal = caller(request)
+    device = devices.subscribe(
+        principal.user, body.subscription, body.name, actor=audit_actor_of(principal), now=principal.now
+    )
     return _show([device])[0]
 
 
-@routes.delete("/{int:id}", Permission.OWN, status=204, answers=None, summary="Forget it: it takes no pushes any more")
+@routes.patch("/{int:id}", Permission.MANAGE_SELF, answers=PushDeviceSchema, summary="Give it another name")
+def rename_push_device(request: HttpRequest, id: Number, body: RenamePushDeviceBody) -> dict[str, Any]:
+    principal = caller(request)
+    device = _find(principal, id)
+    devices.rename(device, body.name, actor=audit_actor_of(principal), now=principal.now)
+    return _show([device])[0]
+
+
+@routes.delete(
+    "/{int:id}", Permission.MANAGE_SELF, status=204, answers=None, summary="Forget it: it takes no pushes any more"
+)
 def delete_push_device(request: HttpRequest, id: Number) -> None:
-    who = caller(request)
-    devices.remove(_find(who, id), actor=changer(who), now=who.now)
+    principal = caller(request)
+    devices.remove(_find(principal, id), actor=audit_actor_of(principal), now=principal.now)
 
 
-def _visible(who: Principal) -> QuerySet[PushDevice]:
+def _visible(principal: Principal) -> QuerySet[PushDevice]:
     rows = PushDevice.objects.select_related("user")
-    return rows if who.is_admin else rows.filter(user=who.user)
+    return rows if principal.is_admin else rows.filter(user=principal.user)
 
 
-def _find(who: Principal, number: int) -> PushDevice:
-    return find(_visible(who), str(number), what="device")
+def _find(principal: Principal, device_id: int) -> PushDevice:
+    return find(_visible(principal), str(device_id), label="device")
 
 
 def _show(rows: Sequence[PushDevice]) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 from tocsin.access import tokens
 from tocsin.access.models import ApiToken
 from tocsin.access.roles import Permission
-from tocsin.api.framework.auth import Principal, caller, changer, forbidden
+from tocsin.api.framework.auth import Principal, audit_actor_of, caller, forbidden
 from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.lookup import find, find_named
 from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
@@ -54,11 +54,15 @@ class NewTokenBody(Schema):
     )
 
 
-@routes.get("", Permission.OWN, answers=PaginatedList[TokenSchema], summary="Your tokens; an administrator sees all")
+@routes.get(
+    "", Permission.MANAGE_SELF, answers=PaginatedList[TokenSchema], summary="Your tokens; an administrator sees all"
+)
 def list_tokens(request: HttpRequest, query: Query[TokenFilters]) -> dict[str, Any]:
     rows = _visible(caller(request))
     if query.user is not None:
-        rows = rows.filter(user=find_named(User.objects.all(), query.user, what="user", field="user", by="username"))
+        rows = rows.filter(
+            user=find_named(User.objects.all(), query.user, label="user", field="user", name_column="username")
+        )
     if query.name is not None:
         rows = rows.filter(name__iexact=query.name)
     if query.revoked is not None:
@@ -66,45 +70,47 @@ def list_tokens(request: HttpRequest, query: Query[TokenFilters]) -> dict[str, A
     return page(rows, query, _show)
 
 
-@routes.get("/{int:id}", Permission.OWN, answers=TokenSchema, summary="One token")
+@routes.get("/{int:id}", Permission.MANAGE_SELF, answers=TokenSchema, summary="One token")
 def get_token(request: HttpRequest, id: Number) -> dict[str, Any]:
     return _show([_find(caller(request), id)])[0]
 
 
 @routes.post(
     "",
-    Permission.OWN,
+    Permission.MANAGE_SELF,
     status=201,
     answers=CreatedTokenResponse,
     summary="Make a token",
     extra={"requestBody": {"content": {"application/json": {"example": {"name": "deploy script"}}}}},
 )
 def create_token(request: HttpRequest, body: NewTokenBody) -> dict[str, Any]:
-    who = caller(request)
-    owner = who.user
+    principal = caller(request)
+    owner = principal.user
     if body.user is not None:
         owner = find_named(
-            User.objects.filter(is_active=True), body.user, what="active user", field="user", by="username"
+            User.objects.filter(is_active=True), body.user, label="active user", field="user", name_column="username"
         )
-    if owner != who.user and not who.is_admin:
-        raise forbidden(who, Permission.ADMINISTER)
-    made = tokens.create(owner, body.name, actor=changer(who), now=who.now)
-    return {**_show([made.token])[0], "token": made.secret}
+    if owner != principal.user and not principal.is_admin:
+        raise forbidden(principal, Permission.ADMINISTER)
+    created = tokens.create(owner, body.name, actor=audit_actor_of(principal), now=principal.now)
+    return {**_show([created.token])[0], "token": created.secret}
 
 
-@routes.delete("/{int:id}", Permission.OWN, status=204, answers=None, summary="Revoke a token, at once and for good")
+@routes.delete(
+    "/{int:id}", Permission.MANAGE_SELF, status=204, answers=None, summary="Revoke a token, at once and for good"
+)
 def revoke_token(request: HttpRequest, id: Number) -> None:
-    who = caller(request)
-    tokens.revoke(_find(who, id), actor=changer(who), now=who.now)
+    principal = caller(request)
+    tokens.revoke(_find(principal, id), actor=audit_actor_of(principal), now=principal.now)
 
 
-def _visible(who: Principal) -> QuerySet[ApiToken]:
+def _visible(principal: Principal) -> QuerySet[ApiToken]:
     rows = ApiToken.objects.select_related("user")
-    return rows if who.is_admin else rows.filter(user=who.user)
+    return rows if principal.is_admin else rows.filter(user=principal.user)
 
 
-def _find(who: Principal, number: int) -> ApiToken:
-    return find(_visible(who), str(number), what="token")
+def _find(principal: Principal, token_id: int) -> ApiToken:
+    return find(_visible(principal), str(token_id), label="token")
 
 
 def _show(rows: Sequence[ApiToken]) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from tocsin.access.audit import AuditActor
 from tocsin.access.roles import Permission, Role
-from tocsin.api.framework.auth import Principal, caller, changer
+from tocsin.api.framework.auth import Principal, audit_actor_of, caller
 from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.lookup import find_named
 from tocsin.api.framework.pagination import PaginatedList, PaginationQuery, page
@@ -41,23 +41,23 @@ class UserFilters(PaginationQuery):
     group: str | None = None
 
 
-@routes.get("", Permission.SEE, answers=PaginatedList[dict[str, Any]], summary="Users")
+@routes.get("", Permission.VIEW_ALERTS, answers=PaginatedList[dict[str, Any]], summary="Users")
 def list_users(request: HttpRequest, query: Query[UserFilters]) -> dict[str, Any]:
-    who, rows = caller(request), _rows()
+    principal, rows = caller(request), _rows()
     if query.username is not None:
         rows = rows.filter(username__iexact=query.username)
     if query.email is not None:
         # Filtering by an address must not disclose it to a caller who may not see it.
         rows = rows.filter(email__iexact=query.email)
-        rows = rows.filter(pk__in=[user.pk for user in rows if who.viewer.sees_addresses_of(user.pk)])
+        rows = rows.filter(pk__in=[user.pk for user in rows if principal.viewer.can_view_addresses_of(user.pk)])
     if query.role is not None:
         rows = rows.filter(role=query.role)
     if query.active is not None:
         rows = rows.filter(is_active=query.active)
     if query.group is not None:
-        group = find_named(Group.objects.all(), query.group, what="group", field="group")
+        group = find_named(Group.objects.all(), query.group, label="group", field="group")
         rows = rows.filter(memberships__group=group)
-    return page(rows, query, lambda found: [_show(user, who) for user in found])
+    return page(rows, query, lambda page_rows: [_show(user, principal) for user in page_rows])
 
 
 class RemovedFactorsResponse(BaseModel):
@@ -72,20 +72,22 @@ class RemovedFactorsResponse(BaseModel):
     summary="For somebody who lost theirs: the password alone signs in, until another is set up",
 )
 def reset_second_factor(request: HttpRequest, id: str) -> dict[str, Any]:
-    who, user = caller(request), USERS.find(id)
-    return {"taken_away": mfa_reset_notice.remove_second_factors(user, actor=changer(who), now=who.now)}
+    principal, user = caller(request), USERS.find(id)
+    return {
+        "taken_away": mfa_reset_notice.remove_second_factors(user, actor=audit_actor_of(principal), now=principal.now)
+    }
 
 
 def _rows() -> QuerySet[User]:
     return User.objects.prefetch_related("contact_methods")
 
 
-def _show(user: User, who: Principal) -> dict[str, Any]:
+def _show(user: User, principal: Principal) -> dict[str, Any]:
     spec = users.user_spec(user)
-    if not who.viewer.sees_addresses_of(user.pk):
-        spec["email"] = who.viewer.address(user.pk, "email", user.email)
+    if not principal.viewer.can_view_addresses_of(user.pk):
+        spec["email"] = principal.viewer.address(user.pk, "email", user.email)
         for method in spec["contact_methods"]:
-            method["address"] = who.viewer.address(user.pk, method["channel"], method["address"])
+            method["address"] = principal.viewer.address(user.pk, method["channel"], method["address"])
     return {"id": user.pk, **spec}
 
 
@@ -93,26 +95,28 @@ def _save(spec: ResourceSpec, /, *, caller: Principal, existing: User | None) ->
     password = spec.get("password")
     if password is not None and not isinstance(password, str):
         raise Rejected("invalid", "password: must be text.", "password")
-    rest = {name: value for name, value in spec.items() if name != "password"}
-    return users.save_user(rest, existing=existing, actor=changer(caller), now=caller.now, password=password)
+    spec_without_password = {name: value for name, value in spec.items() if name != "password"}
+    return users.save_user(
+        spec_without_password, existing=existing, actor=audit_actor_of(caller), now=caller.now, password=password
+    )
 
 
-def _delete(user: User, actor: AuditActor, who: Principal) -> None:
-    users.delete_user(user, actor=actor, now=who.now)
+def _delete(user: User, actor: AuditActor, principal: Principal) -> None:
+    users.delete_user(user, actor=actor, now=principal.now)
 
 
 USERS = ApiResource(
     routes=routes,
-    what="user",
-    action=Permission.ADMINISTER,
+    label="user",
+    change_permission=Permission.ADMINISTER,
     rows=_rows,
-    spec_of=users.user_spec,
+    to_spec=users.user_spec,
     show=_show,
     save=_save,
     delete=_delete,
-    owner=lambda _user: None,
+    owner_group_id=lambda _user: None,
     example=EXAMPLE,
-    by="username",
-    without={"language": "", "notification_rules": {}},
+    name_column="username",
+    null_values={"language": "", "notification_rules": {}},
 )
 register(USERS)

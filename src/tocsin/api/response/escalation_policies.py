@@ -13,7 +13,7 @@ from pydantic import Field
 from tocsin.access.audit import AuditActor
 from tocsin.access.roles import Permission
 from tocsin.alerts.states import Priority
-from tocsin.api.framework.auth import Principal, caller, changer
+from tocsin.api.framework.auth import Principal, audit_actor_of, caller
 from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.lookup import ScheduleMoment, find_named
 from tocsin.api.framework.pagination import PaginatedList, PaginationQuery, page
@@ -46,25 +46,30 @@ class PolicyFilters(PaginationQuery):
     group: str | None = None
 
 
-@routes.get("", Permission.SEE, answers=PaginatedList[dict[str, Any]], summary="Escalation policies")
+@routes.get("", Permission.VIEW_ALERTS, answers=PaginatedList[dict[str, Any]], summary="Escalation policies")
 def list_policies(request: HttpRequest, query: Query[PolicyFilters]) -> dict[str, Any]:
     rows = _rows()
     if query.name is not None:
         rows = rows.filter(name__iexact=query.name)
     if query.group is not None:
-        rows = rows.filter(group=find_named(Group.objects.all(), query.group, what="group", field="group"))
+        rows = rows.filter(group=find_named(Group.objects.all(), query.group, label="group", field="group"))
     return page(rows, query, _show_all)
 
 
-@routes.get("/templates", Permission.SEE, summary="Policies ready to be taken: POST one's `spec` with a name")
+@routes.get("/templates", Permission.VIEW_ALERTS, summary="Policies ready to be taken: POST one's `spec` with a name")
 def list_templates(request: HttpRequest) -> dict[str, Any]:
     """`items` contains `key`, `name`, `about` and `spec` of each template. Times of day are in the installation's time
     zone."""
     zone = str(settings_store.get(settings_store.TIME_ZONE))
     return {
         "items": [
-            {"key": one.key, "name": one.name, "about": one.about, "spec": {"name": one.name, **one.spec}}
-            for one in policy_templates(zone)
+            {
+                "key": template.key,
+                "name": template.name,
+                "about": template.about,
+                "spec": {"name": template.name, **template.spec},
+            }
+            for template in policy_templates(zone)
         ]
     }
 
@@ -83,34 +88,36 @@ class SimulateBody(Schema):
     agent: str = Field(default="", max_length=200, description="Whom the ticket is with, as its source says it.")
 
 
-_SUPPOSE_NOTHING = SimulateBody()
+_EMPTY_BODY = SimulateBody()
 
 
 @routes.post(
-    "/{id}/simulate", Permission.SEE, summary="Whom it would notify, by what, at which minute and why: a dry run"
+    "/{id}/simulate",
+    Permission.VIEW_ALERTS,
+    summary="Whom it would notify, by what, at which minute and why: a dry run",
 )
-def simulate_policy(request: HttpRequest, id: str, body: SimulateBody = _SUPPOSE_NOTHING) -> dict[str, Any]:
+def simulate_policy(request: HttpRequest, id: str, body: SimulateBody = _EMPTY_BODY) -> dict[str, Any]:
     """Nothing is stored or sent. `pages` contains every page with its minutes after the opening, `timeline` the entries
     that the alert's timeline would have, and `notes` further remarks."""
-    who = caller(request)
+    principal = caller(request)
     policy = POLICIES.find(id)
-    users = tuple(_named(User.objects.all(), name, "user", "users", "username") for name in body.users)
-    groups = tuple(_named(Group.objects.all(), name, "group", "groups", "name") for name in body.groups)
+    users = tuple(_find_id(User.objects.all(), name, "user", "users", "username") for name in body.users)
+    groups = tuple(_find_id(Group.objects.all(), name, "group", "groups", "name") for name in body.groups)
     if body.integration is not None:
-        found = find_named(Integration.objects.all(), body.integration, what="integration", field="integration")
-        users = (*found.recipient_users.values_list("pk", flat=True), *users)
-        groups = (*found.recipient_groups.values_list("pk", flat=True), *groups)
-    plan, at = commands.plan_of(policy), body.at or who.now
-    supposed = HypotheticalAlert(
+        integration = find_named(Integration.objects.all(), body.integration, label="integration", field="integration")
+        users = (*integration.recipient_users.values_list("pk", flat=True), *users)
+        groups = (*integration.recipient_groups.values_list("pk", flat=True), *groups)
+    plan, at = commands.plan_of(policy), body.at or principal.now
+    hypothetical_alert = HypotheticalAlert(
         tuple(dict.fromkeys(users)), tuple(dict.fromkeys(groups)), body.priority, body.tags, body.agent
     )
-    played = simulate(plan, supposed, at)
-    about = {"policy": policy.name, "at": at, "priority": str(body.priority or plan.default_priority)}
-    return about | report.played_as_json(played, who.viewer.address)
+    simulation = simulate(plan, hypothetical_alert, at)
+    header = {"policy": policy.name, "at": at, "priority": str(body.priority or plan.default_priority)}
+    return header | report.run_as_json(simulation, principal.viewer.address)
 
 
-def _named(rows: QuerySet[Any], name: str, what: str, field: str, by: str) -> int:
-    return int(find_named(rows, name, what=what, field=field, by=by).pk)
+def _find_id(rows: QuerySet[Any], name: str, label: str, field: str, name_column: str) -> int:
+    return int(find_named(rows, name, label=label, field=field, name_column=name_column).pk)
 
 
 def _rows() -> QuerySet[Policy]:
@@ -130,24 +137,24 @@ def _show_all(policies: Sequence[Policy]) -> list[dict[str, Any]]:
 
 
 def _save(spec: ResourceSpec, /, *, caller: Principal, existing: Policy | None) -> Policy:
-    return commands.save_policy(spec, existing=existing, actor=changer(caller), now=caller.now)
+    return commands.save_policy(spec, existing=existing, actor=audit_actor_of(caller), now=caller.now)
 
 
-def _delete(policy: Policy, actor: AuditActor, who: Principal) -> None:
-    commands.delete_policy(policy, actor=actor, now=who.now)
+def _delete(policy: Policy, actor: AuditActor, principal: Principal) -> None:
+    commands.delete_policy(policy, actor=actor, now=principal.now)
 
 
 POLICIES = ApiResource(
     routes=routes,
-    what="escalation policy",
-    action=Permission.TEAMS,
+    label="escalation policy",
+    change_permission=Permission.MANAGE_TEAMS,
     rows=_rows,
-    spec_of=commands.policy_spec,
+    to_spec=commands.policy_spec,
     show=lambda policy, _who: _show_all([policy])[0],
     save=_save,
     delete=_delete,
-    owner=lambda policy: policy.group_id,
+    owner_group_id=lambda policy: policy.group_id,
     example=EXAMPLE,
-    shown_only=frozenset({"id", "version"}),
+    read_only_keys=frozenset({"id", "version"}),
 )
 register(POLICIES)

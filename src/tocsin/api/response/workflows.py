@@ -13,17 +13,17 @@ from pydantic import BaseModel
 
 from tocsin.access.audit import AuditActor
 from tocsin.access.roles import Permission
-from tocsin.api.framework.auth import Principal, caller, changer, require
+from tocsin.api.framework.auth import Principal, audit_actor_of, caller, require
 from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.lookup import find
 from tocsin.api.framework.pagination import PaginatedList, PaginationQuery, page
 from tocsin.api.framework.resources import ApiResource, ResourceSpec, register
 from tocsin.core.errors import Rejected
-from tocsin.core.validation.object_reader import ObjectReader as Reading
+from tocsin.core.validation.object_reader import ObjectReader
 from tocsin.people.models import Group
 from tocsin.workflows import commands
 from tocsin.workflows.definition import descriptions, templates
-from tocsin.workflows.models import Run, Workflow
+from tocsin.workflows.models import Workflow, WorkflowRun
 from tocsin.workflows.views import buttons, dry_run, health
 from tocsin.workflows.views.buttons import RunSummary
 from tocsin.workflows.views.dry_run import DryRunResult
@@ -66,7 +66,7 @@ class WorkflowRunSchema(BaseModel):
     steps: list[dict[str, Any]]
     error: str
     created_at: datetime
-    begun_at: datetime | None
+    started_at: datetime | None
     due_at: datetime | None
     ended_at: datetime | None
 
@@ -98,7 +98,7 @@ class WorkflowDryRunResponse(BaseModel):
     actions: list[dict[str, str]]
 
 
-@routes.get("", Permission.SEE, answers=PaginatedList[dict[str, Any]], summary="Workflows")
+@routes.get("", Permission.VIEW_ALERTS, answers=PaginatedList[dict[str, Any]], summary="Workflows")
 def list_workflows(request: HttpRequest, query: Query[WorkflowFilters]) -> dict[str, Any]:
     """Sorted by id. `order` is the position in the order of evaluation."""
     rows = _rows()
@@ -112,121 +112,146 @@ def list_workflows(request: HttpRequest, query: Query[WorkflowFilters]) -> dict[
 
 
 @routes.get(
-    "/ready-made", Permission.SEE, answers=list[dict[str, Any]], summary="Workflows that are ready to begin with"
+    "/ready-made",
+    Permission.VIEW_ALERTS,
+    answers=list[dict[str, Any]],
+    summary="Workflows that are ready to begin with",
 )
 def list_ready_made(request: HttpRequest) -> list[dict[str, Any]]:
     """Each `workflow` is a body for POST. Insert an escalation policy, outbound integration or group where it requires
     one."""
     return [
-        {"key": one.key, "about": one.about, "workflow": {"name": one.name, **one.spec}}
-        for one in templates.workflow_templates(has_halo=True)
+        {"key": template.key, "about": template.about, "workflow": {"name": template.name, **template.spec}}
+        for template in templates.workflow_templates(has_halo=True)
     ]
 
 
 @routes.post(
     "/test",
-    Permission.ROUTING,
+    Permission.MANAGE_ROUTING,
     answers=WorkflowDryRunResponse,
     summary="Try a workflow that is not saved against an alert",
 )
 def test_draft(request: HttpRequest, body: WorkflowDraftBody) -> dict[str, Any]:
-    who = caller(request)
+    principal = caller(request)
     group = body.workflow.get("group")
-    owner = find(Group.objects.all(), str(group), what="group") if group else None
-    require(who, Permission.ROUTING, owner.pk if owner else None)
-    wanted = {name: value for name, value in body.workflow.items() if name not in _BESIDE}
-    read = Reading(wanted)
-    plan = commands.read_definition(read)
-    read.finish()
+    owner = find(Group.objects.all(), str(group), label="group") if group else None
+    require(principal, Permission.MANAGE_ROUTING, owner.pk if owner else None)
+    definition = {name: value for name, value in body.workflow.items() if name not in _IGNORED_KEYS}
+    reader = ObjectReader(definition)
+    plan = commands.read_definition(reader)
+    reader.finish()
     name = str(body.workflow.get("name") or "The workflow")
-    return _trial(dry_run.against(plan, name, body.alert, who.now, owner=commands.owner_of(owner)))
+    return _show_dry_run(
+        dry_run.dry_run_definition(plan, name, body.alert, principal.now, owner=commands.owner_of(owner))
+    )
 
 
-@routes.post("/{id}/test", Permission.SEE, answers=WorkflowDryRunResponse, summary="Try it against an alert: a dry run")
+@routes.post(
+    "/{id}/test", Permission.VIEW_ALERTS, answers=WorkflowDryRunResponse, summary="Try it against an alert: a dry run"
+)
 def test_workflow(request: HttpRequest, id: str, body: WorkflowDryRunBody) -> dict[str, Any]:
-    return _trial(dry_run.dry_run(WORKFLOWS.find(id), body.alert, caller(request).now))
+    return _show_dry_run(dry_run.dry_run(WORKFLOWS.find(id), body.alert, caller(request).now))
 
 
-@routes.post("/{id}/move", Permission.ROUTING, status=204, answers=None, summary="Move it in the order")
+@routes.post("/{id}/move", Permission.MANAGE_ROUTING, status=204, answers=None, summary="Move it in the order")
 def move(request: HttpRequest, id: str, body: MoveWorkflowBody) -> None:
-    who = caller(request)
-    commands.move(WORKFLOWS.find_own(id, who, Permission.ROUTING), body.by, actor=changer(who), now=who.now)
+    principal = caller(request)
+    commands.move(
+        WORKFLOWS.find_authorized(id, principal, Permission.MANAGE_ROUTING),
+        body.by,
+        actor=audit_actor_of(principal),
+        now=principal.now,
+    )
 
 
-@routes.get("/{id}/runs", Permission.SEE, answers=PaginatedList[WorkflowRunSchema], summary="Its runs, newest first")
+@routes.get(
+    "/{id}/runs", Permission.VIEW_ALERTS, answers=PaginatedList[WorkflowRunSchema], summary="Its runs, newest first"
+)
 def list_runs(request: HttpRequest, id: str, query: Query[WorkflowRunFilters]) -> dict[str, Any]:
-    rows = Run.objects.filter(workflow=WORKFLOWS.find(id)).select_related("workflow")
+    rows = WorkflowRun.objects.filter(workflow=WORKFLOWS.find(id)).select_related("workflow")
     if query.status is not None:
         rows = rows.filter(status=query.status)
     if query.alert_id is not None:
         rows = rows.filter(alert=query.alert_id)
-    return page(rows, query, lambda found: [show_run(one) for one in buttons.stories(found)], newest_first=True)
+    return page(
+        rows,
+        query,
+        lambda page_rows: [show_run(summary) for summary in buttons.summarize_runs(page_rows)],
+        newest_first=True,
+    )
 
 
-@routes.get("/{id}/runs/{int:run_id}", Permission.SEE, answers=WorkflowRunSchema, summary="One run")
+@routes.get("/{id}/runs/{int:run_id}", Permission.VIEW_ALERTS, answers=WorkflowRunSchema, summary="One run")
 def one_run(request: HttpRequest, id: str, run_id: int) -> dict[str, Any]:
-    return show_run(buttons.stories([_run(WORKFLOWS.find(id), run_id)])[0])
+    return show_run(buttons.summarize_runs([_run(WORKFLOWS.find(id), run_id)])[0])
 
 
 @routes.post(
-    "/{id}/runs/{int:run_id}/try-again", Permission.ROUTING, status=204, answers=None, summary="Try a stuck run again"
+    "/{id}/runs/{int:run_id}/try-again",
+    Permission.MANAGE_ROUTING,
+    status=204,
+    answers=None,
+    summary="Try a stuck run again",
 )
 def try_again(request: HttpRequest, id: str, run_id: int) -> None:
-    who = caller(request)
-    row = WORKFLOWS.find_own(id, who, Permission.ROUTING)
-    commands.try_again(_run(row, run_id), actor=changer(who), now=who.now)
+    principal = caller(request)
+    row = WORKFLOWS.find_authorized(id, principal, Permission.MANAGE_ROUTING)
+    commands.try_again(_run(row, run_id), actor=audit_actor_of(principal), now=principal.now)
 
 
 @routes.post(
-    "/{id}/runs/{int:run_id}/end", Permission.ROUTING, status=204, answers=None, summary="End a run that waits"
+    "/{id}/runs/{int:run_id}/end", Permission.MANAGE_ROUTING, status=204, answers=None, summary="End a run that waits"
 )
 def end(request: HttpRequest, id: str, run_id: int) -> None:
-    who = caller(request)
-    row = WORKFLOWS.find_own(id, who, Permission.ROUTING)
-    commands.abandon(_run(row, run_id), actor=changer(who), now=who.now)
+    principal = caller(request)
+    row = WORKFLOWS.find_authorized(id, principal, Permission.MANAGE_ROUTING)
+    commands.abandon(_run(row, run_id), actor=audit_actor_of(principal), now=principal.now)
 
 
-def show_run(story: RunSummary) -> dict[str, Any]:
+def show_run(summary: RunSummary) -> dict[str, Any]:
     """Return a run as the API shows it."""
-    run = story.run
-    names = ("id", "alert_id", "status", "cause", "reason", "error", "created_at", "begun_at", "due_at", "ended_at")
+    run = summary.run
+    names = ("id", "alert_id", "status", "cause", "reason", "error", "created_at", "started_at", "due_at", "ended_at")
     steps = [
         {
             "at": step.at,
-            "said": step.said,
-            "failed": step.failed,
+            "said": step.text,
+            "failed": step.has_failed,
             "calls": [
                 {"id": call.pk, "status": call.status, "result": call.result, "error": call.error}
                 for call in step.calls
             ],
-            "alert": step.alert,
+            "alert": step.alert_id,
         }
-        for step in story.steps
+        for step in summary.steps
     ]
-    shown = {name: getattr(run, name) for name in names}
-    return {**shown, "workflow": run.workflow.name, "user": run.user_name or None, "steps": steps}
+    run_fields = {name: getattr(run, name) for name in names}
+    return {**run_fields, "workflow": run.workflow.name, "user": run.user_name or None, "steps": steps}
 
 
-def _run(row: Workflow, number: int) -> Run:
-    found = Run.objects.filter(workflow=row, pk=number).select_related("workflow").first()
-    if found is None:
-        raise Rejected("not_found", f"{row.name} has no run {number}.")
-    return found
+def _run(row: Workflow, run_id: int) -> WorkflowRun:
+    run = WorkflowRun.objects.filter(workflow=row, pk=run_id).select_related("workflow").first()
+    if run is None:
+        raise Rejected("not_found", f"{row.name} has no run {run_id}.")
+    return run
 
 
-def _trial(found: DryRunResult) -> dict[str, Any]:
-    actions = [{"does": does, "text": text} for does, text in zip(found.actions, found.texts, strict=True)]
+def _show_dry_run(result: DryRunResult) -> dict[str, Any]:
+    actions = [
+        {"does": description, "text": text} for description, text in zip(result.actions, result.texts, strict=True)
+    ]
     return {
-        "would_act": found.would_act,
-        "verdict": found.verdict,
-        "as_opened": found.as_opened,
-        "at": found.at,
+        "would_act": result.would_act,
+        "verdict": result.reason,
+        "as_opened": result.as_opened,
+        "at": result.at,
         "actions": actions,
     }
 
 
 #: Keys of a body that do not affect the workflow's behaviour.
-_BESIDE = frozenset({"id", "name", "group", "enabled", "order", "sentence", "stuck", "ran_at"})
+_IGNORED_KEYS = frozenset({"id", "name", "group", "enabled", "order", "sentence", "stuck", "ran_at"})
 
 
 def _rows() -> QuerySet[Workflow]:
@@ -235,19 +260,21 @@ def _rows() -> QuerySet[Workflow]:
 
 def _show_many(rows: Sequence[Workflow]) -> list[dict[str, Any]]:
     names = commands.names_of(rows)
-    return [_shown(row, names) for row in rows]
+    return [_show_with_names(row, names) for row in rows]
 
 
-def _show(row: Workflow, _who: Principal | None = None) -> dict[str, Any]:
-    return _shown(row, commands.names_of([row]))
+def _show(row: Workflow, _principal: Principal | None = None) -> dict[str, Any]:
+    return _show_with_names(row, commands.names_of([row]))
 
 
-def _shown(row: Workflow, names: commands.WorkflowNamesById) -> dict[str, Any]:
+def _show_with_names(row: Workflow, names: commands.WorkflowNamesById) -> dict[str, Any]:
     plan = commands.readable(row)
     sentence = (
         "It cannot be read."
         if plan is None
-        else descriptions.describe_workflow(plan, lambda noun, n: names[noun].get(n, f"#{n}"))
+        else descriptions.describe_workflow(
+            plan, lambda object_type, object_id: names[object_type].get(object_id, f"#{object_id}")
+        )
     )
     return {
         "id": row.pk,
@@ -260,26 +287,26 @@ def _shown(row: Workflow, names: commands.WorkflowNamesById) -> dict[str, Any]:
 
 def _save(spec: ResourceSpec, /, *, caller: Principal, existing: Workflow | None) -> Workflow:
     return commands.save_workflow(
-        spec, existing=existing, actor=changer(caller), now=caller.now,
-        may_call=lambda group: caller.viewer.may(Permission.ROUTING, group),
+        spec, existing=existing, actor=audit_actor_of(caller), now=caller.now,
+        may_call=lambda group: caller.viewer.may(Permission.MANAGE_ROUTING, group),
     )  # fmt: skip
 
 
-def _delete(row: Workflow, actor: AuditActor, who: Principal) -> None:
-    commands.delete_workflow(row, actor=actor, now=who.now)
+def _delete(row: Workflow, actor: AuditActor, principal: Principal) -> None:
+    commands.delete_workflow(row, actor=actor, now=principal.now)
 
 
 WORKFLOWS = ApiResource(
     routes=routes,
-    what="workflow",
-    action=Permission.ROUTING,
+    label="workflow",
+    change_permission=Permission.MANAGE_ROUTING,
     rows=_rows,
-    spec_of=commands.workflow_spec,
+    to_spec=commands.workflow_spec,
     show=_show,
     save=_save,
     delete=_delete,
-    owner=lambda row: row.group_id,
+    owner_group_id=lambda row: row.group_id,
     example=EXAMPLE,
-    shown_only=frozenset({"id", "sentence", "stuck", "ran_at"}),
+    read_only_keys=frozenset({"id", "sentence", "stuck", "ran_at"}),
 )
 register(WORKFLOWS)

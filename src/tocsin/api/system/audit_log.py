@@ -65,7 +65,7 @@ def list_entries(request: HttpRequest, query: Query[AuditFilters]) -> dict[str, 
 
 @routes.get("/{int:id}", Permission.ADMINISTER, answers=AuditEntrySchema, summary="One entry")
 def get_entry(request: HttpRequest, id: int) -> dict[str, Any]:
-    return _show([find(AuditEntry.objects.all(), str(id), what="audit entry")])[0]
+    return _show([find(AuditEntry.objects.all(), str(id), label="audit entry")])[0]
 
 
 def _show(entries: Sequence[AuditEntry]) -> list[dict[str, Any]]:

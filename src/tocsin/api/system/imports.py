@@ -11,7 +11,7 @@ from django.http import HttpRequest
 from pydantic import BaseModel, ConfigDict
 
 from tocsin.access.roles import Permission
-from tocsin.api.framework.auth import caller, changer
+from tocsin.api.framework.auth import audit_actor_of, caller
 from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.configure.models import ImportRun
 from tocsin.core.errors import Rejected
@@ -79,7 +79,7 @@ class ConfigurationResponse(BaseModel):
 )
 def list_imports(request: HttpRequest) -> dict[str, Any]:
     run = import_runs.latest_run(caller(request).now)
-    return {"items": [] if run is None else [_shown(run)], "next": None}
+    return {"items": [] if run is None else [_show(run)], "next": None}
 
 
 @routes.post(
@@ -87,26 +87,26 @@ def list_imports(request: HttpRequest) -> dict[str, Any]:
 )
 def create(request: HttpRequest, body: ImportBody) -> dict[str, Any]:
     """Replaces an earlier import and runs in the background. Poll the import until its state is `ready`."""
-    who = caller(request)
+    principal = caller(request)
     try:
-        exported = base64.b64decode(body.export, validate=True) if body.export else None
+        export_content = base64.b64decode(body.export, validate=True) if body.export else None
     except (binascii.Error, ValueError):
         raise Rejected("invalid", "export: is not base64.", "export") from None
     run = import_runs.start(
         body.product,
         key=body.key,
         base=body.api_base,
-        exported=exported,
+        export_content=export_content,
         with_keys=body.with_keys,
-        actor=changer(who),
-        now=who.now,
+        actor=audit_actor_of(principal),
+        now=principal.now,
     )
-    return _shown(run)
+    return _show(run)
 
 
 @routes.get("/{int:id}", Permission.ADMINISTER, answers=ImportSchema, summary="How far it is, its plan and its report")
 def get(request: HttpRequest, id: int) -> dict[str, Any]:
-    return _shown(_find(request, id))
+    return _show(_find(request, id))
 
 
 @routes.get(
@@ -114,7 +114,7 @@ def get(request: HttpRequest, id: int) -> dict[str, Any]:
 )
 def configuration(request: HttpRequest, id: int) -> dict[str, Any]:
     """The YAML is empty once the import has been applied."""
-    return {"yaml": import_runs.yaml_of(_find(request, id))}
+    return {"yaml": import_runs.decrypted_yaml(_find(request, id))}
 
 
 @routes.post(
@@ -122,9 +122,9 @@ def configuration(request: HttpRequest, id: int) -> dict[str, Any]:
 )
 def apply(request: HttpRequest, id: int) -> dict[str, Any]:
     """Runs in the background. Poll the import until its state is `applied` or `failed`."""
-    who = caller(request)
-    import_runs.apply(_find(request, id), actor=changer(who), now=who.now)
-    return _shown(_find(request, id))
+    principal = caller(request)
+    import_runs.apply(_find(request, id), actor=audit_actor_of(principal), now=principal.now)
+    return _show(_find(request, id))
 
 
 @routes.delete("/{int:id}", Permission.ADMINISTER, status=204, answers=None, summary="Throw it away")
@@ -132,12 +132,12 @@ def delete(request: HttpRequest, id: int) -> None:
     import_runs.discard(_find(request, id))
 
 
-def _find(request: HttpRequest, number: int) -> ImportRun:
+def _find(request: HttpRequest, import_id: int) -> ImportRun:
     run = import_runs.latest_run(caller(request).now)
-    if run is None or run.pk != number:
-        raise Rejected("not_found", f"There is no import {number}.")
+    if run is None or run.pk != import_id:
+        raise Rejected("not_found", f"There is no import {import_id}.")
     return run
 
 
-def _shown(run: ImportRun) -> dict[str, Any]:
+def _show(run: ImportRun) -> dict[str, Any]:
     return {name: getattr(run, name) for name in ImportSchema.model_fields}

@@ -87,42 +87,43 @@ class ResponseTimesQuery(ReportPeriodQuery):
 
 @routes.get(
     "/answers",
-    Permission.SEE,
+    Permission.VIEW_ALERTS,
     answers=ResponseTimesReport,
     summary="How many alerts opened `from` a moment `to` another, and how quickly they were answered; the last 30 days",
 )
 def report_answers(request: HttpRequest, query: Query[ResponseTimesQuery]) -> dict[str, Any]:
     period = _period(request, query)
     with database.transaction() as connection:
-        report = response_times.read(connection, period, query.by)
+        report = response_times.load_response_times(connection, period, query.by)
     return {
         "since": period.since,
         "until": period.until,
-        "all": _answers(report.together),
+        "all": _answers(report.total),
         "rows": [_answers(row) for row in report.rows],
     }
 
 
 @routes.get(
     "/nights",
-    Permission.SEE,
+    Permission.VIEW_ALERTS,
     answers=NightLoadReport,
     summary="Who was called at night, and how often; the last 30 days",
 )
 def report_nights(request: HttpRequest, query: Query[ReportPeriodQuery]) -> dict[str, Any]:
     period = _period(request, query)
     with database.transaction() as connection:
-        found = night_load.load_nights(connection, period)
+        loads = night_load.load_nights(connection, period)
     people = [
-        {"user": one.username, "alerts": one.alerts, "at_night": one.at_night, "nights": one.nights} for one in found
+        {"user": load.username, "alerts": load.alerts, "at_night": load.at_night, "nights": load.nights}
+        for load in loads
     ]
     return {"since": period.since, "until": period.until, "people": people}
 
 
 def _period(request: HttpRequest, query: ReportPeriodQuery) -> Period:
-    who = caller(request)
-    until = query.until or who.now
-    return Period.between(query.since or until - _DEFAULT_PERIOD, until, ZoneInfo(who.user.time_zone))
+    principal = caller(request)
+    until = query.until or principal.now
+    return Period.between(query.since or until - _DEFAULT_PERIOD, until, ZoneInfo(principal.user.time_zone))
 
 
 def _answers(row: ResponseStats) -> dict[str, Any]:
@@ -136,7 +137,7 @@ def _answers(row: ResponseStats) -> dict[str, Any]:
 
 
 def _times(times: DurationStats) -> dict[str, Any]:
-    return {"count": times.count, "median_seconds": _seconds(times.median), "p90_seconds": _seconds(times.ninety)}
+    return {"count": times.count, "median_seconds": _seconds(times.p50), "p90_seconds": _seconds(times.p90)}
 
 
 def _seconds(span: timedelta | None) -> float | None:

@@ -10,7 +10,7 @@ from ninja import Body
 from tocsin.access.roles import Permission
 from tocsin.access.settings_commands import change_settings
 from tocsin.api.framework import etags
-from tocsin.api.framework.auth import caller, changer
+from tocsin.api.framework.auth import audit_actor_of, caller
 from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.core.config import config_version, settings_store
 from tocsin.core.models import Setting
@@ -31,17 +31,17 @@ def get_settings(request: HttpRequest, response: HttpResponse) -> dict[str, Any]
     extra={"requestBody": {"content": {"application/json": {"example": {"message_retention_days": 30}}}}},
 )
 def patch_settings(request: HttpRequest, response: HttpResponse, body: Body[dict[str, Any]]) -> dict[str, Any]:
-    who = caller(request)
+    principal = caller(request)
     with config_version.exclusive():
         etags.check(request, _stored(), "settings", "")
-        change_settings(body, actor=changer(who), now=who.now)
+        change_settings(body, actor=audit_actor_of(principal), now=principal.now)
         return _all(response)
 
 
 def _all(response: HttpResponse) -> dict[str, Any]:
-    found = _stored()
-    etags.tag(response, found)
-    return found
+    values = _stored()
+    etags.tag(response, values)
+    return values
 
 
 def _stored() -> dict[str, Any]:

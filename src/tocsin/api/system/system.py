@@ -25,7 +25,7 @@ from tocsin.simulate.escalation import SimulatedPage
 routes = AuthorizedRouter("system")
 
 #: The hour of the pre-flight check if no time is given.
-NIGHT = 3
+DEFAULT_HOUR = 3
 
 
 class HealthFindingSchema(BaseModel):
@@ -86,9 +86,9 @@ class PreflightResponse(BaseModel):
 @routes.get("/doctor", Permission.ADMINISTER, answers=DoctorResponse, summary="What is wrong, and what to do about it")
 def get_doctor(request: HttpRequest) -> dict[str, Any]:
     """Runs the checks of `tocsin doctor`. Takes seconds, because providers and the public address are contacted."""
-    found = doctor.examine(caller(request).now)
-    problems = [_finding(finding) for finding in found if finding.is_problem]
-    notes = [_finding(finding) for finding in found if not finding.is_problem]
+    findings = doctor.examine(caller(request).now)
+    problems = [_finding(finding) for finding in findings if finding.is_problem]
+    notes = [_finding(finding) for finding in findings if not finding.is_problem]
     return {"ok": not problems, "problems": problems, "notes": notes}
 
 
@@ -100,36 +100,38 @@ def get_doctor(request: HttpRequest) -> dict[str, Any]:
 )
 def get_preflight(request: HttpRequest, at: Query[ScheduleMoment | None] = None) -> dict[str, Any]:
     """Without `at`, the check is for the next 03:00 in the installation's time zone."""
-    who = caller(request)
-    moment = at or preflight.next_at(NIGHT, who.now.astimezone(ZoneInfo(settings_store.get(settings_store.TIME_ZONE))))
-    checked = preflight.preflight(moment, registry.shared_registry())
-    return {"at": moment, "integrations": [_checked(one, who) for one in checked]}
+    principal = caller(request)
+    preflight_at = at or preflight.next_at(
+        DEFAULT_HOUR, principal.now.astimezone(ZoneInfo(settings_store.get(settings_store.TIME_ZONE)))
+    )
+    results = preflight.preflight(preflight_at, registry.shared_registry())
+    return {"at": preflight_at, "integrations": [_show_result(result, principal) for result in results]}
 
 
 def _finding(finding: HealthFinding) -> dict[str, str]:
     return {name: value for name, value in asdict(finding).items() if name != "level"}
 
 
-def _checked(one: preflight.PreflightResult, who: Principal) -> dict[str, Any]:
-    ways = [
+def _show_result(result: preflight.PreflightResult, principal: Principal) -> dict[str, Any]:
+    paths = [
         {
-            "route": way.route or None,
-            "clients": None if way.clients is None else list(way.clients),
-            "policy": way.policy or None,
-            "pages": [_page(page, who) for page in way.pages],
-            "notes": list(way.notes),
+            "route": path.route or None,
+            "clients": None if path.clients is None else list(path.clients),
+            "policy": path.policy or None,
+            "pages": [_page(page, principal) for page in path.pages],
+            "notes": list(path.notes),
         }
-        for way in one.ways
+        for path in result.routes
     ]
-    return {"integration": one.name, "mode": str(one.mode), "fine": one.is_fine, "ways": ways}
+    return {"integration": result.name, "mode": str(result.mode), "fine": result.is_fine, "ways": paths}
 
 
-def _page(page: SimulatedPage, who: Principal) -> dict[str, Any]:
+def _page(page: SimulatedPage, principal: Principal) -> dict[str, Any]:
     return {
         "at": page.at,
         "to": page.name,
         "label": page.label,
         "channel": page.channel,
-        "address": who.viewer.address(page.user_id, page.channel, page.address),
+        "address": principal.viewer.address(page.user_id, page.channel, page.address),
         "problem": page.problem,
     }

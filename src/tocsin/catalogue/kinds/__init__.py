@@ -52,7 +52,9 @@ class IntegrationSetting:
     help: str = ""
     default: object = None
     choices: tuple[str, ...] = ()  # the allowed values of a map; (): any value
-    asked: bool = False  # shown when an integration is created; the other settings are on the Settings tab only
+    is_on_create_form: bool = (
+        False  # shown when an integration is created; the other settings are on the Settings tab only
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,7 @@ class IntegrationKind:
     id_name: str  # the sender's name for its id
     unreadable_status: int  # the HTTP status for a body that cannot be parsed: 400, or 200
     lenient: bool
-    follows_agent: bool  # the agent in a message is assigned to the alert
+    assigns_source_agent: bool  # the agent in a message is assigned to the alert
     mapping: Mapping[str, object]
     rules: Mapping[str, object]
     filters: object
@@ -106,8 +108,8 @@ class IntegrationKind:
     #: The header with the timestamp that the signature covers; "": none, or the user chooses one.
     signature_timestamp_header: str = ""
     #: Whether a GET is accepted as a message: its query string is decoded like form fields.
-    takes_get: bool = False
-    code: KindHooks = hooks.NONE
+    accepts_get: bool = False
+    kind_hooks: KindHooks = hooks.NO_HOOKS
     #: The kind that this one is an alias of; "": not an alias.
     same_as: str = ""
     #: Translated guides by language code.
@@ -115,7 +117,7 @@ class IntegrationKind:
 
     @property
     def default_settings(self) -> dict[str, object]:
-        return {one.name: one.default for one in self.settings if one.default is not None}
+        return {setting.name: setting.default for setting in self.settings if setting.default is not None}
 
     @property
     def initials(self) -> str:
@@ -125,16 +127,16 @@ class IntegrationKind:
 
     def guide_language(self, language: str) -> str:
         """Returns the guide language for a reader of `language`: the same language if translated, else English."""
-        wanted = language.partition("-")[0]
-        return wanted if wanted in self.guides else "en"
+        base_language = language.partition("-")[0]
+        return base_language if base_language in self.guides else "en"
 
     def guide(self, url: str, settings: Mapping[str, object] | None = None, language: str = "") -> str:
         """Returns the guide as Markdown in the reader's language if translated, with the integration's URL, token and
         settings filled in. `{{!name}}` yields the third-party tool's own placeholder `{{name}}`."""
-        known = {**self.default_settings, **(settings or {}), "url": url, "token": url.rpartition("/")[2]}
-        known["title"] = self.title
+        values = {**self.default_settings, **(settings or {}), "url": url, "token": url.rpartition("/")[2]}
+        values["title"] = self.title
         text = self.guides.get(self.guide_language(language), self.guide_text)
-        filled = re.sub(r"\{\{\s*(\w+)\s*\}\}", lambda found: str(known.get(found.group(1)) or "…"), text)
+        filled = re.sub(r"\{\{\s*(\w+)\s*\}\}", lambda match: str(values.get(match.group(1)) or "…"), text)
         return filled.replace("{{!", "{{")
 
 
@@ -146,9 +148,13 @@ def load_kinds() -> Mapping[str, IntegrationKind]:
 
 def kinds_in(folder: Path) -> Mapping[str, IntegrationKind]:
     """Returns the kinds defined in `folder`, in the same form as `load_kinds`."""
-    written = {one.name: _manifest(one) for one in sorted(folder.iterdir()) if (one / "integration.toml").is_file()}
-    kinds = {name: _kind(folder / name, data) for name, data in written.items() if "same_as" not in data}
-    kinds |= {name: _other_name(name, data, kinds) for name, data in written.items() if "same_as" in data}
+    manifests = {
+        kind_folder.name: _manifest(kind_folder)
+        for kind_folder in sorted(folder.iterdir())
+        if (kind_folder / "integration.toml").is_file()
+    }
+    kinds = {name: _kind(folder / name, data) for name, data in manifests.items() if "same_as" not in data}
+    kinds |= {name: _alias(name, data, kinds) for name, data in manifests.items() if "same_as" in data}
     return dict(sorted(kinds.items(), key=lambda item: item[1].title.casefold()))
 
 
@@ -166,11 +172,11 @@ def table() -> str:
     return "\n".join(("| kind | title | category | what it takes |", "|---|---|---|---|", *rows))
 
 
-def clean_settings(kind: IntegrationKind, given: Mapping[str, object]) -> dict[str, object]:
+def clean_settings(kind: IntegrationKind, submitted: Mapping[str, object]) -> dict[str, object]:
     """Returns the settings as stored. Raises Rejected("invalid_setting") with the setting as its field."""
-    known = {one.name: one for one in kind.settings}
+    known = {setting.name: setting for setting in kind.settings}
     cleaned: dict[str, object] = {}
-    for name, value in given.items():
+    for name, value in submitted.items():
         if name not in known:
             raise Rejected("invalid_setting", f"settings.{name}: {kind.title} has no such setting", f"settings.{name}")
         if value is not None and value != "":
@@ -179,50 +185,50 @@ def clean_settings(kind: IntegrationKind, given: Mapping[str, object]) -> dict[s
 
 
 def _clean(setting: IntegrationSetting, value: object) -> object:
-    place = f"settings.{setting.name}"
+    key_path = f"settings.{setting.name}"
     match setting.kind:
         case IntegrationSettingType.FLAG:
             if not isinstance(value, bool):
-                raise Rejected("invalid_setting", f"{place}: must be true or false", place)
+                raise Rejected("invalid_setting", f"{key_path}: must be true or false", key_path)
             return value
         case IntegrationSettingType.MAP:
             if not isinstance(value, Mapping):
-                raise Rejected("invalid_setting", f"{place}: must be a list of from and to", place)
-            return {str(key): _row(setting, to, f"{place}.{key}") for key, to in value.items()}
+                raise Rejected("invalid_setting", f"{key_path}: must be a list of from and to", key_path)
+            return {str(key): _row(setting, to, f"{key_path}.{key}") for key, to in value.items()}
         case IntegrationSettingType.ADDRESS:
-            return _address(value, place)
+            return _address(value, key_path)
         case IntegrationSettingType.DURATION:
-            return _duration(value, place)
+            return _duration(value, key_path)
         case IntegrationSettingType.CRON:
-            return _cron(value, place)
+            return _cron(value, key_path)
         case IntegrationSettingType.ZONE:
-            return _zone(value, place)
+            return _zone(value, key_path)
         case IntegrationSettingType.TEXT:
             if not isinstance(value, str) or len(value) > 1000:
-                raise Rejected("invalid_setting", f"{place}: must be text of at most 1,000 characters", place)
+                raise Rejected("invalid_setting", f"{key_path}: must be text of at most 1,000 characters", key_path)
             return value.strip()
 
 
-def _row(setting: IntegrationSetting, value: object, place: str) -> str:
+def _row(setting: IntegrationSetting, value: object, key_path: str) -> str:
     if isinstance(value, bool | list | dict) or value is None or not str(value).strip() or len(str(value)) > 200:
-        raise Rejected("invalid_setting", f"{place}: must be text of 1 to 200 characters", place)
+        raise Rejected("invalid_setting", f"{key_path}: must be text of 1 to 200 characters", key_path)
     if setting.choices and str(value) not in setting.choices:
-        raise Rejected("invalid_setting", f"{place}: '{value}' is none of {', '.join(setting.choices)}", place)
+        raise Rejected("invalid_setting", f"{key_path}: '{value}' is none of {', '.join(setting.choices)}", key_path)
     return str(value).strip()
 
 
-def _duration(value: object, place: str) -> str:
+def _duration(value: object, key_path: str) -> str:
     """Parses a duration of at least one second and returns its shortest form."""
     try:
-        span = durations.parse(value, place)
+        duration = durations.parse(value, key_path)
     except Rejected as problem:
-        raise Rejected("invalid_setting", f"{place}: {problem.detail}", place) from None
-    if not span:
-        raise Rejected("invalid_setting", f"{place}: must be longer than nothing", place)
-    return durations.write(span)
+        raise Rejected("invalid_setting", f"{key_path}: {problem.detail}", key_path) from None
+    if not duration:
+        raise Rejected("invalid_setting", f"{key_path}: must be longer than nothing", key_path)
+    return durations.write(duration)
 
 
-def _cron(value: object, place: str) -> str:
+def _cron(value: object, key_path: str) -> str:
     # Imported here to keep it out of a node's start: only saving an integration and heartbeats need it.
     from cronsim import CronSim, CronSimError
 
@@ -230,14 +236,14 @@ def _cron(value: object, place: str) -> str:
     try:
         CronSim(text, datetime(2026, 1, 1, tzinfo=UTC))
     except CronSimError as error:
-        problem = f"{place}: must be five fields of cron such as 0 3 * * *, for 3:00 each day ({error})"
-        raise Rejected("invalid_setting", problem, place) from None
+        problem = f"{key_path}: must be five fields of cron such as 0 3 * * *, for 3:00 each day ({error})"
+        raise Rejected("invalid_setting", problem, key_path) from None
     return text
 
 
-def _zone(value: object, place: str) -> str:
+def _zone(value: object, key_path: str) -> str:
     if not isinstance(value, str) or value not in available_timezones():
-        raise Rejected("invalid_setting", f"{place}: must be a time zone such as Europe/Zurich", place)
+        raise Rejected("invalid_setting", f"{key_path}: must be a time zone such as Europe/Zurich", key_path)
     return ZoneInfo(value).key
 
 
@@ -246,14 +252,16 @@ _ADDRESS: Final = re.compile(
 )
 
 
-def _address(value: object, place: str) -> str:
+def _address(value: object, key_path: str) -> str:
     """Normalises a web site's URL: adds a scheme and removes the trailing slash and the API's /api or /auth path."""
     text = value.strip() if isinstance(value, str) else ""
-    found = _ADDRESS.fullmatch(text if "://" in text else f"https://{text}")
-    if found is None or len(text) > 500:
-        raise Rejected("invalid_setting", f"{place}: must be a web address such as https://acme.haloitsm.com", place)
-    path = re.sub(r"/(api|auth)$", "", (found.group(3) or "").rstrip("/"), flags=re.IGNORECASE)
-    return f"{found.group(1).lower()}://{found.group(2)}{path}"
+    match = _ADDRESS.fullmatch(text if "://" in text else f"https://{text}")
+    if match is None or len(text) > 500:
+        raise Rejected(
+            "invalid_setting", f"{key_path}: must be a web address such as https://acme.haloitsm.com", key_path
+        )
+    path = re.sub(r"/(api|auth)$", "", (match.group(3) or "").rstrip("/"), flags=re.IGNORECASE)
+    return f"{match.group(1).lower()}://{match.group(2)}{path}"
 
 
 # --- Loading -----------------------------------------------------------------------------------------------------
@@ -264,18 +272,18 @@ _KEYS: Final = {
      "signature_header", "signature_timestamp_header",
 }  # fmt: skip
 #: The keys allowed in an alias's manifest: how it is found in the catalogue, and its Source.
-_OWN_KEYS: Final = {"same_as", "title", "description", "source"}
+_ALIAS_KEYS: Final = {"same_as", "title", "description", "source"}
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
     with (folder / "integration.toml").open("rb") as file:
         data = tomllib.load(file)
-    if unknown := data.keys() - (_OWN_KEYS if "same_as" in data else _KEYS):
+    if unknown := data.keys() - (_ALIAS_KEYS if "same_as" in data else _KEYS):
         raise ValueError(f"{folder.name}/integration.toml: unknown key {min(unknown)}")
     return data
 
 
-def _other_name(name: str, data: Mapping[str, Any], kinds: Mapping[str, IntegrationKind]) -> IntegrationKind:
+def _alias(name: str, data: Mapping[str, Any], kinds: Mapping[str, IntegrationKind]) -> IntegrationKind:
     """Returns an alias: everything, including samples and guide, comes from the other kind."""
     if data["same_as"] not in kinds:
         raise ValueError(f"{name}/integration.toml: same_as names no kind of its own: {data['same_as']}")
@@ -294,7 +302,7 @@ def _kind(folder: Path, data: Mapping[str, Any]) -> IntegrationKind:
         id_name=data.get("id_name", "id"),
         unreadable_status=data.get("unreadable_status", 400),
         lenient=data.get("lenient", False),
-        follows_agent=data.get("follows_agent", False),
+        assigns_source_agent=data.get("follows_agent", False),
         mapping=data.get("mapping", {}),
         rules=data.get("rules", {}),
         filters=data.get("filters"),
@@ -302,12 +310,15 @@ def _kind(folder: Path, data: Mapping[str, Any]) -> IntegrationKind:
         settings=tuple(_setting(name, row) for name, row in data.get("settings", {}).items()),
         samples=tuple(_sample(path) for path in sorted((folder / "samples").glob("*.expected.toml"))),
         guide_text=(folder / "guide.md").read_text(encoding="utf-8"),
-        guides={one.name.split(".")[1]: one.read_text(encoding="utf-8") for one in folder.glob("guide.*.md")},
+        guides={
+            guide_file.name.split(".")[1]: guide_file.read_text(encoding="utf-8")
+            for guide_file in folder.glob("guide.*.md")
+        },
         first_sample=data.get("first_sample", ""),
         signature_header=data.get("signature_header", ""),
         signature_timestamp_header=data.get("signature_timestamp_header", ""),
-        takes_get=data.get("takes_get", False),
-        code=hooks.load(folder.name) if (folder / "__init__.py").is_file() else hooks.NONE,
+        accepts_get=data.get("takes_get", False),
+        kind_hooks=hooks.load(folder.name) if (folder / "__init__.py").is_file() else hooks.NO_HOOKS,
     )
 
 
@@ -319,7 +330,7 @@ def _setting(name: str, row: Mapping[str, object]) -> IntegrationSetting:
         help=str(row.get("help", "")),
         default=row.get("default"),
         choices=tuple(row.get("choices", ())),  # type: ignore[arg-type]
-        asked=bool(row.get("asked", row["kind"] == IntegrationSettingType.ADDRESS)),
+        is_on_create_form=bool(row.get("asked", row["kind"] == IntegrationSettingType.ADDRESS)),
     )
 
 

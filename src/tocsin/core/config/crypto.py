@@ -42,15 +42,15 @@ def stored_key(data_dir: Path) -> str:
     """Returns the text of the key file in `data_dir` (mode 0600). Creates it if missing, safely under concurrency."""
     path = data_dir / KEY_FILE
     try:
-        stamp = path.stat()
+        status = path.stat()
     except FileNotFoundError:
-        _make(path)
-        stamp = path.stat()
+        _create_key_file(path)
+        status = path.stat()
     # The file is cached by its stamp: every signed link reads it, and a restore may replace it.
-    return _text_of(path, stamp.st_ino, stamp.st_mtime_ns, stamp.st_size)
+    return _read_key_file(path, status.st_ino, status.st_mtime_ns, status.st_size)
 
 
-def _make(path: Path) -> None:
+def _create_key_file(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{KEY_FILE}.{os.getpid()}.{secrets.token_hex(4)}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -68,7 +68,7 @@ def _make(path: Path) -> None:
 
 
 @lru_cache(maxsize=4)
-def _text_of(path: Path, *_stamp: int) -> str:
+def _read_key_file(path: Path, *_stamp: int) -> str:
     text = path.read_text().strip()
     if len(text) < 32:
         raise Permanent(f"{path} does not hold a secret key.", remedy="Restore it from a backup.")
@@ -77,13 +77,13 @@ def _text_of(path: Path, *_stamp: int) -> str:
 
 def encrypt(text: str) -> str:
     """Returns `text` as a Fernet token under the newest key."""
-    return _box(keys()).encrypt(text.encode()).decode()
+    return _fernet(keys()).encrypt(text.encode()).decode()
 
 
 def decrypt(token: str) -> str:
     """Returns the text of a token that `encrypt` created under any known key. Raises Permanent if no key fits."""
     try:
-        return _box(keys()).decrypt(token.encode()).decode()
+        return _fernet(keys()).decrypt(token.encode()).decode()
     except InvalidToken:
         raise Permanent(
             "A stored secret cannot be decrypted with the known secret keys.",
@@ -91,7 +91,7 @@ def decrypt(token: str) -> str:
         ) from None
 
 
-def is_decryptable(token: str) -> str | None:
+def decrypt_or_none(token: str) -> str | None:
     """Returns the text of a token, or None if no known key fits, so that the secret must be entered again."""
     try:
         return decrypt(token)
@@ -102,12 +102,12 @@ def is_decryptable(token: str) -> str | None:
 def is_current(token: str) -> bool:
     """Returns whether the token is encrypted under the newest key."""
     try:
-        _box(keys()[:1]).decrypt(token.encode())
+        _fernet(keys()[:1]).decrypt(token.encode())
     except InvalidToken:
         return False
     return True
 
 
 @cache
-def _box(secret_keys: tuple[str, ...]) -> MultiFernet:
+def _fernet(secret_keys: tuple[str, ...]) -> MultiFernet:
     return MultiFernet([Fernet(base64.urlsafe_b64encode(hashlib.sha256(key.encode()).digest())) for key in secret_keys])

@@ -18,20 +18,20 @@ from tocsin.core.errors import Permanent
 
 def encrypt(text: str) -> str:
     """Encrypts `text` under the newest key, as URL-safe Base64. Equal texts give equal results."""
-    sealed = _box(crypto.keys()[0]).encrypt(text.encode(), None)
-    return base64.urlsafe_b64encode(sealed).rstrip(b"=").decode()
+    ciphertext = _cipher(crypto.keys()[0]).encrypt(text.encode(), None)
+    return base64.urlsafe_b64encode(ciphertext).rstrip(b"=").decode()
 
 
 def decrypt(token: str) -> str:
-    """Decrypts a token that `seal` created under any known key. Raises Permanent if no key fits."""
+    """Decrypts a token that `encrypt` created under any known key. Raises Permanent if no key fits."""
     try:
         raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
         raw = b""
-    known = crypto.keys()
-    for key in known:
+    keys = crypto.keys()
+    for key in keys:
         try:
-            return _box(key).decrypt(raw, None).decode()
+            return _cipher(key).decrypt(raw, None).decode()
         except (InvalidTag, ValueError):
             continue
     raise Permanent(
@@ -40,6 +40,6 @@ def decrypt(token: str) -> str:
     )
 
 
-def _box(key: str) -> AESSIV:
+def _cipher(key: str) -> AESSIV:
     # A derived key, so that a value sealed here is never valid as one encrypted or signed elsewhere.
     return AESSIV(hashlib.sha512(f"seal:{key}".encode()).digest())

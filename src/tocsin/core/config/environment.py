@@ -236,8 +236,8 @@ def _database_url(text: str | None) -> str | None:
     except psycopg.ProgrammingError as error:
         # libpq names an unknown parameter. Its other messages repeat the unparsable text.
         unknown = str(error).strip()
-        said = f": {unknown}." if "query parameter" in unknown else f" {_UNREADABLE}"
-        raise ConfigError(f"TOCSIN_DATABASE_URL{said}") from None
+        detail = f": {unknown}." if "query parameter" in unknown else f" {_UNREADABLE}"
+        raise ConfigError(f"TOCSIN_DATABASE_URL{detail}") from None
     ports = [port for port in str(parts.get("port", "")).split(",") if port]
     if not all(port.isdecimal() for port in ports) or "@" in f"{parts.get('host', '')}{parts.get('dbname', '')}":
         raise ConfigError(f"TOCSIN_DATABASE_URL {_UNREADABLE}")

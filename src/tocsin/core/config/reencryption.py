@@ -38,7 +38,7 @@ def reencrypt(text: str) -> Reencrypted:
     return Reencrypted(_VALUE.sub(replace, text), old, unreadable)
 
 
-def holds_values(text: str) -> bool:
+def has_encrypted_values(text: str) -> bool:
     """Returns whether `text` contains anything that looks encrypted."""
     return _VALUE.search(text) is not None
 
@@ -48,5 +48,5 @@ def _fresh(match: re.Match[str]) -> str | None:
     if match["head"] is None:
         return None if crypto.is_current(match[0]) else crypto.encrypt(crypto.decrypt(match[0]))
     token = match["token"]
-    sealed = deterministic_encryption.encrypt(deterministic_encryption.decrypt(token))
-    return None if sealed == token else f"{match['head']}{sealed}"
+    ciphertext = deterministic_encryption.encrypt(deterministic_encryption.decrypt(token))
+    return None if ciphertext == token else f"{match['head']}{ciphertext}"

@@ -18,7 +18,7 @@ def decrypt_bundle(token: str) -> dict[str, str]:
     return dict(json.loads(crypto.decrypt(token))) if token else {}
 
 
-def is_decryptable(token: str) -> dict[str, str]:
+def decrypt_bundle_or_empty(token: str) -> dict[str, str]:
     """Returns the secrets by name, or none if no known key fits, so that they must be entered again."""
-    text = crypto.is_decryptable(token) if token else None
+    text = crypto.decrypt_or_none(token) if token else None
     return {} if text is None else dict(json.loads(text))

@@ -8,25 +8,25 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 #: Replaces everything after the host.
-HIDDEN = "/…"
+MASK_SUFFIX = "/…"
 
 
 def mask_url(url: str) -> str:
     """Returns the URL without user, password, path and query, or unchanged if it has none of them."""
-    if is_shown(url):
+    if is_masked(url):
         return url
     try:
         parts = urlsplit(url)
     except ValueError:
-        return HIDDEN
+        return MASK_SUFFIX
     if not (parts.path.strip("/") or parts.query or parts.fragment or "@" in parts.netloc):
         return url
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{HIDDEN}"
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{MASK_SUFFIX}"
 
 
-def is_shown(text: str) -> bool:
-    """Returns whether `text` is a URL masked by `shown`, and so not the URL itself."""
-    return text.endswith(HIDDEN)
+def is_masked(text: str) -> bool:
+    """Returns whether `text` is a URL masked by `mask_url`, and so not the URL itself."""
+    return text.endswith(MASK_SUFFIX)
 
 
 def secret_parts(url: str) -> tuple[str, ...]:

@@ -40,21 +40,21 @@ class SettingDefinition[T: (str, int, bool)]:
 
 
 def _days(name: str, default: int) -> SettingDefinition[int]:
-    return SettingDefinition(name, default, lambda spec, key: spec.whole(key, default, least=1, most=36_500))
+    return SettingDefinition(name, default, lambda spec, key: spec.integer(key, default, minimum=1, maximum=36_500))
 
 
-ORGANISATION_NAME = SettingDefinition("organisation_name", "", lambda spec, key: spec.line(key, longest=100))
-TIME_ZONE = SettingDefinition("time_zone", "UTC", lambda spec, key: spec.zone(key))
+ORGANISATION_NAME = SettingDefinition("organisation_name", "", lambda spec, key: spec.line(key, max_length=100))
+TIME_ZONE = SettingDefinition("time_zone", "UTC", lambda spec, key: spec.time_zone(key))
 MESSAGE_RETENTION_DAYS = _days("message_retention_days", 90)
 MESSAGE_SIZE_CAP_MB = SettingDefinition(
-    "message_size_cap_mb", 10_240, lambda spec, key: spec.whole(key, 10_240, least=10, most=100_000_000)
+    "message_size_cap_mb", 10_240, lambda spec, key: spec.integer(key, 10_240, minimum=10, maximum=100_000_000)
 )
 DELIVERY_RETENTION_DAYS = _days("delivery_retention_days", 400)
 AUDIT_RETENTION_DAYS = _days("audit_retention_days", 400)
-BUNDLE_PAGES = SettingDefinition("bundle_pages", True, lambda spec, key: spec.flag(key, True))
-WEEKLY_COVERAGE_MAIL = SettingDefinition("weekly_coverage_mail", False, lambda spec, key: spec.flag(key, False))
+BUNDLE_PAGES = SettingDefinition("bundle_pages", True, lambda spec, key: spec.boolean(key, True))
+WEEKLY_COVERAGE_MAIL = SettingDefinition("weekly_coverage_mail", False, lambda spec, key: spec.boolean(key, False))
 
-SMS_REPLY_CODES = SettingDefinition("sms_reply_codes", False, lambda spec, key: spec.flag(key, False))
+SMS_REPLY_CODES = SettingDefinition("sms_reply_codes", False, lambda spec, key: spec.boolean(key, False))
 PHONE_REGION = SettingDefinition("phone_region", "", lambda spec, key: _region(spec, key))
 
 #: Who may add the address of a chat service at a host of no well-known vendor: administrators; with `managers`, also
@@ -79,23 +79,23 @@ def _content(channel: str) -> SettingDefinition[str]:
 def _one_of(spec: ObjectReader, key: str, choices: tuple[str, ...]) -> str:
     text = spec.text(key, choices[0])
     if text not in choices:
-        spec.refuse(key, f'"{text}" is not one of {", ".join(choices)}.')
+        spec.add_error(key, f'"{text}" is not one of {", ".join(choices)}.')
     return text
 
 
 def _region(spec: ObjectReader, key: str) -> str:
-    text = spec.text(key, longest=2).upper()
+    text = spec.text(key, max_length=2).upper()
     if text and not (len(text) == 2 and text.isascii() and text.isalpha()):
-        spec.refuse(key, f'"{text}" is not the two letters of a country, such as CH.')
+        spec.add_error(key, f'"{text}" is not the two letters of a country, such as CH.')
     return text
 
 
 def _listen(spec: ObjectReader, key: str) -> str:
     """Reads host and port, such as 0.0.0.0:2525 or [::]:2525. An empty text disables the listener."""
-    text = spec.text(key, longest=100)
+    text = spec.text(key, max_length=100)
     host, _, port = text.rpartition(":")
     if text and not (host and port.isdecimal() and 0 <= int(port) <= 65_535):
-        spec.refuse(key, f'"{text}" is no address to listen at, such as 0.0.0.0:2525.')
+        spec.add_error(key, f'"{text}" is no address to listen at, such as 0.0.0.0:2525.')
     return text
 
 
@@ -128,9 +128,9 @@ def get[T: (str, int, bool)](setting: SettingDefinition[T]) -> T: ...
 def get(setting: str) -> Any: ...
 def get(setting: Any) -> Any:
     """Returns the setting's value or its default, over Django's connection. Raises KeyError for an unknown name."""
-    known = SETTINGS[setting] if isinstance(setting, str) else setting
-    stored = Setting.objects.filter(name=known.name).first()
-    return known.default if stored is None else stored.value
+    definition = SETTINGS[setting] if isinstance(setting, str) else setting
+    row = Setting.objects.filter(name=definition.name).first()
+    return definition.default if row is None else row.value
 
 
 def load(connection: Connection) -> dict[str, Any]:
@@ -154,13 +154,13 @@ def set(setting: str | AnySetting, value: object) -> None:
 def validated(values: object) -> dict[str, Any]:
     """Validates `values` by name. Raises Rejected, naming the setting, for an unknown name or an invalid value."""
     spec = ObjectReader(values)
-    found = {name: setting.read(spec, name) for name, setting in SETTINGS.items() if spec.has(name)}
+    result = {name: setting.read(spec, name) for name, setting in SETTINGS.items() if spec.has(name)}
     spec.finish()
-    return found
+    return result
 
 
 def write(values: dict[str, Any]) -> None:
-    """Stores values returned by `checked`, deletes those equal to their default, and increments the version."""
+    """Stores values returned by `validated`, deletes those equal to their default, and increments the version."""
     for name, value in values.items():
         if value == SETTINGS[name].default:
             Setting.objects.filter(name=name).delete()

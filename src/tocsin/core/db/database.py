@@ -108,9 +108,9 @@ def _check(connection: PipelinedConnection) -> None:
     try:
         if connection.is_outdated:
             raise psycopg.OperationalError("the connection led to another server")
-        has_said = select.poll()
-        has_said.register(connection.fileno(), select.POLLIN)
-        if has_said.poll(0):
+        poller = select.poll()
+        poller.register(connection.fileno(), select.POLLIN)
+        if poller.poll(0):
             ConnectionPool.check_connection(connection)
     except psycopg.Error:
         connection.close()
@@ -230,15 +230,15 @@ def django_settings(address: str) -> dict[str, object]:
 
 def has_several_servers(address: str) -> bool:
     """Returns whether the URL names several servers, one of which is the primary."""
-    said = conninfo_to_dict(address)
-    return "," in str(said.get("host") or said.get("hostaddr") or "")
+    parameters = conninfo_to_dict(address)
+    return "," in str(parameters.get("host") or parameters.get("hostaddr") or "")
 
 
 def _settings(name: str, address: str) -> dict[str, Any]:
     """Returns the connection parameters besides the URL: session limits, and the time limits that the URL does not set.
     With several servers, the one that accepts writes is chosen."""
-    said = conninfo_to_dict(address)
-    options = str(said.get("options") or "")
+    url_parameters = conninfo_to_dict(address)
+    options = str(url_parameters.get("options") or "")
     defaults: dict[str, Any] = dict(TIMEOUTS)
     if has_several_servers(address):
         defaults["target_session_attrs"] = "read-write"
@@ -247,12 +247,12 @@ def _settings(name: str, address: str) -> dict[str, Any]:
         f"-c idle_in_transaction_session_timeout={_milliseconds(IDLE_IN_TRANSACTION_TIMEOUT)} "
         "-c TimeZone=UTC"
     )
-    missing = {key: value for key, value in defaults.items() if said.get(key) is None}
+    missing = {key: value for key, value in defaults.items() if url_parameters.get(key) is None}
     return {**missing, "options": f"{options} {limits}".lstrip(), "application_name": name}
 
 
-def _milliseconds(span: timedelta) -> int:
-    return int(span / timedelta(milliseconds=1))
+def _milliseconds(duration: timedelta) -> int:
+    return int(duration / timedelta(milliseconds=1))
 
 
 def literal(text: str) -> LiteralString:

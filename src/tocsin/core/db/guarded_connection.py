@@ -20,7 +20,7 @@ from psycopg.waiting import Ready
 log = logging.getLogger(__name__)
 
 #: Seconds of silence after which a second connection probes the server, and between further probes.
-ASK_AFTER = 4.0
+PROBE_AFTER_SECONDS = 4.0
 
 #: Seconds for a probe's response. libpq's minimum connect timeout is 2.
 PROBE_TIMEOUT = 4
@@ -32,14 +32,14 @@ STATEMENT_TIMEOUT = timedelta(seconds=30)
 MAX_SILENCE = STATEMENT_TIMEOUT.total_seconds() + 5
 
 #: When a connection was last found to lead to the wrong server, by the monotonic clock.
-_distrusted_at = float("-inf")
+_outdated_at = float("-inf")
 
 
 class GuardedConnection(psycopg.Connection[TupleRow]):
     """A connection that monitors its statements and reports whether it must be replaced before the next use."""
 
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **named)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         self.opened_at = time.monotonic()
         #: Maximum seconds that a statement may be silent on a live server; None for no limit.
         self.max_silence: float | None = MAX_SILENCE
@@ -57,26 +57,26 @@ class GuardedConnection(psycopg.Connection[TupleRow]):
     @property
     def is_outdated(self) -> bool:
         """Whether a connection of the same age or younger was found to lead to the wrong server."""
-        return self.opened_at <= _distrusted_at
+        return self.opened_at <= _outdated_at
 
-    def distrust(self) -> None:
+    def mark_outdated(self) -> None:
         """Marks this connection, and all others that are open now, for replacement before their next use."""
-        global _distrusted_at
+        global _outdated_at
         if not self.is_outdated:
-            _distrusted_at = time.monotonic()
+            _outdated_at = time.monotonic()
 
     def wait[T](self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
         """Extends psycopg's undocumented method. Raises OperationalError if the server is gone."""
         try:
-            return super().wait(self._watched(gen), interval, timeout)
+            return super().wait(self._with_probes(gen), interval, timeout)
         except errors.ReadOnlySqlTransaction:
             # The connection stays open, because reads still work.
-            self.distrust()
+            self.mark_outdated()
             raise
 
-    def _watched[T](self, work: PQGen[T]) -> PQGen[T]:
-        heard_at = time.monotonic()
-        ask_at = heard_at + ASK_AFTER
+    def _with_probes[T](self, work: PQGen[T]) -> PQGen[T]:
+        last_response_at = time.monotonic()
+        next_probe_at = last_response_at + PROBE_AFTER_SECONDS
         try:
             state = next(work)
             while True:
@@ -84,10 +84,10 @@ class GuardedConnection(psycopg.Connection[TupleRow]):
                 ready = yield state
                 now = time.monotonic()
                 if ready & Ready.R:
-                    heard_at, ask_at = now, now + ASK_AFTER
-                elif now >= ask_at:
-                    self._check_server(now - heard_at)
-                    ask_at = time.monotonic() + ASK_AFTER
+                    last_response_at, next_probe_at = now, now + PROBE_AFTER_SECONDS
+                elif now >= next_probe_at:
+                    self._check_server(now - last_response_at)
+                    next_probe_at = time.monotonic() + PROBE_AFTER_SECONDS
                 state = work.send(ready)
         except StopIteration as end:
             result: T = end.value
@@ -96,27 +96,27 @@ class GuardedConnection(psycopg.Connection[TupleRow]):
     def _check_server(self, silence: float) -> None:
         """Closes the connection and raises OperationalError if its server will never respond."""
         is_overdue = self.max_silence is not None and silence > self.max_silence
-        answer = _ask_server(self)
-        if answer.lives and not (is_overdue and answer.may_end_it):
+        probe = _probe_server(self)
+        if probe.is_alive and not (is_overdue and probe.can_time_out):
             return
         log.warning("PostgreSQL has not answered a statement for %.0f seconds: the connection is closed.", silence)
-        if not answer.lives:
-            self.distrust()
+        if not probe.is_alive:
+            self.mark_outdated()
         self.close()
         raise psycopg.OperationalError(f"PostgreSQL has not answered for {silence:.0f} seconds")
 
 
-class _Answer:
+class _ProbeResult:
     """The result of a probe: whether the session is alive, and whether the statement timeout can end its statement."""
 
-    def __init__(self, *, lives: bool, may_end_it: bool = True) -> None:
-        self.lives = lives
-        self.may_end_it = may_end_it
+    def __init__(self, *, is_alive: bool, can_time_out: bool = True) -> None:
+        self.is_alive = is_alive
+        self.can_time_out = can_time_out
 
 
 class _Probe(psycopg.Connection[TupleRow]):
     @classmethod
-    def to(cls, connection: psycopg.Connection[TupleRow]) -> Self:
+    def connect_to(cls, connection: psycopg.Connection[TupleRow]) -> Self:
         """Opens a second connection to the exact server of `connection`, whose URL may name several."""
         info = connection.info
         settings: dict[str, Any] = {
@@ -136,11 +136,11 @@ class _Probe(psycopg.Connection[TupleRow]):
         return super().wait(gen, interval, PROBE_TIMEOUT)
 
 
-def _ask_server(connection: psycopg.Connection[TupleRow]) -> _Answer:
+def _probe_server(connection: psycopg.Connection[TupleRow]) -> _ProbeResult:
     """Probes the server. Only a missing response proves a frozen server: one that rejects connections is alive."""
     pid = connection.info.backend_pid
     try:
-        with _Probe.to(connection) as probe:
+        with _Probe.connect_to(connection) as probe:
             row = probe.execute(
                 "SELECT pg_backend_pid(), (SELECT coalesce(wait_event, '') FROM pg_stat_activity WHERE pid = %s)",
                 (pid,),
@@ -149,11 +149,11 @@ def _ask_server(connection: psycopg.Connection[TupleRow]) -> _Answer:
             # A connection pooler reports process ids of its own.
             is_direct = row[0] == probe.info.backend_pid
     except (errors.ConnectionTimeout, errors._WaitTimeout):
-        return _Answer(lives=False)
+        return _ProbeResult(is_alive=False)
     except psycopg.Error:
-        return _Answer(lives=True)
+        return _ProbeResult(is_alive=True)
     if is_direct and row[1] is None:
         # The address now leads to another server, or the session ended without a notification.
-        return _Answer(lives=False)
+        return _ProbeResult(is_alive=False)
     # No timeout ends a commit that waits for a synchronous standby, and a retry would wait just as long.
-    return _Answer(lives=True, may_end_it=row[1] != "SyncRep")
+    return _ProbeResult(is_alive=True, can_time_out=row[1] != "SyncRep")

@@ -46,11 +46,11 @@ def migrate() -> list[str]:
         # all snapshots. The two would deadlock.
         while not (database.row(lock, "SELECT pg_try_advisory_lock(%s) AS won", (MIGRATION_LOCK,)) or {})["won"]:
             time.sleep(LOCK_POLL_SECONDS)
-        to_do = missing_migrations()
-        if to_do:
+        missing = missing_migrations()
+        if missing:
             with _no_time_limit():
                 apply_missing()
-        return to_do
+        return missing
 
 
 def missing_migrations() -> list[str]:

@@ -14,7 +14,7 @@ from psycopg.waiting import Ready, Wait
 from tocsin.core.db.guarded_connection import GuardedConnection
 
 #: Maximum consecutive writes without polling. After that, the connection waits until the socket is writable.
-_TIMES = 8
+_MAX_WRITES_WITHOUT_POLL = 8
 
 
 class PipelinedConnection(GuardedConnection):
@@ -33,7 +33,7 @@ class PipelinedConnection(GuardedConnection):
 def _writing_first[T](work: PQGen[T]) -> PQGen[T]:
     try:
         state = next(work)
-        for _ in range(_TIMES):
+        for _ in range(_MAX_WRITES_WITHOUT_POLL):
             if state != Wait.RW:
                 break
             state = work.send(Ready.W)

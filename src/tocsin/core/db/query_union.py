@@ -20,11 +20,11 @@ def narrow[M: Model](rows: QueryUnion[M], narrow: Callable[[QuerySet[M]], QueryS
     return narrow(rows) if isinstance(rows, QuerySet) else [narrow(part) for part in rows]
 
 
-def first[M: Model](rows: QueryUnion[M], most: int, *, descending: bool = True) -> list[M]:
-    """Returns the first `most` rows in the order of their primary keys, without duplicates."""
+def first[M: Model](rows: QueryUnion[M], limit: int, *, descending: bool = True) -> list[M]:
+    """Returns the first `limit` rows in the order of their primary keys, without duplicates."""
     parts = [rows] if isinstance(rows, QuerySet) else rows
-    found = [list(part.order_by("-pk" if descending else "pk")[:most]) for part in parts]
-    if len(found) == 1:
-        return found[0]
-    in_order = merge(*found, key=lambda row: row.pk, reverse=descending)
-    return list(islice({row.pk: row for row in in_order}.values(), most))
+    lists = [list(part.order_by("-pk" if descending else "pk")[:limit]) for part in parts]
+    if len(lists) == 1:
+        return lists[0]
+    in_order = merge(*lists, key=lambda row: row.pk, reverse=descending)
+    return list(islice({row.pk: row for row in in_order}.values(), limit))

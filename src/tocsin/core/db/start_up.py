@@ -15,35 +15,35 @@ from tocsin.core.db import database
 log = logging.getLogger(__name__)
 
 #: How long a start waits for the database.
-PATIENCE = timedelta(seconds=60)
+MAX_WAIT = timedelta(seconds=60)
 
 #: Seconds between two attempts.
-PAUSE = 0.5
+RETRY_SECONDS = 0.5
 
 
-def wait_for_database[T](work: Callable[[], T], patience: timedelta = PATIENCE) -> T:
-    """Runs `work`, and retries for at most `patience` while the server accepts no connections.
+def wait_for_database[T](work: Callable[[], T], max_wait: timedelta = MAX_WAIT) -> T:
+    """Runs `work`, and retries for at most `max_wait` while the server accepts no connections.
 
     Raises the last error of `work` after that, and at once if no retry can succeed, such as with a wrong password.
     """
-    give_up_at = time.monotonic() + patience.total_seconds()
+    deadline = time.monotonic() + max_wait.total_seconds()
     is_second = False
     while True:
         try:
             return work()
         except Exception as error:
-            if time.monotonic() >= give_up_at or not database.is_unavailable(error):
+            if time.monotonic() >= deadline or not database.is_unavailable(error):
                 raise
-            if not _is_passing(error):
+            if not _is_transient(error):
                 # The server may have begun to accept connections just now, so only a second failure is final.
                 if is_second:
                     raise
                 is_second = True
             log.warning("The start waits for the database: %s", " ".join(str(error).split()))
-            time.sleep(PAUSE)
+            time.sleep(RETRY_SECONDS)
 
 
-def _is_passing(error: Exception) -> bool:
+def _is_transient(error: Exception) -> bool:
     """Returns whether the error may pass soon: the server accepts no connections, or a failover is in progress. libpq
     has no error code for a wrong password, but the server then accepts connections."""
     if database.is_read_only_error(error) or database.has_several_servers(database.url()):

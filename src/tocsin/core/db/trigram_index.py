@@ -22,18 +22,18 @@ END $create$
 
 #: The form in which a text is indexed: upper case, with each non-ASCII byte as a number after a lower-case `q`, which
 #: cannot otherwise occur. pg_trgm recognizes letters by the database's locale, which is ASCII in the embedded database.
-_KEPT: LiteralString = "replace(encode(convert_to(upper({}), 'UTF8'), 'escape'), '\\', 'q')"
+_INDEXED_FORM: LiteralString = "replace(encode(convert_to(upper({}), 'UTF8'), 'escape'), '\\', 'q')"
 
 
 def search_expression(*columns: LiteralString) -> LiteralString:
     """Returns SQL for the indexed form of these columns, separated by commas."""
-    return ", ".join(_KEPT.replace("{}", column) for column in columns)
+    return ", ".join(_INDEXED_FORM.replace("{}", column) for column in columns)
 
 
 class SearchableText(Func):
     """The indexed form of a search text, for conditions on indexed columns."""
 
-    template = _KEPT.replace("{}", "%(expressions)s")
+    template = _INDEXED_FORM.replace("{}", "%(expressions)s")
     output_field = TextField()
 
     def __init__(self, text: str) -> None:

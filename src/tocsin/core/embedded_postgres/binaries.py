@@ -24,7 +24,7 @@ INSTALLATION = "pginstall"
 
 #: The only programs that are run. Headers, documentation and static libraries are not copied.
 PROGRAMS = ("postgres", "initdb")
-_LEFT_OUT = shutil.ignore_patterns("*.a", "pgxs", "pkgconfig", "doc", "man")
+_EXCLUDED = shutil.ignore_patterns("*.a", "pgxs", "pkgconfig", "doc", "man")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ def _copy(binaries: Binaries, home: Path) -> None:
     for program in PROGRAMS:
         shutil.copy2(binaries.folder / program, target / "bin" / program)
     for part in ("lib", "share"):
-        shutil.copytree(installation / part, target / part, ignore=_LEFT_OUT)
+        shutil.copytree(installation / part, target / part, ignore=_EXCLUDED)
     libraries = installation.parent.parent / LIBRARIES
     if libraries.is_dir():
         shutil.copytree(libraries, draft / LIBRARIES)

@@ -23,8 +23,8 @@ ROOT_DATA_DIR = Path("/var/lib/tocsin")
 MAX_SOCKET_PATH_BYTES = 107
 SOCKET_NAME = ".s.PGSQL.5432"
 
-_OURS = 0o711
-_CLOSED = 0o700
+_DIRECTORY_MODE = 0o711
+_PRIVATE_MODE = 0o700
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,21 +84,21 @@ def prepare(data_dir: Path, major: int) -> ClusterPaths:
     """Creates the directories and sets owners and permissions. Raises Permanent, naming the path, on failure."""
     data_dir = resolve_path(data_dir)
     try:
-        _refuse_shared_folder(data_dir)
+        _reject_shared_folder(data_dir)
         account = _account(locate(data_dir, major))
-        _make_ours(data_dir)
+        _make_directory(data_dir)
         location = locate(data_dir, major)
         for folder in reversed([location, *_up_to(location, data_dir)]):
-            _make_ours(folder)
+            _make_directory(folder)
         if account is not None and not system_user.can_enter(account, location):
             raise Permanent(
                 f"The account {account.name}, under which root's PostgreSQL runs, cannot enter {location}.",
                 remedy=f"Open the folders above it for passing through (chmod o+x), or move {data_dir} elsewhere.",
             )
         run = _socket_folder(data_dir, location, account)
-        _make_closed(run, account)
+        _make_private(run, account)
         if (location / "data").exists() and account is not None:
-            _make_closed(location / "data", account)
+            _make_private(location / "data", account)
     except OSError as error:
         raise Permanent(
             f"Tocsin cannot use {error.filename or data_dir} as (part of) its data directory: {error.strerror}.",
@@ -112,11 +112,11 @@ def separate_location(data_dir: Path) -> Path:
     return ROOT_DATA_DIR / hashlib.sha256(os.fsencode(resolve_path(data_dir))).hexdigest()[:16]
 
 
-def other_majors(place: ClusterPaths) -> list[Path]:
+def other_majors(paths: ClusterPaths) -> list[Path]:
     """Returns the PostgreSQL data directories of other major versions, inside or outside the data directory."""
-    homes = (place.data_dir / "postgres", separate_location(place.data_dir) / "postgres")
+    homes = (paths.data_dir / "postgres", separate_location(paths.data_dir) / "postgres")
     versions = [file for home in homes for file in home.glob("*/data/PG_VERSION")]
-    return sorted(file.parent for file in versions if file.parent.parent.name != place.location.name)
+    return sorted(file.parent for file in versions if file.parent.parent.name != paths.location.name)
 
 
 def open_private(path: Path, flags: int = 0) -> int:
@@ -142,7 +142,7 @@ def _account(location: Path) -> SystemAccount | None:
         return None
     data = location / "data"
     if data.exists() and (owner := data.stat().st_uid) != 0:
-        return system_user.of_uid(owner)
+        return system_user.account_by_uid(owner)
     return system_user.find_or_make()
 
 
@@ -152,7 +152,7 @@ def _up_to(location: Path, data_dir: Path) -> list[Path]:
     return [parent for parent in location.parents if parent.is_relative_to(top)]
 
 
-def _refuse_shared_folder(data_dir: Path) -> None:
+def _reject_shared_folder(data_dir: Path) -> None:
     """Raises Permanent for a directory of the whole system, so that a mistyped path never changes its permissions."""
     if not data_dir.exists():
         return
@@ -171,30 +171,30 @@ def _refuse_shared_folder(data_dir: Path) -> None:
         )
 
 
-def _make_ours(folder: Path) -> None:
+def _make_directory(folder: Path) -> None:
     """Creates the directory with mode 0711: others can pass through, but not list it. Missing parents get 0755."""
     for parent in reversed(folder.parents):
         if not parent.exists():
             parent.mkdir(exist_ok=True)
             parent.chmod(0o755)
     folder.mkdir(exist_ok=True)
-    if stat.S_IMODE(folder.stat().st_mode) != _OURS:
-        folder.chmod(_OURS)
+    if stat.S_IMODE(folder.stat().st_mode) != _DIRECTORY_MODE:
+        folder.chmod(_DIRECTORY_MODE)
 
 
-def _make_closed(folder: Path, account: SystemAccount | None) -> None:
+def _make_private(folder: Path, account: SystemAccount | None) -> None:
     """Creates the directory with mode 0700 for the account. Raises Permanent if another user's is in its place."""
     owner = os.geteuid() if account is None else account.uid
     folder.parent.mkdir(exist_ok=True)
     try:
-        folder.mkdir(mode=_CLOSED)
+        folder.mkdir(mode=_PRIVATE_MODE)
     except FileExistsError:
         status = folder.lstat()
         if not stat.S_ISDIR(status.st_mode) or status.st_uid not in (owner, 0):
             raise Permanent(
                 f"{folder} is in the way: it is not a folder of {_name(owner)}.", remedy="Move it away."
             ) from None
-    folder.chmod(_CLOSED)
+    folder.chmod(_PRIVATE_MODE)
     if account is not None and folder.stat().st_uid != account.uid:
         os.chown(folder, account.uid, account.gid)
 
@@ -208,7 +208,7 @@ def _socket_folder(data_dir: Path, location: Path, account: SystemAccount | None
     elsewhere = separate_location(data_dir)
     if os.geteuid() == 0 and account is not None and account.name == system_user.ACCOUNT_NAME:
         for folder in (ROOT_DATA_DIR, elsewhere):
-            _make_ours(folder)
+            _make_directory(folder)
         return elsewhere / "run"
     owner = os.geteuid() if account is None else account.uid
     return Path(f"/tmp/tocsin-{owner}-{elsewhere.name}")  # noqa: S108  made 0700, and refused if it is another's

@@ -49,7 +49,7 @@ class EmbeddedPostgres:
         self._data_dir = layout.resolve_path(data_dir)
         self._mutex = threading.Lock()
         self._server: PostgresServer | None = None
-        self._use: _SharedLock | None = None
+        self._shared_lock: _SharedLock | None = None
 
     @property
     def location(self) -> Path:
@@ -57,7 +57,7 @@ class EmbeddedPostgres:
         return layout.locate(self._data_dir, bundled().major)
 
     @property
-    def is_apart(self) -> bool:
+    def is_outside_data_dir(self) -> bool:
         """Whether that directory is outside the data directory, because root's account cannot enter a parent."""
         return not self.location.is_relative_to(self._data_dir)
 
@@ -69,34 +69,34 @@ class EmbeddedPostgres:
         """
         with self._mutex:
             binaries = bundled()
-            place = layout.prepare(self._data_dir, binaries.major)
-            with _alone(place.change_lock):
-                self._server = server = _server(place, reachable_by(place.account, binaries, place.copies))
-                if self._use is None or not self._use.is_mine():
-                    if self._use is not None:
-                        self._use.close()
-                    self._use = _SharedLock(place)
+            paths = layout.prepare(self._data_dir, binaries.major)
+            with _exclusive(paths.change_lock):
+                self._server = server = _server(paths, reachable_by(paths.account, binaries, paths.copies))
+                if self._shared_lock is None or not self._shared_lock.is_mine():
+                    if self._shared_lock is not None:
+                        self._shared_lock.close()
+                    self._shared_lock = _SharedLock(paths)
                     atexit.register(self.release)
-                if not _is_usable(server, self._use):
-                    remove_older_copies(binaries, place.copies)
-                    _start(server, place)
+                if not _is_usable(server, self._shared_lock):
+                    remove_older_copies(binaries, paths.copies)
+                    _start(server, paths)
                 return server.url(DATABASE)
 
     def release(self) -> None:
         """Ends this use of the server, and stops the server if nobody else uses it. Does nothing before `start`."""
         with self._mutex:
-            use, server = self._use, self._server
-            if use is None or server is None or not use.is_mine():
+            shared_lock, server = self._shared_lock, self._server
+            if shared_lock is None or server is None or not shared_lock.is_mine():
                 return
             atexit.unregister(self.release)
-            self._use = self._server = None
+            self._shared_lock = self._server = None
             try:
                 # If the data directory was deleted, the server notices and exits by itself.
-                if use.place.location.exists():
-                    with _alone(use.place.change_lock):
-                        _stop_after_last(server, use)
+                if shared_lock.paths.location.exists():
+                    with _exclusive(shared_lock.paths.change_lock):
+                        _stop_after_last(server, shared_lock)
             finally:
-                use.close()
+                shared_lock.close()
 
     def __enter__(self) -> Self:
         self.start()
@@ -111,27 +111,27 @@ class EmbeddedPostgres:
 class _SharedLock:
     """One holder of the shared lock. Acquired and released only under the second lock, to exclude races."""
 
-    def __init__(self, place: ClusterPaths) -> None:
-        self.place = place
+    def __init__(self, paths: ClusterPaths) -> None:
+        self.paths = paths
         self._process = os.getpid()
-        self._descriptor = open_private(place.users_lock)
+        self._descriptor = open_private(paths.users_lock)
         fcntl.flock(self._descriptor, fcntl.LOCK_SH)
 
     def is_mine(self) -> bool:
         """Returns False in a forked child: the lock belongs to its parent and must outlive the child."""
         return self._process == os.getpid()
 
-    def is_only_one(self) -> bool:
+    def is_only_user(self) -> bool:
         """Returns whether no other process uses the server."""
-        won = self.win()
+        is_exclusive = self.try_exclusive()
         # Shared again, whether the exclusive lock was acquired or, as flock(2) warns for a failed conversion, lost.
         fcntl.flock(self._descriptor, fcntl.LOCK_SH)
-        return won
+        return is_exclusive
 
     def close(self) -> None:
         os.close(self._descriptor)
 
-    def win(self) -> bool:
+    def try_exclusive(self) -> bool:
         """Acquires the lock exclusively, before the use ends. Returns False if another process uses the server."""
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -140,20 +140,20 @@ class _SharedLock:
         return True
 
 
-def _server(place: ClusterPaths, binaries: Binaries) -> PostgresServer:
+def _server(paths: ClusterPaths, binaries: Binaries) -> PostgresServer:
     return PostgresServer(
         binaries=binaries,
-        data=place.data,
-        run=place.run,
-        lock=place.server_lock,
-        log=place.log,
-        account=place.account,
+        data=paths.data,
+        run=paths.run,
+        lock=paths.server_lock,
+        log=paths.log,
+        account=paths.account,
         settings=settings(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")),
     )
 
 
 @contextmanager
-def _alone(lock: Path) -> Iterator[None]:
+def _exclusive(lock: Path) -> Iterator[None]:
     """Holds the second lock. Its current owner may be creating the data directory or replaying the WAL, so this waits.
     Raises Temporary after START_LIMIT."""
     end = time.monotonic() + START_LIMIT.total_seconds()
@@ -175,20 +175,20 @@ def _alone(lock: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _start(server: PostgresServer, place: ClusterPaths) -> None:
-    _check_version(server, place)
+def _start(server: PostgresServer, paths: ClusterPaths) -> None:
+    _check_version(server, paths)
     if not server.data.exists():
         embedded_server.create(server)
     embedded_server.wait_until_ready(server, embedded_server.start(server))
     _make_database(server)
 
 
-def _check_version(server: PostgresServer, place: ClusterPaths) -> None:
+def _check_version(server: PostgresServer, paths: ClusterPaths) -> None:
     """Raises Permanent if the data belongs to another major version, which this PostgreSQL cannot read."""
     ours = server.binaries.major
     version = server.data / "PG_VERSION"
     theirs = version.read_text().strip() if version.exists() else ""
-    others = [] if server.data.exists() else other_majors(place)
+    others = [] if server.data.exists() else other_majors(paths)
     if others:
         theirs = (others[-1] / "PG_VERSION").read_text().strip()
     if server.data.exists() and not theirs:
@@ -205,15 +205,15 @@ def _check_version(server: PostgresServer, place: ClusterPaths) -> None:
         )
 
 
-def _is_usable(server: PostgresServer, use: _SharedLock) -> bool:
+def _is_usable(server: PostgresServer, shared_lock: _SharedLock) -> bool:
     """Returns whether a running server accepts connections, waiting while it starts.
 
     A server that is stopping, or whose socket was lost, is stopped if no other process uses it. Raises Temporary if
     only waiting helps.
     """
-    begin = time.monotonic()
+    started_at = time.monotonic()
     while embedded_server.is_running(server):
-        waited = time.monotonic() - begin
+        waited = time.monotonic() - started_at
         postmaster = embedded_server.read_postmaster(server)
         state = postmaster.state if postmaster else "starting"
         if state == "ready" and _is_listening(server):
@@ -225,7 +225,7 @@ def _is_usable(server: PostgresServer, use: _SharedLock) -> bool:
                 if waited > UNREACHABLE_LIMIT.total_seconds():
                     raise
         is_lost = state == "stopping" or (state == "ready" and waited > UNREACHABLE_LIMIT.total_seconds())
-        has_ended = is_lost and use.is_only_one() and embedded_server.stop(server)
+        has_ended = is_lost and shared_lock.is_only_user() and embedded_server.stop(server)
         if not has_ended and waited > (UNREACHABLE_LIMIT if is_lost else START_LIMIT).total_seconds():
             raise Temporary(
                 f"PostgreSQL on {server.data} runs ({state}) and does not answer.", retry_after=timedelta(seconds=10)
@@ -234,9 +234,9 @@ def _is_usable(server: PostgresServer, use: _SharedLock) -> bool:
     return False
 
 
-def _stop_after_last(server: PostgresServer, use: _SharedLock) -> None:
+def _stop_after_last(server: PostgresServer, shared_lock: _SharedLock) -> None:
     # A server that is still replaying its WAL would have to start over, so it keeps running for the next user.
-    if use.win() and not _is_recovering(server) and not embedded_server.stop(server):
+    if shared_lock.try_exclusive() and not _is_recovering(server) and not embedded_server.stop(server):
         log.warning("PostgreSQL on %s has not stopped yet. It ends by itself.", server.data)
 
 
@@ -258,8 +258,8 @@ def _make_database(server: PostgresServer) -> None:
     """Creates the database `tocsin` if it is missing. Raises Temporary if PostgreSQL rejects the connection."""
     try:
         with psycopg.connect(server.url("postgres"), autocommit=True, connect_timeout=10) as connection:
-            found = connection.execute("SELECT FROM pg_database WHERE datname = %s", (DATABASE,)).fetchone()
-            if found is None:
+            row = connection.execute("SELECT FROM pg_database WHERE datname = %s", (DATABASE,)).fetchone()
+            if row is None:
                 connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
     except psycopg.OperationalError as error:
         raise Temporary(f"PostgreSQL on {server.data} does not let Tocsin in: {error}") from error

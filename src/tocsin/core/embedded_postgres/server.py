@@ -76,12 +76,12 @@ def create(server: PostgresServer, *, sync: bool = True) -> None:
     The data directory is created under a temporary name and renamed, so that an interrupted attempt is never used. If
     Tocsin is killed during this, initdb may run on for a while, but fails in a directory of its own.
     """
-    for left in server.data.parent.glob(f"{server.data.name}.*part"):
-        shutil.rmtree(left, ignore_errors=True)
+    for leftover in server.data.parent.glob(f"{server.data.name}.*part"):
+        shutil.rmtree(leftover, ignore_errors=True)
     draft = server.data.with_name(f"{server.data.name}.{secrets.token_hex(4)}.part")
     draft.mkdir(mode=0o700)
-    _give(draft, server.account)
-    done = subprocess.run(  # noqa: S603
+    _chown(draft, server.account)
+    completed = subprocess.run(  # noqa: S603
         [
             str(server.binaries.initdb), "-D", str(draft), "-U", SUPERUSER, "--auth=trust", "--no-instructions",
             *locale_arguments(server.binaries.major), *([] if sync else ["--no-sync"]),
@@ -89,9 +89,9 @@ def create(server: PostgresServer, *, sync: bool = True) -> None:
         capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, cwd="/", env=_ENVIRONMENT,
         umask=0o077, **_run_as(server.account),
     )  # fmt: skip
-    if done.returncode != 0:
+    if completed.returncode != 0:
         shutil.rmtree(draft, ignore_errors=True)
-        raise Permanent(f"PostgreSQL could not make its data directory {server.data}: {_last_words(done.stderr)}")
+        raise Permanent(f"PostgreSQL could not make its data directory {server.data}: {_last_lines(completed.stderr)}")
     draft.rename(server.data)
     _sync_folder(server.data.parent)
 
@@ -106,7 +106,7 @@ def start(server: PostgresServer) -> int:
     if not (server.data / OWN_SETTINGS).exists():
         _write(server.data / OWN_SETTINGS, OWN_SETTINGS_TEXT, server.account)
     _clear_stale_files(server)
-    _refuse_foreign_server(server)
+    _reject_foreign_server(server)
     lock = open_private(server.lock)
     log = open_private(server.log, os.O_TRUNC | os.O_APPEND)
     try:
@@ -139,7 +139,7 @@ def wait_until_ready(server: PostgresServer, pid: int, limit: timedelta = START_
         if running and postmaster == Postmaster(pid, "ready"):
             return
         if not running:
-            raise Permanent(f"PostgreSQL did not start on {server.data}: {command_words(server)}")
+            raise Permanent(f"PostgreSQL did not start on {server.data}: {last_log_lines(server)}")
         if time.monotonic() > end:
             raise Temporary(
                 f"PostgreSQL on {server.data} is not ready yet ({postmaster.state if postmaster else 'starting'}).",
@@ -151,14 +151,14 @@ def wait_until_ready(server: PostgresServer, pid: int, limit: timedelta = START_
 def stop(server: PostgresServer, limit: timedelta = STOP_LIMIT) -> bool:
     """Stops a server started here, ending its sessions, and waits. Returns False if it still runs after `limit`."""
     end = time.monotonic() + limit.total_seconds()
-    asked = False
+    is_signalled = False
     while is_running(server):
-        if not asked:
+        if not is_signalled:
             postmaster = read_postmaster(server)
             # A server that was just started may not have written its pid yet, so this is retried.
             if postmaster is not None and _is_postmaster(server, postmaster.pid):
                 os.kill(postmaster.pid, signal.SIGINT)
-                asked = True
+                is_signalled = True
         if time.monotonic() > end:
             return False
         time.sleep(_PAUSE)
@@ -192,7 +192,7 @@ def read_postmaster(server: PostgresServer) -> Postmaster | None:
         return None
 
 
-def command_words(server: PostgresServer) -> str:
+def last_log_lines(server: PostgresServer) -> str:
     """Returns the last lines of the server's newest log, for error messages."""
     logs = [server.log, *(server.data / "log").glob("*.log")]
     texts = [
@@ -200,7 +200,7 @@ def command_words(server: PostgresServer) -> str:
         for path in sorted(logs, key=_changed_at)
         if path.is_file() and not path.is_symlink()
     ]
-    return _last_words("\n".join(texts))
+    return _last_lines("\n".join(texts))
 
 
 def _clear_stale_files(server: PostgresServer) -> None:
@@ -222,7 +222,7 @@ def _clear_stale_files(server: PostgresServer) -> None:
             path.unlink(missing_ok=True)
 
 
-def _refuse_foreign_server(server: PostgresServer) -> None:
+def _reject_foreign_server(server: PostgresServer) -> None:
     postmaster = read_postmaster(server)
     if postmaster is not None and not is_running(server) and _is_postmaster(server, postmaster.pid):
         raise Permanent(
@@ -271,7 +271,7 @@ def _write(path: Path, text: str, account: SystemAccount | None) -> None:
     draft.replace(path)
 
 
-def _give(path: Path, account: SystemAccount | None) -> None:
+def _chown(path: Path, account: SystemAccount | None) -> None:
     if account is not None:
         os.chown(path, account.uid, account.gid)
 
@@ -295,6 +295,6 @@ def _changed_at(path: Path) -> float:
         return 0.0
 
 
-def _last_words(text: str) -> str:
+def _last_lines(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return " ".join(lines[-3:]) or "it said nothing."

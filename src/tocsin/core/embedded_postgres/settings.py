@@ -67,12 +67,12 @@ def settings(memory_bytes: int) -> dict[str, str]:
     }
 
 
-def configuration_text(chosen: Mapping[str, str]) -> str:
+def configuration_text(values: Mapping[str, str]) -> str:
     """Returns `postgresql.conf` with these settings. It includes a second file, which Tocsin never overwrites."""
     lines = [
         "# Written by Tocsin at each start: changes here are lost.",
         f"# Your own settings belong into {OWN_SETTINGS} in this folder.",
-        *(f"{name} = {_quoted(value)}" for name, value in chosen.items()),
+        *(f"{name} = {_quoted(value)}" for name, value in values.items()),
         f"include = '{OWN_SETTINGS}'",
     ]
     return "\n".join(lines) + "\n"

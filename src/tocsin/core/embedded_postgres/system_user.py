@@ -52,7 +52,7 @@ def find(name: str = ACCOUNT_NAME) -> SystemAccount | None:
         return None
 
 
-def of_uid(uid: int) -> SystemAccount:
+def account_by_uid(uid: int) -> SystemAccount:
     """Returns the account with this uid, whether or not the system has a name for it."""
     try:
         return _account(pwd.getpwuid(uid))
@@ -65,13 +65,13 @@ def find_or_make(name: str = ACCOUNT_NAME) -> SystemAccount:
     account = find(name)
     if account is not None:
         return account
-    said: list[str] = []
+    errors: list[str] = []
     with exclusive():
         for recipe in recipes(name):
-            account = find(name) or make(name, recipe, said)
+            account = find(name) or make(name, recipe, errors)
             if account is not None:
                 return account
-    reasons = " ".join(said) or "Neither useradd nor adduser is there."
+    reasons = " ".join(errors) or "Neither useradd nor adduser is there."
     raise Permanent(
         f"Root's PostgreSQL needs the system account {name}, and it could not be made. {reasons}",
         remedy=f"Make it by hand (useradd --system {name}), start Tocsin as an ordinary user, "
@@ -117,20 +117,20 @@ def recipes(name: str) -> tuple[tuple[tuple[str, ...], ...], ...]:
     )  # fmt: skip
 
 
-def make(name: str, recipe: tuple[tuple[str, ...], ...], said: list[str]) -> SystemAccount | None:
-    """Runs one method's commands. Returns the account, or None after appending the errors to `said`."""
+def make(name: str, recipe: tuple[tuple[str, ...], ...], errors: list[str]) -> SystemAccount | None:
+    """Runs one method's commands. Returns the account, or None after appending the errors to `errors`."""
     for command in recipe:
         program = shutil.which(command[0], path=_SEARCH_PATH)
         if program is None:
             return None
         # A fixed environment, so that the result does not depend on the caller's and messages are not translated.
-        done = subprocess.run(  # noqa: S603
+        completed = subprocess.run(  # noqa: S603
             [program, *command[1:]],
             capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, cwd="/",
             env={"PATH": _SEARCH_PATH, "LC_ALL": "C"},
         )  # fmt: skip
-        if done.returncode != 0:
-            said.append(f"{command[0]}: {' '.join(done.stderr.split()) or f'exit code {done.returncode}'}.")
+        if completed.returncode != 0:
+            errors.append(f"{command[0]}: {' '.join(completed.stderr.split()) or f'exit code {completed.returncode}'}.")
     # Another process may have created it at the same moment, so only its existence counts.
     return find(name)
 
@@ -147,15 +147,15 @@ def can_enter(account: SystemAccount | None, folder: Path) -> bool:
 def can_use(account: SystemAccount | None, file: Path) -> bool:
     """Returns whether the account can reach and read the existing `file`, and execute it if its owner can."""
     status = file.stat()
-    wanted = stat.S_IROTH | (stat.S_IXOTH if status.st_mode & stat.S_IXUSR else 0)
-    return can_enter(account, file.parent) and _allows(account, status, wanted)
+    required_bits = stat.S_IROTH | (stat.S_IXOTH if status.st_mode & stat.S_IXUSR else 0)
+    return can_enter(account, file.parent) and _allows(account, status, required_bits)
 
 
 def _account(entry: pwd.struct_passwd) -> SystemAccount:
     return SystemAccount(name=entry.pw_name, uid=entry.pw_uid, gid=entry.pw_gid)
 
 
-def _allows(account: SystemAccount | None, status: os.stat_result, wanted_of_others: int) -> bool:
+def _allows(account: SystemAccount | None, status: os.stat_result, bits_for_others: int) -> bool:
     """Checks mode bits, given as "others" bits. For the owner, only the owner's bits count."""
     shift = 0
     if account is not None:
@@ -163,5 +163,5 @@ def _allows(account: SystemAccount | None, status: os.stat_result, wanted_of_oth
             shift = 6
         elif status.st_gid == account.gid:
             shift = 3
-    wanted = wanted_of_others << shift
-    return status.st_mode & wanted == wanted
+    required_bits = bits_for_others << shift
+    return status.st_mode & required_bits == required_bits

@@ -30,8 +30,8 @@ class AdmittedProtocol(LingeringProtocol):
     _entry: Entry | None = None
     _is_proxy = False
 
-    def __init__(self, table: ConnectionTable, **given: Any) -> None:
-        super().__init__(**given)
+    def __init__(self, table: ConnectionTable, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self._table = table
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -78,18 +78,18 @@ class AdmittedProtocol(LingeringProtocol):
 
     def begin_request(self) -> bool:
         """Counts a request as in progress. Returns False, and answers 503, if its client has too many in progress."""
-        if self._entry is None or self._is_ending:
+        if self._entry is None or self._is_lingering:
             return False
         key = self._entry.peer.key
         if self._is_proxy and self._entry.requester is None:
             key = client_key(client_address({"client": self.client, "headers": self.headers}))
-        if self._table.begin(self._entry, key):
+        if self._table.begin_request(self._entry, key):
             return True
         self.transport.write(_BUSY)
-        self.end_gently()
+        self.close_gracefully()
         return False
 
     def end_request(self) -> None:
         """Marks the connection as idle after its last response."""
         if self._entry is not None:
-            self._table.end(self._entry)
+            self._table.end_request(self._entry)

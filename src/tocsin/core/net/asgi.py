@@ -20,35 +20,35 @@ type Send = Callable[[AsgiMessage], Awaitable[None]]
 type AsgiApp = Callable[[AsgiScope, Receive, Send], Awaitable[None]]
 
 #: Sends one complete response on the event loop's thread: status, JSON body, and any additional headers.
-type RespondDirectly = Callable[..., None]
+type SendResponse = Callable[..., None]
 
 
 class FastPathHandler(Protocol):
     """Handles complete requests without ASGI. Both methods run on the event loop and must never block."""
 
-    def wants(self, target: bytes) -> object | None:
+    def find_handle(self, target: bytes) -> object | None:
         """Returns a handle for the target of a POST that this handler takes; None leaves the request to ASGI."""
         ...
 
-    def take(
-        self, wanted: object, headers: Sequence[tuple[bytes, bytes]], body: bytes, answer: RespondDirectly
+    def accept(
+        self, handle: object, headers: Sequence[tuple[bytes, bytes]], body: bytes, respond: SendResponse
     ) -> bool:
-        """Returns whether the request is taken. If so, `answer` is called later; if not, nothing was done with it."""
+        """Returns whether the request is taken. If so, `respond` is called later; if not, nothing was done with it."""
         ...
 
 
 #: The largest accepted body, in bytes.
-MAX_BODY = 5 * 1024 * 1024
+MAX_BODY_BYTES = 5 * 1024 * 1024
 
 #: Seconds within which a whole body must arrive.
 BODY_DEADLINE = 10.0
 
 #: Maximum bytes of all bodies being read or waiting. Beyond it, requests are rejected and senders must retry.
-MAX_IN_FLIGHT = 128 * 1024 * 1024
+MAX_IN_FLIGHT_BYTES = 128 * 1024 * 1024
 
 #: Maximum number of bodies being read at once, per client and in total. A body that never completes occupies one.
-MAX_READING_PER_CLIENT = 250
-MAX_READING = 1_000
+MAX_CONCURRENT_READS_PER_CLIENT = 250
+MAX_CONCURRENT_READS = 1_000
 
 
 #: Headers that proxies add besides `X-Forwarded-…`: RFC 7239, RFC 9110 (7.6.3), and those usual with nginx.
@@ -77,29 +77,29 @@ class BodyReader:
     def __init__(
         self,
         deadline: float = BODY_DEADLINE,
-        max_in_flight: int = MAX_IN_FLIGHT,
-        reading: ClientLimit | None = None,
+        max_in_flight: int = MAX_IN_FLIGHT_BYTES,
+        read_limit: ClientLimit | None = None,
     ) -> None:
-        """`deadline` is in seconds, `max_in_flight` in bytes; `reading` limits how many bodies are read at once."""
+        """`deadline` is in seconds, `max_in_flight` in bytes; `read_limit` limits how many bodies are read at once."""
         self.in_flight = 0
         self._deadline = deadline
         self._max_in_flight = max_in_flight
-        self._reading = reading or ClientLimit(MAX_READING_PER_CLIENT, MAX_READING)
+        self._read_limit = read_limit or ClientLimit(MAX_CONCURRENT_READS_PER_CLIENT, MAX_CONCURRENT_READS)
 
     async def read(self, scope: AsgiScope, receive: Receive) -> bytes:
-        """Returns the whole body of a request. Call `done` with its length once the body is released.
+        """Returns the whole body of a request. Call `release` with its length once the body is released.
 
         Raises BodyTooLarge, BodyTimeout, ClientDisconnected or OverCapacity; nothing is then counted.
         """
         declared = content_length(scope)
-        if declared is not None and declared > MAX_BODY:
+        if declared is not None and declared > MAX_BODY_BYTES:
             raise BodyTooLarge
         if self.in_flight + (declared or 0) > self._max_in_flight:
             raise OverCapacity
         if declared == 0:
             return await self._read(receive)
-        with self._reading.entered(limit_key(scope)) as is_entered:
-            if not is_entered:
+        with self._read_limit.acquire(limit_key(scope)) as is_acquired:
+            if not is_acquired:
                 raise OverCapacity
             return await self._read(receive)
 
@@ -109,28 +109,28 @@ class BodyReader:
         if not message.get("more_body", False):
             if message["type"] == "http.disconnect":
                 raise ClientDisconnected
-            if len(body) > MAX_BODY:
+            if len(body) > MAX_BODY_BYTES:
                 raise BodyTooLarge
             self.in_flight += len(body)
             return body
-        return await self._rest(body, receive)
+        return await self._read_remaining(body, receive)
 
-    async def _rest(self, first: bytes, receive: Receive) -> bytes:
+    async def _read_remaining(self, first: bytes, receive: Receive) -> bytes:
         parts, size = [first], len(first)
         self.in_flight += size
         try:
             async with asyncio.timeout(self._deadline):
-                more = True
-                while more:
+                has_more = True
+                while has_more:
                     message = await receive()
                     if message["type"] == "http.disconnect":
                         raise ClientDisconnected
                     part: bytes = message.get("body", b"")
-                    more = message.get("more_body", False)
+                    has_more = message.get("more_body", False)
                     size += len(part)
                     self.in_flight += len(part)
                     parts.append(part)
-                    if size > MAX_BODY:
+                    if size > MAX_BODY_BYTES:
                         raise BodyTooLarge
                     if self.in_flight > self._max_in_flight:
                         raise OverCapacity
@@ -149,14 +149,14 @@ class BodyReader:
         except TimeoutError:
             raise BodyTimeout from None
 
-    def hold(self, size: int) -> bool:
-        """Counts a body that has arrived. Returns False if there is no memory for it. Call `done` afterwards."""
+    def reserve(self, size: int) -> bool:
+        """Counts a body that has arrived. Returns False if there is no memory for it. Call `release` afterwards."""
         if self.in_flight + size > self._max_in_flight:
             return False
         self.in_flight += size
         return True
 
-    def done(self, size: int) -> None:
+    def release(self, size: int) -> None:
         """Releases a body of `size` bytes."""
         self.in_flight -= size
 
@@ -187,8 +187,8 @@ def client_address(scope: AsgiScope) -> str | None:
     if peer is None or not trusted or not _is_in(peer, trusted):
         return peer
     # Several headers form one list (RFC 9110, 5.3): a proxy may append its own header to one forged by the client.
-    said = ",".join(headers(scope, b"x-forwarded-for"))
-    chain = [part.strip() for part in said.split(",") if part.strip()]
+    forwarded = ",".join(headers(scope, b"x-forwarded-for"))
+    chain = [part.strip() for part in forwarded.split(",") if part.strip()]
     for address in reversed(chain):
         if not _is_in(address, trusted):
             return address if _parses(address) else peer
@@ -220,15 +220,15 @@ def is_loopback(scope: AsgiScope) -> bool:
     A proxy on this machine also has a loopback address and need not add headers: nginx adds none by default, and sends
     the upstream's address as the host. So the answer is False once a public address or a trusted proxy is configured.
     """
-    known = environment.current()
-    if known.trusted_proxies or (known.base_url and not _names_loopback(urlsplit(known.base_url).netloc)):
+    config = environment.current()
+    if config.trusted_proxies or (config.base_url and not _names_loopback(urlsplit(config.base_url).netloc)):
         return False
     peer = scope["client"][0] if scope.get("client") else ""
     is_direct = not has_forwarding_headers(scope) and _names_loopback(header(scope, b"host") or "")
     return is_direct and _parses(peer) and _is_loopback(peer)
 
 
-async def answer(
+async def send_response(
     send: Send,
     status: int,
     body: bytes,
@@ -247,17 +247,19 @@ async def answer(
     await send({"type": "http.response.body", "body": body})
 
 
-async def refuse(
+async def send_error(
     send: Send,
     status: int,
     code: str,
     detail: str,
     *,
     headers: Iterable[tuple[bytes, bytes]] = (),
-    more: Mapping[str, object] | None = None,
+    extra: Mapping[str, object] | None = None,
 ) -> None:
-    """Sends an error response in the common shape; `more` adds further members to it."""
-    await answer(send, status, msgspec.json.encode({"error": code, "detail": detail, **(more or {})}), headers=headers)
+    """Sends an error response in the common shape; `extra` adds further members to it."""
+    await send_response(
+        send, status, msgspec.json.encode({"error": code, "detail": detail, **(extra or {})}), headers=headers
+    )
 
 
 def _is_in(address: str, networks: Iterable[environment.Network]) -> bool:

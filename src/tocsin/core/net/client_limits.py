@@ -34,7 +34,7 @@ class ClientLimit:
         self._by_client: Counter[str] = Counter()
 
     @contextmanager
-    def entered(self, key: str | None) -> Iterator[bool]:
+    def acquire(self, key: str | None) -> Iterator[bool]:
         """Counts one activity for the duration of the block. `key` None is an unknown client, which has only the total
         limit. Yields False, and counts nothing, if a limit is reached."""
         if self._count >= self._total or (key is not None and self._by_client[key] >= self._per_client):

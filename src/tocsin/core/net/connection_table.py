@@ -82,20 +82,20 @@ class ConnectionTable:
         self._make_idle(entry)
         return entry
 
-    def begin(self, entry: Entry, key: str) -> bool:
+    def begin_request(self, entry: Entry, key: str) -> bool:
         """Records the start of a request of the client `key`. Returns False if it has too many in progress."""
         if entry.requester is not None or entry not in self._open:
             return True
         requester = entry.peer if key == entry.peer.key else self._client(key)
         if requester.busy >= self._limits.busy_per_client and not requester.is_proxy:
-            self._forget_if_gone(requester)
+            self._drop_if_unused(requester)
             return False
         requester.busy += 1
         entry.requester = requester
         entry.peer.idle.pop(entry, None)
         return True
 
-    def end(self, entry: Entry) -> None:
+    def end_request(self, entry: Entry) -> None:
         """Records that the request was answered. The connection is idle again."""
         if entry.requester is None or entry not in self._open:
             return
@@ -110,7 +110,7 @@ class ConnectionTable:
         self._release(entry)
         entry.peer.idle.pop(entry, None)
         entry.peer.open -= 1
-        self._forget_if_gone(entry.peer)
+        self._drop_if_unused(entry.peer)
 
     def _make_idle(self, entry: Entry) -> None:
         peer = entry.peer
@@ -123,7 +123,7 @@ class ConnectionTable:
             requester.busy -= 1
             entry.requester = None
             if requester is not entry.peer:
-                self._forget_if_gone(requester)
+                self._drop_if_unused(requester)
 
     def _make_room(self) -> bool:
         """Closes the oldest idle connection of the client with the most idle ones. Returns False if none is idle.
@@ -147,7 +147,7 @@ class ConnectionTable:
             client = self._clients[key] = _Client(key)
         return client
 
-    def _forget_if_gone(self, client: _Client) -> None:
+    def _drop_if_unused(self, client: _Client) -> None:
         """Drops clients without a connection, because there may be very many addresses."""
         if not client.open and not client.busy:
             self._clients.pop(client.key, None)

@@ -10,48 +10,48 @@ import socket
 import time
 from typing import Any
 
-_ENDLESS = "its answer does not come to an end"
+_TOO_LONG = "its answer does not come to an end"
 
 
 class DeadlineStream:
-    """The limits of one exchange, from a command to the end of its response. Call `begin` before each."""
+    """The limits of one exchange, from a command to the end of its response. Call `begin_exchange` before each."""
 
     def __init__(self) -> None:
-        self._until, self._most, self._heard = 0.0, 0, 0
+        self._deadline, self._max_bytes, self._received = 0.0, 0, 0
 
-    def begin(self, seconds: float, most: int) -> None:
-        """Starts an exchange of at most `seconds` seconds and `most` bytes."""
-        self._until, self._most, self._heard = time.monotonic() + seconds, most, 0
+    def begin_exchange(self, seconds: float, max_bytes: int) -> None:
+        """Starts an exchange of at most `seconds` seconds and `max_bytes` bytes."""
+        self._deadline, self._max_bytes, self._received = time.monotonic() + seconds, max_bytes, 0
 
-    def answers(self, connection: socket.socket) -> io.BufferedReader:
+    def reader(self, connection: socket.socket) -> io.BufferedReader:
         """Returns the received data as a file. Raises TimeoutError if the exchange exceeds a limit, or if the server is
         silent for longer than the connection's own timeout."""
         return io.BufferedReader(_ResponseReader(self, connection))
 
     def receive(self, connection: socket.socket, buffer: Any) -> int:
-        """Receives bytes into `buffer` and returns their number. Raises TimeoutError as `answers` does."""
-        usual, left = connection.gettimeout(), self._until - time.monotonic()
-        if left <= 0 or self._heard > self._most:
-            raise TimeoutError(_ENDLESS)
-        connection.settimeout(left if usual is None else min(left, usual))
+        """Receives bytes into `buffer` and returns their number. Raises TimeoutError as `reader` does."""
+        default_timeout, remaining = connection.gettimeout(), self._deadline - time.monotonic()
+        if remaining <= 0 or self._received > self._max_bytes:
+            raise TimeoutError(_TOO_LONG)
+        connection.settimeout(remaining if default_timeout is None else min(remaining, default_timeout))
         try:
-            number = connection.recv_into(buffer)
+            count = connection.recv_into(buffer)
         except TimeoutError:
-            if usual is None or left < usual:
-                raise TimeoutError(_ENDLESS) from None
+            if default_timeout is None or remaining < default_timeout:
+                raise TimeoutError(_TOO_LONG) from None
             raise
         finally:
-            connection.settimeout(usual)
-        self._heard += number
-        return number
+            connection.settimeout(default_timeout)
+        self._received += count
+        return count
 
 
 class _ResponseReader(io.RawIOBase):
-    def __init__(self, exchange: DeadlineStream, connection: socket.socket) -> None:
-        self._exchange, self._connection = exchange, connection
+    def __init__(self, stream: DeadlineStream, connection: socket.socket) -> None:
+        self._stream, self._connection = stream, connection
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        return self._exchange.receive(self._connection, buffer)
+        return self._stream.receive(self._connection, buffer)

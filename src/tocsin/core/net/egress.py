@@ -89,11 +89,11 @@ def resolve(host: str, port: int, *, trusted: bool = False) -> list[tuple[socket
     Raises Temporary if the name cannot be resolved, and EgressBlocked if none of its addresses is allowed.
     """
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise Temporary(f"The name {host} cannot be resolved: {error}.") from None
     addresses: list[tuple[socket.AddressFamily, str]] = list(
-        dict.fromkeys((family, str(place[0])) for family, _, _, _, place in found)
+        dict.fromkeys((family, str(socket_address[0])) for family, _, _, _, socket_address in infos)
     )
     if trusted:
         return addresses
@@ -129,14 +129,14 @@ def connect(host: str, port: int, timeout: float = CONNECT_TIMEOUT, *, trusted: 
 
 def check_url(url: str) -> None:
     """Raises Permanent, with the reason, if `url` is not a usable http or https URL."""
-    _checked(url)
+    _parse_url(url)
 
 
 @cache
 def tls_context() -> ssl.SSLContext:
     """Returns a context that verifies certificates by the system's store (or `SSL_CERT_FILE`), or else by certifi's."""
-    places = ssl.get_default_verify_paths()
-    if places.cafile or places.capath:
+    verify_paths = ssl.get_default_verify_paths()
+    if verify_paths.cafile or verify_paths.capath:
         return ssl.create_default_context()
     return httpx.create_ssl_context()
 
@@ -160,27 +160,27 @@ class HttpClient:
         headers: Mapping[str, str] | None = None,
         content: bytes = b"",
         deadline: float = DEADLINE,
-        most_bytes: int = MAX_RESPONSE_BYTES,
+        max_bytes: int = MAX_RESPONSE_BYTES,
     ) -> EgressResponse:
         """Sends one request and returns the response, whatever its status. Redirects are returned, not followed.
 
-        At most `most_bytes` of the body are read; `deadline` is in seconds. Raises Permanent for an unusable URL,
+        At most `max_bytes` of the body are read; `deadline` is in seconds. Raises Permanent for an unusable URL,
         Temporary if nothing was sent, and OutcomeUnknown if the request may have been sent.
         """
-        target = _checked(url)
+        target = _parse_url(url)
         # httpcore adds Host and Content-Length itself.
-        sent, address = _sent(headers or {}), _bytes_of(url)
+        raw_headers, raw_url = _encode_headers(headers or {}), _encode_url(url)
         timeouts = {"connect": CONNECT_TIMEOUT, "read": READ_TIMEOUT, "write": READ_TIMEOUT, "pool": deadline}
         end = time.monotonic() + deadline
         try:
             with (
                 self._connection(end) as connection,
                 connection.pool.stream(
-                    method, address, headers=sent, content=content, extensions={"timeout": timeouts}
+                    method, raw_url, headers=raw_headers, content=content, extensions={"timeout": timeouts}
                 ) as response,
             ):
-                connection.patience.until = None
-                body = _body(response.iter_stream(), end, most_bytes)
+                connection.header_deadline.until = None
+                body = _read_body(response.iter_stream(), end, max_bytes)
                 return EgressResponse(response.status, _headers(response.headers), body)
         except (httpcore.ConnectError, httpcore.ConnectTimeout, httpcore.PoolTimeout) as error:
             raise Temporary(f"{target.hostname} does not answer: {_cause(error)}.") from None
@@ -198,38 +198,38 @@ class HttpClient:
             connection.pool.close()
 
     @contextmanager
-    def _connection(self, answer_by: float) -> Iterator[_SingleConnectionPool]:
-        """Yields a pool of one connection for one request, whose response must have begun by `answer_by`.
+    def _connection(self, response_deadline: float) -> Iterator[_SingleConnectionPool]:
+        """Yields a pool of one connection for one request, whose response must have begun by `response_deadline`.
 
         A single pool of many connections scans all of them for each request. With fifty, that was measured to cost more
         than the request itself.
         """
         with self._lock:
             connection = self._idle.pop()[1] if self._idle else self._new()
-        connection.patience.until = answer_by
+        connection.header_deadline.until = response_deadline
         try:
             yield connection
         finally:
             now = time.monotonic()
             with self._lock:
-                old = [self._idle.pop(0)[1]] if self._idle and self._idle[0][0] < now - KEEP_ALIVE_SECONDS else []
+                expired = [self._idle.pop(0)[1]] if self._idle and self._idle[0][0] < now - KEEP_ALIVE_SECONDS else []
                 if self._is_closed:
-                    old.append(connection)
+                    expired.append(connection)
                 else:
                     self._idle.append((now, connection))
-            for each in old:
+            for each in expired:
                 each.pool.close()
 
     def _new(self) -> _SingleConnectionPool:
-        patience = _HeaderDeadline()
+        header_deadline = _HeaderDeadline()
         pool = httpcore.ConnectionPool(
             ssl_context=self._context,
             max_connections=1,
             max_keepalive_connections=1,
             keepalive_expiry=KEEP_ALIVE_SECONDS,
-            network_backend=_Backend(self._trusted, patience),
+            network_backend=_Backend(self._trusted, header_deadline),
         )
-        return _SingleConnectionPool(pool, patience)
+        return _SingleConnectionPool(pool, header_deadline)
 
 
 @dataclass(slots=True)
@@ -239,12 +239,12 @@ class _HeaderDeadline:
 
     until: float | None = None
 
-    def of(self, timeout: float | None) -> float | None:
+    def read_timeout(self, timeout: float | None) -> float | None:
         """Returns the timeout for one read, in seconds."""
         if self.until is None:
             return timeout
-        left = max(0.001, self.until - time.monotonic())
-        return left if timeout is None else min(timeout, left)
+        remaining = max(0.001, self.until - time.monotonic())
+        return remaining if timeout is None else min(timeout, remaining)
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,16 +252,16 @@ class _SingleConnectionPool:
     """A pool of one connection, and the deadline for its response's head."""
 
     pool: httpcore.ConnectionPool
-    patience: _HeaderDeadline
+    header_deadline: _HeaderDeadline
 
 
 class _Backend(httpcore.NetworkBackend):
     """Connects through `connect` for httpcore: the address that was checked is the one used, so that a DNS change in
     between has no effect (DNS rebinding)."""
 
-    def __init__(self, trusted: bool, patience: _HeaderDeadline) -> None:
+    def __init__(self, trusted: bool, header_deadline: _HeaderDeadline) -> None:
         self._trusted = trusted
-        self._patience = patience
+        self._header_deadline = header_deadline
 
     def connect_tcp(
         self,
@@ -272,19 +272,19 @@ class _Backend(httpcore.NetworkBackend):
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
         connected = connect(host, port, timeout or CONNECT_TIMEOUT, trusted=self._trusted)
-        return _Stream(connected, self._patience)
+        return _Stream(connected, self._header_deadline)
 
 
 class _Stream(httpcore.NetworkStream):
     """A connected socket with httpcore's interface."""
 
-    def __init__(self, connection: socket.socket, patience: _HeaderDeadline) -> None:
+    def __init__(self, connection: socket.socket, header_deadline: _HeaderDeadline) -> None:
         self._socket = connection
-        self._patience = patience
+        self._header_deadline = header_deadline
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         try:
-            self._socket.settimeout(self._patience.of(timeout))
+            self._socket.settimeout(self._header_deadline.read_timeout(timeout))
             return self._socket.recv(max_bytes)
         except TimeoutError as error:
             raise httpcore.ReadTimeout("no answer in time") from error
@@ -308,7 +308,9 @@ class _Stream(httpcore.NetworkStream):
     ) -> httpcore.NetworkStream:
         try:
             self._socket.settimeout(timeout)
-            return _Stream(ssl_context.wrap_socket(self._socket, server_hostname=server_hostname), self._patience)
+            return _Stream(
+                ssl_context.wrap_socket(self._socket, server_hostname=server_hostname), self._header_deadline
+            )
         except TimeoutError as error:
             self.close()
             raise httpcore.ConnectTimeout("no TLS in time") from error
@@ -354,20 +356,20 @@ def _isatap(address: IPAddress) -> ipaddress.IPv4Address | None:
     return ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
 
 
-def _checked(url: str) -> _Target:
+def _parse_url(url: str) -> _Target:
     # The query may hold a token or a phone number, so it is not repeated in messages.
-    shown = url.partition("?")[0][:200]
+    redacted_url = url.partition("?")[0][:200]
     try:
         parts = urlsplit(url)
         hostname, port = parts.hostname, parts.port
     except ValueError as error:
-        raise Permanent(f"{shown!r} is not an address that can be called: {error}.") from None
+        raise Permanent(f"{redacted_url!r} is not an address that can be called: {error}.") from None
     if parts.scheme not in ("http", "https") or not hostname:
-        raise Permanent(f"{shown!r} is not an address that can be called: it begins with http:// or https://.")
+        raise Permanent(f"{redacted_url!r} is not an address that can be called: it begins with http:// or https://.")
     if parts.username or parts.password:
         raise Permanent("An address carries no password in it: enter it in its own field.")
     if any(ord(character) < 33 for character in url):
-        raise Permanent(f"{shown!r} is not an address that can be called: it has spaces or line breaks in it.")
+        raise Permanent(f"{redacted_url!r} is not an address that can be called: it has spaces or line breaks in it.")
     return _Target(parts.netloc, hostname, port)
 
 
@@ -378,38 +380,38 @@ class _Target:
     port: int | None
 
 
-def _bytes_of(url: str) -> bytes:
+def _encode_url(url: str) -> bytes:
     """Returns `url` as sent on the wire: the host in ASCII (IDNA), the rest percent-encoded."""
     try:
         return str(httpx.URL(url)).encode("ascii")
     except (httpx.InvalidURL, ValueError):
-        shown = url.partition("?")[0][:200]
-        raise Permanent(f"{shown!r} is not an address that can be called.") from None
+        redacted_url = url.partition("?")[0][:200]
+        raise Permanent(f"{redacted_url!r} is not an address that can be called.") from None
 
 
-def _sent(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+def _encode_headers(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
     """Returns the headers as sent on the wire. A value may be secret, so an error names only the header."""
-    found = []
+    encoded = []
     for name, value in headers.items():
         try:
-            found.append((name.encode("ascii"), value.encode("utf-8")))
+            encoded.append((name.encode("ascii"), value.encode("utf-8")))
         except UnicodeError:
-            said = f"The header {name[:100]!r} cannot be sent: it has a character that headers cannot carry."
-            raise Permanent(said) from None
-    return found
+            message = f"The header {name[:100]!r} cannot be sent: it has a character that headers cannot carry."
+            raise Permanent(message) from None
+    return encoded
 
 
 def _headers(pairs: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
     return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in pairs}
 
 
-def _body(parts: Iterable[bytes], end: float, most: int) -> bytes:
+def _read_body(parts: Iterable[bytes], end: float, max_bytes: int) -> bytes:
     body = bytearray()
     for part in parts:
         body += part
-        if len(body) >= most or time.monotonic() > end:
+        if len(body) >= max_bytes or time.monotonic() > end:
             break
-    return bytes(body[:most])
+    return bytes(body[:max_bytes])
 
 
 def _retry_after(text: str, now: float) -> timedelta | None:

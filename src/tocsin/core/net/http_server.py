@@ -35,7 +35,7 @@ STALL_DEADLINE = 30.0
 
 #: Seconds after which an idle kept-alive connection is closed. Longer than a proxy's usual 60 seconds, so that a proxy
 #: never sends a request into a connection that is being closed.
-KEEP_ALIVE = 75
+KEEP_ALIVE_SECONDS = 75
 
 #: Maximum pipelined requests waiting for responses. Beyond it, reading pauses.
 MAX_PIPELINED_RESPONSES = 16
@@ -54,19 +54,19 @@ class DeadlineProtocol(AdmittedProtocol):
 
     #: Whether a header is awaited or being read. The header deadline runs only then.
     _in_header = False
-    _deadline: asyncio.TimerHandle | None = None
-    _stalled: asyncio.TimerHandle | None = None
+    _header_timer: asyncio.TimerHandle | None = None
+    _stall_timer: asyncio.TimerHandle | None = None
     _header_size = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Starts the deadline for the first header."""
         super().connection_made(transport)
         self._in_header = True
-        self._deadline = self.loop.call_later(HEADER_DEADLINE, self._give_up)
+        self._header_timer = self.loop.call_later(HEADER_DEADLINE, self._on_header_timeout)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._header_ended()
-        self._goes_on()
+        self._end_header()
+        self._cancel_stall_timer()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -74,9 +74,9 @@ class DeadlineProtocol(AdmittedProtocol):
         super().data_received(data)
         if not self._in_header:
             return
-        if self._deadline is None:
+        if self._header_timer is None:
             # Most headers are complete by now and never start a timer.
-            self._deadline = self.loop.call_later(HEADER_DEADLINE, self._give_up)
+            self._header_timer = self.loop.call_later(HEADER_DEADLINE, self._on_header_timeout)
         self._header_size += len(data)
         if self._header_size > MAX_HEADER_BYTES and not self.transport.is_closing():
             self.transport.write(_HEADER_TOO_LONG)
@@ -93,33 +93,33 @@ class DeadlineProtocol(AdmittedProtocol):
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        self._header_ended()
+        self._end_header()
         super().on_headers_complete()
 
     def pause_writing(self) -> None:
         """The client reads more slowly than the response is written, so it must read something before the deadline."""
         super().pause_writing()
-        if self._stalled is None:
-            self._stalled = self.loop.call_later(STALL_DEADLINE, self.transport.abort)
+        if self._stall_timer is None:
+            self._stall_timer = self.loop.call_later(STALL_DEADLINE, self.transport.abort)
 
     def resume_writing(self) -> None:
-        self._goes_on()
+        self._cancel_stall_timer()
         super().resume_writing()
 
-    def _goes_on(self) -> None:
-        if self._stalled is not None:
-            self._stalled.cancel()
-            self._stalled = None
+    def _cancel_stall_timer(self) -> None:
+        if self._stall_timer is not None:
+            self._stall_timer.cancel()
+            self._stall_timer = None
 
-    def _header_ended(self) -> None:
+    def _end_header(self) -> None:
         self._in_header = False
         self._header_size = 0
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
+        if self._header_timer is not None:
+            self._header_timer.cancel()
+            self._header_timer = None
 
-    def _give_up(self) -> None:
-        self._deadline = None
+    def _on_header_timeout(self) -> None:
+        self._header_timer = None
         if self.transport is not None and not self.transport.is_closing():
             self.transport.close()
 
@@ -127,93 +127,94 @@ class DeadlineProtocol(AdmittedProtocol):
 class _PendingResponse:
     """A pending response, written after all responses before it."""
 
-    __slots__ = ("answer", "keeps_alive")
+    __slots__ = ("data", "keeps_alive")
 
     def __init__(self, *, keeps_alive: bool) -> None:
-        self.answer: bytes | None = None
+        self.data: bytes | None = None
         self.keeps_alive = keeps_alive
 
 
 class FastPathProtocol(DeadlineProtocol):
-    """Passes complete small requests to `whole`, without a task and ASGI messages for each.
+    """Passes complete small requests to `fast_path`, without a task and ASGI messages for each.
 
     That halves the cost of a small request. Every unusual request (a large or slow body in pieces, one pipelined behind
-    an ASGI request, or one that `whole` does not want) uses ASGI. Responses are sent in the order of their requests.
+    an ASGI request, or one that `fast_path` does not want) uses ASGI. Responses are sent in the order of their
+    requests.
     """
 
-    def __init__(self, table: ConnectionTable, whole: FastPathHandler, **given: Any) -> None:
-        super().__init__(table, **given)
-        self._whole = whole
-        self._wanted: object | None = None
+    def __init__(self, table: ConnectionTable, fast_path: FastPathHandler, **kwargs: Any) -> None:
+        super().__init__(table, **kwargs)
+        self._fast_path = fast_path
+        self._handle: object | None = None
         self._parts: list[bytes] = []
         #: Runs while the rest of a body is awaited.
-        self._patience: asyncio.TimerHandle | None = None
-        self._owed: deque[_PendingResponse] = deque()
+        self._body_timer: asyncio.TimerHandle | None = None
+        self._pending: deque[_PendingResponse] = deque()
         #: Set once a request cannot be answered in order. The connection closes after the pending responses.
-        self._is_deaf = False
-        #: Set together with `_is_deaf` if a request was not read: the client may still be sending it.
+        self._ignores_input = False
+        #: Set together with `_ignores_input` if a request was not read: the client may still be sending it.
         self._has_unread = False
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self._wanted is not None and self._patience is None and not self.transport.is_closing():
-            if 0 < self._declared() <= MAX_FAST_PATH_BYTES:
-                self._patience = self.loop.call_later(FAST_PATH_BODY_TIMEOUT, self._lose_patience)
+        if self._handle is not None and self._body_timer is None and not self.transport.is_closing():
+            if 0 < self._content_length() <= MAX_FAST_PATH_BYTES:
+                self._body_timer = self.loop.call_later(FAST_PATH_BODY_TIMEOUT, self._on_body_timeout)
             else:
-                self._go_ordinarily()
+                self._fall_back_to_asgi()
 
     def on_headers_complete(self) -> None:
-        self._header_ended()
+        self._end_header()
         if not self.begin_request():
             return
-        if self._may_be_short() and (wanted := self._whole.wants(self.url)) is not None:
-            self._wanted = wanted
+        if self._is_fast_path_eligible() and (handle := self._fast_path.find_handle(self.url)) is not None:
+            self._handle = handle
             return
-        self._begin_ordinarily()
+        self._begin_asgi_request()
 
     def on_body(self, body: bytes) -> None:
-        if self._wanted is not None:
+        if self._handle is not None:
             self._parts.append(body)
-        elif not self._is_deaf:
+        elif not self._ignores_input:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        if self._wanted is None:
-            if not self._is_deaf:
+        if self._handle is None:
+            if not self._ignores_input:
                 super().on_message_complete()
             return
-        self._stop_waiting()
-        owed = _PendingResponse(keeps_alive=self.parser.should_keep_alive())
-        self._owed.append(owed)
+        self._cancel_body_timer()
+        pending = _PendingResponse(keeps_alive=self.parser.should_keep_alive())
+        self._pending.append(pending)
         body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
-        if self._whole.take(self._wanted, self.headers, body, partial(self._answer, owed)):
-            self._wanted = None
+        if self._fast_path.accept(self._handle, self.headers, body, partial(self._respond, pending)):
+            self._handle = None
             self._parts = []
-            if len(self._owed) >= MAX_PIPELINED_RESPONSES:
+            if len(self._pending) >= MAX_PIPELINED_RESPONSES:
                 self.flow.pause_reading()
             return
-        self._owed.pop()
-        if self._go_ordinarily():
+        self._pending.pop()
+        if self._fall_back_to_asgi():
             super().on_message_complete()
 
     def shutdown(self) -> None:
         """Closes the connection once every pending response was sent."""
-        if self._wanted is not None:
-            self._go_ordinarily()
-        if self._owed:
-            self._is_deaf = True
+        if self._handle is not None:
+            self._fall_back_to_asgi()
+        if self._pending:
+            self._ignores_input = True
         else:
             super().shutdown()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._owed.clear()
-        self._wanted = None
-        self._stop_waiting()
+        self._pending.clear()
+        self._handle = None
+        self._cancel_body_timer()
         super().connection_lost(exc)
 
-    def _may_be_short(self) -> bool:
+    def _is_fast_path_eligible(self) -> bool:
         return (
-            not self._is_deaf
+            not self._ignores_input
             and (self.cycle is None or self.cycle.response_complete)
             and self.parser.get_method() == b"POST"
             and not self.parser.should_upgrade()
@@ -221,65 +222,65 @@ class FastPathProtocol(DeadlineProtocol):
             and self.parser.get_http_version() == "1.1"
         )
 
-    def _declared(self) -> int:
+    def _content_length(self) -> int:
         """Returns the declared length of the body; 0 if it is missing or invalid."""
         texts = [value for name, value in self.headers if name == b"content-length"]
         return int(texts[0]) if len(texts) == 1 and texts[0].isdigit() and len(texts[0]) < 10 else 0
 
-    def _stop_waiting(self) -> None:
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
+    def _cancel_body_timer(self) -> None:
+        if self._body_timer is not None:
+            self._body_timer.cancel()
+            self._body_timer = None
 
-    def _lose_patience(self) -> None:
-        self._patience = None
-        if self._wanted is not None and not self.transport.is_closing():
-            self._go_ordinarily()
+    def _on_body_timeout(self) -> None:
+        self._body_timer = None
+        if self._handle is not None and not self.transport.is_closing():
+            self._fall_back_to_asgi()
 
-    def _go_ordinarily(self) -> bool:
+    def _fall_back_to_asgi(self) -> bool:
         """Passes the request collected so far to ASGI. Returns False if that is impossible."""
-        self._stop_waiting()
-        parts, self._parts, self._wanted = self._parts, [], None
-        if not self._begin_ordinarily():
+        self._cancel_body_timer()
+        parts, self._parts, self._handle = self._parts, [], None
+        if not self._begin_asgi_request():
             return False
         for part in parts:
             super().on_body(part)
         return True
 
-    def _begin_ordinarily(self) -> bool:
+    def _begin_asgi_request(self) -> bool:
         """Starts an ASGI request. Returns False if fast-path responses are still pending.
 
         ASGI would respond before them. Nothing more is then read, and the client retries over another connection (RFC
         9112, 9.3.2 and 9.6).
         """
-        if self._owed or self._is_deaf:
-            self._is_deaf = self._has_unread = True
+        if self._pending or self._ignores_input:
+            self._ignores_input = self._has_unread = True
             return False
         super().on_headers_complete()
         return True
 
-    def _answer(self, owed: _PendingResponse, status: int, body: bytes, *headers: tuple[bytes, bytes]) -> None:
+    def _respond(self, pending: _PendingResponse, status: int, body: bytes, *headers: tuple[bytes, bytes]) -> None:
         """Writes a response, and the finished ones that waited behind it."""
-        more = b"".join([b"%b: %b\r\n" % header for header in headers])
-        owed.answer = b"%bcontent-type: application/json\r\ncontent-length: %d\r\n%b%b\r\n%b" % (
+        extra_headers = b"".join([b"%b: %b\r\n" % header for header in headers])
+        pending.data = b"%bcontent-type: application/json\r\ncontent-length: %d\r\n%b%b\r\n%b" % (
             STATUS_LINE[status],
             len(body),
-            more,
-            b"" if owed.keeps_alive else b"connection: close\r\n",
+            extra_headers,
+            b"" if pending.keeps_alive else b"connection: close\r\n",
             body,
         )
-        while self._owed and (answer := self._owed[0].answer) is not None:
-            self.transport.write(answer)
-            is_last = not self._owed.popleft().keeps_alive
+        while self._pending and (data := self._pending[0].data) is not None:
+            self.transport.write(data)
+            is_last = not self._pending.popleft().keeps_alive
             self.server_state.total_requests += 1
-            if is_last or (self._is_deaf and not self._owed):
+            if is_last or (self._ignores_input and not self._pending):
                 if self._has_unread:
-                    self.end_gently()
+                    self.close_gracefully()
                 else:
                     self.transport.close()
                 return
-        if not self._owed and not self.transport.is_closing():
-            if self._wanted is None:
+        if not self._pending and not self.transport.is_closing():
+            if self._handle is None:
                 self.end_request()
             self.flow.resume_reading()
             self._unset_keepalive_if_required()
@@ -298,8 +299,8 @@ class HttpServer(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         # This thread may be pinned to one CPU. Threads that it starts must not be.
-        helpers = ThreadPoolExecutor(thread_name_prefix="asyncio", initializer=cpu_affinity.allow_all_cpus)
-        asyncio.get_running_loop().set_default_executor(helpers)
+        executor = ThreadPoolExecutor(thread_name_prefix="asyncio", initializer=cpu_affinity.allow_all_cpus)
+        asyncio.get_running_loop().set_default_executor(executor)
         await super().startup(sockets)
         self._on_ready()
 
@@ -317,15 +318,17 @@ def make_server(
     graceful_timeout: int,
     on_ready: Callable[[], None],
     on_exit: Callable[[], None],
-    whole: FastPathHandler | None = None,
+    fast_path: FastPathHandler | None = None,
     limits: ConnectionLimits | None = None,
 ) -> HttpServer:
     """Returns a server for the ASGI `app`. Pass listening sockets to its `run`. SIGTERM and SIGINT stop it gracefully.
 
-    `whole` handles the complete requests that it wants; `app` handles all others.
+    `fast_path` handles the complete requests that it wants; `app` handles all others.
     """
-    table = ConnectionTable(limits or ConnectionLimits(descriptors.most_connections()))
-    protocol: Any = partial(DeadlineProtocol, table) if whole is None else partial(FastPathProtocol, table, whole)
+    table = ConnectionTable(limits or ConnectionLimits(descriptors.max_connections()))
+    protocol: Any = (
+        partial(DeadlineProtocol, table) if fast_path is None else partial(FastPathProtocol, table, fast_path)
+    )
     config = uvicorn.Config(
         app,
         loop="uvloop",
@@ -337,7 +340,7 @@ def make_server(
         proxy_headers=False,
         server_header=False,
         date_header=False,
-        timeout_keep_alive=KEEP_ALIVE,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=graceful_timeout,
     )
     return HttpServer(config, on_ready=on_ready, on_exit=on_exit)

@@ -70,31 +70,31 @@ class ImapMailbox:
 
     def __init__(self, account: ImapAccount) -> None:
         self._account = account
-        self._box, self._client = _opened(account)
-        _status, told = self._client.response("UIDVALIDITY")
-        valid = next((part.decode("ascii", "replace") for part in told if isinstance(part, bytes)), "")
-        place = (account.host, account.port_used, account.username, account.folder, valid)
-        self._unmarked = _unmarked.setdefault(place, {})
+        self._box, self._client = _open(account)
+        _status, response = self._client.response("UIDVALIDITY")
+        uid_validity = next((part.decode("ascii", "replace") for part in response if isinstance(part, bytes)), "")
+        mailbox_key = (account.host, account.port_used, account.username, account.folder, uid_validity)
+        self._unmarked = _unmarked.setdefault(mailbox_key, {})
         #: The server's last reason for refusing to mark a mail.
         self._refusal = ""
 
-    def unread(self, most: int) -> Iterator[tuple[str, bytes]]:
-        """Yields UID and bytes of at most `most` unread mails, oldest first. Reading does not mark them.
+    def unread(self, limit: int) -> Iterator[tuple[str, bytes]]:
+        """Yields UID and bytes of at most `limit` unread mails, oldest first. Reading does not mark them.
 
         A mail that is too large has no bytes. At the end, Permanent is raised if a processed mail cannot be marked as
         read. Such a mail is still not returned again while this process lives.
         """
         try:
-            self._client.begin()
+            self._client.begin_exchange()
             # The server may not have announced new mails yet.
             self._client.noop()
-            found = self._box.uids("UNSEEN")
-            wanted = [uid for uid in found if uid not in self._unmarked][:most]
-            self._mark_again(found)
-            for uid in wanted:
+            unread_uids = self._box.uids("UNSEEN")
+            uids = [uid for uid in unread_uids if uid not in self._unmarked][:limit]
+            self._retry_marking(unread_uids)
+            for uid in uids:
                 # The mail may have been deleted in the meantime.
-                if (whole := self._whole(uid)) is not None:
-                    yield uid, whole
+                if (mail := self._fetch(uid)) is not None:
+                    yield uid, mail
         except (imaplib.IMAP4.error, OSError, _library_error()) as error:
             _fail(self._account, error)
         if self._refusal:
@@ -105,30 +105,30 @@ class ImapMailbox:
 
     def mark_read(self, uid: str) -> None:
         """Marks one mail as read. If the server refuses, `unread` reports it at its end."""
-        self._client.begin()
+        self._client.begin_exchange()
         try:
-            status, said = self._client.uid("STORE", uid, "+FLAGS", r"(\Seen)")
+            status, response = self._client.uid("STORE", uid, "+FLAGS", r"(\Seen)")
         except (imaplib.IMAP4.error, OSError) as error:
             _fail(self._account, error)
         if status == "OK":
             self._unmarked.pop(uid, None)
             return
-        reasons = (part for part in said if isinstance(part, bytes))
-        self._refusal = _said(self._account, next(reasons, b"no reason given"))
+        reasons = (part for part in response if isinstance(part, bytes))
+        self._refusal = _server_text(self._account, next(reasons, b"no reason given"))
         self._unmarked[uid] = None
         if len(self._unmarked) > _MAX_UNMARKED_MAILS:
             del self._unmarked[next(iter(self._unmarked))]
 
     def describe(self) -> str:
         """Returns a sentence with the number of unread mails."""
-        self._client.begin()
+        self._client.begin_exchange()
         try:
             waiting = len(self._box.uids("UNSEEN"))
         except (imaplib.IMAP4.error, OSError, _library_error()) as error:
             _fail(self._account, error)
         mails = "no unread mail" if not waiting else f"{waiting} unread {'mail' if waiting == 1 else 'mails'}"
-        where = f"{self._account.folder} of {self._account.username} at {self._account.host}"
-        return f"Signed in; {where} has {mails}."
+        location = f"{self._account.folder} of {self._account.username} at {self._account.host}"
+        return f"Signed in; {location} has {mails}."
 
     def close(self) -> None:
         """Logs out, if the server still responds."""
@@ -137,7 +137,7 @@ class ImapMailbox:
         except (imaplib.IMAP4.error, OSError):
             self._client.shutdown()
 
-    def _mark_again(self, unread: list[str]) -> None:
+    def _retry_marking(self, unread: list[str]) -> None:
         """Retries marking the remembered mails, and stops at the first refusal, because the rest would fail too.
         Forgets those that have been marked or deleted elsewhere."""
         self._refusal = ""
@@ -148,21 +148,21 @@ class ImapMailbox:
             if self._refusal:
                 return
 
-    def _whole(self, uid: str) -> bytes | None:
+    def _fetch(self, uid: str) -> bytes | None:
         """Returns the mail; no bytes if it is too large or refused by the server; None if it is gone."""
-        self._client.begin()
-        status, answer = self._client.uid("FETCH", uid, "(RFC822.SIZE)")
-        size = _number(answer)
+        self._client.begin_exchange()
+        status, response = self._client.uid("FETCH", uid, "(RFC822.SIZE)")
+        size = _parse_size(response)
         if status != "OK" or size > MAX_MAIL_BYTES:
             return b""
-        self._client.begin(size)
-        status, found = self._client.uid("FETCH", uid, "(BODY.PEEK[])")
-        if status == "OK" and not any(found):
+        self._client.begin_exchange(size)
+        status, parts = self._client.uid("FETCH", uid, "(BODY.PEEK[])")
+        if status == "OK" and not any(parts):
             return None
-        return next((part[1] for part in found if isinstance(part, tuple)), b"")
+        return next((part[1] for part in parts if isinstance(part, tuple)), b"")
 
 
-def _opened(account: ImapAccount) -> tuple[BaseMailBox, _Client]:
+def _open(account: ImapAccount) -> tuple[BaseMailBox, _Client]:
     # Imported when a mailbox is read, not at start-up.
     from imap_tools import BaseMailBox
 
@@ -189,30 +189,30 @@ class _Client(imaplib.IMAP4):
     def __init__(self, account: ImapAccount) -> None:
         self._account = account
         self._exchange = DeadlineStream()
-        self._answers: tuple[socket.socket, io.BufferedReader] | None = None
-        self.begin()
+        self._reader: tuple[socket.socket, io.BufferedReader] | None = None
+        self.begin_exchange()
         super().__init__(account.host, account.port_used, timeout=TIMEOUT)
 
-    def begin(self, size: int = 0) -> None:
+    def begin_exchange(self, size: int = 0) -> None:
         """Starts an exchange with its own deadline. `size` is the expected number of bytes."""
-        self._exchange.begin(DEADLINE + size / MIN_BYTES_PER_SECOND, MAX_SESSION_BYTES)
+        self._exchange.begin_exchange(DEADLINE + size / MIN_BYTES_PER_SECOND, MAX_SESSION_BYTES)
 
     def read(self, size: int) -> bytes:
         """Reads as `imaplib` does, within the deadline of the exchange."""
-        return self._heard().read(size)
+        return self._current_reader().read(size)
 
     def readline(self) -> bytes:
         """Reads a line as `imaplib` does, within the deadline of the exchange."""
-        line = self._heard().readline(_MAX_LINE_BYTES + 1)
+        line = self._current_reader().readline(_MAX_LINE_BYTES + 1)
         if len(line) > _MAX_LINE_BYTES:
             raise self.error(f"got more than {_MAX_LINE_BYTES} bytes in a line")
         return line
 
-    def _heard(self) -> io.BufferedReader:
+    def _current_reader(self) -> io.BufferedReader:
         # STARTTLS replaces the socket. Data buffered before it must not be used.
-        if self._answers is None or self._answers[0] is not self.sock:
-            self._answers = self.sock, self._exchange.answers(self.sock)
-        return self._answers[1]
+        if self._reader is None or self._reader[0] is not self.sock:
+            self._reader = self.sock, self._exchange.reader(self.sock)
+        return self._reader[1]
 
     def _create_socket(self, timeout: float | None) -> socket.socket:
         connection = egress.connect(self.host, self.port, trusted=self._account.is_trusted)
@@ -243,30 +243,30 @@ def _library_error() -> type[Exception]:
 
 def _fail(account: ImapAccount, error: Exception) -> NoReturn:
     """Raises Permanent if the credentials or the folder are wrong, else Temporary: the mailbox may come back."""
-    said = _said(account, str(getattr(error, "strerror", None) or error or type(error).__name__).encode())
+    reason = _server_text(account, str(getattr(error, "strerror", None) or error or type(error).__name__).encode())
     if (
-        "AUTHENTICATIONFAILED" in said.upper()
-        or "login failed" in said.lower()
-        or "invalid credentials" in said.lower()
+        "AUTHENTICATIONFAILED" in reason.upper()
+        or "login failed" in reason.lower()
+        or "invalid credentials" in reason.lower()
     ):
         raise Permanent(
             f"{account.host} does not accept the user name and password.",
             "Enter them again; many servers want an app password.",
         ) from None
-    if "NONEXISTENT" in said.upper() or "doesn't exist" in said.lower():
+    if "NONEXISTENT" in reason.upper() or "doesn't exist" in reason.lower():
         raise Permanent(f"{account.host} has no folder {account.folder}.", "Enter the folder's name.") from None
-    raise Temporary(f"The mailbox at {account.host} cannot be read: {said}.") from None
+    raise Temporary(f"The mailbox at {account.host} cannot be read: {reason}.") from None
 
 
-def _said(account: ImapAccount, text: bytes) -> str:
+def _server_text(account: ImapAccount, text: bytes) -> str:
     """Returns the server's text as one line, without the password."""
     line = " ".join(text.decode("utf-8", "replace").split())[:200].rstrip(".")
     return line.replace(account.password, "•••") if account.password else line
 
 
-def _number(size: list[bytes | tuple[bytes, bytes] | None]) -> int:
+def _parse_size(response: list[bytes | tuple[bytes, bytes] | None]) -> int:
     """Returns the size from a response such as `12 (UID 34 RFC822.SIZE 5678)`."""
-    first = size[0] if size else None
+    first = response[0] if response else None
     text = first.decode("ascii", "replace") if isinstance(first, bytes) else ""
     digits = text.rpartition("RFC822.SIZE")[2].strip(" )").split(" ")[0]
     return int(digits) if digits.isdigit() else 0

@@ -14,7 +14,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 LINGER_SECONDS = 10.0
 
 #: Maximum bytes of unwanted data.
-MAX_DISCARDED = 32 * 1024 * 1024
+MAX_DISCARDED_BYTES = 32 * 1024 * 1024
 
 
 class LingeringProtocol(HttpToolsProtocol):
@@ -22,7 +22,7 @@ class LingeringProtocol(HttpToolsProtocol):
     connection."""
 
     #: Set once a response that closes the connection was sent.
-    _is_ending = False
+    _is_lingering = False
     #: Set while data is discarded.
     _discarding: asyncio.TimerHandle | None = None
     _discarded = 0
@@ -30,30 +30,30 @@ class LingeringProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._discarding is not None:
             self._discarded += len(data)
-            if self._discarded > MAX_DISCARDED:
+            if self._discarded > MAX_DISCARDED_BYTES:
                 self.transport.close()
                 return
-        if not self._is_ending:
+        if not self._is_lingering:
             super().data_received(data)
 
     def on_headers_complete(self) -> None:
-        if self._is_ending:
+        if self._is_lingering:
             return
         super().on_headers_complete()
         # The cycle's task has not started yet.
-        self.cycle.transport = _AnswerTransport(self)  # type: ignore[assignment]
+        self.cycle.transport = _ResponseTransport(self)  # type: ignore[assignment]
 
     def on_body(self, body: bytes) -> None:
-        if not self._is_ending:
+        if not self._is_lingering:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
         self._stop_discarding()
-        if not self._is_ending:
+        if not self._is_lingering:
             super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        if self._is_ending:
+        if self._is_lingering:
             self.server_state.total_requests += 1
             return
         super().on_response_complete()
@@ -70,24 +70,24 @@ class LingeringProtocol(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         """Ends the connection when the server stops."""
-        if self._is_ending:
+        if self._is_lingering:
             self.transport.close()
         else:
             super().shutdown()
 
-    def end_gently(self) -> None:
+    def close_gracefully(self) -> None:
         """Closes the connection after the client has read the response, or after the time for it has passed."""
-        if self._is_ending or self.transport.is_closing():
+        if self._is_lingering or self.transport.is_closing():
             return
-        self._is_ending = True
+        self._is_lingering = True
         self.transport.write_eof()
         self.flow.resume_reading()
         self._discard()
 
-    def end_after_answer(self) -> None:
+    def close_after_response(self) -> None:
         """Closes the connection after its last response: at once if no more of the request can arrive."""
         if self.cycle.more_body:
-            self.end_gently()
+            self.close_gracefully()
         else:
             self.transport.close()
 
@@ -102,7 +102,7 @@ class LingeringProtocol(HttpToolsProtocol):
             self._discarding = None
 
 
-class _AnswerTransport:
+class _ResponseTransport:
     """The transport passed to uvicorn's request cycle: its `close` waits for the rest of the request."""
 
     __slots__ = ("_protocol", "write")
@@ -112,7 +112,7 @@ class _AnswerTransport:
         self.write = protocol.transport.write
 
     def is_closing(self) -> bool:
-        return self._protocol._is_ending or self._protocol.transport.is_closing()
+        return self._protocol._is_lingering or self._protocol.transport.is_closing()
 
     def close(self) -> None:
-        self._protocol.end_after_answer()
+        self._protocol.close_after_response()

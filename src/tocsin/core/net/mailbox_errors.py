@@ -18,38 +18,38 @@ class MailboxReader(StrEnum):
     #: An inbound integration: its mails become alerts.
     INBOUND = "inbound"
     #: A provider: its mails are replies to pages.
-    ANSWERS = "answers"
+    REPLIES = "answers"
 
 
 @dataclass(frozen=True, slots=True)
 class MailboxError:
-    """`number` is the id of the integration or provider, which may have been deleted in the meantime."""
+    """`owner_id` is the id of the integration or provider, which may have been deleted in the meantime."""
 
-    reads: MailboxReader
-    number: int
+    purpose: MailboxReader
+    owner_id: int
     since: datetime
     error: str
 
 
-def record_failure(connection: Connection, reads: MailboxReader, number: int, error: str, now: datetime) -> None:
+def record_failure(connection: Connection, purpose: MailboxReader, owner_id: int, error: str, now: datetime) -> None:
     """Records that a mailbox cannot be read. `since` keeps the time of the first consecutive failure."""
     connection.execute(
         "INSERT INTO core_mailboxtrouble (reads, number, since, error) VALUES (%s, %s, %s, %s) "
         "ON CONFLICT (reads, number) DO UPDATE SET error = EXCLUDED.error",
-        (reads, number, now, error[:_MAX_ERROR_CHARS]),
+        (purpose, owner_id, now, error[:_MAX_ERROR_CHARS]),
     )
 
 
-def clear_failure(connection: Connection, reads: MailboxReader, number: int) -> None:
+def clear_failure(connection: Connection, purpose: MailboxReader, owner_id: int) -> None:
     """Records that a mailbox was read, which clears its error."""
-    connection.execute("DELETE FROM core_mailboxtrouble WHERE reads = %s AND number = %s", (reads, number))
+    connection.execute("DELETE FROM core_mailboxtrouble WHERE reads = %s AND number = %s", (purpose, owner_id))
 
 
-def current_errors(connection: Connection, reads: MailboxReader) -> list[MailboxError]:
+def current_errors(connection: Connection, purpose: MailboxReader) -> list[MailboxError]:
     """Returns the mailboxes that cannot be read, longest-failing first."""
-    found = database.rows(
+    rows = database.rows(
         connection,
         "SELECT number, since, error FROM core_mailboxtrouble WHERE reads = %s ORDER BY since, number",
-        (reads,),
+        (purpose,),
     )
-    return [MailboxError(reads, row["number"], row["since"], row["error"]) for row in found]
+    return [MailboxError(purpose, row["number"], row["since"], row["error"]) for row in rows]

@@ -1,8 +1,8 @@
 """Supervises a child process of a node: starts it, watches it, and restarts it after it exits.
 
 The first child is forked while the node has no threads, so that modules are loaded once and their memory is shared.
-Every later child is a fresh interpreter. A child runs `main()` of one module, which calls `begun`. A child exits when
-its standard input closes, and so always with its parent.
+Every later child is a fresh interpreter. A child runs `main()` of one module, which calls `child_setup`. A child exits
+when its standard input closes, and so always with its parent.
 
 The child accepts connections on a socket owned by the parent, so that clients wait through a restart.
 """
@@ -40,13 +40,13 @@ log = logging.getLogger(__name__)
 BACKLOG = 500
 
 #: Seconds after which a start that has not finished is reported as a problem.
-START_WITHIN = 60.0
+MAX_START_SECONDS = 60.0
 
 #: Seconds that a process may take to finish its work when it stops.
-GRACE = 10
+STOP_GRACE_SECONDS = 10
 
 #: Seconds between the exit of a process and the start of the next.
-PAUSE = 1.0
+RESTART_DELAY_SECONDS = 1.0
 
 
 #: The socket's file name, in a directory that only this user may enter.
@@ -57,36 +57,36 @@ class ChildConfig(msgspec.Struct, frozen=True):
     """The configuration that a parent passes to its child. File descriptors have the same numbers in both."""
 
     database_url: str
-    listens_at: str
-    socket: int
+    listen_url: str
+    socket_fd: int
     #: Descriptor of a pipe: the child writes "ready" to it once. It closes when the child exits.
-    says_ready: int
+    ready_fd: int
 
 
 class SupervisedProcess:
-    """The process that runs `module`. `what` completes the phrase "the process that …" in messages ("makes
+    """The process that runs `module`. `description` completes the phrase "the process that …" in messages ("makes
     the pages")."""
 
-    def __init__(self, module: str, what: str, database_url: str) -> None:
+    def __init__(self, module: str, description: str, database_url: str) -> None:
         self._module = module
-        self._what = what
+        self._description = description
         self._database_url = database_url
         prefix = f"tocsin-{module.split('.')[1]}-"
-        _clear_away(Path(tempfile.gettempdir()), prefix)
+        _remove_stale_directories(Path(tempfile.gettempdir()), prefix)
         self._folder = Path(tempfile.mkdtemp(prefix=prefix))
         #: Path of the Unix socket to connect to.
         self.path = str(self._folder / _SOCKET)
         self._socket = socket.socket(socket.AF_UNIX)
         # The socket gets its final name only once it listens. A socket under that name without a listener therefore
         # belongs to a node that was killed.
-        begun_as = self._folder / "begun"
-        self._socket.bind(str(begun_as))
+        initial_path = self._folder / "starting"
+        self._socket.bind(str(initial_path))
         self._socket.listen(BACKLOG)
-        begun_as.rename(self.path)
+        initial_path.rename(self.path)
         self.ready = threading.Event()
         self._stopping = threading.Event()
         self._missing_since = time.monotonic()
-        self._begun: _StartedChild | None = None
+        self._child: _StartedChild | None = None
         self._watcher = threading.Thread(target=self._watch, name=module.split(".")[1], daemon=True)
 
     def fork(self) -> None:
@@ -95,9 +95,9 @@ class SupervisedProcess:
         if threading.active_count() > 1:
             return
         try:
-            self._begun = _begin(self._module, self._socket.fileno(), fork=True)
+            self._child = _start_child(self._module, self._socket.fileno(), fork=True)
         except OSError as error:
-            log.warning("The process that %s cannot be forked, and is started by itself: %s", self._what, error)
+            log.warning("The process that %s cannot be forked, and is started by itself: %s", self._description, error)
 
     def start(self) -> None:
         """Starts the supervisor, which starts the process unless it was forked. Does not wait until it is ready."""
@@ -105,77 +105,79 @@ class SupervisedProcess:
 
     def wait(self) -> None:
         """Waits until the process is ready, for at most START_WITHIN seconds."""
-        self.ready.wait(START_WITHIN)
+        self.ready.wait(MAX_START_SECONDS)
 
     def kill(self) -> None:
         """Kills the process at once. The supervisor restarts it."""
-        if (begun := self._begun) is not None:
-            begun.kill()
+        if (child := self._child) is not None:
+            child.kill()
 
     def stop(self) -> None:
         """Stops the process after it has finished its work, and kills it if it does not stop in time."""
         self._stopping.set()
-        if (begun := self._begun) is not None:
-            begun.end()
+        if (child := self._child) is not None:
+            child.close_stdin()
         if self._watcher.is_alive():
-            self._watcher.join(GRACE + 2)
+            self._watcher.join(STOP_GRACE_SECONDS + 2)
             if self._watcher.is_alive():
                 self.kill()
-                self._watcher.join(PAUSE + 1)
+                self._watcher.join(RESTART_DELAY_SECONDS + 1)
         self._socket.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def problem(self) -> str | None:
         """Returns a sentence if the process has not been ready for START_WITHIN seconds, else None."""
-        if self.ready.is_set() or time.monotonic() - self._missing_since < START_WITHIN:
+        if self.ready.is_set() or time.monotonic() - self._missing_since < MAX_START_SECONDS:
             return None
-        return f"The process that {self._what} does not start."
+        return f"The process that {self._description} does not start."
 
     def _watch(self) -> None:
         while not self._stopping.is_set():
             try:
-                if self._begun is None:
-                    self._begun = _begin(self._module, self._socket.fileno())
-                self._follow(self._begun)
+                if self._child is None:
+                    self._child = _start_child(self._module, self._socket.fileno())
+                self._supervise(self._child)
             except OSError as error:
-                log.error("The process that %s cannot be started: %s", self._what, error)
-            self._begun = None
-            self._stopping.wait(PAUSE)
+                log.error("The process that %s cannot be started: %s", self._description, error)
+            self._child = None
+            self._stopping.wait(RESTART_DELAY_SECONDS)
 
-    def _follow(self, begun: _StartedChild) -> None:
+    def _supervise(self, child: _StartedChild) -> None:
         """Supervises one process from start to exit."""
-        orders = ChildConfig(self._database_url, environment.current().public_url, self._socket.fileno(), begun.says)
-        with begun.heard:
+        config = ChildConfig(
+            self._database_url, environment.current().public_url, self._socket.fileno(), child.ready_fd
+        )
+        with child.ready_pipe:
             with suppress(BrokenPipeError):
-                begun.tell(msgspec.json.encode(orders) + b"\n")
-            if begun.heard.readline():
+                child.send(msgspec.json.encode(config) + b"\n")
+            if child.ready_pipe.readline():
                 self.ready.set()
-                begun.heard.read()
+                child.ready_pipe.read()
             self.ready.clear()
             self._missing_since = time.monotonic()
-            begun.end()
-            code = begun.wait()
+            child.close_stdin()
+            exit_code = child.wait()
         if not self._stopping.is_set():
-            log.error("The process that %s ended with %d, and is started again.", self._what, code)
+            log.error("The process that %s ended with %d, and is started again.", self._description, exit_code)
 
 
-def _clear_away(place: Path, prefix: str) -> None:
+def _remove_stale_directories(parent: Path, prefix: str) -> None:
     """Removes directories left by killed nodes: those that this user owns and whose socket has no listener."""
-    for folder in place.glob(f"{prefix}*"):
+    for folder in parent.glob(f"{prefix}*"):
         with suppress(OSError):
-            held = folder.lstat()
-            if stat.S_ISDIR(held.st_mode) and held.st_uid == os.geteuid() and _is_deserted(folder / _SOCKET):
+            status = folder.lstat()
+            if stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and _is_deserted(folder / _SOCKET):
                 (folder / _SOCKET).unlink()
                 folder.rmdir()
 
 
 def _is_deserted(path: Path) -> bool:
     """Returns whether an existing socket has no listener. Raises OSError if that cannot be determined."""
-    with socket.socket(socket.AF_UNIX) as caller:
+    with socket.socket(socket.AF_UNIX) as client:
         # A busy listener must not block this check.
-        caller.setblocking(False)
+        client.setblocking(False)
         try:
-            caller.connect(str(path))
+            client.connect(str(path))
         except ConnectionRefusedError:
             return True
     return False
@@ -187,11 +189,11 @@ class _ForkedProcess:
     def __init__(self, pid: int) -> None:
         self._pid = pid
         self._lock = threading.Lock()
-        self._is_over = False
+        self._has_exited = False
 
     def kill(self) -> None:
         with self._lock:
-            if not self._is_over:
+            if not self._has_exited:
                 os.kill(self._pid, signal.SIGKILL)
 
     def wait(self) -> int:
@@ -199,7 +201,7 @@ class _ForkedProcess:
         os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOWAIT)
         with self._lock:
             # `kill` must not hit another process that has reused this pid.
-            self._is_over = True
+            self._has_exited = True
             return os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
 
 
@@ -210,66 +212,72 @@ class _StartedChild:
     """A started process, its standard input, and the pipe by which it reports that it is ready."""
 
     def __init__(
-        self, process: _ForkedProcess | subprocess.Popen[bytes], told: IO[bytes], heard: IO[bytes], says: int
+        self, process: _ForkedProcess | subprocess.Popen[bytes], stdin: IO[bytes], ready_pipe: IO[bytes], ready_fd: int
     ) -> None:
-        self.heard = heard
+        self.ready_pipe = ready_pipe
         #: The child's descriptor for writing to its parent.
-        self.says = says
+        self.ready_fd = ready_fd
         self.kill = process.kill
         self.wait: Callable[[], int] = process.wait
-        self._told = told
+        self._stdin = stdin
         self._lock = threading.Lock()
 
-    def tell(self, line: bytes) -> None:
-        """Writes to the child's standard input, unless `end` has closed it. Raises OSError if the child has exited."""
+    def send(self, line: bytes) -> None:
+        """Writes to the child's standard input, unless `close_stdin` has closed it. Raises OSError if the child has
+        exited."""
         with self._lock:
-            if not self._told.closed:
-                self._told.write(line)
+            if not self._stdin.closed:
+                self._stdin.write(line)
 
-    def end(self) -> None:
+    def close_stdin(self) -> None:
         """Closes the child's standard input. The child exits after finishing its work."""
         with self._lock:
-            self._told.close()
+            self._stdin.close()
 
 
-def _begin(module: str, listening: int, *, fork: bool = False) -> _StartedChild:
+def _start_child(module: str, socket_fd: int, *, fork: bool = False) -> _StartedChild:
     """Starts a process that runs `main()` of `module`. Raises OSError."""
-    hears, says = os.pipe()
-    reads, tells = os.pipe()
+    ready_read_fd, ready_write_fd = os.pipe()
+    stdin_read_fd, stdin_write_fd = os.pipe()
     try:
         if fork:
             # Garbage left now would be collected in both processes.
             gc.collect()
             gc.freeze()
-            if (number := os.fork()) == 0:
-                _be(module, reads, (listening, says))
-            process: Process = _ForkedProcess(number)
+            if (pid := os.fork()) == 0:
+                _child_main(module, stdin_read_fd, (socket_fd, ready_write_fd))
+            process: Process = _ForkedProcess(pid)
         else:
             # The child gets its own session, so that only the parent receives signals from a terminal.
             process = subprocess.Popen(  # noqa: S603 - this very program
-                [sys.executable, "-m", module], stdin=reads, pass_fds=[listening, says], start_new_session=True
+                [sys.executable, "-m", module],
+                stdin=stdin_read_fd,
+                pass_fds=[socket_fd, ready_write_fd],
+                start_new_session=True,
             )
     except BaseException:
-        os.close(hears)
-        os.close(tells)
+        os.close(ready_read_fd)
+        os.close(stdin_write_fd)
         raise
     finally:
-        os.close(reads)
-        os.close(says)
-    return _StartedChild(process, os.fdopen(tells, "wb", buffering=0), os.fdopen(hears, "rb"), says)
+        os.close(stdin_read_fd)
+        os.close(ready_write_fd)
+    return _StartedChild(
+        process, os.fdopen(stdin_write_fd, "wb", buffering=0), os.fdopen(ready_read_fd, "rb"), ready_write_fd
+    )
 
 
-def _be(module: str, reads: int, kept: Sequence[int]) -> None:
+def _child_main(module: str, stdin_fd: int, inherited_fds: Sequence[int]) -> None:
     """Runs the forked process. Never returns into the parent's code."""
     status = 1
     try:
         os.setsid()
-        os.dup2(reads, 0)
-        nothing = os.open(os.devnull, os.O_RDWR)
+        os.dup2(stdin_fd, 0)
+        null_fd = os.open(os.devnull, os.O_RDWR)
         for path in list(Path("/dev/fd").iterdir()):
             # Redirect to /dev/null instead of closing: an object of the parent may still close this number later.
-            if (number := int(path.name)) > 2 and number not in (nothing, *kept):
-                _let_go(number, nothing)
+            if (fd := int(path.name)) > 2 and fd not in (null_fd, *inherited_fds):
+                _redirect_to_null(fd, null_fd)
         sys.stdin = open(0, closefd=False)  # noqa: SIM115 - it is open for as long as the process lives
         importlib.import_module(module).main()
         status = 0
@@ -280,47 +288,47 @@ def _be(module: str, reads: int, kept: Sequence[int]) -> None:
         os._exit(status)
 
 
-def _let_go(number: int, nothing: int) -> None:
+def _redirect_to_null(fd: int, null_fd: int) -> None:
     try:
-        os.fstat(number)
+        os.fstat(fd)
     except OSError:
         return  # the listing of open files was itself an open file
-    os.dup2(nothing, number)
+    os.dup2(null_fd, fd)
 
 
 def child_setup() -> ChildConfig:
     """Initializes a child process: reads its configuration, and sets up logging, the database and Django."""
     # A service manager signals all processes at once. The child keeps running while its parent still serves requests.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
-    told = sys.stdin.buffer.readline()
-    if not told:
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signal_number, signal.SIG_IGN)
+    line = sys.stdin.buffer.readline()
+    if not line:
         # The parent exited before it could send the configuration, so there is nothing to do.
         os._exit(0)
-    orders = msgspec.json.decode(told, type=ChildConfig)
+    config = msgspec.json.decode(line, type=ChildConfig)
     logs.set_up(environment.current().log_format)
-    environment.listen_address(orders.listens_at)
-    database.use(orders.database_url)
+    environment.listen_address(config.listen_url)
+    database.use(config.database_url)
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tocsin.settings")
     import django
 
     django.setup()
-    return orders
+    return config
 
 
-def is_ready(orders: ChildConfig) -> None:
+def report_ready(config: ChildConfig) -> None:
     """Reports to the parent that this process is ready."""
-    os.write(orders.says_ready, b"ready\n")
+    os.write(config.ready_fd, b"ready\n")
 
 
-def exit_with_parent(end: Callable[[], object]) -> None:
-    """Calls `end` on a separate thread once the parent closes the pipe or has exited. Exits the process if it still
-    runs after GRACE seconds."""
-    threading.Thread(target=_follow_the_parent, args=(end,), name="parent", daemon=True).start()
+def exit_with_parent(shutdown: Callable[[], object]) -> None:
+    """Calls `shutdown` on a separate thread once the parent closes the pipe or has exited. Exits the process if it
+    still runs after GRACE seconds."""
+    threading.Thread(target=_wait_for_parent_exit, args=(shutdown,), name="parent", daemon=True).start()
 
 
-def _follow_the_parent(end: Callable[[], object]) -> None:
+def _wait_for_parent_exit(shutdown: Callable[[], object]) -> None:
     sys.stdin.buffer.read()
-    end()
-    time.sleep(GRACE + 1)
+    shutdown()
+    time.sleep(STOP_GRACE_SECONDS + 1)
     os._exit(1)

@@ -14,22 +14,22 @@ from tocsin.core.db.database import Connection
 MAX_SKEW = timedelta(seconds=2)
 
 #: How often the difference from the database's clock is measured.
-MEASURE_EVERY = timedelta(minutes=1)
+MEASURE_INTERVAL = timedelta(minutes=1)
 
 #: If this machine's clock was set by more than this since the last measurement, the difference is measured at once.
 MIN_CLOCK_SET = timedelta(seconds=1)
 
 _lock = threading.Lock()
 _skew = timedelta()
-_jump = timedelta()
+_test_offset = timedelta()
 _measured_at = float("-inf")
 #: This machine's clock minus its monotonic clock at the last measurement, in seconds.
-_started = 0.0
+_measured_clock_base = 0.0
 
 
 def now() -> datetime:
     """Returns the current time in UTC by the database's clock, plus the jump of a test clock."""
-    return datetime.now(UTC) + _skew + _jump
+    return datetime.now(UTC) + _skew + _test_offset
 
 
 def skew() -> timedelta:
@@ -37,47 +37,47 @@ def skew() -> timedelta:
     return _skew
 
 
-def set_test_offset() -> timedelta:
+def test_offset() -> timedelta:
     """Returns how far the test clock has been moved; zero unless `TOCSIN_TEST_CLOCK` is set."""
-    return _jump
+    return _test_offset
 
 
-def is_sound() -> bool:
+def is_in_sync() -> bool:
     """Returns whether this machine's clock and the database's differ by at most MAX_SKEW."""
     return abs(_skew) <= MAX_SKEW
 
 
 def measure(connection: Connection) -> None:
     """Measures the difference from the database's clock, and reads the jump of a test clock if one is allowed."""
-    global _skew, _jump, _measured_at, _started
+    global _skew, _test_offset, _measured_at, _measured_clock_base
     before = datetime.now(UTC)
     row = connection.execute("SELECT clock_timestamp()").fetchone()
     after = datetime.now(UTC)
     assert row is not None
     # Half of the round trip is the best estimate of when the database read its clock.
     measured = row[0] - (before + (after - before) / 2)
-    moved = _moved(connection)
+    offset = _read_test_offset(connection)
     with _lock:
-        _skew, _jump, _measured_at, _started = measured, moved, time.monotonic(), _start()
+        _skew, _test_offset, _measured_at, _measured_clock_base = measured, offset, time.monotonic(), _clock_base()
 
 
 def measure_if_due(connection: Connection) -> None:
     """Measures again if the last measurement is old or this machine's clock was set; always under a test clock."""
     age = time.monotonic() - _measured_at
-    was_set = abs(_start() - _started) > MIN_CLOCK_SET.total_seconds()
-    if environment.current().test_clock or was_set or age >= MEASURE_EVERY.total_seconds():
+    was_set = abs(_clock_base() - _measured_clock_base) > MIN_CLOCK_SET.total_seconds()
+    if environment.current().test_clock or was_set or age >= MEASURE_INTERVAL.total_seconds():
         measure(connection)
 
 
-def of_database(connection: Connection) -> datetime:
+def database_now(connection: Connection) -> datetime:
     """Returns the time read from the database itself, not from the last measurement, plus the jump of a test clock."""
     row = connection.execute("SELECT clock_timestamp()").fetchone()
     assert row is not None
     at: datetime = row[0]
-    return at.astimezone(UTC) + _moved(connection)
+    return at.astimezone(UTC) + _read_test_offset(connection)
 
 
-def _moved(connection: Connection) -> timedelta:
+def _read_test_offset(connection: Connection) -> timedelta:
     """Returns the jump of the test clock, if one is allowed."""
     if not environment.current().test_clock:
         return timedelta()
@@ -85,7 +85,7 @@ def _moved(connection: Connection) -> timedelta:
     return timedelta(seconds=offset[0]) if offset else timedelta()
 
 
-def _start() -> float:
+def _clock_base() -> float:
     return time.time() - time.monotonic()
 
 

@@ -35,19 +35,19 @@ class DaemonThreads:
         if is_needed:
             self._start()
 
-    def grow(self, number: int) -> None:
-        """Allows `number` more threads, in place of threads that hang, and starts them if tasks are waiting."""
+    def grow(self, count: int) -> None:
+        """Allows `count` more threads, in place of threads that hang, and starts them if tasks are waiting."""
         with self._lock:
-            self._size += number
+            self._size += count
             missing = max(0, min(self._size, self._unfinished) - self._threads)
             self._threads += missing
         for _ in range(missing):
             self._start()
 
-    def shrink(self, number: int) -> None:
+    def shrink(self, count: int) -> None:
         """Reverts a `grow`: surplus threads exit after their current task."""
         with self._lock:
-            self._size -= number
+            self._size -= count
 
     def stop(self) -> None:
         """Drops tasks that have not started. Each thread exits after its current task."""

@@ -77,7 +77,7 @@ class JobPool[K, J, R]:
         self._results: dict[K, R] = {}
         self._writing = threading.Lock()
 
-    def free(self) -> int:
+    def free_slots(self) -> int:
         """Returns how many more jobs may start."""
         with self._changed:
             return self._slots - len(self._jobs)
@@ -92,15 +92,15 @@ class JobPool[K, J, R]:
         with self._changed:
             return [task.job for task in self._stuck]
 
-    def begin(self, jobs: Iterable[J]) -> None:
+    def start(self, jobs: Iterable[J]) -> None:
         """Starts jobs that this process has claimed."""
         now = self._deadline.elapsed() if self._deadline else 0.0
-        begun = {self._key(job): _Task(job, now) for job in jobs}
+        tasks = {self._key(job): _Task(job, now) for job in jobs}
         with self._changed:
-            self._jobs |= {key: task.job for key, task in begun.items()}
-            self._tasks |= set(begun.values())
-        for task in begun.values():
-            self._threads.submit(partial(self._do, task))
+            self._jobs |= {key: task.job for key, task in tasks.items()}
+            self._tasks |= set(tasks.values())
+        for task in tasks.values():
+            self._threads.submit(partial(self._run, task))
 
     def end_overdue(self) -> None:
         """Ends the jobs past their deadline. Their threads are abandoned and replaced."""
@@ -116,7 +116,7 @@ class JobPool[K, J, R]:
         for task in overdue:
             log.error("%s of %s is past its deadline; its thread is abandoned.", self._key(task.job), self._name)
 
-    def write_down(self) -> None:
+    def store_results(self) -> None:
         """Stores the results that have arrived. While one thread stores, others wait and leave theirs to the next."""
         with self._writing:
             with self._changed:
@@ -128,25 +128,26 @@ class JobPool[K, J, R]:
             except (DataError, IntegrityError):
                 # One result cannot be stored. Stored separately, it does not affect the others.
                 self._write_each(results)
-            self._forget(results)
+            self._remove(results)
 
-    def wait_until(self, is_so: Callable[[list[J]], bool], timeout: float) -> bool:
-        """Waits until `is_so` holds for the jobs in flight, for at most `timeout` seconds. Returns False on timeout."""
+    def wait_until(self, condition: Callable[[list[J]], bool], timeout: float) -> bool:
+        """Waits until `condition` holds for the jobs in flight, for at most `timeout` seconds. Returns False on
+        timeout."""
         with self._changed:
-            return self._changed.wait_for(lambda: is_so(list(self._jobs.values())), timeout)
+            return self._changed.wait_for(lambda: condition(list(self._jobs.values())), timeout)
 
     def settle(self, timeout: float | None = None) -> None:
         """Waits until all jobs have finished, or for `timeout` seconds, and stores the results that have arrived."""
         with self._changed:
             self._changed.wait_for(lambda: len(self._results) == len(self._jobs), timeout)
-        self.write_down()
+        self.store_results()
 
     def close(self, timeout: float) -> None:
         """Settles the jobs in flight and starts no more."""
         self.settle(timeout)
         self._threads.stop()
 
-    def _do(self, task: _Task[J]) -> None:
+    def _run(self, task: _Task[J]) -> None:
         key = self._key(task.job)
         with self._changed:
             # The task passed its deadline in the queue and already has a result, so it must not start.
@@ -158,7 +159,7 @@ class JobPool[K, J, R]:
         except Exception:  # the thread's outermost handler: the job's lease expires, and the next claim retries it
             log.exception("%s of %s broke.", key, self._name)
             if not self._finish(task):
-                self._forget([key])
+                self._remove([key])
             return
         with self._changed:
             is_late = self._finish(task)
@@ -169,7 +170,7 @@ class JobPool[K, J, R]:
             self._salvage_late(key, result)
             return
         try:
-            self.write_down()
+            self.store_results()
         except Exception:  # the thread's outermost handler: the next run stores it
             log.exception("What came of %d jobs of %s could not be written down yet.", len(self._results), self._name)
 
@@ -198,9 +199,9 @@ class JobPool[K, J, R]:
                 log.exception("What came of %s of %s cannot be written down.", key, self._name)
                 self._salvage(result)
 
-    def _forget(self, done: Iterable[K]) -> None:
+    def _remove(self, keys: Iterable[K]) -> None:
         with self._changed:
-            for key in done:
+            for key in keys:
                 self._results.pop(key, None)
                 del self._jobs[key]
             self._changed.notify_all()

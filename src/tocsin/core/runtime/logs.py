@@ -22,7 +22,7 @@ _SECRETS = re.compile(
 
 def mask_tokens(text: str) -> str:
     """Returns `text` with the secrets in URLs and headers masked."""
-    return _SECRETS.sub(lambda found: f"{found['before']}***", text)
+    return _SECRETS.sub(lambda match: f"{match['before']}***", text)
 
 
 class _TextFormatter(logging.Formatter):
@@ -43,10 +43,10 @@ class _JsonFormatter(logging.Formatter):
         return msgspec.json.encode(entry).decode()
 
 
-def set_up(how: LogFormat) -> None:
+def set_up(log_format: LogFormat) -> None:
     """Sends every log record of the process to stderr."""
     handler = logging.StreamHandler(sys.stderr)
-    if how is LogFormat.JSON:
+    if log_format is LogFormat.JSON:
         handler.setFormatter(_JsonFormatter())
     else:
         handler.setFormatter(_TextFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))

@@ -15,7 +15,7 @@ ProcessCollector(registry=REGISTRY)
 _MESSAGES = Counter(
     "tocsin_messages", "Inbound messages that this node has stored, by outcome.", ["status"], registry=REGISTRY
 )
-_REFUSED = Counter(
+_REJECTED = Counter(
     "tocsin_messages_refused", "Inbound messages that this node could not store: answered 503.", registry=REGISTRY
 )
 _BATCH_MESSAGES = Histogram(
@@ -58,11 +58,11 @@ def count_batch(statuses: Iterable[str], seconds: float) -> None:
     _BATCH_SECONDS.observe(seconds)
 
 
-def count_refused(number: int) -> None:
+def count_rejected(count: int) -> None:
     """Counts messages answered with 503, which their senders must retry."""
-    _REFUSED.inc(number)
+    _REJECTED.inc(count)
 
 
-def count_delivery(channel: str, status: str, number: int = 1) -> None:
+def count_delivery(channel: str, status: str, count: int = 1) -> None:
     """Counts delivery attempts: `sent`, or `failed`, which may be retried."""
-    _DELIVERIES.labels(channel, status).inc(number)
+    _DELIVERIES.labels(channel, status).inc(count)

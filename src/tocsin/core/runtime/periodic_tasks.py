@@ -29,39 +29,39 @@ DEATH_WINDOW = timedelta(minutes=1)
 class PeriodicTask:
     """A task that a worker repeats.
 
-    `turn` processes one batch in its own transactions, and returns True if more work may be waiting. It runs at least
-    once per interval `every`, and when a hint names one of `topics`.
+    `run_once` processes one batch in its own transactions, and returns True if more work may be waiting. It runs at
+    least once per `interval`, and when a hint names one of `topics`.
     """
 
     name: str
-    turn: Callable[[], bool]
-    every: timedelta
+    run_once: Callable[[], bool]
+    interval: timedelta
     topics: frozenset[str] = frozenset()
 
 
 class Worker:
     """Runs periodic tasks until it is stopped, and records when each last ran."""
 
-    def __init__(self, loops: Iterable[PeriodicTask]) -> None:
-        self.loops = tuple(loops)
-        self.turned_at: dict[str, datetime] = {}
-        self._wake = {loop.name: threading.Event() for loop in self.loops}
+    def __init__(self, tasks: Iterable[PeriodicTask]) -> None:
+        self.tasks = tuple(tasks)
+        self.last_run_at: dict[str, datetime] = {}
+        self._wake = {task.name: threading.Event() for task in self.tasks}
         self._stop = threading.Event()
         self.threads: dict[str, threading.Thread] = {}
         self._deaths: deque[float] = deque(maxlen=MAX_DEATHS)
 
     def start(self) -> None:
         """Starts a thread for each task."""
-        for loop in self.loops:
-            self.turned_at[loop.name] = datetime.now(UTC)
-            self._spawn(loop)
+        for task in self.tasks:
+            self.last_run_at[task.name] = datetime.now(UTC)
+            self._spawn(task)
 
     def wake(self, topics: Iterable[str]) -> None:
         """Runs the tasks that subscribe to one of `topics` at once."""
-        named = frozenset(topics)
-        for loop in self.loops:
-            if loop.topics & named:
-                self._wake[loop.name].set()
+        woken_topics = frozenset(topics)
+        for task in self.tasks:
+            if task.topics & woken_topics:
+                self._wake[task.name].set()
 
     def stop(self, timeout: float) -> None:
         """Lets each task finish its run, for at most `timeout` seconds in total."""
@@ -72,13 +72,13 @@ class Worker:
         for thread in self.threads.values():
             thread.join(max(0.0, end - time.monotonic()))
 
-    def revive(self) -> None:
+    def restart_dead(self) -> None:
         """Restarts each task whose thread died."""
-        for loop in self.loops:
-            if not self.threads[loop.name].is_alive() and not self._stop.is_set():
-                log.error("The loop %s died and is started again.", loop.name)
+        for task in self.tasks:
+            if not self.threads[task.name].is_alive() and not self._stop.is_set():
+                log.error("The loop %s died and is started again.", task.name)
                 self._deaths.append(time.monotonic())
-                self._spawn(loop)
+                self._spawn(task)
 
     def is_healthy(self) -> bool:
         """Returns False if MAX_DEATHS task threads died within DEATH_WINDOW."""
@@ -86,26 +86,26 @@ class Worker:
             return True
         return time.monotonic() - self._deaths[0] > DEATH_WINDOW.total_seconds()
 
-    def _spawn(self, loop: PeriodicTask) -> None:
-        thread = threading.Thread(target=self._run, args=(loop,), name=f"loop {loop.name}", daemon=True)
-        self.threads[loop.name] = thread
+    def _spawn(self, task: PeriodicTask) -> None:
+        thread = threading.Thread(target=self._run, args=(task,), name=f"loop {task.name}", daemon=True)
+        self.threads[task.name] = thread
         thread.start()
 
-    def _run(self, loop: PeriodicTask) -> None:
-        wake = self._wake[loop.name]
+    def _run(self, task: PeriodicTask) -> None:
+        wake_event = self._wake[task.name]
         while not self._stop.is_set():
-            wake.clear()
-            wait = loop.every
+            wake_event.clear()
+            wait = task.interval
             try:
-                if loop.turn():
+                if task.run_once():
                     wait = timedelta()
-                self.turned_at[loop.name] = datetime.now(UTC)
+                self.last_run_at[task.name] = datetime.now(UTC)
             except Exception as error:  # the task's outermost handler: one failed run must not end the task
                 if database.is_unavailable(error):
-                    log.warning("The loop %s waits for the database: %s", loop.name, error)
+                    log.warning("The loop %s waits for the database: %s", task.name, error)
                     wait = min(wait, RETRY_DATABASE_WITHIN)
                 else:
-                    log.exception("A turn of the loop %s failed.", loop.name)
+                    log.exception("A turn of the loop %s failed.", task.name)
                 self._stop.wait(PAUSE_AFTER_FAILURE.total_seconds())
             if wait:
-                wake.wait(wait.total_seconds())
+                wake_event.wait(wait.total_seconds())

@@ -11,33 +11,33 @@ import resource
 import subprocess
 import sys
 
-MEMORY = 1024 * 1024 * 1024
+MAX_MEMORY_BYTES = 1024 * 1024 * 1024
 
 
 class ResourceLimitExceeded(Exception):
     """The process exceeded its time or memory limit."""
 
 
-def run(module: str, given: bytes, *, seconds: int, memory: int = MEMORY) -> bytes:
-    """Runs `module` as a program with `given` on standard input, and returns its standard output.
+def run(module: str, input_bytes: bytes, *, seconds: int, memory: int = MAX_MEMORY_BYTES) -> bytes:
+    """Runs `module` as a program with `input_bytes` on standard input, and returns its standard output.
 
-    The program must call `limit` first. `seconds` limits its CPU time, `memory` its address space in bytes. Raises
-    ResourceLimitExceeded at a limit, and RuntimeError if the program fails.
+    The program must call `limit_resources` first. `seconds` limits its CPU time, `memory` its address space in bytes.
+    Raises ResourceLimitExceeded at a limit, and RuntimeError if the program fails.
     """
     try:
-        done = subprocess.run(  # noqa: S603 - this very program
+        completed = subprocess.run(  # noqa: S603 - this very program
             [sys.executable, "-m", module, str(seconds), str(memory)],
-            input=given, capture_output=True, check=False, timeout=max(2.0 * seconds, 10.0 + seconds), cwd="/",
+            input=input_bytes, capture_output=True, check=False, timeout=max(2.0 * seconds, 10.0 + seconds), cwd="/",
             env={"PATH": os.defpath, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)},
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         raise ResourceLimitExceeded from None
-    if done.returncode < 0:
+    if completed.returncode < 0:
         # The kernel killed it.
         raise ResourceLimitExceeded
-    if done.returncode:
-        raise RuntimeError(done.stderr.decode("utf-8", "replace")[-2000:])
-    return done.stdout
+    if completed.returncode:
+        raise RuntimeError(completed.stderr.decode("utf-8", "replace")[-2000:])
+    return completed.stdout
 
 
 def limit_resources() -> None:

@@ -18,9 +18,9 @@ _MARK = "'"
 
 def write(rows: Iterable[Iterable[object]]) -> str:
     """Returns the rows as comma-separated CSV. None is an empty cell; numbers, also negative ones, stay numbers."""
-    written = io.StringIO()
-    csv.writer(written, lineterminator="\n").writerows([_cell(value) for value in row] for row in rows)
-    return written.getvalue()
+    output = io.StringIO()
+    csv.writer(output, lineterminator="\n").writerows([_cell(value) for value in row] for row in rows)
+    return output.getvalue()
 
 
 def read(text: str) -> Iterator[list[str]]:

@@ -25,27 +25,27 @@ _PARTS = re.compile(r"\s*".join(["", *(rf"(?:(\d{{1,9}})\s*{unit})?" for unit in
 describe = locale_format.english_duration
 
 
-def parse(text: object, place: str | None = None) -> timedelta:
+def parse(text: object, path: str | None = None) -> timedelta:
     """Parses whole numbers with the units w, d, h, m and s, largest first. `0` needs no unit.
 
-    Raises `Rejected("invalid_duration")` for the field `place`.
+    Raises `Rejected("invalid_duration")` for the field `path`.
     """
-    written = str(text).strip() if isinstance(text, str | int) and not isinstance(text, bool) else ""
-    if written == "0":
+    stripped = str(text).strip() if isinstance(text, str | int) and not isinstance(text, bool) else ""
+    if stripped == "0":
         return timedelta()
-    matched = _PARTS.fullmatch(written)
-    if not written or matched is None:
-        raise Rejected("invalid_duration", f"{text!r} is not a duration; write it like 90s, 5m, 1h30m or 1w.", place)
-    amounts = zip(matched.groups(), _UNITS.values(), strict=True)
-    span = sum((int(amount) * unit for amount, unit in amounts if amount is not None), timedelta())
-    if span > MAX_DURATION:
-        raise Rejected("invalid_duration", f"{text!r} is too long; the longest is ten years.", place)
-    return span
+    match = _PARTS.fullmatch(stripped)
+    if not stripped or match is None:
+        raise Rejected("invalid_duration", f"{text!r} is not a duration; write it like 90s, 5m, 1h30m or 1w.", path)
+    amounts = zip(match.groups(), _UNITS.values(), strict=True)
+    duration = sum((int(amount) * unit for amount, unit in amounts if amount is not None), timedelta())
+    if duration > MAX_DURATION:
+        raise Rejected("invalid_duration", f"{text!r} is too long; the longest is ten years.", path)
+    return duration
 
 
-def write(span: timedelta) -> str:
-    """Returns the shortest form that `parse` reads as `span`, in whole seconds. Only exact multiples use weeks."""
-    seconds = int(span.total_seconds())
+def write(duration: timedelta) -> str:
+    """Returns the shortest form that `parse` reads as `duration`, in whole seconds. Only exact multiples use weeks."""
+    seconds = int(duration.total_seconds())
     if seconds < 0:
         raise ValueError("a negative span has no written form")
     if seconds == 0:

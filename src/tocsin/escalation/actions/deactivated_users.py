@@ -26,7 +26,7 @@ BATCH = 100
 NOTE = "the account was switched off"
 
 # Active alerts assigned to a deactivated user (`kind` owner), or unassigned and acknowledged by one.
-_THEIRS = """
+_AFFECTED_ALERTS = """
 SELECT a.id, 'owner' AS kind, u.id AS user_id
 FROM alerts_alert a JOIN people_user u ON u.id = a.owner_id AND NOT u.is_active
 WHERE a.status = ANY(%(live)s) AND (%(only)s::bigint IS NULL OR a.id = %(only)s)
@@ -39,43 +39,43 @@ ORDER BY 1, 2 DESC, 3 LIMIT %(most)s
 """
 
 
-def loop() -> PeriodicTask:
+def deactivated_users_task() -> PeriodicTask:
     """The worker's periodic task."""
-    return PeriodicTask("departed owners", lambda: turn(clock.now()), INTERVAL, frozenset({"config"}))
+    return PeriodicTask("departed owners", lambda: run_once(clock.now()), INTERVAL, frozenset({"config"}))
 
 
-def turn(now: datetime) -> bool:
+def run_once(now: datetime) -> bool:
     """Releases one batch of alerts. Returns whether there may be more."""
     with database.transaction() as connection:
-        found = _theirs(connection)
-    given_back = 0
-    for alert_id in dict.fromkeys(alert_id for alert_id, _ in found):
+        affected = _load_affected(connection)
+    released = 0
+    for alert_id in dict.fromkeys(alert_id for alert_id, _ in affected):
         try:
-            given_back += database.retry_once(lambda alert_id=alert_id: _give_back(alert_id, now))  # type: ignore[misc]
+            released += database.retry_once(lambda alert_id=alert_id: _release(alert_id, now))  # type: ignore[misc]
         except Exception as error:  # one alert's failure must not stop the others
             if database.is_unavailable(error):
                 raise
             log.exception("Alert %s could not be given back.", alert_id)
-    return len(found) == BATCH and given_back > 0
+    return len(affected) == BATCH and released > 0
 
 
-def _give_back(alert_id: int, now: datetime) -> bool:
+def _release(alert_id: int, now: datetime) -> bool:
     with database.transaction() as connection:
         store.lock(connection, [alert_id])
         # Another user may have been assigned, or the alert closed, before this transaction got the lock.
-        held = _theirs(connection, alert_id)
-        for _, order in held:
-            service.apply_command_within(connection, alert_id, order, now)
-        return bool(held)
+        affected = _load_affected(connection, alert_id)
+        for _, command in affected:
+            service.apply_command_within(connection, alert_id, command, now)
+        return bool(affected)
 
 
-def _theirs(connection: Connection, only: int | None = None) -> list[tuple[int, Command]]:
+def _load_affected(connection: Connection, only_alert_id: int | None = None) -> list[tuple[int, Command]]:
     """The active alerts assigned to or acknowledged by a deactivated user, each with the command that ends it."""
-    parameters: dict[str, object] = {"live": sorted(ACTIVE), "only": only, "most": BATCH}
-    return [(row["id"], _end_of(row)) for row in database.rows(connection, _THEIRS, parameters)]
+    parameters: dict[str, object] = {"live": sorted(ACTIVE), "only": only_alert_id, "most": BATCH}
+    return [(row["id"], _ending_command(row)) for row in database.rows(connection, _AFFECTED_ALERTS, parameters)]
 
 
-def _end_of(row: dict[str, Any]) -> Command:
+def _ending_command(row: dict[str, Any]) -> Command:
     # Not through CommandChannel.POLICY: the run must react to this as it reacts to a person's command.
     if row["kind"] == "owner":
         return Unassign(actor=SYSTEM, via=CommandChannel.API, note=NOTE)

@@ -9,7 +9,7 @@ from datetime import datetime
 from tocsin.alerts.change_handlers import PagingConfig, PagingMode
 from tocsin.alerts.commands import Actor, NewEvent
 from tocsin.alerts.new_alert import NewAlert
-from tocsin.alerts.service import open_by_hand
+from tocsin.alerts.service import create_manual_alert
 from tocsin.alerts.states import CommandChannel, EventKind, Priority
 from tocsin.escalation.models import Policy
 from tocsin.escalation.policy import policy as policies
@@ -51,20 +51,20 @@ def open_alert(new: ManualAlert, *, actor: Actor, username: str, via: CommandCha
         tags=new.tags,
         custom=new.custom,
     )
-    said = f": {new.note.rstrip('.')}." if new.note else "."
-    if paging.mode is PagingMode.RECORD:
-        said += f" {paging.reason}"
+    detail = f": {new.note.rstrip('.')}." if new.note else "."
+    if paging.mode is PagingMode.LOG_ONLY:
+        detail += f" {paging.reason}"
     data = {"note": new.note} if new.note else {}
-    event = NewEvent(0, EventKind.OPENED, now, actor, f"{actor.name} opened it by hand{said}", via, data)
-    return open_by_hand(alert, paging, event, now=now)
+    event = NewEvent(0, EventKind.OPENED, now, actor, f"{actor.name} opened it by hand{detail}", via, data)
+    return create_manual_alert(alert, paging, event, now=now)
 
 
 def _paging(new: ManualAlert) -> PagingConfig:
     if new.policy is None and not new.user_ids:
         reason = "It has neither an escalation policy nor recipient users, so it pages nobody."
-        return PagingConfig(PagingMode.RECORD, None, new.user_ids, new.group_ids, reason)
-    named = f"by the policy {new.policy.name}" if new.policy else "the recipient users"
-    reason = f"It was opened by hand, to page {named}."
+        return PagingConfig(PagingMode.LOG_ONLY, None, new.user_ids, new.group_ids, reason)
+    recipients = f"by the policy {new.policy.name}" if new.policy else "the recipient users"
+    reason = f"It was opened by hand, to page {recipients}."
     version = new.policy.current_version_id if new.policy else None
     return PagingConfig(PagingMode.PAGE, version, new.user_ids, new.group_ids, reason)
 

@@ -20,7 +20,7 @@ from tocsin.escalation.policy.policy import RECIPIENTS_ONLY
 from tocsin.escalation.policy.policy_cache import load_plans
 from tocsin.escalation.run import effects, run_store
 from tocsin.escalation.run.run_state import CancelPages, RunDecision, RunStatus, from_row, with_progress
-from tocsin.escalation.run.run_status import begin_run, settle
+from tocsin.escalation.run.run_status import begin_run, derive_status
 from tocsin.notify.enqueue import queue
 from tocsin.notify.rules.page_planner import PageRequest
 
@@ -33,52 +33,58 @@ def start_policy(
     Roles are looked up in the same recipient groups as before. Raises Rejected("not_found"), Rejected("not_possible")
     for a policy version that cannot be read, or Rejected("already_…") when the alert is not active.
     """
-    _require_live(alert, now)
+    _require_active(alert, now)
     policy = database.row(
         connection, "SELECT name, current_version_id FROM escalation_policy WHERE id = %s", (policy_id,)
     )
     if policy is None:
         raise Rejected("not_found", "That escalation policy is gone.")
-    held = run_store.current(connection, [alert.id]).get(alert.id)
+    current_row = run_store.current_rows(connection, [alert.id]).get(alert.id)
     version = policy["current_version_id"]
-    known = load_plans(connection, {version, *([held["version_id"]] if held else ())})
-    if version not in known:
+    plans = load_plans(connection, {version, *([current_row["version_id"]] if current_row else ())})
+    if version not in plans:
         raise Rejected("not_possible", f"Policy {policy['name']} cannot be read; save it again.")
-    said = f"{actor.name} started policy {policy['name']}."
+    sentence = f"{actor.name} started policy {policy['name']}."
     new = begin_run(
         alert.id,
-        known[version],
+        plans[version],
         PagingMode.PAGE,
         alert.priority,
         now,
-        recipient_groups=tuple(held["recipient_groups"]) if held else (),
-        why=said,
+        recipient_groups=tuple(current_row["recipient_groups"]) if current_row else (),
+        policy_reason=sentence,
     )
-    event = NewEvent(alert.id, EventKind.ESCALATION_STARTED, now, actor, said, via)
-    if held is None or held["status"] == RunStatus.ENDED:
-        new = settle(new, alert, now)
+    event = NewEvent(alert.id, EventKind.ESCALATION_STARTED, now, actor, sentence, via)
+    if current_row is None or current_row["status"] == RunStatus.TERMINATED:
+        new = derive_status(new, alert, now)
         run_store.insert(connection, [run_store.NewRun(alert.id, new, version)])
         store.insert_events(connection, [event])
     else:
-        old = from_row(held, known.get(held["version_id"], RECIPIENTS_ONLY))
-        new = with_progress(new, asked=old.progress.asked, heard=old.progress.heard)
-        new = settle(new, alert, now)
-        ended = replace(old, status=RunStatus.ENDED, due_at=None, reason=f"{said} A newer run replaced this one.")
-        run_store.update(connection, {held["id"]: ended})
+        old = from_row(current_row, plans.get(current_row["version_id"], RECIPIENTS_ONLY))
+        new = with_progress(
+            new, ack_reminder_sent_at=old.progress.ack_reminder_sent_at, ack_confirmed_at=old.progress.ack_confirmed_at
+        )
+        new = derive_status(new, alert, now)
+        ended = replace(
+            old, status=RunStatus.TERMINATED, due_at=None, reason=f"{sentence} A newer run replaced this one."
+        )
+        run_store.update(connection, {current_row["id"]: ended})
         run_store.insert(connection, [run_store.NewRun(alert.id, new, version)])
         store.insert_events(connection, [event])
-        effects.apply_effects(connection, [(held["id"], RunDecision(ended, cancels=(CancelPages(None, said),)))], now)
-    by = PagingConfig(new.mode, version, new.recipient_users, new.recipient_groups, said)
-    change_handlers.react(connection, [AlertChange(alert, alert, (event,), paging=by)], now)
+        effects.apply_effects(
+            connection, [(current_row["id"], RunDecision(ended, cancellations=(CancelPages(None, sentence),)))], now
+        )
+    paging = PagingConfig(new.mode, version, new.recipient_users, new.recipient_groups, sentence)
+    change_handlers.call_handlers(connection, [AlertChange(alert, alert, (event,), paging=paging)], now)
     database.notify(connection, "runs")
-    rest = "" if new.status is RunStatus.ACTIVE else f" It waits: {new.reason}"
-    return f"Policy {policy['name']} started.{rest}"
+    suffix = "" if new.status is RunStatus.ACTIVE else f" It waits: {new.reason}"
+    return f"Policy {policy['name']} started.{suffix}"
 
 
 def add_responders(
     connection: Connection,
     alert: AlertState,
-    people: Sequence[int],
+    user_ids: Sequence[int],
     labels: Mapping[int, str],
     actor: Actor,
     via: CommandChannel,
@@ -90,44 +96,44 @@ def add_responders(
     acknowledged the alert or is assigned to it is skipped. Raises Rejected when the alert is not active or nobody can
     be paged.
     """
-    _require_live(alert, now)
-    wanted = [user for user in people if user not in alert.acknowledged and user != alert.owner_id]
-    if people and not wanted:
+    _require_active(alert, now)
+    requested_ids = [user for user in user_ids if user not in alert.acknowledged and user != alert.owner_id]
+    if user_ids and not requested_ids:
         raise Rejected("not_possible", "Everybody named has acknowledged it already.")
-    known = queue.people_of(connection, wanted)
-    active = [user for user in wanted if user in known and known[user].is_active]
+    recipients = queue.load_recipients(connection, requested_ids)
+    active = [user for user in requested_ids if user in recipients and recipients[user].is_active]
     if not active:
         raise Rejected("not_possible", "There is nobody to page.")
-    held = run_store.current(connection, [alert.id]).get(alert.id)
-    starts = [
+    run_row = run_store.current_rows(connection, [alert.id]).get(alert.id)
+    requests = [
         PageRequest(
             alert.id,
             now,
             f"{actor.name} asked for you: {labels.get(user, 'named')}.",
             user_id=user,
-            run_id=held["id"] if held else None,
+            run_id=run_row["id"] if run_row else None,
             data={"as": labels.get(user, "named"), "wake": True},
             priority=alert.priority,
         )
         for user in active
     ]
-    queued = queue.queue(connection, starts, now)
-    names = {user: known[user].name for user in active}
-    missed = {one.start.user_id for one in queued.unreachable}
-    reached = [name for user, name in names.items() if user not in missed]
+    queued = queue.queue(connection, requests, now)
+    names = {user: recipients[user].name for user in active}
+    unreachable_ids = {one.request.user_id for one in queued.unreachable}
+    paged_names = [name for user, name in names.items() if user not in unreachable_ids]
     events = [
-        NewEvent(alert.id, EventKind.PAGE_FAILED, now, actor, one.reason, via, {"user_id": one.start.user_id})
+        NewEvent(alert.id, EventKind.PAGE_FAILED, now, actor, one.reason, via, {"user_id": one.request.user_id})
         for one in queued.unreachable
     ]
-    if reached:
-        said = f"{actor.name} had {' and '.join(reached)} paged too."
-        events.append(NewEvent(alert.id, EventKind.STEP_FIRED, now, actor, said, via, {"people": sorted(names)}))
+    if paged_names:
+        sentence = f"{actor.name} had {' and '.join(paged_names)} paged too."
+        events.append(NewEvent(alert.id, EventKind.STEP_FIRED, now, actor, sentence, via, {"people": sorted(names)}))
     store.insert_events(connection, events)
-    if not reached:
+    if not paged_names:
         raise Rejected("not_possible", " ".join(one.reason for one in queued.unreachable))
-    return f"Paged {' and '.join(reached)}."
+    return f"Paged {' and '.join(paged_names)}."
 
 
-def _require_live(alert: AlertState, now: datetime) -> None:
+def _require_active(alert: AlertState, now: datetime) -> None:
     if alert.status not in ACTIVE:
         raise Rejected(f"already_{alert.status}", lifecycle.describe_state(alert, now))

@@ -29,29 +29,29 @@ def next_steps(connection: Connection, alert_ids: Sequence[int], now: datetime) 
 
     The on-call users as of `now` are used for all alerts, so after a handoff in between somebody else may be paged.
     """
-    found = {
+    rows = {
         alert_id: row
-        for alert_id, row in run_store.current(connection, alert_ids).items()
-        if row["due_at"] is not None and row["status"] != RunStatus.ENDED
+        for alert_id, row in run_store.current_rows(connection, alert_ids).items()
+        if row["due_at"] is not None and row["status"] != RunStatus.TERMINATED
     }
-    if not found:
+    if not rows:
         return {}
-    known = policy_cache.load_plans(connection, {row["version_id"] for row in found.values()})
+    plans = policy_cache.load_plans(connection, {row["version_id"] for row in rows.values()})
     runs: dict[int, RunState] = {}
     upcoming: dict[int, NextAction] = {}
-    for alert_id, row in found.items():
+    for alert_id, row in rows.items():
         try:
-            runs[alert_id] = run_store.as_run(row, known)
+            runs[alert_id] = run_store.run_from_row(row, plans)
         except (Permanent, msgspec.ValidationError) as error:
             log.warning("The run of alert %s cannot be read: %s", alert_id, error)
             upcoming[alert_id] = NextAction(row["due_at"], row["reason"])
     runs = pending_pages.users_with_pending_pages(connection, runs, now)
     states = store.load(connection, list(runs))
-    roster = target_loader.load_target_context(connection, runs.values(), now)
-    held = pauses.current_pause(connection, now)
-    pause = ActivePause(held.until, held.reason) if held else None
+    context = target_loader.load_target_context(connection, runs.values(), now)
+    current_pause = pauses.current_pause(connection, now)
+    pause = ActivePause(current_pause.until, current_pause.reason) if current_pause else None
     for alert_id, run in runs.items():
-        step = forecast.next_step(run, states[alert_id], roster, now, pause) if alert_id in states else None
+        step = forecast.forecast_next_action(run, states[alert_id], context, now, pause) if alert_id in states else None
         if step is not None:
             upcoming[alert_id] = step
     return upcoming

@@ -54,12 +54,12 @@ _STOPS = frozenset(
         EventKind.CLOSED,
         EventKind.CANCELLED,
         EventKind.MERGED,
-        EventKind.HELD,
+        EventKind.PUT_ON_HOLD,
     }
 )
-_OVER = frozenset({RunStatus.STOPPED, RunStatus.PAUSED, RunStatus.FINISHED, RunStatus.ENDED})
-_CALLED = frozenset({DeliveryStatus.SENDING, DeliveryStatus.SENT, DeliveryStatus.DELIVERED})
-_PIECES = re.compile(r"(?<=[.;])\s+")
+_INACTIVE = frozenset({RunStatus.STOPPED, RunStatus.PAUSED, RunStatus.EXHAUSTED, RunStatus.TERMINATED})
+_PAGED = frozenset({DeliveryStatus.SENDING, DeliveryStatus.SENT, DeliveryStatus.DELIVERED})
+_SENTENCE_BREAK = re.compile(r"(?<=[.;])\s+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class UnpagedUser:
     user_id: int
     username: str
     name: str
-    why: tuple[str, ...]
+    reasons: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,30 +84,32 @@ class _RunFacts:
     users: frozenset[int]
     started_at: datetime
     events: tuple[Mapping[str, Any], ...]
-    duties: Mapping[int, GroupPlan]
+    group_plans: Mapping[int, GroupPlan]
     on_schedules: Mapping[int, tuple[str, tuple[OnCall, ...]]]
 
     @property
-    def stopped(self) -> str:
+    def stop_reason(self) -> str:
         """Why no further step fires; empty while one may."""
-        if self.status not in _OVER:
+        if self.status not in _INACTIVE:
             return ""
-        said = (event["reason"] for event in self.events if event["kind"] in _STOPS and event["at"] >= self.started_at)
-        return next(said, self.reason).partition("\n")[0]
+        reasons = (
+            event["reason"] for event in self.events if event["kind"] in _STOPS and event["at"] >= self.started_at
+        )
+        return next(reasons, self.reason).partition("\n")[0]
 
-    def order(self, group: int, role: MemberRole) -> tuple[OnCall, ...]:
+    def role_holders(self, group: int, role: MemberRole) -> tuple[OnCall, ...]:
         """The holders of a role in a group when the run began, in the order in which they are paged."""
-        return final_schedule.by_role(final_schedule.on_call(self.duties[group], self.started_at)).get(role, ())
+        return final_schedule.by_role(final_schedule.on_call(self.group_plans[group], self.started_at)).get(role, ())
 
-    def places(self, step: PolicyStep) -> Iterator[tuple[int, MemberRole]]:
+    def group_roles(self, step: PolicyStep) -> Iterator[tuple[int, MemberRole]]:
         """The groups and roles that the step looks up."""
         for group in step.group_ids or self.groups:
-            if group in self.duties:
+            if group in self.group_plans:
                 yield from ((group, role) for role in step.roles)
 
     def members(self, step: PolicyStep) -> frozenset[int]:
         """Every member of the step's groups."""
-        groups = [self.duties[group] for group in step.group_ids or self.groups if group in self.duties]
+        groups = [self.group_plans[group] for group in step.group_ids or self.groups if group in self.group_plans]
         return frozenset(member.user_id for group in groups for member in group.members)
 
 
@@ -117,23 +119,23 @@ def explain_for_alert(connection: Connection, alert_id: int) -> tuple[UnpagedUse
     row = database.row(connection, _RUN, (alert_id,))
     if row is None:
         return ()
-    case = _case(connection, row, tuple(database.rows(connection, _EVENTS, (alert_id, MAX_EVENTS))))
+    facts = _load_facts(connection, row, tuple(database.rows(connection, _EVENTS, (alert_id, MAX_EVENTS))))
     pages = list(database.rows(connection, _PAGES, (alert_id, str(Purpose.PAGE))))
-    called = {page["user_id"] for page in pages if page["status"] in _CALLED}
-    wanted = _concerned(case) | {page["user_id"] for page in pages}
-    users = list(database.rows(connection, _USERS, (sorted(wanted - called),)))
+    paged_ids = {page["user_id"] for page in pages if page["status"] in _PAGED}
+    user_ids = _connected_user_ids(facts) | {page["user_id"] for page in pages}
+    users = list(database.rows(connection, _USERS, (sorted(user_ids - paged_ids),)))
     return tuple(
-        UnpagedUser(one["id"], one["username"], one["name"], tuple(_why(one, case, pages)))
+        UnpagedUser(one["id"], one["username"], one["name"], tuple(_reasons(one, facts, pages)))
         for one in sorted(users, key=lambda one: one["name"].casefold())
     )
 
 
-def _case(connection: Connection, row: Mapping[str, Any], events: tuple[Mapping[str, Any], ...]) -> _RunFacts:
+def _load_facts(connection: Connection, row: Mapping[str, Any], events: tuple[Mapping[str, Any], ...]) -> _RunFacts:
     try:
         plan = policy.load(row["definition"]) if row["definition"] else RECIPIENTS_ONLY
     except Rejected:
         plan = RECIPIENTS_ONLY  # even if the version can no longer be read, the reasons recorded at the time are valid
-    named = references(plan)
+    refs = references(plan)
     started_at = row["started_at"]
     return _RunFacts(
         plan=plan,
@@ -144,91 +146,102 @@ def _case(connection: Connection, row: Mapping[str, Any], events: tuple[Mapping[
         users=frozenset(row["recipient_users"]),
         started_at=started_at,
         events=events,
-        duties=loader.plans(connection, {*row["recipient_groups"], *named.groups}, started_at),
-        on_schedules=loader.on_schedules(connection, named.schedules, started_at),
+        group_plans=loader.plans(connection, {*row["recipient_groups"], *refs.groups}, started_at),
+        on_schedules=loader.on_schedules(connection, refs.schedules, started_at),
     )
 
 
-def _concerned(case: _RunFacts) -> set[int]:
+def _connected_user_ids(facts: _RunFacts) -> set[int]:
     """The ids of group members, of users named in the policy, and of users on call."""
-    found = {*case.users, *references(case.plan).users}
-    for group in case.duties.values():
-        found |= {member.user_id for member in group.members}
-        found |= {person.user_id for person in final_schedule.on_call(group, case.started_at)}
-    for _, people in case.on_schedules.values():
-        found |= {person.user_id for person in people}
-    return found
+    user_ids = {*facts.users, *references(facts.plan).users}
+    for group in facts.group_plans.values():
+        user_ids |= {member.user_id for member in group.members}
+        user_ids |= {person.user_id for person in final_schedule.on_call(group, facts.started_at)}
+    for _, on_call in facts.on_schedules.values():
+        user_ids |= {person.user_id for person in on_call}
+    return user_ids
 
 
-def _why(user: Mapping[str, Any], case: _RunFacts, pages: Collection[Mapping[str, Any]]) -> Iterable[str]:
-    number, name = user["id"], user["name"]
-    said: dict[str, None] = {}
+def _reasons(user: Mapping[str, Any], facts: _RunFacts, pages: Collection[Mapping[str, Any]]) -> Iterable[str]:
+    user_id, name = user["id"], user["name"]
+    reasons: dict[str, None] = {}
     if not user["is_active"]:
-        said[f"{name} is switched off: nobody calls them."] = None
-    if case.mode is PagingMode.DRY_RUN:
-        said["The integration is in dry-run mode: nobody is paged."] = None
-    elif case.mode is PagingMode.RECORD:
-        said["Only recorded, nobody is paged."] = None
+        reasons[f"{name} is switched off: nobody calls them."] = None
+    if facts.mode is PagingMode.DRY_RUN:
+        reasons["The integration is in dry-run mode: nobody is paged."] = None
+    elif facts.mode is PagingMode.LOG_ONLY:
+        reasons["Only recorded, nobody is paged."] = None
     for page in pages:
-        if page["user_id"] == number:
+        if page["user_id"] == user_id:
             # A delivery still queued has a reason: quiet hours, or the delay of its notification rule.
-            said[page["error"] or page["reason"] or page["because"]] = None
-    said |= dict.fromkeys(_mentions(number, name, case.events))
-    said |= dict.fromkeys(_by_step(number, name, case))
-    return said or {f"No step of the policy calls {name}."}
+            reasons[page["error"] or page["reason"] or page["because"]] = None
+    reasons |= dict.fromkeys(_mentions(user_id, name, facts.events))
+    reasons |= dict.fromkeys(_by_step(user_id, name, facts))
+    return reasons or {f"No step of the policy calls {name}."}
 
 
-def _mentions(number: int, name: str, events: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+def _mentions(user_id: int, name: str, events: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     """The sentences recorded about the user while steps fired, oldest first."""
     for event in reversed(list(events)):
         data = event["data"] or {}
-        if event["kind"] == EventKind.PAGE_FAILED and data.get("user_id") == number:
+        if event["kind"] == EventKind.PAGE_FAILED and data.get("user_id") == user_id:
             yield event["reason"]
-        elif event["kind"] in _STEPS and number not in (data.get("people") or ()):
-            for piece in _PIECES.split(event["reason"]):
-                if name in piece and " pages " not in piece and " would page " not in piece:
-                    yield f"{piece[:1].upper()}{piece[1:].rstrip('.;')}."
+        elif event["kind"] in _STEPS and user_id not in (data.get("people") or ()):
+            for sentence in _SENTENCE_BREAK.split(event["reason"]):
+                if name in sentence and " pages " not in sentence and " would page " not in sentence:
+                    yield f"{sentence[:1].upper()}{sentence[1:].rstrip('.;')}."
 
 
-def _by_step(number: int, name: str, case: _RunFacts) -> Iterator[str]:
+def _by_step(user_id: int, name: str, facts: _RunFacts) -> Iterator[str]:
     """What each step meant for the user: it would page them, another user came first, or others had its roles."""
-    many = len(case.plan.steps)
-    now = [event for event in case.events if event["kind"] in _STEPS and event["at"] >= case.started_at]
-    fired = {(event["data"] or {}).get("step") for event in now}
-    left_out = {event["data"]["step"]: event["reason"] for event in now if (event["data"] or {}).get("left_out")}
-    members = {group: {member.user_id for member in plan.members} for group, plan in case.duties.items()}
-    aside: dict[str, None] = {}
-    for place, step in enumerate(case.plan.steps, start=1):
-        calls = number in step.user_ids or (place == 1 and number in case.users)
-        calls |= step.everybody and number in case.members(step)
-        calls |= any(
-            person.user_id == number for one in step.schedule_ids for person in case.on_schedules.get(one, ("", ()))[1]
+    step_count = len(facts.plan.steps)
+    step_events = [event for event in facts.events if event["kind"] in _STEPS and event["at"] >= facts.started_at]
+    fired = {(event["data"] or {}).get("step") for event in step_events}
+    skipped_steps = {
+        event["data"]["step"]: event["reason"] for event in step_events if (event["data"] or {}).get("left_out")
+    }
+    members = {group: {member.user_id for member in plan.members} for group, plan in facts.group_plans.items()}
+    other_reasons: dict[str, None] = {}
+    for step_number, step in enumerate(facts.plan.steps, start=1):
+        would_page = user_id in step.user_ids or (step_number == 1 and user_id in facts.users)
+        would_page |= step.everybody and user_id in facts.members(step)
+        would_page |= any(
+            person.user_id == user_id
+            for one in step.schedule_ids
+            for person in facts.on_schedules.get(one, ("", ()))[1]
         )
-        for group, role in case.places(step):
-            order, where = case.order(group, role), case.duties[group].name
-            ids = [person.user_id for person in order]
-            if ids[:1] == [number] or (number in ids and step.sequential is not None):
-                calls = True
-            elif number in ids:
-                aside[f"{order[0].name} comes before {name} as {role} of {where}."] = None
-            elif number not in members[group]:
+        for group, role in facts.group_roles(step):
+            holders, group_name = facts.role_holders(group, role), facts.group_plans[group].name
+            ids = [person.user_id for person in holders]
+            if ids[:1] == [user_id] or (user_id in ids and step.sequential_interval is not None):
+                would_page = True
+            elif user_id in ids:
+                other_reasons[f"{holders[0].name} comes before {name} as {role} of {group_name}."] = None
+            elif user_id not in members[group]:
                 continue
-            elif order:
-                own = not order[0].schedule
-                by = "by the group's own order" if own else order[0].reason
-                aside[f"{order[0].name} was {role} of {where}: {by}."] = None
+            elif holders:
+                is_group_order = not holders[0].schedule
+                cause = "by the group's own order" if is_group_order else holders[0].reason
+                other_reasons[f"{holders[0].name} was {role} of {group_name}: {cause}."] = None
             else:
-                aside[f"Nobody was {role} of {where}."] = None
-        if calls and place in left_out:
-            yield f"{left_out[place].partition('. ')[0].rstrip('.')}."
-        elif calls and (place not in fired or step.sequential is not None) and not _is_said(name, place, now):
-            if case.stopped:
-                yield f"Step {place} of {many} was to call {name}, and did not come to it: {case.stopped}"
+                other_reasons[f"Nobody was {role} of {group_name}."] = None
+        if would_page and step_number in skipped_steps:
+            yield f"{skipped_steps[step_number].partition('. ')[0].rstrip('.')}."
+        elif (
+            would_page
+            and (step_number not in fired or step.sequential_interval is not None)
+            and not _is_explained(name, step_number, step_events)
+        ):
+            if facts.stop_reason:
+                yield (
+                    f"Step {step_number} of {step_count} was to call {name}, and did not come to it: "
+                    f"{facts.stop_reason}"
+                )
             else:
-                yield f"Step {place} of {many} calls {name}, if nobody answers before."
-    yield from aside
+                yield f"Step {step_number} of {step_count} calls {name}, if nobody answers before."
+    yield from other_reasons
 
 
-def _is_said(name: str, place: int, events: Iterable[Mapping[str, Any]]) -> bool:
+def _is_explained(name: str, step_number: int, events: Iterable[Mapping[str, Any]]) -> bool:
     """Whether the step itself recorded why it did not page the user."""
-    return any((event["data"] or {}).get("step") == place and name in event["reason"] for event in events)
+    return any((event["data"] or {}).get("step") == step_number and name in event["reason"] for event in events)

@@ -19,40 +19,40 @@ from tocsin.core.config import config_version
 from tocsin.core.errors import Rejected
 from tocsin.core.validation.object_reader import ObjectReader
 from tocsin.escalation.changes import reachability
-from tocsin.escalation.models import Policy, PolicyVersion, Run
+from tocsin.escalation.models import EscalationRun, Policy, PolicyVersion
 from tocsin.escalation.policy import policy as definitions
 from tocsin.escalation.policy.policy import CompiledPolicy, PolicyReferences
 from tocsin.escalation.policy.steps import PolicyNames
 from tocsin.oncall.models import Schedule, SupportHours
 from tocsin.people.models import Group, User
-from tocsin.people.name_lookup import free_name, group_of
+from tocsin.people.name_lookup import read_group, read_unique_name
 
 type NamesById = Mapping[str, Mapping[int, str]]
 
 
 def policy_spec(policy: Policy, names: NamesById | None = None) -> dict[str, Any]:
     """The policy's spec as in YAML and the API. To format many policies, pass `names` from `names_of`."""
-    known = names if names is not None else reference_names([policy])
+    names_by_kind = names if names is not None else reference_names([policy])
     spec: dict[str, Any] = {"name": policy.name}
     if policy.group is not None:
         spec["group"] = policy.group.name
-    return spec | definitions.write(plan_of(policy), lambda key, number: known[key].get(number, f"#{number}"))
+    return spec | definitions.write(plan_of(policy), lambda key, number: names_by_kind[key].get(number, f"#{number}"))
 
 
 def reference_names(policies: Iterable[Policy]) -> dict[str, dict[int, str]]:
     """The names of everything that `policies` refer to, by kind and id, in a fixed number of queries."""
-    found = [_references(policy) for policy in policies]
+    refs = [_references(policy) for policy in policies]
     return {
-        "users": _named(User.objects.all(), {n for names in found for n in names.users}, "username"),
-        "groups": _named(Group.objects.all(), {n for names in found for n in names.groups}),
-        "schedules": _named(Schedule.objects.all(), {n for names in found for n in names.schedules}),
-        "support_hours": _named(SupportHours.objects.all(), {n for names in found for n in names.support_hours}),
-        "policies": _named(Policy.objects.all(), {n for names in found for n in names.policies}),
+        "users": _names_by_id(User.objects.all(), {n for names in refs for n in names.users}, "username"),
+        "groups": _names_by_id(Group.objects.all(), {n for names in refs for n in names.groups}),
+        "schedules": _names_by_id(Schedule.objects.all(), {n for names in refs for n in names.schedules}),
+        "support_hours": _names_by_id(SupportHours.objects.all(), {n for names in refs for n in names.support_hours}),
+        "policies": _names_by_id(Policy.objects.all(), {n for names in refs for n in names.policies}),
     }
 
 
-def _named(rows: QuerySet[Any], wanted: set[int], by: str = "name") -> dict[int, str]:
-    return dict(rows.filter(pk__in=wanted).values_list("pk", by)) if wanted else {}
+def _names_by_id(rows: QuerySet[Any], ids: set[int], by: str = "name") -> dict[int, str]:
+    return dict(rows.filter(pk__in=ids).values_list("pk", by)) if ids else {}
 
 
 def plan_of(policy: Policy) -> CompiledPolicy:
@@ -72,8 +72,8 @@ def save_policy(
     """
     with transaction.atomic():
         config_version.lock()
-        name, group, plan, anyway = _read(spec, existing)
-        if not anyway:
+        name, group, plan, allows_unreachable = _read(spec, existing)
+        if not allows_unreachable:
             _refuse_unreachable(plan, existing, actor, now)
         before = policy_spec(existing) if existing else None
         policy = existing or Policy()
@@ -90,13 +90,14 @@ def check_policy(spec: Mapping[str, object], *, existing: Policy | None = None) 
 
 
 def _read(spec: Mapping[str, object], existing: Policy | None) -> tuple[str, Group | None, CompiledPolicy, bool]:
-    """Parses the spec into name, owning group, compiled policy, and whether it may reach nobody (`anyway`)."""
-    read = ObjectReader(spec)
-    name, group = free_name(read, Policy, existing, "an escalation policy"), group_of(read)
-    plan, anyway = definitions.read(read, _names()), read.flag("anyway", False)
-    read.finish()
-    _refuse_circle(plan, existing)
-    return name, group, plan, anyway
+    """Parses the spec into name, owning group, compiled policy, and whether it may reach nobody
+    (`allows_unreachable`)."""
+    reader = ObjectReader(spec)
+    name, group = read_unique_name(reader, Policy, existing, "an escalation policy"), read_group(reader)
+    plan, allows_unreachable = definitions.read(reader, _names()), reader.boolean("anyway", False)
+    reader.finish()
+    _refuse_circular_handover(plan, existing)
+    return name, group, plan, allows_unreachable
 
 
 def delete_policy(policy: Policy, *, actor: AuditActor, now: datetime) -> None:
@@ -106,47 +107,47 @@ def delete_policy(policy: Policy, *, actor: AuditActor, now: datetime) -> None:
     """
     with transaction.atomic():
         config_version.lock()
-        object_hooks.refuse_deletion("policy", policy.pk, policy.name)
+        object_hooks.reject_if_referenced("policy", policy.pk, policy.name)
         config_audit.record("escalation_policy", policy, policy_spec(policy), None, actor=actor, now=now)
         # An alert created at this moment may start a run with the current version, so that one is kept, used or not.
         versions = [
             number for number in policy.versions.values_list("pk", flat=True) if number != policy.current_version_id
         ]
         policy.delete()
-        used = Run.objects.filter(version__in=versions).values("version")
+        used = EscalationRun.objects.filter(version__in=versions).values("version")
         PolicyVersion.objects.filter(pk__in=versions).exclude(pk__in=used).delete()
 
 
-def needs_user(user_id: int) -> list[str]:
+def policies_using_user(user_id: int) -> list[str]:
     """Labels of the policies with a step for that user, which block the user's deletion."""
-    return _needing(lambda policy, names: user_id in names.users)
+    return _policies_using(lambda policy, names: user_id in names.users)
 
 
-def needs_group(group_id: int) -> list[str]:
+def policies_using_group(group_id: int) -> list[str]:
     """Labels of the policies that have a step for that group or are owned by it, which block the group's deletion."""
-    return _needing(lambda policy, names: policy.group_id == group_id or group_id in names.groups)
+    return _policies_using(lambda policy, names: policy.group_id == group_id or group_id in names.groups)
 
 
-def needs_schedule(schedule_id: int) -> list[str]:
+def policies_using_schedule(schedule_id: int) -> list[str]:
     """Labels of the policies with a step for that schedule, which block its deletion."""
-    return _needing(lambda policy, names: schedule_id in names.schedules)
+    return _policies_using(lambda policy, names: schedule_id in names.schedules)
 
 
-def needs_support_hours(hours_id: int) -> list[str]:
+def policies_using_support_hours(hours_id: int) -> list[str]:
     """Labels of the policies with a step during or outside those support hours, which block their deletion."""
-    return _needing(lambda policy, names: hours_id in names.support_hours)
+    return _policies_using(lambda policy, names: hours_id in names.support_hours)
 
 
-def needs_policy(policy_id: int) -> list[str]:
+def policies_using_policy(policy_id: int) -> list[str]:
     """Labels of the policies that hand over to that policy, which block its deletion."""
-    return _needing(lambda policy, names: policy_id in names.policies)
+    return _policies_using(lambda policy, names: policy_id in names.policies)
 
 
-def _needing(is_needing: Callable[[Policy, PolicyReferences], bool]) -> list[str]:
+def _policies_using(is_using: Callable[[Policy, PolicyReferences], bool]) -> list[str]:
     return [
         f"escalation policy {policy.name}"
         for policy in Policy.objects.select_related("current_version")
-        if is_needing(policy, _references(policy))
+        if is_using(policy, _references(policy))
     ]
 
 
@@ -167,26 +168,26 @@ def _names() -> PolicyNames:
     )
 
 
-def _refuse_circle(plan: CompiledPolicy, existing: Policy | None) -> None:
+def _refuse_circular_handover(plan: CompiledPolicy, existing: Policy | None) -> None:
     """Rejects policies that hand over to each other in a circle: their escalation would never end."""
     names: list[str] = []
-    following = plan.hand_over_to
-    while following is not None:
-        if existing is not None and following == existing.pk:
-            way = " → ".join([existing.name, *names, existing.name])
-            raise Rejected("circular", f"end.policy: the policies hand over in a circle: {way}.", "end.policy")
-        other = Policy.objects.select_related("current_version").get(pk=following)
-        names.append(other.name)
-        following = plan_of(other).hand_over_to
+    next_policy_id = plan.handover_policy_id
+    while next_policy_id is not None:
+        if existing is not None and next_policy_id == existing.pk:
+            path = " → ".join([existing.name, *names, existing.name])
+            raise Rejected("circular", f"end.policy: the policies hand over in a circle: {path}.", "end.policy")
+        next_policy = Policy.objects.select_related("current_version").get(pk=next_policy_id)
+        names.append(next_policy.name)
+        next_policy_id = plan_of(next_policy).handover_policy_id
 
 
 def _refuse_unreachable(plan: CompiledPolicy, existing: Policy | None, actor: AuditActor, now: datetime) -> None:
     if actor.via == "yaml" and existing is not None:
         return  # the same import may change what uses the policy; reachability is checked there
-    found = reachability.problem_in_use(existing.pk if existing else None, plan, now)
-    if found is not None:
-        hint = "Name somebody who can be reached, or save it anyway (anyway: true in YAML and the API)."
-        raise Rejected("reaches_nobody", f"steps: {found} {hint}", "steps")
+    problem = reachability.problem_in_use(existing.pk if existing else None, plan, now)
+    if problem is not None:
+        advice = "Name somebody who can be reached, or save it anyway (anyway: true in YAML and the API)."
+        raise Rejected("reaches_nobody", f"steps: {problem} {advice}", "steps")
 
 
 def _write_version(policy: Policy, plan: CompiledPolicy, now: datetime) -> None:

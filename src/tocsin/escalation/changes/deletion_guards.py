@@ -8,13 +8,13 @@ from django.db.models import Q
 
 from tocsin.alerts.change_handlers import PagingMode
 from tocsin.core.db import database
-from tocsin.escalation.models import Run
+from tocsin.escalation.models import EscalationRun
 from tocsin.escalation.policy.policy import PolicyReferences, references
 from tocsin.escalation.policy.policy_cache import load_plans
 from tocsin.escalation.run.run_state import RunStatus
 
-_AT_WORK = (RunStatus.ACTIVE, RunStatus.PAUSED)
-_SHOWN = 10
+_ACTIVE_STATUSES = (RunStatus.ACTIVE, RunStatus.PAUSED)
+_MAX_LISTED = 10
 
 
 def runs_using_group(group_id: int) -> list[str]:
@@ -27,12 +27,16 @@ def runs_using_schedule(schedule_id: int) -> list[str]:
     return _alerts(lambda names: schedule_id in names.schedules, Q())
 
 
-def _alerts(is_named: Callable[[PolicyReferences], bool], recipients: Q) -> list[str]:
-    at_work = Run.objects.filter(status__in=_AT_WORK, mode=PagingMode.PAGE, due_at__isnull=False)
+def _alerts(is_using: Callable[[PolicyReferences], bool], recipients: Q) -> list[str]:
+    active_runs = EscalationRun.objects.filter(status__in=_ACTIVE_STATUSES, mode=PagingMode.PAGE, due_at__isnull=False)
     with database.transaction() as connection:
-        known = load_plans(connection, at_work.exclude(version=None).values_list("version_id", flat=True).distinct())
-    named = [version for version, plan in known.items() if is_named(references(plan))]
-    if not named and not recipients:
+        plans = load_plans(
+            connection, active_runs.exclude(version=None).values_list("version_id", flat=True).distinct()
+        )
+    version_ids = [version for version, plan in plans.items() if is_using(references(plan))]
+    if not version_ids and not recipients:
         return []
-    found = at_work.filter(recipients | Q(version__in=named) if recipients else Q(version__in=named))
-    return [f"alert #{number}" for number in found.order_by("alert_id").values_list("alert_id", flat=True)[:_SHOWN]]
+    matches = active_runs.filter(recipients | Q(version__in=version_ids) if recipients else Q(version__in=version_ids))
+    return [
+        f"alert #{number}" for number in matches.order_by("alert_id").values_list("alert_id", flat=True)[:_MAX_LISTED]
+    ]

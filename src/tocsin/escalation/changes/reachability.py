@@ -50,10 +50,10 @@ def problem_in_use(policy_id: int | None, plan: CompiledPolicy, at: datetime) ->
     """Why a policy would reach nobody, in any of its uses, or by itself when it does not depend on recipients."""
     if all(step.group_ids or not (step.roles or _needs_groups(step)) for step in plan.steps):
         return reachability_problem(plan, (), (), at)
-    for ask in _uses if policy_id is not None else ():
-        for use in ask(policy_id or 0):
-            if (found := reachability_problem(plan, use.users, use.groups, at)) is not None:
-                return f"For {use.name}: {found}"
+    for find_uses in _uses if policy_id is not None else ():
+        for use in find_uses(policy_id or 0):
+            if (problem := reachability_problem(plan, use.users, use.groups, at)) is not None:
+                return f"For {use.name}: {problem}"
     return None
 
 
@@ -71,22 +71,24 @@ def reachability_problem(
     users, groups = tuple(recipient_users), tuple(recipient_groups)
     if any(step.assignee for step in plan.steps):
         return None  # the assignee comes from the ticket and is not known yet
-    named = references(plan)
-    return problem_with_reach(plan, _roster(named.groups | set(groups), named.schedules), users, groups, at)
+    refs = references(plan)
+    return problem_with_reach(plan, _load_context(refs.groups | set(groups), refs.schedules), users, groups, at)
 
 
-def _roster(group_ids: Iterable[int], schedule_ids: Iterable[int]) -> TargetContext:
+def _load_context(group_ids: Iterable[int], schedule_ids: Iterable[int]) -> TargetContext:
     methods: dict[int, list[NotificationMethod]] = {}
     for method in ContactMethod.objects.filter(is_enabled=True, awaits_code=False, user__is_active=True):
         methods.setdefault(method.user_id, []).append(NotificationMethod(method.label, method.channel, method.address))
-    people = {
+    active_users = {
         user.pk: Recipient(user.pk, user.display_name, tuple(methods.get(user.pk, ())))
         for user in User.objects.filter(is_active=True)
     }
-    gone = {user.pk: user.display_name for user in User.objects.filter(is_active=False)}
-    duties = {group.pk: _duty(group) for group in Group.objects.filter(pk__in=group_ids)}
-    planned = {schedule.pk: _on_schedule(schedule) for schedule in Schedule.objects.filter(pk__in=schedule_ids)}
-    return TargetContext(duties=duties, people=people, schedules=planned, gone=gone)
+    deactivated_names = {user.pk: user.display_name for user in User.objects.filter(is_active=False)}
+    groups = {group.pk: _group_on_call(group) for group in Group.objects.filter(pk__in=group_ids)}
+    schedules = {schedule.pk: _on_schedule(schedule) for schedule in Schedule.objects.filter(pk__in=schedule_ids)}
+    return TargetContext(
+        groups=groups, active_users=active_users, schedules=schedules, deactivated_names=deactivated_names
+    )
 
 
 def _on_schedule(schedule: Schedule) -> ScheduleOnCall:
@@ -94,7 +96,7 @@ def _on_schedule(schedule: Schedule) -> ScheduleOnCall:
     return ScheduleOnCall(schedule.name, tuple(users))
 
 
-def _duty(group: Group) -> GroupOnCall:
+def _group_on_call(group: Group) -> GroupOnCall:
     holders: dict[MemberRole, list[int]] = {role: [] for role in MemberRole}
     for schedule in Schedule.objects.filter(group=group):
         for shift in oncall.shifts_of(schedule):

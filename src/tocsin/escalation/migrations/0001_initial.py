@@ -67,7 +67,7 @@ class Migration(migrations.Migration):
             ),
         ),
         migrations.CreateModel(
-            name="Run",
+            name="EscalationRun",
             fields=[
                 ("id", models.BigAutoField(primary_key=True, serialize=False)),
                 ("integration_id", models.BigIntegerField(null=True)),
@@ -104,6 +104,7 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={"db_table": "escalation_run"},
         ),
         migrations.AddConstraint(
             model_name="policyversion",
@@ -116,7 +117,7 @@ class Migration(migrations.Migration):
             ),
         ),
         migrations.AddIndex(
-            model_name="run",
+            model_name="escalationrun",
             index=models.Index(
                 condition=models.Q(("due_at__isnull", False)),
                 fields=["integration_id", "due_at"],
@@ -124,13 +125,13 @@ class Migration(migrations.Migration):
             ),
         ),
         migrations.AddIndex(
-            model_name="run",
+            model_name="escalationrun",
             index=models.Index(
                 condition=models.Q(
-                    ("status", tocsin.escalation.run.run_state.RunStatus["FINISHED"]),
+                    ("status", tocsin.escalation.run.run_state.RunStatus["EXHAUSTED"]),
                     models.Q(
                         ("due_at__isnull", False),
-                        ("progress__keeping", True),
+                        ("progress__is_repeating_last_step", True),
                         ("status", tocsin.escalation.run.run_state.RunStatus["ACTIVE"]),
                     ),
                     _connector="OR",
@@ -140,11 +141,11 @@ class Migration(migrations.Migration):
             ),
         ),
         migrations.AddIndex(
-            model_name="run",
+            model_name="escalationrun",
             index=models.Index(fields=["alert", "id"], name="escalation_run_alert"),
         ),
         migrations.AddConstraint(
-            model_name="run",
+            model_name="escalationrun",
             constraint=models.UniqueConstraint(
                 condition=models.Q(("status", "ended"), _negated=True), fields=("alert",), name="escalation_run_current"
             ),

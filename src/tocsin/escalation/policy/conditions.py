@@ -56,27 +56,27 @@ def unmet_condition(
     """
     if condition.priorities and priority not in condition.priorities:
         return f"only for {' and '.join(condition.priorities)} alerts, and this one is {priority}"
-    held = hours.get(condition.hours) if condition.hours is not None else None
-    if held is not None and held.is_open(at) is condition.is_outside:
-        return f"only {'outside' if condition.is_outside else 'during'} {held.name}"
+    support_hours = hours.get(condition.hours) if condition.hours is not None else None
+    if support_hours is not None and support_hours.is_open(at) is condition.is_outside:
+        return f"only {'outside' if condition.is_outside else 'during'} {support_hours.name}"
     between = condition.between
     if between is not None:
-        is_in = weekly_windows.current((between.window,), ZoneInfo(between.zone), at) is not None
-        if is_in is between.is_outside:
+        is_inside = weekly_windows.current((between.window,), ZoneInfo(between.zone), at) is not None
+        if is_inside is between.is_outside:
             return f"only {'outside of ' if between.is_outside else ''}{describe_condition(between)}"
     for name, value in condition.tags:
-        has = tags.get(name, "")
-        if has.casefold() != value.casefold():
-            return f"only where {name} is {value}" + (f", and it is {has}" if has else "")
+        actual = tags.get(name, "")
+        if actual.casefold() != value.casefold():
+            return f"only where {name} is {value}" + (f", and it is {actual}" if actual else "")
     return ""
 
 
 def describe_condition(between: DailyWindow) -> str:
     """Formats a window, such as "mon, tue 08:00 to 18:00 (Europe/Zurich)"."""
     days = [day.short for day in Weekday if day.number in between.window.days]
-    shown = f"{', '.join(days)} " if len(days) < len(Weekday) else ""
-    start, end = weekly_windows.clock(between.window.start), weekly_windows.clock(between.window.end)
-    return f"{shown}{start} to {end} ({between.zone})"
+    day_list = f"{', '.join(days)} " if len(days) < len(Weekday) else ""
+    start, end = weekly_windows.format_time(between.window.start), weekly_windows.format_time(between.window.end)
+    return f"{day_list}{start} to {end} ({between.zone})"
 
 
 def read(spec: ObjectReader, hours: Mapping[str, int]) -> StepCondition:
@@ -84,9 +84,9 @@ def read(spec: ObjectReader, hours: Mapping[str, int]) -> StepCondition:
     ids."""
     number, is_outside = _during(spec, hours)
     condition = StepCondition(_priorities(spec), number, is_outside, _between(spec), _tags(spec))
-    spec.done()
+    spec.reject_unknown_keys()
     if condition == StepCondition() and not spec.has("during"):
-        spec.refuse("priority", "a condition says something of priority, during, between or tags.", "missing")
+        spec.add_error("priority", "a condition says something of priority, during, between or tags.", "missing")
     return condition
 
 
@@ -110,68 +110,68 @@ def write(condition: StepCondition, hours_name: Callable[[int], str]) -> dict[st
 
 
 def _priorities(spec: ObjectReader) -> tuple[Priority, ...]:
-    found = []
+    priorities = []
     for number, text in enumerate(spec.texts("priority")):
         if text in list(Priority):
-            found.append(Priority(text))
+            priorities.append(Priority(text))
         else:
-            spec.refuse(f"priority[{number}]", f'"{text}" is not one of {", ".join(Priority)}.')
-    return tuple(priority for priority in Priority if priority in found)
+            spec.add_error(f"priority[{number}]", f'"{text}" is not one of {", ".join(Priority)}.')
+    return tuple(priority for priority in Priority if priority in priorities)
 
 
-def _during(spec: ObjectReader, known: Mapping[str, int]) -> tuple[int | None, bool]:
+def _during(spec: ObjectReader, ids_by_name: Mapping[str, int]) -> tuple[int | None, bool]:
     if not spec.has("during"):
         return None, False
     raw = spec.raw("during")
     is_outside = isinstance(raw, Mapping)
     name = raw.get("not") if isinstance(raw, Mapping) and set(raw) == {"not"} else raw
     if not isinstance(name, str) or not name.strip():
-        spec.refuse("during", "must be the name of support hours, or {not: NAME}.")
+        spec.add_error("during", "must be the name of support hours, or {not: NAME}.")
         return None, False
     try:
-        return known[name.strip().lower()], is_outside
+        return ids_by_name[name.strip().lower()], is_outside
     except KeyError:
-        spec.refuse("during", f'there are no support hours "{name}".', "not_found")
+        spec.add_error("during", f'there are no support hours "{name}".', "not_found")
         return None, False
 
 
 def _between(spec: ObjectReader) -> DailyWindow | None:
-    held = spec.spec("between")
-    if held is None:
+    window_spec = spec.nested("between")
+    if window_spec is None:
         return None
     days: set[int] = set()
-    for number, text in enumerate(held.texts("days")):
+    for number, text in enumerate(window_spec.texts("days")):
         try:
-            days.add(weekly_windows.day(text).number)
+            days.add(weekly_windows.parse_weekday(text).number)
         except ValueError as error:
-            held.refuse(f"days[{number}]", str(error))
-    found = DailyWindow(
-        WeeklyWindow(frozenset(days or range(len(Weekday))), _time(held, "from"), _time(held, "to")),
-        held.zone(default="UTC"),
-        held.flag("outside", False),
+            window_spec.add_error(f"days[{number}]", str(error))
+    daily_window = DailyWindow(
+        WeeklyWindow(frozenset(days or range(len(Weekday))), _time(window_spec, "from"), _time(window_spec, "to")),
+        window_spec.time_zone(default="UTC"),
+        window_spec.boolean("outside", False),
     )
-    held.done()
-    return found
+    window_spec.reject_unknown_keys()
+    return daily_window
 
 
 def _time(spec: ObjectReader, key: str) -> int:
-    text = spec.text(key, required=True, longest=10)
+    text = spec.text(key, required=True, max_length=10)
     try:
-        return weekly_windows.minutes(text) if text else 0
+        return weekly_windows.parse_time(text) if text else 0
     except ValueError as error:
-        spec.refuse(key, str(error))
+        spec.add_error(key, str(error))
         return 0
 
 
 def _tags(spec: ObjectReader) -> tuple[tuple[str, str], ...]:
     raw = spec.raw("tags", {})
     if not isinstance(raw, Mapping) or len(raw) > MAX_CONDITION_TAGS:
-        spec.refuse("tags", f"must be at most {MAX_CONDITION_TAGS} names with a value each.")
+        spec.add_error("tags", f"must be at most {MAX_CONDITION_TAGS} names with a value each.")
         return ()
-    found = []
+    tags = []
     for name, value in raw.items():
         if not isinstance(value, str) or not value.strip() or len(value) > 200 or len(str(name)) > 100:
-            spec.refuse(f"tags.{str(name)[:100]}", "must be text of 1 to 200 characters.")
+            spec.add_error(f"tags.{str(name)[:100]}", "must be text of 1 to 200 characters.")
         else:
-            found.append((str(name), value.strip()))
-    return tuple(found)
+            tags.append((str(name), value.strip()))
+    return tuple(tags)

@@ -20,7 +20,7 @@ MAX_STEPS = 50
 MAX_POLICY_REPEATS = 100
 MAX_REQUIRED_ACKS = 20
 #: The shortest interval at which a kept last step may fire.
-MIN_KEPT_STEP_INTERVAL = timedelta(minutes=1)
+MIN_LAST_STEP_INTERVAL = timedelta(minutes=1)
 DEFAULT_ACKNOWLEDGE_TIMEOUT = timedelta(minutes=30)
 DEFAULT_END_AFTER = timedelta(minutes=5)
 
@@ -39,9 +39,9 @@ class AcknowledgeEffect(StrEnum):
 class OnExhausted(StrEnum):
     """The final action when the escalation is exhausted."""
 
-    TELL_MANAGERS = "tell_managers"
+    NOTIFY_MANAGERS = "tell_managers"
     NOTHING = "nothing"
-    KEEP_LAST_STEP = "keep_last_step"
+    REPEAT_LAST_STEP = "keep_last_step"
     HAND_OVER = "hand_over"
 
 
@@ -59,16 +59,16 @@ class CompiledPolicy:
     repeat_times: int = 0
     repeat_every: timedelta = timedelta()
     #: The delay before the final action, from the start of the last pass's last step.
-    end_after: timedelta = DEFAULT_END_AFTER
+    final_action_after: timedelta = DEFAULT_END_AFTER
     #: The number of acknowledgements required for the effect.
-    people: int = 1
+    required_acks: int = 1
     #: The interval at which recipient groups are paged one after another; None: all at the same time.
-    groups_sequential: timedelta | None = None
-    at_end: OnExhausted = OnExhausted.TELL_MANAGERS
+    groups_sequential_interval: timedelta | None = None
+    on_exhausted: OnExhausted = OnExhausted.NOTIFY_MANAGERS
     #: The interval at which the kept last step fires again.
-    keep_every: timedelta = timedelta()
+    last_step_interval: timedelta = timedelta()
     #: Id of the policy that takes over.
-    hand_over_to: int | None = None
+    handover_policy_id: int | None = None
     #: The policy's own SLA targets, counted from the alert's creation and used where the ticket has none; for
     #: workflows.
     respond_by: timedelta | None = None
@@ -104,11 +104,11 @@ def read(spec: ObjectReader, names: PolicyNames) -> CompiledPolicy:
 
     Problems are recorded in `spec`; while there are any, the result must not be used.
     """
-    acknowledge, repeat = spec.spec("acknowledge"), spec.spec("repeat")
-    effect, pause, timeout, people = _acknowledge(acknowledge)
+    acknowledge, repeat = spec.nested("acknowledge"), spec.nested("repeat")
+    effect, pause, timeout, required_acks = _acknowledge(acknowledge)
     times, every = _repeat(repeat)
-    at_end, keep_every, hand_over_to = _end(spec.spec("end"), names)
-    respond_by, fix_by = _sla(spec.spec("sla"))
+    on_exhausted, last_step_interval, handover_policy_id = _end(spec.nested("end"), names)
+    respond_by, fix_by = _sla(spec.nested("sla"))
     return CompiledPolicy(
         steps=_steps(spec, names),
         default_priority=spec.one_of("default_priority", Priority, Priority.HIGH),
@@ -117,12 +117,14 @@ def read(spec: ObjectReader, names: PolicyNames) -> CompiledPolicy:
         acknowledge_timeout=timeout,
         repeat_times=times,
         repeat_every=every,
-        end_after=_span(spec, "end_after", DEFAULT_END_AFTER),
-        people=people,
-        groups_sequential=_span(spec, "groups_sequential", timedelta()) if spec.has("groups_sequential") else None,
-        at_end=at_end,
-        keep_every=keep_every,
-        hand_over_to=hand_over_to,
+        final_action_after=_span(spec, "end_after", DEFAULT_END_AFTER),
+        required_acks=required_acks,
+        groups_sequential_interval=_span(spec, "groups_sequential", timedelta())
+        if spec.has("groups_sequential")
+        else None,
+        on_exhausted=on_exhausted,
+        last_step_interval=last_step_interval,
+        handover_policy_id=handover_policy_id,
         respond_by=respond_by,
         fix_by=fix_by,
     )
@@ -133,30 +135,30 @@ def write(plan: CompiledPolicy, name_of: NameOf) -> dict[str, Any]:
     acknowledge: dict[str, Any] = {"effect": str(plan.effect), "timeout": durations.write(plan.acknowledge_timeout)}
     if plan.effect is AcknowledgeEffect.PAUSE:
         acknowledge["pause"] = durations.write(plan.pause)
-    if plan.people != 1:
-        acknowledge["people"] = plan.people
+    if plan.required_acks != 1:
+        acknowledge["people"] = plan.required_acks
     written: dict[str, Any] = {"default_priority": str(plan.default_priority), "acknowledge": acknowledge}
     if plan.repeat_times:
         written["repeat"] = {"times": plan.repeat_times, "every": durations.write(plan.repeat_every)}
-    if plan.groups_sequential is not None:
-        written["groups_sequential"] = durations.write(plan.groups_sequential)
-    if plan.end_after != DEFAULT_END_AFTER:
-        written["end_after"] = durations.write(plan.end_after)
-    if plan.at_end is not OnExhausted.TELL_MANAGERS:
+    if plan.groups_sequential_interval is not None:
+        written["groups_sequential"] = durations.write(plan.groups_sequential_interval)
+    if plan.final_action_after != DEFAULT_END_AFTER:
+        written["end_after"] = durations.write(plan.final_action_after)
+    if plan.on_exhausted is not OnExhausted.NOTIFY_MANAGERS:
         written["end"] = _written_end(plan, name_of)
-    clocks = {"respond_by": plan.respond_by, "fix_by": plan.fix_by}
-    if sla := {key: durations.write(span) for key, span in clocks.items() if span is not None}:
+    sla_targets = {"respond_by": plan.respond_by, "fix_by": plan.fix_by}
+    if sla := {key: durations.write(span) for key, span in sla_targets.items() if span is not None}:
         written["sla"] = sla
     written["steps"] = [steps.write(step, name_of) for step in plan.steps]
     return written
 
 
 def _written_end(plan: CompiledPolicy, name_of: NameOf) -> dict[str, Any]:
-    written = {"then": str(plan.at_end)}
-    if plan.at_end is OnExhausted.KEEP_LAST_STEP:
-        written["every"] = durations.write(plan.keep_every)
-    if plan.at_end is OnExhausted.HAND_OVER and plan.hand_over_to is not None:
-        written["policy"] = name_of("policies", plan.hand_over_to)
+    written = {"then": str(plan.on_exhausted)}
+    if plan.on_exhausted is OnExhausted.REPEAT_LAST_STEP:
+        written["every"] = durations.write(plan.last_step_interval)
+    if plan.on_exhausted is OnExhausted.HAND_OVER and plan.handover_policy_id is not None:
+        written["policy"] = name_of("policies", plan.handover_policy_id)
     return written
 
 
@@ -179,7 +181,7 @@ def references(plan: CompiledPolicy) -> PolicyReferences:
         support_hours=frozenset(
             step.when.hours for step in plan.steps if step.when is not None and step.when.hours is not None
         ),
-        policies=frozenset(() if plan.hand_over_to is None else (plan.hand_over_to,)),
+        policies=frozenset(() if plan.handover_policy_id is None else (plan.handover_policy_id,)),
     )
 
 
@@ -198,67 +200,67 @@ def _acknowledge(spec: ObjectReader | None) -> tuple[AcknowledgeEffect, timedelt
     effect = spec.one_of("effect", AcknowledgeEffect, AcknowledgeEffect.STOP)
     pause = _span(spec, "pause", timedelta())
     if effect is AcknowledgeEffect.PAUSE and not spec.has("pause"):
-        spec.refuse("pause", "say how long acknowledging pauses escalation.", "missing")
+        spec.add_error("pause", "say how long acknowledging pauses escalation.", "missing")
     if effect is not AcknowledgeEffect.PAUSE and spec.has("pause"):
-        spec.refuse("pause", "only `effect: pause` has a length.")
+        spec.add_error("pause", "only `effect: pause` has a length.")
     timeout = _span(spec, "timeout", DEFAULT_ACKNOWLEDGE_TIMEOUT)
-    people = spec.whole("people", 1, least=1, most=MAX_REQUIRED_ACKS)
-    spec.done()
-    return effect, pause, timeout, people
+    required_acks = spec.integer("people", 1, minimum=1, maximum=MAX_REQUIRED_ACKS)
+    spec.reject_unknown_keys()
+    return effect, pause, timeout, required_acks
 
 
 def _end(spec: ObjectReader | None, names: PolicyNames) -> tuple[OnExhausted, timedelta, int | None]:
     if spec is None:
-        return OnExhausted.TELL_MANAGERS, timedelta(), None
-    then = spec.one_of("then", OnExhausted, OnExhausted.TELL_MANAGERS)
+        return OnExhausted.NOTIFY_MANAGERS, timedelta(), None
+    final_action = spec.one_of("then", OnExhausted, OnExhausted.NOTIFY_MANAGERS)
     every, policy = timedelta(), None
-    if then is OnExhausted.KEEP_LAST_STEP:
+    if final_action is OnExhausted.REPEAT_LAST_STEP:
         every = _span(spec, "every", timedelta())
         if not spec.has("every"):
-            spec.refuse("every", "say how far apart the last step fires again.", "missing")
-        elif every and every < MIN_KEPT_STEP_INTERVAL:
-            spec.refuse("every", f"must be at least {durations.describe(MIN_KEPT_STEP_INTERVAL)}.")
-    if then is OnExhausted.HAND_OVER:
+            spec.add_error("every", "say how far apart the last step fires again.", "missing")
+        elif every and every < MIN_LAST_STEP_INTERVAL:
+            spec.add_error("every", f"must be at least {durations.describe(MIN_LAST_STEP_INTERVAL)}.")
+    if final_action is OnExhausted.HAND_OVER:
         name = spec.text("policy", required=True)
         try:
             policy = names.policies[name.lower()] if name else None
         except KeyError:
-            spec.refuse("policy", f'there is no escalation policy "{name}".', "not_found")
-    spec.done()
-    return then, every, policy
+            spec.add_error("policy", f'there is no escalation policy "{name}".', "not_found")
+    spec.reject_unknown_keys()
+    return final_action, every, policy
 
 
 def _sla(spec: ObjectReader | None) -> tuple[timedelta | None, timedelta | None]:
     if spec is None:
         return None, None
-    found = [_span(spec, key, timedelta()) if spec.has(key) else None for key in ("respond_by", "fix_by")]
-    spec.done()
-    return found[0], found[1]
+    targets = [_span(spec, key, timedelta()) if spec.has(key) else None for key in ("respond_by", "fix_by")]
+    spec.reject_unknown_keys()
+    return targets[0], targets[1]
 
 
 def _repeat(spec: ObjectReader | None) -> tuple[int, timedelta]:
     if spec is None:
         return 0, timedelta()
-    times = spec.whole("times", 0, most=MAX_POLICY_REPEATS)
+    times = spec.integer("times", 0, maximum=MAX_POLICY_REPEATS)
     every = _span(spec, "every", timedelta())
     if times and not spec.has("every"):
-        spec.refuse("every", "say how far apart the passes are.", "missing")
-    spec.done()
+        spec.add_error("every", "say how far apart the passes are.", "missing")
+    spec.reject_unknown_keys()
     return times, every if times else timedelta()
 
 
 def _steps(spec: ObjectReader, names: PolicyNames) -> tuple[PolicyStep, ...]:
-    entries = spec.specs("steps")
+    entries = spec.nested_list("steps")
     if not entries and isinstance(spec.raw("steps", []), list):
-        spec.refuse("steps", "a policy needs at least one step.", "missing")
+        spec.add_error("steps", "a policy needs at least one step.", "missing")
     if len(entries) > MAX_STEPS:
-        spec.refuse("steps", f"a policy has at most {MAX_STEPS} steps; this one has {len(entries)}.")
+        spec.add_error("steps", f"a policy has at most {MAX_STEPS} steps; this one has {len(entries)}.")
     return tuple(steps.read(entry, number, names) for number, entry in enumerate(entries))
 
 
 def _span(spec: ObjectReader, key: str, default: timedelta) -> timedelta:
     """A positive duration; `default` when it is absent or invalid."""
-    span = spec.span(key, _NO_SPAN)
+    span = spec.duration(key, _NO_SPAN)
     if not span:
-        spec.refuse(key, "must be longer than nothing.")
+        spec.add_error(key, "must be longer than nothing.")
     return default if span == _NO_SPAN else span

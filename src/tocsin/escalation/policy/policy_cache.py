@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 #: The capacity; least recently used versions are evicted.
 MAX_CACHED_VERSIONS = 5_000
 
-_known: OrderedDict[tuple[str, int], CompiledPolicy] = OrderedDict()
+_cache: OrderedDict[tuple[str, int], CompiledPolicy] = OrderedDict()
 _lock = threading.Lock()
 
 
@@ -26,34 +26,34 @@ def load_plans(connection: Connection, version_ids: Iterable[int | None]) -> dic
 
     A version that cannot be read is absent; the caller handles its rows separately.
     """
-    wanted = set(version_ids)
+    requested_ids = set(version_ids)
     # Tests and restores use several databases in one process, and each has its own version ids.
-    place = database.url()
-    found: dict[int | None, CompiledPolicy] = {None: RECIPIENTS_ONLY} if None in wanted else {}
+    database_url = database.url()
+    plans: dict[int | None, CompiledPolicy] = {None: RECIPIENTS_ONLY} if None in requested_ids else {}
     with _lock:
-        for number in wanted:
-            if number is not None and (place, number) in _known:
-                found[number] = _known[place, number]
-                _known.move_to_end((place, number))
-    missing = [number for number in wanted if number not in found]
-    if missing:
-        found.update(_load(connection, place, missing))
-    return found
+        for number in requested_ids:
+            if number is not None and (database_url, number) in _cache:
+                plans[number] = _cache[database_url, number]
+                _cache.move_to_end((database_url, number))
+    missing_ids = [number for number in requested_ids if number not in plans]
+    if missing_ids:
+        plans.update(_load(connection, database_url, missing_ids))
+    return plans
 
 
-def _load(connection: Connection, place: str, missing: list[int | None]) -> dict[int | None, CompiledPolicy]:
+def _load(connection: Connection, database_url: str, missing_ids: list[int | None]) -> dict[int | None, CompiledPolicy]:
     query = "SELECT id, definition FROM escalation_policyversion WHERE id = ANY(%s)"
-    found: dict[int | None, CompiledPolicy] = {}
-    for row in database.rows(connection, query, (missing,)):
+    plans: dict[int | None, CompiledPolicy] = {}
+    for row in database.rows(connection, query, (missing_ids,)):
         try:
-            found[row["id"]] = load(row["definition"])
+            plans[row["id"]] = load(row["definition"])
         except Rejected as problem:
             # One unreadable version must not stop the runs of the others.
             log.error("Policy version %s cannot be read: %s", row["id"], problem.detail)
     with _lock:
-        for number, plan in found.items():
+        for number, plan in plans.items():
             if number is not None:
-                _known[place, number] = plan
-        while len(_known) > MAX_CACHED_VERSIONS:
-            _known.popitem(last=False)
-    return found
+                _cache[database_url, number] = plan
+        while len(_cache) > MAX_CACHED_VERSIONS:
+            _cache.popitem(last=False)
+    return plans

@@ -54,8 +54,8 @@ class PolicyStep:
     #: Whether to page the previous holders of the roles (primary, if none is given).
     previous_on_call: bool = False
     #: The interval for paging one user after another; None: all at once.
-    sequential: timedelta | None = None
-    calling: DeliveryOverride = USER_RULES
+    sequential_interval: timedelta | None = None
+    delivery_override: DeliveryOverride = USER_RULES
     when: StepCondition | None = None
     #: Skip the step, and cancel its pages, once anybody has acknowledged.
     only_until_acknowledged: bool = False
@@ -76,27 +76,27 @@ class PolicyNames:
 def read(spec: ObjectReader, number: int, names: PolicyNames) -> PolicyStep:
     """Parses one entry of `steps`; problems are recorded in `spec`."""
     if number > 0 and not spec.has("after"):
-        spec.refuse("after", "say how long after the step before it this one fires.", "missing")
-    after, name = spec.span("after", timedelta()), spec.line("name", longest=100)
-    when = spec.spec("when")
+        spec.add_error("after", "say how long after the step before it this one fires.", "missing")
+    after, name = spec.duration("after", timedelta()), spec.line("name", max_length=100)
+    when = spec.nested("when")
     condition = conditions.read(when, names.support_hours) if when is not None else None
-    sequential = spec.span("sequential", timedelta()) if spec.has("sequential") else None
-    if sequential is not None and not sequential and not spec.has("retries"):
-        spec.refuse("sequential", "say how far apart, such as 5m; leave it out to page all at once.")
-    calling, until = _calling(spec), spec.flag("only_until_acknowledged", False)
+    sequential_interval = spec.duration("sequential", timedelta()) if spec.has("sequential") else None
+    if sequential_interval is not None and not sequential_interval and not spec.has("retries"):
+        spec.add_error("sequential", "say how far apart, such as 5m; leave it out to page all at once.")
+    delivery_override, only_until_ack = _delivery_override(spec), spec.boolean("only_until_acknowledged", False)
     if_empty = spec.one_of("if_empty", IfEmpty, IfEmpty.SKIP)
-    notify = spec.spec("notify")
-    spec.done()
+    notify = spec.nested("notify")
+    spec.reject_unknown_keys()
     if notify is None:
-        spec.refuse("notify", "say whom this step notifies.", "missing")
+        spec.add_error("notify", "say whom this step notifies.", "missing")
         return PolicyStep(after=after, name=name)
-    return _notified(spec, notify, names)(
+    return _step_with_targets(spec, notify, names)(
         after=after,
         name=name,
-        sequential=sequential,
-        calling=calling,
+        sequential_interval=sequential_interval,
+        delivery_override=delivery_override,
         when=condition,
-        only_until_acknowledged=until,
+        only_until_acknowledged=only_until_ack,
         if_empty=if_empty,
     )
 
@@ -106,12 +106,15 @@ def write(step: PolicyStep, name_of: NameOf) -> dict[str, Any]:
     written: dict[str, Any] = {"notify": _written_notify(step, name_of), "after": durations.write(step.after)}
     if step.name:
         written["name"] = step.name
-    if step.sequential is not None:
-        written["sequential"] = durations.write(step.sequential)
-    if step.calling.retries:
-        written["retries"] = {"times": step.calling.retries, "every": durations.write(step.calling.retry_every)}
-    if step.calling.methods:
-        written["methods"] = [_written_way(rule) for rule in step.calling.methods]
+    if step.sequential_interval is not None:
+        written["sequential"] = durations.write(step.sequential_interval)
+    if step.delivery_override.retries:
+        written["retries"] = {
+            "times": step.delivery_override.retries,
+            "every": durations.write(step.delivery_override.retry_every),
+        }
+    if step.delivery_override.methods:
+        written["methods"] = [_written_method_rule(rule) for rule in step.delivery_override.methods]
     if step.when is not None:
         written["when"] = conditions.write(step.when, lambda number: name_of("support_hours", number))
     if step.only_until_acknowledged:
@@ -121,79 +124,79 @@ def write(step: PolicyStep, name_of: NameOf) -> dict[str, Any]:
     return written
 
 
-def ids(spec: ObjectReader, key: str, known: Mapping[str, int], what: str) -> tuple[int, ...]:
+def resolve_ids(spec: ObjectReader, key: str, ids_by_name: Mapping[str, int], noun: str) -> tuple[int, ...]:
     """The ids of the names under `key`; unknown names are recorded as problems."""
-    found = []
+    matched_ids = []
     for number, name in enumerate(spec.texts(key)):
         try:
-            found.append(known[name.lower()])
+            matched_ids.append(ids_by_name[name.lower()])
         except KeyError:
-            spec.refuse(f"{key}[{number}]", f'there is no {what} "{name}".', "not_found")
-    return tuple(dict.fromkeys(found))
+            spec.add_error(f"{key}[{number}]", f'there is no {noun} "{name}".', "not_found")
+    return tuple(dict.fromkeys(matched_ids))
 
 
-def _notified(spec: ObjectReader, notify: ObjectReader, names: PolicyNames) -> Callable[..., PolicyStep]:
+def _step_with_targets(spec: ObjectReader, notify_spec: ObjectReader, names: PolicyNames) -> Callable[..., PolicyStep]:
     """A factory for a step with its targets; the caller passes the remaining fields."""
     targets: dict[str, Any] = {
-        "roles": _roles(notify),
-        "user_ids": ids(notify, "users", names.users, "user"),
-        "group_ids": ids(notify, "groups", names.groups, "group"),
-        "group_contacts": notify.texts("group_contacts"),
-        "everybody": notify.flag("everybody", False),
-        "schedule_ids": ids(notify, "schedules", names.schedules, "schedule"),
-        "assignee": notify.flag("assignee", False),
-        "previous_on_call": notify.flag("previous_on_call", False),
+        "roles": _roles(notify_spec),
+        "user_ids": resolve_ids(notify_spec, "users", names.users, "user"),
+        "group_ids": resolve_ids(notify_spec, "groups", names.groups, "group"),
+        "group_contacts": notify_spec.texts("group_contacts"),
+        "everybody": notify_spec.boolean("everybody", False),
+        "schedule_ids": resolve_ids(notify_spec, "schedules", names.schedules, "schedule"),
+        "assignee": notify_spec.boolean("assignee", False),
+        "previous_on_call": notify_spec.boolean("previous_on_call", False),
     }
-    notify.done()
-    given = ("roles", "users", "group_contacts", "everybody", "schedules", "assignee", "previous_on_call")
-    if not any(notify.has(key) and notify.raw(key) for key in given):
-        says = "say which of the groups' roles" if targets["group_ids"] else "name roles, users or group contacts"
-        spec.refuse("notify", f"this step notifies nobody; {says}.")
-    return lambda **rest: PolicyStep(**targets, **rest)
+    notify_spec.reject_unknown_keys()
+    target_keys = ("roles", "users", "group_contacts", "everybody", "schedules", "assignee", "previous_on_call")
+    if not any(notify_spec.has(key) and notify_spec.raw(key) for key in target_keys):
+        hint = "say which of the groups' roles" if targets["group_ids"] else "name roles, users or group contacts"
+        spec.add_error("notify", f"this step notifies nobody; {hint}.")
+    return lambda **fields: PolicyStep(**targets, **fields)
 
 
 def _roles(notify: ObjectReader) -> tuple[MemberRole, ...]:
-    found = []
+    roles = []
     for number, written in enumerate(notify.texts("roles")):
         try:
-            found.append(MemberRole(written))
+            roles.append(MemberRole(written))
         except ValueError:
-            notify.refuse(f"roles[{number}]", f'"{written}" is not one of {", ".join(MemberRole)}.')
-    return tuple(found)
+            notify.add_error(f"roles[{number}]", f'"{written}" is not one of {", ".join(MemberRole)}.')
+    return tuple(roles)
 
 
-def _calling(spec: ObjectReader) -> DeliveryOverride:
+def _delivery_override(spec: ObjectReader) -> DeliveryOverride:
     times, every = 0, timedelta()
-    retries = spec.spec("retries")
+    retries = spec.nested("retries")
     if retries is not None:
-        times = retries.whole("times", 0, most=MAX_STEP_RETRIES)
-        every = retries.span("every", timedelta())
+        times = retries.integer("times", 0, maximum=MAX_STEP_RETRIES)
+        every = retries.duration("every", timedelta())
         if times and not every:
-            retries.refuse("every", "say how far apart the tries are.", "missing")
-        retries.done()
-    methods = tuple(_way(entry) for entry in spec.specs("methods"))
-    if len(methods) > MAX_CONTACT_METHODS:
-        spec.refuse("methods", f"has at most {MAX_CONTACT_METHODS} entries; this one has {len(methods)}.")
-    return DeliveryOverride(methods, times, every if times else timedelta())
+            retries.add_error("every", "say how far apart the tries are.", "missing")
+        retries.reject_unknown_keys()
+    method_rules = tuple(_method_rule(entry) for entry in spec.nested_list("methods"))
+    if len(method_rules) > MAX_CONTACT_METHODS:
+        spec.add_error("methods", f"has at most {MAX_CONTACT_METHODS} entries; this one has {len(method_rules)}.")
+    return DeliveryOverride(method_rules, times, every if times else timedelta())
 
 
-def _way(entry: ObjectReader) -> ContactMethodRule:
-    label, channel = entry.line("label", longest=100), entry.text("channel", longest=20)
+def _method_rule(entry: ObjectReader) -> ContactMethodRule:
+    label, channel = entry.line("label", max_length=100), entry.text("channel", max_length=20)
     if bool(label) == bool(channel):
-        entry.refuse("label", "name either the label of a contact method, or a channel.", "missing")
-    times, every = notification_rules.repeat(entry)
+        entry.add_error("label", "name either the label of a contact method, or a channel.", "missing")
+    times, every = notification_rules.read_repeat(entry)
     rule = ContactMethodRule(
-        label, channel, entry.span("wait", timedelta(), longest=notification_rules.MAX_RULE_DELAY), times, every
+        label, channel, entry.duration("wait", timedelta(), maximum=notification_rules.MAX_RULE_DELAY), times, every
     )
-    entry.done()
+    entry.reject_unknown_keys()
     return rule
 
 
-def _written_way(rule: ContactMethodRule) -> dict[str, Any]:
+def _written_method_rule(rule: ContactMethodRule) -> dict[str, Any]:
     written: dict[str, Any] = {"label": rule.label} if rule.label else {"channel": rule.channel}
     if rule.wait:
         written["wait"] = durations.write(rule.wait)
-    return written | notification_rules.written_repeat(rule.repeat_times, rule.repeat_every)
+    return written | notification_rules.repeat_data(rule.repeat_times, rule.repeat_every)
 
 
 def _written_notify(step: PolicyStep, name_of: NameOf) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from tocsin.escalation.run.run_state import (
     SendNotice,
     with_progress,
 )
-from tocsin.escalation.run.run_status import begin_run, continue_run, has_enough, restart_run, settle
+from tocsin.escalation.run.run_status import begin_run, continue_run, derive_status, has_required_acks, restart_run
 
 
 @dataclass(slots=True)
@@ -39,91 +39,109 @@ class _TransitionState:
     def cancel(self, reason: str, users: frozenset[int] | None = None) -> None:
         """Cancels unsent pages; affected users are no longer busy."""
         self.cancels.append(CancelPages(users, reason))
-        kept = {} if users is None else {u: until for u, until in self.run.progress.busy.items() if u not in users}
-        self.run = with_progress(self.run, busy=kept)
+        paging_until = (
+            {} if users is None else {u: until for u, until in self.run.progress.paging_until.items() if u not in users}
+        )
+        self.run = with_progress(self.run, paging_until=paging_until)
 
-    def say(self, kind: EventKind, reason: str) -> None:
+    def log(self, kind: EventKind, reason: str) -> None:
         self.events.append(NewEvent(self.alert.id, kind, self.now, SYSTEM, reason, CommandChannel.POLICY))
 
 
-def follow(
+def apply_transition(
     run: RunState, before: AlertState, after: AlertState, events: Iterable[NewEvent], now: datetime
 ) -> RunDecision:
     """Returns the run after a command turned `before` into `after` with `events`.
 
     Needs no on-call data: a change that must page somebody makes the run due now.
     """
-    happened = {event.kind: event for event in events if event.alert_id == after.id}
-    work = _TransitionState(run, after, now)
-    reason = next((event.reason for event in happened.values()), "")
+    events_by_kind = {event.kind: event for event in events if event.alert_id == after.id}
+    state = _TransitionState(run, after, now)
+    reason = next((event.reason for event in events_by_kind.values()), "")
     if after.status not in ACTIVE:
         if before.status in ACTIVE:
-            work.cancel(reason)
-        return RunDecision(settle(work.run, after, now), cancels=tuple(work.cancels))
+            state.cancel(reason)
+        return RunDecision(derive_status(state.run, after, now), cancellations=tuple(state.cancels))
     if before.status not in ACTIVE:
-        _returned(work, happened)
+        _apply_reactivation(state, events_by_kind)
     elif before.is_owned != after.is_owned:
-        _owner_changed(work, happened, reason)
+        _apply_owner_change(state, events_by_kind, reason)
     elif (before.owner_id, before.owner_name) != (after.owner_id, after.owner_name):
         # Reassigning cancelled pages; an undo restores them, so nothing is cancelled here.
-        if EventKind.UNDONE not in happened:
-            work.cancel(reason)
+        if EventKind.UNDONE not in events_by_kind:
+            state.cancel(reason)
     elif before.acknowledged != after.acknowledged:
-        _acknowledgements_changed(work, before, happened, reason)
-    _hold_changed(work, before)
-    _heard(work, happened)
-    return RunDecision(settle(work.run, after, now), cancels=tuple(work.cancels), events=tuple(work.events))
+        _apply_acknowledgement_change(state, before, events_by_kind, reason)
+    _apply_hold_change(state, before)
+    _record_responses(state, events_by_kind)
+    return RunDecision(
+        derive_status(state.run, after, now), cancellations=tuple(state.cancels), events=tuple(state.events)
+    )
 
 
-def raise_priority(run: RunState, alert: AlertState, fresh: RunState | None, now: datetime) -> RunDecision:
+def raise_priority(run: RunState, alert: AlertState, routed_run: RunState | None, now: datetime) -> RunDecision:
     """Restarts escalation when the priority rose above the one for which `run` started; otherwise returns it unchanged.
 
-    `fresh` is the run that the routes would start now, as `begin` makes it; None keeps policy and recipients. Policy
-    and recipients are also kept where `fresh` would page nobody but `run` pages: recipients are never dropped silently.
-    The new run replaces the old one. Escalation starts again, once, if nobody is assigned or acknowledged; otherwise
-    the responders are notified.
+    `routed_run` is the run that the routes would start now, as `begin` makes it; None keeps policy and recipients.
+    Policy and recipients are also kept where `routed_run` would page nobody but `run` pages: recipients are never
+    dropped silently. The new run replaces the old one. Escalation starts again, once, if nobody is assigned or
+    acknowledged; otherwise the responders are notified.
     """
     if alert.status not in ACTIVE or not alert.priority.is_above(run.priority):
         return RunDecision(run)
-    is_dropped = fresh is not None and run.mode is PagingMode.PAGE and fresh.mode is not PagingMode.PAGE
-    new = replace(_anew(run, now) if fresh is None or is_dropped else fresh, priority=alert.priority)
-    if new.mode is PagingMode.RECORD and run.mode is PagingMode.RECORD:
+    is_dropped = routed_run is not None and run.mode is PagingMode.PAGE and routed_run.mode is not PagingMode.PAGE
+    new = replace(_fresh_run(run, now) if routed_run is None or is_dropped else routed_run, priority=alert.priority)
+    if new.mode is PagingMode.LOG_ONLY and run.mode is PagingMode.LOG_ONLY:
         return RunDecision(replace(run, priority=alert.priority))
-    rose = f"The priority rose from {run.priority} to {alert.priority}"
-    return _replaced(run, new, alert, rose, NoticeReason.PRIORITY_ROSE, now)
+    reason = f"The priority rose from {run.priority} to {alert.priority}"
+    return _replace_run(run, new, alert, reason, NoticeReason.PRIORITY_ROSE, now)
 
 
-def reroute(run: RunState, alert: AlertState, fresh: RunState, moved: str, now: datetime) -> RunDecision:
-    """Replaces a run by `fresh` after its alert moved to where routes name other recipients.
+def reroute(run: RunState, alert: AlertState, routed_run: RunState, move_reason: str, now: datetime) -> RunDecision:
+    """Replaces a run by `routed_run` after its alert moved to where routes name other recipients.
 
     The same policy for the same people leaves the run alone, and so does a dry run or what only records: who is being
     paged is never silently dropped. If somebody has the alert, they are told, and nobody else is paged.
     """
-    is_same = fresh.plan == run.plan and _recipients(fresh) == _recipients(run)
-    is_dropped = fresh.mode is PagingMode.RECORD or (run.mode is PagingMode.PAGE and fresh.mode is not PagingMode.PAGE)
-    if alert.status not in ACTIVE or is_dropped or (is_same and fresh.mode is run.mode):
+    is_same = routed_run.plan == run.plan and _recipients(routed_run) == _recipients(run)
+    is_dropped = routed_run.mode is PagingMode.LOG_ONLY or (
+        run.mode is PagingMode.PAGE and routed_run.mode is not PagingMode.PAGE
+    )
+    if alert.status not in ACTIVE or is_dropped or (is_same and routed_run.mode is run.mode):
         return RunDecision(run)
-    return _replaced(run, fresh, alert, f"{moved}, and the routes name others for it", NoticeReason.MOVED, now)
+    return _replace_run(
+        run, routed_run, alert, f"{move_reason}, and the routes name others for it", NoticeReason.MOVED, now
+    )
 
 
-def resume_run(run: RunState, alert: AlertState, fresh: RunState, waking: PagingStart, now: datetime) -> RunDecision:
-    """Replaces a log-only or dry-run run by `fresh` when a message would open its alert and page.
+def resume_run(
+    run: RunState, alert: AlertState, routed_run: RunState, paging_start: PagingStart, now: datetime
+) -> RunDecision:
+    """Replaces a log-only or dry-run run by `routed_run` when a message would open its alert and page.
 
     Responders who are assigned or have acknowledged already know and are not notified; paging starts once that no
     longer applies. A run that already pages is left alone.
     """
-    if alert.status not in ACTIVE or run.mode is PagingMode.PAGE or fresh.mode is not PagingMode.PAGE:
+    if alert.status not in ACTIVE or run.mode is PagingMode.PAGE or routed_run.mode is not PagingMode.PAGE:
         return RunDecision(run)
-    reason = f"{waking.why}; a newer run replaced this one."
-    old = replace(run, status=RunStatus.ENDED, due_at=None, reason=reason)
-    new = settle(with_progress(fresh, asked=run.progress.asked, heard=run.progress.heard), alert, now)
-    said = f"Escalation starts at step 1{f' {waking.when}' if waking.when else ''}."
-    if alert.is_owned or has_enough(fresh.plan, alert):
-        said = f"Nobody is paged now: {new.reason}"
+    reason = f"{paging_start.reason}; a newer run replaced this one."
+    old = replace(run, status=RunStatus.TERMINATED, due_at=None, reason=reason)
+    new = derive_status(
+        with_progress(
+            routed_run,
+            ack_reminder_sent_at=run.progress.ack_reminder_sent_at,
+            ack_confirmed_at=run.progress.ack_confirmed_at,
+        ),
+        alert,
+        now,
+    )
+    text = f"Escalation starts at step 1{f' {paging_start.time_text}' if paging_start.time_text else ''}."
+    if alert.is_owned or has_required_acks(routed_run.plan, alert):
+        text = f"Nobody is paged now: {new.reason}"
     elif alert.status is AlertStatus.ON_HOLD:
-        said = "Escalation starts at step 1 at the end of the hold."
+        text = "Escalation starts at step 1 at the end of the hold."
     event = NewEvent(
-        alert.id, EventKind.ESCALATION_STARTED, now, SYSTEM, f"{waking.why}. {said}", CommandChannel.POLICY
+        alert.id, EventKind.ESCALATION_STARTED, now, SYSTEM, f"{paging_start.reason}. {text}", CommandChannel.POLICY
     )
     return RunDecision(old, events=(event,), successor=new)
 
@@ -132,21 +150,25 @@ def _recipients(run: RunState) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return run.recipient_users, run.recipient_groups
 
 
-def _replaced(
-    run: RunState, new: RunState, alert: AlertState, why: str, told: NoticeReason, now: datetime
+def _replace_run(
+    run: RunState, new: RunState, alert: AlertState, cause: str, notice_reason: NoticeReason, now: datetime
 ) -> RunDecision:
     """Replaces a run. Escalation starts again, unless somebody is responsible for the alert: they are notified
     instead."""
-    old = replace(run, status=RunStatus.ENDED, due_at=None, reason=f"{why}; a newer run replaced this one.")
-    if alert.is_owned or has_enough(run.plan, alert):
-        new = with_progress(new, asked=run.progress.asked, heard=run.progress.heard)
-        return _tell_who_has_it(old, settle(new, alert, now), alert, why, told, now)
-    reason = f"{why}: escalation starts again at step 1."
+    old = replace(run, status=RunStatus.TERMINATED, due_at=None, reason=f"{cause}; a newer run replaced this one.")
+    if alert.is_owned or has_required_acks(run.plan, alert):
+        new = with_progress(
+            new, ack_reminder_sent_at=run.progress.ack_reminder_sent_at, ack_confirmed_at=run.progress.ack_confirmed_at
+        )
+        return _notify_responders(old, derive_status(new, alert, now), alert, cause, notice_reason, now)
+    reason = f"{cause}: escalation starts again at step 1."
     event = NewEvent(alert.id, EventKind.ESCALATION_STARTED, now, SYSTEM, reason, CommandChannel.POLICY)
-    return RunDecision(old, cancels=(CancelPages(None, reason),), events=(event,), successor=settle(new, alert, now))
+    return RunDecision(
+        old, cancellations=(CancelPages(None, reason),), events=(event,), successor=derive_status(new, alert, now)
+    )
 
 
-def _anew(run: RunState, now: datetime) -> RunState:
+def _fresh_run(run: RunState, now: datetime) -> RunState:
     return begin_run(
         run.alert_id,
         run.plan,
@@ -155,116 +177,141 @@ def _anew(run: RunState, now: datetime) -> RunState:
         now,
         recipient_users=run.recipient_users,
         recipient_groups=run.recipient_groups,
-        why=run.progress.why,
+        policy_reason=run.progress.policy_reason,
     )
 
 
-def _tell_who_has_it(
-    old: RunState, new: RunState, alert: AlertState, why: str, told_why: NoticeReason, now: datetime
+def _notify_responders(
+    old: RunState, new: RunState, alert: AlertState, cause: str, notice_reason: NoticeReason, now: datetime
 ) -> RunDecision:
     names = alert.owner_name or " and ".join(entry.name for entry in alert.acknowledged.values())
-    people = tuple(alert.acknowledged)
+    user_ids = tuple(alert.acknowledged)
     if alert.is_owned:
-        people = (alert.owner_id,) if alert.owner_id is not None else ()
+        user_ids = (alert.owner_id,) if alert.owner_id is not None else ()
     is_dry_run = new.mode is PagingMode.DRY_RUN
-    does = "would be" if is_dry_run else "is" if len(people) == 1 else "are"
-    told = f"{names} {does} told" if people else f"{names} has it and cannot be told"
+    verb = "would be" if is_dry_run else "is" if len(user_ids) == 1 else "are"
+    text = f"{names} {verb} told" if user_ids else f"{names} has it and cannot be told"
     event = NewEvent(
-        alert.id, EventKind.TOLD, now, SYSTEM, f"{why}. {told}.", CommandChannel.POLICY, {"people": list(people)}
+        alert.id,
+        EventKind.NOTICE_SENT,
+        now,
+        SYSTEM,
+        f"{cause}. {text}.",
+        CommandChannel.POLICY,
+        {"people": list(user_ids)},
     )
-    tells = (SendNotice(people, told_why, f"{why}."),) if people and not is_dry_run else ()
-    return RunDecision(old, tells=tells, events=(event,), successor=new)
+    notices = (SendNotice(user_ids, notice_reason, f"{cause}."),) if user_ids and not is_dry_run else ()
+    return RunDecision(old, notices=notices, events=(event,), successor=new)
 
 
-def _returned(work: _TransitionState, happened: dict[EventKind, NewEvent]) -> None:
+def _apply_reactivation(state: _TransitionState, events_by_kind: dict[EventKind, NewEvent]) -> None:
     """A closed, cancelled or merged alert is active again: reopened, it restarts; undone, it continues where it was."""
-    if EventKind.REOPENED in happened:
-        work.run = with_progress(work.run, busy={})
-        _start_again(work)
+    if EventKind.REOPENED in events_by_kind:
+        state.run = with_progress(state.run, paging_until={})
+        _restart(state)
     else:
-        work.run = continue_run(work.run, work.alert, work.now)
+        state.run = continue_run(state.run, state.alert, state.now)
 
 
-def _owner_changed(work: _TransitionState, happened: dict[EventKind, NewEvent], reason: str) -> None:
-    if work.alert.is_owned:
-        work.cancel(reason)
-        work.run = with_progress(work.run, asked={}, heard={})
-    elif EventKind.UNASSIGNED in happened:
-        _start_again(work)
+def _apply_owner_change(state: _TransitionState, events_by_kind: dict[EventKind, NewEvent], reason: str) -> None:
+    if state.alert.is_owned:
+        state.cancel(reason)
+        state.run = with_progress(state.run, ack_reminder_sent_at={}, ack_confirmed_at={})
+    elif EventKind.UNASSIGNED in events_by_kind:
+        _restart(state)
     else:
-        work.run = continue_run(work.run, work.alert, work.now)
+        state.run = continue_run(state.run, state.alert, state.now)
 
 
-def _start_again(work: _TransitionState) -> None:
-    work.run = restart_run(work.run, work.now)
-    if work.run.mode is not PagingMode.RECORD:
-        work.say(EventKind.ESCALATION_STARTED, "Escalation starts again at step 1; nobody counts as having acted.")
+def _restart(state: _TransitionState) -> None:
+    state.run = restart_run(state.run, state.now)
+    if state.run.mode is not PagingMode.LOG_ONLY:
+        state.log(EventKind.ESCALATION_STARTED, "Escalation starts again at step 1; nobody counts as having acted.")
 
 
-def _acknowledgements_changed(
-    work: _TransitionState, before: AlertState, happened: dict[EventKind, NewEvent], reason: str
+def _apply_acknowledgement_change(
+    state: _TransitionState, before: AlertState, events_by_kind: dict[EventKind, NewEvent], reason: str
 ) -> None:
-    then, now = before.acknowledged, work.alert.acknowledged
-    changed = frozenset(user for user in {*then, *now} if then.get(user) != now.get(user))
-    progress = work.run.progress
-    work.run = with_progress(
-        work.run,
-        asked={user: at for user, at in progress.asked.items() if user not in changed},
-        heard={user: at for user, at in progress.heard.items() if user not in changed},
+    previous_acks, current_acks = before.acknowledged, state.alert.acknowledged
+    changed = frozenset(
+        user for user in {*previous_acks, *current_acks} if previous_acks.get(user) != current_acks.get(user)
     )
-    added = frozenset(user for user in changed if user in now)
-    had, has = len(then) >= work.run.plan.people, has_enough(work.run.plan, work.alert)
+    progress = state.run.progress
+    state.run = with_progress(
+        state.run,
+        ack_reminder_sent_at={user: at for user, at in progress.ack_reminder_sent_at.items() if user not in changed},
+        ack_confirmed_at={user: at for user, at in progress.ack_confirmed_at.items() if user not in changed},
+    )
+    added = frozenset(user for user in changed if user in current_acks)
+    was_satisfied, is_satisfied = (
+        len(previous_acks) >= state.run.plan.required_acks,
+        has_required_acks(state.run.plan, state.alert),
+    )
     if added:
-        stops = has and work.run.plan.effect is not AcknowledgeEffect.CONTINUE
-        work.cancel(reason, None if stops else added | frozenset(progress.soft))
-        work.run = with_progress(work.run, soft=())
-        is_news = not then or (has and not had)
-        if is_news and work.run.status in (RunStatus.ACTIVE, RunStatus.PAUSED):
-            said = _effect(work.run.plan) if has else _too_few(work.run.plan, len(now))
-            work.say(EventKind.ESCALATION_STOPPED if has else EventKind.ESCALATION_GOES_ON, said)
-    elif not now and EventKind.ACKNOWLEDGEMENT_EXPIRED in happened:
-        _start_again(work)
-    elif not now or (had and not has):
-        work.run = continue_run(work.run, work.alert, work.now)
-        if settle(work.run, work.alert, work.now).status is RunStatus.ACTIVE:
-            work.say(EventKind.ESCALATION_GOES_ON, "Escalation goes on: the step then due fires.")
+        stops_paging = is_satisfied and state.run.plan.effect is not AcknowledgeEffect.CONTINUE
+        state.cancel(reason, None if stops_paging else added | frozenset(progress.cancel_on_ack_users))
+        state.run = with_progress(state.run, cancel_on_ack_users=())
+        is_news = not previous_acks or (is_satisfied and not was_satisfied)
+        if is_news and state.run.status in (RunStatus.ACTIVE, RunStatus.PAUSED):
+            text = (
+                _effect_text(state.run.plan) if is_satisfied else _missing_acks_text(state.run.plan, len(current_acks))
+            )
+            state.log(EventKind.ESCALATION_STOPPED if is_satisfied else EventKind.ESCALATION_CONTINUED, text)
+    elif not current_acks and EventKind.ACKNOWLEDGEMENT_EXPIRED in events_by_kind:
+        _restart(state)
+    elif not current_acks or (was_satisfied and not is_satisfied):
+        state.run = continue_run(state.run, state.alert, state.now)
+        if derive_status(state.run, state.alert, state.now).status is RunStatus.ACTIVE:
+            state.log(EventKind.ESCALATION_CONTINUED, "Escalation goes on: the step then due fires.")
 
 
-def _effect(plan: CompiledPolicy) -> str:
+def _effect_text(plan: CompiledPolicy) -> str:
     match plan.effect:
         case AcknowledgeEffect.STOP:
-            does = "Escalation stops"
+            sentence = "Escalation stops"
         case AcknowledgeEffect.PAUSE:
-            does = f"Escalation pauses for {describe(plan.pause)}"
+            sentence = f"Escalation pauses for {describe(plan.pause)}"
         case AcknowledgeEffect.CONTINUE:
-            does = "Escalation goes on until somebody takes it"
-    return f'{does}; "Still on it?" is asked in {describe(plan.acknowledge_timeout)} if it is neither taken nor closed.'
+            sentence = "Escalation goes on until somebody takes it"
+    return (
+        f'{sentence}; "Still on it?" is asked in {describe(plan.acknowledge_timeout)} if it is neither taken '
+        "nor closed."
+    )
 
 
-def _too_few(plan: CompiledPolicy, have: int) -> str:
-    return f"{have} of {plan.people} people have acknowledged it; escalation goes on until {plan.people} have."
+def _missing_acks_text(plan: CompiledPolicy, count: int) -> str:
+    return (
+        f"{count} of {plan.required_acks} people have acknowledged it; escalation goes on until "
+        f"{plan.required_acks} have."
+    )
 
 
-def _hold_changed(work: _TransitionState, before: AlertState) -> None:
-    was, held = before.status is AlertStatus.ON_HOLD, work.alert.status is AlertStatus.ON_HOLD
-    if held and not was:
+def _apply_hold_change(state: _TransitionState, before: AlertState) -> None:
+    was_on_hold, is_on_hold = before.status is AlertStatus.ON_HOLD, state.alert.status is AlertStatus.ON_HOLD
+    if is_on_hold and not was_on_hold:
         # Reminders are repeated after the hold: nobody can be expected to answer meanwhile.
-        work.run = with_progress(work.run, still_since=work.run.progress.still_since or work.now, asked={})
-    elif was and not held:
-        work.run = continue_run(work.run, work.alert, work.now)
+        state.run = with_progress(
+            state.run, paused_since=state.run.progress.paused_since or state.now, ack_reminder_sent_at={}
+        )
+    elif was_on_hold and not is_on_hold:
+        state.run = continue_run(state.run, state.alert, state.now)
 
 
-def _heard(work: _TransitionState, happened: dict[EventKind, NewEvent]) -> None:
+def _record_responses(state: _TransitionState, events_by_kind: dict[EventKind, NewEvent]) -> None:
     """Escalate makes the run due now; any command by a user who got an acknowledgement reminder answers it."""
-    escalated = happened.get(EventKind.ESCALATED)
+    escalated = events_by_kind.get(EventKind.ESCALATED)
     if escalated is not None:
-        work.run = with_progress(work.run, wake_at=work.now, wake_by=escalated.actor.user_id)
-    for event in happened.values():
+        state.run = with_progress(
+            state.run, escalate_requested_at=state.now, escalate_requested_by=escalated.actor.user_id
+        )
+    for event in events_by_kind.values():
         user = event.actor.user_id
-        if user is not None and user in work.run.progress.asked:
-            progress = work.run.progress
-            work.run = with_progress(
-                work.run,
-                heard={**progress.heard, user: work.now},
-                asked={other: at for other, at in progress.asked.items() if other != user},
+        if user is not None and user in state.run.progress.ack_reminder_sent_at:
+            progress = state.run.progress
+            state.run = with_progress(
+                state.run,
+                ack_confirmed_at={**progress.ack_confirmed_at, user: state.now},
+                ack_reminder_sent_at={
+                    other: at for other, at in progress.ack_reminder_sent_at.items() if other != user
+                },
             )

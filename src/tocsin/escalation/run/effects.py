@@ -35,12 +35,14 @@ _REASONS = {
 def apply_effects(connection: Connection, decisions: Sequence[tuple[int | None, RunDecision]], now: datetime) -> None:
     """Writes the effects of all decisions, each with its run's row id (None: a run that is not stored yet)."""
     _cancel(connection, [decision for _row, decision in decisions], now)
-    starts = [start for row, decision in decisions for start in _starts(row, decision)]
-    unreachable = list(queue.queue(connection, starts, now).unreachable)
-    asks = [(decision.run.alert_id, ask.user_id) for _row, decision in decisions for ask in decision.asks]
-    unreachable += queue.queue_ack_reminder(connection, asks, now)
-    store.insert_events(connection, [_not_reached(found, now) for found in unreachable])
-    _tell(connection, [(d.run.alert_id, tell) for _row, d in decisions for tell in d.tells], now)
+    requests = [request for row, decision in decisions for request in _page_requests(row, decision)]
+    unreachable = list(queue.queue(connection, requests, now).unreachable)
+    ack_reminders = [
+        (decision.run.alert_id, reminder.user_id) for _row, decision in decisions for reminder in decision.ack_reminders
+    ]
+    unreachable += queue.queue_ack_reminder(connection, ack_reminders, now)
+    store.insert_events(connection, [_page_failed_event(failure, now) for failure in unreachable])
+    _queue_notices(connection, [(d.run.alert_id, notice) for _row, d in decisions for notice in d.notices], now)
 
 
 def notify_administrators(connection: Connection, alert_id: int, text: str, now: datetime) -> None:
@@ -50,7 +52,9 @@ def notify_administrators(connection: Connection, alert_id: int, text: str, now:
         title, text, f"escalation:stuck:{alert_id}", "You are told because you administer Tocsin.", alert_id
     )
     queue.queue_notice(connection, notice, now, user_ids=queue.administrators(connection))
-    event = NewEvent(alert_id, EventKind.TOLD, now, SYSTEM, f"Administrators are told: {text}", CommandChannel.POLICY)
+    event = NewEvent(
+        alert_id, EventKind.NOTICE_SENT, now, SYSTEM, f"Administrators are told: {text}", CommandChannel.POLICY
+    )
     store.insert_events(connection, [event])
 
 
@@ -58,66 +62,74 @@ def _cancel(connection: Connection, decisions: Iterable[RunDecision], now: datet
     """Cancels with one statement per reason: a storm that ends is one statement, not a thousand."""
     grouped: dict[tuple[frozenset[int] | None, str], list[int]] = {}
     for decision in decisions:
-        for cancel in decision.cancels:
+        for cancel in decision.cancellations:
             grouped.setdefault((cancel.user_ids, cancel.reason), []).append(decision.run.alert_id)
     for (users, reason), alert_ids in grouped.items():
         queue.cancel(connection, alert_ids, users, reason, now)
 
 
-def _starts(row: int | None, decision: RunDecision) -> list[pages.PageRequest]:
+def _page_requests(row: int | None, decision: RunDecision) -> list[pages.PageRequest]:
     alert_id = decision.run.alert_id
-    found = [
+    requests = [
         pages.PageRequest(
             alert_id,
-            start.at,
-            start.reason,
-            user_id=start.pick.user_id,
+            page.at,
+            page.reason,
+            user_id=page.target.user_id,
             run_id=row,
-            data={"step": start.step, "pass": start.passes, "as": start.pick.label, "wake": start.wake},
-            priority=start.priority,
-            calling=start.calling,
+            data={"step": page.step, "pass": page.loop_number, "as": page.target.label, "wake": page.is_manual},
+            priority=page.priority,
+            delivery_override=page.delivery_override,
         )
-        for start in decision.starts
+        for page in decision.pages
     ]
-    found += [
+    requests += [
         pages.PageRequest(
             alert_id,
             contact.at,
             contact.reason,
             group_contact_id=contact.contact_id,
             run_id=row,
-            data={"step": contact.step, "pass": contact.passes, "as": contact.label, "wake": contact.wake},
-            calling=contact.calling,
+            data={"step": contact.step, "pass": contact.loop_number, "as": contact.label, "wake": contact.is_manual},
+            delivery_override=contact.delivery_override,
         )
-        for contact in decision.contacts
+        for contact in decision.contact_pages
     ]
-    return found
+    return requests
 
 
-def _not_reached(found: Unreachable, now: datetime) -> NewEvent:
-    data = {} if found.start.user_id is None else {"user_id": found.start.user_id}
-    return NewEvent(found.start.alert_id, EventKind.PAGE_FAILED, now, SYSTEM, found.reason, CommandChannel.POLICY, data)
+def _page_failed_event(unreachable: Unreachable, now: datetime) -> NewEvent:
+    data = {} if unreachable.request.user_id is None else {"user_id": unreachable.request.user_id}
+    return NewEvent(
+        unreachable.request.alert_id,
+        EventKind.PAGE_FAILED,
+        now,
+        SYSTEM,
+        unreachable.reason,
+        CommandChannel.POLICY,
+        data,
+    )
 
 
-def _tell(connection: Connection, tells: Sequence[tuple[int, SendNotice]], now: datetime) -> None:
-    if not tells:
+def _queue_notices(connection: Connection, pending: Sequence[tuple[int, SendNotice]], now: datetime) -> None:
+    if not pending:
         return
-    subjects = _subjects(connection, [alert_id for alert_id, _tell in tells])
-    for alert_id, tell in tells:
+    subjects = _subjects(connection, [alert_id for alert_id, _notice in pending])
+    for alert_id, send_notice in pending:
         notice = Notice(
-            title=f"{_TITLES[tell.why]}: {subjects.get(alert_id, f'alert #{alert_id}')}",
-            text=tell.text,
-            about=f"escalation:{tell.why}:{alert_id}",
-            reason=_REASONS[tell.why],
+            title=f"{_TITLES[send_notice.notice_reason]}: {subjects.get(alert_id, f'alert #{alert_id}')}",
+            text=send_notice.text,
+            about=f"escalation:{send_notice.notice_reason}:{alert_id}",
+            reason=_REASONS[send_notice.notice_reason],
             alert_id=alert_id,
-            heading=_TITLES[tell.why],
+            heading=_TITLES[send_notice.notice_reason],
         )
-        queue.queue_notice(connection, notice, now, user_ids=tell.user_ids)
+        queue.queue_notice(connection, notice, now, user_ids=send_notice.user_ids)
 
 
 def _subjects(connection: Connection, alert_ids: Sequence[int]) -> dict[int, str]:
     """How notices name each alert, such as "Acme: VPN down (#42)"."""
-    found = connection.execute(
+    rows = connection.execute(
         "SELECT id, client, subject FROM alerts_alert WHERE id = ANY(%s)", (list(alert_ids),)
     ).fetchall()
-    return {row[0]: f"{f'{row[1]}: ' if row[1] else ''}{row[2]} (#{row[0]})" for row in found}
+    return {row[0]: f"{f'{row[1]}: ' if row[1] else ''}{row[2]} (#{row[0]})" for row in rows}

@@ -35,32 +35,32 @@ from tocsin.escalation.run.run_status import (
     TimerKind,
     begin_run,
     continue_run,
-    groups_of,
-    has_enough,
-    is_past_all,
+    derive_status,
+    has_fired_all_steps,
+    has_required_acks,
     next_timer,
+    recipient_group_rounds,
     restart_run,
-    settle,
 )
 from tocsin.escalation.run.target_resolution import (
     HandoverPolicy,
     ResolvedTargets,
     TargetContext,
     TargetFacts,
-    choose,
     managers,
+    resolve_targets,
 )
 from tocsin.notify.rules import notification_rules
 
 #: A timer handled within this delay counts as on time, so that intervals do not drift; later ones count from now.
-PUNCTUAL_WITHIN = timedelta(seconds=5)
+ON_TIME_TOLERANCE = timedelta(seconds=5)
 
 #: The interval at which a step that waits for somebody on call rechecks.
 CONDITION_RECHECK = timedelta(minutes=1)
 
 
 def advance(
-    run: RunState, alert: AlertState, roster: TargetContext, now: datetime, pause: ActivePause | None = None
+    run: RunState, alert: AlertState, context: TargetContext, now: datetime, pause: ActivePause | None = None
 ) -> RunDecision:
     """Executes everything due at `now`. With nothing due, the decision holds the unchanged run only.
 
@@ -68,52 +68,56 @@ def advance(
     are paged one after another at the policy's intervals, not all at once. `pause` is the pause of all paging in force
     at `now`.
     """
-    turn = _DecisionBuilder(run, alert, roster, now)
+    builder = _DecisionBuilder(run, alert, context, now)
     if alert.status in ACTIVE:
-        turn.end_hold()
-        if turn.run.progress.wake_at is not None:
-            turn.wake()
-        if turn.alert.status is not AlertStatus.ON_HOLD:
-            turn.work(pause if pause is not None and pause.until > now else None)
-    return turn.decision()
+        builder.end_hold()
+        if builder.run.progress.escalate_requested_at is not None:
+            builder.escalate_now()
+        if builder.alert.status is not AlertStatus.ON_HOLD:
+            builder.fire_due_timers(pause if pause is not None and pause.until > now else None)
+    return builder.build()
 
 
 class _DecisionBuilder:
     """Collects the decisions of one `advance` call."""
 
-    def __init__(self, run: RunState, alert: AlertState, roster: TargetContext, now: datetime) -> None:
-        self.run, self.alert, self.roster, self.now = run, alert, roster, now
+    def __init__(self, run: RunState, alert: AlertState, context: TargetContext, now: datetime) -> None:
+        self.run, self.alert, self.context, self.now = run, alert, context, now
         self.pause: ActivePause | None = None
-        self.starts: list[PageUser] = []
-        self.contacts: list[PageContact] = []
-        self.asks: list[SendAckReminder] = []
-        self.tells: list[SendNotice] = []
+        self.pages: list[PageUser] = []
+        self.contact_pages: list[PageContact] = []
+        self.ack_reminders: list[SendAckReminder] = []
+        self.notices: list[SendNotice] = []
         self.commands: list[Command] = []
         self.successor: tuple[RunState, HandoverPolicy] | None = None
         self.events: list[NewEvent] = []
 
-    def decision(self) -> RunDecision:
+    def build(self) -> RunDecision:
         """The resulting decision; in dry run it has no effects that reach anybody."""
         if self.pause is None and self.run.progress.pause_until is not None:
             self.run = with_progress(self.run, pause_until=None)
-        run = settle(self.run, self.alert, self.now, self.pause)
+        run = derive_status(self.run, self.alert, self.now, self.pause)
         new, version = None, None
         if self.successor is not None:
             new, version = self.successor[0], self.successor[1].version_id
             reason = f"At its end; policy {self.successor[1].name} goes on."
-            run = replace(run, status=RunStatus.ENDED, due_at=None, reason=reason)
-        whole = RunDecision(
+            run = replace(run, status=RunStatus.TERMINATED, due_at=None, reason=reason)
+        outcome = RunDecision(
             run,
             commands=tuple(self.commands),
             events=tuple(self.events),
             successor=new,
             successor_version=version,
         )
-        starts = tuple(self.starts)
+        pages = tuple(self.pages)
         if run.mode is PagingMode.DRY_RUN:
-            return replace(whole, would=starts)
+            return replace(outcome, dry_run_pages=pages)
         return replace(
-            whole, starts=starts, contacts=tuple(self.contacts), asks=tuple(self.asks), tells=tuple(self.tells)
+            outcome,
+            pages=pages,
+            contact_pages=tuple(self.contact_pages),
+            ack_reminders=tuple(self.ack_reminders),
+            notices=tuple(self.notices),
         )
 
     def end_hold(self) -> None:
@@ -121,179 +125,198 @@ class _DecisionBuilder:
         alert = self.alert
         if alert.status is not AlertStatus.ON_HOLD or alert.hold_until is None or alert.hold_until > self.now:
             return
-        order = Resume(actor=SYSTEM, via=CommandChannel.POLICY)
-        self.commands.append(order)
-        self.alert = lifecycle.apply(alert, order, self.now).state
+        command = Resume(actor=SYSTEM, via=CommandChannel.POLICY)
+        self.commands.append(command)
+        self.alert = lifecycle.apply(alert, command, self.now).state
         self.run = continue_run(self.run, self.alert, self.now)
 
-    def wake(self) -> None:
+    def escalate_now(self) -> None:
         """Handles "Escalate now": fires the next step that has somebody to page, and after the last step starts at step
         1."""
-        by = self.run.progress.wake_by
-        if self.run.mode is PagingMode.RECORD:
+        requested_by = self.run.progress.escalate_requested_by
+        if self.run.mode is PagingMode.LOG_ONLY:
             self.run = restart_run(replace(self.run, mode=PagingMode.PAGE), self.now)
-        self.run = with_progress(self.run, wake_at=None, wake_by=None)
+        self.run = with_progress(self.run, escalate_requested_at=None, escalate_requested_by=None)
         # Twice the steps: a one-by-one step may be at its last user, and is then skipped.
         for _ in (*self.run.plan.steps, *self.run.plan.steps):
-            if is_past_all(self.run) or self.run.progress.step_due_at is None:
+            if has_fired_all_steps(self.run) or self.run.progress.step_due_at is None:
                 self.run = restart_run(self.run, self.now)
-            if self._fire(self.now, by_person=True, by=by):
+            if self._fire(self.now, is_manual=True, requested_by=requested_by):
                 return
-        self._say(
+        self._log(
             EventKind.STEP_EMPTY, "There is nobody left to wake: whoever the policy names has it or is being paged."
         )
 
-    def work(self, pause: ActivePause | None) -> None:
+    def fire_due_timers(self, pause: ActivePause | None) -> None:
         """Handles every timer that is due."""
-        if self.run.mode is PagingMode.RECORD or self.alert.is_owned:
+        if self.run.mode is PagingMode.LOG_ONLY or self.alert.is_owned:
             return
         while (
             self.successor is None and (timer := next_timer(self.run, self.alert)) is not None and timer.at <= self.now
         ):
             if pause is not None:
-                self._wait(pause)
+                self._wait_for_pause_end(pause)
                 return
-            at = timer.at if self.now - timer.at <= PUNCTUAL_WITHIN else self.now
+            at = timer.at if self.now - timer.at <= ON_TIME_TOLERANCE else self.now
             match timer.kind:
                 case TimerKind.STEP:
                     self._resume_after_pause()
                     self._fire(at)
-                case TimerKind.END:
-                    self._finish(at)
-                case TimerKind.ASK:
-                    self._ask(timer.user_id, at)
-                case TimerKind.EXPIRE:
-                    self._expire(timer.user_id)
+                case TimerKind.EXHAUSTION:
+                    self._exhaust(at)
+                case TimerKind.ACK_REMINDER:
+                    self._send_ack_reminder(timer.user_id, at)
+                case TimerKind.ACK_EXPIRY:
+                    self._expire_acknowledgement(timer.user_id)
 
-    def _wait(self, pause: ActivePause) -> None:
+    def _wait_for_pause_end(self, pause: ActivePause) -> None:
         self.pause = pause
         if self.run.progress.pause_until == pause.until:
             return
-        still = self.run.progress.still_since or self.now
-        self.run = with_progress(self.run, pause_until=pause.until, still_since=still)
-        self._say(
-            EventKind.ESCALATION_WAITS,
+        paused_since = self.run.progress.paused_since or self.now
+        self.run = with_progress(self.run, pause_until=pause.until, paused_since=paused_since)
+        self._log(
+            EventKind.ESCALATION_PAUSED,
             f"Escalation waits: all paging is paused ({pause.reason}). The step then due fires at the pause's end.",
             until=pause.until.isoformat(),
         )
 
     def _resume_after_pause(self) -> None:
-        if self.run.progress.still_since is not None:
+        if self.run.progress.paused_since is not None:
             self.run = continue_run(self.run, self.alert, self.now)
 
-    def _fire(self, at: datetime, *, by_person: bool = False, by: int | None = None) -> bool:
+    def _fire(self, at: datetime, *, is_manual: bool = False, requested_by: int | None = None) -> bool:
         """Fires the next step, or pages the next user of a one-by-one step. Returns whether anybody was paged."""
-        self._enter()
+        self._enter_next_loop()
         index = self.run.progress.step
         step = self.run.plan.steps[index]
-        if why := self._why_not(step, at, by_person):
-            self._leave_out(index, why, at)
+        if skip_reason := self._skip_reason(step, at, is_manual):
+            self._skip_step(index, skip_reason, at)
             return False
-        choice = self._choose(step, index, at, by)
-        if choice.is_empty and step.if_empty is IfEmpty.WAIT and not by_person and not self.run.progress.taken:
-            self._wait_for_somebody(index, choice, at)
+        targets = self._resolve_targets(step, index, at, requested_by)
+        if (
+            targets.is_empty
+            and step.if_empty is IfEmpty.WAIT
+            and not is_manual
+            and not self.run.progress.already_notified
+        ):
+            self._wait_for_on_call(index, targets, at)
             return False
-        self._start(choice, step, index, at, by_person)
-        due = self._go_past(choice, step, index, at)
-        self._say_fired(choice, index, due, at, by_person)
-        self._tell_if_nobody(index)
-        return bool(choice.picks or choice.contacts)
+        self._add_pages(targets, step, index, at, is_manual)
+        due = self._record_paged(targets, step, index, at)
+        self._log_step(targets, index, due, at, is_manual)
+        self._notify_if_nobody_paged(index)
+        return bool(targets.users or targets.contacts)
 
-    def _enter(self) -> None:
+    def _enter_next_loop(self) -> None:
         """After the last step, moves to the first step of the next group or the next pass."""
         progress = self.run.progress
         if progress.step < len(self.run.plan.steps):
             return
-        if progress.group + 1 < len(groups_of(self.run)):
-            self.run = with_progress(self.run, step=0, group=progress.group + 1, paged=False)
+        if progress.group + 1 < len(recipient_group_rounds(self.run)):
+            self.run = with_progress(self.run, step=0, group=progress.group + 1, any_notified_in_loop=False)
         else:
-            self.run = with_progress(self.run, step=0, group=0, passes=progress.passes + 1, paged=False)
+            self.run = with_progress(
+                self.run, step=0, group=0, loop_count=progress.loop_count + 1, any_notified_in_loop=False
+            )
 
-    def _why_not(self, step: PolicyStep, at: datetime, by_person: bool) -> str:
+    def _skip_reason(self, step: PolicyStep, at: datetime, is_manual: bool) -> str:
         """Why a step is skipped; empty when it fires."""
-        if step.only_until_acknowledged and self.alert.acknowledged and not by_person:
+        if step.only_until_acknowledged and self.alert.acknowledged and not is_manual:
             names = " and ".join(entry.name for entry in self.alert.acknowledged.values())
             return f"{names} acknowledged it"
         if step.when is None:
             return ""
-        tags = self.roster.facts.get(self.alert.id, TargetFacts()).tags
-        return conditions.unmet_condition(step.when, self.alert.priority, tags, self.roster.hours, at)
+        tags = self.context.facts.get(self.alert.id, TargetFacts()).tags
+        return conditions.unmet_condition(step.when, self.alert.priority, tags, self.context.support_hours, at)
 
-    def _leave_out(self, index: int, why: str, at: datetime) -> None:
+    def _skip_step(self, index: int, skip_reason: str, at: datetime) -> None:
         """Skips a step whose condition does not hold. Its delay still applies, so that day and night steps can coexist.
 
         As long as nobody was paged in this pass, the next step fires at once.
         """
-        due = self._due_after(index, at, is_empty=not self.run.progress.paged)
-        self.run = with_progress(self.run, step=index + 1, step_due_at=due, last_step_at=at, taken=(), waiting=False)
-        where = self._where(index)
-        text = f"{where[0].upper()}{where[1:]} is left out: {why}. {self._follows(due, at)}"
-        self._say(EventKind.STEP_EMPTY, text, **self._place(index), people=[], contacts=[], left_out=True)
-        self._tell_if_nobody(index)
+        due = self._due_after(index, at, is_empty=not self.run.progress.any_notified_in_loop)
+        self.run = with_progress(
+            self.run, step=index + 1, step_due_at=due, last_step_at=at, already_notified=(), is_waiting=False
+        )
+        label = self._step_label(index)
+        text = f"{label[0].upper()}{label[1:]} is left out: {skip_reason}. {self._describe_next(due, at)}"
+        self._log(EventKind.STEP_EMPTY, text, **self._step_data(index), people=[], contacts=[], left_out=True)
+        self._notify_if_nobody_paged(index)
 
-    def _choose(self, step: PolicyStep, index: int, at: datetime, by: int | None) -> ResolvedTargets:
+    def _resolve_targets(self, step: PolicyStep, index: int, at: datetime, requested_by: int | None) -> ResolvedTargets:
         progress = self.run.progress
         # Recipient users are paged with the first step that is not skipped, so a day-and-night policy pages them at
         # night too.
-        is_first = progress.group == 0 and (index == 0 or not progress.paged)
-        return choose(
+        is_first = progress.group == 0 and (index == 0 or not progress.any_notified_in_loop)
+        return resolve_targets(
             step,
-            self.roster,
+            self.context,
             recipient_users=self.run.recipient_users if is_first else (),
-            recipient_groups=groups_of(self.run)[progress.group],
-            acted=self._acted(by),
-            busy=progress.busy,
+            recipient_groups=recipient_group_rounds(self.run)[progress.group],
+            skip_reasons=self._users_to_skip(requested_by),
+            paging_until=progress.paging_until,
             at=at,
             priority=self.alert.priority,
             alert_id=self.alert.id,
-            taken=frozenset(progress.taken),
+            already_notified=frozenset(progress.already_notified),
         )
 
-    def _wait_for_somebody(self, index: int, choice: ResolvedTargets, at: datetime) -> None:
-        was_waiting = self.run.progress.waiting
-        self.run = with_progress(self.run, step_due_at=at + CONDITION_RECHECK, waiting=True)
+    def _wait_for_on_call(self, index: int, targets: ResolvedTargets, at: datetime) -> None:
+        was_waiting = self.run.progress.is_waiting
+        self.run = with_progress(self.run, step_due_at=at + CONDITION_RECHECK, is_waiting=True)
         if was_waiting:
             return
-        where = self._where(index)
-        notes = f" {_sentence(choice.notes)}" if choice.notes else ""
-        text = f"{where[0].upper()}{where[1:]} has nobody, and waits until somebody is on call.{notes}"
-        self._say(EventKind.STEP_EMPTY, text, **self._place(index), people=[], contacts=[])
-        if not self.run.progress.reached and not self.run.progress.told and not self.alert.acknowledged:
-            self.run = with_progress(self.run, told=True)
-            self._tell(
+        label = self._step_label(index)
+        notes = f" {_sentence(targets.notes)}" if targets.notes else ""
+        text = f"{label[0].upper()}{label[1:]} has nobody, and waits until somebody is on call.{notes}"
+        self._log(EventKind.STEP_EMPTY, text, **self._step_data(index), people=[], contacts=[])
+        if (
+            not self.run.progress.any_notified
+            and not self.run.progress.managers_notified
+            and not self.alert.acknowledged
+        ):
+            self.run = with_progress(self.run, managers_notified=True)
+            self._notify_managers(
                 NoticeReason.NOBODY_TO_PAGE, "Nobody could be paged yet: the step waits until somebody is on call."
             )
 
-    def _go_past(self, choice: ResolvedTargets, step: PolicyStep, index: int, at: datetime) -> datetime:
+    def _record_paged(self, targets: ResolvedTargets, step: PolicyStep, index: int, at: datetime) -> datetime:
         """Records who was paged. Returns when the following timer is due."""
         progress = self.run.progress
-        picked = tuple(pick.user_id for pick in choice.picks)
-        busy = {
-            **progress.busy,
+        paged_ids = tuple(target.user_id for target in targets.users)
+        paging_until = {
+            **progress.paging_until,
             **{
-                user: notification_rules.last(self.roster.people[user], step.calling, self.alert.priority, at)
-                for user in picked
+                user: notification_rules.last_page_at(
+                    self.context.active_users[user], step.delivery_override, self.alert.priority, at
+                )
+                for user in paged_ids
             },
         }
-        soft = tuple(dict.fromkeys((*progress.soft, *picked))) if step.only_until_acknowledged else progress.soft
-        stays = choice.has_more and step.sequential is not None
-        if stays and step.sequential is not None:
-            due = at + step.sequential
-        elif progress.taken and not picked:
+        cancel_on_ack_users = (
+            tuple(dict.fromkeys((*progress.cancel_on_ack_users, *paged_ids)))
+            if step.only_until_acknowledged
+            else progress.cancel_on_ack_users
+        )
+        has_next_user = targets.has_more and step.sequential_interval is not None
+        if has_next_user and step.sequential_interval is not None:
+            due = at + step.sequential_interval
+        elif progress.already_notified and not paged_ids:
             due = max(at, self._due_after(index, progress.last_step_at or at, is_empty=False))
         else:
-            due = self._due_after(index, at, choice.is_empty)
+            due = self._due_after(index, at, targets.is_empty)
         self.run = with_progress(
             self.run,
-            step=index if stays else index + 1,
-            taken=(*progress.taken, *picked) if stays else (),
+            step=index if has_next_user else index + 1,
+            already_notified=(*progress.already_notified, *paged_ids) if has_next_user else (),
             step_due_at=due,
             last_step_at=at,
-            busy=busy,
-            soft=soft,
-            reached=progress.reached or not choice.is_empty,
-            paged=progress.paged or not choice.is_empty,
-            waiting=False,
+            paging_until=paging_until,
+            cancel_on_ack_users=cancel_on_ack_users,
+            any_notified=progress.any_notified or not targets.is_empty,
+            any_notified_in_loop=progress.any_notified_in_loop or not targets.is_empty,
+            is_waiting=False,
         )
         return due
 
@@ -302,108 +325,126 @@ class _DecisionBuilder:
         plan, progress = self.run.plan, self.run.progress
         if index + 1 < len(plan.steps):
             return at if is_empty else at + plan.steps[index + 1].after
-        if progress.keeping:
-            return at + plan.keep_every
-        if plan.groups_sequential is not None and progress.group + 1 < len(groups_of(self.run)):
-            return at if is_empty and not progress.paged else at + plan.groups_sequential
-        return at + (plan.repeat_every if progress.passes < plan.repeat_times else plan.end_after)
+        if progress.is_repeating_last_step:
+            return at + plan.last_step_interval
+        if plan.groups_sequential_interval is not None and progress.group + 1 < len(recipient_group_rounds(self.run)):
+            return at if is_empty and not progress.any_notified_in_loop else at + plan.groups_sequential_interval
+        return at + (plan.repeat_every if progress.loop_count < plan.repeat_times else plan.final_action_after)
 
-    def _tell_if_nobody(self, index: int) -> None:
+    def _notify_if_nobody_paged(self, index: int) -> None:
         """After the last step of a pass for the last group, notifies managers if nobody could be paged."""
         progress = self.run.progress
         is_last = index + 1 == len(self.run.plan.steps) and progress.step > index
-        is_last = is_last and progress.group + 1 >= len(groups_of(self.run))
-        if is_last and not progress.reached and not progress.told and not self.alert.acknowledged:
-            self.run = with_progress(self.run, told=True)
-            self._tell(NoticeReason.NOBODY_TO_PAGE, "Nobody could be paged: no step of the policy finds anybody.")
-
-    def _acted(self, by: int | None) -> dict[int, str]:
-        """The users who are skipped, by id, with the reason."""
-        acted = dict.fromkeys(self.alert.acknowledged, "has acknowledged it")
-        if self.alert.owner_id is not None:
-            acted[self.alert.owner_id] = "has it"
-        if by is not None:
-            acted.setdefault(by, "asked for it")
-        return acted
-
-    def _start(self, choice: ResolvedTargets, step: PolicyStep, index: int, at: datetime, wake: bool) -> None:
-        where, passes = self._where(index), self.run.progress.passes + 1
-        priority, calling = self.alert.priority, step.calling
-        for pick in choice.picks:
-            reason = f"{pick.name} is paged as {pick.label}: {where} of the escalation."
-            self.starts.append(PageUser(pick, at, reason, index + 1, passes, wake, priority, calling))
-        for duty, contact in choice.contacts:
-            reason = f"{contact.label} of {duty.name}: {where} of the escalation."
-            self.contacts.append(
-                PageContact(contact.id, duty.group_id, contact.label, at, reason, index + 1, passes, wake, calling)
+        is_last = is_last and progress.group + 1 >= len(recipient_group_rounds(self.run))
+        if is_last and not progress.any_notified and not progress.managers_notified and not self.alert.acknowledged:
+            self.run = with_progress(self.run, managers_notified=True)
+            self._notify_managers(
+                NoticeReason.NOBODY_TO_PAGE, "Nobody could be paged: no step of the policy finds anybody."
             )
 
-    def _where(self, index: int) -> str:
+    def _users_to_skip(self, requested_by: int | None) -> dict[int, str]:
+        """The users who are skipped, by id, with the reason."""
+        skip_reasons = dict.fromkeys(self.alert.acknowledged, "has acknowledged it")
+        if self.alert.owner_id is not None:
+            skip_reasons[self.alert.owner_id] = "has it"
+        if requested_by is not None:
+            skip_reasons.setdefault(requested_by, "asked for it")
+        return skip_reasons
+
+    def _add_pages(self, targets: ResolvedTargets, step: PolicyStep, index: int, at: datetime, is_manual: bool) -> None:
+        label, loop_number = self._step_label(index), self.run.progress.loop_count + 1
+        priority, delivery_override = self.alert.priority, step.delivery_override
+        for target in targets.users:
+            reason = f"{target.name} is paged as {target.label}: {label} of the escalation."
+            self.pages.append(
+                PageUser(target, at, reason, index + 1, loop_number, is_manual, priority, delivery_override)
+            )
+        for group, contact in targets.contacts:
+            reason = f"{contact.label} of {group.name}: {label} of the escalation."
+            self.contact_pages.append(
+                PageContact(
+                    contact.id,
+                    group.group_id,
+                    contact.label,
+                    at,
+                    reason,
+                    index + 1,
+                    loop_number,
+                    is_manual,
+                    delivery_override,
+                )
+            )
+
+    def _step_label(self, index: int) -> str:
         plan, progress = self.run.plan, self.run.progress
         parts = [f"step {index + 1} of {len(plan.steps)}"]
         if plan.steps[index].name:
             parts[0] += f" ({plan.steps[index].name})"
-        groups = groups_of(self.run)
+        groups = recipient_group_rounds(self.run)
         if len(groups) > 1:
-            duty = self.roster.duties.get(groups[progress.group][0])
-            parts.append(f"group {progress.group + 1} of {len(groups)}{f' ({duty.name})' if duty else ''}")
+            group = self.context.groups.get(groups[progress.group][0])
+            parts.append(f"group {progress.group + 1} of {len(groups)}{f' ({group.name})' if group else ''}")
         if plan.repeat_times:
-            parts.append(f"pass {progress.passes + 1} of {plan.repeat_times + 1}")
+            parts.append(f"pass {progress.loop_count + 1} of {plan.repeat_times + 1}")
         return ", ".join(parts)
 
-    def _place(self, index: int) -> dict[str, object]:
-        return {"step": index + 1, "pass": self.run.progress.passes + 1}
+    def _step_data(self, index: int) -> dict[str, object]:
+        return {"step": index + 1, "pass": self.run.progress.loop_count + 1}
 
-    def _follows(self, due: datetime, at: datetime) -> str:
+    def _describe_next(self, due: datetime, at: datetime) -> str:
         return "The next step fires at once." if due == at else f"What comes next follows in {describe(due - at)}."
 
-    def _say_fired(self, choice: ResolvedTargets, index: int, due: datetime, at: datetime, by_person: bool) -> None:
-        where = self._where(index)
-        where = where[0].upper() + where[1:] + (" (asked for)" if by_person else "")
-        notes = f" {_sentence(choice.notes)}" if choice.notes else ""
+    def _log_step(self, targets: ResolvedTargets, index: int, due: datetime, at: datetime, is_manual: bool) -> None:
+        label = self._step_label(index)
+        label = label[0].upper() + label[1:] + (" (asked for)" if is_manual else "")
+        notes = f" {_sentence(targets.notes)}" if targets.notes else ""
         data: dict[str, Any] = {
-            **self._place(index),
-            "people": [pick.user_id for pick in choice.picks],
-            "contacts": [contact.id for _duty, contact in choice.contacts],
+            **self._step_data(index),
+            "people": [target.user_id for target in targets.users],
+            "contacts": [contact.id for _group, contact in targets.contacts],
         }
-        if choice.picks or choice.contacts:
+        if targets.users or targets.contacts:
             is_dry_run = self.run.mode is PagingMode.DRY_RUN
-            people = [f"{pick.name} ({pick.label})" for pick in choice.picks]
-            people += [f"{contact.label} of {duty.name}" for duty, contact in choice.contacts]
-            does = "would page" if is_dry_run else "pages"
-            more = f" The next in line follows in {describe(due - at)}." if choice.has_more else ""
-            self._say(EventKind.STEP_FIRED, f"{where} {does} {', '.join(people)}.{more}{notes}", **data)
+            names = [f"{target.name} ({target.label})" for target in targets.users]
+            names += [f"{contact.label} of {group.name}" for group, contact in targets.contacts]
+            verb = "would page" if is_dry_run else "pages"
+            next_note = f" The next in line follows in {describe(due - at)}." if targets.has_more else ""
+            self._log(EventKind.STEP_FIRED, f"{label} {verb} {', '.join(names)}.{next_note}{notes}", **data)
         else:
-            says = "waits for those already paged" if choice.is_busy else "has nobody"
-            data |= {"busy": True} if choice.is_busy else {}
-            self._say(EventKind.STEP_EMPTY, f"{where} {says}.{notes} {self._follows(due, at)}", **data)
+            outcome = "waits for those already paged" if targets.has_pending_pages else "has nobody"
+            data |= {"busy": True} if targets.has_pending_pages else {}
+            self._log(EventKind.STEP_EMPTY, f"{label} {outcome}.{notes} {self._describe_next(due, at)}", **data)
 
-    def _finish(self, at: datetime) -> None:
-        acked = " and ".join(entry.name for entry in self.alert.acknowledged.values())
+    def _exhaust(self, at: datetime) -> None:
+        names = " and ".join(entry.name for entry in self.alert.acknowledged.values())
         text = (
-            f"{acked} acknowledged it, but nobody has taken it, and the escalation is at its end."
-            if acked
+            f"{names} acknowledged it, but nobody has taken it, and the escalation is at its end."
+            if names
             else "Nobody answered, and the escalation is at its end."
         )
         plan = self.run.plan
-        if plan.at_end is OnExhausted.KEEP_LAST_STEP:
-            self._keep_last_step(text, at)
+        if plan.on_exhausted is OnExhausted.REPEAT_LAST_STEP:
+            self._repeat_last_step(text, at)
             return
-        successor = self.roster.successors.get(plan.hand_over_to) if plan.hand_over_to is not None else None
-        self.run = with_progress(self.run, step_due_at=None, finished_at=at)
+        successor = (
+            self.context.handover_policies.get(plan.handover_policy_id) if plan.handover_policy_id is not None else None
+        )
+        self.run = with_progress(self.run, step_due_at=None, exhausted_at=at)
         if successor is not None:
             self._hand_over(successor, text, at)
             return
-        self._say(EventKind.ESCALATION_FINISHED, text)
-        if plan.at_end is not OnExhausted.NOTHING and not (self.run.progress.told and not self.run.progress.reached):
-            self._tell(NoticeReason.NOBODY_ANSWERED, text)
+        self._log(EventKind.ESCALATION_EXHAUSTED, text)
+        if plan.on_exhausted is not OnExhausted.NOTHING and not (
+            self.run.progress.managers_notified and not self.run.progress.any_notified
+        ):
+            self._notify_managers(NoticeReason.NOBODY_ANSWERED, text)
 
-    def _keep_last_step(self, text: str, at: datetime) -> None:
+    def _repeat_last_step(self, text: str, at: datetime) -> None:
         plan = self.run.plan
-        if not self.run.progress.keeping:
-            text = f"{text} Its last step goes on, every {describe(plan.keep_every)}, until somebody answers."
-            self._say(EventKind.ESCALATION_FINISHED, text)
-        self.run = with_progress(self.run, step=len(plan.steps) - 1, keeping=True)
+        if not self.run.progress.is_repeating_last_step:
+            text = f"{text} Its last step goes on, every {describe(plan.last_step_interval)}, until somebody answers."
+            self._log(EventKind.ESCALATION_EXHAUSTED, text)
+        self.run = with_progress(self.run, step=len(plan.steps) - 1, is_repeating_last_step=True)
         self._fire(at)
 
     def _hand_over(self, successor: HandoverPolicy, text: str, at: datetime) -> None:
@@ -416,56 +457,68 @@ class _DecisionBuilder:
             at,
             recipient_users=self.run.recipient_users,
             recipient_groups=self.run.recipient_groups,
-            why="The policy before handed over to this one.",
+            policy_reason="The policy before handed over to this one.",
         )
         progress = self.run.progress
-        busy = {user: until for user, until in progress.busy.items() if until > at}
-        soft = tuple(user for user in progress.soft if user in busy)
-        new = with_progress(new, busy=busy, soft=soft, asked=progress.asked, heard=progress.heard)
-        self.successor = (settle(new, self.alert, self.now), successor)
-        self._say(EventKind.ESCALATION_FINISHED, f"{text} Policy {successor.name} goes on.")
+        paging_until = {user: until for user, until in progress.paging_until.items() if until > at}
+        cancel_on_ack_users = tuple(user for user in progress.cancel_on_ack_users if user in paging_until)
+        new = with_progress(
+            new,
+            paging_until=paging_until,
+            cancel_on_ack_users=cancel_on_ack_users,
+            ack_reminder_sent_at=progress.ack_reminder_sent_at,
+            ack_confirmed_at=progress.ack_confirmed_at,
+        )
+        self.successor = (derive_status(new, self.alert, self.now), successor)
+        self._log(EventKind.ESCALATION_EXHAUSTED, f"{text} Policy {successor.name} goes on.")
 
-    def _tell(self, why: NoticeReason, text: str) -> None:
+    def _notify_managers(self, notice_reason: NoticeReason, text: str) -> None:
         if self.alert.is_test:
             return
-        people = managers(self.run.recipient_groups, self.roster)
-        names = " and ".join(self.roster.name(user_id) for user_id in people)
-        if not people:
-            self._say(EventKind.TOLD, f"{text} There is no manager or administrator to tell.")
+        manager_ids = managers(self.run.recipient_groups, self.context)
+        names = " and ".join(self.context.display_name(user_id) for user_id in manager_ids)
+        if not manager_ids:
+            self._log(EventKind.NOTICE_SENT, f"{text} There is no manager or administrator to tell.")
             return
-        does = "would be told" if self.run.mode is PagingMode.DRY_RUN else "is told" if len(people) == 1 else "are told"
-        self.tells.append(SendNotice(people, why, text))
-        self._say(EventKind.TOLD, f"{names} {does}: {text}", people=list(people))
+        verb = (
+            "would be told"
+            if self.run.mode is PagingMode.DRY_RUN
+            else "is told"
+            if len(manager_ids) == 1
+            else "are told"
+        )
+        self.notices.append(SendNotice(manager_ids, notice_reason, text))
+        self._log(EventKind.NOTICE_SENT, f"{names} {verb}: {text}", people=list(manager_ids))
 
-    def _ask(self, user_id: int, at: datetime) -> None:
+    def _send_ack_reminder(self, user_id: int, at: datetime) -> None:
         entry = self.alert.acknowledged[user_id]
-        self.run = with_progress(self.run, asked={**self.run.progress.asked, user_id: at})
-        span = describe(at - max(entry.at, self.run.progress.heard.get(user_id, entry.at)))
+        self.run = with_progress(self.run, ack_reminder_sent_at={**self.run.progress.ack_reminder_sent_at, user_id: at})
+        span = describe(at - max(entry.at, self.run.progress.ack_confirmed_at.get(user_id, entry.at)))
         reason = f"{entry.name} acknowledged it {span} ago, and nobody has taken or closed it."
-        self.asks.append(SendAckReminder(user_id, reason, at + ACK_REMINDER_TIMEOUT))
-        does = "would be asked" if self.run.mode is PagingMode.DRY_RUN else "is asked"
-        self._say(
-            EventKind.STILL_ON_IT,
-            f'{entry.name} {does} "Still on it?"; '
+        self.ack_reminders.append(SendAckReminder(user_id, reason, at + ACK_REMINDER_TIMEOUT))
+        verb = "would be asked" if self.run.mode is PagingMode.DRY_RUN else "is asked"
+        self._log(
+            EventKind.ACK_REMINDER_SENT,
+            f'{entry.name} {verb} "Still on it?"; '
             f"without an answer in {describe(ACK_REMINDER_TIMEOUT)} escalation starts again.",
             user_id=user_id,
         )
 
-    def _expire(self, user_id: int) -> None:
-        had_enough = has_enough(self.run.plan, self.alert)
-        order = ExpireAcknowledgement(actor=SYSTEM, via=CommandChannel.POLICY, user_id=user_id)
-        self.commands.append(order)
-        self.alert = lifecycle.apply(self.alert, order, self.now).state
-        asked = {user: at for user, at in self.run.progress.asked.items() if user != user_id}
-        self.run = with_progress(self.run, asked=asked)
+    def _expire_acknowledgement(self, user_id: int) -> None:
+        had_enough = has_required_acks(self.run.plan, self.alert)
+        command = ExpireAcknowledgement(actor=SYSTEM, via=CommandChannel.POLICY, user_id=user_id)
+        self.commands.append(command)
+        self.alert = lifecycle.apply(self.alert, command, self.now).state
+        reminders_sent = {user: at for user, at in self.run.progress.ack_reminder_sent_at.items() if user != user_id}
+        self.run = with_progress(self.run, ack_reminder_sent_at=reminders_sent)
         if not self.alert.acknowledged:
             self.run = restart_run(self.run, self.now)
-            self._say(EventKind.ESCALATION_STARTED, "Escalation starts again at step 1; nobody counts as having acted.")
-        elif had_enough and not has_enough(self.run.plan, self.alert):
+            self._log(EventKind.ESCALATION_STARTED, "Escalation starts again at step 1; nobody counts as having acted.")
+        elif had_enough and not has_required_acks(self.run.plan, self.alert):
             self.run = continue_run(self.run, self.alert, self.now)
-            self._say(EventKind.ESCALATION_GOES_ON, "Escalation goes on: too few acknowledgements stand.")
+            self._log(EventKind.ESCALATION_CONTINUED, "Escalation goes on: too few acknowledgements stand.")
 
-    def _say(self, kind: EventKind, reason: str, **data: object) -> None:
+    def _log(self, kind: EventKind, reason: str, **data: object) -> None:
         self.events.append(NewEvent(self.alert.id, kind, self.now, SYSTEM, reason, CommandChannel.POLICY, data))
 
 

@@ -13,7 +13,7 @@ from tocsin.alerts.change_handlers import PagingMode
 from tocsin.core.db.database import Connection
 from tocsin.escalation.run.run_state import RunState, with_progress
 
-_TO_COME = """
+_PENDING_PAGES = """
 SELECT DISTINCT alert_id, user_id FROM notify_delivery
 WHERE alert_id = ANY(%s) AND purpose = 'page' AND status IN ('queued', 'sending') AND user_id IS NOT NULL
 """
@@ -23,20 +23,22 @@ def users_with_pending_pages[Key](
     connection: Connection, runs: Mapping[Key, RunState], now: datetime
 ) -> dict[Key, RunState]:
     """The runs, with only those busy users who have pages pending. Dry runs have no pages and stay unchanged."""
-    found = dict(runs)
-    busy = {
+    corrected = dict(runs)
+    paging_runs = {
         key: run
         for key, run in runs.items()
-        if run.mode is PagingMode.PAGE and any(until > now for until in run.progress.busy.values())
+        if run.mode is PagingMode.PAGE and any(until > now for until in run.progress.paging_until.values())
     }
-    if not busy:
-        return found
-    to_come = set(connection.execute(_TO_COME, (sorted({run.alert_id for run in busy.values()}),)).fetchall())
-    for key, run in busy.items():
-        kept = {
+    if not paging_runs:
+        return corrected
+    pending = set(
+        connection.execute(_PENDING_PAGES, (sorted({run.alert_id for run in paging_runs.values()}),)).fetchall()
+    )
+    for key, run in paging_runs.items():
+        still_pending = {
             user: until
-            for user, until in run.progress.busy.items()
-            if until <= now or (run.alert_id, user) in to_come
+            for user, until in run.progress.paging_until.items()
+            if until <= now or (run.alert_id, user) in pending
         }  # fmt: skip
-        found[key] = with_progress(run, busy=kept)
-    return found
+        corrected[key] = with_progress(run, paging_until=still_pending)
+    return corrected

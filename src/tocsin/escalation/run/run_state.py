@@ -28,53 +28,53 @@ class RunStatus(StrEnum):
     #: The alert is assigned, acknowledged or log only.
     STOPPED = "stopped"
     #: Escalation is exhausted: the last step has fired and nobody answered.
-    FINISHED = "finished"
+    EXHAUSTED = "finished"
     #: The alert is over or merged, or a newer run replaced this one.
-    ENDED = "ended"
+    TERMINATED = "ended"
 
 
 class RunProgress(msgspec.Struct, frozen=True, omit_defaults=True):
     """The position of a run: the `progress` column. A new run stores `{}`, which means "step 1 at `due_at`"."""
 
     #: The number of completed passes.
-    passes: int = 0
+    loop_count: int = 0
     #: The index of the step to fire next; after the last one, the next pass or the end follows.
     step: int = 0
     #: When that step is due if nothing delays it; None after the end.
     step_due_at: datetime | None = None
     last_step_at: datetime | None = None
     #: Until when each user has pages of a fired step pending, by user id.
-    busy: dict[int, datetime] = {}
+    paging_until: dict[int, datetime] = {}
     #: When each acknowledger got an acknowledgement reminder, by user id.
-    asked: dict[int, datetime] = {}
+    ack_reminder_sent_at: dict[int, datetime] = {}
     #: When each acknowledger answered a reminder by a command other than acknowledging again, by user id.
-    heard: dict[int, datetime] = {}
+    ack_confirmed_at: dict[int, datetime] = {}
     #: Whether anybody was paged yet.
-    reached: bool = False
+    any_notified: bool = False
     #: Whether managers were notified that nobody could be paged.
-    told: bool = False
-    finished_at: datetime | None = None
+    managers_notified: bool = False
+    exhausted_at: datetime | None = None
     #: Since when a hold or pause has stopped the timers.
-    still_since: datetime | None = None
+    paused_since: datetime | None = None
     #: "Escalate now": when, and by which user.
-    wake_at: datetime | None = None
-    wake_by: int | None = None
+    escalate_requested_at: datetime | None = None
+    escalate_requested_by: int | None = None
     #: The end of the pause of all paging that the timeline already mentions.
     pause_until: datetime | None = None
     #: Why this policy was chosen, or why nobody is paged.
-    why: str = ""
+    policy_reason: str = ""
     #: The index of the current recipient group, when groups are paged one by one.
     group: int = 0
     #: The users already paged by the current one-by-one step.
-    taken: tuple[int, ...] = ()
+    already_notified: tuple[int, ...] = ()
     #: Whether anybody was paged in this pass for this group.
-    paged: bool = False
+    any_notified_in_loop: bool = False
     #: Whether the step waits until somebody is on call, and the timeline says so.
-    waiting: bool = False
+    is_waiting: bool = False
     #: The users paged by a step with `only_until_acknowledged`.
-    soft: tuple[int, ...] = ()
+    cancel_on_ack_users: tuple[int, ...] = ()
     #: Whether escalation is exhausted and the last step keeps repeating.
-    keeping: bool = False
+    is_repeating_last_step: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,16 +108,16 @@ class ActivePause:
 class PageUser:
     """Page this user now, by their own notification rules; `notify` plans when each delivery is sent."""
 
-    pick: TargetUser
+    target: TargetUser
     at: datetime
     reason: str
     #: 1-based, for the message.
     step: int
-    passes: int
+    loop_number: int
     #: Requested by a person ("Escalate now"): sent even if the alert is assigned or on hold.
-    wake: bool = False
+    is_manual: bool = False
     priority: Priority = Priority.HIGH
-    calling: DeliveryOverride = USER_RULES
+    delivery_override: DeliveryOverride = USER_RULES
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,9 +130,9 @@ class PageContact:
     at: datetime
     reason: str
     step: int
-    passes: int
-    wake: bool = False
-    calling: DeliveryOverride = USER_RULES
+    loop_number: int
+    is_manual: bool = False
+    delivery_override: DeliveryOverride = USER_RULES
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +158,7 @@ class SendNotice:
     """A notice to these users."""
 
     user_ids: tuple[int, ...]
-    why: NoticeReason
+    notice_reason: NoticeReason
     text: str
 
 
@@ -180,14 +180,14 @@ class RunDecision:
     """
 
     run: RunState
-    starts: tuple[PageUser, ...] = ()
-    contacts: tuple[PageContact, ...] = ()
-    asks: tuple[SendAckReminder, ...] = ()
-    tells: tuple[SendNotice, ...] = ()
-    cancels: tuple[CancelPages, ...] = ()
+    pages: tuple[PageUser, ...] = ()
+    contact_pages: tuple[PageContact, ...] = ()
+    ack_reminders: tuple[SendAckReminder, ...] = ()
+    notices: tuple[SendNotice, ...] = ()
+    cancellations: tuple[CancelPages, ...] = ()
     commands: tuple[Command, ...] = ()
     events: tuple[NewEvent, ...] = ()
-    would: tuple[PageUser, ...] = ()
+    dry_run_pages: tuple[PageUser, ...] = ()
     successor: RunState | None = None
     #: The policy version of `successor`, if it belongs to another policy.
     successor_version: int | None = None
@@ -210,7 +210,7 @@ def from_row(row: Mapping[str, Any], plan: CompiledPolicy) -> RunState:
     """Builds a run from its row (a mapping by column name). Raises msgspec.ValidationError for an invalid
     `progress`."""
     progress = msgspec.convert(row["progress"], RunProgress, strict=False, str_keys=True)
-    if not row["progress"] or set(row["progress"]) == {"why"}:
+    if not row["progress"] or set(row["progress"]) == {"policy_reason"}:
         progress = msgspec.structs.replace(progress, step_due_at=row["due_at"])
     return RunState(
         alert_id=row["alert_id"],

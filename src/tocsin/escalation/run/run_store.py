@@ -44,13 +44,15 @@ CROSS JOIN LATERAL unnest(n.alert_ids) AS u(id) LEFT JOIN alerts_alert a ON a.id
 """
 
 
-def current(connection: Connection, alert_ids: Iterable[int]) -> dict[int, dict[str, Any]]:
+def current_rows(connection: Connection, alert_ids: Iterable[int]) -> dict[int, dict[str, Any]]:
     """The newest run's row of each alert, by alert id; an alert without a run is absent."""
-    wanted = sorted(set(alert_ids))
-    return {row["alert_id"]: row for row in database.rows(connection, _CURRENT, (wanted,))} if wanted else {}
+    requested_ids = sorted(set(alert_ids))
+    return (
+        {row["alert_id"]: row for row in database.rows(connection, _CURRENT, (requested_ids,))} if requested_ids else {}
+    )
 
 
-def as_run(row: Mapping[str, Any], plans: Mapping[int | None, CompiledPolicy]) -> RunState:
+def run_from_row(row: Mapping[str, Any], plans: Mapping[int | None, CompiledPolicy]) -> RunState:
     """Builds a run from its row.
 
     Raises Permanent for an unreadable policy version, msgspec.ValidationError for an unreadable progress.
@@ -66,8 +68,8 @@ def as_run(row: Mapping[str, Any], plans: Mapping[int | None, CompiledPolicy]) -
 def update(connection: Connection, runs: Mapping[int, RunState]) -> None:
     """Writes changed runs by row id, in one statement, and resets their failure counts."""
     if runs:
-        written = [{"id": number, **to_row(run)} for number, run in runs.items()]
-        connection.execute(_UPDATE, (as_json(written),))
+        rows = [{"id": number, **to_row(run)} for number, run in runs.items()]
+        connection.execute(_UPDATE, (as_json(rows),))
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +85,15 @@ def insert(connection: Connection, runs: Sequence[NewRun]) -> None:
     """Inserts runs in one statement that contains each shared run once."""
     if not runs:
         return
-    alike: dict[tuple[int, int | None], dict[str, Any]] = {}
-    alerts: dict[tuple[int, int | None], list[int]] = {}
+    rows_by_key: dict[tuple[int, int | None], dict[str, Any]] = {}
+    alert_ids_by_key: dict[tuple[int, int | None], list[int]] = {}
     for new in runs:
-        same = (id(new.run), new.version_id)
-        if same not in alike:
-            alerts[same] = []
-            alike[same] = {"alert_ids": alerts[same], **_columns(new.run, new.version_id)}
-        alerts[same].append(new.alert_id)
-    connection.execute(_INSERT, (as_json(list(alike.values())),))
+        key = (id(new.run), new.version_id)
+        if key not in rows_by_key:
+            alert_ids_by_key[key] = []
+            rows_by_key[key] = {"alert_ids": alert_ids_by_key[key], **_columns(new.run, new.version_id)}
+        alert_ids_by_key[key].append(new.alert_id)
+    connection.execute(_INSERT, (as_json(list(rows_by_key.values())),))
 
 
 def _columns(run: RunState, version_id: int | None) -> dict[str, Any]:

@@ -55,26 +55,26 @@ def load_target_context(
     """The targets that these runs may page or notify at `at`. `facts` overrides the data of the alerts' rows."""
     groups: set[int] = set()
     users: set[int] = set()
-    alerts: set[int] = set()
+    alert_ids: set[int] = set()
     plans: list[CompiledPolicy] = []
     for run in runs:
-        named = references(run.plan)
-        groups |= {*run.recipient_groups, *named.groups}
-        users |= {*run.recipient_users, *named.users}
+        refs = references(run.plan)
+        groups |= {*run.recipient_groups, *refs.groups}
+        users |= {*run.recipient_users, *refs.users}
         plans.append(run.plan)
         if any(step.assignee or (step.when is not None and step.when.tags) for step in run.plan.steps):
-            alerts.add(run.alert_id)
-    known = facts if facts is not None else _facts(connection, alerts)
-    return load(connection, groups, users, at, plans=plans, facts=known)
+            alert_ids.add(run.alert_id)
+    alert_facts = facts if facts is not None else _facts(connection, alert_ids)
+    return load(connection, groups, users, at, plans=plans, facts=alert_facts)
 
 
-def valid_until(connection: Connection, run: RunState, at: datetime, most: timedelta) -> datetime:
-    """Until when the users on call for a run at `at` stay the same, at most `most` after it."""
-    named = references(run.plan)
-    of_schedules = database.rows(connection, _GROUPS_OF_SCHEDULES, (sorted(named.schedules),))
-    groups = {*run.recipient_groups, *named.groups, *(row["group_id"] for row in of_schedules)}
+def valid_until(connection: Connection, run: RunState, at: datetime, max_duration: timedelta) -> datetime:
+    """Until when the users on call for a run at `at` stay the same, at most `max_duration` after it."""
+    refs = references(run.plan)
+    schedule_rows = database.rows(connection, _GROUPS_OF_SCHEDULES, (sorted(refs.schedules),))
+    groups = {*run.recipient_groups, *refs.groups, *(row["group_id"] for row in schedule_rows)}
     plans = loader.plans(connection, groups, at).values()
-    return min((final_schedule.next_change(plan, at, at + most) for plan in plans), default=at + most)
+    return min((final_schedule.next_change(plan, at, at + max_duration) for plan in plans), default=at + max_duration)
 
 
 def load(
@@ -87,39 +87,39 @@ def load(
     facts: Mapping[int, TargetFacts] | None = None,
 ) -> TargetContext:
     """The target data for these groups and users, for administrators, and for everything else that `plans` refer to."""
-    wanted = sorted(set(groups))
-    named = [references(plan) for plan in plans]
-    on_call = loader.on_call(connection, wanted, at)
-    duties = _duties(connection, wanted, on_call, plans)
+    group_ids = sorted(set(groups))
+    policy_refs = [references(plan) for plan in plans]
+    on_call = loader.on_call(connection, group_ids, at)
+    groups_on_call = _groups_on_call(connection, group_ids, on_call, plans)
     if any(step.previous_on_call for plan in plans for step in plan.steps):
-        duties = _with_previous(connection, duties, on_call)
-    on_schedule = _on_schedules(connection, {number for names in named for number in names.schedules}, at)
-    called = {person.user_id for people in on_call.values() for person in people}
-    for duty in duties.values():
-        called |= {*duty.members, *(user for users in duty.previous.values() for user in users)}
-    called |= {user for held in on_schedule.values() for user in held.user_ids}
-    called |= {one.assignee_id for one in (facts or {}).values() if one.assignee_id is not None}
+        groups_on_call = _with_previous_on_call(connection, groups_on_call, on_call)
+    schedules_on_call = _on_schedules(connection, {number for names in policy_refs for number in names.schedules}, at)
+    user_ids = {person.user_id for recipients in on_call.values() for person in recipients}
+    for group_on_call in groups_on_call.values():
+        user_ids |= {*group_on_call.members, *(user for users in group_on_call.previous.values() for user in users)}
+    user_ids |= {user for schedule in schedules_on_call.values() for user in schedule.user_ids}
+    user_ids |= {fact.assignee_id for fact in (facts or {}).values() if fact.assignee_id is not None}
     admins = queue.administrators(connection)
-    people = queue.people_of(connection, {*users, *called, *admins})
+    recipients = queue.load_recipients(connection, {*users, *user_ids, *admins})
     return TargetContext(
-        duties=duties,
-        people={person.id: _reachable(person) for person in people.values() if person.is_active},
-        admins=tuple(admins),
-        schedules=on_schedule,
-        hours=loader.support_hours(connection) if any(names.support_hours for names in named) else {},
+        groups=groups_on_call,
+        active_users={person.id: _with_usable_methods(person) for person in recipients.values() if person.is_active},
+        admin_ids=tuple(admins),
+        schedules=schedules_on_call,
+        support_hours=loader.support_hours(connection) if any(names.support_hours for names in policy_refs) else {},
         facts=facts or {},
-        successors=_successors(connection, {number for names in named for number in names.policies}),
-        gone={person.id: person.name for person in people.values() if not person.is_active},
+        handover_policies=_successors(connection, {number for names in policy_refs for number in names.policies}),
+        deactivated_names={person.id: person.name for person in recipients.values() if not person.is_active},
     )
 
 
-def _reachable(person: Recipient) -> Recipient:
+def _with_usable_methods(person: Recipient) -> Recipient:
     """The user with only the contact methods that can be used."""
     usable = tuple(method for method in person.usable if address_problem(method.channel, method.address) is None)
     return replace(person, methods=usable)
 
 
-def _duties(
+def _groups_on_call(
     connection: Connection,
     groups: list[int],
     on_call: Mapping[int, tuple[OnCall, ...]],
@@ -146,32 +146,36 @@ def _duties(
     }
 
 
-def _roles(people: Iterable[OnCall]) -> dict[MemberRole, tuple[int, ...]]:
-    return {role: tuple(person.user_id for person in found) for role, found in final_schedule.by_role(people).items()}
+def _roles(on_call: Iterable[OnCall]) -> dict[MemberRole, tuple[int, ...]]:
+    return {
+        role: tuple(person.user_id for person in holders) for role, holders in final_schedule.by_role(on_call).items()
+    }
 
 
-def _with_previous(
-    connection: Connection, duties: Mapping[int, GroupOnCall], on_call: Mapping[int, tuple[OnCall, ...]]
+def _with_previous_on_call(
+    connection: Connection, groups_on_call: Mapping[int, GroupOnCall], on_call: Mapping[int, tuple[OnCall, ...]]
 ) -> dict[int, GroupOnCall]:
     """The groups, each with the users who held every role just before its current holders."""
-    found = dict(duties)
-    for group_id, duty in duties.items():
-        before: dict[MemberRole, tuple[int, ...]] = {}
-        for role, people in final_schedule.by_role(on_call.get(group_id, ())).items():
-            began = max((person.since for person in people if person.since is not None), default=None)
-            if began is None:
+    result = dict(groups_on_call)
+    for group_id, group_on_call in groups_on_call.items():
+        previous_roles: dict[MemberRole, tuple[int, ...]] = {}
+        for role, holders in final_schedule.by_role(on_call.get(group_id, ())).items():
+            started_at = max((person.since for person in holders if person.since is not None), default=None)
+            if started_at is None:
                 continue
-            then = loader.on_call(connection, [group_id], began - timedelta(seconds=1))
-            now = {person.user_id for person in people}
-            before[role] = tuple(user for user in _roles(then.get(group_id, ())).get(role, ()) if user not in now)
-        found[group_id] = replace(duty, previous=before)
-    return found
+            previous_on_call = loader.on_call(connection, [group_id], started_at - timedelta(seconds=1))
+            current_ids = {person.user_id for person in holders}
+            previous_roles[role] = tuple(
+                user for user in _roles(previous_on_call.get(group_id, ())).get(role, ()) if user not in current_ids
+            )
+        result[group_id] = replace(group_on_call, previous=previous_roles)
+    return result
 
 
-def _on_schedules(connection: Connection, wanted: set[int], at: datetime) -> dict[int, ScheduleOnCall]:
+def _on_schedules(connection: Connection, schedule_ids: set[int], at: datetime) -> dict[int, ScheduleOnCall]:
     return {
-        number: ScheduleOnCall(name, tuple(dict.fromkeys(person.user_id for person in people)))
-        for number, (name, people) in loader.on_schedules(connection, wanted, at).items()
+        number: ScheduleOnCall(name, tuple(dict.fromkeys(person.user_id for person in on_call)))
+        for number, (name, on_call) in loader.on_schedules(connection, schedule_ids, at).items()
     }
 
 
@@ -190,10 +194,10 @@ def _facts(connection: Connection, alert_ids: set[int]) -> dict[int, TargetFacts
     }
 
 
-def facts_of(connection: Connection, tags: Mapping[str, str], source_agent: str) -> TargetFacts:
+def build_facts(connection: Connection, tags: Mapping[str, str], source_agent: str) -> TargetFacts:
     """The facts of an alert without a row, for the simulator."""
-    found = _agents(connection, {source_agent}) if source_agent else {}
-    return TargetFacts(tags, found.get(source_agent), source_agent)
+    agent_ids = _agents(connection, {source_agent}) if source_agent else {}
+    return TargetFacts(tags, agent_ids.get(source_agent), source_agent)
 
 
 def _agents(connection: Connection, names: set[str]) -> dict[str, int]:
@@ -202,13 +206,13 @@ def _agents(connection: Connection, names: set[str]) -> dict[str, int]:
     return {row["agent"]: row["id"] for row in database.rows(connection, _AGENTS, (sorted(names),))}
 
 
-def _successors(connection: Connection, wanted: set[int]) -> dict[int, HandoverPolicy]:
-    if not wanted:
+def _successors(connection: Connection, policy_ids: set[int]) -> dict[int, HandoverPolicy]:
+    if not policy_ids:
         return {}
-    found = {}
-    for row in database.rows(connection, _SUCCESSORS, (sorted(wanted),)):
+    policies = {}
+    for row in database.rows(connection, _SUCCESSORS, (sorted(policy_ids),)):
         try:
-            found[row["id"]] = HandoverPolicy(row["name"], row["version_id"], load_plan(row["definition"]))
+            policies[row["id"]] = HandoverPolicy(row["name"], row["version_id"], load_plan(row["definition"]))
         except Rejected:
             continue  # it cannot be read: a policy that hands over to it notifies the managers instead
-    return found
+    return policies

@@ -17,7 +17,7 @@ from tocsin.oncall.calculation.support_hours import CompiledSupportHours
 from tocsin.people.member_roles import MemberRole
 
 #: The note for a group that was deleted after the alert was created.
-_NO_GROUP = "a group in which this step looks for people exists no longer"
+_GROUP_DELETED = "a group in which this step looks for people exists no longer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,22 +76,22 @@ class TargetContext:
     and the objects in the policies' conditions and final actions. A user who is not in `people` is not paged.
     """
 
-    duties: Mapping[int, GroupOnCall] = field(default_factory=dict)
-    people: Mapping[int, Recipient] = field(default_factory=dict)
-    admins: tuple[int, ...] = ()
+    groups: Mapping[int, GroupOnCall] = field(default_factory=dict)
+    active_users: Mapping[int, Recipient] = field(default_factory=dict)
+    admin_ids: tuple[int, ...] = ()
     schedules: Mapping[int, ScheduleOnCall] = field(default_factory=dict)
-    hours: Mapping[int, CompiledSupportHours] = field(default_factory=dict)
+    support_hours: Mapping[int, CompiledSupportHours] = field(default_factory=dict)
     #: By alert id.
     facts: Mapping[int, TargetFacts] = field(default_factory=dict)
     #: By policy id.
-    successors: Mapping[int, HandoverPolicy] = field(default_factory=dict)
+    handover_policies: Mapping[int, HandoverPolicy] = field(default_factory=dict)
     #: The names of deactivated users, by id.
-    gone: Mapping[int, str] = field(default_factory=dict)
+    deactivated_names: Mapping[int, str] = field(default_factory=dict)
 
-    def name(self, user_id: int) -> str:
+    def display_name(self, user_id: int) -> str:
         """The user's display name."""
-        person = self.people.get(user_id)
-        return person.name if person else self.gone.get(user_id, f"user {user_id}")
+        person = self.active_users.get(user_id)
+        return person.name if person else self.deactivated_names.get(user_id, f"user {user_id}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,62 +109,66 @@ class TargetUser:
 class ResolvedTargets:
     """The resolved targets of a step."""
 
-    picks: tuple[TargetUser, ...] = ()
+    users: tuple[TargetUser, ...] = ()
     contacts: tuple[tuple[GroupOnCall, ContactTarget], ...] = ()
     #: Reasons why somebody or nobody was chosen, without a final period.
     notes: tuple[str, ...] = ()
     #: Whether a user of this step is still being paged by an earlier one.
-    is_busy: bool = False
+    has_pending_pages: bool = False
     #: For one-by-one steps: whether another user follows.
     has_more: bool = False
 
     @property
     def is_empty(self) -> bool:
         """Whether the step has nobody: no user to page, and none still being paged."""
-        return not (self.picks or self.contacts or self.is_busy)
+        return not (self.users or self.contacts or self.has_pending_pages)
 
 
-def choose(
+def resolve_targets(
     step: PolicyStep,
-    roster: TargetContext,
+    context: TargetContext,
     *,
     recipient_users: tuple[int, ...],
     recipient_groups: tuple[int, ...],
-    acted: Mapping[int, str],
-    busy: Mapping[int, datetime],
+    skip_reasons: Mapping[int, str],
+    paging_until: Mapping[int, datetime],
     at: datetime,
     priority: Priority = Priority.HIGH,
     alert_id: int = 0,
-    taken: frozenset[int] = frozenset(),
+    already_notified: frozenset[int] = frozenset(),
 ) -> ResolvedTargets:
     """Resolves the targets of `step` at `at`.
 
     - `recipient_users` are paged in addition to the step's targets; pass them for the first step only.
     - Roles are looked up in the step's groups, or else in `recipient_groups`.
-    - `acted` gives the reason for skipping a user, by user id.
-    - `busy` says until when a user has pages of an earlier step pending.
+    - `skip_reasons` gives the reason for skipping a user, by user id.
+    - `paging_until` says until when a user has pages of an earlier step pending.
 
     For each role of each group, the first user who can be paged is chosen; no user is chosen twice. For a one-by-one
-    step, all holders of each role count, and the next user who is not in `taken` is chosen.
+    step, all holders of each role count, and the next user who is not in `already_notified` is chosen.
     """
-    search = _TargetCollector(step, roster, acted, busy, at, priority, taken)
+    collector = _TargetCollector(step, context, skip_reasons, paging_until, at, priority, already_notified)
     groups = step.group_ids or recipient_groups
-    search.roles(groups)
+    collector.add_roles(groups)
     if step.previous_on_call:
-        search.previous(groups)
+        collector.add_previous_on_call(groups)
     for schedule_id in step.schedule_ids:
-        search.schedule(schedule_id)
+        collector.add_schedule(schedule_id)
     if step.everybody:
-        search.everybody(groups)
+        collector.add_members(groups)
     for user_id in step.user_ids:
-        search.user(user_id, "named by the step")
+        collector.add_user(user_id, "named by the step")
     if step.assignee:
-        search.assignee(roster.facts.get(alert_id, TargetFacts()))
+        collector.add_assignee(context.facts.get(alert_id, TargetFacts()))
     for user_id in recipient_users:
-        search.user(user_id, "recipient")
-    contacts = () if taken else _contacts(step, groups, roster, search.notes)
+        collector.add_user(user_id, "recipient")
+    contacts = () if already_notified else _contacts(step, groups, context, collector.notes)
     return ResolvedTargets(
-        tuple(search.picks), contacts, tuple(dict.fromkeys(search.notes)), search.is_busy, has_more=search.has_more
+        tuple(collector.users),
+        contacts,
+        tuple(dict.fromkeys(collector.notes)),
+        collector.has_pending_pages,
+        has_more=collector.has_more,
     )
 
 
@@ -174,160 +178,168 @@ class _TargetCollector:
     def __init__(
         self,
         step: PolicyStep,
-        roster: TargetContext,
-        acted: Mapping[int, str],
-        busy: Mapping[int, datetime],
+        context: TargetContext,
+        skip_reasons: Mapping[int, str],
+        paging_until: Mapping[int, datetime],
         at: datetime,
         priority: Priority,
-        taken: frozenset[int],
+        already_notified: frozenset[int],
     ) -> None:
-        self.step, self.roster, self.acted, self.busy, self.at = step, roster, acted, busy, at
-        self.priority, self.taken = priority, taken
-        self.picks: list[TargetUser] = []
+        self.step, self.context, self.skip_reasons, self.paging_until, self.at = (
+            step,
+            context,
+            skip_reasons,
+            paging_until,
+            at,
+        )
+        self.priority, self.already_notified = priority, already_notified
+        self.users: list[TargetUser] = []
         self.notes: list[str] = []
-        self.is_busy = self.has_more = False
-        self._started: set[int] = set()
-        self._of_group: dict[int, set[int]] = {}
+        self.has_pending_pages = self.has_more = False
+        self._added_ids: set[int] = set()
+        self._chosen_by_group: dict[int, set[int]] = {}
 
-    def roles(self, groups: tuple[int, ...]) -> None:
+    def add_roles(self, groups: tuple[int, ...]) -> None:
         """Adds the holders of the step's roles in each group."""
         for role in self.step.roles:
             if not groups:
                 self.notes.append(f"no group says who is {role}")
             for group_id in groups:
-                duty = self.roster.duties.get(group_id)
-                if self.step.sequential is None:
-                    self._role(role, duty, group_id)
+                group = self.context.groups.get(group_id)
+                if self.step.sequential_interval is None:
+                    self._add_first_holder(role, group, group_id)
                 else:
-                    self._whole_role(role, duty, group_id)
+                    self._add_all_holders(role, group, group_id)
 
-    def _whole_role(self, role: MemberRole, duty: GroupOnCall | None, group_id: int) -> None:
-        if duty is None:
-            self._no_group()
+    def _add_all_holders(self, role: MemberRole, group: GroupOnCall | None, group_id: int) -> None:
+        if group is None:
+            self._note_deleted_group()
             return
-        order = duty.roles.get(role, ())
-        for user_id in order:
-            self.user(user_id, f"{role}, {duty.name}", role, group_id)
-        if not order:
-            self.notes.append(f"nobody is {role} in {duty.name}")
+        holders = group.roles.get(role, ())
+        for user_id in holders:
+            self.add_user(user_id, f"{role}, {group.name}", role, group_id)
+        if not holders:
+            self.notes.append(f"nobody is {role} in {group.name}")
 
-    def _role(self, role: MemberRole, duty: GroupOnCall | None, group_id: int) -> None:
+    def _add_first_holder(self, role: MemberRole, group: GroupOnCall | None, group_id: int) -> None:
         """Adds the first holder of the role who can be paged."""
-        if duty is None:
-            self._no_group()
+        if group is None:
+            self._note_deleted_group()
             return
-        order = duty.roles.get(role, ())
-        mine = self._of_group.setdefault(group_id, set())
-        for user_id in order:
-            if user_id in mine:
+        holders = group.roles.get(role, ())
+        chosen = self._chosen_by_group.setdefault(group_id, set())
+        for user_id in holders:
+            if user_id in chosen:
                 continue  # already chosen for another role of this group: this role needs a second user
-            if user_id in self._started:
-                mine.add(user_id)
+            if user_id in self._added_ids:
+                chosen.add(user_id)
                 return  # already chosen for another group: one page covers both
-            if self._can_start(user_id):
-                mine.add(user_id)
-                self._take(user_id, f"{role}, {duty.name}", role, group_id)
+            if self._can_page(user_id):
+                chosen.add(user_id)
+                self._add(user_id, f"{role}, {group.name}", role, group_id)
                 return
-        self.notes.append(f"nobody {'else ' if order else ''}is {role} in {duty.name}")
+        self.notes.append(f"nobody {'else ' if holders else ''}is {role} in {group.name}")
 
-    def _no_group(self) -> None:
-        if _NO_GROUP not in self.notes:
-            self.notes.append(_NO_GROUP)
+    def _note_deleted_group(self) -> None:
+        if _GROUP_DELETED not in self.notes:
+            self.notes.append(_GROUP_DELETED)
 
-    def previous(self, groups: tuple[int, ...]) -> None:
+    def add_previous_on_call(self, groups: tuple[int, ...]) -> None:
         """Adds the previous holders of the roles."""
         for group_id in groups:
-            duty = self.roster.duties.get(group_id)
-            if duty is None:
-                self._no_group()
+            group = self.context.groups.get(group_id)
+            if group is None:
+                self._note_deleted_group()
                 continue
             for role in self.step.roles or (MemberRole.PRIMARY,):
-                before = duty.previous.get(role, ())
-                if not before:
-                    self.notes.append(f"nobody was {role} in {duty.name} before")
-                for user_id in before:
-                    self.user(user_id, f"{role} before, {duty.name}", role, group_id)
+                previous_holders = group.previous.get(role, ())
+                if not previous_holders:
+                    self.notes.append(f"nobody was {role} in {group.name} before")
+                for user_id in previous_holders:
+                    self.add_user(user_id, f"{role} before, {group.name}", role, group_id)
 
-    def schedule(self, schedule_id: int) -> None:
+    def add_schedule(self, schedule_id: int) -> None:
         """Adds the users on call on the schedule."""
-        held = self.roster.schedules.get(schedule_id)
-        if held is None:
+        on_call = self.context.schedules.get(schedule_id)
+        if on_call is None:
             self.notes.append("a schedule that this step names exists no longer")
             return
-        if not held.user_ids:
-            self.notes.append(f"nobody is on call by {held.name}")
-        for user_id in held.user_ids:
-            self.user(user_id, f"on call by {held.name}")
+        if not on_call.user_ids:
+            self.notes.append(f"nobody is on call by {on_call.name}")
+        for user_id in on_call.user_ids:
+            self.add_user(user_id, f"on call by {on_call.name}")
 
-    def everybody(self, groups: tuple[int, ...]) -> None:
+    def add_members(self, groups: tuple[int, ...]) -> None:
         """Adds every member of the groups."""
         for group_id in groups:
-            duty = self.roster.duties.get(group_id)
-            if duty is None:
-                self._no_group()
+            group = self.context.groups.get(group_id)
+            if group is None:
+                self._note_deleted_group()
                 continue
-            if not duty.members:
-                self.notes.append(f"nobody is in {duty.name}")
-            for user_id in duty.members:
-                self.user(user_id, f"member of {duty.name}")
+            if not group.members:
+                self.notes.append(f"nobody is in {group.name}")
+            for user_id in group.members:
+                self.add_user(user_id, f"member of {group.name}")
         if not groups:
             self.notes.append("there is no group whose members to page")
 
-    def assignee(self, facts: TargetFacts) -> None:
+    def add_assignee(self, facts: TargetFacts) -> None:
         """Adds the assignee of the ticket."""
         if facts.assignee_id is not None:
-            self.user(facts.assignee_id, "the ticket is with them")
+            self.add_user(facts.assignee_id, "the ticket is with them")
         elif facts.assignee:
             self.notes.append(f"the ticket is with {facts.assignee}, who is no user")
         else:
             self.notes.append("the ticket is with nobody")
 
-    def user(self, user_id: int, label: str, role: MemberRole | None = None, group_id: int | None = None) -> None:
+    def add_user(self, user_id: int, label: str, role: MemberRole | None = None, group_id: int | None = None) -> None:
         """Adds one user."""
-        if user_id not in self._started and self._can_start(user_id):
-            self._take(user_id, label, role, group_id)
+        if user_id not in self._added_ids and self._can_page(user_id):
+            self._add(user_id, label, role, group_id)
 
-    def _take(self, user_id: int, label: str, role: MemberRole | None = None, group_id: int | None = None) -> None:
-        if self.step.sequential is not None and self.picks:
+    def _add(self, user_id: int, label: str, role: MemberRole | None = None, group_id: int | None = None) -> None:
+        if self.step.sequential_interval is not None and self.users:
             self.has_more = True
             return
-        self._started.add(user_id)
-        self.picks.append(TargetUser(user_id, self.roster.name(user_id), label, role, group_id))
+        self._added_ids.add(user_id)
+        self.users.append(TargetUser(user_id, self.context.display_name(user_id), label, role, group_id))
 
-    def _can_start(self, user_id: int) -> bool:
-        person = self.roster.people.get(user_id)
-        if user_id in self.taken:
+    def _can_page(self, user_id: int) -> bool:
+        person = self.context.active_users.get(user_id)
+        if user_id in self.already_notified:
             return False
         if person is None:
-            name = self.roster.gone.get(user_id)
+            name = self.context.deactivated_names.get(user_id)
             self.notes.append(f"{name} is switched off" if name else "the user whom this step names exists no longer")
-        elif user_id in self.acted:
-            self.notes.append(f"{person.name} {self.acted[user_id]}")
-        elif not plan_pages(person, self.step.calling, self.priority, self.at):
+        elif user_id in self.skip_reasons:
+            self.notes.append(f"{person.name} {self.skip_reasons[user_id]}")
+        elif not plan_pages(person, self.step.delivery_override, self.priority, self.at):
             self.notes.append(f"{person.name} has no contact method in use")
-        elif user_id in self.busy and self.busy[user_id] >= self.at:
-            self.is_busy = True
+        elif user_id in self.paging_until and self.paging_until[user_id] >= self.at:
+            self.has_pending_pages = True
             self.notes.append(f"{person.name} is still being paged by an earlier step")
         else:
             return True
         return False
 
 
-def managers(recipient_groups: tuple[int, ...], roster: TargetContext) -> tuple[int, ...]:
+def managers(recipient_groups: tuple[int, ...], context: TargetContext) -> tuple[int, ...]:
     """The users notified when nobody answers: the recipient groups' managers, or else the administrators."""
-    found = [
+    manager_ids = [
         user_id
         for group_id in recipient_groups
-        if (duty := roster.duties.get(group_id)) is not None
-        for user_id in duty.roles.get(MemberRole.MANAGER, ())
-        if user_id in roster.people
+        if (group := context.groups.get(group_id)) is not None
+        for user_id in group.roles.get(MemberRole.MANAGER, ())
+        if user_id in context.active_users
     ]
-    return tuple(dict.fromkeys(found)) or tuple(user for user in roster.admins if user in roster.people)
+    return tuple(dict.fromkeys(manager_ids)) or tuple(
+        user for user in context.admin_ids if user in context.active_users
+    )
 
 
 def problem_with_reach(
     plan: CompiledPolicy,
-    roster: TargetContext,
+    context: TargetContext,
     recipient_users: tuple[int, ...],
     recipient_groups: tuple[int, ...],
     at: datetime,
@@ -335,34 +347,34 @@ def problem_with_reach(
     """Why a policy with these recipients would reach nobody, as a sentence; None when it reaches somebody."""
     notes: list[str] = []
     for number, step in enumerate(plan.steps):
-        choice = choose(
+        targets = resolve_targets(
             step,
-            roster,
+            context,
             recipient_users=recipient_users if number == 0 else (),
             recipient_groups=recipient_groups,
-            acted={},
-            busy={},
+            skip_reasons={},
+            paging_until={},
             at=at,
         )
-        if not choice.is_empty:
+        if not targets.is_empty:
             return None
-        notes.extend(choice.notes)
+        notes.extend(targets.notes)
     return f"It can reach nobody: {'; '.join(dict.fromkeys(notes)) or 'it names nobody'}."
 
 
 def _contacts(
-    step: PolicyStep, groups: tuple[int, ...], roster: TargetContext, notes: list[str]
+    step: PolicyStep, groups: tuple[int, ...], context: TargetContext, notes: list[str]
 ) -> tuple[tuple[GroupOnCall, ContactTarget], ...]:
-    found = []
+    contacts = []
     for label in step.group_contacts:
-        having = [
-            (duty, contact)
+        matches = [
+            (group, contact)
             for group_id in groups
-            if (duty := roster.duties.get(group_id)) is not None
-            for contact in duty.contacts
+            if (group := context.groups.get(group_id)) is not None
+            for contact in group.contacts
             if contact.label.lower() == label.lower()
         ]
-        if not having:
+        if not matches:
             notes.append(f"no group has a contact {label}")
-        found.extend(having)
-    return tuple(found)
+        contacts.extend(matches)
+    return tuple(contacts)

@@ -11,8 +11,8 @@ from tocsin.importers.api_reader import (
     AccessDenied,
     ApiReader,
     ProgressCallback,
-    checked_base,
-    checked_key,
+    validate_base_url,
+    validate_key,
 )
 from tocsin.importers.json_access import JsonObject, object_of, objects_of, text_of
 
@@ -23,11 +23,11 @@ _PAGE = 100
 
 def reader(key: str, base: str, progress: ProgressCallback) -> ApiReader:
     """The API reader for that key. Raises Permanent for an invalid address or key."""
-    address = checked_base(base, BASE)
+    address = validate_base_url(base, BASE)
     return ApiReader(
         "AlertOps",
         address if address.endswith(_API) else f"{address}{_API}",
-        {"api-key": checked_key(key), "Accept": "application/json"},
+        {"api-key": validate_key(key), "Accept": "application/json"},
         key_help="Make one in AlertOps under Administration → Subscription Settings, or in your profile.",
         progress=progress,
     )
@@ -36,23 +36,23 @@ def reader(key: str, base: str, progress: ProgressCallback) -> ApiReader:
 def fetch(source: ApiReader, now: datetime) -> dict[str, list[JsonObject]]:
     """All documents that are converted. Users and groups must be readable."""
     del now  # shifts are always read completely
-    not_shown: list[JsonObject] = []
+    unreadable: list[JsonObject] = []
 
-    def optional(path: str) -> list[JsonObject]:
+    def read_optional(path: str) -> list[JsonObject]:
         try:
             return list(_all(source, path))
         except AccessDenied as problem:
-            not_shown.append({"path": path, "why": problem.detail})
+            unreadable.append({"path": path, "why": problem.detail})
             return []
 
     groups = list(_all(source, "groups"))
     return {
         "users": list(_all(source, "users")),
-        "groups": [{**group, "schedules": optional(f"schedules/{_id(group)}")} for group in groups],
-        "escalation_policies": optional("escalation_policies"),
-        "integrations": optional("integrations/inbound"),
-        "workflows": optional("workflows"),
-        "not_shown": not_shown,
+        "groups": [{**group, "schedules": read_optional(f"schedules/{_id(group)}")} for group in groups],
+        "escalation_policies": read_optional("escalation_policies"),
+        "integrations": read_optional("integrations/inbound"),
+        "workflows": read_optional("workflows"),
+        "not_shown": unreadable,
     }
 
 
@@ -60,13 +60,13 @@ def _all(source: ApiReader, path: str) -> Iterator[JsonObject]:
     """All objects of a list, page by page. Some lists are bare arrays without pages."""
     offset = 0
     for _ in range(MAX_LIST_PAGES):
-        answer = source.get(path, limit=_PAGE, offset=offset)
-        held = object_of(answer).values()
-        found = objects_of(answer) or next((objects_of(one) for one in held if isinstance(one, list)), [])
-        yield from found
-        offset += len(found)
+        page = source.get(path, limit=_PAGE, offset=offset)
+        values = object_of(page).values()
+        objects = objects_of(page) or next((objects_of(value) for value in values if isinstance(value, list)), [])
+        yield from objects
+        offset += len(objects)
         source.progress(f"Read {offset} {path.split('/')[0].replace('_', ' ')}")
-        if isinstance(answer, list) or len(found) < _PAGE:
+        if isinstance(page, list) or len(objects) < _PAGE:
             return
 
 

@@ -11,10 +11,10 @@ from tocsin.importers.json_access import JsonObject
 from tocsin.importers.report import ConvertedConfig
 
 
-def translate(
+def convert(
     documents: Mapping[str, list[JsonObject]],
     now: datetime,
-    known: Mapping[str, ExistingUser] | None = None,
+    existing_users: Mapping[str, ExistingUser] | None = None,
     *,
     with_keys: bool = False,
 ) -> ConvertedConfig:
@@ -23,19 +23,21 @@ def translate(
     AlertOps has one key for all integrations, so none is used as a token.
     """
     del with_keys
-    draft = ConfigBuilder("AlertOps", now, known)
+    builder = ConfigBuilder("AlertOps", now, existing_users)
 
-    def of(kind: str) -> list[JsonObject]:
+    def documents_of(kind: str) -> list[JsonObject]:
         return list(documents.get(kind, []))
 
-    users = people.users(draft, of("users"))
-    groups = people.groups(draft, of("groups"), users)
-    schedules.schedules(draft, of("groups"), groups, users)
-    named = policies.policies(draft, of("escalation_policies"))
-    integrations.integrations(draft, of("integrations"), groups, users, named)
-    draft.not_carried("workflows", of("workflows"), "Workflows are not carried over.", "Make them here.")
-    draft.to_do(
+    users = people.users(builder, documents_of("users"))
+    groups = people.groups(builder, documents_of("groups"), users)
+    schedules.schedules(builder, documents_of("groups"), groups, users)
+    policy_names = policies.policies(builder, documents_of("escalation_policies"))
+    integrations.integrations(builder, documents_of("integrations"), groups, users, policy_names)
+    builder.report_kind_omitted(
+        "workflows", documents_of("workflows"), "Workflows are not carried over.", "Make them here."
+    )
+    builder.report_to_do(
         "out of office", "is not read", "Its form in the API is not documented.", "Enter who is away, and who covers."
     )
-    draft.not_read(of("not_shown"))
-    return draft.translation()
+    builder.report_unreadable(documents_of("not_shown"))
+    return builder.build()

@@ -7,9 +7,9 @@ from typing import Any
 from tocsin.catalogue.kinds import load_kinds
 from tocsin.core.errors import Rejected
 from tocsin.importers.config_builder import ConfigBuilder
-from tocsin.importers.json_access import JsonObject, object_of, objects_of, text_of, whole_of
+from tocsin.importers.json_access import JsonObject, int_of, object_of, objects_of, text_of
 from tocsin.importers.report import FindingSeverity
-from tocsin.inbound.config.normalizer import IntegrationDefinition, compile_reader
+from tocsin.inbound.config.normalizer import IntegrationDefinition, compile_normalizer
 from tocsin.inbound.expressions.comparisons import Operator
 
 _KINDS = {"email": "email", "heartbeat": "heartbeat", "chat": "api", "api": "api"}
@@ -63,7 +63,7 @@ _OPERATORS = {str(operator): str(operator) for operator in Operator} | {"regex":
 
 
 def integrations(
-    draft: ConfigBuilder,
+    builder: ConfigBuilder,
     documents: list[JsonObject],
     groups: dict[str, str],
     users: dict[str, str],
@@ -71,25 +71,25 @@ def integrations(
 ) -> None:
     """Adds every inbound integration."""
     for document in documents:
-        there = text_of(document, "inbound_integration_name", "integration_name", "name")
-        name = draft.name("integrations", there)
-        type_there = text_of(document, "type").lower() or "api"
-        is_halo = type_there == "api" and "halo" in there.lower()
-        kind = "haloitsm" if is_halo else _KINDS.get(type_there, "api")
+        source_name = text_of(document, "inbound_integration_name", "integration_name", "name")
+        name = builder.claim_name("integrations", source_name)
+        source_type = text_of(document, "type").lower() or "api"
+        is_halo = source_type == "api" and "halo" in source_name.lower()
+        kind = "haloitsm" if is_halo else _KINDS.get(source_type, "api")
         entry: dict[str, Any] = {"name": name, "kind": kind}
         if document.get("enabled") is False:
             entry["mode"] = "disabled"
         recipients = {
-            "groups": _known(draft, document.get("recipient_groups"), groups, f"integration {name}"),
-            "users": _known(draft, document.get("recipient_users"), users, f"integration {name}"),
+            "groups": _recipient_names(builder, document.get("recipient_groups"), groups, f"integration {name}"),
+            "users": _recipient_names(builder, document.get("recipient_users"), users, f"integration {name}"),
         }
-        entry["recipients"] = {key: found for key, found in recipients.items() if found}
+        entry["recipients"] = {key: names for key, names in recipients.items() if names}
         policy = policies.get(text_of(document, "escalation_policy", "escalation_policy_name").casefold())
         # A policy with roles reaches nobody without a group.
         entry |= {"escalation_policy": policy} if policy else {}
         if policy is None or not recipients["groups"]:
             entry["anyway"] = True
-            draft.together(
+            builder.report_grouped(
                 FindingSeverity.TO_DO,
                 "integrations",
                 name,
@@ -97,9 +97,9 @@ def integrations(
                 "Their policy or recipients could not be carried over.",
                 "Choose them on the Settings tab.",
             )
-        entry |= _of_its_kind(draft, kind, document, f"integration {name}")
-        draft.add("integrations", entry)
-        draft.together(
+        entry |= _kind_settings(builder, kind, document, f"integration {name}")
+        builder.add("integrations", entry)
+        builder.report_grouped(
             FindingSeverity.TO_DO,
             "integrations",
             name,
@@ -109,20 +109,22 @@ def integrations(
         )
 
 
-def _of_its_kind(draft: ConfigBuilder, kind: str, document: JsonObject, subject: str) -> dict[str, Any]:
+def _kind_settings(builder: ConfigBuilder, kind: str, document: JsonObject, subject: str) -> dict[str, Any]:
     """The kind-specific part of the entry; reports what has no equivalent."""
     settings = {key: object_of(document.get(key)) for key in _SETTINGS}
-    for keys, what, why, remedy in _ADVANCED:
-        if any(_is_used(one.get(key)) for one in (document, *settings.values()) for key in keys):
-            draft.leave_out(subject, what, why, remedy)
+    for keys, difference, reason, remedy in _ADVANCED:
+        if any(_is_used(section.get(key)) for section in (document, *settings.values()) for key in keys):
+            builder.report_omitted(subject, difference, reason, remedy)
     match kind:
         case "heartbeat":
-            every = whole_of(settings["heartbeat_settings"], "heartbeat_interval_in_min")
-            return {"settings": {"interval": f"{every}m"}} if 0 < every <= _MAX_INTERVAL_MINUTES else {}
+            interval = int_of(settings["heartbeat_settings"], "heartbeat_interval_in_min")
+            return {"settings": {"interval": f"{interval}m"}} if 0 < interval <= _MAX_INTERVAL_MINUTES else {}
         case "email":
             email = settings["email_settings"]
-            if any(_is_used(one.get("open_alert_when")) for one in (email, object_of(email.get("url_mapping")))):
-                draft.leave_out(
+            if any(
+                _is_used(section.get("open_alert_when")) for section in (email, object_of(email.get("url_mapping")))
+            ):
+                builder.report_omitted(
                     subject,
                     "opens an alert for every mail",
                     "Its rules there take texts from between two markers.",
@@ -130,70 +132,76 @@ def _of_its_kind(draft: ConfigBuilder, kind: str, document: JsonObject, subject:
                 )
             return {}
         case _:
-            return _definition(draft, kind, settings["api_settings"], subject)
+            return _definition(builder, kind, settings["api_settings"], subject)
 
 
 def _is_used(value: object) -> bool:
     """Whether an advanced setting has any effect: a non-empty list, or an object that is enabled."""
     if isinstance(value, dict):
-        switched = [value[key] for key in ("delay", "group") if key in value]
-        return any(switched) if switched else any(_is_used(one) for one in value.values())
+        switches = [value[key] for key in ("delay", "group") if key in value]
+        return any(switches) if switches else any(_is_used(item) for item in value.values())
     return bool(value)
 
 
-def _definition(draft: ConfigBuilder, kind: str, settings: JsonObject, subject: str) -> dict[str, Any]:
+def _definition(builder: ConfigBuilder, kind: str, settings: JsonObject, subject: str) -> dict[str, Any]:
     """Custom mapping, rules and filters; omitted if they cannot be compiled."""
     mapping = object_of(settings.get("url_mapping"))
-    found: dict[str, Any] = {}
+    definition: dict[str, Any] = {}
     # The built-in kind reads Halo's tickets better than a manual mapping.
-    fields = {ours: _value(text) for theirs, ours in _FIELDS.items() if (text := text_of(mapping, theirs))}
+    fields = {
+        field_name: _value(text)
+        for source_field, field_name in _FIELDS.items()
+        if (text := text_of(mapping, source_field))
+    }
     if fields and kind == "api":
-        found["mapping"] = fields
+        definition["mapping"] = fields
     for name in (name for name in _NOT_MAPPED if _is_used(mapping.get(name))):
-        draft.leave_out(subject, f"has no {name}", "It is not carried over.", "Map it on the Mapping tab.")
-    usual = load_kinds()[kind].rules
-    if rules := {name: rule for name, rule in _rules(draft, mapping, subject).items() if rule != usual.get(name)}:
-        found["rules"] = rules
-    both = (_filter(draft, settings, how, subject) for how in ("all", "any"))
-    filters = [one for one in both if one]
+        builder.report_omitted(subject, f"has no {name}", "It is not carried over.", "Map it on the Mapping tab.")
+    default_rules = load_kinds()[kind].rules
+    if rules := {
+        name: rule for name, rule in _rules(builder, mapping, subject).items() if rule != default_rules.get(name)
+    }:
+        definition["rules"] = rules
+    filter_groups = (_filter(builder, settings, mode, subject) for mode in ("all", "any"))
+    filters = [filter_group for filter_group in filter_groups if filter_group]
     if filters:
-        found["filters"] = {"all": filters}
-    if not found:
+        definition["filters"] = {"all": filters}
+    if not definition:
         return {}
     try:
-        compile_reader(load_kinds()[kind], IntegrationDefinition(**{"settings": {}, **found}))
+        compile_normalizer(load_kinds()[kind], IntegrationDefinition(**{"settings": {}, **definition}))
     except (Rejected, TypeError, ValueError, KeyError) as problem:
-        draft.leave_out(
+        builder.report_omitted(
             subject,
             "has no mapping and rules of its own",
             f"They cannot be used here: {str(problem)[:200]}",
             "Map the first message in the workbench.",
         )
         return {}
-    return found
+    return definition
 
 
-def _rules(draft: ConfigBuilder, mapping: JsonObject, subject: str) -> dict[str, Any]:
+def _rules(builder: ConfigBuilder, mapping: JsonObject, subject: str) -> dict[str, Any]:
     """The open and close rules. Only the open rule names a field, which the close rule shares."""
     field = text_of(object_of(mapping.get("open_alert_when")), "field_name")
-    asked = f"^{field}" if field and field.casefold() != _HALO_STATUS else "source_status"
-    found: dict[str, Any] = {}
+    field_expression = f"^{field}" if field and field.casefold() != _HALO_STATUS else "source_status"
+    rules: dict[str, Any] = {}
     for name in ("open", "close"):
         rule = object_of(mapping.get(f"{name}_alert_when"))
-        given = rule.get("values")
-        values = [str(value) for value in given if str(value).strip()] if isinstance(given, list) else []
+        raw_values = rule.get("values")
+        values = [str(value) for value in raw_values if str(value).strip()] if isinstance(raw_values, list) else []
         operator = _OPERATORS.get(text_of(rule, "type").lower().replace("_", " "))
-        if values and operator and (name == "open" or "open" in found):
-            several = [{"field": asked, "operator": operator, "value": value} for value in values]
-            found[name] = several[0] if len(several) == 1 else {"any": several}
+        if values and operator and (name == "open" or "open" in rules):
+            conditions = [{"field": field_expression, "operator": operator, "value": value} for value in values]
+            rules[name] = conditions[0] if len(conditions) == 1 else {"any": conditions}
         elif values:
-            draft.leave_out(
+            builder.report_omitted(
                 subject,
                 f"does not {name} by its own rule ({text_of(rule, 'type')} {', '.join(values)[:100]})",
                 "There is no such comparison here, or no rule that opens beside it.",
                 "Set it on the Rules tab.",
             )
-    return found
+    return rules
 
 
 def _value(text: str) -> dict[str, str]:
@@ -201,36 +209,39 @@ def _value(text: str) -> dict[str, str]:
     return {"template": text} if "<" in text else {"path": text}
 
 
-def _filter(draft: ConfigBuilder, settings: JsonObject, how: str, subject: str) -> dict[str, Any]:
-    found = []
-    for one in objects_of(object_of(settings.get(f"add_{how}_filter")).get("filters")):
-        condition = object_of(one.get("condition"))
-        there, field = text_of(condition, "type"), text_of(condition, "field_name")
-        operator = _OPERATORS.get(there.lower().replace("_", " "))
+def _filter(builder: ConfigBuilder, settings: JsonObject, mode: str, subject: str) -> dict[str, Any]:
+    conditions = []
+    for item in objects_of(object_of(settings.get(f"add_{mode}_filter")).get("filters")):
+        condition = object_of(item.get("condition"))
+        source_operator, field = text_of(condition, "type"), text_of(condition, "field_name")
+        operator = _OPERATORS.get(source_operator.lower().replace("_", " "))
         if operator and field:
             leaf: dict[str, Any] = {"field": f"^{field}", "operator": operator}
             if operator != Operator.EXISTS:
                 leaf["value"] = text_of(condition, "value")
-            found.append(leaf | ({"not": True} if one.get("not") is True else {}))
-        elif field or there:
-            draft.leave_out(
+            conditions.append(leaf | ({"not": True} if item.get("not") is True else {}))
+        elif field or source_operator:
+            builder.report_omitted(
                 subject,
-                f"does not filter by {field or 'nothing'} ({f'{there} {text_of(condition, "value")}'.strip()[:100]})",
+                f"does not filter by {field or 'nothing'} "
+                f"({f'{source_operator} {text_of(condition, "value")}'.strip()[:100]})",
                 "There is no such comparison here.",
                 "Add a filter on the Rules tab.",
             )
-    return {how: found} if found else {}
+    return {mode: conditions} if conditions else {}
 
 
-def _known(draft: ConfigBuilder, given: object, names: dict[str, str], subject: str) -> list[str]:
+def _recipient_names(builder: ConfigBuilder, recipients: object, names: dict[str, str], subject: str) -> list[str]:
     """The names of the imported recipients, without duplicates."""
-    several = given if isinstance(given, list) else []
-    said = [text_of(one, "group_name", "user_name", "name") if isinstance(one, dict) else str(one) for one in several]
-    for gone in (one for one in said if one.casefold() not in names):
-        draft.leave_out(
+    items = recipients if isinstance(recipients, list) else []
+    source_names = [
+        text_of(item, "group_name", "user_name", "name") if isinstance(item, dict) else str(item) for item in items
+    ]
+    for missing in (item for item in source_names if item.casefold() not in names):
+        builder.report_omitted(
             subject,
-            f"does not notify {gone[:100] or 'somebody'}",
+            f"does not notify {missing[:100] or 'somebody'}",
             "There is no such one here.",
             "Choose whoever it is to be on the Settings tab.",
         )
-    return list(dict.fromkeys(names[one.casefold()] for one in said if one.casefold() in names))
+    return list(dict.fromkeys(names[item.casefold()] for item in source_names if item.casefold() in names))

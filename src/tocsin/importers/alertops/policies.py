@@ -11,74 +11,93 @@ from typing import Any
 from tocsin.core.validation import durations
 from tocsin.escalation.policy.steps import MAX_STEP_RETRIES
 from tocsin.importers.config_builder import ConfigBuilder
-from tocsin.importers.json_access import JsonObject, objects_of, text_of, whole_of
+from tocsin.importers.json_access import JsonObject, int_of, objects_of, text_of
 from tocsin.people.member_roles import MemberRole
 from tocsin.people.notification_rules import MAX_RULE_REPEATS
 
 _PRIORITIES = ("critical", "high", "medium", "low")
 
 
-def policies(draft: ConfigBuilder, documents: list[JsonObject]) -> dict[str, str]:
+def policies(builder: ConfigBuilder, documents: list[JsonObject]) -> dict[str, str]:
     """Adds every policy that notifies a role. Returns the new names by lower-case AlertOps name."""
     names = {}
     for document in documents:
-        there = text_of(document, "escalation_policy_name", "policy_name", "name")
-        subject = f"policy {there}"
+        source_name = text_of(document, "escalation_policy_name", "policy_name", "name")
+        subject = f"policy {source_name}"
         if document.get("enabled") is False:
-            draft.leave_out(subject, "is not here", "It is switched off in AlertOps.")
+            builder.report_omitted(subject, "is not here", "It is switched off in AlertOps.")
             continue
-        steps = [step for one in objects_of(document.get("member_roles")) if (step := _step(draft, one, subject))]
+        steps = [
+            step
+            for member_role in objects_of(document.get("member_roles"))
+            if (step := _step(builder, member_role, subject))
+        ]
         if not steps:
-            draft.leave_out(subject, "is not here", "None of its roles is one here.", "Make a policy in its place.")
+            builder.report_omitted(
+                subject, "is not here", "None of its roles is one here.", "Make a policy in its place."
+            )
             continue
-        name = names[there.casefold()] = draft.name("escalation_policies", there)
+        name = names[source_name.casefold()] = builder.claim_name("escalation_policies", source_name)
         entry: dict[str, Any] = {"name": name, "acknowledge": {"effect": "continue"}}
         priority = text_of(document, "priority").lower()
         if priority in _PRIORITIES:
             entry["default_priority"] = priority
-        if apart := whole_of(document, "wait_time_before_notifying_next_group_in_min"):
-            entry["groups_sequential"] = _minutes(apart)
-        draft.add("escalation_policies", entry | {"steps": steps})
-        for key, what in (("workflows", "workflows"), ("outbound_integrations", "outbound integrations")):
+        if group_interval := int_of(document, "wait_time_before_notifying_next_group_in_min"):
+            entry["groups_sequential"] = _minutes(group_interval)
+        builder.add("escalation_policies", entry | {"steps": steps})
+        for key, label in (("workflows", "workflows"), ("outbound_integrations", "outbound integrations")):
             if objects_of(document.get(key)):
-                draft.leave_out(subject, f"starts no {what}", "They are not carried over.", "Make them here.")
+                builder.report_omitted(subject, f"starts no {label}", "They are not carried over.", "Make them here.")
         if objects_of(document.get("group_contact_notifications")) or objects_of(document.get("group_contacts")):
-            draft.leave_out(
+            builder.report_omitted(
                 subject, "notifies no group contacts", "They are not carried over.", "Name them on the policy's steps."
             )
     return names
 
 
-def _step(draft: ConfigBuilder, one: JsonObject, subject: str) -> dict[str, Any]:
-    role = text_of(one, "member_role_type", "role").lower()
+def _step(builder: ConfigBuilder, member_role: JsonObject, subject: str) -> dict[str, Any]:
+    role = text_of(member_role, "member_role_type", "role").lower()
     if role not in list(MemberRole):
-        draft.leave_out(
+        builder.report_omitted(
             subject,
             f"notifies no {role or 'role'}",
             "Roles here are primary, secondary and manager.",
             "Use one of those.",
         )
         return {}
-    step: dict[str, Any] = {"notify": {"roles": [role]}, "after": _minutes(whole_of(one, "role_wait_time_in_mins"))}
-    if apart := whole_of(one, "wait_time_between_members_in_mins"):
-        step["sequential"] = _minutes(apart)
-    retries, every = min(whole_of(one, "no_of_retries"), MAX_STEP_RETRIES), whole_of(one, "retry_interval")
-    if retries and every:
-        step["retries"] = {"times": retries, "every": _minutes(every)}
-    ways = sorted(objects_of(one.get("contact_methods")), key=lambda way: whole_of(way, "sequence"))
-    methods = [_way(way) for way in ways if text_of(way, "contact_method_name")]
+    step: dict[str, Any] = {
+        "notify": {"roles": [role]},
+        "after": _minutes(int_of(member_role, "role_wait_time_in_mins")),
+    }
+    if member_interval := int_of(member_role, "wait_time_between_members_in_mins"):
+        step["sequential"] = _minutes(member_interval)
+    retries, interval = (
+        min(int_of(member_role, "no_of_retries"), MAX_STEP_RETRIES),
+        int_of(member_role, "retry_interval"),
+    )
+    if retries and interval:
+        step["retries"] = {"times": retries, "every": _minutes(interval)}
+    source_methods = sorted(
+        objects_of(member_role.get("contact_methods")), key=lambda source_method: int_of(source_method, "sequence")
+    )
+    methods = [
+        _method(source_method) for source_method in source_methods if text_of(source_method, "contact_method_name")
+    ]
     return step | ({"methods": methods[:20]} if methods else {})
 
 
-def _way(way: JsonObject) -> dict[str, Any]:
-    found: dict[str, Any] = {"label": text_of(way, "contact_method_name")[:100]}
-    if wait := whole_of(way, "wait_time_in_mins"):
-        found["wait"] = _minutes(wait)
-    times, every = min(whole_of(way, "repeat_times"), MAX_RULE_REPEATS), whole_of(way, "repeat_minutes")
-    if way.get("repeat") and times and every:
-        found["repeat"] = {"times": times, "every": _minutes(every)}
-    return found
+def _method(source_method: JsonObject) -> dict[str, Any]:
+    method: dict[str, Any] = {"label": text_of(source_method, "contact_method_name")[:100]}
+    if delay := int_of(source_method, "wait_time_in_mins"):
+        method["wait"] = _minutes(delay)
+    times, interval = (
+        min(int_of(source_method, "repeat_times"), MAX_RULE_REPEATS),
+        int_of(source_method, "repeat_minutes"),
+    )
+    if source_method.get("repeat") and times and interval:
+        method["repeat"] = {"times": times, "every": _minutes(interval)}
+    return method
 
 
-def _minutes(number: int) -> str:
-    return durations.write(timedelta(minutes=min(number, 1440)))
+def _minutes(minutes: int) -> str:
+    return durations.write(timedelta(minutes=min(minutes, 1440)))

@@ -8,9 +8,9 @@ from __future__ import annotations
 from datetime import date, timedelta
 from typing import Any
 
-from tocsin.importers.alertops.people import roles_of
+from tocsin.importers.alertops.people import convert_roles
 from tocsin.importers.config_builder import ConfigBuilder
-from tocsin.importers.json_access import JsonObject, object_of, objects_of, text_of, whole_of
+from tocsin.importers.json_access import JsonObject, int_of, object_of, objects_of, text_of
 from tocsin.importers.rotation_converter import UnsupportedRotation, combine, window
 from tocsin.importers.zones import zone as known_zone
 from tocsin.oncall.calculation import weekly_windows
@@ -22,97 +22,105 @@ _ALL = frozenset(range(len(Weekday)))
 
 
 def schedules(
-    draft: ConfigBuilder, documents: list[JsonObject], groups: dict[str, str], usernames: dict[str, str]
+    builder: ConfigBuilder, documents: list[JsonObject], groups: dict[str, str], usernames: dict[str, str]
 ) -> None:
     """Adds one schedule for each group that has shifts."""
     for group in documents:
-        shifts = [one for one in objects_of(group.get("schedules")) if one.get("enabled") is not False]
+        shifts = [item for item in objects_of(group.get("schedules")) if item.get("enabled") is not False]
         name = groups.get(text_of(group, "group_name", "name").casefold())
         if name and shifts:
-            _schedule(draft, name, group, shifts, usernames)
+            _schedule(builder, name, group, shifts, usernames)
 
 
 def _schedule(
-    draft: ConfigBuilder, group: str, document: JsonObject, shifts: list[JsonObject], names: dict[str, str]
+    builder: ConfigBuilder, group: str, document: JsonObject, shifts: list[JsonObject], usernames: dict[str, str]
 ) -> None:
-    zone = next((told for one in shifts if (told := known_zone(text_of(one, "time_zone")))), "UTC")
+    zone = next((zone_name for item in shifts if (zone_name := known_zone(text_of(item, "time_zone")))), "UTC")
     layers = _layers(shifts)
-    found: list[dict[str, Any]] = []
-    taken: set[str] = set()
+    entries: list[dict[str, Any]] = []
+    used_names: set[str] = set()
     for shift, layer in zip(shifts, layers, strict=True):
         subject = f"group {group}: shift {text_of(shift, 'schedule_name', 'name')}"
-        own = draft.zone(shift.get("time_zone"), subject, zone)
+        shift_zone = builder.resolve_zone(shift.get("time_zone"), subject, zone)
         try:
-            made = _shifts(draft, shift, document, names, subject)
+            converted = _shifts(builder, shift, document, usernames, subject)
         except (UnsupportedRotation, ValueError) as problem:
-            why = f"{str(problem)[:200].rstrip('.')}."
-            draft.leave_out(subject, "is not in the schedule", why, "Add a shift that says the same.")
+            reason = f"{str(problem)[:200].rstrip('.')}."
+            builder.report_omitted(subject, "is not in the schedule", reason, "Add a shift that says the same.")
             continue
-        for one in made:
-            name, number = one["name"], 1
-            while name.casefold() in taken:
-                number += 1
-                name = f"{one['name'][:90]} ({number})"
-            taken.add(name.casefold())
+        for item in converted:
+            name, suffix = item["name"], 1
+            while name.casefold() in used_names:
+                suffix += 1
+                name = f"{item['name'][:90]} ({suffix})"
+            used_names.add(name.casefold())
             entry: dict[str, Any] = {"name": name} | ({"layer": layer} if layer != 1 else {})
-            entry |= {"time_zone": own} if own != zone else {}
-            found.append(entry | {key: held for key, held in one.items() if key != "name"})
+            entry |= {"time_zone": shift_zone} if shift_zone != zone else {}
+            entries.append(entry | {key: value for key, value in item.items() if key != "name"})
         if shift.get("is_holiday_notify") is False:
-            draft.change(
+            builder.report_changed(
                 subject, "is on on holidays too", "It minds holidays there.", "Add a holiday calendar, and `skip`."
             )
-    if found:
-        name = draft.name("schedules", group)
-        draft.add("schedules", {"name": name, "group": group, "time_zone": zone, "shifts": found})
+    if entries:
+        name = builder.claim_name("schedules", group)
+        builder.add("schedules", {"name": name, "group": group, "time_zone": zone, "shifts": entries})
 
 
 def _layers(shifts: list[JsonObject]) -> list[int]:
     """A layer per shift: the longer a shift's total duration, the lower; endless ones are ordered by their hours per
     week."""
 
-    def length(shift: JsonObject) -> tuple[int, int]:
-        begin, end = _date(shift, "start_date"), _date(shift, "end_date")
-        days = (end - begin).days if begin and end else 10**6
+    def duration_key(shift: JsonObject) -> tuple[int, int]:
+        start, end = _date(shift, "start_date"), _date(shift, "end_date")
+        days = (end - start).days if start and end else 10**6
         try:
-            minutes = sum(one.length * len(one.days) for one in _windows(shift)) or weekly_windows.MINUTES_A_WEEK
+            minutes = sum(item.length * len(item.days) for item in _windows(shift)) or weekly_windows.MINUTES_A_WEEK
         except (UnsupportedRotation, ValueError):
             minutes = weekly_windows.MINUTES_A_WEEK
         return days, minutes
 
-    order = sorted({length(shift) for shift in shifts}, reverse=True)
-    return [min(order.index(length(shift)) + 1, MAX_LAYERS) for shift in shifts]
+    order = sorted({duration_key(shift) for shift in shifts}, reverse=True)
+    return [min(order.index(duration_key(shift)) + 1, MAX_LAYERS) for shift in shifts]
 
 
 def _shifts(
-    draft: ConfigBuilder, shift: JsonObject, group: JsonObject, names: dict[str, str], subject: str
+    builder: ConfigBuilder, shift: JsonObject, group: JsonObject, usernames: dict[str, str], subject: str
 ) -> list[dict[str, Any]]:
     end = _date(shift, "end_date")
-    if end is not None and end < draft.now.date() - timedelta(days=1):
+    if end is not None and end < builder.now.date() - timedelta(days=1):
         return []
     name = " ".join(text_of(shift, "schedule_name", "name").replace("\0", "").split())[:80] or "Shift"
-    start = _date(shift, "start_date") or draft.now.date()
+    start = _date(shift, "start_date") or builder.now.date()
     bounds = {"start": start.isoformat()} | ({"end": end.isoformat()} if end is not None else {})
-    opened = weekly_windows.write(_windows(shift))
+    windows = weekly_windows.write(_windows(shift))
     if text_of(shift, "schedule_type").lower().startswith("rotat"):
-        rotations = _rotations(draft, shift, names, opened, subject)
-        several = [name] if len(rotations) == 1 else [f"{name}, {number}" for number in range(1, len(rotations) + 1)]
-        return [{"name": one, "rotate": rotate, **bounds} for one, rotate in zip(several, rotations, strict=True)]
-    every = whole_of(object_of(shift.get("repeat_schedule")), "every_x_weeks", 1)
-    pattern: dict[str, Any] = {"windows": opened} | ({"every": f"{every}w"} if 1 < every <= 52 else {})
+        rotations = _rotations(builder, shift, usernames, windows, subject)
+        rotation_names = (
+            [name] if len(rotations) == 1 else [f"{name}, {number}" for number in range(1, len(rotations) + 1)]
+        )
+        return [
+            {"name": item, "rotate": rotate, **bounds} for item, rotate in zip(rotation_names, rotations, strict=True)
+        ]
+    interval = int_of(object_of(shift.get("repeat_schedule")), "every_x_weeks", 1)
+    pattern: dict[str, Any] = {"windows": windows} | ({"every": f"{interval}w"} if 1 < interval <= 52 else {})
     if shift.get("include_all_users_in_group"):
-        users = [names[key] for one in objects_of(group.get("members")) if (key := _key(one, "member")) in names]
-        return [{"name": name, "fixed": {**pattern, "users": _once(users, subject), "roles": ["own"]}, **bounds}]
+        users = [
+            usernames[key] for item in objects_of(group.get("members")) if (key := _key(item, "member")) in usernames
+        ]
+        return [
+            {"name": name, "fixed": {**pattern, "users": _unique_usernames(users, subject), "roles": ["own"]}, **bounds}
+        ]
     by_role: dict[str, list[str]] = {}
-    for one in objects_of(shift.get("users")):
-        if (key := _key(one, "user")) in names:
-            for role in roles_of(draft, one.get("role") or "primary", subject):
-                by_role.setdefault(role, []).append(names[key])
+    for item in objects_of(shift.get("users")):
+        if (key := _key(item, "user")) in usernames:
+            for role in convert_roles(builder, item.get("role") or "primary", subject):
+                by_role.setdefault(role, []).append(usernames[key])
     if not by_role:
         raise UnsupportedRotation("Nobody who is here has it")
     return [
         {
             "name": name if len(by_role) == 1 else f"{name}, {role}",
-            "fixed": {**pattern, "users": _once(users, subject), "roles": [role]},
+            "fixed": {**pattern, "users": _unique_usernames(users, subject), "roles": [role]},
             **bounds,
         }
         for role, users in by_role.items()
@@ -120,16 +128,19 @@ def _shifts(
 
 
 def _rotations(
-    draft: ConfigBuilder, shift: JsonObject, names: dict[str, str], opened: list[dict[str, object]], subject: str
+    builder: ConfigBuilder, shift: JsonObject, usernames: dict[str, str], windows: list[dict[str, object]], subject: str
 ) -> list[dict[str, Any]]:
     """Converts a rotation through places, each with a fixed role.
 
     In Tocsin a rotation's places must have different roles, so if roles repeat, each place becomes a rotation of its
     own that starts with the user who is first in it.
     """
-    several = [one for one in objects_of(shift.get("users")) if _key(one, "user") in names]
-    users = [names[_key(one, "user")] for one in several]
-    roles = [(roles_of(draft, one.get("role") or "primary", subject) or ["primary"])[0] for one in several]
+    assignments = [assignment for assignment in objects_of(shift.get("users")) if _key(assignment, "user") in usernames]
+    users = [usernames[_key(assignment, "user")] for assignment in assignments]
+    roles = [
+        (convert_roles(builder, assignment.get("role") or "primary", subject) or ["primary"])[0]
+        for assignment in assignments
+    ]
     if len(set(users)) < len(users):
         raise UnsupportedRotation("Somebody is in its order twice")
     frequency = text_of(shift, "rotate_frequency").lower()
@@ -140,17 +151,17 @@ def _rotations(
     key, unit = units[frequency]
     at = object_of(rule.get("rotate_at_time"))
     rotate: dict[str, Any] = {
-        "every": f"{whole_of(rule, key, 1) or 1}{unit}",
-        "at": f"{whole_of(at, 'hour'):02}:{whole_of(at, 'minute'):02}",
+        "every": f"{int_of(rule, key, 1) or 1}{unit}",
+        "at": f"{int_of(at, 'hour'):02}:{int_of(at, 'minute'):02}",
     }
     if frequency == "weekly" and (day := text_of(rule, "rotate_at_day_of_week")):
-        rotate["on"] = str(weekly_windows.day(day[:3] if len(day) > 3 else day))
-    move = whole_of(rule, "rotate_x_users", 1) or 1
-    rotate |= {"move": move} if move != 1 else {}
-    rotate |= {"windows": opened} if opened != _always() else {}
+        rotate["on"] = str(weekly_windows.parse_weekday(day[:3] if len(day) > 3 else day))
+    step = int_of(rule, "rotate_x_users", 1) or 1
+    rotate |= {"move": step} if step != 1 else {}
+    rotate |= {"windows": windows} if windows != _always() else {}
     if len(set(roles)) == len(roles):
         return [rotate | {"users": users, "roles": roles}]
-    return [rotate | {"users": [*users[place:], *users[:place]], "roles": [role]} for place, role in enumerate(roles)]
+    return [rotate | {"users": [*users[index:], *users[:index]], "roles": [role]} for index, role in enumerate(roles)]
 
 
 def _windows(shift: JsonObject) -> tuple[WeeklyWindow, ...]:
@@ -159,28 +170,28 @@ def _windows(shift: JsonObject) -> tuple[WeeklyWindow, ...]:
     if end % 60 == 59:
         end += 1
     if shift.get("continuous") and text_of(shift, "start_weekday") and text_of(shift, "end_weekday"):
-        first = weekly_windows.day(text_of(shift, "start_weekday")[:3]).number
-        last = weekly_windows.day(text_of(shift, "end_weekday")[:3]).number
-        length = ((last - first) * weekly_windows.MINUTES_A_DAY + end - start) % weekly_windows.MINUTES_A_WEEK
-        return (window(first, start, length or weekly_windows.MINUTES_A_WEEK),)
-    held = object_of(shift.get("schedule_weekdays"))
-    chosen = {str(name).lower()[:3] for name, is_on in held.items() if is_on is True}
-    days = frozenset(number for number, name in enumerate(_DAYS) if name in chosen) or _ALL
-    length = (end - start) % weekly_windows.MINUTES_A_DAY or weekly_windows.MINUTES_A_DAY
-    if length == weekly_windows.MINUTES_A_DAY and start == 0:
+        first_day = weekly_windows.parse_weekday(text_of(shift, "start_weekday")[:3]).number
+        last_day = weekly_windows.parse_weekday(text_of(shift, "end_weekday")[:3]).number
+        minutes = ((last_day - first_day) * weekly_windows.MINUTES_A_DAY + end - start) % weekly_windows.MINUTES_A_WEEK
+        return (window(first_day, start, minutes or weekly_windows.MINUTES_A_WEEK),)
+    weekdays = object_of(shift.get("schedule_weekdays"))
+    enabled_days = {str(name).lower()[:3] for name, is_on in weekdays.items() if is_on is True}
+    days = frozenset(index for index, name in enumerate(_DAYS) if name in enabled_days) or _ALL
+    minutes = (end - start) % weekly_windows.MINUTES_A_DAY or weekly_windows.MINUTES_A_DAY
+    if minutes == weekly_windows.MINUTES_A_DAY and start == 0:
         return (WeeklyWindow(days, 0, weekly_windows.MINUTES_A_DAY),)
-    return combine([window(day, start, length) for day in sorted(days)])
+    return combine([window(day, start, minutes) for day in sorted(days)])
 
 
 def _always() -> list[dict[str, object]]:
     return weekly_windows.write((WeeklyWindow(_ALL, 0, weekly_windows.MINUTES_A_DAY),))
 
 
-def _minute(held: JsonObject) -> int:
-    found = whole_of(held, "hour") * 60 + whole_of(held, "minute")
-    if found > weekly_windows.MINUTES_A_DAY:
+def _minute(time_of_day: JsonObject) -> int:
+    minutes = int_of(time_of_day, "hour") * 60 + int_of(time_of_day, "minute")
+    if minutes > weekly_windows.MINUTES_A_DAY:
         raise UnsupportedRotation("Its hours cannot be read")
-    return found
+    return minutes
 
 
 def _date(shift: JsonObject, key: str) -> date | None:
@@ -191,11 +202,11 @@ def _date(shift: JsonObject, key: str) -> date | None:
         return None
 
 
-def _key(one: JsonObject, name: str) -> str:
-    return text_of(one, name, "user_name").casefold()
+def _key(document: JsonObject, name: str) -> str:
+    return text_of(document, name, "user_name").casefold()
 
 
-def _once(users: list[str], subject: str) -> list[str]:
+def _unique_usernames(users: list[str], subject: str) -> list[str]:
     if not users:
         raise UnsupportedRotation(f"Nobody who is here has {subject.rsplit(': ', 1)[-1]}")
     return list(dict.fromkeys(users))

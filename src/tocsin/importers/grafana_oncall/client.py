@@ -11,14 +11,14 @@ from tocsin.importers.api_reader import (
     AccessDenied,
     ApiReader,
     ProgressCallback,
-    checked_base,
-    checked_key,
+    validate_base_url,
+    validate_key,
 )
 from tocsin.importers.json_access import JsonObject, object_of, objects_of
 
 _API = "/api/v1"
 #: Required and optional lists, by their names in the API.
-_NEEDED = ("users", "schedules", "on_call_shifts", "escalation_chains", "escalation_policies")
+_REQUIRED = ("users", "schedules", "on_call_shifts", "escalation_chains", "escalation_policies")
 _OPTIONAL = ("teams", "integrations", "routes", "personal_notification_rules", "webhooks")
 
 
@@ -29,11 +29,11 @@ def reader(key: str, base: str, progress: ProgressCallback) -> ApiReader:
             "Each Grafana OnCall has an address of its own.",
             "Give it with --api-base: it is under Settings, such as https://oncall.example.org.",
         )
-    address = checked_base(base, "")
+    address = validate_base_url(base, "")
     return ApiReader(
         "Grafana OnCall",
         address if address.endswith(_API) else f"{address}{_API}",
-        {"Authorization": checked_key(key), "Accept": "application/json"},
+        {"Authorization": validate_key(key), "Accept": "application/json"},
         key_help="Make one in OnCall under Settings → API tokens; the address of the API is there too.",
         progress=progress,
     )
@@ -42,25 +42,25 @@ def reader(key: str, base: str, progress: ProgressCallback) -> ApiReader:
 def fetch(source: ApiReader, now: datetime) -> dict[str, list[JsonObject]]:
     """All documents that are converted."""
     del now  # shifts are always read completely
-    documents: dict[str, list[JsonObject]] = {kind: list(_all(source, kind)) for kind in _NEEDED}
-    not_shown: list[JsonObject] = []
+    documents: dict[str, list[JsonObject]] = {kind: list(_all(source, kind)) for kind in _REQUIRED}
+    unreadable: list[JsonObject] = []
     for kind in _OPTIONAL:
         try:
             documents[kind] = list(_all(source, kind))
         except AccessDenied as problem:
             documents[kind] = []
-            not_shown.append({"path": kind, "why": problem.detail})
-    return documents | {"not_shown": not_shown}
+            unreadable.append({"path": kind, "why": problem.detail})
+    return documents | {"not_shown": unreadable}
 
 
 def _all(source: ApiReader, kind: str) -> Iterator[JsonObject]:
     """All objects of a list, by page number, because `next` may use another host name for the server."""
     count = 0
-    for number in range(1, MAX_LIST_PAGES + 1):
-        answer = object_of(source.get(f"{kind}/", page=number))
-        found = objects_of(answer.get("results"))
-        yield from found
-        count += len(found)
+    for page_number in range(1, MAX_LIST_PAGES + 1):
+        page = object_of(source.get(f"{kind}/", page=page_number))
+        objects = objects_of(page.get("results"))
+        yield from objects
+        count += len(objects)
         source.progress(f"Read {count} {kind.replace('_', ' ')}")
-        if not answer.get("next") or not found:
+        if not page.get("next") or not objects:
             return

@@ -9,30 +9,32 @@ from datetime import datetime
 from tocsin.importers.config_builder import ConfigBuilder, ExistingUser
 from tocsin.importers.grafana_oncall import integrations, people, policies, schedules
 from tocsin.importers.grafana_oncall.id_map import GrafanaIdMap
-from tocsin.importers.json_access import JsonObject, each_once
+from tocsin.importers.json_access import JsonObject, without_duplicates
 from tocsin.importers.report import ConvertedConfig
 
 
-def translate(
+def convert(
     documents: Mapping[str, list[JsonObject]],
     now: datetime,
-    known: Mapping[str, ExistingUser] | None = None,
+    existing_users: Mapping[str, ExistingUser] | None = None,
     *,
     with_keys: bool = False,
 ) -> ConvertedConfig:
     """The configuration for `apply`, and the differences. OnCall's keys are too short to be used as tokens."""
     del with_keys
-    draft = ConfigBuilder("Grafana OnCall", now, known)
-    world = GrafanaIdMap(draft)
+    builder = ConfigBuilder("Grafana OnCall", now, existing_users)
+    id_map = GrafanaIdMap(builder)
 
-    def of(kind: str) -> list[JsonObject]:
-        return each_once(documents.get(kind, []))
+    def documents_of(kind: str) -> list[JsonObject]:
+        return without_duplicates(documents.get(kind, []))
 
-    people.users(world, of("users"), of("personal_notification_rules"))
-    people.groups(world, of("teams"), of("users"))
-    schedules.schedules(world, of("schedules"), of("on_call_shifts"))
-    policies.policies(world, of("escalation_chains"), of("escalation_policies"))
-    integrations.integrations(world, of("integrations"), of("routes"))
-    draft.not_carried("webhooks", of("webhooks"), "They call other systems.", "Make outbound integrations.")
-    draft.not_read(of("not_shown"))
-    return draft.translation()
+    people.users(id_map, documents_of("users"), documents_of("personal_notification_rules"))
+    people.groups(id_map, documents_of("teams"), documents_of("users"))
+    schedules.schedules(id_map, documents_of("schedules"), documents_of("on_call_shifts"))
+    policies.policies(id_map, documents_of("escalation_chains"), documents_of("escalation_policies"))
+    integrations.integrations(id_map, documents_of("integrations"), documents_of("routes"))
+    builder.report_kind_omitted(
+        "webhooks", documents_of("webhooks"), "They call other systems.", "Make outbound integrations."
+    )
+    builder.report_unreadable(documents_of("not_shown"))
+    return builder.build()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from tocsin.importers import people
-from tocsin.importers.grafana_oncall.id_map import GrafanaIdMap, number_of
+from tocsin.importers.grafana_oncall.id_map import GrafanaIdMap, id_of
 from tocsin.importers.json_access import JsonObject
 from tocsin.importers.people import ImportedContactMethod, ImportedUser
 from tocsin.importers.report import FindingSeverity
@@ -13,33 +13,31 @@ from tocsin.importers.report import FindingSeverity
 _ROLES = {"admin": "admin", "viewer": "observer"}
 
 
-def users(world: GrafanaIdMap, documents: list[JsonObject], rules: list[JsonObject]) -> None:
+def users(id_map: GrafanaIdMap, documents: list[JsonObject], rules: list[JsonObject]) -> None:
     """Adds every user with an e-mail address."""
     for user in documents:
         email = str(user.get("email") or "").strip()
         if "@" in email:
-            world.users[number_of(user)] = world.draft.username(email)
+            id_map.users[id_of(user)] = id_map.builder.claim_username(email)
         else:
-            world.draft.leave_out(f"user {user.get('username')}", "is not here", "There is no e-mail address.")
+            id_map.builder.report_omitted(f"user {user.get('username')}", "is not here", "There is no e-mail address.")
     for user in documents:
-        if (username := world.users.get(number_of(user))) is not None:
-            own = [rule for rule in rules if rule.get("user_id") == user.get("id") and not rule.get("important")]
-            people.add(world.draft, _person(world, user, own, username), username)
+        if (username := id_map.users.get(id_of(user))) is not None:
+            user_rules = [rule for rule in rules if rule.get("user_id") == user.get("id") and not rule.get("important")]
+            people.add(id_map.builder, _person(id_map, user, user_rules, username), username)
 
 
-def groups(world: GrafanaIdMap, documents: list[JsonObject], users: list[JsonObject]) -> None:
+def groups(id_map: GrafanaIdMap, documents: list[JsonObject], users: list[JsonObject]) -> None:
     """Adds the teams with their members, as listed in the users' documents."""
     for team in documents:
-        name = world.draft.name("groups", team.get("name"))
-        world.groups[number_of(team)] = name
+        name = id_map.builder.claim_name("groups", team.get("name"))
+        id_map.groups[id_of(team)] = name
         members = [
-            username
-            for user in users
-            if (username := world.users.get(number_of(user))) and number_of(team) in _teams(user)
+            username for user in users if (username := id_map.users.get(id_of(user))) and id_of(team) in _teams(user)
         ]
         # Users who share an address have become one.
-        several = [{"user": username, "roles": []} for username in dict.fromkeys(members)]
-        world.draft.add("groups", {"name": name, "members": several})
+        member_entries = [{"user": username, "roles": []} for username in dict.fromkeys(members)]
+        id_map.builder.add("groups", {"name": name, "members": member_entries})
 
 
 def _teams(user: JsonObject) -> list[object]:
@@ -47,21 +45,21 @@ def _teams(user: JsonObject) -> list[object]:
     return teams if isinstance(teams, list) else []
 
 
-def _person(world: GrafanaIdMap, user: JsonObject, rules: list[JsonObject], username: str) -> ImportedUser:
+def _person(id_map: GrafanaIdMap, user: JsonObject, rules: list[JsonObject], username: str) -> ImportedUser:
     email = str(user["email"]).strip()
-    way = ImportedContactMethod("email", email)
-    at = timedelta()
-    others = set()
-    for rule in sorted(rules, key=lambda one: _whole(one.get("position"))):
+    contact_method = ImportedContactMethod("email", email)
+    delay = timedelta()
+    unsupported = set()
+    for rule in sorted(rules, key=lambda item: _non_negative_int(item.get("position"))):
         kind = str(rule.get("type") or "")
         if kind == "wait":
-            at += timedelta(seconds=_whole(rule.get("duration")))
+            delay += timedelta(seconds=_non_negative_int(rule.get("duration")))
         elif kind == "notify_by_email":
-            way.times.append(at)
+            contact_method.delays.append(delay)
         else:
-            others.add(kind)
-    if others:
-        world.draft.together(
+            unsupported.add(kind)
+    if unsupported:
+        id_map.builder.report_grouped(
             FindingSeverity.TO_DO,
             "users",
             username,
@@ -74,10 +72,10 @@ def _person(world: GrafanaIdMap, user: JsonObject, rules: list[JsonObject], user
         name=str(user.get("name") or user.get("username") or ""),
         role=_ROLES.get(str(user.get("role") or "").lower(), "responder"),
         time_zone=str(user.get("timezone") or ""),
-        ways=[way],
-        has_rules=bool(way.times),
+        contact_methods=[contact_method],
+        has_rules=bool(contact_method.delays),
     )
 
 
-def _whole(value: object) -> int:
+def _non_negative_int(value: object) -> int:
     return value if isinstance(value, int) and 0 <= value < 10**8 else 0

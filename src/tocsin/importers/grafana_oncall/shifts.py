@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from tocsin.importers import rotation_converter
-from tocsin.importers.json_access import JsonObject, local_moment
+from tocsin.importers.json_access import JsonObject, parse_local_time
 from tocsin.importers.rotation_converter import ConvertedRotation, UnsupportedRotation
 from tocsin.oncall.calculation import weekly_windows
 from tocsin.oncall.changes.specs import MAX_WEEKS
@@ -27,14 +27,14 @@ _PERIODS = {"hourly": timedelta(hours=1), "daily": _DAY, "weekly": _WEEK}
 class GrafanaShift:
     """An OnCall shift with local times in its zone.
 
-    `turns` are the users of each turn, in order; a recurring shift without rolling users has a single turn.
+    `rotation` are the users of each turn, in order; a recurring shift without rolling users has a single turn.
     """
 
     name: str
     layer: int
     start: datetime
     duration: timedelta
-    turns: tuple[tuple[str, ...], ...]
+    rotation: tuple[tuple[str, ...], ...]
     #: None: a single occurrence.
     frequency: str | None = None
     interval: int = 1
@@ -46,9 +46,9 @@ class GrafanaShift:
     begin: datetime | None = None
 
 
-def read(document: JsonObject, name: str, layer: int, people: tuple[tuple[str, ...], ...]) -> GrafanaShift:
+def read(document: JsonObject, name: str, layer: int, rotation: tuple[tuple[str, ...], ...]) -> GrafanaShift:
     """Parses a document. Raises UnsupportedRotation."""
-    start, duration = _local(document.get("start")), document.get("duration")
+    start, duration = _parse_local(document.get("start")), document.get("duration")
     if start is None or not isinstance(duration, int) or not 60 <= duration < 10**8:
         raise UnsupportedRotation("Its start or duration cannot be read")
     if document.get("by_month") or document.get("by_monthday"):
@@ -57,19 +57,19 @@ def read(document: JsonObject, name: str, layer: int, people: tuple[tuple[str, .
     days = document.get("by_day") or []
     if not isinstance(interval, int) or not 1 <= interval < 10_000 or not set(days) <= set(_DAYS):
         raise UnsupportedRotation("Its rule cannot be read")
-    is_once = document.get("type") in ("single_event", "override")
+    is_single_occurrence = document.get("type") in ("single_event", "override")
     return GrafanaShift(
         name=name,
         layer=layer,
         start=start,
         duration=timedelta(seconds=duration // 60 * 60),
-        turns=people,
-        frequency=None if is_once else str(document.get("frequency") or ""),
+        rotation=rotation,
+        frequency=None if is_single_occurrence else str(document.get("frequency") or ""),
         interval=interval,
         by_day=tuple(sorted(_DAYS.index(day) for day in days)),
         week_start=_DAYS.index(document["week_start"]) if document.get("week_start") in _DAYS else 0,
-        until=_local(document.get("until")),
-        begin=_local(document.get("rotation_start")),
+        until=_parse_local(document.get("until")),
+        begin=_parse_local(document.get("rotation_start")),
     )
 
 
@@ -78,92 +78,97 @@ def shifts(event: GrafanaShift, now: datetime) -> list[dict[str, Any]]:
 
     Raises UnsupportedRotation.
     """
-    if not any(event.turns):
+    if not any(event.rotation):
         return []
     if event.frequency is None:
         end = event.start + event.duration
-        return [_stretch(event, event.name, event.turns[0], event.start, None, None)] if end > now else []
+        return [_fixed_shift(event, event.name, event.rotation[0], event.start, None, None)] if end > now else []
     period = _PERIODS.get(event.frequency)
     if period is None:
         raise UnsupportedRotation(f"It recurs {event.frequency or 'by a rule that cannot be read'}")
     if event.until is not None and (event.until < event.start or event.until + event.duration <= now):
         return []
-    each = event.interval * period
-    if event.duration >= each and not event.by_day:
-        if event.duration > each and len(event.turns) > 1:
+    recurrence = event.interval * period
+    if event.duration >= recurrence and not event.by_day:
+        if event.duration > recurrence and len(event.rotation) > 1:
             raise UnsupportedRotation("Its turns overlap")
-        return _without_gaps(event, each, now)
+        return _without_gaps(event, recurrence, now)
     if event.frequency == "hourly":
         raise UnsupportedRotation("It recurs by the hour, with gaps")
-    if len(event.turns) == 1 and event.duration <= _DAY and each in (_WEEK, _DAY):
-        return _in_windows(event, each, now)
-    return _occurrences(event, each, now)
+    if len(event.rotation) == 1 and event.duration <= _DAY and recurrence in (_WEEK, _DAY):
+        return _in_windows(event, recurrence, now)
+    return _occurrences(event, recurrence, now)
 
 
-def _in_windows(event: GrafanaShift, each: timedelta, now: datetime) -> list[dict[str, Any]]:
+def _in_windows(event: GrafanaShift, recurrence: timedelta, now: datetime) -> list[dict[str, Any]]:
     """A shift with the same users on the same weekdays."""
-    firsts = [_not_before(first, event.begin, 1) for _, first in _week_of(event, each)]
+    first_occurrences = [_not_before(occurrence, event.begin, 1) for _, occurrence in _first_week(event, recurrence)]
     minutes = event.duration // timedelta(minutes=1)
-    opened = [rotation_converter.window(at.weekday(), at.hour * 60 + at.minute, minutes) for at in firsts]
-    bounds = {"start": _written(min(firsts))}
+    windows = [rotation_converter.window(at.weekday(), at.hour * 60 + at.minute, minutes) for at in first_occurrences]
+    bounds = {"start": _format_time(min(first_occurrences))}
     if event.until is not None:
         until = event.until
-        ends = [at + (until - at) // _WEEK * _WEEK + event.duration for at in firsts if at <= until]
+        ends = [at + (until - at) // _WEEK * _WEEK + event.duration for at in first_occurrences if at <= until]
         if not ends or max(ends) <= now:
             return []
-        bounds["end"] = _written(max(ends))
+        bounds["end"] = _format_time(max(ends))
     pattern = {
-        "windows": weekly_windows.write(rotation_converter.combine(opened)),
-        "users": list(event.turns[0]),
+        "windows": weekly_windows.write(rotation_converter.combine(windows)),
+        "users": list(event.rotation[0]),
         "roles": ["primary"],
     }
     layer = {"layer": event.layer} if event.layer != 1 else {}
     return [{"name": event.name, **layer, "fixed": pattern, **bounds}]
 
 
-def _week_of(event: GrafanaShift, each: timedelta) -> list[tuple[tuple[str, ...], datetime]]:
+def _first_week(event: GrafanaShift, recurrence: timedelta) -> list[tuple[tuple[str, ...], datetime]]:
     """The first occurrence on each weekday that has one."""
-    if each == _DAY and not event.by_day:
-        return [(event.turns[0], event.start + number * _DAY) for number in range(7)]
-    return _firsts(event, each)
+    if recurrence == _DAY and not event.by_day:
+        return [(event.rotation[0], event.start + day * _DAY) for day in range(7)]
+    return _first_occurrences(event, recurrence)
 
 
-def _without_gaps(event: GrafanaShift, each: timedelta, now: datetime) -> list[dict[str, Any]]:
+def _without_gaps(event: GrafanaShift, recurrence: timedelta, now: datetime) -> list[dict[str, Any]]:
     """Turns without gaps become a rotation; users who share a turn become parallel rotations."""
-    most = max(len(several) for several in event.turns)
-    found = []
-    for place in range(most):
-        slots = tuple(several[place] if place < len(several) else None for several in event.turns)
-        name = event.name if place == 0 else f"{event.name[:90]}, beside {place}"
-        end = _last_end(event, each) if event.until is not None else None
-        found += rotation_converter.shifts(
-            ConvertedRotation(name, slots, event.start, each, (), event.begin, end, event.layer), now
+    max_members = max(len(members) for members in event.rotation)
+    converted = []
+    for index in range(max_members):
+        slots = tuple(members[index] if index < len(members) else None for members in event.rotation)
+        name = event.name if index == 0 else f"{event.name[:90]}, beside {index}"
+        end = _last_end(event, recurrence) if event.until is not None else None
+        converted += rotation_converter.shifts(
+            ConvertedRotation(name, slots, event.start, recurrence, (), event.begin, end, event.layer), now
         )
-    return found
+    return converted
 
 
-def _last_end(event: GrafanaShift, each: timedelta) -> datetime:
+def _last_end(event: GrafanaShift, recurrence: timedelta) -> datetime:
     """The end of the last occurrence that begins by `until`."""
     assert event.until is not None
-    passed = max(0, (event.until - event.start) // each)
-    return event.start + passed * each + event.duration
+    elapsed = max(0, (event.until - event.start) // recurrence)
+    return event.start + elapsed * recurrence + event.duration
 
 
-def _occurrences(event: GrafanaShift, each: timedelta, now: datetime) -> list[dict[str, Any]]:
+def _occurrences(event: GrafanaShift, recurrence: timedelta, now: datetime) -> list[dict[str, Any]]:
     """Each occurrence as a fixed shift that recurs after everybody's turn."""
-    firsts = list(_firsts(event, each))
-    cycle = each * len(event.turns)
+    first_occurrences = list(_first_occurrences(event, recurrence))
+    cycle = recurrence * len(event.rotation)
     weeks = next((n for n in range(1, MAX_WEEKS + 1) if (n * _WEEK) % cycle == timedelta()), None)
     if weeks is None:
         raise UnsupportedRotation("Its turns come again after a time that fits into no year")
-    again = range((weeks * _WEEK) // cycle)
-    spans = [(users, first + number * cycle) for number in again for users, first in firsts if users]
-    if event.duration > weeks * _WEEK or len(spans) > rotation_converter.MAX_SEGMENTS:
-        raise UnsupportedRotation(f"It would take {len(spans)} stretches in {weeks} weeks to write it down")
-    found = []
-    for number, (users, first) in enumerate(spans, 1):
-        name = event.name if len(spans) == 1 else f"{event.name[:90]}, {number}"
-        begins = _not_before(first, event.begin, weeks)
+    repetitions = range((weeks * _WEEK) // cycle)
+    occurrences = [
+        (users, occurrence + position * cycle)
+        for position in repetitions
+        for users, occurrence in first_occurrences
+        if users
+    ]
+    if event.duration > weeks * _WEEK or len(occurrences) > rotation_converter.MAX_SEGMENTS:
+        raise UnsupportedRotation(f"It would take {len(occurrences)} stretches in {weeks} weeks to write it down")
+    converted = []
+    for position, (users, occurrence) in enumerate(occurrences, 1):
+        name = event.name if len(occurrences) == 1 else f"{event.name[:90]}, {position}"
+        begins = _not_before(occurrence, event.begin, weeks)
         end = None
         if event.until is not None:
             if begins > event.until:
@@ -171,64 +176,66 @@ def _occurrences(event: GrafanaShift, each: timedelta, now: datetime) -> list[di
             end = begins + (event.until - begins) // (weeks * _WEEK) * (weeks * _WEEK) + event.duration
             if end <= now:
                 continue
-        found.append(_stretch(event, name, users, begins, f"{weeks}w", end))
-    return found
+        converted.append(_fixed_shift(event, name, users, begins, f"{weeks}w", end))
+    return converted
 
 
-def _firsts(event: GrafanaShift, each: timedelta) -> list[tuple[tuple[str, ...], datetime]]:
+def _first_occurrences(event: GrafanaShift, recurrence: timedelta) -> list[tuple[tuple[str, ...], datetime]]:
     """The occurrences of everybody's first turn."""
     if event.frequency == "daily":
         if event.by_day and set(event.by_day) != set(range(7)):
-            if event.interval > 1 or len(event.turns) > 1:
+            if event.interval > 1 or len(event.rotation) > 1:
                 raise UnsupportedRotation("Its turns by the day are on some days of the week only")
-            return _in_week(event, event.turns[0], event.start)
-        return [(users, event.start + number * each) for number, users in enumerate(event.turns)]
-    found = []
-    for number, users in enumerate(event.turns):
+            return _in_week(event, event.rotation[0], event.start)
+        return [(users, event.start + index * recurrence) for index, users in enumerate(event.rotation)]
+    occurrences = []
+    for index, users in enumerate(event.rotation):
         # The first turn begins on the day of `start`, later ones with their week.
         monday = event.start - ((event.start.weekday() - event.week_start) % 7) * _DAY
-        found += _in_week(event, users, event.start if number == 0 else monday + number * each, number * each)
-    return found
+        occurrences += _in_week(
+            event, users, event.start if index == 0 else monday + index * recurrence, index * recurrence
+        )
+    return occurrences
 
 
 def _in_week(
-    event: GrafanaShift, users: tuple[str, ...], since: datetime, later: timedelta = timedelta()
+    event: GrafanaShift, users: tuple[str, ...], since: datetime, offset: timedelta = timedelta()
 ) -> list[tuple[tuple[str, ...], datetime]]:
     """The days of one turn's week. Days before the start come with the next turn of the same users."""
-    first_day = event.start - ((event.start.weekday() - event.week_start) % 7) * _DAY + later
-    cycle = event.interval * len(event.turns) * _WEEK if event.frequency == "weekly" else _WEEK
-    found = []
+    first_day = event.start - ((event.start.weekday() - event.week_start) % 7) * _DAY + offset
+    cycle = event.interval * len(event.rotation) * _WEEK if event.frequency == "weekly" else _WEEK
+    occurrences = []
     for day in event.by_day or (event.start.weekday(),):
         at = first_day + ((day - event.week_start) % 7) * _DAY
-        found.append((users, at if at >= since else at + cycle))
-    return found
+        occurrences.append((users, at if at >= since else at + cycle))
+    return occurrences
 
 
-def _not_before(first: datetime, begin: datetime | None, weeks: int) -> datetime:
+def _not_before(occurrence: datetime, begin: datetime | None, weeks: int) -> datetime:
     """The first occurrence at or after `begin`."""
-    if begin is None or first >= begin:
-        return first
-    return first + -((first - begin) // (weeks * _WEEK)) * weeks * _WEEK
+    if begin is None or occurrence >= begin:
+        return occurrence
+    return occurrence + -((occurrence - begin) // (weeks * _WEEK)) * weeks * _WEEK
 
 
-def _stretch(
+def _fixed_shift(
     event: GrafanaShift, name: str, users: tuple[str, ...], begin: datetime, every: str | None, end: datetime | None
 ) -> dict[str, Any]:
-    fixed: dict[str, Any] = {"from": _written(begin), "to": _written(begin + event.duration)}
+    fixed: dict[str, Any] = {"from": _format_time(begin), "to": _format_time(begin + event.duration)}
     if every is not None:
         fixed["every"] = every
     shift: dict[str, Any] = {"name": name}
     if event.layer != 1:
         shift["layer"] = event.layer
     shift["fixed"] = {**fixed, "users": list(users), "roles": ["primary"]}
-    return shift | ({"end": _written(end)} if end is not None else {})
+    return shift | ({"end": _format_time(end)} if end is not None else {})
 
 
-def _local(value: object) -> datetime | None:
+def _parse_local(value: object) -> datetime | None:
     """A local time in the API's format, such as `2026-01-05T09:00:00`, truncated to the minute."""
-    at = local_moment(value)
+    at = parse_local_time(value)
     return at.replace(tzinfo=None, second=0, microsecond=0) if at is not None else None
 
 
-def _written(at: datetime) -> str:
+def _format_time(at: datetime) -> str:
     return at.isoformat(timespec="minutes")

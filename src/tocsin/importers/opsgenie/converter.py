@@ -7,12 +7,12 @@ from datetime import datetime
 from typing import Any
 
 from tocsin.importers.config_builder import ConfigBuilder, ExistingUser
-from tocsin.importers.json_access import each_once
+from tocsin.importers.json_access import without_duplicates
 from tocsin.importers.opsgenie import integrations, maintenance, people, policies, schedules
 from tocsin.importers.opsgenie.id_map import OpsgenieIdMap
 from tocsin.importers.report import ConvertedConfig
 
-_NOT_CARRIED = {
+_OMITTED_KINDS = {
     "alert_policies": (
         "alert and notification policies",
         "Rules there change, delay or close alerts of every integration; here each integration has its own.",
@@ -22,29 +22,29 @@ _NOT_CARRIED = {
 }
 
 
-def translate(
+def convert(
     documents: Mapping[str, list[dict[str, Any]]],
     now: datetime,
-    known: Mapping[str, ExistingUser] | None = None,
+    existing_users: Mapping[str, ExistingUser] | None = None,
     *,
     with_keys: bool = False,
 ) -> ConvertedConfig:
     """The configuration for `apply`, and the differences. `with_keys`: API keys in the documents become tokens."""
-    draft = ConfigBuilder("Opsgenie", now, known)
-    world = OpsgenieIdMap(draft)
+    builder = ConfigBuilder("Opsgenie", now, existing_users)
+    id_map = OpsgenieIdMap(builder)
 
-    def of(kind: str) -> list[dict[str, Any]]:
-        return each_once(documents.get(kind, []))
+    def documents_of(kind: str) -> list[dict[str, Any]]:
+        return without_duplicates(documents.get(kind, []))
 
-    people.users(world, of("users"), of("forwardings"))
-    people.groups(world, of("teams"))
-    schedules.schedules(world, of("schedules"))
-    policies.policies(world, of("escalations"))
+    people.users(id_map, documents_of("users"), documents_of("forwardings"))
+    people.groups(id_map, documents_of("teams"))
+    schedules.schedules(id_map, documents_of("schedules"))
+    policies.policies(id_map, documents_of("escalations"))
     # Heartbeats first: their names are part of senders' URLs and must not change.
-    integrations.heartbeats(world, of("heartbeats"))
-    integrations.integrations(world, of("integrations"), with_keys=with_keys)
-    maintenance.windows(world, of("maintenances"))
-    for kind, (what, why, remedy) in _NOT_CARRIED.items():
-        draft.not_carried(what, of(kind), why, remedy)
-    draft.not_read(of("not_shown"))
-    return draft.translation()
+    integrations.heartbeats(id_map, documents_of("heartbeats"))
+    integrations.integrations(id_map, documents_of("integrations"), with_keys=with_keys)
+    maintenance.windows(id_map, documents_of("maintenances"))
+    for kind, (label, reason, remedy) in _OMITTED_KINDS.items():
+        builder.report_kind_omitted(label, documents_of(kind), reason, remedy)
+    builder.report_unreadable(documents_of("not_shown"))
+    return builder.build()

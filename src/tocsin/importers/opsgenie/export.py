@@ -41,15 +41,15 @@ _KINDS = {
 
 def read(content: bytes) -> dict[str, list[dict[str, Any]]]:
     """The documents of an export. Raises Rejected("invalid_export") with the file within it."""
-    found: dict[str, list[dict[str, Any]]] = {}
+    documents: dict[str, list[dict[str, Any]]] = {}
     for kind, document in _in_zip(content) if content[:2] == b"PK" else _in_json(content):
-        found.setdefault(kind, []).append(_flat(kind, document))
-    if not found.get("users") and not found.get("teams") and not found.get("schedules"):
+        documents.setdefault(kind, []).append(_unwrap(kind, document))
+    if not documents.get("users") and not documents.get("teams") and not documents.get("schedules"):
         raise _refused(
             "there are no users, teams or schedules in it. "
             "Give a ZIP of the folder OpsGenieBackups, or JSON such as {users: […], teams: […]}."
         )
-    return found
+    return documents
 
 
 def _in_zip(content: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -60,7 +60,7 @@ def _in_zip(content: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
     entries = [entry for entry in archive.infolist() if entry.filename.lower().endswith(".json")]
     if len(entries) > MAX_FILES:
         raise _refused(f"there are more than {MAX_FILES} files in it.")
-    left = MAX_UNPACKED_BYTES
+    remaining_bytes = MAX_UNPACKED_BYTES
     for entry in entries:
         path = PurePosixPath(entry.filename)
         kind = next((_KINDS[part.lower()] for part in reversed(path.parts[:-1]) if part.lower() in _KINDS), None)
@@ -69,30 +69,30 @@ def _in_zip(content: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
         try:
             with archive.open(entry) as file:
                 # The declared size may be wrong, so the read itself is limited.
-                text = file.read(left + 1)
+                text = file.read(remaining_bytes + 1)
         except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError, EOFError, ValueError, zlib.error):
             raise _refused(f"{path.name}: cannot be unpacked.") from None
-        left -= len(text)
-        if left < 0:
+        remaining_bytes -= len(text)
+        if remaining_bytes < 0:
             raise _refused(f"it has more than {MAX_UNPACKED_BYTES // 1024 // 1024} MiB in it.")
         value = _parsed(text, path.name)
-        for one in value if isinstance(value, list) else [value]:
-            if isinstance(one, dict):
-                yield kind, one
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, dict):
+                yield kind, item
 
 
 def _in_json(content: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
     value = _parsed(content, "the file")
     if not isinstance(value, dict):
         raise _refused("it is JSON, but no object with users, teams and schedules.")
-    for key, held in value.items():
+    for key, section in value.items():
         kind = _KINDS.get(str(key).lower())
         if kind is not None:
-            entries = held.get("data", list(held.values())) if isinstance(held, dict) else held
-            yield from ((kind, one) for one in objects_of(entries))
+            entries = section.get("data", list(section.values())) if isinstance(section, dict) else section
+            yield from ((kind, item) for item in objects_of(entries))
 
 
-def _flat(kind: str, document: dict[str, Any]) -> dict[str, Any]:
+def _unwrap(kind: str, document: dict[str, Any]) -> dict[str, Any]:
     """The document as in the API: the tool wraps an object together with its related objects."""
     match kind:
         case "users" if "user" in document:

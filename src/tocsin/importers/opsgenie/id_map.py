@@ -19,33 +19,33 @@ _UNITS = {"seconds": 1, "minutes": 60, "hours": 3600, "days": 86_400, "weeks": 6
 class OpsgenieIdMap:
     """New names by Opsgenie id and by Opsgenie name."""
 
-    draft: ConfigBuilder
+    builder: ConfigBuilder
     users: dict[str, str] = field(default_factory=dict)
     groups: dict[str, str] = field(default_factory=dict)
     #: None: the schedule was not converted, because it is empty.
     schedules: dict[str, str | None] = field(default_factory=dict)
     policies: dict[str, str] = field(default_factory=dict)
     #: Policies for single schedules, created for routes that refer to one.
-    by_schedule: dict[str, str] = field(default_factory=dict)
+    policy_by_schedule: dict[str, str] = field(default_factory=dict)
     teams: dict[str, JsonObject] = field(default_factory=dict)
     #: The group of a schedule, by the schedule's new name.
-    group_of: dict[str, str] = field(default_factory=dict)
+    group_by_schedule: dict[str, str] = field(default_factory=dict)
     #: Schedules disabled in Opsgenie.
-    off: set[str] = field(default_factory=set)
+    disabled_schedules: set[str] = field(default_factory=set)
     escalations: dict[str, JsonObject] = field(default_factory=dict)
     integrations: dict[str, str] = field(default_factory=dict)
     #: Support hours created for routing rules.
-    hours: dict[str, str] = field(default_factory=dict)
+    support_hours: dict[str, str] = field(default_factory=dict)
 
-    def user(self, reference: object) -> str | None:
+    def find_user(self, reference: object) -> str | None:
         """The username for a reference."""
-        held = object_of(reference)
-        return _found(self.users, held.get("id"), held.get("username"), held.get("name"))
+        document = object_of(reference)
+        return _lookup(self.users, document.get("id"), document.get("username"), document.get("name"))
 
-    def group(self, reference: object) -> str | None:
+    def find_group(self, reference: object) -> str | None:
         """The group for a reference to a team."""
-        held = object_of(reference)
-        return _found(self.groups, held.get("id"), held.get("name"))
+        document = object_of(reference)
+        return _lookup(self.groups, document.get("id"), document.get("name"))
 
 
 def keys(document: JsonObject, *names: str) -> Iterable[str]:
@@ -53,29 +53,29 @@ def keys(document: JsonObject, *names: str) -> Iterable[str]:
     return [str(document[name]).casefold() for name in ("id", *names) if document.get(name)]
 
 
-def in_order(several: Iterable[JsonObject]) -> list[JsonObject]:
-    """Sorted by `order`."""
+def sort_by_order(documents: Iterable[JsonObject]) -> list[JsonObject]:
+    """Sorted by `sort_key`."""
 
-    def order(document: JsonObject) -> int:
-        held = document.get("order")
-        return held if isinstance(held, int) else 0
+    def sort_key(document: JsonObject) -> int:
+        position = document.get("order")
+        return position if isinstance(position, int) else 0
 
-    return sorted(several, key=order)
+    return sorted(documents, key=sort_key)
 
 
-def found[T](known: dict[str, T], reference: object) -> T | None:
+def resolve[T](names: dict[str, T], reference: object) -> T | None:
     """Resolves a reference by id or name."""
-    held = object_of(reference)
-    return _found(known, held.get("id"), held.get("name"))
+    document = object_of(reference)
+    return _lookup(names, document.get("id"), document.get("name"))
 
 
-def span(value: object) -> timedelta:
+def parse_duration(value: object) -> timedelta:
     """Parses `{"timeAmount": 5, "timeUnit": "minutes"}`; the default unit is minutes."""
-    held = object_of(value)
-    amount = held.get("timeAmount", 0)
+    document = object_of(value)
+    amount = document.get("timeAmount", 0)
     if isinstance(amount, bool) or not isinstance(amount, int | float) or not 0 <= amount < 1_000_000:
         return timedelta()
-    return timedelta(seconds=round(amount * _UNITS.get(str(held.get("timeUnit", "minutes")).lower(), 60)))
+    return timedelta(seconds=round(amount * _UNITS.get(str(document.get("timeUnit", "minutes")).lower(), 60)))
 
 
 def open_windows(restriction: object) -> tuple[WeeklyWindow, ...]:
@@ -84,39 +84,39 @@ def open_windows(restriction: object) -> tuple[WeeklyWindow, ...]:
     `time-of-day` applies to every day; `weekday-and-time-of-day` is one span from the start day's time to the end
     day's.
     """
-    held = object_of(restriction)
-    several = objects_of(held.get("restrictions")) or [object_of(held.get("restriction"))]
-    several = [one for one in several if one]
-    if not several:
+    document = object_of(restriction)
+    restrictions = objects_of(document.get("restrictions")) or [object_of(document.get("restriction"))]
+    restrictions = [item for item in restrictions if item]
+    if not restrictions:
         return ()
-    if str(held.get("type")) == "time-of-day":
-        opened: list[WeeklyWindow] = []
-        for one in several:
-            start, end = _minute(one, "start"), _minute(one, "end")
-            each = rotation_converter.daily(
+    if str(document.get("type")) == "time-of-day":
+        windows: list[WeeklyWindow] = []
+        for item in restrictions:
+            start, end = _minute(item, "start"), _minute(item, "end")
+            daily_windows = rotation_converter.daily(
                 start % weekly_windows.MINUTES_A_DAY,
                 (end - start) % weekly_windows.MINUTES_A_DAY or weekly_windows.MINUTES_A_DAY,
             )
-            if not each:
+            if not daily_windows:
                 return ()
-            opened += each
-        return rotation_converter.combine(opened)
-    return rotation_converter.combine([_across(one) for one in several])
+            windows += daily_windows
+        return rotation_converter.combine(windows)
+    return rotation_converter.combine([_weekday_window(item) for item in restrictions])
 
 
-def _across(one: JsonObject) -> WeeklyWindow:
+def _weekday_window(restriction: JsonObject) -> WeeklyWindow:
     start_day, end_day = (
-        weekly_windows.day(str(one.get("startDay"))).number,
-        weekly_windows.day(str(one.get("endDay"))).number,
+        weekly_windows.parse_weekday(str(restriction.get("startDay"))).number,
+        weekly_windows.parse_weekday(str(restriction.get("endDay"))).number,
     )
-    start, end = _minute(one, "start"), _minute(one, "end")
+    start, end = _minute(restriction, "start"), _minute(restriction, "end")
     length = ((end_day - start_day) * weekly_windows.MINUTES_A_DAY + end - start) % weekly_windows.MINUTES_A_WEEK
     return rotation_converter.window(start_day, start, length or weekly_windows.MINUTES_A_WEEK)
 
 
-def _minute(one: JsonObject, which: str) -> int:
+def _minute(restriction: JsonObject, prefix: str) -> int:
     try:
-        hour, minute = int(one.get(f"{which}Hour") or 0), int(one.get(f"{which}Min") or 0)
+        hour, minute = int(restriction.get(f"{prefix}Hour") or 0), int(restriction.get(f"{prefix}Min") or 0)
     except (TypeError, OverflowError):
         raise ValueError("has a time that is none") from None
     if not (0 <= hour <= 24 and 0 <= minute < 60):
@@ -124,8 +124,8 @@ def _minute(one: JsonObject, which: str) -> int:
     return hour * 60 + minute
 
 
-def _found[T](known: dict[str, T], *wanted: object) -> T | None:
-    for one in wanted:
-        if one and str(one).casefold() in known:
-            return known[str(one).casefold()]
+def _lookup[T](names: dict[str, T], *references: object) -> T | None:
+    for candidate in references:
+        if candidate and str(candidate).casefold() in names:
+            return names[str(candidate).casefold()]
     return None

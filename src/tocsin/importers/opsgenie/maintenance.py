@@ -6,29 +6,35 @@ See https://docs.opsgenie.com/docs/maintenance-api.
 from __future__ import annotations
 
 from tocsin.importers import maintenance
-from tocsin.importers.json_access import JsonObject, moment, object_of, objects_of, text_of
-from tocsin.importers.opsgenie.id_map import OpsgenieIdMap, found
+from tocsin.importers.json_access import JsonObject, object_of, objects_of, parse_time, text_of
+from tocsin.importers.opsgenie.id_map import OpsgenieIdMap, resolve
 
 
-def windows(world: OpsgenieIdMap, documents: list[JsonObject]) -> None:
+def windows(id_map: OpsgenieIdMap, documents: list[JsonObject]) -> None:
     """Adds upcoming maintenances; those that enable or disable policies have no equivalent."""
     for document in documents:
         if str(document.get("status")).lower() in ("past", "cancelled"):
             continue
-        wanted = text_of(document, "description", "name", "id") or "Maintenance"
+        window_name = text_of(document, "description", "name", "id") or "Maintenance"
         time = object_of(document.get("time"))
-        of: list[str] = []
-        policies = 0
+        integration_names: list[str] = []
+        policy_count = 0
         for rule in objects_of(document.get("rules")):
             entity = object_of(rule.get("entity"))
             if str(entity.get("type")).lower() != "integration":
-                policies += 1
-            elif (name := found(world.integrations, entity)) is not None:
-                of.append(name)
-        if policies and of:
-            world.draft.change(
-                f"maintenance {wanted}",
+                policy_count += 1
+            elif (name := resolve(id_map.integrations, entity)) is not None:
+                integration_names.append(name)
+        if policy_count and integration_names:
+            id_map.builder.report_changed(
+                f"maintenance {window_name}",
                 "is about its integrations only",
                 "It switches policies on or off in Opsgenie as well.",
             )
-        maintenance.window(world.draft, wanted, moment(time.get("startDate")), moment(time.get("endDate")), of)
+        maintenance.window(
+            id_map.builder,
+            window_name,
+            parse_time(time.get("startDate")),
+            parse_time(time.get("endDate")),
+            integration_names,
+        )

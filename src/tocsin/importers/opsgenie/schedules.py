@@ -11,61 +11,63 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from tocsin.importers import rotation_converter
-from tocsin.importers.json_access import JsonObject, moment, objects_of
-from tocsin.importers.opsgenie.id_map import OpsgenieIdMap, found, keys, open_windows
+from tocsin.importers.json_access import JsonObject, objects_of, parse_time
+from tocsin.importers.opsgenie.id_map import OpsgenieIdMap, keys, open_windows, resolve
 from tocsin.importers.rotation_converter import ConvertedRotation, UnsupportedRotation
 from tocsin.oncall.changes.specs import write_moment
 
 _UNITS = {"hourly": timedelta(hours=1), "daily": timedelta(days=1), "weekly": timedelta(weeks=1)}
 
 
-def schedules(world: OpsgenieIdMap, documents: list[JsonObject]) -> None:
+def schedules(id_map: OpsgenieIdMap, documents: list[JsonObject]) -> None:
     """Adds every schedule with at least one user; one without a team gets its own group."""
     for document in documents:
-        _schedule(world, document)
+        _schedule(id_map, document)
 
 
-def _schedule(world: OpsgenieIdMap, document: JsonObject) -> None:
-    draft, wanted = world.draft, str(document.get("name") or "")
+def _schedule(id_map: OpsgenieIdMap, document: JsonObject) -> None:
+    builder, source_name = id_map.builder, str(document.get("name") or "")
     references = list(keys(document, "name"))
-    world.schedules |= dict.fromkeys(references, None)
+    id_map.schedules |= dict.fromkeys(references, None)
     if document.get("enabled") is False:
-        world.off.update(references)
-        draft.leave_out(f"schedule {wanted}", "is not here", "It is switched off in Opsgenie.")
+        id_map.disabled_schedules.update(references)
+        builder.report_omitted(f"schedule {source_name}", "is not here", "It is switched off in Opsgenie.")
         return
-    zone_name = draft.zone(document.get("timezone"), f"schedule {wanted}")
-    rotations = _Rotations(world, wanted, ZoneInfo(zone_name))
+    zone_name = builder.resolve_zone(document.get("timezone"), f"schedule {source_name}")
+    rotations = _Rotations(id_map, source_name, ZoneInfo(zone_name))
     for rotation in objects_of(document.get("rotations")):
         rotations.add(rotation)
     if not rotations.shifts:
-        draft.leave_out(
-            f"schedule {wanted}",
+        builder.report_omitted(
+            f"schedule {source_name}",
             "is not here",
             "No rotation of it has users in it, or they are over.",
             "Make one, and name it in the policies that need it.",
         )
         return
-    name = draft.name("schedules", wanted)
-    group = found(world.groups, document.get("ownerTeam")) or draft.group_for(wanted, name, rotations.users)
-    overrides = [entry for one in objects_of(document.get("overrides")) for entry in rotations.override(one)]
-    draft.add(
+    name = builder.claim_name("schedules", source_name)
+    group = resolve(id_map.groups, document.get("ownerTeam")) or builder.add_schedule_group(
+        source_name, name, rotations.users
+    )
+    overrides = [entry for item in objects_of(document.get("overrides")) for entry in rotations.override(item)]
+    builder.add(
         "schedules",
         {"name": name, "group": group, "time_zone": zone_name, "shifts": rotations.shifts, "overrides": overrides},
     )
-    world.schedules |= dict.fromkeys(references, name)
-    world.group_of[name] = group
+    id_map.schedules |= dict.fromkeys(references, name)
+    id_map.group_by_schedule[name] = group
 
 
 class _Rotations:
     """The rotations of one schedule during its conversion."""
 
-    def __init__(self, world: OpsgenieIdMap, schedule: str, zone: ZoneInfo) -> None:
-        self.world, self.draft, self.schedule, self.zone = world, world.draft, schedule, zone
+    def __init__(self, id_map: OpsgenieIdMap, schedule: str, zone: ZoneInfo) -> None:
+        self.id_map, self.builder, self.schedule, self.zone = id_map, id_map.builder, schedule, zone
         self.shifts: list[dict[str, Any]] = []
         self.users: list[str] = []
         self._names: set[str] = set()
         #: The names of a rotation's shifts, by its id and name.
-        self._of: dict[str, list[str]] = {}
+        self._shift_names_by_key: dict[str, list[str]] = {}
         #: Rotations with times when nobody is on call.
         self._with_gaps: set[str] = set()
         self._count = 0
@@ -75,38 +77,38 @@ class _Rotations:
         subject = f"schedule {self.schedule}: rotation {rotation.get('name') or self._count + 1}"
         self._count += 1
         try:
-            read = self._turns(rotation, subject)
-            found = rotation_converter.shifts(read, self.draft.now.astimezone(self.zone).replace(tzinfo=None))
+            converted = self._convert_rotation(rotation, subject)
+            shifts = rotation_converter.shifts(converted, self.builder.now.astimezone(self.zone).replace(tzinfo=None))
         except (UnsupportedRotation, ValueError) as problem:
-            self.draft.leave_out(
+            self.builder.report_omitted(
                 subject,
                 "is not in the schedule",
                 f"{str(problem)[:200].rstrip('.')}.",
                 "Add a shift that says the same.",
             )
             return
-        if found and read.every % timedelta(days=1):
-            self.draft.change(
+        if shifts and converted.interval % timedelta(days=1):
+            self.builder.report_changed(
                 subject,
                 "keeps its hand-offs to the clock on the wall",
                 "Its turns are no whole days, and may move by an hour when clocks change.",
             )
-        self.shifts += found
-        self.users += [user for user in read.slots if user and user not in self.users]
+        self.shifts += shifts
+        self.users += [user for user in converted.slots if user and user not in self.users]
         for key in keys(rotation, "name"):
-            self._of[key] = [shift["name"] for shift in found]
-            if read.windows or None in read.slots:
+            self._shift_names_by_key[key] = [shift["name"] for shift in shifts]
+            if converted.windows or None in converted.slots:
                 self._with_gaps.add(key)
 
     def override(self, document: JsonObject) -> list[dict[str, Any]]:
         """A current or future override: one for the whole schedule, or one per shift of its rotations."""
-        since, until = moment(document.get("startDate")), moment(document.get("endDate"))
-        if since is None or until is None or until <= self.draft.now or until <= since:
+        since, until = parse_time(document.get("startDate")), parse_time(document.get("endDate"))
+        if since is None or until is None or until <= self.builder.now or until <= since:
             return []
-        user = self.world.user(document.get("user"))
+        user = self.id_map.find_user(document.get("user"))
         subject = f"schedule {self.schedule}: override {document.get('alias') or ''}".rstrip()
         if user is None:
-            self.draft.leave_out(
+            self.builder.report_omitted(
                 subject,
                 f"from {write_moment(since)} to {write_moment(until)} is not here",
                 "It is for nobody, or for somebody who is no user here.",
@@ -116,31 +118,31 @@ class _Rotations:
         if user not in self.users:
             self.users.append(user)
         entry = {"user": user, "from": write_moment(since), "to": write_moment(until)}
-        named = objects_of(document.get("rotations"))
-        if not named or len(named) >= self._count:
+        rotation_references = objects_of(document.get("rotations"))
+        if not rotation_references or len(rotation_references) >= self._count:
             return [entry]
-        if any(key in self._with_gaps for one in named for key in keys(one, "name")):
-            self.draft.change(
+        if any(key in self._with_gaps for item in rotation_references for key in keys(item, "name")):
+            self.builder.report_changed(
                 subject,
                 f"from {write_moment(since)} to {write_moment(until)} holds while its rotation is on",
                 "It is for a rotation with restrictions; there it holds all the time, here it replaces who has it.",
                 f"Enter an override of the whole schedule if {user} is meant to be on call in between too.",
             )
-        shifts = [name for one in named for name in found(self._of, one) or []]
+        shifts = [name for item in rotation_references for name in resolve(self._shift_names_by_key, item) or []]
         return [{**entry, "shift": name} for name in dict.fromkeys(shifts)]
 
-    def _turns(self, rotation: JsonObject, subject: str) -> ConvertedRotation:
+    def _convert_rotation(self, rotation: JsonObject, subject: str) -> ConvertedRotation:
         unit = _UNITS.get(str(rotation.get("type")).lower())
-        first = moment(rotation.get("startDate"))
+        start = parse_time(rotation.get("startDate"))
         length = rotation.get("length") or 1
-        if unit is None or first is None or not isinstance(length, int) or not 0 < length < 10_000:
+        if unit is None or start is None or not isinstance(length, int) or not 0 < length < 10_000:
             raise UnsupportedRotation("Its type, length or start cannot be read")
-        end = moment(rotation.get("endDate"))
+        end = parse_time(rotation.get("endDate"))
         return ConvertedRotation(
-            name=self._named(str(rotation.get("name") or f"Rotation {self._count}")),
-            slots=tuple(self._slot(one, subject) for one in objects_of(rotation.get("participants"))),
-            first=self._local(first),
-            every=unit * length,
+            name=self._unique_shift_name(str(rotation.get("name") or f"Rotation {self._count}")),
+            slots=tuple(self._slot(participant, subject) for participant in objects_of(rotation.get("participants"))),
+            first_handoff=self._local(start),
+            interval=unit * length,
             windows=open_windows(rotation.get("timeRestriction")),
             end=self._local(end) if end is not None else None,
         )
@@ -149,23 +151,23 @@ class _Rotations:
         kind = str(participant.get("type") or "user").lower()
         if kind == "none":
             return None
-        user = self.world.user(participant) if kind == "user" else None
+        user = self.id_map.find_user(participant) if kind == "user" else None
         if user is None:
-            who = participant.get("username") or participant.get("name") or participant.get("id")
-            why = "It is no user here." if kind == "user" else "A shift here has users, no team and no escalation."
-            self.draft.leave_out(
-                subject, f"has nobody in the turn of {kind} {who}", why, "Say who it is to be: edit the shift."
+            label = participant.get("username") or participant.get("name") or participant.get("id")
+            reason = "It is no user here." if kind == "user" else "A shift here has users, no team and no escalation."
+            self.builder.report_omitted(
+                subject, f"has nobody in the turn of {kind} {label}", reason, "Say who it is to be: edit the shift."
             )
         return user
 
     def _local(self, at: datetime) -> datetime:
         return at.astimezone(self.zone).replace(tzinfo=None, second=0, microsecond=0)
 
-    def _named(self, wanted: str) -> str:
-        name = " ".join(wanted.replace("\0", "").split())[:80] or f"Rotation {self._count}"
-        unique, number = name, 1
+    def _unique_shift_name(self, requested: str) -> str:
+        name = " ".join(requested.replace("\0", "").split())[:80] or f"Rotation {self._count}"
+        unique, suffix = name, 1
         while unique.casefold() in self._names:
-            number += 1
-            unique = f"{name} ({number})"
+            suffix += 1
+            unique = f"{name} ({suffix})"
         self._names.add(unique.casefold())
         return unique

@@ -12,8 +12,8 @@ from tocsin.importers.api_reader import (
     AccessDenied,
     ApiReader,
     ProgressCallback,
-    checked_base,
-    checked_key,
+    validate_base_url,
+    validate_key,
 )
 from tocsin.importers.json_access import JsonObject, object_of, objects_of
 
@@ -24,7 +24,7 @@ _AHEAD = timedelta(days=360)
 _RANGE = timedelta(days=90)
 
 #: Objects that are read only to report that they cannot be converted: their path, which is also the response's key.
-_ONLY_COUNTED = {
+_REPORT_ONLY = {
     "orchestrations": "event_orchestrations",
     "rulesets": "rulesets",
     "business_services": "business_services",
@@ -35,9 +35,9 @@ def reader(key: str, base: str, progress: ProgressCallback) -> ApiReader:
     """The API reader for that key. Raises Permanent for an invalid address or key."""
     return ApiReader(
         "PagerDuty",
-        checked_base(base, BASE),
+        validate_base_url(base, BASE),
         {
-            "Authorization": f"Token token={checked_key(key)}",
+            "Authorization": f"Token token={validate_key(key)}",
             "Accept": "application/vnd.pagerduty+json;version=2",
         },
         key_help=(
@@ -50,43 +50,43 @@ def reader(key: str, base: str, progress: ProgressCallback) -> ApiReader:
 
 def fetch(source: ApiReader, now: datetime) -> dict[str, list[JsonObject]]:
     """All documents that are converted. Users, schedules and policies must be readable."""
-    people = list(_all(source, "users", [("include[]", "contact_methods"), ("include[]", "notification_rules")]))
-    not_shown: list[JsonObject] = []
+    users = list(_all(source, "users", [("include[]", "contact_methods"), ("include[]", "notification_rules")]))
+    unreadable: list[JsonObject] = []
 
-    def optional(path: str, query: list[tuple[str, str]] | None = None) -> list[JsonObject]:
+    def read_optional(path: str, query: list[tuple[str, str]] | None = None) -> list[JsonObject]:
         try:
             return list(_all(source, path, query))
         except AccessDenied as problem:
-            not_shown.append({"path": path, "why": problem.detail})
+            unreadable.append({"path": path, "why": problem.detail})
             return []
 
     documents: dict[str, list[JsonObject]] = {
-        "users": people,
-        "teams": [{**team, "members": optional(f"teams/{_id(team)}/members")} for team in optional("teams")],
-        "schedules": [_schedule(source, one, now) for one in _all(source, "schedules")],
+        "users": users,
+        "teams": [{**team, "members": read_optional(f"teams/{_id(team)}/members")} for team in read_optional("teams")],
+        "schedules": [_schedule(source, item, now) for item in _all(source, "schedules")],
         "escalation_policies": list(_all(source, "escalation_policies")),
-        "services": optional("services", [("include[]", "integrations")]),
+        "services": read_optional("services", [("include[]", "integrations")]),
         # Ongoing or future.
-        "maintenance_windows": optional("maintenance_windows", [("filter", "open")]),
+        "maintenance_windows": read_optional("maintenance_windows", [("filter", "open")]),
     }
-    for name, path in _ONLY_COUNTED.items():
-        answer = object_of(source.get_or_none(path))
-        documents[name] = next((objects_of(held) for held in answer.values() if isinstance(held, list)), [])
-    return documents | {"not_shown": not_shown}
+    for name, path in _REPORT_ONLY.items():
+        page = object_of(source.get_or_none(path))
+        documents[name] = next((objects_of(value) for value in page.values() if isinstance(value, list)), [])
+    return documents | {"not_shown": unreadable}
 
 
 def _schedule(source: ApiReader, schedule: JsonObject, now: datetime) -> JsonObject:
     source.progress(f"Read schedule {schedule.get('name')}")
-    whole = object_of(object_of(source.get(f"schedules/{_id(schedule)}")).get("schedule"))
+    details = object_of(object_of(source.get(f"schedules/{_id(schedule)}")).get("schedule"))
     overrides: dict[Any, JsonObject] = {}
     since = now
     while since < now + _AHEAD:
         query = {"since": since.isoformat(timespec="seconds"), "until": (since + _RANGE).isoformat(timespec="seconds")}
-        answer = object_of(source.get_or_none(f"schedules/{_id(schedule)}/overrides", **query))
-        for one in objects_of(answer.get("overrides")):
-            overrides.setdefault(one.get("id") or str(one), one)
+        page = object_of(source.get_or_none(f"schedules/{_id(schedule)}/overrides", **query))
+        for override in objects_of(page.get("overrides")):
+            overrides.setdefault(override.get("id") or str(override), override)
         since += _RANGE
-    return {**schedule, **whole, "overrides": list(overrides.values())}
+    return {**schedule, **details, "overrides": list(overrides.values())}
 
 
 def _all(source: ApiReader, path: str, query: list[tuple[str, str]] | None = None) -> Iterator[JsonObject]:
@@ -94,15 +94,15 @@ def _all(source: ApiReader, path: str, query: list[tuple[str, str]] | None = Non
     key = path.rsplit("/", 1)[-1]
     offset = 0
     for _ in range(MAX_LIST_PAGES):
-        asked = urlencode([*(query or []), ("limit", str(_PAGE)), ("offset", str(offset))])
-        answer = object_of(source.get(f"{path}?{asked}"))
-        found = objects_of(answer.get(key))
-        yield from found
-        offset += len(found)
+        parameters = urlencode([*(query or []), ("limit", str(_PAGE)), ("offset", str(offset))])
+        page = object_of(source.get(f"{path}?{parameters}"))
+        objects = objects_of(page.get(key))
+        yield from objects
+        offset += len(objects)
         source.progress(f"Read {offset} {key.replace('_', ' ')}")
-        if not answer.get("more") or not found:
+        if not page.get("more") or not objects:
             return
 
 
-def _id(one: JsonObject) -> str:
-    return quote(str(one.get("id", "")), safe="")
+def _id(document: JsonObject) -> str:
+    return quote(str(document.get("id", "")), safe="")

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from tocsin.importers.config_builder import ConfigBuilder, ExistingUser
-from tocsin.importers.json_access import JsonObject, each_once
+from tocsin.importers.json_access import JsonObject, without_duplicates
 from tocsin.importers.pagerduty import people, policies, schedules, services
 from tocsin.importers.pagerduty.id_map import PagerdutyIdMap
 from tocsin.importers.report import ConvertedConfig
 
-_NOT_CARRIED = {
+_OMITTED_KINDS = {
     "orchestrations": (
         "event orchestrations",
         "Rules there change and route events before a service has them; here each integration has its own.",
@@ -22,27 +22,27 @@ _NOT_CARRIED = {
 }
 
 
-def translate(
+def convert(
     documents: Mapping[str, list[JsonObject]],
     now: datetime,
-    known: Mapping[str, ExistingUser] | None = None,
+    existing_users: Mapping[str, ExistingUser] | None = None,
     *,
     with_keys: bool = False,
 ) -> ConvertedConfig:
     """The configuration for `apply`, and the differences. `with_keys`: integration keys become tokens."""
-    draft = ConfigBuilder("PagerDuty", now, known)
-    world = PagerdutyIdMap(draft)
+    builder = ConfigBuilder("PagerDuty", now, existing_users)
+    id_map = PagerdutyIdMap(builder)
 
-    def of(kind: str) -> list[JsonObject]:
-        return each_once(documents.get(kind, []))
+    def documents_of(kind: str) -> list[JsonObject]:
+        return without_duplicates(documents.get(kind, []))
 
-    people.users(world, of("users"))
-    people.groups(world, of("teams"))
-    schedules.schedules(world, of("schedules"))
-    policies.policies(world, of("escalation_policies"), of("services"))
-    services.services(world, of("services"), with_keys=with_keys)
-    services.windows(world, of("maintenance_windows"))
-    for kind, (what, why, remedy) in _NOT_CARRIED.items():
-        draft.not_carried(what, of(kind), why, remedy)
-    draft.not_read(of("not_shown"))
-    return draft.translation()
+    people.users(id_map, documents_of("users"))
+    people.groups(id_map, documents_of("teams"))
+    schedules.schedules(id_map, documents_of("schedules"))
+    policies.policies(id_map, documents_of("escalation_policies"), documents_of("services"))
+    services.services(id_map, documents_of("services"), with_keys=with_keys)
+    services.windows(id_map, documents_of("maintenance_windows"))
+    for kind, (label, reason, remedy) in _OMITTED_KINDS.items():
+        builder.report_kind_omitted(label, documents_of(kind), reason, remedy)
+    builder.report_unreadable(documents_of("not_shown"))
+    return builder.build()

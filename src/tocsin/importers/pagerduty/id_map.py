@@ -12,7 +12,7 @@ from tocsin.importers.json_access import JsonObject, object_of, objects_of
 class PagerdutyIdMap:
     """New names by PagerDuty id."""
 
-    draft: ConfigBuilder
+    builder: ConfigBuilder
     users: dict[str, str] = field(default_factory=dict)
     groups: dict[str, str] = field(default_factory=dict)
     schedules: dict[str, str] = field(default_factory=dict)
@@ -21,24 +21,24 @@ class PagerdutyIdMap:
     services: dict[str, list[str]] = field(default_factory=dict)
 
 
-def found(known: dict[str, str], reference: object) -> str | None:
+def resolve(names: dict[str, str], reference: object) -> str | None:
     """Resolves a reference."""
-    number = object_of(reference).get("id")
-    return known.get(number) if isinstance(number, str) else None
+    document_id = object_of(reference).get("id")
+    return names.get(document_id) if isinstance(document_id, str) else None
 
 
-def said(reference: object) -> str:
+def reference_label(reference: object) -> str:
     """The PagerDuty name of a reference, for the report."""
-    held = object_of(reference)
-    return str(held.get("summary") or held.get("name") or held.get("id") or "somebody")[:100]
+    document = object_of(reference)
+    return str(document.get("summary") or document.get("name") or document.get("id") or "somebody")[:100]
 
 
-def number_of(document: JsonObject) -> str:
+def id_of(document: JsonObject) -> str:
     """The id of a document."""
     return str(document.get("id") or "")
 
 
-def owner(world: PagerdutyIdMap, document: JsonObject) -> str | None:
+def owner_group(id_map: PagerdutyIdMap, document: JsonObject) -> str | None:
     """The group of the first known team that owns an object."""
     teams = objects_of(document.get("teams"))
-    return next((name for team in teams if (name := found(world.groups, team))), None)
+    return next((name for team in teams if (name := resolve(id_map.groups, team))), None)

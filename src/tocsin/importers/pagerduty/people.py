@@ -7,7 +7,7 @@ from typing import Any
 
 from tocsin.importers import people
 from tocsin.importers.json_access import JsonObject, object_of, objects_of
-from tocsin.importers.pagerduty.id_map import PagerdutyIdMap, found, number_of
+from tocsin.importers.pagerduty.id_map import PagerdutyIdMap, id_of, resolve
 from tocsin.importers.people import ImportedContactMethod, ImportedUser
 from tocsin.importers.report import FindingSeverity
 
@@ -25,39 +25,39 @@ _CHANNELS = {"email_contact_method": "email", "phone_contact_method": "voice", "
 _PUSH = "push_notification_contact_method"
 
 
-def users(world: PagerdutyIdMap, documents: list[JsonObject]) -> None:
+def users(id_map: PagerdutyIdMap, documents: list[JsonObject]) -> None:
     """Adds every user with an e-mail address."""
     for user in documents:
         email = str(user.get("email") or "").strip()
         if "@" in email:
-            world.users[number_of(user)] = world.draft.username(email)
+            id_map.users[id_of(user)] = id_map.builder.claim_username(email)
         else:
-            world.draft.leave_out(f"user {user.get('name')}", "is not here", "There is no e-mail address.")
+            id_map.builder.report_omitted(f"user {user.get('name')}", "is not here", "There is no e-mail address.")
     for user in documents:
-        username = found(world.users, user)
+        username = resolve(id_map.users, user)
         if username is not None:
-            people.add(world.draft, _person(world, user, username), username)
+            people.add(id_map.builder, _person(id_map, user, username), username)
 
 
-def groups(world: PagerdutyIdMap, documents: list[JsonObject]) -> None:
+def groups(id_map: PagerdutyIdMap, documents: list[JsonObject]) -> None:
     """Adds the teams; a team's observers are not members, because nobody should page them."""
     for team in documents:
-        world.groups[number_of(team)] = world.draft.name("groups", team.get("name"))
+        id_map.groups[id_of(team)] = id_map.builder.claim_name("groups", team.get("name"))
     for team in documents:
         members: list[dict[str, Any]] = []
         for member in objects_of(team.get("members")):
-            username, role = found(world.users, member.get("user")), str(member.get("role") or "")
-            if username and role != "observer" and username not in [one["user"] for one in members]:
+            username, role = resolve(id_map.users, member.get("user")), str(member.get("role") or "")
+            if username and role != "observer" and username not in [item["user"] for item in members]:
                 members.append({"user": username, "roles": ["manager"] if role == "manager" else []})
         description = str(team.get("description") or "")[:2000].replace("\0", "")
-        world.draft.add(
-            "groups", {"name": world.groups[number_of(team)], "description": description, "members": members}
+        id_map.builder.add(
+            "groups", {"name": id_map.groups[id_of(team)], "description": description, "members": members}
         )
 
 
-def _person(world: PagerdutyIdMap, user: JsonObject, username: str) -> ImportedUser:
+def _person(id_map: PagerdutyIdMap, user: JsonObject, username: str) -> ImportedUser:
     role = str(user.get("role") or "")
-    ways: dict[str, ImportedContactMethod] = {}
+    methods_by_id: dict[str, ImportedContactMethod] = {}
     for method in objects_of(user.get("contact_methods")):
         kind = str(method.get("type") or "").removesuffix("_reference")
         address = str(method.get("address") or "")
@@ -65,11 +65,11 @@ def _person(world: PagerdutyIdMap, user: JsonObject, username: str) -> ImportedU
             country = "" if "email" in kind or address.startswith("+") else str(method.get("country_code") or "")
             # PagerDuty blacklists a method after repeated delivery failures.
             is_enabled = not method.get("blacklisted") and method.get("enabled") is not False
-            ways[number_of(method)] = ImportedContactMethod(
+            methods_by_id[id_of(method)] = ImportedContactMethod(
                 _CHANNELS[kind], f"{country}{address}", is_enabled=is_enabled
             )
         elif kind == _PUSH:
-            world.draft.together(
+            id_map.builder.report_grouped(
                 FindingSeverity.TO_DO,
                 "users",
                 username,
@@ -81,17 +81,19 @@ def _person(world: PagerdutyIdMap, user: JsonObject, username: str) -> ImportedU
     for rule in objects_of(user.get("notification_rules")):
         if rule.get("type") not in (None, "assignment_notification_rule", "assignment_notification_rule_reference"):
             continue
-        way = ways.get(number_of(object_of(rule.get("contact_method"))))
+        contact_method = methods_by_id.get(id_of(object_of(rule.get("contact_method"))))
         has_rules = True
-        if way is not None:
+        if contact_method is not None:
             minutes = rule.get("start_delay_in_minutes")
-            wait = timedelta(minutes=minutes if isinstance(minutes, int) and 0 <= minutes < 100_000 else 0)
-            (way.low_times if rule.get("urgency") == "low" else way.times).append(wait)
+            delay = timedelta(minutes=minutes if isinstance(minutes, int) and 0 <= minutes < 100_000 else 0)
+            (contact_method.low_priority_delays if rule.get("urgency") == "low" else contact_method.delays).append(
+                delay
+            )
     return ImportedUser(
         email=str(user["email"]).strip(),
         name=str(user.get("name") or ""),
         role=_ROLES.get(role, "responder"),
         time_zone=str(user.get("time_zone") or ""),
-        ways=list(ways.values()),
+        contact_methods=list(methods_by_id.values()),
         has_rules=has_rules,
     )

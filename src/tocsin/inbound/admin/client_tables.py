@@ -21,7 +21,7 @@ from tocsin.core.validation.object_reader import ObjectReader, raise_all
 from tocsin.escalation.models import Policy
 from tocsin.inbound.models import ClientTable
 from tocsin.people.models import Group
-from tocsin.people.name_lookup import free_name, group_of
+from tocsin.people.name_lookup import read_group, read_unique_name
 
 MAX_CLIENTS = 5_000
 
@@ -35,20 +35,20 @@ def table_names() -> ReferenceNamesById:
     return dict(Group.objects.values_list("pk", "name")), dict(Policy.objects.values_list("pk", "name"))
 
 
-def client_table_spec(table: ClientTable, known: ReferenceNamesById | None = None) -> dict[str, Any]:
+def client_table_spec(table: ClientTable, names: ReferenceNamesById | None = None) -> dict[str, Any]:
     """Returns the table as a spec."""
-    groups, policies = known or table_names()
+    groups, policies = names or table_names()
     spec: dict[str, Any] = {"name": table.name}
     if table.group is not None:
         spec["group"] = table.group.name
     clients = []
     for row in table.clients:
-        shown = {"client": row["client"]}
+        entry = {"client": row["client"]}
         if row.get("group") in groups:
-            shown["group"] = groups[row["group"]]
+            entry["group"] = groups[row["group"]]
         if row.get("policy") in policies:
-            shown["escalation_policy"] = policies[row["policy"]]
-        clients.append(shown)
+            entry["escalation_policy"] = policies[row["policy"]]
+        clients.append(entry)
     return {**spec, "clients": clients}
 
 
@@ -58,9 +58,13 @@ def save_client_table(
     """Creates a table, or updates `existing` to match the spec. Raises Rejected with the field of each problem."""
     with transaction.atomic():
         config_version.lock()
-        read = ObjectReader(spec)
-        name, group, clients = free_name(read, ClientTable, existing, "a client table"), group_of(read), _clients(read)
-        read.finish()
+        reader = ObjectReader(spec)
+        name, group, clients = (
+            read_unique_name(reader, ClientTable, existing, "a client table"),
+            read_group(reader),
+            _clients(reader),
+        )
+        reader.finish()
         before = client_table_spec(existing) if existing else None
         table = existing or ClientTable()
         table.name, table.group, table.clients = name, group, clients
@@ -73,7 +77,7 @@ def delete_client_table(table: ClientTable, *, actor: AuditActor, now: datetime)
     """Deletes a table. Raises Rejected("in_use") while a route refers to it."""
     with transaction.atomic():
         config_version.lock()
-        object_hooks.refuse_deletion("client_table", table.pk, table.name)
+        object_hooks.reject_if_referenced("client_table", table.pk, table.name)
         config_audit.record("client_table", table, client_table_spec(table), None, actor=actor, now=now)
         table.delete()
 
@@ -101,56 +105,58 @@ def from_csv(text: str) -> list[dict[str, str]]:
 
     Raises Rejected that names the row.
     """
-    found: list[dict[str, str]] = []
+    clients: list[dict[str, str]] = []
     problems: list[Rejected] = []
-    for number, cells in enumerate(csv_text.read(text), start=1):
-        if not any(cells) or (number == 1 and cells[0].casefold() in ("client", "client name", "client_id", "name")):
+    for row_number, cells in enumerate(csv_text.read(text), start=1):
+        if not any(cells) or (
+            row_number == 1 and cells[0].casefold() in ("client", "client name", "client_id", "name")
+        ):
             continue
         if len(cells) > 3 and any(cells[3:]):
-            problems.append(Rejected("invalid", f"Row {number} has more than client, group and policy.", "clients"))
+            problems.append(Rejected("invalid", f"Row {row_number} has more than client, group and policy.", "clients"))
             continue
         entry = dict(zip(("client", "group", "escalation_policy"), cells, strict=False))
-        found.append({key: value for key, value in entry.items() if value})
+        clients.append({key: value for key, value in entry.items() if value})
     raise_all(problems)
-    return found
+    return clients
 
 
 def to_csv(clients: Sequence[Mapping[str, str]]) -> str:
     """Returns the clients as CSV, in the form that `from_csv` parses."""
-    rows = [[one["client"], one.get("group", ""), one.get("escalation_policy", "")] for one in clients]
+    rows = [[client["client"], client.get("group", ""), client.get("escalation_policy", "")] for client in clients]
     return csv_text.write([["client", "group", "policy"], *rows])
 
 
-def _clients(read: ObjectReader) -> list[dict[str, Any]]:
-    raw = read.raw("clients", [])
+def _clients(reader: ObjectReader) -> list[dict[str, Any]]:
+    raw = reader.raw("clients", [])
     if not isinstance(raw, list | tuple) or len(raw) > MAX_CLIENTS:
-        read.refuse("clients", f"must be a list of at most {MAX_CLIENTS} clients.")
+        reader.add_error("clients", f"must be a list of at most {MAX_CLIENTS} clients.")
         return []
     groups = {name.lower(): number for number, name in Group.objects.values_list("pk", "name")}
     policies = {name.lower(): number for number, name in Policy.objects.values_list("pk", "name")}
-    found: list[dict[str, Any]] = []
+    clients: list[dict[str, Any]] = []
     seen: set[str] = set()
     for number, value in enumerate(raw):
         problems: list[Rejected] = []
         row = ObjectReader(value, f"clients[{number}]", problems)
         client = row.text("client", required=True)
         if client.casefold() in seen:
-            row.refuse("client", f'"{client}" is there twice.', "name_taken")
+            row.add_error("client", f'"{client}" is there twice.', "name_taken")
         seen.add(client.casefold())
         entry: dict[str, Any] = {"client": client}
-        for key, stored, known, what in (
+        for key, stored_key, ids_by_name, label in (
             ("group", "group", groups, "group"),
             ("escalation_policy", "policy", policies, "escalation policy"),
         ):
             name = row.text(key)
-            if name and name.lower() not in known:
-                row.refuse(key, f'there is no {what} "{name}".', "not_found")
+            if name and name.lower() not in ids_by_name:
+                row.add_error(key, f'there is no {label} "{name}".', "not_found")
             elif name:
-                entry[stored] = known[name.lower()]
-        row.done()
+                entry[stored_key] = ids_by_name[name.lower()]
+        row.reject_unknown_keys()
         if len(entry) == 1 and not problems:
-            row.refuse("group", "name a group or a policy for this client.", "missing")
+            row.add_error("group", "name a group or a policy for this client.", "missing")
         for problem in problems:
-            read.note(problem)
-        found.append(entry)
-    return found
+            reader.add_rejection(problem)
+        clients.append(entry)
+    return clients

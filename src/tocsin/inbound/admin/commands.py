@@ -51,19 +51,19 @@ def integration_spec(
     if integration.outbound:
         spec["outbound"] = integration.outbound.name
     spec |= _recipients_spec(integration)
-    settings = {key: value for key, value in integration.settings.items() if key != specs.ANYWAY}
+    settings = {key: value for key, value in integration.settings.items() if key != specs.ALLOW_UNREACHABLE}
     if settings:
         spec["settings"] = settings
-    if integration.settings.get(specs.ANYWAY):
+    if integration.settings.get(specs.ALLOW_UNREACHABLE):
         spec["anyway"] = True
     definition = dict(integration.current_version.definition) if integration.current_version else {}
     if "mapping" in definition:
-        definition["mapping"] = specs.with_custom_apart(definition["mapping"])
+        definition["mapping"] = specs.nest_custom_fields(definition["mapping"])
     if references.has_names(definition):
-        definition = references.definition_with_names(definition, names or specs.names())
+        definition = references.definition_with_names(definition, names or specs.load_reference_names())
     spec |= {key: definition[key] for key in specs.DEFINITION_KEYS if key in definition}
     # An export with secrets must be complete; without secrets, undecryptable credentials must not fail the request.
-    credentials = secrets.credentials_of(integration) if with_secrets else secrets.merge_credentials(integration)
+    credentials = secrets.credentials_of(integration) if with_secrets else secrets.readable_credentials(integration)
     if with_secrets:
         spec["token"] = secrets.token_of(integration)
     if credentials:
@@ -74,9 +74,9 @@ def integration_spec(
 def integration_state(integration: Integration) -> dict[str, Any]:
     """Returns the spec with all decryptable secrets, to detect and audit changes. Never shown to a user."""
     spec = integration_spec(integration)
-    if (token := crypto.is_decryptable(integration.token)) is not None:
+    if (token := crypto.decrypt_or_none(integration.token)) is not None:
         spec["token"] = token
-    if credentials := secrets.merge_credentials(integration):
+    if credentials := secrets.readable_credentials(integration):
         spec["credentials"] = credentials
     return spec
 
@@ -94,22 +94,22 @@ def save_integration(
     """
     with transaction.atomic():
         config_version.lock()
-        read = specs.read(spec)
+        parsed = specs.read(spec)
         others = Integration.objects.exclude(pk=existing.pk) if existing else Integration.objects.all()
-        if others.filter(name__iexact=read.name).exists():
-            raise Rejected("name_taken", f'There is an integration "{read.name}" already.', "name")
-        if existing and existing.kind != read.kind.name:
+        if others.filter(name__iexact=parsed.name).exists():
+            raise Rejected("name_taken", f'There is an integration "{parsed.name}" already.', "name")
+        if existing and existing.kind != parsed.kind.name:
             raise Rejected("invalid", "kind: stays what it was; make a new integration for another kind.", "kind")
         before = integration_state(existing) if existing else None
         key_source = source_conflicts.key_source_of(existing) if existing else None
         integration = existing or Integration(created_at=now)
-        _write(integration, read, now)
+        _write_integration(integration, parsed, now)
         source_conflicts.refuse_two_systems(integration)
-        _write_version(integration, read.definition, actor, now)
+        _write_version(integration, parsed.definition, actor, now)
         after = integration_state(Integration.objects.get(pk=integration.pk))
         source_conflicts.refuse_without_rights(integration, before, after, key_source_before=key_source, actor=actor)
         if before != after:
-            _refuse_unreachable(read, now)
+            _require_reachable(parsed, now)
         config_audit.record("integration", integration, before, after, actor=actor, now=now)
     return integration
 
@@ -122,14 +122,14 @@ def delete_integration(integration: Integration, *, actor: AuditActor, now: date
     """
     with transaction.atomic():
         config_version.lock()
-        object_hooks.refuse_deletion("integration", integration.pk, integration.name)
-        live = Alert.objects.filter(integration_id=integration.pk, status__in=sorted(ACTIVE)).count()
-        if live:
-            what = "an alert of it is" if live == 1 else f"{live} alerts of it are"
+        object_hooks.reject_if_referenced("integration", integration.pk, integration.name)
+        active_count = Alert.objects.filter(integration_id=integration.pk, status__in=sorted(ACTIVE)).count()
+        if active_count:
+            what = "an alert of it is" if active_count == 1 else f"{active_count} alerts of it are"
             raise Rejected("in_use", f"{integration.name} cannot be deleted: {what} still live. Close them first.")
-        if waiting := DelayedAlert.objects.filter(integration_id=integration.pk).count():
-            what = "an alert of it waits" if waiting == 1 else f"{waiting} alerts of it wait"
-            do = "Open it now, or let it go, first." if waiting == 1 else "Open them now, or let them go, first."
+        if delayed_count := DelayedAlert.objects.filter(integration_id=integration.pk).count():
+            what = "an alert of it waits" if delayed_count == 1 else f"{delayed_count} alerts of it wait"
+            do = "Open it now, or let it go, first." if delayed_count == 1 else "Open them now, or let them go, first."
             raise Rejected("in_use", f"{integration.name} cannot be deleted: {what} to open. {do}")
         before = integration_state(integration)
         Integration.objects.filter(pk=integration.pk).update(current_version=None)
@@ -139,25 +139,28 @@ def delete_integration(integration: Integration, *, actor: AuditActor, now: date
 
 def integrations_using_user(user_id: int) -> list[str]:
     """Lists the integrations whose recipient the user is and so prevent the user's deletion."""
-    own = Integration.objects.filter(recipient_users=user_id)
-    return [*_named(own), *_routed(USER, user_id)]
+    integrations = Integration.objects.filter(recipient_users=user_id)
+    return [*_integration_labels(integrations), *_labels_of_routing_integrations(USER, user_id)]
 
 
 def integrations_using_group(group_id: int) -> list[str]:
     """Lists the integrations that the group owns or is a recipient of."""
-    own = Integration.objects.filter(recipient_groups=group_id) | Integration.objects.filter(group=group_id)
-    return [*_named(own), *_routed(GROUP, group_id)]
+    integrations = Integration.objects.filter(recipient_groups=group_id) | Integration.objects.filter(group=group_id)
+    return [*_integration_labels(integrations), *_labels_of_routing_integrations(GROUP, group_id)]
 
 
 def integrations_using_policy(policy_id: int) -> list[str]:
     """Lists the integrations that use the policy."""
-    return [*_named(Integration.objects.filter(policy=policy_id)), *_routed(POLICY, policy_id)]
+    return [
+        *_integration_labels(Integration.objects.filter(policy=policy_id)),
+        *_labels_of_routing_integrations(POLICY, policy_id),
+    ]
 
 
 def uses_of_policy(policy_id: int) -> Iterator[reachability.PolicyUse]:
     """Yields the recipients for which integrations in mode page use the policy directly."""
     for integration in Integration.objects.filter(policy=policy_id, mode=IntegrationMode.PAGE):
-        if not integration.settings.get(specs.ANYWAY):
+        if not integration.settings.get(specs.ALLOW_UNREACHABLE):
             yield reachability.PolicyUse(
                 f"integration {integration.name}",
                 tuple(integration.recipient_users.values_list("pk", flat=True)),
@@ -167,24 +170,24 @@ def uses_of_policy(policy_id: int) -> Iterator[reachability.PolicyUse]:
 
 def integrations_using_client_table(table_id: int) -> list[str]:
     """Lists the integrations with a route that uses the client table."""
-    return _routed(TABLE, table_id)
+    return _labels_of_routing_integrations(TABLE, table_id)
 
 
 def integrations_using_support_hours(hours_id: int) -> list[str]:
     """Lists the integrations with a route that uses the support hours."""
-    return _routed(HOURS, hours_id)
+    return _labels_of_routing_integrations(HOURS, hours_id)
 
 
-def _named(found: Any) -> list[str]:
-    return [f"integration {name}" for name in dict.fromkeys(found.values_list("name", flat=True))]
+def _integration_labels(integrations: Any) -> list[str]:
+    return [f"integration {name}" for name in dict.fromkeys(integrations.values_list("name", flat=True))]
 
 
-def _routed(noun: str, number: int) -> list[str]:
+def _labels_of_routing_integrations(resource_type: str, object_id: int) -> list[str]:
     return [
         f"integration {integration.name}"
         for integration in Integration.objects.select_related("current_version")
         if integration.current_version is not None
-        and (noun, number) in set(references.ids_in_definition(integration.current_version.definition))
+        and (resource_type, object_id) in set(references.ids_in_definition(integration.current_version.definition))
     ]
 
 
@@ -196,54 +199,54 @@ def _recipients_spec(integration: Integration) -> dict[str, Any]:
     return {"recipients": recipients} if recipients else {}
 
 
-def _write(integration: Integration, read: IntegrationSpec, now: datetime) -> None:
-    integration.dedup_namespace = _dedup_namespace(integration, read)
-    integration.name, integration.kind, integration.source = read.name, read.kind.name, read.source
-    begins_to_page = integration.mode == IntegrationMode.DRY_RUN and read.mode is IntegrationMode.PAGE
-    integration.mode = read.mode
-    integration.settings = read.settings
-    integration.group_id, integration.policy_id = read.group_id, read.policy_id
-    integration.outbound_id = read.outbound_id
-    _write_secrets(integration, read, now)
+def _write_integration(integration: Integration, parsed: IntegrationSpec, now: datetime) -> None:
+    integration.dedup_namespace = _dedup_namespace(integration, parsed)
+    integration.name, integration.kind, integration.source = parsed.name, parsed.kind.name, parsed.source
+    is_leaving_dry_run = integration.mode == IntegrationMode.DRY_RUN and parsed.mode is IntegrationMode.PAGE
+    integration.mode = parsed.mode
+    integration.settings = parsed.settings
+    integration.group_id, integration.policy_id = parsed.group_id, parsed.policy_id
+    integration.outbound_id = parsed.outbound_id
+    _write_secrets(integration, parsed, now)
     integration.save()
-    integration.recipient_users.set(read.user_ids)
-    integration.recipient_groups.set(read.group_ids)
-    if read.kind.name == schedule.KIND:
-        monitor.replan(integration.pk, {**read.kind.default_settings, **read.settings}, now)
-        if begins_to_page:
+    integration.recipient_users.set(parsed.user_ids)
+    integration.recipient_groups.set(parsed.group_ids)
+    if parsed.kind.name == schedule.KIND:
+        monitor.update_due_time(integration.pk, {**parsed.kind.default_settings, **parsed.settings}, now)
+        if is_leaving_dry_run:
             monitor.repeat_notice(integration.pk, now)
 
 
-def _dedup_namespace(integration: Integration, read: IntegrationSpec) -> str:
+def _dedup_namespace(integration: Integration, parsed: IntegrationSpec) -> str:
     """Returns the dedup key namespace if it is neither the Source nor the new name; "" otherwise."""
-    if read.source or read.kind.source:
+    if parsed.source or parsed.kind.source:
         return ""
     if not integration._state.adding and not integration.source:
-        known = integration.dedup_namespace or integration.name
+        namespace = integration.dedup_namespace or integration.name
     else:
-        known = read.name
+        namespace = parsed.name
     others = Integration.objects.exclude(pk=integration.pk) if integration.pk else Integration.objects.all()
-    if known == read.name and others.filter(dedup_namespace=known).exists():
+    if namespace == parsed.name and others.filter(dedup_namespace=namespace).exists():
         # Another integration had that name before, and its alerts keep the namespace.
-        return f"{known} {ids.token()}"
-    return "" if known == read.name else known
+        return f"{namespace} {ids.token()}"
+    return "" if namespace == parsed.name else namespace
 
 
-def _write_secrets(integration: Integration, read: IntegrationSpec, now: datetime) -> None:
+def _write_secrets(integration: Integration, parsed: IntegrationSpec, now: datetime) -> None:
     is_new = integration._state.adding
-    if read.token is not None:
-        if is_new or not secrets.keep_token(integration, read.token):
-            token = secrets.validate_token(read.token, None if is_new else integration)
+    if parsed.token is not None:
+        if is_new or not secrets.keep_token(integration, parsed.token):
+            token = secrets.validate_token(parsed.token, None if is_new else integration)
             secrets.put_token(integration, token, overlap=secrets.DEFAULT_OVERLAP, now=now)
     elif is_new:
         secrets.put_token(integration, ids.token(), overlap=secrets.DEFAULT_OVERLAP, now=now)
-    if read.credentials is not None:
-        known_credentials = secrets.merge_credentials(integration)
+    if parsed.credentials is not None:
+        stored_credentials = secrets.readable_credentials(integration)
         kind = load_kinds().get(integration.kind)
         headers = (kind.signature_header, kind.signature_timestamp_header) if kind is not None else ("", "")
-        wanted = secrets.read_credentials(read.credentials, known_credentials, *headers)
-        if wanted != known_credentials:
-            secrets.put_credentials(integration, wanted)
+        credentials = secrets.read_credentials(parsed.credentials, stored_credentials, *headers)
+        if credentials != stored_credentials:
+            secrets.put_credentials(integration, credentials)
 
 
 def _write_version(integration: Integration, definition: dict[str, Any], actor: AuditActor, now: datetime) -> None:
@@ -260,13 +263,15 @@ def _write_version(integration: Integration, definition: dict[str, Any], actor: 
     integration.save(update_fields=["current_version"])
 
 
-def _refuse_unreachable(read: IntegrationSpec, now: datetime) -> None:
+def _require_reachable(parsed: IntegrationSpec, now: datetime) -> None:
     """Checks that the integration's policy, and each route that pages, can reach somebody."""
-    if read.anyway or read.mode is not IntegrationMode.PAGE:
+    if parsed.allow_unreachable or parsed.mode is not IntegrationMode.PAGE:
         return
-    for place, problem in _unreachable(read.definition, read.policy_id, read.user_ids, read.group_ids, now):
+    for field_path, problem in _unreachable(
+        parsed.definition, parsed.policy_id, parsed.user_ids, parsed.group_ids, now
+    ):
         hint = "Give it somebody who can be reached, or save it anyway (anyway: true in YAML and the API)."
-        raise Rejected("reaches_nobody", f"{place}: {problem} {hint}", place)
+        raise Rejected("reaches_nobody", f"{field_path}: {problem} {hint}", field_path)
 
 
 def reachability_problem(integration: Integration, now: datetime) -> list[tuple[str, str]]:
@@ -286,12 +291,12 @@ def _unreachable(
     group_ids: Sequence[int],
     now: datetime,
 ) -> Iterator[tuple[str, str]]:
-    ways = [("escalation_policy", policy_id, tuple(user_ids), tuple(group_ids))]
+    targets = [("escalation_policy", policy_id, tuple(user_ids), tuple(group_ids))]
     for number, route in enumerate(definition.get("routes", [])):
-        if route.get("action") == RouteAction.RECORD:
+        if route.get("action") == RouteAction.LOG_ONLY:
             continue
         recipients = route.get("recipients") or {}
-        ways.append(
+        targets.append(
             (
                 f"routes[{number}]",
                 route.get("escalation_policy", policy_id),
@@ -299,9 +304,9 @@ def _unreachable(
                 (*recipients.get("groups", group_ids), *_groups_of_table(route.get("client_table"))),
             )
         )
-    for place, policy, users, groups in ways:
-        if problem := reachability.reachability_problem(_plan(policy), users, groups, now):
-            yield place, problem
+    for field_path, policy, users, groups in targets:
+        if problem := reachability.reachability_problem(_compiled_policy(policy), users, groups, now):
+            yield field_path, problem
 
 
 def _groups_of_table(table_id: object) -> list[int]:
@@ -310,7 +315,7 @@ def _groups_of_table(table_id: object) -> list[int]:
     return [row["group"] for row in table.clients if row.get("group")] if table else []
 
 
-def _plan(policy_id: int | None) -> CompiledPolicy:
+def _compiled_policy(policy_id: int | None) -> CompiledPolicy:
     if policy_id is None:
         return RECIPIENTS_ONLY
     return policies.plan_of(Policy.objects.select_related("current_version").get(pk=policy_id))

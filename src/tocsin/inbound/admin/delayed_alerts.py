@@ -15,14 +15,14 @@ from tocsin.access import audit
 from tocsin.access.audit import AuditActor
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
-from tocsin.core.ids import lock_number
+from tocsin.core.ids import advisory_lock_key
 from tocsin.inbound.deciding.state import DelayReason, WaitOutcome
 from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.models import DelayedAlert, InboundMessage
-from tocsin.inbound.storage import noise_store as shaped_rows
+from tocsin.inbound.storage import noise_store
 
 #: The label of each delay reason.
-WORDS: Mapping[str, str | Promise] = {
+DELAY_REASON_LABELS: Mapping[str, str | Promise] = {
     DelayReason.WAIT: _("Delayed"),
     DelayReason.COUNT: _("Waits for more"),
     DelayReason.EVERY: _("At most once in a while"),
@@ -34,31 +34,31 @@ WORDS: Mapping[str, str | Promise] = {
 
 @dataclass(frozen=True, slots=True)
 class DelayedAlertInfo:
-    """One delayed alert, as shown to users. `why` completes "it opens …"."""
+    """One delayed alert, as shown to users. `reason` completes "it opens …"."""
 
     id: str
     integration_id: int
     integration: str
     subject: str
     source_id: str
-    wait: str
-    why: str
+    delay_reason: str
+    reason: str
     since: datetime
     due_at: datetime | None
-    messages: int
+    message_count: int
 
     @property
-    def word(self) -> str | Promise:
-        return WORDS.get(self.wait, self.wait)
+    def delay_reason_label(self) -> str | Promise:
+        return DELAY_REASON_LABELS.get(self.delay_reason, self.delay_reason)
 
 
-def list_delayed(rows: QuerySet[DelayedAlert] | None = None, most: int = 50) -> list[DelayedAlertInfo]:
-    """Lists at most `most` delayed alerts by due time; those that wait for further messages come last."""
+def list_delayed(rows: QuerySet[DelayedAlert] | None = None, limit: int = 50) -> list[DelayedAlertInfo]:
+    """Lists at most `limit` delayed alerts by due time; those that wait for further messages come last."""
     from django.db.models import F
 
-    found = DelayedAlert.objects.all() if rows is None else rows
-    listed = found.select_related("integration").order_by(F("due_at").asc(nulls_last=True), "since")[:most]
-    return [describe_delayed(row) for row in listed]
+    queryset = DelayedAlert.objects.all() if rows is None else rows
+    delayed = queryset.select_related("integration").order_by(F("due_at").asc(nulls_last=True), "since")[:limit]
+    return [describe_delayed(row) for row in delayed]
 
 
 def describe_delayed(row: DelayedAlert) -> DelayedAlertInfo:
@@ -77,7 +77,7 @@ def describe_delayed(row: DelayedAlert) -> DelayedAlertInfo:
     )
 
 
-def of_message(message: InboundMessage) -> DelayedAlertInfo | None:
+def find_for_message(message: InboundMessage) -> DelayedAlertInfo | None:
     """Returns the delayed alert that the message belongs to, or None if the message is not delayed."""
     if message.status != MessageStatus.DELAYED or message.key_hash is None:
         return None
@@ -92,7 +92,7 @@ def due_by_message(messages: Iterable[InboundMessage]) -> dict[UUID, datetime]:
         return {}
     rows = DelayedAlert.objects.filter(pk__in=list(keys.values()), due_at__isnull=False)
     due = {bytes(key): at for key, at in rows.values_list("pk", "due_at") if at is not None}
-    return {number: due[key] for number, key in keys.items() if key in due}
+    return {message_id: due[key] for message_id, key in keys.items() if key in due}
 
 
 def find(text: str) -> DelayedAlert:
@@ -122,17 +122,17 @@ def drop(row: DelayedAlert, *, actor: AuditActor, now: datetime) -> None:
     """Drops the delayed alert: its messages open nothing. Raises Rejected("not_found") if it opened or closed."""
     key = bytes(row.key_hash)
     with database.transaction() as connection:
-        connection.execute("SELECT pg_advisory_xact_lock(%s)", (lock_number(key),))
-        gone = connection.execute("DELETE FROM inbound_delayedalert WHERE key_hash = %s", (key,)).rowcount
-        if not gone:
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", (advisory_lock_key(key),))
+        deleted_count = connection.execute("DELETE FROM inbound_delayedalert WHERE key_hash = %s", (key,)).rowcount
+        if not deleted_count:
             raise Rejected("not_found", "It is too late: its alert opened or closed meanwhile.")
         reason = f"{actor.name} let it go while its alert waited"
-        shaped_rows.settle(connection, {key: WaitOutcome(MessageStatus.IGNORED, reason)})
+        noise_store.write_wait_outcomes(connection, {key: WaitOutcome(MessageStatus.IGNORED, reason)})
         database.notify(connection, "messages")
     _record(row, "dropped", actor, now)
 
 
-def _record(row: DelayedAlert, what: str, actor: AuditActor, now: datetime) -> None:
+def _record(row: DelayedAlert, action: str, actor: AuditActor, now: datetime) -> None:
     audit.record(
         actor,
         "change",
@@ -140,5 +140,5 @@ def _record(row: DelayedAlert, what: str, actor: AuditActor, now: datetime) -> N
         object_type="delayed_opening",
         object_id=row.integration_id,
         object_name=row.subject or row.source_id,
-        after={"delayed opening": what, "integration": row.integration.name},
+        after={"delayed opening": action, "integration": row.integration.name},
     )

@@ -12,7 +12,7 @@ from tocsin.inbound.admin import commands, specs
 from tocsin.inbound.admin.references import ReferenceNames
 from tocsin.inbound.config import registry
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
-from tocsin.inbound.config.normalizer import IntegrationDefinition, compile_reader
+from tocsin.inbound.config.normalizer import IntegrationDefinition, compile_normalizer
 from tocsin.inbound.config.registry import UnknownIntegration
 from tocsin.inbound.config.routes import RouteReference
 from tocsin.inbound.models import Integration
@@ -20,13 +20,13 @@ from tocsin.inbound.models import Integration
 
 def compile_stored(integration: Integration) -> CompiledIntegration:
     """Returns the live compiled integration. Raises Rejected("not_possible") if the integration was deleted."""
-    doors = registry.shared_registry()
-    doors.refresh()
+    integration_registry = registry.shared_registry()
+    integration_registry.refresh()
     try:
-        door = doors.door(integration.pk)
+        compiled = integration_registry.get(integration.pk)
     except UnknownIntegration:
         raise Rejected("not_possible", f"{integration.name} was deleted.") from None
-    return door
+    return compiled
 
 
 def parts_of(integration: Integration, names: ReferenceNames | None = None) -> dict[str, Any]:
@@ -44,20 +44,22 @@ def compile_draft(
     Raises Rejected or RejectedAll with the field of each problem, as saving would; Rejected("not_possible") for an
     unknown kind.
     """
-    known = names or specs.names()
+    reference_names = names or specs.load_reference_names()
     kind = kind_of(integration)
-    stored = specs.definition_of(kind, {**parts_of(integration, known), **parts}, integration.settings, known)
-    return with_definition(compile_stored(integration), integration, stored, known)
+    definition = specs.stored_definition(
+        kind, {**parts_of(integration, reference_names), **parts}, integration.settings, reference_names
+    )
+    return with_stored_definition(compile_stored(integration), integration, definition, reference_names)
 
 
-def with_definition(
-    door: CompiledIntegration, integration: Integration, stored: Mapping[str, Any], names: ReferenceNames
+def with_stored_definition(
+    compiled: CompiledIntegration, integration: Integration, stored: Mapping[str, Any], names: ReferenceNames
 ) -> CompiledIntegration:
     """Compiles the integration with a stored definition. Raises Rejected if the definition does not compile."""
     hours: dict[RouteReference, str] = dict(names.hours.items())
     definition = IntegrationDefinition(**{"settings": integration.settings, **stored})
-    reader = compile_reader(kind_of(integration), definition, hours)
-    return replace(door, reader=reader, version_id=None, problem=None)
+    normalizer = compile_normalizer(kind_of(integration), definition, hours)
+    return replace(compiled, normalizer=normalizer, version_id=None, problem=None)
 
 
 def kind_of(integration: Integration) -> IntegrationKind:

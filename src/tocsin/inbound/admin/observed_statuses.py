@@ -17,8 +17,8 @@ from tocsin.inbound.admin import commands, specs
 from tocsin.inbound.admin.status_rules import StatusEffect, action_of_status, with_status_action
 from tocsin.inbound.body_compression import decompress
 from tocsin.inbound.config.normalizer import NormalizedEvent, Normalizer
-from tocsin.inbound.deciding.echo_suppression import is_of_new
-from tocsin.inbound.inspect.message_explanation import reader_of
+from tocsin.inbound.deciding.echo_suppression import is_new_ticket_event
+from tocsin.inbound.inspect.message_explanation import normalizer_of_version
 from tocsin.inbound.models import Integration
 from tocsin.inbound.parsing.decode import decode
 
@@ -56,31 +56,31 @@ class ObservedStatuses:
     warning: str = ""
 
 
-def statuses_seen(integration: Integration, now: datetime) -> ObservedStatuses:
+def load_observed_statuses(integration: Integration, now: datetime) -> ObservedStatuses:
     """Returns the statuses the integration received. Samples and replays do not count."""
     try:
-        reader = reader_of(integration, integration.current_version)
+        normalizer = normalizer_of_version(integration, integration.current_version)
     except Rejected:
-        reader = None
+        normalizer = None
     with database.transaction() as connection:
         rows = _counted(connection, integration.pk, now)
-        unopened = _unopened(connection, integration.pk, reader, now) if reader is not None else {}
-    found = tuple(
+        unopened = _unopened(connection, integration.pk, normalizer, now) if normalizer is not None else {}
+    statuses = tuple(
         ObservedStatus(
             name,
             count,
             week,
             last_at,
-            action_of_status(reader.rules, name) if reader is not None else None,
+            action_of_status(normalizer.rules, name) if normalizer is not None else None,
             unopened.get(name, 0),
         )
         for name, count, week, last_at in rows
     )
-    return ObservedStatuses(found, _warning(found, unopened))
+    return ObservedStatuses(statuses, _warning(statuses, unopened))
 
 
 def set_status(
-    integration: Integration, status: str, wanted: StatusEffect, *, actor: AuditActor, now: datetime
+    integration: Integration, status: str, effect: StatusEffect, *, actor: AuditActor, now: datetime
 ) -> Integration:
     """Makes messages with that status open, close or update, and saves a new version of the integration.
 
@@ -93,8 +93,8 @@ def set_status(
         raise Rejected("not_possible", f"This version of Tocsin does not know the kind {integration.kind}.")
     with config_version.exclusive(integration):
         spec = commands.integration_spec(integration)
-        spec["rules"] = with_status_action(spec.get("rules") or {}, kind.rules, status, wanted)
-        if action_of_status(_compiled(integration, spec).rules, status) is not wanted:
+        spec["rules"] = with_status_action(spec.get("rules") or {}, kind.rules, status, effect)
+        if action_of_status(_compiled(integration, spec).rules, status) is not effect:
             detail = f'The rules decide on "{status}" by more than its name: change them as a whole.'
             raise Rejected("not_possible", detail, "status")
         return commands.save_integration(spec, existing=integration, actor=actor, now=now)
@@ -104,7 +104,9 @@ def _compiled(integration: Integration, spec: dict[str, object]) -> Normalizer:
     """Compiles the integration with the rules of `spec`."""
     version = integration.current_version
     definition = dict(version.definition) if version is not None else {}
-    return specs.compiled(load_kinds()[integration.kind], {**definition, "rules": spec["rules"]}, integration.settings)
+    return specs.build_normalizer(
+        load_kinds()[integration.kind], {**definition, "rules": spec["rules"]}, integration.settings
+    )
 
 
 _RECENT = """
@@ -143,16 +145,16 @@ def _counted(connection: Connection, integration_id: int, now: datetime) -> list
     return connection.execute(_COUNTED, {**_window(integration_id, now), "most": _MAX_STATUSES}).fetchall()
 
 
-def _unopened(connection: Connection, integration_id: int, reader: Normalizer, now: datetime) -> dict[str, int]:
+def _unopened(connection: Connection, integration_id: int, normalizer: Normalizer, now: datetime) -> dict[str, int]:
     """Counts, by status, new tickets that opened nothing and would open nothing with the current rules either."""
-    found: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for status, raw, content_type in connection.execute(
         _FIRST, {**_window(integration_id, now), "tickets": _TICKETS}
     ).fetchall():
-        opens_nothing = not status or action_of_status(reader.rules, status) is StatusEffect.UPDATE
-        if opens_nothing and reports_new_status(reader, decompress(raw), content_type):
-            found[status] = found.get(status, 0) + 1
-    return found
+        opens_nothing = not status or action_of_status(normalizer.rules, status) is StatusEffect.UPDATE
+        if opens_nothing and reports_new_status(normalizer, decompress(raw), content_type):
+            counts[status] = counts.get(status, 0) + 1
+    return counts
 
 
 def _window(integration_id: int, now: datetime) -> dict[str, object]:
@@ -164,29 +166,29 @@ def _window(integration_id: int, now: datetime) -> dict[str, object]:
     }
 
 
-def reports_new_status(reader: Normalizer, raw: bytes, content_type: str) -> bool:
+def reports_new_status(normalizer: Normalizer, raw: bytes, content_type: str) -> bool:
     """Returns whether a message announces a new ticket. A first message with another event belongs to a ticket that is
     older than the integration, and says nothing about the rules."""
     try:
-        elements = decode(raw, content_type, lenient=reader.kind.lenient).elements
+        elements = decode(raw, content_type, lenient=normalizer.kind.lenient).elements
     except Rejected:
         return False
-    reading = reader.read(elements[0]) if elements else None
-    return isinstance(reading, NormalizedEvent) and is_of_new(reading)
+    event = normalizer.normalize(elements[0]) if elements else None
+    return isinstance(event, NormalizedEvent) and is_new_ticket_event(event)
 
 
-def _warning(found: tuple[ObservedStatus, ...], unopened: dict[str, int]) -> str:
-    number = sum(unopened.values())
-    if not number:
+def _warning(statuses: tuple[ObservedStatus, ...], unopened: dict[str, int]) -> str:
+    ticket_count = sum(unopened.values())
+    if not ticket_count:
         return ""
     names = [f'"{name}"' if name else "no status" for name in sorted(unopened, key=lambda one: -unopened[one])[:3]]
-    tickets = "1 new ticket" if number == 1 else f"{number} new tickets"
-    if any(status.does is StatusEffect.OPEN and status.count_week for status in found):
-        cure = "Let it open if somebody should be paged."
+    tickets = "1 new ticket" if ticket_count == 1 else f"{ticket_count} new tickets"
+    if any(status.does is StatusEffect.OPEN and status.count_week for status in statuses):
+        remedy = "Let it open if somebody should be paged."
     else:
-        cure = "No status of the last 7 days opens: choose the one that should page somebody."
-    return f"In the last 7 days {tickets} came first with {_or(names)}, and opened nothing. {cure}"
+        remedy = "No status of the last 7 days opens: choose the one that should page somebody."
+    return f"In the last 7 days {tickets} came first with {_join_with_or(names)}, and opened nothing. {remedy}"
 
 
-def _or(names: list[str]) -> str:
+def _join_with_or(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"

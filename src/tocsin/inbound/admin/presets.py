@@ -19,15 +19,15 @@ class PresetKind(StrEnum):
 
     ALL = "all"  # all new ones
     URGENT = "urgent"  # critical and high
-    OUTSIDE = "outside"  # outside support hours
-    THESE = "these"  # these types or clients
+    OUTSIDE_SUPPORT_HOURS = "outside"  # outside support hours
+    SELECTED = "these"  # these types or clients
 
 
 @dataclass(frozen=True, slots=True)
 class RoutingPreset:
     """One answer with its parameters: the name of support hours, or ticket types and clients."""
 
-    which: PresetKind = PresetKind.ALL
+    kind: PresetKind = PresetKind.ALL
     hours: str = ""
     types: tuple[str, ...] = ()
     clients: tuple[str, ...] = ()
@@ -35,56 +35,58 @@ class RoutingPreset:
     @property
     def is_complete(self) -> bool:
         """Whether all parameters of the answer are set."""
-        match self.which:
+        match self.kind:
             case PresetKind.ALL | PresetKind.URGENT:
                 return True
-            case PresetKind.OUTSIDE:
+            case PresetKind.OUTSIDE_SUPPORT_HOURS:
                 return bool(self.hours)
-            case PresetKind.THESE:
+            case PresetKind.SELECTED:
                 return bool(self.types or self.clients)
             case _:
-                assert_never(self.which)
+                assert_never(self.kind)
 
 
-def answer_of(routes: object) -> RoutingPreset | None:
+def preset_of(routes: object) -> RoutingPreset | None:
     """Returns the answer that `routes` (as in a spec) express; None if its route was edited by hand."""
     first = routes[0] if isinstance(routes, Sequence) and not isinstance(routes, str) and routes else None
     if not isinstance(first, Mapping) or first.get("name") != NAME:
         return RoutingPreset()
     hours = first.get("during")
     lists = _lists(first.get("when"))
-    for answer in (
+    for preset in (
         RoutingPreset(PresetKind.URGENT),
-        RoutingPreset(PresetKind.OUTSIDE, hours if isinstance(hours, str) else ""),
-        RoutingPreset(PresetKind.THESE, types=lists.get("ticket_type", ()), clients=lists.get("client", ())),
+        RoutingPreset(PresetKind.OUTSIDE_SUPPORT_HOURS, hours if isinstance(hours, str) else ""),
+        RoutingPreset(PresetKind.SELECTED, types=lists.get("ticket_type", ()), clients=lists.get("client", ())),
     ):
-        if answer.is_complete and _route(answer) == dict(first):
-            return answer
+        if preset.is_complete and _route(preset) == dict(first):
+            return preset
     return None
 
 
-def routes_with(routes: object, answer: RoutingPreset) -> list[Any]:
+def routes_with_preset(routes: object, preset: RoutingPreset) -> list[Any]:
     """Returns the routes with this answer's route first, replacing the previous answer's."""
-    known = list(routes) if isinstance(routes, Sequence) and not isinstance(routes, str) else []
-    others = [route for route in known if not (isinstance(route, Mapping) and route.get("name") == NAME)]
-    route = _route(answer)
-    return [route, *others] if route is not None else others
+    current_routes = list(routes) if isinstance(routes, Sequence) and not isinstance(routes, str) else []
+    other_routes = [route for route in current_routes if not (isinstance(route, Mapping) and route.get("name") == NAME)]
+    route = _route(preset)
+    return [route, *other_routes] if route is not None else other_routes
 
 
-def _route(answer: RoutingPreset) -> dict[str, Any] | None:
-    match answer.which:
+def _route(preset: RoutingPreset) -> dict[str, Any] | None:
+    match preset.kind:
         case PresetKind.ALL:
             return None
         case PresetKind.URGENT:
             when: Any = {"field": "priority", "operator": "one of", "value": ["medium", "low"]}
-        case PresetKind.OUTSIDE:
-            return {"name": NAME, "during": answer.hours, "action": "record"}
-        case PresetKind.THESE:
-            named = (("ticket_type", answer.types), ("client", answer.clients))
-            parts = [{"field": f, "operator": "one of", "value": list(values)} for f, values in named if values]
+        case PresetKind.OUTSIDE_SUPPORT_HOURS:
+            return {"name": NAME, "during": preset.hours, "action": "record"}
+        case PresetKind.SELECTED:
+            values_by_field = (("ticket_type", preset.types), ("client", preset.clients))
+            parts = [
+                {"field": f, "operator": "one of", "value": list(values)} for f, values in values_by_field if values
+            ]
             when = {"not": {"any": parts}}
         case _:
-            assert_never(answer.which)
+            assert_never(preset.kind)
     return {"name": NAME, "when": when, "action": "record"}
 
 
@@ -92,8 +94,8 @@ def _lists(when: object) -> dict[str, tuple[str, ...]]:
     """Returns the values by field of a condition `{not: {any: […]}}`."""
     inner = when.get("not") if isinstance(when, Mapping) else None
     parts = inner.get("any") if isinstance(inner, Mapping) else None
-    found = {}
+    values_by_field = {}
     for part in parts if isinstance(parts, list) else ():
         if isinstance(part, Mapping) and isinstance(part.get("value"), list):
-            found[str(part.get("field"))] = tuple(map(str, part["value"]))
-    return found
+            values_by_field[str(part.get("field"))] = tuple(map(str, part["value"]))
+    return values_by_field

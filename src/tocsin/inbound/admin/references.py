@@ -28,9 +28,9 @@ class ReferenceNames:
     outbound: Mapping[int, str] = field(default_factory=dict)
     tables: Mapping[int, str] = field(default_factory=dict)
 
-    def of(self, noun: str) -> Mapping[int, str]:
+    def names_of(self, resource_type: str) -> Mapping[int, str]:
         """Returns the names of one noun by id."""
-        named = {
+        names_by_type = {
             POLICY: self.policies,
             USER: self.users,
             GROUP: self.groups,
@@ -38,30 +38,35 @@ class ReferenceNames:
             OUTBOUND: self.outbound,
             TABLE: self.tables,
         }
-        return named[noun]
+        return names_by_type[resource_type]
 
 
 class ReferenceResolver:
     """Finds ids by name, ignoring case, and collects unknown names as problems."""
 
     def __init__(self, names: ReferenceNames) -> None:
-        nouns = (POLICY, USER, GROUP, HOURS, OUTBOUND, TABLE)
-        self._ids = {noun: {name.lower(): number for number, name in names.of(noun).items()} for noun in nouns}
+        resource_types = (POLICY, USER, GROUP, HOURS, OUTBOUND, TABLE)
+        self._ids = {
+            resource_type: {name.lower(): object_id for object_id, name in names.names_of(resource_type).items()}
+            for resource_type in resource_types
+        }
         self._problems: list[Rejected] = []
 
-    def find(self, noun: str, name: object, place: str) -> int | None:
-        """Returns the id of `name`; None, with a problem noted under `place`, if it is unknown."""
-        found = self._ids[noun].get(name.lower()) if isinstance(name, str) else None
-        if found is None:
-            article = "are no" if noun == HOURS else "is no"
-            self._problems.append(Rejected("not_found", f'{place}: there {article} {noun} "{name}".', place))
-        return found
+    def find(self, resource_type: str, name: object, field_path: str) -> int | None:
+        """Returns the id of `name`; None, with a problem noted under `field_path`, if it is unknown."""
+        object_id = self._ids[resource_type].get(name.lower()) if isinstance(name, str) else None
+        if object_id is None:
+            article = "are no" if resource_type == HOURS else "is no"
+            self._problems.append(
+                Rejected("not_found", f'{field_path}: there {article} {resource_type} "{name}".', field_path)
+            )
+        return object_id
 
-    def find_all(self, noun: str, names: object, place: str) -> list[int]:
+    def find_all(self, resource_type: str, names: object, field_path: str) -> list[int]:
         """Returns the ids of a list of names; None counts as an empty list."""
         listed = names if isinstance(names, list | tuple) else []
-        found = [self.find(noun, name, f"{place}[{number}]") for number, name in enumerate(listed)]
-        return list(dict.fromkeys(number for number in found if number is not None))
+        object_ids = [self.find(resource_type, name, f"{field_path}[{index}]") for index, name in enumerate(listed)]
+        return list(dict.fromkeys(index for index in object_ids if index is not None))
 
     def check(self) -> None:
         """Raises Rejected or RejectedAll for all names that were not found."""
@@ -80,12 +85,12 @@ def definition_with_ids(definition: Mapping[str, Any], resolver: ReferenceResolv
 
 def definition_with_names(definition: Mapping[str, Any], names: ReferenceNames) -> dict[str, Any]:
     """Returns a stored definition as in a spec, with names instead of ids."""
-    shown = dict(definition)
-    if "routes" in shown:
-        shown["routes"] = with_names(shown["routes"], names)
-    if "delay" in shown:
-        shown["delay"] = _delay_with_names(shown["delay"], names)
-    return shown
+    spec = dict(definition)
+    if "routes" in spec:
+        spec["routes"] = with_names(spec["routes"], names)
+    if "delay" in spec:
+        spec["delay"] = _delay_with_names(spec["delay"], names)
+    return spec
 
 
 def has_names(definition: Mapping[str, Any]) -> bool:
@@ -104,10 +109,10 @@ def _hours_in(delay: object) -> Iterator[tuple[str, int]]:
         yield HOURS, hours
 
 
-def _delay_with_ids(delay: Mapping[str, Any], place: str, resolver: ReferenceResolver) -> dict[str, Any]:
+def _delay_with_ids(delay: Mapping[str, Any], field_path: str, resolver: ReferenceResolver) -> dict[str, Any]:
     stored = {key: value for key, value in delay.items() if value is not None}
     if "until" in stored:
-        stored["until"] = resolver.find(HOURS, stored["until"], f"{place}.until")
+        stored["until"] = resolver.find(HOURS, stored["until"], f"{field_path}.until")
     return stored
 
 
@@ -119,7 +124,7 @@ def _delay_with_names(delay: object, names: ReferenceNames) -> object:
 
 def with_ids(routes: list[Mapping[str, Any]], resolver: ReferenceResolver) -> list[dict[str, Any]]:
     """Returns compiled (hence well-formed) routes as stored. `resolver` collects unknown names."""
-    return [_route_with_ids(route, f"routes[{number}]", resolver) for number, route in enumerate(routes)]
+    return [_route_with_ids(route, f"routes[{index}]", resolver) for index, route in enumerate(routes)]
 
 
 def with_names(routes: list[Mapping[str, Any]], names: ReferenceNames) -> list[dict[str, Any]]:
@@ -145,52 +150,52 @@ def ids_in(routes: list[Mapping[str, Any]]) -> Iterator[tuple[str, int]]:
             yield HOURS, hours
 
 
-def _route_with_ids(route: Mapping[str, Any], place: str, resolver: ReferenceResolver) -> dict[str, Any]:
+def _route_with_ids(route: Mapping[str, Any], field_path: str, resolver: ReferenceResolver) -> dict[str, Any]:
     stored = {key: value for key, value in route.items() if value is not None and key != "policy"}
     policy_key = "policy" if route.get("policy") is not None else "escalation_policy"
     if route.get(policy_key) not in (None, ""):
-        stored["escalation_policy"] = resolver.find(POLICY, route[policy_key], f"{place}.{policy_key}")
+        stored["escalation_policy"] = resolver.find(POLICY, route[policy_key], f"{field_path}.{policy_key}")
     recipients = route.get("recipients")
     if recipients:
         stored["recipients"] = {
-            key: resolver.find_all(noun, recipients[key], f"{place}.recipients.{key}")
-            for key, noun in (("users", USER), ("groups", GROUP))
+            key: resolver.find_all(resource_type, recipients[key], f"{field_path}.recipients.{key}")
+            for key, resource_type in (("users", USER), ("groups", GROUP))
             if recipients.get(key) is not None
         }
     if route.get("client_table") not in (None, ""):
-        stored["client_table"] = resolver.find(TABLE, route["client_table"], f"{place}.client_table")
+        stored["client_table"] = resolver.find(TABLE, route["client_table"], f"{field_path}.client_table")
     if isinstance(delay := route.get("delay"), Mapping):
-        stored["delay"] = _delay_with_ids(delay, f"{place}.delay", resolver)
+        stored["delay"] = _delay_with_ids(delay, f"{field_path}.delay", resolver)
     during = route.get("during")
     if isinstance(during, Mapping):
         if during.get("not") is not None:
-            stored["during"] = {"not": resolver.find(HOURS, during["not"], f"{place}.during.not")}
+            stored["during"] = {"not": resolver.find(HOURS, during["not"], f"{field_path}.during.not")}
     elif during not in (None, ""):
-        stored["during"] = resolver.find(HOURS, during, f"{place}.during")
+        stored["during"] = resolver.find(HOURS, during, f"{field_path}.during")
     return stored
 
 
 def _route_with_names(route: Mapping[str, Any], names: ReferenceNames) -> dict[str, Any]:
-    shown = dict(route)
+    spec = dict(route)
     if "escalation_policy" in route:
-        shown["escalation_policy"] = _name(route["escalation_policy"], names.policies)
+        spec["escalation_policy"] = _name(route["escalation_policy"], names.policies)
     if recipients := route.get("recipients"):
-        known = {"users": names.users, "groups": names.groups}
-        shown["recipients"] = {
-            key: [known[key][number] for number in numbers if number in known[key]]
-            for key, numbers in recipients.items()
+        names_by_key = {"users": names.users, "groups": names.groups}
+        spec["recipients"] = {
+            key: [names_by_key[key][object_id] for object_id in object_ids if object_id in names_by_key[key]]
+            for key, object_ids in recipients.items()
         }
     if "client_table" in route:
-        shown["client_table"] = _name(route["client_table"], names.tables)
+        spec["client_table"] = _name(route["client_table"], names.tables)
     if "delay" in route:
-        shown["delay"] = _delay_with_names(route["delay"], names)
+        spec["delay"] = _delay_with_names(route["delay"], names)
     during = route.get("during")
     if isinstance(during, Mapping):
-        shown["during"] = {"not": _name(during["not"], names.hours)}
+        spec["during"] = {"not": _name(during["not"], names.hours)}
     elif during is not None:
-        shown["during"] = _name(during, names.hours)
-    return shown
+        spec["during"] = _name(during, names.hours)
+    return spec
 
 
-def _name(number: object, names: Mapping[int, str]) -> object:
-    return names.get(number, number) if isinstance(number, int) else number
+def _name(object_id: object, names: Mapping[int, str]) -> object:
+    return names.get(object_id, object_id) if isinstance(object_id, int) else object_id

@@ -26,14 +26,14 @@ from tocsin.core.net.egress import EgressResponse, HttpClient
 from tocsin.core.runtime import clock
 from tocsin.inbound.admin import secrets
 from tocsin.inbound.http import test_token
-from tocsin.inbound.inspect.message_explanation import reader_of
+from tocsin.inbound.inspect.message_explanation import normalizer_of_version
 from tocsin.inbound.inspect.sample_ids import with_fresh_ids
 from tocsin.inbound.models import InboundMessage, Integration
 
 _DEADLINE = 15.0
-_SHOWN = 120
+_MAX_SHOWN_CHARS = 120
 
-_CHECK = "Check TOCSIN_BASE_URL, the name's DNS entry, the proxy and the firewall."
+_UNREACHABLE_REMEDY = "Check TOCSIN_BASE_URL, the name's DNS entry, the proxy and the firewall."
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,17 +71,19 @@ def send_sample(
     """
     if actor.user_id is None:
         raise Rejected("needs_person", "A sample pages whoever sends it: sign in, or use a token.")
-    chosen = _chosen(integration, sample)
+    selected = _select_sample(integration, sample)
     text, test = test_token.issue(integration.pk, actor.user_id, now)
-    source_id, body = with_fresh_ids(reader_of(integration, integration.current_version), chosen, test)
-    own = client or HttpClient(trusted=True)
-    begun = time.monotonic()
+    source_id, body = with_fresh_ids(normalizer_of_version(integration, integration.current_version), selected, test)
+    http_client = client or HttpClient(trusted=True)
+    started = time.monotonic()
     try:
-        answer = _post(own, f"{secrets.url_of(integration)}/{test_token.SEGMENT}/{text}", integration, chosen, body)
+        response = _post(
+            http_client, f"{secrets.url_of(integration)}/{test_token.SEGMENT}/{text}", integration, selected, body
+        )
     finally:
         if client is None:
-            own.close()
-    sent = _read(integration, chosen, source_id, answer, round((time.monotonic() - begun) * 1000))
+            http_client.close()
+    result = _read_result(integration, selected, source_id, response, round((time.monotonic() - started) * 1000))
     audit.record(
         actor,
         "send_sample",
@@ -89,17 +91,17 @@ def send_sample(
         object_type="integration",
         object_id=integration.pk,
         object_name=integration.name,
-        after={"sample": chosen.name, "message": str(sent.message_id), "status": sent.status},
+        after={"sample": selected.name, "message": str(result.message_id), "status": result.status},
     )
-    return sent
+    return result
 
 
-def _chosen(integration: Integration, name: str | None) -> Sample:
+def _select_sample(integration: Integration, name: str | None) -> Sample:
     kind = load_kinds().get(integration.kind)
     if kind is None or not kind.samples:
         raise Rejected("not_possible", f"The catalogue has no sample for {integration.name}.")
     if name is None:
-        return _first(kind)
+        return _first_sample(kind)
     for sample in kind.samples:
         if sample.name == name:
             return sample
@@ -107,13 +109,15 @@ def _chosen(integration: Integration, name: str | None) -> Sample:
     raise Rejected("invalid", f'sample: {kind.title} has no sample "{name}"; it has {known}.', "sample")
 
 
-def _first(kind: IntegrationKind) -> Sample:
+def _first_sample(kind: IntegrationKind) -> Sample:
     """Returns the kind's `first_sample`, else the first sample that opens an alert by itself."""
     by_name = {sample.name: sample for sample in kind.samples}
     if kind.first_sample in by_name:
         return by_name[kind.first_sample]
-    opens = (s for s in kind.samples if not s.before and not s.settings and s.expect[0].status == "Mapped Opened")
-    return next(opens, kind.samples[0])
+    opening_samples = (
+        s for s in kind.samples if not s.before and not s.settings and s.expect[0].status == "Mapped Opened"
+    )
+    return next(opening_samples, kind.samples[0])
 
 
 def _post(client: HttpClient, url: str, integration: Integration, sample: Sample, body: bytes) -> EgressResponse:
@@ -129,24 +133,24 @@ def _post(client: HttpClient, url: str, integration: Integration, sample: Sample
         if "certificate" in error.detail.casefold():
             detail = f"Senders that check certificates cannot reach {public}: {error.detail}"
             raise Permanent(detail, "It needs a certificate for this name that is valid, with its chain.") from None
-        raise Permanent(f"{public} cannot be reached from here: {error.detail}", _CHECK) from None
+        raise Permanent(f"{public} cannot be reached from here: {error.detail}", _UNREACHABLE_REMEDY) from None
     except Permanent as error:
-        raise Permanent(f"{public} cannot be called: {error.detail}", error.remedy or _CHECK) from None
+        raise Permanent(f"{public} cannot be called: {error.detail}", error.remedy or _UNREACHABLE_REMEDY) from None
 
 
 def _credentials(integration: Integration, body: bytes) -> dict[str, str]:
     """Returns the headers with the credentials that the integration requires of its senders."""
-    known = secrets.credentials_of(integration)
+    credentials = secrets.credentials_of(integration)
     headers: dict[str, str] = {}
-    if header := known.get("header"):
+    if header := credentials.get("header"):
         headers[header["name"]] = header["value"]
-    if signature := known.get("hmac"):
-        signed = body
+    if signature := credentials.get("hmac"):
+        signed_text = body
         if time_header := signature.get("timestamp_header"):
             headers[time_header] = str(int(clock.now().timestamp()))
-            signed = headers[time_header].encode() + b":" + body
-        headers[signature["header"]] = hmac.new(signature["secret"].encode(), signed, hashlib.sha256).hexdigest()
-    if basic := known.get("basic"):
+            signed_text = headers[time_header].encode() + b":" + body
+        headers[signature["header"]] = hmac.new(signature["secret"].encode(), signed_text, hashlib.sha256).hexdigest()
+    if basic := credentials.get("basic"):
         pair = f"{basic['username']}:{basic['password']}".encode()
         headers["Authorization"] = f"Basic {base64.b64encode(pair).decode()}"
     return headers
@@ -161,8 +165,10 @@ class _ResponseBody(msgspec.Struct):
     messages: list[_ResponseBody] = []
 
 
-def _read(integration: Integration, sample: Sample, source_id: str, answer: EgressResponse, took: int) -> SampleResult:
-    message_id = _message_of(answer)
+def _read_result(
+    integration: Integration, sample: Sample, source_id: str, response: EgressResponse, took: int
+) -> SampleResult:
+    message_id = _message_id_of(response)
     row = InboundMessage.objects.filter(pk=message_id, integration=integration).first()
     if row is None:
         raise Permanent(
@@ -172,29 +178,29 @@ def _read(integration: Integration, sample: Sample, source_id: str, answer: Egre
     return SampleResult(sample.name, source_id, row.pk, row.status, row.reason, row.alert_id, took)
 
 
-def _message_of(answer: EgressResponse) -> UUID:
+def _message_id_of(response: EgressResponse) -> UUID:
     """Returns the message id in the webhook's response. Raises Permanent for any other response."""
     public = environment.current().public_url
-    if answer.status in (301, 302, 303, 307, 308):
-        place = answer.headers.get("location", "somewhere else").split("/in/")[0][:_SHOWN]
-        detail = f"{public} sends senders on to {place}; most senders do not follow."
+    if response.status in (301, 302, 303, 307, 308):
+        redirect_target = response.headers.get("location", "somewhere else").split("/in/")[0][:_MAX_SHOWN_CHARS]
+        detail = f"{public} sends senders on to {redirect_target}; most senders do not follow."
         raise Permanent(detail, "Set TOCSIN_BASE_URL to the address that answers by itself.")
     try:
-        body = msgspec.json.decode(answer.body, type=_ResponseBody)
+        body = msgspec.json.decode(response.body, type=_ResponseBody)
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        raise _foreign(answer) from None
-    found = body.message_id or next((one.message_id for one in body.messages), None)
-    if found is not None:
-        return found
+        raise _foreign_response_error(response) from None
+    message_id = body.message_id or next((message.message_id for message in body.messages), None)
+    if message_id is not None:
+        return message_id
     if not body.error:
-        raise _foreign(answer)
-    said = (body.detail or body.error).rstrip(".")
-    detail = f"{public} answered {answer.status}: {said}."
+        raise _foreign_response_error(response)
+    error_text = (body.detail or body.error).rstrip(".")
+    detail = f"{public} answered {response.status}: {error_text}."
     raise Permanent(detail, "If this is not this Tocsin's own answer, check where the proxy sends /in/.")
 
 
-def _foreign(answer: EgressResponse) -> Permanent:
-    text = " ".join(re.sub(r"<[^>]*>", " ", answer.body.decode("utf-8", "replace")).split())[:_SHOWN]
-    said = f": “{text}”" if text else ""
-    detail = f"{environment.current().public_url} answered {answer.status}, which is not Tocsin's answer{said}."
+def _foreign_response_error(response: EgressResponse) -> Permanent:
+    text = " ".join(re.sub(r"<[^>]*>", " ", response.body.decode("utf-8", "replace")).split())[:_MAX_SHOWN_CHARS]
+    excerpt = f": “{text}”" if text else ""
+    detail = f"{environment.current().public_url} answered {response.status}, which is not Tocsin's answer{excerpt}."
     return Permanent(detail, "Check that the proxy sends /in/ on to Tocsin unchanged.")

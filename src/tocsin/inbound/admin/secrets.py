@@ -15,7 +15,7 @@ from tocsin.core import ids
 from tocsin.core.config import config_version, crypto, environment
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.core.validation.object_reader import ObjectReader
-from tocsin.core.validation.server_origin import is_elsewhere
+from tocsin.core.validation.server_origin import is_different_origin
 from tocsin.inbound.config import imap_url
 from tocsin.inbound.models import Integration, PinnedSender
 
@@ -56,7 +56,7 @@ def masked_url(integration: Integration) -> str:
 
     Senders can still post, because tokens are found by hash, but the URL can only be shown again after a rotation.
     """
-    token = crypto.is_decryptable(integration.token)
+    token = crypto.decrypt_or_none(integration.token)
     return f"{environment.current().public_url}/in/{token}" if token is not None else ""
 
 
@@ -76,10 +76,10 @@ def rotate_token(
     if not timedelta() <= overlap <= MAX_OVERLAP:
         raise Rejected("invalid_duration", f"The overlap is at most {MAX_OVERLAP.days} days.", "overlap")
     with config_version.exclusive(integration):
-        fresh = ids.token() if token is None else validate_token(token, integration)
-        if integration.token_hash and bytes(integration.token_hash) == ids.token_hash(fresh):
-            raise _used_before()
-        put_token(integration, fresh, overlap=overlap, now=now)
+        new_token = ids.token() if token is None else validate_token(token, integration)
+        if integration.token_hash and bytes(integration.token_hash) == ids.token_hash(new_token):
+            raise _token_used_before()
+        put_token(integration, new_token, overlap=overlap, now=now)
         integration.save()
         PinnedSender.objects.filter(integration=integration).delete()
         audit.record(
@@ -92,7 +92,7 @@ def rotate_token(
             after={"old_token_until": (now + overlap).isoformat()},
         )
         config_version.bump()
-    return fresh
+    return new_token
 
 
 def put_token(integration: Integration, token: str, *, overlap: timedelta, now: datetime) -> None:
@@ -109,7 +109,7 @@ def keep_token(integration: Integration, token: object) -> bool:
         return False
     if ids.token_hash(token) != bytes(integration.token_hash):
         return False
-    if crypto.is_decryptable(integration.token) is None:
+    if crypto.decrypt_or_none(integration.token) is None:
         integration.token = crypto.encrypt(token)
     return True
 
@@ -124,11 +124,11 @@ def validate_token(token: object, integration: Integration | None) -> str:
     if (others.filter(token_hash=hashed) | others.filter(old_token_hash=hashed)).exists():
         raise Rejected("invalid_token", "token: is that of another integration, or was a short time ago.", "token")
     if integration and integration.old_token_hash and bytes(integration.old_token_hash) == hashed:
-        raise _used_before()
+        raise _token_used_before()
     return token
 
 
-def _used_before() -> Rejected:
+def _token_used_before() -> Rejected:
     return Rejected("invalid_token", "token: was this integration's own before; choose another.", "token")
 
 
@@ -143,7 +143,7 @@ def credentials_of(integration: Integration) -> dict[str, Any]:
     return stored
 
 
-def merge_credentials(integration: Integration) -> dict[str, Any]:
+def readable_credentials(integration: Integration) -> dict[str, Any]:
     """Returns the same, or nothing if no known key decrypts them. Requests are refused until they are entered again."""
     try:
         return credentials_of(integration)
@@ -160,61 +160,72 @@ def masked_credentials(credentials: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_credentials(
-    value: object, known: Mapping[str, Any], signature_header: str = "", timestamp_header: str = ""
+    value: object, stored_credentials: Mapping[str, Any], signature_header: str = "", timestamp_header: str = ""
 ) -> dict[str, Any]:
     """Reads credentials from a spec: `basic`, `header`, `hmac`, `addresses` (networks such as 10.1.0.0/16), `imap`.
 
-    An omitted secret keeps its value from `known`; an empty one is refused. The signature header and its timestamp
-    header default to the kind's, except that an empty timestamp header in the spec is kept. Raises Rejected or
-    RejectedAll with the field of each problem.
+    An omitted secret keeps its value from `stored_credentials`; an empty one is refused. The signature header and its
+    timestamp header default to the kind's, except that an empty timestamp header in the spec is kept. Raises Rejected
+    or RejectedAll with the field of each problem.
     """
     spec = ObjectReader(value, "credentials")
-    found: dict[str, Any] = {}
-    for kind, (shown, secret) in _PARTS.items():
-        part = spec.spec(kind)
+    credentials: dict[str, Any] = {}
+    for kind, (public_part, secret_part) in _PARTS.items():
+        part = spec.nested(kind)
         if part is None:
             continue
-        before = known.get(kind, {}).get(secret, "")
-        usual = signature_header if kind == "hmac" else ""
+        stored_secret = stored_credentials.get(kind, {}).get(secret_part, "")
+        default = signature_header if kind == "hmac" else ""
         entry = {
-            shown: part.text(shown, usual, required=not usual, longest=200),
+            public_part: part.text(public_part, default, required=not default, max_length=200),
             # An empty secret would let anybody sign requests, or sign in.
-            secret: part.text(secret, before, required=not before or part.has(secret), longest=1000),
+            secret_part: part.text(
+                secret_part, stored_secret, required=not stored_secret or part.has(secret_part), max_length=1000
+            ),
         }
         if kind == "hmac":
-            usual_time = timestamp_header if entry[shown].casefold() == signature_header.casefold() else ""
-            time = part.text(_TIME, usual_time, longest=200)
-            if time and not _HEADER.fullmatch(time):
-                part.refuse(_TIME, f'"{time}" is not the name of a header.')
-            if time or usual_time:
-                entry[_TIME] = time
-        if kind == "imap" and before and not part.has(secret) and is_elsewhere(known[kind][shown], entry[shown]):
+            default_time_header = (
+                timestamp_header if entry[public_part].casefold() == signature_header.casefold() else ""
+            )
+            time_header = part.text(_TIME, default_time_header, max_length=200)
+            if time_header and not _HEADER.fullmatch(time_header):
+                part.add_error(_TIME, f'"{time_header}" is not the name of a header.')
+            if time_header or default_time_header:
+                entry[_TIME] = time_header
+        if (
+            kind == "imap"
+            and stored_secret
+            and not part.has(secret_part)
+            and is_different_origin(stored_credentials[kind][public_part], entry[public_part])
+        ):
             # Otherwise a user who may edit the mailbox could send another server's password to a server of their
             # choice.
-            part.refuse(secret, "enter the secret again: the address has changed.", "missing")
-        if kind in ("header", "hmac") and entry[shown] and not _HEADER.fullmatch(entry[shown]):
-            part.refuse(shown, f'"{entry[shown]}" is not the name of a header.')
-        if kind == "basic" and ":" in entry[shown]:
-            part.refuse(shown, "has no colon in it (RFC 7617).")
-        if kind == "imap" and entry[shown] and (problem := imap_url.url_problem(entry[shown])):
-            part.refuse(shown, problem)
-        part.done()
-        found[kind] = entry
+            part.add_error(secret_part, "enter the secret again: the address has changed.", "missing")
+        if kind in ("header", "hmac") and entry[public_part] and not _HEADER.fullmatch(entry[public_part]):
+            part.add_error(public_part, f'"{entry[public_part]}" is not the name of a header.')
+        if kind == "basic" and ":" in entry[public_part]:
+            part.add_error(public_part, "has no colon in it (RFC 7617).")
+        if kind == "imap" and entry[public_part] and (problem := imap_url.url_problem(entry[public_part])):
+            part.add_error(public_part, problem)
+        part.reject_unknown_keys()
+        credentials[kind] = entry
     if networks := _networks(spec):
-        found[_ADDRESSES] = networks
+        credentials[_ADDRESSES] = networks
     spec.finish()
-    return found
+    return credentials
 
 
 def _networks(spec: ObjectReader) -> list[str]:
     """Reads addresses and networks and returns them without duplicates in their shortest form."""
-    found: list[str] = []
-    for number, text in enumerate(spec.texts(_ADDRESSES)[:_MAX_ADDRESSES]):
+    networks: list[str] = []
+    for index, text in enumerate(spec.texts(_ADDRESSES)[:_MAX_ADDRESSES]):
         try:
-            found.append(str(ipaddress.ip_network(text, strict=False)))
+            networks.append(str(ipaddress.ip_network(text, strict=False)))
         except ValueError:
-            spec.refuse(f"{_ADDRESSES}[{number}]", f'"{text[:60]}" is no address and no network such as 192.0.2.0/24.')
-    return list(dict.fromkeys(found))
+            spec.add_error(
+                f"{_ADDRESSES}[{index}]", f'"{text[:60]}" is no address and no network such as 192.0.2.0/24.'
+            )
+    return list(dict.fromkeys(networks))
 
 
 def put_credentials(integration: Integration, credentials: Mapping[str, Any]) -> None:

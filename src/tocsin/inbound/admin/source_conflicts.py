@@ -31,21 +31,22 @@ def refuse_two_systems(integration: Integration) -> None:
     Integrations without a configured address are not compared.
     """
     kind = load_kinds()[integration.kind]
-    own = _hosts(integration, kind)
-    if not kind.follows_agent or not own:
+    hosts = _hosts(integration, kind)
+    if not kind.assigns_source_agent or not hosts:
         return
     source = integration.source or kind.source
     for other in Integration.objects.exclude(pk=integration.pk).select_related("outbound").order_by("pk"):
-        its_kind = load_kinds().get(other.kind)
-        if its_kind is None or not its_kind.follows_agent or (other.source or its_kind.source) != source:
+        other_kind = load_kinds().get(other.kind)
+        if other_kind is None or not other_kind.assigns_source_agent or (other.source or other_kind.source) != source:
             continue
-        theirs = _hosts(other, its_kind)
-        if theirs and not {*theirs} & {*own}:
+        other_hosts = _hosts(other, other_kind)
+        if other_hosts and not {*other_hosts} & {*hosts}:
             raise Rejected(
                 "shared_source",
-                f'source: "{source}" is the Source of {other.name} too, which is of {theirs[0]} and not of {own[0]}: '
+                f'source: "{source}" is the Source of {other.name} too, which is of {other_hosts[0]} and '
+                f"not of {hosts[0]}: "
                 f"tickets of the same number would be one alert. Give this one a Source of its own, such as {source} "
-                f"{own[0]}.",
+                f"{hosts[0]}.",
                 "source",
             )
 
@@ -69,7 +70,7 @@ def refuse_without_rights(
         return
     viewer = permissions.viewer(User.objects.get(pk=actor.user_id))
     for other in _sharing(integration, key_source):
-        if not viewer.may(Permission.ROUTING, other.group_id):
+        if not viewer.may(Permission.MANAGE_ROUTING, other.group_id):
             raise Rejected(
                 "shared_source",
                 f'source: "{key_source}" is the Source of {other.name} too, which you may not change: this one could '
@@ -81,20 +82,24 @@ def refuse_without_rights(
 def key_source_of(integration: Integration) -> str:
     """Returns the first part of the integration's dedup keys. Integrations with the same value share alerts."""
     kind = load_kinds().get(integration.kind)
-    own = integration.source or (kind.source if kind is not None else "")
-    return own or integration.dedup_namespace or integration.name
+    source = integration.source or (kind.source if kind is not None else "")
+    return source or integration.dedup_namespace or integration.name
 
 
 def _sharing(integration: Integration, key_source: str) -> Iterator[Integration]:
     """Returns the other integrations with that Source, now or when alerts opened that are still active."""
     alerts = Alert.objects.filter(source=key_source, status__in=sorted(ACTIVE))
-    had_it = set(alerts.values_list("integration_id", flat=True).distinct())
+    integration_ids = set(alerts.values_list("integration_id", flat=True).distinct())
     others = Integration.objects.exclude(pk=integration.pk).order_by("pk")
-    return (other for other in others if other.pk in had_it or key_source_of(other) == key_source)
+    return (other for other in others if other.pk in integration_ids or key_source_of(other) == key_source)
 
 
 def _hosts(integration: Integration, kind: IntegrationKind) -> list[str]:
     """Returns the hosts of the ticket system: those in the settings, and that of the outbound integration."""
-    named = [integration.settings.get(one.name) for one in kind.settings if one.kind is IntegrationSettingType.ADDRESS]
+    addresses = [
+        integration.settings.get(setting.name)
+        for setting in kind.settings
+        if setting.kind is IntegrationSettingType.ADDRESS
+    ]
     outbound = integration.outbound.settings.get("base_url") if integration.outbound is not None else ""
-    return [host for address in (*named, outbound) if (host := urlsplit(str(address or "")).hostname)]
+    return [host for address in (*addresses, outbound) if (host := urlsplit(str(address or "")).hostname)]

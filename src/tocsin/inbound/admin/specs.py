@@ -17,8 +17,8 @@ from tocsin.core.validation.object_reader import ObjectReader, raise_all, requir
 from tocsin.escalation.models import Policy
 from tocsin.inbound.admin import references
 from tocsin.inbound.admin.references import GROUP, OUTBOUND, POLICY, USER, ReferenceNames, ReferenceResolver
-from tocsin.inbound.config.noise_settings import KEYS as SHAPING_KEYS
-from tocsin.inbound.config.normalizer import IntegrationDefinition, Normalizer, compile_reader
+from tocsin.inbound.config.noise_settings import KEYS as NOISE_KEYS
+from tocsin.inbound.config.normalizer import IntegrationDefinition, Normalizer, compile_normalizer
 from tocsin.inbound.enums import IntegrationMode
 from tocsin.inbound.expressions.fields import FIELDS
 from tocsin.inbound.models import ClientTable
@@ -26,16 +26,16 @@ from tocsin.oncall.models import SupportHours
 from tocsin.people.models import Group, User
 
 #: The keys of a version's definition; the kind's defaults fill the rest.
-DEFINITION_KEYS = ("mapping", "rules", "filters", "routes", "dedup_key", *SHAPING_KEYS)
+DEFINITION_KEYS = ("mapping", "rules", "filters", "routes", "dedup_key", *NOISE_KEYS)
 
 #: The keys of a mapping that contain custom fields and tags.
 CUSTOM, TAGS = "custom", "tags"
-_TOP = FIELDS.keys() | {CUSTOM, TAGS}
+_TOP_LEVEL_KEYS = FIELDS.keys() | {CUSTOM, TAGS}
 
 #: A setting of every kind: whether an unreadable message opens an alert.
 FAIL_OPEN = "fail_open"
 #: Also stored with the settings: the integration may be saved although it reaches nobody.
-ANYWAY = "anyway"
+ALLOW_UNREACHABLE = "anyway"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +54,13 @@ class IntegrationSpec:
     group_ids: tuple[int, ...]
     settings: dict[str, Any]
     definition: dict[str, Any]
-    anyway: bool
+    allow_unreachable: bool
     #: None if the spec omits them: the stored values are kept.
     token: object
     credentials: object
 
 
-def names() -> ReferenceNames:
+def load_reference_names() -> ReferenceNames:
     """Loads the names of all objects that an integration may refer to, as the transaction sees them."""
     return ReferenceNames(
         policies=dict(Policy.objects.values_list("pk", "name")),
@@ -76,34 +76,34 @@ def names() -> ReferenceNames:
 def read(value: object) -> IntegrationSpec:
     """Reads a spec. Raises Rejected or RejectedAll with each field: `rules.open.value`, `routes[0].during`."""
     spec = ObjectReader(value)
-    name, source = spec.name(), spec.line("source", longest=100)
+    name, source = spec.name(), spec.line("source", max_length=100)
     kind = _kind(spec)
     mode = spec.one_of("mode", IntegrationMode, IntegrationMode.PAGE)
-    anyway = spec.flag("anyway", False)
-    resolver = ReferenceResolver(names())
+    allow_unreachable = spec.boolean("anyway", False)
+    resolver = ReferenceResolver(load_reference_names())
     outbound = spec.text("outbound")
     outbound_id = resolver.find(OUTBOUND, outbound, "outbound") if outbound else None
     group = resolver.find(GROUP, spec.text("group"), "group") if spec.text("group") else None
     policy = spec.text("escalation_policy")
     policy_id = resolver.find(POLICY, policy, "escalation_policy") if policy else None
     users, groups = _recipients(spec, resolver)
-    given: dict[str, Any] = {}
+    definition: dict[str, Any] = {}
     for key in DEFINITION_KEYS:
         if spec.raw(key) not in (None, {}, [], ""):
-            given[key] = spec.raw(key)
+            definition[key] = spec.raw(key)
     settings = spec.raw("settings", {})
     token, credentials = spec.raw("token"), spec.raw("credentials")
-    spec.done()
+    spec.reject_unknown_keys()
     stored_settings: dict[str, Any] = {}
     if kind is not None:
-        stored_settings = _noting(spec, partial(_settings, kind, settings)) or {}
-        _noting(spec, partial(compile_definition, kind, given, stored_settings))
-    spec.check()
+        stored_settings = _collect_problem(spec, partial(_settings, kind, settings)) or {}
+        _collect_problem(spec, partial(validate_definition, kind, definition, stored_settings))
+    spec.raise_errors()
     assert kind is not None
-    given = references.definition_with_ids(given, resolver)
+    definition = references.definition_with_ids(definition, resolver)
     resolver.check()
-    if anyway:
-        stored_settings[ANYWAY] = True
+    if allow_unreachable:
+        stored_settings[ALLOW_UNREACHABLE] = True
     return IntegrationSpec(
         name=name,
         kind=kind,
@@ -115,71 +115,73 @@ def read(value: object) -> IntegrationSpec:
         user_ids=tuple(users),
         group_ids=tuple(groups),
         settings=stored_settings,
-        definition=as_stored(given),
-        anyway=anyway,
+        definition=as_stored(definition),
+        allow_unreachable=allow_unreachable,
         token=token,
         credentials=credentials,
     )
 
 
-def compile_definition(kind: IntegrationKind, given: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+def validate_definition(kind: IntegrationKind, definition: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
     """Compiles an integration's own definition together with its kind's defaults, to validate it.
 
     Raises Rejected with the field of an unusable path, regular expression, operator or key.
     """
-    for key, value in given.items():
+    for key, value in definition.items():
         require_storable(value, key)
-    if not isinstance(given.get("mapping", {}), Mapping):
+    if not isinstance(definition.get("mapping", {}), Mapping):
         raise Rejected("invalid_mapping", "mapping: names fields and where their values come from.", "mapping")
-    _refuse_unknown_fields(kind, given.get("mapping", {}))
-    if not isinstance(given.get("rules", {}), Mapping):
+    _refuse_unknown_fields(kind, definition.get("mapping", {}))
+    if not isinstance(definition.get("rules", {}), Mapping):
         raise Rejected("invalid_condition", "rules: are {open, close, update}.", "rules")
-    if not isinstance(given.get("dedup_key", ""), str):
+    if not isinstance(definition.get("dedup_key", ""), str):
         raise Rejected("invalid_mapping", "dedup_key: is a text template.", "dedup_key")
-    compiled(kind, given, settings)
+    build_normalizer(kind, definition, settings)
 
 
-def definition_of(
-    kind: IntegrationKind, parts: Mapping[str, Any], settings: Mapping[str, Any], known: ReferenceNames
+def stored_definition(
+    kind: IntegrationKind, parts: Mapping[str, Any], settings: Mapping[str, Any], reference_names: ReferenceNames
 ) -> dict[str, Any]:
     """Returns a definition as stored from its `parts` as in a spec; empty parts are omitted and left to the kind.
 
     Raises Rejected or RejectedAll, as `read` does for the same parts.
     """
-    given = {key: parts[key] for key in DEFINITION_KEYS if parts.get(key) not in (None, {}, [], "")}
-    compile_definition(kind, given, settings)
-    resolver = ReferenceResolver(known)
-    given = references.definition_with_ids(given, resolver)
+    definition = {key: parts[key] for key in DEFINITION_KEYS if parts.get(key) not in (None, {}, [], "")}
+    validate_definition(kind, definition, settings)
+    resolver = ReferenceResolver(reference_names)
+    definition = references.definition_with_ids(definition, resolver)
     resolver.check()
-    return as_stored(given)
+    return as_stored(definition)
 
 
-def compiled(kind: IntegrationKind, given: Mapping[str, Any], settings: Mapping[str, Any]) -> Normalizer:
-    """Compiles an integration's definition to a normalizer. Raises Rejected as `compile_definition`."""
-    return compile_reader(kind, IntegrationDefinition(**{"settings": settings, **given}))
+def build_normalizer(kind: IntegrationKind, definition: Mapping[str, Any], settings: Mapping[str, Any]) -> Normalizer:
+    """Compiles an integration's definition to a normalizer. Raises Rejected as `validate_definition`."""
+    return compile_normalizer(kind, IntegrationDefinition(**{"settings": settings, **definition}))
 
 
-def with_custom_apart(mapping: Mapping[str, Any]) -> dict[str, Any]:
+def nest_custom_fields(mapping: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a mapping with custom fields under `custom`; older versions stored them beside Tocsin's own fields."""
-    beside = {name: entry for name, entry in mapping.items() if name not in _TOP}
-    if not beside:
+    custom_fields = {name: entry for name, entry in mapping.items() if name not in _TOP_LEVEL_KEYS}
+    if not custom_fields:
         return dict(mapping)
-    own = {name: entry for name, entry in mapping.items() if name in _TOP}
-    return {**own, CUSTOM: {**beside, **(own.get(CUSTOM) or {})}}
+    known_fields = {name: entry for name, entry in mapping.items() if name in _TOP_LEVEL_KEYS}
+    return {**known_fields, CUSTOM: {**custom_fields, **(known_fields.get(CUSTOM) or {})}}
 
 
 def _refuse_unknown_fields(kind: IntegrationKind, mapping: Mapping[str, Any]) -> None:
     """Rejects unknown fields, so that a misspelt field does not silently become a custom one."""
-    known = _TOP | kind.mapping.keys()
+    known_names = _TOP_LEVEL_KEYS | kind.mapping.keys()
     problems = []
     for name in mapping:
-        if name in known:
+        if name in known_names:
             continue
-        place = f"mapping.{str(name)[:40]}"
-        near = difflib.get_close_matches(str(name)[:100].casefold().replace(" ", "_"), sorted(known), 1, 0.75)
-        hint = f'did you mean "{near[0]}"? ' if near else ""
-        detail = f"{place}: is no field of Tocsin's; {hint}A custom field stands under custom:, a tag under tags:."
-        problems.append(Rejected("unknown_field", detail, place))
+        field_path = f"mapping.{str(name)[:40]}"
+        close_matches = difflib.get_close_matches(
+            str(name)[:100].casefold().replace(" ", "_"), sorted(known_names), 1, 0.75
+        )
+        hint = f'did you mean "{close_matches[0]}"? ' if close_matches else ""
+        detail = f"{field_path}: is no field of Tocsin's; {hint}A custom field stands under custom:, a tag under tags:."
+        problems.append(Rejected("unknown_field", detail, field_path))
     raise_all(problems)
 
 
@@ -189,11 +191,11 @@ def as_stored(value: dict[str, Any]) -> dict[str, Any]:
     return stored
 
 
-def _noting[T](spec: ObjectReader, work: Callable[[], T]) -> T | None:
+def _collect_problem[T](spec: ObjectReader, function: Callable[[], T]) -> T | None:
     try:
-        return work()
+        return function()
     except Rejected as problem:
-        spec.note(problem)
+        spec.add_rejection(problem)
         return None
 
 
@@ -201,29 +203,29 @@ def _kind(spec: ObjectReader) -> IntegrationKind | None:
     kind_name = spec.text("kind", required=True)
     kind = load_kinds().get(kind_name)
     if kind_name and kind is None:
-        spec.refuse("kind", f'"{kind_name}" is not in the catalogue; known: {", ".join(sorted(load_kinds()))}.')
+        spec.add_error("kind", f'"{kind_name}" is not in the catalogue; known: {", ".join(sorted(load_kinds()))}.')
     return kind
 
 
 def _recipients(spec: ObjectReader, resolver: ReferenceResolver) -> tuple[list[int], list[int]]:
-    recipients = spec.spec("recipients")
+    recipients = spec.nested("recipients")
     if recipients is None:
         return [], []
     users, groups = recipients.texts("users"), recipients.texts("groups")
-    recipients.done()
+    recipients.reject_unknown_keys()
     return (
         resolver.find_all(USER, users, "recipients.users"),
         resolver.find_all(GROUP, groups, "recipients.groups"),
     )
 
 
-def _settings(kind: IntegrationKind, given: object) -> dict[str, Any]:
-    if not isinstance(given, Mapping):
+def _settings(kind: IntegrationKind, settings: object) -> dict[str, Any]:
+    if not isinstance(settings, Mapping):
         raise Rejected("invalid_setting", "settings: are named values.", "settings")
-    require_storable(given, "settings")
-    own = {key: value for key, value in given.items() if key != FAIL_OPEN}
-    cleaned = clean_settings(kind, own)
-    fail_open = given.get(FAIL_OPEN)
+    require_storable(settings, "settings")
+    kind_settings = {key: value for key, value in settings.items() if key != FAIL_OPEN}
+    cleaned = clean_settings(kind, kind_settings)
+    fail_open = settings.get(FAIL_OPEN)
     if fail_open is not None:
         if not isinstance(fail_open, bool):
             raise Rejected("invalid_setting", "settings.fail_open: must be true or false.", f"settings.{FAIL_OPEN}")

@@ -23,8 +23,8 @@ class StatusEffect(StrEnum):
 
 def action_of_status(rules: CompiledRules, status: str) -> StatusEffect:
     """Returns what a message does that contains nothing but this status."""
-    intent, _verdict = rules.classify({}, MappedFields({"source_status": status}, {}, {}))
-    match intent:
+    action, _match = rules.classify({}, MappedFields({"source_status": status}, {}, {}))
+    match action:
         case EventAction.OPEN:
             return StatusEffect.OPEN
         case EventAction.CLOSE | EventAction.CANCEL:
@@ -34,12 +34,12 @@ def action_of_status(rules: CompiledRules, status: str) -> StatusEffect:
 
 
 def with_status_action(
-    rules: Mapping[str, Any], defaults: Mapping[str, Any], status: str, wanted: StatusEffect
+    rules: Mapping[str, Any], defaults: Mapping[str, Any], status: str, effect: StatusEffect
 ) -> dict[str, Any]:
-    """Returns the integration's own `rules` with `status` doing `wanted`; `defaults` are the kind's rules."""
-    whole = {**defaults, **rules}
-    opens, closes = _without(whole.get("open"), status), _without(whole.get("close"), status)
-    match wanted:
+    """Returns the integration's own `rules` with `status` doing `effect`; `defaults` are the kind's rules."""
+    merged_rules = {**defaults, **rules}
+    opens, closes = _without(merged_rules.get("open"), status), _without(merged_rules.get("close"), status)
+    match effect:
         case StatusEffect.OPEN:
             opens, closes = _or(opens, status), _but_not(closes, status)
         case StatusEffect.CLOSE:
@@ -47,13 +47,13 @@ def with_status_action(
             closes = _or(closes, status)
         case StatusEffect.UPDATE:
             opens, closes = _but_not(opens, status), _but_not(closes, status)
-    found = dict(rules)
+    changed_rules = dict(rules)
     for name, rule in (("open", opens), ("close", closes)):
         if rule == defaults.get(name):
-            found.pop(name, None)
+            changed_rules.pop(name, None)
         else:
-            found[name] = rule
-    return found
+            changed_rules[name] = rule
+    return changed_rules
 
 
 def _is(status: str) -> dict[str, Any]:
@@ -77,14 +77,14 @@ def _without(rule: Any, status: str) -> Any:
     if _same(rule, status):
         return None
     if isinstance(rule, Mapping) and set(rule) == {"any"}:
-        kept = [part for part in rule["any"] if not _same(part, status)]
-        return kept[0] if len(kept) == 1 else {"any": kept} if kept else None
+        conditions = [part for part in rule["any"] if not _same(part, status)]
+        return conditions[0] if len(conditions) == 1 else {"any": conditions} if conditions else None
     if isinstance(rule, Mapping) and set(rule) == {"all"}:
-        kept = [part for part in rule["all"] if not (set(part) == {"not"} and _same(part["not"], status))]
+        conditions = [part for part in rule["all"] if not (set(part) == {"not"} and _same(part["not"], status))]
         # Such conditions may also be inside the first part, next to an exception.
-        kept = [_without(part, status) if index == 0 else part for index, part in enumerate(kept)]
-        kept = [part for part in kept if part is not None]
-        return kept[0] if len(kept) == 1 else {"all": kept} if kept else None
+        conditions = [_without(part, status) if index == 0 else part for index, part in enumerate(conditions)]
+        conditions = [part for part in conditions if part is not None]
+        return conditions[0] if len(conditions) == 1 else {"all": conditions} if conditions else None
     return rule
 
 

@@ -24,26 +24,26 @@ class DefinitionChange:
     after: Any
 
 
-def find(integration: Integration, number: int) -> IntegrationVersion:
+def find_version(integration: Integration, number: int) -> IntegrationVersion:
     """Returns the integration's version with that number. Raises Rejected("not_found")."""
-    found = integration.versions.filter(number=number).first() if number < 2**31 else None
-    if found is None:
+    version = integration.versions.filter(number=number).first() if number < 2**31 else None
+    if version is None:
         raise Rejected("not_found", f"{integration.name} has no version {number}.")
-    return found
+    return version
 
 
 def describe_version(version: IntegrationVersion, names: ReferenceNames | None = None) -> dict[str, Any]:
     """Returns a version's definition as in a spec, with names instead of ids."""
     definition: dict[str, Any] = dict(version.definition)
     if "mapping" in definition:
-        definition["mapping"] = specs.with_custom_apart(definition["mapping"])
+        definition["mapping"] = specs.nest_custom_fields(definition["mapping"])
     if references.has_names(definition):
-        definition = references.definition_with_names(definition, names or specs.names())
+        definition = references.definition_with_names(definition, names or specs.load_reference_names())
     return {key: definition[key] for key in specs.DEFINITION_KEYS if key in definition}
 
 
 def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[DefinitionChange, ...]:
-    """Returns the parts in which two definitions, as `shown` returns them, differ."""
+    """Returns the parts in which two definitions, as `describe_version` returns them, differ."""
     return tuple(
         DefinitionChange(key, before.get(key), after.get(key))
         for key in specs.DEFINITION_KEYS
@@ -56,8 +56,8 @@ def restore_version(integration: Integration, number: int, *, actor: AuditActor,
 
     Raises Rejected("not_found"), or whatever saving raises, for example for a policy of that version that was deleted.
     """
-    old = describe_version(find(integration, number))
+    old_definition = describe_version(find_version(integration, number))
     with config_version.exclusive(integration):
-        now_set = commands.integration_spec(integration)
-        spec = {key: part for key, part in now_set.items() if key not in specs.DEFINITION_KEYS}
-        return commands.save_integration({**spec, **old}, existing=integration, actor=actor, now=now)
+        current_spec = commands.integration_spec(integration)
+        spec = {key: part for key, part in current_spec.items() if key not in specs.DEFINITION_KEYS}
+        return commands.save_integration({**spec, **old_definition}, existing=integration, actor=actor, now=now)

@@ -20,81 +20,111 @@ from tocsin.inbound.deciding.decide import actor_of
 log = logging.getLogger(__name__)
 
 
-def user_of(door: CompiledIntegration, name: str) -> Actor | None:
+def user_of(integration: CompiledIntegration, name: str) -> Actor | None:
     """Returns the user with that e-mail address, username or name as an actor; None if unknown."""
-    found = door.directory.users.get(name.strip().casefold()) if name else None
-    return Actor(ActorKind.USER, found[1], found[0]) if found is not None else None
+    user = integration.directory.users.get(name.strip().casefold()) if name else None
+    return Actor(ActorKind.USER, user[1], user[0]) if user is not None else None
 
 
-def acknowledge(door: CompiledIntegration, alert_id: int, by: str, note: str, now: datetime) -> None:
+def acknowledge(integration: CompiledIntegration, alert_id: int, user_name: str, note: str, now: datetime) -> None:
     """Acknowledges the alert for a known user. Otherwise assigns it to the external name, unless it is assigned
     already.
 
     Either stops further paging.
     """
-    user = user_of(door, by)
+    user = user_of(integration, user_name)
     if user is not None:
-        _act(alert_id, Acknowledge(actor=user, note=_note(door, note), via=CommandChannel.INBOUND), now)
-    elif not service.state_of(_meant(alert_id)).is_owned:
-        name = by.strip() or door.shown_source
-        said = _note(door, note or "acknowledged there")
-        _act(alert_id, Assign(actor=actor_of(door), name=name[:100], note=said, via=CommandChannel.INBOUND), now)
+        _act(
+            alert_id, Acknowledge(actor=user, note=_attributed_note(integration, note), via=CommandChannel.INBOUND), now
+        )
+    elif not service.load_state(_resolve_merged(alert_id)).is_owned:
+        name = user_name.strip() or integration.display_source
+        assignment_note = _attributed_note(integration, note or "acknowledged there")
+        _act(
+            alert_id,
+            Assign(actor=actor_of(integration), name=name[:100], note=assignment_note, via=CommandChannel.INBOUND),
+            now,
+        )
 
 
-def unacknowledge(door: CompiledIntegration, alert_id: int, by: str, note: str, now: datetime) -> None:
+def unacknowledge(integration: CompiledIntegration, alert_id: int, user_name: str, note: str, now: datetime) -> None:
     """Reverts `acknowledge`."""
-    user = user_of(door, by)
+    user = user_of(integration, user_name)
     if user is not None:
-        _act(alert_id, Unacknowledge(actor=user, note=_note(door, note), via=CommandChannel.INBOUND), now)
+        _act(
+            alert_id,
+            Unacknowledge(actor=user, note=_attributed_note(integration, note), via=CommandChannel.INBOUND),
+            now,
+        )
         return
-    state = service.state_of(_meant(alert_id))
+    state = service.load_state(_resolve_merged(alert_id))
     if state.owner_id is None and state.is_owned:
-        _act(alert_id, Unassign(actor=actor_of(door), note=_note(door, note), via=CommandChannel.INBOUND), now)
+        _act(
+            alert_id,
+            Unassign(actor=actor_of(integration), note=_attributed_note(integration, note), via=CommandChannel.INBOUND),
+            now,
+        )
 
 
-def assign(door: CompiledIntegration, alert_id: int, to: str, by: str, note: str, now: datetime) -> None:
+def assign(
+    integration: CompiledIntegration, alert_id: int, assignee: str, user_name: str, note: str, now: datetime
+) -> None:
     """Assigns the alert to a user, or to an external name."""
-    owner = user_of(door, to)
-    name, user_id = (owner.name, owner.user_id) if owner is not None else (to.strip()[:100], None)
-    actor = user_of(door, by) or actor_of(door)
+    owner = user_of(integration, assignee)
+    name, user_id = (owner.name, owner.user_id) if owner is not None else (assignee.strip()[:100], None)
+    actor = user_of(integration, user_name) or actor_of(integration)
     _act(
         alert_id,
-        Assign(actor=actor, name=name, user_id=user_id, note=_note(door, note), via=CommandChannel.INBOUND),
+        Assign(
+            actor=actor,
+            name=name,
+            user_id=user_id,
+            note=_attributed_note(integration, note),
+            via=CommandChannel.INBOUND,
+        ),
         now,
     )
 
 
-def snooze(door: CompiledIntegration, alert_id: int, until: datetime, by: str, note: str, now: datetime) -> None:
+def snooze(
+    integration: CompiledIntegration, alert_id: int, until: datetime, user_name: str, note: str, now: datetime
+) -> None:
     """Puts the alert on hold until then."""
-    actor = user_of(door, by) or actor_of(door)
-    _act(alert_id, Hold(actor=actor, until=until, note=_note(door, note), via=CommandChannel.INBOUND), now)
+    actor = user_of(integration, user_name) or actor_of(integration)
+    _act(
+        alert_id,
+        Hold(actor=actor, until=until, note=_attributed_note(integration, note), via=CommandChannel.INBOUND),
+        now,
+    )
 
 
-def escalate(door: CompiledIntegration, alert_id: int, by: str, note: str, now: datetime) -> None:
+def escalate(integration: CompiledIntegration, alert_id: int, user_name: str, note: str, now: datetime) -> None:
     """Pages the next step now."""
-    actor = user_of(door, by) or actor_of(door)
-    _act(alert_id, Escalate(actor=actor, note=_note(door, note), via=CommandChannel.INBOUND), now)
+    actor = user_of(integration, user_name) or actor_of(integration)
+    _act(alert_id, Escalate(actor=actor, note=_attributed_note(integration, note), via=CommandChannel.INBOUND), now)
 
 
-def add_note(door: CompiledIntegration, alert_id: int, text: str, by: str, now: datetime) -> None:
+def add_note(integration: CompiledIntegration, alert_id: int, text: str, user_name: str, now: datetime) -> None:
     """Adds a note to the timeline."""
-    actor = user_of(door, by) or actor_of(door)
+    actor = user_of(integration, user_name) or actor_of(integration)
     if text.strip():
         _act(alert_id, Reply(actor=actor, text=text[:4000], via=CommandChannel.INBOUND), now)
 
 
 def _act(alert_id: int, command: Command, now: datetime) -> None:
     try:
-        service.apply_command(_meant(alert_id), command, now=now)
+        service.apply_command(_resolve_merged(alert_id), command, now=now)
     except Rejected as rejected:
         log.info("An order about alert %s changes nothing: %s", alert_id, rejected.detail)
 
 
-def _meant(alert_id: int) -> int:
+def _resolve_merged(alert_id: int) -> int:
     """Returns the alert that this one was merged into, else the alert itself."""
-    state = service.state_of(alert_id)
+    state = service.load_state(alert_id)
     return state.merged_into if state.status is AlertStatus.MERGED and state.merged_into is not None else alert_id
 
 
-def _note(door: CompiledIntegration, note: str) -> str:
-    return f"{door.shown_source}: {note.strip()[:1000]}" if note.strip() else f"by {door.shown_source}"
+def _attributed_note(integration: CompiledIntegration, note: str) -> str:
+    return (
+        f"{integration.display_source}: {note.strip()[:1000]}" if note.strip() else f"by {integration.display_source}"
+    )

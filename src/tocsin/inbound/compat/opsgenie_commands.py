@@ -10,7 +10,7 @@ from typing import Final, assert_never
 from tocsin.core.errors import Rejected
 from tocsin.inbound.compat import alert_commands
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
-from tocsin.inbound.expressions.fields import moment, text_of
+from tocsin.inbound.expressions.fields import parse_moment, text_of
 
 
 class OpsgenieAction(StrEnum):
@@ -34,7 +34,7 @@ class OpsgenieAction(StrEnum):
 
 
 #: Actions by method and last path segment.
-WORDS: Final[Mapping[tuple[str, str], OpsgenieAction]] = {
+ACTIONS_BY_PATH: Final[Mapping[tuple[str, str], OpsgenieAction]] = {
     ("POST", "acknowledge"): OpsgenieAction.ACKNOWLEDGE,
     ("POST", "unacknowledge"): OpsgenieAction.UNACKNOWLEDGE,
     ("POST", "close"): OpsgenieAction.CLOSE,
@@ -58,7 +58,7 @@ WORDS: Final[Mapping[tuple[str, str], OpsgenieAction]] = {
 }
 
 #: Actions that are carried out after the message is stored, on an alert that must be known by then.
-AFTERWARDS: Final = frozenset(
+COMMAND_ACTIONS: Final = frozenset(
     {
         OpsgenieAction.ACKNOWLEDGE,
         OpsgenieAction.UNACKNOWLEDGE,
@@ -73,10 +73,10 @@ AFTERWARDS: Final = frozenset(
 )
 
 #: Actions that add to or remove from the alert's existing values.
-TO_WHAT_THERE_IS: Final = frozenset({OpsgenieAction.TAGS, OpsgenieAction.DETAILS})
+MERGED_ACTIONS: Final = frozenset({OpsgenieAction.TAGS, OpsgenieAction.DETAILS})
 
 #: Opsgenie's action name and status text of a request that was carried out.
-DONE: Final[Mapping[OpsgenieAction, tuple[str, str]]] = {
+COMPLETED_TEXTS: Final[Mapping[OpsgenieAction, tuple[str, str]]] = {
     OpsgenieAction.CREATE: ("Create", "Created alert"),
     OpsgenieAction.CLOSE: ("Close", "Closed alert"),
     OpsgenieAction.DELETE: ("Delete", "Deleted alert"),
@@ -95,21 +95,21 @@ DONE: Final[Mapping[OpsgenieAction, tuple[str, str]]] = {
 }
 
 
-def message(verb: OpsgenieAction, given: Mapping[str, object]) -> dict[str, object]:
+def message_payload(verb: OpsgenieAction, fields: Mapping[str, object]) -> dict[str, object]:
     """Returns the message to store for a request. Raises Rejected with the unusable field."""
-    payload = {**given, "action": verb.value}
+    payload = {**fields, "action": verb.value}
     match verb:
         case OpsgenieAction.CREATE:
-            if not _text(given.get("message")):
+            if not _text(fields.get("message")):
                 raise Rejected("invalid_request", "Message can not be empty.", "message")
         case OpsgenieAction.SNOOZE:
-            if moment(given.get("endTime")) is None:
+            if parse_moment(fields.get("endTime")) is None:
                 raise Rejected("invalid_request", "End time can not be empty.", "endTime")
         case OpsgenieAction.ASSIGN:
-            if not _name(given.get("owner")):
+            if not _name(fields.get("owner")):
                 raise Rejected("invalid_request", "Owner can not be empty.", "owner")
         case OpsgenieAction.NOTE:
-            if not _text(given.get("note")):
+            if not _text(fields.get("note")):
                 raise Rejected("invalid_request", "Note can not be empty.", "note")
         case _:
             pass
@@ -120,53 +120,54 @@ def merge_with_alert(
     payload: Mapping[str, object], labels: list[str], details: Mapping[str, str], *, is_removal: bool
 ) -> dict[str, object]:
     """Returns the message with the alert's resulting tags or details. Removing the last of them has no effect."""
-    whole = dict(payload)
+    merged = dict(payload)
     if payload["action"] == OpsgenieAction.TAGS:
-        named = _listed(payload.get("tags"))
-        left = [one for one in labels if one not in named]
-        whole["tags"] = left if is_removal else list(dict.fromkeys([*labels, *named]))
+        tags = _text_list(payload.get("tags"))
+        remaining_tags = [label for label in labels if label not in tags]
+        merged["tags"] = remaining_tags if is_removal else list(dict.fromkeys([*labels, *tags]))
     elif is_removal:
-        gone = _listed(payload.get("keys"))
-        whole["details"] = {name: value for name, value in details.items() if name not in gone}
+        removed_keys = _text_list(payload.get("keys"))
+        merged["details"] = {name: value for name, value in details.items() if name not in removed_keys}
     else:
-        given = payload.get("details")
-        whole["details"] = {**details, **given} if isinstance(given, Mapping) else dict(details)
-    return whole
+        new_details = payload.get("details")
+        merged["details"] = {**details, **new_details} if isinstance(new_details, Mapping) else dict(details)
+    return merged
 
 
-def _listed(value: object) -> list[str]:
+def _text_list(value: object) -> list[str]:
     """Returns a list of texts; a string is split at commas, as in query parameters."""
-    found = value.split(",") if isinstance(value, str) else value if isinstance(value, list) else []
-    return [text for one in found if (text := _text(one))]
+    items = value.split(",") if isinstance(value, str) else value if isinstance(value, list) else []
+    return [text for item in items if (text := _text(item))]
 
 
 def apply_verb(
-    door: CompiledIntegration, verb: OpsgenieAction, alert_id: int, payload: Mapping[str, object], now: datetime
+    integration: CompiledIntegration, verb: OpsgenieAction, alert_id: int, payload: Mapping[str, object], now: datetime
 ) -> None:
     """Runs the command for what the message itself does not do to the alert."""
-    by, note = _text(payload.get("user")), _text(payload.get("note"))
+    user_name, note = _text(payload.get("user")), _text(payload.get("note"))
     match verb:
         case OpsgenieAction.ACKNOWLEDGE:
-            alert_commands.acknowledge(door, alert_id, by, note, now)
+            alert_commands.acknowledge(integration, alert_id, user_name, note, now)
         case OpsgenieAction.UNACKNOWLEDGE:
-            alert_commands.unacknowledge(door, alert_id, by, note, now)
+            alert_commands.unacknowledge(integration, alert_id, user_name, note, now)
         case OpsgenieAction.SNOOZE:
-            until = moment(payload.get("endTime"))
+            until = parse_moment(payload.get("endTime"))
             assert until is not None
-            alert_commands.snooze(door, alert_id, until, by, note, now)
+            alert_commands.snooze(integration, alert_id, until, user_name, note, now)
         case OpsgenieAction.ESCALATE:
-            alert_commands.escalate(door, alert_id, by, note, now)
+            alert_commands.escalate(integration, alert_id, user_name, note, now)
         case OpsgenieAction.ASSIGN:
-            alert_commands.assign(door, alert_id, _name(payload.get("owner")), by, note, now)
+            alert_commands.assign(integration, alert_id, _name(payload.get("owner")), user_name, note, now)
         case OpsgenieAction.RESPONDER | OpsgenieAction.TEAM:
-            wanted = _name(payload.get("responder") or payload.get("team"))
+            responder = _name(payload.get("responder") or payload.get("team"))
             text = (
-                f"Asked for {wanted or 'somebody'} as well: whom an alert notifies is its escalation policy's choice."
+                f"Asked for {responder or 'somebody'} as well: whom an alert notifies is its escalation "
+                "policy's choice."
             )
-            alert_commands.add_note(door, alert_id, f"{text} {note}".strip(), by, now)
+            alert_commands.add_note(integration, alert_id, f"{text} {note}".strip(), user_name, now)
         case OpsgenieAction.ACTION:
             text = f"Asked for the action “{_text(payload.get('name'))}”, which is not carried out here. {note}"
-            alert_commands.add_note(door, alert_id, text, by, now)
+            alert_commands.add_note(integration, alert_id, text, user_name, now)
         case (
             OpsgenieAction.NOTE
             | OpsgenieAction.CREATE
@@ -176,7 +177,7 @@ def apply_verb(
             | OpsgenieAction.DETAILS
             | OpsgenieAction.DELETE
         ):
-            alert_commands.add_note(door, alert_id, note, by, now)
+            alert_commands.add_note(integration, alert_id, note, user_name, now)
         case _:
             assert_never(verb)
 

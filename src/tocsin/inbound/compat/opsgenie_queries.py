@@ -16,7 +16,7 @@ from tocsin.core.db.database import Connection
 from tocsin.core.ids import uuid7
 from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.inbound.body_compression import decompress
-from tocsin.inbound.compat.opsgenie_commands import DONE, OpsgenieAction
+from tocsin.inbound.compat.opsgenie_commands import COMPLETED_TEXTS, OpsgenieAction
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.deciding.preprocessing import prepare
 from tocsin.inbound.enums import MessageStatus
@@ -47,76 +47,76 @@ class _OpsgenieResponse(msgspec.Struct):
     action: str = ""
 
 
-def find(door: CompiledIntegration, identifier: str, identifier_type: str) -> AlertRow | None:
+def find(integration: CompiledIntegration, identifier: str, identifier_type: str) -> AlertRow | None:
     """Finds an alert by id (the tiny id is the same) or by alias: the active alert, else the last one."""
     with database.transaction() as connection:
         if identifier_type == "alias":
-            return _by_alias(connection, door, identifier)
+            return _by_alias(connection, integration, identifier)
         if not identifier.isdecimal() or len(identifier) > 18:
             return None
         sql = f"SELECT {_COLUMNS} {_FROM} WHERE a.id = %s AND a.integration_id = %s"
-        return database.row(connection, sql, (int(identifier), door.id))
+        return database.row(connection, sql, (int(identifier), integration.id))
 
 
-def _by_alias(connection: Connection, door: CompiledIntegration, alias: str) -> AlertRow | None:
+def _by_alias(connection: Connection, integration: CompiledIntegration, alias: str) -> AlertRow | None:
     """Finds the alert by the dedup key of a message with that alias: indexed, and without a time limit."""
-    prepared = prepare(door, Element({"action": "get", "alias": alias}, b"{}"), uuid7())
+    prepared = prepare(integration, Element({"action": "get", "alias": alias}, b"{}"), uuid7())
     sql = f"""
     SELECT {_COLUMNS} {_FROM} WHERE a.integration_id = %s AND a.id = COALESCE(
       (SELECT id FROM alerts_alert WHERE key_hash = %s AND holds_key),
       (SELECT last_alert FROM inbound_dedupkey WHERE key_hash = %s))
     """
-    return database.row(connection, sql, (door.id, prepared.key, prepared.key))
+    return database.row(connection, sql, (integration.id, prepared.key_hash, prepared.key_hash))
 
 
-def alerts(door: CompiledIntegration, query: Mapping[str, str]) -> list[dict[str, object]]:
+def alerts(integration: CompiledIntegration, query: Mapping[str, str]) -> list[dict[str, object]]:
     """Lists one page of the integration's alerts, newest first by default."""
     where, values = _where(query)
     limit, offset = _number(query, "limit", 20, _MAX_ROWS), _number(query, "offset", 0, 20_000)
     order = "ASC" if query.get("order", "").lower() == "asc" else "DESC"
     sql = f"SELECT {_COLUMNS} {_FROM} WHERE a.integration_id = %s {where} ORDER BY a.id {order} LIMIT %s OFFSET %s"
     with database.transaction() as connection:
-        found = database.rows(connection, sql, (door.id, *values, limit, offset))
-    return [base(door, row) for row in found]
+        rows = database.rows(connection, sql, (integration.id, *values, limit, offset))
+    return [alert_summary(integration, row) for row in rows]
 
 
-def count(door: CompiledIntegration, query: Mapping[str, str]) -> dict[str, object]:
+def count(integration: CompiledIntegration, query: Mapping[str, str]) -> dict[str, object]:
     """Counts the integration's alerts that match a query."""
     where, values = _where(query)
     with database.transaction() as connection:
         sql = f"SELECT count(*) AS n FROM alerts_alert a WHERE a.integration_id = %s {where}"
-        found = database.row(connection, sql, (door.id, *values))
-    return {"count": found["n"] if found else 0}
+        row = database.row(connection, sql, (integration.id, *values))
+    return {"count": row["n"] if row else 0}
 
 
-def request_status(door: CompiledIntegration, number: str) -> dict[str, object] | None:
+def request_status(integration: CompiledIntegration, request_id: str) -> dict[str, object] | None:
     """Returns the outcome of a request; None if it is unknown or still pending."""
     try:
-        wanted = UUID(number)
+        message_id = UUID(request_id)
     except ValueError:
         return None
     with database.transaction() as connection:
-        found = database.row(
+        row = database.row(
             connection,
             "SELECT status, alert_id, source_id, received_at, reason, raw FROM inbound_inboundmessage "
             "WHERE id = %s AND integration_id = %s AND status <> 'Mapping Failed'",
-            (wanted, door.id),
+            (message_id, integration.id),
         )
-    if found is None or found["status"] == MessageStatus.PENDING:
+    if row is None or row["status"] == MessageStatus.PENDING:
         return None
-    verb = _verb(decompress(found["raw"]))
-    action, done = DONE[verb]
-    is_done = found["alert_id"] is not None
-    missing = found["reason"] if verb is OpsgenieAction.CREATE else "Alert does not exist"
+    verb = _verb(decompress(row["raw"]))
+    action, completed_text = COMPLETED_TEXTS[verb]
+    is_done = row["alert_id"] is not None
+    failure_text = row["reason"] if verb is OpsgenieAction.CREATE else "Alert does not exist"
     return {
         "success": is_done,
         "isSuccess": is_done,
         "action": action,
-        "processedAt": _moment(found["received_at"]),
-        "integrationId": str(door.id),
-        "status": done if is_done else missing,
-        "alertId": str(found["alert_id"]) if is_done else "",
-        "alias": found["source_id"] if is_done else "",
+        "processedAt": _moment(row["received_at"]),
+        "integrationId": str(integration.id),
+        "status": completed_text if is_done else failure_text,
+        "alertId": str(row["alert_id"]) if is_done else "",
+        "alias": row["source_id"] if is_done else "",
     }
 
 
@@ -128,39 +128,39 @@ def _verb(raw: bytes) -> OpsgenieAction:
         return OpsgenieAction.UPDATE
 
 
-def below(
-    door: CompiledIntegration, identifier: str, identifier_type: str, what: str
+def alert_entries(
+    integration: CompiledIntegration, identifier: str, identifier_type: str, subresource: str
 ) -> list[dict[str, object]] | None:
     """Lists an alert's notes or log, newest first. Recipients are not disclosed. None for an unknown alert."""
-    found = find(door, identifier, identifier_type)
-    if found is None:
+    alert = find(integration, identifier, identifier_type)
+    if alert is None:
         return None
-    if what == "recipients":
+    if subresource == "recipients":
         return []
-    kind = "AND kind = 'replied'" if what == "notes" else ""
+    kind = "AND kind = 'replied'" if subresource == "notes" else ""
     with database.transaction() as connection:
         events = database.rows(
             connection,
             f"SELECT id, at, kind, actor_name, reason, data FROM alerts_alertevent WHERE alert_id = %s {kind} "
             "ORDER BY id DESC LIMIT %s",
-            (found["id"], _MAX_ROWS),
+            (alert["id"], _MAX_ROWS),
         )
-    key = "note" if what == "notes" else "log"
+    key = "note" if subresource == "notes" else "log"
     return [
         {
-            key: event["data"].get("text", "") if what == "notes" else event["reason"],
+            key: event["data"].get("text", "") if subresource == "notes" else event["reason"],
             "owner": event["actor_name"],
             "createdAt": _moment(event["at"]),
             "offset": str(event["id"]),
-            **({} if what == "notes" else {"type": event["kind"]}),
+            **({} if subresource == "notes" else {"type": event["kind"]}),
         }
         for event in events
     ]
 
 
-def base(door: CompiledIntegration, row: AlertRow) -> dict[str, object]:
+def alert_summary(integration: CompiledIntegration, row: AlertRow) -> dict[str, object]:
     """Returns an alert as in list responses."""
-    held = row["hold_until"] if row["status"] == AlertStatus.ON_HOLD else None
+    snoozed_until = row["hold_until"] if row["status"] == AlertStatus.ON_HOLD else None
     owner = row["owner"] or row["owner_name"]
     return {
         "id": str(row["id"]),
@@ -171,8 +171,8 @@ def base(door: CompiledIntegration, row: AlertRow) -> dict[str, object]:
         "acknowledged": bool(row["acknowledged"] or owner),
         "isSeen": bool(row["acknowledged"] or owner),
         "tags": labels(row),
-        "snoozed": held is not None,
-        **({"snoozedUntil": _moment(held)} if held is not None else {}),
+        "snoozed": snoozed_until is not None,
+        **({"snoozedUntil": _moment(snoozed_until)} if snoozed_until is not None else {}),
         "count": row["count"],
         "lastOccurredAt": _moment(row["last_message_at"]),
         "createdAt": _moment(row["opened_at"]),
@@ -181,14 +181,14 @@ def base(door: CompiledIntegration, row: AlertRow) -> dict[str, object]:
         "owner": owner,
         "priority": _PRIORITIES[row["priority"]],
         "responders": [],
-        "integration": {"id": str(door.id), "name": door.name, "type": "API"},
+        "integration": {"id": str(integration.id), "name": integration.name, "type": "API"},
     }
 
 
-def whole(door: CompiledIntegration, row: AlertRow) -> dict[str, object]:
+def full_alert(integration: CompiledIntegration, row: AlertRow) -> dict[str, object]:
     """Returns an alert with all details."""
     return {
-        **base(door, row),
+        **alert_summary(integration, row),
         "actions": [],
         "entity": row["tags"].get("component_name", ""),
         "description": row["long_text"],
@@ -198,7 +198,7 @@ def whole(door: CompiledIntegration, row: AlertRow) -> dict[str, object]:
 
 def labels(row: AlertRow) -> list[str]:
     """Returns the alert's tags as sent: plain words, whereas Tocsin's own tags have names."""
-    return [one for one in row["custom"].get("labels", "").split(", ") if one]
+    return [label for label in row["custom"].get("labels", "").split(", ") if label]
 
 
 def details(row: AlertRow) -> dict[str, str]:
@@ -206,11 +206,11 @@ def details(row: AlertRow) -> dict[str, str]:
     custom = row["custom"]
     text = custom.get("properties") or custom.get("details", "")
     try:
-        found = msgspec.json.decode(text)
+        decoded = msgspec.json.decode(text)
     except msgspec.MsgspecError:
         # The integration has a custom mapping for details, or there are none.
         return {"details": text} if text else {}
-    return {name: text_of(value) or "" for name, value in found.items()} if isinstance(found, dict) else {}
+    return {name: text_of(value) or "" for name, value in decoded.items()} if isinstance(decoded, dict) else {}
 
 
 #: One term of a search query: `status:open`, `alias:"web 1"`.
@@ -219,14 +219,14 @@ _TERM: Final = re.compile(r'\s*(\w+)\s*[:=]\s*(?:"([^"]*)"|(\S+))\s*(?:and\b)?',
 
 def _where(query: Mapping[str, str]) -> tuple[str, list[object]]:
     """Returns a search query as SQL. Raises HttpError for unknown terms: a wrong list would be worse than an error."""
-    text, at = sanitize(query.get("query", "")).strip(), 0
+    text, offset = sanitize(query.get("query", "")).strip(), 0
     where, values = "", list[object]()
-    while at < len(text):
-        found = _TERM.match(text, at)
-        if found is None:
-            raise _not_understood(text[at:])
-        at = found.end()
-        name, value = found.group(1).lower(), found.group(2) if found.group(2) is not None else found.group(3)
+    while offset < len(text):
+        term = _TERM.match(text, offset)
+        if term is None:
+            raise _invalid_query(text[offset:])
+        offset = term.end()
+        name, value = term.group(1).lower(), term.group(2) if term.group(2) is not None else term.group(3)
         match name, value.lower():
             case "status", "open":
                 where += " AND a.status = ANY(%s)"
@@ -242,24 +242,24 @@ def _where(query: Mapping[str, str]) -> tuple[str, list[object]]:
                 values.append(int(number))
             case "priority", level if level.upper() in _PRIORITIES.values():
                 where += " AND a.priority = ANY(%s)"
-                values.append([one for one, named in _PRIORITIES.items() if named == level.upper()])
+                values.append([priority for priority, code in _PRIORITIES.items() if code == level.upper()])
             case _:
-                raise _not_understood(f"{name}:{value}")
+                raise _invalid_query(f"{name}:{value}")
     return where, values
 
 
-def _not_understood(term: str) -> HttpError:
+def _invalid_query(term: str) -> HttpError:
     known = "status, alias, id, tinyId and priority, each with a colon"
     return HttpError(422, "invalid_query", f"The query “{term[:80]}” is not understood; known: {known}.")
 
 
-def _number(query: Mapping[str, str], name: str, default: int, most: int) -> int:
+def _number(query: Mapping[str, str], name: str, default: int, maximum: int) -> int:
     text = query.get(name, "")
     if not text:
         return default
     if not text.isdecimal() or len(text) > 9:
         raise HttpError(422, "invalid_query", f"{name} must be a whole number.")
-    return min(int(text), most)
+    return min(int(text), maximum)
 
 
 def _moment(at: datetime) -> str:

@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from tocsin.core.errors import Rejected
-from tocsin.core.net.asgi import AsgiScope, Receive, Send, answer
+from tocsin.core.net.asgi import AsgiScope, Receive, Send, send_response
 from tocsin.core.runtime import clock
 from tocsin.inbound.compat import alert_commands
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
@@ -28,8 +28,8 @@ KIND: Final = "pagerduty"
 
 EVENTS: Final = "/v2/enqueue"
 CHANGES: Final = "/v2/change/enqueue"
-FIRST: Final = "/generic/2010-04-15/create_event.json"
-PATHS: Final = (EVENTS, CHANGES, FIRST)
+EVENTS_V1: Final = "/generic/2010-04-15/create_event.json"
+PATHS: Final = (EVENTS, CHANGES, EVENTS_V1)
 
 _ACTIONS: Final = ("trigger", "acknowledge", "resolve")
 _SEVERITIES: Final = ("critical", "error", "warning", "info")
@@ -38,93 +38,95 @@ _MAX_KEY: Final = 255
 type PagerdutyEvent = dict[str, object]
 
 
-async def handle(reception: IngestService, scope: AsgiScope, receive: Receive, send: Send) -> None:
-    """Handles one event. Raises HttpError, which `refused` renders in PagerDuty's format."""
+async def handle(ingest_service: IngestService, scope: AsgiScope, receive: Receive, send: Send) -> None:
+    """Handles one event. Raises HttpError, which `error_response` renders in PagerDuty's format."""
     if scope["method"] != "POST":
         raise HttpError(405, "method_not_allowed", "Send a POST.", ((b"allow", b"POST"),))
-    body = await reception.body(scope, receive)
+    body = await ingest_service.read_body(scope, receive)
     try:
-        await _event(reception, scope, body, send)
+        await _event(ingest_service, scope, body, send)
     finally:
-        reception.bodies.done(len(body))
+        ingest_service.body_reader.release(len(body))
 
 
-async def error_response(send: Send, refusal: HttpError) -> None:
+async def error_response(send: Send, error: HttpError) -> None:
     """Sends an error in PagerDuty's format. All PagerDuty clients retry 5xx."""
-    if refusal.status >= 500:
-        said: dict[str, object] = {"status": "error", "message": refusal.detail}
+    if error.status >= 500:
+        content: dict[str, object] = {"status": "error", "message": error.detail}
     else:
-        said = _invalid(refusal.detail)
-    await answer(send, refusal.status, msgspec.json.encode(said), headers=refusal.headers)
+        content = _invalid(error.detail)
+    await send_response(send, error.status, msgspec.json.encode(content), headers=error.headers)
 
 
-async def _event(reception: IngestService, scope: AsgiScope, body: bytes, send: Send) -> None:
+async def _event(ingest_service: IngestService, scope: AsgiScope, body: bytes, send: Send) -> None:
     headers = headers_of(scope)
-    sent = body
+    raw_body = body
     try:
-        body = await reception.unpacked(headers, sent)
+        body = await ingest_service.decompress_body(headers, raw_body)
     except Rejected as rejected:
         raise HttpError(400, "invalid_event", rejected.detail) from None
-    event = await asyncio.to_thread(_read, body) if len(body) > LARGE else _read(body)
+    event = await asyncio.to_thread(_parse_event, body) if len(body) > LARGE else _parse_event(body)
     path: str = scope["path"]
-    key_name = "service_key" if path == FIRST else "routing_key"
+    key_name = "service_key" if path == EVENTS_V1 else "routing_key"
     token = event.pop(key_name, None) or headers.get("x-routing-key")
     if not isinstance(token, str) or not token:
         raise HttpError(400, "invalid_event", f"'{key_name}' is missing or blank")
-    door = await _door(reception, token, key_name)
-    proofs = reception.proofs(door, scope, headers, sent)
+    integration = await _find_integration(ingest_service, token, key_name)
+    credential_results = ingest_service.check_credentials(integration, scope, headers, raw_body)
     if path == CHANGES:
         # Change events have no event_action in PagerDuty's API.
         event["event_action"] = "change"
         problems = _problems_of_change(event)
-    elif path == FIRST:
-        problems = _problems_of_first(event)
+    elif path == EVENTS_V1:
+        problems = _problems_v1(event)
     else:
         problems = _problems(event)
-    key = _key(event, "incident_key" if path == FIRST else "dedup_key")
+    key = _key(event, "incident_key" if path == EVENTS_V1 else "dedup_key")
     raw = msgspec.json.encode(event)
     problem = Rejected("invalid_event", "; ".join(problems)) if problems else None
     element = Element(None if problem else event, raw, problem=problem)
-    taken = await reception.take(door, [element], raw, stored_headers(headers, proofs))
+    ingest_result = await ingest_service.ingest(
+        integration, [element], raw, stored_headers(headers, credential_results)
+    )
     if problems:
         # The message is stored nevertheless and opens an alert about the problem, because something may well be wrong.
-        await answer(send, 400, msgspec.json.encode(_invalid(*problems)))
+        await send_response(send, 400, msgspec.json.encode(_invalid(*problems)))
         return
-    (stored,) = taken.stored
+    (stored,) = ingest_result.results
     if _action(event) == "acknowledge":
-        if is_pending(taken.stored):
+        if is_pending(ingest_result.results):
             raise HttpError(503, "not_stored", "Somebody is changing this alert. Send it again.", RETRY)
         if stored.alert_id is not None:
-            await asyncio.to_thread(alert_commands.acknowledge, door, stored.alert_id, "", "", clock.now())
-    await _accepted(send, path, key)
+            await asyncio.to_thread(alert_commands.acknowledge, integration, stored.alert_id, "", "", clock.now())
+    await _send_accepted(send, path, key)
 
 
-async def _door(reception: IngestService, token: str, key_name: str) -> CompiledIntegration:
+async def _find_integration(ingest_service: IngestService, token: str, key_name: str) -> CompiledIntegration:
     try:
-        door = await reception.door(token)
-    except HttpError as refusal:
-        if refusal.status != 404:
+        integration = await ingest_service.find_integration(token)
+    except HttpError as error:
+        if error.status != 404:
             raise
-        door = None
-    if door is None or door.reader.kind.name != KIND:
+        integration = None
+    if integration is None or integration.normalizer.kind.name != KIND:
         raise HttpError(400, "invalid_event", f"Invalid {key_name.replace('_', ' ')}")
-    return door
+    return integration
 
 
-async def _accepted(send: Send, path: str, key: str) -> None:
+async def _send_accepted(send: Send, path: str, key: str) -> None:
     if path == CHANGES:
-        await answer(send, 202, b'{"status":"success","message":"Change event processed"}')
+        await send_response(send, 202, b'{"status":"success","message":"Change event processed"}')
         return
-    name, status = ("incident_key", 200) if path == FIRST else ("dedup_key", 202)
-    said = {"status": "success", "message": "Event processed", name: key}
-    await answer(send, status, msgspec.json.encode(said))
+    name, status = ("incident_key", 200) if path == EVENTS_V1 else ("dedup_key", 202)
+    content = {"status": "success", "message": "Event processed", name: key}
+    await send_response(send, status, msgspec.json.encode(content))
 
 
 def _invalid(*errors: str) -> dict[str, object]:
     return {"status": "invalid event", "message": "Event object is invalid", "errors": list(errors)}
 
 
-def _read(body: bytes) -> PagerdutyEvent:
+def _parse_event(body: bytes) -> PagerdutyEvent:
     """Parses the body as one JSON object, ignoring the content type. Raises HttpError."""
     try:
         (element,) = decode(body, None, lenient=False).elements
@@ -148,8 +150,8 @@ def _given_key(event: PagerdutyEvent, name: str) -> str:
 
 
 def _action(event: PagerdutyEvent) -> str:
-    found = event.get("event_action") or event.get("event_type")
-    return found.lower() if isinstance(found, str) else ""
+    action = event.get("event_action") or event.get("event_type")
+    return action.lower() if isinstance(action, str) else ""
 
 
 def _problems(event: PagerdutyEvent) -> list[str]:
@@ -157,7 +159,7 @@ def _problems(event: PagerdutyEvent) -> list[str]:
     action = _action(event)
     if action not in _ACTIONS:
         return ["'event_action' is missing or blank" if not action else "'event_action' is invalid"]
-    problems = _problem_with_key(event, "dedup_key", is_needed=action != "trigger")
+    problems = _problem_with_key(event, "dedup_key", is_required=action != "trigger")
     if action != "trigger":
         return problems
     payload = event.get("payload")
@@ -174,11 +176,11 @@ def _problems(event: PagerdutyEvent) -> list[str]:
     return problems
 
 
-def _problems_of_first(event: PagerdutyEvent) -> list[str]:
+def _problems_v1(event: PagerdutyEvent) -> list[str]:
     action = _action(event)
     if action not in _ACTIONS:
         return ["Event type is invalid (must be one of the following: trigger, acknowledge or resolve)"]
-    problems = _problem_with_key(event, "incident_key", is_needed=action != "trigger")
+    problems = _problem_with_key(event, "incident_key", is_required=action != "trigger")
     if action == "trigger" and not str(event.get("description") or "").strip():
         problems.append("Description is missing or blank")
     return problems
@@ -191,8 +193,8 @@ def _problems_of_change(event: PagerdutyEvent) -> list[str]:
     return []
 
 
-def _problem_with_key(event: PagerdutyEvent, name: str, *, is_needed: bool) -> list[str]:
+def _problem_with_key(event: PagerdutyEvent, name: str, *, is_required: bool) -> list[str]:
     key = _given_key(event, name)
-    if is_needed and not key:
+    if is_required and not key:
         return [f"'{name}' is missing or blank"]
     return [f"'{name}' is too long (maximum is {_MAX_KEY} characters)"] if len(key) > _MAX_KEY else []

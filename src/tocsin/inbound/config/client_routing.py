@@ -12,37 +12,39 @@ from tocsin.inbound.config.routes import RouteChoice
 _FIELDS = ("client", "client_id")
 
 
-def compile_client_routing(door: CompiledIntegration, route: RouteChoice, reading: NormalizedEvent) -> RouteChoice:
+def apply_client_table(integration: CompiledIntegration, route: RouteChoice, event: NormalizedEvent) -> RouteChoice:
     """Returns the route with the group and policy that its client table has for the message's client.
 
     The route stays unchanged for a client that is not in the table, and the reason says so.
     """
-    if route.table is None:
+    if route.client_table is None:
         return route
-    table = table_of(door, route)
+    table = client_table_of(integration, route)
     if table is None:
         return replace(route, reason=f"{route.reason}; its client table is gone")
-    named = [text for field in _FIELDS if (text := reading.mapped.text(field))]
-    for text in named:
+    client_names = [text for field in _FIELDS if (text := event.mapped.text(field))]
+    for text in client_names:
         entry = table.clients.get(text.casefold())
         if entry is not None:
             return route_for_client(route, entry, f"{text} is in client table {table.name}")
-    who = f"client {named[0]}" if named else "a message without a client"
-    return replace(route, reason=f"{route.reason}; {who} is not in client table {table.name}")
+    client_text = f"client {client_names[0]}" if client_names else "a message without a client"
+    return replace(route, reason=f"{route.reason}; {client_text} is not in client table {table.name}")
 
 
-def table_of(door: CompiledIntegration, route: RouteChoice) -> ClientMap | None:
+def client_table_of(integration: CompiledIntegration, route: RouteChoice) -> ClientMap | None:
     """Returns the route's client table; None if the route has none or it was deleted."""
-    if route.table is None:
+    if route.client_table is None:
         return None
-    return door.directory.client_tables.get(route.table.casefold() if isinstance(route.table, str) else route.table)
+    return integration.directory.client_tables.get(
+        route.client_table.casefold() if isinstance(route.client_table, str) else route.client_table
+    )
 
 
-def route_for_client(route: RouteChoice, entry: ClientEntry, why: str) -> RouteChoice:
+def route_for_client(route: RouteChoice, entry: ClientEntry, reason: str) -> RouteChoice:
     """Returns the route with the group and policy of the client's entry."""
     return replace(
         route,
-        reason=f"{route.reason}; {why}",
+        reason=f"{route.reason}; {reason}",
         groups=route.groups if entry.group_id is None else (entry.group_id,),
         policy=route.policy if entry.policy_id is None else entry.policy_id,
     )

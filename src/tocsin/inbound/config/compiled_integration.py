@@ -83,7 +83,7 @@ class CompiledIntegration:
     #: The sending system: integrations with the same source share alerts.
     source: str
     mode: IntegrationMode
-    reader: Normalizer
+    normalizer: Normalizer
     version_id: int | None
     settings: Mapping[str, object]
     policy_id: int | None
@@ -101,12 +101,12 @@ class CompiledIntegration:
     windows: tuple[IntegrationWindow, ...] = ()
 
     @property
-    def is_shaped(self) -> bool:
+    def has_noise_reduction(self) -> bool:
         """Whether noise reduction or a maintenance window may affect an alert before it opens."""
-        return bool(self.windows) or self.reader.shaping is not None
+        return bool(self.windows) or self.normalizer.noise_settings is not None
 
     @property
-    def shown_source(self) -> str:
+    def display_source(self) -> str:
         """The sender's name on the timeline."""
         return self.source or self.name
 
@@ -115,34 +115,34 @@ class CompiledIntegration:
         """The first part of the integration's dedup keys."""
         return self.dedup_namespace or self.source
 
-    def agent(self, reading: NormalizedEvent) -> TicketAgent:
+    def ticket_agent(self, event: NormalizedEvent) -> TicketAgent:
         """Returns the agent to whom the ticket is assigned, according to the message."""
-        if reading.mapped.says_nobody("agent"):
+        if event.mapped.is_nobody("agent"):
             # Halo's "Unassigned" agent may have an e-mail address.
             return TicketAgent()
-        text = reading.mapped.text
-        return self.agent_named(text("agent") or "", text("assignee") or "", text("agent_id") or "")
+        text = event.mapped.text
+        return self.find_agent(text("agent") or "", text("assignee") or "", text("agent_id") or "")
 
-    def agent_named(self, name: str, email: str = "", number: str = "") -> TicketAgent:
+    def find_agent(self, name: str, email: str = "", agent_id: str = "") -> TicketAgent:
         """Returns the agent that a source calls `name`, as a Tocsin user if possible: by e-mail address, else by the
         name that the settings map the agent's number to (a user may have chosen it), else by name."""
         text = name or email
         if not text:
             return TicketAgent()
         agents = self.settings.get("agents")
-        known = agents.get(number, "") if isinstance(agents, Mapping) else ""
-        for said in (email if "@" in email else "", known, text):
-            if found := self.directory.users.get(str(said).casefold()):
-                return TicketAgent(found[1], found[0], found[1])
+        mapped_name = agents.get(agent_id, "") if isinstance(agents, Mapping) else ""
+        for identifier in (email if "@" in email else "", mapped_name, text):
+            if user := self.directory.users.get(str(identifier).casefold()):
+                return TicketAgent(user[1], user[0], user[1])
         return TicketAgent(text)
 
-    def dedup_key(self, reading: NormalizedEvent) -> str | None:
+    def dedup_key(self, event: NormalizedEvent) -> str | None:
         """Returns the key that identifies the message's problem; None: each message is a problem of its own."""
-        if reading.dedup_key:
-            return f"{self.key_source}\x1f{reading.dedup_key}"
-        if reading.source_id is None:
+        if event.dedup_key:
+            return f"{self.key_source}\x1f{event.dedup_key}"
+        if event.source_id is None:
             return None
-        return f"{self.key_source}\x1f{reading.source_name}\x1f{reading.source_id}"
+        return f"{self.key_source}\x1f{event.source_name}\x1f{event.source_id}"
 
     def in_hours(self, reference: RouteReference, now: datetime) -> bool:
         """Returns whether a route's support hours are open at `now`. Deleted support hours are never open."""
@@ -151,5 +151,5 @@ class CompiledIntegration:
 
     def next_hours(self, reference: RouteReference, now: datetime) -> datetime | None:
         """Returns when the support hours are open next, from `now` on; None for deleted ones, so that nothing waits."""
-        found = self.directory.next_hours.get(reference.casefold() if isinstance(reference, str) else reference)
-        return found(now) if found is not None else None
+        next_opening = self.directory.next_hours.get(reference.casefold() if isinstance(reference, str) else reference)
+        return next_opening(now) if next_opening is not None else None

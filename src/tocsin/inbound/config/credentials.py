@@ -18,7 +18,7 @@ from tocsin.core.config.environment import Network
 SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key"})
 
 #: Request headers stored with a message.
-KEPT_HEADERS = frozenset(
+STORED_HEADERS = frozenset(
     {
         "content-type",
         "content-length",
@@ -44,7 +44,7 @@ ADDRESS = "sender's address"
 type SignatureCheck = Callable[[bytes, Mapping[str, str], str, datetime], bool]
 
 
-class CredentialSource(StrEnum):
+class CredentialStatus(StrEnum):
     """The result of checking one credential."""
 
     VALID = "present, valid"
@@ -71,7 +71,7 @@ class Credentials:
     networks: tuple[Network, ...] = ()
 
     @property
-    def are_asked(self) -> bool:
+    def are_required(self) -> bool:
         """Whether anything besides the webhook URL is required."""
         return bool(self.password or self.username or self.header or self.signature_header or self.networks)
 
@@ -83,46 +83,46 @@ class Credentials:
         address: str | None = None,
         is_signed: SignatureCheck | None = None,
         now: datetime | None = None,
-    ) -> dict[str, CredentialSource]:
+    ) -> dict[str, CredentialStatus]:
         """Returns the result for each required credential by lower-case header name. All must be VALID.
 
         `address` is the sender's IP address. `is_signed`, called with `now`, replaces HMAC-SHA256 over the body. A
         signed timestamp must be at most MAX_AGE from `now`.
         """
-        found: dict[str, CredentialSource] = {}
+        results: dict[str, CredentialStatus] = {}
         if self.username or self.password:
-            found["authorization"] = self._basic(headers.get("authorization"))
+            results["authorization"] = self._basic(headers.get("authorization"))
         if self.header:
             name = self.header.lower()
-            found[name] = _compare(headers.get(name), self.header_value)
+            results[name] = _check_value(headers.get(name), self.header_value)
         if self.signature_header:
             name = self.signature_header.lower()
             if is_signed is not None and now is not None and name in headers:
-                right = is_signed(body, headers, self.signature_secret, now)
-                found[name] = CredentialSource.VALID if right else CredentialSource.INVALID
+                is_valid = is_signed(body, headers, self.signature_secret, now)
+                results[name] = CredentialStatus.VALID if is_valid else CredentialStatus.INVALID
             else:
-                found[name] = self._signature(headers.get(name), body, headers)
+                results[name] = self._signature(headers.get(name), body, headers)
             if self.timestamp_header:
                 name = self.timestamp_header.lower()
-                found[name] = _freshness(headers.get(name), now)
+                results[name] = _check_timestamp(headers.get(name), now)
         if self.networks:
-            found[ADDRESS] = CredentialSource.VALID if _is_in(address, self.networks) else CredentialSource.INVALID
-        return found
+            results[ADDRESS] = CredentialStatus.VALID if _is_in(address, self.networks) else CredentialStatus.INVALID
+        return results
 
-    def _basic(self, value: str | None) -> CredentialSource:
+    def _basic(self, value: str | None) -> CredentialStatus:
         """Checks Basic auth (RFC 7617): "Basic " and base64 of user:password in UTF-8."""
         if value is None:
-            return CredentialSource.MISSING
+            return CredentialStatus.MISSING
         scheme, _, encoded = value.partition(" ")
         try:
-            given = base64.b64decode(encoded.strip(), validate=True)
+            decoded = base64.b64decode(encoded.strip(), validate=True)
         except (binascii.Error, ValueError):
-            return CredentialSource.INVALID
-        wanted = f"{self.username}:{self.password}".encode()
-        is_right = scheme.lower() == "basic" and hmac.compare_digest(given, wanted)
-        return CredentialSource.VALID if is_right else CredentialSource.INVALID
+            return CredentialStatus.INVALID
+        expected = f"{self.username}:{self.password}".encode()
+        is_valid = scheme.lower() == "basic" and hmac.compare_digest(decoded, expected)
+        return CredentialStatus.VALID if is_valid else CredentialStatus.INVALID
 
-    def _signature(self, value: str | None, body: bytes, headers: Mapping[str, str]) -> CredentialSource:
+    def _signature(self, value: str | None, body: bytes, headers: Mapping[str, str]) -> CredentialStatus:
         """Checks HMAC-SHA256 of the body, in hex or base64, with an optional `sha256=` prefix.
 
         With a timestamp header, the signed text is `TIME:BODY` as in Grafana, or `TIME.BODY` as in Stripe and Standard
@@ -130,32 +130,35 @@ class Credentials:
         https://grafana.com/docs/grafana/latest/alerting/configure-notifications/manage-contact-points/integrations/webhook-notifier/
         """
         if value is None:
-            return CredentialSource.MISSING
+            return CredentialStatus.MISSING
         signed = [body]
         if self.timestamp_header:
             time = headers.get(self.timestamp_header.lower(), "").encode("latin-1", "replace")
-            signed = [time + mark + body for mark in (b":", b".")]
-        given = value.strip().removeprefix("sha256=")
+            signed = [time + separator + body for separator in (b":", b".")]
+        signature = value.strip().removeprefix("sha256=")
         digests = [hmac.new(self.signature_secret.encode(), text, hashlib.sha256).digest() for text in signed]
-        is_right = any(
-            _same(given.lower(), digest.hex()) or _same(given, base64.b64encode(digest).decode()) for digest in digests
+        is_valid = any(
+            _is_equal(signature.lower(), digest.hex()) or _is_equal(signature, base64.b64encode(digest).decode())
+            for digest in digests
         )
-        return CredentialSource.VALID if is_right else CredentialSource.INVALID
+        return CredentialStatus.VALID if is_valid else CredentialStatus.INVALID
 
 
-def stored_headers(headers: Mapping[str, str], proofs: Mapping[str, CredentialSource]) -> dict[str, str]:
+def stored_headers(headers: Mapping[str, str], results: Mapping[str, CredentialStatus]) -> dict[str, str]:
     """Returns the headers to store: those of the allow-list, and for credentials only the result of their check."""
-    kept = {name: value[:MAX_HEADER] for name, value in headers.items() if name in KEPT_HEADERS and name not in proofs}
-    return {**kept, **{name: proof.value for name, proof in proofs.items()}}
+    stored = {
+        name: value[:MAX_HEADER] for name, value in headers.items() if name in STORED_HEADERS and name not in results
+    }
+    return {**stored, **{name: result.value for name, result in results.items()}}
 
 
-def _freshness(value: str | None, now: datetime | None) -> CredentialSource:
+def _check_timestamp(value: str | None, now: datetime | None) -> CredentialStatus:
     """Checks that a timestamp (Unix seconds or milliseconds, or ISO 8601 with zone) is within MAX_AGE of `now`."""
     if value is None:
-        return CredentialSource.MISSING
+        return CredentialStatus.MISSING
     at = _moment(value.strip())
     is_fresh = at is not None and now is not None and abs(now - at) <= MAX_AGE
-    return CredentialSource.VALID if is_fresh else CredentialSource.INVALID
+    return CredentialStatus.VALID if is_fresh else CredentialStatus.INVALID
 
 
 def _moment(text: str) -> datetime | None:
@@ -178,11 +181,11 @@ def _is_in(address: str | None, networks: tuple[Network, ...]) -> bool:
     return any(parsed.version == network.version and parsed in network for network in networks)
 
 
-def _compare(given: str | None, wanted: str) -> CredentialSource:
-    if given is None:
-        return CredentialSource.MISSING
-    return CredentialSource.VALID if _same(given.strip(), wanted) else CredentialSource.INVALID
+def _check_value(value: str | None, expected: str) -> CredentialStatus:
+    if value is None:
+        return CredentialStatus.MISSING
+    return CredentialStatus.VALID if _is_equal(value.strip(), expected) else CredentialStatus.INVALID
 
 
-def _same(given: str, wanted: str) -> bool:
-    return hmac.compare_digest(given.encode("utf-8", "replace"), wanted.encode())
+def _is_equal(value: str, expected: str) -> bool:
+    return hmac.compare_digest(value.encode("utf-8", "replace"), expected.encode())

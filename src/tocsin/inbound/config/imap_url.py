@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 _PORTS = {"imaps": 993, "imap+starttls": 143, "imap": 143}
 
-_FORM = "must look like imaps://user@mail.example.org/INBOX, with %40 for an @ in the user's name."
+_FORMAT_HINT = "must look like imaps://user@mail.example.org/INBOX, with %40 for an @ in the user's name."
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +31,9 @@ def read(text: str) -> MailboxSettings:
         parts = urlsplit(text)
         host, port = parts.hostname, parts.port
     except ValueError as error:
-        raise ValueError(_FORM) from error
+        raise ValueError(_FORMAT_HINT) from error
     if parts.scheme not in _PORTS or not host or not parts.username:
-        raise ValueError(_FORM)
+        raise ValueError(_FORMAT_HINT)
     if parts.password:
         raise ValueError("has no password in it: that has a place of its own.")
     folder = unquote(parts.path.strip("/")) or "INBOX"

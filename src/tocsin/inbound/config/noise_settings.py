@@ -51,24 +51,27 @@ class CountScope(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Delay:
     kind: DelayKind
-    span: timedelta = timedelta()
+    duration: timedelta = timedelta()
     alerts: int = 0
     hours: SupportHoursRef | None = None
     hours_name: str = ""
-    per: CountScope = CountScope.ALERT
+    count_scope: CountScope = CountScope.ALERT
 
-    def said(self) -> str:
+    def describe(self) -> str:
         """Completes the sentence "an alert opens …"."""
-        of = " of the integration" if self.per is CountScope.INTEGRATION else ""
+        scope_text = " of the integration" if self.count_scope is CountScope.INTEGRATION else ""
         match self.kind:
             case DelayKind.WAIT:
-                return f"after {durations.describe(self.span)}, unless it closes before"
-            case DelayKind.COUNT if self.span:
-                return f"when {self.alerts} alerts{of} came within {durations.describe(self.span)}"
+                return f"after {durations.describe(self.duration)}, unless it closes before"
+            case DelayKind.COUNT if self.duration:
+                return f"when {self.alerts} alerts{scope_text} came within {durations.describe(self.duration)}"
             case DelayKind.COUNT:
-                return f"with every {self.alerts} alerts{of}"
+                return f"with every {self.alerts} alerts{scope_text}"
             case DelayKind.EVERY:
-                return f"at most once every {durations.describe(self.span)}{of and ' for the whole integration'}"
+                return (
+                    "at most once every "
+                    f"{durations.describe(self.duration)}{scope_text and ' for the whole integration'}"
+                )
             case DelayKind.HOURS:
                 return f"when the support hours {self.hours_name} begin"
 
@@ -104,8 +107,8 @@ class KeyTemplate:
     extraction: Extraction
 
     def render(self, payload: object, mapped: MappedFields) -> str | None:
-        found = self.template.render(self.extraction.read(payload), mapped.values)
-        return found[:500] if found is not None and found.strip() else None
+        text = self.template.render(self.extraction.read(payload), mapped.values)
+        return text[:500] if text is not None and text.strip() else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +119,7 @@ class NoiseSettings:
     grouping: Grouping | None = None
     flapping: Flapping | None = None
     delay: Delay | None = None
-    limit: AlertRateLimit | None = None
+    rate_limit: AlertRateLimit | None = None
     #: Whether any delay, its own or a route's, counts alerts of the whole integration.
     counts_integration: bool = False
     #: Whether any delay limits each alert to one opening per interval.
@@ -148,7 +151,7 @@ def scope_hash(scope: RateScope, integration_id: int, text: str = "") -> bytes:
 # --- Compiling ---------------------------------------------------------------------------------------------------
 
 
-def compile_shaping(
+def compile_noise_settings(
     definition: Mapping[str, object],
     fields: frozenset[str],
     settings: Mapping[str, object],
@@ -156,117 +159,123 @@ def compile_shaping(
     hours_names: Mapping[SupportHoursRef, str] | None = None,
 ) -> NoiseSettings | None:
     """Compiles the settings; None if nothing is set. Raises Rejected("invalid_shaping") with the field."""
-    given = {key: definition[key] for key in KEYS if definition.get(key) not in (None, {}, "")}
+    configured = {key: definition[key] for key in KEYS if definition.get(key) not in (None, {}, "")}
     delays = [delay for delay in route_delays if delay is not None]
-    if not given and not delays:
+    if not configured and not delays:
         return None
-    own = compile_delay(given.get("delay"), "delay", hours_names)
-    delays += [own] if own else []
+    own_delay = compile_delay(configured.get("delay"), "delay", hours_names)
+    delays += [own_delay] if own_delay else []
     return NoiseSettings(
-        parent=_template(given["parent"], "parent", fields, settings) if "parent" in given else None,
-        grouping=_grouping(given["grouping"], fields, settings) if "grouping" in given else None,
-        flapping=_flapping(given["flapping"]) if "flapping" in given else None,
-        delay=own,
-        limit=_limit(given["flood"]) if "flood" in given else None,
-        counts_integration=any(one.per is CountScope.INTEGRATION for one in delays),
-        counts_alerts=any(one.kind is DelayKind.EVERY and one.per is CountScope.ALERT for one in delays),
+        parent=_template(configured["parent"], "parent", fields, settings) if "parent" in configured else None,
+        grouping=_grouping(configured["grouping"], fields, settings) if "grouping" in configured else None,
+        flapping=_flapping(configured["flapping"]) if "flapping" in configured else None,
+        delay=own_delay,
+        rate_limit=_limit(configured["flood"]) if "flood" in configured else None,
+        counts_integration=any(candidate.count_scope is CountScope.INTEGRATION for candidate in delays),
+        counts_alerts=any(
+            candidate.kind is DelayKind.EVERY and candidate.count_scope is CountScope.ALERT for candidate in delays
+        ),
     )
 
 
-def compile_delay(value: object, place: str, hours_names: Mapping[SupportHoursRef, str] | None = None) -> Delay | None:
+def compile_delay(
+    value: object, field_path: str, hours_names: Mapping[SupportHoursRef, str] | None = None
+) -> Delay | None:
     """Compiles a delay: `{wait: 5m}`, `{alerts: 3}`, `{alerts: 3, within: 10m}`, `{every: 30m}` or
     `{until: Business hours}`; those that count also take `per: integration`. Raises Rejected with the field."""
     if value is None or value in ({}, "", NO_DELAY):
         return None
     one_of = "{wait: 5m}, {alerts: 3, within: 10m}, {every: 30m} or {until: Business hours}"
-    given = _mapping(value, place, ("wait", "alerts", "within", "every", "until", "per"), one_of)
-    kinds = [kind for kind in DelayKind if given.get(kind.value) is not None]
+    options = _mapping(value, field_path, ("wait", "alerts", "within", "every", "until", "per"), one_of)
+    kinds = [kind for kind in DelayKind if options.get(kind.value) is not None]
     if len(kinds) != 1:
-        raise _refused(place, f"give exactly one of {', '.join(DelayKind)}: {one_of}")
+        raise _rejection(field_path, f"give exactly one of {', '.join(DelayKind)}: {one_of}")
     (kind,) = kinds
-    if "within" in given and kind is not DelayKind.COUNT:
-        raise _refused(f"{place}.within", "belongs to alerts: {alerts: 3, within: 10m}")
-    per = _per(given.get("per"), kind, f"{place}.per")
+    if "within" in options and kind is not DelayKind.COUNT:
+        raise _rejection(f"{field_path}.within", "belongs to alerts: {alerts: 3, within: 10m}")
+    per = _per(options.get("per"), kind, f"{field_path}.per")
     match kind:
         case DelayKind.WAIT | DelayKind.EVERY:
-            return Delay(kind, _span(given[kind.value], f"{place}.{kind}"), per=per)
+            return Delay(kind, _span(options[kind.value], f"{field_path}.{kind}"), count_scope=per)
         case DelayKind.COUNT:
-            alerts = _whole(given["alerts"], f"{place}.alerts", 2, MAX_COUNTED_ALERTS)
-            within = _span(given["within"], f"{place}.within") if "within" in given else timedelta()
-            return Delay(kind, within, alerts, per=per)
+            alerts = _integer(options["alerts"], f"{field_path}.alerts", 2, MAX_COUNTED_ALERTS)
+            within = _span(options["within"], f"{field_path}.within") if "within" in options else timedelta()
+            return Delay(kind, within, alerts, count_scope=per)
         case DelayKind.HOURS:
-            hours = given["until"]
+            hours = options["until"]
             if isinstance(hours, bool) or not isinstance(hours, str | int):
-                raise _refused(f"{place}.until", "must be the name of support hours")
+                raise _rejection(f"{field_path}.until", "must be the name of support hours")
             return Delay(kind, hours=hours, hours_name=(hours_names or {}).get(hours, str(hours)))
 
 
-def _per(value: object, kind: DelayKind, place: str) -> CountScope:
+def _per(value: object, kind: DelayKind, field_path: str) -> CountScope:
     try:
-        found = CountScope(str(value)) if value not in (None, "") else CountScope.ALERT
+        scope = CountScope(str(value)) if value not in (None, "") else CountScope.ALERT
     except ValueError:
-        raise _refused(place, f"unknown '{str(value)[:40]}'; alert or integration") from None
-    if found is CountScope.INTEGRATION and kind not in (DelayKind.COUNT, DelayKind.EVERY):
-        raise _refused(place, "belongs to alerts and every")
-    return found
+        raise _rejection(field_path, f"unknown '{str(value)[:40]}'; alert or integration") from None
+    if scope is CountScope.INTEGRATION and kind not in (DelayKind.COUNT, DelayKind.EVERY):
+        raise _rejection(field_path, "belongs to alerts and every")
+    return scope
 
 
 def _grouping(value: object, fields: frozenset[str], settings: Mapping[str, object]) -> Grouping:
-    given = _mapping(value, "grouping", ("by", "within"), '{by: "<client>", within: 30m}')
+    options = _mapping(value, "grouping", ("by", "within"), '{by: "<client>", within: 30m}')
     return Grouping(
-        _template(given.get("by"), "grouping.by", fields, settings), _span(given.get("within"), "grouping.within")
+        _template(options.get("by"), "grouping.by", fields, settings), _span(options.get("within"), "grouping.within")
     )
 
 
 def _flapping(value: object) -> Flapping:
-    given = _mapping(value, "flapping", ("alerts", "within", "stable"), "{alerts: 4, within: 30m, stable: 10m}")
+    options = _mapping(value, "flapping", ("alerts", "within", "stable"), "{alerts: 4, within: 30m, stable: 10m}")
     return Flapping(
-        _whole(given.get("alerts"), "flapping.alerts", 2, MAX_COUNTED_ALERTS),
-        _span(given.get("within"), "flapping.within"),
-        _span(given.get("stable"), "flapping.stable"),
+        _integer(options.get("alerts"), "flapping.alerts", 2, MAX_COUNTED_ALERTS),
+        _span(options.get("within"), "flapping.within"),
+        _span(options.get("stable"), "flapping.stable"),
     )
 
 
 def _limit(value: object) -> AlertRateLimit:
-    given = _mapping(value, "flood", ("burst", "every"), "{burst: 20, every: 1m}")
+    options = _mapping(value, "flood", ("burst", "every"), "{burst: 20, every: 1m}")
     return AlertRateLimit(
-        _whole(given.get("burst"), "flood.burst", 1, 10_000), _span(given.get("every"), "flood.every")
+        _integer(options.get("burst"), "flood.burst", 1, 10_000), _span(options.get("every"), "flood.every")
     )
 
 
-def _template(value: object, place: str, fields: frozenset[str], settings: Mapping[str, object]) -> KeyTemplate:
+def _template(value: object, field_path: str, fields: frozenset[str], settings: Mapping[str, object]) -> KeyTemplate:
     extraction = Extraction()
-    template = compile_template(value, extraction, settings, place, fields)
+    template = compile_template(value, extraction, settings, field_path, fields)
     extraction.freeze()
     if "<" not in template.text:
-        raise _refused(place, f'refers to nothing of a message: write it like "<field:client>", not "{template.text}"')
+        raise _rejection(
+            field_path, f'refers to nothing of a message: write it like "<field:client>", not "{template.text}"'
+        )
     return KeyTemplate(template, extraction)
 
 
-def _mapping(value: object, place: str, keys: tuple[str, ...], like: str) -> Mapping[str, object]:
+def _mapping(value: object, field_path: str, keys: tuple[str, ...], example: str) -> Mapping[str, object]:
     if not isinstance(value, Mapping):
-        raise _refused(place, f"is written like {like}")
+        raise _rejection(field_path, f"is written like {example}")
     for key in value:
         if key not in keys:
-            raise _refused(f"{place}.{str(key)[:40]}", f"unknown key; one of {', '.join(keys)}")
-    return {key: held for key, held in value.items() if held is not None}
+            raise _rejection(f"{field_path}.{str(key)[:40]}", f"unknown key; one of {', '.join(keys)}")
+    return {key: item for key, item in value.items() if item is not None}
 
 
-def _span(value: object, place: str) -> timedelta:
+def _span(value: object, field_path: str) -> timedelta:
     try:
-        found = durations.parse(value, place)
+        span = durations.parse(value, field_path)
     except Rejected as problem:
-        raise Rejected(problem.code, f"{place}: {problem.detail}", place) from None
-    if not timedelta() < found <= MAX_NOISE_WINDOW:
-        raise _refused(place, "must be more than nothing, and at most 7 days")
-    return found
+        raise Rejected(problem.code, f"{field_path}: {problem.detail}", field_path) from None
+    if not timedelta() < span <= MAX_NOISE_WINDOW:
+        raise _rejection(field_path, "must be more than nothing, and at most 7 days")
+    return span
 
 
-def _whole(value: object, place: str, least: int, most: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise _refused(place, f"must be a whole number from {least} to {most:,}")
+def _integer(value: object, field_path: str, minimum: int, maximum: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not minimum <= value <= maximum:
+        raise _rejection(field_path, f"must be a whole number from {minimum} to {maximum:,}")
     return value
 
 
-def _refused(place: str, problem: str) -> Rejected:
-    return Rejected("invalid_shaping", f"{place}: {problem}", place)
+def _rejection(field_path: str, problem: str) -> Rejected:
+    return Rejected("invalid_shaping", f"{field_path}: {problem}", field_path)

@@ -1,10 +1,10 @@
 """Turns a decoded element into a normalized event: its mapped values and the action it requests. Pure.
 
-reader = compile_reader(kind, definition)          # once per configuration version
+normalizer = compile_normalizer(kind, definition)          # once per configuration version
 for element in decode(body, content_type, lenient=kind.lenient).elements:
-    reading = reader.read(element)                 # NormalizedEvent, or Rejected (returned, not raised)
+    event = normalizer.normalize(element)                 # NormalizedEvent, or Rejected (returned, not raised)
     …                                              # only if an alert would open:
-    reading.filter_verdict(); reading.route(in_hours)
+    event.check_filters(); event.choose_route(in_hours)
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import msgspec
 
 from tocsin.catalogue.kinds import IntegrationKind
 from tocsin.core.errors import Rejected
-from tocsin.inbound.config.noise_settings import KEYS as SHAPING_KEYS
-from tocsin.inbound.config.noise_settings import NoiseSettings, compile_shaping
+from tocsin.inbound.config.noise_settings import KEYS as NOISE_KEYS
+from tocsin.inbound.config.noise_settings import NoiseSettings, compile_noise_settings
 from tocsin.inbound.config.routes import Route, RouteChoice, RouteReference, choose, compile_routes
 from tocsin.inbound.config.rules import CompiledRules, EventAction, compile_rules
 from tocsin.inbound.expressions.conditions import RuleMatch
@@ -50,7 +50,7 @@ class IntegrationDefinition:
     flood: object = None
 
     @classmethod
-    def of(cls, stored: Mapping[str, Any], settings: Mapping[str, object]) -> IntegrationDefinition:
+    def from_stored(cls, stored: Mapping[str, Any], settings: Mapping[str, object]) -> IntegrationDefinition:
         """Creates a definition from its stored form."""
         return cls(
             mapping=stored.get("mapping") or {},
@@ -59,7 +59,7 @@ class IntegrationDefinition:
             routes=stored.get("routes"),
             dedup_key=stored.get("dedup_key"),
             settings=settings,
-            **{name: stored.get(name) for name in SHAPING_KEYS},
+            **{name: stored.get(name) for name in NOISE_KEYS},
         )
 
 
@@ -71,8 +71,8 @@ class NormalizedEvent(msgspec.Struct, frozen=True):
     """
 
     mapped: MappedFields
-    intent: EventAction
-    verdict: RuleMatch  # the rule and values that decided the intent
+    action: EventAction
+    rule_match: RuleMatch  # the rule and values that decided the intent
     source_id: str | None
     source_name: str
     delivery_id: str | None
@@ -80,18 +80,18 @@ class NormalizedEvent(msgspec.Struct, frozen=True):
     dedup_key: str | None
     notes: tuple[str, ...]
     payload: object
-    _reader: Normalizer
+    _normalizer: Normalizer
 
     def __repr__(self) -> str:
-        return f"Reading({self.intent}: {self.verdict.reason}; {self.mapped})"
+        return f"NormalizedEvent({self.action}: {self.rule_match.reason}; {self.mapped})"
 
-    def filter_verdict(self) -> RuleMatch:
+    def check_filters(self) -> RuleMatch:
         """Returns whether the kind's vetoes and the integration's filters let an alert open."""
-        return self._reader.rules.may_open(self.payload, self.mapped)
+        return self._normalizer.rules.may_open(self.payload, self.mapped)
 
-    def route(self, in_hours: Callable[[RouteReference], bool]) -> RouteChoice:
+    def choose_route(self, in_hours: Callable[[RouteReference], bool]) -> RouteChoice:
         """Returns the route for a new alert. `in_hours(name)` returns whether support hours are open now."""
-        return choose(self._reader.routes, self.payload, self.mapped, in_hours)
+        return choose(self._normalizer.routes, self.payload, self.mapped, in_hours)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +105,9 @@ class Normalizer:
     id_required: bool
     has_key_template: bool
     #: None without noise reduction: alerts open at once.
-    shaping: NoiseSettings | None = None
+    noise_settings: NoiseSettings | None = None
 
-    def read(self, element: Element) -> NormalizedEvent | Rejected:
+    def normalize(self, element: Element) -> NormalizedEvent | Rejected:
         """Returns the event of one element, or why there is none (unreadable, or a required id is missing)."""
         if element.problem is not None:
             return element.problem
@@ -118,11 +118,11 @@ class Normalizer:
         dedup_key = values.get("dedup_key") if self.has_key_template else None
         if self.id_required and source_id is None and dedup_key is None:
             return self._without_id()
-        intent, verdict = self.rules.classify(payload, mapped)
+        action, rule_match = self.rules.classify(payload, mapped)
         return NormalizedEvent(
             mapped,
-            intent,
-            verdict,
+            action,
+            rule_match,
             source_id,  # type: ignore[arg-type]
             values.get("source_name") or "",  # type: ignore[arg-type]
             values.get("delivery_id"),  # type: ignore[arg-type]
@@ -134,37 +134,37 @@ class Normalizer:
         )
 
     def _without_id(self) -> Rejected:
-        tried = next((f.alternatives for f in self.mapping.fields if f.name == "source_id"), ())
-        said = ", ".join([a.said for a in tried][:8])
-        return Rejected("no_id", f"no {self.kind.id_name} in the message; looked at {said}", "source_id")
+        alternatives = next((f.alternatives for f in self.mapping.fields if f.name == "source_id"), ())
+        sources = ", ".join([a.source_text for a in alternatives][:8])
+        return Rejected("no_id", f"no {self.kind.id_name} in the message; looked at {sources}", "source_id")
 
 
-def _named(kinds: Mapping[str, object], own: Mapping[str, object]) -> dict[str, object]:
+def _merge_tags_and_custom(defaults: Mapping[str, object], overrides: Mapping[str, object]) -> dict[str, object]:
     """Merges tags and custom fields one by one, like the fields beside them."""
-    found: dict[str, object] = {}
+    merged: dict[str, object] = {}
     for group in ("tags", "custom"):
-        brought, set_here = kinds.get(group), own.get(group)
-        if isinstance(brought, Mapping) and isinstance(set_here, Mapping):
-            found[group] = {**brought, **set_here}
-    return found
+        default_fields, override_fields = defaults.get(group), overrides.get(group)
+        if isinstance(default_fields, Mapping) and isinstance(override_fields, Mapping):
+            merged[group] = {**default_fields, **override_fields}
+    return merged
 
 
-def compile_reader(
+def compile_normalizer(
     kind: IntegrationKind, definition: IntegrationDefinition, hours_names: Mapping[RouteReference, str] | None = None
 ) -> Normalizer:
     """Compiles an integration's definition. `hours_names` are the support hours' names by id, for use in reasons.
 
     Raises Rejected with the field, such as "rules.open.all[1].operator: unknown operator …"."""
     settings = {**kind.default_settings, **definition.settings}
-    merged = {**kind.mapping, **definition.mapping, **_named(kind.mapping, definition.mapping)}
-    key = definition.dedup_key
-    if key:
-        merged["dedup_key"] = {"template": key}
+    merged = {**kind.mapping, **definition.mapping, **_merge_tags_and_custom(kind.mapping, definition.mapping)}
+    key_template = definition.dedup_key
+    if key_template:
+        merged["dedup_key"] = {"template": key_template}
     mapping = compile_mapping(merged, settings)
     filters = definition.filters if definition.filters is not None else kind.filters
-    given = definition.routes if definition.routes is not None else kind.routes
-    routes = compile_routes(given, mapping.names, hours_names=hours_names)
-    shapes = {name: getattr(definition, name) for name in SHAPING_KEYS}
+    route_definitions = definition.routes if definition.routes is not None else kind.routes
+    routes = compile_routes(route_definitions, mapping.names, hours_names=hours_names)
+    noise_definitions = {name: getattr(definition, name) for name in NOISE_KEYS}
     delays = tuple(route.delay for route in routes)
     return Normalizer(
         kind=kind,
@@ -173,5 +173,7 @@ def compile_reader(
         routes=routes,
         id_required=kind.id_required,
         has_key_template=merged.get("dedup_key") is not None,
-        shaping=compile_shaping(shapes, frozenset(mapping.names), settings, delays, hours_names),
+        noise_settings=compile_noise_settings(
+            noise_definitions, frozenset(mapping.names), settings, delays, hours_names
+        ),
     )

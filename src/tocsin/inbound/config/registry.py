@@ -26,7 +26,7 @@ from tocsin.inbound.config.compiled_integration import (
     ReferenceDirectory,
 )
 from tocsin.inbound.config.credentials import Credentials
-from tocsin.inbound.config.normalizer import IntegrationDefinition, Normalizer, compile_reader
+from tocsin.inbound.config.normalizer import IntegrationDefinition, Normalizer, compile_normalizer
 from tocsin.inbound.config.routes import RouteReference
 from tocsin.inbound.enums import IntegrationMode
 from tocsin.inbound.maintenance import commands as maintenance_windows
@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 
 #: The number of attempts to load a configuration that changes while it is loaded.
-_MAX_TRIES = 5
+_MAX_ATTEMPTS = 5
 
 
 class UnknownIntegration(LookupError):
@@ -45,16 +45,16 @@ class UnknownIntegration(LookupError):
 
 @dataclass(frozen=True, slots=True)
 class TokenLookup:
-    """The integration that a token belongs to. `expired`: the token was rotated and does not work any more."""
+    """The integration that a token belongs to. `is_expired`: the token was rotated and does not work any more."""
 
-    door: CompiledIntegration
-    expired: bool = False
+    integration: CompiledIntegration
+    is_expired: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class _Snapshot:
     version: int = -1
-    doors: Mapping[int, CompiledIntegration] = field(default_factory=dict)
+    integrations: Mapping[int, CompiledIntegration] = field(default_factory=dict)
     tokens: Mapping[bytes, int] = field(default_factory=dict)
     #: Previous tokens: the integration, and until when they work.
     old_tokens: Mapping[bytes, tuple[int, datetime]] = field(default_factory=dict)
@@ -65,9 +65,9 @@ class IntegrationRegistry:
 
     def __init__(self) -> None:
         self._snapshot = _Snapshot()
-        self._loading = threading.Lock()
-        self._expired: Counter[int] = Counter()
-        self._counting = threading.Lock()
+        self._load_lock = threading.Lock()
+        self._expired_counts: Counter[int] = Counter()
+        self._count_lock = threading.Lock()
 
     @property
     def version(self) -> int:
@@ -78,36 +78,40 @@ class IntegrationRegistry:
         """Returns whether `version` is newer than the loaded configuration."""
         return self._snapshot.version < version
 
-    def door(self, integration_id: int) -> CompiledIntegration:
+    def get(self, integration_id: int) -> CompiledIntegration:
         """Returns an integration. Raises UnknownIntegration if it does not exist (any more)."""
         try:
-            return self._snapshot.doors[integration_id]
+            return self._snapshot.integrations[integration_id]
         except KeyError:
             raise UnknownIntegration(integration_id) from None
 
-    def doors(self) -> Mapping[int, CompiledIntegration]:
+    def get_all(self) -> Mapping[int, CompiledIntegration]:
         """Returns all integrations by id."""
-        return self._snapshot.doors
+        return self._snapshot.integrations
 
     def find(self, token_hash: bytes, now: datetime) -> TokenLookup | None:
         """Returns the integration of a current or previous token; None for an unknown token."""
         snapshot = self._snapshot
-        number = snapshot.tokens.get(token_hash)
-        if number is not None:
-            return TokenLookup(snapshot.doors[number])
-        old = snapshot.old_tokens.get(token_hash)
-        return TokenLookup(snapshot.doors[old[0]], expired=now >= old[1]) if old is not None else None
+        integration_id = snapshot.tokens.get(token_hash)
+        if integration_id is not None:
+            return TokenLookup(snapshot.integrations[integration_id])
+        previous = snapshot.old_tokens.get(token_hash)
+        return (
+            TokenLookup(snapshot.integrations[previous[0]], is_expired=now >= previous[1])
+            if previous is not None
+            else None
+        )
 
-    def count_expired(self, integration_id: int, posts: int = 1) -> None:
+    def count_expired(self, integration_id: int, requests: int = 1) -> None:
         """Counts requests with an expired token in memory; the expired-token task writes them to the database."""
-        with self._counting:
-            self._expired[integration_id] += posts
+        with self._count_lock:
+            self._expired_counts[integration_id] += requests
 
     def take_expired(self) -> dict[int, int]:
         """Returns and resets the counts of requests with expired tokens, by integration."""
-        with self._counting:
-            taken, self._expired = self._expired, Counter()
-        return dict(taken)
+        with self._count_lock:
+            counts, self._expired_counts = self._expired_counts, Counter()
+        return dict(counts)
 
     def refresh(self) -> None:
         """Loads the configuration, on a pooled connection, if it is newer than the loaded one."""
@@ -117,27 +121,27 @@ class IntegrationRegistry:
 
     def load(self, connection: Connection) -> None:
         """Loads the complete configuration that the connection's transaction sees."""
-        with self._loading:
+        with self._load_lock:
             version = config_version.current_version(connection)
             if not self.is_older_than(version):
                 return
-            for _ in range(_MAX_TRIES):
+            for _ in range(_MAX_ATTEMPTS):
                 snapshot, before = _load(connection, version), version
                 # Each statement sees what was committed before it: retry if a configuration was saved in between.
                 if (version := config_version.current_version(connection)) == before:
                     break
             self._snapshot = snapshot
-            log.info("Configuration %s is loaded: %s integrations.", version, len(self._snapshot.doors))
+            log.info("Configuration %s is loaded: %s integrations.", version, len(self._snapshot.integrations))
 
 
 _shared: tuple[str, IntegrationRegistry] | None = None
-_sharing = threading.Lock()
+_shared_lock = threading.Lock()
 
 
 def shared_registry() -> IntegrationRegistry:
     """Returns the registry shared by the process's views and commands for the current database. `refresh` it first."""
     global _shared
-    with _sharing:
+    with _shared_lock:
         if _shared is None or _shared[0] != database.url():
             _shared = (database.url(), IntegrationRegistry())
         return _shared[1]
@@ -161,20 +165,24 @@ FROM escalation_policy p JOIN escalation_policyversion v ON v.id = p.current_ver
 
 def _load(connection: Connection, version: int) -> _Snapshot:
     directory = load_directory(connection)
-    hours: dict[RouteReference, str] = {number: one.name for number, one in loader.support_hours(connection).items()}
-    doors: dict[int, CompiledIntegration] = {}
+    hours: dict[RouteReference, str] = {
+        hours_id: item.name for hours_id, item in loader.support_hours(connection).items()
+    }
+    integrations: dict[int, CompiledIntegration] = {}
     tokens: dict[bytes, int] = {}
     old_tokens: dict[bytes, tuple[int, datetime]] = {}
-    windows = maintenance_windows.load(connection)
+    windows = maintenance_windows.load_windows(connection)
     for row in database.rows(connection, _INTEGRATIONS):
-        door = _door(row, directory, hours)
-        about = (window.for_door(door.id, door.reader.mapping.names) for window in windows)
-        door = replace(door, windows=tuple(one for one in about if one is not None))
-        doors[door.id] = door
-        tokens[bytes(row["token_hash"])] = door.id
+        integration = _build_integration(row, directory, hours)
+        compiled_windows = (
+            window.for_integration(integration.id, integration.normalizer.mapping.names) for window in windows
+        )
+        integration = replace(integration, windows=tuple(item for item in compiled_windows if item is not None))
+        integrations[integration.id] = integration
+        tokens[bytes(row["token_hash"])] = integration.id
         if row["old_token_hash"] is not None and row["old_token_until"] is not None:
-            old_tokens[bytes(row["old_token_hash"])] = (door.id, row["old_token_until"])
-    return _Snapshot(version, doors, tokens, old_tokens)
+            old_tokens[bytes(row["old_token_hash"])] = (integration.id, row["old_token_until"])
+    return _Snapshot(version, integrations, tokens, old_tokens)
 
 
 def load_directory(connection: Connection) -> ReferenceDirectory:
@@ -183,80 +191,84 @@ def load_directory(connection: Connection) -> ReferenceDirectory:
     users = database.rows(
         connection, "SELECT id, username, name, email FROM people_user WHERE is_active ORDER BY id DESC"
     )
-    named: dict[str, tuple[int, str]] = {}
+    users_by_name: dict[str, tuple[int, str]] = {}
     # E-mail wins over username, username over name: the address tells two users with the same name apart.
     for column in ("name", "username", "email"):
         for user in users:
             if user[column]:
-                named[user[column].casefold()] = (user["id"], user["name"] or user["username"])
+                users_by_name[user[column].casefold()] = (user["id"], user["name"] or user["username"])
     hours = loader.support_hours(connection)
     return ReferenceDirectory(
         policies={
             row["id"]: PolicyEntry(row["name"], row["version_id"], Priority(row["default_priority"] or Priority.HIGH))
             for row in policies
         },
-        users=named,
+        users=users_by_name,
         groups={
             row["name"].casefold(): row["id"] for row in database.rows(connection, "SELECT id, name FROM people_group")
         },
         policy_ids={row["name"].casefold(): row["id"] for row in policies},
         hours={
-            **{number: one.is_open for number, one in hours.items()},
-            **{one.name.casefold(): one.is_open for one in hours.values()},
+            **{hours_id: hours_entry.is_open for hours_id, hours_entry in hours.items()},
+            **{hours_entry.name.casefold(): hours_entry.is_open for hours_entry in hours.values()},
         },
         next_hours={
-            **{number: one.opens_at for number, one in hours.items()},
-            **{one.name.casefold(): one.opens_at for one in hours.values()},
+            **{hours_id: hours_entry.opens_at for hours_id, hours_entry in hours.items()},
+            **{hours_entry.name.casefold(): hours_entry.opens_at for hours_entry in hours.values()},
         },
         client_tables=_client_tables(connection),
     )
 
 
 def _client_tables(connection: Connection) -> dict[RouteReference, ClientMap]:
-    found: dict[RouteReference, ClientMap] = {}
+    tables: dict[RouteReference, ClientMap] = {}
     for row in database.rows(connection, "SELECT id, name, clients FROM inbound_clienttable"):
         entries = {
-            one["client"].casefold(): ClientEntry(one.get("group"), one.get("policy"), one["client"])
-            for one in row["clients"]
+            client_row["client"].casefold(): ClientEntry(
+                client_row.get("group"), client_row.get("policy"), client_row["client"]
+            )
+            for client_row in row["clients"]
         }
-        found[row["id"]] = found[row["name"].casefold()] = ClientMap(row["name"], entries)
-    return found
+        tables[row["id"]] = tables[row["name"].casefold()] = ClientMap(row["name"], entries)
+    return tables
 
 
-def _reader(row: Mapping[str, Any], hours: Mapping[RouteReference, str]) -> tuple[Normalizer, Rejected | None]:
+def _compile_row(row: Mapping[str, Any], hours: Mapping[RouteReference, str]) -> tuple[Normalizer, Rejected | None]:
     """Compiles a row's definition. If that fails, returns the kind's defaults and the reason."""
     kind = load_kinds().get(row["kind"])
     try:
         if kind is None:
             raise Rejected("not_compiled", f"This version of Tocsin does not know the kind {row['kind']}.")
         stored: Mapping[str, Any] = row["definition"] or {}
-        definition = IntegrationDefinition.of(stored, row["settings"])
-        return compile_reader(kind, definition, hours), None
+        definition = IntegrationDefinition.from_stored(stored, row["settings"])
+        return compile_normalizer(kind, definition, hours), None
     except Exception as error:  # boundary of one integration: for example a row that a newer version wrote
-        said = error.detail if isinstance(error, Rejected) else type(error).__name__
-        log.error("Integration %s cannot be used: %s", row["name"], said, exc_info=not isinstance(error, Rejected))
-        detail = f"The integration's own configuration cannot be used: {said}"
-        return compile_reader(kind or load_kinds()[_STAND_IN], IntegrationDefinition()), Rejected(
+        problem_text = error.detail if isinstance(error, Rejected) else type(error).__name__
+        log.error(
+            "Integration %s cannot be used: %s", row["name"], problem_text, exc_info=not isinstance(error, Rejected)
+        )
+        detail = f"The integration's own configuration cannot be used: {problem_text}"
+        return compile_normalizer(kind or load_kinds()[_FALLBACK_KIND], IntegrationDefinition()), Rejected(
             "not_compiled", detail
         )
 
 
 #: Used in place of an unknown kind; no message is parsed with it.
-_STAND_IN = "api"
+_FALLBACK_KIND = "api"
 
 
-def _door(
+def _build_integration(
     row: Mapping[str, Any], directory: ReferenceDirectory, hours: Mapping[RouteReference, str]
 ) -> CompiledIntegration:
     """Builds a row's integration. If it does not compile, only its own messages are stored undecided."""
-    reader, problem = _reader(row, hours)
-    kind = reader.kind
+    normalizer, problem = _compile_row(row, hours)
+    kind = normalizer.kind
     return CompiledIntegration(
         id=row["id"],
         name=row["name"],
         source=row["source"] or kind.source or row["name"],
         mode=IntegrationMode(row["mode"]),
-        reader=reader,
+        normalizer=normalizer,
         version_id=row["current_version_id"],
         settings={**kind.default_settings, **row["settings"]},
         policy_id=row["policy_id"],
@@ -271,7 +283,7 @@ def _door(
 
 
 #: Impossible credentials: an integration whose credentials cannot be decrypted refuses every request.
-_SHUT = Credentials(header="x-tocsin-shut", header_value="\x00")
+_DENY_ALL = Credentials(header="x-tocsin-shut", header_value="\x00")
 
 
 def _credentials(name: str, encrypted: str) -> Credentials:
@@ -281,7 +293,7 @@ def _credentials(name: str, encrypted: str) -> Credentials:
         stored = json.loads(crypto.decrypt(encrypted))
     except Permanent as error:
         log.error("The credentials of integration %s cannot be read: %s", name, error)
-        return _SHUT
+        return _DENY_ALL
     basic, header, hmac = stored.get("basic") or {}, stored.get("header") or {}, stored.get("hmac") or {}
     return Credentials(
         username=basic.get("username", ""),

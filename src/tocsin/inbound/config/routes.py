@@ -29,7 +29,7 @@ type RouteReference = str | int
 
 class RouteAction(StrEnum):
     PAGE = "page"
-    RECORD = "record"  # log only: the alert pages nobody
+    LOG_ONLY = "record"  # log only: the alert pages nobody
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +40,13 @@ class SupportHoursCondition:
     is_outside: bool
     name: str  # of the support hours, for display
 
-    def said(self) -> str:
+    def describe(self) -> str:
         return f"{'outside' if self.is_outside else 'during'} {self.name}"
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    place: str
+    field_path: str
     name: str
     when: CompiledCondition
     during: SupportHoursCondition | None
@@ -56,7 +56,7 @@ class Route:
     priority: str | None
     action: RouteAction
     #: The client table that selects the group and policy for the message's client.
-    table: RouteReference | None = None
+    client_table: RouteReference | None = None
     delay: Delay | None = None
     #: Whether the route's delay, including `none`, overrides the integration's.
     has_delay: bool = False
@@ -74,7 +74,7 @@ class RouteChoice:
     groups: tuple[RouteReference, ...] | None = None
     priority: str | None = None
     action: RouteAction = RouteAction.PAGE
-    table: RouteReference | None = None
+    client_table: RouteReference | None = None
     delay: Delay | None = None
     has_delay: bool = False
 
@@ -90,36 +90,38 @@ def choose(
     if not routes:
         return _NO_ROUTES
     for index, route in enumerate(routes):
-        if is_taken(route, payload, mapped, in_hours):
+        if matches_route(route, payload, mapped, in_hours):
             return RouteChoice(
                 index=index,
                 name=route.name,
-                reason=cut_bytes(f"{_said(route.name)}: {_why(route, payload, mapped)}", MAX_REASON),
+                reason=cut_bytes(f"{_label(route.name)}: {_match_reason(route, payload, mapped)}", MAX_REASON),
                 policy=route.policy,
                 users=route.users,
                 groups=route.groups,
                 priority=route.priority,
                 action=route.action,
-                table=route.table,
+                client_table=route.client_table,
                 delay=route.delay,
                 has_delay=route.has_delay,
             )
     return _NONE_MATCHED
 
 
-def is_taken(route: Route, payload: object, mapped: MappedFields, in_hours: Callable[[RouteReference], bool]) -> bool:
-    if not route.when.holds(payload, mapped):
+def matches_route(
+    route: Route, payload: object, mapped: MappedFields, in_hours: Callable[[RouteReference], bool]
+) -> bool:
+    if not route.when.matches(payload, mapped):
         return False
     return route.during is None or in_hours(route.during.hours) is not route.during.is_outside
 
 
-def _said(name: str) -> str:
+def _label(name: str) -> str:
     return name if _UNNAMED.fullmatch(name) else f"route {name}"
 
 
-def _why(route: Route, payload: object, mapped: MappedFields) -> str:
-    said = route.when.reason(payload, mapped)
-    return said if route.during is None else f"{said}, {route.during.said()}"
+def _match_reason(route: Route, payload: object, mapped: MappedFields) -> str:
+    reason = route.when.reason(payload, mapped)
+    return reason if route.during is None else f"{reason}, {route.during.describe()}"
 
 
 # --- Compiling ---------------------------------------------------------------------------------------------------
@@ -133,7 +135,7 @@ _KEYS: Final = (
 def compile_routes(
     definition: object,
     fields: Iterable[str] = (),
-    where: str = "routes",
+    field_path: str = "routes",
     hours_names: Mapping[RouteReference, str] | None = None,
 ) -> tuple[Route, ...]:
     """Compiles routes. `hours_names` are the support hours' names by id, for use in reasons.
@@ -143,96 +145,99 @@ def compile_routes(
     if definition is None:
         return ()
     if not isinstance(definition, list | tuple):
-        raise _refused(where, "must be a list of routes")
+        raise _rejection(field_path, "must be a list of routes")
     if len(definition) > MAX_ROUTES:
-        raise _refused(where, f"at most {MAX_ROUTES} routes")
-    known = frozenset(fields)
+        raise _rejection(field_path, f"at most {MAX_ROUTES} routes")
+    known_fields = frozenset(fields)
     names = hours_names or {}
-    return tuple(_route(one, i, f"{where}[{i}]", known, names) for i, one in enumerate(definition))
+    return tuple(
+        _route(route_definition, i, f"{field_path}[{i}]", known_fields, names)
+        for i, route_definition in enumerate(definition)
+    )
 
 
 def _route(
-    definition: object, index: int, place: str, fields: frozenset[str], hours_names: Mapping[RouteReference, str]
+    definition: object, index: int, field_path: str, fields: frozenset[str], hours_names: Mapping[RouteReference, str]
 ) -> Route:
     if not isinstance(definition, Mapping):
-        raise _refused(place, "a route is {when, during, escalation_policy, recipients, priority, action}")
+        raise _rejection(field_path, "a route is {when, during, escalation_policy, recipients, priority, action}")
     for key in definition:
         if key not in _KEYS:
-            raise _refused(f"{place}.{str(key)[:40]}", f"unknown key; one of {', '.join(_KEYS)}")
+            raise _rejection(f"{field_path}.{str(key)[:40]}", f"unknown key; one of {', '.join(_KEYS)}")
     if "policy" in definition and "escalation_policy" in definition:
-        raise _refused(f"{place}.policy", "is the same as escalation_policy; give one of them")
+        raise _rejection(f"{field_path}.policy", "is the same as escalation_policy; give one of them")
     recipients = definition.get("recipients")
     if recipients is not None and (not isinstance(recipients, Mapping) or not set(recipients) <= {"users", "groups"}):
-        raise _refused(f"{place}.recipients", "must be {users: […], groups: […]}")
+        raise _rejection(f"{field_path}.recipients", "must be {users: […], groups: […]}")
     policy_key = "policy" if "policy" in definition else "escalation_policy"
     return Route(
-        place=place,
-        name=_name(definition.get("name"), index, f"{place}.name"),
-        when=compile_condition(definition.get("when"), f"{place}.when", fields),
-        during=_during(definition.get("during"), f"{place}.during", hours_names),
-        policy=_reference(definition.get(policy_key), f"{place}.{policy_key}"),
-        users=_references(recipients, "users", place),
-        groups=_references(recipients, "groups", place),
-        priority=_priority(definition.get("priority"), f"{place}.priority"),
-        action=_action(definition.get("action"), f"{place}.action"),
-        table=_reference(definition.get("client_table"), f"{place}.client_table"),
-        delay=compile_delay(definition.get("delay"), f"{place}.delay", hours_names),
+        field_path=field_path,
+        name=_name(definition.get("name"), index, f"{field_path}.name"),
+        when=compile_condition(definition.get("when"), f"{field_path}.when", fields),
+        during=_during(definition.get("during"), f"{field_path}.during", hours_names),
+        policy=_reference(definition.get(policy_key), f"{field_path}.{policy_key}"),
+        users=_references(recipients, "users", field_path),
+        groups=_references(recipients, "groups", field_path),
+        priority=_priority(definition.get("priority"), f"{field_path}.priority"),
+        action=_action(definition.get("action"), f"{field_path}.action"),
+        client_table=_reference(definition.get("client_table"), f"{field_path}.client_table"),
+        delay=compile_delay(definition.get("delay"), f"{field_path}.delay", hours_names),
         has_delay=definition.get("delay") == NO_DELAY or definition.get("delay") not in (None, "", {}),
     )
 
 
-def _name(value: object, index: int, place: str) -> str:
+def _name(value: object, index: int, field_path: str) -> str:
     if value is None or value == "":
         return f"route {index + 1}"
     if not isinstance(value, str) or len(value) > 100:
-        raise _refused(place, "a name is text of at most 100 characters")
+        raise _rejection(field_path, "a name is text of at most 100 characters")
     return value
 
 
-def _during(value: object, place: str, names: Mapping[RouteReference, str]) -> SupportHoursCondition | None:
+def _during(value: object, field_path: str, names: Mapping[RouteReference, str]) -> SupportHoursCondition | None:
     if value is None or value == {}:
         return None
     if isinstance(value, Mapping):
         if set(value) != {"not"}:
-            raise _refused(place, "must be the name of support hours, or {not: NAME}")
-        outside = _reference(value["not"], f"{place}.not")
+            raise _rejection(field_path, "must be the name of support hours, or {not: NAME}")
+        outside = _reference(value["not"], f"{field_path}.not")
         return None if outside is None else SupportHoursCondition(outside, True, names.get(outside, str(outside)))
-    inside = _reference(value, place)
+    inside = _reference(value, field_path)
     return None if inside is None else SupportHoursCondition(inside, False, names.get(inside, str(inside)))
 
 
-def _reference(value: object, place: str) -> RouteReference | None:
+def _reference(value: object, field_path: str) -> RouteReference | None:
     if value is None or value == "":
         return None
     if isinstance(value, bool) or not isinstance(value, str | int):
-        raise _refused(place, "must be a name")
+        raise _rejection(field_path, "must be a name")
     return value
 
 
-def _references(recipients: object, key: str, place: str) -> tuple[RouteReference, ...] | None:
+def _references(recipients: object, key: str, field_path: str) -> tuple[RouteReference, ...] | None:
     value = recipients.get(key) if isinstance(recipients, Mapping) else None
     if value is None:
         return None
     if not isinstance(value, list | tuple):
-        raise _refused(f"{place}.recipients.{key}", "must be a list of names")
-    found = (_reference(one, f"{place}.recipients.{key}[{i}]") for i, one in enumerate(value))
-    return tuple(one for one in found if one is not None)
+        raise _rejection(f"{field_path}.recipients.{key}", "must be a list of names")
+    references = (_reference(reference, f"{field_path}.recipients.{key}[{i}]") for i, reference in enumerate(value))
+    return tuple(reference for reference in references if reference is not None)
 
 
-def _priority(value: object, place: str) -> str | None:
+def _priority(value: object, field_path: str) -> str | None:
     if value is None or value == "":
         return None
     if value not in PRIORITIES:
-        raise _refused(place, f"unknown priority '{str(value)[:40]}'; one of {', '.join(PRIORITIES)}")
+        raise _rejection(field_path, f"unknown priority '{str(value)[:40]}'; one of {', '.join(PRIORITIES)}")
     return str(value)
 
 
-def _action(value: object, place: str) -> RouteAction:
+def _action(value: object, field_path: str) -> RouteAction:
     try:
         return RouteAction.PAGE if value is None else RouteAction(str(value))
     except ValueError:
-        raise _refused(place, f"unknown action '{str(value)[:40]}'; page or record") from None
+        raise _rejection(field_path, f"unknown action '{str(value)[:40]}'; page or record") from None
 
 
-def _refused(place: str, problem: str) -> Rejected:
-    return Rejected("invalid_route", f"{place}: {problem}", place)
+def _rejection(field_path: str, problem: str) -> Rejected:
+    return Rejected("invalid_route", f"{field_path}: {problem}", field_path)

@@ -55,31 +55,31 @@ class CompiledRules:
 
     def classify(self, payload: object, mapped: MappedFields) -> tuple[EventAction, RuleMatch]:
         """Returns what the message requests, with the rule and values that decided."""
-        if self.cancel is not None and self.cancel.holds(payload, mapped):
+        if self.cancel is not None and self.cancel.matches(payload, mapped):
             return EventAction.CANCEL, RuleMatch(True, self.cancel.reason(payload, mapped))
-        if self.close is not None and self.close.holds(payload, mapped):
+        if self.close is not None and self.close.matches(payload, mapped):
             return EventAction.CLOSE, RuleMatch(True, self.close.reason(payload, mapped))
-        if self.open is not None and self.open.holds(payload, mapped):
+        if self.open is not None and self.open.matches(payload, mapped):
             return EventAction.OPEN, RuleMatch(True, self.open.reason(payload, mapped))
-        for sentence in self.ignore:
-            if sentence.when.holds(payload, mapped):
-                return EventAction.NONE, RuleMatch(False, sentence.reason)
-        if self.update is not None and self.update.holds(payload, mapped):
+        for ignore_rule in self.ignore:
+            if ignore_rule.when.matches(payload, mapped):
+                return EventAction.NONE, RuleMatch(False, ignore_rule.reason)
+        if self.update is not None and self.update.matches(payload, mapped):
             return EventAction.UPDATE, RuleMatch(True, self._update_reason(payload, mapped))
         return EventAction.NONE, RuleMatch(False, f"{_status(mapped)}: no rule matches")
 
     def may_open(self, payload: object, mapped: MappedFields) -> RuleMatch:
         """Returns whether the vetoes and filters let an alert open, with the reason."""
-        for sentence in self.veto:
-            if sentence.when.holds(payload, mapped):
-                return RuleMatch(False, sentence.reason)
+        for veto_rule in self.veto:
+            if veto_rule.when.matches(payload, mapped):
+                return RuleMatch(False, veto_rule.reason)
         if self.filters is None:
             return RuleMatch(True, "no filters")
-        return self.filters.test(payload, mapped)
+        return self.filters.evaluate(payload, mapped)
 
     def _update_reason(self, payload: object, mapped: MappedFields) -> str:
-        said = self.update.reason(payload, mapped) if self.update is not None else ""
-        return f"{_status(mapped)}: neither opens nor closes" if said == "always" else said
+        reason = self.update.reason(payload, mapped) if self.update is not None else ""
+        return f"{_status(mapped)}: neither opens nor closes" if reason == "always" else reason
 
 
 def _status(mapped: MappedFields) -> str:
@@ -91,28 +91,28 @@ def _status(mapped: MappedFields) -> str:
 
 
 def compile_rules(
-    rules: object, filters: object = None, fields: Iterable[str] = (), where: str = "rules"
+    rules: object, filters: object = None, fields: Iterable[str] = (), field_path: str = "rules"
 ) -> CompiledRules:
     """Compiles rules: each is a condition, except that `ignore` and `veto` are lists of {when, reason}.
 
     An omitted rule never matches. Raises Rejected("invalid_condition") with the field.
     """
-    known = frozenset(fields)
+    known_fields = frozenset(fields)
     if rules is None:
         rules = {}
     if not isinstance(rules, Mapping):
-        raise Rejected("invalid_condition", f"{where}: rules are {{open, close, update}}", where)
+        raise Rejected("invalid_condition", f"{field_path}: rules are {{open, close, update}}", field_path)
     for name in rules:
         if name not in _RULES:
-            place = f"{where}.{str(name)[:40]}"
-            raise Rejected("invalid_condition", f"{place}: unknown rule; one of {', '.join(_RULES)}", place)
+            rule_path = f"{field_path}.{str(name)[:40]}"
+            raise Rejected("invalid_condition", f"{rule_path}: unknown rule; one of {', '.join(_RULES)}", rule_path)
 
     def rule(name: str) -> CompiledCondition | None:
         definition = rules.get(name)
         return (
             None
             if definition is None or definition is False
-            else compile_condition(definition, f"{where}.{name}", known)
+            else compile_condition(definition, f"{field_path}.{name}", known_fields)
         )
 
     return CompiledRules(
@@ -120,22 +120,31 @@ def compile_rules(
         close=rule("close"),
         open=rule("open"),
         update=rule("update"),
-        ignore=_sentences(rules.get("ignore"), f"{where}.ignore", known),
-        veto=_sentences(rules.get("veto"), f"{where}.veto", known),
-        filters=None if filters is True or filters in (None, {}) else compile_condition(filters, "filters", known),
+        ignore=_reasoned_conditions(rules.get("ignore"), f"{field_path}.ignore", known_fields),
+        veto=_reasoned_conditions(rules.get("veto"), f"{field_path}.veto", known_fields),
+        filters=None
+        if filters is True or filters in (None, {})
+        else compile_condition(filters, "filters", known_fields),
     )
 
 
-def _sentences(definition: object, where: str, fields: frozenset[str]) -> tuple[ReasonedCondition, ...]:
+def _reasoned_conditions(definition: object, field_path: str, fields: frozenset[str]) -> tuple[ReasonedCondition, ...]:
     if definition is None:
         return ()
     if not isinstance(definition, list | tuple):
-        raise Rejected("invalid_condition", f"{where}: must be a list of {{when, reason}}", where)
-    found: list[ReasonedCondition] = []
-    for i, one in enumerate(definition):
-        place = f"{where}[{i}]"
-        reason = one.get("reason") if isinstance(one, Mapping) else None
-        if not isinstance(one, Mapping) or set(one) != {"when", "reason"} or not isinstance(reason, str) or not reason:
-            raise Rejected("invalid_condition", f"{place}: must be {{when, reason}}", place)
-        found.append(ReasonedCondition(compile_condition(one["when"], f"{place}.when", fields), reason[:200]))
-    return tuple(found)
+        raise Rejected("invalid_condition", f"{field_path}: must be a list of {{when, reason}}", field_path)
+    conditions: list[ReasonedCondition] = []
+    for i, entry in enumerate(definition):
+        entry_path = f"{field_path}[{i}]"
+        reason = entry.get("reason") if isinstance(entry, Mapping) else None
+        if (
+            not isinstance(entry, Mapping)
+            or set(entry) != {"when", "reason"}
+            or not isinstance(reason, str)
+            or not reason
+        ):
+            raise Rejected("invalid_condition", f"{entry_path}: must be {{when, reason}}", entry_path)
+        conditions.append(
+            ReasonedCondition(compile_condition(entry["when"], f"{entry_path}.when", fields), reason[:200])
+        )
+    return tuple(conditions)

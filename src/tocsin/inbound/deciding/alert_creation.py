@@ -9,7 +9,7 @@ from tocsin.alerts.change_handlers import PagingConfig, PagingMode
 from tocsin.alerts.commands import Actor, NewEvent
 from tocsin.alerts.new_alert import AlertCreation, NewAlert
 from tocsin.alerts.states import ActorKind, CommandChannel, EventKind, Priority
-from tocsin.inbound.config.client_routing import compile_client_routing
+from tocsin.inbound.config.client_routing import apply_client_table
 from tocsin.inbound.config.compiled_integration import CompiledIntegration, PolicyEntry
 from tocsin.inbound.config.normalizer import NormalizedEvent
 from tocsin.inbound.config.routes import RouteAction, RouteChoice, RouteReference
@@ -50,140 +50,146 @@ _NOT_CUSTOM = frozenset(COLUMNS) | {
 _CUSTOM = tuple(name for name in FIELDS if name not in _NOT_CUSTOM)
 
 
-def columns_of(door: CompiledIntegration, reading: NormalizedEvent) -> dict[str, str]:
+def columns_of(integration: CompiledIntegration, event: NormalizedEvent) -> dict[str, str]:
     """Returns the alert columns that the message contains, by column name."""
-    values = reading.mapped.values
+    values = event.mapped.values
     columns = {column: value for name, column in COLUMNS.items() if type(value := values.get(name)) is str and value}
-    if "source_agent" in columns and door.reader.kind.follows_agent:
+    if "source_agent" in columns and integration.normalizer.kind.assigns_source_agent:
         # Store the name of the Tocsin user, so that the previous assignee is known when the ticket is reassigned.
-        columns["source_agent"] = door.agent(reading).text
+        columns["source_agent"] = integration.ticket_agent(event).text
     if "long_text" not in columns and type(details := values.get("details")) is str:
         columns["long_text"] = details
     return columns
 
 
-def custom_of(reading: NormalizedEvent) -> dict[str, str]:
+def custom_of(event: NormalizedEvent) -> dict[str, str]:
     """Returns the mapped values without a column: the kind's further fields and the integration's custom fields."""
-    values = reading.mapped.values
+    values = event.mapped.values
     custom: dict[str, str] = {}
     for name in _CUSTOM:
         value = values.get(name)
-        if value is None or (name == "details" and _says_the_same(value, values.get("long_text"))):
+        if value is None or (name == "details" and _is_in_long_text(value, values.get("long_text"))):
             continue
         text = value if type(value) is str else text_of(value)
         if text:
             custom[name] = text
-    if reading.mapped.custom:
-        custom.update(reading.mapped.custom)
-    if files := reading.mapped.attachments():
+    if event.mapped.custom:
+        custom.update(event.mapped.custom)
+    if files := event.mapped.attachments():
         custom["attachments"] = "\n".join(file.url for file in files)
     return custom
 
 
-def _says_the_same(details: object, long_text: object) -> bool:
+def _is_in_long_text(details: object, long_text: object) -> bool:
     """Returns whether the details are already in the alert's long text, complete or truncated."""
     if type(long_text) is not str:
         return True  # without a long text, `columns_of` uses the details as the long text
     return type(details) is str and details.startswith(long_text.removesuffix("…"))
 
 
-def priority_of(reading: NormalizedEvent) -> Priority | None:
+def priority_of(event: NormalizedEvent) -> Priority | None:
     """Returns the message's own priority if it is one of Tocsin's four."""
-    text = reading.mapped.values.get("priority")
+    text = event.mapped.values.get("priority")
     return _PRIORITIES.get(text) if type(text) is str else None
 
 
 _PRIORITIES = {priority.value: priority for priority in Priority}
 
 
-def default_priority(door: CompiledIntegration, route: RouteChoice) -> Priority:
+def default_priority(integration: CompiledIntegration, route: RouteChoice) -> Priority:
     """Returns the priority of an alert if neither its message nor its route sets one."""
-    policy = policy_for(door, route)
+    policy = policy_for(integration, route)
     return policy.default_priority if policy is not None else Priority.HIGH
 
 
-def why_it_pages(
-    door: CompiledIntegration, arrival: MessageContext, reading: NormalizedEvent, now: datetime
+def build_paging_config(
+    integration: CompiledIntegration, context: MessageContext, event: NormalizedEvent, now: datetime
 ) -> tuple[PagingConfig, RouteChoice]:
     """Returns a new alert's paging configuration (or why nobody is paged), and the route taken."""
-    route = compile_client_routing(door, reading.route(lambda reference: door.in_hours(reference, now)), reading)
-    if arrival.test_user_id is not None:
-        return for_test(arrival.test_user_id), route
-    policy = policy_for(door, route)
-    users = _users(door, route, reading)
-    groups = _groups(door, route, reading)
-    mode, reason = _mode(door, arrival, route, policy)
+    route = apply_client_table(
+        integration, event.choose_route(lambda reference: integration.in_hours(reference, now)), event
+    )
+    if context.test_user_id is not None:
+        return build_test_paging_config(context.test_user_id), route
+    policy = policy_for(integration, route)
+    users = _users(integration, route, event)
+    groups = _groups(integration, route, event)
+    mode, reason = _mode(integration, context, route, policy)
     version = policy.version_id if policy is not None else None
     return PagingConfig(mode, version, users, groups, reason), route
 
 
-def for_test(user_id: int) -> PagingConfig:
+def build_test_paging_config(user_id: int) -> PagingConfig:
     """Returns the paging configuration of a sample's alert: only the user who sent the sample is paged."""
     return PagingConfig(PagingMode.PAGE, None, (user_id,), (), "a test: it pages only who sent it")
 
 
-def policy_for(door: CompiledIntegration, route: RouteChoice) -> PolicyEntry | None:
+def policy_for(integration: CompiledIntegration, route: RouteChoice) -> PolicyEntry | None:
     """Returns the route's policy, else the integration's own."""
-    directory = door.directory
-    named = route.policy
-    if named is None:
-        found = door.policy_id
+    directory = integration.directory
+    reference = route.policy
+    if reference is None:
+        policy_id = integration.policy_id
     else:
-        found = named if isinstance(named, int) else directory.policy_ids.get(named.casefold())
-    return directory.policies.get(found) if found is not None else None
+        policy_id = reference if isinstance(reference, int) else directory.policy_ids.get(reference.casefold())
+    return directory.policies.get(policy_id) if policy_id is not None else None
 
 
 def _mode(
-    door: CompiledIntegration, arrival: MessageContext, route: RouteChoice, policy: PolicyEntry | None
+    integration: CompiledIntegration, context: MessageContext, route: RouteChoice, policy: PolicyEntry | None
 ) -> tuple[PagingMode, str]:
-    by = f"policy {policy.name}" if policy is not None else "no policy"
-    if not arrival.may_page:
-        return PagingMode.RECORD, "a replay that only records: nobody is paged"
-    if route.action is RouteAction.RECORD:
-        return PagingMode.RECORD, f"{route.reason}: only recorded, nobody is paged"
-    if door.mode is IntegrationMode.DRY_RUN:
-        return PagingMode.DRY_RUN, f"{door.name} is in dry-run mode; {by}, {route.reason}"
-    return PagingMode.PAGE, f"{by}, {route.reason}"
+    policy_text = f"policy {policy.name}" if policy is not None else "no policy"
+    if not context.may_page:
+        return PagingMode.LOG_ONLY, "a replay that only records: nobody is paged"
+    if route.action is RouteAction.LOG_ONLY:
+        return PagingMode.LOG_ONLY, f"{route.reason}: only recorded, nobody is paged"
+    if integration.mode is IntegrationMode.DRY_RUN:
+        return PagingMode.DRY_RUN, f"{integration.name} is in dry-run mode; {policy_text}, {route.reason}"
+    return PagingMode.PAGE, f"{policy_text}, {route.reason}"
 
 
-def users_of(door: CompiledIntegration, route: RouteChoice) -> tuple[int, ...]:
+def users_of(integration: CompiledIntegration, route: RouteChoice) -> tuple[int, ...]:
     """Returns the users whom the route pages, else the integration's own recipients."""
     if route.users is None:
-        return door.recipient_users
-    return tuple(_ids(route.users, {name: found[0] for name, found in door.directory.users.items()}))
+        return integration.recipient_users
+    return tuple(_ids(route.users, {name: user[0] for name, user in integration.directory.users.items()}))
 
 
-def groups_of(door: CompiledIntegration, route: RouteChoice) -> tuple[int, ...]:
+def groups_of(integration: CompiledIntegration, route: RouteChoice) -> tuple[int, ...]:
     """Returns the groups in which the route looks up roles, else the integration's own."""
-    return door.recipient_groups if route.groups is None else tuple(_ids(route.groups, door.directory.groups))
+    return (
+        integration.recipient_groups
+        if route.groups is None
+        else tuple(_ids(route.groups, integration.directory.groups))
+    )
 
 
-def _users(door: CompiledIntegration, route: RouteChoice, reading: NormalizedEvent) -> tuple[int, ...]:
-    own = users_of(door, route)
-    users = door.directory.users
-    named = reading.mapped.names("recipient_users")
-    found = [users[name.casefold()][0] for name in named if name.casefold() in users] if named else []
-    return tuple(dict.fromkeys((*own, *found))) if found else own
+def _users(integration: CompiledIntegration, route: RouteChoice, event: NormalizedEvent) -> tuple[int, ...]:
+    default_ids = users_of(integration, route)
+    users = integration.directory.users
+    names = event.mapped.names("recipient_users")
+    matched_ids = [users[name.casefold()][0] for name in names if name.casefold() in users] if names else []
+    return tuple(dict.fromkeys((*default_ids, *matched_ids))) if matched_ids else default_ids
 
 
-def _groups(door: CompiledIntegration, route: RouteChoice, reading: NormalizedEvent) -> tuple[int, ...]:
-    own = groups_of(door, route)
-    groups = door.directory.groups
-    named = reading.mapped.names("recipient_groups")
-    found = [groups[name.casefold()] for name in named if name.casefold() in groups] if named else []
-    return tuple(dict.fromkeys((*own, *found))) if found else own
+def _groups(integration: CompiledIntegration, route: RouteChoice, event: NormalizedEvent) -> tuple[int, ...]:
+    default_ids = groups_of(integration, route)
+    groups = integration.directory.groups
+    names = event.mapped.names("recipient_groups")
+    matched_ids = [groups[name.casefold()] for name in names if name.casefold() in groups] if names else []
+    return tuple(dict.fromkeys((*default_ids, *matched_ids))) if matched_ids else default_ids
 
 
 def _ids(references: tuple[RouteReference, ...], names: Mapping[str, int]) -> list[int]:
-    found = [one if isinstance(one, int) else names.get(one.casefold()) for one in references]
-    return [number for number in found if number is not None]
+    ids = [reference if isinstance(reference, int) else names.get(reference.casefold()) for reference in references]
+    return [object_id for object_id in ids if object_id is not None]
 
 
 def open_alert(
-    door: CompiledIntegration,
-    arrival: MessageContext,
-    reading: NormalizedEvent,
-    number: int,
+    integration: CompiledIntegration,
+    context: MessageContext,
+    event: NormalizedEvent,
+    alert_id: int,
     key_hash: bytes,
     previous_alert_id: int | None,
     paging: PagingConfig,
@@ -191,45 +197,45 @@ def open_alert(
     now: datetime,
 ) -> AlertCreation:
     """Returns a new alert with its row, paging configuration and first event."""
-    priority = priority_of(reading) or _PRIORITIES.get(route.priority or "") or default_priority(door, route)
-    columns = columns_of(door, reading)
-    subject = columns.get("subject") or _subject(door, reading)
+    priority = priority_of(event) or _PRIORITIES.get(route.priority or "") or default_priority(integration, route)
+    columns = columns_of(integration, event)
+    subject = columns.get("subject") or _subject(integration, event)
     alert = NewAlert(
-        id=number,
+        id=alert_id,
         priority=priority,
         subject=subject,
         opened_at=now,
         key_hash=key_hash,
-        source=door.source,
-        source_name=reading.source_name,
-        source_id=reading.source_id or "",
+        source=integration.source,
+        source_name=event.source_name,
+        source_id=event.source_id or "",
         columns=columns,
-        tags=reading.mapped.tags,
-        custom=custom_of(reading),
-        integration_id=door.id,
+        tags=event.mapped.tags,
+        custom=custom_of(event),
+        integration_id=integration.id,
         previous_alert_id=previous_alert_id,
-        last_message_at=arrival.received_at,
+        last_message_at=context.received_at,
         dry_run=paging.mode is PagingMode.DRY_RUN,
-        is_test=arrival.test_user_id is not None,
+        is_test=context.test_user_id is not None,
     )
-    reason = f"Opened by {door.shown_source}: {reading.verdict.reason}; {paging.reason}."
-    data: dict[str, object] = {"message_id": str(arrival.message_id)}
+    reason = f"Opened by {integration.display_source}: {event.rule_match.reason}; {paging.reason}."
+    data: dict[str, object] = {"message_id": str(context.message_id)}
     if previous_alert_id is not None:
         data["previous_alert"] = previous_alert_id
-    event = NewEvent(
-        number,
+    timeline_event = NewEvent(
+        alert_id,
         EventKind.OPENED,
         now,
-        Actor(ActorKind.INTEGRATION, door.shown_source),
+        Actor(ActorKind.INTEGRATION, integration.display_source),
         reason,
         CommandChannel.INBOUND,
         data,
     )
-    return AlertCreation(alert, paging, event)
+    return AlertCreation(alert, paging, timeline_event)
 
 
-def _subject(door: CompiledIntegration, reading: NormalizedEvent) -> str:
+def _subject(integration: CompiledIntegration, event: NormalizedEvent) -> str:
     """Returns a subject for an alert whose message has none."""
-    if reading.source_id:
-        return f"{door.reader.kind.label} {reading.source_id}"
-    return f"A message from {door.shown_source}"
+    if event.source_id:
+        return f"{integration.normalizer.kind.label} {event.source_id}"
+    return f"A message from {integration.display_source}"

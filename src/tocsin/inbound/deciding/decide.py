@@ -22,12 +22,12 @@ from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.config.normalizer import NormalizedEvent
 from tocsin.inbound.config.rules import EventAction
 from tocsin.inbound.deciding import grouping, merge_propagation, noise_reduction, start_paging
-from tocsin.inbound.deciding.alert_creation import columns_of, custom_of, open_alert, priority_of, why_it_pages
-from tocsin.inbound.deciding.noise_trace import GATE, trace_entries
+from tocsin.inbound.deciding.alert_creation import build_paging_config, columns_of, custom_of, open_alert, priority_of
+from tocsin.inbound.deciding.noise_trace import NOISE_TRACE_KEY, trace_entries
 from tocsin.inbound.deciding.start_paging import PagingChange
 from tocsin.inbound.deciding.state import (
-    ALONE,
-    UNCOUNTED,
+    EMPTY_NOISE_STATE,
+    NO_LOCK_SCOPES,
     ActiveAlert,
     Decision,
     DedupKeyState,
@@ -41,10 +41,10 @@ from tocsin.inbound.deciding.state import (
 )
 from tocsin.inbound.enums import MessageStatus
 
-MAX_REASON = 300
+MAX_REASON_CHARS = 300
 
 #: A source time further ahead than this comes from a wrong clock and is ignored.
-MAX_AHEAD = timedelta(days=1)
+MAX_CLOCK_AHEAD = timedelta(days=1)
 
 
 #: Allocates the id of a new alert; called at most once per decision, and only if an alert opens.
@@ -52,48 +52,61 @@ type NextId = Callable[[], int]
 
 
 def decide(
-    door: CompiledIntegration,
-    arrival: MessageContext,
-    reading: NormalizedEvent,
-    key: DedupKeyState,
-    seen: DuplicateDelivery | None,
+    integration: CompiledIntegration,
+    context: MessageContext,
+    event: NormalizedEvent,
+    key_state: DedupKeyState,
+    duplicate: DuplicateDelivery | None,
     key_hash: bytes,
     next_id: NextId,
     now: datetime,
     scopes: LockScopes | None = None,
-    standing: NoiseState = ALONE,
+    noise_state: NoiseState = EMPTY_NOISE_STATE,
 ) -> Decision:
-    """Returns the decision on a message. `seen` is the decided message with the same delivery id, if any; `scopes` and
-    `standing` are the noise reduction's lock scopes and state."""
-    if arrival.replay_of is None and arrival.waited is None:
-        if seen is not None:
+    """Returns the decision on a message. `duplicate` is the decided message with the same delivery id, if any; `scopes`
+    and `noise_state` are the noise reduction's lock scopes and state."""
+    if context.replay_of is None and context.due_delay is None:
+        if duplicate is not None:
             return Decision(
-                MessageStatus.IGNORED, f"same delivery as message {seen.message_id}", key, alert_id=seen.alert_id
+                MessageStatus.IGNORED,
+                f"same delivery as message {duplicate.message_id}",
+                key_state,
+                alert_id=duplicate.alert_id,
             )
-        if is_late(reading, key):
-            assert reading.source_time is not None
-            assert key.latest_source_time is not None
+        if is_late(event, key_state):
+            assert event.source_time is not None
+            assert key_state.latest_source_time is not None
             reason = (
-                f"arrived late: it is of {_clock(reading.source_time)}, "
-                f"and one of {_clock(key.latest_source_time)} came before it"
+                f"arrived late: it is of {_format_time(event.source_time)}, "
+                f"and one of {_format_time(key_state.latest_source_time)} came before it"
             )
-            return Decision(MessageStatus.IGNORED, reason, key, alert_id=key.live.state.id if key.live else None)
-    decision = _by_intent(
-        door, arrival, reading, key, _OpeningInputs(key_hash, next_id, scopes or UNCOUNTED, standing), now
+            return Decision(
+                MessageStatus.IGNORED,
+                reason,
+                key_state,
+                alert_id=key_state.active_alert.state.id if key_state.active_alert else None,
+            )
+    decision = _decide_by_action(
+        integration,
+        context,
+        event,
+        key_state,
+        _OpeningInputs(key_hash, next_id, scopes or NO_LOCK_SCOPES, noise_state),
+        now,
     )
-    verdict = {"rule": reading.intent.value, "why": reading.verdict.reason, **decision.verdict}
-    if reading.notes:
-        verdict["notes"] = [note[:120] for note in reading.notes[:3]]
-    reason = f"{decision.reason}; {arrival.unasked}" if arrival.unasked else decision.reason
-    return replace(decision, verdict=verdict, reason=_cut(reason))
+    verdict = {"rule": event.action.value, "why": event.rule_match.reason, **decision.verdict}
+    if event.notes:
+        verdict["notes"] = [note[:120] for note in event.notes[:3]]
+    reason = f"{decision.reason}; {context.fetch_skipped_reason}" if context.fetch_skipped_reason else decision.reason
+    return replace(decision, verdict=verdict, reason=_truncate(reason))
 
 
-def is_late(reading: NormalizedEvent, key: DedupKeyState) -> bool:
+def is_late(event: NormalizedEvent, key_state: DedupKeyState) -> bool:
     """Returns whether a newer message of the key has counted. An equal source time is not late."""
     return (
-        reading.source_time is not None
-        and key.latest_source_time is not None
-        and reading.source_time < key.latest_source_time
+        event.source_time is not None
+        and key_state.latest_source_time is not None
+        and event.source_time < key_state.latest_source_time
     )
 
 
@@ -103,383 +116,506 @@ class _OpeningInputs(Struct, frozen=True):
     key_hash: bytes
     next_id: NextId
     scopes: LockScopes
-    standing: NoiseState
+    noise_state: NoiseState
 
 
-def _by_intent(
-    door: CompiledIntegration,
-    arrival: MessageContext,
-    reading: NormalizedEvent,
-    key: DedupKeyState,
-    opening: _OpeningInputs,
+def _decide_by_action(
+    integration: CompiledIntegration,
+    context: MessageContext,
+    event: NormalizedEvent,
+    key_state: DedupKeyState,
+    inputs: _OpeningInputs,
     now: datetime,
 ) -> Decision:
-    if arrival.waited is not None and key.live is None and grouping.is_below_threshold(arrival.waited):
-        return grouping.decide_below_threshold(arrival, key, arrival.waited, now)
-    if (echo := _own_status(arrival, reading)) is not None:
+    if (
+        context.due_delay is not None
+        and key_state.active_alert is None
+        and grouping.is_below_threshold(context.due_delay)
+    ):
+        return grouping.decide_below_threshold(context, key_state, context.due_delay, now)
+    if (echoed_ids := _echoed_status_writes(context, event)) is not None:
         # Tocsin wrote this status itself, so the message is nobody's action: it only refreshes the alert's fields.
-        if key.live is None:
-            return replace(_ignored("Tocsin itself set this status; no alert is open", key), came_back=echo)
-        done = _refresh(door, arrival, reading, key, key.live, MessageStatus.UPDATED, now)
-        return replace(done, came_back=(*done.came_back, *echo))
-    match reading.intent:
+        if key_state.active_alert is None:
+            return replace(
+                _ignored("Tocsin itself set this status; no alert is open", key_state), echoed_write_ids=echoed_ids
+            )
+        decision = _refresh(integration, context, event, key_state, key_state.active_alert, MessageStatus.UPDATED, now)
+        return replace(decision, echoed_write_ids=(*decision.echoed_write_ids, *echoed_ids))
+    match event.action:
         case EventAction.CANCEL | EventAction.CLOSE:
-            return _end(door, arrival, reading, key, now)
+            return _end_alert(integration, context, event, key_state, now)
         case EventAction.OPEN:
-            if key.live is None:
-                if key.last_alert is not None and arrival.own is not None and not arrival.own.reopens(reading):
-                    return _ignored(f"Tocsin itself wrote on {_what(reading)}: that opens nothing again", key)
-                return _open(door, arrival, reading, key, opening, now)
-            return _refresh(door, arrival, reading, key, key.live, MessageStatus.APPENDED, now)
+            if key_state.active_alert is None:
+                if (
+                    key_state.last_alert_id is not None
+                    and context.recent_writes is not None
+                    and not context.recent_writes.may_reopen(event)
+                ):
+                    return _ignored(
+                        f"Tocsin itself wrote on {_describe_source_id(event)}: that opens nothing again", key_state
+                    )
+                return _open(integration, context, event, key_state, inputs, now)
+            return _refresh(integration, context, event, key_state, key_state.active_alert, MessageStatus.APPENDED, now)
         case EventAction.UPDATE:
-            if key.live is None and key.delayed is not None:
-                delayed = noise_reduction.is_still_delayed(key, arrival, reading, now)
-                return _waits(arrival, reading, replace(key, delayed=delayed), delayed)
-            if key.live is None:
-                return _ignored(f"{reading.verdict.reason}; no alert is open for {_what(reading)}", key)
-            return _refresh(door, arrival, reading, key, key.live, MessageStatus.UPDATED, now)
+            if key_state.active_alert is None and key_state.delayed is not None:
+                delayed = noise_reduction.count_on_delayed(key_state, context, event, now)
+                return _delay_decision(context, event, replace(key_state, delayed=delayed), delayed)
+            if key_state.active_alert is None:
+                return _ignored(
+                    f"{event.rule_match.reason}; no alert is open for {_describe_source_id(event)}", key_state
+                )
+            return _refresh(integration, context, event, key_state, key_state.active_alert, MessageStatus.UPDATED, now)
         case EventAction.NONE:
-            alert = key.live.state.id if key.live else None
-            return replace(_ignored(reading.verdict.reason, key), alert_id=alert)
+            alert_id = key_state.active_alert.state.id if key_state.active_alert else None
+            return replace(_ignored(event.rule_match.reason, key_state), alert_id=alert_id)
 
 
-def _own_status(arrival: MessageContext, reading: NormalizedEvent) -> tuple[int, ...] | None:
+def _echoed_status_writes(context: MessageContext, event: NormalizedEvent) -> tuple[int, ...] | None:
     """Returns the writes whose echo this message's status is; None if the status is somebody's action."""
-    if arrival.own is None or reading.intent not in (EventAction.OPEN, EventAction.CLOSE):
+    if context.recent_writes is None or event.action not in (EventAction.OPEN, EventAction.CLOSE):
         return None
-    found = arrival.own.echo_of_status(reading)
-    return None if found is None else (found,) if found else ()
+    write_id = context.recent_writes.echo_of_status(event)
+    return None if write_id is None else (write_id,) if write_id else ()
 
 
-def _end(
-    door: CompiledIntegration, arrival: MessageContext, reading: NormalizedEvent, key: DedupKeyState, now: datetime
+def _end_alert(
+    integration: CompiledIntegration,
+    context: MessageContext,
+    event: NormalizedEvent,
+    key_state: DedupKeyState,
+    now: datetime,
 ) -> Decision:
     """Closes or cancels the key's alert. Without an active alert, a close still advances the newest source time."""
-    is_cancel = reading.intent is EventAction.CANCEL
-    if key.live is None:
-        settled = grouping.decide_ended_early(key, now)
-        said = "it was over before its alert opened" if settled else f"nothing was open for {_what(reading)}"
-        ended = _ignored(f"{reading.verdict.reason}; {said}", replace(_moved(key, arrival, reading), delayed=None))
-        return replace(ended, counts=arrival.replay_of is None or settled is not None, shaped=settled)
-    live = key.live
-    if key.role is not None and (left := grouping.leave_group(door, arrival, reading, key, live, now)) is not None:
-        return replace(left, key=_moved(left.key, arrival, reading))
-    note = _end_note(door, reading)
-    order = Cancel if is_cancel else Close
-    command = order(actor=actor_of(door), note=note, via=CommandChannel.INBOUND)
-    changes = _apply(live, command, now)
-    freed = _moved(replace(key, live=None, shared=None, role=None), arrival, reading)
-    counted = RepeatedMessages(live.state.id, 1, arrival.received_at, _differing(door, live, reading))
-    reason = f"{reading.verdict.reason}; alert {live.state.id} {'cancelled' if is_cancel else 'closed'}"
-    return Decision(MessageStatus.CLOSED, reason, freed, live.state.id, changes=changes, counted=counted, counts=True)
+    is_cancel = event.action is EventAction.CANCEL
+    if key_state.active_alert is None:
+        noise_changes = grouping.decide_ended_early(key_state, now)
+        explanation = (
+            "it was over before its alert opened"
+            if noise_changes
+            else f"nothing was open for {_describe_source_id(event)}"
+        )
+        decision = _ignored(
+            f"{event.rule_match.reason}; {explanation}",
+            replace(_advance_source_time(key_state, context, event), delayed=None),
+        )
+        return replace(
+            decision, updates_key=context.replay_of is None or noise_changes is not None, noise_changes=noise_changes
+        )
+    active_alert = key_state.active_alert
+    if (
+        key_state.role is not None
+        and (leave_decision := grouping.leave_group(integration, context, event, key_state, active_alert, now))
+        is not None
+    ):
+        return replace(leave_decision, key_state=_advance_source_time(leave_decision.key_state, context, event))
+    note = _end_note(integration, event)
+    command_class = Cancel if is_cancel else Close
+    command = command_class(actor=actor_of(integration), note=note, via=CommandChannel.INBOUND)
+    changes = _apply(active_alert, command, now)
+    freed_key_state = _advance_source_time(
+        replace(key_state, active_alert=None, shared_alert_id=None, role=None), context, event
+    )
+    repeated_messages = RepeatedMessages(
+        active_alert.state.id, 1, context.received_at, _changed_fields(integration, active_alert, event)
+    )
+    reason = f"{event.rule_match.reason}; alert {active_alert.state.id} {'cancelled' if is_cancel else 'closed'}"
+    return Decision(
+        MessageStatus.CLOSED,
+        reason,
+        freed_key_state,
+        active_alert.state.id,
+        changes=changes,
+        repeated_messages=repeated_messages,
+        updates_key=True,
+    )
 
 
-def _end_note(door: CompiledIntegration, reading: NormalizedEvent) -> str:
-    if reading.intent is EventAction.CANCEL:
-        return f"deleted in {door.shown_source}"
-    return reading.verdict.reason
+def _end_note(integration: CompiledIntegration, event: NormalizedEvent) -> str:
+    if event.action is EventAction.CANCEL:
+        return f"deleted in {integration.display_source}"
+    return event.rule_match.reason
 
 
-def _apply(live: ActiveAlert, command: Close | Cancel, now: datetime) -> tuple[AlertChange, ...]:
+def _apply(active_alert: ActiveAlert, command: Close | Cancel, now: datetime) -> tuple[AlertChange, ...]:
     """Ends an alert, and frees the alerts merged into it."""
-    state = live.state
+    state = active_alert.state
     if state.status is AlertStatus.MERGED:
         # A close from its source ends only the merged alert; the parent stays active.
         state = replace_state(state, status=AlertStatus.OPEN)
-    done = lifecycle.apply(state, command, now)
-    changes = [AlertChange(live.state, done.state, done.events, command)]
-    for child in live.children.values():
-        freed = lifecycle.on_parent_ended(child, now)
-        if freed.is_change:
-            changes.append(AlertChange(child, freed.state, freed.events))
+    outcome = lifecycle.apply(state, command, now)
+    changes = [AlertChange(active_alert.state, outcome.state, outcome.events, command)]
+    for child in active_alert.children.values():
+        child_outcome = lifecycle.on_parent_ended(child, now)
+        if child_outcome.is_change:
+            changes.append(AlertChange(child, child_outcome.state, child_outcome.events))
     return tuple(changes)
 
 
 def _open(
-    door: CompiledIntegration,
-    arrival: MessageContext,
-    reading: NormalizedEvent,
-    key: DedupKeyState,
-    needed: _OpeningInputs,
+    integration: CompiledIntegration,
+    context: MessageContext,
+    event: NormalizedEvent,
+    key_state: DedupKeyState,
+    inputs: _OpeningInputs,
     now: datetime,
 ) -> Decision:
-    allowed = reading.filter_verdict()
-    if not allowed.is_true:
-        decision = _ignored(f"filter: {allowed.reason}", key)
-        return replace(decision, verdict={"filter": allowed.reason}, is_refused=True)
-    paging, route = why_it_pages(door, arrival, reading, now)
-    answer = noise_reduction.OPENS
-    if door.is_shaped and arrival.test_user_id is None:
+    filter_match = event.check_filters()
+    if not filter_match.is_true:
+        decision = _ignored(f"filter: {filter_match.reason}", key_state)
+        return replace(decision, verdict={"filter": filter_match.reason}, is_suppressed=True)
+    paging, route = build_paging_config(integration, context, event, now)
+    noise_decision = noise_reduction.OPEN_NOW
+    if integration.has_noise_reduction and context.test_user_id is None:
         groups = paging.recipient_groups
-        answer = noise_reduction.ask(door, arrival, reading, key, route, groups, needed.scopes, needed.standing, now)
-    verdict: dict[str, object] = {"filter": allowed.reason, "route": route.reason}
-    if door.is_shaped and arrival.test_user_id is None:
-        verdict[GATE] = trace_entries(answer, arrival.waited, now)
-    if answer.suppressed:
-        return replace(_ignored(answer.suppressed, key), verdict=verdict, is_refused=True)
-    if answer.waits is not None:
-        waits = _waits(arrival, reading, replace(key, delayed=answer.waits), answer.waits)
-        shaped = NoiseChanges(rate_windows=answer.rate_windows) if answer.rate_windows else None
-        return replace(waits, verdict=verdict, shaped=shaped)
-    if answer.joins is not None:
-        above = needed.standing.lives.get(answer.joins.parent_id or 0)
-        found = grouping.join(door, arrival, reading, key, needed.key_hash, answer, above, paging, now)
-        return replace(found, key=_moved(found.key, arrival, reading), verdict=verdict)
-    number = needed.next_id()
-    opening = open_alert(door, arrival, reading, number, needed.key_hash, key.last_alert, paging, route, now)
-    if answer is not noise_reduction.OPENS or arrival.waited is not None or key.delayed is not None:
-        opening = grouping.shaped_opening(opening, answer, arrival.waited or key.delayed, arrival, now)
-    alert = opening.alert
-    state = AlertState(number, AlertStatus.OPEN, alert.priority, alert.opened_at)
+        noise_decision = noise_reduction.apply_noise_reduction(
+            integration, context, event, key_state, route, groups, inputs.scopes, inputs.noise_state, now
+        )
+    verdict: dict[str, object] = {"filter": filter_match.reason, "route": route.reason}
+    if integration.has_noise_reduction and context.test_user_id is None:
+        verdict[NOISE_TRACE_KEY] = trace_entries(noise_decision, context.due_delay, now)
+    if noise_decision.suppression_reason:
+        return replace(_ignored(noise_decision.suppression_reason, key_state), verdict=verdict, is_suppressed=True)
+    if noise_decision.delayed_alert is not None:
+        delay_decision = _delay_decision(
+            context, event, replace(key_state, delayed=noise_decision.delayed_alert), noise_decision.delayed_alert
+        )
+        noise_changes = NoiseChanges(rate_windows=noise_decision.rate_windows) if noise_decision.rate_windows else None
+        return replace(delay_decision, verdict=verdict, noise_changes=noise_changes)
+    if noise_decision.joined_alert is not None:
+        parent = inputs.noise_state.active_alerts.get(noise_decision.joined_alert.parent_id or 0)
+        join_decision = grouping.join(
+            integration, context, event, key_state, inputs.key_hash, noise_decision, parent, paging, now
+        )
+        return replace(
+            join_decision, key_state=_advance_source_time(join_decision.key_state, context, event), verdict=verdict
+        )
+    alert_id = inputs.next_id()
+    creation = open_alert(
+        integration, context, event, alert_id, inputs.key_hash, key_state.last_alert_id, paging, route, now
+    )
+    if noise_decision is not noise_reduction.OPEN_NOW or context.due_delay is not None or key_state.delayed is not None:
+        creation = grouping.annotate_creation(
+            creation, noise_decision, context.due_delay or key_state.delayed, context, now
+        )
+    alert = creation.alert
+    state = AlertState(alert_id, AlertStatus.OPEN, alert.priority, alert.opened_at)
     fields: dict[str, object] = {**alert.columns, "tags": alert.tags, "custom": alert.custom}
     changes: tuple[AlertChange, ...] = ()
-    if door.settings.get("owned_ticket_stops") and (agent := door.agent(reading)).text and answer.flood is None:
-        given = source.agent_changed(state, source.TicketAgent(), agent, actor_of(door), now)
-        changes = (AlertChange(state, given.state, given.events),) if given.is_change else ()
-        state = given.state
-    pages = paging.mode is PagingMode.PAGE
-    live = ActiveAlert(state, fields, members=1 if answer.gathers else 0, pages=pages, dry_run=alert.dry_run)
-    after = replace(_moved(key, arrival, reading), live=live, last_alert=number, delayed=None)
-    shaped = None
-    if answer.gathers or answer.rate_windows or key.delayed is not None:
-        after, shaped = grouping.opened(after, key, answer, opening, reading)
+    if (
+        integration.settings.get("owned_ticket_stops")
+        and (agent := integration.ticket_agent(event)).text
+        and noise_decision.flood is None
+    ):
+        assignment = source.apply_agent_change(state, source.TicketAgent(), agent, actor_of(integration), now)
+        changes = (AlertChange(state, assignment.state, assignment.events),) if assignment.is_change else ()
+        state = assignment.state
+    is_paging = paging.mode is PagingMode.PAGE
+    active_alert = ActiveAlert(
+        state,
+        fields,
+        member_count=1 if noise_decision.is_shareable else 0,
+        is_paging=is_paging,
+        opened_in_dry_run=alert.dry_run,
+    )
+    new_key_state = replace(
+        _advance_source_time(key_state, context, event), active_alert=active_alert, last_alert_id=alert_id, delayed=None
+    )
+    noise_changes = None
+    if noise_decision.is_shareable or noise_decision.rate_windows or key_state.delayed is not None:
+        new_key_state, noise_changes = grouping.apply_opening(new_key_state, key_state, noise_decision, creation, event)
     return Decision(
         MessageStatus.OPENED,
-        reading.verdict.reason,
-        after,
-        number,
-        opening=opening,
+        event.rule_match.reason,
+        new_key_state,
+        alert_id,
+        creation=creation,
         changes=changes,
-        counts=True,
+        updates_key=True,
         verdict=verdict,
-        shaped=shaped,
+        noise_changes=noise_changes,
     )
 
 
-def _waits(
-    arrival: MessageContext, reading: NormalizedEvent, key: DedupKeyState, delayed: DelayedAlertState
+def _delay_decision(
+    context: MessageContext, event: NormalizedEvent, key_state: DedupKeyState, delayed: DelayedAlertState
 ) -> Decision:
-    reason = f"{reading.verdict.reason}; its alert opens {delayed.reason}"
-    return Decision(MessageStatus.DELAYED, reason, _moved(key, arrival, reading), counts=arrival.replay_of is None)
+    reason = f"{event.rule_match.reason}; its alert opens {delayed.reason}"
+    return Decision(
+        MessageStatus.DELAYED,
+        reason,
+        _advance_source_time(key_state, context, event),
+        updates_key=context.replay_of is None,
+    )
 
 
 def _refresh(
-    door: CompiledIntegration,
-    arrival: MessageContext,
-    reading: NormalizedEvent,
-    key: DedupKeyState,
-    live: ActiveAlert,
+    integration: CompiledIntegration,
+    context: MessageContext,
+    event: NormalizedEvent,
+    key_state: DedupKeyState,
+    active_alert: ActiveAlert,
     status: MessageStatus,
     now: datetime,
 ) -> Decision:
     """Counts the message on the active alert; changed values are written and recorded on the timeline."""
-    if key.role in (KeyRole.MEMBER, KeyRole.CHILD):
-        said = grouping.count(door, arrival, reading, key, live, status, now)
-        return replace(said, key=_moved(said.key, arrival, reading))
-    actor = actor_of(door)
-    mapped = _mapped(door, reading, live)
-    if not arrival.may_page:
-        mapped = _without_what_pages(mapped)
-    echo = arrival.own.echo_of_agent(reading) if arrival.own is not None and "agent" in reading.mapped.values else None
-    if echo == 0:
+    if key_state.role in (KeyRole.MEMBER, KeyRole.CHILD):
+        decision = grouping.count(integration, context, event, key_state, active_alert, status, now)
+        return replace(decision, key_state=_advance_source_time(decision.key_state, context, event))
+    actor = actor_of(integration)
+    mapped = _mapped_fields(integration, event, active_alert)
+    if not context.may_page:
+        mapped = _without_paging_fields(mapped)
+    echoed_write_id = (
+        context.recent_writes.echo_of_agent(event)
+        if context.recent_writes is not None and "agent" in event.mapped.values
+        else None
+    )
+    if echoed_write_id == 0:
         # The message is older than what Tocsin knows about the assignee: leave that for the next fetch of the ticket.
         mapped = _without_agent(mapped)
-    own = arrival.own.written(reading) if arrival.own is not None else {}
-    if echo:
-        own["source_agent"] = echo
-    found = source.refresh(live.state.id, live.fields, mapped, actor, now, own)
+    written_fields = context.recent_writes.match_written_fields(event) if context.recent_writes is not None else {}
+    if echoed_write_id:
+        written_fields["source_agent"] = echoed_write_id
+    update = source.compare_fields(active_alert.state.id, active_alert.fields, mapped, actor, now, written_fields)
     changes: list[AlertChange] = []
-    state = live.state
-    news = _news_of_priority(reading, live) if arrival.may_page else None
-    after = replace_state(state, priority=news) if news is not None and news is not state.priority else state
-    events = [found.event] if found.event is not None else []
-    moved = _moved_team(live, mapped) if arrival.may_page and "team" not in own else ""
-    is_own = "source_priority" in own
-    rises = after.priority.is_above(state.priority) and not is_own
-    woken = start_paging.start_paging(door, arrival, reading, live, now) if status is MessageStatus.APPENDED else None
-    wakes = woken.waking if woken is not None else None
-    if (moved or rises or wakes) and state.status is not AlertStatus.MERGED:
-        paging, _ = why_it_pages(door, arrival, reading, now)
+    state = active_alert.state
+    new_priority = _changed_priority(event, active_alert) if context.may_page else None
+    new_state = (
+        replace_state(state, priority=new_priority)
+        if new_priority is not None and new_priority is not state.priority
+        else state
+    )
+    events = [update.event] if update.event is not None else []
+    team_change = (
+        _describe_team_change(active_alert, mapped) if context.may_page and "team" not in written_fields else ""
+    )
+    is_own_priority = "source_priority" in written_fields
+    is_raised = new_state.priority.is_above(state.priority) and not is_own_priority
+    paging_change = (
+        start_paging.start_paging(integration, context, event, active_alert, now)
+        if status is MessageStatus.APPENDED
+        else None
+    )
+    paging_start = paging_change.paging_start if paging_change is not None else None
+    if (team_change or is_raised or paging_start) and state.status is not AlertStatus.MERGED:
+        paging, _ = build_paging_config(integration, context, event, now)
         change = AlertChange(
             state,
-            after,
+            new_state,
             tuple(events),
             paging=paging,
-            moved=moved,
-            is_own_priority=is_own,
-            waking=wakes,
-            was_dry_run=live.is_dry_run,
+            reassignment_reason=team_change,
+            is_echoed_priority=is_own_priority,
+            paging_start=paging_start,
+            was_dry_run=active_alert.is_dry_run,
         )
         changes.append(change)
-        live = replace(live, pages=live.pages or paging.mode is PagingMode.PAGE)
-    elif events or after != state:
-        changes.append(AlertChange(state, after, tuple(events), is_own_priority=is_own))
-    state = after
+        active_alert = replace(active_alert, is_paging=active_alert.is_paging or paging.mode is PagingMode.PAGE)
+    elif events or new_state != state:
+        changes.append(AlertChange(state, new_state, tuple(events), is_echoed_priority=is_own_priority))
+    state = new_state
     # An agent that Tocsin itself wrote is nobody's action.
-    given = _agent(door, live, state, reading, actor, now) if arrival.may_page and echo is None else None
-    if given is not None:
-        changes.append(given)
-        state = given.after
-    shaped = None
-    if key.parent is not None:
-        told = merge_propagation.propagate_to_parent(
-            door, arrival, reading, key.parent, live, status, after.priority if rises else None, now
+    agent_change = (
+        _agent_change(integration, active_alert, state, event, actor, now)
+        if context.may_page and echoed_write_id is None
+        else None
+    )
+    if agent_change is not None:
+        changes.append(agent_change)
+        state = agent_change.after
+    noise_changes = None
+    if key_state.parent is not None:
+        parent_update = merge_propagation.propagate_to_parent(
+            integration,
+            context,
+            event,
+            key_state.parent,
+            active_alert,
+            status,
+            new_state.priority if is_raised else None,
+            now,
         )
-        changes.extend(told.changes)
-        woken, shaped = told.woken, NoiseChanges(lives={key.parent.state.id: told.parent})
+        changes.extend(parent_update.changes)
+        paging_change, noise_changes = (
+            parent_update.paging_change,
+            NoiseChanges(active_alerts={key_state.parent.state.id: parent_update.parent}),
+        )
     # An opening message of a merged alert's key counts on the parent, which is the alert shown to users.
-    counted_on = live.parent_id if status is MessageStatus.APPENDED and live.parent_id is not None else live.state.id
-    written = found.changes if counted_on == live.state.id else None
-    after_key = replace(_moved(key, arrival, reading), live=_refreshed(live, state, found.changes))
+    counted_alert_id = (
+        active_alert.parent_id
+        if status is MessageStatus.APPENDED and active_alert.parent_id is not None
+        else active_alert.state.id
+    )
+    field_changes = update.changes if counted_alert_id == active_alert.state.id else None
+    new_key_state = replace(
+        _advance_source_time(key_state, context, event), active_alert=_refreshed(active_alert, state, update.changes)
+    )
     return Decision(
         status,
-        _refresh_reason(reading, status, found, counted_on, woken),
-        after_key,
-        counted_on,
+        _refresh_reason(event, status, update, counted_alert_id, paging_change),
+        new_key_state,
+        counted_alert_id,
         changes=tuple(changes),
-        counted=RepeatedMessages(counted_on, 1, arrival.received_at, written or None),
-        counts=True,
-        came_back=_no_longer_awaited(arrival, echo, given, own),
-        shaped=shaped,
+        repeated_messages=RepeatedMessages(counted_alert_id, 1, context.received_at, field_changes or None),
+        updates_key=True,
+        echoed_write_ids=_resolved_write_ids(context, echoed_write_id, agent_change, written_fields),
+        noise_changes=noise_changes,
     )
 
 
-def _news_of_priority(reading: NormalizedEvent, live: ActiveAlert) -> Priority | None:
+def _changed_priority(event: NormalizedEvent, active_alert: ActiveAlert) -> Priority | None:
     """Returns the message's priority unless the source sent the same before: a merge, a workflow or a user may have
     changed the alert's priority since, and a repeated message must not revert that."""
-    said = priority_of(reading)
-    return None if said is not None and live.fields.get("source_priority") == said else said
+    priority = priority_of(event)
+    return None if priority is not None and active_alert.fields.get("source_priority") == priority else priority
 
 
-def _no_longer_awaited(
-    arrival: MessageContext, echo: int | None, given: AlertChange | None, own: Mapping[str, int]
+def _resolved_write_ids(
+    context: MessageContext,
+    echoed_write_id: int | None,
+    agent_change: AlertChange | None,
+    written_fields: Mapping[str, int],
 ) -> tuple[int, ...]:
     """Returns the writes that no longer await their echo: the write of an agent, priority or team that this message
     echoes. If the ticket was reassigned since, that is the last write of an agent: the same agent seen once more is
     then somebody's action."""
-    if echo:
-        return (echo,)
-    if fields := tuple({own[name] for name in ("source_priority", "team") if name in own}):
-        return fields
-    return arrival.own.overtaken() if given is not None and arrival.own is not None else ()
+    if echoed_write_id:
+        return (echoed_write_id,)
+    if write_ids := tuple({written_fields[name] for name in ("source_priority", "team") if name in written_fields}):
+        return write_ids
+    return (
+        context.recent_writes.superseded_writes()
+        if agent_change is not None and context.recent_writes is not None
+        else ()
+    )
 
 
-def _moved_team(live: ActiveAlert, mapped: Mapping[str, object]) -> str:
+def _describe_team_change(active_alert: ActiveAlert, mapped: Mapping[str, object]) -> str:
     """Returns the start of a sentence if the source moved the ticket to another team, else ""."""
-    before, after = live.fields.get("team"), mapped.get("team")
+    before, after = active_alert.fields.get("team"), mapped.get("team")
     return f"It moved from {before} to {after}" if before and after and before != after else ""
 
 
-def _agent(
-    door: CompiledIntegration,
-    live: ActiveAlert,
+def _agent_change(
+    integration: CompiledIntegration,
+    active_alert: ActiveAlert,
     state: AlertState,
-    reading: NormalizedEvent,
+    event: NormalizedEvent,
     actor: Actor,
     now: datetime,
 ) -> AlertChange | None:
     """Returns the effect of a changed agent. A message without the agent field changes nothing."""
-    if not door.reader.kind.follows_agent or "agent" not in reading.mapped.values:
+    if not integration.normalizer.kind.assigns_source_agent or "agent" not in event.mapped.values:
         return None
-    if not reading.mapped.says_nobody("agent") and _is_same_agent(live, reading):
+    if not event.mapped.is_nobody("agent") and _is_same_agent(active_alert, event):
         return None
-    known = live.fields.get("custom")
-    number = str(known.get("agent_id") or "") if isinstance(known, Mapping) else ""
-    before = door.agent_named(str(live.fields.get("source_agent") or ""), number=number)
-    done = source.agent_changed(state, before, door.agent(reading), actor, now)
-    return AlertChange(state, done.state, done.events) if done.is_change else None
+    custom = active_alert.fields.get("custom")
+    agent_id = str(custom.get("agent_id") or "") if isinstance(custom, Mapping) else ""
+    before = integration.find_agent(str(active_alert.fields.get("source_agent") or ""), agent_id=agent_id)
+    outcome = source.apply_agent_change(state, before, integration.ticket_agent(event), actor, now)
+    return AlertChange(state, outcome.state, outcome.events) if outcome.is_change else None
 
 
-def _refreshed(live: ActiveAlert, state: AlertState, changes: Mapping[str, object]) -> ActiveAlert:
-    return replace(live, state=state, fields={**live.fields, **changes} if changes else live.fields)
+def _refreshed(active_alert: ActiveAlert, state: AlertState, changes: Mapping[str, object]) -> ActiveAlert:
+    return replace(
+        active_alert, state=state, fields={**active_alert.fields, **changes} if changes else active_alert.fields
+    )
 
 
 def _refresh_reason(
-    reading: NormalizedEvent,
+    event: NormalizedEvent,
     status: MessageStatus,
-    found: source.SourceUpdate,
+    update: source.SourceUpdate,
     alert_id: int,
-    woken: PagingChange | None,
+    paging_change: PagingChange | None,
 ) -> str:
     if status is MessageStatus.APPENDED:
-        said = woken.said if woken is not None else "counted, nobody is paged"
-        return f"{reading.verdict.reason}, and alert {alert_id} is open for {_what(reading)}: {said}"
-    if found.event is not None:
-        return f"{reading.verdict.reason}; {found.event.reason}"
-    return f"{reading.verdict.reason}; nothing new"
+        effect = paging_change.remark if paging_change is not None else "counted, nobody is paged"
+        return f"{event.rule_match.reason}, and alert {alert_id} is open for {_describe_source_id(event)}: {effect}"
+    if update.event is not None:
+        return f"{event.rule_match.reason}; {update.event.reason}"
+    return f"{event.rule_match.reason}; nothing new"
 
 
-def _mapped(door: CompiledIntegration, reading: NormalizedEvent, live: ActiveAlert) -> dict[str, object]:
+def _mapped_fields(
+    integration: CompiledIntegration, event: NormalizedEvent, active_alert: ActiveAlert
+) -> dict[str, object]:
     """Returns the message's values by alert column; fields that it does not contain are omitted."""
-    fields: dict[str, object] = dict(columns_of(door, reading))
-    custom = custom_of(reading)
-    if reading.mapped.says_nobody("agent"):
+    fields: dict[str, object] = dict(columns_of(integration, event))
+    custom = custom_of(event)
+    if event.mapped.is_nobody("agent"):
         fields["source_agent"] = ""
-        known = live.fields.get("custom")
-        if isinstance(known, Mapping) and known.get("agent_id"):
+        previous_custom = active_alert.fields.get("custom")
+        if isinstance(previous_custom, Mapping) and previous_custom.get("agent_id"):
             custom["agent_id"] = ""
-    elif _is_same_agent(live, reading):
+    elif _is_same_agent(active_alert, event):
         # Shorter messages contain only the agent's number, which must not overwrite the name.
         fields.pop("source_agent", None)
-    if reading.mapped.tags:
-        fields["tags"] = dict(reading.mapped.tags)
+    if event.mapped.tags:
+        fields["tags"] = dict(event.mapped.tags)
     if custom:
         fields["custom"] = custom
     return fields
 
 
-def _without_what_pages(mapped: Mapping[str, object]) -> dict[str, object]:
+def _without_paging_fields(mapped: Mapping[str, object]) -> dict[str, object]:
     """Removes assignee and priority for a replay that must not page, because both influence paging."""
     return {name: value for name, value in _without_agent(mapped).items() if name != "source_priority"}
 
 
 def _without_agent(mapped: Mapping[str, object]) -> dict[str, object]:
     """Removes the ticket's agent from the mapped values."""
-    kept = {name: value for name, value in mapped.items() if name != "source_agent"}
-    custom = kept.get("custom")
+    remaining = {name: value for name, value in mapped.items() if name != "source_agent"}
+    custom = remaining.get("custom")
     if isinstance(custom, Mapping):
-        kept["custom"] = {name: value for name, value in custom.items() if name != "agent_id"}
-    return kept
+        remaining["custom"] = {name: value for name, value in custom.items() if name != "agent_id"}
+    return remaining
 
 
-def _is_same_agent(live: ActiveAlert, reading: NormalizedEvent) -> bool:
+def _is_same_agent(active_alert: ActiveAlert, event: NormalizedEvent) -> bool:
     """Returns whether the message's agent number is that of the alert's agent, whose name is known already."""
-    number = reading.mapped.text("agent_id")
-    known = live.fields.get("custom")
-    is_same = bool(number) and isinstance(known, Mapping) and known.get("agent_id") == number
-    return is_same and live.fields.get("source_agent") != f"Agent {number}"
+    agent_id = event.mapped.text("agent_id")
+    custom = active_alert.fields.get("custom")
+    is_same = bool(agent_id) and isinstance(custom, Mapping) and custom.get("agent_id") == agent_id
+    return is_same and active_alert.fields.get("source_agent") != f"Agent {agent_id}"
 
 
-def _differing(door: CompiledIntegration, live: ActiveAlert, reading: NormalizedEvent) -> Mapping[str, object] | None:
+def _changed_fields(
+    integration: CompiledIntegration, active_alert: ActiveAlert, event: NormalizedEvent
+) -> Mapping[str, object] | None:
     """Returns the fields that a closing message changes, so that the alert shows the source's last values."""
-    changes = source.refresh(
-        live.state.id, live.fields, _mapped(door, reading, live), actor_of(door), live.state.opened_at
+    update = source.compare_fields(
+        active_alert.state.id,
+        active_alert.fields,
+        _mapped_fields(integration, event, active_alert),
+        actor_of(integration),
+        active_alert.state.opened_at,
     )
-    return changes.changes or None
+    return update.changes or None
 
 
-def actor_of(door: CompiledIntegration) -> Actor:
+def actor_of(integration: CompiledIntegration) -> Actor:
     """Returns the integration as an actor."""
-    return Actor(ActorKind.INTEGRATION, door.shown_source)
+    return Actor(ActorKind.INTEGRATION, integration.display_source)
 
 
-def _moved(key: DedupKeyState, arrival: MessageContext, reading: NormalizedEvent) -> DedupKeyState:
+def _advance_source_time(key_state: DedupKeyState, context: MessageContext, event: NormalizedEvent) -> DedupKeyState:
     """Returns the key with its newest source time advanced; a replay does not advance it."""
-    at = reading.source_time
+    at = event.source_time
     if (
         at is None
-        or arrival.replay_of is not None
-        or (key.latest_source_time is not None and at <= key.latest_source_time)
+        or context.replay_of is not None
+        or (key_state.latest_source_time is not None and at <= key_state.latest_source_time)
     ):
-        return key
-    if at - arrival.received_at > MAX_AHEAD:
+        return key_state
+    if at - context.received_at > MAX_CLOCK_AHEAD:
         # A clock that is days ahead would make all following messages late.
-        return key
-    return replace(key, latest_source_time=at)
+        return key_state
+    return replace(key_state, latest_source_time=at)
 
 
-def _ignored(reason: str, key: DedupKeyState) -> Decision:
-    return Decision(MessageStatus.IGNORED, reason, key)
+def _ignored(reason: str, key_state: DedupKeyState) -> Decision:
+    return Decision(MessageStatus.IGNORED, reason, key_state)
 
 
 def decide_disabled() -> Decision:
@@ -495,16 +631,16 @@ def decide_without_ticket() -> Decision:
 
 def decide_failed(rejected: Rejected) -> Decision:
     """Returns the decision on a message that is unreadable or lacks a required id."""
-    return Decision(MessageStatus.FAILED, _cut(rejected.detail), DedupKeyState(), verdict={"error": rejected.code})
+    return Decision(MessageStatus.FAILED, _truncate(rejected.detail), DedupKeyState(), verdict={"error": rejected.code})
 
 
-def _what(reading: NormalizedEvent) -> str:
-    return f"id {reading.source_id}" if reading.source_id else "it"
+def _describe_source_id(event: NormalizedEvent) -> str:
+    return f"id {event.source_id}" if event.source_id else "it"
 
 
-def _clock(at: datetime) -> str:
+def _format_time(at: datetime) -> str:
     return at.strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= MAX_REASON else text[: MAX_REASON - 1] + "…"
+def _truncate(text: str) -> str:
+    return text if len(text) <= MAX_REASON_CHARS else text[: MAX_REASON_CHARS - 1] + "…"

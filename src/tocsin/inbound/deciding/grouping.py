@@ -19,7 +19,7 @@ from tocsin.core.ids import key_hash
 from tocsin.core.validation.durations import describe
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.config.normalizer import NormalizedEvent
-from tocsin.inbound.deciding.alert_creation import priority_of, why_it_pages
+from tocsin.inbound.deciding.alert_creation import build_paging_config, priority_of
 from tocsin.inbound.deciding.merge_propagation import propagate_to_parent
 from tocsin.inbound.deciding.noise_reduction import NoiseDecision
 from tocsin.inbound.deciding.start_paging import PagingChange, start_paging
@@ -39,279 +39,333 @@ from tocsin.inbound.enums import MessageStatus
 
 
 def join(
-    door: CompiledIntegration,
-    arrival: MessageContext,
-    reading: NormalizedEvent,
-    key: DedupKeyState,
-    hashed: bytes,
-    answer: NoiseDecision,
+    integration: CompiledIntegration,
+    context: MessageContext,
+    event: NormalizedEvent,
+    key_state: DedupKeyState,
+    dedup_key_hash: bytes,
+    noise_decision: NoiseDecision,
     parent: ActiveAlert | None,
     paging: PagingConfig,
     now: datetime,
 ) -> Decision:
     """Counts the message on the alert that it joins, or on that alert's `parent` if merged. A more urgent message
     raises the alert's priority."""
-    live = answer.joins
-    assert live is not None
-    number, what = live.state.id, what_is(reading)
-    actor = Actor(ActorKind.INTEGRATION, door.shown_source)
-    event = NewEvent(
-        number,
-        EventKind.JOINED,
+    active_alert = noise_decision.joined_alert
+    assert active_alert is not None
+    alert_id, description = active_alert.state.id, describe_message(event)
+    actor = Actor(ActorKind.INTEGRATION, integration.display_source)
+    timeline_event = NewEvent(
+        alert_id,
+        EventKind.GROUP_JOINED,
         now,
         actor,
-        f"{what} joined: {answer.why}.",
+        f"{description} joined: {noise_decision.reason}.",
         CommandChannel.INBOUND,
-        {"message_id": str(arrival.message_id), "source_id": reading.source_id or ""},
+        {"message_id": str(context.message_id), "source_id": event.source_id or ""},
     )
-    risen = priority_of(reading) if arrival.may_page else None
-    change, state = _risen(live, risen, paging, event)
-    woken = start_paging(door, arrival, reading, live, now)
-    change = _woken(change, live, woken)
+    new_priority = priority_of(event) if context.may_page else None
+    change, state = _raise_priority(active_alert, new_priority, paging, timeline_event)
+    paging_change = start_paging(integration, context, event, active_alert, now)
+    change = _with_paging_start(change, active_alert, paging_change)
     # A new ticket is news for the parent, even if the merged alert was as urgent before.
-    told = (
-        propagate_to_parent(door, arrival, reading, parent, live, MessageStatus.APPENDED, risen, now)
+    parent_update = (
+        propagate_to_parent(
+            integration, context, event, parent, active_alert, MessageStatus.APPENDED, new_priority, now
+        )
         if parent is not None
         else None
     )
-    woken = told.woken if told is not None else woken
-    counted_on = told.parent.state.id if told is not None else number
-    members = live.members + (answer.role is not KeyRole.CHILD)
-    after = replace(live, state=state, members=members, pages=live.pages or change.waking is not None)
-    waited = _settled(key, MessageStatus.APPENDED, f"it waited, and joined alert {number} then", number)
+    paging_change = parent_update.paging_change if parent_update is not None else paging_change
+    counted_alert_id = parent_update.parent.state.id if parent_update is not None else alert_id
+    member_count = active_alert.member_count + (noise_decision.role is not KeyRole.CHILD)
+    updated_alert = replace(
+        active_alert,
+        state=state,
+        member_count=member_count,
+        is_paging=active_alert.is_paging or change.paging_start is not None,
+    )
+    wait_outcome = _wait_outcome(
+        key_state, MessageStatus.APPENDED, f"it waited, and joined alert {alert_id} then", alert_id
+    )
     return Decision(
         MessageStatus.APPENDED,
-        f"{reading.verdict.reason}; it joins alert {number}: {answer.why}{_merged(counted_on, number)}{_said(woken)}",
-        replace(key, live=after, shared=number, role=answer.role, last_alert=number, delayed=None),
-        counted_on,
-        changes=(change, *(told.changes if told is not None else ())),
-        counted=RepeatedMessages(counted_on, 1 + _waiting(key), arrival.received_at),
-        counts=True,
-        shaped=NoiseChanges(
-            rate_windows=answer.rate_windows,
-            settled=waited,
-            join=GroupJoin(number, answer.role, _subject(reading), reading.source_id or ""),
-            lives={number: after} if told is None else {number: after, counted_on: told.parent},
-            released=answer.released,
+        f"{event.rule_match.reason}; it joins alert {alert_id}: "
+        f"{noise_decision.reason}{_describe_merge(counted_alert_id, alert_id)}{_describe_paging_change(paging_change)}",
+        replace(
+            key_state,
+            active_alert=updated_alert,
+            shared_alert_id=alert_id,
+            role=noise_decision.role,
+            last_alert_id=alert_id,
+            delayed=None,
+        ),
+        counted_alert_id,
+        changes=(change, *(parent_update.changes if parent_update is not None else ())),
+        repeated_messages=RepeatedMessages(
+            counted_alert_id, 1 + _delayed_message_count(key_state), context.received_at
+        ),
+        updates_key=True,
+        noise_changes=NoiseChanges(
+            rate_windows=noise_decision.rate_windows,
+            wait_outcome=wait_outcome,
+            group_join=GroupJoin(alert_id, noise_decision.role, _subject(event), event.source_id or ""),
+            active_alerts={alert_id: updated_alert}
+            if parent_update is None
+            else {alert_id: updated_alert, counted_alert_id: parent_update.parent},
+            released_scopes=noise_decision.released_scopes,
         ),
     )
 
 
-def opened(
-    after: DedupKeyState, before: DedupKeyState, answer: NoiseDecision, opening: AlertCreation, reading: NormalizedEvent
+def apply_opening(
+    new_state: DedupKeyState,
+    previous_state: DedupKeyState,
+    noise_decision: NoiseDecision,
+    creation: AlertCreation,
+    event: NormalizedEvent,
 ) -> tuple[DedupKeyState, NoiseChanges]:
     """Returns the key's state after its alert opened, and further changes: others may join, delays go on."""
-    number, live = opening.alert.id, after.live
-    assert live is not None
-    rate_windows = dict(answer.rate_windows)
-    for scope in answer.naming:
-        rate_windows[scope] = replace(rate_windows[scope], alert_id=number)
-    settled = _settled(before, MessageStatus.APPENDED, f"it waited, and counts on alert {number}", number)
-    made = None
-    if answer.gathers:
+    alert_id, active_alert = creation.alert.id, new_state.active_alert
+    assert active_alert is not None
+    rate_windows = dict(noise_decision.rate_windows)
+    for scope in noise_decision.linked_scopes:
+        rate_windows[scope] = replace(rate_windows[scope], alert_id=alert_id)
+    wait_outcome = _wait_outcome(
+        previous_state, MessageStatus.APPENDED, f"it waited, and counts on alert {alert_id}", alert_id
+    )
+    group_join = None
+    if noise_decision.is_shareable:
         # The alert about a flood describes none of its members.
-        role = KeyRole.FIRST if answer.flood is None else KeyRole.MEMBER
-        after = replace(after, shared=number, role=role)
-        made = GroupJoin(number, role, _subject(reading), reading.source_id or "")
-    lives = {number: live} if answer.gathers else {}
-    return after, NoiseChanges(
-        rate_windows=rate_windows, settled=settled, join=made, lives=lives, released=answer.released
+        role = KeyRole.FIRST if noise_decision.flood is None else KeyRole.MEMBER
+        new_state = replace(new_state, shared_alert_id=alert_id, role=role)
+        group_join = GroupJoin(alert_id, role, _subject(event), event.source_id or "")
+    active_alerts = {alert_id: active_alert} if noise_decision.is_shareable else {}
+    return new_state, NoiseChanges(
+        rate_windows=rate_windows,
+        wait_outcome=wait_outcome,
+        group_join=group_join,
+        active_alerts=active_alerts,
+        released_scopes=noise_decision.released_scopes,
     )
 
 
-def shaped_opening(
-    opening: AlertCreation,
-    answer: NoiseDecision,
-    waited: DelayedAlertState | None,
-    arrival: MessageContext,
+def annotate_creation(
+    creation: AlertCreation,
+    noise_decision: NoiseDecision,
+    delay: DelayedAlertState | None,
+    context: MessageContext,
     now: datetime,
 ) -> AlertCreation:
     """Adds noise reduction to the opening's timeline event. An alert that others may join gets a key of its own."""
-    alert, event = opening.alert, opening.event
-    said = [event.reason.removesuffix(".")]
-    if waited is not None:
-        said.append(f"it waited for {describe(now - waited.since)}, and opens {waited.reason}")
-        if arrival.waited is None:
-            alert = replace(alert, count=alert.count + waited.message_count)
-    if answer.why:
-        said.append(answer.why)
-    if answer.gathers:
-        alert = replace(alert, key_hash=key_hash(f"\x1fshared\x1f{arrival.message_id}"))
-    if answer.flood is not None:
-        limit = answer.flood
+    alert, timeline_event = creation.alert, creation.event
+    reasons = [timeline_event.reason.removesuffix(".")]
+    if delay is not None:
+        reasons.append(f"it waited for {describe(now - delay.since)}, and opens {delay.reason}")
+        if context.due_delay is None:
+            alert = replace(alert, count=alert.count + delay.message_count)
+    if noise_decision.reason:
+        reasons.append(noise_decision.reason)
+    if noise_decision.is_shareable:
+        alert = replace(alert, key_hash=key_hash(f"\x1fshared\x1f{context.message_id}"))
+    if noise_decision.flood is not None:
+        limit = noise_decision.flood
         text = f"more than {limit.burst} alerts at once, and more than one each {describe(limit.every)}"
-        said.append(f"{text}: this alert stands for all of them")
+        reasons.append(f"{text}: this alert stands for all of them")
         columns = {
             "subject": f"Flood of alerts: {alert.subject}",
             "long_text": f"There are {text}. This alert stands for those beyond; it closes when the last of them does.",
         }
         # It belongs to no ticket: actions on it must not be written back to the first alert's ticket.
         alert = replace(alert, subject=columns["subject"], columns=columns, source_id="", custom={})
-    return AlertCreation(alert, opening.paging, replace(event, reason=f"{'; '.join(said)}."))
+    return AlertCreation(alert, creation.paging, replace(timeline_event, reason=f"{'; '.join(reasons)}."))
 
 
 def count(
-    door: CompiledIntegration,
-    arrival: MessageContext,
-    reading: NormalizedEvent,
-    key: DedupKeyState,
-    live: ActiveAlert,
+    integration: CompiledIntegration,
+    context: MessageContext,
+    event: NormalizedEvent,
+    key_state: DedupKeyState,
+    active_alert: ActiveAlert,
     status: MessageStatus,
     now: datetime,
 ) -> Decision:
     """Counts another message of a key that joined: on the parent if the alert is merged and the message opens. The
     alert's values remain those of its first key."""
-    number = live.state.id
+    alert_id = active_alert.state.id
     changes: tuple[AlertChange, ...] = ()
-    state = live.state
-    woken = start_paging(door, arrival, reading, live, now) if status is MessageStatus.APPENDED else None
-    risen = priority_of(reading) if arrival.may_page else None
-    if risen is not None and risen.is_above(state.priority):
-        paging, _route = why_it_pages(door, arrival, reading, now)
-        actor = Actor(ActorKind.INTEGRATION, door.shown_source)
-        said = f"{what_is(reading)}, which joined it, is {risen} now."
-        event = NewEvent(number, EventKind.UPDATED, now, actor, said, CommandChannel.INBOUND)
-        change, state = _risen(live, risen, paging, event)
-        changes = (_woken(change, live, woken),)
-    elif woken is not None and woken.waking is not None:
-        changes = (_woken(AlertChange(state, state, ()), live, woken),)
-    pages = live.pages or any(change.waking is not None for change in changes)
-    news = state.priority if state.priority.is_above(live.state.priority) else None
-    above = key.parent
-    told = propagate_to_parent(door, arrival, reading, above, live, status, news, now) if above is not None else None
-    woken = told.woken if told is not None else woken
-    counted_on = told.parent.state.id if told is not None and status is MessageStatus.APPENDED else number
-    said = f"counted on alert {number}, which it joined{_merged(counted_on, number)}"
+    state = active_alert.state
+    paging_change = (
+        start_paging(integration, context, event, active_alert, now) if status is MessageStatus.APPENDED else None
+    )
+    new_priority = priority_of(event) if context.may_page else None
+    if new_priority is not None and new_priority.is_above(state.priority):
+        paging, _route = build_paging_config(integration, context, event, now)
+        actor = Actor(ActorKind.INTEGRATION, integration.display_source)
+        text = f"{describe_message(event)}, which joined it, is {new_priority} now."
+        timeline_event = NewEvent(alert_id, EventKind.UPDATED, now, actor, text, CommandChannel.INBOUND)
+        change, state = _raise_priority(active_alert, new_priority, paging, timeline_event)
+        changes = (_with_paging_start(change, active_alert, paging_change),)
+    elif paging_change is not None and paging_change.paging_start is not None:
+        changes = (_with_paging_start(AlertChange(state, state, ()), active_alert, paging_change),)
+    is_paging = active_alert.is_paging or any(change.paging_start is not None for change in changes)
+    raised_priority = state.priority if state.priority.is_above(active_alert.state.priority) else None
+    parent = key_state.parent
+    parent_update = (
+        propagate_to_parent(integration, context, event, parent, active_alert, status, raised_priority, now)
+        if parent is not None
+        else None
+    )
+    paging_change = parent_update.paging_change if parent_update is not None else paging_change
+    counted_alert_id = (
+        parent_update.parent.state.id if parent_update is not None and status is MessageStatus.APPENDED else alert_id
+    )
+    text = f"counted on alert {alert_id}, which it joined{_describe_merge(counted_alert_id, alert_id)}"
     return Decision(
         status,
-        f"{reading.verdict.reason}; {said}{_said(woken)}",
-        replace(key, live=replace(live, state=state, pages=pages)),
-        counted_on,
-        changes=(*changes, *(told.changes if told is not None else ())),
-        counted=RepeatedMessages(counted_on, 1, arrival.received_at),
-        counts=True,
-        shaped=NoiseChanges(lives={told.parent.state.id: told.parent}) if told is not None else None,
+        f"{event.rule_match.reason}; {text}{_describe_paging_change(paging_change)}",
+        replace(key_state, active_alert=replace(active_alert, state=state, is_paging=is_paging)),
+        counted_alert_id,
+        changes=(*changes, *(parent_update.changes if parent_update is not None else ())),
+        repeated_messages=RepeatedMessages(counted_alert_id, 1, context.received_at),
+        updates_key=True,
+        noise_changes=NoiseChanges(active_alerts={parent_update.parent.state.id: parent_update.parent})
+        if parent_update is not None
+        else None,
     )
 
 
-def _merged(counted_on: int, number: int) -> str:
-    return f", and which is merged into alert {counted_on}" if counted_on != number else ""
+def _describe_merge(counted_alert_id: int, alert_id: int) -> str:
+    return f", and which is merged into alert {counted_alert_id}" if counted_alert_id != alert_id else ""
 
 
 def leave_group(
-    door: CompiledIntegration,
-    arrival: MessageContext,
-    reading: NormalizedEvent,
-    key: DedupKeyState,
-    live: ActiveAlert,
+    integration: CompiledIntegration,
+    context: MessageContext,
+    event: NormalizedEvent,
+    key_state: DedupKeyState,
+    active_alert: ActiveAlert,
     now: datetime,
 ) -> Decision | None:
     """Ends the key's part in a shared alert; None if it is the last key, which closes the alert."""
-    is_child = key.role is KeyRole.CHILD
-    others = live.members - (not is_child)
-    if others <= 0 and not is_child:
+    is_child = key_state.role is KeyRole.CHILD
+    remaining = active_alert.member_count - (not is_child)
+    if remaining <= 0 and not is_child:
         return None
-    number = live.state.id
-    goes_on = "is not closed by its children" if is_child else f"goes on for {others} other{'s' if others > 1 else ''}"
-    event = NewEvent(
-        number,
-        EventKind.PART_OVER,
-        now,
-        Actor(ActorKind.INTEGRATION, door.shown_source),
-        f"{what_is(reading)} is over: {reading.verdict.reason}; the alert {goes_on}.",
-        CommandChannel.INBOUND,
-        {"source_id": reading.source_id or ""},
+    alert_id = active_alert.state.id
+    continuation = (
+        "is not closed by its children" if is_child else f"goes on for {remaining} other{'s' if remaining > 1 else ''}"
     )
-    after = replace(live, members=others)
+    timeline_event = NewEvent(
+        alert_id,
+        EventKind.GROUP_MEMBER_ENDED,
+        now,
+        Actor(ActorKind.INTEGRATION, integration.display_source),
+        f"{describe_message(event)} is over: {event.rule_match.reason}; the alert {continuation}.",
+        CommandChannel.INBOUND,
+        {"source_id": event.source_id or ""},
+    )
+    updated_alert = replace(active_alert, member_count=remaining)
     return Decision(
         MessageStatus.UPDATED,
-        f"{reading.verdict.reason}; its part is over, alert {number} {goes_on}",
-        replace(key, live=None, shared=None, role=None),
-        number,
-        changes=(AlertChange(live.state, live.state, (event,)),),
-        counted=RepeatedMessages(number, 1, arrival.received_at),
-        counts=True,
-        shaped=NoiseChanges(join=GroupJoin(number, None), lives={number: after}),
+        f"{event.rule_match.reason}; its part is over, alert {alert_id} {continuation}",
+        replace(key_state, active_alert=None, shared_alert_id=None, role=None),
+        alert_id,
+        changes=(AlertChange(active_alert.state, active_alert.state, (timeline_event,)),),
+        repeated_messages=RepeatedMessages(alert_id, 1, context.received_at),
+        updates_key=True,
+        noise_changes=NoiseChanges(group_join=GroupJoin(alert_id, None), active_alerts={alert_id: updated_alert}),
     )
 
 
 # --- Delayed alerts ------------------------------------------------------------------------------------------------
 
 
-def decide_ended_early(key: DedupKeyState, now: datetime) -> NoiseChanges | None:
+def decide_ended_early(key_state: DedupKeyState, now: datetime) -> NoiseChanges | None:
     """Returns the outcome of a delayed alert that is closed before it opens; None if none is delayed."""
-    delayed = key.delayed
+    delayed = key_state.delayed
     if delayed is None:
         return None
     reason = f"over after {describe(now - delayed.since)}, before its alert opened ({delayed.reason}); nobody was paged"
-    return NoiseChanges(settled=WaitOutcome(MessageStatus.IGNORED, reason))
+    return NoiseChanges(wait_outcome=WaitOutcome(MessageStatus.IGNORED, reason))
 
 
-def is_below_threshold(waited: DelayedAlertState) -> bool:
+def is_below_threshold(due_delay: DelayedAlertState) -> bool:
     """Returns whether a due alert waited for a number of messages that was not reached."""
-    return waited.delay_reason is DelayReason.COUNT and not waited.is_released
+    return due_delay.delay_reason is DelayReason.COUNT and not due_delay.is_released
 
 
 def decide_below_threshold(
-    arrival: MessageContext, key: DedupKeyState, waited: DelayedAlertState, now: datetime
+    context: MessageContext, key_state: DedupKeyState, due_delay: DelayedAlertState, now: datetime
 ) -> Decision:
     """Ends the delay of the oldest of too few messages; newer messages of the key keep waiting."""
-    oldest = waited.triggered_at[0] if waited.triggered_at else arrival.received_at
-    span = (waited.due_at or now) - oldest
-    if waited.scope is None and arrival.received_at > oldest:
-        left = tuple(at for at in waited.triggered_at if at > oldest)
-        if left:
-            on = replace(
-                waited,
-                triggered_at=left,
-                since=left[0],
-                due_at=left[0] + span,
-                message_count=max(1, waited.message_count - 1),
+    oldest = due_delay.triggered_at[0] if due_delay.triggered_at else context.received_at
+    span = (due_delay.due_at or now) - oldest
+    if due_delay.scope is None and context.received_at > oldest:
+        remaining = tuple(at for at in due_delay.triggered_at if at > oldest)
+        if remaining:
+            delay = replace(
+                due_delay,
+                triggered_at=remaining,
+                since=remaining[0],
+                due_at=remaining[0] + span,
+                message_count=max(1, due_delay.message_count - 1),
             )
-            return Decision(MessageStatus.DELAYED, f"its alert opens {waited.reason}", replace(key, delayed=on))
-    reason = f"too few came within {describe(span)}: an alert opens {waited.reason}"
-    return Decision(MessageStatus.IGNORED, reason, key)
+            return Decision(
+                MessageStatus.DELAYED, f"its alert opens {due_delay.reason}", replace(key_state, delayed=delay)
+            )
+    reason = f"too few came within {describe(span)}: an alert opens {due_delay.reason}"
+    return Decision(MessageStatus.IGNORED, reason, key_state)
 
 
-def _settled(key: DedupKeyState, status: MessageStatus, reason: str, alert_id: int) -> WaitOutcome | None:
-    return WaitOutcome(status, reason, alert_id) if key.delayed is not None else None
+def _wait_outcome(key_state: DedupKeyState, status: MessageStatus, reason: str, alert_id: int) -> WaitOutcome | None:
+    return WaitOutcome(status, reason, alert_id) if key_state.delayed is not None else None
 
 
-def _waiting(key: DedupKeyState) -> int:
-    return key.delayed.message_count if key.delayed is not None else 0
+def _delayed_message_count(key_state: DedupKeyState) -> int:
+    return key_state.delayed.message_count if key_state.delayed is not None else 0
 
 
-def _risen(
-    live: ActiveAlert, priority: Priority | None, paging: PagingConfig, event: NewEvent
+def _raise_priority(
+    active_alert: ActiveAlert, priority: Priority | None, paging: PagingConfig, timeline_event: NewEvent
 ) -> tuple[AlertChange, AlertState]:
-    state = live.state
+    state = active_alert.state
     if priority is None or not priority.is_above(state.priority):
-        return AlertChange(state, state, (event,)), state
-    risen = dataclass_replace(state, priority=priority)
+        return AlertChange(state, state, (timeline_event,)), state
+    raised_state = dataclass_replace(state, priority=priority)
     if state.status is AlertStatus.MERGED:
         # A merged alert pages nobody: its parent does.
-        return AlertChange(state, risen, (event,)), risen
-    return AlertChange(state, risen, (event,), paging=paging, was_dry_run=live.is_dry_run), risen
+        return AlertChange(state, raised_state, (timeline_event,)), raised_state
+    return AlertChange(
+        state, raised_state, (timeline_event,), paging=paging, was_dry_run=active_alert.is_dry_run
+    ), raised_state
 
 
-def _woken(change: AlertChange, live: ActiveAlert, woken: PagingChange | None) -> AlertChange:
+def _with_paging_start(
+    change: AlertChange, active_alert: ActiveAlert, paging_change: PagingChange | None
+) -> AlertChange:
     """Returns the change, extended so that the alert starts paging if it has paged nobody so far."""
-    if woken is None or woken.waking is None:
+    if paging_change is None or paging_change.paging_start is None:
         return change
-    return replace(change, paging=woken.paging, waking=woken.waking, was_dry_run=live.is_dry_run)
+    return replace(
+        change,
+        paging=paging_change.paging,
+        paging_start=paging_change.paging_start,
+        was_dry_run=active_alert.is_dry_run,
+    )
 
 
-def _said(woken: PagingChange | None) -> str:
-    return f"; {woken.said}" if woken is not None else ""
+def _describe_paging_change(paging_change: PagingChange | None) -> str:
+    return f"; {paging_change.remark}" if paging_change is not None else ""
 
 
-def what_is(reading: NormalizedEvent) -> str:
+def describe_message(event: NormalizedEvent) -> str:
     """Returns what the message is about, as the start of a sentence."""
-    subject, number = _subject(reading), reading.source_id
-    if subject and number:
-        return f"{subject} (id {number})"
-    return subject or (f"Id {number}" if number else "A message")
+    subject, source_id = _subject(event), event.source_id
+    if subject and source_id:
+        return f"{subject} (id {source_id})"
+    return subject or (f"Id {source_id}" if source_id else "A message")
 
 
-def _subject(reading: NormalizedEvent) -> str:
-    return (reading.mapped.text("subject") or "")[:120]
+def _subject(event: NormalizedEvent) -> str:
+    return (event.mapped.text("subject") or "")[:120]

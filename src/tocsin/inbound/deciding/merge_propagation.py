@@ -24,37 +24,41 @@ class ParentUpdate(Struct, frozen=True):
     parent: ActiveAlert
     changes: tuple[AlertChange, ...] = ()
     #: The effect of an opening message on a parent that has paged nobody so far.
-    woken: PagingChange | None = None
+    paging_change: PagingChange | None = None
 
 
 def propagate_to_parent(
-    door: CompiledIntegration,
-    arrival: MessageContext,
-    reading: NormalizedEvent,
+    integration: CompiledIntegration,
+    context: MessageContext,
+    event: NormalizedEvent,
     parent: ActiveAlert,
     child: ActiveAlert,
     status: MessageStatus,
-    risen: Priority | None,
+    new_priority: Priority | None,
     now: datetime,
 ) -> ParentUpdate:
     """Raises the parent's priority if the child's rises above it, which pages by the parent's policy; and makes a
-    parent that has paged nobody so far start paging for an opening message. `risen` is the child's new priority, if it
-    rose."""
+    parent that has paged nobody so far start paging for an opening message. `new_priority` is the child's new priority,
+    if it rose."""
     state = parent.state
     if state.status not in ACTIVE:
         return ParentUpdate(parent)
-    woken = start_paging(door, arrival, reading, parent, now) if status is MessageStatus.APPENDED else None
-    waking = woken.waking if woken is not None else None
+    paging_change = start_paging(integration, context, event, parent, now) if status is MessageStatus.APPENDED else None
+    paging_start = paging_change.paging_start if paging_change is not None else None
     events: tuple[NewEvent, ...] = ()
-    after = state
-    if risen is not None and risen.is_above(state.priority):
-        after = replace_state(state, priority=risen)
-        said = f"Alert {child.state.id}, which is merged into this one, is {risen} now; it was {state.priority}."
-        data = {"changes": {"priority": [str(state.priority), str(risen)]}}
-        actor = Actor(ActorKind.INTEGRATION, door.shown_source)
-        events = (NewEvent(state.id, EventKind.UPDATED, now, actor, said, CommandChannel.INBOUND, data),)
-    if not events and waking is None:
-        return ParentUpdate(parent, woken=woken)
-    paging = woken.paging if woken is not None else None
-    change = AlertChange(state, after, events, paging=paging, waking=waking, was_dry_run=parent.is_dry_run)
-    return ParentUpdate(replace(parent, state=after, pages=parent.pages or paging is not None), (change,), woken)
+    new_state = state
+    if new_priority is not None and new_priority.is_above(state.priority):
+        new_state = replace_state(state, priority=new_priority)
+        text = f"Alert {child.state.id}, which is merged into this one, is {new_priority} now; it was {state.priority}."
+        data = {"changes": {"priority": [str(state.priority), str(new_priority)]}}
+        actor = Actor(ActorKind.INTEGRATION, integration.display_source)
+        events = (NewEvent(state.id, EventKind.UPDATED, now, actor, text, CommandChannel.INBOUND, data),)
+    if not events and paging_start is None:
+        return ParentUpdate(parent, paging_change=paging_change)
+    paging = paging_change.paging if paging_change is not None else None
+    change = AlertChange(
+        state, new_state, events, paging=paging, paging_start=paging_start, was_dry_run=parent.is_dry_run
+    )
+    return ParentUpdate(
+        replace(parent, state=new_state, is_paging=parent.is_paging or paging is not None), (change,), paging_change
+    )

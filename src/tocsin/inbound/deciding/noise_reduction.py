@@ -44,386 +44,430 @@ from tocsin.inbound.enums import WindowAction
 from tocsin.inbound.maintenance.windows import WindowMatch, matching_window
 
 #: How long delayed alerts may still join after enough alerts came.
-_JOINING = timedelta(minutes=5)
+_JOIN_WINDOW = timedelta(minutes=5)
 
 #: The number of arrival times kept for a delayed alert.
 _MAX_ARRIVAL_TIMES = 100
 
 
 class NoiseDecision(Struct, frozen=True):
-    """The result of noise reduction. At most one of `suppressed`, `waits` and `joins` is set; none: the alert opens."""
+    """The result of noise reduction. At most one of `suppression_reason`, `delayed_alert` and `joined_alert` is set;
+    none: the alert opens."""
 
-    suppressed: str = ""
-    waits: DelayedAlertState | None = None
-    joins: ActiveAlert | None = None
+    suppression_reason: str = ""
+    delayed_alert: DelayedAlertState | None = None
+    joined_alert: ActiveAlert | None = None
     role: KeyRole = KeyRole.MEMBER
     #: The part that lets it join: "parent", "group", "delay" or "flood".
-    part: str = ""
+    mechanism: str = ""
     #: Why it joins, or a remark on its opening.
-    why: str = ""
+    reason: str = ""
     #: It opens for several keys: others may join.
-    gathers: bool = False
+    is_shareable: bool = False
     #: It opens as the alert that represents a flood.
     flood: AlertRateLimit | None = None
     rate_windows: Mapping[bytes, RateWindowState] = field(default_factory=dict)
     #: The rate windows that are to refer to the opening alert.
-    naming: tuple[bytes, ...] = ()
-    released: tuple[bytes, ...] = ()
+    linked_scopes: tuple[bytes, ...] = ()
+    released_scopes: tuple[bytes, ...] = ()
 
 
-OPENS = NoiseDecision()
+OPEN_NOW = NoiseDecision()
 
 
 class _NoiseInputs(Struct, frozen=True):
     """All inputs of the decision."""
 
-    door: CompiledIntegration
-    arrival: MessageContext
-    reading: NormalizedEvent
-    key: DedupKeyState
+    integration: CompiledIntegration
+    context: MessageContext
+    event: NormalizedEvent
+    key_state: DedupKeyState
     route: RouteChoice
     scopes: LockScopes
-    standing: NoiseState
+    noise_state: NoiseState
     now: datetime
 
 
-def ask(
-    door: CompiledIntegration,
-    arrival: MessageContext,
-    reading: NormalizedEvent,
-    key: DedupKeyState,
+def apply_noise_reduction(
+    integration: CompiledIntegration,
+    context: MessageContext,
+    event: NormalizedEvent,
+    key_state: DedupKeyState,
     route: RouteChoice,
     groups: tuple[int, ...],
     scopes: LockScopes,
-    standing: NoiseState,
+    noise_state: NoiseState,
     now: datetime,
 ) -> NoiseDecision:
     """Returns the decision on an alert that would open. `groups` are the alert's recipient groups."""
-    asked = _NoiseInputs(door, arrival, reading, key, route, scopes, standing, now)
-    caught = matching_window(door.windows, reading.payload, reading.mapped, groups, now)
-    if caught is not None:
-        return _in_maintenance(asked, caught)
-    shaping = door.reader.shaping
-    if shaping is None:
-        return OPENS
-    if standing.parent is not None:
-        subject = f"alert {standing.parent.state.id} is of its parent"
-        return NoiseDecision(joins=standing.parent, role=KeyRole.CHILD, part="parent", why=subject)
-    group = standing.rate_window(scopes.group)
-    if scopes.group is not None and group.until is not None and now < group.until:
-        live = standing.live(group)
-        if live is not None:
-            return NoiseDecision(joins=live, part="group", why="the same group")
-    flaps = _flaps(asked, shaping)
-    if flaps.waits is not None:
-        return flaps
-    delayed = _delay(asked, route.delay if route.has_delay else shaping.delay)
-    if delayed.waits is not None or delayed.joins is not None:
-        return _with(delayed, flaps)
-    return _with(_limited(asked, shaping, _with(delayed, flaps)), flaps)
+    inputs = _NoiseInputs(integration, context, event, key_state, route, scopes, noise_state, now)
+    window_match = matching_window(integration.windows, event.payload, event.mapped, groups, now)
+    if window_match is not None:
+        return _in_maintenance(inputs, window_match)
+    noise_settings = integration.normalizer.noise_settings
+    if noise_settings is None:
+        return OPEN_NOW
+    if noise_state.parent is not None:
+        reason = f"alert {noise_state.parent.state.id} is of its parent"
+        return NoiseDecision(joined_alert=noise_state.parent, role=KeyRole.CHILD, mechanism="parent", reason=reason)
+    group_window = noise_state.find_rate_window(scopes.group)
+    if scopes.group is not None and group_window.until is not None and now < group_window.until:
+        active_alert = noise_state.find_alert(group_window)
+        if active_alert is not None:
+            return NoiseDecision(joined_alert=active_alert, mechanism="group", reason="the same group")
+    flapping_decision = _decide_flapping(inputs, noise_settings)
+    if flapping_decision.delayed_alert is not None:
+        return flapping_decision
+    delay_decision = _decide_delay(inputs, route.delay if route.has_delay else noise_settings.delay)
+    if delay_decision.delayed_alert is not None or delay_decision.joined_alert is not None:
+        return _merge_flapping(delay_decision, flapping_decision)
+    return _merge_flapping(
+        _apply_rate_limit(inputs, noise_settings, _merge_flapping(delay_decision, flapping_decision)), flapping_decision
+    )
 
 
-class HeldPages(Struct, frozen=True):
-    """What holds back paging for an already active alert: for good (`suppressed`), or until a time."""
+class PagingRestriction(Struct, frozen=True):
+    """What holds back paging for an already active alert: for good (`suppression_reason`), or until a time."""
 
-    suppressed: str = ""
+    suppression_reason: str = ""
     until: datetime | None = None
     #: The reason as the end of a sentence.
-    why: str = ""
+    reason: str = ""
 
 
-def holds_back(
-    door: CompiledIntegration,
-    arrival: MessageContext,
-    reading: NormalizedEvent,
+def find_paging_restriction(
+    integration: CompiledIntegration,
+    context: MessageContext,
+    event: NormalizedEvent,
     route: RouteChoice,
     groups: tuple[int, ...],
     since: datetime,
     now: datetime,
-) -> HeldPages:
+) -> PagingRestriction:
     """Returns whether an alert that is active since `since`, and has paged nobody, may start paging.
 
     Delays that count alerts, and rate limits, do not apply: they decide how many alerts exist, and this one does.
     """
-    if not door.is_shaped:
-        return HeldPages()
-    caught = matching_window(door.windows, reading.payload, reading.mapped, groups, now)
-    if caught is not None:
-        if caught.window.action is WindowAction.SUPPRESS:
-            return HeldPages(suppressed=_suppressed(caught))
-        return HeldPages(until=caught.span[1], why=_until_its_end(caught))
-    shaping = door.reader.shaping
-    delay = None if shaping is None else route.delay if route.has_delay else shaping.delay
-    if delay is None or arrival.replay_of is not None:
-        return HeldPages()
+    if not integration.has_noise_reduction:
+        return PagingRestriction()
+    window_match = matching_window(integration.windows, event.payload, event.mapped, groups, now)
+    if window_match is not None:
+        if window_match.window.action is WindowAction.SUPPRESS:
+            return PagingRestriction(suppression_reason=_suppression_reason(window_match))
+        return PagingRestriction(until=window_match.span[1], reason=_maintenance_reason(window_match))
+    noise_settings = integration.normalizer.noise_settings
+    delay = None if noise_settings is None else route.delay if route.has_delay else noise_settings.delay
+    if delay is None or context.replay_of is not None:
+        return PagingRestriction()
     until = None
     if delay.kind is DelayKind.WAIT:
-        until = since + delay.span
+        until = since + delay.duration
     elif delay.kind is DelayKind.HOURS and delay.hours is not None:
-        until = door.next_hours(delay.hours, now)
-    return HeldPages(until=until, why=delay.said()) if until is not None and until > now else HeldPages()
-
-
-def scopes_of(door: CompiledIntegration, reading: NormalizedEvent, key: bytes) -> LockScopes | None:
-    """Returns the lock scopes of a message that may open; None for an integration without noise reduction."""
-    shaping = door.reader.shaping
-    if shaping is None:
-        return None
-    group = shaping.group_of(reading.payload, reading.mapped)
-    parent = shaping.parent_of(reading.payload, reading.mapped)
-    parent_key = None
-    if parent is not None:
-        named = parent if door.reader.has_key_template else f"{reading.source_name}\x1f{parent}"
-        parent_key = key_hash(f"{door.key_source}\x1f{named}")
-    return LockScopes(
-        group=scope_hash(RateScope.GROUP, door.id, group) if group is not None else None,
-        limit=scope_hash(RateScope.LIMIT, door.id) if shaping.limit is not None else None,
-        flapping=scope_hash(RateScope.FLAPPING, door.id, key.hex()) if shaping.flapping is not None else None,
-        alert=scope_hash(RateScope.DELAY, door.id, key.hex()) if shaping.counts_alerts else None,
-        integration=scope_hash(RateScope.DELAY, door.id) if shaping.counts_integration else None,
-        parent=parent_key if parent_key != key else None,
+        until = integration.next_hours(delay.hours, now)
+    return (
+        PagingRestriction(until=until, reason=delay.describe())
+        if until is not None and until > now
+        else PagingRestriction()
     )
 
 
-def is_still_delayed(
-    key: DedupKeyState, arrival: MessageContext, reading: NormalizedEvent, now: datetime
+def scopes_of(integration: CompiledIntegration, event: NormalizedEvent, dedup_key_hash: bytes) -> LockScopes | None:
+    """Returns the lock scopes of a message that may open; None for an integration without noise reduction."""
+    noise_settings = integration.normalizer.noise_settings
+    if noise_settings is None:
+        return None
+    group = noise_settings.group_of(event.payload, event.mapped)
+    parent_source_id = noise_settings.parent_of(event.payload, event.mapped)
+    parent_key_hash = None
+    if parent_source_id is not None:
+        key_text = (
+            parent_source_id
+            if integration.normalizer.has_key_template
+            else f"{event.source_name}\x1f{parent_source_id}"
+        )
+        parent_key_hash = key_hash(f"{integration.key_source}\x1f{key_text}")
+    return LockScopes(
+        group=scope_hash(RateScope.GROUP, integration.id, group) if group is not None else None,
+        limit=scope_hash(RateScope.LIMIT, integration.id) if noise_settings.rate_limit is not None else None,
+        flapping=scope_hash(RateScope.FLAPPING, integration.id, dedup_key_hash.hex())
+        if noise_settings.flapping is not None
+        else None,
+        alert=scope_hash(RateScope.DELAY, integration.id, dedup_key_hash.hex())
+        if noise_settings.counts_alerts
+        else None,
+        integration=scope_hash(RateScope.DELAY, integration.id) if noise_settings.counts_integration else None,
+        parent=parent_key_hash if parent_key_hash != dedup_key_hash else None,
+    )
+
+
+def count_on_delayed(
+    key_state: DedupKeyState, context: MessageContext, event: NormalizedEvent, now: datetime
 ) -> DelayedAlertState:
     """Counts a message that does not open on the delayed alert. A more urgent message ends the delay."""
-    assert key.delayed is not None
-    delayed = replace(key.delayed, message_count=key.delayed.message_count + 1)
-    if _is_more_urgent(reading, delayed):
-        return replace(delayed, priority=priority_of(reading), due_at=now, is_released=True)
+    assert key_state.delayed is not None
+    delayed = replace(key_state.delayed, message_count=key_state.delayed.message_count + 1)
+    if _is_more_urgent(event, delayed):
+        return replace(delayed, priority=priority_of(event), due_at=now, is_released=True)
     return delayed
 
 
-def _is_more_urgent(reading: NormalizedEvent, delayed: DelayedAlertState) -> bool:
-    priority = priority_of(reading)
+def _is_more_urgent(event: NormalizedEvent, delayed: DelayedAlertState) -> bool:
+    priority = priority_of(event)
     return priority is not None and delayed.priority is not None and priority.is_above(delayed.priority)
 
 
 # --- Parts ---------------------------------------------------------------------------------------------------------
 
 
-def _in_maintenance(asked: _NoiseInputs, caught: WindowMatch) -> NoiseDecision:
-    window, (_, end) = caught.window, caught.span
+def _in_maintenance(inputs: _NoiseInputs, window_match: WindowMatch) -> NoiseDecision:
+    window, (_, end) = window_match.window, window_match.span
     if window.action is WindowAction.SUPPRESS:
-        return NoiseDecision(suppressed=_suppressed(caught))
+        return NoiseDecision(suppression_reason=_suppression_reason(window_match))
     return NoiseDecision(
-        waits=_waiting(asked, DelayReason.MAINTENANCE, end, _until_its_end(caught), window_id=window.id)
+        delayed_alert=_build_delay(
+            inputs, DelayReason.MAINTENANCE, end, _maintenance_reason(window_match), window_id=window.id
+        )
     )
 
 
-def _suppressed(caught: WindowMatch) -> str:
-    return f"maintenance: {caught.window.name}, until {_clock(caught.span[1])}"
+def _suppression_reason(window_match: WindowMatch) -> str:
+    return f"maintenance: {window_match.window.name}, until {_format_time(window_match.span[1])}"
 
 
-def _until_its_end(caught: WindowMatch) -> str:
-    return f"when the maintenance {caught.window.name} ends"
+def _maintenance_reason(window_match: WindowMatch) -> str:
+    return f"when the maintenance {window_match.window.name} ends"
 
 
-def _flaps(asked: _NoiseInputs, shaping: NoiseSettings) -> NoiseDecision:
+def _decide_flapping(inputs: _NoiseInputs, noise_settings: NoiseSettings) -> NoiseDecision:
     """Counts the opening. An opening beyond the limit is delayed until the alert was stable for a while."""
-    flapping, scope = shaping.flapping, asked.scopes.flapping
-    if flapping is None or scope is None or asked.arrival.replay_of is not None or asked.arrival.waited is not None:
-        return OPENS
-    before = asked.standing.rate_window(scope)
-    if asked.key.delayed is not None:
+    flapping, scope = noise_settings.flapping, inputs.scopes.flapping
+    if (
+        flapping is None
+        or scope is None
+        or inputs.context.replay_of is not None
+        or inputs.context.due_delay is not None
+    ):
+        return OPEN_NOW
+    rate_window = inputs.noise_state.find_rate_window(scope)
+    if inputs.key_state.delayed is not None:
         # It belongs to the opening that is delayed already.
-        return OPENS if asked.key.delayed.delay_reason is not DelayReason.FLAPPING else _again(asked, asked.key.delayed)
-    times = tuple(one for one in before.times if one > asked.now - flapping.within)[-flapping.alerts :]
-    times = (*times, asked.now)
-    rate_windows = {scope: replace(before, times=times, until=asked.now + flapping.within)}
+        return (
+            OPEN_NOW
+            if inputs.key_state.delayed.delay_reason is not DelayReason.FLAPPING
+            else _add_to_delay(inputs, inputs.key_state.delayed)
+        )
+    times = tuple(at for at in rate_window.opening_times if at > inputs.now - flapping.within)[-flapping.alerts :]
+    times = (*times, inputs.now)
+    rate_windows = {scope: replace(rate_window, opening_times=times, until=inputs.now + flapping.within)}
     if len(times) > flapping.alerts:
-        why = f"when it was open for {describe(flapping.stable)}, because it flaps"
-        waits = _waiting(asked, DelayReason.FLAPPING, asked.now + flapping.stable, why)
-        return NoiseDecision(waits=waits, rate_windows=rate_windows)
+        reason = f"when it was open for {describe(flapping.stable)}, because it flaps"
+        delayed = _build_delay(inputs, DelayReason.FLAPPING, inputs.now + flapping.stable, reason)
+        return NoiseDecision(delayed_alert=delayed, rate_windows=rate_windows)
     if len(times) < flapping.alerts:
         return NoiseDecision(rate_windows=rate_windows)
-    why = (
+    reason = (
         f"it flaps: it opened {flapping.alerts} times within {describe(flapping.within)}, and from now on it opens "
         f"only when it was there for {describe(flapping.stable)}"
     )
-    return NoiseDecision(rate_windows=rate_windows, why=why)
+    return NoiseDecision(rate_windows=rate_windows, reason=reason)
 
 
-def _delay(asked: _NoiseInputs, delay: Delay | None) -> NoiseDecision:
-    if delay is None or asked.arrival.replay_of is not None:
-        return OPENS
-    released = asked.arrival.waited is not None
-    waits = asked.key.delayed
-    if waits is not None and not released and _has_its_time(asked.reading, waits):
-        return _again(asked, waits)
+def _decide_delay(inputs: _NoiseInputs, delay: Delay | None) -> NoiseDecision:
+    if delay is None or inputs.context.replay_of is not None:
+        return OPEN_NOW
+    is_released = inputs.context.due_delay is not None
+    delayed = inputs.key_state.delayed
+    if delayed is not None and not is_released and _has_fixed_due_time(inputs.event, delayed):
+        return _add_to_delay(inputs, delayed)
     match delay.kind:
         case DelayKind.WAIT:
-            due = asked.key.delayed.due_at if asked.key.delayed is not None else asked.now + delay.span
-            return OPENS if released else _waits(asked, DelayReason.WAIT, due, delay)
+            due_at = (
+                inputs.key_state.delayed.due_at if inputs.key_state.delayed is not None else inputs.now + delay.duration
+            )
+            return OPEN_NOW if is_released else _delay_until(inputs, DelayReason.WAIT, due_at, delay)
         case DelayKind.HOURS:
-            opens_at = asked.door.next_hours(delay.hours, asked.now) if delay.hours is not None else None
-            is_now = opens_at is None or opens_at <= asked.now
-            return OPENS if released or is_now else _waits(asked, DelayReason.HOURS, opens_at, delay)
+            opens_at = inputs.integration.next_hours(delay.hours, inputs.now) if delay.hours is not None else None
+            is_open_now = opens_at is None or opens_at <= inputs.now
+            return OPEN_NOW if is_released or is_open_now else _delay_until(inputs, DelayReason.HOURS, opens_at, delay)
         case DelayKind.EVERY:
-            return _every(asked, delay, released=released)
-        case DelayKind.COUNT if delay.per is CountScope.ALERT:
-            return _counted(asked, delay, released=released)
+            return _limit_to_interval(inputs, delay, is_released=is_released)
+        case DelayKind.COUNT if delay.count_scope is CountScope.ALERT:
+            return _count_messages(inputs, delay, is_released=is_released)
         case DelayKind.COUNT:
-            return _counted_together(asked, delay, released=released)
+            return _count_alerts(inputs, delay, is_released=is_released)
 
 
-def _has_its_time(reading: NormalizedEvent, waits: DelayedAlertState) -> bool:
+def _has_fixed_due_time(event: NormalizedEvent, delayed: DelayedAlertState) -> bool:
     """Returns whether a further opening message leaves the delay as it is, or ends it."""
     return (
-        waits.is_released
-        or waits.delay_reason in (DelayReason.MAINTENANCE, DelayReason.FLAPPING)
-        or _is_more_urgent(reading, waits)
+        delayed.is_released
+        or delayed.delay_reason in (DelayReason.MAINTENANCE, DelayReason.FLAPPING)
+        or _is_more_urgent(event, delayed)
     )
 
 
-def _counted(asked: _NoiseInputs, delay: Delay, *, released: bool) -> NoiseDecision:
+def _count_messages(inputs: _NoiseInputs, delay: Delay, *, is_released: bool) -> NoiseDecision:
     """Delays until this key has had enough messages."""
-    if released:
-        return OPENS
-    before = asked.key.delayed.triggered_at if asked.key.delayed is not None else ()
-    since = asked.now - delay.span if delay.span else None
-    opens = tuple(at for at in before if since is None or at > since)
-    if len(opens) + 1 >= delay.alerts:
-        return OPENS
-    due = (opens or (asked.now,))[0] + delay.span if delay.span else None
-    return _waits(asked, DelayReason.COUNT, due, delay)
+    if is_released:
+        return OPEN_NOW
+    previous_times = inputs.key_state.delayed.triggered_at if inputs.key_state.delayed is not None else ()
+    since = inputs.now - delay.duration if delay.duration else None
+    recent_times = tuple(at for at in previous_times if since is None or at > since)
+    if len(recent_times) + 1 >= delay.alerts:
+        return OPEN_NOW
+    due_at = (recent_times or (inputs.now,))[0] + delay.duration if delay.duration else None
+    return _delay_until(inputs, DelayReason.COUNT, due_at, delay)
 
 
-def _counted_together(asked: _NoiseInputs, delay: Delay, *, released: bool) -> NoiseDecision:
+def _count_alerts(inputs: _NoiseInputs, delay: Delay, *, is_released: bool) -> NoiseDecision:
     """Delays until the integration has had enough alerts: the last of them opens, and the delayed ones join it."""
-    scope = asked.scopes.integration
+    scope = inputs.scopes.integration
     assert scope is not None
-    rate_window = asked.standing.rate_window(scope)
-    if released:
-        joined = _joined(asked, rate_window)
-        return joined if joined is not None else OPENS
+    rate_window = inputs.noise_state.find_rate_window(scope)
+    if is_released:
+        join_decision = _join_rate_window(inputs, rate_window)
+        return join_decision if join_decision is not None else OPEN_NOW
     # This key may itself be one of those waiting.
-    waiting = rate_window.waiting - (asked.key.delayed is not None and asked.key.delayed.scope == scope)
-    if waiting + 1 >= delay.alerts:
-        fresh = RateWindowState(until=asked.now + _JOINING)
-        return NoiseDecision(gathers=True, rate_windows={scope: fresh}, naming=(scope,), released=(scope,))
-    due = asked.now + delay.span if delay.span else None
-    answer = _waits(asked, DelayReason.COUNT, due, delay, scope)
-    assert answer.waits is not None
-    return replace(answer, rate_windows={scope: replace(rate_window, waiting=waiting + 1)})
-
-
-def _every(asked: _NoiseInputs, delay: Delay, *, released: bool) -> NoiseDecision:
-    """Opens at most one alert per interval: later ones wait for its end, and then open as one."""
-    is_shared = delay.per is CountScope.INTEGRATION
-    scope = asked.scopes.integration if is_shared else asked.scopes.alert
-    assert scope is not None
-    rate_window = asked.standing.rate_window(scope)
-    is_closed = rate_window.until is not None and asked.now < rate_window.until
-    if released and is_closed and is_shared and (joined := _joined(asked, rate_window)) is not None:
-        return joined
-    if is_closed and not released:
-        return _waits(asked, DelayReason.EVERY, rate_window.until, delay, scope)
-    fresh = RateWindowState(until=asked.now + delay.span)
-    return NoiseDecision(gathers=is_shared, rate_windows={scope: fresh}, naming=(scope,))
-
-
-def _joined(asked: _NoiseInputs, rate_window: RateWindowState) -> NoiseDecision | None:
-    live = asked.standing.live(rate_window)
-    if live is None or rate_window.until is None or asked.now >= rate_window.until:
-        return None
-    return NoiseDecision(joins=live, part="delay", why="they waited together")
-
-
-def _limited(asked: _NoiseInputs, shaping: NoiseSettings, opens: NoiseDecision) -> NoiseDecision:
-    """Takes a token for the opening alert. Without a token, the alert joins the flood alert, or opens as its first."""
-    limit, scope = shaping.limit, asked.scopes.limit
-    answer = replace(opens, gathers=opens.gathers or asked.scopes.group is not None)
-    if asked.scopes.group is not None and shaping.grouping is not None:
-        fresh = RateWindowState(until=asked.now + shaping.grouping.within)
-        answer = replace(
-            answer,
-            rate_windows={**answer.rate_windows, asked.scopes.group: fresh},
-            naming=(*answer.naming, asked.scopes.group),
+    waiting_count = rate_window.waiting_count - (
+        inputs.key_state.delayed is not None and inputs.key_state.delayed.scope == scope
+    )
+    if waiting_count + 1 >= delay.alerts:
+        new_window = RateWindowState(until=inputs.now + _JOIN_WINDOW)
+        return NoiseDecision(
+            is_shareable=True, rate_windows={scope: new_window}, linked_scopes=(scope,), released_scopes=(scope,)
         )
-    if limit is None or scope is None or asked.arrival.replay_of is not None:
-        return answer
-    rate_window = asked.standing.rate_window(scope)
-    tokens = _tokens(rate_window, limit, asked.now)
-    if tokens >= 1:
-        left = replace(rate_window, tokens=tokens - 1, at=asked.now)
-        return replace(answer, rate_windows={**answer.rate_windows, scope: left})
-    live = asked.standing.live(rate_window)
-    if live is not None:
-        why = f"more than {limit.burst} alerts at once"
-        # The alerts that waited with it continue, and join too when they are due.
-        return NoiseDecision(joins=live, part="flood", why=why, released=answer.released)
-    flood = replace(rate_window, tokens=tokens, at=asked.now)
-    return NoiseDecision(
-        gathers=True,
-        flood=limit,
-        rate_windows={**answer.rate_windows, scope: flood},
-        naming=(*answer.naming, scope),
-        released=answer.released,
-        why=answer.why,
-    )
+    due_at = inputs.now + delay.duration if delay.duration else None
+    decision = _delay_until(inputs, DelayReason.COUNT, due_at, delay, scope)
+    assert decision.delayed_alert is not None
+    return replace(decision, rate_windows={scope: replace(rate_window, waiting_count=waiting_count + 1)})
 
 
-def _tokens(rate_window: RateWindowState, limit: AlertRateLimit, now: datetime) -> float:
-    if rate_window.tokens is None or rate_window.at is None:
-        return float(limit.burst)
-    return min(float(limit.burst), rate_window.tokens + max(0.0, (now - rate_window.at) / limit.every))
+def _limit_to_interval(inputs: _NoiseInputs, delay: Delay, *, is_released: bool) -> NoiseDecision:
+    """Opens at most one alert per interval: later ones wait for its end, and then open as one."""
+    is_shared = delay.count_scope is CountScope.INTEGRATION
+    scope = inputs.scopes.integration if is_shared else inputs.scopes.alert
+    assert scope is not None
+    rate_window = inputs.noise_state.find_rate_window(scope)
+    is_interval_running = rate_window.until is not None and inputs.now < rate_window.until
+    if (
+        is_released
+        and is_interval_running
+        and is_shared
+        and (join_decision := _join_rate_window(inputs, rate_window)) is not None
+    ):
+        return join_decision
+    if is_interval_running and not is_released:
+        return _delay_until(inputs, DelayReason.EVERY, rate_window.until, delay, scope)
+    new_window = RateWindowState(until=inputs.now + delay.duration)
+    return NoiseDecision(is_shareable=is_shared, rate_windows={scope: new_window}, linked_scopes=(scope,))
 
 
-def _with(answer: NoiseDecision, flaps: NoiseDecision) -> NoiseDecision:
-    """Combines the decision with the counts and remarks on flapping."""
-    if flaps is OPENS:
-        return answer
-    why = "; ".join(dict.fromkeys(part for part in (answer.why, flaps.why) if part))
-    return replace(answer, rate_windows={**flaps.rate_windows, **answer.rate_windows}, why=why)
+def _join_rate_window(inputs: _NoiseInputs, rate_window: RateWindowState) -> NoiseDecision | None:
+    active_alert = inputs.noise_state.find_alert(rate_window)
+    if active_alert is None or rate_window.until is None or inputs.now >= rate_window.until:
+        return None
+    return NoiseDecision(joined_alert=active_alert, mechanism="delay", reason="they waited together")
 
 
-def _waits(
-    asked: _NoiseInputs, wait: DelayReason, due_at: datetime | None, delay: Delay, scope: bytes | None = None
+def _apply_rate_limit(
+    inputs: _NoiseInputs, noise_settings: NoiseSettings, opening_decision: NoiseDecision
 ) -> NoiseDecision:
-    return NoiseDecision(waits=_waiting(asked, wait, due_at, delay.said(), scope=scope))
-
-
-def _again(asked: _NoiseInputs, delayed: DelayedAlertState) -> NoiseDecision:
-    """Adds an opening message to a delayed alert. A more urgent one ends the delay; none restarts it."""
-    is_raised = _is_more_urgent(asked.reading, delayed)
-    due_at = asked.now if is_raised else delayed.due_at
-    waits = _waiting(
-        asked, delayed.delay_reason, due_at, delayed.reason, scope=delayed.scope, window_id=delayed.window_id
+    """Takes a token for the opening alert. Without a token, the alert joins the flood alert, or opens as its first."""
+    limit, scope = noise_settings.rate_limit, inputs.scopes.limit
+    decision = replace(opening_decision, is_shareable=opening_decision.is_shareable or inputs.scopes.group is not None)
+    if inputs.scopes.group is not None and noise_settings.grouping is not None:
+        new_window = RateWindowState(until=inputs.now + noise_settings.grouping.within)
+        decision = replace(
+            decision,
+            rate_windows={**decision.rate_windows, inputs.scopes.group: new_window},
+            linked_scopes=(*decision.linked_scopes, inputs.scopes.group),
+        )
+    if limit is None or scope is None or inputs.context.replay_of is not None:
+        return decision
+    rate_window = inputs.noise_state.find_rate_window(scope)
+    tokens = _available_tokens(rate_window, limit, inputs.now)
+    if tokens >= 1:
+        updated_window = replace(rate_window, tokens=tokens - 1, tokens_at=inputs.now)
+        return replace(decision, rate_windows={**decision.rate_windows, scope: updated_window})
+    active_alert = inputs.noise_state.find_alert(rate_window)
+    if active_alert is not None:
+        reason = f"more than {limit.burst} alerts at once"
+        # The alerts that waited with it continue, and join too when they are due.
+        return NoiseDecision(
+            joined_alert=active_alert, mechanism="flood", reason=reason, released_scopes=decision.released_scopes
+        )
+    flood_window = replace(rate_window, tokens=tokens, tokens_at=inputs.now)
+    return NoiseDecision(
+        is_shareable=True,
+        flood=limit,
+        rate_windows={**decision.rate_windows, scope: flood_window},
+        linked_scopes=(*decision.linked_scopes, scope),
+        released_scopes=decision.released_scopes,
+        reason=decision.reason,
     )
-    return NoiseDecision(waits=replace(waits, is_released=is_raised or delayed.is_released))
 
 
-def _waiting(
-    asked: _NoiseInputs,
-    wait: DelayReason,
+def _available_tokens(rate_window: RateWindowState, limit: AlertRateLimit, now: datetime) -> float:
+    if rate_window.tokens is None or rate_window.tokens_at is None:
+        return float(limit.burst)
+    return min(float(limit.burst), rate_window.tokens + max(0.0, (now - rate_window.tokens_at) / limit.every))
+
+
+def _merge_flapping(decision: NoiseDecision, flapping_decision: NoiseDecision) -> NoiseDecision:
+    """Combines the decision with the counts and remarks on flapping."""
+    if flapping_decision is OPEN_NOW:
+        return decision
+    reason = "; ".join(dict.fromkeys(part for part in (decision.reason, flapping_decision.reason) if part))
+    return replace(decision, rate_windows={**flapping_decision.rate_windows, **decision.rate_windows}, reason=reason)
+
+
+def _delay_until(
+    inputs: _NoiseInputs, delay_reason: DelayReason, due_at: datetime | None, delay: Delay, scope: bytes | None = None
+) -> NoiseDecision:
+    return NoiseDecision(delayed_alert=_build_delay(inputs, delay_reason, due_at, delay.describe(), scope=scope))
+
+
+def _add_to_delay(inputs: _NoiseInputs, delayed: DelayedAlertState) -> NoiseDecision:
+    """Adds an opening message to a delayed alert. A more urgent one ends the delay; none restarts it."""
+    is_raised = _is_more_urgent(inputs.event, delayed)
+    due_at = inputs.now if is_raised else delayed.due_at
+    updated = _build_delay(
+        inputs, delayed.delay_reason, due_at, delayed.reason, scope=delayed.scope, window_id=delayed.window_id
+    )
+    return NoiseDecision(delayed_alert=replace(updated, is_released=is_raised or delayed.is_released))
+
+
+def _build_delay(
+    inputs: _NoiseInputs,
+    delay_reason: DelayReason,
     due_at: datetime | None,
-    why: str,
+    reason: str,
     *,
     scope: bytes | None = None,
     window_id: int | None = None,
 ) -> DelayedAlertState:
-    before = asked.key.delayed or asked.arrival.waited
-    values = asked.reading.mapped.text
-    own = priority_of(asked.reading) or (Priority(asked.route.priority) if asked.route.priority else None)
+    previous = inputs.key_state.delayed or inputs.context.due_delay
+    text = inputs.event.mapped.text
+    priority = priority_of(inputs.event) or (Priority(inputs.route.priority) if inputs.route.priority else None)
     return DelayedAlertState(
-        wait,
-        before.since if before is not None else asked.now,
+        delay_reason,
+        previous.since if previous is not None else inputs.now,
         due_at,
-        why,
-        (*(asked.key.delayed.triggered_at if asked.key.delayed is not None else ()), asked.arrival.received_at)[
-            -_MAX_ARRIVAL_TIMES:
-        ],
-        asked.key.delayed.message_count + 1 if asked.key.delayed is not None else 1,
-        own or (before.priority if before is not None else None) or default_priority(asked.door, asked.route),
+        reason,
+        (
+            *(inputs.key_state.delayed.triggered_at if inputs.key_state.delayed is not None else ()),
+            inputs.context.received_at,
+        )[-_MAX_ARRIVAL_TIMES:],
+        inputs.key_state.delayed.message_count + 1 if inputs.key_state.delayed is not None else 1,
+        priority
+        or (previous.priority if previous is not None else None)
+        or default_priority(inputs.integration, inputs.route),
         scope,
         window_id=window_id,
-        subject=values("subject") or (before.subject if before is not None else ""),
-        source_id=asked.reading.source_id or "",
+        subject=text("subject") or (previous.subject if previous is not None else ""),
+        source_id=inputs.event.source_id or "",
     )
 
 
-def _clock(at: datetime) -> str:
+def _format_time(at: datetime) -> str:
     return at.strftime("%Y-%m-%d %H:%M UTC")

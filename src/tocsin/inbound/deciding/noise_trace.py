@@ -10,38 +10,54 @@ from tocsin.inbound.deciding.noise_reduction import NoiseDecision
 from tocsin.inbound.deciding.state import DelayedAlertState, DelayReason
 
 #: The key in a message's verdict that holds these verdicts.
-GATE = "gate"
+NOISE_TRACE_KEY = "gate"
 
-_PARTS = {DelayReason.MAINTENANCE: "maintenance", DelayReason.FLAPPING: "flapping"}
+_MECHANISMS = {DelayReason.MAINTENANCE: "maintenance", DelayReason.FLAPPING: "flapping"}
 
-_NOTHING = "no maintenance, parent, group, delay or limit holds it back"
+_NO_RESTRICTION = "no maintenance, parent, group, delay or limit holds it back"
 
 
-def trace_entries(answer: NoiseDecision, waited: DelayedAlertState | None, now: datetime) -> list[Mapping[str, object]]:
+def trace_entries(
+    noise_decision: NoiseDecision, due_delay: DelayedAlertState | None, now: datetime
+) -> list[Mapping[str, object]]:
     """Returns the verdicts in evaluation order, each with `name`, `opens` (whether an alert opens now) and `reason`."""
-    found: list[Mapping[str, object]] = []
-    if waited is not None:
-        span = describe(now - waited.since)
-        found.append(_said(_part(waited), True, f"it waited for {span}, and opens {waited.reason}"))
-    if answer.suppressed:
-        found.append(_said("maintenance", False, answer.suppressed.removeprefix("maintenance: ")))
-    elif answer.waits is not None:
-        found.append(_said(_part(answer.waits), False, f"its alert opens {answer.waits.reason}"))
-    elif answer.joins is not None:
-        found.append(_said(answer.part, False, f"it joins alert {answer.joins.state.id}: {answer.why}"))
-    elif answer.flood is not None:
-        more = f"more than {answer.flood.burst} alerts at once"
-        found.append(_said("flood", True, f"{more}: this alert stands for all of them"))
-    elif answer.why:
-        found.append(_said("flapping", True, answer.why))
-    elif waited is None:
-        found.append(_said(GATE, True, _NOTHING))
-    return found
+    entries: list[Mapping[str, object]] = []
+    if due_delay is not None:
+        span = describe(now - due_delay.since)
+        entries.append(_trace_entry(_mechanism(due_delay), True, f"it waited for {span}, and opens {due_delay.reason}"))
+    if noise_decision.suppression_reason:
+        entries.append(
+            _trace_entry("maintenance", False, noise_decision.suppression_reason.removeprefix("maintenance: "))
+        )
+    elif noise_decision.delayed_alert is not None:
+        entries.append(
+            _trace_entry(
+                _mechanism(noise_decision.delayed_alert),
+                False,
+                f"its alert opens {noise_decision.delayed_alert.reason}",
+            )
+        )
+    elif noise_decision.joined_alert is not None:
+        entries.append(
+            _trace_entry(
+                noise_decision.mechanism,
+                False,
+                f"it joins alert {noise_decision.joined_alert.state.id}: {noise_decision.reason}",
+            )
+        )
+    elif noise_decision.flood is not None:
+        flood_text = f"more than {noise_decision.flood.burst} alerts at once"
+        entries.append(_trace_entry("flood", True, f"{flood_text}: this alert stands for all of them"))
+    elif noise_decision.reason:
+        entries.append(_trace_entry("flapping", True, noise_decision.reason))
+    elif due_delay is None:
+        entries.append(_trace_entry(NOISE_TRACE_KEY, True, _NO_RESTRICTION))
+    return entries
 
 
-def _part(delayed: DelayedAlertState) -> str:
-    return _PARTS.get(delayed.delay_reason, "delay")
+def _mechanism(delayed: DelayedAlertState) -> str:
+    return _MECHANISMS.get(delayed.delay_reason, "delay")
 
 
-def _said(name: str, opens: bool, reason: str) -> Mapping[str, object]:
-    return {"name": name, "opens": opens, "reason": reason}
+def _trace_entry(name: str, is_opening: bool, reason: str) -> Mapping[str, object]:
+    return {"name": name, "opens": is_opening, "reason": reason}

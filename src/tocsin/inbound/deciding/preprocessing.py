@@ -26,19 +26,20 @@ type DeliveryKey = tuple[int, bytes]
 
 
 class PreprocessedMessage(msgspec.Struct, frozen=True):
-    """A message as normalized for `door`. `outcome` is None if the integration is disabled: nothing is parsed then."""
+    """A message as normalized for `integration`. `outcome` is None if the integration is disabled: nothing is parsed
+    then."""
 
-    door: CompiledIntegration
+    integration: CompiledIntegration
     outcome: NormalizedEvent | Rejected | None
     #: SHA-256 of the dedup key.
-    key: bytes | None = None
+    key_hash: bytes | None = None
     delivery: DeliveryKey | None = None
     #: Scopes to lock and count in addition to the key.
     scopes: LockScopes | None = None
 
 
 def prepare(
-    door: CompiledIntegration,
+    integration: CompiledIntegration,
     element: Element | Rejected,
     message_id: UUID,
     *,
@@ -46,22 +47,22 @@ def prepare(
     is_replay: bool = False,
 ) -> PreprocessedMessage:
     """Normalizes one message. A replay has no delivery id; a test never shares a key with real messages."""
-    if door.mode is IntegrationMode.DISABLED:
-        return PreprocessedMessage(door, None)
-    if door.problem is not None:
-        return PreprocessedMessage(door, door.problem, fail_open.key_of(door, test_id))
-    reading = element if isinstance(element, Rejected) else door.reader.read(element)
-    if isinstance(reading, Rejected):
-        return PreprocessedMessage(door, reading, fail_open.key_of(door, test_id))
-    text = door.dedup_key(reading)
-    if text is None:
+    if integration.mode is IntegrationMode.DISABLED:
+        return PreprocessedMessage(integration, None)
+    if integration.problem is not None:
+        return PreprocessedMessage(integration, integration.problem, fail_open.key_of(integration, test_id))
+    event = element if isinstance(element, Rejected) else integration.normalizer.normalize(element)
+    if isinstance(event, Rejected):
+        return PreprocessedMessage(integration, event, fail_open.key_of(integration, test_id))
+    key_text = integration.dedup_key(event)
+    if key_text is None:
         # Without a dedup key the message is a problem of its own: the message id makes its key unique.
-        text = f"{door.source}\x1f\x1f{message_id}"
-    key = key_hash(f"\x1ftest\x1f{test_id}\x1f{text}" if test_id else text)
+        key_text = f"{integration.source}\x1f\x1f{message_id}"
+    dedup_key_hash = key_hash(f"\x1ftest\x1f{test_id}\x1f{key_text}" if test_id else key_text)
     delivery = None
-    if reading.delivery_id is not None and not is_replay:
-        delivery = (door.id, hashlib.sha256(reading.delivery_id.encode("utf-8", "surrogatepass")).digest())
+    if event.delivery_id is not None and not is_replay:
+        delivery = (integration.id, hashlib.sha256(event.delivery_id.encode("utf-8", "surrogatepass")).digest())
     scopes = None
-    if door.reader.shaping is not None and reading.intent is EventAction.OPEN and not test_id:
-        scopes = noise_reduction.scopes_of(door, reading, key)
-    return PreprocessedMessage(door, reading, key, delivery, scopes)
+    if integration.normalizer.noise_settings is not None and event.action is EventAction.OPEN and not test_id:
+        scopes = noise_reduction.scopes_of(integration, event, dedup_key_hash)
+    return PreprocessedMessage(integration, event, dedup_key_hash, delivery, scopes)

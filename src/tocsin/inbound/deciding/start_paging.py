@@ -15,37 +15,46 @@ from tocsin.alerts.states import AlertStatus
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.config.normalizer import NormalizedEvent
 from tocsin.inbound.deciding import noise_reduction
-from tocsin.inbound.deciding.alert_creation import why_it_pages
+from tocsin.inbound.deciding.alert_creation import build_paging_config
 from tocsin.inbound.deciding.state import ActiveAlert, MessageContext
 
 
 class PagingChange(Struct, frozen=True):
-    """The remark on the message, and the paging configuration to start with; without `waking`, nobody is paged."""
+    """The remark on the message, and the paging configuration to start with; without `paging_start`, nobody is
+    paged."""
 
-    said: str
+    remark: str
     paging: PagingConfig | None = None
-    waking: PagingStart | None = None
+    paging_start: PagingStart | None = None
 
 
 def start_paging(
-    door: CompiledIntegration, arrival: MessageContext, reading: NormalizedEvent, live: ActiveAlert, now: datetime
+    integration: CompiledIntegration,
+    context: MessageContext,
+    event: NormalizedEvent,
+    active_alert: ActiveAlert,
+    now: datetime,
 ) -> PagingChange | None:
     """Applies the current rules as if this message opened the alert. A delay with an end counts from the alert's
     opening; one that waits for other alerts does not apply.
 
     Returns None if the alert pages already, or if this message would open nothing that pages.
     """
-    if live.pages or not arrival.may_page or live.state.status is AlertStatus.MERGED:
+    if active_alert.is_paging or not context.may_page or active_alert.state.status is AlertStatus.MERGED:
         return None
-    allowed = reading.filter_verdict()
-    if not allowed.is_true:
-        return PagingChange(f"counted, nobody is paged: filter: {allowed.reason}")
-    paging, route = why_it_pages(door, arrival, reading, now)
+    filter_match = event.check_filters()
+    if not filter_match.is_true:
+        return PagingChange(f"counted, nobody is paged: filter: {filter_match.reason}")
+    paging, route = build_paging_config(integration, context, event, now)
     if paging.mode is not PagingMode.PAGE:
         return None
-    held = noise_reduction.holds_back(door, arrival, reading, route, paging.recipient_groups, live.state.opened_at, now)
-    if held.suppressed:
-        return PagingChange(f"counted, nobody is paged: {held.suppressed}")
-    why = f"{door.shown_source} opened it again, and so far nobody was paged about it; {paging.reason}"
-    said = f"so far nobody was paged about it, and it pages {held.why or 'from now on'}"
-    return PagingChange(said, paging, PagingStart(why, held.until, held.why))
+    restriction = noise_reduction.find_paging_restriction(
+        integration, context, event, route, paging.recipient_groups, active_alert.state.opened_at, now
+    )
+    if restriction.suppression_reason:
+        return PagingChange(f"counted, nobody is paged: {restriction.suppression_reason}")
+    start_reason = (
+        f"{integration.display_source} opened it again, and so far nobody was paged about it; {paging.reason}"
+    )
+    remark = f"so far nobody was paged about it, and it pages {restriction.reason or 'from now on'}"
+    return PagingChange(remark, paging, PagingStart(start_reason, restriction.until, restriction.reason))

@@ -30,11 +30,11 @@ class MessageContext(Struct, frozen=True):
     #: For a sample: the only user to page; its alert has a TEST badge.
     test_user_id: int | None = None
     #: What Tocsin itself wrote to the ticket recently, or is about to write.
-    own: RecentWrites | None = None
+    recent_writes: RecentWrites | None = None
     #: The state of the delayed alert, if the message was delayed and is due.
-    waited: DelayedAlertState | None = None
+    due_delay: DelayedAlertState | None = None
     #: Why the message is decided although its ticket was not fetched.
-    unasked: str = ""
+    fetch_skipped_reason: str = ""
 
 
 class ActiveAlert(Struct, frozen=True):
@@ -48,30 +48,30 @@ class ActiveAlert(Struct, frozen=True):
     #: The alerts merged into it, which are locked too.
     children: Mapping[int, AlertState] = field(default_factory=dict)
     #: The number of keys that share it and are not over; children are not counted.
-    members: int = 0
+    member_count: int = 0
     #: Whether its escalation pages. False: log only or dry run, so it has paged nobody.
-    pages: bool = True
+    is_paging: bool = True
     #: Whether it was opened while its integration was in dry run.
-    dry_run: bool = False
+    opened_in_dry_run: bool = False
 
     @property
     def is_dry_run(self) -> bool:
         """Whether the alert is still in dry run."""
-        return self.dry_run and not self.pages
+        return self.opened_in_dry_run and not self.is_paging
 
 
 class DedupKeyState(Struct, frozen=True):
     """State of a dedup key: the active alert that holds it, the newest counted source time, the last alert."""
 
-    live: ActiveAlert | None = None
+    active_alert: ActiveAlert | None = None
     latest_source_time: datetime | None = None
-    last_alert: int | None = None
+    last_alert_id: int | None = None
     #: The delayed alert of the key.
     delayed: DelayedAlertState | None = None
-    #: The alert that it shares with other keys (`live` is that alert), and its role there.
-    shared: int | None = None
+    #: The alert that it shares with other keys (`active_alert` is that alert), and its role there.
+    shared_alert_id: int | None = None
     role: KeyRole | None = None
-    #: The alert that `live` is merged into, if any.
+    #: The alert that `active_alert` is merged into, if any.
     parent: ActiveAlert | None = None
 
 
@@ -87,27 +87,27 @@ class Decision(Struct, frozen=True):
 
     status: MessageStatus
     reason: str
-    key: DedupKeyState
+    key_state: DedupKeyState
     alert_id: int | None = None
-    opening: AlertCreation | None = None
+    creation: AlertCreation | None = None
     changes: tuple[AlertChange, ...] = ()
-    counted: RepeatedMessages | None = None
+    repeated_messages: RepeatedMessages | None = None
     #: Whether the key's newest source time and last alert are to be written.
-    counts: bool = False
+    updates_key: bool = False
     #: Tocsin's own writes that this message echoes.
-    came_back: tuple[int, ...] = ()
+    echoed_write_ids: tuple[int, ...] = ()
     #: The rule that decided, and the results of filters and routes.
     verdict: Mapping[str, object] = field(default_factory=dict)
     #: Changes of noise reduction beyond the key; None, as for most messages: none.
-    shaped: NoiseChanges | None = None
+    noise_changes: NoiseChanges | None = None
     #: Whether a filter or maintenance window prevented an alert from opening.
-    is_refused: bool = False
+    is_suppressed: bool = False
 
     @property
-    def may_come_again(self) -> bool:
+    def should_redecide_repeats(self) -> bool:
         """Whether a repetition of the same delivery is decided again: a source that repeats its current state may open
         an alert once the filter or maintenance no longer prevents it, or once the parent's alert is closed."""
-        return self.is_refused or self.key.role is KeyRole.CHILD
+        return self.is_suppressed or self.key_state.role is KeyRole.CHILD
 
 
 class DelayReason(StrEnum):
@@ -157,13 +157,13 @@ class RateWindowState(Struct, frozen=True):
     alert_id: int | None = None
     until: datetime | None = None
     tokens: float | None = None
-    at: datetime | None = None
-    times: tuple[datetime, ...] = ()
+    tokens_at: datetime | None = None
+    opening_times: tuple[datetime, ...] = ()
     #: The number of keys that wait in it.
-    waiting: int = 0
+    waiting_count: int = 0
 
 
-NOTHING = RateWindowState()
+EMPTY_RATE_WINDOW = RateWindowState()
 
 
 class WaitOutcome(Struct, frozen=True):
@@ -187,32 +187,32 @@ class NoiseChanges(Struct, frozen=True):
     """What noise reduction changes beyond the key."""
 
     rate_windows: Mapping[bytes, RateWindowState] = field(default_factory=dict)
-    settled: WaitOutcome | None = None
-    join: GroupJoin | None = None
+    wait_outcome: WaitOutcome | None = None
+    group_join: GroupJoin | None = None
     #: The shared alerts after the decision, by id.
-    lives: Mapping[int, ActiveAlert] = field(default_factory=dict)
+    active_alerts: Mapping[int, ActiveAlert] = field(default_factory=dict)
     #: Scopes whose delayed alerts become due now.
-    released: tuple[bytes, ...] = ()
+    released_scopes: tuple[bytes, ...] = ()
 
 
 class NoiseState(Struct, frozen=True):
-    """State a decision may read beyond its key. `lives` contains the active alerts of rate windows, and the alerts that
-    an alert to join is merged into."""
+    """State a decision may read beyond its key. `active_alerts` contains the active alerts of rate windows, and the
+    alerts that an alert to join is merged into."""
 
     rate_windows: Mapping[bytes, RateWindowState] = field(default_factory=dict)
-    lives: Mapping[int, ActiveAlert] = field(default_factory=dict)
+    active_alerts: Mapping[int, ActiveAlert] = field(default_factory=dict)
     #: The active alert that the message refers to as its parent.
     parent: ActiveAlert | None = None
 
-    def rate_window(self, scope: bytes | None) -> RateWindowState:
-        return self.rate_windows.get(scope, NOTHING) if scope is not None else NOTHING
+    def find_rate_window(self, scope: bytes | None) -> RateWindowState:
+        return self.rate_windows.get(scope, EMPTY_RATE_WINDOW) if scope is not None else EMPTY_RATE_WINDOW
 
-    def live(self, rate_window: RateWindowState) -> ActiveAlert | None:
+    def find_alert(self, rate_window: RateWindowState) -> ActiveAlert | None:
         """Returns the rate window's alert, if it is active."""
-        return self.lives.get(rate_window.alert_id) if rate_window.alert_id is not None else None
+        return self.active_alerts.get(rate_window.alert_id) if rate_window.alert_id is not None else None
 
 
-ALONE = NoiseState()
+EMPTY_NOISE_STATE = NoiseState()
 
 
 class LockScopes(Struct, frozen=True):
@@ -228,14 +228,14 @@ class LockScopes(Struct, frozen=True):
     parent: bytes | None = None
 
     @property
-    def rate_windows(self) -> tuple[bytes, ...]:
-        found = (self.group, self.limit, self.flapping, self.alert, self.integration)
-        return tuple(one for one in found if one is not None)
+    def rate_window_scopes(self) -> tuple[bytes, ...]:
+        scopes = (self.group, self.limit, self.flapping, self.alert, self.integration)
+        return tuple(scope for scope in scopes if scope is not None)
 
     @property
-    def all(self) -> tuple[bytes, ...]:
-        return self.rate_windows if self.parent is None else (*self.rate_windows, self.parent)
+    def all_scopes(self) -> tuple[bytes, ...]:
+        return self.rate_window_scopes if self.parent is None else (*self.rate_window_scopes, self.parent)
 
 
 #: The scopes of a message that counts on nothing.
-UNCOUNTED = LockScopes()
+NO_LOCK_SCOPES = LockScopes()

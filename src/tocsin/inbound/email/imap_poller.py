@@ -16,7 +16,7 @@ from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.inbound.config import imap_url
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.config.registry import IntegrationRegistry, UnknownIntegration
-from tocsin.inbound.email import messages as mail_taking
+from tocsin.inbound.email import messages as email_messages
 from tocsin.inbound.parsing import mime_parser as mail
 from tocsin.inbound.processing import process_now
 from tocsin.inbound.storage import messages
@@ -34,50 +34,50 @@ _MAX_MAILS_PER_POLL = 50
 _LOCK = 0x6D61_696C
 
 
-def loop(registry: IntegrationRegistry) -> PeriodicTask:
+def mailbox_polling_task(registry: IntegrationRegistry) -> PeriodicTask:
     """Returns the worker's periodic task."""
 
-    def turn() -> bool:
-        return read_all(registry)
+    def run_once() -> bool:
+        return poll_all(registry)
 
-    return PeriodicTask("inbound mailboxes", turn, POLL_INTERVAL)
+    return PeriodicTask("inbound mailboxes", run_once, POLL_INTERVAL)
 
 
-def read_all(registry: IntegrationRegistry) -> bool:
+def poll_all(registry: IntegrationRegistry) -> bool:
     """Polls every mailbox; an error in one does not affect the others. Returns True if there may be more e-mails."""
     registry.refresh()
-    more = False
-    for door in list(registry.doors().values()):
-        if door.credentials.mailbox and door.reader.kind.name == mail_taking.KIND:
+    may_have_more = False
+    for integration in list(registry.get_all().values()):
+        if integration.credentials.mailbox and integration.normalizer.kind.name == email_messages.KIND:
             try:
-                more = read(door, clock.now()) >= _MAX_MAILS_PER_POLL or more
+                may_have_more = poll(integration, clock.now()) >= _MAX_MAILS_PER_POLL or may_have_more
             except (Temporary, Permanent, ValueError) as error:
-                log.warning("The mailbox of %s cannot be read: %s", door.name, error)
-                _failed(door, str(error))
+                log.warning("The mailbox of %s cannot be read: %s", integration.name, error)
+                _record_failure(integration, str(error))
             except Exception:  # boundary of one mailbox: the others are still polled
-                log.exception("The mailbox of %s cannot be read.", door.name)
-                _failed(door, "Something in it could not be understood; the log says what.")
-    return more
+                log.exception("The mailbox of %s cannot be read.", integration.name)
+                _record_failure(integration, "Something in it could not be understood; the log says what.")
+    return may_have_more
 
 
-def _failed(door: CompiledIntegration, said: str) -> None:
+def _record_failure(integration: CompiledIntegration, error_text: str) -> None:
     with database.transaction() as connection:
-        mailbox_errors.record_failure(connection, MailboxReader.INBOUND, door.id, said, clock.now())
+        mailbox_errors.record_failure(connection, MailboxReader.INBOUND, integration.id, error_text, clock.now())
 
 
-def read(door: CompiledIntegration, now: datetime) -> int:
+def poll(integration: CompiledIntegration, now: datetime) -> int:
     """Processes unread e-mails of an integration's mailbox and returns their number. Raises Temporary or Permanent."""
     with database.pool().connection() as connection:
         connection.autocommit = True
-        locked = connection.execute("SELECT pg_try_advisory_lock(%s, %s)", (_LOCK, door.id)).fetchone()
+        locked = connection.execute("SELECT pg_try_advisory_lock(%s, %s)", (_LOCK, integration.id)).fetchone()
         if locked is None or not locked[0]:
             return 0
         try:
-            number = _read(door, now)
-            mailbox_errors.clear_failure(connection, MailboxReader.INBOUND, door.id)
-            return number
+            count = _process_unread(integration, now)
+            mailbox_errors.clear_failure(connection, MailboxReader.INBOUND, integration.id)
+            return count
         finally:
-            connection.execute("SELECT pg_advisory_unlock(%s, %s)", (_LOCK, door.id))
+            connection.execute("SELECT pg_advisory_unlock(%s, %s)", (_LOCK, integration.id))
             connection.autocommit = False
 
 
@@ -88,34 +88,36 @@ def check_mailbox(address: str, password: str) -> str:
         raise Rejected("no_mailbox", "There is no mailbox to sign in to: write its address first.", "imap.mailbox")
     if problem := imap_url.url_problem(address):
         raise Rejected("invalid_mailbox", f"The mailbox {problem}", "imap.mailbox")
-    box = ImapMailbox(_account(imap_url.read(address), password))
+    mailbox = ImapMailbox(_account(imap_url.read(address), password))
     try:
-        return box.describe()
+        return mailbox.describe()
     finally:
-        box.close()
+        mailbox.close()
 
 
-def _account(place: imap_url.MailboxSettings, password: str) -> ImapAccount:
-    security = ImapSecurity.TLS if place.is_tls else ImapSecurity.STARTTLS if place.is_starttls else ImapSecurity.NONE
-    return ImapAccount(place.host, place.user, password, place.folder, place.port, security)
+def _account(settings: imap_url.MailboxSettings, password: str) -> ImapAccount:
+    security = (
+        ImapSecurity.TLS if settings.is_tls else ImapSecurity.STARTTLS if settings.is_starttls else ImapSecurity.NONE
+    )
+    return ImapAccount(settings.host, settings.user, password, settings.folder, settings.port, security)
 
 
-def _read(door: CompiledIntegration, now: datetime) -> int:
-    place = imap_url.read(door.credentials.mailbox)
-    box = ImapMailbox(_account(place, door.credentials.mailbox_password))
-    number = 0
+def _process_unread(integration: CompiledIntegration, now: datetime) -> int:
+    settings = imap_url.read(integration.credentials.mailbox)
+    mailbox = ImapMailbox(_account(settings, integration.credentials.mailbox_password))
+    count = 0
     try:
-        for uid, raw in box.unread(_MAX_MAILS_PER_POLL):
-            number += 1
-            _take(_incoming(door, raw, place.host, now), now)
+        for uid, raw in mailbox.unread(_MAX_MAILS_PER_POLL):
+            count += 1
+            _process(_incoming_message(integration, raw, settings.host, now), now)
             # Only after storing: an e-mail that is not stored stays unread and is polled again.
-            box.mark_read(uid)
+            mailbox.mark_read(uid)
     finally:
-        box.close()
-    return number
+        mailbox.close()
+    return count
 
 
-def _take(incoming: IncomingMessage, now: datetime) -> None:
+def _process(incoming: IncomingMessage, now: datetime) -> None:
     """Decides an e-mail. One that cannot be decided is stored as Mapping Failed, or it would be polled forever."""
     try:
         process_now.process_now([incoming], now)
@@ -125,18 +127,20 @@ def _take(incoming: IncomingMessage, now: datetime) -> None:
         if database.is_unavailable(error):
             raise
         log.exception("The mail %s cannot be decided and is kept as Mapping Failed.", incoming.id)
-        process_now.process_now([messages.undecidable(incoming, error)], now)
+        process_now.process_now([messages.mark_undecidable(incoming, error)], now)
 
 
-def _incoming(door: CompiledIntegration, raw: bytes, host: str, now: datetime) -> IncomingMessage:
-    number = uuid7()
+def _incoming_message(integration: CompiledIntegration, raw: bytes, host: str, now: datetime) -> IncomingMessage:
+    message_id = uuid7()
     try:
-        kept = mail_taking.add_received_headers(raw, number, f"from the mailbox at {host}", now) if raw else b""
+        stored_bytes = (
+            email_messages.add_received_headers(raw, message_id, f"from the mailbox at {host}", now) if raw else b""
+        )
     except Rejected:
-        kept = raw[: mail.MAX_KEPT]
-    if not kept:
+        stored_bytes = raw[: mail.MAX_STORED_BYTES]
+    if not stored_bytes:
         problem = Rejected(
             "invalid_mail", f"The mail is over {imap.MAX_MAIL_BYTES // 1024**2} MiB: read it in the mailbox."
         )
-        return IncomingMessage(number, door.id, now, b"", problem, mail.MEDIA_TYPE)
-    return mail_taking.incoming(door, kept, number, {}, now)
+        return IncomingMessage(message_id, integration.id, now, b"", problem, mail.MEDIA_TYPE)
+    return email_messages.incoming(integration, stored_bytes, message_id, {}, now)

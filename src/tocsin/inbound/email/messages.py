@@ -28,30 +28,34 @@ def integrations_for(registry: IntegrationRegistry, address: str, now: datetime)
     local = address.rpartition("@")[0].strip().strip('"').partition("+")[0]
     if not local or len(local) > 200 or not local.isascii():
         return []
-    found = registry.find(token_hash(local), now) or registry.find(token_hash(local.lower()), now)
-    if found is not None:
-        if found.expired:
-            registry.count_expired(found.door.id)
+    lookup = registry.find(token_hash(local), now) or registry.find(token_hash(local.lower()), now)
+    if lookup is not None:
+        if lookup.is_expired:
+            registry.count_expired(lookup.integration.id)
             return []
-        return [found.door] if found.door.reader.kind.name == KIND else []
+        return [lookup.integration] if lookup.integration.normalizer.kind.name == KIND else []
     name = local.casefold()
     return [
-        door
-        for door in registry.doors().values()
-        if door.reader.kind.name == KIND and str(door.settings.get("mailbox") or "").casefold() == name
+        integration
+        for integration in registry.get_all().values()
+        if integration.normalizer.kind.name == KIND
+        and str(integration.settings.get("mailbox") or "").casefold() == name
     ]
 
 
-def add_received_headers(raw: bytes, number: UUID, came: str, now: datetime) -> bytes:
+def add_received_headers(raw: bytes, message_id: UUID, received_from: str, now: datetime) -> bytes:
     """Returns the e-mail as stored, with headers for how it arrived and where its attachments are served. An oversized
     e-mail is stored without attachments. Raises Rejected("invalid_mail") if it is still too large."""
-    if len(raw) > mail.MAX_KEPT:
+    if len(raw) > mail.MAX_STORED_BYTES:
         raw = mail.without_attachments(raw)
-        if len(raw) > mail.MAX_KEPT:
+        if len(raw) > mail.MAX_STORED_BYTES:
             raise Rejected("invalid_mail", "The mail is too large, without what is attached too.")
-    place = f"{environment.current().public_url}/inbound-log/{number}/attachments/"
-    head = f"Received: {came} by Tocsin; {format_datetime(now)}\r\n{mail.PLACE}: {place}\r\n"
-    return head.encode("ascii", "replace") + raw.lstrip(b"\r\n")
+    attachments_url = f"{environment.current().public_url}/inbound-log/{message_id}/attachments/"
+    header_lines = (
+        f"Received: {received_from} by Tocsin; {format_datetime(now)}\r\n{mail.ATTACHMENTS_HEADER}: "
+        f"{attachments_url}\r\n"
+    )
+    return header_lines.encode("ascii", "replace") + raw.lstrip(b"\r\n")
 
 
 def element(raw: bytes) -> Element | Rejected:
@@ -63,10 +67,17 @@ def element(raw: bytes) -> Element | Rejected:
 
 
 def incoming(
-    door: CompiledIntegration, raw: bytes, number: UUID, headers: Mapping[str, str], now: datetime
+    integration: CompiledIntegration, raw: bytes, message_id: UUID, headers: Mapping[str, str], now: datetime
 ) -> IncomingMessage:
     """Returns a stored-form e-mail as an incoming message for an integration."""
-    read = element(raw)
+    parsed = element(raw)
     return IncomingMessage(
-        number, door.id, now, raw, read, mail.MEDIA_TYPE, headers, prepared=prepare(door, read, number)
+        message_id,
+        integration.id,
+        now,
+        raw,
+        parsed,
+        mail.MEDIA_TYPE,
+        headers,
+        preprocessed=prepare(integration, parsed, message_id),
     )

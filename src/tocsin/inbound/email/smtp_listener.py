@@ -20,8 +20,8 @@ from tocsin.core.errors import Rejected
 from tocsin.core.ids import uuid7
 from tocsin.core.runtime import clock
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
-from tocsin.inbound.config.credentials import ADDRESS, Credentials, CredentialSource
-from tocsin.inbound.email import messages as mail_taking
+from tocsin.inbound.config.credentials import ADDRESS, Credentials, CredentialStatus
+from tocsin.inbound.email import messages as email_messages
 from tocsin.inbound.http.ingest_service import HttpError, IngestService
 from tocsin.inbound.parsing import mime_parser as mail
 
@@ -37,22 +37,22 @@ MAX_CONCURRENT_PARSES = 4
 MAX_RECIPIENTS = 50
 
 #: Seconds of inactivity after which a connection is closed.
-_TIMEOUT = 60.0
+_IDLE_SECONDS = 60.0
 #: How often the setting is polled, in seconds.
-_LOOK = 2.0
+_SETTING_POLL_SECONDS = 2.0
 
-_AGAIN = "451 4.3.0 It is not stored. Send it again."
+_TRY_AGAIN = "451 4.3.0 It is not stored. Send it again."
 
 
 class SmtpListener:
     """Listens for e-mails in a thread with its own event loop, at the address in the settings."""
 
-    def __init__(self, reception: IngestService, listen: Callable[[], str] | None = None) -> None:
-        self._reception = reception
-        self._listen = listen or _setting
+    def __init__(self, ingest_service: IngestService, load_address: Callable[[], str] | None = None) -> None:
+        self._ingest_service = ingest_service
+        self._load_address = load_address or _load_listen_address
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="mail door", daemon=True)
-        self._at_once: asyncio.Semaphore | None = None
+        self._thread = threading.Thread(target=self._run, name="smtp-listener", daemon=True)
+        self._parse_slots: asyncio.Semaphore | None = None
         self._connections = 0
         #: The host and port that it listens on now; None while it does not listen.
         self.address: tuple[str, int] | None = None
@@ -68,67 +68,67 @@ class SmtpListener:
             self._thread.join(timeout)
 
     def _run(self) -> None:
-        asyncio.run(self._follow())
+        asyncio.run(self._watch_setting())
 
-    async def _follow(self) -> None:
+    async def _watch_setting(self) -> None:
         """Opens and closes the listener as the setting changes."""
-        self._at_once = asyncio.Semaphore(MAX_CONCURRENT_PARSES)
+        self._parse_slots = asyncio.Semaphore(MAX_CONCURRENT_PARSES)
         server: asyncio.Server | None = None
-        opened = wanted = ""
+        current_address = configured_address = ""
         while not self._stopping.is_set():
             try:
-                wanted = await asyncio.to_thread(self._listen)
-                if wanted != opened:
+                configured_address = await asyncio.to_thread(self._load_address)
+                if configured_address != current_address:
                     if server is not None:
                         server.close()
-                        server, self.address, opened = None, None, ""
-                    server = await self._open(wanted) if wanted else None
-                    opened = wanted
+                        server, self.address, current_address = None, None, ""
+                    server = await self._open(configured_address) if configured_address else None
+                    current_address = configured_address
             except psycopg.Error:
                 # Keep the listener as it is: without the database, e-mails are answered with 451.
                 pass
             except (OSError, ValueError) as error:
-                log.error("Mails cannot be taken at %s: %s", wanted, error)
-            await asyncio.to_thread(self._stopping.wait, _LOOK)
+                log.error("Mails cannot be taken at %s: %s", configured_address, error)
+            await asyncio.to_thread(self._stopping.wait, _SETTING_POLL_SECONDS)
         if server is not None:
             server.close()
             self.address = None
 
-    async def _open(self, where: str) -> asyncio.Server:
+    async def _open(self, listen_address: str) -> asyncio.Server:
         # Imported here to keep it out of Tocsin's start.
         from aiosmtpd.smtp import SMTP
 
         # aiosmtpd would log each address, and with it the integration's token.
         logging.getLogger("mail.log").setLevel(logging.WARNING)
-        door = self
+        listener = self
 
         class Listener(SMTP):
             line_length_limit = 64 * 1024
 
             def connection_made(self, transport: Any) -> None:
-                door._connections += 1
-                if door._connections > MAX_CONNECTIONS:
+                listener._connections += 1
+                if listener._connections > MAX_CONNECTIONS:
                     transport.write(b"421 4.3.2 Too many connections. Come again.\r\n")
                     transport.close()
                     return
                 super().connection_made(transport)
 
             def connection_lost(self, error: Exception | None) -> None:
-                door._connections -= 1
+                listener._connections -= 1
                 if self.transport is not None:
                     super().connection_lost(error)
 
-        def make() -> SMTP:
+        def create_protocol() -> SMTP:
             return Listener(
                 self, data_size_limit=mail.MAX_BYTES, enable_SMTPUTF8=True, hostname="tocsin", ident="Tocsin",
-                timeout=_TIMEOUT, loop=asyncio.get_running_loop(), command_call_limit={"*": 1000},
+                timeout=_IDLE_SECONDS, loop=asyncio.get_running_loop(), command_call_limit={"*": 1000},
             )  # fmt: skip
 
-        host, _, port = where.rpartition(":")
-        server = await asyncio.get_running_loop().create_server(make, host.strip("[]"), int(port))
-        place = server.sockets[0].getsockname()
-        self.address = (place[0], place[1])
-        log.info("Mails are taken at %s port %s.", place[0], place[1])
+        host, _, port = listen_address.rpartition(":")
+        server = await asyncio.get_running_loop().create_server(create_protocol, host.strip("[]"), int(port))
+        socket_name = server.sockets[0].getsockname()
+        self.address = (socket_name[0], socket_name[1])
+        log.info("Mails are taken at %s port %s.", socket_name[0], socket_name[1])
         return server
 
     async def handle_RCPT(
@@ -137,13 +137,13 @@ class SmtpListener:
         """Accepts the recipient if it addresses an integration that may receive from this client."""
         if len(envelope.rcpt_tos) >= MAX_RECIPIENTS:
             return "452 4.5.3 Too many recipients"
-        found = self._doors(address)
-        if not found:
+        integrations = self._integrations_at(address)
+        if not integrations:
             await asyncio.to_thread(self._refresh)
-            found = self._doors(address)
-        if not found:
+            integrations = self._integrations_at(address)
+        if not integrations:
             return "550 5.1.1 No integration has this address"
-        if not any(_may_send(door, session) for door in found):
+        if not any(_may_send(integration, session) for integration in integrations):
             return "550 5.7.1 This integration takes no mails from your address"
         envelope.rcpt_tos.append(address)
         return "250 OK"
@@ -151,55 +151,63 @@ class SmtpListener:
     async def handle_DATA(self, server: Any, session: Session, envelope: Envelope) -> str:
         """Has the e-mail decided for each integration addressed."""
         raw = envelope.original_content or b""
-        doors = {door.id: door for address in envelope.rcpt_tos for door in self._doors(address)}
-        wanted = [door for door in doors.values() if _may_send(door, session)]
-        assert self._at_once is not None
+        integrations = {
+            integration.id: integration
+            for address in envelope.rcpt_tos
+            for integration in self._integrations_at(address)
+        }
+        allowed = [integration for integration in integrations.values() if _may_send(integration, session)]
+        assert self._parse_slots is not None
         try:
-            async with self._at_once:
-                for door in wanted:
-                    await self._take(door, raw, session)
+            async with self._parse_slots:
+                for integration in allowed:
+                    await self._ingest(integration, raw, session)
         except (HttpError, psycopg.Error) as error:
             log.warning("A mail is not stored: %s", error)
-            return _AGAIN
+            return _TRY_AGAIN
         except Exception:  # boundary of one e-mail: the sender retries, and other e-mails are unaffected
             log.exception("A mail cannot be taken.")
-            return _AGAIN
-        return "250 2.0.0 Stored" if wanted else "550 5.1.1 No integration has this address"
+            return _TRY_AGAIN
+        return "250 2.0.0 Stored" if allowed else "550 5.1.1 No integration has this address"
 
-    async def _take(self, door: CompiledIntegration, raw: bytes, session: Session) -> None:
-        now, number = clock.now(), uuid7()
-        came = f"from {_peer(session)}"
+    async def _ingest(self, integration: CompiledIntegration, raw: bytes, session: Session) -> None:
+        now, message_id = clock.now(), uuid7()
+        received_from = f"from {_peer(session)}"
         try:
-            kept = await asyncio.to_thread(mail_taking.add_received_headers, raw, number, came, now)
-            read = await asyncio.to_thread(mail_taking.element, kept)
+            stored_bytes = await asyncio.to_thread(
+                email_messages.add_received_headers, raw, message_id, received_from, now
+            )
+            parsed = await asyncio.to_thread(email_messages.element, stored_bytes)
         except Rejected as problem:
-            kept, read = raw[: mail.MAX_KEPT], problem
-        proofs = {ADDRESS: CredentialSource.VALID.value} if door.credentials.networks else {}
-        elements = read if isinstance(read, Rejected) else [read]
-        await self._reception.take(door, elements, kept, proofs, content_type=mail.MEDIA_TYPE, ids=[number])
+            stored_bytes, parsed = raw[: mail.MAX_STORED_BYTES], problem
+        credential_results = {ADDRESS: CredentialStatus.VALID.value} if integration.credentials.networks else {}
+        elements = parsed if isinstance(parsed, Rejected) else [parsed]
+        await self._ingest_service.ingest(
+            integration, elements, stored_bytes, credential_results, content_type=mail.MEDIA_TYPE, ids=[message_id]
+        )
 
-    def _doors(self, address: str) -> list[CompiledIntegration]:
-        return mail_taking.integrations_for(self._reception.registry, address, clock.now())
+    def _integrations_at(self, address: str) -> list[CompiledIntegration]:
+        return email_messages.integrations_for(self._ingest_service.registry, address, clock.now())
 
     def _refresh(self) -> None:
         try:
-            self._reception.registry.refresh()
+            self._ingest_service.registry.refresh()
         except psycopg.Error as error:
             log.warning("The database does not say whose address it is: %s", error)
 
 
-def _may_send(door: CompiledIntegration, session: Session) -> bool:
+def _may_send(integration: CompiledIntegration, session: Session) -> bool:
     """Returns whether the client's address may send to the integration."""
-    if not door.credentials.networks:
+    if not integration.credentials.networks:
         return True
-    only = Credentials(networks=door.credentials.networks)
-    return only.check({}, b"", address=_peer(session))[ADDRESS] is CredentialSource.VALID
+    network_check = Credentials(networks=integration.credentials.networks)
+    return network_check.check({}, b"", address=_peer(session))[ADDRESS] is CredentialStatus.VALID
 
 
 def _peer(session: Session) -> str:
     return str(session.peer[0]) if session.peer else "unknown"
 
 
-def _setting() -> str:
+def _load_listen_address() -> str:
     with database.transaction() as connection:
         return str(settings_store.load(connection)[settings_store.MAIL_LISTEN.name])

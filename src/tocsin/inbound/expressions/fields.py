@@ -24,7 +24,7 @@ type Value = str | bool | datetime | tuple[str, ...] | tuple[Attachment, ...] | 
 class FieldKind(StrEnum):
     LINE = "line"  # one line of text
     TEXT = "text"  # text with line breaks
-    ID = "id"  # one line; overlong ids stay distinguishable (see `identity`)
+    ID = "id"  # one line; overlong ids stay distinguishable (see `clean_id`)
     URL = "url"  # http or https only
     DATE = "date"  # a date as text, as the sender wrote it; "not set" dates are no value
     MOMENT = "moment"  # an aware datetime in UTC
@@ -98,7 +98,7 @@ FIELDS: Final[Mapping[str, Field]] = _fields(
     ("attachments", FieldKind.ATTACHMENTS, 2000, "attachments"),
 )
 
-_ID_MARK: Final = 16
+_ID_DIGEST_CHARS: Final = 16
 
 
 def text_of(value: object) -> str | None:
@@ -145,7 +145,7 @@ def _as_json(value: object) -> str:
         return f"({type(value).__name__})"  # only for values that JSON cannot represent
 
 
-def line(value: object, limit: int) -> str | None:
+def clean_line(value: object, limit: int) -> str | None:
     """Returns one clean line of at most `limit` characters: white space and line breaks become single spaces."""
     text = value if type(value) is str else text_of(value)
     if text is None:
@@ -153,41 +153,41 @@ def line(value: object, limit: int) -> str | None:
     if len(text) <= limit and text.isprintable():  # no control characters, no surrogates, no line breaks
         return text.strip() or None
     text = " ".join(sanitize(text[: limit * 8]).split())
-    return _cut(text, limit) or None
+    return _truncate(text, limit) or None
 
 
-def text(value: object, limit: int) -> str | None:
+def clean_text(value: object, limit: int) -> str | None:
     """Returns clean text of at most `limit` characters, with line breaks."""
-    found = value if type(value) is str else text_of(value)
-    if found is None:
+    content = value if type(value) is str else text_of(value)
+    if content is None:
         return None
-    if len(found) > limit:
-        found = _cut(found.strip(), limit)
-    found = sanitize(found)
-    return None if found.isspace() or not found else found
+    if len(content) > limit:
+        content = _truncate(content.strip(), limit)
+    content = sanitize(content)
+    return None if content.isspace() or not content else content
 
 
-def identity(value: object, limit: int) -> str | None:
+def clean_id(value: object, limit: int) -> str | None:
     """Returns an id as one clean line. An overlong id is cut and gets a hash of the whole, so that it stays unique."""
-    found = value if type(value) is str else text_of(value)
-    if found is None:
+    content = value if type(value) is str else text_of(value)
+    if content is None:
         return None
-    if len(found) <= limit:
-        return line(found, limit)
-    mark = hashlib.sha256(found.encode("utf-8", "surrogatepass")).hexdigest()[:_ID_MARK]
-    return f"{line(found[: limit - _ID_MARK - 1], limit - _ID_MARK - 1) or ''}…{mark}"
+    if len(content) <= limit:
+        return clean_line(content, limit)
+    digest = hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:_ID_DIGEST_CHARS]
+    return f"{clean_line(content[: limit - _ID_DIGEST_CHARS - 1], limit - _ID_DIGEST_CHARS - 1) or ''}…{digest}"
 
 
-def url(value: object, limit: int) -> str | None:
+def clean_url(value: object, limit: int) -> str | None:
     """Returns an http or https URL that is safe to link to. An overlong one is no value, because cutting breaks it."""
-    found = line(value, limit + 1)
-    if found is None or len(found) > limit or not found[:8].lower().startswith(("http://", "https://")):
+    address = clean_line(value, limit + 1)
+    if address is None or len(address) > limit or not address[:8].lower().startswith(("http://", "https://")):
         return None
-    return found
+    return address
 
 
-def flag(value: object, limit: int = 5) -> bool | None:
-    return value if type(value) is bool else _FLAGS.get((line(value, limit) or "").casefold())
+def clean_flag(value: object, limit: int = 5) -> bool | None:
+    return value if type(value) is bool else _FLAGS.get((clean_line(value, limit) or "").casefold())
 
 
 _FLAGS: Final = {
@@ -202,12 +202,12 @@ _FLAGS: Final = {
 }
 
 
-def date(value: object, limit: int) -> str | None:
+def clean_date(value: object, limit: int) -> str | None:
     """Returns a date as the sender wrote it (Halo's dates have no zone). "Not set" (year 1 or 1900) is no value."""
-    found = line(value, limit)
-    if found is None or is_unset_date(found):
+    content = clean_line(value, limit)
+    if content is None or is_unset_date(content):
         return None
-    return found
+    return content
 
 
 def is_unset_date(text: str) -> bool:
@@ -215,21 +215,21 @@ def is_unset_date(text: str) -> bool:
     return text.startswith(("1900-01-01", "0001-01-01", "01/01/1900", "01/01/0001", "1/1/1900", "1/1/0001"))
 
 
-def moment(value: object, limit: int = 40) -> datetime | None:
+def parse_moment(value: object, limit: int = 40) -> datetime | None:
     """Parses a time as UTC: ISO 8601 (any number of fraction digits; without a zone it is UTC), or a Unix time in
     seconds, or in milliseconds if the number is too large for seconds. Anything else is no value."""
     if type(value) is str and len(value) <= limit:
         try:
-            at = datetime.fromisoformat(value.strip())
+            time = datetime.fromisoformat(value.strip())
         except ValueError:
             return _unix_time(value)
-        if at.tzinfo is None:
-            at = at.replace(tzinfo=UTC)
+        if time.tzinfo is None:
+            time = time.replace(tzinfo=UTC)
         try:
-            at = at.astimezone(UTC)
+            time = time.astimezone(UTC)
         except OverflowError:
             return None
-        return None if at.year <= 1900 else at
+        return None if time.year <= 1900 else time
     if isinstance(value, int | float) and not isinstance(value, bool):
         return _unix_time(value)
     return value if isinstance(value, datetime) and value.tzinfo is not None else None
@@ -264,7 +264,7 @@ def number_of(value: object) -> float | None:
     return None
 
 
-def names(value: object, limit: int) -> tuple[str, ...] | None:
+def clean_names(value: object, limit: int) -> tuple[str, ...] | None:
     """Returns names from a list, or from text separated by commas or semicolons."""
     items: list[object]
     if isinstance(value, str):
@@ -273,26 +273,28 @@ def names(value: object, limit: int) -> tuple[str, ...] | None:
         items = list(value[:MAX_NAMES])
     else:
         items = [value]
-    found = tuple(dict.fromkeys(name for item in items if (name := line(item, limit))))
-    return found or None
+    unique_names = tuple(dict.fromkeys(name for item in items if (name := clean_line(item, limit))))
+    return unique_names or None
 
 
-def attachments(value: object, limit: int) -> tuple[Attachment, ...] | None:
+def clean_attachments(value: object, limit: int) -> tuple[Attachment, ...] | None:
     """Returns links from a list of URLs, or of objects with `url` (or `link`, `href`) and `name` (or `file_name`)."""
-    found: list[Attachment] = []
+    links: list[Attachment] = []
     for item in value[:MAX_ATTACHMENTS] if isinstance(value, list) else [value]:
-        parts = item if isinstance(item, dict) else {"url": item}
-        address = next((a for key in ("url", "link", "href") if (a := url(parts.get(key), limit))), None)
+        entry = item if isinstance(item, dict) else {"url": item}
+        address = next((a for key in ("url", "link", "href") if (a := clean_url(entry.get(key), limit))), None)
         if address is not None:
-            name = next((n for key in ("name", "file_name", "filename") if (n := line(parts.get(key), 200))), None)
-            found.append(Attachment(address, name or address.rsplit("/", 1)[-1] or address))
-    return tuple(found) or None
+            name = next(
+                (n for key in ("name", "file_name", "filename") if (n := clean_line(entry.get(key), 200))), None
+            )
+            links.append(Attachment(address, name or address.rsplit("/", 1)[-1] or address))
+    return tuple(links) or None
 
 
-def priority(value: object, limit: int) -> str | None:
+def clean_priority(value: object, limit: int) -> str | None:
     """Returns the priority that a word means, or None. Bare numbers have no meaning: senders count both ways."""
-    found = line(value, limit)
-    return None if found is None else priority_of(found)
+    word = clean_line(value, limit)
+    return None if word is None else priority_of(word)
 
 
 def priority_of(word: str) -> str | None:
@@ -303,8 +305,8 @@ def priority_of(word: str) -> str | None:
     folded = word.casefold()
     if folded in _PRIORITY_WORDS:
         return _PRIORITY_WORDS[folded]
-    found = {_PRIORITY_WORDS[part] for part in re.findall(r"[^\W_]+", folded[:200]) if part in _PRIORITY_WORDS}
-    return found.pop() if len(found) == 1 else None
+    levels = {_PRIORITY_WORDS[part] for part in re.findall(r"[^\W_]+", folded[:200]) if part in _PRIORITY_WORDS}
+    return levels.pop() if len(levels) == 1 else None
 
 
 _PRIORITY_WORDS: Final[Mapping[str, str]] = {
@@ -320,18 +322,18 @@ _PRIORITY_WORDS: Final[Mapping[str, str]] = {
 
 #: The cleaner of each kind: (value, maximum length) → clean value, or None for no value.
 CLEANERS: Final[Mapping[FieldKind, Callable[[object, int], Value]]] = {
-    FieldKind.LINE: line,
-    FieldKind.TEXT: text,
-    FieldKind.ID: identity,
-    FieldKind.URL: url,
-    FieldKind.DATE: date,
-    FieldKind.MOMENT: moment,
-    FieldKind.FLAG: flag,
-    FieldKind.PRIORITY: priority,
-    FieldKind.NAMES: names,
-    FieldKind.ATTACHMENTS: attachments,
+    FieldKind.LINE: clean_line,
+    FieldKind.TEXT: clean_text,
+    FieldKind.ID: clean_id,
+    FieldKind.URL: clean_url,
+    FieldKind.DATE: clean_date,
+    FieldKind.MOMENT: parse_moment,
+    FieldKind.FLAG: clean_flag,
+    FieldKind.PRIORITY: clean_priority,
+    FieldKind.NAMES: clean_names,
+    FieldKind.ATTACHMENTS: clean_attachments,
 }
 
 
-def _cut(text: str, limit: int) -> str:
+def _truncate(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"

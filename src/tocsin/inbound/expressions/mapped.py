@@ -42,6 +42,6 @@ class MappedFields(msgspec.Struct, frozen=True):
         value = self.values.get("attachments")
         return tuple(item for item in value if isinstance(item, Attachment)) if isinstance(value, tuple) else ()
 
-    def says_nobody(self, name: str) -> bool:
+    def is_nobody(self, name: str) -> bool:
         """Returns whether the message explicitly says that the field is nobody (an unassigned ticket)."""
         return name in self.values and self.values[name] is None

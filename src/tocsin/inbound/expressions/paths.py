@@ -46,21 +46,23 @@ class Path:
         return self.read(payload)
 
 
-def compile_path(text: str, place: str = "path") -> Path:
-    """Compiles a path. Raises Rejected("invalid_path") with `place` and the position."""
-    segments = split_path(text, place)
+def compile_path(text: str, field_path: str = "path") -> Path:
+    """Compiles a path. Raises Rejected("invalid_path") with `field_path` and the position."""
+    segments = split_path(text, field_path)
     return Path(text, segments, _reader(segments))
 
 
-def split_path(text: str, place: str = "path") -> tuple[str, ...]:
+def split_path(text: str, field_path: str = "path") -> tuple[str, ...]:
     """Splits a path into segments. `^^` is read from the left, so it belongs to the segment before a separator."""
     if not isinstance(text, str):
-        raise Rejected("invalid_path", f"{place}: a path is text such as ticket^status^name", place)
+        raise Rejected("invalid_path", f"{field_path}: a path is text such as ticket^status^name", field_path)
     if not text.strip():
-        raise Rejected("invalid_path", f"{place}: the path is empty", place)
+        raise Rejected("invalid_path", f"{field_path}: the path is empty", field_path)
     if len(text) > MAX_PATH:
         raise Rejected(
-            "invalid_path", f"{place}: a path has at most {MAX_PATH} characters; this one has {len(text)}", place
+            "invalid_path",
+            f"{field_path}: a path has at most {MAX_PATH} characters; this one has {len(text)}",
+            field_path,
         )
     segments: list[str] = []
     current = ""
@@ -71,7 +73,7 @@ def split_path(text: str, place: str = "path") -> tuple[str, ...]:
             position += 2
         elif position == len(text) or text[position] == "^":
             if not current:
-                raise Rejected("invalid_path", f"{place}: {_empty_segment(text, position)}", place)
+                raise Rejected("invalid_path", f"{field_path}: {_empty_segment(text, position)}", field_path)
             segments.append(current)
             current = ""
             position += 1
@@ -79,7 +81,7 @@ def split_path(text: str, place: str = "path") -> tuple[str, ...]:
             current += text[position]
             position += 1
     if len(segments) > MAX_SEGMENTS:
-        raise Rejected("invalid_path", f"{place}: a path has at most {MAX_SEGMENTS} segments", place)
+        raise Rejected("invalid_path", f"{field_path}: a path has at most {MAX_SEGMENTS} segments", field_path)
     return tuple(segments)
 
 
@@ -130,10 +132,10 @@ class _Segment:
         self.index = index_of(key)
 
     def in_object(self, value: dict[str, object]) -> object:
-        found = value.get(self.key, MISSING)
-        if found is MISSING and (key := find_key(value, self.folded)) is not None:
+        exact_match = value.get(self.key, MISSING)
+        if exact_match is MISSING and (key := find_key(value, self.folded)) is not None:
             return value[key]
-        return found
+        return exact_match
 
 
 def index_of(segment: str) -> int | None:
@@ -150,22 +152,22 @@ def find_key(value: dict[str, object], folded: str) -> str | None:
 
 
 def _collector(segments: tuple[str, ...]) -> Callable[[object], object]:
-    at = segments.index("*")
-    before = _reader(segments[:at]) if at else _itself
-    after = _reader(segments[at + 1 :]) if at + 1 < len(segments) else _itself
-    flatten = "*" in segments[at + 1 :]
+    star_index = segments.index("*")
+    before = _reader(segments[:star_index]) if star_index else _identity
+    after = _reader(segments[star_index + 1 :]) if star_index + 1 < len(segments) else _identity
+    flatten = "*" in segments[star_index + 1 :]
 
     def read(value: object) -> object:
-        found: list[object] = []
+        collected: list[object] = []
         for item in _items(before(value)):
-            one = after(item)
-            if flatten and type(one) is list:
-                found.extend(one)
-            elif one is not MISSING:
-                found.append(one)
-            if len(found) >= MAX_COLLECTED:
+            item_value = after(item)
+            if flatten and type(item_value) is list:
+                collected.extend(item_value)
+            elif item_value is not MISSING:
+                collected.append(item_value)
+            if len(collected) >= MAX_COLLECTED:
                 break
-        return found[:MAX_COLLECTED] or MISSING
+        return collected[:MAX_COLLECTED] or MISSING
 
     return read
 
@@ -178,5 +180,5 @@ def _items(value: object) -> Iterable[object]:
     return ()
 
 
-def _itself(value: object) -> object:
+def _identity(value: object) -> object:
     return value

@@ -25,7 +25,7 @@ _UTC: Final = ZoneInfo("UTC")
 CLOCK_TOLERANCE: Final = timedelta(seconds=10)
 
 #: How soon a silence that opened nothing is reported again, if it lasts.
-ASK_AGAIN: Final = timedelta(minutes=10)
+REPEAT_INTERVAL: Final = timedelta(minutes=10)
 
 
 class PingKind(StrEnum):
@@ -53,10 +53,10 @@ class HeartbeatSchedule:
     cron: str = ""
     zone: ZoneInfo = _UTC
     #: Maximum time from start to finish; None: unlimited.
-    longest_run: timedelta | None = None
+    max_run_time: timedelta | None = None
 
     @property
-    def said(self) -> str:
+    def description(self) -> str:
         """The schedule in words."""
         if self.cron:
             return f"at {self.cron} ({self.zone.key})"
@@ -75,39 +75,41 @@ class HeartbeatMonitor:
     due_at: datetime | None = None
 
 
-def plan_of(settings: Mapping[str, object]) -> HeartbeatSchedule:
+def parse_schedule(settings: Mapping[str, object]) -> HeartbeatSchedule:
     """Returns the schedule in an integration's settings. Raises Rejected or KeyError for unvalidated settings."""
-    longest = settings.get("longest_run")
+    max_run_time = settings.get("longest_run")
     return HeartbeatSchedule(
         interval=durations.parse(settings.get("interval", "1h")),
         grace=durations.parse(settings.get("grace", "5m")),
         cron=str(settings.get("cron") or ""),
         zone=ZoneInfo(str(settings.get("time_zone") or "UTC")),
-        longest_run=durations.parse(longest) if longest else None,
+        max_run_time=durations.parse(max_run_time) if max_run_time else None,
     )
 
 
-def expected_after(plan: HeartbeatSchedule, at: datetime) -> datetime:
+def expected_after(schedule: HeartbeatSchedule, at: datetime) -> datetime:
     """Returns when the ping after one at `at` is expected, without grace. A ping slightly before a cron time counts as
     the one for that time."""
-    if not plan.cron:
-        return at + plan.interval
+    if not schedule.cron:
+        return at + schedule.interval
     from cronsim import CronSim
 
-    return next(CronSim(plan.cron, (at + CLOCK_TOLERANCE).astimezone(plan.zone))).astimezone(UTC)
+    return next(CronSim(schedule.cron, (at + CLOCK_TOLERANCE).astimezone(schedule.zone))).astimezone(UTC)
 
 
-def after_ping(monitor: HeartbeatMonitor, plan: HeartbeatSchedule, ping: PingKind, now: datetime) -> HeartbeatMonitor:
+def after_ping(
+    monitor: HeartbeatMonitor, schedule: HeartbeatSchedule, ping: PingKind, now: datetime
+) -> HeartbeatMonitor:
     """Returns the state after a ping."""
     match ping:
         case PingKind.BEAT | PingKind.FINISH:
-            return HeartbeatMonitor(HeartbeatHealth.UP, now, None, expected_after(plan, now) + plan.grace)
+            return HeartbeatMonitor(HeartbeatHealth.UP, now, None, expected_after(schedule, now) + schedule.grace)
         case PingKind.FAIL:
-            return HeartbeatMonitor(HeartbeatHealth.FAILED, now, None, expected_after(plan, now) + plan.grace)
+            return HeartbeatMonitor(HeartbeatHealth.FAILED, now, None, expected_after(schedule, now) + schedule.grace)
         case PingKind.START:
-            due = now + plan.longest_run if plan.longest_run is not None else monitor.due_at
+            due = now + schedule.max_run_time if schedule.max_run_time is not None else monitor.due_at
             if due is None:
-                due = expected_after(plan, now) + plan.grace
+                due = expected_after(schedule, now) + schedule.grace
             if monitor.health is HeartbeatHealth.RUNNING and monitor.due_at is not None:
                 # The previous run never finished: repeated starts must not extend its deadline.
                 return HeartbeatMonitor(HeartbeatHealth.RUNNING, now, monitor.started_at, min(due, monitor.due_at))
@@ -117,12 +119,12 @@ def after_ping(monitor: HeartbeatMonitor, plan: HeartbeatSchedule, ping: PingKin
 
 
 def after_silence(
-    monitor: HeartbeatMonitor, plan: HeartbeatSchedule, now: datetime
+    monitor: HeartbeatMonitor, schedule: HeartbeatSchedule, now: datetime
 ) -> tuple[SilenceState, HeartbeatMonitor] | None:
     """Returns how a due sender missed its ping, and the state afterwards: one alert until it pings again; else None."""
     if monitor.due_at is None or monitor.due_at > now:
         return None
-    is_overrun = monitor.health is HeartbeatHealth.RUNNING and plan.longest_run is not None
+    is_overrun = monitor.health is HeartbeatHealth.RUNNING and schedule.max_run_time is not None
     after = replace(monitor, health=HeartbeatHealth.LATE, due_at=None)
     return (SilenceState.OVERRUN if is_overrun else SilenceState.MISSED), after
 
@@ -130,67 +132,72 @@ def after_silence(
 def unreported(monitor: HeartbeatMonitor, silence: SilenceState, now: datetime) -> HeartbeatMonitor:
     """Returns the state after a silence that opened nothing, for example due to maintenance: it is checked again."""
     if silence is SilenceState.OVERRUN:
-        return replace(monitor, due_at=now + ASK_AGAIN)
-    return replace(monitor, health=HeartbeatHealth.LATE, due_at=now + ASK_AGAIN)
+        return replace(monitor, due_at=now + REPEAT_INTERVAL)
+    return replace(monitor, health=HeartbeatHealth.LATE, due_at=now + REPEAT_INTERVAL)
 
 
-def reschedule(monitor: HeartbeatMonitor, plan: HeartbeatSchedule, now: datetime) -> HeartbeatMonitor:
+def reschedule(monitor: HeartbeatMonitor, schedule: HeartbeatSchedule, now: datetime) -> HeartbeatMonitor:
     """Returns the state as if the last ping had come under the new schedule, but never due in the past."""
     if monitor.due_at is None or monitor.last_at is None:
         return monitor
-    if monitor.health is HeartbeatHealth.RUNNING and monitor.started_at is not None and plan.longest_run is not None:
-        return replace(monitor, due_at=max(monitor.started_at + plan.longest_run, now + plan.grace))
-    due = expected_after(plan, monitor.last_at) + plan.grace
-    return replace(monitor, due_at=max(due, now + plan.grace))
+    if (
+        monitor.health is HeartbeatHealth.RUNNING
+        and monitor.started_at is not None
+        and schedule.max_run_time is not None
+    ):
+        return replace(monitor, due_at=max(monitor.started_at + schedule.max_run_time, now + schedule.grace))
+    due = expected_after(schedule, monitor.last_at) + schedule.grace
+    return replace(monitor, due_at=max(due, now + schedule.grace))
 
 
 def correct_after_rollback(
-    monitor: HeartbeatMonitor, plan: HeartbeatSchedule, by: timedelta, now: datetime
+    monitor: HeartbeatMonitor, schedule: HeartbeatSchedule, by: timedelta, now: datetime
 ) -> HeartbeatMonitor:
     """Returns the state after a clock rollback by `by`: times in the future are moved back, and what is expected is
     recomputed from them. Times recorded with a correct clock stay."""
     last_at, started_at = (
         at - by if at is not None and at > now else at for at in (monitor.last_at, monitor.started_at)
     )
-    moved = replace(monitor, last_at=last_at, started_at=started_at)
-    if moved == monitor or monitor.due_at is None:
-        return moved
-    due_at = reschedule(moved, plan, now).due_at
-    return replace(moved, due_at=min(monitor.due_at, due_at or monitor.due_at))
+    corrected = replace(monitor, last_at=last_at, started_at=started_at)
+    if corrected == monitor or monitor.due_at is None:
+        return corrected
+    due_at = reschedule(corrected, schedule, now).due_at
+    return replace(corrected, due_at=min(monitor.due_at, due_at or monitor.due_at))
 
 
 def message(
     integration_id: int,
     name: str,
     ping: PingKind | SilenceState,
-    plan: HeartbeatSchedule,
+    schedule: HeartbeatSchedule,
     monitor: HeartbeatMonitor,
-    said: object,
+    report: object,
 ) -> dict[str, object]:
-    """Returns the message payload of a ping or a missed one. `said`: what the sender posted, or None."""
+    """Returns the message payload of a ping or a missed one. `report`: what the sender posted, or None."""
     payload: dict[str, object] = {"heartbeat": ping.value, "monitor": integration_id}
     match ping:
         case PingKind.FAIL:
             payload["subject"] = f"{name} says that it failed"
         case SilenceState.MISSED:
-            last = f"; the last came {_clock(monitor.last_at)}" if monitor.last_at else ""
+            last = f"; the last came {_format_time(monitor.last_at)}" if monitor.last_at else ""
             payload["subject"] = f"{name} is silent"
             payload["text"] = (
-                f"A heartbeat is expected {plan.said}, with {durations.describe(plan.grace)} of grace{last}. None came."
+                f"A heartbeat is expected {schedule.description}, with "
+                f"{durations.describe(schedule.grace)} of grace{last}. None came."
             )
         case SilenceState.OVERRUN:
-            begun = f" {_clock(monitor.started_at)}" if monitor.started_at else ""
-            limit = durations.describe(plan.longest_run) if plan.longest_run else ""
+            started_text = f" {_format_time(monitor.started_at)}" if monitor.started_at else ""
+            limit = durations.describe(schedule.max_run_time) if schedule.max_run_time else ""
             payload["subject"] = f"{name} does not end"
-            payload["text"] = f"It began{begun} and has not said that it finished within {limit}."
+            payload["text"] = f"It began{started_text} and has not said that it finished within {limit}."
         case PingKind.BEAT | PingKind.START | PingKind.FINISH:
             pass
         case _:
             assert_never(ping)
-    if said is not None:
-        payload["said"] = said
+    if report is not None:
+        payload["said"] = report
     return payload
 
 
-def _clock(at: datetime) -> str:
+def _format_time(at: datetime) -> str:
     return at.strftime("%Y-%m-%d %H:%M:%S UTC")

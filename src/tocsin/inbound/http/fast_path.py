@@ -16,7 +16,7 @@ import msgspec
 from tocsin.catalogue import hooks
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import token_hash, uuid7
-from tocsin.core.net.asgi import BodyReader, RespondDirectly
+from tocsin.core.net.asgi import BodyReader, SendResponse
 from tocsin.core.runtime import clock
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.config.credentials import stored_headers
@@ -34,83 +34,89 @@ log = logging.getLogger(__name__)
 _TARGET = re.compile(rb"/in/([^/?%]{1,200})")
 
 _NOT_STORED = msgspec.json.encode({"error": "not_stored", "detail": NOT_STORED})
-_GONE = msgspec.json.encode({"error": "unknown_token", "detail": "The integration was removed."})
+_INTEGRATION_REMOVED = msgspec.json.encode({"error": "unknown_token", "detail": "The integration was removed."})
 
 
 class FastPath:
     """Handles complete requests for integrations that require nothing but their token."""
 
-    def __init__(self, registry: IntegrationRegistry, committer: Committer, bodies: BodyReader) -> None:
+    def __init__(self, registry: IntegrationRegistry, committer: Committer, body_reader: BodyReader) -> None:
         self._registry = registry
         self._committer = committer
-        self._bodies = bodies
+        self._body_reader = body_reader
 
-    def wants(self, target: bytes) -> CompiledIntegration | None:
+    def find_handle(self, target: bytes) -> CompiledIntegration | None:
         """Returns the target's integration if its token is current, it needs no credentials, and its kind no hooks."""
-        usual = _TARGET.fullmatch(target)
-        if usual is None:
+        path_match = _TARGET.fullmatch(target)
+        if path_match is None:
             return None
-        found = self._registry.find(token_hash(usual[1].decode("latin-1")), clock.now())
-        if found is None or found.expired:
+        lookup = self._registry.find(token_hash(path_match[1].decode("latin-1")), clock.now())
+        if lookup is None or lookup.is_expired:
             return None
-        door = found.door
-        return None if door.credentials.are_asked or door.reader.kind.code is not hooks.NONE else door
+        integration = lookup.integration
+        return (
+            None
+            if integration.credentials.are_required or integration.normalizer.kind.kind_hooks is not hooks.NO_HOOKS
+            else integration
+        )
 
-    def take(
-        self, wanted: object, headers: Sequence[tuple[bytes, bytes]], body: bytes, answer: RespondDirectly
+    def accept(
+        self, handle: object, headers: Sequence[tuple[bytes, bytes]], body: bytes, respond: SendResponse
     ) -> bool:
         """Passes one message to the committer. Declines arrays, and bodies that are compressed or unreadable."""
-        assert isinstance(wanted, CompiledIntegration)
+        assert isinstance(handle, CompiledIntegration)
         try:
-            incoming = None if len(body) > LARGE else _incoming(wanted, headers, body)
+            incoming = None if len(body) > LARGE else _incoming(handle, headers, body)
         except Exception:  # boundary of one request: the ordinary path meets the error again and reports it
-            log.exception("A message to %s cannot be taken the short way.", wanted.name)
+            log.exception("A message to %s cannot be taken the short way.", handle.name)
             return False
-        if incoming is None or not self._bodies.hold(len(body)):
+        if incoming is None or not self._body_reader.reserve(len(body)):
             return False
-        tell = partial(self._tell, wanted, incoming, answer)
-        if self._committer.put(IngestRequest((incoming,), len(body), tell, asyncio.get_running_loop())):
+        callback = partial(self._respond, handle, incoming, respond)
+        if self._committer.put(IngestRequest((incoming,), len(body), callback, asyncio.get_running_loop())):
             return True
-        self._bodies.done(len(body))
+        self._body_reader.release(len(body))
         return False
 
-    def _tell(
+    def _respond(
         self,
-        door: CompiledIntegration,
+        integration: CompiledIntegration,
         incoming: IncomingMessage,
-        answer: RespondDirectly,
+        respond: SendResponse,
         result: list[MessageResult] | Exception,
     ) -> None:
-        self._bodies.done(len(incoming.raw))
+        self._body_reader.release(len(incoming.raw))
         if isinstance(result, UnknownIntegration):
-            answer(404, _GONE)
+            respond(404, _INTEGRATION_REMOVED)
         elif isinstance(result, Exception):
-            answer(503, _NOT_STORED, *RETRY)
+            respond(503, _NOT_STORED, *RETRY)
         else:
-            answer(*answer_of(door, [incoming], result, is_array=False))
+            respond(*answer_of(integration, [incoming], result, is_array=False))
 
 
-def _incoming(door: CompiledIntegration, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> IncomingMessage | None:
+def _incoming(
+    integration: CompiledIntegration, headers: Sequence[tuple[bytes, bytes]], body: bytes
+) -> IncomingMessage | None:
     """Returns the request's single message; None if it is not one readable message."""
-    named = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
-    content_type = named.get("content-type", "")
-    if "content-encoding" in named or is_costly(body, content_type):
+    headers_by_name = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
+    content_type = headers_by_name.get("content-type", "")
+    if "content-encoding" in headers_by_name or is_costly(body, content_type):
         return None
     try:
-        decoded = decode(body, content_type, lenient=door.reader.kind.lenient)
+        decoded = decode(body, content_type, lenient=integration.normalizer.kind.lenient)
     except Rejected:
         return None
     if decoded.is_array:
         return None
     (element,) = decoded.elements
-    number = uuid7()
+    message_id = uuid7()
     return IncomingMessage(
-        number,
-        door.id,
+        message_id,
+        integration.id,
         clock.now(),
         element.raw,
         element,
         content_type,
-        stored_headers(named, {}),
-        prepared=prepare(door, element, number),
+        stored_headers(headers_by_name, {}),
+        preprocessed=prepare(integration, element, message_id),
     )

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from tocsin.core.errors import Rejected
-from tocsin.core.net.asgi import AsgiScope, Receive, Send, answer
+from tocsin.core.net.asgi import AsgiScope, Receive, Send, send_response
 from tocsin.core.runtime import clock
 from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
@@ -24,70 +24,75 @@ from tocsin.inbound.parsing.decode import Element, decode
 from tocsin.inbound.processing.committer import is_pending
 
 #: The maximum number of characters kept of what a sender posts with a ping.
-_SAID = 10_000
+_MAX_REPORT_CHARS = 10_000
 
-_QUERY_FIELDS = 50
+_MAX_QUERY_FIELDS = 50
 
 
 async def handle(
-    reception: IngestService, door: CompiledIntegration, word: str, scope: AsgiScope, receive: Receive, send: Send
+    service: IngestService,
+    integration: CompiledIntegration,
+    action: str,
+    scope: AsgiScope,
+    receive: Receive,
+    send: Send,
 ) -> None:
     """Handles one ping. Raises HttpError."""
     try:
-        ping = PingKind(word.strip("/") or "beat")
+        ping = PingKind(action.strip("/") or "beat")
     except ValueError:
-        known = ", ".join(f"/{one}" for one in PingKind if one is not PingKind.BEAT)
+        paths = ", ".join(f"/{item}" for item in PingKind if item is not PingKind.BEAT)
         raise HttpError(
-            404, "unknown_ping", f"A heartbeat has the address of its integration, or {known} after it."
+            404, "unknown_ping", f"A heartbeat has the address of its integration, or {paths} after it."
         ) from None
-    body = await reception.body(scope, receive)
+    body = await service.read_body(scope, receive)
     try:
         headers = headers_of(scope)
-        proofs = reception.proofs(door, scope, headers, body)
+        credential_results = service.check_credentials(integration, scope, headers, body)
         content_type = headers.get("content-type", "")
-        said = _said(scope, body, content_type)
-        if len(body) > _SAID and b"heartbeat" in body:
+        report = _parse_report(scope, body, content_type)
+        if len(body) > _MAX_REPORT_CHARS and b"heartbeat" in body:
             # Only a part is kept: the ping's name may be in the rest, or cut in the middle.
-            ping = _ping_in(await asyncio.to_thread(_object, body, content_type)) or ping
+            ping = _ping_in(await asyncio.to_thread(_parse_object, body, content_type)) or ping
         else:
-            ping = _ping_in(said) or ping
-        taken = await record_ping(reception, door, ping, said, stored_headers(headers, proofs))
+            ping = _ping_in(report) or ping
+        result = await record_ping(service, integration, ping, report, stored_headers(headers, credential_results))
     finally:
-        reception.bodies.done(len(body))
-    (one,), (what,) = taken.incoming, taken.stored
-    told = {"status": what.status.value, "message_id": str(one.id), "reason": what.reason}
-    if what.alert_id is not None:
-        told["alert_id"] = what.alert_id  # type: ignore[assignment]
-    await answer(send, 202 if is_pending(taken.stored) else 200, msgspec.json.encode(told))
+        service.body_reader.release(len(body))
+    (item,), (message_result,) = result.incoming, result.results
+    response = {"status": message_result.status.value, "message_id": str(item.id), "reason": message_result.reason}
+    if message_result.alert_id is not None:
+        response["alert_id"] = message_result.alert_id  # type: ignore[assignment]
+    await send_response(send, 202 if is_pending(result.results) else 200, msgspec.json.encode(response))
 
 
 async def record_ping(
-    reception: IngestService, door: CompiledIntegration, ping: PingKind, said: object, headers: Mapping[str, str]
+    service: IngestService, integration: CompiledIntegration, ping: PingKind, report: object, headers: Mapping[str, str]
 ) -> IngestResult:
     """Records a ping, then has its message decided. Raises HttpError."""
-    payload = await asyncio.to_thread(monitor.record, door, ping, said, clock.now())
+    payload = await asyncio.to_thread(monitor.record, integration, ping, report, clock.now())
     raw = msgspec.json.encode(payload)
-    return await reception.take(door, [Element(payload, raw)], raw, headers)
+    return await service.ingest(integration, [Element(payload, raw)], raw, headers)
 
 
-def _ping_in(said: object) -> PingKind | None:
+def _ping_in(report: object) -> PingKind | None:
     """Returns the ping that a body names: `{"heartbeat": "fail"}`."""
-    word = said.get("heartbeat") if isinstance(said, dict) else None
-    return PingKind(word) if word in tuple(PingKind) else None
+    name = report.get("heartbeat") if isinstance(report, dict) else None
+    return PingKind(name) if name in tuple(PingKind) else None
 
 
-def _said(scope: AsgiScope, body: bytes, content_type: str) -> object:
+def _parse_report(scope: AsgiScope, body: bytes, content_type: str) -> object:
     """Returns what the sender posted, as an object or as text; None for nothing."""
     if body.strip():
-        found = _object(body[:_SAID], content_type)
-        if found is not None:
-            return found
-        return sanitize(body[:_SAID].decode("utf-8", "replace"))
-    query = scope["query_string"].decode("latin-1")[:_SAID]
-    return dict(parse_qsl(query)[:_QUERY_FIELDS]) or None
+        parsed = _parse_object(body[:_MAX_REPORT_CHARS], content_type)
+        if parsed is not None:
+            return parsed
+        return sanitize(body[:_MAX_REPORT_CHARS].decode("utf-8", "replace"))
+    query = scope["query_string"].decode("latin-1")[:_MAX_REPORT_CHARS]
+    return dict(parse_qsl(query)[:_MAX_QUERY_FIELDS]) or None
 
 
-def _object(body: bytes, content_type: str) -> object:
+def _parse_object(body: bytes, content_type: str) -> object:
     """Parses a body that is a single object; None for anything else."""
     try:
         elements = decode(body, content_type, lenient=True).elements

@@ -16,7 +16,7 @@ import psycopg
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import token_hash, uuid7
 from tocsin.core.net.asgi import (
-    MAX_BODY,
+    MAX_BODY_BYTES,
     AsgiScope,
     BodyReader,
     BodyTimeout,
@@ -27,7 +27,7 @@ from tocsin.core.net.asgi import (
 )
 from tocsin.core.runtime import clock
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
-from tocsin.inbound.config.credentials import ADDRESS, CredentialSource
+from tocsin.inbound.config.credentials import ADDRESS, CredentialStatus
 from tocsin.inbound.config.registry import IntegrationRegistry, TokenLookup, UnknownIntegration
 from tocsin.inbound.deciding.preprocessing import prepare
 from tocsin.inbound.http.test_token import WebhookTestToken
@@ -40,7 +40,7 @@ from tocsin.inbound.storage.messages import IncomingMessage, MessageResult
 log = logging.getLogger(__name__)
 
 #: An unknown token makes the node check for a newer configuration, at most once in this many seconds.
-LOOK_EVERY = 0.2
+MIN_REFRESH_INTERVAL_SECONDS = 0.2
 
 RETRY = ((b"retry-after", b"5"),)
 NOT_STORED = "It is not known to be stored. Send it again; with the same delivery id that does no harm."
@@ -64,48 +64,48 @@ class IngestResult:
     """The messages of one request with their results."""
 
     incoming: Sequence[IncomingMessage]
-    stored: Sequence[MessageResult]
+    results: Sequence[MessageResult]
 
 
 class IngestService:
     """The inbound service of a node, used by its HTTP, SMTP and heartbeat endpoints."""
 
-    def __init__(self, registry: IntegrationRegistry, committer: Committer, bodies: BodyReader) -> None:
+    def __init__(self, registry: IntegrationRegistry, committer: Committer, body_reader: BodyReader) -> None:
         self.registry = registry
-        self.bodies = bodies
+        self.body_reader = body_reader
         self._committer = committer
-        self._looked_at = 0.0
-        self._looking: asyncio.Future[None] | None = None
+        self._refreshed_at = 0.0
+        self._pending_refresh: asyncio.Future[None] | None = None
 
-    async def door(self, token: str) -> CompiledIntegration:
+    async def find_integration(self, token: str) -> CompiledIntegration:
         """Returns the integration with that token. Raises HttpError: 404, or 503 if the database is unavailable."""
         try:
-            found = await self._find(token)
+            lookup = await self._find_token(token)
         except psycopg.Error as error:
             log.warning("The database does not say whose token it is: %s", error)
             raise HttpError(503, "not_stored", "It is not stored. Send it again.", RETRY) from None
-        if found is not None and found.expired:
-            self.registry.count_expired(found.door.id)
-        if found is None or found.expired:
+        if lookup is not None and lookup.is_expired:
+            self.registry.count_expired(lookup.integration.id)
+        if lookup is None or lookup.is_expired:
             raise HttpError(404, "unknown_token", "No integration has this address. It may have been rotated.")
-        return found.door
+        return lookup.integration
 
-    async def body(self, scope: AsgiScope, receive: Receive) -> bytes:
-        """Reads the whole body. Call `bodies.done` with its length when the body is not needed any more.
+    async def read_body(self, scope: AsgiScope, receive: Receive) -> bytes:
+        """Reads the whole body. Call `body_reader.release` with its length when the body is not needed any more.
 
         Raises HttpError (413, 503 or 408), or ClientDisconnected.
         """
         try:
-            return await self.bodies.read(scope, receive)
+            return await self.body_reader.read(scope, receive)
         except BodyTooLarge:
             raise HttpError(413, "too_large", "A body has at most 5 MiB.", _CLOSE) from None
         except OverCapacity:
-            raise _busy() from None
+            raise _over_capacity() from None
         except BodyTimeout:
             detail = "The body did not come whole in time. Send it again."
             raise HttpError(408, "too_slow", detail, _CLOSE) from None
 
-    async def unpacked(self, headers: Mapping[str, str], body: bytes) -> bytes:
+    async def decompress_body(self, headers: Mapping[str, str], body: bytes) -> bytes:
         """Decompresses the body as its headers say. Signatures cover the compressed bytes.
 
         Raises Rejected for invalid data, HttpError 413 if the result would be too large, HttpError 503 if over
@@ -115,47 +115,47 @@ class IngestService:
         if not encodings.is_compressed(encoding):
             return body
         # Reserve the maximum: the decompressed size is not known in advance.
-        if not self.bodies.hold(MAX_BODY):
-            raise _busy()
+        if not self.body_reader.reserve(MAX_BODY_BYTES):
+            raise _over_capacity()
         try:
-            return await asyncio.to_thread(encodings.decompress, body, encoding, MAX_BODY)
+            return await asyncio.to_thread(encodings.decompress, body, encoding, MAX_BODY_BYTES)
         except Rejected as rejected:
             if rejected.code == "too_large":
                 raise HttpError(413, "too_large", rejected.detail) from None
             raise
         finally:
-            self.bodies.done(MAX_BODY)
+            self.body_reader.release(MAX_BODY_BYTES)
 
-    def proofs(
-        self, door: CompiledIntegration, scope: AsgiScope, headers: Mapping[str, str], body: bytes
-    ) -> dict[str, CredentialSource]:
+    def check_credentials(
+        self, integration: CompiledIntegration, scope: AsgiScope, headers: Mapping[str, str], body: bytes
+    ) -> dict[str, CredentialStatus]:
         """Checks all required credentials and returns their results, all VALID. Raises HttpError (401)."""
-        if not door.credentials.are_asked:
+        if not integration.credentials.are_required:
             return {}
-        signed = door.reader.kind.code.is_signed
+        is_signed = integration.normalizer.kind.kind_hooks.is_signed
         address = client_address(scope)
-        proofs = door.credentials.check(headers, body, address=address, is_signed=signed, now=clock.now())
-        if any(proof is not CredentialSource.VALID for proof in proofs.values()):
-            said = "; ".join(_of_proof(name, proof, address) for name, proof in proofs.items())
-            raise HttpError(401, "bad_credentials", said)
-        return proofs
+        results = integration.credentials.check(headers, body, address=address, is_signed=is_signed, now=clock.now())
+        if any(result is not CredentialStatus.VALID for result in results.values()):
+            detail = "; ".join(_describe_credential(name, result, address) for name, result in results.items())
+            raise HttpError(401, "bad_credentials", detail)
+        return results
 
-    async def decoded(
-        self, door: CompiledIntegration, body: bytes, content_type: str, headers: Mapping[str, str]
+    async def decode_body(
+        self, integration: CompiledIntegration, body: bytes, content_type: str, headers: Mapping[str, str]
     ) -> Decoded:
         """Parses a body to elements. Raises Rejected as `decode` does, HttpError (413) for too many elements."""
         try:
             if is_costly(body, content_type):
-                return await asyncio.to_thread(elements_of, door.reader.kind, body, content_type, headers)
-            return elements_of(door.reader.kind, body, content_type, headers)
+                return await asyncio.to_thread(elements_of, integration.normalizer.kind, body, content_type, headers)
+            return elements_of(integration.normalizer.kind, body, content_type, headers)
         except Rejected as rejected:
             if rejected.code == "too_many":
                 raise HttpError(413, "too_many", rejected.detail) from None
             raise
 
-    async def take(
+    async def ingest(
         self,
-        door: CompiledIntegration,
+        integration: CompiledIntegration,
         elements: Sequence[Element] | Rejected,
         body: bytes,
         headers: Mapping[str, str],
@@ -169,70 +169,78 @@ class IngestService:
 
         Raises HttpError: 404 if the integration was deleted, 503 if the messages may not be stored.
         """
-        make = partial(
-            IncomingMessage, integration_id=door.id, received_at=clock.now(), content_type=content_type, headers=headers
+        build_message = partial(
+            IncomingMessage,
+            integration_id=integration.id,
+            received_at=clock.now(),
+            content_type=content_type,
+            headers=headers,
         )
         if test is not None:
-            make = partial(make, test_user_id=test.user_id, test_id=test.id)
+            build_message = partial(build_message, test_user_id=test.user_id, test_id=test.id)
         if isinstance(elements, Rejected):
-            incoming = [make(id=ids[0] if ids else uuid7(), raw=body, element=elements)]
+            incoming = [build_message(id=ids[0] if ids else uuid7(), raw=body, element=elements)]
         else:
-            numbers = ids or [uuid7() for _ in elements]
-            read = partial(_incoming, door, make, elements, numbers, test.id if test is not None else "")
-            incoming = await asyncio.to_thread(read) if len(body) > LARGE else read()
+            message_ids = ids or [uuid7() for _ in elements]
+            build_messages = partial(
+                _incoming, integration, build_message, elements, message_ids, test.id if test is not None else ""
+            )
+            incoming = await asyncio.to_thread(build_messages) if len(body) > LARGE else build_messages()
         # A kind's hook may make far more of a body than its size: each message repeats the shared fields.
-        size = max(len(body), sum([len(one.raw) for one in incoming])) if len(incoming) > 1 else len(body)
-        return IngestResult(incoming, await self._committed(incoming, size))
+        size = max(len(body), sum([len(message.raw) for message in incoming])) if len(incoming) > 1 else len(body)
+        return IngestResult(incoming, await self._commit(incoming, size))
 
-    async def _committed(self, incoming: Sequence[IncomingMessage], size: int) -> list[MessageResult]:
+    async def _commit(self, incoming: Sequence[IncomingMessage], size: int) -> list[MessageResult]:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[list[MessageResult] | Exception] = loop.create_future()
 
-        if not self._committer.put(IngestRequest(incoming, size, partial(_settle, future), loop)):
-            stored: list[MessageResult] | Exception = NotStored("too much is waiting")
+        if not self._committer.put(IngestRequest(incoming, size, partial(_set_result, future), loop)):
+            result: list[MessageResult] | Exception = NotStored("too much is waiting")
         else:
-            stored = await future
-        if isinstance(stored, UnknownIntegration):
+            result = await future
+        if isinstance(result, UnknownIntegration):
             raise HttpError(404, "unknown_token", "The integration was removed.")
-        if isinstance(stored, Exception):
+        if isinstance(result, Exception):
             raise HttpError(503, "not_stored", NOT_STORED, RETRY)
-        return stored
+        return result
 
-    async def _find(self, token: str) -> TokenLookup | None:
+    async def _find_token(self, token: str) -> TokenLookup | None:
         if not token or len(token) > 200 or not token.isascii():
             return None
-        hashed = token_hash(token)
-        found = self.registry.find(hashed, clock.now())
-        if found is None:
+        hashed_token = token_hash(token)
+        lookup = self.registry.find(hashed_token, clock.now())
+        if lookup is None:
             # The token may have been created a moment ago, perhaps by another node.
-            await self._look()
-            found = self.registry.find(hashed, clock.now())
-        return found
+            await self._refresh_registry()
+            lookup = self.registry.find(hashed_token, clock.now())
+        return lookup
 
-    async def _look(self) -> None:
+    async def _refresh_registry(self) -> None:
         """Checks for a newer configuration, after this call starts; concurrent callers share one check."""
-        if self._looking is None:
-            self._looking = asyncio.ensure_future(self._look_in_turn())
-        await asyncio.shield(self._looking)
+        if self._pending_refresh is None:
+            self._pending_refresh = asyncio.ensure_future(self._refresh_after_interval())
+        await asyncio.shield(self._pending_refresh)
 
-    async def _look_in_turn(self) -> None:
+    async def _refresh_after_interval(self) -> None:
         try:
-            await asyncio.sleep(max(0.0, self._looked_at + LOOK_EVERY - time.monotonic()))
+            await asyncio.sleep(max(0.0, self._refreshed_at + MIN_REFRESH_INTERVAL_SECONDS - time.monotonic()))
         finally:
             # Later callers need the next check.
-            self._looking = None
-        self._looked_at = time.monotonic()
+            self._pending_refresh = None
+        self._refreshed_at = time.monotonic()
         await asyncio.to_thread(self.registry.refresh)
 
 
-def _of_proof(name: str, proof: CredentialSource, address: str | None) -> str:
+def _describe_credential(name: str, result: CredentialStatus, address: str | None) -> str:
     if name != ADDRESS:
-        return f"{name}: {proof.value}"
-    where = address or "an unknown address"
-    return f"{where} may send here" if proof is CredentialSource.VALID else f"{where} is no address that may send here"
+        return f"{name}: {result.value}"
+    sender = address or "an unknown address"
+    return (
+        f"{sender} may send here" if result is CredentialStatus.VALID else f"{sender} is no address that may send here"
+    )
 
 
-def _busy() -> HttpError:
+def _over_capacity() -> HttpError:
     return HttpError(503, "busy", "Too much is being received. Send it again.", RETRY)
 
 
@@ -242,24 +250,26 @@ def headers_of(scope: AsgiScope) -> dict[str, str]:
 
 
 def _incoming(
-    door: CompiledIntegration,
-    make: Callable[..., IncomingMessage],
+    integration: CompiledIntegration,
+    build_message: Callable[..., IncomingMessage],
     elements: Sequence[Element],
-    numbers: Sequence[UUID],
+    message_ids: Sequence[UUID],
     test_id: str,
 ) -> list[IncomingMessage]:
     """Builds a request's messages, preprocessed while the previous batch is being committed."""
-    found = []
-    for number, element in zip(numbers, elements, strict=True):
+    incoming = []
+    for message_id, element in zip(message_ids, elements, strict=True):
         try:
-            prepared = prepare(door, element, number, test_id=test_id)
+            preprocessed = prepare(integration, element, message_id, test_id=test_id)
         except Exception:  # the committer meets the error again, and stores the message
-            log.exception("Message %s cannot be read where it arrives.", number)
-            prepared = None
-        found.append(make(id=number, raw=element.raw, element=element, prepared=prepared))
-    return found
+            log.exception("Message %s cannot be read where it arrives.", message_id)
+            preprocessed = None
+        incoming.append(build_message(id=message_id, raw=element.raw, element=element, preprocessed=preprocessed))
+    return incoming
 
 
-def _settle(future: asyncio.Future[list[MessageResult] | Exception], result: list[MessageResult] | Exception) -> None:
+def _set_result(
+    future: asyncio.Future[list[MessageResult] | Exception], result: list[MessageResult] | Exception
+) -> None:
     if not future.done():
         future.set_result(result)

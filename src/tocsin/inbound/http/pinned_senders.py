@@ -24,31 +24,33 @@ ON CONFLICT (integration_id) DO NOTHING
 """
 
 
-def require(door: CompiledIntegration, payloads: Sequence[Payload]) -> bool:
+def require(integration: CompiledIntegration, payloads: Sequence[Payload]) -> bool:
     """Checks the sender of authentic payloads. Returns True if the integration is to be pinned to it.
 
     Raises HttpError (403, "other_sender") for a sender other than the pinned or configured one.
     """
-    read = door.reader.kind.code.sender
-    if read is None:
+    read_sender = integration.normalizer.kind.kind_hooks.sender
+    if read_sender is None:
         return False
-    senders = [read(payload, door.settings) for payload in payloads]
-    pinned = "" if any(sender.expected for sender in senders) else _pinned(door.id)
-    first = senders[0].name
+    senders = [read_sender(payload, integration.settings) for payload in payloads]
+    pinned = "" if any(sender.expected for sender in senders) else _pinned(integration.id)
+    first_name = senders[0].name
     for sender in senders:
-        expected = sender.expected or pinned or first
+        expected = sender.expected or pinned or first_name
         if sender.name != expected:
-            _refuse(door, sender, expected)
+            _refuse(integration, sender, expected)
     return not pinned and not senders[0].expected
 
 
-def pin(door: CompiledIntegration, payload: Payload) -> None:
+def pin(integration: CompiledIntegration, payload: Payload) -> None:
     """Pins the integration to the payload's sender, unless it is pinned already."""
-    read = door.reader.kind.code.sender
-    if read is None:
+    read_sender = integration.normalizer.kind.kind_hooks.sender
+    if read_sender is None:
         return
     with database.transaction() as connection:
-        connection.execute(_PIN, {"integration": door.id, "sender": read(payload, door.settings).name})
+        connection.execute(
+            _PIN, {"integration": integration.id, "sender": read_sender(payload, integration.settings).name}
+        )
 
 
 def _pinned(integration_id: int) -> str:
@@ -59,8 +61,8 @@ def _pinned(integration_id: int) -> str:
     return row["sender"] if row else ""
 
 
-def _refuse(door: CompiledIntegration, sender: Sender, expected: str) -> NoReturn:
-    log.warning("A message of %s to %s is refused: it takes those of %s only.", sender.name, door.name, expected)
+def _refuse(integration: CompiledIntegration, sender: Sender, expected: str) -> NoReturn:
+    log.warning("A message of %s to %s is refused: it takes those of %s only.", sender.name, integration.name, expected)
     raise HttpError(
         403,
         "other_sender",

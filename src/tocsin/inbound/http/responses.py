@@ -24,19 +24,27 @@ class MessageResponse(msgspec.Struct, omit_defaults=True):
 
 
 def answer_of(
-    door: CompiledIntegration, incoming: Sequence[IncomingMessage], stored: Sequence[MessageResult], *, is_array: bool
+    integration: CompiledIntegration,
+    incoming: Sequence[IncomingMessage],
+    results: Sequence[MessageResult],
+    *,
+    is_array: bool,
 ) -> tuple[int, bytes]:
     """Returns status and JSON body for stored messages: 200; 202 if one is pending; 400 for an unreadable one, unless
     the kind answers those with 200."""
-    status = 202 if is_pending(stored) else 200
+    status = 202 if is_pending(results) else 200
     if is_array:
-        answers = [_said(one, what) for one, what in zip(incoming, stored, strict=True)]
-        return status, msgspec.json.encode({"messages": answers})
-    (one,), (what,) = incoming, stored
-    if what.error is not None and what.error not in _READABLE and door.reader.kind.unreadable_status == 400:
-        return 400, msgspec.json.encode({"error": what.error, "detail": what.reason, "message_id": str(one.id)})
-    return status, msgspec.json.encode(_said(one, what))
+        responses = [_message_response(message, result) for message, result in zip(incoming, results, strict=True)]
+        return status, msgspec.json.encode({"messages": responses})
+    (message,), (result,) = incoming, results
+    if (
+        result.error is not None
+        and result.error not in _READABLE
+        and integration.normalizer.kind.unreadable_status == 400
+    ):
+        return 400, msgspec.json.encode({"error": result.error, "detail": result.reason, "message_id": str(message.id)})
+    return status, msgspec.json.encode(_message_response(message, result))
 
 
-def _said(incoming: IncomingMessage, stored: MessageResult) -> MessageResponse:
-    return MessageResponse(stored.status.value, str(incoming.id), stored.alert_id, stored.reason)
+def _message_response(incoming: IncomingMessage, result: MessageResult) -> MessageResponse:
+    return MessageResponse(result.status.value, str(incoming.id), result.alert_id, result.reason)

@@ -27,30 +27,30 @@ _DEADLINE = 5.0
 
 
 def answer_handshake(
-    door: CompiledIntegration, payloads: Sequence[Payload], headers: Mapping[str, str]
+    integration: CompiledIntegration, payloads: Sequence[Payload], headers: Mapping[str, str]
 ) -> SenderReply | None:
     """Returns the reply to a handshake; None for messages. A handshake is always a single payload.
 
     Raises HttpError: 403 with the reason for an inauthentic sender, or one other than the pinned sender; 503 if the
     check is impossible now.
     """
-    code = door.reader.kind.code
+    code = integration.normalizer.kind.kind_hooks
     require_genuine(code, payloads, headers)
     try:
-        is_unpinned = pinned_senders.require(door, payloads)
+        is_unpinned = pinned_senders.require(integration, payloads)
         reply = _reply_to(code, payloads, headers)
         if is_unpinned and (reply is None or reply.status < 300):
-            pinned_senders.pin(door, payloads[0])
+            pinned_senders.pin(integration, payloads[0])
     except psycopg.Error:
         raise HttpError(503, "not_checked", "The sender cannot be checked now.", RETRY) from None
     return reply
 
 
 def require_genuine(code: KindHooks, payloads: Sequence[Payload], headers: Mapping[str, str]) -> None:
-    """Raises HttpError as `greet` does, unless every payload is authentic."""
+    """Raises HttpError as `answer_handshake` does, unless every payload is authentic."""
     if code.refusal is None:
         return
-    with _refusing():
+    with _hook_errors_as_http():
         for payload in payloads:
             if (reason := code.refusal(payload, headers, fetch)) is not None:
                 raise HttpError(403, "not_the_sender", reason)
@@ -59,12 +59,12 @@ def require_genuine(code: KindHooks, payloads: Sequence[Payload], headers: Mappi
 def _reply_to(code: KindHooks, payloads: Sequence[Payload], headers: Mapping[str, str]) -> SenderReply | None:
     if code.handshake is None or len(payloads) != 1:
         return None
-    with _refusing():
+    with _hook_errors_as_http():
         return code.handshake(payloads[0], headers, fetch)
 
 
 @contextmanager
-def _refusing() -> Iterator[None]:
+def _hook_errors_as_http() -> Iterator[None]:
     """Converts errors of a kind's hooks to HttpError."""
     try:
         yield
@@ -81,12 +81,12 @@ def fetch(url: str) -> bytes:
     """Returns the body at a public https URL. Raises Temporary or Permanent."""
     if urlsplit(url).scheme != "https":
         raise Permanent("The address is not https.")
-    found = _client().request("GET", url, deadline=_DEADLINE)
-    if found.status >= 500 or found.status == 429:
-        raise Temporary(f"{urlsplit(url).hostname} answered {found.status}.")
-    if found.status != 200:
-        raise Permanent(f"{urlsplit(url).hostname} answered {found.status}.")
-    return found.body
+    response = _client().request("GET", url, deadline=_DEADLINE)
+    if response.status >= 500 or response.status == 429:
+        raise Temporary(f"{urlsplit(url).hostname} answered {response.status}.")
+    if response.status != 200:
+        raise Permanent(f"{urlsplit(url).hostname} answered {response.status}.")
+    return response.body
 
 
 @cache

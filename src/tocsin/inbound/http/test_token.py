@@ -25,8 +25,8 @@ VALID_FOR = timedelta(minutes=1)
 SEGMENT = "test"
 
 _LAYOUT = struct.Struct(">QQQ8s")
-_MAC = 16
-_LENGTH = len(base64.urlsafe_b64encode(bytes(_LAYOUT.size + _MAC)))
+_MAC_BYTES = 16
+_LENGTH = len(base64.urlsafe_b64encode(bytes(_LAYOUT.size + _MAC_BYTES)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +54,15 @@ def check(text: str, integration_id: int, now: datetime) -> WebhookTestToken:
     """Verifies a token issued with any of the known keys. Raises Rejected("bad_pass") if it is invalid or expired."""
     raw = _decoded(text)
     payload, mac = raw[: _LAYOUT.size], raw[_LAYOUT.size :]
-    known = crypto.keys()
+    signing_keys = crypto.keys()
     # All keys are tried, so that the time taken reveals nothing.
-    fits = [hmac.compare_digest(mac, _mac(key, payload)) for key in known]
-    if len(raw) != _LAYOUT.size + _MAC or not any(fits):
+    matches = [hmac.compare_digest(mac, _mac(key, payload)) for key in signing_keys]
+    if len(raw) != _LAYOUT.size + _MAC_BYTES or not any(matches):
         raise Rejected("bad_pass", "This is not a pass for a test that this Tocsin gave.")
-    issued_for, user_id, until, random = _LAYOUT.unpack(payload)
+    issued_for, user_id, expires_at, random = _LAYOUT.unpack(payload)
     if issued_for != integration_id:
         raise Rejected("bad_pass", "This pass is for a test of another integration.")
-    if now.timestamp() >= until:
+    if now.timestamp() >= expires_at:
         raise Rejected("bad_pass", "This pass for a test was valid for a minute, which is over. Send the sample again.")
     return WebhookTestToken(user_id, int.from_bytes(random))
 
@@ -78,5 +78,5 @@ def _decoded(text: str) -> bytes:
 
 def _mac(key: str, payload: bytes) -> bytes:
     # A derived key, so that nothing else signed or encrypted by Tocsin can serve as a test token.
-    own = hashlib.sha256(f"test:{key}".encode()).digest()
-    return hmac.digest(own, payload, "sha256")[:_MAC]
+    derived_key = hashlib.sha256(f"test:{key}".encode()).digest()
+    return hmac.digest(derived_key, payload, "sha256")[:_MAC_BYTES]

@@ -11,9 +11,9 @@ import msgspec
 from tocsin.catalogue.kinds import load_kinds
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
-from tocsin.inbound.config.normalizer import IntegrationDefinition, Normalizer, compile_reader
+from tocsin.inbound.config.normalizer import IntegrationDefinition, Normalizer, compile_normalizer
 from tocsin.inbound.config.routes import RouteReference
-from tocsin.inbound.inspect.trace import Trace, explain, with_gate
+from tocsin.inbound.inspect.trace import Trace, explain, with_noise_trace
 from tocsin.inbound.models import InboundMessage, Integration, IntegrationVersion
 from tocsin.inbound.parsing.decode import Element, decode
 from tocsin.oncall import loader
@@ -33,20 +33,24 @@ def explain_message(message: InboundMessage, version: IntegrationVersion | None 
     """Explains the message by the rules of `version`; None: the version that decided it, else the current one. Support
     hours are evaluated at its arrival."""
     try:
-        reader, element, trace = _read(message, version)
+        normalizer, element, trace = _explain_parts(message, version)
     except Rejected as problem:
         return MessageExplanation(None, None, problem.detail)
     if version is None:
         # Only for the version that decided: other rules would have given other verdicts.
-        trace = with_gate(trace, message.verdict)
+        trace = with_noise_trace(trace, message.verdict)
     mapped = None
     if element.problem is None:
-        found = reader.mapping.apply(element.payload)
-        mapped = {**msgspec.to_builtins(found.values), "tags": dict(found.tags), "custom": dict(found.custom)}
+        mapped_fields = normalizer.mapping.apply(element.payload)
+        mapped = {
+            **msgspec.to_builtins(mapped_fields.values),
+            "tags": dict(mapped_fields.tags),
+            "custom": dict(mapped_fields.custom),
+        }
     return MessageExplanation(mapped, trace, trace.problem)
 
 
-def reader_of(
+def normalizer_of_version(
     integration: Integration,
     version: IntegrationVersion | None,
     hours_names: Mapping[RouteReference, str] | None = None,
@@ -57,30 +61,34 @@ def reader_of(
     if kind is None:
         raise Rejected("unknown_kind", f"This version of Tocsin does not know the kind {integration.kind}.")
     stored: Mapping[str, Any] = version.definition if version is not None else {}
-    definition = IntegrationDefinition.of(stored, integration.settings)
-    return compile_reader(kind, definition, hours_names)
+    definition = IntegrationDefinition.from_stored(stored, integration.settings)
+    return compile_normalizer(kind, definition, hours_names)
 
 
-def _read(message: InboundMessage, version: IntegrationVersion | None) -> tuple[Normalizer, Element, Trace]:
+def _explain_parts(message: InboundMessage, version: IntegrationVersion | None) -> tuple[Normalizer, Element, Trace]:
     with database.transaction() as connection:
-        hours = loader.support_hours(connection)
-    names: dict[RouteReference, str] = {number: one.name for number, one in hours.items()}
+        support_hours_by_id = loader.support_hours(connection)
+    hours_names: dict[RouteReference, str] = {
+        hours_id: hours_entry.name for hours_id, hours_entry in support_hours_by_id.items()
+    }
     integration = message.integration
-    reader = reader_of(integration, version or message.version or integration.current_version, names)
-    element = _element(reader, message)
+    normalizer = normalizer_of_version(
+        integration, version or message.version or integration.current_version, hours_names
+    )
+    element = _element(normalizer, message)
 
-    def is_now(reference: RouteReference) -> bool:
-        found = hours.get(reference) if isinstance(reference, int) else None
-        return found is not None and found.is_open(message.received_at)
+    def is_open(reference: RouteReference) -> bool:
+        support_hours = support_hours_by_id.get(reference) if isinstance(reference, int) else None
+        return support_hours is not None and support_hours.is_open(message.received_at)
 
-    return reader, element, explain(reader, element, is_now)
+    return normalizer, element, explain(normalizer, element, is_open)
 
 
-def _element(reader: Normalizer, message: InboundMessage) -> Element:
+def _element(normalizer: Normalizer, message: InboundMessage) -> Element:
     """Parses the single element of a stored message; on failure, the element contains the problem."""
     raw = bytes(message.raw)
     try:
-        decoded = decode(raw, message.content_type or None, lenient=reader.kind.lenient)
+        decoded = decode(raw, message.content_type or None, lenient=normalizer.kind.lenient)
     except Rejected as problem:
         return Element(None, raw, problem=problem)
     if not decoded.elements:

@@ -20,7 +20,7 @@ from tocsin.inbound.storage.messages import IncomingMessage
 from tocsin.inbound.storage.stored_messages import element_of
 
 #: A replay of a message older than this is log only, unless the user chooses otherwise.
-RECORD_AFTER = timedelta(hours=1)
+LOG_ONLY_AFTER = timedelta(hours=1)
 
 
 def replay(message_id: UUID, page: bool | None, actor: AuditActor, now: datetime) -> InboundMessage:
@@ -35,8 +35,8 @@ def replay(message_id: UUID, page: bool | None, actor: AuditActor, now: datetime
         raise Rejected("not_found", f"There is no inbound message {message_id}.")
     if message.status == MessageStatus.PENDING:
         raise Rejected("not_possible", "This message still waits for its turn, which comes within seconds.")
-    pages = message.received_at >= now - RECORD_AFTER if page is None else page
-    incoming = _incoming(message, pages and not message.test, now)
+    may_page = message.received_at >= now - LOG_ONLY_AFTER if page is None else page
+    incoming = _replay_message(message, may_page and not message.test, now)
     try:
         (stored,) = process_now([incoming], now)
     except UnknownIntegration:
@@ -49,7 +49,7 @@ def replay(message_id: UUID, page: bool | None, actor: AuditActor, now: datetime
 MAX_REPLAYED_MESSAGES = 500
 
 #: The number of messages decided per transaction.
-_TOGETHER = 50
+_MESSAGES_PER_TRANSACTION = 50
 
 
 def replay_many(
@@ -64,22 +64,24 @@ def replay_many(
             "too_many",
             f"At most {MAX_REPLAYED_MESSAGES} messages are replayed at once; these are {len(message_ids):,}.",
         )
-    counted: Counter[MessageStatus] = Counter()
+    counts: Counter[MessageStatus] = Counter()
     ids = sorted(set(message_ids))
-    for start in range(0, len(ids), _TOGETHER):
-        rows = InboundMessage.objects.filter(pk__in=ids[start : start + _TOGETHER]).order_by("pk")
-        found = [(row, _replayed(row, page, now)) for row in rows.exclude(status=MessageStatus.PENDING)]
-        able = [(row, incoming) for row, incoming in found if incoming is not None]
-        for row, incoming, status in _decided(able, now):
-            counted[status] += 1
+    for start in range(0, len(ids), _MESSAGES_PER_TRANSACTION):
+        rows = InboundMessage.objects.filter(pk__in=ids[start : start + _MESSAGES_PER_TRANSACTION]).order_by("pk")
+        candidates = [(row, _message_to_replay(row, page, now)) for row in rows.exclude(status=MessageStatus.PENDING)]
+        replayable = [(row, incoming) for row, incoming in candidates if incoming is not None]
+        for row, incoming, status in _decide_together(replayable, now):
+            counts[status] += 1
             _record(row, incoming, status, actor, now)
-    return counted
+    return counts
 
 
 type _Replay = tuple[InboundMessage, IncomingMessage]
 
 
-def _decided(replays: list[_Replay], now: datetime) -> Iterator[tuple[InboundMessage, IncomingMessage, MessageStatus]]:
+def _decide_together(
+    replays: list[_Replay], now: datetime
+) -> Iterator[tuple[InboundMessage, IncomingMessage, MessageStatus]]:
     """Decides them together; one by one if the integration of one of them has just been deleted."""
     if not replays:
         return
@@ -87,18 +89,18 @@ def _decided(replays: list[_Replay], now: datetime) -> Iterator[tuple[InboundMes
         results = process_now([incoming for _, incoming in replays], now)
     except UnknownIntegration:
         if len(replays) > 1:
-            for replay in replays:
-                yield from _decided([replay], now)
+            for single_replay in replays:
+                yield from _decide_together([single_replay], now)
         return
     for (row, incoming), result in zip(replays, results, strict=True):
         yield row, incoming, result.status
 
 
-def _replayed(message: InboundMessage, page: bool | None, now: datetime) -> IncomingMessage | None:
+def _message_to_replay(message: InboundMessage, page: bool | None, now: datetime) -> IncomingMessage | None:
     """Returns the message to replay; None if its integration cannot decide."""
-    pages = message.received_at >= now - RECORD_AFTER if page is None else page
+    may_page = message.received_at >= now - LOG_ONLY_AFTER if page is None else page
     try:
-        return _incoming(message, pages and not message.test, now)
+        return _replay_message(message, may_page and not message.test, now)
     except Rejected:
         return None
 
@@ -118,14 +120,14 @@ def _record(
     )
 
 
-def _incoming(message: InboundMessage, pages: bool, now: datetime) -> IncomingMessage:
-    doors = registry.shared_registry()
-    doors.refresh()
+def _replay_message(message: InboundMessage, may_page: bool, now: datetime) -> IncomingMessage:
+    integration_registry = registry.shared_registry()
+    integration_registry.refresh()
     try:
-        door = doors.door(message.integration_id)
+        integration = integration_registry.get(message.integration_id)
     except UnknownIntegration:
         raise _cannot_decide() from None
-    if door.problem is not None:
+    if integration.problem is not None:
         raise _cannot_decide()
     raw = bytes(message.raw)
     return IncomingMessage(
@@ -133,11 +135,11 @@ def _incoming(message: InboundMessage, pages: bool, now: datetime) -> IncomingMe
         integration_id=message.integration_id,
         received_at=now,
         raw=raw,
-        element=element_of(raw, message.content_type, lenient=door.reader.kind.lenient),
+        element=element_of(raw, message.content_type, lenient=integration.normalizer.kind.lenient),
         content_type=message.content_type,
         headers=message.headers,
         replay_of=message.pk,
-        may_page=pages,
+        may_page=may_page,
     )
 
 

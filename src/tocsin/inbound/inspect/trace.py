@@ -12,9 +12,9 @@ import msgspec
 
 from tocsin.core.errors import Rejected
 from tocsin.inbound.config.normalizer import Normalizer
-from tocsin.inbound.config.routes import RouteReference, choose, is_taken
+from tocsin.inbound.config.routes import RouteReference, choose, matches_route
 from tocsin.inbound.config.rules import ORDER, CompiledRules
-from tocsin.inbound.deciding.noise_trace import GATE
+from tocsin.inbound.deciding.noise_trace import NOISE_TRACE_KEY
 from tocsin.inbound.expressions.fields import FIELDS, Value, text_of
 from tocsin.inbound.expressions.mapped import MappedFields
 from tocsin.inbound.expressions.text_format import quote
@@ -77,56 +77,65 @@ class Trace:
         return plain
 
 
-def with_gate(trace: Trace, verdict: Mapping[str, object]) -> Trace:
+def with_noise_trace(trace: Trace, verdict: Mapping[str, object]) -> Trace:
     """Adds the noise reduction's stored verdicts: they depended on the other alerts at the time."""
-    kept = verdict.get(GATE)
-    if not isinstance(kept, list):
+    stored_entries = verdict.get(NOISE_TRACE_KEY)
+    if not isinstance(stored_entries, list):
         return trace
-    said = [one for one in kept if isinstance(one, Mapping)]
-    answers = [RuleTrace(str(one.get("name")), bool(one.get("opens")), str(one.get("reason"))) for one in said]
-    ending = len(answers) - 1
-    return replace(trace, gate=tuple(replace(one, is_deciding=n == ending) for n, one in enumerate(answers)))
+    entries = [item for item in stored_entries if isinstance(item, Mapping)]
+    rule_traces = [
+        RuleTrace(str(item.get("name")), bool(item.get("opens")), str(item.get("reason"))) for item in entries
+    ]
+    last_index = len(rule_traces) - 1
+    return replace(
+        trace, gate=tuple(replace(item, is_deciding=index == last_index) for index, item in enumerate(rule_traces))
+    )
 
 
 def explain_body(
-    reader: Normalizer, body: bytes, content_type: str | None, in_hours: Callable[[RouteReference], bool] | None = None
+    normalizer: Normalizer,
+    body: bytes,
+    content_type: str | None,
+    in_hours: Callable[[RouteReference], bool] | None = None,
 ) -> tuple[Trace, ...]:
     """Returns a trace for each element of a body (a stored message has one)."""
     try:
-        decoded = elements_of(reader.kind, body, content_type)
+        decoded = elements_of(normalizer.kind, body, content_type)
     except Rejected as problem:
         return (Trace((), problem.detail),)
-    return tuple(explain(reader, element, in_hours) for element in decoded.elements)
+    return tuple(explain(normalizer, element, in_hours) for element in decoded.elements)
 
 
-def explain(reader: Normalizer, element: Element, in_hours: Callable[[RouteReference], bool] | None = None) -> Trace:
+def explain(
+    normalizer: Normalizer, element: Element, in_hours: Callable[[RouteReference], bool] | None = None
+) -> Trace:
     """Returns the trace of one element. Without `in_hours`, no support hours are open."""
     notes = element.notes or _notes(element.raw)
     if element.problem is not None:
         return Trace(notes, element.problem.detail)
-    reading = reader.read(element)
+    event = normalizer.normalize(element)
     payload = element.payload
-    mapped = reader.mapping.apply(payload)
-    slots = reader.mapping.extraction.read(payload)
+    mapped = normalizer.mapping.apply(payload)
+    slots = normalizer.mapping.extraction.read(payload)
     values: dict[str, Value] = {}
-    fields = tuple(_field(one, slots, payload, values) for one in reader.mapping.fields)
-    tags = tuple(_field(one, slots, payload, values) for one in reader.mapping.tags)
-    custom = tuple(_field(one, slots, payload, values) for one in reader.mapping.custom)
-    is_now = in_hours or (lambda hours: False)
-    if isinstance(reading, Rejected):
-        return Trace(notes + mapped.notes, reading.detail, fields, tags, custom)
+    fields = tuple(_trace_field(field, slots, payload, values) for field in normalizer.mapping.fields)
+    tags = tuple(_trace_field(field, slots, payload, values) for field in normalizer.mapping.tags)
+    custom = tuple(_trace_field(field, slots, payload, values) for field in normalizer.mapping.custom)
+    is_open = in_hours or (lambda hours: False)
+    if isinstance(event, Rejected):
+        return Trace(notes + mapped.notes, event.detail, fields, tags, custom)
     return Trace(
         notes=notes + mapped.notes,
         problem=None,
         fields=fields,
         tags=tags,
         custom=custom,
-        intent=reading.intent,
-        reason=reading.verdict.reason,
-        rules=_rules(reader.rules, payload, mapped),
-        opening=_opening(reader.rules, payload, mapped),
-        routes=_routes(reader, payload, mapped, is_now),
-        route=choose(reader.routes, payload, mapped, is_now).reason,
+        intent=event.action,
+        reason=event.rule_match.reason,
+        rules=_trace_rules(normalizer.rules, payload, mapped),
+        opening=_trace_opening(normalizer.rules, payload, mapped),
+        routes=_trace_routes(normalizer, payload, mapped, is_open),
+        route=choose(normalizer.routes, payload, mapped, is_open).reason,
     )
 
 
@@ -138,90 +147,90 @@ def _notes(raw: bytes) -> tuple[str, ...]:
         return ()
 
 
-def _field(field: MappedField, slots: list[object], payload: object, values: dict[str, Value]) -> FieldTrace:
+def _trace_field(field: MappedField, slots: list[object], payload: object, values: dict[str, Value]) -> FieldTrace:
     """Evaluates the alternatives like the mapping, recording each. Adds the value found to `values`."""
     steps: list[TraceStep] = []
     value: str | None = None
     for alternative in field.alternatives:
-        there = slots[alternative.slot] if alternative.slot >= 0 else alternative.find(slots, payload, values)
-        found = alternative.find(slots, payload, values)
-        clean = None if found is None or found is NOBODY else field.cleaner(found, field.length)
-        outcome = _outcome(field, there, found, clean, alternative.terms)
-        shown = None if there is None or there is NOBODY else _shown(there)
-        steps.append(TraceStep(alternative.place, alternative.said, shown, outcome))
-        if found is NOBODY:
+        source_value = slots[alternative.slot] if alternative.slot >= 0 else alternative.find(slots, payload, values)
+        candidate = alternative.find(slots, payload, values)
+        clean_value = None if candidate is None or candidate is NOBODY else field.cleaner(candidate, field.length)
+        outcome = _outcome(field, source_value, candidate, clean_value, alternative.transformations)
+        displayed = None if source_value is None or source_value is NOBODY else _display_text(source_value)
+        steps.append(TraceStep(alternative.field_path, alternative.source_text, displayed, outcome))
+        if candidate is NOBODY:
             values[field.name] = None
             break
-        if clean is not None:
-            value = _shown(clean)
+        if clean_value is not None:
+            value = _display_text(clean_value)
             if field.name in FIELDS:
-                values[field.name] = clean
+                values[field.name] = clean_value
             break
     label = FIELDS[field.name].label if field.name in FIELDS else field.name
     return FieldTrace(field.name, label, value, tuple(steps))
 
 
-def _outcome(field: MappedField, there: object, found: object, clean: Value, terms: str) -> str:
-    if found is NOBODY:
+def _outcome(field: MappedField, source_value: object, candidate: object, clean_value: Value, terms: str) -> str:
+    if candidate is NOBODY:
         return "taken: nobody"
-    if there is None:
+    if source_value is None:
         return "no value"
-    if found is None:
+    if candidate is None:
         return f"not taken: {terms}" if terms else "no value"
-    if clean is None:
+    if clean_value is None:
         kind = FIELDS[field.name].kind if field.name in FIELDS else "text"
         return f"not taken: no {kind}"
-    said = _shown(clean)
-    return "taken" if said == _shown(there) else f"taken as {quote(said)}"
+    displayed = _display_text(clean_value)
+    return "taken" if displayed == _display_text(source_value) else f"taken as {quote(displayed)}"
 
 
-def _shown(value: object) -> str:
-    said = text_of(value) or ""
-    return said if len(said) <= 500 else f"{said[:499]}…"
+def _display_text(value: object) -> str:
+    displayed = text_of(value) or ""
+    return displayed if len(displayed) <= 500 else f"{displayed[:499]}…"
 
 
-def _rules(rules: CompiledRules, payload: object, mapped: MappedFields) -> tuple[RuleTrace, ...]:
+def _trace_rules(rules: CompiledRules, payload: object, mapped: MappedFields) -> tuple[RuleTrace, ...]:
     """Returns the evaluated rules, up to the one that decided."""
-    asked: list[RuleTrace] = []
+    rule_traces: list[RuleTrace] = []
     for name in ORDER:
         if name == "ignore":
-            for sentence in rules.ignore:
-                holds = sentence.when.holds(payload, mapped)
-                reason = sentence.reason if holds else sentence.when.reason(payload, mapped)
-                asked.append(RuleTrace(name, holds, reason, holds))
+            for ignore_rule in rules.ignore:
+                is_match = ignore_rule.when.matches(payload, mapped)
+                reason = ignore_rule.reason if is_match else ignore_rule.when.reason(payload, mapped)
+                rule_traces.append(RuleTrace(name, is_match, reason, is_match))
         else:
             rule = getattr(rules, name)
             if rule is not None:
-                verdict = rule.test(payload, mapped)
-                asked.append(RuleTrace(name, verdict.is_true, verdict.reason, verdict.is_true))
-        if asked and asked[-1].is_deciding:
+                rule_match = rule.evaluate(payload, mapped)
+                rule_traces.append(RuleTrace(name, rule_match.is_true, rule_match.reason, rule_match.is_true))
+        if rule_traces and rule_traces[-1].is_deciding:
             break
-    return tuple(asked)
+    return tuple(rule_traces)
 
 
-def _opening(rules: CompiledRules, payload: object, mapped: MappedFields) -> tuple[RuleTrace, ...]:
-    asked: list[RuleTrace] = []
-    for sentence in rules.veto:
-        if sentence.when.holds(payload, mapped):
-            asked.append(RuleTrace("veto", False, sentence.reason, True))
-            return tuple(asked)
+def _trace_opening(rules: CompiledRules, payload: object, mapped: MappedFields) -> tuple[RuleTrace, ...]:
+    rule_traces: list[RuleTrace] = []
+    for veto_rule in rules.veto:
+        if veto_rule.when.matches(payload, mapped):
+            rule_traces.append(RuleTrace("veto", False, veto_rule.reason, True))
+            return tuple(rule_traces)
     if rules.filters is not None:
-        verdict = rules.filters.test(payload, mapped)
-        asked.append(RuleTrace("filters", verdict.is_true, verdict.reason, not verdict.is_true))
-    return tuple(asked)
+        rule_match = rules.filters.evaluate(payload, mapped)
+        rule_traces.append(RuleTrace("filters", rule_match.is_true, rule_match.reason, not rule_match.is_true))
+    return tuple(rule_traces)
 
 
-def _routes(
-    reader: Normalizer, payload: object, mapped: MappedFields, in_hours: Callable[[RouteReference], bool]
+def _trace_routes(
+    normalizer: Normalizer, payload: object, mapped: MappedFields, in_hours: Callable[[RouteReference], bool]
 ) -> tuple[RuleTrace, ...]:
     """Returns the evaluated routes, up to the one taken."""
-    asked: list[RuleTrace] = []
-    for route in reader.routes:
-        taken = is_taken(route, payload, mapped, in_hours)
-        said = route.when.reason(payload, mapped)
-        if route.during is not None and route.when.holds(payload, mapped):
-            said = f"{said}; {route.during.said()}: {'yes' if taken else 'no'}"
-        asked.append(RuleTrace(route.name, taken, said, taken))
-        if taken:
+    route_traces: list[RuleTrace] = []
+    for route in normalizer.routes:
+        is_match = matches_route(route, payload, mapped, in_hours)
+        reason = route.when.reason(payload, mapped)
+        if route.during is not None and route.when.matches(payload, mapped):
+            reason = f"{reason}; {route.during.describe()}: {'yes' if is_match else 'no'}"
+        route_traces.append(RuleTrace(route.name, is_match, reason, is_match))
+        if is_match:
             break
-    return tuple(asked)
+    return tuple(route_traces)

@@ -27,7 +27,7 @@ from tocsin.inbound.maintenance.recurrence import Recurrence, TimeSpan
 from tocsin.inbound.maintenance.windows import CompiledWindow, WindowClock
 from tocsin.inbound.models import Integration, MaintenanceWindow
 from tocsin.people.models import Group
-from tocsin.people.name_lookup import free_name, group_of
+from tocsin.people.name_lookup import read_group, read_unique_name
 
 log = logging.getLogger(__name__)
 
@@ -49,17 +49,21 @@ def window_names() -> WindowNames:
     )
 
 
-def window_spec(window: MaintenanceWindow, known: WindowNames | None = None) -> dict[str, Any]:
+def window_spec(window: MaintenanceWindow, names: WindowNames | None = None) -> dict[str, Any]:
     """Returns the window as a spec."""
-    found = known or window_names()
+    all_names = names or window_names()
     spec: dict[str, Any] = {"name": window.name}
     if window.group_id is not None:
-        spec["group"] = found.groups.get(window.group_id, "")
+        spec["group"] = all_names.groups.get(window.group_id, "")
     spec |= window.times
     if window.integrations:
-        spec["integrations"] = [found.integrations[one] for one in window.integrations if one in found.integrations]
+        spec["integrations"] = [
+            all_names.integrations[object_id]
+            for object_id in window.integrations
+            if object_id in all_names.integrations
+        ]
     if window.groups:
-        spec["groups"] = [found.groups[one] for one in window.groups if one in found.groups]
+        spec["groups"] = [all_names.groups[object_id] for object_id in window.groups if object_id in all_names.groups]
     if window.tags:
         spec["tags"] = window.tags
     if window.condition is not None:
@@ -77,20 +81,20 @@ def save_window(
     """
     with transaction.atomic():
         config_version.lock()
-        read = ObjectReader(spec)
+        reader = ObjectReader(spec)
         window = existing or MaintenanceWindow(created_at=now)
         before = window_spec(existing) if existing else None
-        window.name = free_name(read, MaintenanceWindow, existing, "a maintenance window")
-        window.group = group_of(read)
-        window.times = maintenance_times.read(read)
-        window.action = read.one_of("action", WindowAction, WindowAction.SUPPRESS)
-        window.integrations = _ids(read, "integrations", "integration", Integration.objects.values_list("name", "pk"))
-        window.groups = _ids(read, "groups", "group", Group.objects.values_list("name", "pk"))
-        window.tags = _tags(read)
-        window.condition = _condition(read)
-        read.finish()
+        window.name = read_unique_name(reader, MaintenanceWindow, existing, "a maintenance window")
+        window.group = read_group(reader)
+        window.times = maintenance_times.read(reader)
+        window.action = reader.one_of("action", WindowAction, WindowAction.SUPPRESS)
+        window.integrations = _ids(reader, "integrations", "integration", Integration.objects.values_list("name", "pk"))
+        window.groups = _ids(reader, "groups", "group", Group.objects.values_list("name", "pk"))
+        window.tags = _tags(reader)
+        window.condition = _condition(reader)
+        reader.finish()
         window.save()
-        _move_waiting(window, now)
+        _reschedule_delayed_alerts(window, now)
         config_audit.record("maintenance_window", window, before, window_spec(window), actor=actor, now=now)
     return window
 
@@ -99,7 +103,7 @@ def delete_window(window: MaintenanceWindow, *, actor: AuditActor, now: datetime
     """Deletes a window. Alerts delayed until its end open now."""
     with transaction.atomic():
         config_version.lock()
-        _due(window.pk, now)
+        _set_due_at(window.pk, now)
         config_audit.record("maintenance_window", window, window_spec(window), None, actor=actor, now=now)
         window.delete()
 
@@ -108,7 +112,7 @@ def end_now(window: MaintenanceWindow, *, actor: AuditActor, now: datetime) -> M
     """Ends a one-time window that is active; alerts delayed until its end open now. Raises Rejected("not_possible")."""
     with config_version.exclusive(window):
         recurrence = recurrence_of(window)
-        if window.times.get("repeat", "once") != "once" or recurrence.at(now) is None:
+        if window.times.get("repeat", "once") != "once" or recurrence.occurrence_at(now) is None:
             raise Rejected("not_possible", f"{window.name} can be ended while it is in force, if it is once.")
         local = now.astimezone(recurrence.zone)
         spec = {**window_spec(window), "ends": local.strftime("%Y-%m-%d %H:%M")}
@@ -128,8 +132,8 @@ def windows_using_group(group_id: int) -> list[str]:
 
 def windows_using_integration(integration_id: int) -> list[str]:
     """Lists the windows that refer to the integration: without it, they would apply to every integration."""
-    found = MaintenanceWindow.objects.filter(integrations__contains=[integration_id])
-    return [f"maintenance window {window.name}" for window in found]
+    windows = MaintenanceWindow.objects.filter(integrations__contains=[integration_id])
+    return [f"maintenance window {window.name}" for window in windows]
 
 
 def recurrence_of(window: MaintenanceWindow) -> Recurrence:
@@ -137,10 +141,10 @@ def recurrence_of(window: MaintenanceWindow) -> Recurrence:
     return maintenance_times.recurrence(window.times)
 
 
-def next_times(window: MaintenanceWindow, now: datetime, number: int) -> list[TimeSpan]:
+def next_times(window: MaintenanceWindow, now: datetime, limit: int) -> list[TimeSpan]:
     """Returns the current occurrence, if any, and the following ones; none for a window that cannot be used here."""
     try:
-        return recurrence_of(window).next(now, number)
+        return recurrence_of(window).next_occurrences(now, limit)
     except (KeyError, ValueError, OSError):
         return []
 
@@ -151,20 +155,20 @@ class ActiveWindow:
 
     window: MaintenanceWindow
     span: TimeSpan
-    waiting: int
+    delayed_count: int
 
 
-def in_force(now: datetime, among: Iterable[MaintenanceWindow] | None = None) -> list[ActiveWindow]:
+def active_windows(now: datetime, windows: Iterable[MaintenanceWindow] | None = None) -> list[ActiveWindow]:
     """Returns the active windows, ordered by their end."""
-    rows = list(MaintenanceWindow.objects.all()) if among is None else list(among)
-    coming = [(row, spans[0]) for row in rows if (spans := next_times(row, now, 1))]
-    current = [(row, span) for row, span in coming if span[0] <= now]
-    waiting = waiting_for([row.pk for row, _ in current])
-    found = [ActiveWindow(row, span, waiting.get(row.pk, 0)) for row, span in current]
-    return sorted(found, key=lambda one: one.span[1])
+    rows = list(MaintenanceWindow.objects.all()) if windows is None else list(windows)
+    next_spans = [(row, spans[0]) for row in rows if (spans := next_times(row, now, 1))]
+    current = [(row, span) for row, span in next_spans if span[0] <= now]
+    delayed_counts = count_delayed_alerts([row.pk for row, _ in current])
+    active = [ActiveWindow(row, span, delayed_counts.get(row.pk, 0)) for row, span in current]
+    return sorted(active, key=lambda active_window: active_window.span[1])
 
 
-def waiting_for(ids: list[int]) -> dict[int, int]:
+def count_delayed_alerts(ids: list[int]) -> dict[int, int]:
     """Counts the alerts delayed until the end of each window."""
     if not ids:
         return {}
@@ -175,20 +179,20 @@ def waiting_for(ids: list[int]) -> dict[int, int]:
         return dict(cursor.fetchall())
 
 
-def load(connection: database.Connection) -> list[CompiledWindow]:
+def load_windows(connection: database.Connection) -> list[CompiledWindow]:
     """Loads all windows, compiled. An unusable window is skipped, so that alerts open and page."""
     query = "SELECT id, name, times, action, integrations, groups, tags, condition FROM inbound_maintenancewindow"
-    found = []
+    windows = []
     for row in database.rows(connection, query + " ORDER BY id"):
         try:
-            found.append(_window(row))
+            windows.append(_compile_row(row))
         except (Rejected, KeyError, ValueError, OSError):
             # For example a time zone unknown to this machine: that must not stop any integration.
             log.exception("Maintenance window %s cannot be used.", row["name"])
-    return found
+    return windows
 
 
-def _window(row: Mapping[str, Any]) -> CompiledWindow:
+def _compile_row(row: Mapping[str, Any]) -> CompiledWindow:
     compile_condition(row["condition"], "when")
     return CompiledWindow(
         row["id"],
@@ -202,7 +206,7 @@ def _window(row: Mapping[str, Any]) -> CompiledWindow:
     )
 
 
-def compiled(window: MaintenanceWindow) -> CompiledWindow:
+def compile_window(window: MaintenanceWindow) -> CompiledWindow:
     """Compiles a window, which need not be saved yet."""
     return CompiledWindow(
         window.pk or 0,
@@ -216,66 +220,68 @@ def compiled(window: MaintenanceWindow) -> CompiledWindow:
     )
 
 
-def draft(spec: Mapping[str, object]) -> MaintenanceWindow:
+def unsaved_window(spec: Mapping[str, object]) -> MaintenanceWindow:
     """Returns an unsaved window for a spec. Raises Rejected as saving does, except about its name."""
-    read = ObjectReader({"name": "draft", **{key: value for key, value in spec.items() if value not in (None, "")}})
-    read.text("name")
-    window = MaintenanceWindow(name="draft", group=group_of(read), times=maintenance_times.read(read))
-    window.action = read.one_of("action", WindowAction, WindowAction.SUPPRESS)
-    window.integrations = _ids(read, "integrations", "integration", Integration.objects.values_list("name", "pk"))
-    window.groups = _ids(read, "groups", "group", Group.objects.values_list("name", "pk"))
-    window.tags, window.condition = _tags(read), _condition(read)
-    read.finish()
+    reader = ObjectReader({"name": "draft", **{key: value for key, value in spec.items() if value not in (None, "")}})
+    reader.text("name")
+    window = MaintenanceWindow(name="draft", group=read_group(reader), times=maintenance_times.read(reader))
+    window.action = reader.one_of("action", WindowAction, WindowAction.SUPPRESS)
+    window.integrations = _ids(reader, "integrations", "integration", Integration.objects.values_list("name", "pk"))
+    window.groups = _ids(reader, "groups", "group", Group.objects.values_list("name", "pk"))
+    window.tags, window.condition = _tags(reader), _condition(reader)
+    reader.finish()
     return window
 
 
 # --- Specs ---------------------------------------------------------------------------------------------------------
 
 
-def _ids(spec: ObjectReader, key: str, word: str, known: Iterable[tuple[str, int]]) -> list[int]:
-    named = spec.texts(key)
-    if not named:
+def _ids(spec: ObjectReader, key: str, label: str, ids_of_names: Iterable[tuple[str, int]]) -> list[int]:
+    names = spec.texts(key)
+    if not names:
         return []
-    ids = {name.casefold(): number for name, number in known}
-    found = []
-    for number, name in enumerate(named):
+    ids = {name.casefold(): index for name, index in ids_of_names}
+    object_ids = []
+    for index, name in enumerate(names):
         if name.casefold() in ids:
-            found.append(ids[name.casefold()])
+            object_ids.append(ids[name.casefold()])
         else:
-            spec.note(Rejected("not_found", f'{key}[{number}]: there is no {word} "{name}".', f"{key}[{number}]"))
-    return found
+            spec.add_rejection(
+                Rejected("not_found", f'{key}[{index}]: there is no {label} "{name}".', f"{key}[{index}]")
+            )
+    return object_ids
 
 
 def _tags(spec: ObjectReader) -> dict[str, str]:
-    given = spec.raw("tags", {})
+    tags = spec.raw("tags", {})
     problem = "are named values, such as environment: test."
-    if not isinstance(given, Mapping) or not all(isinstance(value, str | int) for value in given.values()):
-        spec.refuse("tags", problem)
+    if not isinstance(tags, Mapping) or not all(isinstance(value, str | int) for value in tags.values()):
+        spec.add_error("tags", problem)
         return {}
-    if len(given) > MAX_WINDOW_TAGS:
-        spec.refuse("tags", f"are {MAX_WINDOW_TAGS} at most.")
+    if len(tags) > MAX_WINDOW_TAGS:
+        spec.add_error("tags", f"are {MAX_WINDOW_TAGS} at most.")
         return {}
-    return {str(name)[:100]: str(value)[:200] for name, value in given.items()}
+    return {str(name)[:100]: str(value)[:200] for name, value in tags.items()}
 
 
 def _condition(spec: ObjectReader) -> object:
-    given = spec.raw("when")
-    if given in (None, {}, ""):
+    condition = spec.raw("when")
+    if condition in (None, {}, ""):
         return None
     try:
-        require_storable(given, "when")
-        compile_condition(given, "when")
+        require_storable(condition, "when")
+        compile_condition(condition, "when")
     except Rejected as problem:
-        spec.note(problem)
-    return given
+        spec.add_rejection(problem)
+    return condition
 
 
-def _move_waiting(window: MaintenanceWindow, now: datetime) -> None:
+def _reschedule_delayed_alerts(window: MaintenanceWindow, now: datetime) -> None:
     """Delays alerts until the window's new end. When due, it is checked again whether the window applies."""
-    span = recurrence_of(window).at(now)
-    _due(window.pk, span[1] if span is not None and window.action == WindowAction.HOLD else now)
+    span = recurrence_of(window).occurrence_at(now)
+    _set_due_at(window.pk, span[1] if span is not None and window.action == WindowAction.HOLD else now)
 
 
-def _due(window_id: int, at: datetime) -> None:
+def _set_due_at(window_id: int, at: datetime) -> None:
     with django_connection.cursor() as cursor:
         cursor.execute("UPDATE inbound_delayedalert SET due_at = %s WHERE window_id = %s", [at, window_id])

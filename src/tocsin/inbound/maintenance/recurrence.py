@@ -14,7 +14,7 @@ from enum import StrEnum
 from itertools import islice
 from zoneinfo import ZoneInfo
 
-from tocsin.oncall.calculation.weekly_windows import Weekday, day, instant
+from tocsin.oncall.calculation.weekly_windows import Weekday, instant, parse_weekday
 
 #: The maximum length of a recurring window, in wall-clock time.
 MAX_RECURRING_WINDOW = timedelta(days=7)
@@ -39,13 +39,13 @@ class MonthDay:
     number: int
     weekday: int | None = None
 
-    def is_on(self, when: date) -> bool:
-        last = calendar.monthrange(when.year, when.month)[1]
+    def is_on(self, day_date: date) -> bool:
+        last = calendar.monthrange(day_date.year, day_date.month)[1]
         if self.weekday is None:
-            return when.day == (last if self.number < 0 else self.number)
-        if when.weekday() != self.weekday:
+            return day_date.day == (last if self.number < 0 else self.number)
+        if day_date.weekday() != self.weekday:
             return False
-        return when.day > last - 7 if self.number < 0 else (when.day - 1) // 7 == self.number - 1
+        return day_date.day > last - 7 if self.number < 0 else (day_date.day - 1) // 7 == self.number - 1
 
     def __str__(self) -> str:
         if self.weekday is None:
@@ -65,7 +65,7 @@ def month_day(text: str) -> MonthDay:
         return MonthDay(-1)
     if len(words) == 2 and words[0] in (*_ORDINALS, "last"):
         number = -1 if words[0] == "last" else _ORDINALS.index(words[0]) + 1
-        return MonthDay(number, day(words[1]).number)
+        return MonthDay(number, parse_weekday(words[1]).number)
     raise ValueError(f'"{text}" is not a day of a month; write it like 15, last day, 2nd tue or last sun.')
 
 
@@ -82,54 +82,58 @@ class Recurrence:
     month_days: tuple[MonthDay, ...] = ()
     until: date | None = None
 
-    def at(self, now: datetime) -> TimeSpan | None:
+    def occurrence_at(self, now: datetime) -> TimeSpan | None:
         """Returns the occurrence that contains `now`, in UTC, end exclusive; of several, the one that ends last."""
         today = now.astimezone(self.zone).date()
-        back = self.length.days + 2
-        spans = (self._on(today - timedelta(days=number)) for number in range(-1, back + 1))
+        days_back = self.length.days + 2
+        spans = (self._occurrence_on(today - timedelta(days=offset)) for offset in range(-1, days_back + 1))
         return max((span for span in spans if span and span[0] <= now < span[1]), key=lambda s: s[1], default=None)
 
-    def after(self, now: datetime) -> Iterator[TimeSpan]:
+    def occurrences_after(self, now: datetime) -> Iterator[TimeSpan]:
         """Yields the occurrences that start after `now`, in order."""
         first = max(now.astimezone(self.zone).date() - timedelta(days=1), self.begin.date())
         end = date.max - MAX_RECURRING_WINDOW - timedelta(days=2)
         last = min(self.until or end, end, first + _HORIZON if first < end - _HORIZON else end)
         if self.repeat is Repeat.ONCE:
             first = last = self.begin.date()
-        when = first
-        while when <= last:
-            span = self._on(when)
+        start_day = first
+        while start_day <= last:
+            span = self._occurrence_on(start_day)
             if span is not None and span[0] > now:
                 yield span
-            when += timedelta(days=1)
+            start_day += timedelta(days=1)
 
-    def next(self, now: datetime, number: int) -> list[TimeSpan]:
-        """Returns the current occurrence, if any, and the following ones: at most `number`."""
-        current = self.at(now)
-        return ([current] if current else []) + list(islice(self.after(now), number - (current is not None)))
+    def next_occurrences(self, now: datetime, limit: int) -> list[TimeSpan]:
+        """Returns the current occurrence, if any, and the following ones: at most `limit`."""
+        current = self.occurrence_at(now)
+        return ([current] if current else []) + list(islice(self.occurrences_after(now), limit - (current is not None)))
 
-    def is_over(self, now: datetime) -> bool:
+    def has_ended(self, now: datetime) -> bool:
         """Returns whether it never occurs again."""
-        return self.at(now) is None and next(self.after(now), None) is None
+        return self.occurrence_at(now) is None and next(self.occurrences_after(now), None) is None
 
-    def _on(self, when: date) -> TimeSpan | None:
+    def _occurrence_on(self, start_day: date) -> TimeSpan | None:
         """Returns the occurrence that starts on that day."""
-        if when < self.begin.date() or (self.until is not None and when > self.until) or not self._is_day(when):
+        if (
+            start_day < self.begin.date()
+            or (self.until is not None and start_day > self.until)
+            or not self._occurs_on(start_day)
+        ):
             return None
-        local = datetime.combine(when, self.begin.time())
+        local = datetime.combine(start_day, self.begin.time())
         begin, end = instant(local, self.zone), instant(local + self.length, self.zone)
         if end <= begin:
             # It starts at a time that clocks skip, and ends right after the change.
             begin = local.replace(tzinfo=self.zone, fold=1).astimezone(UTC)
         return begin, end
 
-    def _is_day(self, when: date) -> bool:
+    def _occurs_on(self, start_day: date) -> bool:
         match self.repeat:
             case Repeat.ONCE:
-                return when == self.begin.date()
+                return start_day == self.begin.date()
             case Repeat.DAILY:
                 return True
             case Repeat.WEEKLY:
-                return when.weekday() in self.days
+                return start_day.weekday() in self.days
             case Repeat.MONTHLY:
-                return any(one.is_on(when) for one in self.month_days)
+                return any(candidate.is_on(start_day) for candidate in self.month_days)

@@ -15,21 +15,23 @@ from tocsin.inbound.maintenance.recurrence import Recurrence, TimeSpan
 class WindowClock:
     """Returns whether a window is active, recomputed only when that changes."""
 
-    __slots__ = ("_known", "recurrence")
+    __slots__ = ("_cached", "recurrence")
 
     def __init__(self, recurrence: Recurrence) -> None:
         self.recurrence = recurrence
         #: The interval for which the cached answer is valid, and the answer. Replaced as a whole.
-        self._known: tuple[datetime, datetime | None, TimeSpan | None] | None = None
+        self._cached: tuple[datetime, datetime | None, TimeSpan | None] | None = None
 
-    def at(self, now: datetime) -> TimeSpan | None:
-        known = self._known
-        if known is not None and known[0] <= now and (known[1] is None or now < known[1]):
-            return known[2]
-        span = self.recurrence.at(now)
-        coming = next(self.recurrence.after(now), None)
-        ends = [moment for moment in (span[1] if span else None, coming[0] if coming else None) if moment is not None]
-        self._known = (now, min(ends, default=None), span)
+    def occurrence_at(self, now: datetime) -> TimeSpan | None:
+        cached = self._cached
+        if cached is not None and cached[0] <= now and (cached[1] is None or now < cached[1]):
+            return cached[2]
+        span = self.recurrence.occurrence_at(now)
+        next_span = next(self.recurrence.occurrences_after(now), None)
+        boundaries = [
+            moment for moment in (span[1] if span else None, next_span[0] if next_span else None) if moment is not None
+        ]
+        self._cached = (now, min(boundaries, default=None), span)
         return span
 
 
@@ -48,7 +50,7 @@ class CompiledWindow:
     tags: Mapping[str, str] = field(default_factory=dict)
     condition: object = None
 
-    def for_door(self, integration_id: int, fields: Iterable[str]) -> IntegrationWindow | None:
+    def for_integration(self, integration_id: int, fields: Iterable[str]) -> IntegrationWindow | None:
         """Compiles the window for one integration, whose fields its condition may use; None if it excludes it."""
         if self.integrations and integration_id not in self.integrations:
             return None
@@ -60,7 +62,7 @@ class IntegrationWindow:
     window: CompiledWindow
     when: CompiledCondition
 
-    def catches(self, payload: object, mapped: MappedFields, groups: Iterable[int]) -> bool:
+    def applies_to(self, payload: object, mapped: MappedFields, groups: Iterable[int]) -> bool:
         """Returns whether the window applies to such an alert, regardless of the time."""
         window = self.window
         if window.groups and window.groups.isdisjoint(groups):
@@ -69,7 +71,7 @@ class IntegrationWindow:
             tags = {name.casefold(): value.casefold() for name, value in mapped.tags.items()}
             if any(tags.get(name.casefold()) != value.casefold() for name, value in window.tags.items()):
                 return False
-        return self.when.holds(payload, mapped)
+        return self.when.matches(payload, mapped)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +86,13 @@ def matching_window(
     windows: Iterable[IntegrationWindow], payload: object, mapped: MappedFields, groups: Iterable[int], now: datetime
 ) -> WindowMatch | None:
     """Returns the active window that applies to the alert: one that suppresses, else the holding one that ends last."""
-    found: WindowMatch | None = None
-    for one in windows:
-        span = one.window.clock.at(now)
-        if span is None or not one.catches(payload, mapped, groups):
+    longest: WindowMatch | None = None
+    for integration_window in windows:
+        span = integration_window.window.clock.occurrence_at(now)
+        if span is None or not integration_window.applies_to(payload, mapped, groups):
             continue
-        if one.window.action is WindowAction.SUPPRESS:
-            return WindowMatch(one.window, span)
-        if found is None or span[1] > found.span[1]:
-            found = WindowMatch(one.window, span)
-    return found
+        if integration_window.window.action is WindowAction.SUPPRESS:
+            return WindowMatch(integration_window.window, span)
+        if longest is None or span[1] > longest.span[1]:
+            longest = WindowMatch(integration_window.window, span)
+    return longest

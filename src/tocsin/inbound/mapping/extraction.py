@@ -31,38 +31,38 @@ class _ExtractionPlan:
 class _PathNode:
     """One object (or list), and the segments that paths follow from it."""
 
-    __slots__ = ("below", "items", "serials", "shapes")
+    __slots__ = ("children", "items", "serials", "shapes")
 
     def __init__(self, serials: Iterator[int]) -> None:
-        self.below: dict[str, tuple[int, _PathNode]] = {}
+        self.children: dict[str, tuple[int, _PathNode]] = {}
         self.items: tuple[tuple[int, int, _PathNode], ...] = ()
         self.shapes: dict[tuple[str, ...], _ExtractionPlan] = {}
         self.serials = serials
 
     def freeze(self) -> None:
         self.items = tuple(
-            (index, slot, node) for key, (slot, node) in self.below.items() if (index := index_of(key)) is not None
+            (index, slot, node) for key, (slot, node) in self.children.items() if (index := index_of(key)) is not None
         )
-        for _, node in self.below.values():
+        for _, node in self.children.values():
             node.freeze()
 
-    def walk(self, value: object, slots: list[object], trail: list[int]) -> None:
+    def fill_slots(self, value: object, slots: list[object], trail: list[int]) -> None:
         """Fills the slots below, and appends to the trail what determines which slots can be filled."""
         if type(value) is dict:
             shape = tuple(value)
             plan = self.shapes.get(shape) or self.plan(value, shape)
             trail.append(plan.serial)
             for key, slot, node in plan.rows:
-                found = value[key]
+                child_value = value[key]
                 if node is not None:
-                    node.walk(found, slots, trail)
-                slots[slot] = found
+                    node.fill_slots(child_value, slots, trail)
+                slots[slot] = child_value
         elif type(value) is list and self.items:
             trail.append(0)
             for index, slot, node in self.items:
                 if index < len(value):
                     slots[slot] = value[index]
-                    node.walk(value[index], slots, trail)
+                    node.fill_slots(value[index], slots, trail)
         else:
             trail.append(-1)
 
@@ -70,13 +70,13 @@ class _PathNode:
         rows: list[tuple[str, int, _PathNode | None]] = []
         # All keys are casefolded once rather than for each path: an object may have half a million.
         folded: dict[str, str] = {}
-        if any(wanted not in value for wanted in self.below):
+        if any(segment not in value for segment in self.children):
             for key in value:
                 folded.setdefault(key.casefold(), key)
-        for wanted, (slot, node) in self.below.items():
-            found = wanted if wanted in value else folded.get(wanted.casefold())
-            if found is not None:
-                rows.append((found, slot, node if node.below else None))
+        for segment, (slot, node) in self.children.items():
+            actual_key = segment if segment in value else folded.get(segment.casefold())
+            if actual_key is not None:
+                rows.append((actual_key, slot, node if node.children else None))
         if len(shape) > _SHAPE_KEYS or sum(map(len, shape)) > _SHAPE_TEXT:
             return _ExtractionPlan(tuple(rows), 0)
         if len(self.shapes) >= _SHAPES:
@@ -96,54 +96,54 @@ class Extraction:
         self._root = _PathNode(self._serials)
         self._count = 0
         self._slots: dict[str, int] = {}
-        self._collecting: list[tuple[int, Path]] = []
-        self._empty: list[object] = []
+        self._wildcard_paths: list[tuple[int, Path]] = []
+        self._empty_slots: list[object] = []
 
-    def slot(self, text: str, place: str) -> int:
-        """Returns the slot of a path. Raises Rejected("invalid_path") with `place`."""
+    def slot(self, text: str, field_path: str) -> int:
+        """Returns the slot of a path. Raises Rejected("invalid_path") with `field_path`."""
         if text in self._slots:
             return self._slots[text]
-        path = compile_path(text, place)
+        path = compile_path(text, field_path)
         if "*" in path.segments:
-            slot = self._new()
-            self._collecting.append((slot, path))
+            slot = self._new_slot()
+            self._wildcard_paths.append((slot, path))
         else:
-            slot = self._grow(path.segments)
+            slot = self._add_path(path.segments)
         self._slots[text] = slot
         return slot
 
-    def _grow(self, segments: tuple[str, ...]) -> int:
+    def _add_path(self, segments: tuple[str, ...]) -> int:
         node, slot = self._root, -1
         for segment in segments:
-            if segment not in node.below:
-                node.below[segment] = (self._new(), _PathNode(self._serials))
-            slot, node = node.below[segment]
+            if segment not in node.children:
+                node.children[segment] = (self._new_slot(), _PathNode(self._serials))
+            slot, node = node.children[segment]
         return slot
 
-    def _new(self) -> int:
+    def _new_slot(self) -> int:
         self._count += 1
         return self._count - 1
 
     def freeze(self) -> None:
         self._root.freeze()
-        self._empty = [None] * self._count
+        self._empty_slots = [None] * self._count
 
-    def filled(self, payload: object) -> frozenset[int]:
+    def fillable_slots(self, payload: object) -> frozenset[int]:
         """Returns the slots that payloads with the same trail can fill."""
         slots: list[object] = [MISSING] * self._count
-        self._root.walk(payload, slots, [])
-        always = {slot for slot, _ in self._collecting}
-        return frozenset(always | {slot for slot, found in enumerate(slots) if found is not MISSING})
+        self._root.fill_slots(payload, slots, [])
+        always = {slot for slot, _ in self._wildcard_paths}
+        return frozenset(always | {slot for slot, value in enumerate(slots) if value is not MISSING})
 
     def read(self, payload: object) -> list[object]:
         return self.read_with_trail(payload)[0]
 
     def read_with_trail(self, payload: object) -> tuple[list[object], tuple[int, ...] | None]:
         """Returns the slots, and a cache key: payloads with the same key fill the same slots. None: not cacheable."""
-        slots = self._empty.copy()
+        slots = self._empty_slots.copy()
         trail: list[int] = []
-        self._root.walk(payload, slots, trail)
-        for slot, path in self._collecting:
-            found = path.read(payload)
-            slots[slot] = None if found is MISSING else found
+        self._root.fill_slots(payload, slots, trail)
+        for slot, path in self._wildcard_paths:
+            value = path.read(payload)
+            slots[slot] = None if value is MISSING else value
         return slots, None if 0 in trail else tuple(trail)

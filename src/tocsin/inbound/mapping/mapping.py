@@ -22,22 +22,25 @@ from tocsin.inbound.expressions.fields import (
     TAG_LENGTH,
     FieldKind,
     Value,
-    line,
-    text,
+    clean_line,
+    clean_text,
 )
 from tocsin.inbound.expressions.mapped import MappedFields
 from tocsin.inbound.expressions.text_format import quote
 from tocsin.inbound.mapping.extraction import Extraction
-from tocsin.inbound.mapping.value_source import NOBODY, Alternative, EntryCompiler, FoundValue, rejection
+from tocsin.inbound.mapping.value_source import NOBODY, Alternative, EntryCompiler, ExtractedValue, rejection
 
 type Cleaner = Callable[[object, int], Value]
 type PickValue = Callable[[list[object], object, dict[str, Value]], object]
 
 #: The number of plans cached, one for each combination of shapes in a sender's messages.
-_PLANS: Final = 256
+_MAX_PLANS: Final = 256
 
 #: Kinds whose values must be understood: an unknown value adds a note.
-_UNDERSTOOD: Final = {FieldKind.PRIORITY: "is not mapped to", FieldKind.MOMENT: "is not a time that Tocsin can read"}
+_MUST_BE_UNDERSTOOD: Final = {
+    FieldKind.PRIORITY: "is not mapped to",
+    FieldKind.MOMENT: "is not a time that Tocsin can read",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,45 +81,45 @@ class CompiledMapping:
         self.tags = tags
         self.custom = custom
         self.names = frozenset(field.name for group in (fields, tags, custom) for field in group)
-        self._full = _MappingPlan((), tuple((field.name, field.pick) for field in fields))
+        self._full_plan = _MappingPlan((), tuple((field.name, field.pick) for field in fields))
         self._plans: dict[tuple[int, ...], _MappingPlan] = {}
         self._tag_plan = tuple((field.name, field.pick) for field in tags)
         self._custom_plan = tuple((field.name, field.pick) for field in custom)
-        self._understood = tuple(f for f in fields if FIELDS[f.name].kind in _UNDERSTOOD)
+        self._must_be_understood = tuple(f for f in fields if FIELDS[f.name].kind in _MUST_BE_UNDERSTOOD)
 
     def apply(self, payload: object) -> MappedFields:
         """Maps a payload. Never raises."""
         slots, trail = self.extraction.read_with_trail(payload)
-        plan = self._full if trail is None else self._plans.get(trail) or self._planned(trail, payload)
+        plan = self._full_plan if trail is None else self._plans.get(trail) or self._build_plan(trail, payload)
         values: dict[str, Value] = {}
         for name, slot, clean, length in plan.direct:
-            found = slots[slot]
-            if found is not None and (value := clean(found, length)) is not None:
+            candidate = slots[slot]
+            if candidate is not None and (value := clean(candidate, length)) is not None:
                 values[name] = value
         for name, pick in plan.picked:
-            found = pick(slots, payload, values)
-            if found is not None:
-                values[name] = None if found is NOBODY else found  # type: ignore[assignment]
+            candidate = pick(slots, payload, values)
+            if candidate is not None:
+                values[name] = None if candidate is NOBODY else candidate  # type: ignore[assignment]
         notes: tuple[str, ...] = ()
-        for one in self._understood:
-            if one.name not in values and (note := _note(one, slots, payload, values)):
+        for field in self._must_be_understood:
+            if field.name not in values and (note := _note(field, slots, payload, values)):
                 notes += (note,)
         tags = _texts(self._tag_plan, slots, payload, values) if self._tag_plan else {}
         custom = _texts(self._custom_plan, slots, payload, values) if self._custom_plan else {}
         return MappedFields(values, tags, custom, notes)
 
-    def _planned(self, trail: tuple[int, ...], payload: object) -> _MappingPlan:
+    def _build_plan(self, trail: tuple[int, ...], payload: object) -> _MappingPlan:
         """Builds the plan for a trail, without alternatives whose path is missing in all payloads of that trail."""
-        filled = self.extraction.filled(payload)
+        filled = self.extraction.fillable_slots(payload)
         direct: list[tuple[str, int, Cleaner, int]] = []
         picked: list[tuple[str, PickValue]] = []
         for field in self.fields:
-            left = tuple(a for a in field.alternatives if a.slot < 0 or a.slot in filled)
-            if len(left) == 1 and left[0].is_plain:
-                direct.append((field.name, left[0].slot, field.cleaner, field.length))
-            elif left:
-                picked.append((field.name, _picker(left, field.cleaner, field.length)))
-        if len(self._plans) >= _PLANS:
+            remaining = tuple(a for a in field.alternatives if a.slot < 0 or a.slot in filled)
+            if len(remaining) == 1 and remaining[0].is_plain:
+                direct.append((field.name, remaining[0].slot, field.cleaner, field.length))
+            elif remaining:
+                picked.append((field.name, _picker(remaining, field.cleaner, field.length)))
+        if len(self._plans) >= _MAX_PLANS:
             self._plans.clear()
         plan = self._plans[trail] = _MappingPlan(tuple(direct), tuple(picked))
         return plan
@@ -128,38 +131,40 @@ def _texts(
     payload: object,
     values: dict[str, Value],
 ) -> dict[str, str]:
-    found = {name: pick(slots, payload, values) for name, pick in plan}
-    return {name: value for name, value in found.items() if isinstance(value, str)}
+    picked = {name: pick(slots, payload, values) for name, pick in plan}
+    return {name: value for name, value in picked.items() if isinstance(value, str)}
 
 
 def _note(field: MappedField, slots: list[object], payload: object, values: dict[str, Value]) -> str | None:
     """Returns a note about a value that is present but not understood."""
     kind = FIELDS[field.name].kind
     for alternative in field.alternatives:
-        found = alternative.find(slots, payload, values)
-        said = None if found is None or found is NOBODY else line(found, 100)
-        if said is not None:
-            ending = f" {', '.join(PRIORITIES[:-1])} or {PRIORITIES[-1]}" if kind is FieldKind.PRIORITY else ""
-            return f"{FIELDS[field.name].label} {quote(said)} {_UNDERSTOOD[kind]}{ending}"
+        candidate = alternative.find(slots, payload, values)
+        value_text = None if candidate is None or candidate is NOBODY else clean_line(candidate, 100)
+        if value_text is not None:
+            suffix = f" {', '.join(PRIORITIES[:-1])} or {PRIORITIES[-1]}" if kind is FieldKind.PRIORITY else ""
+            return f"{FIELDS[field.name].label} {quote(value_text)} {_MUST_BE_UNDERSTOOD[kind]}{suffix}"
     return None
 
 
 def compile_mapping(
-    definition: object, settings: Mapping[str, object] | None = None, where: str = "mapping"
+    definition: object, settings: Mapping[str, object] | None = None, field_path: str = "mapping"
 ) -> CompiledMapping:
     """Compiles a mapping. Raises Rejected("invalid_mapping", "invalid_path" or "invalid_condition") with the field."""
     if not isinstance(definition, Mapping):
-        raise rejection(where, "a mapping names fields and where their values come from")
-    groups = _grouped(definition, where)
+        raise rejection(field_path, "a mapping names fields and where their values come from")
+    groups = _group_fields(definition, field_path)
     names = frozenset(name for group in groups for name in group)
     compiler = EntryCompiler(Extraction(), settings or {}, names & FIELDS.keys())
     known, tags, custom = groups
-    fields = tuple(_known(compiler, name, known[name], f"{where}.{name}") for name in FIELDS if name in known)
+    fields = tuple(
+        _known_field(compiler, name, known[name], f"{field_path}.{name}") for name in FIELDS if name in known
+    )
     mapping = CompiledMapping(
         compiler.extraction,
-        _in_order(fields, where),
-        tuple(_free(compiler, n, d, f"{where}.tags.{n}", line, TAG_LENGTH) for n, d in tags.items()),
-        tuple(_free(compiler, n, d, f"{where}.{n}", text, CUSTOM_LENGTH) for n, d in custom.items()),
+        _dependency_order(fields, field_path),
+        tuple(_custom_field(compiler, n, d, f"{field_path}.tags.{n}", clean_line, TAG_LENGTH) for n, d in tags.items()),
+        tuple(_custom_field(compiler, n, d, f"{field_path}.{n}", clean_text, CUSTOM_LENGTH) for n, d in custom.items()),
     )
     compiler.extraction.freeze()
     return mapping
@@ -168,7 +173,7 @@ def compile_mapping(
 type _Group = dict[str, object]
 
 
-def _grouped(definition: Mapping[object, object], where: str) -> tuple[_Group, _Group, _Group]:
+def _group_fields(definition: Mapping[object, object], field_path: str) -> tuple[_Group, _Group, _Group]:
     """Returns known fields, tags and custom fields by name; null removes one."""
     known: _Group = {}
     custom: _Group = {}
@@ -178,45 +183,45 @@ def _grouped(definition: Mapping[object, object], where: str) -> tuple[_Group, _
             continue
         if name in ("tags", "custom"):
             if not isinstance(entry, Mapping):
-                raise rejection(f"{where}.{name}", "names and where their values come from")
+                raise rejection(f"{field_path}.{name}", "names and where their values come from")
             (tags if name == "tags" else custom).update(
-                {_checked(n, f"{where}.{name}", inside=True): d for n, d in entry.items() if d is not None}
+                {_check_name(n, f"{field_path}.{name}", is_nested=True): d for n, d in entry.items() if d is not None}
             )
         elif name in FIELDS:
             known[str(name)] = entry
         else:
-            custom[_checked(name, where)] = entry
+            custom[_check_name(name, field_path)] = entry
     for limit, group, label in ((MAX_TAGS, tags, "tags"), (MAX_CUSTOM, custom, "custom fields")):
         if len(group) > limit:
-            raise rejection(where, f"at most {limit} {label}; these are {len(group)}")
-    if doubled := tags.keys() & custom.keys():
-        raise rejection(f"{where}.{min(doubled)}", "is a tag and a custom field; names are unique")
+            raise rejection(field_path, f"at most {limit} {label}; these are {len(group)}")
+    if duplicates := tags.keys() & custom.keys():
+        raise rejection(f"{field_path}.{min(duplicates)}", "is a tag and a custom field; names are unique")
     return known, tags, custom
 
 
-def _checked(name: object, where: str, *, inside: bool = False) -> str:
+def _check_name(name: object, field_path: str, *, is_nested: bool = False) -> str:
     if not isinstance(name, str) or not name.strip() or len(name) > 100 or not name.isprintable():
-        raise rejection(where, f"a field's name is text of 1 to 100 characters; this is {str(name)[:40]!r}")
-    if inside and name in FIELDS:
-        raise rejection(f"{where}.{name}", "is the name of a field of Tocsin's; map it beside, not inside")
+        raise rejection(field_path, f"a field's name is text of 1 to 100 characters; this is {str(name)[:40]!r}")
+    if is_nested and name in FIELDS:
+        raise rejection(f"{field_path}.{name}", "is the name of a field of Tocsin's; map it beside, not inside")
     return name
 
 
-def _known(compiler: EntryCompiler, name: str, definition: object, place: str) -> MappedField:
+def _known_field(compiler: EntryCompiler, name: str, definition: object, field_path: str) -> MappedField:
     field = FIELDS[name]
-    return _field(compiler, name, definition, place, CLEANERS[field.kind], field.length)
+    return _field(compiler, name, definition, field_path, CLEANERS[field.kind], field.length)
 
 
-def _free(
-    compiler: EntryCompiler, name: str, definition: object, place: str, cleaner: Cleaner, length: int
+def _custom_field(
+    compiler: EntryCompiler, name: str, definition: object, field_path: str, cleaner: Cleaner, length: int
 ) -> MappedField:
-    return _field(compiler, name, definition, place, cleaner, length)
+    return _field(compiler, name, definition, field_path, cleaner, length)
 
 
 def _field(
-    compiler: EntryCompiler, name: str, definition: object, place: str, cleaner: Cleaner, length: int
+    compiler: EntryCompiler, name: str, definition: object, field_path: str, cleaner: Cleaner, length: int
 ) -> MappedField:
-    alternatives = tuple(compiler.alternatives(definition, place))
+    alternatives = tuple(compiler.alternatives(definition, field_path))
     return MappedField(name, alternatives, cleaner, length, _picker(alternatives, cleaner, length))
 
 
@@ -225,21 +230,21 @@ def _picker(alternatives: tuple[Alternative, ...], cleaner: Cleaner, length: int
     steps = tuple((a.slot if a.is_plain else -1, a.slot, a.find) for a in alternatives)
 
     def pick(slots: list[object], payload: object, values: dict[str, Value]) -> object:
-        for plain, slot, find in steps:
-            found: FoundValue
-            if plain >= 0:
-                found = slots[plain]
-                if found is None:
+        for plain_slot, slot, find in steps:
+            candidate: ExtractedValue
+            if plain_slot >= 0:
+                candidate = slots[plain_slot]
+                if candidate is None:
                     continue
             else:
                 if slot >= 0 and slots[slot] is None:
                     continue
-                found = find(slots, payload, values)
-                if found is None:
+                candidate = find(slots, payload, values)
+                if candidate is None:
                     continue
-                if found is NOBODY:
+                if candidate is NOBODY:
                     return NOBODY
-            value = cleaner(found, length)
+            value = cleaner(candidate, length)
             if value is not None:
                 return value
         return None
@@ -247,18 +252,22 @@ def _picker(alternatives: tuple[Alternative, ...], cleaner: Cleaner, length: int
     return pick
 
 
-def _in_order(fields: tuple[MappedField, ...], where: str) -> tuple[MappedField, ...]:
+def _dependency_order(fields: tuple[MappedField, ...], field_path: str) -> tuple[MappedField, ...]:
     """Sorts fields so that templates come after the fields they refer to. Raises Rejected for a circular reference."""
-    waiting = {f.name: f for f in fields}
+    remaining = {f.name: f for f in fields}
     ordered: list[MappedField] = []
-    while waiting:
-        ready = [f for f in waiting.values() if not (set().union(*(a.fields for a in f.alternatives)) & waiting.keys())]
+    while remaining:
+        ready = [
+            f for f in remaining.values() if not (set().union(*(a.fields for a in f.alternatives)) & remaining.keys())
+        ]
         if not ready:
-            name = next(iter(waiting))
+            name = next(iter(remaining))
             raise Rejected(
-                "invalid_mapping", f"{where}.{name}: its template refers to itself in a circle", f"{where}.{name}"
+                "invalid_mapping",
+                f"{field_path}.{name}: its template refers to itself in a circle",
+                f"{field_path}.{name}",
             )
         for field in ready:
             ordered.append(field)
-            del waiting[field.name]
+            del remaining[field.name]
     return tuple(ordered)

@@ -28,13 +28,13 @@ class Template:
 
 
 def compile_template(
-    text: object, extraction: Extraction, settings: Mapping[str, object], place: str, fields: frozenset[str]
+    text: object, extraction: Extraction, settings: Mapping[str, object], field_path: str, fields: frozenset[str]
 ) -> Template:
     """Compiles a template. Raises Rejected for a non-text, an overlong text, an invalid path or an unmapped field."""
     if not isinstance(text, str) or not text:
-        raise Rejected("invalid_mapping", f"{place}: a template is text such as <ticket^summary>", place)
+        raise Rejected("invalid_mapping", f"{field_path}: a template is text such as <ticket^summary>", field_path)
     if len(text) > MAX_TEMPLATE:
-        raise Rejected("invalid_mapping", f"{place}: a template has at most {MAX_TEMPLATE} characters", place)
+        raise Rejected("invalid_mapping", f"{field_path}: a template has at most {MAX_TEMPLATE} characters", field_path)
     parts: list[str | int | tuple[str]] = []  # text, a slot, or a field's name
     used: set[str] = set()
     is_complete = True
@@ -48,7 +48,9 @@ def compile_template(
         elif reference.startswith("field:"):
             name = reference.removeprefix("field:")
             if name not in fields:
-                raise Rejected("invalid_mapping", f"{place}: <{reference}> names a field that is not mapped", place)
+                raise Rejected(
+                    "invalid_mapping", f"{field_path}: <{reference}> names a field that is not mapped", field_path
+                )
             used.add(name)
             parts.append((name,))
         elif reference.startswith("setting:"):
@@ -56,7 +58,7 @@ def compile_template(
             is_complete = is_complete and value is not None
             parts.append(value or "")
         else:
-            parts.append(extraction.slot(reference, place))
+            parts.append(extraction.slot(reference, field_path))
     parts.append(text[end:])
     return Template(text, frozenset(used), _renderer(tuple(p for p in parts if p != ""), is_complete))
 
@@ -64,22 +66,22 @@ def compile_template(
 def _renderer(
     parts: tuple[str | int | tuple[str], ...], is_complete: bool
 ) -> Callable[[list[object], dict[str, Value]], str | None]:
-    refers = any(not isinstance(part, str) for part in parts)
+    has_references = any(not isinstance(part, str) for part in parts)
 
     def render(slots: list[object], values: dict[str, Value]) -> str | None:
         if not is_complete:
             return None
-        said: list[str] = []
-        found = not refers
+        texts: list[str] = []
+        has_value = not has_references
         for part in parts:
             if type(part) is str:
-                said.append(part)
+                texts.append(part)
                 continue
             value = slots[part] if type(part) is int else values.get(part[0])  # type: ignore[index]
             text = None if value is None else text_of(value)
             if text is not None:
-                found = True
-                said.append(text)
-        return "".join(said) if found else None
+                has_value = True
+                texts.append(text)
+        return "".join(texts) if has_value else None
 
     return render

@@ -15,7 +15,7 @@ from typing import Final
 
 from tocsin.core.errors import Rejected
 from tocsin.inbound.expressions.conditions import CompiledCondition, compile_condition
-from tocsin.inbound.expressions.fields import Value, is_unset_date, line, number_of, text_of
+from tocsin.inbound.expressions.fields import Value, clean_line, is_unset_date, number_of, text_of
 from tocsin.inbound.expressions.mapped import MappedFields
 from tocsin.inbound.mapping import substring
 from tocsin.inbound.mapping.extraction import Extraction
@@ -24,7 +24,7 @@ from tocsin.inbound.mapping.templates import Template, compile_template
 MAX_ALTERNATIVES: Final = 100
 MAX_MAP: Final = 2000
 
-type FoundValue = object  # a payload value, a text, NOBODY, or None for no value
+type ExtractedValue = object  # a payload value, a text, NOBODY, or None for no value
 
 
 class _Unassigned:
@@ -58,13 +58,13 @@ class Alternative:
     `slot` is the slot that it reads, or -1; `is_plain` means that `find` returns just that slot.
     """
 
-    place: str
-    said: str  # the source in a trace: the path, the template, the literal
+    field_path: str
+    source_text: str  # the source in a trace: the path, the template, the literal
     slot: int
     is_plain: bool
-    find: Callable[[list[object], object, dict[str, Value]], FoundValue]
+    find: Callable[[list[object], object, dict[str, Value]], ExtractedValue]
     fields: frozenset[str] = frozenset()
-    terms: str = ""  # the transformations in words: "only guid"
+    transformations: str = ""  # the transformations in words: "only guid"
 
 
 _KEYS: Final = (
@@ -82,171 +82,187 @@ class EntryCompiler:
         self.settings = settings
         self.fields = fields
 
-    def alternatives(self, definition: object, place: str) -> list[Alternative]:
-        found = list(self._alternatives(definition, place))
-        if not found:
-            raise rejection(place, "give at least one path")
-        if len(found) > MAX_ALTERNATIVES:
-            raise rejection(place, f"at most {MAX_ALTERNATIVES} alternatives")
-        return found
+    def alternatives(self, definition: object, field_path: str) -> list[Alternative]:
+        compiled = list(self._alternatives(definition, field_path))
+        if not compiled:
+            raise rejection(field_path, "give at least one path")
+        if len(compiled) > MAX_ALTERNATIVES:
+            raise rejection(field_path, f"at most {MAX_ALTERNATIVES} alternatives")
+        return compiled
 
-    def _alternatives(self, definition: object, place: str) -> Iterator[Alternative]:
+    def _alternatives(self, definition: object, field_path: str) -> Iterator[Alternative]:
         if isinstance(definition, list | tuple):
-            for i, one in enumerate(definition):
-                if isinstance(one, list | tuple):
-                    raise rejection(f"{place}[{i}]", "a list in a list; give a path or an object")
-                yield from self._alternatives(one, f"{place}[{i}]")
+            for i, entry in enumerate(definition):
+                if isinstance(entry, list | tuple):
+                    raise rejection(f"{field_path}[{i}]", "a list in a list; give a path or an object")
+                yield from self._alternatives(entry, f"{field_path}[{i}]")
         elif isinstance(definition, str):
-            slot = self.extraction.slot(definition, place)
-            yield Alternative(place, definition, slot, True, _slot_reader(slot))
+            slot = self.extraction.slot(definition, field_path)
+            yield Alternative(field_path, definition, slot, True, _slot_reader(slot))
         elif isinstance(definition, Mapping):
-            yield from self._entry(definition, place)
+            yield from self._entry(definition, field_path)
         else:
-            raise rejection(place, "give a path, a list of paths, or {path, paths, template or literal: …}")
+            raise rejection(field_path, "give a path, a list of paths, or {path, paths, template or literal: …}")
 
-    def _entry(self, definition: Mapping[str, object], place: str) -> Iterator[Alternative]:
+    def _entry(self, definition: Mapping[str, object], field_path: str) -> Iterator[Alternative]:
         for key in definition:
             if key not in _KEYS:
-                raise rejection(f"{place}.{key}", f"unknown key; one of {', '.join(_KEYS)}")
+                raise rejection(f"{field_path}.{key}", f"unknown key; one of {', '.join(_KEYS)}")
         sources = [key for key in _SOURCES if key in definition]
         if len(sources) != 1:
-            raise rejection(place, f"give exactly one of {', '.join(_SOURCES)}")
-        finish = self._finisher(definition, place)
-        when = self._when(definition, place)
-        terms = _terms(definition)
-        for one in self._sourced(definition, sources[0], place, finish, when):
-            yield replace(one, terms=terms)
+            raise rejection(field_path, f"give exactly one of {', '.join(_SOURCES)}")
+        transform = self._compile_transform(definition, field_path)
+        when = self._when(definition, field_path)
+        transformations = _describe_transformations(definition)
+        for alternative in self._from_source(definition, sources[0], field_path, transform, when):
+            yield replace(alternative, transformations=transformations)
 
-    def _sourced(
+    def _from_source(
         self,
         definition: Mapping[str, object],
         source: str,
-        place: str,
-        finish: Callable[[object], FoundValue] | None,
+        field_path: str,
+        transform: Callable[[object], ExtractedValue] | None,
         when: CompiledCondition | None,
     ) -> Iterator[Alternative]:
         match source:
             case "path":
-                yield self._path(definition["path"], f"{place}.path", finish, when)
+                yield self._path(definition["path"], f"{field_path}.path", transform, when)
             case "paths":
                 paths = definition["paths"]
                 if not isinstance(paths, list | tuple) or not paths:
-                    raise rejection(f"{place}.paths", "must be a list of paths")
+                    raise rejection(f"{field_path}.paths", "must be a list of paths")
                 for i, path in enumerate(paths):
-                    yield self._path(path, f"{place}.paths[{i}]", finish, when)
+                    yield self._path(path, f"{field_path}.paths[{i}]", transform, when)
             case "template":
-                yield self._template(definition["template"], f"{place}.template", finish, when)
+                yield self._template(definition["template"], f"{field_path}.template", transform, when)
             case _:
-                yield _literal(definition["literal"], f"{place}.literal", finish, when)
+                yield _literal(definition["literal"], f"{field_path}.literal", transform, when)
 
     def _path(
-        self, path: object, place: str, finish: Callable[[object], FoundValue] | None, when: CompiledCondition | None
+        self,
+        path: object,
+        field_path: str,
+        transform: Callable[[object], ExtractedValue] | None,
+        when: CompiledCondition | None,
     ) -> Alternative:
         if not isinstance(path, str):
-            raise rejection(place, "a path is text such as ticket^status^name")
-        slot = self.extraction.slot(path, place)
-        if finish is None and when is None:
-            return Alternative(place, path, slot, True, _slot_reader(slot))
-        done = finish or _unchanged
+            raise rejection(field_path, "a path is text such as ticket^status^name")
+        slot = self.extraction.slot(path, field_path)
+        if transform is None and when is None:
+            return Alternative(field_path, path, slot, True, _slot_reader(slot))
+        apply_transform = transform or _unchanged
 
-        def find(slots: list[object], payload: object, values: dict[str, Value]) -> FoundValue:
+        def find(slots: list[object], payload: object, values: dict[str, Value]) -> ExtractedValue:
             value = slots[slot]
-            if value is None or (when is not None and not when.holds(payload, _NOTHING)):
+            if value is None or (when is not None and not when.matches(payload, _NOTHING)):
                 return None
-            return done(value)
+            return apply_transform(value)
 
-        return Alternative(place, path, slot, False, find)
+        return Alternative(field_path, path, slot, False, find)
 
     def _template(
-        self, text: object, place: str, finish: Callable[[object], FoundValue] | None, when: CompiledCondition | None
+        self,
+        text: object,
+        field_path: str,
+        transform: Callable[[object], ExtractedValue] | None,
+        when: CompiledCondition | None,
     ) -> Alternative:
-        template: Template = compile_template(text, self.extraction, self.settings, place, self.fields)
-        done = finish or _unchanged
+        template: Template = compile_template(text, self.extraction, self.settings, field_path, self.fields)
+        apply_transform = transform or _unchanged
 
-        def find(slots: list[object], payload: object, values: dict[str, Value]) -> FoundValue:
-            if when is not None and not when.holds(payload, _NOTHING):
+        def find(slots: list[object], payload: object, values: dict[str, Value]) -> ExtractedValue:
+            if when is not None and not when.matches(payload, _NOTHING):
                 return None
             value = template.render(slots, values)
-            return None if value is None else done(value)
+            return None if value is None else apply_transform(value)
 
-        return Alternative(place, template.text, -1, False, find, template.fields)
+        return Alternative(field_path, template.text, -1, False, find, template.fields)
 
-    def _when(self, definition: Mapping[str, object], place: str) -> CompiledCondition | None:
-        return compile_condition(definition["when"], f"{place}.when") if "when" in definition else None
+    def _when(self, definition: Mapping[str, object], field_path: str) -> CompiledCondition | None:
+        return compile_condition(definition["when"], f"{field_path}.when") if "when" in definition else None
 
-    def _finisher(self, definition: Mapping[str, object], place: str) -> Callable[[object], FoundValue] | None:
-        steps: list[Callable[[object], FoundValue]] = []
-        if (part := substring.compile_part(definition, place)) is not None:
+    def _compile_transform(
+        self, definition: Mapping[str, object], field_path: str
+    ) -> Callable[[object], ExtractedValue] | None:
+        steps: list[Callable[[object], ExtractedValue]] = []
+        if (part := substring.compile_part(definition, field_path)) is not None:
             steps.append(part)
         if (only := definition.get("only")) is not None:
-            steps.append(_only(only, f"{place}.only"))
+            steps.append(_only(only, f"{field_path}.only"))
         if (nobody := definition.get("nobody")) is not None:
-            steps.append(_nobody(nobody, f"{place}.nobody"))
+            steps.append(_nobody(nobody, f"{field_path}.nobody"))
         if (table := definition.get("map")) is not None or "else" in definition:
-            steps.append(_translation(self._table(table, f"{place}.map"), definition.get("else"), f"{place}.else"))
+            steps.append(
+                _translation(self._table(table, f"{field_path}.map"), definition.get("else"), f"{field_path}.else")
+            )
         if len(steps) < 2:
             return steps[0] if steps else None
 
-        def finish(value: object) -> FoundValue:
+        def run_steps(value: object) -> ExtractedValue:
             for step in steps:
                 value = step(value)
                 if value is None or value is NOBODY:
                     return value
             return value
 
-        return finish
+        return run_steps
 
-    def _table(self, table: object, place: str) -> dict[str, str]:
+    def _table(self, table: object, field_path: str) -> dict[str, str]:
         """Returns a value map, given literally or as the name of a setting that contains one."""
         if isinstance(table, str):
             table = self.settings.get(table) or {}
         if table is None:
             return {}
         if not isinstance(table, Mapping):
-            raise rejection(place, "a value map is {from: to}, or the name of a setting that holds one")
+            raise rejection(field_path, "a value map is {from: to}, or the name of a setting that holds one")
         if len(table) > MAX_MAP:
-            raise rejection(place, f"a value map has at most {MAX_MAP} rows")
+            raise rejection(field_path, f"a value map has at most {MAX_MAP} rows")
         translated: dict[str, str] = {}
         for key, value in table.items():
             source, target = text_of(key), text_of(value)
             if source is None or target is None or isinstance(value, list | dict):
-                raise rejection(f"{place}.{str(key)[:40]}", "translates a text or number into a text that is not empty")
+                raise rejection(
+                    f"{field_path}.{str(key)[:40]}", "translates a text or number into a text that is not empty"
+                )
             translated[source.strip().casefold()] = target
         return translated
 
 
-def _terms(definition: Mapping[str, object]) -> str:
-    said = [part] if (part := substring.describe(definition)) else []
+def _describe_transformations(definition: Mapping[str, object]) -> str:
+    descriptions = [part] if (part := substring.describe_part(definition)) else []
     if "only" in definition:
-        said.append(f"only {definition['only']}")
+        descriptions.append(f"only {definition['only']}")
     if "map" in definition:
-        said.append(f"translated by {definition['map']}" if isinstance(definition["map"], str) else "translated")
+        descriptions.append(
+            f"translated by {definition['map']}" if isinstance(definition["map"], str) else "translated"
+        )
     if definition.get("else"):
-        said.append(f"else {definition['else']}")
+        descriptions.append(f"else {definition['else']}")
     if "when" in definition:
-        said.append("on a condition")
-    return ", ".join(said)
+        descriptions.append("on a condition")
+    return ", ".join(descriptions)
 
 
-def _slot_reader(slot: int) -> Callable[[list[object], object, dict[str, Value]], FoundValue]:
+def _slot_reader(slot: int) -> Callable[[list[object], object, dict[str, Value]], ExtractedValue]:
     return lambda slots, payload, values: slots[slot]
 
 
-def _unchanged(value: object) -> FoundValue:
+def _unchanged(value: object) -> ExtractedValue:
     return value
 
 
 def _literal(
-    value: object, place: str, finish: Callable[[object], FoundValue] | None, when: CompiledCondition | None
+    value: object, field_path: str, transform: Callable[[object], ExtractedValue] | None, when: CompiledCondition | None
 ) -> Alternative:
     if not isinstance(value, str | int | float | list) or value in ("", []):
-        raise rejection(place, "a literal is a text, a number, true, false, or a list of those")
-    done = (finish or _unchanged)(value)
+        raise rejection(field_path, "a literal is a text, a number, true, false, or a list of those")
+    literal_value = (transform or _unchanged)(value)
 
-    def find(slots: list[object], payload: object, values: dict[str, Value]) -> FoundValue:
-        return done if when is None or when.holds(payload, _NOTHING) else None
+    def find(slots: list[object], payload: object, values: dict[str, Value]) -> ExtractedValue:
+        return literal_value if when is None or when.matches(payload, _NOTHING) else None
 
-    return Alternative(place, f'"{text_of(value)}"', -1, False, find)
+    return Alternative(field_path, f'"{text_of(value)}"', -1, False, find)
 
 
 _GUID: Final = re.compile(r"\{?[0-9a-fA-F]{8}(?:-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12}\}?")
@@ -261,11 +277,11 @@ def _whole(value: object) -> int | None:
     return int(number) if number is not None and number.is_integer() and abs(number) < 1e16 else None
 
 
-def _scalar(value: object) -> FoundValue:
+def _scalar(value: object) -> ExtractedValue:
     return value if isinstance(value, str | int | float) and not isinstance(value, bool) else None
 
 
-_ONLY: Final[Mapping[ValueType, Callable[[object], FoundValue]]] = {
+_ONLY: Final[Mapping[ValueType, Callable[[object], ExtractedValue]]] = {
     ValueType.TEXT: _scalar,
     ValueType.WORDS: lambda value: (
         value if type(value) is str and (value[:1].isalpha() or number_of(value) is None) else None
@@ -274,53 +290,53 @@ _ONLY: Final[Mapping[ValueType, Callable[[object], FoundValue]]] = {
     ValueType.INTEGER: _whole,
     ValueType.POSITIVE: lambda value: whole if (whole := _whole(value)) is not None and int(whole) > 0 else None,
     ValueType.GUID: lambda value: value if type(value) is str and _GUID.fullmatch(value) else None,
-    ValueType.DATE: lambda value: value if (said := line(value, 100)) and not is_unset_date(said) else None,
+    ValueType.DATE: lambda value: value if (text := clean_line(value, 100)) and not is_unset_date(text) else None,
     ValueType.EMAIL: lambda value: (
         value if type(value) is str and re.fullmatch(r"[^@\s]{1,64}@[^@\s]{1,250}", value) else None
     ),
 }
 
 
-def _only(value: object, place: str) -> Callable[[object], FoundValue]:
+def _only(value: object, field_path: str) -> Callable[[object], ExtractedValue]:
     try:
         return _ONLY[ValueType(str(value))]
     except ValueError:
-        raise rejection(place, f"unknown sort '{str(value)[:40]}'; one of {', '.join(ValueType)}") from None
+        raise rejection(field_path, f"unknown sort '{str(value)[:40]}'; one of {', '.join(ValueType)}") from None
 
 
-def _nobody(value: object, place: str) -> Callable[[object], FoundValue]:
+def _nobody(value: object, field_path: str) -> Callable[[object], ExtractedValue]:
     items = value if isinstance(value, list | tuple) else [value]
-    texts = frozenset(said.strip().casefold() for item in items if (said := _said(item)) is not None)
+    texts = frozenset(item_text.strip().casefold() for item in items if (item_text := _raw_text(item)) is not None)
     if not texts:
-        raise rejection(place, 'give the values that mean "nobody"')
+        raise rejection(field_path, 'give the values that mean "nobody"')
 
-    def find(value: object) -> FoundValue:
-        said = _said(value)
-        return NOBODY if said is not None and len(said) < 200 and said.strip().casefold() in texts else value
+    def find(value: object) -> ExtractedValue:
+        text = _raw_text(value)
+        return NOBODY if text is not None and len(text) < 200 and text.strip().casefold() in texts else value
 
     return find
 
 
-def _said(value: object) -> str | None:
+def _raw_text(value: object) -> str | None:
     """Like `text_of`, except that an empty text, which templates make of an empty field, is a value too."""
     return value if type(value) is str else text_of(value)
 
 
-def _translation(table: Mapping[str, str], otherwise: object, place: str) -> Callable[[object], FoundValue]:
-    if otherwise is not None and not isinstance(otherwise, str):
-        raise rejection(place, 'must be text; "" for no value, <value> stands for the value')
+def _translation(table: Mapping[str, str], default: object, field_path: str) -> Callable[[object], ExtractedValue]:
+    if default is not None and not isinstance(default, str):
+        raise rejection(field_path, 'must be text; "" for no value, <value> stands for the value')
 
-    def translate(value: object) -> FoundValue:
-        said = text_of(value)
-        if said is None:
+    def translate(value: object) -> ExtractedValue:
+        text = text_of(value)
+        if text is None:
             return None
-        found = table.get(said.strip().casefold()) if len(said) < 500 else None
-        if found is not None or otherwise == "":
-            return found
-        return value if otherwise is None else otherwise.replace("<value>", said.strip()[:500])
+        translated = table.get(text.strip().casefold()) if len(text) < 500 else None
+        if translated is not None or default == "":
+            return translated
+        return value if default is None else default.replace("<value>", text.strip()[:500])
 
     return translate
 
 
-def rejection(place: str, problem: str) -> Rejected:
-    return Rejected("invalid_mapping", f"{place}: {problem}", place)
+def rejection(field_path: str, problem: str) -> Rejected:
+    return Rejected("invalid_mapping", f"{field_path}: {problem}", field_path)

@@ -140,7 +140,7 @@ class Migration(migrations.Migration):
             field=models.ForeignKey(
                 db_constraint=False,
                 on_delete=django.db.models.deletion.CASCADE,
-                related_name="joined",
+                related_name="group_members",
                 to="alerts.alert",
             ),
         ),

@@ -22,11 +22,11 @@ from tocsin.inbound.parsing.json_text import invalid_json, parse, split_array
 MAX_ELEMENTS: Final = 1000
 MAX_DEPTH: Final = 512
 #: Up to this many brackets are searched one by one.
-_FEW: Final = 32
+_MAX_SEARCHED_BRACKETS: Final = 32
 #: Bodies larger than this are parsed in a thread, so that they do not block others; XML and e-mails if larger than
-#: `_SOME`. In bytes.
+#: `_COSTLY_SIZE`. In bytes.
 LARGE: Final = 256 * 1024
-_SOME: Final = 16 * 1024
+_COSTLY_SIZE: Final = 16 * 1024
 #: An array with more commas than this is counted before its elements are created.
 _MANY_COMMAS: Final = 100_000
 
@@ -62,7 +62,7 @@ class Decoded(msgspec.Struct, frozen=True):
 
 def is_costly(body: bytes, content_type: str | None) -> bool:
     """Returns whether a body should be parsed in a thread: a large one, or XML or an e-mail of some size."""
-    if len(body) > _SOME:
+    if len(body) > _COSTLY_SIZE:
         kind = (content_type or "").lower()
         return len(body) > LARGE or "xml" in kind or mail.MEDIA_TYPE in kind or body.lstrip()[:5] == b"<?xml"
     return False
@@ -85,7 +85,7 @@ def decode(body: bytes, content_type: str | None, *, lenient: bool) -> Decoded:
         try:
             payload = _DECODER.decode(body)
         except _REFUSALS:
-            return _slowly(body, charset, lenient)
+            return _decode_thoroughly(body, charset, lenient)
         _refuse_depth(payload, body)
         return Decoded((Element(payload, body),), False)
     if start == b"[" and charset == "utf-8":
@@ -94,7 +94,7 @@ def decode(body: bytes, content_type: str | None, *, lenient: bool) -> Decoded:
         return Decoded((Element(form_fields.read(body, media, charset, boundary), body),), False)
     if (start == b"<" or body.startswith(_BYTE_ORDER_MARKS)) and xml_text.is_xml(media, body.lstrip()[:5]):
         return Decoded((Element(xml_text.read(body.lstrip()), body),), False)
-    return _slowly(body, charset, lenient)
+    return _decode_thoroughly(body, charset, lenient)
 
 
 @lru_cache(maxsize=256)
@@ -118,7 +118,7 @@ def _array(body: bytes, charset: str, lenient: bool) -> Decoded:
     try:
         raws = _ARRAY.decode(body)
     except _REFUSALS:
-        return _slowly(body, charset, lenient)
+        return _decode_thoroughly(body, charset, lenient)
     _refuse_count(len(raws))
     if not raws:
         raise invalid_json("The array is empty: there is no message in it", 1, 1)
@@ -136,7 +136,7 @@ def _element(raw: bytes, lenient: bool) -> Element:
         try:
             payload = _DECODER.decode(raw)
         except _REFUSALS:
-            (element,) = _slowly(raw, "utf-8", lenient, is_element=True).elements
+            (element,) = _decode_thoroughly(raw, "utf-8", lenient, is_element=True).elements
             return element
         _refuse_depth(payload, raw)
     except Rejected as problem:
@@ -146,20 +146,20 @@ def _element(raw: bytes, lenient: bool) -> Element:
     return Element(payload, raw)
 
 
-def _slowly(body: bytes, charset: str, lenient: bool, *, is_element: bool = False) -> Decoded:
+def _decode_thoroughly(body: bytes, charset: str, lenient: bool, *, is_element: bool = False) -> Decoded:
     """Parses thoroughly what the fast decoder rejected."""
     text, notes = lenient_json.to_text(body, charset, lenient)
     if not text.strip(" \t\r\n\x00"):
         raise invalid_json("The body is empty", 1, 1)
     try:
-        payload, more = parse(text)
+        payload, more_notes = parse(text)
     except Rejected as problem:
         if not lenient or problem.code != "invalid_json":
             raise
         if not is_element and text.lstrip()[:1] == "[" and (slices := split_array(text, MAX_ELEMENTS + 1)):
             return _slices(slices, notes, lenient)
-        payload, more = lenient_json.read(text)
-    notes += more
+        payload, more_notes = lenient_json.read(text)
+    notes += more_notes
     _refuse_depth(payload, body)
     if type(payload) is list and not is_element:
         if not payload:
@@ -167,7 +167,7 @@ def _slowly(body: bytes, charset: str, lenient: bool, *, is_element: bool = Fals
         _refuse_count(len(payload))
         if slices := split_array(text, MAX_ELEMENTS + 1):
             return _slices(slices, notes, lenient)
-        return Decoded(tuple(_mended(one, notes) for one in payload), True)
+        return Decoded(tuple(_re_encoded_element(item, notes) for item in payload), True)
     if type(payload) is not dict:
         raise _not_an_object(payload, is_element=is_element)
     return Decoded((Element(payload, body, notes),), False)
@@ -176,14 +176,14 @@ def _slowly(body: bytes, charset: str, lenient: bool, *, is_element: bool = Fals
 def _slices(slices: list[str], notes: tuple[str, ...], lenient: bool) -> Decoded:
     _refuse_count(len(slices))
     elements = (_element(piece.encode("utf-8", "replace"), lenient) for piece in slices)
-    return Decoded(tuple(_noted(element, notes) for element in elements), True)
+    return Decoded(tuple(_with_notes(element, notes) for element in elements), True)
 
 
-def _noted(element: Element, notes: tuple[str, ...]) -> Element:
+def _with_notes(element: Element, notes: tuple[str, ...]) -> Element:
     return Element(element.payload, element.raw, notes + element.notes, element.problem) if notes else element
 
 
-def _mended(payload: object, notes: tuple[str, ...]) -> Element:
+def _re_encoded_element(payload: object, notes: tuple[str, ...]) -> Element:
     """Re-encodes an element of an array whose own bytes cannot be separated from the others'."""
     raw = msgspec.json.encode(payload)
     if type(payload) is not dict:
@@ -205,14 +205,14 @@ def _not_an_object(payload: object, *, is_element: bool) -> Rejected:
 
 def _may_be_deep(body: bytes) -> bool:
     """Returns whether a body has enough brackets to be too deep. Most have few, and finding them beats counting."""
-    opened = 0
+    bracket_count = 0
     for bracket in (b"{", b"["):
-        at = body.find(bracket)
-        while at >= 0:
-            opened += 1
-            if opened > _FEW:
+        position = body.find(bracket)
+        while position >= 0:
+            bracket_count += 1
+            if bracket_count > _MAX_SEARCHED_BRACKETS:
                 return body.count(b"{") + body.count(b"[") > MAX_DEPTH
-            at = body.find(bracket, at + 1)
+            position = body.find(bracket, position + 1)
     return False
 
 
@@ -222,10 +222,10 @@ def _refuse_depth(payload: object, body: bytes) -> None:
     level = [payload]
     for _ in range(MAX_DEPTH):
         level = [
-            below
+            child
             for value in level
-            for below in (value.values() if type(value) is dict else value)  # type: ignore[attr-defined]
-            if type(below) is dict or type(below) is list
+            for child in (value.values() if type(value) is dict else value)  # type: ignore[attr-defined]
+            if type(child) is dict or type(child) is list
         ]
         if not level:
             return

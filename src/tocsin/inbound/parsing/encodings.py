@@ -1,6 +1,6 @@
 """Decompresses request bodies by `Content-Encoding` (RFC 9110, 8.4.1): gzip and deflate. Pure.
 
-The output never exceeds `most` bytes, however small the input.
+The output never exceeds `max_bytes` bytes, however small the input.
 """
 
 from __future__ import annotations
@@ -15,52 +15,52 @@ _GZIP: Final = 31
 _ZLIB: Final = 15
 _RAW: Final = -15
 
-_FORMS: Final = {"gzip": (_GZIP,), "x-gzip": (_GZIP,), "deflate": (_ZLIB, _RAW)}
+_WBITS: Final = {"gzip": (_GZIP,), "x-gzip": (_GZIP,), "deflate": (_ZLIB, _RAW)}
 
 #: The maximum number of gzip members. The data after each is copied, so a huge number of members would take minutes.
 MAX_MEMBERS: Final = 1_000
 
 #: Encodings that mean uncompressed.
-_NONE: Final = frozenset({"", "identity"})
+_UNCOMPRESSED: Final = frozenset({"", "identity"})
 
 
 def is_compressed(encoding: str) -> bool:
     """Returns whether a `Content-Encoding` requires decompression."""
-    return encoding.strip().lower() not in _NONE
+    return encoding.strip().lower() not in _UNCOMPRESSED
 
 
-def decompress(body: bytes, encoding: str, most: int) -> bytes:
+def decompress(body: bytes, encoding: str, max_bytes: int) -> bytes:
     """Returns the decompressed body.
 
     Raises Rejected: `unknown_encoding`, `invalid_encoding` for invalid or truncated data, `too_large` for more than
-    `most` bytes.
+    `max_bytes` bytes.
     """
     name = encoding.strip().lower()
-    forms = _FORMS.get(name)
-    if forms is None:
+    wbits_options = _WBITS.get(name)
+    if wbits_options is None:
         detail = f"The Content-Encoding “{encoding.strip()[:40]}” is not known here. Send gzip, deflate or none."
         raise Rejected("unknown_encoding", detail)
-    for form in forms:
+    for wbits in wbits_options:
         try:
-            return _inflated(body, form, most)
+            return _inflate(body, wbits, max_bytes)
         except zlib.error:
             continue
     raise Rejected("invalid_encoding", f"The Content-Encoding says {name}, but the body is not, or ends too soon.")
 
 
-def _inflated(body: bytes, form: int, most: int) -> bytes:
-    """Decompresses, for gzip with several members. Raises zlib.error; Rejected for more than `most` bytes."""
-    found = bytearray()
+def _inflate(body: bytes, wbits: int, max_bytes: int) -> bytes:
+    """Decompresses, for gzip with several members. Raises zlib.error; Rejected for more than `max_bytes` bytes."""
+    output = bytearray()
     for _ in range(MAX_MEMBERS):
-        stream = zlib.decompressobj(form)
-        found += stream.decompress(body, most + 1 - len(found))
-        if len(found) > most:
-            raise Rejected("too_large", f"A body has at most {most // 2**20} MiB, unpacked too.")
+        stream = zlib.decompressobj(wbits)
+        output += stream.decompress(body, max_bytes + 1 - len(output))
+        if len(output) > max_bytes:
+            raise Rejected("too_large", f"A body has at most {max_bytes // 2**20} MiB, unpacked too.")
         if not stream.eof:
             raise zlib.error("it ends too soon")
         body = stream.unused_data.lstrip(b"\0")
         if not body:
-            return bytes(found)
-        if form != _GZIP:
+            return bytes(output)
+        if wbits != _GZIP:
             raise zlib.error("something comes after its end")
     raise Rejected("invalid_encoding", f"The gzip has more than {MAX_MEMBERS:,} members.")

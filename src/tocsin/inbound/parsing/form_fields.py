@@ -25,7 +25,7 @@ def read(body: bytes, media: str, charset: str, boundary: str | None) -> dict[st
     if media == MULTIPART:
         if not boundary or len(boundary) > 200:
             raise Rejected("invalid_form", "The content type names no boundary between the form's parts.")
-        return _gathered(_parts(body, boundary.encode("utf-8", "replace"), charset))
+        return _merge_repeated(_parts(body, boundary.encode("utf-8", "replace"), charset))
     try:
         text = body.decode(charset, "replace")
         fields = parse_qsl(text.strip("\r\n"), keep_blank_values=True, errors="replace", max_num_fields=MAX_FIELDS)
@@ -33,27 +33,27 @@ def read(body: bytes, media: str, charset: str, boundary: str | None) -> dict[st
         raise Rejected("invalid_form", f"The form has more than {MAX_FIELDS:,} fields.") from None
     if not fields:
         raise Rejected("invalid_form", "The form has no fields.")
-    return _gathered(fields)
+    return _merge_repeated(fields)
 
 
-def _gathered(fields: Iterable[tuple[str, object]]) -> dict[str, object]:
-    gathered: dict[str, object] = {}
+def _merge_repeated(fields: Iterable[tuple[str, object]]) -> dict[str, object]:
+    fields_by_name: dict[str, object] = {}
     repeated: dict[str, list[object]] = {}
     for name, value in fields:
         if name in repeated:
             repeated[name].append(value)
-        elif name in gathered:
-            repeated[name] = [gathered[name], value]
+        elif name in fields_by_name:
+            repeated[name] = [fields_by_name[name], value]
         else:
-            gathered[name] = value
-    return {**gathered, **repeated}
+            fields_by_name[name] = value
+    return {**fields_by_name, **repeated}
 
 
 def _parts(body: bytes, boundary: bytes, charset: str) -> list[tuple[str, object]]:
     pieces = (b"\r\n" + body).split(b"\r\n--" + boundary, _MAX_PARTS + 1)
     if len(pieces) > _MAX_PARTS + 1:
         raise Rejected("invalid_form", f"The form has more than {_MAX_PARTS:,} parts.")
-    found: list[tuple[str, object]] = []
+    parts: list[tuple[str, object]] = []
     is_closed = False
     for piece in pieces[1:]:
         if piece.startswith(b"--"):
@@ -62,21 +62,21 @@ def _parts(body: bytes, boundary: bytes, charset: str) -> list[tuple[str, object
         head, separator, content = piece.partition(b"\r\n\r\n")
         parameters = _parameters(head[:_MAX_HEADERS].decode("utf-8", "replace"))
         if not separator or "name" not in parameters:
-            raise Rejected("invalid_form", f"Part {len(found) + 1} of the form has no name.")
-        found.append((parameters["name"], _content(parameters.get("filename"), content, charset)))
+            raise Rejected("invalid_form", f"Part {len(parts) + 1} of the form has no name.")
+        parts.append((parameters["name"], _content(parameters.get("filename"), content, charset)))
     if not is_closed:
         raise Rejected("invalid_form", "The form ends in the middle of a part.")
-    if not found:
+    if not parts:
         raise Rejected("invalid_form", "The form has no fields.")
-    return found
+    return parts
 
 
 def _parameters(head: str) -> dict[str, str]:
     for header in head.split("\r\n"):
         if header.lower().startswith("content-disposition:"):
             return {
-                name.lower(): re.sub(r"\\(.)", r"\1", inside) if inside else bare
-                for name, inside, bare in _PARAMETER.findall(header)
+                name.lower(): re.sub(r"\\(.)", r"\1", quoted) if quoted else unquoted
+                for name, quoted, unquoted in _PARAMETER.findall(header)
             }
     return {}
 

@@ -25,10 +25,10 @@ def invalid_json(problem: str, line: int, column: int) -> Rejected:
     return Rejected("invalid_json", f"{problem}, at line {line} column {column}")
 
 
-def position(text: str, at: int) -> tuple[int, int]:
+def position(text: str, offset: int) -> tuple[int, int]:
     """Returns line and column of a character, both from 1."""
-    before = text.count("\n", 0, at)
-    return before + 1, at - text.rfind("\n", 0, at)
+    before = text.count("\n", 0, offset)
+    return before + 1, offset - text.rfind("\n", 0, offset)
 
 
 def parse(text: str, *, strict: bool = True) -> tuple[object, tuple[str, ...]]:
@@ -37,34 +37,36 @@ def parse(text: str, *, strict: bool = True) -> tuple[object, tuple[str, ...]]:
 
     Raises Rejected("invalid_json") with line and column, or Rejected("too_deep").
     """
-    doubled: list[str] = []
+    duplicate_keys: list[str] = []
 
-    def pairs(found: list[tuple[str, object]]) -> dict[str, object]:
-        value = dict(found)
-        if len(value) != len(found) and not doubled:
+    def pairs(items: list[tuple[str, object]]) -> dict[str, object]:
+        value = dict(items)
+        if len(value) != len(items) and not duplicate_keys:
             seen: set[str] = set()
-            doubled.append(next(key for key, _ in found if key in seen or seen.add(key)))  # type: ignore[func-returns-value]
+            duplicate_keys.append(next(key for key, _ in items if key in seen or seen.add(key)))  # type: ignore[func-returns-value]
         return value
 
-    mended, notes = _without_lone_surrogates(text)
+    repaired, notes = _without_lone_surrogates(text)
     try:
         value = json.loads(
-            mended,
+            repaired,
             strict=strict,
             object_pairs_hook=pairs,
             parse_int=_integer,
             parse_float=_number,
-            parse_constant=_refuse_constant if strict else _nothing,
+            parse_constant=_refuse_constant if strict else _constant_as_null,
         )
     except json.JSONDecodeError as error:
-        raise invalid_json(f"Not JSON: {_said(error.msg)}", error.lineno, error.colno) from None
+        raise invalid_json(f"Not JSON: {_error_text(error.msg)}", error.lineno, error.colno) from None
     except _ConstantError as error:
-        at = re.search(rf"(?<![\w\"]){re.escape(str(error))}", text)
-        raise invalid_json(f"Not JSON: {error} is not a JSON value", *position(text, at.start() if at else 0)) from None
+        constant_match = re.search(rf"(?<![\w\"]){re.escape(str(error))}", text)
+        raise invalid_json(
+            f"Not JSON: {error} is not a JSON value", *position(text, constant_match.start() if constant_match else 0)
+        ) from None
     except RecursionError:
         raise Rejected("too_deep", "The body is nested too deep to be read.") from None
-    if doubled:
-        notes += (f"the key {quote(doubled[0])} comes twice in one object; the last one counts",)
+    if duplicate_keys:
+        notes += (f"the key {quote(duplicate_keys[0])} comes twice in one object; the last one counts",)
     return value, notes
 
 
@@ -76,7 +78,7 @@ def _refuse_constant(name: str) -> object:
     raise _ConstantError(name)
 
 
-def _nothing(name: str) -> None:
+def _constant_as_null(name: str) -> None:
     return None
 
 
@@ -90,7 +92,7 @@ def _number(digits: str) -> float | str:
 
 
 #: Replacements for messages of Python's parser that do not read well before "at line …".
-_WORDS: Final = {
+_ERROR_TEXTS: Final = {
     "Invalid control character at": "a raw control character in a string",
     "Unterminated string starting at": "a string that does not end",
     "Extra data": "more text after its end",
@@ -99,25 +101,25 @@ _WORDS: Final = {
 }
 
 
-def _said(message: str) -> str:
-    return _WORDS.get(message, message[:1].lower() + message[1:].rstrip(" :"))
+def _error_text(message: str) -> str:
+    return _ERROR_TEXTS.get(message, message[:1].lower() + message[1:].rstrip(" :"))
 
 
 def _without_lone_surrogates(text: str) -> tuple[str, tuple[str, ...]]:
     """Replaces escaped lone surrogates by U+FFFD without changing the length, so that positions stay correct."""
     if "\\u" not in text:
         return text, ()
-    found = False
+    has_lone_surrogate = False
 
-    def mend(match: re.Match[str]) -> str:
-        nonlocal found
+    def replace_surrogate(match: re.Match[str]) -> str:
+        nonlocal has_lone_surrogate
         if (match.group(1) and not match.group(2)) or match.group(3):
-            found = True
+            has_lone_surrogate = True
             return "\\ufffd"
         return match.group()
 
-    mended = _ESCAPE.sub(mend, text)
-    return mended, ("half of a character (a lone surrogate) is shown as \ufffd",) if found else ()
+    repaired = _ESCAPE.sub(replace_surrogate, text)
+    return repaired, ("half of a character (a lone surrogate) is shown as \ufffd",) if has_lone_surrogate else ()
 
 
 def split_array(text: str, limit: int) -> list[str] | None:

@@ -39,10 +39,10 @@ def to_text(body: bytes, charset: str, lenient: bool) -> tuple[str, tuple[str, .
         return body.decode(charset), notes
     except UnicodeDecodeError as error:
         text = body.decode(charset, "replace")
-        at = position(text, len(body[: error.start].decode(charset, "replace")))
+        line_and_column = position(text, len(body[: error.start].decode(charset, "replace")))
         if not lenient:
-            raise invalid_json(f"Not JSON: a byte that is not {charset.upper()}", *at) from None
-        return text, (*notes, f"read leniently: bytes that are not {charset.upper()} at line {at[0]}")
+            raise invalid_json(f"Not JSON: a byte that is not {charset.upper()}", *line_and_column) from None
+        return text, (*notes, f"read leniently: bytes that are not {charset.upper()} at line {line_and_column[0]}")
     except (LookupError, ValueError):
         return body.decode("utf-8", "replace"), notes
 
@@ -51,27 +51,27 @@ def read(text: str) -> tuple[object, tuple[str, ...]]:
     """Parses a broken JSON text; returns value and notes. Raises Rejected as `parse` does if it cannot be repaired."""
     if sum(map(text.count, ',:"\\')) > MAX_MARKS:
         return parse(text, strict=False)
-    mended = _Repair(text)
+    repair = _Repair(text)
     try:
-        value, notes = parse(mended.result, strict=False)
-    except Rejected as first:
-        if first.code != "invalid_json":
+        value, notes = parse(repair.result, strict=False)
+    except Rejected as first_error:
+        if first_error.code != "invalid_json":
             raise
-        bold = _Repair(_escape_inner_quotes(text) if len(text) <= MAX_QUOTED else text)
-        if bold.text == text:
-            raise mended.original(first) from None
+        quote_repair = _Repair(_escape_inner_quotes(text) if len(text) <= MAX_QUOTED else text)
+        if quote_repair.text == text:
+            raise repair.with_original_position(first_error) from None
         try:
-            value, notes = parse(bold.result, strict=False)
+            value, notes = parse(quote_repair.result, strict=False)
         except Rejected:
-            raise mended.original(first) from None
-        at = next((i for i, (a, b) in enumerate(zip(text, bold.text, strict=False)) if a != b), 0)
-        bold.note("a quote inside a string", at)
-        return value, bold.notes() + notes
-    return value, mended.notes() + notes
+            raise repair.with_original_position(first_error) from None
+        offset = next((i for i, (a, b) in enumerate(zip(text, quote_repair.text, strict=False)) if a != b), 0)
+        quote_repair.note("a quote inside a string", offset)
+        return value, quote_repair.notes() + notes
+    return value, repair.notes() + notes
 
 
 #: A string (unterminated: up to the end of the text), a trailing comma, or a colon without a value.
-_MENDABLE: Final = re.compile(
+_REPAIRABLE: Final = re.compile(
     r'"(?:[^"\\]++|\\.)*+"?|,(?=[ \t\r\n]*+[}\]])|:(?=[ \t\r\n]*+[,}])|\bNaN\b|\bInfinity\b', re.DOTALL
 )
 _BAD_ESCAPE: Final = re.compile(r'\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}|(.))', re.DOTALL)
@@ -83,70 +83,73 @@ class _Repair:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self._found: dict[str, int] = {}
+        self._repairs: dict[str, int] = {}
         self._edits: list[tuple[int, int]] = []  # (position in the result, total growth up to there)
         self._shift = 0
-        self.result = _MENDABLE.sub(self._mend, text.rstrip("\x00"))
+        self.result = _REPAIRABLE.sub(self._repair_token, text.rstrip("\x00"))
 
     def notes(self) -> tuple[str, ...]:
-        first = sorted(self._found.items(), key=lambda item: item[1])
-        return tuple(f"read leniently: {what} at line {position(self.text, at)[0]}" for what, at in first)
+        by_position = sorted(self._repairs.items(), key=lambda item: item[1])
+        return tuple(
+            f"read leniently: {description} at line {position(self.text, offset)[0]}"
+            for description, offset in by_position
+        )
 
-    def note(self, what: str, at: int) -> None:
-        self._found.setdefault(what, at)
+    def note(self, description: str, offset: int) -> None:
+        self._repairs.setdefault(description, offset)
 
-    def original(self, problem: Rejected) -> Rejected:
+    def with_original_position(self, problem: Rejected) -> Rejected:
         """Returns `problem` with its position translated from the result to the original text."""
         match = re.search(r"at line (\d+) column (\d+)$", problem.detail)
         if match is None:
             return problem
-        at = self._original_position(int(match.group(1)), int(match.group(2)))
-        return invalid_json(problem.detail[: match.start()].rstrip(", "), *position(self.text, at))
+        offset = self._original_position(int(match.group(1)), int(match.group(2)))
+        return invalid_json(problem.detail[: match.start()].rstrip(", "), *position(self.text, offset))
 
     def _original_position(self, line: int, column: int) -> int:
-        at = 0
+        offset = 0
         for _ in range(line - 1):
-            at = self.result.find("\n", at) + 1
-        at += column - 1
-        edit = bisect.bisect_right(self._edits, (at, 1 << 60)) - 1
-        return min(max(at - (self._edits[edit][1] if edit >= 0 else 0), 0), max(len(self.text) - 1, 0))
+            offset = self.result.find("\n", offset) + 1
+        offset += column - 1
+        edit = bisect.bisect_right(self._edits, (offset, 1 << 60)) - 1
+        return min(max(offset - (self._edits[edit][1] if edit >= 0 else 0), 0), max(len(self.text) - 1, 0))
 
-    def _mend(self, match: re.Match[str]) -> str:
-        part, at = match.group(), match.start()
-        mended = part
-        if part == ",":
-            self.note("a trailing comma", at)
-            mended = ""
-        elif part == ":":
-            self.note("a missing value", at)
-            mended = ":null"
-        elif part[0] != '"':
-            self.note(f"{part}, which is not a JSON value,", at)
+    def _repair_token(self, match: re.Match[str]) -> str:
+        matched_text, offset = match.group(), match.start()
+        repaired = matched_text
+        if matched_text == ",":
+            self.note("a trailing comma", offset)
+            repaired = ""
+        elif matched_text == ":":
+            self.note("a missing value", offset)
+            repaired = ":null"
+        elif matched_text[0] != '"':
+            self.note(f"{matched_text}, which is not a JSON value,", offset)
         else:
-            mended = self._string(part, at)
-        if len(mended) != len(part):
-            self._shift += len(mended) - len(part)
-            self._edits.append((at + len(part) + self._shift, self._shift))
-        return mended
+            repaired = self._string(matched_text, offset)
+        if len(repaired) != len(matched_text):
+            self._shift += len(repaired) - len(matched_text)
+            self._edits.append((offset + len(matched_text) + self._shift, self._shift))
+        return repaired
 
-    def _string(self, part: str, at: int) -> str:
-        control = _CONTROL.search(part)
+    def _string(self, token: str, offset: int) -> str:
+        control = _CONTROL.search(token)
         if control is not None:
             is_break = control.group() in "\r\n"
             self.note(
                 "a raw line break in a string" if is_break else "a raw control character in a string",
-                at + control.start(),
+                offset + control.start(),
             )
-        if "\\" not in part:
-            return part
+        if "\\" not in token:
+            return token
 
         def escape(match: re.Match[str]) -> str:
             if match.group(1) is None:
                 return match.group()
-            self.note("a backslash that escapes nothing in a string", at + match.start())
+            self.note("a backslash that escapes nothing in a string", offset + match.start())
             return "\\" + match.group()
 
-        return _BAD_ESCAPE.sub(escape, part)
+        return _BAD_ESCAPE.sub(escape, token)
 
 
 #: A quote that ends a value: before a comma and another entry, a closing bracket, or the end.
@@ -161,11 +164,11 @@ def _escape_inner_quotes(text: str) -> str:
     parts: list[str] = []
     stack: list[str] = []
     is_key = False
-    at = 0
-    while match := _NEXT.search(text, at):
+    offset = 0
+    while match := _NEXT.search(text, offset):
         mark, begin = match.group(), match.end()
-        parts.append(text[at:begin])
-        at = begin
+        parts.append(text[offset:begin])
+        offset = begin
         if mark in "{[":
             stack.append(mark)
             is_key = mark == "{"
@@ -182,23 +185,25 @@ def _escape_inner_quotes(text: str) -> str:
             if end is None:
                 return text
             parts.append(
-                _BARE_QUOTE.sub(lambda found: found.group() if found.group() != '"' else '\\"', text[begin:end])
+                _BARE_QUOTE.sub(
+                    lambda quote_match: quote_match.group() if quote_match.group() != '"' else '\\"', text[begin:end]
+                )
             )
             parts.append('"')
-            at = end + 1
-    parts.append(text[at:])
+            offset = end + 1
+    parts.append(text[offset:])
     return "".join(parts)
 
 
-def _string_end(text: str, begin: int, ends: re.Pattern[str]) -> int | None:
+def _string_end(text: str, begin: int, end_pattern: re.Pattern[str]) -> int | None:
     """Returns the end of the string that starts at `begin`; a quote after an odd number of backslashes is escaped."""
-    match = ends.search(text, begin)
+    match = end_pattern.search(text, begin)
     while match is not None:
-        at = match.start()
+        offset = match.start()
         backslashes = 0
-        while at - backslashes - 1 >= begin and text[at - backslashes - 1] == "\\":
+        while offset - backslashes - 1 >= begin and text[offset - backslashes - 1] == "\\":
             backslashes += 1
         if backslashes % 2 == 0:
-            return at
-        match = ends.search(text, at + 1)
+            return offset
+        match = end_pattern.search(text, offset + 1)
     return None

@@ -24,7 +24,7 @@ from tocsin.notify.text import html_sanitizer
 MEDIA_TYPE: Final = "message/rfc822"
 
 #: E-mails above MAX_KEPT bytes are stored without their attachments; those above MAX_BYTES are refused.
-MAX_KEPT: Final = 5 * 1024 * 1024
+MAX_STORED_BYTES: Final = 5 * 1024 * 1024
 MAX_BYTES: Final = 25 * 1024 * 1024
 
 MAX_BOUNDARIES: Final = 20
@@ -36,11 +36,11 @@ MAX_ATTACHMENTS: Final = 50
 MAX_HOPS: Final = 25
 
 #: A header that Tocsin adds to the stored e-mail: the URL of its attachments.
-PLACE: Final = "X-Tocsin-Attachments"
+ATTACHMENTS_HEADER: Final = "X-Tocsin-Attachments"
 
 #: How Tocsin's own e-mails are recognised, by a header and in the subject.
-_OWN: Final = "x-tocsin-alert"
-_OWN_SUBJECT: Final = re.compile(r"\(Tocsin #\d+\)")
+_TOCSIN_HEADER: Final = "x-tocsin-alert"
+_TOCSIN_SUBJECT: Final = re.compile(r"\(Tocsin #\d+\)")
 
 #: Local parts that mail servers send from; a bounce may have none.
 _SERVERS: Final = frozenset({"", "mailer-daemon", "postmaster"})
@@ -57,7 +57,7 @@ _HEADER_LENGTH: Final = 1000
 _NO_CHARSETS: Final = frozenset({"ascii", "idna", "punycode", "unicode-escape", "raw-unicode-escape", "undefined"})
 
 #: What Python's parser raises for malformed e-mails; its header errors are not ValueErrors.
-_FAULTS: Final = (
+_PARSER_ERRORS: Final = (
     MessageError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, AssertionError, RecursionError,
 )  # fmt: skip
 
@@ -71,24 +71,24 @@ class MimeAttachment(NamedTuple):
 
 
 @contextmanager
-def _faults() -> Iterator[None]:
+def _reject_parser_errors() -> Iterator[None]:
     """Converts errors of Python's parser to Rejected, and lets no other error escape: an e-mail that cannot be
     processed would be delivered again and again, and block those behind it."""
     try:
         yield
-    except _FAULTS as error:
-        raise _refused(f"cannot be read ({type(error).__name__})") from None
+    except _PARSER_ERRORS as error:
+        raise _rejection(f"cannot be read ({type(error).__name__})") from None
 
 
-@_faults()
+@_reject_parser_errors()
 def read(raw: bytes) -> dict[str, object]:
     """Parses an e-mail. Raises Rejected("invalid_mail") if it is malformed or exceeds a limit."""
     mail = _parsed(raw)
     subject = _header(mail, "subject")
     senders = _addresses(mail, "from")
-    body, attached = _contents(mail)
-    place = str(mail.get(PLACE) or "").strip()
-    found: dict[str, object] = {
+    body, attached_parts = _contents(mail)
+    attachments_url = str(mail.get(ATTACHMENTS_HEADER) or "").strip()
+    result: dict[str, object] = {
         "subject": subject or "(no subject)",
         "from": senders[0][1] if senders else "",
         "from_name": senders[0][0] if senders else "",
@@ -98,29 +98,29 @@ def read(raw: bytes) -> dict[str, object]:
         "headers": {name: value for name in _HEADERS if (value := _header(mail, name))},
     }
     if (sent_at := _date(mail)) is not None:
-        found["date"] = sent_at
-    if attached:
-        found["attachments"] = [
+        result["date"] = sent_at
+    if attached_parts:
+        result["attachments"] = [
             {
-                "name": one.name,
-                "type": one.media,
-                "size": len(one.content),
-                **({"url": f"{place}{number}"} if place.startswith(("http://", "https://")) else {}),
+                "name": attachment.name,
+                "type": attachment.media,
+                "size": len(attachment.content),
+                **({"url": f"{attachments_url}{index}"} if attachments_url.startswith(("http://", "https://")) else {}),
             }
-            for number, one in enumerate(attached)
+            for index, attachment in enumerate(attached_parts)
         ]
-    if (reason := _loop(mail, subject)) is not None:
-        found["loop"] = reason
-    return found
+    if (reason := _loop_reason(mail, subject)) is not None:
+        result["loop"] = reason
+    return result
 
 
-@_faults()
+@_reject_parser_errors()
 def attachments(raw: bytes) -> list[MimeAttachment]:
     """Returns the parts other than the e-mail's text, in order. Raises Rejected as `read` does."""
     return _contents(_parsed(raw))[1]
 
 
-@_faults()
+@_reject_parser_errors()
 def without_attachments(raw: bytes) -> bytes:
     """Returns the e-mail with each attachment replaced by a remark. Raises Rejected as `read` does."""
     mail = _parsed(raw)
@@ -134,34 +134,34 @@ def without_attachments(raw: bytes) -> bytes:
 
 def _parsed(raw: bytes) -> Message:
     if len(raw) > MAX_BYTES:
-        raise _refused("is too large")
+        raise _rejection("is too large")
     lowered = raw.lower()
     # Each level of nesting makes the parser examine every line once more.
     if lowered.count(b"boundary") > MAX_BOUNDARIES or lowered.count(b"message/") > MAX_BOUNDARIES:
-        raise _refused(f"has more than {MAX_BOUNDARIES} levels or groups of parts")
-    if len(raw) <= MAX_KEPT and raw.count(b"\n") > MAX_LINES:
-        raise _refused(f"has more than {MAX_LINES:,} lines")
+        raise _rejection(f"has more than {MAX_BOUNDARIES} levels or groups of parts")
+    if len(raw) <= MAX_STORED_BYTES and raw.count(b"\n") > MAX_LINES:
+        raise _rejection(f"has more than {MAX_LINES:,} lines")
     mail = message_from_bytes(raw)
     if not mail.keys():
-        raise _refused("has no header lines")
+        raise _rejection("has no header lines")
     return mail
 
 
-def _refused(problem: str) -> Rejected:
+def _rejection(problem: str) -> Rejected:
     return Rejected("invalid_mail", f"The mail {problem}.")
 
 
 def _parts(mail: Message) -> Iterator[Message]:
     for number, part in enumerate(mail.walk()):
         if number >= MAX_PARTS:
-            raise _refused(f"has more than {MAX_PARTS} parts")
+            raise _rejection(f"has more than {MAX_PARTS} parts")
         yield part
 
 
 def _contents(mail: Message) -> tuple[str, list[MimeAttachment]]:
     """Returns the e-mail's text (for HTML, the text visible to a reader), and all other parts."""
     plain = html = ""
-    attached: list[MimeAttachment] = []
+    attached_parts: list[MimeAttachment] = []
     for part in _parts(mail):
         if part.is_multipart():
             continue
@@ -171,11 +171,11 @@ def _contents(mail: Message) -> tuple[str, list[MimeAttachment]]:
                 html = html or text
             else:
                 plain = f"{plain}\n{text}" if plain and text else plain or text
-        elif len(attached) < MAX_ATTACHMENTS:
-            attached.append(_attachment(part, len(attached)))
+        elif len(attached_parts) < MAX_ATTACHMENTS:
+            attached_parts.append(_attachment(part, len(attached_parts)))
     if not plain.strip() and html:
         plain = html_sanitizer.plain(html_sanitizer.strip_tags(html, "script", "style", "title"), MAX_TEXT)
-    return plain.replace("\r\n", "\n").strip()[:MAX_TEXT], attached
+    return plain.replace("\r\n", "\n").strip()[:MAX_TEXT], attached_parts
 
 
 def _is_text(part: Message) -> bool:
@@ -186,7 +186,7 @@ def _text(part: Message) -> str:
     content = _bytes(part)[: 4 * MAX_TEXT]
     try:
         charset = part.get_content_charset()
-    except _FAULTS:
+    except _PARSER_ERRORS:
         charset = None
     return _characters(content, charset).replace("\x00", "\ufffd")
 
@@ -198,7 +198,7 @@ def _characters(content: bytes, charset: str | None) -> str:
         name = codecs.lookup(charset or "ascii").name
         if name not in _NO_CHARSETS:
             return content.decode(name, "replace")
-    except _FAULTS:
+    except _PARSER_ERRORS:
         pass
     try:
         # The content may be cut in the middle of a character.
@@ -210,19 +210,19 @@ def _characters(content: bytes, charset: str | None) -> str:
 def _bytes(part: Message) -> bytes:
     try:
         content = part.get_payload(decode=True)
-    except _FAULTS:
+    except _PARSER_ERRORS:
         content = None
     return content if isinstance(content, bytes) else b""
 
 
-def _attachment(part: Message, number: int) -> MimeAttachment:
+def _attachment(part: Message, index: int) -> MimeAttachment:
     try:
         name = _decoded(part.get_filename() or "")
-    except _FAULTS:
+    except _PARSER_ERRORS:
         name = ""
     # Only the last component of a path, without characters that have a meaning in a header or shell.
     clean = re.sub(r'[\x00-\x1f\x7f"\\/<>|:*?]+', "_", re.split(r"[\\/]", name)[-1]).strip(" .")[:150]
-    return MimeAttachment(clean or f"attachment-{number + 1}", part.get_content_type(), _bytes(part))
+    return MimeAttachment(clean or f"attachment-{index + 1}", part.get_content_type(), _bytes(part))
 
 
 def _header(mail: Message, name: str) -> str:
@@ -244,39 +244,43 @@ def _decoded(value: str) -> str:
             for piece, charset in decode_header(value[: 4 * _HEADER_LENGTH])
         ]
         text = "".join(pieces)
-    except _FAULTS:
+    except _PARSER_ERRORS:
         text = value
     return " ".join(text.encode("utf-8", "replace").decode("utf-8").split())
 
 
 def _addresses(mail: Message, name: str) -> list[tuple[str, str]]:
-    values = [one[: 10 * _HEADER_LENGTH] for one in islice(_values(mail, name), 20)]
+    values = [header_value[: 10 * _HEADER_LENGTH] for header_value in islice(_values(mail, name), 20)]
     try:
-        found = getaddresses(values)
-    except _FAULTS:
+        address_pairs = getaddresses(values)
+    except _PARSER_ERRORS:
         return []
-    return [(_decoded(shown)[:200], address.strip()[:320]) for shown, address in found if "@" in address][:100]
+    return [
+        (_decoded(display_name)[:200], address.strip()[:320])
+        for display_name, address in address_pairs
+        if "@" in address
+    ][:100]
 
 
 def _date(mail: Message) -> str | None:
     try:
-        at = parsedate_to_datetime(str(mail.get("date") or ""))
-    except _FAULTS:
+        sent_at = parsedate_to_datetime(str(mail.get("date") or ""))
+    except _PARSER_ERRORS:
         return None
-    return at.isoformat() if at.tzinfo is not None else f"{at.isoformat()}+00:00"
+    return sent_at.isoformat() if sent_at.tzinfo is not None else f"{sent_at.isoformat()}+00:00"
 
 
-def _is_by_a_server(mail: Message) -> bool:
+def _is_from_mail_server(mail: Message) -> bool:
     """Returns whether an e-mail comes from a mail server, or is a program's automatic reply. Needed because an empty
     Return-Path alone proves little: some monitors send their alerts that way."""
     sender = next((address for _, address in _addresses(mail, "from")), "").partition("@")[0].lower()
     return sender in _SERVERS or _header(mail, "auto-submitted").lower() not in ("", "no")
 
 
-def _loop(mail: Message, subject: str) -> str | None:
+def _loop_reason(mail: Message, subject: str) -> str | None:
     """Returns why an e-mail must not open an alert: automatic reply, bounce, Tocsin's own e-mail, or mail loop."""
     submitted = _header(mail, "auto-submitted").lower().partition(";")[0].strip()
-    if _OWN in mail or _OWN_SUBJECT.search(subject):
+    if _TOCSIN_HEADER in mail or _TOCSIN_SUBJECT.search(subject):
         return "it is Tocsin's own mail, or an answer to one, which never opens an alert"
     # RFC 3834: a monitor's e-mail may be auto-generated, and must open an alert.
     if submitted == "auto-replied" or mail.get("x-autoreply") or mail.get("x-autorespond"):
@@ -284,7 +288,7 @@ def _loop(mail: Message, subject: str) -> str | None:
     if _header(mail, "precedence").lower() in ("auto_reply", "junk"):
         return "it is an automatic answer"
     if mail.get_content_type() == "multipart/report" or (
-        _header(mail, "return-path") == "<>" and _is_by_a_server(mail)
+        _header(mail, "return-path") == "<>" and _is_from_mail_server(mail)
     ):
         return "it says that another mail could not be delivered"
     if len(mail.get_all("received", [])) > MAX_HOPS:

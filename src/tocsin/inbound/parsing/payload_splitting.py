@@ -28,29 +28,29 @@ def elements_of(
 ) -> Decoded:
     """Decodes and splits a body. `headers` by lower-case name. Raises Rejected as `decode` does."""
     decoded = decode(body, content_type, lenient=kind.lenient)
-    if kind.code.messages is None:
+    if kind.kind_hooks.messages is None:
         return decoded
-    found: list[Element] = []
+    elements: list[Element] = []
     for element in decoded.elements:
-        found += _messages(kind, element, headers)
-        if len(found) > MAX_ELEMENTS:
+        elements += _messages(kind, element, headers)
+        if len(elements) > MAX_ELEMENTS:
             raise Rejected("too_many", f"One request may have at most {MAX_ELEMENTS:,} messages; this one has more.")
-    return Decoded(tuple(found), decoded.is_array or len(found) > 1)
+    return Decoded(tuple(elements), decoded.is_array or len(elements) > 1)
 
 
 def _messages(kind: IntegrationKind, element: Element, headers: Mapping[str, str]) -> list[Element]:
     """Returns the messages of one element; the element itself if there is only one, or the kind's hook failed."""
-    if element.payload is None or kind.code.messages is None:
+    if element.payload is None or kind.kind_hooks.messages is None:
         return [element]
     try:
-        payloads = list(islice(kind.code.messages(element.payload, headers), MAX_ELEMENTS + 1))
+        payloads = list(islice(kind.kind_hooks.messages(element.payload, headers), MAX_ELEMENTS + 1))
     except Exception as error:  # boundary of a kind's hook: one sender's input must not affect other messages
         log.exception("The code of the kind %s cannot read a message.", kind.name)
         detail = f"{kind.title}'s reader failed: {type(error).__name__}. It can be replayed."
         return [Element(element.payload, element.raw, problem=Rejected("cannot_be_read", detail))]
     if not payloads or (len(payloads) == 1 and payloads[0] is element.payload):
         return [element]
-    found: list[Element] = []
+    elements: list[Element] = []
     size = 0
     for payload in payloads:
         raw = msgspec.json.encode(payload)
@@ -58,5 +58,5 @@ def _messages(kind: IntegrationKind, element: Element, headers: Mapping[str, str
         if size > MAX_SPLIT:
             problem = Rejected("too_large", "The messages in this body repeat too much of it: over 16 MiB together.")
             return [Element(element.payload, element.raw, element.notes, problem)]
-        found.append(Element(payload, raw, element.notes))
-    return found
+        elements.append(Element(payload, raw, element.notes))
+    return elements

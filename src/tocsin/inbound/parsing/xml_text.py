@@ -46,8 +46,8 @@ def read(body: bytes) -> dict[str, object]:
         raise Rejected("invalid_xml", "The XML has a DTD or an entity in it, which Tocsin does not read.") from None
     except ParseError as error:
         line, column = error.position
-        said = str(error).partition(":")[0]
-        raise Rejected("invalid_xml", f"Not XML: {said}, at line {line} column {column + 1}") from None
+        message = str(error).partition(":")[0]
+        raise Rejected("invalid_xml", f"Not XML: {message}, at line {line} column {column + 1}") from None
     except (ValueError, LookupError) as error:
         raise Rejected("invalid_xml", f"Not XML: {error}") from None
     value = _value(root)
@@ -73,24 +73,24 @@ class _Builder(TreeBuilder):
 
 
 def _value(node: Node) -> object:
-    found: dict[str, object] = {f"@{_name(key)}": value for key, value in node.attrib.items()}
+    result: dict[str, object] = {f"@{_name(key)}": value for key, value in node.attrib.items()}
     texts = [(node.text or "").strip()]
     for child in node:
         name, value = _name(child.tag), _value(child)
-        before = found.get(name)
-        if before is None:
-            found[name] = value
-        elif isinstance(before, list):
-            before.append(value)
+        existing = result.get(name)
+        if existing is None:
+            result[name] = value
+        elif isinstance(existing, list):
+            existing.append(value)
         else:
-            found[name] = [before, value]
+            result[name] = [existing, value]
         texts.append((child.tail or "").strip())
     text = " ".join(filter(None, texts))
-    if not found:
+    if not result:
         return text
     if text:
-        found["#text"] = text
-    return found
+        result["#text"] = text
+    return result
 
 
 def _name(tag: str) -> str:

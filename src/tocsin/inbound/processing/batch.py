@@ -33,7 +33,7 @@ from tocsin.inbound.deciding.decide import decide, decide_disabled, decide_faile
 from tocsin.inbound.deciding.echo_suppression import RecentWrites
 from tocsin.inbound.deciding.preprocessing import DeliveryKey, prepare
 from tocsin.inbound.deciding.state import (
-    ALONE,
+    EMPTY_NOISE_STATE,
     Decision,
     DedupKeyState,
     DelayedAlertState,
@@ -45,59 +45,58 @@ from tocsin.inbound.deciding.state import (
     WaitOutcome,
 )
 from tocsin.inbound.enums import MessageStatus
-from tocsin.inbound.storage import dedup_key_store, messages
-from tocsin.inbound.storage import noise_store as shaped_rows
+from tocsin.inbound.storage import dedup_key_store, messages, noise_store
 from tocsin.inbound.storage.dedup_key_store import LoadedKeys
 from tocsin.inbound.storage.messages import IncomingMessage, MessageResult, MessageRow
 
 log = logging.getLogger(__name__)
 
 #: Reasons of pending messages.
-PENDING = "decided in order within seconds"
-ASKING = "it does not say how the ticket stands: its system is asked first"
+PENDING_REASON = "decided in order within seconds"
+FETCHING_TICKET_REASON = "it does not say how the ticket stands: its system is asked first"
 
 
 class AlertIdAllocator:
     """Ids for new alerts, fetched from the sequence as needed; the next batch uses what one leaves over."""
 
     def __init__(self) -> None:
-        self._spare: list[int] = []
-        self._used = 0
+        self._free_ids: list[int] = []
+        self._used_count = 0
         #: A query for ids whose result has not been read yet.
-        self._asked: Cursor[tuple[int]] | None = None
+        self._id_query: Cursor[tuple[int]] | None = None
 
-    def provide(self, connection: Connection, number: int) -> None:
-        """Requests the ids missing for `number` alerts. In a pipeline, this costs no round trip."""
+    def reserve(self, connection: Connection, count: int) -> None:
+        """Requests the ids missing for `count` alerts. In a pipeline, this costs no round trip."""
         try:
             self._collect()
         except psycopg.Error:
             # An earlier batch requested them, and its transaction or connection failed: those ids are lost.
             log.info("The numbers that a failed batch asked for are skipped.")
-        self._used = 0
-        if (lacking := number - len(self._spare)) > 0:
-            self._asked = store.ask_for_ids(connection, lacking)
+        self._used_count = 0
+        if (missing := count - len(self._free_ids)) > 0:
+            self._id_query = store.request_ids(connection, missing)
 
-    def take(self) -> int:
+    def next_id(self) -> int:
         """Returns the next id."""
         self._collect()
-        self._used += 1
-        return self._spare[self._used - 1]
+        self._used_count += 1
+        return self._free_ids[self._used_count - 1]
 
     def _collect(self) -> None:
-        if self._asked is not None:
-            asked, self._asked = self._asked, None
-            self._spare.extend([row[0] for row in asked])
+        if self._id_query is not None:
+            cursor, self._id_query = self._id_query, None
+            self._free_ids.extend([row[0] for row in cursor])
 
-    def committed(self) -> None:
+    def mark_committed(self) -> None:
         """Marks the batch's ids as used. Without this call (the batch was rolled back), they are handed out again."""
-        del self._spare[: self._used]
-        self._used = 0
+        del self._free_ids[: self._used_count]
+        self._used_count = 0
 
     def discard(self) -> None:
         """Drops all ids, because it is unknown whether the last batch was committed."""
-        self._spare.clear()
-        self._asked = None
-        self._used = 0
+        self._free_ids.clear()
+        self._id_query = None
+        self._used_count = 0
 
 
 _NEW = DedupKeyState()
@@ -108,15 +107,15 @@ class _BatchItem:
     """A message as normalized, with its integration and key."""
 
     incoming: IncomingMessage
-    door: CompiledIntegration
-    reading: NormalizedEvent | None = None
+    integration: CompiledIntegration
+    event: NormalizedEvent | None = None
     rejected: Rejected | None = None
-    key: bytes | None = None
+    key_hash: bytes | None = None
     delivery: DeliveryKey | None = None
     decision: Decision | None = None
     is_pending: bool = False
     #: Whether its ticket is fetched before it is decided.
-    must_ask: bool = False
+    needs_ticket_fetch: bool = False
     scopes: LockScopes | None = None
 
 
@@ -124,351 +123,404 @@ class _BatchItem:
 class _BatchState:
     """The changes that the batch will write, collected in arrival order."""
 
-    board: BatchView
-    seen: dict[DeliveryKey, DuplicateDelivery]
-    held: set[bytes]
-    clocked: frozenset[bytes]
-    new_seen: dict[DeliveryKey, DuplicateDelivery] = field(default_factory=dict)
-    moved: set[bytes] = field(default_factory=set)
-    openings: list[AlertCreation] = field(default_factory=list)
+    view: BatchView
+    deliveries: dict[DeliveryKey, DuplicateDelivery]
+    blocked_keys: set[bytes]
+    stored_keys: frozenset[bytes]
+    new_deliveries: dict[DeliveryKey, DuplicateDelivery] = field(default_factory=dict)
+    updated_keys: set[bytes] = field(default_factory=set)
+    creations: list[AlertCreation] = field(default_factory=list)
     changes: list[AlertChange] = field(default_factory=list)
-    counted: dict[int, RepeatedMessages] = field(default_factory=dict)
-    own: Mapping[tuple[int, str], RecentWrites] = field(default_factory=dict)
-    came_back: list[int] = field(default_factory=list)
+    repeated_messages: dict[int, RepeatedMessages] = field(default_factory=dict)
+    recent_writes: Mapping[tuple[int, str], RecentWrites] = field(default_factory=dict)
+    echoed_write_ids: list[int] = field(default_factory=list)
     #: Due alerts, with the state of their delay.
-    waited: dict[bytes, DelayedAlertState] = field(default_factory=dict)
+    due_delays: dict[bytes, DelayedAlertState] = field(default_factory=dict)
     #: Alerts that are delayed, or are no longer (None), with their integration.
     delayed: dict[bytes, tuple[int, DelayedAlertState | None]] = field(default_factory=dict)
     #: This batch's delayed messages by key.
-    waiting: dict[bytes, list[_BatchItem]] = field(default_factory=dict)
-    settled: dict[bytes, WaitOutcome] = field(default_factory=dict)
-    joins: dict[bytes, GroupJoin] = field(default_factory=dict)
-    counted_in: set[bytes] = field(default_factory=set)
-    released: set[bytes] = field(default_factory=set)
+    delayed_items: dict[bytes, list[_BatchItem]] = field(default_factory=dict)
+    wait_outcomes: dict[bytes, WaitOutcome] = field(default_factory=dict)
+    group_joins: dict[bytes, GroupJoin] = field(default_factory=dict)
+    changed_rate_windows: set[bytes] = field(default_factory=set)
+    released_scopes: set[bytes] = field(default_factory=set)
 
 
 def process(
     connection: Connection,
     registry: IntegrationRegistry,
-    numbers: AlertIdAllocator,
+    alert_ids: AlertIdAllocator,
     incoming: Sequence[IncomingMessage],
     now: datetime,
     *,
     wait: bool = True,
-    draining: bool = False,
+    is_draining: bool = False,
 ) -> list[MessageResult]:
     """Stores and decides messages in one transaction; returns their results in order, after the commit.
 
     With `wait`, raises psycopg's LockNotAvailable if a key or alert stays locked for longer than the connection's
-    `lock_timeout`; without, such messages become Pending. `draining` decides messages that are stored as Pending or
+    `lock_timeout`; without, such messages become Pending. `is_draining` decides messages that are stored as Pending or
     delayed, and skips those that another node has decided meanwhile.
     """
     is_due = bool(incoming) and incoming[0].is_due
     # A due message comes after pending messages of its key; pending messages do not wait for themselves.
-    stands = partial(dedup_key_store.load_states, connection, now=now, replaying=draining and not is_due)
+    load_states = partial(dedup_key_store.load_states, connection, now=now, is_draining=is_draining and not is_due)
     with database.pipelined_transaction(connection):
         with connection.pipeline():
             connection.execute("BEGIN")
-            read, asked = _ask(connection, registry, numbers, incoming, wait=wait)
-        standing = stands(asked)
-        if registry.is_older_than(standing.config_version):
+            items, query = _query_state(connection, registry, alert_ids, incoming, wait=wait)
+        loaded_keys = load_states(query)
+        if registry.is_older_than(loaded_keys.config_version):
             registry.load(connection)
             with connection.pipeline():
-                read, asked = _ask(connection, registry, numbers, incoming, wait=wait)
-            standing = stands(asked)
-        if draining:
-            read = _still_waiting(connection, read)
-        fold = _folded(connection, read, standing, numbers, now, draining=draining)
+                items, query = _query_state(connection, registry, alert_ids, incoming, wait=wait)
+            loaded_keys = load_states(query)
+        if is_draining:
+            items = _select_undecided(connection, items)
+        batch_state = _decide_batch(connection, items, loaded_keys, alert_ids, now, is_draining=is_draining)
         # All writes are sent in one pipeline: the database executes the first while the next is still being sent.
         with connection.pipeline():
-            _write(connection, fold, now)
-            if draining:
-                _settle(connection, read)
+            _write(connection, batch_state, now)
+            if is_draining:
+                _update_stored(connection, items)
             else:
-                messages.insert(connection, [_row(one) for one in read])
-            database.notify(connection, *_topics(read, fold))
-            committed = connection.execute("COMMIT")
-        if committed.statusmessage != "COMMIT":
-            raise RuntimeError(f"The database answered COMMIT by {committed.statusmessage}.")
-    numbers.committed()
-    return [_stored(one) for one in read]
+                messages.insert(connection, [_row(item) for item in items])
+            database.notify(connection, *_topics(items, batch_state))
+            commit_result = connection.execute("COMMIT")
+        if commit_result.statusmessage != "COMMIT":
+            raise RuntimeError(f"The database answered COMMIT by {commit_result.statusmessage}.")
+    alert_ids.mark_committed()
+    return [_result(item) for item in items]
 
 
-def _folded(
+def _decide_batch(
     connection: Connection,
-    read: Sequence[_BatchItem],
-    standing: LoadedKeys,
-    numbers: AlertIdAllocator,
+    items: Sequence[_BatchItem],
+    loaded_keys: LoadedKeys,
+    alert_ids: AlertIdAllocator,
     now: datetime,
     *,
-    draining: bool,
+    is_draining: bool,
 ) -> _BatchState:
     """Decides each message in order, on the state left by the previous ones, and returns the changes."""
-    board = BatchView(standing.states, standing.rate_windows, standing.lives)
-    fold = _BatchState(board, standing.seen, set(standing.held), standing.clocked)
-    if draining:
-        _begin_due(read, fold, now)
-    fold.own = echo_suppression.load_recent_writes(
-        connection, ((one.door.outbound_id, _ticket(one)) for one in read), now
+    view = BatchView(loaded_keys.states, loaded_keys.rate_windows, loaded_keys.active_alerts)
+    batch_state = _BatchState(view, loaded_keys.deliveries, set(loaded_keys.blocked_keys), loaded_keys.stored_keys)
+    if is_draining:
+        _prepare_due(items, batch_state, now)
+    batch_state.recent_writes = echo_suppression.load_recent_writes(
+        connection, ((item.integration.outbound_id, _ticket_id(item)) for item in items), now
     )
-    for one in read:
-        one.must_ask = _must_ask(one, draining=draining)
-    for one in read:
-        _decide(one, fold, numbers, now)
-    return fold
+    for item in items:
+        item.needs_ticket_fetch = _needs_ticket_fetch(item, is_draining=is_draining)
+    for item in items:
+        _decide(item, batch_state, alert_ids, now)
+    return batch_state
 
 
-def _topics(read: Sequence[_BatchItem], fold: _BatchState) -> list[str]:
+def _topics(items: Sequence[_BatchItem], batch_state: _BatchState) -> list[str]:
     """Returns the topics to notify listening nodes about."""
     topics = ["messages"]
-    if any(one.is_pending for one in read):
+    if any(item.is_pending for item in items):
         topics.append("pending")
-    if any(one.must_ask for one in read):
-        topics.append(echo_suppression.REREAD)
-    if fold.openings or fold.changes or fold.counted:
+    if any(item.needs_ticket_fetch for item in items):
+        topics.append(echo_suppression.TICKET_FETCH)
+    if batch_state.creations or batch_state.changes or batch_state.repeated_messages:
         topics.append("alerts")
-        topics += [f"alert:{number}" for number in list(fold.counted)[:20]]
-        topics += [f"alert:{change.alert_id}" for change in fold.changes[:20]]
+        topics += [f"alert:{alert_id}" for alert_id in list(batch_state.repeated_messages)[:20]]
+        topics += [f"alert:{change.alert_id}" for change in batch_state.changes[:20]]
     return topics
 
 
-def _read(registry: IntegrationRegistry, incoming: IncomingMessage) -> _BatchItem:
-    door = registry.door(incoming.integration_id)
-    prepared = incoming.prepared
-    if prepared is None or prepared.door is not door:
+def _normalize(registry: IntegrationRegistry, incoming: IncomingMessage) -> _BatchItem:
+    integration = registry.get(incoming.integration_id)
+    preprocessed = incoming.preprocessed
+    if preprocessed is None or preprocessed.integration is not integration:
         is_replay = incoming.replay_of is not None
-        prepared = prepare(door, incoming.element, incoming.id, test_id=incoming.test_id, is_replay=is_replay)
-    outcome = prepared.outcome
+        preprocessed = prepare(
+            integration, incoming.element, incoming.id, test_id=incoming.test_id, is_replay=is_replay
+        )
+    outcome = preprocessed.outcome
     if outcome is None:
-        return _BatchItem(incoming, door, decision=decide_disabled())
+        return _BatchItem(incoming, integration, decision=decide_disabled())
     if isinstance(outcome, Rejected):
-        return _BatchItem(incoming, door, rejected=outcome, key=prepared.key)
-    return _BatchItem(incoming, door, outcome, key=prepared.key, delivery=prepared.delivery, scopes=prepared.scopes)
+        return _BatchItem(incoming, integration, rejected=outcome, key_hash=preprocessed.key_hash)
+    return _BatchItem(
+        incoming,
+        integration,
+        outcome,
+        key_hash=preprocessed.key_hash,
+        delivery=preprocessed.delivery,
+        scopes=preprocessed.scopes,
+    )
 
 
-def _ask(
+def _query_state(
     connection: Connection,
     registry: IntegrationRegistry,
-    numbers: AlertIdAllocator,
+    alert_ids: AlertIdAllocator,
     incoming: Sequence[IncomingMessage],
     *,
     wait: bool,
 ) -> tuple[list[_BatchItem], dedup_key_store.PendingKeyQuery]:
     """Normalizes the messages, and queries the state they depend on, inside a pipeline."""
-    read = [_read(registry, one) for one in incoming]
-    numbers.provide(connection, sum(1 for one in read if _may_open(one)))
-    return read, dedup_key_store.ask(
+    items = [_normalize(registry, item) for item in incoming]
+    alert_ids.reserve(connection, sum(1 for item in items if _may_open(item)))
+    return items, dedup_key_store.query_keys(
         connection,
-        {one.key for one in read if one.key is not None},
-        list({one.delivery for one in read if one.delivery is not None}),
+        {item.key_hash for item in items if item.key_hash is not None},
+        list({item.delivery for item in items if item.delivery is not None}),
         wait=wait,
-        scopes={one.key: one.scopes for one in read if one.scopes is not None and one.key is not None},
+        scopes={item.key_hash: item.scopes for item in items if item.scopes is not None and item.key_hash is not None},
     )
 
 
-def _still_waiting(connection: Connection, read: Sequence[_BatchItem]) -> list[_BatchItem]:
+def _select_undecided(connection: Connection, items: Sequence[_BatchItem]) -> list[_BatchItem]:
     """Returns the stored messages that are still undecided. Their keys are locked by now."""
-    found = connection.execute(
+    rows = connection.execute(
         "SELECT id FROM inbound_inboundmessage WHERE id = ANY(%s) AND status IN ('Pending', 'Mapped Delayed') "
         "ORDER BY id FOR NO KEY UPDATE SKIP LOCKED",
-        ([one.incoming.id for one in read],),
+        ([item.incoming.id for item in items],),
     )
-    waiting = {row[0] for row in found}
-    return [one for one in read if one.incoming.id in waiting]
+    undecided_ids = {row[0] for row in rows}
+    return [item for item in items if item.incoming.id in undecided_ids]
 
 
-def _begin_due(read: Sequence[_BatchItem], fold: _BatchState, now: datetime) -> None:
+def _prepare_due(items: Sequence[_BatchItem], batch_state: _BatchState, now: datetime) -> None:
     """Prepares due alerts as if none of their messages had come; those that are not due after all stay delayed."""
-    for one in read:
-        if not one.incoming.is_due or one.key is None or one.key in fold.waited:
+    for item in items:
+        if not item.incoming.is_due or item.key_hash is None or item.key_hash in batch_state.due_delays:
             continue
-        state = fold.board.states.get(one.key, DedupKeyState())
-        waited = state.delayed
-        if waited is not None and (waited.due_at is None or waited.due_at > now):
-            fold.held.add(one.key)
-        elif one.key not in fold.held:
+        state = batch_state.view.states.get(item.key_hash, DedupKeyState())
+        delay = state.delayed
+        if delay is not None and (delay.due_at is None or delay.due_at > now):
+            batch_state.blocked_keys.add(item.key_hash)
+        elif item.key_hash not in batch_state.blocked_keys:
             # The key may differ from the stored one under a new configuration: nothing is known about it then.
-            fold.waited[one.key] = waited or DelayedAlertState(
-                DelayReason.WAIT, one.incoming.received_at, now, "after its delay"
+            batch_state.due_delays[item.key_hash] = delay or DelayedAlertState(
+                DelayReason.WAIT, item.incoming.received_at, now, "after its delay"
             )
-            if waited is not None:
-                fold.board.states[one.key] = replace(state, delayed=None)
-                fold.delayed[one.key] = (one.door.id, None)
+            if delay is not None:
+                batch_state.view.states[item.key_hash] = replace(state, delayed=None)
+                batch_state.delayed[item.key_hash] = (item.integration.id, None)
 
 
-def _may_open(one: _BatchItem) -> bool:
+def _may_open(item: _BatchItem) -> bool:
     """Returns whether deciding the message may need the id of a new alert."""
-    return one.rejected is not None or (one.reading is not None and one.reading.intent is EventAction.OPEN)
+    return item.rejected is not None or (item.event is not None and item.event.action is EventAction.OPEN)
 
 
-def _ticket(one: _BatchItem) -> str | None:
-    return one.reading.source_id if one.reading is not None else None
+def _ticket_id(item: _BatchItem) -> str | None:
+    return item.event.source_id if item.event is not None else None
 
 
-def _must_ask(one: _BatchItem, *, draining: bool) -> bool:
+def _needs_ticket_fetch(item: _BatchItem, *, is_draining: bool) -> bool:
     """Returns whether the message waits for its ticket to be fetched: at most once, and never for a replay."""
-    if one.reading is None or one.incoming.replay_of is not None or one.incoming.test_user_id is not None:
+    if item.event is None or item.incoming.replay_of is not None or item.incoming.test_user_id is not None:
         return False
-    return one.incoming.is_asked_about if draining else echo_suppression.needs_ticket_fetch(one.door, one.reading)
-
-
-def _decide(one: _BatchItem, fold: _BatchState, numbers: AlertIdAllocator, now: datetime) -> None:
-    if one.decision is not None:
-        return
-    assert one.key is not None
-    if one.key in fold.held and one.rejected is None:
-        one.is_pending = True
-        return
-    if one.must_ask:
-        one.is_pending = True
-        fold.held.add(one.key)
-        return
-    key = fold.board.states.get(one.key, _NEW)
-    if key.shared is not None or (key.live is not None and key.live.parent_id is not None):
-        key = fold.board.key(one.key)
-    incoming = one.incoming
-    own = fold.own.get((one.door.outbound_id or 0, _ticket(one) or ""))
-    arrival = MessageContext(
-        incoming.id, incoming.received_at, incoming.replay_of, incoming.may_page, incoming.test_user_id, own
+    return (
+        item.incoming.is_awaiting_ticket
+        if is_draining
+        else echo_suppression.needs_ticket_fetch(item.integration, item.event)
     )
-    if incoming.unasked:
-        arrival = replace(arrival, unasked=incoming.unasked)
-    if incoming.is_due:
-        arrival = replace(arrival, waited=fold.waited.get(one.key))
-    if one.rejected is not None and echo_suppression.is_about_no_ticket(one.door, incoming.element):
-        decision = decide_without_ticket()
-    elif one.rejected is not None:
-        decision = decide_failed(one.rejected)
-        if one.key not in fold.held:
-            decision = fail_open.fail_open(
-                one.door, arrival, decision, one.rejected, incoming.raw, key, one.key, numbers.take, now
-            )
-    else:
-        assert one.reading is not None
-        seen = fold.seen.get(one.delivery) if one.delivery is not None else None
-        scopes = one.scopes
-        standing = ALONE if scopes is None else fold.board.standing(scopes)
-        decision = decide(one.door, arrival, one.reading, key, seen, one.key, numbers.take, now, scopes, standing)
-        if one.delivery is not None and seen is None and not decision.may_come_again:
-            found = DuplicateDelivery(incoming.id, decision.alert_id)
-            fold.seen[one.delivery] = fold.new_seen[one.delivery] = found
-    one.decision = decision
-    if decision.shaped is None and key.delayed is None and key.shared is None and decision.key.delayed is None:
-        # Most messages do not involve noise reduction.
-        fold.board.states[one.key] = decision.key
-    else:
-        _shape(one, one.key, key, decision, fold)
-    _fold_in(one.key, decision, fold)
 
 
-def _shape(one: _BatchItem, key: bytes, before: DedupKeyState, decision: Decision, fold: _BatchState) -> None:
-    fold.board.put(key, before, decision)
-    if decision.key.delayed is not before.delayed:
-        fold.delayed[key] = (one.door.id, decision.key.delayed)
-    if decision.status is MessageStatus.DELAYED:
-        fold.waiting.setdefault(key, []).append(one)
-    shaped = decision.shaped
-    if shaped is None:
+def _decide(item: _BatchItem, batch_state: _BatchState, alert_ids: AlertIdAllocator, now: datetime) -> None:
+    if item.decision is not None:
         return
-    fold.counted_in.update(shaped.rate_windows)
-    fold.released.update(shaped.released)
-    if shaped.join is not None:
-        fold.joins[key] = shaped.join
-    if (settled := shaped.settled) is not None:
-        fold.settled[key] = settled
-        for waiting in fold.waiting.pop(key, ()):
-            assert waiting.decision is not None
-            waiting.decision = replace(
-                waiting.decision, status=settled.status, reason=settled.reason, alert_id=settled.alert_id
+    assert item.key_hash is not None
+    if item.key_hash in batch_state.blocked_keys and item.rejected is None:
+        item.is_pending = True
+        return
+    if item.needs_ticket_fetch:
+        item.is_pending = True
+        batch_state.blocked_keys.add(item.key_hash)
+        return
+    key_state = batch_state.view.states.get(item.key_hash, _NEW)
+    if key_state.shared_alert_id is not None or (
+        key_state.active_alert is not None and key_state.active_alert.parent_id is not None
+    ):
+        key_state = batch_state.view.get_state(item.key_hash)
+    incoming = item.incoming
+    recent_writes = batch_state.recent_writes.get((item.integration.outbound_id or 0, _ticket_id(item) or ""))
+    context = MessageContext(
+        incoming.id, incoming.received_at, incoming.replay_of, incoming.may_page, incoming.test_user_id, recent_writes
+    )
+    if incoming.fetch_skipped_reason:
+        context = replace(context, fetch_skipped_reason=incoming.fetch_skipped_reason)
+    if incoming.is_due:
+        context = replace(context, due_delay=batch_state.due_delays.get(item.key_hash))
+    if item.rejected is not None and echo_suppression.has_no_ticket(item.integration, incoming.element):
+        decision = decide_without_ticket()
+    elif item.rejected is not None:
+        decision = decide_failed(item.rejected)
+        if item.key_hash not in batch_state.blocked_keys:
+            decision = fail_open.fail_open(
+                item.integration,
+                context,
+                decision,
+                item.rejected,
+                incoming.raw,
+                key_state,
+                item.key_hash,
+                alert_ids.next_id,
+                now,
+            )
+    else:
+        assert item.event is not None
+        duplicate = batch_state.deliveries.get(item.delivery) if item.delivery is not None else None
+        scopes = item.scopes
+        noise_state = EMPTY_NOISE_STATE if scopes is None else batch_state.view.get_noise_state(scopes)
+        decision = decide(
+            item.integration,
+            context,
+            item.event,
+            key_state,
+            duplicate,
+            item.key_hash,
+            alert_ids.next_id,
+            now,
+            scopes,
+            noise_state,
+        )
+        if item.delivery is not None and duplicate is None and not decision.should_redecide_repeats:
+            processed_delivery = DuplicateDelivery(incoming.id, decision.alert_id)
+            batch_state.deliveries[item.delivery] = batch_state.new_deliveries[item.delivery] = processed_delivery
+    item.decision = decision
+    if (
+        decision.noise_changes is None
+        and key_state.delayed is None
+        and key_state.shared_alert_id is None
+        and decision.key_state.delayed is None
+    ):
+        # Most messages do not involve noise reduction.
+        batch_state.view.states[item.key_hash] = decision.key_state
+    else:
+        _collect_noise_changes(item, item.key_hash, key_state, decision, batch_state)
+    _collect_changes(item.key_hash, decision, batch_state)
+
+
+def _collect_noise_changes(
+    item: _BatchItem, key_hash: bytes, previous_state: DedupKeyState, decision: Decision, batch_state: _BatchState
+) -> None:
+    batch_state.view.apply_decision(key_hash, previous_state, decision)
+    if decision.key_state.delayed is not previous_state.delayed:
+        batch_state.delayed[key_hash] = (item.integration.id, decision.key_state.delayed)
+    if decision.status is MessageStatus.DELAYED:
+        batch_state.delayed_items.setdefault(key_hash, []).append(item)
+    noise_changes = decision.noise_changes
+    if noise_changes is None:
+        return
+    batch_state.changed_rate_windows.update(noise_changes.rate_windows)
+    batch_state.released_scopes.update(noise_changes.released_scopes)
+    if noise_changes.group_join is not None:
+        batch_state.group_joins[key_hash] = noise_changes.group_join
+    if (wait_outcome := noise_changes.wait_outcome) is not None:
+        batch_state.wait_outcomes[key_hash] = wait_outcome
+        for delayed_item in batch_state.delayed_items.pop(key_hash, ()):
+            assert delayed_item.decision is not None
+            delayed_item.decision = replace(
+                delayed_item.decision,
+                status=wait_outcome.status,
+                reason=wait_outcome.reason,
+                alert_id=wait_outcome.alert_id,
             )
 
 
-def _fold_in(key: bytes, decision: Decision, fold: _BatchState) -> None:
-    if decision.counts:
-        fold.moved.add(key)
-    if decision.opening is not None:
-        fold.openings.append(decision.opening)
-    fold.changes.extend(decision.changes)
-    fold.board.freed.update(
+def _collect_changes(key_hash: bytes, decision: Decision, batch_state: _BatchState) -> None:
+    if decision.updates_key:
+        batch_state.updated_keys.add(key_hash)
+    if decision.creation is not None:
+        batch_state.creations.append(decision.creation)
+    batch_state.changes.extend(decision.changes)
+    batch_state.view.freed_alert_ids.update(
         change.alert_id
         for change in decision.changes
         if change.before is not None and change.before.holds_key and not change.after.holds_key
     )
-    fold.came_back.extend(decision.came_back)
-    counted = decision.counted
-    if counted is not None:
-        before = fold.counted.get(counted.alert_id)
-        if before is not None:
-            changes = {**(before.changes or {}), **(counted.changes or {})}
-            counted = replace(
-                counted,
-                count=before.count + counted.count,
-                last_message_at=max(before.last_message_at, counted.last_message_at),
+    batch_state.echoed_write_ids.extend(decision.echoed_write_ids)
+    repeated_messages = decision.repeated_messages
+    if repeated_messages is not None:
+        previous = batch_state.repeated_messages.get(repeated_messages.alert_id)
+        if previous is not None:
+            changes = {**(previous.changes or {}), **(repeated_messages.changes or {})}
+            repeated_messages = replace(
+                repeated_messages,
+                count=previous.count + repeated_messages.count,
+                last_message_at=max(previous.last_message_at, repeated_messages.last_message_at),
                 changes=changes or None,
             )
-        fold.counted[counted.alert_id] = counted
+        batch_state.repeated_messages[repeated_messages.alert_id] = repeated_messages
 
 
-def _write(connection: Connection, fold: _BatchState, now: datetime) -> None:
-    new = {opening.alert.id for opening in fold.openings}
+def _write(connection: Connection, batch_state: _BatchState, now: datetime) -> None:
+    new_alert_ids = {opening.alert.id for opening in batch_state.creations}
     # Existing alerts free their keys before new alerts of this batch take them.
-    service.write(connection, [change for change in fold.changes if change.alert_id not in new], now)
-    if fold.openings:
-        over = frozenset(change.alert_id for change in fold.changes if not change.after.holds_key)
-        service.open_alerts(connection, fold.openings, now, over=over)
-        service.write(connection, [change for change in fold.changes if change.alert_id in new], now)
-    store.count_messages(connection, list(fold.counted.values()))
-    dedup_key_store.write_clocks(connection, {key: fold.board.states[key] for key in fold.moved}, fold.clocked, now)
-    dedup_key_store.write_seen(connection, fold.new_seen)
-    echo_suppression.record_echoes(connection, fold.came_back)
-    if fold.delayed or fold.joins or fold.counted_in:
-        _write_shaped(connection, fold, now)
-
-
-def _write_shaped(connection: Connection, fold: _BatchState, now: datetime) -> None:
-    shaped_rows.settle(connection, fold.settled)
-    shaped_rows.write_delayed(connection, fold.delayed)
-    shaped_rows.write_joins(connection, fold.joins, now)
-    shaped_rows.write_rate_windows(
-        connection, {scope: fold.board.rate_windows[scope] for scope in fold.counted_in}, now
+    service.write(connection, [change for change in batch_state.changes if change.alert_id not in new_alert_ids], now)
+    if batch_state.creations:
+        ended_alert_ids = frozenset(change.alert_id for change in batch_state.changes if not change.after.holds_key)
+        service.create_alerts(connection, batch_state.creations, now, ended_ids=ended_alert_ids)
+        service.write(connection, [change for change in batch_state.changes if change.alert_id in new_alert_ids], now)
+    store.count_messages(connection, list(batch_state.repeated_messages.values()))
+    dedup_key_store.write_keys(
+        connection,
+        {key: batch_state.view.states[key] for key in batch_state.updated_keys},
+        batch_state.stored_keys,
+        now,
     )
-    shaped_rows.release(connection, sorted(fold.released), now)
+    dedup_key_store.write_deliveries(connection, batch_state.new_deliveries)
+    echo_suppression.record_echoes(connection, batch_state.echoed_write_ids)
+    if batch_state.delayed or batch_state.group_joins or batch_state.changed_rate_windows:
+        _write_noise_changes(connection, batch_state, now)
 
 
-def _stored(one: _BatchItem) -> MessageResult:
-    if one.is_pending:
-        return MessageResult(MessageStatus.PENDING, ASKING if one.must_ask else PENDING)
-    assert one.decision is not None
-    is_failed = one.decision.status is MessageStatus.FAILED
-    code = one.rejected.code if one.rejected is not None and is_failed else None
-    return MessageResult(one.decision.status, one.decision.reason, one.decision.alert_id, code)
+def _write_noise_changes(connection: Connection, batch_state: _BatchState, now: datetime) -> None:
+    noise_store.write_wait_outcomes(connection, batch_state.wait_outcomes)
+    noise_store.write_delayed(connection, batch_state.delayed)
+    noise_store.write_joins(connection, batch_state.group_joins, now)
+    noise_store.write_rate_windows(
+        connection, {scope: batch_state.view.rate_windows[scope] for scope in batch_state.changed_rate_windows}, now
+    )
+    noise_store.release(connection, sorted(batch_state.released_scopes), now)
 
 
-def _row(one: _BatchItem) -> MessageRow:
-    stored = _stored(one)
-    verdict: Mapping[str, object] = one.decision.verdict if one.decision is not None else one.incoming.keeps
-    if one.must_ask:
-        verdict = {**verdict, echo_suppression.REREAD: echo_suppression.WANTED}
-    if stored.status is MessageStatus.DELAYED and one.incoming.keeps:
-        verdict = {**verdict, **one.incoming.keeps}
-    key = one.key if one.is_pending or stored.status is MessageStatus.DELAYED else None
-    version = one.door.version_id
-    if one.reading is None:
-        return MessageRow(one.incoming, stored, version_id=version, verdict=verdict, key_hash=key)
-    values = one.reading.mapped.text
+def _result(item: _BatchItem) -> MessageResult:
+    if item.is_pending:
+        return MessageResult(
+            MessageStatus.PENDING, FETCHING_TICKET_REASON if item.needs_ticket_fetch else PENDING_REASON
+        )
+    assert item.decision is not None
+    is_failed = item.decision.status is MessageStatus.FAILED
+    code = item.rejected.code if item.rejected is not None and is_failed else None
+    return MessageResult(item.decision.status, item.decision.reason, item.decision.alert_id, code)
+
+
+def _row(item: _BatchItem) -> MessageRow:
+    result = _result(item)
+    verdict: Mapping[str, object] = (
+        item.decision.verdict if item.decision is not None else item.incoming.pending_context
+    )
+    if item.needs_ticket_fetch:
+        verdict = {**verdict, echo_suppression.TICKET_FETCH: echo_suppression.FETCH_REQUESTED}
+    if result.status is MessageStatus.DELAYED and item.incoming.pending_context:
+        verdict = {**verdict, **item.incoming.pending_context}
+    key_hash = item.key_hash if item.is_pending or result.status is MessageStatus.DELAYED else None
+    version_id = item.integration.version_id
+    if item.event is None:
+        return MessageRow(item.incoming, result, version_id=version_id, verdict=verdict, key_hash=key_hash)
+    text = item.event.mapped.text
     return MessageRow(
-        one.incoming,
-        stored,
-        one.reading.source_id or "",
-        values("source_status") or "",
-        values("subject") or "",
-        version,
+        item.incoming,
+        result,
+        item.event.source_id or "",
+        text("source_status") or "",
+        text("subject") or "",
+        version_id,
         verdict,
-        key,
+        key_hash,
     )
 
 
-_SETTLE = """
+_UPDATE_STORED = """
 UPDATE inbound_inboundmessage m SET status = n.status, reason = n.reason, alert_id = n.alert_id, verdict = n.verdict,
        key_hash = n.key_hash, source_status = coalesce(nullif(n.source_status, ''), m.source_status),
        subject = coalesce(nullif(n.subject, ''), m.subject)
@@ -478,31 +530,31 @@ WHERE m.id = n.id
 """
 
 
-def _settle(connection: Connection, read: Sequence[_BatchItem]) -> None:
+def _update_stored(connection: Connection, items: Sequence[_BatchItem]) -> None:
     """Writes the outcome of stored messages. Those that stay pending are left unchanged."""
-    settled = [
+    rows = [
         {
-            "id": one.incoming.id,
-            "status": row.stored.status,
-            "reason": row.stored.reason,
-            "alert_id": row.stored.alert_id,
+            "id": item.incoming.id,
+            "status": row.result.status,
+            "reason": row.result.reason,
+            "alert_id": row.result.alert_id,
             "verdict": row.verdict,
             "source_status": row.source_status,
             "subject": row.subject,
             "key_hash": bytes_in_json(row.key_hash),
         }
-        for one in read
-        if not one.is_pending
-        for row in (_row(one),)
+        for item in items
+        if not item.is_pending
+        for row in (_row(item),)
     ]
-    if settled:
-        connection.execute(_SETTLE, (as_json(settled),))
+    if rows:
+        connection.execute(_UPDATE_STORED, (as_json(rows),))
 
 
-def answer_from(
-    stored: Mapping[UUID, MessageResult], incoming: Sequence[IncomingMessage]
+def find_results(
+    results_by_id: Mapping[UUID, MessageResult], incoming: Sequence[IncomingMessage]
 ) -> list[MessageResult] | None:
     """Returns a committed batch's results; None if it is not stored: a batch is stored completely or not at all."""
-    if not all(one.id in stored for one in incoming):
+    if not all(message.id in results_by_id for message in incoming):
         return None
-    return [stored[one.id] for one in incoming]
+    return [results_by_id[message.id] for message in incoming]

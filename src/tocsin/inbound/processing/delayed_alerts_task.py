@@ -13,7 +13,7 @@ from psycopg import errors
 
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.core.ids import lock_number
+from tocsin.core.ids import advisory_lock_key
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.inbound.config.registry import IntegrationRegistry, UnknownIntegration
@@ -48,12 +48,12 @@ ORDER BY m.id
 """
 
 #: Rows whose messages are decided or gone: under another configuration, they may have got another key.
-_CLEAR = """
+_DELETE_FINISHED = """
 DELETE FROM inbound_delayedalert d WHERE d.key_hash = ANY(%s) AND d.due_at <= %s AND NOT EXISTS (
     SELECT 1 FROM inbound_inboundmessage m WHERE m.status = 'Mapped Delayed' AND m.key_hash = d.key_hash)
 """
 
-_FOLLOW = """
+_IGNORE_REST = """
 UPDATE inbound_inboundmessage m SET status = 'Mapped Ignored', key_hash = NULL,
        reason = 'one of very many that waited together: the first and the newest of them say what came of it'
 WHERE m.status = 'Mapped Delayed' AND m.key_hash = ANY(%s)
@@ -61,7 +61,7 @@ WHERE m.status = 'Mapped Delayed' AND m.key_hash = ANY(%s)
 """
 
 
-def loop(registry: IntegrationRegistry) -> PeriodicTask:
+def due_alerts_task(registry: IntegrationRegistry) -> PeriodicTask:
     """Returns the periodic task that opens due alerts."""
     return PeriodicTask(
         "inbound delayed openings",
@@ -73,22 +73,22 @@ def loop(registry: IntegrationRegistry) -> PeriodicTask:
     )
 
 
-def open_due(registry: IntegrationRegistry, numbers: batch.AlertIdAllocator, now: datetime) -> bool:
+def open_due(registry: IntegrationRegistry, alert_ids: batch.AlertIdAllocator, now: datetime) -> bool:
     """Decides the messages of due alerts. Returns True if there may be more."""
     with database.pool().connection() as connection:
-        found = connection.execute(_DUE, (now, MAX_ALERTS_PER_RUN)).fetchall()
-        if not found:
+        rows = connection.execute(_DUE, (now, MAX_ALERTS_PER_RUN)).fetchall()
+        if not rows:
             return False
         registry.refresh()
         with messages.prepared_statements(connection):
-            _open(connection, registry, numbers, [bytes(row[0]) for row in found], now)
-    return len(found) == MAX_ALERTS_PER_RUN
+            _open(connection, registry, alert_ids, [bytes(row[0]) for row in rows], now)
+    return len(rows) == MAX_ALERTS_PER_RUN
 
 
 def _open(
     connection: Connection,
     registry: IntegrationRegistry,
-    numbers: batch.AlertIdAllocator,
+    alert_ids: batch.AlertIdAllocator,
     keys: list[bytes],
     now: datetime,
 ) -> None:
@@ -96,8 +96,8 @@ def _open(
     try:
         incoming = _incoming(connection, registry, keys, now)
         if incoming:
-            batch.process(connection, registry, numbers, incoming, now, wait=False, draining=True)
-        _clear(connection, keys, now)
+            batch.process(connection, registry, alert_ids, incoming, now, wait=False, is_draining=True)
+        _delete_finished(connection, keys, now)
     except (errors.LockNotAvailable, errors.DeadlockDetected, errors.SerializationFailure, errors.UniqueViolation):
         # Another transaction holds one of them: the next run is in a second.
         return
@@ -106,8 +106,8 @@ def _open(
             raise
         if len(keys) > 1:
             half = len(keys) // 2
-            _open(connection, registry, numbers, keys[:half], now)
-            _open(connection, registry, numbers, keys[half:], now)
+            _open(connection, registry, alert_ids, keys[:half], now)
+            _open(connection, registry, alert_ids, keys[half:], now)
             return
         if database.is_unavailable(error):
             raise
@@ -121,17 +121,17 @@ def _incoming(
     connection: Connection, registry: IntegrationRegistry, keys: list[bytes], now: datetime
 ) -> list[IncomingMessage]:
     rows = database.rows(connection, _MESSAGES_OF, (keys, _MAX_MESSAGES))
-    known = registry.doors()
-    found = (incoming_of(row, registry, now) for row in rows if row["integration_id"] in known)
-    return [messages.due(one) for one in found]
+    integrations = registry.get_all()
+    incoming = (incoming_of(row, registry, now) for row in rows if row["integration_id"] in integrations)
+    return [messages.mark_due(message) for message in incoming]
 
 
-def _clear(connection: Connection, keys: Collection[bytes], now: datetime) -> None:
+def _delete_finished(connection: Connection, keys: Collection[bytes], now: datetime) -> None:
     with connection.transaction():
         locked = connection.execute(
             "SELECT k FROM unnest(%s::bytea[], %s::bigint[]) AS w(k, n) WHERE pg_try_advisory_xact_lock(n)",
-            (list(keys), [lock_number(key) for key in keys]),
+            (list(keys), [advisory_lock_key(key) for key in keys]),
         ).fetchall()
-        mine = [bytes(row[0]) for row in locked]
-        connection.execute(_FOLLOW, (mine,))
-        connection.execute(_CLEAR, (mine, now))
+        locked_keys = [bytes(row[0]) for row in locked]
+        connection.execute(_IGNORE_REST, (locked_keys,))
+        connection.execute(_DELETE_FINISHED, (locked_keys, now))

@@ -38,7 +38,7 @@ def process_now(incoming: Sequence[IncomingMessage], now: datetime) -> list[Mess
 def _process(
     connection: Connection, incoming: Sequence[IncomingMessage], now: datetime, *, wait: bool
 ) -> list[MessageResult]:
-    doors = registry.shared_registry()
-    if not all(one.integration_id in doors.doors() for one in incoming):
-        doors.refresh()
-    return batch.process(connection, doors, batch.AlertIdAllocator(), incoming, now, wait=wait)
+    integration_registry = registry.shared_registry()
+    if not all(message.integration_id in integration_registry.get_all() for message in incoming):
+        integration_registry.refresh()
+    return batch.process(connection, integration_registry, batch.AlertIdAllocator(), incoming, now, wait=wait)

@@ -18,7 +18,7 @@ from tocsin.alerts.states import ACTIVE, AlertStatus, Priority
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.db.json_text import as_json, bytes_in_json
-from tocsin.core.ids import lock_number
+from tocsin.core.ids import advisory_lock_key
 from tocsin.inbound.deciding.preprocessing import DeliveryKey
 from tocsin.inbound.deciding.state import (
     ActiveAlert,
@@ -28,7 +28,7 @@ from tocsin.inbound.deciding.state import (
     LockScopes,
     RateWindowState,
 )
-from tocsin.inbound.storage import noise_store as shaped_rows
+from tocsin.inbound.storage import noise_store
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,25 +36,25 @@ class LoadedKeys:
     """The state that a batch depends on."""
 
     states: dict[bytes, DedupKeyState]
-    seen: dict[DeliveryKey, DuplicateDelivery]
+    deliveries: dict[DeliveryKey, DuplicateDelivery]
     #: Keys that cannot be decided now: their alert is locked, or a pending message comes before.
-    held: frozenset[bytes]
+    blocked_keys: frozenset[bytes]
     #: Keys that have a row in the table of key clocks.
-    clocked: frozenset[bytes]
+    stored_keys: frozenset[bytes]
     config_version: int
     #: Rate windows by scope, and shared alerts by id.
     rate_windows: dict[bytes, RateWindowState] = field(default_factory=dict)
-    lives: dict[int, ActiveAlert] = field(default_factory=dict)
+    active_alerts: dict[int, ActiveAlert] = field(default_factory=dict)
 
 
 #: Hashes are sent as one byte string, which is cheap to write, and split by the database.
 _HASHES = "ARRAY(SELECT substring(%(hashes)s::bytea FROM i FOR 32) FROM generate_series(1, %(length)s::int, 32) AS i)"
 
-_LIVE = database.literal(f"""
+_ACTIVE_ALERTS = database.literal(f"""
 SELECT a.id, a.key_hash, a.status, a.priority, a.opened_at, a.owner_id,
        coalesce(nullif(u.name, ''), u.username, a.owner_name) AS owner_name,
        a.hold_until, a.merged_into_id, a.dry_run, a.tags, a.custom, {", ".join(f"a.{name}" for name in SOURCE_COLUMNS)},
-       {shaped_rows.PAGES} AS pages
+       {noise_store.PAGES} AS pages
 FROM alerts_alert a LEFT JOIN people_user u ON u.id = a.owner_id
 WHERE a.key_hash = ANY({_HASHES}) AND a.holds_key ORDER BY a.key_hash FOR NO KEY UPDATE OF a
 """)
@@ -69,7 +69,7 @@ SELECT id, merged_into_id FROM alerts_alert WHERE merged_into_id = ANY(%s) AND s
 ORDER BY id FOR NO KEY UPDATE
 """
 
-_LIVE_NOW = database.literal(_LIVE.rstrip() + " SKIP LOCKED")
+_ACTIVE_ALERTS_SKIP_LOCKED = database.literal(_ACTIVE_ALERTS.rstrip() + " SKIP LOCKED")
 
 #: Takes the locks in ascending order. Returns at least one row, with the configuration version.
 _LOCK = """
@@ -79,13 +79,13 @@ FROM (VALUES (1)) AS once LEFT JOIN unnest(%s::bigint[]) AS n ON true
 _WAIT_FOR = database.literal(_LOCK.format(how="pg_advisory_xact_lock"))
 _TRY = database.literal(_LOCK.format(how="pg_try_advisory_xact_lock"))
 
-_CLOCKS = database.literal(
+_STORED_KEYS = database.literal(
     f"SELECT key_hash, latest_source_time, last_alert FROM inbound_dedupkey WHERE key_hash = ANY({_HASHES})"
 )
 
-_SHAPED = database.literal(shaped_rows.STANDING.format(hashes=_HASHES))
+_NOISE_ROWS = database.literal(noise_store.NOISE_ROWS.format(hashes=_HASHES))
 
-_SEEN = """
+_DELIVERIES = """
 SELECT s.integration_id, s.hash, s.message, m.alert_id
 FROM (SELECT i, substring(%(hashes)s::bytea FROM i * 32 - 31 FOR 32) AS hash, (%(ids)s::bigint[])[i] AS integration_id
       FROM generate_series(1, %(number)s::int) AS i) AS w
@@ -100,19 +100,19 @@ _NO_SCOPES: Mapping[bytes, LockScopes] = {}
 class PendingKeyQuery(NamedTuple):
     """Queries about the keys of a batch whose results have not been read yet."""
 
-    locked: Cursor[Any]
-    live: Cursor[DictRow]
-    clocks: Cursor[Any]
-    seen: Cursor[Any]
-    shaped: Cursor[DictRow]
+    locks: Cursor[Any]
+    active_alerts: Cursor[DictRow]
+    stored_keys: Cursor[Any]
+    deliveries: Cursor[Any]
+    noise_rows: Cursor[DictRow]
     #: The keys, and the scopes that are locked and counted with them.
-    wanted: Sequence[bytes]
+    key_hashes: Sequence[bytes]
     scopes: Mapping[bytes, LockScopes]
-    counted: set[bytes]
+    rate_window_scopes: set[bytes]
     wait: bool
 
 
-def ask(
+def query_keys(
     connection: Connection,
     hashes: Iterable[bytes],
     deliveries: Sequence[DeliveryKey],
@@ -120,120 +120,149 @@ def ask(
     wait: bool,
     scopes: Mapping[bytes, LockScopes] = _NO_SCOPES,
 ) -> PendingKeyQuery:
-    """Locks the keys and queries their state, inside a pipeline that must end before `standing` reads the results.
+    """Locks the keys and queries their state, inside a pipeline that must end before `load_states` reads the results.
 
     With `wait`, waits for locked keys up to the connection's `lock_timeout` (LockNotAvailable); without, such keys are
-    returned as `held`. `scopes` are the lock scopes of keys.
+    returned as `blocked_keys`. `scopes` are the lock scopes of keys.
     """
-    wanted = sorted({*hashes, *(one.parent for one in scopes.values() if one.parent is not None)})
-    counted = {scope for one in scopes.values() for scope in one.rate_windows}
-    numbers = _array(sorted({lock_number(one) for one in (*wanted, *counted)}))
-    packed = {"hashes": b"".join(wanted), "length": 32 * len(wanted)}
-    deliveries_packed = {
-        "hashes": b"".join([hashed for _, hashed in deliveries]),
-        "ids": _array([number for number, _ in deliveries]),
+    key_hashes = sorted({*hashes, *(item.parent for item in scopes.values() if item.parent is not None)})
+    rate_window_scopes = {scope for item in scopes.values() for scope in item.rate_window_scopes}
+    lock_numbers = _array(sorted({advisory_lock_key(item) for item in (*key_hashes, *rate_window_scopes)}))
+    parameters = {"hashes": b"".join(key_hashes), "length": 32 * len(key_hashes)}
+    delivery_parameters = {
+        "hashes": b"".join([delivery_hash for _, delivery_hash in deliveries]),
+        "ids": _array([integration_id for integration_id, _ in deliveries]),
         "number": len(deliveries),
     }
     return PendingKeyQuery(
-        locked=connection.execute(_WAIT_FOR if wait else _TRY, (numbers,), binary=True),
-        live=_dicts(connection, _LIVE if wait else _LIVE_NOW, packed),
-        clocks=connection.execute(_CLOCKS, packed, binary=True),
-        seen=connection.execute(_SEEN, deliveries_packed, binary=True),
-        shaped=_dicts(connection, _SHAPED, packed),
-        wanted=wanted,
+        locks=connection.execute(_WAIT_FOR if wait else _TRY, (lock_numbers,), binary=True),
+        active_alerts=_dicts(connection, _ACTIVE_ALERTS if wait else _ACTIVE_ALERTS_SKIP_LOCKED, parameters),
+        stored_keys=connection.execute(_STORED_KEYS, parameters, binary=True),
+        deliveries=connection.execute(_DELIVERIES, delivery_parameters, binary=True),
+        noise_rows=_dicts(connection, _NOISE_ROWS, parameters),
+        key_hashes=key_hashes,
         scopes=scopes,
-        counted=counted,
+        rate_window_scopes=rate_window_scopes,
         wait=wait,
     )
 
 
 def load_states(
-    connection: Connection, asked: PendingKeyQuery, *, now: datetime, replaying: bool = False
+    connection: Connection, query: PendingKeyQuery, *, now: datetime, is_draining: bool = False
 ) -> LoadedKeys:
-    """Returns the state of the keys; scopes cost two more round trips. With `replaying`, for draining pending messages,
-    those do not wait for themselves."""
-    wait, scopes = asked.wait, asked.scopes
-    held: set[bytes] = set()
-    live_rows = asked.live.fetchall()
-    locked = asked.locked.fetchall()
+    """Returns the state of the keys; scopes cost two more round trips. With `is_draining`, for draining pending
+    messages, those do not wait for themselves."""
+    wait, scopes = query.wait, query.scopes
+    blocked_keys: set[bytes] = set()
+    active_rows = query.active_alerts.fetchall()
+    lock_rows = query.locks.fetchall()
     if not wait:
-        free = {number for _, number, is_free in locked if is_free}
-        held = _not_locked(connection, free, live_rows, asked.wanted)
-        held |= {key for key, one in scopes.items() if any(lock_number(scope) not in free for scope in one.all)}
-    shaped_found = asked.shaped.fetchall()
-    if shaped_found:
-        if not replaying:
-            held |= {bytes(row["key_hash"]) for row in shaped_found if row["role"] == shaped_rows.PENDING}
-        shaped_found = [row for row in shaped_found if row["role"] != shaped_rows.PENDING]
-    clock_rows = asked.clocks.fetchall()
-    states = _states(connection, live_rows, clock_rows)
+        acquired_locks = {lock for _, lock, is_acquired in lock_rows if is_acquired}
+        blocked_keys = _find_blocked_keys(connection, acquired_locks, active_rows, query.key_hashes)
+        blocked_keys |= {
+            key
+            for key, key_scopes in scopes.items()
+            if any(advisory_lock_key(scope) not in acquired_locks for scope in key_scopes.all_scopes)
+        }
+    noise_rows = query.noise_rows.fetchall()
+    if noise_rows:
+        if not is_draining:
+            blocked_keys |= {bytes(row["key_hash"]) for row in noise_rows if row["role"] == noise_store.PENDING}
+        noise_rows = [row for row in noise_rows if row["role"] != noise_store.PENDING]
+    key_rows = query.stored_keys.fetchall()
+    states = _load_key_states(connection, active_rows, key_rows)
     rate_windows: dict[bytes, RateWindowState] = {}
-    lives: dict[int, ActiveAlert] = {}
-    parents = {live.parent_id for state in states.values() if (live := state.live) is not None and live.parent_id}
-    if shaped_found or asked.counted or parents:
-        rate_windows = shaped_rows.rate_windows(connection, asked.counted, now) if asked.counted else {}
-        lives = _shared(connection, states, shaped_found, rate_windows, parents, held, scopes, wait=wait)
+    active_alerts: dict[int, ActiveAlert] = {}
+    parent_ids = {
+        active_alert.parent_id
+        for state in states.values()
+        if (active_alert := state.active_alert) is not None and active_alert.parent_id
+    }
+    if noise_rows or query.rate_window_scopes or parent_ids:
+        rate_windows = (
+            noise_store.load_rate_windows(connection, query.rate_window_scopes, now) if query.rate_window_scopes else {}
+        )
+        active_alerts = _load_shared_alerts(
+            connection, states, noise_rows, rate_windows, parent_ids, blocked_keys, scopes, wait=wait
+        )
     return LoadedKeys(
         states,
-        {(row[0], bytes(row[1])): DuplicateDelivery(row[2], row[3]) for row in asked.seen},
-        frozenset(held),
-        frozenset(row[0] for row in clock_rows),
-        locked[0][0] or 0,
+        {(row[0], bytes(row[1])): DuplicateDelivery(row[2], row[3]) for row in query.deliveries},
+        frozenset(blocked_keys),
+        frozenset(row[0] for row in key_rows),
+        lock_rows[0][0] or 0,
         rate_windows,
-        lives,
+        active_alerts,
     )
 
 
-def _shared(
+def _load_shared_alerts(
     connection: Connection,
     states: dict[bytes, DedupKeyState],
-    shaped: Sequence[DictRow],
+    noise_rows: Sequence[DictRow],
     rate_windows: Mapping[bytes, RateWindowState],
-    parents: Collection[int],
-    held: set[bytes],
+    parent_ids: Collection[int],
+    blocked_keys: set[bytes],
     scopes: Mapping[bytes, LockScopes],
     *,
     wait: bool,
 ) -> dict[int, ActiveAlert]:
-    """Adds delays and joined alerts to the keys; locks and returns the shared alerts, and the `parents` of merged ones.
-    Keys whose shared alert or parent is locked elsewhere are added to `held`."""
-    joined: dict[bytes, DictRow] = {}
-    for row in shaped:
+    """Adds delays and joined alerts to the keys; locks and returns the shared alerts, and the `parent_ids` of merged
+    ones. Keys whose shared alert or parent is locked elsewhere are added to `blocked_keys`."""
+    member_rows: dict[bytes, DictRow] = {}
+    for row in noise_rows:
         key = bytes(row["key_hash"])
         if row["alert_id"] is not None:
-            joined[key] = row
+            member_rows[key] = row
         else:
-            states[key] = replace(states.get(key, DedupKeyState()), delayed=shaped_rows.delayed_of(row))
-    named = {rate_window.alert_id for rate_window in rate_windows.values() if rate_window.alert_id is not None}
-    named |= {row["alert_id"] for row in joined.values()}
-    named |= set(parents)
-    found = shaped_rows.load_active_alerts(connection, named, wait=wait)
+            states[key] = replace(states.get(key, DedupKeyState()), delayed=noise_store.delayed_of(row))
+    alert_ids = {rate_window.alert_id for rate_window in rate_windows.values() if rate_window.alert_id is not None}
+    alert_ids |= {row["alert_id"] for row in member_rows.values()}
+    alert_ids |= set(parent_ids)
+    loaded = noise_store.load_active_alerts(connection, alert_ids, wait=wait)
     # A shared alert may be merged as well.
-    above = {live.parent_id for _, live in found.values() if live.parent_id is not None} - found.keys()
-    found |= shaped_rows.load_active_alerts(connection, above, wait=wait)
+    shared_parent_ids = {
+        active_alert.parent_id for _, active_alert in loaded.values() if active_alert.parent_id is not None
+    } - loaded.keys()
+    loaded |= noise_store.load_active_alerts(connection, shared_parent_ids, wait=wait)
     if not wait:
-        missing = _alive(connection, (named | above) - found.keys())
-        missing |= {number for number, (_, live) in found.items() if live.parent_id in missing}
-        held |= {key for key, row in joined.items() if row["alert_id"] in missing}
-        held |= {key for key, state in states.items() if state.live is not None and state.live.parent_id in missing}
-        held |= {
-            key
-            for key, one in scopes.items()
-            if any(scope in rate_windows and rate_windows[scope].alert_id in missing for scope in one.rate_windows)
+        locked_alert_ids = _find_active(connection, (alert_ids | shared_parent_ids) - loaded.keys())
+        locked_alert_ids |= {
+            alert_id for alert_id, (_, active_alert) in loaded.items() if active_alert.parent_id in locked_alert_ids
         }
-    for key, row in joined.items():
+        blocked_keys |= {key for key, row in member_rows.items() if row["alert_id"] in locked_alert_ids}
+        blocked_keys |= {
+            key
+            for key, state in states.items()
+            if state.active_alert is not None and state.active_alert.parent_id in locked_alert_ids
+        }
+        blocked_keys |= {
+            key
+            for key, key_scopes in scopes.items()
+            if any(
+                scope in rate_windows and rate_windows[scope].alert_id in locked_alert_ids
+                for scope in key_scopes.rate_window_scopes
+            )
+        }
+    for key, row in member_rows.items():
         # A key is free if its shared alert was closed.
-        if (live := found.get(row["alert_id"])) is not None and (
-            known := states.get(key, DedupKeyState())
-        ).live is None:
-            states[key] = replace(known, live=live[1], shared=row["alert_id"], role=KeyRole(row["role"]))
-    for number, (own, _) in found.items():
-        if (state := states.get(own)) is not None and state.live is not None and state.live.state.id == number:
-            states[own] = replace(state, shared=number)
-    return {number: live for number, (_, live) in found.items()}
+        if (active_alert := loaded.get(row["alert_id"])) is not None and (
+            key_state := states.get(key, DedupKeyState())
+        ).active_alert is None:
+            states[key] = replace(
+                key_state, active_alert=active_alert[1], shared_alert_id=row["alert_id"], role=KeyRole(row["role"])
+            )
+    for alert_id, (key_hash, _) in loaded.items():
+        if (
+            (state := states.get(key_hash)) is not None
+            and state.active_alert is not None
+            and state.active_alert.state.id == alert_id
+        ):
+            states[key_hash] = replace(state, shared_alert_id=alert_id)
+    return {alert_id: active_alert for alert_id, (_, active_alert) in loaded.items()}
 
 
-def _alive(connection: Connection, ids: set[int]) -> set[int]:
+def _find_active(connection: Connection, ids: set[int]) -> set[int]:
     if not ids:
         return set()
     rows = connection.execute(
@@ -252,19 +281,26 @@ def _dicts(connection: Connection, query: Any, parameters: Mapping[str, object])
     return Cursor(connection, row_factory=dict_row).execute(query, parameters)
 
 
-def _not_locked(connection: Connection, free: set[int], live: Sequence[DictRow], wanted: Sequence[bytes]) -> set[bytes]:
+def _find_blocked_keys(
+    connection: Connection, acquired_locks: set[int], active_rows: Sequence[DictRow], key_hashes: Sequence[bytes]
+) -> set[bytes]:
     """Returns the keys whose lock, or whose alert's row, another transaction holds."""
-    held = {one for one in wanted if lock_number(one) not in free}
-    mine = {bytes(row["key_hash"]) for row in live}
-    alive = connection.execute("SELECT key_hash FROM alerts_alert WHERE key_hash = ANY(%s) AND holds_key", (wanted,))
-    return held | {bytes(row[0]) for row in alive if bytes(row[0]) not in mine}
+    blocked_keys = {key for key in key_hashes if advisory_lock_key(key) not in acquired_locks}
+    locked_keys = {bytes(row["key_hash"]) for row in active_rows}
+    rows = connection.execute("SELECT key_hash FROM alerts_alert WHERE key_hash = ANY(%s) AND holds_key", (key_hashes,))
+    return blocked_keys | {bytes(row[0]) for row in rows if bytes(row[0]) not in locked_keys}
 
 
-def _states(connection: Connection, live: Sequence[DictRow], clocks: Sequence[Any]) -> dict[bytes, DedupKeyState]:
-    states = {bytes(key): DedupKeyState(None, latest_source_time, last) for key, latest_source_time, last in clocks}
-    if not live:
+def _load_key_states(
+    connection: Connection, active_rows: Sequence[DictRow], key_rows: Sequence[Any]
+) -> dict[bytes, DedupKeyState]:
+    states = {
+        bytes(key): DedupKeyState(None, latest_source_time, last_alert_id)
+        for key, latest_source_time, last_alert_id in key_rows
+    }
+    if not active_rows:
         return states
-    ids = [row["id"] for row in live]
+    ids = [row["id"] for row in active_rows]
     # Only for active alerts: costs one more round trip, which messages that open new alerts avoid.
     with connection.pipeline():
         acknowledged = Cursor(connection, row_factory=dict_row).execute(_ACKNOWLEDGED, (ids,))
@@ -272,14 +308,21 @@ def _states(connection: Connection, live: Sequence[DictRow], clocks: Sequence[An
     acks: dict[int, dict[int, Acknowledged]] = {}
     for row in acknowledged:
         acks.setdefault(row["alert_id"], {})[row["user_id"]] = Acknowledged(row["at"], row["name"])
-    children = _children(connection, merged.fetchall())
-    for row in live:
-        own = children.get(row["id"], {})
-        state = _state(row, acks.get(row["id"], {}), tuple(own))
+    children = _load_children(connection, merged.fetchall())
+    for row in active_rows:
+        alert_children = children.get(row["id"], {})
+        state = _state(row, acks.get(row["id"], {}), tuple(alert_children))
         fields: dict[str, object] = {name: row[name] for name in (*SOURCE_COLUMNS, "tags", "custom")}
-        alert = ActiveAlert(state, fields, row["merged_into_id"], own, pages=row["pages"], dry_run=row["dry_run"])
+        active_alert = ActiveAlert(
+            state,
+            fields,
+            row["merged_into_id"],
+            alert_children,
+            is_paging=row["pages"],
+            opened_in_dry_run=row["dry_run"],
+        )
         key = bytes(row["key_hash"])
-        states[key] = replace(states.get(key, DedupKeyState()), live=alert, last_alert=row["id"])
+        states[key] = replace(states.get(key, DedupKeyState()), active_alert=active_alert, last_alert_id=row["id"])
     return states
 
 
@@ -298,45 +341,50 @@ def _state(row: Mapping[str, Any], acknowledged: Mapping[int, Acknowledged], chi
     )
 
 
-def _children(connection: Connection, merged: Sequence[Any]) -> dict[int, dict[int, AlertState]]:
+def _load_children(connection: Connection, merged: Sequence[Any]) -> dict[int, dict[int, AlertState]]:
     """Loads merged alerts by parent. In the lock order, they come after their parents."""
     if not merged:
         return {}
     states = alert_rows.load(connection, [row[0] for row in merged])
     children: dict[int, dict[int, AlertState]] = {}
-    for number, parent in merged:
-        children.setdefault(parent, {})[number] = states[number]
+    for alert_id, parent_id in merged:
+        children.setdefault(parent_id, {})[alert_id] = states[alert_id]
     return children
 
 
-_NEW_CLOCKS = """
+_INSERT_KEYS = """
 INSERT INTO inbound_dedupkey (key_hash, latest_source_time, last_alert, touched_at)
 SELECT key_hash, latest_source_time, last_alert, %s
 FROM json_to_recordset(%s) AS n(key_hash bytea, latest_source_time timestamptz, last_alert bigint)
 """
 
-_NEW_SEEN = """
+_INSERT_DELIVERIES = """
 INSERT INTO inbound_processeddelivery (integration_id, hash, message)
 SELECT * FROM json_to_recordset(%s) AS n(integration_id bigint, hash bytea, message uuid)
 """
 
 
-def write_clocks(
-    connection: Connection, states: Mapping[bytes, DedupKeyState], known: frozenset[bytes], now: datetime
+def write_keys(
+    connection: Connection, states: Mapping[bytes, DedupKeyState], stored_keys: frozenset[bytes], now: datetime
 ) -> None:
     """Writes the newest source time and last alert of keys.
 
-    `known` are the keys that had a row when read under the same locks. No other transaction can have inserted the rest.
+    `stored_keys` are the keys that had a row when read under the same locks. No other transaction can have inserted the
+    rest.
     """
-    new = [
-        {"key_hash": bytes_in_json(key), "latest_source_time": state.latest_source_time, "last_alert": state.last_alert}
+    new_rows = [
+        {
+            "key_hash": bytes_in_json(key),
+            "latest_source_time": state.latest_source_time,
+            "last_alert": state.last_alert_id,
+        }
         for key, state in states.items()
-        if key not in known
+        if key not in stored_keys
     ]
-    if new:
-        connection.execute(_NEW_CLOCKS, (now, as_json(new)))
-    old = [(key, state) for key, state in states.items() if key in known]
-    if old:
+    if new_rows:
+        connection.execute(_INSERT_KEYS, (now, as_json(new_rows)))
+    existing = [(key, state) for key, state in states.items() if key in stored_keys]
+    if existing:
         connection.execute(
             "UPDATE inbound_dedupkey k SET latest_source_time = n.latest_source_time, last_alert = n.last_alert, "
             "touched_at = %s "
@@ -344,18 +392,18 @@ def write_clocks(
             "WHERE k.key_hash = n.key_hash",
             (
                 now,
-                [key for key, _ in old],
-                [state.latest_source_time for _, state in old],
-                [state.last_alert for _, state in old],
+                [key for key, _ in existing],
+                [state.latest_source_time for _, state in existing],
+                [state.last_alert_id for _, state in existing],
             ),
         )
 
 
-def write_seen(connection: Connection, seen: Mapping[DeliveryKey, DuplicateDelivery]) -> None:
+def write_deliveries(connection: Connection, deliveries: Mapping[DeliveryKey, DuplicateDelivery]) -> None:
     """Records decided deliveries. If another node decides the same delivery now, its insert fails and it retries."""
-    if seen:
+    if deliveries:
         rows = [
-            {"integration_id": integration_id, "hash": bytes_in_json(hashed), "message": one.message_id}
-            for (integration_id, hashed), one in seen.items()
+            {"integration_id": integration_id, "hash": bytes_in_json(delivery_hash), "message": delivery.message_id}
+            for (integration_id, delivery_hash), delivery in deliveries.items()
         ]
-        connection.execute(_NEW_SEEN, (as_json(rows),))
+        connection.execute(_INSERT_DELIVERIES, (as_json(rows),))

@@ -17,7 +17,7 @@ from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.inbound.body_compression import compress
 from tocsin.inbound.deciding.preprocessing import PreprocessedMessage
 from tocsin.inbound.enums import MessageStatus
-from tocsin.inbound.expressions.fields import line
+from tocsin.inbound.expressions.fields import clean_line
 from tocsin.inbound.parsing.decode import Element
 
 #: The error code of a message that cannot be decided.
@@ -40,33 +40,33 @@ class IncomingMessage(msgspec.Struct, frozen=True):
     may_page: bool = True
     test_user_id: int | None = None
     #: The result of preprocessing on arrival, if any.
-    prepared: PreprocessedMessage | None = None
+    preprocessed: PreprocessedMessage | None = None
     #: Unique for each test: a test's alert never shares its key with a real one.
     test_id: str = ""
     #: Whether it still waits for its ticket to be fetched.
-    is_asked_about: bool = False
+    is_awaiting_ticket: bool = False
     #: Why it is decided although its ticket was not fetched.
-    unasked: str = ""
+    fetch_skipped_reason: str = ""
     #: Whether its alert was delayed and is due.
     is_due: bool = False
 
     @property
-    def keeps(self) -> Mapping[str, object]:
+    def pending_context(self) -> Mapping[str, object]:
         """What an undecided message must remember; stored in its verdict's column until there is a verdict."""
         if self.test_user_id is not None:
             return {"test": [self.test_user_id, self.test_id]}
         return {} if self.may_page else {"record": True}
 
 
-def due(incoming: IncomingMessage) -> IncomingMessage:
+def mark_due(incoming: IncomingMessage) -> IncomingMessage:
     """Returns the message marked as due."""
     return replace(incoming, is_due=True)
 
 
-def undecidable(incoming: IncomingMessage, error: Exception) -> IncomingMessage:
+def mark_undecidable(incoming: IncomingMessage, error: Exception) -> IncomingMessage:
     """Returns the message in the form that is stored as Mapping Failed, because deciding it failed."""
     detail = f"Tocsin could not decide it: {type(error).__name__}. It can be replayed."
-    return replace(incoming, element=Rejected(UNDECIDABLE, detail), prepared=None)
+    return replace(incoming, element=Rejected(UNDECIDABLE, detail), preprocessed=None)
 
 
 class MessageResult(msgspec.Struct, frozen=True):
@@ -82,7 +82,7 @@ class MessageRow(msgspec.Struct, frozen=True):
     """The columns of a message's row."""
 
     incoming: IncomingMessage
-    stored: MessageResult
+    result: MessageResult
     source_id: str = ""
     source_status: str = ""
     subject: str = ""
@@ -93,7 +93,7 @@ class MessageRow(msgspec.Struct, frozen=True):
 
 
 #: Statuses of messages that are decided later.
-WAITING = (MessageStatus.PENDING, MessageStatus.DELAYED)
+UNDECIDED = (MessageStatus.PENDING, MessageStatus.DELAYED)
 
 #: Bodies are sent as one byte string, of which each row takes its part.
 _INSERT = """
@@ -125,28 +125,28 @@ def prepared_statements(connection: Connection) -> Iterator[None]:
 
 def insert(connection: Connection, rows: Sequence[MessageRow]) -> None:
     """Inserts messages with one statement."""
-    written = []
+    values = []
     bodies = []
-    starts = 1
+    start = 1
     for row in rows:
-        incoming, stored = row.incoming, row.stored
-        body = compress(incoming.raw, is_waiting=stored.status in WAITING)
+        incoming, result = row.incoming, row.result
+        body = compress(incoming.raw, is_pending=result.status in UNDECIDED)
         size = len(body)
         bodies.append(body)
-        written.append(
+        values.append(
             {
                 "id": incoming.id,
                 "integration_id": incoming.integration_id,
                 "received_at": incoming.received_at,
-                "status": stored.status,
-                "reason": sanitize(stored.reason),
+                "status": result.status,
+                "reason": sanitize(result.reason),
                 "source_id": row.source_id,
                 "source_status": row.source_status,
                 "subject": row.subject,
-                "alert_id": stored.alert_id,
-                "starts": starts,
+                "alert_id": result.alert_id,
+                "starts": start,
                 "size": size,
-                "content_type": line(incoming.content_type, 200) or "",
+                "content_type": clean_line(incoming.content_type, 200) or "",
                 "headers": incoming.headers,
                 "version_id": row.version_id,
                 "verdict": row.verdict,
@@ -155,8 +155,8 @@ def insert(connection: Connection, rows: Sequence[MessageRow]) -> None:
                 "test": incoming.test_user_id is not None,
             }
         )
-        starts += size
-    connection.execute(_INSERT, {"bodies": b"".join(bodies), "rows": as_json(written)})
+        start += size
+    connection.execute(_INSERT, {"bodies": b"".join(bodies), "rows": as_json(values)})
 
 
 def find_stored(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, MessageResult]:

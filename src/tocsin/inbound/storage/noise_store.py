@@ -27,7 +27,7 @@ from tocsin.inbound.deciding.state import (
 #: Pending messages, delayed alerts and joined keys of some keys, in one statement because most batches have none.
 #: Delayed alerts are locked: a writer that does not lock their key, such as the end of a maintenance window, must come
 #: before or after.
-STANDING = """
+NOISE_ROWS = """
 SELECT d.key_hash, NULL::bigint AS alert_id, NULL::text AS role, d.delay_reason, d.since, d.due_at, d.reason,
        d.triggered_at, d.message_count, d.priority, d.scope, d.released, d.window_id, d.subject, d.source_id
 FROM (SELECT * FROM inbound_delayedalert w WHERE w.key_hash = ANY({hashes})
@@ -43,7 +43,7 @@ FROM inbound_inboundmessage m WHERE m.status = 'Pending' AND m.key_hash = ANY({h
 #: The role column of a key with a pending message.
 PENDING = "pending"
 
-_TALLIES = """
+_RATE_WINDOWS = """
 SELECT w.hash, t.alert_id, t.until, t.tokens, t.at, t.times,
        (SELECT count(*) FROM inbound_delayedalert d
         WHERE d.scope = w.hash AND NOT d.released AND (d.due_at IS NULL OR d.due_at > %(now)s)) AS waiting
@@ -54,24 +54,24 @@ FROM unnest(%(scopes)s::bytea[]) AS w(hash) LEFT JOIN inbound_ratewindow t ON t.
 PAGES = """coalesce((SELECT r.mode = 'page' FROM escalation_run r WHERE r.alert_id = a.id ORDER BY r.id DESC LIMIT 1),
                     true)"""
 
-_LIVES = database.literal(f"""
+_ACTIVE_ALERTS = database.literal(f"""
 SELECT a.id, a.key_hash, a.merged_into_id, a.dry_run, a.tags, a.custom,
        {", ".join(f"a.{name}" for name in SOURCE_COLUMNS)},
        (SELECT count(*) FROM inbound_groupmember j WHERE j.alert_id = a.id AND j.left_at IS NULL AND j.role <> 'child')
            AS members, {PAGES} AS pages
 FROM alerts_alert a WHERE a.id = ANY(%s) AND (a.holds_key OR a.status = ANY(%s)) ORDER BY a.id FOR NO KEY UPDATE OF a
 """)
-_LIVES_NOW = database.literal(_LIVES.rstrip() + " SKIP LOCKED")
+_ACTIVE_ALERTS_SKIP_LOCKED = database.literal(_ACTIVE_ALERTS.rstrip() + " SKIP LOCKED")
 
 
-def rate_windows(connection: Connection, scopes: Iterable[bytes], now: datetime) -> dict[bytes, RateWindowState]:
+def load_rate_windows(connection: Connection, scopes: Iterable[bytes], now: datetime) -> dict[bytes, RateWindowState]:
     """Loads the rate windows of some scopes, whose locks are held."""
-    found = database.rows(connection, _TALLIES, {"scopes": sorted(scopes), "now": now})
+    rows = database.rows(connection, _RATE_WINDOWS, {"scopes": sorted(scopes), "now": now})
     return {
         bytes(row["hash"]): RateWindowState(
             row["alert_id"], row["until"], row["tokens"], row["at"], tuple(row["times"] or ()), row["waiting"]
         )
-        for row in found
+        for row in rows
     }
 
 
@@ -84,15 +84,17 @@ def load_active_alerts(
     They are locked after the alerts of the batch's own keys: a transaction that locks in the opposite order delays
     this one by at most the connection's `lock_timeout`.
     """
-    wanted = sorted(set(ids))
-    if not wanted:
+    alert_ids = sorted(set(ids))
+    if not alert_ids:
         return {}
-    found = database.rows(connection, _LIVES if wait else _LIVES_NOW, (wanted, sorted(ACTIVE)))
-    states = store.load(connection, [row["id"] for row in found])
-    merged = [child for state in states.values() for child in state.children]
-    if merged:
-        store.lock(connection, merged)
-    children = store.load(connection, merged) if merged else {}
+    rows = database.rows(
+        connection, _ACTIVE_ALERTS if wait else _ACTIVE_ALERTS_SKIP_LOCKED, (alert_ids, sorted(ACTIVE))
+    )
+    states = store.load(connection, [row["id"] for row in rows])
+    child_ids = [child for state in states.values() for child in state.children]
+    if child_ids:
+        store.lock(connection, child_ids)
+    children = store.load(connection, child_ids) if child_ids else {}
     return {
         row["id"]: (
             bytes(row["key_hash"] or b""),
@@ -100,13 +102,13 @@ def load_active_alerts(
                 states[row["id"]],
                 {name: row[name] for name in (*SOURCE_COLUMNS, "tags", "custom")},
                 row["merged_into_id"],
-                {number: children[number] for number in states[row["id"]].children},
+                {child_id: children[child_id] for child_id in states[row["id"]].children},
                 row["members"],
                 row["pages"],
                 row["dry_run"],
             ),
         )
-        for row in found
+        for row in rows
     }
 
 
@@ -144,47 +146,52 @@ ON CONFLICT (key_hash) DO UPDATE SET integration_id = excluded.integration_id, d
 """
 
 
-def write_delayed(connection: Connection, changed: Mapping[bytes, tuple[int, DelayedAlertState | None]]) -> None:
+def write_delayed(connection: Connection, delayed_by_key: Mapping[bytes, tuple[int, DelayedAlertState | None]]) -> None:
     """Writes delayed alerts by key with their integration; None: no longer delayed."""
-    gone = [key for key, (_, delayed) in changed.items() if delayed is None]
-    if gone:
-        connection.execute("DELETE FROM inbound_delayedalert WHERE key_hash = ANY(%s)", (gone,))
-    kept = [
+    ended_keys = [key for key, (_, delayed) in delayed_by_key.items() if delayed is None]
+    if ended_keys:
+        connection.execute("DELETE FROM inbound_delayedalert WHERE key_hash = ANY(%s)", (ended_keys,))
+    rows = [
         {
             "key_hash": bytes_in_json(key),
             "integration_id": integration_id,
-            "delay_reason": one.delay_reason,
-            "since": one.since,
-            "due_at": one.due_at,
-            "reason": one.reason,
-            "triggered_at": one.triggered_at,
-            "message_count": one.message_count,
-            "priority": one.priority,
-            "scope": bytes_in_json(one.scope),
-            "released": one.is_released,
-            "window_id": one.window_id,
-            "subject": one.subject,
-            "source_id": one.source_id,
+            "delay_reason": state.delay_reason,
+            "since": state.since,
+            "due_at": state.due_at,
+            "reason": state.reason,
+            "triggered_at": state.triggered_at,
+            "message_count": state.message_count,
+            "priority": state.priority,
+            "scope": bytes_in_json(state.scope),
+            "released": state.is_released,
+            "window_id": state.window_id,
+            "subject": state.subject,
+            "source_id": state.source_id,
         }
-        for key, (integration_id, one) in changed.items()
-        if one is not None
+        for key, (integration_id, state) in delayed_by_key.items()
+        if state is not None
     ]
-    if kept:
-        connection.execute(_DELAY, (as_json(kept),))
+    if rows:
+        connection.execute(_DELAY, (as_json(rows),))
 
 
-def settle(connection: Connection, settled: Mapping[bytes, WaitOutcome]) -> None:
+def write_wait_outcomes(connection: Connection, outcomes: Mapping[bytes, WaitOutcome]) -> None:
     """Writes the outcome of stored delayed messages, by key."""
-    if settled:
-        changed = [
-            {"key": bytes_in_json(key), "status": one.status, "reason": one.reason, "alert_id": one.alert_id}
-            for key, one in settled.items()
+    if outcomes:
+        rows = [
+            {
+                "key": bytes_in_json(key),
+                "status": outcome.status,
+                "reason": outcome.reason,
+                "alert_id": outcome.alert_id,
+            }
+            for key, outcome in outcomes.items()
         ]
         connection.execute(
             "UPDATE inbound_inboundmessage m SET status = n.status, reason = n.reason, alert_id = n.alert_id, "
             "key_hash = NULL FROM json_to_recordset(%s) AS n(key bytea, status text, reason text, alert_id bigint) "
             "WHERE m.status = 'Mapped Delayed' AND m.key_hash = n.key",
-            (as_json(changed),),
+            (as_json(rows),),
         )
 
 
@@ -199,28 +206,29 @@ ON CONFLICT (key_hash) DO UPDATE SET alert_id = excluded.alert_id, role = exclud
 
 def write_joins(connection: Connection, joins: Mapping[bytes, GroupJoin], now: datetime) -> None:
     """Writes which keys joined an alert, and which are over."""
-    over = [key for key, one in joins.items() if one.role is None]
-    if over:
+    ended_keys = [key for key, join in joins.items() if join.role is None]
+    if ended_keys:
         connection.execute(
-            "UPDATE inbound_groupmember SET left_at = %s WHERE key_hash = ANY(%s) AND left_at IS NULL", (now, over)
+            "UPDATE inbound_groupmember SET left_at = %s WHERE key_hash = ANY(%s) AND left_at IS NULL",
+            (now, ended_keys),
         )
-    made = [
+    rows = [
         {
             "key_hash": bytes_in_json(key),
-            "alert_id": one.alert_id,
-            "role": one.role,
-            "subject": one.subject,
-            "source_id": one.source_id,
+            "alert_id": join.alert_id,
+            "role": join.role,
+            "subject": join.subject,
+            "source_id": join.source_id,
             "joined_at": now,
         }
-        for key, one in joins.items()
-        if one.role is not None
+        for key, join in joins.items()
+        if join.role is not None
     ]
-    if made:
-        connection.execute(_JOIN, (as_json(made),))
+    if rows:
+        connection.execute(_JOIN, (as_json(rows),))
 
 
-_TALLY = """
+_WRITE_RATE_WINDOWS = """
 INSERT INTO inbound_ratewindow (hash, alert_id, until, tokens, at, times, touched_at)
 SELECT hash, alert_id, until, tokens, at, times, %s FROM json_to_recordset(%s)
        AS n(hash bytea, alert_id bigint, until timestamptz, tokens float8, at timestamptz, times timestamptz[])
@@ -229,21 +237,21 @@ ON CONFLICT (hash) DO UPDATE SET alert_id = excluded.alert_id, until = excluded.
 """
 
 
-def write_rate_windows(connection: Connection, changed: Mapping[bytes, RateWindowState], now: datetime) -> None:
+def write_rate_windows(connection: Connection, windows: Mapping[bytes, RateWindowState], now: datetime) -> None:
     """Writes rate windows, except their number of waiting keys, which is counted when loaded."""
-    if changed:
-        made = [
+    if windows:
+        rows = [
             {
                 "hash": bytes_in_json(scope),
-                "alert_id": one.alert_id,
-                "until": one.until,
-                "tokens": one.tokens,
-                "at": one.at,
-                "times": one.times,
+                "alert_id": window.alert_id,
+                "until": window.until,
+                "tokens": window.tokens,
+                "at": window.tokens_at,
+                "times": window.opening_times,
             }
-            for scope, one in changed.items()
+            for scope, window in windows.items()
         ]
-        connection.execute(_TALLY, (now, as_json(made)))
+        connection.execute(_WRITE_RATE_WINDOWS, (now, as_json(rows)))
 
 
 def release(connection: Connection, scopes: Sequence[bytes], now: datetime) -> None:

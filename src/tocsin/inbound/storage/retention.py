@@ -18,24 +18,24 @@ from tocsin.core.runtime import clock, clock_jump
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
 
 #: The maximum number of messages, and of bytes, removed per run, to keep the transaction short.
-CHUNK = 5_000
+MAX_MESSAGES_PER_RUN = 5_000
 MAX_BYTES_PER_RUN = 256 * 1024 * 1024
 
 #: A narrow table is scanned in this many runs, in slices of at least MIN_BLOCKS blocks.
-TURNS = 120
+RUNS_PER_SCAN = 120
 MIN_BLOCKS = 200
 
 _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 #: The number of blocks from which the size of all messages is estimated.
-SAMPLE = 1_000
+SAMPLE_BLOCKS = 1_000
 #: Estimated bytes per message besides its texts: row header, numbers, and index entries.
-_BESIDES = 300
+_ROW_OVERHEAD_BYTES = 300
 
 #: The size of a message: its row, its long values as stored, and its index entries.
 _SIZE = (
     "pg_column_size(m.raw) + pg_column_size(m.headers) + pg_column_size(m.verdict) + pg_column_size(m.subject) "
-    f"+ pg_column_size(m.reason) + {_BESIDES}"
+    f"+ pg_column_size(m.reason) + {_ROW_OVERHEAD_BYTES}"
 )
 
 # Ids are UUIDv7s: the primary key leads to the oldest messages, and the scan stops at the first younger one.
@@ -55,7 +55,7 @@ SELECT count(*), coalesce(sum(size), 0) FROM old
 _SLICE = "t.ctid >= format('(%%s,0)', %(begin)s::bigint)::tid AND t.ctid < format('(%%s,0)', %(end)s::bigint)::tid"
 
 #: By table, the condition for obsolete rows `t`.
-_BESIDE: dict[LiteralString, LiteralString] = {
+_SIDE_TABLES: dict[LiteralString, LiteralString] = {
     "inbound_processeddelivery": "NOT EXISTS (SELECT FROM inbound_inboundmessage m WHERE m.id = t.message)",
     "inbound_messagetext": "NOT EXISTS (SELECT FROM inbound_inboundmessage m WHERE m.id = t.message_id)",
     "inbound_dedupkey": "t.touched_at < %(before)s AND NOT EXISTS ("
@@ -66,86 +66,88 @@ _BESIDE: dict[LiteralString, LiteralString] = {
 }
 
 
-def loop() -> PeriodicTask:
+def retention_task() -> PeriodicTask:
     """Returns the worker's periodic task."""
-    keeper = RetentionTask()
-    return PeriodicTask("inbound prune", lambda: keeper.turn(clock.now()), timedelta(minutes=1))
+    task = RetentionTask()
+    return PeriodicTask("inbound prune", lambda: task.run_once(clock.now()), timedelta(minutes=1))
 
 
 @dataclass(slots=True)
 class RetentionTask:
     """A worker's retention task. Remembers by table the block at which the next scan starts; lost at a restart."""
 
-    _places: dict[str, int] = field(default_factory=dict)
+    _next_blocks: dict[str, int] = field(default_factory=dict)
 
-    def turn(self, now: datetime, *, chunk: int = CHUNK) -> bool:
+    def run_once(self, now: datetime, *, chunk: int = MAX_MESSAGES_PER_RUN) -> bool:
         """Removes expired messages, or the oldest ones above the size cap. Returns True if there may be more."""
         with database.transaction() as connection:
             settings = settings_store.load(connection)
-            is_doubted = clock_jump.is_doubted(connection, now)
-        before = now - timedelta(days=settings[settings_store.MESSAGE_RETENTION_DAYS.name])
+            is_doubted = clock_jump.is_clock_suspect(connection, now)
+        cutoff = now - timedelta(days=settings[settings_store.MESSAGE_RETENTION_DAYS.name])
         if is_doubted:
             # The clock may be far ahead: nothing is removed by age.
-            before = _NEVER
+            cutoff = _NEVER
         with database.transaction() as connection:
-            over = _over(connection, settings[settings_store.MESSAGE_SIZE_CAP_MB.name] * 1024 * 1024)
-            most = min(over or MAX_BYTES_PER_RUN, MAX_BYTES_PER_RUN)
-            if _remove(connection, before, over=over > 0, most=most, chunk=chunk):
+            excess_bytes = _estimate_excess_bytes(
+                connection, settings[settings_store.MESSAGE_SIZE_CAP_MB.name] * 1024 * 1024
+            )
+            max_bytes = min(excess_bytes or MAX_BYTES_PER_RUN, MAX_BYTES_PER_RUN)
+            if _remove_oldest(connection, cutoff, is_over_cap=excess_bytes > 0, max_bytes=max_bytes, chunk=chunk):
                 return True
         if is_doubted:
             return False
-        for table in _BESIDE:
+        for table in _SIDE_TABLES:
             with database.transaction() as connection:
-                self._prune_beside(connection, table, before, now)
+                self._prune_side_table(connection, table, cutoff, now)
         return False
 
-    def _prune_beside(self, connection: Connection, table: LiteralString, before: datetime, now: datetime) -> None:
+    def _prune_side_table(self, connection: Connection, table: LiteralString, cutoff: datetime, now: datetime) -> None:
         """Scans the next slice of a table that has no index by age."""
         blocks = _blocks(connection, table)
-        begin = self._places.get(table, 0)
-        end = begin + max(MIN_BLOCKS, blocks // TURNS)
+        begin = self._next_blocks.get(table, 0)
+        end = begin + max(MIN_BLOCKS, blocks // RUNS_PER_SCAN)
         connection.execute(
-            database.literal(f"DELETE FROM {table} t WHERE {_SLICE} AND {_BESIDE[table]}"),
-            {"begin": begin, "end": end, "before": before, "now": now},
+            database.literal(f"DELETE FROM {table} t WHERE {_SLICE} AND {_SIDE_TABLES[table]}"),
+            {"begin": begin, "end": end, "before": cutoff, "now": now},
         )
-        self._places[table] = end if end < blocks else 0
+        self._next_blocks[table] = end if end < blocks else 0
 
 
-def _remove(connection: Connection, before: datetime, *, over: bool, most: int, chunk: int) -> bool:
-    """Removes the oldest messages: those older than `before`, or any if `over` the cap, up to `most` bytes. Returns
-    True if there may be more."""
-    found = connection.execute(
+def _remove_oldest(connection: Connection, cutoff: datetime, *, is_over_cap: bool, max_bytes: int, chunk: int) -> bool:
+    """Removes the oldest messages: those older than `cutoff`, or any if `is_over_cap` the cap, up to `max_bytes` bytes.
+    Returns True if there may be more."""
+    row = connection.execute(
         database.literal(_MESSAGES),
-        {"over": over, "first": first_uuid7(before), "before": before, "chunk": chunk, "most": most},
+        {"over": is_over_cap, "first": first_uuid7(cutoff), "before": cutoff, "chunk": chunk, "most": max_bytes},
     ).fetchone()
-    assert found is not None
-    number, size = found
-    return bool(number == chunk or size >= MAX_BYTES_PER_RUN)
+    assert row is not None
+    count, size = row
+    return bool(count == chunk or size >= MAX_BYTES_PER_RUN)
 
 
-def _over(connection: Connection, cap: int) -> int:
-    """Estimates by how many bytes the messages exceed `cap`; 0: not at all.
+def _estimate_excess_bytes(connection: Connection, cap_bytes: int) -> int:
+    """Estimates by how many bytes the messages exceed `cap_bytes`; 0: not at all.
 
     Files do not shrink when rows are deleted, because free space is reused. So above the cap the file size says
     nothing, and the size of the rows is estimated from a sample.
     """
-    found = connection.execute("SELECT pg_total_relation_size('inbound_inboundmessage')").fetchone()
-    if found is None or found[0] <= cap:
+    row = connection.execute("SELECT pg_total_relation_size('inbound_inboundmessage')").fetchone()
+    if row is None or row[0] <= cap_bytes:
         return 0
-    share = min(100.0, 100.0 * SAMPLE / max(1, _blocks(connection, "inbound_inboundmessage")))
+    percentage = min(100.0, 100.0 * SAMPLE_BLOCKS / max(1, _blocks(connection, "inbound_inboundmessage")))
     sample = connection.execute(
         database.literal(
             f"SELECT coalesce(sum({_SIZE}), 0)::float FROM inbound_inboundmessage m TABLESAMPLE SYSTEM (%s)"
         ),
-        (share,),
+        (percentage,),
     ).fetchone()
-    return max(0, int(sample[0] * 100 / share) - cap) if sample is not None else 0
+    return max(0, int(sample[0] * 100 / percentage) - cap_bytes) if sample is not None else 0
 
 
 def _blocks(connection: Connection, table: LiteralString) -> int:
     """Returns the number of blocks of the table, without indexes and long values."""
-    found = connection.execute(
+    row = connection.execute(
         "SELECT pg_relation_size(%s::regclass) / current_setting('block_size')::int", (table,)
     ).fetchone()
-    assert found is not None
-    return int(found[0])
+    assert row is not None
+    return int(row[0])

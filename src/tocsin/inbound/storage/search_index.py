@@ -21,7 +21,7 @@ MAX_ROWS_PER_RUN = 500
 INTERVAL = timedelta(seconds=1)
 
 #: A message that is pending for longer does not hold up the others: it is then indexed without its later values.
-WAITS = timedelta(minutes=10)
+MAX_PENDING_AGE = timedelta(minutes=10)
 
 #: An advisory lock, so that only one node fills the index.
 _LOCK = 0x746F635F776F7264
@@ -46,25 +46,31 @@ SELECT n.alert_id FROM next n JOIN done d ON d.message_id = n.id
 _FIRST = UUID(int=0)
 
 
-def loop() -> PeriodicTask:
+def search_index_task() -> PeriodicTask:
     """Returns the worker's periodic task."""
-    return PeriodicTask("inbound search", lambda: turn(clock.now()), INTERVAL)
+    return PeriodicTask("inbound search", lambda: run_once(clock.now()), INTERVAL)
 
 
-def turn(now: datetime, *, most: int = MAX_ROWS_PER_RUN) -> bool:
+def run_once(now: datetime, *, max_rows: int = MAX_ROWS_PER_RUN) -> bool:
     """Indexes the next alerts and messages. Always returns False, to run at the interval only: see MAX_ROWS_PER_RUN."""
     with database.transaction() as connection:
-        won = connection.execute("SELECT pg_try_advisory_xact_lock(%s)", (_LOCK,)).fetchone()
-        if won is None or not won[0]:
+        lock_row = connection.execute("SELECT pg_try_advisory_xact_lock(%s)", (_LOCK,)).fetchone()
+        if lock_row is None or not lock_row[0]:
             return False
-        search_index.fill(connection, now, most)
-        found = connection.execute(
-            _FILL, {"first": _FIRST, "most": most, "settled": now - search_index.SETTLE_AFTER, "waits": now - WAITS}
+        search_index.fill(connection, now, max_rows)
+        rows = connection.execute(
+            _FILL,
+            {
+                "first": _FIRST,
+                "most": max_rows,
+                "settled": now - search_index.SETTLE_AFTER,
+                "waits": now - MAX_PENDING_AGE,
+            },
         ).fetchall()
-        search_index.refresh(connection, [row[0] for row in found if row[0] is not None])
+        search_index.refresh(connection, [row[0] for row in rows if row[0] is not None])
     return False
 
 
-def newest_kept() -> UUID:
+def newest_indexed_id() -> UUID:
     """Returns the id of the newest indexed message; all older ones are indexed too."""
     return MessageText.objects.order_by("-pk").values_list("pk", flat=True).first() or _FIRST

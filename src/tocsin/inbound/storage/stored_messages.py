@@ -17,17 +17,22 @@ from tocsin.inbound.storage.messages import IncomingMessage
 def incoming_of(row: Mapping[str, Any], registry: IntegrationRegistry, now: datetime) -> IncomingMessage:
     """Returns a stored message as an incoming one."""
     raw, content_type = decompress(row["raw"]), row["content_type"]
-    reader = registry.door(row["integration_id"]).reader
-    kept: Mapping[str, Any] = row["verdict"] or {}
-    test_user_id, test_id = kept.get("test", (None, ""))
-    element = element_of(raw, content_type, lenient=reader.kind.lenient)
-    asked = kept.get(echo_suppression.REREAD)
-    is_waiting = asked == echo_suppression.WANTED
+    normalizer = registry.get(row["integration_id"]).normalizer
+    pending_context: Mapping[str, Any] = row["verdict"] or {}
+    test_user_id, test_id = pending_context.get("test", (None, ""))
+    element = element_of(raw, content_type, lenient=normalizer.kind.lenient)
+    ticket_fetch = pending_context.get(echo_suppression.TICKET_FETCH)
+    is_awaiting_ticket = ticket_fetch == echo_suppression.FETCH_REQUESTED
     # With `abs`, a message received before a clock rollback times out as well.
-    is_over = is_waiting and abs(now - row["received_at"]) >= echo_suppression.LOOKUP_TIMEOUT
-    if asked and isinstance(asked, Mapping) and isinstance(element, Element) and element.payload is not None:
+    is_timed_out = is_awaiting_ticket and abs(now - row["received_at"]) >= echo_suppression.LOOKUP_TIMEOUT
+    if (
+        ticket_fetch
+        and isinstance(ticket_fetch, Mapping)
+        and isinstance(element, Element)
+        and element.payload is not None
+    ):
         # Its ticket was fetched meanwhile.
-        element = echo_suppression.merge_fetched_ticket(reader, element, asked)
+        element = echo_suppression.merge_fetched_ticket(normalizer, element, ticket_fetch)
     return IncomingMessage(
         id=row["id"],
         integration_id=row["integration_id"],
@@ -37,11 +42,13 @@ def incoming_of(row: Mapping[str, Any], registry: IntegrationRegistry, now: date
         content_type=content_type,
         headers=row["headers"],
         replay_of=row["replay_of"],
-        may_page=not kept.get("record", False),
+        may_page=not pending_context.get("record", False),
         test_user_id=test_user_id,
         test_id=test_id,
-        is_asked_about=is_waiting and not is_over,
-        unasked=echo_suppression.NO_ANSWER if is_over else str(kept.get(echo_suppression.UNASKED) or ""),
+        is_awaiting_ticket=is_awaiting_ticket and not is_timed_out,
+        fetch_skipped_reason=echo_suppression.NO_ANSWER
+        if is_timed_out
+        else str(pending_context.get(echo_suppression.FETCH_SKIPPED) or ""),
     )
 
 

@@ -22,18 +22,18 @@ class ChatChannel:
     label = "Chat"
     quietness = 2
     bundle_limit = 30
-    counts_rest = True
+    counts_omitted = True
 
     def render(self, message: Message) -> Rendered:
-        return compact_text.render(message, longest=3500, details=1000)
+        return compact_text.render(message, max_chars=3500, max_details_chars=1000)
 
-    def address(self, text: str) -> str:
+    def normalize_address(self, text: str) -> str:
         """Returns the normalised member or room id, or the encrypted form of a service's URL, which is a secret."""
-        written = text.strip()
-        if "://" in written or written.startswith("sealed:"):
-            return services.validate_address(written)
-        scheme, colon, rest = written.partition(":")
-        normal = f"{scheme.lower()}{colon}{rest.strip().upper()}"
-        if not _OF_PROVIDERS.fullmatch(normal):
+        entered = text.strip()
+        if "://" in entered or entered.startswith("sealed:"):
+            return services.validate_address(entered)
+        scheme, colon, target = entered.partition(":")
+        normalized = f"{scheme.lower()}{colon}{target.strip().upper()}"
+        if not _OF_PROVIDERS.fullmatch(normalized):
             raise Rejected("invalid_address", _FORMS)
-        return normal
+        return normalized

@@ -12,29 +12,29 @@ def validate_address(text: str) -> str:
 
     Raises Rejected("invalid_address") without repeating the address.
     """
-    if encrypted_addresses.is_shown(text):
+    if encrypted_addresses.is_masked(text):
         return text
-    if encrypted_addresses.is_sealed(text):
+    if encrypted_addresses.is_encrypted(text):
         return _readable(text)
     if len(text.encode()) > encrypted_addresses.MAX_PLAIN_ADDRESS_CHARS:
         raise Rejected(
             "invalid_address", f"The address has at most {encrypted_addresses.MAX_PLAIN_ADDRESS_CHARS} characters."
         )
-    return encrypted_addresses.seal(chat_url_policy.service(text).scheme, text)
+    return encrypted_addresses.encrypt_address(chat_url_policy.service(text).scheme, text)
 
 
 def own_server(address: str) -> str:
     """Returns the host of an encrypted address that belongs to a self-hosted server; empty for a public service or any
     other address. Raises Rejected.
     """
-    if not encrypted_addresses.is_sealed(address):
+    if not encrypted_addresses.is_encrypted(address):
         return ""
-    return chat_url_policy.service(encrypted_addresses.unseal(address)).own_host
+    return chat_url_policy.service(encrypted_addresses.decrypt_address(address)).own_host
 
 
 def _readable(text: str) -> str:
     try:
-        encrypted_addresses.unseal(text)
+        encrypted_addresses.decrypt_address(text)
     except Permanent as problem:
         raise Rejected("invalid_address", str(problem)) from None
     return text

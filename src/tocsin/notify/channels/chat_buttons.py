@@ -14,7 +14,7 @@ LABELS = {
 }
 
 #: The buttons that are still useful after each command.
-_STAY = {
+_BUTTONS_AFTER = {
     CommandKind.ACKNOWLEDGE: (CommandKind.ASSIGN, CommandKind.CLOSE),
     CommandKind.ASSIGN: (CommandKind.CLOSE,),
 }
@@ -27,12 +27,12 @@ def alert_of(rendered: Rendered) -> int | None:
     return signed_links.alert_of(rendered.link) if rendered.buttons else None
 
 
-def left_after(pressed: str) -> tuple[CommandKind, ...]:
+def buttons_after(pressed: str) -> tuple[CommandKind, ...]:
     """Returns the buttons that remain under a message after one was pressed."""
-    return next((stay for kind, stay in _STAY.items() if kind == pressed), ())
+    return next((buttons for kind, buttons in _BUTTONS_AFTER.items() if kind == pressed), ())
 
 
-def read(text: str) -> tuple[str, int] | None:
+def parse_button_data(text: str) -> tuple[str, int] | None:
     """Parses button data such as `acknowledge:42` into the command and the alert id; None for anything else."""
     command, _, number = text.partition(":")
     if command not in LABELS or not (number.isascii() and number.isdigit() and len(number) <= 18):
@@ -40,12 +40,12 @@ def read(text: str) -> tuple[str, int] | None:
     return command, int(number)
 
 
-def written(kind: CommandKind, alert_id: int) -> str:
+def format_button_data(kind: CommandKind, alert_id: int) -> str:
     """Returns a button's data, which `read` parses."""
     return f"{kind}:{alert_id}"
 
 
-def unknown(address: str) -> str:
+def unlinked_member_answer(address: str) -> str:
     """Returns the answer to a chat member who is not linked to a Tocsin user."""
     return (
         "Tocsin does not know who you are here, so nothing was done. Sign in there and add, on your own page, a way of "

@@ -41,8 +41,8 @@ class ChatService:
 def service(url: str) -> ChatService:
     """Returns the service of `url`. Raises Rejected("invalid_address") without repeating the URL, which is a secret."""
     plugin = open_plugin(url)
-    own = sorted(plugin.schemas(), key=lambda name: (len(name), name))
-    return ChatService(own[0], str(plugin.service_name).strip() or own[0], _own_host(plugin))
+    schemes = sorted(plugin.schemas(), key=lambda name: (len(name), name))
+    return ChatService(schemes[0], str(plugin.service_name).strip() or schemes[0], _own_host(plugin))
 
 
 def open_plugin(url: str) -> Any:
@@ -75,18 +75,18 @@ def _parsed(url: str) -> dict[str, Any] | None:
 
     _asset()
     try:
-        found: dict[str, Any] | None = url_to_dict(url, secure_logging=True)  # type: ignore[no-untyped-call]
+        arguments: dict[str, Any] | None = url_to_dict(url, secure_logging=True)  # type: ignore[no-untyped-call]
     except (ValueError, TypeError, AttributeError, KeyError, IndexError):
         # The plugin failed on its input, so the address is invalid.
         return None
-    return found if found and found.get("schema") else None
+    return arguments if arguments and arguments.get("schema") else None
 
 
 def _argument_names(parsed: Mapping[str, Any]) -> Iterator[str]:
     """Yields the names of the URL's arguments in lower case, without the prefixes that apprise uses to group them."""
-    for group, found in parsed.items():
-        if group.startswith("qsd") and isinstance(found, Mapping):
-            yield from (str(name).strip().lower() for name in found)
+    for group, group_arguments in parsed.items():
+        if group.startswith("qsd") and isinstance(group_arguments, Mapping):
+            yield from (str(name).strip().lower() for name in group_arguments)
 
 
 def _instance(parsed: dict[str, Any]) -> Any:
@@ -136,16 +136,16 @@ def _file_attributes(plugin: Any) -> Iterator[str]:
     from apprise.attachment.base import AttachBase
 
     declared = {**plugin.template_tokens, **plugin.template_args, **plugin.template_kwargs}
-    for name, about in declared.items():
+    for name, declaration in declared.items():
         if name.startswith(_DECLARED_FILES) and name not in _NO_FILE:
-            for attribute in (name, str(about.get("map_to") or name)):
+            for attribute in (name, str(declaration.get("map_to") or name)):
                 if getattr(plugin, attribute, None):
                     yield attribute
     for attribute, value in vars(plugin).items():
-        many = value if isinstance(value, list | tuple | set) else [value]
-        if any(isinstance(one, AttachBase | AppriseConfig) for one in many):
+        values = value if isinstance(value, list | tuple | set) else [value]
+        if any(isinstance(item, AttachBase | AppriseConfig) for item in values):
             yield attribute
-        if any(isinstance(one, AppriseAttachment) and len(one) for one in many):
+        if any(isinstance(item, AppriseAttachment) and len(item) for item in values):
             yield attribute
 
 

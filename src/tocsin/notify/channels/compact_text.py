@@ -14,15 +14,15 @@ from tocsin.notify.text.phrases import phrase
 _MAX_URL_CHARS = 1000
 
 
-def render(message: Message, *, longest: int, details: int) -> Rendered:
-    """Returns a title and a text of at most `longest` characters. A single alert's details are limited to `details`
-    characters.
+def render(message: Message, *, max_chars: int, max_details_chars: int) -> Rendered:
+    """Returns a title and a text of at most `max_chars` characters. A single alert's details are limited to
+    `max_details_chars` characters.
     """
     first = message.alerts[0] if message.alerts else None
-    link = first.link if first and len(message.alerts) == 1 else message.home
+    link = first.link if first and len(message.alerts) == 1 else message.home_url
     return Rendered(
         subject=formatting.cut(sanitize(_title(message)), 200),
-        text=formatting.cut(sanitize(_fitting(message, details, longest)), longest),
+        text=formatting.cut(sanitize(_fit_text(message, max_details_chars, max_chars)), max_chars),
         buttons=_buttons(message, link),
         link=link,
         language=message.language,
@@ -37,43 +37,43 @@ def _title(message: Message) -> str:
             test = "TEST " if alert.is_test else ""
             return f"{test}{phrase(message.language, formatting.priority(alert))}: {formatting.headline(alert)}"
         case Purpose.PAGE:
-            return phrase(message.language, "{count} alerts", count=len(message.alerts) + message.more)
+            return phrase(message.language, "{count} alerts", count=len(message.alerts) + message.omitted_count)
         case Purpose.ALL_CLEAR:
             return phrase(message.language, "All clear")
-        case Purpose.STILL_ON_IT:
+        case Purpose.ACK_REMINDER:
             return phrase(message.language, "Still on it?")
         case Purpose.NOTICE | Purpose.TEST:
             return formatting.one_line(message.title) or "Tocsin"
 
 
-def _fitting(message: Message, details: int, longest: int) -> str:
+def _fit_text(message: Message, max_details_chars: int, max_chars: int) -> str:
     """Returns the text. Of several alerts it names as many as fit and counts the others."""
-    text = _text(message, details)
-    while len(text) > longest and len(message.alerts) > 1:
-        message = replace(message, alerts=message.alerts[:-1], more=message.more + 1)
-        text = "\n".join(formatting.sentences(message) if len(message.alerts) > 1 else [_only(message)])
+    text = _text(message, max_details_chars)
+    while len(text) > max_chars and len(message.alerts) > 1:
+        message = replace(message, alerts=message.alerts[:-1], omitted_count=message.omitted_count + 1)
+        text = "\n".join(formatting.sentences(message) if len(message.alerts) > 1 else [_first_and_count(message)])
     return text
 
 
-def _only(message: Message) -> str:
+def _first_and_count(message: Message) -> str:
     return f"{formatting.named(message.alerts[0], language=message.language)}\n{formatting.and_more(message)}"
 
 
-def _text(message: Message, details: int) -> str:
+def _text(message: Message, max_details_chars: int) -> str:
     lines = formatting.sentences(message)
     if message.purpose is Purpose.PAGE and len(message.alerts) == 1:
         alert = message.alerts[0]
-        where = [formatting.mark(alert), formatting.one_line(alert.site, 60), formatting.one_line(alert.requester, 60)]
-        if said := ", ".join(part for part in where if part):
-            lines.append(said)
-        if alert.long_text and details:
-            lines.append(html_sanitizer.plain(alert.long_text, details))
+        origin = [formatting.mark(alert), formatting.one_line(alert.site, 60), formatting.one_line(alert.requester, 60)]
+        if origin_line := ", ".join(part for part in origin if part):
+            lines.append(origin_line)
+        if alert.long_text and max_details_chars:
+            lines.append(html_sanitizer.plain(alert.long_text, max_details_chars))
         lines.append(f"#{alert.id}")
     return "\n".join(line for line in lines if line)
 
 
 def _buttons(message: Message, link: str) -> tuple[MessageButton, ...]:
-    if message.purpose not in (Purpose.PAGE, Purpose.STILL_ON_IT) or not link:
+    if message.purpose not in (Purpose.PAGE, Purpose.ACK_REMINDER) or not link:
         return ()
     if len(message.alerts) > 1:
         return (MessageButton(phrase(message.language, "Open the alerts"), link),)

@@ -21,7 +21,7 @@ from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.notify.interfaces import AlertContent, Message, MessageButton, Rendered
 from tocsin.notify.states import Purpose
 from tocsin.notify.text import formatting, html_sanitizer, message_ids
-from tocsin.notify.text.phrases import format_date, phrase, spoken
+from tocsin.notify.text.phrases import available_language, format_date, phrase
 
 _COLOURS = {
     Priority.CRITICAL: "#b81414",
@@ -42,7 +42,7 @@ class EmailChannel:
     label = "E-mail"
     quietness = 0
     bundle_limit = 300
-    counts_rest = False
+    counts_omitted = False
 
     def render(self, message: Message) -> Rendered:
         subject = sanitize(formatting.subject(message))
@@ -53,23 +53,23 @@ class EmailChannel:
             html=_html(message, subject),
             headers=headers(message),
             buttons=tuple(MessageButton(_button(message), alert.link) for alert in message.alerts if alert.link),
-            link=first.link if first else message.home,
+            link=first.link if first else message.home_url,
             priority=first.priority if first else None,
         )
 
-    def address(self, text: str) -> str:
-        written = text.strip()
-        local, at, domain = written.rpartition("@")
+    def normalize_address(self, text: str) -> str:
+        entered = text.strip()
+        local, at, domain = entered.rpartition("@")
         if at and not domain.isascii():
             try:
-                written = f"{local}@{domain.encode('idna').decode()}"
+                entered = f"{local}@{domain.encode('idna').decode()}"
             except UnicodeError:
-                written = ""
-        if len(written) > 254 or len(local) > 64 or not _ADDRESS.fullmatch(written):
+                entered = ""
+        if len(entered) > 254 or len(local) > 64 or not _ADDRESS.fullmatch(entered):
             raise Rejected(
                 "invalid_address", f'"{text[:100]}" is not an e-mail address; write one like ann@example.org.'
             )
-        return written
+        return entered
 
 
 def headers(message: Message) -> dict[str, str]:
@@ -79,9 +79,9 @@ def headers(message: Message) -> dict[str, str]:
     thread (RFC 5322, 3.6.4). The Message-ID carries the signed reference that matches a reply to its user and alert.
     `Auto-Submitted` (RFC 3834) and Exchange's own header suppress automatic replies.
     """
-    host = urlsplit(message.home).hostname or "localhost"
+    host = urlsplit(message.home_url).hostname or "localhost"
     link = message.alerts[0].link if message.alerts else ""
-    found = {
+    values = {
         "Message-ID": message_ids.message_id(message.notification_id, link, len(message.alerts), host),
         "Auto-Submitted": "auto-generated",
         "X-Auto-Response-Suppress": "All",
@@ -89,11 +89,11 @@ def headers(message: Message) -> dict[str, str]:
     }
     if message.alerts:
         root = f"<alert-{message.alerts[0].id}@{host}>"
-        found |= {"In-Reply-To": root, "References": root}
-        found["X-Tocsin-Alert"] = ", ".join(str(alert.id) for alert in message.alerts)
+        values |= {"In-Reply-To": root, "References": root}
+        values["X-Tocsin-Alert"] = ", ".join(str(alert.id) for alert in message.alerts)
     if message.purpose is Purpose.PAGE and message.alerts[0].priority in (Priority.CRITICAL, Priority.HIGH):
-        found |= {"Importance": "high", "X-Priority": "1"}
-    return found
+        values |= {"Importance": "high", "X-Priority": "1"}
+    return values
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +165,7 @@ def _html(message: Message, subject: str) -> str:
     ]
     context = {
         "subject": subject,
-        "language": spoken(message.language),
+        "language": available_language(message.language),
         "lead": [_line(message, line) for line in _lead(message)],
         "alerts": blocks,
         "foot": _foot(message),
@@ -175,8 +175,8 @@ def _html(message: Message, subject: str) -> str:
 
 def _line(message: Message, line: str) -> _Line:
     """Returns a line of the introduction. The count of further alerts, and a URL on a line of its own, become links."""
-    if message.more and line == formatting.and_more(message) and _is_web(message.home):
-        return _Line(formatting.how_many_more(message), message.home)
+    if message.omitted_count and line == formatting.and_more(message) and _is_web(message.home_url):
+        return _Line(formatting.how_many_more(message), message.home_url)
     return _Line(line, line if _is_web(line) and " " not in line else "")
 
 
@@ -189,39 +189,41 @@ def _lead(message: Message) -> list[str]:
     """Returns the introduction before the alerts."""
     match message.purpose:
         case Purpose.PAGE if len(message.alerts) > 1:
-            count = len(message.alerts) + message.more
+            count = len(message.alerts) + message.omitted_count
             lead = phrase(message.language, "{count} alerts need an answer.", count=count)
-            return [lead, *([formatting.and_more(message)] if message.more else [])]
+            return [lead, *([formatting.and_more(message)] if message.omitted_count else [])]
         case Purpose.PAGE:
             return []
         case Purpose.NOTICE | Purpose.TEST:
             return [line for line in formatting.notice(message).splitlines() if line.strip()]
-        case Purpose.ALL_CLEAR | Purpose.STILL_ON_IT:
+        case Purpose.ALL_CLEAR | Purpose.ACK_REMINDER:
             return formatting.sentences(message)
 
 
 def _foot(message: Message) -> list[str]:
     lines = [formatting.one_line(message.reason)] if message.reason else []
     # A message that asks for a response has personal links; other links lead to a page behind the login.
-    asks = bool(message.recipient) and message.purpose in (Purpose.PAGE, Purpose.STILL_ON_IT)
-    if asks and any(alert.link for alert in message.alerts):
+    needs_answer = bool(message.recipient) and message.purpose in (Purpose.PAGE, Purpose.ACK_REMINDER)
+    if needs_answer and any(alert.link for alert in message.alerts):
         links = "The links are for you alone and are valid for seven days. Opening one changes nothing."
         lines.append(phrase(message.language, links))
-    if asks and message.can_reply:
-        one = "Or answer this mail: ack, take, close or escalate alone on the first line."
-        many = (
+    if needs_answer and message.can_reply:
+        single_hint = "Or answer this mail: ack, take, close or escalate alone on the first line."
+        bundle_hint = (
             "Or answer this mail: ack, take, close or escalate and the number (ack {number}) alone on the first line."
         )
-        how = phrase(message.language, many if len(message.alerts) > 1 else one, number=message.alerts[0].id)
-        lines.append(f"{how} {phrase(message.language, 'Anything else you write is noted on the alert.')}")
+        hint = phrase(
+            message.language, bundle_hint if len(message.alerts) > 1 else single_hint, number=message.alerts[0].id
+        )
+        lines.append(f"{hint} {phrase(message.language, 'Anything else you write is noted on the alert.')}")
     return lines
 
 
 def _button(message: Message) -> str:
     if message.purpose is Purpose.PAGE and message.recipient:
         return phrase(message.language, "Acknowledge, take or close")
-    asks = message.purpose is Purpose.STILL_ON_IT
-    return phrase(message.language, "Acknowledge again, take or close" if asks else "Open the alert")
+    is_reminder = message.purpose is Purpose.ACK_REMINDER
+    return phrase(message.language, "Acknowledge again, take or close" if is_reminder else "Open the alert")
 
 
 def _details(message: Message, alert: AlertContent) -> str:

@@ -19,17 +19,17 @@ class NtfyChannel:
     label = "ntfy"
     quietness = 1
     bundle_limit = 20
-    counts_rest = True
+    counts_omitted = True
 
     def render(self, message: Message) -> Rendered:
-        return compact_text.render(message, longest=1000, details=400)
+        return compact_text.render(message, max_chars=1000, max_details_chars=400)
 
-    def address(self, text: str) -> str:
+    def normalize_address(self, text: str) -> str:
         """Returns a topic, or the full URL of a topic on the user's own server."""
-        written = text.strip().rstrip("/")
-        if not TOPIC.fullmatch(written):
-            split(written)
-        return written
+        entered = text.strip().rstrip("/")
+        if not TOPIC.fullmatch(entered):
+            split(entered)
+        return entered
 
 
 def split(address: str) -> tuple[str, str]:

@@ -15,9 +15,9 @@ def parse_entered(channel: Channel) -> Callable[[str], str]:
     """Returns the validator for an address entered on a phone channel."""
 
     def check(text: str) -> str:
-        written = text.strip()
-        has_code = written.startswith(("+", "00"))
+        entered = text.strip()
+        has_code = entered.startswith(("+", "00"))
         region = "" if has_code else settings_store.get(settings_store.PHONE_REGION)
-        return channel.address(phone_numbers.format_for_entry(written, region))
+        return channel.normalize_address(phone_numbers.format_for_entry(entered, region))
 
     return check

@@ -13,20 +13,20 @@ class PushChannel:
     label = "Push"
     quietness = 1
     bundle_limit = 20
-    counts_rest = True
+    counts_omitted = True
 
     def render(self, message: Message) -> Rendered:
-        return compact_text.render(message, longest=1500, details=300)
+        return compact_text.render(message, max_chars=1500, max_details_chars=300)
 
-    def address(self, text: str) -> str:
+    def normalize_address(self, text: str) -> str:
         """Returns the address of a user's own devices, a topic, or the encrypted form of a push service's URL, which is
         a secret.
         """
-        written = text.strip()
-        scheme, mark, _rest = written.partition("://")
+        entered = text.strip()
+        scheme, mark, _path = entered.partition("://")
         # A topic may be written as a full URL.
-        if written.startswith("sealed:") or (mark and scheme.lower() not in ("http", "https")):
-            return services.validate_address(written)
-        if not written or len(written) > 500 or not written.isprintable():
+        if entered.startswith("sealed:") or (mark and scheme.lower() not in ("http", "https")):
+            return services.validate_address(entered)
+        if not entered or len(entered) > 500 or not entered.isprintable():
             raise Rejected("invalid_address", "A push address is one line of at most 500 characters.")
-        return written
+        return entered

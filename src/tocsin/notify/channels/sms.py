@@ -13,7 +13,7 @@ class SmsChannel:
     label = "SMS"
     quietness = 3
     bundle_limit = 10
-    counts_rest = True
+    counts_omitted = True
 
     def render(self, message: Message) -> Rendered:
         first = message.alerts[0] if message.alerts else None
@@ -24,5 +24,5 @@ class SmsChannel:
             priority=first.priority if first else None,
         )
 
-    def address(self, text: str) -> str:
+    def normalize_address(self, text: str) -> str:
         return phone_number(text)

@@ -15,7 +15,7 @@ class VoiceChannel:
     label = "Phone call"
     quietness = 4
     bundle_limit = 5
-    counts_rest = True
+    counts_omitted = True
 
     def render(self, message: Message) -> Rendered:
         first = message.alerts[0] if message.alerts else None
@@ -26,7 +26,7 @@ class VoiceChannel:
             priority=first.priority if first else None,
         )
 
-    def address(self, text: str) -> str:
+    def normalize_address(self, text: str) -> str:
         return phone_number(text)
 
 
@@ -34,6 +34,6 @@ def _storable(script: CallScript) -> CallScript:
     return replace(
         script,
         greeting=sanitize(script.greeting),
-        said=sanitize(script.said),
+        message=sanitize(script.message),
         menu=sanitize(script.menu),
     )

@@ -21,7 +21,7 @@ from tocsin.notify.providers.pool import SANDBOX, ActiveProvider, ProviderPool
 from tocsin.notify.registry import CHANNELS
 from tocsin.notify.rules import bundling
 from tocsin.notify.rules.bundling import MAX_BUNDLE_SIZE, BundleLimit, DeliveryBundle
-from tocsin.notify.rules.pre_send_check import BUNDLED_LATER, NO_TURN_YET, DueDelivery, after_waiting
+from tocsin.notify.rules.pre_send_check import BUNDLED_LATER, RATE_LIMITED, DueDelivery, after_waiting
 from tocsin.notify.text.message_ids import ReplyAddress
 from tocsin.notify.text.redaction import ContentLevel
 
@@ -37,21 +37,21 @@ class DeliveryJob:
     """One message to send, and its provider; `carrier` None means the sandbox."""
 
     bundle: DeliveryBundle
-    carrier: ActiveProvider | None
+    active_provider: ActiveProvider | None
     #: Why it cannot be sent: it fails at once with this reason.
     problem: str = ""
     #: How much of an alert its channel may disclose.
-    content: ContentLevel = ContentLevel.FULL
+    content_level: ContentLevel = ContentLevel.FULL
     #: For a mail: the Reply-To address, if replies are read.
-    answers_to: ReplyAddress | None = None
+    reply_address: ReplyAddress | None = None
     #: For a text message: whether it contains a reply code.
     has_reply_codes: bool = False
 
     @property
     def provider(self) -> str:
         """The provider's name; empty if the message cannot be sent and goes to no provider."""
-        if self.carrier is not None:
-            return self.carrier.name
+        if self.active_provider is not None:
+            return self.active_provider.name
         return "" if self.problem else SANDBOX
 
     @property
@@ -65,194 +65,220 @@ class ClaimedBatch:
 
     jobs: tuple[DeliveryJob, ...]
     #: How many due rows were checked. If there were any, more may be due: each integration gets only its share.
-    found: int
+    checked_count: int
     #: Whether no slot is left now, or a provider is at its limit.
     is_full: bool
 
 
 def claim(
     connection: Connection,
-    directory: ProviderPool,
-    busy: Mapping[str, int],
+    pool: ProviderPool,
+    sends_by_provider: Mapping[str, int],
     *,
     node: str,
     slots: int,
     now: datetime,
     pause: CurrentPause | None,
 ) -> ClaimedBatch:
-    """Leases for `node` as many messages as there are free slots. `busy` counts the sends in progress by provider."""
+    """Leases for `node` as many messages as there are free slots. `sends_by_provider` counts the sends in progress by
+    provider."""
     if pause is not None:
         delivery_queries.record_pause_reason(connection, pause, now)
-    limits = {carrier.name: carrier.per_minute for carrier in directory.all() if carrier.per_minute}
+    limits = {provider.name: provider.per_minute for provider in pool.all() if provider.per_minute}
     allowances = health.allowances(connection, limits)
-    rooms = _ProviderCapacity(directory, busy, slots, {name: entry.room(now) for name, entry in allowances.items()})
-    free = slots - sum(busy.values())
-    full = rooms.full()
-    ids = delivery_queries.pick(connection, full, free, now, is_paused=pause is not None)
+    capacity = _ProviderCapacity(
+        pool, sends_by_provider, slots, {name: allowance.count_available(now) for name, allowance in allowances.items()}
+    )
+    free = slots - sum(sends_by_provider.values())
+    saturated = capacity.find_saturated()
+    ids = delivery_queries.pick(connection, saturated, free, now, is_paused=pause is not None)
     ready = delivery_queries.check_due(connection, ids, now)
-    if directory.is_bundling:
-        jobs = _bundled(connection, rooms, ready, now)
+    if pool.is_bundling:
+        jobs = _bundled(connection, capacity, ready, now)
     else:
-        jobs = rooms.jobs([DeliveryBundle((due,)) for due in ready])
-    given = Counter(job.provider for job in jobs)
-    used_up = {name: entry.after(given[name], now) for name, entry in allowances.items() if given[name]}
-    health.consume_allowance(connection, used_up)
-    allowances |= {name: replace(allowances[name], free_at=moment) for name, moment in used_up.items()}
-    delivery_queries.wait(connection, rooms.turns(allowances, now))
-    delivery_queries.lease(connection, [leased for job in jobs for leased in _leased(job)], node)
-    delivery_queries.note_bundles(connection, _told_later(jobs), now)
-    return ClaimedBatch(tuple(jobs), len(ids), is_full=len(ids) >= free or rooms.is_crowded)
+        jobs = capacity.assign_jobs([DeliveryBundle((due,)) for due in ready])
+    job_counts = Counter(job.provider for job in jobs)
+    free_times = {
+        name: allowance.free_at_after(job_counts[name], now)
+        for name, allowance in allowances.items()
+        if job_counts[name]
+    }
+    health.consume_allowance(connection, free_times)
+    allowances |= {name: replace(allowances[name], free_at=moment) for name, moment in free_times.items()}
+    delivery_queries.defer(connection, capacity.plan_deferrals(allowances, now))
+    delivery_queries.lease(connection, [update for job in jobs for update in _lease_updates(job)], node)
+    delivery_queries.note_bundles(connection, _bundles_awaiting_events(jobs), now)
+    return ClaimedBatch(tuple(jobs), len(ids), is_full=len(ids) >= free or capacity.is_any_at_limit)
 
 
 def _bundled(
-    connection: Connection, rooms: _ProviderCapacity, ready: list[DueDelivery], now: datetime
+    connection: Connection, capacity: _ProviderCapacity, ready: list[DueDelivery], now: datetime
 ) -> list[DeliveryJob]:
     """Returns the messages to send now, and records the others as waiting to be bundled."""
-    ready = ready + delivery_queries.find_bundle_companions(connection, ready, now, _room)
-    arranged = bundling.arrange(ready, now, _room)
-    jobs = rooms.jobs(arranged.bundles)
-    keyed = {job: found for job in jobs if (found := bundling.key(job.bundle.lead)) is not None}
-    firsts = {job: key for job, key in keyed.items() if job.bundle.is_first}
-    others = {key for job, key in keyed.items() if job not in firsts}
-    passed = delivery_queries.apply_limits(connection, firsts.values(), others, now)
-    late = [job for job, key in firsts.items() if key not in passed]
-    waiting = [*arranged.waiting, *((job.bundle.lead, now + bundling.WINDOW) for job in late)]
-    delivery_queries.wait(connection, [(due, BUNDLED_LATER, until) for due, until in waiting])
-    return [job for job in jobs if job not in late]
+    ready = ready + delivery_queries.find_bundle_companions(connection, ready, now, _bundle_limit)
+    arranged = bundling.arrange(ready, now, _bundle_limit)
+    jobs = capacity.assign_jobs(arranged.bundles)
+    keys_by_job = {job: bundle_key for job in jobs if (bundle_key := bundling.key(job.bundle.lead)) is not None}
+    first_pages = {job: key for job, key in keys_by_job.items() if job.bundle.is_first}
+    other_keys = {key for job, key in keys_by_job.items() if job not in first_pages}
+    admitted = delivery_queries.apply_limits(connection, first_pages.values(), other_keys, now)
+    throttled = [job for job, key in first_pages.items() if key not in admitted]
+    waiting = [*arranged.waiting, *((job.bundle.lead, now + bundling.WINDOW) for job in throttled)]
+    delivery_queries.defer(connection, [(due, BUNDLED_LATER, until) for due, until in waiting])
+    return [job for job in jobs if job not in throttled]
 
 
-def _told_later(jobs: Iterable[DeliveryJob]) -> dict[UUID, list[UUID]]:
+def _bundles_awaiting_events(jobs: Iterable[DeliveryJob]) -> dict[UUID, list[UUID]]:
     """Returns the delivery ids of bundled messages that may get a later event (a vendor's webhook or a bounced mail),
     by the notification id that identifies the message.
     """
     return {
         job.bundle.lead.notification_id: job.ids
         for job in jobs
-        if job.carrier is not None
+        if job.active_provider is not None
         and len(job.ids) > 1
-        and (job.carrier.account.callbacks or job.answers_to is not None)
+        and (job.active_provider.account.callback_base_url or job.reply_address is not None)
     }
 
 
-def _leased(job: DeliveryJob) -> list[LeaseUpdate]:
-    row_id = job.carrier.id if job.carrier else None
-    return [LeaseUpdate(due.id, row_id, job.provider, after_waiting(due.waited)) for due in job.bundle.members]
+def _lease_updates(job: DeliveryJob) -> list[LeaseUpdate]:
+    row_id = job.active_provider.id if job.active_provider else None
+    return [LeaseUpdate(due.id, row_id, job.provider, after_waiting(due.wait_reason)) for due in job.bundle.members]
 
 
 class _ProviderCapacity:
     """The remaining capacity of each provider, so that a slow provider leaves slots for the others."""
 
     def __init__(
-        self, directory: ProviderPool, busy: Mapping[str, int], slots: int, allowed: Mapping[str, int]
+        self,
+        pool: ProviderPool,
+        sends_by_provider: Mapping[str, int],
+        slots: int,
+        remaining_allowance: Mapping[str, int],
     ) -> None:
-        self._directory = directory
-        self._busy = dict(busy)
+        self._pool = pool
+        self._sends_by_provider = dict(sends_by_provider)
         self._slots = slots
         #: The remaining rate limit of each provider that has one.
-        self._allowed = dict(allowed)
+        self._remaining_allowance = dict(remaining_allowance)
         #: Messages that no provider can take yet, although their channel is not full: their providers have used up the
         #: rate limit, or were at their maximum of concurrent sends before this claim.
-        self.later: list[DeliveryBundle] = []
-        carriers = directory.all()
-        self._crowded = [c.name for c in carriers if not self._has_room(c.name, c.kind.parallel)]
+        self.deferred: list[DeliveryBundle] = []
+        providers = pool.all()
+        self._at_limit = [
+            provider.name
+            for provider in providers
+            if not self._has_capacity(provider.name, provider.kind.max_concurrent_sends)
+        ]
 
     @property
-    def is_crowded(self) -> bool:
+    def is_any_at_limit(self) -> bool:
         """Whether a provider is at its maximum of concurrent sends: a slot becomes free within moments."""
-        return bool(self._crowded)
+        return bool(self._at_limit)
 
-    def full(self) -> SaturatedProviders:
+    def find_saturated(self) -> SaturatedProviders:
         """Returns what cannot be claimed now. For a provider that has used up its rate limit, the next provider is
         used.
         """
-        carriers = self._directory.all()
-        used_up = [carrier.name for carrier in carriers if not self._is_allowed(carrier.name)]
-        firsts: dict[str, str] = {}
-        for carrier in carriers:
-            for channel in carrier.channels:
-                if carrier.name not in used_up:
-                    firsts.setdefault(channel, carrier.name)
-        channels = {channel for carrier in carriers for channel in carrier.channels}
-        closed = [channel for channel in channels if firsts.get(channel) in (None, *self._crowded)]
-        return SaturatedProviders([*self._crowded, *used_up], sorted(closed))
+        providers = self._pool.all()
+        used_up = [provider.name for provider in providers if not self._has_allowance(provider.name)]
+        first_providers: dict[str, str] = {}
+        for provider in providers:
+            for channel in provider.channels:
+                if provider.name not in used_up:
+                    first_providers.setdefault(channel, provider.name)
+        channels = {channel for provider in providers for channel in provider.channels}
+        saturated_channels = [
+            channel for channel in channels if first_providers.get(channel) in (None, *self._at_limit)
+        ]
+        return SaturatedProviders([*self._at_limit, *used_up], sorted(saturated_channels))
 
-    def jobs(self, bundles: Iterable[DeliveryBundle]) -> list[DeliveryJob]:
+    def assign_jobs(self, bundles: Iterable[DeliveryBundle]) -> list[DeliveryJob]:
         """Returns the messages that a provider can take now. The others stay in the outbox."""
-        return [job for bundle in bundles if (job := self._job(bundle)) is not None]
+        return [job for bundle in bundles if (job := self._assign_job(bundle)) is not None]
 
-    def _job(self, bundle: DeliveryBundle) -> DeliveryJob | None:
+    def _assign_job(self, bundle: DeliveryBundle) -> DeliveryJob | None:
         due = bundle.lead
         if due.problem:
             return DeliveryJob(bundle, None, due.problem)
-        carriers = self._directory.carriers(due.channel, due.address)
-        if not carriers and (problem := self._directory.nobody(due.channel)):
+        providers = self._pool.providers_for(due.channel, due.address)
+        if not providers and (problem := self._pool.no_provider_reason(due.channel)):
             return DeliveryJob(bundle, None, problem)
-        carrier = self._chosen(carriers, due.provider_name)
-        if carriers and carrier is None:
-            self.later.append(bundle)
+        provider = self._choose_provider(providers, due.provider_name)
+        if providers and provider is None:
+            self.deferred.append(bundle)
             return None
-        name, most = (carrier.name, carrier.kind.parallel) if carrier else (SANDBOX, self._slots)
-        if not self._has_room(name, most):
-            if name in self._crowded:
-                self.later.append(bundle)
+        name, limit = (provider.name, provider.kind.max_concurrent_sends) if provider else (SANDBOX, self._slots)
+        if not self._has_capacity(name, limit):
+            if name in self._at_limit:
+                self.deferred.append(bundle)
             return None
-        self._busy[name] = self._busy.get(name, 0) + 1
-        if name in self._allowed:
-            self._allowed[name] -= 1
-        answers_to = self._directory.answers_to if due.channel == "email" else None
+        self._sends_by_provider[name] = self._sends_by_provider.get(name, 0) + 1
+        if name in self._remaining_allowance:
+            self._remaining_allowance[name] -= 1
+        reply_address = self._pool.reply_address if due.channel == "email" else None
         return DeliveryJob(
             bundle,
-            carrier,
-            content=self._directory.content(due.channel),
-            answers_to=answers_to,
-            has_reply_codes=due.channel == "sms" and self._directory.asks_reply_codes,
+            provider,
+            content_level=self._pool.content_level(due.channel),
+            reply_address=reply_address,
+            has_reply_codes=due.channel == "sms" and self._pool.requires_reply_codes,
         )
 
-    def turns(self, allowances: Mapping[str, RateAllowance], now: datetime) -> list[tuple[DueDelivery, str, datetime]]:
+    def plan_deferrals(
+        self, allowances: Mapping[str, RateAllowance], now: datetime
+    ) -> list[tuple[DueDelivery, str, datetime]]:
         """Returns when to claim each message that no provider can take yet: the time at which it can be sent if all are
         sent in the order in which they were queued. Until then it neither blocks other messages nor is overtaken.
         """
-        left = dict(allowances)
-        found = []
-        for bundle in sorted(self.later, key=lambda bundle: bundle.lead.queued_at):
+        remaining = dict(allowances)
+        deferrals = []
+        for bundle in sorted(self.deferred, key=lambda bundle: bundle.lead.queued_at):
             at = now + RECHECK_AFTER
-            carriers = self._directory.carriers(bundle.lead.channel, bundle.lead.address)
-            limited = [one.name for one in _named(carriers, bundle.lead.provider_name) if one.name in left]
-            if limited and not any(self._is_allowed(name) for name in limited):
-                name = min(limited, key=lambda name: left[name].next_room(now))
-                at = left[name].next_room(now)
-                left[name] = replace(left[name], free_at=left[name].after(1, now))
+            providers = self._pool.providers_for(bundle.lead.channel, bundle.lead.address)
+            limited = [
+                provider.name
+                for provider in _named_or_all(providers, bundle.lead.provider_name)
+                if provider.name in remaining
+            ]
+            if limited and not any(self._has_allowance(name) for name in limited):
+                name = min(limited, key=lambda name: remaining[name].next_available_at(now))
+                at = remaining[name].next_available_at(now)
+                remaining[name] = replace(remaining[name], free_at=remaining[name].free_at_after(1, now))
             # Other claims may have assigned the same time to other messages: the one that has waited longest comes
             # first.
             at += max(timedelta(0), _BY_AGE - (at - bundle.lead.queued_at) / 10_000)
-            found += [(due, due.waited or NO_TURN_YET, at) for due in bundle.members]
-        return found
+            deferrals += [(due, due.wait_reason or RATE_LIMITED, at) for due in bundle.members]
+        return deferrals
 
-    def _chosen(self, carriers: Sequence[ActiveProvider], wanted: str) -> ActiveProvider | None:
+    def _choose_provider(self, providers: Sequence[ActiveProvider], preferred_name: str) -> ActiveProvider | None:
         """Returns the named provider if it still delivers to the address, else the first with rate limit left; None
         without any.
         """
-        return next((one for one in _named(carriers, wanted) if self._is_allowed(one.name)), None)
+        return next(
+            (provider for provider in _named_or_all(providers, preferred_name) if self._has_allowance(provider.name)),
+            None,
+        )
 
-    def _is_allowed(self, name: str) -> bool:
-        return self._allowed.get(name, 1) > 0
+    def _has_allowance(self, name: str) -> bool:
+        return self._remaining_allowance.get(name, 1) > 0
 
-    def _has_room(self, name: str, most: int) -> bool:
+    def _has_capacity(self, name: str, limit: int) -> bool:
         """Returns whether a provider may have more concurrent sends: at most four times the free slots. One provider
         alone gets four fifths of all slots; the more providers are slow, the less each gets (Choudhury and Hahne,
         Dynamic Queue Length Thresholds, 1998).
         """
-        left = self._slots - sum(self._busy.values())
-        return self._busy.get(name, 0) < min(most, 4 * left)
+        free_slots = self._slots - sum(self._sends_by_provider.values())
+        return self._sends_by_provider.get(name, 0) < min(limit, 4 * free_slots)
 
 
-def _named(carriers: Sequence[ActiveProvider], wanted: str) -> Sequence[ActiveProvider]:
+def _named_or_all(providers: Sequence[ActiveProvider], preferred_name: str) -> Sequence[ActiveProvider]:
     """Returns the named provider if it still delivers to the address, else all that do."""
-    return [carrier for carrier in carriers if carrier.name == wanted] or carriers
+    return [provider for provider in providers if provider.name == preferred_name] or providers
 
 
-def _room(name: str) -> BundleLimit:
+def _bundle_limit(name: str) -> BundleLimit:
     channel = CHANNELS.get(name)
     if channel is None:
         return BundleLimit(1, 1)
-    return BundleLimit(channel.bundle_limit, MAX_BUNDLE_SIZE if channel.counts_rest else channel.bundle_limit)
+    return BundleLimit(channel.bundle_limit, MAX_BUNDLE_SIZE if channel.counts_omitted else channel.bundle_limit)

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.notify.rules.page_planner import HELD_FROM
+from tocsin.notify.rules.page_planner import DEFERRED_FROM
 from tocsin.notify.rules.pre_send_check import ON_HOLD
 
 _RECEIPTS = """
@@ -47,9 +47,9 @@ WHERE name IN (SELECT name FROM notify_providerhealth WHERE retry_at > %(now)s O
                ORDER BY name FOR NO KEY UPDATE)
 """
 
-_LEFT = """
-UPDATE notify_lastsent l SET left_at = l.left_at - %(by)s FROM (
-  SELECT recipient, channel, address, purpose FROM notify_lastsent WHERE left_at > %(now)s
+_LAST_SENT = """
+UPDATE notify_lastsent l SET last_sent_at = l.last_sent_at - %(by)s FROM (
+  SELECT recipient, channel, address, purpose FROM notify_lastsent WHERE last_sent_at > %(now)s
   ORDER BY recipient, channel, address, purpose FOR NO KEY UPDATE) AS k
 WHERE (l.recipient, l.channel, l.address, l.purpose) = (k.recipient, k.channel, k.address, k.purpose)
 """
@@ -57,12 +57,12 @@ WHERE (l.recipient, l.channel, l.address, l.purpose) = (k.recipient, k.channel, 
 
 def correct_after_rollback(connection: Connection, by: timedelta, now: datetime) -> int:
     """Moves the due times back by `by`. Returns how many messages were moved."""
-    parameters = {"by": by, "now": now, "on_hold": ON_HOLD, "held": HELD_FROM}
+    parameters = {"by": by, "now": now, "on_hold": ON_HOLD, "held": DEFERRED_FROM}
     # In the lock order of the send path, to avoid deadlocks.
     connection.execute(_RECEIPTS, parameters)
     moved = connection.execute(_DELIVERIES, parameters).rowcount
     connection.execute(_HEALTH, parameters)
-    connection.execute(_LEFT, parameters)
+    connection.execute(_LAST_SENT, parameters)
     if moved:
         database.notify(connection, "outbox")
     return moved

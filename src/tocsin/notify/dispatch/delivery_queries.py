@@ -20,7 +20,7 @@ from tocsin.notify.rules.bundling import WINDOW, BundleKey, BundleLimit, has_wai
 from tocsin.notify.rules.bundling import key as key_of
 from tocsin.notify.rules.notification_rules import quiet_hours
 from tocsin.notify.rules.pre_send_check import (
-    NOT_AGAIN,
+    NOT_RESENT,
     AlertFacts,
     CancelDelivery,
     Defer,
@@ -59,10 +59,10 @@ WITH RECURSIVE lanes(integration_id) AS (
   SELECT l.integration_id, f.is_first FROM lanes l CROSS JOIN (VALUES (true), (false)) AS f(is_first)
   CROSS JOIN LATERAL (
     (SELECT FROM notify_delivery d WHERE d.status = 'queued' AND d.integration_id = l.integration_id
-     AND d.is_first = f.is_first AND d.due_at <= %(now)s {rest} LIMIT 1)
+     AND d.is_first = f.is_first AND d.due_at <= %(now)s {filters} LIMIT 1)
     UNION ALL
     (SELECT FROM notify_delivery d WHERE d.status = 'queued' AND l.integration_id IS NULL AND d.integration_id IS NULL
-     AND d.is_first = f.is_first AND d.due_at <= %(now)s {rest} LIMIT 1)
+     AND d.is_first = f.is_first AND d.due_at <= %(now)s {filters} LIMIT 1)
   ) AS found
 ), share AS (
   SELECT ceil(%(free)s::numeric / greatest(1, count(*)))::int AS most
@@ -74,12 +74,12 @@ WITH RECURSIVE lanes(integration_id) AS (
     SELECT * FROM (
       SELECT d.id, d.due_at FROM notify_delivery d
       WHERE d.status = 'queued' AND d.integration_id = s.integration_id AND d.is_first = s.is_first
-        AND d.due_at <= %(now)s {rest} ORDER BY d.due_at LIMIT h.most FOR NO KEY UPDATE SKIP LOCKED) a
+        AND d.due_at <= %(now)s {filters} ORDER BY d.due_at LIMIT h.most FOR NO KEY UPDATE SKIP LOCKED) a
     UNION ALL
     SELECT * FROM (
       SELECT d.id, d.due_at FROM notify_delivery d
       WHERE d.status = 'queued' AND s.integration_id IS NULL AND d.integration_id IS NULL AND d.is_first = s.is_first
-        AND d.due_at <= %(now)s {rest} ORDER BY d.due_at LIMIT h.most FOR NO KEY UPDATE SKIP LOCKED) b
+        AND d.due_at <= %(now)s {filters} ORDER BY d.due_at LIMIT h.most FOR NO KEY UPDATE SKIP LOCKED) b
   ) p
 )
 SELECT id FROM picked WHERE place <= most ORDER BY is_first DESC, due_at LIMIT %(free)s
@@ -92,15 +92,19 @@ _NOT_FULL = (
 _NOT_PAUSED = "AND d.purpose <> 'page'"
 
 
-def pick(connection: Connection, full: SaturatedProviders, free: int, now: datetime, *, is_paused: bool) -> list[UUID]:
+def pick(
+    connection: Connection, saturated: SaturatedProviders, free: int, now: datetime, *, is_paused: bool
+) -> list[UUID]:
     """Returns the ids of due deliveries, at most `free`, fairly across integrations. Locks them until the transaction
     ends.
     """
     if free <= 0:
         return []
-    rest = " ".join(part for part in (_NOT_FULL if full.names else "", _NOT_PAUSED if is_paused else "") if part)
-    query = database.literal(_PICK.replace("{rest}", rest))
-    parameters = {"now": now, "free": free, "names": full.names, "channels": full.channels}
+    filters = " ".join(
+        part for part in (_NOT_FULL if saturated.names else "", _NOT_PAUSED if is_paused else "") if part
+    )
+    query = database.literal(_PICK.replace("{filters}", filters))
+    parameters = {"now": now, "free": free, "names": saturated.names, "channels": saturated.channels}
     return [row[0] for row in connection.execute(query, parameters).fetchall()]
 
 
@@ -117,17 +121,17 @@ CROSS JOIN LATERAL (
 
 
 def find_bundle_companions(
-    connection: Connection, ready: Sequence[DueDelivery], now: datetime, room: Callable[[str], BundleLimit]
+    connection: Connection, ready: Sequence[DueDelivery], now: datetime, bundle_limit: Callable[[str], BundleLimit]
 ) -> list[DueDelivery]:
     """Returns further due deliveries that can be bundled with those that have waited to be bundled."""
     limits: dict[BundleKey, int] = {}
     for due in ready:
         if has_waited_for_bundle(due) and (key := key_of(due)) is not None:
-            limits[key] = max(limits.get(key, 0), max_bundle_size(due, room))
+            limits[key] = max(limits.get(key, 0), max_bundle_size(due, bundle_limit))
     keys = sorted(limits)
     if not keys:
         return []
-    found = connection.execute(
+    rows = connection.execute(
         _COMPANIONS,
         {
             "recipients": [key.recipient for key in keys],
@@ -139,59 +143,61 @@ def find_bundle_companions(
             "now": now,
         },
     ).fetchall()
-    return check_due(connection, [row[0] for row in found], now)
+    return check_due(connection, [row[0] for row in rows], now)
 
 
-_GATE = """
-INSERT INTO notify_lastsent (recipient, channel, address, purpose, left_at)
+_RECORD_LAST_SENT = """
+INSERT INTO notify_lastsent (recipient, channel, address, purpose, last_sent_at)
 SELECT k.recipient, k.channel, k.address, k.purpose, %(now)s
 FROM unnest(%(recipients)s::bigint[], %(channels)s::text[], %(addresses)s::text[], %(purposes)s::text[])
      AS k(recipient, channel, address, purpose)
-ON CONFLICT (recipient, channel, address, purpose) DO UPDATE SET left_at = excluded.left_at
-WHERE notify_lastsent.left_at <= excluded.left_at - make_interval(secs => %(window)s)
+ON CONFLICT (recipient, channel, address, purpose) DO UPDATE SET last_sent_at = excluded.last_sent_at
+WHERE notify_lastsent.last_sent_at <= excluded.last_sent_at - make_interval(secs => %(window)s)
 RETURNING recipient, channel, address, purpose
 """
 
 
 def apply_limits(
-    connection: Connection, firsts: Iterable[BundleKey], others: Iterable[BundleKey], now: datetime
+    connection: Connection, first_keys: Iterable[BundleKey], other_keys: Iterable[BundleKey], now: datetime
 ) -> set[BundleKey]:
-    """Records that a message for these keys is sent now. Returns those of `firsts` for which none was sent within the
-    bundling window: another node may have sent a first message at the same moment.
+    """Records that a message for these keys is sent now. Returns those of `first_keys` for which none was sent within
+    the bundling window: another node may have sent a first message at the same moment.
     """
-    _gate(connection, others, now, 0.0)
-    return _gate(connection, firsts, now, WINDOW.total_seconds())
+    _record_last_sent(connection, other_keys, now, 0.0)
+    return _record_last_sent(connection, first_keys, now, WINDOW.total_seconds())
 
 
-def _gate(connection: Connection, keys: Iterable[BundleKey], now: datetime, window: float) -> set[BundleKey]:
+def _record_last_sent(
+    connection: Connection, keys: Iterable[BundleKey], now: datetime, window: float
+) -> set[BundleKey]:
     # Always in key order, so that two nodes cannot deadlock.
-    wanted = sorted(keys)
-    if not wanted:
+    sorted_keys = sorted(keys)
+    if not sorted_keys:
         return set()
-    found = connection.execute(
-        _GATE,
+    rows = connection.execute(
+        _RECORD_LAST_SENT,
         {
-            "recipients": [key.recipient for key in wanted],
-            "channels": [key.channel for key in wanted],
-            "addresses": [key.address for key in wanted],
-            "purposes": [key.purpose for key in wanted],
+            "recipients": [key.recipient for key in sorted_keys],
+            "channels": [key.channel for key in sorted_keys],
+            "addresses": [key.address for key in sorted_keys],
+            "purposes": [key.purpose for key in sorted_keys],
             "now": now,
             "window": window,
         },
     ).fetchall()
-    return {BundleKey(*row) for row in found}
+    return {BundleKey(*row) for row in rows}
 
 
-_OWN = "a.id = d.alert_id"
+_ORIGINAL_ALERT = "a.id = d.alert_id"
 
 #: Selects the alert that a merged alert was merged into, else the alert itself.
-_MEANT = """a.id = (SELECT CASE WHEN m.status = 'merged' THEN m.merged_into_id ELSE m.id END
+_RESOLVED_ALERT = """a.id = (SELECT CASE WHEN m.status = 'merged' THEN m.merged_into_id ELSE m.id END
                    FROM alerts_alert m WHERE m.id = d.alert_id)"""
 
 _FACTS = """
 SELECT d.id, d.notification_id, d.channel, d.address, d.purpose, d.queued_at, d.due_at, d.user_id, d.attempts,
-       d.provider_name, d.is_first, d.reason AS waited, n.label, n.reason AS why, n.data,
-       d.outcome_unknown_at IS NOT NULL AS may_have_left, d.late_since, d.is_exhausted, d.own_failures,
+       d.provider_name, d.is_first, d.reason AS wait_reason, n.label, n.reason AS notification_reason, n.data,
+       d.outcome_unknown_at IS NOT NULL AS may_have_been_sent, d.late_since, d.is_exhausted, d.own_failures,
        CASE WHEN n.data ? 'held_from' THEN u.notification_rules END AS quiet,
        coalesce(nullif(u.name, ''), u.username, '') AS user_name, coalesce(u.time_zone, 'UTC') AS time_zone,
        coalesce(u.language, '') AS language,
@@ -200,13 +206,14 @@ SELECT d.id, d.notification_id, d.channel, d.address, d.purpose, d.queued_at, d.
            ORDER BY m.address = d.address DESC, m.position LIMIT 1),
            (SELECT c.address FROM people_groupcontact c WHERE d.user_id IS NULL AND c.channel = d.channel
            AND (c.address = d.address OR c.id = n.group_contact_id) ORDER BY c.address = d.address DESC LIMIT 1),
-           '') AS address_now,
+           '') AS current_address,
        EXISTS (SELECT FROM notify_optout o WHERE o.channel = d.channel AND o.address = d.address) AS has_opted_out,
        coalesce(u.is_active, true) AS is_active,
        EXISTS (SELECT FROM alerts_acknowledgement k WHERE k.alert_id = d.alert_id AND k.user_id = d.user_id)
            AS has_acknowledged,
-       (SELECT l.left_at FROM notify_lastsent l WHERE l.recipient = coalesce(d.user_id, 0) AND l.channel = d.channel
-           AND l.address = d.address AND l.purpose = d.purpose) AS left_at,
+       (SELECT l.last_sent_at FROM notify_lastsent l WHERE l.recipient = coalesce(d.user_id,
+       0) AND l.channel = d.channel
+           AND l.address = d.address AND l.purpose = d.purpose) AS last_sent_at,
        CASE WHEN d.purpose = 'page' THEN coalesce((u.notification_rules ->> 'most_per_hour')::int, 0) ELSE 0 END
            AS most_per_hour,
        -- Only for whoever wants a limit: by the index on a notification's user.
@@ -215,7 +222,7 @@ SELECT d.id, d.notification_id, d.channel, d.address, d.purpose, d.queued_at, d.
            WHERE m.user_id = d.user_id AND s.purpose = 'page' AND s.channel = d.channel AND s.address = d.address
              AND s.sent_at IS NOT NULL AND m.created_at > d.due_at - interval '2 days'
            ORDER BY s.sent_at DESC LIMIT (u.notification_rules ->> 'most_per_hour')::int)
-       ELSE ARRAY[]::timestamptz[] END AS left_before,
+       ELSE ARRAY[]::timestamptz[] END AS recent_sent_times,
        d.purpose = 'all_clear' AND EXISTS (SELECT FROM notify_delivery p WHERE p.alert_id = d.alert_id
            AND p.user_id = d.user_id AND p.purpose = 'page'
            AND (p.status IN ('sent', 'delivered') OR p.outcome_unknown_at IS NOT NULL)) AS has_been_paged,
@@ -241,17 +248,17 @@ def check_due(connection: Connection, ids: list[UUID], now: datetime) -> list[Du
     """
     if not ids:
         return []
-    known = {due.id: due for due in facts(connection, ids)}
-    if moved := [due for due in known.values() if due.has_moved]:
+    due_by_id = {due.id: due for due in facts(connection, ids)}
+    if moved := [due for due in due_by_id.values() if due.has_new_address]:
         _readdress(connection, moved)
-        known |= {due.id: due for due in facts(connection, [due.id for due in moved])}
-    stuck = [due for due in known.values() if needs_fallback(due, now, address_problem)]
-    if turned := fallback.apply_fallbacks(connection, stuck, now):
-        known |= {due.id: due for due in facts(connection, [due.id for due in turned])}
+        due_by_id |= {due.id: due for due in facts(connection, [due.id for due in moved])}
+    unusable = [due for due in due_by_id.values() if needs_fallback(due, now, address_problem)]
+    if fallen_back := fallback.apply_fallbacks(connection, unusable, now):
+        due_by_id |= {due.id: due for due in facts(connection, [due.id for due in fallen_back])}
     ready: list[DueDelivery] = []
     cancelled: list[tuple[DueDelivery, str]] = []
     waiting: list[tuple[DueDelivery, str, datetime]] = []
-    for due in (known[id_] for id_ in ids if id_ in known):
+    for due in (due_by_id[id_] for id_ in ids if id_ in due_by_id):
         match pre_send_check(due, now, address_problem):
             case SendNow():
                 ready.append(due)
@@ -262,15 +269,15 @@ def check_due(connection: Connection, ids: list[UUID], now: datetime) -> list[Du
             case Defer(reason, until):
                 waiting.append((due, reason, until))
     _cancel(connection, cancelled, now)
-    wait(connection, waiting)
+    defer(connection, waiting)
     return ready
 
 
-def facts(connection: Connection, ids: Sequence[UUID], *, meant: bool = False) -> list[DueDelivery]:
-    """Returns the current facts of these deliveries. With `meant`, a merged alert is replaced by the alert it was
-    merged into.
+def facts(connection: Connection, ids: Sequence[UUID], *, resolve_merged: bool = False) -> list[DueDelivery]:
+    """Returns the current facts of these deliveries. With `resolve_merged`, a merged alert is replaced by the alert it
+    was merged into.
     """
-    query = database.literal(_FACTS.format(alert=_MEANT if meant else _OWN))
+    query = database.literal(_FACTS.format(alert=_RESOLVED_ALERT if resolve_merged else _ORIGINAL_ALERT))
     return [_due(row) for row in database.rows(connection, query, (list(ids),))]
 
 
@@ -280,7 +287,7 @@ def _due(row: dict[str, Any]) -> DueDelivery:
     if alert["id"] is not None:
         status, priority = AlertStatus(alert["status"]), Priority(alert["priority"])
         facts = AlertFacts(**{**alert, "status": status, "priority": priority, "custom": _mapping(alert["custom"])})
-    row["left_before"] = tuple(row["left_before"])
+    row["recent_sent_times"] = tuple(row["recent_sent_times"])
     row["quiet"] = quiet_hours(row["quiet"])
     return DueDelivery(**{**row, "purpose": Purpose(row["purpose"]), "data": _mapping(row["data"]), "alert": facts})
 
@@ -292,7 +299,7 @@ def _mapping(value: object) -> dict[str, Any]:
 
 def _readdress(connection: Connection, moved: Sequence[DueDelivery]) -> None:
     """Changes the deliveries to the current addresses of their contact methods."""
-    addresses = {due.id: due.address_now for due in moved}
+    addresses = {due.id: due.current_address for due in moved}
     connection.execute(
         "WITH moved AS (SELECT * FROM unnest(%s::uuid[], %s::text[]) AS m(id, address)), "
         "told AS (UPDATE notify_delivery d SET address = m.address FROM moved m WHERE d.id = m.id "
@@ -307,20 +314,24 @@ def _cancel(connection: Connection, cancelled: Sequence[tuple[DueDelivery, str]]
         connection.execute(
             "UPDATE notify_delivery d SET status = 'cancelled', reason = c.reason, ended_at = %s "
             "FROM unnest(%s::uuid[], %s::text[]) AS c(id, reason) WHERE d.id = c.id",
-            (now, [due.id for due, _ in cancelled], [_why_not(due, reason) for due, reason in cancelled]),
+            (now, [due.id for due, _ in cancelled], [_cancellation_reason(due, reason) for due, reason in cancelled]),
         )
 
 
-def _why_not(due: DueDelivery, reason: str) -> str:
-    return f"{NOT_AGAIN}: {reason}" if due.may_have_left else reason
+def _cancellation_reason(due: DueDelivery, reason: str) -> str:
+    return f"{NOT_RESENT}: {reason}" if due.may_have_been_sent else reason
 
 
-def wait(connection: Connection, waiting: Sequence[tuple[DueDelivery, str, datetime]]) -> None:
+def defer(connection: Connection, waiting: Sequence[tuple[DueDelivery, str, datetime]]) -> None:
     if waiting:
         connection.execute(
             "UPDATE notify_delivery d SET due_at = w.until, reason = w.reason "
             "FROM unnest(%s::uuid[], %s::text[], %s::timestamptz[]) AS w(id, reason, until) WHERE d.id = w.id",
-            ([due.id for due, _, _ in waiting], [why for _, why, _ in waiting], [until for _, _, until in waiting]),
+            (
+                [due.id for due, _, _ in waiting],
+                [reason for _, reason, _ in waiting],
+                [until for _, _, until in waiting],
+            ),
         )
 
 
@@ -334,9 +345,11 @@ def record_pause_reason(connection: Connection, pause: CurrentPause, now: dateti
     )
 
 
-def note_bundles(connection: Connection, together: Mapping[UUID, Sequence[UUID]], now: datetime) -> None:
+def note_bundles(
+    connection: Connection, deliveries_by_notification: Mapping[UUID, Sequence[UUID]], now: datetime
+) -> None:
     """Records which deliveries were sent as one message, so that the vendor's events apply to all of them."""
-    for notification, deliveries in together.items():
+    for notification, deliveries in deliveries_by_notification.items():
         connection.execute(
             "INSERT INTO notify_bundle (notification, deliveries, at) VALUES (%s, %s, %s) "
             "ON CONFLICT (notification) DO UPDATE SET deliveries = excluded.deliveries, at = excluded.at",

@@ -42,13 +42,13 @@ class DeliveryDispatcher:
         self,
         *,
         slots: int = MAX_CONCURRENT_SENDS,
-        directory: ProviderPool | None = None,
+        provider_pool: ProviderPool | None = None,
         now: Callable[[], datetime] = clock.now,
         jitter: Callable[[], float] = random.random,
         elapsed: Callable[[], float] = time.monotonic,
     ) -> None:
         self.node = f"{socket.gethostname()[:60]}/{ids.uuid7()}"
-        self.directory = directory or ProviderPool()
+        self.provider_pool = provider_pool or ProviderPool()
         self._slots = slots
         self._now = now
         self._jitter = jitter
@@ -59,41 +59,41 @@ class DeliveryDispatcher:
             work=self._send,
             write=self._record,
             salvage=_mark_sent,
-            deadline=Deadline(stuck_senders.SEND_DEADLINE, self._lost, elapsed),
+            deadline=Deadline(stuck_senders.SEND_DEADLINE, self._timed_out, elapsed),
         )
-        self._silences = receipt_timeouts.SilentAddresses()
+        self._unresponsive_addresses = receipt_timeouts.UnresponsiveAddresses()
         #: The recovery time of each provider whose messages this process has released.
         self._released: dict[str, datetime] = {}
 
-    def turn(self) -> bool:
+    def run_once(self) -> bool:
         """Claims due deliveries and starts sending them. Returns True if there may be more. Never waits for a send."""
         # Results of a failed write come first: a sent message must not stay recorded as unsent.
         self.in_flight.end_overdue()
-        self.in_flight.write_down()
-        if self.in_flight.free() <= 0:
+        self.in_flight.store_results()
+        if self.in_flight.free_slots() <= 0:
             self._wait_for_slots()
             return True
         claimed = database.retry_once(self._claim)
-        self.in_flight.begin(claimed.jobs)
+        self.in_flight.start(claimed.jobs)
         if claimed.is_full:
             self._wait_for_slots()
-        return claimed.is_full or claimed.found > 0
+        return claimed.is_full or claimed.checked_count > 0
 
-    def keep_leases(self) -> bool:
+    def maintain_leases(self) -> bool:
         """Renews the leases of the sends in progress here, takes over rows whose lease expired elsewhere, and handles
         overdue receipts.
         """
-        ours = [row_id for job in self.in_flight.jobs() for row_id in job.ids]
+        in_progress_ids = [row_id for job in self.in_flight.jobs() for row_id in job.ids]
         with database.transaction() as connection:
-            self.directory.refresh(connection)
-            leases.renew(connection, ours, self.node)
-        database.retry_once(lambda: self._take_up(ours))
-        database.retry_once(self._look_for_receipts)
+            self.provider_pool.refresh(connection)
+            leases.renew(connection, in_progress_ids, self.node)
+        database.retry_once(lambda: self._reclaim_expired_leases(in_progress_ids))
+        database.retry_once(self._check_receipt_timeouts)
         return False
 
-    def ask_providers(self) -> bool:
+    def probe_providers(self) -> bool:
         """Probes providers with an open circuit breaker."""
-        self.directory.ask_again(self._now)
+        self.provider_pool.probe_due(self._now)
         return False
 
     def settle(self) -> None:
@@ -103,34 +103,34 @@ class DeliveryDispatcher:
     def close(self, timeout: float = 20.0) -> None:
         """Waits up to `timeout` seconds for sends in progress, records their results, and closes every connection."""
         self.in_flight.close(timeout)
-        self.directory.close()
+        self.provider_pool.close()
 
     def stuck_senders(self) -> Mapping[str, int]:
         """Returns how many sends are stuck past their deadline, by provider."""
         return stuck_senders.by_provider(self.in_flight.stuck())
 
     def _send(self, job: DeliveryJob) -> SendResult:
-        refused = stuck_senders.refusal(job, self.in_flight.stuck())
-        return send(job, self._now) if refused is None else SendResult(job, refused, self._now())
+        refusal = stuck_senders.refusal(job, self.in_flight.stuck())
+        return send(job, self._now) if refusal is None else SendResult(job, refusal, self._now())
 
-    def _lost(self, job: DeliveryJob) -> SendResult:
+    def _timed_out(self, job: DeliveryJob) -> SendResult:
         return SendResult(job, stuck_senders.timed_out_result(), self._now())
 
     def _wait_for_slots(self) -> None:
         """Waits briefly, so that under load one claim takes several rows."""
-        few = max(0, len(self.in_flight.jobs()) - GATHER_JOBS)
-        self.in_flight.wait_until(lambda jobs: len(jobs) <= few, GATHER_SECONDS)
+        target_count = max(0, len(self.in_flight.jobs()) - GATHER_JOBS)
+        self.in_flight.wait_until(lambda jobs: len(jobs) <= target_count, GATHER_SECONDS)
 
     def _claim(self) -> ClaimedBatch:
         now = self._now()
-        busy = Counter(job.provider for job in self.in_flight.jobs())
+        sends_by_provider = Counter(job.provider for job in self.in_flight.jobs())
         with database.transaction() as connection:
-            self.directory.refresh(connection)
+            self.provider_pool.refresh(connection)
             released = self._release(connection, now)
             claimed = claim(
                 connection,
-                self.directory,
-                busy,
+                self.provider_pool,
+                sends_by_provider,
                 node=self.node,
                 slots=self._slots,
                 now=now,
@@ -145,32 +145,36 @@ class DeliveryDispatcher:
         """
         released = health.recovered(connection)
         for name, at in list(released.items()):
-            carrier = self.directory.get(name)
-            if carrier is None or self._released.get(name) == at:
+            provider = self.provider_pool.get(name)
+            if provider is None or self._released.get(name) == at:
                 continue
-            if recovery.release(connection, carrier, now) >= recovery.MAX_RELEASED:
+            if recovery.release(connection, provider, now) >= recovery.MAX_RELEASED:
                 del released[name]
         return released
 
     def _record(self, results: Sequence[SendResult]) -> None:
         with database.transaction() as connection:
-            record(connection, self.directory, results, self.node, self._jitter)
+            record(connection, self.provider_pool, results, self.node, self._jitter)
 
-    def _look_for_receipts(self) -> None:
+    def _check_receipt_timeouts(self) -> None:
         now = self._now()
         with database.transaction() as connection:
-            late = receipt_timeouts.overdue(connection, now)
-            notes = [
+            overdue = receipt_timeouts.overdue(connection, now)
+            updates = [
                 health.HealthUpdate(
-                    one.provider, now, f"It did not report a message as delivered within {one.waited} seconds."
+                    receipt.provider,
+                    now,
+                    f"It did not report a message as delivered within {receipt.timeout_seconds} seconds.",
                 )
-                for one in self._silences.counted(late, now)
+                for receipt in self._unresponsive_addresses.select_counted(overdue, now)
             ]
-            self.directory.note(connection, notes)
+            self.provider_pool.record_outcomes(connection, updates)
 
-    def _take_up(self, ours: list[UUID]) -> None:
+    def _reclaim_expired_leases(self, in_progress_ids: list[UUID]) -> None:
         with database.transaction() as connection:
-            leases.reclaim_expired(connection, self.directory, ours, self.node, self._now(), self._jitter)
+            leases.reclaim_expired(
+                connection, self.provider_pool, in_progress_ids, self.node, self._now(), self._jitter
+            )
 
 
 def _mark_sent(result: SendResult) -> None:

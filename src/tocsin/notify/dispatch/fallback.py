@@ -17,7 +17,7 @@ from tocsin.notify.rules.page_planner import FallbackMethod
 from tocsin.notify.rules.pre_send_check import DueDelivery
 from tocsin.notify.states import Purpose
 
-_THEIRS = """
+_FALLBACK_METHODS = """
 SELECT w.id, m.label, m.channel, m.address,
        EXISTS (SELECT FROM notify_delivery p WHERE p.alert_id = d.alert_id AND p.user_id = d.user_id
                AND p.purpose = 'page' AND p.channel = m.channel
@@ -32,7 +32,7 @@ WHERE NOT EXISTS (SELECT FROM notify_optout o WHERE o.channel = m.channel AND o.
        AND (p.channel, p.address) <> (d.channel, d.address) AND p.status IN ('queued', 'sending', 'sent', 'delivered')))
 ORDER BY w.id, m.position, m.id
 """
-_TURN = """
+_APPLY_FALLBACK = """
 WITH found AS (
   SELECT * FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::text[], %s::text[])
     AS f(id, label, channel, address, because)
@@ -46,42 +46,48 @@ FROM turned t WHERE n.id = t.notification_id
 """
 
 
-def apply_fallbacks(connection: Connection, stuck: Sequence[DueDelivery], now: datetime) -> list[DueDelivery]:
+def apply_fallbacks(connection: Connection, unusable: Sequence[DueDelivery], now: datetime) -> list[DueDelivery]:
     """Moves each all-clear to the contact method that `rules.page_planner.other_way` selects, and each page to the
     first that quiet hours do not delay. Records the reason. Returns the deliveries that were moved; those without
     another contact method are left unchanged.
     """
-    if not stuck:
+    if not unusable:
         return []
-    ways: dict[object, list[FallbackMethod]] = {}
-    for row in database.rows(connection, _THEIRS, ([due.id for due in stuck],)):
+    methods_by_delivery: dict[object, list[FallbackMethod]] = {}
+    for row in database.rows(connection, _FALLBACK_METHODS, ([due.id for due in unusable],)):
         if address_problem(row["channel"], row["address"]) is None:
-            ways.setdefault(row.pop("id"), []).append(FallbackMethod(**row))
-    pages = {due.user_id for due in stuck if due.purpose is Purpose.PAGE and due.user_id is not None}
-    people = queue.people_of(connection, pages)
-    turned = [(due, way) for due in stuck if (way := _chosen(due, ways.get(due.id, ()), people, now)) is not None]
+            methods_by_delivery.setdefault(row.pop("id"), []).append(FallbackMethod(**row))
+    pages = {due.user_id for due in unusable if due.purpose is Purpose.PAGE and due.user_id is not None}
+    recipients = queue.load_recipients(connection, pages)
+    fallbacks = [
+        (due, method)
+        for due in unusable
+        if (method := _choose_fallback(due, methods_by_delivery.get(due.id, ()), recipients, now)) is not None
+    ]
     connection.execute(
-        _TURN,
+        _APPLY_FALLBACK,
         (
-            [due.id for due, _ in turned],
-            [way.label for _, way in turned],
-            [way.channel for _, way in turned],
-            [way.address for _, way in turned],
-            [f"It comes by {way.label}, because {due.label} cannot be used any more." for due, way in turned],
+            [due.id for due, _ in fallbacks],
+            [method.label for _, method in fallbacks],
+            [method.channel for _, method in fallbacks],
+            [method.address for _, method in fallbacks],
+            [f"It comes by {method.label}, because {due.label} cannot be used any more." for due, method in fallbacks],
         ),
     )
-    return [due for due, _ in turned]
+    return [due for due, _ in fallbacks]
 
 
-def _chosen(
-    due: DueDelivery, theirs: Sequence[FallbackMethod], people: Mapping[int, Recipient], now: datetime
+def _choose_fallback(
+    due: DueDelivery, methods: Sequence[FallbackMethod], recipients: Mapping[int, Recipient], now: datetime
 ) -> FallbackMethod | None:
     if due.purpose is not Purpose.PAGE:
-        return page_planner.select_fallback(theirs, quietest_channel)
-    person = people.get(due.user_id or 0)
-    if person is None or due.alert is None:
+        return page_planner.select_fallback(methods, quietest_channel)
+    recipient = recipients.get(due.user_id or 0)
+    if recipient is None or due.alert is None:
         return None
-    for way in theirs:
-        if not is_quiet(person, NotificationMethod(way.label, way.channel, way.address), due.alert.priority, now):
-            return way
+    for method in methods:
+        if not is_quiet(
+            recipient, NotificationMethod(method.label, method.channel, method.address), due.alert.priority, now
+        ):
+            return method
     return None

@@ -11,7 +11,7 @@ from uuid import UUID
 from tocsin.core.db.database import Connection
 from tocsin.notify.dispatch import delivery_queries
 from tocsin.notify.dispatch.delivery_queries import LEASE_SECONDS
-from tocsin.notify.dispatch.results import DeliveryFailure, record_troubles
+from tocsin.notify.dispatch.results import DeliveryFailure, record_failures
 from tocsin.notify.dispatch.send import SendFailed
 from tocsin.notify.providers.pool import ProviderPool
 from tocsin.notify.rules.retry_policy import FailureKind
@@ -20,7 +20,7 @@ from tocsin.notify.rules.retry_policy import FailureKind
 MAX_LEASES_PER_RUN = 500
 
 #: Bundling needs the last sending time of an address for seconds only; rows are deleted after this.
-RECEIPT_RETENTION = timedelta(hours=1)
+LAST_SENT_RETENTION = timedelta(hours=1)
 
 
 def renew(connection: Connection, ids: Sequence[UUID], node: str) -> None:
@@ -36,14 +36,14 @@ def renew(connection: Connection, ids: Sequence[UUID], node: str) -> None:
     connection.execute(
         "DELETE FROM notify_lastsent WHERE (recipient, channel, address, purpose) IN ("
         "SELECT recipient, channel, address, purpose FROM notify_lastsent "
-        "WHERE left_at < statement_timestamp() - %s LIMIT 500 FOR UPDATE SKIP LOCKED)",
-        (RECEIPT_RETENTION,),
+        "WHERE last_sent_at < statement_timestamp() - %s LIMIT 500 FOR UPDATE SKIP LOCKED)",
+        (LAST_SENT_RETENTION,),
     )
 
 
 # A lease that expires more than a minute from now was granted before a clock rollback. If its holder is alive, it
 # renews the lease at once.
-_LOST = """
+_RECLAIM = """
 UPDATE notify_delivery SET leased_by = %(node)s, lease_until = clock_timestamp() + make_interval(secs => %(seconds)s)
 WHERE id IN (SELECT id FROM notify_delivery WHERE status = 'sending'
              AND (lease_until < clock_timestamp() OR lease_until > clock_timestamp() + interval '1 minute')
@@ -54,8 +54,8 @@ RETURNING id
 
 def reclaim_expired(
     connection: Connection,
-    directory: ProviderPool,
-    ours: Sequence[UUID],
+    pool: ProviderPool,
+    in_progress_ids: Sequence[UUID],
     node: str,
     now: datetime,
     jitter: Callable[[], float],
@@ -64,14 +64,14 @@ def reclaim_expired(
 
     They are sent again, unless someone has responded in the meantime or five senders have stopped during the send.
     """
-    found = connection.execute(
-        _LOST, {"node": node, "seconds": LEASE_SECONDS, "ours": list(ours), "most": MAX_LEASES_PER_RUN}
+    rows = connection.execute(
+        _RECLAIM, {"node": node, "seconds": LEASE_SECONDS, "ours": list(in_progress_ids), "most": MAX_LEASES_PER_RUN}
     ).fetchall()
-    if not found:
+    if not rows:
         return 0
-    lost = SendFailed(FailureKind.LOST, "The process that was sending it stopped.")
-    known = delivery_queries.facts(connection, [row[0] for row in found])
-    record_troubles(
-        connection, directory, [DeliveryFailure(due, due.provider_name, lost, now) for due in known], node, jitter
+    failure = SendFailed(FailureKind.WORKER_LOST, "The process that was sending it stopped.")
+    deliveries = delivery_queries.facts(connection, [row[0] for row in rows])
+    record_failures(
+        connection, pool, [DeliveryFailure(due, due.provider_name, failure, now) for due in deliveries], node, jitter
     )
-    return len(found)
+    return len(rows)

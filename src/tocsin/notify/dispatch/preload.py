@@ -13,7 +13,7 @@ from tocsin.notify.interfaces import AlertContent, Message
 from tocsin.notify.registry import CHANNELS
 from tocsin.notify.states import Purpose
 from tocsin.notify.text.localization import localize
-from tocsin.notify.text.phrases import SPOKEN
+from tocsin.notify.text.phrases import AVAILABLE_LANGUAGES
 
 
 def preload(now: datetime) -> None:
@@ -27,7 +27,7 @@ def preload(now: datetime) -> None:
         opened_at=now,
         link="https://tocsin.invalid/",
     )
-    for language in SPOKEN:
+    for language in AVAILABLE_LANGUAGES:
         localize("Preload.", language)
         for purpose in Purpose:
             message = Message(UUID(int=0), purpose, now, alerts=(alert,), text="Preload", language=language)

@@ -16,7 +16,7 @@ from tocsin.notify.dispatch.send import Accepted, SendResult
 from tocsin.notify.enqueue import queue
 from tocsin.notify.rules.notification_rules import NotificationMethod, is_quiet
 from tocsin.notify.rules.page_planner import NOTICE_HORIZON
-from tocsin.notify.rules.pre_send_check import BROUGHT_FORWARD
+from tocsin.notify.rules.pre_send_check import STARTED_EARLY
 from tocsin.notify.states import Purpose
 
 #: The reasons why the next contact method starts early.
@@ -30,27 +30,28 @@ COUNT_ONCE_PER = timedelta(hours=1)
 MAX_RECEIPTS_PER_RUN = 200
 
 
-_BEGIN = """
-INSERT INTO notify_awaitedreceipt (delivery, due_at, waited)
-SELECT t.id, t.due_at, t.waited FROM unnest(%s::uuid[], %s::timestamptz[], %s::int[]) AS t(id, due_at, waited)
+_AWAIT = """
+INSERT INTO notify_awaitedreceipt (delivery, due_at, timeout_seconds)
+SELECT t.id, t.due_at, t.timeout_seconds FROM unnest(%s::uuid[], %s::timestamptz[], %s::int[]) AS t(id, due_at,
+timeout_seconds)
 JOIN notify_delivery d ON d.id = t.id AND d.status = 'sent' AND d.receipt = ''
-ON CONFLICT (delivery) DO UPDATE SET due_at = excluded.due_at, waited = excluded.waited
+ON CONFLICT (delivery) DO UPDATE SET due_at = excluded.due_at, timeout_seconds = excluded.timeout_seconds
 """
 
 
 def begin(connection: Connection, results: Sequence[SendResult]) -> None:
     """Records the time by which accepted pages must be reported as delivered, for providers with delivery receipts."""
     rows = [
-        (due.id, result.at + timedelta(seconds=carrier.receipt_timeout), carrier.receipt_timeout)
+        (due.id, result.at + timedelta(seconds=provider.receipt_timeout), provider.receipt_timeout)
         for result in results
         if isinstance(result.outcome, Accepted)
-        and (carrier := result.job.carrier) is not None
-        and result.job.bundle.lead.channel in carrier.receipts
+        and (provider := result.job.active_provider) is not None
+        and result.job.bundle.lead.channel in provider.receipt_channels
         for due in result.job.bundle.members
         if due.purpose is Purpose.PAGE and due.user_id is not None
     ]
     if rows:
-        connection.execute(_BEGIN, ([row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows]))
+        connection.execute(_AWAIT, ([row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows]))
 
 
 def end(connection: Connection, delivery_ids: Sequence[UUID]) -> None:
@@ -64,7 +65,7 @@ class OverdueReceipt:
 
     id: UUID
     provider: str
-    waited: int
+    timeout_seconds: int
     channel: str
     address: str
 
@@ -73,50 +74,50 @@ _OVERDUE = """
 WITH late AS (
   DELETE FROM notify_awaitedreceipt WHERE delivery IN (
     SELECT delivery FROM notify_awaitedreceipt WHERE due_at <= %s ORDER BY due_at LIMIT %s FOR UPDATE SKIP LOCKED)
-  RETURNING delivery, waited
+  RETURNING delivery, timeout_seconds
 ), held AS (
-  SELECT d.id, l.waited FROM notify_delivery d JOIN late l ON l.delivery = d.id
+  SELECT d.id, l.timeout_seconds FROM notify_delivery d JOIN late l ON l.delivery = d.id
   WHERE d.status = 'sent' AND d.receipt = '' ORDER BY d.id FOR NO KEY UPDATE OF d
 )
 UPDATE notify_delivery d
 SET reason = concat_ws(' ', nullif(d.reason, ''), format(
-      '%%s did not report it as delivered within %%s seconds.', d.provider_name, h.waited))
-FROM held h WHERE d.id = h.id RETURNING d.id, d.provider_name, h.waited, d.channel, d.address
+      '%%s did not report it as delivered within %%s seconds.', d.provider_name, h.timeout_seconds))
+FROM held h WHERE d.id = h.id RETURNING d.id, d.provider_name, h.timeout_seconds, d.channel, d.address
 """
 
 
 def overdue(connection: Connection, now: datetime) -> list[OverdueReceipt]:
     """Takes the overdue receipts, records the reason on each delivery, and starts the next contact methods."""
-    found = [OverdueReceipt(*row) for row in connection.execute(_OVERDUE, (now, MAX_RECEIPTS_PER_RUN)).fetchall()]
-    for one in found:
-        why = f"{one.provider} did not report the way before as delivered"
-        move_on(connection, [one.id], why, now)
-    return found
+    receipts = [OverdueReceipt(*row) for row in connection.execute(_OVERDUE, (now, MAX_RECEIPTS_PER_RUN)).fetchall()]
+    for receipt in receipts:
+        reason = f"{receipt.provider} did not report the way before as delivered"
+        start_next_method(connection, [receipt.id], reason, now)
+    return receipts
 
 
-class SilentAddresses:
+class UnresponsiveAddresses:
     """Recently unresponsive addresses by provider. A phone that is off is not its provider's fault, so an address
     counts once per hour, and only several consecutive ones open the circuit breaker. One per process.
     """
 
     def __init__(self) -> None:
-        self._since: dict[tuple[str, str, str], datetime] = {}
+        self._counted_at: dict[tuple[str, str, str], datetime] = {}
 
-    def counted(self, late: Sequence[OverdueReceipt], now: datetime) -> list[OverdueReceipt]:
+    def select_counted(self, overdue_receipts: Sequence[OverdueReceipt], now: datetime) -> list[OverdueReceipt]:
         """Returns the overdue receipts that count against their provider."""
-        self._since = {key: at for key, at in self._since.items() if at > now - COUNT_ONCE_PER}
-        found = []
-        for one in late:
-            key = (one.provider, one.channel, one.address)
-            if key not in self._since:
-                self._since[key] = now
-                found.append(one)
-        return found
+        self._counted_at = {key: at for key, at in self._counted_at.items() if at > now - COUNT_ONCE_PER}
+        counted = []
+        for receipt in overdue_receipts:
+            key = (receipt.provider, receipt.channel, receipt.address)
+            if key not in self._counted_at:
+                self._counted_at[key] = now
+                counted.append(receipt)
+        return counted
 
 
 # A contact method that has already started, after its wait or after an earlier failure, is not a next one: its repeats
 # are not brought forward. Pages of the same plan have the same `queued_at`.
-_NOT_BEGUN = """
+_NOT_STARTED = """
 WITH stuck AS (
   SELECT DISTINCT alert_id, user_id, channel, address FROM notify_delivery
   WHERE id = ANY(%(ids)s) AND purpose = 'page' AND user_id IS NOT NULL AND alert_id IS NOT NULL
@@ -131,36 +132,36 @@ WHERE NOT EXISTS (SELECT FROM notify_delivery b WHERE b.alert_id = d.alert_id AN
     AND (b.status NOT IN ('queued', 'cancelled') OR (b.status = 'queued' AND b.due_at <= %(now)s)))
 ORDER BY d.due_at, d.id
 """
-_BRING_FORWARD = """
+_START_NOW = """
 UPDATE notify_delivery SET due_at = %(now)s, reason = %(why)s WHERE id IN (
   SELECT id FROM notify_delivery WHERE id = ANY(%(ids)s) AND status = 'queued'
   ORDER BY id FOR NO KEY UPDATE SKIP LOCKED)
 """
 
 
-def move_on(connection: Connection, delivery_ids: Sequence[UUID], why: str, now: datetime) -> int:
+def start_next_method(connection: Connection, delivery_ids: Sequence[UUID], reason: str, now: datetime) -> int:
     """Starts each user's next contact method now instead of after its wait, unless quiet hours apply. Returns how many
     were started.
     """
-    following = _following(connection, delivery_ids, now)
-    if not following:
+    page_ids = _find_next_pages(connection, delivery_ids, now)
+    if not page_ids:
         return 0
-    wanted = {"ids": following, "now": now, "why": f"{BROUGHT_FORWARD}, because {why}."}
-    moved = connection.execute(_BRING_FORWARD, wanted).rowcount
-    if moved:
+    parameters = {"ids": page_ids, "now": now, "why": f"{STARTED_EARLY}, because {reason}."}
+    started = connection.execute(_START_NOW, parameters).rowcount
+    if started:
         database.notify(connection, "outbox")
-    return moved
+    return started
 
 
-def _following(connection: Connection, delivery_ids: Sequence[UUID], now: datetime) -> list[UUID]:
+def _find_next_pages(connection: Connection, delivery_ids: Sequence[UUID], now: datetime) -> list[UUID]:
     """Returns the ids of the first page on each user's next contact method that may be sent now."""
-    wanted = {"ids": list(delivery_ids), "now": now, "soon": now + NOTICE_HORIZON}
-    rows = database.rows(connection, _NOT_BEGUN, wanted)
-    people = queue.people_of(connection, {row["user_id"] for row in rows})
-    found: dict[tuple[int, int], UUID] = {}
+    parameters = {"ids": list(delivery_ids), "now": now, "soon": now + NOTICE_HORIZON}
+    rows = database.rows(connection, _NOT_STARTED, parameters)
+    recipients = queue.load_recipients(connection, {row["user_id"] for row in rows})
+    first_page_ids: dict[tuple[int, int], UUID] = {}
     for row in rows:
         method = NotificationMethod(row["label"], row["channel"], row["address"])
-        person = people.get(row["user_id"])
-        if person is None or not is_quiet(person, method, Priority(row["priority"]), now):
-            found.setdefault((row["alert_id"], row["user_id"]), row["id"])
-    return list(found.values())
+        recipient = recipients.get(row["user_id"])
+        if recipient is None or not is_quiet(recipient, method, Priority(row["priority"]), now):
+            first_page_ids.setdefault((row["alert_id"], row["user_id"]), row["id"])
+    return list(first_page_ids.values())

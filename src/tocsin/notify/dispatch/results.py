@@ -17,11 +17,11 @@ from tocsin.notify.dispatch import failure_notices, receipt_timeouts, sandbox
 from tocsin.notify.dispatch.send import Accepted, SendFailed, SendResult
 from tocsin.notify.providers import health, recovery
 from tocsin.notify.providers.pool import SANDBOX, ProviderPool
-from tocsin.notify.rules.pre_send_check import NOT_AGAIN, DueDelivery
+from tocsin.notify.rules.pre_send_check import NOT_RESENT, DueDelivery
 from tocsin.notify.rules.retry_policy import (
     FAULTS,
     FINAL,
-    OWN,
+    INTERNAL_FAILURES,
     UNCERTAIN,
     FailureKind,
     GiveUp,
@@ -41,33 +41,33 @@ class DeliveryFailure:
 
     due: DueDelivery
     provider: str
-    failed: SendFailed
+    send_failure: SendFailed
     at: datetime
 
 
 def record(
     connection: Connection,
-    directory: ProviderPool,
+    pool: ProviderPool,
     results: Sequence[SendResult],
     node: str,
     jitter: Callable[[], float],
 ) -> None:
     """Records the results of jobs that `node` has leased."""
-    _sent(connection, [result for result in results if isinstance(result.outcome, Accepted)])
-    troubles = [
+    _record_sent(connection, [result for result in results if isinstance(result.outcome, Accepted)])
+    failures = [
         DeliveryFailure(due, result.job.provider, result.outcome, result.at)
         for result in results
         if isinstance(result.outcome, SendFailed)
         for due in result.job.bundle.members
     ]
-    record_troubles(connection, directory, troubles, node, jitter)
+    record_failures(connection, pool, failures, node, jitter)
     for result in results:
-        came_of_it = "sent" if isinstance(result.outcome, Accepted) else "failed"
-        metrics.count_delivery(result.job.bundle.lead.channel, came_of_it, len(result.job.ids))
+        outcome = "sent" if isinstance(result.outcome, Accepted) else "failed"
+        metrics.count_delivery(result.job.bundle.lead.channel, outcome, len(result.job.ids))
     failed = [result for result in results if isinstance(result.outcome, SendFailed)]
     recovered = health.recovered(connection) if failed else {}
-    _note_health(connection, directory, [result for result in results if not _is_stale(result, recovered)])
-    _release_stale(connection, directory, failed)
+    _note_health(connection, pool, [result for result in results if not _is_stale(result, recovered)])
+    _release_stale(connection, pool, failed)
     alert_ids = {due.alert.id for result in results for due in result.job.bundle.members if due.alert is not None}
     if alert_ids:
         database.notify(connection, "alerts", *(f"alert:{number}" for number in sorted(alert_ids)[:_MAX_NAMED_ALERTS]))
@@ -90,24 +90,24 @@ FROM told t JOIN held USING (id) WHERE d.id = t.id
 """
 
 
-def _sent(connection: Connection, results: Sequence[SendResult]) -> None:
+def _record_sent(connection: Connection, results: Sequence[SendResult]) -> None:
     """Marks accepted messages as sent, whatever their row's current state: nothing else prevents them from being sent
     again.
     """
     if not results:
         return
-    told = [(due, result, _note(due, result)) for result in results for due in result.job.bundle.members]
+    rows = [(due, result, _note(due, result)) for result in results for due in result.job.bundle.members]
     connection.execute(
         _SENT,
         (
-            [due.id for due, _, _ in told],
-            [_external_id(result) for _, result, _ in told],
-            [note for _, _, note in told],
-            [result.at for _, result, _ in told],
+            [due.id for due, _, _ in rows],
+            [_external_id(result) for _, result, _ in rows],
+            [note for _, _, note in rows],
+            [result.at for _, result, _ in rows],
         ),
     )
     receipt_timeouts.begin(connection, results)
-    kept = [
+    records = [
         sandbox.SandboxRecord(
             lead.id,
             lead.alert.id if lead.alert else None,
@@ -121,7 +121,7 @@ def _sent(connection: Connection, results: Sequence[SendResult]) -> None:
         if isinstance(result.outcome, Accepted) and result.outcome.content is not None
         for lead in (result.job.bundle.lead,)
     ]
-    sandbox.store(connection, kept)
+    sandbox.store(connection, records)
 
 
 def _external_id(result: SendResult) -> str:
@@ -131,34 +131,34 @@ def _external_id(result: SendResult) -> str:
 def _note(due: DueDelivery, result: SendResult) -> str:
     """Returns the note of a sent delivery: what it was bundled with, and whether it went to the sandbox."""
     notes = []
-    numbers = dict.fromkeys(other.alert.id for other in result.job.bundle.members if other.alert)
-    others = [f"#{number}" for number in numbers if due.alert is None or number != due.alert.id]
-    if others:
-        more = f" and {len(others) - 10} more" if len(others) > 10 else ""
-        notes.append(f"It left bundled with {', '.join(others[:10])}{more}.")
+    numbers = dict.fromkeys(member.alert.id for member in result.job.bundle.members if member.alert)
+    other_numbers = [f"#{number}" for number in numbers if due.alert is None or number != due.alert.id]
+    if other_numbers:
+        more = f" and {len(other_numbers) - 10} more" if len(other_numbers) > 10 else ""
+        notes.append(f"It left bundled with {', '.join(other_numbers[:10])}{more}.")
     if result.job.provider == SANDBOX:
         notes.append(sandbox.NOTE)
     return " ".join(notes)
 
 
-def _note_health(connection: Connection, directory: ProviderPool, results: Sequence[SendResult]) -> None:
+def _note_health(connection: Connection, pool: ProviderPool, results: Sequence[SendResult]) -> None:
     """Records provider health. Last in the transaction, because all nodes lock these rows."""
     if not results:
         return
-    notes = []
+    updates = []
     failed = {result.job.bundle.lead.channel for result in results if isinstance(result.outcome, SendFailed)}
     awaited_channels = recovery.awaited_channels(connection, failed, max(result.at for result in results))
     for result in results:
-        if result.job.carrier is None:
+        if result.job.active_provider is None:
             continue
         if isinstance(result.outcome, SendFailed):
-            if result.outcome.failure in FAULTS and not result.job.carrier.kind.has_many_servers:
-                is_awaited = not awaited_channels.isdisjoint(result.job.carrier.channels)
-                notes.append(health.HealthUpdate(result.job.provider, result.at, result.outcome.error, is_awaited))
-        elif result.job.bundle.lead.channel not in result.job.carrier.receipts:
+            if result.outcome.kind in FAULTS and not result.job.active_provider.kind.has_many_servers:
+                is_awaited = not awaited_channels.isdisjoint(result.job.active_provider.channels)
+                updates.append(health.HealthUpdate(result.job.provider, result.at, result.outcome.error, is_awaited))
+        elif result.job.bundle.lead.channel not in result.job.active_provider.receipt_channels:
             # A provider with delivery receipts counts as healthy only when a message has arrived.
-            notes.append(health.HealthUpdate(result.job.provider, result.at))
-    directory.note(connection, notes)
+            updates.append(health.HealthUpdate(result.job.provider, result.at))
+    pool.record_outcomes(connection, updates)
 
 
 def _is_stale(result: SendResult, recovered: Mapping[str, datetime]) -> bool:
@@ -171,7 +171,7 @@ def _is_stale(result: SendResult, recovered: Mapping[str, datetime]) -> bool:
     return is_failed and began_at < recovered.get(result.job.provider, began_at) <= result.at
 
 
-def _release_stale(connection: Connection, directory: ProviderPool, failed: Sequence[SendResult]) -> None:
+def _release_stale(connection: Connection, pool: ProviderPool, failed: Sequence[SendResult]) -> None:
     """Retries failed messages at once if a provider has recovered since the attempt began: the release at the recovery
     did not see them. `_note_health` has locked the providers' rows, so that either this code sees a recovery or the
     recovery sees these rows.
@@ -181,9 +181,9 @@ def _release_stale(connection: Connection, directory: ProviderPool, failed: Sequ
     recovered = health.recovered(connection)
     for result in failed:
         began_at, lead = result.began_at or result.at, result.job.bundle.lead
-        for carrier in directory.carriers(lead.channel, lead.address):
-            if began_at < recovered.get(carrier.name, began_at) <= result.at:
-                recovery.release(connection, carrier, result.at, result.job.ids)
+        for provider in pool.providers_for(lead.channel, lead.address):
+            if began_at < recovered.get(provider.name, began_at) <= result.at:
+                recovery.release(connection, provider, result.at, result.job.ids)
                 break
 
 
@@ -234,67 +234,73 @@ JOIN notify_delivery d ON d.id = t.previous
 class DeliveryOutcome:
     """The outcome of one delivery, and the delivery that follows it."""
 
-    trouble: DeliveryFailure
+    failure: DeliveryFailure
     status: str
     reason: str
     due_at: datetime | None = None
     #: The provider of the delivery that follows it.
     next_provider: str = ""
     #: The provider of its own next attempt, if it changes.
-    turned_to: str = ""
+    next_attempt_provider: str = ""
     #: Whether no provider is left.
-    is_over: bool = False
+    is_final: bool = False
     #: Whether the quick retries are used up.
     is_exhausted: bool = False
 
 
-def record_troubles(
+def record_failures(
     connection: Connection,
-    directory: ProviderPool,
-    troubles: Sequence[DeliveryFailure],
+    pool: ProviderPool,
+    failures: Sequence[DeliveryFailure],
     node: str,
     jitter: Callable[[], float],
 ) -> None:
     """Records what follows failed attempts of rows that `node` has leased. Rows that another node has taken over are
     skipped.
     """
-    if not troubles:
+    if not failures:
         return
-    held = {row[0]: row[1] for row in connection.execute(_LOCK, ([t.due.id for t in troubles], node)).fetchall()}
-    troubles = [trouble for trouble in troubles if trouble.due.id in held]
-    tried = attempts_by_provider(connection, {trouble.due.notification_id for trouble in troubles})
+    cancel_reasons = {
+        row[0]: row[1] for row in connection.execute(_LOCK, ([t.due.id for t in failures], node)).fetchall()
+    }
+    failures = [failure for failure in failures if failure.due.id in cancel_reasons]
+    attempts = attempts_by_provider(connection, {failure.due.notification_id for failure in failures})
     # Messages that failed together share a jitter, so that they are retried together and bundled again.
-    shared: dict[tuple[int | None, str, str], float] = {}
-    steps = []
-    for trouble in troubles:
-        key = (trouble.due.user_id, trouble.due.channel, trouble.due.address)
-        if key not in shared:
-            shared[key] = jitter()
-        steps.append(
+    jitters: dict[tuple[int | None, str, str], float] = {}
+    outcomes = []
+    for failure in failures:
+        key = (failure.due.user_id, failure.due.channel, failure.due.address)
+        if key not in jitters:
+            jitters[key] = jitter()
+        outcomes.append(
             next_attempt(
-                trouble,
-                held[trouble.due.id],
-                tried.get(trouble.due.notification_id, {}),
-                [carrier.name for carrier in directory.carriers(trouble.due.channel, trouble.due.address)],
-                shared[key],
+                failure,
+                cancel_reasons[failure.due.id],
+                attempts.get(failure.due.notification_id, {}),
+                [provider.name for provider in pool.providers_for(failure.due.channel, failure.due.address)],
+                jitters[key],
             )
         )
-    follow(connection, steps)
+    write_outcomes(connection, outcomes)
 
 
-def follow(connection: Connection, steps: Sequence[DeliveryOutcome]) -> None:
+def write_outcomes(connection: Connection, outcomes: Sequence[DeliveryOutcome]) -> None:
     """Writes the outcomes of failed deliveries, reports those that failed for good or used up their quick retries, and
     starts the next contact method of those users.
     """
-    _write(connection, steps)
-    told = [step.trouble for step in steps if step.is_over or (step.is_exhausted and not step.trouble.due.is_exhausted)]
-    failure_notices.report_failures(connection, told)
-    for trouble in told:
-        receipt_timeouts.move_on(connection, [trouble.due.id], receipt_timeouts.FAILED, trouble.at)
-    waiting = {step.trouble.due.id: step.trouble.at for step in steps if step.status == "queued"}
+    _write(connection, outcomes)
+    reported = [
+        outcome.failure
+        for outcome in outcomes
+        if outcome.is_final or (outcome.is_exhausted and not outcome.failure.due.is_exhausted)
+    ]
+    failure_notices.report_failures(connection, reported)
+    for failure in reported:
+        receipt_timeouts.start_next_method(connection, [failure.due.id], receipt_timeouts.FAILED, failure.at)
+    waiting = {outcome.failure.due.id: outcome.failure.at for outcome in outcomes if outcome.status == "queued"}
     if waiting:
         recovery.drop_repeats(connection, waiting.keys(), max(waiting.values()))
-    if any(step.next_provider or step.due_at is not None for step in steps):
+    if any(outcome.next_provider or outcome.due_at is not None for outcome in outcomes):
         database.notify(connection, "outbox")
 
 
@@ -302,69 +308,69 @@ def attempts_by_provider(
     connection: Connection, notification_ids: set[UUID]
 ) -> dict[UUID, dict[str, ProviderAttempts]]:
     """Returns the attempts with each provider so far, by notification."""
-    found: dict[UUID, dict[str, ProviderAttempts]] = {}
+    attempts: dict[UUID, dict[str, ProviderAttempts]] = {}
     for row in connection.execute(_TRIED, (list(notification_ids),)).fetchall():
-        found.setdefault(row[0], {})[row[1]] = ProviderAttempts(row[2], row[3])
-    return found
+        attempts.setdefault(row[0], {})[row[1]] = ProviderAttempts(row[2], row[3])
+    return attempts
 
 
 def next_attempt(
-    trouble: DeliveryFailure,
+    failure: DeliveryFailure,
     cancel_requested: str,
-    tried: Mapping[str, ProviderAttempts],
+    attempts: Mapping[str, ProviderAttempts],
     providers: Sequence[str],
     jitter: float,
 ) -> DeliveryOutcome:
     """Returns what follows a failed attempt. `providers` are those that can deliver it, in order."""
-    due, failed = trouble.due, trouble.failed
+    due, send_failure = failure.due, failure.send_failure
     if cancel_requested:
-        how = NOT_AGAIN if failed.failure in UNCERTAIN else "It had not left when this came"
-        return DeliveryOutcome(trouble, "cancelled", f"{how}: {cancel_requested}")
-    names = list(providers) or [trouble.provider]
+        prefix = NOT_RESENT if send_failure.kind in UNCERTAIN else "It had not left when this came"
+        return DeliveryOutcome(failure, "cancelled", f"{prefix}: {cancel_requested}")
+    names = list(providers) or [failure.provider]
     if due.problem:
         # No provider can fix a problem of the address.
-        return DeliveryOutcome(trouble, "failed", _given_up(trouble, 1, names), is_over=True)
+        return DeliveryOutcome(failure, "failed", _give_up_reason(failure, 1, names), is_final=True)
     if due.data.get("provider"):
         # A test of one provider must not fall back to another.
-        names = [trouble.provider]
-    current = tried.get(trouble.provider, ProviderAttempts(1))
-    known = {**tried, trouble.provider: ProviderAttempts(current.tries, failed.failure in FINAL)}
-    following = next_attempt_after(
-        failed.failure,
-        trouble.provider,
-        known,
+        names = [failure.provider]
+    current = attempts.get(failure.provider, ProviderAttempts(1))
+    updated_attempts = {**attempts, failure.provider: ProviderAttempts(current.tries, send_failure.kind in FINAL)}
+    decision = next_attempt_after(
+        send_failure.kind,
+        failure.provider,
+        updated_attempts,
         names,
         jitter=jitter,
-        retry_after=failed.retry_after,
-        is_lasting=due.is_lasting(trouble.at),
+        retry_after=send_failure.retry_after,
+        keep_retrying=due.should_keep_retrying(failure.at),
         is_exhausted=due.is_exhausted,
-        own_failures=due.own_failures + 1 if failed.failure in OWN else 0,
+        own_failures=due.own_failures + 1 if send_failure.kind in INTERNAL_FAILURES else 0,
     )
     # A user who tests a contact method is watching the page: report the failure now, without retries.
-    if isinstance(following, Retry) and following.delay and due.purpose is Purpose.TEST:
-        following = GiveUp()
-    match following:
+    if isinstance(decision, Retry) and decision.delay and due.purpose is Purpose.TEST:
+        decision = GiveUp()
+    match decision:
         case GiveUp():
-            return DeliveryOutcome(trouble, "failed", _given_up(trouble, current.tries, names), is_over=True)
-        case Retry(provider, delay, is_exhausted) if provider == trouble.provider or (
+            return DeliveryOutcome(failure, "failed", _give_up_reason(failure, current.tries, names), is_final=True)
+        case Retry(provider, delay, is_exhausted) if provider == failure.provider or (
             # During a long outage, each retry would otherwise add a row. A permanent rejection keeps its own row.
-            is_exhausted and delay and failed.failure not in FINAL
+            is_exhausted and delay and send_failure.kind not in FINAL
         ):
-            reason = _again(due, failed, current.tries, is_exhausted=is_exhausted)
+            reason = _retry_reason(due, send_failure, current.tries, is_exhausted=is_exhausted)
             return DeliveryOutcome(
-                trouble, "queued", reason, trouble.at + delay, turned_to=provider, is_exhausted=is_exhausted
+                failure, "queued", reason, failure.at + delay, next_attempt_provider=provider, is_exhausted=is_exhausted
             )
         case Retry(provider, delay, is_exhausted):
-            reason = f"{trouble.provider or 'Tocsin'} could not send it; {provider} takes over."
+            reason = f"{failure.provider or 'Tocsin'} could not send it; {provider} takes over."
             return DeliveryOutcome(
-                trouble, "failed", reason, trouble.at + delay, next_provider=provider, is_exhausted=is_exhausted
+                failure, "failed", reason, failure.at + delay, next_provider=provider, is_exhausted=is_exhausted
             )
 
 
-def _again(due: DueDelivery, failed: SendFailed, tries: int, *, is_exhausted: bool) -> str:
+def _retry_reason(due: DueDelivery, send_failure: SendFailed, tries: int, *, is_exhausted: bool) -> str:
     times = f"{tries} {'try' if tries == 1 else 'tries'} failed"
-    match failed.failure:
-        case FailureKind.LOST:
+    match send_failure.kind:
+        case FailureKind.WORKER_LOST:
             return "The process that was sending it stopped, and whether it left is not known: it is sent again."
         case FailureKind.UNKNOWN:
             return f"{times}; whether it left is not known: it is sent again."
@@ -374,46 +380,46 @@ def _again(due: DueDelivery, failed: SendFailed, tries: int, *, is_exhausted: bo
             return f"{times}; it is tried again."
 
 
-def _given_up(trouble: DeliveryFailure, tries: int, names: Sequence[str]) -> str:
-    told = "" if trouble.due.purpose in failure_notices.NOT_REPORTED else " Administrators were told."
-    if failure_notices.is_stuck(trouble.failed.failure):
-        return f"Stuck: Tocsin itself failed {tries} times to send it.{told}"
-    if trouble.due.problem:
-        return f"It cannot be sent at all.{told}"
-    others = "it could not be sent" if len(names) < 2 else f"none of {len(names)} providers could send it"
-    return f"Given up after {tries} {'try' if tries == 1 else 'tries'}: {others}.{told}"
+def _give_up_reason(failure: DeliveryFailure, tries: int, names: Sequence[str]) -> str:
+    admin_note = "" if failure.due.purpose in failure_notices.NOT_REPORTED else " Administrators were told."
+    if failure_notices.is_stuck(failure.send_failure.kind):
+        return f"Stuck: Tocsin itself failed {tries} times to send it.{admin_note}"
+    if failure.due.problem:
+        return f"It cannot be sent at all.{admin_note}"
+    cause = "it could not be sent" if len(names) < 2 else f"none of {len(names)} providers could send it"
+    return f"Given up after {tries} {'try' if tries == 1 else 'tries'}: {cause}.{admin_note}"
 
 
-def _write(connection: Connection, steps: Sequence[DeliveryOutcome]) -> None:
-    if not steps:
+def _write(connection: Connection, outcomes: Sequence[DeliveryOutcome]) -> None:
+    if not outcomes:
         return
     connection.execute(
         _UPDATE,
         (
-            [step.trouble.due.id for step in steps],
-            [step.status for step in steps],
-            [step.due_at if step.status == "queued" else None for step in steps],
-            [step.trouble.failed.error for step in steps],
-            [step.reason for step in steps],
-            [step.trouble.failed.failure in FINAL for step in steps],
-            [None if step.status == "queued" else step.trouble.at for step in steps],
-            [step.trouble.at if step.trouble.failed.failure in UNCERTAIN else None for step in steps],
-            [step.trouble.at for step in steps],
-            [step.is_exhausted for step in steps],
-            [step.trouble.failed.failure in OWN for step in steps],
-            [step.turned_to or step.trouble.provider for step in steps],
+            [outcome.failure.due.id for outcome in outcomes],
+            [outcome.status for outcome in outcomes],
+            [outcome.due_at if outcome.status == "queued" else None for outcome in outcomes],
+            [outcome.failure.send_failure.error for outcome in outcomes],
+            [outcome.reason for outcome in outcomes],
+            [outcome.failure.send_failure.kind in FINAL for outcome in outcomes],
+            [None if outcome.status == "queued" else outcome.failure.at for outcome in outcomes],
+            [outcome.failure.at if outcome.failure.send_failure.kind in UNCERTAIN else None for outcome in outcomes],
+            [outcome.failure.at for outcome in outcomes],
+            [outcome.is_exhausted for outcome in outcomes],
+            [outcome.failure.send_failure.kind in INTERNAL_FAILURES for outcome in outcomes],
+            [outcome.next_attempt_provider or outcome.failure.provider for outcome in outcomes],
         ),
     )
-    following = [step for step in steps if step.next_provider]
-    if following:
+    with_successor = [outcome for outcome in outcomes if outcome.next_provider]
+    if with_successor:
         connection.execute(
             _NEXT,
             (
-                [ids.uuid7() for _ in following],
-                [step.trouble.due.id for step in following],
-                [step.next_provider for step in following],
-                [f"{step.trouble.provider or 'Tocsin'} could not send it." for step in following],
-                [step.trouble.at for step in following],
-                [step.due_at for step in following],
+                [ids.uuid7() for _ in with_successor],
+                [outcome.failure.due.id for outcome in with_successor],
+                [outcome.next_provider for outcome in with_successor],
+                [f"{outcome.failure.provider or 'Tocsin'} could not send it." for outcome in with_successor],
+                [outcome.failure.at for outcome in with_successor],
+                [outcome.due_at for outcome in with_successor],
             ),
         )

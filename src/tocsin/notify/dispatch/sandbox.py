@@ -64,7 +64,7 @@ def _storable(value: Any) -> Any:
     if isinstance(value, str):
         return sanitize(value)
     if isinstance(value, Mapping):
-        return {key: _storable(held) for key, held in value.items()}
+        return {key: _storable(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_storable(held) for held in value]
+        return [_storable(item) for item in value]
     return value

@@ -42,7 +42,7 @@ class Accepted:
 class SendFailed:
     """The attempt failed. `error` is a sentence for users without secrets."""
 
-    failure: FailureKind
+    kind: FailureKind
     error: str
     retry_after: timedelta | None = None
 
@@ -72,48 +72,53 @@ def _outcome(job: DeliveryJob, now: datetime) -> Accepted | SendFailed:
     except Temporary as error:
         return _failed(job, FailureKind.TEMPORARY, error.detail, error.retry_after)
     except AddressRejected as error:
-        return _failed(job, FailureKind.REFUSED, str(error))
+        return _failed(job, FailureKind.ADDRESS_REJECTED, str(error))
     except Permanent as error:
         return _failed(job, FailureKind.PERMANENT, str(error))
     except Rejected as error:
         return _failed(job, FailureKind.PERMANENT, error.detail)
     except Exception as error:  # one failing delivery must not stop the others
         log.exception("The delivery %s broke.", job.bundle.lead.id)
-        return _failed(job, FailureKind.BROKEN, f"{type(error).__name__}: {error}")
+        return _failed(job, FailureKind.INTERNAL_ERROR, f"{type(error).__name__}: {error}")
 
 
 def _send(job: DeliveryJob, now: datetime) -> Accepted:
     if job.problem:
         raise Permanent(job.problem)
     lead = job.bundle.lead
-    way = channel(lead.channel)
-    can_reply = job.answers_to is not None if lead.channel == "email" else _can_reply(job)
+    message_channel = channel(lead.channel)
+    can_reply = job.reply_address is not None if lead.channel == "email" else _can_reply(job)
     # The sandbox shows the message as a provider with replies would send it.
     rendered = compose(
-        job.bundle, way, now, can_reply=can_reply, content=job.content, has_reply_codes=job.has_reply_codes
+        job.bundle,
+        message_channel,
+        now,
+        can_reply=can_reply,
+        content_level=job.content_level,
+        has_reply_codes=job.has_reply_codes,
     )
-    if job.answers_to is not None:
-        rendered = replace(rendered, headers={**rendered.headers, **job.answers_to.headers(rendered.link)})
-    if job.carrier is None:
+    if job.reply_address is not None:
+        rendered = replace(rendered, headers={**rendered.headers, **job.reply_address.headers(rendered.link)})
+    if job.active_provider is None:
         return Accepted(content=sandbox.content(rendered))
     return _hand_over(job, rendered)
 
 
 def _can_reply(job: DeliveryJob) -> bool:
-    return job.bundle.lead.channel in job.carrier.replies if job.carrier else True
+    return job.bundle.lead.channel in job.active_provider.reply_channels if job.active_provider else True
 
 
 def _hand_over(job: DeliveryJob, rendered: Rendered) -> Accepted:
-    assert job.carrier is not None
+    assert job.active_provider is not None
     lead = job.bundle.lead
-    sent = job.carrier.sender.send(rendered, lead.channel, lead.address, str(lead.notification_id))
-    return Accepted(sanitize(sent.external_id)[:200])
+    receipt = job.active_provider.sender.send(rendered, lead.channel, lead.address, str(lead.notification_id))
+    return Accepted(sanitize(receipt.external_id)[:200])
 
 
-def _failed(job: DeliveryJob, failure: FailureKind, error: str, retry_after: timedelta | None = None) -> SendFailed:
-    text = job.carrier.masked(error) if job.carrier else error
+def _failed(job: DeliveryJob, kind: FailureKind, error: str, retry_after: timedelta | None = None) -> SendFailed:
+    text = job.active_provider.mask_secrets(error) if job.active_provider else error
     text = redact_address(text, job.bundle.lead.channel, job.bundle.lead.address)
-    return SendFailed(failure, " ".join(sanitize(text).split())[:MAX_SEND_ERROR_CHARS], retry_after)
+    return SendFailed(kind, " ".join(sanitize(text).split())[:MAX_SEND_ERROR_CHARS], retry_after)
 
 
 def redact_address(text: str, channel: str, address: str) -> str:
@@ -122,7 +127,7 @@ def redact_address(text: str, channel: str, address: str) -> str:
     """
     if len(address) < _MIN_ADDRESS_CHARS:
         return text
-    shown = addresses.mask(channel, address)
+    masked = addresses.mask(channel, address)
     # A gateway may repeat a phone number without its plus.
     pattern = rf"\+?{re.escape(address[1:])}" if address.startswith("+") else re.escape(address)
-    return re.sub(pattern, lambda _: shown, text, flags=re.IGNORECASE)
+    return re.sub(pattern, lambda _: masked, text, flags=re.IGNORECASE)

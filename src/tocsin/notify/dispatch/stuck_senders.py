@@ -30,19 +30,23 @@ def refusal(job: DeliveryJob, stuck: Sequence[DeliveryJob]) -> SendFailed | None
 
     A provider that was saved again has a new sender without stuck sends.
     """
-    if job.carrier is None:
+    if job.active_provider is None:
         return None
-    own = [one for one in stuck if one.carrier is not None and one.carrier.sender is job.carrier.sender]
-    if not job.carrier.kind.has_many_servers:
-        if len(own) < MAX_STUCK:
+    same_sender_jobs = [
+        other_job
+        for other_job in stuck
+        if other_job.active_provider is not None and other_job.active_provider.sender is job.active_provider.sender
+    ]
+    if not job.active_provider.kind.has_many_servers:
+        if len(same_sender_jobs) < MAX_STUCK:
             return None
-        return SendFailed(FailureKind.TEMPORARY, f"{len(own)} earlier sends of this provider still hang.")
+        return SendFailed(FailureKind.TEMPORARY, f"{len(same_sender_jobs)} earlier sends of this provider still hang.")
     # Each address has its own server, which says nothing about the others.
-    if any(one.bundle.lead.address == job.bundle.lead.address for one in own):
+    if any(other_job.bundle.lead.address == job.bundle.lead.address for other_job in same_sender_jobs):
         return SendFailed(FailureKind.TEMPORARY, "An earlier send to this address still hangs.")
-    if len(own) < job.carrier.kind.parallel:
+    if len(same_sender_jobs) < job.active_provider.kind.max_concurrent_sends:
         return None
-    return SendFailed(FailureKind.TEMPORARY, f"{len(own)} earlier sends of this provider still hang.")
+    return SendFailed(FailureKind.TEMPORARY, f"{len(same_sender_jobs)} earlier sends of this provider still hang.")
 
 
 def by_provider(stuck: Iterable[DeliveryJob]) -> Mapping[str, int]:

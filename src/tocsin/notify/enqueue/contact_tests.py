@@ -15,7 +15,7 @@ from tocsin.notify.states import Purpose
 
 #: The maximum number of tests per user within `TESTS_WITHIN`.
 MAX_TESTS = 10
-TESTS_WITHIN = timedelta(minutes=10)
+TEST_WINDOW = timedelta(minutes=10)
 #: The maximum number of texts and calls among them within a day.
 MAX_PAID_TESTS = 20
 _PAID = ("sms", "voice")
@@ -26,16 +26,16 @@ def queue_test(connection: Connection, user_id: int, contact_method_id: int, now
 
     Raises Rejected("not_found"), Rejected("not_confirmed"), Rejected("invalid_address") or Rejected("too_many").
     """
-    found = database.row(
+    method = database.row(
         connection,
         "SELECT label, channel, address, awaits_code FROM people_contactmethod WHERE id = %s AND user_id = %s",
         (contact_method_id, user_id),
     )
-    if found is None:
+    if method is None:
         raise Rejected("not_found", "There is no such contact method.")
-    if found["awaits_code"]:
+    if method["awaits_code"]:
         raise Rejected("not_confirmed", "Confirm this address first, by the code that is sent to it.")
-    return _queue(connection, user_id, found["label"], found["channel"], found["address"], now)
+    return _queue(connection, user_id, method["label"], method["channel"], method["address"], now)
 
 
 def queue_group_test(connection: Connection, user_id: int, contact_id: int, now: datetime) -> UUID:
@@ -44,16 +44,16 @@ def queue_group_test(connection: Connection, user_id: int, contact_id: int, now:
 
     Raises Rejected as `queue_test` does.
     """
-    found = database.row(
+    contact = database.row(
         connection,
         "SELECT c.label, c.channel, c.address, g.name FROM people_groupcontact c "
         "JOIN people_group g ON g.id = c.group_id WHERE c.id = %s",
         (contact_id,),
     )
-    if found is None:
+    if contact is None:
         raise Rejected("not_found", "There is no such contact.")
-    label = f"{found['name']}, {found['label']}"
-    return _queue(connection, user_id, label, found["channel"], found["address"], now)
+    label = f"{contact['name']}, {contact['label']}"
+    return _queue(connection, user_id, label, contact["channel"], contact["address"], now)
 
 
 def _queue(connection: Connection, user_id: int, label: str, channel: str, address: str, now: datetime) -> UUID:
@@ -89,17 +89,17 @@ def _require_few_tests(connection: Connection, user_id: int, channel: str, now: 
     connection.execute("SELECT 1 FROM people_user WHERE id = %s FOR NO KEY UPDATE", (user_id,))
     day = now - timedelta(days=1)
     # Ids carry the machine's clock and lead to the newest rows; the rows' own time decides.
-    wanted = {
-        "user": user_id, "newest": ids.first_uuid7(day - timedelta(days=1)), "day": day, "lately": now - TESTS_WITHIN,
+    parameters = {
+        "user": user_id, "newest": ids.first_uuid7(day - timedelta(days=1)), "day": day, "lately": now - TEST_WINDOW,
         "paid": list(_PAID),
     }  # fmt: skip
-    found = database.row(connection, _TESTS, wanted)
-    if found is not None and found["lately"] >= MAX_TESTS:
-        minutes = TESTS_WITHIN // timedelta(minutes=1)
+    counts = database.row(connection, _TESTS, parameters)
+    if counts is not None and counts["lately"] >= MAX_TESTS:
+        minutes = TEST_WINDOW // timedelta(minutes=1)
         raise Rejected(
             "too_many", f"{MAX_TESTS} tests were sent within {minutes} minutes. Wait a little, then send another."
         )
-    if found is not None and channel in _PAID and found["paid"] >= MAX_PAID_TESTS:
+    if counts is not None and channel in _PAID and counts["paid"] >= MAX_PAID_TESTS:
         raise Rejected(
             "too_many",
             f"{MAX_PAID_TESTS} texts and calls were sent as tests within a day, and each costs money. Try again "

@@ -15,21 +15,21 @@ from tocsin.people.models import User
 def remove_second_factors(user: User, *, actor: AuditActor, now: datetime) -> list[str]:
     """Removes all second factors and returns which there were. If there was one, queues a mail to the user."""
     with transaction.atomic():
-        gone = second_factors.remove_second_factors(user, actor=actor, now=now)
-        if gone:
+        removed = second_factors.remove_second_factors(user, actor=actor, now=now)
+        if removed:
             notices.write(
                 [user],
                 title="Your second factors were taken away",
                 text=(
-                    f"{_who(actor)} took away what you sign in with besides the password.\n\n"
+                    f"{_actor_name(actor)} took away what you sign in with besides the password.\n\n"
                     "Until you set up others, the password alone signs you in.\n\n"
                     "You did not ask for it? Change your password, and tell an administrator."
                 ),
                 reason="It is about your account.",
                 now=now,
             )
-    return gone
+    return removed
 
 
-def _who(actor: AuditActor) -> str:
+def _actor_name(actor: AuditActor) -> str:
     return actor.name if actor.user_id is not None else "Somebody on Tocsin's own machine"

@@ -60,8 +60,8 @@ def queue_notices(
     missed: list[str] = []
     names: list[str] = []
     users = list(dict.fromkeys(user_ids))
-    found = database.rows(connection, _USERS, {"users": users, "label": label}) if users else []
-    for row in found:
+    user_rows = database.rows(connection, _USERS, {"users": users, "label": label}) if users else []
+    for row in user_rows:
         if not row["is_active"]:
             missed.append(f"{row['name']} is switched off")
         elif not row["address"]:
@@ -84,7 +84,7 @@ def queue_notices(
 
 def _row(
     notice: Notice,
-    found: dict[str, Any],
+    target: dict[str, Any],
     now: datetime,
     *,
     user_id: int | None = None,
@@ -92,9 +92,9 @@ def _row(
 ) -> NotificationRow:
     return NotificationRow(
         purpose=Purpose.NOTICE,
-        channel=found["channel"],
-        address=found["address"],
-        label=found["label"],
+        channel=target["channel"],
+        address=target["address"],
+        label=target["label"],
         reason=notice.reason,
         due_at=now,
         alert_id=notice.alert_id,

@@ -28,23 +28,24 @@ VALUES (%s, %s, %s, %s, %s, %s, 'queued', %s, %s, %s, %s)
 """
 
 
-def send_test(provider: Provider, way: str, text: str, *, user_id: int, now: datetime) -> UUID:
-    """Queues a test on the channel `way` to the address `text`. Returns the notification's id, to query its outcome.
+def send_test(provider: Provider, channel_name: str, text: str, *, user_id: int, now: datetime) -> UUID:
+    """Queues a test on the channel `channel_name` to the address `text`. Returns the notification's id, to query its
+    outcome.
 
     Raises Rejected("not_in_use"), or Rejected on `channel` or `address` if the provider does not carry them.
     """
     kind = KINDS.get(provider.kind)
     if not provider.is_enabled or kind is None:
         raise Rejected("not_in_use", f"{provider.name} is not in use.")
-    if way not in provider.channels:
-        raise Rejected("invalid", f'{provider.name} does not carry "{way}".', "channel")
+    if channel_name not in provider.channels:
+        raise Rejected("invalid", f'{provider.name} does not carry "{channel_name}".', "channel")
     try:
-        address = channel(way).address(text)
+        address = channel(channel_name).normalize_address(text)
     except Rejected as problem:
         raise Rejected(problem.code, problem.detail, "address") from None
-    if not kind.accepts(way, address) or not carries_country(provider.settings, way, address):
+    if not kind.accepts(channel_name, address) or not carries_country(provider.settings, channel_name, address):
         raise Rejected("invalid_address", f"{provider.name} does not carry to this address.", "address")
-    label = f"{provider.name}, {CHANNELS[way].label}"
+    label = f"{provider.name}, {CHANNELS[channel_name].label}"
     notification, purpose = ids.uuid7(), str(Purpose.TEST)
     data = {
         "title": f"Tocsin test: {provider.name} works",
@@ -54,11 +55,11 @@ def send_test(provider: Provider, way: str, text: str, *, user_id: int, now: dat
     with database.transaction() as connection:
         connection.execute(
             _NOTIFICATION,
-            (notification, user_id, purpose, way, label, address, "A test of the provider.", Jsonb(data), now),
+            (notification, user_id, purpose, channel_name, label, address, "A test of the provider.", Jsonb(data), now),
         )
         connection.execute(
             _DELIVERY,
-            (ids.uuid7(), notification, user_id, way, address, purpose, provider.pk, provider.name, now, now),
+            (ids.uuid7(), notification, user_id, channel_name, address, purpose, provider.pk, provider.name, now, now),
         )
         database.notify(connection, "outbox")
     return notification

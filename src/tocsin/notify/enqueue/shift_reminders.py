@@ -19,7 +19,7 @@ from tocsin.notify.enqueue.queue import Notice
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import final_schedule
 from tocsin.oncall.calculation.final_schedule import OnCall
-from tocsin.people.changes.reminder_rules import ReminderRule, rules_of
+from tocsin.people.changes.reminder_rules import ReminderRule, load_rules
 from tocsin.people.member_roles import MemberRole
 
 log = logging.getLogger(__name__)
@@ -35,17 +35,17 @@ BATCH = 100
 #: A reminder is dropped if the shift began longer ago than this.
 SKIP_AFTER = timedelta(minutes=5)
 
-_TAKE = """
+_CLAIM_NOTICES = """
 UPDATE oncall_pendingnotice SET sent_at = %(now)s
 WHERE id IN (
     SELECT id FROM oncall_pendingnotice WHERE sent_at IS NULL ORDER BY id LIMIT %(most)s FOR UPDATE SKIP LOCKED)
 RETURNING id, user_id, title, text, reason
 """
 
-_FORGET_NOTICES = "DELETE FROM oncall_pendingnotice WHERE sent_at < %s"
-_FORGET_REMINDERS = "DELETE FROM oncall_reminder WHERE shift_at < %s"
+_DELETE_OLD_NOTICES = "DELETE FROM oncall_pendingnotice WHERE sent_at < %s"
+_DELETE_OLD_REMINDERS = "DELETE FROM oncall_reminder WHERE shift_at < %s"
 
-_REMINDED = """
+_USERS_WITH_REMINDERS = """
 SELECT id, reminders FROM people_user WHERE is_active AND reminders <> '[]'::jsonb
 """
 
@@ -85,38 +85,40 @@ def loops() -> tuple[PeriodicTask, ...]:
 def queue_pending_notices(now: datetime) -> bool:
     """Queues mails for the stored notices. Returns True if there may be more."""
     with database.transaction() as connection:
-        waiting = database.rows(connection, _TAKE, {"now": now, "most": BATCH})
+        waiting = database.rows(connection, _CLAIM_NOTICES, {"now": now, "most": BATCH})
         for row in sorted(waiting, key=lambda row: row["id"]):
             notice = Notice(title=row["title"], text=row["text"], reason=row["reason"])
             queue.queue_notice(connection, notice, now, user_ids=[row["user_id"]])
         if waiting:
             database.notify(connection, "outbox")
         else:
-            connection.execute(_FORGET_NOTICES, (now - timedelta(days=30),))
+            connection.execute(_DELETE_OLD_NOTICES, (now - timedelta(days=30),))
     return len(waiting) == BATCH
 
 
 def plan_reminders(now: datetime) -> bool:
     """Stores the reminders of upcoming shifts. A reminder that is already stored is left unchanged."""
     with database.transaction() as connection:
-        rules = {row["id"]: rules_of(row["reminders"]) for row in database.rows(connection, _REMINDED)}
-        longest = max((rule.before for several in rules.values() for rule in several), default=timedelta())
+        rules = {row["id"]: load_rules(row["reminders"]) for row in database.rows(connection, _USERS_WITH_REMINDERS)}
+        max_lead_time = max(
+            (rule.lead_time for user_rules in rules.values() for rule in user_rules), default=timedelta()
+        )
         groups = loader.groups_of(connection, rules) if rules else frozenset()
         plans = loader.plans(connection, groups, now)
     planned: list[tuple[int, int, str, datetime, timedelta, datetime]] = []
     for group_id, plan in plans.items():
-        for person in final_schedule.timeline(plan, now, now + longest + PLANNING_HORIZON).segments:
-            begin = person.since
-            if begin is not None and begin > now and person.schedule:
+        for assignment in final_schedule.timeline(plan, now, now + max_lead_time + PLANNING_HORIZON).segments:
+            begin = assignment.since
+            if begin is not None and begin > now and assignment.schedule:
                 planned += [
-                    (person.user_id, group_id, str(person.role), begin, rule.before, begin - rule.before)
-                    for rule in rules.get(person.user_id, ())
-                    if begin - rule.before > now - SKIP_AFTER
+                    (assignment.user_id, group_id, str(assignment.role), begin, rule.lead_time, begin - rule.lead_time)
+                    for rule in rules.get(assignment.user_id, ())
+                    if begin - rule.lead_time > now - SKIP_AFTER
                 ]
     with database.transaction() as connection:
         if planned:
             connection.execute(_PLAN, [list(column) for column in zip(*planned, strict=True)])
-        connection.execute(_FORGET_REMINDERS, (now - timedelta(days=30),))
+        connection.execute(_DELETE_OLD_REMINDERS, (now - timedelta(days=30),))
     return False
 
 
@@ -131,64 +133,70 @@ def queue_reminders(now: datetime) -> bool:
             plan = plans.get(row["group_id"])
             if plan is None or row["shift_at"] < now - SKIP_AFTER:
                 continue
-            person = next(
+            assignment = next(
                 (
-                    one
-                    for one in final_schedule.on_call(plan, row["shift_at"])
-                    if one.user_id == row["user_id"] and one.role == row["role"] and one.since == row["shift_at"]
+                    candidate
+                    for candidate in final_schedule.on_call(plan, row["shift_at"])
+                    if candidate.user_id == row["user_id"]
+                    and candidate.role == row["role"]
+                    and candidate.since == row["shift_at"]
                 ),
                 None,
             )
-            if person is not None:
-                _remind_alone(connection, plan.name, person, row["before"], row["later"], now)
+            if assignment is not None:
+                _remind_in_savepoint(connection, plan.name, assignment, row["before"], row["later"], now)
         if due:
             database.notify(connection, "outbox")
     return len(due) == BATCH
 
 
-def _remind_alone(
-    connection: Connection, group: str, person: OnCall, before: timedelta, later: Sequence[timedelta], now: datetime
+def _remind_in_savepoint(
+    connection: Connection, group: str, assignment: OnCall, before: timedelta, later: Sequence[timedelta], now: datetime
 ) -> None:
     try:
         with connection.transaction():
-            _remind(connection, group, person, before, later, now)
+            _remind(connection, group, assignment, before, later, now)
     except Exception as error:  # one failing reminder is lost; the others are still sent
         if database.is_unavailable(error):
             raise
-        log.exception("User %s cannot be reminded of a shift.", person.user_id)
+        log.exception("User %s cannot be reminded of a shift.", assignment.user_id)
 
 
 def _remind(
-    connection: Connection, group: str, person: OnCall, before: timedelta, later: Sequence[timedelta], now: datetime
+    connection: Connection, group: str, assignment: OnCall, before: timedelta, later: Sequence[timedelta], now: datetime
 ) -> None:
     """Sends a reminder. `later` are the other due reminders of the same shift: if the user still wants one of them,
     this earlier one is skipped, since both would say the same.
     """
-    user = database.row(connection, _USER, (person.user_id,))
-    if user is None or person.since is None:
+    user = database.row(connection, _USER, (assignment.user_id,))
+    if user is None or assignment.since is None:
         return
-    rules = rules_of(user["reminders"])
-    if any(rule.before in later for rule in rules):
+    rules = load_rules(user["reminders"])
+    if any(rule.lead_time in later for rule in rules):
         return
     for rule in rules:
-        if rule.before == before:
-            _send(connection, _notice(group, person, ZoneInfo(user["time_zone"]), now), person.user_id, rule, now)
+        if rule.lead_time == before:
+            _send(
+                connection, _notice(group, assignment, ZoneInfo(user["time_zone"]), now), assignment.user_id, rule, now
+            )
 
 
-def _notice(group: str, person: OnCall, zone: ZoneInfo, now: datetime) -> Notice:
-    assert person.since is not None
-    begin = person.since.astimezone(zone)
-    until = f" until {person.until.astimezone(zone):%a %d %b %H:%M}" if person.until else ""
-    role = MemberRole(person.role)
+def _notice(group: str, assignment: OnCall, zone: ZoneInfo, now: datetime) -> Notice:
+    assert assignment.since is not None
+    begin = assignment.since.astimezone(zone)
+    until = f" until {assignment.until.astimezone(zone):%a %d %b %H:%M}" if assignment.until else ""
+    role = MemberRole(assignment.role)
     # Rounded to minutes: the periodic task is a few seconds late.
-    left = timedelta(minutes=round((person.since - now) / timedelta(minutes=1)))
-    when = f"in {durations.describe(left)}" if left > timedelta() else "now"
+    remaining = timedelta(minutes=round((assignment.since - now) / timedelta(minutes=1)))
+    when = f"in {durations.describe(remaining)}" if remaining > timedelta() else "now"
     title = f"On call {when}: {role} of {group}"
-    text = f"You are {role} of {group} from {begin:%a %d %b %H:%M}{until} ({zone.key}): {person.reason}."
+    text = f"You are {role} of {group} from {begin:%a %d %b %H:%M}{until} ({zone.key}): {assignment.reason}."
     return Notice(title=title, text=text, reason="A reminder that you asked for under Me.")
 
 
 def _send(connection: Connection, notice: Notice, user_id: int, rule: ReminderRule, now: datetime) -> None:
     """Sends the notice on the rule's contact method, or by mail if the rule has none or it no longer exists."""
-    if not rule.by or not queue.queue_notice_by(connection, notice, now, user_id=user_id, label=rule.by):
+    if not rule.contact_label or not queue.queue_notice_by(
+        connection, notice, now, user_id=user_id, label=rule.contact_label
+    ):
         queue.queue_notice(connection, notice, now, user_ids=[user_id])

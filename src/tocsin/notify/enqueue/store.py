@@ -101,5 +101,5 @@ def _delivery(row: NotificationRow, integrations: Mapping[int, int | None], now:
 def _integrations(connection: Connection, alert_ids: Collection[int]) -> dict[int, int | None]:
     if not alert_ids:
         return {}
-    found = connection.execute("SELECT id, integration_id FROM alerts_alert WHERE id = ANY(%s)", (list(alert_ids),))
-    return {row[0]: row[1] for row in found.fetchall()}
+    rows = connection.execute("SELECT id, integration_id FROM alerts_alert WHERE id = ANY(%s)", (list(alert_ids),))
+    return {row[0]: row[1] for row in rows.fetchall()}

@@ -31,41 +31,41 @@ def apply(
     """Records a receipt from `provider` and applies its consequences. Returns the ids of the deliveries concerned. A
     final failure (`is_final`) is not handed to another provider.
     """
-    found = deliveries(connection, provider, receipt.key, receipt.external_id, now)
-    if not found:
+    delivery_ids = deliveries(connection, provider, receipt.key, receipt.external_id, now)
+    if not delivery_ids:
         return []
     match receipt.state:
-        case ReceiptState.ON_ITS_WAY:
-            return found
+        case ReceiptState.IN_TRANSIT:
+            return delivery_ids
         case ReceiptState.DELIVERED | ReceiptState.ANSWERED:
-            _delivered(connection, found, provider, receipt, now)
+            _delivered(connection, delivery_ids, provider, receipt, now)
         case ReceiptState.FAILED:
-            _failed(connection, found, provider, receipt, now, is_final=is_final)
+            _failed(connection, delivery_ids, provider, receipt, now, is_final=is_final)
         case ReceiptState.NOT_REACHED:
-            _not_reached(connection, found, provider, receipt, now)
+            _not_reached(connection, delivery_ids, provider, receipt, now)
         case ReceiptState.ENDED:
-            _ended(connection, found, provider, receipt, now)
+            _ended(connection, delivery_ids, provider, receipt, now)
     alert_ids = connection.execute(
-        "SELECT DISTINCT alert_id FROM notify_delivery WHERE id = ANY(%s) AND alert_id IS NOT NULL", (found,)
+        "SELECT DISTINCT alert_id FROM notify_delivery WHERE id = ANY(%s) AND alert_id IS NOT NULL", (delivery_ids,)
     ).fetchall()
     if alert_ids:
         database.notify(connection, "alerts", *(f"alert:{row[0]}" for row in alert_ids))
     else:
         # A user who tests a contact method is watching the page.
         database.notify(connection, "outbox")
-    return found
+    return delivery_ids
 
 
 def deliveries(connection: Connection, provider: str, key: str, external_id: str, now: datetime) -> list[UUID]:
     """Returns the deliveries that were sent as the message with that key, else with that vendor message id."""
     notification = _uuid(key)
     if notification is not None:
-        together = connection.execute(
+        bundle_rows = connection.execute(
             "SELECT d.id FROM notify_bundle t CROSS JOIN LATERAL unnest(t.deliveries) AS d(id) "
             "WHERE t.notification = %s",
             (notification,),
         ).fetchall()
-        members = [row[0] for row in together]
+        members = [row[0] for row in bundle_rows]
         rows = connection.execute(
             "SELECT id FROM notify_delivery WHERE (id = ANY(%s) OR notification_id = %s) AND provider_name = %s "
             "ORDER BY id",
@@ -84,7 +84,7 @@ def deliveries(connection: Connection, provider: str, key: str, external_id: str
 
 # Includes messages that were tried and are queued again, or were cancelled, after their outcome was lost: the receipt
 # now tells the outcome.
-_LEFT = """(status IN ('sending', 'sent', 'delivered') OR (status = 'queued' AND attempts > 0)
+_POSSIBLY_SENT = """(status IN ('sending', 'sent', 'delivered') OR (status = 'queued' AND attempts > 0)
             OR (status = 'cancelled' AND outcome_unknown_at IS NOT NULL))"""
 
 # If nothing else was sent through the provider, the receipt is about an attempt whose response was lost and that was
@@ -94,10 +94,10 @@ WITH lost AS (
   SELECT DISTINCT ON (notification_id) id FROM notify_delivery d WHERE id = ANY(%(ids)s)
     AND status = 'failed' AND attempts > 0 AND NOT is_permanent AND receipt = ''
     AND NOT EXISTS (SELECT FROM notify_delivery o
-                    WHERE o.id = ANY(%(ids)s) AND o.notification_id = d.notification_id AND {_LEFT})
+                    WHERE o.id = ANY(%(ids)s) AND o.notification_id = d.notification_id AND {_POSSIBLY_SENT})
   ORDER BY notification_id, outcome_unknown_at IS NULL, id DESC
 ), held AS (
-  SELECT id, status FROM notify_delivery WHERE id = ANY(%(ids)s) AND ({_LEFT} OR id IN (SELECT id FROM lost))
+  SELECT id, status FROM notify_delivery WHERE id = ANY(%(ids)s) AND ({_POSSIBLY_SENT} OR id IN (SELECT id FROM lost))
     AND receipt NOT IN ('answered', 'not_reached') ORDER BY id FOR NO KEY UPDATE
 )
 UPDATE notify_delivery d
@@ -109,7 +109,7 @@ SET status = 'delivered', receipt = %(receipt)s, delivered_at = coalesce(d.deliv
 FROM held WHERE d.id = held.id
 """
 # Once delivered, a message must not also be sent through another provider.
-_NOT_AGAIN = """
+_CANCEL_OTHER_SENDS = """
 WITH other AS (
   SELECT o.id FROM notify_delivery d JOIN notify_delivery o ON o.notification_id = d.notification_id
   WHERE d.id = ANY(%(ids)s) AND d.status = 'delivered' AND o.status IN ('queued', 'sending')
@@ -124,23 +124,25 @@ FROM other WHERE d.id = other.id AND d.status IN ('queued', 'sending')
 """
 
 
-def _delivered(connection: Connection, found: list[UUID], provider: str, receipt: Receipt, now: datetime) -> None:
-    wanted = {
-        "ids": found,
+def _delivered(
+    connection: Connection, delivery_ids: list[UUID], provider: str, receipt: Receipt, now: datetime
+) -> None:
+    parameters = {
+        "ids": delivery_ids,
         "receipt": str(receipt.state),
         "now": now,
         "external_id": receipt.external_id[:200],
         "after_all": f"{provider} reported it as delivered after all.",
     }
-    connection.execute(_DELIVERED, wanted)
-    connection.execute(_NOT_AGAIN, wanted)
-    receipt_timeouts.end(connection, found)
+    connection.execute(_DELIVERED, parameters)
+    connection.execute(_CANCEL_OTHER_SENDS, parameters)
+    receipt_timeouts.end(connection, delivery_ids)
     health.record_outcomes(connection, [health.HealthUpdate(provider, now)])
 
 
 _NOT_REACHED = f"""
 WITH held AS (
-  SELECT id FROM notify_delivery WHERE id = ANY(%(ids)s) AND {_LEFT}
+  SELECT id FROM notify_delivery WHERE id = ANY(%(ids)s) AND {_POSSIBLY_SENT}
     AND receipt NOT IN ('answered', 'not_reached') ORDER BY id FOR NO KEY UPDATE
 )
 UPDATE notify_delivery d
@@ -153,23 +155,25 @@ FROM held WHERE d.id = held.id RETURNING d.id
 """
 
 
-def _ended(connection: Connection, found: list[UUID], provider: str, receipt: Receipt, now: datetime) -> None:
+def _ended(connection: Connection, delivery_ids: list[UUID], provider: str, receipt: Receipt, now: datetime) -> None:
     """A call that ended before it said anything (or while the vendor was still detecting a machine) reached nobody."""
-    untold = connection.execute(
-        "SELECT id FROM notify_delivery WHERE id = ANY(%s) AND receipt = ''", (found,)
+    without_receipt = connection.execute(
+        "SELECT id FROM notify_delivery WHERE id = ANY(%s) AND receipt = ''", (delivery_ids,)
     ).fetchall()
-    if untold:
-        why = Receipt(ReceiptState.NOT_REACHED, receipt.key, receipt.external_id, CUT_OFF)
-        _not_reached(connection, [row[0] for row in untold], provider, why, now)
+    if without_receipt:
+        not_reached = Receipt(ReceiptState.NOT_REACHED, receipt.key, receipt.external_id, CUT_OFF)
+        _not_reached(connection, [row[0] for row in without_receipt], provider, not_reached, now)
 
 
-def _not_reached(connection: Connection, found: list[UUID], provider: str, receipt: Receipt, now: datetime) -> None:
+def _not_reached(
+    connection: Connection, delivery_ids: list[UUID], provider: str, receipt: Receipt, now: datetime
+) -> None:
     """Records that the provider worked but nobody was reached."""
-    why = receipt.reason or "Nobody was reached."
-    wanted = {"ids": found, "now": now, "why": why, "external_id": receipt.external_id[:200]}
-    changed = [row[0] for row in connection.execute(_NOT_REACHED, wanted).fetchall()]
-    receipt_timeouts.end(connection, found)
-    receipt_timeouts.move_on(connection, changed, receipt_timeouts.NOT_REACHED, now)
+    reason = receipt.reason or "Nobody was reached."
+    parameters = {"ids": delivery_ids, "now": now, "why": reason, "external_id": receipt.external_id[:200]}
+    changed = [row[0] for row in connection.execute(_NOT_REACHED, parameters).fetchall()]
+    receipt_timeouts.end(connection, delivery_ids)
+    receipt_timeouts.start_next_method(connection, changed, receipt_timeouts.NOT_REACHED, now)
     health.record_outcomes(connection, [health.HealthUpdate(provider, now)])
 
 
@@ -186,54 +190,60 @@ FROM held WHERE d.id = held.id RETURNING d.id, held.status, held.cancel_requeste
 
 
 def _failed(
-    connection: Connection, found: list[UUID], provider: str, receipt: Receipt, now: datetime, *, is_final: bool
+    connection: Connection, delivery_ids: list[UUID], provider: str, receipt: Receipt, now: datetime, *, is_final: bool
 ) -> None:
     changed: dict[UUID, str] = {}
-    over: set[UUID] = set()
-    wanted = {"ids": found, "external_id": receipt.external_id[:200]}
-    for row_id, status, cancel_requested in connection.execute(_FAILED, wanted).fetchall():
+    final_ids: set[UUID] = set()
+    parameters = {"ids": delivery_ids, "external_id": receipt.external_id[:200]}
+    for row_id, status, cancel_requested in connection.execute(_FAILED, parameters).fetchall():
         changed[row_id] = cancel_requested if status == DeliveryStatus.SENDING else ""
         if is_final or (cancel_requested and status == DeliveryStatus.SENT):
             # Someone has responded since: do not page through another provider.
-            over.add(row_id)
+            final_ids.add(row_id)
     if not changed:
         return
-    receipt_timeouts.end(connection, found)
-    failure = FailureKind.REFUSED if receipt.is_address else FailureKind.PERMANENT
-    if receipt.is_passing:
-        failure = FailureKind.TEMPORARY
-    failed = SendFailed(failure, receipt.reason or f"{provider} reported it as not delivered.")
-    known = [
-        replace(due, problem=failed.error) if due.id in over else due
+    receipt_timeouts.end(connection, delivery_ids)
+    kind = FailureKind.ADDRESS_REJECTED if receipt.is_address_error else FailureKind.PERMANENT
+    if receipt.is_transient:
+        kind = FailureKind.TEMPORARY
+    send_failure = SendFailed(kind, receipt.reason or f"{provider} reported it as not delivered.")
+    failed_deliveries = [
+        replace(due, problem=send_failure.error) if due.id in final_ids else due
         for due in delivery_queries.facts(connection, sorted(changed))
     ]
-    tried = results.attempts_by_provider(connection, {due.notification_id for due in known})
-    steps = [
+    attempts = results.attempts_by_provider(connection, {due.notification_id for due in failed_deliveries})
+    outcomes = [
         results.next_attempt(
-            results.DeliveryFailure(due, provider, failed, now),
+            results.DeliveryFailure(due, provider, send_failure, now),
             changed[due.id],
-            tried.get(due.notification_id, {}),
+            attempts.get(due.notification_id, {}),
             pool.in_order(connection, due.channel, due.address),
             0.0,
         )
-        for due in known
+        for due in failed_deliveries
     ]
-    results.follow(connection, steps)
-    _again(connection, [step.trouble.due.id for step in steps if step.status == DeliveryStatus.QUEUED], now)
-    if not receipt.is_address:
-        health.record_outcomes(connection, [health.HealthUpdate(provider, now, failed.error)])
+    results.write_outcomes(connection, outcomes)
+    _prepare_retry(
+        connection, [outcome.failure.due.id for outcome in outcomes if outcome.status == DeliveryStatus.QUEUED], now
+    )
+    if not receipt.is_address_error:
+        health.record_outcomes(connection, [health.HealthUpdate(provider, now, send_failure.error)])
 
 
-def _again(connection: Connection, tried: list[UUID], now: datetime) -> None:
+def _prepare_retry(connection: Connection, delivery_ids: list[UUID], now: datetime) -> None:
     """Prepares a retry: it is a new message without a receipt, and the user's next contact method does not
     wait for it.
     """
-    if tried:
-        connection.execute("UPDATE notify_delivery SET receipt = '', external_id = '' WHERE id = ANY(%s)", (tried,))
-        receipt_timeouts.move_on(connection, tried, receipt_timeouts.FAILED, now)
+    if delivery_ids:
+        connection.execute(
+            "UPDATE notify_delivery SET receipt = '', external_id = '' WHERE id = ANY(%s)", (delivery_ids,)
+        )
+        receipt_timeouts.start_next_method(connection, delivery_ids, receipt_timeouts.FAILED, now)
 
 
-def record_bounce(connection: Connection, notification: UUID, user_id: int, said: str, now: datetime) -> str | None:
+def record_bounce(
+    connection: Connection, notification: UUID, user_id: int, server_message: str, now: datetime
+) -> str | None:
     """Records a bounced mail to a user, which no other provider can fix. Returns the recorded reason, or None if no
     mail of that notification had been sent to that user.
     """
@@ -245,18 +255,18 @@ def record_bounce(connection: Connection, notification: UUID, user_id: int, said
     )
     if row is None:
         return None
-    reason = f"The mail came back: {redact_address(said, 'email', row['address']).rstrip('.')}."
-    receipt = Receipt(ReceiptState.FAILED, str(notification), "", reason, is_address=True)
+    reason = f"The mail came back: {redact_address(server_message, 'email', row['address']).rstrip('.')}."
+    receipt = Receipt(ReceiptState.FAILED, str(notification), "", reason, is_address_error=True)
     apply(connection, row["provider_name"], receipt, now, is_final=True)
     return reason
 
 
-def append_reason(connection: Connection, found: Sequence[UUID], sentence: str) -> None:
+def append_reason(connection: Connection, delivery_ids: Sequence[UUID], sentence: str) -> None:
     """Appends a sentence to the reason of these deliveries."""
     connection.execute(
         "UPDATE notify_delivery SET reason = concat_ws(' ', nullif(reason, ''), %s::text) WHERE id IN "
         "(SELECT id FROM notify_delivery WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE)",
-        (sentence, list(found)),
+        (sentence, list(delivery_ids)),
     )
 
 

@@ -41,14 +41,14 @@ _COMMANDS = {
 }
 
 
-def interpret_key(digit: str, asked: str, keys: str) -> KeyAction:
-    """Returns the action of `digit` if `keys` are offered and `asked` awaits confirmation. No digit means that someone
-    picked up.
+def interpret_key(digit: str, pending_digit: str, keys: str) -> KeyAction:
+    """Returns the action of `digit` if `keys` are offered and `pending_digit` awaits confirmation. No digit means that
+    someone picked up.
     """
     if not digit or digit == "1":
         return RepeatPrompt()
     if digit not in keys or digit not in _COMMANDS:
         return InvalidKey()
-    if digit == "9" and asked != "9":
+    if digit == "9" and pending_digit != "9":
         return ConfirmKey("9")
     return RunCommand(_COMMANDS[digit])

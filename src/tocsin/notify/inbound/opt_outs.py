@@ -34,10 +34,10 @@ def opted_out(connection: Connection) -> list[tuple[int, str, str, datetime]]:
     """Returns the active users with an opted-out contact method: user id, name, label of the contact method, and time
     of the opt-out.
     """
-    found = database.rows(
+    rows = database.rows(
         connection,
         "SELECT u.id, coalesce(nullif(u.name, ''), u.username) AS name, m.label, o.at FROM notify_optout o "
         "JOIN people_contactmethod m ON m.channel = o.channel AND m.address = o.address AND m.is_enabled "
         "JOIN people_user u ON u.id = m.user_id AND u.is_active ORDER BY name, m.label",
     )
-    return [(row["id"], row["name"], row["label"], row["at"]) for row in found]
+    return [(row["id"], row["name"], row["label"], row["at"]) for row in rows]

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from tocsin.access import roles
 from tocsin.access.roles import Permission, PermissionScope, Role
 from tocsin.alerts import service
-from tocsin.alerts.commands import CLASSES, Actor, Assign, Command, Reply
+from tocsin.alerts.commands import COMMAND_CLASSES, Actor, Assign, Command, Reply
 from tocsin.alerts.states import ACTIVE, ActorKind, CommandChannel, CommandKind
 from tocsin.core import ids
 from tocsin.core.db import database
@@ -49,7 +49,7 @@ class ResponderResult:
     sentence: str
 
 
-_PERSON = """
+_RESPONDER = """
 SELECT u.id, coalesce(nullif(u.name, ''), u.username) AS name, u.language, u.role FROM people_user u
 WHERE u.id = %s AND u.is_active
 """
@@ -57,14 +57,14 @@ WHERE u.id = %s AND u.is_active
 
 def load_responder(connection: Connection, user_id: int) -> Responder | None:
     """Returns the active user of that id, or None."""
-    row = database.row(connection, _PERSON, (user_id,))
+    row = database.row(connection, _RESPONDER, (user_id,))
     if row is None:
         return None
-    may_act = roles.permission_scope(Role(row["role"]), Permission.ACT) is not PermissionScope.NONE
+    may_act = roles.permission_scope(Role(row["role"]), Permission.RESPOND) is not PermissionScope.NONE
     return Responder(row["id"], row["name"], row["language"], may_act)
 
 
-_WHOSE = """
+_USER_BY_ADDRESS = """
 SELECT m.user_id FROM people_contactmethod m JOIN people_user u ON u.id = m.user_id AND u.is_active
 WHERE m.channel = ANY(%(channels)s) AND lower(m.address) = lower(%(address)s) AND NOT m.awaits_code
 ORDER BY (SELECT n.id FROM notify_notification n WHERE n.user_id = m.user_id AND n.address = m.address
@@ -77,8 +77,8 @@ def user_id_by_address(connection: Connection, channels: Sequence[str], address:
     """Returns the id of the active user with that address; if several have it, the user who was paged there last. Tests
     do not count: anyone can send one, and the owner of a shared chat could then respond in another user's name.
     """
-    wanted = {"channels": list(channels), "address": address, "since": ids.first_uuid7(now - RECENT_WITHIN)}
-    row = connection.execute(_WHOSE, wanted).fetchone()
+    parameters = {"channels": list(channels), "address": address, "since": ids.first_uuid7(now - RECENT_WITHIN)}
+    row = connection.execute(_USER_BY_ADDRESS, parameters).fetchone()
     return None if row is None else row[0]
 
 
@@ -97,19 +97,19 @@ def open_for(connection: Connection, user_id: int, now: datetime) -> list[int]:
     """Returns the ids of the active alerts that paged this user, in ascending order. A merged alert is replaced by the
     alert it was merged into.
     """
-    wanted = {"user": user_id, "since": ids.first_uuid7(now - RECENT_WITHIN), "live": sorted(ACTIVE)}
-    return [row[0] for row in connection.execute(_OPEN, wanted).fetchall()]
+    parameters = {"user": user_id, "since": ids.first_uuid7(now - RECENT_WITHIN), "live": sorted(ACTIVE)}
+    return [row[0] for row in connection.execute(_OPEN, parameters).fetchall()]
 
 
 def was_paged_or_owns(connection: Connection, user_id: int, alert_id: int) -> bool:
     """Returns whether this user was ever paged about the alert or one merged into it, or is assigned to it."""
-    found = connection.execute(
+    row = connection.execute(
         "SELECT 1 FROM notify_notification n JOIN alerts_alert a ON a.id = n.alert_id WHERE n.user_id = %(user)s "
         "AND (a.id = %(alert)s OR (a.merged_into_id = %(alert)s AND a.status = 'merged')) UNION ALL "
         "SELECT 1 FROM alerts_alert WHERE id = %(alert)s AND owner_id = %(user)s LIMIT 1",
         {"alert": alert_id, "user": user_id},
     ).fetchone()
-    return found is not None
+    return row is not None
 
 
 def resolve_merged(alert_id: int) -> int:
@@ -122,29 +122,29 @@ def resolve_merged(alert_id: int) -> int:
 
 
 def apply_answer(
-    who: Responder, alert_id: int, kind: CommandKind, via: CommandChannel, now: datetime, text: str = ""
+    responder: Responder, alert_id: int, kind: CommandKind, via: CommandChannel, now: datetime, text: str = ""
 ) -> ResponderResult:
     """Runs the command. For a merged alert, runs it on the alert it was merged into, and the sentence says so. Never
     raises for what the alert's state or the user's role does not allow.
     """
-    if not who.may_act:
+    if not responder.may_act:
         return ResponderResult(False, "Your role may look at alerts, and not act on them. Ask an administrator.")
     if kind not in OFFERED:
         return ResponderResult(False, "That cannot be asked for here. Open the alert.")
-    number = resolve_merged(alert_id)
-    merged = f"Alert {alert_id} is merged into {number}. " if number != alert_id else ""
+    target_id = resolve_merged(alert_id)
+    merge_note = f"Alert {alert_id} is merged into {target_id}. " if target_id != alert_id else ""
     try:
-        outcome = service.apply_command(number, _command(who, kind, via, text), now=now)
+        outcome = service.apply_command(target_id, _command(responder, kind, via, text), now=now)
     except Rejected as rejected:
-        return ResponderResult(False, f"{merged}{rejected.detail}")
-    return ResponderResult(True, f"{merged}{outcome.sentence}")
+        return ResponderResult(False, f"{merge_note}{rejected.detail}")
+    return ResponderResult(True, f"{merge_note}{outcome.sentence}")
 
 
-def _command(who: Responder, kind: CommandKind, via: CommandChannel, text: str) -> Command:
+def _command(responder: Responder, kind: CommandKind, via: CommandChannel, text: str) -> Command:
     match kind:
         case CommandKind.ASSIGN:
-            return Assign(actor=who.actor, via=via, name=who.name, user_id=who.id)
+            return Assign(actor=responder.actor, via=via, name=responder.name, user_id=responder.id)
         case CommandKind.REPLY:
-            return Reply(actor=who.actor, via=via, text=text)
+            return Reply(actor=responder.actor, via=via, text=text)
         case _:
-            return CLASSES[kind](actor=who.actor, via=via)  # type: ignore[return-value] # the others need nothing else
+            return COMMAND_CLASSES[kind](actor=responder.actor, via=via)  # type: ignore[return-value] # the others need nothing else

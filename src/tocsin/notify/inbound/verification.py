@@ -64,8 +64,8 @@ def confirm(method: ContactMethod, text: str, *, actor: AuditActor, now: datetim
         config_version.lock()
         # Reload the row: the address may have changed since, and the current one is verified.
         method = ContactMethod.objects.select_related("user").get(pk=method.pk)
-        held = VerificationCode.objects.select_for_update().filter(method=method).first()
-        problem = _problem(held, method, text, now)
+        stored_code = VerificationCode.objects.select_for_update().filter(method=method).first()
+        problem = _problem(stored_code, method, text, now)
         if problem is None:
             ContactMethod.objects.filter(pk=method.pk).update(verified_at=now, awaits_code=False)
             VerificationCode.objects.filter(method=method).delete()
@@ -92,40 +92,40 @@ def is_waiting(method: ContactMethod, now: datetime) -> bool:
 
 
 def _store(method: ContactMethod, code: str, now: datetime) -> None:
-    held = VerificationCode.objects.filter(method=method).first() or VerificationCode(method=method, sends=0)
-    if held.sends and now - held.counted_from < _WINDOW:
-        if now - held.sent_at < _MIN_INTERVAL:
+    stored_code = VerificationCode.objects.filter(method=method).first() or VerificationCode(method=method, sends=0)
+    if stored_code.sends and now - stored_code.counted_from < _WINDOW:
+        if now - stored_code.sent_at < _MIN_INTERVAL:
             raise Rejected("too_many", "A code was sent a moment ago. Wait half a minute before the next.")
-        if held.sends >= MAX_SENDS:
+        if stored_code.sends >= MAX_SENDS:
             raise Rejected("too_many", f"{MAX_SENDS} codes were sent within the hour. Try again later.")
     else:
-        held.sends, held.counted_from = 0, now
-    held.sends += 1
-    held.address, held.code_hash, held.tries = method.address, _hashes(method, code)[0], 0
-    held.sent_at, held.expires_at = now, now + VALID_FOR
-    held.save()
+        stored_code.sends, stored_code.counted_from = 0, now
+    stored_code.sends += 1
+    stored_code.address, stored_code.code_hash, stored_code.tries = method.address, _hashes(method, code)[0], 0
+    stored_code.sent_at, stored_code.expires_at = now, now + VALID_FOR
+    stored_code.save()
 
 
-def _problem(held: VerificationCode | None, method: ContactMethod, text: str, now: datetime) -> Rejected | None:
-    if held is None or held.address != method.address:
+def _problem(stored_code: VerificationCode | None, method: ContactMethod, text: str, now: datetime) -> Rejected | None:
+    if stored_code is None or stored_code.address != method.address:
         return Rejected("no_code", "Ask for a code first: none was sent to this address.", "code")
-    if now >= held.expires_at:
+    if now >= stored_code.expires_at:
         return Rejected("expired_code", "This code is older than ten minutes. Ask for a new one.", "code")
-    if held.tries >= MAX_CODE_TRIES:
+    if stored_code.tries >= MAX_CODE_TRIES:
         return Rejected("too_many", "That was wrong five times. Ask for a new code.", "code")
-    given = "".join(text.split())
-    if not any(hmac.compare_digest(held.code_hash, known) for known in _hashes(method, given)):
-        held.tries += 1
-        held.save(update_fields=["tries"])
+    entered = "".join(text.split())
+    if not any(hmac.compare_digest(stored_code.code_hash, valid_hash) for valid_hash in _hashes(method, entered)):
+        stored_code.tries += 1
+        stored_code.save(update_fields=["tries"])
         return Rejected("wrong_code", "This is not the code that was sent last.", "code")
     return None
 
 
 def _hashes(method: ContactMethod, code: str) -> list[str]:
     """Returns the HMACs of a code with every known key, the current key first."""
-    said = f"code:{method.pk}:{method.address}:{code}".encode()
-    known = crypto.keys()
-    return [hmac.digest(key.encode(), said, "sha256").hex() for key in known]
+    message = f"code:{method.pk}:{method.address}:{code}".encode()
+    keys = crypto.keys()
+    return [hmac.digest(key.encode(), message, "sha256").hex() for key in keys]
 
 
 def _require_few(user_id: int, now: datetime) -> None:
@@ -133,12 +133,12 @@ def _require_few(user_id: int, now: datetime) -> None:
     # Ids carry the machine's clock and lead to the newest rows; the rows' own time decides.
     newest = ids.first_uuid7(now - timedelta(days=2))
     sent = Notification.objects.filter(user=user_id, pk__gte=newest, purpose=Purpose.TEST, data__has_key="sealed")
-    for most, within, named in (
+    for limit, window, period in (
         (MAX_SENDS_PER_USER, _WINDOW, "the hour"),
         (MAX_CODES_PER_DAY, timedelta(days=1), "a day"),
     ):
-        if sent.filter(created_at__gt=now - within).count() >= most:
-            raise Rejected("too_many", f"{most} codes were sent within {named}. Try again later.")
+        if sent.filter(created_at__gt=now - window).count() >= limit:
+            raise Rejected("too_many", f"{limit} codes were sent within {period}. Try again later.")
 
 
 _NOTIFICATION = """

@@ -23,117 +23,127 @@ from tocsin.notify.states import Purpose
 from tocsin.notify.text import render
 from tocsin.notify.text.localization import localize
 from tocsin.notify.text.redaction import ContentLevel
-from tocsin.notify.text.voice import HEAR_KEYS
+from tocsin.notify.text.voice import REPEAT_KEYS
 from tocsin.notify.text.voice_phrases import VoicePhrases, words
 from tocsin.notify.webhooks import CallPrompt, CallState, Receipt, ReceiptState
 
 #: How far back a call is matched by the phone number alone, to continue it or to repeat it when the user calls back.
 RECALL_WINDOW = timedelta(hours=1)
 
-_ABOUT_LIVE = (Purpose.PAGE, Purpose.STILL_ON_IT)
+_ACTIVE_ALERT_PURPOSES = (Purpose.PAGE, Purpose.ACK_REMINDER)
 MACHINE = "A machine answered the call."
 
 
-def continue_call(provider: str, turn: CallState, now: datetime) -> CallPrompt:
+def continue_call(provider: str, call_state: CallState, now: datetime) -> CallPrompt:
     """Returns the next prompt of the call. Records a pick-up, a key press or an answering machine."""
     with database.transaction() as connection:
-        found = _deliveries(connection, provider, turn, now)
+        delivery_ids = _deliveries(connection, provider, call_state, now)
         # An alert merged in the meantime is announced, and acted on, as the alert it was merged into.
-        heard = delivery_queries.facts(connection, found, meant=True)
-        if turn.is_machine and not turn.digits:
-            _note(connection, provider, turn, heard, ReceiptState.NOT_REACHED, now)
+        deliveries = delivery_queries.facts(connection, delivery_ids, resolve_merged=True)
+        if call_state.is_machine and not call_state.digits:
+            _record_receipt(connection, provider, call_state, deliveries, ReceiptState.NOT_REACHED, now)
             return CallPrompt()
-        state = ReceiptState.ANSWERED if turn.digits else ReceiptState.DELIVERED
-        _note(connection, provider, turn, heard, state, now)
-        content = render.content_of(connection, "voice")
-    if not heard:
-        return CallPrompt(f"{words('').nothing} {words('').goodbye}")
-    speaks = words(heard[0].language)
-    if heard[0].purpose is Purpose.TEST and turn.digits and not heard[0].data.get("sealed"):
-        return _tested(found, turn, speaks)
-    current = _current(heard)
+        state = ReceiptState.ANSWERED if call_state.digits else ReceiptState.DELIVERED
+        _record_receipt(connection, provider, call_state, deliveries, state, now)
+        content_level = render.content_of(connection, "voice")
+    if not deliveries:
+        return CallPrompt(f"{words('').no_alert} {words('').goodbye}")
+    phrases = words(deliveries[0].language)
+    if deliveries[0].purpose is Purpose.TEST and call_state.digits and not deliveries[0].data.get("sealed"):
+        return _record_test_key(delivery_ids, call_state, phrases)
+    current = _current(deliveries)
     if not current:
         return CallPrompt(
-            f"{localize(_how_it_stands(heard[0], now), heard[0].language)} {speaks.goodbye}", language=speaks.code
+            f"{localize(_describe_alert_state(deliveries[0], now), deliveries[0].language)} {phrases.goodbye}",
+            language=phrases.code,
         )
-    script = _script(current, content, now)
-    match dtmf.interpret_key(turn.digits, turn.asked, script.keys):
+    script = _script(current, content_level, now)
+    match dtmf.interpret_key(call_state.digits, call_state.pending_digit, script.keys):
         case dtmf.RepeatPrompt():
-            return CallPrompt(script=script, language=speaks.code)
+            return CallPrompt(script=script, language=phrases.code)
         case dtmf.InvalidKey():
-            return CallPrompt(speaks.wrong_key, script, language=speaks.code)
+            return CallPrompt(phrases.wrong_key, script, language=phrases.code)
         case dtmf.ConfirmKey(digit):
-            return CallPrompt(speaks.sure, asked=digit, language=speaks.code)
+            return CallPrompt(phrases.confirm_close, pending_digit=digit, language=phrases.code)
         case dtmf.RunCommand(command):
-            return CallPrompt(f"{_act(current, command, speaks, now)} {speaks.goodbye}", language=speaks.code)
+            return CallPrompt(f"{_act(current, command, phrases, now)} {phrases.goodbye}", language=phrases.code)
 
 
-def _current(heard: list[DueDelivery]) -> list[DueDelivery]:
+def _current(deliveries: list[DueDelivery]) -> list[DueDelivery]:
     """Returns the deliveries that are still relevant. Alerts that were merged into one are announced once."""
-    found: dict[object, DueDelivery] = {}
-    for due in heard:
-        if due.purpose not in _ABOUT_LIVE or (due.alert and due.alert.status in ACTIVE):
-            found.setdefault(due.alert.id if due.alert else due.id, due)
-    return list(found.values())
+    relevant: dict[object, DueDelivery] = {}
+    for due in deliveries:
+        if due.purpose not in _ACTIVE_ALERT_PURPOSES or (due.alert and due.alert.status in ACTIVE):
+            relevant.setdefault(due.alert.id if due.alert else due.id, due)
+    return list(relevant.values())
 
 
-def _deliveries(connection: Connection, provider: str, turn: CallState, now: datetime) -> list[UUID]:
-    found = delivery_receipts.deliveries(connection, provider, turn.key, turn.external_id, now)
-    if found or not turn.number:
-        return found
+def _deliveries(connection: Connection, provider: str, call_state: CallState, now: datetime) -> list[UUID]:
+    delivery_ids = delivery_receipts.deliveries(connection, provider, call_state.key, call_state.external_id, now)
+    if delivery_ids or not call_state.number:
+        return delivery_ids
     last = connection.execute(
         "SELECT notification_id FROM notify_delivery WHERE id >= %s AND channel = 'voice' AND address = %s "
         "AND provider_name = %s AND (status IN ('sending', 'sent', 'delivered') "
         "OR (attempts > 0 AND NOT is_permanent)) ORDER BY id DESC LIMIT 1",
-        (ids.first_uuid7(now - RECALL_WINDOW), turn.number, provider),
+        (ids.first_uuid7(now - RECALL_WINDOW), call_state.number, provider),
     ).fetchone()
     return delivery_receipts.deliveries(connection, provider, str(last[0]), "", now) if last else []
 
 
-def _note(
-    connection: Connection, provider: str, turn: CallState, heard: list[DueDelivery], state: ReceiptState, now: datetime
+def _record_receipt(
+    connection: Connection,
+    provider: str,
+    call_state: CallState,
+    deliveries: list[DueDelivery],
+    state: ReceiptState,
+    now: datetime,
 ) -> None:
-    if heard:
+    if deliveries:
         reason = MACHINE if state is ReceiptState.NOT_REACHED else ""
-        key = turn.key or str(heard[0].notification_id)
-        delivery_receipts.apply(connection, provider, Receipt(state, key, turn.external_id, reason), now)
+        key = call_state.key or str(deliveries[0].notification_id)
+        delivery_receipts.apply(connection, provider, Receipt(state, key, call_state.external_id, reason), now)
 
 
-def _tested(found: list[UUID], turn: CallState, speaks: VoicePhrases) -> CallPrompt:
+def _record_test_key(delivery_ids: list[UUID], call_state: CallState, phrases: VoicePhrases) -> CallPrompt:
     """Records the pressed key: the page of the phone test shows it."""
     with database.transaction() as connection:
-        delivery_receipts.append_reason(connection, found, f"The key {turn.digits[:1]} was pressed.")
+        delivery_receipts.append_reason(connection, delivery_ids, f"The key {call_state.digits[:1]} was pressed.")
         database.notify(connection, "outbox")
-    said = speaks.pressed.format(key=turn.digits[:1])
-    return CallPrompt(f"{said} {speaks.goodbye}", language=speaks.code)
+    sentence = phrases.pressed.format(key=call_state.digits[:1])
+    return CallPrompt(f"{sentence} {phrases.goodbye}", language=phrases.code)
 
 
-def _script(current: list[DueDelivery], content: ContentLevel, now: datetime) -> CallScript:
-    way = channel("voice")
-    bundle = DeliveryBundle(tuple(current), named=way.bundle_limit if len(current) > way.bundle_limit else 0)
-    made = render.compose(bundle, way, now, can_reply=True, content=content).script
-    assert made is not None
+def _script(current: list[DueDelivery], content_level: ContentLevel, now: datetime) -> CallScript:
+    voice_channel = channel("voice")
+    bundle = DeliveryBundle(
+        tuple(current), named_count=voice_channel.bundle_limit if len(current) > voice_channel.bundle_limit else 0
+    )
+    script = render.compose(bundle, voice_channel, now, can_reply=True, content_level=content_level).script
+    assert script is not None
     # A group's phone is not answered by a known user, so it offers no commands.
-    return made if current[0].user_id is not None else replace(made, keys=HEAR_KEYS, menu="")
+    return script if current[0].user_id is not None else replace(script, keys=REPEAT_KEYS, menu="")
 
 
-def _act(current: list[DueDelivery], command: CommandKind, speaks: VoicePhrases, now: datetime) -> str:
+def _act(current: list[DueDelivery], command: CommandKind, phrases: VoicePhrases, now: datetime) -> str:
     user_id = current[0].user_id
     assert user_id is not None
     with database.transaction() as connection:
-        who = responder_actions.load_responder(connection, user_id)
-    if who is None:
-        return speaks.nothing
+        responder = responder_actions.load_responder(connection, user_id)
+    if responder is None:
+        return phrases.no_alert
     numbers = [due.alert.id for due in current if due.alert is not None]
-    answers = [responder_actions.apply_answer(who, number, command, CommandChannel.VOICE, now) for number in numbers]
+    answers = [
+        responder_actions.apply_answer(responder, number, command, CommandChannel.VOICE, now) for number in numbers
+    ]
     if len(answers) > 1:
-        return speaks.several_done.format(number=sum(answer.is_done for answer in answers))
+        return phrases.several_done.format(number=sum(answer.is_done for answer in answers))
     return (
-        speaks.done[command].format(id=numbers[0])
+        phrases.done[command].format(id=numbers[0])
         if answers[0].is_done
-        else localize(answers[0].sentence, who.language)
+        else localize(answers[0].sentence, responder.language)
     )
 
 
-def _how_it_stands(due: DueDelivery, now: datetime) -> str:
-    return lifecycle.describe_state(service.state_of(due.alert.id), now) if due.alert else ""
+def _describe_alert_state(due: DueDelivery, now: datetime) -> str:
+    return lifecycle.describe_state(service.load_state(due.alert.id), now) if due.alert else ""

@@ -25,11 +25,11 @@ def post_json(url: str, body: bytes, headers: dict[str, str] | None = None, *, i
 
 def _post(url: str, body: bytes, headers: dict[str, str], is_trusted: bool) -> None:
     client = HttpClient(trusted=is_trusted)
-    sent = {"Content-Type": "application/json; charset=utf-8", **headers}
+    all_headers = {"Content-Type": "application/json; charset=utf-8", **headers}
     try:
-        answer = client.request("POST", url, headers=sent, content=body, deadline=_DEADLINE)
-        if answer.status >= 300:
-            log.warning("A call that follows a chat's message failed: the service answered %d.", answer.status)
+        response = client.request("POST", url, headers=all_headers, content=body, deadline=_DEADLINE)
+        if response.status >= 300:
+            log.warning("A call that follows a chat's message failed: the service answered %d.", response.status)
     except (Temporary, Permanent) as error:
         log.warning("A call that follows a chat's message failed: %s", error.detail)
     finally:

@@ -11,6 +11,6 @@ class VendorError:
 
     sentence: str
     #: Whether the recipient's number is the cause, not the account.
-    is_address: bool = False
+    is_address_error: bool = False
     #: Whether the error is expected to pass within minutes.
-    is_passing: bool = False
+    is_transient: bool = False

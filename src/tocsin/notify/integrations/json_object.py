@@ -12,16 +12,16 @@ MAX_DEPTH = 60
 def parsed(body: bytes | str) -> dict[str, Any]:
     """Returns the JSON object in a body. Raises ValueError for anything else."""
     try:
-        found = json.loads(body)
+        document = json.loads(body)
     except RecursionError:
         raise ValueError("It nests too deep.") from None
-    if not isinstance(found, dict):
+    if not isinstance(document, dict):
         raise ValueError("It is no object.")
-    level: list[object] = [found]
+    level: list[object] = [document]
     for _ in range(MAX_DEPTH):
-        level = [inner for one in level for inner in _children(one)]
+        level = [inner for parent in level for inner in _children(parent)]
         if not level:
-            return found
+            return document
     raise ValueError("It nests too deep.")
 
 

@@ -40,10 +40,12 @@ _FIELDS = ("email", "body-mime", "raw", "message", "mail")
 class MailRepliesKind(ProviderKind, WebhookProvider):
     name = "mail_replies"
     label = "Mailbox for answers"
-    about = "Reads a mailbox by IMAP, or takes mails that are forwarded here, so that people answer a page by mail."
+    description = (
+        "Reads a mailbox by IMAP, or takes mails that are forwarded here, so that people answer a page by mail."
+    )
     icon = "mail-opened"
     channels: tuple[str, ...] = ()
-    parallel = 1
+    max_concurrent_sends = 1
     settings: tuple[ProviderSetting, ...] = (
         ProviderSetting(
             "address", "Address for answers", is_required=True, help="Mails ask for answers there: Reply-To."
@@ -79,7 +81,7 @@ class MailRepliesKind(ProviderKind, WebhookProvider):
             "post_secret", "Secret for forwarded mails", is_secret=True, help="As the password or bearer token."
         ),
     )
-    points: tuple[WebhookEndpoint, ...] = (
+    webhook_endpoints: tuple[WebhookEndpoint, ...] = (
         WebhookEndpoint("mail", "Forward mails to", "By POST, whole, with the secret as password or bearer token."),
     )
 
@@ -89,12 +91,12 @@ class MailRepliesKind(ProviderKind, WebhookProvider):
     def open(self, account: ProviderAccount) -> ProviderSender:
         return _MailboxSender(account)
 
-    def listen(self, account: ProviderAccount, callback: Callback, ears: EventReceiver) -> CallbackResponse:
+    def handle_webhook(self, account: ProviderAccount, callback: Callback, receiver: EventReceiver) -> CallbackResponse:
         _check(account.secrets.get("post_secret", ""), callback.headers.get("authorization", ""))
         if callback.method != "POST":
             raise Rejected("invalid", "Send the mail by POST.")
         try:
-            outcome = ears.mail(whole_mail(callback))
+            outcome = receiver.handle_mail(whole_mail(callback))
         except Temporary as problem:
             return CallbackResponse(503, f"{problem.detail}\n")
         return CallbackResponse(200, f"{outcome}\n")
@@ -112,22 +114,22 @@ class _MailboxSender:
     def verify(self) -> str:
         if "@" not in parseaddr(str(self._account.settings.get("address", "")))[1]:
             raise Permanent("The address for answers is not an e-mail address.", "Enter one like alerts@example.org.")
-        wanted = mailbox_of(self._account)
-        if wanted is None:
+        mailbox_account = mailbox_of(self._account)
+        if mailbox_account is None:
             if not self._account.secrets.get("post_secret"):
                 raise Permanent("Nothing can come in.", "Enter an IMAP server, or a secret for forwarded mails.")
             return "It waits for mails that are forwarded here."
-        box = imap.ImapMailbox(wanted)
+        mailbox = imap.ImapMailbox(mailbox_account)
         try:
-            return box.describe()
+            return mailbox.describe()
         finally:
-            box.close()
+            mailbox.close()
 
     def close(self) -> None:
         """Nothing is open: the poller has its own connection."""
 
 
-def answers_to(kind: str, account: ProviderAccount) -> ReplyAddress | None:
+def parse_reply_address(kind: str, account: ProviderAccount) -> ReplyAddress | None:
     """Returns the Reply-To address of a `mail_replies` provider; None for any other kind."""
     address = parseaddr(str(account.settings.get("address", "")))[1]
     if kind != MailRepliesKind.name or "@" not in address:
@@ -164,36 +166,36 @@ def whole_mail(callback: Callback) -> bytes:
         fields = _parts(callback)
     else:
         fields = {"mail": callback.body}
-    found = next((fields[name] for name in _FIELDS if fields.get(name)), b"")
-    if not found.strip():
+    mail = next((fields[name] for name in _FIELDS if fields.get(name)), b"")
+    if not mail.strip():
         raise Rejected("invalid", f"There is no mail in it: send it whole, or in a field {', '.join(_FIELDS)}.")
-    return found
+    return mail
 
 
 def _parts(callback: Callback) -> dict[str, bytes]:
     head = f"Content-Type: {callback.headers['content-type']}\r\nMIME-Version: 1.0\r\n\r\n".encode()
     form = message_from_bytes(head + callback.body, policy=policy.HTTP)
-    found: dict[str, bytes] = {}
+    form_fields: dict[str, bytes] = {}
     for part in form.iter_parts() if form.is_multipart() else ():
         name = part.get_param("name", header="content-disposition")
         content = part.get_payload(decode=True)
         if isinstance(name, str) and isinstance(content, bytes):
-            found[name] = content
-    return found
+            form_fields[name] = content
+    return form_fields
 
 
 def _check(secret: str, authorization: str) -> None:
     """Raises InvalidWebhookSignature unless the secret is the bearer token or the password of Basic authentication."""
-    scheme, _, given = authorization.partition(" ")
+    scheme, _, credential = authorization.partition(" ")
     match scheme.lower():
         case "basic":
             try:
-                given = base64.b64decode(given.strip(), validate=True).decode().partition(":")[2]
+                credential = base64.b64decode(credential.strip(), validate=True).decode().partition(":")[2]
             except (binascii.Error, UnicodeDecodeError):
-                given = ""
+                credential = ""
         case "bearer":
-            given = given.strip()
+            credential = credential.strip()
         case _:
-            given = ""
-    if not secret or not hmac.compare_digest(secret.encode(), given.encode("utf-8", "replace")):
+            credential = ""
+    if not secret or not hmac.compare_digest(secret.encode(), credential.encode("utf-8", "replace")):
         raise InvalidWebhookSignature

@@ -33,10 +33,10 @@ _MAX_BUTTONS = 3
 class NtfyKind(ProviderKind):
     name = "ntfy"
     label = "ntfy server"
-    about = "Pushes to phones by ntfy.sh, or by a server of your own."
+    description = "Pushes to phones by ntfy.sh, or by a server of your own."
     icon = "bell-ringing"
     channels: tuple[str, ...] = ("ntfy", "push")
-    parallel = 80
+    max_concurrent_sends = 80
     settings: tuple[ProviderSetting, ...] = (
         ProviderSetting(
             "api_base", "Server", ProviderSettingType.URL, default=DEFAULT_SERVER, help="Its address, without a topic."
@@ -67,7 +67,7 @@ class NtfySender:
 
     def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
         server, topic = split(address)
-        answer = self._client.request(
+        response = self._client.request(
             "POST",
             server or self._server,
             headers={
@@ -75,18 +75,18 @@ class NtfySender:
                 "Idempotency-Key": idempotency_key,
                 **self._credentials(server),
             },
-            content=_published(rendered, topic, idempotency_key),
+            content=_build_body(rendered, topic, idempotency_key),
         )
-        if answer.status != 200:
-            _fail(answer, "ntfy")
-        if not (found := _id(answer)):
+        if response.status != 200:
+            _fail(response, "ntfy")
+        if not (message_id := _id(response)):
             raise http_status.no_answer("ntfy")
-        return SendReceipt(found)
+        return SendReceipt(message_id)
 
     def verify(self) -> str:
-        answer = self._client.request("GET", f"{self._server}/v1/health")
-        if answer.status != 200:
-            _fail(answer, self._server)
+        response = self._client.request("GET", f"{self._server}/v1/health")
+        if response.status != 200:
+            _fail(response, self._server)
         if self._token:
             account = self._client.request("GET", f"{self._server}/v1/account", headers=self._credentials(""))
             if account.status != 200:
@@ -104,11 +104,11 @@ class NtfySender:
         return {"Authorization": f"Bearer {self._token}"}
 
 
-def _published(rendered: Rendered, topic: str, key: str) -> bytes:
+def _build_body(rendered: Rendered, topic: str, key: str) -> bytes:
     """Returns the body of "publish as JSON". A newer server replaces a message with the same `sequence_id`, so that a
     message that is sent twice is shown once; older servers ignore the field.
     """
-    says = {
+    payload = {
         "topic": topic,
         "title": rendered.subject,
         # The server turns a longer message into an attachment.
@@ -121,7 +121,7 @@ def _published(rendered: Rendered, topic: str, key: str) -> bytes:
         "sequence_id": key,
     }
     # The server reads 8192 bytes. Escaped as \uXXXX, a text would take up to three times as many.
-    return json.dumps(says, ensure_ascii=False).encode()
+    return json.dumps(payload, ensure_ascii=False).encode()
 
 
 def _priority(rendered: Rendered) -> int:
@@ -133,35 +133,35 @@ def _priority(rendered: Rendered) -> int:
     return _PRIORITIES[rendered.priority] if rendered.buttons else _LOWER
 
 
-def _id(answer: EgressResponse) -> str:
+def _id(response: EgressResponse) -> str:
     try:
-        return str(json.loads(answer.body)["id"])[:100]
+        return str(json.loads(response.body)["id"])[:100]
     except (ValueError, KeyError, TypeError):
         return ""
 
 
-def _fail(answer: EgressResponse, server: str) -> NoReturn:
-    said = _error(answer)
-    match answer.status:
+def _fail(response: EgressResponse, server: str) -> NoReturn:
+    detail = _error(response)
+    match response.status:
         case 401:
-            raise Permanent(f"{server} refuses access to the topic (401{said}).", "Check the access token.")
+            raise Permanent(f"{server} refuses access to the topic (401{detail}).", "Check the access token.")
         case 403:
             # The token is valid but may not write to this topic: it belongs to someone else.
-            raise AddressRejected(f"{server} refuses access to the topic (403{said}).", "Check the access token.")
+            raise AddressRejected(f"{server} refuses access to the topic (403{detail}).", "Check the access token.")
         case 408 | 425 | 429 | 507:
-            raise Temporary(f"{server} takes no more for now ({answer.status}{said}).", answer.retry_after)
+            raise Temporary(f"{server} takes no more for now ({response.status}{detail}).", response.retry_after)
         case status if status >= 500:
-            raise Temporary(f"{server} has trouble of its own ({status}{said}).", answer.retry_after)
+            raise Temporary(f"{server} has trouble of its own ({status}{detail}).", response.retry_after)
         case status if status in range(300, 400):
             raise Permanent(f"{server} points elsewhere ({status}).", "Enter the address where the server really is.")
         case status:
-            raise Permanent(f"{server} refuses the message ({status}{said}).")
+            raise Permanent(f"{server} refuses the message ({status}{detail}).")
 
 
-def _error(answer: EgressResponse) -> str:
+def _error(response: EgressResponse) -> str:
     """Returns the error in the server's JSON; empty for anything else, such as an HTML page."""
     try:
-        said = json.loads(answer.body)["error"]
+        message = json.loads(response.body)["error"]
     except (ValueError, KeyError, TypeError):
         return ""
-    return f": {' '.join(str(said).split())[:150]}"
+    return f": {' '.join(str(message).split())[:150]}"

@@ -51,8 +51,8 @@ MAX_MAILS_PER_CONNECTION = 100
 
 MAX_LINE_BYTES = 990
 _POLICY = compat32.clone(linesep="\r\n")
-_AS_IT_IS, _QUOTED = Charset("utf-8"), Charset("utf-8")
-_AS_IT_IS.body_encoding = None  # type: ignore[assignment]  # what the documentation says for "not encoded"
+_UNENCODED, _QUOTED = Charset("utf-8"), Charset("utf-8")
+_UNENCODED.body_encoding = None  # type: ignore[assignment]  # what the documentation says for "not encoded"
 _QUOTED.body_encoding = QP
 
 #: RFC 5321, 4.2.3: mailbox unavailable, not local, full, or name not allowed.
@@ -64,10 +64,10 @@ _IMPLICIT_TLS_PORT, _SUBMISSION_PORT = 465, 587
 class SmtpKind(ProviderKind):
     name = "smtp"
     label = "SMTP server"
-    about = "Mails through any mail server: your own, Microsoft 365, Google or a mail service."
+    description = "Mails through any mail server: your own, Microsoft 365, Google or a mail service."
     icon = "mail"
     channels: tuple[str, ...] = ("email",)
-    parallel = 20
+    max_concurrent_sends = 20
     settings: tuple[ProviderSetting, ...] = (
         ProviderSetting(
             "host", "Server", ProviderSettingType.HOST, is_required=True, help="Its name, such as smtp.example.org."
@@ -90,7 +90,7 @@ class SmtpKind(ProviderKind):
 
     def accepts(self, channel: str, address: str) -> bool:
         try:
-            EmailChannel().address(address)
+            EmailChannel().normalize_address(address)
         except Rejected:
             return False
         return True
@@ -116,30 +116,30 @@ class SmtpSender:
     """Opens as many connections as concurrent sends need, and keeps them for later mails."""
 
     def __init__(self, account: ProviderAccount) -> None:
-        self._server = _SmtpServer.of(account)
+        self._server = _SmtpServer.from_account(account)
         self._idle: list[_SmtpConnection] = []
         self._lock = threading.Lock()
         self._is_closed = False
 
     def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
-        connection = self._take()
+        connection = self._acquire()
         while True:
-            data = _data(rendered, self._server, address, idempotency_key, connection.takes_8bit)
+            data = _data(rendered, self._server, address, idempotency_key, connection.supports_8bit)
             try:
-                said = connection.carry(self._server.envelope, address, data)
+                reply = connection.transmit(self._server.envelope, address, data)
             except _StaleConnection:
                 # The server closed the idle connection. Nothing was accepted, so a new connection can send the mail.
                 connection.close()
-                connection = self._take(fresh=True)
+                connection = self._acquire(force_new=True)
             except (Temporary, Permanent):
-                self._give_back(connection)
+                self._release(connection)
                 raise
             else:
-                self._give_back(connection)
-                return SendReceipt(_queue_id(said))
+                self._release(connection)
+                return SendReceipt(_queue_id(reply))
 
     def verify(self) -> str:
-        connection = self._take(fresh=True)
+        connection = self._acquire(force_new=True)
         try:
             connection.noop()
         except (smtplib.SMTPException, OSError) as error:
@@ -157,8 +157,8 @@ class SmtpSender:
         for connection in idle:
             connection.close()
 
-    def _take(self, fresh: bool = False) -> _SmtpConnection:
-        while not fresh:
+    def _acquire(self, force_new: bool = False) -> _SmtpConnection:
+        while not force_new:
             with self._lock:
                 if not self._idle:
                     break
@@ -168,8 +168,8 @@ class SmtpSender:
             connection.close()
         return _SmtpConnection.open(self._server)
 
-    def _give_back(self, connection: _SmtpConnection) -> None:
-        connection.was_kept = True
+    def _release(self, connection: _SmtpConnection) -> None:
+        connection.is_reused = True
         connection.used_at = time.monotonic()
         with self._lock:
             if not self._is_closed and connection.is_usable():
@@ -191,7 +191,7 @@ class _SmtpServer:
     password: str = field(repr=False, default="")
 
     @classmethod
-    def of(cls, account: ProviderAccount) -> _SmtpServer:
+    def from_account(cls, account: ProviderAccount) -> _SmtpServer:
         settings = account.settings
         security = str(settings.get("security") or "auto")
         default = _IMPLICIT_TLS_PORT if security == "tls" else _SUBMISSION_PORT
@@ -224,24 +224,24 @@ class _SmtpConnection(smtplib.SMTP):
     def __init__(self, server: _SmtpServer) -> None:
         self._server = server
         self.used_at = time.monotonic()
-        self.mails = 0
-        self.was_kept = False
+        self.mail_count = 0
+        self.is_reused = False
         self.tls_version = ""
         self._exchange = DeadlineStream()
-        self._begin()
+        self._start_exchange()
         # A fixed name for EHLO: looking up the machine's own can take seconds.
         super().__init__(local_hostname=server.envelope.rpartition("@")[2] or "localhost", timeout=TIMEOUT)
         # The name that the certificate must match; `smtplib` sets it only if it connects by itself.
         self._host = server.host
 
-    def _begin(self) -> None:
+    def _start_exchange(self) -> None:
         """Starts an exchange with its own deadline."""
-        self._exchange.begin(DEADLINE, MAX_SESSION_BYTES)
+        self._exchange.begin_exchange(DEADLINE, MAX_SESSION_BYTES)
 
     def getreply(self) -> tuple[int, bytes]:
         """Like `smtplib`'s method, limited by the deadline of the exchange."""
         if self.file is None and self.sock is not None:
-            self.file = self._exchange.answers(self.sock)
+            self.file = self._exchange.reader(self.sock)
         return super().getreply()
 
     @classmethod
@@ -249,9 +249,9 @@ class _SmtpConnection(smtplib.SMTP):
         """Connects, encrypts and signs in. Raises Temporary or Permanent: nothing was sent yet."""
         connection = cls(server)
         try:
-            code, said = connection.connect(server.host, server.port)
+            code, reply = connection.connect(server.host, server.port)
             if code != 220:
-                raise smtplib.SMTPConnectError(code, said)
+                raise smtplib.SMTPConnectError(code, reply)
             connection.ehlo_or_helo_if_needed()
             connection._encrypt()
             if server.username:
@@ -297,56 +297,56 @@ class _SmtpConnection(smtplib.SMTP):
                 f"{self._server.host} offers no encryption, so the password was not sent.", "Use a port with TLS."
             )
 
-    def carry(self, sender: str, address: str, data: bytes) -> str:
+    def transmit(self, sender: str, address: str, data: bytes) -> str:
         """Sends one mail and returns the server's response. Raises Temporary, Permanent, OutcomeUnknown, or
         _StaleConnection.
         """
-        self.mails += 1
-        self._begin()
+        self.mail_count += 1
+        self._start_exchange()
         try:
-            self._step(*self._ready(*self.mail(sender, self._options())))
-            self._step(*self._ready(*self.rcpt(address)), is_recipient=True)
-            code, said = self._ready(*self.docmd("DATA"))
+            self._check_reply(*self._require_open(*self.mail(sender, self._options())))
+            self._check_reply(*self._require_open(*self.rcpt(address)), is_recipient=True)
+            code, reply = self._require_open(*self.docmd("DATA"))
             if code != 354:
-                self._step(code, said)
+                self._check_reply(code, reply)
         except (smtplib.SMTPServerDisconnected, OSError) as error:
             self.close()
-            if self.was_kept:
+            if self.is_reused:
                 raise _StaleConnection from error
             _fail(self._server, error)
-        return self._data(data)
+        return self._transmit_data(data)
 
-    def _ready(self, code: int, said: bytes) -> tuple[int, bytes]:
+    def _require_open(self, code: int, reply: bytes) -> tuple[int, bytes]:
         """Checks a response before the data. A server that timed out an idle connection says 421 and closes it (RFC
         5321, 3.8); on a kept connection this is noticed only now.
         """
-        if code == 421 and self.was_kept:
+        if code == 421 and self.is_reused:
             raise _StaleConnection
-        return code, said
+        return code, reply
 
-    def _data(self, data: bytes) -> str:
+    def _transmit_data(self, data: bytes) -> str:
         """Sends the data. From here on, the server may have accepted the mail."""
         assert self.sock is not None
         try:
             self.sock.settimeout(TIMEOUT_AFTER_DATA)
             self.send(data)
-            code, said = self.getreply()
+            code, reply = self.getreply()
             if self.sock is not None:
                 self.sock.settimeout(TIMEOUT)
         except (smtplib.SMTPException, OSError) as error:
             self.close()
             raise OutcomeUnknown(f"{self._server.host} took the mail and did not answer: {_text(error)}.") from None
-        self._step(code, said)
-        return said.decode("utf-8", "replace")
+        self._check_reply(code, reply)
+        return reply.decode("utf-8", "replace")
 
     @property
-    def takes_8bit(self) -> bool:
+    def supports_8bit(self) -> bool:
         return self.has_extn("8bitmime")
 
     def _options(self) -> list[str]:
-        return ["BODY=8BITMIME"] if self.takes_8bit else []
+        return ["BODY=8BITMIME"] if self.supports_8bit else []
 
-    def _step(self, code: int, said: bytes, *, is_recipient: bool = False) -> None:
+    def _check_reply(self, code: int, reply: bytes, *, is_recipient: bool = False) -> None:
         """Raises the error that a rejection means, and resets the connection for the next mail."""
         if 200 <= code < 300:
             return
@@ -357,18 +357,18 @@ class _SmtpConnection(smtplib.SMTP):
                 self.close()
         else:
             self.close()
-        _refused(self._server, code, said, is_recipient=is_recipient)
+        _raise_for_reply(self._server, code, reply, is_recipient=is_recipient)
 
     def is_usable(self) -> bool:
         """Returns whether the connection can carry another mail."""
         return (
             self.sock is not None
-            and self.mails < MAX_MAILS_PER_CONNECTION
+            and self.mail_count < MAX_MAILS_PER_CONNECTION
             and time.monotonic() - self.used_at < MAX_IDLE_SECONDS
         )
 
 
-def _data(rendered: Rendered, server: _SmtpServer, address: str, key: str, takes_8bit: bool) -> bytes:
+def _data(rendered: Rendered, server: _SmtpServer, address: str, key: str, supports_8bit: bool) -> bytes:
     """Returns the mail in wire format: CRLF line ends, dot stuffing (RFC 5321, 4.5.2), and the final line with a dot.
 
     Uses the legacy classes of `email`: the newer API parses every header again, which takes five times as long.
@@ -378,12 +378,12 @@ def _data(rendered: Rendered, server: _SmtpServer, address: str, key: str, takes
     mail["From"] = formataddr(parseaddr(server.sender))
     mail["To"] = address
     mail["Date"] = format_datetime(clock.now())
-    own = {"Message-ID": f"<{key}@{server.envelope.rpartition('@')[2] or 'localhost'}>"}
-    for header, value in {**own, **rendered.headers}.items():
+    default_headers = {"Message-ID": f"<{key}@{server.envelope.rpartition('@')[2] or 'localhost'}>"}
+    for header, value in {**default_headers, **rendered.headers}.items():
         mail[header] = _encoded(value, header)
-    mail.attach(_part(rendered.text, "plain", takes_8bit))
+    mail.attach(_part(rendered.text, "plain", supports_8bit))
     if rendered.html:
-        mail.attach(_part(rendered.html, "html", takes_8bit))
+        mail.attach(_part(rendered.html, "html", supports_8bit))
     return re.sub(rb"(?m)^\.", b"..", mail.as_bytes(policy=_POLICY)) + b"\r\n.\r\n"
 
 
@@ -392,25 +392,25 @@ def _encoded(value: str, header: str) -> str:
     return value if value.isascii() and len(value) < 60 else Header(value, header_name=header).encode()
 
 
-def _part(text: str, kind: str, takes_8bit: bool) -> MIMENonMultipart:
+def _part(text: str, kind: str, supports_8bit: bool) -> MIMENonMultipart:
     """Returns a text part, unencoded if the server allows it and every line is under 998 bytes (RFC 5321,
     4.5.3.1.6).
     """
     part = MIMENonMultipart("text", kind)
     data = text.encode("utf-8", "replace")
-    is_plain = (takes_8bit or data.isascii()) and max(map(len, data.splitlines()), default=0) < MAX_LINE_BYTES
-    part.set_payload(data.decode(), _AS_IT_IS if is_plain else _QUOTED)
+    is_unencoded = (supports_8bit or data.isascii()) and max(map(len, data.splitlines()), default=0) < MAX_LINE_BYTES
+    part.set_payload(data.decode(), _UNENCODED if is_unencoded else _QUOTED)
     return part
 
 
-def _refused(server: _SmtpServer, code: int, said: bytes, *, is_recipient: bool = False) -> NoReturn:
-    shown = _clean(said.decode("utf-8", "replace"), server)
-    text = f"{server.host} said {code} {shown}"
+def _raise_for_reply(server: _SmtpServer, code: int, reply: bytes, *, is_recipient: bool = False) -> NoReturn:
+    cleaned = _clean(reply.decode("utf-8", "replace"), server)
+    text = f"{server.host} said {code} {cleaned}"
     if 400 <= code < 500:
         raise Temporary(f"{text}.")
     # For a recipient, these codes mean that the mailbox does not exist, unless the enhanced code (RFC 3463) says
     # otherwise: most 5.7 codes are about the sender.
-    enhanced = re.match(r"5\.(\d+)\.\d+\b", shown)
+    enhanced = re.match(r"5\.(\d+)\.\d+\b", cleaned)
     if is_recipient and code in _NO_MAILBOX and (enhanced is None or enhanced[1] in ("1", "2")):
         raise AddressRejected(f"{text}.")
     raise Permanent(f"{text}.")
@@ -427,12 +427,12 @@ def _fail(server: _SmtpServer, error: Exception) -> NoReturn:
             raise Permanent(f"{server.host} offers no way to sign in.", "Leave user name and password empty.") from None
         case smtplib.SMTPConnectError() | smtplib.SMTPHeloError():
             # Rejected at connection time, whatever the code: this is not about the mail.
-            said = error.smtp_error if isinstance(error.smtp_error, bytes) else str(error.smtp_error).encode()
-            why = f"{error.smtp_code} {_clean(said.decode('utf-8', 'replace'), server)}"
-            raise Temporary(f"{server.host} takes no connection now: {why}.") from None
+            reply = error.smtp_error if isinstance(error.smtp_error, bytes) else str(error.smtp_error).encode()
+            detail = f"{error.smtp_code} {_clean(reply.decode('utf-8', 'replace'), server)}"
+            raise Temporary(f"{server.host} takes no connection now: {detail}.") from None
         case smtplib.SMTPResponseException():
-            said = error.smtp_error if isinstance(error.smtp_error, bytes) else str(error.smtp_error).encode()
-            _refused(server, error.smtp_code, said)
+            reply = error.smtp_error if isinstance(error.smtp_error, bytes) else str(error.smtp_error).encode()
+            _raise_for_reply(server, error.smtp_code, reply)
         case ssl.SSLCertVerificationError():
             # Temporary, because a page must not be lost to a certificate that is renewed within minutes.
             raise Temporary(f"The certificate of {server.host} is not valid: {error.verify_message}.") from None
@@ -451,7 +451,7 @@ def _clean(text: str, server: _SmtpServer) -> str:
     return line.replace(server.password, "•••") if server.password else line
 
 
-def _queue_id(said: str) -> str:
+def _queue_id(reply: str) -> str:
     """Returns the server's queue id from responses such as "2.0.0 Ok: queued as 4XyZ"; else an empty string."""
-    found = re.search(r"queued as ([\w.-]+)", said, re.IGNORECASE)
-    return found[1][:100] if found else ""
+    match = re.search(r"queued as ([\w.-]+)", reply, re.IGNORECASE)
+    return match[1][:100] if match else ""

@@ -51,11 +51,13 @@ _MAX_NOTE_CHARS = 200
 class TelegramKind(ProviderKind, WebhookProvider):
     name = "telegram"
     label = "Telegram bot"
-    about = "Messages by a Telegram bot, with buttons that acknowledge, take and close, and words as in a text message."
+    description = (
+        "Messages by a Telegram bot, with buttons that acknowledge, take and close, and words as in a text message."
+    )
     icon = "send"
     channels: tuple[str, ...] = ("chat",)
-    replies: frozenset[str] = frozenset({"chat"})
-    parallel = 20
+    reply_channels: frozenset[str] = frozenset({"chat"})
+    max_concurrent_sends = 20
     settings: tuple[ProviderSetting, ...] = (
         ProviderSetting(
             "bot_token", "Bot token", is_required=True, is_secret=True, help="As @BotFather gives it: 123456:ABC…"
@@ -69,7 +71,7 @@ class TelegramKind(ProviderKind, WebhookProvider):
         ),
     )
     #: Nothing is entered at Telegram: `verify` registers the webhook.
-    points: tuple[WebhookEndpoint, ...] = ()
+    webhook_endpoints: tuple[WebhookEndpoint, ...] = ()
 
     def accepts(self, channel: str, address: str) -> bool:
         return address.startswith(PREFIX)
@@ -77,19 +79,19 @@ class TelegramKind(ProviderKind, WebhookProvider):
     def open(self, account: ProviderAccount) -> ProviderSender:
         return TelegramSender(account)
 
-    def listen(self, account: ProviderAccount, callback: Callback, ears: EventReceiver) -> CallbackResponse:
-        given = callback.headers.get("x-telegram-bot-api-secret-token", "").encode("ascii", "replace")
+    def handle_webhook(self, account: ProviderAccount, callback: Callback, receiver: EventReceiver) -> CallbackResponse:
+        secret_token = callback.headers.get("x-telegram-bot-api-secret-token", "").encode("ascii", "replace")
         token = account.secrets.get("bot_token", "")
-        if not token or not hmac.compare_digest(secret_of(token).encode(), given):
+        if not token or not hmac.compare_digest(secret_of(token).encode(), secret_token):
             raise InvalidWebhookSignature
         try:
             update = json_object.parsed(callback.body)
         except ValueError:
             raise Rejected("invalid", "This is no update of Telegram's.") from None
         if isinstance(update.get("callback_query"), dict):
-            return _pressed(account, update["callback_query"], ears)
+            return _handle_press(account, update["callback_query"], receiver)
         if isinstance(update.get("message"), dict):
-            return _said(update["message"], text(update.get("update_id")), ears)
+            return _handle_message(update["message"], text(update.get("update_id")), receiver)
         return CallbackResponse(200)
 
 
@@ -100,7 +102,7 @@ class TelegramSender:
         self._account = account
         self._client = HttpClient(trusted=account.is_trusted)
         #: Whether the webhook was registered since this account was opened.
-        self._is_told = False
+        self._is_webhook_registered = False
 
     def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
         body: dict[str, Any] = {
@@ -108,27 +110,27 @@ class TelegramSender:
             "text": text_of(rendered),
             "link_preview_options": {"is_disabled": True},
         }
-        if self._account.callbacks and (number := chat_buttons.alert_of(rendered)) is not None:
+        if self._account.callback_base_url and (number := chat_buttons.alert_of(rendered)) is not None:
             body["reply_markup"] = _keyboard(number, rendered.language)
-        said = self._send(body, {"Idempotency-Key": idempotency_key})
-        if self._account.callbacks and not self._is_told:
+        data = self._send(body, {"Idempotency-Key": idempotency_key})
+        if self._account.callback_base_url and not self._is_webhook_registered:
             # Registers the webhook even if the provider was never tested. In the background after the message, so that
             # the message does not wait for it.
-            self._is_told = True
+            self._is_webhook_registered = True
             background_post.post_json(
                 url_of(self._account, "setWebhook"),
                 json.dumps(self._webhook()).encode(),
                 is_trusted=self._account.is_trusted,
             )
-        return SendReceipt(str((said.get("result") or {}).get("message_id", "")))
+        return SendReceipt(str((data.get("result") or {}).get("message_id", "")))
 
     def verify(self) -> str:
-        said = self._call("getMe", {}, {})
-        name = http_status.line((said.get("result") or {}).get("username"))
-        if not self._account.callbacks:
+        data = self._call("getMe", {}, {})
+        name = http_status.line((data.get("result") or {}).get("username"))
+        if not self._account.callback_base_url:
             return f"Connected as @{name}. Answers cannot come back: Tocsin has no public address."
         self._call("setWebhook", self._webhook(), {})
-        self._is_told = True
+        self._is_webhook_registered = True
         return f"Connected as @{name}; its buttons and words come back here."
 
     def close(self) -> None:
@@ -136,7 +138,7 @@ class TelegramSender:
 
     def _webhook(self) -> dict[str, Any]:
         return {
-            "url": f"{self._account.callbacks}/update",
+            "url": f"{self._account.callback_base_url}/update",
             "secret_token": secret_of(self._account.secrets.get("bot_token", "")),
             "allowed_updates": ["message", "callback_query"],
         }
@@ -145,32 +147,34 @@ class TelegramSender:
         """Sends a message, again with the new chat id if Telegram reports that the group became a supergroup
         (ResponseParameters).
         """
-        answer, said = self._ask("sendMessage", body, headers)
-        moved = said.get("parameters") if answer.status == 400 else None
-        if isinstance(moved, dict) and isinstance(number := moved.get("migrate_to_chat_id"), int):
-            answer, said = self._ask("sendMessage", {**body, "chat_id": number}, headers)
-        return _taken(answer, said)
+        response, data = self._request("sendMessage", body, headers)
+        parameters = data.get("parameters") if response.status == 400 else None
+        if isinstance(parameters, dict) and isinstance(new_chat_id := parameters.get("migrate_to_chat_id"), int):
+            response, data = self._request("sendMessage", {**body, "chat_id": new_chat_id}, headers)
+        return _require_ok(response, data)
 
     def _call(self, method: str, body: dict[str, Any], headers: dict[str, str]) -> dict[str, Any]:
-        return _taken(*self._ask(method, body, headers))
+        return _require_ok(*self._request(method, body, headers))
 
-    def _ask(self, method: str, body: dict[str, Any], headers: dict[str, str]) -> tuple[EgressResponse, dict[str, Any]]:
-        answer = self._client.request(
+    def _request(
+        self, method: str, body: dict[str, Any], headers: dict[str, str]
+    ) -> tuple[EgressResponse, dict[str, Any]]:
+        response = self._client.request(
             "POST",
             url_of(self._account, method),
             headers={"Content-Type": "application/json", **headers},
             content=json.dumps(body).encode(),
         )
-        return answer, http_status.body(answer)
+        return response, http_status.body(response)
 
 
-def _taken(answer: EgressResponse, said: dict[str, Any]) -> dict[str, Any]:
+def _require_ok(response: EgressResponse, data: dict[str, Any]) -> dict[str, Any]:
     """Returns Telegram's response; raises the error that a rejection means."""
-    if answer.status == 200 and "ok" not in said:
+    if response.status == 200 and "ok" not in data:
         raise http_status.no_answer("Telegram")
-    if answer.status != 200 or said["ok"] is not True:
-        _fail(answer, said)
-    return said
+    if response.status != 200 or data["ok"] is not True:
+        _fail(response, data)
+    return data
 
 
 def url_of(account: ProviderAccount, method: str) -> str:
@@ -187,98 +191,107 @@ def secret_of(bot_token: str) -> str:
 def text_of(rendered: Rendered) -> str:
     """Returns title, text and link within Telegram's limit; the text is shortened."""
     link = rendered.link
-    room = MAX_MESSAGE_CHARS - len(rendered.subject) - len(link) - 4
-    return "\n".join(part for part in (rendered.subject, formatting.cut(rendered.text, max(0, room)), link) if part)
+    available_chars = MAX_MESSAGE_CHARS - len(rendered.subject) - len(link) - 4
+    return "\n".join(
+        part for part in (rendered.subject, formatting.cut(rendered.text, max(0, available_chars)), link) if part
+    )
 
 
-def _fail(answer: EgressResponse, said: dict[str, Any]) -> NoReturn:
-    why = http_status.line(said.get("description", ""))
-    lower = why.lower()
-    if answer.status == 429:
-        raise Temporary(f"Telegram takes no more for now ({why}).", answer.retry_after)
+def _fail(response: EgressResponse, data: dict[str, Any]) -> NoReturn:
+    description = http_status.line(data.get("description", ""))
+    lower = description.lower()
+    if response.status == 429:
+        raise Temporary(f"Telegram takes no more for now ({description}).", response.retry_after)
     if "chat not found" in lower or "user is deactivated" in lower:
-        raise AddressRejected(f"Telegram knows no such chat, or the person has not pressed Start there yet ({why}).")
-    if answer.status == 400 and any(said_so in lower for said_so in _MAY_NOT_WRITE):
-        raise AddressRejected(f"The bot may not write in that chat ({why}).")
-    if answer.status == 403 and "bot" in lower:
-        raise AddressRejected(f"The person or room has shut the bot out ({why}).")
-    if answer.status in (401, 404):
+        raise AddressRejected(
+            f"Telegram knows no such chat, or the person has not pressed Start there yet ({description})."
+        )
+    if response.status == 400 and any(fragment in lower for fragment in _MAY_NOT_WRITE):
+        raise AddressRejected(f"The bot may not write in that chat ({description}).")
+    if response.status == 403 and "bot" in lower:
+        raise AddressRejected(f"The person or room has shut the bot out ({description}).")
+    if response.status in (401, 404):
         # Older servers respond with 404 to an unknown token.
-        raise Permanent(f"Telegram refuses the bot token ({answer.status}).", "Enter it again, as @BotFather gives it.")
-    http_status.raise_for_status(answer, "Telegram", why)
+        raise Permanent(
+            f"Telegram refuses the bot token ({response.status}).", "Enter it again, as @BotFather gives it."
+        )
+    http_status.raise_for_status(response, "Telegram", description)
 
 
 def _keyboard(number: int, language: str) -> dict[str, Any]:
     labels = chat_buttons.LABELS.items()
     row = [
-        {"text": phrase(language, label), "callback_data": chat_buttons.written(kind, number)} for kind, label in labels
+        {"text": phrase(language, label), "callback_data": chat_buttons.format_button_data(kind, number)}
+        for kind, label in labels
     ]
     return {"inline_keyboard": [row]}
 
 
-def _left(shown: dict[str, Any], pressed: str, number: int) -> dict[str, Any]:
+def _remaining_keyboard(message: dict[str, Any], pressed: str, number: int) -> dict[str, Any]:
     """Returns the buttons of a message that are still useful after one was pressed, in their existing language."""
-    stay = {chat_buttons.written(kind, number) for kind in chat_buttons.left_after(pressed)}
-    rows = items(child(shown, "reply_markup").get("inline_keyboard"))
-    left = [one for row in rows for one in items(row) if text(child(one).get("callback_data")) in stay]
-    return {"inline_keyboard": [left] if left else []}
+    button_data = {chat_buttons.format_button_data(kind, number) for kind in chat_buttons.buttons_after(pressed)}
+    rows = items(child(message, "reply_markup").get("inline_keyboard"))
+    buttons = [
+        button for row in rows for button in items(row) if text(child(button).get("callback_data")) in button_data
+    ]
+    return {"inline_keyboard": [buttons] if buttons else []}
 
 
-def _pressed(account: ProviderAccount, query: dict[str, Any], ears: EventReceiver) -> CallbackResponse:
+def _handle_press(account: ProviderAccount, query: dict[str, Any], receiver: EventReceiver) -> CallbackResponse:
     """Handles a button press: the callback response shows the result, and the message is updated in the background."""
-    asked = chat_buttons.read(text(query.get("data")))
+    parsed = chat_buttons.parse_button_data(text(query.get("data")))
     sender = text(child(query, "from").get("id"))
-    if asked is None:
-        return _note(query, "This button is not known here.")
-    command, number = asked
-    user_id = ears.user_of("chat", f"{PREFIX}{sender}")
+    if parsed is None:
+        return _answer_query(query, "This button is not known here.")
+    command, number = parsed
+    user_id = receiver.find_user_id("chat", f"{PREFIX}{sender}")
     if user_id is None:
-        return _note(query, chat_buttons.unknown(f"{PREFIX}{sender}"))
-    pressed = ears.button(user_id, number, command, "chat")
-    is_alone = child(query, "message", "chat").get("type") == "private"
-    _redraw(account, query, command, number, pressed.told if is_alone else pressed.sentence)
-    return _note(query, pressed.told)
+        return _answer_query(query, chat_buttons.unlinked_member_answer(f"{PREFIX}{sender}"))
+    result = receiver.handle_button(user_id, number, command, "chat")
+    is_private = child(query, "message", "chat").get("type") == "private"
+    _update_message(account, query, command, number, result.localized_sentence if is_private else result.sentence)
+    return _answer_query(query, result.localized_sentence)
 
 
-def _redraw(account: ProviderAccount, query: dict[str, Any], command: str, number: int, sentence: str) -> None:
-    shown = child(query, "message")
+def _update_message(account: ProviderAccount, query: dict[str, Any], command: str, number: int, sentence: str) -> None:
+    message = child(query, "message")
     name = http_status.line(text(child(query, "from").get("first_name")), 60)
     body = {
-        "chat_id": child(shown, "chat").get("id"),
-        "message_id": shown.get("message_id"),
-        "text": formatting.cut(text(shown.get("text")), MAX_MESSAGE_CHARS - 400) + f"\n\n{name}: {sentence}",
+        "chat_id": child(message, "chat").get("id"),
+        "message_id": message.get("message_id"),
+        "text": formatting.cut(text(message.get("text")), MAX_MESSAGE_CHARS - 400) + f"\n\n{name}: {sentence}",
         "link_preview_options": {"is_disabled": True},
-        "reply_markup": _left(shown, command, number),
+        "reply_markup": _remaining_keyboard(message, command, number),
     }
     url = url_of(account, "editMessageText")
     background_post.post_json(url, json.dumps(body).encode(), is_trusted=account.is_trusted)
 
 
-def _note(query: dict[str, Any], note: str) -> CallbackResponse:
+def _answer_query(query: dict[str, Any], sentence: str) -> CallbackResponse:
     return _method(
         "answerCallbackQuery",
         callback_query_id=text(query.get("id")),
-        text=formatting.cut(note, _MAX_NOTE_CHARS),
+        text=formatting.cut(sentence, _MAX_NOTE_CHARS),
         show_alert=True,
     )
 
 
-def _said(message: dict[str, Any], update: str, ears: EventReceiver) -> CallbackResponse:
+def _handle_message(message: dict[str, Any], update_id: str, receiver: EventReceiver) -> CallbackResponse:
     """Handles a message to the bot: a command from a user, or /start during setup."""
-    chat, said = child(message, "chat"), text(message.get("text")).strip()
-    room, sender = f"{PREFIX}{text(chat.get('id'))}", f"{PREFIX}{text(child(message, 'from').get('id'))}"
-    if said.partition(" ")[0].partition("@")[0] in ("/start", "/id"):
-        return _answer(chat, f"The address of this chat in Tocsin is {room}")
-    if chat.get("type") != "private" or not said:
+    chat, command_text = child(message, "chat"), text(message.get("text")).strip()
+    chat_address, sender = f"{PREFIX}{text(chat.get('id'))}", f"{PREFIX}{text(child(message, 'from').get('id'))}"
+    if command_text.partition(" ")[0].partition("@")[0] in ("/start", "/id"):
+        return _send_message(chat, f"The address of this chat in Tocsin is {chat_address}")
+    if chat.get("type") != "private" or not command_text:
         return CallbackResponse(200)
-    if ears.user_of("chat", sender) is None:
-        return _answer(chat, chat_buttons.unknown(sender))
-    answer = ears.text(InboundText("chat", sender, said.removeprefix("/"), update))
-    return _answer(chat, answer) if answer else CallbackResponse(200)
+    if receiver.find_user_id("chat", sender) is None:
+        return _send_message(chat, chat_buttons.unlinked_member_answer(sender))
+    reply = receiver.handle_text(InboundText("chat", sender, command_text.removeprefix("/"), update_id))
+    return _send_message(chat, reply) if reply else CallbackResponse(200)
 
 
-def _answer(chat: dict[str, Any], answer: str) -> CallbackResponse:
-    return _method("sendMessage", chat_id=chat.get("id"), text=answer)
+def _send_message(chat: dict[str, Any], reply: str) -> CallbackResponse:
+    return _method("sendMessage", chat_id=chat.get("id"), text=reply)
 
 
 def _method(name: str, **values: Any) -> CallbackResponse:

@@ -44,11 +44,11 @@ def parse_bounce(mail: EmailMessage) -> Bounce | None:
                 original = original or _message_id(part.get_payload())
             case "text/rfc822-headers":
                 original = original or _message_id(message_from_string(_text(part)))
-    found = _ID.search(original)
-    if not reason or found is None:
+    match = _ID.search(original)
+    if not reason or match is None:
         return None
     try:
-        return Bounce(UUID(found[1]), found[2], reason)
+        return Bounce(UUID(match[1]), match[2], reason)
     except ValueError:
         return None
 
@@ -58,8 +58,8 @@ def _failed(part: Message) -> str:
     groups: Any = part.get_payload()
     for group in groups if isinstance(groups, list) else []:
         if str(group.get("Action", "")).strip().lower() == "failed":
-            said = str(group.get("Diagnostic-Code", "")).partition(";")[2] or str(group.get("Status", ""))
-            return formatting.one_line(sanitize(said), MAX_REASON_CHARS) or "no reason given"
+            diagnostic = str(group.get("Diagnostic-Code", "")).partition(";")[2] or str(group.get("Status", ""))
+            return formatting.one_line(sanitize(diagnostic), MAX_REASON_CHARS) or "no reason given"
     return ""
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from tocsin.alerts.states import CommandKind
 from tocsin.notify.text import command_parser
-from tocsin.notify.text.command_parser import NUMBERS, Asked, Word
+from tocsin.notify.text.command_parser import NUMBERS, ParsedCommand, Word
 
 #: A command word followed by nothing except alert numbers or "all": "Close the window in room 7" must close no alert.
 #: The possessive quantifiers never backtrack, so that matching takes time linear in the line's length.
@@ -22,7 +22,7 @@ class MailCommand:
 
     kind: CommandKind | None
     number: int | None = None
-    others: tuple[int, ...] = ()
+    other_numbers: tuple[int, ...] = ()
     is_all: bool = False
     text: str = ""
 
@@ -30,18 +30,18 @@ class MailCommand:
 def parse_command(text: str) -> MailCommand:
     """Returns the command in a mail's new part. An empty part is a reply without text."""
     first = text.split("\n", 1)[0].strip()
-    asked = command_parser.parse_command(first)
-    if asked.what is CommandKind.REPLY:
-        return _reply(asked, text)
+    parsed = command_parser.parse_command(first)
+    if parsed.action is CommandKind.REPLY:
+        return _reply(parsed, text)
     if _ALONE.fullmatch(first):
-        if isinstance(asked.what, CommandKind):
-            return MailCommand(asked.what, asked.number, asked.others, asked.is_all)
-        if asked.what is Word.HELP:
+        if isinstance(parsed.action, CommandKind):
+            return MailCommand(parsed.action, parsed.number, parsed.other_numbers, parsed.is_all)
+        if parsed.action is Word.HELP:
             return MailCommand(None)
     return MailCommand(CommandKind.REPLY, text=text)
 
 
-def _reply(asked: Asked, text: str) -> MailCommand:
+def _reply(parsed: ParsedCommand, text: str) -> MailCommand:
     """Parses "reply 42 The line is back", including the lines below."""
-    rest = text.split("\n", 1)[1:]
-    return MailCommand(CommandKind.REPLY, asked.number, text="\n".join([asked.text, *rest]).strip())
+    lines_below = text.split("\n", 1)[1:]
+    return MailCommand(CommandKind.REPLY, parsed.number, text="\n".join([parsed.text, *lines_below]).strip())

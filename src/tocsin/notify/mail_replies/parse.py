@@ -18,7 +18,7 @@ from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.notify.mail_replies import quotes
 from tocsin.notify.mail_replies.bounces import Bounce, parse_bounce
 from tocsin.notify.text import formatting, html_sanitizer
-from tocsin.notify.text.message_ids import MessageReference, found_in
+from tocsin.notify.text.message_ids import MessageReference, find_references
 
 MAX_TEXT_CHARS = 20_000
 
@@ -43,21 +43,21 @@ class ParsedReply:
     bounce: Bounce | None = None
 
 
-def read(raw: bytes) -> ParsedReply:
+def parse_reply(raw: bytes) -> ParsedReply:
     """Returns the parsed mail."""
     mail = message_from_bytes(raw, policy=policy.default)
     assert isinstance(mail, EmailMessage)
     ids = f"{_header(mail, 'References')} {_header(mail, 'In-Reply-To')}"
     sent_to = [value for name in _SENT_TO for value in _headers(mail, name)]
-    known = _header(mail, "Message-ID").strip()
+    message_id = _header(mail, "Message-ID").strip()
     return ParsedReply(
-        hash=hashlib.sha256(known.encode("utf-8", "replace") if known else raw).hexdigest(),
+        hash=hashlib.sha256(message_id.encode("utf-8", "replace") if message_id else raw).hexdigest(),
         sender=sanitize(_sender(mail)),
         subject=formatting.one_line(sanitize(_header(mail, "Subject")), 200),
-        references=tuple(found_in(ids, sent_to)),
+        references=tuple(find_references(ids, sent_to)),
         text=new_part(_text(mail)),
-        automatic=sanitize(_quietly(lambda: is_automatic(mail), "")),
-        bounce=_quietly(lambda: parse_bounce(mail), None),
+        automatic=sanitize(_ignore_errors(lambda: is_automatic(mail), "")),
+        bounce=_ignore_errors(lambda: parse_bounce(mail), None),
     )
 
 
@@ -90,20 +90,20 @@ def new_part(text: str) -> str:
 
 def _text(mail: EmailMessage) -> str:
     """Returns the plain part, else the HTML part as text."""
-    for kind, made in (("plain", str), ("html", lambda text: html_sanitizer.plain(text, MAX_TEXT_CHARS))):
-        part = _quietly(lambda kind=kind: mail.get_body((kind,)), None)  # type: ignore[misc]
+    for kind, convert in (("plain", str), ("html", lambda text: html_sanitizer.plain(text, MAX_TEXT_CHARS))):
+        part = _ignore_errors(lambda kind=kind: mail.get_body((kind,)), None)  # type: ignore[misc]
         if part is None:
             continue
-        text = _quietly(lambda part=part: str(part.get_content()), "")  # type: ignore[misc]
+        text = _ignore_errors(lambda part=part: str(part.get_content()), "")  # type: ignore[misc]
         if text.strip():
-            return made(text)
+            return convert(text)
     return ""
 
 
 def _sender(mail: EmailMessage) -> str:
-    every: list[tuple[str, str]] = _quietly(lambda: getaddresses(_headers(mail, "From")), [])
-    found = [address for _name, address in every if "@" in address]
-    return found[0].lower() if len(found) == 1 else ""
+    senders: list[tuple[str, str]] = _ignore_errors(lambda: getaddresses(_headers(mail, "From")), [])
+    addresses = [address for _name, address in senders if "@" in address]
+    return addresses[0].lower() if len(addresses) == 1 else ""
 
 
 def _subject(mail: EmailMessage) -> str:
@@ -116,15 +116,15 @@ def _header(mail: EmailMessage, name: str) -> str:
 
 def _headers(mail: EmailMessage, name: str) -> list[str]:
     """Returns the values of a header; unreadable values count as absent."""
-    found: list[object] = _quietly(lambda: list(mail.get_all(name) or []), [])
-    return [str(value) for value in found]
+    values: list[object] = _ignore_errors(lambda: list(mail.get_all(name) or []), [])
+    return [str(value) for value in values]
 
 
-def _quietly[T](read: Callable[[], T], otherwise: T) -> T:
-    """Returns the result of `read`, or `otherwise` on an error: Python's mail parser raises many undocumented errors
+def _ignore_errors[T](operation: Callable[[], T], default: T) -> T:
+    """Returns the result of `operation`, or `default` on an error: Python's mail parser raises many undocumented errors
     for malformed mails.
     """
     try:
-        return read()
+        return operation()
     except (MessageError, LookupError, ValueError, AttributeError, TypeError, AssertionError, RecursionError):
-        return otherwise
+        return default

@@ -22,11 +22,11 @@ _SMALL = 500
 _SECONDS = 8
 
 
-def read(raw: bytes, *, seconds: int = _SECONDS) -> ParsedReply:
+def parse_reply(raw: bytes, *, seconds: int = _SECONDS) -> ParsedReply:
     """Like `parse.read`. A mail that cannot be parsed within `seconds` is returned as automatic, with the reason."""
     try:
         if len(raw) <= _SMALL:
-            return parse.read(raw)
+            return parse.parse_reply(raw)
         return msgspec.json.decode(sandboxed_process.run(__name__, raw, seconds=seconds), type=ParsedReply)
     except sandboxed_process.ResourceLimitExceeded:
         pass
@@ -45,7 +45,7 @@ def read(raw: bytes, *, seconds: int = _SECONDS) -> ParsedReply:
 def main() -> None:
     """Parses a mail from standard input and writes the result to standard output as JSON."""
     sandboxed_process.limit_resources()
-    sys.stdout.buffer.write(msgspec.json.encode(parse.read(sys.stdin.buffer.read())))
+    sys.stdout.buffer.write(msgspec.json.encode(parse.parse_reply(sys.stdin.buffer.read())))
 
 
 if __name__ == "__main__":

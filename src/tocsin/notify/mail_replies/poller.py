@@ -33,65 +33,65 @@ class ReplyPoller:
     def __init__(self) -> None:
         self._version = -1
         self._accounts: dict[str, ImapAccount] = {}
-        self._numbers: dict[str, int] = {}
+        self._provider_ids: dict[str, int] = {}
         self._open: dict[str, tuple[ImapAccount, ImapMailbox]] = {}
-        self._rests: dict[str, int] = {}
+        self._polls_to_skip: dict[str, int] = {}
         #: The last recorded error of each mailbox by provider name; "" after a successful poll. Only changes are
         #: recorded.
-        self._noted: dict[str, str] = {}
+        self._recorded_errors: dict[str, str] = {}
 
-    def turn(self) -> bool:
+    def poll(self) -> bool:
         """Polls every mailbox once. Returns True if there may be more mails."""
         self._refresh()
         # A list, not any() over a generator: a mailbox with more mails must not keep the others from being polled.
-        more = [self._read(name, account) for name, account in self._accounts.items()]
-        return any(more)
+        results = [self._read(name, account) for name, account in self._accounts.items()]
+        return any(results)
 
     def close(self) -> None:
         """Closes all connections."""
-        for _account, box in self._open.values():
-            box.close()
+        for _account, mailbox in self._open.values():
+            mailbox.close()
         self._open = {}
 
     def _read(self, name: str, account: ImapAccount) -> bool:
-        if self._rests.get(name, 0) > 0:
-            self._rests[name] -= 1
+        if self._polls_to_skip.get(name, 0) > 0:
+            self._polls_to_skip[name] -= 1
             return False
         try:
-            found = self._take(name, self._box(name, account))
+            processed = self._process_unread(name, self._open_mailbox(name, account))
         except (Temporary, Permanent) as error:
-            self._forget(name)
-            self._rests[name] = _SKIPPED_POLLS_AFTER_ERROR
-            self._note(name, str(error))
+            self._close_mailbox(name)
+            self._polls_to_skip[name] = _SKIPPED_POLLS_AFTER_ERROR
+            self._record_error(name, str(error))
             return False
-        self._note(name, "")
-        return found >= MAX_MAILS_PER_POLL
+        self._record_error(name, "")
+        return processed >= MAX_MAILS_PER_POLL
 
-    def _note(self, name: str, error: str) -> None:
-        if self._noted.get(name) == error:
+    def _record_error(self, name: str, error: str) -> None:
+        if self._recorded_errors.get(name) == error:
             return  # recorded once, not on every poll
         with database.transaction() as connection:
             if error:
                 log.warning("The mailbox for answers %s: %s", name, error)
                 mailbox_errors.record_failure(
-                    connection, MailboxReader.ANSWERS, self._numbers[name], error, clock.now()
+                    connection, MailboxReader.REPLIES, self._provider_ids[name], error, clock.now()
                 )
             else:
-                mailbox_errors.clear_failure(connection, MailboxReader.ANSWERS, self._numbers[name])
-        self._noted[name] = error
+                mailbox_errors.clear_failure(connection, MailboxReader.REPLIES, self._provider_ids[name])
+        self._recorded_errors[name] = error
 
-    def _take(self, name: str, box: ImapMailbox) -> int:
-        found = 0
-        for uid, raw in box.unread(MAX_MAILS_PER_POLL):
+    def _process_unread(self, name: str, mailbox: ImapMailbox) -> int:
+        processed = 0
+        for uid, raw in mailbox.unread(MAX_MAILS_PER_POLL):
             if not raw:
                 log.warning("A mail in the mailbox for answers %s is too large to be an answer.", name)
-            elif not self._act(name, raw):
+            elif not self._process(name, raw):
                 continue
-            box.mark_read(uid)
-            found += 1
-        return found
+            mailbox.mark_read(uid)
+            processed += 1
+        return processed
 
-    def _act(self, name: str, raw: bytes) -> bool:
+    def _process(self, name: str, raw: bytes) -> bool:
         """Processes a mail. Returns whether it is finished and can be marked as read."""
         try:
             process.process_mail(name, raw, clock.now())
@@ -104,19 +104,19 @@ class ReplyPoller:
             log.exception("A mail in the mailbox for answers %s could not be understood; it is left there, read.", name)
         return True
 
-    def _box(self, name: str, account: ImapAccount) -> ImapMailbox:
-        known = self._open.get(name)
-        if known is not None and known[0] == account:
-            return known[1]
-        self._forget(name)
-        box = imap.ImapMailbox(account)
-        self._open[name] = (account, box)
-        return box
+    def _open_mailbox(self, name: str, account: ImapAccount) -> ImapMailbox:
+        entry = self._open.get(name)
+        if entry is not None and entry[0] == account:
+            return entry[1]
+        self._close_mailbox(name)
+        mailbox = imap.ImapMailbox(account)
+        self._open[name] = (account, mailbox)
+        return mailbox
 
-    def _forget(self, name: str) -> None:
-        known = self._open.pop(name, None)
-        if known is not None:
-            known[1].close()
+    def _close_mailbox(self, name: str) -> None:
+        entry = self._open.pop(name, None)
+        if entry is not None:
+            entry[1].close()
 
     def _refresh(self) -> None:
         """Reloads the configuration if it has changed."""
@@ -139,16 +139,16 @@ class ReplyPoller:
             account = mailbox_of(pool.account_of(row["name"], row["id"], _KIND, row["settings"], secrets))
             if account is not None:
                 accounts[row["name"]] = account
-                self._numbers[row["name"]] = row["id"]
+                self._provider_ids[row["name"]] = row["id"]
         for name in set(self._open) - set(accounts):
-            self._forget(name)
-        self._accounts, self._version, self._rests, self._noted = accounts, version, {}, {}
+            self._close_mailbox(name)
+        self._accounts, self._version, self._polls_to_skip, self._recorded_errors = accounts, version, {}, {}
 
 
 _KIND = MailRepliesKind()
 
 
-def loop(reader: ReplyPoller | None = None) -> PeriodicTask:
+def loop(poller: ReplyPoller | None = None) -> PeriodicTask:
     """Returns the periodic task of one process."""
     # It waits for mail servers, but like every periodic task it has its own thread.
-    return PeriodicTask("mail replies", (reader or ReplyPoller()).turn, POLL_INTERVAL, frozenset({"config"}))
+    return PeriodicTask("mail replies", (poller or ReplyPoller()).poll, POLL_INTERVAL, frozenset({"config"}))

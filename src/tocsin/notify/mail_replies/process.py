@@ -55,21 +55,21 @@ class AlreadyInProgress(Exception):
 
 def process_mail(provider: str, raw: bytes, now: datetime) -> ReplyOutcome | None:
     """Processes a mail; returns None if that was done before. Raises AlreadyInProgress."""
-    reply = parse_subprocess.read(raw)
-    number = _begin(provider, reply, now)
-    if number is None:
+    reply = parse_subprocess.parse_reply(raw)
+    reply_id = _claim(provider, reply, now)
+    if reply_id is None:
         return None
     outcome = _outcome(reply, now)
     with database.transaction() as connection:
-        _end(connection, number, outcome)
+        _end(connection, reply_id, outcome)
         if outcome.answer and outcome.user_id is not None:
-            _answer(connection, outcome, now)
+            _queue_answer(connection, outcome, now)
     if outcome.result is ReplyResult.REFUSED:
         log.warning("A mail to %s from %s was refused: %s", provider, reply.sender or "nobody", outcome.reason)
     return outcome
 
 
-_BEGIN = """
+_CLAIM = """
 INSERT INTO notify_mailreply (mail_hash, received_at, provider_name, sender, subject)
 VALUES (%(hash)s, %(now)s, %(provider)s, %(sender)s, %(subject)s)
 ON CONFLICT (mail_hash) DO UPDATE SET received_at = %(now)s
@@ -77,10 +77,10 @@ WHERE notify_mailreply.outcome = '' AND notify_mailreply.received_at < %(abandon
 RETURNING id
 """
 
-_IS_UNDER_WAY = "SELECT 1 FROM notify_mailreply WHERE mail_hash = %s AND outcome = ''"
+_IS_IN_PROGRESS = "SELECT 1 FROM notify_mailreply WHERE mail_hash = %s AND outcome = ''"
 
 
-def _begin(provider: str, reply: ParsedReply, now: datetime) -> int | None:
+def _claim(provider: str, reply: ParsedReply, now: datetime) -> int | None:
     """Returns the id of the mail's new row; None if the mail was processed before. Raises AlreadyInProgress while
     another process handles it.
     """
@@ -91,7 +91,7 @@ def _begin(provider: str, reply: ParsedReply, now: datetime) -> int | None:
             (now - _RETENTION,),
         )
         row = connection.execute(
-            _BEGIN,
+            _CLAIM,
             {
                 "hash": reply.hash,
                 "now": now,
@@ -101,22 +101,22 @@ def _begin(provider: str, reply: ParsedReply, now: datetime) -> int | None:
                 "abandoned": now - _ABANDONED_AFTER,
             },
         ).fetchone()
-        if row is None and connection.execute(_IS_UNDER_WAY, (reply.hash,)).fetchone():
+        if row is None and connection.execute(_IS_IN_PROGRESS, (reply.hash,)).fetchone():
             raise AlreadyInProgress
     return None if row is None else row[0]
 
 
-def _end(connection: Connection, number: int, outcome: ReplyOutcome) -> None:
+def _end(connection: Connection, reply_id: int, outcome: ReplyOutcome) -> None:
     connection.execute(
         "UPDATE notify_mailreply SET outcome = %s, reason = %s, user_id = %s, "
         "alert_id = (SELECT id FROM alerts_alert WHERE id = %s) WHERE id = %s",
-        (str(outcome.result), outcome.reason, outcome.user_id, outcome.alert_id, number),
+        (str(outcome.result), outcome.reason, outcome.user_id, outcome.alert_id, reply_id),
     )
 
 
 def _outcome(reply: ParsedReply, now: datetime) -> ReplyOutcome:
-    if reply.bounce is not None and (came_back := _came_back(reply.bounce, now)) is not None:
-        return came_back
+    if reply.bounce is not None and (bounce_outcome := _process_bounce(reply.bounce, now)) is not None:
+        return bounce_outcome
     if reply.automatic:
         return ReplyOutcome(ReplyResult.IGNORED, f"It {reply.automatic}")
     if not reply.sender:
@@ -130,18 +130,18 @@ def _outcome(reply: ParsedReply, now: datetime) -> ReplyOutcome:
     except Rejected as rejected:
         return ReplyOutcome(ReplyResult.REFUSED, rejected.detail)
     with database.transaction() as connection:
-        who = responder_actions.load_responder(connection, user_id)
-        is_own = reply.sender in _addresses(connection, user_id)
-    if who is None:
+        responder = responder_actions.load_responder(connection, user_id)
+        is_own_address = reply.sender in _addresses(connection, user_id)
+    if responder is None:
         return ReplyOutcome(ReplyResult.REFUSED, "The person whom the mail was for is switched off, or gone.")
-    if not is_own:
+    if not is_own_address:
         return ReplyOutcome(
-            ReplyResult.REFUSED, f"{reply.sender} is not one of {who.name}'s own addresses.", alert_id=alert_id
+            ReplyResult.REFUSED, f"{reply.sender} is not one of {responder.name}'s own addresses.", alert_id=alert_id
         )
-    return _done(who, alert_id, reply, now)
+    return _execute(responder, alert_id, reply, now)
 
 
-def _came_back(bounce: Bounce, now: datetime) -> ReplyOutcome | None:
+def _process_bounce(bounce: Bounce, now: datetime) -> ReplyOutcome | None:
     """Records a bounce: the page failed, and the user's next contact method is used. Returns None if it is not about
     one of Tocsin's mails.
     """
@@ -169,58 +169,69 @@ def _verified(reply: ParsedReply, now: datetime) -> tuple[int, int]:
     raise Rejected("invalid", "Its reference is not whole, or was not made here.")
 
 
-def _done(who: Responder, alert_id: int, reply: ParsedReply, now: datetime) -> ReplyOutcome:
-    wanted = command.parse_command(reply.text)
-    if wanted.kind is None:
-        return ReplyOutcome(ReplyResult.ACTED, "It asked for help.", command_parser.HELP, who.id, alert_id)
-    if wanted.kind is CommandKind.REPLY and not wanted.text:
-        said = "Your mail has no text of its own above what it answers, so nothing was done."
-        return ReplyOutcome(ReplyResult.REFUSED, "It has no text of its own.", said, who.id, alert_id)
-    if not wanted.others or wanted.number is None:
-        return _acted(who, wanted, wanted.kind, alert_id, reply, now)
-    each = [
-        _acted(who, replace(wanted, number=number, others=()), wanted.kind, alert_id, reply, now)
-        for number in (wanted.number, *wanted.others)
+def _execute(responder: Responder, alert_id: int, reply: ParsedReply, now: datetime) -> ReplyOutcome:
+    mail_command = command.parse_command(reply.text)
+    if mail_command.kind is None:
+        return ReplyOutcome(ReplyResult.ACTED, "It asked for help.", command_parser.HELP, responder.id, alert_id)
+    if mail_command.kind is CommandKind.REPLY and not mail_command.text:
+        sentence = "Your mail has no text of its own above what it answers, so nothing was done."
+        return ReplyOutcome(ReplyResult.REFUSED, "It has no text of its own.", sentence, responder.id, alert_id)
+    if not mail_command.other_numbers or mail_command.number is None:
+        return _execute_single(responder, mail_command, mail_command.kind, alert_id, reply, now)
+    outcomes = [
+        _execute_single(
+            responder, replace(mail_command, number=number, other_numbers=()), mail_command.kind, alert_id, reply, now
+        )
+        for number in (mail_command.number, *mail_command.other_numbers)
     ]
-    result = ReplyResult.ACTED if any(one.result is ReplyResult.ACTED for one in each) else ReplyResult.REFUSED
-    said = " ".join(one.answer for one in each)
-    return ReplyOutcome(result, said, said, who.id, each[0].alert_id)
+    result = (
+        ReplyResult.ACTED if any(outcome.result is ReplyResult.ACTED for outcome in outcomes) else ReplyResult.REFUSED
+    )
+    sentence = " ".join(outcome.answer for outcome in outcomes)
+    return ReplyOutcome(result, sentence, sentence, responder.id, outcomes[0].alert_id)
 
 
-def _acted(
-    who: Responder, wanted: MailCommand, kind: CommandKind, alert_id: int, reply: ParsedReply, now: datetime
+def _execute_single(
+    responder: Responder, mail_command: MailCommand, kind: CommandKind, alert_id: int, reply: ParsedReply, now: datetime
 ) -> ReplyOutcome:
     with database.transaction() as connection:
-        numbers = _numbers(connection, who, wanted, alert_id, reply.references[0].alerts, now)
+        numbers = _numbers(connection, responder, mail_command, alert_id, reply.references[0].alert_count, now)
     if isinstance(numbers, str):
-        return ReplyOutcome(ReplyResult.REFUSED, numbers, numbers, who.id, alert_id)
+        return ReplyOutcome(ReplyResult.REFUSED, numbers, numbers, responder.id, alert_id)
     answers = [
-        responder_actions.apply_answer(who, number, kind, CommandChannel.EMAIL, now, wanted.text) for number in numbers
+        responder_actions.apply_answer(responder, number, kind, CommandChannel.EMAIL, now, mail_command.text)
+        for number in numbers
     ]
-    done = sum(answer.is_done for answer in answers)
-    said = answers[0].sentence if len(answers) == 1 else command_parser.bulk_result(kind, done, len(answers) - done)
-    result = ReplyResult.ACTED if done else ReplyResult.REFUSED
+    done_count = sum(answer.is_done for answer in answers)
+    sentence = (
+        answers[0].sentence
+        if len(answers) == 1
+        else command_parser.bulk_result(kind, done_count, len(answers) - done_count)
+    )
+    result = ReplyResult.ACTED if done_count else ReplyResult.REFUSED
     # A reply to the other responders gets no confirmation.
-    is_quiet = kind is CommandKind.REPLY and done
-    return ReplyOutcome(result, said, "" if is_quiet else said, who.id, numbers[0])
+    is_unanswered = kind is CommandKind.REPLY and done_count
+    return ReplyOutcome(result, sentence, "" if is_unanswered else sentence, responder.id, numbers[0])
 
 
 def _numbers(
-    connection: Connection, who: Responder, wanted: MailCommand, alert_id: int, alerts: int, now: datetime
+    connection: Connection, responder: Responder, mail_command: MailCommand, alert_id: int, alerts: int, now: datetime
 ) -> Sequence[int] | str:
     """Returns the alert ids that the command applies to, or a sentence that says why there are none."""
-    if wanted.number is not None:
-        if wanted.number != alert_id and not responder_actions.was_paged_or_owns(connection, who.id, wanted.number):
-            return f"You were not paged about alert {wanted.number}. Open it in Tocsin to act on it."
-        return [wanted.number]
-    if alerts == 1 and not wanted.is_all:
+    if mail_command.number is not None:
+        if mail_command.number != alert_id and not responder_actions.was_paged_or_owns(
+            connection, responder.id, mail_command.number
+        ):
+            return f"You were not paged about alert {mail_command.number}. Open it in Tocsin to act on it."
+        return [mail_command.number]
+    if alerts == 1 and not mail_command.is_all:
         return [alert_id]
-    numbers = responder_actions.open_for(connection, who.id, now)
+    numbers = responder_actions.open_for(connection, responder.id, now)
     if not numbers:
         return command_parser.NONE_OPEN
-    if len(numbers) > 1 and not wanted.is_all:
-        assert wanted.kind is not None
-        return command_parser.ask_which_alert(wanted.kind, numbers)
+    if len(numbers) > 1 and not mail_command.is_all:
+        assert mail_command.kind is not None
+        return command_parser.ask_which_alert(mail_command.kind, numbers)
     return numbers
 
 
@@ -235,7 +246,7 @@ def _addresses(connection: Connection, user_id: int) -> set[str]:
     return {row[0] for row in rows}
 
 
-def _answer(connection: Connection, outcome: ReplyOutcome, now: datetime) -> None:
+def _queue_answer(connection: Connection, outcome: ReplyOutcome, now: datetime) -> None:
     assert outcome.user_id is not None
     title = f"Your answer about alert {outcome.alert_id}" if outcome.alert_id else "Your answer"
     notice = Notice(

@@ -21,7 +21,7 @@ _MAX_TEXT_CHARS = 50_000
 SECONDS = 2.0
 
 #: The first line of a quotation, as far as a single line can show it.
-_BEGINS = re.compile(r">|-{5,}|_{20,}|-- $")
+_QUOTE_START = re.compile(r">|-{5,}|_{20,}|-- $")
 
 
 def new_part(text: str, *, seconds: float = SECONDS) -> str:
@@ -50,7 +50,7 @@ def _parsed(plain: str) -> str:
 def _before_quotation(plain: str) -> str:
     lines: list[str] = []
     for line in plain.split("\n"):
-        if _BEGINS.match(line.lstrip()):
+        if _QUOTE_START.match(line.lstrip()):
             break
         lines.append(line)
     return "\n".join(lines)
@@ -63,13 +63,13 @@ def _within(seconds: float) -> Iterator[None]:
         yield
         return
 
-    def over(_number: int, _frame: FrameType | None) -> None:
+    def on_timeout(_number: int, _frame: FrameType | None) -> None:
         raise TimeoutError
 
-    before = signal.signal(signal.SIGVTALRM, over)
+    previous_handler = signal.signal(signal.SIGVTALRM, on_timeout)
     signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-        signal.signal(signal.SIGVTALRM, before)
+        signal.signal(signal.SIGVTALRM, previous_handler)

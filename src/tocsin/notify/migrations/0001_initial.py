@@ -39,7 +39,7 @@ class Migration(migrations.Migration):
                 ("channel", models.TextField()),
                 ("address", models.TextField()),
                 ("purpose", models.TextField()),
-                ("left_at", models.DateTimeField()),
+                ("last_sent_at", models.DateTimeField()),
             ],
         ),
         migrations.CreateModel(
@@ -65,7 +65,7 @@ class Migration(migrations.Migration):
                 ("is_open", models.BooleanField(db_default=False, default=False)),
                 ("opened_at", models.DateTimeField(null=True)),
                 ("retry_at", models.DateTimeField(null=True)),
-                ("is_silent", models.BooleanField(db_default=False, default=False)),
+                ("is_unresponsive", models.BooleanField(db_default=False, default=False)),
                 ("recovered_at", models.DateTimeField(null=True)),
                 ("openings", models.PositiveIntegerField(db_default=0, default=0)),
                 ("worked_at", models.DateTimeField(null=True)),
@@ -79,7 +79,7 @@ class Migration(migrations.Migration):
             fields=[
                 ("delivery", models.UUIDField(primary_key=True, serialize=False)),
                 ("due_at", models.DateTimeField()),
-                ("waited", models.PositiveIntegerField()),
+                ("timeout_seconds", models.PositiveIntegerField()),
             ],
             options={
                 "indexes": [models.Index(fields=["due_at"], name="notify_awaitedreceipt_due")],
@@ -170,7 +170,7 @@ class Migration(migrations.Migration):
                         null=True,
                         on_delete=django.db.models.deletion.SET_NULL,
                         related_name="+",
-                        to="escalation.run",
+                        to="escalation.escalationrun",
                     ),
                 ),
                 (

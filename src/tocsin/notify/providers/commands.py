@@ -22,7 +22,7 @@ from tocsin.core.config import config_version, secret_bundle
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.core.net import egress
 from tocsin.core.validation.object_reader import ObjectReader
-from tocsin.core.validation.server_origin import has_other_origin
+from tocsin.core.validation.server_origin import has_different_origin
 from tocsin.notify import provider_settings, reschedule
 from tocsin.notify.interfaces import ProviderKind, ProviderSetting, ProviderSettingType
 from tocsin.notify.models import Provider, ProviderHealth
@@ -56,12 +56,12 @@ def provider_spec(provider: Provider, *, with_secrets: bool = False) -> dict[str
 
 def provider_state(provider: Provider) -> dict[str, Any]:
     """Returns the spec with all readable secrets, to compare two states of a provider. Never displayed."""
-    return provider_spec(provider) | secret_bundle.is_decryptable(provider.secrets)
+    return provider_spec(provider) | secret_bundle.decrypt_bundle_or_empty(provider.secrets)
 
 
 def secrets_set(provider: Provider) -> frozenset[str]:
     """Returns the names of the stored secrets, for a form that shows only whether each is set."""
-    return frozenset(secret_bundle.is_decryptable(provider.secrets))
+    return frozenset(secret_bundle.decrypt_bundle_or_empty(provider.secrets))
 
 
 def save_provider(
@@ -74,27 +74,29 @@ def save_provider(
     """
     with transaction.atomic():
         config_version.lock()
-        read = _read(ObjectReader(spec), existing)
+        parsed = _parse_spec(ObjectReader(spec), existing)
         before = provider_spec(existing) if existing else None
-        is_same_kind = existing is not None and existing.kind == read.kind.name
-        known = secret_bundle.is_decryptable(existing.secrets) if existing is not None and is_same_kind else {}
-        secrets = {name: text for name, text in {**known, **read.secrets}.items() if text}
+        is_same_kind = existing is not None and existing.kind == parsed.kind.name
+        stored_secrets = (
+            secret_bundle.decrypt_bundle_or_empty(existing.secrets) if existing is not None and is_same_kind else {}
+        )
+        secrets = {name: text for name, text in {**stored_secrets, **parsed.secrets}.items() if text}
         provider = existing or Provider()
-        provider.name, provider.kind, provider.channels = read.name, read.kind.name, list(read.channels)
-        provider.order, provider.is_enabled, provider.settings = read.order, read.is_enabled, dict(read.settings)
-        changed = sorted(name for name in {*known, *secrets} if known.get(name) != secrets.get(name))
+        provider.name, provider.kind, provider.channels = parsed.name, parsed.kind.name, list(parsed.channels)
+        provider.order, provider.is_enabled, provider.settings = parsed.order, parsed.is_enabled, dict(parsed.settings)
+        changed = sorted(name for name in {*stored_secrets, *secrets} if stored_secrets.get(name) != secrets.get(name))
         if changed or not is_same_kind:
             provider.secrets = secret_bundle.encrypt_bundle(secrets)
         provider.save()
-        name_before = "" if before is None else str(before["name"])
-        is_change = config_audit.record(
+        old_name = "" if before is None else str(before["name"])
+        has_changed = config_audit.record(
             "provider", provider, before, provider_spec(provider), actor=actor, now=now, secrets=changed
         )
-        if is_change and name_before:
+        if has_changed and old_name:
             # The recorded health belongs to the old configuration. Start afresh, so that the provider is used in its
             # order.
-            ProviderHealth.objects.filter(name__in=(name_before, provider.name)).delete()
-        if is_change:
+            ProviderHealth.objects.filter(name__in=(old_name, provider.name)).delete()
+        if has_changed:
             reschedule.reschedule_providers(now)
     return provider
 
@@ -150,28 +152,30 @@ class _ProviderSpec:
     secrets: Mapping[str, str]
 
 
-def _read(spec: ObjectReader, existing: Provider | None) -> _ProviderSpec:
+def _parse_spec(spec: ObjectReader, existing: Provider | None) -> _ProviderSpec:
     name = _name(spec, existing)
     kind = KINDS.get(spec.text("kind", required=True))
     if kind is None:
         if spec.has("kind"):
-            spec.refuse("kind", f"there is no such kind of provider; there are {', '.join(KINDS)}.")
-        spec.check()
+            spec.add_error("kind", f"there is no such kind of provider; there are {', '.join(KINDS)}.")
+        spec.raise_errors()
         raise AssertionError("an unknown kind is refused")
     channels = _channels(spec, kind)
-    order = spec.whole("order", 1, least=1, most=1000)
-    is_enabled = spec.flag("enabled", True)
-    secrets = {s.name: spec.text(s.name, longest=4000) for s in settings_of(kind) if s.is_secret and spec.has(s.name)}
+    order = spec.integer("order", 1, minimum=1, maximum=1000)
+    is_enabled = spec.boolean("enabled", True)
+    secrets = {
+        s.name: spec.text(s.name, max_length=4000) for s in settings_of(kind) if s.is_secret and spec.has(s.name)
+    }
     settings = {s.name: _setting(spec, s) for s in settings_of(kind) if not s.is_secret}
-    if existing and existing.kind == kind.name and has_other_origin(existing.settings, settings):
+    if existing and existing.kind == kind.name and has_different_origin(existing.settings, settings):
         # A secret entered for one server must not be sent to another.
-        for name_of in sorted(secrets_set(existing) - secrets.keys() - _NEVER_SENT):
-            spec.refuse(name_of, "enter the secret again: the address has changed.", "missing")
+        for secret_name in sorted(secrets_set(existing) - secrets.keys() - _NEVER_SENT):
+            spec.add_error(secret_name, "enter the secret again: the address has changed.", "missing")
     stored = secrets_set(existing) if existing and existing.kind == kind.name else frozenset()
     for setting in settings_of(kind):
         if setting.is_secret and setting.is_required and not secrets.get(setting.name, setting.name in stored):
             # The provider cannot send without it.
-            _need(spec, setting)
+            _require_setting(spec, setting)
     spec.finish()
     return _ProviderSpec(
         name, kind, channels, order, is_enabled, {k: v for k, v in settings.items() if v != ""}, secrets
@@ -180,14 +184,16 @@ def _read(spec: ObjectReader, existing: Provider | None) -> _ProviderSpec:
 
 def _name(spec: ObjectReader, existing: Provider | None) -> str:
     name = spec.name()
-    others = Provider.objects.exclude(pk=existing.pk) if existing else Provider.objects.all()
+    other_providers = Provider.objects.exclude(pk=existing.pk) if existing else Provider.objects.all()
     if name.lower() in _RESERVED:
-        spec.refuse("name", f'"{name}" is a name that Tocsin uses itself.', "name_taken")
-    elif name and others.filter(name__iexact=name).exists():
-        spec.refuse("name", f'there is a provider "{name}" already.', "name_taken")
-    elif name and (like := next((row.name for row in others if slug(row.name, row.pk) == slug(name, None)), None)):
+        spec.add_error("name", f'"{name}" is a name that Tocsin uses itself.', "name_taken")
+    elif name and other_providers.filter(name__iexact=name).exists():
+        spec.add_error("name", f'there is a provider "{name}" already.', "name_taken")
+    elif name and (
+        similar_name := next((row.name for row in other_providers if slug(row.name, row.pk) == slug(name, None)), None)
+    ):
         # The slug is the provider's part of the callback URL, so it must be unique.
-        spec.refuse("name", f'is too like "{like}": both would be called at the same address.', "name_taken")
+        spec.add_error("name", f'is too like "{similar_name}": both would be called at the same address.', "name_taken")
     return name
 
 
@@ -196,8 +202,8 @@ def _channels(spec: ObjectReader, kind: ProviderKind) -> tuple[str, ...]:
     channels = spec.texts("channels") or kind.channels
     for number, channel in enumerate(channels):
         if channel not in kind.channels:
-            known = ", ".join(kind.channels)
-            spec.refuse(f"channels[{number}]", f'{kind.label} does not carry "{channel}"; it carries {known}.')
+            offered = ", ".join(kind.channels)
+            spec.add_error(f"channels[{number}]", f'{kind.label} does not carry "{channel}"; it carries {offered}.')
     return tuple(channels)
 
 
@@ -205,47 +211,47 @@ def _setting(spec: ObjectReader, setting: ProviderSetting) -> str | int | bool:
     match setting.kind:
         case ProviderSettingType.NUMBER:
             if not spec.has(setting.name):
-                _need(spec, setting)
+                _require_setting(spec, setting)
                 return setting.default
-            return spec.whole(setting.name, setting.least, least=setting.least, most=setting.most)
+            return spec.integer(setting.name, setting.min_value, minimum=setting.min_value, maximum=setting.max_value)
         case ProviderSettingType.FLAG:
-            return spec.flag(setting.name, bool(setting.default))
+            return spec.boolean(setting.name, bool(setting.default))
         case ProviderSettingType.CHOICE:
             chosen = spec.text(setting.name, str(setting.default))
             if chosen not in setting.choices:
-                spec.refuse(setting.name, f'"{chosen}" is not one of {", ".join(setting.choices)}.')
+                spec.add_error(setting.name, f'"{chosen}" is not one of {", ".join(setting.choices)}.')
             return chosen
         case ProviderSettingType.URL:
-            url = spec.text(setting.name, str(setting.default), required=setting.is_required, longest=2000)
+            url = spec.text(setting.name, str(setting.default), required=setting.is_required, max_length=2000)
             _check_url(spec, setting.name, url)
             return url.rstrip("/")
         case ProviderSettingType.TEXT | ProviderSettingType.HOST | ProviderSettingType.MAILBOX:
-            text = spec.text(setting.name, str(setting.default), required=setting.is_required, longest=500)
+            text = spec.text(setting.name, str(setting.default), required=setting.is_required, max_length=500)
             if not text.isprintable():
-                spec.refuse(setting.name, "has a line break or control character in it.")
+                spec.add_error(setting.name, "has a line break or control character in it.")
             elif text:
                 _check_text(spec, setting, text)
             return text
         case ProviderSettingType.LONG_TEXT:
-            return spec.text(setting.name, str(setting.default), required=setting.is_required, longest=20_000)
+            return spec.text(setting.name, str(setting.default), required=setting.is_required, max_length=20_000)
 
 
-def _need(spec: ObjectReader, setting: ProviderSetting) -> None:
+def _require_setting(spec: ObjectReader, setting: ProviderSetting) -> None:
     if setting.is_required:
-        spec.refuse(setting.name, "is needed.", "missing")
+        spec.add_error(setting.name, "is needed.", "missing")
 
 
 def _check_text(spec: ObjectReader, setting: ProviderSetting, text: str) -> None:
     if setting is provider_settings.PREFIXES:
         _check_prefixes(spec, setting.name, text)
     elif setting.kind is ProviderSettingType.HOST and not _is_host(text):
-        spec.refuse(setting.name, f'"{text[:100]}" is not the name of a server; write one like mail.example.org.')
+        spec.add_error(setting.name, f'"{text[:100]}" is not the name of a server; write one like mail.example.org.')
     elif setting.kind is ProviderSettingType.MAILBOX:
         try:
             addresses.email(parseaddr(text)[1])
         except ValueError:
-            said = f'"{text[:100]}" is not an e-mail address; write one like Tocsin <tocsin@example.org>.'
-            spec.refuse(setting.name, said)
+            message = f'"{text[:100]}" is not an e-mail address; write one like Tocsin <tocsin@example.org>.'
+            spec.add_error(setting.name, message)
 
 
 def _is_host(text: str) -> bool:
@@ -262,7 +268,7 @@ def _check_prefixes(spec: ObjectReader, name: str, text: str) -> None:
     try:
         provider_settings.prefixes(text)
     except ValueError as problem:
-        spec.refuse(name, str(problem))
+        spec.add_error(name, str(problem))
 
 
 def _check_url(spec: ObjectReader, name: str, url: str) -> None:
@@ -271,4 +277,4 @@ def _check_url(spec: ObjectReader, name: str, url: str) -> None:
     try:
         egress.check_url(url)
     except Permanent as problem:
-        spec.refuse(name, problem.detail)
+        spec.add_error(name, problem.detail)

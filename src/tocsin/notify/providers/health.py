@@ -29,12 +29,12 @@ class HealthUpdate:
 
 
 _READ = (
-    "SELECT name, failures, is_open, opened_at, retry_at, openings, is_silent FROM notify_providerhealth "
+    "SELECT name, failures, is_open, opened_at, retry_at, openings, is_unresponsive FROM notify_providerhealth "
     "WHERE name = ANY(%s) ORDER BY name FOR NO KEY UPDATE"
 )
 _WRITE = """
 UPDATE notify_providerhealth SET failures = %(failures)s, is_open = %(is_open)s, opened_at = %(opened_at)s,
-       retry_at = %(retry_at)s, openings = %(openings)s, is_silent = %(is_silent)s,
+       retry_at = %(retry_at)s, openings = %(openings)s, is_unresponsive = %(is_unresponsive)s,
        recovered_at = CASE WHEN is_open AND NOT %(is_open)s THEN %(now)s ELSE recovered_at END,
        worked_at = coalesce(%(worked_at)s, worked_at),
        failed_at = coalesce(%(failed_at)s, failed_at), error = coalesce(%(error)s, error)
@@ -42,29 +42,29 @@ WHERE name = %(name)s
 """
 
 
-def record_outcomes(connection: Connection, notes: Sequence[HealthUpdate]) -> list[str]:
+def record_outcomes(connection: Connection, updates: Sequence[HealthUpdate]) -> list[str]:
     """Records the results of messages in order. Returns the providers whose circuit breaker opened or closed."""
     by_name: dict[str, list[HealthUpdate]] = {}
-    for one in notes:
-        by_name.setdefault(one.name, []).append(one)
-    before = _locked(connection, sorted(by_name))
+    for update in updates:
+        by_name.setdefault(update.name, []).append(update)
+    old_states = _lock_circuits(connection, sorted(by_name))
     changed = []
-    for name, found in by_name.items():
-        state = before[name]
-        for one in found:
-            if one.error is None:
+    for name, provider_updates in by_name.items():
+        state = old_states[name]
+        for update in provider_updates:
+            if update.error is None:
                 state = circuit_breaker.on_success(state)
             else:
-                state = circuit_breaker.on_failure(state, one.at, is_awaited=one.is_awaited)
-        _write(connection, name, state, found, found[-1].at)
-        if state.is_open != before[name].is_open:
+                state = circuit_breaker.on_failure(state, update.at, is_awaited=update.is_awaited)
+        _write(connection, name, state, provider_updates, provider_updates[-1].at)
+        if state.is_open != old_states[name].is_open:
             changed.append(name)
-    if any(before[name].is_open for name in changed):
+    if any(old_states[name].is_open for name in changed):
         database.notify(connection, "outbox")
     return changed
 
 
-def _locked(connection: Connection, names: list[str]) -> dict[str, CircuitBreaker]:
+def _lock_circuits(connection: Connection, names: list[str]) -> dict[str, CircuitBreaker]:
     """Returns the circuit breakers of these providers and locks their rows, always in name order so that two nodes
     cannot deadlock.
     """
@@ -73,15 +73,15 @@ def _locked(connection: Connection, names: list[str]) -> dict[str, CircuitBreake
     connection.execute(
         "INSERT INTO notify_providerhealth (name) SELECT unnest(%s::text[]) ON CONFLICT (name) DO NOTHING", (names,)
     )
-    found = database.rows(connection, _READ, (names,))
-    return {row.pop("name"): CircuitBreaker(**row) for row in found}
+    rows = database.rows(connection, _READ, (names,))
+    return {row.pop("name"): CircuitBreaker(**row) for row in rows}
 
 
 def _write(
-    connection: Connection, name: str, state: CircuitBreaker, notes: Sequence[HealthUpdate], now: datetime
+    connection: Connection, name: str, state: CircuitBreaker, updates: Sequence[HealthUpdate], now: datetime
 ) -> None:
-    good = [one.at for one in notes if one.error is None]
-    bad = [one for one in notes if one.error is not None]
+    success_times = [update.at for update in updates if update.error is None]
+    failures = [update for update in updates if update.error is not None]
     connection.execute(
         _WRITE,
         {
@@ -91,11 +91,11 @@ def _write(
             "opened_at": state.opened_at,
             "retry_at": state.retry_at,
             "openings": state.openings,
-            "is_silent": state.is_silent,
+            "is_unresponsive": state.is_unresponsive,
             "now": now,
-            "worked_at": max(good, default=None),
-            "failed_at": max((one.at for one in bad), default=None),
-            "error": (bad[-1].error or "")[:MAX_HEALTH_ERROR_CHARS] if bad else None,
+            "worked_at": max(success_times, default=None),
+            "failed_at": max((update.at for update in failures), default=None),
+            "error": (failures[-1].error or "")[:MAX_HEALTH_ERROR_CHARS] if failures else None,
         },
     )
 
@@ -109,23 +109,23 @@ def open_circuits(connection: Connection) -> frozenset[str]:
 
 def recovered(connection: Connection) -> dict[str, datetime]:
     """Returns when each provider's circuit breaker last closed, by name."""
-    found = connection.execute(
+    rows = connection.execute(
         "SELECT name, recovered_at FROM notify_providerhealth WHERE recovered_at IS NOT NULL"
     ).fetchall()
-    return {row[0]: row[1] for row in found}
+    return {row[0]: row[1] for row in rows}
 
 
 def due_probes(connection: Connection, now: datetime) -> list[str]:
     """Claims for this node the providers that are due for a probe, and postpones their `retry_at` so that other nodes
     skip them.
     """
-    found = connection.execute(
+    rows = connection.execute(
         "UPDATE notify_providerhealth SET retry_at = %s + interval '1 minute' WHERE name IN (SELECT name "
         "FROM notify_providerhealth WHERE is_open AND retry_at <= %s ORDER BY name FOR NO KEY UPDATE SKIP LOCKED) "
         "RETURNING name",
         (now, now),
     ).fetchall()
-    return sorted(row[0] for row in found)
+    return sorted(row[0] for row in rows)
 
 
 def record_probe(
@@ -134,20 +134,20 @@ def record_probe(
     error: str | None,
     now: datetime,
     *,
-    is_passing: bool = True,
+    is_transient: bool = True,
     is_awaited: bool = False,
 ) -> None:
-    """Records the result of a probe; `error` is None on success. `is_passing`: the error may pass by itself.
+    """Records the result of a probe; `error` is None on success. `is_transient`: the error may pass by itself.
     `is_awaited`: messages wait for the provider.
     """
-    before = _locked(connection, [name])[name]
-    if not before.is_open:
+    old_state = _lock_circuits(connection, [name])[name]
+    if not old_state.is_open:
         return
     if error is None:
-        _write(connection, name, circuit_breaker.on_probe_ok(before), [], now)
+        _write(connection, name, circuit_breaker.on_probe_ok(old_state), [], now)
         database.notify(connection, "outbox")
     else:
-        state = circuit_breaker.on_probe_failed(before, now, is_passing=is_passing, is_awaited=is_awaited)
+        state = circuit_breaker.on_probe_failed(old_state, now, is_transient=is_transient, is_awaited=is_awaited)
         _write(connection, name, state, [HealthUpdate(name, now, error)], now)
 
 
@@ -155,11 +155,11 @@ def allowances(connection: Connection, limits: Mapping[str, int]) -> dict[str, R
     """Returns the rate limits of these providers, locked until the transaction ends."""
     if not limits:
         return {}
-    _locked(connection, sorted(limits))
-    found = connection.execute(
+    _lock_circuits(connection, sorted(limits))
+    rows = connection.execute(
         "SELECT name, free_at FROM notify_providerhealth WHERE name = ANY(%s)", (sorted(limits),)
     ).fetchall()
-    return {name: RateAllowance(limits[name], free_at) for name, free_at in found}
+    return {name: RateAllowance(limits[name], free_at) for name, free_at in rows}
 
 
 def consume_allowance(connection: Connection, free_at: Mapping[str, datetime]) -> None:

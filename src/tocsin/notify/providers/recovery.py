@@ -21,7 +21,7 @@ class RecoveringProvider(Protocol):
     def name(self) -> str: ...
     @property
     def channels(self) -> Sequence[str]: ...
-    def carries(self, channel: str, address: str) -> bool: ...
+    def delivers_to(self, channel: str, address: str) -> bool: ...
 
 
 #: The maximum number of messages that one statement releases.
@@ -70,16 +70,16 @@ def release(
     before.
     """
     waiting = connection.execute(_ADDRESSES, (list(provider.channels),)).fetchall()
-    carried = [(channel, address) for channel, address in waiting if provider.carries(channel, address)]
-    if not carried:
+    deliverable = [(channel, address) for channel, address in waiting if provider.delivers_to(channel, address)]
+    if not deliverable:
         return 0
     return connection.execute(
         _RELEASE,
         {
             "now": now,
             "name": provider.name,
-            "channels": [channel for channel, _ in carried],
-            "addresses": [address for _, address in carried],
+            "channels": [channel for channel, _ in deliverable],
+            "addresses": [address for _, address in deliverable],
             "ids": None if ids is None else list(ids),
             "most": MAX_RELEASED,
         },

@@ -30,7 +30,7 @@ class Rejection:
 
 
 # Ids are UUIDv7s: the primary key leads to the newest rows, and no other index is needed.
-_REFUSED = """
+_REJECTIONS = """
 SELECT provider_name, error, count, last_at, alert_id FROM (
   SELECT provider_name, error, count(*) AS count, max(ended_at) AS last_at,
          (array_agg(alert_id ORDER BY id DESC) FILTER (WHERE alert_id IS NOT NULL))[1] AS alert_id,
@@ -47,9 +47,9 @@ def recent_rejections(now: datetime) -> Mapping[str, tuple[Rejection, ...]]:
     since = now - REJECTION_WINDOW
     with connection.cursor() as cursor:
         # Ids carry the machine's clock, which may have jumped: search a day more and compare the row's own time.
-        cursor.execute(_REFUSED, [ids.first_uuid7(since - timedelta(days=1)), since, MAX_PER_PROVIDER])
+        cursor.execute(_REJECTIONS, [ids.first_uuid7(since - timedelta(days=1)), since, MAX_PER_PROVIDER])
         rows = cursor.fetchall()
-    found: dict[str, tuple[Rejection, ...]] = {}
+    rejections: dict[str, tuple[Rejection, ...]] = {}
     for name, error, count, last_at, alert_id in rows:
-        found[name] = (*found.get(name, ()), Rejection(error, count, last_at, alert_id))
-    return found
+        rejections[name] = (*rejections.get(name, ()), Rejection(error, count, last_at, alert_id))
+    return rejections

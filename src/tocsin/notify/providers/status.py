@@ -25,7 +25,7 @@ class ProviderState(StrEnum):
     #: The last message failed; the circuit breaker is still closed.
     FAILING = "failing"
     #: The circuit breaker is open: other providers are used first until it recovers.
-    PASSED_OVER = "passed_over"
+    CIRCUIT_OPEN = "passed_over"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,43 +62,47 @@ def webhook_urls(provider: Provider) -> list[tuple[WebhookEndpoint, str]]:
     if kind is None or not isinstance(kind, WebhookProvider):
         return []
     account = pool.account_of(provider.name, provider.pk, kind, provider.settings, {})
-    return [(point, f"{account.callbacks}/{point.what}") for point in kind.points if account.callbacks]
+    return [
+        (endpoint, f"{account.callback_base_url}/{endpoint.name}")
+        for endpoint in kind.webhook_endpoints
+        if account.callback_base_url
+    ]
 
 
-def is_deaf(provider: Provider) -> bool:
+def lacks_callback_url(provider: Provider) -> bool:
     """Returns whether the vendor's webhooks cannot reach this machine because TOCSIN_BASE_URL is not set."""
     kind = KINDS.get(provider.kind)
     if kind is None or not isinstance(kind, WebhookProvider):
         return False
-    return not pool.account_of(provider.name, provider.pk, kind, provider.settings, {}).callbacks
+    return not pool.account_of(provider.name, provider.pk, kind, provider.settings, {}).callback_base_url
 
 
 def sender_numbers() -> list[str]:
     """Returns the phone numbers that the enabled providers send texts and calls from."""
-    found = [
+    numbers = [
         str(provider.settings.get("from_number") or "")
         for provider in Provider.objects.filter(is_enabled=True)
         if PHONES & set(provider.channels)
     ]
-    return list(dict.fromkeys(number for number in found if number.lstrip("+").replace(" ", "").isdigit()))
+    return list(dict.fromkeys(number for number in numbers if number.lstrip("+").replace(" ", "").isdigit()))
 
 
 def contact_card(name: str) -> str:
     """Returns a vCard (RFC 2426) with the sending numbers. A phone that has the contact as a favourite lets its calls
     through Do Not Disturb.
     """
-    shown = name.replace("\\", "\\\\").replace(",", "\\,").replace(";", "\\;")
-    lines = ["BEGIN:VCARD", "VERSION:3.0", f"N:{shown};;;;", f"FN:{shown}", f"ORG:{shown}"]
+    escaped = name.replace("\\", "\\\\").replace(",", "\\,").replace(";", "\\;")
+    lines = ["BEGIN:VCARD", "VERSION:3.0", f"N:{escaped};;;;", f"FN:{escaped}", f"ORG:{escaped}"]
     lines += [f"TEL;TYPE=CELL,VOICE:{number.replace(' ', '')}" for number in sender_numbers()]
     return "\r\n".join([*lines, "NOTE:Pages from Tocsin. Mark this contact as a favourite.", "END:VCARD", ""])
 
 
 def _status(row: ProviderHealth) -> ProviderStatus:
     if row.is_open:
-        state = ProviderState.PASSED_OVER
+        state = ProviderState.CIRCUIT_OPEN
     elif row.failures:
         state = ProviderState.FAILING
     else:
         state = ProviderState.WORKS if row.worked_at else ProviderState.UNUSED
-    error = row.error if state in (ProviderState.FAILING, ProviderState.PASSED_OVER) else ""
+    error = row.error if state in (ProviderState.FAILING, ProviderState.CIRCUIT_OPEN) else ""
     return ProviderStatus(state, row.worked_at, row.failed_at, error, row.opened_at, row.retry_at)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from tocsin.notify.rules.pre_send_check import BUNDLED_LATER, CAPPED, DueDelivery
+from tocsin.notify.rules.pre_send_check import BUNDLED_LATER, HOURLY_LIMIT_REACHED, DueDelivery
 from tocsin.notify.states import Purpose
 
 WINDOW = timedelta(seconds=10)
@@ -29,8 +29,8 @@ class BundleLimit:
     name are counted.
     """
 
-    named: int
-    together: int
+    max_named: int
+    max_deliveries: int
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -51,7 +51,7 @@ class DeliveryBundle:
     #: Whether it is a first message. Another node may have sent one at the same moment; the database decides.
     is_first: bool = False
     #: The number of alerts that the message names; the others are counted. 0 means all.
-    named: int = 0
+    named_count: int = 0
 
     @property
     def lead(self) -> DueDelivery:
@@ -77,37 +77,37 @@ def key(due: DueDelivery) -> BundleKey | None:
 
 def has_waited_for_bundle(due: DueDelivery) -> bool:
     """Returns whether it has already waited to be bundled, or was tried before. It does not wait again."""
-    return due.waited in (BUNDLED_LATER, CAPPED) or due.provider_name != ""
+    return due.wait_reason in (BUNDLED_LATER, HOURLY_LIMIT_REACHED) or due.provider_name != ""
 
 
-def max_bundle_size(due: DueDelivery, room: Callable[[str], BundleLimit]) -> int:
+def max_bundle_size(due: DueDelivery, bundle_limit: Callable[[str], BundleLimit]) -> int:
     """Returns how many deliveries may be bundled with `due`."""
-    return MAX_BUNDLE_SIZE if due.waited == CAPPED else room(due.channel).together
+    return MAX_BUNDLE_SIZE if due.wait_reason == HOURLY_LIMIT_REACHED else bundle_limit(due.channel).max_deliveries
 
 
-def arrange(ready: Iterable[DueDelivery], now: datetime, room: Callable[[str], BundleLimit]) -> BundlePlan:
-    """Groups the sendable deliveries into messages. `room` returns the limits of a channel."""
+def arrange(ready: Iterable[DueDelivery], now: datetime, bundle_limit: Callable[[str], BundleLimit]) -> BundlePlan:
+    """Groups the sendable deliveries into messages. `bundle_limit` returns the limits of a channel."""
     alone: list[DeliveryBundle] = []
     groups: dict[BundleKey, list[DueDelivery]] = {}
     for due in ready:
-        found = key(due)
-        if found is None:
+        bundle_key = key(due)
+        if bundle_key is None:
             alone.append(DeliveryBundle((due,)))
         else:
-            groups.setdefault(found, []).append(due)
+            groups.setdefault(bundle_key, []).append(due)
     bundles, waiting = alone, list[tuple[DueDelivery, datetime]]()
     for group in groups.values():
         group.sort(key=lambda due: (due.due_at, due.id))
-        left_at = max((due.left_at for due in group if due.left_at is not None), default=None)
+        last_sent_at = max((due.last_sent_at for due in group if due.last_sent_at is not None), default=None)
         if any(has_waited_for_bundle(due) for due in group):
-            most = room(group[0].channel).named
-            members = tuple(group[: max(max_bundle_size(due, room) for due in group)])
-            bundles.append(DeliveryBundle(members, named=most if len(members) > most else 0))
-        elif left_at is None or left_at + WINDOW <= now:
-            first, *others = group
+            max_named = bundle_limit(group[0].channel).max_named
+            members = tuple(group[: max(max_bundle_size(due, bundle_limit) for due in group)])
+            bundles.append(DeliveryBundle(members, named_count=max_named if len(members) > max_named else 0))
+        elif last_sent_at is None or last_sent_at + WINDOW <= now:
+            first, *followers = group
             bundles.append(DeliveryBundle((first,), is_first=True))
-            waiting += [(due, now + WINDOW) for due in others]
+            waiting += [(due, now + WINDOW) for due in followers]
         else:
             # After a clock rollback, the last message may have been sent in the future.
-            waiting += [(due, min(left_at, now) + WINDOW) for due in group]
+            waiting += [(due, min(last_sent_at, now) + WINDOW) for due in group]
     return BundlePlan(tuple(bundles), tuple(waiting))

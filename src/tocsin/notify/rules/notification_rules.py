@@ -49,7 +49,7 @@ class ContactMethodRule:
     repeat_times: int = 0
     repeat_every: timedelta = timedelta()
 
-    def fits(self, method: NotificationMethod) -> bool:
+    def matches(self, method: NotificationMethod) -> bool:
         """Returns whether the rule applies to that method."""
         if self.label:
             return method.label.casefold() == self.label.casefold()
@@ -64,10 +64,10 @@ class QuietWindow:
     methods: frozenset[str] = frozenset()
     let_through: Priority = Priority.HIGH
 
-    def holds(self, method: NotificationMethod, priority: Priority) -> bool:
+    def defers(self, method: NotificationMethod, priority: Priority) -> bool:
         """Returns whether it applies to such a page at all."""
-        concerned = not self.methods or method.label.casefold() in self.methods
-        return concerned and self.let_through.is_above(priority)
+        includes_method = not self.methods or method.label.casefold() in self.methods
+        return includes_method and self.let_through.is_above(priority)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,16 +110,16 @@ class PlannedPage:
 
     method: NotificationMethod
     at: datetime
-    how: str
+    explanation: str
     #: Since when quiet hours delay it; None if they do not.
-    held_from: datetime | None = None
+    deferred_from: datetime | None = None
 
 
-def apply_rules(person: Recipient, stored: object) -> Recipient:
+def apply_rules(recipient: Recipient, stored: object) -> Recipient:
     """Returns the user with the notification rules that `people.notification_rules` stores."""
     rules = notification_rules.load(stored)
     return replace(
-        person,
+        recipient,
         rules={
             Priority(priority): tuple(
                 ContactMethodRule(rule.method, "", rule.wait, rule.repeat_times, rule.repeat_every) for rule in entries
@@ -127,7 +127,7 @@ def apply_rules(person: Recipient, stored: object) -> Recipient:
             for priority, entries in rules.by_priority.items()
         },
         quiet=_quiet(rules),
-        most_per_hour=rules.most_per_hour,
+        most_per_hour=rules.max_per_hour,
     )
 
 
@@ -141,7 +141,7 @@ def _quiet(rules: notification_rules.NotificationRules) -> tuple[QuietWindow, ..
         QuietWindow(
             weekly_windows.load([_window(quiet)])[0],
             frozenset(label.casefold() for label in quiet.methods),
-            Priority(quiet.let_through),
+            Priority(quiet.exempt_priority),
         )
         for quiet in rules.quiet_hours
     )
@@ -152,74 +152,79 @@ def _window(quiet: notification_rules.QuietHours) -> dict[str, Any]:
 
 
 def plan_pages(
-    person: Recipient, calling: DeliveryOverride, priority: Priority, at: datetime
+    recipient: Recipient, override: DeliveryOverride, priority: Priority, at: datetime
 ) -> tuple[PlannedPage, ...]:
     """Returns every page to a user whose step fires at `at`, in the order of the contact methods."""
-    methods, note = select_methods(person, calling, priority)
-    found: list[PlannedPage] = []
+    methods, note = select_methods(recipient, override, priority)
+    pages: list[PlannedPage] = []
     for method in methods:
-        found += _of_method(person, method, calling, priority, at, note)
-    return tuple(found)
+        pages += _plan_method(recipient, method, override, priority, at, note)
+    return tuple(pages)
 
 
-def last(person: Recipient, calling: DeliveryOverride, priority: Priority, at: datetime) -> datetime:
+def last_page_at(recipient: Recipient, override: DeliveryOverride, priority: Priority, at: datetime) -> datetime:
     """Returns when the last page is sent. After it, all contact methods have been tried."""
-    return max((leave.at for leave in plan_pages(person, calling, priority, at)), default=at)
+    return max((page.at for page in plan_pages(recipient, override, priority, at)), default=at)
 
 
 def select_methods(
-    person: Recipient, calling: DeliveryOverride, priority: Priority
+    recipient: Recipient, override: DeliveryOverride, priority: Priority
 ) -> tuple[tuple[NotificationMethod, ...], str]:
     """Returns the contact methods with their effective waits and repeats, and a note if the policy's methods could not
     be used.
     """
-    usable = person.usable
-    if calling.methods:
-        if found := _chosen(usable, calling.methods):
-            return found, ""
+    usable = recipient.usable
+    if override.methods:
+        if chosen := _apply_method_rules(usable, override.methods):
+            return chosen, ""
         note = "none of the ways that the policy names; by their own instead"
-        return _own(person, usable, priority), note if usable else ""
-    return _own(person, usable, priority), ""
+        return _methods_by_user_rules(recipient, usable, priority), note if usable else ""
+    return _methods_by_user_rules(recipient, usable, priority), ""
 
 
-def _own(
-    person: Recipient, usable: tuple[NotificationMethod, ...], priority: Priority
+def _methods_by_user_rules(
+    recipient: Recipient, usable: tuple[NotificationMethod, ...], priority: Priority
 ) -> tuple[NotificationMethod, ...]:
-    return _chosen(usable, person.rules.get(priority, ())) or usable
+    return _apply_method_rules(usable, recipient.rules.get(priority, ())) or usable
 
 
-def _chosen(usable: Sequence[NotificationMethod], rules: Iterable[ContactMethodRule]) -> tuple[NotificationMethod, ...]:
+def _apply_method_rules(
+    usable: Sequence[NotificationMethod], rules: Iterable[ContactMethodRule]
+) -> tuple[NotificationMethod, ...]:
     return tuple(
         replace(method, wait=rule.wait, repeat_times=rule.repeat_times, repeat_every=rule.repeat_every)
         for rule in rules
         for method in usable
-        if rule.fits(method)
+        if rule.matches(method)
     )
 
 
-def _of_method(
-    person: Recipient,
+def _plan_method(
+    recipient: Recipient,
     method: NotificationMethod,
-    calling: DeliveryOverride,
+    override: DeliveryOverride,
     priority: Priority,
     at: datetime,
     note: str,
 ) -> list[PlannedPage]:
-    found: dict[datetime, list[str]] = {}
-    held: dict[datetime, datetime] = {}
-    for retry in range(calling.retries + 1):
+    explanations_by_time: dict[datetime, list[str]] = {}
+    deferred_from: dict[datetime, datetime] = {}
+    for retry in range(override.retries + 1):
         for repetition in range(method.repeat_times + 1):
-            wanted = at + retry * calling.retry_every + method.wait + repetition * method.repeat_every
-            due = quiet_until(person, method, priority, wanted)
-            how = _how(method, repetition, retry, calling.retries)
-            if due != wanted:
-                how += [_IN_QUIET_HOURS]
-                held[due] = min(wanted, held.get(due, wanted))
-            found.setdefault(due, []).append(", ".join(how))
-    return [PlannedPage(method, due, _said(hows, note), held.get(due)) for due, hows in sorted(found.items())]
+            requested_at = at + retry * override.retry_every + method.wait + repetition * method.repeat_every
+            due = quiet_until(recipient, method, priority, requested_at)
+            parts = _explain(method, repetition, retry, override.retries)
+            if due != requested_at:
+                parts += [_IN_QUIET_HOURS]
+                deferred_from[due] = min(requested_at, deferred_from.get(due, requested_at))
+            explanations_by_time.setdefault(due, []).append(", ".join(parts))
+    return [
+        PlannedPage(method, due, _join_explanations(explanations, note), deferred_from.get(due))
+        for due, explanations in sorted(explanations_by_time.items())
+    ]
 
 
-def _how(method: NotificationMethod, repetition: int, retry: int, retries: int) -> list[str]:
+def _explain(method: NotificationMethod, repetition: int, retry: int, retries: int) -> list[str]:
     parts = [method.label]
     if method.wait:
         parts.append(f"{durations.describe(method.wait)} after the step")
@@ -230,30 +235,30 @@ def _how(method: NotificationMethod, repetition: int, retry: int, retries: int) 
     return parts
 
 
-def _said(hows: list[str], note: str) -> str:
-    parts = [hows[0]]
-    if len(hows) > 1:
-        parts.append(f"one message for {len(hows)} that would leave at once")
+def _join_explanations(explanations: list[str], note: str) -> str:
+    parts = [explanations[0]]
+    if len(explanations) > 1:
+        parts.append(f"one message for {len(explanations)} that would leave at once")
     return ", ".join([*parts, note] if note else parts)
 
 
-def is_quiet(person: Recipient, method: NotificationMethod, priority: Priority, at: datetime) -> bool:
+def is_quiet(recipient: Recipient, method: NotificationMethod, priority: Priority, at: datetime) -> bool:
     """Returns whether quiet hours would delay such a page that is due at `at`. A page is never brought forward into
     quiet hours.
     """
-    return quiet_until(person, method, priority, at) != at
+    return quiet_until(recipient, method, priority, at) != at
 
 
-def quiet_until(person: Recipient, method: NotificationMethod, priority: Priority, at: datetime) -> datetime:
+def quiet_until(recipient: Recipient, method: NotificationMethod, priority: Priority, at: datetime) -> datetime:
     """Returns when such a page that is due at `at` may be sent: then, or at the end of the user's quiet hours."""
-    held = [quiet.window for quiet in person.quiet if quiet.holds(method, priority)]
+    windows = [quiet.window for quiet in recipient.quiet if quiet.defers(method, priority)]
     # In a time zone that this machine does not know, quiet hours cannot be computed: page too early rather than never.
-    if not held or not is_zone(person.time_zone):
+    if not windows or not is_zone(recipient.time_zone):
         return at
-    zone = ZoneInfo(person.time_zone)
+    zone = ZoneInfo(recipient.time_zone)
     moment = at
     for _ in range(_MAX_QUIET_WINDOWS):
-        spans = [span for window in held if (span := weekly_windows.current((window,), zone, moment)) is not None]
+        spans = [span for window in windows if (span := weekly_windows.current((window,), zone, moment)) is not None]
         if not spans:
             return moment
         moment = max(end for _start, end in spans)

@@ -24,7 +24,7 @@ type FindAddressProblem = Callable[[str, str], str | None]
 type FindQuietest = Callable[[set[str]], str]
 
 #: The key in a notification's data for the time since which quiet hours delay the page.
-HELD_FROM = "held_from"
+DEFERRED_FROM = "held_from"
 
 #: After a contact method fails, the next one is brought forward. A page that is due later than this waits for something
 #: else, such as the end of quiet hours, and is left alone.
@@ -47,14 +47,14 @@ class PageRequest:
     data: Mapping[str, Any] = field(default_factory=dict)
     #: The inputs that select the contact methods, besides the user's own rules.
     priority: Priority = Priority.HIGH
-    calling: DeliveryOverride = USER_RULES
+    delivery_override: DeliveryOverride = USER_RULES
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
     """One planned notification."""
 
-    start: PageRequest
+    request: PageRequest
     label: str
     channel: str
     address: str
@@ -63,20 +63,20 @@ class Page:
     #: Why it cannot be sent at all. It is stored as failed, so that the timeline shows it.
     problem: str = ""
     #: Since when the user's quiet hours delay it; None if they do not.
-    held_from: datetime | None = None
+    deferred_from: datetime | None = None
 
     @property
     def data(self) -> dict[str, Any]:
         """The data stored with its notification."""
-        held = {} if self.held_from is None else {HELD_FROM: self.held_from.isoformat()}
-        return {**self.start.data, **held}
+        deferral = {} if self.deferred_from is None else {DEFERRED_FROM: self.deferred_from.isoformat()}
+        return {**self.request.data, **deferral}
 
 
 @dataclass(frozen=True, slots=True)
 class Unreachable:
     """A request that reaches nobody, and why: a sentence for the alert's timeline."""
 
-    start: PageRequest
+    request: PageRequest
     name: str
     reason: str
 
@@ -92,97 +92,112 @@ class PagePlan:
 
 
 def plan(
-    starts: Iterable[PageRequest],
-    people: Mapping[int, Recipient],
+    requests: Iterable[PageRequest],
+    recipients: Mapping[int, Recipient],
     contacts: Mapping[int, NotificationMethod],
-    problem: FindAddressProblem,
+    find_problem: FindAddressProblem,
 ) -> PagePlan:
-    """Returns the pages of `starts`: for users as `notification_rules.leaves` plans them, for a group contact one page
-    at once and its retries.
+    """Returns the pages of `requests`: for users as `notification_rules.leaves` plans them, for a group contact one
+    page at once and its retries.
     """
     pages: list[Page] = []
     unreachable: list[Unreachable] = []
-    for start in starts:
-        name, why, found = _reached(start, people, contacts)
-        person = people.get(start.user_id) if start.user_id is not None else None
-        planned = _pages(start, person, found, problem)
+    for request in requests:
+        name, reason, planned_pages = _plan_request(request, recipients, contacts)
+        recipient = recipients.get(request.user_id) if request.user_id is not None else None
+        planned = _pages(request, recipient, planned_pages, find_problem)
         pages += planned
         if not any(not page.problem for page in planned):
-            unreachable.append(Unreachable(start, name, why or _nothing_works(name, planned)))
+            unreachable.append(Unreachable(request, name, reason or _unreachable_reason(name, planned)))
     return PagePlan(tuple(pages), tuple(unreachable))
 
 
-def _reached(
-    start: PageRequest, people: Mapping[int, Recipient], contacts: Mapping[int, NotificationMethod]
+def _plan_request(
+    request: PageRequest, recipients: Mapping[int, Recipient], contacts: Mapping[int, NotificationMethod]
 ) -> tuple[str, str, tuple[PlannedPage, ...]]:
     """Returns the recipient's name, why nobody can be reached, and the planned pages."""
-    if start.group_contact_id is not None:
-        contact = contacts.get(start.group_contact_id)
+    if request.group_contact_id is not None:
+        contact = contacts.get(request.group_contact_id)
         if contact is None:
             return "A group contact", "The group contact that this step names exists no longer.", ()
-        alone = Recipient(0, contact.label, (contact,))
-        return contact.label, "", plan_pages(alone, replace(start.calling, methods=()), start.priority, start.at)
-    person = people.get(start.user_id) if start.user_id is not None else None
-    if person is None:
+        contact_recipient = Recipient(0, contact.label, (contact,))
+        return (
+            contact.label,
+            "",
+            plan_pages(contact_recipient, replace(request.delivery_override, methods=()), request.priority, request.at),
+        )
+    recipient = recipients.get(request.user_id) if request.user_id is not None else None
+    if recipient is None:
         return "Somebody", "The user whom this step names exists no longer.", ()
-    if not person.is_active:
-        return person.name, f"{person.name} was to be paged, but the account is switched off.", ()
-    found = plan_pages(person, start.calling, start.priority, start.at)
-    if not found:
-        kind = "every contact method is switched off" if person.methods else "there is no contact method"
-        return person.name, f"{person.name} was to be paged and cannot be reached: {kind}.", ()
-    return person.name, "", found
+    if not recipient.is_active:
+        return recipient.name, f"{recipient.name} was to be paged, but the account is switched off.", ()
+    planned_pages = plan_pages(recipient, request.delivery_override, request.priority, request.at)
+    if not planned_pages:
+        kind = "every contact method is switched off" if recipient.methods else "there is no contact method"
+        return recipient.name, f"{recipient.name} was to be paged and cannot be reached: {kind}.", ()
+    return recipient.name, "", planned_pages
 
 
 def _pages(
-    start: PageRequest, person: Recipient | None, found: Iterable[PlannedPage], problem: FindAddressProblem
+    request: PageRequest,
+    recipient: Recipient | None,
+    candidates: Iterable[PlannedPage],
+    find_problem: FindAddressProblem,
 ) -> list[Page]:
     pages: list[Page] = []
-    refused: set[str] = set()
-    leaves = list(found)
-    problems = {leave.method: problem(leave.method.channel, leave.method.address) or "" for leave in leaves}
-    for leave in _moved_up(start, person, leaves, problems):
-        method = leave.method
-        why = problems[method]
-        if not why:
-            reason = f"{start.reason} ({leave.how})"
-            page = Page(start, method.label, method.channel, method.address, leave.at, reason)
-            pages.append(replace(page, held_from=leave.held_from))
-        elif method.label not in refused:
-            refused.add(method.label)
-            why = f"{method.label} cannot be used: {why}"
-            pages.append(Page(start, method.label, method.channel, method.address, start.at, start.reason, why))
+    reported_labels: set[str] = set()
+    planned_pages = list(candidates)
+    problems = {
+        planned.method: find_problem(planned.method.channel, planned.method.address) or "" for planned in planned_pages
+    }
+    for planned in _start_next_method_early(request, recipient, planned_pages, problems):
+        method = planned.method
+        address_problem = problems[method]
+        if not address_problem:
+            reason = f"{request.reason} ({planned.explanation})"
+            page = Page(request, method.label, method.channel, method.address, planned.at, reason)
+            pages.append(replace(page, deferred_from=planned.deferred_from))
+        elif method.label not in reported_labels:
+            reported_labels.add(method.label)
+            address_problem = f"{method.label} cannot be used: {address_problem}"
+            pages.append(
+                Page(request, method.label, method.channel, method.address, request.at, request.reason, address_problem)
+            )
     return pages
 
 
-def _moved_up(
-    start: PageRequest,
-    person: Recipient | None,
-    leaves: Sequence[PlannedPage],
+def _start_next_method_early(
+    request: PageRequest,
+    recipient: Recipient | None,
+    planned_pages: Sequence[PlannedPage],
     problems: Mapping[NotificationMethod, str],
 ) -> list[PlannedPage]:
     """Brings the first usable page forward to the time of an unusable one, since waiting for the latter is pointless.
     Not if another page is sent at that time, quiet hours apply then, or the page waits for something else.
     """
-    refused = [leave.at for leave in leaves if problems[leave.method]]
-    if not refused:
-        return list(leaves)
-    at = min(refused)
-    usable = [leave for leave in leaves if not problems[leave.method] and leave.at >= at]
-    free = [leave for leave in usable if person is None or not is_quiet(person, leave.method, start.priority, at)]
-    following = min(free, key=_moment, default=None)
-    if following is None or not at < following.at <= at + NOTICE_HORIZON:
-        return list(leaves)
-    how = f"{following.how}, at once because the way before it fails"
-    early = replace(following, at=at, how=how, held_from=None)
-    return [early if leave is following else leave for leave in leaves]
+    unusable_times = [planned.at for planned in planned_pages if problems[planned.method]]
+    if not unusable_times:
+        return list(planned_pages)
+    at = min(unusable_times)
+    usable = [planned for planned in planned_pages if not problems[planned.method] and planned.at >= at]
+    candidates = [
+        planned
+        for planned in usable
+        if recipient is None or not is_quiet(recipient, planned.method, request.priority, at)
+    ]
+    next_page = min(candidates, key=_planned_at, default=None)
+    if next_page is None or not at < next_page.at <= at + NOTICE_HORIZON:
+        return list(planned_pages)
+    explanation = f"{next_page.explanation}, at once because the way before it fails"
+    advanced = replace(next_page, at=at, explanation=explanation, deferred_from=None)
+    return [advanced if planned is next_page else planned for planned in planned_pages]
 
 
-def _moment(leave: PlannedPage) -> datetime:
-    return leave.at
+def _planned_at(planned: PlannedPage) -> datetime:
+    return planned.at
 
 
-def _nothing_works(name: str, planned: Sequence[Page]) -> str:
+def _unreachable_reason(name: str, planned: Sequence[Page]) -> str:
     problems = " ".join(dict.fromkeys(page.problem for page in planned))
     return f"{name} was to be paged and cannot be reached: {problems}"
 
@@ -213,28 +228,30 @@ class AllClear:
 
 def all_clears(
     paged: Iterable[PagedRecipient],
-    answered: Mapping[int, frozenset[int]],
-    told: Mapping[tuple[int, int], datetime],
-    quietest: FindQuietest,
+    responder_ids: Mapping[int, frozenset[int]],
+    last_all_clears: Mapping[tuple[int, int], datetime],
+    find_quietest: FindQuietest,
 ) -> list[AllClear]:
     """Returns one all-clear for each user who was paged about an alert, has not responded, and has not had an all-clear
     since that page.
 
-    `answered` has the users by alert; `told` the time of the last all-clear by alert and user. The contact method is
-    the quietest channel on which the user was paged.
+    `responder_ids` has the users by alert; `last_all_clears` the time of the last all-clear by alert and user. The
+    contact method is the quietest channel on which the user was paged.
     """
-    by_person: dict[tuple[int, int], list[PagedRecipient]] = {}
+    pages_by_recipient: dict[tuple[int, int], list[PagedRecipient]] = {}
     for page in paged:
-        if page.user_id not in answered.get(page.alert_id, frozenset()):
-            by_person.setdefault((page.alert_id, page.user_id), []).append(page)
-    found = []
-    for (alert_id, user_id), pages in by_person.items():
-        last = told.get((alert_id, user_id))
-        if last is None or any(page.sent_at is None or page.sent_at > last for page in pages):
-            quiet = quietest({page.channel for page in pages})
-            way = next(page for page in pages if page.channel == quiet)
-            found.append(AllClear(alert_id, user_id, way.channel, way.address, way.label))
-    return found
+        if page.user_id not in responder_ids.get(page.alert_id, frozenset()):
+            pages_by_recipient.setdefault((page.alert_id, page.user_id), []).append(page)
+    results = []
+    for (alert_id, user_id), pages in pages_by_recipient.items():
+        last_all_clear_at = last_all_clears.get((alert_id, user_id))
+        if last_all_clear_at is None or any(page.sent_at is None or page.sent_at > last_all_clear_at for page in pages):
+            quietest_channel = find_quietest({page.channel for page in pages})
+            quietest_page = next(page for page in pages if page.channel == quietest_channel)
+            results.append(
+                AllClear(alert_id, user_id, quietest_page.channel, quietest_page.address, quietest_page.label)
+            )
+    return results
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,12 +265,12 @@ class FallbackMethod:
     was_used: bool
 
 
-def select_fallback(ways: Sequence[FallbackMethod], quietest: FindQuietest) -> FallbackMethod | None:
+def select_fallback(methods: Sequence[FallbackMethod], find_quietest: FindQuietest) -> FallbackMethod | None:
     """Returns the contact method for an all-clear whose own can no longer be used: the quietest channel on which the
     user was paged, else the user's quietest; None without any.
     """
-    candidates = [way for way in ways if way.was_used] or ways
+    candidates = [method for method in methods if method.was_used] or methods
     if not candidates:
         return None
-    quiet = quietest({way.channel for way in candidates})
-    return next(way for way in candidates if way.channel == quiet)
+    quietest_channel = find_quietest({method.channel for method in candidates})
+    return next(method for method in candidates if method.channel == quietest_channel)

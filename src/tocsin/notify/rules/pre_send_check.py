@@ -17,26 +17,28 @@ from tocsin.notify.states import Purpose
 ON_HOLD = "The alert is on hold; this waits for the end of that."
 BUNDLED_LATER = "A message left for this address a moment ago; this leaves bundled, within 10 seconds."
 PAUSED = "All paging is paused"
-CAPPED = "So many messages an hour as the person wants have left for this address; this leaves with the others later."
-NO_TURN_YET = "Its provider takes no more messages at this moment; this waits for its turn."
+HOURLY_LIMIT_REACHED = (
+    "So many messages an hour as the person wants have left for this address; this leaves with the others later."
+)
+RATE_LIMITED = "Its provider takes no more messages at this moment; this waits for its turn."
 IN_QUIET_HOURS = "The person's quiet hours hold it; this waits for their end."
-PAGE_LEAVING = "The page is still on its way; this follows it."
+PAGE_IN_PROGRESS = "The page is still on its way; this follows it."
 #: Starts the reason of a delivery that is stopped after an attempt with an unknown outcome.
-NOT_AGAIN = "Whether it left is not known, and it is not sent again"
+NOT_RESENT = "Whether it left is not known, and it is not sent again"
 #: Starts the reason of a page that is sent before its wait is over.
-BROUGHT_FORWARD = "Brought forward"
+STARTED_EARLY = "Brought forward"
 
 #: The reason for not sending to an address that opted out with STOP.
 OPTED_OUT = "STOP was sent from this number, so it gets no text messages until START is sent from it."
 
 #: How long an all-clear or a notice is retried.
-NOTICES_LAST = timedelta(days=1)
+NOTICE_RETRY_PERIOD = timedelta(days=1)
 
 #: Sent to the contact method's current address, even if it has changed.
-_BY_METHOD = frozenset({Purpose.PAGE, Purpose.STILL_ON_IT, Purpose.ALL_CLEAR})
+_SENT_TO_CURRENT_ADDRESS = frozenset({Purpose.PAGE, Purpose.ACK_REMINDER, Purpose.ALL_CLEAR})
 
 #: Asks for a response, and is therefore not sent for an alert that is over.
-_ABOUT_LIVE = frozenset({Purpose.PAGE, Purpose.STILL_ON_IT})
+_ACTIVE_ALERT_PURPOSES = frozenset({Purpose.PAGE, Purpose.ACK_REMINDER})
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,24 +86,24 @@ class DueDelivery:
     language: str = ""
     is_active: bool = True
     #: The contact method's current address; empty if the method is no longer used.
-    address_now: str | None = None
+    current_address: str | None = None
     #: Whether STOP was sent from this address.
     has_opted_out: bool = False
     #: Whether the user's acknowledgement of this alert is in effect.
     has_acknowledged: bool = False
     label: str = ""
     #: The notification's reason and data.
-    why: str = ""
+    notification_reason: str = ""
     data: Mapping[str, Any] = field(default_factory=dict)
     #: The delivery's reason: what it waited for.
-    waited: str = ""
+    wait_reason: str = ""
     provider_name: str = ""
     attempts: int = 0
     is_first: bool = False
     #: When a message with this purpose was last sent to this recipient's address.
-    left_at: datetime | None = None
+    last_sent_at: datetime | None = None
     #: Whether an attempt ended with an unknown outcome.
-    may_have_left: bool = False
+    may_have_been_sent: bool = False
     #: When it was due, once an attempt has failed.
     late_since: datetime | None = None
     #: Whether its quick retries are used up.
@@ -114,28 +116,32 @@ class DueDelivery:
     is_being_paged: bool = False
     #: The user's hourly limit at this address (0: none), and the times of the latest messages up to that number.
     most_per_hour: int = 0
-    left_before: tuple[datetime, ...] = ()
+    recent_sent_times: tuple[datetime, ...] = ()
     #: The user's quiet hours, for a page that they delay.
     quiet: tuple[QuietWindow, ...] = ()
     #: Why it cannot be sent at all.
     problem: str = ""
 
     @property
-    def has_moved(self) -> bool:
+    def has_new_address(self) -> bool:
         """Whether the contact method's address has changed since."""
-        return self.purpose in _BY_METHOD and bool(self.address_now) and self.address_now != self.address
+        return (
+            self.purpose in _SENT_TO_CURRENT_ADDRESS
+            and bool(self.current_address)
+            and self.current_address != self.address
+        )
 
     @property
-    def is_by_unused(self) -> bool:
+    def is_method_removed(self) -> bool:
         """Whether the contact method is no longer used."""
-        return self.purpose in _BY_METHOD and self.address_now == ""
+        return self.purpose in _SENT_TO_CURRENT_ADDRESS and self.current_address == ""
 
     @property
     def is_escalation_notice(self) -> bool:
         """Whether it reports an alert's escalation, such as "Nobody answered"."""
         return self.purpose is Purpose.NOTICE and bool(self.data.get("heading"))
 
-    def is_lasting(self, now: datetime) -> bool:
+    def should_keep_retrying(self, now: datetime) -> bool:
         """Returns whether it is retried for as long as it matters: a page until its alert ends or someone responds, an
         all-clear and a mailed notice for a day. A notice on another channel falls back to mail instead.
         """
@@ -143,11 +149,11 @@ class DueDelivery:
             case Purpose.PAGE:
                 return self.alert is not None
             case Purpose.ALL_CLEAR:
-                return self.late_since is None or now - self.late_since < NOTICES_LAST
+                return self.late_since is None or now - self.late_since < NOTICE_RETRY_PERIOD
             case Purpose.NOTICE:
                 is_mail = self.channel == "email"
-                return is_mail and (self.late_since is None or now - self.late_since < NOTICES_LAST)
-            case Purpose.STILL_ON_IT | Purpose.TEST:
+                return is_mail and (self.late_since is None or now - self.late_since < NOTICE_RETRY_PERIOD)
+            case Purpose.ACK_REMINDER | Purpose.TEST:
                 return False
 
     @property
@@ -186,48 +192,52 @@ class FailDelivery:
 type PreSendDecision = SendNow | CancelDelivery | Defer | FailDelivery
 
 
-def needs_fallback(due: DueDelivery, now: datetime, problem: FindAddressProblem) -> bool:
+def needs_fallback(due: DueDelivery, now: datetime, find_problem: FindAddressProblem) -> bool:
     """Returns whether the delivery must fall back to another contact method: an all-clear whose own method has any
     problem; a page whose method is no longer used.
     """
-    if due.user_id is None or not isinstance(pre_send_check(due, now, problem), FailDelivery):
+    if due.user_id is None or not isinstance(pre_send_check(due, now, find_problem), FailDelivery):
         return False
     if due.purpose is not Purpose.PAGE:
         return due.purpose is Purpose.ALL_CLEAR
-    return due.is_by_unused and not due.has_opted_out and problem(due.channel, due.address) is None
+    return due.is_method_removed and not due.has_opted_out and find_problem(due.channel, due.address) is None
 
 
-def pre_send_check(due: DueDelivery, now: datetime, problem: FindAddressProblem) -> PreSendDecision:
-    """Returns the decision about a due delivery, just before it is sent. `problem` returns why an address
+def pre_send_check(due: DueDelivery, now: datetime, find_problem: FindAddressProblem) -> PreSendDecision:
+    """Returns the decision about a due delivery, just before it is sent. `find_problem` returns why an address
     is invalid.
     """
     alert = due.alert
-    if alert is not None and due.purpose in _ABOUT_LIVE:
+    if alert is not None and due.purpose in _ACTIVE_ALERT_PURPOSES:
         if alert.status not in ACTIVE:
-            return CancelDelivery(_over(alert))
-        if due.purpose is Purpose.PAGE and (stopped := _stopped(due, alert, now)) is not None:
-            return stopped
+            return CancelDelivery(_alert_ended_reason(alert))
+        if due.purpose is Purpose.PAGE and (decision := _check_page(due, alert, now)) is not None:
+            return decision
     if alert is not None and due.is_escalation_notice and due.late_since is not None and alert.status not in ACTIVE:
-        return CancelDelivery(_over(alert))
+        return CancelDelivery(_alert_ended_reason(alert))
     if due.purpose is Purpose.ALL_CLEAR:
         if due.is_being_paged:
-            return Defer(PAGE_LEAVING, now + timedelta(seconds=2))
+            return Defer(PAGE_IN_PROGRESS, now + timedelta(seconds=2))
         if not due.has_been_paged:
             return CancelDelivery("The page itself is not known to have left, so there is nothing to take back.")
     if due.user_id is None and not due.address:
         return CancelDelivery("Whoever this was for has no account any more.")
     if due.has_opted_out:
         return FailDelivery(OPTED_OUT)
-    if (found := problem(due.channel, due.address)) is not None:
-        return FailDelivery(found)
-    if due.is_by_unused:
-        what = due.label or due.channel
-        gone = f"{due.user_name} uses {what} no more." if due.user_id else f"{what} is a contact of its group no more."
-        return FailDelivery(gone)
+    if (address_problem := find_problem(due.channel, due.address)) is not None:
+        return FailDelivery(address_problem)
+    if due.is_method_removed:
+        method_name = due.label or due.channel
+        reason = (
+            f"{due.user_name} uses {method_name} no more."
+            if due.user_id
+            else f"{method_name} is a contact of its group no more."
+        )
+        return FailDelivery(reason)
     return SendNow()
 
 
-def _stopped(due: DueDelivery, alert: AlertFacts, now: datetime) -> PreSendDecision | None:
+def _check_page(due: DueDelivery, alert: AlertFacts, now: datetime) -> PreSendDecision | None:
     if due.has_acknowledged:
         return CancelDelivery(f"{due.user_name} has acknowledged the alert.")
     if due.user_id is not None and alert.owner_id == due.user_id:
@@ -241,7 +251,7 @@ def _stopped(due: DueDelivery, alert: AlertFacts, now: datetime) -> PreSendDecis
     if (until := _quiet_until(due, alert, now)) > now:
         return Defer(IN_QUIET_HOURS, until)
     if (free_at := _free_at(due, alert, now)) is not None and free_at > now:
-        return Defer(CAPPED, free_at)
+        return Defer(HOURLY_LIMIT_REACHED, free_at)
     return None
 
 
@@ -251,20 +261,20 @@ def _quiet_until(due: DueDelivery, alert: AlertFacts, now: datetime) -> datetime
     """
     if not due.quiet or due.attempts:
         return now
-    person = Recipient(due.user_id or 0, due.user_name, time_zone=due.time_zone, quiet=due.quiet)
-    return quiet_until(person, NotificationMethod(due.label, due.channel, due.address), alert.priority, now)
+    recipient = Recipient(due.user_id or 0, due.user_name, time_zone=due.time_zone, quiet=due.quiet)
+    return quiet_until(recipient, NotificationMethod(due.label, due.channel, due.address), alert.priority, now)
 
 
 def _free_at(due: DueDelivery, alert: AlertFacts, now: datetime) -> datetime | None:
     """Returns when the user's hourly limit allows another message; None if it does now. Critical alerts are exempt."""
     # A message sent in the future was sent before a clock rollback: how long ago is unknown, so it is ignored.
-    left = sorted(at for at in due.left_before if at <= now)
-    if not due.most_per_hour or len(left) < due.most_per_hour or alert.priority is Priority.CRITICAL:
+    sent_times = sorted(at for at in due.recent_sent_times if at <= now)
+    if not due.most_per_hour or len(sent_times) < due.most_per_hour or alert.priority is Priority.CRITICAL:
         return None
-    return left[-due.most_per_hour] + timedelta(hours=1)
+    return sent_times[-due.most_per_hour] + timedelta(hours=1)
 
 
-def _over(alert: AlertFacts) -> str:
+def _alert_ended_reason(alert: AlertFacts) -> str:
     match alert.status:
         case AlertStatus.CLOSED:
             return "The alert was closed before this left."
@@ -280,10 +290,10 @@ def after_waiting(reason: str) -> str:
     """Returns the reason that a delivery shows once its wait is over and it is sent."""
     if reason.startswith(PAUSED):
         return "It waited for the end of a pause of all paging."
-    if reason == CAPPED:
+    if reason == HOURLY_LIMIT_REACHED:
         return "It waited because the person wants no more messages an hour; those that waited left together."
     if reason == IN_QUIET_HOURS:
         return "It waited for the end of quiet hours."
-    if reason.startswith(BROUGHT_FORWARD):
+    if reason.startswith(STARTED_EARLY):
         return reason
     return "It waited for the end of a hold." if reason == ON_HOLD else ""

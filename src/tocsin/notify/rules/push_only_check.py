@@ -13,13 +13,13 @@ PUSHES = frozenset({"push", "ntfy"})
 URGENT_PRIORITIES = (Priority.CRITICAL, Priority.HIGH)
 
 
-def push_only_priorities(person: Recipient) -> tuple[Priority, ...]:
+def push_only_priorities(recipient: Recipient) -> tuple[Priority, ...]:
     """Returns the urgent priorities at which all contact methods of a user are pushes; none for a user without contact
     methods.
     """
-    return tuple(priority for priority in URGENT_PRIORITIES if _is_alone(person, priority))
+    return tuple(priority for priority in URGENT_PRIORITIES if _is_push_only(recipient, priority))
 
 
-def _is_alone(person: Recipient, priority: Priority) -> bool:
-    methods, _note = notification_rules.select_methods(person, USER_RULES, priority)
+def _is_push_only(recipient: Recipient, priority: Priority) -> bool:
+    methods, _note = notification_rules.select_methods(recipient, USER_RULES, priority)
     return bool(methods) and all(method.channel in PUSHES for method in methods)

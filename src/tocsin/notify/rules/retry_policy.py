@@ -32,19 +32,19 @@ class FailureKind(StrEnum):
     #: A person must act.
     PERMANENT = "permanent"
     #: The provider does not deliver to this address. Does not count against the provider's health.
-    REFUSED = "refused"
+    ADDRESS_REJECTED = "refused"
     #: An internal error of Tocsin.
-    BROKEN = "broken"
+    INTERNAL_ERROR = "broken"
     #: The sending node stopped.
-    LOST = "lost"
+    WORKER_LOST = "lost"
 
 
 #: Tocsin's own failures. Five of them end a message, since the message itself may crash the process.
-OWN = frozenset({FailureKind.BROKEN, FailureKind.LOST})
+INTERNAL_FAILURES = frozenset({FailureKind.INTERNAL_ERROR, FailureKind.WORKER_LOST})
 #: The message may have been sent.
-UNCERTAIN = frozenset({FailureKind.UNKNOWN, FailureKind.LOST})
+UNCERTAIN = frozenset({FailureKind.UNKNOWN, FailureKind.WORKER_LOST})
 #: Not retried with the same provider.
-FINAL = frozenset({FailureKind.PERMANENT, FailureKind.REFUSED})
+FINAL = frozenset({FailureKind.PERMANENT, FailureKind.ADDRESS_REJECTED})
 #: Counts against a provider's health.
 FAULTS = frozenset({FailureKind.TEMPORARY, FailureKind.UNKNOWN, FailureKind.PERMANENT})
 
@@ -78,48 +78,48 @@ type RetryDecision = Retry | GiveUp
 def next_attempt_after(
     failure: FailureKind,
     current: str,
-    tried: Mapping[str, ProviderAttempts],
+    attempts: Mapping[str, ProviderAttempts],
     providers: Sequence[str],
     *,
     jitter: float,
     retry_after: timedelta | None = None,
-    is_lasting: bool = False,
+    keep_retrying: bool = False,
     is_exhausted: bool = False,
     own_failures: int = 0,
 ) -> RetryDecision:
-    """Returns what to do after `current` failed. `tried` includes that attempt; `jitter` is between 0 and 1.
+    """Returns what to do after `current` failed. `attempts` includes that attempt; `jitter` is between 0 and 1.
 
-    `is_lasting`: the message is retried for as long as it matters. `is_exhausted`: its quick retries are used up.
+    `keep_retrying`: the message is retried for as long as it matters. `is_exhausted`: its quick retries are used up.
     `own_failures` counts Tocsin's own failures, including this one.
     """
-    goes_on = is_lasting and own_failures < MAX_TRIES
-    if failure is FailureKind.LOST and (goes_on or tried[current].tries < MAX_TRIES):
+    should_continue = keep_retrying and own_failures < MAX_TRIES
+    if failure is FailureKind.WORKER_LOST and (should_continue or attempts[current].tries < MAX_TRIES):
         # The node failed, not the provider; and the expired lease has already cost ten seconds.
         return Retry(current, timedelta(), is_exhausted)
-    if failure is FailureKind.LOST:
+    if failure is FailureKind.WORKER_LOST:
         return GiveUp()
     for name in providers:
-        if name not in tried:
+        if name not in attempts:
             return Retry(name, timedelta(), is_exhausted)
-    open_ones = [name for name in providers if name in tried and not tried[name].is_permanent]
-    left = [name for name in open_ones if tried[name].tries < MAX_TRIES] if not is_exhausted else []
-    if not left:
-        return _much_later(current, open_ones, jitter, retry_after) if goes_on and open_ones else GiveUp()
-    chosen = min(left, key=lambda name: (tried[name].tries, left.index(name)))
-    if tried[chosen].tries < max(tried[name].tries for name in open_ones):
+    usable = [name for name in providers if name in attempts and not attempts[name].is_permanent]
+    candidates = [name for name in usable if attempts[name].tries < MAX_TRIES] if not is_exhausted else []
+    if not candidates:
+        return _slow_retry(current, usable, jitter, retry_after) if should_continue and usable else GiveUp()
+    chosen = min(candidates, key=lambda name: (attempts[name].tries, candidates.index(name)))
+    if attempts[chosen].tries < max(attempts[name].tries for name in usable):
         # Another provider started this round, so its delay is over.
         return Retry(chosen, timedelta())
-    delay = _delay(DELAYS[tried[chosen].tries - 1], jitter, retry_after if chosen == current else None)
+    delay = _delay(DELAYS[attempts[chosen].tries - 1], jitter, retry_after if chosen == current else None)
     return Retry(chosen, delay)
 
 
-def _much_later(current: str, providers: Sequence[str], jitter: float, retry_after: timedelta | None) -> Retry:
+def _slow_retry(current: str, providers: Sequence[str], jitter: float, retry_after: timedelta | None) -> Retry:
     """Returns a retry with the provider after `current`, round robin."""
-    place = providers.index(current) + 1 if current in providers else 0
-    chosen = providers[place % len(providers)]
+    index = providers.index(current) + 1 if current in providers else 0
+    chosen = providers[index % len(providers)]
     return Retry(chosen, _delay(DELAYS[-1], jitter, retry_after if chosen == current else None), is_exhausted=True)
 
 
-def _delay(least: timedelta, jitter: float, retry_after: timedelta | None) -> timedelta:
-    delay = least * (1 + JITTER * jitter)
+def _delay(base: timedelta, jitter: float, retry_after: timedelta | None) -> timedelta:
+    delay = base * (1 + JITTER * jitter)
     return delay if retry_after is None else max(delay, min(retry_after, MAX_RETRY_DELAY))

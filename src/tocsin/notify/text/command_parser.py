@@ -12,28 +12,28 @@ from enum import StrEnum
 
 from tocsin.alerts.states import CommandKind
 
-LONGEST_REPLY = 2000
+MAX_REPLY_CHARS = 2000
 
 
 class Word(StrEnum):
     """Words that are not commands on an alert."""
 
     HELP = "help"
-    HEAR_AGAIN = "again"
+    REPEAT = "again"
     STOP = "stop"
     START = "start"
     UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ParsedCommand:
     """A parsed command."""
 
-    what: CommandKind | Word
+    action: CommandKind | Word
     #: The alert's number; None means the only open alert.
     number: int | None = None
     #: The further alerts, if several were named.
-    others: tuple[int, ...] = ()
+    other_numbers: tuple[int, ...] = ()
     #: Whether it applies to every alert that is open for the sender.
     is_all: bool = False
     #: The text of a reply.
@@ -52,7 +52,7 @@ _COMMANDS = {
     "close": CommandKind.CLOSE,
     "9": CommandKind.CLOSE,
 }
-_WORDS = {"help": Word.HELP, "info": Word.HELP, "?": Word.HELP, "1": Word.HEAR_AGAIN, "again": Word.HEAR_AGAIN}
+_WORDS = {"help": Word.HELP, "info": Word.HELP, "?": Word.HELP, "1": Word.REPEAT, "again": Word.REPEAT}
 #: The carriers' opt-out and opt-in words (CTIA, Messaging Principles; Twilio and Telnyx use the same lists).
 _STOP = frozenset({"stop", "stopall", "stop all", "unsubscribe", "cancel", "end", "quit", "optout", "revoke"})
 _START = frozenset({"start", "yes", "unstop"})
@@ -69,50 +69,50 @@ _NUMBER = re.compile(r"#?([0-9]{1,18})\b[\s:,.]*")
 #: Nothing but numbers: "42 43", "#42, #43", "42 and 43". In "42 5 minutes", only the first number is an alert.
 NUMBERS = re.compile(r"#?[0-9]{1,18}(?:(?:[\s,;+&]|\band\b|\bund\b)+#?[0-9]{1,18})*[\s.!]*", re.IGNORECASE)
 #: The maximum number of alerts that one message can name.
-MOST_NAMED = 20
+MAX_NAMED_ALERTS = 20
 _ALL = re.compile(r"all\W*", re.IGNORECASE)
 
 
-def parse_command(text: str) -> Asked:
+def parse_command(text: str) -> ParsedCommand:
     """Returns the command in `text`."""
-    whole = " ".join(text.split()).casefold().rstrip(".!")
-    if whole in _STOP:
-        return Asked(Word.STOP)
-    if whole in _START:
-        return Asked(Word.START)
+    normalized = " ".join(text.split()).casefold().rstrip(".!")
+    if normalized in _STOP:
+        return ParsedCommand(Word.STOP)
+    if normalized in _START:
+        return ParsedCommand(Word.START)
     first = _FIRST.match(text)
     if first is None:
-        return Asked(Word.UNKNOWN)
-    word, rest = first[1].casefold(), text[first.end() :]
+        return ParsedCommand(Word.UNKNOWN)
+    word, remainder = first[1].casefold(), text[first.end() :]
     if word == "reply":
-        return _reply(rest)
+        return _reply(remainder)
     if word in _WORDS:
-        return Asked(_WORDS[word])
+        return ParsedCommand(_WORDS[word])
     command = _COMMANDS.get(word)
     if command is None:
-        return Asked(Word.UNKNOWN)
+        return ParsedCommand(Word.UNKNOWN)
     # On a phone keypad, closing takes two presses ("9 9"); by text, one is enough.
-    if command is CommandKind.CLOSE and rest.strip() == "9" and word == "9":
-        return Asked(command)
-    if NUMBERS.fullmatch(rest):
-        named = list(dict.fromkeys(int(number) for number in re.findall("[0-9]+", rest)))
-        return Asked(command, named[0], tuple(named[1:MOST_NAMED]))
-    number = _NUMBER.match(rest)
+    if command is CommandKind.CLOSE and remainder.strip() == "9" and word == "9":
+        return ParsedCommand(command)
+    if NUMBERS.fullmatch(remainder):
+        numbers = list(dict.fromkeys(int(number) for number in re.findall("[0-9]+", remainder)))
+        return ParsedCommand(command, numbers[0], tuple(numbers[1:MAX_NAMED_ALERTS]))
+    number = _NUMBER.match(remainder)
     if number is not None:
-        return Asked(command, int(number[1]))
-    if _ALL.fullmatch(rest):
-        return Asked(command, is_all=True)
-    return Asked(command) if word in _UNMISTAKABLE or not rest else Asked(Word.UNKNOWN)
+        return ParsedCommand(command, int(number[1]))
+    if _ALL.fullmatch(remainder):
+        return ParsedCommand(command, is_all=True)
+    return ParsedCommand(command) if word in _UNMISTAKABLE or not remainder else ParsedCommand(Word.UNKNOWN)
 
 
-def _reply(rest: str) -> Asked:
+def _reply(remainder: str) -> ParsedCommand:
     """Parses "42 The line is back" or, for the only open alert, "The line is back"."""
-    number = re.match(r"#([0-9]{1,18})\b[\s:,.]*|([0-9]{1,18})\s+(?=\S)", rest)
-    text = rest[number.end() :] if number else rest
-    said = text.strip()[:LONGEST_REPLY]
-    if not said:
-        return Asked(Word.UNKNOWN)
-    return Asked(CommandKind.REPLY, int(number[1] or number[2]) if number else None, text=said)
+    number = re.match(r"#([0-9]{1,18})\b[\s:,.]*|([0-9]{1,18})\s+(?=\S)", remainder)
+    text = remainder[number.end() :] if number else remainder
+    reply_text = text.strip()[:MAX_REPLY_CHARS]
+    if not reply_text:
+        return ParsedCommand(Word.UNKNOWN)
+    return ParsedCommand(CommandKind.REPLY, int(number[1] or number[2]) if number else None, text=reply_text)
 
 
 HELP = (
@@ -131,13 +131,13 @@ def word_of(command: CommandKind) -> str:
 def ask_which_alert(command: CommandKind, numbers: Sequence[int]) -> str:
     """Returns the answer where several alerts are open and the command names none."""
     word = word_of(command)
-    shown = ", ".join(f"#{number}" for number in numbers[:6])
+    listed = ", ".join(f"#{number}" for number in numbers[:6])
     more = f" and {len(numbers) - 6} more" if len(numbers) > 6 else ""
-    every = "" if command is CommandKind.REPLY else f", or {word} ALL"
-    return f"{len(numbers)} alerts are open for you: {shown}{more}. Send {word} {numbers[0]}{every}."
+    all_hint = "" if command is CommandKind.REPLY else f", or {word} ALL"
+    return f"{len(numbers)} alerts are open for you: {listed}{more}. Send {word} {numbers[0]}{all_hint}."
 
 
-def bulk_result(command: CommandKind, done: int, refused: int) -> str:
+def bulk_result(command: CommandKind, done_count: int, rejected_count: int) -> str:
     """Returns the answer to one command on several alerts."""
     verb = {
         CommandKind.ACKNOWLEDGE: "acknowledged",
@@ -145,5 +145,5 @@ def bulk_result(command: CommandKind, done: int, refused: int) -> str:
         CommandKind.ESCALATE: "escalated",
         CommandKind.CLOSE: "closed",
     }.get(command, "answered")
-    rest = f" {refused} could not be: open them to see why." if refused else ""
-    return f"You {verb} {done} {'alert' if done == 1 else 'alerts'}.{rest}"
+    rejected_note = f" {rejected_count} could not be: open them to see why." if rejected_count else ""
+    return f"You {verb} {done_count} {'alert' if done_count == 1 else 'alerts'}.{rejected_note}"

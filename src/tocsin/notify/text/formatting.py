@@ -14,37 +14,38 @@ from tocsin.notify.text.phrases import phrase
 MAX_HEADLINE_CHARS = 200
 
 #: Short names of sources.
-_CALLED = {"haloitsm": "Halo", "halopsa": "Halo", "haloservicedesk": "Halo"}
+_SHORT_NAMES = {"haloitsm": "Halo", "halopsa": "Halo", "haloservicedesk": "Halo"}
 
 #: Explicit text direction marks are removed: they could reverse the numbers and names that follow.
 _DIRECTIONS = re.compile("[\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff]")
 
 
-def one_line(text: str, longest: int | None = None) -> str:
-    """Returns `text` on one line without control characters and direction marks, cut at a word to `longest`
+def one_line(text: str, max_chars: int | None = None) -> str:
+    """Returns `text` on one line without control characters and direction marks, cut at a word to `max_chars`
     characters.
     """
     line = " ".join(_CONTROLS.sub(" ", _DIRECTIONS.sub("", text)).split())
-    return line if longest is None else cut(line, longest)
+    return line if max_chars is None else cut(line, max_chars)
 
 
-def cut(text: str, longest: int) -> str:
-    """Returns `text`, or its beginning followed by "…": at most `longest` characters, cut at a word if one is near."""
-    if len(text) <= longest:
+def cut(text: str, max_chars: int) -> str:
+    """Returns `text`, or its beginning followed by "…": at most `max_chars` characters, cut at a word if one is
+    near."""
+    if len(text) <= max_chars:
         return text
-    if longest < 2:
-        return text[:longest]
-    kept = text[: longest - 1]
-    at = kept.rfind(" ")
-    return (kept[:at] if at > longest * 0.6 else kept).rstrip(" ,;:.-–") + "…"
+    if max_chars < 2:
+        return text[:max_chars]
+    beginning = text[: max_chars - 1]
+    at = beginning.rfind(" ")
+    return (beginning[:at] if at > max_chars * 0.6 else beginning).rstrip(" ,;:.-–") + "…"
 
 
-def headline(alert: AlertContent, longest: int = MAX_HEADLINE_CHARS) -> str:
+def headline(alert: AlertContent, max_chars: int = MAX_HEADLINE_CHARS) -> str:
     """Returns the client and subject, such as "Acme: VPN down". A long client is shortened first."""
     subject = one_line(alert.subject) or "Alert without a subject"
     client = one_line(alert.client, 60)
-    return cut(f"{client}: {subject}" if client else subject, longest)
+    return cut(f"{client}: {subject}" if client else subject, max_chars)
 
 
 def mark(alert: AlertContent) -> str:
@@ -56,7 +57,7 @@ def mark(alert: AlertContent) -> str:
 def source(alert: AlertContent) -> str:
     """Returns the source's short name, such as "Halo" for HaloITSM."""
     name = one_line(alert.source, 30)
-    return _CALLED.get(name.lower(), name)
+    return _SHORT_NAMES.get(name.lower(), name)
 
 
 def subject(message: Message) -> str:
@@ -74,21 +75,21 @@ def subject(message: Message) -> str:
     parts = [f"[{priority(first)}]", headline(first)]
     if first.is_test:
         parts.insert(0, "[TEST]")
-    if said := mark(first):
-        parts.append(f"({said})")
+    if source_mark := mark(first):
+        parts.append(f"({source_mark})")
     return " ".join([*parts, f"(Tocsin #{first.id})"])
 
 
 def _bundle_subject(message: Message) -> str:
-    first, *others = message.alerts
-    count = len(message.alerts) + message.more
+    first, *remaining = message.alerts
+    count = len(message.alerts) + message.omitted_count
     if message.purpose is Purpose.NOTICE:
         return f"[Tocsin] {one_line(message.title, MAX_HEADLINE_CHARS)} (Tocsin #{first.id})"
     if message.purpose is Purpose.ALL_CLEAR:
         return f"All clear for {count} alerts (Tocsin #{first.id})"
     worst = min(message.alerts, key=lambda alert: alert.priority.rank)
-    more = f"{headline(first, 100)} (Tocsin #{first.id}) and {len(others) + message.more} more"
-    return f"[{priority(worst)}] {count} alerts: {more}"
+    summary = f"{headline(first, 100)} (Tocsin #{first.id}) and {len(remaining) + message.omitted_count} more"
+    return f"[{priority(worst)}] {count} alerts: {summary}"
 
 
 def priority(alert: AlertContent) -> str:
@@ -106,22 +107,27 @@ def first_name(name: str) -> str:
     return one_line(name, 60).split(" ")[0]
 
 
-def named(alert: AlertContent, longest: int = MAX_HEADLINE_CHARS, language: str = "") -> str:
+def named(alert: AlertContent, max_chars: int = MAX_HEADLINE_CHARS, language: str = "") -> str:
     """Returns an alert as an entry of a list, such as "#42 Critical Acme: VPN down (Halo 20817)"."""
-    said = mark(alert)
-    return f"#{alert.id} {phrase(language, priority(alert))} {headline(alert, longest)}{f' ({said})' if said else ''}"
+    source_mark = mark(alert)
+    return (
+        f"#{alert.id} {phrase(language, priority(alert))} "
+        f"{headline(alert, max_chars)}{f' ({source_mark})' if source_mark else ''}"
+    )
 
 
 def ack_reminder_text(message: Message, alert: AlertContent) -> str:
     """Returns the acknowledgement reminder's question to the user who acknowledged the alert."""
-    who = first_name(message.recipient)
-    asked = (
-        phrase(message.language, "Still on it, {who}?", who=who) if who else phrase(message.language, "Still on it?")
+    recipient_name = first_name(message.recipient)
+    question = (
+        phrase(message.language, "Still on it, {who}?", who=recipient_name)
+        if recipient_name
+        else phrase(message.language, "Still on it?")
     )
-    return f"{asked} {headline(alert)} (#{alert.id})."
+    return f"{question} {headline(alert)} (#{alert.id})."
 
 
-STILL_ON_IT = "Acknowledge again within 5 minutes, or others are paged."
+ACK_REMINDER_HINT = "Acknowledge again within 5 minutes, or others are paged."
 
 
 def sentences(message: Message) -> list[str]:
@@ -130,17 +136,17 @@ def sentences(message: Message) -> list[str]:
         case Purpose.ALL_CLEAR:
             return [
                 *(all_clear_text(alert, message.language) for alert in message.alerts),
-                *([and_more(message)] if message.more else []),
+                *([and_more(message)] if message.omitted_count else []),
             ]
-        case Purpose.STILL_ON_IT:
+        case Purpose.ACK_REMINDER:
             return [
-                f"{ack_reminder_text(message, alert)} {phrase(message.language, STILL_ON_IT)}"
+                f"{ack_reminder_text(message, alert)} {phrase(message.language, ACK_REMINDER_HINT)}"
                 for alert in message.alerts
             ]
         case Purpose.PAGE if len(message.alerts) > 1:
             return [
                 *(named(alert, language=message.language) for alert in message.alerts),
-                *([and_more(message)] if message.more else []),
+                *([and_more(message)] if message.omitted_count else []),
             ]
         case Purpose.PAGE:
             return [short(alert) for alert in message.alerts]
@@ -150,17 +156,17 @@ def sentences(message: Message) -> list[str]:
 
 def and_more(message: Message) -> str:
     """Returns the count of alerts that a message covers but does not name, with a link: "And 12 more: https://…"."""
-    return f"{how_many_more(message)}: {message.home}" if message.home else f"{how_many_more(message)}."
+    return f"{how_many_more(message)}: {message.home_url}" if message.home_url else f"{how_many_more(message)}."
 
 
 def how_many_more(message: Message) -> str:
     """Returns "And 12 more", where the words themselves become the link."""
-    return phrase(message.language, "And {more} more", more=message.more)
+    return phrase(message.language, "And {more} more", more=message.omitted_count)
 
 
 def all_clear_text(alert: AlertContent, language: str = "") -> str:
     """Returns the text of an all-clear, such as "Taken by Alice: VPN down (#42). Nothing to do." """
-    return one_line(alert.news) or phrase(
+    return one_line(alert.all_clear_text) or phrase(
         language, "Alert #{number} needs nobody any more. Nothing to do.", number=alert.id
     )
 
@@ -172,5 +178,5 @@ def notice(message: Message) -> str:
 
 def listed(names: Iterable[str]) -> str:
     """Joins names, such as "Alice", "Alice and Bob" or "Alice, Bob and Carol"."""
-    *others, last = [*names] or [""]
-    return f"{', '.join(others)} and {last}" if others else last
+    *leading, last = [*names] or [""]
+    return f"{', '.join(leading)} and {last}" if leading else last

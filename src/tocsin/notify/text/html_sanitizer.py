@@ -40,25 +40,27 @@ def is_html(text: str) -> bool:
 
 def safe_html(text: str) -> str:
     """Returns `text`, plain or HTML, as HTML without scripts, styles, images, forms or unsafe URL schemes."""
-    kept = sanitize(text)
-    if not is_html(kept):
-        return "<br>\n".join(html.escape(line) for line in cut(kept, MAX_TEXT_CHARS).splitlines())
+    sanitized = sanitize(text)
+    if not is_html(sanitized):
+        return "<br>\n".join(html.escape(line) for line in cut(sanitized, MAX_TEXT_CHARS).splitlines())
     rel = "noopener noreferrer"
-    cleaned = nh3.clean(kept[:MAX_TEXT_CHARS], tags=_TAGS, attributes=_ATTRIBUTES, url_schemes=_SCHEMES, link_rel=rel)
-    return f"{cleaned}…" if len(kept) > MAX_TEXT_CHARS else cleaned
+    cleaned = nh3.clean(
+        sanitized[:MAX_TEXT_CHARS], tags=_TAGS, attributes=_ATTRIBUTES, url_schemes=_SCHEMES, link_rel=rel
+    )
+    return f"{cleaned}…" if len(sanitized) > MAX_TEXT_CHARS else cleaned
 
 
-def plain(text: str, longest: int = MAX_TEXT_CHARS) -> str:
+def plain(text: str, max_chars: int = MAX_TEXT_CHARS) -> str:
     """Returns `text`, plain or HTML, as plain text with its line breaks."""
-    kept = sanitize(text)[: MAX_TEXT_CHARS * 3]
-    if is_html(kept):
-        kept = strip_tags(kept, "script", "style", "head", "title")
+    result = sanitize(text)[: MAX_TEXT_CHARS * 3]
+    if is_html(result):
+        result = strip_tags(result, "script", "style", "head", "title")
         # In HTML, a line break is only a space.
-        kept = re.sub(r"[ \t\r\n]+", " ", kept)
-        kept = _CELLS.sub(" ", _ENDS.sub("\n", kept))
-        kept = html.unescape(nh3.clean(kept, tags=set()))
-    lines = "\n".join(line.strip() for line in kept.replace("\xa0", " ").splitlines())
-    return cut(_EMPTY_LINES.sub("\n\n", lines).strip(), longest)
+        result = re.sub(r"[ \t\r\n]+", " ", result)
+        result = _CELLS.sub(" ", _ENDS.sub("\n", result))
+        result = html.unescape(nh3.clean(result, tags=set()))
+    lines = "\n".join(line.strip() for line in result.replace("\xa0", " ").splitlines())
+    return cut(_EMPTY_LINES.sub("\n\n", lines).strip(), max_chars)
 
 
 def strip_tags(text: str, *tags: str) -> str:

@@ -6,22 +6,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tocsin.notify.text.phrases import spoken
+from tocsin.notify.text.phrases import available_language
 
 #: Translates a stored sentence: `(text, language) → text`.
 type LocalizeText = Callable[[str, str], str]
 
-_told: list[LocalizeText] = []
+_localizers: list[LocalizeText] = []
 
 
-def register_localizer(told: LocalizeText) -> None:
-    """Registers `told` as the translation function."""
-    _told[:] = [told]
+def register_localizer(localizer: LocalizeText) -> None:
+    """Registers `localizer` as the translation function."""
+    _localizers[:] = [localizer]
 
 
 def localize(text: str, language: str) -> str:
     """Returns `text` in `language`, such as "de" or "de-ch"; unchanged if messages are not available in
     that language.
     """
-    said_in = spoken(language)
-    return text if said_in == "en" or not _told else _told[0](text, said_in)
+    target_language = available_language(language)
+    return text if target_language == "en" or not _localizers else _localizers[0](text, target_language)

@@ -15,36 +15,36 @@ from tocsin.notify.text.phrases import phrase
 type LinkTo = Callable[[int, int | None], str]
 
 
-def message(bundle: DeliveryBundle, link_to: LinkTo, home: str, now: datetime, *, can_reply: bool) -> Message:
-    """Returns the message of `bundle`. `home` is Tocsin's public address."""
+def message(bundle: DeliveryBundle, link_to: LinkTo, home_url: str, now: datetime, *, can_reply: bool) -> Message:
+    """Returns the message of `bundle`. `home_url` is Tocsin's public address."""
     lead = bundle.lead
     # An alert with several pages in the bundle is named once.
     alerts = {due.alert.id: due for due in bundle.members if due.alert is not None}
-    several = len(alerts) > 1
+    is_bundle = len(alerts) > 1
     # The most urgent alerts come first. If there is no room for all, the least urgent are left out.
-    named = sorted(alerts.values(), key=lambda due: due.alert.priority.rank if due.alert else 0)
-    named = named[: bundle.named or None]
+    named_deliveries = sorted(alerts.values(), key=lambda due: due.alert.priority.rank if due.alert else 0)
+    named_deliveries = named_deliveries[: bundle.named_count or None]
     title, text = str(lead.data.get("title", "")), str(lead.data.get("text", ""))
-    if several and lead.purpose is Purpose.NOTICE:
-        title, text = _headed(alerts.values(), lead.language)
+    if is_bundle and lead.purpose is Purpose.NOTICE:
+        title, text = _bundled_notice_texts(alerts.values(), lead.language)
     return Message(
         notification_id=lead.notification_id,
         purpose=lead.purpose,
         at=now,
         recipient=lead.user_name,
         time_zone=lead.time_zone,
-        alerts=tuple(shown for due in named if (shown := _alert(due, link_to)) is not None),
+        alerts=tuple(content for due in named_deliveries if (content := _alert(due, link_to)) is not None),
         title=title,
         text=text,
-        reason="" if several else lead.why,
-        home=f"{home}/alerts" if several else home,
+        reason="" if is_bundle else lead.notification_reason,
+        home_url=f"{home_url}/alerts" if is_bundle else home_url,
         can_reply=can_reply,
         language=lead.language,
-        more=len(alerts) - len(named),
+        omitted_count=len(alerts) - len(named_deliveries),
     )
 
 
-def _headed(members: Collection[DueDelivery], language: str) -> tuple[str, str]:
+def _bundled_notice_texts(members: Collection[DueDelivery], language: str) -> tuple[str, str]:
     """Returns the title and text of several notices, such as "Nobody answered: 160 alerts"."""
     counts: dict[str, int] = {}
     for due in members:
@@ -61,7 +61,7 @@ def _alert(due: DueDelivery, link_to: LinkTo) -> AlertContent | None:
     alert = due.alert
     if alert is None:
         return None
-    acts = due.purpose in (Purpose.PAGE, Purpose.STILL_ON_IT)
+    is_actionable = due.purpose in (Purpose.PAGE, Purpose.ACK_REMINDER)
     return AlertContent(
         id=alert.id,
         priority=alert.priority,
@@ -80,6 +80,6 @@ def _alert(due: DueDelivery, link_to: LinkTo) -> AlertContent | None:
         is_test=alert.is_test,
         count=alert.count,
         opened_at=alert.opened_at,
-        link=link_to(alert.id, due.user_id if acts else None),
-        news=str(due.data.get("news", "")),
+        link=link_to(alert.id, due.user_id if is_actionable else None),
+        all_clear_text=str(due.data.get("news", "")),
     )

@@ -28,7 +28,7 @@ class MessageReference:
     """An unverified token, and the number of alerts in the mail."""
 
     token: str
-    alerts: int = 1
+    alert_count: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +63,11 @@ def reply_to(address: str, link: str) -> str:
     return f"{local}+{tag}@{domain}" if len(local) + 1 + len(tag) <= 64 else address
 
 
-def found_in(ids: str, addresses: Iterable[str]) -> list[MessageReference]:
+def find_references(ids: str, addresses: Iterable[str]) -> list[MessageReference]:
     """Returns the references in `In-Reply-To` and `References`, the latest first, then those in addresses."""
-    found = [MessageReference(match[1], int(match[2])) for match in _ID.finditer(ids)]
+    references = [MessageReference(match[1], int(match[2])) for match in _ID.finditer(ids)]
     tags = [match[1] for address in addresses if (match := _TAG.search(address))]
-    return [*reversed(found), *(MessageReference(token) for tag in tags if (token := _token(tag)))]
+    return [*reversed(references), *(MessageReference(token) for tag in tags if (token := _token(tag)))]
 
 
 def _token(tag: str) -> str:

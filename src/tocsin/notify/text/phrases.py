@@ -73,7 +73,7 @@ GERMAN: Mapping[str, str] = {
 _LANGUAGES: Mapping[str, Mapping[str, str]] = {"de": GERMAN}
 
 #: The languages in which messages are available.
-SPOKEN = ("en", *_LANGUAGES)
+AVAILABLE_LANGUAGES = ("en", *_LANGUAGES)
 
 _MONTHS: Mapping[str, tuple[str, ...]] = {
     "de": (
@@ -83,21 +83,21 @@ _MONTHS: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 
-def spoken(language: str) -> str:
+def available_language(language: str) -> str:
     """Returns the language of a message: "de" for "de-ch"; "en" if the language is not available."""
-    found = language.lower().partition("-")[0]
-    return found if found in _LANGUAGES else "en"
+    base_language = language.lower().partition("-")[0]
+    return base_language if base_language in _LANGUAGES else "en"
 
 
 def phrase(language: str, text: str, **values: object) -> str:
     """Returns `text` in `language`, or unchanged if there is no translation, with the placeholders filled in."""
-    said = _LANGUAGES.get(spoken(language), {}).get(text, text)
-    return said.format(**values) if values else said
+    translated = _LANGUAGES.get(available_language(language), {}).get(text, text)
+    return translated.format(**values) if values else translated
 
 
 def format_date(language: str, local: datetime) -> str:
     """Returns a date and time, such as "25 November 2026, 11:03 CET" or "25. November 2026, 11:03 CET"."""
-    months = _MONTHS.get(spoken(language))
+    months = _MONTHS.get(available_language(language))
     if months is None:
         return f"{local.day} {local:%B %Y, %H:%M %Z}"
     return f"{local.day}. {months[local.month - 1]} {local:%Y, %H:%M %Z}"

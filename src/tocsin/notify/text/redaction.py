@@ -23,23 +23,23 @@ class ContentLevel(StrEnum):
     NUMBER = "number"
 
 
-def redact(message: Message, content: ContentLevel) -> Message:
+def redact(message: Message, content_level: ContentLevel) -> Message:
     """Returns the message reduced to the permitted content."""
-    if content is ContentLevel.FULL:
+    if content_level is ContentLevel.FULL:
         return message
-    told = replace(message, alerts=tuple(_alert(alert, content) for alert in message.alerts))
-    if content is ContentLevel.SUBJECT:
-        return told
+    redacted = replace(message, alerts=tuple(_alert(alert, content_level) for alert in message.alerts))
+    if content_level is ContentLevel.SUBJECT:
+        return redacted
     # The text of a notice was written with the subject in it, so it is replaced there too.
     return replace(
-        told,
-        title=_hidden(message.title, message),
-        text=_hidden(message.text, message),
-        reason=_hidden(message.reason, message),
+        redacted,
+        title=_replace_names(message.title, message),
+        text=_replace_names(message.text, message),
+        reason=_replace_names(message.reason, message),
     )
 
 
-def _hidden(text: str, message: Message) -> str:
+def _replace_names(text: str, message: Message) -> str:
     for alert in message.alerts:
         number = f"alert {alert.id}"
         names = [f"{alert.client}: {alert.subject}", alert.subject, formatting.one_line(alert.subject), alert.client]
@@ -49,10 +49,12 @@ def _hidden(text: str, message: Message) -> str:
     return text
 
 
-def _alert(alert: AlertContent, content: ContentLevel) -> AlertContent:
-    told = replace(alert, short_text="", long_text="", site="", team="", requester="", requester_phone="", is_vip=False)
-    if content is ContentLevel.SUBJECT:
-        return told
+def _alert(alert: AlertContent, content_level: ContentLevel) -> AlertContent:
+    redacted = replace(
+        alert, short_text="", long_text="", site="", team="", requester="", requester_phone="", is_vip=False
+    )
+    if content_level is ContentLevel.SUBJECT:
+        return redacted
     # The link leads authorised users to the rest.
     subject = formatting.mark(alert) or f"Alert {alert.id}"
-    return replace(told, subject=subject, client="", source_id="", source_url="", news="")
+    return replace(redacted, subject=subject, client="", source_id="", source_url="", all_clear_text="")

@@ -16,44 +16,51 @@ from tocsin.notify.text.message import LinkTo, message
 from tocsin.notify.text.redaction import ContentLevel, redact
 
 #: A message that waited longer than this gets links with a full validity period.
-_SAME_FOR = timedelta(days=1)
+_LINK_REUSE_PERIOD = timedelta(days=1)
 
 
 def compose(
     bundle: DeliveryBundle,
-    way: Channel,
+    channel: Channel,
     now: datetime,
     *,
     can_reply: bool,
-    content: ContentLevel,
+    content_level: ContentLevel,
     has_reply_codes: bool = False,
 ) -> Rendered:
     """Returns the rendered message of `bundle`. Raises Permanent if an encrypted code cannot be decrypted."""
-    public = environment.current().public_url
-    opened = DeliveryBundle((_unsealed(bundle, way), *bundle.members[1:])) if bundle.lead.data.get("sealed") else bundle
+    base_url = environment.current().public_url
+    decrypted = (
+        DeliveryBundle((_with_decrypted_code(bundle, channel), *bundle.members[1:]))
+        if bundle.lead.data.get("sealed")
+        else bundle
+    )
     # Links are signed as of queueing time, so that a retried message is identical, down to its Message-ID.
-    signed_at = max(bundle.lead.queued_at, now - _SAME_FOR)
-    made = message(opened, link_to(public, signed_at), public, now, can_reply=can_reply)
+    signed_at = max(bundle.lead.queued_at, now - _LINK_REUSE_PERIOD)
+    original = message(decrypted, link_to(base_url, signed_at), base_url, now, can_reply=can_reply)
     # Redact before translating: redaction searches for the stored words.
-    told = _in_language(redact(made, content))
-    return way.render(_with_reply_codes(told, bundle.lead.user_id) if has_reply_codes else told)
+    localized = _localize_message(redact(original, content_level))
+    return channel.render(_with_reply_codes(localized, bundle.lead.user_id) if has_reply_codes else localized)
 
 
-def _with_reply_codes(made: Message, user_id: int | None) -> Message:
+def _with_reply_codes(original: Message, user_id: int | None) -> Message:
     """A group contact has no user who could reply, and so no reply code."""
     if user_id is None:
-        return made
-    alerts = tuple(replace(alert, reply_code=reply_codes.code_of(user_id, alert.id)) for alert in made.alerts)
-    return replace(made, alerts=alerts)
+        return original
+    alerts = tuple(replace(alert, reply_code=reply_codes.code_of(user_id, alert.id)) for alert in original.alerts)
+    return replace(original, alerts=alerts)
 
 
-def _in_language(made: Message) -> Message:
+def _localize_message(original: Message) -> Message:
     return replace(
-        made,
-        title=localize(made.title, made.language),
-        text=localize(made.text, made.language),
-        reason=localize(made.reason, made.language),
-        alerts=tuple(replace(alert, news=localize(alert.news, made.language)) for alert in made.alerts),
+        original,
+        title=localize(original.title, original.language),
+        text=localize(original.text, original.language),
+        reason=localize(original.reason, original.language),
+        alerts=tuple(
+            replace(alert, all_clear_text=localize(alert.all_clear_text, original.language))
+            for alert in original.alerts
+        ),
     )
 
 
@@ -62,22 +69,22 @@ def content_of(connection: Connection, channel: str) -> ContentLevel:
     return ContentLevel(settings_store.load(connection).get(settings_store.content_name(channel), ContentLevel.FULL))
 
 
-def link_to(public: str, now: datetime) -> LinkTo:
+def link_to(base_url: str, now: datetime) -> LinkTo:
     """Returns a function that makes the links of messages sent at `now`."""
 
     def address(alert_id: int, user_id: int | None) -> str:
         # A group contact is not a user: anyone who opens the link must sign in.
-        return public + (
+        return base_url + (
             f"/alerts/{alert_id}" if user_id is None else signed_links.path(signed_links.sign(alert_id, user_id, now))
         )
 
     return address
 
 
-def _unsealed(bundle: DeliveryBundle, way: Channel) -> DueDelivery:
+def _with_decrypted_code(bundle: DeliveryBundle, channel: Channel) -> DueDelivery:
     lead = bundle.lead
     code = crypto.decrypt(str(lead.data["sealed"]))
     # A voice would read the code as one large number; with commas it reads the digits one by one.
-    said = ", ".join(code) if way.name == "voice" else code
-    filled = {name: str(lead.data.get(name, "")).replace("{code}", said) for name in ("title", "text")}
-    return replace(lead, data={**lead.data, **filled})
+    code_text = ", ".join(code) if channel.name == "voice" else code
+    texts = {name: str(lead.data.get(name, "")).replace("{code}", code_text) for name in ("title", "text")}
+    return replace(lead, data={**lead.data, **texts})

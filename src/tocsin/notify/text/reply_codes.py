@@ -35,25 +35,25 @@ def code_of(user_id: int, alert_id: int) -> str:
 
 def split(text: str) -> tuple[str, str]:
     """Returns the text before the code, and the code; the code is empty if the text does not end with one."""
-    found = _CODE.fullmatch(text)
-    return (found[1], found[2]) if found else (text, "")
+    match = _CODE.fullmatch(text)
+    return (match[1], match[2]) if match else (text, "")
 
 
-def refuse(user_id: int, alert_ids: Collection[int], code: str, command: CommandKind) -> str:
+def find_rejection(user_id: int, alert_ids: Collection[int], code: str, command: CommandKind) -> str:
     """Returns why a reply with that code is rejected and what a correct one looks like; empty if the code belongs to
     one of the alerts.
 
     The sentence is sent to the user's stored number, never to the forger.
     """
     if code:
-        attempts = f"wrong reply codes of {user_id}"
-        cache.add(attempts, 0, _WINDOW)
-        if cache.incr(attempts) > MAX_WRONG:
+        cache_key = f"wrong reply codes of {user_id}"
+        cache.add(cache_key, 0, _WINDOW)
+        if cache.incr(cache_key) > MAX_WRONG:
             return TOO_MANY_WRONG
         if any(hmac.compare_digest(code, code_of(user_id, alert_id)) for alert_id in alert_ids):
-            cache.decr(attempts)
+            cache.decr(cache_key)
             return ""
     first = next(iter(alert_ids))
     text = "text " if command is CommandKind.REPLY else ""
-    right = f"{word_of(command)} {first} {text}{code_of(user_id, first)}"
-    return f"Nothing was done: an answer ends with the code of its alert. Send {right}."
+    expected = f"{word_of(command)} {first} {text}{code_of(user_id, first)}"
+    return f"Nothing was done: an answer ends with the code of its alert. Send {expected}."

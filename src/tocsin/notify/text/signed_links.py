@@ -32,7 +32,7 @@ def sign(alert_id: int, user_id: int, now: datetime) -> str:
     """Returns a token that lets `user_id` act on `alert_id` for seven days from `now`: about 34 URL-safe characters."""
     minute = -((_EPOCH - now - VALID_FOR) // _MINUTE)
     payload = _number(alert_id) + _number(user_id) + minute.to_bytes(4)
-    return _sealed(payload, _LINK)
+    return _encode_signed(payload, _LINK)
 
 
 def verify(token: str, now: datetime) -> tuple[int, int]:
@@ -40,7 +40,7 @@ def verify(token: str, now: datetime) -> tuple[int, int]:
 
     Raises Rejected("invalid_link") or Rejected("expired_link").
     """
-    return _verified(token, now, _LINK)
+    return _verify(token, now, _LINK)
 
 
 def reference_of(link: str) -> str:
@@ -48,24 +48,24 @@ def reference_of(link: str) -> str:
     user and alert and expires at the same time, but opens no page. Empty for any other link.
     """
     try:
-        return _sealed(_payload(token_of(link), _LINK), _REFERENCE)
+        return _encode_signed(_payload(token_of(link), _LINK), _REFERENCE)
     except Rejected:
         return ""
 
 
 def verify_reference(token: str, now: datetime) -> tuple[int, int]:
     """Returns the alert id and user id of a reference made by `reference_of`. Raises Rejected as `verify` does."""
-    return _verified(token, now, _REFERENCE)
+    return _verify(token, now, _REFERENCE)
 
 
-def _verified(token: str, now: datetime, purpose: str) -> tuple[int, int]:
+def _verify(token: str, now: datetime, purpose: str) -> tuple[int, int]:
     payload = _payload(token, purpose)
     try:
-        alert_id, rest = _read_number(payload)
-        user_id, rest = _read_number(rest)
+        alert_id, remainder = _read_number(payload)
+        user_id, remainder = _read_number(remainder)
     except IndexError:
         raise _invalid() from None
-    if now >= _EPOCH + int.from_bytes(rest) * _MINUTE:
+    if now >= _EPOCH + int.from_bytes(remainder) * _MINUTE:
         raise Rejected("expired_link", "This link was valid for seven days, which are over. Sign in to open the alert.")
     return alert_id, user_id
 
@@ -80,24 +80,24 @@ def alert_of(link: str) -> int | None:
 
     Does not verify the signature: only for messages that Tocsin itself has made.
     """
-    found = _OF_ALERT.search(link)
-    if found is None:
+    match = _OF_ALERT.search(link)
+    if match is None:
         return None
-    if found["number"]:
-        return int(found["number"])
+    if match["number"]:
+        return int(match["number"])
     try:
-        return _read_number(base64.urlsafe_b64decode(found["token"] + "=" * (-len(found["token"]) % 4)))[0]
+        return _read_number(base64.urlsafe_b64decode(match["token"] + "=" * (-len(match["token"]) % 4)))[0]
     except (binascii.Error, ValueError, IndexError):
         return None
 
 
 def token_of(link: str) -> str:
     """Returns the signed personal token in a link; empty without one."""
-    found = _OF_ALERT.search(link)
-    return found["token"] or "" if found else ""
+    match = _OF_ALERT.search(link)
+    return match["token"] or "" if match else ""
 
 
-def _sealed(payload: bytes, purpose: str) -> str:
+def _encode_signed(payload: bytes, purpose: str) -> str:
     return base64.urlsafe_b64encode(payload + _mac(crypto.keys()[0], payload, purpose)).rstrip(b"=").decode()
 
 
@@ -109,8 +109,8 @@ def _payload(token: str, purpose: str) -> bytes:
     except (binascii.Error, ValueError):
         raise _invalid() from None
     payload, mac = raw[:-_MAC], raw[-_MAC:]
-    known = crypto.keys()
-    if not payload or not any(hmac.compare_digest(mac, _mac(key, payload, purpose)) for key in known):
+    keys = crypto.keys()
+    if not payload or not any(hmac.compare_digest(mac, _mac(key, payload, purpose)) for key in keys):
         raise _invalid()
     return payload
 
@@ -121,8 +121,8 @@ def _invalid() -> Rejected:
 
 def _mac(key: str, payload: bytes, purpose: str) -> bytes:
     # A separate key per purpose, so that no other signature or token can be used as a link.
-    own = hashlib.sha256(f"{purpose}:{key}".encode()).digest()
-    return hmac.digest(own, payload, "sha256")[:_MAC]
+    purpose_key = hashlib.sha256(f"{purpose}:{key}".encode()).digest()
+    return hmac.digest(purpose_key, payload, "sha256")[:_MAC]
 
 
 def _number(value: int) -> bytes:

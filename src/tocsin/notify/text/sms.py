@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from tocsin.notify.interfaces import AlertContent, Message
 from tocsin.notify.states import Purpose
 from tocsin.notify.text.formatting import (
-    STILL_ON_IT,
+    ACK_REMINDER_HINT,
     all_clear_text,
     first_name,
     headline,
@@ -49,7 +49,7 @@ class SmsLimit:
 
     segments: int
 
-    def fits(self, text: str) -> bool:
+    def allows(self, text: str) -> bool:
         if is_gsm(text):
             return septets(text) <= self.segments * SEGMENT_SEPTETS
         # UCS-2 is in fact UTF-16 on every phone: a character beyond U+FFFF takes two units.
@@ -94,9 +94,9 @@ def for_phones(text: str) -> str:
 
 def _plain_letter(character: str) -> str:
     """Returns a letter without its accent or stroke: "L" for "Ł", whose name is LATIN CAPITAL LETTER L WITH STROKE."""
-    named = _LATIN.match(unicodedata.name(character, ""))
-    if named:
-        return named[2] if named[1] == "CAPITAL" else named[2].lower()
+    match = _LATIN.match(unicodedata.name(character, ""))
+    if match:
+        return match[2] if match[1] == "CAPITAL" else match[2].lower()
     return "".join(part for part in unicodedata.normalize("NFKD", character) if not unicodedata.combining(part))
 
 
@@ -105,104 +105,113 @@ def text_message(message: Message) -> str:
     https://…".
     """
     if len(message.alerts) > 1:
-        return _several_in_text(message)
+        return _bundle_text(message)
     alert = message.alerts[0] if message.alerts else None
     match message.purpose:
         case Purpose.PAGE if alert:
             client = for_phones(one_line(alert.client, MAX_CLIENT_CHARS))
-            head = f"{'TEST ' if alert.is_test else ''}{_loud(alert, message)} {f'{client}: ' if client else ''}"
-            said = for_phones(one_line(mark(alert), MAX_MARK_CHARS))
+            head = (
+                f"{'TEST ' if alert.is_test else ''}{_priority_text(alert, message)} {f'{client}: ' if client else ''}"
+            )
+            source_mark = for_phones(one_line(mark(alert), MAX_MARK_CHARS))
             tail = [
-                f"{said}." if said else "",
-                _replies(alert, message.language) if message.can_reply else "",
+                f"{source_mark}." if source_mark else "",
+                _reply_hint(alert, message.language) if message.can_reply else "",
                 alert.link,
             ]
-            return _fitted(head, for_phones(short(alert)), tail, ONE_ALERT)
-        case Purpose.STILL_ON_IT if alert:
+            return _fit(head, for_phones(short(alert)), tail, ONE_ALERT)
+        case Purpose.ACK_REMINDER if alert:
             reply = phrase(
-                message.language, "Reply ACK {number} within 5 minutes, or others are paged.", number=_named(alert)
+                message.language,
+                "Reply ACK {number} within 5 minutes, or others are paged.",
+                number=_reply_reference(alert),
             )
-            who = for_phones(first_name(message.recipient))
-            asked = "Still on it, {who}?" if who else "Still on it?"
-            head = f"{phrase(message.language, asked, who=who)} "
+            recipient_name = for_phones(first_name(message.recipient))
+            question = "Still on it, {who}?" if recipient_name else "Still on it?"
+            head = f"{phrase(message.language, question, who=recipient_name)} "
             tail = [
                 f"(#{alert.id}).",
-                reply if message.can_reply else phrase(message.language, STILL_ON_IT),
+                reply if message.can_reply else phrase(message.language, ACK_REMINDER_HINT),
                 alert.link,
             ]
-            return _fitted(head, for_phones(headline(alert)), tail, ONE_ALERT)
+            return _fit(head, for_phones(headline(alert)), tail, ONE_ALERT)
         case Purpose.ALL_CLEAR if alert:
             # A subject of emoji alone becomes empty, and no provider accepts an empty text.
-            return _fitted("", for_phones(all_clear_text(alert, message.language)) or f"#{alert.id}", [], ONE_ALERT)
+            return _fit("", for_phones(all_clear_text(alert, message.language)) or f"#{alert.id}", [], ONE_ALERT)
         case _:
             title = for_phones(one_line(message.title, MAX_TITLE_CHARS))
             head = f"Tocsin: {title}. " if title and message.purpose is Purpose.NOTICE else ""
-            return _fitted(head, for_phones(notice(message)) or "Tocsin", [], ONE_ALERT)
+            return _fit(head, for_phones(notice(message)) or "Tocsin", [], ONE_ALERT)
 
 
-def _loud(alert: AlertContent, message: Message) -> str:
+def _priority_text(alert: AlertContent, message: Message) -> str:
     return phrase(message.language, priority(alert)).upper()
 
 
-def _replies(alert: AlertContent, language: str) -> str:
-    return phrase(language, "Reply ACK {number}, TAKE {number}.", number=_named(alert))
+def _reply_hint(alert: AlertContent, language: str) -> str:
+    return phrase(language, "Reply ACK {number}, TAKE {number}.", number=_reply_reference(alert))
 
 
-def _named(alert: AlertContent) -> str:
+def _reply_reference(alert: AlertContent) -> str:
     """Returns how a reply names the alert: its number, and the reply code if one is required."""
     return f"{alert.id} {alert.reply_code}".rstrip()
 
 
-def _several_in_text(message: Message) -> str:
+def _bundle_text(message: Message) -> str:
     if message.purpose is Purpose.ALL_CLEAR:
         numbers = ", ".join(f"#{alert.id}" for alert in message.alerts)
         clear = phrase(
             message.language, "All clear for {numbers}. Nothing to do.", numbers=f"{numbers}{_more(message)}"
         )
-        return _fitted("", clear, [], SEVERAL_ALERTS)
+        return _fit("", clear, [], SEVERAL_ALERTS)
     worst = min(message.alerts, key=lambda alert: alert.priority.rank)
-    count = len(message.alerts) + message.more
-    head = f"{_loud(worst, message)} {phrase(message.language, '{count} alerts: ', count=count)}"
-    rest = _more(message)
+    count = len(message.alerts) + message.omitted_count
+    head = f"{_priority_text(worst, message)} {phrase(message.language, '{count} alerts: ', count=count)}"
+    more_text = _more(message)
     first = message.alerts[0]
-    every = f"ALL {first.reply_code}".rstrip()
-    reply = phrase(message.language, "Reply ACK {every}, or ACK {number} for one.", every=every, number=_named(first))
+    all_reference = f"ALL {first.reply_code}".rstrip()
+    reply = phrase(
+        message.language,
+        "Reply ACK {every}, or ACK {number} for one.",
+        every=all_reference,
+        number=_reply_reference(first),
+    )
     reply = reply if message.can_reply else ""
-    for room in (80, 60, 45, 30, 20, 12):
-        names = "; ".join(f"#{alert.id} {_phone_headline(alert, room)}" for alert in message.alerts)
-        text = " ".join(part for part in (f"{head}{names}{rest}.", reply, message.home) if part)
-        if SEVERAL_ALERTS.fits(text):
+    for max_chars in (80, 60, 45, 30, 20, 12):
+        names = "; ".join(f"#{alert.id} {_phone_headline(alert, max_chars)}" for alert in message.alerts)
+        text = " ".join(part for part in (f"{head}{names}{more_text}.", reply, message.home_url) if part)
+        if SEVERAL_ALERTS.allows(text):
             return text
     numbers = ", ".join(f"#{alert.id}" for alert in message.alerts)
-    return _fitted(head, f"{numbers}{rest}", [reply, message.home], SEVERAL_ALERTS)
+    return _fit(head, f"{numbers}{more_text}", [reply, message.home_url], SEVERAL_ALERTS)
 
 
 def _more(message: Message) -> str:
-    return phrase(message.language, " and {more} more", more=message.more) if message.more else ""
+    return phrase(message.language, " and {more} more", more=message.omitted_count) if message.omitted_count else ""
 
 
-def _phone_headline(alert: AlertContent, longest: int) -> str:
-    return for_phones(headline(alert, longest)).rstrip(".")
+def _phone_headline(alert: AlertContent, max_chars: int) -> str:
+    return for_phones(headline(alert, max_chars)).rstrip(".")
 
 
-def _fitted(head: str, middle: str, tail: Sequence[str], length: SmsLimit) -> str:
+def _fit(head: str, middle: str, tail: Sequence[str], limit: SmsLimit) -> str:
     """Joins `head`, `middle` and `tail` into one message; if it is too long, drops whole words from `middle`."""
     end = " ".join(part for part in tail if part)
     # No more than this can ever fit. Without the cut, the loop would try the words of a very long text one by one.
-    most = length.segments * SEGMENT_SEPTETS
-    middle = middle if len(middle) <= most else middle[:most] + "..."
-    whole = _joined(head, middle, end)
+    max_chars = limit.segments * SEGMENT_SEPTETS
+    middle = middle if len(middle) <= max_chars else middle[:max_chars] + "..."
+    text = _join(head, middle, end)
     words = middle.split(" ")
-    while not length.fits(whole) and len(words) > 1:
+    while not limit.allows(text) and len(words) > 1:
         words.pop()
-        whole = _joined(head, " ".join(words).rstrip(" ,;:-.") + "...", end)
-    kept = words[0]
-    while not length.fits(whole) and kept:
-        kept = kept[: len(kept) * 3 // 4]
-        whole = _joined(head, f"{kept}...", end)
-    return whole
+        text = _join(head, " ".join(words).rstrip(" ,;:-.") + "...", end)
+    word = words[0]
+    while not limit.allows(text) and word:
+        word = word[: len(word) * 3 // 4]
+        text = _join(head, f"{word}...", end)
+    return text
 
 
-def _joined(head: str, middle: str, end: str) -> str:
+def _join(head: str, middle: str, end: str) -> str:
     stop = "" if not middle or middle.endswith((".", "!", "?")) or end.startswith("(") else "."
     return f"{head}{middle}{stop} {end}".strip()

@@ -22,17 +22,17 @@ class VoicePhrases:
     and_more: str
     menu: str
     menu_several: str
-    still_on_it_for: str
-    still_on_it: str
-    menu_still: str
-    menu_again: str
-    sure: str
+    ack_reminder_for: str
+    ack_reminder: str
+    menu_ack_reminder: str
+    menu_repeat: str
+    confirm_close: str
     wrong_key: str
     goodbye: str
     done: Mapping[str, str]
     several_done: str
     pressed: str
-    nothing: str
+    no_alert: str
     code_is: str
 
 
@@ -48,11 +48,11 @@ ENGLISH = VoicePhrases(
     and_more="And {number} more.",
     menu="Press 7 to acknowledge, 8 to take it, 6 to wake the next person, 9 to close, 1 to hear it again.",
     menu_several="Press 7 to acknowledge them, 8 to take them, 1 to hear them again.",
-    still_on_it_for="Still on it, {who}?",
-    still_on_it="Still on it?",
-    menu_still="Press 7 to acknowledge again, 1 to hear it again. In 5 minutes others are paged.",
-    menu_again="Press 1 to hear it again.",
-    sure="Press 9 again to close.",
+    ack_reminder_for="Still on it, {who}?",
+    ack_reminder="Still on it?",
+    menu_ack_reminder="Press 7 to acknowledge again, 1 to hear it again. In 5 minutes others are paged.",
+    menu_repeat="Press 1 to hear it again.",
+    confirm_close="Press 9 again to close.",
     wrong_key="This key does nothing.",
     goodbye="Goodbye.",
     done={
@@ -63,7 +63,7 @@ ENGLISH = VoicePhrases(
     },
     several_done="Done for {number} alerts.",
     pressed="You pressed {key}. This phone works.",
-    nothing="Tocsin has nothing for you now.",
+    no_alert="Tocsin has nothing for you now.",
     code_is="Your code is {code}.",
 )
 
@@ -80,12 +80,12 @@ GERMAN = VoicePhrases(
     menu="Drücken Sie 7 zum Bestätigen, 8 zum Übernehmen, 6 um die nächste Person zu wecken, 9 zum Schliessen, "
     "1 um es noch einmal zu hören.",
     menu_several="Drücken Sie 7 um sie zu bestätigen, 8 um sie zu übernehmen, 1 um sie noch einmal zu hören.",
-    still_on_it_for="Noch dran, {who}?",
-    still_on_it="Noch dran?",
-    menu_still="Drücken Sie 7 um noch einmal zu bestätigen, 1 um es noch einmal zu hören. "
+    ack_reminder_for="Noch dran, {who}?",
+    ack_reminder="Noch dran?",
+    menu_ack_reminder="Drücken Sie 7 um noch einmal zu bestätigen, 1 um es noch einmal zu hören. "
     "In 5 Minuten werden andere gerufen.",
-    menu_again="Drücken Sie 1 um es noch einmal zu hören.",
-    sure="Drücken Sie noch einmal 9 zum Schliessen.",
+    menu_repeat="Drücken Sie 1 um es noch einmal zu hören.",
+    confirm_close="Drücken Sie noch einmal 9 zum Schliessen.",
     wrong_key="Diese Taste hat keine Wirkung.",
     goodbye="Auf Wiederhören.",
     done={
@@ -96,7 +96,7 @@ GERMAN = VoicePhrases(
     },
     several_done="Erledigt für {number} Alarme.",
     pressed="Sie haben {key} gedrückt. Dieses Telefon funktioniert.",
-    nothing="Tocsin hat jetzt nichts für Sie.",
+    no_alert="Tocsin hat jetzt nichts für Sie.",
     code_is="Ihr Code lautet {code}.",
 )
 

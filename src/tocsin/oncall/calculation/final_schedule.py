@@ -85,7 +85,7 @@ class Timeline:
     since: datetime
     until: datetime
     segments: tuple[OnCall, ...]
-    bars: tuple[LayerSegment, ...]
+    layer_segments: tuple[LayerSegment, ...]
     gaps: tuple[CoverageGap, ...]
 
 
@@ -94,11 +94,11 @@ def on_call(plan: GroupPlan, at: datetime) -> tuple[OnCall, ...]:
 
     A user with several roles is listed once for each.
     """
-    verdicts = OnCallResolver(plan)
+    resolver = OnCallResolver(plan)
     return tuple(
-        _shown(verdicts, claim, _since(verdicts, claim, at), _until(verdicts, claim, at))
-        for role, verdict in verdicts.at(at).items()
-        for claim in verdict.claims
+        _to_on_call(resolver, assignment, _since(resolver, assignment, at), _until(resolver, assignment, at))
+        for role, role_assignment in resolver.at(at).items()
+        for assignment in role_assignment.assignments
     )
 
 
@@ -108,132 +108,152 @@ def timeline(plan: GroupPlan, since: datetime, until: datetime) -> Timeline:
     Load the plan by `oncall.loader.plan(connection, group_id, since)`. The API offers this as GET
     /api/v1/groups/{id}/timeline?from=&to=.
     """
-    verdicts = OnCallResolver(plan)
-    moments = [since, *sorted(set(_all_edges(plan, since, until)))]
+    resolver = OnCallResolver(plan)
+    moments = [since, *sorted(set(_all_transitions(plan, since, until)))]
     segments: list[OnCall] = []
-    bars = _SegmentMerger[LayeredAssignment]()
-    claims = _SegmentMerger[Assignment]()
+    layers = _SegmentMerger[LayeredAssignment]()
+    assignments = _SegmentMerger[Assignment]()
     gaps = _SegmentMerger[MemberRole]()
     for moment in moments:
-        found = verdicts.at(moment)
-        claims.step(moment, {claim.key: claim for verdict in found.values() for claim in verdict.claims})
-        bars.step(moment, {bar.key: bar for verdict in found.values() for bar in verdict.bars})
-        gaps.step(moment, {role: role for role in verdicts.scheduled if not found[role].claims})
-    for claim, begin, end in claims.all():
-        first = _since(verdicts, claim, since) if begin == since else begin
-        last = _until(verdicts, claim, moments[-1]) if end is None else end
-        segments.append(_shown(verdicts, claim, first, last))
+        decided = resolver.at(moment)
+        assignments.step(
+            moment,
+            {
+                assignment.key: assignment
+                for role_assignment in decided.values()
+                for assignment in role_assignment.assignments
+            },
+        )
+        layers.step(
+            moment,
+            {
+                layered.key: layered
+                for role_assignment in decided.values()
+                for layered in role_assignment.layered_assignments
+            },
+        )
+        gaps.step(moment, {role: role for role in resolver.scheduled if not decided[role].assignments})
+    for assignment, begin, end in assignments.all():
+        first = _since(resolver, assignment, since) if begin == since else begin
+        last = _until(resolver, assignment, moments[-1]) if end is None else end
+        segments.append(_to_on_call(resolver, assignment, first, last))
     order = list(MemberRole)
     segments.sort(key=lambda s: (order.index(s.role), s.since or since, s.until or until))
     return Timeline(
         since,
         until,
         tuple(segments),
-        tuple(_bar(plan, bar, begin, end or until) for bar, begin, end in bars.all()),
+        tuple(_to_layer_segment(plan, layered, begin, end or until) for layered, begin, end in layers.all()),
         tuple(CoverageGap(role, begin, end or until) for role, begin, end in gaps.all()),
     )
 
 
 def next_change(plan: GroupPlan, at: datetime, until: datetime) -> datetime:
     """Returns the first moment after `at` at which another user may be on call; at most `until`."""
-    return min((edge for edge in _all_edges(plan, at, until) if edge > at), default=until)
+    return min((transition for transition in _all_transitions(plan, at, until) if transition > at), default=until)
 
 
 def by_role(people: Iterable[OnCall]) -> Mapping[MemberRole, tuple[OnCall, ...]]:
     """Returns the same users by role, without roles that are empty."""
-    found: dict[MemberRole, list[OnCall]] = {}
+    grouped: dict[MemberRole, list[OnCall]] = {}
     for person in people:
-        found.setdefault(person.role, []).append(person)
-    return {role: tuple(entries) for role, entries in found.items()}
+        grouped.setdefault(person.role, []).append(person)
+    return {role: tuple(entries) for role, entries in grouped.items()}
 
 
-def _since(verdicts: OnCallResolver, claim: Assignment, at: datetime) -> datetime | None:
+def _since(resolver: OnCallResolver, assignment: Assignment, at: datetime) -> datetime | None:
     """Returns when the period of this assignment, which applies at `at`, began."""
     later = at
-    for begin in [claim.since] if claim.since else [at - span for span in HORIZONS]:
-        edges = set(_edges_of(verdicts, claim, begin - _TICK, later + _TICK))
-        for edge in sorted(edges, reverse=True):
-            if not verdicts.holds(claim, edge - _TICK):
-                return edge
+    for begin in [assignment.since] if assignment.since else [at - span for span in HORIZONS]:
+        transitions = set(_transitions_of(resolver, assignment, begin - _TICK, later + _TICK))
+        for transition in sorted(transitions, reverse=True):
+            if not resolver.is_assigned_at(assignment, transition - _TICK):
+                return transition
         later = begin
-    return claim.since
+    return assignment.since
 
 
-def _until(verdicts: OnCallResolver, claim: Assignment, at: datetime) -> datetime | None:
+def _until(resolver: OnCallResolver, assignment: Assignment, at: datetime) -> datetime | None:
     """Returns when it ends."""
     earlier = at
-    for end in [claim.until] if claim.until else [at + span for span in HORIZONS]:
-        for edge in sorted(set(_edges_of(verdicts, claim, earlier, end + _TICK))):
-            if not verdicts.holds(claim, edge):
-                return edge
+    for end in [assignment.until] if assignment.until else [at + span for span in HORIZONS]:
+        for transition in sorted(set(_transitions_of(resolver, assignment, earlier, end + _TICK))):
+            if not resolver.is_assigned_at(assignment, transition):
+                return transition
         earlier = end
-    return claim.until
+    return assignment.until
 
 
-def _edges_of(verdicts: OnCallResolver, claim: Assignment, since: datetime, until: datetime) -> Iterator[datetime]:
+def _transitions_of(
+    resolver: OnCallResolver, assignment: Assignment, since: datetime, until: datetime
+) -> Iterator[datetime]:
     """Yields the moments between `since` and `until` at which this assignment may begin or end."""
-    for schedule in verdicts.plan.schedules:
-        for shift, roles in zip(schedule.shifts, verdicts.roles[schedule.name], strict=True):
-            if claim.role in roles and _may_touch(verdicts.plan, claim, schedule, shift):
-                yield from shift.edges(since, until)
-    yield from _edges_beside(verdicts.plan, since, until)
+    for schedule in resolver.plan.schedules:
+        for shift, roles in zip(schedule.shifts, resolver.roles[schedule.name], strict=True):
+            if assignment.role in roles and _may_affect(resolver.plan, assignment, schedule, shift):
+                yield from shift.transitions(since, until)
+    yield from _override_and_absence_transitions(resolver.plan, since, until)
 
 
-def _may_touch(plan: GroupPlan, claim: Assignment, schedule: CompiledSchedule, shift: Shift) -> bool:
+def _may_affect(plan: GroupPlan, assignment: Assignment, schedule: CompiledSchedule, shift: Shift) -> bool:
     """Returns whether the shift can begin or end the assignment: by going before it, or by assigning the same user."""
-    if not claim.schedule:
+    if not assignment.schedule:
         return True
-    if claim.schedule == schedule.name and claim.layer is not None and shift.layer > claim.layer:
+    if assignment.schedule == schedule.name and assignment.layer is not None and shift.layer > assignment.layer:
         return True
-    beside = claim.schedule != schedule.name or shift.layer == claim.layer
-    return beside and bool(claim.user_id in shift.users or plan.absences or schedule.overrides)
+    is_peer = assignment.schedule != schedule.name or shift.layer == assignment.layer
+    return is_peer and bool(assignment.user_id in shift.users or plan.absences or schedule.overrides)
 
 
-def _all_edges(plan: GroupPlan, since: datetime, until: datetime) -> Iterator[datetime]:
+def _all_transitions(plan: GroupPlan, since: datetime, until: datetime) -> Iterator[datetime]:
     for schedule in plan.schedules:
         for shift in schedule.shifts:
-            yield from shift.edges(since, until)
-    yield from _edges_beside(plan, since, until)
+            yield from shift.transitions(since, until)
+    yield from _override_and_absence_transitions(plan, since, until)
 
 
-def _edges_beside(plan: GroupPlan, since: datetime, until: datetime) -> Iterator[datetime]:
+def _override_and_absence_transitions(plan: GroupPlan, since: datetime, until: datetime) -> Iterator[datetime]:
     """Yields the moments at which overrides and absences begin and end."""
     for schedule in plan.schedules:
         for override in schedule.overrides:
-            yield from (edge for edge in (override.starts_at, override.ends_at) if since < edge < until)
+            yield from (
+                transition for transition in (override.starts_at, override.ends_at) if since < transition < until
+            )
     for absence in plan.absences:
-        yield from (edge for edge in (absence.starts_at, absence.ends_at) if since < edge < until)
+        yield from (transition for transition in (absence.starts_at, absence.ends_at) if since < transition < until)
 
 
-def _shown(verdicts: OnCallResolver, claim: Assignment, since: datetime | None, until: datetime | None) -> OnCall:
+def _to_on_call(
+    resolver: OnCallResolver, assignment: Assignment, since: datetime | None, until: datetime | None
+) -> OnCall:
     return OnCall(
-        role=claim.role,
-        user_id=claim.user_id,
-        name=verdicts.plan.name_of(claim.user_id),
-        reason=claim.reason,
+        role=assignment.role,
+        user_id=assignment.user_id,
+        name=resolver.plan.name_of(assignment.user_id),
+        reason=assignment.reason,
         since=since,
         until=until,
-        reasons=claim.reasons,
-        is_absent=claim.is_absent,
-        schedule=claim.schedule,
-        shift=claim.shift,
-        layer=claim.layer,
-        override_id=claim.override_id,
+        reasons=assignment.reasons,
+        is_absent=assignment.is_absent,
+        schedule=assignment.schedule,
+        shift=assignment.shift,
+        layer=assignment.layer,
+        override_id=assignment.override_id,
     )
 
 
-def _bar(plan: GroupPlan, bar: LayeredAssignment, since: datetime, until: datetime) -> LayerSegment:
-    claim = bar.claim
+def _to_layer_segment(plan: GroupPlan, layered: LayeredAssignment, since: datetime, until: datetime) -> LayerSegment:
+    assignment = layered.assignment
     return LayerSegment(
-        schedule=claim.schedule,
-        shift=claim.shift,
-        layer=claim.layer or 0,
-        role=claim.role,
-        user_id=claim.user_id,
-        name=plan.name_of(claim.user_id),
+        schedule=assignment.schedule,
+        shift=assignment.shift,
+        layer=assignment.layer or 0,
+        role=assignment.role,
+        user_id=assignment.user_id,
+        name=plan.name_of(assignment.user_id),
         since=since,
         until=until,
-        hidden_by=bar.hidden_by,
+        hidden_by=layered.hidden_by,
     )
 
 
@@ -254,5 +274,5 @@ class _SegmentMerger[T]:
 
     def all(self) -> list[tuple[T, datetime, datetime | None]]:
         """Returns every period with its start and end, by start; an end of None means that it has not ended."""
-        still = [(value, begin, None) for value, begin in self._open.values()]
-        return sorted([*self._closed, *still], key=lambda run: run[1])
+        open_periods = [(value, begin, None) for value, begin in self._open.values()]
+        return sorted([*self._closed, *open_periods], key=lambda period: period[1])

@@ -38,12 +38,12 @@ class Absence:
     user_id: int
     starts_at: datetime
     ends_at: datetime
-    cover: int | None = None
-    covers: Mapping[int, int] = field(default_factory=dict)
+    cover_id: int | None = None
+    cover_ids_by_group: Mapping[int, int] = field(default_factory=dict)
 
-    def covers_in(self, group_id: int) -> tuple[int, ...]:
+    def cover_ids_in(self, group_id: int) -> tuple[int, ...]:
         """Returns who covers in that group, by precedence. The first active user applies."""
-        return tuple(cover for cover in (self.covers.get(group_id), self.cover) if cover is not None)
+        return tuple(cover for cover in (self.cover_ids_by_group.get(group_id), self.cover_id) if cover is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,19 +56,19 @@ class GroupPlan:
     #: By name.
     schedules: tuple[CompiledSchedule, ...] = ()
     #: Every user named in this data, by id. A missing user is deleted.
-    people: Mapping[int, SnapshotUser] = field(default_factory=dict)
+    users: Mapping[int, SnapshotUser] = field(default_factory=dict)
     absences: tuple[Absence, ...] = ()
 
-    def is_callable(self, user_id: int) -> bool:
+    def is_active_user(self, user_id: int) -> bool:
         """Returns whether the user exists and is active."""
-        person = self.people.get(user_id)
+        person = self.users.get(user_id)
         return person is not None and person.is_active
 
     def cover_of(self, absence: Absence) -> int | None:
         """Returns the user who covers for this absence here, or None."""
-        return next((cover for cover in absence.covers_in(self.id) if self.is_callable(cover)), None)
+        return next((cover for cover in absence.cover_ids_in(self.id) if self.is_active_user(cover)), None)
 
     def name_of(self, user_id: int) -> str:
         """Returns the user's name, or a phrase for a deleted user."""
-        person = self.people.get(user_id)
+        person = self.users.get(user_id)
         return person.name if person else "somebody who is gone"

@@ -26,10 +26,10 @@ class HolidayDays:
     name: str
     country: str = ""
     region: str = ""
-    own: tuple[CustomHoliday, ...] = ()
+    custom_days: tuple[CustomHoliday, ...] = ()
     _years: dict[int, Mapping[date, str]] = field(default_factory=dict, compare=False, repr=False)
 
-    def on(self, day: date) -> str | None:
+    def holiday_on(self, day: date) -> str | None:
         """Returns the name of the holiday on `day`, or None."""
         year = self._years.get(day.year)
         if year is None:
@@ -37,11 +37,11 @@ class HolidayDays:
         return year.get(day)
 
     def _in_year(self, year: int) -> Mapping[date, str]:
-        days = dict(public(self.country, self.region, year)) if self.country else {}
-        for own in self.own:
-            if own.year in (None, year):
+        days = dict(public_holidays(self.country, self.region, year)) if self.country else {}
+        for custom in self.custom_days:
+            if custom.year in (None, year):
                 try:
-                    days[date(year, own.month, own.day)] = own.name
+                    days[date(year, custom.month, custom.day)] = custom.name
                 except ValueError:  # 29 February, in a year without one
                     continue
         return days
@@ -49,20 +49,20 @@ class HolidayDays:
 
 def load(name: str, country: str, region: str, days: Sequence[Mapping[str, str]]) -> HolidayDays:
     """Returns the calendar from its stored form."""
-    return HolidayDays(name, country, region, tuple(own_day(entry["date"], entry["name"]) for entry in days))
+    return HolidayDays(name, country, region, tuple(parse_custom_day(entry["date"], entry["name"]) for entry in days))
 
 
-def own_day(text: str, name: str) -> CustomHoliday:
+def parse_custom_day(text: str, name: str) -> CustomHoliday:
     """Parses `2026-12-24`, or `12-24` for every year. Raises ValueError."""
     if len(text) == len("12-24"):
-        found = date.fromisoformat(f"2000-{text}")  # a leap year
-        return CustomHoliday(found.month, found.day, name)
-    found = date.fromisoformat(text)
-    return CustomHoliday(found.month, found.day, name, found.year)
+        parsed = date.fromisoformat(f"2000-{text}")  # a leap year
+        return CustomHoliday(parsed.month, parsed.day, name)
+    parsed = date.fromisoformat(text)
+    return CustomHoliday(parsed.month, parsed.day, name, parsed.year)
 
 
 @cache
-def public(country: str, region: str, year: int) -> Mapping[date, str]:
+def public_holidays(country: str, region: str, year: int) -> Mapping[date, str]:
     """Returns the public holidays of a country (ISO 3166-1) or region (ISO 3166-2) in one year, by day.
 
     Raises ValueError for a country or region that the `holidays` package does not know.
@@ -71,10 +71,10 @@ def public(country: str, region: str, year: int) -> Mapping[date, str]:
     import holidays
 
     try:
-        found = holidays.country_holidays(country, subdiv=region or None, years=year, expand=False)
+        public_days = holidays.country_holidays(country, subdiv=region or None, years=year, expand=False)
     except NotImplementedError as error:
         raise ValueError(str(error)) from None
-    return dict(found)
+    return dict(public_days)
 
 
 @cache
@@ -82,8 +82,8 @@ def countries() -> tuple[tuple[str, str], ...]:
     """Returns every country with known holidays, as code and English name, by name."""
     from holidays.registry import COUNTRIES  # as above
 
-    named = ((entry[1], re.sub(r"(?<=[a-z])(?=[A-Z])", " ", entry[0])) for entry in COUNTRIES.values())
-    return tuple(sorted(named, key=lambda one: one[1]))
+    names = ((entry[1], re.sub(r"(?<=[a-z])(?=[A-Z])", " ", entry[0])) for entry in COUNTRIES.values())
+    return tuple(sorted(names, key=lambda one: one[1]))
 
 
 def regions(country: str) -> tuple[str, ...]:
@@ -93,17 +93,17 @@ def regions(country: str) -> tuple[str, ...]:
     return tuple(holidays.list_supported_countries().get(country, ()))
 
 
-def problem(country: str, region: str) -> tuple[str, str] | None:
+def find_problem(country: str, region: str) -> tuple[str, str] | None:
     """Returns the invalid field, `country` or `region`, with a sentence; None if both are valid."""
     import holidays  # as above
 
-    known = holidays.list_supported_countries()
-    if country not in known:
+    regions_by_country = holidays.list_supported_countries()
+    if country not in regions_by_country:
         return (
             "country",
             f'"{country}" is no country with known holidays; write two letters, such as CH, or list days.',
         )
-    if region and region not in known[country]:
-        listed = ", ".join(known[country]) or "none"
+    if region and region not in regions_by_country[country]:
+        listed = ", ".join(regions_by_country[country]) or "none"
         return "region", f'"{region}" is no region of {country} with holidays of its own; known: {listed}.'
     return None

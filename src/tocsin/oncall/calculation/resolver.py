@@ -54,18 +54,18 @@ class Assignment:
 class LayeredAssignment:
     """A shift's assignment before anything else is applied, and the source that takes precedence over it, if any."""
 
-    claim: Assignment
+    assignment: Assignment
     hidden_by: str
 
     @property
     def key(self) -> tuple[object, ...]:
-        return (self.claim.key, self.hidden_by)
+        return (self.assignment.key, self.hidden_by)
 
 
 @dataclass(slots=True)
 class RoleAssignment:
-    claims: list[Assignment]
-    bars: list[LayeredAssignment]
+    assignments: list[Assignment]
+    layered_assignments: list[LayeredAssignment]
 
 
 class OnCallResolver:
@@ -73,141 +73,151 @@ class OnCallResolver:
 
     def __init__(self, plan: GroupPlan) -> None:
         self.plan = plan
-        self._known: dict[datetime, dict[MemberRole, RoleAssignment]] = {}
-        self._own = {
+        self._cache: dict[datetime, dict[MemberRole, RoleAssignment]] = {}
+        self._member_roles = {
             member.user_id: tuple(role for role in MemberRole if role in member.roles) for member in plan.members
         }
         #: The roles that each schedule's shifts assign at any time.
         self.roles = {
             schedule.name: tuple(self._roles_of(shift) for shift in schedule.shifts) for schedule in plan.schedules
         }
-        self.scheduled = frozenset(role for several in self.roles.values() for roles in several for role in roles)
-        self._by_order = {role: list(_by_order(plan, role, self.scheduled)) for role in MemberRole}
+        self.scheduled = frozenset(
+            role for shift_roles in self.roles.values() for roles in shift_roles for role in roles
+        )
+        self._by_order = {role: list(_in_group_order(plan, role, self.scheduled)) for role in MemberRole}
 
     def at(self, at: datetime) -> dict[MemberRole, RoleAssignment]:
         """Returns the decision on each role at `at`."""
-        found = self._known.get(at)
-        if found is None:
-            found = self._known[at] = self._decide(at)
-        return found
+        by_role = self._cache.get(at)
+        if by_role is None:
+            by_role = self._cache[at] = self._decide(at)
+        return by_role
 
-    def holds(self, claim: Assignment, at: datetime) -> bool:
+    def is_assigned_at(self, assignment: Assignment, at: datetime) -> bool:
         """Returns whether the same assignment applies at `at`."""
-        return any(claim.key == other.key for other in self.at(at)[claim.role].claims)
+        return any(assignment.key == other.key for other in self.at(at)[assignment.role].assignments)
 
-    def own_roles(self, user_id: int) -> tuple[MemberRole, ...]:
+    def member_roles(self, user_id: int) -> tuple[MemberRole, ...]:
         """Returns a user's roles in the group; primary if they have none."""
-        return self._own.get(user_id) or (MemberRole.PRIMARY,)
+        return self._member_roles.get(user_id) or (MemberRole.PRIMARY,)
 
     def _roles_of(self, shift: Shift) -> frozenset[MemberRole]:
-        return frozenset(shift.roles or (role for user in shift.users for role in self.own_roles(user)))
+        return frozenset(shift.roles or (role for user in shift.users for role in self.member_roles(user)))
 
     def _decide(self, at: datetime) -> dict[MemberRole, RoleAssignment]:
         plan = self.plan
-        found = {role: RoleAssignment([], []) for role in _ROLES}
+        by_role = {role: RoleAssignment([], []) for role in _ROLES}
         replacing: dict[str, list[CompiledOverride]] = {}
         for schedule in plan.schedules:
-            current = [o for o in schedule.overrides if o.holds(at) and plan.is_callable(o.user_id)]
+            current = [o for o in schedule.overrides if o.is_active_at(at) and plan.is_active_user(o.user_id)]
             replacing[schedule.name] = [override for override in current if override.instead_of is not None]
-            claims = list(self._claims(schedule, current, at))
-            for role, verdict in found.items():
-                of_role = [claim for claim in claims if claim.role is role]
-                if of_role or current:
-                    _settle(plan, schedule, current, self.roles[schedule.name], of_role, role, verdict)
-        for role, verdict in found.items():
-            if not verdict.claims:
-                verdict.claims = self._by_order[role]
+            assignments = list(self._shift_assignments(schedule, current, at))
+            for role, role_assignment in by_role.items():
+                role_claims = [assignment for assignment in assignments if assignment.role is role]
+                if role_claims or current:
+                    _apply_schedule(
+                        plan, schedule, current, self.roles[schedule.name], role_claims, role, role_assignment
+                    )
+        for role, role_assignment in by_role.items():
+            if not role_assignment.assignments:
+                role_assignment.assignments = self._by_order[role]
             # Each user once per role, by the first assignment that names them.
-            first: dict[int, Assignment] = {}
-            for claim in verdict.claims:
-                covered = _covered(plan, claim, replacing.get(claim.schedule, ()), at) if plan.absences else claim
-                first.setdefault(covered.user_id, covered)
-            verdict.claims = list(first.values())
-        return found
+            by_user: dict[int, Assignment] = {}
+            for assignment in role_assignment.assignments:
+                covered = (
+                    _apply_absences(plan, assignment, replacing.get(assignment.schedule, ()), at)
+                    if plan.absences
+                    else assignment
+                )
+                by_user.setdefault(covered.user_id, covered)
+            role_assignment.assignments = list(by_user.values())
+        return by_role
 
-    def _claims(
+    def _shift_assignments(
         self, schedule: CompiledSchedule, current: list[CompiledOverride], at: datetime
     ) -> Iterator[Assignment]:
         """Yields the assignments of shifts, with the overrides of single shifts applied."""
-        for turn in schedule.turns(at):
-            reason = f"shift {turn.shift} of {schedule.name}"
-            for role in self.own_roles(turn.user_id) if turn.role is None else (turn.role,):
-                claim = Assignment(
+        for occurrence in schedule.occurrences(at):
+            reason = f"shift {occurrence.shift} of {schedule.name}"
+            for role in self.member_roles(occurrence.user_id) if occurrence.role is None else (occurrence.role,):
+                assignment = Assignment(
                     role,
-                    turn.user_id,
+                    occurrence.user_id,
                     (reason,),
                     reason,
-                    (schedule.name, turn.shift, turn.since, turn.until),
-                    turn.since,
-                    turn.until,
+                    (schedule.name, occurrence.shift, occurrence.since, occurrence.until),
+                    occurrence.since,
+                    occurrence.until,
                     schedule.name,
-                    turn.shift,
-                    turn.layer,
+                    occurrence.shift,
+                    occurrence.layer,
                 )
                 for override in current:
-                    if override.shift == turn.shift and override.role in (None, role):
-                        claim = _replaced(self.plan, claim, override)
-                yield claim
+                    if override.shift == occurrence.shift and override.role in (None, role):
+                        assignment = _apply_override(self.plan, assignment, override)
+                yield assignment
 
 
-def _settle(
+def _apply_schedule(
     plan: GroupPlan,
     schedule: CompiledSchedule,
     current: list[CompiledOverride],
     roles: Sequence[frozenset[MemberRole]],
-    claims: list[Assignment],
+    assignments: list[Assignment],
     role: MemberRole,
-    verdict: RoleAssignment,
+    role_assignment: RoleAssignment,
 ) -> None:
     """Adds this schedule's decision on the role: layers first, then overrides of roles and of the schedule."""
-    callable_ones = [claim for claim in claims if plan.is_callable(claim.user_id)]
-    top = max((claim.layer or 0 for claim in callable_ones), default=0)
-    winners = [claim for claim in callable_ones if claim.layer == top]
-    ahead = winners[0].reason if winners else ""
-    over = ""
+    available = [assignment for assignment in assignments if plan.is_active_user(assignment.user_id)]
+    top_layer = max((assignment.layer or 0 for assignment in available), default=0)
+    winners = [assignment for assignment in available if assignment.layer == top_layer]
+    winning_reason = winners[0].reason if winners else ""
+    override_reason = ""
     for override in current:
         if override.shift or override.role not in (None, role):
             continue
         if override.instead_of is not None:
-            winners = [_replaced(plan, claim, override) for claim in winners]
-        elif override.role is role or any(role in several for several in roles):
-            winners, over = [_alone(plan, schedule, override, role)], _said(override)
-    verdict.claims += winners
-    for claim in claims:
-        if not plan.is_callable(claim.user_id):
-            hidden = f"{plan.name_of(claim.user_id)} is switched off"
+            winners = [_apply_override(plan, assignment, override) for assignment in winners]
+        elif override.role is role or any(role in shift_roles for shift_roles in roles):
+            winners, override_reason = [_override_assignment(plan, schedule, override, role)], _override_label(override)
+    role_assignment.assignments += winners
+    for assignment in assignments:
+        if not plan.is_active_user(assignment.user_id):
+            hidden_by = f"{plan.name_of(assignment.user_id)} is switched off"
         else:
-            hidden = over or (ahead if claim.layer != top else "")
-        verdict.bars.append(LayeredAssignment(claim, hidden))
+            hidden_by = override_reason or (winning_reason if assignment.layer != top_layer else "")
+        role_assignment.layered_assignments.append(LayeredAssignment(assignment, hidden_by))
 
 
-def _replaced(plan: GroupPlan, claim: Assignment, override: CompiledOverride) -> Assignment:
+def _apply_override(plan: GroupPlan, assignment: Assignment, override: CompiledOverride) -> Assignment:
     """Returns the assignment after the override is applied."""
-    if override.user_id == claim.user_id or override.instead_of not in (None, claim.user_id):
-        return claim
-    reason = _said(override)
+    if override.user_id == assignment.user_id or override.instead_of not in (None, assignment.user_id):
+        return assignment
+    reason = _override_label(override)
     reasons = (
-        f"{claim.reason}: {plan.name_of(claim.user_id)}",
+        f"{assignment.reason}: {plan.name_of(assignment.user_id)}",
         f"{reason}: {plan.name_of(override.user_id)} instead",
     )
     return replace(
-        claim.within(override.starts_at, override.ends_at),
+        assignment.within(override.starts_at, override.ends_at),
         user_id=override.user_id,
-        reasons=(*claim.reasons[:-1], *reasons),
+        reasons=(*assignment.reasons[:-1], *reasons),
         reason=reason,
-        source=(*claim.source, override.id),
+        source=(*assignment.source, override.id),
         override_id=override.id,
     )
 
 
-def _alone(plan: GroupPlan, schedule: CompiledSchedule, override: CompiledOverride, role: MemberRole) -> Assignment:
+def _override_assignment(
+    plan: GroupPlan, schedule: CompiledSchedule, override: CompiledOverride, role: MemberRole
+) -> Assignment:
     """Returns the override's own assignment, which replaces all others in the role."""
-    reason = _said(override)
-    what = f"{override.role} of {schedule.name}" if override.role else f"the whole of {schedule.name}"
+    reason = _override_label(override)
+    scope = f"{override.role} of {schedule.name}" if override.role else f"the whole of {schedule.name}"
     return Assignment(
         role,
         override.user_id,
-        (f"{reason}: {plan.name_of(override.user_id)} for {what}",),
+        (f"{reason}: {plan.name_of(override.user_id)} for {scope}",),
         reason,
         (schedule.name, override.id),
         override.starts_at,
@@ -217,58 +227,62 @@ def _alone(plan: GroupPlan, schedule: CompiledSchedule, override: CompiledOverri
     )
 
 
-def _said(override: CompiledOverride) -> str:
+def _override_label(override: CompiledOverride) -> str:
     return f"override {override.name}" if override.name else "an override"
 
 
-def _by_order(plan: GroupPlan, role: MemberRole, scheduled: Collection[MemberRole]) -> Iterator[Assignment]:
+def _in_group_order(plan: GroupPlan, role: MemberRole, scheduled: Collection[MemberRole]) -> Iterator[Assignment]:
     """Yields the members with the role, in the group's order."""
     if not plan.schedules:
-        why = "the group has no schedule"
+        cause = "the group has no schedule"
     else:
-        why = "no shift is on" if role in scheduled else "no shift has this role"
-    reason = f"{role} of {plan.name}; {why}"
+        cause = "no shift is on" if role in scheduled else "no shift has this role"
+    reason = f"{role} of {plan.name}; {cause}"
     for member in sorted(plan.members, key=lambda member: member.position):
         if member.is_active and role in member.roles:
             yield Assignment(role, member.user_id, (reason,), reason, ())
 
 
-def _covered(plan: GroupPlan, claim: Assignment, replacing: Iterable[CompiledOverride], at: datetime) -> Assignment:
+def _apply_absences(
+    plan: GroupPlan, assignment: Assignment, replacing: Iterable[CompiledOverride], at: datetime
+) -> Assignment:
     """Applies absences: returns the assignment of the covering user, or of an override that replaces them. If the user
     is absent and nobody covers, the assignment is marked."""
-    away = {claim.user_id}
-    while absence := _absence(plan, claim.user_id, at):
-        name = plan.name_of(claim.user_id)
+    absent_ids = {assignment.user_id}
+    while absence := _absence(plan, assignment.user_id, at):
+        name = plan.name_of(assignment.user_id)
         cover = plan.cover_of(absence)
-        claim = claim.within(absence.starts_at, absence.ends_at)
-        if cover is None or cover in away:
-            reason = f"{claim.reason}; out of office, and nobody covers"
-            return replace(claim, reason=reason, reasons=(*claim.reasons, reason), is_absent=True)
-        away.add(cover)
+        assignment = assignment.within(absence.starts_at, absence.ends_at)
+        if cover is None or cover in absent_ids:
+            reason = f"{assignment.reason}; out of office, and nobody covers"
+            return replace(assignment, reason=reason, reasons=(*assignment.reasons, reason), is_absent=True)
+        absent_ids.add(cover)
         reason = f"covers for {name}, who is out of office"
-        claim = replace(
-            claim,
+        assignment = replace(
+            assignment,
             user_id=cover,
             reason=reason,
             reasons=(
-                *claim.reasons[:-1],
-                f"{claim.reasons[-1].removesuffix(f': {name}')}: {name}",
+                *assignment.reasons[:-1],
+                f"{assignment.reasons[-1].removesuffix(f': {name}')}: {name}",
                 f"{plan.name_of(cover)} {reason}",
             ),
-            source=(*claim.source, absence.user_id, absence.starts_at),
+            source=(*assignment.source, absence.user_id, absence.starts_at),
         )
         for override in replacing:
-            is_meant = override.role in (None, claim.role) and override.shift in ("", claim.shift)
-            if is_meant and override.user_id not in away:
-                claim = _handed_over(plan, claim, override)
-        away.add(claim.user_id)
-    return claim
+            is_applicable = override.role in (None, assignment.role) and override.shift in ("", assignment.shift)
+            if is_applicable and override.user_id not in absent_ids:
+                assignment = _apply_override_of_cover(plan, assignment, override)
+        absent_ids.add(assignment.user_id)
+    return assignment
 
 
-def _handed_over(plan: GroupPlan, claim: Assignment, override: CompiledOverride) -> Assignment:
+def _apply_override_of_cover(plan: GroupPlan, assignment: Assignment, override: CompiledOverride) -> Assignment:
     """Returns a covering user's assignment after the override is applied."""
-    replaced = _replaced(plan, claim, override)
-    return replaced if replaced is claim else replace(replaced, reasons=(*claim.reasons, replaced.reasons[-1]))
+    replaced = _apply_override(plan, assignment, override)
+    return (
+        replaced if replaced is assignment else replace(replaced, reasons=(*assignment.reasons, replaced.reasons[-1]))
+    )
 
 
 def _absence(plan: GroupPlan, user_id: int, at: datetime) -> Absence | None:

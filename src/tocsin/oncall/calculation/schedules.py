@@ -28,7 +28,7 @@ from tocsin.oncall.calculation.shifts import (
 from tocsin.people.member_roles import MemberRole
 
 #: A value of a shift's roles: each user has their own roles in the group.
-OWN = "own"
+OWN_ROLES = "own"
 KINDS = ("rotate", "fixed", "calendar")
 
 
@@ -48,7 +48,7 @@ class CompiledOverride:
     role: MemberRole | None = None
     instead_of: int | None = None
 
-    def holds(self, at: datetime) -> bool:
+    def is_active_at(self, at: datetime) -> bool:
         """Returns whether `at` is within it. Its end is exclusive."""
         return self.starts_at <= at < self.ends_at
 
@@ -74,9 +74,9 @@ class CompiledSchedule:
         """Every user named by a shift or an override, at any time."""
         return frozenset(user for shift in self.shifts for user in shift.users) | {o.user_id for o in self.overrides}
 
-    def turns(self, at: datetime) -> list[ShiftOccurrence]:
+    def occurrences(self, at: datetime) -> list[ShiftOccurrence]:
         """Returns who is on call in which shift at `at`, before layers and overrides."""
-        return [turn for shift in self.shifts for turn in shift.turns(at)]
+        return [occurrence for shift in self.shifts for occurrence in shift.occurrences(at)]
 
 
 def load(
@@ -91,8 +91,8 @@ def load(
 ) -> CompiledSchedule:
     """Returns the schedule from its stored form. `imported` contains the imported shifts, by shift name."""
     zone = ZoneInfo(time_zone)
-    read = tuple(_shift(stored, zone, tuple(calendars), imported or {}) for stored in definition["shifts"])
-    return CompiledSchedule(name, zone, read, number, tuple(overrides))
+    compiled = tuple(_shift(stored, zone, tuple(calendars), imported or {}) for stored in definition["shifts"])
+    return CompiledSchedule(name, zone, compiled, number, tuple(overrides))
 
 
 def kind_of(stored: Mapping[str, Any]) -> str:
@@ -123,7 +123,7 @@ def _shift(
     return Shift(
         name=stored["name"],
         zone=zone,
-        roles=tuple(MemberRole(role) for role in stored[kind]["roles"] if role != OWN),
+        roles=tuple(MemberRole(role) for role in stored[kind]["roles"] if role != OWN_ROLES),
         pattern=pattern,
         layer=stored.get("layer", 1),
         start=weekly_windows.instant(datetime.fromisoformat(stored["start"]), zone) if "start" in stored else None,
@@ -134,22 +134,22 @@ def _shift(
 
 
 def _rotation(stored: Mapping[str, Any], start: date) -> Rotation:
-    every, at = step(stored["every"]), weekly_windows.minutes(stored["at"])
+    every, at = parse_handoff_interval(stored["every"]), weekly_windows.parse_time(stored["at"])
     on = stored.get("on")
     if isinstance(every, MonthInterval):
         if isinstance(on, str):
-            every = MonthInterval(every.count, weekday=weekly_windows.day(on).number)
+            every = MonthInterval(every.count, weekday=weekly_windows.parse_weekday(on).number)
         else:
             every = MonthInterval(every.count, day=on or start.day)
-        first = shifts.first_of_months(start, at, every)
+        first = shifts.first_monthly_handoff(start, at, every)
     else:
-        first = shifts.first_hand_off(start, at, weekly_windows.day(on).number if on else None)
+        first = shifts.first_handoff(start, at, weekly_windows.parse_weekday(on).number if on else None)
     return Rotation(
         users=tuple(stored["users"]),
         first=first,
         every=every,
         move=stored.get("move", 1),
-        week=weekly_windows.week(weekly_windows.load(stored["windows"])) if "windows" in stored else None,
+        week=weekly_windows.merge_windows(weekly_windows.load(stored["windows"])) if "windows" in stored else None,
     )
 
 
@@ -161,10 +161,10 @@ def _fixed(stored: Mapping[str, Any], start: str | None) -> Weekly | FixedSpan:
         return FixedSpan(users, begin, end, every)
     weeks = every // timedelta(weeks=1) if every else 1
     first = datetime.fromisoformat(start).date() if start else None
-    return Weekly(users, weekly_windows.week(weekly_windows.load(stored["windows"]), weeks, first))
+    return Weekly(users, weekly_windows.merge_windows(weekly_windows.load(stored["windows"]), weeks, first))
 
 
-def step(text: str) -> timedelta | MonthInterval:
+def parse_handoff_interval(text: str) -> timedelta | MonthInterval:
     """Parses the interval between handoffs: a duration, or months such as `1 month`. Raises Rejected."""
     count, _, unit = text.partition(" ")
     if unit in ("month", "months") and count.isascii() and count.isdigit() and len(count) < 4:

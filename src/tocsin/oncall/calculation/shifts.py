@@ -93,32 +93,32 @@ class Rotation:
     move: int = 1
     week: MergedWeek | None = None
 
-    def held(self, zone: ZoneInfo, at: datetime) -> list[Occupancy]:
+    def occupants_at(self, zone: ZoneInfo, at: datetime) -> list[Occupancy]:
         """Returns the users in the places at `at`, starting from the current one; nothing before the first handoff."""
-        number, since, until = self._turn(zone, at)
+        number, since, until = self._handoff_around(zone, at)
         if number < 0:
             return []
         if self.week is not None and not self.week.is_always:
-            open_now = self.week.current(zone, at)
-            if open_now is None:
+            window = self.week.current(zone, at)
+            if window is None:
                 return []
-            since, until = max(since, open_now[0]), open_now[1] if until is None else min(until, open_now[1])
-        shift = number * self.move % len(self.users)
-        return [Occupancy(since, until, self.users[shift:] + self.users[:shift])]
+            since, until = max(since, window[0]), window[1] if until is None else min(until, window[1])
+        offset = number * self.move % len(self.users)
+        return [Occupancy(since, until, self.users[offset:] + self.users[:offset])]
 
-    def edges(self, zone: ZoneInfo, since: datetime, until: datetime) -> Iterator[datetime]:
+    def transitions(self, zone: ZoneInfo, since: datetime, until: datetime) -> Iterator[datetime]:
         """Yields every moment after `since` and before `until` at which the result of `held` may change."""
-        number = max(-1, self._turn(zone, since)[0]) + 1
-        moment = self.hand_off(number, zone)
-        while moment < until and not (number and self._stands_still):
+        number = max(-1, self._handoff_around(zone, since)[0]) + 1
+        moment = self.handoff_time(number, zone)
+        while moment < until and not (number and self._is_static):
             if moment > since:
                 yield moment
             number += 1
-            moment = self.hand_off(number, zone)
+            moment = self.handoff_time(number, zone)
         if self.week is not None:
-            yield from self.week.edges(zone, since, until)
+            yield from self.week.transitions(zone, since, until)
 
-    def hand_off(self, number: int, zone: ZoneInfo) -> datetime:
+    def handoff_time(self, number: int, zone: ZoneInfo) -> datetime:
         """Returns the time in UTC of the handoff with this number, from 0; never before that of the previous one."""
         local = self._local(number)
         moment = weekly_windows.instant(local, zone)
@@ -132,7 +132,7 @@ class Rotation:
         return min(moment, weekly_windows.instant(self._local(following), zone))
 
     @property
-    def _stands_still(self) -> bool:
+    def _is_static(self) -> bool:
         return self.move % len(self.users) == 0
 
     def _local(self, number: int) -> datetime:
@@ -140,7 +140,7 @@ class Rotation:
             return self.every.after(self.first, number)
         return self.first + number * self.every
 
-    def _turn(self, zone: ZoneInfo, at: datetime) -> tuple[int, datetime, datetime | None]:
+    def _handoff_around(self, zone: ZoneInfo, at: datetime) -> tuple[int, datetime, datetime | None]:
         """Returns the last handoff's number at `at`, its time, and the time of the next one that changes anything.
 
         The number is negative before the first handoff.
@@ -151,15 +151,15 @@ class Rotation:
         else:
             number = (local - self.first) // self.every
         # Local time jumps, so the estimated number may be off near a clock change.
-        following = self.hand_off(number + 1, zone)
+        following = self.handoff_time(number + 1, zone)
         while following <= at:
-            number, following = number + 1, self.hand_off(number + 2, zone)
-        moment = self.hand_off(number, zone)
+            number, following = number + 1, self.handoff_time(number + 2, zone)
+        moment = self.handoff_time(number, zone)
         while moment > at:
-            number, following, moment = number - 1, moment, self.hand_off(number - 1, zone)
-        if number > 0 and self._stands_still:
-            return number, self.hand_off(0, zone), None
-        return number, moment, None if self._stands_still else following
+            number, following, moment = number - 1, moment, self.handoff_time(number - 1, zone)
+        if number > 0 and self._is_static:
+            return number, self.handoff_time(0, zone), None
+        return number, moment, None if self._is_static else following
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,16 +169,16 @@ class Weekly:
     users: tuple[int, ...]
     week: MergedWeek
 
-    def held(self, zone: ZoneInfo, at: datetime) -> list[Occupancy]:
+    def occupants_at(self, zone: ZoneInfo, at: datetime) -> list[Occupancy]:
         """Returns all users if a window is open at `at`, else nothing."""
         if self.week.is_always:
             return [Occupancy(None, None, self.users)]
         span = self.week.current(zone, at)
         return [Occupancy(*span, self.users)] if span else []
 
-    def edges(self, zone: ZoneInfo, since: datetime, until: datetime) -> Iterator[datetime]:
+    def transitions(self, zone: ZoneInfo, since: datetime, until: datetime) -> Iterator[datetime]:
         """Yields every moment after `since` and before `until` at which a window begins or ends."""
-        return self.week.edges(zone, since, until)
+        return self.week.transitions(zone, since, until)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,19 +190,19 @@ class FixedSpan:
     end: datetime
     every: timedelta | None = None
 
-    def held(self, zone: ZoneInfo, at: datetime) -> list[Occupancy]:
+    def occupants_at(self, zone: ZoneInfo, at: datetime) -> list[Occupancy]:
         """Returns all users if `at` is within the period, else nothing."""
         for since, until in self._around(zone, at):
             if since <= at < until:
                 return [Occupancy(since, until, self.users)]
         return []
 
-    def edges(self, zone: ZoneInfo, since: datetime, until: datetime) -> Iterator[datetime]:
+    def transitions(self, zone: ZoneInfo, since: datetime, until: datetime) -> Iterator[datetime]:
         """Yields every moment after `since` and before `until` at which the period begins or ends."""
         number = max(0, self._number(zone, since) - 1)
         while True:
             span = self._occurrence(number, zone)
-            yield from (edge for edge in span if since < edge < until)
+            yield from (transition for transition in span if since < transition < until)
             number += 1
             if self.every is None or span[0] >= until:
                 return
@@ -229,27 +229,27 @@ class ImportedShifts:
 
     spans: tuple[tuple[int, datetime, datetime], ...] = ()
     #: Length of the longest period, which bounds the search for overlapping ones.
-    _longest: timedelta = field(init=False, repr=False, compare=False)
+    _max_length: timedelta = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        longest = max((until - since for _, since, until in self.spans), default=timedelta())
-        object.__setattr__(self, "_longest", longest)
+        max_length = max((until - since for _, since, until in self.spans), default=timedelta())
+        object.__setattr__(self, "_max_length", max_length)
 
     @property
     def users(self) -> tuple[int, ...]:
         return tuple(dict.fromkeys(user for user, _, _ in self.spans))
 
-    def held(self, zone: ZoneInfo, at: datetime) -> list[Occupancy]:
+    def occupants_at(self, zone: ZoneInfo, at: datetime) -> list[Occupancy]:
         """Returns the users on call at `at`, in the order of their starts."""
         del zone
         return [Occupancy(since, until, (user,)) for user, since, until in self.spans if since <= at < until]
 
-    def edges(self, zone: ZoneInfo, since: datetime, until: datetime) -> Iterator[datetime]:
+    def transitions(self, zone: ZoneInfo, since: datetime, until: datetime) -> Iterator[datetime]:
         """Yields every moment after `since` and before `until` at which a period begins or ends."""
         del zone
-        begin = bisect_right(self.spans, since - self._longest - _DAY, key=lambda span: span[1])
+        begin = bisect_right(self.spans, since - self._max_length - _DAY, key=lambda span: span[1])
         for _, *span in self.spans[begin:]:
-            yield from (edge for edge in span if since < edge < until)
+            yield from (transition for transition in span if since < transition < until)
 
 
 type ShiftPattern = Rotation | Weekly | FixedSpan | ImportedShifts
@@ -278,59 +278,59 @@ class Shift:
         """Every user who is on call in it at some time."""
         return self.pattern.users
 
-    def turns(self, at: datetime) -> list[ShiftOccurrence]:
+    def occurrences(self, at: datetime) -> list[ShiftOccurrence]:
         """Returns who is on call at `at`: for a rotation in the order of roles, else by role and user order."""
         if (self.start and at < self.start) or (self.end and at >= self.end):
             return []
         return [
             ShiftOccurrence(role, user, *span, self.name, self.layer)
-            for held in self.pattern.held(self.zone, at)
-            if (span := self._within(held, at)) is not None
-            for role, user in self._places(held)
+            for occupancy in self.pattern.occupants_at(self.zone, at)
+            if (span := self._active_period(occupancy, at)) is not None
+            for role, user in self._assign_roles(occupancy)
         ]
 
-    def edges(self, since: datetime, until: datetime) -> Iterator[datetime]:
+    def transitions(self, since: datetime, until: datetime) -> Iterator[datetime]:
         """Yields the moments between `since` and `until` at which the result of `turns` may change, unordered."""
         begin, end = max(since, self.start or since), min(until, self.end or until)
         if begin >= end:
             return
-        yield from (edge for edge in (self.start, self.end) if edge and since < edge < until)
-        yield from self.pattern.edges(self.zone, begin, end)
+        yield from (transition for transition in (self.start, self.end) if transition and since < transition < until)
+        yield from self.pattern.transitions(self.zone, begin, end)
         if self.on_holidays is not OnHolidays.RUN:
-            yield from (edge for edge in self._holiday_edges(begin, end) if begin < edge < end)
+            yield from (transition for transition in self._holiday_transitions(begin, end) if begin < transition < end)
 
-    def _places(self, held: Occupancy) -> list[tuple[MemberRole | None, int]]:
+    def _assign_roles(self, occupancy: Occupancy) -> list[tuple[MemberRole | None, int]]:
         roles: tuple[MemberRole | None, ...] = self.roles or (None,)
         if isinstance(self.pattern, Rotation):
-            return list(zip(roles, held.users, strict=False))
-        return [(role, user) for role in roles for user in held.users]
+            return list(zip(roles, occupancy.users, strict=False))
+        return [(role, user) for role in roles for user in occupancy.users]
 
-    def _within(self, held: Occupancy, at: datetime) -> tuple[datetime | None, datetime | None] | None:
-        """Returns the period of `held` around `at`, cut by the shift's bounds and holidays; None if it is off."""
-        since, until = _later(held.since, self.start), _sooner(held.until, self.end)
+    def _active_period(self, occupancy: Occupancy, at: datetime) -> tuple[datetime | None, datetime | None] | None:
+        """Returns the period of `occupancy` around `at`, cut by the shift's bounds and holidays; None if it is off."""
+        since, until = _later(occupancy.since, self.start), _sooner(occupancy.until, self.end)
         if self.on_holidays is OnHolidays.RUN:
             return since, until
         today = weekly_windows.day_of(at, self.zone)
-        wanted = self.on_holidays is OnHolidays.ONLY
-        if self._is_holiday(today) is not wanted:
+        is_holiday_expected = self.on_holidays is OnHolidays.ONLY
+        if self._is_holiday(today) is not is_holiday_expected:
             return None
         # Searched day by day, no further than the period reaches.
         before = (today - weekly_windows.day_of(since, self.zone)).days + 1 if since else _MAX_STEPS
         after = (weekly_windows.day_of(until, self.zone) - today).days + 1 if until else _MAX_STEPS
         for days in range(1, min(before, _MAX_STEPS)):
-            if self._is_holiday(today - days * _DAY) is not wanted:
+            if self._is_holiday(today - days * _DAY) is not is_holiday_expected:
                 since = _later(since, weekly_windows.midnight(today - (days - 1) * _DAY, self.zone))
                 break
         for days in range(1, min(after, _MAX_STEPS)):
-            if self._is_holiday(today + days * _DAY) is not wanted:
+            if self._is_holiday(today + days * _DAY) is not is_holiday_expected:
                 until = _sooner(until, weekly_windows.midnight(today + days * _DAY, self.zone))
                 break
         return since, until
 
     def _is_holiday(self, day: date) -> bool:
-        return any(days.on(day) is not None for days in self.calendars)
+        return any(days.holiday_on(day) is not None for days in self.calendars)
 
-    def _holiday_edges(self, since: datetime, until: datetime) -> Iterator[datetime]:
+    def _holiday_transitions(self, since: datetime, until: datetime) -> Iterator[datetime]:
         day, last = since.astimezone(self.zone).date(), until.astimezone(self.zone).date()
         while day <= last:
             if self._is_holiday(day) is not self._is_holiday(day - _DAY):
@@ -338,22 +338,22 @@ class Shift:
             day += _DAY
 
 
-def first_hand_off(start: date, at: int, on: int | None = None) -> datetime:
+def first_handoff(start: date, at: int, on: int | None = None) -> datetime:
     """Returns the first handoff on or after `start`, at minute `at` of the day, and on weekday `on`, if given."""
-    wait = 0 if on is None else (on - start.weekday()) % 7
-    return datetime.combine(start, datetime.min.time()) + timedelta(days=wait, minutes=at)
+    days_until = 0 if on is None else (on - start.weekday()) % 7
+    return datetime.combine(start, datetime.min.time()) + timedelta(days=days_until, minutes=at)
 
 
-def first_of_months(start: date, at: int, months: MonthInterval) -> datetime:
+def first_monthly_handoff(start: date, at: int, months: MonthInterval) -> datetime:
     """Returns the first handoff on or after `start` of a rotation by months."""
-    found = months.in_month(start.year, start.month)
-    if found < start:
+    day = months.in_month(start.year, start.month)
+    if day < start:
         years, month = divmod(start.month, 12)
-        found = months.in_month(start.year + years, month + 1)
-    return datetime.combine(found, datetime.min.time()) + timedelta(minutes=at)
+        day = months.in_month(start.year + years, month + 1)
+    return datetime.combine(day, datetime.min.time()) + timedelta(minutes=at)
 
 
-def utc(text: str) -> datetime:
+def parse_utc(text: str) -> datetime:
     """Parses a stored time and returns it in UTC."""
     return datetime.fromisoformat(text).astimezone(UTC)
 

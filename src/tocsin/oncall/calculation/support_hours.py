@@ -33,14 +33,14 @@ class CompiledSupportHours:
         if self.is_open(now):
             return now
         today = now.astimezone(self.zone).date()
-        for ahead in range(-1, _MAX_DAYS_AHEAD):
-            when = today + timedelta(days=ahead)
+        for days_ahead in range(-1, _MAX_DAYS_AHEAD):
+            day = today + timedelta(days=days_ahead)
             # They open at the start of a window, or at midnight after a holiday.
-            moments = [weekly_windows.midnight(when, self.zone)]
-            moments += [span[0] for one in self.windows if (span := one.on(when, self.zone)) is not None]
-            found = min((one for one in moments if one > now and self.is_open(one)), default=None)
-            if found is not None:
-                return found
+            moments = [weekly_windows.midnight(day, self.zone)]
+            moments += [span[0] for one in self.windows if (span := one.on(day, self.zone)) is not None]
+            opening = min((one for one in moments if one > now and self.is_open(one)), default=None)
+            if opening is not None:
+                return opening
         return None
 
     def holiday(self, now: datetime) -> str | None:
@@ -48,9 +48,9 @@ class CompiledSupportHours:
         if not self.calendars:
             return None
         today = weekly_windows.day_of(now, self.zone)
-        return next((name for days in self.calendars if (name := days.on(today)) is not None), None)
+        return next((name for days in self.calendars if (name := days.holiday_on(today)) is not None), None)
 
 
-def is_open(among: Iterable[WeeklyWindow], zone: ZoneInfo, now: datetime) -> bool:
+def is_open(windows: Iterable[WeeklyWindow], zone: ZoneInfo, now: datetime) -> bool:
     """Returns whether any of the windows, in local time of `zone`, is open at `now`. Their ends are exclusive."""
-    return weekly_windows.current(among, zone, now) is not None
+    return weekly_windows.current(windows, zone, now) is not None

@@ -41,25 +41,25 @@ class Weekday(StrEnum):
         return list(Weekday).index(self)
 
 
-def day(text: str) -> Weekday:
+def parse_weekday(text: str) -> Weekday:
     """Parses a weekday, abbreviated or in full. Raises ValueError."""
-    for known in Weekday:
-        if text.lower() in (known.value, known.short):
-            return known
-    raise ValueError(f'"{text}" is not a day; write {", ".join(known.short for known in Weekday)}.')
+    for weekday in Weekday:
+        if text.lower() in (weekday.value, weekday.short):
+            return weekday
+    raise ValueError(f'"{text}" is not a day; write {", ".join(weekday.short for weekday in Weekday)}.')
 
 
-def minutes(text: str) -> int:
+def parse_time(text: str) -> int:
     """Parses `HH:MM`, up to 24:00, to minutes since midnight. Raises ValueError."""
     hour, colon, minute = text.partition(":")
     if colon and len(hour) in (1, 2) and len(minute) == 2 and (hour + minute).isascii() and (hour + minute).isdigit():
-        found = int(hour) * 60 + int(minute)
-        if int(minute) < 60 and found <= MINUTES_A_DAY:
-            return found
+        total = int(hour) * 60 + int(minute)
+        if int(minute) < 60 and total <= MINUTES_A_DAY:
+            return total
     raise ValueError(f'"{text}" is not a time of day; write it like "08:00".')
 
 
-def clock(number: int) -> str:
+def format_time(number: int) -> str:
     """Formats minutes since midnight as `HH:MM`."""
     return f"{number // 60:02}:{number % 60:02}"
 
@@ -132,17 +132,17 @@ def load(stored: Sequence[Mapping[str, object]]) -> tuple[WeeklyWindow, ...]:
 
 def _load(entry: Mapping[str, object]) -> WeeklyWindow:
     if "days" not in entry:
-        return across(str(entry["from"]), str(entry["to"]))
+        return parse_multi_day_window(str(entry["from"]), str(entry["to"]))
     days = entry["days"]
     assert isinstance(days, list)
     return WeeklyWindow(
-        days=frozenset(day(text).number for text in days),
-        start=minutes(str(entry["from"])),
-        end=minutes(str(entry["to"])),
+        days=frozenset(parse_weekday(text).number for text in days),
+        start=parse_time(str(entry["from"])),
+        end=parse_time(str(entry["to"])),
     )
 
 
-def across(begins: str, ends: str) -> WeeklyWindow:
+def parse_multi_day_window(begins: str, ends: str) -> WeeklyWindow:
     """Returns one continuous window over several days from its two ends, such as `fri 17:00`. Raises ValueError."""
     (first, start), (last, end) = _day_and_time(begins), _day_and_time(ends)
     length = (last.number * MINUTES_A_DAY + end - first.number * MINUTES_A_DAY - start) % MINUTES_A_WEEK
@@ -153,7 +153,7 @@ def _day_and_time(text: str) -> tuple[Weekday, int]:
     name, _, clock_time = text.strip().partition(" ")
     if not clock_time:
         raise ValueError(f'"{text}" is not a day and a time; write it like "fri 17:00", or give days.')
-    return day(name), minutes(clock_time.strip())
+    return parse_weekday(name), parse_time(clock_time.strip())
 
 
 def write(windows: Iterable[WeeklyWindow]) -> list[dict[str, object]]:
@@ -163,14 +163,14 @@ def write(windows: Iterable[WeeklyWindow]) -> list[dict[str, object]]:
 
 def _write(window: WeeklyWindow) -> dict[str, object]:
     if window.end > MINUTES_A_DAY:
-        first = next(known for known in Weekday if known.number in window.days)
+        first = next(weekday for weekday in Weekday if weekday.number in window.days)
         days, end = divmod(window.end, MINUTES_A_DAY)
         last = list(Weekday)[(first.number + days) % 7]
-        return {"from": f"{first.short} {clock(window.start)}", "to": f"{last.short} {clock(end)}"}
+        return {"from": f"{first.short} {format_time(window.start)}", "to": f"{last.short} {format_time(end)}"}
     return {
-        "days": [known.short for known in Weekday if known.number in window.days],
-        "from": clock(window.start),
-        "to": clock(window.end),
+        "days": [weekday.short for weekday in Weekday if weekday.number in window.days],
+        "from": format_time(window.start),
+        "to": format_time(window.end),
     }
 
 
@@ -206,7 +206,7 @@ class MergedWeek:
                         return span
         return None
 
-    def edges(self, zone: ZoneInfo, since: datetime, until: datetime) -> Iterator[datetime]:
+    def transitions(self, zone: ZoneInfo, since: datetime, until: datetime) -> Iterator[datetime]:
         """Yields every moment after `since` and before `until` at which a period begins or ends."""
         if self.is_always:
             return
@@ -215,7 +215,7 @@ class MergedWeek:
         last = until.astimezone(zone).date() + timedelta(weeks=1)
         while monday <= last:
             for span in self._in_week(monday, zone):
-                yield from (edge for edge in span if since < edge < until)
+                yield from (transition for transition in span if since < transition < until)
             monday += timedelta(weeks=1)
 
     def _in_week(self, monday: date, zone: ZoneInfo) -> Iterator[tuple[datetime, datetime]]:
@@ -232,7 +232,7 @@ class MergedWeek:
         return instant(begin + timedelta(minutes=start), zone), instant(begin + timedelta(minutes=start + length), zone)
 
 
-def week(windows: Iterable[WeeklyWindow], every: int = 1, start: date | None = None) -> MergedWeek:
+def merge_windows(windows: Iterable[WeeklyWindow], every: int = 1, start: date | None = None) -> MergedWeek:
     """Merges windows into periods of the week. `every` is as in `MergedWeek`, `start` a day of its first week."""
     anchor = start - timedelta(days=start.weekday()) if start else date(1970, 1, 5)
     pieces = sorted(
@@ -244,10 +244,10 @@ def week(windows: Iterable[WeeklyWindow], every: int = 1, start: date | None = N
             merged[-1] = (merged[-1][0], max(sum(merged[-1]), begin + length) - merged[-1][0])
         else:
             merged.append((begin, length))
-    return MergedWeek(tuple(merged) if every > 1 else _round(merged), every, anchor)
+    return MergedWeek(tuple(merged) if every > 1 else _join_week_ends(merged), every, anchor)
 
 
-def _round(merged: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+def _join_week_ends(merged: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
     """Joins the end of the week to its beginning."""
     while len(merged) > 1 and sum(merged[-1]) >= merged[0][0] + MINUTES_A_WEEK:
         begin, length = merged.pop(0)

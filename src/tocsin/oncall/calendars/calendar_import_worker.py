@@ -30,10 +30,10 @@ log = logging.getLogger(__name__)
 INTERVAL = timedelta(minutes=1)
 #: Delay after a successful import, and after a failed one.
 REFRESH_INTERVAL = timedelta(minutes=15)
-AFTER_FAILURE = timedelta(minutes=5)
+RETRY_INTERVAL = timedelta(minutes=5)
 #: The period around now from which events are imported.
-LOOK_BACK = timedelta(days=32)
-LOOK_AHEAD = timedelta(days=400)
+PAST_WINDOW = timedelta(days=32)
+FUTURE_WINDOW = timedelta(days=400)
 #: Maximum seconds for one calendar, including redirects. Each run imports one, so that slow servers do not block the
 #: task.
 FETCH_TIMEOUT = 20.0
@@ -66,10 +66,10 @@ WHERE id = %(id)s AND url = %(url)s
 _FAILED = "UPDATE oncall_calendarimport SET due_at = %(due)s, error = %(error)s WHERE id = %(id)s AND url = %(url)s"
 
 
-def loop() -> PeriodicTask:
+def calendar_import_task() -> PeriodicTask:
     """Returns the periodic task."""
     client = HttpClient()
-    return PeriodicTask("calendar imports", lambda: turn(client, clock.now()), INTERVAL, frozenset({"config"}))
+    return PeriodicTask("calendar imports", lambda: run_once(client, clock.now()), INTERVAL, frozenset({"config"}))
 
 
 def correct_after_rollback(connection: Connection, by: timedelta, now: datetime) -> None:
@@ -81,27 +81,27 @@ def correct_after_rollback(connection: Connection, by: timedelta, now: datetime)
     )
 
 
-def turn(client: HttpClient, now: datetime) -> bool:
+def run_once(client: HttpClient, now: datetime) -> bool:
     """Imports the calendar that is due first. Returns True if more may be due."""
     with database.transaction() as connection:
         # Claimed by postponing it: other nodes skip it, and if this node dies, another retries it later.
-        row = database.row(connection, _CLAIM, {"now": now, "later": now + AFTER_FAILURE})
+        row = database.row(connection, _CLAIM, {"now": now, "later": now + RETRY_INTERVAL})
         if row is None:
             return False
-        people = _people(list(database.rows(connection, _PEOPLE)))
+        user_ids_by_name = _user_ids_by_name(list(database.rows(connection, _PEOPLE)))
         zone = _zone(connection, row["schedule_id"], row["shift"])
     if zone is None:
         return True
     try:
-        read = ical_subprocess.read(
-            _fetch(client, encrypted_addresses.unseal(row["url"])),
-            people,
+        calendar = ical_subprocess.read(
+            _fetch(client, encrypted_addresses.decrypt_address(row["url"])),
+            user_ids_by_name,
             zone,
-            now - LOOK_BACK,
-            now + LOOK_AHEAD,
+            now - PAST_WINDOW,
+            now + FUTURE_WINDOW,
             now=now,
         )
-        _keep(row, read, now)
+        _store_result(row, calendar, now)
     except (Temporary, Permanent, UnreadableCalendar) as error:
         _fail(row, str(error), now)
     except Exception as error:  # one calendar's failure must not affect the others
@@ -113,18 +113,18 @@ def turn(client: HttpClient, now: datetime) -> bool:
 
 
 def _fetch(client: HttpClient, url: str) -> bytes:
-    end = time.monotonic() + FETCH_TIMEOUT
+    deadline = time.monotonic() + FETCH_TIMEOUT
     for _ in range(MAX_REDIRECTS + 1):
-        left = max(0.1, end - time.monotonic())
-        answer = client.request("GET", url, headers=_ACCEPT, most_bytes=MAX_CALENDAR_BYTES, deadline=left)
-        if answer.status in (301, 302, 303, 307, 308) and "location" in answer.headers:
-            url = urljoin(url, answer.headers["location"])
+        remaining_seconds = max(0.1, deadline - time.monotonic())
+        response = client.request("GET", url, headers=_ACCEPT, max_bytes=MAX_CALENDAR_BYTES, deadline=remaining_seconds)
+        if response.status in (301, 302, 303, 307, 308) and "location" in response.headers:
+            url = urljoin(url, response.headers["location"])
             continue
-        if answer.status != 200:
-            raise Temporary(f"Its server answers {answer.status}.")
-        if len(answer.body) >= MAX_CALENDAR_BYTES:
+        if response.status != 200:
+            raise Temporary(f"Its server answers {response.status}.")
+        if len(response.body) >= MAX_CALENDAR_BYTES:
             raise Permanent(f"It is bigger than {MAX_CALENDAR_BYTES // 1024 // 1024} MB.")
-        return answer.body
+        return response.body
     raise Permanent("Its address leads from one to the next without end.")
 
 
@@ -133,37 +133,41 @@ def _zone(connection: database.Connection, schedule_id: int, shift: str) -> Zone
     row = database.row(connection, _ZONE, (schedule_id,))
     if row is None:
         return None
-    stored = [held for held in row["definition"]["shifts"] if held["name"] == shift and "time_zone" in held]
+    stored = [
+        candidate
+        for candidate in row["definition"]["shifts"]
+        if candidate["name"] == shift and "time_zone" in candidate
+    ]
     return ZoneInfo(stored[0]["time_zone"] if stored else row["time_zone"])
 
 
-def _people(rows: list[dict[str, Any]]) -> dict[str, int]:
+def _user_ids_by_name(rows: list[dict[str, Any]]) -> dict[str, int]:
     """Returns user ids by e-mail address, username and name. A name that two users share is left out."""
-    found: dict[str, int] = {}
+    user_ids: dict[str, int] = {}
     names = [row["name"] for row in rows if row["name"]]
     for row in rows:
         if row["name"] and names.count(row["name"]) == 1:
-            found[row["name"]] = row["id"]
-    found |= {row["username"]: row["id"] for row in rows}
-    return found | {row["email"]: row["id"] for row in rows if row["email"]}
+            user_ids[row["name"]] = row["id"]
+    user_ids |= {row["username"]: row["id"] for row in rows}
+    return user_ids | {row["email"]: row["id"] for row in rows if row["email"]}
 
 
-def _keep(row: dict[str, Any], read: ParsedCalendar, now: datetime) -> None:
-    spans = [[user, write_moment(since), write_moment(until)] for user, since, until in read.spans]
-    given = {
+def _store_result(row: dict[str, Any], calendar: ParsedCalendar, now: datetime) -> None:
+    spans = [[user, write_moment(since), write_moment(until)] for user, since, until in calendar.spans]
+    parameters = {
         "id": row["id"],
         "url": row["url"],
         "now": now,
         "due": now + REFRESH_INTERVAL,
-        "error": _said(read.flaws),
-        "unknown": Jsonb(list(read.unknown)[:50]),
+        "error": _describe_flaws(calendar.flaws),
+        "unknown": Jsonb(list(calendar.unknown)[:50]),
         "spans": Jsonb(spans),
     }
     with database.transaction() as connection:
-        connection.execute(_DONE, given)
+        connection.execute(_DONE, parameters)
 
 
-def _said(flaws: tuple[str, ...]) -> str:
+def _describe_flaws(flaws: tuple[str, ...]) -> str:
     """Returns the error text for events that are skipped or imported in part."""
     if not flaws:
         return ""
@@ -174,5 +178,5 @@ def _said(flaws: tuple[str, ...]) -> str:
 def _fail(row: dict[str, Any], problem: str, now: datetime) -> None:
     with database.transaction() as connection:
         connection.execute(
-            _FAILED, {"id": row["id"], "url": row["url"], "due": now + AFTER_FAILURE, "error": problem[:500]}
+            _FAILED, {"id": row["id"], "url": row["url"], "due": now + RETRY_INTERVAL, "error": problem[:500]}
         )

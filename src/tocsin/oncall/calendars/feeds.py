@@ -29,7 +29,7 @@ class NewFeed:
     url: str
 
 
-def make(
+def create_feed(
     owner: User,
     kind: FeedKind,
     *,
@@ -76,8 +76,8 @@ def verify(secret: str, now: datetime) -> CalendarFeed | None:
     """Returns the feed with this token, if its owner is active, and records the use."""
     if not secret.isascii() or len(secret) != 32:
         return None
-    found = CalendarFeed.objects.select_related("owner", "group", "schedule__group")
-    feed = found.filter(token_hash=ids.token_hash(secret), owner__is_active=True).first()
+    rows = CalendarFeed.objects.select_related("owner", "group", "schedule__group")
+    feed = rows.filter(token_hash=ids.token_hash(secret), owner__is_active=True).first()
     if feed is not None:
         CalendarFeed.objects.filter(pk=feed.pk).update(used_at=now)
     return feed

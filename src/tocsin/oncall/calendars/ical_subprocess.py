@@ -24,7 +24,7 @@ _TOO_MUCH = (
 
 def read(
     body: bytes,
-    people: Mapping[str, int],
+    user_ids_by_name: Mapping[str, int],
     zone: ZoneInfo,
     since: datetime,
     until: datetime,
@@ -36,42 +36,46 @@ def read(
 
     Raises UnreadableCalendar, and RuntimeError if the process fails.
     """
-    asked = {
-        "people": dict(people),
+    request = {
+        "people": dict(user_ids_by_name),
         "zone": zone.key,
         "since": since.isoformat(),
         "until": until.isoformat(),
         "now": now and now.isoformat(),
     }
     try:
-        answer = json.loads(sandboxed_process.run(__name__, json.dumps(asked).encode() + b"\n" + body, seconds=seconds))
+        response = json.loads(
+            sandboxed_process.run(__name__, json.dumps(request).encode() + b"\n" + body, seconds=seconds)
+        )
     except sandboxed_process.ResourceLimitExceeded:
         raise UnreadableCalendar(_TOO_MUCH) from None
-    if problem := answer.get("problem"):
+    if problem := response.get("problem"):
         raise UnreadableCalendar(problem)
     spans = tuple(
-        (user, datetime.fromisoformat(begin), datetime.fromisoformat(end)) for user, begin, end in answer["spans"]
+        (user, datetime.fromisoformat(begin), datetime.fromisoformat(end)) for user, begin, end in response["spans"]
     )
-    return ParsedCalendar(spans, tuple(answer["unknown"]), tuple(answer["flaws"]))
+    return ParsedCalendar(spans, tuple(response["unknown"]), tuple(response["flaws"]))
 
 
 def main() -> None:
     """Reads the request from standard input, and writes the result to standard output."""
     sandboxed_process.limit_resources()
-    asked = json.loads(sys.stdin.buffer.readline())
-    since, until = datetime.fromisoformat(asked["since"]), datetime.fromisoformat(asked["until"])
-    now = datetime.fromisoformat(asked["now"]) if asked["now"] else None
-    answer: dict[str, object]
+    request = json.loads(sys.stdin.buffer.readline())
+    since, until = datetime.fromisoformat(request["since"]), datetime.fromisoformat(request["until"])
+    now = datetime.fromisoformat(request["now"]) if request["now"] else None
+    response: dict[str, object]
     try:
-        found = ical.read(sys.stdin.buffer.read(), asked["people"], ZoneInfo(asked["zone"]), since, until, now=now)
+        calendar = ical.read(
+            sys.stdin.buffer.read(), request["people"], ZoneInfo(request["zone"]), since, until, now=now
+        )
     except UnreadableCalendar as error:
-        answer = {"problem": str(error)}
+        response = {"problem": str(error)}
     except MemoryError:
-        answer = {"problem": _TOO_MUCH}
+        response = {"problem": _TOO_MUCH}
     else:
-        spans = [[user, begin.isoformat(), end.isoformat()] for user, begin, end in found.spans]
-        answer = {"spans": spans, "unknown": found.unknown, "flaws": found.flaws}
-    json.dump(answer, sys.stdout)
+        spans = [[user, begin.isoformat(), end.isoformat()] for user, begin, end in calendar.spans]
+        response = {"spans": spans, "unknown": calendar.unknown, "flaws": calendar.flaws}
+    json.dump(response, sys.stdout)
 
 
 if __name__ == "__main__":

@@ -76,19 +76,19 @@ def spec_without_overrides(
         "time_zone": schedule.time_zone,
     }
     if schedule.holiday_calendars:
-        spec["holiday_calendars"] = _named(schedule.holiday_calendars, calendars)
+        spec["holiday_calendars"] = _names_of(schedule.holiday_calendars, calendars)
     return spec | {"shifts": [_written_shift(shift, names, with_secrets) for shift in schedule.definition["shifts"]]}
 
 
-def user_names(several: Iterable[Schedule]) -> dict[int, str]:
+def user_names(rows: Iterable[Schedule]) -> dict[int, str]:
     """Returns the usernames of all users with shifts in these schedules, by id, in one query."""
-    users = frozenset[int]().union(*(_users_of(schedule) for schedule in several))
+    users = frozenset[int]().union(*(_users_of(schedule) for schedule in rows))
     return dict(User.objects.filter(pk__in=users).values_list("pk", "username"))
 
 
-def display_names(several: Iterable[Schedule]) -> dict[int, str]:
+def display_names(rows: Iterable[Schedule]) -> dict[int, str]:
     """Returns the display names of all users with shifts in these schedules, by id, in one query."""
-    users = frozenset[int]().union(*(_users_of(schedule) for schedule in several))
+    users = frozenset[int]().union(*(_users_of(schedule) for schedule in rows))
     return {user.pk: user.display_name for user in User.objects.filter(pk__in=users)}
 
 
@@ -107,35 +107,35 @@ def save_schedule(
     with transaction.atomic():
         config_version.lock()
         before = spec_without_overrides(existing) if existing else None
-        addresses = calendar_urls.in_definition(existing.definition) if existing else {}
-        read, wanted = _checked(spec, existing)
+        urls_before = calendar_urls.in_definition(existing.definition) if existing else {}
+        read, draft = _validate(spec, existing)
         schedule = existing or Schedule()
-        schedule.name, schedule.group, schedule.definition = wanted.name, wanted.group, wanted.definition
-        schedule.time_zone, schedule.holiday_calendars = wanted.time_zone, wanted.holiday_calendars
+        schedule.name, schedule.group, schedule.definition = draft.name, draft.group, draft.definition
+        schedule.time_zone, schedule.holiday_calendars = draft.time_zone, draft.holiday_calendars
         schedule.save()
-        calendar_imports.follow(schedule, now)
+        calendar_imports.sync_imports(schedule, now)
         if read.overrides is not None:
             overrides.replace_all(schedule, read.overrides, is_new=existing is None, actor=actor, now=now)
         overrides.drop_orphans(schedule, actor=actor, now=now)
-        changed = ["calendar"] if calendar_urls.in_definition(schedule.definition) != addresses else []
+        changed_secrets = ["calendar"] if calendar_urls.in_definition(schedule.definition) != urls_before else []
         after = spec_without_overrides(schedule)
-        config_audit.record("schedule", schedule, before, after, actor=actor, now=now, secrets=changed)
+        config_audit.record("schedule", schedule, before, after, actor=actor, now=now, secrets=changed_secrets)
     return schedule
 
 
 def check_schedule(spec: Mapping[str, object], *, existing: Schedule | None = None) -> Schedule:
     """Returns the schedule that the spec describes, unsaved. Raises Rejected as `save_schedule` does."""
-    return _checked(spec, existing)[1]
+    return _validate(spec, existing)[1]
 
 
-def _checked(spec: Mapping[str, object], existing: Schedule | None) -> tuple[ScheduleSpec, Schedule]:
+def _validate(spec: Mapping[str, object], existing: Schedule | None) -> tuple[ScheduleSpec, Schedule]:
     if existing:
-        spec = calendar_urls.keep_stored_urls(spec, existing.definition)
+        spec = calendar_urls.restore_masked_urls(spec, existing.definition)
     read = specs.read_schedule(spec, zone_of=lambda name: existing.time_zone if existing else _zone_of(name))
     others = Schedule.objects.exclude(pk=existing.pk) if existing else Schedule.objects.all()
     if others.filter(name__iexact=read.name).exists():
         raise Rejected("name_taken", f'There is a schedule "{read.name}" already.', "name")
-    group = _group(read.group)
+    group = _find_group(read.group)
     assert group is not None
     return read, Schedule(
         name=read.name,
@@ -150,7 +150,7 @@ def delete_schedule(schedule: Schedule, *, actor: AuditActor, now: datetime) -> 
     """Deletes a schedule. The group's members with its roles are on call again. Raises `Rejected("in_use")`."""
     with transaction.atomic():
         config_version.lock()
-        object_hooks.refuse_deletion("schedule", schedule.pk, schedule.name)
+        object_hooks.reject_if_referenced("schedule", schedule.pk, schedule.name)
         config_audit.record("schedule", schedule, schedule_spec(schedule, now=now), None, actor=actor, now=now)
         schedule.delete()
 
@@ -159,7 +159,7 @@ def support_hours_spec(hours: SupportHours, calendars: Mapping[int, str] | None 
     """Returns the support hours in the form of YAML and the API; `calendars` as for `schedule_spec`."""
     spec: dict[str, Any] = {"name": hours.name, "time_zone": hours.time_zone, "windows": hours.windows}
     if hours.holiday_calendars:
-        spec["holiday_calendars"] = _named(hours.holiday_calendars, calendars)
+        spec["holiday_calendars"] = _names_of(hours.holiday_calendars, calendars)
     if hours.group:
         spec["group"] = hours.group.name
     return spec
@@ -177,7 +177,7 @@ def save_support_hours(
             raise Rejected("name_taken", f'There are support hours "{read.name}" already.', "name")
         before = support_hours_spec(existing) if existing else None
         hours = existing or SupportHours()
-        hours.name, hours.group, hours.time_zone = read.name, _group(read.group), read.time_zone
+        hours.name, hours.group, hours.time_zone = read.name, _find_group(read.group), read.time_zone
         hours.windows = weekly_windows.write(read.windows)
         hours.holiday_calendars = _calendar_ids(read.holiday_calendars)
         hours.save()
@@ -189,7 +189,7 @@ def delete_support_hours(hours: SupportHours, *, actor: AuditActor, now: datetim
     """Deletes support hours. Raises `Rejected("in_use")` while something references them, such as a route."""
     with transaction.atomic():
         config_version.lock()
-        object_hooks.refuse_deletion("support_hours", hours.pk, hours.name)
+        object_hooks.reject_if_referenced("support_hours", hours.pk, hours.name)
         config_audit.record("support_hours", hours, support_hours_spec(hours), None, actor=actor, now=now)
         hours.delete()
 
@@ -220,7 +220,7 @@ def save_holiday_calendar(
             raise Rejected("name_taken", f'There is a holiday calendar "{read.name}" already.', "name")
         before = holiday_calendar_spec(existing) if existing else None
         calendar = existing or HolidayCalendar()
-        calendar.name, calendar.group = read.name, _group(read.group)
+        calendar.name, calendar.group = read.name, _find_group(read.group)
         calendar.country, calendar.region, calendar.days = read.country, read.region, list(read.days)
         calendar.save()
         config_audit.record("holiday_calendar", calendar, before, holiday_calendar_spec(calendar), actor=actor, now=now)
@@ -231,15 +231,15 @@ def delete_holiday_calendar(calendar: HolidayCalendar, *, actor: AuditActor, now
     """Deletes a holiday calendar. Raises `Rejected("in_use")` while a schedule or support hours reference it."""
     with transaction.atomic():
         config_version.lock()
-        object_hooks.refuse_deletion("holiday_calendar", calendar.pk, calendar.name)
+        object_hooks.reject_if_referenced("holiday_calendar", calendar.pk, calendar.name)
         config_audit.record("holiday_calendar", calendar, holiday_calendar_spec(calendar), None, actor=actor, now=now)
         calendar.delete()
 
 
 def shifts_of(schedule: Schedule) -> tuple[Shift, ...]:
     """Returns the schedule's shifts with their imported data, for checking who may ever be on call in it."""
-    read = {row.shift: loader.imported_spans(row.spans) for row in schedule.imports.all()}
-    return schedules.load(schedule.name, schedule.time_zone, schedule.definition, imported=read).shifts
+    imported = {row.shift: loader.imported_spans(row.spans) for row in schedule.imports.all()}
+    return schedules.load(schedule.name, schedule.time_zone, schedule.definition, imported=imported).shifts
 
 
 def schedules_using_user(user_id: int) -> list[str]:
@@ -253,10 +253,10 @@ def schedules_using_user(user_id: int) -> list[str]:
 
 def schedules_using_group(group_id: int) -> list[str]:
     """Returns the schedules and other objects here that this group owns, which prevent the group's deletion."""
-    owned = (("schedule", Schedule), ("support hours", SupportHours), ("holiday calendar", HolidayCalendar))
+    kinds = (("schedule", Schedule), ("support hours", SupportHours), ("holiday calendar", HolidayCalendar))
     return [
-        f"{word} {name}"
-        for word, model in owned
+        f"{kind_name} {name}"
+        for kind_name, model in kinds
         for name in model._default_manager.filter(group=group_id).values_list("name", flat=True)
     ]
 
@@ -264,8 +264,8 @@ def schedules_using_group(group_id: int) -> list[str]:
 def schedules_using_calendar(calendar_id: int) -> list[str]:
     """Returns the schedules and support hours that use this holiday calendar, which prevent its deletion."""
     return [
-        f"{word} {name}"
-        for word, model in (("schedule", Schedule), ("support hours", SupportHours))
+        f"{kind_name} {name}"
+        for kind_name, model in (("schedule", Schedule), ("support hours", SupportHours))
         for name in model._default_manager.filter(holiday_calendars__contains=[calendar_id]).values_list(
             "name", flat=True
         )
@@ -276,57 +276,61 @@ def _users_of(schedule: Schedule) -> frozenset[int]:
     return frozenset(user for shift in schedule.definition["shifts"] for user in schedules.users_of(shift))
 
 
-def _named(ids: Iterable[int], calendars: Mapping[int, str] | None) -> list[str]:
-    known = calendar_names() if calendars is None else calendars
-    return [known[number] for number in ids if number in known]
+def _names_of(ids: Iterable[int], calendars: Mapping[int, str] | None) -> list[str]:
+    names_by_id = calendar_names() if calendars is None else calendars
+    return [names_by_id[number] for number in ids if number in names_by_id]
 
 
 def _calendar_ids(names: Iterable[str]) -> list[int]:
-    known = {name.casefold(): number for number, name in HolidayCalendar.objects.values_list("pk", "name")}
-    wanted = list(names)
+    ids_by_name = {name.casefold(): number for number, name in HolidayCalendar.objects.values_list("pk", "name")}
+    requested_names = list(names)
     raise_all(
-        Rejected("not_found", f'{place}: there is no holiday calendar "{name}".', place)
-        for place, name in ((f"holiday_calendars[{number}]", name) for number, name in enumerate(wanted))
-        if name.casefold() not in known
+        Rejected("not_found", f'{path}: there is no holiday calendar "{name}".', path)
+        for path, name in ((f"holiday_calendars[{number}]", name) for number, name in enumerate(requested_names))
+        if name.casefold() not in ids_by_name
     )
-    return [known[name.casefold()] for name in wanted]
+    return [ids_by_name[name.casefold()] for name in requested_names]
 
 
 def _zone_of(group: str) -> str:
-    found = Group.objects.filter(name__iexact=group).first()
-    return found.time_zone if found else "UTC"
+    row = Group.objects.filter(name__iexact=group).first()
+    return row.time_zone if row else "UTC"
 
 
 def _written_shift(stored: Mapping[str, Any], names: Mapping[int, str], with_secrets: bool) -> dict[str, Any]:
     """Returns a shift as users write it, with its keys in the usual order: jsonb does not keep the order of keys."""
     kind = schedules.kind_of(stored)
-    turn = dict(stored[kind])
-    if "users" in turn:
-        turn["users"] = [names[user] for user in turn["users"] if user in names]
-    if "url" in turn:
-        turn["url"] = (
-            encrypted_addresses.in_clear(turn["url"]) if with_secrets else calendar_urls.mask_urls(turn["url"])
+    pattern = dict(stored[kind])
+    if "users" in pattern:
+        pattern["users"] = [names[user] for user in pattern["users"] if user in names]
+    if "url" in pattern:
+        pattern["url"] = (
+            encrypted_addresses.decrypt_if_encrypted(pattern["url"])
+            if with_secrets
+            else calendar_urls.mask_urls(pattern["url"])
         )
     order = ("every", "at", "on", "move", "windows", "from", "to", "url", "users", "roles")
     shift: dict[str, Any] = {"name": stored["name"]}
     shift |= {key: stored[key] for key in ("layer", "time_zone") if key in stored}
-    shift[kind] = {key: turn[key] for key in order if key in turn}
+    shift[kind] = {key: pattern[key] for key in order if key in pattern}
     return shift | {key: stored[key] for key in ("start", "end", "holidays") if key in stored}
 
 
-def _group(name: str | None) -> Group | None:
+def _find_group(name: str | None) -> Group | None:
     if name is None:
         return None
-    group = Group.objects.filter(name__iexact=name).first()
-    if group is None:
+    row = Group.objects.filter(name__iexact=name).first()
+    if row is None:
         raise Rejected("not_found", f'group: there is no group "{name}".', "group")
-    return group
+    return row
 
 
 def _shifts_with_ids(read: ScheduleSpec) -> list[dict[str, Any]]:
     ids = {username.lower(): number for number, username in User.objects.values_list("pk", "username")}
     raise_all(
-        Rejected("not_found", f'{shift.place}[{number}]: there is no user "{user}".', f"{shift.place}[{number}]")
+        Rejected(
+            "not_found", f'{shift.users_path}[{number}]: there is no user "{user}".', f"{shift.users_path}[{number}]"
+        )
         for shift in read.shifts
         for number, user in enumerate(shift.users)
         if user.lower() not in ids

@@ -23,7 +23,7 @@ class _Cover:
 
     starts_at: datetime
     ends_at: datetime
-    where: str
+    scope: str
 
 
 def save_absence(
@@ -34,11 +34,11 @@ def save_absence(
         before = _covering(existing) if existing else {}
         saved = out_of_office.save_absence(user, spec, existing=existing, actor=actor, now=now)
         after = _covering(out_of_office.rows().get(pk=saved.pk))
-        for cover, covering in after.items():
-            if before.get(cover) != covering:
-                _tell(cover, user, covering, actor, now)
+        for cover, cover_period in after.items():
+            if before.get(cover) != cover_period:
+                _notify_cover(cover, user, cover_period, actor, now)
         for cover in before.keys() - after.keys():
-            _tell_over(cover, user, before[cover], actor, now)
+            _notify_cover_ended(cover, user, before[cover], actor, now)
     return saved
 
 
@@ -47,37 +47,37 @@ def delete_absence(absence: OutOfOffice, *, actor: AuditActor, now: datetime) ->
     with transaction.atomic():
         before = _covering(absence) if absence.ends_at > now else {}
         out_of_office.delete_absence(absence, actor=actor, now=now)
-        for cover, covering in before.items():
-            _tell_over(cover, absence.user, covering, actor, now)
+        for cover, cover_period in before.items():
+            _notify_cover_ended(cover, absence.user, cover_period, actor, now)
 
 
 def _covering(absence: OutOfOffice) -> dict[User, _Cover]:
-    single: dict[User, list[str]] = {}
+    groups_by_user: dict[User, list[str]] = {}
     for one in absence.covers.all():
-        single.setdefault(one.user, []).append(one.group.name)
-    where = {user: f"in {', '.join(sorted(groups))}" for user, groups in single.items()}
+        groups_by_user.setdefault(one.user, []).append(one.group.name)
+    scopes = {user: f"in {', '.join(sorted(groups))}" for user, groups in groups_by_user.items()}
     if absence.cover is not None:
-        others = single.keys() - {absence.cover}
-        where[absence.cover] = "in every other group" if others else "in every group"
-    return {user: _Cover(absence.starts_at, absence.ends_at, words) for user, words in where.items()}
+        has_other_covers = groups_by_user.keys() - {absence.cover}
+        scopes[absence.cover] = "in every other group" if has_other_covers else "in every group"
+    return {user: _Cover(absence.starts_at, absence.ends_at, scope) for user, scope in scopes.items()}
 
 
-def _tell(cover: User, away: User, covering: _Cover, actor: AuditActor, now: datetime) -> None:
-    span = notices.span(covering.starts_at, covering.ends_at, cover.time_zone)
-    title = f"{cover.display_name} covers for {away.display_name}, {span}"
-    text = f"{cover.display_name} covers for {away.display_name} from {span}, {covering.where}."
+def _notify_cover(cover: User, absent_user: User, cover_period: _Cover, actor: AuditActor, now: datetime) -> None:
+    span = notices.span(cover_period.starts_at, cover_period.ends_at, cover.time_zone)
+    title = f"{cover.display_name} covers for {absent_user.display_name}, {span}"
+    text = f"{cover.display_name} covers for {absent_user.display_name} from {span}, {cover_period.scope}."
     _write(cover, title, text, actor, now)
 
 
-def _tell_over(cover: User, away: User, covering: _Cover, actor: AuditActor, now: datetime) -> None:
-    span = notices.span(covering.starts_at, covering.ends_at, cover.time_zone)
-    title = f"{cover.display_name} no longer covers for {away.display_name}, {span}"
-    text = f"{cover.display_name} was to cover for {away.display_name} from {span}, and is not any more."
+def _notify_cover_ended(cover: User, absent_user: User, cover_period: _Cover, actor: AuditActor, now: datetime) -> None:
+    span = notices.span(cover_period.starts_at, cover_period.ends_at, cover.time_zone)
+    title = f"{cover.display_name} no longer covers for {absent_user.display_name}, {span}"
+    text = f"{cover.display_name} was to cover for {absent_user.display_name} from {span}, and is not any more."
     _write(cover, title, text, actor, now)
 
 
 def _write(cover: User, title: str, text: str, actor: AuditActor, now: datetime) -> None:
     if cover.pk == actor.user_id:
         return
-    arranged = f"{text}\n\n{actor.name} arranged it."
-    notices.write([cover], title=title, text=arranged, reason="You cover for somebody, or were to.", now=now)
+    full_text = f"{text}\n\n{actor.name} arranged it."
+    notices.write([cover], title=title, text=full_text, reason="You cover for somebody, or were to.", now=now)

@@ -22,5 +22,7 @@ def write(users: Iterable[User], *, title: str, text: str, reason: str, now: dat
 
 def span(starts_at: datetime, ends_at: datetime, zone: str) -> str:
     """Formats a period in a time zone: Thu 24 Dec 17:00 to Fri 25 Dec 08:00 (Europe/Zurich)."""
-    place = ZoneInfo(zone)
-    return f"{starts_at.astimezone(place):%a %d %b %H:%M} to {ends_at.astimezone(place):%a %d %b %H:%M} ({zone})"
+    zone_info = ZoneInfo(zone)
+    return (
+        f"{starts_at.astimezone(zone_info):%a %d %b %H:%M} to {ends_at.astimezone(zone_info):%a %d %b %H:%M} ({zone})"
+    )

@@ -31,8 +31,8 @@ def current(schedule: Schedule, now: datetime) -> list[Override]:
     """Returns the schedule's current and future overrides, by start."""
     # Prefetched overrides are used as they are: one query for all schedules instead of one for each.
     is_prefetched = "overrides" in getattr(schedule, "_prefetched_objects_cache", {})
-    held = schedule.overrides.all() if is_prefetched else schedule.overrides.select_related("user", "instead_of")
-    return [override for override in held if override.ends_at > now]
+    rows = schedule.overrides.all() if is_prefetched else schedule.overrides.select_related("user", "instead_of")
+    return [override for override in rows if override.ends_at > now]
 
 
 def prefetched() -> Prefetch[str]:
@@ -71,20 +71,20 @@ def save_override(
     """
     with transaction.atomic():
         config_version.lock()
-        rest = dict(spec)
-        name = rest.pop("schedule", None)
+        fields = dict(spec)
+        name = fields.pop("schedule", None)
         schedule = _schedule(name)
-        read = specs.read_override(rest, schedule.time_zone, shift_names(schedule))
+        read = specs.read_override(fields, schedule.time_zone, shift_names(schedule))
         if read.ends_at <= now:
             raise Rejected("invalid", "to: is over already.", "to")
         override = existing or Override(created_at=now, created_by_id=actor.user_id)
         before = override_spec(existing) if existing else None
-        people_before = _people(existing) if existing else []
+        users_before = _affected_users(existing) if existing else []
         _write(override, schedule, read, _users([read]))
         after = override_spec(override)
         _record(override, before, after, actor, now)
         if before is None or {**before, "name": ""} != {**after, "name": ""}:
-            _tell(override, actor, now, besides=people_before)
+            _notify_users(override, actor, now, also_notify=users_before)
     return override
 
 
@@ -94,49 +94,49 @@ def delete_override(override: Override, *, actor: AuditActor, now: datetime) -> 
         config_version.lock()
         _record(override, override_spec(override), None, actor, now)
         if override.ends_at > now:
-            _tell_over(override, actor, now)
+            _notify_deleted(override, actor, now)
         override.delete()
 
 
 def replace_all(
-    schedule: Schedule, wanted: Sequence[OverrideSpec], *, is_new: bool = False, actor: AuditActor, now: datetime
+    schedule: Schedule, requested: Sequence[OverrideSpec], *, is_new: bool = False, actor: AuditActor, now: datetime
 ) -> None:
     """Replaces the schedule's current and future overrides, inside the caller's transaction; past ones stay.
 
     Of two that overlap, the later in the list is created later, and wins. Overrides of a new schedule cause no notices,
     because its shifts do not either.
     """
-    if len(wanted) > MAX_OVERRIDES:
+    if len(requested) > MAX_OVERRIDES:
         raise Rejected("invalid", f"overrides: a schedule has at most {MAX_OVERRIDES}.", "overrides")
-    held = _coming(schedule, now)
-    users = _users(wanted)
+    existing = _current_and_future(schedule, now)
+    users = _users(requested)
     placed: list[Override] = []
-    for read in wanted:
+    for read in requested:
         if read.ends_at <= now:
             continue
-        fresh = Override(created_at=now, created_by_id=actor.user_id)
-        _fill(fresh, schedule, read, users)
-        same = next((one for one in held if nested_spec(one) == nested_spec(fresh)), None)
-        if same is None:
-            fresh.save()
-            _record(fresh, None, override_spec(fresh), actor, now)
+        override = Override(created_at=now, created_by_id=actor.user_id)
+        _fill(override, schedule, read, users)
+        unchanged = next((one for one in existing if nested_spec(one) == nested_spec(override)), None)
+        if unchanged is None:
+            override.save()
+            _record(override, None, override_spec(override), actor, now)
             if not is_new:
-                _tell(fresh, actor, now)
+                _notify_users(override, actor, now)
         else:
-            held.remove(same)
-            fresh = same
-            if any(one.pk > same.pk and _overlap(one, same) for one in placed):
-                _make_again(same, actor, now)
-        placed.append(fresh)
-    for gone in held:
-        delete_override(gone, actor=actor, now=now)
+            existing.remove(unchanged)
+            override = unchanged
+            if any(one.pk > unchanged.pk and _overlap(one, unchanged) for one in placed):
+                _recreate(unchanged, actor, now)
+        placed.append(override)
+    for obsolete in existing:
+        delete_override(obsolete, actor=actor, now=now)
 
 
 def _overlap(one: Override, other: Override) -> bool:
     return one.starts_at < other.ends_at and other.starts_at < one.ends_at
 
 
-def _make_again(override: Override, actor: AuditActor, now: datetime) -> None:
+def _recreate(override: Override, actor: AuditActor, now: datetime) -> None:
     """Recreates it, so that it counts as the last one created."""
     _record(override, override_spec(override), None, actor, now)
     Override.objects.filter(pk=override.pk).delete()
@@ -148,7 +148,7 @@ def _make_again(override: Override, actor: AuditActor, now: datetime) -> None:
 def drop_orphans(schedule: Schedule, *, actor: AuditActor, now: datetime) -> None:
     """Deletes current and future overrides of shifts that were removed, inside the caller's transaction."""
     names = set(shift_names(schedule))
-    for override in _coming(schedule, now):
+    for override in _current_and_future(schedule, now):
         if override.shift and override.shift not in names:
             delete_override(override, actor=actor, now=now)
 
@@ -190,7 +190,7 @@ def add_override(
             created_at=now,
         )
         _record(override, None, override_spec(override), actor, now)
-        _tell(override, actor, now)
+        _notify_users(override, actor, now)
     return override
 
 
@@ -201,11 +201,11 @@ def shift_names(schedule: Schedule) -> list[str]:
 
 def overrides_using_user(user_id: int, now: datetime) -> list[str]:
     """Returns descriptions of the current and future overrides that put this user on call."""
-    coming = Override.objects.filter(user=user_id, ends_at__gt=now).select_related("schedule")
-    return [f"an override of schedule {override.schedule.name}" for override in coming]
+    rows = Override.objects.filter(user=user_id, ends_at__gt=now).select_related("schedule")
+    return [f"an override of schedule {override.schedule.name}" for override in rows]
 
 
-def _coming(schedule: Schedule, now: datetime) -> list[Override]:
+def _current_and_future(schedule: Schedule, now: datetime) -> list[Override]:
     """Reads the overrides from the database, because the given schedule may hold outdated prefetched ones."""
     return list(Override.objects.filter(schedule=schedule, ends_at__gt=now).select_related("user", "instead_of"))
 
@@ -223,49 +223,49 @@ def _fill(override: Override, schedule: Schedule, read: OverrideSpec, users: Map
     override.starts_at, override.ends_at = read.starts_at, read.ends_at
 
 
-def _users(several: Iterable[OverrideSpec]) -> dict[str, User]:
+def _users(override_specs: Iterable[OverrideSpec]) -> dict[str, User]:
     """Returns the users named in the specs, by lower-case username. Raises Rejected, naming the field."""
-    named = [
-        (name, f"{read.place}{key}")
-        for read in several
+    named_fields = [
+        (name, f"{read.path_prefix}{key}")
+        for read in override_specs
         for key, name in (("user", read.user), ("instead_of", read.instead_of))
         if name
     ]
-    wanted = {name.lower() for name, _ in named}
-    known = {user.username.lower(): user for user in User.objects.all() if user.username.lower() in wanted}
+    usernames = {name.lower() for name, _ in named_fields}
+    users_by_name = {user.username.lower(): user for user in User.objects.all() if user.username.lower() in usernames}
     raise_all(
-        Rejected("not_found", f'{place}: there is no user "{name}".', place)
-        for name, place in named
-        if name.lower() not in known
+        Rejected("not_found", f'{path}: there is no user "{name}".', path)
+        for name, path in named_fields
+        if name.lower() not in users_by_name
     )
-    return known
+    return users_by_name
 
 
 def _schedule(name: object) -> Schedule:
     if not isinstance(name, str) or not name.strip():
         raise Rejected("missing", "schedule: is needed.", "schedule")
-    found = Schedule.objects.filter(name__iexact=name.strip()).select_related("group").first()
-    if found is None:
+    schedule = Schedule.objects.filter(name__iexact=name.strip()).select_related("group").first()
+    if schedule is None:
         raise Rejected("not_found", f'schedule: there is no schedule "{name}".', "schedule")
-    return found
+    return schedule
 
 
-def _people(override: Override) -> list[User]:
+def _affected_users(override: Override) -> list[User]:
     """Returns the replacing and the replaced user."""
     return [user for user in (override.user, override.instead_of) if user is not None]
 
 
-def _tell(override: Override, actor: AuditActor, now: datetime, besides: Iterable[User] = ()) -> None:
+def _notify_users(override: Override, actor: AuditActor, now: datetime, also_notify: Iterable[User] = ()) -> None:
     """Notifies the replacing and the replaced user, except for the actor."""
     schedule = override.schedule
-    people = {user.pk: user for user in (*_people(override), *besides)}
+    users_by_id = {user.pk: user for user in (*_affected_users(override), *also_notify)}
     span = notices.span(override.starts_at, override.ends_at, schedule.time_zone)
-    what = f"{override.role} of" if override.role else "on call in"
+    capacity = f"{override.role} of" if override.role else "on call in"
     notices.write(
-        [user for user in people.values() if user.pk != actor.user_id],
+        [user for user in users_by_id.values() if user.pk != actor.user_id],
         title=f"{override.user.display_name} is on call in {schedule.name}, {span}",
         text=(
-            f"{override.user.display_name} is {what} {schedule.name} from {span}"
+            f"{override.user.display_name} is {capacity} {schedule.name} from {span}"
             f"{f', instead of {override.instead_of.display_name}' if override.instead_of else ''}."
             f"\n\n{actor.name} arranged it."
         ),
@@ -274,17 +274,19 @@ def _tell(override: Override, actor: AuditActor, now: datetime, besides: Iterabl
     )
 
 
-def _tell_over(override: Override, actor: AuditActor, now: datetime) -> None:
+def _notify_deleted(override: Override, actor: AuditActor, now: datetime) -> None:
     """Notifies the users of a deleted override, except for the actor."""
     schedule = override.schedule
     span = notices.span(override.starts_at, override.ends_at, schedule.time_zone)
-    again = f"{override.instead_of.display_name} has it again" if override.instead_of else "The schedule holds again"
+    consequence = (
+        f"{override.instead_of.display_name} has it again" if override.instead_of else "The schedule holds again"
+    )
     notices.write(
-        [user for user in _people(override) if user.pk != actor.user_id],
+        [user for user in _affected_users(override) if user.pk != actor.user_id],
         title=f"{override.user.display_name} is no longer on call in {schedule.name}, {span}",
         text=(
             f"{override.user.display_name} was to be on call in {schedule.name} from {span}, and is not any more. "
-            f"{again}.\n\n{actor.name} arranged it."
+            f"{consequence}.\n\n{actor.name} arranged it."
         ),
         reason="It was your shift, or is again.",
         now=now,

@@ -22,24 +22,24 @@ def plan_with(spec: Mapping[str, object], *, existing: Schedule | None, now: dat
 
     Raises Rejected, naming the field, as saving it would.
     """
-    made = commands.check_schedule(spec, existing=existing)
+    draft = commands.check_schedule(spec, existing=existing)
     with database.transaction() as connection:
-        held = loader.plan(connection, made.group.pk, now)
-        if held is None:
-            raise Rejected("not_found", f'group: there is no group "{made.group.name}".', "group")
+        group_plan = loader.plan(connection, draft.group.pk, now)
+        if group_plan is None:
+            raise Rejected("not_found", f'group: there is no group "{draft.group.name}".', "group")
         number = existing.pk if existing else None
         # A schedule that moves to another group keeps its overrides, which are not in that group's plan.
-        before = next((one for one in held.schedules if one.id == number), None)
-        calendars = loader.holiday_calendars(connection, made.holiday_calendars)
-        drawn = schedules.load(
-            made.name,
-            made.time_zone,
-            made.definition,
+        previous = next((one for one in group_plan.schedules if one.id == number), None)
+        calendars = loader.holiday_calendars(connection, draft.holiday_calendars)
+        compiled = schedules.load(
+            draft.name,
+            draft.time_zone,
+            draft.definition,
             number=number or 0,
-            calendars=[calendars[one] for one in made.holiday_calendars if one in calendars],
+            calendars=[calendars[one] for one in draft.holiday_calendars if one in calendars],
             imported={row.shift: loader.imported_spans(row.spans) for row in existing.imports.all()}
             if existing
             else {},
-            overrides=before.overrides if before else (),
+            overrides=previous.overrides if previous else (),
         )
-        return loader.with_schedule(connection, held, drawn, number, now)
+        return loader.with_schedule(connection, group_plan, compiled, number, now)

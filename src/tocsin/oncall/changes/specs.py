@@ -36,7 +36,7 @@ class ShiftSpec:
 
     stored: dict[str, Any]
     users: tuple[str, ...]
-    place: str
+    users_path: str
 
     def with_users(self, ids: list[int]) -> dict[str, Any]:
         """Returns the stored form with users by id."""
@@ -57,7 +57,7 @@ class OverrideSpec:
     shift: str
     role: MemberRole | None
     instead_of: str | None
-    place: str
+    path_prefix: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +101,8 @@ def read_schedule(value: object, zone_of: Callable[[str], str] = lambda _group: 
     """
     spec = ObjectReader(value)
     group = spec.text("group", required=True)
-    zone = spec.zone() if spec.has("time_zone") else None
-    shifts = tuple(_shift(shift) for shift in spec.specs("shifts"))
+    zone = spec.time_zone() if spec.has("time_zone") else None
+    shifts = tuple(_shift(shift) for shift in spec.nested_list("shifts"))
     schedule = ScheduleSpec(
         name=spec.name(),
         group=group,
@@ -112,10 +112,10 @@ def read_schedule(value: object, zone_of: Callable[[str], str] = lambda _group: 
         overrides=_overrides(spec, zone or zone_of(group), shifts) if spec.has("overrides") else None,
     )
     if not schedule.shifts:
-        spec.refuse("shifts", "at least one shift is needed.", "missing")
-    refuse_doubles(spec, "shifts", [shift.stored["name"] for shift in shifts], ".name")
+        spec.add_error("shifts", "at least one shift is needed.", "missing")
+    refuse_duplicates(spec, "shifts", [shift.stored["name"] for shift in shifts], ".name")
     if not schedule.holiday_calendars and any("holidays" in shift.stored for shift in shifts):
-        spec.refuse("holiday_calendars", "at least one is needed where a shift minds holidays.", "missing")
+        spec.add_error("holiday_calendars", "at least one is needed where a shift minds holidays.", "missing")
     spec.finish()
     return schedule
 
@@ -124,22 +124,22 @@ def read_override(value: object, zone: str, shifts: Iterable[str]) -> OverrideSp
     """Parses an override without its schedule. Times without a zone are local in `zone`. Raises Rejected."""
     spec = ObjectReader(value)
     override = _override(spec, zone, tuple(shifts))
-    spec.check()
+    spec.raise_errors()
     return override
 
 
 def read_holiday_calendar(value: object) -> HolidayCalendarSpec:
     """Parses a holiday calendar. Raises Rejected, or RejectedAll, naming each field."""
     spec = ObjectReader(value)
-    country, region = spec.text("country", longest=2).upper(), spec.text("region", longest=10)
-    if country and (problem := holiday_calendars.problem(country, region)):
-        spec.refuse(*problem)
+    country, region = spec.text("country", max_length=2).upper(), spec.text("region", max_length=10)
+    if country and (problem := holiday_calendars.find_problem(country, region)):
+        spec.add_error(*problem)
     if region and not country:
-        spec.refuse("country", "is needed for a region.", "missing")
-    days = tuple(_own_day(day) for day in spec.specs("days"))
-    refuse_doubles(spec, "days", [day["date"] for day in days], ".date")
+        spec.add_error("country", "is needed for a region.", "missing")
+    days = tuple(_custom_day(day) for day in spec.nested_list("days"))
+    refuse_duplicates(spec, "days", [day["date"] for day in days], ".date")
     if not country and not days:
-        spec.refuse("country", "give a country, or days, or both.", "missing")
+        spec.add_error("country", "give a country, or days, or both.", "missing")
     read = HolidayCalendarSpec(
         name=spec.name(), group=spec.text("group") or None, country=country, region=region, days=days
     )
@@ -153,7 +153,7 @@ def read_support_hours(value: object, default_zone: str) -> SupportHoursSpec:
     hours = SupportHoursSpec(
         name=spec.name(),
         group=spec.text("group") or None,
-        time_zone=spec.zone(default=default_zone),
+        time_zone=spec.time_zone(default=default_zone),
         windows=_windows(spec),
         holiday_calendars=spec.texts("holiday_calendars"),
     )
@@ -161,31 +161,31 @@ def read_support_hours(value: object, default_zone: str) -> SupportHoursSpec:
     return hours
 
 
-def refuse_doubles(spec: ObjectReader, key: str, names: Iterable[str], field: str = "") -> None:
+def refuse_duplicates(spec: ObjectReader, key: str, names: Iterable[str], field: str = "") -> None:
     """Records an error for each duplicate in a list, ignoring case."""
-    seen: set[str] = set()
+    seen_names: set[str] = set()
     for number, name in enumerate(names):
-        if name and name.casefold() in seen:
-            spec.refuse(f"{key}[{number}]{field}", f'"{name}" is there twice.', "name_taken")
-        seen.add(name.casefold())
+        if name and name.casefold() in seen_names:
+            spec.add_error(f"{key}[{number}]{field}", f'"{name}" is there twice.', "name_taken")
+        seen_names.add(name.casefold())
 
 
-def moment(spec: ObjectReader, key: str, zone: str) -> datetime:
+def read_moment(spec: ObjectReader, key: str, zone: str) -> datetime:
     """Reads a required time, with an offset or Z, or local in `zone`. Returns it in UTC."""
-    text = spec.text(key, required=True, longest=40)
+    text = spec.text(key, required=True, max_length=40)
     if text:
         try:
-            found = datetime.fromisoformat(text)
+            parsed = datetime.fromisoformat(text)
         except ValueError:
-            found = None
-        if found is None or len(text) < len("2026-01-05T09:00"):
-            spec.refuse(key, f'"{text}" is not a moment; write it like 2026-12-24T17:00 or 2026-12-24T16:00:00Z.')
-        elif not 1970 < found.year < 2200:
-            spec.refuse(key, f'"{text}" is too far away.')
-        elif found.tzinfo is None:
-            return weekly_windows.instant(found, ZoneInfo(zone))
+            parsed = None
+        if parsed is None or len(text) < len("2026-01-05T09:00"):
+            spec.add_error(key, f'"{text}" is not a moment; write it like 2026-12-24T17:00 or 2026-12-24T16:00:00Z.')
+        elif not 1970 < parsed.year < 2200:
+            spec.add_error(key, f'"{text}" is too far away.')
+        elif parsed.tzinfo is None:
+            return weekly_windows.instant(parsed, ZoneInfo(zone))
         else:
-            return found.astimezone(UTC)
+            return parsed.astimezone(UTC)
     return datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -196,53 +196,53 @@ def write_moment(at: datetime) -> str:
 
 def _overrides(spec: ObjectReader, zone: str, shifts: Iterable[ShiftSpec]) -> tuple[OverrideSpec, ...]:
     names = tuple(shift.stored["name"] for shift in shifts)
-    return tuple(_override(override, zone, names) for override in spec.specs("overrides"))
+    return tuple(_override(override, zone, names) for override in spec.nested_list("overrides"))
 
 
 def _override(spec: ObjectReader, zone: str, shifts: tuple[str, ...]) -> OverrideSpec:
     role = spec.text("role")
     if role and role not in list(MemberRole):
-        spec.refuse("role", f'"{role}" is not one of {", ".join(MemberRole)}.')
+        spec.add_error("role", f'"{role}" is not one of {", ".join(MemberRole)}.')
         role = ""
     shift = spec.text("shift")
-    known = {name.casefold(): name for name in shifts}
-    if shift and shift.casefold() not in known:
-        spec.refuse("shift", f'there is no shift "{shift}" in this schedule.', "not_found")
-    starts_at, ends_at = moment(spec, "from", zone), moment(spec, "to", zone)
+    shift_names = {name.casefold(): name for name in shifts}
+    if shift and shift.casefold() not in shift_names:
+        spec.add_error("shift", f'there is no shift "{shift}" in this schedule.', "not_found")
+    starts_at, ends_at = read_moment(spec, "from", zone), read_moment(spec, "to", zone)
     if spec.has("from") and spec.has("to") and ends_at <= starts_at:
-        spec.refuse("to", "is not after from.")
+        spec.add_error("to", "is not after from.")
     override = OverrideSpec(
-        name=spec.line("name", longest=100),
+        name=spec.line("name", max_length=100),
         user=spec.text("user", required=True),
         starts_at=starts_at,
         ends_at=ends_at,
-        shift=known.get(shift.casefold(), ""),
+        shift=shift_names.get(shift.casefold(), ""),
         role=MemberRole(role) if role else None,
         instead_of=spec.text("instead_of") or None,
-        place=spec.place("user").removesuffix("user"),
+        path_prefix=spec.path("user").removesuffix("user"),
     )
     if override.instead_of and override.instead_of.casefold() == override.user.casefold():
-        spec.refuse("instead_of", "is the same person as user.")
-    spec.done()
+        spec.add_error("instead_of", "is the same person as user.")
+    spec.reject_unknown_keys()
     return override
 
 
-def _own_day(spec: ObjectReader) -> dict[str, str]:
-    text, name = spec.text("date", required=True), spec.line("name", required=True, longest=100)
+def _custom_day(spec: ObjectReader) -> dict[str, str]:
+    text, name = spec.text("date", required=True), spec.line("name", required=True, max_length=100)
     if text:
         try:
-            holiday_calendars.own_day(text, name)
+            holiday_calendars.parse_custom_day(text, name)
         except ValueError:
-            spec.refuse("date", f'"{text}" is not a date; write it like 2026-12-24, or 12-24 for each year.')
-    spec.done()
+            spec.add_error("date", f'"{text}" is not a date; write it like 2026-12-24, or 12-24 for each year.')
+    spec.reject_unknown_keys()
     return {"date": text, "name": name}
 
 
 def _windows(spec: ObjectReader) -> tuple[WeeklyWindow, ...]:
-    found = tuple(_window(window) for window in spec.specs("windows"))
-    if not found:
-        spec.refuse("windows", "at least one window is needed.", "missing")
-    return found
+    windows = tuple(_window(window) for window in spec.nested_list("windows"))
+    if not windows:
+        spec.add_error("windows", "at least one window is needed.", "missing")
+    return windows
 
 
 def _window(spec: ObjectReader) -> WeeklyWindow:
@@ -251,114 +251,114 @@ def _window(spec: ObjectReader) -> WeeklyWindow:
     days = set()
     for number, text in enumerate(spec.texts("days")):
         try:
-            days.add(weekly_windows.day(text).number)
+            days.add(weekly_windows.parse_weekday(text).number)
         except ValueError as error:
-            spec.refuse(f"days[{number}]", str(error))
+            spec.add_error(f"days[{number}]", str(error))
     if not days and not spec.raw("days"):
-        spec.refuse("days", "at least one day is needed, such as [mon, tue].", "missing")
+        spec.add_error("days", "at least one day is needed, such as [mon, tue].", "missing")
     window = WeeklyWindow(frozenset(days), _time(spec, "from"), _time(spec, "to"))
     if window.start == weekly_windows.MINUTES_A_DAY:
-        spec.refuse("from", "begins before 24:00; write 00:00 on the next day.")
+        spec.add_error("from", "begins before 24:00; write 00:00 on the next day.")
     elif window.start == window.end and spec.has("from") and spec.has("to"):
-        spec.refuse("to", "is the same as from; a whole day is 00:00 to 24:00.")
-    spec.done()
+        spec.add_error("to", "is the same as from; a whole day is 00:00 to 24:00.")
+    spec.reject_unknown_keys()
     return window
 
 
 def _window_across(spec: ObjectReader) -> WeeklyWindow:
     """Reads one continuous window over several days: from `fri 17:00` to `mon 08:00`."""
-    begins, ends = spec.text("from", required=True), spec.text("to", required=True)
-    found = WeeklyWindow(frozenset({0}), 0, weekly_windows.MINUTES_A_DAY)
-    for key, text in (("from", begins), ("to", ends)):
+    start_text, end_text = spec.text("from", required=True), spec.text("to", required=True)
+    window = WeeklyWindow(frozenset({0}), 0, weekly_windows.MINUTES_A_DAY)
+    for key, text in (("from", start_text), ("to", end_text)):
         try:
-            weekly_windows.across(text, text)
+            weekly_windows.parse_multi_day_window(text, text)
         except ValueError as error:
-            spec.refuse(key, str(error))
+            spec.add_error(key, str(error))
             break
     else:
-        found = weekly_windows.across(begins, ends)
-    spec.done()
-    return found
+        window = weekly_windows.parse_multi_day_window(start_text, end_text)
+    spec.reject_unknown_keys()
+    return window
 
 
 def _time(spec: ObjectReader, key: str) -> int:
     text = spec.text(key, required=True)
     if text:
         try:
-            return weekly_windows.minutes(text)
+            return weekly_windows.parse_time(text)
         except ValueError as error:
-            spec.refuse(key, str(error))
+            spec.add_error(key, str(error))
     return 0
 
 
 def _shift(spec: ObjectReader) -> ShiftSpec:
-    stored: dict[str, Any] = {"name": spec.line("name", required=True, longest=100)}
-    layer = spec.whole("layer", 1, least=1, most=MAX_LAYERS)
+    stored: dict[str, Any] = {"name": spec.line("name", required=True, max_length=100)}
+    layer = spec.integer("layer", 1, minimum=1, maximum=MAX_LAYERS)
     if layer != 1:
         stored["layer"] = layer
     if spec.has("time_zone"):
-        stored["time_zone"] = spec.zone()
+        stored["time_zone"] = spec.time_zone()
     on_holidays = spec.one_of("holidays", OnHolidays, OnHolidays.RUN)
     if on_holidays is not OnHolidays.RUN:
         stored["holidays"] = str(on_holidays)
     start, end = _day_or_local(spec, "start"), _day_or_local(spec, "end")
-    kinds = {kind: held for kind in schedules.KINDS if (held := spec.spec(kind)) is not None}
+    kinds = {kind: pattern_spec for kind in schedules.KINDS if (pattern_spec := spec.nested(kind)) is not None}
     users: tuple[str, ...] = ()
     if len(kinds) != 1:
         code = "invalid" if kinds else "missing"
-        spec.refuse(list(kinds)[-1] if kinds else "rotate", "give one of rotate, fixed and calendar.", code)
-        return ShiftSpec(stored | {"rotate": {}}, (), spec.place("users"))
-    kind, held = kinds.popitem()
+        spec.add_error(list(kinds)[-1] if kinds else "rotate", "give one of rotate, fixed and calendar.", code)
+        return ShiftSpec(stored | {"rotate": {}}, (), spec.path("users"))
+    kind, pattern_spec = kinds.popitem()
     match kind:
         case "rotate":
             if start is None or len(start) != len("2026-01-05"):
                 problem = "is needed: the day from which hand-offs are counted, such as 2026-01-05."
                 if start is not None or not spec.has("start"):
-                    spec.refuse("start", problem, "missing")
-            users, stored[kind] = _rotation(held, start)
+                    spec.add_error("start", problem, "missing")
+            users, stored[kind] = _rotation(pattern_spec, start)
         case "fixed":
-            users, stored[kind] = _fixed(held, start)
+            users, stored[kind] = _fixed(pattern_spec, start)
         case _:
-            stored[kind] = _calendar(held)
+            stored[kind] = _calendar(pattern_spec)
     if start is not None and end is not None and _last_moment(end) <= datetime.fromisoformat(start):
-        spec.refuse("end", "is before start.")
-    spec.done()
+        spec.add_error("end", "is before start.")
+    spec.reject_unknown_keys()
     stored |= {key: text for key, text in (("start", start), ("end", end)) if text is not None}
-    return ShiftSpec(stored, users, held.place("users"))
+    return ShiftSpec(stored, users, pattern_spec.path("users"))
 
 
 def _rotation(spec: ObjectReader, start: str | None) -> tuple[tuple[str, ...], dict[str, Any]]:
-    every = _step(spec)
+    every = _handoff_interval(spec)
     stored: dict[str, Any] = {
         "every": durations.write(every) if isinstance(every, timedelta) else _months(every),
-        "at": weekly_windows.clock(_time(spec, "at")),
+        "at": weekly_windows.format_time(_time(spec, "at")),
     }
-    if spec.has("on") and (on := _hand_off_day(spec, every)) is not None:
+    if spec.has("on") and (on := _handoff_day(spec, every)) is not None:
         stored["on"] = on
-    move = spec.whole("move", 1, least=1, most=1000)
+    move = spec.integer("move", 1, minimum=1, maximum=1000)
     if move != 1:
         stored["move"] = move
     if spec.has("windows"):
         stored["windows"] = weekly_windows.write(_windows(spec))
     users, roles = _users_and_roles(spec)
     if len(roles) > len(users) > 0:
-        spec.refuse("roles", f"{len(roles)} roles need at least as many users; there are {len(users)}.")
-    spec.done()
+        spec.add_error("roles", f"{len(roles)} roles need at least as many users; there are {len(users)}.")
+    spec.reject_unknown_keys()
     return users, stored | {"roles": roles}
 
 
-def _step(spec: ObjectReader) -> timedelta | MonthInterval:
+def _handoff_interval(spec: ObjectReader) -> timedelta | MonthInterval:
     """Reads the interval between handoffs."""
     text = spec.raw("every")
     if isinstance(text, str) and re.fullmatch(r"\s*\d{1,3}\s+months?\s*", text):
-        found = schedules.step(" ".join(text.split()))
-        if isinstance(found, MonthInterval) and 1 <= found.count <= MAX_MONTHS:
-            return found
-        spec.refuse("every", f"must be 1 to {MAX_MONTHS} months.")
+        interval = schedules.parse_handoff_interval(" ".join(text.split()))
+        if isinstance(interval, MonthInterval) and 1 <= interval.count <= MAX_MONTHS:
+            return interval
+        spec.add_error("every", f"must be 1 to {MAX_MONTHS} months.")
         return MonthInterval(1)
-    every = spec.span("every", _WEEK, longest=MAX_HANDOFF_INTERVAL)
+    every = spec.duration("every", _WEEK, maximum=MAX_HANDOFF_INTERVAL)
     if every < MIN_HANDOFF_INTERVAL:
-        spec.refuse("every", "must be at least 1h.")
+        spec.add_error("every", "must be at least 1h.")
         return _WEEK
     return every
 
@@ -367,22 +367,22 @@ def _months(every: MonthInterval) -> str:
     return f"{every.count} month{'s' if every.count > 1 else ''}"
 
 
-def _hand_off_day(spec: ObjectReader, every: timedelta | MonthInterval) -> str | int | None:
+def _handoff_day(spec: ObjectReader, every: timedelta | MonthInterval) -> str | int | None:
     """Reads the handoff day: for whole weeks a weekday; for months a day of the month, or its first such weekday."""
     value = spec.raw("on")
     if isinstance(every, MonthInterval) and isinstance(value, int) and not isinstance(value, bool):
         if 1 <= value <= 31:
             return value
-        spec.refuse("on", "must be a day of the month from 1 to 31.")
+        spec.add_error("on", "must be a day of the month from 1 to 31.")
         return None
     try:
-        found = str(weekly_windows.day(spec.text("on")))
+        weekday = str(weekly_windows.parse_weekday(spec.text("on")))
     except ValueError as error:
-        spec.refuse("on", str(error))
+        spec.add_error("on", str(error))
         return None
     if isinstance(every, timedelta) and every % _WEEK:
-        spec.refuse("on", "fits only where every is whole weeks or months.")
-    return found
+        spec.add_error("on", "fits only where every is whole weeks or months.")
+    return weekday
 
 
 def _fixed(spec: ObjectReader, start: str | None) -> tuple[tuple[str, ...], dict[str, Any]]:
@@ -390,9 +390,9 @@ def _fixed(spec: ObjectReader, start: str | None) -> tuple[tuple[str, ...], dict
     stored: dict[str, Any] = {}
     every = None
     if spec.has("every"):
-        every = spec.span("every", _WEEK, longest=MAX_WEEKS * _WEEK)
+        every = spec.duration("every", _WEEK, maximum=MAX_WEEKS * _WEEK)
         if not every or every % _WEEK:
-            spec.refuse("every", "must be whole weeks, such as 2w.")
+            spec.add_error("every", "must be whole weeks, such as 2w.")
             every = None
         else:
             stored["every"] = durations.write(every)
@@ -401,57 +401,59 @@ def _fixed(spec: ObjectReader, start: str | None) -> tuple[tuple[str, ...], dict
     else:
         stored["windows"] = weekly_windows.write(_windows(spec))
         if every is not None and every > _WEEK and start is None:
-            spec.refuse("every", "needs the shift's start: the weeks are counted from it.", "missing")
-    spec.done()
+            spec.add_error("every", "needs the shift's start: the weeks are counted from it.", "missing")
+    spec.reject_unknown_keys()
     return users, stored | {"roles": roles}
 
 
 def _span(spec: ObjectReader, every: timedelta | None) -> dict[str, str]:
     """Reads one period between two local times."""
     if spec.has("windows"):
-        spec.refuse("windows", "give either windows, or from and to.")
+        spec.add_error("windows", "give either windows, or from and to.")
     begin, end = _local(spec, "from"), _local(spec, "to")
     if begin is None or end is None:
         return {"from": "2026-01-01T00:00", "to": "2026-01-01T01:00"}
     if end <= begin:
-        spec.refuse("to", "is not after from.")
+        spec.add_error("to", "is not after from.")
     elif every is not None and end - begin > every:
-        spec.refuse("every", "comes again before the stretch has ended.")
+        spec.add_error("every", "comes again before the stretch has ended.")
     return {"from": begin.isoformat(timespec="minutes"), "to": end.isoformat(timespec="minutes")}
 
 
 def _calendar(spec: ObjectReader) -> dict[str, Any]:
-    url = spec.text("url", required=True, longest=2000)
+    url = spec.text("url", required=True, max_length=2000)
     if url:
         url = re.sub(r"^webcals?://", "https://", url, flags=re.IGNORECASE)
         try:
             egress.check_url(url)
         except Permanent as error:
-            spec.refuse("url", str(error))
-        if secret_urls.is_shown(url):
-            spec.refuse("url", "is hidden here; enter the whole of it.")
+            spec.add_error("url", str(error))
+        if secret_urls.is_masked(url):
+            spec.add_error("url", "is hidden here; enter the whole of it.")
     stored = {"url": calendar_urls.seal(url) if url else "", "roles": _roles(spec)}
-    spec.done()
+    spec.reject_unknown_keys()
     return stored
 
 
 def _users_and_roles(spec: ObjectReader) -> tuple[tuple[str, ...], list[str]]:
     users = spec.texts("users")
     if not users and not spec.raw("users"):
-        spec.refuse("users", "at least one user is needed.", "missing")
+        spec.add_error("users", "at least one user is needed.", "missing")
     return users, _roles(spec)
 
 
 def _roles(spec: ObjectReader) -> list[str]:
     roles = []
-    given = spec.texts("roles")
-    for number, role in enumerate(given):
-        if role in list(MemberRole) or (role == schedules.OWN and len(given) == 1):
+    role_names = spec.texts("roles")
+    for number, role in enumerate(role_names):
+        if role in list(MemberRole) or (role == schedules.OWN_ROLES and len(role_names) == 1):
             roles.append(role)
-        elif role == schedules.OWN:
-            spec.refuse(f"roles[{number}]", "own stands alone: each user then has the roles they have in the group.")
+        elif role == schedules.OWN_ROLES:
+            spec.add_error(f"roles[{number}]", "own stands alone: each user then has the roles they have in the group.")
         else:
-            spec.refuse(f"roles[{number}]", f'"{role}" is not one of {", ".join(MemberRole)}, {schedules.OWN}.')
+            spec.add_error(
+                f"roles[{number}]", f'"{role}" is not one of {", ".join(MemberRole)}, {schedules.OWN_ROLES}.'
+            )
     return roles or [str(MemberRole.PRIMARY)]
 
 
@@ -459,30 +461,30 @@ def _day_or_local(spec: ObjectReader, key: str) -> str | None:
     """Reads an optional date or local time, and returns it as stored."""
     if not spec.has(key):
         return None
-    text = spec.text(key, longest=40)
+    text = spec.text(key, max_length=40)
     try:
         if _LOCAL.fullmatch(text):
             return datetime.fromisoformat(text).isoformat(timespec="minutes")
         return date.fromisoformat(text).isoformat()
     except ValueError:
         if text or isinstance(spec.raw(key), str):
-            spec.refuse(key, f'"{text}" is not a date; write it like 2026-01-05, or 2026-01-05T09:00.')
+            spec.add_error(key, f'"{text}" is not a date; write it like 2026-01-05, or 2026-01-05T09:00.')
         return None
 
 
 def _last_moment(end: str) -> datetime:
-    found = datetime.fromisoformat(end)
-    return found + timedelta(days=1) if len(end) == len("2026-01-05") else found
+    end_at = datetime.fromisoformat(end)
+    return end_at + timedelta(days=1) if len(end) == len("2026-01-05") else end_at
 
 
 def _local(spec: ObjectReader, key: str) -> datetime | None:
     """Reads a required local time."""
-    text = spec.text(key, required=True, longest=40)
+    text = spec.text(key, required=True, max_length=40)
     try:
         if _LOCAL.fullmatch(text):
             return datetime.fromisoformat(text)
     except ValueError:
         pass
     if text:
-        spec.refuse(key, f'"{text}" is not a local time; write it like 2026-12-24T17:00.')
+        spec.add_error(key, f'"{text}" is not a local time; write it like 2026-12-24T17:00.')
     return None

@@ -42,88 +42,102 @@ class ShiftRange:
 
 def rows() -> QuerySet[SwapRequest]:
     """Returns all swaps, with their users and schedules."""
-    return SwapRequest.objects.select_related("schedule__group", "asked_by", "asked")
+    return SwapRequest.objects.select_related("schedule__group", "requester", "requested_user")
 
 
 def is_involved(schedule: Schedule, user: User) -> bool:
     """Returns whether the user belongs to the schedule: as a member of its group, or in a shift."""
-    return Membership.objects.filter(group=schedule.group_id, user=user).exists() or user.pk in _named(schedule)
-
-
-def give(schedule: Schedule, stretch: ShiftRange, *, of: User, to: User, actor: AuditActor, now: datetime) -> Override:
-    """Replaces `of` by `to` for the period: a shift is taken or handed over.
-
-    Raises Rejected if `of` is not on call in the schedule then, the period is over, or `to` is deactivated.
-    """
-    ahead = _ahead(stretch, now)
-    refuse_unless_on_call(schedule, of, ahead)
-    return overrides.add_override(
-        schedule, to, of, ahead.starts_at, ahead.ends_at, role=ahead.role, actor=actor, now=now
+    return Membership.objects.filter(group=schedule.group_id, user=user).exists() or user.pk in _scheduled_user_ids(
+        schedule
     )
 
 
-def fill(schedule: Schedule, stretch: ShiftRange, *, user: User, actor: AuditActor, now: datetime) -> Override:
+def transfer_shift(
+    schedule: Schedule, shift_range: ShiftRange, *, current_user: User, new_user: User, actor: AuditActor, now: datetime
+) -> Override:
+    """Replaces `current_user` by `new_user` for the period: a shift is taken or handed over.
+
+    Raises Rejected if `current_user` is not on call in the schedule then, the period is over, or `new_user` is
+    deactivated.
+    """
+    remaining = _future_part(shift_range, now)
+    refuse_unless_on_call(schedule, current_user, remaining)
+    return overrides.add_override(
+        schedule,
+        new_user,
+        current_user,
+        remaining.starts_at,
+        remaining.ends_at,
+        role=remaining.role,
+        actor=actor,
+        now=now,
+    )
+
+
+def fill_gap(schedule: Schedule, shift_range: ShiftRange, *, user: User, actor: AuditActor, now: datetime) -> Override:
     """Assigns `user` to a coverage gap in a role of the group.
 
     Raises Rejected without a role, if the period is over, or if somebody has the role at any time in it.
     """
-    if stretch.role is None:
+    if shift_range.role is None:
         raise Rejected("missing", "role: say which one nobody has.", "role")
-    ahead = _ahead(stretch, now)
-    for segment in _drawn(schedule, ahead).segments:
-        if segment.role is ahead.role:
-            said = f"{segment.name} is {segment.role} of {schedule.group.name} then: take it from them, or choose less."
-            raise Rejected("invalid", f"from: {said}", "from")
+    remaining = _future_part(shift_range, now)
+    for segment in _load_timeline(schedule, remaining).segments:
+        if segment.role is remaining.role:
+            problem = (
+                f"{segment.name} is {segment.role} of {schedule.group.name} then: take it from them, or choose less."
+            )
+            raise Rejected("invalid", f"from: {problem}", "from")
     spec = {
         "schedule": schedule.name,
         "user": user.username,
-        "role": str(ahead.role),
-        "from": specs.write_moment(ahead.starts_at),
-        "to": specs.write_moment(ahead.ends_at),
+        "role": str(remaining.role),
+        "from": specs.write_moment(remaining.starts_at),
+        "to": specs.write_moment(remaining.ends_at),
     }
     return overrides.save_override(spec, actor=actor, now=now)
 
 
-def may_take_back(override: Override, user: User) -> bool:
+def may_undo(override: Override, user: User) -> bool:
     """Returns whether the user made this override for themselves: a shift taken, handed over or filled. A swap belongs
     to two users, and an override that a manager made for others belongs to the managers."""
     is_about_them = user.pk in (override.user_id, override.instead_of_id)
     return override.created_by_id == user.pk and override.swap_id is None and is_about_them
 
 
-def ask(
+def request_swap(
     schedule: Schedule,
-    stretch: ShiftRange,
+    shift_range: ShiftRange,
     *,
-    asked_by: User,
-    asked: User,
+    requester: User,
+    requested_user: User,
     in_return: ShiftRange | None,
     message: str,
     actor: AuditActor,
     now: datetime,
 ) -> SwapRequest:
-    """Requests a swap: `asked` takes the period of `asked_by`, optionally for one of theirs in return.
+    """Requests a swap: `requested_user` takes the period of `requester`, optionally for one of theirs in return.
 
     The requested user gets a notice. Raises Rejected if either user is not on call then, or the period is over.
     """
-    if asked.pk == asked_by.pk:
+    if requested_user.pk == requester.pk:
         raise Rejected("invalid", "user: nobody swaps with themselves.", "user")
-    if not asked.is_active:
-        raise Rejected("invalid", f"user: {asked.display_name} is switched off.", "user")
-    if not is_involved(schedule, asked):
-        raise Rejected("invalid", f"user: {asked.display_name} is not in {schedule.group.name}.", "user")
-    refuse_unless_on_call(schedule, asked_by, _ahead(stretch, now))
+    if not requested_user.is_active:
+        raise Rejected("invalid", f"user: {requested_user.display_name} is switched off.", "user")
+    if not is_involved(schedule, requested_user):
+        raise Rejected("invalid", f"user: {requested_user.display_name} is not in {schedule.group.name}.", "user")
+    refuse_unless_on_call(schedule, requester, _future_part(shift_range, now))
     if in_return is not None:
-        refuse_unless_on_call(schedule, asked, _ahead(in_return, now, "return_to"))
+        refuse_unless_on_call(schedule, requested_user, _future_part(in_return, now, "return_to"))
     with transaction.atomic():
         config_version.lock()
         swap = SwapRequest.objects.create(
             schedule=schedule,
-            asked_by=asked_by,
-            asked=asked,
-            role=stretch.role or "",
-            starts_at=stretch.starts_at,
-            ends_at=stretch.ends_at,
+            requester=requester,
+            requested_user=requested_user,
+            role=shift_range.role or "",
+            starts_at=shift_range.starts_at,
+            ends_at=shift_range.ends_at,
             return_role=(in_return.role or "") if in_return else "",
             return_starts_at=in_return.starts_at if in_return else None,
             return_ends_at=in_return.ends_at if in_return else None,
@@ -132,10 +146,10 @@ def ask(
         )
         _record(swap, None, actor, now)
         notices.write(
-            [asked],
-            title=f"{asked_by.display_name} asks you to take a shift of {schedule.name}",
-            text=_said(swap),
-            reason=f"{asked_by.display_name} asked you.",
+            [requested_user],
+            title=f"{requester.display_name} asks you to take a shift of {schedule.name}",
+            text=_describe_swap(swap),
+            reason=f"{requester.display_name} asked you.",
             now=now,
         )
     return swap
@@ -146,45 +160,47 @@ def accept(swap: SwapRequest, *, actor: AuditActor, now: datetime) -> SwapReques
 
     Raises Rejected if it was already answered, is over, or one of the users no longer has their period.
     """
-    for stretch, user in _stretches(swap):
-        refuse_unless_on_call(swap.schedule, user, _ahead(stretch, now))
+    for shift_range, user in _ranges(swap):
+        refuse_unless_on_call(swap.schedule, user, _future_part(shift_range, now))
     with transaction.atomic():
         config_version.lock()
-        locked = _locked(swap)
-        both = (locked.asked_by, locked.asked)
-        for whole, has in _stretches(locked):
-            stretch, takes = _ahead(whole, now), next(user for user in both if user != has)
+        locked = _lock_pending(swap)
+        both = (locked.requester, locked.requested_user)
+        for full_range, current_user in _ranges(locked):
+            shift_range, new_user = _future_part(full_range, now), next(user for user in both if user != current_user)
             overrides.add_override(
-                locked.schedule, takes, has, stretch.starts_at, stretch.ends_at,
-                role=stretch.role, swap=locked, actor=actor, now=now,
+                locked.schedule, new_user, current_user, shift_range.starts_at, shift_range.ends_at,
+                role=shift_range.role, swap=locked, actor=actor, now=now,
             )  # fmt: skip
-        return _end(locked, SwapState.ACCEPTED, f"{locked.asked.display_name} took it.", locked.asked_by, actor, now)
+        return _end(
+            locked, SwapState.ACCEPTED, f"{locked.requested_user.display_name} took it.", locked.requester, actor, now
+        )
 
 
 def decline(swap: SwapRequest, *, actor: AuditActor, now: datetime) -> SwapRequest:
     """Declines a swap. The requester gets a notice. Raises `Rejected("already_answered")`."""
     with transaction.atomic():
         config_version.lock()
-        locked = _locked(swap)
-        text = f"{locked.asked.display_name} cannot take it. The shift stays yours."
-        return _end(locked, SwapState.DECLINED, text, locked.asked_by, actor, now)
+        locked = _lock_pending(swap)
+        text = f"{locked.requested_user.display_name} cannot take it. The shift stays yours."
+        return _end(locked, SwapState.DECLINED, text, locked.requester, actor, now)
 
 
 def withdraw(swap: SwapRequest, *, actor: AuditActor, now: datetime) -> SwapRequest:
     """Withdraws a swap request. The requested user gets a notice. Raises `Rejected("already_answered")`."""
     with transaction.atomic():
         config_version.lock()
-        locked = _locked(swap)
-        text = f"{locked.asked_by.display_name} took the question back. Nothing to do."
-        return _end(locked, SwapState.WITHDRAWN, text, locked.asked, actor, now)
+        locked = _lock_pending(swap)
+        text = f"{locked.requester.display_name} took the question back. Nothing to do."
+        return _end(locked, SwapState.WITHDRAWN, text, locked.requested_user, actor, now)
 
 
 def swap_spec(swap: SwapRequest) -> dict[str, Any]:
     """Returns the swap in the form of the API."""
     return {
         "schedule": swap.schedule.name,
-        "asked_by": swap.asked_by.username,
-        "user": swap.asked.username,
+        "asked_by": swap.requester.username,
+        "user": swap.requested_user.username,
         "from": swap.starts_at,
         "to": swap.ends_at,
         "role": swap.role or None,
@@ -198,76 +214,78 @@ def swap_spec(swap: SwapRequest) -> dict[str, Any]:
     }
 
 
-def refuse_unless_on_call(schedule: Schedule, user: User, stretch: ShiftRange) -> None:
+def refuse_unless_on_call(schedule: Schedule, user: User, shift_range: ShiftRange) -> None:
     """Raises Rejected if the user is not on call in that period. Uses the pool, so call it in no transaction."""
-    drawn = _drawn(schedule, stretch)
+    timeline = _load_timeline(schedule, shift_range)
     if not any(
-        segment.user_id == user.pk and segment.schedule == schedule.name and stretch.role in (None, segment.role)
-        for segment in drawn.segments
+        segment.user_id == user.pk and segment.schedule == schedule.name and shift_range.role in (None, segment.role)
+        for segment in timeline.segments
     ):
-        span = notices.span(stretch.starts_at, stretch.ends_at, schedule.time_zone)
-        role = f" as {stretch.role}" if stretch.role else ""
+        span = notices.span(shift_range.starts_at, shift_range.ends_at, schedule.time_zone)
+        role = f" as {shift_range.role}" if shift_range.role else ""
         raise Rejected("invalid", f"{user.display_name} is not on call{role} in {schedule.name} from {span}.", "from")
 
 
-def _drawn(schedule: Schedule, stretch: ShiftRange) -> Timeline:
+def _load_timeline(schedule: Schedule, shift_range: ShiftRange) -> Timeline:
     """Returns the group's timeline for the period. Raises Rejected if it is empty or too long."""
-    if stretch.ends_at <= stretch.starts_at:
+    if shift_range.ends_at <= shift_range.starts_at:
         raise Rejected("invalid", "to: is not after from.", "to")
-    if stretch.ends_at - stretch.starts_at > MAX_SWAP_RANGE:
+    if shift_range.ends_at - shift_range.starts_at > MAX_SWAP_RANGE:
         raise Rejected("invalid", f"to: is more than {MAX_SWAP_RANGE.days} days after from.", "to")
     with database.transaction() as connection:
-        plan = loader.plan(connection, schedule.group_id, stretch.starts_at)
-    return final_schedule.timeline(plan or GroupPlan(schedule.group_id, ""), stretch.starts_at, stretch.ends_at)
+        plan = loader.plan(connection, schedule.group_id, shift_range.starts_at)
+    return final_schedule.timeline(plan or GroupPlan(schedule.group_id, ""), shift_range.starts_at, shift_range.ends_at)
 
 
-def _named(schedule: Schedule) -> set[int]:
+def _scheduled_user_ids(schedule: Schedule) -> set[int]:
     return {user for shift in schedule.definition["shifts"] for user in schedules.users_of(shift)}
 
 
-def _stretches(swap: SwapRequest) -> list[tuple[ShiftRange, User]]:
+def _ranges(swap: SwapRequest) -> list[tuple[ShiftRange, User]]:
     """Returns the periods of the swap, each with the user who is on call in it now."""
-    role, back = (MemberRole(text) if text else None for text in (swap.role, swap.return_role))
-    found = [(ShiftRange(swap.starts_at, swap.ends_at, role), swap.asked_by)]
+    role, return_role = (MemberRole(text) if text else None for text in (swap.role, swap.return_role))
+    ranges = [(ShiftRange(swap.starts_at, swap.ends_at, role), swap.requester)]
     if swap.return_starts_at is not None and swap.return_ends_at is not None:
-        found.append((ShiftRange(swap.return_starts_at, swap.return_ends_at, back), swap.asked))
-    return found
+        ranges.append((ShiftRange(swap.return_starts_at, swap.return_ends_at, return_role), swap.requested_user))
+    return ranges
 
 
-def _ahead(stretch: ShiftRange, now: datetime, field: str = "to") -> ShiftRange:
+def _future_part(shift_range: ShiftRange, now: datetime, field: str = "to") -> ShiftRange:
     """Returns the future part of the period; the past stays as it was. Raises Rejected if all of it is over."""
-    if stretch.ends_at <= now:
+    if shift_range.ends_at <= now:
         raise Rejected("invalid", f"{field}: is over already.", field)
-    return replace(stretch, starts_at=max(stretch.starts_at, now.replace(microsecond=0)))
+    return replace(shift_range, starts_at=max(shift_range.starts_at, now.replace(microsecond=0)))
 
 
-def _locked(swap: SwapRequest) -> SwapRequest:
+def _lock_pending(swap: SwapRequest) -> SwapRequest:
     """Locks and returns the current swap. Raises `Rejected("already_answered")` if it was answered."""
-    found = rows().select_for_update(of=("self",)).get(pk=swap.pk)
-    if found.state != SwapState.ASKED:
-        raise Rejected("already_answered", f"This swap is {found.state} already.")
-    return found
+    locked = rows().select_for_update(of=("self",)).get(pk=swap.pk)
+    if locked.state != SwapState.PENDING:
+        raise Rejected("already_answered", f"This swap is {locked.state} already.")
+    return locked
 
 
-def _end(swap: SwapRequest, state: SwapState, text: str, told: User, actor: AuditActor, now: datetime) -> SwapRequest:
+def _end(
+    swap: SwapRequest, state: SwapState, text: str, recipient: User, actor: AuditActor, now: datetime
+) -> SwapRequest:
     before = swap_spec(swap)
     swap.state, swap.answered_at = str(state), now
     swap.save(update_fields=["state", "answered_at"])
     _record(swap, before, actor, now)
     notices.write(
-        [told],
+        [recipient],
         title=f"Swap of {swap.schedule.name} {state}",
-        text=f"{text}\n\n{_said(swap)}",
+        text=f"{text}\n\n{_describe_swap(swap)}",
         reason="It is about a swap of yours.",
         now=now,
     )
     return swap
 
 
-def _said(swap: SwapRequest) -> str:
+def _describe_swap(swap: SwapRequest) -> str:
     zone = swap.schedule.time_zone
-    asked = f"{swap.asked_by.display_name} asks {swap.asked.display_name} to take {swap.schedule.name}"
-    lines = [f"{asked} from {notices.span(swap.starts_at, swap.ends_at, zone)}."]
+    first_line = f"{swap.requester.display_name} asks {swap.requested_user.display_name} to take {swap.schedule.name}"
+    lines = [f"{first_line} from {notices.span(swap.starts_at, swap.ends_at, zone)}."]
     if swap.return_starts_at and swap.return_ends_at:
         lines.append(f"In return: from {notices.span(swap.return_starts_at, swap.return_ends_at, zone)}.")
     if swap.message:
@@ -276,14 +294,14 @@ def _said(swap: SwapRequest) -> str:
 
 
 def _record(swap: SwapRequest, before: dict[str, Any] | None, actor: AuditActor, now: datetime) -> None:
-    shown = {key: str(value) if isinstance(value, datetime) else value for key, value in swap_spec(swap).items()}
-    earlier = before and {key: str(v) if isinstance(v, datetime) else v for key, v in before.items()}
+    after = {key: str(value) if isinstance(value, datetime) else value for key, value in swap_spec(swap).items()}
+    before_texts = before and {key: str(v) if isinstance(v, datetime) else v for key, v in before.items()}
     audit.record_change(
         actor,
         now=now,
         object_type="swap",
         object_id=swap.pk,
-        object_name=f"{swap.asked_by.username} with {swap.asked.username}",
-        before=earlier,
-        after=shown,
+        object_name=f"{swap.requester.username} with {swap.requested_user.username}",
+        before=before_texts,
+        after=after,
     )

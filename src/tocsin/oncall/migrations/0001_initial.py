@@ -183,13 +183,13 @@ class Migration(migrations.Migration):
                 ("created_at", models.DateTimeField()),
                 ("answered_at", models.DateTimeField(null=True)),
                 (
-                    "asked",
+                    "requested_user",
                     models.ForeignKey(
                         on_delete=django.db.models.deletion.CASCADE, related_name="+", to=settings.AUTH_USER_MODEL
                     ),
                 ),
                 (
-                    "asked_by",
+                    "requester",
                     models.ForeignKey(
                         on_delete=django.db.models.deletion.CASCADE, related_name="+", to=settings.AUTH_USER_MODEL
                     ),

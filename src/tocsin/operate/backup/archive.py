@@ -24,7 +24,7 @@ FORMAT = 1
 MAGIC = b"PK\x03\x04"
 
 _MANIFEST = "manifest.json"
-_MARK = b"tocsin backup "
+_COMMENT_PREFIX = b"tocsin backup "
 
 #: Bytes read or written at a time.
 CHUNK = 1 << 18
@@ -114,18 +114,18 @@ class BackupWriter:
 
     def add(self, name: str, columns: list[str], stream: Iterable[bytes | bytearray | memoryview]) -> TableInfo:
         """Writes one table's rows in COPY text format, in which a newline only ever ends a row."""
-        total = StreamChecksum()
+        checksum = StreamChecksum()
         with self._zip.open(self._entry(_path(name)), "w", force_zip64=True) as entry:
-            for data in _gathered(stream):
-                total.add(data)
+            for data in _buffered(stream):
+                checksum.add(data)
                 entry.write(data)
-        return TableInfo(name, columns, total.rows, total.size, total.digest.hexdigest())
+        return TableInfo(name, columns, checksum.rows, checksum.size, checksum.digest.hexdigest())
 
     def finish(self, manifest: Manifest) -> None:
         """Writes the manifest and closes the archive."""
         data = msgspec.json.format(msgspec.json.encode(manifest))
         self._zip.writestr(self._entry(_MANIFEST), data)
-        self._zip.comment = _MARK + hashlib.sha256(data).hexdigest().encode()
+        self._zip.comment = _COMMENT_PREFIX + hashlib.sha256(data).hexdigest().encode()
         self._zip.close()
 
     def _entry(self, path: str) -> zipfile.ZipInfo:
@@ -160,10 +160,10 @@ class BackupReader:
     def verify(self) -> None:
         """Reads everything. Raises Rejected, naming the table, if a stream does not match the manifest."""
         for table in self.manifest.tables:
-            found = StreamChecksum()
+            checksum = StreamChecksum()
             for data in self.stream(table):
-                found.add(data)
-            if (found.digest.hexdigest(), found.rows, found.size) != (table.sha256, table.rows, table.size):
+                checksum.add(data)
+            if (checksum.digest.hexdigest(), checksum.rows, checksum.size) != (table.sha256, table.rows, table.size):
                 raise _damaged(table.name)
 
     def stream(self, table: TableInfo) -> Iterator[bytes]:
@@ -186,8 +186,8 @@ class BackupReader:
 
 
 def _manifest(archive: zipfile.ZipFile, path: Path) -> Manifest:
-    mark = archive.comment
-    if not mark.startswith(_MARK) or _MANIFEST not in archive.namelist():
+    comment = archive.comment
+    if not comment.startswith(_COMMENT_PREFIX) or _MANIFEST not in archive.namelist():
         raise Rejected("not_a_backup", f"{path} is not a backup of Tocsin's.")
     if archive.getinfo(_MANIFEST).file_size > _MAX_MANIFEST_BYTES:
         raise _damaged(_MANIFEST)
@@ -195,30 +195,32 @@ def _manifest(archive: zipfile.ZipFile, path: Path) -> Manifest:
         data = archive.read(_MANIFEST)
     except _UNREADABLE as error:
         raise _damaged(_MANIFEST) from error
-    if hashlib.sha256(data).hexdigest().encode() != mark.removeprefix(_MARK):
+    if hashlib.sha256(data).hexdigest().encode() != comment.removeprefix(_COMMENT_PREFIX):
         raise _damaged(_MANIFEST)
     try:
-        number = msgspec.json.decode(data, type=_AnyManifest).format
+        format_version = msgspec.json.decode(data, type=_AnyManifest).format
     except msgspec.DecodeError as error:
         raise _damaged(_MANIFEST) from error
-    if number != FORMAT:
-        raise Rejected("newer", f"{path} has format {number}; this Tocsin reads {FORMAT}. Use the Tocsin that made it.")
+    if format_version != FORMAT:
+        raise Rejected(
+            "newer", f"{path} has format {format_version}; this Tocsin reads {FORMAT}. Use the Tocsin that made it."
+        )
     try:
         return msgspec.json.decode(data, type=Manifest)
     except msgspec.DecodeError as error:
         raise _damaged(_MANIFEST) from error
 
 
-def _gathered(stream: Iterable[bytes | bytearray | memoryview]) -> Iterator[bytes]:
+def _buffered(stream: Iterable[bytes | bytearray | memoryview]) -> Iterator[bytes]:
     """Combines small chunks into larger ones: COPY yields row by row."""
-    held = bytearray()
-    for part in stream:
-        held += part
-        if len(held) >= CHUNK:
-            yield bytes(held)
-            held.clear()
-    if held:
-        yield bytes(held)
+    buffer = bytearray()
+    for chunk in stream:
+        buffer += chunk
+        if len(buffer) >= CHUNK:
+            yield bytes(buffer)
+            buffer.clear()
+    if buffer:
+        yield bytes(buffer)
 
 
 def _path(table: str) -> str:

@@ -28,12 +28,12 @@ _MAX_COST = 1 << 20
 
 def seal(keys: Sequence[str], passphrase: str | None, *, cost: int = COST) -> ArchiveKeys:
     """The keys for a backup; in plain text only without a passphrase."""
-    known = [crypto.fingerprint(key) for key in keys]
+    fingerprints = [crypto.fingerprint(key) for key in keys]
     if passphrase is None:
-        return ArchiveKeys(known, plain=list(keys))
+        return ArchiveKeys(fingerprints, plain=list(keys))
     salt = secrets.token_bytes(16)
-    sealed = _box(passphrase, salt, cost).encrypt(json.dumps(list(keys)).encode())
-    return ArchiveKeys(known, sealed.decode(), base64.b64encode(salt).decode(), cost)
+    encrypted = _derive_fernet(passphrase, salt, cost).encrypt(json.dumps(list(keys)).encode())
+    return ArchiveKeys(fingerprints, encrypted.decode(), base64.b64encode(salt).decode(), cost)
 
 
 def unseal(keys: ArchiveKeys, passphrase: str | None) -> tuple[str, ...]:
@@ -49,36 +49,36 @@ def unseal(keys: ArchiveKeys, passphrase: str | None) -> tuple[str, ...]:
     if not 2 <= keys.cost <= _MAX_COST:
         raise Rejected("damaged", "The backup is damaged: its secret key cannot be read.")
     try:
-        opened = _box(passphrase, base64.b64decode(keys.salt), keys.cost).decrypt(keys.sealed.encode())
+        decrypted = _derive_fernet(passphrase, base64.b64decode(keys.salt), keys.cost).decrypt(keys.sealed.encode())
     except (InvalidToken, ValueError):
         raise Rejected("passphrase_wrong", "That is not the passphrase of this backup.") from None
-    return tuple(str(key) for key in json.loads(opened))
+    return tuple(str(key) for key in json.loads(decrypted))
 
 
-def missing(keys: ArchiveKeys, known: Sequence[str]) -> bool:
-    """Whether a secret in the backup may need a key that is not among `known`."""
-    return not set(keys.fingerprints) <= {crypto.fingerprint(key) for key in known}
+def missing(keys: ArchiveKeys, known_keys: Sequence[str]) -> bool:
+    """Whether a secret in the backup may need a key that is not among `known_keys`."""
+    return not set(keys.fingerprints) <= {crypto.fingerprint(key) for key in known_keys}
 
 
-def choose(keys: ArchiveKeys, settings: Config, passphrase: str | None, *, without_key: bool) -> tuple[str, ...]:
+def choose_keys(keys: ArchiveKeys, settings: Config, passphrase: str | None, *, without_key: bool) -> tuple[str, ...]:
     """The keys to write to the data directory, newest first; empty if nothing changes.
 
     Raises Rejected if secrets in the backup would become unreadable, unless `without_key` accepts that.
     """
-    known = settings.secret_keys or stored(settings.data_dir)
-    if without_key or not missing(keys, known):
+    known_keys = settings.secret_keys or load_keys(settings.data_dir)
+    if without_key or not missing(keys, known_keys):
         return ()
-    opened = unseal(keys, passphrase)
+    decrypted = unseal(keys, passphrase)
     if settings.secret_keys:
         raise Rejected(
             "key_differs",
             "TOCSIN_SECRET_KEY is not the key of this backup. Take the variable away, so that the backup's key is put "
             "into the data directory; or add that key to it; or restore --without-key and enter every secret anew.",
         )
-    return opened
+    return decrypted
 
 
-def stored(data_dir: Path) -> tuple[str, ...]:
+def load_keys(data_dir: Path) -> tuple[str, ...]:
     """The keys in the data directory, newest first; never creates one."""
     try:
         return crypto.keys_in((data_dir / crypto.KEY_FILE).read_text())
@@ -86,12 +86,12 @@ def stored(data_dir: Path) -> tuple[str, ...]:
         return ()
 
 
-def keep(data_dir: Path, keys: Sequence[str]) -> None:
+def write_keys(data_dir: Path, keys: Sequence[str]) -> None:
     """Atomically replaces the keys of the data directory, newest first."""
     data_dir.mkdir(parents=True, exist_ok=True)
     path = data_dir / crypto.KEY_FILE
-    draft = path.with_name(f".{crypto.KEY_FILE}.{os.getpid()}.{secrets.token_hex(4)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    temporary_path = path.with_name(f".{crypto.KEY_FILE}.{os.getpid()}.{secrets.token_hex(4)}")
+    descriptor = os.open(temporary_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as file:
         file.write("".join(f"{key}\n" for key in keys))
         file.flush()
@@ -99,10 +99,10 @@ def keep(data_dir: Path, keys: Sequence[str]) -> None:
     if path.exists():
         # Root may run the command, while the server with its own account must be able to read the key.
         with contextlib.suppress(PermissionError):
-            os.chown(draft, path.stat().st_uid, path.stat().st_gid)
-    draft.replace(path)
+            os.chown(temporary_path, path.stat().st_uid, path.stat().st_gid)
+    temporary_path.replace(path)
 
 
-def _box(passphrase: str, salt: bytes, cost: int) -> Fernet:
+def _derive_fernet(passphrase: str, salt: bytes, cost: int) -> Fernet:
     derived = Scrypt(salt=salt, length=32, n=cost, r=8, p=1).derive(passphrase.encode())
     return Fernet(base64.urlsafe_b64encode(derived))

@@ -23,10 +23,10 @@ from tocsin.operate.backup import key_encryption, tables
 from tocsin.operate.backup.archive import BackupReader, Manifest, TableInfo
 
 #: Tables that may have rows in an "empty" database: from migrations, starts, and views of it.
-_OF_NO_ACCOUNT = ("django_", "auth_", "core_", "operate_", "access_auditentry")
+_IGNORED_PREFIXES = ("django_", "auth_", "core_", "operate_", "access_auditentry")
 
 #: User-facing names for the most important tables.
-_NOUNS = {
+_TABLE_LABELS = {
     "people_user": "users",
     "inbound_integration": "integrations",
     "alerts_alert": "alerts",
@@ -35,7 +35,7 @@ _NOUNS = {
 
 
 #: The reason for the pause of all paging.
-PAUSED = "Restored from a backup"
+PAUSE_REASON = "Restored from a backup"
 
 # Uses only the oldest columns, because the backup's tables are not migrated yet.
 _PAUSE = """
@@ -58,9 +58,9 @@ class RestoreResult:
     #: Migrations applied afterwards because the backup is older than this release.
     migrated: list[str]
     #: Whether secret keys were written to the data directory, and whether the backup's keys are available now.
-    has_written_keys: bool
+    were_keys_written: bool
     has_keys: bool
-    live_alerts: int
+    active_alerts: int
 
 
 def restore(
@@ -83,29 +83,33 @@ def restore(
         connection.execute("SET LOCAL lock_timeout = '30s'")
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (MIGRATION_LOCK,))
         _refuse_running(connection)
-        present = _present(connection)
+        existing_tables = _existing_tables(connection)
         if not force:
-            _refuse_what_is_there(connection, present)
-        _clear(connection, present)
+            _refuse_not_empty(connection, existing_tables)
+        _drop_tables(connection, existing_tables)
         connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
         tables.migrate_to(manifest.migrations)
-        _fill(connection, reader)
+        _restore_rows(connection, reader)
         _end_access(connection)
         if paused_for is not None:
-            connection.execute(_PAUSE, {"reason": PAUSED, "span": paused_for})
+            connection.execute(_PAUSE, {"reason": PAUSE_REASON, "span": paused_for})
         # Invalidates every process's cached configuration.
         config_version.bump()
         if new_keys:
-            _keep_keys(new_keys)
+            _write_keys(new_keys)
     migrated = migrate.migrate()
     session = _connection()
     session.lift_time_limit()
     session.execute("ANALYZE")
     session.restore_time_limit()
     settings = environment.current()
-    known = settings.secret_keys or key_encryption.stored(settings.data_dir)
+    known_keys = settings.secret_keys or key_encryption.load_keys(settings.data_dir)
     return RestoreResult(
-        manifest, migrated, bool(new_keys), not key_encryption.missing(manifest.keys, known), _live_alerts()
+        manifest,
+        migrated,
+        bool(new_keys),
+        not key_encryption.missing(manifest.keys, known_keys),
+        _count_active_alerts(),
     )
 
 
@@ -115,19 +119,19 @@ def _refuse_unknown(manifest: Manifest) -> None:
         raise Rejected(
             "newer", f"The backup was made by a newer Tocsin ({manifest.tocsin}, with {app}.{name}): upgrade this one."
         )
-    there = set(tables.tables_at(manifest.migrations))
-    found = {table.name for table in manifest.tables}
+    expected_tables = set(tables.tables_at(manifest.migrations))
+    backup_tables = {table.name for table in manifest.tables}
     # Backups of older releases include tables of sessions and the sandbox, which are not restored.
-    if found - there or there - tables.OMITTED - found:
+    if backup_tables - expected_tables or expected_tables - tables.OMITTED - backup_tables:
         raise Rejected("damaged", "The backup is damaged: its tables are not those of its version.")
 
 
 def _connection() -> GuardedConnection:
     """Django's connection, which runs the transaction."""
     django_connection.ensure_connection()
-    found = django_connection.connection
-    assert isinstance(found, GuardedConnection)
-    return found
+    connection = django_connection.connection
+    assert isinstance(connection, GuardedConnection)
+    return connection
 
 
 def _refuse_running(connection: Connection) -> None:
@@ -141,7 +145,7 @@ def _refuse_running(connection: Connection) -> None:
         raise Rejected("running", "Tocsin runs on this database: stop it first, on every machine. Nothing was changed.")
 
 
-def _present(connection: Connection) -> list[str]:
+def _existing_tables(connection: Connection) -> list[str]:
     """Tocsin's tables that exist now."""
     applied = tables.applied(connection)
     if newer := migrate.unknown_migrations(applied):
@@ -153,17 +157,19 @@ def _present(connection: Connection) -> list[str]:
     return [*tables.tables_at(applied), *([tables.MIGRATIONS] if applied else [])]
 
 
-def _refuse_what_is_there(connection: Connection, present: Sequence[str]) -> None:
-    held = [
+def _refuse_not_empty(connection: Connection, table_names: Sequence[str]) -> None:
+    non_empty = [
         name
-        for name in present
-        if not name.startswith(_OF_NO_ACCOUNT) and connection.execute(_any_row(name)).fetchone()
+        for name in table_names
+        if not name.startswith(_IGNORED_PREFIXES) and connection.execute(_any_row(name)).fetchone()
     ]
-    if held:
-        counts = [_counted(connection, name, noun) for name, noun in _NOUNS.items() if name in held]
+    if non_empty:
+        counts = [
+            _describe_count(connection, name, label) for name, label in _TABLE_LABELS.items() if name in non_empty
+        ]
         raise Rejected(
             "not_empty",
-            f"This Tocsin is not empty: it holds {', '.join(counts) or held[0]}. "
+            f"This Tocsin is not empty: it holds {', '.join(counts) or non_empty[0]}. "
             "With --force all of it is replaced by the backup.",
         )
 
@@ -172,19 +178,19 @@ def _any_row(name: str) -> sql.Composed:
     return sql.SQL("SELECT 1 FROM {} LIMIT 1").format(sql.Identifier(name))
 
 
-def _counted(connection: Connection, name: str, noun: str) -> str:
+def _describe_count(connection: Connection, name: str, label: str) -> str:
     row = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(name))).fetchone()
-    number = row[0] if row else 0
-    return f"{number:,} {noun.removesuffix('s') if number == 1 else noun}"
+    count = row[0] if row else 0
+    return f"{count:,} {label.removesuffix('s') if count == 1 else label}"
 
 
-def _clear(connection: Connection, present: Sequence[str]) -> None:
-    if present:
-        listed = sql.SQL(", ").join(map(sql.Identifier, present))
-        connection.execute(sql.SQL("DROP TABLE IF EXISTS {} CASCADE").format(listed))
+def _drop_tables(connection: Connection, table_names: Sequence[str]) -> None:
+    if table_names:
+        name_list = sql.SQL(", ").join(map(sql.Identifier, table_names))
+        connection.execute(sql.SQL("DROP TABLE IF EXISTS {} CASCADE").format(name_list))
 
 
-def _fill(connection: Connection, reader: BackupReader) -> None:
+def _restore_rows(connection: Connection, reader: BackupReader) -> None:
     """Inserts all rows. Foreign keys are dropped for that and checked at the end."""
     manifest = reader.manifest
     restored = [table for table in manifest.tables if table.name not in tables.OMITTED]
@@ -198,7 +204,7 @@ def _fill(connection: Connection, reader: BackupReader) -> None:
     connection.execute(sql.SQL("TRUNCATE {}").format(sql.SQL(", ").join(map(sql.Identifier, names))))
     connection.execute("SET LOCAL client_encoding = 'UTF8'; SET LOCAL DateStyle = 'ISO, YMD'")
     for table in restored:
-        _fill_table(connection, reader, table)
+        _restore_table(connection, reader, table)
     for sequence in manifest.sequences:
         connection.execute(
             "SELECT setval(pg_get_serial_sequence(quote_ident(%s), %s), %s, %s)",
@@ -226,9 +232,9 @@ def _end_access(connection: Connection) -> None:
         connection.execute(_NEW_STAMPS)
 
 
-def _fill_table(connection: Connection, reader: BackupReader, table: TableInfo) -> None:
-    listed = sql.SQL(", ").join(map(sql.Identifier, table.columns))
-    statement = sql.SQL("COPY {} ({}) FROM STDIN").format(sql.Identifier(table.name), listed)
+def _restore_table(connection: Connection, reader: BackupReader, table: TableInfo) -> None:
+    column_list = sql.SQL(", ").join(map(sql.Identifier, table.columns))
+    statement = sql.SQL("COPY {} ({}) FROM STDIN").format(sql.Identifier(table.name), column_list)
     try:
         with psycopg.Cursor(connection) as cursor:
             with cursor.copy(statement) as copy:
@@ -252,10 +258,10 @@ def _references(connection: Connection) -> list[tuple[str, str, str]]:
     ).fetchall()
 
 
-def _keep_keys(new: Sequence[str]) -> None:
+def _write_keys(new: Sequence[str]) -> None:
     data_dir = environment.current().data_dir
-    key_encryption.keep(data_dir, [*new, *(key for key in key_encryption.stored(data_dir) if key not in new)])
+    key_encryption.write_keys(data_dir, [*new, *(key for key in key_encryption.load_keys(data_dir) if key not in new)])
 
 
-def _live_alerts() -> int:
+def _count_active_alerts() -> int:
     return Alert.objects.filter(status__in=ACTIVE).count()

@@ -19,7 +19,7 @@ MIGRATIONS = "django_migrations"
 
 #: Tables a backup does not need: running processes, recent sign-in attempts, this machine's clock, and data that a
 #: periodic task derives from other tables.
-PASSING = frozenset(
+TRANSIENT = frozenset(
     {"operate_node", "core_clockseen", "alerts_alerttext", "inbound_messagetext", "access_sharedcacheentry"}
 )
 
@@ -28,7 +28,7 @@ PASSING = frozenset(
 ACCESS = frozenset({"django_session", "notify_sandboxmessage", "notify_verificationcode", "account_emailconfirmation"})
 
 #: Tables that are in no backup.
-OMITTED = PASSING | ACCESS
+OMITTED = TRANSIENT | ACCESS
 
 #: Rows that are in no backup, by table: hashes of the first administrator's setup links.
 OMITTED_ROWS = {"core_setting": "name = 'setup_link'"}
@@ -36,8 +36,8 @@ OMITTED_ROWS = {"core_setting": "name = 'setup_link'"}
 
 def applied(connection: Connection) -> list[Migration]:
     """The migrations applied to the database, in order; empty without Tocsin's tables."""
-    found = connection.execute("SELECT to_regclass(%s)::text", (MIGRATIONS,)).fetchone()
-    if found is None or found[0] is None:
+    table_row = connection.execute("SELECT to_regclass(%s)::text", (MIGRATIONS,)).fetchone()
+    if table_row is None or table_row[0] is None:
         return []
     return [
         (row[0], row[1]) for row in connection.execute(f"SELECT app, name FROM {MIGRATIONS} ORDER BY id").fetchall()
@@ -66,16 +66,16 @@ def migrate_to(migrations: Collection[Migration]) -> None:
     Raises Rejected if they do not form a valid state.
     """
     executor = MigrationExecutor(django_connection)
-    wanted = set(migrations)
-    whole = executor.migration_plan(executor.loader.graph.leaf_nodes(), clean_start=True)
-    plan = [(migration, False) for migration, _ in whole if (migration.app_label, migration.name) in wanted]
-    done: set[Migration] = set()
+    requested = set(migrations)
+    full_plan = executor.migration_plan(executor.loader.graph.leaf_nodes(), clean_start=True)
+    plan = [(migration, False) for migration, _ in full_plan if (migration.app_label, migration.name) in requested]
+    completed: set[Migration] = set()
     for migration, _ in plan:
-        needed = executor.loader.graph.node_map[migration.app_label, migration.name].parents
-        if not {parent.key for parent in needed} <= done:
+        parents = executor.loader.graph.node_map[migration.app_label, migration.name].parents
+        if not {parent.key for parent in parents} <= completed:
             raise Rejected("damaged", f"The backup is damaged: {migration} lacks what comes before it.")
-        done.add((migration.app_label, migration.name))
-    if len(plan) == len(whole):
+        completed.add((migration.app_label, migration.name))
+    if len(plan) == len(full_plan):
         migrate.create_tables(executor)
     else:
         executor.migrate(None, plan=plan)

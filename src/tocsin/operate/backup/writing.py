@@ -23,8 +23,7 @@ from tocsin.core.db.database import Connection
 from tocsin.core.db.migrate import MIGRATION_LOCK, Migration
 from tocsin.core.errors import Rejected
 from tocsin.operate.backup import key_encryption, tables
-from tocsin.operate.backup.archive import FORMAT, MAGIC, BackupWriter, Manifest, TableInfo
-from tocsin.operate.backup.archive import SequenceInfo as Numbers
+from tocsin.operate.backup.archive import FORMAT, MAGIC, BackupWriter, Manifest, SequenceInfo, TableInfo
 
 #: Makes the text output independent of the server's settings.
 _PLAIN_TEXT = (
@@ -47,7 +46,7 @@ def write(path: Path, now: datetime, *, passphrase: str | None) -> Manifest:
     to back up, the tables are from a newer release, or the file cannot be written.
     """
     keys = key_encryption.seal(crypto.keys(), passphrase)
-    with _whole(path) as file, database.connect(name="tocsin backup") as connection:
+    with _atomic_file(path) as file, database.connect(name="tocsin backup") as connection:
         connection.execute(_PLAIN_TEXT)
         connection.lift_time_limit()
         # Prevents migrations meanwhile. Locked before the snapshot, which then includes the last migration.
@@ -92,65 +91,65 @@ def _table(connection: Connection, writer: BackupWriter, name: str) -> TableInfo
             (name,),
         ).fetchall()
     ]
-    listed = sql.SQL(", ").join(map(sql.Identifier, columns))
-    statement = sql.SQL("COPY {} ({}) TO STDOUT").format(sql.Identifier(name), listed)
+    column_list = sql.SQL(", ").join(map(sql.Identifier, columns))
+    statement = sql.SQL("COPY {} ({}) TO STDOUT").format(sql.Identifier(name), column_list)
     if omitted := tables.OMITTED_ROWS.get(name):
         statement = sql.SQL("COPY (SELECT {} FROM {} WHERE NOT ({})) TO STDOUT").format(
-            listed, sql.Identifier(name), sql.SQL(omitted)
+            column_list, sql.Identifier(name), sql.SQL(omitted)
         )
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
         return writer.add(name, columns, copy)
 
 
-def _sequences(connection: Connection, names: Sequence[str]) -> Iterator[Numbers]:
-    found = connection.execute(
+def _sequences(connection: Connection, names: Sequence[str]) -> Iterator[SequenceInfo]:
+    rows = connection.execute(
         "SELECT c.relname, a.attname, pg_get_serial_sequence(quote_ident(c.relname), a.attname) AS sequence "
         "FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped "
         "WHERE c.oid = ANY(SELECT to_regclass(quote_ident(n)) FROM unnest(%s::text[]) n) "
         "AND pg_get_serial_sequence(quote_ident(c.relname), a.attname) IS NOT NULL ORDER BY 1, 2",
         (list(names),),
     ).fetchall()
-    for table, column, sequence in found:
+    for table, column, sequence in rows:
         # `sequence` is already quoted by PostgreSQL.
         row = connection.execute(f"SELECT last_value, is_called FROM {sequence}".encode()).fetchone()
         assert row is not None
-        yield Numbers(table, column, row[0], row[1])
+        yield SequenceInfo(table, column, row[0], row[1])
 
 
 @contextmanager
-def _whole(path: Path) -> Iterator[IO[bytes]]:
+def _atomic_file(path: Path) -> Iterator[IO[bytes]]:
     """A file, readable by its owner only, that atomically replaces `path` once it is complete and synced."""
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    temporary_path = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         if path.is_dir():
             raise Rejected("not_a_file", f"{path} is a folder: name the file to write.")
         _remove_abandoned(path.parent)
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        descriptor = os.open(temporary_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             with contextlib.suppress(OSError):
                 _lock(file)
             yield file
             file.flush()
             os.fsync(file.fileno())
-            draft.replace(path)
+            temporary_path.replace(path)
         _sync(path.parent)
     except OSError as error:
         raise Rejected("cannot_write", f"{path} cannot be written: {error.strerror or error}.") from error
     finally:
-        draft.unlink(missing_ok=True)
+        temporary_path.unlink(missing_ok=True)
 
 
 def _remove_abandoned(folder: Path) -> None:
     """Removes temporary files of killed backups in that folder. Each is as large as a backup and cannot be restored."""
-    for left in folder.glob(".*.part"):
-        if _DRAFT.fullmatch(left.name) is None or not left.is_file():
+    for temporary_path in folder.glob(".*.part"):
+        if _DRAFT.fullmatch(temporary_path.name) is None or not temporary_path.is_file():
             continue
         # Files of other users, or on a filesystem without locks, stay.
-        with contextlib.suppress(OSError), left.open("rb") as file:
+        with contextlib.suppress(OSError), temporary_path.open("rb") as file:
             is_old = time.time() - os.fstat(file.fileno()).st_mtime > _ABANDONED_AFTER
             if is_old and file.read(len(MAGIC)) in (MAGIC, b""):
                 _lock(file)
-                left.unlink()
+                temporary_path.unlink()
 
 
 def _lock(file: IO[bytes]) -> None:

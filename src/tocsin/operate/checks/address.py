@@ -39,9 +39,9 @@ def check(now: datetime, context: ssl.SSLContext | None = None) -> Iterator[Heal
     host = parts.hostname or ""
     context = context or egress.tls_context()
     if parts.scheme == "https":
-        found = list(_certificate(host, parts.port or 443, now, context))
-        yield from found
-        if any(finding.is_problem and finding.id != "address.certificate_ends" for finding in found):
+        findings = list(_certificate(host, parts.port or 443, now, context))
+        yield from findings
+        if any(finding.is_problem and finding.id != "address.certificate_ends" for finding in findings):
             return
         if not settings.trusted_proxies:
             yield note(
@@ -55,17 +55,17 @@ def check(now: datetime, context: ssl.SSLContext | None = None) -> Iterator[Heal
             f"{settings.base_url} is not encrypted: passwords and the integrations' secret addresses can be read.",
             "Put a proxy with a certificate in front, and set TOCSIN_BASE_URL to its https address.",
         )
-    yield from _answer(settings.base_url, context)
+    yield from _check_response(settings.base_url, context)
 
 
 def _certificate(host: str, port: int, now: datetime, context: ssl.SSLContext) -> Iterator[HealthFinding]:
     try:
-        plain = egress.connect(host, port, TIMEOUT, trusted=True)
+        raw_socket = egress.connect(host, port, TIMEOUT, trusted=True)
     except TocsinError as error:
         yield _unreachable(str(error))
         return
     try:
-        with plain, context.wrap_socket(plain, server_hostname=host) as secure:
+        with raw_socket, context.wrap_socket(raw_socket, server_hostname=host) as secure:
             certificate = secure.getpeercert() or {}
     except ssl.SSLCertVerificationError as error:
         yield HealthFinding(
@@ -77,33 +77,34 @@ def _certificate(host: str, port: int, now: datetime, context: ssl.SSLContext) -
     except (OSError, ValueError) as error:
         yield _unreachable(f"{host} speaks no TLS on port {port}: {error}.")
         return
-    begin, end = (_moment(str(certificate[key])) for key in ("notBefore", "notAfter"))
-    left = end - now
-    if left < min(EXPIRES_SOON, (end - begin) / 3):
+    not_before, not_after = (_parse_time(str(certificate[key])) for key in ("notBefore", "notAfter"))
+    remaining = not_after - now
+    if remaining < min(EXPIRES_SOON, (not_after - not_before) / 3):
         yield HealthFinding(
             "address.certificate_ends",
-            f"The certificate of {host} ends in {max(0, left.days)} days.",
+            f"The certificate of {host} ends in {max(0, remaining.days)} days.",
             "Look why the proxy does not renew it.",
         )
 
 
-def _answer(base_url: str, context: ssl.SSLContext) -> Iterator[HealthFinding]:
+def _check_response(base_url: str, context: ssl.SSLContext) -> Iterator[HealthFinding]:
     try:
         with httpx.Client(timeout=TIMEOUT, verify=context, trust_env=False) as client:
-            answer = client.get(f"{base_url}/healthz")
+            response = client.get(f"{base_url}/healthz")
     except (httpx.HTTPError, ValueError) as error:
         yield _unreachable(f"{base_url} does not answer: {str(error) or type(error).__name__}.")
         return
-    if answer.is_redirect:
+    if response.is_redirect:
         yield HealthFinding(
             "address.elsewhere",
-            f"{base_url} leads on to {answer.headers.get('location', 'another address')}: senders do not follow.",
+            f"{base_url} leads on to {response.headers.get('location', 'another address')}: senders do not follow.",
             "Set TOCSIN_BASE_URL to the address that answers itself.",
         )
-    elif (answer.status_code, answer.text.strip()) != (200, "ok"):
+    elif (response.status_code, response.text.strip()) != (200, "ok"):
         yield HealthFinding(
             "address.not_here",
-            f"{base_url}/healthz answers {answer.status_code}, not 200 with “ok”: the address leads somewhere else, or "
+            f"{base_url}/healthz answers {response.status_code}, not 200 with “ok”: the address leads "
+            "somewhere else, or "
             "Tocsin does not run.",
             "Look at the proxy's configuration, and whether `tocsin serve` runs.",
         )
@@ -126,5 +127,5 @@ def _is_this_machine(host: str) -> bool:
         return False
 
 
-def _moment(text: str) -> datetime:
+def _parse_time(text: str) -> datetime:
     return datetime.fromtimestamp(ssl.cert_time_to_seconds(text), UTC)

@@ -19,7 +19,7 @@ MIN_POSTGRES_VERSION = 15
 
 #: Connections of one node: 1 for commits, 1 for LISTEN, 10 for periodic tasks; in its web process 8 of Django, 9 others
 #: and 1 for the clock.
-OF_A_NODE = 30
+CONNECTIONS_PER_NODE = 30
 
 #: The highest accepted libpq values; 0 (no timeout) is never accepted. See `database.TIMEOUTS`.
 MAX_TIMEOUTS: Mapping[str, int] = {
@@ -60,8 +60,8 @@ def check(connection: Connection) -> Iterator[HealthFinding]:
         )
     yield from check_timeouts(connection)
     yield from _clock(connection)
-    yield from _hints()
-    yield from _place()
+    yield from _check_notifications()
+    yield from _report_location()
 
 
 def check_timeouts(connection: Connection) -> Iterator[HealthFinding]:
@@ -104,15 +104,18 @@ def check_connections(connection: Connection) -> Iterator[HealthFinding]:
         " AND (datname <> current_database() OR usename <> current_user)) AS others",
     )
     assert row is not None
-    nodes = max(1, sum(node.is_there for node in node_heartbeat.load_nodes(connection)))
-    needed = nodes * OF_A_NODE + row["others"]
-    if needed > row["most"]:
-        what = f"{nodes} {'node' if nodes == 1 else 'nodes'} of Tocsin with {OF_A_NODE} connections each"
-        others = f" and {row['others']} of others" if row["others"] else ""
+    nodes = max(1, sum(node.is_alive for node in node_heartbeat.load_nodes(connection)))
+    needed_connections = nodes * CONNECTIONS_PER_NODE + row["others"]
+    if needed_connections > row["most"]:
+        nodes_text = (
+            f"{nodes} {'node' if nodes == 1 else 'nodes'} of Tocsin with {CONNECTIONS_PER_NODE} connections each"
+        )
+        others_text = f" and {row['others']} of others" if row["others"] else ""
         yield HealthFinding(
             "database.connections",
-            f"{what}{others} can need {needed} connections, and PostgreSQL allows {row['most']}.",
-            f"Set max_connections to {needed + 10} or more, or run fewer nodes.",
+            f"{nodes_text}{others_text} can need {needed_connections} connections, and PostgreSQL allows "
+            f"{row['most']}.",
+            f"Set max_connections to {needed_connections + 10} or more, or run fewer nodes.",
         )
 
 
@@ -146,19 +149,19 @@ def _version(connection: Connection) -> Iterator[HealthFinding]:
 
 def _clock(connection: Connection) -> Iterator[HealthFinding]:
     clock.measure(connection)
-    if not clock.is_sound():
-        apart = abs(clock.skew().total_seconds())
+    if not clock.is_in_sync():
+        offset_seconds = abs(clock.skew().total_seconds())
         yield HealthFinding(
             "clock.off",
-            f"This machine's clock and the database's are {apart:.1f} seconds apart.",
+            f"This machine's clock and the database's are {offset_seconds:.1f} seconds apart.",
             "Run NTP on both (`timedatectl set-ntp true`).",
         )
 
 
-def _hints() -> Iterator[HealthFinding]:
+def _check_notifications() -> Iterator[HealthFinding]:
     """Checks LISTEN, which needs its own session; a pooler in transaction mode swallows notifications."""
     try:
-        if _hears_itself():
+        if _receives_own_notification():
             return
     except psycopg.Error:
         pass
@@ -169,20 +172,20 @@ def _hints() -> Iterator[HealthFinding]:
     )
 
 
-def _hears_itself() -> bool:
-    word = secrets.token_hex(8)
-    with database.connect(name="tocsin doctor") as listener, database.connect(name="tocsin doctor") as teller:
+def _receives_own_notification() -> bool:
+    payload = secrets.token_hex(8)
+    with database.connect(name="tocsin doctor") as listener, database.connect(name="tocsin doctor") as notifier:
         listener.execute("LISTEN tocsin_doctor")
-        teller.execute("SELECT pg_notify('tocsin_doctor', %s)", (word,))
-        return any(notice.payload == word for notice in listener.notifies(timeout=HINT_DEADLINE, stop_after=1))
+        notifier.execute("SELECT pg_notify('tocsin_doctor', %s)", (payload,))
+        return any(notice.payload == payload for notice in listener.notifies(timeout=HINT_DEADLINE, stop_after=1))
 
 
-def _place() -> Iterator[HealthFinding]:
+def _report_location() -> Iterator[HealthFinding]:
     settings = environment.current()
     if settings.database_url is not None:
         return
     embedded = EmbeddedPostgres(settings.data_dir)
-    if embedded.is_apart:
+    if embedded.is_outside_data_dir:
         yield note(
             "database.apart",
             f"PostgreSQL's part lives in {embedded.location}, because a folder above {settings.data_dir} is closed to "

@@ -21,9 +21,9 @@ def check(connection: Connection) -> Iterator[HealthFinding]:
             "Start it again with that key in front of the others.",
             about=name,
         )
-    left = rotation.count(connection)
-    if left.old:
-        yield note("secrets.old_key", f"Stored under an older secret key: {left}.", "Run `tocsin keys rotate`.")
+    remaining = rotation.count(connection)
+    if remaining.old:
+        yield note("secrets.old_key", f"Stored under an older secret key: {remaining}.", "Run `tocsin keys rotate`.")
     else:
         yield note(
             "secrets.old_key_unused",

@@ -36,10 +36,10 @@ def check() -> Iterator[HealthFinding]:
 
 def open_files(limit: int) -> Iterator[HealthFinding]:
     """Checks whether a node with `limit` open files can accept the intended number of connections."""
-    if limit < descriptors.NEEDED:
+    if limit < descriptors.REQUIRED:
         yield HealthFinding(
             "machine.open_files",
-            f"A process may have {limit} files open at once, and {descriptors.NEEDED} are needed for all connections "
+            f"A process may have {limit} files open at once, and {descriptors.REQUIRED} are needed for all connections "
             "that Tocsin takes: idle senders are disconnected early.",
             "Raise the hard limit: `LimitNOFILE=65536` in the systemd unit, `--ulimit nofile=65536` for a container.",
         )
@@ -48,12 +48,13 @@ def open_files(limit: int) -> Iterator[HealthFinding]:
 def key_file(path: Path) -> Iterator[HealthFinding]:
     """Checks that only its owner can read the secret key."""
     try:
-        found = path.stat()
+        file_status = path.stat()
     except OSError:
         return
-    if stat.S_IMODE(found.st_mode) & 0o077:
+    if stat.S_IMODE(file_status.st_mode) & 0o077:
         yield HealthFinding(
             "secrets.key_file",
-            f"Others than its owner may read {path} (mode {found.st_mode & 0o777:04o}), the key to all stored secrets.",
+            f"Others than its owner may read {path} (mode {file_status.st_mode & 0o777:04o}), the key to "
+            "all stored secrets.",
             f"chmod 600 {path}. If others may have read it, give every provider new secrets.",
         )

@@ -21,24 +21,26 @@ _REMEDY = "Look at its address and password under Security, and whether this mac
 def check() -> Iterator[HealthFinding]:
     """Yields the mailboxes that reject the sign-in or do not answer in time. Checks all in parallel."""
     pool = ThreadPoolExecutor(8, thread_name_prefix="doctor")
-    asked: dict[str, Future[str]] = {}
+    pending: dict[str, Future[str]] = {}
     for integration in Integration.objects.exclude(credentials="").exclude(mode=IntegrationMode.DISABLED):
-        imap = secrets.merge_credentials(integration).get("imap")
+        imap = secrets.readable_credentials(integration).get("imap")
         if imap:
-            asked[integration.name] = pool.submit(imap_poller.check_mailbox, imap["mailbox"], imap.get("password", ""))
-    wait(asked.values(), DEADLINE)
+            pending[integration.name] = pool.submit(
+                imap_poller.check_mailbox, imap["mailbox"], imap.get("password", "")
+            )
+    wait(pending.values(), DEADLINE)
     pool.shutdown(wait=False, cancel_futures=True)
-    for name, answer in asked.items():
-        if (problem := _problem(answer)) is not None:
+    for name, future in pending.items():
+        if (problem := _problem(future)) is not None:
             yield HealthFinding(
                 "mailbox.refuses", f"The mailbox of {name} cannot be read: {problem}", _REMEDY, about=name
             )
 
 
-def _problem(asked: Future[str]) -> str | None:
-    if not asked.done():
+def _problem(future: Future[str]) -> str | None:
+    if not future.done():
         return f"it gave no answer within {DEADLINE:.0f} seconds."
-    error = asked.exception()
+    error = future.exception()
     if error is None:
         return None
     return str(error) if isinstance(error, TocsinError) else f"it cannot be asked ({type(error).__name__})."

@@ -18,13 +18,13 @@ REMEDIES = {
     "the next comes.",
     CoverageFindingKind.ABSENT: "Name who covers under their out of office, or override the shift. Until then they are "
     "still paged.",
-    CoverageFindingKind.DEPARTED: "Take them out of the shift or override, or put somebody in their place.",
+    CoverageFindingKind.DEACTIVATED_USER: "Take them out of the shift or override, or put somebody in their place.",
     CoverageFindingKind.HIDDEN: "Give it a higher layer, or delete it.",
-    CoverageFindingKind.TWICE: "Override one of the two roles, or change the order of the users.",
+    CoverageFindingKind.DOUBLE_ROLE: "Override one of the two roles, or change the order of the users.",
     CoverageFindingKind.NO_SHIFT: "Add a shift for that time, unless it is meant so.",
 }
 #: The last imported calendar stays in force, so nothing breaks at once and nobody notices.
-UNREAD = (
+CALENDAR_REMEDY = (
     "Look at the address in the shift, and whether this machine may connect to it. What was read last stays in force."
 )
 
@@ -32,15 +32,19 @@ UNREAD = (
 def check(connection: Connection, now: datetime) -> Iterator[HealthFinding]:
     """Checks the next 60 days and yields one finding per kind, group, user and role."""
     groups = [row["group_id"] for row in database.rows(connection, _GROUPS)]
-    for plan, found in coverage.coverage_of_groups(connection, groups, now).values():
-        told: set[tuple[object, ...]] = set()
-        for finding in found:
-            shift = finding.shift if finding.kind in (CoverageFindingKind.HIDDEN, CoverageFindingKind.DEPARTED) else ""
+    for plan, findings in coverage.coverage_of_groups(connection, groups, now).values():
+        reported: set[tuple[object, ...]] = set()
+        for finding in findings:
+            shift = (
+                finding.shift
+                if finding.kind in (CoverageFindingKind.HIDDEN, CoverageFindingKind.DEACTIVATED_USER)
+                else ""
+            )
             key = (finding.kind, finding.role, finding.user_id, shift)
             # Users without usable contact methods are reported per user, not per group.
-            if key in told or finding.kind not in REMEDIES:
+            if key in reported or finding.kind not in REMEDIES:
                 continue
-            told.add(key)
+            reported.add(key)
             yield HealthFinding(
                 f"oncall.{finding.kind}",
                 coverage.sentence(plan, finding, now),
@@ -48,5 +52,5 @@ def check(connection: Connection, now: datetime) -> Iterator[HealthFinding]:
                 about=plan.name,
                 level=FindingLevel.NOTE if finding.kind.is_note else FindingLevel.PROBLEM,
             )
-    for one in coverage.unread(connection):
-        yield HealthFinding("oncall.calendar", one.text, UNREAD, about=one.group)
+    for calendar in coverage.unread_calendars(connection):
+        yield HealthFinding("oncall.calendar", calendar.text, CALENDAR_REMEDY, about=calendar.group)

@@ -19,5 +19,5 @@ REMEDIES: Mapping[str, str] = {
 
 def check(connection: Connection) -> Iterator[HealthFinding]:
     """Yields the problems from the last known status."""
-    for one in health.find_problems(connection):
-        yield HealthFinding(f"outbound.{one.kind}", one.text, REMEDIES[one.kind], about=one.name)
+    for problem in health.find_problems(connection):
+        yield HealthFinding(f"outbound.{problem.kind}", problem.text, REMEDIES[problem.kind], about=problem.name)

@@ -12,9 +12,9 @@ from tocsin.escalation.changes import commands as policies
 from tocsin.escalation.models import Policy
 from tocsin.escalation.policy.policy import references
 from tocsin.inbound.admin.commands import reachability_problem
-from tocsin.inbound.admin.specs import ANYWAY
+from tocsin.inbound.admin.specs import ALLOW_UNREACHABLE
 from tocsin.inbound.enums import IntegrationMode
-from tocsin.inbound.inspect.message_explanation import reader_of
+from tocsin.inbound.inspect.message_explanation import normalizer_of_version
 from tocsin.inbound.models import Integration
 from tocsin.notify.inbound import opt_outs
 from tocsin.notify.registry import address_problem
@@ -38,60 +38,63 @@ def check(now: datetime) -> Iterator[HealthFinding]:
         )
     yield from _unreachable_people(now)
     yield from _opted_out()
-    yield from _unreachable_ways(now)
+    yield from _unreachable_integrations(now)
 
 
 def _unreachable_people(now: datetime) -> Iterator[HealthFinding]:
     """Active users paged by a group, schedule, integration or policy who have no usable contact method."""
-    called = {membership.user_id for membership in Membership.objects.filter(roles__len__gt=0)}
+    paged_user_ids = {membership.user_id for membership in Membership.objects.filter(roles__len__gt=0)}
     for integration in Integration.objects.prefetch_related("recipient_users"):
-        called |= {user.pk for user in integration.recipient_users.all()}
+        paged_user_ids |= {user.pk for user in integration.recipient_users.all()}
     for policy in Policy.objects.exclude(current_version=None).select_related("current_version"):
-        called |= references(policies.plan_of(policy)).users
+        paged_user_ids |= references(policies.plan_of(policy)).users
     for schedule in Schedule.objects.all():
-        called |= schedules.load(schedule.name, schedule.time_zone, schedule.definition).users
-    for read in CalendarImport.objects.all():
-        called |= {user for user, _since, until in loader.imported_spans(read.spans).spans if until > now}
-    called |= set(Override.objects.filter(ends_at__gt=now).values_list("user_id", flat=True))
-    called |= _covering(called, now)
+        paged_user_ids |= schedules.load(schedule.name, schedule.time_zone, schedule.definition).users
+    for calendar_import in CalendarImport.objects.all():
+        paged_user_ids |= {
+            user for user, _since, until in loader.imported_spans(calendar_import.spans).spans if until > now
+        }
+    paged_user_ids |= set(Override.objects.filter(ends_at__gt=now).values_list("user_id", flat=True))
+    paged_user_ids |= _covering_user_ids(paged_user_ids, now)
     reachable = {
         method.user_id
-        for method in ContactMethod.objects.filter(is_enabled=True, awaits_code=False, user__in=called)
+        for method in ContactMethod.objects.filter(is_enabled=True, awaits_code=False, user__in=paged_user_ids)
         if address_problem(method.channel, method.address) is None
     }
-    for user in User.objects.filter(pk__in=called - reachable, is_active=True).order_by("username"):
+    for user in User.objects.filter(pk__in=paged_user_ids - reachable, is_active=True).order_by("username"):
         yield HealthFinding(
             "people.unreachable",
             f"{user.display_name} is called by a group, schedule or policy and has no contact method that can be used.",
             "Give them one under Users, or have them add one under Me.",
             about=user.username,
         )
-    yield from _by_push_alone(called)
+    yield from _push_only(paged_user_ids)
 
 
-def _covering(called: set[int], now: datetime) -> set[int]:
+def _covering_user_ids(user_ids: set[int], now: datetime) -> set[int]:
     """The users who cover for any of these now or later, and those who cover for them in turn."""
-    found: set[int] = set()
-    for absence in out_of_office.rows().filter(ends_at__gt=now, user__in=called):
-        found |= {cover.user_id for cover in absence.covers.all()}
-        found |= {absence.cover_id} if absence.cover_id is not None else set()
-    return found | _covering(called | found, now) if found - called else found
+    covering_ids: set[int] = set()
+    for absence in out_of_office.rows().filter(ends_at__gt=now, user__in=user_ids):
+        covering_ids |= {cover.user_id for cover in absence.covers.all()}
+        covering_ids |= {absence.cover_id} if absence.cover_id is not None else set()
+    return covering_ids | _covering_user_ids(user_ids | covering_ids, now) if covering_ids - user_ids else covering_ids
 
 
-def _by_push_alone(called: set[int]) -> Iterator[HealthFinding]:
+def _push_only(user_ids: set[int]) -> Iterator[HealthFinding]:
     """Users reached only by push notifications at high priorities."""
-    users = User.objects.filter(pk__in=called, is_active=True).prefetch_related("contact_methods")
+    users = User.objects.filter(pk__in=user_ids, is_active=True).prefetch_related("contact_methods")
     for user in users.order_by("username"):
         methods = tuple(
             NotificationMethod(method.label, method.channel, method.address, is_enabled=method.is_enabled)
             for method in user.contact_methods.all()
             if not method.awaits_code
         )
-        person = apply_rules(Recipient(user.pk, user.display_name, methods), user.notification_rules)
-        if found := push_only_check.push_only_priorities(person):
+        recipient = apply_rules(Recipient(user.pk, user.display_name, methods), user.notification_rules)
+        if priorities := push_only_check.push_only_priorities(recipient):
             yield note(
                 "people.push_only",
-                f"Only pushes reach {user.display_name} at priority {' and '.join(found)}: a phone that is off, silent "
+                f"Only pushes reach {user.display_name} at priority {' and '.join(priorities)}: a phone "
+                "that is off, silent "
                 "or offline reaches nobody.",
                 "Add a text message or a call.",
             )
@@ -100,8 +103,8 @@ def _by_push_alone(called: set[int]) -> Iterator[HealthFinding]:
 def _opted_out() -> Iterator[HealthFinding]:
     """Users who replied STOP: text messages to them fail, and only they can opt in again."""
     with database.transaction() as connection:
-        found = opt_outs.opted_out(connection)
-    for _, name, label, _ in found:
+        rows = opt_outs.opted_out(connection)
+    for _, name, label, _ in rows:
         yield HealthFinding(
             "people.opted_out",
             f"{name} wrote STOP: {label} gets no text messages.",
@@ -110,14 +113,14 @@ def _opted_out() -> Iterator[HealthFinding]:
         )
 
 
-def _unreachable_ways(now: datetime) -> Iterator[HealthFinding]:
+def _unreachable_integrations(now: datetime) -> Iterator[HealthFinding]:
     for integration in Integration.objects.select_related("current_version").prefetch_related(
         "recipient_users", "recipient_groups"
     ):
         if integration.mode == IntegrationMode.DISABLED:
             yield note("integration.disabled", f"{integration.name} is switched off: what it gets opens nothing.")
         try:
-            reader_of(integration, integration.current_version)
+            normalizer_of_version(integration, integration.current_version)
         except Rejected as rejected:
             yield HealthFinding(
                 "integration.unusable",
@@ -125,13 +128,13 @@ def _unreachable_ways(now: datetime) -> Iterator[HealthFinding]:
                 "Correct it under Inbound integrations and save it, then replay those messages from the Inbound Log.",
                 about=integration.name,
             )
-        for place, problem in reachability_problem(integration, now):
-            where = "" if place == "escalation_policy" else f" ({place})"
+        for field_path, problem in reachability_problem(integration, now):
+            place_text = "" if field_path == "escalation_policy" else f" ({field_path})"
             yield HealthFinding(
                 "integration.reaches_nobody",
-                f"{integration.name}{where} would page nobody. {problem}",
+                f"{integration.name}{place_text} would page nobody. {problem}",
                 "Give it a policy or recipients that can be reached, or set it to dry run.",
                 about=integration.name,
                 # It was saved deliberately with "anyway".
-                level=FindingLevel.NOTE if integration.settings.get(ANYWAY) else FindingLevel.PROBLEM,
+                level=FindingLevel.NOTE if integration.settings.get(ALLOW_UNREACHABLE) else FindingLevel.PROBLEM,
             )

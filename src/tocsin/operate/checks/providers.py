@@ -24,14 +24,14 @@ _MAX_NAMED_USERS = 10
 
 def check(connection: Connection) -> Iterator[HealthFinding]:
     """Checks the enabled providers, and finds channels in use without a provider."""
-    directory = ProviderPool()
+    pool = ProviderPool()
     try:
-        directory.refresh(connection)
-        for name, problem in directory.problems.items():
+        pool.refresh(connection)
+        for name, problem in pool.problems.items():
             yield HealthFinding(
                 "provider.unusable", f"The provider {name} cannot be used: {problem}", _SAVE, about=name
             )
-        yield from _refusing(directory.all())
+        yield from _refusing(pool.all())
         for name in sorted(health.open_circuits(connection)):
             yield HealthFinding(
                 "provider.passed_over",
@@ -39,9 +39,9 @@ def check(connection: Connection) -> Iterator[HealthFinding]:
                 "Its page under Providers says why. It is asked again by itself.",
                 about=name,
             )
-        yield from _missing(connection, directory)
+        yield from _missing(connection, pool)
     finally:
-        directory.close()
+        pool.close()
 
 
 def check_secrets(connection: Connection) -> Iterator[HealthFinding]:
@@ -54,10 +54,10 @@ def check_secrets(connection: Connection) -> Iterator[HealthFinding]:
         "UNION ALL SELECT 'outbound integration', name, secrets FROM outbound_outboundintegration "
         "WHERE secrets <> '' ORDER BY 1, 2",
     )
-    for noun, name in dict.fromkeys((row["noun"], row["name"]) for row in rows if not _opens(row["sealed"])):
+    for kind, name in dict.fromkeys((row["noun"], row["name"]) for row in rows if not _can_decrypt(row["sealed"])):
         yield HealthFinding(
             "secrets.unreadable",
-            f"A secret of the {noun} {name} cannot be decrypted with the known secret keys.",
+            f"A secret of the {kind} {name} cannot be decrypted with the known secret keys.",
             "Add the key it was saved under to TOCSIN_SECRET_KEY, or enter the secret again.",
             about=name,
         )
@@ -66,24 +66,24 @@ def check_secrets(connection: Connection) -> Iterator[HealthFinding]:
 _SAVE = "Open it under Providers, correct it, and save."
 
 
-def _refusing(carriers: Sequence[ActiveProvider]) -> Iterator[HealthFinding]:
+def _refusing(providers: Sequence[ActiveProvider]) -> Iterator[HealthFinding]:
     """Providers that reject the check or do not answer in time. All are checked in parallel."""
-    pool = ThreadPoolExecutor(max(1, len(carriers)), thread_name_prefix="doctor")
-    asked = {carrier.name: pool.submit(carrier.sender.verify) for carrier in carriers}
-    wait(asked.values(), DEADLINE)
+    pool = ThreadPoolExecutor(max(1, len(providers)), thread_name_prefix="doctor")
+    pending = {provider.name: pool.submit(provider.sender.verify) for provider in providers}
+    wait(pending.values(), DEADLINE)
     pool.shutdown(wait=False, cancel_futures=True)
-    for carrier in carriers:
-        if (problem := _problem(asked[carrier.name])) is not None:
+    for provider in providers:
+        if (problem := _problem(pending[provider.name])) is not None:
             remedy = "Look at its address and credentials, and whether this machine may connect to it."
             yield HealthFinding(
-                "provider.refuses", f"{carrier.name}: {carrier.masked(problem)}", remedy, about=carrier.name
+                "provider.refuses", f"{provider.name}: {provider.mask_secrets(problem)}", remedy, about=provider.name
             )
 
 
-def _problem(asked: Future[str]) -> str | None:
-    if not asked.done():
+def _problem(future: Future[str]) -> str | None:
+    if not future.done():
         return f"it gave no answer within {DEADLINE:.0f} seconds."
-    error = asked.exception()
+    error = future.exception()
     if error is None:
         return None
     return str(error) if isinstance(error, TocsinError) else f"it cannot be asked ({type(error).__name__})."
@@ -96,34 +96,39 @@ UNION ALL SELECT c.channel, c.address, NULL, g.name FROM people_groupcontact c J
 """
 
 
-def _missing(connection: Connection, directory: ProviderPool) -> Iterator[HealthFinding]:
+def _missing(connection: Connection, pool: ProviderPool) -> Iterator[HealthFinding]:
     """Channels in use without any provider, and addresses that no provider of their channel covers."""
-    used: dict[str, set[int]] = {} if directory.nobody("email") else {"email": set()}
-    not_carried: dict[str, set[str]] = {}
+    users_by_channel: dict[str, set[int]] = {} if pool.no_provider_reason("email") else {"email": set()}
+    uncovered: dict[str, set[str]] = {}
     for row in database.rows(connection, _USED):
         channel = row["channel"]
         # Built-in senders deliver to certain addresses without a provider.
-        if directory.carriers(channel, row["address"]):
+        if pool.providers_for(channel, row["address"]):
             continue
-        if directory.nobody(channel):
-            not_carried.setdefault(channel, set()).add(row["name"])
+        if pool.no_provider_reason(channel):
+            uncovered.setdefault(channel, set()).add(row["name"])
         else:
-            used.setdefault(channel, set()).update([row["user_id"]] if row["user_id"] is not None else [])
-    for channel, users in sorted(used.items()):
-        people = len(users)
-        whose = f", also the pages of {people} {'person' if people == 1 else 'people'}" if people else ""
+            users_by_channel.setdefault(channel, set()).update([row["user_id"]] if row["user_id"] is not None else [])
+    for channel, users in sorted(users_by_channel.items()):
+        user_count = len(users)
+        pages_text = (
+            f", also the pages of {user_count} {'person' if user_count == 1 else 'people'}" if user_count else ""
+        )
         yield HealthFinding(
             "provider.missing",
-            f"No provider carries {_label(channel)}: what is sent by it goes to the sandbox and leaves nowhere{whose}.",
+            f"No provider carries {_label(channel)}: what is sent by it goes to the sandbox and leaves "
+            f"nowhere{pages_text}.",
             _remedy(channel),
             about=channel,
         )
-    for channel, names in sorted(not_carried.items()):
-        shown = sorted(names)
-        named = formatting.listed([*shown[:_MAX_NAMED_USERS], f"{len(shown) - _MAX_NAMED_USERS} more"][: len(shown)])
+    for channel, names in sorted(uncovered.items()):
+        sorted_names = sorted(names)
+        names_text = formatting.listed(
+            [*sorted_names[:_MAX_NAMED_USERS], f"{len(sorted_names) - _MAX_NAMED_USERS} more"][: len(sorted_names)]
+        )
         yield HealthFinding(
             "provider.not_carried",
-            f"No provider carries {_label(channel)} to the address of {named}: their pages by it fail.",
+            f"No provider carries {_label(channel)} to the address of {names_text}: their pages by it fail.",
             "Look at the channel's providers, also at their countries, or give them another way.",
             about=channel,
         )
@@ -140,9 +145,9 @@ def _remedy(channel: str) -> str:
     return "Add one under Providers."
 
 
-def _opens(sealed: str) -> bool:
+def _can_decrypt(token: str) -> bool:
     try:
-        crypto.decrypt(sealed)
+        crypto.decrypt(token)
     except Permanent:
         return False
     return True

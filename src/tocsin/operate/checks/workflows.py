@@ -17,5 +17,5 @@ REMEDIES: Mapping[str, str] = {
 
 def check(connection: Connection) -> Iterator[HealthFinding]:
     """Yields the current problems of workflows."""
-    for one in health.find_problems(connection):
-        yield HealthFinding(f"workflow.{one.kind}", one.text, REMEDIES[one.kind], about=one.name)
+    for problem in health.find_problems(connection):
+        yield HealthFinding(f"workflow.{problem.kind}", problem.text, REMEDIES[problem.kind], about=problem.name)

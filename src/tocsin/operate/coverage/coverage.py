@@ -41,14 +41,14 @@ def coverage_of_groups(
     ahead: timedelta = coverage_checks.COVERAGE_HORIZON,
 ) -> dict[int, tuple[GroupPlan, tuple[CoverageFinding, ...]]]:
     """Each group's snapshot and its coverage findings from `since` for `ahead`, the most serious first, by group id."""
-    can_be_paged = reachable(connection)
+    can_be_paged = reachable_user_ids(connection)
     return {
         group_id: (plan, coverage_checks.findings(plan, can_be_paged, since, since + ahead))
         for group_id, plan in loader.plans(connection, group_ids, since).items()
     }
 
 
-def reachable(connection: Connection) -> frozenset[int]:
+def reachable_user_ids(connection: Connection) -> frozenset[int]:
     """The ids of users with a usable contact method."""
     return frozenset(
         row["user_id"]
@@ -62,10 +62,10 @@ def sentence(plan: GroupPlan, finding: CoverageFinding, since: datetime) -> str:
     if not has_times(finding):
         return finding.text
     zone = plan.schedules[0].zone if plan.schedules else ZoneInfo("UTC")
-    begin = max(finding.since or since, since).astimezone(zone)
-    lasts = f" for {durations.describe(finding.until - begin)}" if finding.until else " on"
-    again = f" ({finding.times} times in all)" if finding.times > 1 else ""
-    return f"{finding.text.removesuffix('.')}: from {begin:%a %d %b %H:%M} ({zone.key}){lasts}{again}."
+    start = max(finding.since or since, since).astimezone(zone)
+    duration_text = f" for {durations.describe(finding.until - start)}" if finding.until else " on"
+    repeat_text = f" ({finding.occurrence_count} times in all)" if finding.occurrence_count > 1 else ""
+    return f"{finding.text.removesuffix('.')}: from {start:%a %d %b %H:%M} ({zone.key}){duration_text}{repeat_text}."
 
 
 def has_times(finding: CoverageFinding) -> bool:
@@ -93,12 +93,14 @@ class UnreadCalendar:
     def text(self) -> str:
         """The problem as a sentence."""
         names = [one_line(name, _MAX_NAME_CHARS) for name in self.unknown[:_MAX_NAMES]]
-        more = f" and {len(self.unknown) - _MAX_NAMES} more" if len(self.unknown) > _MAX_NAMES else ""
-        unknown = f"Nobody here is called {', '.join(names)}{more}: those turns are nobody's." if names else ""
-        said = " ".join(part for part in (self.error, unknown) if part)
-        return f"The calendar of shift {self.shift} of {self.schedule}: {said}"
+        more_text = f" and {len(self.unknown) - _MAX_NAMES} more" if len(self.unknown) > _MAX_NAMES else ""
+        unknown_text = (
+            f"Nobody here is called {', '.join(names)}{more_text}: those turns are nobody's." if names else ""
+        )
+        details = " ".join(part for part in (self.error, unknown_text) if part)
+        return f"The calendar of shift {self.shift} of {self.schedule}: {details}"
 
 
-def unread(connection: Connection) -> list[UnreadCalendar]:
+def unread_calendars(connection: Connection) -> list[UnreadCalendar]:
     """All imported calendars with problems, by schedule."""
     return [UnreadCalendar(**row) for row in database.rows(connection, _UNREAD)]

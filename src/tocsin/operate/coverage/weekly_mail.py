@@ -33,12 +33,12 @@ _GROUPS = "SELECT DISTINCT group_id FROM oncall_schedule ORDER BY group_id"
 _LOCK = int.from_bytes(b"coverage")
 
 
-def loop() -> PeriodicTask:
+def weekly_mail_task() -> PeriodicTask:
     """The worker's periodic task."""
-    return PeriodicTask("weekly coverage mail", lambda: turn(clock.now()), CHECK_INTERVAL)
+    return PeriodicTask("weekly coverage mail", lambda: run_once(clock.now()), CHECK_INTERVAL)
 
 
-def turn(now: datetime) -> bool:
+def run_once(now: datetime) -> bool:
     """Sends e-mails due at `now`; does nothing on other days than Monday or if disabled."""
     with database.transaction() as connection:
         settings = settings_store.load(connection)
@@ -51,8 +51,8 @@ def turn(now: datetime) -> bool:
             return False
         groups = [row["group_id"] for row in database.rows(connection, _GROUPS)]
         sent = 0
-        for plan, found in coverage.coverage_of_groups(connection, groups, now).values():
-            problems = coverage_checks.first_of_each(coverage_checks.problems(found))
+        for plan, findings in coverage.coverage_of_groups(connection, groups, now).values():
+            problems = coverage_checks.first_of_each(coverage_checks.problems(findings))
             if problems:
                 sent += _send(connection, plan, problems, local.date().isoformat(), now)
         if sent:
@@ -64,9 +64,9 @@ def _send(
     connection: Connection, plan: GroupPlan, problems: tuple[CoverageFinding, ...], week: str, now: datetime
 ) -> int:
     managers = [m.user_id for m in plan.members if m.is_active and MemberRole.MANAGER in m.roles]
-    told = managers or queue.administrators(connection)
+    recipient_ids = managers or queue.administrators(connection)
     about = f"coverage:{plan.id}:{week}"
-    if not told or queue.was_noticed(connection, told, about, now, timedelta(days=6)):
+    if not recipient_ids or queue.was_noticed(connection, recipient_ids, about, now, timedelta(days=6)):
         return 0
     lines = [f"- {coverage.sentence(plan, finding, now)}" for finding in problems[:MAX_FINDINGS]]
     if len(problems) > MAX_FINDINGS:
@@ -87,4 +87,4 @@ def _send(
         about=about,
         reason=f"You are a manager of {plan.name}." if managers else f"{plan.name} has no manager.",
     )
-    return queue.queue_notice(connection, notice, now, user_ids=told)
+    return queue.queue_notice(connection, notice, now, user_ids=recipient_ids)

@@ -24,7 +24,7 @@ def begin_rotation() -> bool:
             "TOCSIN_SECRET_KEY holds one key only. Put a new one in front of it, separated by a comma, start Tocsin "
             "again on every machine, and run this with the same variable.",
         )
-    key_encryption.keep(settings.data_dir, [secrets.token_urlsafe(32), *crypto.keys()])
+    key_encryption.write_keys(settings.data_dir, [secrets.token_urlsafe(32), *crypto.keys()])
     return True
 
 
@@ -40,5 +40,5 @@ def retire() -> int:
         )
     newest, *old = crypto.keys()
     if old:
-        key_encryption.keep(settings.data_dir, [newest])
+        key_encryption.write_keys(settings.data_dir, [newest])
     return len(old)

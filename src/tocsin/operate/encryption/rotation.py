@@ -44,13 +44,13 @@ class Remaining:
 
     def __str__(self) -> str:
         """The values under an older key in words, such as "3 of contact methods, 1 of providers"."""
-        return ", ".join(f"{number:,} of {label}" for label, number in self.old.items())
+        return ", ".join(f"{value_count:,} of {label}" for label, value_count in self.old.items())
 
 
 def nodes_without_newest_key(connection: Connection) -> list[str]:
     """The names of running nodes that do not know the newest key."""
     newest = crypto.fingerprints()[0]
-    return [node.name for node in node_heartbeat.load_nodes(connection) if node.is_there and newest not in node.keys]
+    return [node.name for node in node_heartbeat.load_nodes(connection) if node.is_alive and newest not in node.keys]
 
 
 def rotate() -> Iterator[Progress]:
@@ -70,10 +70,10 @@ def count(connection: Connection) -> Remaining:
     connection.execute("SET LOCAL statement_timeout = '10min'")
     for column in COLUMNS:
         query = sql.SQL("SELECT {0}::text, count(*) FROM {1} WHERE {2} GROUP BY 1").format(*_names(column))
-        for text, number in connection.execute(query):
-            found = reencrypt(text)
-            old[column.label] += number * found.old
-            unreadable[column.label] += number * found.unreadable
+        for text, row_count in connection.execute(query):
+            result = reencrypt(text)
+            old[column.label] += row_count * result.old
+            unreadable[column.label] += row_count * result.unreadable
     return Remaining(dict(+old), dict(+unreadable))
 
 
@@ -81,33 +81,33 @@ def _rotate_column(column: Column) -> Iterator[Progress]:
     with database.transaction() as connection:
         row = connection.execute("SELECT pg_relation_size(%s::regclass) / 8192", (column.table,)).fetchone()
     pages = int(row[0]) if row else 0
-    for first in range(0, pages, PAGES):
+    for first_page in range(0, pages, PAGES):
         with database.transaction() as connection:
-            values = _rotate_pages(connection, column, first, first + PAGES)
-        yield Progress(column, min(first + PAGES, pages), pages, values)
+            values = _rotate_pages(connection, column, first_page, first_page + PAGES)
+        yield Progress(column, min(first_page + PAGES, pages), pages, values)
 
 
-def _rotate_pages(connection: Connection, column: Column, first: int, end: int) -> int:
-    name, table, holds = _names(column)
+def _rotate_pages(connection: Connection, column: Column, first_page: int, end_page: int) -> int:
+    name, table, condition = _names(column)
     # Skips rows locked by the running server: waiting for them could deadlock.
     query = sql.SQL(
         "SELECT ctid::text, {0}::text FROM {1} WHERE ctid >= %s::tid AND ctid < %s::tid AND {2} FOR UPDATE SKIP LOCKED"
-    ).format(name, table, holds)
+    ).format(name, table, condition)
     change = sql.SQL("UPDATE {1} SET {0} = %s::{2} WHERE ctid = %s::tid").format(
         name, table, sql.SQL("jsonb" if column.is_json else "text")
     )
     values = 0
-    for place, text in connection.execute(query, (f"({first},0)", f"({end},0)")).fetchall():
-        found = reencrypt(text)
-        if not found.old:
+    for row_address, text in connection.execute(query, (f"({first_page},0)", f"({end_page},0)")).fetchall():
+        result = reencrypt(text)
+        if not result.old:
             continue
-        values += found.old
+        values += result.old
         try:
             with connection.transaction():
-                connection.execute(change, (found.text, place))
+                connection.execute(change, (result.text, row_address))
         except errors.UniqueViolation:
             # Meanwhile the same address was written under the new key: one row is enough.
-            connection.execute(sql.SQL("DELETE FROM {} WHERE ctid = %s::tid").format(table), (place,))
+            connection.execute(sql.SQL("DELETE FROM {} WHERE ctid = %s::tid").format(table), (row_address,))
     return values
 
 

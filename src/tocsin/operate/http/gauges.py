@@ -14,52 +14,52 @@ from tocsin.alerts.states import ACTIVE
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.escalation.tasks import STUCK_AFTER
-from tocsin.inbound.processing.committer import PendingBatch
+from tocsin.inbound.processing.committer import QueueStatus
 from tocsin.operate import health_status, node_heartbeat
 from tocsin.operate.self_check import inputs
 
 
-def of_database(connection: Connection, now: datetime) -> list[Metric]:
+def database_gauges(connection: Connection, now: datetime) -> list[Metric]:
     """The gauges from the database at `now`."""
     return [
         *_alerts(connection, now),
-        *_runs(connection, now),
+        *_escalation_runs(connection, now),
         *_outbox(connection, now),
         *_messages(connection, now),
         *_nodes(connection),
-        *_audit(connection),
+        *_self_check(connection),
     ]
 
 
-def of_pool(stats: Mapping[str, int]) -> Iterator[Metric]:
+def pool_gauges(stats: Mapping[str, int]) -> Iterator[Metric]:
     """This process's connection pool, from psycopg_pool's `get_stats`."""
-    for name, key, what in (
+    for name, key, documentation in (
         ("connections", "pool_size", "Connections that this process's pool has."),
         ("idle", "pool_available", "Those that are not in use."),
         ("waiting", "requests_waiting", "Threads that wait for one."),
     ):
-        yield _gauge(f"tocsin_pool_{name}", what, stats.get(key, 0))
+        yield _gauge(f"tocsin_pool_{name}", documentation, stats.get(key, 0))
     yield _gauge("tocsin_pool_connections_max", "Connections that the pool may have.", stats.get("pool_max", 0))
 
 
-def of_queue(waiting: PendingBatch) -> Iterator[Metric]:
+def queue_gauges(batch: QueueStatus) -> Iterator[Metric]:
     """The messages waiting for this node's committer."""
-    yield _gauge("tocsin_queue_messages", "Messages that wait for this node's committer.", waiting.messages)
-    yield _gauge("tocsin_queue_bytes", "Their bytes.", waiting.size)
-    yield _gauge("tocsin_queue_oldest_seconds", "How long the first of them has waited.", waiting.seconds)
+    yield _gauge("tocsin_queue_messages", "Messages that wait for this node's committer.", batch.message_count)
+    yield _gauge("tocsin_queue_bytes", "Their bytes.", batch.size_bytes)
+    yield _gauge("tocsin_queue_oldest_seconds", "How long the first of them has waited.", batch.oldest_age_seconds)
 
 
 def _alerts(connection: Connection, now: datetime) -> Iterator[Metric]:
-    found = connection.execute(
+    rows = connection.execute(
         "SELECT status, count(*) FROM alerts_alert WHERE status = ANY(%s) GROUP BY status", (sorted(ACTIVE),)
     ).fetchall()
-    counts = {str(status): 0 for status in sorted(ACTIVE)} | dict(found)
+    counts = {str(status): 0 for status in sorted(ACTIVE)} | dict(rows)
     yield _labelled("tocsin_alerts", "Live alerts by status.", "status", counts.items())
     unreached = inputs.unreached(connection, now).count
     yield _gauge("tocsin_alerts_unreached", "Open alerts about which no page has left although one was due.", unreached)
 
 
-def _runs(connection: Connection, now: datetime) -> Iterator[Metric]:
+def _escalation_runs(connection: Connection, now: datetime) -> Iterator[Metric]:
     row = database.row(
         connection,
         "SELECT count(*) FILTER (WHERE due_at <= %(now)s) AS due, count(*) AS waiting, "
@@ -76,7 +76,7 @@ def _runs(connection: Connection, now: datetime) -> Iterator[Metric]:
 
 def _outbox(connection: Connection, now: datetime) -> Iterator[Metric]:
     # One branch per partial index.
-    found = database.rows(
+    rows = database.rows(
         connection,
         "SELECT channel, status, count(*) AS number, min(due_at) AS oldest FROM notify_delivery "
         "WHERE status = 'queued' GROUP BY channel, status "
@@ -84,10 +84,10 @@ def _outbox(connection: Connection, now: datetime) -> Iterator[Metric]:
         "GROUP BY channel, status",
     )
     outbox = GaugeMetricFamily("tocsin_outbox", "Deliveries that have not ended.", labels=["channel", "status"])
-    for row in found:
+    for row in rows:
         outbox.add_metric([row["channel"], row["status"]], row["number"])
     yield outbox
-    oldest = min((row["oldest"] for row in found if row["oldest"] is not None), default=None)
+    oldest = min((row["oldest"] for row in rows if row["oldest"] is not None), default=None)
     yield _gauge("tocsin_outbox_late_seconds", "How late the oldest queued delivery is.", _age(oldest, now))
 
 
@@ -103,41 +103,43 @@ def _messages(connection: Connection, now: datetime) -> Iterator[Metric]:
 
 def _nodes(connection: Connection) -> Iterator[Metric]:
     ages = GaugeMetricFamily("tocsin_node_age_seconds", "How long ago a node was heard of.", labels=["node", "role"])
-    loops = GaugeMetricFamily("tocsin_loop_age_seconds", "How long ago a loop last turned.", labels=["node", "loop"])
-    seen: set[str] = set()
-    for node in sorted(node_heartbeat.load_nodes(connection), key=lambda one: one.age):
+    task_ages = GaugeMetricFamily(
+        "tocsin_loop_age_seconds", "How long ago a loop last turned.", labels=["node", "loop"]
+    )
+    seen_names: set[str] = set()
+    for node in sorted(node_heartbeat.load_nodes(connection), key=lambda status: status.age):
         # Two processes on one machine have the same name; the id distinguishes them.
-        name = node.name if node.name not in seen else f"{node.name}/{node.id}"
-        seen.add(name)
+        name = node.name if node.name not in seen_names else f"{node.name}/{node.id}"
+        seen_names.add(name)
         ages.add_metric([name, node.role], node.age.total_seconds())
-        for loop in node.loops:
-            loops.add_metric([name, loop.name], loop.age.total_seconds())
+        for task in node.tasks:
+            task_ages.add_metric([name, task.name], task.age.total_seconds())
     yield ages
-    yield loops
+    yield task_ages
 
 
-def _audit(connection: Connection) -> Iterator[Metric]:
-    stands = health_status.status_from_problems(connection)
-    if stands.age is not None:
-        yield _gauge("tocsin_audit_age_seconds", "How long ago an auditor last looked.", stands.age.total_seconds())
-    if stands.heartbeat_age is not None:
-        age = stands.heartbeat_age.total_seconds()
+def _self_check(connection: Connection) -> Iterator[Metric]:
+    status = health_status.status_from_problems(connection)
+    if status.age is not None:
+        yield _gauge("tocsin_audit_age_seconds", "How long ago an auditor last looked.", status.age.total_seconds())
+    if status.heartbeat_age is not None:
+        age = status.heartbeat_age.total_seconds()
         yield _gauge("tocsin_heartbeat_age_seconds", "How long ago the outside last took a heartbeat.", age)
     yield _gauge(
         "tocsin_paging_ok",
         "1 while the auditor finds nothing wrong with paging.",
-        int(stands.is_recent and not stands.problems),
+        int(status.is_recent and not status.problems),
     )
-    problems = ((problem.id, 1) for problem in stands.problems)
+    problems = ((problem.id, 1) for problem in status.problems)
     yield _labelled("tocsin_problem", "1 for each problem that the auditor found.", "problem", problems)
 
 
-def _gauge(name: str, what: str, value: float) -> Metric:
-    return GaugeMetricFamily(name, what, value=value)
+def _gauge(name: str, documentation: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, documentation, value=value)
 
 
-def _labelled(name: str, what: str, label: str, values: Iterable[tuple[str, float]]) -> Metric:
-    family = GaugeMetricFamily(name, what, labels=[label])
+def _labelled(name: str, documentation: str, label: str, values: Iterable[tuple[str, float]]) -> Metric:
+    family = GaugeMetricFamily(name, documentation, labels=[label])
     for value, number in values:
         family.add_metric([value], number)
     return family

@@ -17,7 +17,7 @@ from psycopg_pool import PoolTimeout
 import tocsin
 from tocsin.access import tokens
 from tocsin.core.db import database
-from tocsin.core.net.asgi import AsgiScope, Receive, Send, answer, header, is_loopback, refuse
+from tocsin.core.net.asgi import AsgiScope, Receive, Send, header, is_loopback, send_error, send_response
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.metrics import REGISTRY
 from tocsin.inbound.processing.committer import Committer
@@ -39,7 +39,7 @@ class MetricsApp:
         self._committer = committer
         self._gauges = SingleFlight("metrics", _from_database)
         #: Checks one token at a time, however many requests arrive: each check uses a database connection.
-        self._checking = asyncio.Lock()
+        self._token_lock = asyncio.Lock()
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         """Returns the metrics, or 401.
@@ -48,44 +48,46 @@ class MetricsApp:
         """
         if not is_loopback(scope):
             try:
-                may = await self._may_read(scope)
+                is_allowed = await self._may_read(scope)
             except (TimeoutError, DatabaseError, psycopg.Error):
-                await refuse(send, 503, "unavailable", "The token cannot be checked now: the database does not answer.")
+                await send_error(
+                    send, 503, "unavailable", "The token cannot be checked now: the database does not answer."
+                )
                 return
-            if not may:
+            if not is_allowed:
                 detail = (
                     "/metrics needs an API token: Authorization: Bearer TOKEN. Without one it is open only to this "
                     "machine, at http://localhost, while TOCSIN_BASE_URL and TOCSIN_TRUSTED_PROXIES are not set."
                 )
-                await refuse(send, 401, "unauthorized", detail, headers=_CHALLENGE)
+                await send_error(send, 401, "unauthorized", detail, headers=_CHALLENGE)
                 return
-        await answer(send, 200, await self._text(), content_type=CONTENT_TYPE_LATEST.encode())
+        await send_response(send, 200, await self._text(), content_type=CONTENT_TYPE_LATEST.encode())
 
     async def _may_read(self, scope: AsgiScope) -> bool:
         scheme, _, secret = (header(scope, b"authorization") or "").partition(" ")
         if scheme.lower() != "bearer" or not secret.strip():
             return False
-        async with asyncio.timeout(DEADLINE), self._checking:
-            return await SingleFlight("metrics token", lambda: _is_token(secret.strip())).answer(DEADLINE)
+        async with asyncio.timeout(DEADLINE), self._token_lock:
+            return await SingleFlight("metrics token", lambda: _is_token(secret.strip())).result(DEADLINE)
 
     async def _text(self) -> bytes:
         """Both parts; without the database's part, and `tocsin_database_up` 0, while the database does not answer."""
         try:
-            known = await self._gauges.answer(DEADLINE)
+            database_metrics = await self._gauges.result(DEADLINE)
         except (TimeoutError, psycopg.Error, PoolTimeout) as error:
             log.warning("The database does not answer /metrics: %s", error)
-            known = [GaugeMetricFamily("tocsin_database_up", _UP, value=0)]
+            database_metrics = [GaugeMetricFamily("tocsin_database_up", _UP, value=0)]
         registry = CollectorRegistry()
-        registry.register(_StaticCollector([*self._own(), *known]))
+        registry.register(_StaticCollector([*self._process_metrics(), *database_metrics]))
         return generate_latest(REGISTRY) + generate_latest(registry)
 
-    def _own(self) -> Iterable[Metric]:
+    def _process_metrics(self) -> Iterable[Metric]:
         info = GaugeMetricFamily("tocsin_build_info", "The version that runs.", labels=["version"])
         info.add_metric([tocsin.__version__], 1)
         yield info
-        yield from gauges.of_pool(database.pool().get_stats())
+        yield from gauges.pool_gauges(database.pool().get_stats())
         if self._committer is not None:
-            yield from gauges.of_queue(self._committer.waiting())
+            yield from gauges.queue_gauges(self._committer.queue_status())
 
 
 _UP = "1 while the database answers."
@@ -93,8 +95,8 @@ _UP = "1 while the database answers."
 
 def _from_database() -> list[Metric]:
     with database.pool().connection(timeout=3) as connection, connection.transaction():
-        known = gauges.of_database(connection, clock.now())
-    return [GaugeMetricFamily("tocsin_database_up", _UP, value=1), *known]
+        families = gauges.database_gauges(connection, clock.now())
+    return [GaugeMetricFamily("tocsin_database_up", _UP, value=1), *families]
 
 
 def _is_token(secret: str) -> bool:

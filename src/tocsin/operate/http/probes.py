@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from tocsin.core.net.asgi import AsgiScope, Receive, Send, answer, refuse
+from tocsin.core.net.asgi import AsgiScope, Receive, Send, send_error, send_response
 from tocsin.core.runtime import metrics
 from tocsin.core.runtime.periodic_tasks import Worker
-from tocsin.inbound.processing.committer import MAX_WAIT, Committer
+from tocsin.inbound.processing.committer import MAX_WAIT_SECONDS, Committer
 from tocsin.operate import readiness
 from tocsin.operate.http.metrics import MetricsApp
 from tocsin.operate.single_flight import SingleFlight
-from tocsin.operate.tasks import PRESENCE
+from tocsin.operate.tasks import HEARTBEAT_TASK
 
 _TEXT = b"text/plain; charset=utf-8"
-_NOT_KEPT = ((b"cache-control", b"no-store"),)
+_NO_STORE = ((b"cache-control", b"no-store"),)
 
 #: In seconds: a readiness check without a result by then fails.
 DEADLINE = 4.0
@@ -27,8 +27,8 @@ NO_WRITES = timedelta(seconds=30)
 class ProbesApp:
     """The probes of this node.
 
-    `listens` returns whether the thread that restarts dead tasks is alive; `pages` returns why the web process is
-    missing.
+    `is_listening` returns whether the thread that restarts dead tasks is alive; `web_process_problem` returns why the
+    web process is missing.
     """
 
     def __init__(
@@ -36,61 +36,61 @@ class ProbesApp:
         *,
         worker: Worker,
         committer: Committer | None,
-        listens: Callable[[], bool],
-        pages: Callable[[], str | None] | None = None,
+        is_listening: Callable[[], bool],
+        web_process_problem: Callable[[], str | None] | None = None,
     ) -> None:
         self._worker = worker
         self._committer = committer
-        self._listens = listens
-        self._pages = pages
+        self._is_listening = is_listening
+        self._web_process_problem = web_process_problem
         self._readiness = SingleFlight("readiness", readiness.problem)
         self._metrics = MetricsApp(committer)
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         """Answers one probe."""
         if scope["method"] not in ("GET", "HEAD"):
-            await refuse(send, 405, "method_not_allowed", "Ask with GET.", headers=((b"allow", b"GET, HEAD"),))
+            await send_error(send, 405, "method_not_allowed", "Ask with GET.", headers=((b"allow", b"GET, HEAD"),))
             return
         match scope["path"]:
             case "/healthz":
-                await _say(send, self.problem_with_health())
+                await _respond(send, self.problem_with_health())
             case "/readyz":
-                await _say(send, self.problem_with_health() or await self.problem_with_readiness())
+                await _respond(send, self.problem_with_health() or await self.problem_with_readiness())
             case "/metrics":
                 await self._metrics(scope, receive, send)
             case _:
-                await refuse(send, 404, "not_found", "There is no such probe.")
+                await send_error(send, 404, "not_found", "There is no such probe.")
 
     def problem_with_health(self) -> str | None:
         """Why this process should be restarted, as a sentence; None while it and its tasks are alive. No I/O."""
         if self._committer is not None and not self._committer.is_alive():
             return "The committer has ended."
-        if not self._listens():
+        if not self._is_listening():
             return "The listener has ended."
         if not self._worker.is_healthy():
             return "Loops died twice within a minute."
-        return self._pages() if self._pages is not None else None
+        return self._web_process_problem() if self._web_process_problem is not None else None
 
     async def problem_with_readiness(self) -> str | None:
         """Why this node should not receive messages now, as a sentence; None if it can accept them."""
         try:
-            problem = await self._readiness.answer(DEADLINE)
+            problem = await self._readiness.result(DEADLINE)
         except TimeoutError:
             return f"The database gave no answer within {DEADLINE:.0f} seconds."
         return problem or self._problem_with_writing()
 
     def _problem_with_writing(self) -> str | None:
-        if self._committer is not None and self._committer.waiting().seconds > MAX_WAIT:
+        if self._committer is not None and self._committer.queue_status().oldest_age_seconds > MAX_WAIT_SECONDS:
             return "Messages have waited too long to be stored."
-        wrote = self._worker.turned_at.get(PRESENCE)
+        last_write_at = self._worker.last_run_at.get(HEARTBEAT_TASK)
         has_stored = metrics.seconds_since_commit() < NO_WRITES.total_seconds()
-        if wrote is not None and datetime.now(UTC) - wrote > NO_WRITES and not has_stored:
+        if last_write_at is not None and datetime.now(UTC) - last_write_at > NO_WRITES and not has_stored:
             return "The database has taken no write of this node for a while."
         return None
 
 
-async def _say(send: Send, problem: str | None) -> None:
+async def _respond(send: Send, problem: str | None) -> None:
     if problem is None:
-        await answer(send, 200, b"ok", content_type=_TEXT, headers=_NOT_KEPT)
+        await send_response(send, 200, b"ok", content_type=_TEXT, headers=_NO_STORE)
     else:
-        await answer(send, 503, problem.encode(), content_type=_TEXT, headers=_NOT_KEPT)
+        await send_response(send, 503, problem.encode(), content_type=_TEXT, headers=_NO_STORE)

@@ -47,8 +47,8 @@ class Migration(migrations.Migration):
                 ("since", models.DateTimeField()),
                 ("seen_at", models.DateTimeField()),
                 ("ended_at", models.DateTimeField(null=True)),
-                ("told_at", models.DateTimeField(null=True)),
-                ("last_told_at", models.DateTimeField(null=True)),
+                ("notified_at", models.DateTimeField(null=True)),
+                ("last_notified_at", models.DateTimeField(null=True)),
             ],
             options={
                 "indexes": [

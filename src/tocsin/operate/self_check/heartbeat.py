@@ -17,9 +17,9 @@ def ping(url: str) -> str:
     """
     try:
         with httpx.Client(timeout=TIMEOUT, verify=tls_context(), follow_redirects=True) as client:
-            answer = client.get(url)
+            response = client.get(url)
     except httpx.TimeoutException:
         return f"it gave no answer within {TIMEOUT:.0f} seconds"
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         return f"it cannot be called ({type(error).__name__})"
-    return "" if answer.is_success else f"it answered {answer.status_code}"
+    return "" if response.is_success else f"it answered {response.status_code}"

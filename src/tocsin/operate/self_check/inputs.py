@@ -25,13 +25,13 @@ def load_inputs(connection: Connection, now: datetime) -> SelfCheckInputs:
     return SelfCheckInputs(
         now=now,
         nodes=node_heartbeat.load_nodes(connection),
-        run=_waiting(connection, _RUN, {"now": now}),
+        run=_longest_wait(connection, _RUN, {"now": now}),
         page=None if pause.current_pause(connection, now) else _page(connection, now),
-        unreached=unreached(connection, now),
-        message=_waiting(connection, _MESSAGE, {"now": now}),
-        forgotten=_several(connection, _FORGOTTEN, {}),
-        stuck=_several(connection, _STUCK, {"live": _LIVE, "stuck": STUCK_AFTER}),
-        lost=_lost(connection),
+        unreached_alerts=unreached(connection, now),
+        message=_longest_wait(connection, _MESSAGE, {"now": now}),
+        forgotten_alerts=_count_with_examples(connection, _FORGOTTEN, {}),
+        stuck_alerts=_count_with_examples(connection, _STUCK, {"live": _LIVE, "stuck": STUCK_AFTER}),
+        lost_deliveries=_lost(connection),
         jump=clock_jump.last_jump(connection),
     )
 
@@ -101,7 +101,7 @@ SELECT NULL::bigint AS alert_id, since, '' AS why FROM (
 # Active alerts first, through their own partial index, which matches only these literal values: ordered by id, all
 # alerts ever created would be read.
 _FORGOTTEN = f"""
-WITH live AS MATERIALIZED (SELECT id FROM alerts_alert WHERE status IN ({", ".join(f"'{one}'" for one in _LIVE)}))
+WITH live AS MATERIALIZED (SELECT id FROM alerts_alert WHERE status IN ({", ".join(f"'{status}'" for status in _LIVE)}))
 SELECT a.id FROM live a WHERE NOT EXISTS (
   SELECT FROM escalation_run r WHERE r.alert_id = a.id AND r.status <> 'ended'
   AND (r.due_at IS NOT NULL OR (r.reason <> '' AND r.status NOT IN ('active', 'paused'))))
@@ -114,13 +114,13 @@ WHERE r.due_at IS NOT NULL AND r.failures >= %(stuck)s AND a.status = ANY(%(live
 """
 
 
-def _waiting(connection: Connection, query: str, parameters: dict[str, Any]) -> LongestWait | None:
+def _longest_wait(connection: Connection, query: str, parameters: dict[str, Any]) -> LongestWait | None:
     row = database.row(connection, database.literal(query), parameters)
     return None if row is None else LongestWait(row["alert_id"], row["since"], row["why"])
 
 
 def _page(connection: Connection, now: datetime) -> LongestWait | None:
-    return _waiting(connection, _PAGE, {"now": now})
+    return _longest_wait(connection, _PAGE, {"now": now})
 
 
 def unreached(connection: Connection, now: datetime) -> CountWithExamples:
@@ -133,7 +133,7 @@ def unreached(connection: Connection, now: datetime) -> CountWithExamples:
     return CountWithExamples(row["number"], tuple(row["some"])) if row else CountWithExamples()
 
 
-def _several(connection: Connection, query: str, parameters: dict[str, Any]) -> CountWithExamples:
+def _count_with_examples(connection: Connection, query: str, parameters: dict[str, Any]) -> CountWithExamples:
     ids = [row["id"] for row in database.rows(connection, database.literal(query), parameters)]
     return CountWithExamples(len(ids), tuple(ids[:MAX_EXAMPLES]))
 

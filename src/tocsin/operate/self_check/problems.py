@@ -1,7 +1,7 @@
 """Tracks problems over time: since when they exist, and when to notify administrators.
 
 One notice when a problem is confirmed and one when it ends, but at most one per hour for the same problem. Pure, except
-for `load`, `keep` and `set_back`.
+for `load`, `store_problems` and `set_back`.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class ProblemRecord:
     since: datetime
     seen_at: datetime
     ended_at: datetime | None = None
-    told_at: datetime | None = None
-    last_told_at: datetime | None = None
+    notified_at: datetime | None = None
+    last_notified_at: datetime | None = None
 
     @property
     def is_open(self) -> bool:
@@ -56,65 +56,69 @@ class ProblemUpdate:
     notices: tuple[Notice, ...]
 
 
-def follow(known: Mapping[str, ProblemRecord], found: Sequence[DetectedProblem], now: datetime) -> ProblemUpdate:
+def update_problems(
+    known_problems: Mapping[str, ProblemRecord], detected: Sequence[DetectedProblem], now: datetime
+) -> ProblemUpdate:
     """Updates the known problems (by id) after a self-check at `now` found these."""
     changed: list[ProblemRecord] = []
     notices: list[Notice] = []
-    for one in found:
-        problem = _seen(known.get(one.id), one, now)
-        if _is_to_be_told(problem, now):
-            problem = replace(problem, told_at=now, last_told_at=now)
-            notices.append(_begun(problem, now))
+    for detected_problem in detected:
+        problem = _merge(known_problems.get(detected_problem.id), detected_problem, now)
+        if _should_notify(problem, now):
+            problem = replace(problem, notified_at=now, last_notified_at=now)
+            notices.append(_start_notice(problem, now))
         changed.append(problem)
-    there = {one.id for one in found}
-    for problem in known.values():
-        if problem.is_open and problem.id not in there:
+    detected_ids = {detected_problem.id for detected_problem in detected}
+    for problem in known_problems.values():
+        if problem.is_open and problem.id not in detected_ids:
             changed.append(replace(problem, ended_at=now))
-            if problem.told_at is not None:
-                notices.append(_over(problem, now))
+            if problem.notified_at is not None:
+                notices.append(_end_notice(problem, now))
     return ProblemUpdate(tuple(changed), tuple(notices))
 
 
-def _seen(before: ProblemRecord | None, found: DetectedProblem, now: datetime) -> ProblemRecord:
-    if before is None or not before.is_open:
-        last = before.last_told_at if before else None
-        return ProblemRecord(found.id, found.title, found.detail, found.remedy, now, now, last_told_at=last)
-    return replace(before, title=found.title, detail=found.detail, remedy=found.remedy, seen_at=now)
+def _merge(previous: ProblemRecord | None, detected: DetectedProblem, now: datetime) -> ProblemRecord:
+    if previous is None or not previous.is_open:
+        last_notified_at = previous.last_notified_at if previous else None
+        return ProblemRecord(
+            detected.id, detected.title, detected.detail, detected.remedy, now, now, last_notified_at=last_notified_at
+        )
+    return replace(previous, title=detected.title, detail=detected.detail, remedy=detected.remedy, seen_at=now)
 
 
-def _is_to_be_told(problem: ProblemRecord, now: datetime) -> bool:
-    is_quiet = problem.last_told_at is not None and now - problem.last_told_at < REPEAT_AFTER
-    return problem.told_at is None and now - problem.since >= CONFIRM_AFTER and not is_quiet
+def _should_notify(problem: ProblemRecord, now: datetime) -> bool:
+    is_muted = problem.last_notified_at is not None and now - problem.last_notified_at < REPEAT_AFTER
+    return problem.notified_at is None and now - problem.since >= CONFIRM_AFTER and not is_muted
 
 
-def _begun(problem: ProblemRecord, now: datetime) -> Notice:
-    began = durations.describe_ago(problem.since, now)
-    text = f"{problem.detail}\n\nIt began {began}.\n\nWhat to do: {problem.remedy}\n\nYou are told when it is over."
+def _start_notice(problem: ProblemRecord, now: datetime) -> Notice:
+    ago_text = durations.describe_ago(problem.since, now)
+    text = f"{problem.detail}\n\nIt began {ago_text}.\n\nWhat to do: {problem.remedy}\n\nYou are told when it is over."
     return Notice(f"Tocsin: {problem.title}", text, f"operate:{problem.id}", _REASON)
 
 
-def _over(problem: ProblemRecord, now: datetime) -> Notice:
-    lasted = durations.describe(now - problem.since)
-    text = f"It is over; it lasted {lasted}. It was: {problem.detail}"
+def _end_notice(problem: ProblemRecord, now: datetime) -> Notice:
+    duration_text = durations.describe(now - problem.since)
+    text = f"It is over; it lasted {duration_text}. It was: {problem.detail}"
     return Notice(f"Tocsin: over: {problem.title}", text, f"operate:{problem.id}:over", _REASON)
 
 
-_COLUMNS = "id, title, detail, remedy, since, seen_at, ended_at, told_at, last_told_at"
+_COLUMNS = "id, title, detail, remedy, since, seen_at, ended_at, notified_at, last_notified_at"
 
 
 def load(connection: Connection, *, only_open: bool = False) -> dict[str, ProblemRecord]:
     """The stored problems by id, oldest first."""
-    which = " WHERE ended_at IS NULL" if only_open else ""
-    query = database.literal(f"SELECT {_COLUMNS} FROM operate_problem{which} ORDER BY since, id")
+    condition = " WHERE ended_at IS NULL" if only_open else ""
+    query = database.literal(f"SELECT {_COLUMNS} FROM operate_problem{condition} ORDER BY since, id")
     return {row["id"]: ProblemRecord(**row) for row in database.rows(connection, query)}
 
 
-_KEEP = """
-INSERT INTO operate_problem (id, title, detail, remedy, since, seen_at, ended_at, told_at, last_told_at)
+_UPSERT = """
+INSERT INTO operate_problem (id, title, detail, remedy, since, seen_at, ended_at, notified_at, last_notified_at)
 VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)
 ON CONFLICT (id) DO UPDATE SET title = excluded.title, detail = excluded.detail, remedy = excluded.remedy,
-  since = excluded.since, seen_at = excluded.seen_at, ended_at = excluded.ended_at, told_at = excluded.told_at,
-  last_told_at = excluded.last_told_at
+  since = excluded.since, seen_at = excluded.seen_at, ended_at = excluded.ended_at, notified_at = excluded.notified_at,
+  last_notified_at = excluded.last_notified_at
 """
 
 
@@ -124,7 +128,7 @@ def correct_after_rollback(connection: Connection, by: timedelta, now: datetime)
 
     Also deletes nodes with a heartbeat in the future: living ones report again.
     """
-    for column in ("since", "seen_at", "ended_at", "told_at", "last_told_at"):
+    for column in ("since", "seen_at", "ended_at", "notified_at", "last_notified_at"):
         connection.execute(
             database.literal(f"UPDATE operate_problem SET {column} = {column} - %(by)s WHERE {column} > %(now)s"),
             {"by": by, "now": now},
@@ -132,14 +136,24 @@ def correct_after_rollback(connection: Connection, by: timedelta, now: datetime)
     connection.execute("DELETE FROM operate_node WHERE seen_at > clock_timestamp()")
 
 
-def keep(connection: Connection, changed: Sequence[ProblemRecord], now: datetime) -> None:
+def store_problems(connection: Connection, changed: Sequence[ProblemRecord], now: datetime) -> None:
     """Writes changed problems and deletes long-ended ones."""
     if changed:
         with connection.cursor() as cursor:
             cursor.executemany(
-                _KEEP,
+                _UPSERT,
                 [
-                    (p.id, p.title, p.detail, p.remedy, p.since, p.seen_at, p.ended_at, p.told_at, p.last_told_at)
+                    (
+                        p.id,
+                        p.title,
+                        p.detail,
+                        p.remedy,
+                        p.since,
+                        p.seen_at,
+                        p.ended_at,
+                        p.notified_at,
+                        p.last_notified_at,
+                    )
                     for p in changed
                 ],
             )

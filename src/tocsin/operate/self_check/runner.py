@@ -32,22 +32,22 @@ SKIP_IF_WITHIN = timedelta(seconds=20)
 
 
 class SelfCheckRunner:
-    """The self-check of one worker. `turn` is a periodic task."""
+    """The self-check of one worker. `run_once` is a periodic task."""
 
     def __init__(
         self,
         *,
         now: Callable[[], datetime] = clock.now,
         heartbeat_url: Callable[[], str | None] = lambda: environment.current().heartbeat_url,
-        room: Callable[[], Iterable[HealthFinding]] = disk_space.check_database_disks,
+        check_disks: Callable[[], Iterable[HealthFinding]] = disk_space.check_database_disks,
         name: str = "",
     ) -> None:
         self._now = now
         self._heartbeat_url = heartbeat_url
-        self._room = room
+        self._check_disks = check_disks
         self._name = name or socket.gethostname()
 
-    def turn(self) -> bool:
+    def run_once(self) -> bool:
         """Runs the self-check unless another node just did, and sends the heartbeat after the commit if nothing is
         wrong.
 
@@ -56,12 +56,12 @@ class SelfCheckRunner:
         with database.transaction() as connection:
             if not _claim(connection, self._name):
                 return False
-            found = run_self_check(connection, self._now(), tuple(self._room()))
+            detected = run_self_check(connection, self._now(), tuple(self._check_disks()))
         # The transaction has committed, which proves that writes work.
-        if all(one.is_warning for one in found) and (url := self._heartbeat_url()) is not None:
+        if all(problem.is_warning for problem in detected) and (url := self._heartbeat_url()) is not None:
             self._ping(url)
-        for number in service.release_stale_keys(self._now()):
-            log.warning("Alert #%s held its key though nobody acts on it any more; it is free now.", number)
+        for alert_id in service.release_stale_keys(self._now()):
+            log.warning("Alert #%s held its key though nobody acts on it any more; it is free now.", alert_id)
         return False
 
     def _ping(self, url: str) -> None:
@@ -77,25 +77,25 @@ class SelfCheckRunner:
 
 
 def run_self_check(
-    connection: Connection, now: datetime, room: Sequence[HealthFinding] = ()
+    connection: Connection, now: datetime, disk_findings: Sequence[HealthFinding] = ()
 ) -> tuple[DetectedProblem, ...]:
     """Finds and stores problems at `now`, and queues notices to administrators, in the caller's transaction.
 
-    `room` are shortages on the disks.
+    `disk_findings` are shortages on the disks.
     """
-    found = find_problems(replace(inputs.load_inputs(connection, now), room=room))
-    followed = problems.follow(problems.load(connection), found, now)
-    problems.keep(connection, followed.changed, now)
-    if followed.notices:
+    detected = find_problems(replace(inputs.load_inputs(connection, now), disk_findings=disk_findings))
+    update = problems.update_problems(problems.load(connection), detected, now)
+    problems.store_problems(connection, update.changed, now)
+    if update.notices:
         administrators = queue.administrators(connection)
-        for notice in followed.notices:
+        for notice in update.notices:
             queue.queue_notice(connection, notice, now, user_ids=administrators)
-    if followed.changed:
+    if update.changed:
         # Home lists the same problems.
         database.notify(connection, "alerts")
-    for one in found:
-        log.error("%s: %s %s", one.title, one.detail, one.remedy)
-    return found
+    for problem in detected:
+        log.error("%s: %s %s", problem.title, problem.detail, problem.remedy)
+    return detected
 
 
 # A self-check in the future was made before a clock rollback.

@@ -15,7 +15,7 @@ from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.net.egress import MAX_RESPONSE_BYTES, EgressResponse, HttpClient
 from tocsin.core.validation.object_reader import ObjectReader
 from tocsin.outbound.rate_limit import RequestRate
-from tocsin.outbound.redaction import masked_text, masked_url
+from tocsin.outbound.redaction import mask_text, mask_url
 
 #: Recorded characters per request or response body.
 MAX_RECORDED_CHARS = 4_000
@@ -31,10 +31,10 @@ class NeedsAttention(Permanent):
 
 @dataclass(frozen=True, slots=True)
 class RecordedExchange:
-    """One request and its response, without secrets. `took` is in milliseconds."""
+    """One request and its response, without secrets. `duration_ms` is in milliseconds."""
 
     at: datetime
-    took: int
+    duration_ms: int
     method: str
     url: str
     request: str = ""
@@ -46,7 +46,7 @@ class RecordedExchange:
 class RecordedClient:
     """Sends and records the requests of one call. Not thread-safe.
 
-    `before` is called before each request; an exception from it ends the call.
+    `before_request` is called before each request; an exception from it ends the call.
     """
 
     def __init__(
@@ -54,10 +54,10 @@ class RecordedClient:
         client: HttpClient,
         now: Callable[[], datetime],
         secrets: Sequence[str] = (),
-        before: Callable[[], None] | None = None,
+        before_request: Callable[[], None] | None = None,
     ) -> None:
-        self.said: list[RecordedExchange] = []
-        self._before = before
+        self.exchanges: list[RecordedExchange] = []
+        self._before_request = before_request
         self._client = client
         self._now = now
         self._secrets = tuple(secret for secret in secrets if len(secret) >= 4)
@@ -65,7 +65,7 @@ class RecordedClient:
     @property
     def requests(self) -> int:
         """The number of requests sent."""
-        return len(self.said)
+        return len(self.exchanges)
 
     def request(
         self,
@@ -74,51 +74,53 @@ class RecordedClient:
         *,
         headers: Mapping[str, str] | None = None,
         content: bytes = b"",
-        shown: str | None = None,
-        shown_url: str | None = None,
-        most_bytes: int = MAX_RESPONSE_BYTES,
+        logged_body: str | None = None,
+        logged_url: str | None = None,
+        max_bytes: int = MAX_RESPONSE_BYTES,
     ) -> EgressResponse:
-        """Sends one request. `shown` and `shown_url` replace body and URL in the log.
+        """Sends one request. `logged_body` and `logged_url` replace body and URL in the log.
 
         Raises the errors of `HttpClient.request`.
         """
-        if self._before is not None:
-            self._before()
-        at, begun = self._now(), time.monotonic()
-        said = self.masked(shown if shown is not None else content[: 2 * MAX_RECORDED_CHARS].decode("utf-8", "replace"))
+        if self._before_request is not None:
+            self._before_request()
+        at, started_at = self._now(), time.monotonic()
+        request_text = self.mask(
+            logged_body if logged_body is not None else content[: 2 * MAX_RECORDED_CHARS].decode("utf-8", "replace")
+        )
 
-        def keep(status: int | None, response: str, error: str = "") -> None:
-            took = round((time.monotonic() - begun) * 1000)
-            self.said.append(
+        def record(status: int | None, response_text: str, error: str = "") -> None:
+            duration_ms = round((time.monotonic() - started_at) * 1000)
+            self.exchanges.append(
                 RecordedExchange(
                     at,
-                    took,
+                    duration_ms,
                     method,
-                    shown_url or masked_url(self.masked(url)),
-                    said,
+                    logged_url or mask_url(self.mask(url)),
+                    request_text,
                     status,
-                    self.masked(response),
+                    self.mask(response_text),
                     error,
                 )
             )
 
         try:
-            answer = self._client.request(method, url, headers=headers, content=content, most_bytes=most_bytes)
+            http_response = self._client.request(method, url, headers=headers, content=content, max_bytes=max_bytes)
         except (Temporary, Permanent) as error:
-            keep(None, "", self.masked(error.detail))
+            record(None, "", self.mask(error.detail))
             raise
-        keep(answer.status, answer.body[: 2 * MAX_RECORDED_CHARS].decode("utf-8", "replace"))
-        return answer
+        record(http_response.status, http_response.body[: 2 * MAX_RECORDED_CHARS].decode("utf-8", "replace"))
+        return http_response
 
-    def hide(self, secret: str) -> None:
+    def mask_secret(self, secret: str) -> None:
         """Masks a secret that was obtained during the call, such as a token, from now on."""
         self._secrets = (*self._secrets, secret)
 
-    def masked(self, text: str) -> str:
+    def mask(self, text: str) -> str:
         """`text` without secrets, which the remote system may have echoed."""
         for secret in self._secrets:
             text = text.replace(secret, "•••")
-        return masked_text(text)[:MAX_RECORDED_CHARS].replace("\0", "\ufffd")
+        return mask_text(text)[:MAX_RECORDED_CHARS].replace("\0", "\ufffd")
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +141,7 @@ class CallJob:
     #: The steps done so far; the sender adds to it, and it is stored whatever the outcome.
     progress: dict[str, Any] = field(default_factory=dict)
     #: The data that the connector's `prepare` hook read from the database.
-    known: Mapping[str, Any] = field(default_factory=dict)
+    prepared: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,11 +161,11 @@ class IntegrationSender(Protocol):
 
     rate: RequestRate
 
-    def send(self, job: CallJob, line: RecordedClient, now: datetime) -> CallDone:
+    def send(self, job: CallJob, http_client: RecordedClient, now: datetime) -> CallDone:
         """Executes the job. Raises Temporary, OutcomeUnknown, Throttled, Permanent or NeedsAttention."""
         ...
 
-    def verify(self, line: RecordedClient, now: datetime) -> str:
+    def verify(self, http_client: RecordedClient, now: datetime) -> str:
         """Checks address and credentials without changing anything. Returns a sentence. Raises as `send`."""
         ...
 
@@ -186,16 +188,16 @@ class ConnectorKind:
     title: str
     description: str
     #: Opens an integration. Raises Permanent for unusable settings.
-    open: Callable[[IntegrationAccount, HttpClient], IntegrationSender]
+    open_sender: Callable[[IntegrationAccount, HttpClient], IntegrationSender]
     #: Parses settings from a spec and records problems in it; and the names of the secrets.
-    read: Callable[[ObjectReader], dict[str, Any]]
-    secrets: tuple[str, ...]
+    read_settings: Callable[[ObjectReader], dict[str, Any]]
+    secret_names: tuple[str, ...]
     #: Returns the secrets that are required for given settings.
-    needed: Callable[[Mapping[str, Any]], tuple[str, ...]]
+    required_secrets: Callable[[Mapping[str, Any]], tuple[str, ...]]
     #: Settings that contain secrets, stored as in `hidden_settings`.
-    hidden: tuple[str, ...] = ()
+    secret_settings: tuple[str, ...] = ()
 
 
-def retry_after(answer: EgressResponse) -> timedelta | None:
+def retry_after(response: EgressResponse) -> timedelta | None:
     """How long the remote system asks to wait."""
-    return answer.retry_after
+    return response.retry_after

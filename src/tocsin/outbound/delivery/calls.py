@@ -21,31 +21,31 @@ def call_for_alerts(
     now: datetime,
     *,
     reason: str = "",
-    more: Mapping[str, Any] | None = None,
+    extra_values: Mapping[str, Any] | None = None,
 ) -> list[int]:
     """Queues the templated call of an `http` integration once per alert, in bulk. Returns the calls' ids.
 
-    The call contains the alert's current values and `more`. Runs in the caller's transaction. Test alerts make no
-    calls. Raises Rejected("not_found") if the integration is deleted or not an HTTP call.
+    The call contains the alert's current values and `extra_values`. Runs in the caller's transaction. Test alerts make
+    no calls. Raises Rejected("not_found") if the integration is deleted or not an HTTP call.
     """
-    found = database.row(
+    integration = database.row(
         connection, "SELECT name, kind FROM outbound_outboundintegration WHERE id = %s", (integration_id,)
     )
-    if found is None or found["kind"] != "http":
+    if integration is None or integration["kind"] != "http":
         raise Rejected("not_found", "There is no such HTTP call among the outbound integrations.")
-    known = alert_values.load_alert_values(connection, alert_ids)
-    tests = _tests(connection, alert_ids)
+    values = alert_values.load_alert_values(connection, alert_ids)
+    test_alert_ids = _test_alert_ids(connection, alert_ids)
     calls = [
         NewCall(
             integration_id,
-            f"alert:{number}",
+            f"alert:{alert_id}",
             "call",
-            reason or f"{found['name']} for alert {number}",
-            alert_id=number,
-            content={"values": {**known[number], **(more or {})}},
+            reason or f"{integration['name']} for alert {alert_id}",
+            alert_id=alert_id,
+            content={"values": {**values[alert_id], **(extra_values or {})}},
         )
-        for number in alert_ids
-        if number in known and number not in tests
+        for alert_id in alert_ids
+        if alert_id in values and alert_id not in test_alert_ids
     ]
     return queue(connection, calls, now)
 
@@ -68,7 +68,7 @@ def write_on_ticket(
     note: str = "",
     status: str = "",
     is_public: bool = False,
-    who_id: int | None = None,
+    user_id: int | None = None,
 ) -> int:
     """Queues a note, a status or both for the alert's Halo ticket, after earlier writes to it. Returns the call's id.
 
@@ -77,18 +77,18 @@ def write_on_ticket(
     row = database.row(connection, _TICKET, (alert_id,))
     if row is None or row["outbound_id"] is None or row["is_test"]:
         raise Rejected("not_possible", "Its integration is not connected with a HaloITSM.")
-    is_own = row["inbound_kind"] in family("haloitsm")
-    if not (row["source_id"] if is_own else row["linked"] is not None):
+    is_halo_alert = row["inbound_kind"] in family("haloitsm")
+    if not (row["source_id"] if is_halo_alert else row["linked"] is not None):
         raise Rejected("not_possible", f"The alert has no ticket in {row['name']}.")
-    ticket = row["source_id"] if is_own else row["linked"]
-    content: dict[str, object] = {"event": "workflow", "who_user": who_id}
+    ticket = row["source_id"] if is_halo_alert else row["linked"]
+    content: dict[str, object] = {"event": "workflow", "who_user": user_id}
     if note:
         content |= {"note": note, "public": is_public}
     if status:
         content["status"] = status
     call = NewCall(
         row["outbound_id"],
-        f"ticket:{ticket}" if is_own else f"alert:{alert_id}",
+        f"ticket:{ticket}" if is_halo_alert else f"alert:{alert_id}",
         "write",
         note or f"Status {status}",
         alert_id=alert_id,
@@ -98,6 +98,6 @@ def write_on_ticket(
     return queue(connection, [call], now)[0]
 
 
-def _tests(connection: Connection, ids: Sequence[int]) -> set[int]:
-    found = connection.execute("SELECT id FROM alerts_alert WHERE id = ANY(%s) AND is_test", (list(ids),)).fetchall()
-    return {row[0] for row in found}
+def _test_alert_ids(connection: Connection, ids: Sequence[int]) -> set[int]:
+    rows = connection.execute("SELECT id FROM alerts_alert WHERE id = ANY(%s) AND is_test", (list(ids),)).fetchall()
+    return {row[0] for row in rows}

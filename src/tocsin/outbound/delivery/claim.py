@@ -17,7 +17,7 @@ from tocsin.outbound.delivery.integration_pool import IntegrationPool
 
 LEASE_SECONDS = 10
 
-_STANDINGS = """
+_STATUS_ROWS = """
 SELECT s.integration_id, s.failures, s.open_until, s.blocked_until, s.granted_to, s.not_before
 FROM outbound_integrationstatus s
 WHERE s.integration_id = ANY(%(ids)s) AND EXISTS (
@@ -37,63 +37,63 @@ WHERE c.integration_id = %(integration)s AND c.status = 'queued' AND (c.due_at <
 ORDER BY c.due_at, c.id LIMIT %(most)s FOR NO KEY UPDATE SKIP LOCKED
 """
 
-_TAKE = """
+_LEASE = """
 UPDATE outbound_call SET status = 'sending', leased_by = %(node)s, error = '',
        lease_until = clock_timestamp() + make_interval(secs => %(seconds)s)
 WHERE id = ANY(%(ids)s)
 """
 
 
-def claim(connection: Connection, directory: IntegrationPool, free: int, node: str, now: datetime) -> list[CallJob]:
+def claim(connection: Connection, pool: IntegrationPool, free: int, node: str, now: datetime) -> list[CallJob]:
     """Leases at most `free` calls to `node`."""
-    ids = list(directory.all())
+    ids = list(pool.all())
     if free <= 0 or not ids:
         return []
     jobs: list[CallJob] = []
-    for standing in database.rows(connection, _STANDINGS, {"ids": ids, "now": now, "opens": rate_limit.OPENS_AFTER}):
-        most = min(free - len(jobs), _allowance(directory, standing, now))
-        if most <= 0:
+    for status in database.rows(connection, _STATUS_ROWS, {"ids": ids, "now": now, "opens": rate_limit.OPENS_AFTER}):
+        limit = min(free - len(jobs), _allowance(pool, status, now))
+        if limit <= 0:
             continue
-        found = database.rows(
+        rows = database.rows(
             connection,
             _PICK,
-            {"integration": standing["integration_id"], "now": now, "most": most, "probes": _is_probing(standing)},
+            {"integration": status["integration_id"], "now": now, "most": limit, "probes": _is_probing(status)},
         )
-        if found:
-            jobs += [_job(row) for row in found]
-            _grant(connection, directory, standing, len(found), now)
+        if rows:
+            jobs += [_job(row) for row in rows]
+            _charge_rate(connection, pool, status, len(rows), now)
     if jobs:
         parameters = {"node": node, "seconds": LEASE_SECONDS, "ids": [job.id for job in jobs]}
-        connection.execute(_TAKE, parameters)
+        connection.execute(_LEASE, parameters)
     return jobs
 
 
-def _allowance(directory: IntegrationPool, standing: Mapping[str, Any], now: datetime) -> int:
+def _allowance(pool: IntegrationPool, status: Mapping[str, Any], now: datetime) -> int:
     """How many calls of one integration may be sent now."""
-    opened = directory.get(standing["integration_id"])
-    if opened is None:
+    integration = pool.get(status["integration_id"])
+    if integration is None:
         return 0
-    for until in (standing["open_until"], standing["blocked_until"], standing["not_before"]):
-        if until is not None and until > now:
+    for blocked_until in (status["open_until"], status["blocked_until"], status["not_before"]):
+        if blocked_until is not None and blocked_until > now:
             return 0
-    most = rate_limit.allowance(opened.sender.rate, standing["granted_to"], now)
-    return min(most, 1) if _is_probing(standing) else most
+    limit = rate_limit.allowance(integration.sender.rate, status["granted_to"], now)
+    return min(limit, 1) if _is_probing(status) else limit
 
 
-def _is_probing(standing: Mapping[str, Any]) -> bool:
+def _is_probing(status: Mapping[str, Any]) -> bool:
     """Whether to probe after failures with a single call: the oldest, regardless of its own retry time."""
-    return bool(standing["failures"] >= rate_limit.OPENS_AFTER or standing["blocked_until"] is not None)
+    return bool(status["failures"] >= rate_limit.OPENS_AFTER or status["blocked_until"] is not None)
 
 
-def _grant(
-    connection: Connection, directory: IntegrationPool, standing: Mapping[str, Any], calls: int, now: datetime
+def _charge_rate(
+    connection: Connection, pool: IntegrationPool, status: Mapping[str, Any], calls: int, now: datetime
 ) -> None:
-    opened = directory.get(standing["integration_id"])
-    assert opened is not None
-    granted = rate_limit.charged(opened.sender.rate, standing["granted_to"], calls, now)
+    integration = pool.get(status["integration_id"])
+    assert integration is not None
+    granted = rate_limit.charged(integration.sender.rate, status["granted_to"], calls, now)
     connection.execute(
         "UPDATE outbound_integrationstatus SET granted_to = %s WHERE integration_id = %s",
-        (granted, standing["integration_id"]),
+        (granted, status["integration_id"]),
     )
 
 

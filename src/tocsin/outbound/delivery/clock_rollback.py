@@ -14,7 +14,7 @@ UPDATE outbound_call SET due_at = due_at - %(by)s WHERE id IN (
 """
 
 # Rate limit and next poll correct themselves.
-_STANDINGS = """
+_STATUS_ROWS = """
 UPDATE outbound_integrationstatus SET
   open_until = CASE WHEN open_until > %(now)s THEN open_until - %(by)s ELSE open_until END,
   blocked_until = CASE WHEN blocked_until > %(now)s THEN blocked_until - %(by)s ELSE blocked_until END,
@@ -30,6 +30,6 @@ def correct_after_rollback(connection: Connection, by: timedelta, now: datetime)
     """Moves the timers by `by`. Returns the number of calls moved."""
     parameters = {"by": by, "now": now}
     moved = connection.execute(_CALLS, parameters).rowcount
-    connection.execute(_STANDINGS, parameters)
+    connection.execute(_STATUS_ROWS, parameters)
     database.notify(connection, TOPIC)
     return moved

@@ -26,7 +26,7 @@ from tocsin.outbound.delivery import job_hooks
 from tocsin.outbound.delivery.claim import LEASE_SECONDS, claim
 from tocsin.outbound.delivery.integration_pool import IntegrationPool
 from tocsin.outbound.delivery.queue import TOPIC
-from tocsin.outbound.delivery.results import CallFailed, CallFailure, CallResult, mark, record
+from tocsin.outbound.delivery.results import CallFailed, CallFailure, CallResult, mark_ended, record
 
 log = logging.getLogger(__name__)
 
@@ -35,51 +35,51 @@ MAX_CONCURRENT_CALLS = 8
 
 
 class CallDispatcher:
-    """One per process; `turn` and `keep_leases` run as periodic tasks."""
+    """One per process; `run_once` and `keep_leases` run as periodic tasks."""
 
     def __init__(
         self,
         *,
         slots: int = MAX_CONCURRENT_CALLS,
-        directory: IntegrationPool | None = None,
+        pool: IntegrationPool | None = None,
         now: Callable[[], datetime] = clock.now,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self.node = f"{socket.gethostname()[:60]}/{ids.uuid7()}"
-        self.directory = directory or IntegrationPool()
+        self.pool = pool or IntegrationPool()
         self._now = now
         self._jitter = jitter
         self.in_flight = JobPool[int, CallJob, CallResult](
             "outbound",
             slots,
             key=lambda job: job.id,
-            work=lambda job: make(self.directory, job, self._now),
+            work=lambda job: make_call(self.pool, job, self._now),
             write=self._record,
-            salvage=_mark,
+            salvage=_mark_ended,
         )
 
-    def turn(self) -> bool:
+    def run_once(self) -> bool:
         """Records finished calls, claims due ones up to the free slots, and starts sending them, without waiting.
 
         Always returns False: the next interval or hint continues.
         """
-        self.in_flight.write_down()
-        free = self.in_flight.free()
+        self.in_flight.store_results()
+        free = self.in_flight.free_slots()
         if free > 0:
-            self.in_flight.begin(database.retry_once(lambda: self._claim(free)))
+            self.in_flight.start(database.retry_once(lambda: self._claim(free)))
         return False
 
     def keep_leases(self) -> bool:
         """Renews this process's leases, and requeues calls that another process lost. Always returns False."""
-        ours = [job.id for job in self.in_flight.jobs()]
+        own_call_ids = [job.id for job in self.in_flight.jobs()]
         with database.transaction() as connection:
-            self.directory.refresh(connection)
+            self.pool.refresh(connection)
             connection.execute(
                 "UPDATE outbound_call SET lease_until = clock_timestamp() + make_interval(secs => %s) "
                 "WHERE id = ANY(%s) AND status = 'sending' AND leased_by = %s",
-                (LEASE_SECONDS, ours, self.node),
+                (LEASE_SECONDS, own_call_ids, self.node),
             )
-        database.retry_once(lambda: self._take_up(ours))
+        database.retry_once(lambda: self._requeue_lost(own_call_ids))
         return False
 
     def settle(self) -> None:
@@ -89,52 +89,52 @@ class CallDispatcher:
     def close(self, timeout: float = 20.0) -> None:
         """Waits at most `timeout` seconds for calls in flight, and records their results."""
         self.in_flight.close(timeout)
-        self.directory.close()
+        self.pool.close()
 
     def _claim(self, free: int) -> list[CallJob]:
         now = self._now()
         with database.transaction() as connection:
-            self.directory.refresh(connection)
-            jobs = claim(connection, self.directory, free, self.node, now)
-            return job_hooks.prepare(connection, self.directory, jobs)
+            self.pool.refresh(connection)
+            jobs = claim(connection, self.pool, free, self.node, now)
+            return job_hooks.prepare(connection, self.pool, jobs)
 
     def _record(self, results: Sequence[CallResult]) -> None:
         with database.transaction() as connection:
             # This may lock alerts, which come before calls in the lock order.
-            job_hooks.conclude(connection, self.directory, results)
-            record(connection, self.directory, results, self.node, self._jitter())
+            job_hooks.conclude(connection, self.pool, results)
+            record(connection, self.pool, results, self.node, self._jitter())
 
-    def _take_up(self, ours: list[int]) -> None:
+    def _requeue_lost(self, own_call_ids: list[int]) -> None:
         with database.transaction() as connection:
-            _take_up(connection, ours, self._now())
+            _requeue_lost(connection, own_call_ids, self._now())
 
 
-def _mark(result: CallResult) -> None:
+def _mark_ended(result: CallResult) -> None:
     with database.transaction() as connection:
-        mark(connection, result)
+        mark_ended(connection, result)
 
 
-def make(directory: IntegrationPool, job: CallJob, now: Callable[[], datetime]) -> CallResult:
+def make_call(pool: IntegrationPool, job: CallJob, now: Callable[[], datetime]) -> CallResult:
     """Makes one call. Never raises: every error becomes a result."""
-    opened = directory.get(job.integration_id)
-    if opened is None:
-        return CallResult(job, CallFailed(CallFailure.BARRED, "This integration is not in use."), now())
-    line = RecordedClient(directory.client, now, opened.secrets)
-    outcome = _outcome(job, lambda: opened.sender.send(job, line, now()))
-    return CallResult(job, _storable(outcome, line), now(), tuple(line.said))
+    integration = pool.get(job.integration_id)
+    if integration is None:
+        return CallResult(job, CallFailed(CallFailure.BLOCKED, "This integration is not in use."), now())
+    http_client = RecordedClient(pool.client, now, integration.secrets)
+    outcome = _outcome(job, lambda: integration.sender.send(job, http_client, now()))
+    return CallResult(job, _storable(outcome, http_client), now(), tuple(http_client.exchanges))
 
 
-def _outcome(job: CallJob, work: Callable[[], CallDone]) -> CallDone | CallFailed:
+def _outcome(job: CallJob, send: Callable[[], CallDone]) -> CallDone | CallFailed:
     try:
-        return work()
+        return send()
     except Throttled as error:
         return CallFailed(CallFailure.THROTTLED, error.detail, error.retry_after)
     except OutcomeUnknown as error:
-        return CallFailed(CallFailure.UNKNOWN, error.detail, error.retry_after)
+        return CallFailed(CallFailure.OUTCOME_UNKNOWN, error.detail, error.retry_after)
     except Temporary as error:
         return CallFailed(CallFailure.TEMPORARY, error.detail, error.retry_after)
     except NeedsAttention as error:
-        return CallFailed(CallFailure.BARRED, str(error))
+        return CallFailed(CallFailure.BLOCKED, str(error))
     except Permanent as error:
         return CallFailed(CallFailure.PERMANENT, str(error))
     except Exception as error:  # a call's edge: one failure must not affect others
@@ -142,14 +142,14 @@ def _outcome(job: CallJob, work: Callable[[], CallDone]) -> CallDone | CallFaile
         return CallFailed(CallFailure.PERMANENT, f"Tocsin itself failed: {type(error).__name__}.")
 
 
-def _storable(outcome: CallDone | CallFailed, line: RecordedClient) -> CallDone | CallFailed:
+def _storable(outcome: CallDone | CallFailed, http_client: RecordedClient) -> CallDone | CallFailed:
     """The outcome without secrets and without characters the database rejects: the remote text may contain anything."""
     if isinstance(outcome, CallFailed):
-        return replace(outcome, error=sanitize(line.masked(outcome.error)))
+        return replace(outcome, error=sanitize(http_client.mask(outcome.error)))
     captured = {name: sanitize(value) for name, value in outcome.captured.items()}
     return replace(
         outcome,
-        result=sanitize(line.masked(outcome.result)),
+        result=sanitize(http_client.mask(outcome.result)),
         captured=captured,
         ticket=sanitize(outcome.ticket),
     )
@@ -167,16 +167,16 @@ WHERE id IN (SELECT id FROM outbound_call WHERE status = 'sending'
 """
 
 
-def _take_up(connection: Connection, ours: list[int], now: datetime) -> None:
+def _requeue_lost(connection: Connection, own_call_ids: list[int], now: datetime) -> None:
     """Requeues calls whose sender stopped midway, so that their outcome is unknown.
 
     Calls queued before a clock rollback no longer wait for the clock to catch up.
     """
-    connection.execute(_LOST, {"ours": ours, "now": now})
-    connection.execute(_FROM_AHEAD, {"now": now, "ahead": now + _NOT_YET})
+    connection.execute(_LOST, {"ours": own_call_ids, "now": now})
+    connection.execute(_QUEUED_IN_FUTURE, {"now": now, "ahead": now + _NOT_YET})
 
 
-_FROM_AHEAD = """
+_QUEUED_IN_FUTURE = """
 UPDATE outbound_call SET queued_at = %(now)s, due_at = %(now)s + greatest(due_at - queued_at, interval '0')
 WHERE id IN (SELECT id FROM outbound_call WHERE status = 'queued' AND due_at > %(ahead)s AND queued_at > %(ahead)s
              ORDER BY id LIMIT 200 FOR NO KEY UPDATE SKIP LOCKED)
@@ -205,10 +205,12 @@ def close(timeout: float = 20.0) -> None:
         _shared = None
 
 
-def loops() -> tuple[PeriodicTask, ...]:
+def dispatcher_tasks() -> tuple[PeriodicTask, ...]:
     """The outbox's periodic tasks in a worker."""
-    box = shared_dispatcher()
+    dispatcher = shared_dispatcher()
     return (
-        PeriodicTask("outbound", box.turn, timedelta(milliseconds=500), frozenset({TOPIC, "clock", "config"})),
-        PeriodicTask("outbound leases", box.keep_leases, timedelta(seconds=2)),
+        PeriodicTask(
+            "outbound", dispatcher.run_once, timedelta(milliseconds=500), frozenset({TOPIC, "clock", "config"})
+        ),
+        PeriodicTask("outbound leases", dispatcher.keep_leases, timedelta(seconds=2)),
     )

@@ -41,7 +41,7 @@ class IntegrationPool:
     client: HttpClient = field(default_factory=HttpClient)
     #: Why an integration cannot be used, by id.
     problems: Mapping[int, str] = field(default_factory=dict)
-    _open: Mapping[int, ActiveIntegration] = field(default_factory=dict)
+    _active: Mapping[int, ActiveIntegration] = field(default_factory=dict)
     _fingerprints: dict[int, str] = field(default_factory=dict)
     _version: int = -1
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -56,45 +56,47 @@ class IntegrationPool:
 
     def get(self, integration_id: int) -> ActiveIntegration | None:
         """The integration with that id, or None if it is disabled or unusable."""
-        return self._open.get(integration_id)
+        return self._active.get(integration_id)
 
     def all(self) -> Mapping[int, ActiveIntegration]:
         """All usable integrations, by id."""
-        return self._open
+        return self._active
 
     def close(self) -> None:
         """Closes every connection."""
         self.client.close()
 
     def _load(self, connection: Connection) -> None:
-        found: dict[int, ActiveIntegration] = {}
+        active: dict[int, ActiveIntegration] = {}
         problems: dict[int, str] = {}
         fingerprints: dict[int, str] = {}
         for row in database.rows(
             connection, "SELECT id, name, kind, settings, secrets FROM outbound_outboundintegration WHERE is_enabled"
         ):
-            number = row["id"]
-            mark = json.dumps([row["name"], row["kind"], row["settings"], row["secrets"]], sort_keys=True, default=str)
-            fingerprints[number] = mark
-            if self._fingerprints.get(number) == mark and number in self._open:
+            integration_id = row["id"]
+            fingerprint = json.dumps(
+                [row["name"], row["kind"], row["settings"], row["secrets"]], sort_keys=True, default=str
+            )
+            fingerprints[integration_id] = fingerprint
+            if self._fingerprints.get(integration_id) == fingerprint and integration_id in self._active:
                 # Unchanged integrations keep their sender, and so their token.
-                found[number] = self._open[number]
+                active[integration_id] = self._active[integration_id]
                 continue
             try:
-                found[number] = open_integrations(row, self.client)
+                active[integration_id] = open_integration(row, self.client)
             except Permanent as error:
-                problems[number] = str(error)
+                problems[integration_id] = str(error)
                 log.error("The outbound integration %s cannot be used: %s", row["name"], error)
-        self._open, self.problems, self._fingerprints = found, problems, fingerprints
+        self._active, self.problems, self._fingerprints = active, problems, fingerprints
 
 
-def open_integrations(row: Mapping[str, Any], client: HttpClient) -> ActiveIntegration:
+def open_integration(row: Mapping[str, Any], client: HttpClient) -> ActiveIntegration:
     """Opens an integration from its row. Raises Permanent if it cannot be used."""
     kind = KINDS.get(row["kind"])
     if kind is None:
         raise Permanent(f"There is no kind of outbound integration {row['kind']!r}.")
     settings, secrets = hidden_settings.reveal(
-        row["settings"], secret_bundle.decrypt_bundle(row["secrets"]), kind.hidden
+        row["settings"], secret_bundle.decrypt_bundle(row["secrets"]), kind.secret_settings
     )
     account = IntegrationAccount(row["id"], row["name"], settings, secrets)
-    return ActiveIntegration(account, kind, kind.open(account, client))
+    return ActiveIntegration(account, kind, kind.open_sender(account, client))

@@ -15,11 +15,13 @@ from tocsin.outbound.delivery.results import CallResult
 class JobHooks(Protocol):
     """Hooks for one kind's calls, run in the outbox's transactions and in bulk."""
 
-    def prepare(self, connection: Connection, opened: ActiveIntegration, jobs: Sequence[CallJob]) -> Sequence[CallJob]:
+    def prepare(
+        self, connection: Connection, integration: ActiveIntegration, jobs: Sequence[CallJob]
+    ) -> Sequence[CallJob]:
         """Returns the jobs with their data from the database. May record on their rows what they are about to write."""
         ...
 
-    def conclude(self, connection: Connection, opened: ActiveIntegration, results: Sequence[CallResult]) -> None:
+    def conclude(self, connection: Connection, integration: ActiveIntegration, results: Sequence[CallResult]) -> None:
         """Stores what the results contain."""
         ...
 
@@ -32,25 +34,27 @@ def register(kind: str, preparer: JobHooks) -> None:
     _preparers[kind] = preparer
 
 
-def prepare(connection: Connection, directory: IntegrationPool, jobs: list[CallJob]) -> list[CallJob]:
+def prepare(connection: Connection, pool: IntegrationPool, jobs: list[CallJob]) -> list[CallJob]:
     """Returns the prepared jobs in their original order."""
     prepared = {job.id: job for job in jobs}
-    for opened, preparer in _with_preparer(directory, {job.integration_id for job in jobs}):
-        own = [job for job in jobs if job.integration_id == opened.account.id]
-        prepared |= {job.id: replace(job) for job in preparer.prepare(connection, opened, own)}
+    for integration, preparer in _with_preparer(pool, {job.integration_id for job in jobs}):
+        own_jobs = [job for job in jobs if job.integration_id == integration.account.id]
+        prepared |= {job.id: replace(job) for job in preparer.prepare(connection, integration, own_jobs)}
     return [prepared[job.id] for job in jobs]
 
 
-def conclude(connection: Connection, directory: IntegrationPool, results: Sequence[CallResult]) -> None:
+def conclude(connection: Connection, pool: IntegrationPool, results: Sequence[CallResult]) -> None:
     """Passes each kind the results of its calls."""
-    for opened, preparer in _with_preparer(directory, {result.job.integration_id for result in results}):
-        preparer.conclude(connection, opened, [r for r in results if r.job.integration_id == opened.account.id])
+    for integration, preparer in _with_preparer(pool, {result.job.integration_id for result in results}):
+        preparer.conclude(
+            connection, integration, [r for r in results if r.job.integration_id == integration.account.id]
+        )
 
 
-def _with_preparer(directory: IntegrationPool, ids: set[int]) -> list[tuple[ActiveIntegration, JobHooks]]:
-    found = []
-    for number in sorted(ids):
-        opened = directory.get(number)
-        if opened is not None and opened.kind.name in _preparers:
-            found.append((opened, _preparers[opened.kind.name]))
-    return found
+def _with_preparer(pool: IntegrationPool, ids: set[int]) -> list[tuple[ActiveIntegration, JobHooks]]:
+    pairs = []
+    for integration_id in sorted(ids):
+        integration = pool.get(integration_id)
+        if integration is not None and integration.kind.name in _preparers:
+            pairs.append((integration, _preparers[integration.kind.name]))
+    return pairs

@@ -30,7 +30,7 @@ class NewCall:
     #: The action, for the connector.
     action: str
     #: A description of the action, for people.
-    said: str
+    description: str
     alert_id: int | None = None
     #: The remote ticket, if known.
     ticket: str = ""
@@ -41,11 +41,14 @@ class NewCall:
 
 
 _INSERT = """
-INSERT INTO outbound_call (integration_id, alert_id, order_key, action, said, ticket, content, wrote, queued_at, due_at)
-SELECT n.integration_id, n.alert_id, n.order_key, n.action, n.said, n.ticket, n.content, n.wrote, %(now)s, %(now)s
+INSERT INTO outbound_call (integration_id, alert_id, order_key, action, description, ticket, content, wrote,
+queued_at, due_at)
+SELECT n.integration_id, n.alert_id, n.order_key, n.action, n.description, n.ticket, n.content, n.wrote, %(now)s,
+%(now)s
 FROM ROWS FROM (jsonb_to_recordset(%(calls)s) AS (integration_id bigint, alert_id bigint, order_key text, action text,
-                said text, ticket text, content jsonb, wrote jsonb)) WITH ORDINALITY AS n(integration_id, alert_id,
-                order_key, action, said, ticket, content, wrote, place)
+                description text, ticket text, content jsonb, wrote jsonb)) WITH ORDINALITY AS n(integration_id,
+                alert_id,
+                order_key, action, description, ticket, content, wrote, place)
 ORDER BY n.place RETURNING id
 """
 
@@ -63,13 +66,13 @@ def queue(connection: Connection, calls: Sequence[NewCall], now: datetime) -> li
             "alert_id": call.alert_id,
             "order_key": call.order_key,
             "action": call.action,
-            "said": call.said.replace("\0", "\ufffd")[:500],
+            "description": call.description.replace("\0", "\ufffd")[:500],
             "ticket": call.ticket,
             "content": call.content,
             "wrote": call.wrote,
         }
         for call in calls
     ]
-    found = connection.execute(_INSERT, {"calls": as_storable_json(rows), "now": now}).fetchall()
+    inserted = connection.execute(_INSERT, {"calls": as_storable_json(rows), "now": now}).fetchall()
     database.notify(connection, TOPIC)
-    return [row[0] for row in found]
+    return [row[0] for row in inserted]

@@ -34,15 +34,15 @@ class CallFailure(StrEnum):
     #: Nothing was done; a retry may succeed.
     TEMPORARY = "temporary"
     #: The call may have succeeded.
-    UNKNOWN = "unknown"
+    OUTCOME_UNKNOWN = "unknown"
     #: The remote system rate-limits Tocsin.
     THROTTLED = "throttled"
     #: This call can never succeed.
     PERMANENT = "permanent"
     #: No call succeeds until a person acts.
-    BARRED = "barred"
+    BLOCKED = "barred"
     #: The sending process stopped.
-    LOST = "lost"
+    WORKER_LOST = "lost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class CallResult:
     job: CallJob
     outcome: CallDone | CallFailed
     at: datetime
-    said: Sequence[RecordedExchange] = ()
+    exchanges: Sequence[RecordedExchange] = ()
 
 
 _SENT = """
@@ -79,7 +79,7 @@ WHERE id = %(id)s AND status = 'sending' AND leased_by = %(node)s
 
 
 def record(
-    connection: Connection, directory: IntegrationPool, results: Sequence[CallResult], node: str, jitter: float
+    connection: Connection, pool: IntegrationPool, results: Sequence[CallResult], node: str, jitter: float
 ) -> None:
     """Writes all results, their requests, and the status of each integration."""
     # Alerts first, because of the lock order.
@@ -90,83 +90,92 @@ def record(
                 _write_sent(connection, result, result.outcome, node)
             case CallFailed():
                 _write_failed(connection, result, result.outcome, node, jitter)
-    store_exchange(connection, [(r.job.integration_id, r.job.id, said) for r in results for said in r.said])
-    for number in sorted({result.job.integration_id for result in results}):
-        own = [result for result in results if result.job.integration_id == number]
-        extra = sum(max(0, len(result.said) - 1) for result in own)
-        _write_standing(connection, directory, number, [(one.outcome, one.at) for one in own], extra)
-    alerts = sorted({r.job.alert_id for r in results if r.job.alert_id is not None})
-    if alerts:
-        service.hint_alerts(connection, alerts)
+    store_exchange(
+        connection, [(r.job.integration_id, r.job.id, exchange) for r in results for exchange in r.exchanges]
+    )
+    for integration_id in sorted({result.job.integration_id for result in results}):
+        own_results = [result for result in results if result.job.integration_id == integration_id]
+        extra_requests = sum(max(0, len(result.exchanges) - 1) for result in own_results)
+        _update_status(
+            connection,
+            pool,
+            integration_id,
+            [(own_result.outcome, own_result.at) for own_result in own_results],
+            extra_requests,
+        )
+    alert_ids = sorted({r.job.alert_id for r in results if r.job.alert_id is not None})
+    if alert_ids:
+        service.publish_alert_changes(connection, alert_ids)
     # Calls queued behind these may be sent now.
     database.notify(connection, "outbound", "outbound-log")
 
 
-def mark(connection: Connection, result: CallResult) -> None:
+def mark_ended(connection: Connection, result: CallResult) -> None:
     """Ends a call and writes nothing else, for a result that `record` could not write.
 
     A successful call is not repeated; a failed one waits for a person.
     """
-    is_made = isinstance(result.outcome, CallDone)
+    is_done = isinstance(result.outcome, CallDone)
     connection.execute(
         "UPDATE outbound_call SET status = %s, ended_at = %s, lease_until = NULL, attempts = attempts + 1, error = %s "
         "WHERE id = %s AND status = 'sending'",
-        ("sent" if is_made else "dead", result.at, "What came of it could not be written down.", result.job.id),
+        ("sent" if is_done else "dead", result.at, "What came of it could not be written down.", result.job.id),
     )
 
 
 def record_outcome(
     connection: Connection,
-    directory: IntegrationPool,
+    pool: IntegrationPool,
     integration_id: int,
     outcome: CallDone | CallFailed,
     requests: int,
     at: datetime,
 ) -> None:
     """Records an outcome observed outside the outbox, and charges its requests to the rate limit."""
-    _write_standing(connection, directory, integration_id, [(outcome, at)], requests)
+    _update_status(connection, pool, integration_id, [(outcome, at)], requests)
 
 
-def store_exchange(connection: Connection, said: Sequence[tuple[int, int | None, RecordedExchange]]) -> None:
+def store_exchange(connection: Connection, exchanges: Sequence[tuple[int, int | None, RecordedExchange]]) -> None:
     """Logs requests and responses: (integration id, call id or None, exchange)."""
-    for integration_id, call_id, one in said:
+    for integration_id, call_id, exchange in exchanges:
         connection.execute(
             "INSERT INTO outbound_exchange (integration_id, call_id, at, took, method, url, request, status, response, "
             "error) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
-            (integration_id, call_id, one.at, one.took, one.method, one.url, one.request, one.status, one.response,
-             one.error),
+            (integration_id, call_id, exchange.at, exchange.duration_ms, exchange.method, exchange.url,
+            exchange.request, exchange.status, exchange.response,
+             exchange.error),
         )  # fmt: skip
 
 
-def _write_sent(connection: Connection, result: CallResult, done: CallDone, node: str) -> None:
+def _write_sent(connection: Connection, result: CallResult, outcome: CallDone, node: str) -> None:
     parameters = {
         "at": result.at,
-        "result": done.result[:MAX_CALL_ERROR_CHARS],
+        "result": outcome.result[:MAX_CALL_ERROR_CHARS],
         "progress": as_json(result.job.progress),
-        "ticket": done.ticket,
+        "ticket": outcome.ticket,
         "id": result.job.id,
         "node": node,
     }
     connection.execute(_SENT, parameters)
 
 
-def _write_failed(connection: Connection, result: CallResult, failed: CallFailed, node: str, jitter: float) -> None:
+def _write_failed(connection: Connection, result: CallResult, outcome: CallFailed, node: str, jitter: float) -> None:
     job = result.job
-    counts = failed.failure not in (CallFailure.THROTTLED, CallFailure.BARRED)
-    attempts = job.attempts + (1 if counts else 0)
-    is_over = failed.failure is CallFailure.PERMANENT or (
-        result.at - job.queued_at >= rate_limit.GIVE_UP_AFTER and failed.failure is not CallFailure.THROTTLED
-    ) or (failed.failure is CallFailure.LOST and attempts >= MAX_WORKER_LOSSES)  # fmt: skip
-    wait = timedelta() if not counts or failed.failure is CallFailure.LOST else rate_limit.retry_in(
-        attempts, jitter, failed.retry_after
+    counts_as_attempt = outcome.failure not in (CallFailure.THROTTLED, CallFailure.BLOCKED)
+    attempts = job.attempts + (1 if counts_as_attempt else 0)
+    is_final = outcome.failure is CallFailure.PERMANENT or (
+        result.at - job.queued_at >= rate_limit.GIVE_UP_AFTER and outcome.failure is not CallFailure.THROTTLED
+    ) or (outcome.failure is CallFailure.WORKER_LOST and attempts >= MAX_WORKER_LOSSES)  # fmt: skip
+    delay = timedelta() if not counts_as_attempt or outcome.failure is CallFailure.WORKER_LOST else rate_limit.retry_in(
+        attempts, jitter, outcome.retry_after
     )  # fmt: skip
     parameters = {
-        "status": "dead" if is_over else "queued",
-        "due": result.at + wait,
-        "counts": 1 if counts else 0,
-        "error": failed.error[:MAX_CALL_ERROR_CHARS],
+        "status": "dead" if is_final else "queued",
+        "due": result.at + delay,
+        "counts": 1 if counts_as_attempt else 0,
+        "error": outcome.error[:MAX_CALL_ERROR_CHARS],
         "progress": as_json(job.progress),
-        "uncertain": failed.failure in (CallFailure.UNKNOWN, CallFailure.LOST),
+        "uncertain": outcome.failure in (CallFailure.OUTCOME_UNKNOWN, CallFailure.WORKER_LOST),
         "at": result.at,
         "id": job.id,
         "node": node,
@@ -174,9 +183,9 @@ def _write_failed(connection: Connection, result: CallResult, failed: CallFailed
     connection.execute(_FAILED, parameters)
 
 
-def _write_standing(
+def _update_status(
     connection: Connection,
-    directory: IntegrationPool,
+    pool: IntegrationPool,
     integration_id: int,
     outcomes: Sequence[tuple[CallDone | CallFailed, datetime]],
     requests: int,
@@ -185,97 +194,98 @@ def _write_standing(
 
     `requests` is the number of requests not charged before.
     """
-    standing = database.row(
+    status = database.row(
         connection,
         "SELECT * FROM outbound_integrationstatus WHERE integration_id = %s FOR NO KEY UPDATE",
         (integration_id,),
     )
-    if standing is None:
+    if status is None:
         return
-    had_trouble = standing["open_until"] is not None or standing["blocked_until"] is not None
+    was_unavailable = status["open_until"] is not None or status["blocked_until"] is not None
     for outcome, at in outcomes:
-        standing |= _after(standing, outcome, at)
-    opened = directory.get(integration_id)
-    last = outcomes[-1][1]
-    if opened is not None and requests:
-        standing["granted_to"] = rate_limit.charged(opened.sender.rate, standing["granted_to"], requests, last)
+        status |= _changed_fields(status, outcome, at)
+    integration = pool.get(integration_id)
+    last_at = outcomes[-1][1]
+    if integration is not None and requests:
+        status["granted_to"] = rate_limit.charged(integration.sender.rate, status["granted_to"], requests, last_at)
     connection.execute(
         "UPDATE outbound_integrationstatus SET failures = %(failures)s, open_until = %(open_until)s, "
         "problem = %(problem)s, problem_at = %(problem_at)s, blocked_until = %(blocked_until)s, "
         "last_transient_error = %(last_transient_error)s, last_transient_error_at = %(last_transient_error_at)s, "
         "granted_to = %(granted_to)s, throttled = %(throttled)s, "
         "not_before = %(not_before)s, succeeded_at = %(succeeded_at)s WHERE integration_id = %(integration_id)s",
-        standing,
+        status,
     )
-    if had_trouble and standing["failures"] == 0 and standing["blocked_until"] is None:
+    if was_unavailable and status["failures"] == 0 and status["blocked_until"] is None:
         # Recovered: send waiting calls now, and poll for missed changes.
         connection.execute(
             "UPDATE outbound_call SET due_at = %s WHERE integration_id = %s AND status = 'queued' AND due_at > %s",
-            (last, integration_id, last),
+            (last_at, integration_id, last_at),
         )
         connection.execute(
             "UPDATE outbound_integrationstatus SET next_poll_at = %s WHERE integration_id = %s AND next_poll_at > %s",
-            (last, integration_id, last),
+            (last_at, integration_id, last_at),
         )
-        ticket_creation.retry_creation(connection, integration_id, last)
-    if standing["blocked_until"] is not None:
+        ticket_creation.retry_creation(connection, integration_id, last_at)
+    if status["blocked_until"] is not None:
         connection.execute(
             "UPDATE outbound_call SET status = 'dead', ended_at = %s, error = %s "
             "WHERE integration_id = %s AND status = 'queued' AND queued_at < %s",
-            (last, standing["problem"], integration_id, last - rate_limit.GIVE_UP_AFTER),
+            (last_at, status["problem"], integration_id, last_at - rate_limit.GIVE_UP_AFTER),
         )
 
 
-def _after(standing: dict[str, object], outcome: CallDone | CallFailed, at: datetime) -> dict[str, object]:
+def _changed_fields(status: dict[str, object], outcome: CallDone | CallFailed, at: datetime) -> dict[str, object]:
     """The status fields that one outcome changes."""
-    healthy: dict[str, object] = {
+    healthy_fields: dict[str, object] = {
         "failures": 0, "open_until": None, "problem": "", "problem_at": None, "blocked_until": None,
         "last_transient_error": "", "last_transient_error_at": None, "throttled": 0, "not_before": None,
     }  # fmt: skip
     if isinstance(outcome, CallDone):
-        return {**healthy, "succeeded_at": at}
+        return {**healthy_fields, "succeeded_at": at}
     match outcome.failure:
         case CallFailure.PERMANENT:
             # The remote system responded: only this call is wrong.
-            return healthy
+            return healthy_fields
         case CallFailure.THROTTLED:
-            times = int(str(standing["throttled"])) + 1
+            throttle_count = int(str(status["throttled"])) + 1
             return {
-                "throttled": times, "not_before": at + rate_limit.throttle(times, outcome.retry_after),
+                "throttled": throttle_count, "not_before": at + rate_limit.throttle(throttle_count,
+                outcome.retry_after),
                 "last_transient_error": outcome.error,
-                "last_transient_error_at": standing["last_transient_error_at"] or at,
+                "last_transient_error_at": status["last_transient_error_at"] or at,
             }  # fmt: skip
-        case CallFailure.BARRED:
-            since = standing["problem_at"] if standing["problem"] == outcome.error else at
+        case CallFailure.BLOCKED:
+            since = status["problem_at"] if status["problem"] == outcome.error else at
             return {"problem": outcome.error, "problem_at": since, "blocked_until": at + rate_limit.BLOCKED_INTERVAL}
-        case CallFailure.LOST:
+        case CallFailure.WORKER_LOST:
             return {}
-        case CallFailure.TEMPORARY | CallFailure.UNKNOWN:
-            failures = int(str(standing["failures"])) + 1
-            pause = rate_limit.pause_of(failures)
-            since = standing["last_transient_error_at"] or at
+        case CallFailure.TEMPORARY | CallFailure.OUTCOME_UNKNOWN:
+            failures = int(str(status["failures"])) + 1
+            break_duration = rate_limit.open_duration(failures)
+            since = status["last_transient_error_at"] or at
             return {
-                "failures": failures, "open_until": at + pause if pause else None,
+                "failures": failures, "open_until": at + break_duration if break_duration else None,
                 "last_transient_error": outcome.error, "last_transient_error_at": since,
             }  # fmt: skip
 
 
 def _write_captured(connection: Connection, results: Sequence[CallResult]) -> None:
     """Stores captured values as custom fields of their alerts, with a timeline event."""
-    for result in sorted(results, key=lambda one: one.job.alert_id or 0):
-        done, alert_id = result.outcome, result.job.alert_id
-        if not isinstance(done, CallDone) or not done.captured or alert_id is None:
+    for result in sorted(results, key=lambda item: item.job.alert_id or 0):
+        outcome, alert_id = result.outcome, result.job.alert_id
+        if not isinstance(outcome, CallDone) or not outcome.captured or alert_id is None:
             continue
-        found = database.row(
+        alert = database.row(
             connection, "SELECT custom, last_message_at FROM alerts_alert WHERE id = %s FOR NO KEY UPDATE", (alert_id,)
         )
-        if found is None:
+        if alert is None:
             continue
-        said = "; ".join(f"{name.replace('_', ' ')} {value}" for name, value in done.captured.items())
-        reason = f"The answer to an outbound call set {said}."
+        values_text = "; ".join(f"{name.replace('_', ' ')} {value}" for name, value in outcome.captured.items())
+        reason = f"The answer to an outbound call set {values_text}."
         event = NewEvent(
             alert_id, EventKind.UPDATED, result.at, SYSTEM, reason, CommandChannel.POLICY, {"call": result.job.id}
         )
-        changes = {"custom": {**found["custom"], **done.captured}}
-        store.count_messages(connection, [RepeatedMessages(alert_id, 0, found["last_message_at"], changes)])
+        changes = {"custom": {**alert["custom"], **outcome.captured}}
+        store.count_messages(connection, [RepeatedMessages(alert_id, 0, alert["last_message_at"], changes)])
         store.insert_events(connection, [event])

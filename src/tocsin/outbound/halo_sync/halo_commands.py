@@ -24,7 +24,7 @@ from tocsin.core.net.egress import HttpClient
 from tocsin.inbound.admin import secrets
 from tocsin.inbound.models import Integration
 from tocsin.outbound import alert_values
-from tocsin.outbound.commands import with_line
+from tocsin.outbound.commands import with_recorded_client
 from tocsin.outbound.connectors.haloitsm.client import LISTS, HaloClient
 from tocsin.outbound.connectors.haloitsm.connector import HaloSender
 from tocsin.outbound.connectors.haloitsm.writeback_settings import KIND
@@ -33,7 +33,7 @@ from tocsin.outbound.delivery import ticket_creation
 from tocsin.outbound.delivery.integration_pool import ActiveIntegration
 from tocsin.outbound.delivery.queue import queue
 from tocsin.outbound.halo_sync import poller, webhook_setup
-from tocsin.outbound.halo_sync.webhook_monitor import url_hash, was_registered_for
+from tocsin.outbound.halo_sync.webhook_monitor import is_previous_url, url_hash
 from tocsin.outbound.halo_sync.webhook_setup import DesiredWebhook, WebhookSetupResult
 from tocsin.outbound.models import IntegrationStatus, LookUp, OutboundIntegration, Webhook
 from tocsin.people.changes import groups
@@ -41,42 +41,50 @@ from tocsin.people.changes import users as people
 from tocsin.people.models import Group, User
 
 #: How Halo's log is polled for the test webhook: interval in seconds, and number of polls.
-_WATCHED, _LOOKS = 0.7, 8
+_LOG_POLL_SECONDS, _MAX_LOG_POLLS = 0.7, 8
 
 
 @dataclass(frozen=True, slots=True)
 class PermissionCheck:
     """One permission that Tocsin needs; `problem` explains why it is missing, or is ""."""
 
-    what: str
-    needed_for: str
+    permission: str
+    purpose: str
     problem: str = ""
 
 
-def rights(
+def check_permissions(
     integration: OutboundIntegration, now: datetime, *, client: HttpClient | None = None
 ) -> list[PermissionCheck]:
     """Checks each permission. Raises Temporary or NeedsAttention if nothing works at all."""
 
-    def work(opened: ActiveIntegration, line: RecordedClient) -> list[PermissionCheck]:
-        halo = _client(opened)
+    def work(active_integration: ActiveIntegration, http_client: RecordedClient) -> list[PermissionCheck]:
+        halo = _client(active_integration)
         halo.forget_token()
-        me = halo.me(line, now)
-        found = [PermissionCheck(f"Sign in as {me.get('name') or 'an agent'}", "everything")]
-        one = {"pageinate": True, "page_no": 1, "page_size": 1}
-        found.append(_tried("Read tickets", "reading back", lambda: halo.get(line, "Tickets", now, "read", query=one)))
-        found += [
-            _tried(f"Read {noun.replace('_', ' ')}s", _NEEDED[noun], partial(halo.items, line, noun, now))
-            for noun in LISTS
+        agent = halo.current_agent(http_client, now)
+        checks = [PermissionCheck(f"Sign in as {agent.get('name') or 'an agent'}", "everything")]
+        single_row = {"pageinate": True, "page_no": 1, "page_size": 1}
+        checks.append(
+            _check_permission(
+                "Read tickets", "reading back", lambda: halo.get(http_client, "Tickets", now, "read", query=single_row)
+            )
+        )
+        checks += [
+            _check_permission(
+                f"Read {list_name.replace('_', ' ')}s",
+                _LIST_PURPOSES[list_name],
+                partial(halo.list_entries, http_client, list_name, now),
+            )
+            for list_name in LISTS
         ]
-        webhooks = partial(halo.get, line, "Webhook", now, "see its webhooks", query={"type": 0})
-        found.append(_tried("See webhooks", "setting up the webhook", webhooks))
-        return found
+        webhooks = partial(halo.get, http_client, "Webhook", now, "see its webhooks", query={"type": 0})
+        checks.append(_check_permission("See webhooks", "setting up the webhook", webhooks))
+        return checks
 
-    return with_line(_halo(integration), work, now, client)[0]
+    return with_recorded_client(_halo(integration), work, now, client)[0]
 
 
-_NEEDED = {
+_LIST_PURPOSES = {
     "status": "setting a status", "team": "setting a team", "agent": "assigning, and knowing who is who",
     "priority": "priorities", "ticket_type": "making tickets", "outcome": "choosing the note action",
 }  # fmt: skip
@@ -86,21 +94,21 @@ def refresh(
     integration: OutboundIntegration, actor: AuditActor, now: datetime, *, client: HttpClient | None = None
 ) -> list[str]:
     """Reads Halo's lists again. Returns the errors of unreadable lists."""
-    standing, _ = IntegrationStatus.objects.get_or_create(
-        integration=_halo(integration), defaults={"next_poll_at": now}
-    )
+    status, _ = IntegrationStatus.objects.get_or_create(integration=_halo(integration), defaults={"next_poll_at": now})
 
-    def work(opened: ActiveIntegration, line: RecordedClient) -> list[str]:
-        return poller.refresh_lists(integration.pk, _client(opened), line, dict(standing.poll_state), now)
+    def work(active_integration: ActiveIntegration, http_client: RecordedClient) -> list[str]:
+        return poller.refresh_lists(
+            integration.pk, _client(active_integration), http_client, dict(status.poll_state), now
+        )
 
-    problems = with_line(integration, work, now, client)[0]
-    _audited(actor, "refresh", integration, {"problems": problems}, now)
+    problems = with_recorded_client(integration, work, now, client)[0]
+    _audit(actor, "refresh", integration, {"problems": problems}, now)
     return problems
 
 
 def set_up_webhook(
     integration: OutboundIntegration,
-    door: Integration,
+    inbound_integration: Integration,
     actor: AuditActor,
     now: datetime,
     *,
@@ -110,40 +118,53 @@ def set_up_webhook(
 
     Raises Rejected("not_possible") for an integration that does not belong to this Halo.
     """
-    if door.outbound_id != integration.pk or door.kind not in family(KIND):
-        raise Rejected("not_possible", f"{door.name} is not connected with {integration.name}.", "integration")
-    known = secrets.credentials_of(door).get("basic")
-    basic = (known["username"], known["password"]) if known else None
-    before = Webhook.objects.filter(integration=integration, door=door).first()
-    wanted = DesiredWebhook(
-        secrets.url_of(door), basic, before.number if before else "", partial(was_registered_for, door)
+    if inbound_integration.outbound_id != integration.pk or inbound_integration.kind not in family(KIND):
+        raise Rejected(
+            "not_possible", f"{inbound_integration.name} is not connected with {integration.name}.", "integration"
+        )
+    credentials = secrets.credentials_of(inbound_integration).get("basic")
+    basic_auth = (credentials["username"], credentials["password"]) if credentials else None
+    previous = Webhook.objects.filter(integration=integration, inbound_integration=inbound_integration).first()
+    desired = DesiredWebhook(
+        secrets.url_of(inbound_integration),
+        basic_auth,
+        previous.number if previous else "",
+        partial(is_previous_url, inbound_integration),
     )
 
     def wait(attempt: int) -> bool:
-        time.sleep(_WATCHED)
-        return attempt < _LOOKS
+        time.sleep(_LOG_POLL_SECONDS)
+        return attempt < _MAX_LOG_POLLS
 
-    def work(opened: ActiveIntegration, line: RecordedClient) -> WebhookSetupResult:
-        if basic:
-            line.hide(basic[1])
-        return webhook_setup.set_up(_client(opened), line, now, wanted, wait=wait)
+    def work(active_integration: ActiveIntegration, http_client: RecordedClient) -> WebhookSetupResult:
+        if basic_auth:
+            http_client.mask_secret(basic_auth[1])
+        return webhook_setup.set_up(_client(active_integration), http_client, now, desired, wait=wait)
 
-    done = with_line(_halo(integration), work, now, client)[0]
-    if done.webhook_id:
-        made = {"number": done.webhook_id, "url_hash": url_hash(wanted.url), "set_up_at": now}
-        Webhook.objects.update_or_create(integration=integration, door=door, defaults=made)
+    result = with_recorded_client(_halo(integration), work, now, client)[0]
+    if result.webhook_id:
+        defaults = {"number": result.webhook_id, "url_hash": url_hash(desired.url), "set_up_at": now}
+        Webhook.objects.update_or_create(
+            integration=integration, inbound_integration=inbound_integration, defaults=defaults
+        )
         IntegrationStatus.objects.filter(pk=integration.pk).update(webhook_problem="")
-    _audited(actor, "set_up_webhook", integration, {"integration": door.name, "problem": done.problem}, now)
-    return done
+    _audit(
+        actor, "set_up_webhook", integration, {"integration": inbound_integration.name, "problem": result.problem}, now
+    )
+    return result
 
 
-def address_changed(door: Integration, now: datetime) -> bool:
+def schedule_webhook_update(inbound_integration: Integration, now: datetime) -> bool:
     """Schedules an update of the webhook after an inbound integration's URL changed. Returns whether there is a
     webhook."""
-    owner = Webhook.objects.filter(door=door, integration=door.outbound_id).select_related("integration").first()
-    if owner is None:
+    webhook = (
+        Webhook.objects.filter(inbound_integration=inbound_integration, integration=inbound_integration.outbound_id)
+        .select_related("integration")
+        .first()
+    )
+    if webhook is None:
         return False
-    poll_now(owner.integration, now)
+    poll_now(webhook.integration, now)
     return True
 
 
@@ -161,30 +182,32 @@ def make_ticket(integration: OutboundIntegration, alert_id: int, actor: AuditAct
     """
     settings = _halo(integration).settings
     with database.transaction() as connection:
-        known = alert_values.load_alert_values(connection, [alert_id])
-        if alert_id not in known:
+        values_by_alert = alert_values.load_alert_values(connection, [alert_id])
+        if alert_id not in values_by_alert:
             raise Rejected("not_found", f"There is no alert {alert_id}.", "alert")
-        if known[alert_id]["source_id"] and _is_from(connection, integration, alert_id):
+        if values_by_alert[alert_id]["source_id"] and _is_from(connection, integration, alert_id):
             raise Rejected("not_possible", f"Alert {alert_id} came from a ticket of {integration.name}.", "alert")
-        first = ticket_creation.make(connection, {alert_id: (integration.pk, settings)}, known)
-        numbers = queue(connection, list(first.values()), now) or ticket_creation.retry_creation(
-            connection, integration.pk, now, alert_ids=[alert_id], asked=True
+        new_calls = ticket_creation.first_creation_calls(
+            connection, {alert_id: (integration.pk, settings)}, values_by_alert
         )
-        if not numbers:
+        call_ids = queue(connection, list(new_calls.values()), now) or ticket_creation.retry_creation(
+            connection, integration.pk, now, alert_ids=[alert_id], is_requested=True
+        )
+        if not call_ids:
             detail = f"Alert {alert_id} has a ticket in {integration.name}, or one is being made."
             raise Rejected("not_possible", detail, "alert")
-    _audited(actor, "make_ticket", integration, {"alert": alert_id}, now)
-    return numbers[0]
+    _audit(actor, "make_ticket", integration, {"alert": alert_id}, now)
+    return call_ids[0]
 
 
 def _is_from(connection: Connection, integration: OutboundIntegration, alert_id: int) -> bool:
     """Whether the alert came from a ticket of this Halo."""
-    found = connection.execute(
+    cursor = connection.execute(
         "SELECT 1 FROM alerts_alert a JOIN inbound_integration i ON i.id = a.integration_id "
         "WHERE a.id = %s AND i.outbound_id = %s AND i.kind = ANY(%s)",
         (alert_id, integration.pk, [*family(KIND)]),
     )
-    return found.fetchone() is not None
+    return cursor.fetchone() is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,13 +220,13 @@ class ImportedAgents:
 
 
 def import_people(
-    integration: OutboundIntegration, numbers: Sequence[str], actor: AuditActor, now: datetime
+    integration: OutboundIntegration, agent_numbers: Sequence[str], actor: AuditActor, now: datetime
 ) -> ImportedAgents:
     """Creates users for agents (by id) who are not users yet by e-mail address, and groups for their teams.
 
     The users become responders with their e-mail address as a contact method, and can sign in once they are invited.
     """
-    agents = LookUp.objects.filter(integration=_halo(integration), noun="agent", number__in=list(numbers))
+    agents = LookUp.objects.filter(integration=_halo(integration), list_name="agent", number__in=list(agent_numbers))
     users: list[str] = []
     problems: list[str] = []
     members: dict[str, list[str]] = {}
@@ -234,38 +257,42 @@ def _user_spec(name: str, email: str) -> dict[str, object]:
 
 
 def _groups(members: dict[str, list[str]], problems: list[str], actor: AuditActor, now: datetime) -> list[str]:
-    made = []
-    for team, names in members.items():
+    changed_groups = []
+    for team, usernames in members.items():
         try:
             with config_version.exclusive():
-                is_change = _joined(team, names, actor, now)
+                is_changed = _add_members(team, usernames, actor, now)
         except Rejected as rejected:
             problems.append(f"{team}: {rejected.detail}")
         else:
-            made += [team] if is_change else []
-    return made
+            changed_groups += [team] if is_changed else []
+    return changed_groups
 
 
-def _joined(team: str, names: Sequence[str], actor: AuditActor, now: datetime) -> bool:
+def _add_members(team: str, usernames: Sequence[str], actor: AuditActor, now: datetime) -> bool:
     """Adds users to the group of that name and creates it if needed. Returns False if all were members."""
     group = Group.objects.filter(name__iexact=team).first()
     spec: dict[str, Any] = groups.group_spec(group) if group else {"name": team, "members": []}
-    present = {str(one["user"]).casefold() for one in spec.get("members", [])}
-    wanted = [{"user": name, "roles": ["primary"]} for name in names if name.casefold() not in present]
-    if wanted:
-        whole = {**spec, "members": [*spec.get("members", []), *wanted]}
-        groups.save_group(whole, existing=group, actor=actor, now=now)
-    return bool(wanted)
+    existing_usernames = {str(member["user"]).casefold() for member in spec.get("members", [])}
+    new_members = [
+        {"user": username, "roles": ["primary"]}
+        for username in usernames
+        if username.casefold() not in existing_usernames
+    ]
+    if new_members:
+        updated_spec = {**spec, "members": [*spec.get("members", []), *new_members]}
+        groups.save_group(updated_spec, existing=group, actor=actor, now=now)
+    return bool(new_members)
 
 
-def _tried(what: str, needed_for: str, work: Callable[[], object]) -> PermissionCheck:
+def _check_permission(permission: str, purpose: str, request: Callable[[], object]) -> PermissionCheck:
     try:
-        work()
+        request()
     except NeedsAttention:
         raise
     except (Temporary, Permanent) as error:
-        return PermissionCheck(what, needed_for, str(error))
-    return PermissionCheck(what, needed_for)
+        return PermissionCheck(permission, purpose, str(error))
+    return PermissionCheck(permission, purpose)
 
 
 def _halo(integration: OutboundIntegration) -> OutboundIntegration:
@@ -274,15 +301,15 @@ def _halo(integration: OutboundIntegration) -> OutboundIntegration:
     return integration
 
 
-def _client(opened: ActiveIntegration) -> HaloClient:
-    assert isinstance(opened.sender, HaloSender)
-    return opened.sender.client
+def _client(integration: ActiveIntegration) -> HaloClient:
+    assert isinstance(integration.sender, HaloSender)
+    return integration.sender.client
 
 
-def _audited(
-    actor: AuditActor, verb: str, integration: OutboundIntegration, after: dict[str, object], now: datetime
+def _audit(
+    actor: AuditActor, action: str, integration: OutboundIntegration, after: dict[str, object], now: datetime
 ) -> None:
     audit.record(
-        actor, verb, now=now, object_type="outbound_integration", object_id=integration.pk,
+        actor, action, now=now, object_type="outbound_integration", object_id=integration.pk,
         object_name=integration.name, after=after,
     )  # fmt: skip

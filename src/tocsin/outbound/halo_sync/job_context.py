@@ -21,16 +21,16 @@ from tocsin.outbound.delivery.integration_pool import ActiveIntegration
 from tocsin.outbound.delivery.results import CallResult
 
 #: The agent id of Halo's "Unassigned".
-NOBODY = "1"
+UNASSIGNED_AGENT = "1"
 
-_LATER = """
+_LATER_WRITES = """
 SELECT order_key, max(id) FILTER (WHERE content ? 'agent') AS agent, max(id) FILTER (WHERE content ? 'status') AS status
 FROM outbound_call WHERE integration_id = %s AND order_key = ANY(%s) AND status = 'queued' AND action = 'write'
 GROUP BY order_key
 """
 
 # A failed call that is sent again is older than writes made in the meantime.
-_SINCE = """
+_SUPERSEDED = """
 SELECT c.id, bool_or(e.progress ? 'status' AND e.wrote ? 'status') AS status,
        bool_or(e.progress ? 'fields' AND e.wrote ? 'agent') AS agent,
        bool_or(e.progress ? 'fields' AND e.wrote ? 'priority') AS priority,
@@ -44,52 +44,61 @@ WHERE c.id = ANY(%s) AND c.action = 'write' AND e.ticket <> '' GROUP BY c.id
 class HaloJobHooks:
     """Job hooks for calls of the kind `haloitsm`."""
 
-    def prepare(self, connection: Connection, opened: ActiveIntegration, jobs: Sequence[CallJob]) -> Sequence[CallJob]:
+    def prepare(
+        self, connection: Connection, integration: ActiveIntegration, jobs: Sequence[CallJob]
+    ) -> Sequence[CallJob]:
         """Returns the jobs with names resolved to ids."""
-        number = opened.account.id
-        jobs = _without_what_was_set_since(connection, jobs)
-        lists = load(connection, number)
-        people = _people(connection, number, jobs)
-        links = _links(connection, number, [job.alert_id for job in jobs if not job.ticket and job.alert_id])
-        owners = _owners(connection, jobs)
+        integration_id = integration.account.id
+        jobs = _drop_superseded_fields(connection, jobs)
+        lists = load(connection, integration_id)
+        people = _people(connection, integration_id, jobs)
+        links = _links(connection, integration_id, [job.alert_id for job in jobs if not job.ticket and job.alert_id])
+        assignees = _owners(connection, jobs)
         keys = sorted({job.order_key for job in jobs})
-        later = {row["order_key"]: row for row in database.rows(connection, _LATER, (number, keys))}
-        settings = opened.account.settings
+        later_writes = {
+            row["order_key"]: row for row in database.rows(connection, _LATER_WRITES, (integration_id, keys))
+        }
+        settings = integration.account.settings
         prepared = [
-            replace(job, known=_known(job, settings, lists, people, links, later.get(job.order_key, {}), owners))
+            replace(
+                job,
+                prepared=_load_context(
+                    job, settings, lists, people, links, later_writes.get(job.order_key, {}), assignees
+                ),
+            )
             for job in jobs
         ]
-        _note_what_is_written(connection, prepared)
-        same = _same_before(connection, [job.id for job in jobs if job.is_uncertain])
-        return [replace(job, known={**job.known, "same_before": same.get(job.id, 0)}) for job in prepared]
+        _record_written_values(connection, prepared)
+        same_notes = _count_same_notes(connection, [job.id for job in jobs if job.is_uncertain])
+        return [replace(job, prepared={**job.prepared, "same_notes": same_notes.get(job.id, 0)}) for job in prepared]
 
-    def conclude(self, connection: Connection, opened: ActiveIntegration, results: Sequence[CallResult]) -> None:
+    def conclude(self, connection: Connection, integration: ActiveIntegration, results: Sequence[CallResult]) -> None:
         """Stores the numbers of new tickets, and the agents that were written."""
-        _know_agents(connection, results)
-        made = [r for r in results if r.job.action == "create" and isinstance(r.outcome, CallDone)]
-        if made:
+        _update_alert_agents(connection, results)
+        created = [r for r in results if r.job.action == "create" and isinstance(r.outcome, CallDone)]
+        if created:
             # The obstacle for other ticket creations may be gone too.
-            ticket_creation.retry_creation(connection, opened.account.id, made[-1].at)
+            ticket_creation.retry_creation(connection, integration.account.id, created[-1].at)
         for result in results:
             if result.job.action == "create" and isinstance(result.outcome, CallDone):
                 connection.execute(
                     "UPDATE outbound_ticketlink SET ticket = %s, made_at = %s "
                     "WHERE integration_id = %s AND alert_id = %s",
-                    (result.outcome.ticket, result.at, opened.account.id, result.job.alert_id),
+                    (result.outcome.ticket, result.at, integration.account.id, result.job.alert_id),
                 )
 
 
-def _without_what_was_set_since(connection: Connection, jobs: Sequence[CallJob]) -> list[CallJob]:
+def _drop_superseded_fields(connection: Connection, jobs: Sequence[CallJob]) -> list[CallJob]:
     """The jobs without fields that a later write has already set."""
-    found = {row["id"]: row for row in database.rows(connection, _SINCE, ([job.id for job in jobs],))}
+    superseded = {row["id"]: row for row in database.rows(connection, _SUPERSEDED, ([job.id for job in jobs],))}
     return [
         replace(job, content={name: value for name, value in job.content.items() if not row.get(name)})
         for job in jobs
-        for row in [found.get(job.id, {})]
+        for row in [superseded.get(job.id, {})]
     ]
 
 
-_SAME = """
+_SAME_NOTES = """
 SELECT c.id, (SELECT count(*) FROM outbound_call e WHERE e.integration_id = c.integration_id AND e.ticket = c.ticket
               AND e.ticket <> '' AND e.id < c.id AND e.progress ? 'note'
               AND e.content ->> 'note' = c.content ->> 'note')
@@ -97,36 +106,36 @@ FROM outbound_call c WHERE c.id = ANY(%s)
 """
 
 
-def _same_before(connection: Connection, uncertain: Sequence[int]) -> dict[int, int]:
+def _count_same_notes(connection: Connection, call_ids: Sequence[int]) -> dict[int, int]:
     """The number of notes with the same text that earlier calls wrote to the ticket, by call id."""
-    if not uncertain:
+    if not call_ids:
         return {}
-    return {row[0]: row[1] for row in connection.execute(_SAME, (list(uncertain),)).fetchall()}
+    return {row[0]: row[1] for row in connection.execute(_SAME_NOTES, (list(call_ids),)).fetchall()}
 
 
-def _know_agents(connection: Connection, results: Sequence[CallResult]) -> None:
+def _update_alert_agents(connection: Connection, results: Sequence[CallResult]) -> None:
     """Updates the alert's agent as Tocsin wrote it, in case the echoing webhook gets lost.
 
     This way, the next change in Halo is seen as a change.
     """
-    wrote = {
-        result.job.alert_id: result.job.known["agent"]
+    written_agents = {
+        result.job.alert_id: result.job.prepared["agent"]
         for result in results
-        if result.job.alert_id is not None and result.job.progress.get("fields") and result.job.known.get("agent")
+        if result.job.alert_id is not None and result.job.progress.get("fields") and result.job.prepared.get("agent")
     }
-    found = database.rows(
+    rows = database.rows(
         connection,
         "SELECT id, custom, last_message_at FROM alerts_alert WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE",
-        (sorted(wrote),),
+        (sorted(written_agents),),
     )
-    counted = []
-    for row in found:
-        agent = wrote[row["id"]]
-        is_nobody = agent["number"] == NOBODY
-        custom = {**row["custom"], "agent_id": "" if is_nobody else agent["number"]}
-        changes = {"source_agent": "" if is_nobody else agent["name"], "custom": custom}
-        counted.append(RepeatedMessages(row["id"], 0, row["last_message_at"], changes))
-    store.count_messages(connection, counted)
+    updates = []
+    for row in rows:
+        agent = written_agents[row["id"]]
+        is_unassigned = agent["number"] == UNASSIGNED_AGENT
+        custom = {**row["custom"], "agent_id": "" if is_unassigned else agent["number"]}
+        changes = {"source_agent": "" if is_unassigned else agent["name"], "custom": custom}
+        updates.append(RepeatedMessages(row["id"], 0, row["last_message_at"], changes))
+    store.count_messages(connection, updates)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,131 +145,138 @@ class HaloUser:
     name: str
     email: str
     #: The agent matched by hand.
-    chosen: str
+    agent_number: str
 
 
-def _people(connection: Connection, number: int, jobs: Sequence[CallJob]) -> dict[int, HaloUser]:
-    ids = {user for job in jobs for user in (_user_of(job), job.content.get("who_user")) if isinstance(user, int)}
+def _people(connection: Connection, integration_id: int, jobs: Sequence[CallJob]) -> dict[int, HaloUser]:
+    ids = {
+        user_id
+        for job in jobs
+        for user_id in (_assigned_user_id(job), job.content.get("who_user"))
+        if isinstance(user_id, int)
+    }
     if not ids:
         return {}
-    found = database.rows(
+    rows = database.rows(
         connection,
         "SELECT u.id, coalesce(nullif(u.name, ''), u.username) AS name, u.email, coalesce(m.number, '') AS chosen "
         "FROM people_user u LEFT JOIN outbound_agentmatch m ON m.user_id = u.id AND m.integration_id = %s "
         "WHERE u.id = ANY(%s)",
-        (number, sorted(ids)),
+        (integration_id, sorted(ids)),
     )
-    return {row["id"]: HaloUser(row["name"], row["email"], row["chosen"]) for row in found}
+    return {row["id"]: HaloUser(row["name"], row["email"], row["chosen"]) for row in rows}
 
 
 def _owners(connection: Connection, jobs: Sequence[CallJob]) -> dict[int, tuple[int | None, str]]:
     """The current assignee of each alert."""
-    wanted = [job.alert_id for job in jobs if job.alert_id is not None and "agent" in job.content]
-    if not wanted:
+    alert_ids = [job.alert_id for job in jobs if job.alert_id is not None and "agent" in job.content]
+    if not alert_ids:
         return {}
-    found = connection.execute("SELECT id, owner_id, owner_name FROM alerts_alert WHERE id = ANY(%s)", (wanted,))
-    return {row[0]: (row[1], row[2]) for row in found.fetchall()}
+    cursor = connection.execute("SELECT id, owner_id, owner_name FROM alerts_alert WHERE id = ANY(%s)", (alert_ids,))
+    return {row[0]: (row[1], row[2]) for row in cursor.fetchall()}
 
 
-def _is_overtaken(wanted: Mapping[str, Any], owner: tuple[int | None, str] | None) -> bool:
+def _is_reassigned(target: Mapping[str, Any], assignee: tuple[int | None, str] | None) -> bool:
     """Whether the alert has been reassigned since the call was queued, such as in Halo; then that assignment
     prevails."""
-    if owner is None or owner == (None, ""):
+    if assignee is None or assignee == (None, ""):
         # Unassigned: an acknowledgement may still set an agent, and a write that unassigns is right.
         return False
-    if wanted.get("user") is not None:
-        return bool(owner[0] != wanted["user"])
-    return bool(not wanted.get("name") or owner[1] != wanted["name"])
+    if target.get("user") is not None:
+        return bool(assignee[0] != target["user"])
+    return bool(not target.get("name") or assignee[1] != target["name"])
 
 
-def _user_of(job: CallJob) -> int | None:
+def _assigned_user_id(job: CallJob) -> int | None:
     agent = job.content.get("agent")
     return agent.get("user") if isinstance(agent, Mapping) else None
 
 
-def _links(connection: Connection, number: int, alerts: Sequence[int]) -> dict[int, str]:
-    if not alerts:
+def _links(connection: Connection, integration_id: int, alert_ids: Sequence[int]) -> dict[int, str]:
+    if not alert_ids:
         return {}
-    found = connection.execute(
+    cursor = connection.execute(
         "SELECT alert_id, ticket FROM outbound_ticketlink WHERE integration_id = %s AND alert_id = ANY(%s)",
-        (number, list(alerts)),
+        (integration_id, list(alert_ids)),
     )
-    return {row[0]: row[1] for row in found.fetchall()}
+    return {row[0]: row[1] for row in cursor.fetchall()}
 
 
-def _known(
+def _load_context(
     job: CallJob,
     settings: Mapping[str, Any],
     lists: ReferenceLists,
     people: Mapping[int, HaloUser],
     links: Mapping[int, str],
-    later: Mapping[str, Any],
-    owners: Mapping[int, tuple[int | None, str]],
+    later_writes: Mapping[str, Any],
+    assignees: Mapping[int, tuple[int | None, str]],
 ) -> dict[str, Any]:
-    known: dict[str, Any] = {"note_action": settings.get("note_action", "")}
+    context: dict[str, Any] = {"note_action": settings.get("note_action", "")}
     if not job.ticket and job.alert_id is not None:
-        known["ticket"] = links.get(job.alert_id, "")
+        context["ticket"] = links.get(job.alert_id, "")
     names = [key for key in ("status", "priority", "ticket_type") if job.content.get(key)]
-    if (names or job.content.get("agent")) and not lists.is_known:
-        return {**known, "wait": "Halo's lists of statuses and agents have not been read yet."}
+    if (names or job.content.get("agent")) and not lists.is_loaded:
+        return {**context, "wait": "Halo's lists of statuses and agents have not been read yet."}
     if job.action == "create":
-        return known | _fields(job.content, lists)
-    for noun in ("status", "priority"):
-        name = job.content.get(noun)
-        if not name or (noun == "status" and (later.get("status") or 0) > job.id):
+        return context | _fields(job.content, lists)
+    for list_name in ("status", "priority"):
+        name = job.content.get(list_name)
+        if not name or (list_name == "status" and (later_writes.get("status") or 0) > job.id):
             continue
-        entry = lists.named(noun, str(name))
+        entry = lists.find_by_name(list_name, str(name))
         if entry is None:
-            said = f'Halo has no {noun} "{name}": it was renamed or taken away. Choose another for this event.'
-            return {**known, "problem": said}
-        known[noun] = {"number": entry.number, "name": entry.name}
+            problem = f'Halo has no {list_name} "{name}": it was renamed or taken away. Choose another for this event.'
+            return {**context, "problem": problem}
+        context[list_name] = {"number": entry.number, "name": entry.name}
     team = str(job.content.get("team", ""))
-    if team and lists.has("team") and lists.named("team", team) is None:
-        said = f'Halo has no team "{team}": it was renamed or taken away. Choose another for this event.'
-        return {**known, "problem": said}
-    known["team"] = team
-    if "agent" in job.content and (later.get("agent") or 0) <= job.id:
-        wanted = job.content["agent"]
-        overtaken = _is_overtaken(wanted, owners.get(job.alert_id or 0))
-        known |= {"remark": "Somebody else has it meanwhile."} if overtaken else agent_for(wanted, lists, people)
-    who = people.get(job.content.get("who_user") or 0)
-    stand_in = _agent_of(who, lists) if who is not None else None
-    return {**known, "stand_in": stand_in} if stand_in else known
+    if team and lists.has_list("team") and lists.find_by_name("team", team) is None:
+        problem = f'Halo has no team "{team}": it was renamed or taken away. Choose another for this event.'
+        return {**context, "problem": problem}
+    context["team"] = team
+    if "agent" in job.content and (later_writes.get("agent") or 0) <= job.id:
+        target = job.content["agent"]
+        is_reassigned = _is_reassigned(target, assignees.get(job.alert_id or 0))
+        context |= {"remark": "Somebody else has it meanwhile."} if is_reassigned else agent_for(target, lists, people)
+    user = people.get(job.content.get("who_user") or 0)
+    fallback_agent = _find_agent(user, lists) if user is not None else None
+    return {**context, "fallback_agent": fallback_agent} if fallback_agent else context
 
 
-def agent_for(wanted: Mapping[str, Any], lists: ReferenceLists, people: Mapping[int, HaloUser]) -> dict[str, Any]:
+def agent_for(target: Mapping[str, Any], lists: ReferenceLists, people: Mapping[int, HaloUser]) -> dict[str, Any]:
     """The agent of a person: matched by hand, by e-mail, or else by name; a remark if there is none."""
-    person = people.get(wanted.get("user") or 0)
-    if person is not None:
-        found = _agent_of(person, lists)
-        if found is not None:
-            return {"agent": found}
-        why = f"Halo has no agent with the address {person.email}"
-        if not person.email:
-            why = f"{person.name} has no e-mail address by which Halo's agent is found"
-        return {"remark": f"{why}: choose {person.name}'s agent under People."}
-    name = str(wanted.get("name") or "")
+    user = people.get(target.get("user") or 0)
+    if user is not None:
+        agent = _find_agent(user, lists)
+        if agent is not None:
+            return {"agent": agent}
+        reason = f"Halo has no agent with the address {user.email}"
+        if not user.email:
+            reason = f"{user.name} has no e-mail address by which Halo's agent is found"
+        return {"remark": f"{reason}: choose {user.name}'s agent under People."}
+    name = str(target.get("name") or "")
     if not name:
-        return {"agent": {"number": NOBODY, "name": "nobody"}}
-    entry = lists.named("agent", name)
+        return {"agent": {"number": UNASSIGNED_AGENT, "name": "nobody"}}
+    entry = lists.find_by_name("agent", name)
     return (
         {"agent": {"number": entry.number, "name": entry.name}} if entry else {"remark": f"Halo has no agent {name}."}
     )
 
 
-def _agent_of(person: HaloUser, lists: ReferenceLists) -> dict[str, str] | None:
-    entry = lists.numbered("agent", person.chosen) or lists.agent_with(person.email)
+def _find_agent(user: HaloUser, lists: ReferenceLists) -> dict[str, str] | None:
+    entry = lists.find_by_number("agent", user.agent_number) or lists.find_agent_by_email(user.email)
     return {"number": entry.number, "name": entry.name} if entry else None
 
 
 def _fields(content: Mapping[str, Any], lists: ReferenceLists) -> dict[str, Any]:
     """The fields of a new ticket. Client, site and user are ids, because their names are not unique in Halo."""
     fields: dict[str, Any] = {}
-    for noun, field in (("ticket_type", "tickettype_id"), ("priority", "priority_id")):
-        if name := content.get(noun):
-            entry = lists.named(noun, str(name))
+    for list_name, field in (("ticket_type", "tickettype_id"), ("priority", "priority_id")):
+        if name := content.get(list_name):
+            entry = lists.find_by_name(list_name, str(name))
             if entry is None:
-                return {"problem": f'Halo has no {noun.replace("_", " ")} "{name}": choose another for new tickets.'}
+                return {
+                    "problem": f'Halo has no {list_name.replace("_", " ")} "{name}": choose another for new tickets.'
+                }
             fields[field] = int(entry.number)
     if content.get("team"):
         fields["team"] = content["team"]
@@ -276,19 +292,19 @@ FROM jsonb_to_recordset(%s) AS n(id bigint, wrote jsonb, ticket text) WHERE c.id
 """
 
 
-def _note_what_is_written(connection: Connection, jobs: Sequence[CallJob]) -> None:
+def _record_written_values(connection: Connection, jobs: Sequence[CallJob]) -> None:
     """Records what each job is about to write. An empty agent means unassigned."""
-    noted = []
+    records = []
     for job in jobs:
         wrote: dict[str, object] = {}
-        if agent := job.known.get("agent"):
-            wrote["agent"] = "" if agent["number"] == NOBODY else agent["number"]
-        if status := job.known.get("status"):
+        if agent := job.prepared.get("agent"):
+            wrote["agent"] = "" if agent["number"] == UNASSIGNED_AGENT else agent["number"]
+        if status := job.prepared.get("status"):
             wrote["status"] = status["name"]
-        if priority := job.known.get("priority"):
+        if priority := job.prepared.get("priority"):
             wrote["priority"] = [priority["name"], f"Priority {priority['number']}"]
-        if team := job.known.get("team"):
+        if team := job.prepared.get("team"):
             wrote["team"] = team
-        noted.append({"id": job.id, "wrote": wrote, "ticket": job.known.get("ticket", "")})
-    if noted:
-        connection.execute(_WROTE, (as_json(noted),))
+        records.append({"id": job.id, "wrote": wrote, "ticket": job.prepared.get("ticket", "")})
+    if records:
+        connection.execute(_WROTE, (as_json(records),))

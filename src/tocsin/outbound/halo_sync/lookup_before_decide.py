@@ -45,101 +45,113 @@ class TicketLookup:
     """The ticket in Halo, or why it is unknown."""
 
     ticket: Mapping[str, Any] = field(default_factory=dict)
-    unasked: str = ""
+    skip_reason: str = ""
     #: Until when Halo rate-limits Tocsin.
-    later: datetime | None = None
+    retry_at: datetime | None = None
 
 
-def loop(directory: IntegrationPool) -> PeriodicTask:
+def lookup_task(pool: IntegrationPool) -> PeriodicTask:
     """The worker's periodic task."""
-    topics = frozenset({echo_suppression.REREAD})
-    return PeriodicTask("outbound ask", lambda: ask_about(directory, clock.now), timedelta(seconds=1), topics)
+    topics = frozenset({echo_suppression.TICKET_FETCH})
+    return PeriodicTask(
+        "outbound ask", lambda: complete_waiting_messages(pool, clock.now), timedelta(seconds=1), topics
+    )
 
 
-def ask_about(directory: IntegrationPool, now: Callable[[], datetime]) -> bool:
+def complete_waiting_messages(pool: IntegrationPool, now: Callable[[], datetime]) -> bool:
     """Completes waiting messages, a few at a time, by reading their tickets from Halo."""
     with database.transaction() as connection:
-        directory.refresh(connection)
-        waiting = database.rows(
+        pool.refresh(connection)
+        messages = database.rows(
             connection,
             "SELECT id, integration_id, source_id, received_at FROM inbound_inboundmessage "
             "WHERE status = 'Pending' AND verdict ->> 'reread' = 'wanted' ORDER BY id LIMIT %s",
             (_MAX_MESSAGES_PER_RUN,),
         )
-    if not waiting:
+    if not messages:
         return False
-    doors = registry.shared_registry()
-    doors.refresh()
-    found: dict[tuple[int, str], TicketLookup] = {}
-    is_any = False
-    for row in waiting:
+    inbound_registry = registry.shared_registry()
+    inbound_registry.refresh()
+    lookups: dict[tuple[int, str], TicketLookup] = {}
+    has_progress = False
+    for row in messages:
         key = (row["integration_id"], row["source_id"])
-        if key not in found:
-            found[key] = _ticket(directory, doors, key, now)
-        one = found[key]
-        if one.later is not None and one.later < row["received_at"] + echo_suppression.LOOKUP_TIMEOUT:
+        if key not in lookups:
+            lookups[key] = _fetch_ticket(pool, inbound_registry, key, now)
+        lookup = lookups[key]
+        if lookup.retry_at is not None and lookup.retry_at < row["received_at"] + echo_suppression.LOOKUP_TIMEOUT:
             # The limit ends early enough to ask again.
             continue
-        is_any = True
-        kept = {echo_suppression.REREAD: one.ticket, **({echo_suppression.UNASKED: one.unasked} if one.unasked else {})}
+        has_progress = True
+        fields = {
+            echo_suppression.TICKET_FETCH: lookup.ticket,
+            **({echo_suppression.FETCH_SKIPPED: lookup.skip_reason} if lookup.skip_reason else {}),
+        }
         with database.transaction() as connection:
             connection.execute(
                 "UPDATE inbound_inboundmessage SET verdict = verdict || %s WHERE id = %s AND status = 'Pending'",
-                (as_storable_json(kept), row["id"]),
+                (as_storable_json(fields), row["id"]),
             )
             database.notify(connection, "pending")
-    return is_any
+    return has_progress
 
 
-def _ticket(
-    directory: IntegrationPool, doors: registry.IntegrationRegistry, key: tuple[int, str], now: Callable[[], datetime]
+def _fetch_ticket(
+    pool: IntegrationPool,
+    inbound_registry: registry.IntegrationRegistry,
+    key: tuple[int, str],
+    now: Callable[[], datetime],
 ) -> TicketLookup:
     """The ticket in Halo; without one if Halo must not be asked or does not answer."""
     try:
-        door = doors.door(key[0])
+        inbound_integration = inbound_registry.get(key[0])
     except UnknownIntegration:
         return TicketLookup()
-    opened = directory.get(door.outbound_id or 0)
-    if opened is None or not isinstance(opened.sender, HaloSender) or not opened.account.settings.get("reread", True):
+    integration = pool.get(inbound_integration.outbound_id or 0)
+    if (
+        integration is None
+        or not isinstance(integration.sender, HaloSender)
+        or not integration.account.settings.get("reread", True)
+    ):
         return TicketLookup()
-    at = now()
-    if (unasked := _why_not(opened, at)) is not None:
-        return unasked
-    line = RecordedClient(directory.client, now, opened.secrets)
+    started_at = now()
+    if (skipped := _skip_reason(integration, started_at)) is not None:
+        return skipped
+    http_client = RecordedClient(pool.client, now, integration.secrets)
     try:
-        ticket, _at = opened.sender.client.ticket(line, key[1], at)
+        ticket, _at = integration.sender.client.get_ticket(http_client, key[1], started_at)
     except (Temporary, Permanent) as error:
         log.info("Ticket %s could not be read before deciding: %s", key[1], error)
-        failed, why = _failure(error)
-        _note(directory, opened, line, failed, now())
+        outcome, reason = _failure(error)
+        _record_outcome(pool, integration, http_client, outcome, now())
         if isinstance(error, Throttled):
-            return _why_not(opened, now()) or TicketLookup(unasked=why)
-        return TicketLookup(unasked=why)
-    _note(directory, opened, line, CallDone(), now())
+            return _skip_reason(integration, now()) or TicketLookup(skip_reason=reason)
+        return TicketLookup(skip_reason=reason)
+    _record_outcome(pool, integration, http_client, CallDone(), now())
     return TicketLookup(
         {key: value for key, value in ticket.items() if not (isinstance(value, str) and len(value) > _MAX_TEXT_CHARS)}
     )
 
 
-def _why_not(opened: ActiveIntegration, now: datetime) -> TicketLookup | None:
+def _skip_reason(integration: ActiveIntegration, now: datetime) -> TicketLookup | None:
     """Why Halo must not be asked now; None if it may be."""
     with database.transaction() as connection:
-        standing = database.row(
+        row = database.row(
             connection,
             "SELECT open_until, blocked_until, not_before FROM outbound_integrationstatus WHERE integration_id = %s",
-            (opened.account.id,),
+            (integration.account.id,),
         )
-    if standing is None:
+    if row is None:
         return None
-    until: Mapping[str, datetime | None] = standing
-    for name, why in (
+    status: Mapping[str, datetime | None] = row
+    for name, reason in (
         ("blocked_until", HALO_BLOCKED),
         ("open_until", HALO_UNREACHABLE),
         ("not_before", HALO_RATE_LIMITED),
     ):
-        moment = until[name]
-        if moment is not None and moment > now:
-            return TicketLookup(unasked=why, later=moment if why == HALO_RATE_LIMITED else None)
+        until = status[name]
+        if until is not None and until > now:
+            return TicketLookup(skip_reason=reason, retry_at=until if reason == HALO_RATE_LIMITED else None)
     return None
 
 
@@ -150,22 +162,24 @@ def _failure(error: Temporary | Permanent) -> tuple[CallFailed, str]:
         case Temporary():
             return CallFailed(CallFailure.TEMPORARY, error.detail), HALO_UNREACHABLE
         case NeedsAttention():
-            return CallFailed(CallFailure.BARRED, str(error)), HALO_BLOCKED
+            return CallFailed(CallFailure.BLOCKED, str(error)), HALO_BLOCKED
         case _:
             return CallFailed(CallFailure.PERMANENT, str(error)), TICKET_HIDDEN
 
 
-def _note(
-    directory: IntegrationPool,
-    opened: ActiveIntegration,
-    line: RecordedClient,
+def _record_outcome(
+    pool: IntegrationPool,
+    integration: ActiveIntegration,
+    http_client: RecordedClient,
     outcome: CallDone | CallFailed,
     now: datetime,
 ) -> None:
     """Records the outcome on the integration, like a call's outcome."""
     if isinstance(outcome, CallFailed):
-        outcome = replace(outcome, error=line.masked(outcome.error))
+        outcome = replace(outcome, error=http_client.mask(outcome.error))
     with database.transaction() as connection:
-        results.record_outcome(connection, directory, opened.account.id, outcome, line.requests, now)
+        results.record_outcome(connection, pool, integration.account.id, outcome, http_client.requests, now)
         if isinstance(outcome, CallFailed):
-            results.store_exchange(connection, [(opened.account.id, None, one) for one in line.said])
+            results.store_exchange(
+                connection, [(integration.account.id, None, exchange) for exchange in http_client.exchanges]
+            )

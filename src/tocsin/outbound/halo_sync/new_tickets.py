@@ -20,26 +20,26 @@ from tocsin.inbound.config.normalizer import NormalizedEvent
 from tocsin.inbound.config.rules import EventAction
 from tocsin.inbound.deciding.echo_suppression import without_status
 from tocsin.inbound.parsing.decode import Element
-from tocsin.outbound.connectors.haloitsm.client import whole
+from tocsin.outbound.connectors.haloitsm.client import id_text
 from tocsin.outbound.halo_sync import ticket_messages
 
 #: The event name in the webhook of a new ticket.
 _EVENT = "new ticket logged"
 
 #: Shown in the inbound log.
-MOVED_ON = "created since the last look, and moved on before this one: it is taken in as it was created"
+CHANGED_SINCE_CREATION = "created since the last look, and moved on before this one: it is taken in as it was created"
 
 #: Halo writes the two dates of a new ticket one after the other.
-_AT_ONCE = timedelta(seconds=1)
+_SAME_CREATION = timedelta(seconds=1)
 
 #: How long before the poll a webhook may have arrived at which its ticket was not visible yet.
 _BEFORE = timedelta(hours=1)
 #: How far back webhooks are searched before the first poll.
-_MAX_LOOK_BACK = timedelta(days=1)
+_MAX_LOOKBACK = timedelta(days=1)
 
 #: Keys of the poll state: the highest ticket id seen; the same from polls that did not read all pages; and the new
 #: tickets ingested by those.
-HIGHEST, _HIGHER, _MET = "highest", "higher", "met"
+HIGHEST, _HIGHER, _INGESTED = "highest", "higher", "met"
 
 
 def is_new(ticket: Mapping[str, Any], poll_state: Mapping[str, Any], polled_until: str) -> bool:
@@ -47,115 +47,123 @@ def is_new(ticket: Mapping[str, Any], poll_state: Mapping[str, Any], polled_unti
 
     Ids are ascending, while a person can backdate a ticket. The date decides only as long as no id is known.
     """
-    number = whole(ticket.get("id"))
-    if number in poll_state.get(_MET, ()):
+    ticket_id = id_text(ticket.get("id"))
+    if ticket_id in poll_state.get(_INGESTED, ()):
         return False
     if highest := poll_state.get(HIGHEST):
-        return int(number) > int(highest)
-    created, before = ticket_messages.moment(ticket.get("dateoccurred")), ticket_messages.moment(polled_until)
-    return created is not None and before is not None and created >= before
+        return int(ticket_id) > int(highest)
+    created, last_poll_at = (
+        ticket_messages.parse_date(ticket.get("dateoccurred")),
+        ticket_messages.parse_date(polled_until),
+    )
+    return created is not None and last_poll_at is not None and created >= last_poll_at
 
 
-def remember(poll_state: dict[str, Any], tickets: Sequence[Mapping[str, Any]], *, is_all: bool) -> None:
-    """Records the tickets seen. `is_all`: every page was read, so a higher id means a newer ticket."""
-    numbers = [int(number) for ticket in tickets if (number := whole(ticket.get("id"))).isdecimal()]
-    highest = max([int(poll_state.pop(_HIGHER, 0)), int(poll_state.get(HIGHEST) or 0), *numbers])
-    if not is_all:
+def remember(poll_state: dict[str, Any], tickets: Sequence[Mapping[str, Any]], *, is_complete: bool) -> None:
+    """Records the tickets seen. `is_complete`: every page was read, so a higher id means a newer ticket."""
+    ticket_ids = [int(ticket_id) for ticket in tickets if (ticket_id := id_text(ticket.get("id"))).isdecimal()]
+    highest = max([int(poll_state.pop(_HIGHER, 0)), int(poll_state.get(HIGHEST) or 0), *ticket_ids])
+    if not is_complete:
         poll_state[_HIGHER] = highest
         return
-    poll_state.pop(_MET, None)
+    poll_state.pop(_INGESTED, None)
     if highest:
         poll_state[HIGHEST] = highest
 
 
-def already_seen(poll_state: dict[str, Any], tickets: Sequence[str]) -> None:
+def mark_ingested(poll_state: dict[str, Any], ticket_ids: Sequence[str]) -> None:
     """Records that these new tickets were ingested, until a poll has read all pages."""
-    if tickets:
-        poll_state[_MET] = [
-            *poll_state.get(_MET, ()),
-            *(number for number in tickets if number not in poll_state.get(_MET, ())),
+    if ticket_ids:
+        poll_state[_INGESTED] = [
+            *poll_state.get(_INGESTED, ()),
+            *(ticket_id for ticket_id in ticket_ids if ticket_id not in poll_state.get(_INGESTED, ())),
         ]
 
 
 def messages(
     ticket: Mapping[str, Any],
     at: datetime,
-    ways: Sequence[tuple[CompiledIntegration, NormalizedEvent]],
+    candidates: Sequence[tuple[CompiledIntegration, NormalizedEvent]],
     *,
     is_pulled: bool,
 ) -> Iterator[tuple[Element, CompiledIntegration]]:
     """The messages for a new ticket that opens no alert in its current state and has no alert for its key.
 
-    `ways` are the integrations that would have received it, each with its reading of the current state. Without
+    `candidates` are the integrations that would have received it, each with its reading of the current state. Without
     webhooks (`is_pulled`), an unchanged ticket is ingested too, so that users see which status opened nothing.
     """
-    open_to = [door for door, now in ways if now.intent in (EventAction.UPDATE, EventAction.NONE)]
-    if not _has_moved_on(ticket):
-        if is_pulled and open_to:
-            yield ticket_messages.message(ticket, at, _EVENT), open_to[0]
+    unopened = [
+        integration for integration, event in candidates if event.action in (EventAction.UPDATE, EventAction.NONE)
+    ]
+    if not _has_changed(ticket):
+        if is_pulled and unopened:
+            yield ticket_messages.message(ticket, at, _EVENT), unopened[0]
         return
-    for door in open_to:
-        if (first := _as_created(door, ticket, at)) is not None:
-            yield first, door
-            yield ticket_messages.message(ticket, at), door
+    for integration in unopened:
+        if (creation_message := _creation_message(integration, ticket, at)) is not None:
+            yield creation_message, integration
+            yield ticket_messages.message(ticket, at), integration
             return
 
 
-def _has_moved_on(ticket: Mapping[str, Any]) -> bool:
+def _has_changed(ticket: Mapping[str, Any]) -> bool:
     """Whether a ticket changed since its creation, as far as its dates show."""
     created, changed = (
-        ticket_messages.moment(ticket.get("dateoccurred")),
-        ticket_messages.moment(ticket.get("last_update")),
+        ticket_messages.parse_date(ticket.get("dateoccurred")),
+        ticket_messages.parse_date(ticket.get("last_update")),
     )
-    return created is None or changed is None or abs(changed - created) > _AT_ONCE
+    return created is None or changed is None or abs(changed - created) > _SAME_CREATION
 
 
-def _as_created(door: CompiledIntegration, ticket: Mapping[str, Any], at: datetime) -> Element | None:
+def _creation_message(integration: CompiledIntegration, ticket: Mapping[str, Any], at: datetime) -> Element | None:
     """The message of the new ticket, if it would have opened an alert with some status."""
-    rest = without_status(ticket)
-    for status in ({}, *({"status_id": int(number)} for number in _opening(door))):
-        said = ticket_messages.message({**rest, **status}, at, _EVENT, MOVED_ON)
-        found = door.reader.read(said)
-        if isinstance(found, NormalizedEvent) and found.intent is EventAction.OPEN and found.filter_verdict().is_true:
-            return Element(said.payload, said.raw, (MOVED_ON,))
+    fields = without_status(ticket)
+    for status in ({}, *({"status_id": int(status_id)} for status_id in _opening_status_ids(integration))):
+        message = ticket_messages.message({**fields, **status}, at, _EVENT, CHANGED_SINCE_CREATION)
+        event = integration.normalizer.normalize(message)
+        if isinstance(event, NormalizedEvent) and event.action is EventAction.OPEN and event.check_filters().is_true:
+            return Element(message.payload, message.raw, (CHANGED_SINCE_CREATION,))
     return None
 
 
-def _opening(door: CompiledIntegration) -> list[str]:
+def _opening_status_ids(integration: CompiledIntegration) -> list[str]:
     """The ids of the statuses that open an alert, for installations where New has another name."""
-    known = door.settings.get("statuses")
-    names = known.items() if isinstance(known, Mapping) else ()
-    rules = door.reader.rules
+    statuses = integration.settings.get("statuses")
+    names = statuses.items() if isinstance(statuses, Mapping) else ()
+    rules = integration.normalizer.rules
     return [
-        number
-        for number, name in names
-        if str(number).isdecimal() and action_of_status(rules, str(name)) is StatusEffect.OPEN
+        status_id
+        for status_id, name in names
+        if str(status_id).isdecimal() and action_of_status(rules, str(name)) is StatusEffect.OPEN
     ]
 
 
-_HEARD = """
+_REPORTED = """
 SELECT integration_id, source_id, raw, content_type FROM inbound_inboundmessage
 WHERE integration_id = ANY(%(doors)s) AND id >= %(since)s AND source_id = ANY(%(tickets)s)
   AND NOT test AND replay_of IS NULL AND NOT headers ? %(found_by)s ORDER BY id LIMIT 500
 """
 
 
-def mark_reported(
-    doors: Sequence[CompiledIntegration], tickets: Sequence[str], last_polled_at: datetime | None, now: datetime
+def find_reported(
+    integrations: Sequence[CompiledIntegration],
+    ticket_ids: Sequence[str],
+    last_polled_at: datetime | None,
+    now: datetime,
 ) -> set[str]:
     """Those of these tickets whose creation a webhook reported, so that the rules have decided on them."""
-    since = max(last_polled_at or now - _MAX_LOOK_BACK, now - _MAX_LOOK_BACK) - _BEFORE
-    wanted = {
-        "doors": [door.id for door in doors],
+    since = max(last_polled_at or now - _MAX_LOOKBACK, now - _MAX_LOOKBACK) - _BEFORE
+    parameters = {
+        "doors": [integration.id for integration in integrations],
         "since": first_uuid7(since),
-        "tickets": list(tickets),
+        "tickets": list(ticket_ids),
         "found_by": next(iter(ticket_messages.HEADERS)),
     }
-    by_id = {door.id: door for door in doors}
+    by_id = {integration.id: integration for integration in integrations}
     with database.transaction() as connection:
-        rows = database.rows(connection, _HEARD, wanted)
+        rows = database.rows(connection, _REPORTED, parameters)
     return {
         row["source_id"]
         for row in rows
-        if reports_new_status(by_id[row["integration_id"]].reader, decompress(row["raw"]), row["content_type"])
+        if reports_new_status(by_id[row["integration_id"]].normalizer, decompress(row["raw"]), row["content_type"])
     }

@@ -33,74 +33,78 @@ class NotesPoll(Protocol):
 
     integration_id: int
     client: HaloClient
-    line: RecordedClient
+    http_client: RecordedClient
     settings: Mapping[str, Any]
     poll_state: dict[str, Any]
     now: datetime
     remarks: list[str]
 
 
-def import_notes_as_replies(look: NotesPoll, live: Mapping[str, int]) -> None:
+def import_notes_as_replies(poll: NotesPoll, active_alerts: Mapping[str, int]) -> None:
     """Reads the notes of these tickets with active alerts; excess tickets are left for the next poll."""
     # None is forgotten if Halo stops responding.
-    look.poll_state["unread"] = list(live)
-    seen: dict[str, int] = look.poll_state.setdefault("notes", {})
-    refused = ""
-    for ticket, alert_id in list(live.items())[:MAX_TICKETS_PER_POLL]:
+    poll.poll_state["unread"] = list(active_alerts)
+    last_note_ids: dict[str, int] = poll.poll_state.setdefault("notes", {})
+    error_text = ""
+    for ticket, alert_id in list(active_alerts.items())[:MAX_TICKETS_PER_POLL]:
         try:
-            actions = look.client.actions(look.line, ticket, look.now)
+            actions = poll.client.list_actions(poll.http_client, ticket, poll.now)
         except NeedsAttention:
             raise
         except TicketNotFound:
             continue
         except Permanent as error:
             # Hidden notes must not stop the rest of the poll.
-            refused = refused or str(error)
+            error_text = error_text or str(error)
             continue
-        me, application = look.poll_state.get("me", ""), str(look.settings.get("application", ""))
-        found = ticket_messages.notes(actions, me, application, text_of_note)
-        fresh = [note for note in found if note.id > seen[ticket]] if ticket in seen else found[-_FIRST_NOTES:]
-        written = _written(look.integration_id, ticket) if fresh else set()
-        for note in fresh:
-            if " ".join(note.text.split()) not in written:
-                _reply(look, alert_id, note)
-        seen[ticket] = max([note.id for note in found] + [seen.get(ticket, 0)])
-    look.remarks += [refused] if refused else []
-    look.poll_state["unread"] = list(live)[MAX_TICKETS_PER_POLL:]
+        own_agent, application = poll.poll_state.get("me", ""), str(poll.settings.get("application", ""))
+        notes = ticket_messages.notes(actions, own_agent, application, text_of_note)
+        new_notes = (
+            [note for note in notes if note.id > last_note_ids[ticket]]
+            if ticket in last_note_ids
+            else notes[-_FIRST_NOTES:]
+        )
+        own_notes = _load_own_notes(poll.integration_id, ticket) if new_notes else set()
+        for note in new_notes:
+            if " ".join(note.text.split()) not in own_notes:
+                _apply_reply(poll, alert_id, note)
+        last_note_ids[ticket] = max([note.id for note in notes] + [last_note_ids.get(ticket, 0)])
+    poll.remarks += [error_text] if error_text else []
+    poll.poll_state["unread"] = list(active_alerts)[MAX_TICKETS_PER_POLL:]
     # Old tickets are forgotten.
-    look.poll_state["notes"] = dict(list(seen.items())[-_MAX_REMEMBERED_NOTES:])
+    poll.poll_state["notes"] = dict(list(last_note_ids.items())[-_MAX_REMEMBERED_NOTES:])
 
 
-def _reply(look: NotesPoll, alert_id: int, note: ticket_messages.TicketNote) -> None:
-    user = _user_of(look.integration_id, note.agent)
+def _apply_reply(poll: NotesPoll, alert_id: int, note: ticket_messages.TicketNote) -> None:
+    user = _find_user(poll.integration_id, note.agent)
     actor = Actor(ActorKind.USER, user[1], user[0]) if user else Actor(ActorKind.CONTACT, note.agent_name)
     try:
         alerts.apply_command(
-            alert_id, Reply(actor=actor, via=CommandChannel.HALO, text=note.text[:20_000]), now=look.now
+            alert_id, Reply(actor=actor, via=CommandChannel.HALO, text=note.text[:20_000]), now=poll.now
         )
     except Rejected as rejected:
         log.info("A note from Halo does not fit on alert %s: %s", alert_id, rejected.detail)
 
 
-def _written(integration_id: int, ticket: str) -> set[str]:
+def _load_own_notes(integration_id: int, ticket: str) -> set[str]:
     """Tocsin's own notes on a ticket, each as one line."""
     with database.transaction() as connection:
-        found = connection.execute(
+        rows = connection.execute(
             "SELECT content ->> 'note' FROM outbound_call WHERE integration_id = %s AND ticket = %s AND ticket <> '' "
             "ORDER BY id DESC LIMIT 100",
             (integration_id, ticket),
         ).fetchall()
-    return {" ".join(row[0].split()) for row in found if row[0]}
+    return {" ".join(row[0].split()) for row in rows if row[0]}
 
 
-def _user_of(integration_id: int, agent: str) -> tuple[int, str] | None:
+def _find_user(integration_id: int, agent: str) -> tuple[int, str] | None:
     """The user for an agent, matched by hand or by e-mail."""
     with database.transaction() as connection:
         row = connection.execute(
             "SELECT u.id, coalesce(nullif(u.name, ''), u.username) FROM people_user u WHERE u.is_active AND (u.id = ("
             "SELECT user_id FROM outbound_agentmatch WHERE integration_id = %(i)s AND number = %(a)s LIMIT 1) "
             "OR (u.email <> '' AND lower(u.email) = (SELECT data ->> 'email' FROM outbound_lookup "
-            "WHERE integration_id = %(i)s AND noun = 'agent' AND number = %(a)s LIMIT 1))) ORDER BY u.id LIMIT 1",
+            "WHERE integration_id = %(i)s AND list_name = 'agent' AND number = %(a)s LIMIT 1))) ORDER BY u.id LIMIT 1",
             {"i": integration_id, "a": agent},
         ).fetchone()
     return (row[0], row[1]) if row else None

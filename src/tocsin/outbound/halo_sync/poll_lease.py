@@ -27,27 +27,27 @@ class PollLease:
 
     integration_id: int
     until: datetime
-    standing: Mapping[str, Any]
+    status: Mapping[str, Any]
 
     @property
-    def was_barred(self) -> bool:
+    def was_blocked(self) -> bool:
         """Whether the previous poll found that nothing works until a person acts."""
-        problem, said = self.standing["problem"], self.standing["poll_error"]
-        return bool(problem) and problem.startswith(said) and bool(said)
+        problem, poll_error = self.status["problem"], self.status["poll_error"]
+        return bool(problem) and problem.startswith(poll_error) and bool(poll_error)
 
     def renew(self) -> None:
         """Extends the lease. Raises LeaseLost."""
         with database.transaction() as connection:
-            wanted = {"id": self.integration_id, "until": self.until, "lease": LEASE}
-            found = connection.execute(_RENEW, wanted).fetchone()
-        if found is None:
+            parameters = {"id": self.integration_id, "until": self.until, "lease": LEASE}
+            row = connection.execute(_RENEW, parameters).fetchone()
+        if row is None:
             raise LeaseLost
-        self.until = found[0]
+        self.until = row[0]
 
     def end(self, connection: Connection) -> None:
         """Releases the lease in the transaction that writes the poll's results. Raises LeaseLost."""
-        wanted = {"id": self.integration_id, "until": self.until}
-        if connection.execute(_END, wanted).fetchone() is None:
+        parameters = {"id": self.integration_id, "until": self.until}
+        if connection.execute(_END, parameters).fetchone() is None:
             raise LeaseLost
 
 
@@ -83,5 +83,5 @@ WHERE integration_id = %(id)s AND poll_lease_until = %(until)s RETURNING 1
 
 def claim(connection: Connection, now: datetime) -> PollLease | None:
     """Claims the Halo whose poll is due next, or returns None."""
-    found = database.row(connection, _CLAIM, {"now": now, "lease": LEASE, "furthest": now + MAX_POLL_AHEAD})
-    return PollLease(found["integration_id"], found["poll_lease_until"], found) if found is not None else None
+    row = database.row(connection, _CLAIM, {"now": now, "lease": LEASE, "furthest": now + MAX_POLL_AHEAD})
+    return PollLease(row["integration_id"], row["poll_lease_until"], row) if row is not None else None

@@ -33,7 +33,7 @@ from tocsin.inbound.processing.process_now import process_now
 from tocsin.inbound.storage.messages import IncomingMessage
 from tocsin.outbound import rate_limit
 from tocsin.outbound.connectors.haloitsm import reference_data
-from tocsin.outbound.connectors.haloitsm.client import MAX_LIST_PAGES, PAGE_SIZE, HaloClient, whole
+from tocsin.outbound.connectors.haloitsm.client import MAX_LIST_PAGES, PAGE_SIZE, HaloClient, id_text
 from tocsin.outbound.connectors.haloitsm.connector import HaloSender
 from tocsin.outbound.connectors.haloitsm.errors import TicketNotFound
 from tocsin.outbound.connectors.interfaces import CallDone, NeedsAttention, RecordedClient, Throttled
@@ -62,7 +62,7 @@ LISTS_TTL = timedelta(hours=12)
 _BEHIND = timedelta(hours=15)
 
 #: Messages ingested at a time, and active tickets checked individually per poll.
-_CHUNK, _SINGLY = 50, 10
+_CHUNK, _MAX_INDIVIDUAL_CHECKS = 50, 10
 
 
 @dataclass(slots=True)
@@ -71,197 +71,226 @@ class PollRun:
 
     integration_id: int
     client: HaloClient
-    line: RecordedClient
+    http_client: RecordedClient
     settings: Mapping[str, Any]
     polled_until: str
     poll_state: dict[str, Any]
-    doors: Sequence[CompiledIntegration]
+    inbound_integrations: Sequence[CompiledIntegration]
     now: datetime
     last_polled_at: datetime | None = None
-    found: int = 0
+    ingested_count: int = 0
     #: The same, by inbound integration id.
-    found_by: dict[int, int] = field(default_factory=dict)
+    ingested_by_integration: dict[int, int] = field(default_factory=dict)
     webhook_problem: str = ""
     next_page: int = 0
     #: Tickets created since the last poll and ingested as new.
-    begun: list[str] = field(default_factory=list)
+    new_ticket_ids: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
 
-    def carry_out(self) -> None:
+    def run(self) -> None:
         """Runs all parts of the poll in order. Raises Temporary or Permanent; completed parts remain done."""
         self._read_lists()
         if not self.polled_until:
-            self._begin()
+            self._set_starting_point()
             return
-        changed = self._changed()
-        if changed:
-            into = {
-                whole(ticket["id"]): parent
-                for ticket, _at in changed
+        changed_tickets = self._read_changed()
+        if changed_tickets:
+            merge_targets = {
+                id_text(ticket["id"]): parent
+                for ticket, _at in changed_tickets
                 if (parent := ticket_messages.merged_into(ticket))
             }
-            self._bring_in([(ticket, at) for ticket, at in changed if whole(ticket["id"]) not in into])
+            self._ingest([(ticket, at) for ticket, at in changed_tickets if id_text(ticket["id"]) not in merge_targets])
             # Handled after the ingestion, because a merged ticket's parent may only just have become known.
-            for ticket, alert_id in (self._live(list(into)) if into else {}).items():
-                self._merge(alert_id, ticket, into[ticket])
+            for ticket, alert_id in (self._active_alerts(list(merge_targets)) if merge_targets else {}).items():
+                self._merge(alert_id, ticket, merge_targets[ticket])
         if self.settings.get("read_notes", True):
             # Tickets whose notes could not be read before come first.
-            wanted = [*self.poll_state.get("unread", ()), *(whole(ticket["id"]) for ticket, _at in changed)]
-            notes.import_notes_as_replies(self, self._live(wanted))
-        self._move_on([ticket for ticket, _at in changed])
-        self._look_singly({whole(ticket["id"]) for ticket, _at in changed})
+            ticket_ids = [
+                *self.poll_state.get("unread", ()),
+                *(id_text(ticket["id"]) for ticket, _at in changed_tickets),
+            ]
+            notes.import_notes_as_replies(self, self._active_alerts(ticket_ids))
+        self._advance([ticket for ticket, _at in changed_tickets])
+        self._check_individually({id_text(ticket["id"]) for ticket, _at in changed_tickets})
         if not self.settings.get("pull"):
-            self.webhook_problem = webhook_monitor.problems(self)
+            self.webhook_problem = webhook_monitor.find_webhook_problems(self)
 
     def _read_lists(self) -> None:
         at = self.poll_state.get("lists_at")
         if at and datetime.fromisoformat(at) > self.now - LISTS_TTL:
             return
-        refresh_lists(self.integration_id, self.client, self.line, self.poll_state, self.now)
+        refresh_lists(self.integration_id, self.client, self.http_client, self.poll_state, self.now)
 
-    def _begin(self) -> None:
+    def _set_starting_point(self) -> None:
         """Sets the starting point; older changes are not read."""
-        seen = ""
-        first = (self.now - _BEHIND).replace(tzinfo=None).isoformat(timespec="seconds")
-        for rows, _at in self.client.pages(self.line, self.now, {"lastupdatefromdate": first, "order": "id"}):
-            seen = ticket_messages.newest(rows, seen, self.now)
-            new_tickets.remember(self.poll_state, rows, is_all=len(rows) < PAGE_SIZE)
-        self.polled_until = seen or first
+        newest = ""
+        start = (self.now - _BEHIND).replace(tzinfo=None).isoformat(timespec="seconds")
+        for rows, _at in self.client.iter_ticket_pages(
+            self.http_client, self.now, {"lastupdatefromdate": start, "order": "id"}
+        ):
+            newest = ticket_messages.newest_change(rows, newest, self.now)
+            new_tickets.remember(self.poll_state, rows, is_complete=len(rows) < PAGE_SIZE)
+        self.polled_until = newest or start
 
-    def _changed(self) -> list[tuple[dict[str, Any], datetime]]:
+    def _read_changed(self) -> list[tuple[dict[str, Any], datetime]]:
         """The tickets changed since the last poll, each with the time of the response by Halo's clock."""
-        begin = ticket_messages.since(self.polled_until, self._zone())
-        earliest = ticket_messages.moment(begin)
-        found = []
-        first = int(self.poll_state.get("page", 1))
-        pages, full = 0, False
-        asked = {"lastupdatefromdate": begin, "order": "id"}
-        for rows, at in self.client.pages(self.line, self.now, asked, first):
-            pages, full = pages + 1, len(rows) == PAGE_SIZE
-            if first == pages == 1:
+        start = ticket_messages.overlap_start(self.polled_until, self._time_zone())
+        earliest = ticket_messages.parse_date(start)
+        changed_tickets = []
+        first_page = int(self.poll_state.get("page", 1))
+        pages, is_last_full = 0, False
+        query = {"lastupdatefromdate": start, "order": "id"}
+        for rows, at in self.client.iter_ticket_pages(self.http_client, self.now, query, first_page):
+            pages, is_last_full = pages + 1, len(rows) == PAGE_SIZE
+            if first_page == pages == 1:
                 self.poll_state["begun"] = at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds")
             for ticket in rows:
-                changed = ticket_messages.moment(ticket.get("last_update"))
+                changed_at = ticket_messages.parse_date(ticket.get("last_update"))
                 # Halo ignores a filter that its version does not know.
-                if whole(ticket.get("id")).isdecimal() and not (changed and earliest and changed < earliest):
-                    found.append((ticket, at))
+                if id_text(ticket.get("id")).isdecimal() and not (changed_at and earliest and changed_at < earliest):
+                    changed_tickets.append((ticket, at))
         # There were more changes than one poll reads; the next poll continues with this page.
-        self.next_page = first + pages if pages == MAX_LIST_PAGES and full else 0
-        return found
+        self.next_page = first_page + pages if pages == MAX_LIST_PAGES and is_last_full else 0
+        return changed_tickets
 
-    def _zone(self) -> str:
+    def _time_zone(self) -> str:
         """The zone of Halo's dates, which carry no offset."""
         return str(self.settings.get("time_zone") or settings_store.get(settings_store.TIME_ZONE))
 
-    def _move_on(self, changed: Sequence[dict[str, Any]]) -> None:
+    def _advance(self, tickets: Sequence[dict[str, Any]]) -> None:
         """Sets where the next poll starts: at the newest change, once all pages were read.
 
         If that took several polls, then no later than the start of the first, because a later change may be on a page
         that was read before.
         """
-        newest = ticket_messages.newest(changed, self.poll_state.get("newest") or self.polled_until, self.now)
-        new_tickets.remember(self.poll_state, changed, is_all=not self.next_page)
+        newest = ticket_messages.newest_change(tickets, self.poll_state.get("newest") or self.polled_until, self.now)
+        new_tickets.remember(self.poll_state, tickets, is_complete=not self.next_page)
         if self.next_page:
             self.poll_state |= {"page": self.next_page, "newest": newest}
             return
-        begun, last = ticket_messages.moment(self.poll_state.pop("begun", None)), ticket_messages.moment(newest)
-        if self.poll_state.pop("page", None) and begun and last and begun < last:
-            newest = begun.isoformat(timespec="seconds")
+        first_started_at, newest_at = (
+            ticket_messages.parse_date(self.poll_state.pop("begun", None)),
+            ticket_messages.parse_date(newest),
+        )
+        if self.poll_state.pop("page", None) and first_started_at and newest_at and first_started_at < newest_at:
+            newest = first_started_at.isoformat(timespec="seconds")
         self.polled_until = newest
         self.poll_state.pop("newest", None)
 
-    def _bring_in(self, tickets: Sequence[tuple[dict[str, Any], datetime]]) -> None:
+    def _ingest(self, tickets: Sequence[tuple[dict[str, Any], datetime]]) -> None:
         """Ingests what is new through the integration that would have received it."""
-        wanted: list[IncomingMessage] = []
-        for element, door in self._news(tickets):
-            wanted.append(self._incoming(door, element))
-            self.found_by[door.id] = self.found_by.get(door.id, 0) + 1
-        for start in range(0, len(wanted), _CHUNK):
-            process_now(wanted[start : start + _CHUNK], self.now)
-        self.found += len(wanted)
-        new_tickets.already_seen(self.poll_state, self.begun)
+        messages: list[IncomingMessage] = []
+        for element, integration in self._select_news(tickets):
+            messages.append(self._to_message(integration, element))
+            self.ingested_by_integration[integration.id] = self.ingested_by_integration.get(integration.id, 0) + 1
+        for start in range(0, len(messages), _CHUNK):
+            process_now(messages[start : start + _CHUNK], self.now)
+        self.ingested_count += len(messages)
+        new_tickets.mark_ingested(self.poll_state, self.new_ticket_ids)
 
-    def _incoming(self, door: CompiledIntegration, element: Element) -> IncomingMessage:
+    def _to_message(self, integration: CompiledIntegration, element: Element) -> IncomingMessage:
         return IncomingMessage(
-            uuid7(), door.id, self.now, element.raw, element, "application/json", ticket_messages.HEADERS
+            uuid7(), integration.id, self.now, element.raw, element, "application/json", ticket_messages.HEADERS
         )  # fmt: skip
 
-    def _news(
+    def _select_news(
         self, tickets: Sequence[tuple[dict[str, Any], datetime]]
     ) -> Iterable[tuple[Element, CompiledIntegration]]:
-        read: list[tuple[Element, list[tuple[CompiledIntegration, NormalizedEvent]]]] = []
+        parsed: list[tuple[Element, list[tuple[CompiledIntegration, NormalizedEvent]]]] = []
         for ticket, at in tickets:
             element = ticket_messages.message(ticket, at)
-            ways = [(door, one) for door in self.doors if isinstance(one := door.reader.read(element), NormalizedEvent)]
-            read.append((element, ways))
-        keys = {_key(door, one) for _element, ways in read for door, one in ways}
-        known, waiting = known_alerts(keys), waiting_keys(keys)
-        new: list[tuple[dict[str, Any], datetime, list[tuple[CompiledIntegration, NormalizedEvent]]]] = []
-        for (ticket, at), (element, ways) in zip(tickets, read, strict=True):
-            door = _whose_news(ways, known, waiting)
-            if door is not None:
-                yield element, door
-            elif not any(_key(*way) in known or _key(*way) in waiting for way in ways):
-                new += [(ticket, at, ways)] if new_tickets.is_new(ticket, self.poll_state, self.polled_until) else []
-        yield from self._new(new)
+            candidates = [
+                (integration, event)
+                for integration in self.inbound_integrations
+                if isinstance(event := integration.normalizer.normalize(element), NormalizedEvent)
+            ]
+            parsed.append((element, candidates))
+        keys = {_key(integration, event) for _element, candidates in parsed for integration, event in candidates}
+        alerts_by_key, delayed = last_alerts(keys), delayed_keys(keys)
+        new_candidates: list[tuple[dict[str, Any], datetime, list[tuple[CompiledIntegration, NormalizedEvent]]]] = []
+        for (ticket, at), (element, candidates) in zip(tickets, parsed, strict=True):
+            integration = _select_receiver(candidates, alerts_by_key, delayed)
+            if integration is not None:
+                yield element, integration
+            elif not any(_key(*candidate) in alerts_by_key or _key(*candidate) in delayed for candidate in candidates):
+                new_candidates += (
+                    [(ticket, at, candidates)] if new_tickets.is_new(ticket, self.poll_state, self.polled_until) else []
+                )
+        yield from self._new_ticket_messages(new_candidates)
 
-    def _new(
+    def _new_ticket_messages(
         self, tickets: Sequence[tuple[dict[str, Any], datetime, list[tuple[CompiledIntegration, NormalizedEvent]]]]
     ) -> Iterable[tuple[Element, CompiledIntegration]]:
         """The messages for tickets that were created since the last poll and open nothing in their current state."""
         is_pulled = bool(self.settings.get("pull"))
-        numbers = [whole(ticket["id"]) for ticket, _at, _ways in tickets]
-        told = (
-            new_tickets.mark_reported(self.doors, numbers, self.last_polled_at, self.now)
-            if numbers and not is_pulled
+        ticket_ids = [id_text(ticket["id"]) for ticket, _at, _candidates in tickets]
+        reported = (
+            new_tickets.find_reported(self.inbound_integrations, ticket_ids, self.last_polled_at, self.now)
+            if ticket_ids and not is_pulled
             else set()
         )
-        for ticket, at, ways in tickets:
-            if whole(ticket["id"]) not in told:
-                yield from new_tickets.messages(ticket, at, ways, is_pulled=is_pulled)
-        self.begun = numbers
+        for ticket, at, candidates in tickets:
+            if id_text(ticket["id"]) not in reported:
+                yield from new_tickets.messages(ticket, at, candidates, is_pulled=is_pulled)
+        self.new_ticket_ids = ticket_ids
 
-    def _live(self, tickets: Sequence[str] | None = None, above: int = 0, most: int = 1000) -> dict[str, int]:
+    def _active_alerts(
+        self, ticket_ids: Sequence[str] | None = None, after_id: int = 0, limit: int = 1000
+    ) -> dict[str, int]:
         """Active alerts of these integrations by ticket number, oldest first."""
         with database.transaction() as connection:
-            found = database.rows(
+            rows = database.rows(
                 connection,
                 "SELECT id, source_id FROM alerts_alert WHERE integration_id = ANY(%s) AND status = ANY(%s) "
                 "AND id > %s AND source_id <> '' AND NOT is_test AND (%s OR source_id = ANY(%s)) ORDER BY id LIMIT %s",
-                ([door.id for door in self.doors], sorted(ACTIVE), above, tickets is None, list(tickets or ()), most),
+                (
+                    [integration.id for integration in self.inbound_integrations],
+                    sorted(ACTIVE),
+                    after_id,
+                    ticket_ids is None,
+                    list(ticket_ids or ()),
+                    limit,
+                ),
             )
-        return {row["source_id"]: row["id"] for row in found}
+        return {row["source_id"]: row["id"] for row in rows}
 
-    def _look_singly(self, changed: set[str]) -> None:
+    def _check_individually(self, changed_ids: set[str]) -> None:
         """Checks a few active alerts' tickets individually: deleted or merged tickets do not show up as changed."""
-        above = int(self.poll_state.get("looked_singly_to", 0))
-        live = self._live(above=above, most=_SINGLY)
-        self.poll_state["looked_singly_to"] = max(live.values(), default=0) if len(live) == _SINGLY else 0
-        gone: dict[str, int] = self.poll_state.setdefault("gone", {})
-        again: list[tuple[dict[str, Any], datetime]] = []
-        waiting = self._live(list(gone)) if gone else {}
-        for ticket, alert_id in {**live, **waiting}.items():
-            if ticket in changed or not ticket.isdecimal():
+        after_id = int(self.poll_state.get("looked_singly_to", 0))
+        active = self._active_alerts(after_id=after_id, limit=_MAX_INDIVIDUAL_CHECKS)
+        self.poll_state["looked_singly_to"] = (
+            max(active.values(), default=0) if len(active) == _MAX_INDIVIDUAL_CHECKS else 0
+        )
+        missing_counts: dict[str, int] = self.poll_state.setdefault("gone", {})
+        changed_tickets: list[tuple[dict[str, Any], datetime]] = []
+        missing_before = self._active_alerts(list(missing_counts)) if missing_counts else {}
+        for ticket, alert_id in {**active, **missing_before}.items():
+            if ticket in changed_ids or not ticket.isdecimal():
                 continue
             try:
-                whole_ticket, at = self.client.ticket(self.line, ticket, self.now)
+                details, at = self.client.get_ticket(self.http_client, ticket, self.now)
             except TicketNotFound as error:
-                self._is_gone(ticket, alert_id, error, gone)
+                self._handle_missing(ticket, alert_id, error, missing_counts)
                 continue
             except NeedsAttention:
                 raise
             except Permanent as error:
                 self.remarks.append(str(error))
                 continue
-            gone.pop(ticket, None)
-            if parent := ticket_messages.merged_into(whole_ticket):
+            missing_counts.pop(ticket, None)
+            if parent := ticket_messages.merged_into(details):
                 self._merge(alert_id, ticket, parent)
             else:
-                again.append((whole_ticket, at))
-        self._bring_in(again)
-        self.poll_state["gone"] = {ticket: times for ticket, times in gone.items() if ticket in {**live, **waiting}}
+                changed_tickets.append((details, at))
+        self._ingest(changed_tickets)
+        self.poll_state["gone"] = {
+            ticket: count for ticket, count in missing_counts.items() if ticket in {**active, **missing_before}
+        }
 
-    def _is_gone(self, ticket: str, alert_id: int, error: TicketNotFound, gone: dict[str, int]) -> None:
+    def _handle_missing(
+        self, ticket: str, alert_id: int, error: TicketNotFound, missing_counts: dict[str, int]
+    ) -> None:
         """Cancels the alert of a deleted ticket: one unknown to Halo (404) in two polls.
 
         A ticket that is merely hidden may still need somebody, so its alert stays.
@@ -269,99 +298,102 @@ class PollRun:
         if "(404)" not in error.detail:
             self.remarks.append(error.detail)
             return
-        gone[ticket] = gone.get(ticket, 0) + 1
-        if gone[ticket] < 2:
+        missing_counts[ticket] = missing_counts.get(ticket, 0) + 1
+        if missing_counts[ticket] < 2:
             return
-        gone.pop(ticket)
-        door = self.doors[0]
-        self._act(
-            alert_id, Cancel(actor=_actor(door), via=CommandChannel.HALO, note=f"ticket {ticket} was deleted in Halo")
+        missing_counts.pop(ticket)
+        integration = self.inbound_integrations[0]
+        self._apply(
+            alert_id,
+            Cancel(actor=_actor(integration), via=CommandChannel.HALO, note=f"ticket {ticket} was deleted in Halo"),
         )
 
     def _merge(self, alert_id: int, ticket: str, parent: str) -> None:
-        door = self.doors[0]
+        integration = self.inbound_integrations[0]
         note = f"ticket {ticket} was merged into {parent} in Halo"
-        order = BaseCommand(actor=_actor(door), via=CommandChannel.HALO, note=note)
-        other = self._live([parent]).get(parent)
-        if other is not None and other != alert_id:
-            self._act(alert_id, alerts.merge_into(other, order))
+        command = BaseCommand(actor=_actor(integration), via=CommandChannel.HALO, note=note)
+        parent_alert_id = self._active_alerts([parent]).get(parent)
+        if parent_alert_id is not None and parent_alert_id != alert_id:
+            self._apply(alert_id, alerts.merge_into(parent_alert_id, command))
         else:
-            self._act(alert_id, Cancel(actor=order.actor, via=order.via, note=note))
+            self._apply(alert_id, Cancel(actor=command.actor, via=command.via, note=note))
 
-    def _act(self, alert_id: int, command: Any) -> None:
+    def _apply(self, alert_id: int, command: Any) -> None:
         try:
             alerts.apply_command(alert_id, command, now=self.now)
         except Rejected as rejected:
             log.info("What Halo says of alert %s does not fit: %s", alert_id, rejected.detail)
 
 
-def _actor(door: CompiledIntegration) -> Actor:
-    return Actor(ActorKind.INTEGRATION, door.shown_source)
+def _actor(integration: CompiledIntegration) -> Actor:
+    return Actor(ActorKind.INTEGRATION, integration.display_source)
 
 
-def _whose_news(
-    ways: Sequence[tuple[CompiledIntegration, NormalizedEvent]], known: Mapping[bytes, KnownTicket], waiting: set[bytes]
+def _select_receiver(
+    candidates: Sequence[tuple[CompiledIntegration, NormalizedEvent]],
+    alerts_by_key: Mapping[bytes, KnownTicket],
+    delayed: set[bytes],
 ) -> CompiledIntegration | None:
     """The integration that would have received the ticket and for which it is news, or None."""
-    for door, one in ways:
-        last = known.get(_key(door, one))
-        if last is not None and last.integration_id not in (None, door.id) and len(ways) > 1:
+    for integration, event in candidates:
+        alert = alerts_by_key.get(_key(integration, event))
+        if alert is not None and alert.integration_id not in (None, integration.id) and len(candidates) > 1:
             continue
-        if one.intent is EventAction.OPEN and _key(door, one) in waiting:
+        if event.action is EventAction.OPEN and _key(integration, event) in delayed:
             # Its alert is delayed: ingesting the ticket again would count it twice.
             return None
-        if ticket_messages.is_news(door, one, last):
-            return door
+        if ticket_messages.is_news(integration, event, alert):
+            return integration
     return None
 
 
-def _key(door: CompiledIntegration, one: NormalizedEvent) -> bytes:
-    text = door.dedup_key(one)
+def _key(integration: CompiledIntegration, event: NormalizedEvent) -> bytes:
+    text = integration.dedup_key(event)
     return key_hash(text) if text is not None else b""
 
 
-_KNOWN = """
+_LAST_ALERTS = """
 SELECT k.key_hash, a.id, a.integration_id, a.status, a.source_status, a.subject, a.client, a.team, a.source_priority,
        coalesce(a.custom ->> 'agent_id', '') AS agent_id
 FROM inbound_dedupkey k JOIN alerts_alert a ON a.id = k.last_alert WHERE k.key_hash = ANY(%s)
 """
 
 
-def known_alerts(keys: set[bytes]) -> dict[bytes, KnownTicket]:
+def last_alerts(keys: set[bytes]) -> dict[bytes, KnownTicket]:
     """The last alert of each dedup key."""
     with database.transaction() as connection:
-        found = database.rows(connection, _KNOWN, (sorted(keys),))
+        rows = database.rows(connection, _LAST_ALERTS, (sorted(keys),))
     return {
         bytes(row["key_hash"]): KnownTicket(
             row["id"], row["integration_id"], row["status"] in ACTIVE, row, row["agent_id"]
         )
-        for row in found
+        for row in rows
     }
 
 
-def waiting_keys(keys: set[bytes]) -> set[bytes]:
+def delayed_keys(keys: set[bytes]) -> set[bytes]:
     """The dedup keys with a delayed alert."""
     with database.transaction() as connection:
-        found = connection.execute(
+        cursor = connection.execute(
             "SELECT key_hash FROM inbound_delayedalert WHERE key_hash = ANY(%s)", (sorted(keys),)
         )
-        return {bytes(row[0]) for row in found}
+        return {bytes(row[0]) for row in cursor}
 
 
 def refresh_lists(
-    integration_id: int, client: HaloClient, line: RecordedClient, poll_state: dict[str, Any], now: datetime
+    integration_id: int, client: HaloClient, http_client: RecordedClient, poll_state: dict[str, Any], now: datetime
 ) -> list[str]:
     """Reads and stores Halo's lists and Tocsin's own agent, and updates the inbound integrations.
 
     Returns the errors of unreadable lists.
     """
-    me = client.me(line, now)
-    found, problems = reference_data.read(client, line, now)
+    agent = client.current_agent(http_client, now)
+    lists, problems = reference_data.read(client, http_client, now)
     with database.transaction() as connection:
-        if reference_data.store(connection, integration_id, found, now):
+        if reference_data.store(connection, integration_id, lists, now):
             # A missing type or priority may exist now.
             ticket_creation.retry_creation(connection, integration_id, now)
-        poll_state["me"], poll_state["lists_at"] = whole(me.get("id")), now.isoformat()
+        poll_state["me"], poll_state["lists_at"] = id_text(agent.get("id")), now.isoformat()
         connection.execute(
             "UPDATE outbound_integrationstatus SET poll_state = poll_state || %s WHERE integration_id = %s",
             (as_json({"me": poll_state["me"], "lists_at": poll_state["lists_at"]}), integration_id),
@@ -374,120 +406,129 @@ _WRITE = """
 UPDATE outbound_integrationstatus SET next_poll_at = %(next)s,
        last_polled_at = coalesce(%(last_polled_at)s, last_polled_at), polled_until = %(polled_until)s,
        poll_state = %(poll_state)s,
-       poll_error = %(problem)s, found = found + %(found)s, webhook_problem = %(webhook)s, granted_to = %(granted)s
+       poll_error = %(problem)s, ingested_count = ingested_count + %(ingested)s, webhook_problem = %(webhook)s,
+       granted_to = %(granted)s
 WHERE integration_id = %(id)s
 """
 
-_BAR = """
+_BLOCK = """
 UPDATE outbound_integrationstatus SET problem = %(problem)s, blocked_until = %(until)s,
        problem_at = CASE WHEN problem = %(problem)s THEN problem_at ELSE %(now)s END
 WHERE integration_id = %(id)s
 """
 
 
-_PATIENCE = """
+_DEFER = """
 UPDATE outbound_integrationstatus SET not_before = greatest(not_before, %(until)s),
        next_poll_at = greatest(next_poll_at, %(until)s)
 WHERE integration_id = %(id)s
 """
 
 
-def poll(directory: IntegrationPool, now: Callable[[], datetime]) -> bool:
+def poll(pool: IntegrationPool, now: Callable[[], datetime]) -> bool:
     """Polls the Halo that is due next. Returns whether there was one."""
-    at = now()
+    started_at = now()
     with database.transaction() as connection:
-        directory.refresh(connection)
-        turn = poll_lease.claim(connection, at)
-    if turn is None:
+        pool.refresh(connection)
+        lease = poll_lease.claim(connection, started_at)
+    if lease is None:
         return False
-    standing = turn.standing
-    opened = directory.get(turn.integration_id)
-    if opened is None or not isinstance(opened.sender, HaloSender):
+    status = lease.status
+    integration = pool.get(lease.integration_id)
+    if integration is None or not isinstance(integration.sender, HaloSender):
         return False
-    line = RecordedClient(directory.client, now, opened.secrets, before=turn.renew)
-    one = PollRun(
-        standing["integration_id"], opened.sender.client, line, opened.account.settings, standing["polled_until"],
-        dict(standing["poll_state"]), _doors(standing["integration_id"]), at, standing["last_polled_at"],
+    http_client = RecordedClient(pool.client, now, integration.secrets, before_request=lease.renew)
+    run = PollRun(
+        status["integration_id"], integration.sender.client, http_client, integration.account.settings,
+        status["polled_until"],
+        dict(status["poll_state"]), _inbound_integrations(status["integration_id"]), started_at,
+        status["last_polled_at"],
     )  # fmt: skip
     problem: TocsinError | None = None
     try:
-        one.carry_out()
+        run.run()
     except poll_lease.LeaseLost:
-        log.warning("The look at outbound integration %s took too long: another process goes on.", one.integration_id)
+        log.warning("The look at outbound integration %s took too long: another process goes on.", run.integration_id)
         return True
     except (Temporary, Permanent) as error:
         problem = error
     except Exception as error:  # one Halo's edge: show the error to users, and poll again at the next interval
         if database.is_unavailable(error):
             raise
-        log.exception("The tickets of outbound integration %s cannot be read.", one.integration_id)
+        log.exception("The tickets of outbound integration %s cannot be read.", run.integration_id)
         problem = Permanent("Something in it could not be understood; the log says what.")
     try:
-        _write(one, directory, opened.sender.rate, turn, problem)
+        _write(run, pool, integration.sender.rate, lease, problem)
     except poll_lease.LeaseLost:
-        log.warning("The look at outbound integration %s took too long: another process goes on.", one.integration_id)
+        log.warning("The look at outbound integration %s took too long: another process goes on.", run.integration_id)
     return True
 
 
-def _doors(integration_id: int) -> list[CompiledIntegration]:
-    doors = registry.shared_registry()
-    doors.refresh()
-    own = [door for door in doors.doors().values() if door.outbound_id == integration_id]
-    usable = [door for door in own if door.mode is not IntegrationMode.DISABLED and door.reader.kind.follows_agent]
-    return sorted(usable, key=lambda door: door.id)
+def _inbound_integrations(integration_id: int) -> list[CompiledIntegration]:
+    inbound_registry = registry.shared_registry()
+    inbound_registry.refresh()
+    linked = [
+        integration for integration in inbound_registry.get_all().values() if integration.outbound_id == integration_id
+    ]
+    pollable = [
+        integration
+        for integration in linked
+        if integration.mode is not IntegrationMode.DISABLED and integration.normalizer.kind.assigns_source_agent
+    ]
+    return sorted(pollable, key=lambda integration: integration.id)
 
 
 def _write(
-    one: PollRun,
-    directory: IntegrationPool,
+    run: PollRun,
+    pool: IntegrationPool,
     rate: rate_limit.RequestRate,
-    turn: poll_lease.PollLease,
+    lease: poll_lease.PollLease,
     problem: TocsinError | None,
 ) -> None:
-    every = PULL_INTERVAL if one.settings.get("pull") else POLL_INTERVAL
+    interval = PULL_INTERVAL if run.settings.get("pull") else POLL_INTERVAL
     if isinstance(problem, NeedsAttention):
-        every = BLOCKED_INTERVAL
-    text = one.line.masked(str(problem) if problem is not None else " ".join(one.remarks))
-    times = int(one.poll_state.pop("throttled", 0)) + 1
+        interval = BLOCKED_INTERVAL
+    text = run.http_client.mask(str(problem) if problem is not None else " ".join(run.remarks))
+    throttle_count = int(run.poll_state.pop("throttled", 0)) + 1
     if isinstance(problem, Throttled):
-        one.poll_state["throttled"] = times
+        run.poll_state["throttled"] = throttle_count
     with database.transaction() as connection:
-        turn.end(connection)
-        if problem is None and turn.was_barred:
+        lease.end(connection)
+        if problem is None and lease.was_blocked:
             # Clears the problem found by polling; its requests are charged below.
-            results.record_outcome(connection, directory, one.integration_id, CallDone(), 0, one.now)
+            results.record_outcome(connection, pool, run.integration_id, CallDone(), 0, run.now)
         connection.execute(
             _WRITE,
             {
-                "next": one.now + every,
-                "last_polled_at": one.now if problem is None else None,
-                "polled_until": one.polled_until,
-                "poll_state": as_json(one.poll_state),
+                "next": run.now + interval,
+                "last_polled_at": run.now if problem is None else None,
+                "polled_until": run.polled_until,
+                "poll_state": as_json(run.poll_state),
                 "problem": sanitize(text)[:500],
-                "found": one.found,
-                "webhook": one.webhook_problem,
-                "granted": rate_limit.charged(rate, turn.standing["granted_to"], one.line.requests, one.now),
-                "id": one.integration_id,
+                "ingested": run.ingested_count,
+                "webhook": run.webhook_problem,
+                "granted": rate_limit.charged(rate, lease.status["granted_to"], run.http_client.requests, run.now),
+                "id": run.integration_id,
             },
         )
         if isinstance(problem, NeedsAttention):
-            until = one.now + rate_limit.BLOCKED_INTERVAL
-            connection.execute(_BAR, {"problem": text, "until": until, "now": one.now, "id": one.integration_id})
+            until = run.now + rate_limit.BLOCKED_INTERVAL
+            connection.execute(_BLOCK, {"problem": text, "until": until, "now": run.now, "id": run.integration_id})
         if isinstance(problem, Throttled):
-            until = one.now + rate_limit.throttle(times, problem.retry_after)
-            connection.execute(_PATIENCE, {"until": until, "id": one.integration_id})
+            until = run.now + rate_limit.throttle(throttle_count, problem.retry_after)
+            connection.execute(_DEFER, {"until": until, "id": run.integration_id})
         # Successful polls are logged only if they found changes.
-        if problem is not None or one.found:
-            said = [(one.integration_id, None, said) for said in one.line.said[-20:]]
-            results.store_exchange(connection, said)
+        if problem is not None or run.ingested_count:
+            recorded = [(run.integration_id, None, recorded) for recorded in run.http_client.exchanges[-20:]]
+            results.store_exchange(connection, recorded)
         database.notify(connection, "outbound-log")
 
 
-def loops(directory: IntegrationPool) -> tuple[PeriodicTask, ...]:
+def polling_tasks(pool: IntegrationPool) -> tuple[PeriodicTask, ...]:
     """The polling tasks of a worker."""
     return (
         PeriodicTask(
-            "outbound look", lambda: poll(directory, clock.now), timedelta(seconds=5), frozenset({"clock", "config"})
+            "outbound look", lambda: poll(pool, clock.now), timedelta(seconds=5), frozenset({"clock", "config"})
         ),
-        lookup_before_decide.loop(directory),
+        lookup_before_decide.lookup_task(pool),
     )

@@ -16,9 +16,9 @@ from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.config.normalizer import NormalizedEvent
 from tocsin.inbound.config.rules import EventAction
 from tocsin.inbound.deciding.alert_creation import columns_of
-from tocsin.inbound.deciding.echo_suppression import FOUND_BY
+from tocsin.inbound.deciding.echo_suppression import CREATED_BY_FETCH
 from tocsin.inbound.parsing.decode import Element
-from tocsin.outbound.connectors.haloitsm.client import whole
+from tocsin.outbound.connectors.haloitsm.client import id_text
 
 RECONCILIATION = "reconciliation"
 
@@ -44,46 +44,50 @@ class KnownTicket:
 
     alert_id: int
     integration_id: int | None
-    is_live: bool
+    is_active: bool
     columns: Mapping[str, str]
     agent_id: str
 
 
-def message(ticket: Mapping[str, Any], at: datetime, event: str = "found by reconciliation", said: str = "") -> Element:
+def message(
+    ticket: Mapping[str, Any], at: datetime, event: str = "found by reconciliation", remark: str = ""
+) -> Element:
     """The message that Halo's webhook would have sent.
 
     `at` is the time of the response by Halo's clock, because the ticket's dates carry no zone and cannot tell how new
-    it is. `said` is a sentence for readers of the message.
+    it is. `remark` is a sentence for readers of the message.
     """
     payload: dict[str, object] = {
         "event": event,
-        "object_id": int(whole(ticket["id"])),
+        "object_id": int(id_text(ticket["id"])),
         "timestamp": at.strftime("%Y-%m-%dT%H:%M:%SZ"),
-        FOUND_BY: RECONCILIATION,
-        **({"message": said} if said else {}),
+        CREATED_BY_FETCH: RECONCILIATION,
+        **({"message": remark} if remark else {}),
         "ticket": dict(ticket),
     }
     raw = json.dumps(payload, ensure_ascii=False).encode("utf-8", "replace")
     return Element(payload, raw)
 
 
-def is_news(door: CompiledIntegration, reading: NormalizedEvent, known: KnownTicket | None) -> bool:
+def is_news(integration: CompiledIntegration, event: NormalizedEvent, known_ticket: KnownTicket | None) -> bool:
     """Whether the ticket contains news.
 
     Without an alert, it is news if it would open one; with a terminal alert, only if it was reopened.
     """
-    if known is None:
-        return reading.intent is EventAction.OPEN and reading.filter_verdict().is_true
-    columns = columns_of(door, reading)
-    if not known.is_live:
-        return reading.intent is EventAction.OPEN and columns.get("source_status") != known.columns.get("source_status")
-    if reading.intent in (EventAction.CLOSE, EventAction.CANCEL):
+    if known_ticket is None:
+        return event.action is EventAction.OPEN and event.check_filters().is_true
+    columns = columns_of(integration, event)
+    if not known_ticket.is_active:
+        return event.action is EventAction.OPEN and columns.get("source_status") != known_ticket.columns.get(
+            "source_status"
+        )
+    if event.action in (EventAction.CLOSE, EventAction.CANCEL):
         return True
-    differ = any(name in columns and _differs(name, columns[name], known.columns) for name in _COMPARED)
-    if "agent" not in reading.mapped.values:
-        return differ
-    number = "" if reading.mapped.says_nobody("agent") else reading.mapped.text("agent_id") or ""
-    return differ or number != known.agent_id
+    is_different = any(name in columns and _differs(name, columns[name], known_ticket.columns) for name in _COMPARED)
+    if "agent" not in event.mapped.values:
+        return is_different
+    agent_id = "" if event.mapped.is_nobody("agent") else event.mapped.text("agent_id") or ""
+    return is_different or agent_id != known_ticket.agent_id
 
 
 def _differs(name: str, value: str, columns: Mapping[str, str]) -> bool:
@@ -95,50 +99,52 @@ def _differs(name: str, value: str, columns: Mapping[str, str]) -> bool:
 
 def merged_into(ticket: Mapping[str, Any]) -> str:
     """The number of the ticket into which this one was merged, or ""."""
-    found = (whole(ticket.get(key)) for key in _MERGED)
-    return next((number for number in found if number.isdecimal() and int(number) > 0), "")
+    ticket_ids = (id_text(ticket.get(key)) for key in _MERGED)
+    return next((ticket_id for ticket_id in ticket_ids if ticket_id.isdecimal() and int(ticket_id) > 0), "")
 
 
-def moment(text: object) -> datetime | None:
+def parse_date(text: object) -> datetime | None:
     """A Halo date, which has no zone; None if absent, or for 1900-01-01."""
     if not isinstance(text, str) or not text:
         return None
     try:
-        found = datetime.fromisoformat(text.strip().rstrip("Z")[:26])
+        parsed = datetime.fromisoformat(text.strip().rstrip("Z")[:26])
     except ValueError:
         return None
-    found = found.replace(tzinfo=None)
-    return found if found.year > 1901 else None
+    parsed = parsed.replace(tzinfo=None)
+    return parsed if parsed.year > 1901 else None
 
 
-def newest(tickets: Sequence[Mapping[str, Any]], before: str, now: datetime) -> str:
-    """Up to when tickets have been read, in Halo's format: the newest change among them, or `before`.
+def newest_change(tickets: Sequence[Mapping[str, Any]], previous: str, now: datetime) -> str:
+    """Up to when tickets have been read, in Halo's format: the newest change among them, or `previous`.
 
     Dates in the future do not count: after one, nothing would ever be found again.
     """
     latest = now.astimezone(UTC).replace(tzinfo=None) + _AHEAD
     changes = [
-        text for ticket in tickets if (at := moment(text := ticket.get("last_update"))) is not None and at <= latest
+        text for ticket in tickets if (at := parse_date(text := ticket.get("last_update"))) is not None and at <= latest
     ]
-    found = max(changes, key=lambda text: moment(text) or datetime.min, default="")  # noqa: DTZ901 - zoneless by nature
-    known = moment(before)
-    if not found or (known is not None and (moment(found) or known) < known):
-        return before
-    return str(found)
+    latest_text = max(changes, key=lambda text: parse_date(text) or datetime.min, default="")  # noqa: DTZ901 - zoneless by nature
+    previous_at = parse_date(previous)
+    if not latest_text or (previous_at is not None and (parse_date(latest_text) or previous_at) < previous_at):
+        return previous
+    return str(latest_text)
 
 
-def since(polled_until: str, zone: str = "UTC") -> str:
+def overlap_start(polled_until: str, zone: str = "UTC") -> str:
     """From when on tickets are read again.
 
     When clocks go back in the zone of Halo's dates, an hour occurs twice, and later changes seem older than the ones
     read; then the whole hour is read again.
     """
-    at = moment(polled_until)
+    at = parse_date(polled_until)
     if at is None:
         return polled_until
-    first, second = (at.replace(tzinfo=ZoneInfo(zone), fold=fold).utcoffset() for fold in (0, 1))
-    repeated = max(first - second, timedelta()) if first is not None and second is not None else timedelta()
-    return (at - OVERLAP - repeated).isoformat(timespec="seconds")
+    offset, later_offset = (at.replace(tzinfo=ZoneInfo(zone), fold=fold).utcoffset() for fold in (0, 1))
+    repeated_hour = (
+        max(offset - later_offset, timedelta()) if offset is not None and later_offset is not None else timedelta()
+    )
+    return (at - OVERLAP - repeated_hour).isoformat(timespec="seconds")
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,19 +157,21 @@ class TicketNote:
     text: str
 
 
-def notes(actions: Sequence[Mapping[str, Any]], me: str, application: str, text_of: Any) -> list[TicketNote]:
+def notes(actions: Sequence[Mapping[str, Any]], own_agent_id: str, application: str, text_of: Any) -> list[TicketNote]:
     """The agents' notes among a ticket's actions, oldest first, without Tocsin's own.
 
     Tocsin's notes are recognized by its agent id or by the name of its application in Halo.
     """
-    found = []
+    agent_notes = []
     for action in actions:
-        number, agent = whole(action.get("id")), whole(action.get("who_agentid"))
-        by = str(action.get("actionby_application_id") or "")
-        is_own = (me and agent == me) or (application and by.casefold() == application.casefold())
-        if is_own or not number.isdecimal() or not agent.isdecimal() or int(agent) < 2:
+        action_id, agent = id_text(action.get("id")), id_text(action.get("who_agentid"))
+        application_id = str(action.get("actionby_application_id") or "")
+        is_from_tocsin = (own_agent_id and agent == own_agent_id) or (
+            application and application_id.casefold() == application.casefold()
+        )
+        if is_from_tocsin or not action_id.isdecimal() or not agent.isdecimal() or int(agent) < 2:
             continue
         text = str(text_of(action)).strip()
         if text:
-            found.append(TicketNote(int(number), agent, str(action.get("who") or f"Agent {agent}"), text))
-    return sorted(found, key=lambda note: note.id)
+            agent_notes.append(TicketNote(int(action_id), agent, str(action.get("who") or f"Agent {agent}"), text))
+    return sorted(agent_notes, key=lambda note: note.id)

@@ -13,15 +13,15 @@ from tocsin.core.ids import token_hash
 from tocsin.inbound.admin import secrets
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.models import Integration
-from tocsin.outbound.connectors.haloitsm.client import HaloClient, whole
+from tocsin.outbound.connectors.haloitsm.client import HaloClient, id_text
 from tocsin.outbound.connectors.interfaces import NeedsAttention, RecordedClient
 from tocsin.outbound.halo_sync import ticket_messages, webhook_setup
 from tocsin.outbound.models import Webhook
 
 #: A webhook is silent after this many polls with unreported changes and no message by webhook in between.
-_MISSED = 2
+_MAX_MISSED_POLLS = 2
 #: How many of an integration's last messages are searched for one that came by webhook.
-_LAST = 50
+_MAX_SEARCHED_MESSAGES = 50
 
 _SILENT = (
     "Changes are found by reconciliation that no webhook told of: look at its deliveries, events and "
@@ -34,11 +34,11 @@ class WebhookPoll(Protocol):
 
     integration_id: int
     client: HaloClient
-    line: RecordedClient
+    http_client: RecordedClient
     poll_state: dict[str, Any]
-    doors: Sequence[CompiledIntegration]
+    inbound_integrations: Sequence[CompiledIntegration]
     now: datetime
-    found_by: dict[int, int]
+    ingested_by_integration: dict[int, int]
 
 
 def url_hash(url: str) -> bytes:
@@ -46,59 +46,59 @@ def url_hash(url: str) -> bytes:
     return hashlib.sha256(url.encode()).digest()
 
 
-def was_registered_for(door: Integration, url: str) -> bool:
+def is_previous_url(integration: Integration, url: str) -> bool:
     """Whether a URL contains the integration's previous token."""
     token = url.rpartition("/")[2]
-    return bool(door.old_token_hash and token and bytes(door.old_token_hash) == token_hash(token))
+    return bool(integration.old_token_hash and token and bytes(integration.old_token_hash) == token_hash(token))
 
 
-def problems(look: WebhookPoll) -> str:
+def find_webhook_problems(poll: WebhookPoll) -> str:
     """Why webhooks deliver nothing, as sentences, or "". With several integrations, each sentence names its own."""
-    rows = Webhook.objects.filter(integration=look.integration_id).select_related("door").order_by("pk")
-    known = {row.door_id: row for row in rows}
-    before: Mapping[str, Any] = look.poll_state.get("missed") or {}
-    missed: dict[str, Any] = {}
-    said = []
-    for door in look.doors:
-        state = _missed(look, door, before.get(str(door.id)) or {})
+    rows = Webhook.objects.filter(integration=poll.integration_id).select_related("inbound_integration").order_by("pk")
+    webhooks = {row.inbound_integration_id: row for row in rows}
+    previous: Mapping[str, Any] = poll.poll_state.get("missed") or {}
+    missed_counts: dict[str, Any] = {}
+    sentences = []
+    for integration in poll.inbound_integrations:
+        state = _count_missed(poll, integration, previous.get(str(integration.id)) or {})
         if state:
-            missed[str(door.id)] = state
-        row = known.get(door.id)
-        text = _of(look, row) if row is not None else ""
-        if not text and state.get("times", 0) >= _MISSED:
+            missed_counts[str(integration.id)] = state
+        row = webhooks.get(integration.id)
+        text = _check_webhook(poll, row) if row is not None else ""
+        if not text and state.get("times", 0) >= _MAX_MISSED_POLLS:
             text = _SILENT
         if text:
-            said.append(f"{door.name}: {text}" if len(look.doors) > 1 else text)
-    look.poll_state["missed"] = missed
-    return " ".join(said)
+            sentences.append(f"{integration.name}: {text}" if len(poll.inbound_integrations) > 1 else text)
+    poll.poll_state["missed"] = missed_counts
+    return " ".join(sentences)
 
 
-def _missed(look: WebhookPoll, door: CompiledIntegration, before: Mapping[str, Any]) -> dict[str, Any]:
+def _count_missed(poll: WebhookPoll, integration: CompiledIntegration, previous: Mapping[str, Any]) -> dict[str, Any]:
     """Consecutive polls with changes that no webhook reported, and since when; a message by webhook resets the
     count."""
-    times, since = int(before.get("times", 0)), before.get("since")
-    if times and _has_come(door.id, datetime.fromisoformat(str(since))):
-        times = 0
-    if look.found_by.get(door.id):
-        return {"times": times + 1, "since": since if times else look.now.isoformat()}
-    return {"times": times, "since": since} if times else {}
+    count, since = int(previous.get("times", 0)), previous.get("since")
+    if count and _has_webhook_message(integration.id, datetime.fromisoformat(str(since))):
+        count = 0
+    if poll.ingested_by_integration.get(integration.id):
+        return {"times": count + 1, "since": since if count else poll.now.isoformat()}
+    return {"times": count, "since": since} if count else {}
 
 
-def _has_come(door_id: int, since: datetime) -> bool:
+def _has_webhook_message(integration_id: int, since: datetime) -> bool:
     """Whether a message has come by webhook since then."""
     with database.transaction() as connection:
-        found = connection.execute(
+        row = connection.execute(
             "SELECT bool_or(m.received_at > %s AND NOT m.headers ? %s) FROM (SELECT received_at, headers "
             "FROM inbound_inboundmessage WHERE integration_id = %s ORDER BY id DESC LIMIT %s) AS m",
-            (since, next(iter(ticket_messages.HEADERS)), door_id, _LAST),
+            (since, next(iter(ticket_messages.HEADERS)), integration_id, _MAX_SEARCHED_MESSAGES),
         ).fetchone()
-    return bool(found and found[0])
+    return bool(row and row[0])
 
 
-def _of(look: WebhookPoll, row: Webhook) -> str:
+def _check_webhook(poll: WebhookPoll, row: Webhook) -> str:
     """What is wrong with one webhook, after updating its URL if needed."""
     try:
-        hook = look.client.get(look.line, f"Webhook/{row.number}", look.now, "see whether its webhook is on")
+        hook = poll.client.get(poll.http_client, f"Webhook/{row.number}", poll.now, "see whether its webhook is on")
     except NeedsAttention:
         raise
     except Permanent as error:
@@ -106,24 +106,24 @@ def _of(look: WebhookPoll, row: Webhook) -> str:
         return "The webhook is not in Halo any more: set it up again." if "(404)" in str(error) else ""
     if not isinstance(hook, Mapping):
         return ""
-    url, there = secrets.url_of(row.door), str(hook.get("url") or "")
-    if there == url:
-        _keep(row, url)
-    elif bytes(row.url_hash) == url_hash(there) or was_registered_for(row.door, there):
+    url, remote_url = secrets.url_of(row.inbound_integration), str(hook.get("url") or "")
+    if remote_url == url:
+        _store_url_hash(row, url)
+    elif bytes(row.url_hash) == url_hash(remote_url) or is_previous_url(row.inbound_integration, remote_url):
         try:
-            webhook_setup.change_address(look.client, look.line, look.now, row.number, url)
+            webhook_setup.change_address(poll.client, poll.http_client, poll.now, row.number, url)
         except NeedsAttention:
             raise
         except Permanent as error:
             return f"The webhook in Halo still has the old address, and cannot be given the new one: {error}"
-        _keep(row, url)
+        _store_url_hash(row, url)
     if not hook.get("active", True):
-        last = whole(hook.get("last_status"))
-        said = f" Its last delivery was answered {last}." if last and last != "200" else ""
-        return f"Halo has switched the webhook off.{said} Set it up again, or switch it on in Halo."
+        last_status = id_text(hook.get("last_status"))
+        suffix = f" Its last delivery was answered {last_status}." if last_status and last_status != "200" else ""
+        return f"Halo has switched the webhook off.{suffix} Set it up again, or switch it on in Halo."
     return ""
 
 
-def _keep(row: Webhook, url: str) -> None:
+def _store_url_hash(row: Webhook, url: str) -> None:
     if bytes(row.url_hash) != url_hash(url):
         Webhook.objects.filter(pk=row.pk).update(url_hash=url_hash(url))

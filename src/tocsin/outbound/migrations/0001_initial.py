@@ -55,7 +55,7 @@ class Migration(migrations.Migration):
                 ("id", models.BigAutoField(primary_key=True, serialize=False)),
                 ("order_key", models.TextField()),
                 ("action", models.TextField()),
-                ("said", models.TextField(db_default="", default="")),
+                ("description", models.TextField(db_default="", default="")),
                 ("ticket", models.TextField(db_default="", default="")),
                 ("content", models.JSONField(db_default={}, default=dict)),
                 ("progress", models.JSONField(db_default={}, default=dict)),
@@ -100,7 +100,7 @@ class Migration(migrations.Migration):
                     models.OneToOneField(
                         on_delete=django.db.models.deletion.CASCADE,
                         primary_key=True,
-                        related_name="standing",
+                        related_name="status",
                         serialize=False,
                         to="outbound.outboundintegration",
                     ),
@@ -121,7 +121,7 @@ class Migration(migrations.Migration):
                 ("last_polled_at", models.DateTimeField(null=True)),
                 ("polled_until", models.TextField(db_default="", default="")),
                 ("poll_error", models.TextField(db_default="", default="")),
-                ("found", models.IntegerField(db_default=0, default=0)),
+                ("ingested_count", models.IntegerField(db_default=0, default=0)),
                 ("webhook_problem", models.TextField(db_default="", default="")),
                 ("poll_state", models.JSONField(db_default={}, default=dict)),
             ],
@@ -130,7 +130,7 @@ class Migration(migrations.Migration):
             name="LookUp",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                ("noun", models.TextField()),
+                ("list_name", models.TextField()),
                 ("number", models.TextField()),
                 ("name", models.TextField()),
                 ("data", models.JSONField(db_default={}, default=dict)),
@@ -225,7 +225,7 @@ class Migration(migrations.Migration):
                 ("url_hash", models.BinaryField(db_default=b"", default=b"", max_length=32)),
                 ("set_up_at", models.DateTimeField()),
                 (
-                    "door",
+                    "inbound_integration",
                     models.ForeignKey(
                         on_delete=django.db.models.deletion.CASCADE, related_name="+", to="inbound.integration"
                     ),
@@ -248,7 +248,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name="lookup",
-            constraint=models.UniqueConstraint(fields=("integration", "noun", "number"), name="outbound_lookup_number"),
+            constraint=models.UniqueConstraint(fields=("integration", "list_name", "number"), name="outbound_lookup_number"),
         ),
         migrations.AddIndex(
             model_name="exchange",
@@ -337,6 +337,6 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name="webhook",
-            constraint=models.UniqueConstraint(fields=("integration", "door"), name="outbound_webhook_door"),
+            constraint=models.UniqueConstraint(fields=("integration", "inbound_integration"), name="outbound_webhook_inbound_integration"),
         ),
     ]

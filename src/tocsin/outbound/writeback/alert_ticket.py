@@ -25,35 +25,41 @@ class AlertTicket:
     #: The ticket's URL, or "".
     url: str
     #: Whether the ticket is being created.
-    is_coming: bool = False
+    is_pending: bool = False
 
     @property
-    def can_be_made(self) -> bool:
-        return not self.number and not self.is_coming
+    def can_create(self) -> bool:
+        return not self.number and not self.is_pending
 
 
 def ticket_of_alert(alert: Alert) -> AlertTicket | None:
     """The alert's ticket; None if the alert itself is a ticket, is a test or dry run, or has no write-back to an
     enabled Halo."""
-    door = alert.integration
-    if door is None or door.outbound is None or door.kind in family(KIND) or alert.is_test or alert.dry_run:
+    inbound_integration = alert.integration
+    if (
+        inbound_integration is None
+        or inbound_integration.outbound is None
+        or inbound_integration.kind in family(KIND)
+        or alert.is_test
+        or alert.dry_run
+    ):
         return None
-    owner = door.outbound
-    if owner.kind != "haloitsm" or not owner.is_enabled:
+    halo = inbound_integration.outbound
+    if halo.kind != "haloitsm" or not halo.is_enabled:
         return None
-    link = TicketLink.objects.filter(integration=owner, alert=alert).first()
+    link = TicketLink.objects.filter(integration=halo, alert=alert).first()
     if link is None:
-        return AlertTicket(owner, "", "")
+        return AlertTicket(halo, "", "")
     if link.ticket:
-        return AlertTicket(owner, link.ticket, f"{owner.settings.get('base_url', '')}/ticket?id={link.ticket}")
-    last = Call.objects.filter(integration=owner, alert=alert, action="create").order_by("-pk").first()
-    return AlertTicket(owner, "", "", is_coming=last is not None and last.status not in ENDED)
+        return AlertTicket(halo, link.ticket, f"{halo.settings.get('base_url', '')}/ticket?id={link.ticket}")
+    last_call = Call.objects.filter(integration=halo, alert=alert, action="create").order_by("-pk").first()
+    return AlertTicket(halo, "", "", is_pending=last_call is not None and last_call.status not in ENDED)
 
 
-def make(alert: Alert, actor: AuditActor, now: datetime) -> int:
+def create_ticket(alert: Alert, actor: AuditActor, now: datetime) -> int:
     """Queues the ticket's creation and returns the call's id. Raises Rejected("not_possible")."""
-    found = ticket_of_alert(alert)
-    if found is None:
+    ticket = ticket_of_alert(alert)
+    if ticket is None:
         detail = "Its inbound integration writes back to no HaloITSM, or the alert is a ticket of it already."
         raise Rejected("not_possible", detail, "alert")
-    return halo_commands.make_ticket(found.integration, alert.pk, actor, now)
+    return halo_commands.make_ticket(ticket.integration, alert.pk, actor, now)

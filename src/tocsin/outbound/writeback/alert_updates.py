@@ -32,10 +32,10 @@ from tocsin.alerts.states import ActorKind, CommandChannel, EventKind
 from tocsin.outbound.states import OutboundEvent
 
 #: Channels through which the other system's own changes arrive.
-_FROM_OUTSIDE = frozenset({CommandChannel.INBOUND, CommandChannel.HALO})
+_EXTERNAL_CHANNELS = frozenset({CommandChannel.INBOUND, CommandChannel.HALO})
 
 #: A step fired on request is already covered by the user's own command.
-_ASKED_FOR = "(asked for)"
+_REQUESTED = "(asked for)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +44,14 @@ class AlertUpdate:
 
     alert_id: int
     event: OutboundEvent
-    who: str
+    actor_name: str
     at: datetime
     #: The user who caused it, if any.
-    who_id: int | None = None
+    user_id: int | None = None
     #: Replaces the integration's own text when the event is a variation, such as unassigning.
     text: str = ""
     #: Whether status, team and priority are set too; not for a variation.
-    is_whole: bool = True
+    sets_fields: bool = True
     #: Whether the ticket's agent changes: to this user, to this name, or, without both, to unassigned.
     sets_agent: bool = False
     agent_id: int | None = None
@@ -65,22 +65,22 @@ def update_for(change: AlertChange) -> Iterator[AlertUpdate]:
     if change.before is None or change.after.is_test:
         return
     if change.command is None:
-        yield from _of_engine(change)
-    elif change.command.via not in _FROM_OUTSIDE and change.command.actor.kind is not ActorKind.INTEGRATION:
-        found = _of_command(change, change.command)
-        if found is not None:
-            yield found
+        yield from _engine_updates(change)
+    elif change.command.via not in _EXTERNAL_CHANNELS and change.command.actor.kind is not ActorKind.INTEGRATION:
+        update = _command_update(change, change.command)
+        if update is not None:
+            yield update
 
 
-def _of_engine(change: AlertChange) -> Iterator[AlertUpdate]:
+def _engine_updates(change: AlertChange) -> Iterator[AlertUpdate]:
     """Updates from the escalation engine: a further step, or exhaustion."""
     for event in change.events:
         if event.via is not CommandChannel.POLICY:
             continue
-        if event.kind is EventKind.ESCALATION_FINISHED:
-            yield _plain(OutboundEvent.EXHAUSTED, event)
-        elif event.kind is EventKind.STEP_FIRED and _ASKED_FOR not in event.reason and _is_further(event):
-            yield _plain(OutboundEvent.ESCALATE, event)
+        if event.kind is EventKind.ESCALATION_EXHAUSTED:
+            yield _engine_update(OutboundEvent.EXHAUSTED, event)
+        elif event.kind is EventKind.STEP_FIRED and _REQUESTED not in event.reason and _is_further(event):
+            yield _engine_update(OutboundEvent.ESCALATE, event)
 
 
 def _is_further(event: NewEvent) -> bool:
@@ -88,76 +88,84 @@ def _is_further(event: NewEvent) -> bool:
     return (event.data.get("step"), event.data.get("pass")) != (1, 1)
 
 
-def _plain(kind: OutboundEvent, event: NewEvent) -> AlertUpdate:
+def _engine_update(kind: OutboundEvent, event: NewEvent) -> AlertUpdate:
     return AlertUpdate(event.alert_id, kind, "Tocsin", event.at, values={"what": event.reason})
 
 
-def _of_command(change: AlertChange, command: Command) -> AlertUpdate | None:
+def _command_update(change: AlertChange, command: Command) -> AlertUpdate | None:
     after, actor = change.after, command.actor
     at = change.events[-1].at if change.events else None
     if at is None:
         return None
-    what = change.events[0].reason
+    reason = change.events[0].reason
     note = _sentence(command.note)
 
-    def told(event: OutboundEvent, text: str = "", *, sets_agent: bool = False, **values: object) -> AlertUpdate:
+    def make_update(event: OutboundEvent, text: str = "", *, sets_agent: bool = False, **values: object) -> AlertUpdate:
         return AlertUpdate(
             change.alert_id, event, actor.name, at, actor.user_id, text, not text, sets_agent,
-            values={"what": what, "note": note, "owner": after.owner_name, **values},
+            values={"what": reason, "note": note, "owner": after.owner_name, **values},
         )  # fmt: skip
 
     match command:
         case Acknowledge():
             return _with_agent(
-                told(OutboundEvent.ACKNOWLEDGE, sets_agent=not after.is_owned), actor.user_id, actor.name
+                make_update(OutboundEvent.ACKNOWLEDGE, sets_agent=not after.is_owned), actor.user_id, actor.name
             )
         case Unacknowledge():
-            return told(OutboundEvent.ACKNOWLEDGE, "<who> took the acknowledgement back at <time>.<note>")
+            return make_update(OutboundEvent.ACKNOWLEDGE, "<who> took the acknowledgement back at <time>.<note>")
         case ExpireAcknowledgement():
-            return told(OutboundEvent.ACKNOWLEDGE, "<what>")
+            return make_update(OutboundEvent.ACKNOWLEDGE, "<what>")
         case Assign():
-            own = command.user_id is not None and command.user_id == actor.user_id
-            text = "" if own else "<who> assigned this to <owner> at <time>.<note>"
-            found = told(OutboundEvent.ASSIGN, text, sets_agent=True)
-            return _whole(_with_agent(found, after.owner_id, after.owner_name))
+            is_self_assigned = command.user_id is not None and command.user_id == actor.user_id
+            text = "" if is_self_assigned else "<who> assigned this to <owner> at <time>.<note>"
+            update = make_update(OutboundEvent.ASSIGN, text, sets_agent=True)
+            return _with_fields(_with_agent(update, after.owner_id, after.owner_name))
         case Unassign():
-            return told(OutboundEvent.ASSIGN, "<who> gave this back at <time>: nobody has it.<note>", sets_agent=True)
+            return make_update(
+                OutboundEvent.ASSIGN, "<who> gave this back at <time>: nobody has it.<note>", sets_agent=True
+            )
         case Escalate():
-            return _whole(told(OutboundEvent.ESCALATE, "<who> asked at <time> to wake the next person.<note>"))
+            return _with_fields(
+                make_update(OutboundEvent.ESCALATE, "<who> asked at <time> to wake the next person.<note>")
+            )
         case Reply():
-            return told(OutboundEvent.REPLY, said=command.text)
+            return make_update(OutboundEvent.REPLY, said=command.text)
         case Hold():
-            return told(OutboundEvent.HOLD, until=command.until)
+            return make_update(OutboundEvent.HOLD, until=command.until)
         case Resume():
-            return told(OutboundEvent.HOLD, "<who> ended the hold at <time>.<note>")
+            return make_update(OutboundEvent.HOLD, "<who> ended the hold at <time>.<note>")
         case Close():
-            return told(OutboundEvent.CLOSE)
+            return make_update(OutboundEvent.CLOSE)
         case Cancel():
-            return _whole(told(OutboundEvent.CLOSE, "<who> cancelled the alert at <time>: nothing was wrong.<note>"))
+            return _with_fields(
+                make_update(OutboundEvent.CLOSE, "<who> cancelled the alert at <time>: nothing was wrong.<note>")
+            )
         case Merge():
-            return told(OutboundEvent.CLOSE, f"<who> merged this into alert {command.into.id} at <time>.<note>")
+            return make_update(OutboundEvent.CLOSE, f"<who> merged this into alert {command.into.id} at <time>.<note>")
         case Reopen() | Undo():
-            return _back(change, told)
+            return _undo_update(change, make_update)
 
 
 def _sentence(note: str) -> str:
     """A user's note as a sentence with a leading space: " Router restarted." for "router restarted"."""
-    said = note.strip()
-    return f" {said[0].upper()}{said[1:]}{'.' if said[-1].isalnum() else ''}" if said else ""
+    text = note.strip()
+    return f" {text[0].upper()}{text[1:]}{'.' if text[-1].isalnum() else ''}" if text else ""
 
 
-def _back(change: AlertChange, told: Callable[..., AlertUpdate]) -> AlertUpdate:
+def _undo_update(change: AlertChange, make_update: Callable[..., AlertUpdate]) -> AlertUpdate:
     """Undone commands: a changed assignee is written to the ticket, everything else is only noted."""
-    before, after = change.before, change.after
-    assert before is not None
-    moved = (before.owner_id, before.owner_name) != (after.owner_id, after.owner_name)
-    found = told(OutboundEvent.ASSIGN if moved else OutboundEvent.CLOSE, "<who>: <what>", sets_agent=moved)
-    return _with_agent(found, after.owner_id, after.owner_name)
+    previous, after = change.before, change.after
+    assert previous is not None
+    is_reassigned = (previous.owner_id, previous.owner_name) != (after.owner_id, after.owner_name)
+    update = make_update(
+        OutboundEvent.ASSIGN if is_reassigned else OutboundEvent.CLOSE, "<who>: <what>", sets_agent=is_reassigned
+    )
+    return _with_agent(update, after.owner_id, after.owner_name)
 
 
-def _with_agent(found: AlertUpdate, user_id: int | None, name: str) -> AlertUpdate:
-    return replace(found, agent_id=user_id, agent_name=name)
+def _with_agent(update: AlertUpdate, user_id: int | None, name: str) -> AlertUpdate:
+    return replace(update, agent_id=user_id, agent_name=name)
 
 
-def _whole(found: AlertUpdate) -> AlertUpdate:
-    return replace(found, is_whole=True)
+def _with_fields(update: AlertUpdate) -> AlertUpdate:
+    return replace(update, sets_fields=True)

@@ -51,28 +51,28 @@ WHERE alert_id = ANY(%s) AND purpose = 'page' AND status IN ('sent', 'delivered'
 
 def follow(connection: Connection, changes: Sequence[AlertChange], now: datetime) -> None:
     """The change handler. New alerts cost at most one small query a second, and more only if they get tickets."""
-    told = [one for change in changes for one in update_for(change)]
-    opened = _opened(connection, changes)
-    if not told and not opened:
+    updates = [update for change in changes for update in update_for(change)]
+    opened_ids = _newly_opened(connection, changes)
+    if not updates and not opened_ids:
         return
-    ids = sorted({one.alert_id for one in told} | opened)
+    ids = sorted({update.alert_id for update in updates} | opened_ids)
     alerts = {row["id"]: row for row in database.rows(connection, _ALERTS, (ids,))}
     if not alerts:
         return
-    made = _tickets_to_make(connection, alerts, told, opened)
-    _try_again(connection, alerts, told, now)
-    calls = [*made.values(), *_writes(connection, alerts, told, frozenset(made))]
+    creations = _ticket_creations(connection, alerts, updates, opened_ids)
+    _retry_creation(connection, alerts, updates, now)
+    calls = [*creations.values(), *_writes(connection, alerts, updates, frozenset(creations))]
     queue(connection, calls, now)
 
 
-def _opened(connection: Connection, changes: Sequence[AlertChange]) -> set[int]:
+def _newly_opened(connection: Connection, changes: Sequence[AlertChange]) -> set[int]:
     """The newly opened alerts that need a ticket in Halo."""
-    openings = [change for change in changes if change.before is None and change.integration_id is not None]
-    begin_to_page = {change.alert_id for change in changes if change.before is not None and change.is_opening}
-    if not openings:
-        return begin_to_page
-    makers = _makers.current(connection)
-    return begin_to_page | {change.alert_id for change in openings if change.integration_id in makers}
+    new_alerts = [change for change in changes if change.before is None and change.integration_id is not None]
+    paging_ids = {change.alert_id for change in changes if change.before is not None and change.is_opening}
+    if not new_alerts:
+        return paging_ids
+    creator_ids = _ticket_creators.current_ids(connection)
+    return paging_ids | {change.alert_id for change in new_alerts if change.integration_id in creator_ids}
 
 
 @dataclass(slots=True)
@@ -86,7 +86,7 @@ class _TicketCreators:
     read_at: float = float("-inf")
     ids: frozenset[int] = frozenset()
 
-    def current(self, connection: Connection) -> frozenset[int]:
+    def current_ids(self, connection: Connection) -> frozenset[int]:
         """The ids of these integrations."""
         at, url = time.monotonic(), database.url()
         if url != self.url or at - self.read_at >= 1.0:
@@ -97,99 +97,112 @@ class _TicketCreators:
         return self.ids
 
 
-_makers = _TicketCreators()
+_ticket_creators = _TicketCreators()
 
 
-def _tickets_to_make(
-    connection: Connection, alerts: Mapping[int, Mapping[str, Any]], told: Sequence[AlertUpdate], opened: set[int]
+def _ticket_creations(
+    connection: Connection,
+    alerts: Mapping[int, Mapping[str, Any]],
+    updates: Sequence[AlertUpdate],
+    opened_ids: set[int],
 ) -> dict[int, NewCall]:
     """The calls that create tickets, by alert id. The link row guarantees at most one per alert."""
-    happened = {(one.alert_id, one.event.value) for one in told if one.is_whole}
-    happened |= {(number, "opened") for number in opened}
-    wanted = [
+    occurred = {(update.alert_id, update.event.value) for update in updates if update.sets_fields}
+    occurred |= {(alert_id, "opened") for alert_id in opened_ids}
+    rows = [
         row
         for row in alerts.values()
         if row["inbound_kind"] not in family(writeback_settings.KIND)
         and row["linked"] is None
-        and any((row["id"], event) in happened for event in row["settings"].get("create_ticket", {}).get("on", ()))
+        and any((row["id"], event) in occurred for event in row["settings"].get("create_ticket", {}).get("on", ()))
     ]
-    if not wanted:
+    if not rows:
         return {}
-    known = alert_values.load_alert_values(connection, [row["id"] for row in wanted])
-    return ticket_creation.make(connection, {row["id"]: (row["outbound_id"], row["settings"]) for row in wanted}, known)
+    values = alert_values.load_alert_values(connection, [row["id"] for row in rows])
+    return ticket_creation.first_creation_calls(
+        connection, {row["id"]: (row["outbound_id"], row["settings"]) for row in rows}, values
+    )
 
 
-def _try_again(
-    connection: Connection, alerts: Mapping[int, Mapping[str, Any]], told: Sequence[AlertUpdate], now: datetime
+def _retry_creation(
+    connection: Connection, alerts: Mapping[int, Mapping[str, Any]], updates: Sequence[AlertUpdate], now: datetime
 ) -> None:
     """Retries a failed ticket creation when something else happens on the alert."""
-    happened = {one.alert_id for one in told}
-    ended: dict[int, list[int]] = {}
+    alert_ids = {update.alert_id for update in updates}
+    failed: dict[int, list[int]] = {}
     for row in alerts.values():
-        if row["id"] in happened and row["linked"] == "" and row["making"] in (None, CallStatus.DEAD):
-            ended.setdefault(row["outbound_id"], []).append(row["id"])
-    for number, ids in sorted(ended.items()):
-        ticket_creation.retry_creation(connection, number, now, alert_ids=ids)
+        if row["id"] in alert_ids and row["linked"] == "" and row["making"] in (None, CallStatus.DEAD):
+            failed.setdefault(row["outbound_id"], []).append(row["id"])
+    for integration_id, ids in sorted(failed.items()):
+        ticket_creation.retry_creation(connection, integration_id, now, alert_ids=ids)
 
 
 def _writes(
-    connection: Connection, alerts: Mapping[int, Mapping[str, Any]], told: Sequence[AlertUpdate], made: frozenset[int]
+    connection: Connection,
+    alerts: Mapping[int, Mapping[str, Any]],
+    updates: Sequence[AlertUpdate],
+    created_ids: frozenset[int],
 ) -> list[NewCall]:
-    wanted = [one for one in told if one.alert_id in alerts and _has_ticket(alerts[one.alert_id], made)]
-    if not wanted:
+    writable = [
+        update for update in updates if update.alert_id in alerts and _has_ticket(alerts[update.alert_id], created_ids)
+    ]
+    if not writable:
         return []
-    ids = sorted({one.alert_id for one in wanted})
+    ids = sorted({update.alert_id for update in writable})
     pages: dict[int, dict[str, int]] = {}
-    for number, channel, count in connection.execute(_PAGES, (ids,)).fetchall():
-        pages.setdefault(number, {})[channel] = count
-    found = (_write(alerts[one.alert_id], one, pages.get(one.alert_id, {})) for one in wanted)
-    return [call for call in found if call is not None]
+    for alert_id, channel, count in connection.execute(_PAGES, (ids,)).fetchall():
+        pages.setdefault(alert_id, {})[channel] = count
+    calls = (_write(alerts[update.alert_id], update, pages.get(update.alert_id, {})) for update in writable)
+    return [call for call in calls if call is not None]
 
 
-def _has_ticket(row: Mapping[str, Any], made: frozenset[int]) -> bool:
+def _has_ticket(row: Mapping[str, Any], created_ids: frozenset[int]) -> bool:
     if row["inbound_kind"] in family(writeback_settings.KIND):
         return bool(row["source_id"])
     # An alert whose ticket a person dropped gets no notes either.
-    return row["id"] in made or (row["linked"] is not None and row["making"] != CallStatus.DROPPED)
+    return row["id"] in created_ids or (row["linked"] is not None and row["making"] != CallStatus.DROPPED)
 
 
-def _write(row: Mapping[str, Any], told: AlertUpdate, pages: Mapping[str, int]) -> NewCall | None:
+def _write(row: Mapping[str, Any], update: AlertUpdate, pages: Mapping[str, int]) -> NewCall | None:
     """The call that writes the update, or None if the integration writes nothing for it."""
     settings = row["settings"]
-    wanted = writeback_settings.write_of(settings, told.event)
-    if not wanted.does_anything:
+    writeback = writeback_settings.get_writeback(settings, update.event)
+    if not writeback.has_changes:
         return None
     zone = settings.get("time_zone") or row["time_zone"] or "UTC"
-    known = {
-        "who": told.who,
-        "time": writeback_settings.clock_text(told.at, zone),
+    values = {
+        "who": update.actor_name,
+        "time": writeback_settings.clock_text(update.at, zone),
         "after": writeback_settings.after_text(pages)
-        if told.event in (OutboundEvent.ACKNOWLEDGE, OutboundEvent.ASSIGN, OutboundEvent.CLOSE)
+        if update.event in (OutboundEvent.ACKNOWLEDGE, OutboundEvent.ASSIGN, OutboundEvent.CLOSE)
         else "",
         "alert": row["id"],
         "subject": row["subject"],
-        **told.values,
+        **update.values,
     }
-    if isinstance(until := known.get("until"), datetime):
-        known["until"] = writeback_settings.clock_text(until, zone)
-    content: dict[str, object] = {"event": told.event.value, "who_user": told.who_id}
-    if wanted.note:
-        content |= {"note": writeback_settings.note_text(told.text or wanted.note, known), "public": wanted.is_public}
-    if wanted.agent and told.sets_agent:
-        content["agent"] = {"user": told.agent_id, "name": told.agent_name}
-    if told.is_whole:
-        parts = (("status", wanted.status), ("team", wanted.team), ("priority", wanted.priority))
+    if isinstance(until := values.get("until"), datetime):
+        values["until"] = writeback_settings.clock_text(until, zone)
+    content: dict[str, object] = {"event": update.event.value, "who_user": update.user_id}
+    if writeback.note:
+        content |= {
+            "note": writeback_settings.note_text(update.text or writeback.note, values),
+            "public": writeback.is_public,
+        }
+    if writeback.should_assign and update.sets_agent:
+        content["agent"] = {"user": update.agent_id, "name": update.agent_name}
+    if update.sets_fields:
+        parts = (("status", writeback.status), ("team", writeback.team), ("priority", writeback.priority))
         content |= {key: text for key, text in parts if text}
     if content.keys() <= {"event", "who_user"}:
         return None
-    is_own = row["inbound_kind"] in family(writeback_settings.KIND)
-    ticket = row["source_id"] if is_own else row["linked"] or ""
-    said = str(content.get("note") or f"{told.event.value}, by {told.who}")
+    is_halo_alert = row["inbound_kind"] in family(writeback_settings.KIND)
+    ticket = row["source_id"] if is_halo_alert else row["linked"] or ""
+    description = str(content.get("note") or f"{update.event.value}, by {update.actor_name}")
     return NewCall(
         row["outbound_id"],
-        f"ticket:{ticket}" if is_own else f"alert:{row['id']}",
+        f"ticket:{ticket}" if is_halo_alert else f"alert:{row['id']}",
         "write",
-        said,
+        description,
         alert_id=row["id"],
         ticket=ticket,
         content=content,

@@ -33,87 +33,89 @@ ORDER BY c.id
 
 @dataclass(slots=True)
 class _WriteCollector:
-    me: str = ""
+    own_agent_id: str = ""
     agents: dict[str, int] = field(default_factory=dict)
     statuses: dict[str, int] = field(default_factory=dict)
     priorities: dict[str, int] = field(default_factory=dict)
     teams: dict[str, int] = field(default_factory=dict)
-    lately: set[str] = field(default_factory=set)
-    under_way: set[int] = field(default_factory=set)
-    agent_is_coming: bool = False
-    status_is_coming: bool = False
+    recent_statuses: set[str] = field(default_factory=set)
+    pending_ids: set[int] = field(default_factory=set)
+    is_agent_pending: bool = False
+    is_status_pending: bool = False
     agent_at: datetime | None = None
     status_at: datetime | None = None
 
 
-def ask(
+def load_recent_writes(
     connection: Connection, tickets: Sequence[tuple[int, str]], now: datetime
 ) -> Mapping[tuple[int, str], RecentWrites]:
     """The writes by (integration id, ticket); a ticket without writes has no entry."""
     parameters = {
-        "integrations": [number for number, _ in tickets],
+        "integrations": [integration_id for integration_id, _ in tickets],
         "tickets": [ticket for _, ticket in tickets],
         "since": now - REMEMBER_FOR,
     }
-    gathered: dict[tuple[int, str], _WriteCollector] = {}
+    collectors: dict[tuple[int, str], _WriteCollector] = {}
     for row in database.rows(connection, _WRITES, parameters):
-        _add(gathered.setdefault((row["integration_id"], row["ticket"]), _WriteCollector()), row)
+        _collect(collectors.setdefault((row["integration_id"], row["ticket"]), _WriteCollector()), row)
     return {
         key: RecentWrites(
-            one.agents,
-            one.statuses,
-            one.agent_is_coming,
-            one.status_is_coming,
-            one.agent_at,
-            one.status_at,
-            one.priorities,
-            one.teams,
-            frozenset(one.under_way),
-            frozenset(one.lately),
-            one.me,
+            collector.agents,
+            collector.statuses,
+            collector.is_agent_pending,
+            collector.is_status_pending,
+            collector.agent_at,
+            collector.status_at,
+            collector.priorities,
+            collector.teams,
+            frozenset(collector.pending_ids),
+            frozenset(collector.recent_statuses),
+            collector.own_agent_id,
         )
-        for key, one in gathered.items()
+        for key, collector in collectors.items()
     }
 
 
-def _add(found: _WriteCollector, row: Mapping[str, Any]) -> None:
-    found.me = row["me"]
-    is_over = row["status"] in ("dead", "dropped")
+def _collect(collector: _WriteCollector, row: Mapping[str, Any]) -> None:
+    collector.own_agent_id = row["me"]
+    has_failed = row["status"] in ("dead", "dropped")
     # A failed call has set only the fields of its completed steps.
-    no_fields, no_status = is_over and not row["has_fields"], is_over and not row["was_status_set"]
-    wrote = {name: value for name, value in row["wrote"].items() if not (no_status if name == "status" else no_fields)}
+    no_fields, no_status = has_failed and not row["has_fields"], has_failed and not row["was_status_set"]
+    written = {
+        name: value for name, value in row["wrote"].items() if not (no_status if name == "status" else no_fields)
+    }
     if row["has_agent"] and not no_fields:
-        found.agent_at = row["queued_at"]
+        collector.agent_at = row["queued_at"]
     if row["has_status"] and not no_status:
-        found.status_at = row["queued_at"]
+        collector.status_at = row["queued_at"]
     if row["status"] in ("queued", "sending"):
         if not row["has_fields"]:
-            found.under_way.add(row["id"])
-        found.agent_is_coming |= row["has_agent"]
-        found.status_is_coming |= row["has_status"]
-    if "status" in wrote:
-        found.lately.add(wrote["status"].casefold())
+            collector.pending_ids.add(row["id"])
+        collector.is_agent_pending |= row["has_agent"]
+        collector.is_status_pending |= row["has_status"]
+    if "status" in written:
+        collector.recent_statuses.add(written["status"].casefold())
     if row["is_echoed"]:
         return
     # If the same value was written twice, the later write is matched.
-    if "agent" in wrote:
-        found.agents[wrote["agent"]] = row["id"]
-    if "status" in wrote:
-        found.statuses[wrote["status"].casefold()] = row["id"]
+    if "agent" in written:
+        collector.agents[written["agent"]] = row["id"]
+    if "status" in written:
+        collector.statuses[written["status"].casefold()] = row["id"]
     if row["status"] == "queued" and not row["has_fields"] and not row["is_uncertain"]:
         # It was attempted, and its fields were not set.
         return
     # A message contains a priority's name, or only its number.
-    found.priorities |= {text.casefold(): row["id"] for text in wrote.get("priority", ())}
-    if "team" in wrote:
-        found.teams[wrote["team"].casefold()] = row["id"]
+    collector.priorities |= {text.casefold(): row["id"] for text in written.get("priority", ())}
+    if "team" in written:
+        collector.teams[written["team"].casefold()] = row["id"]
 
 
-def record_write(connection: Connection, writes: Sequence[int]) -> None:
+def mark_echoed(connection: Connection, call_ids: Sequence[int]) -> None:
     """Marks these writes as echoed, and all earlier ones to the same tickets."""
     connection.execute(
         "UPDATE outbound_call c SET is_echoed = true FROM outbound_call w WHERE w.id = ANY(%s) "
         "AND c.integration_id = w.integration_id AND c.ticket = w.ticket AND c.ticket <> '' AND c.id <= w.id "
         "AND c.status IN ('sending', 'sent', 'dead', 'dropped') AND NOT c.is_echoed",
-        (list(writes),),
+        (list(call_ids),),
     )

@@ -45,19 +45,19 @@ def save_group(spec: Mapping[str, object], *, existing: Group | None = None, act
     """
     with transaction.atomic():
         config_version.lock()
-        read = specs.read_group(spec, default_zone=settings_store.get(settings_store.TIME_ZONE))
+        parsed = specs.read_group(spec, default_zone=settings_store.get(settings_store.TIME_ZONE))
         others = Group.objects.exclude(pk=existing.pk) if existing else Group.objects.all()
-        if others.filter(name__iexact=read.name).exists():
-            raise Rejected("name_taken", f'There is a group "{read.name}" already.', "name")
-        users = _users(read)
+        if others.filter(name__iexact=parsed.name).exists():
+            raise Rejected("name_taken", f'There is a group "{parsed.name}" already.', "name")
+        users = _users(parsed)
         # Evaluated before the members are written, which would change the result.
         adder = permissions.viewer(User.objects.get(pk=actor.user_id)) if actor.user_id is not None else None
         before = group_spec(existing) if existing else None
         group = existing or Group()
-        group.name, group.description, group.time_zone = read.name, read.description, read.time_zone
+        group.name, group.description, group.time_zone = parsed.name, parsed.description, parsed.time_zone
         group.save()
-        _write_members(group, read, users, adder)
-        _write_contacts(group, read, actor)
+        _write_members(group, parsed, users, adder)
+        _write_contacts(group, parsed, actor)
         after = group_spec(Group.objects.get(pk=group.pk))
         config_audit.record("group", group, before, after, actor=actor, now=now)
     return group
@@ -92,57 +92,57 @@ def delete_group(group: Group, *, actor: AuditActor, now: datetime) -> None:
     """Deletes a group, but not its members. Raises `Rejected("in_use")` while something references it."""
     with transaction.atomic():
         config_version.lock()
-        object_hooks.refuse_deletion("group", group.pk, group.name)
+        object_hooks.reject_if_referenced("group", group.pk, group.name)
         config_audit.record("group", group, group_spec(group), None, actor=actor, now=now)
         group.delete()
 
 
-def _users(read: GroupSpec) -> dict[str, User]:
+def _users(parsed: GroupSpec) -> dict[str, User]:
     """Returns the members' users by lower-case username. Raises Rejected for unknown names."""
-    wanted = {member.user.lower() for member in read.members}
+    usernames = {member.user.lower() for member in parsed.members}
     # Match on both, because the database may lower-case non-ASCII letters differently.
     folded = User.objects.annotate(folded=Lower("username"))
-    known = folded.filter(Q(folded__in=wanted) | Q(username__in=[member.user for member in read.members]))
-    found: dict[str, User] = {user.username.lower(): user for user in known if user.username.lower() in wanted}
+    matching = folded.filter(Q(folded__in=usernames) | Q(username__in=[member.user for member in parsed.members]))
+    users: dict[str, User] = {user.username.lower(): user for user in matching if user.username.lower() in usernames}
     raise_all(
-        Rejected("not_found", f'{member.place}: there is no user "{member.user}".', member.place)
-        for member in read.members
-        if member.user.lower() not in found
+        Rejected("not_found", f'{member.path}: there is no user "{member.user}".', member.path)
+        for member in parsed.members
+        if member.user.lower() not in users
     )
-    return found
+    return users
 
 
-def _write_members(group: Group, read: GroupSpec, users: Mapping[str, User], adder: Viewer | None) -> None:
+def _write_members(group: Group, parsed: GroupSpec, users: Mapping[str, User], adder: Viewer | None) -> None:
     """Writes any number of members in a few statements. `adder` saves the group; None is the command line."""
     known = {membership.user_id: membership for membership in Membership.objects.filter(group=group)}
-    fresh, changed = [], []
-    for position, member in enumerate(read.members):
+    added, changed = [], []
+    for position, member in enumerate(parsed.members):
         user, roles = users[member.user.lower()], [str(role) for role in member.roles]
         membership = known.pop(user.pk, None)
         if membership is None:
-            shows = adder is None or adder.sees_addresses_of(user.pk)
-            fresh.append(Membership(group=group, user=user, roles=roles, position=position, shows_addresses=shows))
+            is_visible = adder is None or adder.can_view_addresses_of(user.pk)
+            added.append(Membership(group=group, user=user, roles=roles, position=position, shows_addresses=is_visible))
         elif (membership.roles, membership.position) != (roles, position):
             membership.roles, membership.position = roles, position
             changed.append(membership)
     if known:
         group.memberships.filter(user__in=list(known)).delete()
-    Membership.objects.bulk_create(fresh)
+    Membership.objects.bulk_create(added)
     Membership.objects.bulk_update(changed, ["roles", "position"])
 
 
-def _write_contacts(group: Group, read: GroupSpec, actor: AuditActor) -> None:
+def _write_contacts(group: Group, parsed: GroupSpec, actor: AuditActor) -> None:
     """Writes the contacts. A contact is identified by its label."""
     known = {contact.label.lower(): contact for contact in group.contacts.all()}
-    kept = {wanted.label.lower() for wanted in read.contacts}
+    kept_labels = {contact_spec.label.lower() for contact_spec in parsed.contacts}
     for label, contact in known.items():
-        if label not in kept:
+        if label not in kept_labels:
             contact.delete()
-    for position, wanted in enumerate(read.contacts):
-        contact = known.get(wanted.label.lower()) or GroupContact(group=group)
-        address = encrypted_addresses.keep_stored(wanted.address, contact.address)
-        if (contact.channel, contact.address) != (wanted.channel, address):
-            chat_servers.require_allowed(wanted.channel, address, actor, is_group=True)
-        contact.label, contact.channel, contact.address = wanted.label, wanted.channel, address
+    for position, contact_spec in enumerate(parsed.contacts):
+        contact = known.get(contact_spec.label.lower()) or GroupContact(group=group)
+        address = encrypted_addresses.restore_masked(contact_spec.address, contact.address)
+        if (contact.channel, contact.address) != (contact_spec.channel, address):
+            chat_servers.require_allowed(contact_spec.channel, address, actor, is_group=True)
+        contact.label, contact.channel, contact.address = contact_spec.label, contact_spec.channel, address
         contact.position = position
         contact.save()

@@ -27,14 +27,14 @@ MAX_ABSENCES = 200
 
 @dataclass(frozen=True, slots=True)
 class AbsenceSpec:
-    """An absence with users and groups by name. `place` is the prefix of its keys in error messages."""
+    """An absence with users and groups by name. `path_prefix` is the prefix of its keys in error messages."""
 
     starts_at: datetime
     ends_at: datetime
     cover: str | None
     covers: Mapping[str, str]
     note: str
-    place: str
+    path_prefix: str
 
 
 def current(user: User, now: datetime) -> list[OutOfOffice]:
@@ -54,7 +54,7 @@ def absence_spec(absence: OutOfOffice) -> dict[str, Any]:
 
 def nested_spec(absence: OutOfOffice) -> dict[str, Any]:
     """Returns the absence in the form that YAML nests under its user."""
-    spec: dict[str, Any] = {"from": _written(absence.starts_at), "to": _written(absence.ends_at)}
+    spec: dict[str, Any] = {"from": _format_time(absence.starts_at), "to": _format_time(absence.ends_at)}
     if absence.cover:
         spec["cover"] = absence.cover.username
     covers = {cover.group.name: cover.user.username for cover in absence.covers.all()}
@@ -74,17 +74,17 @@ def save_absence(
     """
     with transaction.atomic():
         config_version.lock()
-        outer = ObjectReader(spec)
-        read = _read(outer, user.time_zone)
-        outer.check()
-        if read.ends_at <= now:
+        reader = ObjectReader(spec)
+        parsed = _read(reader, user.time_zone)
+        reader.raise_errors()
+        if parsed.ends_at <= now:
             raise Rejected("invalid", "to: is over already.", "to")
-        others = [one for one in current(user, now) if existing is None or one.pk != existing.pk]
-        _refuse_overlaps(user, [(one.starts_at, one.ends_at, "") for one in others], read)
+        others = [other for other in current(user, now) if existing is None or other.pk != existing.pk]
+        _reject_overlaps(user, [(other.starts_at, other.ends_at, "") for other in others], parsed)
         before = absence_spec(existing) if existing else None
         absence = existing or OutOfOffice(user=user)
-        _refuse_switched_off(read)
-        _write(absence, read)
+        _reject_inactive_covers(parsed)
+        _write(absence, parsed)
         _record(absence, before, absence_spec(rows().get(pk=absence.pk)), actor, now)
     return absence
 
@@ -97,29 +97,29 @@ def delete_absence(absence: OutOfOffice, *, actor: AuditActor, now: datetime) ->
         absence.delete()
 
 
-def replace_all(user: User, wanted: object, *, actor: AuditActor, now: datetime) -> bool:
+def replace_all(user: User, specs: object, *, actor: AuditActor, now: datetime) -> bool:
     """Replaces the user's current and future absences with a list of specs; past ones stay.
 
     Returns False if nothing changed. Raises Rejected, naming the field from `out_of_office` on.
     """
     with transaction.atomic():
         config_version.lock()
-        outer = ObjectReader({"out_of_office": wanted})
-        found = [_read(one, user.time_zone) for one in outer.specs("out_of_office")]
-        outer.check()
-        coming = [read for read in found if read.ends_at > now]
-        if len(coming) > MAX_ABSENCES:
+        reader = ObjectReader({"out_of_office": specs})
+        parsed_specs = [_read(item, user.time_zone) for item in reader.nested_list("out_of_office")]
+        reader.raise_errors()
+        upcoming = [parsed for parsed in parsed_specs if parsed.ends_at > now]
+        if len(upcoming) > MAX_ABSENCES:
             raise Rejected("invalid", f"out_of_office: a user has at most {MAX_ABSENCES}.", "out_of_office")
-        for number, read in enumerate(coming):
-            earlier = [(one.starts_at, one.ends_at, one.place) for one in coming[:number]]
-            _refuse_overlaps(user, earlier, read)
-        held = current(user, now)
-        before = [nested_spec(one) for one in held]
-        for gone in held:
-            gone.delete()
-        for read in coming:
-            _write(OutOfOffice(user=user), read)
-        after = [nested_spec(one) for one in current(user, now)]
+        for index, parsed in enumerate(upcoming):
+            earlier = [(item.starts_at, item.ends_at, item.path_prefix) for item in upcoming[:index]]
+            _reject_overlaps(user, earlier, parsed)
+        existing = current(user, now)
+        before = [nested_spec(item) for item in existing]
+        for absence in existing:
+            absence.delete()
+        for parsed in upcoming:
+            _write(OutOfOffice(user=user), parsed)
+        after = [nested_spec(item) for item in current(user, now)]
         # All rows are rewritten, then compared, so that an unchanged list adds no audit entry.
         if before == after:
             return False
@@ -138,76 +138,76 @@ def replace_all(user: User, wanted: object, *, actor: AuditActor, now: datetime)
 
 def absences_using_user(user_id: int, now: datetime) -> list[str]:
     """Returns the current and future absences that this user covers, which prevent the user's deletion."""
-    coming = OutOfOffice.objects.filter(ends_at__gt=now).select_related("user")
-    covering = coming.filter(cover=user_id) | coming.filter(covers__user=user_id)
+    upcoming = OutOfOffice.objects.filter(ends_at__gt=now).select_related("user")
+    covering = upcoming.filter(cover=user_id) | upcoming.filter(covers__user=user_id)
     return [f"the absence of {absence.user.username}" for absence in covering.distinct()]
 
 
 def _read(spec: ObjectReader, zone: str) -> AbsenceSpec:
     starts_at, ends_at = _moment(spec, "from", zone), _moment(spec, "to", zone)
     if spec.has("from") and spec.has("to") and ends_at <= starts_at:
-        spec.refuse("to", "is not after from.")
+        spec.add_error("to", "is not after from.")
     covers: dict[str, str] = {}
-    given = spec.raw("covers", {})
-    if not isinstance(given, Mapping):
-        spec.refuse("covers", "must be groups with a user each, such as {Service Desk: bob}.")
+    raw_covers = spec.raw("covers", {})
+    if not isinstance(raw_covers, Mapping):
+        spec.add_error("covers", "must be groups with a user each, such as {Service Desk: bob}.")
     else:
-        folded = [str(group).casefold() for group in given]
-        for group, user in given.items():
+        folded = [str(group).casefold() for group in raw_covers]
+        for group, user in raw_covers.items():
             if folded.count(str(group).casefold()) > 1:
-                spec.refuse("covers", f'"{group}" is there twice.')
+                spec.add_error("covers", f'"{group}" is there twice.')
             elif isinstance(user, str) and user.strip():
                 covers[str(group)] = user.strip()
             else:
-                spec.refuse("covers", f'"{group}" needs a user\'s name.')
-    read = AbsenceSpec(
+                spec.add_error("covers", f'"{group}" needs a user\'s name.')
+    parsed = AbsenceSpec(
         starts_at,
         ends_at,
         spec.text("cover") or None,
         covers,
         spec.text("note"),
-        spec.place("from").removesuffix("from"),
+        spec.path("from").removesuffix("from"),
     )
-    spec.done()
-    return read
+    spec.reject_unknown_keys()
+    return parsed
 
 
 def _moment(spec: ObjectReader, key: str, zone: str) -> datetime:
     """Reads a required time, with an offset or Z, or local in `zone`. Returns it in UTC."""
-    text = spec.text(key, required=True, longest=40)
+    text = spec.text(key, required=True, max_length=40)
     if text:
         try:
-            found = datetime.fromisoformat(text)
+            moment = datetime.fromisoformat(text)
         except ValueError:
-            found = None
+            moment = None
         # A date alone does not say whether it is the last day away or the first day back.
-        if found is not None and len(text) >= len("2026-12-24T17:00") and 1970 < found.year < 2200:
-            return (found if found.tzinfo else found.replace(tzinfo=ZoneInfo(zone))).astimezone(UTC)
-        spec.refuse(key, f'"{text}" is not a moment; write it like 2026-12-24T17:00 or 2026-12-24T16:00:00Z.')
+        if moment is not None and len(text) >= len("2026-12-24T17:00") and 1970 < moment.year < 2200:
+            return (moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(zone))).astimezone(UTC)
+        spec.add_error(key, f'"{text}" is not a moment; write it like 2026-12-24T17:00 or 2026-12-24T16:00:00Z.')
     return datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def _refuse_overlaps(user: User, others: Iterable[tuple[datetime, datetime, str]], read: AbsenceSpec) -> None:
-    for starts_at, ends_at, _place in others:
-        if starts_at < read.ends_at and read.starts_at < ends_at:
+def _reject_overlaps(user: User, others: Iterable[tuple[datetime, datetime, str]], parsed: AbsenceSpec) -> None:
+    for starts_at, ends_at, _prefix in others:
+        if starts_at < parsed.ends_at and parsed.starts_at < ends_at:
             zone = ZoneInfo(user.time_zone)
             since, until = starts_at.astimezone(zone), ends_at.astimezone(zone)
             raise Rejected(
                 "overlap",
-                f"{read.place}from: {user.display_name} is away already from {since:%a %d %b %Y %H:%M} to "
+                f"{parsed.path_prefix}from: {user.display_name} is away already from {since:%a %d %b %Y %H:%M} to "
                 f"{until:%a %d %b %Y %H:%M} ({zone.key}); two absences may not overlap.",
-                f"{read.place}from",
+                f"{parsed.path_prefix}from",
             )
 
 
-def _write(absence: OutOfOffice, read: AbsenceSpec) -> None:
-    cover = _user(read.cover, f"{read.place}cover", absence.user) if read.cover else None
+def _write(absence: OutOfOffice, parsed: AbsenceSpec) -> None:
+    cover = _user(parsed.cover, f"{parsed.path_prefix}cover", absence.user) if parsed.cover else None
     covers = [
-        (_group(group, f"{read.place}covers"), _user(user, f"{read.place}covers", absence.user))
-        for group, user in read.covers.items()
+        (_group(group, f"{parsed.path_prefix}covers"), _user(user, f"{parsed.path_prefix}covers", absence.user))
+        for group, user in parsed.covers.items()
     ]
-    absence.starts_at, absence.ends_at = read.starts_at, read.ends_at
-    absence.cover, absence.note = cover, read.note
+    absence.starts_at, absence.ends_at = parsed.starts_at, parsed.ends_at
+    absence.cover, absence.note = cover, parsed.note
     absence.save()
     absence.covers.all().delete()
     OutOfOfficeCover.objects.bulk_create(
@@ -215,33 +215,33 @@ def _write(absence: OutOfOffice, read: AbsenceSpec) -> None:
     )
 
 
-def _user(name: str, place: str, away: User) -> User:
-    found = User.objects.filter(username__iexact=name).first()
-    if found is None:
-        raise Rejected("not_found", f'{place}: there is no user "{name}".', place)
-    if found.pk == away.pk:
-        raise Rejected("invalid", f"{place}: {found.display_name} cannot cover for themselves.", place)
-    return found
+def _user(name: str, path: str, absent_user: User) -> User:
+    user = User.objects.filter(username__iexact=name).first()
+    if user is None:
+        raise Rejected("not_found", f'{path}: there is no user "{name}".', path)
+    if user.pk == absent_user.pk:
+        raise Rejected("invalid", f"{path}: {user.display_name} cannot cover for themselves.", path)
+    return user
 
 
-def _refuse_switched_off(read: AbsenceSpec) -> None:
+def _reject_inactive_covers(parsed: AbsenceSpec) -> None:
     """Rejects deactivated users as covers. A file may still name a user who was deactivated since; such a gap is
     reported with the coverage gaps."""
-    for name, key in ((read.cover, "cover"), *((user, "covers") for user in read.covers.values())):
-        found = User.objects.filter(username__iexact=name, is_active=False).first() if name else None
-        if found is not None:
-            place = f"{read.place}{key}"
-            raise Rejected("invalid", f"{place}: {found.display_name} is switched off.", place)
+    for name, key in ((parsed.cover, "cover"), *((user, "covers") for user in parsed.covers.values())):
+        inactive_user = User.objects.filter(username__iexact=name, is_active=False).first() if name else None
+        if inactive_user is not None:
+            path = f"{parsed.path_prefix}{key}"
+            raise Rejected("invalid", f"{path}: {inactive_user.display_name} is switched off.", path)
 
 
-def _group(name: str, place: str) -> Group:
-    found = Group.objects.filter(name__iexact=name).first()
-    if found is None:
-        raise Rejected("not_found", f'{place}: there is no group "{name}".', place)
-    return found
+def _group(name: str, path: str) -> Group:
+    group = Group.objects.filter(name__iexact=name).first()
+    if group is None:
+        raise Rejected("not_found", f'{path}: there is no group "{name}".', path)
+    return group
 
 
-def _written(at: datetime) -> str:
+def _format_time(at: datetime) -> str:
     return at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 

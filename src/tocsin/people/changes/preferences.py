@@ -16,17 +16,17 @@ from tocsin.people.models import User
 THEMES = ("light", "dark")
 
 
-def spec_of(user: User) -> dict[str, Any]:
+def preferences_spec(user: User) -> dict[str, Any]:
     """Returns the user's preferences in the form of the API."""
     return {"name": user.name, "time_zone": user.time_zone, "language": user.language, "theme": user.theme}
 
 
-def change(user: User, wanted: Mapping[str, Any], *, actor: AuditActor, now: datetime) -> User:
-    """Changes the preferences in `wanted`; None resets one to its default. Raises Rejected, naming the field."""
-    theme = (wanted["theme"] or "") if "theme" in wanted else user.theme
+def change(user: User, values: Mapping[str, Any], *, actor: AuditActor, now: datetime) -> User:
+    """Changes the preferences in `values`; None resets one to its default. Raises Rejected, naming the field."""
+    theme = (values["theme"] or "") if "theme" in values else user.theme
     if theme and theme not in THEMES:
         raise Rejected("invalid", f'theme: "{theme}" is not one of {", ".join(THEMES)}.', "theme")
-    changes = {key: value for key, value in wanted.items() if key != "theme"}
+    changes = {key: value for key, value in values.items() if key != "theme"}
     if changes.get("language", "") is None:
         # A missing language would leave it unchanged.
         changes["language"] = ""

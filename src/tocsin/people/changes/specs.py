@@ -54,7 +54,7 @@ class MemberSpec:
 
     user: str
     roles: tuple[MemberRole, ...]
-    place: str
+    path: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +80,14 @@ class GroupSpec:
 def read_user(value: object, default_zone: str) -> UserSpec:
     """Parses a user. Raises Rejected, or RejectedAll, naming each field."""
     spec = ObjectReader(value)
-    rules = spec.spec("notification_rules")
+    rules = spec.nested("notification_rules")
     user = UserSpec(
         username=spec.name("username"),
         name=spec.line("name"),
         email=_email(spec),
         role=spec.one_of("role", Role, Role.RESPONDER),
-        time_zone=spec.zone(default=default_zone),
-        is_active=spec.flag("active", True),
+        time_zone=spec.time_zone(default=default_zone),
+        is_active=spec.boolean("active", True),
         language=_language(spec),
         contact_methods=_contact_methods(spec) if spec.has("contact_methods") else None,
         notification_rules=notification_rules.read(rules) if rules is not None else None,
@@ -101,7 +101,7 @@ def read_contact_method(value: object) -> ContactSpec:
     """Parses a contact method. Raises Rejected, or RejectedAll, naming each field."""
     spec = ObjectReader(value)
     method = _contact_method(spec)
-    spec.check()
+    spec.raise_errors()
     return method
 
 
@@ -110,96 +110,96 @@ def read_group(value: object, default_zone: str) -> GroupSpec:
     spec = ObjectReader(value)
     group = GroupSpec(
         name=spec.name(),
-        description=spec.text("description", longest=2000),
-        time_zone=spec.zone(default=default_zone),
+        description=spec.text("description", max_length=2000),
+        time_zone=spec.time_zone(default=default_zone),
         members=_members(spec),
-        contacts=tuple(_group_contact(contact) for contact in spec.specs("contacts")),
+        contacts=tuple(_group_contact(contact) for contact in spec.nested_list("contacts")),
     )
-    _refuse_doubles(spec, "contacts", [contact.label for contact in group.contacts])
+    _reject_duplicates(spec, "contacts", [contact.label for contact in group.contacts])
     spec.finish()
     return group
 
 
 def _email(spec: ObjectReader) -> str:
-    email = spec.text("email", required=True, longest=254)
+    email = spec.text("email", required=True, max_length=254)
     if email:
         try:
             # Lower case, as django-allauth stores and looks up addresses.
             return addresses.email(email).lower()
         except ValueError as error:
-            spec.refuse("email", str(error), "invalid_address")
+            spec.add_error("email", str(error), "invalid_address")
     return email
 
 
 def _language(spec: ObjectReader) -> str | None:
     if not spec.has("language"):
         return None
-    language = spec.text("language", longest=10)
+    language = spec.text("language", max_length=10)
     if language and language not in LANGUAGES:
-        spec.refuse("language", f'"{language}" is not one of {", ".join(LANGUAGES)}.')
+        spec.add_error("language", f'"{language}" is not one of {", ".join(LANGUAGES)}.')
     return language
 
 
 def _contact_methods(spec: ObjectReader) -> tuple[ContactSpec, ...]:
-    methods = tuple(_contact_method(method) for method in spec.specs("contact_methods"))
-    _refuse_doubles(spec, "contact_methods", [method.label for method in methods])
+    methods = tuple(_contact_method(method) for method in spec.nested_list("contact_methods"))
+    _reject_duplicates(spec, "contact_methods", [method.label for method in methods])
     return methods
 
 
 def _contact_method(spec: ObjectReader) -> ContactSpec:
-    label = spec.line("label", required=True, longest=100)
+    label = spec.line("label", required=True, max_length=100)
     channel, address = _address(spec)
-    times, every = notification_rules.repeat(spec)
+    times, every = notification_rules.read_repeat(spec)
     method = ContactSpec(
         label=label,
         channel=channel,
         address=address,
-        wait=spec.span("wait", timedelta(), longest=notification_rules.MAX_RULE_DELAY),
+        wait=spec.duration("wait", timedelta(), maximum=notification_rules.MAX_RULE_DELAY),
         repeat_times=times,
         repeat_every=every,
-        is_enabled=spec.flag("enabled", True),
+        is_enabled=spec.boolean("enabled", True),
     )
-    spec.done()
+    spec.reject_unknown_keys()
     return method
 
 
 def _group_contact(spec: ObjectReader) -> GroupContactSpec:
-    label = spec.line("label", required=True, longest=100)
+    label = spec.line("label", required=True, max_length=100)
     channel, address = _address(spec)
-    spec.done()
+    spec.reject_unknown_keys()
     return GroupContactSpec(label, channel, address)
 
 
 def _address(spec: ObjectReader) -> tuple[str, str]:
-    channel = spec.text("channel", required=True, longest=20)
-    address = spec.text("address", required=True, longest=addresses.MAX_ADDRESS_CHARS)
+    channel = spec.text("channel", required=True, max_length=20)
+    address = spec.text("address", required=True, max_length=addresses.MAX_ADDRESS_CHARS)
     if channel and address:
         try:
             address = addresses.validate_address(channel, address)
         except Rejected as problem:
-            spec.refuse("channel" if problem.code == "unknown_channel" else "address", problem.detail, problem.code)
+            spec.add_error("channel" if problem.code == "unknown_channel" else "address", problem.detail, problem.code)
     return channel, address
 
 
 def _members(spec: ObjectReader) -> tuple[MemberSpec, ...]:
     members = []
-    for entry in spec.specs("members"):
+    for entry in spec.nested_list("members"):
         user = entry.text("user", required=True)
         roles = []
-        for number, role in enumerate(entry.texts("roles")):
+        for index, role in enumerate(entry.texts("roles")):
             if role in list(MemberRole):
                 roles.append(MemberRole(role))
             else:
-                entry.refuse(f"roles[{number}]", f'"{role}" is not one of {", ".join(MemberRole)}.')
-        entry.done()
-        members.append(MemberSpec(user, tuple(role for role in MemberRole if role in roles), entry.place("user")))
-    _refuse_doubles(spec, "members", [member.user for member in members])
+                entry.add_error(f"roles[{index}]", f'"{role}" is not one of {", ".join(MemberRole)}.')
+        entry.reject_unknown_keys()
+        members.append(MemberSpec(user, tuple(role for role in MemberRole if role in roles), entry.path("user")))
+    _reject_duplicates(spec, "members", [member.user for member in members])
     return tuple(members)
 
 
-def _refuse_doubles(spec: ObjectReader, key: str, names: Iterable[str]) -> None:
+def _reject_duplicates(spec: ObjectReader, key: str, names: Iterable[str]) -> None:
     seen: set[str] = set()
-    for number, name in enumerate(names):
+    for index, name in enumerate(names):
         if name and name.casefold() in seen:
-            spec.refuse(f"{key}[{number}]", f'"{name}" is there twice.', "name_taken")
+            spec.add_error(f"{key}[{index}]", f'"{name}" is there twice.', "name_taken")
         seen.add(name.casefold())

@@ -33,7 +33,7 @@ from tocsin.people.models import ContactMethod, User, accepts_code
 FIRST_LABEL = "Email-Official"
 
 #: Columns that a spec writes for an existing user.
-_WRITTEN = ("username", "name", "email", "role", "time_zone", "is_active", "language")
+_SPEC_COLUMNS = ("username", "name", "email", "role", "time_zone", "is_active", "language")
 
 #: Actors with the machine's shell, who count as having verified an e-mail address.
 _TRUSTED = ("cli", "yaml")
@@ -82,20 +82,20 @@ def save_user(
     """
     with transaction.atomic():
         config_version.lock()
-        read = checked(spec, existing=existing, password=password)
+        parsed = validate_user(spec, existing=existing, password=password)
         before = user_spec(existing) if existing else None
         user = existing or User()
-        if before and not (read.is_active and read.role is Role.ADMIN):
-            _refuse_last_administrator(user)
-        _write_user(user, read, password)
-        methods = read.contact_methods
+        if before and not (parsed.is_active and parsed.role is Role.ADMIN):
+            _reject_last_administrator(user)
+        _write_user(user, parsed, password)
+        methods = parsed.contact_methods
         if methods is None and not existing:
-            methods = (ContactSpec(FIRST_LABEL, "email", read.email),)
+            methods = (ContactSpec(FIRST_LABEL, "email", parsed.email),)
         if methods is not None:
             _write_contact_methods(user, methods)
-        _write_notification_rules(user, read)
+        _write_notification_rules(user, parsed)
         _write_email(user, is_verified=actor.via in _TRUSTED)
-        if read.role is Role.ADMIN and read.is_active:
+        if parsed.role is Role.ADMIN and parsed.is_active:
             setup_link.revoke_all()
         _record(user, before, actor, now)
         if password is not None and existing:
@@ -120,34 +120,34 @@ def change_own(
     """
     with transaction.atomic():
         config_version.lock()
-        held = User.objects.filter(pk=user.pk).first()
-        if held is None:
+        current = User.objects.filter(pk=user.pk).first()
+        if current is None:
             raise Rejected("not_found", "This user is gone.")
-        spec = {key: value for key, value in user_spec(held).items() if key != "contact_methods"}
-        return save_user({**spec, **changes}, existing=held, actor=actor, now=now, password=password)
+        spec = {key: value for key, value in user_spec(current).items() if key != "contact_methods"}
+        return save_user({**spec, **changes}, existing=current, actor=actor, now=now, password=password)
 
 
-def checked(spec: Mapping[str, object], *, existing: User | None = None, password: str | None = None) -> UserSpec:
+def validate_user(spec: Mapping[str, object], *, existing: User | None = None, password: str | None = None) -> UserSpec:
     """Parses the spec and validates the password. Raises Rejected, or RejectedAll, with every error of both."""
     problems: list[Rejected] = []
-    read = None
+    parsed = None
     try:
-        read = specs.read_user(spec, default_zone=settings_store.get(settings_store.TIME_ZONE))
-        _refuse_taken(read, existing)
+        parsed = specs.read_user(spec, default_zone=settings_store.get(settings_store.TIME_ZONE))
+        _reject_taken_logins(parsed, existing)
     except RejectedAll as rejected:
         problems.extend(rejected.problems)
     except Rejected as rejected:
         problems.append(rejected)
     if password is not None:
         # Uses the names in an invalid spec too, because a password must not resemble them.
-        named = {key: value for key in ("username", "name", "email") if isinstance(value := spec.get(key), str)}
+        names = {key: value for key in ("username", "name", "email") if isinstance(value := spec.get(key), str)}
         try:
-            validate_password(password, User(**named))
+            validate_password(password, User(**names))
         except ValidationError as error:
             problems.append(Rejected("invalid_password", " ".join(error.messages), "password"))
     raise_all(problems)
-    assert read is not None
-    return read
+    assert parsed is not None
+    return parsed
 
 
 def create_first_administrator(
@@ -180,18 +180,18 @@ def delete_user(user: User, *, actor: AuditActor, now: datetime) -> None:
     """
     with transaction.atomic():
         config_version.lock()
-        _refuse_last_administrator(user)
-        before, number, email = user_spec(user), user.pk, user.email
-        object_hooks.run_forget_hooks("user", number)
+        _reject_last_administrator(user)
+        before, user_id, email = user_spec(user), user.pk, user.email
+        object_hooks.run_deletion_hooks("user", user_id)
         # The last of the locks. A concurrent assignment of an alert to this user waits for this transaction and is then
         # rejected. Otherwise the alert would belong to a missing user and page nobody.
-        list(User.objects.select_for_update().filter(pk=number))
-        object_hooks.refuse_deletion("user", number, user.username)
+        list(User.objects.select_for_update().filter(pk=user_id))
+        object_hooks.reject_if_referenced("user", user_id, user.username)
         user.delete()
         audit.record_change(
-            actor, now=now, object_type="user", object_id=number, object_name=user.username, before=before, after=None
+            actor, now=now, object_type="user", object_id=user_id, object_name=user.username, before=before, after=None
         )
-        audit.erase_person("user", number, known_as=email, instead=user.username)
+        audit.erase_person("user", user_id, email=email, replacement=user.username)
         config_version.bump()
 
 
@@ -204,19 +204,19 @@ def save_contact_method(
     """
     with transaction.atomic():
         config_version.lock()
-        read = specs.read_contact_method(spec)
+        parsed = specs.read_contact_method(spec)
         others = user.contact_methods.exclude(pk=existing.pk) if existing else user.contact_methods.all()
-        if others.filter(label__iexact=read.label).exists():
-            raise Rejected("name_taken", f'There is a contact method "{read.label}" already.', "label")
+        if others.filter(label__iexact=parsed.label).exists():
+            raise Rejected("name_taken", f'There is a contact method "{parsed.label}" already.', "label")
         before = user_spec(user)
         last = others.order_by("position").last()
         method = existing or ContactMethod(user=user, position=last.position + 1 if last else 0)
-        old, known = method.label, (method.channel, method.address)
-        _write_contact_method(method, read, is_own=_is_self_entered(user, actor))
-        if (method.channel, method.address) != known:
+        old_label, old_target = method.label, (method.channel, method.address)
+        _write_contact_method(method, parsed, is_self_entered=_is_self_entered(user, actor))
+        if (method.channel, method.address) != old_target:
             chat_servers.require_allowed(method.channel, method.address, actor, is_group=False)
         if existing:
-            _relabel(user, old, method.label)
+            _relabel(user, old_label, method.label)
         _record(user, before, actor, now)
     return method
 
@@ -232,23 +232,23 @@ def delete_contact_method(method: ContactMethod, *, actor: AuditActor, now: date
         _record(user, before, actor, now)
 
 
-def _refuse_taken(read: UserSpec, existing: User | None) -> None:
+def _reject_taken_logins(parsed: UserSpec, existing: User | None) -> None:
     """Rejects a username or e-mail address that another user has as either, because sign-in accepts both."""
     problems = []
     others = User.objects.annotate(folded_name=Lower("username"), folded_email=Lower("email"))
     if existing:
         others = others.exclude(pk=existing.pk)
-    wanted = (read.username.lower(), read.email.lower())
-    alike = others.filter(Q(folded_name__in=wanted) | Q(folded_email__in=wanted))
-    taken = {text for names in alike.values_list("folded_name", "folded_email") for text in names}
-    for field, value in (("username", read.username), ("email", read.email)):
-        if value.lower() in taken:
-            what = "username" if field == "username" else "e-mail address"
-            problems.append(Rejected("name_taken", f'The {what} "{value}" is in use already.', field))
+    logins = (parsed.username.lower(), parsed.email.lower())
+    matching = others.filter(Q(folded_name__in=logins) | Q(folded_email__in=logins))
+    used_logins = {text for names in matching.values_list("folded_name", "folded_email") for text in names}
+    for field, value in (("username", parsed.username), ("email", parsed.email)):
+        if value.lower() in used_logins:
+            field_label = "username" if field == "username" else "e-mail address"
+            problems.append(Rejected("name_taken", f'The {field_label} "{value}" is in use already.', field))
     raise_all(problems)
 
 
-def _refuse_last_administrator(user: User) -> None:
+def _reject_last_administrator(user: User) -> None:
     others = User.objects.filter(role=Role.ADMIN, is_active=True).exclude(pk=user.pk)
     if user.role == Role.ADMIN and user.is_active and not others.exists():
         raise Rejected(
@@ -258,11 +258,11 @@ def _refuse_last_administrator(user: User) -> None:
         )
 
 
-def _write_user(user: User, read: UserSpec, password: str | None) -> None:
-    user.username, user.name, user.email = read.username, read.name, read.email
-    user.role, user.time_zone, user.is_active = read.role, read.time_zone, read.is_active
-    if read.language is not None:
-        user.language = read.language
+def _write_user(user: User, parsed: UserSpec, password: str | None) -> None:
+    user.username, user.name, user.email = parsed.username, parsed.name, parsed.email
+    user.role, user.time_zone, user.is_active = parsed.role, parsed.time_zone, parsed.is_active
+    if parsed.language is not None:
+        user.language = parsed.language
     if password is not None:
         user.set_password(password)
     if user._state.adding:
@@ -271,24 +271,24 @@ def _write_user(user: User, read: UserSpec, password: str | None) -> None:
         user.save()
         return
     # Writes only these columns, so that a password changed since the user was read is kept.
-    user.save(update_fields=[*_WRITTEN, *(["password"] if password is not None else [])])
+    user.save(update_fields=[*_SPEC_COLUMNS, *(["password"] if password is not None else [])])
     if not user.is_active:
         sessions.end_all(user)
 
 
-def _write_contact_methods(user: User, wanted: Sequence[ContactSpec]) -> None:
+def _write_contact_methods(user: User, contact_specs: Sequence[ContactSpec]) -> None:
     """Replaces the user's contact methods, in this order. A method is identified by its label."""
     known = {method.label.lower(): method for method in user.contact_methods.all()}
-    kept = {read.label.lower() for read in wanted}
+    kept_labels = {contact_spec.label.lower() for contact_spec in contact_specs}
     for label, method in known.items():
-        if label not in kept:
+        if label not in kept_labels:
             method.delete()
-            user.reminders = reminder_rules.renamed(user.reminders, label, None)
+            user.reminders = reminder_rules.rename_method(user.reminders, label, None)
             user.save(update_fields=["reminders"])
-    for position, read in enumerate(wanted):
-        method = known.get(read.label.lower()) or ContactMethod(user=user)
+    for position, contact_spec in enumerate(contact_specs):
+        method = known.get(contact_spec.label.lower()) or ContactMethod(user=user)
         method.position = position
-        _write_contact_method(method, read)
+        _write_contact_method(method, contact_spec)
 
 
 def _is_self_entered(user: User, actor: AuditActor) -> bool:
@@ -300,37 +300,41 @@ def _is_known(method: ContactMethod, channel: str, address: str) -> bool:
     """Returns whether the address is known to be correct: the user signs in with it, or another method uses it."""
     if channel == "email" and address.lower() == method.user.email.lower():
         return True
-    ways = ("sms", "voice") if channel in ("sms", "voice") else (channel,)
-    others = ContactMethod.objects.filter(user=method.user, channel__in=ways, address__iexact=address)
+    channels = ("sms", "voice") if channel in ("sms", "voice") else (channel,)
+    others = ContactMethod.objects.filter(user=method.user, channel__in=channels, address__iexact=address)
     return others.filter(awaits_code=False).exclude(pk=method.pk).exists()
 
 
-def _write_contact_method(method: ContactMethod, read: ContactSpec, *, is_own: bool = False) -> None:
-    address = encrypted_addresses.keep_stored(read.address, method.address)
-    if (method.channel, method.address) != (read.channel, address):
+def _write_contact_method(method: ContactMethod, contact_spec: ContactSpec, *, is_self_entered: bool = False) -> None:
+    address = encrypted_addresses.restore_masked(contact_spec.address, method.address)
+    if (method.channel, method.address) != (contact_spec.channel, address):
         method.verified_at = None
-        asks_for_code = is_own and accepts_code(read.channel, address)
-        method.awaits_code = asks_for_code and not _is_known(method, read.channel, read.address)
-    elif not is_own:
+        needs_code = is_self_entered and accepts_code(contact_spec.channel, address)
+        method.awaits_code = needs_code and not _is_known(method, contact_spec.channel, contact_spec.address)
+    elif not is_self_entered:
         method.awaits_code = False
-    method.label, method.channel, method.address = read.label, read.channel, address
-    method.wait, method.repeat_times, method.repeat_every = read.wait, read.repeat_times, read.repeat_every
-    method.is_enabled = read.is_enabled
+    method.label, method.channel, method.address = contact_spec.label, contact_spec.channel, address
+    method.wait, method.repeat_times, method.repeat_every = (
+        contact_spec.wait,
+        contact_spec.repeat_times,
+        contact_spec.repeat_every,
+    )
+    method.is_enabled = contact_spec.is_enabled
     method.save()
 
 
-def _write_notification_rules(user: User, read: UserSpec) -> None:
+def _write_notification_rules(user: User, parsed: UserSpec) -> None:
     """Writes the spec's notification rules. Without any in the spec, only references to deleted methods are removed."""
     before = user.notification_rules
     labels = list(ContactMethod.objects.filter(user=user).values_list("label", flat=True))
-    if read.notification_rules is not None and read.rules_spec is not None:
-        notification_rules.refuse_unknown(read.rules_spec, read.notification_rules, labels)
-        read.rules_spec.check()
-        user.notification_rules = notification_rules.write(read.notification_rules)
+    if parsed.notification_rules is not None and parsed.rules_spec is not None:
+        notification_rules.reject_unknown_labels(parsed.rules_spec, parsed.notification_rules, labels)
+        parsed.rules_spec.raise_errors()
+        user.notification_rules = notification_rules.write(parsed.notification_rules)
     else:
         rules = notification_rules.load(user.notification_rules)
-        for gone in notification_rules.labels(rules) - {label.casefold() for label in labels}:
-            rules = notification_rules.renamed(rules, gone, None)
+        for deleted_label in notification_rules.labels(rules) - {label.casefold() for label in labels}:
+            rules = notification_rules.rename_method(rules, deleted_label, None)
         user.notification_rules = notification_rules.write(rules)
     if user.notification_rules != before:
         user.save(update_fields=["notification_rules"])
@@ -338,41 +342,41 @@ def _write_notification_rules(user: User, read: UserSpec) -> None:
 
 def _relabel(user: User, old: str, new: str | None) -> None:
     """Updates the rules and reminders, which refer to methods by label, after a relabelling or deletion."""
-    held = User.objects.get(pk=user.pk)
-    held.notification_rules = notification_rules.write(
-        notification_rules.renamed(notification_rules.load(held.notification_rules), old, new)
+    current = User.objects.get(pk=user.pk)
+    current.notification_rules = notification_rules.write(
+        notification_rules.rename_method(notification_rules.load(current.notification_rules), old, new)
     )
-    held.reminders = reminder_rules.renamed(held.reminders, old, new)
-    held.save(update_fields=["notification_rules", "reminders"])
+    current.reminders = reminder_rules.rename_method(current.reminders, old, new)
+    current.save(update_fields=["notification_rules", "reminders"])
 
 
-def move_contact_method(method: ContactMethod, places: int, *, actor: AuditActor, now: datetime) -> None:
-    """Moves a contact method up (negative `places`) or down in the user's order."""
+def move_contact_method(method: ContactMethod, offset: int, *, actor: AuditActor, now: datetime) -> None:
+    """Moves a contact method up (negative `offset`) or down in the user's order."""
     with transaction.atomic():
         config_version.lock()
         user = method.user
         before = user_spec(user)
         order = list(ContactMethod.objects.filter(user=user))
-        at = order.index(method)
-        order.insert(max(0, min(len(order) - 1, at + places)), order.pop(at))
-        for position, one in enumerate(order):
-            ContactMethod.objects.filter(pk=one.pk).update(position=position)
+        index = order.index(method)
+        order.insert(max(0, min(len(order) - 1, index + offset)), order.pop(index))
+        for position, other in enumerate(order):
+            ContactMethod.objects.filter(pk=other.pk).update(position=position)
         _record(user, before, actor, now)
 
 
 def _write_email(user: User, *, is_verified: bool) -> None:
     """Updates django-allauth's record of the user's only e-mail address."""
-    held = None
+    primary = None
     for address in EmailAddress.objects.filter(user=user):
         if address.email.lower() == user.email.lower():
-            held = address
+            primary = address
         else:
             address.delete()
-    if held is None:
+    if primary is None:
         EmailAddress.objects.create(user=user, email=user.email, primary=True, verified=is_verified)
-    elif held.email != user.email or (is_verified and not held.verified):
-        held.email, held.verified = user.email, is_verified or held.verified
-        held.save(update_fields=["email", "verified"])
+    elif primary.email != user.email or (is_verified and not primary.verified):
+        primary.email, primary.verified = user.email, is_verified or primary.verified
+        primary.save(update_fields=["email", "verified"])
 
 
 def _record(user: User, before: dict[str, Any] | None, actor: AuditActor, now: datetime) -> None:

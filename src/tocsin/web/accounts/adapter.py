@@ -32,7 +32,7 @@ from tocsin.web.http.request import address_of, moment_of
 
 log = logging.getLogger(__name__)
 
-_AGAIN = {
+_REAUTHENTICATION_LABELS = {
     "reauthenticate": _("Use the password"),
     "mfa_reauthenticate": _("Use a code"),
     "mfa_reauthenticate:webauthn": _("Use a key"),
@@ -72,9 +72,9 @@ class AccountAdapter(DefaultAccountAdapter):
     def send_mail(self, template_prefix: str, email: str, context: dict[str, Any]) -> None:
         """Render and send the e-mail in a separate thread. The response time or a mail server error would otherwise
         reveal whether an account with that address exists."""
-        whole = {**context, "public_url": environment.current().public_url}
-        work = (self, template_prefix, email, whole, translation.get_language())
-        threading.Thread(target=_leave, args=work, name="account mail", daemon=True).start()
+        full_context = {**context, "public_url": environment.current().public_url}
+        thread_args = (self, template_prefix, email, full_context, translation.get_language())
+        threading.Thread(target=_render_and_send, args=thread_args, name="account mail", daemon=True).start()
 
     def set_password(self, user: AbstractBaseUser, password: str) -> None:
         """Save only the password, so that a concurrent change of the user's role is not overwritten."""
@@ -88,8 +88,11 @@ class AccountAdapter(DefaultAccountAdapter):
 
     def get_reauthentication_methods(self, user: AbstractBaseUser | AnonymousUser) -> list[dict[str, Any]]:
         """Return the reauthentication methods with Tocsin's descriptions."""
-        found: list[dict[str, Any]] = super().get_reauthentication_methods(user)
-        return [{**one, "description": _AGAIN.get(one["id"], one["description"])} for one in found]
+        methods: list[dict[str, Any]] = super().get_reauthentication_methods(user)
+        return [
+            {**method, "description": _REAUTHENTICATION_LABELS.get(method["id"], method["description"])}
+            for method in methods
+        ]
 
     def logout(self, request: HttpRequest) -> None:
         if request.user.is_authenticated:
@@ -98,8 +101,8 @@ class AccountAdapter(DefaultAccountAdapter):
 
     def authentication_failed(self, request: HttpRequest, **credentials: Any) -> None:
         super().authentication_failed(request, **credentials)
-        tried = str(credentials.get("username") or credentials.get("email") or "")[:200]
-        audit.record_sign_in(None, tried, succeeded=False, address=address_of(request), now=moment_of(request))
+        login_name = str(credentials.get("username") or credentials.get("email") or "")[:200]
+        audit.record_sign_in(None, login_name, succeeded=False, address=address_of(request), now=moment_of(request))
 
     def pre_authenticate(self, request: HttpRequest, **credentials: Any) -> None:
         """Count the attempt against the rate limits, without revealing whether the account exists.
@@ -109,19 +112,21 @@ class AccountAdapter(DefaultAccountAdapter):
         """
         name = typed_name(credentials)
         user = find_account(name)
-        typed = None
+        typed_usage = None
         if device_of(request, user) is None:
-            typed = attempts.count_typed(request, name)
-            if typed is None:
+            typed_usage = attempts.count_typed(request, name)
+            if typed_usage is None:
                 raise self.validation_error("too_many_login_attempts")
-        counted = attempts.count(request, user, name)
-        if counted is None:
-            if typed is None:
+        account_usage = attempts.count(request, user, name)
+        if account_usage is None:
+            if typed_usage is None:
                 raise self.validation_error("too_many_login_attempts")
             make_password(str(credentials.get("password", "")))
             self.authentication_failed(request, **credentials)
             raise self.validation_error("username_password_mismatch")
-        self._login_failed_rl_usage = RateLimitUsage([*(typed.usage if typed else ()), *counted.usage])
+        self._login_failed_rl_usage = RateLimitUsage(
+            [*(typed_usage.usage if typed_usage else ()), *account_usage.usage]
+        )
 
     def get_client_ip(self, request: HttpRequest) -> str:
         """Return the key for allauth's limits by address: the user's known device, else the client address.
@@ -129,12 +134,12 @@ class AccountAdapter(DefaultAccountAdapter):
         Behind an untrusted proxy or a shared line, unrelated clients share one address.
         """
         user = request.user if isinstance(request.user, User) else None
-        named = str(request.POST.get("login") or request.POST.get("email") or "").strip()
-        device = device_of(request, user or (find_account(named) if named else None))
+        login_name = str(request.POST.get("login") or request.POST.get("email") or "").strip()
+        device = device_of(request, user or (find_account(login_name) if login_name else None))
         return f"device {device}" if device else str(super().get_client_ip(request))
 
-    def post_login(self, request: HttpRequest, user: AbstractBaseUser, **rest: Any) -> HttpResponse:
-        response: HttpResponse = super().post_login(request, user, **rest)
+    def post_login(self, request: HttpRequest, user: AbstractBaseUser, **kwargs: Any) -> HttpResponse:
+        response: HttpResponse = super().post_login(request, user, **kwargs)
         assert isinstance(user, User)
         remember(request, response, user)
         return response
@@ -162,7 +167,7 @@ class SecondFactorAdapter(DefaultMFAAdapter):
         return {"id": urlsplit(environment.current().public_url).hostname or "localhost", "name": "Tocsin"}
 
 
-def _leave(
+def _render_and_send(
     adapter: AccountAdapter, template_prefix: str, email: str, context: dict[str, Any], language: str | None
 ) -> None:
     try:

@@ -19,7 +19,7 @@ def count_typed(request: HttpRequest, name: str) -> RateLimitUsage | None:
     """Count an attempt for the typed account name, whether or not it exists. Return None if there were too many."""
     by_address = _count(request, "address", _address(request))
     by_name = _count(request, "client", f"typed {_address(request)} {name.casefold()}")
-    return _both(by_address, by_name)
+    return _combine_usage(by_address, by_name)
 
 
 def count(request: HttpRequest, user: User | None, name: str = "") -> RateLimitUsage | None:
@@ -31,10 +31,10 @@ def count(request: HttpRequest, user: User | None, name: str = "") -> RateLimitU
     account = f"unknown {name.casefold()}" if user is None else f"user {user.pk}"
     by_client = _count(request, "client", f"{account} {_address(request)}")
     by_account = _count(request, "account", account) if by_client is not None else None
-    return _both(by_client, by_account)
+    return _combine_usage(by_client, by_account)
 
 
-def _both(first: RateLimitUsage | None, second: RateLimitUsage | None) -> RateLimitUsage | None:
+def _combine_usage(first: RateLimitUsage | None, second: RateLimitUsage | None) -> RateLimitUsage | None:
     return None if first is None or second is None else RateLimitUsage([*first.usage, *second.usage])
 
 

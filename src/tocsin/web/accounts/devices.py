@@ -27,14 +27,14 @@ _SALT = "tocsin.device"
 
 def device_of(request: HttpRequest, user: User | None) -> str | None:
     """Return the device id if `user` has signed in with this browser before, else None."""
-    return None if user is None else _read(request).get(user.pk)
+    return None if user is None else _read_cookie(request).get(user.pk)
 
 
 def remember(request: HttpRequest, response: HttpResponseBase, user: User) -> None:
     """Make the browser a known device of `user`, who has just signed in."""
-    known = _read(request)
-    device = known.pop(user.pk, None) or secrets.token_urlsafe(12)
-    entries = [(user.pk, device), *known.items()][:MAX_USERS]
+    device_ids = _read_cookie(request)
+    device = device_ids.pop(user.pk, None) or secrets.token_urlsafe(12)
+    entries = [(user.pk, device), *device_ids.items()][:MAX_USERS]
     response.set_cookie(
         COOKIE,
         signing.dumps(entries, salt=_SALT),
@@ -45,7 +45,7 @@ def remember(request: HttpRequest, response: HttpResponseBase, user: User) -> No
     )
 
 
-def _read(request: HttpRequest) -> dict[int, str]:
+def _read_cookie(request: HttpRequest) -> dict[int, str]:
     """Return {user id: device id} from the cookie, most recent first."""
     try:
         return dict(signing.loads(request.COOKIES.get(COOKIE, ""), salt=_SALT, max_age=MAX_AGE))

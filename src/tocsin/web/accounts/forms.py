@@ -9,9 +9,9 @@ from django.utils.translation import gettext_lazy as _
 
 from tocsin.core.errors import Rejected
 from tocsin.people.changes import users
-from tocsin.web.ui.forms import ZoneField, each, show_rejection
+from tocsin.web.ui.forms import ZoneField, problems_of, show_rejection
 
-_OF_USER = ("name", "email", "username", "time_zone")
+_USER_FIELDS = ("name", "email", "username", "time_zone")
 
 PASSWORD_HELP = _("At least ten characters. A few words in a row are easy to keep in mind.")
 
@@ -44,14 +44,14 @@ class SetupForm(forms.Form):
 
     def spec(self) -> dict[str, Any]:
         """Return the user in spec form."""
-        return {name: self.cleaned_data[name] for name in _OF_USER if name in self.cleaned_data}
+        return {name: self.cleaned_data[name] for name in _USER_FIELDS if name in self.cleaned_data}
 
     def clean(self) -> dict[str, Any]:
         """Report all problems at once; an invalid username does not hide a problem with the password."""
         try:
-            users.checked(self.spec(), password=self.cleaned_data.get("password"))
+            users.validate_user(self.spec(), password=self.cleaned_data.get("password"))
         except Rejected as rejected:
-            for problem in each(rejected):
+            for problem in problems_of(rejected):
                 if problem.field in self.fields and problem.field not in self.errors:
                     show_rejection(self, problem)
         return self.cleaned_data

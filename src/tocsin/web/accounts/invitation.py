@@ -17,10 +17,10 @@ from tocsin.people.changes import users
 from tocsin.people.models import User
 from tocsin.web.accounts.adapter import AccountAdapter, public_url
 
-WORKS_FOR = timedelta(days=7)
+VALIDITY = timedelta(days=7)
 
 #: Rejection code of an expired, used or invalid link.
-OVER = "invitation_over"
+INVALID_LINK_CODE = "invitation_over"
 
 _SALT = "tocsin.invitation"
 
@@ -31,28 +31,28 @@ def link(user: User) -> str:
     return public_url(reverse("welcome", kwargs={"token": token}))
 
 
-def user_of(token: str) -> User:
+def find_user(token: str) -> User:
     """Return the user of a link. Raises Rejected("invitation_over") if it is expired, used or invalid."""
     try:
-        number, stamp = signing.loads(token, salt=_SALT, max_age=WORKS_FOR)
+        user_id, stamp = signing.loads(token, salt=_SALT, max_age=VALIDITY)
     except (signing.BadSignature, ValueError, TypeError):
-        raise Rejected(OVER, _("This link is too old, or not whole.")) from None
-    user = User.objects.filter(pk=number, is_active=True).first()
+        raise Rejected(INVALID_LINK_CODE, _("This link is too old, or not whole.")) from None
+    user = User.objects.filter(pk=user_id, is_active=True).first()
     # A user with a password has signed in before; accepting the link would bypass the second factor.
     if user is None or user.has_usable_password() or stamp != _stamp(user):
-        raise Rejected(OVER, _("This link has been used."))
+        raise Rejected(INVALID_LINK_CODE, _("This link has been used."))
     return user
 
 
-def take(token: str, *, password: str, time_zone: str, address: str | None, now: datetime) -> User:
+def accept(token: str, *, password: str, time_zone: str, address: str | None, now: datetime) -> User:
     """Use the link: set the password and time zone. Of two concurrent uses the first succeeds.
 
     Raises Rejected as `user_of` does, or for an invalid password or time zone.
     """
     with transaction.atomic():
         config_version.lock()
-        user = user_of(token)
-        actor = AuditActor.of(user, "web", address)
+        user = find_user(token)
+        actor = AuditActor.from_user(user, "web", address)
         return users.change_own(user, {"time_zone": time_zone}, actor=actor, now=now, password=password)
 
 

@@ -24,10 +24,10 @@ class SessionStore(db.SessionStore):
     """Django's database session store. The cookie contains the key; the table contains its hash."""
 
     def load(self) -> dict[str, Any]:
-        return self._loaded(self._rows().first())
+        return self._decode_row(self._rows().first())
 
     async def aload(self) -> dict[str, Any]:
-        return self._loaded(await self._rows().afirst())
+        return self._decode_row(await self._rows().afirst())
 
     def exists(self, session_key: str) -> bool:
         return super().exists(stored_key(session_key))
@@ -36,10 +36,10 @@ class SessionStore(db.SessionStore):
         return await super().aexists(stored_key(session_key))
 
     def create_model_instance(self, data: dict[str, Any]) -> AbstractBaseSession:
-        return _under_hash(super().create_model_instance(data))
+        return _with_hashed_key(super().create_model_instance(data))
 
     async def acreate_model_instance(self, data: dict[str, Any]) -> AbstractBaseSession:
-        return _under_hash(await super().acreate_model_instance(data))
+        return _with_hashed_key(await super().acreate_model_instance(data))
 
     def delete(self, session_key: str | None = None) -> None:
         if key := session_key or self.session_key:
@@ -52,7 +52,7 @@ class SessionStore(db.SessionStore):
     def _rows(self) -> QuerySet[Session]:
         return Session.objects.filter(session_key=stored_key(self.session_key or ""), expire_date__gt=timezone.now())
 
-    def _loaded(self, row: Session | None) -> dict[str, Any]:
+    def _decode_row(self, row: Session | None) -> dict[str, Any]:
         if row is None:
             # As in Django, an unknown key is never adopted (session fixation).
             self._session_key = None
@@ -60,6 +60,6 @@ class SessionStore(db.SessionStore):
         return dict(self.decode(row.session_data))
 
 
-def _under_hash(row: AbstractBaseSession) -> AbstractBaseSession:
+def _with_hashed_key(row: AbstractBaseSession) -> AbstractBaseSession:
     row.session_key = stored_key(row.session_key)
     return row

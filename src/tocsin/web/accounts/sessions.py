@@ -11,8 +11,8 @@ from tocsin.people import sessions
 from tocsin.people.models import User
 
 
-def end_others(request: HttpRequest, user: User, **_told: Any) -> None:
+def end_other_sessions(request: HttpRequest, user: User, **_kwargs: Any) -> None:
     """Signal handler for the removal of one of the user's second factors."""
-    held = User.objects.get(pk=user.pk)
-    sessions.end_all(held)
-    update_session_auth_hash(request, held)
+    account = User.objects.get(pk=user.pk)
+    sessions.end_all(account)
+    update_session_auth_hash(request, account)

@@ -94,7 +94,7 @@ class ActivateCodeForm(ActivateTOTPForm):
         return code
 
 
-class _OnceForm(BaseAuthenticateForm):
+class _SingleUseCodeForm(BaseAuthenticateForm):
     """Accepts each code once within its validity, across all processes; allauth remembers a code for only one time
     step.
 
@@ -108,23 +108,25 @@ class _OnceForm(BaseAuthenticateForm):
 
     def clean_code(self) -> str:
         code: str = self.cleaned_data["code"]
-        said, now = normalize_user_code(code), moment_of(context.request)
+        normalized_code, now = normalize_user_code(code), moment_of(context.request)
         # A used code counts as a guess, else an observer of one code could guess the next without limit.
-        counted = attempts.count(context.request, self.user)
-        if counted is None:
+        usage = attempts.count(context.request, self.user)
+        if usage is None:
             raise get_account_adapter().validation_error("too_many_login_attempts")
-        if not second_factors.is_code_consumed(self.user, said, now=now):
-            known = Authenticator.objects.filter(user=self.user).exclude(type=Authenticator.Type.WEBAUTHN)
-            for authenticator in known:
-                if authenticator.wrap().validate_code(code) and second_factors.consume_code(self.user, said, now=now):
+        if not second_factors.is_code_consumed(self.user, normalized_code, now=now):
+            authenticators = Authenticator.objects.filter(user=self.user).exclude(type=Authenticator.Type.WEBAUTHN)
+            for authenticator in authenticators:
+                if authenticator.wrap().validate_code(code) and second_factors.consume_code(
+                    self.user, normalized_code, now=now
+                ):
                     authenticator.user = self.user
                     self.authenticator = authenticator
-                    counted.rollback()
+                    usage.rollback()
                     return code
         raise get_adapter().validation_error("incorrect_code")
 
 
-class SecondFactorForm(_OnceForm, AuthenticateForm):
+class SecondFactorForm(_SingleUseCodeForm, AuthenticateForm):
     """The code after the password. A wrong code is recorded in the audit log, because the password was already
     right."""
 
@@ -139,11 +141,11 @@ class SecondFactorForm(_OnceForm, AuthenticateForm):
             raise
 
 
-class ReauthenticateCodeForm(_OnceForm, ReauthenticateForm):
+class ReauthenticateCodeForm(_SingleUseCodeForm, ReauthenticateForm):
     """Asks for a code again before a sensitive action."""
 
 
-def _validate_line(text: str) -> None:
+def _validate_no_control_characters(text: str) -> None:
     if has_control_character(text):
         raise forms.ValidationError(_("A name has no line breaks or control characters in it."), code="invalid")
 
@@ -154,13 +156,15 @@ class AddSecurityKeyForm(AddWebAuthnForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["name"].label = _("Name")
-        self.fields["name"].validators.append(_validate_line)
+        self.fields["name"].validators.append(_validate_no_control_characters)
         self.fields["name"].help_text = _("What you know it by, such as the device that it is on.")
-        by_itself = self.fields["passwordless"]
-        by_itself.label = _("It signs in by itself, without the password")
-        by_itself.help_text = _("It then asks for a fingerprint, a face or a PIN. Older security keys cannot do this.")
+        passwordless = self.fields["passwordless"]
+        passwordless.label = _("It signs in by itself, without the password")
+        passwordless.help_text = _(
+            "It then asks for a fingerprint, a face or a PIN. Older security keys cannot do this."
+        )
         # Nearly every phone and computer supports this, and it is the purpose of a passkey.
-        by_itself.initial = True
+        passwordless.initial = True
 
 
 class RenameSecurityKeyForm(EditWebAuthnForm):
@@ -169,4 +173,4 @@ class RenameSecurityKeyForm(EditWebAuthnForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["name"].label = _("Name")
-        self.fields["name"].validators.append(_validate_line)
+        self.fields["name"].validators.append(_validate_no_control_characters)

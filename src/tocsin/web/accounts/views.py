@@ -31,7 +31,7 @@ from tocsin.web.ui.forms import offer_own_zone, show_rejection
 def setup(request: HttpRequest, token: str) -> HttpResponse:
     """Create the first administrator. Works only once."""
     if users.has_administrator() or not setup_link.is_valid(token):
-        return render(request, "account/setup_over.html", status=410)
+        return render(request, "account/setup_expired.html", status=410)
     form = SetupForm(request.POST or None)
     offer_own_zone(form)
     if request.method == "POST" and form.is_valid():
@@ -46,7 +46,7 @@ def setup(request: HttpRequest, token: str) -> HttpResponse:
         except Rejected as rejected:
             show_rejection(form, rejected)
         else:
-            return _come_in(request, user)
+            return _sign_in(request, user)
     return render(request, "account/setup.html", {"form": form}, status=422 if form.errors else 200)
 
 
@@ -57,17 +57,21 @@ def setup(request: HttpRequest, token: str) -> HttpResponse:
 def welcome(request: HttpRequest, token: str) -> HttpResponse:
     """Let an invited user choose a password, and sign the user in."""
     try:
-        user = invitation.user_of(token)
+        user = invitation.find_user(token)
         form = WelcomeForm(request.POST or None, initial={"time_zone": user.time_zone})
         offer_own_zone(form)
-        if request.method == "POST" and form.is_valid() and (taken := _take_password(form, user, token, request)):
-            return _come_in(request, taken)
+        if (
+            request.method == "POST"
+            and form.is_valid()
+            and (accepted_user := _accept_invitation(form, user, token, request))
+        ):
+            return _sign_in(request, accepted_user)
     except Rejected as rejected:
-        return render(request, "account/welcome_over.html", {"reason": rejected.detail}, status=410)
+        return render(request, "account/welcome_expired.html", {"reason": rejected.detail}, status=410)
     return render(request, "account/welcome.html", {"form": form, "invited": user}, status=422 if form.errors else 200)
 
 
-def _take_password(form: WelcomeForm, user: User, token: str, request: HttpRequest) -> User | None:
+def _accept_invitation(form: WelcomeForm, user: User, token: str, request: HttpRequest) -> User | None:
     """Set the password and return the user, or None if the form has errors. Raises Rejected for an invalid link."""
     password = form.cleaned_data["password"]
     try:
@@ -77,15 +81,15 @@ def _take_password(form: WelcomeForm, user: User, token: str, request: HttpReque
         return None
     zone, address = form.cleaned_data["time_zone"], address_of(request)
     try:
-        return invitation.take(token, password=password, time_zone=zone, address=address, now=clock.now())
+        return invitation.accept(token, password=password, time_zone=zone, address=address, now=clock.now())
     except Rejected as rejected:
-        if rejected.code == invitation.OVER:
+        if rejected.code == invitation.INVALID_LINK_CODE:
             raise
         show_rejection(form, rejected)
         return None
 
 
-def _come_in(request: HttpRequest, user: User) -> HttpResponse:
+def _sign_in(request: HttpRequest, user: User) -> HttpResponse:
     AccountAdapter(request).login(request, user)
     response = redirect("home")
     remember(request, response, user)

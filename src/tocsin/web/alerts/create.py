@@ -16,36 +16,36 @@ from tocsin.people.models import Group
 from tocsin.simulate.manual_alert import preview
 from tocsin.web.alerts.forms import NewAlertForm
 from tocsin.web.http.authorization import alert_actor, requires
-from tocsin.web.http.request import SignedInRequest, page
+from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.integrations import simulation_view
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@requires(Permission.ACT)
+@requires(Permission.RESPOND)
 def new_alert(request: SignedInRequest) -> HttpResponse:
     """Ask for the problem and its recipients, then open the alert and page at once."""
     form = NewAlertForm(request.POST or None, initial=_initial())
     context: dict[str, Any] = {"form": form}
     status = 422 if form.errors else 200
     if request.method == "POST" and form.is_valid():
-        new = _by_hand(form.cleaned_data)
+        manual_alert = _manual_alert(form.cleaned_data)
         if "anyway" in request.POST:
-            return redirect("alert", _open(request, new))
-        played = preview(new, request.now)
+            return redirect("alert", _open(request, manual_alert))
+        simulation = preview(manual_alert, request.now)
         if "preview" not in request.POST:
-            if played.pages:
-                return redirect("alert", _open(request, new))
+            if simulation.pages:
+                return redirect("alert", _open(request, manual_alert))
             # A user who opens an alert expects a page to go out, so an alert that would page nobody needs a
             # confirmation.
-            context["asks_anyway"], status = True, 422
-        paged = simulation_view.paged(played.pages)
+            context["needs_confirmation"], status = True, 422
+        paged = simulation_view.pages_by_delay(simulation.pages)
         context |= {
-            "played": played,
+            "simulation": simulation,
             "paged": paged[: simulation_view.MAX_MOMENTS],
             "has_more": len(paged) > simulation_view.MAX_MOMENTS,
-            "problems": dict.fromkeys(page.problem for page in played.pages if page.problem),
+            "problems": dict.fromkeys(page.problem for page in simulation.pages if page.problem),
         }
-    return page(request, "alerts/new.html", context, status=status)
+    return render_view(request, "alerts/new.html", context, status=status)
 
 
 def _initial() -> dict[str, Any]:
@@ -54,13 +54,17 @@ def _initial() -> dict[str, Any]:
     return {"policy": Policy.objects.first(), "groups": groups if len(groups) == 1 else []}
 
 
-def _open(request: SignedInRequest, new: ManualAlert) -> int:
+def _open(request: SignedInRequest, manual_alert: ManualAlert) -> int:
     return open_alert(
-        new, actor=alert_actor(request.user), username=request.user.username, via=CommandChannel.WEB, now=request.now
+        manual_alert,
+        actor=alert_actor(request.user),
+        username=request.user.username,
+        via=CommandChannel.WEB,
+        now=request.now,
     )
 
 
-def _by_hand(data: dict[str, Any]) -> ManualAlert:
+def _manual_alert(data: dict[str, Any]) -> ManualAlert:
     return ManualAlert(
         subject=data["subject"],
         priority=Priority(data["priority"]),

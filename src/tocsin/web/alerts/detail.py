@@ -15,9 +15,9 @@ from django.views.decorators.http import require_POST, require_safe
 
 from tocsin.access.roles import Permission
 from tocsin.alerts import service
-from tocsin.alerts.commands import CLASSES, Actor, Assign, BaseCommand, Command, Hold, Reply
+from tocsin.alerts.commands import COMMAND_CLASSES, Actor, Assign, BaseCommand, Command, Hold, Reply
 from tocsin.alerts.models import Acknowledgement, Alert, AlertEvent
-from tocsin.alerts.states import ACTIVE, LIFE, AlertStatus, CommandChannel, CommandKind, EventKind
+from tocsin.alerts.states import ACTIVE, LIFECYCLE_EVENTS, AlertStatus, CommandChannel, CommandKind, EventKind
 from tocsin.alerts.undo import UNDO_WINDOW
 from tocsin.core.errors import Rejected
 from tocsin.core.validation import durations, text_sanitizing
@@ -26,7 +26,7 @@ from tocsin.outbound.writeback import alert_ticket
 from tocsin.people.models import User
 from tocsin.web.alerts import next_action, timeline
 from tocsin.web.http.authorization import alert_actor, requires
-from tocsin.web.http.request import SignedInRequest, page
+from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.outbound import alert_sync_status
 from tocsin.web.told import told
 from tocsin.web.ui.richtext import is_long, safe_html
@@ -40,7 +40,7 @@ _CAN_BE_UNDONE = frozenset(
         EventKind.ACKNOWLEDGED,
         EventKind.ASSIGNED,
         EventKind.UNASSIGNED,
-        EventKind.HELD,
+        EventKind.PUT_ON_HOLD,
         EventKind.RESUMED,
         EventKind.CLOSED,
         EventKind.CANCELLED,
@@ -50,20 +50,23 @@ _CAN_BE_UNDONE = frozenset(
 
 
 @require_safe
-def alert_page(request: SignedInRequest, number: int) -> HttpResponse:
+def alert_detail(request: SignedInRequest, number: int) -> HttpResponse:
     """Render the alert, ordered for a responder who was just woken up."""
-    return page(
-        request, "alerts/alert.html", alert_context(request, number, request.user), parts=("state", "story", "aside")
+    return render_view(
+        request,
+        "alerts/alert.html",
+        alert_context(request, number, request.user),
+        partials=("state", "timeline", "aside"),
     )
 
 
 @require_POST
-@requires(Permission.ACT)
+@requires(Permission.RESPOND)
 def command(request: SignedInRequest, number: int, kind: str) -> HttpResponse:
     """Run one alert command, then redirect to the alert with a message about the result."""
     try:
-        order = read_command(request, number, CommandKind(kind), alert_actor(request.user), CommandChannel.WEB)
-        outcome = service.apply_command(number, order, now=request.now)
+        alert_command = read_command(request, number, CommandKind(kind), alert_actor(request.user), CommandChannel.WEB)
+        outcome = service.apply_command(number, alert_command, now=request.now)
     except ValueError:
         raise Http404(_("There is no such command.")) from None
     except Rejected as rejected:
@@ -81,9 +84,9 @@ def read_command(
     """Build the command from the posted form. Raises Rejected with the field."""
     form = request.POST
     common: dict[str, Any] = {"actor": actor, "via": via, "note": _typed(request, "note", 2000)}
-    seen = _moment(form.get("seen_at", ""))
-    if seen is not None and timezone.is_aware(seen):
-        common["seen_at"] = seen
+    seen_at = _moment(form.get("seen_at", ""))
+    if seen_at is not None and timezone.is_aware(seen_at):
+        common["seen_at"] = seen_at
     match kind:
         case CommandKind.ASSIGN:
             return _assign(form.get("user", ""), _typed(request, "name", 200), actor, common)
@@ -97,12 +100,12 @@ def read_command(
                 raise Rejected("invalid", _("Write the number of the alert that stays."), "into")
             return service.merge_into(int(into), BaseCommand(**common))
         case _:
-            return CLASSES[kind](**common)  # type: ignore[return-value] # the remaining commands have no fields
+            return COMMAND_CLASSES[kind](**common)  # type: ignore[return-value] # the remaining commands have no fields
 
 
-def _typed(request: SignedInRequest, field: str, most: int) -> str:
-    """Return a posted text without characters that the database cannot store, cut to `most` characters."""
-    return text_sanitizing.sanitize(request.POST.get(field, ""))[:most]
+def _typed(request: SignedInRequest, field: str, max_length: int) -> str:
+    """Return a posted text without characters that the database cannot store, cut to `max_length` characters."""
+    return text_sanitizing.sanitize(request.POST.get(field, ""))[:max_length]
 
 
 def _assign(user: str, name: str, actor: Actor, common: dict[str, Any]) -> Assign:
@@ -110,10 +113,10 @@ def _assign(user: str, name: str, actor: Actor, common: dict[str, Any]) -> Assig
         return Assign(**common, name=name.strip())
     if not user:
         return Assign(**common, name=actor.name, user_id=actor.user_id)
-    chosen = User.objects.filter(pk=user, is_active=True).first() if user.isascii() and user.isdigit() else None
-    if chosen is None:
+    assignee = User.objects.filter(pk=user, is_active=True).first() if user.isascii() and user.isdigit() else None
+    if assignee is None:
         raise Rejected("invalid", _("Choose somebody."), "user")
-    return Assign(**common, name=chosen.display_name, user_id=chosen.pk)
+    return Assign(**common, name=assignee.display_name, user_id=assignee.pk)
 
 
 def _until(request: SignedInRequest) -> datetime:
@@ -140,7 +143,7 @@ def alert_context(request: SignedInRequest, number: int, user: User) -> dict[str
     alert = rows.filter(pk=number).first()
     if alert is None:
         raise Http404(_("There is no alert %(number)s.") % {"number": number})
-    story = timeline.read(
+    alert_timeline = timeline.read(
         alert, request.now, timeline.MAX_ENTRIES if "all" in request.GET else timeline.INITIAL_ENTRIES
     )
     acknowledgements = list(Acknowledgement.objects.filter(alert=alert).select_related("user").order_by("at"))
@@ -149,17 +152,17 @@ def alert_context(request: SignedInRequest, number: int, user: User) -> dict[str
     vip = str(custom.pop("vip", "")).lower() in ("true", "1", "yes", "vip")
     return {
         "alert": alert,
-        "is_live": alert.status in ACTIVE,
+        "is_active": alert.status in ACTIVE,
         "joined": list(GroupMember.objects.filter(alert=alert.pk).order_by("-joined_at")[:50]),
         "unsent": alert_sync_status.unsent(alert.pk),
         "ticket": alert_ticket.ticket_of_alert(alert),
         "buttons": buttons.available_buttons(alert.pk, request.now),
-        "stories": buttons.workflow_history(alert.pk),
+        "workflow_runs": buttons.workflow_history(alert.pk),
         "is_acknowledged": bool(acknowledgements) and alert.status == AlertStatus.OPEN,
         "acknowledgements": acknowledgements,
         "is_mine": alert.owner_id == user.pk,
         "i_acknowledged": any(entry.user_id == user.pk for entry in acknowledgements),
-        "is_asked": next_action.is_asked(alert, user.pk),
+        "has_reminder": next_action.has_pending_reminder(alert, user.pk),
         "description": safe_html(text) if text.strip() and text.strip() != alert.subject else "",
         "is_long": is_long(text),
         "vip": vip,
@@ -167,19 +170,19 @@ def alert_context(request: SignedInRequest, number: int, user: User) -> dict[str
         "phone": alert.requester_phone,
         "facts": _facts(alert, custom),
         "next": next_action.next_action_of(alert, request.now),
-        "entries": story.entries,
-        "is_cut": story.is_cut,
+        "entries": alert_timeline.entries,
+        "is_cut": alert_timeline.is_cut,
         "may_show_all": "all" not in request.GET,
-        "paged": story.paged,
-        "inbound": story.messages[:8],
-        "inbound_count": len(story.messages),
-        "more_inbound": story.more_messages,
+        "paged": alert_timeline.paged,
+        "inbound": alert_timeline.messages[:8],
+        "inbound_count": len(alert_timeline.messages),
+        "more_inbound": alert_timeline.more_messages,
         "undo_until": _undo_until(alert, user, request.now),
         "can_reopen": alert.status in (AlertStatus.CLOSED, AlertStatus.CANCELLED)
         and alert.closed_at is not None
         and request.now - alert.closed_at < timedelta(hours=24),
         "people": User.objects.filter(is_active=True).order_by("name", "username"),
-        "holds": (("30m", _("30 minutes")), ("1h", _("1 hour")), ("4h", _("4 hours")), ("1d", _("1 day"))),
+        "snooze_choices": (("30m", _("30 minutes")), ("1h", _("1 hour")), ("4h", _("4 hours")), ("1d", _("1 day"))),
     }
 
 
@@ -201,14 +204,14 @@ def _facts(alert: Alert, custom: dict[str, Any]) -> list[tuple[str, str]]:
     if alert.long_text:
         # The description with its original HTML is already shown as the long text.
         custom.pop("details", None)
-    known = [(name, _readable(str(custom.pop(name, "")))) for name in _KNOWN_CUSTOM]
-    rest = [*known, *sorted(custom.items())]
-    facts += [(told(name.replace("_", " ").capitalize()), str(value)) for name, value in rest]
+    fixed_fields = [(name, _format_datetime(str(custom.pop(name, "")))) for name in _KNOWN_CUSTOM]
+    custom_fields = [*fixed_fields, *sorted(custom.items())]
+    facts += [(told(name.replace("_", " ").capitalize()), str(value)) for name, value in custom_fields]
     facts += [(told(name.replace("_", " ").capitalize()), str(value)) for name, value in sorted(alert.tags.items())]
     return [(label, value) for label, value in facts if value]
 
 
-def _readable(text: str) -> str:
+def _format_datetime(text: str) -> str:
     """Format an ISO date and time for display; return any other text unchanged."""
     moment = _moment(text)
     if moment is None:
@@ -221,7 +224,7 @@ def _readable(text: str) -> str:
 
 def _undo_until(alert: Alert, user: User, now: datetime) -> datetime | None:
     """Return until when the user can undo their last command, or None."""
-    kinds = [str(kind) for kind in LIFE]
+    kinds = [str(kind) for kind in LIFECYCLE_EVENTS]
     last = AlertEvent.objects.filter(alert=alert, kind__in=kinds).order_by("-pk").first()
     if last is None or last.actor_id != user.pk or last.kind not in _CAN_BE_UNDONE:
         return None

@@ -12,7 +12,7 @@ from tocsin.alerts.states import AlertStatus
 from tocsin.core.db import database
 from tocsin.escalation.actions import next_steps
 from tocsin.escalation.actions.forecast import NextAction
-from tocsin.escalation.models import Run
+from tocsin.escalation.models import EscalationRun
 from tocsin.escalation.policy.policy import AcknowledgeEffect
 from tocsin.escalation.run.run_state import RunStatus
 from tocsin.web.told import told
@@ -38,7 +38,7 @@ def next_action_of(alert: Alert, now: datetime) -> UpcomingAction:
             owner = alert.owner.display_name if alert.owner else alert.owner_name
             return UpcomingAction(None, _("Nothing: %(name)s has it.") % {"name": owner})
         case AlertStatus.OPEN:
-            return _of_open(alert, now)
+            return _next_action_of_open(alert, now)
         case AlertStatus.MERGED:
             return UpcomingAction(
                 None, _("Nothing: act on alert %(number)s instead.") % {"number": alert.merged_into_id}
@@ -47,52 +47,57 @@ def next_action_of(alert: Alert, now: datetime) -> UpcomingAction:
             return UpcomingAction(None, _("Nothing: it is over."))
 
 
-def is_asked(alert: Alert, user_id: int) -> bool:
+def has_pending_reminder(alert: Alert, user_id: int) -> bool:
     """Return whether the user has an unanswered "Still on it?" acknowledgement reminder for the alert."""
-    runs = Run.objects.filter(alert=alert, progress__asked__has_key=str(user_id))
-    return alert.status == AlertStatus.OPEN and runs.exclude(status=RunStatus.ENDED).exists()
+    runs = EscalationRun.objects.filter(alert=alert, progress__ack_reminder_sent_at__has_key=str(user_id))
+    return alert.status == AlertStatus.OPEN and runs.exclude(status=RunStatus.TERMINATED).exists()
 
 
-def steps_of(numbers: list[int], now: datetime) -> dict[int, NextAction]:
+def steps_of(alert_ids: list[int], now: datetime) -> dict[int, NextAction]:
     """Return {alert: next action} for many alerts. Alerts without a pending action are absent."""
-    if not numbers:
+    if not alert_ids:
         return {}
     with database.transaction() as connection:
-        return next_steps.next_steps(connection, numbers, now)
+        return next_steps.next_steps(connection, alert_ids, now)
 
 
 def capitalised(text: str) -> str:
     """Translate a summary and capitalize its first letter."""
-    said = told(text)
-    return said[:1].upper() + said[1:]
+    sentence = told(text)
+    return sentence[:1].upper() + sentence[1:]
 
 
-def _of_open(alert: Alert, now: datetime) -> UpcomingAction:
-    run = Run.objects.filter(alert=alert).exclude(status=RunStatus.ENDED).select_related("version__policy").first()
+def _next_action_of_open(alert: Alert, now: datetime) -> UpcomingAction:
+    run = (
+        EscalationRun.objects.filter(alert=alert)
+        .exclude(status=RunStatus.TERMINATED)
+        .select_related("version__policy")
+        .first()
+    )
     if run is None:
         return UpcomingAction(None, _("Nothing is planned: no policy works on this alert."))
     policy = run.version.policy.name if run.version and run.version.policy else ""
     step = steps_of([alert.pk], now).get(alert.pk)
     if step is None:
-        tone = "now" if run.status == RunStatus.FINISHED else ""
+        tone = "now" if run.status == RunStatus.EXHAUSTED else ""
         return UpcomingAction(None, told(run.reason) or _("Nothing is planned."), policy, tone)
-    detail = _stops(run)
+    detail = _describe_stop(run)
     tone = "now" if run.status == RunStatus.ACTIVE else "wait"
     text = f"{capitalised(step.summary).removesuffix('.')}."
-    return UpcomingAction(None if step.waits else step.at, text, f"{policy}. {detail}" if policy else detail, tone)
+    return UpcomingAction(None if step.is_recheck else step.at, text, f"{policy}. {detail}" if policy else detail, tone)
 
 
-def _stops(run: Run) -> str:
+def _describe_stop(run: EscalationRun) -> str:
     """Describe what stops the escalation, according to the policy's acknowledgement settings."""
-    held = run.version.definition.get("acknowledge", {}) if run.version else {}
-    people = held.get("people", 1)
-    match held.get("effect", AcknowledgeEffect.STOP):
+    acknowledge_settings = run.version.definition.get("acknowledge", {}) if run.version else {}
+    required_acks = acknowledge_settings.get("people", 1)
+    match acknowledge_settings.get("effect", AcknowledgeEffect.STOP):
         case AcknowledgeEffect.CONTINUE:
             return _("Stops when somebody takes or closes it.")
         case AcknowledgeEffect.PAUSE:
             return _("Pauses when somebody acknowledges it, stops when somebody takes or closes it.")
-        case _ if people > 1:
-            said = _("Stops when %(count)d people have acknowledged it, or somebody takes or closes it.")
-            return said % {"count": people}
+        case _ if required_acks > 1:
+            template = _("Stops when %(count)d people have acknowledged it, or somebody takes or closes it.")
+            return template % {"count": required_acks}
         case _:
             return _("Stops when somebody acknowledges, takes or closes it.")

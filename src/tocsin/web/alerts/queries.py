@@ -16,7 +16,7 @@ from tocsin.alerts.states import ACTIVE, INACTIVE, AlertStatus, Priority
 from tocsin.core.db import database
 from tocsin.core.db.trigram_index import SearchableText
 from tocsin.escalation.actions.forecast import NextAction
-from tocsin.escalation.models import Run
+from tocsin.escalation.models import EscalationRun
 from tocsin.escalation.run.run_state import RunStatus
 from tocsin.inbound.models import Integration
 from tocsin.people.models import User
@@ -35,7 +35,7 @@ TABS: tuple[tuple[str, Any], ...] = (
 )
 
 #: Columns that no list shows and that are therefore not loaded.
-_LONG = ("long_text", "short_text", "custom")
+_LONG_COLUMNS = ("long_text", "short_text", "custom")
 
 #: The most urgent alerts are selected among this many of the newest.
 _MAX_ALERTS_SCANNED = 500
@@ -48,26 +48,26 @@ _COUNTS = """
     SELECT
         (SELECT count(*) FROM (
             SELECT FROM alerts_alert AS alert WHERE status = 'open'
-            AND NOT EXISTS (SELECT FROM alerts_acknowledgement WHERE alert_id = alert.id) LIMIT %(most)s
-        ) AS found) AS open,
+            AND NOT EXISTS (SELECT FROM alerts_acknowledgement WHERE alert_id = alert.id) LIMIT %(limit)s
+        ) AS matches) AS open,
         (SELECT count(*) FROM (
             SELECT FROM alerts_alert AS alert WHERE status = 'open'
-            AND EXISTS (SELECT FROM alerts_acknowledgement WHERE alert_id = alert.id) LIMIT %(most)s
-        ) AS found) AS acknowledged,
+            AND EXISTS (SELECT FROM alerts_acknowledgement WHERE alert_id = alert.id) LIMIT %(limit)s
+        ) AS matches) AS acknowledged,
         (SELECT count(*) FROM (
-            SELECT FROM alerts_alert WHERE status = 'assigned' LIMIT %(most)s
-        ) AS found) AS assigned,
+            SELECT FROM alerts_alert WHERE status = 'assigned' LIMIT %(limit)s
+        ) AS matches) AS assigned,
         (SELECT count(*) FROM (
-            SELECT FROM alerts_alert WHERE status = 'on_hold' LIMIT %(most)s
-        ) AS found) AS on_hold
+            SELECT FROM alerts_alert WHERE status = 'on_hold' LIMIT %(limit)s
+        ) AS matches) AS on_hold
 """
 
 #: The same condition as `needing_somebody`.
-_NEEDING = """
+_NEEDING_ANSWER_COUNT = """
     SELECT count(*) AS number FROM (
         SELECT FROM alerts_alert AS alert WHERE status = 'open' AND NOT dry_run AND NOT is_test
-        AND NOT EXISTS (SELECT FROM alerts_acknowledgement WHERE alert_id = alert.id) LIMIT %(most)s
-    ) AS found
+        AND NOT EXISTS (SELECT FROM alerts_acknowledgement WHERE alert_id = alert.id) LIMIT %(limit)s
+    ) AS matches
 """
 
 _ACKNOWLEDGED = Exists(Acknowledgement.objects.filter(alert=OuterRef("pk")))
@@ -83,7 +83,7 @@ class AlertTab:
     is_current: bool
 
     @property
-    def shown(self) -> str:
+    def display_count(self) -> str:
         """The count for display, or "" without a count."""
         return capped_counts.counted(self.count, capped_counts.MAX_COUNTED_ALERTS) if self.count is not None else ""
 
@@ -118,7 +118,7 @@ class AlertListRow:
 def tabs(current: str) -> list[AlertTab]:
     """Return every tab with its capped count, in one SQL statement."""
     with database.pool().connection() as connection:
-        counts = database.row(connection, _COUNTS, {"most": capped_counts.MAX_COUNTED_ALERTS + 1}) or {}
+        counts = database.row(connection, _COUNTS, {"limit": capped_counts.MAX_COUNTED_ALERTS + 1}) or {}
     return [AlertTab(key, label, counts.get(key), key == current) for key, label in TABS]
 
 
@@ -126,23 +126,23 @@ def open_count() -> int:
     """Return the number of alerts that need an answer, capped for the badge."""
     # Raw SQL, because every view runs this query and Django takes longer to build it than PostgreSQL to execute it.
     with database.pool().connection() as connection:
-        found = database.row(connection, _NEEDING, {"most": _MAX_BADGE_COUNT})
-    return int(found["number"]) if found else 0
+        row = database.row(connection, _NEEDING_ANSWER_COUNT, {"limit": _MAX_BADGE_COUNT})
+    return int(row["number"]) if row else 0
 
 
-def needing_somebody() -> QuerySet[Alert]:
+def alerts_needing_answer() -> QuerySet[Alert]:
     """Return the open, unacknowledged alerts, without dry-run alerts (which page nobody) and test alerts (which concern
     only their sender)."""
-    return of_tab("open").filter(dry_run=False, is_test=False)
+    return alerts_in_tab("open").filter(dry_run=False, is_test=False)
 
 
-def most_urgent(most: int) -> list[Alert]:
+def most_urgent(limit: int) -> list[Alert]:
     """Return the most urgent of the newest alerts that need an answer; equal priorities newest first."""
     newest = sorted(
-        needing_somebody().order_by("-pk").values_list("pk", "priority")[:_MAX_ALERTS_SCANNED], key=_urgency
+        alerts_needing_answer().order_by("-pk").values_list("pk", "priority")[:_MAX_ALERTS_SCANNED], key=_urgency
     )
-    found = all_alerts().in_bulk([number for number, _priority in newest[:most]])
-    return [found[number] for number, _priority in newest[:most] if number in found]
+    alerts_by_id = all_alerts().in_bulk([number for number, _priority in newest[:limit]])
+    return [alerts_by_id[number] for number, _priority in newest[:limit] if number in alerts_by_id]
 
 
 def _urgency(row: tuple[int, str]) -> tuple[int, int]:
@@ -152,10 +152,10 @@ def _urgency(row: tuple[int, str]) -> tuple[int, int]:
 
 def all_alerts() -> QuerySet[Alert]:
     """Return every alert with the relations that a row shows."""
-    return Alert.objects.select_related("owner", "integration").defer(*_LONG)
+    return Alert.objects.select_related("owner", "integration").defer(*_LONG_COLUMNS)
 
 
-def of_tab(key: str) -> QuerySet[Alert]:
+def alerts_in_tab(key: str) -> QuerySet[Alert]:
     """Return the alerts of one tab."""
     rows = all_alerts()
     match key:
@@ -171,52 +171,54 @@ def of_tab(key: str) -> QuerySet[Alert]:
             return rows.filter(status=AlertStatus.OPEN).filter(~_ACKNOWLEDGED)
 
 
-def filtered(tab: str, chosen: dict[str, Any], text: str) -> list[QuerySet[Alert]]:
+def filtered(tab: str, filters: dict[str, Any], text: str) -> list[QuerySet[Alert]]:
     """Return a tab's alerts with filters and search applied, as the parts of a `core.db.query_union.QueryUnion`."""
-    rows = of_tab(tab)
-    if chosen.get("integration"):
-        rows = rows.filter(integration=chosen["integration"])
-    if chosen.get("group"):
-        group = chosen["group"]
-        theirs = Integration.objects.filter(Q(group=group) | Q(recipient_groups=group))
+    rows = alerts_in_tab(tab)
+    if filters.get("integration"):
+        rows = rows.filter(integration=filters["integration"])
+    if filters.get("group"):
+        group = filters["group"]
+        group_integrations = Integration.objects.filter(Q(group=group) | Q(recipient_groups=group))
         # As literal ids: PostgreSQL would evaluate a subquery for every alert in the table.
-        rows = rows.filter(integration__in=list(theirs.order_by().values_list("pk", flat=True).distinct()))
-    if chosen.get("priority"):
-        rows = rows.filter(priority=chosen["priority"])
-    wanted, kept = Q(), Q()
-    if chosen.get("client"):
-        wanted &= Q(client__icontains=chosen["client"])
-        kept &= Q(texts__client__contains=SearchableText(chosen["client"]))
-    if chosen.get("tag"):
-        wanted &= _tag(chosen["tag"])
-        kept &= _kept_tag(chosen["tag"])
+        rows = rows.filter(integration__in=list(group_integrations.order_by().values_list("pk", flat=True).distinct()))
+    if filters.get("priority"):
+        rows = rows.filter(priority=filters["priority"])
+    condition, indexed_condition = Q(), Q()
+    if filters.get("client"):
+        condition &= Q(client__icontains=filters["client"])
+        indexed_condition &= Q(texts__client__contains=SearchableText(filters["client"]))
+    if filters.get("tag"):
+        condition &= _tag_condition(filters["tag"])
+        indexed_condition &= _indexed_tag_condition(filters["tag"])
     if text:
-        wanted &= _search(text)
-        kept &= _kept(text)
+        condition &= _search_condition(text)
+        indexed_condition &= _indexed_search_condition(text)
     if tab != "closed":
-        return [search_index.live(rows, wanted) if wanted else rows]
-    found = search_index.parts(rows, wanted, kept)
+        return [search_index.filter_active(rows, condition) if condition else rows]
+    parts = search_index.filter_inactive(rows, condition, indexed_condition)
     number = _number(text) if text else None
-    return found if number is None else [*found, rows.filter(wanted, pk=number)]
+    return parts if number is None else [*parts, rows.filter(condition, pk=number)]
 
 
 def search(text: str) -> tuple[list[QuerySet[Alert]], list[QuerySet[Alert]]]:
     """Return the matching active alerts and the matching closed alerts."""
-    live = all_alerts().filter(status__in=sorted(ACTIVE))
-    return [search_index.live(live, _search(text))], filtered("closed", {}, text)
+    active = all_alerts().filter(status__in=sorted(ACTIVE))
+    return [search_index.filter_active(active, _search_condition(text))], filtered("closed", {}, text)
 
 
 def rows_of(alerts: Iterable[Alert], now: datetime) -> list[AlertListRow]:
     """Return the alerts as rows, with a constant number of additional queries."""
     alerts = list(alerts)
-    numbers = [alert.pk for alert in alerts]
+    alert_ids = [alert.pk for alert in alerts]
     people: dict[int, list[User]] = {}
-    for entry in Acknowledgement.objects.filter(alert__in=numbers).select_related("user").order_by("at", "pk"):
+    for entry in Acknowledgement.objects.filter(alert__in=alert_ids).select_related("user").order_by("at", "pk"):
         people.setdefault(entry.alert_id, []).append(entry.user)
     upcoming = next_steps([alert.pk for alert in alerts if alert.status == AlertStatus.OPEN], now)
     waiting = [alert.pk for alert in alerts if alert.status == AlertStatus.OPEN and alert.pk not in upcoming]
     reasons = dict(
-        Run.objects.filter(alert__in=waiting).exclude(status=RunStatus.ENDED).values_list("alert_id", "reason")
+        EscalationRun.objects.filter(alert__in=waiting)
+        .exclude(status=RunStatus.TERMINATED)
+        .values_list("alert_id", "reason")
     )
     return [
         _row(alert, people.get(alert.pk, []), upcoming.get(alert.pk), reasons.get(alert.pk, "")) for alert in alerts
@@ -228,10 +230,10 @@ def _row(alert: Alert, people: list[User], step: NextAction | None, reason: str)
         return AlertListRow(alert, people, alert.hold_until, "")
     if step is None:
         return AlertListRow(alert, people, None, told(reason))
-    return AlertListRow(alert, people, None if step.waits else step.at, capitalised(step.summary))
+    return AlertListRow(alert, people, None if step.is_recheck else step.at, capitalised(step.summary))
 
 
-def _tag(text: str) -> Q:
+def _tag_condition(text: str) -> Q:
     name, separator, value = text.partition("=")
     if separator:
         return (
@@ -242,25 +244,25 @@ def _tag(text: str) -> Q:
     return Q(tags__icontains=text)
 
 
-def _kept_tag(text: str) -> Q:
+def _indexed_tag_condition(text: str) -> Q:
     """The `_tag` condition on the search index. For "name=value" the value narrows the candidates by index."""
     _name, separator, value = text.partition("=")
     if separator:
-        return Q(texts__tags__contains=SearchableText(value.strip())) & _tag(text)
+        return Q(texts__tags__contains=SearchableText(value.strip())) & _tag_condition(text)
     return Q(texts__tags__contains=SearchableText(text))
 
 
-def _search(text: str) -> Q:
-    wanted = Q(subject__icontains=text) | Q(source_id__iexact=text.removeprefix("#")) | Q(client__icontains=text)
+def _search_condition(text: str) -> Q:
+    condition = Q(subject__icontains=text) | Q(source_id__iexact=text.removeprefix("#")) | Q(client__icontains=text)
     number = _number(text)
-    return wanted if number is None else wanted | Q(pk=number)
+    return condition if number is None else condition | Q(pk=number)
 
 
-def _kept(text: str) -> Q:
+def _indexed_search_condition(text: str) -> Q:
     """The `_search` condition on the search index, without the alert's own number."""
-    part = SearchableText(text)
-    named = Q(texts__source_id=SearchableText(text.removeprefix("#")))
-    return Q(texts__subject__contains=part) | named | Q(texts__client__contains=part)
+    searchable = SearchableText(text)
+    matches_source_id = Q(texts__source_id=SearchableText(text.removeprefix("#")))
+    return Q(texts__subject__contains=searchable) | matches_source_id | Q(texts__client__contains=searchable)
 
 
 def _number(text: str) -> int | None:

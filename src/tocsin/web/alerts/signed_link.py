@@ -27,39 +27,39 @@ from tocsin.web.http.middleware import zone
 from tocsin.web.http.request import SignedInRequest
 
 #: Commands available through the link. All others require signing in.
-OFFERED = (CommandKind.ACKNOWLEDGE, CommandKind.ASSIGN, CommandKind.ESCALATE, CommandKind.CLOSE, CommandKind.UNDO)
+LINK_COMMANDS = (CommandKind.ACKNOWLEDGE, CommandKind.ASSIGN, CommandKind.ESCALATE, CommandKind.CLOSE, CommandKind.UNDO)
 
 
 @login_not_required
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
-def link_page(request: SignedInRequest, token: str) -> HttpResponse:
+def signed_link(request: SignedInRequest, token: str) -> HttpResponse:
     """Render the alert, or run the posted command."""
     try:
-        sent, user_id = signed_links.verify(token, request.now)
+        alert_id, user_id = signed_links.verify(token, request.now)
     except Rejected as rejected:
-        return render(request, "alerts/link_over.html", {"reason": rejected.detail}, status=410)
+        return render(request, "alerts/link_expired.html", {"reason": rejected.detail}, status=410)
     user = User.objects.filter(pk=user_id, is_active=True).first()
-    if user is None or roles.permission_scope(Role(user.role), Permission.ACT) is PermissionScope.NONE:
-        return render(request, "alerts/link_over.html", {"reason": "", "is_gone": True}, status=403)
-    number = responder_actions.resolve_merged(sent)
+    if user is None or roles.permission_scope(Role(user.role), Permission.RESPOND) is PermissionScope.NONE:
+        return render(request, "alerts/link_expired.html", {"reason": "", "may_not_act": True}, status=403)
+    number = responder_actions.resolve_merged(alert_id)
     with timezone.override(zone(user.time_zone)):
         if request.method == "POST":
             _act(request, number, user)
-            return redirect("link_page", token)
+            return redirect("signed_link", token)
         context = {**alert_context(request, number, user), "person": user, "token": token, "hide_nav": True}
-        context["merged"] = sent if sent != number else None
-        return render(request, "alerts/link_page.html", context)
+        context["merged"] = alert_id if alert_id != number else None
+        return render(request, "alerts/signed_link.html", context)
 
 
 def _act(request: SignedInRequest, number: int, user: User) -> None:
-    asked = request.POST.get("command", "")
-    if asked not in OFFERED:
+    kind = request.POST.get("command", "")
+    if kind not in LINK_COMMANDS:
         messages.warning(request, "Choose one of the buttons.")
         return
     try:
-        order = read_command(request, number, CommandKind(asked), alert_actor(user), CommandChannel.EMAIL)
-        outcome = service.apply_command(number, order, now=request.now)
+        alert_command = read_command(request, number, CommandKind(kind), alert_actor(user), CommandChannel.EMAIL)
+        outcome = service.apply_command(number, alert_command, now=request.now)
     except Rejected as rejected:
         messages.warning(request, rejected.detail)
     else:

@@ -28,7 +28,7 @@ MAX_ENTRIES = 2000
 
 # Hebrew, Arabic and related scripts, with their presentation forms.
 _RIGHT_TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]")
-_BETWEEN = re.compile(" → |; ")
+_SEPARATORS = re.compile(" → |; ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,62 +81,62 @@ _TONES = {
     EventKind.CANCELLED: "ok",
     EventKind.STEP_FIRED: "accent",
     EventKind.ESCALATION_STARTED: "accent",
-    EventKind.STILL_ON_IT: "accent",
-    EventKind.TOLD: "accent",
+    EventKind.ACK_REMINDER_SENT: "accent",
+    EventKind.NOTICE_SENT: "accent",
     EventKind.REPLIED: "accent",
     EventKind.WORKFLOW: "accent",
     EventKind.ESCALATED: "accent",
-    EventKind.ESCALATION_FINISHED: "now",
+    EventKind.ESCALATION_EXHAUSTED: "now",
     EventKind.STEP_EMPTY: "now",
     EventKind.PAGE_FAILED: "now",
     EventKind.ACKNOWLEDGEMENT_EXPIRED: "wait",
-    EventKind.HELD: "wait",
-    EventKind.JOINED: "wait",
-    EventKind.PART_OVER: "ok",
+    EventKind.PUT_ON_HOLD: "wait",
+    EventKind.GROUP_JOINED: "wait",
+    EventKind.GROUP_MEMBER_ENDED: "ok",
     EventKind.UNASSIGNED: "wait",
     EventKind.UNACKNOWLEDGED: "wait",
     EventKind.UPDATED: "",
 }
 
 
-def read(alert: Alert, now: datetime, shown: int = INITIAL_ENTRIES) -> AlertTimeline:
-    """Return the timeline, the recipients and the newest messages, at most `shown` of each kind, in three SQL
+def read(alert: Alert, now: datetime, limit: int = INITIAL_ENTRIES) -> AlertTimeline:
+    """Return the timeline, the recipients and the newest messages, at most `limit` of each kind, in three SQL
     statements."""
-    events, more_events = _newest(AlertEvent.objects.filter(alert=alert), shown)
+    events, more_events = _newest(AlertEvent.objects.filter(alert=alert), limit)
     pages = Notification.objects.filter(alert=alert).select_related("user", "group_contact")
-    notifications, more_notifications = _newest(pages.prefetch_related("deliveries"), shown)
-    messages, more_messages = _newest(InboundMessage.objects.filter(alert=alert).defer("raw", "headers"), shown)
+    notifications, more_notifications = _newest(pages.prefetch_related("deliveries"), limit)
+    messages, more_messages = _newest(InboundMessage.objects.filter(alert=alert).defer("raw", "headers"), limit)
     # If one kind of entry is only complete from some moment on, all kinds are cut there, so that no period is
     # misleading.
-    begins = [
+    cutoffs = [
         *([events[-1].at] if more_events else []),
         *([notifications[-1].created_at] if more_notifications else []),
         *([messages[-1].received_at] if more_messages else []),
     ]
     # A message that was added to the alert already has a line for its event.
-    told = {event.data.get("message_id") for event in events if event.data}
+    linked_message_ids = {event.data.get("message_id") for event in events if event.data}
     entries = [
-        *(_of_event(event) for event in events),
-        *(entry for notification in notifications for entry in _of_notification(notification, now)),
+        *(_event_entry(event) for event in events),
+        *(entry for notification in notifications for entry in _notification_entries(notification, now)),
         *(
-            _of_message(alert, message)
+            _message_entry(alert, message)
             for message in messages
-            if message.status == MessageStatus.APPENDED and str(message.pk) not in told
+            if message.status == MessageStatus.APPENDED and str(message.pk) not in linked_message_ids
         ),
     ]
     # A stable sort: among entries of the same moment the later one in this order stays on top.
     entries.sort(key=lambda entry: entry.at, reverse=True)
-    whole = [entry for entry in entries if not begins or entry.at >= max(begins)]
-    return AlertTimeline(whole, _paged(notifications), messages, more_messages, bool(begins))
+    complete_entries = [entry for entry in entries if not cutoffs or entry.at >= max(cutoffs)]
+    return AlertTimeline(complete_entries, _paged(notifications), messages, more_messages, bool(cutoffs))
 
 
-def _newest[Row: Model](rows: QuerySet[Row], shown: int) -> tuple[list[Row], bool]:
+def _newest[Row: Model](rows: QuerySet[Row], limit: int) -> tuple[list[Row], bool]:
     """Return the newest rows, and whether there are more."""
-    found = list(rows.order_by("-pk")[: shown + 1])
-    return found[:shown], len(found) > shown
+    newest_rows = list(rows.order_by("-pk")[: limit + 1])
+    return newest_rows[:limit], len(newest_rows) > limit
 
 
-def _of_event(event: AlertEvent) -> TimelineEntry:
+def _event_entry(event: AlertEvent) -> TimelineEntry:
     data = event.data or {}
     quote = str(data.get("text") or "")
     via = {
@@ -148,70 +148,77 @@ def _of_event(event: AlertEvent) -> TimelineEntry:
         CommandChannel.CHAT: _("in the chat"),
         CommandChannel.HALO: _("in Halo"),
     }.get(CommandChannel(event.via) if event.via in set(CommandChannel) else CommandChannel.WEB, "")
-    first, _rest, more = event.reason.partition("\n")
+    first, _separator, more = event.reason.partition("\n")
     # The step's condition did not match, or its users are already being paged: neither is a problem.
-    is_calm = bool(data.get("left_out") or data.get("busy"))
+    is_informational = bool(data.get("left_out") or data.get("busy"))
     return TimelineEntry(
         event.at,
-        "" if is_calm else _TONES.get(_kind(event), ""),
-        in_order(told(first)) or event.kind,
+        "" if is_informational else _TONES.get(_kind(event), ""),
+        add_direction_marks(told(first)) or event.kind,
         told(more) or via,
         quote,
     )
 
 
-def in_order(text: str) -> str:
+def add_direction_marks(text: str) -> str:
     """Add left-to-right marks around arrows and semicolons if the sentence contains right-to-left text, so that the old
     value remains in front of the new one."""
-    return _BETWEEN.sub("\u200e\\g<0>\u200e", text) if _RIGHT_TO_LEFT.search(text) else text
+    return _SEPARATORS.sub("\u200e\\g<0>\u200e", text) if _RIGHT_TO_LEFT.search(text) else text
 
 
 def _kind(event: AlertEvent) -> EventKind:
     return EventKind(event.kind) if event.kind in set(EventKind) else EventKind.UPDATED
 
 
-def _of_message(alert: Alert, message: InboundMessage) -> TimelineEntry:
+def _message_entry(alert: Alert, message: InboundMessage) -> TimelineEntry:
     title = _("%(source)s sent it again: counted, nobody paged") % {"source": alert.source or _("The source")}
     return TimelineEntry(
         message.received_at, "wait", title, f"{message.status}: {told(message.reason)}", message=message
     )
 
 
-def _of_notification(notification: Notification, now: datetime) -> Iterable[TimelineEntry]:
-    what = channel_name(notification.channel)
-    who = recipient(notification)
+def _notification_entries(notification: Notification, now: datetime) -> Iterable[TimelineEntry]:
+    channel = channel_name(notification.channel)
+    recipient_name = recipient(notification)
     for delivery in notification.deliveries.all():
-        yield _of_delivery(notification, delivery, f"{what} → {who}", now)
+        yield _delivery_entry(notification, delivery, f"{channel} → {recipient_name}", now)
 
 
-def _of_delivery(notification: Notification, delivery: Delivery, whom: str, now: datetime) -> TimelineEntry:
-    what = "" if delivery.purpose == Purpose.PAGE else f" ({_purpose(Purpose(delivery.purpose))})"
-    why = told(delivery.reason or notification.reason)
+def _delivery_entry(notification: Notification, delivery: Delivery, heading: str, now: datetime) -> TimelineEntry:
+    purpose_suffix = "" if delivery.purpose == Purpose.PAGE else f" ({_purpose(Purpose(delivery.purpose))})"
+    reason = told(delivery.reason or notification.reason)
     match DeliveryStatus(delivery.status):
         case DeliveryStatus.SENT | DeliveryStatus.DELIVERED:
             at = delivery.sent_at or delivery.queued_at
             tone = "wait" if delivery.receipt == ReceiptState.NOT_REACHED else "ok"
-            return TimelineEntry(at, tone, f"{whom}: {_came_of_it(delivery)}{what}", _provider(delivery, notification))
+            return TimelineEntry(
+                at, tone, f"{heading}: {_result_text(delivery)}{purpose_suffix}", _provider(delivery, notification)
+            )
         case DeliveryStatus.FAILED:
             at = delivery.ended_at or delivery.due_at
-            parts = [delivery.provider_name, told(delivery.error), why]
+            parts = [delivery.provider_name, told(delivery.error), reason]
             return TimelineEntry(
-                at, "now", f"{whom}: {_('not sent')}{what}", " · ".join(part for part in parts if part)
+                at, "now", f"{heading}: {_('not sent')}{purpose_suffix}", " · ".join(part for part in parts if part)
             )
         case DeliveryStatus.CANCELLED:
             at = delivery.ended_at or delivery.due_at
-            return TimelineEntry(at, "", f"{whom}: {_('not needed any more')}{what}", why)
+            return TimelineEntry(at, "", f"{heading}: {_('not needed any more')}{purpose_suffix}", reason)
         case DeliveryStatus.QUEUED if delivery.due_at > now:
             until = timezone.localtime(delivery.due_at)
-            word = _("waits until %(time)s") % {"time": f"{until:%H:%M:%S}"}
-            return TimelineEntry(delivery.queued_at, "wait", f"{whom}: {word}{what}", told(delivery.error) or why)
+            status_text = _("waits until %(time)s") % {"time": f"{until:%H:%M:%S}"}
+            return TimelineEntry(
+                delivery.queued_at, "wait", f"{heading}: {status_text}{purpose_suffix}", told(delivery.error) or reason
+            )
         case DeliveryStatus.QUEUED | DeliveryStatus.SENDING:
             return TimelineEntry(
-                delivery.queued_at, "accent", f"{whom}: {_('on its way')}{what}", told(delivery.error) or why
+                delivery.queued_at,
+                "accent",
+                f"{heading}: {_('on its way')}{purpose_suffix}",
+                told(delivery.error) or reason,
             )
 
 
-def _came_of_it(delivery: Delivery) -> str:
+def _result_text(delivery: Delivery) -> str:
     match delivery.receipt:
         case ReceiptState.ANSWERED:
             return _("answered")
@@ -234,14 +241,14 @@ def _provider(delivery: Delivery, notification: Notification) -> str:
 
 def _paged(notifications: Sequence[Notification]) -> list[NotifiedPerson]:
     """Return each recipient once, in the order in which they were first paged."""
-    found: dict[str, list[Notification]] = {}
+    by_recipient: dict[str, list[Notification]] = {}
     for notification in reversed(notifications):
         if notification.purpose == Purpose.PAGE:
-            found.setdefault(recipient(notification), []).append(notification)
-    return [_one_paged(name, of_one) for name, of_one in found.items()]
+            by_recipient.setdefault(recipient(notification), []).append(notification)
+    return [_notified_person(name, recipient_notifications) for name, recipient_notifications in by_recipient.items()]
 
 
-def _one_paged(name: str, notifications: Sequence[Notification]) -> NotifiedPerson:
+def _notified_person(name: str, notifications: Sequence[Notification]) -> NotifiedPerson:
     channels = ", ".join(dict.fromkeys(channel_name(n.channel) for n in notifications))
     deliveries = [delivery for n in notifications for delivery in n.deliveries.all()]
     states = {delivery.status for delivery in deliveries}
@@ -278,7 +285,7 @@ def _purpose(purpose: Purpose) -> str:
             return _("page")
         case Purpose.ALL_CLEAR:
             return _("all clear")
-        case Purpose.STILL_ON_IT:
+        case Purpose.ACK_REMINDER:
             return _("still on it?")
         case Purpose.NOTICE:
             return _("notice")

@@ -20,7 +20,7 @@ from tocsin.people.models import Group
 from tocsin.web.alerts import queries
 from tocsin.web.alerts.forms import AlertFilterForm
 from tocsin.web.http.authorization import alert_actor, requires
-from tocsin.web.http.request import SignedInRequest, page
+from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.ui import pagination
 from tocsin.web.ui.choices import PRIORITIES
 
@@ -39,50 +39,54 @@ def alert_list(request: SignedInRequest) -> HttpResponse:
     text = request.GET.get("q", "").replace("\x00", "").strip()[:200]
     form = AlertFilterForm(request.GET)
     form.is_valid()
-    chosen = {name: value for name, value in form.cleaned_data.items() if value}
-    rows = queries.filtered(tab, chosen, text)
-    found = pagination.by_number(rows, request.GET.get("cursor", ""), descending=chosen.get("sort") != "oldest")
+    filters = {name: value for name, value in form.cleaned_data.items() if value}
+    rows = queries.filtered(tab, filters, text)
+    result = pagination.paginate_by_number(
+        rows, request.GET.get("cursor", ""), descending=filters.get("sort") != "oldest"
+    )
     context = {
         "tabs": queries.tabs(tab),
         "tab": tab,
         "text": text,
-        "chosen": chosen,
+        "chosen": filters,
         "integrations": Integration.objects.order_by("name").values_list("pk", "name"),
         "groups": Group.objects.order_by("name").values_list("pk", "name"),
         "priorities": PRIORITIES,
-        "filter_count": len(chosen.keys() - {"sort"}),
-        "rows": queries.rows_of(found.rows, request.now),
-        "page": found,
+        "filter_count": len(filters.keys() - {"sort"}),
+        "rows": queries.rows_of(result.rows, request.now),
+        "pagination": result,
     }
-    return page(request, "alerts/list.html", context, parts=("list", "tabs"))
+    return render_view(request, "alerts/list.html", context, partials=("list", "tabs"))
 
 
 @require_safe
 def open_count(request: SignedInRequest) -> HttpResponse:
     """Render the badge beside "Alerts" in the side bar."""
-    return page(request, "parts/open_count.html", {"open_count": queries.open_count()})
+    return render_view(request, "parts/open_count.html", {"open_count": queries.open_count()})
 
 
 @require_POST
-@requires(Permission.ACT)
+@requires(Permission.RESPOND)
 def bulk(request: SignedInRequest) -> HttpResponse:
     """Run one command on every selected alert. A rejected alert does not stop the others."""
-    chosen = request.POST.getlist("alert")[:MAX_BULK_ALERTS]
-    numbers = [int(text) for text in chosen if text.isascii() and text.isdigit() and len(text) <= MAX_NUMBER_DIGITS]
+    selected = request.POST.getlist("alert")[:MAX_BULK_ALERTS]
+    numbers = [int(text) for text in selected if text.isascii() and text.isdigit() and len(text) <= MAX_NUMBER_DIGITS]
     command = _command(request)
     if not numbers or command is None:
         messages.warning(request, _("Choose at least one alert."))
         return _back(request)
     outcomes = apply_command_to_many(numbers, command, now=request.now)
-    refused = [outcome.detail for outcome in outcomes if isinstance(outcome, Rejected)]
-    done = len(outcomes) - len(refused)
-    if done:
-        said = ngettext("Done for %(count)d alert.", "Done for %(count)d alerts.", done) % {"count": done}
-        messages.success(request, said)
-    for detail in refused[:5]:
+    rejections = [outcome.detail for outcome in outcomes if isinstance(outcome, Rejected)]
+    done_count = len(outcomes) - len(rejections)
+    if done_count:
+        success_text = ngettext("Done for %(count)d alert.", "Done for %(count)d alerts.", done_count) % {
+            "count": done_count
+        }
+        messages.success(request, success_text)
+    for detail in rejections[:5]:
         messages.warning(request, detail)
-    if len(refused) > 5:
-        messages.warning(request, _("%(count)d more were refused.") % {"count": len(refused) - 5})
+    if len(rejections) > 5:
+        messages.warning(request, _("%(count)d more were refused.") % {"count": len(rejections) - 5})
     return _back(request)
 
 

@@ -18,25 +18,25 @@ from tocsin.oncall.states import FeedKind
 from tocsin.web.http.request import SignedInRequest
 
 #: The period that a feed covers, before and after now.
-FEED_LOOK_BACK = timedelta(days=31)
-FEED_LOOK_AHEAD = timedelta(days=180)
+FEED_PAST_PERIOD = timedelta(days=31)
+FEED_FUTURE_PERIOD = timedelta(days=180)
 
 
 @login_not_required
 @require_safe
 def feed(request: SignedInRequest, token: str) -> HttpResponse:
     """Serve the feed of the token; 404 for an unknown one."""
-    found = feeds.verify(token, request.now)
-    if found is None:
+    calendar_feed = feeds.verify(token, request.now)
+    if calendar_feed is None:
         raise Http404("There is no such calendar.")
-    since, until = request.now - FEED_LOOK_BACK, request.now + FEED_LOOK_AHEAD
+    since, until = request.now - FEED_PAST_PERIOD, request.now + FEED_FUTURE_PERIOD
     body = ical.write(
-        feeds.name_of(found),
-        _turns(found, since, until),
+        feeds.name_of(calendar_feed),
+        _shifts(calendar_feed, since, until),
         since,
         until,
         request.now,
-        names_people=found.kind != FeedKind.PERSON,
+        include_names=calendar_feed.kind != FeedKind.PERSON,
     )
     response = HttpResponse(body, content_type="text/calendar; charset=utf-8")
     response["Cache-Control"] = "private, max-age=300"
@@ -44,30 +44,30 @@ def feed(request: SignedInRequest, token: str) -> HttpResponse:
     return response
 
 
-def _turns(found: CalendarFeed, since: datetime, until: datetime) -> list[GroupShift]:
+def _shifts(calendar_feed: CalendarFeed, since: datetime, until: datetime) -> list[GroupShift]:
     """Return the shifts of the feed, including bounded periods in which the group's member order applies."""
     with database.transaction() as connection:
-        match FeedKind(found.kind):
+        match FeedKind(calendar_feed.kind):
             case FeedKind.PERSON:
-                groups = loader.groups_of(connection, [found.owner_id])
+                group_ids = loader.groups_of(connection, [calendar_feed.owner_id])
             case FeedKind.GROUP:
-                groups = frozenset({found.group_id} if found.group_id else ())
+                group_ids = frozenset({calendar_feed.group_id} if calendar_feed.group_id else ())
             case FeedKind.SCHEDULE:
-                groups = frozenset({found.schedule.group_id} if found.schedule else ())
-        plans = loader.plans(connection, groups, since)
+                group_ids = frozenset({calendar_feed.schedule.group_id} if calendar_feed.schedule else ())
+        plans = loader.plans(connection, group_ids, since)
     return [
         GroupShift(plan.name, person)
         for plan in plans.values()
         for person in final_schedule.timeline(plan, since, until).segments
-        if _belongs(found, person) and (person.schedule or (person.since and person.until))
+        if _belongs(calendar_feed, person) and (person.schedule or (person.since and person.until))
     ]
 
 
-def _belongs(found: CalendarFeed, person: final_schedule.OnCall) -> bool:
-    match FeedKind(found.kind):
+def _belongs(calendar_feed: CalendarFeed, person: final_schedule.OnCall) -> bool:
+    match FeedKind(calendar_feed.kind):
         case FeedKind.PERSON:
-            return person.user_id == found.owner_id
+            return person.user_id == calendar_feed.owner_id
         case FeedKind.GROUP:
             return True
         case FeedKind.SCHEDULE:
-            return found.schedule is not None and person.schedule == found.schedule.name
+            return calendar_feed.schedule is not None and person.schedule == calendar_feed.schedule.name

@@ -20,10 +20,10 @@ from tocsin.inbound.admin import client_tables as commands
 from tocsin.inbound.models import ClientTable
 from tocsin.people.models import Group
 from tocsin.web.http.authorization import actor, may_somewhere, offer_own_groups, require, requires
-from tocsin.web.http.request import SignedInRequest, page
+from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.ui.confirm_delete import ask_and_delete
 from tocsin.web.ui.edit_conflicts import FormSnapshot
-from tocsin.web.ui.forms import CodeField, each, errors_beside, show_rejection
+from tocsin.web.ui.forms import CodeField, field_error_text, problems_of, show_rejection
 
 #: Maximum size of an uploaded file.
 MAX_FILE_BYTES = 2_000_000
@@ -55,13 +55,13 @@ class ClientTableForm(forms.Form):
 
     def clean_file(self) -> str:
         """Return the file's text, or "" without a file."""
-        sent = self.cleaned_data.get("file")
-        if sent is None:
+        upload = self.cleaned_data.get("file")
+        if upload is None:
             return ""
-        if sent.size > MAX_FILE_BYTES:
+        if upload.size > MAX_FILE_BYTES:
             raise forms.ValidationError(_("This file is too large for a table of clients."))
         try:
-            return str(sent.read().decode("utf-8-sig"))
+            return str(upload.read().decode("utf-8-sig"))
         except UnicodeDecodeError:
             raise forms.ValidationError(_("This file is not UTF-8 text; save it as CSV UTF-8.")) from None
 
@@ -70,64 +70,64 @@ class ClientTableForm(forms.Form):
 def client_table_list(request: SignedInRequest) -> HttpResponse:
     """Render every table with its number of clients."""
     rows = ClientTable.objects.select_related("group")
-    may_add = may_somewhere(request, Permission.ROUTING)
-    return page(request, "client_tables/list.html", {"rows": rows, "may_add": may_add})
+    may_add = may_somewhere(request, Permission.MANAGE_ROUTING)
+    return render_view(request, "client_tables/list.html", {"rows": rows, "may_add": may_add})
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@requires(Permission.ROUTING)
+@requires(Permission.MANAGE_ROUTING)
 def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
     """Create or edit a client table."""
     row = _find(number) if number is not None else None
     if row is not None:
-        require(request, Permission.ROUTING, row.group_id)
+        require(request, Permission.MANAGE_ROUTING, row.group_id)
     form = ClientTableForm(request.POST or None, request.FILES or None, initial=_initial(row))
     offer_own_groups(request, form.fields["group"])
-    seen = FormSnapshot.of(request, "client_table", row, commands.client_table_spec)
+    snapshot = FormSnapshot.of(request, "client_table", row, commands.client_table_spec)
     if request.method == "POST" and form.is_valid():
         data, clients = form.cleaned_data, list[dict[str, str]]()
         try:
-            require(request, Permission.ROUTING, data["group"])
+            require(request, Permission.MANAGE_ROUTING, data["group"])
             clients = commands.from_csv(data["file"] or data["clients"])
             spec = {"name": data["name"], "group": data["group"].name if data["group"] else None, "clients": clients}
-            with seen.unchanged():
+            with snapshot.unchanged():
                 saved = commands.save_client_table(spec, existing=row, actor=actor(request), now=request.now)
         except Rejected as rejected:
-            _show(form, rejected, clients)
+            _show_errors(form, rejected, clients)
         else:
             messages.success(request, _("Saved: %(count)s clients.") % {"count": len(saved.clients)})
             return redirect("client_tables")
-    needed_by = object_hooks.references_to("client_table", row.pk) if row else []
-    context = {"table": row, "form": form, "seen": seen, "needed_by": needed_by}
-    return page(request, "client_tables/edit.html", context, status=422 if form.errors else 200)
+    used_by = object_hooks.references_to("client_table", row.pk) if row else []
+    context = {"table": row, "form": form, "snapshot": snapshot, "used_by": used_by}
+    return render_view(request, "client_tables/edit.html", context, status=422 if form.errors else 200)
 
 
-def _show(form: ClientTableForm, rejected: Rejected, clients: Sequence[Mapping[str, str]]) -> None:
+def _show_errors(form: ClientTableForm, rejected: Rejected, clients: Sequence[Mapping[str, str]]) -> None:
     """Name the client in each problem, because a row number is hard to find in a pasted table."""
-    for problem in each(rejected):
+    for problem in problems_of(rejected):
         row = _ROW.match(problem.field or "")
         if row is None:
             show_rejection(form, problem)
         else:
-            form.add_error("clients", f"{clients[int(row[1])].get('client', '–')}: {errors_beside(problem)}")
+            form.add_error("clients", f"{clients[int(row[1])].get('client', '–')}: {field_error_text(problem)}")
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@requires(Permission.ROUTING)
+@requires(Permission.MANAGE_ROUTING)
 def delete(request: SignedInRequest, number: int) -> HttpResponse:
     """Ask for confirmation, listing the references; then delete the table."""
     row = _find(number)
-    require(request, Permission.ROUTING, row.group_id)
+    require(request, Permission.MANAGE_ROUTING, row.group_id)
     return ask_and_delete(
         request,
         row,
         commands.delete_client_table,
-        what=row.name,
-        back="edit_client_table",
-        then=("client_tables",),
-        about=_("Alerts that are open keep their recipients."),
-        seen=FormSnapshot.of(request, "client_table", row, commands.client_table_spec, is_deleting=True),
-        noun="client_table",
+        object_name=row.name,
+        back_view="edit_client_table",
+        success_target=("client_tables",),
+        consequences=_("Alerts that are open keep their recipients."),
+        snapshot=FormSnapshot.of(request, "client_table", row, commands.client_table_spec, is_deleting=True),
+        object_type="client_table",
     )
 
 

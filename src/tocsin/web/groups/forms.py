@@ -53,31 +53,38 @@ ContactFormSet = forms.formset_factory(ContactForm, extra=1, can_delete=True, ma
 
 def spec(form: GroupForm, members: Any, contacts: Any) -> dict[str, Any]:
     """Return the group in spec form."""
-    kept = [m.cleaned_data for m in members.forms if m.cleaned_data.get("user") and not m.cleaned_data.get("DELETE")]
-    kept.sort(key=lambda data: data["position"] or MAX_ROWS + 1)
-    ways = [
+    member_data = [
+        m.cleaned_data for m in members.forms if m.cleaned_data.get("user") and not m.cleaned_data.get("DELETE")
+    ]
+    member_data.sort(key=lambda data: data["position"] or MAX_ROWS + 1)
+    contact_data = [
         c.cleaned_data
         for c in contacts.forms
         if (c.cleaned_data.get("label") or c.cleaned_data.get("address")) and not c.cleaned_data.get("DELETE")
     ]
-    found: dict[str, Any] = {
+    group_spec: dict[str, Any] = {
         **form.cleaned_data,
-        "members": [{"user": data["user"].username, "roles": list(data["roles"])} for data in kept],
+        "members": [{"user": data["user"].username, "roles": list(data["roles"])} for data in member_data],
     }
-    if ways:
-        found["contacts"] = [{name: data[name] for name in ("label", "channel", "address")} for data in ways]
-    return found
+    if contact_data:
+        group_spec["contacts"] = [
+            {name: data[name] for name in ("label", "channel", "address")} for data in contact_data
+        ]
+    return group_spec
 
 
-def initial_contacts(written: Mapping[str, Any]) -> list[dict[str, Any]]:
+def initial_contacts(stored_spec: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the initial contacts; an address that is a secret is masked."""
-    return [{**way, "address": encrypted_addresses.display_form(way["address"])} for way in written.get("contacts", [])]
+    return [
+        {**contact, "address": encrypted_addresses.display_form(contact["address"])}
+        for contact in stored_spec.get("contacts", [])
+    ]
 
 
-def initial_members(written: Mapping[str, Any]) -> list[dict[str, Any]]:
+def initial_members(stored_spec: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the initial members."""
     users = dict(User.objects.values_list("username", "pk"))
     return [
         {"user": users.get(member["user"]), "roles": member["roles"], "position": number}
-        for number, member in enumerate(written["members"], start=1)
+        for number, member in enumerate(stored_spec["members"], start=1)
     ]

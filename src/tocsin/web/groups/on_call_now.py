@@ -23,7 +23,7 @@ class GroupDuty:
     next: Sequence[OnCall]
     #: End of the primary's shift, if it has one, and the display name of the primary from then on.
     until: datetime | None = None
-    after: str = ""
+    next_primary: str = ""
 
 
 def duties(now: datetime) -> list[GroupDuty]:
@@ -31,16 +31,16 @@ def duties(now: datetime) -> list[GroupDuty]:
     applies."""
     groups = list(Group.objects.filter(memberships__isnull=False).distinct())
     with database.transaction() as connection:
-        found = loader.on_call(connection, [group.pk for group in groups], now)
-        return [_duty(connection, group, found.get(group.pk, ())) for group in groups]
+        on_call_by_group = loader.on_call(connection, [group.pk for group in groups], now)
+        return [_duty(connection, group, on_call_by_group.get(group.pk, ())) for group in groups]
 
 
 def _duty(connection: Connection, group: Group, people: Sequence[OnCall]) -> GroupDuty:
     first = [person for person in people if person.role is MemberRole.PRIMARY][:1]
-    rest = [person for person in people if person not in first and person.role is not MemberRole.MANAGER]
+    other_people = [person for person in people if person not in first and person.role is not MemberRole.MANAGER]
     until = first[0].until if first else None
     if until is None:
-        return GroupDuty(group, first, rest[:3])
-    then = loader.on_call(connection, [group.pk], until).get(group.pk, ())
-    after = next((person.name for person in then if person.role is MemberRole.PRIMARY), "")
-    return GroupDuty(group, first, rest[:3], until, after)
+        return GroupDuty(group, first, other_people[:3])
+    next_on_call = loader.on_call(connection, [group.pk], until).get(group.pk, ())
+    next_primary = next((person.name for person in next_on_call if person.role is MemberRole.PRIMARY), "")
+    return GroupDuty(group, first, other_people[:3], until, next_primary)

@@ -23,11 +23,11 @@ from tocsin.people.models import Group, User
 from tocsin.web.groups import on_call_now
 from tocsin.web.groups.forms import ContactFormSet, GroupForm, MemberFormSet, initial_contacts, initial_members, spec
 from tocsin.web.http.authorization import actor, may, require, requires
-from tocsin.web.http.request import SignedInRequest, page
+from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.ui.choices import channel_name
 from tocsin.web.ui.confirm_delete import ask_and_delete
 from tocsin.web.ui.edit_conflicts import FormSnapshot
-from tocsin.web.ui.forms import each, errors_beside, offer_own_zone, show_rejection
+from tocsin.web.ui.forms import field_error_text, offer_own_zone, problems_of, show_rejection
 
 
 @require_safe
@@ -35,7 +35,7 @@ def group_list(request: SignedInRequest) -> HttpResponse:
     """Render every group with who is on call now."""
     duties = {duty.group.pk: duty for duty in on_call_now.duties(request.now)}
     rows = [(group, duties.get(group.pk), group.size) for group in _sized()]
-    return page(request, "groups/list.html", {"rows": rows, "may_add": may(request, Permission.TEAMS)})
+    return render_view(request, "groups/list.html", {"rows": rows, "may_add": may(request, Permission.MANAGE_TEAMS)})
 
 
 @require_safe
@@ -48,19 +48,19 @@ def group(request: SignedInRequest, number: int) -> HttpResponse:
         (contact, channel_name(contact.channel), viewer.group_address(row, contact.channel, contact.address))
         for contact in row.contacts.all()
     ]
-    masked = [one for one in memberships if not one.shows_addresses]
+    masked = [membership for membership in memberships if not membership.shows_addresses]
     with database.transaction() as connection:
         on_call = loader.on_call(connection, [row.pk], request.now).get(row.pk, ())
     context = {
         "group": row,
         "memberships": memberships,
-        "masked": {one.pk for one in masked},
-        "may_show": {one.pk for one in masked if viewer.sees_addresses_of(one.user_id)},
+        "masked": {membership.pk for membership in masked},
+        "may_show": {membership.pk for membership in masked if viewer.can_view_addresses_of(membership.user_id)},
         "contacts": contacts,
         "on_call": on_call,
-        "may_change": may(request, Permission.TEAMS, row),
+        "may_change": may(request, Permission.MANAGE_TEAMS, row),
     }
-    return page(request, "groups/group.html", context)
+    return render_view(request, "groups/group.html", context)
 
 
 @require_POST
@@ -69,7 +69,7 @@ def show_addresses(request: SignedInRequest, number: int, user: int) -> HttpResp
     them."""
     row = find(number)
     member = User.objects.filter(pk=user).first()
-    if member is None or not permissions.viewer(request.user).sees_addresses_of(user):
+    if member is None or not permissions.viewer(request.user).can_view_addresses_of(user):
         raise PermissionDenied(_("It takes the user or an administrator."))
     try:
         commands.show_addresses(row, member, actor=actor(request), now=request.now)
@@ -79,76 +79,80 @@ def show_addresses(request: SignedInRequest, number: int, user: int) -> HttpResp
 
 
 @require_POST
-@requires(Permission.TEAMS)
+@requires(Permission.MANAGE_TEAMS)
 def test_contact(request: SignedInRequest, number: int, contact: int) -> HttpResponse:
     """Send a test message to a group contact and show its result."""
     row = find(number)
-    require(request, Permission.TEAMS, row)
+    require(request, Permission.MANAGE_TEAMS, row)
     if not row.contacts.filter(pk=contact).exists():
         raise Http404(_("This contact is gone."))
     try:
         with database.transaction() as connection:
-            sent = contact_tests.queue_group_test(connection, request.user.pk, contact, request.now)
+            test_id = contact_tests.queue_group_test(connection, request.user.pk, contact, request.now)
     except Rejected as rejected:
         messages.error(request, rejected.detail)
         return redirect("group", number)
-    return redirect("test_result", sent)
+    return redirect("test_result", test_id)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@requires(Permission.TEAMS)
+@requires(Permission.MANAGE_TEAMS)
 def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
     """Create or edit a group."""
     row = find(number) if number is not None else None
-    require(request, Permission.TEAMS, row)
-    written: dict[str, Any] | None = commands.group_spec(row) if row else None
-    form = GroupForm(request.POST or None, initial=written or {"time_zone": request.user.time_zone})
+    require(request, Permission.MANAGE_TEAMS, row)
+    stored_spec: dict[str, Any] | None = commands.group_spec(row) if row else None
+    form = GroupForm(request.POST or None, initial=stored_spec or {"time_zone": request.user.time_zone})
     if row is None:
         offer_own_zone(form)
-    begin = initial_members(written) if written else [{"user": request.user.pk, "roles": ["primary"], "position": 1}]
-    members = MemberFormSet(request.POST or None, initial=begin, prefix="members")
-    contacts = ContactFormSet(
-        request.POST or None, initial=initial_contacts(written) if written else [], prefix="contacts"
+    initial_rows = (
+        initial_members(stored_spec)
+        if stored_spec
+        else [{"user": request.user.pk, "roles": ["primary"], "position": 1}]
     )
-    seen = FormSnapshot.of(request, "group", row, commands.group_spec)
+    members = MemberFormSet(request.POST or None, initial=initial_rows, prefix="members")
+    contacts = ContactFormSet(
+        request.POST or None, initial=initial_contacts(stored_spec) if stored_spec else [], prefix="contacts"
+    )
+    snapshot = FormSnapshot.of(request, "group", row, commands.group_spec)
     if request.method == "POST" and all([form.is_valid(), members.is_valid(), contacts.is_valid()]):
         try:
-            with seen.unchanged():
+            with snapshot.unchanged():
                 saved = commands.save_group(
                     spec(form, members, contacts), existing=row, actor=actor(request), now=request.now
                 )
         except Rejected as rejected:
-            _show(rejected, form, members, contacts)
+            _show_errors(rejected, form, members, contacts)
         else:
             messages.success(request, _("Saved."))
             return redirect("group", saved.pk)
-    failed = form.errors or any(one.errors for one in [*members.forms, *contacts.forms])
+    failed = form.errors or any(row_form.errors for row_form in [*members.forms, *contacts.forms])
     context = {
         "group": row,
         "form": form,
         "members": members,
         "contacts": contacts,
-        "seen": seen,
+        "snapshot": snapshot,
     }
-    return page(request, "groups/edit.html", context, status=422 if failed else 200)
+    return render_view(request, "groups/edit.html", context, status=422 if failed else 200)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@requires(Permission.TEAMS)
+@requires(Permission.MANAGE_TEAMS)
 def delete(request: SignedInRequest, number: int) -> HttpResponse:
     """Ask for confirmation, listing the references; then delete the group."""
     row = find(number)
-    require(request, Permission.TEAMS, row)
+    require(request, Permission.MANAGE_TEAMS, row)
     return ask_and_delete(
         request,
         row,
         commands.delete_group,
-        what=row.name,
-        back="group",
-        then=("groups",),
-        about=_("Its members stay; only the group goes."),
-        seen=FormSnapshot.of(request, "group", row, commands.group_spec, is_deleting=True),
-        noun="group",
+        object_name=row.name,
+        back_view="group",
+        success_target=("groups",),
+        consequences=_("Its members stay; only the group goes."),
+        snapshot=FormSnapshot.of(request, "group", row, commands.group_spec, is_deleting=True),
+        object_type="group",
     )
 
 
@@ -164,18 +168,18 @@ def _sized() -> Any:
     return Group.objects.annotate(size=Count("memberships"))
 
 
-def _show(rejected: Rejected, form: GroupForm, members: Any, contacts: Any) -> None:
+def _show_errors(rejected: Rejected, form: GroupForm, members: Any, contacts: Any) -> None:
     """Show problems of a member or contact beside it, all others beside their field."""
-    kept_contacts = [c for c in contacts.forms if c.cleaned_data.get("label") or c.cleaned_data.get("address")]
-    for problem in each(rejected):
-        place = problem.field or ""
-        index = place.partition("[")[2].partition("]")[0]
-        text = errors_beside(problem)
-        if place.startswith("contacts[") and index.isdecimal() and int(index) < len(kept_contacts):
-            field = place.rpartition(".")[2]
-            target = kept_contacts[int(index)]
+    filled_contacts = [c for c in contacts.forms if c.cleaned_data.get("label") or c.cleaned_data.get("address")]
+    for problem in problems_of(rejected):
+        path = problem.field or ""
+        index = path.partition("[")[2].partition("]")[0]
+        text = field_error_text(problem)
+        if path.startswith("contacts[") and index.isdecimal() and int(index) < len(filled_contacts):
+            field = path.rpartition(".")[2]
+            target = filled_contacts[int(index)]
             target.add_error(field if field in target.fields else None, text)
-        elif place.startswith("members["):
+        elif path.startswith("members["):
             form.add_error(None, text)
         else:
             show_rejection(form, problem)

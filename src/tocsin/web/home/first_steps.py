@@ -13,12 +13,13 @@ from tocsin.core.db import database
 from tocsin.notify.states import DeliveryStatus
 from tocsin.people.models import User
 
-_FOUND = """
+_COMPLETED = """
     SELECT
         EXISTS (SELECT FROM notify_provider WHERE is_enabled) AS provider,
         EXISTS (SELECT FROM people_contactmethod WHERE user_id = %(user)s AND is_enabled)
-        AND EXISTS (SELECT FROM notify_delivery WHERE user_id = %(user)s AND status = ANY(%(arrived)s)) AS reached,
-        EXISTS (SELECT FROM people_user WHERE is_active AND id <> %(user)s) AS others,
+        AND EXISTS (SELECT FROM notify_delivery WHERE user_id = %(user)s AND status = ANY(%(arrived)s)) AS
+        has_reached_user,
+        EXISTS (SELECT FROM people_user WHERE is_active AND id <> %(user)s) AS other_users,
         EXISTS (SELECT FROM people_membership WHERE roles @> ARRAY['primary']::varchar[]) AS on_call,
         EXISTS (SELECT FROM oncall_schedule) AS schedule,
         EXISTS (SELECT FROM escalation_policy) AS policy,
@@ -32,66 +33,66 @@ class FirstStep:
     """One step: its title, reason, URL and whether it is done."""
 
     title: Any
-    why: Any
+    reason: Any
     url: str
     is_done: bool
     #: Paging works without it, so the checklist may end without it.
     is_optional: bool = False
 
 
-def left(user: User) -> list[FirstStep]:
+def setup_steps(user: User) -> list[FirstStep]:
     """Return all steps in order, or none once the required ones are done."""
-    found = _found(user)
+    completed = _completed_steps(user)
     steps = [
         FirstStep(
             _("A way out for messages"),
             _("Until there is one, everything goes to the sandbox."),
             reverse("providers"),
-            environment.current().smtp_url is not None or found["provider"],
+            environment.current().smtp_url is not None or completed["provider"],
         ),
         FirstStep(
             _("How to reach you"),
             _("A contact method of your own: have it mail, text or call you now, and see that it arrives."),
             reverse("me"),
-            found["reached"],
+            completed["has_reached_user"],
         ),
         FirstStep(
             _("The people to call"),
             _("Invite them one by one, or bring them all from a CSV. Each enters their own ways to be reached."),
             reverse("users"),
-            found["others"],
+            completed["other_users"],
             is_optional=True,
         ),
         FirstStep(
             _("A group with somebody on call"),
             _("Who is called first, and who next."),
             reverse("groups"),
-            found["on_call"],
+            completed["on_call"],
         ),
         FirstStep(
             _("A schedule"),
             _("Who is on call when, by weeks, nights or office hours. Without one the group's order always holds."),
             reverse("new_schedule"),
-            found["schedule"],
+            completed["schedule"],
             is_optional=True,
         ),
         FirstStep(
             _("An escalation policy"),
             _("After how many minutes the next person is called."),
             reverse("policies"),
-            found["policy"],
+            completed["policy"],
         ),
         FirstStep(
             _("The first integration"),
             _("A URL for HaloITSM, or for any tool that sends webhooks."),
             reverse("integrations"),
-            found["integration"],
+            completed["integration"],
         ),
         FirstStep(
             _("The first alert"),
             _("Send a sample, and answer it."),
             reverse("integrations"),
-            found["alert"],
+            completed["alert"],
         ),
         FirstStep(
             _("An outside heartbeat"),
@@ -104,9 +105,9 @@ def left(user: User) -> list[FirstStep]:
     return steps if not all(step.is_done or step.is_optional for step in steps) else []
 
 
-def _found(user: User) -> dict[str, bool]:
+def _completed_steps(user: User) -> dict[str, bool]:
     """Return which steps are done, in one statement. A user counts as reachable once a contact method has worked, in a
     test or for a real page."""
     arrived = [DeliveryStatus.SENT, DeliveryStatus.DELIVERED]
     with database.pool().connection() as connection:
-        return database.row(connection, _FOUND, {"user": user.pk, "arrived": arrived}) or {}
+        return database.row(connection, _COMPLETED, {"user": user.pk, "arrived": arrived}) or {}

@@ -58,54 +58,54 @@ class HealthWarning:
     is_urgent: bool = False
 
 
-def found(now: datetime) -> list[HealthWarning]:
+def find_warnings(now: datetime) -> list[HealthWarning]:
     """Return every problem, urgent ones first."""
-    every = [
-        *_standing(),
+    warnings = [
+        *_self_check_problems(),
         *_unanswered(),
         *_unusable(),
         *_without_policy(),
-        *(HealthWarning(*each) for each in provider_warnings.found(now)),
-        *(HealthWarning(*each) for each in mailbox_warnings.found()),
-        *(HealthWarning(*each) for each in outbound_troubles.found()),
+        *(HealthWarning(*values) for values in provider_warnings.find_warnings(now)),
+        *(HealthWarning(*values) for values in mailbox_warnings.find_warnings()),
+        *(HealthWarning(*values) for values in outbound_troubles.find_warnings()),
         *_workflows(),
         *_unreadable(now),
         *_unreachable(),
         *_old_tokens(),
         *_on_call(now),
         *_silent(now),
-        *_opens_nothing(now),
+        *_ignored_first_status(now),
     ]
-    return sorted(every, key=lambda trouble: not trouble.is_urgent)
+    return sorted(warnings, key=lambda warning: not warning.is_urgent)
 
 
 def _workflows() -> Iterator[HealthWarning]:
     """Yield workflows that have no effect or are stuck. Paging never waits for them."""
     with database.pool().connection() as connection:
-        wrong = list(workflows.find_problems(connection))
-    for one in wrong:
-        url = reverse("workflow", args=[one.workflow_id])
-        if one.kind == "stuck":
-            url = f"{reverse('workflow_log', args=[one.workflow_id])}?show=stuck"
-        yield HealthWarning(told(one.text), url)
+        problems = list(workflows.find_problems(connection))
+    for problem in problems:
+        url = reverse("workflow", args=[problem.workflow_id])
+        if problem.kind == "stuck":
+            url = f"{reverse('workflow_log', args=[problem.workflow_id])}?show=stuck"
+        yield HealthWarning(told(problem.text), url)
 
 
-def _standing() -> Iterator[HealthWarning]:
+def _self_check_problems() -> Iterator[HealthWarning]:
     """Yield the problems of the last self-check."""
-    known = health_status.read()
-    if known.silence:
-        yield HealthWarning(told(known.silence), reverse("system"), is_urgent=True)
-    for problem in known.problems:
+    status = health_status.read()
+    if status.silence:
+        yield HealthWarning(told(status.silence), reverse("system"), is_urgent=True)
+    for problem in status.problems:
         yield HealthWarning(f"{told(problem.title)}: {told(problem.detail)}", reverse("system"), is_urgent=True)
 
 
 # Raw SQL: Home runs all of these on every request, and Django takes longer to build such a query than PostgreSQL to run
-# it. `escalation.models.AT_ITS_END` has the condition and the index of the first one.
+# it. `escalation.models.EXHAUSTED_RUNS` has the condition and the index of the first one.
 _UNANSWERED = """
     SELECT run.alert_id AS number, alert.subject
     FROM escalation_run run JOIN alerts_alert alert ON alert.id = run.alert_id
     WHERE (run.status = 'finished'
-           OR (run.status = 'active' AND run.due_at IS NOT NULL AND run.progress -> 'keeping' = 'true'))
+           OR (run.status = 'active' AND run.due_at IS NOT NULL AND run.progress -> 'is_repeating_last_step' = 'true'))
     AND alert.status = 'open' ORDER BY run.alert_id DESC LIMIT 5
 """
 _WITHOUT_POLICY = """
@@ -117,12 +117,12 @@ _UNREADABLE = """
     SELECT count(*) AS number FROM inbound_inboundmessage WHERE status = 'Mapping Failed' AND id >= %(since)s
 """
 _UNREACHABLE = """
-    SELECT person.name, person.username, party.name AS group_name, party.id AS group_id
-    FROM people_membership membership JOIN people_group party ON party.id = membership.group_id
+    SELECT person.name, person.username, team.name AS group_name, team.id AS group_id
+    FROM people_membership membership JOIN people_group team ON team.id = membership.group_id
     JOIN people_user person ON person.id = membership.user_id AND person.is_active
     WHERE cardinality(membership.roles) > 0
     AND NOT EXISTS (SELECT FROM people_contactmethod WHERE user_id = person.id AND is_enabled AND NOT awaits_code)
-    ORDER BY party.name, membership.position, membership.id LIMIT 5
+    ORDER BY team.name, membership.position, membership.id LIMIT 5
 """
 _OLD_TOKENS = """
     SELECT id, name, previous_token_requests AS posts FROM inbound_integration
@@ -142,15 +142,15 @@ def _unanswered() -> Iterator[HealthWarning]:
 
 
 def _unusable() -> Iterator[HealthWarning]:
-    doors = registry.shared_registry()
-    doors.refresh()
-    for door in doors.doors().values():
-        if door.problem is not None:
+    compiled_registry = registry.shared_registry()
+    compiled_registry.refresh()
+    for integration in compiled_registry.get_all().values():
+        if integration.problem is not None:
             text = _("%(name)s decides nothing, its messages are only kept: %(why)s") % {
-                "name": door.name,
-                "why": told(door.problem.detail),
+                "name": integration.name,
+                "why": told(integration.problem.detail),
             }
-            yield HealthWarning(text, reverse("integration", args=[door.id]), is_urgent=True)
+            yield HealthWarning(text, reverse("integration", args=[integration.id]), is_urgent=True)
 
 
 def _without_policy() -> Iterator[HealthWarning]:
@@ -191,37 +191,41 @@ def _on_call(now: datetime) -> Iterator[HealthWarning]:
     """Yield coverage problems of the next two weeks, and external calendars that cannot be read."""
     with database.transaction() as connection:
         key = f"on-call:{config_version.current_version(connection)}"
-        found = caches["process"].get(key)
-        if found is None:
-            found = list(_coverage(connection, now))
-            caches["process"].set(key, found, CACHE_SECONDS)
-        unread = coverage.unread(connection)
-    for group, finding in found:
+        group_findings = caches["process"].get(key)
+        if group_findings is None:
+            group_findings = list(_coverage(connection, now))
+            caches["process"].set(key, group_findings, CACHE_SECONDS)
+        unread_calendars = coverage.unread_calendars(connection)
+    for group, finding in group_findings:
         # A gap that affects a page today is urgent; a shift that is never effective is not.
         is_urgent = finding.kind is not CoverageFindingKind.HIDDEN and (finding.since or now) < now + DAY
         yield HealthWarning(describe_finding(finding, now), reverse("group_schedule", args=[group]), is_urgent)
-    for one in unread[:MAX_GAPS_PER_GROUP]:
-        yield HealthWarning(told(one.text), reverse("schedule", args=[one.schedule_id]))
+    for calendar in unread_calendars[:MAX_GAPS_PER_GROUP]:
+        yield HealthWarning(told(calendar.text), reverse("schedule", args=[calendar.schedule_id]))
 
 
 def _coverage(connection: Connection, now: datetime) -> Iterator[tuple[int, CoverageFinding]]:
-    groups = [row["group_id"] for row in database.rows(connection, "SELECT DISTINCT group_id FROM oncall_schedule")]
-    for number, (_plan, findings) in coverage.coverage_of_groups(connection, groups, now, FORTNIGHT).items():
+    group_ids = [row["group_id"] for row in database.rows(connection, "SELECT DISTINCT group_id FROM oncall_schedule")]
+    for number, (_plan, findings) in coverage.coverage_of_groups(connection, group_ids, now, FORTNIGHT).items():
         for finding in coverage_checks.first_of_each(coverage_checks.problems(findings))[:MAX_GAPS_PER_GROUP]:
             yield number, finding
 
 
 def _silent(now: datetime) -> Iterator[HealthWarning]:
     """Yield integrations that received messages every day, but none in the last day."""
-    last = InboundMessage.objects.filter(integration=OuterRef("pk")).order_by("-pk").values("received_at")[:1]
-    known = Integration.objects.exclude(mode=IntegrationMode.DISABLED).annotate(newest=Subquery(last)).order_by("name")
-    for integration in known[:MAX_INTEGRATIONS_CHECKED]:
+    latest_message = InboundMessage.objects.filter(integration=OuterRef("pk")).order_by("-pk").values("received_at")[:1]
+    integrations = (
+        Integration.objects.exclude(mode=IntegrationMode.DISABLED)
+        .annotate(newest=Subquery(latest_message))
+        .order_by("name")
+    )
+    for integration in integrations[:MAX_INTEGRATIONS_CHECKED]:
         newest = integration.newest
         if newest is None or newest > now - DAY:
             continue
         rows = InboundMessage.objects.filter(integration=integration)
-        before = [newest - DAY * number for number in range(1, USUAL_DAYS + 1)]
-        if all(rows.filter(pk__gte=first_uuid7(day), pk__lt=first_uuid7(day + DAY)).exists() for day in before):
+        previous_days = [newest - DAY * number for number in range(1, USUAL_DAYS + 1)]
+        if all(rows.filter(pk__gte=first_uuid7(day), pk__lt=first_uuid7(day + DAY)).exists() for day in previous_days):
             text = _("%(name)s got messages day by day, and none for %(span)s") % {
                 "name": integration.name,
                 "span": durations.describe(timedelta(hours=(now - newest) // timedelta(hours=1))),
@@ -229,7 +233,7 @@ def _silent(now: datetime) -> Iterator[HealthWarning]:
             yield HealthWarning(text, reverse("integration", args=[integration.pk]))
 
 
-def _opens_nothing(now: datetime) -> Iterator[HealthWarning]:
+def _ignored_first_status(now: datetime) -> Iterator[HealthWarning]:
     """Yield integrations whose tickets start with a status that opens no alert."""
     for integration in Integration.objects.filter(mode=IntegrationMode.PAGE).order_by("name")[
         :MAX_INTEGRATIONS_CHECKED
@@ -238,7 +242,7 @@ def _opens_nothing(now: datetime) -> Iterator[HealthWarning]:
         key = f"statuses:{integration.pk}:{integration.current_version_id}"
         warning = caches["process"].get(key)
         if warning is None:
-            warning = observed_statuses.statuses_seen(integration, now).warning
+            warning = observed_statuses.load_observed_statuses(integration, now).warning
             caches["process"].set(key, warning, CACHE_SECONDS)
         if warning:
             yield HealthWarning(f"{integration.name}: {told(warning)}", reverse("integration", args=[integration.pk]))

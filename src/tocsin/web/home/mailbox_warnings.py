@@ -16,26 +16,30 @@ from tocsin.notify.models import Provider
 from tocsin.web.told import told
 
 
-def found() -> Iterator[tuple[str, str, bool]]:
+def find_warnings() -> Iterator[tuple[str, str, bool]]:
     """Yield (sentence, URL that resolves it, urgent) for each."""
     with database.transaction() as connection:
-        doors = mailbox_errors.current_errors(connection, MailboxReader.INBOUND)
-        answers = mailbox_errors.current_errors(connection, MailboxReader.ANSWERS)
-    if doors:
-        rows = Integration.objects.exclude(mode=IntegrationMode.DISABLED).in_bulk([one.number for one in doors])
-        for one in doors:
-            if integration := rows.get(one.number):
+        integration_errors = mailbox_errors.current_errors(connection, MailboxReader.INBOUND)
+        reply_errors = mailbox_errors.current_errors(connection, MailboxReader.REPLIES)
+    if integration_errors:
+        rows = Integration.objects.exclude(mode=IntegrationMode.DISABLED).in_bulk(
+            [mailbox_error.owner_id for mailbox_error in integration_errors]
+        )
+        for mailbox_error in integration_errors:
+            if integration := rows.get(mailbox_error.owner_id):
                 text = _("The mailbox of %(name)s cannot be read: %(why)s") % {
                     "name": integration.name,
-                    "why": told(one.error),
+                    "why": told(mailbox_error.error),
                 }
                 yield text, reverse("integration_security", args=[integration.pk]), True
-    if answers:
-        providers = Provider.objects.filter(is_enabled=True).in_bulk([one.number for one in answers])
-        for one in answers:
-            if provider := providers.get(one.number):
+    if reply_errors:
+        providers = Provider.objects.filter(is_enabled=True).in_bulk(
+            [mailbox_error.owner_id for mailbox_error in reply_errors]
+        )
+        for mailbox_error in reply_errors:
+            if provider := providers.get(mailbox_error.owner_id):
                 text = _("Answers by mail are not read, %(name)s: %(why)s") % {
                     "name": provider.name,
-                    "why": told(one.error),
+                    "why": told(mailbox_error.error),
                 }
                 yield text, reverse("provider", args=[provider.pk]), False

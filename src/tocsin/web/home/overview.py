@@ -19,8 +19,9 @@ from tocsin.people.models import User
 from tocsin.web.alerts.queries import all_alerts
 
 #: Events that count as an answer to a page.
-_ANSWERS = [
-    EventKind.ACKNOWLEDGED, EventKind.ASSIGNED, EventKind.HELD, EventKind.CLOSED, EventKind.CANCELLED, EventKind.MERGED,
+_RESPONSE_KINDS = [
+    EventKind.ACKNOWLEDGED, EventKind.ASSIGNED, EventKind.PUT_ON_HOLD, EventKind.CLOSED, EventKind.CANCELLED,
+    EventKind.MERGED,
 ]  # fmt: skip
 
 
@@ -32,26 +33,26 @@ class NightSummary:
     #: Names of the users who were paged.
     people: Sequence[str]
     #: The longest time from opening to first answer; None if no alert was answered.
-    answered_in: timedelta | None
+    slowest_response: timedelta | None
     #: Alerts that paged somebody and were neither answered by a user nor ended by the source.
     unanswered: int
     #: Whether the night is not over yet.
-    goes_on: bool
+    is_ongoing: bool
     #: Pages sent to the user.
-    mine: int
+    own_pages: int
 
 
-def alerts_of(user: User, most: int) -> QuerySet[Alert]:
+def alerts_of(user: User, limit: int) -> QuerySet[Alert]:
     """Return the newest active alerts that the user is assigned to or acknowledged."""
     # Two short statements: a single query with OR would scan all open alerts.
-    had = Alert.objects.filter(status__in=[AlertStatus.ASSIGNED, AlertStatus.ON_HOLD], owner=user)
+    assigned = Alert.objects.filter(status__in=[AlertStatus.ASSIGNED, AlertStatus.ON_HOLD], owner=user)
     acknowledged = Alert.objects.filter(status=AlertStatus.OPEN, acknowledgements__user=user)
-    newest = (rows.order_by("-pk").values_list("pk", flat=True)[:most] for rows in (had, acknowledged))
+    newest = (rows.order_by("-pk").values_list("pk", flat=True)[:limit] for rows in (assigned, acknowledged))
     numbers = list(chain.from_iterable(newest))
-    return all_alerts().filter(pk__in=numbers).order_by("-pk")[:most]
+    return all_alerts().filter(pk__in=numbers).order_by("-pk")[:limit]
 
 
-def last_night(reader: User, now: datetime) -> NightSummary:
+def last_night(viewer: User, now: datetime) -> NightSummary:
     """Return the user's last night; before 07:00 the current one."""
     local = timezone.localtime(now)
     end = timezone.make_aware(datetime.combine(local.date(), time(7)))
@@ -62,17 +63,17 @@ def last_night(reader: User, now: datetime) -> NightSummary:
     )  # fmt: skip
     counts = dict(sent.values_list("user").annotate(number=Count("pk")).order_by())
     if not counts:
-        return NightSummary(pages=0, people=[], answered_in=None, unanswered=0, goes_on=now < end, mine=0)
+        return NightSummary(pages=0, people=[], slowest_response=None, unanswered=0, is_ongoing=now < end, own_pages=0)
     people = [user.display_name for user in User.objects.filter(pk__in=[key for key in counts if key]).order_by("name")]
     alerts = set(sent.exclude(alert=None).values_list("alert", flat=True))
-    events = AlertEvent.objects.filter(alert__in=alerts, kind__in=_ANSWERS)
-    by_people = events.filter(actor_kind=ActorKind.USER)
-    firsts = by_people.values_list("alert", "alert__opened_at").annotate(first=Min("at")).order_by()
+    events = AlertEvent.objects.filter(alert__in=alerts, kind__in=_RESPONSE_KINDS)
+    user_events = events.filter(actor_kind=ActorKind.USER)
+    first_responses = user_events.values_list("alert", "alert__opened_at").annotate(first=Min("at")).order_by()
     return NightSummary(
         pages=sum(counts.values()),
         people=people,
-        answered_in=max((first - opened for _alert, opened, first in firsts), default=None),
+        slowest_response=max((first - opened for _alert, opened, first in first_responses), default=None),
         unanswered=len(alerts) - events.values("alert").distinct().count(),
-        goes_on=now < end,
-        mine=counts.get(reader.pk, 0),
+        is_ongoing=now < end,
+        own_pages=counts.get(viewer.pk, 0),
     )

@@ -22,29 +22,32 @@ from tocsin.web.ui.capped_counts import DAY
 _MAX_NAMED_PROVIDERS = 5
 
 
-def found(now: datetime) -> Iterator[tuple[str, str, bool]]:
+def find_warnings(now: datetime) -> Iterator[tuple[str, str, bool]]:
     """Yield (sentence, URL that resolves it, urgent) for each."""
     failed = _failed(now)
     has_failed = failed.exists()
-    lost = failed.filter(~_sent_otherwise())
-    if has_failed and (number := lost.values("notification").distinct().count()):
+    undelivered = failed.filter(~_sent_otherwise())
+    if has_failed and (number := undelivered.values("notification").distinct().count()):
         text = ngettext(
             "%(count)d message of the last 24 hours could not be sent at all",
             "%(count)d messages of the last 24 hours could not be sent at all",
             number,
         ) % {"count": number}
         names = (
-            lost.exclude(provider_name="").values_list("provider_name", flat=True).distinct().order_by("provider_name")
+            undelivered.exclude(provider_name="")
+            .values_list("provider_name", flat=True)
+            .distinct()
+            .order_by("provider_name")
         )
-        tried = ", ".join(names[:_MAX_NAMED_PROVIDERS])
-        yield f"{text}: {tried}" if tried else text, reverse("providers"), True
-    passed_over = list(ProviderHealth.objects.filter(is_open=True, name__in=status.in_use()).order_by("name"))
-    for row in passed_over:
+        provider_names = ", ".join(names[:_MAX_NAMED_PROVIDERS])
+        yield f"{text}: {provider_names}" if provider_names else text, reverse("providers"), True
+    open_circuits = list(ProviderHealth.objects.filter(is_open=True, name__in=status.in_use()).order_by("name"))
+    for row in open_circuits:
         text = _("%(name)s fails, and others take its turn: %(error)s") % {"name": row.name, "error": row.error}
         yield text, reverse("providers"), True
-    known = [row.name for row in passed_over]
-    otherwise = failed.filter(_sent_otherwise()).exclude(provider_name__in=["", *known])
-    for name, number in _by_provider(otherwise) if has_failed else ():
+    open_circuit_names = [row.name for row in open_circuits]
+    sent_by_others = failed.filter(_sent_otherwise()).exclude(provider_name__in=["", *open_circuit_names])
+    for name, number in _by_provider(sent_by_others) if has_failed else ():
         text = ngettext(
             "%(name)s could not send %(count)d message in the last 24 hours; another provider did",
             "%(name)s could not send %(count)d messages in the last 24 hours; another provider did",
@@ -66,8 +69,8 @@ def _failed(now: datetime) -> QuerySet[Delivery]:
 
 def _sent_otherwise() -> Exists:
     """Return the condition that another delivery of the notification was sent or still may be."""
-    alive = ~Q(status__in=(DeliveryStatus.FAILED, DeliveryStatus.CANCELLED))
-    return Exists(Delivery.objects.filter(alive, notification=OuterRef("notification")))
+    not_ended = ~Q(status__in=(DeliveryStatus.FAILED, DeliveryStatus.CANCELLED))
+    return Exists(Delivery.objects.filter(not_ended, notification=OuterRef("notification")))
 
 
 def _by_provider(rows: QuerySet[Delivery]) -> QuerySet[Delivery, tuple[str, int]]:

@@ -10,34 +10,36 @@ from tocsin.inbound.maintenance import commands as maintenance_windows
 from tocsin.web.alerts import queries
 from tocsin.web.groups import on_call_now
 from tocsin.web.home import first_steps, health_warnings, overview
-from tocsin.web.http.request import SignedInRequest, page
+from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.oncall import swaps
 from tocsin.web.ui import capped_counts
 
-ROWS = 8
+MAX_ROWS = 8
 
 
 @require_safe
 def home(request: SignedInRequest) -> HttpResponse:
     """Render the start view."""
-    own = list(overview.alerts_of(request.user, ROWS))
-    rows = queries.rows_of([*own, *queries.most_urgent(ROWS)], request.now)
-    steps = first_steps.left(request.user) if request.user.role == Role.ADMIN else []
+    own_alerts = list(overview.alerts_of(request.user, MAX_ROWS))
+    rows = queries.rows_of([*own_alerts, *queries.most_urgent(MAX_ROWS)], request.now)
+    steps = first_steps.setup_steps(request.user) if request.user.role == Role.ADMIN else []
     outcomes = capped_counts.outcomes(request.now)
     context = {
-        "mine": rows[: len(own)],
-        "open_rows": rows[len(own) :],
+        "my_alerts": rows[: len(own_alerts)],
+        "open_rows": rows[len(own_alerts) :],
         "groups": on_call_now.duties(request.now),
         "outcomes": outcomes,
         "outcomes_are_cut": capped_counts.is_cut(outcomes),
-        "asked_of_me": swaps.asked_of(request.user, request.now),
+        "swap_requests": swaps.requests_received(request.user, request.now),
         "night": overview.last_night(request.user, request.now),
-        "in_force": maintenance_windows.in_force(request.now),
-        "troubles": health_warnings.found(request.now) if request.user.role in (Role.ADMIN, Role.MANAGER) else [],
-        "sees_troubles": request.user.role in (Role.ADMIN, Role.MANAGER),
+        "active_windows": maintenance_windows.active_windows(request.now),
+        "health_warnings": health_warnings.find_warnings(request.now)
+        if request.user.role in (Role.ADMIN, Role.MANAGER)
+        else [],
+        "sees_health": request.user.role in (Role.ADMIN, Role.MANAGER),
         "steps": steps,
         "step_count": len(steps),
         "steps_done": sum(step.is_done for step in steps),
         "next_step": next((step for step in steps if not step.is_done), None),
     }
-    return page(request, "home/home.html", context, parts=("alerts", "incoming", "wrong", "oncall"))
+    return render_view(request, "home/home.html", context, partials=("alerts", "incoming", "health", "oncall"))

@@ -30,7 +30,7 @@ from tocsin.notify.webhooks import Callback, InvalidWebhookSignature, WebhookPro
 @login_not_required
 @never_cache
 @require_http_methods(["GET", "POST"])
-def hook(request: HttpRequest, provider: str, what: str) -> HttpResponse:
+def hook(request: HttpRequest, provider: str, endpoint: str) -> HttpResponse:
     """Handle one callback of a provider."""
     now = clock.now()
     row, name = _find(provider, now)
@@ -40,7 +40,7 @@ def hook(request: HttpRequest, provider: str, what: str) -> HttpResponse:
     secrets = secret_bundle.decrypt_bundle(row.secrets)
     account = pool.account_of(name, row.pk, kind, row.settings, secrets)
     callback = Callback(
-        what=what,
+        endpoint=endpoint,
         method=request.method or "POST",
         url=f"{environment.current().public_url}{request.get_full_path()}",
         headers={name.lower(): value for name, value in request.headers.items()},
@@ -49,13 +49,13 @@ def hook(request: HttpRequest, provider: str, what: str) -> HttpResponse:
         at=now,
     )
     try:
-        answer = kind.listen(account, callback, ProviderEventReceiver(name, callback.at))
+        response = kind.handle_webhook(account, callback, ProviderEventReceiver(name, callback.at))
     except InvalidWebhookSignature:
         return HttpResponse("The signature is missing or not valid.\n", status=403, content_type="text/plain")
     except Rejected as rejected:
         status = 404 if rejected.code == "not_found" else 400
         return HttpResponse(f"{rejected.detail}\n", status=status, content_type="text/plain")
-    return HttpResponse(answer.body, status=answer.status, content_type=answer.content_type)
+    return HttpResponse(response.body, status=response.status, content_type=response.content_type)
 
 
 def _find(slug: str, now: datetime) -> tuple[Provider | None, str]:
@@ -79,5 +79,5 @@ def _names_before(rows: Collection[str], now: datetime) -> Iterable[tuple[str, s
     changes = AuditEntry.objects.filter(
         at__gt=now - responder_actions.RECENT_WITHIN, object_type="provider", object_id__in=rows, action="update"
     )
-    found = changes.order_by("-at").values_list("object_id", "before__name")
-    return [(number, name) for number, name in found if name]
+    renames = changes.order_by("-at").values_list("object_id", "before__name")
+    return [(number, name) for number, name in renames if name]

@@ -16,7 +16,7 @@ STATIC = Path(__file__).resolve().parent.parent / "static"
 PREFIX = "/static/"
 
 #: Packages that ship their own static files.
-_OTHERS = ("django-allauth",)
+_PACKAGES_WITH_STATIC_FILES = ("django-allauth",)
 
 #: Suffixes of the precompressed variants that the build step writes beside a file.
 COMPRESSED = (".br", ".gz")
@@ -26,7 +26,7 @@ COMPRESSED = (".br", ".gz")
 def static_url() -> str:
     """Return `/static/<digest>/`. The URL is identical on every node that runs the same version."""
     digest = hashlib.sha256()
-    for package in _OTHERS:
+    for package in _PACKAGES_WITH_STATIC_FILES:
         digest.update(f"{package} {version(package)}\n".encode())
     for file in _sources():
         digest.update(str(file.relative_to(STATIC)).encode() + b"\n" + file.read_bytes())

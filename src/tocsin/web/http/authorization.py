@@ -21,11 +21,11 @@ from tocsin.web.http.request import SignedInRequest, address_of
 
 type View = Callable[..., HttpResponse]
 
-_NEEDS = {
-    Permission.ACT: _("It takes a responder, a manager or an administrator to act on alerts."),
-    Permission.TEAMS: _("It takes a manager of the owning group, or an administrator."),
-    Permission.ROUTING: _("It takes a manager of the owning group, or an administrator."),
-    Permission.TRY_OUT: _("It takes a manager of the owning group, or an administrator."),
+_PERMISSION_MESSAGES = {
+    Permission.RESPOND: _("It takes a responder, a manager or an administrator to act on alerts."),
+    Permission.MANAGE_TEAMS: _("It takes a manager of the owning group, or an administrator."),
+    Permission.MANAGE_ROUTING: _("It takes a manager of the owning group, or an administrator."),
+    Permission.TEST_INTEGRATIONS: _("It takes a manager of the owning group, or an administrator."),
     Permission.ADMINISTER: _("It takes an administrator."),
 }
 
@@ -33,23 +33,23 @@ _NEEDS = {
 def requires(action: Permission) -> Callable[[View], View]:
     """Decorate a view to raise PermissionDenied if the user's role does not permit `action` on any object."""
 
-    def guard(view: View) -> View:
+    def decorator(view: View) -> View:
         @wraps(view)
-        def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        def wrapper(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
             role = Role(request.user.role)  # type: ignore[union-attr]
             if permission_scope(role, action) is PermissionScope.NONE:
-                raise PermissionDenied(_NEEDS.get(action, ""))
+                raise PermissionDenied(_PERMISSION_MESSAGES.get(action, ""))
             return view(request, *args, **kwargs)
 
-        return guarded
+        return wrapper
 
-    return guard
+    return decorator
 
 
 def require(request: SignedInRequest, action: Permission, group: Group | int | None) -> None:
     """Raise PermissionDenied unless the user may take `action` on an object that `group` owns."""
     if not permissions.may(request.user, action, group):
-        raise PermissionDenied(_NEEDS.get(action, ""))
+        raise PermissionDenied(_PERMISSION_MESSAGES.get(action, ""))
 
 
 def may(request: SignedInRequest, action: Permission, group: Group | int | None = None) -> bool:
@@ -81,4 +81,4 @@ def alert_actor(user: User) -> Actor:
 
 def actor(request: SignedInRequest) -> ConfigurationActor:
     """Return the user as the actor of a configuration change, for the audit log."""
-    return ConfigurationActor.of(request.user, "web", address_of(request))
+    return ConfigurationActor.from_user(request.user, "web", address_of(request))

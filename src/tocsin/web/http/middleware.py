@@ -21,10 +21,10 @@ from tocsin.core.db import database
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.runtime import clock
 from tocsin.web.http import errors
-from tocsin.web.http.machine_paths import PROGRAMS
-from tocsin.web.http.request import IN_PLACE, PART
+from tocsin.web.http.machine_paths import MACHINE_PATHS
+from tocsin.web.http.request import HTMX_HEADER, PARTIAL_HEADER
 
-type Respond = Callable[[HttpRequest], HttpResponseBase]
+type GetResponse = Callable[[HttpRequest], HttpResponseBase]
 
 log = logging.getLogger(__name__)
 
@@ -32,14 +32,14 @@ log = logging.getLogger(__name__)
 class RequestTimeMiddleware:
     """Reads the clock once per request and assigns the request id that error responses show."""
 
-    def __init__(self, respond: Respond) -> None:
-        self.respond = respond
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         request.now = clock.now()  # type: ignore[attr-defined]
         request.id = secrets.token_hex(4)  # type: ignore[attr-defined]
-        _take_public_host(request)
-        return self.respond(request)
+        _replace_host_header(request)
+        return self.get_response(request)
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponseBase | None:
         """Log the exception under the request id. Permanent and Temporary errors become a response with their own
@@ -50,26 +50,26 @@ class RequestTimeMiddleware:
         if isinstance(error, Http404 | PermissionDenied | SuspiciousOperation):
             return None
         log.error("Request %s: %s %s failed.", _id(request), request.method, request.path, exc_info=error)
-        if isinstance(error, Permanent | Temporary) and not request.path_info.startswith(PROGRAMS):
-            return errors.trouble(request, error)
+        if isinstance(error, Permanent | Temporary) and not request.path_info.startswith(MACHINE_PATHS):
+            return errors.tocsin_error(request, error)
         return None
 
 
 class UserPreferencesMiddleware:
     """Activates the time zone and language of the signed-in user."""
 
-    def __init__(self, respond: Respond) -> None:
-        self.respond = respond
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         user = request.user
         if not user.is_authenticated:
-            return self.respond(request)
+            return self.get_response(request)
         with timezone.override(zone(user.time_zone)):
             if user.language not in dict(settings.LANGUAGES):
-                return self.respond(request)
+                return self.get_response(request)
             with translation.override(user.language):
-                response = self.respond(request)
+                response = self.get_response(request)
                 response.setdefault("Content-Language", user.language)
                 return response
 
@@ -84,10 +84,10 @@ class SignInRequiredMiddleware(LoginRequiredMiddleware):
         view_args: tuple[Any, ...],
         view_kwargs: dict[str, Any],
     ) -> HttpResponseBase | None:
-        if request.path_info.startswith(PROGRAMS):
+        if request.path_info.startswith(MACHINE_PATHS):
             return None
         response = super().process_view(request, view_func, view_args, view_kwargs)
-        if response is not None and (PART in request.headers or IN_PLACE in request.headers):
+        if response is not None and (PARTIAL_HEADER in request.headers or HTMX_HEADER in request.headers):
             # A redirect would render the sign-in form inside another view, so the script gets a 401 and reacts itself.
             return HttpResponse(status=401)
         return response
@@ -101,7 +101,7 @@ def zone(name: str) -> zoneinfo.ZoneInfo:
         return zoneinfo.ZoneInfo("UTC")
 
 
-def _take_public_host(request: HttpRequest) -> None:
+def _replace_host_header(request: HttpRequest) -> None:
     """Replace the Host header by the configured public address, so that a forged header never ends up in a link."""
     base = environment.current().base_url
     if base:

@@ -17,7 +17,7 @@ from django.views.decorators.http import require_safe
 from tocsin.web.http import assets
 
 #: Files that every view loads. The service worker precaches them, so the first view after installation needs only HTML.
-KEPT = (
+PRECACHED_FILES = (
     "vendor/inter/inter.css",
     "vendor/inter/files/inter-latin-wght-normal.woff2",
     "vendor/tabler/tabler.min.css",
@@ -25,7 +25,7 @@ KEPT = (
     "vendor/icons.svg",
     "tocsin/tokens.css",
     "tocsin/tocsin.css",
-    "tocsin/page.js",
+    "tocsin/app.js",
     "tocsin/keyboard.js",
     "tocsin/live.js",
     "tocsin/offline.js",
@@ -43,16 +43,16 @@ def service_worker(request: HttpRequest) -> HttpResponse:
     """Serve the service worker from the root, so that its scope covers every view. Browsers check it for
     updates daily."""
     version = assets.static_url().strip("/").rpartition("/")[2]
-    names = {
+    config = {
         "version": version,
         "static": assets.static_url(),
-        "files": [static(name) for name in KEPT],
+        "files": [static(name) for name in PRECACHED_FILES],
         "icon": static("tocsin/icons/app-192.png"),
         "badge": static("tocsin/icons/badge-96.png"),
         "push": static("tocsin/push-worker.js"),
         "offline": reverse("offline"),
     }
-    text = f"const tocsin = {json.dumps(names)};\n{_SCRIPT.read_text()}"
+    text = f"const tocsin = {json.dumps(config)};\n{_SCRIPT.read_text()}"
     return HttpResponse(text, content_type="text/javascript; charset=utf-8", headers={"Cache-Control": "no-cache"})
 
 

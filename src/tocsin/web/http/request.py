@@ -13,9 +13,9 @@ from django.utils.cache import patch_vary_headers
 from tocsin.people.models import User
 
 #: Request header that names the partial to render instead of the whole view.
-PART = "X-Part"
+PARTIAL_HEADER = "X-Part"
 #: Request header that htmx sets on every request it makes.
-IN_PLACE = "HX-Request"
+HTMX_HEADER = "HX-Request"
 
 
 class SignedInRequest(HttpRequest):
@@ -27,19 +27,19 @@ class SignedInRequest(HttpRequest):
     id: str
 
 
-def page(
+def render_view(
     request: HttpRequest,
     template: str,
     context: Mapping[str, Any],
     *,
-    parts: tuple[str, ...] = (),
+    partials: tuple[str, ...] = (),
     status: int = 200,
 ) -> HttpResponse:
-    """Render `template`, or only the partial of it that the `X-Part` header names, if that is one of `parts`."""
-    asked = request.headers.get(PART, "")
-    name = f"{template}#{asked}" if asked in parts else template
+    """Render `template`, or only the partial of it that the `X-Part` header names, if that is one of `partials`."""
+    partial = request.headers.get(PARTIAL_HEADER, "")
+    name = f"{template}#{partial}" if partial in partials else template
     response = render(request, name, dict(context), status=status)
-    patch_vary_headers(response, [PART])
+    patch_vary_headers(response, [PARTIAL_HEADER])
     response.setdefault("Cache-Control", "private, no-cache")
     return response
 

@@ -20,22 +20,30 @@ class StaticFilesMiddleware(WhiteNoiseMiddleware):
     def __call__(self, request: HttpRequest) -> HttpResponseBase:  # type: ignore[override] # Django's middleware signature
         path = request.path_info
         if path.startswith(PREFIX) and not path.startswith(static_url()):
-            return self._other_version(request)
+            return self._serve_other_version(request)
         response: HttpResponseBase = super().__call__(request)  # type: ignore[no-untyped-call]
         return response
 
     def get_static_file(self, path: str, url: str, stat_cache: Mapping[str, os.stat_result] | None = None) -> Any:
         """Look up a file as WhiteNoise does, but ignore a compressed variant older than its file (left over from an
         edit)."""
-        forms = [path, *(path + ending for ending in COMPRESSED)]
-        known = {form: os.stat(form) for form in forms if os.path.isfile(form)} if stat_cache is None else stat_cache  # noqa: PTH116, PTH113
-        if path not in known:
+        variants = [path, *(path + ending for ending in COMPRESSED)]
+        stats = (
+            {variant: os.stat(variant) for variant in variants if os.path.isfile(variant)}  # noqa: PTH116, PTH113
+            if stat_cache is None
+            else stat_cache
+        )
+        if path not in stats:
             raise MissingFileError(path)
-        made = known[path].st_mtime
-        fresh = {form: known[form] for form in forms if form in known and known[form].st_mtime >= made}
+        modified_at = stats[path].st_mtime
+        fresh = {
+            variant: stats[variant]
+            for variant in variants
+            if variant in stats and stats[variant].st_mtime >= modified_at
+        }
         return super().get_static_file(path, url, stat_cache=fresh)  # type: ignore[no-untyped-call]
 
-    def _other_version(self, request: HttpRequest) -> HttpResponseBase:
+    def _serve_other_version(self, request: HttpRequest) -> HttpResponseBase:
         _, _, name = request.path_info[len(PREFIX) :].partition("/")
         request.path_info = static_url() + name
         response: HttpResponseBase = super().__call__(request)  # type: ignore[no-untyped-call]

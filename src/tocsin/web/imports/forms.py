@@ -7,7 +7,7 @@ from django.utils.translation import gettext_lazy as _
 
 from tocsin.importers.products import PRODUCTS
 
-_PRIVATE = {"autocomplete": "off", "spellcheck": "false", "autocapitalize": "none"}
+_NO_AUTOFILL = {"autocomplete": "off", "spellcheck": "false", "autocapitalize": "none"}
 
 
 class ImportForm(forms.Form):
@@ -23,14 +23,14 @@ class ImportForm(forms.Form):
         label=_("API key"),
         max_length=4096,
         required=False,
-        widget=forms.PasswordInput(attrs={**_PRIVATE, "autocomplete": "new-password"}),
+        widget=forms.PasswordInput(attrs={**_NO_AUTOFILL, "autocomplete": "new-password"}),
         help_text=_("It is used once, to read, and never stored."),
     )
     api_base = forms.CharField(
         label=_("Address of the API"),
         max_length=500,
         required=False,
-        widget=forms.TextInput(attrs={**_PRIVATE, "inputmode": "url"}),
+        widget=forms.TextInput(attrs={**_NO_AUTOFILL, "inputmode": "url"}),
         help_text=_("Empty: the usual one. An account in the EU, and every Grafana OnCall, has one of its own."),
     )
     file = forms.FileField(

@@ -17,7 +17,7 @@ from tocsin.core.errors import Rejected
 from tocsin.importers import import_runs
 from tocsin.importers.products import PRODUCTS
 from tocsin.web.http.authorization import actor, requires
-from tocsin.web.http.request import SignedInRequest, page
+from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.imports.forms import ImportForm
 from tocsin.web.ui.forms import show_rejection
 
@@ -29,7 +29,7 @@ _RUNNING = (ImportState.READING, ImportState.APPLYING)
 def imports(request: SignedInRequest) -> HttpResponse:
     """Render the current import and the form that starts one."""
     form = ImportForm(request.POST or None, request.FILES or None)
-    if request.method == "POST" and form.is_valid() and _started(request, form):
+    if request.method == "POST" and form.is_valid() and _start_import(request, form):
         return redirect("imports")
     run = import_runs.latest_run(request.now)
     context = {
@@ -40,14 +40,14 @@ def imports(request: SignedInRequest) -> HttpResponse:
         "products": PRODUCTS.values(),
         "counts": _counts(run.counts) if run is not None else [],
     }
-    return page(request, "imports/imports.html", context, parts=("run",), status=422 if form.errors else 200)
+    return render_view(request, "imports/imports.html", context, partials=("run",), status=422 if form.errors else 200)
 
 
 @require_safe
 @requires(Permission.ADMINISTER)
 def configuration(request: SignedInRequest, number: int) -> HttpResponse:
     """Download the resulting configuration as YAML."""
-    text = import_runs.yaml_of(_find(request, number))
+    text = import_runs.decrypted_yaml(_find(request, number))
     if not text:
         raise Http404
     return _file(text, "tocsin-import.yaml", "application/yaml")
@@ -58,8 +58,8 @@ def configuration(request: SignedInRequest, number: int) -> HttpResponse:
 def report(request: SignedInRequest, number: int) -> HttpResponse:
     """Download the report as text."""
     lines = [
-        f"{one['weight']:<8}  {one['object']}: {one['what']}. {one['why']} {one['remedy']}".rstrip()
-        for one in _find(request, number).findings
+        f"{finding['weight']:<8}  {finding['object']}: {finding['what']}. {finding['why']} {finding['remedy']}".rstrip()
+        for finding in _find(request, number).findings
     ]
     return _file("".join(f"{line}\n" for line in lines), "tocsin-import-report.txt", "text/plain")
 
@@ -86,7 +86,7 @@ def discard(request: SignedInRequest, number: int) -> HttpResponse:
 
 def _counts(counts: dict[str, int]) -> list[str]:
     """Return the number of objects of each type in words, in the order of the file."""
-    said: dict[str, Callable[[int], str]] = {
+    formatters: dict[str, Callable[[int], str]] = {
         "users": lambda n: ngettext("%(n)s user", "%(n)s users", n),
         "groups": lambda n: ngettext("%(n)s group", "%(n)s groups", n),
         "schedules": lambda n: ngettext("%(n)s schedule", "%(n)s schedules", n),
@@ -95,19 +95,19 @@ def _counts(counts: dict[str, int]) -> list[str]:
         "integrations": lambda n: ngettext("%(n)s integration", "%(n)s integrations", n),
         "maintenance_windows": lambda n: ngettext("%(n)s maintenance window", "%(n)s maintenance windows", n),
     }
-    return [say(counts[key]) % {"n": counts[key]} for key, say in said.items() if counts.get(key)]
+    return [formatter(counts[key]) % {"n": counts[key]} for key, formatter in formatters.items() if counts.get(key)]
 
 
-def _started(request: SignedInRequest, form: ImportForm) -> bool:
-    given, file = form.cleaned_data, form.cleaned_data["file"]
+def _start_import(request: SignedInRequest, form: ImportForm) -> bool:
+    data, file = form.cleaned_data, form.cleaned_data["file"]
     try:
         import_runs.start(
-            given["product"],
-            key=given["key"],
-            base=given["api_base"],
-            exported=file.read() if file else None,
+            data["product"],
+            key=data["key"],
+            base=data["api_base"],
+            export_content=file.read() if file else None,
             file_name=file.name if file else "",
-            with_keys=given["with_keys"],
+            with_keys=data["with_keys"],
             actor=actor(request),
             now=request.now,
         )

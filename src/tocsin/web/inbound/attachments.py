@@ -36,16 +36,16 @@ def attachment(request: SignedInRequest, message_id: UUID, number: int) -> HttpR
     if message.content_type.partition(";")[0].strip() != mail.MEDIA_TYPE:
         raise Http404
     try:
-        found = mail.attachments(bytes(message.raw))
+        files = mail.attachments(bytes(message.raw))
     except Rejected:
         raise Http404 from None
-    if number >= len(found):
+    if number >= len(files):
         raise Http404
-    one = found[number]
+    file = files[number]
     response = HttpResponse(
-        one.content, content_type=one.media if one.media in _HARMLESS else "application/octet-stream"
+        file.content, content_type=file.media if file.media in _HARMLESS else "application/octet-stream"
     )
-    response["Content-Disposition"] = content_disposition_header(True, one.name) or "attachment"
+    response["Content-Disposition"] = content_disposition_header(True, file.name) or "attachment"
     response["X-Content-Type-Options"] = "nosniff"
     response["Content-Security-Policy"] = "default-src 'none'; sandbox"
     return response

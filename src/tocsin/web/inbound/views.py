@@ -23,7 +23,7 @@ from tocsin.inbound.inspect.message_explanation import explain_message
 from tocsin.inbound.models import DelayedAlert, InboundMessage, Integration
 from tocsin.inbound.storage import search_index
 from tocsin.web.http.authorization import may, may_somewhere
-from tocsin.web.http.request import SignedInRequest, page
+from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.inbound import body
 from tocsin.web.ui import pagination
 from tocsin.web.ui.capped_counts import DAY
@@ -52,28 +52,28 @@ class MessageFilterForm(forms.Form):
 @require_safe
 def log(request: SignedInRequest) -> HttpResponse:
     """Render the messages, newest first, filtered by outcome, integration, alert and text."""
-    chosen = request.GET.get("outcome", "")
+    outcome = request.GET.get("outcome", "")
     form = MessageFilterForm(request.GET)
     form.is_valid()
-    found = pagination.by_uuid(fitting(request.GET), request.GET.get("cursor", ""))
+    result = pagination.paginate_by_uuid(filter_messages(request.GET), request.GET.get("cursor", ""))
     failed = InboundMessage.objects.filter(status=MessageStatus.FAILED, pk__gte=first_uuid7(request.now - DAY))
     # Most installations delay nothing, so the tab appears only if something is delayed.
-    some_wait = chosen == "delayed" or DelayedAlert.objects.exists()
+    has_delayed = outcome == "delayed" or DelayedAlert.objects.exists()
     context = {
-        "tabs": [(key, label, key == chosen) for key, label, _status in TABS if key != "delayed" or some_wait],
+        "tabs": [(key, label, key == outcome) for key, label, _status in TABS if key != "delayed" or has_delayed],
         "failed_count": failed.count(),
-        "rows": _with_due(found.rows),
-        "page": found,
+        "rows": _add_due_times(result.rows),
+        "pagination": result,
         "integrations": Integration.objects.only("pk", "name"),
         "chosen": form.cleaned_data,
-        "is_filtered": any(form.cleaned_data.values()) or _status(chosen) is not None,
-        "may_replay": may_somewhere(request, Permission.TRY_OUT),
-        "outcome": chosen,
+        "is_filtered": any(form.cleaned_data.values()) or _status(outcome) is not None,
+        "may_replay": may_somewhere(request, Permission.TEST_INTEGRATIONS),
+        "outcome": outcome,
     }
-    return page(request, "inbound/log.html", context, parts=("list", "tabs"))
+    return render_view(request, "inbound/log.html", context, partials=("list", "tabs"))
 
 
-def _with_due(rows: Sequence[InboundMessage]) -> Sequence[InboundMessage]:
+def _add_due_times(rows: Sequence[InboundMessage]) -> Sequence[InboundMessage]:
     """Add to each delayed message the time at which it is due."""
     due = delayed_alerts.due_by_message(rows)
     for row in rows:
@@ -95,14 +95,14 @@ def message(request: SignedInRequest, message_id: UUID) -> HttpResponse:
         "body": text[: body.MAX_BODY_CHARS],
         "is_cut": len(text) > body.MAX_BODY_CHARS,
         "by_current": by_current,
-        "waits": delayed_alerts.of_message(row),
-        "may_replay": may(request, Permission.TRY_OUT, row.integration.group_id),
+        "delayed_alert": delayed_alerts.find_for_message(row),
+        "may_replay": may(request, Permission.TEST_INTEGRATIONS, row.integration.group_id),
         "is_old": request.now - row.received_at > DAY / 24,
         "replays": InboundMessage.objects.filter(replay_of=row.pk, pk__gt=row.pk).only("pk", "received_at", "status")
         if row.alert_id is None
         else (),
     }
-    return page(request, "inbound/message.html", context, parts=("explained",))
+    return render_view(request, "inbound/message.html", context, partials=("explained",))
 
 
 def find(message_id: UUID) -> InboundMessage:
@@ -114,32 +114,36 @@ def find(message_id: UUID) -> InboundMessage:
     return row
 
 
-def fitting(asked: QueryDict) -> list[QuerySet[InboundMessage]]:
-    """Return the messages that match the filters in `asked`, as the parts of a `core.db.query_union.QueryUnion`."""
-    form = MessageFilterForm(asked)
+def filter_messages(query: QueryDict) -> list[QuerySet[InboundMessage]]:
+    """Return the messages that match the filters in `query`, as the parts of a `core.db.query_union.QueryUnion`."""
+    form = MessageFilterForm(query)
     form.is_valid()
-    return _filtered(form.cleaned_data, _status(asked.get("outcome", "")))
+    return _filtered(form.cleaned_data, _status(query.get("outcome", "")))
 
 
-def _status(chosen: object) -> MessageStatus | None:
-    return next((status for key, _label, status in TABS if key == chosen), None)
+def _status(outcome: object) -> MessageStatus | None:
+    return next((status for key, _label, status in TABS if key == outcome), None)
 
 
-def _filtered(chosen: dict[str, Any], status: MessageStatus | None) -> list[QuerySet[InboundMessage]]:
+def _filtered(filters: dict[str, Any], status: MessageStatus | None) -> list[QuerySet[InboundMessage]]:
     rows = InboundMessage.objects.select_related("integration").defer("raw", "headers", "verdict")
-    rows = rows.annotate(found_by=KeyTextTransform("x-tocsin-found-by", "headers"))
+    rows = rows.annotate(discovered_by=KeyTextTransform("x-tocsin-found-by", "headers"))
     if status is not None:
         rows = rows.filter(status=status)
-    if chosen.get("integration"):
-        rows = rows.filter(integration=chosen["integration"])
-    if chosen.get("alert"):
-        rows = rows.filter(alert=chosen["alert"])
-    text = (chosen.get("q") or "").strip().replace("\x00", "")
+    if filters.get("integration"):
+        rows = rows.filter(integration=filters["integration"])
+    if filters.get("alert"):
+        rows = rows.filter(alert=filters["alert"])
+    text = (filters.get("q") or "").strip().replace("\x00", "")
     if not text:
         return [rows]
     number = text.removeprefix("#")
-    wanted = Q(source_id__iexact=number) | Q(subject__icontains=text)
-    kept = Q(texts__source_id=SearchableText(number)) | Q(texts__subject__contains=SearchableText(text))
-    named = list(Integration.objects.filter(name__icontains=text).values_list("pk", flat=True))
-    of_named = [rows.filter(integration=integration) for integration in named]
-    return [rows.filter(wanted, pk__gt=search_index.newest_kept()), rows.filter(kept), *of_named]
+    condition = Q(source_id__iexact=number) | Q(subject__icontains=text)
+    indexed_condition = Q(texts__source_id=SearchableText(number)) | Q(texts__subject__contains=SearchableText(text))
+    integration_ids = list(Integration.objects.filter(name__icontains=text).values_list("pk", flat=True))
+    in_integrations = [rows.filter(integration=integration) for integration in integration_ids]
+    return [
+        rows.filter(condition, pk__gt=search_index.newest_indexed_id()),
+        rows.filter(indexed_condition),
+        *in_integrations,
+    ]

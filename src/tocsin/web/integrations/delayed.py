@@ -16,12 +16,12 @@ from tocsin.web.http.request import SignedInRequest
 
 
 @require_POST
-@requires(Permission.TRY_OUT)
+@requires(Permission.TEST_INTEGRATIONS)
 def act(request: SignedInRequest, key: str, verb: str) -> HttpResponse:
     """Run the action and redirect to the integration."""
     try:
         row = delayed_alerts.find(key)
-        require(request, Permission.TRY_OUT, row.integration.group_id)
+        require(request, Permission.TEST_INTEGRATIONS, row.integration.group_id)
         if verb == "open":
             delayed_alerts.open_now(row, actor=actor(request), now=request.now)
             messages.success(request, _("It opens now."))

@@ -73,24 +73,24 @@ class AddIntegrationForm(forms.Form):
         super().__init__(*args, **kwargs)
         self.kind = kind
         if self.data.get("source"):
-            self.ask_source()
-        self.asked = [setting for setting in kind.settings if setting.asked]
-        for setting in self.asked:
+            self.show_source()
+        self.primary_settings = [setting for setting in kind.settings if setting.is_on_create_form]
+        for setting in self.primary_settings:
             self.fields[_field_name(setting)] = setting_field(setting)
         if not self.fields["groups"].queryset.exists():  # type: ignore[attr-defined]
             del self.fields["groups"]
         if "anyway" not in self.data:
-            self.hide_anyway()
+            self.hide_confirmation()
 
-    def hide_anyway(self) -> None:
+    def hide_confirmation(self) -> None:
         """Hide the confirmation until it is required."""
         self.fields["anyway"].widget = forms.HiddenInput()
 
-    def ask_anyway(self) -> None:
+    def show_confirmation(self) -> None:
         """Show the confirmation after the command reported that nobody could be reached."""
         self.fields["anyway"].widget = forms.CheckboxInput()
 
-    def ask_source(self) -> None:
+    def show_source(self) -> None:
         """Show the source field after the command reported that another ticket system uses the type's default
         source."""
         self.fields["source"].widget = forms.TextInput()
@@ -98,7 +98,7 @@ class AddIntegrationForm(forms.Form):
     def spec(self) -> dict[str, Any]:
         """Return the integration's spec."""
         data = self.cleaned_data
-        settings = {setting.name: data[_field_name(setting)] for setting in self.asked}
+        settings = {setting.name: data[_field_name(setting)] for setting in self.primary_settings}
         return {
             "name": data["name"],
             "kind": self.kind.name,
@@ -128,14 +128,14 @@ class IntegrationSettingsForm(AddIntegrationForm):
 
     def __init__(self, *args: Any, kind: IntegrationKind, **kwargs: Any) -> None:
         super().__init__(*args, kind=kind, **kwargs)
-        self.others = [setting for setting in kind.settings if not setting.asked]
-        for setting in self.others:
+        self.other_settings = [setting for setting in kind.settings if not setting.is_on_create_form]
+        for setting in self.other_settings:
             self.fields[_field_name(setting)] = setting_field(setting)
         self.order_fields(["name", "mode", "policy", "groups", "users", "anyway"])
 
     def settings(self) -> dict[str, Any]:
         """Return the type's settings from the form. Raises Rejected for an invalid map."""
-        found: dict[str, Any] = {}
+        values: dict[str, Any] = {}
         for setting in self.kind.settings:
             value = self.cleaned_data[_field_name(setting)]
             if setting.kind is IntegrationSettingType.MAP:
@@ -143,10 +143,10 @@ class IntegrationSettingsForm(AddIntegrationForm):
                 if value == (setting.default or {}):
                     continue
             if value not in ("", None, {}):
-                found[setting.name] = value
+                values[setting.name] = value
         if not self.cleaned_data["fail_open"]:
-            found["fail_open"] = False
-        return found
+            values["fail_open"] = False
+        return values
 
     #: The parts of the spec that the form changes.
     KEYS = ("name", "mode", "source", "group", "escalation_policy", "recipients", "settings", "anyway")
@@ -154,9 +154,11 @@ class IntegrationSettingsForm(AddIntegrationForm):
     def change(self, spec: Mapping[str, Any]) -> dict[str, Any]:
         """Return `spec` with the form's values. Raises Rejected."""
         data = self.cleaned_data
-        kept = {key: value for key, value in spec.items() if key not in ("escalation_policy", "recipients", "group")}
+        unchanged = {
+            key: value for key, value in spec.items() if key not in ("escalation_policy", "recipients", "group")
+        }
         return {
-            **kept,
+            **unchanged,
             "name": data["name"],
             "mode": data["mode"],
             "source": data["source"],
@@ -181,7 +183,7 @@ def routing_spec(data: Mapping[str, Any]) -> dict[str, Any]:
 def initial_of(integration: Integration, kind: IntegrationKind) -> dict[str, Any]:
     """Return the initial values of the settings form."""
     settings = {**kind.default_settings, **integration.settings}
-    shown = {
+    setting_values = {
         _field_name(setting): write_map(settings.get(setting.name))
         if setting.kind is IntegrationSettingType.MAP
         else settings.get(setting.name)
@@ -197,7 +199,7 @@ def initial_of(integration: Integration, kind: IntegrationKind) -> dict[str, Any
         "groups": list(integration.recipient_groups.values_list("pk", flat=True)),
         "fail_open": integration.settings.get("fail_open", True),
         "anyway": integration.settings.get("anyway", False),
-        **shown,
+        **setting_values,
     }
 
 
@@ -240,15 +242,15 @@ def write_map(value: object) -> str:
 
 def read_map(text: str, place: str) -> dict[str, str]:
     """Parse `from = to` lines. Raises Rejected with the line number."""
-    found: dict[str, str] = {}
+    mapping: dict[str, str] = {}
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
             continue
         key, separator, value = line.partition("=")
         if not separator or not key.strip() or not value.strip():
             raise Rejected("invalid_setting", f"{place}: line {number}: write it as from = to", place)
-        found[key.strip()] = value.strip()
-    return found
+        mapping[key.strip()] = value.strip()
+    return mapping
 
 
 class IntegrationTestForm(forms.Form):
@@ -346,31 +348,31 @@ class CredentialsForm(forms.Form):
         super().__init__(*args, **kwargs)
         if kind != EMAIL:
             del self.fields["imap_mailbox"], self.fields["imap_password"]
-        found = load_kinds().get(kind)
-        if found is not None and found.signature_header:
-            self.fields["hmac_header"].widget.attrs["placeholder"] = found.signature_header
+        kind_definition = load_kinds().get(kind)
+        if kind_definition is not None and kind_definition.signature_header:
+            self.fields["hmac_header"].widget.attrs["placeholder"] = kind_definition.signature_header
             if not self.initial.get("hmac_header"):
-                self.initial.setdefault("hmac_timestamp_header", found.signature_timestamp_header)
-        for one, (shown, secret) in self.PARTS.items():
-            if self.initial.get(f"{one}_{shown}"):
+                self.initial.setdefault("hmac_timestamp_header", kind_definition.signature_timestamp_header)
+        for credential, (visible, secret) in self.PARTS.items():
+            if self.initial.get(f"{credential}_{visible}"):
                 # Shows that a secret is stored.
-                self.fields[f"{one}_{secret}"].widget.attrs["placeholder"] = _("saved")
+                self.fields[f"{credential}_{secret}"].widget.attrs["placeholder"] = _("saved")
 
     def spec(self) -> dict[str, Any]:
         """Return the credentials in spec form. An empty secret keeps the stored one; an empty name removes the
         credential."""
-        found: dict[str, Any] = {}
+        credentials: dict[str, Any] = {}
         if networks := self.cleaned_data["addresses"].replace(",", " ").split():
-            found["addresses"] = networks
-        for kind, (shown, secret) in self.PARTS.items():
-            name = self.cleaned_data.get(f"{kind}_{shown}")
+            credentials["addresses"] = networks
+        for kind, (visible, secret) in self.PARTS.items():
+            name = self.cleaned_data.get(f"{kind}_{visible}")
             value = self.cleaned_data.get(f"{kind}_{secret}")
             if name or value:
                 # Without a name the command uses the integration type's default, if it has one.
-                found[kind] = {**({shown: name} if name else {}), **({secret: value} if value else {})}
-        if "hmac" in found:
-            found["hmac"]["timestamp_header"] = self.cleaned_data["hmac_timestamp_header"]
-        return found
+                credentials[kind] = {**({visible: name} if name else {}), **({secret: value} if value else {})}
+        if "hmac" in credentials:
+            credentials["hmac"]["timestamp_header"] = self.cleaned_data["hmac_timestamp_header"]
+        return credentials
 
     def places(self) -> dict[str, str]:
         """Return the form field of each path in the spec."""

@@ -21,7 +21,7 @@ from tocsin.inbound.maintenance import commands as maintenance_windows
 from tocsin.inbound.models import DelayedAlert, InboundMessage, Integration, MaintenanceWindow
 from tocsin.simulate import backtest
 from tocsin.simulate.backtest_diff import BacktestTotals, is_night
-from tocsin.simulate.chain import simulate_door
+from tocsin.simulate.chain import simulate_integration
 from tocsin.web.integrations import simulation_view
 from tocsin.web.ui.capped_counts import DAY, MAX_COUNTED_MESSAGES, counted
 
@@ -45,7 +45,7 @@ def kind_of(integration: Integration) -> IntegrationKind | None:
 def health(
     integration: Integration,
     today: tuple[int, datetime] | None,
-    has_any: bool,
+    has_messages: bool,
     beat: monitor.HeartbeatStatus | None = None,
 ) -> IntegrationHealth:
     """Return the integration's health badge; for a heartbeat integration, the heartbeat's state."""
@@ -65,7 +65,7 @@ def health(
         case None:
             pass
     if today is None:
-        return IntegrationHealth(_("silent today") if has_any else _("waiting for the first message"), "wait")
+        return IntegrationHealth(_("silent today") if has_messages else _("waiting for the first message"), "wait")
     text = _("receiving, %(count)s today") % {"count": counted(today[0], MAX_COUNTED_MESSAGES)}
     return (
         IntegrationHealth(text, "ok")
@@ -77,30 +77,30 @@ def health(
 def would_page(integration: Integration, message: InboundMessage) -> str:
     """Return whom the message would page first, evaluated at its arrival: "Alice Andersson, now"; "" for nobody."""
     try:
-        door = drafts.compile_stored(integration)
+        compiled = drafts.compile_stored(integration)
     except Rejected:
         return ""
-    found = simulate_door(door, bytes(message.raw), message.content_type, message.received_at, most=1)
-    return simulation_view.would_page(found.outcomes[0]) if found.outcomes else ""
+    simulation = simulate_integration(compiled, bytes(message.raw), message.content_type, message.received_at, limit=1)
+    return simulation_view.would_page(simulation.outcomes[0]) if simulation.outcomes else ""
 
 
-def which_page(integration: Integration) -> str:
+def describe_preset(integration: Integration) -> str:
     """Summarize the "Which tickets page?" setting in a few words."""
     routes = integration.current_version.definition.get("routes") if integration.current_version else None
-    answer = presets.answer_of(
+    preset = presets.preset_of(
         versions.describe_version(integration.current_version).get("routes")
         if routes and integration.current_version
         else None
     )
-    match answer.which if answer is not None else None:
+    match preset.kind if preset is not None else None:
         case PresetKind.ALL:
             return _("all new ones") if not routes else _("by its routes")
         case PresetKind.URGENT:
             return _("critical and high")
-        case PresetKind.OUTSIDE:
-            return _("outside %(hours)s") % {"hours": answer.hours if answer else ""}
-        case PresetKind.THESE:
-            return ", ".join((*answer.types, *answer.clients)) if answer else ""
+        case PresetKind.OUTSIDE_SUPPORT_HOURS:
+            return _("outside %(hours)s") % {"hours": preset.hours if preset else ""}
+        case PresetKind.SELECTED:
+            return ", ".join((*preset.types, *preset.clients)) if preset else ""
         case None:
             return _("by its routes")
 
@@ -110,29 +110,29 @@ def dry_run_totals(integration: Integration, now: datetime) -> BacktestTotals | 
     if integration.mode != IntegrationMode.DRY_RUN:
         return None
     rows = Alert.objects.filter(integration=integration.pk, dry_run=True, is_test=False, opened_at__gte=now - 7 * DAY)
-    zone, found = backtest.zone_of(integration), BacktestTotals()
-    for at in rows.values_list("opened_at", flat=True):
-        found.pages += 1
-        found.at_night += is_night(at, zone)
-    return found
+    zone, totals = backtest.zone_of(integration), BacktestTotals()
+    for opened_at in rows.values_list("opened_at", flat=True):
+        totals.pages += 1
+        totals.at_night += is_night(opened_at, zone)
+    return totals
 
 
 def suppressed_count(integration: Integration, now: datetime) -> dict[str, Any]:
     """Return the integration's delayed alerts and the active maintenance windows that may affect it."""
     rows = DelayedAlert.objects.filter(integration=integration)
-    shown = delayed_alerts.list_delayed(rows, _MAX_DELAYED_ALERTS)
+    delayed = delayed_alerts.list_delayed(rows, _MAX_DELAYED_ALERTS)
     windows = MaintenanceWindow.objects.filter(Q(integrations=[]) | Q(integrations__contains=[integration.pk]))
     return {
-        "waiting": shown,
-        "waiting_count": len(shown) if len(shown) < _MAX_DELAYED_ALERTS else rows.count(),
-        "in_force": maintenance_windows.in_force(now, windows),
+        "waiting": delayed,
+        "waiting_count": len(delayed) if len(delayed) < _MAX_DELAYED_ALERTS else rows.count(),
+        "active_windows": maintenance_windows.active_windows(now, windows),
     }
 
 
 def problem_of(integration: Integration) -> str:
     """Return why the configuration is unusable, or ""."""
     try:
-        door = drafts.compile_stored(integration)
+        compiled = drafts.compile_stored(integration)
     except Rejected:
         return ""
-    return door.problem.detail if door.problem is not None else ""
+    return compiled.problem.detail if compiled.problem is not None else ""

@@ -24,7 +24,7 @@ from tocsin.inbound.models import Integration
 from tocsin.simulate import backtest
 from tocsin.simulate.backtest_diff import BacktestTotals
 from tocsin.web.http.authorization import actor, require
-from tocsin.web.http.request import PART, SignedInRequest, page
+from tocsin.web.http.request import PARTIAL_HEADER, SignedInRequest, render_view
 from tocsin.web.integrations.views import find, frame
 from tocsin.web.ui.edit_conflicts import FormSnapshot
 
@@ -34,82 +34,92 @@ WEEK = timedelta(days=7)
 ROUTES = "routes"
 
 #: Maximum number of the week's newest messages evaluated.
-_COUNTED = 5_000
+_MAX_COUNTED_MESSAGES = 5_000
 
 #: Up to this many messages are counted within the first response.
-_AT_ONCE = 200
+_MAX_IMMEDIATE_MESSAGES = 200
 
 #: Number of most frequent types and clients offered.
-_OFFERED = 12
+_MAX_CHOICES = 12
 
 
 @dataclass(frozen=True, slots=True)
 class PresetOption:
     """One preset as shown in the form."""
 
-    answer: RoutingPreset
+    preset: RoutingPreset
     label: str
-    tally: BacktestTotals | None
-    is_chosen: bool
+    totals: BacktestTotals | None
+    is_selected: bool
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-def which(request: SignedInRequest, number: int) -> HttpResponse:
+def paging_preset(request: SignedInRequest, number: int) -> HttpResponse:
     """Render the presets with last week's counts, or save one as the first route."""
     row, kind = find(number)
     if kind is None:
-        return page(request, "integrations/unknown.html", frame(request, row, kind, "routing"))
-    names = specs.names()
+        return render_view(request, "integrations/unknown.html", frame(request, row, kind, "routing"))
+    names = specs.load_reference_names()
     parts = drafts.parts_of(row, names)
-    known = presets.answer_of(parts.get("routes"))
-    answer, problem = known or RoutingPreset(), ""
-    seen = FormSnapshot.of(request, "integration", row, commands.integration_spec, keys=(ROUTES,))
+    stored_preset = presets.preset_of(parts.get("routes"))
+    preset, problem = stored_preset or RoutingPreset(), ""
+    snapshot = FormSnapshot.of(request, "integration", row, commands.integration_spec, keys=(ROUTES,))
     if request.method == "POST":
-        require(request, Permission.ROUTING, row.group_id)
-        answer = _answer(request)
+        require(request, Permission.MANAGE_ROUTING, row.group_id)
+        preset = _posted_preset(request)
         if request.POST.get("do") == "save":
-            problem = _save(request, row, answer, seen)
+            problem = _save(request, row, preset, snapshot)
             if not problem:
                 messages.success(request, _("Saved. Messages from now on are decided by this."))
                 return redirect("integration", number)
     hours = sorted(names.hours.values(), key=str.casefold)
     # Render at once; with many messages the counts are loaded by a second request.
-    is_later = request.headers.get(PART) == "counts"
-    counts = is_later or request.method == "POST" or not backtest.has_more_than(_AT_ONCE, row, request.now - WEEK)
-    types, clients = _seen(row, request) if counts else (Counter(), Counter())
+    is_deferred = request.headers.get(PARTIAL_HEADER) == "counts"
+    counts = (
+        is_deferred
+        or request.method == "POST"
+        or not backtest.has_more_than(_MAX_IMMEDIATE_MESSAGES, row, request.now - WEEK)
+    )
+    types, clients = _observed_values(row, request) if counts else (Counter(), Counter())
     context = {
         "counts": counts,
         **frame(request, row, kind, "routing"),
-        "options": _options(row, parts, answer, known, hours, names, request, counts=counts),
-        "answer": answer,
+        "options": _options(row, parts, preset, stored_preset, hours, names, request, counts=counts),
+        "preset": preset,
         "hours": hours,
-        "types": _offered(types, answer.types),
-        "clients": _offered(clients, answer.clients),
+        "types": _choices(types, preset.types),
+        "clients": _choices(clients, preset.clients),
         "problem": problem,
-        "seen": seen,
+        "snapshot": snapshot,
     }
-    return page(request, "integrations/which.html", context, parts=("counts",), status=422 if problem else 200)
+    return render_view(
+        request, "integrations/paging_presets.html", context, partials=("counts",), status=422 if problem else 200
+    )
 
 
-def _answer(request: SignedInRequest) -> RoutingPreset:
+def _posted_preset(request: SignedInRequest) -> RoutingPreset:
     post = request.POST
-    chosen = str(post.get("which", ""))
+    preset_name = str(post.get("which", ""))
     return RoutingPreset(
-        PresetKind(chosen) if chosen in set(PresetKind) else PresetKind.ALL,
+        PresetKind(preset_name) if preset_name in set(PresetKind) else PresetKind.ALL,
         str(post.get("hours", "")),
         tuple(map(str, post.getlist("types"))),
         tuple(map(str, post.getlist("clients"))),
     )
 
 
-def _save(request: SignedInRequest, row: Integration, answer: RoutingPreset, seen: FormSnapshot) -> str:
+def _save(request: SignedInRequest, row: Integration, preset: RoutingPreset, snapshot: FormSnapshot) -> str:
     """Save the preset. Return the problem in words, or "" on success."""
-    if not answer.is_complete:
-        return _("Choose the support hours.") if answer.which is PresetKind.OUTSIDE else _("Choose at least one.")
+    if not preset.is_complete:
+        return (
+            _("Choose the support hours.")
+            if preset.kind is PresetKind.OUTSIDE_SUPPORT_HOURS
+            else _("Choose at least one.")
+        )
     try:
-        with seen.unchanged():
+        with snapshot.unchanged():
             spec = commands.integration_spec(row)
-            spec[ROUTES] = presets.routes_with(spec.get(ROUTES), answer)
+            spec[ROUTES] = presets.routes_with_preset(spec.get(ROUTES), preset)
             commands.save_integration(spec, existing=row, actor=actor(request), now=request.now)
     except Rejected as rejected:
         return rejected.detail
@@ -119,8 +129,8 @@ def _save(request: SignedInRequest, row: Integration, answer: RoutingPreset, see
 def _options(
     row: Integration,
     parts: dict[str, Any],
-    answer: RoutingPreset,
-    known: RoutingPreset | None,
+    preset: RoutingPreset,
+    stored_preset: RoutingPreset | None,
     hours: list[str],
     names: ReferenceNames,
     request: SignedInRequest,
@@ -130,47 +140,57 @@ def _options(
     labels = {
         PresetKind.ALL: _("All new ones"),
         PresetKind.URGENT: _("Critical and high"),
-        PresetKind.OUTSIDE: _("Outside support hours"),
-        PresetKind.THESE: _("These types or clients"),
+        PresetKind.OUTSIDE_SUPPORT_HOURS: _("Outside support hours"),
+        PresetKind.SELECTED: _("These types or clients"),
     }
-    answers = [replace(answer, which=one) for one in PresetKind]
-    answers = [
-        replace(one, hours=one.hours or hours[0]) if one.which is PresetKind.OUTSIDE and hours else one
-        for one in answers
+    candidates = [replace(preset, kind=candidate) for candidate in PresetKind]
+    candidates = [
+        replace(candidate, hours=candidate.hours or hours[0])
+        if candidate.kind is PresetKind.OUTSIDE_SUPPORT_HOURS and hours
+        else candidate
+        for candidate in candidates
     ]
-    counted: dict[PresetKind, BacktestTotals] = {}
-    complete = [one for one in answers if one.is_complete and counts]
+    totals_by_kind: dict[PresetKind, BacktestTotals] = {}
+    complete = [candidate for candidate in candidates if candidate.is_complete and counts]
     try:
-        doors = [
-            drafts.compile_draft(row, {"routes": presets.routes_with(parts.get("routes"), one)}, names)
-            for one in complete
+        compiled_candidates = [
+            drafts.compile_draft(row, {"routes": presets.routes_with_preset(parts.get("routes"), candidate)}, names)
+            for candidate in complete
         ]
     except Rejected:
-        doors = []
-    if doors:
-        tallies = backtest.tally(row, doors, request.now - WEEK, limit=_COUNTED)
-        counted = {one.which: tally for one, tally in zip(complete, tallies, strict=True)}
-    is_known = known is not None or request.method == "POST"
+        compiled_candidates = []
+    if compiled_candidates:
+        totals_list = backtest.count_totals(row, compiled_candidates, request.now - WEEK, limit=_MAX_COUNTED_MESSAGES)
+        totals_by_kind = {candidate.kind: totals for candidate, totals in zip(complete, totals_list, strict=True)}
+    has_selection = stored_preset is not None or request.method == "POST"
     return [
-        PresetOption(one, labels[one.which], counted.get(one.which), is_known and one.which is answer.which)
-        for one in answers
+        PresetOption(
+            candidate,
+            labels[candidate.kind],
+            totals_by_kind.get(candidate.kind),
+            has_selection and candidate.kind is preset.kind,
+        )
+        for candidate in candidates
     ]
 
 
-def _seen(row: Integration, request: SignedInRequest) -> tuple[Counter[str], Counter[str]]:
+def _observed_values(row: Integration, request: SignedInRequest) -> tuple[Counter[str], Counter[str]]:
     """Return how often each type and client occurred on tickets that open an alert."""
     types: Counter[str] = Counter()
     clients: Counter[str] = Counter()
-    door = drafts.compile_stored(row)
-    for arrived in backtest.messages(row, door, request.now - WEEK, limit=_COUNTED // 2):
-        reading = None if isinstance(arrived.element, Rejected) else door.reader.read(arrived.element)
-        if isinstance(reading, NormalizedEvent) and reading.intent is EventAction.OPEN:
+    compiled = drafts.compile_stored(row)
+    for message in backtest.load_messages(row, compiled, request.now - WEEK, limit=_MAX_COUNTED_MESSAGES // 2):
+        event = None if isinstance(message.element, Rejected) else compiled.normalizer.normalize(message.element)
+        if isinstance(event, NormalizedEvent) and event.action is EventAction.OPEN:
             for counter, field in ((types, "ticket_type"), (clients, "client")):
-                if name := reading.mapped.text(field):
+                if name := event.mapped.text(field):
                     counter[name] += 1
     return types, clients
 
 
-def _offered(seen: Counter[str], chosen: tuple[str, ...]) -> list[tuple[str, int, bool]]:
-    found = [(name, count, name in chosen) for name, count in seen.most_common(_OFFERED)]
-    return [*found, *((name, seen[name], True) for name in chosen if name not in dict(seen.most_common(_OFFERED)))]
+def _choices(counts: Counter[str], selected: tuple[str, ...]) -> list[tuple[str, int, bool]]:
+    frequent = [(name, count, name in selected) for name, count in counts.most_common(_MAX_CHOICES)]
+    return [
+        *frequent,
+        *((name, counts[name], True) for name in selected if name not in dict(counts.most_common(_MAX_CHOICES))),
+    ]

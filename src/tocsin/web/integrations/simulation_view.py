@@ -25,13 +25,13 @@ _CHANNELS = {"email": "e-mail", "sms": "SMS", "voice": "call", "push": "push"}
 class SimulatedPaging:
     """The users paged at one time, each with the channels."""
 
-    after: timedelta
+    delay: timedelta
     people: dict[str, list[str]] = field(default_factory=dict)
 
     @property
-    def when(self) -> str:
+    def delay_text(self) -> str:
         """The delay in words: "at once" or "+5 minutes"."""
-        return f"+{say_span(durations.describe(self.after))}" if self.after else _("at once")
+        return f"+{say_span(durations.describe(self.delay))}" if self.delay else _("at once")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,44 +41,44 @@ class OutcomeView:
     outcome: SimulatedOutcome
     verb: str
     tone: str
-    paged: tuple[SimulatedPaging, ...]
+    pagings: tuple[SimulatedPaging, ...]
     has_more: bool
     #: Sentences about recipients that could not be reached.
     problems: tuple[str, ...]
 
 
-def shown(outcomes: Iterable[SimulatedOutcome]) -> list[OutcomeView]:
+def outcome_views(outcomes: Iterable[SimulatedOutcome]) -> list[OutcomeView]:
     """Return the outcomes of one request body for display."""
-    return [_shown(outcome) for outcome in outcomes]
+    return [_outcome_view(outcome) for outcome in outcomes]
 
 
 def would_page(outcome: SimulatedOutcome) -> str:
     """Return who would be paged first, such as "Alice Andersson, at once"; "" for nobody."""
-    moments = paged(outcome.pages)
+    moments = pages_by_delay(outcome.pages)
     if not moments:
         return ""
     names = list(moments[0].people)
-    said = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {_('and')} {names[-1]}"
-    return f"{said}, {moments[0].when if moments[0].after else _('now')}"
+    names_text = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {_('and')} {names[-1]}"
+    return f"{names_text}, {moments[0].delay_text if moments[0].delay else _('now')}"
 
 
-def _shown(outcome: SimulatedOutcome) -> OutcomeView:
+def _outcome_view(outcome: SimulatedOutcome) -> OutcomeView:
     verb, tone = _verb(outcome.status)
-    moments = paged(outcome.pages)
+    moments = pages_by_delay(outcome.pages)
     problems = tuple(dict.fromkeys(page.problem for page in outcome.pages if page.problem))
     return OutcomeView(outcome, verb, tone, tuple(moments[:MAX_MOMENTS]), len(moments) > MAX_MOMENTS, problems)
 
 
-def paged(pages: Iterable[SimulatedPage]) -> list[SimulatedPaging]:
+def pages_by_delay(pages: Iterable[SimulatedPage]) -> list[SimulatedPaging]:
     """Group simulated pages by time."""
-    found: dict[timedelta, SimulatedPaging] = {}
+    by_delay: dict[timedelta, SimulatedPaging] = {}
     for page in pages:
         if not page.problem:
-            channels = found.setdefault(page.after, SimulatedPaging(page.after)).people.setdefault(page.name, [])
+            channels = by_delay.setdefault(page.after, SimulatedPaging(page.after)).people.setdefault(page.name, [])
             channel = told(_CHANNELS.get(page.channel, page.channel))
             if channel not in channels:
                 channels.append(channel)
-    return list(found.values())
+    return list(by_delay.values())
 
 
 def _verb(status: MessageStatus) -> tuple[str, str]:

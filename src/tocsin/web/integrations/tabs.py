@@ -19,7 +19,7 @@ from tocsin.inbound.admin import commands, secrets
 from tocsin.inbound.models import DelayedAlert
 from tocsin.outbound.halo_sync import halo_commands
 from tocsin.web.http.authorization import actor, offer_own_groups, require, requires
-from tocsin.web.http.request import SignedInRequest, page
+from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.integrations.forms import CredentialsForm, IntegrationSettingsForm, RotateUrlForm, initial_of, places_of
 from tocsin.web.integrations.views import HIDDEN_URL, find, frame
 from tocsin.web.ui import guide_text, references
@@ -31,63 +31,65 @@ CREDENTIALS = "credentials"
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@requires(Permission.ROUTING)
+@requires(Permission.MANAGE_ROUTING)
 def settings(request: SignedInRequest, number: int) -> HttpResponse:
     """Edit name, mode, recipients and the integration type's settings."""
     row, kind = find(number)
-    require(request, Permission.ROUTING, row.group_id)
+    require(request, Permission.MANAGE_ROUTING, row.group_id)
     if kind is None:
-        return page(request, "integrations/unknown.html", frame(request, row, kind, "settings"))
+        return render_view(request, "integrations/unknown.html", frame(request, row, kind, "settings"))
     form = IntegrationSettingsForm(request.POST or None, kind=kind, initial=initial_of(row, kind))
     offer_own_groups(request, form.fields["group"])
-    seen = FormSnapshot.of(request, "integration", row, commands.integration_spec, keys=form.KEYS)
+    snapshot = FormSnapshot.of(request, "integration", row, commands.integration_spec, keys=form.KEYS)
     if request.method == "POST" and form.is_valid():
         try:
-            with seen.unchanged():
+            with snapshot.unchanged():
                 spec = form.change(commands.integration_spec(row))
                 commands.save_integration(spec, existing=row, actor=actor(request), now=request.now)
         except Rejected as rejected:
             if rejected.code == "reaches_nobody":
-                form.ask_anyway()
+                form.show_confirmation()
             show_rejection(form, rejected, places_of(kind))
         else:
             messages.success(request, _("Saved."))
             return redirect("integration_settings", number)
-    context = {**frame(request, row, kind, "settings"), "form": form, "seen": seen}
-    return page(request, "integrations/settings.html", context, status=422 if form.errors else 200)
+    context = {**frame(request, row, kind, "settings"), "form": form, "snapshot": snapshot}
+    return render_view(request, "integrations/settings.html", context, status=422 if form.errors else 200)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@requires(Permission.ROUTING)
+@requires(Permission.MANAGE_ROUTING)
 def security(request: SignedInRequest, number: int) -> HttpResponse:
     """Show and rotate the webhook URL; edit the credentials required from senders."""
     row, kind = find(number)
-    require(request, Permission.ROUTING, row.group_id)
-    asked = request.POST.get("form")
-    rotate = RotateUrlForm(request.POST if asked == "rotate" else None)
-    known = secrets.masked_credentials(secrets.merge_credentials(row))
-    begin = {"addresses": "\n".join(known.pop("addresses", ()))} | {
-        f"{kind_of}_{part}": value for kind_of, parts in known.items() for part, value in parts.items()
+    require(request, Permission.MANAGE_ROUTING, row.group_id)
+    form_name = request.POST.get("form")
+    rotate = RotateUrlForm(request.POST if form_name == "rotate" else None)
+    stored_credentials = secrets.masked_credentials(secrets.readable_credentials(row))
+    initial_values = {"addresses": "\n".join(stored_credentials.pop("addresses", ()))} | {
+        f"{kind_of}_{part}": value for kind_of, parts in stored_credentials.items() for part, value in parts.items()
     }
-    credentials = CredentialsForm(row.kind, request.POST if asked == "credentials" else None, initial=begin)
-    seen = FormSnapshot.of(request, "integration", row, commands.integration_state, keys=(CREDENTIALS,))
-    done = (asked == "rotate" and _rotate(request, row, rotate)) or (
-        asked == "credentials" and _save_credentials(request, row, credentials, seen)
+    credentials = CredentialsForm(
+        row.kind, request.POST if form_name == "credentials" else None, initial=initial_values
+    )
+    snapshot = FormSnapshot.of(request, "integration", row, commands.integration_state, keys=(CREDENTIALS,))
+    done = (form_name == "rotate" and _rotate(request, row, rotate)) or (
+        form_name == "credentials" and _save_credentials(request, row, credentials, snapshot)
     )
     if done:
         return redirect("integration_security", number)
     context = {
         **frame(request, row, kind, "security"),
         "url": secrets.masked_url(row),
-        "is_locked": bool(row.credentials) and not known and not begin.get("addresses"),
+        "is_locked": bool(row.credentials) and not stored_credentials and not initial_values.get("addresses"),
         "rotate": rotate,
         "credentials": credentials,
-        "seen": seen,
-        "has_mailbox": bool(begin.get("imap_mailbox")),
-        "old_works": row.old_token_until is not None and row.old_token_until > request.now,
+        "snapshot": snapshot,
+        "has_mailbox": bool(initial_values.get("imap_mailbox")),
+        "previous_url_works": row.old_token_until is not None and row.old_token_until > request.now,
     }
     failed = rotate.errors or credentials.errors
-    return page(request, "integrations/security.html", context, status=422 if failed else 200)
+    return render_view(request, "integrations/security.html", context, status=422 if failed else 200)
 
 
 @require_safe
@@ -96,21 +98,21 @@ def guide(request: SignedInRequest, number: int) -> HttpResponse:
     row, kind = find(number)
     context = frame(request, row, kind, "guide")
     url = secrets.masked_url(row) if context["may_change"] else ""
-    text = guide_text.of_kind(kind, url or HIDDEN_URL, row.settings) if kind else ""
-    return page(request, "integrations/guide.html", {**context, "guide": text, "url": url})
+    text = guide_text.kind_guide(kind, url or HIDDEN_URL, row.settings) if kind else ""
+    return render_view(request, "integrations/guide.html", {**context, "guide": text, "url": url})
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@requires(Permission.ROUTING)
+@requires(Permission.MANAGE_ROUTING)
 def delete(request: SignedInRequest, number: int) -> HttpResponse:
     """Ask for confirmation, then delete the integration with its messages. Its alerts are kept."""
     row, kind = find(number)
-    require(request, Permission.ROUTING, row.group_id)
-    seen = FormSnapshot.of(request, "integration", row, commands.integration_state, is_deleting=True)
+    require(request, Permission.MANAGE_ROUTING, row.group_id)
+    snapshot = FormSnapshot.of(request, "integration", row, commands.integration_state, is_deleting=True)
     problem = ""
     if request.method == "POST":
         try:
-            with seen.unchanged():
+            with snapshot.unchanged():
                 commands.delete_integration(row, actor=actor(request), now=request.now)
         except Rejected as rejected:
             problem = rejected.detail
@@ -120,12 +122,12 @@ def delete(request: SignedInRequest, number: int) -> HttpResponse:
     context = {
         **frame(request, row, kind, ""),
         "problem": problem,
-        "seen": seen,
-        "needed_by": references.references_to("integration", row.pk),
-        "live": Alert.objects.filter(integration_id=row.pk, status__in=sorted(ACTIVE)).count(),
+        "snapshot": snapshot,
+        "used_by": references.references_to("integration", row.pk),
+        "active_count": Alert.objects.filter(integration_id=row.pk, status__in=sorted(ACTIVE)).count(),
         "waiting": DelayedAlert.objects.filter(integration_id=row.pk).count(),
     }
-    return page(request, "integrations/delete.html", context, status=409 if problem else 200)
+    return render_view(request, "integrations/delete.html", context, status=409 if problem else 200)
 
 
 def _rotate(request: SignedInRequest, row: Any, form: RotateUrlForm) -> bool:
@@ -137,18 +139,18 @@ def _rotate(request: SignedInRequest, row: Any, form: RotateUrlForm) -> bool:
     except Rejected as rejected:
         show_rejection(form, rejected)
         return False
-    if halo_commands.address_changed(row, request.now):
+    if halo_commands.schedule_webhook_update(row, request.now):
         messages.success(request, _("This is the new URL. The webhook in Halo is given it within a minute."))
     else:
         messages.success(request, _("This is the new URL. Give it to the sender before the one before ends."))
     return True
 
 
-def _save_credentials(request: SignedInRequest, row: Any, form: CredentialsForm, seen: FormSnapshot) -> bool:
+def _save_credentials(request: SignedInRequest, row: Any, form: CredentialsForm, snapshot: FormSnapshot) -> bool:
     if not form.is_valid():
         return False
     try:
-        with seen.unchanged():
+        with snapshot.unchanged():
             spec = {**commands.integration_spec(row), CREDENTIALS: form.spec()}
             commands.save_integration(spec, existing=row, actor=actor(request), now=request.now)
     except Rejected as rejected:

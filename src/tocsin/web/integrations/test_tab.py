@@ -17,9 +17,9 @@ from tocsin.inbound.admin import sample as samples
 from tocsin.inbound.admin import secrets
 from tocsin.inbound.admin.drafts import compile_stored
 from tocsin.inbound.email import imap_poller
-from tocsin.simulate.chain import simulate_door
+from tocsin.simulate.chain import simulate_integration
 from tocsin.web.http.authorization import actor, require, requires
-from tocsin.web.http.request import SignedInRequest, page
+from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.integrations import payloads, simulation_view
 from tocsin.web.integrations.forms import IntegrationTestForm
 from tocsin.web.integrations.views import find, frame
@@ -29,71 +29,71 @@ MAX_MESSAGES_SHOWN = 20
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@requires(Permission.TRY_OUT)
+@requires(Permission.TEST_INTEGRATIONS)
 def test(request: SignedInRequest, number: int) -> HttpResponse:
     """Show the outcome of a payload. Nothing is stored or sent."""
     row, kind = find(number)
-    require(request, Permission.TRY_OUT, row.group_id)
+    require(request, Permission.TEST_INTEGRATIONS, row.group_id)
     if kind is None:
-        return page(request, "integrations/unknown.html", frame(request, row, kind, "test"))
-    payload = payloads.asked(row, kind, request.GET.get("message", ""))
+        return render_view(request, "integrations/unknown.html", frame(request, row, kind, "test"))
+    payload = payloads.message_payload_or_default(row, kind, request.GET.get("message", ""))
     choices = payloads.choices(row, kind)
     form = IntegrationTestForm(
         request.POST or None, choices=choices, initial={"chosen": payload.key, "payload": payload.text}
     )
-    context: dict[str, Any] = {**frame(request, row, kind, "test"), "shown": [], "problem": ""}
+    context: dict[str, Any] = {**frame(request, row, kind, "test"), "outcome_views": [], "problem": ""}
     if request.method == "POST" and form.is_valid():
         data = form.cleaned_data
-        payload = payloads.chosen(row, kind, data["chosen"], data["payload"])
+        payload = payloads.find_payload(row, kind, data["chosen"], data["payload"])
         if payload.key != payloads.PASTED:
             # Show the payload that is actually simulated.
             form = IntegrationTestForm({**request.POST.dict(), "payload": payload.text}, choices=choices)
             form.is_valid()
         try:
-            found = simulate_door(
+            simulation = simulate_integration(
                 compile_stored(row),
                 payload.body,
                 payload.content_type,
                 data["at"] or request.now,
-                most=MAX_MESSAGES_SHOWN,
+                limit=MAX_MESSAGES_SHOWN,
             )
         except Rejected as rejected:
             context["problem"] = rejected.detail
         else:
-            context |= {"shown": simulation_view.shown(found.outcomes), "at": data["at"]}
+            context |= {"outcome_views": simulation_view.outcome_views(simulation.outcomes), "at": data["at"]}
     context["form"] = form
-    return page(request, "integrations/test.html", context, parts=("result",))
+    return render_view(request, "integrations/test.html", context, partials=("result",))
 
 
 @require_POST
-@requires(Permission.ROUTING)
+@requires(Permission.MANAGE_ROUTING)
 def mailbox(request: SignedInRequest, number: int) -> HttpResponse:
     """Sign in to the integration's mailbox and report the waiting messages."""
     row, _kind = find(number)
-    require(request, Permission.ROUTING, row.group_id)
+    require(request, Permission.MANAGE_ROUTING, row.group_id)
     imap = secrets.credentials_of(row).get("imap", {})
     try:
-        said = imap_poller.check_mailbox(imap.get("mailbox", ""), imap.get("password", ""))
+        report = imap_poller.check_mailbox(imap.get("mailbox", ""), imap.get("password", ""))
     except (Rejected, Permanent, Temporary) as error:
         messages.error(request, str(error))
     else:
-        messages.success(request, said)
+        messages.success(request, report)
     return redirect("integration_security", number)
 
 
 @require_POST
-@requires(Permission.TRY_OUT)
+@requires(Permission.TEST_INTEGRATIONS)
 def sample(request: SignedInRequest, number: int) -> HttpResponse:
     """Post a sample through the public webhook URL. Its alert is marked TEST and pages only the user who sent it."""
     row, _kind = find(number)
-    require(request, Permission.TRY_OUT, row.group_id)
-    chosen = request.POST.get("sample") or request.POST.get("chosen", "").partition("sample:")[2]
+    require(request, Permission.TEST_INTEGRATIONS, row.group_id)
+    sample_name = request.POST.get("sample") or request.POST.get("chosen", "").partition("sample:")[2]
     try:
-        sent = samples.send_sample(row, actor(request), chosen or None, now=request.now)
+        sent = samples.send_sample(row, actor(request), sample_name or None, now=request.now)
     except (Rejected, Permanent, Temporary) as error:
         messages.error(request, str(error))
         return redirect("integration_test", number)
     text = _("%(url)s answered in %(ms)d ms: %(status)s. %(reason)s")
-    said = {"url": environment.current().public_url, "ms": sent.took, "status": sent.status, "reason": sent.reason}
-    messages.success(request, text % said)
+    values = {"url": environment.current().public_url, "ms": sent.took, "status": sent.status, "reason": sent.reason}
+    messages.success(request, text % values)
     return redirect("alert", sent.alert_id) if sent.alert_id else redirect("message", sent.message_id)

@@ -19,14 +19,14 @@ from tocsin.inbound.admin import versions as kept
 from tocsin.inbound.admin.versions import DefinitionChange
 from tocsin.inbound.models import IntegrationVersion
 from tocsin.web.http.authorization import actor, require
-from tocsin.web.http.request import SignedInRequest, page
+from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.integrations.editor import yaml_text
 from tocsin.web.integrations.views import find, frame
 
-_LISTED = 100
+_MAX_VERSIONS = 100
 
 #: First character of a `difflib` line → CSS class.
-_KINDS: Mapping[str, str] = {"+": "added", "-": "removed", "@": "place"}
+_CSS_CLASSES: Mapping[str, str] = {"+": "added", "-": "removed", "@": "place"}
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -34,7 +34,7 @@ def versions(request: SignedInRequest, number: int) -> HttpResponse:
     """Render the list and the differences between two versions, or restore a version."""
     row, kind = find(number)
     if request.method == "POST":
-        require(request, Permission.ROUTING, row.group_id)
+        require(request, Permission.MANAGE_ROUTING, row.group_id)
         try:
             kept.restore_version(row, _number(request.POST.get("number")), actor=actor(request), now=request.now)
         except Rejected as rejected:
@@ -42,22 +42,24 @@ def versions(request: SignedInRequest, number: int) -> HttpResponse:
         else:
             messages.success(request, _("It is in force again. Messages from now on are decided by it."))
         return redirect("integration_versions", number)
-    rows = list(row.versions.select_related("created_by").order_by("-number")[: _LISTED + 1])
-    new = _chosen(rows, request.GET.get("to"), rows[0] if rows else None)
-    old = _chosen(rows, request.GET.get("from"), rows[1] if len(rows) > 1 else None)
+    rows = list(row.versions.select_related("created_by").order_by("-number")[: _MAX_VERSIONS + 1])
+    new = _find_version(rows, request.GET.get("to"), rows[0] if rows else None)
+    old = _find_version(rows, request.GET.get("from"), rows[1] if len(rows) > 1 else None)
     context = {
         **frame(request, row, kind, "versions"),
-        "versions": rows[:_LISTED],
-        "more": len(rows) > _LISTED,
+        "versions": rows[:_MAX_VERSIONS],
+        "more": len(rows) > _MAX_VERSIONS,
         "old": old,
         "new": new,
         "changes": _changes(old, new) if old and new else [],
     }
-    return page(request, "integrations/versions.html", context)
+    return render_view(request, "integrations/versions.html", context)
 
 
-def _chosen(rows: list[IntegrationVersion], asked: Any, usual: IntegrationVersion | None) -> IntegrationVersion | None:
-    return next((one for one in rows if str(one.number) == asked), usual)
+def _find_version(
+    rows: list[IntegrationVersion], requested_number: Any, default: IntegrationVersion | None
+) -> IntegrationVersion | None:
+    return next((version for version in rows if str(version.number) == requested_number), default)
 
 
 def _number(text: Any) -> int:
@@ -68,12 +70,12 @@ def _number(text: Any) -> int:
 
 def _changes(old: IntegrationVersion, new: IntegrationVersion) -> list[tuple[str, list[tuple[str, str]]]]:
     """Return (part, lines with CSS class) for each part that differs."""
-    names = specs.names()
-    found = kept.compare(kept.describe_version(old, names), kept.describe_version(new, names))
-    return [(change.part.replace("_", " "), _lines(change)) for change in found]
+    names = specs.load_reference_names()
+    part_changes = kept.compare(kept.describe_version(old, names), kept.describe_version(new, names))
+    return [(change.part.replace("_", " "), _lines(change)) for change in part_changes]
 
 
 def _lines(change: DefinitionChange) -> list[tuple[str, str]]:
     before, after = (yaml_text.write(value).splitlines(keepends=True) for value in (change.before, change.after))
     lines = list(difflib.unified_diff(before, after, n=3))[2:]
-    return [(_KINDS.get(line[0], ""), line if line.endswith("\n") else f"{line}\n") for line in lines]
+    return [(_CSS_CLASSES.get(line[0], ""), line if line.endswith("\n") else f"{line}\n") for line in lines]

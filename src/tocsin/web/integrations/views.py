@@ -21,7 +21,7 @@ from tocsin.inbound.heartbeats import monitor, schedule
 from tocsin.inbound.models import InboundMessage, Integration
 from tocsin.people.models import Group
 from tocsin.web.http.authorization import actor, may, may_somewhere, offer_own_groups, require, requires
-from tocsin.web.http.request import PART, SignedInRequest, page
+from tocsin.web.http.request import PARTIAL_HEADER, SignedInRequest, render_view
 from tocsin.web.integrations import overview
 from tocsin.web.integrations.forms import AddIntegrationForm, places_of
 from tocsin.web.told import told
@@ -29,7 +29,7 @@ from tocsin.web.ui import capped_counts, guide_text
 from tocsin.web.ui.forms import show_rejection
 
 #: Integration types shown first in the catalogue; the others follow by title.
-_FIRST = ("haloitsm", "api")
+_FEATURED_KINDS = ("haloitsm", "api")
 
 #: Placeholder in a guide for users who may not see the webhook URL.
 HIDDEN_URL = "https://…/in/…"
@@ -40,38 +40,41 @@ def integration_list(request: SignedInRequest) -> HttpResponse:
     """Render every integration with its health."""
     rows = list(Integration.objects.select_related("policy", "group"))
     today = capped_counts.messages_today(request.now, [row.pk for row in rows])
-    before = capped_counts.with_messages([row.pk for row in rows if row.pk not in today])
+    active_before = capped_counts.integrations_with_messages([row.pk for row in rows if row.pk not in today])
     beats = monitor.heartbeat_statuses([row for row in rows if row.kind == schedule.KIND])
-    shown = [
+    listed = [
         (
             row,
             overview.kind_of(row),
-            overview.health(row, today.get(row.pk), row.pk in before, beats.get(row.pk)),
+            overview.health(row, today.get(row.pk), row.pk in active_before, beats.get(row.pk)),
             today.get(row.pk),
         )
         for row in rows
     ]
-    context = {"rows": shown, "may_add": may_somewhere(request, Permission.ROUTING)}
-    return page(request, "integrations/list.html", context, parts=("list",))
+    context = {"rows": listed, "may_add": may_somewhere(request, Permission.MANAGE_ROUTING)}
+    return render_view(request, "integrations/list.html", context, partials=("list",))
 
 
 @require_safe
-@requires(Permission.ROUTING)
+@requires(Permission.MANAGE_ROUTING)
 def catalogue(request: SignedInRequest) -> HttpResponse:
     """Render the integration types by category, with search."""
     text = request.GET.get("q", "").strip()[:100]
-    chosen = request.GET.get("category", "")
-    known = load_kinds()
+    selected_category = request.GET.get("category", "")
+    kinds_by_name = load_kinds()
     # The most common types come first for users who do not search.
-    order = [*(known[name] for name in _FIRST), *(kind for name, kind in known.items() if name not in _FIRST)]
-    kinds = [kind for kind in order if _fits(kind, text, chosen)]
-    categories = [(category, str(category) == chosen) for category in Category]
-    context = {"kinds": kinds, "text": text, "categories": categories, "chosen": chosen}
-    return page(request, "integrations/catalogue.html", context)
+    order = [
+        *(kinds_by_name[name] for name in _FEATURED_KINDS),
+        *(kind for name, kind in kinds_by_name.items() if name not in _FEATURED_KINDS),
+    ]
+    kinds = [kind for kind in order if _matches(kind, text, selected_category)]
+    categories = [(category, str(category) == selected_category) for category in Category]
+    context = {"kinds": kinds, "text": text, "categories": categories, "chosen": selected_category}
+    return render_view(request, "integrations/catalogue.html", context)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@requires(Permission.ROUTING)
+@requires(Permission.MANAGE_ROUTING)
 def add(request: SignedInRequest, kind_name: str) -> HttpResponse:
     """Show the integration type's description and the form for a new integration."""
     kind = load_kinds().get(kind_name)
@@ -84,18 +87,20 @@ def add(request: SignedInRequest, kind_name: str) -> HttpResponse:
     else:
         offer_own_groups(request, form.fields["group"])
     if request.method == "POST" and form.is_valid():
-        require(request, Permission.ROUTING, form.cleaned_data.get("group"))
+        require(request, Permission.MANAGE_ROUTING, form.cleaned_data.get("group"))
         try:
-            made = commands.save_integration(form.spec(), actor=actor(request), now=request.now)
+            saved = commands.save_integration(form.spec(), actor=actor(request), now=request.now)
         except Rejected as rejected:
             if rejected.code == "reaches_nobody":
-                form.ask_anyway()
+                form.show_confirmation()
             if rejected.code == "shared_source":
-                form.ask_source()
+                form.show_source()
             show_rejection(form, rejected, places_of(kind))
         else:
-            return redirect("integration", made.pk)
-    return page(request, "integrations/add.html", {"form": form, "kind": kind}, status=422 if form.errors else 200)
+            return redirect("integration", saved.pk)
+    return render_view(
+        request, "integrations/add.html", {"form": form, "kind": kind}, status=422 if form.errors else 200
+    )
 
 
 @require_safe
@@ -107,31 +112,33 @@ def integration(request: SignedInRequest, number: int) -> HttpResponse:
         InboundMessage.objects.filter(integration=row).defer("raw", "headers", "verdict").order_by("-pk")[:10]
     )
     today = capped_counts.messages_today(request.now, [row.pk]).get(row.pk)
-    may_see = may(request, Permission.ROUTING, row.group_id)
+    may_see = may(request, Permission.MANAGE_ROUTING, row.group_id)
     url = secrets.masked_url(row) if may_see else ""
     beat = monitor.heartbeat_statuses([row])[row.pk] if row.kind == schedule.KIND else None
     context = {
         **frame(request, row, kind, "overview"),
         "url": url,
-        "is_lost": may_see and not url,
-        "guide": guide_text.of_kind(kind, url or HIDDEN_URL, row.settings) if kind and not latest else "",
+        "is_url_unreadable": may_see and not url,
+        "guide": guide_text.kind_guide(kind, url or HIDDEN_URL, row.settings) if kind and not latest else "",
         "latest": latest,
         "health": overview.health(row, today, bool(latest), beat),
         "outcomes": capped_counts.outcomes(request.now, row.pk),
-        "seen": observed_statuses.statuses_seen(row, request.now) if latest else None,
-        "does": [(does, label) for does, label in _DOES],
-        "would": overview.would_page(row, latest[0]) if latest and request.headers.get(PART) == "first" else "",
-        "which": overview.which_page(row),
+        "observed": observed_statuses.load_observed_statuses(row, request.now) if latest else None,
+        "effects": [(does, label) for does, label in _STATUS_EFFECTS],
+        "would_page": overview.would_page(row, latest[0])
+        if latest and request.headers.get(PARTIAL_HEADER) == "first"
+        else "",
+        "paging_preset": overview.describe_preset(row),
         "beat": beat,
         "dry_run_totals": overview.dry_run_totals(row, request.now),
         "unusable": overview.problem_of(row),
         **overview.suppressed_count(row, request.now),
-        "may_try": may(request, Permission.TRY_OUT, row.group_id),
+        "may_try": may(request, Permission.TEST_INTEGRATIONS, row.group_id),
     }
-    return page(request, "integrations/overview.html", context, parts=("first", "received", "health"))
+    return render_view(request, "integrations/overview.html", context, partials=("first", "received", "health"))
 
 
-_DOES = (
+_STATUS_EFFECTS = (
     (StatusEffect.OPEN, gettext_lazy("opens")),
     (StatusEffect.UPDATE, gettext_lazy("updates")),
     (StatusEffect.CLOSE, gettext_lazy("closes")),
@@ -139,23 +146,25 @@ _DOES = (
 
 
 @require_POST
-@requires(Permission.ROUTING)
+@requires(Permission.MANAGE_ROUTING)
 def set_status(request: SignedInRequest, number: int) -> HttpResponse:
     """Change the effect of one observed status."""
     row, _kind = find(number)
-    require(request, Permission.ROUTING, row.group_id)
+    require(request, Permission.MANAGE_ROUTING, row.group_id)
     status = request.POST.get("status", "")
     try:
-        wanted = StatusEffect(request.POST.get("does", ""))
+        effect = StatusEffect(request.POST.get("does", ""))
     except ValueError:
         raise Http404(_("A status opens, updates or closes.")) from None
     try:
-        observed_statuses.set_status(row, status, wanted, actor=actor(request), now=request.now)
+        observed_statuses.set_status(row, status, effect, actor=actor(request), now=request.now)
     except Rejected as rejected:
         messages.error(request, rejected.detail)
     else:
-        words = dict(_DOES)
-        messages.success(request, _("Status “%(status)s” now %(does)s.") % {"status": status, "does": words[wanted]})
+        effect_labels = dict(_STATUS_EFFECTS)
+        messages.success(
+            request, _("Status “%(status)s” now %(does)s.") % {"status": status, "does": effect_labels[effect]}
+        )
     return redirect("integration", number)
 
 
@@ -174,21 +183,23 @@ def frame(request: SignedInRequest, row: Integration, kind: IntegrationKind | No
         "integration": row,
         "kind": kind,
         "tab": tab,
-        "may_change": may(request, Permission.ROUTING, row.group_id),
-        "may_try": may(request, Permission.TRY_OUT, row.group_id),
+        "may_change": may(request, Permission.MANAGE_ROUTING, row.group_id),
+        "may_try": may(request, Permission.TEST_INTEGRATIONS, row.group_id),
     }
 
 
-def _fits(kind: IntegrationKind, text: str, category: str) -> bool:
-    words = f"{kind.title} {kind.description} {told(kind.title)} {told(kind.description)} {kind.name}".casefold()
-    return all(one in words for one in text.casefold().split()) and (not category or str(kind.category) == category)
+def _matches(kind: IntegrationKind, text: str, category: str) -> bool:
+    searchable = f"{kind.title} {kind.description} {told(kind.title)} {told(kind.description)} {kind.name}".casefold()
+    return all(word in searchable for word in text.casefold().split()) and (
+        not category or str(kind.category) == category
+    )
 
 
 def _initial(request: SignedInRequest, kind: IntegrationKind) -> dict[str, Any]:
     policy = Policy.objects.first()
-    taken = {name.casefold() for name in Integration.objects.values_list("name", flat=True)}
+    used_names = {name.casefold() for name in Integration.objects.values_list("name", flat=True)}
     name, number = kind.title, 2
-    while name.casefold() in taken:
+    while name.casefold() in used_names:
         name, number = f"{kind.title} {number}", number + 1
     # Without a policy, the user who adds the first integration is paged. If there is exactly one group, a policy's
     # roles can only be resolved in that group, so it is preselected.

@@ -26,7 +26,11 @@ PLACES = {"tags": "tags", "when": "condition", "to": "to_time", "from": "from_ti
 
 def _comparisons() -> list[tuple[str, str]]:
     """Return (operator, label) of the comparisons offered in the condition row."""
-    return [(str(one), told(said)) for one, is_not, said in condition_form.WORDS.values() if not is_not]
+    return [
+        (str(operator), told(label))
+        for operator, is_not, label in condition_form.OPERATOR_LABELS.values()
+        if not is_not
+    ]
 
 
 class WindowForm(forms.Form):
@@ -143,8 +147,8 @@ class WindowForm(forms.Form):
             "group": owner.name if owner else None,
             "action": data["action"],
             **self._times(data),
-            "integrations": [one.name for one in data["integrations"]] or None,
-            "groups": [one.name for one in data["groups"]] or None,
+            "integrations": [item.name for item in data["integrations"]] or None,
+            "groups": [item.name for item in data["groups"]] or None,
             "tags": _tags(data["tags"]),
             "when": self._condition(data),
         }
@@ -174,16 +178,16 @@ class WindowForm(forms.Form):
             return yaml_text.read(data["condition"], "when")
         if not data["field"].strip():
             return None
-        found: dict[str, Any] = {"field": data["field"].strip(), "operator": data["operator"]}
+        comparison: dict[str, Any] = {"field": data["field"].strip(), "operator": data["operator"]}
         if data["operator"] == Operator.ONE_OF:
-            return {**found, "value": [part.strip() for part in data["value"].split(",") if part.strip()]}
-        return found if data["operator"] == Operator.EXISTS else {**found, "value": data["value"]}
+            return {**comparison, "value": [part.strip() for part in data["value"].split(",") if part.strip()]}
+        return comparison if data["operator"] == Operator.EXISTS else {**comparison, "value": data["value"]}
 
 
 def initial(row: MaintenanceWindow) -> dict[str, Any]:
     """Return the initial values of a window's form."""
     times = row.times
-    found: dict[str, Any] = {
+    values: dict[str, Any] = {
         "name": row.name,
         "group": row.group_id,
         "action": row.action,
@@ -202,22 +206,22 @@ def initial(row: MaintenanceWindow) -> dict[str, Any]:
     }
     weekly = times.get("repeat") == Repeat.WEEKLY
     days = times.get("days", [])
-    found["weekdays" if weekly else "month_days"] = days if weekly else ", ".join(days)
+    values["weekdays" if weekly else "month_days"] = days if weekly else ", ".join(days)
     condition = row.condition
     if isinstance(condition, dict) and set(condition) <= {"field", "operator", "value"}:
         value = condition.get("value", "")
         text = ", ".join(map(str, value)) if isinstance(value, list) else value
-        return {**found, "field": condition.get("field"), "operator": condition.get("operator"), "value": text}
-    return found | ({"condition": yaml_text.write(condition)} if condition is not None else {})
+        return {**values, "field": condition.get("field"), "operator": condition.get("operator"), "value": text}
+    return values | ({"condition": yaml_text.write(condition)} if condition is not None else {})
 
 
 def _tags(text: str) -> dict[str, str] | None:
-    found = {}
+    tags = {}
     for line in text.splitlines():
         if not line.strip():
             continue
         name, equals, value = line.partition("=")
         if not equals or not name.strip() or not value.strip():
             raise Rejected("invalid", _("“%(line)s” is not a tag: write name = value.") % {"line": line[:60]}, "tags")
-        found[name.strip()] = value.strip()
-    return found or None
+        tags[name.strip()] = value.strip()
+    return tags or None

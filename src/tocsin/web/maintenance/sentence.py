@@ -12,7 +12,7 @@ from django.utils.translation import pgettext
 
 from tocsin.core.validation import durations
 from tocsin.inbound.maintenance.recurrence import MonthDay, Repeat, month_day
-from tocsin.oncall.calculation.weekly_windows import day
+from tocsin.oncall.calculation.weekly_windows import parse_weekday
 from tocsin.web.templatetags.ui_tags import span
 
 #: A Monday, from which weekday names are derived.
@@ -21,47 +21,49 @@ _MONDAY = date(2024, 1, 1)
 
 def sentence(times: Mapping[str, Any]) -> str:
     """Describe the stored times, such as "Every Tuesday from 22:00 to 02:00 (Europe/Zurich)"."""
-    values = {"zone": times["time_zone"], "when": _when(times)}
+    values = {"zone": times["time_zone"], "when": _describe_days(times)}
     if values["when"] == "":
         start, end = (_moment(datetime.fromisoformat(times[key])) for key in ("starts", "ends"))
         return _("Once, from %(start)s to %(end)s (%(zone)s)") % {**values, "start": start, "end": end}
     if "to" in times:
-        whole = _("%(when)s from %(start)s to %(end)s (%(zone)s)") % {
+        text = _("%(when)s from %(start)s to %(end)s (%(zone)s)") % {
             **values,
             "start": times["from"],
             "end": times["to"],
         }
     else:
-        whole = _("%(when)s from %(start)s for %(span)s (%(zone)s)") % {
+        text = _("%(when)s from %(start)s for %(span)s (%(zone)s)") % {
             **values,
             "start": times["from"],
             "span": span(durations.parse(times["lasts"])),
         }
     if "first_day" in times:
-        whole += _(", from %(day)s on") % {"day": _day(date.fromisoformat(times["first_day"]))}
+        text += _(", from %(day)s on") % {"day": _day(date.fromisoformat(times["first_day"]))}
     if "last_day" in times:
-        whole += _(", until %(day)s") % {"day": _day(date.fromisoformat(times["last_day"]))}
-    return whole
+        text += _(", until %(day)s") % {"day": _day(date.fromisoformat(times["last_day"]))}
+    return text
 
 
-def _when(times: Mapping[str, Any]) -> str:
+def _describe_days(times: Mapping[str, Any]) -> str:
     match Repeat(times.get("repeat", "once")):
         case Repeat.ONCE:
             return ""
         case Repeat.DAILY:
             return _("Every day")
         case Repeat.WEEKLY:
-            return _("Every %(days)s") % {"days": _and([_weekday(day(text).number) for text in times["days"]])}
+            return _("Every %(days)s") % {
+                "days": _and([_weekday(parse_weekday(text).number) for text in times["days"]])
+            }
         case Repeat.MONTHLY:
-            days = _and([_of_month(month_day(str(text))) for text in times["days"]])
+            days = _and([_describe_month_day(month_day(str(text))) for text in times["days"]])
             return _("On the %(days)s of each month") % {"days": days}
 
 
-def _of_month(one: MonthDay) -> str:
-    if one.weekday is None:
-        return _("last day") if one.number < 0 else _ordinal(one.number)
-    number = pgettext("weekday of a month", "last") if one.number < 0 else _ordinal(one.number)
-    return f"{number} {_weekday(one.weekday)}"
+def _describe_month_day(month_day_rule: MonthDay) -> str:
+    if month_day_rule.weekday is None:
+        return _("last day") if month_day_rule.number < 0 else _ordinal(month_day_rule.number)
+    number = pgettext("weekday of a month", "last") if month_day_rule.number < 0 else _ordinal(month_day_rule.number)
+    return f"{number} {_weekday(month_day_rule.weekday)}"
 
 
 def _ordinal(number: int) -> str:

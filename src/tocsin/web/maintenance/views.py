@@ -21,7 +21,7 @@ from tocsin.inbound.maintenance.recurrence import Repeat, TimeSpan
 from tocsin.inbound.models import Integration, MaintenanceWindow
 from tocsin.simulate import maintenance_preview
 from tocsin.web.http.authorization import actor, may_somewhere, offer_own_groups, require, requires
-from tocsin.web.http.request import SignedInRequest, page
+from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.maintenance.forms import PLACES, WindowForm, initial
 from tocsin.web.maintenance.sentence import sentence
 from tocsin.web.ui.confirm_delete import ask_and_delete
@@ -40,7 +40,7 @@ class WindowListRow:
     is_now: bool
     span: TimeSpan | None
     waiting: int
-    about: str
+    scope: str
 
     @property
     def can_end(self) -> bool:
@@ -50,41 +50,44 @@ class WindowListRow:
 @require_safe
 def window_list(request: SignedInRequest) -> HttpResponse:
     """Render every window: active ones first, then by next occurrence."""
-    chosen = request.GET.get("tab", "")
-    known = maintenance_windows.window_names()
+    tab = request.GET.get("tab", "")
+    window_names = maintenance_windows.window_names()
     rows = list(MaintenanceWindow.objects.select_related("group"))
-    waiting = maintenance_windows.waiting_for([row.pk for row in rows])
-    listed = [_listed(row, request.now, waiting.get(row.pk, 0), known) for row in rows]
-    coming = sorted((one for one in listed if one.span), key=lambda one: (not one.is_now, one.span or ()))
-    past = [one for one in listed if not one.span]
+    waiting = maintenance_windows.count_delayed_alerts([row.pk for row in rows])
+    listed = [_listed(row, request.now, waiting.get(row.pk, 0), window_names) for row in rows]
+    upcoming = sorted(
+        (list_row for list_row in listed if list_row.span),
+        key=lambda list_row: (not list_row.is_now, list_row.span or ()),
+    )
+    past = [list_row for list_row in listed if not list_row.span]
     context = {
-        "rows": past if chosen == "past" else coming,
-        "tabs": [(key, label, key == chosen, len(past) if key else len(coming)) for key, label in TABS],
-        "is_past": chosen == "past",
-        "may_add": may_somewhere(request, Permission.ROUTING),
+        "rows": past if tab == "past" else upcoming,
+        "tabs": [(key, label, key == tab, len(past) if key else len(upcoming)) for key, label in TABS],
+        "is_past": tab == "past",
+        "may_add": may_somewhere(request, Permission.MANAGE_ROUTING),
     }
-    return page(request, "maintenance/list.html", context, parts=("list",))
+    return render_view(request, "maintenance/list.html", context, partials=("list",))
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@requires(Permission.ROUTING)
+@requires(Permission.MANAGE_ROUTING)
 def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
     """Create or edit a window. "Preview" shows its effect without saving."""
     row = _find(number) if number is not None else None
     if row is not None:
-        require(request, Permission.ROUTING, row.group_id)
-    form = WindowForm(request.POST or None, initial=initial(row) if row is not None else _new(request))
+        require(request, Permission.MANAGE_ROUTING, row.group_id)
+    form = WindowForm(request.POST or None, initial=initial(row) if row is not None else _initial_for_new(request))
     offer_own_groups(request, form.fields["group"])
     if row is None:
         offer_own_zone(form)
-    seen = FormSnapshot.of(request, "maintenance_window", row, maintenance_windows.window_spec)
+    snapshot = FormSnapshot.of(request, "maintenance_window", row, maintenance_windows.window_spec)
     preview: dict[str, Any] = {}
     if request.method == "POST" and form.is_valid():
         try:
             spec = form.spec()
             preview = _preview(spec, request.now)
             if request.POST.get("do") != "preview":
-                saved = _save(request, spec, row, seen)
+                saved = _save(request, spec, row, snapshot)
                 messages.success(request, _("%(name)s is saved.") % {"name": saved.name})
                 return redirect("maintenance")
         except Rejected as rejected:
@@ -92,17 +95,17 @@ def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
     elif row is not None:
         preview = _preview(maintenance_windows.window_spec(row), request.now)
     can_end = row is not None and _can_end(row, request.now)
-    context = {"window": row, "form": form, "seen": seen, "preview": preview, "can_end": can_end}
+    context = {"window": row, "form": form, "snapshot": snapshot, "preview": preview, "can_end": can_end}
     status = 422 if form.errors and request.POST.get("do") != "preview" else 200
-    return page(request, "maintenance/edit.html", context, parts=("preview",), status=status)
+    return render_view(request, "maintenance/edit.html", context, partials=("preview",), status=status)
 
 
 @require_POST
-@requires(Permission.ROUTING)
+@requires(Permission.MANAGE_ROUTING)
 def end(request: SignedInRequest, number: int) -> HttpResponse:
     """End a one-time window that is active. The alerts that it delays open now."""
     row = _find(number)
-    require(request, Permission.ROUTING, row.group_id)
+    require(request, Permission.MANAGE_ROUTING, row.group_id)
     try:
         maintenance_windows.end_now(row, actor=actor(request), now=request.now)
     except Rejected as rejected:
@@ -113,64 +116,64 @@ def end(request: SignedInRequest, number: int) -> HttpResponse:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@requires(Permission.ROUTING)
+@requires(Permission.MANAGE_ROUTING)
 def delete(request: SignedInRequest, number: int) -> HttpResponse:
     """Ask for confirmation, then delete the window."""
     row = _find(number)
-    require(request, Permission.ROUTING, row.group_id)
+    require(request, Permission.MANAGE_ROUTING, row.group_id)
     return ask_and_delete(
         request,
         row,
         maintenance_windows.delete_window,
-        what=row.name,
-        back="maintenance_window",
-        then=("maintenance",),
-        about=_("What waits for its end opens now."),
-        seen=FormSnapshot.of(request, "maintenance_window", row, maintenance_windows.window_spec, is_deleting=True),
+        object_name=row.name,
+        back_view="maintenance_window",
+        success_target=("maintenance",),
+        consequences=_("What waits for its end opens now."),
+        snapshot=FormSnapshot.of(request, "maintenance_window", row, maintenance_windows.window_spec, is_deleting=True),
     )
 
 
 def _save(
-    request: SignedInRequest, spec: dict[str, Any], row: MaintenanceWindow | None, seen: FormSnapshot
+    request: SignedInRequest, spec: dict[str, Any], row: MaintenanceWindow | None, snapshot: FormSnapshot
 ) -> MaintenanceWindow:
     """Save the window if the user may change all integrations that it affects."""
-    with seen.unchanged():
+    with snapshot.unchanged():
         saved = maintenance_windows.save_window(spec, existing=row, actor=actor(request), now=request.now)
-        require(request, Permission.ROUTING, saved.group_id)
+        require(request, Permission.MANAGE_ROUTING, saved.group_id)
         if request.user.role != Role.ADMIN and not saved.integrations:
             problem = _("Choose integrations: only administrators hold back all of them.")
             raise Rejected("forbidden", problem, "integrations")
         for owner in set(Integration.objects.filter(pk__in=saved.integrations).values_list("group_id", flat=True)):
-            require(request, Permission.ROUTING, owner)
+            require(request, Permission.MANAGE_ROUTING, owner)
     return saved
 
 
 def _preview(spec: dict[str, Any], now: datetime) -> dict[str, Any]:
-    row = maintenance_windows.draft(spec)
+    row = maintenance_windows.unsaved_window(spec)
     return {
         "sentence": sentence(row.times),
-        "spans": maintenance_windows.recurrence_of(row).next(now, 5),
-        "caught": maintenance_preview.suppressed_alerts(maintenance_windows.compiled(row), now),
+        "spans": maintenance_windows.recurrence_of(row).next_occurrences(now, 5),
+        "suppressed": maintenance_preview.suppressed_alerts(maintenance_windows.compile_window(row), now),
         "holds": row.action == WindowAction.HOLD,
     }
 
 
 def _listed(
-    row: MaintenanceWindow, now: datetime, waiting: int, known: maintenance_windows.WindowNames
+    row: MaintenanceWindow, now: datetime, waiting: int, window_names: maintenance_windows.WindowNames
 ) -> WindowListRow:
     spans = maintenance_windows.next_times(row, now, 1)
     span = spans[0] if spans else None
     is_now = span is not None and span[0] <= now
-    named = [known.integrations.get(one, "?") for one in row.integrations] or [_("all integrations")]
-    named += [known.groups.get(one, "?") for one in row.groups]
-    named += [f"{name} {value}" for name, value in row.tags.items()]
-    named += [_("a condition")] if row.condition is not None else []
-    return WindowListRow(row, sentence(row.times), is_now, span, waiting, ", ".join(named))
+    scope = [window_names.integrations.get(object_id, "?") for object_id in row.integrations] or [_("all integrations")]
+    scope += [window_names.groups.get(object_id, "?") for object_id in row.groups]
+    scope += [f"{name} {value}" for name, value in row.tags.items()]
+    scope += [_("a condition")] if row.condition is not None else []
+    return WindowListRow(row, sentence(row.times), is_now, span, waiting, ", ".join(scope))
 
 
 def _can_end(row: MaintenanceWindow, now: datetime) -> bool:
     is_once = row.times.get("repeat", "once") == Repeat.ONCE
-    return is_once and maintenance_windows.recurrence_of(row).at(now) is not None
+    return is_once and maintenance_windows.recurrence_of(row).occurrence_at(now) is not None
 
 
 def _places(form: WindowForm) -> dict[str, str]:
@@ -178,10 +181,14 @@ def _places(form: WindowForm) -> dict[str, str]:
     return {**PLACES, "days": days}
 
 
-def _new(request: SignedInRequest) -> dict[str, Any]:
-    given = {"time_zone": request.user.time_zone, "repeat": Repeat.ONCE, "operator": "equals"}
-    chosen = request.GET.get("integration", "")
-    return {**given, "integrations": [int(chosen)]} if chosen.isdecimal() and len(chosen) < 10 else given
+def _initial_for_new(request: SignedInRequest) -> dict[str, Any]:
+    values = {"time_zone": request.user.time_zone, "repeat": Repeat.ONCE, "operator": "equals"}
+    integration_id = request.GET.get("integration", "")
+    return (
+        {**values, "integrations": [int(integration_id)]}
+        if integration_id.isdecimal() and len(integration_id) < 10
+        else values
+    )
 
 
 def _find(number: int) -> MaintenanceWindow:

@@ -23,10 +23,10 @@ from tocsin.oncall.changes.specs import write_moment
 from tocsin.people.changes import out_of_office as commands
 from tocsin.people.models import Group, OutOfOffice, User
 from tocsin.web.http.authorization import actor
-from tocsin.web.http.request import SignedInRequest, page
+from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.me import shifts
 from tocsin.web.ui.edit_conflicts import FormSnapshot
-from tocsin.web.ui.forms import MomentField, reader_zone, show_rejection
+from tocsin.web.ui.forms import MomentField, show_rejection, user_zone
 
 
 class AbsenceForm(forms.Form):
@@ -72,12 +72,12 @@ class AbsenceForm(forms.Form):
 def absence(request: SignedInRequest, number: int | None = None) -> HttpResponse:
     """Create or edit an absence."""
     row = _find(request, number) if number is not None else None
-    away = row.user if row else _whose(request)
+    away = row.user if row else _absent_user(request)
     form = _form(request, row, away)
-    seen = FormSnapshot.of(request, "out_of_office", row, commands.absence_spec)
+    snapshot = FormSnapshot.of(request, "out_of_office", row, commands.absence_spec)
     if request.method == "POST" and form.is_valid():
         try:
-            with seen.unchanged():
+            with snapshot.unchanged():
                 cover_notices.save_absence(away, form.spec(), existing=row, actor=actor(request), now=request.now)
         except Rejected as rejected:
             show_rejection(form, rejected, {"from": "begins", "to": "ends", "covers": "cover"})
@@ -85,15 +85,16 @@ def absence(request: SignedInRequest, number: int | None = None) -> HttpResponse
             messages.success(request, _("Saved."))
             return _back(request, away)
     begin, end = (row.starts_at, row.ends_at) if row else (None, None)
-    touched = [
-        one
-        for one in (shifts.of_user(away, begin, end - begin) if begin and end and end > begin else ())
-        if one.turn.is_absent
+    uncovered = [
+        shift
+        for shift in (shifts.shifts_of_user(away, begin, end - begin) if begin and end and end > begin else ())
+        if shift.on_call.is_absent
     ]
     context = {
-        "absence": row, "away": away, "form": form, "seen": seen, "uncovered": touched, "zone": reader_zone().key,
+        "absence": row, "away": away, "form": form, "snapshot": snapshot, "uncovered": uncovered,
+        "zone": user_zone().key,
     }  # fmt: skip
-    return page(request, "me/absence.html", context, status=422 if form.errors else 200)
+    return render_view(request, "me/absence.html", context, status=422 if form.errors else 200)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -102,8 +103,8 @@ def delete(request: SignedInRequest, number: int) -> HttpResponse:
     row = _find(request, number)
     if request.method != "POST":
         about = _("%(name)s is on call again as the schedules say; covers end.") % {"name": row.user.display_name}
-        context = {"what": _("this absence"), "about": about, "back": ("absence", row.pk)}
-        return page(request, "parts/delete.html", context)
+        context = {"object_name": _("this absence"), "consequences": about, "back": ("absence", row.pk)}
+        return render_view(request, "parts/delete.html", context)
     cover_notices.delete_absence(row, actor=actor(request), now=request.now)
     messages.success(request, _("The absence is gone: the schedules hold again."))
     return _back(request, row.user)
@@ -117,24 +118,24 @@ def _form(request: SignedInRequest, row: OutOfOffice | None, away: User) -> Abse
         begin = {"begins": row.starts_at, "ends": row.ends_at, "cover": row.cover_id, "note": row.note}
         begin |= {f"cover-{cover.group_id}": cover.user_id for cover in row.covers.all()}
     else:
-        tomorrow = request.now.astimezone(reader_zone()).replace(hour=8, minute=0, second=0, microsecond=0)
+        tomorrow = request.now.astimezone(user_zone()).replace(hour=8, minute=0, second=0, microsecond=0)
         tomorrow += timedelta(days=1)
         begin = {"begins": tomorrow, "ends": tomorrow + timedelta(days=7)}
     return AbsenceForm(request.POST or None, initial=begin, away=away, groups=groups)
 
 
-def _whose(request: SignedInRequest) -> User:
+def _absent_user(request: SignedInRequest) -> User:
     """Return the signed-in user, or the user whom an administrator named in the URL."""
-    wanted = request.GET.get("user", "")
-    if not wanted or wanted == str(request.user.pk):
+    requested_id = request.GET.get("user", "")
+    if not requested_id or requested_id == str(request.user.pk):
         return request.user
     if request.user.role != Role.ADMIN:
         raise PermissionDenied(_("Only administrators enter the absence of others."))
-    known = int(wanted) if wanted.isascii() and wanted.isdigit() and len(wanted) < 10 else 0
-    found = User.objects.filter(pk=known).first()
-    if found is None:
+    user_id = int(requested_id) if requested_id.isascii() and requested_id.isdigit() and len(requested_id) < 10 else 0
+    user = User.objects.filter(pk=user_id).first()
+    if user is None:
         raise Http404(_("This user is gone."))
-    return found
+    return user
 
 
 def _find(request: SignedInRequest, number: int) -> OutOfOffice:

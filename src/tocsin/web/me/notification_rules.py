@@ -27,12 +27,12 @@ from tocsin.people.changes import users
 from tocsin.people.models import User
 from tocsin.people.notification_rules import MAX_MESSAGES_PER_HOUR, MAX_QUIET_HOURS
 from tocsin.web.http.authorization import actor
-from tocsin.web.http.request import SignedInRequest, page
+from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.policies.step_forms import DAYS
 from tocsin.web.ui.choices import PRIORITIES, channel_name
 from tocsin.web.ui.edit_conflicts import FormSnapshot
-from tocsin.web.ui.forms import each, errors_beside, in_picker, show_rejection
-from tocsin.web.ui.notification_rule_forms import NotificationRuleFormSet, initial_way, ways
+from tocsin.web.ui.forms import field_error_text, picker_time, problems_of, show_rejection
+from tocsin.web.ui.notification_rule_forms import NotificationRuleFormSet, initial_rule, rule_formset
 
 #: The part of the user's spec that the form changes.
 RULES = "notification_rules"
@@ -90,11 +90,11 @@ class QuietHoursForm(forms.Form):
         data = self.cleaned_data
         if not data.get("begins") and not data.get("ends"):
             return None
-        found = {
+        values = {
             "from": data["begins"], "to": data["ends"], "days": list(data["days"]), "methods": list(data["methods"]),
             "let_through": data["let_through"] or None,
         }  # fmt: skip
-        return {key: value for key, value in found.items() if value}
+        return {key: value for key, value in values.items() if value}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,24 +103,27 @@ class NotificationPreview:
 
     priority: Priority
     #: (channel, label, delay such as "2:00" or a time of day)
-    ways: tuple[tuple[str, str, str], ...]
+    methods: tuple[tuple[str, str, str], ...]
 
 
-def reached_now(user: User, now: datetime) -> list[NotificationPreview]:
+def notification_previews(user: User, now: datetime) -> list[NotificationPreview]:
     """Return the planned pages per priority if the user were paged as the first one now."""
     with database.transaction() as connection:
-        person = queue.people_of(connection, {user.pk}).get(user.pk)
+        person = queue.load_recipients(connection, {user.pk}).get(user.pk)
     if person is None:
         return []
-    found = []
+    previews = []
     for priority in Priority:
-        pages = sorted(plan_pages(person, USER_RULES, priority, now), key=lambda leave: leave.at)
-        shown = ((channel_name(leave.method.channel), leave.method.label, _when(leave.at, now)) for leave in pages)
-        found.append(NotificationPreview(priority, tuple(shown)))
-    return found
+        pages = sorted(plan_pages(person, USER_RULES, priority, now), key=lambda planned_page: planned_page.at)
+        methods = (
+            (channel_name(planned_page.method.channel), planned_page.method.label, _delay_text(planned_page.at, now))
+            for planned_page in pages
+        )
+        previews.append(NotificationPreview(priority, tuple(methods)))
+    return previews
 
 
-def _when(at: datetime, now: datetime) -> str:
+def _delay_text(at: datetime, now: datetime) -> str:
     """Format a delay as "2:00", or as the time of day from one hour on (for example the end of quiet hours)."""
     minutes, seconds = divmod(int((at - now).total_seconds()), 60)
     if at - now >= timedelta(hours=1):
@@ -131,49 +134,59 @@ def _when(at: datetime, now: datetime) -> str:
 @require_http_methods(["GET", "HEAD", "POST"])
 def notification_rules(request: SignedInRequest) -> HttpResponse:
     """Edit the rules as rows, one list per priority."""
-    held = request.user.notification_rules
+    stored_rules = request.user.notification_rules
     labels = list(request.user.contact_methods.values_list("label", flat=True))
     data = request.POST if request.method == "POST" else None
-    rows = {priority: _ways(data, priority, held.get("by_priority", {}), labels) for priority in Priority}
-    quiet = _quiet(data, held.get("quiet_hours", []), labels)
-    limit = MessageLimitForm(data, initial={"most_per_hour": held.get("most_per_hour")})
-    seen, is_refused = FormSnapshot(request, "user", request.user.pk, lambda: _held(request.user), keys=(RULES,)), False
-    if data is not None and limit.is_valid() and quiet.is_valid() and all(one.is_valid() for one in rows.values()):
+    rows = {
+        priority: _rule_formset(data, priority, stored_rules.get("by_priority", {}), labels) for priority in Priority
+    }
+    quiet = _quiet(data, stored_rules.get("quiet_hours", []), labels)
+    limit = MessageLimitForm(data, initial={"most_per_hour": stored_rules.get("most_per_hour")})
+    snapshot, is_rejected = (
+        FormSnapshot(request, "user", request.user.pk, lambda: _stored_spec(request.user), keys=(RULES,)),
+        False,
+    )
+    if (
+        data is not None
+        and limit.is_valid()
+        and quiet.is_valid()
+        and all(formset.is_valid() for formset in rows.values())
+    ):
         spec = {
             "by_priority": {
-                str(priority): [{"method": way, **row.spec()} for way, row in one.chosen()]
-                for priority, one in rows.items()
-                if one.chosen()
+                str(priority): [{"method": method, **row.spec()} for method, row in formset.filled_rows()]
+                for priority, formset in rows.items()
+                if formset.filled_rows()
             },
-            "quiet_hours": [found for row in quiet.forms if (found := row.spec()) is not None],
+            "quiet_hours": [quiet_spec for row in quiet.forms if (quiet_spec := row.spec()) is not None],
             "most_per_hour": limit.cleaned_data["most_per_hour"] or 0,
         }
-        rejected = _save(request, spec, seen)
+        rejected = _save(request, spec, snapshot)
         if rejected is None:
             messages.success(request, _("Saved."))
             return redirect("me")
-        is_refused = True
-        _show(rejected, rows, quiet.forms, limit)
-    failed = is_refused or (data is not None and not (limit.is_valid() and quiet.is_valid()))
+        is_rejected = True
+        _show_errors(rejected, rows, quiet.forms, limit)
+    failed = is_rejected or (data is not None and not (limit.is_valid() and quiet.is_valid()))
     context = {
-        "lists": [(priority, said, rows[priority]) for priority, said in PRIORITIES],
+        "lists": [(priority, label, rows[priority]) for priority, label in PRIORITIES],
         "quiet": quiet,
         "limit": limit,
-        "reached": reached_now(request.user, request.now),
+        "previews": notification_previews(request.user, request.now),
         "has_methods": bool(labels),
-        "seen": seen,
+        "snapshot": snapshot,
     }
-    return page(request, "me/rules.html", context, status=422 if failed else 200)
+    return render_view(request, "me/rules.html", context, status=422 if failed else 200)
 
 
-def _held(user: User) -> dict[str, Any]:
+def _stored_spec(user: User) -> dict[str, Any]:
     return {RULES: User.objects.get(pk=user.pk).notification_rules}
 
 
-def _save(request: SignedInRequest, rules: Mapping[str, Any], seen: FormSnapshot) -> Rejected | None:
+def _save(request: SignedInRequest, rules: Mapping[str, Any], snapshot: FormSnapshot) -> Rejected | None:
     """Save the rules. Return the rejection, or None on success."""
     try:
-        with seen.unchanged():
+        with snapshot.unchanged():
             users.save_notification_rules(request.user, rules, actor=actor(request), now=request.now)
     except Rejected as rejected:
         return rejected
@@ -181,10 +194,17 @@ def _save(request: SignedInRequest, rules: Mapping[str, Any], seen: FormSnapshot
 
 
 #: Path of a problem in a rule → form field of its row.
-_FIELDS = {"method": "way", "wait": "wait", "repeat.times": "times", "repeat": "every", "from": "begins", "to": "ends"}
+_FIELDS = {
+    "method": "method",
+    "wait": "wait",
+    "repeat.times": "times",
+    "repeat": "every",
+    "from": "begins",
+    "to": "ends",
+}
 
 
-def _show(
+def _show_errors(
     rejected: Rejected,
     rows: Mapping[Priority, NotificationRuleFormSet],
     quiet: Sequence[QuietHoursForm],
@@ -192,27 +212,33 @@ def _show(
 ) -> None:
     """Show each problem at its row and field; a problem without a row appears above the form."""
     hours = [row for row in quiet if row.spec() is not None]
-    lists = {f"by_priority.{priority}": [row for _way, row in one.chosen()] for priority, one in rows.items()}
-    for problem in each(rejected):
-        found = re.fullmatch(r"notification_rules\.([a-z_.]+)\[(\d+)\]\.?(.*)", problem.field or "")
-        listed: Sequence[forms.Form] = hours if found and found[1] == "quiet_hours" else ()
-        listed = lists.get(found[1], listed) if found else ()
-        if found is None or int(found[2]) >= len(listed):
+    lists = {
+        f"by_priority.{priority}": [row for _method, row in formset.filled_rows()] for priority, formset in rows.items()
+    }
+    for problem in problems_of(rejected):
+        match = re.fullmatch(r"notification_rules\.([a-z_.]+)\[(\d+)\]\.?(.*)", problem.field or "")
+        target_forms: Sequence[forms.Form] = hours if match and match[1] == "quiet_hours" else ()
+        target_forms = lists.get(match[1], target_forms) if match else ()
+        if match is None or int(match[2]) >= len(target_forms):
             show_rejection(limit, problem, {"notification_rules.most_per_hour": "most_per_hour"})
             continue
-        row = listed[int(found[2])]
-        field = next(
-            (name for place, name in _FIELDS.items() if found[3].startswith(place)), found[3].partition("[")[0]
-        )
-        row.add_error(field if field in row.fields else None, errors_beside(problem))
+        row = target_forms[int(match[2])]
+        field = next((name for path, name in _FIELDS.items() if match[3].startswith(path)), match[3].partition("[")[0])
+        row.add_error(field if field in row.fields else None, field_error_text(problem))
 
 
-def _ways(data: Any, priority: Priority, held: Mapping[str, Any], labels: list[str]) -> NotificationRuleFormSet:
-    begin = [initial_way(rule["method"], rule) for rule in held.get(priority, [])]
-    return ways(data, begin, str(priority), [(label, label) for label in labels])
+def _rule_formset(
+    data: Any, priority: Priority, stored_rules: Mapping[str, Any], labels: list[str]
+) -> NotificationRuleFormSet:
+    begin = [initial_rule(rule["method"], rule) for rule in stored_rules.get(priority, [])]
+    return rule_formset(data, begin, str(priority), [(label, label) for label in labels])
 
 
-def _quiet(data: Any, held: list[dict[str, Any]], labels: list[str]) -> Any:
-    kind = forms.formset_factory(QuietHoursForm, extra=1, max_num=MAX_QUIET_HOURS, absolute_max=MAX_QUIET_HOURS)
-    begin = [{**one, "begins": one.get("from", ""), "ends": in_picker(one.get("to", ""))} for one in held]
-    return kind(data, initial=begin, prefix="quiet", form_kwargs={"labels": labels})
+def _quiet(data: Any, stored_hours: list[dict[str, Any]], labels: list[str]) -> Any:
+    formset_class = forms.formset_factory(
+        QuietHoursForm, extra=1, max_num=MAX_QUIET_HOURS, absolute_max=MAX_QUIET_HOURS
+    )
+    begin = [
+        {**entry, "begins": entry.get("from", ""), "ends": picker_time(entry.get("to", ""))} for entry in stored_hours
+    ]
+    return formset_class(data, initial=begin, prefix="quiet", form_kwargs={"labels": labels})

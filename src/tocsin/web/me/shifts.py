@@ -27,11 +27,11 @@ from tocsin.oncall.states import FeedKind
 from tocsin.people.changes import out_of_office, reminder_rules
 from tocsin.people.models import User
 from tocsin.web.http.authorization import actor
-from tocsin.web.http.request import SignedInRequest, page
+from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.oncall import swaps
-from tocsin.web.ui.forms import DurationField, each, errors_beside, reader_zone
+from tocsin.web.ui.forms import DurationField, field_error_text, problems_of, user_zone
 
-LOOK_AHEAD = timedelta(days=60)
+HORIZON = timedelta(days=60)
 MAX_SHIFTS = 40
 
 
@@ -44,7 +44,7 @@ class MyShift:
 
     group_id: int
     group: str
-    turn: OnCall
+    on_call: OnCall
     url: str
     is_now: bool
 
@@ -74,74 +74,74 @@ def my_shifts(request: SignedInRequest) -> HttpResponse:
             return redirect("my_shifts")
     feeds = list(CalendarFeed.objects.filter(owner=user).select_related("group", "schedule"))
     context = {
-        "shifts": of_user(user, request.now)[:MAX_SHIFTS],
+        "shifts": shifts_of_user(user, request.now)[:MAX_SHIFTS],
         "absences": out_of_office.current(user, request.now),
-        "asked_of_me": swaps.asked_of(user, request.now),
-        "asked_by_me": swaps.asked_by(user, request.now),
+        "swap_requests": swaps.requests_received(user, request.now),
+        "sent_swap_requests": swaps.requests_sent(user, request.now),
         "reminders": rows,
         "problems": problems,
         "feed": next((feed for feed in feeds if feed.kind == FeedKind.PERSON), None),
         "feeds": [feed for feed in feeds if feed.kind != FeedKind.PERSON],
-        "zone": reader_zone().key,
+        "zone": user_zone().key,
     }
-    return page(request, "me/shifts.html", context, status=422 if problems else 200)
+    return render_view(request, "me/shifts.html", context, status=422 if problems else 200)
 
 
-def of_user(user: User, now: datetime, ahead: timedelta = LOOK_AHEAD) -> list[MyShift]:
+def shifts_of_user(user: User, now: datetime, ahead: timedelta = HORIZON) -> list[MyShift]:
     """Return when the user is on call from now on, earliest first: by shift, override, cover or member order."""
     with database.transaction() as connection:
         plans = loader.plans(connection, loader.groups_of(connection, [user.pk]), now)
-    found = [
-        MyShift(plan.id, plan.name, turn, _url(plan.id, turn, now), turn.since is None or turn.since <= now)
+    user_shifts = [
+        MyShift(plan.id, plan.name, segment, _url(plan.id, segment, now), segment.since is None or segment.since <= now)
         for plan in plans.values()
-        for turn in final_schedule.timeline(plan, now, now + ahead).segments
-        if turn.user_id == user.pk
+        for segment in final_schedule.timeline(plan, now, now + ahead).segments
+        if segment.user_id == user.pk
     ]
-    return sorted(found, key=lambda one: (one.turn.since or now, one.group, one.turn.role))
+    return sorted(user_shifts, key=lambda shift: (shift.on_call.since or now, shift.group, shift.on_call.role))
 
 
-def _url(group_id: int, turn: OnCall, now: datetime) -> str:
-    if not turn.schedule:
+def _url(group_id: int, segment: OnCall, now: datetime) -> str:
+    if not segment.schedule:
         return ""
     fields = {
-        "role": str(turn.role),
-        "user": str(turn.user_id),
-        "schedule": turn.schedule,
-        "from": max(turn.since or now, now).isoformat(),
-        "to": (turn.until or now + LOOK_AHEAD).isoformat(),
+        "role": str(segment.role),
+        "user": str(segment.user_id),
+        "schedule": segment.schedule,
+        "from": max(segment.since or now, now).isoformat(),
+        "to": (segment.until or now + HORIZON).isoformat(),
     }
-    return f"{reverse('stand_in', args=[group_id])}?{urlencode(fields)}"
+    return f"{reverse('reassign', args=[group_id])}?{urlencode(fields)}"
 
 
 def _reminders(request: SignedInRequest) -> Any:
     labels = list(request.user.contact_methods.values_list("label", flat=True))
-    kind = forms.formset_factory(
+    formset_class = forms.formset_factory(
         ReminderForm,
         extra=reminder_rules.MAX_REMINDERS,
         max_num=reminder_rules.MAX_REMINDERS,
         absolute_max=reminder_rules.MAX_REMINDERS,
     )
     data = request.POST if request.method == "POST" else None
-    return kind(data, initial=request.user.reminders, prefix="reminders", form_kwargs={"labels": labels})
+    return formset_class(data, initial=request.user.reminders, prefix="reminders", form_kwargs={"labels": labels})
 
 
 def _save_reminders(request: SignedInRequest, rows: Iterable[ReminderForm]) -> list[str]:
     """Save the reminders and return the problems in words; empty on success. A row's problem also appears beside it."""
-    kept = [row for row in rows if row.cleaned_data.get("before")]
-    wanted = [
+    filled_rows = [row for row in rows if row.cleaned_data.get("before")]
+    reminders = [
         {"before": row.cleaned_data["before"], **({"by": row.cleaned_data["by"]} if row.cleaned_data["by"] else {})}
-        for row in kept
+        for row in filled_rows
     ]
     try:
-        reminder_rules.replace_all(request.user, wanted, actor=actor(request), now=request.now)
+        reminder_rules.replace_all(request.user, reminders, actor=actor(request), now=request.now)
     except Rejected as rejected:
-        return [_shown(problem, kept) for problem in each(rejected)]
+        return [_show_error(problem, filled_rows) for problem in problems_of(rejected)]
     return []
 
 
-def _shown(problem: Rejected, rows: Sequence[ReminderForm]) -> str:
-    place = problem.field or ""
-    index, _end, field = place.removeprefix("reminders[").partition("].")
+def _show_error(problem: Rejected, rows: Sequence[ReminderForm]) -> str:
+    path = problem.field or ""
+    index, _end, field = path.removeprefix("reminders[").partition("].")
     if index.isdecimal() and int(index) < len(rows):
-        rows[int(index)].add_error(field if field in ("before", "by") else None, errors_beside(problem))
-    return errors_beside(problem)
+        rows[int(index)].add_error(field if field in ("before", "by") else None, field_error_text(problem))
+    return field_error_text(problem)

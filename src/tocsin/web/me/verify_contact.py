@@ -14,7 +14,7 @@ from tocsin.core.errors import Rejected
 from tocsin.notify.inbound import verification
 from tocsin.people.models import ContactMethod
 from tocsin.web.http.authorization import actor
-from tocsin.web.http.request import SignedInRequest, page
+from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.ui.forms import show_rejection
 
 
@@ -48,7 +48,7 @@ def confirm(request: SignedInRequest, number: int) -> HttpResponse:
             messages.success(request, _("%(label)s is confirmed.") % {"label": method.label})
             return redirect("me")
     context = {"form": form, "method": method, "is_sent": verification.is_waiting(method, request.now)}
-    return page(request, "me/confirm.html", context, status=422 if form.errors else 200)
+    return render_view(request, "me/confirm.html", context, status=422 if form.errors else 200)
 
 
 def send(request: SignedInRequest, method: ContactMethod) -> None:

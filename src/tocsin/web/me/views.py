@@ -25,11 +25,11 @@ from tocsin.people import notification_rules
 from tocsin.people.changes import preferences, users
 from tocsin.people.models import ContactMethod, User
 from tocsin.web.http.authorization import actor
-from tocsin.web.http.request import SignedInRequest, page
+from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.me import shifts, verify_contact
 from tocsin.web.me.forms import ContactMethodForm, PreferencesForm, TokenForm, initial_of
-from tocsin.web.me.notification_rules import reached_now
-from tocsin.web.push.views import is_only_way
+from tocsin.web.me.notification_rules import notification_previews
+from tocsin.web.push.views import is_push_only
 from tocsin.web.ui import pagination
 from tocsin.web.ui.choices import channel_name
 from tocsin.web.ui.edit_conflicts import FormSnapshot
@@ -37,14 +37,14 @@ from tocsin.web.ui.forms import show_rejection
 from tocsin.web.ui.times import format_moment
 
 #: How far ahead shifts are shown on the profile.
-_SHIFTS_AHEAD = timedelta(days=21)
+_SHIFT_HORIZON = timedelta(days=21)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def me(request: SignedInRequest) -> HttpResponse:
     """Render the profile; save the preferences."""
     user = request.user
-    form = PreferencesForm(request.POST or None, initial=preferences.spec_of(user))
+    form = PreferencesForm(request.POST or None, initial=preferences.preferences_spec(user))
     if request.method == "POST" and form.is_valid() and _save_preferences(request, form):
         messages.success(request, _("Saved."))
         return redirect("me")
@@ -52,22 +52,22 @@ def me(request: SignedInRequest) -> HttpResponse:
         "form": form,
         "methods": [(method, channel_name(method.channel)) for method in user.contact_methods.all()],
         "memberships": user.memberships.select_related("group"),
-        "shifts": shifts.of_user(user, request.now, _SHIFTS_AHEAD)[:3],
+        "shifts": shifts.shifts_of_user(user, request.now, _SHIFT_HORIZON)[:3],
         "pages": _pages(user)[:8],
-        "reached": reached_now(user, request.now),
+        "previews": notification_previews(user, request.now),
         "tokens": ApiToken.objects.filter(user=user, revoked_at=None).order_by("-created_at"),
         "token_form": TokenForm(),
         "devices": list(user.push_devices.all()),
-        "is_only_way": is_only_way(user),
+        "is_push_only": is_push_only(user),
     }
-    return page(request, "me/me.html", context, status=422 if form.errors else 200)
+    return render_view(request, "me/me.html", context, status=422 if form.errors else 200)
 
 
 @require_safe
 def my_pages(request: SignedInRequest) -> HttpResponse:
     """Render every notification addressed to the user, to answer "Was I paged last night?"."""
-    found = pagination.by_uuid(_pages(request.user), request.GET.get("cursor", ""))
-    return page(request, "me/pages.html", {"rows": found.rows, "page": found})
+    result = pagination.paginate_by_uuid(_pages(request.user), request.GET.get("cursor", ""))
+    return render_view(request, "me/pages.html", {"rows": result.rows, "pagination": result})
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -78,10 +78,10 @@ def contact_method(request: SignedInRequest, number: int | None = None) -> HttpR
     # An administrator may change it concurrently by the API or a file. The audit log records contact methods as the
     # user's.
     state = partial(users.contact_method_spec, method) if method else None
-    seen = FormSnapshot(request, "user", request.user.pk, state, row=method)
+    snapshot = FormSnapshot(request, "user", request.user.pk, state, row=method)
     if request.method == "POST" and form.is_valid():
         try:
-            with seen.unchanged():
+            with snapshot.unchanged():
                 saved = users.save_contact_method(
                     request.user, form.spec(), existing=method, actor=actor(request), now=request.now
                 )
@@ -93,8 +93,8 @@ def contact_method(request: SignedInRequest, number: int | None = None) -> HttpR
                 return redirect("confirm_contact_method", saved.pk)
             messages.success(request, _("Saved. Try it out with “Send test”."))
             return redirect("me")
-    context = {"form": form, "method": method, "seen": seen}
-    return page(request, "me/contact_method.html", context, status=422 if form.errors else 200)
+    context = {"form": form, "method": method, "snapshot": snapshot}
+    return render_view(request, "me/contact_method.html", context, status=422 if form.errors else 200)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -103,17 +103,19 @@ def delete_contact_method(request: SignedInRequest, number: int) -> HttpResponse
     method = _find(request, number)
     if request.method != "POST":
         back = ("contact_method", method.pk)
-        about = " ".join(_what_goes_with(request.user, method))
-        return page(request, "parts/delete.html", {"what": method.label, "about": about, "back": back})
+        about = " ".join(_deletion_consequences(request.user, method))
+        return render_view(
+            request, "parts/delete.html", {"object_name": method.label, "consequences": about, "back": back}
+        )
     users.delete_contact_method(method, actor=actor(request), now=request.now)
     messages.success(request, _("%(label)s is gone.") % {"label": method.label})
     return redirect("me")
 
 
-def _what_goes_with(user: User, method: ContactMethod) -> Iterator[str]:
+def _deletion_consequences(user: User, method: ContactMethod) -> Iterator[str]:
     """Yield the consequences of deleting the contact method."""
-    others = user.contact_methods.filter(is_enabled=True).exclude(pk=method.pk)
-    if method.is_enabled and not others.exists():
+    other_methods = user.contact_methods.filter(is_enabled=True).exclude(pk=method.pk)
+    if method.is_enabled and not other_methods.exists():
         if user.push_devices.filter(gone_at=None).exists():
             yield _("Only pushes to your devices are left then: a silent phone reaches nobody.")
         else:
@@ -137,12 +139,12 @@ def send_test(request: SignedInRequest, number: int) -> HttpResponse:
     _find(request, number)
     try:
         with database.transaction() as connection:
-            sent = contact_tests.queue_test(connection, request.user.pk, number, request.now)
+            test_id = contact_tests.queue_test(connection, request.user.pk, number, request.now)
             database.notify(connection, "outbox")
     except Rejected as rejected:
         messages.error(request, rejected.detail)
         return redirect("me")
-    return redirect("test_result", sent)
+    return redirect("test_result", test_id)
 
 
 @require_safe
@@ -155,7 +157,7 @@ def test_result(request: SignedInRequest, notification_id: UUID) -> HttpResponse
     delivery = next(iter(notification.deliveries.all()), None)
     is_done = delivery is not None and delivery.status not in (DeliveryStatus.QUEUED, DeliveryStatus.SENDING)
     context = {"notification": notification, "delivery": delivery, "is_done": is_done}
-    return page(request, "me/test_result.html", context, parts=("result",))
+    return render_view(request, "me/test_result.html", context, partials=("result",))
 
 
 @require_POST
@@ -164,11 +166,11 @@ def create_token(request: SignedInRequest) -> HttpResponse:
     form = TokenForm(request.POST)
     if form.is_valid():
         try:
-            made = tokens.create(request.user, form.cleaned_data["name"], actor=actor(request), now=request.now)
+            created = tokens.create(request.user, form.cleaned_data["name"], actor=actor(request), now=request.now)
         except Rejected as rejected:
             messages.error(request, rejected.detail)
             return redirect("me")
-        response = page(request, "me/token.html", {"token": made.token, "secret": made.secret})
+        response = render_view(request, "me/token.html", {"token": created.token, "secret": created.secret})
         response["Cache-Control"] = "no-store"
         return response
     messages.error(request, _("Say what the token is for."))
@@ -184,7 +186,9 @@ def revoke_token(request: SignedInRequest, number: int) -> HttpResponse:
     if request.method != "POST":
         used = format_moment(token.last_used_at, request.now) if token.last_used_at else _("never")
         about = _("Whatever sends this token is refused from then on. It was used last: %(when)s.") % {"when": used}
-        return page(request, "parts/delete.html", {"what": token.name, "about": about, "back": ("me",)})
+        return render_view(
+            request, "parts/delete.html", {"object_name": token.name, "consequences": about, "back": ("me",)}
+        )
     tokens.revoke(token, actor=actor(request), now=request.now)
     messages.success(request, _("The token %(name)s works no more.") % {"name": token.name})
     return redirect("me")

@@ -20,7 +20,7 @@ from tocsin.people import permissions
 from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import Group
 from tocsin.web.http.authorization import may_somewhere
-from tocsin.web.http.request import SignedInRequest, page
+from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.oncall import swaps
 from tocsin.web.oncall.schedules import coverage_warnings
 
@@ -28,7 +28,7 @@ from tocsin.web.oncall.schedules import coverage_warnings
 MAX_WARNINGS_PER_GROUP = 3
 
 #: Horizon of the warnings on the board; the group's schedule looks further ahead.
-LOOK_AHEAD = timedelta(days=14)
+HORIZON = timedelta(days=14)
 
 #: Number of consecutive shifts with the same users after which the search for the next change stops.
 MAX_UNCHANGED_SHIFTS = 20
@@ -44,7 +44,7 @@ class RoleOnCall:
     role: MemberRole
     now: Sequence[OnCall]
     next: Sequence[OnCall]
-    at: datetime | None
+    changes_at: datetime | None
     is_scheduled: bool
 
     @property
@@ -54,7 +54,7 @@ class RoleOnCall:
     @property
     def ends_in_gap(self) -> bool:
         """Whether somebody is on call now and nobody afterwards."""
-        return bool(self.now) and self.at is not None and not self.next
+        return bool(self.now) and self.changes_at is not None and not self.next
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +62,9 @@ class GroupNow:
     """One group on the board."""
 
     group: Group
-    turns: Sequence[RoleOnCall]
+    roles: Sequence[RoleOnCall]
     #: Coverage warnings as sentences.
-    troubles: Sequence[str]
+    warnings: Sequence[str]
     has_schedule: bool
     is_mine: bool
 
@@ -72,59 +72,61 @@ class GroupNow:
 @require_safe
 def board(request: SignedInRequest) -> HttpResponse:
     """Render who is on call now and next."""
-    mine = permissions.own_groups(request.user)
-    groups = sorted(Group.objects.all(), key=lambda group: (group.pk not in mine, group.name.casefold()))
+    own_group_ids = permissions.own_groups(request.user)
+    groups = sorted(Group.objects.all(), key=lambda group: (group.pk not in own_group_ids, group.name.casefold()))
     now = request.now
     with database.transaction() as connection:
         plans = loader.plans(connection, [group.pk for group in groups], now)
-        wrong = coverage_warnings.of_plans(connection, plans, now, LOOK_AHEAD)
-    shown = [
+        findings = coverage_warnings.findings_of_plans(connection, plans, now, HORIZON)
+    rows = [
         GroupNow(
             group,
-            turns(plan, now),
-            coverage_warnings.sentences(wrong[group.pk][:MAX_WARNINGS_PER_GROUP], now),
+            roles_on_call(plan, now),
+            coverage_warnings.sentences(findings[group.pk][:MAX_WARNINGS_PER_GROUP], now),
             bool(plan.schedules),
-            group.pk in mine,
+            group.pk in own_group_ids,
         )
         for group in groups
         if (plan := plans.get(group.pk)) is not None
     ]
     context = {
-        "groups": shown,
-        "asked_of_me": swaps.asked_of(request.user, now),
-        "may_add": may_somewhere(request, Permission.TEAMS),
+        "groups": rows,
+        "swap_requests": swaps.requests_received(request.user, now),
+        "may_add": may_somewhere(request, Permission.MANAGE_TEAMS),
     }
-    return page(request, "oncall/board.html", context, parts=("board",))
+    return render_view(request, "oncall/board.html", context, partials=("board",))
 
 
-def turns(plan: GroupPlan, now: datetime) -> list[RoleOnCall]:
+def roles_on_call(plan: GroupPlan, now: datetime) -> list[RoleOnCall]:
     """Return the roles that somebody has now or that a shift assigns."""
     people = final_schedule.by_role(final_schedule.on_call(plan, now))
     scheduled = OnCallResolver(plan).scheduled
     return [
-        _turn(plan, role, people.get(role, ()), now, role in scheduled)
+        _role_on_call(plan, role, people.get(role, ()), now, role in scheduled)
         for role in MemberRole
         if role in people or role in scheduled
     ]
 
 
-def _turn(plan: GroupPlan, role: MemberRole, people: Sequence[OnCall], now: datetime, is_scheduled: bool) -> RoleOnCall:
+def _role_on_call(
+    plan: GroupPlan, role: MemberRole, people: Sequence[OnCall], now: datetime, is_scheduled: bool
+) -> RoleOnCall:
     if not people and is_scheduled:
         change = _end_of_gap(plan, role, now)
-        return RoleOnCall(role, people, _at(plan, role, change) if change else (), change, is_scheduled)
+        return RoleOnCall(role, people, _on_call_at(plan, role, change) if change else (), change, is_scheduled)
     change, following = _ends(people), people
     # A handoff from one shift to another with the same users is not a change.
     for _again in range(MAX_UNCHANGED_SHIFTS):
         if change is None:
             break
-        following = _at(plan, role, change)
+        following = _on_call_at(plan, role, change)
         if _ids(following) != _ids(people):
             return RoleOnCall(role, people, following, change, is_scheduled)
         change = _ends(following)
     return RoleOnCall(role, people, (), None, is_scheduled)
 
 
-def _at(plan: GroupPlan, role: MemberRole, at: datetime) -> Sequence[OnCall]:
+def _on_call_at(plan: GroupPlan, role: MemberRole, at: datetime) -> Sequence[OnCall]:
     return final_schedule.by_role(final_schedule.on_call(plan, at)).get(role, ())
 
 
@@ -138,6 +140,6 @@ def _ids(people: Sequence[OnCall]) -> list[int]:
 
 def _end_of_gap(plan: GroupPlan, role: MemberRole, now: datetime) -> datetime | None:
     """Return when the current coverage gap ends within the horizon, or None."""
-    gaps: Iterable[final_schedule.CoverageGap] = final_schedule.timeline(plan, now, now + LOOK_AHEAD).gaps
+    gaps: Iterable[final_schedule.CoverageGap] = final_schedule.timeline(plan, now, now + HORIZON).gaps
     end = next((gap.until for gap in gaps if gap.role is role), None)
-    return end if end is not None and end < now + LOOK_AHEAD else None
+    return end if end is not None and end < now + HORIZON else None

@@ -15,35 +15,37 @@ from tocsin.oncall.models import CalendarFeed, Schedule
 from tocsin.oncall.states import FeedKind
 from tocsin.people.models import Group
 from tocsin.web.http.authorization import actor
-from tocsin.web.http.request import SignedInRequest, page
+from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.told import told
 from tocsin.web.ui.times import format_moment
 
 
 @require_POST
-def make(request: SignedInRequest) -> HttpResponse:
+def create(request: SignedInRequest) -> HttpResponse:
     """Create a feed of the user's own shifts, of a group, or of a schedule."""
-    wanted, number = request.POST.get("kind", ""), request.POST.get("number", "")
-    if wanted not in list(FeedKind):
+    kind_name, number = request.POST.get("kind", ""), request.POST.get("number", "")
+    if kind_name not in list(FeedKind):
         raise Http404(_("There are calendars of a person, a group and a schedule."))
-    kind = FeedKind(wanted)
-    known = int(number) if number.isascii() and number.isdigit() and len(number) < 10 else 0
-    group = Group.objects.filter(pk=known).first() if kind is FeedKind.GROUP else None
-    schedule = Schedule.objects.filter(pk=known).first() if kind is FeedKind.SCHEDULE else None
+    kind = FeedKind(kind_name)
+    object_id = int(number) if number.isascii() and number.isdigit() and len(number) < 10 else 0
+    group = Group.objects.filter(pk=object_id).first() if kind is FeedKind.GROUP else None
+    schedule = Schedule.objects.filter(pk=object_id).first() if kind is FeedKind.SCHEDULE else None
     if kind is not FeedKind.PERSON and group is None and schedule is None:
         raise Http404(_("What it would be a calendar of is gone."))
     try:
-        made = commands.make(request.user, kind, group=group, schedule=schedule, actor=actor(request), now=request.now)
+        created = commands.create_feed(
+            request.user, kind, group=group, schedule=schedule, actor=actor(request), now=request.now
+        )
     except Rejected as rejected:
         messages.error(request, told(rejected.detail))
         return redirect("my_shifts")
-    return _shown(request, made)
+    return _render_feed(request, created)
 
 
 @require_POST
 def rotate(request: SignedInRequest, number: int) -> HttpResponse:
     """Replace the feed's URL. The old URL stops working at once."""
-    return _shown(request, commands.rotate(_find(request, number), actor=actor(request), now=request.now))
+    return _render_feed(request, commands.rotate(_find(request, number), actor=actor(request), now=request.now))
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -55,15 +57,15 @@ def delete(request: SignedInRequest, number: int) -> HttpResponse:
         about = _("Calendar programs that read it find nothing from then on. It was read last: %(when)s.") % {
             "when": used
         }
-        context = {"what": commands.name_of(feed), "about": about, "back": ("my_shifts",)}
-        return page(request, "parts/delete.html", context)
+        context = {"object_name": commands.name_of(feed), "consequences": about, "back": ("my_shifts",)}
+        return render_view(request, "parts/delete.html", context)
     commands.delete(feed, actor=actor(request), now=request.now)
     messages.success(request, _("That calendar address answers no more."))
     return redirect("my_shifts")
 
 
-def _shown(request: SignedInRequest, made: NewFeed) -> HttpResponse:
-    response = page(request, "oncall/feed.html", {"name": commands.name_of(made.feed), "url": made.url})
+def _render_feed(request: SignedInRequest, created: NewFeed) -> HttpResponse:
+    response = render_view(request, "oncall/feed.html", {"name": commands.name_of(created.feed), "url": created.url})
     response["Cache-Control"] = "no-store"
     return response
 

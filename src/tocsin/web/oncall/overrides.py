@@ -21,10 +21,10 @@ from tocsin.oncall.changes.specs import write_moment
 from tocsin.oncall.models import Override
 from tocsin.people.models import User
 from tocsin.web.http.authorization import actor, may, require
-from tocsin.web.http.request import SignedInRequest, page
+from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.ui.choices import ROLES
 from tocsin.web.ui.edit_conflicts import FormSnapshot
-from tocsin.web.ui.forms import MomentField, reader_zone, show_rejection
+from tocsin.web.ui.forms import MomentField, show_rejection, user_zone
 
 
 class OverrideForm(forms.Form):
@@ -71,18 +71,18 @@ def override(request: SignedInRequest, number: int) -> HttpResponse:
     """Render an override, with its form for users who may edit it."""
     row = _find(number)
     group = row.schedule.group
-    may_change = may(request, Permission.TEAMS, group)
+    may_change = may(request, Permission.MANAGE_TEAMS, group)
     begin = {
         "begins": row.starts_at, "ends": row.ends_at, "user": row.user_id, "instead_of": row.instead_of_id,
         "role": row.role, "shift": row.shift, "name": row.name,
     }  # fmt: skip
     form = OverrideForm(request.POST or None, initial=begin, shifts=commands.shift_names(row.schedule))
-    seen = FormSnapshot.of(request, "override", row, commands.override_spec)
+    snapshot = FormSnapshot.of(request, "override", row, commands.override_spec)
     if request.method == "POST":
-        require(request, Permission.TEAMS, group)
+        require(request, Permission.MANAGE_TEAMS, group)
         if form.is_valid():
             try:
-                with seen.unchanged():
+                with snapshot.unchanged():
                     spec = form.spec(row.schedule.name)
                     commands.save_override(spec, existing=row, actor=actor(request), now=request.now)
             except Rejected as rejected:
@@ -92,33 +92,35 @@ def override(request: SignedInRequest, number: int) -> HttpResponse:
                 return redirect("group_schedule", group.pk)
     context = {
         "override": row,
-        "seen": seen,
+        "snapshot": snapshot,
         "form": form,
         "may_change": may_change,
-        "may_take_back": may_change or swaps.may_take_back(row, request.user),
+        "may_remove": may_change or swaps.may_undo(row, request.user),
         "is_over": row.ends_at <= request.now,
-        "zone": reader_zone().key,
+        "zone": user_zone().key,
     }
-    return page(request, "oncall/override.html", context, status=422 if form.errors else 200)
+    return render_view(request, "oncall/override.html", context, status=422 if form.errors else 200)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def delete(request: SignedInRequest, number: int) -> HttpResponse:
     """Ask for confirmation, then delete the override, after which the schedule applies again."""
     row = _find(number)
-    if not swaps.may_take_back(row, request.user):
-        require(request, Permission.TEAMS, row.schedule.group)
+    if not swaps.may_undo(row, request.user):
+        require(request, Permission.MANAGE_TEAMS, row.schedule.group)
     if request.method == "POST":
         commands.delete_override(row, actor=actor(request), now=request.now)
         messages.success(request, _("The override is gone: the schedule holds again."))
         return redirect("group_schedule", row.schedule.group_id)
     context = {
-        "what": row.name or _("this override"),
-        "needed_by": [],
+        "object_name": row.name or _("this override"),
+        "used_by": [],
         "back": ("override", row.pk),
-        "about": _("Whoever the schedule names is on call then. Of a swap the other half stays; take that away too."),
+        "consequences": _(
+            "Whoever the schedule names is on call then. Of a swap the other half stays; take that away too."
+        ),
     }
-    return page(request, "parts/delete.html", context)
+    return render_view(request, "parts/delete.html", context)
 
 
 def _find(number: int) -> Override:

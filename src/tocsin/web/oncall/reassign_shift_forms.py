@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from django import forms
@@ -32,20 +33,28 @@ class ReassignChoices:
     #: Users whose duty can be reassigned.
     holders: Mapping[int, str]
     team: Mapping[int, str]
-    others: Mapping[int, str]
+    other_users: Mapping[int, str]
     #: Colleagues' shifts by option value.
     returns: Mapping[str, OnCall]
     is_manager: bool
     #: Whether the period is a coverage gap that the user may fill.
-    fills: bool = False
+    is_gap: bool = False
 
 
-def returns(segments: Iterable[OnCall]) -> dict[str, OnCall]:
+def _segment_key(segment: OnCall, since: datetime, until: datetime) -> str:
+    return f"{segment.user_id}|{segment.role}|{since:%Y%m%dT%H%M}|{until:%Y%m%dT%H%M}"
+
+
+def return_options(segments: Iterable[OnCall]) -> dict[str, OnCall]:
     """Return the shifts that can be taken in return by option value, earliest first."""
-    every = list(segments)
-    bounded = sorted((one.since, one.until, number) for number, one in enumerate(every) if one.since and one.until)
+    all_segments = list(segments)
+    bounded = sorted(
+        (segment.since, segment.until, number)
+        for number, segment in enumerate(all_segments)
+        if segment.since and segment.until
+    )
     return {
-        f"{every[number].user_id}|{every[number].role}|{since:%Y%m%dT%H%M}|{until:%Y%m%dT%H%M}": every[number]
+        _segment_key(all_segments[number], since, until): all_segments[number]
         for since, until, number in bounded[:MAX_RETURN_SHIFTS]
     }
 
@@ -63,12 +72,12 @@ class ReassignForm(forms.Form):
     message = forms.CharField(label=_("What you say to them"), max_length=500, required=False)
 
     #: Whether the user may take the period over, and whether it is the user's own.
-    takes = False
+    may_take_over = False
     #: Whether the period is a coverage gap.
-    fills = False
+    is_gap = False
     #: Whether there is anything to reassign.
-    offers = True
-    is_mine = False
+    can_reassign = True
+    is_own = False
 
     def __init__(self, *args: Any, choices: ReassignChoices, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -81,12 +90,12 @@ class ReassignForm(forms.Form):
         fields["instead_of"].choices = _holders(choices)
         team = sorted(choices.team.items(), key=lambda entry: entry[1].casefold())
         fields["user"].choices = [("", gettext("Choose who")), *team]
-        if choices.others:
-            fields["user"].choices.append((gettext("Everybody else"), list(choices.others.items())))
+        if choices.other_users:
+            fields["user"].choices.append((gettext("Everybody else"), list(choices.other_users.items())))
             fields["user"].choices = fields["user"].choices
         fields["in_return"].choices = [
             ("", gettext("nothing")),
-            *((value, _said(one)) for value, one in choices.returns.items()),
+            *((value, _segment_label(segment)) for value, segment in choices.returns.items()),
         ]
 
     def clean(self) -> dict[str, Any]:
@@ -96,31 +105,31 @@ class ReassignForm(forms.Form):
             self.add_error("ends", gettext("This is not after the beginning."))
         return data
 
-    def taken_in_return(self) -> tuple[int, ShiftRange] | None:
+    def return_shift(self) -> tuple[int, ShiftRange] | None:
         """Return the user and period of the shift taken in return, or None."""
-        one = self._returns.get(self.cleaned_data["in_return"])
-        if one is None or one.since is None or one.until is None:
+        segment = self._returns.get(self.cleaned_data["in_return"])
+        if segment is None or segment.since is None or segment.until is None:
             return None
-        return one.user_id, ShiftRange(one.since, one.until, MemberRole(one.role))
+        return segment.user_id, ShiftRange(segment.since, segment.until, MemberRole(segment.role))
 
 
 def _holders(choices: ReassignChoices) -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = [(f"user-{number}", name) for number, name in choices.holders.items()]
+    options: list[tuple[str, Any]] = [(f"user-{number}", name) for number, name in choices.holders.items()]
     if choices.is_manager:
         shifts = list(dict.fromkeys(name for schedule in choices.schedules for name in shift_names(schedule)))
-        found += [
+        options += [
             ("role", gettext("whoever has the role, or nobody")),
             *((f"shift-{name}", gettext("whoever has the shift %(name)s") % {"name": name}) for name in shifts),
             ("schedule", gettext("everybody in the whole schedule")),
         ]
-    elif choices.fills:
-        found.append(("role", gettext("nobody: it is uncovered")))
-    return found
+    elif choices.is_gap:
+        options.append(("role", gettext("nobody: it is uncovered")))
+    return options
 
 
-def _said(one: OnCall) -> str:
-    assert one.since is not None
-    assert one.until is not None
-    begin, end = timezone.localtime(one.since), timezone.localtime(one.until)
+def _segment_label(segment: OnCall) -> str:
+    assert segment.since is not None
+    assert segment.until is not None
+    begin, end = timezone.localtime(segment.since), timezone.localtime(segment.until)
     span = f"{day(begin)} {begin:%H:%M} – {day(end)} {end:%H:%M}"
-    return f"{one.name}, {role_name(one.role)}: {span}"
+    return f"{segment.name}, {role_name(segment.role)}: {span}"

@@ -24,39 +24,39 @@ from tocsin.web.http.request import SignedInRequest
 from tocsin.web.told import told
 
 
-def asked_of(user: User, now: datetime) -> list[SwapRequest]:
+def requests_received(user: User, now: datetime) -> list[SwapRequest]:
     """Return the unexpired swap requests awaiting the user's answer, earliest first."""
-    return list(_waiting(now).filter(asked=user))
+    return list(_waiting(now).filter(requested_user=user))
 
 
-def asked_by(user: User, now: datetime) -> list[SwapRequest]:
+def requests_sent(user: User, now: datetime) -> list[SwapRequest]:
     """Return the user's own unanswered swap requests, earliest first."""
-    return list(_waiting(now).filter(asked_by=user))
+    return list(_waiting(now).filter(requester=user))
 
 
 @require_POST
-def answer(request: SignedInRequest, number: int, verb: str) -> HttpResponse:
+def answer_swap(request: SignedInRequest, number: int, verb: str) -> HttpResponse:
     """Accept, decline or withdraw a swap request."""
     swap = commands.rows().filter(pk=number).first()
     if swap is None:
         raise Http404(_("This question is gone."))
-    who, act, said = _verb(verb, swap)
-    if who != request.user:
-        raise PermissionDenied(_("Only %(name)s may do this.") % {"name": who.display_name})
+    permitted_user, act, success_text = _verb(verb, swap)
+    if permitted_user != request.user:
+        raise PermissionDenied(_("Only %(name)s may do this.") % {"name": permitted_user.display_name})
     try:
         act(swap, actor=actor(request), now=request.now)
     except Rejected as rejected:
         messages.error(request, told(rejected.detail))
     else:
-        messages.success(request, said)
-    return redirect(next_page(request, "my_shifts"))
+        messages.success(request, success_text)
+    return redirect(next_url(request, "my_shifts"))
 
 
-def next_page(request: SignedInRequest, usual: str) -> str:
-    """Return the local URL that the form names in `next`, else `usual`."""
-    wanted = request.POST.get("next", "")
-    is_here = url_has_allowed_host_and_scheme(wanted, allowed_hosts={request.get_host()})
-    return wanted if wanted.startswith("/") and is_here else usual
+def next_url(request: SignedInRequest, default: str) -> str:
+    """Return the local URL that the form names in `next`, else `default`."""
+    target = request.POST.get("next", "")
+    is_local = url_has_allowed_host_and_scheme(target, allowed_hosts={request.get_host()})
+    return target if target.startswith("/") and is_local else default
 
 
 type _Act = Callable[..., SwapRequest]
@@ -67,20 +67,20 @@ def _verb(verb: str, swap: SwapRequest) -> tuple[User, _Act, str]:
     match verb:
         case "accept":
             return (
-                swap.asked,
+                swap.requested_user,
                 commands.accept,
-                _("It is yours. %(name)s is told.") % {"name": swap.asked_by.display_name},
+                _("It is yours. %(name)s is told.") % {"name": swap.requester.display_name},
             )
         case "decline":
             return (
-                swap.asked,
+                swap.requested_user,
                 commands.decline,
-                _("You said no. %(name)s is told.") % {"name": swap.asked_by.display_name},
+                _("You said no. %(name)s is told.") % {"name": swap.requester.display_name},
             )
         case "withdraw":
-            return swap.asked_by, commands.withdraw, _("The question is taken back.")
+            return swap.requester, commands.withdraw, _("The question is taken back.")
     raise Http404(_("A swap can be accepted, declined or withdrawn."))
 
 
 def _waiting(now: datetime) -> QuerySet[SwapRequest]:
-    return commands.rows().filter(state=SwapState.ASKED, ends_at__gt=now).order_by("starts_at")
+    return commands.rows().filter(state=SwapState.PENDING, ends_at__gt=now).order_by("starts_at")

@@ -20,11 +20,11 @@ from tocsin.oncall.models import Schedule
 from tocsin.people.models import Group
 from tocsin.web.groups.views import find
 from tocsin.web.http.authorization import may
-from tocsin.web.http.request import SignedInRequest, page
+from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.oncall import swaps, timeline_layout
 from tocsin.web.oncall.schedules import coverage_warnings, describe_shift
 from tocsin.web.oncall.timeline_layout import DateRange, TimelineSegment, TimelineSpan
-from tocsin.web.ui.forms import reader_zone
+from tocsin.web.ui.forms import user_zone
 
 #: Range of selectable dates, with a margin to the limits of date arithmetic on both sides.
 _FIRST, _LAST = date(1970, 2, 1), date(2190, 1, 1)
@@ -34,42 +34,45 @@ _FIRST, _LAST = date(1970, 2, 1), date(2190, 1, 1)
 def group_schedule(request: SignedInRequest, number: int) -> HttpResponse:
     """Render the group's timeline, with coverage warnings for the next 60 days."""
     group = find(number)
-    zone = reader_zone()
-    wanted = request.GET.get("show", "")
-    span = TimelineSpan(wanted) if wanted in list(TimelineSpan) else TimelineSpan.WEEK
+    zone = user_zone()
+    span_name = request.GET.get("show", "")
+    span = TimelineSpan(span_name) if span_name in list(TimelineSpan) else TimelineSpan.WEEK
     today = weekly_windows.day_of(request.now, zone)
-    shown = timeline_layout.range_of(span, _day(request.GET.get("day", ""), today), zone)
-    plan, wrong = _plan(group, shown.since, request.now)
-    drawn = timeline_layout.draw(plan, final_schedule.timeline(plan, shown.since, shown.until), shown, request.now)
+    date_range = timeline_layout.range_of(span, _day(request.GET.get("day", ""), today), zone)
+    plan, warnings = _plan(group, date_range.since, request.now)
+    layout = timeline_layout.draw(
+        plan, final_schedule.timeline(plan, date_range.since, date_range.until), date_range, request.now
+    )
     schedules = list(Schedule.objects.filter(group=group).prefetch_related("imports", overrides.prefetched()))
     names = commands.display_names(schedules)
     context = {
         "group": group,
-        "drawn": drawn,
-        "has_holidays": any(tick.holiday for tick in drawn.ticks),
+        "layout": layout,
+        "has_holidays": any(tick.holiday for tick in layout.ticks),
         "spans": list(TimelineSpan),
         "as_list": request.GET.get("view") == "list",
-        "troubles": wrong,
+        "warnings": warnings,
         "schedules": [
-            (one, describe_shift.lines(one.definition, names), overrides.current(one, request.now)) for one in schedules
+            (schedule, describe_shift.lines(schedule.definition, names), overrides.current(schedule, request.now))
+            for schedule in schedules
         ],
-        "asked_of_me": swaps.asked_of(request.user, request.now),
-        "may_change": may(request, Permission.TEAMS, group),
+        "swap_requests": swaps.requests_received(request.user, request.now),
+        "may_change": may(request, Permission.MANAGE_TEAMS, group),
         "zone": zone.key,
     }
-    return page(request, "oncall/schedule.html", context, parts=("timeline",))
+    return render_view(request, "oncall/group_schedule.html", context, partials=("timeline",))
 
 
-def link_to(piece: TimelineSegment, group_id: int, shown: DateRange) -> str:
+def segment_url(segment: TimelineSegment, group_id: int, date_range: DateRange) -> str:
     """Return the URL of the reassign form, prefilled with the segment."""
     fields = {
-        "role": piece.role,
-        "user": piece.user_id,
-        "schedule": piece.schedule,
-        "from": _within(piece.since, shown.since).isoformat(),
-        "to": _within(piece.until, shown.until).isoformat(),
+        "role": segment.role,
+        "user": segment.user_id,
+        "schedule": segment.schedule,
+        "from": _within(segment.since, date_range.since).isoformat(),
+        "to": _within(segment.until, date_range.until).isoformat(),
     }
-    return f"{reverse('stand_in', args=[group_id])}?{urlencode({k: v for k, v in fields.items() if v})}"
+    return f"{reverse('reassign', args=[group_id])}?{urlencode({k: v for k, v in fields.items() if v})}"
 
 
 def _within(at: datetime | None, bound: datetime) -> datetime:
@@ -80,13 +83,15 @@ def _plan(group: Group, since: datetime, now: datetime) -> tuple[GroupPlan, Sequ
     """Return the group's plan from `since`, and its coverage warnings from now on as sentences."""
     with database.transaction() as connection:
         plan = loader.plan(connection, group.pk, min(since, now)) or GroupPlan(group.pk, group.name)
-        wrong = coverage_warnings.of_plans(connection, {group.pk: plan}, now, coverage_checks.COVERAGE_HORIZON)
-    return plan, coverage_warnings.sentences(wrong[group.pk], now)
+        findings = coverage_warnings.findings_of_plans(
+            connection, {group.pk: plan}, now, coverage_checks.COVERAGE_HORIZON
+        )
+    return plan, coverage_warnings.sentences(findings[group.pk], now)
 
 
 def _day(text: str, today: date) -> date:
     try:
-        wanted = date.fromisoformat(text)
+        day = date.fromisoformat(text)
     except ValueError:
         return today
-    return min(max(wanted, _FIRST), _LAST)
+    return min(max(day, _FIRST), _LAST)

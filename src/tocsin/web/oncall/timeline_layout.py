@@ -18,7 +18,7 @@ from tocsin.oncall.calculation.schedules import CompiledOverride
 from tocsin.people.member_roles import MemberRole
 
 #: Rounding tolerance in percent: segments that overlap by less share a lane.
-_CLOSE = 0.001
+_LANE_TOLERANCE = 0.001
 
 #: A shift with more segments in the range would be an unreadable bar and is omitted; shorter ranges show it.
 _MAX_SHIFTS_PER_ROW = 200
@@ -39,7 +39,7 @@ class RowKind(StrEnum):
     """The content of a row."""
 
     #: The final schedule of a role.
-    WINNER = "winner"
+    FINAL = "winner"
     #: One shift, whether or not it is effective.
     SHIFT = "shift"
     OVERRIDES = "overrides"
@@ -78,10 +78,10 @@ class DateRange:
     def days(self) -> list[date]:
         return [self.first + timedelta(days=number) for number in range((self.end - self.first).days)]
 
-    def place(self, at: datetime) -> float:
+    def position(self, at: datetime) -> float:
         """Return the position of a moment in percent of the width, clamped to the range."""
-        whole = (self.until - self.since).total_seconds()
-        return min(100.0, max(0.0, (at - self.since).total_seconds() / whole * 100))
+        total_seconds = (self.until - self.since).total_seconds()
+        return min(100.0, max(0.0, (at - self.since).total_seconds() / total_seconds * 100))
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ class TimelineSegment:
     width: float
     lane: int
     text: str
-    #: CSS class: `who-3`, `gap`, `away`, `hidden`.
+    #: CSS class: `user-3`, `gap`, `away`, `hidden`.
     tone: str
     since: datetime | None
     until: datetime | None
@@ -111,10 +111,10 @@ class TimelineRow:
     kind: RowKind
     label: str
     #: Text beside the label: the schedule's name.
-    about: str = ""
+    subtitle: str = ""
     role: str = ""
     schedule: str = ""
-    pieces: Sequence[TimelineSegment] = ()
+    segments: Sequence[TimelineSegment] = ()
     lanes: int = 1
     #: The layer, for a shift row.
     layer: int = 0
@@ -140,7 +140,7 @@ class DaySummary:
 
     day: date
     holiday: str
-    pieces: Sequence[TimelineSegment]
+    segments: Sequence[TimelineSegment]
     is_today: bool = False
 
 
@@ -168,23 +168,26 @@ def range_of(span: TimelineSpan, day: date, zone: ZoneInfo) -> DateRange:
     return DateRange(span, first, end, zone)
 
 
-def draw(plan: GroupPlan, timeline: Timeline, shown: DateRange, now: datetime) -> TimelineDrawing:
-    """Lay out a group's timeline. `timeline` must cover the range `shown`."""
+def draw(plan: GroupPlan, timeline: Timeline, date_range: DateRange, now: datetime) -> TimelineDrawing:
+    """Lay out a group's timeline. `timeline` must cover the range `date_range`."""
     colours = _ColourAssigner(plan)
-    winners = {role: _winners(timeline, role, shown, colours) for role in MemberRole}
-    rows = [row for role in MemberRole for row in _role(timeline, role, winners[role], shown, colours)]
-    rows += [row for schedule in plan.schedules if (row := _overrides(plan, schedule.name, shown, colours))]
-    absences = _absences(plan, shown)
+    winners = {role: _winners(timeline, role, date_range, colours) for role in MemberRole}
+    rows = [row for role in MemberRole for row in _role(timeline, role, winners[role], date_range, colours)]
+    rows += [row for schedule in plan.schedules if (row := _overrides(plan, schedule.name, date_range, colours))]
+    absences = _absences(plan, date_range)
     rows += [absences] if absences else []
-    today = weekly_windows.day_of(now, shown.zone)
-    holidays = {day: _holiday(plan, day) for day in shown.days}
-    pieces = [piece for role in MemberRole for piece in winners[role]]
+    today = weekly_windows.day_of(now, date_range.zone)
+    holidays = {day: _holiday(plan, day) for day in date_range.days}
+    segments = [segment for role in MemberRole for segment in winners[role]]
     return TimelineDrawing(
-        shown,
+        date_range,
         rows,
-        list(_ticks(shown, today, holidays)),
-        [DaySummary(day, holidays[day], list(_in_day(pieces, day, shown.zone)), day == today) for day in shown.days],
-        shown.place(now) if shown.since <= now < shown.until else None,
+        list(_ticks(date_range, today, holidays)),
+        [
+            DaySummary(day, holidays[day], list(_segments_of_day(segments, day, date_range.zone)), day == today)
+            for day in date_range.days
+        ],
+        date_range.position(now) if date_range.since <= now < date_range.until else None,
     )
 
 
@@ -202,31 +205,35 @@ class _ColourAssigner:
     """Assigns each user the same colour in every range."""
 
     def __init__(self, plan: GroupPlan) -> None:
-        self._places = {user_id: place for place, user_id in enumerate(sorted(plan.people))}
+        self._indexes = {user_id: index for index, user_id in enumerate(sorted(plan.users))}
 
-    def of(self, user_id: int) -> str:
-        return f"who-{self._places.get(user_id, 0) % COLOURS}"
+    def colour_of(self, user_id: int) -> str:
+        return f"user-{self._indexes.get(user_id, 0) % COLOURS}"
 
 
 def _role(
-    timeline: Timeline, role: MemberRole, winners: Sequence[TimelineSegment], shown: DateRange, colours: _ColourAssigner
+    timeline: Timeline,
+    role: MemberRole,
+    winners: Sequence[TimelineSegment],
+    date_range: DateRange,
+    colours: _ColourAssigner,
 ) -> Iterator[TimelineRow]:
     """Yield the row of the final schedule of a role, then one row per shift, highest layer first."""
-    bars = [bar for bar in timeline.bars if bar.role is role]
+    bars = [bar for bar in timeline.layer_segments if bar.role is role]
     if not winners and not bars:
         return
     schedule = next((bar.schedule for bar in bars), "")
-    yield _row(RowKind.WINNER, str(role), winners, role=str(role), schedule=schedule)
+    yield _row(RowKind.FINAL, str(role), winners, role=str(role), schedule=schedule)
     keys = sorted({(-bar.layer, bar.schedule, bar.shift) for bar in bars})
     for layer, schedule, shift in keys:
-        own = [bar for bar in bars if (-bar.layer, bar.schedule, bar.shift) == (layer, schedule, shift)]
-        if len(own) > _MAX_SHIFTS_PER_ROW:
+        shift_bars = [bar for bar in bars if (-bar.layer, bar.schedule, bar.shift) == (layer, schedule, shift)]
+        if len(shift_bars) > _MAX_SHIFTS_PER_ROW:
             continue
         yield _row(
             RowKind.SHIFT,
             shift,
-            [_shift(bar, shown, colours) for bar in own],
-            about=schedule,
+            [_shift(bar, date_range, colours) for bar in shift_bars],
+            subtitle=schedule,
             layer=-layer,
             role=str(role),
             schedule=schedule,
@@ -236,123 +243,136 @@ def _role(
 def _row(
     kind: RowKind,
     label: str,
-    pieces: Sequence[TimelineSegment],
+    segments: Sequence[TimelineSegment],
     *,
-    about: str = "",
+    subtitle: str = "",
     role: str = "",
     schedule: str = "",
     layer: int = 0,
 ) -> TimelineRow:
-    placed = list(_in_lanes(pieces))
-    lanes = max((piece.lane for piece in placed), default=0) + 1
-    return TimelineRow(kind, label, about, role, schedule, placed, lanes, layer)
+    laned = list(_assign_lanes(segments))
+    lanes = max((segment.lane for segment in laned), default=0) + 1
+    return TimelineRow(kind, label, subtitle, role, schedule, laned, lanes, layer)
 
 
-def _in_lanes(pieces: Sequence[TimelineSegment]) -> Iterator[TimelineSegment]:
+def _assign_lanes(segments: Sequence[TimelineSegment]) -> Iterator[TimelineSegment]:
     """Assign lanes so that overlapping segments do not cover each other."""
     ends: list[float] = []
-    for piece in sorted(pieces, key=lambda one: one.x):
+    for segment in sorted(segments, key=lambda candidate: candidate.x):
         # The tolerance prevents rounding from moving an adjacent segment to the next lane.
-        lane = next((number for number, end in enumerate(ends) if end <= piece.x + _CLOSE), len(ends))
-        ends[lane : lane + 1] = [piece.x + piece.width]
-        yield replace(piece, lane=lane)
+        lane = next((number for number, end in enumerate(ends) if end <= segment.x + _LANE_TOLERANCE), len(ends))
+        ends[lane : lane + 1] = [segment.x + segment.width]
+        yield replace(segment, lane=lane)
 
 
-def _winners(timeline: Timeline, role: MemberRole, shown: DateRange, colours: _ColourAssigner) -> list[TimelineSegment]:
-    held = [_segment(one, shown, colours) for one in timeline.segments if one.role is role]
-    return [*held, *(_gap(gap, shown) for gap in timeline.gaps if gap.role is role)]
+def _winners(
+    timeline: Timeline, role: MemberRole, date_range: DateRange, colours: _ColourAssigner
+) -> list[TimelineSegment]:
+    occupied = [_segment(on_call, date_range, colours) for on_call in timeline.segments if on_call.role is role]
+    return [*occupied, *(_gap(gap, date_range) for gap in timeline.gaps if gap.role is role)]
 
 
-def _segment(one: OnCall, shown: DateRange, colours: _ColourAssigner) -> TimelineSegment:
-    x, width = _between(shown, one.since, one.until)
-    tone = "away" if one.is_absent else colours.of(one.user_id)
+def _segment(on_call: OnCall, date_range: DateRange, colours: _ColourAssigner) -> TimelineSegment:
+    x, width = _position_and_width(date_range, on_call.since, on_call.until)
+    tone = "away" if on_call.is_absent else colours.colour_of(on_call.user_id)
     return TimelineSegment(
-        x, width, 0, one.name, tone, one.since, one.until, one.reasons or (one.reason,),
-        str(one.role), one.user_id, one.schedule, one.override_id, one.is_absent,
+        x, width, 0, on_call.name, tone, on_call.since, on_call.until, on_call.reasons or (on_call.reason,),
+        str(on_call.role), on_call.user_id, on_call.schedule, on_call.override_id, on_call.is_absent,
     )  # fmt: skip
 
 
-def _gap(gap: CoverageGap, shown: DateRange) -> TimelineSegment:
-    x, width = _between(shown, gap.since, gap.until)
+def _gap(gap: CoverageGap, date_range: DateRange) -> TimelineSegment:
+    x, width = _position_and_width(date_range, gap.since, gap.until)
     return TimelineSegment(x, width, 0, "", "gap", gap.since, gap.until, role=str(gap.role))
 
 
-def _shift(bar: LayerSegment, shown: DateRange, colours: _ColourAssigner) -> TimelineSegment:
-    x, width = _between(shown, bar.since, bar.until)
-    tone = f"{colours.of(bar.user_id)}{' hidden' if bar.hidden_by else ''}"
+def _shift(bar: LayerSegment, date_range: DateRange, colours: _ColourAssigner) -> TimelineSegment:
+    x, width = _position_and_width(date_range, bar.since, bar.until)
+    tone = f"{colours.colour_of(bar.user_id)}{' hidden' if bar.hidden_by else ''}"
     reasons = (bar.hidden_by,) if bar.hidden_by else ()
     return TimelineSegment(
         x, width, 0, bar.name, tone, bar.since, bar.until, reasons, str(bar.role), bar.user_id, bar.schedule
     )  # fmt: skip
 
 
-def _overrides(plan: GroupPlan, schedule: str, shown: DateRange, colours: _ColourAssigner) -> TimelineRow | None:
-    held = next(one for one in plan.schedules if one.name == schedule).overrides
-    pieces = [
-        _override(plan, one, shown, colours, schedule) for one in held if _touches(one.starts_at, one.ends_at, shown)
+def _overrides(plan: GroupPlan, schedule: str, date_range: DateRange, colours: _ColourAssigner) -> TimelineRow | None:
+    overrides = next(override for override in plan.schedules if override.name == schedule).overrides
+    segments = [
+        _override(plan, override, date_range, colours, schedule)
+        for override in overrides
+        if _overlaps(override.starts_at, override.ends_at, date_range)
     ]
-    return _row(RowKind.OVERRIDES, "", pieces, about=schedule, schedule=schedule) if pieces else None
+    return _row(RowKind.OVERRIDES, "", segments, subtitle=schedule, schedule=schedule) if segments else None
 
 
 def _override(
-    plan: GroupPlan, one: CompiledOverride, shown: DateRange, colours: _ColourAssigner, schedule: str
+    plan: GroupPlan, override: CompiledOverride, date_range: DateRange, colours: _ColourAssigner, schedule: str
 ) -> TimelineSegment:
-    x, width = _between(shown, one.starts_at, one.ends_at)
-    whose = (plan.name_of(one.instead_of),) if one.instead_of else ()
+    x, width = _position_and_width(date_range, override.starts_at, override.ends_at)
+    replaced_names = (plan.name_of(override.instead_of),) if override.instead_of else ()
     return TimelineSegment(
-        x, width, 0, plan.name_of(one.user_id), colours.of(one.user_id), one.starts_at, one.ends_at, whose,
-        str(one.role or one.shift or ""), one.user_id, schedule, one.id,
+        x, width, 0, plan.name_of(override.user_id), colours.colour_of(override.user_id), override.starts_at,
+        override.ends_at, replaced_names,
+        str(override.role or override.shift or ""), override.user_id, schedule, override.id,
     )  # fmt: skip
 
 
-def _absences(plan: GroupPlan, shown: DateRange) -> TimelineRow | None:
-    pieces = [_absence(plan, one, shown) for one in plan.absences if _touches(one.starts_at, one.ends_at, shown)]
-    return _row(RowKind.ABSENCES, "", pieces) if pieces else None
+def _absences(plan: GroupPlan, date_range: DateRange) -> TimelineRow | None:
+    segments = [
+        _absence(plan, absence, date_range)
+        for absence in plan.absences
+        if _overlaps(absence.starts_at, absence.ends_at, date_range)
+    ]
+    return _row(RowKind.ABSENCES, "", segments) if segments else None
 
 
-def _absence(plan: GroupPlan, one: Absence, shown: DateRange) -> TimelineSegment:
-    x, width = _between(shown, one.starts_at, one.ends_at)
-    cover = plan.cover_of(one)
+def _absence(plan: GroupPlan, absence: Absence, date_range: DateRange) -> TimelineSegment:
+    x, width = _position_and_width(date_range, absence.starts_at, absence.ends_at)
+    cover = plan.cover_of(absence)
     tone = "away" if cover is None else "covered"
-    whose = (plan.name_of(cover),) if cover is not None else ()
+    cover_names = (plan.name_of(cover),) if cover is not None else ()
     return TimelineSegment(
-        x, width, 0, plan.name_of(one.user_id), tone, one.starts_at, one.ends_at, whose,
-        user_id=one.user_id, is_absent=cover is None,
+        x, width, 0, plan.name_of(absence.user_id), tone, absence.starts_at, absence.ends_at, cover_names,
+        user_id=absence.user_id, is_absent=cover is None,
     )  # fmt: skip
 
 
-def _between(shown: DateRange, since: datetime | None, until: datetime | None) -> tuple[float, float]:
-    begin = shown.place(since) if since else 0.0
-    return round(begin, 4), round((shown.place(until) if until else 100.0) - begin, 4)
+def _position_and_width(date_range: DateRange, since: datetime | None, until: datetime | None) -> tuple[float, float]:
+    begin = date_range.position(since) if since else 0.0
+    return round(begin, 4), round((date_range.position(until) if until else 100.0) - begin, 4)
 
 
-def _touches(since: datetime, until: datetime, shown: DateRange) -> bool:
-    return since < shown.until and until > shown.since
+def _overlaps(since: datetime, until: datetime, date_range: DateRange) -> bool:
+    return since < date_range.until and until > date_range.since
 
 
 def _holiday(plan: GroupPlan, day: date) -> str:
     """Return the name of a holiday on that day that any of the group's schedules observes, or ""."""
     calendars = {c.name: c for s in plan.schedules for shift in s.shifts for c in shift.calendars}
-    return next((name for one in calendars.values() if (name := one.on(day))), "")
+    return next((name for calendar in calendars.values() if (name := calendar.holiday_on(day))), "")
 
 
-def _ticks(shown: DateRange, today: date, holidays: dict[date, str]) -> Iterator[Tick]:
-    if shown.span is TimelineSpan.DAY:
-        day = shown.first
+def _ticks(date_range: DateRange, today: date, holidays: dict[date, str]) -> Iterator[Tick]:
+    if date_range.span is TimelineSpan.DAY:
+        day = date_range.first
         for hour in range(0, 24, 2):
-            at = weekly_windows.instant(datetime.combine(day, time(hour)), shown.zone)
-            x = shown.place(at)
+            at = weekly_windows.instant(datetime.combine(day, time(hour)), date_range.zone)
+            x = date_range.position(at)
             yield Tick(x, 100 / 12, f"{hour:02d}:00", day, hour, day.weekday() > 4, day == today, holidays[day])
         return
-    for day in shown.days:
-        x = shown.place(weekly_windows.midnight(day, shown.zone))
-        width = shown.place(weekly_windows.midnight(day + timedelta(days=1), shown.zone)) - x
+    for day in date_range.days:
+        x = date_range.position(weekly_windows.midnight(day, date_range.zone))
+        width = date_range.position(weekly_windows.midnight(day + timedelta(days=1), date_range.zone)) - x
         yield Tick(x, width, "", day, None, day.weekday() > 4, day == today, holidays[day])
 
 
-def _in_day(pieces: Iterable[TimelineSegment], day: date, zone: ZoneInfo) -> Iterator[TimelineSegment]:
+def _segments_of_day(segments: Iterable[TimelineSegment], day: date, zone: ZoneInfo) -> Iterator[TimelineSegment]:
     """Yield the segments that touch the day, by role and start."""
     begin, end = weekly_windows.midnight(day, zone), weekly_windows.midnight(day + timedelta(days=1), zone)
     order = [str(role) for role in MemberRole]
-    touching = [p for p in pieces if (p.since is None or p.since < end) and (p.until is None or p.until > begin)]
-    yield from sorted(touching, key=lambda p: (order.index(p.role), p.since or begin))
+    overlapping = [
+        segment
+        for segment in segments
+        if (segment.since is None or segment.since < end) and (segment.until is None or segment.until > begin)
+    ]
+    yield from sorted(overlapping, key=lambda segment: (order.index(segment.role), segment.since or begin))

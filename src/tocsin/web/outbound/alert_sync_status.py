@@ -8,6 +8,6 @@ from tocsin.outbound.states import WAITING, CallStatus
 
 def unsent(alert_id: int) -> list[Call]:
     """Return the alert's pending and failed calls, oldest first, at most ten."""
-    wanted = [*WAITING, CallStatus.DEAD]
-    rows = Call.objects.filter(alert=alert_id, status__in=wanted).select_related("integration__standing")
+    statuses = [*WAITING, CallStatus.DEAD]
+    rows = Call.objects.filter(alert=alert_id, status__in=statuses).select_related("integration__status")
     return list(rows.order_by("pk")[:10])

@@ -15,61 +15,63 @@ from tocsin.outbound import commands
 from tocsin.outbound.models import Call, Exchange
 from tocsin.outbound.states import WAITING, CallStatus
 from tocsin.web.http.authorization import actor, require, requires
-from tocsin.web.http.request import SignedInRequest, page
+from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.outbound.views import find, frame
-from tocsin.web.ui.pagination import by_number
+from tocsin.web.ui.pagination import paginate_by_number
 
 
 @require_safe
 def log(request: SignedInRequest, number: int) -> HttpResponse:
     """Render the integration's calls, newest first."""
     row = find(number)
-    show = request.GET.get("show", "")
+    status_filter = request.GET.get("show", "")
     rows = Call.objects.filter(integration=row).select_related("alert")
-    if show == "dead":
+    if status_filter == "dead":
         rows = rows.filter(status=CallStatus.DEAD)
-    elif show == "waiting":
+    elif status_filter == "waiting":
         rows = rows.filter(status__in=WAITING)
     text = request.GET.get("q", "").strip()
     if text:
         rows = rows.filter(ticket=text.lstrip("#"))
-    found = by_number(rows, request.GET.get("cursor", ""))
+    result = paginate_by_number(rows, request.GET.get("cursor", ""))
     context = {
         **frame(request, row, "log"),
-        "rows": found.rows,
-        "page": found,
-        "show": show,
+        "rows": result.rows,
+        "pagination": result,
+        "status_filter": status_filter,
         "q": text,
         "dead_count": Call.objects.filter(integration=row, status=CallStatus.DEAD).count(),
         "tabs": [("", _("All")), ("waiting", _("Waiting")), ("dead", _("Failed"))],
     }
-    return page(request, "outbound/log.html", context, parts=("list",))
+    return render_view(request, "outbound/log.html", context, partials=("list",))
 
 
 @require_safe
-@requires(Permission.ROUTING)
+@requires(Permission.MANAGE_ROUTING)
 def call(request: SignedInRequest, number: int, call_id: int) -> HttpResponse:
     """Render one call with its HTTP exchanges, secrets removed."""
     row = find(number)
-    require(request, Permission.ROUTING, row.group_id)
-    found = _call(number, call_id)
-    said = list(Exchange.objects.filter(call=found).order_by("-pk")[:40])
-    return page(request, "outbound/call.html", {**frame(request, row, "log"), "call": found, "said": said})
+    require(request, Permission.MANAGE_ROUTING, row.group_id)
+    outbound_call = _call(number, call_id)
+    exchanges = list(Exchange.objects.filter(call=outbound_call).order_by("-pk")[:40])
+    return render_view(
+        request, "outbound/call.html", {**frame(request, row, "log"), "call": outbound_call, "exchanges": exchanges}
+    )
 
 
 @require_POST
-@requires(Permission.ROUTING)
+@requires(Permission.MANAGE_ROUTING)
 def act(request: SignedInRequest, number: int, call_id: int, verb: str) -> HttpResponse:
     """Send a failed call again, or drop a call."""
     row = find(number)
-    require(request, Permission.ROUTING, row.group_id)
-    found = _call(number, call_id)
+    require(request, Permission.MANAGE_ROUTING, row.group_id)
+    outbound_call = _call(number, call_id)
     try:
         if verb == "send-again":
-            commands.send_again(found, actor=actor(request), now=request.now)
+            commands.send_again(outbound_call, actor=actor(request), now=request.now)
             messages.success(request, _("It is sent again."))
         else:
-            commands.drop(found, actor=actor(request), now=request.now)
+            commands.drop(outbound_call, actor=actor(request), now=request.now)
             messages.success(request, _("It is not sent."))
     except Rejected as rejected:
         messages.error(request, rejected.detail)
@@ -77,11 +79,11 @@ def act(request: SignedInRequest, number: int, call_id: int, verb: str) -> HttpR
 
 
 @require_POST
-@requires(Permission.ROUTING)
+@requires(Permission.MANAGE_ROUTING)
 def send_all_again(request: SignedInRequest, number: int) -> HttpResponse:
     """Send all permanently failed calls again."""
     row = find(number)
-    require(request, Permission.ROUTING, row.group_id)
+    require(request, Permission.MANAGE_ROUTING, row.group_id)
     count = commands.send_all_again(row, actor=actor(request), now=request.now)
     text = ngettext("%(count)d is sent again.", "%(count)d are sent again.", count)
     messages.success(request, text % {"count": count})
@@ -89,7 +91,7 @@ def send_all_again(request: SignedInRequest, number: int) -> HttpResponse:
 
 
 def _call(number: int, call_id: int) -> Call:
-    found = Call.objects.filter(integration=number, pk=call_id).select_related("alert").first()
-    if found is None:
+    outbound_call = Call.objects.filter(integration=number, pk=call_id).select_related("alert").first()
+    if outbound_call is None:
         raise Http404(_("This call is gone."))
-    return found
+    return outbound_call

@@ -30,13 +30,13 @@ EVENT_LABELS: Mapping[OutboundEvent, Any] = {
 
 
 def _secret(label: Any, is_stored: bool, help_text: Any = "") -> forms.CharField:
-    said = _("Saved. Leave it empty to keep it.") if is_stored else ""
+    stored_hint = _("Saved. Leave it empty to keep it.") if is_stored else ""
     return forms.CharField(
         label=label,
         max_length=4000,
         required=False,
         strip=False,
-        help_text=f"{said} {help_text}".strip(),
+        help_text=f"{stored_hint} {help_text}".strip(),
         widget=forms.PasswordInput(attrs={"autocomplete": "off"}),
     )
 
@@ -57,22 +57,22 @@ class CommonForm(forms.Form):
     kind = ""
     SECRETS: tuple[str, ...] = ()
     #: Secrets that the integration requires.
-    NEEDED: tuple[str, ...] = ()
-    TEXTS_: tuple[str, ...] = ()
+    REQUIRED_SECRETS: tuple[str, ...] = ()
+    TEXT_FIELDS: tuple[str, ...] = ()
 
     def __init__(self, *args: Any, stored: frozenset[str] = frozenset(), **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         for name in self.SECRETS:
-            old = self.fields[name]
-            self.fields[name] = _secret(old.label, name in stored, old.help_text)
-            self.fields[name].required = name in self.NEEDED and name not in stored
+            declared = self.fields[name]
+            self.fields[name] = _secret(declared.label, name in stored, declared.help_text)
+            self.fields[name].required = name in self.REQUIRED_SECRETS and name not in stored
 
-    def spec(self, known: Mapping[str, Any]) -> dict[str, Any]:
-        """Return `known` with the form's values. Raises Rejected."""
+    def spec(self, current: Mapping[str, Any]) -> dict[str, Any]:
+        """Return `current` with the form's values. Raises Rejected."""
         data = self.cleaned_data
-        spec = {**known, "name": data["name"], "kind": self.kind, "enabled": data["enabled"]}
+        spec = {**current, "name": data["name"], "kind": self.kind, "enabled": data["enabled"]}
         spec["group"] = data["group"].name if data["group"] else None
-        for name in self.TEXTS_:
+        for name in self.TEXT_FIELDS:
             spec[name] = data[name] if data[name] not in ("", None) else None
         for name in self.SECRETS:
             if data[name].strip():
@@ -84,8 +84,8 @@ class HaloForm(CommonForm):
     """The address of Halo, and the credentials with which Tocsin signs in."""
 
     kind = "haloitsm"
-    SECRETS = NEEDED = ("client_secret",)
-    TEXTS_ = ("base_url", "tenant", "client_id", "scope", "application", "note_action", "time_zone")
+    SECRETS = REQUIRED_SECRETS = ("client_secret",)
+    TEXT_FIELDS = ("base_url", "tenant", "client_id", "scope", "application", "note_action", "time_zone")
 
     base_url = forms.CharField(
         label=_("Halo's address"),
@@ -138,9 +138,9 @@ class HaloForm(CommonForm):
         self.order_fields(["name", "base_url", "client_id", "client_secret", "tenant", "application", "note_action",
                            "scope", "time_zone", "read_notes", "reread", "pull", "group", "enabled"])  # fmt: skip
 
-    def spec(self, known: Mapping[str, Any]) -> dict[str, Any]:
+    def spec(self, current: Mapping[str, Any]) -> dict[str, Any]:
         flags = {name: self.cleaned_data[name] for name in ("read_notes", "reread", "pull")}
-        return {**super().spec(known), **flags}
+        return {**super().spec(current), **flags}
 
 
 class HttpForm(CommonForm):
@@ -148,7 +148,7 @@ class HttpForm(CommonForm):
 
     kind = "http"
     SECRETS = ("password", "token", "client_secret", "hmac_secret")
-    TEXTS_ = (
+    TEXT_FIELDS = (
         "url",
         "method",
         "body",
@@ -218,13 +218,13 @@ class HttpForm(CommonForm):
                            "token", "token_url", "client_id", "client_secret", "scope", "hmac_header", "hmac_secret",
                            "expected_status", "capture", "group", "enabled"])  # fmt: skip
 
-    def spec(self, known: Mapping[str, Any]) -> dict[str, Any]:
+    def spec(self, current: Mapping[str, Any]) -> dict[str, Any]:
         data = self.cleaned_data
         statuses = [part.strip() for part in data["expected_status"].split(",") if part.strip()]
         if not all(part.isdecimal() for part in statuses):
             raise Rejected("invalid", str(_("expected_status: are numbers such as 200, 204.")), "expected_status")
         return {
-            **super().spec(known),
+            **super().spec(current),
             "headers": _pairs(data["headers"], ":", "headers"),
             "capture": _pairs(data["capture"], "=", "capture"),
             "expected_status": [int(part) for part in statuses],
@@ -233,25 +233,25 @@ class HttpForm(CommonForm):
 
 def initial_of(spec: Mapping[str, Any], group: Group | None) -> dict[str, Any]:
     """Return the initial values of an integration's form."""
-    shown = {"enabled": True, **spec, "group": group}
+    initial = {"enabled": True, **spec, "group": group}
     for name, sign in (("headers", ": "), ("capture", " = ")):
         if isinstance(spec.get(name), Mapping):
-            shown[name] = "\n".join(f"{key}{sign}{value}" for key, value in spec[name].items())
+            initial[name] = "\n".join(f"{key}{sign}{value}" for key, value in spec[name].items())
     if isinstance(spec.get("expected_status"), list):
-        shown["expected_status"] = ", ".join(map(str, spec["expected_status"]))
-    return shown
+        initial["expected_status"] = ", ".join(map(str, spec["expected_status"]))
+    return initial
 
 
-def _pairs(text: str, sign: str, place: str) -> dict[str, str]:
-    found: dict[str, str] = {}
+def _pairs(text: str, sign: str, path: str) -> dict[str, str]:
+    pairs: dict[str, str] = {}
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
             continue
         name, separator, value = line.partition(sign)
         if not separator or not name.strip():
-            raise Rejected("invalid", f"{place}: line {number}: write it as name{sign} value", place)
-        found[name.strip()] = value.strip()
-    return found
+            raise Rejected("invalid", f"{path}: line {number}: write it as name{sign} value", path)
+        pairs[name.strip()] = value.strip()
+    return pairs
 
 
 class EventForm(forms.Form):
@@ -273,11 +273,11 @@ class EventForm(forms.Form):
         super().__init__(data, prefix=event.value, initial=dict(initial))
         self.event, self.label = event, EVENT_LABELS[event]
         for name in ("status", "team", "priority"):
-            known = lists.get(name, [])
-            kept = self.initial.get(name)
+            available = lists.get(name, [])
+            stored_value = self.initial.get(name)
             # A stored value that no longer exists in Halo stays visible, so that it can be changed.
-            names = [*known, *([kept] if kept and kept not in known else [])]
-            self.fields[name].choices = [("", _("leave as it is")), *((one, one) for one in names)]  # type: ignore[attr-defined]
+            names = [*available, *([stored_value] if stored_value and stored_value not in available else [])]
+            self.fields[name].choices = [("", _("leave as it is")), *((choice, choice) for choice in names)]  # type: ignore[attr-defined]
         self.fields["text"].widget.attrs["placeholder"] = TEXTS[event]
         if event not in (OutboundEvent.ACKNOWLEDGE, OutboundEvent.ASSIGN):
             del self.fields["agent"]
@@ -290,14 +290,14 @@ class EventForm(forms.Form):
     def entry(self) -> dict[str, Any]:
         """Return the event's part of the spec."""
         data = self.cleaned_data
-        found: dict[str, Any] = {"note": (data["text"].strip() or True) if data["note"] else False}
+        values: dict[str, Any] = {"note": (data["text"].strip() or True) if data["note"] else False}
         for name in ("public", "agent"):
             if data.get(name):
-                found[name] = True
+                values[name] = True
         for name in ("status", "team", "priority"):
             if data[name]:
-                found[name] = data[name]
-        return found
+                values[name] = data[name]
+        return values
 
 
 def event_initial(settings: Mapping[str, Any], event: OutboundEvent) -> dict[str, Any]:

@@ -11,12 +11,12 @@ from tocsin.outbound import health
 from tocsin.web.told import told_of
 
 
-def found() -> Iterator[tuple[str, str, bool]]:
+def find_warnings() -> Iterator[tuple[str, str, bool]]:
     """Yield (sentence, URL that resolves it, urgent) for each."""
     with database.pool().connection() as connection:
-        every = list(health.find_problems(connection))
-    for one in every:
-        url = reverse("outbound", args=[one.integration_id])
-        if one.kind == "dead":
-            url = f"{reverse('outbound_log', args=[one.integration_id])}?show=dead"
-        yield told_of(one.name, one.text), url, one.is_urgent
+        problems = list(health.find_problems(connection))
+    for problem in problems:
+        url = reverse("outbound", args=[problem.integration_id])
+        if problem.kind == "dead":
+            url = f"{reverse('outbound_log', args=[problem.integration_id])}?show=dead"
+        yield told_of(problem.name, problem.text), url, problem.is_urgent

@@ -22,20 +22,20 @@ from tocsin.outbound import commands
 from tocsin.outbound.models import LookUp
 from tocsin.outbound.writeback import alert_ticket
 from tocsin.web.http.authorization import actor, may, require, requires
-from tocsin.web.http.request import SignedInRequest, page
+from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.outbound.views import TICKETS, find, frame
 from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import show_rejection
 
 #: When a ticket is created: values of `create_ticket.on`.
-WHEN = [
+TRIGGER_CHOICES = [
     ("opened", gettext_lazy("it opens")),
     ("acknowledge", gettext_lazy("somebody acknowledges it")),
     ("assign", gettext_lazy("somebody takes it, or is given it")),
     ("escalate", gettext_lazy("a further step wakes somebody")),
     ("exhausted", gettext_lazy("nobody answered")),
 ]
-_NAMED = ("ticket_type", "team", "priority")
+_LOOKUP_FIELDS = ("ticket_type", "team", "priority")
 _NUMBERS = ("client", "site", "user")
 
 
@@ -43,7 +43,8 @@ class TicketForm(forms.Form):
     """Fields of a new ticket, and when it is created."""
 
     on = forms.MultipleChoiceField(
-        label=gettext_lazy("Make one when"), choices=WHEN, required=False, widget=forms.CheckboxSelectMultiple,
+        label=gettext_lazy("Make one when"), choices=TRIGGER_CHOICES, required=False,
+        widget=forms.CheckboxSelectMultiple,
         help_text=gettext_lazy("None: only when somebody asks for one on the alert's page."),
     )  # fmt: skip
     ticket_type = forms.ChoiceField(label=gettext_lazy("Ticket type"), required=False)
@@ -70,12 +71,12 @@ class TicketForm(forms.Form):
 
     def __init__(self, data: Any, *, lists: Mapping[str, list[str]], initial: Mapping[str, Any]) -> None:
         super().__init__(data, initial=dict(initial))
-        for name in _NAMED:
-            known = lists.get(name, [])
-            kept = self.initial.get(name)
+        for name in _LOOKUP_FIELDS:
+            available = lists.get(name, [])
+            stored_value = self.initial.get(name)
             # A stored value that no longer exists in Halo stays visible, so that it can be changed.
-            names = [*known, *([kept] if kept and kept not in known else [])]
-            self.fields[name].choices = [("", _("Halo's own")), *((one, one) for one in names)]  # type: ignore[attr-defined]
+            names = [*available, *([stored_value] if stored_value and stored_value not in available else [])]
+            self.fields[name].choices = [("", _("Halo's own")), *((choice, choice) for choice in names)]  # type: ignore[attr-defined]
         for name in _NUMBERS:
             self.fields[name].widget.attrs["inputmode"] = "numeric"
 
@@ -85,22 +86,26 @@ class TicketForm(forms.Form):
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@requires(Permission.ROUTING)
+@requires(Permission.MANAGE_ROUTING)
 def tickets(request: SignedInRequest, number: int) -> HttpResponse:
     """Render the form and the inbound integrations whose alerts get tickets; or save it."""
     row = find(number)
-    require(request, Permission.ROUTING, row.group_id)
+    require(request, Permission.MANAGE_ROUTING, row.group_id)
     if row.kind != "haloitsm":
         raise Http404
     lists: dict[str, list[str]] = {}
-    names = LookUp.objects.filter(integration=row, noun__in=_NAMED).order_by("pk").values_list("noun", "name")
+    names = (
+        LookUp.objects.filter(integration=row, list_name__in=_LOOKUP_FIELDS)
+        .order_by("pk")
+        .values_list("list_name", "name")
+    )
     for noun, name in names:
         lists.setdefault(noun, []).append(name)
     form = TicketForm(request.POST or None, lists=lists, initial=row.settings.get(TICKETS, {}))
-    seen = FormSnapshot.of(request, "outbound_integration", row, commands.outbound_spec, keys=(TICKETS,))
+    snapshot = FormSnapshot.of(request, "outbound_integration", row, commands.outbound_spec, keys=(TICKETS,))
     if request.method == "POST" and form.is_valid():
         try:
-            with seen.unchanged():
+            with snapshot.unchanged():
                 spec = {**commands.outbound_spec(row), TICKETS: form.entry()}
                 commands.save_outbound(spec, existing=row, actor=actor(request), now=request.now)
         except Rejected as rejected:
@@ -108,22 +113,32 @@ def tickets(request: SignedInRequest, number: int) -> HttpResponse:
         else:
             messages.success(request, _("Saved. Tickets are made like this from now on."))
             return redirect("outbound_tickets", number)
-    others = Integration.objects.exclude(kind__in=family(row.kind)).select_related("outbound").order_by("name")
-    doors = [door for door in others if door.outbound_id == row.pk]
-    free = [door for door in others if door.outbound_id is None and may(request, Permission.ROUTING, door.group_id)]
-    context = {**frame(request, row, "tickets"), "form": form, "seen": seen, "doors": doors, "free": free}
-    return page(request, "outbound/tickets.html", context, status=422 if form.errors else 200)
+    candidates = Integration.objects.exclude(kind__in=family(row.kind)).select_related("outbound").order_by("name")
+    connected = [integration for integration in candidates if integration.outbound_id == row.pk]
+    connectable = [
+        integration
+        for integration in candidates
+        if integration.outbound_id is None and may(request, Permission.MANAGE_ROUTING, integration.group_id)
+    ]
+    context = {
+        **frame(request, row, "tickets"),
+        "form": form,
+        "snapshot": snapshot,
+        "connected": connected,
+        "connectable": connectable,
+    }
+    return render_view(request, "outbound/tickets.html", context, status=422 if form.errors else 200)
 
 
 @require_POST
-@requires(Permission.ACT)
-def make(request: SignedInRequest, number: int) -> HttpResponse:
+@requires(Permission.RESPOND)
+def create_ticket(request: SignedInRequest, number: int) -> HttpResponse:
     """Create a ticket for an alert."""
     alert = Alert.objects.select_related("integration__outbound").filter(pk=number).first()
     if alert is None:
         raise Http404(_("There is no alert %(number)s.") % {"number": number})
     try:
-        alert_ticket.make(alert, actor(request), request.now)
+        alert_ticket.create_ticket(alert, actor(request), request.now)
     except Rejected as rejected:
         messages.error(request, rejected.detail)
     else:

@@ -27,7 +27,7 @@ from tocsin.outbound.models import Call, LookUp, OutboundIntegration, Webhook
 from tocsin.outbound.states import WAITING, CallStatus, OutboundEvent
 from tocsin.people.models import User
 from tocsin.web.http.authorization import actor, may, may_somewhere, offer_own_groups, require, requires
-from tocsin.web.http.request import SignedInRequest, page
+from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.outbound.forms import CommonForm, EventForm, HaloForm, HttpForm, event_initial, initial_of
 from tocsin.web.told import told
 from tocsin.web.ui.confirm_delete import ask_and_delete
@@ -43,30 +43,30 @@ _FORMS: dict[str, type[CommonForm]] = {"haloitsm": HaloForm, "http": HttpForm}
 @require_safe
 def outbound_list(request: SignedInRequest) -> HttpResponse:
     """Render all outbound integrations with their health."""
-    rows = list(OutboundIntegration.objects.select_related("standing", "group"))
+    rows = list(OutboundIntegration.objects.select_related("status", "group"))
     dead = _dead()
     context = {
         "rows": [(row, KINDS.get(row.kind), health(row), dead.get(row.pk, 0)) for row in rows],
         "kinds": KINDS.values(),
-        "may_add": may_somewhere(request, Permission.ROUTING),
+        "may_add": may_somewhere(request, Permission.MANAGE_ROUTING),
     }
-    return page(request, "outbound/list.html", context)
+    return render_view(request, "outbound/list.html", context)
 
 
 def health(row: OutboundIntegration) -> tuple[str, str]:
     """Return the health of an integration in a few words, with its colour."""
-    standing = row.standing
+    status = row.status
     if not row.is_enabled:
         return _("switched off"), "quiet"
-    if standing.problem:
+    if status.problem:
         return _("needs you"), "now"
-    if standing.open_until or standing.last_transient_error:
+    if status.open_until or status.last_transient_error:
         return _("does not answer"), "wait"
-    if standing.poll_error:
+    if status.poll_error:
         return _("reads only in part"), "wait"
-    if standing.webhook_problem:
+    if status.webhook_problem:
         return _("webhook silent"), "wait"
-    return (_("works"), "ok") if standing.succeeded_at or standing.last_polled_at else (_("not used yet"), "quiet")
+    return (_("works"), "ok") if status.succeeded_at or status.last_polled_at else (_("not used yet"), "quiet")
 
 
 def _dead() -> dict[int, int]:
@@ -75,27 +75,27 @@ def _dead() -> dict[int, int]:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@requires(Permission.ROUTING)
+@requires(Permission.MANAGE_ROUTING)
 def edit(request: SignedInRequest, number: int | None = None, kind_name: str = "") -> HttpResponse:
     """Create or edit an outbound integration."""
     row = find(number) if number is not None else None
     if row is not None:
-        require(request, Permission.ROUTING, row.group_id)
+        require(request, Permission.MANAGE_ROUTING, row.group_id)
     kind = KINDS.get(row.kind if row else kind_name)
     if kind is None:
         raise Http404(_("This version does not know that kind of outbound integration."))
-    begin = (
+    initial_values = (
         initial_of(commands.outbound_spec(row), row.group)
         if row
         else {"name": _unused(told(kind.title)), "enabled": True}
     )
     stored = commands.secrets_set(row) if row else frozenset()
-    form = _FORMS[kind.name](request.POST or None, initial=begin, stored=stored)
+    form = _FORMS[kind.name](request.POST or None, initial=initial_values, stored=stored)
     offer_own_groups(request, form.fields["group"])
-    seen = FormSnapshot.of(request, "outbound_integration", row, _of_its_own)
+    snapshot = FormSnapshot.of(request, "outbound_integration", row, _state_without_tabs)
     if request.method == "POST" and form.is_valid():
         try:
-            with seen.unchanged():
+            with snapshot.unchanged():
                 spec = form.spec(commands.outbound_spec(row) if row else {})
                 saved = commands.save_outbound(spec, existing=row, actor=actor(request), now=request.now)
         except Rejected as rejected:
@@ -103,19 +103,19 @@ def edit(request: SignedInRequest, number: int | None = None, kind_name: str = "
         else:
             messages.success(request, _("%(name)s is saved. Test it now.") % {"name": saved.name})
             return redirect("outbound", saved.pk)
-    context = {"form": form, "kind": kind, "row": row, "seen": seen}
-    return page(request, "outbound/edit.html", context, status=422 if form.errors else 200)
+    context = {"form": form, "kind": kind, "row": row, "snapshot": snapshot}
+    return render_view(request, "outbound/edit.html", context, status=422 if form.errors else 200)
 
 
-def _of_its_own(row: OutboundIntegration) -> dict[str, Any]:
+def _state_without_tabs(row: OutboundIntegration) -> dict[str, Any]:
     """Return the integration's state without the parts that other tabs edit."""
     return {key: value for key, value in commands.outbound_state(row).items() if key not in (SYNC, AGENTS, TICKETS)}
 
 
 def _unused(name: str) -> str:
-    taken = {one.casefold() for one in OutboundIntegration.objects.values_list("name", flat=True)}
+    used_names = {candidate.casefold() for candidate in OutboundIntegration.objects.values_list("name", flat=True)}
     candidates = [name, *(f"{name} {number}" for number in range(2, 100))]
-    return next((one for one in candidates if one.casefold() not in taken), name)
+    return next((candidate for candidate in candidates if candidate.casefold() not in used_names), name)
 
 
 @require_safe
@@ -124,47 +124,49 @@ def outbound(request: SignedInRequest, number: int) -> HttpResponse:
     row = find(number)
     waiting = Call.objects.filter(integration=row, status__in=WAITING).count()
     dead = list(Call.objects.filter(integration=row, status=CallStatus.DEAD).order_by("-pk")[:10])
-    doors = []
+    inbound_rows = []
     if row.kind == "haloitsm":
-        hooks = dict(Webhook.objects.filter(integration=row).values_list("door", "set_up_at"))
-        inbound_ones = Integration.objects.filter(kind__in=family(row.kind)).select_related("outbound")
-        doors = [(door, hooks.get(door.pk)) for door in inbound_ones]
+        webhooks = dict(Webhook.objects.filter(integration=row).values_list("inbound_integration", "set_up_at"))
+        inbound_integrations = Integration.objects.filter(kind__in=family(row.kind)).select_related("outbound")
+        inbound_rows = [(integration, webhooks.get(integration.pk)) for integration in inbound_integrations]
     context = {
         **frame(request, row, "overview"),
         "waiting": waiting,
         "dead": dead,
-        "doors": doors,
+        "inbound_integrations": inbound_rows,
         "calls": list(Call.objects.filter(integration=row).order_by("-pk")[:8]),
         "lists": LookUp.objects.filter(integration=row).count(),
     }
-    return page(request, "outbound/overview.html", context)
+    return render_view(request, "outbound/overview.html", context)
 
 
 @require_POST
-@requires(Permission.ROUTING)
+@requires(Permission.MANAGE_ROUTING)
 def test(request: SignedInRequest, number: int) -> HttpResponse:
     """Test the address and credentials; for Halo, also report missing permissions."""
-    row = _own(request, number)
+    row = _find_editable(request, number)
     try:
-        said = commands.verify_outbound(row, request.now)
+        report = commands.verify_outbound(row, request.now)
         missing = (
-            [one for one in halo_commands.rights(row, request.now) if one.problem] if row.kind == "haloitsm" else []
+            [right for right in halo_commands.check_permissions(row, request.now) if right.problem]
+            if row.kind == "haloitsm"
+            else []
         )
     except (Temporary, Permanent) as error:
         messages.error(request, f"{row.name}: {error}")
         return redirect("outbound", number)
-    messages.success(request, f"{row.name}: {said}")
-    for one in missing:
+    messages.success(request, f"{row.name}: {report}")
+    for right in missing:
         text = _("Missing: %(what)s, needed for %(why)s. %(problem)s")
-        messages.warning(request, text % {"what": one.what, "why": one.needed_for, "problem": one.problem})
+        messages.warning(request, text % {"what": right.permission, "why": right.purpose, "problem": right.problem})
     return redirect("outbound", number)
 
 
 @require_POST
-@requires(Permission.ROUTING)
+@requires(Permission.MANAGE_ROUTING)
 def refresh(request: SignedInRequest, number: int) -> HttpResponse:
     """Reload the reference lists from Halo."""
-    row = _own(request, number)
+    row = _find_editable(request, number)
     try:
         problems = halo_commands.refresh(row, actor(request), request.now)
     except (Temporary, Permanent, Rejected) as error:
@@ -178,66 +180,66 @@ def refresh(request: SignedInRequest, number: int) -> HttpResponse:
 
 
 @require_POST
-@requires(Permission.ROUTING)
+@requires(Permission.MANAGE_ROUTING)
 def connect(request: SignedInRequest, number: int) -> HttpResponse:
     """Enable or disable write-back for an inbound integration. The button posts the wanted state, so concurrent clicks
     agree."""
-    row = _own(request, number)
-    door = _door(request)
-    wants = request.POST.get("do") != "disconnect"
+    row = _find_editable(request, number)
+    integration = _inbound_integration(request)
+    is_connecting = request.POST.get("do") != "disconnect"
     try:
-        with config_version.exclusive(door):
-            spec = {**inbound.integration_spec(door), "outbound": row.name if wants else None}
-            inbound.save_integration(spec, existing=door, actor=actor(request), now=request.now)
+        with config_version.exclusive(integration):
+            spec = {**inbound.integration_spec(integration), "outbound": row.name if is_connecting else None}
+            inbound.save_integration(spec, existing=integration, actor=actor(request), now=request.now)
     except Rejected as rejected:
         messages.error(request, rejected.detail)
     else:
         halo_commands.poll_now(row, request.now)
-        text = _("%(door)s writes back by %(name)s.") if wants else _("%(door)s writes back no more.")
-        messages.success(request, text % {"door": door.name, "name": row.name})
+        text = _("%(door)s writes back by %(name)s.") if is_connecting else _("%(door)s writes back no more.")
+        messages.success(request, text % {"door": integration.name, "name": row.name})
     return redirect("outbound_tickets" if request.POST.get("tab") == "tickets" else "outbound", number)
 
 
 @require_POST
-@requires(Permission.ROUTING)
+@requires(Permission.MANAGE_ROUTING)
 def set_up_webhook(request: SignedInRequest, number: int) -> HttpResponse:
     """Create the webhook in Halo. A failure is rolled back and reported."""
-    row = _own(request, number)
-    door = _door(request)
+    row = _find_editable(request, number)
+    integration = _inbound_integration(request)
     try:
-        done = halo_commands.set_up_webhook(row, door, actor(request), request.now)
+        result = halo_commands.set_up_webhook(row, integration, actor(request), request.now)
     except (Temporary, Permanent, Rejected) as error:
         messages.error(request, str(error))
         return redirect("outbound", number)
     context = {
         **frame(request, row, "overview"),
-        "door": door,
-        "done": done,
-        "url": secrets.url_of(door),
-        "guide": reverse("integration_guide", args=[door.pk]),
+        "inbound": integration,
+        "result": result,
+        "url": secrets.url_of(integration),
+        "guide": reverse("integration_guide", args=[integration.pk]),
     }
-    return page(request, "outbound/webhook.html", context)
+    return render_view(request, "outbound/webhook.html", context)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@requires(Permission.ROUTING)
+@requires(Permission.MANAGE_ROUTING)
 def sync(request: SignedInRequest, number: int) -> HttpResponse:
     """Edit what each event writes to the ticket."""
-    row = _own(request, number)
+    row = _find_editable(request, number)
     if row.kind != "haloitsm":
         raise Http404
     lists: dict[str, list[str]] = {}
-    for noun, name in LookUp.objects.filter(integration=row).order_by("pk").values_list("noun", "name"):
+    for noun, name in LookUp.objects.filter(integration=row).order_by("pk").values_list("list_name", "name"):
         lists.setdefault(noun, []).append(name)
     settings = row.settings
     forms = [
         EventForm(request.POST or None, event=event, lists=lists, initial=event_initial(settings, event))
         for event in OutboundEvent
     ]
-    seen, problem = FormSnapshot.of(request, "outbound_integration", row, commands.outbound_spec, keys=(SYNC,)), ""
+    snapshot, problem = FormSnapshot.of(request, "outbound_integration", row, commands.outbound_spec, keys=(SYNC,)), ""
     if request.method == "POST" and not [form for form in forms if not form.is_valid()]:
         try:
-            with seen.unchanged():
+            with snapshot.unchanged():
                 spec = {**commands.outbound_spec(row), SYNC: {form.event.value: form.entry() for form in forms}}
                 commands.save_outbound(spec, existing=row, actor=actor(request), now=request.now)
         except Rejected as rejected:
@@ -247,34 +249,42 @@ def sync(request: SignedInRequest, number: int) -> HttpResponse:
             return redirect("outbound_sync", number)
     failed = bool(problem) or any(form.errors for form in forms)
     context = {
-        **frame(request, row, "sync"), "forms": forms, "has_lists": bool(lists), "seen": seen, "problem": problem,
+        **frame(request, row, "sync"), "forms": forms, "has_lists": bool(lists), "snapshot": snapshot,
+        "problem": problem,
     }  # fmt: skip
-    return page(request, "outbound/sync.html", context, status=422 if failed else 200)
+    return render_view(request, "outbound/sync.html", context, status=422 if failed else 200)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@requires(Permission.ROUTING)
+@requires(Permission.MANAGE_ROUTING)
 def people(request: SignedInRequest, number: int) -> HttpResponse:
     """Map users to Halo agents: by e-mail address or explicitly; or import agents as users."""
-    row = _own(request, number)
-    agents = list(LookUp.objects.filter(integration=row, noun="agent").order_by("name"))
+    row = _find_editable(request, number)
+    agents = list(LookUp.objects.filter(integration=row, list_name="agent").order_by("name"))
     if request.method == "POST" and request.POST.get("do") == "import":
         return _import_people(request, row)
-    seen, problem = FormSnapshot.of(request, "outbound_integration", row, commands.outbound_spec, keys=(AGENTS,)), ""
+    snapshot, problem = (
+        FormSnapshot.of(request, "outbound_integration", row, commands.outbound_spec, keys=(AGENTS,)),
+        "",
+    )
     if request.method == "POST":
-        problem = _save_people(request, row, agents, seen)
+        problem = _save_people(request, row, agents, snapshot)
         if not problem:
             messages.success(request, _("Saved."))
             return redirect("outbound_people", row.pk)
-    by_email = {agent.data.get("email", ""): agent for agent in agents}
-    held = {match.user_id: match.number for match in row.matches.all()}
+    agent_by_email = {agent.data.get("email", ""): agent for agent in agents}
+    agent_by_user = {match.user_id: match.number for match in row.matches.all()}
     users = User.objects.filter(is_active=True).order_by("name", "username")
     emails = {user.email.casefold() for user in users}
     context = {
         **frame(request, row, "people"),
         "agents": [agent for agent in agents if agent.number not in ("0", "1")],
         "users": [
-            (user, by_email.get(user.email.casefold()), request.POST.get(f"agent-{user.pk}", held.get(user.pk, "")))
+            (
+                user,
+                agent_by_email.get(user.email.casefold()),
+                request.POST.get(f"agent-{user.pk}", agent_by_user.get(user.pk, "")),
+            )
             for user in users
         ],
         "new": [
@@ -282,40 +292,42 @@ def people(request: SignedInRequest, number: int) -> HttpResponse:
             for agent in agents
             if agent.data.get("email")
             and agent.data["email"] not in emails
-            and agent.number != row.standing.poll_state.get("me")
+            and agent.number != row.status.poll_state.get("me")
         ],
         "may_import": may(request, Permission.ADMINISTER),
-        "seen": seen,
+        "snapshot": snapshot,
         "problem": problem,
     }
-    return page(request, "outbound/people.html", context, status=422 if problem else 200)
+    return render_view(request, "outbound/people.html", context, status=422 if problem else 200)
 
 
 def _import_people(request: SignedInRequest, row: OutboundIntegration) -> HttpResponse:
     if not may(request, Permission.ADMINISTER):
         require(request, Permission.ADMINISTER, None)
-    done = halo_commands.import_people(row, request.POST.getlist("agent"), actor(request), request.now)
-    text = ngettext("%(count)d user was made.", "%(count)d users were made.", len(done.users))
-    messages.success(request, text % {"count": len(done.users)})
-    if done.groups:
-        messages.success(request, _("Groups: %(names)s.") % {"names": ", ".join(done.groups)})
-    for problem in done.problems:
+    imported = halo_commands.import_people(row, request.POST.getlist("agent"), actor(request), request.now)
+    text = ngettext("%(count)d user was made.", "%(count)d users were made.", len(imported.users))
+    messages.success(request, text % {"count": len(imported.users)})
+    if imported.groups:
+        messages.success(request, _("Groups: %(names)s.") % {"names": ", ".join(imported.groups)})
+    for problem in imported.problems:
         messages.warning(request, problem)
     return redirect("outbound_people", row.pk)
 
 
-def _save_people(request: SignedInRequest, row: OutboundIntegration, agents: list[LookUp], seen: FormSnapshot) -> str:
+def _save_people(
+    request: SignedInRequest, row: OutboundIntegration, agents: list[LookUp], snapshot: FormSnapshot
+) -> str:
     """Save the mapping. Return the problem in words, or "" on success."""
-    known = {agent.number for agent in agents}
+    agent_numbers = {agent.number for agent in agents}
     names = dict(User.objects.filter(is_active=True).values_list("pk", "username"))
-    chosen = {
+    agent_by_username = {
         name: number
         for pk, name in names.items()
-        if (number := request.POST.get(f"agent-{pk}", "")) in known and number
+        if (number := request.POST.get(f"agent-{pk}", "")) in agent_numbers and number
     }
     try:
-        with seen.unchanged():
-            spec = {**commands.outbound_spec(row), AGENTS: chosen}
+        with snapshot.unchanged():
+            spec = {**commands.outbound_spec(row), AGENTS: agent_by_username}
             commands.save_outbound(spec, existing=row, actor=actor(request), now=request.now)
     except Rejected as rejected:
         return rejected.detail
@@ -323,45 +335,45 @@ def _save_people(request: SignedInRequest, row: OutboundIntegration, agents: lis
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@requires(Permission.ROUTING)
+@requires(Permission.MANAGE_ROUTING)
 def delete(request: SignedInRequest, number: int) -> HttpResponse:
     """Ask for confirmation, then delete the integration."""
-    row = _own(request, number)
+    row = _find_editable(request, number)
     return ask_and_delete(
         request,
         row,
         commands.delete_outbound,
-        what=row.name,
-        back="outbound",
-        then=("outbound_integrations",),
-        about=_("What waits is not sent any more, and its log goes. A webhook in Halo stays there."),
-        seen=FormSnapshot.of(request, "outbound_integration", row, commands.outbound_state, is_deleting=True),
+        object_name=row.name,
+        back_view="outbound",
+        success_target=("outbound_integrations",),
+        consequences=_("What waits is not sent any more, and its log goes. A webhook in Halo stays there."),
+        snapshot=FormSnapshot.of(request, "outbound_integration", row, commands.outbound_state, is_deleting=True),
     )
 
 
 def find(number: int) -> OutboundIntegration:
     """Return the integration. Raises Http404."""
-    row = OutboundIntegration.objects.select_related("group", "standing").filter(pk=number).first()
+    row = OutboundIntegration.objects.select_related("group", "status").filter(pk=number).first()
     if row is None:
         raise Http404(_("This outbound integration is gone."))
     return row
 
 
-def _door(request: SignedInRequest) -> Integration:
+def _inbound_integration(request: SignedInRequest) -> Integration:
     """Return the inbound integration that the form names. Raises Http404, or PermissionDenied if the user may not edit
     it."""
-    wanted = request.POST.get("integration", "")
-    is_number = wanted.isascii() and wanted.isdigit() and len(wanted) < 10
-    door = Integration.objects.filter(pk=int(wanted)).first() if is_number else None
-    if door is None:
+    integration_id = request.POST.get("integration", "")
+    is_number = integration_id.isascii() and integration_id.isdigit() and len(integration_id) < 10
+    integration = Integration.objects.filter(pk=int(integration_id)).first() if is_number else None
+    if integration is None:
         raise Http404(_("This integration is gone."))
-    require(request, Permission.ROUTING, door.group_id)
-    return door
+    require(request, Permission.MANAGE_ROUTING, integration.group_id)
+    return integration
 
 
-def _own(request: SignedInRequest, number: int) -> OutboundIntegration:
+def _find_editable(request: SignedInRequest, number: int) -> OutboundIntegration:
     row = find(number)
-    require(request, Permission.ROUTING, row.group_id)
+    require(request, Permission.MANAGE_ROUTING, row.group_id)
     return row
 
 
@@ -372,8 +384,8 @@ def frame(request: SignedInRequest, row: OutboundIntegration, tab: str) -> dict[
         "row": row,
         "kind": KINDS.get(row.kind),
         "tab": tab,
-        "standing": row.standing,
+        "status": row.status,
         "health": text,
         "tone": tone,
-        "may_change": may(request, Permission.ROUTING, row.group_id),
+        "may_change": may(request, Permission.MANAGE_ROUTING, row.group_id),
     }

@@ -19,7 +19,7 @@ from tocsin.core.errors import Rejected
 from tocsin.notify import pause as pauses
 from tocsin.notify.models import Pause
 from tocsin.web.http.authorization import actor, requires
-from tocsin.web.http.request import SignedInRequest, page
+from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.ui.forms import MomentField, show_rejection
 
 
@@ -49,16 +49,16 @@ def pause(request: SignedInRequest) -> HttpResponse:
         else:
             messages.success(request, _("All paging is paused. Alerts still open; their pages wait."))
             return redirect("pause")
-    held = Pause.objects.filter(ended_at=None, until__gt=request.now).select_related("user").first()
-    past = Pause.objects.exclude(ended_at=None, until__gt=request.now).select_related("user").order_by("-pk")[:10]
-    context = {"form": form, "held": held, "past": past}
-    return page(request, "pause/pause.html", context, status=422 if form.errors else 200)
+    current = Pause.objects.filter(ended_at=None, until__gt=request.now).select_related("user").first()
+    ended = Pause.objects.exclude(ended_at=None, until__gt=request.now).select_related("user").order_by("-pk")[:10]
+    context = {"form": form, "current_pause": current, "past": ended}
+    return render_view(request, "pause/pause.html", context, status=422 if form.errors else 200)
 
 
 @require_safe
 def banners(request: SignedInRequest) -> HttpResponse:
     """Render the banners shown above every view. Open views reload them when a pause starts or ends."""
-    return page(request, "parts/banners.html", {})
+    return render_view(request, "parts/banners.html", {})
 
 
 @require_POST

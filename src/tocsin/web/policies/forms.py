@@ -13,7 +13,7 @@ from tocsin.escalation.models import Policy
 from tocsin.escalation.policy.policy import DEFAULT_END_AFTER, AcknowledgeEffect, OnExhausted
 from tocsin.people.models import Group
 from tocsin.web.ui.choices import PRIORITIES
-from tocsin.web.ui.forms import DurationField, readable
+from tocsin.web.ui.forms import DurationField, valid_values
 
 EFFECTS = [
     (AcknowledgeEffect.STOP, _("stop, as PagerDuty and Opsgenie do")),
@@ -22,9 +22,9 @@ EFFECTS = [
 ]
 
 
-ENDS = [
-    (OnExhausted.TELL_MANAGERS, _("tell the groups' managers")),
-    (OnExhausted.KEEP_LAST_STEP, _("keep the last step going")),
+EXHAUSTED_ACTIONS = [
+    (OnExhausted.NOTIFY_MANAGERS, _("tell the groups' managers")),
+    (OnExhausted.REPEAT_LAST_STEP, _("keep the last step going")),
     (OnExhausted.HAND_OVER, _("hand over to another policy")),
     (OnExhausted.NOTHING, _("nothing: it stays red on Home")),
 ]
@@ -79,9 +79,9 @@ class PolicyForm(forms.Form):
     )
     then = forms.ChoiceField(
         label=_("At the end, if nobody answered"),
-        choices=ENDS,
+        choices=EXHAUSTED_ACTIONS,
         widget=forms.RadioSelect,
-        initial=OnExhausted.TELL_MANAGERS,
+        initial=OnExhausted.NOTIFY_MANAGERS,
         required=False,
     )
     keep_every = DurationField(
@@ -94,45 +94,45 @@ class PolicyForm(forms.Form):
 
     def __init__(self, *args: Any, existing: Policy | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        others = Policy.objects.exclude(pk=existing.pk) if existing else Policy.objects.all()
-        self.fields["hand_over"].queryset = others  # type: ignore[attr-defined]
+        other_policies = Policy.objects.exclude(pk=existing.pk) if existing else Policy.objects.all()
+        self.fields["hand_over"].queryset = other_policies  # type: ignore[attr-defined]
         if "anyway" not in self.data:
             self.fields["anyway"].widget = forms.HiddenInput()
 
-    def ask_anyway(self) -> None:
+    def show_confirmation(self) -> None:
         """Offer to save the policy although it can reach nobody."""
         self.fields["anyway"].widget = forms.CheckboxInput()
 
     def spec(self) -> dict[str, Any]:
         """Return the settings in spec form. Fields with an error count as empty."""
-        data = readable(self)
+        data = valid_values(self)
         acknowledge: dict[str, Any] = {"effect": data["effect"], "timeout": data["timeout"] or None}
         if data["effect"] == AcknowledgeEffect.PAUSE and data["pause"]:
             acknowledge["pause"] = data["pause"]
-        found: dict[str, Any] = {
+        values: dict[str, Any] = {
             "name": data["name"],
             "default_priority": data["default_priority"],
             "acknowledge": acknowledge,
         }
         if data["group"]:
-            found["group"] = data["group"].name
+            values["group"] = data["group"].name
         if data["people"] and data["people"] > 1:
             acknowledge["people"] = data["people"]
-        found |= {"groups_sequential": data["groups_sequential"] or None, "end_after": data["end_after"] or None}
-        found |= {"end": self._end(data), "anyway": bool(data["anyway"]) or None}
+        values |= {"groups_sequential": data["groups_sequential"] or None, "end_after": data["end_after"] or None}
+        values |= {"end": self._end(data), "anyway": bool(data["anyway"]) or None}
         if sla := {key: data[key] for key in ("respond_by", "fix_by") if data[key]}:
-            found["sla"] = sla
+            values["sla"] = sla
         if data["repeat_times"]:
-            found["repeat"] = {"times": data["repeat_times"], "every": data["repeat_every"] or None}
-        return found
+            values["repeat"] = {"times": data["repeat_times"], "every": data["repeat_every"] or None}
+        return values
 
     def _end(self, data: Mapping[str, Any]) -> dict[str, Any] | None:
-        then = data["then"]
-        if then == OnExhausted.KEEP_LAST_STEP:
-            return {"then": then, "every": data["keep_every"] or None}
-        if then == OnExhausted.HAND_OVER:
-            return {"then": then, "policy": data["hand_over"].name if data["hand_over"] else None}
-        return {"then": then} if then == OnExhausted.NOTHING else None
+        final_action = data["then"]
+        if final_action == OnExhausted.REPEAT_LAST_STEP:
+            return {"then": final_action, "every": data["keep_every"] or None}
+        if final_action == OnExhausted.HAND_OVER:
+            return {"then": final_action, "policy": data["hand_over"].name if data["hand_over"] else None}
+        return {"then": final_action} if final_action == OnExhausted.NOTHING else None
 
 
 def initial_policy(spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -151,7 +151,7 @@ def initial_policy(spec: Mapping[str, Any]) -> dict[str, Any]:
         **{key: spec.get("sla", {}).get(key, "") for key in ("respond_by", "fix_by")},
         "groups_sequential": spec.get("groups_sequential", ""),
         "end_after": spec.get("end_after", durations.write(DEFAULT_END_AFTER)),
-        "then": end.get("then", OnExhausted.TELL_MANAGERS),
+        "then": end.get("then", OnExhausted.NOTIFY_MANAGERS),
         "keep_every": end.get("every", ""),
         "hand_over": Policy.objects.filter(name=end.get("policy", "")).first(),
     }

@@ -17,10 +17,10 @@ from tocsin.escalation.policy.steps import IfEmpty
 from tocsin.oncall.models import Schedule, SupportHours
 from tocsin.people.models import ContactMethod, Group, GroupContact, User
 from tocsin.web.ui.choices import PRIORITIES, ROLES, channel_choices
-from tocsin.web.ui.forms import DurationField, ZoneField, in_picker, offer_own_zone, readable, typed
-from tocsin.web.ui.notification_rule_forms import ChoiceList, NotificationRuleFormSet, initial_way, ways
+from tocsin.web.ui.forms import DurationField, ZoneField, offer_own_zone, picker_time, typed, valid_values
+from tocsin.web.ui.notification_rule_forms import ChoiceList, NotificationRuleFormSet, initial_rule, rule_formset
 
-OTHERS = [
+OTHER_TARGETS = [
     ("everybody", _("every member of the groups")),
     ("previous_on_call", _("whoever was on call before")),
     ("assignee", _("whoever the ticket is with")),
@@ -35,8 +35,8 @@ IF_EMPTY = [
 ]
 
 
-def _boxes(label: Any, **rest: Any) -> forms.MultipleChoiceField:
-    return forms.MultipleChoiceField(label=label, required=False, widget=forms.CheckboxSelectMultiple, **rest)
+def _checkboxes(label: Any, **options: Any) -> forms.MultipleChoiceField:
+    return forms.MultipleChoiceField(label=label, required=False, widget=forms.CheckboxSelectMultiple, **options)
 
 
 class StepForm(forms.Form):
@@ -44,7 +44,7 @@ class StepForm(forms.Form):
 
     after = DurationField(label=_("After the step before"), required=False, help_text=_("Such as 5m; 0 at once."))
     name = forms.CharField(label=_("Called"), required=False, max_length=100)
-    roles = _boxes(_("Whoever is"), choices=ROLES)
+    roles = _checkboxes(_("Whoever is"), choices=ROLES)
     groups = forms.ModelMultipleChoiceField(
         Group.objects.all(),
         label=_("… in these groups"),
@@ -52,7 +52,7 @@ class StepForm(forms.Form):
         widget=forms.CheckboxSelectMultiple,
         help_text=_("None: the recipient groups of the alert."),
     )
-    others = _boxes(_("Or"), choices=OTHERS)
+    others = _checkboxes(_("Or"), choices=OTHER_TARGETS)
     users = forms.ModelMultipleChoiceField(
         User.objects.filter(is_active=True).order_by("name", "username"),
         label=_("And these users"),
@@ -65,7 +65,7 @@ class StepForm(forms.Form):
         required=False,
         widget=forms.CheckboxSelectMultiple,
     )
-    contacts = _boxes(_("And these group contacts"))
+    contacts = _checkboxes(_("And these group contacts"))
     sequential = DurationField(
         label=_("Sequential, so far apart"), required=False, help_text=_("Such as 5m. Empty: all at once.")
     )
@@ -73,7 +73,7 @@ class StepForm(forms.Form):
     retry_every = DurationField(label=_("… so far apart"), required=False, help_text=_("Such as 5m."))
     if_empty = forms.ChoiceField(label=_("If it finds nobody"), choices=IF_EMPTY, required=False)
     only_until_acknowledged = forms.BooleanField(label=_("Only until somebody acknowledges"), required=False)
-    priority = _boxes(_("Only for priority"), choices=PRIORITIES)
+    priority = _checkboxes(_("Only for priority"), choices=PRIORITIES)
     hours = forms.ChoiceField(label=_("Support hours"), required=False)
     between = forms.ChoiceField(
         label=_("Time of day"),
@@ -82,24 +82,28 @@ class StepForm(forms.Form):
     )
     begins = forms.CharField(label=_("From"), required=False, max_length=5)
     ends = forms.CharField(label=_("To"), required=False, max_length=5)
-    days = _boxes(_("On"), choices=DAYS)
+    days = _checkboxes(_("On"), choices=DAYS)
     zone = ZoneField(required=False)
     tags = forms.CharField(
         label=_("Tags"), required=False, max_length=2000, help_text=_("Such as environment=production; all must fit.")
     )
 
     def clean_tags(self) -> str:
-        said: str = self.cleaned_data["tags"]
-        if any(not (name.strip() and value.strip()) for name, value in _pairs(said)):
+        text: str = self.cleaned_data["tags"]
+        if any(not (name.strip() and value.strip()) for name, value in _pairs(text)):
             raise forms.ValidationError(_("Write each like environment=production, with commas between them."))
-        return said
+        return text
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         labels = GroupContact.objects.order_by("label").values_list("label", flat=True).distinct()
-        self._offer("contacts", [(label, label) for label in labels])
-        hours = [(f"{how}{one.pk}", f"{said} {one}") for one in SupportHours.objects.all() for how, said in _HOW]
-        self._offer("hours", [("", _("whenever")), *hours])
+        self._set_choices("contacts", [(label, label) for label in labels])
+        hours = [
+            (f"{mode_prefix}{support_hours.pk}", f"{mode_label} {support_hours}")
+            for support_hours in SupportHours.objects.all()
+            for mode_prefix, mode_label in _HOURS_MODES
+        ]
+        self._set_choices("hours", [("", _("whenever")), *hours])
         for name in ("begins", "ends"):
             self.fields[name].widget.input_type = "time"
         for name in ("groups", "contacts", "schedules"):
@@ -110,18 +114,18 @@ class StepForm(forms.Form):
         if not self.initial.get("between"):
             offer_own_zone(self, "zone")
         rows = self.initial.get("methods", []) if self.initial else []
-        self.methods: NotificationRuleFormSet = ways(
-            self.data if self.is_bound else None, rows, f"{self.prefix}-methods", way_choices()
+        self.methods: NotificationRuleFormSet = rule_formset(
+            self.data if self.is_bound else None, rows, f"{self.prefix}-methods", contact_method_choices()
         )
 
-    def _offer(self, name: str, choices: list[tuple[Any, Any]]) -> None:
+    def _set_choices(self, name: str, choices: list[tuple[Any, Any]]) -> None:
         self.fields[name].choices = choices  # type: ignore[attr-defined]
 
     def is_valid(self) -> bool:
         return super().is_valid() and self.methods.is_valid()
 
     @property
-    def has_more(self) -> bool:
+    def opens_details(self) -> bool:
         """Whether a rarely used field is set or has an error, so that the section opens."""
         names = (
             "sequential",
@@ -133,8 +137,10 @@ class StepForm(forms.Form):
             "tags",
             "methods",
         )
-        held = [self[name].value() for name in names if name != "methods"]
-        return any(held) or self["if_empty"].value() == IfEmpty.WAIT or bool(self.methods.initial) or bool(self.errors)
+        values = [self[name].value() for name in names if name != "methods"]
+        return (
+            any(values) or self["if_empty"].value() == IfEmpty.WAIT or bool(self.methods.initial) or bool(self.errors)
+        )
 
     def is_empty(self) -> bool:
         """Return whether the form is empty."""
@@ -143,7 +149,7 @@ class StepForm(forms.Form):
 
     def spec(self) -> dict[str, Any]:
         """Return the step in spec form. Fields with an error count as empty."""
-        data = readable(self)
+        data = valid_values(self)
         notify: dict[str, Any] = {
             "roles": list(data["roles"]),
             "groups": [group.name for group in data["groups"]],
@@ -152,36 +158,40 @@ class StepForm(forms.Form):
             "group_contacts": list(data["contacts"]),
             **dict.fromkeys(data["others"], True),
         }
-        found: dict[str, Any] = {
+        values: dict[str, Any] = {
             "notify": {key: names for key, names in notify.items() if names},
             "after": data["after"] or "0",
             "name": data["name"] or None,
             "sequential": data["sequential"] or None,
             "if_empty": data["if_empty"] or None,
             "only_until_acknowledged": data["only_until_acknowledged"] or None,
-            "when": self._when(data),
+            "when": self._condition(data),
         }
         if data["retry_times"]:
-            found["retries"] = {"times": data["retry_times"], "every": data["retry_every"] or None}
-        chosen = self.methods.chosen() if self.methods.is_valid() else []
-        methods = [{kind: name, **row.spec()} for way, row in chosen for kind, _colon, name in [way.partition(":")]]
-        return {**found, "methods": methods} if methods else found
+            values["retries"] = {"times": data["retry_times"], "every": data["retry_every"] or None}
+        filled_rules = self.methods.filled_rows() if self.methods.is_valid() else []
+        methods = [
+            {kind: name, **row.spec()}
+            for method_key, row in filled_rules
+            for kind, _colon, name in [method_key.partition(":")]
+        ]
+        return {**values, "methods": methods} if methods else values
 
-    def _when(self, data: Mapping[str, Any]) -> dict[str, Any] | None:
-        when = dict[str, Any]()
+    def _condition(self, data: Mapping[str, Any]) -> dict[str, Any] | None:
+        condition = dict[str, Any]()
         if data["priority"]:
-            when["priority"] = list(data["priority"])
+            condition["priority"] = list(data["priority"])
         if data["hours"]:
             name = SupportHours.objects.get(pk=data["hours"].removeprefix("not-")).name
-            when["during"] = {"not": name} if data["hours"].startswith("not-") else name
+            condition["during"] = {"not": name} if data["hours"].startswith("not-") else name
         if data["between"]:
-            when["between"] = {
+            condition["between"] = {
                 "from": data["begins"], "to": "24:00" if data["ends"] == "00:00" else data["ends"],
                 "days": list(data["days"]), "time_zone": data["zone"] or "UTC", "outside": data["between"] == "out",
             }  # fmt: skip
         if data["tags"].strip():
-            when["tags"] = {name.strip(): value.strip() for name, value in _pairs(data["tags"])}
-        return when or None
+            condition["tags"] = {name.strip(): value.strip() for name, value in _pairs(data["tags"])}
+        return condition or None
 
 
 def _pairs(text: str) -> list[tuple[str, str]]:
@@ -190,7 +200,7 @@ def _pairs(text: str) -> list[tuple[str, str]]:
     return [(name, value) for name, _equals, value in parts]
 
 
-_HOW = (("", _("only during")), ("not-", _("only outside")))
+_HOURS_MODES = (("", _("only during")), ("not-", _("only outside")))
 
 if TYPE_CHECKING:
     _FormSet = forms.BaseFormSet[StepForm]
@@ -201,24 +211,24 @@ else:
 class StepFormSet(_FormSet):
     """The steps in order."""
 
-    def kept(self) -> list[StepForm]:
+    def filled_steps(self) -> list[StepForm]:
         """Return the steps that are not empty."""
         return [form for form in self.forms if not form.is_empty()]
 
-    def as_typed(self) -> list[dict[str, Any]]:
+    def typed_values(self) -> list[dict[str, Any]]:
         """Return the typed values, to render the forms again before they are complete."""
         return [{**typed(form), "methods": [typed(row) for row in form.methods.forms]} for form in self.forms]
 
-    def minutes(self) -> list[str]:
+    def start_offsets(self) -> list[str]:
         """Return when each step starts after the alert opens; "?" for a delay that cannot be parsed."""
-        found, total = [], timedelta()
+        offsets, total = [], timedelta()
         for form in self.forms:
             try:
                 total += durations.parse(form["after"].value() or "0")
-                found.append(f"+{durations.write(total)}" if total else gettext("at once"))
+                offsets.append(f"+{durations.write(total)}" if total else gettext("at once"))
             except Rejected:
-                found.append("?")
-        return found
+                offsets.append("?")
+        return offsets
 
 
 def steps_formset(extra: int) -> type[StepFormSet]:
@@ -228,11 +238,11 @@ def steps_formset(extra: int) -> type[StepFormSet]:
     )
 
 
-def way_choices() -> ChoiceList:
+def contact_method_choices() -> ChoiceList:
     """Return the choices for contact methods: every channel, and every label in use."""
     labels = ContactMethod.objects.order_by("label").values_list("label", flat=True).distinct()
     return [
-        (_("By channel"), [(f"channel:{name}", shown) for name, shown in channel_choices()]),
+        (_("By channel"), [(f"channel:{name}", channel_label) for name, channel_label in channel_choices()]),
         (_("By label"), [(f"label:{label}", label) for label in dict.fromkeys(labels)]),
     ]
 
@@ -253,8 +263,8 @@ def _initial(
     schedules: Mapping[str, int],
     hours: Mapping[str, int],
 ) -> dict[str, Any]:
-    notify, when = step["notify"], step.get("when", {})
-    between, during = when.get("between", {}), when.get("during")
+    notify, condition = step["notify"], step.get("when", {})
+    between, during = condition.get("between", {}), condition.get("during")
     outside = during["not"] if isinstance(during, Mapping) else None
     retries = step.get("retries", {})
     return {
@@ -265,22 +275,22 @@ def _initial(
         "users": [users[name] for name in notify.get("users", []) if name in users],
         "schedules": [schedules[name] for name in notify.get("schedules", []) if name in schedules],
         "contacts": notify.get("group_contacts", []),
-        "others": [name for name, _said in OTHERS if notify.get(name)],
+        "others": [name for name, _label in OTHER_TARGETS if notify.get(name)],
         "sequential": step.get("sequential", ""),
         "retry_times": retries.get("times"),
         "retry_every": retries.get("every", ""),
         "if_empty": step.get("if_empty", IfEmpty.SKIP),
         "only_until_acknowledged": step.get("only_until_acknowledged", False),
-        "priority": when.get("priority", []),
+        "priority": condition.get("priority", []),
         "hours": f"not-{hours.get(outside, '')}" if outside else hours.get(during, "") if during else "",
         "between": ("out" if between.get("outside") else "in") if between else "",
         "begins": between.get("from", ""),
-        "ends": in_picker(between.get("to", "")),
+        "ends": picker_time(between.get("to", "")),
         "days": between.get("days", []),
         "zone": between.get("time_zone", "UTC"),
-        "tags": ", ".join(f"{name}={value}" for name, value in when.get("tags", {}).items()),
+        "tags": ", ".join(f"{name}={value}" for name, value in condition.get("tags", {}).items()),
         "methods": [
-            initial_way(f"label:{rule['label']}" if "label" in rule else f"channel:{rule['channel']}", rule)
+            initial_rule(f"label:{rule['label']}" if "label" in rule else f"channel:{rule['channel']}", rule)
             for rule in step.get("methods", [])
         ],
     }

@@ -25,7 +25,7 @@ from tocsin.people.models import Group
 from tocsin.simulate.escalation import SimulatedStep
 from tocsin.simulate.policy import HypotheticalAlert, simulate
 from tocsin.web.http.authorization import actor, may, may_somewhere, offer_own_groups, require, requires
-from tocsin.web.http.request import SignedInRequest, page
+from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.policies.forms import PolicyForm, initial_policy
 from tocsin.web.policies.step_forms import StepFormSet, initial_steps, steps_formset
 from tocsin.web.told import told
@@ -33,7 +33,7 @@ from tocsin.web.ui import references
 from tocsin.web.ui.choices import PRIORITIES, channel_name
 from tocsin.web.ui.confirm_delete import ask_and_delete
 from tocsin.web.ui.edit_conflicts import FormSnapshot
-from tocsin.web.ui.forms import MomentField, each, errors_beside, show_rejection, typed
+from tocsin.web.ui.forms import MomentField, field_error_text, problems_of, show_rejection, typed
 from tocsin.web.ui.formset_actions import rearrange
 
 _PLACES = {
@@ -56,8 +56,10 @@ _PLACES = {
 def policy_list(request: SignedInRequest) -> HttpResponse:
     """Render every policy with a summary of its steps."""
     rows = Policy.objects.select_related("current_version", "group").annotate(used=Count("integrations"))
-    shown = [(row, commands.plan_of(row)) for row in rows]
-    return page(request, "policies/list.html", {"rows": shown, "may_add": may_somewhere(request, Permission.TEAMS)})
+    listed = [(row, commands.plan_of(row)) for row in rows]
+    return render_view(
+        request, "policies/list.html", {"rows": listed, "may_add": may_somewhere(request, Permission.MANAGE_TEAMS)}
+    )
 
 
 @require_safe
@@ -67,53 +69,53 @@ def policy(request: SignedInRequest, number: int) -> HttpResponse:
     plan = commands.plan_of(row)
     used = list(Integration.objects.filter(policy=row).prefetch_related("recipient_groups", "recipient_users"))
     groups = list(Group.objects.all())
-    chosen = _chosen(request, used, groups)
-    wanted = request.GET.get("priority", "")
-    priority = Priority(wanted) if wanted in list(Priority) else plan.default_priority
+    recipients = _preview_recipients(request, used, groups)
+    priority_name = request.GET.get("priority", "")
+    priority = Priority(priority_name) if priority_name in list(Priority) else plan.default_priority
     at = _moment(request.GET.get("at", ""))
-    played = simulate(plan, HypotheticalAlert(chosen[2], chosen[1], priority), at or request.now)
+    simulation = simulate(plan, HypotheticalAlert(recipients[2], recipients[1], priority), at or request.now)
     context = {
         "policy": row,
         "plan": plan,
         "used": used,
         "groups": groups,
-        "chosen": chosen[0],
+        "chosen": recipients[0],
         "at": MomentField().prepare_value(at) if at else "",
-        "played": played,
-        "stages": [(stage, _people(stage)) for stage in played.stages],
+        "simulation": simulation,
+        "stages": [(stage, _people(stage)) for stage in simulation.steps],
         "priorities": PRIORITIES,
         "priority": priority,
-        "successor": Policy.objects.filter(pk=plan.hand_over_to).first() if plan.hand_over_to else None,
-        "needed_by": [
-            one
-            for one in references.references_to("policy", row.pk)
-            if one.text not in {f"integration {i.name}" for i in used}
+        "successor": Policy.objects.filter(pk=plan.handover_policy_id).first() if plan.handover_policy_id else None,
+        "used_by": [
+            reference
+            for reference in references.references_to("policy", row.pk)
+            if reference.text not in {f"integration {i.name}" for i in used}
         ],
-        "may_change": may(request, Permission.TEAMS, row.group_id),
+        "may_change": may(request, Permission.MANAGE_TEAMS, row.group_id),
     }
-    return page(request, "policies/policy.html", context)
+    return render_view(request, "policies/policy.html", context)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@requires(Permission.TEAMS)
+@requires(Permission.MANAGE_TEAMS)
 def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
     """Create a policy, or a new version of one."""
     row = find(number) if number is not None else None
-    require_for(request, row)
-    spec = commands.policy_spec(row) if row else _beginning(request)
+    require_existing(request, row)
+    spec = commands.policy_spec(row) if row else _initial_spec(request)
     form = PolicyForm(request.POST or None, initial=initial_policy(spec), existing=row)
     steps = steps_formset(0)(request.POST or None, initial=initial_steps(spec), prefix="steps")
     moved = rearrange(request.POST, "steps") if request.method == "POST" else None
     if moved is not None:
         form = PolicyForm(initial=typed(form), existing=row)
-        steps = steps_formset(0)(initial=steps_formset(0)(moved, prefix="steps").as_typed(), prefix="steps")
+        steps = steps_formset(0)(initial=steps_formset(0)(moved, prefix="steps").typed_values(), prefix="steps")
     offer_own_groups(request, form.fields["group"])
-    seen = FormSnapshot.of(request, "escalation_policy", row, commands.policy_spec)
+    snapshot = FormSnapshot.of(request, "escalation_policy", row, commands.policy_spec)
     # Validate both, so that all problems are shown at once.
     if form.is_bound and not all([form.is_valid(), steps.is_valid()]):
-        _show_rest(row, form, steps)
+        _show_command_errors(row, form, steps)
     elif form.is_bound:
-        saved = _saved(request, row, form, steps, seen)
+        saved = _save(request, row, form, steps, snapshot)
         if saved is not None:
             messages.success(request, _("Saved. Escalations at work go on with the version they began with."))
             return redirect("policy", saved.pk)
@@ -122,46 +124,46 @@ def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
         "policy": row,
         "form": form,
         "steps": steps,
-        "numbered": list(zip(steps.forms, steps.minutes(), strict=True)),
+        "numbered": list(zip(steps.forms, steps.start_offsets(), strict=True)),
         "templates": [] if row else policy_templates(_zone()),
         "chosen": request.GET.get("from", ""),
-        "seen": seen,
+        "snapshot": snapshot,
     }
-    return page(request, "policies/edit.html", context, status=422 if failed else 200)
+    return render_view(request, "policies/edit.html", context, status=422 if failed else 200)
 
 
-def _saved(
-    request: SignedInRequest, row: Policy | None, form: PolicyForm, steps: StepFormSet, seen: FormSnapshot
+def _save(
+    request: SignedInRequest, row: Policy | None, form: PolicyForm, steps: StepFormSet, snapshot: FormSnapshot
 ) -> Policy | None:
-    wanted, kept = _wanted(form, steps), steps.kept()
+    spec, filled_steps = _posted_spec(form, steps), steps.filled_steps()
     try:
         require_new_group(request, form.cleaned_data["group"])
-        with seen.unchanged():
-            return commands.save_policy(wanted, existing=row, actor=actor(request), now=request.now)
+        with snapshot.unchanged():
+            return commands.save_policy(spec, existing=row, actor=actor(request), now=request.now)
     except Rejected as rejected:
         if rejected.code == "reaches_nobody":
-            form.ask_anyway()
-        _show(rejected, form, kept)
+            form.show_confirmation()
+        _show_errors(rejected, form, filled_steps)
         return None
 
 
-def _wanted(form: PolicyForm, steps: StepFormSet) -> dict[str, Any]:
-    return {**form.spec(), "steps": [step.spec() for step in steps.kept()]}
+def _posted_spec(form: PolicyForm, steps: StepFormSet) -> dict[str, Any]:
+    return {**form.spec(), "steps": [step.spec() for step in steps.filled_steps()]}
 
 
-def _show_rest(row: Policy | None, form: PolicyForm, steps: StepFormSet) -> None:
+def _show_command_errors(row: Policy | None, form: PolicyForm, steps: StepFormSet) -> None:
     """Add the problems that only the command's validation finds."""
     try:
-        commands.check_policy(_wanted(form, steps), existing=row)
+        commands.check_policy(_posted_spec(form, steps), existing=row)
     except Rejected as rejected:
-        _show(rejected, form, steps.kept())
+        _show_errors(rejected, form, steps.filled_steps())
 
 
-def _beginning(request: SignedInRequest) -> dict[str, Any]:
+def _initial_spec(request: SignedInRequest) -> dict[str, Any]:
     """Return the spec of a new policy: the template named in the URL, else the default one."""
-    known = policy_templates(_zone())
-    chosen = next((one for one in known if one.key == request.GET.get("from")), known[0])
-    return {"name": told(chosen.name) if "from" in request.GET else "", **chosen.spec}
+    templates = policy_templates(_zone())
+    template = next((candidate for candidate in templates if candidate.key == request.GET.get("from")), templates[0])
+    return {"name": told(template.name) if "from" in request.GET else "", **template.spec}
 
 
 def _zone() -> str:
@@ -169,21 +171,21 @@ def _zone() -> str:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@requires(Permission.TEAMS)
+@requires(Permission.MANAGE_TEAMS)
 def delete(request: SignedInRequest, number: int) -> HttpResponse:
     """Ask for confirmation, listing the references; then delete the policy."""
     row = find(number)
-    require(request, Permission.TEAMS, row.group_id)
+    require(request, Permission.MANAGE_TEAMS, row.group_id)
     return ask_and_delete(
         request,
         row,
         commands.delete_policy,
-        what=row.name,
-        back="policy",
-        then=("policies",),
-        about=_("Alerts at which it works go on with it to their end."),
-        seen=FormSnapshot.of(request, "escalation_policy", row, commands.policy_spec, is_deleting=True),
-        noun="policy",
+        object_name=row.name,
+        back_view="policy",
+        success_target=("policies",),
+        consequences=_("Alerts at which it works go on with it to their end."),
+        snapshot=FormSnapshot.of(request, "escalation_policy", row, commands.policy_spec, is_deleting=True),
+        object_type="policy",
     )
 
 
@@ -195,15 +197,15 @@ def find(number: int) -> Policy:
     return row
 
 
-def require_for(request: SignedInRequest, row: Policy | None) -> None:
+def require_existing(request: SignedInRequest, row: Policy | None) -> None:
     """Require permission for an existing policy. For a new one the check waits until its group is known."""
     if row is not None:
-        require(request, Permission.TEAMS, row.group_id)
+        require(request, Permission.MANAGE_TEAMS, row.group_id)
 
 
 def require_new_group(request: SignedInRequest, group: Group | None) -> None:
     """Require permission for the group that the object is assigned to."""
-    require(request, Permission.TEAMS, group)
+    require(request, Permission.MANAGE_TEAMS, group)
 
 
 def _moment(text: str) -> datetime | None:
@@ -226,41 +228,41 @@ def _people(stage: SimulatedStep) -> list[tuple[str, str, list[tuple[str, str, d
     ]
 
 
-def _chosen(
+def _preview_recipients(
     request: SignedInRequest, used: list[Integration], groups: list[Group]
 ) -> tuple[str, tuple[int, ...], tuple[int, ...]]:
     """Return (option, group ids, user ids) of the preview: an integration's recipients, or one group."""
-    wanted = request.GET.get("for", "")
+    option = request.GET.get("for", "")
     for integration in used:
-        if wanted in ("", f"integration-{integration.pk}"):
+        if option in ("", f"integration-{integration.pk}"):
             group_ids = tuple(group.pk for group in integration.recipient_groups.all())
             return f"integration-{integration.pk}", group_ids, tuple(u.pk for u in integration.recipient_users.all())
     for group in groups:
-        if wanted in ("", f"group-{group.pk}"):
+        if option in ("", f"group-{group.pk}"):
             return f"group-{group.pk}", (group.pk,), ()
     return "", (), ()
 
 
-def _show(rejected: Rejected, form: PolicyForm, steps: list[Any]) -> None:
+def _show_errors(rejected: Rejected, form: PolicyForm, steps: list[Any]) -> None:
     """Show problems of a step beside that step, all others beside their field, unless the field already has an
     error."""
-    said = {one: set(one.errors) for one in (form, *steps)}
-    for problem in each(rejected):
-        place = problem.field or ""
-        if place.startswith("steps["):
-            index, _end, rest = place.removeprefix("steps[").partition("]")
+    fields_with_errors = {bound_form: set(bound_form.errors) for bound_form in (form, *steps)}
+    for problem in problems_of(rejected):
+        path = problem.field or ""
+        if path.startswith("steps["):
+            index, _end, step_path = path.removeprefix("steps[").partition("]")
             if index.isdecimal() and int(index) < len(steps):
-                step, field = steps[int(index)], _step_field(rest.lstrip("."))
-                if field not in said[step]:
-                    step.add_error(field, errors_beside(problem))
+                step, field = steps[int(index)], _step_field(step_path.lstrip("."))
+                if field not in fields_with_errors[step]:
+                    step.add_error(field, field_error_text(problem))
                 continue
-        show_rejection(form, problem, _PLACES, said=said[form])
+        show_rejection(form, problem, _PLACES, fields_with_errors=fields_with_errors[form])
 
 
-def _step_field(place: str) -> str | None:
+def _step_field(path: str) -> str | None:
     """Return the step field for a path in a step's spec, or None for the step itself."""
     for beginning, field in _STEP_PLACES.items():
-        if place.startswith(beginning):
+        if path.startswith(beginning):
             return field
     return None
 

@@ -48,7 +48,7 @@ class ProviderForm(forms.Form):
     def spec(self) -> dict[str, Any]:
         """Return the provider in spec form. An empty secret keeps the stored one."""
         data = self.cleaned_data
-        found: dict[str, Any] = {
+        values: dict[str, Any] = {
             "name": data["name"],
             "kind": self.kind.name,
             "channels": list(data.get("channels") or self.kind.channels),
@@ -56,11 +56,11 @@ class ProviderForm(forms.Form):
             "enabled": data["enabled"],
         }
         for setting in settings_of(self.kind):
-            given = data[setting.name]
+            value = data[setting.name]
             # A secret that consists only of spaces counts as empty and keeps the stored one.
-            if given not in ("", None) and not (setting.is_secret and not given.strip()):
-                found[setting.name] = given
-        return found
+            if value not in ("", None) and not (setting.is_secret and not value.strip()):
+                values[setting.name] = value
+        return values
 
 
 class ProviderTestForm(forms.Form):
@@ -88,18 +88,18 @@ def _field(setting: ProviderSetting, *, is_stored: bool) -> forms.Field:
         "required": setting.is_required and not is_stored,
     }
     if setting.is_secret:
-        said = _("Saved. Leave it empty to keep it.") if is_stored else ""
-        common["help_text"] = f"{said} {told(setting.help)}".strip()
+        stored_hint = _("Saved. Leave it empty to keep it.") if is_stored else ""
+        common["help_text"] = f"{stored_hint} {told(setting.help)}".strip()
         return forms.CharField(
             max_length=4000, strip=False, widget=forms.PasswordInput(attrs={"autocomplete": "off"}), **common
         )
     match setting.kind:
         case ProviderSettingType.NUMBER:
             return forms.IntegerField(
-                min_value=setting.least, max_value=setting.most, initial=setting.default or None, **common
+                min_value=setting.min_value, max_value=setting.max_value, initial=setting.default or None, **common
             )
         case ProviderSettingType.CHOICE:
-            choices = [(one, one) for one in setting.choices]
+            choices = [(choice, choice) for choice in setting.choices]
             return forms.ChoiceField(choices=choices, initial=setting.default, **common)
         case ProviderSettingType.URL:
             attributes = {"inputmode": "url", "autocapitalize": "none", "spellcheck": "false"}

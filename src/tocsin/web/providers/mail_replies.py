@@ -9,7 +9,7 @@ from tocsin.access.roles import Permission
 from tocsin.notify.mail_replies.process import ReplyResult
 from tocsin.notify.models import MailReply
 from tocsin.web.http.authorization import requires
-from tocsin.web.http.request import SignedInRequest, page
+from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.ui import pagination
 
 
@@ -18,9 +18,9 @@ from tocsin.web.ui import pagination
 def mail_replies(request: SignedInRequest) -> HttpResponse:
     """Render the replies, newest first, filtered by outcome."""
     rows = MailReply.objects.select_related("user").order_by("-id")
-    chosen = request.GET.get("outcome", "")
-    if chosen in tuple(ReplyResult):
-        rows = rows.filter(outcome=chosen)
-    found = pagination.by_number(rows, request.GET.get("cursor", ""), size=50)
-    context = {"rows": found.rows, "page": found, "chosen": chosen}
-    return page(request, "providers/mail_replies.html", context, parts=("list",))
+    outcome = request.GET.get("outcome", "")
+    if outcome in tuple(ReplyResult):
+        rows = rows.filter(outcome=outcome)
+    result = pagination.paginate_by_number(rows, request.GET.get("cursor", ""), size=50)
+    context = {"rows": result.rows, "pagination": result, "chosen": outcome}
+    return render_view(request, "providers/mail_replies.html", context, partials=("list",))

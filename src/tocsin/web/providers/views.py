@@ -24,7 +24,7 @@ from tocsin.notify.providers.pool import ENVIRONMENT
 from tocsin.notify.providers.status import ProviderStatus
 from tocsin.notify.registry import BUILT_IN, CHANNELS, KINDS
 from tocsin.web.http.authorization import actor, requires
-from tocsin.web.http.request import SignedInRequest, page
+from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.providers.forms import ProviderForm, ProviderTestForm, initial_of
 from tocsin.web.told import told
 from tocsin.web.ui.confirm_delete import ask_and_delete
@@ -37,28 +37,34 @@ from tocsin.web.ui.forms import show_rejection
 def provider_list(request: SignedInRequest) -> HttpResponse:
     """Render every provider in failover order, and the channels without a provider."""
     rows = list(Provider.objects.all())
-    known = status.statuses()
-    refused = rejections.recent_rejections(request.now)
-    carried = {channel for row in rows if row.is_enabled for channel in row.channels}
-    by_environment = environment.current().smtp_url is not None
-    if by_environment:
-        carried.add("email")
+    statuses = status.statuses()
+    rejected = rejections.recent_rejections(request.now)
+    served = {channel for row in rows if row.is_enabled for channel in row.channels}
+    uses_environment = environment.current().smtp_url is not None
+    if uses_environment:
+        served.add("email")
     # Built-in providers deliver to addresses of their own: push devices and service URLs.
-    carried |= {channel for kind in BUILT_IN for channel in kind.channels}
+    served |= {channel for kind in BUILT_IN for channel in kind.channels}
     context = {
         "rows": [
-            (row, KINDS.get(row.kind), known.get(row.name, ProviderStatus()), _carries(row), refused.get(row.name, ()))
+            (
+                row,
+                KINDS.get(row.kind),
+                statuses.get(row.name, ProviderStatus()),
+                _channel_names(row),
+                rejected.get(row.name, ()),
+            )
             for row in rows
         ],
-        "environment_status": known.get(ENVIRONMENT, ProviderStatus()),
-        "environment_refused": refused.get(ENVIRONMENT, ()),
+        "environment_status": statuses.get(ENVIRONMENT, ProviderStatus()),
+        "environment_rejections": rejected.get(ENVIRONMENT, ()),
         "opted_out": _opted_out(),
         "kinds": KINDS.values(),
-        "environment": ENVIRONMENT if by_environment else "",
+        "environment": ENVIRONMENT if uses_environment else "",
         "built_in": BUILT_IN,
-        "without": [told(channel.label) for name, channel in CHANNELS.items() if name not in carried],
+        "without": [told(channel.label) for name, channel in CHANNELS.items() if name not in served],
     }
-    return page(request, "providers/list.html", context)
+    return render_view(request, "providers/list.html", context)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -70,14 +76,14 @@ def edit(request: SignedInRequest, number: int | None = None, kind_name: str = "
     if kind is None:
         raise Http404(_("This version does not know that kind of provider."))
     stored = commands.secrets_set(row) if row else frozenset()
-    begin = (
+    initial_values = (
         initial_of(commands.provider_spec(row)) if row else {"name": told(kind.label), "channels": list(kind.channels)}
     )
-    form = ProviderForm(request.POST or None, kind=kind, stored_secrets=stored, initial=begin)
-    seen = FormSnapshot.of(request, "provider", row, commands.provider_state)
+    form = ProviderForm(request.POST or None, kind=kind, stored_secrets=stored, initial=initial_values)
+    snapshot = FormSnapshot.of(request, "provider", row, commands.provider_state)
     if request.method == "POST" and form.is_valid():
         try:
-            with seen.unchanged():
+            with snapshot.unchanged():
                 saved = commands.save_provider(form.spec(), existing=row, actor=actor(request), now=request.now)
         except Rejected as rejected:
             show_rejection(form, rejected)
@@ -88,19 +94,19 @@ def edit(request: SignedInRequest, number: int | None = None, kind_name: str = "
         "form": form,
         "kind": kind,
         "provider": row,
-        "seen": seen,
-        **(_standing(row, request.now) if row else {}),
+        "snapshot": snapshot,
+        **(_status_context(row, request.now) if row else {}),
     }
-    return page(request, "providers/edit.html", context, status=422 if form.errors else 200)
+    return render_view(request, "providers/edit.html", context, status=422 if form.errors else 200)
 
 
-def _standing(row: Provider, now: datetime) -> dict[str, Any]:
+def _status_context(row: Provider, now: datetime) -> dict[str, Any]:
     """Return the provider's status, recent rejections, callback URLs and test form."""
     return {
-        "refused": rejections.recent_rejections(now).get(row.name, ()),
+        "rejections": rejections.recent_rejections(now).get(row.name, ()),
         "status": status.statuses().get(row.name, ProviderStatus()),
         "callbacks": status.webhook_urls(row),
-        "is_deaf": status.is_deaf(row),
+        "lacks_callback_url": status.lacks_callback_url(row),
         "test_form": ProviderTestForm(channels=row.channels),
     }
 
@@ -112,13 +118,13 @@ def send_test(request: SignedInRequest, number: int) -> HttpResponse:
     row = _find(number)
     form = ProviderTestForm(request.POST, channels=row.channels)
     if form.is_valid():
-        way, address = form.cleaned_data["channel"], form.cleaned_data["address"]
+        channel, address = form.cleaned_data["channel"], form.cleaned_data["address"]
         try:
-            sent = provider_tests.send_test(row, way, address, user_id=request.user.pk, now=request.now)
+            test_id = provider_tests.send_test(row, channel, address, user_id=request.user.pk, now=request.now)
         except Rejected as rejected:
             messages.error(request, rejected.detail)
         else:
-            return redirect("test_result", sent)
+            return redirect("test_result", test_id)
     else:
         messages.error(request, _("Choose a channel, and enter an address."))
     return redirect("provider", number)
@@ -140,11 +146,11 @@ def test(request: SignedInRequest, number: int) -> HttpResponse:
     """Test the address and credentials without sending anything."""
     row = _find(number)
     try:
-        said = commands.test_provider(row)
+        report = commands.test_provider(row)
     except (Temporary, Permanent, OutcomeUnknown) as error:
         messages.error(request, f"{row.name}: {error}")
     else:
-        messages.success(request, f"{row.name}: {said}")
+        messages.success(request, f"{row.name}: {report}")
     return redirect("provider", number)
 
 
@@ -153,11 +159,11 @@ def test(request: SignedInRequest, number: int) -> HttpResponse:
 def test_environment(request: SignedInRequest) -> HttpResponse:
     """Test the mail server that the environment configures."""
     try:
-        said = commands.test_environment()
+        report = commands.test_environment()
     except (Rejected, Temporary, Permanent, OutcomeUnknown) as error:
         messages.error(request, f"{ENVIRONMENT}: {error}")
     else:
-        messages.success(request, f"{ENVIRONMENT}: {said}")
+        messages.success(request, f"{ENVIRONMENT}: {report}")
     return redirect("providers")
 
 
@@ -170,15 +176,15 @@ def delete(request: SignedInRequest, number: int) -> HttpResponse:
         request,
         row,
         commands.delete_provider,
-        what=row.name,
-        back="provider",
-        then=("providers",),
-        about=_("What waits goes by the next provider of its channel, or into the sandbox if there is none."),
-        seen=FormSnapshot.of(request, "provider", row, commands.provider_state, is_deleting=True),
+        object_name=row.name,
+        back_view="provider",
+        success_target=("providers",),
+        consequences=_("What waits goes by the next provider of its channel, or into the sandbox if there is none."),
+        snapshot=FormSnapshot.of(request, "provider", row, commands.provider_state, is_deleting=True),
     )
 
 
-def _carries(row: Provider) -> str:
+def _channel_names(row: Provider) -> str:
     return ", ".join(told(CHANNELS[name].label) if name in CHANNELS else name for name in row.channels)
 
 

@@ -14,7 +14,7 @@ _BROWSERS = (
     ("Chrome/", "Chrome"),
     ("Safari/", "Safari"),
 )
-_PLACES = (
+_PLATFORMS = (
     ("iPhone", "iPhone"),
     ("iPad", "iPad"),
     ("Android", "Android"),
@@ -28,7 +28,7 @@ _PLACES = (
 def device_name(user_agent: str) -> str:
     """Return a name such as "Chrome on Android", or "This device" for an unknown User-Agent."""
     browser = next((name for mark, name in _BROWSERS if mark in user_agent), "")
-    place = next((name for mark, name in _PLACES if mark in user_agent), "")
-    if browser and place:
-        return f"{browser} on {place}"
-    return browser or place or "This device"
+    platform = next((name for mark, name in _PLATFORMS if mark in user_agent), "")
+    if browser and platform:
+        return f"{browser} on {platform}"
+    return browser or platform or "This device"

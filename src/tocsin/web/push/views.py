@@ -25,18 +25,18 @@ from tocsin.notify.enqueue import queue
 from tocsin.notify.inbound import responder_actions
 from tocsin.notify.integrations.web_push import devices as rows
 from tocsin.notify.integrations.web_push import keys
-from tocsin.notify.integrations.web_push.payload import ACTS
+from tocsin.notify.integrations.web_push.payload import ACTIONS
 from tocsin.notify.models import PushDevice
 from tocsin.notify.rules import push_only_check
 from tocsin.notify.text import signed_links
 from tocsin.notify.text.localization import localize
 from tocsin.people.models import User
 from tocsin.web.http.authorization import actor
-from tocsin.web.http.request import SignedInRequest, page
+from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.push.browsers import device_name
 from tocsin.web.told import told
 
-_OFFERED = frozenset(kind for kind, _label in ACTS)
+_COMMANDS = frozenset(kind for kind, _label in ACTIONS)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -44,22 +44,22 @@ def devices(request: SignedInRequest) -> HttpResponse:
     """Render the user's devices; a POST contains the browser's subscription."""
     if request.method == "POST":
         return _subscribe(request)
-    found = list(request.user.push_devices.all())
+    push_devices = list(request.user.push_devices.all())
     context = {
-        "devices": found,
+        "devices": push_devices,
         "method": rows.contact_method(request.user),
-        "is_only_way": is_only_way(request.user),
+        "is_push_only": is_push_only(request.user),
         "key": keys.public(request.now),
         "name": device_name(request.headers.get("User-Agent", "")),
     }
-    return page(request, "me/devices.html", context)
+    return render_view(request, "me/devices.html", context)
 
 
-def is_only_way(user: User) -> bool:
+def is_push_only(user: User) -> bool:
     """Return whether the user is reachable only by push at a high priority, so that a phone that is off or muted misses
     pages."""
     with database.transaction() as connection:
-        person = queue.people_of(connection, {user.pk}).get(user.pk)
+        person = queue.load_recipients(connection, {user.pk}).get(user.pk)
     return person is not None and bool(push_only_check.push_only_priorities(person))
 
 
@@ -88,20 +88,22 @@ def remove(request: SignedInRequest, number: int) -> HttpResponse:
 @require_POST
 def act(request: SignedInRequest) -> HttpResponse:
     """Handle a notification button: `{"token", "command"}`. Responds `{"text"}`, a sentence that the worker shows."""
-    said = _json(request)
+    payload = _json(request)
     try:
-        number, user_id = signed_links.verify(str(said.get("token", "")), request.now)
+        number, user_id = signed_links.verify(str(payload.get("token", "")), request.now)
     except Rejected as rejected:
-        return _answer(rejected.detail, 410)
+        return _json_answer(rejected.detail, 410)
     with database.transaction() as connection:
-        who = responder_actions.load_responder(connection, user_id)
-    if who is None:
-        return _answer(_("This push acts for nobody any more: its person is switched off."), 403)
-    asked = said.get("command")
-    if asked not in _OFFERED:
-        return _answer(_("This button is not known here."), 422)
-    answer = responder_actions.apply_answer(who, number, CommandKind(str(asked)), CommandChannel.PUSH, request.now)
-    return _answer(localize(answer.sentence, who.language), 200 if answer.is_done else 409)
+        responder = responder_actions.load_responder(connection, user_id)
+    if responder is None:
+        return _json_answer(_("This push acts for nobody any more: its person is switched off."), 403)
+    command = payload.get("command")
+    if command not in _COMMANDS:
+        return _json_answer(_("This button is not known here."), 422)
+    result = responder_actions.apply_answer(
+        responder, number, CommandKind(str(command)), CommandChannel.PUSH, request.now
+    )
+    return _json_answer(localize(result.sentence, responder.language), 200 if result.is_done else 409)
 
 
 @csrf_exempt
@@ -111,25 +113,25 @@ def act(request: SignedInRequest) -> HttpResponse:
 def changed(request: SignedInRequest) -> HttpResponse:
     """Replace a subscription that the browser renewed: `{"before", "after"}`. Knowing the old endpoint is the
     authorization."""
-    said = _json(request)
+    payload = _json(request)
     try:
-        device = rows.device_by_endpoint(str(said.get("before", "")))
+        device = rows.device_by_endpoint(str(payload.get("before", "")))
         if device is not None:
-            who = ConfigurationActor.of(device.user, "web")
-            rows.replace(device, said.get("after"), actor=who, now=request.now)
+            device_owner = ConfigurationActor.from_user(device.user, "web")
+            rows.replace(device, payload.get("after"), actor=device_owner, now=request.now)
     except Rejected as rejected:
-        return _answer(rejected.detail, 422)
-    return _answer("", 200 if device else 404)
+        return _json_answer(rejected.detail, 422)
+    return _json_answer("", 200 if device else 404)
 
 
 def _subscribe(request: SignedInRequest) -> HttpResponse:
     try:
-        given = json.loads(request.POST.get("subscription", ""))
+        subscription = json.loads(request.POST.get("subscription", ""))
     except ValueError:
-        given = None
+        subscription = None
     try:
         device = rows.subscribe(
-            request.user, given, request.POST.get("name", ""), actor=actor(request), now=request.now
+            request.user, subscription, request.POST.get("name", ""), actor=actor(request), now=request.now
         )
     except Rejected as rejected:
         messages.error(request, rejected.detail)
@@ -147,11 +149,11 @@ def _find(request: SignedInRequest, number: int) -> PushDevice:
 
 def _json(request: SignedInRequest) -> dict[str, Any]:
     try:
-        said = json.loads(request.body)
+        payload = json.loads(request.body)
     except ValueError:
         return {}
-    return said if isinstance(said, dict) else {}
+    return payload if isinstance(payload, dict) else {}
 
 
-def _answer(text: str, status: int) -> JsonResponse:
+def _json_answer(text: str, status: int) -> JsonResponse:
     return JsonResponse({"text": told(text)}, status=status)

@@ -18,7 +18,7 @@ from tocsin.core.validation import csv_text
 from tocsin.reports import night_load, response_times
 from tocsin.reports.period import Period
 from tocsin.reports.response_times import DurationStats, GroupBy, ResponseStats
-from tocsin.web.http.request import SignedInRequest, page
+from tocsin.web.http.request import SignedInRequest, render_view
 
 #: Selectable periods in days, including today.
 SPANS = (7, 30, 90, 365)
@@ -35,7 +35,7 @@ TABLES = {
     GroupBy.PRIORITY: gettext_lazy("Priority"),
 }
 #: Columns of the CSV file, named as in the API.
-_ANSWERS_COLUMNS = (
+_RESPONSE_COLUMNS = (
     "alerts",
     *(f"{what}_{part}" for what in ("acknowledged", "assigned", "closed")
       for part in ("count", "median_seconds", "p90_seconds")),
@@ -47,7 +47,7 @@ class ReportRow:
     """One row: its label, its statistics, and the length of its bar or column in percent of the longest."""
 
     label: str
-    answers: ResponseStats
+    stats: ResponseStats
     length: float
     #: Top of the column in percent, because SVG coordinates grow downwards.
     top: float
@@ -56,69 +56,70 @@ class ReportRow:
 @require_safe
 def reports(request: SignedInRequest) -> HttpResponse:
     """Render the statistics of a period as a chart and a table."""
-    days, by, period = _asked(request)
+    days, group_by, period = _parse_query(request)
     with database.transaction() as connection:
-        report = response_times.read(connection, period, by)
+        report = response_times.load_response_times(connection, period, group_by)
         people = night_load.load_nights(connection, period)
-    rows = _rows(report.rows, by)
+    rows = _rows(report.rows, group_by)
     context = {
         "days": days,
         "spans": SPANS,
-        "by": by,
+        "by": group_by,
         "tables": list(TABLES.items()),
-        "column": TABLES[by],
-        "together": report.together,
+        "column": TABLES[group_by],
+        "together": report.total,
         # Days and hours are drawn as columns; names, of which there may be many, as horizontal bars.
-        "columns": rows if by in (GroupBy.DAY, GroupBy.HOUR) else (),
+        "columns": rows if group_by in (GroupBy.DAY, GroupBy.HOUR) else (),
         # The newest day comes first.
-        "rows": rows[::-1] if by is GroupBy.DAY else rows,
+        "rows": rows[::-1] if group_by is GroupBy.DAY else rows,
         "most": response_times.MAX_ROWS,
         "people": people,
-        "most_at_night": max((one.at_night for one in people), default=0),
+        "most_at_night": max((person.at_night for person in people), default=0),
         "time_zone": request.user.time_zone,
-        "begins": night_load.BEGINS,
-        "ends": night_load.ENDS,
+        "begins": night_load.NIGHT_START,
+        "ends": night_load.NIGHT_END,
     }
-    return page(request, "reports/reports.html", context)
+    return render_view(request, "reports/reports.html", context)
 
 
 @require_safe
-def answers_csv(request: SignedInRequest) -> HttpResponse:
+def response_times_csv(request: SignedInRequest) -> HttpResponse:
     """Download the table as CSV, with times in seconds."""
-    days, by, period = _asked(request)
+    days, group_by, period = _parse_query(request)
     with database.transaction() as connection:
-        found = response_times.read(connection, period, by).rows
-    lines = ([row.key, row.alerts, *_numbers((row.acknowledged, row.assigned, row.closed))] for row in found)
-    return _file(f"alerts-by-{by}-{days}-days", [by.value, *_ANSWERS_COLUMNS], lines)
+        stats = response_times.load_response_times(connection, period, group_by).rows
+    lines = ([row.key, row.alerts, *_numbers((row.acknowledged, row.assigned, row.closed))] for row in stats)
+    return _file(f"alerts-by-{group_by}-{days}-days", [group_by.value, *_RESPONSE_COLUMNS], lines)
 
 
 @require_safe
 def nights_csv(request: SignedInRequest) -> HttpResponse:
     """Download the pages at night per user as CSV."""
-    days, _by, period = _asked(request)
+    days, _group_by, period = _parse_query(request)
     with database.transaction() as connection:
-        found = night_load.load_nights(connection, period)
-    lines = ([one.username, one.name, one.alerts, one.at_night, one.nights] for one in found)
+        loads = night_load.load_nights(connection, period)
+    lines = ([load.username, load.name, load.alerts, load.at_night, load.nights] for load in loads)
     return _file(f"nights-{days}-days", ["user", "name", "alerts", "at_night", "nights"], lines)
 
 
-def _asked(request: SignedInRequest) -> tuple[int, GroupBy, Period]:
+def _parse_query(request: SignedInRequest) -> tuple[int, GroupBy, Period]:
     """Parse the query string. Unknown values fall back to the defaults."""
     days = next((span for span in SPANS if str(span) == request.GET.get("days")), _DEFAULT_DAYS)
-    by = next((key for key in GroupBy if key == request.GET.get("by")), GroupBy.DAY)
-    return days, by, Period.last_days(days, request.now, ZoneInfo(request.user.time_zone))
+    group_by = next((key for key in GroupBy if key == request.GET.get("by")), GroupBy.DAY)
+    return days, group_by, Period.last_days(days, request.now, ZoneInfo(request.user.time_zone))
 
 
-def _rows(found: Sequence[ResponseStats], by: GroupBy) -> list[ReportRow]:
-    longest = max((row.alerts for row in found), default=0) or 1
-    lengths = [round(100 * row.alerts / longest, 1) for row in found]
+def _rows(stats: Sequence[ResponseStats], group_by: GroupBy) -> list[ReportRow]:
+    longest = max((row.alerts for row in stats), default=0) or 1
+    lengths = [round(100 * row.alerts / longest, 1) for row in stats]
     return [
-        ReportRow(_label(row.key, by), row, length, 100 - length) for row, length in zip(found, lengths, strict=True)
+        ReportRow(_label(row.key, group_by), row, length, 100 - length) for row, length in zip(stats, lengths,
+        strict=True)
     ]  # fmt: skip
 
 
-def _label(key: str, by: GroupBy) -> str:
-    match by:
+def _label(key: str, group_by: GroupBy) -> str:
+    match group_by:
         case GroupBy.DAY:
             return date_format(date.fromisoformat(key), pgettext("date format", "D j M Y"))
         case GroupBy.HOUR:
@@ -129,8 +130,10 @@ def _label(key: str, by: GroupBy) -> str:
             return key or _("none")
 
 
-def _numbers(several: Iterable[DurationStats]) -> list[object]:
-    return [value for one in several for value in (one.count, _seconds(one.median), _seconds(one.ninety))]
+def _numbers(durations: Iterable[DurationStats]) -> list[object]:
+    return [
+        value for duration in durations for value in (duration.count, _seconds(duration.p50), _seconds(duration.p90))
+    ]
 
 
 def _seconds(span: timedelta | None) -> int | None:

@@ -15,7 +15,7 @@ from tocsin.people import encrypted_addresses
 from tocsin.web.ui.choices import channel_name
 from tocsin.web.ui.richtext import safe_html
 
-SHAPES = ("email", "sms", "voice", "push", "chat")
+LAYOUTS = ("email", "sms", "voice", "push", "chat")
 
 #: The keys of a phone in rows. A key with a word works if the call offers it.
 KEYPAD = (
@@ -31,34 +31,34 @@ BUTTONS = (
 )
 
 
-def drawn(row: SandboxMessage) -> dict[str, Any]:
+def message_context(row: SandboxMessage) -> dict[str, Any]:
     """Return the template context of one message."""
     content = row.content
     link = content.get("link") or ""
-    shape = "push" if row.channel == "ntfy" else row.channel if row.channel in SHAPES else "push"
+    layout = "push" if row.channel == "ntfy" else row.channel if row.channel in LAYOUTS else "push"
     script = content.get("script") or {}
     return {
         "row": row,
         "channel": channel_name(row.channel),
         "address": encrypted_addresses.display_form(row.address),
-        "shape": shape,
+        "layout": layout,
         "subject": content.get("subject", ""),
         "text": content.get("text", ""),
         "body": safe_html(content.get("text", "")),
         "has_html": bool(content.get("html")),
         "sender": parse_sender(),
         "headers": content.get("headers") or {},
-        "others": [(b["label"], b["url"], own_path(b["url"])) for b in content.get("buttons") or []],
-        "link": own_path(link),
-        "acts": BUTTONS if shape in ("push", "chat") and signed_links.token_of(link) else (),
-        "said": [
+        "links": [(b["label"], b["url"], local_path(b["url"])) for b in content.get("buttons") or []],
+        "link": local_path(link),
+        "buttons": BUTTONS if layout in ("push", "chat") and signed_links.token_of(link) else (),
+        "spoken": [
             part
-            for part in (script.get("greeting"), script.get("said"), script.get("said"), script.get("menu"))
+            for part in (script.get("greeting"), script.get("message"), script.get("message"), script.get("menu"))
             if part
         ]
         or [content.get("text", "")],
         "language": script.get("language", "en-GB"),
-        "keypad": keypad(script.get("keys", "")) if shape == "voice" else (),
+        "keypad": keypad(script.get("keys", "")) if layout == "voice" else (),
     }
 
 
@@ -72,7 +72,7 @@ def parse_sender() -> str:
     return environment.current().email_from or f"Tocsin <tocsin@{urlsplit(environment.current().public_url).hostname}>"
 
 
-def own_path(url: str) -> str:
+def local_path(url: str) -> str:
     """Return the path of a URL of this installation, or "" for any other URL."""
     base = environment.current().public_url
     return url[len(base) :] or "/" if url.startswith(base) and urlsplit(url).netloc == urlsplit(base).netloc else ""

@@ -26,8 +26,8 @@ from tocsin.notify.models import Delivery, SandboxMessage
 from tocsin.notify.providers.pool import SANDBOX
 from tocsin.notify.text import signed_links
 from tocsin.notify.webhooks import CallPrompt, CallState, InboundText
-from tocsin.web.http.request import SignedInRequest, page
-from tocsin.web.sandbox.render import SHAPES, drawn
+from tocsin.web.http.request import SignedInRequest, render_view
+from tocsin.web.sandbox.render import LAYOUTS, message_context
 from tocsin.web.told import told
 from tocsin.web.ui import pagination
 from tocsin.web.ui.choices import channel_name
@@ -51,18 +51,18 @@ _MAIL_CSP = {
 def sandbox(request: SignedInRequest) -> HttpResponse:
     """Render the messages, newest first."""
     rows = visible(request)
-    chosen = request.GET.get("channel", "")
-    if chosen in CHANNELS:
-        rows = rows.filter(channel=chosen)
-    found = pagination.by_number(rows, request.GET.get("cursor", ""), size=20)
+    channel = request.GET.get("channel", "")
+    if channel in CHANNELS:
+        rows = rows.filter(channel=channel)
+    result = pagination.paginate_by_number(rows, request.GET.get("cursor", ""), size=20)
     context = {
-        "rows": [drawn(row) for row in found.rows],
-        "page": found,
-        "chosen": chosen,
+        "rows": [message_context(row) for row in result.rows],
+        "pagination": result,
+        "chosen": channel,
         "channels": [(name, channel_name(name)) for name in CHANNELS],
         "sees_all": request.user.role == Role.ADMIN,
     }
-    return page(request, "sandbox/sandbox.html", context, parts=("list",))
+    return render_view(request, "sandbox/sandbox.html", context, partials=("list",))
 
 
 @csp_override(_MAIL_CSP)
@@ -85,10 +85,12 @@ def act(request: SignedInRequest, number: int) -> HttpResponse:
     try:
         alert_id, user_id = signed_links.verify(signed_links.token_of(str(row.content.get("link", ""))), request.now)
     except Rejected as rejected:
-        return _answered(request, row, rejected.detail)
-    via = _VIA.get(row.channel if row.channel in SHAPES else "push", CommandChannel.PUSH)
-    heard = ProviderEventReceiver(SANDBOX, request.now)
-    return _answered(request, row, heard.button(user_id, alert_id, request.POST.get("command", ""), via).told)
+        return _respond(request, row, rejected.detail)
+    via = _VIA.get(row.channel if row.channel in LAYOUTS else "push", CommandChannel.PUSH)
+    receiver = ProviderEventReceiver(SANDBOX, request.now)
+    return _respond(
+        request, row, receiver.handle_button(user_id, alert_id, request.POST.get("command", ""), via).localized_sentence
+    )
 
 
 @require_POST
@@ -97,12 +99,12 @@ def text(request: SignedInRequest, number: int) -> HttpResponse:
     row = _find(request, number)
     if row.channel != "sms":
         raise Http404(_("Only a text message is answered so."))
-    said = request.POST.get("text", "")[:2000]
+    reply_text = request.POST.get("text", "")[:2000]
     # The address may be shared with another user, so the reply counts only as the recipient's.
-    answer = ProviderEventReceiver(SANDBOX, request.now, speaker=row.user_id).text(
-        InboundText("sms", row.address, said)
+    response_text = ProviderEventReceiver(SANDBOX, request.now, authenticated_user_id=row.user_id).handle_text(
+        InboundText("sms", row.address, reply_text)
     )
-    return _answered(request, row, answer or _("To this, Tocsin would answer nothing."))
+    return _respond(request, row, response_text or _("To this, Tocsin would answer nothing."))
 
 
 @require_POST
@@ -112,36 +114,38 @@ def key(request: SignedInRequest, number: int) -> HttpResponse:
     delivery = Delivery.objects.filter(pk=row.delivery).first()
     if row.channel != "voice" or delivery is None:
         raise Http404(_("There is no such call."))
-    digit, asked = request.POST.get("digit", "")[:1], request.POST.get("asked", "")[:1]
-    turn = CallState(str(delivery.notification_id), number=row.address, digits=digit, asked=asked)
-    step = voice_call.continue_call(SANDBOX, turn, request.now)
+    digit, expected_digit = request.POST.get("digit", "")[:1], request.POST.get("expected_digit", "")[:1]
+    call_state = CallState(
+        str(delivery.notification_id), number=row.address, digits=digit, pending_digit=expected_digit
+    )
+    step = voice_call.continue_call(SANDBOX, call_state, request.now)
     if "application/json" in request.headers.get("Accept", ""):
         return JsonResponse(_spoken(step))
-    said = " ".join(_spoken(step)["say"])
-    if step.asked:
-        said = f"{said} {_('Press the key again here.')}"
-        messages.info(request, said)
-        return redirect(f"{_place(request)}asked={step.asked}&call={row.pk}#message-{row.pk}")
-    messages.info(request, said)
+    spoken_text = " ".join(_spoken(step)["sentences"])
+    if step.pending_digit:
+        spoken_text = f"{spoken_text} {_('Press the key again here.')}"
+        messages.info(request, spoken_text)
+        return redirect(f"{_sandbox_url(request)}expected_digit={step.pending_digit}&call={row.pk}#message-{row.pk}")
+    messages.info(request, spoken_text)
     return redirect(_back(request, row))
 
 
 def _spoken(step: CallPrompt) -> dict[str, Any]:
     """Return the next sentences of the call, and the keys that it expects."""
     script = step.script
-    parts = [step.say]
+    parts = [step.speech]
     if script is not None:
-        parts += [script.greeting, script.said, script.said, script.menu]
+        parts += [script.greeting, script.message, script.message, script.menu]
     return {
-        "say": [part for part in parts if part],
-        "keys": script.keys if script is not None else step.asked,
-        "asked": step.asked,
-        "is_over": script is None and not step.asked,
+        "sentences": [part for part in parts if part],
+        "keys": script.keys if script is not None else step.pending_digit,
+        "expected_digit": step.pending_digit,
+        "is_over": script is None and not step.pending_digit,
         "language": step.language,
     }
 
 
-def _answered(request: SignedInRequest, row: SandboxMessage, sentence: str) -> HttpResponse:
+def _respond(request: SignedInRequest, row: SandboxMessage, sentence: str) -> HttpResponse:
     if "application/json" in request.headers.get("Accept", ""):
         return JsonResponse({"text": told(sentence)})
     messages.info(request, sentence)
@@ -149,13 +153,13 @@ def _answered(request: SignedInRequest, row: SandboxMessage, sentence: str) -> H
 
 
 def _back(request: SignedInRequest, row: SandboxMessage) -> str:
-    return f"{_place(request).rstrip('?&')}#message-{row.pk}"
+    return f"{_sandbox_url(request).rstrip('?&')}#message-{row.pk}"
 
 
-def _place(request: SignedInRequest) -> str:
+def _sandbox_url(request: SignedInRequest) -> str:
     """Return the sandbox URL with its filter, ready for further parameters."""
-    chosen = request.POST.get("channel", "")
-    return f"/sandbox/?channel={chosen}&" if chosen in CHANNELS else "/sandbox/?"
+    channel = request.POST.get("channel", "")
+    return f"/sandbox/?channel={channel}&" if channel in CHANNELS else "/sandbox/?"
 
 
 def visible(request: SignedInRequest) -> QuerySet[SandboxMessage]:

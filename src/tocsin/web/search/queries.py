@@ -31,7 +31,7 @@ class SearchHit:
     """One hit. `url` is empty if the user has no access to a detail view."""
 
     title: str
-    about: str
+    subtitle: str
     url: str
 
 
@@ -50,7 +50,7 @@ class SearchResults:
 
     #: Active alerts first, then the newest closed ones.
     alerts: Sequence[queries.AlertListRow]
-    all_alerts: str
+    alerts_url: str
     kinds: Sequence[HitGroup]
 
     @property
@@ -60,12 +60,12 @@ class SearchResults:
 
 def search_everything(text: str, viewer: Viewer, now: datetime) -> SearchResults:
     """Return everything that matches `text`. A user who may not see addresses cannot find users by them either."""
-    live, over = queries.search(text)
-    shown = query_union.first(live, MAX_HITS)
-    if len(shown) < MAX_HITS:
-        shown += query_union.first(over, MAX_HITS - len(shown))
+    active, inactive = queries.search(text)
+    alerts = query_union.first(active, MAX_HITS)
+    if len(alerts) < MAX_HITS:
+        alerts += query_union.first(inactive, MAX_HITS - len(alerts))
     kinds = [kind for kind in _kinds(text, viewer) if kind.hits]
-    return SearchResults(queries.rows_of(shown, now), f"{reverse('alerts')}?{urlencode({'q': text})}", kinds)
+    return SearchResults(queries.rows_of(alerts, now), f"{reverse('alerts')}?{urlencode({'q': text})}", kinds)
 
 
 def _kinds(text: str, viewer: Viewer) -> Iterator[HitGroup]:
@@ -73,41 +73,41 @@ def _kinds(text: str, viewer: Viewer) -> Iterator[HitGroup]:
     yield HitGroup(
         _("Inbound integrations"),
         "webhook",
-        [SearchHit(one.name, one.kind, reverse("integration", args=[one.pk])) for one in integrations[:MAX_HITS]],
+        [SearchHit(row.name, row.kind, reverse("integration", args=[row.pk])) for row in integrations[:MAX_HITS]],
     )
     yield HitGroup(_("People"), "user", list(_people(text, viewer)))
     groups = Group.objects.filter(name__icontains=text).order_by("name")
     yield HitGroup(
         _("Groups"),
         "users-group",
-        [SearchHit(one.name, "", reverse("group", args=[one.pk])) for one in groups[:MAX_HITS]],
+        [SearchHit(row.name, "", reverse("group", args=[row.pk])) for row in groups[:MAX_HITS]],
     )
     schedules = Schedule.objects.filter(name__icontains=text).select_related("group").order_by("name")
     yield HitGroup(
         _("Schedules"),
         "calendar-event",
-        [SearchHit(one.name, one.group.name, reverse("schedule", args=[one.pk])) for one in schedules[:MAX_HITS]],
+        [SearchHit(row.name, row.group.name, reverse("schedule", args=[row.pk])) for row in schedules[:MAX_HITS]],
     )
     policies = Policy.objects.filter(name__icontains=text).order_by("name")
     yield HitGroup(
         _("Escalation policies"),
         "stairs-up",
-        [SearchHit(one.name, "", reverse("policy", args=[one.pk])) for one in policies[:MAX_HITS]],
+        [SearchHit(row.name, "", reverse("policy", args=[row.pk])) for row in policies[:MAX_HITS]],
     )
     flows = Workflow.objects.filter(name__icontains=text).order_by("name")
     yield HitGroup(
         _("Workflows"),
         "git-branch",
-        [SearchHit(one.name, "", reverse("workflow", args=[one.pk])) for one in flows[:MAX_HITS]],
+        [SearchHit(row.name, "", reverse("workflow", args=[row.pk])) for row in flows[:MAX_HITS]],
     )
 
 
 def _people(text: str, viewer: Viewer) -> Iterator[SearchHit]:
     administers = viewer.may(Permission.ADMINISTER)
-    wanted = Q(name__icontains=text) | Q(username__icontains=text)
+    condition = Q(name__icontains=text) | Q(username__icontains=text)
     if administers:
-        wanted |= Q(email__icontains=text)
-    rows = User.objects.filter(wanted, is_active=True).prefetch_related("memberships__group").order_by("name")
+        condition |= Q(email__icontains=text)
+    rows = User.objects.filter(condition, is_active=True).prefetch_related("memberships__group").order_by("name")
     for user in rows[:MAX_HITS]:
         memberships = list(user.memberships.all())
         groups = ", ".join(membership.group.name for membership in memberships)

@@ -6,7 +6,7 @@ from django.http import HttpResponse
 from django.views.decorators.http import require_safe
 
 from tocsin.people import permissions
-from tocsin.web.http.request import SignedInRequest, page
+from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.search import queries
 
 
@@ -14,5 +14,5 @@ from tocsin.web.search import queries
 def search(request: SignedInRequest) -> HttpResponse:
     """Render the hits for the query in the URL, or the empty search."""
     text = request.GET.get("q", "").replace("\x00", "").strip()[:200]
-    found = queries.search_everything(text, permissions.viewer(request.user), request.now) if text else None
-    return page(request, "search/search.html", {"text": text, "found": found}, parts=("found",))
+    results = queries.search_everything(text, permissions.viewer(request.user), request.now) if text else None
+    return render_view(request, "search/search.html", {"text": text, "results": results}, partials=("results",))

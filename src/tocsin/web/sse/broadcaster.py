@@ -52,12 +52,12 @@ class EventStream:
         self._woken.clear()
         return True
 
-    def take(self) -> tuple[frozenset[str], bool]:
+    def pop_topics(self) -> tuple[frozenset[str], bool]:
         """Take the undelivered topics, and whether anything may have changed."""
-        told = frozenset(self.topics), self.everything
+        pending = frozenset(self.topics), self.everything
         self.topics.clear()
         self.everything = False
-        return told
+        return pending
 
 
 class Broadcaster:
@@ -82,17 +82,17 @@ class Broadcaster:
 
     def publish(self, topics: Iterable[str]) -> None:
         """Notify every open stream that `topics` changed. May be called from any thread."""
-        told = frozenset(topics)
-        if not told:
+        changed = frozenset(topics)
+        if not changed:
             return
         now = clock.now()
         with self._lock:
-            self._past.append((now, told))
+            self._past.append((now, changed))
             while self._past and (self._past[0][0] < now - HINT_RETENTION or len(self._past) > MAX_HINTS):
                 self._known_since = self._past.popleft()[0]
             streams = list(self._streams)
         for stream in streams:
-            _call(stream, partial(stream.add, told))
+            _call(stream, partial(stream.add, changed))
 
     def open(self, since: datetime | None) -> EventStream:
         """Open a stream on the running loop. It starts with the topics that changed after `since`, or with "anything
@@ -121,18 +121,18 @@ def _miss(stream: EventStream) -> None:
     stream.add(frozenset())
 
 
-def _call(stream: EventStream, what: Callable[[], None]) -> None:
+def _call(stream: EventStream, callback: Callable[[], None]) -> None:
     try:
-        stream.loop.call_soon_threadsafe(what)
+        stream.loop.call_soon_threadsafe(callback)
     except RuntimeError:
         # The event loop is closed: the process is stopping, and the stream with it.
         return
 
 
 #: The broadcaster of this process.
-hub = Broadcaster()
+process_broadcaster = Broadcaster()
 
 
 def publish(topics: Iterable[str]) -> None:
     """Notify every open stream of this process that `topics` changed."""
-    hub.publish(topics)
+    process_broadcaster.publish(topics)

@@ -21,10 +21,10 @@ from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_K
 from django.db import DatabaseError, close_old_connections
 from django.utils.crypto import constant_time_compare
 
-from tocsin.core.net.asgi import AsgiScope, Receive, Send, header, refuse
+from tocsin.core.net.asgi import AsgiScope, Receive, Send, header, send_error
 from tocsin.core.runtime import clock
 from tocsin.people.models import User
-from tocsin.web.sse.broadcaster import EventStream, hub
+from tocsin.web.sse.broadcaster import EventStream, process_broadcaster
 
 log = logging.getLogger(__name__)
 
@@ -45,47 +45,49 @@ _sessions = ThreadPoolExecutor(1, thread_name_prefix="live sessions")
 
 #: Set while the server is stopping; all streams then end.
 _stopping = False
-_open_of: Counter[int] = Counter()
+_open_streams: Counter[int] = Counter()
 
 
 async def stream(scope: AsgiScope, receive: Receive, send: Send) -> None:
     """Serve one browser's stream until it disconnects, signs out, or the server stops."""
     if scope["method"] != "GET":
-        await refuse(send, 405, "method_not_allowed", "This address only answers GET.", headers=[(b"allow", b"GET")])
+        await send_error(
+            send, 405, "method_not_allowed", "This address only answers GET.", headers=[(b"allow", b"GET")]
+        )
         return
     key = _session_key(scope)
     try:
         user = await _user_of(key) if key else None
     except DatabaseError as error:
         log.warning("The database does not say who wants live changes: %s", error)
-        await refuse(
+        await send_error(
             send, 503, "temporary", "The database does not answer. Try again.", headers=[(b"retry-after", b"5")]
         )
         return
     if user is None or key is None:
-        await refuse(send, 401, "not_signed_in", "Sign in to receive live changes.")
+        await send_error(send, 401, "not_signed_in", "Sign in to receive live changes.")
         return
-    if _open_of[user] >= MAX_STREAMS_PER_USER:
-        await refuse(
+    if _open_streams[user] >= MAX_STREAMS_PER_USER:
+        await send_error(
             send, 429, "too_many_streams", f"{MAX_STREAMS_PER_USER} live streams of this user are open already."
         )
         return
-    _open_of[user] += 1
-    stream = hub.open(_since(scope))
+    _open_streams[user] += 1
+    stream = process_broadcaster.open(_resume_time(scope))
     try:
         await _serve(stream, user, key, receive, send)
     finally:
-        hub.close(stream)
-        _open_of[user] -= 1
-        if not _open_of[user]:
-            del _open_of[user]
+        process_broadcaster.close(stream)
+        _open_streams[user] -= 1
+        if not _open_streams[user]:
+            del _open_streams[user]
 
 
 def stop() -> None:
     """End every stream of this process. Must be called on the server's event loop before it stops."""
     global _stopping
     _stopping = True
-    for stream in list(hub._streams):
+    for stream in list(process_broadcaster._streams):
         stream.add(frozenset())
 
 
@@ -102,22 +104,22 @@ async def _serve(stream: EventStream, user: int, key: str, receive: Receive, sen
             ],
         }
     )
-    gone = asyncio.ensure_future(_wait_until_gone(receive))
+    disconnected = asyncio.ensure_future(_wait_for_disconnect(receive))
     try:
         await send(_event("tick", "", "retry: 2000\n"))
         checked = asyncio.get_running_loop().time()
-        while not gone.done() and not _stopping:
-            told = await _next(stream, gone)
+        while not disconnected.done() and not _stopping:
+            event = await _next_event(stream, disconnected)
             if asyncio.get_running_loop().time() - checked > SESSION_CHECK_SECONDS:
                 checked = asyncio.get_running_loop().time()
                 if not await _is_still(user, key):
                     await send(_event("ended", ""))
                     break
-            if not gone.done() and not _stopping:
-                await send(told)
+            if not disconnected.done() and not _stopping:
+                await send(event)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
     finally:
-        gone.cancel()
+        disconnected.cancel()
 
 
 async def _is_still(user: int, key: str) -> bool:
@@ -129,36 +131,36 @@ async def _is_still(user: int, key: str) -> bool:
         return True
 
 
-async def _next(stream: EventStream, gone: asyncio.Future[None]) -> dict[str, Any]:
+async def _next_event(stream: EventStream, disconnected: asyncio.Future[None]) -> dict[str, Any]:
     woken = asyncio.ensure_future(stream.wait(KEEP_ALIVE_SECONDS))
-    both: set[asyncio.Future[Any]] = {woken, gone}
-    await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+    pending: set[asyncio.Future[Any]] = {woken, disconnected}
+    await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
     if not woken.done():
         woken.cancel()
         return _event("tick", "")
     if not woken.result():
         return _event("tick", "")
     await asyncio.sleep(GATHER_SECONDS)
-    topics, everything = stream.take()
+    topics, everything = stream.pop_topics()
     if everything:
         return _event("all", "")
     return _event("hint", " ".join(sorted(topics))) if topics else _event("tick", "")
 
 
-def _event(name: str, data: str, more: str = "") -> dict[str, Any]:
+def _event(name: str, data: str, prefix: str = "") -> dict[str, Any]:
     number = int(clock.now().timestamp() * 1000)
-    text = f"{more}id: {number}\nevent: {name}\ndata: {data}\n\n"
+    text = f"{prefix}id: {number}\nevent: {name}\ndata: {data}\n\n"
     return {"type": "http.response.body", "body": text.encode(), "more_body": True}
 
 
-async def _wait_until_gone(receive: Receive) -> None:
+async def _wait_for_disconnect(receive: Receive) -> None:
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             return
 
 
-def _since(scope: AsgiScope) -> datetime | None:
+def _resume_time(scope: AsgiScope) -> datetime | None:
     query = parse_qs(scope.get("query_string", b"").decode("latin-1"))
     text = header(scope, b"last-event-id") or (query.get("since") or [""])[0]
     # 14 digits of milliseconds reach the year 5138; a longer number cannot be an event id.
@@ -179,21 +181,21 @@ def _session_key(scope: AsgiScope) -> str | None:
 
 async def _user_of(key: str) -> int | None:
     """Return the id of the active user that is signed in with the session, or None."""
-    return await asyncio.get_running_loop().run_in_executor(_sessions, _look_up, key)
+    return await asyncio.get_running_loop().run_in_executor(_sessions, _load_user_id, key)
 
 
-def _look_up(key: str) -> int | None:
+def _load_user_id(key: str) -> int | None:
     try:
         engine = import_module(settings.SESSION_ENGINE)
         session = engine.SessionStore(key)
-        number, backend = session.get(SESSION_KEY), session.get(BACKEND_SESSION_KEY)
-        if number is None or backend not in settings.AUTHENTICATION_BACKENDS:
+        user_id, backend = session.get(SESSION_KEY), session.get(BACKEND_SESSION_KEY)
+        if user_id is None or backend not in settings.AUTHENTICATION_BACKENDS:
             return None
-        user = User.objects.filter(pk=number, is_active=True).first()
+        user = User.objects.filter(pk=user_id, is_active=True).first()
         if user is None:
             return None
-        fits = [user.get_session_auth_hash(), *user.get_session_auth_fallback_hash()]
-        given = session.get(HASH_SESSION_KEY) or ""
-        return int(user.pk) if any(constant_time_compare(given, hashed) for hashed in fits) else None
+        valid_hashes = [user.get_session_auth_hash(), *user.get_session_auth_fallback_hash()]
+        session_hash = session.get(HASH_SESSION_KEY) or ""
+        return int(user.pk) if any(constant_time_compare(session_hash, hashed) for hashed in valid_hashes) else None
     finally:
         close_old_connections()

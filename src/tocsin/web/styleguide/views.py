@@ -13,14 +13,14 @@ from django.views.decorators.http import require_http_methods
 from tocsin.alerts.states import AlertStatus, Priority
 from tocsin.escalation.policy.policy_templates import policy_templates
 from tocsin.inbound.enums import MessageStatus
-from tocsin.web.http.request import SignedInRequest, page
+from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.ui import guide_text
 from tocsin.web.ui.forms import CodeField, DurationField, ZoneField
-from tocsin.web.ui.notification_rule_forms import ways
+from tocsin.web.ui.notification_rule_forms import rule_formset
 
 _SENTENCE = "Paged Alice Andersson: primary of Service Desk until Mon 09:00, by the schedule Weekly primary."
 
-_WAYS = (("email", "Email-Official"), ("sms", "SMS-Official"))
+_CONTACT_METHODS = (("email", "Email-Official"), ("sms", "SMS-Official"))
 _GUIDE = """## A guide
 
 1. Open **Configuration** and paste this:
@@ -79,8 +79,10 @@ def styleguide(request: SignedInRequest) -> HttpResponse:
         "reason": _SENTENCE,
         "form": ExampleForm(),
         "bad": bad,
-        "guide": guide_text.as_html(_GUIDE),
-        "ways": ways(None, [{"way": "sms", "wait": "2m", "times": 1, "every": "5m"}], "ways", _WAYS),
+        "guide": guide_text.render_html(_GUIDE),
+        "rules": rule_formset(
+            None, [{"method": "sms", "wait": "2m", "times": 1, "every": "5m"}], "ways", _CONTACT_METHODS
+        ),
         "templates": policy_templates("UTC"),
     }
-    return page(request, "styleguide/styleguide.html", context)
+    return render_view(request, "styleguide/styleguide.html", context)

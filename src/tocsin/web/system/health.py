@@ -21,7 +21,7 @@ from tocsin.operate.node_heartbeat import NodeStatus
 class SystemHealth:
     """Everything that the System view shows."""
 
-    standing: HealthStatus
+    status: HealthStatus
     nodes: list[NodeStatus]
     #: (label, value)
     facts: list[tuple[Any, Any]]
@@ -33,7 +33,7 @@ def read() -> SystemHealth:
         row = connection.execute(
             "SELECT current_setting('server_version'), pg_size_pretty(pg_database_size(current_database()))"
         ).fetchone()
-        found = health_status.status_from_problems(connection), node_heartbeat.load_nodes(connection)
+        status_and_nodes = health_status.status_from_problems(connection), node_heartbeat.load_nodes(connection)
     assert row is not None
     facts = [
         ("Tocsin", __version__),
@@ -43,4 +43,4 @@ def read() -> SystemHealth:
         ("Python", platform.python_version()),
         ("Django", django.get_version()),
     ]
-    return SystemHealth(*found, facts)
+    return SystemHealth(*status_and_nodes, facts)

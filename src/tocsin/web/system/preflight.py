@@ -46,10 +46,10 @@ class PreflightPath:
     policy: str
     people: Sequence[PreflightPerson]
     #: Number of pages beyond those shown.
-    more: int
+    more_pages: int
     notes: Sequence[str]
     #: Whether nobody would be reached although the integration should page.
-    is_wrong: bool
+    reaches_nobody: bool
     #: Whether somebody would be reached, but late.
     is_late: bool
     #: The first clients of the route's client table on this path. Empty: clients that are not in the table. None: the
@@ -66,7 +66,7 @@ class PreflightRow:
     name: str
     is_dry_run: bool
     is_fine: bool
-    ways: Sequence[PreflightPath]
+    paths: Sequence[PreflightPath]
 
 
 class MomentForm(forms.Form):
@@ -77,45 +77,50 @@ class MomentForm(forms.Form):
 
 def read(request: SignedInRequest) -> dict[str, Any]:
     """Return the template context of the pre-flight check."""
-    begin = preflight.next_at(NIGHT_HOUR, timezone.localtime(request.now))
-    form = MomentForm(request.GET if "at" in request.GET else None, initial={"at": begin})
-    chosen = form.cleaned_data["at"] if form.is_bound and form.is_valid() else None
-    at = chosen or begin
+    default_at = preflight.next_at(NIGHT_HOUR, timezone.localtime(request.now))
+    form = MomentForm(request.GET if "at" in request.GET else None, initial={"at": default_at})
+    requested_at = form.cleaned_data["at"] if form.is_bound and form.is_valid() else None
+    at = requested_at or default_at
     return {
         "moment_form": form,
         "at": at,
-        "rows": [_row(one) for one in preflight.preflight(at, registry.shared_registry())],
+        "rows": [_row(result) for result in preflight.preflight(at, registry.shared_registry())],
     }
 
 
-def _row(one: preflight.PreflightResult) -> PreflightRow:
-    is_dry_run = one.mode is IntegrationMode.DRY_RUN
-    return PreflightRow(one.id, one.name, is_dry_run, one.is_fine, [_way(way, is_dry_run) for way in one.ways])
+def _row(result: preflight.PreflightResult) -> PreflightRow:
+    is_dry_run = result.mode is IntegrationMode.DRY_RUN
+    return PreflightRow(
+        result.id, result.name, is_dry_run, result.is_fine, [_path(route, is_dry_run) for route in result.routes]
+    )
 
 
-def _way(way: preflight.PreflightRoute, is_dry_run: bool) -> PreflightPath:
-    is_wrong = not (way.reaches or way.records or is_dry_run)
-    first = way.pages[0].after if way.pages else timedelta()
-    within = max(preflight.LATE_AFTER, first + timedelta(minutes=1))
-    shown = [page for page in way.pages if page.after <= within][:MAX_PAGES_SHOWN]
-    people = [PreflightPerson(name, list(_moments(pages))) for name, pages in preflight.by_person(shown).items()]
+def _path(route: preflight.PreflightRoute, is_dry_run: bool) -> PreflightPath:
+    reaches_nobody = not (route.reaches_anybody or route.is_log_only or is_dry_run)
+    first = route.pages[0].after if route.pages else timedelta()
+    horizon = max(preflight.LATE_AFTER, first + timedelta(minutes=1))
+    shown_pages = [page for page in route.pages if page.after <= horizon][:MAX_PAGES_SHOWN]
+    people = [
+        PreflightPerson(name, list(_moments(pages)))
+        for name, pages in preflight.pages_by_recipient(shown_pages).items()
+    ]
     return PreflightPath(
-        way.route,
-        way.policy,
+        route.route,
+        route.policy,
         people,
-        len(way.pages) - len(shown),
-        way.notes,
-        is_wrong,
+        len(route.pages) - len(shown_pages),
+        route.notes,
+        reaches_nobody,
         first > preflight.LATE_AFTER,
-        None if way.clients is None else way.clients[:MAX_CLIENTS_SHOWN],
-        max(0, len(way.clients or ()) - MAX_CLIENTS_SHOWN),
+        None if route.clients is None else route.clients[:MAX_CLIENTS_SHOWN],
+        max(0, len(route.clients or ()) - MAX_CLIENTS_SHOWN),
     )
 
 
 def _moments(pages: Sequence[SimulatedPage]) -> Iterator[tuple[str, datetime, str]]:
     """Combine pages of the same minute: ("E-mail, SMS", 03:00, "")."""
-    for minute, alike in groupby(pages, key=lambda page: page.at.replace(second=0, microsecond=0)):
-        together = list(alike)
-        channels = dict.fromkeys(channel_name(page.channel) for page in together)
-        problems = dict.fromkeys(page.problem for page in together if page.problem)
+    for minute, same_minute in groupby(pages, key=lambda page: page.at.replace(second=0, microsecond=0)):
+        minute_pages = list(same_minute)
+        channels = dict.fromkeys(channel_name(page.channel) for page in minute_pages)
+        problems = dict.fromkeys(page.problem for page in minute_pages if page.problem)
         yield ", ".join(channels), minute, " ".join(problems)

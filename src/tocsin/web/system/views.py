@@ -19,7 +19,7 @@ from tocsin.core.errors import Rejected
 from tocsin.inbound.maintenance import commands as maintenance_windows
 from tocsin.operate import doctor
 from tocsin.web.http.authorization import actor, requires
-from tocsin.web.http.request import SignedInRequest, page
+from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.system import health, preflight
 from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import ZoneField, show_rejection
@@ -98,13 +98,18 @@ class SystemSettingsForm(forms.Form):
 @requires(Permission.ADMINISTER)
 def system(request: SignedInRequest) -> HttpResponse:
     """Render the result of the last self-check, remedies, and the nodes."""
-    found = health.read()
-    in_force = maintenance_windows.in_force(request.now)
-    context = {"health": found, "standing": found.standing, "in_force": in_force, **preflight.read(request)}
+    system_health = health.read()
+    active_windows = maintenance_windows.active_windows(request.now)
+    context = {
+        "health": system_health,
+        "status": system_health.status,
+        "active_windows": active_windows,
+        **preflight.read(request),
+    }
     if "examine" in request.GET:
         # Without JavaScript the complete view waits for the examination.
-        context["found"] = doctor.examine(request.now)
-    return page(request, "system/system.html", context, parts=("checks", "preflight"))
+        context["examination"] = doctor.examine(request.now)
+    return render_view(request, "system/system.html", context, partials=("checks", "preflight"))
 
 
 @require_safe
@@ -112,7 +117,7 @@ def system(request: SignedInRequest) -> HttpResponse:
 def examination(request: SignedInRequest) -> HttpResponse:
     """Render the results of `tocsin doctor`. Takes seconds, because it contacts the providers and the public
     address."""
-    return page(request, "system/doctor.html", {"found": doctor.examine(request.now)})
+    return render_view(request, "system/doctor.html", {"examination": doctor.examine(request.now)})
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -120,18 +125,18 @@ def examination(request: SignedInRequest) -> HttpResponse:
 def settings(request: SignedInRequest) -> HttpResponse:
     """Edit the installation's settings."""
     form = SystemSettingsForm(request.POST or None, initial=_stored())
-    seen = FormSnapshot(request, "settings", "", _stored, keys=(*form.fields,))
+    snapshot = FormSnapshot(request, "settings", "", _stored, keys=(*form.fields,))
     if request.method == "POST" and form.is_valid():
         try:
-            with seen.unchanged():
+            with snapshot.unchanged():
                 settings_commands.change_settings(form.cleaned_data, actor=actor(request), now=request.now)
         except Rejected as rejected:
             show_rejection(form, rejected)
         else:
             messages.success(request, _("Saved."))
             return redirect("settings")
-    context = {"form": form, "seen": seen}
-    return page(request, "system/settings.html", context, status=422 if form.errors else 200)
+    context = {"form": form, "snapshot": snapshot}
+    return render_view(request, "system/settings.html", context, status=422 if form.errors else 200)
 
 
 def _stored() -> dict[str, Any]:

@@ -23,7 +23,7 @@ from tocsin.web.oncall.timeline_layout import (
     TimelineSpan,
 )
 from tocsin.web.told import told
-from tocsin.web.ui.forms import reader_zone
+from tocsin.web.ui.forms import user_zone
 
 register = template.Library()
 
@@ -44,57 +44,59 @@ def lanes(count: int) -> int:
 
 
 @register.simple_tag
-def between(since: datetime | None, until: datetime | None) -> str:
+def period(since: datetime | None, until: datetime | None) -> str:
     """Format a period, such as "Mon 30 Nov 09:00 – Mon 7 Dec 09:00", in the user's zone. An open end is written out."""
-    return describe_shift.between(since, until)
+    return describe_shift.format_period(since, until)
 
 
 @register.simple_tag
-def piece_words(row: TimelineRow, piece: TimelineSegment) -> str:
+def describe_segment(row: TimelineRow, segment: TimelineSegment) -> str:
     """Describe a timeline segment in full: user, period, reasons and what takes precedence over it."""
-    when = between(piece.since, piece.until)
-    if piece.tone == "gap":
-        return _("Nobody is %(role)s, %(when)s") % {"role": describe_shift.role_name(piece.role), "when": when}
+    times = period(segment.since, segment.until)
+    if segment.tone == "gap":
+        return _("Nobody is %(role)s, %(when)s") % {"role": describe_shift.role_name(segment.role), "when": times}
     match row.kind:
-        case RowKind.WINNER:
-            said = [
-                f"{piece.text}, {describe_shift.role_name(piece.role)}",
-                when,
-                *(told(reason) for reason in piece.reasons),
+        case RowKind.FINAL:
+            parts = [
+                f"{segment.text}, {describe_shift.role_name(segment.role)}",
+                times,
+                *(told(reason) for reason in segment.reasons),
             ]
         case RowKind.SHIFT:
-            hidden = [_("Does not count: %(why)s") % {"why": told(piece.reasons[0])}] if piece.reasons else []
-            said = [piece.text, when, *hidden]
+            hidden_reason = (
+                [_("Does not count: %(why)s") % {"why": told(segment.reasons[0])}] if segment.reasons else []
+            )
+            parts = [segment.text, times, *hidden_reason]
         case RowKind.OVERRIDES:
-            whose = [_("instead of %(name)s") % {"name": piece.reasons[0]}] if piece.reasons else []
-            said = [_("Override: %(name)s") % {"name": piece.text}, when, *whose]
+            replaced = [_("instead of %(name)s") % {"name": segment.reasons[0]}] if segment.reasons else []
+            parts = [_("Override: %(name)s") % {"name": segment.text}, times, *replaced]
         case RowKind.ABSENCES:
-            cover = _("%(name)s covers") % {"name": piece.reasons[0]} if piece.reasons else _("nobody covers")
-            said = [_("%(name)s is out of office") % {"name": piece.text}, when, cover]
-    return ". ".join(said)
+            cover = _("%(name)s covers") % {"name": segment.reasons[0]} if segment.reasons else _("nobody covers")
+            parts = [_("%(name)s is out of office") % {"name": segment.text}, times, cover]
+    return ". ".join(parts)
 
 
 @register.simple_tag
-def part_of_day(piece: TimelineSegment, day: date) -> str:
+def part_of_day(segment: TimelineSegment, day: date) -> str:
     """Format the part of `day` that a segment covers, such as "09:00 – 17:00", or "all day" if it extends beyond both
     ends."""
-    zone = reader_zone()
+    zone = user_zone()
     begin, end = weekly_windows.midnight(day, zone), weekly_windows.midnight(day + timedelta(days=1), zone)
-    since = piece.since if piece.since and piece.since > begin else None
-    until = piece.until if piece.until and piece.until < end else None
+    since = segment.since if segment.since and segment.since > begin else None
+    until = segment.until if segment.until and segment.until < end else None
     if since is None and until is None:
         return _("all day")
     return f"{_clock(since) if since else '00:00'} – {_clock(until) if until else '24:00'}"
 
 
 @register.simple_tag
-def link_of(row: TimelineRow | None, piece: TimelineSegment, group_id: int, drawn: TimelineDrawing) -> str:
+def segment_url(row: TimelineRow | None, segment: TimelineSegment, group_id: int, layout: TimelineDrawing) -> str:
     """Return the URL of the action for a segment, or "". Without a row the segment belongs to the final schedule."""
-    kind = row.kind if row is not None else RowKind.WINNER
-    if kind is RowKind.WINNER:
-        return timeline.link_to(piece, group_id, drawn.range)
-    if kind is RowKind.OVERRIDES and piece.override_id:
-        return reverse("override", args=[piece.override_id])
+    kind = row.kind if row is not None else RowKind.FINAL
+    if kind is RowKind.FINAL:
+        return timeline.segment_url(segment, group_id, layout.range)
+    if kind is RowKind.OVERRIDES and segment.override_id:
+        return reverse("override", args=[segment.override_id])
     return ""
 
 
@@ -111,35 +113,35 @@ def span_name(span: TimelineSpan) -> str:
 
 
 @register.filter
-def range_name(shown: DateRange) -> str:
+def range_name(date_range: DateRange) -> str:
     """Format a date range: "30 Nov – 6 Dec 2026", "November 2026" or "Monday 30 November 2026"."""
-    match shown.span:
+    match date_range.span:
         case TimelineSpan.DAY:
-            return date_format(shown.first, pgettext("date format", "l j F Y"))
+            return date_format(date_range.first, pgettext("date format", "l j F Y"))
         case TimelineSpan.MONTH:
-            return date_format(shown.first, "F Y")
+            return date_format(date_range.first, "F Y")
         case TimelineSpan.WEEK:
-            last = shown.end - timedelta(days=1)
-            begin = date_format(shown.first, pgettext("date format", "j M"))
+            last = date_range.end - timedelta(days=1)
+            begin = date_format(date_range.first, pgettext("date format", "j M"))
             return f"{begin} – {date_format(last, pgettext('date format', 'j M Y'))}"
 
 
 @register.filter
-def on_day(day: date) -> str:
+def short_day(day: date) -> str:
     """Format a date as "Mon 30 Nov"."""
     return describe_shift.day(day)
 
 
 @register.filter
-def on_day_of_year(day: date) -> str:
+def short_date(day: date) -> str:
     """Format a date as "Mon 30 Nov 2026"."""
     return date_format(day, pgettext("date format", "D j M Y"))
 
 
 @register.filter
-def midnights(shown: DateRange) -> str:
+def midnights(date_range: DateRange) -> str:
     """Return the range's day boundaries as ISO times; the drag script uses them to convert pixels to times."""
-    return " ".join(at.isoformat() for at in shown.midnights)
+    return " ".join(at.isoformat() for at in date_range.midnights)
 
 
 @register.filter
@@ -149,5 +151,5 @@ def weekday(day: date) -> str:
 
 
 def _clock(at: datetime) -> str:
-    here: time = timezone.localtime(at).time()
-    return here.strftime("%H:%M")
+    local_time: time = timezone.localtime(at).time()
+    return local_time.strftime("%H:%M")

@@ -27,8 +27,8 @@ def short_span(value: timedelta | None) -> str:
         return _("%(number)s s") % {"number": max(0, round(value.total_seconds()))}
     days, hours, minutes = minutes // 1440, minutes % 1440 // 60, minutes % 60
     units = ((days, _("%(number)s d")), (hours, _("%(number)s h")), (minutes, _("%(number)s min")))
-    said = [unit % {"number": number} for number, unit in (units[:2] if days else units[1:]) if number]
-    return " ".join(said)
+    parts = [unit % {"number": number} for number, unit in (units[:2] if days else units[1:]) if number]
+    return " ".join(parts)
 
 
 @register.simple_tag
@@ -38,8 +38,8 @@ def times_cells(times: DurationStats, alerts: int) -> SafeString:
         '<td class="tight right">{} <span class="soft">{}&nbsp;%</span></td><td>{}</td><td>{}</td>',
         counted(times.count),
         round(100 * times.count / alerts) if alerts else 0,
-        short_span(times.median) or _NOBODY,
-        short_span(times.ninety) or _NOBODY,
+        short_span(times.p50) or _NOBODY,
+        short_span(times.p90) or _NOBODY,
     )
 
 
@@ -51,7 +51,7 @@ def times_cell(times: DurationStats, label: str) -> SafeString:
     return format_html(
         '<td data-label="{}">{}<div class="meta">{} · {}</div></td>',
         label,
-        short_span(times.median),
-        short_span(times.ninety),
+        short_span(times.p50),
+        short_span(times.p90),
         _("%(count)s alerts") % {"count": counted(times.count)},
     )

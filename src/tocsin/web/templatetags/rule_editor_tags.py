@@ -15,19 +15,19 @@ register = template.Library()
 
 
 @register.filter
-def lookup(found: Mapping[str, object], row: str) -> object:
+def lookup(mapping: Mapping[str, object], row: str) -> object:
     """Return the value for a row path, or None."""
-    return found.get(row)
+    return mapping.get(row)
 
 
 @register.filter
-def knows(found: Mapping[str, object], row: str) -> bool:
+def has_row(mapping: Mapping[str, object], row: str) -> bool:
     """Return whether there is a value for a row path."""
-    return row in found
+    return row in mapping
 
 
 @register.filter
-def as_id(row: str) -> str:
+def element_id(row: str) -> str:
     """Return a row path as part of an element id."""
     return row.replace(".", "-")
 
@@ -45,11 +45,11 @@ def join_row(row: str, number: int) -> str:
 
 
 @register.filter
-def sort_of(node: ConditionNode) -> str:
-    """Return the kind of a condition row: "leaf", "group" or "yaml"."""
+def node_kind(node: ConditionNode) -> str:
+    """Return the kind of a condition row: "comparison", "group" or "yaml"."""
     match node:
         case ComparisonRow():
-            return "leaf"
+            return "comparison"
         case ConditionGroup():
             return "group"
         case _:
@@ -61,16 +61,16 @@ def sentence(row: RuleRow | route_form.RouteRow, fields: Iterable[tuple[str, str
     """Describe a rule or route in a sentence, such as "Open an alert when status contains New"."""
     labels = dict(fields)
     if isinstance(row, route_form.RouteRow):
-        return route_form.say(row, labels)
+        return route_form.describe_route(row, labels)
     match row.mode:
-        case RuleMode.KIND:
-            when = row.brings
+        case RuleMode.DEFAULT:
+            when = row.default
         case RuleMode.ALWAYS:
             when = "always"
         case RuleMode.NEVER:
             when = "never"
         case RuleMode.WHEN:
-            when = condition_form.say_rows(row.when, labels)
+            when = condition_form.describe_rows(row.when, labels)
     if when in ("always", "never"):
         return f"{row.label}: {_('always') if when == 'always' else _('never')}."
     return _("%(what)s when %(when)s.") % {"what": row.label, "when": when}

@@ -38,7 +38,7 @@ register = template.Library()
 _PRIORITIES = dict(PRIORITIES)
 
 #: Endings of the subjects that Tocsin itself writes: for unreadable messages and for heartbeats.
-_OWN_SUBJECTS = (" sent something Tocsin cannot read", " is silent", " does not end", " says that it failed")
+_TOCSIN_SUBJECTS = (" sent something Tocsin cannot read", " is silent", " does not end", " says that it failed")
 
 
 @register.simple_tag
@@ -66,11 +66,11 @@ def moment(at: datetime | None, style: str = "relative") -> SafeString | str:
         at.isoformat(),
         format_exact(local),
         SafeString(' data-relative=""') if style == "relative" else "",
-        _said(local, style),
+        _format_time(local, style),
     )
 
 
-def _said(local: datetime, style: str) -> str:
+def _format_time(local: datetime, style: str) -> str:
     match style:
         case "relative":
             return format_moment(local, clock.now())
@@ -120,13 +120,13 @@ def told_about(text: str, name: str) -> str:
 
 
 @register.filter
-def own_words(subject: str) -> str:
+def translate_subject(subject: str) -> str:
     """Translate a subject that Tocsin wrote; return any other subject unchanged."""
-    return _told(subject) if subject.endswith(_OWN_SUBJECTS) else subject
+    return _told(subject) if subject.endswith(_TOCSIN_SUBJECTS) else subject
 
 
 @register.simple_tag
-def comes_from(alert: Alert) -> str:
+def alert_origin(alert: Alert) -> str:
     """Return the name of the alert's integration, or how the alert was opened, or its source."""
     if alert.integration is not None:
         return alert.integration.name
@@ -142,16 +142,16 @@ def comes_from(alert: Alert) -> str:
 @register.simple_tag
 def person(user: User | None, name: str = "", *, bare: bool = False) -> SafeString | str:
     """Render a user as initials and name. With `bare` only screen readers and the tooltip get the name."""
-    shown = user.display_name if user is not None else name
-    if not shown:
+    display_name = user.display_name if user is not None else name
+    if not display_name:
         return ""
     return format_html(
         '<span class="person" title="{}"><span class="avatar" aria-hidden="true">{}</span>'
         '<span class="{}">{}</span></span>',
-        shown,
-        initials(shown),
+        display_name,
+        initials(display_name),
         "off-screen" if bare else "",
-        shown,
+        display_name,
     )
 
 
@@ -197,18 +197,20 @@ def _state(status: AlertStatus, acknowledged: bool) -> tuple[str, str]:
 
 
 @register.simple_tag
-def what_next(row: AlertListRow) -> SafeString | str:
+def next_action(row: AlertListRow) -> SafeString | str:
     """Render the next action of a listed alert, or when it was closed."""
     alert = row.alert
     match AlertStatus(alert.status):
         case AlertStatus.ON_HOLD:
             return format_html("<span>{} <strong>{}</strong></span>", _("Back"), moment(alert.hold_until))
         case AlertStatus.ASSIGNED:
-            nothing = _("Nothing: %(name)s has it") % {"name": alert.owner or alert.owner_name}
-            return format_html('<span class="soft">{}</span>', nothing)
+            owner_text = _("Nothing: %(name)s has it") % {"name": alert.owner or alert.owner_name}
+            return format_html('<span class="soft">{}</span>', owner_text)
         case AlertStatus.OPEN if row.next_at:
-            left = countdown(row.next_at)
-            return format_html('<span><strong>{}</strong> <span class="meta">{}</span></span>', left, row.next_text)
+            remaining = countdown(row.next_at)
+            return format_html(
+                '<span><strong>{}</strong> <span class="meta">{}</span></span>', remaining, row.next_text
+            )
         case AlertStatus.OPEN:
             return format_html('<span class="meta">{}</span>', row.next_text or _("Nothing is planned"))
         case _ if alert.closed_at:
@@ -220,8 +222,8 @@ def what_next(row: AlertListRow) -> SafeString | str:
 @register.simple_tag
 def priority(value: str) -> SafeString:
     """Render the priority as a word."""
-    known = Priority(value)
-    return format_html('<span class="prio-{}">{}</span>', known.value, _PRIORITIES[known])
+    level = Priority(value)
+    return format_html('<span class="prio-{}">{}</span>', level.value, _PRIORITIES[level])
 
 
 @register.simple_tag
@@ -288,7 +290,7 @@ def query(context: template.Context, **changes: Any) -> str:
 
 
 @register.filter
-def shown_address(address: str) -> str:
+def display_address(address: str) -> str:
     """Format a contact method's address for its owner; an address that is itself a secret is masked."""
     return phone_numbers.format_for_display(encrypted_addresses.display_form(address))
 
@@ -320,7 +322,7 @@ def times(value: int) -> str:
 
 
 @register.filter
-def for_key(number: int, prefix: str) -> str:
+def option_value(number: int, prefix: str) -> str:
     """Return an option value such as "group-7", for a field that mixes several object types."""
     return f"{prefix}-{number}"
 
@@ -332,7 +334,7 @@ def cut_underscores(text: str) -> str:
 
 
 @register.filter
-def done(action: str) -> str:
+def action_phrase(action: str) -> str:
     """Return the past-tense phrase for an audit log action: update → "changed"."""
     words = {
         "create": _("made"),

@@ -23,15 +23,15 @@ MAX_COUNTED_ALERTS = 1_000
 DAY = timedelta(hours=24)
 
 
-def up_to[Row: Model](rows: QuerySet[Row], most: int) -> int:
-    """Return the number of rows, at most `most`."""
-    return rows.order_by()[:most].count()
+def capped_count[Row: Model](rows: QuerySet[Row], limit: int) -> int:
+    """Return the number of rows, at most `limit`."""
+    return rows.order_by()[:limit].count()
 
 
-def counted(number: int, most: int) -> str:
-    """Return the number formatted for the user's language, or for example "10,000+" above `most`."""
-    text = number_format(min(number, most), force_grouping=True)
-    return f"{text}+" if number > most else text
+def counted(number: int, limit: int) -> str:
+    """Return the number formatted for the user's language, or for example "10,000+" above `limit`."""
+    text = number_format(min(number, limit), force_grouping=True)
+    return f"{text}+" if number > limit else text
 
 
 def outcomes(now: datetime, integration: int | None = None) -> list[tuple[str, int]]:
@@ -40,37 +40,38 @@ def outcomes(now: datetime, integration: int | None = None) -> list[tuple[str, i
     Counts the newest MAX_COUNTED_MESSAGES; `is_cut` reports whether there may be more. Failed and pending messages are
     counted beyond that limit, so that a flood of messages cannot hide them.
     """
-    of_one = "AND integration_id = %(integration)s" if integration is not None else ""
+    integration_filter = "AND integration_id = %(integration)s" if integration is not None else ""
     statement = f"""
         SELECT status, count(*) AS number FROM (
-            SELECT status FROM inbound_inboundmessage WHERE id >= %(since)s {of_one} ORDER BY id DESC LIMIT %(most)s
+            SELECT status FROM inbound_inboundmessage WHERE id >= %(since)s {integration_filter} ORDER BY id DESC
+            LIMIT %(limit)s
         ) AS newest GROUP BY status
     """
     # The partial index on failed and pending messages serves this query.
     rare = f"""
         SELECT status, count(*) AS number FROM (
             SELECT status FROM inbound_inboundmessage
-            WHERE status IN ('Mapping Failed', 'Pending') AND id >= %(since)s {of_one} LIMIT %(most)s
-        ) AS found GROUP BY status
+            WHERE status IN ('Mapping Failed', 'Pending') AND id >= %(since)s {integration_filter} LIMIT %(limit)s
+        ) AS rare GROUP BY status
     """
     values: dict[str, object] = {
         "since": first_uuid7(now - DAY),
         "integration": integration,
-        "most": MAX_COUNTED_MESSAGES,
+        "limit": MAX_COUNTED_MESSAGES,
     }
     with database.pool().connection() as connection:
         counts = {
             row["status"]: row["number"] for row in database.rows(connection, database.literal(statement), values)
         }
         if is_cut(counts.items()):
-            found = database.rows(connection, database.literal(rare), values)
-            counts |= {row["status"]: row["number"] for row in found}
+            rare_counts = database.rows(connection, database.literal(rare), values)
+            counts |= {row["status"]: row["number"] for row in rare_counts}
     return [(str(status), counts[status]) for status in MessageStatus if status in counts]
 
 
-def is_cut(found: Iterable[tuple[str, int]]) -> bool:
+def is_cut(counts: Iterable[tuple[str, int]]) -> bool:
     """Return whether the counts are probably incomplete, because only the newest messages were counted."""
-    return sum(number for _status, number in found) >= MAX_COUNTED_MESSAGES
+    return sum(number for _status, number in counts) >= MAX_COUNTED_MESSAGES
 
 
 def messages_today(now: datetime, integrations: Sequence[int]) -> dict[int, tuple[int, datetime]]:
@@ -78,28 +79,28 @@ def messages_today(now: datetime, integrations: Sequence[int]) -> dict[int, tupl
     # This ORDER BY forces the index on (integration_id, id). With an equality condition the planner assumes that most
     # rows belong to the integration and scans all rows for an integration that has none.
     statement = """
-        SELECT wanted.id, today.number, newest.received_at AS newest
-        FROM unnest(%(integrations)s::bigint[]) AS wanted (id) CROSS JOIN LATERAL (
+        SELECT requested.id, today.number, newest.received_at AS newest
+        FROM unnest(%(integrations)s::bigint[]) AS requested (id) CROSS JOIN LATERAL (
             SELECT count(*) AS number, (array_agg(id))[1] AS newest FROM (
                 SELECT id FROM inbound_inboundmessage
-                WHERE (integration_id, id) >= (wanted.id, %(since)s) AND integration_id <= wanted.id
-                ORDER BY integration_id DESC, id DESC LIMIT %(most)s
+                WHERE (integration_id, id) >= (requested.id, %(since)s) AND integration_id <= requested.id
+                ORDER BY integration_id DESC, id DESC LIMIT %(limit)s
             ) AS newest_ones
         ) AS today JOIN inbound_inboundmessage newest ON newest.id = today.newest
     """
-    values = {"integrations": list(integrations), "since": first_uuid7(now - DAY), "most": MAX_COUNTED_MESSAGES + 1}
+    values = {"integrations": list(integrations), "since": first_uuid7(now - DAY), "limit": MAX_COUNTED_MESSAGES + 1}
     with database.pool().connection() as connection:
         return {row["id"]: (row["number"], row["newest"]) for row in database.rows(connection, statement, values)}
 
 
-def with_messages(integrations: Sequence[int]) -> set[int]:
+def integrations_with_messages(integrations: Sequence[int]) -> set[int]:
     """Return the integrations that have at least one message within the retention period."""
     # The ORDER BY forces the index on (integration_id, id), as in messages_today.
     statement = """
-        SELECT wanted.id FROM unnest(%(integrations)s::bigint[]) AS wanted (id) CROSS JOIN LATERAL (
+        SELECT requested.id FROM unnest(%(integrations)s::bigint[]) AS requested (id) CROSS JOIN LATERAL (
             SELECT integration_id FROM inbound_inboundmessage
-            WHERE integration_id >= wanted.id ORDER BY integration_id, id LIMIT 1
-        ) AS nearest WHERE nearest.integration_id = wanted.id
+            WHERE integration_id >= requested.id ORDER BY integration_id, id LIMIT 1
+        ) AS nearest WHERE nearest.integration_id = requested.id
     """
     if not integrations:
         return set()

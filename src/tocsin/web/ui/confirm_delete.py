@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 
 from tocsin.core.errors import Rejected
 from tocsin.web.http.authorization import actor
-from tocsin.web.http.request import SignedInRequest, page
+from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.ui import references
 from tocsin.web.ui.edit_conflicts import FormSnapshot
 
@@ -24,30 +24,36 @@ def ask_and_delete(
     row: Model,
     delete: Callable[..., object],
     *,
-    what: str,
-    back: str,
-    then: tuple[str, *tuple[int, ...]],
-    about: str,
-    seen: FormSnapshot,
-    noun: str | None = None,
+    object_name: str,
+    back_view: str,
+    success_target: tuple[str, *tuple[int, ...]],
+    consequences: str,
+    snapshot: FormSnapshot,
+    object_type: str | None = None,
 ) -> HttpResponse:
-    """Ask for confirmation; on POST call `delete(row, actor=…, now=…)` and redirect to `then`.
+    """Ask for confirmation; on POST call `delete(row, actor=…, now=…)` and redirect to `success_target`.
 
-    A Rejected that `delete` raises is shown. `what` is the object's name, `back` the URL name of its view, and `about`
-    explains what happens to dependent objects. `seen` is the snapshot of the object that the user confirmed. `noun` is
-    the object type for `web.ui.references.of`, if other objects may refer to it.
+    A Rejected that `delete` raises is shown. `object_name` is the object's name, `back_view` the URL name of its view,
+    and `consequences` explains what happens to dependent objects. `snapshot` is the snapshot of the object that the
+    user confirmed. `object_type` is the object type for `web.ui.references.of`, if other objects may refer to it.
     """
     problem = ""
     if request.method == "POST":
         try:
-            with seen.unchanged():
+            with snapshot.unchanged():
                 delete(row, actor=actor(request), now=request.now)
         except Rejected as rejected:
             problem = rejected.detail
         else:
-            messages.success(request, _("%(name)s is deleted.") % {"name": what})
-            return redirect(*then)
-    context: dict[str, Any] = {"what": what, "problem": problem, "back": (back, row.pk), "about": about, "seen": seen}
-    if noun is not None:
-        context["needed_by"] = references.references_to(noun, row.pk)
-    return page(request, "parts/delete.html", context, status=409 if problem else 200)
+            messages.success(request, _("%(name)s is deleted.") % {"name": object_name})
+            return redirect(*success_target)
+    context: dict[str, Any] = {
+        "object_name": object_name,
+        "problem": problem,
+        "back": (back_view, row.pk),
+        "consequences": consequences,
+        "snapshot": snapshot,
+    }
+    if object_type is not None:
+        context["used_by"] = references.references_to(object_type, row.pk)
+    return render_view(request, "parts/delete.html", context, status=409 if problem else 200)

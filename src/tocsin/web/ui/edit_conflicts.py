@@ -22,7 +22,7 @@ from tocsin.web.http.request import SignedInRequest
 from tocsin.web.ui.times import format_short
 
 #: Name of the hidden field.
-FIELD = "seen"
+FIELD = "snapshot"
 
 #: Code of the rejection of the second save.
 CHANGED = "changed_meanwhile"
@@ -56,7 +56,7 @@ class FormSnapshot:
         self._noun, self._number, self._keys = noun, number, keys
         self._state, self._row = state, row
         self._posted = request.POST.get(FIELD)
-        self._is_told, self._is_deleting = False, is_deleting
+        self._is_conflict_shown, self._is_deleting = False, is_deleting
 
     @classmethod
     def of[M: Model](
@@ -79,7 +79,7 @@ class FormSnapshot:
         conflict."""
         if self._state is None:
             return ""
-        if self._posted is not None and not self._is_told:
+        if self._posted is not None and not self._is_conflict_shown:
             return self._posted
         return f"{self._stamp(self._state())}.{history.newest_change()}"
 
@@ -96,17 +96,17 @@ class FormSnapshot:
             yield
 
     def _compare(self, now: Mapping[str, Any]) -> None:
-        was, _point, number = (self._posted or "").partition(".")
-        if was and was != self._stamp(now):
-            self._is_told = True
-            after = int(number) if number.isascii() and number.isdecimal() and len(number) < 19 else 0
-            raise Rejected(CHANGED, self._said(after))
+        posted_stamp, _point, number = (self._posted or "").partition(".")
+        if posted_stamp and posted_stamp != self._stamp(now):
+            self._is_conflict_shown = True
+            since_change = int(number) if number.isascii() and number.isdecimal() and len(number) < 19 else 0
+            raise Rejected(CHANGED, self._describe_conflict(since_change))
 
     def _stamp(self, spec: Mapping[str, Any]) -> str:
         return make_etag({key: spec.get(key) for key in self._keys} if self._keys else spec)
 
-    def _said(self, after: int) -> str:
-        entries = list(history.list_changes(self._noun, self._number, self._keys, after=after))
+    def _describe_conflict(self, since_change: int) -> str:
+        entries = list(history.list_changes(self._noun, self._number, self._keys, after=since_change))
         if not entries:
             # An object that this one refers to was renamed or deleted.
             if self._is_deleting:
@@ -117,16 +117,19 @@ class FormSnapshot:
         names = dict.fromkeys(
             _("yourself") if entry.actor_id == self._request.user.pk else entry.actor_name for entry in entries
         )
-        by = {"who": ", ".join([*names][:_MAX_NAMED]), "when": format_short(timezone.localtime(entries[0].at))}
-        return (self._when_deleting() if self._is_deleting else self._when_saving()) % by
+        placeholders = {
+            "who": ", ".join([*names][:_MAX_NAMED]),
+            "when": format_short(timezone.localtime(entries[0].at)),
+        }
+        return (self._deletion_warning() if self._is_deleting else self._save_warning()) % placeholders
 
-    def _when_deleting(self) -> str:
+    def _deletion_warning(self) -> str:
         return _(
             "This was changed since you were asked, by %(who)s (%(when)s). Look at it in another tab before you delete "
             "it."
         )
 
-    def _when_saving(self) -> str:
+    def _save_warning(self) -> str:
         return _(
             "This was changed since you opened it, by %(who)s (%(when)s). Look at it in another tab: if you save "
             "again, yours replaces it."

@@ -25,42 +25,42 @@ def show_rejection(
     rejected: Rejected,
     places: Mapping[str, str] | None = None,
     *,
-    said: Collection[str] = (),
+    fields_with_errors: Collection[str] = (),
 ) -> None:
     """Add each problem of a rejection to the form, at the field that the problem's path names.
 
-    `places` maps path prefixes to form fields with another name. Fields in `said` already have an error and get no
-    second.
+    `places` maps path prefixes to form fields with another name. Fields in `fields_with_errors` already have an error
+    and get no second.
     """
-    for problem in each(rejected):
-        place = problem.field or ""
-        field = _field(form, place, places or {})
-        if field in said:
+    for problem in problems_of(rejected):
+        path = problem.field or ""
+        field = _field(form, path, places or {})
+        if field in fields_with_errors:
             continue
-        text = errors_beside(problem) if field else told(problem.detail)
-        inside = place.removeprefix(field or "").lstrip(".")
-        if inside and field and isinstance(form.fields[field], CodeField):
+        text = field_error_text(problem) if field else told(problem.detail)
+        inner_path = path.removeprefix(field or "").lstrip(".")
+        if inner_path and field and isinstance(form.fields[field], CodeField):
             # The field contains a whole document, so the error names the path inside it.
-            text = f"{inside}: {text}"
+            text = f"{inner_path}: {text}"
         form.add_error(field, text)
 
 
-def errors_beside(problem: Rejected) -> str:
+def field_error_text(problem: Rejected) -> str:
     """Return the problem in the user's language without its leading path, because it is shown beside the field."""
     text = problem.detail.removeprefix(f"{problem.field}: ")
     return told(text if text == problem.detail else text[:1].upper() + text[1:])
 
 
-def each(rejected: Rejected) -> tuple[Rejected, ...]:
+def problems_of(rejected: Rejected) -> tuple[Rejected, ...]:
     """Return every problem of a rejection."""
     return rejected.problems if isinstance(rejected, RejectedAll) else (rejected,)
 
 
-def _field(form: forms.BaseForm, place: str, places: Mapping[str, str]) -> str | None:
+def _field(form: forms.BaseForm, path: str, places: Mapping[str, str]) -> str | None:
     for beginning, field in places.items():
-        if place == beginning or place.startswith((f"{beginning}.", f"{beginning}[")):
+        if path == beginning or path.startswith((f"{beginning}.", f"{beginning}[")):
             return field
-    first = place.split(".")[0].split("[")[0]
+    first = path.split(".")[0].split("[")[0]
     return first if first in form.fields else None
 
 
@@ -69,7 +69,7 @@ def typed(form: forms.BaseForm) -> dict[str, Any]:
     return {name: form[name].value() for name in form.fields}
 
 
-def readable(form: forms.BaseForm) -> dict[str, Any]:
+def valid_values(form: forms.BaseForm) -> dict[str, Any]:
     """Return a bound form's values. A field with an error counts as empty."""
     return {name: form.cleaned_data.get(name, field.to_python(None)) for name, field in form.fields.items()}
 
@@ -97,8 +97,8 @@ class ZoneSelect(forms.Select):
     def render(self, name: str, value: Any, attrs: Any = None, renderer: Any = None) -> SafeString:
         """Render the select with the current zone selected."""
         attributes = flatatt({"name": name, "class": "form-select", **self.build_attrs(self.attrs, attrs)})
-        chosen = f'<option value="{escape("" if value is None else str(value))}"'
-        options = _zone_options().replace(f"{chosen}>", f"{chosen} selected>", 1)
+        selected_option = f'<option value="{escape("" if value is None else str(value))}"'
+        options = _zone_options().replace(f"{selected_option}>", f"{selected_option} selected>", 1)
         unset = f'<option value="">{escape(self.unset)}</option>' if self.unset else ""
         return SafeString(f"<select{attributes}>{unset}{options}</select>")
 
@@ -128,7 +128,7 @@ class DurationField(forms.CharField):
         super().__init__(**options)
 
 
-def in_picker(clock: str) -> str:
+def picker_time(clock: str) -> str:
     """Return a time of day for the browser's time picker, which writes 24:00 as 00:00."""
     return "00:00" if clock == "24:00" else clock
 
@@ -160,15 +160,15 @@ class MomentField(forms.Field):
         if not text:
             return None
         try:
-            found = datetime.fromisoformat(text)
+            moment = datetime.fromisoformat(text)
         except ValueError:
-            found = None
-        if found is None or not 1970 < found.year < 2200:
+            moment = None
+        if moment is None or not 1970 < moment.year < 2200:
             raise forms.ValidationError(_("This is not a date and time."))
-        return weekly_windows.instant(found, reader_zone()) if found.tzinfo is None else found.astimezone(UTC)
+        return weekly_windows.instant(moment, user_zone()) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
-def reader_zone() -> zoneinfo.ZoneInfo:
+def user_zone() -> zoneinfo.ZoneInfo:
     """Return the current user's time zone."""
-    found = timezone.get_current_timezone()
-    return found if isinstance(found, zoneinfo.ZoneInfo) else zoneinfo.ZoneInfo("UTC")
+    zone = timezone.get_current_timezone()
+    return zone if isinstance(zone, zoneinfo.ZoneInfo) else zoneinfo.ZoneInfo("UTC")

@@ -17,18 +17,22 @@ from markdown_it.utils import EnvType, OptionsDict
 from tocsin.catalogue.kinds import IntegrationKind
 
 
-def of_kind(kind: IntegrationKind, url: str, settings: Mapping[str, object]) -> SafeString:
+def kind_guide(kind: IntegrationKind, url: str, settings: Mapping[str, object]) -> SafeString:
     """Return the guide of an integration type as HTML, in the user's language if it is translated.
 
     An untranslated guide carries a `lang` attribute for screen readers.
     """
     language = get_language() or "en"
-    html = as_html(kind.guide(url, settings, language))
-    written = kind.guide_language(language)
-    return html if written == language.partition("-")[0] else format_html('<div lang="{}">{}</div>', written, html)
+    html = render_html(kind.guide(url, settings, language))
+    guide_language = kind.guide_language(language)
+    return (
+        html
+        if guide_language == language.partition("-")[0]
+        else format_html('<div lang="{}">{}</div>', guide_language, html)
+    )
 
 
-def as_html(text: str) -> SafeString:
+def render_html(text: str) -> SafeString:
     """Return the guide as HTML, with headings one level below the view's own heading."""
     markdown = _markdown()
     tokens = markdown.parse(text)
@@ -45,11 +49,11 @@ def as_html(text: str) -> SafeString:
 @cache
 def _markdown() -> MarkdownIt:
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
-    markdown.add_render_rule("fence", _copied)
+    markdown.add_render_rule("fence", _code_block)
     return markdown
 
 
-def _copied(renderer: RendererHTML, tokens: Sequence[Token], index: int, options: OptionsDict, env: EnvType) -> str:
+def _code_block(renderer: RendererHTML, tokens: Sequence[Token], index: int, options: OptionsDict, env: EnvType) -> str:
     """Render a code block with a copy button."""
     code = mark_safe(renderer.fence(tokens, index, options, env))  # noqa: S308 - escaped by the renderer
-    return render_to_string("parts/copied_code.html", {"code": code}).strip()
+    return render_to_string("parts/code_block.html", {"code": code}).strip()

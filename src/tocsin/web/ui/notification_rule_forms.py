@@ -22,24 +22,24 @@ MAX_RULE_ROWS = 20
 class NotificationRuleForm(forms.Form):
     """One row. A row without a contact method is empty and ignored."""
 
-    way = forms.ChoiceField(label=_("Way"), required=False)
+    method = forms.ChoiceField(label=_("Way"), required=False)
     wait = DurationField(label=_("After"), required=False)
     times = forms.IntegerField(label=_("Again"), min_value=0, max_value=100, required=False)
     every = DurationField(label=_("Every"), required=False)
 
     def __init__(self, *args: Any, choices: ChoiceList = (), **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["way"].choices = [("", "–"), *choices]  # type: ignore[attr-defined]
+        self.fields["method"].choices = [("", "–"), *choices]  # type: ignore[attr-defined]
         for name, placeholder in (("wait", "0m"), ("times", "0"), ("every", "5m")):
             self.fields[name].widget.attrs["placeholder"] = placeholder
 
     def spec(self) -> dict[str, Any]:
         """Return the row as a rule spec, without its contact method."""
         data = self.cleaned_data
-        found: dict[str, Any] = {"wait": data["wait"]} if data["wait"] else {}
+        rule: dict[str, Any] = {"wait": data["wait"]} if data["wait"] else {}
         if data["times"]:
-            found["repeat"] = {"times": data["times"], "every": data["every"] or None}
-        return found
+            rule["repeat"] = {"times": data["times"], "every": data["every"] or None}
+        return rule
 
 
 if TYPE_CHECKING:
@@ -51,35 +51,35 @@ else:
 class NotificationRuleFormSet(_FormSet):
     """The rows in order."""
 
-    def chosen(self) -> list[tuple[str, NotificationRuleForm]]:
+    def filled_rows(self) -> list[tuple[str, NotificationRuleForm]]:
         """Return (contact method, form) of the rows that are not empty."""
-        return [(form.cleaned_data["way"], form) for form in self.forms if form.cleaned_data.get("way")]
+        return [(form.cleaned_data["method"], form) for form in self.forms if form.cleaned_data.get("method")]
 
 
-def ways(
-    data: Any, initial: Iterable[Mapping[str, Any]], prefix: str, choices: ChoiceList, *, spare: int = 1
+def rule_formset(
+    data: Any, initial: Iterable[Mapping[str, Any]], prefix: str, choices: ChoiceList, *, extra: int = 1
 ) -> NotificationRuleFormSet:
-    """Return the formset, with `spare` empty rows at its end."""
-    kind = forms.formset_factory(
+    """Return the formset, with `extra` empty rows at its end."""
+    formset_class = forms.formset_factory(
         NotificationRuleForm,
         formset=NotificationRuleFormSet,
-        extra=spare,
+        extra=extra,
         max_num=MAX_RULE_ROWS,
         absolute_max=MAX_RULE_ROWS,
     )
-    sent = data
+    posted = data
     if data is not None and f"{prefix}-TOTAL_FORMS" not in data:
-        sent = {f"{prefix}-TOTAL_FORMS": "0", f"{prefix}-INITIAL_FORMS": "0"}  # posted without these rows
-    return kind(  # type: ignore[return-value] # returns a subclass of the given formset
-        sent, initial=list(initial), prefix=prefix, form_kwargs={"choices": choices}
+        posted = {f"{prefix}-TOTAL_FORMS": "0", f"{prefix}-INITIAL_FORMS": "0"}  # posted without these rows
+    return formset_class(  # type: ignore[return-value] # returns a subclass of the given formset
+        posted, initial=list(initial), prefix=prefix, form_kwargs={"choices": choices}
     )
 
 
-def initial_way(way: str, rule: Mapping[str, Any]) -> dict[str, Any]:
+def initial_rule(method: str, rule: Mapping[str, Any]) -> dict[str, Any]:
     """Return the initial values of a row for a rule in spec form."""
     repeat = rule.get("repeat", {})
     return {
-        "way": way,
+        "method": method,
         "wait": rule.get("wait", ""),
         "times": repeat.get("times") or None,
         "every": repeat.get("every", ""),

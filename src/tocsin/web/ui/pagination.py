@@ -11,7 +11,7 @@ from django.db.models import Model
 
 from tocsin.core.db.query_union import QueryUnion, first, narrow
 
-PAGE_SIZE = 50
+DEFAULT_LIMIT = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,24 +24,24 @@ class PaginatedRows[M: Model]:
     is_later: bool = False
 
 
-def by_number[M: Model](
-    rows: QueryUnion[M], cursor: str, *, descending: bool = True, size: int = PAGE_SIZE
+def paginate_by_number[M: Model](
+    rows: QueryUnion[M], cursor: str, *, descending: bool = True, size: int = DEFAULT_LIMIT
 ) -> PaginatedRows[M]:
     """Paginate by numeric primary key. An invalid cursor counts as absent."""
-    return _page(rows, _number(cursor), descending, size)
+    return _paginate(rows, _number(cursor), descending, size)
 
 
-def by_uuid[M: Model](rows: QueryUnion[M], cursor: str, *, size: int = PAGE_SIZE) -> PaginatedRows[M]:
+def paginate_by_uuid[M: Model](rows: QueryUnion[M], cursor: str, *, size: int = DEFAULT_LIMIT) -> PaginatedRows[M]:
     """Paginate by time-ordered UUID, newest first. An invalid cursor counts as absent."""
-    return _page(rows, _uuid(cursor), True, size)
+    return _paginate(rows, _uuid(cursor), True, size)
 
 
-def _page[M: Model](rows: QueryUnion[M], after: object, descending: bool, size: int) -> PaginatedRows[M]:
-    if after is not None:
-        rows = narrow(rows, lambda part: part.filter(**{"pk__lt" if descending else "pk__gt": after}))
-    found = first(rows, size + 1, descending=descending)
-    shown = found[:size]
-    return PaginatedRows(shown, str(shown[-1].pk) if len(found) > size else "", after is not None)
+def _paginate[M: Model](rows: QueryUnion[M], position: object, descending: bool, size: int) -> PaginatedRows[M]:
+    if position is not None:
+        rows = narrow(rows, lambda part: part.filter(**{"pk__lt" if descending else "pk__gt": position}))
+    fetched = first(rows, size + 1, descending=descending)
+    page_rows = fetched[:size]
+    return PaginatedRows(page_rows, str(page_rows[-1].pk) if len(fetched) > size else "", position is not None)
 
 
 def _number(text: str) -> int | None:
@@ -52,8 +52,8 @@ def _uuid(text: str) -> UUID | None:
     return _or_none(lambda: UUID(text))
 
 
-def _or_none[T](make: Callable[[], T]) -> T | None:
+def _or_none[T](parse: Callable[[], T]) -> T | None:
     try:
-        return make()
+        return parse()
     except ValueError:
         return None

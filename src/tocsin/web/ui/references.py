@@ -49,16 +49,18 @@ class ObjectReference:
 def references_to(noun: str, number: int) -> list[ObjectReference]:
     """Return every object that refers to the given one, without duplicates."""
     texts = object_hooks.references_to(noun, number)
-    pages: dict[str, str] = {}
+    urls: dict[str, str] = {}
     for beginning, model, column, view in _NAMES:
-        names = [text.removeprefix(beginning) for text in texts if text not in pages and text.startswith(beginning)]
-        pages |= {f"{beginning}{name}": url for name, url in _pages(model, column, view, names)}
+        names = [text.removeprefix(beginning) for text in texts if text not in urls and text.startswith(beginning)]
+        urls |= {f"{beginning}{name}": url for name, url in _urls(model, column, view, names)}
     alerts = ((text, text.removeprefix("alert #")) for text in texts if text.startswith("alert #"))
-    pages |= {text: reverse("alert", args=[int(found)]) for text, found in alerts if found.isdecimal()}
-    return [ObjectReference(text, pages.get(text, "")) for text in texts]
+    urls |= {
+        text: reverse("alert", args=[int(alert_number)]) for text, alert_number in alerts if alert_number.isdecimal()
+    }
+    return [ObjectReference(text, urls.get(text, "")) for text in texts]
 
 
-def _pages(model: type[Model], column: str, view: str, names: list[str]) -> Iterable[tuple[Any, str]]:
+def _urls(model: type[Model], column: str, view: str, names: list[str]) -> Iterable[tuple[Any, str]]:
     if not names:
         return
     for number, name in model._default_manager.filter(**{f"{column}__in": names}).values_list("pk", column):

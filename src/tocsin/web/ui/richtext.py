@@ -42,9 +42,9 @@ def is_long(text: str) -> bool:
     if len(text) > 320 or text.count("\n") > 5:
         return True
     # In HTML each block counts as one line, and a paragraph as two because of its margin.
-    return sum(2 if found[1].lower() == "p" else 1 for found in _BLOCKS.finditer(text)) > 6
+    return sum(2 if match[1].lower() == "p" else 1 for match in _BLOCKS.finditer(text)) > 6
 
 
 def _headings_down(html: str) -> str:
     """Replace headings by bold text, so that a ticket's headings do not disturb the view's heading structure."""
-    return re.sub(r"<(/?)h[1-4]>", lambda found: f"<{found[1]}strong>" if not found[1] else "</strong><br>", html)
+    return re.sub(r"<(/?)h[1-4]>", lambda match: f"<{match[1]}strong>" if not match[1] else "</strong><br>", html)

@@ -43,11 +43,11 @@ def format_time_left(span: timedelta) -> str:
     seconds = int(span.total_seconds())
     if seconds <= 0:
         return _("now")
-    hours, rest = divmod(seconds, 3600)
-    minutes, left = divmod(rest, 60)
+    hours, remainder = divmod(seconds, 3600)
+    minutes, seconds_left = divmod(remainder, 60)
     if hours >= 48:
         return _("%(days)s days") % {"days": hours // 24}
-    return f"{hours}:{minutes:02d}:{left:02d}" if hours else f"{minutes}:{left:02d}"
+    return f"{hours}:{minutes:02d}:{seconds_left:02d}" if hours else f"{minutes}:{seconds_left:02d}"
 
 
 def format_exact(local: datetime) -> str:

@@ -59,9 +59,9 @@ class InviteForm(UserForm):
         username.help_text = _("Empty: what stands before the @ of the address.")
 
     def clean_username(self) -> str:
-        said: str = self.cleaned_data["username"]
+        username: str = self.cleaned_data["username"]
         # The e-mail field was cleaned before, because it precedes this one.
-        return said or str(self.cleaned_data.get("email", "")).partition("@")[0]
+        return username or str(self.cleaned_data.get("email", "")).partition("@")[0]
 
     def spec(self) -> dict[str, Any]:
         return {name: self.cleaned_data[name] for name in ("name", "email", "username", "role", "time_zone")}

@@ -30,7 +30,7 @@ from tocsin.people.models import User
 from tocsin.web import account_mail
 from tocsin.web.accounts import invitation
 from tocsin.web.http.authorization import actor, requires
-from tocsin.web.http.request import SignedInRequest, page
+from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.told import told
 from tocsin.web.ui.choices import channel_name
 from tocsin.web.ui.confirm_delete import ask_and_delete
@@ -48,8 +48,8 @@ _COLUMNS = ("username", "email", "name", "role", "phone")
 @requires(Permission.ADMINISTER)
 def user_list(request: SignedInRequest) -> HttpResponse:
     """Render every user, with missing contact methods."""
-    rows = User.objects.annotate(ways=Count("contact_methods")).order_by("-is_active", "name", "username")
-    return page(request, "users/list.html", {"rows": rows})
+    rows = User.objects.annotate(method_count=Count("contact_methods")).order_by("-is_active", "name", "username")
+    return render_view(request, "users/list.html", {"rows": rows})
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -66,7 +66,7 @@ def invite(request: SignedInRequest) -> HttpResponse:
         else:
             _send(request, user)
             return redirect("user", user.pk)
-    return page(request, "users/invite.html", {"form": form}, status=422 if form.errors else 200)
+    return render_view(request, "users/invite.html", {"form": form}, status=422 if form.errors else 200)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -74,13 +74,13 @@ def invite(request: SignedInRequest) -> HttpResponse:
 def user(request: SignedInRequest, number: int) -> HttpResponse:
     """Edit a user; show contact methods, groups, tokens and the invitation while it is open."""
     row = find(number)
-    form = EditUserForm(request.POST or None, initial=_said_of(row))
-    seen = FormSnapshot.of(request, "user", row, _said_of, keys=(*form.fields,))
+    form = EditUserForm(request.POST or None, initial=_user_state(row))
+    snapshot = FormSnapshot.of(request, "user", row, _user_state, keys=(*form.fields,))
     if request.method == "POST" and form.is_valid():
         try:
-            with seen.unchanged():
-                wanted = {**form.spec(), **({"language": row.language} if row.language else {})}
-                users.save_user(wanted, existing=row, actor=actor(request), now=request.now)
+            with snapshot.unchanged():
+                spec = {**form.spec(), **({"language": row.language} if row.language else {})}
+                users.save_user(spec, existing=row, actor=actor(request), now=request.now)
         except Rejected as rejected:
             show_rejection(form, rejected)
         else:
@@ -91,21 +91,21 @@ def user(request: SignedInRequest, number: int) -> HttpResponse:
     context = {
         "person": row,
         "form": form,
-        "seen": seen,
+        "snapshot": snapshot,
         "is_invited": is_invited,
         # Without an e-mail provider the administrator has to pass the link on.
         "link": invitation.link(row) if is_invited and row.is_active else "",
-        "mail_leaves": account_mail.is_sent_outside(),
+        "is_mail_sent": account_mail.is_sent_outside(),
         "factors": [name for kind, name in _FACTORS.items() if kind in factors],
         "tokens": ApiToken.objects.filter(user=row, revoked_at=None).order_by("-created_at"),
         "methods": [(method, channel_name(method.channel)) for method in row.contact_methods.all()],
         "memberships": row.memberships.select_related("group"),
         "absences": out_of_office.current(row, request.now),
     }
-    return page(request, "users/user.html", context, status=422 if form.errors else 200)
+    return render_view(request, "users/user.html", context, status=422 if form.errors else 200)
 
 
-def _said_of(row: User) -> dict[str, Any]:
+def _user_state(row: User) -> dict[str, Any]:
     """Return the user's spec with its active flag: the form's initial values and the state for edit conflicts."""
     return {**users.user_spec(row), "active": row.is_active}
 
@@ -122,12 +122,12 @@ _FACTORS = {
 def reset_second_factor(request: SignedInRequest, number: int) -> HttpResponse:
     """Remove the second factors of a user who lost them."""
     row = find(number)
-    gone = remove_second_factors(row, actor=actor(request), now=request.now)
+    was_removed = remove_second_factors(row, actor=actor(request), now=request.now)
     if row.pk == request.user.pk:
         update_session_auth_hash(request, row)
     # Another administrator or the user may have removed them in the meantime.
-    said = _("%(name)s signs in by the password alone now.") if gone else _("%(name)s has no second factor.")
-    messages.success(request, said % {"name": row.display_name})
+    text = _("%(name)s signs in by the password alone now.") if was_removed else _("%(name)s has no second factor.")
+    messages.success(request, text % {"name": row.display_name})
     return redirect("user", number)
 
 
@@ -135,15 +135,19 @@ def reset_second_factor(request: SignedInRequest, number: int) -> HttpResponse:
 @requires(Permission.ADMINISTER)
 def revoke_token(request: SignedInRequest, number: int, token: int) -> HttpResponse:
     """Ask for confirmation, then revoke a user's API token immediately and permanently."""
-    held = ApiToken.objects.select_related("user").filter(pk=token, user=number).first()
-    if held is None:
+    api_token = ApiToken.objects.select_related("user").filter(pk=token, user=number).first()
+    if api_token is None:
         raise Http404(_("There is no such token."))
     if request.method != "POST":
-        used = format_moment(held.last_used_at, request.now) if held.last_used_at else _("never")
+        used = format_moment(api_token.last_used_at, request.now) if api_token.last_used_at else _("never")
         about = _("Whatever sends this token is refused from then on. It was used last: %(when)s.") % {"when": used}
-        return page(request, "parts/delete.html", {"what": held.name, "about": about, "back": ("user", number)})
-    tokens.revoke(held, actor=actor(request), now=request.now)
-    messages.success(request, _("The token %(name)s works no more.") % {"name": held.name})
+        return render_view(
+            request,
+            "parts/delete.html",
+            {"object_name": api_token.name, "consequences": about, "back": ("user", number)},
+        )
+    tokens.revoke(api_token, actor=actor(request), now=request.now)
+    messages.success(request, _("The token %(name)s works no more.") % {"name": api_token.name})
     return redirect("user", number)
 
 
@@ -161,15 +165,15 @@ def import_csv(request: SignedInRequest) -> HttpResponse:
     """Create many users at once: all of them, or none with every problem named by its line."""
     form = CsvForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
-        made = _import(request, form)
-        if made is not None:
+        created = _import(request, form)
+        if created is not None:
             if form.cleaned_data["invite"]:
-                for user in made:
+                for user in created:
                     _send(request, user, quietly=True)
-            text = ngettext("%(count)d user is there now.", "%(count)d users are there now.", len(made))
-            messages.success(request, text % {"count": len(made)})
+            text = ngettext("%(count)d user is there now.", "%(count)d users are there now.", len(created))
+            messages.success(request, text % {"count": len(created)})
             return redirect("users")
-    return page(request, "users/import.html", {"form": form}, status=422 if form.errors else 200)
+    return render_view(request, "users/import.html", {"form": form}, status=422 if form.errors else 200)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -181,12 +185,12 @@ def delete(request: SignedInRequest, number: int) -> HttpResponse:
         request,
         row,
         users.delete_user,
-        what=row.display_name,
-        back="user",
-        then=("users",),
-        about=_("What they did stays on record under their name. Switching them off is enough to end sign-in."),
-        seen=FormSnapshot.of(request, "user", row, _said_of, is_deleting=True),
-        noun="user",
+        object_name=row.display_name,
+        back_view="user",
+        success_target=("users",),
+        consequences=_("What they did stays on record under their name. Switching them off is enough to end sign-in."),
+        snapshot=FormSnapshot.of(request, "user", row, _user_state, is_deleting=True),
+        object_type="user",
     )
 
 
@@ -232,7 +236,7 @@ def _send(request: SignedInRequest, user: User, *, quietly: bool = False) -> Non
 
 def _import(request: SignedInRequest, form: CsvForm) -> list[User] | None:
     problems: list[str] = []
-    made: list[User] = []
+    created: list[User] = []
     try:
         rows = list(csv_text.read(form.cleaned_data["text"]))
     except Rejected as rejected:
@@ -243,7 +247,7 @@ def _import(request: SignedInRequest, form: CsvForm) -> list[User] | None:
             if not row or (number == 1 and row[0].strip().lower() == "username"):
                 continue
             try:
-                made.append(users.save_user(_spec(row, request), actor=actor(request), now=request.now))
+                created.append(users.save_user(_spec(row, request), actor=actor(request), now=request.now))
             except Rejected as rejected:
                 problems.append(
                     _("Line %(number)s: %(problem)s") % {"number": number, "problem": told(rejected.detail)}
@@ -252,9 +256,9 @@ def _import(request: SignedInRequest, form: CsvForm) -> list[User] | None:
             transaction.set_rollback(True)
     for problem in problems[:20]:
         form.add_error("text", problem)
-    if not made and not problems:
+    if not created and not problems:
         form.add_error("text", _("There is no user in it."))
-    return made if made and not problems else None
+    return created if created and not problems else None
 
 
 def _spec(row: list[str], request: SignedInRequest) -> dict[str, Any]:

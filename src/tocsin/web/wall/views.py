@@ -10,24 +10,26 @@ from django.views.decorators.http import require_safe
 from tocsin.alerts.models import Alert
 from tocsin.web.alerts import queries
 from tocsin.web.groups import on_call_now
-from tocsin.web.http.request import SignedInRequest, page
+from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.ui import capped_counts
 
 #: Number of rows that fit such a screen.
-ROWS = 12
+MAX_ROWS = 12
 
 
 @require_safe
 def wall(request: SignedInRequest) -> HttpResponse:
     """Render the unanswered alerts first, most urgent on top, then acknowledged and assigned ones."""
-    rows: list[Alert] = queries.most_urgent(ROWS)
+    rows: list[Alert] = queries.most_urgent(MAX_ROWS)
     for tab in ("acknowledged", "assigned"):
-        rows += queries.of_tab(tab).order_by("-pk")[: max(0, ROWS - len(rows))]
-    needing = capped_counts.up_to(queries.needing_somebody(), capped_counts.MAX_COUNTED_ALERTS + 1)
+        rows += queries.alerts_in_tab(tab).order_by("-pk")[: max(0, MAX_ROWS - len(rows))]
+    unanswered_count = capped_counts.capped_count(queries.alerts_needing_answer(), capped_counts.MAX_COUNTED_ALERTS + 1)
     tabs = queries.tabs("")
     context = {
-        "tabs": [replace(tab, count=needing) if tab.key == "open" else tab for tab in tabs if tab.count is not None],
+        "tabs": [
+            replace(tab, count=unanswered_count) if tab.key == "open" else tab for tab in tabs if tab.count is not None
+        ],
         "rows": queries.rows_of(rows, request.now),
         "groups": on_call_now.duties(request.now),
     }
-    return page(request, "wall/wall.html", context, parts=("board", "oncall", "paused"))
+    return render_view(request, "wall/wall.html", context, partials=("board", "oncall", "paused"))

@@ -10,7 +10,7 @@ from tocsin.core.errors import Rejected
 from tocsin.web.integrations.editor import condition_form
 from tocsin.web.integrations.editor.condition_form import ConditionGroup, ErrorPlaces
 from tocsin.web.told import told
-from tocsin.web.ui.forms import errors_beside
+from tocsin.web.ui.forms import field_error_text
 from tocsin.workflows.run.context import LABELS
 
 NAMES = ("start", "stop")
@@ -40,28 +40,28 @@ class WorkflowConditions:
         """Return the posted conditions. Raises Rejected for too many rows."""
         return cls({name: condition_form.read(post, name) for name in NAMES})
 
-    def press(self, button: str) -> bool:
+    def apply_button(self, button: str) -> bool:
         """Apply a button such as "cond:start.0:remove". Return False if it does not belong to the conditions."""
-        kind, _colon, rest = button.partition(":")
-        row, _colon, what = rest.partition(":")
+        kind, _colon, target = button.partition(":")
+        row, _colon, action = target.partition(":")
         name, *path = row.split(".")
         if kind != "cond" or name not in self.rows or not all(part.isdecimal() and len(part) < 4 for part in path):
             return False
-        self.rows[name] = condition_form.change(self.rows[name], [int(part) for part in path], what)
+        self.rows[name] = condition_form.change(self.rows[name], [int(part) for part in path], action)
         return True
 
     def spec(self) -> dict[str, object]:
         """Return the conditions in spec form. Raises Rejected for invalid YAML in a row."""
         return {name: condition_form.condition_of(self.rows[name], name, name, self.places) for name in NAMES}
 
-    def show(self, problem: Rejected) -> bool:
+    def add_problem(self, problem: Rejected) -> bool:
         """Show a problem beside its row. Return False if it does not belong to the conditions."""
-        place = problem.field or ""
-        name = place.split(".")[0].split("[")[0]
+        path = problem.field or ""
+        name = path.split(".")[0].split("[")[0]
         if name not in NAMES:
             return False
-        row = self.places.row(place) or name
-        self.errors.setdefault(row, []).append(errors_beside(problem))
+        row = self.places.row(path) or name
+        self.errors.setdefault(row, []).append(field_error_text(problem))
         return True
 
     @property
@@ -70,7 +70,7 @@ class WorkflowConditions:
         return {
             "start": self.rows["start"],
             "stop": self.rows["stop"],
-            "words": condition_form.words(),
+            "words": condition_form.operator_choices(),
             "fields": fields(),
-            "draft": {"sheet": {"errors": self.errors}, "findings": {"verdicts": {}}},
+            "draft": {"tab": {"errors": self.errors}, "matches": {"results": {}}},
         }

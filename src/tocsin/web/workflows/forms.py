@@ -70,7 +70,7 @@ ACTIONS = [
 ]  # fmt: skip
 
 #: Key in a spec → form field, where the two differ.
-_FIELD_OF = {"for": "span"}
+_FORM_FIELDS = {"for": "span"}
 _WIDE = frozenset({"text", "subject"})
 
 
@@ -219,9 +219,9 @@ class ActionForm(forms.Form):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        by = self.fields["by"]
-        assert isinstance(by, forms.ChoiceField)
-        by.choices = [("", _("e-mail, at their own address")), *_labels()]
+        by_field = self.fields["by"]
+        assert isinstance(by_field, forms.ChoiceField)
+        by_field.choices = [("", _("e-mail, at their own address")), *_labels()]
 
     @property
     def parts(self) -> list[tuple[forms.BoundField, str]]:
@@ -231,37 +231,37 @@ class ActionForm(forms.Form):
     def spec(self) -> dict[str, Any]:
         """Return the action in spec form."""
         data = self.cleaned_data
-        found: dict[str, Any] = {"do": data["do"]}
+        action: dict[str, Any] = {"do": data["do"]}
         for key in KEYS[ActionKind(data["do"])]:
-            value = data.get(_FIELD_OF.get(key, key))
+            value = data.get(_FORM_FIELDS.get(key, key))
             if not value:
                 continue
             match key:
                 case "groups":
-                    found[key] = [group.name for group in value]
+                    action[key] = [group.name for group in value]
                 case "users":
-                    found[key] = [user.username for user in value]
+                    action[key] = [user.username for user in value]
                 case "policy" | "outbound":
-                    found[key] = value.name
+                    action[key] = value.name
                 case "tags":
                     pairs = (part.partition("=") for part in value.split(",") if part.strip())
-                    found[key] = {name.strip(): text.strip() for name, _equals, text in pairs}
+                    action[key] = {name.strip(): text.strip() for name, _equals, text in pairs}
                 case "remove":
-                    found[key] = [part.strip() for part in value.split(",") if part.strip()]
+                    action[key] = [part.strip() for part in value.split(",") if part.strip()]
                 case _:
-                    found[key] = value
-        return found
+                    action[key] = value
+        return action
 
-    def add_problem(self, place: str, text: str) -> None:
+    def add_problem(self, path: str, text: str) -> None:
         """Show a problem of the action's spec beside its field."""
-        key = place.split(".")[0].split("[")[0]
-        field = _FIELD_OF.get(key, key)
+        key = path.split(".")[0].split("[")[0]
+        field = _FORM_FIELDS.get(key, key)
         self.add_error(field if field in self.fields else None, text)
 
 
 def _classes(field: str) -> str:
-    keys = {field, *(key for key, name in _FIELD_OF.items() if name == field)}
-    kinds = [f"for-{kind}" for kind, wanted in KEYS.items() if keys & set(wanted)]
+    keys = {field, *(key for key, name in _FORM_FIELDS.items() if name == field)}
+    kinds = [f"for-{kind}" for kind, spec_keys in KEYS.items() if keys & set(spec_keys)]
     return " ".join(["part", *kinds, *(["wide"] if field in _WIDE else [])])
 
 
@@ -286,7 +286,7 @@ class ActionFormSet(_FormSet):
     def _construct_form(self, i: int, **options: Any) -> ActionForm:
         return super()._construct_form(i, **{**options, "empty_permitted": False})  # type: ignore[misc, no-any-return]
 
-    def as_typed(self) -> list[dict[str, Any]]:
+    def typed_values(self) -> list[dict[str, Any]]:
         """Return the typed values, to render the forms again before they are complete."""
         return [typed(form) for form in self.forms]
 
@@ -306,7 +306,7 @@ def initial_actions(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
     outbound = dict(OutboundIntegration.objects.values_list("name", "pk"))
     return [
         {
-            **{_FIELD_OF.get(key, key): value for key, value in action.items()},
+            **{_FORM_FIELDS.get(key, key): value for key, value in action.items()},
             "users": [users[name] for name in action.get("users", []) if name in users],
             "groups": [groups[name] for name in action.get("groups", []) if name in groups],
             "policy": policies.get(action.get("policy", "")),

@@ -12,16 +12,16 @@ from tocsin.access.roles import Permission
 from tocsin.alerts.states import CommandChannel
 from tocsin.core.errors import Rejected
 from tocsin.web.http.authorization import actor, may, require, requires
-from tocsin.web.http.request import SignedInRequest, page
-from tocsin.web.ui.pagination import by_number
+from tocsin.web.http.request import SignedInRequest, render_view
+from tocsin.web.ui.pagination import paginate_by_number
 from tocsin.web.workflows.views import find
 from tocsin.workflows import commands
-from tocsin.workflows.models import Run
+from tocsin.workflows.models import WorkflowRun
 from tocsin.workflows.states import WorkflowRunStatus
 from tocsin.workflows.views import buttons
 
 #: Tab of the log → run statuses.
-_SHOWN = {
+_STATUSES_BY_TAB = {
     "acted": (WorkflowRunStatus.DONE, WorkflowRunStatus.STOPPED),
     "not": (WorkflowRunStatus.SKIPPED,),
     "waiting": (WorkflowRunStatus.WAITING,),
@@ -33,37 +33,37 @@ _SHOWN = {
 def log(request: SignedInRequest, number: int) -> HttpResponse:
     """Render the workflow's runs, newest first."""
     row = find(number)
-    show = request.GET.get("show", "")
-    rows = Run.objects.filter(workflow=row).select_related("workflow", "alert")
-    if show in _SHOWN:
-        rows = rows.filter(status__in=_SHOWN[show])
+    tab = request.GET.get("show", "")
+    rows = WorkflowRun.objects.filter(workflow=row).select_related("workflow", "alert")
+    if tab in _STATUSES_BY_TAB:
+        rows = rows.filter(status__in=_STATUSES_BY_TAB[tab])
     text = request.GET.get("q", "").strip().lstrip("#")
     if text:
         rows = rows.filter(alert=int(text)) if text.isdecimal() and len(text) < 19 else rows.none()
-    found = by_number(rows, request.GET.get("cursor", ""))
+    result = paginate_by_number(rows, request.GET.get("cursor", ""))
     context = {
         "workflow": row,
-        "stories": buttons.stories(found.rows),
-        "page": found,
-        "show": show,
+        "workflow_runs": buttons.summarize_runs(result.rows),
+        "pagination": result,
+        "tab": tab,
         "q": text,
-        "stuck": Run.objects.filter(workflow=row, status=WorkflowRunStatus.STUCK).count(),
+        "stuck": WorkflowRun.objects.filter(workflow=row, status=WorkflowRunStatus.STUCK).count(),
         "tabs": [
             ("", _("All")), ("acted", _("Acted")), ("not", _("Did nothing")), ("waiting", _("Waiting")),
             ("stuck", _("Stuck")),
         ],
-        "may_change": may(request, Permission.ROUTING, row.group_id),
+        "may_change": may(request, Permission.MANAGE_ROUTING, row.group_id),
     }  # fmt: skip
-    return page(request, "workflows/log.html", context, parts=("runs",))
+    return render_view(request, "workflows/log.html", context, partials=("runs",))
 
 
 @require_POST
-@requires(Permission.ROUTING)
+@requires(Permission.MANAGE_ROUTING)
 def act(request: SignedInRequest, number: int, run_id: int, verb: str) -> HttpResponse:
     """Retry a stuck run, or end a waiting one."""
     row = find(number)
-    require(request, Permission.ROUTING, row.group_id)
-    run = Run.objects.filter(workflow=row, pk=run_id).select_related("workflow").first()
+    require(request, Permission.MANAGE_ROUTING, row.group_id)
+    run = WorkflowRun.objects.filter(workflow=row, pk=run_id).select_related("workflow").first()
     if run is None or verb not in ("try-again", "end"):
         raise Http404(_("This run is gone."))
     try:
@@ -79,12 +79,12 @@ def act(request: SignedInRequest, number: int, run_id: int, verb: str) -> HttpRe
 
 
 @require_POST
-@requires(Permission.ACT)
+@requires(Permission.RESPOND)
 def press(request: SignedInRequest, number: int, workflow_id: int) -> HttpResponse:
     """Run a manual workflow on an alert and show the result in the alert view."""
     row = find(workflow_id)
     try:
-        run = commands.press(row, number, request.user, str(CommandChannel.WEB), now=request.now)
+        run = commands.run_manual_workflow(row, number, request.user, str(CommandChannel.WEB), now=request.now)
     except Rejected as rejected:
         if rejected.code == "not_found":
             raise Http404(rejected.detail) from None
@@ -94,6 +94,6 @@ def press(request: SignedInRequest, number: int, workflow_id: int) -> HttpRespon
     if failed:
         messages.warning(request, f"{row.name}: {' '.join(failed)}")
     else:
-        said = " ".join(str(step["said"]) for step in run.steps)
-        messages.success(request, f"{row.name}: {said or _('It is being done.')}")
+        text = " ".join(str(step["said"]) for step in run.steps)
+        messages.success(request, f"{row.name}: {text or _('It is being done.')}")
     return redirect("alert", number)

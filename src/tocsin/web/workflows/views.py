@@ -18,19 +18,19 @@ from tocsin.escalation.models import Policy
 from tocsin.outbound.models import OutboundIntegration
 from tocsin.people.models import Group
 from tocsin.web.http.authorization import actor, may, may_somewhere, offer_own_groups, require, requires
-from tocsin.web.http.request import SignedInRequest, page
+from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.integrations.editor import condition_form
 from tocsin.web.told import told
 from tocsin.web.ui.confirm_delete import ask_and_delete
 from tocsin.web.ui.edit_conflicts import FormSnapshot
-from tocsin.web.ui.forms import each, errors_beside, show_rejection, typed
+from tocsin.web.ui.forms import field_error_text, problems_of, show_rejection, typed
 from tocsin.web.ui.formset_actions import rearrange
 from tocsin.web.workflows.conditions import WorkflowConditions, fields
 from tocsin.web.workflows.forms import ActionFormSet, WorkflowForm, actions_formset, initial_actions, initial_workflow
 from tocsin.workflows import commands
 from tocsin.workflows.definition import descriptions
 from tocsin.workflows.definition.templates import WorkflowTemplate, workflow_templates
-from tocsin.workflows.models import Run, Workflow
+from tocsin.workflows.models import Workflow, WorkflowRun
 from tocsin.workflows.states import WorkflowRunStatus
 from tocsin.workflows.views import buttons, dry_run, health
 from tocsin.workflows.views.dry_run import DryRunResult
@@ -40,16 +40,17 @@ from tocsin.workflows.views.dry_run import DryRunResult
 def workflow_list(request: SignedInRequest) -> HttpResponse:
     """Render all workflows in their order, each described in a sentence."""
     rows = list(health.with_runs(Workflow.objects.select_related("group")))
-    names = commands.names_of(rows, shown=True)
-    shown = [
-        (row, commands.readable(row), _does(row, names), may(request, Permission.ROUTING, row.group_id)) for row in rows
+    names = commands.names_of(rows, use_display_names=True)
+    listed = [
+        (row, commands.readable(row), _describe(row, names), may(request, Permission.MANAGE_ROUTING, row.group_id))
+        for row in rows
     ]
-    context = {"rows": shown, "templates": _ready_made() if not rows else [],
-               "may_add": may_somewhere(request, Permission.ROUTING)}  # fmt: skip
-    return page(request, "workflows/list.html", context)
+    context = {"rows": listed, "templates": _templates() if not rows else [],
+               "may_add": may_somewhere(request, Permission.MANAGE_ROUTING)}  # fmt: skip
+    return render_view(request, "workflows/list.html", context)
 
 
-def _does(row: Workflow, names: commands.WorkflowNamesById) -> tuple[str, list[str]]:
+def _describe(row: Workflow, names: commands.WorkflowNamesById) -> tuple[str, list[str]]:
     """Return the trigger and the actions in words."""
     plan = commands.readable(row)
     if plan is None:
@@ -69,31 +70,31 @@ def workflow(request: SignedInRequest, number: int) -> HttpResponse:
     """Render a workflow with its latest runs, and a dry run for one alert."""
     row = find(number)
     plan = commands.readable(row)
-    trigger, actions = _does(row, commands.names_of([row], shown=True))
-    asked = request.GET.get("alert", "").strip().lstrip("#")
-    tried, problem = _tried(row, asked, request) if asked else (None, "")
-    runs = Run.objects.filter(workflow=row).select_related("workflow", "alert")
+    trigger, actions = _describe(row, commands.names_of([row], use_display_names=True))
+    alert_number = request.GET.get("alert", "").strip().lstrip("#")
+    result, problem = _dry_run_result(row, alert_number, request) if alert_number else (None, "")
+    runs = WorkflowRun.objects.filter(workflow=row).select_related("workflow", "alert")
     labels = dict(fields())
     context = {
         "workflow": row,
         "plan": plan,
         "trigger": trigger,
         "actions": actions,
-        "start": condition_form.say(plan.start, labels) if plan else "",
-        "stop": condition_form.say(plan.stop, labels) if plan and plan.stop is not None else "",
-        "stories": buttons.stories(list(runs.order_by("-pk")[:10])),
+        "start": condition_form.describe_condition(plan.start, labels) if plan else "",
+        "stop": condition_form.describe_condition(plan.stop, labels) if plan and plan.stop is not None else "",
+        "workflow_runs": buttons.summarize_runs(list(runs.order_by("-pk")[:10])),
         "stuck": runs.filter(status=WorkflowRunStatus.STUCK).count(),
-        "asked": asked,
-        "tried": tried,
+        "alert_number": alert_number,
+        "dry_run_result": result,
         "problem": problem,
-        "may_change": may(request, Permission.ROUTING, row.group_id),
+        "may_change": may(request, Permission.MANAGE_ROUTING, row.group_id),
     }
-    return page(request, "workflows/workflow.html", context, parts=("runs",))
+    return render_view(request, "workflows/workflow.html", context, partials=("runs",))
 
 
-def _tried(row: Workflow, asked: str, request: SignedInRequest) -> tuple[DryRunResult | None, str]:
+def _dry_run_result(row: Workflow, alert_number: str, request: SignedInRequest) -> tuple[DryRunResult | None, str]:
     try:
-        return dry_run.dry_run(row, _number(asked), request.now), ""
+        return dry_run.dry_run(row, _number(alert_number), request.now), ""
     except Rejected as rejected:
         return None, told(rejected.detail)
 
@@ -105,14 +106,14 @@ def _number(text: str) -> int:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@requires(Permission.ROUTING)
+@requires(Permission.MANAGE_ROUTING)
 def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
     """Create or edit a workflow. Every button posts the whole form, so that it works without JavaScript."""
     row = find(number) if number is not None else None
     if row is not None:
-        require(request, Permission.ROUTING, row.group_id)
+        require(request, Permission.MANAGE_ROUTING, row.group_id)
     post = request.POST if request.method == "POST" else None
-    spec = _beginning(request) if row is None else commands.workflow_spec(row)
+    spec = _initial_spec(request) if row is None else commands.workflow_spec(row)
     if row is not None and commands.readable(row) is None:
         messages.warning(request, _("This workflow could not be read: what is saved here takes its place."))
         spec = {"name": row.name}
@@ -120,36 +121,40 @@ def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
     actions = actions_formset()(post, initial=initial_actions(spec) or [{}], prefix="actions")
     conditions = WorkflowConditions.posted(post) if post is not None else WorkflowConditions.of(spec)
     offer_own_groups(request, form.fields["group"])
-    tried: DryRunResult | None = None
-    seen = FormSnapshot.of(request, "workflow", row, _without_order)
-    do = str(post.get("do", "")) if post is not None else ""
+    result: DryRunResult | None = None
+    snapshot = FormSnapshot.of(request, "workflow", row, _without_order)
+    button = str(post.get("do", "")) if post is not None else ""
     moved = rearrange(request.POST, "actions") if post is not None else None
-    if post is not None and (moved is not None or conditions.press(do)):
+    if post is not None and (moved is not None or conditions.apply_button(button)):
         form, actions = _typed(request, form, actions if moved is None else actions_formset()(moved, prefix="actions"))
     elif post is not None and form.is_valid() and actions.is_valid():
         try:
-            wanted = {**form.spec(), **conditions.spec(), "actions": [one.spec() for one in actions.forms]}
-            if do == "try":
-                tried = _tried_draft(wanted, request)
+            posted_spec = {
+                **form.spec(),
+                **conditions.spec(),
+                "actions": [action_form.spec() for action_form in actions.forms],
+            }
+            if button == "try":
+                result = _dry_run_draft(posted_spec, request)
             else:
-                return _saved(request, row, wanted, seen)
+                return _save(request, row, posted_spec, snapshot)
         except Rejected as rejected:
-            _show(rejected, form, actions, conditions)
-    failed = bool(form.errors or conditions.errors or any(one.errors for one in actions.forms))
+            _show_errors(rejected, form, actions, conditions)
+    failed = bool(form.errors or conditions.errors or any(action_form.errors for action_form in actions.forms))
     context = {
         "workflow": row,
         "form": form,
         "actions": actions,
         "conditions": conditions,
-        "templates": [] if row or post is not None else _ready_made(),
+        "templates": [] if row or post is not None else _templates(),
         "chosen": request.GET.get("from", ""),
-        "tried": tried,
-        "asked": request.POST.get("alert", ""),
+        "dry_run_result": result,
+        "alert_number": request.POST.get("alert", ""),
         "may_change": True,
-        "seen": seen,
+        "snapshot": snapshot,
         **conditions.context,
     }
-    return page(request, "workflows/edit.html", context, status=422 if failed else 200)
+    return render_view(request, "workflows/edit.html", context, status=422 if failed else 200)
 
 
 def _without_order(row: Workflow) -> dict[str, Any]:
@@ -159,106 +164,108 @@ def _without_order(row: Workflow) -> dict[str, Any]:
 
 def _typed(request: SignedInRequest, form: WorkflowForm, actions: ActionFormSet) -> tuple[WorkflowForm, ActionFormSet]:
     """Return both forms with the typed values and without errors."""
-    again = WorkflowForm(initial=typed(form))
-    offer_own_groups(request, again.fields["group"])
-    return again, actions_formset()(initial=actions.as_typed(), prefix="actions")
+    fresh_form = WorkflowForm(initial=typed(form))
+    offer_own_groups(request, fresh_form.fields["group"])
+    return fresh_form, actions_formset()(initial=actions.typed_values(), prefix="actions")
 
 
-def _saved(request: SignedInRequest, row: Workflow | None, wanted: dict[str, Any], seen: FormSnapshot) -> HttpResponse:
-    group = Group.objects.filter(name=wanted["group"]).first() if wanted["group"] else None
-    require(request, Permission.ROUTING, group)
-    with seen.unchanged():
+def _save(request: SignedInRequest, row: Workflow | None, spec: dict[str, Any], snapshot: FormSnapshot) -> HttpResponse:
+    group = Group.objects.filter(name=spec["group"]).first() if spec["group"] else None
+    require(request, Permission.MANAGE_ROUTING, group)
+    with snapshot.unchanged():
         saved = commands.save_workflow(
-            wanted, existing=row, actor=actor(request), now=request.now,
-            may_call=lambda group: may(request, Permission.ROUTING, group),
+            spec, existing=row, actor=actor(request), now=request.now,
+            may_call=lambda group: may(request, Permission.MANAGE_ROUTING, group),
         )  # fmt: skip
     messages.success(request, _("%(name)s is saved.") % {"name": saved.name})
     return redirect("workflow", saved.pk)
 
 
-def _tried_draft(wanted: dict[str, Any], request: SignedInRequest) -> DryRunResult:
-    read = ObjectReader({key: wanted[key] for key in ("trigger", "start", "stop", "actions", "limit")})
-    plan = commands.read_definition(read)
-    read.finish()
+def _dry_run_draft(spec: dict[str, Any], request: SignedInRequest) -> DryRunResult:
+    reader = ObjectReader({key: spec[key] for key in ("trigger", "start", "stop", "actions", "limit")})
+    plan = commands.read_definition(reader)
+    reader.finish()
     number = _number(request.POST.get("alert", "").strip().lstrip("#"))
-    owner = Group.objects.filter(name=wanted["group"]).first() if wanted["group"] else None
-    return dry_run.against(plan, wanted["name"], number, request.now, owner=commands.owner_of(owner))
+    owner = Group.objects.filter(name=spec["group"]).first() if spec["group"] else None
+    return dry_run.dry_run_definition(plan, spec["name"], number, request.now, owner=commands.owner_of(owner))
 
 
-def _show(rejected: Rejected, form: WorkflowForm, actions: ActionFormSet, conditions: WorkflowConditions) -> None:
+def _show_errors(
+    rejected: Rejected, form: WorkflowForm, actions: ActionFormSet, conditions: WorkflowConditions
+) -> None:
     """Show problems of an action beside that action, of a condition beside its row, all others beside their field."""
-    for problem in each(rejected):
-        place = problem.field or ""
-        if place.startswith("actions["):
-            index, _end, rest = place.removeprefix("actions[").partition("]")
+    for problem in problems_of(rejected):
+        path = problem.field or ""
+        if path.startswith("actions["):
+            index, _end, action_path = path.removeprefix("actions[").partition("]")
             if index.isdecimal() and int(index) < len(actions.forms):
-                actions.forms[int(index)].add_problem(rest.lstrip("."), errors_beside(problem))
+                actions.forms[int(index)].add_problem(action_path.lstrip("."), field_error_text(problem))
                 continue
-        if not conditions.show(problem):
+        if not conditions.add_problem(problem):
             show_rejection(form, problem, form.PLACES)
 
 
-def _beginning(request: SignedInRequest) -> dict[str, Any]:
+def _initial_spec(request: SignedInRequest) -> dict[str, Any]:
     """Return the initial spec: a template in the user's language, else empty."""
-    chosen = next((one for one in _ready_made() if one.key == request.GET.get("from")), None)
-    if chosen is None:
+    template = next((candidate for candidate in _templates() if candidate.key == request.GET.get("from")), None)
+    if template is None:
         return {}
-    trigger, actions = chosen.spec["trigger"], [_worded(action) for action in chosen.spec["actions"]]
+    trigger, actions = template.spec["trigger"], [_translate_texts(action) for action in template.spec["actions"]]
     return {
-        "name": told(chosen.name),
-        **chosen.spec,
-        "trigger": trigger if isinstance(trigger, str) else _worded(trigger),
+        "name": told(template.name),
+        **template.spec,
+        "trigger": trigger if isinstance(trigger, str) else _translate_texts(trigger),
         "actions": actions,
     }
 
 
-def _worded(part: Mapping[str, Any]) -> dict[str, Any]:
+def _translate_texts(part: Mapping[str, Any]) -> dict[str, Any]:
     """Return a trigger or action with its texts translated."""
     return {key: told(value) if key in ("confirm", "subject", "text") else value for key, value in part.items()}
 
 
-def _ready_made() -> list[WorkflowTemplate]:
+def _templates() -> list[WorkflowTemplate]:
     group, policy = Group.objects.order_by("name").first(), Policy.objects.order_by("name").first()
     call = OutboundIntegration.objects.filter(kind="http").order_by("name").first()
     has_halo = OutboundIntegration.objects.filter(kind="haloitsm").exists()
-    names = [one.name if one else "" for one in (group, call, policy)]
+    names = [row.name if row else "" for row in (group, call, policy)]
     return workflow_templates(*names, has_halo=has_halo)
 
 
 @require_POST
-@requires(Permission.ROUTING)
+@requires(Permission.MANAGE_ROUTING)
 def move(request: SignedInRequest, number: int) -> HttpResponse:
     """Move a workflow up or down by one position."""
-    row = _own(request, number)
+    row = _find_editable(request, number)
     commands.move(row, -1 if request.POST.get("by") == "up" else 1, actor=actor(request), now=request.now)
     return redirect("workflows")
 
 
 @require_POST
-@requires(Permission.ROUTING)
+@requires(Permission.MANAGE_ROUTING)
 def switch(request: SignedInRequest, number: int) -> HttpResponse:
     """Enable or disable a workflow. The button posts the wanted state, so concurrent clicks agree."""
-    row = _own(request, number)
+    row = _find_editable(request, number)
     commands.set_enabled(row, request.POST.get("to") == "on", actor=actor(request), now=request.now)
-    said = _("%(name)s is in use again.") if row.is_enabled else _("%(name)s is switched off.")
-    messages.success(request, said % {"name": row.name})
+    text = _("%(name)s is in use again.") if row.is_enabled else _("%(name)s is switched off.")
+    messages.success(request, text % {"name": row.name})
     return redirect("workflow", number)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@requires(Permission.ROUTING)
+@requires(Permission.MANAGE_ROUTING)
 def delete(request: SignedInRequest, number: int) -> HttpResponse:
     """Ask for confirmation, then delete the workflow."""
-    row = _own(request, number)
+    row = _find_editable(request, number)
     return ask_and_delete(
         request,
         row,
         commands.delete_workflow,
-        what=row.name,
-        back="workflow",
-        then=("workflows",),
-        about=_("What it waits to do is not done any more, and its log goes with it."),
-        seen=FormSnapshot.of(request, "workflow", row, _without_order, is_deleting=True),
+        object_name=row.name,
+        back_view="workflow",
+        success_target=("workflows",),
+        consequences=_("What it waits to do is not done any more, and its log goes with it."),
+        snapshot=FormSnapshot.of(request, "workflow", row, _without_order, is_deleting=True),
     )
 
 
@@ -270,7 +277,7 @@ def find(number: int) -> Workflow:
     return row
 
 
-def _own(request: SignedInRequest, number: int) -> Workflow:
+def _find_editable(request: SignedInRequest, number: int) -> Workflow:
     row = find(number)
-    require(request, Permission.ROUTING, row.group_id)
+    require(request, Permission.MANAGE_ROUTING, row.group_id)
     return row

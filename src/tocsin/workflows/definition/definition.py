@@ -138,7 +138,7 @@ def load(stored: Mapping[str, Any]) -> WorkflowDefinition:
         raise Rejected("unreadable", f"The workflow cannot be read: {problem}. Save it again.") from problem
 
 
-def stored(definition: WorkflowDefinition) -> dict[str, Any]:
+def to_stored(definition: WorkflowDefinition) -> dict[str, Any]:
     """The definition as plain JSON for its row."""
     return dict(msgspec.to_builtins(definition))
 
@@ -147,12 +147,12 @@ def read(spec: ObjectReader, names: WorkflowNames) -> WorkflowDefinition:
     """Parses a spec; problems are recorded in it."""
     trigger = _trigger(spec)
     start, stop = _condition(spec, "start"), _condition(spec, "stop")
-    actions = tuple(_action(one, names) for one in spec.specs("actions"))
+    actions = tuple(_action(one, names) for one in spec.nested_list("actions"))
     if not actions:
-        spec.refuse("actions", "give at least one action.", "missing")
+        spec.add_error("actions", "give at least one action.", "missing")
     if len(actions) > MAX_ACTIONS:
-        spec.refuse("actions", f"has at most {MAX_ACTIONS} actions.")
-    limit = spec.whole("limit", LIMIT, least=1, most=MAX_LIMIT)
+        spec.add_error("actions", f"has at most {MAX_ACTIONS} actions.")
+    limit = spec.integer("limit", LIMIT, minimum=1, maximum=MAX_LIMIT)
     return WorkflowDefinition(trigger, start, stop, actions, limit)
 
 
@@ -164,32 +164,32 @@ def changes_alerts(plan: WorkflowDefinition) -> bool:
 def _trigger(spec: ObjectReader) -> Trigger:
     raw = spec.raw("trigger")
     if isinstance(raw, str):
-        held = ObjectReader({"on": raw}, spec.place("trigger"), spec._problems)
+        trigger_spec = ObjectReader({"on": raw}, spec.path("trigger"), spec._problems)
     else:
-        held = spec.spec("trigger") or ObjectReader({}, spec.place("trigger"), spec._problems)
+        trigger_spec = spec.nested("trigger") or ObjectReader({}, spec.path("trigger"), spec._problems)
         if raw is None:
-            spec.refuse("trigger", "is needed.", "missing")
-    on = held.one_of("on", TriggerKind, TriggerKind.OPENED) if held.has("on") else TriggerKind.OPENED
-    if raw is not None and not held.has("on"):
-        held.refuse("on", "is needed.", "missing")
+            spec.add_error("trigger", "is needed.", "missing")
+    on = trigger_spec.one_of("on", TriggerKind, TriggerKind.OPENED) if trigger_spec.has("on") else TriggerKind.OPENED
+    if raw is not None and not trigger_spec.has("on"):
+        trigger_spec.add_error("on", "is needed.", "missing")
     span, moment, within = timedelta(), SlaMoment.FIX_BY, timedelta()
     if on in SPANS:
         key = SPANS[on]
-        if not held.has(key) and on is not TriggerKind.AFTER_SLA:
-            held.refuse(key, "is needed, such as 5m.", "missing")
-        span = held.span(key, timedelta(minutes=5), longest=MAX_SPAN)
+        if not trigger_spec.has(key) and on is not TriggerKind.AFTER_SLA:
+            trigger_spec.add_error(key, "is needed, such as 5m.", "missing")
+        span = trigger_spec.duration(key, timedelta(minutes=5), maximum=MAX_SPAN)
         if span < MIN_SPAN and on is not TriggerKind.AFTER_SLA:
-            held.refuse(key, f"must be at least {durations.describe(MIN_SPAN)}.")
-        if not held.has(key):
+            trigger_spec.add_error(key, f"must be at least {durations.describe(MIN_SPAN)}.")
+        if not trigger_spec.has(key):
             span = timedelta()
     if on in SLA:
-        moment = held.one_of("moment", SlaMoment, SlaMoment.FIX_BY)
+        moment = trigger_spec.one_of("moment", SlaMoment, SlaMoment.FIX_BY)
         if moment is SlaMoment.OPENING:
-            within = held.span("within", timedelta(), longest=MAX_SPAN)
+            within = trigger_spec.duration("within", timedelta(), maximum=MAX_SPAN)
             if within <= (span if on is TriggerKind.BEFORE_SLA else timedelta()):
-                held.refuse("within", "is needed, and longer than what it looks ahead.", "missing")
-    confirm = held.text("confirm", longest=300) if on is TriggerKind.MANUAL else ""
-    held.done()
+                trigger_spec.add_error("within", "is needed, and longer than what it looks ahead.", "missing")
+    confirm = trigger_spec.text("confirm", max_length=300) if on is TriggerKind.MANUAL else ""
+    trigger_spec.reject_unknown_keys()
     return Trigger(on, _seconds(span), moment, _seconds(within), confirm)
 
 
@@ -197,49 +197,49 @@ def _condition(spec: ObjectReader, key: str) -> object:
     """The condition as written, after validation."""
     written = spec.raw(key)
     try:
-        compile_condition(written, spec.place(key))
-        require_storable(written, spec.place(key))
+        compile_condition(written, spec.path(key))
+        require_storable(written, spec.path(key))
     except Rejected as problem:
-        spec.note(problem)
+        spec.add_rejection(problem)
         return None
     return None if written in ({}, True) else written
 
 
 def _action(spec: ObjectReader, names: WorkflowNames) -> WorkflowAction:
     if not spec.has("do"):
-        spec.refuse("do", f"is needed: one of {', '.join(ActionKind)}.", "missing")
+        spec.add_error("do", f"is needed: one of {', '.join(ActionKind)}.", "missing")
         return WorkflowAction(ActionKind.WAIT)
     do = spec.one_of("do", ActionKind, ActionKind.WAIT)
     if do != spec.raw("do"):
         # The other required keys are unknown.
         return WorkflowAction(do)
     keys = KEYS[do]
-    found: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     for key in keys:
         match key:
             case "users" | "groups":
-                found[key] = _found(spec, key, names)
+                fields[key] = _resolve_names(spec, key, names)
             case "roles":
-                found[key] = _roles(spec)
+                fields[key] = _roles(spec)
             case "owner" | "paged" | "public" | "contacts":
-                found[key] = spec.flag(key, False)
+                fields[key] = spec.boolean(key, False)
             case "policy" | "outbound":
-                found[key] = _one(spec, key, names)
+                fields[key] = _resolve_name(spec, key, names)
             case "priority":
                 if spec.has(key):
-                    found[key] = spec.one_of(key, Priority, Priority.HIGH)
+                    fields[key] = spec.one_of(key, Priority, Priority.HIGH)
             case "tags":
-                found[key] = _tags(spec)
+                fields[key] = _tags(spec)
             case "remove":
-                found[key] = spec.texts(key)
+                fields[key] = spec.texts(key)
             case "for":
-                found["span"] = _seconds(spec.span(key, timedelta(), longest=MAX_SPAN))
+                fields["span"] = _seconds(spec.duration(key, timedelta(), maximum=MAX_SPAN))
             case "text":
-                found[key] = spec.text(key, longest=10_000)
+                fields[key] = spec.text(key, max_length=10_000)
             case _:
-                found[key] = spec.text(key, longest=300)
-    spec.done()
-    action = WorkflowAction(do, **found)
+                fields[key] = spec.text(key, max_length=300)
+    spec.reject_unknown_keys()
+    action = WorkflowAction(do, **fields)
     _refuse_empty(spec, action, names)
     return action
 
@@ -249,117 +249,117 @@ def _refuse_empty(spec: ObjectReader, action: WorkflowAction, names: WorkflowNam
     match action.do:
         case ActionKind.NOTIFY if not (action.users or action.groups or action.owner or action.paged):
             if not (spec.raw("users") or spec.raw("groups")):
-                spec.refuse("users", "say who is told: users, groups, owner or paged.", "missing")
+                spec.add_error("users", "say who is told: users, groups, owner or paged.", "missing")
         case ActionKind.NOTIFY if action.contacts and not (action.groups or spec.raw("groups")):
-            spec.refuse("contacts", "says that groups' own contacts are told too; name a group.")
+            spec.add_error("contacts", "says that groups' own contacts are told too; name a group.")
         case ActionKind.ADD_RESPONDERS if not (spec.raw("users") or spec.raw("groups")):
-            spec.refuse("users", "say who is paged: users or groups.", "missing")
+            spec.add_error("users", "say who is paged: users or groups.", "missing")
         case ActionKind.START_POLICY if action.policy is None and not spec.has("policy"):
-            spec.refuse("policy", "is needed.", "missing")
+            spec.add_error("policy", "is needed.", "missing")
         case ActionKind.CALL:
             if action.outbound is None and not spec.has("outbound"):
-                spec.refuse("outbound", "is needed.", "missing")
+                spec.add_error("outbound", "is needed.", "missing")
             elif action.outbound is not None and names.kinds.get(action.outbound, "http") != "http":
-                spec.refuse("outbound", "is no HTTP call; for HaloITSM use `do: halo`.")
+                spec.add_error("outbound", "is no HTTP call; for HaloITSM use `do: halo`.")
         case ActionKind.SET_PRIORITY if action.priority is None:
-            spec.refuse("priority", "is needed.", "missing")
+            spec.add_error("priority", "is needed.", "missing")
         case ActionKind.SET_TAGS if not (action.tags or action.remove):
-            spec.refuse("tags", "give tags to set, or names to remove.", "missing")
+            spec.add_error("tags", "give tags to set, or names to remove.", "missing")
         case ActionKind.HOLD | ActionKind.WAIT if action.span <= 0:
-            spec.refuse("for", "is needed, such as 10m.", "missing")
+            spec.add_error("for", "is needed, such as 10m.", "missing")
         case ActionKind.REPLY if not action.text:
-            spec.refuse("text", "is needed.", "missing")
+            spec.add_error("text", "is needed.", "missing")
         case ActionKind.HALO if not (action.text or action.status):
-            spec.refuse("text", "give a note, or a status.", "missing")
+            spec.add_error("text", "give a note, or a status.", "missing")
         case ActionKind.OPEN_ALERT if not action.subject:
-            spec.refuse("subject", "is needed.", "missing")
+            spec.add_error("subject", "is needed.", "missing")
 
 
-def _found(spec: ObjectReader, key: str, names: WorkflowNames) -> tuple[int, ...]:
-    found = []
+def _resolve_names(spec: ObjectReader, key: str, names: WorkflowNames) -> tuple[int, ...]:
+    ids = []
     for name in spec.texts(key):
         number = names.find(key, name)
         if number is None:
-            spec.refuse(key, f'there is no {key[:-1]} "{name}".', "not_found")
+            spec.add_error(key, f'there is no {key[:-1]} "{name}".', "not_found")
         else:
-            found.append(number)
-    return tuple(found)
+            ids.append(number)
+    return tuple(ids)
 
 
-def _one(spec: ObjectReader, key: str, names: WorkflowNames) -> int | None:
+def _resolve_name(spec: ObjectReader, key: str, names: WorkflowNames) -> int | None:
     name = spec.text(key)
     if not name:
         return None
     noun, words = {"policy": ("policies", "escalation policy"), "outbound": ("outbound", "outbound integration")}[key]
     number = names.find(noun, name)
     if number is None:
-        spec.refuse(key, f'there is no {words} "{name}".', "not_found")
+        spec.add_error(key, f'there is no {words} "{name}".', "not_found")
     return number
 
 
 def _roles(spec: ObjectReader) -> tuple[MemberRole, ...]:
-    found = []
+    roles = []
     for text in spec.texts("roles"):
         try:
-            found.append(MemberRole(text))
+            roles.append(MemberRole(text))
         except ValueError:
-            spec.refuse("roles", f'"{text}" is not one of {", ".join(MemberRole)}.')
-    return tuple(found)
+            spec.add_error("roles", f'"{text}" is not one of {", ".join(MemberRole)}.')
+    return tuple(roles)
 
 
 def _tags(spec: ObjectReader) -> dict[str, str]:
     raw = spec.raw("tags", {})
     if not isinstance(raw, Mapping):
-        spec.refuse("tags", "must be names with texts.")
+        spec.add_error("tags", "must be names with texts.")
         return {}
-    held = ObjectReader(raw, spec.place("tags"), spec._problems)
-    return {str(key)[:100]: held.text(str(key), longest=200) for key in raw}
+    tag_spec = ObjectReader(raw, spec.path("tags"), spec._problems)
+    return {str(key)[:100]: tag_spec.text(str(key), max_length=200) for key in raw}
 
 
 def write(definition: WorkflowDefinition, name_of: NameLookup) -> dict[str, Any]:
     """Formats the definition with names, so that `read` parses it back."""
-    found: dict[str, Any] = {"trigger": _written_trigger(definition.trigger)}
+    written: dict[str, Any] = {"trigger": _written_trigger(definition.trigger)}
     conditions = {"start": definition.start, "stop": definition.stop}
-    found |= {key: condition for key, condition in conditions.items() if condition is not None}
-    found |= {"actions": [_written_action(action, name_of) for action in definition.actions]}
-    return found if definition.limit == LIMIT else found | {"limit": definition.limit}
+    written |= {key: condition for key, condition in conditions.items() if condition is not None}
+    written |= {"actions": [_written_action(action, name_of) for action in definition.actions]}
+    return written if definition.limit == LIMIT else written | {"limit": definition.limit}
 
 
 def _written_trigger(trigger: Trigger) -> dict[str, Any] | str:
-    found: dict[str, Any] = {"on": str(trigger.on)}
+    written: dict[str, Any] = {"on": str(trigger.on)}
     if trigger.span:
-        found[SPANS[trigger.on]] = durations.write(timedelta(seconds=trigger.span))
+        written[SPANS[trigger.on]] = durations.write(timedelta(seconds=trigger.span))
     if trigger.on in SLA:
-        found["moment"] = str(trigger.moment)
+        written["moment"] = str(trigger.moment)
         if trigger.moment is SlaMoment.OPENING:
-            found["within"] = durations.write(timedelta(seconds=trigger.within))
+            written["within"] = durations.write(timedelta(seconds=trigger.within))
     if trigger.confirm:
-        found["confirm"] = trigger.confirm
-    return found if len(found) > 1 else str(trigger.on)
+        written["confirm"] = trigger.confirm
+    return written if len(written) > 1 else str(trigger.on)
 
 
 def _written_action(action: WorkflowAction, name_of: NameLookup) -> dict[str, Any]:
-    found: dict[str, Any] = {"do": str(action.do)}
+    written: dict[str, Any] = {"do": str(action.do)}
     for key in KEYS[action.do]:
         value: Any = getattr(action, "span" if key == "for" else key)
         if not value:
             continue
         match key:
             case "users" | "groups":
-                found[key] = [name_of(key, number) for number in value]
+                written[key] = [name_of(key, number) for number in value]
             case "policy":
-                found[key] = name_of("policies", value)
+                written[key] = name_of("policies", value)
             case "outbound":
-                found[key] = name_of("outbound", value)
+                written[key] = name_of("outbound", value)
             case "for":
-                found[key] = durations.write(timedelta(seconds=value))
+                written[key] = durations.write(timedelta(seconds=value))
             case "roles" | "remove":
-                found[key] = [str(one) for one in value]
+                written[key] = [str(one) for one in value]
             case "priority":
-                found[key] = str(value)
+                written[key] = str(value)
             case _:
-                found[key] = value
-    return found
+                written[key] = value
+    return written
 
 
 def references(definition: WorkflowDefinition) -> WorkflowReferences:

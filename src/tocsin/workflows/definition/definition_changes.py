@@ -11,7 +11,7 @@ from itertools import takewhile
 from django.db.models import F, Q
 
 from tocsin.workflows.definition.definition import WorkflowDefinition
-from tocsin.workflows.models import Run
+from tocsin.workflows.models import WorkflowRun
 from tocsin.workflows.states import SLA, TIMED, WorkflowRunStatus
 
 
@@ -21,10 +21,10 @@ def settle_runs(workflow_id: int, before: WorkflowDefinition, after: WorkflowDef
     A run stuck at an action continues, since editing that action may have fixed it.
     """
     is_waiting = Q(due_at__isnull=False)
-    left = Run.objects.filter(is_waiting | Q(status=WorkflowRunStatus.STUCK), workflow=workflow_id)
-    looking, acting = left.filter(begun_at__isnull=True), left.filter(begun_at__isnull=False)
+    open_runs = WorkflowRun.objects.filter(is_waiting | Q(status=WorkflowRunStatus.STUCK), workflow=workflow_id)
+    undecided, executing = open_runs.filter(started_at__isnull=True), open_runs.filter(started_at__isnull=False)
     if before.trigger.on is not after.trigger.on:
-        looking.update(
+        undecided.update(
             status=WorkflowRunStatus.SKIPPED,
             due_at=None,
             ended_at=now,
@@ -33,11 +33,11 @@ def settle_runs(workflow_id: int, before: WorkflowDefinition, after: WorkflowDef
     elif before.trigger != after.trigger and after.trigger.on in TIMED:
         # SLA targets are looked up again.
         span = timedelta(seconds=after.trigger.span)
-        looking.filter(is_waiting).update(due_at=now if after.trigger.on in SLA else F("created_at") + span)
+        undecided.filter(is_waiting).update(due_at=now if after.trigger.on in SLA else F("created_at") + span)
     pairs = zip(before.actions, after.actions, strict=False)
-    same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
-    if same < len(before.actions):
-        acting.filter(step__gt=same).update(
+    unchanged_count = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    if unchanged_count < len(before.actions):
+        executing.filter(step__gt=unchanged_count).update(
             status=WorkflowRunStatus.STOPPED,
             due_at=None,
             ended_at=now,

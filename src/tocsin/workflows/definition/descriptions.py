@@ -34,47 +34,47 @@ def describe_workflow(plan: WorkflowDefinition, name_of: NameLookup) -> str:
     return f"{describe_trigger(plan.trigger)}: {', '.join(describe_action(one, name_of) for one in plan.actions)}."
 
 
-def describe_trigger(one: Trigger) -> str:
+def describe_trigger(trigger: Trigger) -> str:
     """Describes the trigger."""
-    span = describe(timedelta(seconds=one.span))
-    match one.on:
+    span = describe(timedelta(seconds=trigger.span))
+    match trigger.on:
         case TriggerKind.UNACKNOWLEDGED:
             return f"When nobody has acknowledged for {span}"
         case TriggerKind.UNASSIGNED:
             return f"When nobody has it for {span}"
         case TriggerKind.BEFORE_SLA:
-            return f"{span} before {_moment(one)}"
+            return f"{span} before {_moment(trigger)}"
         case TriggerKind.AFTER_SLA:
-            return f"{span} after {_moment(one)}" if one.span else f"At {_moment(one)}"
+            return f"{span} after {_moment(trigger)}" if trigger.span else f"At {_moment(trigger)}"
         case TriggerKind.EVERY:
             return f"Every {span} while the alert lives"
         case _:
-            return _EVENTS[one.on]
+            return _EVENTS[trigger.on]
 
 
-def _moment(one: Trigger) -> str:
-    if one.moment is SlaMoment.OPENING:
-        return f"{describe(timedelta(seconds=one.within))} from the opening"
-    return MOMENTS[one.moment]
+def _moment(trigger: Trigger) -> str:
+    if trigger.moment is SlaMoment.OPENING:
+        return f"{describe(timedelta(seconds=trigger.within))} from the opening"
+    return MOMENTS[trigger.moment]
 
 
-def describe_action(one: WorkflowAction, name_of: NameLookup) -> str:
+def describe_action(action: WorkflowAction, name_of: NameLookup) -> str:
     """Describes an action."""
-    span = describe(timedelta(seconds=one.span))
-    match one.do:
+    span = describe(timedelta(seconds=action.span))
+    match action.do:
         case ActionKind.NOTIFY:
-            return f"tell {_people(one, name_of)}{f' by {one.by}' if one.by else ' by e-mail'}"
+            return f"tell {_recipients(action, name_of)}{f' by {action.by}' if action.by else ' by e-mail'}"
         case ActionKind.START_POLICY:
-            return f"start policy {name_of('policies', one.policy or 0)}"
+            return f"start policy {name_of('policies', action.policy or 0)}"
         case ActionKind.ADD_RESPONDERS:
-            return f"page {_people(one, name_of)} too"
+            return f"page {_recipients(action, name_of)} too"
         case ActionKind.ESCALATE:
             return "wake the next person"
         case ActionKind.SET_PRIORITY:
-            return f"make it {one.priority}"
+            return f"make it {action.priority}"
         case ActionKind.SET_TAGS:
-            found = [f"{key} = {value}" for key, value in one.tags.items()]
-            return f"set tags {', '.join([*found, *(f'no {name}' for name in one.remove)])}"
+            assignments = [f"{key} = {value}" for key, value in action.tags.items()]
+            return f"set tags {', '.join([*assignments, *(f'no {name}' for name in action.remove)])}"
         case ActionKind.HOLD:
             return f"put it on hold for {span}"
         case ActionKind.CLOSE:
@@ -82,23 +82,23 @@ def describe_action(one: WorkflowAction, name_of: NameLookup) -> str:
         case ActionKind.REPLY:
             return "reply on it"
         case ActionKind.CALL:
-            return f"call {name_of('outbound', one.outbound or 0)}"
+            return f"call {name_of('outbound', action.outbound or 0)}"
         case ActionKind.HALO:
-            return "write on the ticket" + (f", status {one.status}" if one.status else "")
+            return "write on the ticket" + (f", status {action.status}" if action.status else "")
         case ActionKind.OPEN_ALERT:
             return "open another alert"
         case ActionKind.WAIT:
             return f"wait {span}"
 
 
-def _people(one: WorkflowAction, name_of: NameLookup) -> str:
-    roles = f" ({', '.join(one.roles)})" if one.roles else ""
-    found = [name_of("users", number) for number in one.users]
-    found += [f"{name_of('groups', number)}{roles}" for number in one.groups]
-    found += ["their contacts"] if one.contacts else []
-    found += ["the owner"] if one.owner else []
-    found += ["everybody paged"] if one.paged else []
-    return listed(found)
+def _recipients(action: WorkflowAction, name_of: NameLookup) -> str:
+    roles = f" ({', '.join(action.roles)})" if action.roles else ""
+    names = [name_of("users", number) for number in action.users]
+    names += [f"{name_of('groups', number)}{roles}" for number in action.groups]
+    names += ["their contacts"] if action.contacts else []
+    names += ["the owner"] if action.owner else []
+    names += ["everybody paged"] if action.paged else []
+    return listed(names)
 
 
 def listed(names: Iterable[str]) -> str:

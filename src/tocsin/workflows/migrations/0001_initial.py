@@ -85,7 +85,7 @@ class Migration(migrations.Migration):
             ],
         ),
         migrations.CreateModel(
-            name="Run",
+            name="WorkflowRun",
             fields=[
                 ("id", models.BigAutoField(primary_key=True, serialize=False)),
                 (
@@ -98,7 +98,7 @@ class Migration(migrations.Migration):
                 ("depth", models.SmallIntegerField(db_default=0, default=0)),
                 ("user_name", models.TextField(db_default="", default="")),
                 ("via", models.TextField(db_default="", default="")),
-                ("begun_at", models.DateTimeField(null=True)),
+                ("started_at", models.DateTimeField(null=True)),
                 ("step", models.SmallIntegerField(db_default=0, default=0)),
                 ("steps", models.JSONField(db_default=[], default=list)),
                 ("moment", models.DateTimeField(null=True)),
@@ -139,6 +139,7 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={"db_table": "workflows_run"},
         ),
         migrations.AddConstraint(
             model_name="workflow",
@@ -147,31 +148,31 @@ class Migration(migrations.Migration):
             ),
         ),
         migrations.AddIndex(
-            model_name="run",
+            model_name="workflowrun",
             index=models.Index(
                 condition=models.Q(("due_at__isnull", False)), fields=["due_at"], name="workflows_run_due"
             ),
         ),
         migrations.AddIndex(
-            model_name="run",
+            model_name="workflowrun",
             index=models.Index(fields=["alert", "workflow", "id"], name="workflows_run_alert"),
         ),
         migrations.AddIndex(
-            model_name="run",
+            model_name="workflowrun",
             index=models.Index(fields=["workflow", "-id"], name="workflows_run_log"),
         ),
         migrations.AddIndex(
-            model_name="run",
+            model_name="workflowrun",
             index=models.Index(condition=models.Q(("status", "stuck")), fields=["-id"], name="workflows_run_stuck"),
         ),
         migrations.AddIndex(
-            model_name="run",
+            model_name="workflowrun",
             index=models.Index(
                 condition=models.Q(("ended_at__isnull", False)), fields=["ended_at"], name="workflows_run_ended"
             ),
         ),
         migrations.AddConstraint(
-            model_name="run",
+            model_name="workflowrun",
             constraint=models.CheckConstraint(
                 condition=models.Q(("status__in", ["waiting", "done", "skipped", "stopped", "stuck"])),
                 name="workflows_run_status",

@@ -24,7 +24,7 @@ from tocsin.outbound import templates
 from tocsin.outbound.delivery import calls
 from tocsin.workflows.definition.definition import WorkflowAction
 from tocsin.workflows.definition.descriptions import listed
-from tocsin.workflows.run import context as known
+from tocsin.workflows.run import context as alert_context
 from tocsin.workflows.run import loader
 from tocsin.workflows.run.context import WorkflowFacts
 from tocsin.workflows.run.run_store import DueRun
@@ -42,13 +42,13 @@ SOURCE = "workflow"
 class ActionResult:
     """The result of an action: a sentence, and what it created."""
 
-    said: str
+    text: str
     #: Ids of queued calls.
-    calls: tuple[int, ...] = ()
+    call_ids: tuple[int, ...] = ()
     #: Id of a created alert.
-    alert: int | None = None
+    alert_id: int | None = None
     #: Whether the alert's timeline already contains it.
-    is_told: bool = False
+    is_logged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,136 +77,143 @@ class ActionContext:
         """The note on commands from a manual workflow."""
         return f"by the button {self.run.name}" if self.run.user_id is not None else ""
 
-    def locked(self) -> AlertState:
+    def lock_alert(self) -> AlertState:
         """The alert's current state, locked until the transaction ends."""
         store.lock(self.connection, [self.alert_id])
-        found = store.load(self.connection, [self.alert_id]).get(self.alert_id)
-        if found is None:
+        alert = store.load(self.connection, [self.alert_id]).get(self.alert_id)
+        if alert is None:
             raise Rejected("not_found", f"There is no alert {self.alert_id}.")
-        return found
+        return alert
 
     def text(self, template: str) -> str:
         """Renders a template with the alert's values."""
         return templates.render(template, self.values).strip()
 
 
-def work_for(connection: Connection, run: DueRun, facts: WorkflowFacts, now: datetime) -> ActionContext:
+def build_action_context(connection: Connection, run: DueRun, facts: WorkflowFacts, now: datetime) -> ActionContext:
     """The context for a run's actions."""
     values = {
-        **known.payload(facts, run.progress.cause, now),
+        **alert_context.payload(facts, run.progress.cause, now),
         "workflow": run.name,
-        "who": run.user_name or facts.who,
-        "acknowledged_by": listed(one.name for one in facts.state.acknowledged.values()) if facts.who else "",
+        "who": run.user_name or facts.responder_names,
+        "acknowledged_by": listed(one.name for one in facts.state.acknowledged.values())
+        if facts.responder_names
+        else "",
         "owner": facts.state.owner_name or "nobody",
     }
     return ActionContext(connection, run, facts, now, values)
 
 
-def perform(work: ActionContext, action: WorkflowAction) -> ActionResult:
+def perform(context: ActionContext, action: WorkflowAction) -> ActionResult:
     """Executes an action. Raises Rejected with the reason if that fails; the caller must then roll back."""
-    connection, now, actor = work.connection, work.now, work.actor
+    connection, now, actor = context.connection, context.now, context.actor
     match action.do:
         case ActionKind.NOTIFY:
-            return _notify(work, action)
+            return _notify(context, action)
         case ActionKind.START_POLICY:
-            _sets_paging_going(work)
-            said = manual_escalation.start_policy(
-                connection, work.locked(), action.policy or 0, actor, CommandChannel.WORKFLOW, now
+            _record_paging_cause(context)
+            sentence = manual_escalation.start_policy(
+                connection, context.lock_alert(), action.policy or 0, actor, CommandChannel.WORKFLOW, now
             )
-            return ActionResult(said, is_told=True)
+            return ActionResult(sentence, is_logged=True)
         case ActionKind.ADD_RESPONDERS:
-            people = loader.people(connection, action, work.facts, now, first_only=True)
-            if not people:
+            recipients = loader.resolve_recipients(connection, action, context.facts, now, first_only=True)
+            if not recipients:
                 raise Rejected("not_possible", "Nobody has that role now.")
-            said = manual_escalation.add_responders(
-                connection, work.locked(), list(people), people, actor, CommandChannel.WORKFLOW, now
+            sentence = manual_escalation.add_responders(
+                connection, context.lock_alert(), list(recipients), recipients, actor, CommandChannel.WORKFLOW, now
             )
-            return ActionResult(said, is_told=True)
+            return ActionResult(sentence, is_logged=True)
         case ActionKind.ESCALATE:
-            _sets_paging_going(work)
-            return _command(work, Escalate(actor=actor, via=CommandChannel.WORKFLOW, note=work.note))
+            _record_paging_cause(context)
+            return _command(context, Escalate(actor=actor, via=CommandChannel.WORKFLOW, note=context.note))
         case ActionKind.SET_PRIORITY:
-            _sets_paging_going(work)
-            wanted = action.priority or Priority.HIGH
-            said = service.set_priority_within(connection, work.alert_id, wanted, actor, CommandChannel.WORKFLOW, now)
-            return ActionResult(said, is_told=True)
-        case ActionKind.SET_TAGS:
-            tags = {name: work.text(text)[:200] for name, text in action.tags.items()}
-            said = service.set_tags_within(
-                connection, work.alert_id, tags, action.remove, actor, CommandChannel.WORKFLOW, now
+            _record_paging_cause(context)
+            priority = action.priority or Priority.HIGH
+            sentence = service.set_priority_within(
+                connection, context.alert_id, priority, actor, CommandChannel.WORKFLOW, now
             )
-            return ActionResult(said, is_told=True)
+            return ActionResult(sentence, is_logged=True)
+        case ActionKind.SET_TAGS:
+            tags = {name: context.text(text)[:200] for name, text in action.tags.items()}
+            sentence = service.set_tags_within(
+                connection, context.alert_id, tags, action.remove, actor, CommandChannel.WORKFLOW, now
+            )
+            return ActionResult(sentence, is_logged=True)
         case ActionKind.HOLD:
             until = now + timedelta(seconds=action.span)
-            return _command(work, Hold(actor=actor, via=CommandChannel.WORKFLOW, until=until, note=work.note))
+            return _command(context, Hold(actor=actor, via=CommandChannel.WORKFLOW, until=until, note=context.note))
         case ActionKind.CLOSE:
-            note = work.text(action.text)[:2000] or work.note
-            return _command(work, Close(actor=actor, via=CommandChannel.WORKFLOW, note=note))
+            note = context.text(action.text)[:2000] or context.note
+            return _command(context, Close(actor=actor, via=CommandChannel.WORKFLOW, note=note))
         case ActionKind.REPLY:
             return _command(
-                work, Reply(actor=actor, via=CommandChannel.WORKFLOW, text=work.text(action.text), note=work.note)
+                context,
+                Reply(actor=actor, via=CommandChannel.WORKFLOW, text=context.text(action.text), note=context.note),
             )
         case ActionKind.CALL:
-            return _call(work, action)
+            return _call(context, action)
         case ActionKind.HALO:
             # The lock preserves the order of writes about one alert.
-            store.lock(connection, [work.alert_id])
+            store.lock(connection, [context.alert_id])
             number = calls.write_on_ticket(
-                connection, work.alert_id, now, note=work.text(action.text), status=action.status,
-                is_public=action.public, who_id=work.run.user_id,
+                connection, context.alert_id, now, note=context.text(action.text), status=action.status,
+                is_public=action.public, user_id=context.run.user_id,
             )  # fmt: skip
-            return ActionResult("To be written on the ticket.", calls=(number,))
+            return ActionResult("To be written on the ticket.", call_ids=(number,))
         case ActionKind.OPEN_ALERT:
-            return _open(work, action)
+            return _open(context, action)
         case ActionKind.WAIT:
-            return ActionResult("Waited.", is_told=True)
+            return ActionResult("Waited.", is_logged=True)
         case _:
             assert_never(action.do)
 
 
-def _command(work: ActionContext, command: Command) -> ActionResult:
-    outcome = service.apply_command_within(work.connection, work.alert_id, command, work.now)
-    return ActionResult(outcome.sentence, is_told=True)
+def _command(context: ActionContext, command: Command) -> ActionResult:
+    outcome = service.apply_command_within(context.connection, context.alert_id, command, context.now)
+    return ActionResult(outcome.sentence, is_logged=True)
 
 
-def _notify(work: ActionContext, action: WorkflowAction) -> ActionResult:
-    people = loader.people(work.connection, action, work.facts, work.now)
-    subject = work.text(action.subject or SUBJECT) or work.run.name
+def _notify(context: ActionContext, action: WorkflowAction) -> ActionResult:
+    recipients = loader.resolve_recipients(context.connection, action, context.facts, context.now)
+    subject = context.text(action.subject or SUBJECT) or context.run.name
     notice = Notice(
         " ".join(subject.split())[:300],
-        work.text(action.text or TEXT),
-        about=f"workflow:{work.run.workflow_id}:{work.alert_id}",
-        reason=f"The workflow {work.run.name} tells you.",
-        alert_id=work.alert_id,
+        context.text(action.text or TEXT),
+        about=f"workflow:{context.run.workflow_id}:{context.alert_id}",
+        reason=f"The workflow {context.run.name} tells you.",
+        alert_id=context.alert_id,
     )
     contacts = action.groups if action.contacts else ()
-    told = queue_notices(
-        work.connection, notice, work.now, user_ids=list(people), label=action.by, contacts_of=contacts
+    result = queue_notices(
+        context.connection, notice, context.now, user_ids=list(recipients), label=action.by, contacts_of=contacts
     )
-    missed = f" Not told: {'; '.join(told.missed)}." if told.missed else ""
-    if not told.names:
+    missed = f" Not told: {'; '.join(result.missed)}." if result.missed else ""
+    if not result.names:
         raise Rejected("not_possible", missed.strip() or "There is nobody to tell.")
-    return ActionResult(f"Told {listed(told.names)}{f' by {action.by}' if action.by else ''}.{missed}")
+    return ActionResult(f"Told {listed(result.names)}{f' by {action.by}' if action.by else ''}.{missed}")
 
 
-def _call(work: ActionContext, action: WorkflowAction) -> ActionResult:
-    more = {"workflow": work.run.name, "what": work.run.progress.cause, "who": work.values["who"]}
-    found = database.row(
-        work.connection, "SELECT name, is_enabled FROM outbound_outboundintegration WHERE id = %s", (action.outbound,)
+def _call(context: ActionContext, action: WorkflowAction) -> ActionResult:
+    extra_values = {"workflow": context.run.name, "what": context.run.progress.cause, "who": context.values["who"]}
+    integration = database.row(
+        context.connection,
+        "SELECT name, is_enabled FROM outbound_outboundintegration WHERE id = %s",
+        (action.outbound,),
     )
-    if found is not None and not found["is_enabled"]:
-        raise Rejected("not_possible", f"{found['name']} is not in use.")
-    store.lock(work.connection, [work.alert_id])
+    if integration is not None and not integration["is_enabled"]:
+        raise Rejected("not_possible", f"{integration['name']} is not in use.")
+    store.lock(context.connection, [context.alert_id])
     numbers = calls.call_for_alerts(
-        work.connection,
+        context.connection,
         action.outbound or 0,
-        [work.alert_id],
-        work.now,
-        reason=f"{work.run.name}, for alert {work.alert_id}",
-        more=more,
+        [context.alert_id],
+        context.now,
+        reason=f"{context.run.name}, for alert {context.alert_id}",
+        extra_values=extra_values,
     )
-    name = found["name"] if found is not None else "the outbound integration"
-    return ActionResult(f"To be called: {name}.", calls=tuple(numbers))
+    name = integration["name"] if integration is not None else "the outbound integration"
+    return ActionResult(f"To be called: {name}.", call_ids=tuple(numbers))
 
 
 _POLICY = """
@@ -216,50 +223,54 @@ WHERE p.id = %s
 """
 
 
-def _open(work: ActionContext, action: WorkflowAction) -> ActionResult:
+def _open(context: ActionContext, action: WorkflowAction) -> ActionResult:
     """Creates another alert for the same client that pages by a policy, pages users, or pages nobody."""
-    connection, now = work.connection, work.now
+    connection, now = context.connection, context.now
     (number,) = store.new_ids(connection, 1)
-    version, priority, by = None, action.priority, ""
+    version, priority, paging_text = None, action.priority, ""
     if action.policy is not None:
         policy = database.row(connection, _POLICY, (action.policy,))
         if policy is None:
             raise Rejected("not_found", "That escalation policy is gone.")
-        version, by = policy["id"], f", to page by the policy {policy['name']}"
+        version, paging_text = policy["id"], f", to page by the policy {policy['name']}"
         priority = priority or load_policy(policy["definition"]).default_priority
-    pages = version is not None or bool(action.users)
-    reason = f"Workflow {work.run.name} opened it{by or (', to page the users it names' if pages else '')}."
-    paging = PagingConfig(PagingMode.PAGE if pages else PagingMode.RECORD, version, action.users, (), reason)
-    values = work.facts.values
+    is_paging = version is not None or bool(action.users)
+    reason = (
+        f"Workflow {context.run.name} opened it{paging_text or (', to page the users it names' if is_paging else '')}."
+    )
+    paging = PagingConfig(PagingMode.PAGE if is_paging else PagingMode.LOG_ONLY, version, action.users, (), reason)
+    values = context.facts.values
     alert = NewAlert(
         id=number,
-        priority=priority or work.facts.state.priority,
-        subject=" ".join(work.text(action.subject).split())[:300] or work.run.name,
+        priority=priority or context.facts.state.priority,
+        subject=" ".join(context.text(action.subject).split())[:300] or context.run.name,
         opened_at=now,
         source=SOURCE,
-        source_name=work.run.name,
+        source_name=context.run.name,
         columns={
-            "long_text": work.text(action.text),
+            "long_text": context.text(action.text),
             **{name: str(values.get(name) or "") for name in ("client", "site", "team", "requester")},
         },
-        tags=work.facts.tags,
-        custom={"because_of_alert": str(work.alert_id)},
+        tags=context.facts.tags,
+        custom={"because_of_alert": str(context.alert_id)},
     )
-    said = f"{reason} It is because of alert {work.alert_id}."
-    event = NewEvent(number, EventKind.OPENED, now, work.actor, said, CommandChannel.WORKFLOW, {"alert": work.alert_id})
+    sentence = f"{reason} It is because of alert {context.alert_id}."
+    event = NewEvent(
+        number, EventKind.OPENED, now, context.actor, sentence, CommandChannel.WORKFLOW, {"alert": context.alert_id}
+    )
     connection.execute(
         "INSERT INTO workflows_origin (alert_id, depth, paging_depth) VALUES (%s, %s, 0)",
-        (number, work.run.progress.depth + 1),
+        (number, context.run.progress.depth + 1),
     )
-    service.open_alerts(connection, [AlertCreation(alert, paging, event)], now)
-    service.hint_alerts(connection, [number])
-    return ActionResult(f"Opened alert {number}: {alert.subject}.", alert=number)
+    service.create_alerts(connection, [AlertCreation(alert, paging, event)], now)
+    service.publish_alert_changes(connection, [number])
+    return ActionResult(f"Opened alert {number}: {alert.subject}.", alert_id=number)
 
 
-def _sets_paging_going(work: ActionContext) -> None:
+def _record_paging_cause(context: ActionContext) -> None:
     """Records that the alert's further escalation may be caused by this workflow."""
-    work.connection.execute(
+    context.connection.execute(
         "INSERT INTO workflows_origin (alert_id, depth, paging_depth) VALUES (%(alert)s, 0, %(depth)s) "
         "ON CONFLICT (alert_id) DO UPDATE SET paging_depth = greatest(workflows_origin.paging_depth, %(depth)s)",
-        {"alert": work.alert_id, "depth": work.run.progress.depth + 1},
+        {"alert": context.alert_id, "depth": context.run.progress.depth + 1},
     )

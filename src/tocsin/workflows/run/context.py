@@ -61,12 +61,12 @@ class WorkflowFacts:
     groups: frozenset[int] = frozenset()
 
     @property
-    def has_somebody(self) -> bool:
+    def has_responder(self) -> bool:
         """Whether the alert is acknowledged or assigned."""
         return is_acknowledged(self.state)
 
     @property
-    def who(self) -> str:
+    def responder_names(self) -> str:
         """The names of the assignee or the acknowledgers."""
         return self.state.owner_name or " and ".join(one.name for one in self.state.acknowledged.values())
 
@@ -91,9 +91,11 @@ def sla_moment(trigger: Trigger, facts: WorkflowFacts) -> datetime | None:
     """The trigger's SLA moment in UTC: the ticket's, or else the policy's; None if the alert has neither."""
     if trigger.moment is SlaMoment.OPENING:
         return facts.state.opened_at + timedelta(seconds=trigger.within)
-    named = str(trigger.moment)
-    own = moment_of(facts.custom.get(named, ""), facts.zone)
-    return own if own is not None or named not in facts.sla else facts.state.opened_at + facts.sla[named]
+    key = str(trigger.moment)
+    ticket_moment = moment_of(facts.custom.get(key, ""), facts.zone)
+    return (
+        ticket_moment if ticket_moment is not None or key not in facts.sla else facts.state.opened_at + facts.sla[key]
+    )
 
 
 def moment_of(text: str, zone: str) -> datetime | None:
@@ -102,9 +104,9 @@ def moment_of(text: str, zone: str) -> datetime | None:
     Halo writes years before 1971 for "not set".
     """
     try:
-        found = datetime.fromisoformat(text.strip())
-        if found.year < 1971:
+        parsed = datetime.fromisoformat(text.strip())
+        if parsed.year < 1971:
             return None
-        return (found if found.tzinfo else found.replace(tzinfo=ZoneInfo(zone))).astimezone(UTC)
+        return (parsed if parsed.tzinfo else parsed.replace(tzinfo=ZoneInfo(zone))).astimezone(UTC)
     except (ValueError, OverflowError):
         return None

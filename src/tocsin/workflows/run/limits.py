@@ -16,9 +16,9 @@ from tocsin.notify.enqueue.queue import Notice
 from tocsin.workflows.definition.definition import LIMIT_SPAN
 
 #: The minimum interval between two notices about a workflow's limit.
-TELL_AGAIN = LIMIT_SPAN * 36
+NOTICE_INTERVAL = LIMIT_SPAN * 36
 
-_TAKE = """
+_CONSUME = """
 INSERT INTO workflows_limit AS l (workflow_id, since, used) VALUES (%(workflow)s, %(now)s, 1)
 ON CONFLICT (workflow_id) DO UPDATE SET
   since = CASE WHEN l.since <= %(begin)s THEN %(now)s ELSE l.since END,
@@ -35,10 +35,10 @@ WHERE workflow_id = %(workflow)s
 def consume(connection: Connection, workflow_id: int, limit: int, now: datetime) -> bool:
     """Consumes one unit of the workflow's limit. Returns False if nothing is left, and counts the refusal."""
     parameters = {"workflow": workflow_id, "now": now, "begin": now - LIMIT_SPAN, "limit": limit}
-    row = connection.execute(_TAKE, parameters).fetchone()
+    row = connection.execute(_CONSUME, parameters).fetchone()
     if row is not None and row[0] <= limit:
         return True
-    connection.execute(_REFUSED, {"workflow": workflow_id, "now": now, "begin": now - TELL_AGAIN})
+    connection.execute(_REFUSED, {"workflow": workflow_id, "now": now, "begin": now - NOTICE_INTERVAL})
     return False
 
 
@@ -50,10 +50,10 @@ def describe_limit(limit: int) -> str:
 
 def report_limit(connection: Connection, workflow_id: int, name: str, limit: int, now: datetime) -> None:
     """Notifies administrators and the managers of the workflow's group, at most once per interval."""
-    found = database.row(connection, "SELECT group_id FROM workflows_workflow WHERE id = %s", (workflow_id,))
+    row = database.row(connection, "SELECT group_id FROM workflows_workflow WHERE id = %s", (workflow_id,))
     about = f"workflow:limit:{workflow_id}"
-    people = set(queue.administrators(connection)) | _managers(connection, found["group_id"] if found else None)
-    if not people or queue.was_noticed(connection, sorted(people), about, now, TELL_AGAIN):
+    user_ids = set(queue.administrators(connection)) | _managers(connection, row["group_id"] if row else None)
+    if not user_ids or queue.was_noticed(connection, sorted(user_ids), about, now, NOTICE_INTERVAL):
         return
     notice = Notice(
         f"The workflow {name} has reached its limit",
@@ -62,14 +62,14 @@ def report_limit(connection: Connection, workflow_id: int, name: str, limit: int
         about,
         "You are told because you look after this workflow.",
     )
-    queue.queue_notice(connection, notice, now, user_ids=sorted(people))
+    queue.queue_notice(connection, notice, now, user_ids=sorted(user_ids))
 
 
 def _managers(connection: Connection, group_id: int | None) -> set[int]:
     """The group's members whose user role is manager."""
-    found = connection.execute(
+    cursor = connection.execute(
         "SELECT u.id FROM people_user u JOIN people_membership m ON m.user_id = u.id "
         "WHERE m.group_id = %s AND u.is_active AND u.role = 'manager'",
         (group_id,),
     )
-    return {row[0] for row in found.fetchall()}
+    return {row[0] for row in cursor.fetchall()}

@@ -48,25 +48,25 @@ FROM ROWS FROM (jsonb_to_recordset(%(runs)s) AS (workflow_id bigint, alert_id bi
                 depth, due_at, once, of_paging, place)
 LEFT JOIN workflows_origin o ON o.alert_id = n.alert_id
 WHERE NOT (n.once AND EXISTS (SELECT 1 FROM workflows_run r WHERE r.alert_id = n.alert_id
-           AND r.workflow_id = n.workflow_id AND r.due_at IS NOT NULL AND r.begun_at IS NULL FOR SHARE SKIP LOCKED))
+           AND r.workflow_id = n.workflow_id AND r.due_at IS NOT NULL AND r.started_at IS NULL FOR SHARE SKIP LOCKED))
 ORDER BY n.place
 """
 
 
-def follow(connection: Connection, changes: Sequence[AlertChange], now: datetime) -> None:
+def handle_changes(connection: Connection, changes: Sequence[AlertChange], now: datetime) -> None:
     """The change handler."""
-    waiting = _triggers.current(connection)
-    if not waiting:
+    triggers_by_kind = _triggers.current(connection)
+    if not triggers_by_kind:
         return
     runs: dict[tuple[int, int], dict[str, object]] = {}
     for change in changes:
-        for kind, cause in triggers.pulled_triggers(change).items():
-            for workflow_id, trigger in waiting.get(kind, ()):
+        for kind, cause in triggers.fired_triggers(change).items():
+            for workflow_id, trigger in triggers_by_kind.get(kind, ()):
                 runs[workflow_id, change.alert_id] = {
                     "workflow_id": workflow_id,
                     "alert_id": change.alert_id,
                     "cause": cause[:1000],
-                    "depth": _carried(),
+                    "depth": _current_depth(),
                     "due_at": triggers.due_at(trigger, now),
                     "once": kind is TriggerKind.UPDATED,
                     "of_paging": kind in OF_PAGING,
@@ -88,7 +88,7 @@ class _Triggers:
 
     url: str = ""
     read_at: float = float("-inf")
-    found: Mapping[TriggerKind, Sequence[tuple[int, Trigger]]] = field(default_factory=dict)
+    by_kind: Mapping[TriggerKind, Sequence[tuple[int, Trigger]]] = field(default_factory=dict)
     #: Workflow ids in execution order.
     order: Sequence[int] = ()
     #: Ids of unreadable workflows, so that each is logged once.
@@ -99,12 +99,12 @@ class _Triggers:
         at, url = time.monotonic(), database.url()
         if url != self.url or at - self.read_at >= CACHE_SECONDS:
             rows = connection.execute(_ENABLED).fetchall()
-            self.url, self.read_at, self.found = url, at, self._by_kind(rows)
+            self.url, self.read_at, self.by_kind = url, at, self._group_by_kind(rows)
             self.order = [row[0] for row in rows]
-        return self.found
+        return self.by_kind
 
-    def _by_kind(self, rows: Sequence[tuple[int, object]]) -> dict[TriggerKind, list[tuple[int, Trigger]]]:
-        found: dict[TriggerKind, list[tuple[int, Trigger]]] = {}
+    def _group_by_kind(self, rows: Sequence[tuple[int, object]]) -> dict[TriggerKind, list[tuple[int, Trigger]]]:
+        by_kind: dict[TriggerKind, list[tuple[int, Trigger]]] = {}
         unreadable = set()
         for number, stored in rows:
             try:
@@ -115,9 +115,9 @@ class _Triggers:
                 if number not in self.unreadable:
                     log.error("Workflow %s cannot be read: %s", number, problem)
             else:
-                found.setdefault(trigger.on, []).append((number, trigger))
+                by_kind.setdefault(trigger.on, []).append((number, trigger))
         self.unreadable = frozenset(unreadable)
-        return found
+        return by_kind
 
 
 _triggers = _Triggers()
@@ -128,19 +128,19 @@ def re_evaluate() -> None:
     _triggers.read_at = float("-inf")
 
 
-_carrying = threading.local()
+_thread_state = threading.local()
 
 
 @contextmanager
-def carrying(depth: int) -> Iterator[None]:
+def at_workflow_depth(depth: int) -> Iterator[None]:
     """Marks alert changes made inside as caused by a workflow, `depth` levels deep in a chain."""
-    before = _carried()
-    _carrying.depth = depth
+    before = _current_depth()
+    _thread_state.depth = depth
     try:
         yield
     finally:
-        _carrying.depth = before
+        _thread_state.depth = before
 
 
-def _carried() -> int:
-    return int(getattr(_carrying, "depth", 0))
+def _current_depth() -> int:
+    return int(getattr(_thread_state, "depth", 0))

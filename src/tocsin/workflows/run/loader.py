@@ -34,13 +34,13 @@ WHERE a.id = ANY(%s)
 
 def facts(connection: Connection, alert_ids: Sequence[int]) -> dict[int, WorkflowFacts]:
     """The facts by alert id; deleted alerts are absent. Six statements, however many alerts there are."""
-    wanted = sorted(set(alert_ids))
-    states = store.load(connection, wanted)
-    known = alert_values.load_alert_values(connection, wanted)
+    requested_ids = sorted(set(alert_ids))
+    states = store.load(connection, requested_ids)
+    values_by_alert = alert_values.load_alert_values(connection, requested_ids)
     return {
         row["id"]: WorkflowFacts(
             states[row["id"]],
-            known[row["id"]],
+            values_by_alert[row["id"]],
             row["dry_run"],
             _texts(row["custom"]),
             _texts(row["tags"]),
@@ -48,18 +48,18 @@ def facts(connection: Connection, alert_ids: Sequence[int]) -> dict[int, Workflo
             _spans(row["sla"]),
             frozenset(number for number in (row["group_id"], *(row["recipient_groups"] or ())) if number is not None),
         )
-        for row in database.rows(connection, _ALERTS, (wanted,))
-        if row["id"] in states and row["id"] in known
+        for row in database.rows(connection, _ALERTS, (requested_ids,))
+        if row["id"] in states and row["id"] in values_by_alert
     }
 
 
-def _spans(held: object) -> dict[str, timedelta]:
+def _spans(stored: object) -> dict[str, timedelta]:
     """The SLA durations of a policy, as stored in its version."""
-    return {name: durations.parse(text) for name, text in _texts(held).items()}
+    return {name: durations.parse(text) for name, text in _texts(stored).items()}
 
 
-def _texts(held: object) -> dict[str, str]:
-    return {str(key): str(value) for key, value in held.items()} if isinstance(held, Mapping) else {}
+def _texts(stored: object) -> dict[str, str]:
+    return {str(key): str(value) for key, value in stored.items()} if isinstance(stored, Mapping) else {}
 
 
 _MEMBERS = """
@@ -73,7 +73,7 @@ SELECT DISTINCT user_id FROM notify_notification WHERE alert_id = %s AND purpose
 """
 
 
-def people(
+def resolve_recipients(
     connection: Connection, action: WorkflowAction, alert: WorkflowFacts, now: datetime, *, first_only: bool = False
 ) -> dict[int, str]:
     """The users an action refers to, by id, with their capacity.
@@ -81,7 +81,7 @@ def people(
     Users, group members or holders of a role in a group now (all, or the first of each role), the assignee, and
     everybody paged.
     """
-    found = dict.fromkeys(action.users, "named")
+    capacities = dict.fromkeys(action.users, "named")
     if action.groups and action.roles:
         on_call = loader.on_call(connection, action.groups, now)
         names: dict[int, str] = dict(
@@ -92,22 +92,22 @@ def people(
         for group in action.groups:
             by_role = final_schedule.by_role(on_call.get(group, ()))
             for role in action.roles:
-                having = [one.user_id for one in by_role.get(role, ())]
-                for user in having[:1] if first_only else having:
-                    found.setdefault(user, f"{role}, {names.get(group, 'a group')}")
+                holders = [one.user_id for one in by_role.get(role, ())]
+                for user in holders[:1] if first_only else holders:
+                    capacities.setdefault(user, f"{role}, {names.get(group, 'a group')}")
     elif action.groups:
         groups = list(action.groups)
         for _group, user, name in connection.execute(_MEMBERS, (groups, groups)).fetchall():
-            found.setdefault(user, f"a member of {name}")
+            capacities.setdefault(user, f"a member of {name}")
     if action.owner and alert.state.owner_id is not None:
-        found.setdefault(alert.state.owner_id, "the owner")
+        capacities.setdefault(alert.state.owner_id, "the owner")
     if action.paged:
         for (user,) in connection.execute(_PAGED, (alert.state.id,)).fetchall():
-            found.setdefault(user, "paged about it")
-    return found
+            capacities.setdefault(user, "paged about it")
+    return capacities
 
 
-def names_of(connection: Connection, wanted: Mapping[str, Sequence[int]]) -> dict[str, dict[int, Any]]:
+def names_of(connection: Connection, ids_by_noun: Mapping[str, Sequence[int]]) -> dict[str, dict[int, Any]]:
     """The names of users, groups, policies and outbound integrations, by noun and id."""
     queries = {
         "users": "SELECT id, coalesce(nullif(name, ''), username) FROM people_user WHERE id = ANY(%s)",
@@ -116,7 +116,7 @@ def names_of(connection: Connection, wanted: Mapping[str, Sequence[int]]) -> dic
         "outbound": "SELECT id, name FROM outbound_outboundintegration WHERE id = ANY(%s)",
     }
     return {
-        noun: dict(connection.execute(database.literal(query), (list(wanted[noun]),)).fetchall())
+        noun: dict(connection.execute(database.literal(query), (list(ids_by_noun[noun]),)).fetchall())
         for noun, query in queries.items()
-        if wanted.get(noun)
+        if ids_by_noun.get(noun)
     }

@@ -33,23 +33,24 @@ class DueRun:
 
 
 # Skips runs that another worker is deciding or executing.
-_LOOKING = """
-SELECT id FROM workflows_run WHERE due_at <= %(now)s AND begun_at IS NULL
+_UNDECIDED = """
+SELECT id FROM workflows_run WHERE due_at <= %(now)s AND started_at IS NULL
 AND (%(only)s::bigint IS NULL OR id = %(only)s) ORDER BY due_at, id LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED
 """
 
-_ACTING = """
-SELECT id FROM workflows_run WHERE id = %s AND due_at <= %s AND begun_at IS NOT NULL FOR NO KEY UPDATE SKIP LOCKED
+_STARTED = """
+SELECT id FROM workflows_run WHERE id = %s AND due_at <= %s AND started_at IS NOT NULL FOR NO KEY UPDATE SKIP LOCKED
 """
 
 _DUE = """
-SELECT id FROM workflows_run WHERE due_at <= %(now)s AND (begun_at IS NOT NULL) = %(is_begun)s
+SELECT id FROM workflows_run WHERE due_at <= %(now)s AND (started_at IS NOT NULL) = %(is_started)s
 ORDER BY due_at, id LIMIT %(limit)s
 """
 
 # Every earlier run of the workflow on the alert counts; recurring ones may go on as long as the alert is active.
 _READ = """
-SELECT r.id, r.workflow_id, r.alert_id, r.cause, r.depth, r.begun_at IS NOT NULL AS is_begun, r.step, r.steps, r.reason,
+SELECT r.id, r.workflow_id, r.alert_id, r.cause, r.depth, r.started_at IS NOT NULL AS is_started, r.step, r.steps,
+r.reason,
        r.failures, r.user_id, r.user_name, w.name, w.is_enabled, w.definition, w.group_id, g.name AS group_name,
        h.lately, h.in_all, h.moments,
        EXISTS (SELECT FROM workflows_run n WHERE n.alert_id = r.alert_id AND n.workflow_id = r.workflow_id
@@ -58,35 +59,35 @@ FROM workflows_run r
 LEFT JOIN workflows_workflow w ON w.id = r.workflow_id
 LEFT JOIN people_group g ON g.id = w.group_id
 CROSS JOIN LATERAL (
-  SELECT count(*) FILTER (WHERE p.begun_at > %(now)s - interval '1 minute') AS lately, count(*) AS in_all,
+  SELECT count(*) FILTER (WHERE p.started_at > %(now)s - interval '1 minute') AS lately, count(*) AS in_all,
          array_agg(p.moment) FILTER (WHERE p.moment IS NOT NULL) AS moments
   FROM workflows_run p
-  WHERE p.alert_id = r.alert_id AND p.workflow_id = r.workflow_id AND p.begun_at IS NOT NULL AND p.id <> r.id
+  WHERE p.alert_id = r.alert_id AND p.workflow_id = r.workflow_id AND p.started_at IS NOT NULL AND p.id <> r.id
 ) AS h
 WHERE r.id = ANY(%(ids)s) ORDER BY r.due_at, r.id
 """
 
 
-def claim_looking(connection: Connection, now: datetime, limit: int, only: int | None = None) -> list[DueRun]:
+def claim_undecided(connection: Connection, now: datetime, limit: int, only_run_id: int | None = None) -> list[DueRun]:
     """Locks and reads due runs that have not started. Returns only the first per workflow and alert."""
-    parameters = {"now": now, "limit": limit, "only": only}
-    found = read(connection, [row[0] for row in connection.execute(_LOOKING, parameters).fetchall()], now)
+    parameters = {"now": now, "limit": limit, "only": only_run_id}
+    runs = read(connection, [row[0] for row in connection.execute(_UNDECIDED, parameters).fetchall()], now)
     first: dict[tuple[int, int], DueRun] = {}
-    for run in found:
+    for run in runs:
         first.setdefault((run.workflow_id, run.alert_id), run)
     return list(first.values())
 
 
-def claim_acting(connection: Connection, run_id: int, now: datetime) -> DueRun | None:
+def claim_started(connection: Connection, run_id: int, now: datetime) -> DueRun | None:
     """Locks and reads a due run that has started; None if another worker has it, or it is not due."""
-    if connection.execute(_ACTING, (run_id, now)).fetchone() is None:
+    if connection.execute(_STARTED, (run_id, now)).fetchone() is None:
         return None
     return next(iter(read(connection, [run_id], now)), None)
 
 
-def due(connection: Connection, now: datetime, limit: int, *, is_begun: bool) -> list[int]:
+def due(connection: Connection, now: datetime, limit: int, *, is_started: bool) -> list[int]:
     """Ids of due runs, without locks."""
-    parameters = {"now": now, "limit": limit, "is_begun": is_begun}
+    parameters = {"now": now, "limit": limit, "is_started": is_started}
     return [row[0] for row in connection.execute(_DUE, parameters).fetchall()]
 
 
@@ -99,7 +100,7 @@ def read(connection: Connection, ids: Sequence[int], now: datetime) -> list[DueR
 
 def _run(row: Mapping[str, Any]) -> DueRun:
     progress = WorkflowProgress(
-        row["cause"], row["depth"], row["is_begun"], row["step"], row["is_superseded"], row["lately"], row["in_all"],
+        row["cause"], row["depth"], row["is_started"], row["step"], row["is_superseded"], row["lately"], row["in_all"],
         frozenset(row["moments"] or ()), OwnerGroup(row["group_id"], row["group_name"]) if row["group_id"] else None,
     )  # fmt: skip
     return DueRun(
@@ -110,14 +111,14 @@ def _run(row: Mapping[str, Any]) -> DueRun:
 
 _UPDATE = """
 UPDATE workflows_run r SET status = n.status, reason = n.reason, due_at = n.due_at, ended_at = n.ended_at,
-       begun_at = coalesce(n.begun_at, r.begun_at), moment = coalesce(n.moment, r.moment), step = n.step,
+       started_at = coalesce(n.started_at, r.started_at), moment = coalesce(n.moment, r.moment), step = n.step,
        steps = n.steps, failures = 0, error = ''
 FROM jsonb_to_recordset(%s) AS n(id bigint, status text, reason text, due_at timestamptz, ended_at timestamptz,
-     begun_at timestamptz, moment timestamptz, step smallint, steps jsonb)
+     started_at timestamptz, moment timestamptz, step smallint, steps jsonb)
 WHERE r.id = n.id
 """
 
-_AGAIN = """
+_INSERT_NEXT = """
 INSERT INTO workflows_run (workflow_id, alert_id, status, cause, depth, created_at, due_at)
 SELECT r.workflow_id, r.alert_id, 'waiting', r.cause, least(r.depth, %(depth)s), %(now)s, n.due_at
 FROM unnest(%(ids)s::bigint[], %(due)s::timestamptz[]) AS n(id, due_at) JOIN workflows_run r ON r.id = n.id
@@ -130,29 +131,35 @@ def write(
     """Writes decisions in one statement; recurring runs get a successor."""
     if not decided:
         return
-    connection.execute(_UPDATE, (as_storable_json([_columns(run, found, now) for run, found in decided]),))
-    again = [
-        (run.id, found.again_at)
-        for run, found in decided
-        if isinstance(found, StartActions) and found.again_at is not None
+    connection.execute(_UPDATE, (as_storable_json([_columns(run, decision, now) for run, decision in decided]),))
+    recurring = [
+        (run.id, decision.again_at)
+        for run, decision in decided
+        if isinstance(decision, StartActions) and decision.again_at is not None
     ]
-    if again:
-        ids, at = [one[0] for one in again], [one[1] for one in again]
-        connection.execute(_AGAIN, {"ids": ids, "due": at, "now": now, "depth": MAX_DEPTH})
+    if recurring:
+        ids, at = [one[0] for one in recurring], [one[1] for one in recurring]
+        connection.execute(_INSERT_NEXT, {"ids": ids, "due": at, "now": now, "depth": MAX_DEPTH})
 
 
-def _columns(run: DueRun, found: FinishRun | WaitUntil | StartActions, now: datetime) -> dict[str, object]:
-    kept: dict[str, object] = {"id": run.id, "steps": run.steps, "step": run.progress.step, "reason": found.reason}
-    match found:
+def _columns(run: DueRun, decision: FinishRun | WaitUntil | StartActions, now: datetime) -> dict[str, object]:
+    columns: dict[str, object] = {
+        "id": run.id,
+        "steps": run.steps,
+        "step": run.progress.step,
+        "reason": decision.reason,
+    }
+    match decision:
         case FinishRun():
             # The reason for acting is more useful than "everything was done".
-            reason = run.reason if found.status is WorkflowRunStatus.DONE and run.reason else found.reason
-            return {**kept, "status": found.status, "ended_at": now, "reason": reason}
+            reason = run.reason if decision.status is WorkflowRunStatus.DONE and run.reason else decision.reason
+            return {**columns, "status": decision.status, "ended_at": now, "reason": reason}
         case WaitUntil():
-            return {**kept, "status": WorkflowRunStatus.WAITING, "due_at": found.until, "step": found.step}
+            return {**columns, "status": WorkflowRunStatus.WAITING, "due_at": decision.until, "step": decision.step}
         case StartActions():
             return {
-                **kept, "status": WorkflowRunStatus.WAITING, "due_at": now, "begun_at": now, "moment": found.moment,
+                **columns, "status": WorkflowRunStatus.WAITING, "due_at": now, "started_at": now,
+                "moment": decision.moment,
             }  # fmt: skip
 
 
@@ -164,7 +171,7 @@ def write_step(connection: Connection, run: DueRun, step: Mapping[str, object]) 
     )
 
 
-_SET_BACK = """
+_SHIFT_DUE_AT = """
 UPDATE workflows_run SET due_at = due_at - %(by)s WHERE id IN (
   SELECT id FROM workflows_run WHERE due_at > %(now)s ORDER BY id FOR NO KEY UPDATE)
 """
@@ -175,7 +182,7 @@ def correct_after_rollback(connection: Connection, by: timedelta, now: datetime)
 
     A run that waits for a fixed moment becomes due early, and then waits on.
     """
-    moved = connection.execute(_SET_BACK, {"by": by, "now": now}).rowcount
+    moved = connection.execute(_SHIFT_DUE_AT, {"by": by, "now": now}).rowcount
     connection.execute("UPDATE workflows_limit SET since = since - %s WHERE since > %s", (by, now))
     return moved
 

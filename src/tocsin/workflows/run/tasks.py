@@ -32,13 +32,13 @@ from tocsin.workflows.states import OUTWARD, ActionKind, WorkflowRunStatus
 log = logging.getLogger(__name__)
 
 #: Runs decided per transaction, and runs executed per iteration.
-LOOKS, ACTS = 200, 50
+MAX_DECIDED, MAX_EXECUTED = 200, 50
 
 #: Consecutive failures after which a run is stuck.
 STUCK_AFTER = 5
 
 #: The minimum interval between two notices about the same stuck workflow.
-TELL_AGAIN = timedelta(hours=6)
+STUCK_NOTICE_INTERVAL = timedelta(hours=6)
 
 INTERVAL = timedelta(seconds=1)
 
@@ -46,26 +46,26 @@ INTERVAL = timedelta(seconds=1)
 CHANGED = "workflow-runs"
 
 
-def loop() -> PeriodicTask:
+def workflow_task() -> PeriodicTask:
     """The worker's periodic task."""
-    return PeriodicTask("workflows", lambda: turn(clock.now()), INTERVAL, frozenset({listener.TOPIC, "clock"}))
+    return PeriodicTask("workflows", lambda: run_once(clock.now()), INTERVAL, frozenset({listener.TOPIC, "clock"}))
 
 
-def turn(now: datetime) -> bool:
+def run_once(now: datetime) -> bool:
     """Decides one batch, then executes runs that have started. Returns whether more may be due right away."""
-    looked = _look_at_many(now)
+    has_more = _decide_batch(now)
     with database.transaction() as connection:
-        begun = run_store.due(connection, now, ACTS, is_begun=True)
-    for run_id in begun:
+        started_ids = run_store.due(connection, now, MAX_EXECUTED, is_started=True)
+    for run_id in started_ids:
         advance(run_id, now)
-    return looked or len(begun) >= ACTS
+    return has_more or len(started_ids) >= MAX_EXECUTED
 
 
 def advance(run_id: int, now: datetime) -> None:
     """Executes a started run as far as possible."""
     try:
         for _ in range(MAX_ACTIONS + 1):
-            if not database.retry_once(lambda: _act_once(run_id, now)):
+            if not database.retry_once(lambda: _execute_next(run_id, now)):
                 return
     except Exception as error:  # a row's edge: it is retried later and stops no other
         if database.is_unavailable(error):
@@ -78,7 +78,7 @@ def advance(run_id: int, now: datetime) -> None:
 def evaluate_run(run_id: int, now: datetime) -> None:
     """Decides and executes one run immediately, for a manual workflow."""
     try:
-        database.retry_once(lambda: _look(now, run_id))
+        database.retry_once(lambda: _decide_runs(now, run_id))
     except Exception as error:  # a row's edge: the periodic task retries it
         if database.is_unavailable(error):
             raise
@@ -89,18 +89,18 @@ def evaluate_run(run_id: int, now: datetime) -> None:
         advance(run_id, now)
 
 
-def _look_at_many(now: datetime) -> bool:
+def _decide_batch(now: datetime) -> bool:
     try:
-        return database.retry_once(lambda: _look(now, None)) > 0
+        return database.retry_once(lambda: _decide_runs(now, None)) > 0
     except Exception as error:  # the task's edge: the batch is split so that only the bad row fails
         if database.is_unavailable(error):
             raise
         log.exception("A batch of workflow runs could not be looked at; each is tried by itself.")
     with database.transaction() as connection:
-        ids = run_store.due(connection, now, LOOKS, is_begun=False)
+        ids = run_store.due(connection, now, MAX_DECIDED, is_started=False)
     for run_id in ids:
         try:
-            database.retry_once(lambda run_id=run_id: _look(now, run_id))  # type: ignore[misc]
+            database.retry_once(lambda run_id=run_id: _decide_runs(now, run_id))  # type: ignore[misc]
         except Exception as error:
             log.exception("Run %s of a workflow could not be looked at.", run_id)
             with database.transaction() as connection:
@@ -108,23 +108,23 @@ def _look_at_many(now: datetime) -> bool:
     return False
 
 
-def _look(now: datetime, only: int | None) -> int:
+def _decide_runs(now: datetime, only_run_id: int | None) -> int:
     """Decides runs that have not started, in one transaction. Returns their number."""
     with database.transaction() as connection:
-        runs = run_store.claim_looking(connection, now, LOOKS, only)
+        runs = run_store.claim_undecided(connection, now, MAX_DECIDED, only_run_id)
         if not runs:
             return 0
-        known = loader.facts(connection, [run.alert_id for run in runs])
+        facts_by_alert = loader.facts(connection, [run.alert_id for run in runs])
         decided: list[tuple[DueRun, FinishRun | WaitUntil | StartActions]] = []
         failed: list[tuple[DueRun, Exception]] = []
         for run in runs:
             try:
-                found = _next(run, known, now)
+                decision = _next(run, facts_by_alert, now)
             except Exception as problem:  # noqa: BLE001 - one bad row must not stop the others
                 failed.append((run, problem))
             else:
-                assert not isinstance(found, RunAction), "a run acts once it has begun"
-                decided.append((run, found))
+                assert not isinstance(decision, RunAction), "a run acts once it has begun"
+                decided.append((run, decision))
         run_store.write(connection, decided, now)
         for run, error in failed:
             log.error("Run %s of workflow %s could not be decided.", run.id, run.name, exc_info=error)
@@ -133,79 +133,79 @@ def _look(now: datetime, only: int | None) -> int:
         return len(runs)
 
 
-def _next(run: DueRun, known: Mapping[int, WorkflowFacts], now: datetime) -> EngineStep:
+def _next(run: DueRun, facts_by_alert: Mapping[int, WorkflowFacts], now: datetime) -> EngineStep:
     if run.definition is None:
         return FinishRun(WorkflowRunStatus.STOPPED, "The workflow is gone.")
-    alert = known.get(run.alert_id)
+    alert = facts_by_alert.get(run.alert_id)
     if alert is None:
         return FinishRun(WorkflowRunStatus.STOPPED, "The alert is gone.")
     return decide(run.progress, definition.load(run.definition), alert, now, is_enabled=run.is_enabled)
 
 
-def _act_once(run_id: int, now: datetime) -> bool:
+def _execute_next(run_id: int, now: datetime) -> bool:
     """Executes a run's next action and records it, in one transaction. Returns whether there may be more."""
     with database.transaction() as connection:
-        run = run_store.claim_acting(connection, run_id, now)
+        run = run_store.claim_started(connection, run_id, now)
         if run is None:
             return False
         # Only actions that change the alert lock it, so that messages for it do not have to wait.
-        known = loader.facts(connection, [run.alert_id])
-        found = _next(run, known, now)
-        if not isinstance(found, RunAction):
-            run_store.write(connection, [(run, found)], now)
+        facts_by_alert = loader.facts(connection, [run.alert_id])
+        decision = _next(run, facts_by_alert, now)
+        if not isinstance(decision, RunAction):
+            run_store.write(connection, [(run, decision)], now)
             database.notify(connection, CHANGED)
             return False
-        _do(connection, run, found, known[run.alert_id], now)
+        _execute(connection, run, decision, facts_by_alert[run.alert_id], now)
         return True
 
 
-def _do(connection: Connection, run: DueRun, found: RunAction, facts: WorkflowFacts, now: datetime) -> None:
-    work = actions.work_for(connection, run, facts, now)
-    step: dict[str, object] = {"at": now, "do": found.action.do}
+def _execute(connection: Connection, run: DueRun, decision: RunAction, facts: WorkflowFacts, now: datetime) -> None:
+    context = actions.build_action_context(connection, run, facts, now)
+    step: dict[str, object] = {"at": now, "do": decision.action.do}
     limit = definition.load(run.definition).limit
-    if found.action.do in OUTWARD and not limits.consume(connection, run.workflow_id, limit, now):
-        said = limits.describe_limit(limit)
-        _tell_timeline(connection, work, f"{run.name} left something out: {said}", now)
-        run_store.write_step(connection, run, step | {"said": said[:1].upper() + said[1:], "failed": True})
+    if decision.action.do in OUTWARD and not limits.consume(connection, run.workflow_id, limit, now):
+        text = limits.describe_limit(limit)
+        _log_on_timeline(connection, context, f"{run.name} left something out: {text}", now)
+        run_store.write_step(connection, run, step | {"said": text[:1].upper() + text[1:], "failed": True})
         limits.report_limit(connection, run.workflow_id, run.name, limit, now)
-        service.hint_alerts(connection, [run.alert_id])
+        service.publish_alert_changes(connection, [run.alert_id])
         return
     try:
-        with connection.transaction(), listener.carrying(run.progress.depth + 1):
-            done = actions.perform(work, found.action)
+        with connection.transaction(), listener.at_workflow_depth(run.progress.depth + 1):
+            result = actions.perform(context, decision.action)
     except (Rejected, Permanent, Temporary) as problem:
-        said = problem.detail
-        step |= {"said": said, "failed": True}
-        _tell_timeline(connection, work, f"{run.name} could not {_verb(found)}: {said}", now)
+        text = problem.detail
+        step |= {"said": text, "failed": True}
+        _log_on_timeline(connection, context, f"{run.name} could not {_verb(decision)}: {text}", now)
     else:
-        step["said"] = done.said
-        if done.calls:
-            step["calls"] = done.calls
-        if done.alert is not None:
-            step["alert"] = done.alert
-        if not done.is_told:
-            _tell_timeline(connection, work, f"{_by(run)}{done.said}", now)
+        step["said"] = result.text
+        if result.call_ids:
+            step["calls"] = result.call_ids
+        if result.alert_id is not None:
+            step["alert"] = result.alert_id
+        if not result.is_logged:
+            _log_on_timeline(connection, context, f"{_actor_prefix(run)}{result.text}", now)
     run_store.write_step(connection, run, step)
-    service.hint_alerts(connection, [run.alert_id])
+    service.publish_alert_changes(connection, [run.alert_id])
 
 
-def _by(run: DueRun) -> str:
+def _actor_prefix(run: DueRun) -> str:
     return f"{run.user_name} pressed {run.name}: " if run.user_name else f"Workflow {run.name}: "
 
 
-def _verb(found: RunAction) -> str:
-    return "write on the ticket" if found.action.do is ActionKind.HALO else str(found.action.do).replace("_", " ")
+def _verb(decision: RunAction) -> str:
+    return "write on the ticket" if decision.action.do is ActionKind.HALO else str(decision.action.do).replace("_", " ")
 
 
-def _tell_timeline(connection: Connection, work: actions.ActionContext, reason: str, now: datetime) -> None:
+def _log_on_timeline(connection: Connection, context: actions.ActionContext, reason: str, now: datetime) -> None:
     event = NewEvent(
-        work.alert_id,
+        context.alert_id,
         EventKind.WORKFLOW,
         now,
-        work.actor,
+        context.actor,
         reason,
         CommandChannel.WORKFLOW,
-        {"workflow": work.run.workflow_id},
+        {"workflow": context.run.workflow_id},
     )
     store.insert_events(connection, [event])
 
@@ -216,29 +216,29 @@ def _fail(connection: Connection, run_id: int, error: Exception, now: datetime) 
     After the fifth in a row, or at once if retrying cannot help, the run is stuck and administrators are notified, at
     most once per interval and workflow.
     """
-    found = database.row(
+    row = database.row(
         connection,
         "SELECT r.failures, r.workflow_id, r.alert_id, coalesce(w.name, '') AS name FROM workflows_run r "
         "LEFT JOIN workflows_workflow w ON w.id = r.workflow_id WHERE r.id = %s",
         (run_id,),
     )
-    if found is None:
+    if row is None:
         return
-    failures = found["failures"] + 1
-    said = error.detail if isinstance(error, Rejected | Permanent) else f"{type(error).__name__}: {error}"
+    failures = row["failures"] + 1
+    message = error.detail if isinstance(error, Rejected | Permanent) else f"{type(error).__name__}: {error}"
     if failures < STUCK_AFTER and not isinstance(error, Rejected | Permanent):
-        reason = f"It failed ({failures} of {STUCK_AFTER}) and is tried again: {said}"
+        reason = f"It failed ({failures} of {STUCK_AFTER}) and is tried again: {message}"
         delay = timedelta(seconds=5 * 2 ** (failures - 1))
-        run_store.fail(connection, run_id, failures, said, reason, now + delay, now)
+        run_store.fail(connection, run_id, failures, message, reason, now + delay, now)
         return
-    reason = f"Stuck: {said}"
-    run_store.fail(connection, run_id, failures, said, reason, None, now)
+    reason = f"Stuck: {message}"
+    run_store.fail(connection, run_id, failures, message, reason, None, now)
     admins = queue.administrators(connection)
-    about = f"workflow:stuck:{found['workflow_id']}"
-    if admins and not queue.was_noticed(connection, admins, about, now, TELL_AGAIN):
+    about = f"workflow:stuck:{row['workflow_id']}"
+    if admins and not queue.was_noticed(connection, admins, about, now, STUCK_NOTICE_INTERVAL):
         notice = Notice(
-            f"The workflow {found['name']} is stuck",
-            f"It could not go on for alert {found['alert_id']}: {said}\n\nPaging goes on without it. Mend it under "
+            f"The workflow {row['name']} is stuck",
+            f"It could not go on for alert {row['alert_id']}: {message}\n\nPaging goes on without it. Mend it under "
             "Workflows, and press Try again in its log.",
             about,
             "You are told because you administer Tocsin.",

@@ -15,7 +15,7 @@ _BY_EVENT: Mapping[EventKind, TriggerKind] = {
     EventKind.UPDATED: TriggerKind.UPDATED,
     EventKind.ACKNOWLEDGED: TriggerKind.ACKNOWLEDGED,
     EventKind.ASSIGNED: TriggerKind.ASSIGNED,
-    EventKind.ESCALATION_FINISHED: TriggerKind.EXHAUSTED,
+    EventKind.ESCALATION_EXHAUSTED: TriggerKind.EXHAUSTED,
     EventKind.REPLIED: TriggerKind.REPLY,
     EventKind.CLOSED: TriggerKind.CLOSED,
     EventKind.CANCELLED: TriggerKind.CLOSED,
@@ -26,60 +26,62 @@ _AT_OPENING = (TriggerKind.OPENED, TriggerKind.UNACKNOWLEDGED, TriggerKind.UNASS
 _MOMENTS = ("custom.respond_by", "custom.fix_by")
 
 
-def pulled_triggers(change: AlertChange) -> dict[TriggerKind, str]:
+def fired_triggers(change: AlertChange) -> dict[TriggerKind, str]:
     """The triggers with what happened. Timed triggers start waiting.
 
     A dry-run alert counts as opened when it starts to page.
     """
-    said = next((event.reason for event in change.events), "")
+    reason = next((event.reason for event in change.events), "")
     if change.before is None:
-        return dict.fromkeys(_AT_OPENING, said)
-    opens: dict[TriggerKind, str] = {}
+        return dict.fromkeys(_AT_OPENING, reason)
+    opening_triggers: dict[TriggerKind, str] = {}
     if change.is_opening:
-        opens = dict.fromkeys(_AT_OPENING, f"{change.waking.why}." if change.waking is not None else said)
+        opening_triggers = dict.fromkeys(
+            _AT_OPENING, f"{change.paging_start.reason}." if change.paging_start is not None else reason
+        )
     # Another policy may have another SLA.
-    found: dict[TriggerKind, str] = dict.fromkeys(SLA, said) if change.paging is not None else {}
+    fired: dict[TriggerKind, str] = dict.fromkeys(SLA, reason) if change.paging is not None else {}
     for event in change.events:
         kind = _BY_EVENT.get(event.kind)
         if event.kind is EventKind.STEP_FIRED and (event.data.get("step"), event.data.get("pass")) != (1, 1):
             kind = TriggerKind.ESCALATED
-        if kind is not None and not _is_own(event) and event.alert_id == change.alert_id:
-            found.setdefault(kind, event.reason)
+        if kind is not None and not _is_own_write(event) and event.alert_id == change.alert_id:
+            fired.setdefault(kind, event.reason)
         changes = event.data.get("changes")
         if isinstance(changes, Mapping):
             if any(name in changes for name in _MOMENTS):
-                found |= dict.fromkeys(SLA, event.reason)
-            if "source_status" in changes and "source_status" not in _own(event):
-                found[TriggerKind.STATUS_CHANGED] = event.reason
-    return found | _by_state(change.before, change.after, said) | opens
+                fired |= dict.fromkeys(SLA, event.reason)
+            if "source_status" in changes and "source_status" not in _own_changes(event):
+                fired[TriggerKind.STATUS_CHANGED] = event.reason
+    return fired | _by_state(change.before, change.after, reason) | opening_triggers
 
 
-def _is_own(event: NewEvent) -> bool:
+def _is_own_write(event: NewEvent) -> bool:
     """Whether the event consists only of Tocsin's own changes at the source."""
     changes = event.data.get("changes")
-    return isinstance(changes, Mapping) and bool(changes) and _own(event) >= set(changes)
+    return isinstance(changes, Mapping) and bool(changes) and _own_changes(event) >= set(changes)
 
 
-def _own(event: NewEvent) -> frozenset[str]:
+def _own_changes(event: NewEvent) -> frozenset[str]:
     """The changes in a message that Tocsin itself made at the source."""
-    own = event.data.get("own")
-    return frozenset(own) if isinstance(own, list) else frozenset()
+    names = event.data.get("own")
+    return frozenset(names) if isinstance(names, list) else frozenset()
 
 
-def _by_state(before: AlertState, after: AlertState, said: str) -> dict[TriggerKind, str]:
-    found: dict[TriggerKind, str] = {}
+def _by_state(before: AlertState, after: AlertState, reason: str) -> dict[TriggerKind, str]:
+    fired: dict[TriggerKind, str] = {}
     if before.status is not after.status or before.acknowledged != after.acknowledged:
-        found[TriggerKind.STATUS_CHANGED] = said
+        fired[TriggerKind.STATUS_CHANGED] = reason
     if after.status not in ACTIVE:
-        return found
-    returned = before.status not in ACTIVE
-    if (returned or is_acknowledged(before)) and not is_acknowledged(after):
-        found[TriggerKind.UNACKNOWLEDGED] = said
-    if (returned or before.is_owned) and not after.is_owned:
-        found[TriggerKind.UNASSIGNED] = said
-    if returned:
-        found |= dict.fromkeys((TriggerKind.EVERY, *SLA), said)
-    return found
+        return fired
+    is_reactivated = before.status not in ACTIVE
+    if (is_reactivated or is_acknowledged(before)) and not is_acknowledged(after):
+        fired[TriggerKind.UNACKNOWLEDGED] = reason
+    if (is_reactivated or before.is_owned) and not after.is_owned:
+        fired[TriggerKind.UNASSIGNED] = reason
+    if is_reactivated:
+        fired |= dict.fromkeys((TriggerKind.EVERY, *SLA), reason)
+    return fired
 
 
 def is_acknowledged(alert: AlertState) -> bool:

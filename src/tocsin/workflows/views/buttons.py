@@ -13,7 +13,7 @@ from tocsin.outbound.models import Call
 from tocsin.workflows import commands
 from tocsin.workflows.definition import descriptions
 from tocsin.workflows.definition.definition import load
-from tocsin.workflows.models import Run, Workflow
+from tocsin.workflows.models import Workflow, WorkflowRun
 from tocsin.workflows.run import loader
 from tocsin.workflows.run.engine import FinishRun, WorkflowProgress, decide
 from tocsin.workflows.states import TriggerKind, WorkflowRunStatus
@@ -30,7 +30,7 @@ class WorkflowButton:
     #: The confirmation text.
     confirm: str
     #: Descriptions of its actions.
-    does: tuple[str, ...]
+    action_texts: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,24 +38,24 @@ class ActionSummary:
     """One executed action of a run."""
 
     at: str
-    said: str
-    failed: bool
+    text: str
+    has_failed: bool
     #: Its queued calls with their current status.
     calls: tuple[Call, ...]
-    alert: int | None
+    alert_id: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
     """A run with its executed actions."""
 
-    run: Run
+    run: WorkflowRun
     steps: tuple[ActionSummary, ...]
 
     @property
     def has_failed(self) -> bool:
         """Whether any action or call failed."""
-        return any(step.failed or any(call.status == "dead" for call in step.calls) for step in self.steps)
+        return any(step.has_failed or any(call.status == "dead" for call in step.calls) for step in self.steps)
 
 
 def available_buttons(alert_id: int, now: datetime) -> list[WorkflowButton]:
@@ -67,8 +67,8 @@ def available_buttons(alert_id: int, now: datetime) -> list[WorkflowButton]:
         alert = loader.facts(connection, [alert_id]).get(alert_id)
     if alert is None:
         return []
-    names = commands.names_of(rows, shown=True)
-    found = []
+    names = commands.names_of(rows, use_display_names=True)
+    buttons = []
     for row in rows:
         try:
             plan = load(row.definition)
@@ -78,28 +78,30 @@ def available_buttons(alert_id: int, now: datetime) -> list[WorkflowButton]:
         except Rejected:
             continue
         if is_offered:
-            does = tuple(
+            action_texts = tuple(
                 descriptions.describe_action(action, lambda noun, number: names[noun].get(number, f"#{number}"))
                 for action in plan.actions
             )
-            found.append(WorkflowButton(row, plan.trigger.confirm, does))
-    return found
+            buttons.append(WorkflowButton(row, plan.trigger.confirm, action_texts))
+    return buttons
 
 
 def workflow_history(alert_id: int) -> list[RunSummary]:
     """The workflow runs of an alert, newest first, without those that were skipped."""
-    rows = Run.objects.filter(alert=alert_id).exclude(status=WorkflowRunStatus.SKIPPED).select_related("workflow")
-    return stories(list(rows.order_by("-pk")[:MAX_RUNS_SHOWN]))
+    rows = (
+        WorkflowRun.objects.filter(alert=alert_id).exclude(status=WorkflowRunStatus.SKIPPED).select_related("workflow")
+    )
+    return summarize_runs(list(rows.order_by("-pk")[:MAX_RUNS_SHOWN]))
 
 
-def stories(runs: Sequence[Run]) -> list[RunSummary]:
+def summarize_runs(runs: Sequence[WorkflowRun]) -> list[RunSummary]:
     """The runs with the current status of their calls, in one query."""
     numbers = {number for run in runs for step in run.steps for number in step.get("calls", ())}
     calls = Call.objects.in_bulk(numbers) if numbers else {}
-    return [RunSummary(run, tuple(_done(step, calls) for step in run.steps)) for run in runs]
+    return [RunSummary(run, tuple(_summarize_action(step, calls) for step in run.steps)) for run in runs]
 
 
-def _done(step: dict[str, Any], calls: dict[int, Call]) -> ActionSummary:
+def _summarize_action(step: dict[str, Any], calls: dict[int, Call]) -> ActionSummary:
     return ActionSummary(
         str(step.get("at", "")),
         str(step.get("said", "")),

@@ -19,12 +19,12 @@ from tocsin.workflows.definition import definition, descriptions
 from tocsin.workflows.definition.definition import WorkflowAction, WorkflowDefinition
 from tocsin.workflows.models import Workflow
 from tocsin.workflows.run import actions, loader
-from tocsin.workflows.run import context as known
-from tocsin.workflows.run.actions import work_for
+from tocsin.workflows.run import context as alert_context
+from tocsin.workflows.run.actions import build_action_context
 from tocsin.workflows.run.context import WorkflowFacts
 from tocsin.workflows.run.engine import OwnerGroup, RunAction, StartActions, WaitUntil, WorkflowProgress, decide
 from tocsin.workflows.run.run_store import DueRun
-from tocsin.workflows.states import AT_THE_END, SLA, ActionKind, TriggerKind
+from tocsin.workflows.states import ON_TERMINAL_ALERTS, SLA, ActionKind, TriggerKind
 
 #: The cause shown in a dry run.
 CAUSE = "A trial."
@@ -36,7 +36,7 @@ class DryRunResult:
 
     would_act: bool
     #: Why it would or would not act.
-    verdict: str
+    reason: str
     #: Whether a terminal alert was evaluated as if just created: active and unassigned.
     as_opened: bool
     #: When the run would be due, for delayed triggers.
@@ -57,10 +57,10 @@ class DryRunResult:
 def dry_run(workflow: Workflow, alert_id: int, now: datetime) -> DryRunResult:
     """Dry run of a stored workflow. Raises Rejected("not_found") for an unknown alert."""
     owner = commands.owner_of(workflow.group)
-    return against(definition.load(workflow.definition), workflow.name, alert_id, now, owner=owner)
+    return dry_run_definition(definition.load(workflow.definition), workflow.name, alert_id, now, owner=owner)
 
 
-def against(
+def dry_run_definition(
     plan: WorkflowDefinition, name: str, alert_id: int, now: datetime, *, owner: OwnerGroup | None = None
 ) -> DryRunResult:
     """Dry run of a possibly unsaved workflow, as if its trigger had just fired. Raises as above."""
@@ -68,22 +68,22 @@ def against(
         alert = loader.facts(connection, [alert_id]).get(alert_id)
         if alert is None:
             raise Rejected("not_found", f"There is no alert {alert_id}.", "alert")
-        as_opened = alert.state.status not in ACTIVE and plan.trigger.on not in AT_THE_END
+        as_opened = alert.state.status not in ACTIVE and plan.trigger.on not in ON_TERMINAL_ALERTS
         if as_opened:
             alert = _as_opened(alert)
         at = _due(plan, alert, now)
         progress = WorkflowProgress(CAUSE, owner=owner)
-        found = decide(progress, plan, alert, at)
-        if isinstance(found, WaitUntil):
-            at = found.until
-            found = decide(progress, plan, alert, at)
+        step = decide(progress, plan, alert, at)
+        if isinstance(step, WaitUntil):
+            at = step.until
+            step = decide(progress, plan, alert, at)
         run = DueRun(0, 0, alert_id, name, True, None, progress)
-        work = work_for(connection, run, alert, now)
-        said = tuple(_said(connection, action, alert, at) for action in plan.actions)
-        texts = tuple(_text(work, action) for action in plan.actions)
-        values = known.payload(alert, CAUSE, now)
-    assert not isinstance(found, RunAction), "a run acts once it has begun"
-    return DryRunResult(isinstance(found, StartActions), found.reason, as_opened, at, said, texts, values)
+        context = build_action_context(connection, run, alert, now)
+        action_texts = tuple(_describe_action(connection, action, alert, at) for action in plan.actions)
+        texts = tuple(_text(context, action) for action in plan.actions)
+        values = alert_context.payload(alert, CAUSE, now)
+    assert not isinstance(step, RunAction), "a run acts once it has begun"
+    return DryRunResult(isinstance(step, StartActions), step.reason, as_opened, at, action_texts, texts, values)
 
 
 def _as_opened(alert: WorkflowFacts) -> WorkflowFacts:
@@ -98,39 +98,41 @@ def _as_opened(alert: WorkflowFacts) -> WorkflowFacts:
 def _due(plan: WorkflowDefinition, alert: WorkflowFacts, now: datetime) -> datetime:
     """When the run would be due; a dry run does not wait."""
     trigger = plan.trigger
-    moment = known.sla_moment(trigger, alert) if trigger.on in SLA else None
+    moment = alert_context.sla_moment(trigger, alert) if trigger.on in SLA else None
     if moment is not None:
         span = timedelta(seconds=trigger.span)
         return moment - span if trigger.on is TriggerKind.BEFORE_SLA else moment + span
     return now
 
 
-def _said(connection: Connection, action: WorkflowAction, alert: WorkflowFacts, now: datetime) -> str:
+def _describe_action(connection: Connection, action: WorkflowAction, alert: WorkflowFacts, now: datetime) -> str:
     """Describes an action with the names of the users it would reach now."""
-    wanted = {
+    ids_by_noun = {
         "users": action.users,
         "groups": action.groups,
         "policies": (action.policy,) if action.policy else (),
         "outbound": (action.outbound,) if action.outbound else (),
     }
     if action.do in (ActionKind.NOTIFY, ActionKind.ADD_RESPONDERS):
-        people = loader.people(connection, action, alert, now, first_only=action.do is ActionKind.ADD_RESPONDERS)
-        names = loader.names_of(connection, {"users": list(people)}).get("users", {})
-        told = descriptions.listed([names[number] for number in people if number in names])
+        recipients = loader.resolve_recipients(
+            connection, action, alert, now, first_only=action.do is ActionKind.ADD_RESPONDERS
+        )
+        names = loader.names_of(connection, {"users": list(recipients)}).get("users", {})
+        recipient_names = descriptions.listed([names[number] for number in recipients if number in names])
         if action.do is ActionKind.ADD_RESPONDERS:
-            return f"page {told} too"
+            return f"page {recipient_names} too"
         contacts = " and the groups' contacts" if action.contacts else ""
-        return f"tell {told}{contacts} by {action.by or 'e-mail'}"
-    names_by_noun = loader.names_of(connection, wanted)
+        return f"tell {recipient_names}{contacts} by {action.by or 'e-mail'}"
+    names_by_noun = loader.names_of(connection, ids_by_noun)
     return descriptions.describe_action(
         action, lambda noun, number: str(names_by_noun.get(noun, {}).get(number, f"#{number}"))
     )
 
 
-def _text(work: actions.ActionContext, action: WorkflowAction) -> str:
+def _text(context: actions.ActionContext, action: WorkflowAction) -> str:
     if action.do is ActionKind.NOTIFY:
-        subject = work.text(action.subject or actions.SUBJECT)
-        return f"{subject}\n\n{work.text(action.text or actions.TEXT)}"
+        subject = context.text(action.subject or actions.SUBJECT)
+        return f"{subject}\n\n{context.text(action.text or actions.TEXT)}"
     if action.do is ActionKind.OPEN_ALERT:
-        return "\n\n".join(text for text in (work.text(action.subject), work.text(action.text)) if text)
-    return work.text(action.text)
+        return "\n\n".join(text for text in (context.text(action.subject), context.text(action.text)) if text)
+    return context.text(action.text)

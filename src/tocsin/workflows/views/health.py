@@ -12,7 +12,7 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.workflows.definition import definition
-from tocsin.workflows.models import Run, Workflow
+from tocsin.workflows.models import Workflow, WorkflowRun
 from tocsin.workflows.states import WorkflowRunStatus
 
 _STUCK = """
@@ -23,11 +23,11 @@ WHERE r.status = 'stuck' GROUP BY w.id, w.name ORDER BY w.name
 
 
 #: How long a reached limit is reported.
-_SAID_FOR = "interval '1 day'"
+_REPORTED_FOR = "interval '1 day'"
 
 _LIMITED = database.literal(f"""
 SELECT w.id, w.name, l.refused FROM workflows_limit l JOIN workflows_workflow w ON w.id = l.workflow_id
-WHERE w.is_enabled AND l.refused_at > clock_timestamp() - {_SAID_FOR} ORDER BY w.name
+WHERE w.is_enabled AND l.refused_at > clock_timestamp() - {_REPORTED_FOR} ORDER BY w.name
 """)
 
 
@@ -46,11 +46,11 @@ def with_runs(rows: QuerySet[Workflow]) -> QuerySet[Workflow]:
 
     Cheap however many runs there are: both read one end of an index.
     """
-    own = Run.objects.filter(workflow=OuterRef("pk")).order_by()
-    stuck = own.filter(status=WorkflowRunStatus.STUCK).values("workflow").annotate(number=Count("pk")).values("number")
+    runs = WorkflowRun.objects.filter(workflow=OuterRef("pk")).order_by()
+    stuck = runs.filter(status=WorkflowRunStatus.STUCK).values("workflow").annotate(number=Count("pk")).values("number")
     return rows.annotate(
         stuck=Coalesce(Subquery(stuck, output_field=IntegerField()), 0),
-        ran_at=Subquery(own.order_by("-pk").values("created_at")[:1]),
+        ran_at=Subquery(runs.order_by("-pk").values("created_at")[:1]),
     )
 
 
@@ -65,11 +65,11 @@ def find_problems(connection: Connection) -> Iterator[WorkflowProblem]:
             text = f"The workflow {row['name']} does nothing: {problem.detail}"
             yield WorkflowProblem(row["id"], row["name"], "unreadable", text)
     for row in database.rows(connection, _STUCK):
-        said = "1 run of it is" if row["runs"] == 1 else f"{row['runs']} runs of it are"
+        prefix = "1 run of it is" if row["runs"] == 1 else f"{row['runs']} runs of it are"
         yield WorkflowProblem(
-            row["id"], row["name"], "stuck", f"The workflow {row['name']}: {said} stuck. {row['reason']}"
+            row["id"], row["name"], "stuck", f"The workflow {row['name']}: {prefix} stuck. {row['reason']}"
         )
     for row in database.rows(connection, _LIMITED):
-        things = "1 thing was" if row["refused"] == 1 else f"{row['refused']} things were"
-        text = f"The workflow {row['name']} has reached its limit, and {things} not done. It may go in circles"
+        skipped = "1 thing was" if row["refused"] == 1 else f"{row['refused']} things were"
+        text = f"The workflow {row['name']} has reached its limit, and {skipped} not done. It may go in circles"
         yield WorkflowProblem(row["id"], row["name"], "limited", f"{text} through another system: look at its log.")

@@ -23,11 +23,12 @@ def messages(payload: Payload, headers: Headers) -> list[Payload]:
         return [payload]
     shared = {name: payload[name] for name in _SHARED if name in payload}
     return [
-        {**shared, "alert": _marked(alert), "delivery": _delivery(payload, alert)} for alert in alerts[:_MAX_ALERTS]
+        {**shared, "alert": _without_placeholder_end(alert), "delivery": _delivery(payload, alert)}
+        for alert in alerts[:_MAX_ALERTS]
     ]
 
 
-def _marked(alert: object) -> object:
+def _without_placeholder_end(alert: object) -> object:
     """Returns the alert without the placeholder `endsAt` of an alert that is still firing."""
     if isinstance(alert, dict) and str(alert.get("endsAt", "")).startswith(_NEVER):
         return {name: value for name, value in alert.items() if name != "endsAt"}

@@ -52,13 +52,13 @@ def messages(payload: Payload, headers: Headers) -> list[Payload]:
 
     Both are always derived from signed fields: values that a sender puts there are discarded.
     """
-    opened = {name: value for name, value in payload.items() if name not in ("alarm", "console")}
+    unwrapped = {name: value for name, value in payload.items() if name not in ("alarm", "console")}
     alarm = _object(payload.get("Message"))
     if alarm is not None:
-        opened["alarm"] = alarm
+        unwrapped["alarm"] = alarm
         if (console := _console(alarm)) is not None:
-            opened["console"] = console
-    return [payload] if opened == payload else [opened]
+            unwrapped["console"] = console
+    return [payload] if unwrapped == payload else [unwrapped]
 
 
 def refusal(payload: Payload, headers: Headers, fetch: Fetch) -> str | None:
@@ -69,7 +69,7 @@ def refusal(payload: Payload, headers: Headers, fetch: Fetch) -> str | None:
     address = payload.get("SigningCertURL")
     if not isinstance(address, str) or not _CERTIFICATE.fullmatch(address):
         return "The address of the signing certificate is not one of Amazon SNS."
-    certificate = _CERTIFICATES.at(address, fetch)
+    certificate = _CERTIFICATES.get(address, fetch)
     try:
         signature = base64.b64decode(str(payload.get("Signature")), validate=True)
         at = datetime.fromisoformat(str(payload.get("Timestamp")))
@@ -106,23 +106,23 @@ class _Certificates:
     """Cache of signing certificates by URL. Thread-safe."""
 
     def __init__(self) -> None:
-        self._known: dict[str, Certificate] = {}
+        self._by_url: dict[str, Certificate] = {}
         self._lock = threading.Lock()
 
-    def at(self, address: str, fetch: Fetch) -> Certificate:
+    def get(self, address: str, fetch: Fetch) -> Certificate:
         """Returns the certificate at `address`. Raises what `fetch` raises, and ValueError for invalid PEM."""
         with self._lock:
-            known = self._known.get(address)
-        if known is not None:
-            return known
+            cached = self._by_url.get(address)
+        if cached is not None:
+            return cached
         # Imported with the first notification, so that nodes without SNS integrations start without it.
         from cryptography.x509 import load_pem_x509_certificate
 
         certificate = load_pem_x509_certificate(fetch(address))
         with self._lock:
-            if len(self._known) >= _MAX_CERTIFICATES:
-                self._known.clear()
-            self._known[address] = certificate
+            if len(self._by_url) >= _MAX_CERTIFICATES:
+                self._by_url.clear()
+            self._by_url[address] = certificate
         return certificate
 
 
@@ -157,10 +157,10 @@ def _object(message: object) -> Payload | None:
     if not isinstance(message, str) or not message.lstrip().startswith("{"):
         return None
     try:
-        found = msgspec.json.decode(message)
+        decoded = msgspec.json.decode(message)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) and _is_shallow(found) else None
+    return decoded if isinstance(decoded, dict) and _is_shallow(decoded) else None
 
 
 def _is_shallow(value: dict[str, object]) -> bool:
@@ -168,8 +168,8 @@ def _is_shallow(value: dict[str, object]) -> bool:
     for _ in range(_MAX_DEPTH):
         level = [
             inner
-            for one in level
-            for inner in (one.values() if isinstance(one, dict) else one)
+            for node in level
+            for inner in (node.values() if isinstance(node, dict) else node)
             if isinstance(inner, dict | list)
         ]
         if not level:
@@ -179,8 +179,8 @@ def _is_shallow(value: dict[str, object]) -> bool:
 
 def _console(alarm: Payload) -> str | None:
     """Returns the URL of the alarm in the AWS console, or None if the ARN is not understood."""
-    found = _ALARM.fullmatch(str(alarm.get("AlarmArn")))
-    if found is None or (host := _CONSOLES.get(found.group(1))) is None:
+    match = _ALARM.fullmatch(str(alarm.get("AlarmArn")))
+    if match is None or (host := _CONSOLES.get(match.group(1))) is None:
         return None
-    region, name = found.group(2), quote(found.group(3), safe="")
+    region, name = match.group(2), quote(match.group(3), safe="")
     return f"https://{region}.{host}/cloudwatch/home?region={region}#alarmsV2:alarm/{name}"

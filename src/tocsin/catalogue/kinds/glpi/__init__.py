@@ -11,10 +11,10 @@ from tocsin.catalogue.hooks import Headers, Payload
 
 def is_signed(body: bytes, headers: Headers, secret: str, now: datetime) -> bool:
     """Verifies `X-GLPI-signature`: hex HMAC-SHA256 of the body followed by the timestamp header."""
-    given = headers.get("x-glpi-signature", "").lower()
-    at = headers.get("x-glpi-timestamp", "")
-    digest = hmac.new(secret.encode(), body + at.encode(), hashlib.sha256).hexdigest()
-    return hmac.compare_digest(digest.encode(), given.encode())
+    signature = headers.get("x-glpi-signature", "").lower()
+    timestamp = headers.get("x-glpi-timestamp", "")
+    digest = hmac.new(secret.encode(), body + timestamp.encode(), hashlib.sha256).hexdigest()
+    return hmac.compare_digest(digest.encode(), signature.encode())
 
 
 def messages(payload: Payload, headers: Headers) -> list[Payload]:
@@ -23,17 +23,17 @@ def messages(payload: Payload, headers: Headers) -> list[Payload]:
     team = item.get("team") if isinstance(item, dict) else None
     if not isinstance(team, list) or "assigned" in payload:
         return [payload]
-    found = {
-        "assigned": _named(team, "assigned", "User"),
-        "assigned_group": _named(team, "assigned", "Group"),
-        "requester": _named(team, "requester", "User"),
+    names = {
+        "assigned": _member_name(team, "assigned", "User"),
+        "assigned_group": _member_name(team, "assigned", "Group"),
+        "requester": _member_name(team, "requester", "User"),
     }
-    return [{**payload, **found}]
+    return [{**payload, **names}]
 
 
-def _named(team: list[object], role: str, kind: str) -> str:
+def _member_name(team: list[object], role: str, kind: str) -> str:
     """Returns the name of the first team member with that role and type, or ""."""
-    for one in team:
-        if isinstance(one, dict) and one.get("role") == role and one.get("type") == kind:
-            return str(one.get("display_name") or one.get("name") or "")
+    for member in team:
+        if isinstance(member, dict) and member.get("role") == role and member.get("type") == kind:
+            return str(member.get("display_name") or member.get("name") or "")
     return ""

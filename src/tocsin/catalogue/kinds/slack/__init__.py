@@ -25,11 +25,11 @@ _NAME = re.compile(r"(?<![\w<&])#([A-Za-z][\w-]{0,39})")
 
 def is_signed(body: bytes, headers: Headers, secret: str, now: datetime) -> bool:
     """Verifies `X-Slack-Signature`: HMAC-SHA256 of `v0:TIMESTAMP:BODY`, at most five minutes old."""
-    stamp = headers.get("x-slack-request-timestamp", "")
-    if not stamp.isdecimal() or len(stamp) > 12 or abs(now.timestamp() - int(stamp)) > _MAX_AGE_SECONDS:
+    timestamp = headers.get("x-slack-request-timestamp", "")
+    if not timestamp.isdecimal() or len(timestamp) > 12 or abs(now.timestamp() - int(timestamp)) > _MAX_AGE_SECONDS:
         return False
-    made = hmac.new(secret.encode(), b"v0:" + stamp.encode() + b":" + body, hashlib.sha256).hexdigest()
-    return hmac.compare_digest(f"v0={made}".encode(), headers.get("x-slack-signature", "").encode("utf-8", "replace"))
+    digest = hmac.new(secret.encode(), b"v0:" + timestamp.encode() + b":" + body, hashlib.sha256).hexdigest()
+    return hmac.compare_digest(f"v0={digest}".encode(), headers.get("x-slack-signature", "").encode("utf-8", "replace"))
 
 
 def messages(payload: Payload, headers: Headers) -> list[Payload]:
@@ -38,30 +38,30 @@ def messages(payload: Payload, headers: Headers) -> list[Payload]:
         return [payload]
     text = str(payload.get("text") or "").strip()[:3000]
     word = text.partition(" ")[0].lower()
-    kept = {name: value for name, value in payload.items() if name not in ("token", "response_url", "trigger_id")}
-    named = _NAME.search(text)
-    if named is not None:
-        kept["name"] = named.group(1).lower()
-    if word in _CLOSING and named is not None:
-        return [{**kept, "action": "close"}]
+    fields = {name: value for name, value in payload.items() if name not in ("token", "response_url", "trigger_id")}
+    name_match = _NAME.search(text)
+    if name_match is not None:
+        fields["name"] = name_match.group(1).lower()
+    if word in _CLOSING and name_match is not None:
+        return [{**fields, "action": "close"}]
     if not text or word in ("help", *_CLOSING):
-        return [{**kept, "action": "help"}]
-    return [{**kept, "action": "open", "subject": text}]
+        return [{**fields, "action": "help"}]
+    return [{**fields, "action": "open", "subject": text}]
 
 
-def reply(told: Sequence[MessageOutcome]) -> SenderReply:
+def reply(outcomes: Sequence[MessageOutcome]) -> SenderReply:
     """Returns the ephemeral message that Slack shows to the user who typed the command."""
-    one = told[0]
-    match one.status:
+    outcome = outcomes[0]
+    match outcome.status:
         case "Mapped Opened":
-            text = f"Alert {one.alert_id} is open."
+            text = f"Alert {outcome.alert_id} is open."
         case "Mapped Appended" | "Mapped Updated":
-            text = f"Alert {one.alert_id} is open already: counted."
+            text = f"Alert {outcome.alert_id} is open already: counted."
         case "Mapped Closed":
-            text = f"Alert {one.alert_id} is closed."
+            text = f"Alert {outcome.alert_id} is closed."
         case "Pending":
             text = "Taken; it is decided within seconds."
         case _:
             # A reason ends with the part for users; the part before it names the rule.
-            text = f"No alert: {one.reason.rpartition('; ')[2]}."
+            text = f"No alert: {outcome.reason.rpartition('; ')[2]}."
     return SenderReply(200, json.dumps({"response_type": "ephemeral", "text": text}).encode())

@@ -11,5 +11,5 @@ from tocsin.catalogue.hooks import Headers
 
 def is_signed(body: bytes, headers: Headers, secret: str, now: datetime) -> bool:
     """Verifies `X-Hub-Signature`: "sha1=" followed by the hex HMAC-SHA1 of the body."""
-    given = headers.get("x-hub-signature", "").removeprefix("sha1=").lower()
-    return hmac.compare_digest(hmac.new(secret.encode(), body, hashlib.sha1).hexdigest().encode(), given.encode())
+    signature = headers.get("x-hub-signature", "").removeprefix("sha1=").lower()
+    return hmac.compare_digest(hmac.new(secret.encode(), body, hashlib.sha1).hexdigest().encode(), signature.encode())

@@ -12,7 +12,7 @@ from tocsin.catalogue.hooks import Headers
 
 def is_signed(body: bytes, headers: Headers, secret: str, now: datetime) -> bool:
     """Verifies `X-Zendesk-Webhook-Signature` over the timestamp header followed by the body."""
-    given = headers.get("x-zendesk-webhook-signature", "")
-    at = headers.get("x-zendesk-webhook-signature-timestamp", "")
-    digest = hmac.new(secret.encode(), at.encode() + body, hashlib.sha256).digest()
-    return hmac.compare_digest(base64.b64encode(digest), given.encode())
+    signature = headers.get("x-zendesk-webhook-signature", "")
+    timestamp = headers.get("x-zendesk-webhook-signature-timestamp", "")
+    digest = hmac.new(secret.encode(), timestamp.encode() + body, hashlib.sha256).digest()
+    return hmac.compare_digest(base64.b64encode(digest), signature.encode())

@@ -20,7 +20,7 @@ from tocsin.core.net.egress import DEADLINE, EgressResponse, HttpClient, Outcome
 #: In seconds, for all requests of one message. An address may name hundreds of receivers.
 MESSAGE_DEADLINE = 60.0
 
-_under_way = threading.local()
+_thread_state = threading.local()
 _installed = threading.Lock()
 _is_installed = False
 
@@ -31,7 +31,7 @@ class RequestLog:
 
     client: HttpClient
     key: str
-    answers: list[EgressResponse] = field(default_factory=list)
+    responses: list[EgressResponse] = field(default_factory=list)
     problem: Temporary | Permanent | None = None
     elapsed: Callable[[], float] = time.monotonic
     ends_at: float = field(init=False)
@@ -50,34 +50,38 @@ class RequestLog:
         # A compressed body would be passed on undecoded.
         headers["Accept-Encoding"] = "identity"
         try:
-            answer = self.client.request(
-                request.method, request.url, headers=headers, content=_body(request.body), deadline=self._left()
+            response = self.client.request(
+                request.method,
+                request.url,
+                headers=headers,
+                content=_body(request.body),
+                deadline=self._remaining_seconds(),
             )
         except (Temporary, Permanent) as error:
             # Recorded here, since a plugin may swallow the exception.
             self.problem = error
             raise
-        self.answers.append(answer)
-        return _response(request, answer)
+        self.responses.append(response)
+        return _response(request, response)
 
-    def _left(self) -> float:
+    def _remaining_seconds(self) -> float:
         """Returns the seconds that the next request may take. Raises OutcomeUnknown if none are left."""
-        left = self.ends_at - self.elapsed()
-        if left <= 0:
+        remaining = self.ends_at - self.elapsed()
+        if remaining <= 0:
             raise OutcomeUnknown(f"The message did not leave within {MESSAGE_DEADLINE:.0f} seconds.")
-        return min(left, DEADLINE)
+        return min(remaining, DEADLINE)
 
 
 @contextmanager
 def through_client(client: HttpClient, key: str) -> Iterator[RequestLog]:
     """Sends this thread's `requests` calls through `client` while the context is active."""
     _install()
-    carriage = RequestLog(client, key)
-    _under_way.carriage = carriage
+    request_log = RequestLog(client, key)
+    _thread_state.request_log = request_log
     try:
-        yield carriage
+        yield request_log
     finally:
-        _under_way.carriage = None
+        _thread_state.request_log = None
 
 
 def _install() -> None:
@@ -90,22 +94,22 @@ def _install() -> None:
         original = HTTPAdapter.send
 
         def send(adapter: Any, request: Any, *args: Any, **options: Any) -> Any:
-            carriage: RequestLog | None = getattr(_under_way, "carriage", None)
-            return original(adapter, request, *args, **options) if carriage is None else carriage.send(request)
+            request_log: RequestLog | None = getattr(_thread_state, "request_log", None)
+            return original(adapter, request, *args, **options) if request_log is None else request_log.send(request)
 
         HTTPAdapter.send = send  # type: ignore[method-assign, assignment]
         _is_installed = True
 
 
-def _response(request: Any, answer: EgressResponse) -> Any:
+def _response(request: Any, egress_response: EgressResponse) -> Any:
     import requests
     from requests.structures import CaseInsensitiveDict
 
     response = requests.Response()
-    response.status_code = answer.status
-    response.headers = CaseInsensitiveDict(answer.headers)
+    response.status_code = egress_response.status
+    response.headers = CaseInsensitiveDict(egress_response.headers)
     response.url, response.request = request.url, request
-    response.raw = io.BytesIO(answer.body)
+    response.raw = io.BytesIO(egress_response.body)
     response.encoding = requests.utils.get_encoding_from_headers(response.headers)
     _ = response.content
     return response

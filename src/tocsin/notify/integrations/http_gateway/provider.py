@@ -11,7 +11,14 @@ from tocsin.core.errors import Permanent
 from tocsin.core.net.egress import EgressResponse, HttpClient
 from tocsin.notify.channels.phone_numbers import is_phone_number
 from tocsin.notify.integrations import http_status
-from tocsin.notify.integrations.http_gateway.template import NAMES, BodyFormat, at, in_address, render_template, unknown
+from tocsin.notify.integrations.http_gateway.template import (
+    NAMES,
+    BodyFormat,
+    render_query,
+    render_template,
+    unknown_placeholders,
+    value_at_path,
+)
 from tocsin.notify.interfaces import (
     ProviderAccount,
     ProviderKind,
@@ -22,16 +29,16 @@ from tocsin.notify.interfaces import (
     SendReceipt,
 )
 
-_FILLED = ", ".join(f"<{name}>" for name in NAMES)
+_PLACEHOLDER_LIST = ", ".join(f"<{name}>" for name in NAMES)
 
 
 class HttpGatewayKind(ProviderKind):
     name = "http_gateway"
     label = "HTTP gateway"
-    about = "Text messages by any national or company gateway that takes an HTTP request."
+    description = "Text messages by any national or company gateway that takes an HTTP request."
     icon = "api"
     channels: tuple[str, ...] = ("sms",)
-    parallel = 20
+    max_concurrent_sends = 20
     settings: tuple[ProviderSetting, ...] = (
         ProviderSetting(
             "api_base", "Address", ProviderSettingType.URL, is_required=True, help="What is called, without its query."
@@ -102,11 +109,18 @@ class HttpGatewaySender:
     def __init__(self, account: ProviderAccount) -> None:
         self._settings = {name: str(value) for name, value in account.settings.items()}
         self._secret = account.secrets.get("secret", "")
-        self._form = BodyFormat(self._settings.get("body_format") or BodyFormat.JSON)
+        self._body_format = BodyFormat(self._settings.get("body_format") or BodyFormat.JSON)
         self._url = self._settings.get("api_base", "")
         self._client = HttpClient(trusted=account.is_trusted)
-        strange = [*unknown(self._settings.get("query", ""), BodyFormat.FORM), *unknown(self._body, self._form)]
-        self._problem = f"<{strange[0]}> in the request stands for nothing; there are {_FILLED}." if strange else ""
+        unknown_names = [
+            *unknown_placeholders(self._settings.get("query", ""), BodyFormat.FORM),
+            *unknown_placeholders(self._body, self._body_format),
+        ]
+        self._problem = (
+            f"<{unknown_names[0]}> in the request stands for nothing; there are {_PLACEHOLDER_LIST}."
+            if unknown_names
+            else ""
+        )
 
     @property
     def _body(self) -> str:
@@ -122,27 +136,29 @@ class HttpGatewaySender:
             "secret": self._secret,
         }
         method = self._settings.get("method") or "POST"
-        query = in_address(self._settings.get("query", ""), values)
-        content = b"" if method == "GET" else render_template(self._body, values, self._form).encode()
-        answer = self._ask(method, f"{self._url}?{query}" if query else self._url, content, idempotency_key)
-        said = http_status.content(answer)
-        if not 200 <= answer.status < 300:
-            self._fail(answer, said)
-        if self._settings.get("ok_path") and not said:
+        query = render_query(self._settings.get("query", ""), values)
+        content = b"" if method == "GET" else render_template(self._body, values, self._body_format).encode()
+        response = self._request(method, f"{self._url}?{query}" if query else self._url, content, idempotency_key)
+        document = http_status.content(response)
+        if not 200 <= response.status < 300:
+            self._fail(response, document)
+        if self._settings.get("ok_path") and not document:
             raise http_status.no_answer(self._name)
-        path, wanted = self._settings.get("ok_path", ""), self._settings.get("ok_value", "")
-        if (path and (found := at(said, path)) != (wanted or found)) or (path and found is None):
-            self._fail(answer, said, f"{path} reads {http_status.line(found, 60)!r}" if found else f"no {path}")
-        return SendReceipt((at(said, self._settings["id_path"]) or "")[:100] if self._settings.get("id_path") else "")
+        path, expected = self._settings.get("ok_path", ""), self._settings.get("ok_value", "")
+        if (path and (actual := value_at_path(document, path)) != (expected or actual)) or (path and actual is None):
+            self._fail(response, document, f"{path} reads {http_status.line(actual, 60)!r}" if actual else f"no {path}")
+        return SendReceipt(
+            (value_at_path(document, self._settings["id_path"]) or "")[:100] if self._settings.get("id_path") else ""
+        )
 
     def verify(self) -> str:
         # No request that every gateway supports sends nothing: this only checks that the server responds.
         self._check()
-        answer = self._client.request("HEAD", self._url, headers=self._headers(""))
-        if answer.status in (401, 403):
-            http_status.raise_for_status(answer, self._name)
-        if answer.status in http_status.AGAIN or (answer.status >= 500 and answer.status != 501):
-            http_status.raise_for_status(answer, self._name)
+        response = self._client.request("HEAD", self._url, headers=self._headers(""))
+        if response.status in (401, 403):
+            http_status.raise_for_status(response, self._name)
+        if response.status in http_status.RETRYABLE_STATUSES or (response.status >= 500 and response.status != 501):
+            http_status.raise_for_status(response, self._name)
         return f"{self._name} answers. Send a test to see whether it takes messages."
 
     def close(self) -> None:
@@ -152,7 +168,7 @@ class HttpGatewaySender:
     def _name(self) -> str:
         return self._url.partition("://")[2].partition("/")[0] or "The gateway"
 
-    def _ask(self, method: str, url: str, content: bytes, key: str) -> EgressResponse:
+    def _request(self, method: str, url: str, content: bytes, key: str) -> EgressResponse:
         self._check()
         return self._client.request(method, url, headers=self._headers(key), content=content)
 
@@ -161,7 +177,7 @@ class HttpGatewaySender:
             raise Permanent(self._problem, "Open the provider and correct it.")
 
     def _headers(self, key: str) -> dict[str, str]:
-        headers = {"Content-Type": self._form.content_type, "Accept": "application/json, */*"}
+        headers = {"Content-Type": self._body_format.content_type, "Accept": "application/json, */*"}
         if key:
             headers["Idempotency-Key"] = key
         if name := self._settings.get("secret_header", ""):
@@ -170,9 +186,9 @@ class HttpGatewaySender:
             headers["Authorization"] = f"Basic {b64encode(f'{user}:{self._secret}'.encode()).decode()}"
         return headers
 
-    def _fail(self, answer: EgressResponse, said: object, instead: str = "") -> NoReturn:
+    def _fail(self, response: EgressResponse, document: object, default_text: str = "") -> NoReturn:
         path = self._settings.get("error_path", "")
-        text = http_status.line((at(said, path) if path else "") or instead)
-        if 200 <= answer.status < 300:
+        text = http_status.line((value_at_path(document, path) if path else "") or default_text)
+        if 200 <= response.status < 300:
             raise Permanent(f"{self._name} did not accept the message: {text}.")
-        http_status.raise_for_status(answer, self._name, text)
+        http_status.raise_for_status(response, self._name, text)

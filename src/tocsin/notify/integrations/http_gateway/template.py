@@ -16,7 +16,7 @@ from xml.sax.saxutils import escape
 #: The available placeholders.
 NAMES = ("to", "to_digits", "text", "from", "key", "secret")
 
-_PLACE = re.compile(r"<([a-z_]+)>")
+_PLACEHOLDER = re.compile(r"<([a-z_]+)>")
 
 
 class BodyFormat(StrEnum):
@@ -37,23 +37,29 @@ class BodyFormat(StrEnum):
         }[self]
 
 
-def unknown(template: str, form: BodyFormat) -> list[str]:
+def unknown_placeholders(template: str, body_format: BodyFormat) -> list[str]:
     """Returns the unknown placeholders. In XML, other names are the document's own elements."""
-    return [] if form is BodyFormat.XML else [name for name in _PLACE.findall(template) if name not in NAMES]
+    return (
+        [] if body_format is BodyFormat.XML else [name for name in _PLACEHOLDER.findall(template) if name not in NAMES]
+    )
 
 
-def render_template(template: str, values: Mapping[str, str], form: BodyFormat) -> str:
+def render_template(template: str, values: Mapping[str, str], body_format: BodyFormat) -> str:
     """Returns the template with `values` filled in."""
-    return _PLACE.sub(lambda place: _written(values[place[1]], form) if place[1] in values else place[0], template)
+    return _PLACEHOLDER.sub(
+        lambda match: _encode(values[match[1]], body_format) if match[1] in values else match[0], template
+    )
 
 
-def in_address(template: str, values: Mapping[str, str]) -> str:
+def render_query(template: str, values: Mapping[str, str]) -> str:
     """Like `filled`, for a URL: every reserved character is percent-encoded."""
-    return _PLACE.sub(lambda place: quote(values[place[1]], safe="") if place[1] in values else place[0], template)
+    return _PLACEHOLDER.sub(
+        lambda match: quote(values[match[1]], safe="") if match[1] in values else match[0], template
+    )
 
 
-def _written(value: str, form: BodyFormat) -> str:
-    match form:
+def _encode(value: str, body_format: BodyFormat) -> str:
+    match body_format:
         case BodyFormat.JSON:
             return json.dumps(value, ensure_ascii=False)[1:-1]
         case BodyFormat.FORM:
@@ -64,19 +70,19 @@ def _written(value: str, form: BodyFormat) -> str:
             return value
 
 
-def at(answer: object, path: str) -> str | None:
+def value_at_path(document: object, path: str) -> str | None:
     """Returns the text at a path such as `messages^0^id`: a name selects a key of an object, a number an element of a
     list. None if there is none.
     """
-    found = answer
+    value = document
     for part in path.split("^"):
-        if isinstance(found, list) and part.isascii() and part.isdigit() and int(part) < len(found):
-            found = found[int(part)]
-        elif isinstance(found, dict) and part in found:
-            found = found[part]
+        if isinstance(value, list) and part.isascii() and part.isdigit() and int(part) < len(value):
+            value = value[int(part)]
+        elif isinstance(value, dict) and part in value:
+            value = value[part]
         else:
             return None
-    if found is None or isinstance(found, dict | list):
+    if value is None or isinstance(value, dict | list):
         return None
     # Lower case, as JSON writes booleans and as administrators enter them.
-    return str(found).lower() if isinstance(found, bool) else str(found)
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -19,7 +19,7 @@ _MAX_HEADER_CHARS = 150
 ACTION = "tocsin_"
 
 
-def message(rendered: Rendered, *, answers: bool = True) -> dict[str, Any]:
+def message(rendered: Rendered, *, with_buttons: bool = True) -> dict[str, Any]:
     """Returns the fallback text and the blocks. Buttons are included only if the message asks for a response to one
     alert and presses reach Tocsin: a button without effect would be mistaken for a response.
     """
@@ -28,23 +28,30 @@ def message(rendered: Rendered, *, answers: bool = True) -> dict[str, Any]:
     ]
     blocks.append(_section(rendered.text))
     if (number := chat_buttons.alert_of(rendered)) is not None:
-        blocks += [_actions(number, rendered.language)] if answers else []
+        blocks += [_actions(number, rendered.language)] if with_buttons else []
     if rendered.link:
         label = phrase(rendered.language, "Open the alert" if number is not None else "Open Tocsin")
         blocks.append(_context(f"<{rendered.link}|{label}>"))
     return {"text": formatting.cut(rendered.subject, _MAX_HEADER_CHARS), "blocks": blocks}
 
 
-def answered(blocks: list[Any], pressed: str, said: str) -> list[Any]:
+def blocks_after_press(blocks: list[Any], pressed: str, result: str) -> list[Any]:
     """Returns the blocks of a message after a button press: the result, and the buttons that are still useful, in their
     existing language.
     """
-    kept = [block for block in blocks if isinstance(block, dict) and block.get("type") in ("header", "section")]
+    content_blocks = [
+        block for block in blocks if isinstance(block, dict) and block.get("type") in ("header", "section")
+    ]
     links = [block for block in blocks if isinstance(block, dict) and block.get("type") == "context"][:1]
-    names = {f"{ACTION}{kind}" for kind in chat_buttons.left_after(pressed)}
+    names = {f"{ACTION}{kind}" for kind in chat_buttons.buttons_after(pressed)}
     rows = (block.get("elements") for block in blocks if isinstance(block, dict) and block.get("type") == "actions")
-    stay = [one for row in rows for one in items(row) if text(child(one).get("action_id")) in names]
-    return [*kept, _context(said), *([{"type": "actions", "elements": stay}] if stay else []), *links]
+    remaining = [element for row in rows for element in items(row) if text(child(element).get("action_id")) in names]
+    return [
+        *content_blocks,
+        _context(result),
+        *([{"type": "actions", "elements": remaining}] if remaining else []),
+        *links,
+    ]
 
 
 def _actions(number: int, language: str) -> dict[str, Any]:
@@ -59,30 +66,30 @@ def escaped(text: str) -> str:
 
 
 def _button(kind: CommandKind, number: int, language: str) -> dict[str, Any]:
-    made: dict[str, Any] = {
+    button: dict[str, Any] = {
         "type": "button",
         "action_id": f"{ACTION}{kind}",
         "text": {"type": "plain_text", "text": phrase(language, chat_buttons.LABELS[kind])},
-        "value": chat_buttons.written(kind, number),
+        "value": chat_buttons.format_button_data(kind, number),
     }
     if kind is CommandKind.ACKNOWLEDGE:
-        made["style"] = "primary"
+        button["style"] = "primary"
     if kind is CommandKind.CLOSE:
-        made["style"] = "danger"
-        made["confirm"] = {
+        button["style"] = "danger"
+        button["confirm"] = {
             "title": {"type": "plain_text", "text": phrase(language, "Close alert {number}?", number=number)},
             "text": {"type": "plain_text", "text": phrase(language, "Nobody is paged about it any more.")},
             "confirm": {"type": "plain_text", "text": phrase(language, "Close")},
             "deny": {"type": "plain_text", "text": phrase(language, "Keep it open")},
         }
-    return made
+    return button
 
 
 def _section(text: str) -> dict[str, Any]:
-    said = text
-    while len(escaped(said)) > MAX_SECTION_CHARS:
-        said = formatting.cut(said, len(said) * 9 // 10)
-    return {"type": "section", "text": {"type": "mrkdwn", "text": escaped(said), "verbatim": True}}
+    shortened = text
+    while len(escaped(shortened)) > MAX_SECTION_CHARS:
+        shortened = formatting.cut(shortened, len(shortened) * 9 // 10)
+    return {"type": "section", "text": {"type": "mrkdwn", "text": escaped(shortened), "verbatim": True}}
 
 
 def _context(text: str) -> dict[str, Any]:

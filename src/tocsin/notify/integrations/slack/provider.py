@@ -43,8 +43,8 @@ PREFIX = "slack:"
 #: In seconds. An older signed request is a replay (https://api.slack.com/authentication/verifying-requests-from-slack).
 _MAX_AGE_SECONDS = 300
 
-_CREDENTIALS = frozenset({"invalid_auth", "not_authed", "account_inactive", "token_revoked", "token_expired"})
-_ADDRESS = {
+_CREDENTIAL_ERRORS = frozenset({"invalid_auth", "not_authed", "account_inactive", "token_revoked", "token_expired"})
+_ADDRESS_ERRORS = {
     "channel_not_found": "Slack knows no such member or room, or the app may not see it",
     "not_in_channel": "The app is not in that room: invite it there",
     "is_archived": "That room is archived",
@@ -54,7 +54,7 @@ _ADDRESS = {
     "restricted_action": "The workspace does not let the app write there",
 }
 #: Temporary errors. `rate_limited` concerns posting, and `team_added_to_org` a workspace that is being migrated.
-_AGAIN = frozenset(
+_TRANSIENT_ERRORS = frozenset(
     {"ratelimited", "rate_limited", "message_limit_exceeded", "internal_error", "fatal_error", "service_unavailable",
      "request_timeout", "team_added_to_org"}
 )  # fmt: skip
@@ -63,11 +63,11 @@ _AGAIN = frozenset(
 class SlackKind(ProviderKind, WebhookProvider):
     name = "slack"
     label = "Slack"
-    about = "Messages to members and rooms of a Slack workspace, with buttons that acknowledge, take and close."
+    description = "Messages to members and rooms of a Slack workspace, with buttons that acknowledge, take and close."
     icon = "brand-slack"
     channels: tuple[str, ...] = ("chat",)
-    replies: frozenset[str] = frozenset({"chat"})
-    parallel = 20
+    reply_channels: frozenset[str] = frozenset({"chat"})
+    max_concurrent_sends = 20
     settings: tuple[ProviderSetting, ...] = (
         ProviderSetting(
             "bot_token", "Bot token", is_required=True, is_secret=True, help="Of your app; begins with xoxb-."
@@ -79,7 +79,7 @@ class SlackKind(ProviderKind, WebhookProvider):
             "api_base", "API address", ProviderSettingType.URL, default=API, help="Another one for GovSlack."
         ),
     )
-    points: tuple[WebhookEndpoint, ...] = (
+    webhook_endpoints: tuple[WebhookEndpoint, ...] = (
         WebhookEndpoint(
             "interact", "Interactivity request URL", "In your app at api.slack.com: Interactivity & Shortcuts, on."
         ),
@@ -91,11 +91,11 @@ class SlackKind(ProviderKind, WebhookProvider):
     def open(self, account: ProviderAccount) -> ProviderSender:
         return SlackSender(account)
 
-    def listen(self, account: ProviderAccount, callback: Callback, ears: EventReceiver) -> CallbackResponse:
+    def handle_webhook(self, account: ProviderAccount, callback: Callback, receiver: EventReceiver) -> CallbackResponse:
         _check(account.secrets.get("signing_secret", ""), callback)
-        said = _payload(callback.body)
-        if said.get("type") == "block_actions":
-            _pressed(account, said, ears)
+        payload = _payload(callback.body)
+        if payload.get("type") == "block_actions":
+            _handle_press(account, payload, receiver)
         return CallbackResponse(200)
 
 
@@ -107,31 +107,31 @@ class SlackSender:
         self._api = str(account.settings.get("api_base") or API).rstrip("/")
         self._token = account.secrets.get("bot_token", "")
         self._client = HttpClient(trusted=account.is_trusted)
-        self._answers = bool(account.callbacks and account.secrets.get("signing_secret"))
+        self._has_buttons = bool(account.callback_base_url and account.secrets.get("signing_secret"))
 
     def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
         body = {
             "channel": address.removeprefix(PREFIX),
-            **blocks.message(rendered, answers=self._answers),
+            **blocks.message(rendered, with_buttons=self._has_buttons),
             "unfurl_links": False,
             "unfurl_media": False,
         }
-        said = self._call("chat.postMessage", body, {"Idempotency-Key": idempotency_key})
-        return SendReceipt(f"{said.get('channel', '')}:{said.get('ts', '')}")
+        data = self._call("chat.postMessage", body, {"Idempotency-Key": idempotency_key})
+        return SendReceipt(f"{data.get('channel', '')}:{data.get('ts', '')}")
 
     def verify(self) -> str:
-        said = self._call("auth.test", {}, {})
-        who = f"{http_status.line(said.get('team'))} as {http_status.line(said.get('user'))}"
-        if self._answers:
-            return f"Connected to the workspace {who}."
-        missing = "the signing secret" if self._account.callbacks else "a public address (TOCSIN_BASE_URL)"
-        return f"Connected to the workspace {who}. Messages have no buttons without {missing}."
+        data = self._call("auth.test", {}, {})
+        identity = f"{http_status.line(data.get('team'))} as {http_status.line(data.get('user'))}"
+        if self._has_buttons:
+            return f"Connected to the workspace {identity}."
+        missing = "the signing secret" if self._account.callback_base_url else "a public address (TOCSIN_BASE_URL)"
+        return f"Connected to the workspace {identity}. Messages have no buttons without {missing}."
 
     def close(self) -> None:
         self._client.close()
 
     def _call(self, method: str, body: dict[str, Any], headers: dict[str, str]) -> dict[str, Any]:
-        answer = self._client.request(
+        response = self._client.request(
             "POST",
             f"{self._api}/{method}",
             headers={
@@ -141,37 +141,37 @@ class SlackSender:
             },
             content=json.dumps(body).encode(),
         )
-        said = http_status.body(answer)
-        if answer.status != 200:
-            http_status.raise_for_status(answer, "Slack", http_status.line(said.get("error", "")))
-        if "ok" not in said:
+        data = http_status.body(response)
+        if response.status != 200:
+            http_status.raise_for_status(response, "Slack", http_status.line(data.get("error", "")))
+        if "ok" not in data:
             raise http_status.no_answer("Slack")
-        if said["ok"] is not True:
-            _refused(http_status.line(said.get("error", "no reason given")))
-        return said
+        if data["ok"] is not True:
+            _raise_for_error(http_status.line(data.get("error", "no reason given")))
+        return data
 
 
-def _refused(error: str) -> NoReturn:
+def _raise_for_error(error: str) -> NoReturn:
     """Raises the error that Slack reports in the body of a 200 response."""
-    if error in _CREDENTIALS:
+    if error in _CREDENTIAL_ERRORS:
         raise Permanent(f"Slack refuses the bot token ({error}).", "Install the app again, and enter its new token.")
-    if error in _ADDRESS:
-        raise AddressRejected(f"{_ADDRESS[error]} ({error}).")
-    if error in _AGAIN:
+    if error in _ADDRESS_ERRORS:
+        raise AddressRejected(f"{_ADDRESS_ERRORS[error]} ({error}).")
+    if error in _TRANSIENT_ERRORS:
         raise Temporary(f"Slack has trouble of its own ({error}).")
     raise Permanent(f"Slack refuses the message ({error}).")
 
 
 def _check(secret: str, callback: Callback) -> None:
     """Raises InvalidWebhookSignature unless Slack signed the request within five minutes."""
-    stamp = callback.headers.get("x-slack-request-timestamp", "")
-    given = callback.headers.get("x-slack-signature", "")
-    if not secret or not (stamp.isascii() and stamp.isdigit() and len(stamp) < 12):
+    timestamp = callback.headers.get("x-slack-request-timestamp", "")
+    signature = callback.headers.get("x-slack-signature", "")
+    if not secret or not (timestamp.isascii() and timestamp.isdigit() and len(timestamp) < 12):
         raise InvalidWebhookSignature
-    if abs(callback.at.timestamp() - int(stamp)) > _MAX_AGE_SECONDS:
+    if abs(callback.at.timestamp() - int(timestamp)) > _MAX_AGE_SECONDS:
         raise InvalidWebhookSignature
-    signed = hmac.new(secret.encode(), f"v0:{stamp}:".encode() + callback.body, hashlib.sha256).hexdigest()
-    if not hmac.compare_digest(f"v0={signed}", given.encode("ascii", "replace").decode()):
+    expected = hmac.new(secret.encode(), f"v0:{timestamp}:".encode() + callback.body, hashlib.sha256).hexdigest()
+    if not hmac.compare_digest(f"v0={expected}", signature.encode("ascii", "replace").decode()):
         raise InvalidWebhookSignature
 
 
@@ -183,54 +183,58 @@ def _payload(body: bytes) -> dict[str, Any]:
         raise Rejected("invalid", "This is no interaction of Slack's.") from None
 
 
-def _pressed(account: ProviderAccount, said: dict[str, Any], ears: EventReceiver) -> None:
+def _handle_press(account: ProviderAccount, payload: dict[str, Any], receiver: EventReceiver) -> None:
     """Handles a button press: runs the command, answers the member, and updates the message."""
-    member = text(child(said, "user").get("id"))
-    given: object = next(iter(items(said.get("actions"))), None)
-    asked = chat_buttons.read(text(child(given).get("value")))
-    if asked is None:
+    member = text(child(payload, "user").get("id"))
+    action: object = next(iter(items(payload.get("actions"))), None)
+    parsed = chat_buttons.parse_button_data(text(child(action).get("value")))
+    if parsed is None:
         return
-    command, number = asked
+    command, number = parsed
     address = f"{PREFIX}{member.upper()}"
-    user_id = ears.user_of("chat", address)
+    user_id = receiver.find_user_id("chat", address)
     if user_id is None:
-        _respond(account, said, {"response_type": "ephemeral", "replace_original": False,
-                                 "text": blocks.escaped(chat_buttons.unknown(address))})  # fmt: skip
+        _respond(account, payload, {"response_type": "ephemeral", "replace_original": False,
+                                 "text": blocks.escaped(chat_buttons.unlinked_member_answer(address))})  # fmt: skip
         return
-    pressed = ears.button(user_id, number, command, "chat")
-    shown = items(child(said, "message").get("blocks"))
+    result = receiver.handle_button(user_id, number, command, "chat")
+    old_blocks = items(child(payload, "message").get("blocks"))
     # A channel has readers of several languages, so it gets English. A direct message uses the member's language.
-    language, sentence = (pressed.language, pressed.told) if _is_direct(said) else ("", pressed.sentence)
-    who = phrase(
+    language, sentence = (result.language, result.localized_sentence) if _is_direct(payload) else ("", result.sentence)
+    result_line = phrase(
         language,
         "{who} pressed {button}: {said}",
         who=f"<@{blocks.escaped(member)}>",
         button=f"*{phrase(language, chat_buttons.LABELS[_kind(command)])}*",
         said=blocks.escaped(sentence),
     )
-    before = text(child(said, "message").get("text"))
-    body = {"replace_original": True, "text": before, "blocks": blocks.answered(shown, command, who)}
-    _respond(account, said, body)
+    original_text = text(child(payload, "message").get("text"))
+    body = {
+        "replace_original": True,
+        "text": original_text,
+        "blocks": blocks.blocks_after_press(old_blocks, command, result_line),
+    }
+    _respond(account, payload, body)
 
 
-def _is_direct(said: dict[str, Any]) -> bool:
+def _is_direct(payload: dict[str, Any]) -> bool:
     """Returns whether the message is in a direct message conversation
     (https://api.slack.com/docs/conversations-api).
     """
-    return text(child(said, "channel").get("id")).startswith("D")
+    return text(child(payload, "channel").get("id")).startswith("D")
 
 
 def _kind(command: str) -> Any:
     return next(kind for kind in chat_buttons.LABELS if kind == command)
 
 
-def _respond(account: ProviderAccount, said: dict[str, Any], body: dict[str, Any]) -> None:
+def _respond(account: ProviderAccount, payload: dict[str, Any], body: dict[str, Any]) -> None:
     """Posts to the response URL of the signed request, but only on Slack's own hosts."""
-    url = text(said.get("response_url"))
-    own = urlsplit(str(account.settings.get("api_base") or API)).hostname or ""
+    url = text(payload.get("response_url"))
+    api_host = urlsplit(str(account.settings.get("api_base") or API)).hostname or ""
     try:
         host = urlsplit(url).hostname or ""
     except ValueError:
         return
-    if host == own or host.endswith((".slack.com", ".slack-gov.com")):
+    if host == api_host or host.endswith((".slack.com", ".slack-gov.com")):
         background_post.post_json(url, json.dumps(body).encode(), is_trusted=account.is_trusted)

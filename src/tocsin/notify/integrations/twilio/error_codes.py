@@ -8,7 +8,7 @@ from tocsin.notify.integrations.error_codes import VendorError
 
 _ADDRESS = True
 
-TROUBLES: Mapping[int, VendorError] = {
+ERRORS: Mapping[int, VendorError] = {
     20003: VendorError("Twilio does not accept the account SID and auth token. Enter them again."),
     20008: VendorError("These are Twilio's test credentials, which send nothing. Enter the live ones."),
     20404: VendorError("Twilio does not know this account. Check the account SID."),
@@ -28,13 +28,13 @@ TROUBLES: Mapping[int, VendorError] = {
     21606: VendorError("The From number cannot send texts. Choose one with SMS at Twilio."),
     21608: VendorError("A trial account texts verified numbers only. Verify this one at Twilio, or upgrade.", _ADDRESS),
     21610: VendorError("The recipient has opted out with STOP, and must send START to get texts again.", _ADDRESS),
-    21611: VendorError("Twilio's queue of the From number is full.", is_passing=True),
+    21611: VendorError("Twilio's queue of the From number is full.", is_transient=True),
     21612: VendorError("Twilio has no way from the From number to this recipient.", _ADDRESS),
     21614: VendorError("The recipient's number is not a mobile phone.", _ADDRESS),
     21617: VendorError("The text is too long for Twilio."),
     21659: VendorError("The From number is not one of this Twilio account's."),
     21660: VendorError("The From number belongs to another Twilio account."),
-    30001: VendorError("Twilio's queue of this account is full.", is_passing=True),
+    30001: VendorError("Twilio's queue of this account is full.", is_transient=True),
     30002: VendorError("The Twilio account is suspended. Look at Twilio's console."),
     30003: VendorError("The phone was off or out of reach.", _ADDRESS),
     30004: VendorError("The recipient, or their operator, blocks these texts.", _ADDRESS),
@@ -45,12 +45,12 @@ TROUBLES: Mapping[int, VendorError] = {
     30010: VendorError("The text costs more than the account's limit."),
     30022: VendorError(
         "Too many texts for the registered campaign. Ask Twilio for a higher limit, or set messages a minute.",
-        is_passing=True,
+        is_transient=True,
     ),
     30032: VendorError("The toll-free From number is not verified. Verify it at Twilio."),
     30034: VendorError("The From number is not registered for texts to the US (A2P 10DLC). Register it at Twilio."),
     30044: VendorError("A trial account sends short texts only. Upgrade the account."),
-    30410: VendorError("The operator did not answer Twilio in time.", is_passing=True),
+    30410: VendorError("The operator did not answer Twilio in time.", is_transient=True),
     30485: VendorError("The recipient's operator does not carry these texts.", _ADDRESS),
     32203: VendorError("Twilio blocks calls to this number as dangerous.", _ADDRESS),
     13223: VendorError("The recipient's number is not a phone number.", _ADDRESS),
@@ -62,7 +62,7 @@ TROUBLES: Mapping[int, VendorError] = {
 }
 
 
-def trouble(code: object) -> VendorError | None:
+def find_error(code: object) -> VendorError | None:
     """Returns the meaning of a code as Twilio sends it; None if it is unknown."""
     text = str(code or "")
-    return TROUBLES.get(int(text)) if text.isascii() and text.isdigit() else None
+    return ERRORS.get(int(text)) if text.isascii() and text.isdigit() else None

@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, urlencode
 from tocsin.core.errors import Rejected
 from tocsin.notify.channels.phone_numbers import is_phone_number
 from tocsin.notify.integrations.twilio import twiml
-from tocsin.notify.integrations.twilio.error_codes import trouble
+from tocsin.notify.integrations.twilio.error_codes import find_error
 from tocsin.notify.integrations.twilio.sender import API, TwilioSender
 from tocsin.notify.interfaces import ProviderAccount, ProviderKind, ProviderSender, ProviderSetting, ProviderSettingType
 from tocsin.notify.webhooks import (
@@ -28,37 +28,41 @@ _XML = "text/xml; charset=utf-8"
 
 _OPT_OUT = {"STOP": True, "START": False}
 
-_SMS = {
+_SMS_STATES = {
     "delivered": ReceiptState.DELIVERED,
     "read": ReceiptState.DELIVERED,
     "undelivered": ReceiptState.FAILED,
     "failed": ReceiptState.FAILED,
     "canceled": ReceiptState.FAILED,
 }
-_CALL = {
+_CALL_STATES = {
     # The call's own requests have already reported whether a person heard the message.
     "completed": ReceiptState.ENDED,
     "busy": ReceiptState.NOT_REACHED,
     "no-answer": ReceiptState.NOT_REACHED,
     "canceled": ReceiptState.NOT_REACHED,
 }
-_NOBODY = {"busy": "The phone was busy.", "no-answer": "Nobody picked up.", "canceled": "The call was cancelled."}
+_NOT_REACHED_REASONS = {
+    "busy": "The phone was busy.",
+    "no-answer": "Nobody picked up.",
+    "canceled": "The call was cancelled.",
+}
 MACHINE = "A machine answered the call."
 OFF = "The phone was off or out of reach."
 #: SIP response codes of a failed call (RFC 3261, 21): the number is unavailable now, or does not exist. With any other
 #: code, Twilio itself could not make the call.
-_OFF, _NO_SUCH_NUMBER = "480", frozenset({"404", "410", "484", "604"})
+_SIP_UNAVAILABLE, _NO_SUCH_NUMBER = "480", frozenset({"404", "410", "484", "604"})
 
 
 class TwilioKind(ProviderKind, WebhookProvider):
     name = "twilio"
     label = "Twilio"
-    about = "Text messages and phone calls to every country, with replies, keys and receipts."
+    description = "Text messages and phone calls to every country, with replies, keys and receipts."
     icon = "phone-call"
     channels: tuple[str, ...] = ("sms", "voice")
-    replies: frozenset[str] = frozenset({"sms", "voice"})
-    receipts: frozenset[str] = frozenset({"sms", "voice"})
-    parallel = 40
+    reply_channels: frozenset[str] = frozenset({"sms", "voice"})
+    receipt_channels: frozenset[str] = frozenset({"sms", "voice"})
+    max_concurrent_sends = 40
     settings: tuple[ProviderSetting, ...] = (
         ProviderSetting(
             "account_sid", "Account SID", is_required=True, help="On the first page of Twilio's console; AC…"
@@ -86,7 +90,7 @@ class TwilioKind(ProviderKind, WebhookProvider):
             help="Another one for a region of Twilio's.",
         ),
     )
-    points: tuple[WebhookEndpoint, ...] = (
+    webhook_endpoints: tuple[WebhookEndpoint, ...] = (
         WebhookEndpoint(
             "sms", "A message comes in", "At Twilio: your number (or messaging service), Messaging, Webhook, HTTP POST."
         ),
@@ -103,22 +107,22 @@ class TwilioKind(ProviderKind, WebhookProvider):
     def open(self, account: ProviderAccount) -> ProviderSender:
         return TwilioSender(account)
 
-    def listen(self, account: ProviderAccount, callback: Callback, ears: EventReceiver) -> CallbackResponse:
+    def handle_webhook(self, account: ProviderAccount, callback: Callback, receiver: EventReceiver) -> CallbackResponse:
         fields = dict(parse_qsl(callback.body.decode("utf-8", "replace"), keep_blank_values=True))
-        _require_genuine(account, callback, fields)
-        match callback.what:
+        _verify_signature(account, callback, fields)
+        match callback.endpoint:
             case "sms":
-                return _text(fields, ears)
+                return _handle_text(fields, receiver)
             case "voice":
-                return _call(account, callback, fields, ears)
+                return _handle_call(account, callback, fields, receiver)
             case "status":
-                ears.receipt(_receipt(callback.query.get("n", ""), fields))
+                receiver.handle_receipt(_receipt(callback.query.get("n", ""), fields))
                 return CallbackResponse(204)
             case _:
                 raise Rejected("not_found", "Twilio calls sms, voice and status.")
 
 
-def _require_genuine(account: ProviderAccount, callback: Callback, fields: dict[str, str]) -> None:
+def _verify_signature(account: ProviderAccount, callback: Callback, fields: dict[str, str]) -> None:
     """Verifies Twilio's signature over the called URL and the posted fields
     (https://www.twilio.com/docs/usage/security).
     """
@@ -131,59 +135,66 @@ def _require_genuine(account: ProviderAccount, callback: Callback, fields: dict[
         raise InvalidWebhookSignature
 
 
-def _text(fields: dict[str, str], ears: EventReceiver) -> CallbackResponse:
-    said = InboundText(
+def _handle_text(fields: dict[str, str], receiver: EventReceiver) -> CallbackResponse:
+    message = InboundText(
         "sms",
         fields.get("From", ""),
         fields.get("Body", ""),
         fields.get("MessageSid", ""),
         _OPT_OUT.get(fields.get("OptOutType", "").upper()),
     )
-    return CallbackResponse(200, twiml.text_answer(ears.text(said)), _XML)
+    return CallbackResponse(200, twiml.text_answer(receiver.handle_text(message)), _XML)
 
 
-def _call(
-    account: ProviderAccount, callback: Callback, fields: dict[str, str], ears: EventReceiver
+def _handle_call(
+    account: ProviderAccount, callback: Callback, fields: dict[str, str], receiver: EventReceiver
 ) -> CallbackResponse:
     key = callback.query.get("n", "")
     is_inbound = fields.get("Direction", "") == "inbound"
-    turn = CallState(
+    call_state = CallState(
         key=key,
         external_id=fields.get("CallSid", ""),
         number=fields.get("From" if is_inbound else "To", ""),
         digits=fields.get("Digits", ""),
-        asked=callback.query.get("asked", ""),
+        pending_digit=callback.query.get("asked", ""),
         is_machine=bool(re.match(r"machine|fax", fields.get("AnsweredBy", ""))),
     )
-    made = ears.call(turn)
-    again = {name: value for name, value in (("n", key), ("asked", made.asked)) if value}
-    action = f"{account.callbacks}/voice{f'?{urlencode(again)}' if again else ''}"
-    return CallbackResponse(200, twiml.step(made, action), _XML)
+    prompt = receiver.handle_call(call_state)
+    query = {name: value for name, value in (("n", key), ("asked", prompt.pending_digit)) if value}
+    action = f"{account.callback_base_url}/voice{f'?{urlencode(query)}' if query else ''}"
+    return CallbackResponse(200, twiml.step(prompt, action), _XML)
 
 
 def _receipt(key: str, fields: dict[str, str]) -> Receipt:
     if "CallSid" in fields:
-        said = fields.get("CallStatus", "")
-        if said == "completed" and re.match(r"machine|fax", fields.get("AnsweredBy", "")):
+        status = fields.get("CallStatus", "")
+        if status == "completed" and re.match(r"machine|fax", fields.get("AnsweredBy", "")):
             return Receipt(ReceiptState.NOT_REACHED, key, fields["CallSid"], MACHINE)
-        if said == "failed":
+        if status == "failed":
             return _failed_call(key, fields)
-        return Receipt(_CALL.get(said, ReceiptState.ON_ITS_WAY), key, fields["CallSid"], _NOBODY.get(said, ""))
-    state = _SMS.get(fields.get("MessageStatus", fields.get("SmsStatus", "")), ReceiptState.ON_ITS_WAY)
+        return Receipt(
+            _CALL_STATES.get(status, ReceiptState.IN_TRANSIT),
+            key,
+            fields["CallSid"],
+            _NOT_REACHED_REASONS.get(status, ""),
+        )
+    state = _SMS_STATES.get(fields.get("MessageStatus", fields.get("SmsStatus", "")), ReceiptState.IN_TRANSIT)
     if state is not ReceiptState.FAILED:
         return Receipt(state, key, fields.get("MessageSid", ""))
     code = fields.get("ErrorCode", "")
-    known = trouble(code)
-    sentence = known.sentence.rstrip(".") if known else "The text was not delivered"
+    vendor_error = find_error(code)
+    sentence = vendor_error.sentence.rstrip(".") if vendor_error else "The text was not delivered"
     reason = f"{sentence}{f' (Twilio {code[:10]})' if code else ''}."
-    is_address, is_passing = (known.is_address, known.is_passing) if known else (False, False)
-    return Receipt(state, key, fields.get("MessageSid", ""), reason, is_address, is_passing)
+    is_address_error, is_transient = (
+        (vendor_error.is_address_error, vendor_error.is_transient) if vendor_error else (False, False)
+    )
+    return Receipt(state, key, fields.get("MessageSid", ""), reason, is_address_error, is_transient)
 
 
 def _failed_call(key: str, fields: dict[str, str]) -> Receipt:
-    said = fields.get("SipResponseCode", "")
-    if said == _OFF:
+    sip_code = fields.get("SipResponseCode", "")
+    if sip_code == _SIP_UNAVAILABLE:
         return Receipt(ReceiptState.NOT_REACHED, key, fields["CallSid"], OFF)
-    is_address = said in _NO_SUCH_NUMBER
-    reason = "The number is not in service." if is_address else "Twilio could not make the call."
-    return Receipt(ReceiptState.FAILED, key, fields["CallSid"], reason, is_address)
+    is_address_error = sip_code in _NO_SUCH_NUMBER
+    reason = "The number is not in service." if is_address_error else "Twilio could not make the call."
+    return Receipt(ReceiptState.FAILED, key, fields["CallSid"], reason, is_address_error)

@@ -13,7 +13,7 @@ from tocsin.core.net.egress import EgressResponse, HttpClient
 from tocsin.notify.channels.phone_numbers import sender
 from tocsin.notify.integrations import http_status
 from tocsin.notify.integrations.twilio import twiml
-from tocsin.notify.integrations.twilio.error_codes import trouble
+from tocsin.notify.integrations.twilio.error_codes import find_error
 from tocsin.notify.interfaces import AddressRejected, ProviderAccount, Rendered, SendReceipt
 
 API = "https://api.twilio.com"
@@ -36,69 +36,77 @@ class TwilioSender:
 
     def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
         fields = self._call(rendered, address, idempotency_key) if channel == "voice" else self._text(rendered, address)
-        if self._account.callbacks:
+        if self._account.callback_base_url:
             # Twilio has no idempotency key. With Tocsin's key in the URL, an early callback finds its message before
             # Twilio's message id is stored.
-            fields["StatusCallback"] = self._address("status", idempotency_key)
-        answer = self._post("Calls.json" if channel == "voice" else "Messages.json", fields)
-        sid = http_status.body(answer).get("sid")
+            fields["StatusCallback"] = self._callback_url("status", idempotency_key)
+        response = self._post("Calls.json" if channel == "voice" else "Messages.json", fields)
+        sid = http_status.body(response).get("sid")
         if not sid:
             raise http_status.no_answer("Twilio")
         return SendReceipt(str(sid)[:100])
 
     def verify(self) -> str:
-        answer = self._client.request("GET", self._url(".json"), headers={"Authorization": self._authorization})
-        if answer.status != 200:
-            _fail(answer)
-        account = http_status.body(answer)
+        response = self._client.request("GET", self._url(".json"), headers={"Authorization": self._authorization})
+        if response.status != 200:
+            _fail(response)
+        account = http_status.body(response)
         name = http_status.line(account.get("friendly_name", self._sid), 60)
         status = http_status.line(account.get("status", "active"), 20)
         if status != "active":
             raise Permanent(f"The Twilio account {name} is {status}.", "Look at Twilio's console.")
         trial = " It is a trial account, which reaches verified numbers only." if account.get("type") == "Trial" else ""
-        deaf = "" if self._account.callbacks else " Set TOCSIN_BASE_URL, so that replies, keys and receipts come back."
-        return f"Signed in to Twilio as {name}.{trial}{deaf}"
+        callback_hint = (
+            ""
+            if self._account.callback_base_url
+            else " Set TOCSIN_BASE_URL, so that replies, keys and receipts come back."
+        )
+        return f"Signed in to Twilio as {name}.{trial}{callback_hint}"
 
     def close(self) -> None:
         self._client.close()
 
     def _text(self, rendered: Rendered, address: str) -> dict[str, str]:
-        by = {"MessagingServiceSid": self._service} if self._service else {"From": self._from}
-        return {"To": address, **by, "Body": rendered.text}
+        origin = {"MessagingServiceSid": self._service} if self._service else {"From": self._from}
+        return {"To": address, **origin, "Body": rendered.text}
 
     def _call(self, rendered: Rendered, address: str, key: str) -> dict[str, str]:
         fields = {"To": address, "From": self._from, "Timeout": str(RING_SECONDS)}
-        if not self._account.callbacks:
+        if not self._account.callback_base_url:
             # Without a public address Twilio cannot fetch the script, so it is sent along, and keys do nothing.
             return {**fields, "Twiml": twiml.spoken_once(rendered)}
         if self._account.settings.get("machine_detection", True):
             fields["MachineDetection"] = "Enable"
-        return {**fields, "Url": self._address("voice", key)}
+        return {**fields, "Url": self._callback_url("voice", key)}
 
-    def _address(self, what: str, key: str) -> str:
-        return f"{self._account.callbacks}/{what}?{urlencode({'n': key})}"
+    def _callback_url(self, endpoint: str, key: str) -> str:
+        return f"{self._account.callback_base_url}/{endpoint}?{urlencode({'n': key})}"
 
-    def _url(self, rest: str) -> str:
-        return f"{self._base}/2010-04-01/Accounts/{quote(self._sid, safe='')}{rest}"
+    def _url(self, path: str) -> str:
+        return f"{self._base}/2010-04-01/Accounts/{quote(self._sid, safe='')}{path}"
 
-    def _post(self, what: str, fields: dict[str, str]) -> EgressResponse:
-        answer = self._client.request(
+    def _post(self, resource: str, fields: dict[str, str]) -> EgressResponse:
+        response = self._client.request(
             "POST",
-            self._url(f"/{what}"),
+            self._url(f"/{resource}"),
             headers={"Authorization": self._authorization, "Content-Type": "application/x-www-form-urlencoded"},
             content=urlencode(fields).encode(),
         )
-        if answer.status not in (200, 201):
-            _fail(answer)
-        return answer
+        if response.status not in (200, 201):
+            _fail(response)
+        return response
 
 
-def _fail(answer: EgressResponse) -> NoReturn:
-    said = http_status.body(answer)
-    known = trouble(said.get("code"))
-    if known is not None and 400 <= answer.status < 500 and answer.status not in http_status.AGAIN:
-        sentence = f"{known.sentence.rstrip('.')} (Twilio {said['code']})."
-        if known.is_passing:
-            raise Temporary(sentence, answer.retry_after)
-        raise AddressRejected(sentence) if known.is_address else Permanent(sentence)
-    http_status.raise_for_status(answer, "Twilio", http_status.line(said.get("message", "")))
+def _fail(response: EgressResponse) -> NoReturn:
+    error = http_status.body(response)
+    vendor_error = find_error(error.get("code"))
+    if (
+        vendor_error is not None
+        and 400 <= response.status < 500
+        and response.status not in http_status.RETRYABLE_STATUSES
+    ):
+        sentence = f"{vendor_error.sentence.rstrip('.')} (Twilio {error['code']})."
+        if vendor_error.is_transient:
+            raise Temporary(sentence, response.retry_after)
+        raise AddressRejected(sentence) if vendor_error.is_address_error else Permanent(sentence)
+    http_status.raise_for_status(response, "Twilio", http_status.line(error.get("message", "")))

@@ -15,29 +15,29 @@ KEY_TIMEOUT_SECONDS = 8
 _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def step(made: CallPrompt, action: str) -> str:
+def step(prompt: CallPrompt, action: str) -> str:
     """Returns one step of a call: the spoken text, and the URL that receives the pressed key."""
     # Imported on demand here and below: the library takes time and memory to load, and is needed only for calls.
     from twilio.twiml.voice_response import Gather, VoiceResponse
 
     response = VoiceResponse()
-    if made.script is None and not made.asked:
-        if made.say:
-            response.say(made.say, language=made.language)
+    if prompt.script is None and not prompt.pending_digit:
+        if prompt.speech:
+            response.say(prompt.speech, language=prompt.language)
         response.hangup()
-        return _written(response)
+        return _to_xml(response)
     gather = Gather(num_digits=1, timeout=KEY_TIMEOUT_SECONDS, action=action, method="POST")
-    if made.say:
-        gather.say(made.say, language=made.language)
-    if made.script is not None:
-        _read(gather, made.script)
+    if prompt.speech:
+        gather.say(prompt.speech, language=prompt.language)
+    if prompt.script is not None:
+        _add_script(gather, prompt.script)
     response.append(gather)
-    if made.script is not None and made.script.menu:
+    if prompt.script is not None and prompt.script.menu:
         # Repeat the key menu once: the user may just have woken up.
-        again = Gather(num_digits=1, timeout=KEY_TIMEOUT_SECONDS, action=action, method="POST")
-        again.say(made.script.menu, language=made.script.language)
-        response.append(again)
-    return _written(response)
+        repeated_menu = Gather(num_digits=1, timeout=KEY_TIMEOUT_SECONDS, action=action, method="POST")
+        repeated_menu.say(prompt.script.menu, language=prompt.script.language)
+        response.append(repeated_menu)
+    return _to_xml(response)
 
 
 def spoken_once(rendered: Rendered) -> str:
@@ -46,8 +46,8 @@ def spoken_once(rendered: Rendered) -> str:
 
     response = VoiceResponse()
     script = rendered.script or CallScript("", rendered.text, "")
-    _read(response, CallScript(script.greeting, script.said, "", script.language))
-    return _written(response)
+    _add_script(response, CallScript(script.greeting, script.message, "", script.language))
+    return _to_xml(response)
 
 
 def text_answer(text: str) -> str:
@@ -57,21 +57,21 @@ def text_answer(text: str) -> str:
     response = MessagingResponse()
     if text:
         response.message(text)
-    return _written(response)
+    return _to_xml(response)
 
 
-def _written(response: object) -> str:
+def _to_xml(response: object) -> str:
     return _NO_XML.sub(" ", str(response))
 
 
-def _read(verb: object, script: CallScript) -> None:
+def _add_script(verb: object, script: CallScript) -> None:
     """Adds the greeting, the problem twice, then the key menu."""
     say = verb.say  # type: ignore[attr-defined]
     if script.greeting:
         say(script.greeting, language=script.language)
-    if script.said:
-        say(script.said, language=script.language)
+    if script.message:
+        say(script.message, language=script.language)
         verb.pause(length=1)  # type: ignore[attr-defined]
-        say(script.said, language=script.language)
+        say(script.message, language=script.language)
     if script.menu:
         say(script.menu, language=script.language)

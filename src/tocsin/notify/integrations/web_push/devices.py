@@ -61,40 +61,40 @@ def subscribe(user: User, value: object, name: str, *, actor: AuditActor, now: d
 
     Raises Rejected with the problem.
     """
-    given = subscription.read(value)
+    parsed = subscription.parse_subscription(value)
     with transaction.atomic():
         config_version.lock()
         method = contact_method(user) or _new_contact_method(user, actor, now)
-        device = PushDevice.objects.filter(endpoint_hash=given.hash).first()
+        device = PushDevice.objects.filter(endpoint_hash=parsed.hash).first()
         if device is None and user.push_devices.count() >= MAX_DEVICES:
             raise Rejected("too_many", f"You have {MAX_DEVICES} devices already; remove one first.")
-        before = _audited(device) if device and device.user_id == user.pk else None
-        device = device or PushDevice(endpoint_hash=given.hash, created_at=now)
-        device.user, device.address, device.name = user, method.address, _named(name)
-        device.service, device.subscription = given.service, crypto.encrypt(given.text())
+        before = _audit_values(device) if device and device.user_id == user.pk else None
+        device = device or PushDevice(endpoint_hash=parsed.hash, created_at=now)
+        device.user, device.address, device.name = user, method.address, _validate_name(name)
+        device.service, device.subscription = parsed.service, crypto.encrypt(parsed.text())
         device.gone_at, device.last_error = None, ""
         device.save()
-        _record(device, before, _audited(device), actor, now)
+        _record(device, before, _audit_values(device), actor, now)
     return device
 
 
 def rename(device: PushDevice, name: str, *, actor: AuditActor, now: datetime) -> None:
     """Renames the device. Raises Rejected for an invalid name."""
     with transaction.atomic():
-        before = _audited(device)
-        device.name = _named(name)
+        before = _audit_values(device)
+        device.name = _validate_name(name)
         device.save(update_fields=["name"])
-        _record(device, before, _audited(device), actor, now)
+        _record(device, before, _audit_values(device), actor, now)
 
 
 def remove(device: PushDevice, *, actor: AuditActor, now: datetime) -> None:
     """Deletes the device. The last device's contact method is deleted too, since it would reach nobody."""
     with transaction.atomic():
         config_version.lock()
-        user, before = device.user, _audited(device)
-        number = device.pk
+        user, before = device.user, _audit_values(device)
+        device_id = device.pk
         device.delete()
-        _record(device, before, None, actor, now, number)
+        _record(device, before, None, actor, now, device_id)
         method = contact_method(user)
         if method is not None and not PushDevice.objects.filter(address=method.address).exists():
             people.delete_contact_method(method, actor=actor, now=now)
@@ -104,20 +104,20 @@ def device_by_endpoint(endpoint: str) -> PushDevice | None:
     """Returns the subscribed device with this endpoint. The endpoint is known only to its browser and so authenticates
     it.
     """
-    hashed = subscription.hash_of(endpoint)
-    return PushDevice.objects.select_related("user").filter(endpoint_hash=hashed, gone_at=None).first()
+    endpoint_hash = subscription.hash_of(endpoint)
+    return PushDevice.objects.select_related("user").filter(endpoint_hash=endpoint_hash, gone_at=None).first()
 
 
 def replace(device: PushDevice, value: object, *, actor: AuditActor, now: datetime) -> None:
     """Replaces the subscription after the browser renewed it; the device stays the same. Raises Rejected."""
-    given = subscription.read(value)
+    parsed = subscription.parse_subscription(value)
     with transaction.atomic():
-        before = _audited(device)
-        PushDevice.objects.filter(endpoint_hash=given.hash).exclude(pk=device.pk).delete()
-        device.endpoint_hash, device.service = given.hash, given.service
-        device.subscription = crypto.encrypt(given.text())
+        before = _audit_values(device)
+        PushDevice.objects.filter(endpoint_hash=parsed.hash).exclude(pk=device.pk).delete()
+        device.endpoint_hash, device.service = parsed.hash, parsed.service
+        device.subscription = crypto.encrypt(parsed.text())
         device.save(update_fields=["endpoint_hash", "service", "subscription"])
-        _record(device, before, _audited(device), actor, now)
+        _record(device, before, _audit_values(device), actor, now)
 
 
 def contact_method(user: User) -> ContactMethod | None:
@@ -129,13 +129,13 @@ def contact_method(user: User) -> ContactMethod | None:
 def devices_at(address: str) -> list[Device]:
     """Returns the subscribed devices of an address, over the connection pool."""
     with database.transaction() as connection:
-        found = database.rows(
+        rows = database.rows(
             connection,
             "SELECT id, name, subscription FROM notify_pushdevice "
             "WHERE address = %s AND gone_at IS NULL AND subscription <> '' ORDER BY id",
             (address,),
         )
-    return [Device(row["id"], row["name"], subscription.of_text(crypto.decrypt(row["subscription"]))) for row in found]
+    return [Device(row["id"], row["name"], subscription.from_text(crypto.decrypt(row["subscription"]))) for row in rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,10 +144,10 @@ class PushResult:
 
     device_id: int
     error: str = ""
-    is_gone: bool = False
+    is_unsubscribed: bool = False
 
 
-_TOLD = """
+_RECORD_RESULTS = """
 UPDATE notify_pushdevice d
 SET last_sent_at = CASE WHEN t.error = '' THEN %(now)s ELSE d.last_sent_at END, last_error = t.error,
     gone_at = CASE WHEN t.is_gone THEN %(now)s ELSE d.gone_at END,
@@ -157,28 +157,28 @@ WHERE d.id = t.id
 """
 
 
-def record_results(news: Sequence[PushResult], now: datetime) -> None:
+def record_results(results: Sequence[PushResult], now: datetime) -> None:
     """Records the results of push services. The row of an unsubscribed device is kept, so that the user sees it."""
     with database.transaction() as connection:
         connection.execute(
-            _TOLD,
+            _RECORD_RESULTS,
             {
                 "now": now,
-                "ids": [one.device_id for one in news],
-                "errors": [one.error for one in news],
-                "gone": [one.is_gone for one in news],
+                "ids": [result.device_id for result in results],
+                "errors": [result.error for result in results],
+                "gone": [result.is_unsubscribed for result in results],
             },
         )
 
 
 def require_devices(address: str) -> list[Device]:
     """Returns the devices of an address as `at` does. Raises AddressRejected with the remedy if there are none."""
-    found = devices_at(address)
-    if not found:
+    devices = devices_at(address)
+    if not devices:
         raise AddressRejected(
             "None of the person's devices takes pushes.", "They press “Push on this device” under Me."
         )
-    return found
+    return devices
 
 
 def _new_contact_method(user: User, actor: AuditActor, now: datetime) -> ContactMethod:
@@ -191,14 +191,14 @@ def _new_contact_method(user: User, actor: AuditActor, now: datetime) -> Contact
     return method
 
 
-def _named(name: str) -> str:
+def _validate_name(name: str) -> str:
     text = " ".join(name.split())
     if not text or len(text) > 100 or not text.isprintable():
         raise Rejected("invalid", "A device's name has 1 to 100 characters.", "name")
     return text
 
 
-def _audited(device: PushDevice) -> dict[str, Any]:
+def _audit_values(device: PushDevice) -> dict[str, Any]:
     return {"user": device.user.username, "name": device.name, "service": device.service}
 
 
@@ -208,13 +208,13 @@ def _record(
     after: dict[str, Any] | None,
     actor: AuditActor,
     now: datetime,
-    number: int | None = None,
+    device_id: int | None = None,
 ) -> None:
     audit.record_change(
         actor,
         now=now,
         object_type="push_device",
-        object_id=number or device.pk,
+        object_id=device_id or device.pk,
         object_name=(after or before or {})["name"],
         before=before,
         after=after,

@@ -23,14 +23,14 @@ def encrypted(data: bytes, subscription: Subscription) -> bytes:
     import http_ece
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    sealed: bytes = http_ece.encrypt(
+    ciphertext: bytes = http_ece.encrypt(
         data,
         private_key=ec.generate_private_key(ec.SECP256R1()),
         dh=subscription.point(),
         auth_secret=subscription.secret(),
         version="aes128gcm",
     )
-    return sealed
+    return ciphertext
 
 
 def authorization(pair: KeyPair, subscription: Subscription, contact: str, now: datetime) -> str:

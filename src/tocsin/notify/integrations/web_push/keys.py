@@ -44,26 +44,26 @@ def public(now: datetime) -> str:
 
 def _row(now: datetime) -> dict[str, Any]:
     with database.transaction() as connection:
-        found = _stored(connection)
-        if found is None:
-            _store(connection, _made(), now)
-            found = _stored(connection)
-    assert found is not None
-    return found
+        row = _stored(connection)
+        if row is None:
+            _store(connection, _generate(), now)
+            row = _stored(connection)
+    assert row is not None
+    return row
 
 
 def _stored(connection: Connection) -> dict[str, Any] | None:
     return database.row(connection, "SELECT public, private FROM notify_pushkey WHERE id = 1")
 
 
-def _store(connection: Connection, made: KeyPair, now: datetime) -> None:
+def _store(connection: Connection, key_pair: KeyPair, now: datetime) -> None:
     connection.execute(
         "INSERT INTO notify_pushkey (id, public, private, created_at) VALUES (1, %s, %s, %s) ON CONFLICT DO NOTHING",
-        (made.public, crypto.encrypt(made.private), now),
+        (key_pair.public, crypto.encrypt(key_pair.private), now),
     )
 
 
-def _made() -> KeyPair:
+def _generate() -> KeyPair:
     key = ec.generate_private_key(ec.SECP256R1())
     point = key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
     return KeyPair(_text(point), _text(key.private_numbers().private_value.to_bytes(32)))

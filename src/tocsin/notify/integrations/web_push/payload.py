@@ -13,7 +13,7 @@ from tocsin.notify.text import formatting, signed_links
 from tocsin.notify.text.phrases import phrase
 
 #: Browsers show only two buttons, so the most important two come first.
-ACTS = (
+ACTIONS = (
     (CommandKind.ACKNOWLEDGE, "Acknowledge"),
     (CommandKind.ASSIGN, "Take it"),
     (CommandKind.CLOSE, "Close"),
@@ -23,7 +23,7 @@ ACTS = (
 def payload(rendered: Rendered, notification_id: str) -> bytes:
     """Returns JSON of at most `MAX_PAYLOAD_BYTES`. The text is shortened first, then the title."""
     token = signed_links.token_of(rendered.link) if rendered.buttons else ""
-    says: dict[str, Any] = {
+    values: dict[str, Any] = {
         "id": notification_id,
         "title": rendered.subject,
         "text": rendered.text,
@@ -32,13 +32,13 @@ def payload(rendered: Rendered, notification_id: str) -> bytes:
     }
     if (number := signed_links.alert_of(rendered.link)) is not None:
         # A later push about the same alert, including the all-clear, replaces this one.
-        says["tag"] = f"alert-{number}"
+        values["tag"] = f"alert-{number}"
     if token:
-        says |= {
+        values |= {
             "token": token,
-            "acts": [{"action": str(kind), "title": phrase(rendered.language, label)} for kind, label in ACTS],
+            "acts": [{"action": str(kind), "title": phrase(rendered.language, label)} for kind, label in ACTIONS],
         }
-    return _fitted(says)
+    return _fit(values)
 
 
 def _path(link: str) -> str:
@@ -47,15 +47,15 @@ def _path(link: str) -> str:
     return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
 
 
-def _fitted(says: dict[str, Any]) -> bytes:
+def _fit(values: dict[str, Any]) -> bytes:
     for key in ("text", "title"):
-        data = _json(says)
-        while len(data) > MAX_PAYLOAD_BYTES and says[key]:
-            over = len(data) - MAX_PAYLOAD_BYTES
-            says[key] = formatting.cut(says[key], max(0, len(says[key]) - max(1, over // 4)))
-            data = _json(says)
-    return _json(says)
+        data = _json(values)
+        while len(data) > MAX_PAYLOAD_BYTES and values[key]:
+            excess = len(data) - MAX_PAYLOAD_BYTES
+            values[key] = formatting.cut(values[key], max(0, len(values[key]) - max(1, excess // 4)))
+            data = _json(values)
+    return _json(values)
 
 
-def _json(says: dict[str, Any]) -> bytes:
-    return json.dumps(says, ensure_ascii=False, separators=(",", ":")).encode()
+def _json(values: dict[str, Any]) -> bytes:
+    return json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode()

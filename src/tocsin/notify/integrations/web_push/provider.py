@@ -44,11 +44,11 @@ UNSUBSCRIBED = "Its browser takes pushes no more: it was uninstalled, or permiss
 class WebPushKind(ProviderKind):
     name = "web_push"
     label = "Web Push"
-    about = "Pushes to people's own browsers and phones, with no account anywhere."
+    description = "Pushes to people's own browsers and phones, with no account anywhere."
     icon = "device-mobile"
     channels: tuple[str, ...] = ("push",)
-    replies: frozenset[str] = frozenset({"push"})
-    parallel = 40
+    reply_channels: frozenset[str] = frozenset({"push"})
+    max_concurrent_sends = 40
     settings: tuple[ProviderSetting, ...] = ()
 
     def accepts(self, channel: str, address: str) -> bool:
@@ -65,7 +65,7 @@ class WebPushSender:
         self._client = HttpClient()
 
     def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
-        found = devices.require_devices(address)
+        target_devices = devices.require_devices(address)
         data = payload(rendered, idempotency_key)
         signing = keys.pair(clock.now())
 
@@ -73,10 +73,10 @@ class WebPushSender:
             return self._push(device, data, rendered, idempotency_key, signing)
 
         # A slow push service must not delay the user's other devices.
-        with ThreadPoolExecutor(min(len(found), _MAX_CONCURRENT)) as pool:
-            tries = list(pool.map(push, found)) if len(found) > 1 else [push(found[0])]
-        devices.record_results([tried.told for tried in tries], clock.now())
-        return _outcome(tries)
+        with ThreadPoolExecutor(min(len(target_devices), _MAX_CONCURRENT)) as pool:
+            attempts = list(pool.map(push, target_devices)) if len(target_devices) > 1 else [push(target_devices[0])]
+        devices.record_results([attempt.result for attempt in attempts], clock.now())
+        return _outcome(attempts)
 
     def verify(self) -> str:
         keys.pair(clock.now())
@@ -87,18 +87,18 @@ class WebPushSender:
 
     def _push(self, device: Device, data: bytes, rendered: Rendered, key: str, signing: KeyPair) -> _PushAttempt:
         try:
-            return _judged(device, self._post(device, data, rendered, key, signing))
+            return _attempt_of_response(device, self._post(device, data, rendered, key, signing))
         except (Temporary, Permanent) as error:
             return _PushAttempt(PushResult(device.id, error=error.detail), error)
 
     def _post(self, device: Device, data: bytes, rendered: Rendered, key: str, signing: KeyPair) -> EgressResponse:
         now = clock.now()
-        where = device.subscription
+        subscription = device.subscription
         return self._client.request(
             "POST",
-            where.endpoint,
+            subscription.endpoint,
             headers={
-                "Authorization": encryption.authorization(signing, where, contact(), now),
+                "Authorization": encryption.authorization(signing, subscription, contact(), now),
                 "Content-Encoding": "aes128gcm",
                 "Content-Type": "application/octet-stream",
                 "TTL": str(_TTL_SECONDS),
@@ -106,7 +106,7 @@ class WebPushSender:
                 # A repeated message replaces the first one while the device is offline (RFC 8030, 5.4).
                 "Topic": UUID(key).hex,
             },
-            content=encryption.encrypted(data, where),
+            content=encryption.encrypted(data, subscription),
         )
 
 
@@ -114,7 +114,7 @@ class WebPushSender:
 class _PushAttempt:
     """The result of a push to one device."""
 
-    told: PushResult
+    result: PushResult
     error: Temporary | Permanent | None = None
     external_id: str = ""
 
@@ -130,20 +130,20 @@ def contact() -> str:
     return f"mailto:tocsin@{urlsplit(settings.public_url).hostname}"
 
 
-def _judged(device: Device, answer: EgressResponse) -> _PushAttempt:
+def _attempt_of_response(device: Device, response: EgressResponse) -> _PushAttempt:
     service = device.subscription.service
-    match answer.status:
+    match response.status:
         case 200 | 201 | 202 | 204:
-            return _PushAttempt(PushResult(device.id), external_id=answer.headers.get("location", ""))
+            return _PushAttempt(PushResult(device.id), external_id=response.headers.get("location", ""))
         case 404 | 410:
             # RFC 8030, 7.3: the subscription no longer exists.
-            gone = f"{device.name}: {UNSUBSCRIBED}"
-            problem: Temporary | Permanent = AddressRejected(gone, "Press “Push on this device” there.")
-            return _PushAttempt(PushResult(device.id, error=UNSUBSCRIBED, is_gone=True), problem)
+            sentence = f"{device.name}: {UNSUBSCRIBED}"
+            problem: Temporary | Permanent = AddressRejected(sentence, "Press “Push on this device” there.")
+            return _PushAttempt(PushResult(device.id, error=UNSUBSCRIBED, is_unsubscribed=True), problem)
         case 408 | 425 | 429:
-            problem = Temporary(f"{service} takes no more for now ({answer.status}).", answer.retry_after)
+            problem = Temporary(f"{service} takes no more for now ({response.status}).", response.retry_after)
         case status if status >= 500:
-            problem = Temporary(f"{service} has trouble of its own ({status}).", answer.retry_after)
+            problem = Temporary(f"{service} has trouble of its own ({status}).", response.retry_after)
         case 413:
             problem = Permanent(f"{service} finds the message too long (413).")
         case status if status in range(300, 400):
@@ -153,16 +153,16 @@ def _judged(device: Device, answer: EgressResponse) -> _PushAttempt:
     return _PushAttempt(PushResult(device.id, error=problem.detail), problem)
 
 
-def _outcome(tries: Sequence[_PushAttempt]) -> SendReceipt:
+def _outcome(attempts: Sequence[_PushAttempt]) -> SendReceipt:
     """Returns success if any device's service accepted; else raises the most recoverable error."""
-    for tried in tries:
-        if tried.error is None:
-            return SendReceipt(tried.external_id)
-    errors = [tried.error for tried in tries if tried.error is not None]
-    raise min(errors, key=_hope)
+    for attempt in attempts:
+        if attempt.error is None:
+            return SendReceipt(attempt.external_id)
+    errors = [attempt.error for attempt in attempts if attempt.error is not None]
+    raise min(errors, key=_severity)
 
 
-def _hope(error: Exception) -> int:
+def _severity(error: Exception) -> int:
     if isinstance(error, OutcomeUnknown):
         return 0
     return 1 if isinstance(error, Temporary) else 2

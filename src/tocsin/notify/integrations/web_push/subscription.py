@@ -61,17 +61,17 @@ def hash_of(endpoint: str) -> str:
     return hashlib.sha256(endpoint.encode("utf-8", "replace")).hexdigest()
 
 
-def of_text(text: str) -> Subscription:
+def from_text(text: str) -> Subscription:
     """Returns the subscription that `text()` wrote."""
     return Subscription(**json.loads(text))
 
 
-def read(value: object) -> Subscription:
+def parse_subscription(value: object) -> Subscription:
     """Returns the validated subscription that a browser sent. Raises Rejected("invalid") with the invalid field."""
-    given = value if isinstance(value, dict) else {}
-    keys = given.get("keys") if isinstance(given.get("keys"), dict) else {}
+    document = value if isinstance(value, dict) else {}
+    keys = document.get("keys") if isinstance(document.get("keys"), dict) else {}
     assert isinstance(keys, dict)
-    endpoint, p256dh, auth = given.get("endpoint"), keys.get("p256dh"), keys.get("auth")
+    endpoint, p256dh, auth = document.get("endpoint"), keys.get("p256dh"), keys.get("auth")
     if not isinstance(endpoint, str) or len(endpoint) > MAX_ENDPOINT_CHARS:
         raise Rejected("invalid", "The browser's subscription has no address of a push service.", "endpoint")
     try:

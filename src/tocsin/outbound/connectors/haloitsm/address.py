@@ -21,8 +21,8 @@ def clean_address(text: str) -> tuple[str, str]:
     `https://acme.haloitsm.com/tickets?…` all become https://acme.haloitsm.com. Raises Rejected("invalid") for an
     invalid address.
     """
-    given = text.strip().strip("<>\"'")
-    parts = urlsplit(given if "://" in given else f"https://{given}")
+    cleaned = text.strip().strip("<>\"'")
+    parts = urlsplit(cleaned if "://" in cleaned else f"https://{cleaned}")
     if parts.scheme.lower() not in ("http", "https") or not _HOST.fullmatch(parts.netloc):
         raise Rejected("invalid", "base_url: must be Halo's address, such as https://acme.haloitsm.com", "base_url")
     path = _TAILS.sub("", parts.path.rstrip("/")).rstrip("/")

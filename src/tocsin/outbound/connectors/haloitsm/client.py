@@ -60,163 +60,187 @@ class HaloClient:
 
     def get(
         self,
-        line: RecordedClient,
+        http_client: RecordedClient,
         path: str,
         now: datetime,
-        doing: str,
+        operation: str,
         *,
         ticket: str = "",
         query: Query | None = None,
     ) -> Any:
         """Returns the JSON response. Raises the errors of `errors.of_answer`."""
-        return self.get_dated(line, path, now, doing, ticket=ticket, query=query)[0]
+        return self.get_dated(http_client, path, now, operation, ticket=ticket, query=query)[0]
 
     def get_dated(
         self,
-        line: RecordedClient,
+        http_client: RecordedClient,
         path: str,
         now: datetime,
-        doing: str,
+        operation: str,
         *,
         ticket: str = "",
         query: Query | None = None,
     ) -> tuple[Any, datetime]:
         """Like `get`, with the time of the response by Halo's clock (the Date header; `now` without one)."""
-        asked = f"?{urlencode({name: _said(value) for name, value in query.items()})}" if query else ""
-        answer = self._request(line, "GET", f"{self.base}/api/{path}{asked}", b"", now)
-        if answer.status != 200:
-            raise self._problem(line, answer, now, doing, ticket, is_write=False)
-        return _json(answer, doing, is_write=False), _date(answer, now)
+        query_string = f"?{urlencode({name: _query_value(value) for name, value in query.items()})}" if query else ""
+        response = self._request(http_client, "GET", f"{self.base}/api/{path}{query_string}", b"", now)
+        if response.status != 200:
+            raise self._request_error(http_client, response, now, operation, ticket, is_write=False)
+        return _json(response, operation, is_write=False), _response_date(response, now)
 
     def post(
-        self, line: RecordedClient, path: str, body: Mapping[str, object], now: datetime, doing: str, ticket: str = ""
+        self,
+        http_client: RecordedClient,
+        path: str,
+        body: Mapping[str, object],
+        now: datetime,
+        operation: str,
+        ticket: str = "",
     ) -> Any:
         """Posts one object, in an array as Halo requires. Returns the object in the response. Raises as `get`."""
         content = json.dumps([body], ensure_ascii=False).encode()
-        answer = self._request(line, "POST", f"{self.base}/api/{path}", content, now)
-        if answer.status not in (200, 201):
-            raise self._problem(line, answer, now, doing, ticket, is_write=True)
-        found = _json(answer, doing, is_write=True)
-        one = found[-1] if isinstance(found, list) and found else found
-        if path in ("Actions", "Tickets") and errors.is_refusal(one):
-            raise errors.refusal_error(answer, doing)
-        return one
+        response = self._request(http_client, "POST", f"{self.base}/api/{path}", content, now)
+        if response.status not in (200, 201):
+            raise self._request_error(http_client, response, now, operation, ticket, is_write=True)
+        payload = _json(response, operation, is_write=True)
+        written_object = payload[-1] if isinstance(payload, list) and payload else payload
+        if path in ("Actions", "Tickets") and errors.is_refusal(written_object):
+            raise errors.refusal_error(response, operation)
+        return written_object
 
-    def delete(self, line: RecordedClient, path: str, now: datetime, doing: str) -> None:
+    def delete(self, http_client: RecordedClient, path: str, now: datetime, operation: str) -> None:
         """Deletes an object. An object that no longer exists is not an error."""
-        answer = self._request(line, "DELETE", f"{self.base}/api/{path}", b"", now)
-        if answer.status not in (200, 201, 202, 204, 404):
-            raise errors.response_error(answer, doing, is_write=True)
-        if errors.is_page(answer):
-            raise errors.html_page_error(answer, f"to {doing}", is_write=True)
+        response = self._request(http_client, "DELETE", f"{self.base}/api/{path}", b"", now)
+        if response.status not in (200, 201, 202, 204, 404):
+            raise errors.response_error(response, operation, is_write=True)
+        if errors.is_html_page(response):
+            raise errors.html_page_error(response, f"to {operation}", is_write=True)
 
-    def items(self, line: RecordedClient, noun: str, now: datetime) -> list[dict[str, Any]]:
+    def list_entries(self, http_client: RecordedClient, list_name: str, now: datetime) -> list[dict[str, Any]]:
         """One of Halo's lists in full, whether the response is a bare array or wrapped in an object."""
-        found = self.get(line, LISTS[noun], now, f"read the list of {noun.replace('_', ' ')}s")
-        return rows_of(found)
+        payload = self.get(http_client, LISTS[list_name], now, f"read the list of {list_name.replace('_', ' ')}s")
+        return extract_rows(payload)
 
-    def pages(
-        self, line: RecordedClient, now: datetime, query: Query, first: int = 1
+    def iter_ticket_pages(
+        self, http_client: RecordedClient, now: datetime, query: Query, first_page: int = 1
     ) -> Iterator[tuple[list[dict[str, Any]], datetime]]:
-        """Yields tickets page by page, starting with page `first`, each page with the time of Halo's response."""
-        for number in range(first, first + MAX_LIST_PAGES):
-            found, at = self.get_dated(
-                line,
+        """Yields tickets page by page, starting with page `first_page`, each page with the time of Halo's response."""
+        for page_number in range(first_page, first_page + MAX_LIST_PAGES):
+            payload, responded_at = self.get_dated(
+                http_client,
                 "Tickets",
                 now,
                 "read tickets",
-                query={"pageinate": True, "page_no": number, "page_size": PAGE_SIZE, **query},
+                query={"pageinate": True, "page_no": page_number, "page_size": PAGE_SIZE, **query},
             )
-            rows = rows_of(found)
-            yield rows, at
+            rows = extract_rows(payload)
+            yield rows, responded_at
             if len(rows) < PAGE_SIZE:
                 return
 
-    def ticket(self, line: RecordedClient, number: str, now: datetime) -> tuple[dict[str, Any], datetime]:
+    def get_ticket(self, http_client: RecordedClient, ticket_id: str, now: datetime) -> tuple[dict[str, Any], datetime]:
         """One ticket with all details. Raises TicketNotFound if Halo does not show it."""
-        found, at = self.get_dated(
-            line, f"Tickets/{number}", now, f"read ticket {number}", ticket=number, query={"includedetails": True}
+        ticket, responded_at = self.get_dated(
+            http_client,
+            f"Tickets/{ticket_id}",
+            now,
+            f"read ticket {ticket_id}",
+            ticket=ticket_id,
+            query={"includedetails": True},
         )
-        if not isinstance(found, dict):
-            raise Permanent(f"Halo answered something else than ticket {number}.")
-        return found, at
+        if not isinstance(ticket, dict):
+            raise Permanent(f"Halo answered something else than ticket {ticket_id}.")
+        return ticket, responded_at
 
-    def actions(self, line: RecordedClient, number: str, now: datetime) -> list[dict[str, Any]]:
+    def list_actions(self, http_client: RecordedClient, ticket_id: str, now: datetime) -> list[dict[str, Any]]:
         """The actions on a ticket, without Halo's system actions."""
-        found = self.get(
-            line, "Actions", now, f"read what was done on ticket {number}", ticket=number,
-            query={"ticket_id": number, "excludesys": True},
+        payload = self.get(
+            http_client, "Actions", now, f"read what was done on ticket {ticket_id}", ticket=ticket_id,
+            query={"ticket_id": ticket_id, "excludesys": True},
         )  # fmt: skip
-        return rows_of(found)
+        return extract_rows(payload)
 
-    def me(self, line: RecordedClient, now: datetime) -> dict[str, Any]:
+    def current_agent(self, http_client: RecordedClient, now: datetime) -> dict[str, Any]:
         """The agent as which Tocsin is signed in."""
-        found = self.get(line, "Agent/me", now, "see which agent it is")
-        return found if isinstance(found, dict) else {}
+        agent = self.get(http_client, "Agent/me", now, "see which agent it is")
+        return agent if isinstance(agent, dict) else {}
 
-    def forget_token(self, used: str = "") -> None:
+    def forget_token(self, used_token: str = "") -> None:
         """Drops the cached token, so that the next request gets a new one; permissions are fixed when a token is
         issued.
 
-        With `used`, the token is dropped only if no other thread has replaced it yet.
+        With `used_token`, the token is dropped only if no other thread has replaced it yet.
         """
         with self._lock:
-            if not used or (self._token is not None and self._token.text == used):
+            if not used_token or (self._token is not None and self._token.text == used_token):
                 self._token = None
 
-    def _request(self, line: RecordedClient, method: str, url: str, content: bytes, now: datetime) -> EgressResponse:
-        token = self._current(line, now)
-        answer = self._once(line, method, url, content, token)
-        if answer.status == 401:
+    def _request(
+        self, http_client: RecordedClient, method: str, url: str, content: bytes, now: datetime
+    ) -> EgressResponse:
+        token = self._current_token(http_client, now)
+        response = self._request_once(http_client, method, url, content, token)
+        if response.status == 401:
             # The token may have ended early. A 401 with a fresh token is final.
             self.forget_token(token)
-            answer = self._once(line, method, url, content, self._current(line, now))
-        return answer
+            response = self._request_once(http_client, method, url, content, self._current_token(http_client, now))
+        return response
 
-    def _problem(
-        self, line: RecordedClient, answer: EgressResponse, now: datetime, doing: str, ticket: str, *, is_write: bool
+    def _request_error(
+        self,
+        http_client: RecordedClient,
+        response: EgressResponse,
+        now: datetime,
+        operation: str,
+        ticket: str,
+        *,
+        is_write: bool,
     ) -> TocsinError:
         """The error for a failed request.
 
         On a 401 with an empty body, checks whether Halo rejects Tocsin or just hides this ticket: a hidden ticket must
         not block all others.
         """
-        if ticket and answer.status == 401 and not errors.error_words(answer.body):
-            me = self._request(line, "GET", f"{self.base}/api/Agent/me", b"", now)
-            if me.status == 200:
-                return errors.not_found_error(answer, ticket)
-        return errors.response_error(answer, doing, is_write=is_write, ticket=ticket)
+        if ticket and response.status == 401 and not errors.error_text(response.body):
+            agent_response = self._request(http_client, "GET", f"{self.base}/api/Agent/me", b"", now)
+            if agent_response.status == 200:
+                return errors.not_found_error(response, ticket)
+        return errors.response_error(response, operation, is_write=is_write, ticket=ticket)
 
-    def _once(self, line: RecordedClient, method: str, url: str, content: bytes, token: str) -> EgressResponse:
-        line.hide(token)
+    def _request_once(
+        self, http_client: RecordedClient, method: str, url: str, content: bytes, token: str
+    ) -> EgressResponse:
+        http_client.mask_secret(token)
         headers = {"Authorization": f"Bearer {token}", "Accept": "application/json", "User-Agent": "Tocsin"}
         if content:
             headers["Content-Type"] = "application/json"
-        return line.request(method, url, headers=headers, content=content, most_bytes=MAX_RESPONSE_BYTES)
+        return http_client.request(method, url, headers=headers, content=content, max_bytes=MAX_RESPONSE_BYTES)
 
-    def _current(self, line: RecordedClient, now: datetime) -> str:
+    def _current_token(self, http_client: RecordedClient, now: datetime) -> str:
         with self._lock:
             if self._token is None or self._token.until <= now:
-                self._token = self._fetch(line, now)
+                self._token = self._fetch_token(http_client, now)
             return self._token.text
 
-    def _fetch(self, line: RecordedClient, now: datetime) -> _HaloToken:
+    def _fetch_token(self, http_client: RecordedClient, now: datetime) -> _HaloToken:
         scope = str(self.account.settings.get("scope", "all"))
-        answer = self._ask_for_token(line, scope)
-        if answer.status == 200:
+        response = self._request_token(http_client, scope)
+        if response.status == 200:
             try:
-                found = json.loads(answer.body)
-                lasts = int(found.get("expires_in") or 3600)
-                return _HaloToken(str(found["access_token"]), now + timedelta(seconds=max(30, lasts - 60)))
+                payload = json.loads(response.body)
+                lifetime = int(payload.get("expires_in") or 3600)
+                return _HaloToken(str(payload["access_token"]), now + timedelta(seconds=max(30, lifetime - 60)))
             except (ValueError, KeyError, TypeError, AttributeError):
-                raise errors.token_error(answer, self.base, [], []) from None
+                raise errors.token_error(response, self.base, [], []) from None
         scopes = scope.split()
-        bad: list[str] = []
-        if errors.code_of(answer.body) == "invalid_scope" and len(scopes) > 1:
-            bad = [one for one in scopes if self._ask_for_token(line, one).status != 200]
-        raise errors.token_error(answer, self.base, scopes, bad)
+        rejected_scopes: list[str] = []
+        if errors.oauth_error_code(response.body) == "invalid_scope" and len(scopes) > 1:
+            rejected_scopes = [
+                single_scope for single_scope in scopes if self._request_token(http_client, single_scope).status != 200
+            ]
+        raise errors.token_error(response, self.base, scopes, rejected_scopes)
 
-    def _ask_for_token(self, line: RecordedClient, scope: str) -> EgressResponse:
+    def _request_token(self, http_client: RecordedClient, scope: str) -> EgressResponse:
         settings = self.account.settings
         tenant = f"?{urlencode({'tenant': settings['tenant']})}" if settings.get("tenant") else ""
         fields = {
@@ -225,23 +249,23 @@ class HaloClient:
             "client_secret": self.account.secrets.get("client_secret", ""),
             "scope": scope,
         }
-        return line.request(
+        return http_client.request(
             "POST",
             f"{self.base}/auth/token{tenant}",
             headers={"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"},
             content=urlencode(fields).encode(),
-            shown=f"(client id and secret) scope={scope}",
+            logged_body=f"(client id and secret) scope={scope}",
         )
 
 
-def rows_of(found: object) -> list[dict[str, Any]]:
+def extract_rows(payload: object) -> list[dict[str, Any]]:
     """The objects of a list, whether bare or wrapped: {"record_count": 1, "tickets": [...]}."""
-    if isinstance(found, dict):
-        found = next((value for value in found.values() if isinstance(value, list)), [])
-    return [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
+    if isinstance(payload, dict):
+        payload = next((value for value in payload.values() if isinstance(value, list)), [])
+    return [row for row in payload if isinstance(row, dict)] if isinstance(payload, list) else []
 
 
-def whole(value: object) -> str:
+def id_text(value: object) -> str:
     """An id as text: 7, "7" and 7.0 all become "7"; "" for none."""
     if isinstance(value, bool) or value is None:
         return ""
@@ -250,26 +274,27 @@ def whole(value: object) -> str:
     return str(value).strip()
 
 
-def _said(value: object) -> str:
+def _query_value(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _json(answer: EgressResponse, doing: str, *, is_write: bool) -> Any:
-    if errors.is_page(answer):
-        raise errors.html_page_error(answer, f"to {doing}", is_write=is_write)
-    if not answer.body.strip():
+def _json(response: EgressResponse, operation: str, *, is_write: bool) -> Any:
+    if errors.is_html_page(response):
+        raise errors.html_page_error(response, f"to {operation}", is_write=is_write)
+    if not response.body.strip():
         return {}
     try:
-        return json.loads(answer.body)
+        return json.loads(response.body)
     except ValueError:
         raise Permanent(
-            f"Halo answered something else than JSON when asked to {doing}: {errors.error_words(answer.body)[:100]}",
+            f"Halo answered something else than JSON when asked to {operation}: "
+            f"{errors.error_text(response.body)[:100]}",
             "Check the address: a sign-in page or a proxy may stand in between.",
         ) from None
 
 
-def _date(answer: EgressResponse, now: datetime) -> datetime:
+def _response_date(response: EgressResponse, now: datetime) -> datetime:
     try:
-        return parsedate_to_datetime(answer.headers.get("date", "")).astimezone(UTC)
+        return parsedate_to_datetime(response.headers.get("date", "")).astimezone(UTC)
     except (ValueError, TypeError):
         return now

@@ -17,7 +17,7 @@ from tocsin.core.validation.object_reader import ObjectReader
 from tocsin.notify.text.html_sanitizer import plain
 from tocsin.outbound.connectors.haloitsm import writeback_settings
 from tocsin.outbound.connectors.haloitsm.address import clean_address
-from tocsin.outbound.connectors.haloitsm.client import HaloClient, rows_of, whole
+from tocsin.outbound.connectors.haloitsm.client import HaloClient, extract_rows, id_text
 from tocsin.outbound.connectors.haloitsm.errors import AgentRequired, NoteRejected, TicketNotFound
 from tocsin.outbound.connectors.interfaces import CallDone, CallJob, ConnectorKind, IntegrationAccount, RecordedClient
 from tocsin.outbound.rate_limit import RequestRate
@@ -40,65 +40,69 @@ class HaloSender:
     client: HaloClient
     rate: RequestRate
 
-    def send(self, job: CallJob, line: RecordedClient, now: datetime) -> CallDone:
+    def send(self, job: CallJob, http_client: RecordedClient, now: datetime) -> CallDone:
         """Executes the job: `write` to a ticket, or `create` one."""
-        if wait := job.known.get("wait"):
-            raise Temporary(wait)
+        if wait_reason := job.prepared.get("wait"):
+            raise Temporary(wait_reason)
         if job.action == "create":
-            if problem := job.known.get("problem"):
+            if problem := job.prepared.get("problem"):
                 raise Permanent(problem)
-            return self._create(job, line, now)
-        ticket = str(job.known.get("ticket") or job.ticket)
+            return self._create_ticket(job, http_client, now)
+        ticket = str(job.prepared.get("ticket") or job.ticket)
         if not ticket:
             raise Permanent(
                 "There is no ticket in Halo for this alert: making it failed.", "It is written once the ticket is made."
             )
-        return _TicketWrite(self.client, job, line, now, ticket).carry_out()
+        return _TicketWrite(self.client, job, http_client, now, ticket).execute()
 
-    def verify(self, line: RecordedClient, now: datetime) -> str:
+    def verify(self, http_client: RecordedClient, now: datetime) -> str:
         """Signs in again and reads everything that Tocsin needs to read."""
         self.client.forget_token()
-        me = self.client.me(line, now)
-        rows = self.client.items(line, "status", now)
-        found = self.client.get(
-            line, "Tickets", now, "read tickets", query={"pageinate": True, "page_no": 1, "page_size": 1}
+        agent = self.client.current_agent(http_client, now)
+        rows = self.client.list_entries(http_client, "status", now)
+        payload = self.client.get(
+            http_client, "Tickets", now, "read tickets", query={"pageinate": True, "page_no": 1, "page_size": 1}
         )
-        count = found.get("record_count", len(rows_of(found))) if isinstance(found, dict) else len(rows_of(found))
-        name = me.get("name") or "an agent without a name"
+        count = (
+            payload.get("record_count", len(extract_rows(payload)))
+            if isinstance(payload, dict)
+            else len(extract_rows(payload))
+        )
+        name = agent.get("name") or "an agent without a name"
         return f"Signed in to {self.client.base} as {name}; {count} tickets and {len(rows)} statuses can be read."
 
-    def _create(self, job: CallJob, line: RecordedClient, now: datetime) -> CallDone:
+    def _create_ticket(self, job: CallJob, http_client: RecordedClient, now: datetime) -> CallDone:
         """Creates a ticket. A retry, and only a retry, first checks whether an earlier attempt created it."""
         content = job.content
-        mark = writeback_settings.marker(int(job.alert_id or 0))
+        marker = writeback_settings.marker(int(job.alert_id or 0))
         if job.is_uncertain or job.progress.get("tried") or content.get("looks_first"):
-            found = self._marked(line, now, mark)
-            if found:
-                return CallDone(f"Ticket {found} is there from an earlier try.", ticket=found)
+            existing_ticket = self._find_marked_ticket(http_client, now, marker)
+            if existing_ticket:
+                return CallDone(f"Ticket {existing_ticket} is there from an earlier try.", ticket=existing_ticket)
         job.progress["tried"] = True
         body: dict[str, object] = {
-            "summary": f"{content['summary']} {mark}",
+            "summary": f"{content['summary']} {marker}",
             "details_html": "<p>" + html.escape(str(content.get("details", ""))).replace("\n", "<br>") + "</p>",
-            **job.known.get("fields", {}),
+            **job.prepared.get("fields", {}),
         }
-        made = self.client.post(line, "Tickets", body, now, "make a ticket")
-        number = whole(made.get("id")) if isinstance(made, dict) else ""
-        if not number:
+        created = self.client.post(http_client, "Tickets", body, now, "make a ticket")
+        ticket_id = id_text(created.get("id")) if isinstance(created, dict) else ""
+        if not ticket_id:
             raise OutcomeUnknown("Halo did not say the number of the ticket that it made.")
-        return CallDone(f"Made ticket {number}.", ticket=number)
+        return CallDone(f"Made ticket {ticket_id}.", ticket=ticket_id)
 
-    def _marked(self, line: RecordedClient, now: datetime, mark: str) -> str:
+    def _find_marked_ticket(self, http_client: RecordedClient, now: datetime, marker: str) -> str:
         """The ticket with the marker in its subject, or "".
 
         Halo ignores unknown filters, so the results are checked again.
         """
-        for query in ({"search": mark}, {}):
-            newest_first = {"order": "id", "orderdesc": True, **query}
-            for page, (rows, _at) in enumerate(self.client.pages(line, now, newest_first)):
-                found = next((whole(row.get("id")) for row in rows if mark in str(row.get("summary", ""))), "")
-                if found:
-                    return found
-                if page >= 3:
+        for query in ({"search": marker}, {}):
+            newest_query = {"order": "id", "orderdesc": True, **query}
+            for page_index, (rows, _at) in enumerate(self.client.iter_ticket_pages(http_client, now, newest_query)):
+                ticket_id = next((id_text(row.get("id")) for row in rows if marker in str(row.get("summary", ""))), "")
+                if ticket_id:
+                    return ticket_id
+                if page_index >= 3:
                     break
         return ""
 
@@ -109,128 +113,132 @@ class _TicketWrite:
 
     client: HaloClient
     job: CallJob
-    line: RecordedClient
+    http_client: RecordedClient
     now: datetime
     ticket: str
 
-    def carry_out(self) -> CallDone:
+    def execute(self) -> CallDone:
         """Writes the note first, then agent, team and priority, and the status last, because it may close the ticket.
 
         A rejected note does not prevent the other steps, and an unknown status does not prevent the note.
         """
-        done: list[str] = []
-        refused: NoteRejected | None = None
-        known = self.job.known
+        sentences: list[str] = []
+        note_rejection: NoteRejected | None = None
+        prepared = self.job.prepared
         try:
-            done += self._step("note", self._note)
+            sentences += self._run_step("note", self._write_note)
         except NoteRejected as error:
-            refused = error
-        if problem := known.get("problem"):
-            raise Permanent(str(problem) if refused is None else f"{problem} {refused}")
-        done += self._step("fields", self._fields)
-        done += self._step("status", self._status)
-        if refused is not None:
-            raise refused
-        if remark := known.get("remark"):
-            done.append(str(remark))
-        return CallDone(_in_one(done) or "There was nothing to write.")
+            note_rejection = error
+        if problem := prepared.get("problem"):
+            raise Permanent(str(problem) if note_rejection is None else f"{problem} {note_rejection}")
+        sentences += self._run_step("fields", self._write_fields)
+        sentences += self._run_step("status", self._write_status)
+        if note_rejection is not None:
+            raise note_rejection
+        if remark := prepared.get("remark"):
+            sentences.append(str(remark))
+        return CallDone(_join_sentences(sentences) or "There was nothing to write.")
 
-    def _step(self, name: str, work: Any) -> list[str]:
+    def _run_step(self, name: str, write: Any) -> list[str]:
         if self.job.progress.get(name):
             return [str(self.job.progress[name])]
-        said = work()
-        if said:
-            self.job.progress[name] = said
-            return [said]
+        sentence = write()
+        if sentence:
+            self.job.progress[name] = sentence
+            return [sentence]
         return []
 
-    def _note(self) -> str:
+    def _write_note(self) -> str:
         note = str(self.job.content.get("note") or "")
         if not note:
             return ""
-        if self.job.is_uncertain and self._is_there(note):
+        if self.job.is_uncertain and self._note_exists(note):
             return "The note was there from an earlier try."
         is_public = bool(self.job.content.get("public"))
         body = {
             "ticket_id": int(self.ticket),
-            **_outcome(self.job.known.get("note_action") or NOTE_ACTION),
+            **_outcome(self.job.prepared.get("note_action") or NOTE_ACTION),
             "note_html": "<p>" + html.escape(note).replace("\n", "<br>") + "</p>",
             "hiddenfromuser": not is_public,
             "sendemail": is_public,
             "dont_do_rules": True,
         }
-        self.client.post(self.line, "Actions", body, self.now, "write a note", self.ticket)
+        self.client.post(self.http_client, "Actions", body, self.now, "write a note", self.ticket)
         return "Wrote a public note." if is_public else "Wrote a private note."
 
-    def _is_there(self, note: str) -> bool:
+    def _note_exists(self, note: str) -> bool:
         """Whether an earlier attempt wrote the note: the ticket has one more note with this text than other calls
         wrote."""
-        wanted = " ".join(note.split())
-        actions = self.client.actions(self.line, self.ticket, self.now)
-        found = sum(wanted == " ".join(text_of_note(row).split()) for row in actions)
-        return found > int(self.job.known.get("same_before", 0))
+        expected_text = " ".join(note.split())
+        actions = self.client.list_actions(self.http_client, self.ticket, self.now)
+        matching_notes = sum(expected_text == " ".join(text_of_note(row).split()) for row in actions)
+        return matching_notes > int(self.job.prepared.get("same_notes", 0))
 
-    def _fields(self) -> str:
-        known = self.job.known
+    def _write_fields(self) -> str:
+        prepared = self.job.prepared
         body: dict[str, object] = {}
-        said = []
-        if agent := known.get("agent"):
+        sentences = []
+        if agent := prepared.get("agent"):
             body |= {"agent_id": int(agent["number"]), "_forcereassign": True}
-            said.append(f"Gave it to {agent['name']}.")
-        if team := known.get("team"):
+            sentences.append(f"Gave it to {agent['name']}.")
+        if team := prepared.get("team"):
             body["team"] = team
-            said.append(f"Set its team to {team}.")
-        if priority := known.get("priority"):
+            sentences.append(f"Set its team to {team}.")
+        if priority := prepared.get("priority"):
             body["priority_id"] = int(priority["number"])
-            said.append(f"Set its priority to {priority['name']}.")
+            sentences.append(f"Set its priority to {priority['name']}.")
         if not body:
             return ""
         self._post_ticket(body, "change the ticket")
-        return _in_one(said)
+        return _join_sentences(sentences)
 
-    def _status(self) -> str:
-        status = self.job.known.get("status")
+    def _write_status(self) -> str:
+        status = self.job.prepared.get("status")
         if not status:
             return ""
         body: dict[str, object] = {"status_id": int(status["number"])}
         try:
             self._post_ticket(body, "change the status")
         except AgentRequired:
-            name = self._assign_somebody()
+            name = self._assign_any_agent()
             self._post_ticket(body, "change the status")
-            given = f"Gave it to {name}, because Halo closes no ticket without an agent"
-            return f"{given}, and set its status to {status['name']}."
+            assignment = f"Gave it to {name}, because Halo closes no ticket without an agent"
+            return f"{assignment}, and set its status to {status['name']}."
         except (TicketNotFound, Temporary):
             raise
         except Permanent:
             # Some installations require the ticket's own type and client along with a status.
-            whole_ticket, _at = self.client.ticket(self.line, self.ticket, self.now)
-            own = {key: whole_ticket[key] for key in ("tickettype_id", "client_id") if whole_ticket.get(key)}
-            if not own:
+            ticket, _at = self.client.get_ticket(self.http_client, self.ticket, self.now)
+            required_fields = {key: ticket[key] for key in ("tickettype_id", "client_id") if ticket.get(key)}
+            if not required_fields:
                 raise
-            self._post_ticket({**body, **own}, "change the status")
+            self._post_ticket({**body, **required_fields}, "change the status")
         return f"Set its status to {status['name']}."
 
-    def _assign_somebody(self) -> str:
+    def _assign_any_agent(self) -> str:
         """Assigns the ticket to the acting user's agent, or else to Tocsin's own agent. Returns the agent's name."""
-        stand_in = self.job.known.get("stand_in")
-        if not stand_in:
-            me = self.client.me(self.line, self.now)
-            stand_in = {"number": whole(me.get("id")), "name": me.get("name") or "Tocsin's agent"}
-        if not str(stand_in["number"]).isdecimal():
+        fallback_agent = self.job.prepared.get("fallback_agent")
+        if not fallback_agent:
+            agent = self.client.current_agent(self.http_client, self.now)
+            fallback_agent = {"number": id_text(agent.get("id")), "name": agent.get("name") or "Tocsin's agent"}
+        if not str(fallback_agent["number"]).isdecimal():
             raise AgentRequired("Halo closes no ticket that has no agent, and does not say who Tocsin's agent is.")
-        self._post_ticket({"agent_id": int(stand_in["number"]), "_forcereassign": True}, "assign the ticket")
-        return str(stand_in["name"])
+        self._post_ticket({"agent_id": int(fallback_agent["number"]), "_forcereassign": True}, "assign the ticket")
+        return str(fallback_agent["name"])
 
-    def _post_ticket(self, body: Mapping[str, object], doing: str) -> None:
-        self.client.post(self.line, "Tickets", {"id": int(self.ticket), **body}, self.now, doing, self.ticket)
+    def _post_ticket(self, body: Mapping[str, object], operation: str) -> None:
+        self.client.post(
+            self.http_client, "Tickets", {"id": int(self.ticket), **body}, self.now, operation, self.ticket
+        )
 
 
-def _in_one(said: Sequence[str]) -> str:
+def _join_sentences(sentences: Sequence[str]) -> str:
     """Joins sentences into one: "Wrote a private note; gave it to Alice." """
-    first, *rest = [one.removesuffix(".") for one in said if one] or [""]
-    lower = (one if one.startswith("Halo") else one[:1].lower() + one[1:] for one in rest)
-    return f"{'; '.join([first, *lower])}." if first else ""
+    first_sentence, *remaining = [sentence.removesuffix(".") for sentence in sentences if sentence] or [""]
+    lowered = (
+        sentence if sentence.startswith("Halo") else sentence[:1].lower() + sentence[1:] for sentence in remaining
+    )
+    return f"{'; '.join([first_sentence, *lowered])}." if first_sentence else ""
 
 
 def text_of_note(action: Mapping[str, Any]) -> str:
@@ -247,61 +255,61 @@ def _outcome(action: str) -> dict[str, object]:
 
 
 def _read(spec: ObjectReader) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    tenant = spec.text("tenant", longest=100)
-    address = spec.text("base_url", required=True, longest=500)
+    settings: dict[str, Any] = {}
+    tenant = spec.text("tenant", max_length=100)
+    address = spec.text("base_url", required=True, max_length=500)
     if address:
         try:
-            found["base_url"], named = clean_address(address)
-            tenant = tenant or named
+            settings["base_url"], url_tenant = clean_address(address)
+            tenant = tenant or url_tenant
         except Rejected as problem:
-            spec.note(problem)
-    found["tenant"] = tenant
-    found["client_id"] = spec.text("client_id", required=True, longest=200)
-    found["scope"] = spec.text("scope", "all", longest=500)
-    found["application"] = spec.text("application", longest=200)
-    found["note_action"] = spec.text("note_action", NOTE_ACTION, longest=100)
+            spec.add_rejection(problem)
+    settings["tenant"] = tenant
+    settings["client_id"] = spec.text("client_id", required=True, max_length=200)
+    settings["scope"] = spec.text("scope", "all", max_length=500)
+    settings["application"] = spec.text("application", max_length=200)
+    settings["note_action"] = spec.text("note_action", NOTE_ACTION, max_length=100)
     if spec.has("time_zone"):
-        found["time_zone"] = spec.zone()
-    found["pull"] = spec.flag("pull", False)
-    found["read_notes"] = spec.flag("read_notes", True)
-    found["reread"] = spec.flag("reread", True)
-    found["rate"] = spec.whole("rate", _PER_SECOND, least=1, most=50)
+        settings["time_zone"] = spec.time_zone()
+    settings["pull"] = spec.boolean("pull", False)
+    settings["read_notes"] = spec.boolean("read_notes", True)
+    settings["reread"] = spec.boolean("reread", True)
+    settings["rate"] = spec.integer("rate", _PER_SECOND, minimum=1, maximum=50)
     agents = spec.raw("agents", {})
     if not isinstance(agents, Mapping):
-        spec.refuse("agents", "names for each user the agent in Halo, by number.")
+        spec.add_error("agents", "names for each user the agent in Halo, by number.")
     else:
-        found["agents"] = {str(user)[:150]: whole(number)[:20] for user, number in agents.items()}
+        settings["agents"] = {str(user)[:150]: id_text(number)[:20] for user, number in agents.items()}
     if spec.has("sync"):
-        found["sync"] = writeback_settings.read_sync(spec)
-    if (create := spec.spec("create_ticket")) is not None:
-        found["create_ticket"] = _read_create(create)
-    kept = {"sync"}
+        settings["sync"] = writeback_settings.read_sync(spec)
+    if (create := spec.nested("create_ticket")) is not None:
+        settings["create_ticket"] = _read_create(create)
+    always_stored = {"sync"}
     defaults = {"scope": "all", "note_action": NOTE_ACTION, "read_notes": True, "reread": True, "rate": _PER_SECOND}
     return {
         name: value
-        for name, value in found.items()
-        if name in kept or (value not in ("", {}, [], None, False) and value != defaults.get(name))
+        for name, value in settings.items()
+        if name in always_stored or (value not in ("", {}, [], None, False) and value != defaults.get(name))
         or (value is False and name in defaults)
     }  # fmt: skip
 
 
 def _read_create(create: ObjectReader) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    on = create.texts("on")
-    for number, event in enumerate(on):
+    settings: dict[str, Any] = {}
+    events = create.texts("on")
+    for index, event in enumerate(events):
         if event not in CREATE_ON:
-            create.refuse(f"on[{number}]", f"must be one of {', '.join(CREATE_ON)}.")
-    found["on"] = list(on)
+            create.add_error(f"on[{index}]", f"must be one of {', '.join(CREATE_ON)}.")
+    settings["on"] = list(events)
     for key in ("ticket_type", "team", "priority", "client", "site", "user"):
-        found[key] = create.text(key, longest=100)
+        settings[key] = create.text(key, max_length=100)
     for key in ("client", "site", "user"):
-        if found[key] and not found[key].isdecimal():
-            create.refuse(key, f"give the {key}'s number in Halo: names there are not unique.")
-    found["summary"] = create.text("summary", longest=500)
-    found["details"] = create.text("details", longest=5000)
-    create.done()
-    return {name: value for name, value in found.items() if value not in ("", [])}
+        if settings[key] and not settings[key].isdecimal():
+            create.add_error(key, f"give the {key}'s number in Halo: names there are not unique.")
+    settings["summary"] = create.text("summary", max_length=500)
+    settings["details"] = create.text("details", max_length=5000)
+    create.reject_unknown_keys()
+    return {name: value for name, value in settings.items() if value not in ("", [])}
 
 
 def _open(account: IntegrationAccount, client: HttpClient) -> HaloSender:
@@ -312,8 +320,8 @@ HALOITSM = ConnectorKind(
     name="haloitsm",
     title="HaloITSM",
     description="Writes what people do to the ticket, and reads what agents do in Halo.",
-    open=_open,
-    read=_read,
-    secrets=("client_secret",),
-    needed=lambda settings: ("client_secret",),
+    open_sender=_open,
+    read_settings=_read,
+    secret_names=("client_secret",),
+    required_secrets=lambda settings: ("client_secret",),
 )

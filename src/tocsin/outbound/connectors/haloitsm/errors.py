@@ -40,34 +40,35 @@ class TicketNotFound(Permanent):
     """The ticket does not exist, or Tocsin's agent may not see it."""
 
 
-def error_words(body: bytes) -> str:
+def error_text(body: bytes) -> str:
     """The text of a body of any shape, on one line and without markup; "" when empty."""
     text = body.decode("utf-8", "replace").strip()
     if not text:
         return ""
     try:
-        return _line(_of(json.loads(text)))
+        return _single_line(_payload_text(json.loads(text)))
     except ValueError:
-        return _line(re.sub(r"<[^>]*>", " ", text))
+        return _single_line(re.sub(r"<[^>]*>", " ", text))
 
 
-def _of(payload: object) -> str:
+def _payload_text(payload: object) -> str:
     match payload:
         case str():
             return payload
         case list():
-            return "; ".join(filter(None, (_of(item) for item in payload[:5])))
+            return "; ".join(filter(None, (_payload_text(item) for item in payload[:5])))
         case Mapping():
-            named = {str(key).casefold(): value for key, value in payload.items()}
-            if "error" in named and isinstance(named["error"], str):
-                described = _of(named.get("error_description") or "")
-                return f"{named['error']}: {described}" if described and described != "..." else named["error"]
+            fields = {str(key).casefold(): value for key, value in payload.items()}
+            if "error" in fields and isinstance(fields["error"], str):
+                description = _payload_text(fields.get("error_description") or "")
+                return f"{fields['error']}: {description}" if description and description != "..." else fields["error"]
             for key in ("message", "error_description", "detail", "title"):
-                if isinstance(named.get(key), str) and named[key]:
-                    return str(named[key])
+                if isinstance(fields.get(key), str) and fields[key]:
+                    return str(fields[key])
             # Errors by field: {"[0].outcome_id": ["Could not convert …"]}.
             return "; ".join(
-                f"{re.sub(r'^\[\d+\]\.', '', str(key))}: {_of(value)}" for key, value in list(payload.items())[:5]
+                f"{re.sub(r'^\[\d+\]\.', '', str(key))}: {_payload_text(value)}"
+                for key, value in list(payload.items())[:5]
             )
         case None:
             return ""
@@ -75,28 +76,28 @@ def _of(payload: object) -> str:
             return str(payload)
 
 
-def _line(text: str) -> str:
+def _single_line(text: str) -> str:
     return " ".join(text.split())[:_MAX_ERROR_CHARS]
 
 
-def code_of(body: bytes) -> str:
+def oauth_error_code(body: bytes) -> str:
     """The OAuth error code of a token response, or ""."""
     try:
-        found = json.loads(body)
+        payload = json.loads(body)
     except ValueError:
         return ""
-    return str(found.get("error", "")) if isinstance(found, Mapping) else ""
+    return str(payload.get("error", "")) if isinstance(payload, Mapping) else ""
 
 
-def token_error(answer: EgressResponse, base: str, scopes: list[str], bad: list[str]) -> TocsinError:
-    """The error for a failed token request. `bad` are the scopes that were rejected one by one."""
-    code, said = code_of(answer.body), error_words(answer.body)
-    if answer.status == 429:
-        return Throttled("Halo asks for patience (429).", answer.retry_after)
-    if answer.status >= 500 or answer.status == 408:
-        return Temporary(f"Halo answers {answer.status} when asked for a token.", answer.retry_after)
-    if is_page(answer):
-        return html_page_error(answer, "for a token", is_write=False)
+def token_error(response: EgressResponse, base: str, scopes: list[str], rejected_scopes: list[str]) -> TocsinError:
+    """The error for a failed token request. `rejected_scopes` are the scopes that were rejected one by one."""
+    code, message = oauth_error_code(response.body), error_text(response.body)
+    if response.status == 429:
+        return Throttled("Halo asks for patience (429).", response.retry_after)
+    if response.status >= 500 or response.status == 408:
+        return Temporary(f"Halo answers {response.status} when asked for a token.", response.retry_after)
+    if is_html_page(response):
+        return html_page_error(response, "for a token", is_write=False)
     match code:
         case "invalid_client" | "unauthorized_client":
             return NeedsAttention(
@@ -105,9 +106,10 @@ def token_error(answer: EgressResponse, base: str, scopes: list[str], bad: list[
                 "shown only once, so make a new one if it is lost or has expired.",
             )
         case "invalid_scope":
-            named = ", ".join(bad or scopes)
+            scope_names = ", ".join(rejected_scopes or scopes)
             return NeedsAttention(
-                f"Halo does not know or grant the scope {named}; one that it does not know fails the whole request.",
+                f"Halo does not know or grant the scope {scope_names}; one that it does not know fails the "
+                "whole request.",
                 "Take it out, or use the scope all, and give the application that permission in Halo.",
             )
         case "invalid_grant":
@@ -116,108 +118,109 @@ def token_error(answer: EgressResponse, base: str, scopes: list[str], bad: list[
                 "The application needs the method Client ID and Secret (Services), and an agent to log in as who is "
                 "active.",
             )
-    if answer.status == 404:
+    if response.status == 404:
         return NeedsAttention(
             f"There is no Halo at {base}: it answers 404 to a request for a token.",
             "Check the address; on shared hosting, the tenant too.",
         )
-    text = f" It said: {said}" if said else ""
+    text = f" It said: {message}" if message else ""
     return NeedsAttention(
-        f"Halo refuses to give a token ({answer.status}).{text}", "Check address, tenant, client id and secret."
+        f"Halo refuses to give a token ({response.status}).{text}", "Check address, tenant, client id and secret."
     )
 
 
-def response_error(answer: EgressResponse, doing: str, *, is_write: bool, ticket: str = "") -> TocsinError:
-    """The error for a failed request. `doing` completes a sentence, such as "write a note"."""
-    said = error_words(answer.body)
-    quoted = f" Halo said: {_ended(said)}" if said else ""
-    match answer.status:
+def response_error(response: EgressResponse, operation: str, *, is_write: bool, ticket: str = "") -> TocsinError:
+    """The error for a failed request. `operation` completes a sentence, such as "write a note"."""
+    message = error_text(response.body)
+    quote = f" Halo said: {_end_sentence(message)}" if message else ""
+    match response.status:
         case 429:
-            return Throttled("Halo asks for patience: too many requests (429).", answer.retry_after)
+            return Throttled("Halo asks for patience: too many requests (429).", response.retry_after)
         case 502 | 504 if is_write:
-            return OutcomeUnknown(f"Halo did not say in time whether it could {doing} ({answer.status}).")
+            return OutcomeUnknown(f"Halo did not say in time whether it could {operation} ({response.status}).")
         case status if status >= 500 or status == 408:
-            return Temporary(f"Halo could not {doing} now ({status}).{quoted}", answer.retry_after)
+            return Temporary(f"Halo could not {operation} now ({status}).{quote}", response.retry_after)
         case 404 if ticket:
-            return not_found_error(answer, ticket, quoted)
-        case 401 | 403 if ticket and _NO_RECORD.search(said):
-            return not_found_error(answer, ticket, quoted)
-        case 401 if ticket and said and not _NO_ENTRY.search(said) and not _NO_ACCESS.search(said):
+            return not_found_error(response, ticket, quote)
+        case 401 | 403 if ticket and _NO_RECORD.search(message):
+            return not_found_error(response, ticket, quote)
+        case 401 if ticket and message and not _NO_ENTRY.search(message) and not _NO_ACCESS.search(message):
             # One hidden ticket must not block all others.
-            return not_found_error(answer, ticket, quoted)
-        case 401 | 403 if _NO_ACCESS.search(said):
-            return _of_text(answer, said, doing)
+            return not_found_error(response, ticket, quote)
+        case 401 | 403 if _NO_ACCESS.search(message):
+            return _error_from_text(response, message, operation)
         case 401:
             return NeedsAttention(
-                f"Halo refuses Tocsin's token when asked to {doing} (401).{quoted}",
+                f"Halo refuses Tocsin's token when asked to {operation} (401).{quote}",
                 "Look whether the application in Halo is active, and whether its agent may log in.",
             )
         case 403:
             return Permanent(
-                f"Halo does not let Tocsin {doing} ({answer.status}).{quoted or ' It does not say why.'}",
+                f"Halo does not let Tocsin {operation} ({response.status}).{quote or ' It does not say why.'}",
                 "The application's permissions or its agent's role lack the right; after a change, press Test.",
             )
         case 404:
-            return Permanent(f"Halo knows nothing there when asked to {doing} (404).{quoted}")
-    return _of_text(answer, said, doing)
+            return Permanent(f"Halo knows nothing there when asked to {operation} (404).{quote}")
+    return _error_from_text(response, message, operation)
 
 
-def is_page(answer: EgressResponse) -> bool:
+def is_html_page(response: EgressResponse) -> bool:
     """Whether a 2xx response is HTML: a proxy's sign-in form, or a notice that Halo is unavailable."""
-    said = answer.headers.get("content-type", "").lower().startswith("text/html")
-    return 200 <= answer.status < 300 and (said or answer.body.lstrip()[:1] == b"<")
+    is_html = response.headers.get("content-type", "").lower().startswith("text/html")
+    return 200 <= response.status < 300 and (is_html or response.body.lstrip()[:1] == b"<")
 
 
-def html_page_error(answer: EgressResponse, doing: str, *, is_write: bool) -> TocsinError:
-    """The error for an HTML response, which is retried. `doing` completes a sentence, such as "to write a note"."""
-    named = _TITLE.search(answer.body.decode("utf-8", "replace"))
-    title = _line(unescape(named[1]))[:100] if named is not None else ""
+def html_page_error(response: EgressResponse, operation: str, *, is_write: bool) -> TocsinError:
+    """The error for an HTML response, which is retried. `operation` completes a sentence, such as "to write a note"."""
+    title_match = _TITLE.search(response.body.decode("utf-8", "replace"))
+    title = _single_line(unescape(title_match[1]))[:100] if title_match is not None else ""
     detail = (
-        f"Halo answered with a web page when asked {doing} ({answer.status}){_ended(f': {title}' if title else '')} "
+        f"Halo answered with a web page when asked {operation} "
+        f"({response.status}){_end_sentence(f': {title}' if title else '')} "
         "A sign-in page or a proxy may stand in between; check the address if it stays so."
     )
-    return (OutcomeUnknown if is_write else Temporary)(detail, answer.retry_after)
+    return (OutcomeUnknown if is_write else Temporary)(detail, response.retry_after)
 
 
-def is_refusal(found: object) -> bool:
+def is_refusal(payload: object) -> bool:
     """Whether a 2xx response contains a text or an error instead of the written object."""
-    if isinstance(found, str):
-        return bool(found.strip())
-    if not isinstance(found, Mapping) or "id" in found:
+    if isinstance(payload, str):
+        return bool(payload.strip())
+    if not isinstance(payload, Mapping) or "id" in payload:
         return False
-    return any(str(key).casefold() in ("error", "errors", "message") and value for key, value in found.items())
+    return any(str(key).casefold() in ("error", "errors", "message") and value for key, value in payload.items())
 
 
-def refusal_error(answer: EgressResponse, doing: str) -> TocsinError:
+def refusal_error(response: EgressResponse, operation: str) -> TocsinError:
     """The error for a request that failed despite its 2xx status."""
-    return _of_text(answer, error_words(answer.body), doing)
+    return _error_from_text(response, error_text(response.body), operation)
 
 
-def not_found_error(answer: EgressResponse, ticket: str, quoted: str = "") -> TicketNotFound:
-    """The error for a ticket that does not exist for Tocsin; `quoted` is Halo's own message."""
+def not_found_error(response: EgressResponse, ticket: str, quote: str = "") -> TicketNotFound:
+    """The error for a ticket that does not exist for Tocsin; `quote` is Halo's own message."""
     return TicketNotFound(
-        f"Halo shows no ticket {ticket} to Tocsin ({answer.status}): it was deleted, or Tocsin's agent may not see "
-        f"it.{quoted}",
+        f"Halo shows no ticket {ticket} to Tocsin ({response.status}): it was deleted, or Tocsin's agent may not see "
+        f"it.{quote}",
         "If it is there, let the agent see tickets of its team and others'.",
     )
 
 
-def _of_text(answer: EgressResponse, said: str, doing: str) -> TocsinError:
-    if _ASSIGN_FIRST.search(said):
+def _error_from_text(response: EgressResponse, message: str, operation: str) -> TocsinError:
+    if _ASSIGN_FIRST.search(message):
         return AgentRequired("Halo closes no ticket that has no agent.", "Give it one, or let Tocsin assign it.")
-    if _NO_ACCESS.search(said):
+    if _NO_ACCESS.search(message):
         return NoteRejected(
-            f"Halo does not let Tocsin's agent use the action of its notes. Halo said: {_ended(said)}",
+            f"Halo does not let Tocsin's agent use the action of its notes. Halo said: {_end_sentence(message)}",
             "Choose another note action, or allow this one in the agent's role.",
         )
-    if _NO_OUTCOME.search(said):
+    if _NO_OUTCOME.search(message):
         return NoteRejected(
             "Halo wants an action for the note, and does not know the one that is set.", "Choose another note action."
         )
-    text = said or "nothing"
-    return Permanent(f"Halo refused to {doing} ({answer.status}). It said: {text}")
+    text = message or "nothing"
+    return Permanent(f"Halo refused to {operation} ({response.status}). It said: {text}")
 
 
-def _ended(said: str) -> str:
+def _end_sentence(message: str) -> str:
     """Halo's message, terminated so that another sentence can follow."""
-    return said if said.endswith((".", "!", "?", "…")) else f"{said}."
+    return message if message.endswith((".", "!", "?", "…")) else f"{message}."

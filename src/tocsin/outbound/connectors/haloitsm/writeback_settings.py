@@ -40,16 +40,16 @@ class EventWriteback:
     #: A status by name; "" leaves it unchanged.
     status: str = ""
     #: Whether to assign the ticket to the acting user's agent, or to the alert's assignee.
-    agent: bool = False
+    should_assign: bool = False
     team: str = ""
     priority: str = ""
 
     @property
-    def does_anything(self) -> bool:
-        return bool(self.note or self.status or self.agent or self.team or self.priority)
+    def has_changes(self) -> bool:
+        return bool(self.note or self.status or self.should_assign or self.team or self.priority)
 
 
-def write_of(settings: Mapping[str, Any], event: OutboundEvent) -> EventWriteback:
+def get_writeback(settings: Mapping[str, Any], event: OutboundEvent) -> EventWriteback:
     """What the integration's settings say about an event."""
     sync: Mapping[str, Any] = settings.get("sync", {})
     entry = sync.get(event.value, {"note": True} if "sync" not in settings else {})
@@ -67,33 +67,33 @@ def write_of(settings: Mapping[str, Any], event: OutboundEvent) -> EventWritebac
 
 def read_sync(spec: ObjectReader) -> dict[str, Any]:
     """Parses the `sync` part of a spec into its stored form."""
-    sync = spec.spec("sync")
+    sync = spec.nested("sync")
     if sync is None:
         return {}
-    found: dict[str, Any] = {}
+    sync_settings: dict[str, Any] = {}
     for event in OutboundEvent:
-        entry = sync.spec(event.value)
+        entry = sync.nested(event.value)
         if entry is None:
             continue
-        stored: dict[str, Any] = {}
+        event_settings: dict[str, Any] = {}
         note = entry.raw("note", False)
         if isinstance(note, str):
-            stored["note"] = entry.text("note", longest=2000)
+            event_settings["note"] = entry.text("note", max_length=2000)
         elif isinstance(note, bool):
-            stored["note"] = note
+            event_settings["note"] = note
         else:
-            entry.refuse("note", "is true, false, or the note's text with values such as <who> and <time>.")
-        if entry.flag("public", False):
-            stored["public"] = True
-        if entry.flag("agent", False):
-            stored["agent"] = True
+            entry.add_error("note", "is true, false, or the note's text with values such as <who> and <time>.")
+        if entry.boolean("public", False):
+            event_settings["public"] = True
+        if entry.boolean("agent", False):
+            event_settings["agent"] = True
         for key in ("status", "team", "priority"):
-            if text := entry.text(key, longest=100):
-                stored[key] = text
-        entry.done()
-        found[event.value] = stored
-    sync.done()
-    return found
+            if text := entry.text(key, max_length=100):
+                event_settings[key] = text
+        entry.reject_unknown_keys()
+        sync_settings[event.value] = event_settings
+    sync.reject_unknown_keys()
+    return sync_settings
 
 
 def note_text(template: str, values: Mapping[str, object]) -> str:
@@ -108,7 +108,7 @@ def clock_text(at: datetime, zone: str) -> str:
 
 
 #: The words for one page and several pages, by channel.
-_WAYS = {
+_CHANNEL_WORDS = {
     "voice": ("call", "calls"),
     "sms": ("SMS", "SMS"),
     "email": ("e-mail", "e-mails"),
@@ -119,15 +119,15 @@ _WAYS = {
 
 def after_text(pages: Mapping[str, int]) -> str:
     """Text such as " after 1 call and 2 SMS", grouped by channel; "" when nobody was paged."""
-    said = []
-    for channel, number in sorted(
-        pages.items(), key=lambda pair: list(_WAYS).index(pair[0]) if pair[0] in _WAYS else 9
+    parts = []
+    for channel, count in sorted(
+        pages.items(), key=lambda pair: list(_CHANNEL_WORDS).index(pair[0]) if pair[0] in _CHANNEL_WORDS else 9
     ):
-        one, many = _WAYS.get(channel, ("page", "pages"))
-        said.append(f"{number} {one if number == 1 else many}")
-    if not said:
+        singular, plural = _CHANNEL_WORDS.get(channel, ("page", "pages"))
+        parts.append(f"{count} {singular if count == 1 else plural}")
+    if not parts:
         return ""
-    return f" after {said[0]}" if len(said) == 1 else f" after {', '.join(said[:-1])} and {said[-1]}"
+    return f" after {parts[0]}" if len(parts) == 1 else f" after {', '.join(parts[:-1])} and {parts[-1]}"
 
 
 def marker(alert_id: int) -> str:

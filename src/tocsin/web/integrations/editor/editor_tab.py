@@ -13,7 +13,7 @@ from tocsin.catalogue.kinds import IntegrationKind
 from tocsin.core.errors import Rejected
 from tocsin.web.integrations.editor.condition_form import ErrorPlaces
 from tocsin.web.told import told
-from tocsin.web.ui.forms import each, errors_beside
+from tocsin.web.ui.forms import field_error_text, problems_of
 
 
 class EditorTab(ABC):
@@ -32,7 +32,7 @@ class EditorTab(ABC):
         self.problems: list[str] = []
 
     @abstractmethod
-    def fill(self, parts: Mapping[str, Any]) -> None:
+    def load(self, parts: Mapping[str, Any]) -> None:
         """Load the rows from parts in spec form. Raises Rejected if a part has the wrong shape."""
 
     @abstractmethod
@@ -40,7 +40,7 @@ class EditorTab(ABC):
         """Load the rows from a posted form. Raises Rejected for too many rows."""
 
     @abstractmethod
-    def act(self, do: Sequence[str]) -> None:
+    def apply_action(self, action: Sequence[str]) -> None:
         """Apply a button that changes rows. Unknown buttons are ignored."""
 
     @abstractmethod
@@ -51,16 +51,16 @@ class EditorTab(ABC):
         try:
             return self._parts()
         except Rejected as rejected:
-            self.refuse(rejected)
+            self.add_errors(rejected)
             return None
 
-    def refuse(self, rejected: Rejected) -> None:
+    def add_errors(self, rejected: Rejected) -> None:
         """Record each problem beside its row."""
-        for problem in each(rejected):
+        for problem in problems_of(rejected):
             place = problem.field or ""
             row = self.row_of(place)
-            said = errors_beside(problem) if row else told(problem.detail[:1].upper() + problem.detail[1:])
-            (self.errors.setdefault(row, []) if row else self.problems).append(said)
+            text = field_error_text(problem) if row else told(problem.detail[:1].upper() + problem.detail[1:])
+            (self.errors.setdefault(row, []) if row else self.problems).append(text)
 
     def row_of(self, place: str) -> str | None:
         """Return the row of a path in the definition, or None."""

@@ -20,7 +20,7 @@ from tocsin.web.integrations.editor import yaml_text
 class ValueOrigin(StrEnum):
     """Where a field's value comes from."""
 
-    KIND = ""  # the integration type's default
+    DEFAULT = ""  # the integration type's default
     PATHS = "paths"  # the first of these paths that has a value
     TEMPLATE = "template"
     LITERAL = "literal"
@@ -33,15 +33,17 @@ class FieldEntry:
     """One row. `text` is one path per line, a template, a literal or YAML; `table` is a value map, one `from = to` per
     line."""
 
-    how: ValueOrigin = ValueOrigin.KIND
+    origin: ValueOrigin = ValueOrigin.DEFAULT
     text: str = ""
     table: str = ""
 
     @property
-    def is_begun(self) -> bool:
+    def is_incomplete(self) -> bool:
         """Return whether an origin was chosen but its text is still empty."""
         return (
-            self.how not in (ValueOrigin.KIND, ValueOrigin.NOTHING) and not self.text.strip() and not self.table.strip()
+            self.origin not in (ValueOrigin.DEFAULT, ValueOrigin.NOTHING)
+            and not self.text.strip()
+            and not self.table.strip()
         )
 
 
@@ -57,45 +59,45 @@ def entry_of(definition: object, *, is_set: bool = True) -> FieldEntry:
 def definition_of(entry: FieldEntry, place: str) -> object:
     """Return the mapping of a row that is not the type's default. Raises Rejected for `place`."""
     text = entry.text.replace("\r\n", "\n")
-    match entry.how:
-        case ValueOrigin.KIND | ValueOrigin.NOTHING:
+    match entry.origin:
+        case ValueOrigin.DEFAULT | ValueOrigin.NOTHING:
             return None
         case ValueOrigin.YAML:
-            return _given(yaml_text.read(text, place), place)
+            return _require_value(yaml_text.read(text, place), place)
         case ValueOrigin.PATHS:
             paths = [line.strip() for line in text.split("\n") if line.strip()]
-            _given(paths, place)
+            _require_value(paths, place)
             table = read_table(entry.table, place)
             if table:
                 return {"path": paths[0], "map": table} if len(paths) == 1 else {"paths": paths, "map": table}
             return paths[0] if len(paths) == 1 else paths
         case ValueOrigin.TEMPLATE | ValueOrigin.LITERAL:
-            _given(text, place)
+            _require_value(text, place)
             table = read_table(entry.table, place)
-            return {entry.how.value: text, **({"map": table} if table else {})}
+            return {entry.origin.value: text, **({"map": table} if table else {})}
 
 
-def with_table(brings: object, entry: FieldEntry, place: str) -> object:
+def with_table(default: object, entry: FieldEntry, place: str) -> object:
     """Return the type's default mapping of a field with the row's value map in place of its own.
 
     Raises Rejected for `place` if neither the row nor the type defines where the value comes from.
     """
     table = read_table(entry.table, place)
-    found = _simple(brings)
-    if found is not None:
-        return definition_of(replace(found, table=entry.table), place)
-    if not brings:
+    entry_of_default = _simple(default)
+    if entry_of_default is not None:
+        return definition_of(replace(entry_of_default, table=entry.table), place)
+    if not default:
         raise Rejected("invalid_mapping", f"{place}: write where its value comes from, or leave it to the kind", place)
-    items = brings if isinstance(brings, list | tuple) else [brings]
-    mapped = [{**(one if isinstance(one, Mapping) else {"path": one}), "map": table} for one in items]
+    items = default if isinstance(default, list | tuple) else [default]
+    mapped = [{**(item if isinstance(item, Mapping) else {"path": item}), "map": table} for item in items]
     return mapped if len(mapped) > 1 else mapped[0]
 
 
-def say(definition: object, *, longest: int = 100) -> str:
+def describe_mapping(definition: object, *, max_length: int = 100) -> str:
     """Describe a field's mapping in one line, such as "ticket^status^name, else status"."""
     items = definition if isinstance(definition, list | tuple) else [definition]
-    said = _in_turn(_said(item) for item in items)
-    return said if len(said) <= longest else f"{said[: longest - 1]}…"
+    text = _join_alternatives(_describe_item(item) for item in items)
+    return text if len(text) <= max_length else f"{text[: max_length - 1]}…"
 
 
 def write_table(table: Mapping[Any, Any]) -> str:
@@ -105,15 +107,15 @@ def write_table(table: Mapping[Any, Any]) -> str:
 
 def read_table(text: str, place: str) -> dict[str, str]:
     """Parse `from = to` lines. Raises Rejected with the line number."""
-    found: dict[str, str] = {}
+    table: dict[str, str] = {}
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
             continue
         key, separator, value = line.partition("=")
         if not separator or not key.strip() or not value.strip():
             raise Rejected("invalid_mapping", f"{place}: value map, line {number}: write it as from = to", place)
-        found[key.strip()] = value.strip()
-    return found
+        table[key.strip()] = value.strip()
+    return table
 
 
 def _simple(definition: object) -> FieldEntry | None:
@@ -121,7 +123,7 @@ def _simple(definition: object) -> FieldEntry | None:
     if isinstance(definition, str):
         return FieldEntry(ValueOrigin.PATHS, definition) if _is_line(definition) else None
     if isinstance(definition, list | tuple):
-        lines = [one for one in definition if isinstance(one, str) and _is_line(one)]
+        lines = [path for path in definition if isinstance(path, str) and _is_line(path)]
         return FieldEntry(ValueOrigin.PATHS, "\n".join(lines)) if lines and len(lines) == len(definition) else None
     if not isinstance(definition, Mapping) or not definition.keys() <= {"path", "paths", "template", "literal", "map"}:
         return None
@@ -134,37 +136,39 @@ def _simple(definition: object) -> FieldEntry | None:
     value = definition[sources[0]]
     if sources[0] in ("path", "paths"):
         inner = _simple(value)
-        found = inner if inner is not None and inner.how is ValueOrigin.PATHS else None
+        source_entry = inner if inner is not None and inner.origin is ValueOrigin.PATHS else None
     else:
-        found = FieldEntry(ValueOrigin(sources[0]), value) if isinstance(value, str) and "\r" not in value else None
-    return FieldEntry(found.how, found.text, write_table(table)) if found is not None else None
+        source_entry = (
+            FieldEntry(ValueOrigin(sources[0]), value) if isinstance(value, str) and "\r" not in value else None
+        )
+    return FieldEntry(source_entry.origin, source_entry.text, write_table(table)) if source_entry is not None else None
 
 
 def _is_line(path: str) -> bool:
     return bool(path) and path == path.strip() and "\n" not in path
 
 
-def _given(value: Any, place: str) -> Any:
+def _require_value(value: Any, place: str) -> Any:
     if value in (None, "", [], {}):
         raise Rejected("invalid_mapping", f"{place}: write where its value comes from, or leave it to the kind", place)
     return value
 
 
-def _said(item: object) -> str:
+def _describe_item(item: object) -> str:
     if not isinstance(item, Mapping):
         return str(item)
     if "literal" in item:
-        said = f'"{item["literal"]}"'
+        text = f'"{item["literal"]}"'
     else:
         source = item.get("paths") or item.get("path") or item.get("template") or ""
-        said = _in_turn(map(str, source)) if isinstance(source, list | tuple) else str(source)
+        text = _join_alternatives(map(str, source)) if isinstance(source, list | tuple) else str(source)
     table = item.get("map")
     if isinstance(table, Mapping) and table:
-        said += " → " + ", ".join(f"{key} {value}" for key, value in list(table.items())[:4])
+        text += " → " + ", ".join(f"{key} {value}" for key, value in list(table.items())[:4])
     elif table:
-        said += f" → {table}"
-    return said
+        text += f" → {table}"
+    return text
 
 
-def _in_turn(sources: Iterable[str]) -> str:
+def _join_alternatives(sources: Iterable[str]) -> str:
     return f", {_('else')} ".join(sources)

@@ -18,7 +18,16 @@ from tocsin.web.integrations.editor.field_form import FieldEntry, ValueOrigin
 from tocsin.web.told import told
 
 #: Fields shown first: those that identify an alert.
-_FIRST = ("source_status", "source_id", "subject", "short_text", "priority", "source_url", "client", "long_text")
+_PRIMARY_FIELDS = (
+    "source_status",
+    "source_id",
+    "subject",
+    "short_text",
+    "priority",
+    "source_url",
+    "client",
+    "long_text",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +38,7 @@ class FieldRow:
     name: str
     label: str
     entry: FieldEntry
-    brings: str = ""
+    default: str = ""
 
     @property
     def target(self) -> str:
@@ -49,7 +58,7 @@ class MappingTab(EditorTab):
         self.custom: list[tuple[str, FieldEntry]] = []
         self.key = ""
 
-    def fill(self, parts: Mapping[str, Any]) -> None:
+    def load(self, parts: Mapping[str, Any]) -> None:
         mapping = _mapping(parts.get("mapping"), "mapping")
         self.entries = {
             name: field_form.entry_of(mapping.get(name), is_set=name in mapping) for name in (*FIELDS, *mapping)
@@ -65,64 +74,64 @@ class MappingTab(EditorTab):
         self.tags, self.custom = _named(post, "t"), _named(post, "c")
         self.key = str(post.get("key", "")).replace("\r\n", "\n")
 
-    def act(self, do: Sequence[str]) -> None:
-        match do:
+    def apply_action(self, action: Sequence[str]) -> None:
+        match action:
             case ["add", "tag"]:
                 free = next((name for name in TAGS if name not in dict(self.tags)), "")
                 self.tags.append((free, FieldEntry(ValueOrigin.PATHS)))
             case ["add", "custom"]:
                 self.custom.append(("", FieldEntry(ValueOrigin.PATHS)))
             case ["remove", row]:
-                which, _dash, number = row.partition("-")
-                rows = {"t": self.tags, "c": self.custom}.get(which, [])
+                prefix, _dash, number = row.partition("-")
+                rows = {"t": self.tags, "c": self.custom}.get(prefix, [])
                 if number.isdecimal() and int(number) < len(rows):
                     del rows[int(number)]
             case ["pick", target, *path] if target in FIELDS:
-                self.entries[target] = _picked(self.entries[target], ":".join(path))
+                self.entries[target] = _with_path(self.entries[target], ":".join(path))
             case ["pick", "key", *path]:
                 self.key = f"{self.key}<{':'.join(path)}>"
             case ["pick", target, *path]:
-                which, _dash, number = target.partition("-")
-                rows = {"t": self.tags, "c": self.custom}.get(which, [])
+                prefix, _dash, number = target.partition("-")
+                rows = {"t": self.tags, "c": self.custom}.get(prefix, [])
                 if number.isdecimal() and int(number) < len(rows):
                     name, entry = rows[int(number)]
-                    rows[int(number)] = name, _picked(entry, ":".join(path))
+                    rows[int(number)] = name, _with_path(entry, ":".join(path))
 
     def _parts(self) -> dict[str, Any]:
         mapping: dict[str, Any] = {}
         for name, entry in self.entries.items():
             if name in FIELDS:
                 self.places.rows[f"mapping.{name}"] = f"f-{name}"
-            if entry.how is ValueOrigin.KIND and entry.table.strip():
+            if entry.origin is ValueOrigin.DEFAULT and entry.table.strip():
                 mapping[name] = field_form.with_table(self.kind.mapping.get(name), entry, f"mapping.{name}")
-            elif entry.how is not ValueOrigin.KIND and (self.is_final or not entry.is_begun):
+            elif entry.origin is not ValueOrigin.DEFAULT and (self.is_final or not entry.is_incomplete):
                 mapping[name] = field_form.definition_of(entry, f"mapping.{name}")
         for group, prefix, rows in (("tags", "t", self.tags), ("custom", "c", self.custom)):
-            found: dict[str, Any] = {}
+            entries: dict[str, Any] = {}
             for number, (name, entry) in enumerate(rows):
-                if entry.is_begun and not (name.strip() and self.is_final):
+                if entry.is_incomplete and not (name.strip() and self.is_final):
                     continue
                 # The compiled mapping reports errors of a custom field by its name alone.
                 for place in (f"mapping.{group}", "mapping") if group == "custom" else (f"mapping.{group}",):
                     self.places.rows[f"{place}.{name}"] = f"{prefix}-{number}"
-                if not name.strip() or name in found:
-                    where = f"mapping.{group}.{name}"
-                    said = "there are two of that name" if name.strip() else "give it a name"
-                    raise Rejected("invalid_mapping", f"{where}: {said}", where)
-                if entry.how is not ValueOrigin.KIND:
-                    found[name.strip()] = field_form.definition_of(entry, f"mapping.{group}.{name}")
-            if found:
-                mapping[group] = found
+                if not name.strip() or name in entries:
+                    field_place = f"mapping.{group}.{name}"
+                    problem = "there are two of that name" if name.strip() else "give it a name"
+                    raise Rejected("invalid_mapping", f"{field_place}: {problem}", field_place)
+                if entry.origin is not ValueOrigin.DEFAULT:
+                    entries[name.strip()] = field_form.definition_of(entry, f"mapping.{group}.{name}")
+            if entries:
+                mapping[group] = entries
         self.places.rows["dedup_key"] = self.places.rows["mapping.dedup_key"] = "key"
         return {"mapping": mapping, "dedup_key": self.key or None}
 
     def rows(self) -> list[FieldRow]:
         """Return the fields shown first."""
-        return [self._row(name) for name in _FIRST]
+        return [self._row(name) for name in _PRIMARY_FIELDS]
 
-    def others(self) -> list[FieldRow]:
+    def other_rows(self) -> list[FieldRow]:
         """Return all other fields."""
-        return [self._row(name) for name in FIELDS if name not in _FIRST and name != "dedup_key"]
+        return [self._row(name) for name in FIELDS if name not in _PRIMARY_FIELDS and name != "dedup_key"]
 
     def tag_rows(self) -> list[FieldRow]:
         """Return the tags that the integration defines."""
@@ -134,21 +143,23 @@ class MappingTab(EditorTab):
 
     def every_row(self) -> list[FieldRow]:
         """Return all rows, with the dedup key."""
-        return [*self.rows(), *self.others(), *self.tag_rows(), *self.custom_rows(), self.key_row()]
+        return [*self.rows(), *self.other_rows(), *self.tag_rows(), *self.custom_rows(), self.key_row()]
 
     def key_row(self) -> FieldRow:
         """Return the dedup key template as a row."""
         return FieldRow("key", "dedup_key", _("key"), FieldEntry(ValueOrigin.TEMPLATE, self.key))
 
-    def fields_of_all(self) -> list[FieldRow]:
+    def clickable_rows(self) -> list[FieldRow]:
         """Return the rows that a click on a payload value can fill."""
-        return [*self.rows(), *self.others(), *self.tag_rows(), *self.custom_rows(), self.key_row()]
+        return [*self.rows(), *self.other_rows(), *self.tag_rows(), *self.custom_rows(), self.key_row()]
 
-    def shows_others(self) -> bool:
+    def opens_other_rows(self) -> bool:
         """Return whether one of the other fields is set or has an error, so that the section opens."""
-        return any(row.entry.how is not ValueOrigin.KIND or row.prefix in self.errors for row in self.others())
+        return any(
+            row.entry.origin is not ValueOrigin.DEFAULT or row.prefix in self.errors for row in self.other_rows()
+        )
 
-    def ways(self) -> list[tuple[str, str]]:
+    def origin_choices(self) -> list[tuple[str, str]]:
         """Return (origin, label) for the select."""
         return [
             ("", ""),
@@ -159,29 +170,37 @@ class MappingTab(EditorTab):
             (ValueOrigin.YAML, _("as YAML")),
         ]
 
-    def brought_tags(self) -> list[tuple[str, str]]:
+    def default_tags(self) -> list[tuple[str, str]]:
         """Return the type's default tags that the integration does not override."""
-        return [(name, said) for name, said in self.brought("tags") if name not in dict(self.tags)]
+        return [
+            (name, description) for name, description in self.default_entries("tags") if name not in dict(self.tags)
+        ]
 
-    def brought_custom(self) -> list[tuple[str, str]]:
+    def default_custom(self) -> list[tuple[str, str]]:
         """Return the type's default custom fields that the integration does not override."""
-        return [(name, said) for name, said in self.brought("custom") if name not in dict(self.custom)]
+        return [
+            (name, description) for name, description in self.default_entries("custom") if name not in dict(self.custom)
+        ]
 
-    def brought(self, group: str) -> list[tuple[str, str]]:
+    def default_entries(self, group: str) -> list[tuple[str, str]]:
         """Return (name, description) of the type's default tags or custom fields."""
-        brings = self.kind.mapping.get(group)
-        return [(name, field_form.say(one)) for name, one in brings.items()] if isinstance(brings, Mapping) else []
+        defaults = self.kind.mapping.get(group)
+        return (
+            [(name, field_form.describe_mapping(definition)) for name, definition in defaults.items()]
+            if isinstance(defaults, Mapping)
+            else []
+        )
 
     def _row(self, name: str) -> FieldRow:
-        brings = field_form.say(self.kind.mapping[name]) if name in self.kind.mapping else ""
-        return FieldRow(f"f-{name}", name, told(FIELDS[name].label), self.entries.get(name, FieldEntry()), brings)
+        default = field_form.describe_mapping(self.kind.mapping[name]) if name in self.kind.mapping else ""
+        return FieldRow(f"f-{name}", name, told(FIELDS[name].label), self.entries.get(name, FieldEntry()), default)
 
 
-def _picked(entry: FieldEntry, path: str) -> FieldEntry:
+def _with_path(entry: FieldEntry, path: str) -> FieldEntry:
     """Return the row after a click on the payload value at `path`."""
-    if entry.how is ValueOrigin.TEMPLATE:
+    if entry.origin is ValueOrigin.TEMPLATE:
         return replace(entry, text=f"{entry.text}<{path}>")
-    if entry.how is ValueOrigin.PATHS and entry.text.strip():
+    if entry.origin is ValueOrigin.PATHS and entry.text.strip():
         return replace(entry, text=f"{entry.text.rstrip()}\n{path}")
     return FieldEntry(ValueOrigin.PATHS, path, entry.table)
 
@@ -189,21 +208,21 @@ def _picked(entry: FieldEntry, path: str) -> FieldEntry:
 def _entry(post: QueryDict, prefix: str) -> FieldEntry:
     text = str(post.get(f"{prefix}-text", "")).replace("\r\n", "\n")
     try:
-        how = ValueOrigin(str(post.get(f"{prefix}-how", "")))
+        origin = ValueOrigin(str(post.get(f"{prefix}-origin", "")))
     except ValueError:
-        how = ValueOrigin.KIND
-    if how is ValueOrigin.KIND and text.strip():
+        origin = ValueOrigin.DEFAULT
+    if origin is ValueOrigin.DEFAULT and text.strip():
         # Text without a chosen origin: a text that contains a reference is a template, any other text a path.
-        how = ValueOrigin.TEMPLATE if "<" in text else ValueOrigin.PATHS
-    return FieldEntry(how, text, str(post.get(f"{prefix}-table", "")).replace("\r\n", "\n"))
+        origin = ValueOrigin.TEMPLATE if "<" in text else ValueOrigin.PATHS
+    return FieldEntry(origin, text, str(post.get(f"{prefix}-table", "")).replace("\r\n", "\n"))
 
 
 def _named(post: QueryDict, prefix: str) -> list[tuple[str, FieldEntry]]:
-    found: list[tuple[str, FieldEntry]] = []
-    while f"{prefix}-{len(found)}-name" in post and len(found) < 200:
-        row = f"{prefix}-{len(found)}"
-        found.append((str(post.get(f"{row}-name", "")), _entry(post, row)))
-    return found
+    entries: list[tuple[str, FieldEntry]] = []
+    while f"{prefix}-{len(entries)}-name" in post and len(entries) < 200:
+        row = f"{prefix}-{len(entries)}"
+        entries.append((str(post.get(f"{row}-name", "")), _entry(post, row)))
+    return entries
 
 
 def _mapping(value: Any, place: str) -> Mapping[str, Any]:

@@ -40,64 +40,72 @@ class MatchPreview:
     """Per row: the value of a field (None without a value), and the result of a comparison, rule or route."""
 
     values: dict[str, str | None] = field(default_factory=dict)
-    verdicts: dict[str, ComparisonResult] = field(default_factory=dict)
+    results: dict[str, ComparisonResult] = field(default_factory=dict)
 
 
-def findings_of(
-    door: CompiledIntegration, element: Element, outcome: SimulatedOutcome | None, sheet: EditorTab
+def preview_matches(
+    integration: CompiledIntegration, element: Element, outcome: SimulatedOutcome | None, tab: EditorTab
 ) -> MatchPreview:
     """Evaluate all rows of a tab against the payload."""
-    found = MatchPreview()
+    preview = MatchPreview()
     if element.payload is None:
-        return found
-    mapped = door.reader.mapping.apply(element.payload)
-    if isinstance(sheet, MappingTab):
-        _values(found, outcome, sheet)
-    for prefix, group in _groups(sheet):
-        for row, leaf in _leaves(group, prefix):
-            verdict = _verdict(leaf, element.payload, mapped, door.reader.mapping.names)
-            if verdict is not None:
-                found.verdicts[row] = verdict
-    return found
+        return preview
+    mapped = integration.normalizer.mapping.apply(element.payload)
+    if isinstance(tab, MappingTab):
+        _values(preview, outcome, tab)
+    for prefix, group in _groups(tab):
+        for row, comparison in _comparisons(group, prefix):
+            result = _evaluate(comparison, element.payload, mapped, integration.normalizer.mapping.names)
+            if result is not None:
+                preview.results[row] = result
+    return preview
 
 
-def _values(found: MatchPreview, outcome: SimulatedOutcome | None, sheet: MappingTab) -> None:
+def _values(preview: MatchPreview, outcome: SimulatedOutcome | None, tab: MappingTab) -> None:
     trace = outcome.trace if outcome is not None else None
     if trace is None:
         return
-    found.values |= {f"f-{one.field}": one.value for one in trace.fields}
-    tags, custom = ({one.field: one.value for one in group} for group in (trace.tags, trace.custom))
-    found.values |= {f"t-{n}": tags.get(name) for n, (name, _entry) in enumerate(sheet.tags)}
-    found.values |= {f"c-{n}": custom.get(name) for n, (name, _entry) in enumerate(sheet.custom)}
-    found.values["key"] = next((one.value for one in trace.fields if one.field == "dedup_key"), None)
+    preview.values |= {f"f-{field_trace.field}": field_trace.value for field_trace in trace.fields}
+    tags, custom = (
+        {field_trace.field: field_trace.value for field_trace in group} for group in (trace.tags, trace.custom)
+    )
+    preview.values |= {f"t-{n}": tags.get(name) for n, (name, _entry) in enumerate(tab.tags)}
+    preview.values |= {f"c-{n}": custom.get(name) for n, (name, _entry) in enumerate(tab.custom)}
+    preview.values["key"] = next(
+        (field_trace.value for field_trace in trace.fields if field_trace.field == "dedup_key"), None
+    )
 
 
-def _groups(sheet: EditorTab) -> Iterator[tuple[str, ConditionGroup]]:
-    if isinstance(sheet, RulesTab):
-        yield from ((name, group) for name, group in sheet.groups.items() if sheet.modes[name] is RuleMode.WHEN)
-    elif isinstance(sheet, RoutingTab):
-        yield from ((f"routes.{number}.when", route.when) for number, route in enumerate(sheet.routes))
+def _groups(tab: EditorTab) -> Iterator[tuple[str, ConditionGroup]]:
+    if isinstance(tab, RulesTab):
+        yield from ((name, group) for name, group in tab.groups.items() if tab.modes[name] is RuleMode.WHEN)
+    elif isinstance(tab, RoutingTab):
+        yield from ((f"routes.{number}.when", route.when) for number, route in enumerate(tab.routes))
 
 
-def _leaves(node: ConditionNode, row: str) -> Iterator[tuple[str, ComparisonRow]]:
+def _comparisons(node: ConditionNode, row: str) -> Iterator[tuple[str, ComparisonRow]]:
     if isinstance(node, ComparisonRow):
         yield row, node
     elif isinstance(node, ConditionGroup):
         for number, part in enumerate(node.parts):
-            yield from _leaves(part, f"{row}.{number}")
+            yield from _comparisons(part, f"{row}.{number}")
 
 
-def _verdict(
-    leaf: ComparisonRow, payload: object, mapped: MappedFields, names: frozenset[str]
+def _evaluate(
+    comparison: ComparisonRow, payload: object, mapped: MappedFields, names: frozenset[str]
 ) -> ComparisonResult | None:
     try:
-        condition = condition_form.condition_of(ConditionGroup((leaf,)), "condition", "", ErrorPlaces())
+        condition = condition_form.condition_of(ConditionGroup((comparison,)), "condition", "", ErrorPlaces())
         compiled = compile_condition(condition, "condition", names)
     except Rejected:
         return None
-    answer = compiled.test(payload, mapped)
-    pieces = _pieces(leaf, _texts(leaf.field.strip(), payload, mapped, names)) if "matches" in leaf.operator else ()
-    return ComparisonResult(answer.is_true, answer.reason, pieces)
+    result = compiled.evaluate(payload, mapped)
+    pieces = (
+        _pieces(comparison, _texts(comparison.field.strip(), payload, mapped, names))
+        if "matches" in comparison.operator
+        else ()
+    )
+    return ComparisonResult(result.is_true, result.reason, pieces)
 
 
 def _texts(name: str, payload: object, mapped: MappedFields, names: frozenset[str]) -> tuple[str, ...]:
@@ -106,16 +114,16 @@ def _texts(name: str, payload: object, mapped: MappedFields, names: frozenset[st
     return texts_of(compile_path(name.removeprefix("^"), "field").read(payload))
 
 
-def _pieces(leaf: ComparisonRow, texts: tuple[str, ...]) -> tuple[tuple[str, bool], ...]:
+def _pieces(comparison: ComparisonRow, texts: tuple[str, ...]) -> tuple[tuple[str, bool], ...]:
     options = re2.Options()
     options.log_errors = False
-    options.case_sensitive = leaf.match_case
-    for pattern in (line for line in leaf.values.split("\n") if line):
+    options.case_sensitive = comparison.match_case
+    for pattern in (line for line in comparison.values.split("\n") if line):
         compiled = re2.compile(pattern, options)  # type: ignore[no-untyped-call] # valid: the condition compiled
         for text in texts:
-            hit = compiled.search(text)
-            if hit is not None:
-                begin, end = hit.span()
+            match = compiled.search(text)
+            if match is not None:
+                begin, end = match.span()
                 before, after = text[:begin][-_MAX_VALUE_CHARS:], text[end:][:_MAX_VALUE_CHARS]
                 return ((before, False), (text[begin:end][:_MAX_VALUE_CHARS], True), (after, False))
     return ()

@@ -42,33 +42,33 @@ class PayloadTree:
 
 def tree_of(payload: object) -> PayloadTree:
     """Return the tree of a payload."""
-    found = list(islice(_lines(payload, "", (), 0), MAX_TREE_LINES + 1))
-    return PayloadTree(tuple(found[:MAX_TREE_LINES]), len(found) > MAX_TREE_LINES)
+    lines = list(islice(_lines(payload, "", (), 0), MAX_TREE_LINES + 1))
+    return PayloadTree(tuple(lines[:MAX_TREE_LINES]), len(lines) > MAX_TREE_LINES)
 
 
 def _lines(value: object, key: str, path: tuple[str | int, ...], depth: int) -> Iterator[TreeLine]:
-    shown = min(depth, MAX_TREE_DEPTH)
+    indent = min(depth, MAX_TREE_DEPTH)
     if isinstance(value, dict | list) and value:
         opening, closing = ("{", "}") if isinstance(value, dict) else ("[", "]")
         if depth > MAX_TREE_DEPTH:
-            yield TreeLine(shown, key, f"{opening}…{closing}", join_path(path))
+            yield TreeLine(indent, key, f"{opening}…{closing}", join_path(path))
             return
-        yield TreeLine(shown, key, opening, join_path(path) if path else None)
+        yield TreeLine(indent, key, opening, join_path(path) if path else None)
         entries: Iterator[tuple[str | int, object]] = iter(
             value.items() if isinstance(value, dict) else enumerate(value)
         )
         for number, (name, inner) in enumerate(entries):
             if isinstance(value, list) and number >= _ENTRIES:
-                yield TreeLine(min(shown + 1, MAX_TREE_DEPTH), "", f"… {len(value) - _ENTRIES} more")
+                yield TreeLine(min(indent + 1, MAX_TREE_DEPTH), "", f"… {len(value) - _ENTRIES} more")
                 break
             label = sanitize(str(name))[:MAX_VALUE_CHARS]
             yield from _lines(inner, label, (*path, name), depth + 1)
-        yield TreeLine(shown, "", closing)
+        yield TreeLine(indent, "", closing)
         return
-    yield TreeLine(shown, key, _shown(value), join_path(path), True, isinstance(value, str))
+    yield TreeLine(indent, key, _format_value(value), join_path(path), True, isinstance(value, str))
 
 
-def _shown(value: object) -> str:
+def _format_value(value: object) -> str:
     if isinstance(value, str):
         text = sanitize(value[: MAX_VALUE_CHARS * 2]).replace("\n", "⏎")
         return f'"{text[:MAX_VALUE_CHARS]}{"…" if len(value) > MAX_VALUE_CHARS else ""}"'

@@ -21,7 +21,7 @@ from tocsin.web.told import told
 #: Longer lists are edited as YAML.
 MAX_ROUTE_ROWS = 100
 
-_SHOWN = frozenset({"name", "when", "during", "escalation_policy", "policy", "recipients", "priority", "action"})
+_FORM_KEYS = frozenset({"name", "when", "during", "escalation_policy", "policy", "recipients", "priority", "action"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +38,11 @@ class RouteRow:
     users: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
     priority: str = ""
-    records: bool = False
+    is_log_only: bool = False
     #: Texts of the delay fields with its `kind`; empty for the integration's own delay.
     delay: Mapping[str, str] = field(default_factory=dict)
     #: Other keys, as JSON.
-    more: str = ""
+    other_keys: str = ""
 
 
 def rows_of(routes: object) -> tuple[RouteRow, ...]:
@@ -59,8 +59,10 @@ def routes_of(rows: Sequence[RouteRow], places: ErrorPlaces, *, is_final: bool =
 
     Unless `is_final`, routes with an empty condition are skipped.
     """
-    said = [(f"routes.{n}", row) for n, row in enumerate(rows) if is_final or not condition_form.is_begun(row.when)]
-    return [_route(row, f"routes[{n}]", name, places, is_final=is_final) for n, (name, row) in enumerate(said)]
+    complete_rows = [
+        (f"routes.{n}", row) for n, row in enumerate(rows) if is_final or not condition_form.is_incomplete(row.when)
+    ]
+    return [_route(row, f"routes[{n}]", name, places, is_final=is_final) for n, (name, row) in enumerate(complete_rows)]
 
 
 def read(post: QueryDict) -> tuple[RouteRow, ...]:
@@ -73,9 +75,9 @@ def read(post: QueryDict) -> tuple[RouteRow, ...]:
     return tuple(rows)
 
 
-def change(rows: tuple[RouteRow, ...], number: int, what: str) -> tuple[RouteRow, ...]:
+def change(rows: tuple[RouteRow, ...], number: int, action: str) -> tuple[RouteRow, ...]:
     """Apply a button to the rows: `add`, or `up`, `down`, `remove` and `to-N` for row `number`."""
-    if what == "add":
+    if action == "add":
         return (
             (*rows, RouteRow(when=ConditionGroup((condition_form.ComparisonRow(),))))
             if len(rows) < MAX_ROUTE_ROWS
@@ -83,13 +85,13 @@ def change(rows: tuple[RouteRow, ...], number: int, what: str) -> tuple[RouteRow
         )
     if number >= len(rows):
         return rows
-    others = rows[:number] + rows[number + 1 :]
-    if what == "remove":
-        return others
+    other_rows = rows[:number] + rows[number + 1 :]
+    if action == "remove":
+        return other_rows
     targets = {"up": number - 1, "down": number + 1}
-    to = targets.get(what, int(what[3:]) if what.startswith("to-") and what[3:].isdecimal() else number)
-    to = min(max(to, 0), len(others))
-    return (*others[:to], rows[number], *others[to:])
+    target = targets.get(action, int(action[3:]) if action.startswith("to-") and action[3:].isdecimal() else number)
+    target = min(max(target, 0), len(other_rows))
+    return (*other_rows[:target], rows[number], *other_rows[target:])
 
 
 def with_when(rows: tuple[RouteRow, ...], number: int, when: ConditionGroup) -> tuple[RouteRow, ...]:
@@ -97,73 +99,73 @@ def with_when(rows: tuple[RouteRow, ...], number: int, when: ConditionGroup) -> 
     return (*rows[:number], replace(rows[number], when=when), *rows[number + 1 :]) if number < len(rows) else rows
 
 
-def say(row: RouteRow, labels: Mapping[str, str]) -> str:
+def describe_route(row: RouteRow, labels: Mapping[str, str]) -> str:
     """Describe a route in a sentence, such as "When client equals Globex, outside Office hours: only record"."""
-    when = condition_form.say_rows(row.when, labels)
+    when = condition_form.describe_rows(row.when, labels)
     parts = [_("Always") if when == "always" else _("When %(condition)s") % {"condition": when}]
     if row.during:
-        where, _colon, name = row.during.partition(":")
-        parts.append((_("during %(hours)s") if where == "in" else _("outside %(hours)s")) % {"hours": name})
-    does = [_("%(priority)s priority") % {"priority": told(row.priority)}] if row.priority else []
-    if row.records:
-        does.append(_("only record"))
+        relation, _colon, name = row.during.partition(":")
+        parts.append((_("during %(hours)s") if relation == "in" else _("outside %(hours)s")) % {"hours": name})
+    effects = [_("%(priority)s priority") % {"priority": told(row.priority)}] if row.priority else []
+    if row.is_log_only:
+        effects.append(_("only record"))
     else:
-        by = _("page by %(policy)s") % {"policy": row.policy}
-        does.append(by if row.policy else _("page by the integration's own policy"))
+        policy_text = _("page by %(policy)s") % {"policy": row.policy}
+        effects.append(policy_text if row.policy else _("page by the integration's own policy"))
         if row.has_recipients:
-            does.append(_("to %(names)s") % {"names": ", ".join((*row.groups, *row.users)) or _("nobody")})
+            effects.append(_("to %(names)s") % {"names": ", ".join((*row.groups, *row.users)) or _("nobody")})
     if row.delay.get("kind"):
-        does.append(_said(row.delay))
-    return f"{', '.join(parts)}: {', '.join(does)}."
+        effects.append(_describe_delay(row.delay))
+    return f"{', '.join(parts)}: {', '.join(effects)}."
 
 
 def _row(route: Mapping[str, Any]) -> RouteRow:
     recipients = route.get("recipients")
-    known = recipients if isinstance(recipients, Mapping) else {}
+    recipient_names = recipients if isinstance(recipients, Mapping) else {}
     during = route.get("during")
     delay = suppression_form.texts_of_delay(route.get("delay"))
-    more = {key: value for key, value in route.items() if key not in _SHOWN and not (key == "delay" and delay)}
+    more = {key: value for key, value in route.items() if key not in _FORM_KEYS and not (key == "delay" and delay)}
     return RouteRow(
         name=str(route.get("name") or ""),
         when=condition_form.rows_of(route.get("when")),
         during=f"out:{during.get('not')}" if isinstance(during, Mapping) else f"in:{during}" if during else "",
         policy=str(route.get("escalation_policy") or route.get("policy") or ""),
         has_recipients=recipients is not None,
-        users=tuple(map(str, known.get("users") or ())),
-        groups=tuple(map(str, known.get("groups") or ())),
+        users=tuple(map(str, recipient_names.get("users") or ())),
+        groups=tuple(map(str, recipient_names.get("groups") or ())),
         priority=str(route.get("priority") or ""),
-        records=route.get("action") == "record",
+        is_log_only=route.get("action") == "record",
         delay=delay,
-        more=json.dumps(more, ensure_ascii=False, default=str) if more else "",
+        other_keys=json.dumps(more, ensure_ascii=False, default=str) if more else "",
     )
 
 
-def _said(delay: Mapping[str, str]) -> str:
-    span = {name: delay.get(name) or "…" for name in ("wait", "alerts", "within", "every", "until")}
+def _describe_delay(delay: Mapping[str, str]) -> str:
+    values = {name: delay.get(name) or "…" for name in ("wait", "alerts", "within", "every", "until")}
     is_shared = delay.get("per") == "integration"
     match delay["kind"]:
         case "wait":
-            said = _("after %(wait)s, unless it closes before")
+            template = _("after %(wait)s, unless it closes before")
         case "alerts" if delay.get("within"):
-            of_all = _("when %(alerts)s alerts of the integration came within %(within)s")
-            said = of_all if is_shared else _("when %(alerts)s alerts came within %(within)s")
+            shared_template = _("when %(alerts)s alerts of the integration came within %(within)s")
+            template = shared_template if is_shared else _("when %(alerts)s alerts came within %(within)s")
         case "alerts":
-            of_all = _("when %(alerts)s alerts of the integration came")
-            said = of_all if is_shared else _("when %(alerts)s alerts came")
+            shared_template = _("when %(alerts)s alerts of the integration came")
+            template = shared_template if is_shared else _("when %(alerts)s alerts came")
         case "every":
-            of_all = _("at most once every %(every)s for the whole integration")
-            said = of_all if is_shared else _("at most once every %(every)s")
+            shared_template = _("at most once every %(every)s for the whole integration")
+            template = shared_template if is_shared else _("at most once every %(every)s")
         case "until":
-            said = _("when the support hours %(until)s begin")
+            template = _("when the support hours %(until)s begin")
         case _:
-            said = _("at once")
-    return said % span
+            template = _("at once")
+    return template % values
 
 
-def _route(row: RouteRow, where: str, prefix: str, places: ErrorPlaces, *, is_final: bool) -> dict[str, Any]:
-    places.rows[where] = prefix
+def _route(row: RouteRow, place: str, prefix: str, places: ErrorPlaces, *, is_final: bool) -> dict[str, Any]:
+    places.rows[place] = prefix
     route: dict[str, Any] = {"name": row.name} if row.name else {}
-    when = condition_form.condition_of(row.when, f"{where}.when", f"{prefix}.when", places, is_final=is_final)
+    when = condition_form.condition_of(row.when, f"{place}.when", f"{prefix}.when", places, is_final=is_final)
     if when is not None:
         route["when"] = when
     kind, _colon, name = row.during.partition(":")
@@ -176,15 +178,15 @@ def _route(row: RouteRow, where: str, prefix: str, places: ErrorPlaces, *, is_fi
         route["recipients"] = {key: list(names) for key, names in named if names}
     if row.priority:
         route["priority"] = row.priority
-    if row.records:
+    if row.is_log_only:
         route["action"] = "record"
     if (delay := suppression_form.delay_of(row.delay)) is not None:
         route["delay"] = delay
-    if row.more:
+    if row.other_keys:
         try:
-            more = json.loads(row.more)
+            more = json.loads(row.other_keys)
         except ValueError:
-            raise Rejected("invalid_route", f"{where}: what no row shows cannot be read", where) from None
+            raise Rejected("invalid_route", f"{place}: what no row shows cannot be read", place) from None
         route |= more if isinstance(more, dict) else {}
     return route
 
@@ -199,11 +201,11 @@ def _read(post: QueryDict, prefix: str) -> RouteRow:
         users=tuple(map(str, post.getlist(f"{prefix}.users"))),
         groups=tuple(map(str, post.getlist(f"{prefix}.groups"))),
         priority=str(post.get(f"{prefix}.priority", "")),
-        records=post.get(f"{prefix}.action", "") == "record",
+        is_log_only=post.get(f"{prefix}.action", "") == "record",
         delay={
             name: text
             for name in suppression_form.FIELDS["delay"]
             if (text := str(post.get(f"{prefix}.delay.{name}", "")).strip())
         },
-        more=str(post.get(f"{prefix}.more", "")),
+        other_keys=str(post.get(f"{prefix}.more", "")),
     )

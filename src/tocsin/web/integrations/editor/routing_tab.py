@@ -8,7 +8,7 @@ from typing import Any
 from django.http import QueryDict
 
 from tocsin.catalogue.kinds import IntegrationKind
-from tocsin.inbound.config.noise_settings import KEYS as SHAPING_KEYS
+from tocsin.inbound.config.noise_settings import KEYS as NOISE_KEYS
 from tocsin.web.integrations.editor import condition_form, route_form, suppression_form
 from tocsin.web.integrations.editor.editor_tab import EditorTab
 
@@ -16,51 +16,51 @@ from tocsin.web.integrations.editor.editor_tab import EditorTab
 class RoutingTab(EditorTab):
     """The ordered routes, and the delay, grouping and limits that apply to all of them."""
 
-    keys = ("routes", *SHAPING_KEYS)
+    keys = ("routes", *NOISE_KEYS)
 
     def __init__(self, kind: IntegrationKind) -> None:
         super().__init__(kind)
         self.routes: tuple[route_form.RouteRow, ...] = ()
-        self.shapes = suppression_form.SuppressionFields({})
+        self.suppression = suppression_form.SuppressionFields({})
 
-    def fill(self, parts: Mapping[str, Any]) -> None:
+    def load(self, parts: Mapping[str, Any]) -> None:
         self.routes = route_form.rows_of(parts.get("routes"))
-        self.shapes = suppression_form.rows_of(parts)
+        self.suppression = suppression_form.rows_of(parts)
 
     def read(self, post: QueryDict) -> None:
         self.routes = route_form.read(post)
-        self.shapes = suppression_form.read(post)
+        self.suppression = suppression_form.read(post)
 
-    def act(self, do: Sequence[str]) -> None:
-        match do:
-            case ["route", number, what] if number.isdecimal() and len(number) < 5:
-                self.routes = route_form.change(self.routes, int(number), what)
-            case ["cond", row, what]:
-                self._act_on_condition(row.split("."), what)
+    def apply_action(self, action: Sequence[str]) -> None:
+        match action:
+            case ["route", number, row_action] if number.isdecimal() and len(number) < 5:
+                self.routes = route_form.change(self.routes, int(number), row_action)
+            case ["cond", row, row_action]:
+                self._act_on_condition(row.split("."), row_action)
 
-    def _act_on_condition(self, row: Iterable[str], what: str) -> None:
+    def _act_on_condition(self, row: Iterable[str], row_action: str) -> None:
         match list(row):
             case ["routes", number, "when", *path] if number.isdecimal() and int(number[:5]) < len(self.routes):
                 route = self.routes[int(number)]
                 steps = tuple(int(step) for step in path if step.isdecimal() and len(step) < 5)
-                when = condition_form.change(route.when, steps, what)
+                when = condition_form.change(route.when, steps, row_action)
                 self.routes = route_form.with_when(self.routes, int(number), when)
 
     def numbered(self) -> list[tuple[int, str, route_form.RouteRow]]:
         """Return (number from 0, row path, route) of every route."""
         return [(number, f"routes.{number}", route) for number, route in enumerate(self.routes)]
 
-    def every_leaf(self) -> list[str]:
+    def every_comparison(self) -> list[str]:
         """Return the paths of all comparison rows."""
         groups = ((f"{row}.when", route.when) for _, row, route in self.numbered())
-        return [leaf for row, when in groups for leaf in condition_form.leaves(when, row)]
+        return [path for row, when in groups for path in condition_form.comparison_paths(when, row)]
 
     def sentences(self) -> list[tuple[str, route_form.RouteRow]]:
         """Return (row path, route) of every route, for its sentence."""
         return [(row, route) for _, row, route in self.numbered()]
 
     def _parts(self) -> dict[str, Any]:
-        for part in SHAPING_KEYS:
-            self.places.rows[part] = f"shape.{part}"
+        for part in NOISE_KEYS:
+            self.places.rows[part] = f"suppression.{part}"
         routes = route_form.routes_of(self.routes, self.places, is_final=self.is_final)
-        return {"routes": routes, **suppression_form.parts_of(self.shapes)}
+        return {"routes": routes, **suppression_form.parts_of(self.suppression)}

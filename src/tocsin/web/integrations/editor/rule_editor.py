@@ -35,14 +35,14 @@ from tocsin.inbound.models import Integration
 from tocsin.inbound.parsing.decode import Element
 from tocsin.inbound.parsing.payload_splitting import elements_of
 from tocsin.simulate.backtest import Backtest, backtest
-from tocsin.simulate.chain import SimulatedOutcome, simulate_door
+from tocsin.simulate.chain import SimulatedOutcome, simulate_integration
 from tocsin.web.http.authorization import actor, require
-from tocsin.web.http.request import PART, SignedInRequest, page
+from tocsin.web.http.request import PARTIAL_HEADER, SignedInRequest, render_view
 from tocsin.web.integrations import payloads, simulation_view
 from tocsin.web.integrations.editor import condition_form, yaml_text
 from tocsin.web.integrations.editor.editor_tab import EditorTab
 from tocsin.web.integrations.editor.mapping_tab import MappingTab
-from tocsin.web.integrations.editor.match_preview import MatchPreview, findings_of
+from tocsin.web.integrations.editor.match_preview import MatchPreview, preview_matches
 from tocsin.web.integrations.editor.payload_tree import PayloadTree, tree_of
 from tocsin.web.integrations.editor.routing_tab import RoutingTab
 from tocsin.web.integrations.editor.rules_tab import RulesTab
@@ -52,7 +52,7 @@ from tocsin.web.told import told
 from tocsin.web.ui import edit_conflicts
 from tocsin.web.ui.edit_conflicts import FormSnapshot
 
-SHEETS: Mapping[str, type[EditorTab]] = {"mapping": MappingTab, "rules": RulesTab, "routing": RoutingTab}
+TABS: Mapping[str, type[EditorTab]] = {"mapping": MappingTab, "rules": RulesTab, "routing": RoutingTab}
 
 #: Larger payloads can be tried from the log or the Test tab; here each keystroke would post them again.
 MAX_PASTED_CHARS = 200_000
@@ -62,168 +62,172 @@ MAX_PASTED_CHARS = 200_000
 class EditorDraft:
     """The state of the editor: the rows, their YAML, and the outcome for the payload."""
 
-    sheet: EditorTab
+    tab: EditorTab
     payload: SamplePayload
     yaml: str = ""
     yaml_problem: str = ""
     #: Whether the YAML was edited since it was rendered, so that the rows are loaded from it.
-    from_yaml: bool = False
+    is_yaml_edited: bool = False
     parts: dict[str, Any] | None = None
-    door: CompiledIntegration | None = None
+    compiled: CompiledIntegration | None = None
     outcome: SimulatedOutcome | None = None
     tree: PayloadTree | None = None
     payload_problem: str = ""
-    findings: MatchPreview = field(default_factory=MatchPreview)
+    matches: MatchPreview = field(default_factory=MatchPreview)
     backtest: Backtest | None = None
-    asks_anyway: bool = False
+    needs_confirmation: bool = False
     #: Edit conflict, shown above the rows because it belongs to none of them.
-    overtaken: str = ""
+    conflict: str = ""
 
     @property
-    def yaml_was(self) -> str:
+    def yaml_digest(self) -> str:
         """Digest of the rendered YAML, to detect whether the posted YAML was edited."""
         return _digest(self.yaml)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-def bench(request: SignedInRequest, number: int, tab: str) -> HttpResponse:
+def editor(request: SignedInRequest, number: int, tab: str) -> HttpResponse:
     """Render a tab, refresh its preview while the user types, or save it."""
     row, kind = find(number)
     if kind is None:
-        return page(request, "integrations/unknown.html", frame(request, row, kind, tab))
+        return render_view(request, "integrations/unknown.html", frame(request, row, kind, tab))
     if request.method == "POST":
-        require(request, Permission.ROUTING, row.group_id)
-    names = specs.names()
-    do = _pressed(request)
-    sheet = SHEETS[tab](kind)
-    sheet.is_final = do == "save"
-    draft = _draft(request, row, kind, sheet, names)
-    seen = FormSnapshot.of(request, "integration", row, commands.integration_spec, keys=sheet.keys)
-    if do == "save" and draft.door is not None and _save(request, row, draft, seen):
+        require(request, Permission.MANAGE_ROUTING, row.group_id)
+    names = specs.load_reference_names()
+    button = _pressed_button(request)
+    editor_tab = TABS[tab](kind)
+    editor_tab.is_final = button == "save"
+    draft = _draft(request, row, kind, editor_tab, names)
+    snapshot = FormSnapshot.of(request, "integration", row, commands.integration_spec, keys=editor_tab.keys)
+    if button == "save" and draft.compiled is not None and _save(request, row, draft, snapshot):
         messages.success(request, _("Saved. Messages from now on are decided by this."))
         return redirect(f"integration_{tab}", number)
-    if do == "backtest" and draft.door is not None and draft.parts is not None:
+    if button == "backtest" and draft.compiled is not None and draft.parts is not None:
         draft.backtest = backtest(row, draft.parts)
     context = {
         **frame(request, row, kind, tab),
         "draft": draft,
-        "seen": seen,
-        "sheet": draft.sheet,
+        "snapshot": snapshot,
+        "editor_tab": draft.tab,
         "chosen": draft.payload.key,
         "target": str(request.POST.get("target", "")),
         "payloads": payloads.groups(row, kind),
-        "shown": simulation_view.shown([draft.outcome] if draft.outcome else []),
-        "sheet_template": f"integrations/sheet_{tab}.html",
-        "oob": bool(request.headers.get(PART)) and request.headers.get(PART) == "preview",
+        "outcome_views": simulation_view.outcome_views([draft.outcome] if draft.outcome else []),
+        "tab_template": f"integrations/tab_{tab}.html",
+        "oob": bool(request.headers.get(PARTIAL_HEADER)) and request.headers.get(PARTIAL_HEADER) == "preview",
         "fields": _fields(kind, draft),
-        "words": condition_form.words(),
-        "tags_offered": TAGS,
+        "words": condition_form.operator_choices(),
+        "tag_choices": TAGS,
         **_routing_choices(names),
     }
     # With JavaScript the response is swapped into the document even if it contains errors.
-    failed = do == "save"
-    return page(request, "integrations/bench.html", context, parts=("preview", "whole"), status=422 if failed else 200)
+    failed = button == "save"
+    return render_view(
+        request, "integrations/editor.html", context, partials=("preview", "editor"), status=422 if failed else 200
+    )
 
 
 @require_POST
-def tries(request: SignedInRequest, number: int, tab: str) -> HttpResponseBase:
+def stream_backtest(request: SignedInRequest, number: int, tab: str) -> HttpResponseBase:
     """Stream the effect on recent messages: progress lines "done all" at intervals, finally the result."""
     row, kind = find(number)
-    if kind is None or tab not in SHEETS:
+    if kind is None or tab not in TABS:
         raise Http404
-    require(request, Permission.ROUTING, row.group_id)
-    draft = _draft(request, row, kind, SHEETS[tab](kind), specs.names())
+    require(request, Permission.MANAGE_ROUTING, row.group_id)
+    draft = _draft(request, row, kind, TABS[tab](kind), specs.load_reference_names())
     # The lines are generated after the middleware has reset the user's time zone and language.
-    shown_in = timezone.get_current_timezone(), translation.get_language()
-    return StreamingHttpResponse(_steps(request, row, draft, *shown_in), content_type="text/html; charset=utf-8")
+    display_settings = timezone.get_current_timezone(), translation.get_language()
+    return StreamingHttpResponse(
+        _backtest_lines(request, row, draft, *display_settings), content_type="text/html; charset=utf-8"
+    )
 
 
-def _steps(
+def _backtest_lines(
     request: SignedInRequest, row: Integration, draft: EditorDraft, zone: tzinfo, language: str | None
 ) -> Iterator[str]:
-    told: SimpleQueue[tuple[int, int] | None] = SimpleQueue()
+    progress: SimpleQueue[tuple[int, int] | None] = SimpleQueue()
 
     def work() -> None:
         try:
-            if draft.door is not None and draft.parts is not None:
-                draft.backtest = backtest(row, draft.parts, progress=lambda done, whole: told.put((done, whole)))
+            if draft.compiled is not None and draft.parts is not None:
+                draft.backtest = backtest(row, draft.parts, progress=lambda done, total: progress.put((done, total)))
         finally:
-            told.put(None)
+            progress.put(None)
             django_connection.close()
 
     worker = Thread(target=work, name="backtest", daemon=True)
     worker.start()
-    while (step := told.get()) is not None:
-        yield f"{step[0]} {step[1]}\n"
+    while (counts := progress.get()) is not None:
+        yield f"{counts[0]} {counts[1]}\n"
     worker.join()
     with timezone.override(zone), translation.override(language or "en"):
-        context = {"found": draft.backtest, "refused": draft.backtest is None}
+        context = {"backtest": draft.backtest, "is_rejected": draft.backtest is None}
         yield render_to_string("integrations/backtest.html", context, request)
 
 
 def _draft(
-    request: SignedInRequest, row: Integration, kind: IntegrationKind, sheet: EditorTab, names: ReferenceNames
+    request: SignedInRequest, row: Integration, kind: IntegrationKind, editor_tab: EditorTab, names: ReferenceNames
 ) -> EditorDraft:
     post = request.POST
     if request.method != "POST":
-        draft = EditorDraft(sheet, payloads.asked(row, kind, request.GET.get("message", "")))
-        sheet.fill(drafts.parts_of(row, names))
+        draft = EditorDraft(editor_tab, payloads.message_payload_or_default(row, kind, request.GET.get("message", "")))
+        editor_tab.load(drafts.parts_of(row, names))
     else:
-        draft = EditorDraft(sheet, payloads.NONE)
-        _put_payload(request, row, kind, draft)
+        draft = EditorDraft(editor_tab, payloads.NO_PAYLOAD)
+        _load_payload(request, row, kind, draft)
         draft.yaml = str(post.get("yaml", "")).replace("\r\n", "\n")
-        draft.from_yaml = "yaml" in post and _digest(draft.yaml) != post.get("yaml_was")
-        _take(draft, request)
+        draft.is_yaml_edited = "yaml" in post and _digest(draft.yaml) != post.get("yaml_digest")
+        _load_rows(draft, request)
     if not draft.yaml_problem:
-        draft.parts = sheet.parts()
-    if draft.parts is not None and not draft.from_yaml:
+        draft.parts = editor_tab.parts()
+    if draft.parts is not None and not draft.is_yaml_edited:
         draft.yaml = yaml_text.write(_without_empty(draft.parts))
-    _try(request, row, names, draft)
+    _simulate(request, row, names, draft)
     return draft
 
 
-def _take(draft: EditorDraft, request: SignedInRequest) -> None:
+def _load_rows(draft: EditorDraft, request: SignedInRequest) -> None:
     """Load the rows from the YAML if it was edited, else from the form fields; then apply the button."""
-    sheet, post = draft.sheet, request.POST
+    editor_tab, post = draft.tab, request.POST
     try:
-        if draft.from_yaml:
-            sheet.fill(_parts_in(draft.yaml, sheet))
+        if draft.is_yaml_edited:
+            editor_tab.load(_parse_parts(draft.yaml, editor_tab))
         else:
-            sheet.read(post)
-        sheet.act(_steps_of(request))
+            editor_tab.read(post)
+        editor_tab.apply_action(_requested_action(request))
     except Rejected as rejected:
         draft.yaml_problem = rejected.detail
-        if draft.from_yaml:
-            sheet.read(post)
+        if draft.is_yaml_edited:
+            editor_tab.read(post)
 
 
-def _pressed(request: SignedInRequest) -> str:
+def _pressed_button(request: SignedInRequest) -> str:
     """Return the pressed button. A preview request still contains the previous button, which was already applied."""
-    return "" if request.headers.get(PART) == "preview" else str(request.POST.get("do", ""))
+    return "" if request.headers.get(PARTIAL_HEADER) == "preview" else str(request.POST.get("do", ""))
 
 
-def _steps_of(request: SignedInRequest) -> list[str]:
-    do = _pressed(request)
-    if do.startswith("pick:"):
-        return ["pick", str(request.POST.get("target", "")), do.removeprefix("pick:")]
-    return do.split(":")
+def _requested_action(request: SignedInRequest) -> list[str]:
+    button = _pressed_button(request)
+    if button.startswith("pick:"):
+        return ["pick", str(request.POST.get("target", "")), button.removeprefix("pick:")]
+    return button.split(":")
 
 
-def _parts_in(text: str, sheet: EditorTab) -> dict[str, Any]:
-    found = yaml_text.read(text, "yaml")
-    if found is None:
+def _parse_parts(text: str, editor_tab: EditorTab) -> dict[str, Any]:
+    value = yaml_text.read(text, "yaml")
+    if value is None:
         return {}
-    if not isinstance(found, Mapping) or not found.keys() <= set(sheet.keys):
-        raise Rejected("invalid", _("Write %(keys)s.") % {"keys": ", ".join(f"{key}: …" for key in sheet.keys)})
-    return dict(found)
+    if not isinstance(value, Mapping) or not value.keys() <= set(editor_tab.keys):
+        raise Rejected("invalid", _("Write %(keys)s.") % {"keys": ", ".join(f"{key}: …" for key in editor_tab.keys)})
+    return dict(value)
 
 
-def _try(request: SignedInRequest, row: Integration, names: ReferenceNames, draft: EditorDraft) -> None:
+def _simulate(request: SignedInRequest, row: Integration, names: ReferenceNames, draft: EditorDraft) -> None:
     """Compile the parts as Save would, and evaluate the payload with them."""
     payload = draft.payload
     element: Element | None = None
     try:
-        elements = elements_of(draft.sheet.kind, payload.body, payload.content_type or None).elements
+        elements = elements_of(draft.tab.kind, payload.body, payload.content_type or None).elements
         element = elements[0] if elements and elements[0].payload is not None else None
         draft.tree = tree_of(element.payload) if element is not None else None
     except Rejected as rejected:
@@ -231,19 +235,19 @@ def _try(request: SignedInRequest, row: Integration, names: ReferenceNames, draf
     if draft.parts is None:
         return
     try:
-        draft.door = drafts.compile_draft(row, draft.parts, names)
+        draft.compiled = drafts.compile_draft(row, draft.parts, names)
     except Rejected as rejected:
-        draft.sheet.refuse(rejected)
+        draft.tab.add_errors(rejected)
         return
-    found = simulate_door(draft.door, payload.body, payload.content_type, request.now, most=1)
-    draft.outcome = found.outcomes[0] if found.outcomes else None
+    simulation = simulate_integration(draft.compiled, payload.body, payload.content_type, request.now, limit=1)
+    draft.outcome = simulation.outcomes[0] if simulation.outcomes else None
     if element is not None:
-        draft.findings = findings_of(draft.door, element, draft.outcome, draft.sheet)
+        draft.matches = preview_matches(draft.compiled, element, draft.outcome, draft.tab)
 
 
-def _put_payload(request: SignedInRequest, row: Integration, kind: IntegrationKind, draft: EditorDraft) -> None:
+def _load_payload(request: SignedInRequest, row: Integration, kind: IntegrationKind, draft: EditorDraft) -> None:
     pasted = str(request.POST.get("payload", ""))
-    draft.payload = payloads.chosen(row, kind, str(request.POST.get("chosen", "")), pasted)
+    draft.payload = payloads.find_payload(row, kind, str(request.POST.get("chosen", "")), pasted)
     if draft.payload.key == payloads.PASTED and len(draft.payload.body) > MAX_PASTED_CHARS:
         draft.payload = SamplePayload(payloads.PASTED, draft.payload.label, b"")
         draft.payload_problem = _(
@@ -251,27 +255,31 @@ def _put_payload(request: SignedInRequest, row: Integration, kind: IntegrationKi
         ) % {"size": MAX_PASTED_CHARS // 1000}
 
 
-def _save(request: SignedInRequest, row: Integration, draft: EditorDraft, seen: FormSnapshot) -> bool:
+def _save(request: SignedInRequest, row: Integration, draft: EditorDraft, snapshot: FormSnapshot) -> bool:
     assert draft.parts is not None
     try:
-        with seen.unchanged():
+        with snapshot.unchanged():
             spec = commands.integration_spec(row) | ({"anyway": True} if "anyway" in request.POST else {})
             commands.save_integration({**spec, **draft.parts}, existing=row, actor=actor(request), now=request.now)
     except Rejected as rejected:
         if rejected.code == edit_conflicts.CHANGED:
-            draft.overtaken = rejected.detail
+            draft.conflict = rejected.detail
             return False
-        draft.asks_anyway = rejected.code == "reaches_nobody"
-        draft.sheet.refuse(rejected)
+        draft.needs_confirmation = rejected.code == "reaches_nobody"
+        draft.tab.add_errors(rejected)
         return False
     return True
 
 
 def _fields(kind: IntegrationKind, draft: EditorDraft) -> list[tuple[str, str]]:
     """Return (name, label) of the fields that a condition can use."""
-    known = draft.door.reader.mapping.names if draft.door is not None else frozenset(kind.mapping) & FIELDS.keys()
-    named = [(name, told(FIELDS[name].label)) for name in FIELDS if name in known]
-    return [*named, *((name, name) for name in sorted(known - FIELDS.keys()))]
+    field_names = (
+        draft.compiled.normalizer.mapping.names
+        if draft.compiled is not None
+        else frozenset(kind.mapping) & FIELDS.keys()
+    )
+    labelled = [(name, told(FIELDS[name].label)) for name in FIELDS if name in field_names]
+    return [*labelled, *((name, name) for name in sorted(field_names - FIELDS.keys()))]
 
 
 def _routing_choices(names: ReferenceNames) -> dict[str, list[str]]:

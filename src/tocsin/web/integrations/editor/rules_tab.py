@@ -22,7 +22,7 @@ from tocsin.web.told import told
 class RuleMode(StrEnum):
     """How a rule is defined: by the type's default, by rows, or by a constant."""
 
-    KIND = "kind"
+    DEFAULT = "kind"
     WHEN = "when"
     ALWAYS = "always"
     NEVER = "never"
@@ -36,7 +36,7 @@ class RuleRow:
     label: str
     mode: RuleMode
     when: ConditionGroup
-    brings: str
+    default: str
 
 
 class RulesTab(EditorTab):
@@ -49,21 +49,21 @@ class RulesTab(EditorTab):
         self.modes: dict[str, RuleMode] = {}
         self.groups: dict[str, ConditionGroup] = {}
         #: Rules without a row (`ignore`, `veto`), preserved unchanged.
-        self.more: dict[str, Any] = {}
+        self.other_rules: dict[str, Any] = {}
         self.names = tuple(n for n in ("cancel", "close", "open", "update") if n != "cancel" or "cancel" in kind.rules)
 
-    def fill(self, parts: Mapping[str, Any]) -> None:
+    def load(self, parts: Mapping[str, Any]) -> None:
         rules = parts.get("rules") or {}
         if not isinstance(rules, Mapping):
             raise Rejected("invalid_condition", "rules: are {open, close, update}", "rules")
-        self.more = {name: rule for name, rule in rules.items() if name not in self.names}
+        self.other_rules = {name: rule for name, rule in rules.items() if name not in self.names}
         for name in self.names:
-            self._fill(name, rules.get(name), is_set=name in rules)
-        self._fill("filters", parts.get("filters"), is_set=parts.get("filters") not in (None, {}))
+            self._load_rule(name, rules.get(name), is_set=name in rules)
+        self._load_rule("filters", parts.get("filters"), is_set=parts.get("filters") not in (None, {}))
 
-    def _fill(self, name: str, rule: Any, *, is_set: bool) -> None:
+    def _load_rule(self, name: str, rule: Any, *, is_set: bool) -> None:
         if not is_set:
-            self.modes[name], self.groups[name] = RuleMode.KIND, ConditionGroup()
+            self.modes[name], self.groups[name] = RuleMode.DEFAULT, ConditionGroup()
         elif rule in (None, False):
             self.modes[name], self.groups[name] = RuleMode.NEVER, ConditionGroup()
         elif rule in (True, {}):
@@ -74,42 +74,42 @@ class RulesTab(EditorTab):
     def read(self, post: QueryDict) -> None:
         for name in (*self.names, "filters"):
             mode = str(post.get(f"{name}-mode", "kind"))
-            self.modes[name] = RuleMode(mode) if mode in set(RuleMode) else RuleMode.KIND
+            self.modes[name] = RuleMode(mode) if mode in set(RuleMode) else RuleMode.DEFAULT
             self.groups[name] = condition_form.read(post.dict(), name)
             if self.modes[name] is RuleMode.WHEN and not self.groups[name].parts:
                 # A new condition starts with the type's default instead of empty.
-                self.groups[name] = condition_form.rows_of(self._brought(name))
+                self.groups[name] = condition_form.rows_of(self._default_rule(name))
                 if not self.groups[name].parts:
                     self.groups[name] = ConditionGroup((condition_form.ComparisonRow("source_status"),))
 
-    def act(self, do: Sequence[str]) -> None:
-        match do:
-            case ["cond", row, what]:
+    def apply_action(self, action: Sequence[str]) -> None:
+        match action:
+            case ["cond", row, row_action]:
                 name, path = _row(row)
                 if name in self.groups:
-                    self.groups[name] = condition_form.change(self.groups[name], path, what)
+                    self.groups[name] = condition_form.change(self.groups[name], path, row_action)
 
     def _parts(self) -> dict[str, Any]:
-        rules: dict[str, Any] = dict(self.more)
+        rules: dict[str, Any] = dict(self.other_rules)
         for name in self.names:
-            if self.modes[name] is not RuleMode.KIND:
+            if self.modes[name] is not RuleMode.DEFAULT:
                 rules[name] = self._condition(name, f"rules.{name}")
-        filters = None if self.modes["filters"] is RuleMode.KIND else self._condition("filters", "filters")
+        filters = None if self.modes["filters"] is RuleMode.DEFAULT else self._condition("filters", "filters")
         return {"rules": rules, "filters": filters}
 
-    def _condition(self, name: str, where: str) -> Any:
-        self.places.rows.setdefault(where, name)
+    def _condition(self, name: str, place: str) -> Any:
+        self.places.rows.setdefault(place, name)
         match self.modes[name]:
             case RuleMode.ALWAYS:
                 return True
-            case RuleMode.NEVER | RuleMode.KIND:
+            case RuleMode.NEVER | RuleMode.DEFAULT:
                 return False
             case RuleMode.WHEN:
                 rows = self.groups[name]
-                found = condition_form.condition_of(rows, where, name, self.places, is_final=self.is_final)
-                if found is None:
-                    raise Rejected("invalid_condition", f"{where}: say when", where)
-                return found
+                condition = condition_form.condition_of(rows, place, name, self.places, is_final=self.is_final)
+                if condition is None:
+                    raise Rejected("invalid_condition", f"{place}: say when", place)
+                return condition
 
     def rows(self) -> list[RuleRow]:
         """Return the rules in the order of evaluation, then the filters."""
@@ -120,26 +120,26 @@ class RulesTab(EditorTab):
             "update": _("Update the alert"),
             "filters": _("An alert may open"),
         }
-        said = {name: told(FIELDS[name].label) for name in FIELDS}
+        field_labels = {name: told(FIELDS[name].label) for name in FIELDS}
         return [
             RuleRow(name, labels[name], self.modes[name], self.groups[name],
-                    condition_form.say(self._brought(name), said))
+                    condition_form.describe_condition(self._default_rule(name), field_labels))
             for name in (*self.names, "filters")
         ]  # fmt: skip
 
-    def every_leaf(self) -> list[str]:
+    def every_comparison(self) -> list[str]:
         """Return the paths of all comparison rows."""
-        return [row for name, group in self.groups.items() for row in condition_form.leaves(group, name)]
+        return [row for name, group in self.groups.items() for row in condition_form.comparison_paths(group, name)]
 
     def sentences(self) -> list[tuple[str, RuleRow]]:
         """Return (row path, rule) of every rule, for its sentence."""
         return [(row.name, row) for row in self.rows()]
 
-    def _brought(self, name: str) -> Any:
+    def _default_rule(self, name: str) -> Any:
         if name == "filters":
             return self.kind.filters
-        found = self.kind.rules.get(name)
-        return False if found is None else found
+        rule = self.kind.rules.get(name)
+        return False if rule is None else rule
 
 
 def _row(row: str) -> tuple[str, tuple[int, ...]]:

@@ -26,7 +26,7 @@ NO_DELAY = "none"
 _NUMBERS = frozenset({"delay.alerts", "flapping.alerts", "flood.burst"})
 
 #: Fields of each kind of delay.
-_OF_KIND: Mapping[str, tuple[str, ...]] = {
+_DELAY_FIELDS: Mapping[str, tuple[str, ...]] = {
     "wait": ("wait",),
     "alerts": ("alerts", "within", "per"),
     "every": ("every", "per"),
@@ -52,7 +52,7 @@ class SuppressionFields:
 
 def rows_of(parts: Mapping[str, Any]) -> SuppressionFields:
     """Return the fields of the definition's parts. Raises Rejected if a part has the wrong shape."""
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for part in KEYS:
         value = parts.get(part)
         if value in (None, "", {}, "none"):
@@ -61,26 +61,30 @@ def rows_of(parts: Mapping[str, Any]) -> SuppressionFields:
             value = {"by": value}
         if not isinstance(value, Mapping) or not set(value) <= set(FIELDS[part]):
             raise Rejected("invalid_shaping", f"{part}: is written like {{{', '.join(FIELDS[part])}}}", part)
-        found |= {f"{part}.{name}": str(held) for name, held in value.items() if held is not None}
+        texts |= {f"{part}.{name}": str(setting) for name, setting in value.items() if setting is not None}
         if part == "delay":
-            found["delay.kind"] = next((kind for kind in _OF_KIND if kind in value), "")
-    return SuppressionFields(found)
+            texts["delay.kind"] = next((kind for kind in _DELAY_FIELDS if kind in value), "")
+    return SuppressionFields(texts)
 
 
 def read(post: QueryDict) -> SuppressionFields:
     """Return the posted fields."""
     names = (f"{part}.{name}" for part, names in FIELDS.items() for name in names)
-    return SuppressionFields({name: str(post.get(f"shape.{name}", "")).strip() for name in names})
+    return SuppressionFields({name: str(post.get(f"suppression.{name}", "")).strip() for name in names})
 
 
 def texts_of_delay(delay: object) -> dict[str, str]:
     """Return the field texts of a delay. Empty if it is absent or of a form that the fields cannot show."""
     if delay == NO_DELAY:
         return {"kind": NO_DELAY}
-    kind = next((one for one in _OF_KIND if one in delay), "") if isinstance(delay, Mapping) else ""
-    if not isinstance(delay, Mapping) or not kind or not set(delay) <= set(_OF_KIND[kind]):
+    kind = (
+        next((name_of_kind for name_of_kind in _DELAY_FIELDS if name_of_kind in delay), "")
+        if isinstance(delay, Mapping)
+        else ""
+    )
+    if not isinstance(delay, Mapping) or not kind or not set(delay) <= set(_DELAY_FIELDS[kind]):
         return {}
-    return {"kind": kind, **{str(name): str(held) for name, held in delay.items() if held is not None}}
+    return {"kind": kind, **{str(name): str(setting) for name, setting in delay.items() if setting is not None}}
 
 
 def delay_of(texts: Mapping[str, str]) -> dict[str, Any] | str | None:
@@ -88,24 +92,26 @@ def delay_of(texts: Mapping[str, str]) -> dict[str, Any] | str | None:
     kind = texts.get("kind", "")
     if kind == NO_DELAY:
         return NO_DELAY
-    if kind not in _OF_KIND:
+    if kind not in _DELAY_FIELDS:
         return None
-    found = _part(SuppressionFields({f"delay.{name}": text for name, text in texts.items()}), "delay", _OF_KIND[kind])
+    delay = _part(
+        SuppressionFields({f"delay.{name}": text for name, text in texts.items()}), "delay", _DELAY_FIELDS[kind]
+    )
     # A kind without its duration: the command rejects it by name, instead of silently dropping it here.
-    return found or {kind: ""}
+    return delay or {kind: ""}
 
 
-def parts_of(shapes: SuppressionFields) -> dict[str, Any]:
+def parts_of(suppression: SuppressionFields) -> dict[str, Any]:
     """Return the parts; None for each that is not set."""
-    found: dict[str, Any] = {"delay": delay_of({name: shapes.text(f"delay.{name}") for name in FIELDS["delay"]})}
+    parts: dict[str, Any] = {"delay": delay_of({name: suppression.text(f"delay.{name}") for name in FIELDS["delay"]})}
     for part in ("grouping", "flapping", "flood"):
-        found[part] = _part(shapes, part, FIELDS[part])
-    return {**found, "parent": shapes.text("parent.by") or None}
+        parts[part] = _part(suppression, part, FIELDS[part])
+    return {**parts, "parent": suppression.text("parent.by") or None}
 
 
-def _part(shapes: SuppressionFields, part: str, names: tuple[str, ...]) -> dict[str, Any] | None:
-    found = {name: _value(f"{part}.{name}", text) for name in names if (text := shapes.text(f"{part}.{name}"))}
-    return found if found.keys() - {"per"} else None
+def _part(suppression: SuppressionFields, part: str, names: tuple[str, ...]) -> dict[str, Any] | None:
+    values = {name: _value(f"{part}.{name}", text) for name in names if (text := suppression.text(f"{part}.{name}"))}
+    return values if values.keys() - {"per"} else None
 
 
 def _value(name: str, text: str) -> Any:

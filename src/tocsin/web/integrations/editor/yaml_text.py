@@ -48,7 +48,7 @@ def read(text: str, field: str) -> Any:
         value = _yaml().load(text)
         _count(value, [0])
     except YAMLError as error:
-        raise Rejected("invalid", _said(error), field) from None
+        raise Rejected("invalid", _describe_error(error), field) from None
     except RecursionError:
         raise Rejected("invalid", "This is nested too deeply.", field) from None
     except ValueError:
@@ -66,19 +66,19 @@ def _yaml() -> YAML:
     return yaml
 
 
-def _said(error: YAMLError) -> str:
+def _describe_error(error: YAMLError) -> str:
     mark = getattr(error, "problem_mark", None)
     problem = getattr(error, "problem", None) or "this is not YAML"
     return f"Line {mark.line + 1}, column {mark.column + 1}: {problem}." if mark else f"{problem}."
 
 
-def _count(value: object, seen: list[int]) -> None:
-    seen[0] += 1
-    if seen[0] > MAX_NODES:
+def _count(value: object, counter: list[int]) -> None:
+    counter[0] += 1
+    if counter[0] > MAX_NODES:
         raise Rejected("invalid", "This unfolds to far too much: write it without aliases.", None)
     if isinstance(value, Mapping):
         for part in value.values():
-            _count(part, seen)
+            _count(part, counter)
     elif isinstance(value, list):
         for part in value:
-            _count(part, seen)
+            _count(part, counter)

@@ -22,31 +22,31 @@ from tocsin.web.told import told
 CACHE_SECONDS = 300
 
 
-def of_plans(
+def findings_of_plans(
     connection: Connection, plans: Mapping[int, GroupPlan], now: datetime, ahead: timedelta
 ) -> dict[int, Sequence[CoverageFinding]]:
     """Return {group id: findings} within `ahead` from now, most severe first."""
     version = config_version.current_version(connection)
     keys = {f"on-call-findings:{version}:{ahead.days}:{number}": number for number in plans}
-    known: dict[int, Sequence[CoverageFinding]] = {
-        keys[key]: found for key, found in caches["process"].get_many(keys).items()
+    findings: dict[int, Sequence[CoverageFinding]] = {
+        keys[key]: cached for key, cached in caches["process"].get_many(keys).items()
     }
-    missing = {number: plan for number, plan in plans.items() if number not in known}
+    missing = {number: plan for number, plan in plans.items() if number not in findings}
     if missing:
-        reachable = coverage.reachable(connection)
+        reachable = coverage.reachable_user_ids(connection)
         for number, plan in missing.items():
-            known[number] = coverage_checks.first_of_each(
+            findings[number] = coverage_checks.first_of_each(
                 coverage_checks.problems(coverage_checks.findings(plan, reachable, now, now + ahead))
             )
         caches["process"].set_many(
-            {key: known[number] for key, number in keys.items() if number in missing}, CACHE_SECONDS
+            {key: findings[number] for key, number in keys.items() if number in missing}, CACHE_SECONDS
         )
-    return known
+    return findings
 
 
-def sentences(found: Sequence[CoverageFinding], now: datetime) -> list[str]:
+def sentences(findings: Sequence[CoverageFinding], now: datetime) -> list[str]:
     """Return each finding as the sentence that `say` builds."""
-    return [describe_finding(finding, now) for finding in found]
+    return [describe_finding(finding, now) for finding in findings]
 
 
 def describe_finding(finding: CoverageFinding, now: datetime) -> str:
@@ -55,8 +55,10 @@ def describe_finding(finding: CoverageFinding, now: datetime) -> str:
     if not coverage.has_times(finding):
         return text
     begin = max(finding.since or now, now)
-    when = describe_shift.between(begin, finding.until)
-    if finding.times > 1:
-        again = ngettext("%(count)d time in all", "%(count)d times in all", finding.times) % {"count": finding.times}
-        when = f"{when} ({again})"
-    return f"{text.removesuffix('.')}: {when}."
+    period = describe_shift.format_period(begin, finding.until)
+    if finding.occurrence_count > 1:
+        count_text = ngettext("%(count)d time in all", "%(count)d times in all", finding.occurrence_count) % {
+            "count": finding.occurrence_count
+        }
+        period = f"{period} ({count_text})"
+    return f"{text.removesuffix('.')}: {period}."

@@ -34,34 +34,36 @@ def lines(definition: Mapping[str, Any], names: Mapping[int, str]) -> list[Shift
     """Return the shifts of a schedule definition, highest layer first. `names` is {user id: display name}."""
     stored = sorted(definition["shifts"], key=lambda shift: -shift.get("layer", 1))
     several = len({shift.get("layer", 1) for shift in stored}) > 1
-    return [ShiftLine(shift["name"], shift.get("layer", 1) if several else None, say(shift, names)) for shift in stored]
+    return [
+        ShiftLine(shift["name"], shift.get("layer", 1) if several else None, describe(shift, names)) for shift in stored
+    ]
 
 
-def say(stored: Mapping[str, Any], names: Mapping[int, str]) -> str:
+def describe(stored: Mapping[str, Any], names: Mapping[int, str]) -> str:
     """Describe a shift, such as "Alice, then Bob: each week on Monday at 09:00. primary, then secondary. From 5 January
     2026" with a final full stop."""
     kind = schedules.kind_of(stored)
-    held = stored[kind]
-    users = [names.get(user, "?") for user in held.get("users", ())]
+    details = stored[kind]
+    users = [names.get(user, "?") for user in details.get("users", ())]
     match kind:
         case "rotate":
-            said = [_rotation(held, users)]
+            parts = [_rotation(details, users)]
         case "fixed":
-            said = [_fixed(held, users)]
+            parts = [_fixed(details, users)]
         case _:
-            said = [_("Whoever an iCal calendar names.")]
-    said.append(_roles(held["roles"], in_turn=kind == "rotate"))
+            parts = [_("Whoever an iCal calendar names.")]
+    parts.append(_roles(details["roles"], is_sequence=kind == "rotate"))
     if "time_zone" in stored:
-        said.append(_("In %(zone)s.") % {"zone": stored["time_zone"]})
+        parts.append(_("In %(zone)s.") % {"zone": stored["time_zone"]})
     if stored.get("holidays") == OnHolidays.SKIP:
-        said.append(_("Not on holidays."))
+        parts.append(_("Not on holidays."))
     elif stored.get("holidays") == OnHolidays.ONLY:
-        said.append(_("Only on holidays."))
+        parts.append(_("Only on holidays."))
     if "start" in stored:
-        said.append(_("From %(day)s.") % {"day": _day(stored["start"])})
+        parts.append(_("From %(day)s.") % {"day": _day(stored["start"])})
     if "end" in stored:
-        said.append(_("Until %(day)s.") % {"day": _day(stored["end"])})
-    return " ".join(said)
+        parts.append(_("Until %(day)s.") % {"day": _day(stored["end"])})
+    return " ".join(parts)
 
 
 def role_name(role: str) -> str:
@@ -74,54 +76,54 @@ def role_name(role: str) -> str:
     return words.get(MemberRole(role), role) if role in list(MemberRole) else role
 
 
-def _rotation(held: Mapping[str, Any], users: list[str]) -> str:
-    who = _(", then ").join(users) or _("Nobody")
-    when = _every(held)
-    move = held.get("move", 1)
+def _rotation(details: Mapping[str, Any], users: list[str]) -> str:
+    names = _(", then ").join(users) or _("Nobody")
+    timing = _every(details)
+    move = details.get("move", 1)
     if move != 1:
-        when = f"{when}, " + ngettext("%(count)d place on each time", "%(count)d places on each time", move) % {
+        timing = f"{timing}, " + ngettext("%(count)d place on each time", "%(count)d places on each time", move) % {
             "count": move
         }
-    if "windows" in held:
-        when = f"{when}; " + _("only %(windows)s") % {"windows": windows_in_words(held["windows"])}
-    return f"{who}: {when}."
+    if "windows" in details:
+        timing = f"{timing}; " + _("only %(windows)s") % {"windows": describe_windows(details["windows"])}
+    return f"{names}: {timing}."
 
 
-def _every(held: Mapping[str, Any]) -> str:
-    every, at, on = schedules.step(held["every"]), held["at"], held.get("on")
+def _every(details: Mapping[str, Any]) -> str:
+    every, at, on = schedules.parse_handoff_interval(details["every"]), details["at"], details.get("on")
     if isinstance(every, MonthInterval):
-        often = ngettext("each month", "every %(count)d months", every.count) % {"count": every.count}
+        interval = ngettext("each month", "every %(count)d months", every.count) % {"count": every.count}
         if isinstance(on, str):
-            often = _("%(often)s on the first %(day)s") % {"often": often, "day": _long_day(on)}
+            interval = _("%(often)s on the first %(day)s") % {"often": interval, "day": _long_day(on)}
         elif on:
-            often = _("%(often)s on day %(day)s") % {"often": often, "day": on}
+            interval = _("%(often)s on day %(day)s") % {"often": interval, "day": on}
     elif every % timedelta(weeks=1) == timedelta():
         count = every // timedelta(weeks=1)
-        often = ngettext("each week", "every %(count)d weeks", count) % {"count": count}
+        interval = ngettext("each week", "every %(count)d weeks", count) % {"count": count}
         if on:
-            often = _("%(often)s on %(day)s") % {"often": often, "day": _long_day(on)}
+            interval = _("%(often)s on %(day)s") % {"often": interval, "day": _long_day(on)}
     elif every == timedelta(days=1):
-        often = _("each day")
+        interval = _("each day")
     elif every == timedelta(hours=1):
-        often = _("each hour")
+        interval = _("each hour")
     else:
-        often = _("every %(span)s") % {"span": durations.describe(every)}
-    return _("%(often)s at %(time)s") % {"often": often, "time": at}
+        interval = _("every %(span)s") % {"span": durations.describe(every)}
+    return _("%(often)s at %(time)s") % {"often": interval, "time": at}
 
 
-def _fixed(held: Mapping[str, Any], users: list[str]) -> str:
-    who = ", ".join(users) or _("Nobody")
-    if "windows" in held:
-        when = windows_in_words(held["windows"])
+def _fixed(details: Mapping[str, Any], users: list[str]) -> str:
+    names = ", ".join(users) or _("Nobody")
+    if "windows" in details:
+        timing = describe_windows(details["windows"])
     else:
-        when = f"{_moment(held['from'])} – {_moment(held['to'])}"
-    if "every" in held:
-        count = durations.parse(held["every"]) // timedelta(weeks=1)
-        when = f"{when}, " + ngettext("each week", "every %(count)d weeks", count) % {"count": count}
-    return f"{who}: {when}."
+        timing = f"{_moment(details['from'])} – {_moment(details['to'])}"
+    if "every" in details:
+        count = durations.parse(details["every"]) // timedelta(weeks=1)
+        timing = f"{timing}, " + ngettext("each week", "every %(count)d weeks", count) % {"count": count}
+    return f"{names}: {timing}."
 
 
-def windows_in_words(stored: Iterable[Mapping[str, Any]]) -> str:
+def describe_windows(stored: Iterable[Mapping[str, Any]]) -> str:
     """Describe weekly windows in spec form, such as "Mon–Fri 08:00–18:00, Sat 09:00–12:00"."""
     return ", ".join(_window(window) for window in stored)
 
@@ -147,43 +149,43 @@ def _days(days: list[str]) -> str:
             runs[-1].append(number)
         else:
             runs.append([number])
-    said = [
+    labels = [
         [f"{_short_day(DAYS[run[0]])}–{_short_day(DAYS[run[-1]])}"]
         if len(run) > 2
         else [_short_day(DAYS[number]) for number in run]
         for run in runs
     ]
-    return ", ".join(text for several in said for text in several)
+    return ", ".join(text for run_labels in labels for text in run_labels)
 
 
-def _roles(roles: list[str], *, in_turn: bool) -> str:
-    if roles == [schedules.OWN]:
+def _roles(roles: list[str], *, is_sequence: bool) -> str:
+    if roles == [schedules.OWN_ROLES]:
         return _("Each in their own role.")
-    said = [role_name(role) for role in roles]
-    text = _(", then ").join(said) if in_turn else ", ".join(said)
+    names = [role_name(role) for role in roles]
+    text = _(", then ").join(names) if is_sequence else ", ".join(names)
     return f"{text[:1].upper()}{text[1:]}."
 
 
-def _monday_plus(day: str) -> date:
-    return date(2024, 1, 1 + weekly_windows.day(day).number)  # 1 January 2024 was a Monday
+def _date_of_weekday(day: str) -> date:
+    return date(2024, 1, 1 + weekly_windows.parse_weekday(day).number)  # 1 January 2024 was a Monday
 
 
 def _short_day(day: str) -> str:
-    return date_format(_monday_plus(day), "D")
+    return date_format(_date_of_weekday(day), "D")
 
 
 def _long_day(day: str) -> str:
-    return date_format(_monday_plus(day), "l")
+    return date_format(_date_of_weekday(day), "l")
 
 
 def _day(text: str) -> str:
-    found = datetime.fromisoformat(text)
-    return date_format(found, pgettext("date format", "j M Y")) if len(text) == len("2026-01-05") else _moment(text)
+    moment = datetime.fromisoformat(text)
+    return date_format(moment, pgettext("date format", "j M Y")) if len(text) == len("2026-01-05") else _moment(text)
 
 
 def _moment(text: str) -> str:
-    found = datetime.fromisoformat(text)
-    return f"{date_format(found, pgettext('date format', 'D j M Y'))} {found:%H:%M}"
+    moment = datetime.fromisoformat(text)
+    return f"{date_format(moment, pgettext('date format', 'D j M Y'))} {moment:%H:%M}"
 
 
 def day(at: date) -> str:
@@ -191,13 +193,13 @@ def day(at: date) -> str:
     return date_format(at, pgettext("date format", "D j M"))
 
 
-def between(since: datetime | None, until: datetime | None) -> str:
+def format_period(since: datetime | None, until: datetime | None) -> str:
     """Format a period, such as "Mon 30 Nov 09:00 – Mon 7 Dec 09:00", in the user's zone. An open end is written out."""
-    return f"{_at(since, _('always so far'))} – {_at(until, _('no end known'))}"
+    return f"{_moment_or(since, _('always so far'))} – {_moment_or(until, _('no end known'))}"
 
 
-def _at(at: datetime | None, missing: str) -> str:
+def _moment_or(at: datetime | None, missing: str) -> str:
     if at is None:
         return missing
-    here = timezone.localtime(at)
-    return f"{day(here)} {here.strftime('%H:%M')}"
+    local_time = timezone.localtime(at)
+    return f"{day(local_time)} {local_time.strftime('%H:%M')}"

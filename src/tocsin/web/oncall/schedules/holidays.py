@@ -22,10 +22,10 @@ from tocsin.oncall.changes import commands, specs
 from tocsin.oncall.models import HolidayCalendar
 from tocsin.people.models import Group
 from tocsin.web.http.authorization import actor, may, may_somewhere, offer_own_groups, require, requires
-from tocsin.web.http.request import SignedInRequest, page
+from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.ui.confirm_delete import ask_and_delete
 from tocsin.web.ui.edit_conflicts import FormSnapshot
-from tocsin.web.ui.forms import each, errors_beside, reader_zone, show_rejection
+from tocsin.web.ui.forms import field_error_text, problems_of, show_rejection, user_zone
 
 #: Number of upcoming holidays shown.
 UPCOMING_DAYS = 14
@@ -74,93 +74,97 @@ class DayForm(forms.Form):
 
 
 def _days(data: Any, initial: Iterable[dict[str, Any]]) -> Any:
-    kind = forms.formset_factory(DayForm, extra=3, max_num=MAX_CUSTOM_DAYS, absolute_max=MAX_CUSTOM_DAYS)
-    return kind(data, initial=list(initial), prefix="days")
+    formset_class = forms.formset_factory(DayForm, extra=3, max_num=MAX_CUSTOM_DAYS, absolute_max=MAX_CUSTOM_DAYS)
+    return formset_class(data, initial=list(initial), prefix="days")
 
 
 @require_safe
 def holiday_list(request: SignedInRequest) -> HttpResponse:
     """Render every calendar with its next holiday."""
-    today = request.now.astimezone(reader_zone()).date()
-    rows = [(row, next(iter(_coming(_loaded(row), today, 1)), None)) for row in HolidayCalendar.objects.all()]
-    context = {"rows": rows, "may_add": may_somewhere(request, Permission.TEAMS)}
-    return page(request, "oncall/holidays.html", context)
+    today = request.now.astimezone(user_zone()).date()
+    rows = [(row, next(iter(_upcoming(_loaded(row), today, 1)), None)) for row in HolidayCalendar.objects.all()]
+    context = {"rows": rows, "may_add": may_somewhere(request, Permission.MANAGE_TEAMS)}
+    return render_view(request, "oncall/holidays.html", context)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
     """Render a calendar with its upcoming days, and the form for users who may edit it."""
     row = _find(number) if number is not None else None
-    may_change = may(request, Permission.TEAMS, row.group_id) if row else may_somewhere(request, Permission.TEAMS)
+    may_change = (
+        may(request, Permission.MANAGE_TEAMS, row.group_id) if row else may_somewhere(request, Permission.MANAGE_TEAMS)
+    )
     if not may_change and (row is None or request.method == "POST"):
-        require(request, Permission.TEAMS, row.group_id if row else None)
+        require(request, Permission.MANAGE_TEAMS, row.group_id if row else None)
     form, days = _forms(request, row)
-    seen = FormSnapshot.of(request, "holiday_calendar", row, commands.holiday_calendar_spec)
+    snapshot = FormSnapshot.of(request, "holiday_calendar", row, commands.holiday_calendar_spec)
     if request.method == "POST" and form.is_valid() and days.is_valid():
-        require(request, Permission.TEAMS, form.cleaned_data["group"])
-        kept = _kept(days)
+        require(request, Permission.MANAGE_TEAMS, form.cleaned_data["group"])
+        filled_days = _filled_days(days)
         try:
-            with seen.unchanged():
-                commands.save_holiday_calendar(_spec(form, kept), existing=row, actor=actor(request), now=request.now)
+            with snapshot.unchanged():
+                commands.save_holiday_calendar(
+                    _spec(form, filled_days), existing=row, actor=actor(request), now=request.now
+                )
         except Rejected as rejected:
-            _show(rejected, form, kept)
+            _show_errors(rejected, form, filled_days)
         else:
             messages.success(request, _("Saved."))
             return redirect("holiday_calendars")
     failed = bool(form.errors) or days.total_error_count() > 0
-    today = request.now.astimezone(reader_zone()).date()
+    today = request.now.astimezone(user_zone()).date()
     context = {
         "calendar": row,
-        "seen": seen,
+        "snapshot": snapshot,
         "form": form,
         "days": days,
         "may_change": may_change,
-        "coming": _coming(_loaded(row), today, UPCOMING_DAYS) if row else [],
+        "upcoming": _upcoming(_loaded(row), today, UPCOMING_DAYS) if row else [],
         "regions": holiday_calendars.regions(row.country) if row else (),
-        "needed_by": object_hooks.references_to("holiday_calendar", row.pk) if row else [],
+        "used_by": object_hooks.references_to("holiday_calendar", row.pk) if row else [],
     }
-    return page(request, "oncall/holiday_calendar.html", context, status=422 if failed else 200)
+    return render_view(request, "oncall/holiday_calendar.html", context, status=422 if failed else 200)
 
 
 @require_POST
-@requires(Permission.TEAMS)
-def try_out(request: SignedInRequest) -> HttpResponse:
+@requires(Permission.MANAGE_TEAMS)
+def preview_holidays(request: SignedInRequest) -> HttpResponse:
     """Render the holidays that the unsaved form would produce, while the user types."""
     form, days = _forms(request, None)
-    problem, coming = "", []
+    problem, upcoming = "", []
     if form.is_valid() and days.is_valid():
         try:
-            read = specs.read_holiday_calendar(_spec(form, _kept(days)) | {"name": "x", "group": None})
+            parsed = specs.read_holiday_calendar(_spec(form, _filled_days(days)) | {"name": "x", "group": None})
         except Rejected as rejected:
             problem = rejected.detail
         else:
-            today = request.now.astimezone(reader_zone()).date()
-            loaded = holiday_calendars.load("", read.country, read.region, read.days)
-            coming = _coming(loaded, today, UPCOMING_DAYS)
+            today = request.now.astimezone(user_zone()).date()
+            loaded = holiday_calendars.load("", parsed.country, parsed.region, parsed.days)
+            upcoming = _upcoming(loaded, today, UPCOMING_DAYS)
     context = {
-        "coming": coming,
+        "upcoming": upcoming,
         "problem": problem,
         "regions": holiday_calendars.regions(request.POST.get("country", "")),
     }
-    return page(request, "oncall/holidays_coming.html", context)
+    return render_view(request, "oncall/holidays_preview.html", context)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@requires(Permission.TEAMS)
+@requires(Permission.MANAGE_TEAMS)
 def delete(request: SignedInRequest, number: int) -> HttpResponse:
     """Ask for confirmation, listing the references; then delete the calendar."""
     row = _find(number)
-    require(request, Permission.TEAMS, row.group_id)
+    require(request, Permission.MANAGE_TEAMS, row.group_id)
     return ask_and_delete(
         request,
         row,
         commands.delete_holiday_calendar,
-        what=row.name,
-        back="holiday_calendar",
-        then=("holiday_calendars",),
-        about=_("Take it out of what needs it first, and delete it then."),
-        seen=FormSnapshot.of(request, "holiday_calendar", row, commands.holiday_calendar_spec, is_deleting=True),
-        noun="holiday_calendar",
+        object_name=row.name,
+        back_view="holiday_calendar",
+        success_target=("holiday_calendars",),
+        consequences=_("Take it out of what needs it first, and delete it then."),
+        snapshot=FormSnapshot.of(request, "holiday_calendar", row, commands.holiday_calendar_spec, is_deleting=True),
+        object_type="holiday_calendar",
     )
 
 
@@ -179,7 +183,7 @@ def _forms(request: SignedInRequest, row: HolidayCalendar | None) -> tuple[Calen
     return form, _days(data, row.days if row else [])
 
 
-def _kept(days: Any) -> list[DayForm]:
+def _filled_days(days: Any) -> list[DayForm]:
     return [form for form in days.forms if form.cleaned_data.get("date") or form.cleaned_data.get("name")]
 
 
@@ -199,24 +203,24 @@ def _loaded(row: HolidayCalendar) -> holiday_calendars.HolidayDays:
     return holiday_calendars.load(row.name, row.country, row.region, row.days)
 
 
-def _coming(days: holiday_calendars.HolidayDays, today: date, most: int) -> list[tuple[date, str]]:
+def _upcoming(days: holiday_calendars.HolidayDays, today: date, limit: int) -> list[tuple[date, str]]:
     """Return the next holidays from today, within two years."""
-    found: list[tuple[date, str]] = []
+    upcoming: list[tuple[date, str]] = []
     for number in range(731):
         day = today + timedelta(days=number)
-        if name := days.on(day):
-            found.append((day, name))
-            if len(found) == most:
+        if name := days.holiday_on(day):
+            upcoming.append((day, name))
+            if len(upcoming) == limit:
                 break
-    return found
+    return upcoming
 
 
-def _show(rejected: Rejected, form: CalendarForm, days: Sequence[DayForm]) -> None:
+def _show_errors(rejected: Rejected, form: CalendarForm, days: Sequence[DayForm]) -> None:
     """Show problems of a custom day beside that day, all others beside their field."""
-    for problem in each(rejected):
-        place = problem.field or ""
-        index, _end, field = place.removeprefix("days[").partition("].")
-        if place.startswith("days[") and index.isdecimal() and int(index) < len(days):
-            days[int(index)].add_error(field if field in ("date", "name") else None, errors_beside(problem))
+    for problem in problems_of(rejected):
+        path = problem.field or ""
+        index, _end, field = path.removeprefix("days[").partition("].")
+        if path.startswith("days[") and index.isdecimal() and int(index) < len(days):
+            days[int(index)].add_error(field if field in ("date", "name") else None, field_error_text(problem))
         else:
             show_rejection(form, problem)

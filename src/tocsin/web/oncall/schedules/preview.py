@@ -19,10 +19,10 @@ from tocsin.operate.coverage import coverage
 from tocsin.people.member_roles import MemberRole
 from tocsin.web.oncall.schedules import coverage_warnings
 from tocsin.web.told import told
-from tocsin.web.ui.forms import each
+from tocsin.web.ui.forms import problems_of
 
 #: Horizon of the preview, and maximum number of handoffs shown per role.
-LOOK_AHEAD = timedelta(days=92)
+HORIZON = timedelta(days=92)
 MAX_HANDOFFS = 6
 
 
@@ -32,38 +32,40 @@ class SchedulePreview:
 
     problems: Sequence[str] = ()
     #: Per role: the consecutive assignments.
-    turns: Sequence[tuple[MemberRole, Sequence[OnCall]]] = ()
-    troubles: Sequence[str] = ()
+    assignments: Sequence[tuple[MemberRole, Sequence[OnCall]]] = ()
+    warnings: Sequence[str] = ()
 
 
-def of_spec(spec: Mapping[str, Any], existing: Schedule | None, now: datetime) -> SchedulePreview:
+def preview_of_spec(spec: Mapping[str, Any], existing: Schedule | None, now: datetime) -> SchedulePreview:
     """Return the preview of the spec that the form currently describes."""
     try:
         plan = schedule_preview.plan_with(spec, existing=existing, now=now)
     except Rejected as rejected:
-        return SchedulePreview(problems=[_say(problem, spec) for problem in each(rejected)])
-    return of_plan(plan, spec["name"], now)
+        return SchedulePreview(problems=[_describe_problem(problem, spec) for problem in problems_of(rejected)])
+    return preview_of_plan(plan, spec["name"], now)
 
 
-def of_plan(plan: GroupPlan, schedule: str, now: datetime) -> SchedulePreview:
+def preview_of_plan(plan: GroupPlan, schedule: str, now: datetime) -> SchedulePreview:
     """Return the preview of a group plan that contains the schedule."""
-    drawn = final_schedule.timeline(plan, now, now + LOOK_AHEAD)
-    own = [one for one in drawn.segments if one.schedule == schedule]
-    turns = [(role, [one for one in own if one.role is role][:MAX_HANDOFFS]) for role in MemberRole]
+    timeline = final_schedule.timeline(plan, now, now + HORIZON)
+    segments = [segment for segment in timeline.segments if segment.schedule == schedule]
+    assignments = [
+        (role, [segment for segment in segments if segment.role is role][:MAX_HANDOFFS]) for role in MemberRole
+    ]
     with database.transaction() as connection:
-        reachable = coverage.reachable(connection)
-    found = coverage_checks.findings(plan, reachable, now, now + LOOK_AHEAD, drawn)
+        reachable = coverage.reachable_user_ids(connection)
+    findings = coverage_checks.findings(plan, reachable, now, now + HORIZON, timeline)
     return SchedulePreview(
-        turns=[(role, several) for role, several in turns if several],
-        troubles=coverage_warnings.sentences(coverage_checks.first_of_each(coverage_checks.problems(found)), now),
+        assignments=[(role, role_segments) for role, role_segments in assignments if role_segments],
+        warnings=coverage_warnings.sentences(coverage_checks.first_of_each(coverage_checks.problems(findings)), now),
     )
 
 
-def _say(problem: Rejected, spec: Mapping[str, Any]) -> str:
+def _describe_problem(problem: Rejected, spec: Mapping[str, Any]) -> str:
     """Return the problem in words, with the shift's name in place of the path."""
-    place = problem.field or ""
-    found = re.match(r"shifts\[(\d+)\]\.?(?:rotate|fixed|calendar)?\.?(\w*)", place)
-    if found is None or int(found[1]) >= len(spec["shifts"]):
+    path = problem.field or ""
+    match = re.match(r"shifts\[(\d+)\]\.?(?:rotate|fixed|calendar)?\.?(\w*)", path)
+    if match is None or int(match[1]) >= len(spec["shifts"]):
         return told(problem.detail)
-    text = told(problem.detail.removeprefix(f"{place}: "))
-    return f"{spec['shifts'][int(found[1])]['name']}, {found[2].replace('_', ' ')}: {text}"
+    text = told(problem.detail.removeprefix(f"{path}: "))
+    return f"{spec['shifts'][int(match[1])]['name']}, {match[2].replace('_', ' ')}: {text}"

@@ -18,7 +18,7 @@ from tocsin.oncall.models import CalendarFeed, HolidayCalendar, Override, Schedu
 from tocsin.people import permissions
 from tocsin.people.models import Group
 from tocsin.web.http.authorization import actor, may, offer_own_groups, require, requires
-from tocsin.web.http.request import SignedInRequest, page
+from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.oncall.schedules import describe_shift, preview
 from tocsin.web.oncall.schedules.preview import SchedulePreview
 from tocsin.web.oncall.schedules.shift_forms import (
@@ -31,7 +31,7 @@ from tocsin.web.oncall.schedules.shift_forms import (
 from tocsin.web.ui import references
 from tocsin.web.ui.confirm_delete import ask_and_delete
 from tocsin.web.ui.edit_conflicts import FormSnapshot
-from tocsin.web.ui.forms import offer_own_zone, reader_zone, typed
+from tocsin.web.ui.forms import offer_own_zone, typed, user_zone
 from tocsin.web.ui.formset_actions import rearrange
 
 #: Maximum number of past overrides shown.
@@ -53,79 +53,79 @@ def schedule(request: SignedInRequest, number: int) -> HttpResponse:
         "feed": CalendarFeed.objects.filter(owner=request.user, schedule=row).first(),
         "group_feed": CalendarFeed.objects.filter(owner=request.user, kind="group", group=row.group_id).first(),
         "used_by": references.references_to("schedule", row.pk),
-        "may_change": may(request, Permission.TEAMS, row.group_id),
-        "zone": reader_zone().key,
+        "may_change": may(request, Permission.MANAGE_TEAMS, row.group_id),
+        "zone": user_zone().key,
     }
-    return page(request, "oncall/one_schedule.html", context)
+    return render_view(request, "oncall/schedule.html", context)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@requires(Permission.TEAMS)
+@requires(Permission.MANAGE_TEAMS)
 def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
     """Create or edit a schedule. "Preview" and the buttons that move shifts save nothing."""
-    row = _mine(request, number)
+    row = _editable_schedule(request, number)
     form, shifts = _forms(request, row)
     moved = rearrange(request.POST, "shifts") if request.method == "POST" else None
-    only_shown = moved is not None or "preview" in request.POST
+    is_preview = moved is not None or "preview" in request.POST
     if moved is not None:
         form = ScheduleForm(initial=typed(form))
-        shifts = shifts_formset(None, shifts_formset(moved, ()).as_typed())
+        shifts = shifts_formset(None, shifts_formset(moved, ()).typed_values())
     offer_own_groups(request, form.fields["group"])
-    shown: SchedulePreview | None = None
-    seen = FormSnapshot.of(request, "schedule", row, commands.state_without_overrides)
+    result: SchedulePreview | None = None
+    snapshot = FormSnapshot.of(request, "schedule", row, commands.state_without_overrides)
     if form.is_bound and form.is_valid() and shifts.is_valid():
-        if not only_shown:
-            saved = _saved(request, row, form, shifts, seen)
+        if not is_preview:
+            saved = _save(request, row, form, shifts, snapshot)
             if saved is not None:
                 messages.success(request, _("Saved."))
                 return redirect("group_schedule", saved.group_id)
         else:
-            shown = preview.of_spec(_spec(form, shifts), row, request.now)
+            result = preview.preview_of_spec(_spec(form, shifts), row, request.now)
     failed = bool(form.errors) or shifts.total_error_count() > 0
     context = {
         "schedule": row,
         "form": form,
         "shifts": shifts,
-        "preview": shown,
+        "preview": result,
         "imports": list(row.imports.all()) if row else [],
-        "seen": seen,
+        "snapshot": snapshot,
     }
-    return page(request, "oncall/edit.html", context, status=422 if failed and not only_shown else 200)
+    return render_view(request, "oncall/edit.html", context, status=422 if failed and not is_preview else 200)
 
 
 @require_POST
-@requires(Permission.TEAMS)
-def try_out(request: SignedInRequest, number: int | None = None) -> HttpResponse:
+@requires(Permission.MANAGE_TEAMS)
+def preview_schedule(request: SignedInRequest, number: int | None = None) -> HttpResponse:
     """Render the preview of the unsaved form, while the user types."""
-    row = _mine(request, number)
+    row = _editable_schedule(request, number)
     form, shifts = _forms(request, row)
     offer_own_groups(request, form.fields["group"])
     # The preview does not depend on the name, which users often fill in last.
     form.fields["name"].required = False
-    is_whole = form.is_valid() and shifts.is_valid()
-    unnamed = {"name": form.cleaned_data.get("name") or _("New schedule")}
-    shown = preview.of_spec(_spec(form, shifts) | unnamed, row, request.now) if is_whole else None
-    return page(request, "oncall/preview.html", {"preview": shown})
+    is_valid = form.is_valid() and shifts.is_valid()
+    default_name = {"name": form.cleaned_data.get("name") or _("New schedule")}
+    result = preview.preview_of_spec(_spec(form, shifts) | default_name, row, request.now) if is_valid else None
+    return render_view(request, "oncall/preview.html", {"preview": result})
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@requires(Permission.TEAMS)
+@requires(Permission.MANAGE_TEAMS)
 def delete(request: SignedInRequest, number: int) -> HttpResponse:
     """Ask for confirmation, listing references and the overrides that are deleted too; then delete the schedule."""
     row = find(number)
-    require(request, Permission.TEAMS, row.group_id)
-    coming = len(overrides.current(row, request.now))
-    about = _("Its overrides go with it (%(count)d to come).") % {"count": coming}
+    require(request, Permission.MANAGE_TEAMS, row.group_id)
+    override_count = len(overrides.current(row, request.now))
+    about = _("Its overrides go with it (%(count)d to come).") % {"count": override_count}
     return ask_and_delete(
         request,
         row,
         commands.delete_schedule,
-        what=row.name,
-        back="schedule",
-        then=("group_schedule", row.group_id),
-        about=f"{about} {_('Whoever has a role in the group is on call again, in the order of the group.')}",
-        seen=FormSnapshot.of(request, "schedule", row, commands.state_without_overrides, is_deleting=True),
-        noun="schedule",
+        object_name=row.name,
+        back_view="schedule",
+        success_target=("group_schedule", row.group_id),
+        consequences=f"{about} {_('Whoever has a role in the group is on call again, in the order of the group.')}",
+        snapshot=FormSnapshot.of(request, "schedule", row, commands.state_without_overrides, is_deleting=True),
+        object_type="schedule",
     )
 
 
@@ -137,11 +137,11 @@ def find(number: int) -> Schedule:
     return row
 
 
-def _mine(request: SignedInRequest, number: int | None) -> Schedule | None:
+def _editable_schedule(request: SignedInRequest, number: int | None) -> Schedule | None:
     if number is None:
         return None
     row = find(number)
-    require(request, Permission.TEAMS, row.group_id)
+    require(request, Permission.MANAGE_TEAMS, row.group_id)
     return row
 
 
@@ -150,48 +150,54 @@ def _forms(request: SignedInRequest, row: Schedule | None) -> tuple[ScheduleForm
     if row is not None:
         spec = commands.spec_without_overrides(row)
         begin = {**spec, "group": row.group_id, "holiday_calendars": row.holiday_calendars}
-        return ScheduleForm(data, initial=begin), shifts_formset(data, [initial_shift(one) for one in spec["shifts"]])
+        return ScheduleForm(data, initial=begin), shifts_formset(
+            data, [initial_shift(stored_shift) for stored_shift in spec["shifts"]]
+        )
     group = _first_group(request)
-    fresh: dict[str, Any] = {"time_zone": request.user.time_zone}
+    new_values: dict[str, Any] = {"time_zone": request.user.time_zone}
     if group:
-        fresh = {"group": group.pk, "time_zone": group.time_zone, "name": ""}
+        new_values = {"group": group.pk, "time_zone": group.time_zone, "name": ""}
     members = list(group.memberships.order_by("position").values_list("user__username", flat=True)) if group else []
     shift: dict[str, Any] = {
         "name": _("Weekly"), "kind": "rotate", "every": 1, "unit": "w", "weekday": "mon", "at": "09:00",
         "users": members, "roles": ["primary"], "start_day": _monday(request).isoformat(),
         "layer": 1, "move": 1,
     }  # fmt: skip
-    form = ScheduleForm(data, initial=fresh)
+    form = ScheduleForm(data, initial=new_values)
     offer_own_zone(form)
     return form, shifts_formset(data, [shift])
 
 
 def _monday(request: SignedInRequest) -> date:
     """Return the Monday of the current week, so that a new rotation starts at once."""
-    today = request.now.astimezone(reader_zone()).date()
+    today = request.now.astimezone(user_zone()).date()
     return today - timedelta(days=today.weekday())
 
 
 def _first_group(request: SignedInRequest) -> Group | None:
     """Return the group named in the URL, else the user's first own group."""
-    wanted = request.GET.get("group", "")
+    group_id = request.GET.get("group", "")
     rows = Group.objects.all()
     if request.user.role != Role.ADMIN:
         rows = rows.filter(pk__in=permissions.own_groups(request.user))
-    named = rows.filter(pk=int(wanted)).first() if wanted.isascii() and wanted.isdigit() and len(wanted) < 10 else None
-    return named or rows.filter(pk__in=permissions.own_groups(request.user)).first() or rows.first()
+    requested_group = (
+        rows.filter(pk=int(group_id)).first()
+        if group_id.isascii() and group_id.isdigit() and len(group_id) < 10
+        else None
+    )
+    return requested_group or rows.filter(pk__in=permissions.own_groups(request.user)).first() or rows.first()
 
 
 def _spec(form: ScheduleForm, shifts: ShiftFormSet) -> dict[str, Any]:
-    return {**form.spec(), "shifts": [one.spec() for one in shifts.forms]}
+    return {**form.spec(), "shifts": [shift_form.spec() for shift_form in shifts.forms]}
 
 
-def _saved(
-    request: SignedInRequest, row: Schedule | None, form: ScheduleForm, shifts: ShiftFormSet, seen: FormSnapshot
+def _save(
+    request: SignedInRequest, row: Schedule | None, form: ScheduleForm, shifts: ShiftFormSet, snapshot: FormSnapshot
 ) -> Schedule | None:
-    require(request, Permission.TEAMS, form.cleaned_data["group"])
+    require(request, Permission.MANAGE_TEAMS, form.cleaned_data["group"])
     try:
-        with seen.unchanged():
+        with snapshot.unchanged():
             return commands.save_schedule(_spec(form, shifts), existing=row, actor=actor(request), now=request.now)
     except Rejected as rejected:
         show_problems(rejected, form, shifts.forms)

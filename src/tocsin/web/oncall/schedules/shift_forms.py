@@ -21,7 +21,7 @@ from tocsin.people.models import Group, User
 from tocsin.web.oncall.schedules.widgets import OrderedField, OrderedSelect, WeeklyWindowsField
 from tocsin.web.policies.step_forms import DAYS
 from tocsin.web.ui.choices import ROLES
-from tocsin.web.ui.forms import ZoneField, ZoneSelect, each, errors_beside, show_rejection, typed, zones
+from tocsin.web.ui.forms import ZoneField, ZoneSelect, field_error_text, problems_of, show_rejection, typed, zones
 
 MAX_SHIFTS = 50
 
@@ -84,7 +84,7 @@ class ShiftForm(forms.Form):
         help_text=_("The higher goes before the lower."),
     )
     kind = forms.ChoiceField(label=_("Kind"), choices=KINDS, initial="rotate", widget=forms.RadioSelect)
-    users = OrderedField(label=_("People, in order"), least=2, required=False)
+    users = OrderedField(label=_("People, in order"), min_rows=2, required=False)
     roles = OrderedField(label=_("They are"), required=False)
     every = forms.IntegerField(label=_("Hands over every"), min_value=1, max_value=10000, initial=1, required=False)
     unit = forms.ChoiceField(label=_("Unit"), choices=UNITS, initial="w", required=False)
@@ -124,14 +124,14 @@ class ShiftForm(forms.Form):
     def __init__(self, *args: Any, people: Sequence[tuple[str, str]] = (), **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         _options(self.fields["users"], people)
-        _options(self.fields["roles"], [*ROLES, (schedules.OWN, gettext("their own role in the group"))])
+        _options(self.fields["roles"], [*ROLES, (schedules.OWN_ROLES, gettext("their own role in the group"))])
 
     @property
-    def has_more(self) -> bool:
+    def opens_details(self) -> bool:
         """Whether a rarely used field is set or has an error, so that the section opens."""
         names = ("end_day", "end_time", "time_zone", "move", "holidays")
-        usual = ("", None, "1", 1, str(OnHolidays.RUN), OnHolidays.RUN)
-        return any(self[name].value() not in usual or self[name].errors for name in names)
+        defaults = ("", None, "1", 1, str(OnHolidays.RUN), OnHolidays.RUN)
+        return any(self[name].value() not in defaults or self[name].errors for name in names)
 
     def spec(self) -> dict[str, Any]:
         """Return the shift in spec form."""
@@ -160,25 +160,25 @@ class ShiftForm(forms.Form):
         data = self.cleaned_data
         count, unit = data["every"] or 1, data["unit"]
         months = f"{count} month{'s' if count > 1 else ''}"
-        found: dict[str, Any] = {"every": months if unit == "months" else f"{count}{unit}"}
-        found["at"] = f"{data['at']:%H:%M}" if data["at"] else None
+        rotation: dict[str, Any] = {"every": months if unit == "months" else f"{count}{unit}"}
+        rotation["at"] = f"{data['at']:%H:%M}" if data["at"] else None
         if unit == "months" and data["month_day"]:
-            found["on"] = data["month_day"]
+            rotation["on"] = data["month_day"]
         elif unit in ("w", "months") and data["weekday"]:
-            found["on"] = data["weekday"]
+            rotation["on"] = data["weekday"]
         if data["move"]:
-            found["move"] = data["move"]
+            rotation["move"] = data["move"]
         if data["windows"]:
-            found["windows"] = data["windows"]
-        return found
+            rotation["windows"] = data["windows"]
+        return rotation
 
     def _weeks(self) -> dict[str, Any]:
         weeks = self.cleaned_data["weeks"]
         return {"every": f"{weeks}w"} if weeks else {}
 
-    def show(self, place: str, text: str) -> None:
+    def add_problem(self, path: str, text: str) -> None:
         """Show a problem of the shift's spec beside the field for its path."""
-        field = next((name for beginning, name in _PLACES if re.match(rf"{re.escape(beginning)}\b", place)), None)
+        field = next((name for beginning, name in _PLACES if re.match(rf"{re.escape(beginning)}\b", path)), None)
         self.add_error(field, text)
 
 
@@ -191,59 +191,61 @@ else:
 class ShiftFormSet(_FormSet):
     """The shifts in the order of the schedule."""
 
-    def as_typed(self) -> list[dict[str, Any]]:
+    def typed_values(self) -> list[dict[str, Any]]:
         """Return the typed values, to render the forms again before they are complete."""
         return [typed(form) for form in self.forms]
 
 
 def shifts_formset(data: Any, initial: Iterable[Mapping[str, Any]]) -> ShiftFormSet:
     """Return the formset of a schedule's shifts."""
-    kind = forms.formset_factory(ShiftForm, formset=ShiftFormSet, extra=0, max_num=MAX_SHIFTS, absolute_max=MAX_SHIFTS)
+    formset_class = forms.formset_factory(
+        ShiftForm, formset=ShiftFormSet, extra=0, max_num=MAX_SHIFTS, absolute_max=MAX_SHIFTS
+    )
     people = [(user.username, _person(user)) for user in User.objects.order_by("name", "username")]
-    return kind(data, initial=list(initial), prefix="shifts", form_kwargs={"people": people})  # type: ignore[return-value]
+    return formset_class(data, initial=list(initial), prefix="shifts", form_kwargs={"people": people})  # type: ignore[return-value]
 
 
 def initial_shift(shift: Mapping[str, Any]) -> dict[str, Any]:
     """Return the initial values of a shift's form from its spec."""
     kind = schedules.kind_of(shift)
-    held = shift[kind]
-    found: dict[str, Any] = {
+    details = shift[kind]
+    values: dict[str, Any] = {
         "name": shift["name"],
         "layer": shift.get("layer", 1),
-        "kind": "once" if kind == "fixed" and "windows" not in held else kind,
-        "users": held.get("users", []),
-        "roles": held.get("roles", []),
-        "windows": held.get("windows", []),
+        "kind": "once" if kind == "fixed" and "windows" not in details else kind,
+        "users": details.get("users", []),
+        "roles": details.get("roles", []),
+        "windows": details.get("windows", []),
         "time_zone": shift.get("time_zone", ""),
         "holidays": shift.get("holidays", OnHolidays.RUN),
-        "url": held.get("url", ""),
-        "begins": held.get("from", ""),
-        "ends": held.get("to", ""),
+        "url": details.get("url", ""),
+        "begins": details.get("from", ""),
+        "ends": details.get("to", ""),
     }
     for key in ("start", "end"):
-        found[f"{key}_day"], _sign, found[f"{key}_time"] = shift.get(key, "").partition("T")
+        values[f"{key}_day"], _sign, values[f"{key}_time"] = shift.get(key, "").partition("T")
     if kind == "rotate":
-        on = held.get("on", "")
-        found |= _initial_every(held["every"]) | {"at": held["at"], "move": held.get("move", 1)}
-        found |= {"month_day": on, "weekday": ""} if isinstance(on, int) else {"weekday": on[:3], "month_day": None}
-    elif "every" in held:
-        found["weeks"] = durations.parse(held["every"]) // timedelta(weeks=1)
-    return found
+        on = details.get("on", "")
+        values |= _initial_every(details["every"]) | {"at": details["at"], "move": details.get("move", 1)}
+        values |= {"month_day": on, "weekday": ""} if isinstance(on, int) else {"weekday": on[:3], "month_day": None}
+    elif "every" in details:
+        values["weeks"] = durations.parse(details["every"]) // timedelta(weeks=1)
+    return values
 
 
 def show_problems(rejected: Rejected, form: ScheduleForm, shifts: Sequence[ShiftForm]) -> None:
     """Show problems of a shift beside its fields, all others beside the schedule's fields."""
-    for problem in each(rejected):
-        place = problem.field or ""
-        found = re.fullmatch(r"shifts\[(\d+)\]\.?(.*)", place)
-        if found and int(found[1]) < len(shifts):
-            shifts[int(found[1])].show(found[2], errors_beside(problem))
+    for problem in problems_of(rejected):
+        path = problem.field or ""
+        match = re.fullmatch(r"shifts\[(\d+)\]\.?(.*)", path)
+        if match and int(match[1]) < len(shifts):
+            shifts[int(match[1])].add_problem(match[2], field_error_text(problem))
         else:
             show_rejection(form, problem)
 
 
 def _initial_every(text: str) -> dict[str, Any]:
-    every = schedules.step(text)
+    every = schedules.parse_handoff_interval(text)
     if isinstance(every, MonthInterval):
         return {"every": every.count, "unit": "months"}
     unit = next(name for name, span in _SPANS.items() if every % span == timedelta())

@@ -21,7 +21,7 @@ from tocsin.oncall.changes import commands
 from tocsin.oncall.models import HolidayCalendar, SupportHours
 from tocsin.people.models import Group
 from tocsin.web.http.authorization import actor, may, may_somewhere, offer_own_groups, require, requires
-from tocsin.web.http.request import SignedInRequest, page
+from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.oncall.schedules import describe_shift
 from tocsin.web.oncall.schedules.widgets import WeeklyWindowsField
 from tocsin.web.ui.confirm_delete import ask_and_delete
@@ -67,12 +67,12 @@ def hours_list(request: SignedInRequest) -> HttpResponse:
     with database.transaction() as connection:
         loaded = loader.support_hours(connection)
     rows = [
-        (row, describe_shift.windows_in_words(row.windows), loaded[row.pk].is_open(request.now))
+        (row, describe_shift.describe_windows(row.windows), loaded[row.pk].is_open(request.now))
         for row in SupportHours.objects.select_related("group")
         if row.pk in loaded
     ]
-    return page(
-        request, "oncall/support_hours.html", {"rows": rows, "may_add": may_somewhere(request, Permission.TEAMS)}
+    return render_view(
+        request, "oncall/support_hours.html", {"rows": rows, "may_add": may_somewhere(request, Permission.MANAGE_TEAMS)}
     )
 
 
@@ -80,9 +80,11 @@ def hours_list(request: SignedInRequest) -> HttpResponse:
 def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
     """Create or edit support hours. Users without permission see the form read-only."""
     row = _find(number) if number is not None else None
-    may_change = may(request, Permission.TEAMS, row.group_id) if row else may_somewhere(request, Permission.TEAMS)
+    may_change = (
+        may(request, Permission.MANAGE_TEAMS, row.group_id) if row else may_somewhere(request, Permission.MANAGE_TEAMS)
+    )
     if not may_change and (row is None or request.method == "POST"):
-        require(request, Permission.TEAMS, row.group_id if row else None)
+        require(request, Permission.MANAGE_TEAMS, row.group_id if row else None)
     begin = (
         {
             "name": row.name, "windows": row.windows, "time_zone": row.time_zone,
@@ -98,11 +100,11 @@ def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
     if row is None:
         offer_own_zone(form)
     offer_own_groups(request, form.fields["group"])
-    seen = FormSnapshot.of(request, "support_hours", row, commands.support_hours_spec)
+    snapshot = FormSnapshot.of(request, "support_hours", row, commands.support_hours_spec)
     if request.method == "POST" and form.is_valid():
-        require(request, Permission.TEAMS, form.cleaned_data["group"])
+        require(request, Permission.MANAGE_TEAMS, form.cleaned_data["group"])
         try:
-            with seen.unchanged():
+            with snapshot.unchanged():
                 commands.save_support_hours(form.spec(), existing=row, actor=actor(request), now=request.now)
         except Rejected as rejected:
             show_rejection(form, rejected)
@@ -111,32 +113,32 @@ def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
             return redirect("support_hours")
     context = {
         "hours": row,
-        "seen": seen,
-        "words": describe_shift.windows_in_words(row.windows) if row else "",
+        "snapshot": snapshot,
+        "words": describe_shift.describe_windows(row.windows) if row else "",
         "form": form,
         "may_change": may_change,
-        "needed_by": object_hooks.references_to("support_hours", row.pk) if row else [],
+        "used_by": object_hooks.references_to("support_hours", row.pk) if row else [],
         "has_calendars": HolidayCalendar.objects.exists(),
     }
-    return page(request, "oncall/one_support_hours.html", context, status=422 if form.errors else 200)
+    return render_view(request, "oncall/edit_support_hours.html", context, status=422 if form.errors else 200)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@requires(Permission.TEAMS)
+@requires(Permission.MANAGE_TEAMS)
 def delete(request: SignedInRequest, number: int) -> HttpResponse:
     """Ask for confirmation, listing the references; then delete the support hours."""
     row = _find(number)
-    require(request, Permission.TEAMS, row.group_id)
+    require(request, Permission.MANAGE_TEAMS, row.group_id)
     return ask_and_delete(
         request,
         row,
         commands.delete_support_hours,
-        what=row.name,
-        back="edit_support_hours",
-        then=("support_hours",),
-        about=_("Take them out of what needs them first, and delete them then."),
-        seen=FormSnapshot.of(request, "support_hours", row, commands.support_hours_spec, is_deleting=True),
-        noun="support_hours",
+        object_name=row.name,
+        back_view="edit_support_hours",
+        success_target=("support_hours",),
+        consequences=_("Take them out of what needs them first, and delete them then."),
+        snapshot=FormSnapshot.of(request, "support_hours", row, commands.support_hours_spec, is_deleting=True),
+        object_type="support_hours",
     )
 
 

@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 
 from tocsin.web.oncall.schedules.describe_shift import DAYS
 from tocsin.web.policies.step_forms import DAYS as DAY_NAMES
-from tocsin.web.ui.forms import in_picker
+from tocsin.web.ui.forms import picker_time
 
 #: Maximum number of items in one field.
 MAX_FIELD_ITEMS = 200
@@ -21,10 +21,10 @@ class OrderedSelect(forms.Widget):
 
     template_name = "oncall/widgets/ordered.html"
 
-    def __init__(self, *, least: int, add: Any, attrs: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, *, min_rows: int, add: Any, attrs: Mapping[str, Any] | None = None) -> None:
         super().__init__(dict(attrs or {}))
         self.options: Sequence[tuple[str, Any]] = ()
-        self.least, self.add = least, add
+        self.min_rows, self.add = min_rows, add
 
     def value_from_datadict(self, data: Any, files: Any, name: str) -> list[str]:
         """Return the selected keys in order, without empty ones."""
@@ -41,11 +41,11 @@ class OrderedSelect(forms.Widget):
     def get_context(self, name: str, value: Any, attrs: dict[str, Any] | None) -> dict[str, Any]:
         """Return the template context."""
         context = super().get_context(name, value, attrs)
-        chosen = list(value or ())
-        known = {key for key, _said in self.options}
+        selected = list(value or ())
+        option_keys = {key for key, _label in self.options}
         # A selected item that is no longer an option stays visible; the command rejects it if it is kept.
-        options = [*self.options, *((key, key) for key in dict.fromkeys(chosen) if key not in known)]
-        rows = [*chosen, *[""] * max(1, self.least - len(chosen))]
+        options = [*self.options, *((key, key) for key in dict.fromkeys(selected) if key not in option_keys)]
+        rows = [*selected, *[""] * max(1, self.min_rows - len(selected))]
         return context | {"rows": rows, "options": options, "add": self.add}
 
 
@@ -54,8 +54,8 @@ class OrderedField(forms.Field):
 
     widget: OrderedSelect
 
-    def __init__(self, *, least: int = 1, add: Any = "", **options: Any) -> None:
-        super().__init__(widget=OrderedSelect(least=least, add=add), **options)
+    def __init__(self, *, min_rows: int = 1, add: Any = "", **options: Any) -> None:
+        super().__init__(widget=OrderedSelect(min_rows=min_rows, add=add), **options)
 
     def to_python(self, value: Any) -> list[str]:
         """Return the keys. The command validates them."""
@@ -123,7 +123,7 @@ def _row(window: Mapping[str, Any]) -> dict[str, Any]:
     """Return the row of a window in spec form."""
     if "days" in window:
         return {
-            "days": list(window["days"]), "begins": window["from"], "until": "", "ends": in_picker(window["to"]),
+            "days": list(window["days"]), "begins": window["from"], "until": "", "ends": picker_time(window["to"]),
         }  # fmt: skip
     (first, begins), (last, ends) = (str(window[key]).split(" ") for key in ("from", "to"))
     return {"days": [first], "begins": begins, "until": last, "ends": ends}
@@ -132,5 +132,5 @@ def _row(window: Mapping[str, Any]) -> dict[str, Any]:
 def _list(data: Any, name: str) -> list[str]:
     if hasattr(data, "getlist"):
         return [str(text) for text in data.getlist(name)][:MAX_FIELD_ITEMS]
-    held = data.get(name, [])
-    return list(held) if isinstance(held, list | tuple) else [held]
+    value = data.get(name, [])
+    return list(value) if isinstance(value, list | tuple) else [value]

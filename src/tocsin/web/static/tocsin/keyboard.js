@@ -3,17 +3,17 @@
 "use strict";
 (() => {
   const OFF = "tocsin-shortcuts-off";
-  const PAUSE = 1500; // from "g" to the second key
+  const SEQUENCE_MS = 1500; // from "g" to the second key
   const sheet = document.getElementById("shortcuts");
   const isOff = () => { try { return localStorage.getItem(OFF) === "yes"; } catch { return false; } };
 
   function setOff(off) {
     // Without storage the choice holds for no longer than the page.
     try { if (off) localStorage.setItem(OFF, "yes"); else localStorage.removeItem(OFF); } catch { /* as said */ }
-    drawn();
+    render();
   }
 
-  function drawn() {
+  function render() {
     const off = isOff();
     document.documentElement.toggleAttribute("data-shortcuts-off", off);
     const box = sheet?.querySelector("[data-shortcuts-switch]");
@@ -58,18 +58,18 @@
     return Boolean(button);
   };
 
-  let went = 0;
+  let goPressedAt = 0;
   function act(key) {
-    const goes = Date.now() - went < PAUSE;
-    went = 0;
-    if (goes) {
+    const isGo = Date.now() - goPressedAt < SEQUENCE_MS;
+    goPressedAt = 0;
+    if (isGo) {
       const link = document.querySelector(`[data-go="${CSS.escape(key)}"]`);
       if (link) window.location.href = link.href;
       return Boolean(link);
     }
     switch (key) {
       case "?": open(); return true;
-      case "g": went = Date.now(); return true;
+      case "g": goPressedAt = Date.now(); return true;
       case "j": return move(1);
       case "k": return move(-1);
       case "x": return choose();
@@ -92,5 +92,5 @@
     if (act(event.key)) event.preventDefault();
   });
 
-  drawn();
+  render();
 })();

@@ -5,67 +5,67 @@
 "use strict";
 const ports = new Map(); // port → {visible, since}
 const log = []; // {id, topics}
-const KEEP = 120000;
+const KEEP_MS = 120000;
 const CLOSE_AFTER = 5000;
 const LOST_AFTER = 3000;
 const SILENT_AFTER = 40000; // the server says something each 15 seconds
-let heardAt = 0;
+let lastEventAt = 0;
 let source = null;
 let isOpen = false;
-let openedFrom = Infinity; // the log holds everything since then
+let logStart = Infinity; // the log holds everything since then
 let lastId = 0;
 let lostAt = null;
 let lostTimer = null;
 let closing = null;
 let retry = null;
 
-function tell(message) {
+function broadcast(message) {
   for (const port of ports.keys()) port.postMessage(message);
 }
 
 function hint(id, topics) {
   lastId = Math.max(lastId, id);
   log.push({ id, topics });
-  while (log.length && log[0].id < lastId - KEEP) {
-    openedFrom = Math.max(openedFrom, log.shift().id);
+  while (log.length && log[0].id < lastId - KEEP_MS) {
+    logStart = Math.max(logStart, log.shift().id);
   }
-  tell({ kind: "hint", topics });
+  broadcast({ kind: "hint", topics });
 }
 
 function open() {
   clearTimeout(retry);
   const since = lastId || Math.min(...[...ports.values()].map((port) => port.since));
-  openedFrom = Math.min(openedFrom, since);
+  logStart = Math.min(logStart, since);
   source = new EventSource(`/live?since=${since}`);
-  heardAt = Date.now();
+  lastEventAt = Date.now();
   source.onopen = () => {
     isOpen = true;
-    heardAt = Date.now();
+    lastEventAt = Date.now();
     lostAt = null;
     clearTimeout(lostTimer);
     lostTimer = null;
-    tell({ kind: "open" });
+    broadcast({ kind: "open" });
   };
   source.onerror = () => {
     isOpen = false;
     lostAt ??= Date.now();
     // A page that is just being left also sees an error; and a short break need not frighten anybody.
-    lostTimer ??= setTimeout(() => { if (!isOpen && source) tell({ kind: "lost", since: lostAt }); }, LOST_AFTER);
+    lostTimer ??= setTimeout(() => { if (!isOpen && source) broadcast({ kind: "lost", since: lostAt }); }, LOST_AFTER);
     if (source.readyState === EventSource.CLOSED) {
       // The server refused (too many streams, or it is starting): the browser does not try again by itself.
       source = null;
-      retry = setTimeout(turn, 5000);
+      retry = setTimeout(updateStream, 5000);
     }
   };
   source.addEventListener("hint", (event) => hint(Number(event.lastEventId), event.data.split(" ")));
-  for (const kind of ["hint", "tick", "all"]) source.addEventListener(kind, () => { heardAt = Date.now(); });
+  for (const kind of ["hint", "tick", "all"]) source.addEventListener(kind, () => { lastEventAt = Date.now(); });
   source.addEventListener("tick", (event) => { lastId = Math.max(lastId, Number(event.lastEventId)); });
   source.addEventListener("all", (event) => {
     lastId = Math.max(lastId, Number(event.lastEventId));
-    openedFrom = lastId;
-    tell({ kind: "all" });
+    logStart = lastId;
+    broadcast({ kind: "all" });
   });
-  source.addEventListener("ended", () => { close(); tell({ kind: "ended" }); });
+  source.addEventListener("ended", () => { close(); broadcast({ kind: "ended" }); });
 }
 
 function close() {
@@ -78,25 +78,25 @@ function close() {
   isOpen = false;
 }
 
-function turn() {
-  const wanted = [...ports.values()].some((port) => port.visible);
+function updateStream() {
+  const hasVisiblePort = [...ports.values()].some((port) => port.visible);
   clearTimeout(closing);
-  if (wanted && !source) open();
-  if (!wanted && source) closing = setTimeout(close, CLOSE_AFTER);
+  if (hasVisiblePort && !source) open();
+  if (!hasVisiblePort && source) closing = setTimeout(close, CLOSE_AFTER);
 }
 
 // A network that went away without a word leaves the stream open, and silent.
 setInterval(() => {
-  if (!source || Date.now() - heardAt < SILENT_AFTER) return;
-  const since = lostAt ?? heardAt;
+  if (!source || Date.now() - lastEventAt < SILENT_AFTER) return;
+  const since = lostAt ?? lastEventAt;
   close();
   lostAt = since;
-  tell({ kind: "lost", since });
-  turn();
+  broadcast({ kind: "lost", since });
+  updateStream();
 }, 5000);
 
 function catchUp(port, since) {
-  if (since < openedFrom) {
+  if (since < logStart) {
     port.postMessage({ kind: "all" });
   } else {
     const missed = new Set(log.filter((entry) => entry.id > since).flatMap((entry) => entry.topics));
@@ -107,16 +107,16 @@ function catchUp(port, since) {
 self.onconnect = (event) => {
   const port = event.ports[0];
   port.onmessage = ({ data }) => {
-    if (data.kind === "gone") {
+    if (data.kind === "closed") {
       ports.delete(port);
     } else {
       const isNew = !ports.has(port);
-      ports.set(port, { visible: data.kind === "shown", since: data.since });
+      ports.set(port, { visible: data.kind === "visible", since: data.since });
       if (isNew && isOpen) catchUp(port, data.since);
       if (isOpen) port.postMessage({ kind: "open" });
       else if (lostAt && Date.now() - lostAt > LOST_AFTER) port.postMessage({ kind: "lost", since: lostAt });
     }
-    turn();
+    updateStream();
   };
   port.start();
 };

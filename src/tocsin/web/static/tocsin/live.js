@@ -6,13 +6,13 @@
 (() => {
   const script = document.currentScript;
   const waiting = new Map(); // element id → prepared replacement
-  const busy = new Set();
-  const again = new Set();
-  const missed = new Map(); // element id → since when what it shows may be old
-  const HELD_AGAIN = 400;
-  const MISSED_AGAIN = 5000;
-  const MISSED_FOR = 4000; // one answer that fails, as while a server starts anew, need not frighten anybody
-  const ANSWERED_WITHIN = 15000;
+  const loading = new Set();
+  const refetchNext = new Set();
+  const failedSince = new Map(); // element id → since when what it shows may be old
+  const REFETCH_DELAY = 400;
+  const RETRY_DELAY = 5000;
+  const STALE_AFTER = 4000; // one answer that fails, as while a server starts anew, need not frighten anybody
+  const RESPONSE_TIMEOUT = 15000;
   let lostSince = null;
   let ended = false;
 
@@ -22,8 +22,8 @@
   function receive(message) {
     if (message.kind === "hint") refresh(new Set(message.topics));
     if (message.kind === "all") refresh(null);
-    if (message.kind === "open") back();
-    if (message.kind === "lost") lose(message.since);
+    if (message.kind === "open") handleOpen();
+    if (message.kind === "lost") handleLost(message.since);
     if (message.kind === "ended") window.location.reload();
   }
 
@@ -34,7 +34,7 @@
       stale = topics === null || stale === null ? null : stale.union ? stale.union(topics) : new Set([...stale, ...topics]);
       return;
     }
-    elements().filter((element) => topics === null || hasTopic(element, topics)).forEach(ask);
+    elements().filter((element) => topics === null || hasTopic(element, topics)).forEach(refetch);
   }
   document.addEventListener("visibilitychange", () => {
     if (document.hidden || (stale && !stale.size)) return;
@@ -43,31 +43,31 @@
     refresh(topics);
   });
 
-  async function ask(element) {
+  async function refetch(element) {
     const id = element.id;
-    if (busy.has(id)) { again.add(id); return; }
-    busy.add(id);
-    const begun = Date.now();
-    const known = await fetchInto(element);
-    busy.delete(id);
-    if (known) missed.delete(id); else if (!missed.has(id)) missed.set(id, begun);
-    showOld();
-    if (!known || again.delete(id)) setTimeout(() => askAgain(id), known ? HELD_AGAIN : MISSED_AGAIN);
+    if (loading.has(id)) { refetchNext.add(id); return; }
+    loading.add(id);
+    const startedAt = Date.now();
+    const isHandled = await fetchInto(element);
+    loading.delete(id);
+    if (isHandled) failedSince.delete(id); else if (!failedSince.has(id)) failedSince.set(id, startedAt);
+    showStale();
+    if (!isHandled || refetchNext.delete(id)) setTimeout(() => refetchAgain(id), isHandled ? REFETCH_DELAY : RETRY_DELAY);
   }
 
-  function askAgain(id) {
+  function refetchAgain(id) {
     const current = document.getElementById(id);
-    if (!current) { missed.delete(id); showOld(); } else if (document.hidden) stale = null; else ask(current);
+    if (!current) { failedSince.delete(id); showStale(); } else if (document.hidden) stale = null; else refetch(current);
   }
 
   // Whether what the server has is shown now, or waits to be; a request that nobody answers is given up.
   async function fetchInto(element) {
     const headers = element.dataset.part ? { "X-Part": element.dataset.part } : {};
-    const given = new AbortController();
-    const timer = setTimeout(() => given.abort(), ANSWERED_WITHIN);
+    const controller = new AbortController();
+    const timer = setTimeout(() => controller.abort(), RESPONSE_TIMEOUT);
     try {
-      const response = await fetch(element.dataset.src || window.location.href, { headers, redirect: "error", signal: given.signal });
-      if (response.ok) offer(element, await response.text());
+      const response = await fetch(element.dataset.src || window.location.href, { headers, redirect: "error", signal: controller.signal });
+      if (response.ok) applyUpdate(element, await response.text());
       // Once: whoever stays, for what is typed and not sent yet, is not asked again and again.
       if (response.status === 401 && !ended) { ended = true; window.location.reload(); }
       // What is gone, or not for one's eyes any more, is not asked for again.
@@ -79,24 +79,24 @@
     }
   }
 
-  function offer(element, html) {
+  function applyUpdate(element, html) {
     const current = document.getElementById(element.id);
     if (!current) return;
     const fresh = new DOMParser().parseFromString(html, "text/html").getElementById(element.id);
-    if (!fresh || same(fresh, current)) {
+    if (!fresh || isSame(fresh, current)) {
       // What one sees is how it stands by now, whatever came in between.
-      const seen = fresh?.querySelector("input[name=seen_at]");
-      if (seen) current.querySelectorAll("input[name=seen_at]").forEach((field) => { field.value = seen.value; });
+      const seenAt = fresh?.querySelector("input[name=seen_at]");
+      if (seenAt) current.querySelectorAll("input[name=seen_at]").forEach((field) => { field.value = seenAt.value; });
       waiting.delete(element.id);
       hidePill(current);
       return;
     }
-    if (isHeld(current)) { waiting.set(element.id, fresh); showPill(current, fresh); } else swap(current, fresh);
+    if (isInUse(current)) { waiting.set(element.id, fresh); showPill(current, fresh); } else swap(current, fresh);
   }
 
   // Moments and countdowns move by themselves, and when a form was seen is what a press says: they are no difference.
-  function same(one, other) {
-    const plain = (element) => {
+  function isSame(one, other) {
+    const normalize = (element) => {
       const copy = element.cloneNode(true);
       copy.querySelectorAll("time").forEach((time) => { time.textContent = ""; });
       copy.querySelectorAll(".pill-new").forEach((pill) => pill.remove());
@@ -107,39 +107,39 @@
       copy.querySelectorAll("input[name=csrfmiddlewaretoken], input[name=seen_at]").forEach((field) => field.remove());
       copy.querySelectorAll("[data-sent], [data-pressed]").forEach((part) => { delete part.dataset.sent; delete part.dataset.pressed; });
       // What a script added for those who have scripts.
-      copy.querySelectorAll("[data-dressed]").forEach((part) => part.remove());
+      copy.querySelectorAll("[data-added]").forEach((part) => part.remove());
       copy.querySelectorAll("[data-copy-button]").forEach((button) => { button.hidden = true; });
       return copy.innerHTML;
     };
-    return plain(one) === plain(other);
+    return normalize(one) === normalize(other);
   }
 
-  function isHeld(element) {
+  function isInUse(element) {
     if (element.hasAttribute("data-live-at-once")) return false;
     const pointer = window.matchMedia("(hover: hover)").matches && element.matches(":hover");
     const focus = element.contains(document.activeElement);
-    const chosen = element.querySelector("input[type=checkbox]:checked, details[open], [data-opened]") !== null;
+    const hasOpenControl = element.querySelector("input[type=checkbox]:checked, details[open], [data-opened]") !== null;
     const selection = window.getSelection();
-    const reading = selection && !selection.isCollapsed && element.contains(selection.anchorNode);
-    return pointer || focus || chosen || reading;
+    const isSelecting = selection && !selection.isCollapsed && element.contains(selection.anchorNode);
+    return pointer || focus || hasOpenControl || isSelecting;
   }
 
   function swap(current, fresh) {
-    const known = new Set([...current.querySelectorAll("[data-key]")].map((row) => row.dataset.key));
+    const knownKeys = new Set([...current.querySelectorAll("[data-key]")].map((row) => row.dataset.key));
     waiting.delete(current.id);
     const element = document.importNode(fresh, true);
     current.replaceWith(element);
-    if (known.size) {
-      element.querySelectorAll("[data-key]").forEach((row) => { if (!known.has(row.dataset.key)) row.classList.add("fresh"); });
+    if (knownKeys.size) {
+      element.querySelectorAll("[data-key]").forEach((row) => { if (!knownKeys.has(row.dataset.key)) row.classList.add("fresh"); });
     }
     if (window.htmx) window.htmx.process(element);
     element.dispatchEvent(new CustomEvent("tocsin:swapped", { bubbles: true }));
   }
 
   function showPill(current, fresh) {
-    const known = new Set([...current.querySelectorAll("[data-key]")].map((row) => row.dataset.key));
+    const knownKeys = new Set([...current.querySelectorAll("[data-key]")].map((row) => row.dataset.key));
     const rows = [...fresh.querySelectorAll("[data-key]")];
-    const added = known.size || rows.length ? rows.filter((row) => !known.has(row.dataset.key)).length : 0;
+    const added = knownKeys.size || rows.length ? rows.filter((row) => !knownKeys.has(row.dataset.key)).length : 0;
     let pill = current.querySelector(":scope > .pill-new");
     if (!pill) {
       pill = document.createElement("div");
@@ -158,51 +158,51 @@
   }
 
   // For what no hint tells of: asked again while it says so.
-  const asked = new Map();
+  const polledAt = new Map();
   setInterval(() => {
     if (document.hidden) return;
     document.querySelectorAll("[data-poll]").forEach((element) => {
-      if (Date.now() - (asked.get(element.id) ?? 0) < Number(element.dataset.poll)) return;
-      asked.set(element.id, Date.now());
-      ask(element);
+      if (Date.now() - (polledAt.get(element.id) ?? 0) < Number(element.dataset.poll)) return;
+      polledAt.set(element.id, Date.now());
+      refetch(element);
     });
   }, 500);
 
   // Whatever was held is shown once pointer and focus have left.
-  function settle() {
+  function applyWaiting() {
     for (const [id, fresh] of waiting) {
       const current = document.getElementById(id);
-      if (!current) waiting.delete(id); else if (!isHeld(current)) swap(current, fresh);
+      if (!current) waiting.delete(id); else if (!isInUse(current)) swap(current, fresh);
     }
   }
-  setInterval(settle, 500);
+  setInterval(applyWaiting, 500);
 
   /* ---- the connection ---- */
-  const tellWorker = (message) => navigator.serviceWorker?.controller?.postMessage(message);
+  const postToServiceWorker = (message) => navigator.serviceWorker?.controller?.postMessage(message);
 
-  function lose(since) {
-    if (lostSince === null) tellWorker({ kind: "lost", since });
+  function handleLost(since) {
+    if (lostSince === null) postToServiceWorker({ kind: "lost", since });
     lostSince ??= since;
-    showOld();
+    showStale();
   }
 
-  function back() {
-    if (lostSince !== null) tellWorker({ kind: "open" });
+  function handleOpen() {
+    if (lostSince !== null) postToServiceWorker({ kind: "open" });
     lostSince = null;
     document.documentElement.dataset.live = "open";
-    showOld();
+    showStale();
   }
 
   // Without the stream nothing is told, and without an answer what was told of is not shown.
-  function showOld() {
-    const old = [...missed.values()].filter((since) => Date.now() - since > MISSED_FOR);
-    if (lostSince !== null) old.push(lostSince);
-    document.querySelectorAll("[data-live-chip]").forEach((chip) => { chip.hidden = old.length > 0 || document.documentElement.dataset.live !== "open"; });
+  function showStale() {
+    const staleTimes = [...failedSince.values()].filter((since) => Date.now() - since > STALE_AFTER);
+    if (lostSince !== null) staleTimes.push(lostSince);
+    document.querySelectorAll("[data-live-chip]").forEach((chip) => { chip.hidden = staleTimes.length > 0 || document.documentElement.dataset.live !== "open"; });
     const box = document.getElementById("lost");
     if (!box) return;
-    box.hidden = !old.length;
-    if (!old.length) return;
-    const time = new Date(Math.min(...old)).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+    box.hidden = !staleTimes.length;
+    if (!staleTimes.length) return;
+    const time = new Date(Math.min(...staleTimes)).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" });
     const german = document.documentElement.lang.startsWith("de");
     box.textContent = box.dataset.text.replace("{since}", `${german ? "seit" : "since"} ${time}`);
   }
@@ -213,11 +213,11 @@
     const worker = new SharedWorker(script.dataset.worker, "tocsin-live");
     worker.port.onmessage = (event) => receive(event.data);
     worker.port.start();
-    const tell = () => worker.port.postMessage({ kind: document.hidden ? "hidden" : "shown", since });
-    document.addEventListener("visibilitychange", tell);
-    window.addEventListener("pagehide", () => worker.port.postMessage({ kind: "gone" }));
-    window.addEventListener("pageshow", (event) => { if (event.persisted) tell(); });
-    tell();
+    const postState = () => worker.port.postMessage({ kind: document.hidden ? "hidden" : "visible", since });
+    document.addEventListener("visibilitychange", postState);
+    window.addEventListener("pagehide", () => worker.port.postMessage({ kind: "closed" }));
+    window.addEventListener("pageshow", (event) => { if (event.persisted) postState(); });
+    postState();
   }
 
   // A browser without shared workers: one stream a page.
@@ -236,9 +236,9 @@
         });
       }
     };
-    const turn = () => { if (document.hidden) { source?.close(); source = null; } else if (!source) open(); };
-    document.addEventListener("visibilitychange", turn);
-    turn();
+    const toggleStream = () => { if (document.hidden) { source?.close(); source = null; } else if (!source) open(); };
+    document.addEventListener("visibilitychange", toggleStream);
+    toggleStream();
   }
 
   if (elements().length) (typeof SharedWorker === "function" ? connectWorker : connectAlone)();

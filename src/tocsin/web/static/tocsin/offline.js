@@ -2,21 +2,21 @@
 "use strict";
 (() => {
   const box = document.getElementById("offline");
-  const say = (moment) => new Date(moment).toLocaleString(document.documentElement.lang, { weekday: "short", hour: "2-digit", minute: "2-digit", second: "2-digit" });
+  const formatTime = (moment) => new Date(moment).toLocaleString(document.documentElement.lang, { weekday: "short", hour: "2-digit", minute: "2-digit", second: "2-digit" });
   for (const name of ["since", "reached"]) {
     const moment = Number(box.dataset[name]);
     const line = box.querySelector(`[data-line=${name}]`);
     if (!moment || !line) continue;
     const time = line.querySelector("time");
     time.dateTime = new Date(moment).toISOString();
-    time.textContent = say(moment);
+    time.textContent = formatTime(moment);
     line.hidden = false;
   }
   async function tryAgain() {
     try {
       // Not through the browser's cache: only the server itself can say that it is back.
-      const answer = await fetch("/healthz", { cache: "no-store" });
-      if (answer.ok) window.location.reload();
+      const response = await fetch("/healthz", { cache: "no-store" });
+      if (response.ok) window.location.reload();
     } catch { /* still without: the next turn asks again */ }
   }
   box.querySelector("button").addEventListener("click", () => window.location.reload());

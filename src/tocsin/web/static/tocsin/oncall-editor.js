@@ -5,9 +5,9 @@
   const isGerman = document.documentElement.lang.startsWith("de");
   const words = isGerman ? { up: "Nach oben", down: "Nach unten" } : { up: "Move up", down: "Move down" };
 
-  function tell(element) { element.dispatchEvent(new Event("change", { bubbles: true })); }
+  function fireChange(element) { element.dispatchEvent(new Event("change", { bubbles: true })); }
 
-  function dress(list) {
+  function addMoveButtons(list) {
     [...list.children].forEach((item) => {
       if (item.querySelector(".moves")) return;
       const moves = document.createElement("span");
@@ -22,7 +22,7 @@
           if (!other || !item.querySelector("select").value || !other.querySelector("select").value) return;
           if (direction < 0) other.before(item); else other.after(item);
           button.focus();
-          tell(item.querySelector("select"));
+          fireChange(item.querySelector("select"));
         });
         moves.append(button);
       }
@@ -31,7 +31,7 @@
   }
 
   // One empty place at the end, and no more.
-  function settle(list) {
+  function normalizeRows(list) {
     const empty = [...list.children].filter((item) => !item.querySelector("select").value);
     empty.slice(0, -1).forEach((item) => { if (item !== list.lastElementChild && !item.contains(document.activeElement)) item.remove(); });
     const last = list.lastElementChild;
@@ -44,10 +44,10 @@
       select.setAttribute("aria-label", `${list.children.length + 1}.`);
       list.append(next);
     }
-    dress(list);
+    addMoveButtons(list);
   }
 
-  function settleWindows(windows) {
+  function addEmptyWindow(windows) {
     const rows = [...windows.children];
     const last = rows[rows.length - 1];
     if (![...last.querySelectorAll("input")].some((input) => (input.type === "checkbox" ? input.checked : input.value))) return;
@@ -63,13 +63,13 @@
 
   document.addEventListener("change", (event) => {
     const list = event.target.closest?.("[data-ordered]");
-    if (list) settle(list);
+    if (list) normalizeRows(list);
     const windows = event.target.closest?.("[data-windows]");
-    if (windows) settleWindows(windows);
+    if (windows) addEmptyWindow(windows);
   });
   document.addEventListener("click", (event) => {
-    if (event.target.closest?.("[data-formset-add]")) setTimeout(() => { start(); tell(document.getElementById("schedule-form")); }, 0);
+    if (event.target.closest?.("[data-formset-add]")) setTimeout(() => { start(); fireChange(document.getElementById("schedule-form")); }, 0);
   });
-  function start() { document.querySelectorAll("[data-ordered]").forEach(settle); }
+  function start() { document.querySelectorAll("[data-ordered]").forEach(normalizeRows); }
   start();
 })();

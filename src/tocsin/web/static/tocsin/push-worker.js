@@ -5,22 +5,22 @@
   const CHANGED = "/push/changed";
 
   self.addEventListener("push", (event) => {
-    let says = {};
-    try { says = event.data.json(); } catch { /* a push without words still rings, as browsers demand */ }
-    event.waitUntil(show(says));
+    let payload = {};
+    try { payload = event.data.json(); } catch { /* a push without words still rings, as browsers demand */ }
+    event.waitUntil(show(payload));
   });
 
-  function show(says) {
-    const most = self.Notification?.maxActions ?? 2;
-    return self.registration.showNotification(says.title || "Tocsin", {
-      body: says.text || "Open Tocsin to see what it is.",
-      tag: says.tag || says.id,
-      renotify: Boolean(says.tag || says.id),
-      requireInteraction: Boolean(says.is_urgent),
+  function show(payload) {
+    const maxActions = self.Notification?.maxActions ?? 2;
+    return self.registration.showNotification(payload.title || "Tocsin", {
+      body: payload.text || "Open Tocsin to see what it is.",
+      tag: payload.tag || payload.id,
+      renotify: Boolean(payload.tag || payload.id),
+      requireInteraction: Boolean(payload.is_urgent),
       icon: tocsin.icon,
       badge: tocsin.badge,
-      actions: (says.acts ?? []).slice(0, most),
-      data: { url: says.url || "/", token: says.token, tag: says.tag || says.id, title: says.title },
+      actions: (payload.acts ?? []).slice(0, maxActions),
+      data: { url: payload.url || "/", token: payload.token, tag: payload.tag || payload.id, title: payload.title },
     });
   }
 
@@ -33,13 +33,13 @@
   async function act(command, data) {
     let text = "";
     try {
-      const answer = await fetch(ACT, {
+      const response = await fetch(ACT, {
         method: "POST",
         credentials: "omit",
         headers: { "Content-Type": "application/json" },
         body: JSON.stringify({ token: data.token, command }),
       });
-      text = (await answer.json()).text;
+      text = (await response.json()).text;
     } catch { /* said below */ }
     await self.registration.showNotification(text || "Tocsin could not be reached: nothing was done.", {
       body: text ? data.title || "" : "Tap to open the alert, and press the button there.",

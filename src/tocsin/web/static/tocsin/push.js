@@ -6,7 +6,7 @@
   const form = box.querySelector("form");
   const states = box.querySelectorAll("[data-push-state]");
 
-  function say(state) {
+  function showState(state) {
     states.forEach((part) => { part.hidden = !part.dataset.pushState.split(" ").includes(state); });
   }
 
@@ -29,40 +29,40 @@
   }
 
   async function begin() {
-    if (!window.isSecureContext) return say("insecure");
+    if (!window.isSecureContext) return showState("insecure");
     if (!("serviceWorker" in navigator) || !("PushManager" in window) || !("Notification" in window)) {
-      return say(isApple && !isInstalled ? "install" : "unable");
+      return showState(isApple && !isInstalled ? "install" : "unable");
     }
-    if (Notification.permission === "denied") return say("denied");
+    if (Notification.permission === "denied") return showState("denied");
     const subscription = await current();
-    const mine = subscription && document.querySelector(`[data-device="${await hash(subscription.endpoint)}"]`);
-    if (!mine) return say("ready");
-    mine.querySelector("[data-this-device]").hidden = false;
-    return say("on");
+    const ownDevice = subscription && document.querySelector(`[data-device="${await hash(subscription.endpoint)}"]`);
+    if (!ownDevice) return showState("ready");
+    ownDevice.querySelector("[data-this-device]").hidden = false;
+    return showState("on");
   }
 
   async function subscribe() {
     const key = bytes(box.dataset.key);
     // Permission is asked for here, where somebody has just pressed a button, and nowhere else.
-    if ((await Notification.requestPermission()) !== "granted") return say("denied");
+    if ((await Notification.requestPermission()) !== "granted") return showState("denied");
     const registration = await navigator.serviceWorker.register(box.dataset.worker);
     await navigator.serviceWorker.ready;
-    const before = await registration.pushManager.getSubscription();
-    if (before) await before.unsubscribe();
-    const made = await registration.pushManager.subscribe({ userVisibleOnly: true, applicationServerKey: key });
-    form.elements.subscription.value = JSON.stringify(made);
+    const previous = await registration.pushManager.getSubscription();
+    if (previous) await previous.unsubscribe();
+    const created = await registration.pushManager.subscribe({ userVisibleOnly: true, applicationServerKey: key });
+    form.elements.subscription.value = JSON.stringify(created);
     form.submit();
     return null;
   }
 
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
-    say("busy");
+    showState("busy");
     try {
       await subscribe();
     } catch (error) {
       box.querySelector("[data-push-error]").textContent = error.message;
-      say("failed");
+      showState("failed");
     }
   });
 

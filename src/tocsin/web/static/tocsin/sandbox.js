@@ -9,31 +9,31 @@
   async function send(form, extra) {
     const body = new FormData(form);
     for (const [name, value] of Object.entries(extra ?? {})) body.set(name, value);
-    const answer = await fetch(form.action, {
+    const response = await fetch(form.action, {
       method: "POST", body, headers: { Accept: "application/json" }, redirect: "error", signal: AbortSignal.timeout(TIMEOUT_MS),
     });
-    if (!answer.ok) throw new Error(`${answer.status}`);
-    return answer.json();
+    if (!response.ok) throw new Error(`${response.status}`);
+    return response.json();
   }
 
   function line(form, kind, text) {
-    const place = form.parentElement.querySelector("[data-answers]");
-    const made = document.createElement("div");
-    made.className = kind;
-    made.dir = "auto";
-    made.textContent = text;
-    place.append(made);
-    return made;
+    const list = form.parentElement.querySelector("[data-answers]");
+    const element = document.createElement("div");
+    element.className = kind;
+    element.dir = "auto";
+    element.textContent = text;
+    list.append(element);
+    return element;
   }
 
   // What was answered stays until the reader goes on: the list may not be drawn anew over it.
-  const hold = (form) => form.closest(".sandbox-card").setAttribute("data-opened", "");
+  const keepOpen = (form) => form.closest(".sandbox-card").setAttribute("data-opened", "");
 
   document.addEventListener("submit", async (event) => {
     const form = event.target.closest("form[data-sandbox]");
     if (!form || event.defaultPrevented) return;
     event.preventDefault();
-    hold(form);
+    keepOpen(form);
     const button = event.submitter;
     const kind = form.dataset.sandbox;
     // A phone takes every key, and a conversation every line; one tap on a button is one answer.
@@ -68,7 +68,7 @@
 
   function callOf(element) {
     const phone = element.closest("[data-call]");
-    if (!calls.has(phone)) calls.set(phone, { phone, state: "waits", asked: "", turn: 0 });
+    if (!calls.has(phone)) calls.set(phone, { phone, state: "waits", expectedDigit: "", utterance: 0 });
     return calls.get(phone);
   }
 
@@ -104,25 +104,25 @@
     };
     once();
     call.ringing = setInterval(once, 2500);
-    call.givesUp = setTimeout(() => call.state === "rings" && show(call, "over"), 30000);
+    call.timeout = setTimeout(() => call.state === "rings" && show(call, "over"), 30000);
   }
 
   function silence(call) {
     clearInterval(call.ringing);
-    clearTimeout(call.givesUp);
+    clearTimeout(call.timeout);
   }
 
-  function say(call, parts, language, done) {
+  function speak(call, parts, language, done) {
     const captions = call.phone.querySelector("[data-captions]");
     captions.replaceChildren(...parts.map((part) => Object.assign(document.createElement("p"), { textContent: part })));
     if (!speech) return done?.();
     speech.cancel();
-    const turn = ++call.turn;
+    const utterance = ++call.utterance;
     parts.forEach((part, index) => {
       const spoken = new SpeechSynthesisUtterance(part);
       spoken.lang = language;
       spoken.rate = 0.95;
-      if (index === parts.length - 1) spoken.onend = () => call.turn === turn && done?.();
+      if (index === parts.length - 1) spoken.onend = () => call.utterance === utterance && done?.();
       speech.speak(spoken);
     });
     return null;
@@ -131,23 +131,23 @@
   // One key after the other: what a key does depends on what was asked before it.
   function press(call, digit) {
     const form = call.phone.querySelector("form");
-    hold(form);
+    keepOpen(form);
     show(call, "goes");
     call.last = (call.last ?? Promise.resolve()).catch(() => {}).then(() => key(call, form, digit));
     return call.last;
   }
 
   async function key(call, form, digit) {
-    const step = await send(form, { digit, asked: call.asked });
-    call.asked = step.asked;
+    const step = await send(form, { digit, expected_digit: call.expectedDigit });
+    call.expectedDigit = step.expected_digit;
     call.phone.querySelectorAll(".key").forEach((key) => key.classList.toggle("works", step.keys.includes(key.value)));
-    say(call, step.say, step.language, step.is_over ? () => hangUp(call) : null);
+    speak(call, step.sentences, step.language, step.is_over ? () => hangUp(call) : null);
     // Where the browser cannot speak aloud, the words stand there and the call has ended all the same.
     if (step.is_over && !(speech && speech.getVoices().length)) hangUp(call);
   }
 
   function hangUp(call) {
-    call.turn += 1;
+    call.utterance += 1;
     speech?.cancel();
     show(call, "over");
   }
@@ -168,9 +168,9 @@
       const call = callOf(phone);
       phone.querySelector("[data-call-buttons]").hidden = false;
       const at = phone.closest(".sandbox-card").querySelector("header time")?.dateTime;
-      const said = document.querySelector('meta[name="tocsin-now"]');
-      const loaded = said ? Date.parse(said.content) - performance.timeOrigin : 0;
-      const now = said ? performance.timeOrigin + loaded + performance.now() : Date.now();
+      const clockMeta = document.querySelector('meta[name="tocsin-now"]');
+      const loaded = clockMeta ? Date.parse(clockMeta.content) - performance.timeOrigin : 0;
+      const now = clockMeta ? performance.timeOrigin + loaded + performance.now() : Date.now();
       show(call, at && now - Date.parse(at) < FRESH ? "rings" : "waits");
     });
   }

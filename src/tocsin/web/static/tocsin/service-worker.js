@@ -41,7 +41,7 @@ self.addEventListener("fetch", (event) => {
 async function navigate(event) {
   try {
     const response = (await event.preloadResponse) || (await fetch(event.request));
-    event.waitUntil(answered());
+    event.waitUntil(recordResponse());
     return response;
   } catch {
     return offline();
@@ -51,48 +51,48 @@ async function navigate(event) {
 async function offline() {
   const { reached, lost } = await state();
   const since = lost ?? Date.now();
-  if (!lost) await keep({ reached, lost: since });
-  const page = await caches.match(tocsin.offline);
-  if (!page) return Response.error();
-  const text = (await page.text()).replace('data-since=""', `data-since="${since}"`).replace('data-reached=""', `data-reached="${reached ?? ""}"`);
-  return new Response(text, { status: 503, headers: page.headers });
+  if (!lost) await saveState({ reached, lost: since });
+  const response = await caches.match(tocsin.offline);
+  if (!response) return Response.error();
+  const text = (await response.text()).replace('data-since=""', `data-since="${since}"`).replace('data-reached=""', `data-reached="${reached ?? ""}"`);
+  return new Response(text, { status: 503, headers: response.headers });
 }
 
 /* ---- static files: their address changes with their content, so what is kept is right ---- */
 async function fromCache(request) {
   const cache = await caches.open(CACHE);
-  const kept = await cache.match(request, { ignoreVary: true });
-  if (kept) return kept;
+  const cached = await cache.match(request, { ignoreVary: true });
+  if (cached) return cached;
   const response = await fetch(request);
   if (response.ok && response.status === 200) await cache.put(request, response.clone());
   return response;
 }
 
 /* ---- since when ---- */
-let known = null;
+let cachedState = null;
 
 async function state() {
-  if (known) return known;
-  const kept = await (await caches.open(STATE)).match(STATE_KEY);
-  known = kept ? await kept.json() : {};
-  return known;
+  if (cachedState) return cachedState;
+  const cached = await (await caches.open(STATE)).match(STATE_KEY);
+  cachedState = cached ? await cached.json() : {};
+  return cachedState;
 }
 
-async function keep(next) {
-  known = next;
+async function saveState(next) {
+  cachedState = next;
   await (await caches.open(STATE)).put(STATE_KEY, new Response(JSON.stringify(next)));
 }
 
-async function answered() {
+async function recordResponse() {
   const before = await state();
   const now = Date.now();
   // Once a minute is exact enough, and spares the disk.
-  if (before.lost || !(now - before.reached < 60000)) await keep({ reached: now });
+  if (before.lost || !(now - before.reached < 60000)) await saveState({ reached: now });
 }
 
 // Pages hear of a lost connection before anybody opens another one.
 self.addEventListener("message", (event) => {
   const { kind, since } = event.data ?? {};
-  if (kind === "lost") event.waitUntil(state().then((before) => (before.lost ? null : keep({ ...before, lost: since }))));
-  if (kind === "open") event.waitUntil(answered());
+  if (kind === "lost") event.waitUntil(state().then((before) => (before.lost ? null : saveState({ ...before, lost: since }))));
+  if (kind === "open") event.waitUntil(recordResponse());
 });

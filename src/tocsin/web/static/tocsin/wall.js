@@ -5,13 +5,13 @@
   const clock = document.querySelector("[data-wall-clock]");
   const started = Date.now();
 
-  function turn() {
+  function tick() {
     const now = new Date(window.tocsin ? window.tocsin.now() : Date.now());
     clock.textContent = now.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
     const isNight = now.getHours() === 4 && now.getMinutes() === 0;
     if (isNight && Date.now() - started > 3600000 && navigator.onLine) window.location.reload();
   }
-  setInterval(turn, 1000);
+  setInterval(tick, 1000);
 
   // A browser gives the lock up whenever the page is hidden; refused, the screen's own settings decide.
   async function stayAwake() {

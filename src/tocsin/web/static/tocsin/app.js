@@ -1,0 +1,322 @@
+/* What every page does beyond links and forms: times that stay true, copy buttons, guarded forms, menus.
+   Nothing here decides anything; without it every page still reads and acts. */
+"use strict";
+(() => {
+  const clockMeta = document.querySelector('meta[name="tocsin-now"]');
+  // The server's clock is the one that decides; this machine's may be off.
+  const offset = clockMeta ? Date.parse(clockMeta.content) - Date.now() : 0;
+  const now = () => Date.now() + offset;
+
+  /* ---- moments and countdowns: the same words as the server's ---- */
+  const language = document.documentElement.lang || "en";
+  const words = language.startsWith("de")
+    ? { just: "gerade eben", soon: "gleich", ago: "vor %s", in: "in %s", d: "T", h: "Std.", min: "Min.", now: "jetzt", days: "%s Tage" }
+    : { just: "just now", soon: "in a moment", ago: "%s ago", in: "in %s", d: "d", h: "h", min: "min", now: "now", days: "%s days" };
+
+  function formatMoment(at) {
+    const seconds = Math.trunc((now() - at) / 1000);
+    const size = Math.abs(seconds);
+    if (size < 45) return seconds > -10 ? words.just : words.soon;
+    for (const [length, name] of [[86400, "d"], [3600, "h"], [60, "min"]]) {
+      const amount = Math.round(size / length);
+      if (amount >= 1 && size >= length * 0.75) {
+        return (seconds > 0 ? words.ago : words.in).replace("%s", `${amount} ${words[name]}`);
+      }
+    }
+    return words.just;
+  }
+
+  function formatTimeLeft(at) {
+    const seconds = Math.trunc((at - now()) / 1000);
+    if (seconds <= 0) return words.now;
+    const hours = Math.trunc(seconds / 3600);
+    if (hours >= 48) return words.days.replace("%s", Math.trunc(hours / 24));
+    const two = (number) => String(number).padStart(2, "0");
+    const minutes = Math.trunc((seconds % 3600) / 60);
+    return hours ? `${hours}:${two(minutes)}:${two(seconds % 60)}` : `${minutes}:${two(seconds % 60)}`;
+  }
+
+  function setText(element, text) {
+    if (element.textContent !== text) element.textContent = text;
+  }
+
+  let ticks = 0;
+  function tick() {
+    document.querySelectorAll("time[data-countdown]").forEach((time) => setText(time, formatTimeLeft(Date.parse(time.dateTime))));
+    if (ticks++ % 10 === 0) {
+      document.querySelectorAll("time[data-relative]").forEach((time) => setText(time, formatMoment(Date.parse(time.dateTime))));
+    }
+  }
+  setInterval(() => document.hidden || tick(), 1000);
+  document.addEventListener("visibilitychange", () => { ticks = 0; tick(); });
+
+  /* ---- copy buttons ---- */
+  function showCopyButtons(root) {
+    if (!navigator.clipboard) return;
+    root.querySelectorAll("[data-copy-button]").forEach((button) => { button.hidden = false; });
+  }
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest("[data-copy-button]");
+    if (!button) return;
+    const field = button.closest("[data-copy]").querySelector("input, textarea, pre");
+    await navigator.clipboard.writeText(field.value ?? field.textContent.trimEnd());
+    const label = button.querySelector("span");
+    const before = label.textContent;
+    label.textContent = button.dataset.done;
+    setTimeout(() => { label.textContent = before; }, 1600);
+  });
+
+  /* ---- menus close when one looks elsewhere, or presses Escape ---- */
+  document.addEventListener("click", (event) => {
+    document.querySelectorAll("details.menu[open]").forEach((menu) => {
+      if (!menu.contains(event.target)) menu.open = false;
+    });
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape") return;
+    const menu = document.querySelector("details.menu[open]");
+    if (menu) { menu.open = false; menu.querySelector("summary").focus(); }
+  });
+
+  /* ---- forms: a second press sends nothing twice; what was typed is not lost by a stray click ---- */
+  const typed = new Set();
+  document.addEventListener("input", (event) => {
+    const form = event.target.closest("form[data-guard]");
+    if (form) typed.add(form);
+  });
+  // A page that answers a form, with what is wrong or one row more, has saved nothing of it yet.
+  if (document.documentElement.hasAttribute("data-form-response")) {
+    document.querySelectorAll("form[data-guard]").forEach((form) => { if (form.action === window.location.href) typed.add(form); });
+  }
+  /* What is wrong with a form that came back is seen and heard at once, however far down or folded away it stands. */
+  function focusFirstError() {
+    const error = document.querySelector("main .errors:not(:empty)");
+    if (!error) return;
+    for (let details = error.closest("details"); details; details = details.parentElement.closest("details")) details.open = true;
+    const field = error.closest(".field")?.querySelector("[aria-invalid=true]") ?? error;
+    if (field === error) error.tabIndex = -1;
+    if (!document.querySelector("main [autofocus]")) field.focus({ preventScroll: true });
+    error.scrollIntoView({ block: "center" });
+  }
+  if (document.documentElement.hasAttribute("data-form-response")) focusFirstError();
+  document.addEventListener("submit", (event) => {
+    const form = event.target;
+    // The sandbox's phone takes one key after the other, and answers in place.
+    if (form.hasAttribute("data-sandbox")) return;
+    if (form.method !== "post" || form.hasAttribute("hx-post")) { typed.delete(form); return; }
+    if (form.dataset.sent) { event.preventDefault(); return; }
+    if (document.getElementById("failed") && !form.dataset.reached) {
+      event.preventDefault();
+      markSent(form, event.submitter);
+      submitIfReachable(form, event.submitter);
+      return;
+    }
+    delete form.dataset.reached;
+    // Another form beside it, such as Acknowledge beside a reply that is begun, would lose what stands in this one.
+    typed.delete(form);
+    markSent(form, event.submitter);
+    setTimeout(() => {
+      if (form.dataset.sent && form.isConnected) showFailure("slow", 60000);
+      markUnsent(form);
+    }, RESEND_AFTER);
+  });
+
+  /* A button that was pressed looks so until the answer is there; one that never comes may be asked for again. */
+  const RESEND_AFTER = 10000;
+  function markSent(form, submitter) {
+    form.dataset.sent = "yes";
+    if (submitter) submitter.dataset.pressed = "yes";
+  }
+  function markUnsent(form) {
+    delete form.dataset.sent;
+    for (const button of form.elements) delete button.dataset.pressed;
+  }
+
+  // Sent into the void, a form would make room for the browser's own page of an error, and what stood in it be gone.
+  // A page notices late that the server is away, so each press asks first.
+  async function submitIfReachable(form, submitter) {
+    // A page for those who have not signed in, or that acts by its link, knows nothing of being signed out.
+    const isGuarded = form.hasAttribute("data-guard") && "signedOut" in document.getElementById("failed").dataset;
+    const problem = isGuarded ? await checkSignedIn() : await checkReachable();
+    markUnsent(form);
+    if (problem) { showFailure(problem, 60000); return; }
+    renewToken(form);
+    form.dataset.reached = "yes";
+    form.requestSubmit(submitter);
+  }
+
+  // Whoever signed in again meanwhile, in another tab, has another token than the page. Returns the one that counts.
+  function renewToken(form) {
+    const field = form.querySelector("input[name=csrfmiddlewaretoken]");
+    const pair = document.cookie.split("; ").find((one) => one.startsWith("tocsin_csrf="));
+    const token = pair ? pair.slice("tocsin_csrf=".length) : field?.value ?? "";
+    if (field) field.value = token;
+    return token;
+  }
+
+  // Where nothing was typed, those who are signed out are led to where they sign in. A server that is only slow may hear
+  // the press all the same: then it is sent, and the browser waits as long as it likes.
+  async function checkReachable() {
+    try {
+      const response = await fetch("/offline/", { method: "HEAD", cache: "no-store", signal: AbortSignal.timeout(2000) });
+      return response.ok ? "" : "unchanged";
+    } catch (problem) {
+      return problem.name === "TimeoutError" ? "" : "unchanged";
+    }
+  }
+
+  async function checkSignedIn() {
+    try {
+      const response = await fetch("/api/v1/pause", { cache: "no-store", signal: AbortSignal.timeout(8000) });
+      if (response.ok) return "";
+      return response.status === 401 ? "signedOut" : "unsent";
+    } catch {
+      return "unsent";
+    }
+  }
+  window.addEventListener("pageshow", () => document.querySelectorAll("form[data-sent]").forEach(markUnsent));
+  window.addEventListener("beforeunload", (event) => { if ([...typed].some((form) => form.isConnected)) event.preventDefault(); });
+
+  /* ---- what could not be fetched in place says so, instead of nothing ---- */
+  let failedUntil = 0;
+  function showFailure(kind, duration) {
+    const box = document.getElementById("failed");
+    if (!box) return;
+    box.textContent = box.dataset[kind];
+    box.hidden = false;
+    clearTimeout(failedUntil);
+    failedUntil = setTimeout(() => { box.hidden = true; }, duration);
+  }
+  // 401: signed out meanwhile; 413: too much was pasted; none: no answer came.
+  function showLoadError(status) {
+    showFailure({ 401: "ended", 413: "large" }[status] ?? "text", 8000);
+  }
+  for (const kind of ["sendError", "timeout", "responseError"]) {
+    document.addEventListener(`htmx:${kind}`, (event) => {
+      showLoadError(kind === "responseError" ? event.detail.xhr.status : 0);
+      // What a page fetches as it opens is asked for once: instead of its promise stands the way to ask again.
+      event.detail.elt.querySelectorAll?.("[data-show-on-error]").forEach((part) => { part.hidden = false; });
+      event.detail.elt.querySelectorAll?.("[data-hide-on-error]").forEach((part) => { part.hidden = true; });
+    });
+  }
+  document.addEventListener("htmx:configRequest", (event) => {
+    if (event.detail.verb === "get") return;
+    const form = event.detail.elt.closest("form") ?? document;
+    const token = renewToken(form);
+    event.detail.headers["X-CSRFToken"] = token;
+    if (event.detail.formData.has("csrfmiddlewaretoken")) event.detail.formData.set("csrfmiddlewaretoken", token);
+  });
+  // It comes after an answer that is an error, too.
+  document.addEventListener("htmx:afterOnLoad", (event) => {
+    const box = document.getElementById("failed");
+    if (box && event.detail.successful) box.hidden = true;
+  });
+
+  /* ---- lists: choose many ---- */
+  function countSelected(form) {
+    const selected = form.querySelectorAll("input[name=alert]:checked").length;
+    const bar = form.querySelector("[data-bulk]");
+    if (!bar) return;
+    bar.hidden = selected === 0;
+    const count = bar.querySelector("[data-bulk-count]");
+    if (count) count.textContent = selected;
+  }
+  document.addEventListener("change", (event) => {
+    const box = event.target;
+    if (box.matches("[data-choose-all]")) {
+      box.form.querySelectorAll("input[name=alert]").forEach((one) => { one.checked = box.checked; });
+    }
+    if (box.form && box.form.matches("[data-bulk-form]")) countSelected(box.form);
+    if (box.matches("[data-submit-on-change]")) box.form.requestSubmit();
+  });
+
+  /* ---- forms of several alike parts: one more ---- */
+  document.querySelectorAll("form[data-formset]").forEach((form) => {
+    const add = form.querySelector("[data-formset-add]");
+    const total = form.querySelector(`input[name="${form.dataset.formset}-TOTAL_FORMS"]`);
+    const empty = form.querySelector("template[data-formset-empty]");
+    add.hidden = false;
+    // The empty part at the end is for browsers without scripts.
+    form.querySelectorAll("[data-formset-extra]").forEach((part) => { part.remove(); total.value = Number(total.value) - 1; });
+    add.addEventListener("click", () => {
+      const holder = document.createElement("div");
+      holder.innerHTML = empty.innerHTML.replaceAll("__prefix__", total.value);
+      const part = holder.firstElementChild;
+      const number = part.querySelector("[data-formset-number]");
+      if (number) number.textContent = Number(total.value) + 1;
+      empty.before(part);
+      total.value = Number(total.value) + 1;
+      part.querySelector("input:not([type=hidden]):not([type=checkbox]), select, textarea")?.focus();
+    });
+  });
+
+  /* ---- rows that open in place: htmx fetches, this shows and hides; with Ctrl or without scripts it is a link ---- */
+  document.addEventListener("htmx:confirm", (event) => {
+    const id = event.target.dataset && event.target.dataset.toggleRow;
+    if (!id) return;
+    const cell = document.getElementById(id);
+    const row = cell.closest("tr");
+    if (!row.hidden) {
+      event.preventDefault();
+      row.hidden = true;
+      cell.replaceChildren();
+      event.target.setAttribute("aria-expanded", "false");
+    }
+  });
+  document.addEventListener("htmx:afterSwap", (event) => {
+    const row = event.target.closest ? event.target.closest("tr.opened-row") : null;
+    if (!row) return;
+    row.hidden = false;
+    document.querySelector(`[data-toggle-row="${event.target.id}"]`)?.setAttribute("aria-expanded", "true");
+  });
+
+  /* ---- a form for something new offers this browser's own time zone ---- */
+  document.querySelectorAll("select[data-zones]").forEach((select) => {
+    const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+    const localZone = [...select.options].find((option) => option.value === zone);
+    if (localZone && (select.value === "UTC" || !select.value)) localZone.selected = true;
+  });
+  /* ---- countries by the name they have in the reader's language, where the browser knows it ---- */
+  document.querySelectorAll("select[data-countries]").forEach((select) => {
+    const lang = document.documentElement.lang;
+    const names = new Intl.DisplayNames([lang], { type: "region" });
+    const countries = [...select.options].filter((option) => /^[A-Z]{2}$/.test(option.value));
+    countries.forEach((option) => (option.text = names.of(option.value)));
+    select.append(...countries.sort((one, other) => one.text.localeCompare(other.text, lang)));
+  });
+  if (window.PublicKeyCredential) {
+    const passkey = document.getElementById("passkey_login");
+    if (passkey) passkey.hidden = false;
+  }
+  // The account library tells its console alone that the browser gave no key.
+  document.addEventListener("allauth.error", (event) => {
+    const failed = document.getElementById("key-failed");
+    if (!failed) return;
+    event.preventDefault();
+    failed.hidden = false;
+  });
+
+  /* ---- the chosen tab is in sight, also where tabs scroll; the first is anyway, and asking for places costs time ---- */
+  document.querySelectorAll(".tabs [aria-current]:not(:first-child)").forEach((tab) => {
+    tab.parentElement.scrollLeft = Math.max(0, tab.offsetLeft - tab.parentElement.offsetLeft - 60);
+  });
+
+  function start(root) {
+    showCopyButtons(root);
+    root.querySelectorAll("[data-bulk-form]").forEach(countSelected);
+    ticks = 0;
+    tick();
+  }
+  document.addEventListener("htmx:load", (event) => start(event.detail.elt));
+  document.addEventListener("tocsin:swapped", (event) => start(event.target));
+  start(document);
+
+  /* ---- the installed app: static files at hand, and a page that says when there is no connection ---- */
+  if ("serviceWorker" in navigator && window.isSecureContext) {
+    window.addEventListener("load", () => {
+      // Refused where the browser allows no storage: everything but the offline page works without it.
+      navigator.serviceWorker.register("/service-worker.js", { scope: "/", updateViaCache: "none" }).catch(() => {});
+    });
+  }
+  window.tocsin = { now, renewToken, showLoadError };
+})();
