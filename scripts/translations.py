@@ -5,6 +5,7 @@ has any more is left out. A test says which are missing, and a language is offer
 """
 
 import ast
+import re
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "src" / "tocsin"
 LOCALE = PACKAGE / "web" / "locale"
 DOMAIN = "django.po"
+PLACEHOLDER = re.compile(r"\{\w+\}")
 MADE_AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 KEYWORDS = {
@@ -33,6 +35,8 @@ KEYWORDS = {
     "pgettext": ((1, "c"), 2),
     "pgettext_lazy": ((1, "c"), 2),
     "npgettext": ((1, "c"), 2, 3),
+    # Code, template, and the template for another number than one.
+    "ReasonType": {2: (2,), 3: (2, 3)},
 }
 
 type Text = tuple[str | tuple[str, ...], str | None]
@@ -142,7 +146,8 @@ def _target(part: ast.Assign | ast.AnnAssign) -> str:
 
 def _new(texts: Iterator[Text], seen: set[Text]) -> Iterator[Text]:
     for text in texts:
-        if text not in seen:
+        # A template of placeholders only says nothing in any language.
+        if text not in seen and (not isinstance(text[0], str) or PLACEHOLDER.sub("", text[0]).strip(" :")):
             seen.add(text)
             yield text
 

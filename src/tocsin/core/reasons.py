@@ -128,7 +128,7 @@ class Reason:
 
     def _render(self, template_of: Callable[[ReasonType, int], str], text_of: Callable[[Param], str]) -> str:
         params = dict(self.params)
-        if self.code == _JOINED.code:
+        if self.code == JOINED.code:
             return str(params["separator"]).join(text_of(part) for part in _as_tuple(params["parts"]))
         kind = REASON_TYPES.get(self.code)
         if kind is None:
@@ -142,7 +142,8 @@ class Reason:
 #: The reason of what has none: an empty text, an empty code.
 NO_REASON = Reason("")
 
-_JOINED = ReasonType("reason.joined", "{parts}{separator}")
+#: Several reasons in order. Made by `joined`.
+JOINED = ReasonType("reason.joined", "{parts}{separator}")
 
 
 def joined(*reasons: Reason, separator: str = "; ") -> Reason:
@@ -150,7 +151,7 @@ def joined(*reasons: Reason, separator: str = "; ") -> Reason:
     parts = tuple(reason for reason in reasons if reason)
     if len(parts) < 2:
         return parts[0] if parts else NO_REASON
-    return _JOINED(parts=parts, separator=separator)
+    return JOINED(parts=parts, separator=separator)
 
 
 #: A text of somebody's that stands where a reason is expected, such as a provider's own error message.
@@ -166,7 +167,7 @@ def as_reason(value: Reason | str) -> Reason:
 
 def each_of(reason: Reason) -> tuple[Reason, ...]:
     """The reasons that `joined` made into one; a tuple of one otherwise."""
-    if reason.code != _JOINED.code:
+    if reason.code != JOINED.code:
         return (reason,)
     return tuple(one for part in _as_tuple(reason["parts"]) if isinstance(part, Reason) for one in each_of(part))
 

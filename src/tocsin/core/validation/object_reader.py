@@ -14,8 +14,12 @@ from enum import StrEnum
 from zoneinfo import ZoneInfo
 
 from tocsin.core.errors import Rejected, RejectedAll
+from tocsin.core.reasons import Reason, ReasonType, as_reason
 from tocsin.core.validation import durations
 from tocsin.core.validation.naming_rules import has_control_character, name_problem
+
+#: A problem of the value at a path in a document, such as `members[0].user`.
+AT_PATH = ReasonType("field.problem", "{path}: {problem}")
 
 MAX_ITEMS = 1000
 
@@ -155,7 +159,7 @@ class ObjectReader:
             for index, value in enumerate(self._list(key))
         ]
 
-    def add_error(self, key: str, problem: str, code: str = "invalid") -> None:
+    def add_error(self, key: str, problem: Reason | str, code: str = "invalid") -> None:
         """Records an error about `key`. `problem` completes a sentence that begins with the key's place."""
         self._add(code, self.path(key), problem)
 
@@ -194,8 +198,9 @@ class ObjectReader:
             return []
         return list(value)
 
-    def _add(self, code: str, path: str, problem: str) -> None:
-        self._problems.append(Rejected(code, f"{path}: {problem}" if path else problem, path or None))
+    def _add(self, code: str, path: str, problem: Reason | str) -> None:
+        reason = as_reason(problem)
+        self._problems.append(Rejected(code, AT_PATH(path=path, problem=reason) if path else reason, path or None))
 
 
 def raise_all(problems: Iterable[Rejected]) -> None:

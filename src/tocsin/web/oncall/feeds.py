@@ -37,7 +37,7 @@ def create(request: SignedInRequest) -> HttpResponse:
             request.user, kind, group=group, schedule=schedule, actor=actor(request), now=request.now
         )
     except Rejected as rejected:
-        messages.error(request, told(rejected.detail))
+        messages.error(request, told(rejected.reason))
         return redirect("my_shifts")
     return _render_feed(request, created)
 

@@ -46,7 +46,7 @@ def answer_swap(request: SignedInRequest, number: int, verb: str) -> HttpRespons
     try:
         act(swap, actor=actor(request), now=request.now)
     except Rejected as rejected:
-        messages.error(request, told(rejected.detail))
+        messages.error(request, told(rejected.reason))
     else:
         messages.success(request, success_text)
     return redirect(next_url(request, "my_shifts"))

@@ -16,6 +16,7 @@ from django.utils.translation import ngettext
 
 from tocsin.alerts.models import Alert
 from tocsin.alerts.states import AlertStatus, Priority
+from tocsin.core.reasons import Reason
 from tocsin.core.runtime import clock
 from tocsin.core.validation import durations
 from tocsin.escalation.actions import manual_alerts
@@ -110,7 +111,7 @@ def span(value: timedelta | None) -> str:
 @register.filter
 def told(text: object) -> str:
     """Translate an English text from the domain layer into the user's language."""
-    return _told(str(text)) if text else ""
+    return _told(text if isinstance(text, Reason) else str(text)) if text else ""
 
 
 @register.filter

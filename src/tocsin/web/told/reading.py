@@ -15,6 +15,7 @@ from django.utils.dates import MONTHS_3, WEEKDAYS_ABBR
 from django.utils.formats import date_format, number_format
 from django.utils.translation import get_language, gettext, ngettext, npgettext, pgettext
 
+from tocsin.core.reasons import JOINED, TEXT, Reason, each_of
 from tocsin.web.told.duty_sentences import SENTENCES as OF_DUTY
 from tocsin.web.told.failed_calls import FAILED_CALLS
 from tocsin.web.told.findings import FINDINGS
@@ -80,8 +81,14 @@ _TAKES: Mapping[str, str] = {
 }
 
 
-def told(text: str) -> str:
+def told(text: str | Reason) -> str:
     """`text` in the reader's language, as far as it is known, with its moments in the reader's zone."""
+    if isinstance(text, Reason):
+        if text.code == TEXT.code:
+            return told(str(text))
+        if text.code == JOINED.code:
+            return str(text["separator"]).join(told(one) for one in each_of(text))
+        return text.localized()
     return _MOMENT.sub(_say_here, _said(text))
 
 

@@ -16,6 +16,8 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from tocsin.core.errors import Rejected, RejectedAll
+from tocsin.core.reasons import Reason
+from tocsin.core.validation.object_reader import AT_PATH
 from tocsin.oncall.calculation import weekly_windows
 from tocsin.web.told import told
 
@@ -37,7 +39,7 @@ def show_rejection(
         field = _field(form, path, places or {})
         if field in fields_with_errors:
             continue
-        text = field_error_text(problem) if field else told(problem.detail)
+        text = field_error_text(problem) if field else told(problem.reason)
         inner_path = path.removeprefix(field or "").lstrip(".")
         if inner_path and field and isinstance(form.fields[field], CodeField):
             # The field contains a whole document, so the error names the path inside it.
@@ -47,8 +49,12 @@ def show_rejection(
 
 def field_error_text(problem: Rejected) -> str:
     """Return the problem in the user's language without its leading path, because it is shown beside the field."""
-    text = problem.detail.removeprefix(f"{problem.field}: ")
-    return told(text if text == problem.detail else text[:1].upper() + text[1:])
+    if problem.reason.code != AT_PATH.code:
+        return told(problem.reason)
+    inner = problem.reason["problem"]
+    assert isinstance(inner, Reason)
+    text = told(inner)
+    return text[:1].upper() + text[1:]
 
 
 def problems_of(rejected: Rejected) -> tuple[Rejected, ...]:

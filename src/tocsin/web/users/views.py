@@ -240,7 +240,7 @@ def _import(request: SignedInRequest, form: CsvForm) -> list[User] | None:
     try:
         rows = list(csv_text.read(form.cleaned_data["text"]))
     except Rejected as rejected:
-        form.add_error("text", told(rejected.detail))
+        form.add_error("text", told(rejected.reason))
         return None
     with transaction.atomic():
         for number, row in enumerate(rows, 1):
@@ -250,7 +250,7 @@ def _import(request: SignedInRequest, form: CsvForm) -> list[User] | None:
                 created.append(users.save_user(_spec(row, request), actor=actor(request), now=request.now))
             except Rejected as rejected:
                 problems.append(
-                    _("Line %(number)s: %(problem)s") % {"number": number, "problem": told(rejected.detail)}
+                    _("Line %(number)s: %(problem)s") % {"number": number, "problem": told(rejected.reason)}
                 )
         if problems:
             transaction.set_rollback(True)

@@ -96,7 +96,7 @@ def _dry_run_result(row: Workflow, alert_number: str, request: SignedInRequest) 
     try:
         return dry_run.dry_run(row, _number(alert_number), request.now), ""
     except Rejected as rejected:
-        return None, told(rejected.detail)
+        return None, told(rejected.reason)
 
 
 def _number(text: str) -> int:

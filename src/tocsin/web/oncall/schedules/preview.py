@@ -66,6 +66,6 @@ def _describe_problem(problem: Rejected, spec: Mapping[str, Any]) -> str:
     path = problem.field or ""
     match = re.match(r"shifts\[(\d+)\]\.?(?:rotate|fixed|calendar)?\.?(\w*)", path)
     if match is None or int(match[1]) >= len(spec["shifts"]):
-        return told(problem.detail)
+        return told(problem.reason)
     text = told(problem.detail.removeprefix(f"{path}: "))
     return f"{spec['shifts'][int(match[1])]['name']}, {match[2].replace('_', ' ')}: {text}"
