@@ -542,7 +542,7 @@ def test_absence_with_disabled_cover_still_applies_but_is_not_selectable(desk: G
         ('[{from: "2026-12-24", to: "2026-12-26T12:00"}]', r"out_of_office\[0\].from.*is not a moment"),
         (
             '[{from: "2026-12-24T12:00", to: "2026-12-26T12:00", covers: {Desk: bob, desk: carol}}]',
-            r'out_of_office\[0\].covers: "desk" is there twice',
+            r'out_of_office\[0\].covers: "desk" is listed twice',
         ),
     ],
 )
