@@ -20,7 +20,7 @@ from tocsin.people import addresses
         ("ntfy", "https://user:pass@ntfy.example.org/topic", "must not contain a user name or password"),
         ("ntfy", "https://ntfy.example.org/", "not a topic"),
         ("ntfy", "http://[::1", "is not a valid URL"),
-        ("pigeon", "loft 7", "not a channel; known: "),
+        ("pigeon", "loft 7", "not a channel. The channels are"),
         ("email", "a" * 500 + "@example.org", "at most 500"),
     ],
 )

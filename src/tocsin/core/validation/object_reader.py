@@ -224,7 +224,7 @@ class ObjectReader:
 
     def _add(self, code: str, path: str, problem: Reason | str) -> None:
         reason = as_reason(problem)
-        self._problems.append(Rejected(code, AT_PATH(path=path, problem=reason) if path else reason, path or None))
+        self._problems.append(rejected_at(path, reason, code) if path else Rejected(code, reason))
 
 
 def raise_all(problems: Iterable[Rejected]) -> None:
@@ -257,12 +257,12 @@ def require_storable(value: object, path: str) -> None:
 
 def _storable(value: object, path: str, depth: int) -> None:
     if depth > MAX_DEPTH:
-        raise _rejected(path, NESTED_TOO_DEEPLY())
+        raise rejected_at(path, NESTED_TOO_DEEPLY())
     match value:
         case str() if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
-            raise _rejected(path, UNSTORABLE_CHARACTER())
+            raise rejected_at(path, UNSTORABLE_CHARACTER())
         case float() if not math.isfinite(value):
-            raise _rejected(path, NOT_A_FINITE_NUMBER())
+            raise rejected_at(path, NOT_A_FINITE_NUMBER())
         case Mapping():
             for key, item in value.items():
                 _storable(str(key), path, depth + 1)
@@ -273,8 +273,9 @@ def _storable(value: object, path: str, depth: int) -> None:
         case None | str() | int() | float():
             pass
         case _:
-            raise _rejected(path, UNSUPPORTED_TYPE())
+            raise rejected_at(path, UNSUPPORTED_TYPE())
 
 
-def _rejected(path: str, problem: Reason) -> Rejected:
-    return Rejected("invalid", AT_PATH(path=path[:200], problem=problem), path)
+def rejected_at(path: str, problem: Reason, code: str = "invalid") -> Rejected:
+    """Returns the rejection of the value at `path`. `problem` completes a sentence that begins with it."""
+    return Rejected(code, AT_PATH(path=path[:200], problem=problem), path)
