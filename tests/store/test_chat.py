@@ -273,5 +273,5 @@ def test_chat_service_is_reached_by_its_sealed_address(scenario: ChatScenario) -
     people.save_contact_method(alice, hidden, existing=kept, actor=ACTOR, now=scenario.post.now)
     kept.refresh_from_db()
     assert kept.address.startswith("sealed:gotify:")
-    with pytest.raises(Rejected, match="enter the whole"):
+    with pytest.raises(Rejected, match="Enter the complete address"):
         people.save_contact_method(alice, {**hidden, "label": "Other"}, actor=ACTOR, now=scenario.post.now)
