@@ -10,9 +10,28 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import Reason, ReasonType, as_reason
 
-#: Given an object's id, returns descriptions of the objects that reference it, such as `integration HaloITSM`.
-type FindReferences = Callable[[int], Iterable[str]]
+#: Objects that reference another.
+ALERT = ReasonType("object.alert", "alert #{alert}")
+ABSENCE = ReasonType("object.absence", "the absence of {name}")
+CLIENT_TABLE = ReasonType("object.client_table", "client table {name}")
+GROUP = ReasonType("object.group", "group {name}")
+HOLIDAY_CALENDAR = ReasonType("object.holiday_calendar", "holiday calendar {name}")
+INTEGRATION = ReasonType("object.integration", "integration {name}")
+MAINTENANCE_WINDOW = ReasonType("object.maintenance_window", "maintenance window {name}")
+OUTBOUND_INTEGRATION = ReasonType("object.outbound_integration", "outbound integration {name}")
+OVERRIDE = ReasonType("object.override", "an override of schedule {name}")
+POLICY = ReasonType("object.policy", "escalation policy {name}")
+SCHEDULE = ReasonType("object.schedule", "schedule {name}")
+SUPPORT_HOURS = ReasonType("object.support_hours", "support hours {name}")
+WORKFLOW = ReasonType("object.workflow", "workflow {name}")
+
+IN_USE = ReasonType("object.in_use", "Can't delete {name}: it is used by {references}.")
+_MORE = ReasonType("object.more_references", "{count} other", "{count} others")
+
+#: Given an object's id, returns the objects that reference it, such as `INTEGRATION(name="HaloITSM")`.
+type FindReferences = Callable[[int], Iterable[Reason | str]]
 
 #: Given the id of an object that is about to be deleted, deletes the data kept about it.
 type OnDelete = Callable[[int], None]
@@ -61,11 +80,13 @@ def run_change_hooks(kind: str, object_id: int, now: datetime) -> None:
         on_change(object_id, now)
 
 
-def references_to(kind: str, object_id: int) -> list[str]:
-    """Returns descriptions of everything that references the object, without duplicates."""
+def references_to(kind: str, object_id: int) -> list[Reason]:
+    """Returns everything that references the object, without duplicates."""
     return list(
         dict.fromkeys(
-            reference for find_references in _reference_hooks.get(kind, ()) for reference in find_references(object_id)
+            as_reason(reference)
+            for find_references in _reference_hooks.get(kind, ())
+            for reference in find_references(object_id)
         )
     )
 
@@ -74,10 +95,7 @@ def reject_if_referenced(kind: str, object_id: int, name: str) -> None:
     """Raises `Rejected("in_use")`, naming the references, if the object is still in use."""
     references = references_to(kind, object_id)
     if references:
-        remainder = (
-            f" and {len(references) - _MAX_LISTED_REFERENCES} more" if len(references) > _MAX_LISTED_REFERENCES else ""
-        )
-        raise Rejected(
-            "in_use",
-            f"{name} cannot be deleted: {', '.join(references[:_MAX_LISTED_REFERENCES])}{remainder} still needs it.",
-        )
+        listed = tuple(references[:_MAX_LISTED_REFERENCES])
+        others = len(references) - len(listed)
+        listed += (_MORE(count=others),) if others else ()
+        raise Rejected("in_use", IN_USE(name=name, references=listed))
