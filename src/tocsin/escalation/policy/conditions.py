@@ -17,7 +17,7 @@ from tocsin.core.validation.object_reader import ObjectReader
 from tocsin.escalation import reasons
 from tocsin.oncall.calculation import weekly_windows
 from tocsin.oncall.calculation.support_hours import CompiledSupportHours
-from tocsin.oncall.calculation.weekly_windows import Weekday, WeeklyWindow
+from tocsin.oncall.calculation.weekly_windows import InvalidTime, Weekday, WeeklyWindow
 
 MAX_CONDITION_TAGS = 20
 
@@ -157,8 +157,8 @@ def _between(spec: ObjectReader) -> DailyWindow | None:
     for number, text in enumerate(window_spec.texts("days")):
         try:
             days.add(weekly_windows.parse_weekday(text).number)
-        except ValueError as error:
-            window_spec.add_error(f"days[{number}]", str(error))
+        except InvalidTime as error:
+            window_spec.add_error(f"days[{number}]", error.reason)
     daily_window = DailyWindow(
         WeeklyWindow(frozenset(days or range(len(Weekday))), _time(window_spec, "from"), _time(window_spec, "to")),
         window_spec.time_zone(default="UTC"),
@@ -172,8 +172,8 @@ def _time(spec: ObjectReader, key: str) -> int:
     text = spec.text(key, required=True, max_length=10)
     try:
         return weekly_windows.parse_time(text) if text else 0
-    except ValueError as error:
-        spec.add_error(key, str(error))
+    except InvalidTime as error:
+        spec.add_error(key, error.reason)
         return 0
 
 
