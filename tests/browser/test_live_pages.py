@@ -152,7 +152,7 @@ def test_an_alert_is_answered_by_keyboard_alone(browser: Browser, running: Serve
                 break
         assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
         keys.press("Enter")
-        expect(page.get_by_text(f"You have alert {number}.")).to_be_visible()
+        expect(page.get_by_text(f"Alert {number} is assigned to you.")).to_be_visible()
 
         # Switched off, a letter does nothing.
         keys.press("?")

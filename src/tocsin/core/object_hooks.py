@@ -10,10 +10,9 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import Reason, ReasonType, as_reason
+from tocsin.core.reasons import Reason, ReasonType, as_reason, joined
 
 #: Objects that reference another.
-ALERT = ReasonType("object.alert", "alert #{alert}")
 ABSENCE = ReasonType("object.absence", "the absence of {name}")
 CLIENT_TABLE = ReasonType("object.client_table", "client table {name}")
 GROUP = ReasonType("object.group", "group {name}")
@@ -26,9 +25,6 @@ POLICY = ReasonType("object.policy", "escalation policy {name}")
 SCHEDULE = ReasonType("object.schedule", "schedule {name}")
 SUPPORT_HOURS = ReasonType("object.support_hours", "support hours {name}")
 WORKFLOW = ReasonType("object.workflow", "workflow {name}")
-
-IN_USE = ReasonType("object.in_use", "Can't delete {name}: it is used by {references}.")
-_MORE = ReasonType("object.more_references", "{count} other", "{count} others")
 
 #: Given an object's id, returns the objects that reference it, such as `INTEGRATION(name="HaloITSM")`.
 type FindReferences = Callable[[int], Iterable[Reason | str]]
@@ -44,6 +40,13 @@ _deletion_hooks: dict[str, list[OnDelete]] = {}
 _change_hooks: dict[str, list[OnChange]] = {}
 
 _MAX_LISTED_REFERENCES = 5
+
+IN_USE = ReasonType("object.in_use", "Can't delete {name}: it is used by {users}.")
+IN_USE_BY_MORE = ReasonType(
+    "object.in_use_by_more",
+    "Can't delete {name}: it is used by {users} and {count} other.",
+    "Can't delete {name}: it is used by {users} and {count} others.",
+)
 
 
 def register_references(kind: str, find_references: FindReferences) -> None:
@@ -81,21 +84,21 @@ def run_change_hooks(kind: str, object_id: int, now: datetime) -> None:
 
 
 def references_to(kind: str, object_id: int) -> list[Reason]:
-    """Returns everything that references the object, without duplicates."""
-    return list(
-        dict.fromkeys(
-            as_reason(reference)
-            for find_references in _reference_hooks.get(kind, ())
-            for reference in find_references(object_id)
-        )
+    """Returns descriptions of everything that references the object, without duplicates."""
+    references = (
+        as_reason(reference)
+        for find_references in _reference_hooks.get(kind, ())
+        for reference in find_references(object_id)
     )
+    return list(dict.fromkeys(references))
 
 
 def reject_if_referenced(kind: str, object_id: int, name: str) -> None:
     """Raises `Rejected("in_use")`, naming the references, if the object is still in use."""
     references = references_to(kind, object_id)
-    if references:
-        listed = tuple(references[:_MAX_LISTED_REFERENCES])
-        others = len(references) - len(listed)
-        listed += (_MORE(count=others),) if others else ()
-        raise Rejected("in_use", IN_USE(name=name, references=listed))
+    if not references:
+        return
+    listed, remaining = tuple(references[:_MAX_LISTED_REFERENCES]), len(references) - _MAX_LISTED_REFERENCES
+    if remaining > 0:
+        raise Rejected("in_use", IN_USE_BY_MORE(name=name, users=joined(*listed, separator=", "), count=remaining))
+    raise Rejected("in_use", IN_USE(name=name, users=listed))

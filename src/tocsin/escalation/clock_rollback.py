@@ -136,7 +136,7 @@ def _chunk(connection: Connection, ids: list[int], by: timedelta, now: datetime,
     connection.execute(_SHIFT_DUE_AT, (by, unreadable_ids, now))
     store.correct_after_rollback(connection, ids, by, now)
     if noted_ids and by >= MIN_REPORTED_ROLLBACK:
-        reason = str(reasons.CLOCK_ROLLED_BACK(offset=round_jump(by)))
+        reason = reasons.CLOCK_ROLLED_BACK(offset=round_jump(by))
         events = [
             NewEvent(alert, EventKind.ESCALATION_CONTINUED, now, SYSTEM, reason, CommandChannel.POLICY, {})
             for alert in noted_ids

@@ -33,7 +33,7 @@ from tocsin.notify.enqueue.queue import ReversedAction
 #: Events that affect a run although the alert's state stays the same.
 _RUN_EVENTS = frozenset({EventKind.ESCALATED, EventKind.REPLIED})
 
-_NO_PAGING = PagingConfig(PagingMode.LOG_ONLY, reason=str(reasons.NO_PAGING()))
+_NO_PAGING = PagingConfig(PagingMode.LOG_ONLY, reason=reasons.NO_PAGING())
 
 
 def handle_changes(connection: Connection, changes: Sequence[AlertChange], now: datetime) -> None:
@@ -154,14 +154,14 @@ def _reversed_actions(
         for event in change.events:
             acknowledgement = before.acknowledged.get(event.actor.user_id or 0)
             if event.kind is EventKind.UNDONE and before.last_event is not None:
-                actions[change.alert_id] = ReversedAction(before.last_event.at, event.reason)
+                actions[change.alert_id] = ReversedAction(before.last_event.at, str(event.reason))
             elif (
                 event.kind is EventKind.UNACKNOWLEDGED
                 and acknowledgement is not None
                 and not _has_stopping_acknowledgements(run, change)
             ):
                 # The acknowledgement may be old: pages due in the meantime are not sent late.
-                actions[change.alert_id] = ReversedAction(acknowledgement.at, event.reason, due_after=now)
+                actions[change.alert_id] = ReversedAction(acknowledgement.at, str(event.reason), due_after=now)
     return actions
 
 

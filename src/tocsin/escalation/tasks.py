@@ -245,7 +245,7 @@ def _handover_paging(decision: RunDecision) -> PagingConfig | None:
     successor = decision.successor
     if successor is None:
         return None
-    reason = str(successor.progress.policy_reason)
+    reason = successor.progress.policy_reason
     return PagingConfig(
         successor.mode, decision.successor_version, successor.recipient_users, successor.recipient_groups, reason
     )

@@ -254,7 +254,7 @@ def _outcome(decision: Decision, trace: Trace | None, at: datetime) -> Simulated
         alert=opening.alert,
         mode=opening.paging.mode,
         route=str(decision.verdict.get("route", "")),
-        why=opening.paging.reason,
+        why=str(opening.paging.reason),
         pages=simulated.pages,
         timeline=simulated.timeline,
         notes=simulated.notes,
@@ -266,7 +266,7 @@ def _escalation(connection: Connection, opening: AlertCreation, decision: Decisi
     run, alert = _begin(connection, opening, decision, at)
     agent = str(opening.alert.columns.get("source_agent", ""))
     facts = target_loader.build_facts(connection, opening.alert.tags, agent)
-    return play(connection, run, alert, facts, opening.event.reason)
+    return play(connection, run, alert, facts, str(opening.event.reason))
 
 
 def _begin(

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 INTERVAL = timedelta(minutes=1)
 BATCH = 100
 
-NOTE = str(reasons.ACCOUNT_DEACTIVATED())
+NOTE = reasons.ACCOUNT_DEACTIVATED()
 
 # Active alerts assigned to a deactivated user (`kind` owner), or unassigned and acknowledged by one.
 _AFFECTED_ALERTS = """

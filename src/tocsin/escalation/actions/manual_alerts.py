@@ -11,7 +11,7 @@ from tocsin.alerts.commands import Actor, NewEvent
 from tocsin.alerts.new_alert import NewAlert
 from tocsin.alerts.service import create_manual_alert
 from tocsin.alerts.states import CommandChannel, EventKind, Priority
-from tocsin.core.reasons import Person, as_reason, joined
+from tocsin.core.reasons import as_reason, joined
 from tocsin.escalation import reasons
 from tocsin.escalation.models import Policy
 from tocsin.escalation.policy import policy as policies
@@ -53,7 +53,7 @@ def open_alert(new: ManualAlert, *, actor: Actor, username: str, via: CommandCha
         tags=new.tags,
         custom=new.custom,
     )
-    user = Person(actor.name, actor.user_id)
+    user = actor.person
     if new.note:
         reason = reasons.CREATED_WITH_NOTE(actor=user, note=new.note.rstrip("."))
     else:
@@ -61,17 +61,17 @@ def open_alert(new: ManualAlert, *, actor: Actor, username: str, via: CommandCha
     if paging.mode is PagingMode.LOG_ONLY:
         reason = joined(reason, as_reason(paging.reason), separator=" ")
     data = {"note": new.note} if new.note else {}
-    event = NewEvent(0, EventKind.OPENED, now, actor, str(reason), via, data)
+    event = NewEvent(0, EventKind.OPENED, now, actor, reason, via, data)
     return create_manual_alert(alert, paging, event, now=now)
 
 
 def _paging(new: ManualAlert) -> PagingConfig:
     if new.policy is None and not new.user_ids:
         reason = reasons.MANUAL_WITHOUT_RECIPIENTS()
-        return PagingConfig(PagingMode.LOG_ONLY, None, new.user_ids, new.group_ids, str(reason))
+        return PagingConfig(PagingMode.LOG_ONLY, None, new.user_ids, new.group_ids, reason)
     reason = reasons.MANUAL_BY_POLICY(policy=new.policy.name) if new.policy else reasons.MANUAL_BY_RECIPIENTS()
     version = new.policy.current_version_id if new.policy else None
-    return PagingConfig(PagingMode.PAGE, version, new.user_ids, new.group_ids, str(reason))
+    return PagingConfig(PagingMode.PAGE, version, new.user_ids, new.group_ids, reason)
 
 
 def _default_priority(policy: Policy | None) -> Priority:

@@ -51,7 +51,7 @@ def start_policy(
     plans = load_plans(connection, {version, *([current_row["version_id"]] if current_row else ())})
     if version not in plans:
         raise Rejected("not_possible", _POLICY_UNREADABLE(policy=policy["name"]))
-    started = reasons.POLICY_STARTED_BY(actor=Person(actor.name, actor.user_id), policy=policy["name"])
+    started = reasons.POLICY_STARTED_BY(actor=actor.person, policy=policy["name"])
     new = begin_run(
         alert.id,
         plans[version],
@@ -61,7 +61,7 @@ def start_policy(
         recipient_groups=tuple(current_row["recipient_groups"]) if current_row else (),
         policy_reason=started,
     )
-    event = NewEvent(alert.id, EventKind.ESCALATION_STARTED, now, actor, str(started), via)
+    event = NewEvent(alert.id, EventKind.ESCALATION_STARTED, now, actor, started, via)
     if current_row is None or current_row["status"] == RunStatus.TERMINATED:
         new = derive_status(new, alert, now)
         run_store.insert(connection, [run_store.NewRun(alert.id, new, version)])
@@ -80,7 +80,7 @@ def start_policy(
         effects.apply_effects(
             connection, [(current_row["id"], RunDecision(ended, cancellations=(CancelPages(None, started),)))], now
         )
-    paging = PagingConfig(new.mode, version, new.recipient_users, new.recipient_groups, str(started))
+    paging = PagingConfig(new.mode, version, new.recipient_users, new.recipient_groups, started)
     change_handlers.call_handlers(connection, [AlertChange(alert, alert, (event,), paging=paging)], now)
     database.notify(connection, "runs")
     if new.status is RunStatus.ACTIVE:
@@ -112,7 +112,7 @@ def add_responders(
     if not active:
         raise Rejected("not_possible", _NOBODY_TO_PAGE())
     run_row = run_store.current_rows(connection, [alert.id]).get(alert.id)
-    person = Person(actor.name, actor.user_id)
+    person = actor.person
     requests = [
         PageRequest(
             alert.id,
@@ -130,11 +130,11 @@ def add_responders(
     unreachable_ids = {one.request.user_id for one in queued.unreachable}
     paged = tuple(Person(name, user) for user, name in names.items() if user not in unreachable_ids)
     events = [
-        NewEvent(alert.id, EventKind.PAGE_FAILED, now, actor, str(one.reason), via, {"user_id": one.request.user_id})
+        NewEvent(alert.id, EventKind.PAGE_FAILED, now, actor, one.reason, via, {"user_id": one.request.user_id})
         for one in queued.unreachable
     ]
     if paged:
-        added = str(reasons.RESPONDERS_ADDED(actor=person, users=paged))
+        added = reasons.RESPONDERS_ADDED(actor=person, users=paged)
         events.append(NewEvent(alert.id, EventKind.STEP_FIRED, now, actor, added, via, {"people": sorted(names)}))
     store.insert_events(connection, events)
     if not paged:

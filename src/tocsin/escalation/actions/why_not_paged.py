@@ -15,7 +15,7 @@ from tocsin.alerts.states import EventKind
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import NO_REASON, Person, Reason, Term, as_reason, reason_from
+from tocsin.core.reasons import NO_REASON, Person, Reason, Term, as_reason, each_of, reason_from
 from tocsin.escalation import reasons
 from tocsin.escalation.policy import policy
 from tocsin.escalation.policy.policy import RECIPIENTS_ONLY, CompiledPolicy, references
@@ -36,7 +36,10 @@ SELECT r.status, r.mode, r.reason_code, r.reason_data, r.recipient_groups, r.rec
 FROM escalation_run r LEFT JOIN escalation_policyversion v ON v.id = r.version_id
 WHERE r.alert_id = %s ORDER BY r.id DESC LIMIT 1
 """
-_EVENTS = "SELECT at, kind, reason, data FROM alerts_alertevent WHERE alert_id = %s ORDER BY id DESC LIMIT %s"
+_EVENTS = (
+    "SELECT at, kind, reason_code, reason_data, data FROM alerts_alertevent WHERE alert_id = %s "
+    "ORDER BY id DESC LIMIT %s"
+)
 _PAGES = """
 SELECT n.user_id, n.channel, n.reason AS because, d.status, d.reason, d.error
 FROM notify_notification n JOIN notify_delivery d ON d.notification_id = n.id
@@ -93,7 +96,7 @@ class _RunFacts:
         if self.status not in _INACTIVE:
             return NO_REASON
         stops = (event for event in self.events if event["kind"] in _STOPS and event["at"] >= self.started_at)
-        return next((as_reason(event["reason"].partition("\n")[0]) for event in stops), self.reason)
+        return next((event["reason"] for event in stops), self.reason)
 
     def role_holders(self, group: int, role: MemberRole) -> tuple[OnCall, ...]:
         """The holders of a role in a group when the run began, in the order in which they are paged."""
@@ -117,7 +120,11 @@ def explain_for_alert(connection: Connection, alert_id: int) -> tuple[UnpagedUse
     row = database.row(connection, _RUN, (alert_id,))
     if row is None:
         return ()
-    facts = _load_facts(connection, row, tuple(database.rows(connection, _EVENTS, (alert_id, MAX_EVENTS))))
+    events = tuple(
+        {**event, "reason": reason_from(event["reason_code"], event["reason_data"])}
+        for event in database.rows(connection, _EVENTS, (alert_id, MAX_EVENTS))
+    )
+    facts = _load_facts(connection, row, events)
     pages = list(database.rows(connection, _PAGES, (alert_id, str(Purpose.PAGE))))
     paged_ids = {page["user_id"] for page in pages if page["status"] in _PAGED}
     user_ids = _connected_user_ids(facts) | {page["user_id"] for page in pages}
@@ -183,15 +190,20 @@ def _recorded(user_id: int, events: Iterable[Mapping[str, Any]]) -> Iterator[Rea
     for event in reversed(list(events)):
         data = event["data"] or {}
         if event["kind"] == EventKind.PAGE_FAILED and data.get("user_id") == user_id:
-            yield as_reason(event["reason"])
-        elif event["kind"] in _STEPS and (note := _note_about(user_id, data)) is not None:
+            yield event["reason"]
+        elif event["kind"] in _STEPS and (note := _note_about(user_id, event["reason"])) is not None:
             yield reasons.SENTENCE(note=note)
 
 
-def _note_about(user_id: int, data: Mapping[str, Any]) -> Reason | None:
+def _note_about(user_id: int, reason: Reason) -> Reason | None:
     """Why a step did not page the user, as its event recorded it."""
-    stored = (data.get("not_paged") or {}).get(str(user_id))
-    return None if stored is None else reason_from(stored["code"], stored["data"])
+    for part in each_of(reason):
+        notes = dict(part.params).get("notes")
+        for note in each_of(notes) if isinstance(notes, Reason) else ():
+            user = dict(note.params).get("user")
+            if isinstance(user, Person) and user.user_id == user_id:
+                return note
+    return None
 
 
 def _by_step(person: Person, user_id: int, facts: _RunFacts) -> Iterator[Reason]:
@@ -200,7 +212,9 @@ def _by_step(person: Person, user_id: int, facts: _RunFacts) -> Iterator[Reason]
     step_events = [event for event in facts.events if event["kind"] in _STEPS and event["at"] >= facts.started_at]
     fired = {(event["data"] or {}).get("step") for event in step_events}
     skipped_steps = {
-        event["data"]["step"]: event["reason"] for event in step_events if (event["data"] or {}).get("left_out")
+        event["data"]["step"]: each_of(event["reason"])[0]
+        for event in step_events
+        if (event["data"] or {}).get("left_out")
     }
     members = {group: {member.user_id for member in plan.members} for group, plan in facts.group_plans.items()}
     other_reasons: dict[Reason, None] = {}
@@ -222,7 +236,7 @@ def _by_step(person: Person, user_id: int, facts: _RunFacts) -> Iterator[Reason]
                 continue
             other_reasons[_other_holder(person, holders, role, group_name, is_holder=user_id in ids)] = None
         if would_page and step_number in skipped_steps:
-            yield as_reason(skipped_steps[step_number])
+            yield skipped_steps[step_number]
         elif (
             would_page
             and (step_number not in fired or step.sequential_interval is not None)
@@ -246,7 +260,7 @@ def _other_holder(
     other = Person(first.name, first.user_id)
     if is_holder:
         return reasons.COMES_AFTER(other=other, user=person, role=Term(role), group=group)
-    why = as_reason(first.reason) if first.schedule else reasons.BY_GROUP_ORDER()
+    why = first.reason if first.schedule else reasons.BY_GROUP_ORDER()
     return reasons.OTHER_HAD_ROLE(other=other, role=Term(role), group=group, why=why)
 
 
@@ -255,7 +269,7 @@ def _is_explained(user_id: int, step_number: int, events: Iterable[Mapping[str, 
     for event in events:
         data = event["data"] or {}
         if data.get("step") == step_number and (
-            user_id in (data.get("people") or ()) or _note_about(user_id, data) is not None
+            user_id in (data.get("people") or ()) or _note_about(user_id, event["reason"]) is not None
         ):
             return True
     return False

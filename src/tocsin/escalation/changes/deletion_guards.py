@@ -7,7 +7,7 @@ from collections.abc import Callable
 from django.db.models import Q
 
 from tocsin.alerts.change_handlers import PagingMode
-from tocsin.core import object_hooks
+from tocsin.alerts.reasons import ALERT_REFERENCE
 from tocsin.core.db import database
 from tocsin.core.reasons import AlertRef, Reason
 from tocsin.escalation.models import EscalationRun
@@ -40,4 +40,4 @@ def _alerts(is_using: Callable[[PolicyReferences], bool], recipients: Q) -> list
         return []
     matches = active_runs.filter(recipients | Q(version__in=version_ids) if recipients else Q(version__in=version_ids))
     numbers = matches.order_by("alert_id").values_list("alert_id", flat=True)[:_MAX_LISTED]
-    return [object_hooks.ALERT(alert=AlertRef(number)) for number in numbers]
+    return [ALERT_REFERENCE(alert=AlertRef(number)) for number in numbers]

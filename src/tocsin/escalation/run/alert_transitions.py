@@ -53,7 +53,7 @@ class _TransitionState:
         self.run = with_progress(self.run, paging_until=paging_until)
 
     def log(self, kind: EventKind, reason: Reason) -> None:
-        self.events.append(NewEvent(self.alert.id, kind, self.now, SYSTEM, str(reason), CommandChannel.POLICY))
+        self.events.append(NewEvent(self.alert.id, kind, self.now, SYSTEM, reason, CommandChannel.POLICY))
 
 
 def apply_transition(
@@ -148,8 +148,8 @@ def resume_run(
     elif alert.status is AlertStatus.ON_HOLD:
         started = reasons.PAGING_STARTS_AFTER_HOLD(why=why)
     elif paging_start.time_text:
-        started = reasons.PAGING_STARTS_AT(why=why, when=paging_start.time_text)
-    event = NewEvent(alert.id, EventKind.ESCALATION_STARTED, now, SYSTEM, str(started), CommandChannel.POLICY)
+        started = reasons.PAGING_STARTS_AT(why=why, when=as_reason(paging_start.time_text))
+    event = NewEvent(alert.id, EventKind.ESCALATION_STARTED, now, SYSTEM, started, CommandChannel.POLICY)
     return RunDecision(old, events=(event,), successor=new)
 
 
@@ -170,7 +170,7 @@ def _replace_run(
         )
         return _notify_responders(old, derive_status(new, alert, now), alert, cause, notice_reason, now)
     reason = joined(cause, reasons.RESTARTED_AT_STEP_1(), separator=" ")
-    event = NewEvent(alert.id, EventKind.ESCALATION_STARTED, now, SYSTEM, str(reason), CommandChannel.POLICY)
+    event = NewEvent(alert.id, EventKind.ESCALATION_STARTED, now, SYSTEM, reason, CommandChannel.POLICY)
     return RunDecision(
         old, cancellations=(CancelPages(None, reason),), events=(event,), successor=derive_status(new, alert, now)
     )
@@ -194,7 +194,7 @@ def _notify_responders(
 ) -> RunDecision:
     users = acknowledgers(alert)
     if alert.is_owned:
-        users = (Person(alert.owner_name, alert.owner_id),)
+        users = (alert.owner,)
     user_ids = tuple(user.user_id for user in users if user.user_id is not None)
     is_dry_run = new.mode is PagingMode.DRY_RUN
     if not user_ids:
@@ -208,7 +208,7 @@ def _notify_responders(
         EventKind.NOTICE_SENT,
         now,
         SYSTEM,
-        str(reason),
+        reason,
         CommandChannel.POLICY,
         {"people": list(user_ids)},
     )

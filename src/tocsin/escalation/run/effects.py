@@ -60,7 +60,7 @@ def notify_administrators(connection: Connection, alert_id: int, why: Reason, no
     )
     queue.queue_notice(connection, notice, now, user_ids=queue.administrators(connection))
     reason = reasons.ADMINISTRATORS_NOTIFIED(why=why)
-    event = NewEvent(alert_id, EventKind.NOTICE_SENT, now, SYSTEM, str(reason), CommandChannel.POLICY)
+    event = NewEvent(alert_id, EventKind.NOTICE_SENT, now, SYSTEM, reason, CommandChannel.POLICY)
     store.insert_events(connection, [event])
 
 

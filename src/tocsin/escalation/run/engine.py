@@ -504,7 +504,7 @@ class _DecisionBuilder:
             self._log(EventKind.ESCALATION_CONTINUED, reasons.TOO_FEW_ACKS())
 
     def _log(self, kind: EventKind, reason: Reason, **data: object) -> None:
-        self.events.append(NewEvent(self.alert.id, kind, self.now, SYSTEM, str(reason), CommandChannel.POLICY, data))
+        self.events.append(NewEvent(self.alert.id, kind, self.now, SYSTEM, reason, CommandChannel.POLICY, data))
 
 
 def _fired_type(is_manual: bool, mode: PagingMode) -> ReasonType:
@@ -525,17 +525,11 @@ def _notes(targets: ResolvedTargets) -> Reason:
 
 
 def _target_data(targets: ResolvedTargets) -> dict[str, Any]:
-    """What an event records of a step's targets: who is paged, and by user id why others are not."""
-    data: dict[str, Any] = {
+    """Whom an event's step pages, by id."""
+    return {
         "people": [target.user_id for target in targets.users],
         "contacts": [contact.id for _group, contact in targets.contacts],
     }
-    not_paged = {
-        str(user.user_id): {"code": note.code, "data": note.data}
-        for note in targets.notes
-        if isinstance(user := dict(note.params).get("user"), Person)
-    }
-    return data | ({"not_paged": not_paged} if not_paged else {})
 
 
 def _next_action(due: datetime, at: datetime) -> Reason:

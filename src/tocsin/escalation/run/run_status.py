@@ -116,7 +116,7 @@ def _derive_status_and_timer(
     if run.mode is PagingMode.LOG_ONLY:
         return RunStatus.STOPPED, None, _log_only_reason(run.progress.policy_reason)
     if alert.is_owned:
-        return RunStatus.STOPPED, None, reasons.ALERT_ASSIGNED(user=Person(alert.owner_name, alert.owner_id))
+        return RunStatus.STOPPED, None, reasons.ALERT_ASSIGNED(user=alert.owner)
     timer = next_timer(run, alert)
     due = timer.at if timer else None
     if pause is not None and due is not None:

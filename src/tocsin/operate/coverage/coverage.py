@@ -66,7 +66,8 @@ def sentence(plan: GroupPlan, finding: CoverageFinding, since: datetime) -> str:
     start = max(finding.since or since, since).astimezone(zone)
     duration_text = f" for {durations.describe(finding.until - start)}" if finding.until else " on"
     repeat_text = f" ({finding.occurrence_count} times in all)" if finding.occurrence_count > 1 else ""
-    return f"{str(finding.reason).removesuffix('.')}: from {start:%a %d %b %H:%M} ({zone.key}){duration_text}{repeat_text}."
+    problem = str(finding.reason).removesuffix(".")
+    return f"{problem}: from {start:%a %d %b %H:%M} ({zone.key}){duration_text}{repeat_text}."
 
 
 def has_times(finding: CoverageFinding) -> bool:

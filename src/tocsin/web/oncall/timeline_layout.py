@@ -97,7 +97,7 @@ class TimelineSegment:
     tone: str
     since: datetime | None
     until: datetime | None
-    reasons: tuple[Reason, ...] = ()
+    reasons: tuple[Reason | str, ...] = ()
     role: str = ""
     user_id: int | None = None
     schedule: str = ""
