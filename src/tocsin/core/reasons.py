@@ -92,7 +92,7 @@ class ReasonType:
     def __call__(self, **params: Param) -> Reason:
         if params.keys() != self.names:
             raise TypeError(f"reason {self.code}: parameters {sorted(params)}, expected {sorted(self.names)}")
-        return Reason(self.code, _sorted(params))
+        return Reason(self.code, tuple(params.items()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,12 +174,7 @@ def each_of(reason: Reason) -> tuple[Reason, ...]:
 
 def reason_from(code: str, data: Mapping[str, Any]) -> Reason:
     """Reads a stored reason. A code that is not defined is kept, and rendered as the code."""
-    return Reason(code, _sorted({name: _from_json(value) for name, value in data.items()}))
-
-
-def _sorted(params: Mapping[str, Param]) -> tuple[tuple[str, Param], ...]:
-    """By name: PostgreSQL does not keep the order of keys, and a stored reason equals the same one from the code."""
-    return tuple((name, params[name]) for name in sorted(params))
+    return Reason(code, tuple((name, _from_json(value)) for name, value in data.items()))
 
 
 def _as_tuple(value: Param) -> tuple[Param, ...]:
