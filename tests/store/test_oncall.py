@@ -91,7 +91,7 @@ def test_shift_of_disabled_user_falls_back_to_group_order(desk: Group, now: date
     with database.transaction() as connection:
         found = loader.on_call(connection, [desk.pk], datetime(2026, 1, 14, 12, tzinfo=UTC))
     assert [(str(p.role), p.name) for p in found[desk.pk]] == [("primary", "Alice"), ("secondary", "Alice")]
-    assert found[desk.pk][0].reason == "primary of Desk; no shift is on"
+    assert str(found[desk.pk][0].reason) == "primary of Desk; no shift is on"
 
 
 def test_support_hours_are_saved_loaded_and_deleted_with_audit_entries(desk: Group, now: datetime) -> None:

@@ -64,7 +64,7 @@ def user(name: str) -> User:
 def primary(group: Group, at: datetime) -> tuple[str, str]:
     with database.transaction() as connection:
         person = loader.on_call(connection, [group.pk], at)[group.pk][0]
-    return person.name, person.reason
+    return person.name, str(person.reason)
 
 
 def test_override_replaces_user_for_its_window_and_notifies_both(
@@ -137,7 +137,7 @@ def test_absent_user_is_covered_or_marked_without_cover(desk: Group, schedule: S
     with database.transaction() as connection:
         person = loader.on_call(connection, [desk.pk], at)[desk.pk][0]
     assert (person.name, person.is_absent) == ("Alice", True)
-    assert "nobody covers" in person.reason
+    assert "nobody covers" in str(person.reason)
     assert (person.since, person.until) == (absence.starts_at, absence.ends_at)
 
 
