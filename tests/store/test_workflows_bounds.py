@@ -42,8 +42,8 @@ def test_workflows_that_cause_each_other_end_after_a_few(desk: WorkflowHarness) 
     desk.workflow("Again", {"do": "open_alert", "subject": "<subject>!"})
     desk.open()
     desk.go(0)
-    assert desk.did() == [f"Opened alert {n}: VPN down{'!' * (n - 1)}." for n in range(2, MAX_DEPTH + 3)]
-    assert desk.said()[-1][2] == f"Workflows caused each other {MAX_DEPTH + 1} times in a row: it goes no further."
+    assert desk.did() == [f"Created alert {n}: VPN down{'!' * (n - 1)}." for n in range(2, MAX_DEPTH + 3)]
+    assert desk.said()[-1][2] == f"Workflows triggered each other {MAX_DEPTH + 1} times in a row: the chain ends here."
 
 
 def test_workflow_restarting_its_policy_repeatedly_is_stopped(
@@ -55,7 +55,7 @@ def test_workflow_restarting_its_policy_repeatedly_is_stopped(
         desk.go(minute)
     started = [text for text in desk.timeline(alert) if text == "Workflow Over again started policy Standard."]
     assert len(started) == MAX_DEPTH + 1
-    assert desk.said()[-1][2] == f"Workflows caused each other {MAX_DEPTH + 1} times in a row: it goes no further."
+    assert desk.said()[-1][2] == f"Workflows triggered each other {MAX_DEPTH + 1} times in a row: the chain ends here."
     assert desk.run(alert).status == "finished"
 
 
@@ -68,7 +68,7 @@ def test_frequently_triggered_workflow_is_rate_limited_per_minute(desk: Workflow
     assert len(desk.told(alert)) == MAX_RUNS_PER_MINUTE
     assert desk.said()[-1][1:] == (
         "stopped",
-        f"It has acted on this alert {MAX_RUNS_PER_MINUTE} times in a minute: no more now.",
+        f"It has run on this alert {MAX_RUNS_PER_MINUTE} times in a minute. It does not run again now.",
     )
     desk.act(alert, Reply(actor=desk.actor("bob"), text="later"), 5)
     desk.go(5)

@@ -47,10 +47,10 @@ def test_alert_unacknowledged_for_five_minutes_notifies_manager(desk: WorkflowHa
         'Its conditions hold: priority "high" equals high.',
         "Somebody answered in time: Alice.",
         "Somebody answered in time: Bob.",
-        "The alert is on hold: it looks again at the end of that.",
+        "The alert is on hold. It is checked again when the hold ends.",
     ]
-    assert desk.did() == ["Told Carol."]
-    assert "Workflow Flow: Told Carol." in desk.timeline(forgotten)
+    assert desk.did() == ["Notified Carol."]
+    assert "Workflow Flow: Notified Carol." in desk.timeline(forgotten)
     # The hold ended and still nobody: now it does.
     desk.act(held, Resume(actor=desk.actor("bob")), 10)
     desk.go(20)
@@ -105,20 +105,20 @@ def test_sla_deadline_is_awaited_moved_and_acted_on_once(desk: WorkflowHarness) 
     desk.message(alert, 1, fix_by="2026-11-24T11:15:00", respond_by="1899-12-30T00:00:00")
     desk.message(alert, 2, fix_by="2026-11-24T12:15:00", respond_by="2026-11-24T09:45:00")
     desk.go(20)
-    assert desk.did() == ["Told Carol."]
+    assert desk.did() == ["Notified Carol."]
     desk.go(30)
-    assert desk.did() == ["Told Carol."] * 2
+    assert desk.did() == ["Notified Carol."] * 2
     desk.go(60)
-    assert desk.did() == ["Told Carol."] * 2, "the date moved: an hour before the old one nothing happens"
+    assert desk.did() == ["Notified Carol."] * 2, "the date moved: an hour before the old one nothing happens"
     desk.message(alert, 100, fix_by="2026-11-24T12:15:00", team="Network")
     desk.go(120)
     desk.go(121)
-    assert desk.did() == ["Told Carol."] * 3
+    assert desk.did() == ["Notified Carol."] * 3
     done = [run.workflow.name for run in desk.runs() if run.status == WorkflowRunStatus.DONE]
     assert sorted(done) == ["Half an hour", "Over", "Soon"]
     desk.message(alert, 130, fix_by="2026-11-24T12:15:00")
     desk.go(131)
-    assert "It has acted for the fix-by time already, 2026-11-24 12:15 UTC." in [s[2] for s in desk.said()[-3:]]
+    assert "It has already run for the fix-by time, 2026-11-24 12:15 UTC." in [s[2] for s in desk.said()[-3:]]
 
 
 def test_policy_sla_applies_when_ticket_has_no_date(desk: WorkflowHarness) -> None:
@@ -218,7 +218,7 @@ def test_test_dry_run_and_disabled_alerts_trigger_nothing(desk: WorkflowHarness)
     waiting = desk.open(1)
     commands.set_enabled(flow, False, actor=ACTOR, now=desk.at(1))
     desk.go(1)
-    assert desk.said(waiting) == [("Flow", "skipped", "The workflow is switched off.")]
+    assert desk.said(waiting) == [("Flow", "skipped", "The workflow is disabled.")]
     assert desk.runs(desk.open(2)) == []
 
 
@@ -243,8 +243,8 @@ def test_waiting_runs_use_current_definition_or_report_mismatch(desk: WorkflowHa
     desk.go(20)
     assert desk.told(alert) == ["bob", "carol"]
     assert {name: (how, why) for name, how, why in desk.said(alert) if name in ("Other", "Begun")} == {
-        "Other": ("skipped", "The workflow was changed, and waits for something else since."),
-        "Begun": ("stopped", "The workflow was changed while it waited: what was left of it is not done."),
+        "Other": ("skipped", "The workflow was changed and now has another trigger."),
+        "Begun": ("stopped", "The workflow was changed while the run waited: its remaining actions are not executed."),
     }
 
 

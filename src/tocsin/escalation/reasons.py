@@ -94,7 +94,8 @@ NEXT_STEP = ReasonType("escalation.next_step", "Step {step} of {steps} is next."
 ALL_STEPS_FIRED = ReasonType(
     "escalation.all_steps_fired", "All steps of this round have fired. The next action follows."
 )
-ALERT_ENDED = ReasonType("escalation.alert_ended", "The alert is {status}.")
+ALERT_CLOSED = ReasonType("escalation.alert_closed", "The alert is closed.")
+ALERT_CANCELLED = ReasonType("escalation.alert_cancelled", "The alert was closed as a false alarm.")
 ALERT_MERGED = ReasonType("escalation.alert_merged", "The alert is merged into {alert}.")
 ON_HOLD = ReasonType("escalation.on_hold", "On hold. The step then due fires when the hold ends.")
 LOG_ONLY = ReasonType("escalation.log_only", "Log only, nobody is paged.")

@@ -25,7 +25,6 @@ STOP_CONDITION_HOLDS = ReasonType("workflow.stop_condition_holds", "A stop condi
 DONE = ReasonType("workflow.done", "All actions were executed.")
 WAITS = ReasonType("workflow.waits", "It waits for {duration}.")
 NEWER_RUN = ReasonType("workflow.newer_run", "A newer run handles this alert: the time counts anew.")
-ALERT_ENDED = ReasonType("workflow.alert_ended", "The alert is {status}.")
 ANSWERED_IN_TIME = ReasonType("workflow.answered_in_time", "Somebody answered in time: {users}.")
 ASSIGNED_IN_TIME = ReasonType("workflow.assigned_in_time", "The alert was assigned in time: {user}.")
 ALERT_ON_HOLD = ReasonType("workflow.alert_on_hold", "The alert is on hold. It is checked again when the hold ends.")

@@ -13,7 +13,7 @@ from typing import Any
 from tocsin.alerts.change_handlers import PagingMode
 from tocsin.alerts.commands import AlertState
 from tocsin.alerts.states import AlertStatus, Priority
-from tocsin.core.reasons import NO_REASON, AlertRef, Person, Reason, Term, joined
+from tocsin.core.reasons import NO_REASON, AlertRef, Person, Reason, joined
 from tocsin.escalation import reasons
 from tocsin.escalation.policy.policy import AcknowledgeEffect, CompiledPolicy
 from tocsin.escalation.run.run_state import ActivePause, RunProgress, RunState, RunStatus, with_progress
@@ -105,10 +105,8 @@ def _derive_status_and_timer(
     run: RunState, alert: AlertState, now: datetime, pause: ActivePause | None
 ) -> tuple[RunStatus, datetime | None, Reason]:
     match alert.status:
-        case AlertStatus.CLOSED | AlertStatus.CANCELLED:
-            return RunStatus.TERMINATED, None, reasons.ALERT_ENDED(status=Term(alert.status))
-        case AlertStatus.MERGED:
-            return RunStatus.TERMINATED, None, reasons.ALERT_MERGED(alert=AlertRef(alert.merged_into or 0))
+        case AlertStatus.CLOSED | AlertStatus.CANCELLED | AlertStatus.MERGED:
+            return RunStatus.TERMINATED, None, describe_end(alert)
         case AlertStatus.ON_HOLD:
             return RunStatus.PAUSED, alert.hold_until, reasons.ON_HOLD()
         case AlertStatus.OPEN | AlertStatus.ASSIGNED:
@@ -130,6 +128,13 @@ def _derive_status_and_timer(
     if run.progress.step_due_at is None:
         return RunStatus.EXHAUSTED, due, reasons.EXHAUSTED_RUN()
     return RunStatus.ACTIVE, due, _position(run.plan, run.progress.step)
+
+
+def describe_end(alert: AlertState) -> Reason:
+    """How an alert that is not active ended."""
+    if alert.status is AlertStatus.MERGED:
+        return reasons.ALERT_MERGED(alert=AlertRef(alert.merged_into or 0))
+    return reasons.ALERT_CLOSED() if alert.status is AlertStatus.CLOSED else reasons.ALERT_CANCELLED()
 
 
 def _log_only_reason(policy_reason: Reason) -> Reason:

@@ -39,7 +39,11 @@ _NOT_ON_CALL_AS = ReasonType(
 )
 _NOT_AFTER_START = ReasonType("swap.not_after_start", "must be after from.")
 _RANGE_TOO_LONG = ReasonType("swap.range_too_long", "must be at most {limit} after from.")
-_ALREADY_ANSWERED = ReasonType("swap.already_answered", "This swap is {state} already.")
+_ALREADY_ANSWERED = {
+    SwapState.ACCEPTED: ReasonType("swap.already_accepted", "This swap has already been accepted."),
+    SwapState.DECLINED: ReasonType("swap.already_declined", "This swap has already been declined."),
+    SwapState.WITHDRAWN: ReasonType("swap.already_withdrawn", "This swap has already been withdrawn."),
+}
 
 #: Maximum length of a period that is taken, handed over or swapped.
 MAX_SWAP_RANGE = timedelta(days=400)
@@ -284,7 +288,7 @@ def _lock_pending(swap: SwapRequest) -> SwapRequest:
     """Locks and returns the current swap. Raises `Rejected("already_answered")` if it was answered."""
     locked = rows().select_for_update(of=("self",)).get(pk=swap.pk)
     if locked.state != SwapState.PENDING:
-        raise Rejected("already_answered", _ALREADY_ANSWERED(state=Term(locked.state)))
+        raise Rejected("already_answered", _ALREADY_ANSWERED[SwapState(locked.state)]())
     return locked
 
 

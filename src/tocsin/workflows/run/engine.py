@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from tocsin.alerts.states import ACTIVE, AlertStatus
-from tocsin.core.reasons import Person, Reason, Term, as_reason
+from tocsin.core.reasons import Person, Reason, as_reason
+from tocsin.escalation.run.run_status import describe_end
 from tocsin.inbound.expressions.conditions import RuleMatch
 from tocsin.inbound.expressions.mapped import MappedFields
 from tocsin.workflows import reasons
@@ -140,9 +141,7 @@ def _check_trigger(
         if run.is_superseded:
             return FinishRun(WorkflowRunStatus.SKIPPED, reasons.NEWER_RUN())
         if alert.state.status not in ACTIVE:
-            return FinishRun(
-                WorkflowRunStatus.SKIPPED, reasons.ALERT_ENDED(status=Term(str(alert.state.status).replace("_", " ")))
-            )
+            return FinishRun(WorkflowRunStatus.SKIPPED, describe_end(alert.state))
     if kind is TriggerKind.UNACKNOWLEDGED and alert.has_responder:
         return FinishRun(WorkflowRunStatus.SKIPPED, reasons.ANSWERED_IN_TIME(users=_responders(alert)))
     if kind is TriggerKind.UNASSIGNED and alert.state.is_owned:
