@@ -13,7 +13,6 @@ import msgspec
 from tocsin.alerts.change_handlers import PagingMode
 from tocsin.alerts.commands import Command, NewEvent
 from tocsin.alerts.states import Priority
-from tocsin.core.db.stored_reason import reason_columns
 from tocsin.core.reasons import NO_REASON, Reason, reason_from
 from tocsin.escalation.policy.policy import CompiledPolicy
 from tocsin.escalation.run.target_resolution import TargetUser
@@ -208,13 +207,12 @@ class RunDecision:
 
 def to_row(run: RunState) -> dict[str, Any]:
     """The columns of a run's row that a decision may change, by name; `progress` as JSON values."""
-    code, data = reason_columns(run.reason)
     return {
         "status": str(run.status),
         "mode": str(run.mode),
         "due_at": run.due_at,
-        "reason_code": code,
-        "reason_data": data,
+        "reason_code": run.reason.code,
+        "reason_data": run.reason.data,
         "priority": str(run.priority),
         "started_at": run.started_at,
         "progress": msgspec.to_builtins(run.progress, str_keys=True),
