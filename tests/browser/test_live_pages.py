@@ -206,7 +206,7 @@ def test_what_was_typed_is_not_lost_by_a_stray_press(
         wrong = page.locator("[name=steps-2-retry_every]")
         wrong.fill("often")
         page.get_by_role("button", name="Save").last.click()
-        expect(page.locator(".errors")).to_contain_text("'often' is not a duration")
+        expect(page.locator(".errors")).to_contain_text('"often" is not a duration')
         expect(wrong).to_be_focused()
         expect(wrong).to_be_in_viewport()
 

@@ -85,4 +85,6 @@ def _compare_next(system: System, alert: int, step: NextAction, newest: int) -> 
     )  # fmt: skip
     paged, said = {row["name"] for row in found}, set(_PAGED.findall(str(step.summary)))
     if "page" in str(step.summary) and paged != said:
-        system.contradictions.append(f"#{alert} was forecast to do: {str(step.summary)!r}, and it paged {sorted(paged)}")
+        system.contradictions.append(
+            f"#{alert} was forecast to do: {str(step.summary)!r}, and it paged {sorted(paged)}"
+        )

@@ -78,7 +78,9 @@ def status_matches_owner(system: System) -> Iterator[str]:
 
 def no_workflow_is_stuck(system: System) -> Iterator[str]:
     """No workflow run is stuck: a failing action is recorded and the run continues."""
-    for row in system.rows("SELECT id, alert_id, reason_code FROM workflows_run WHERE status = 'stuck' OR failures > 0"):
+    for row in system.rows(
+        "SELECT id, alert_id, reason_code FROM workflows_run WHERE status = 'stuck' OR failures > 0"
+    ):
         yield f"the run {row}"
 
 

@@ -133,7 +133,7 @@ def refusals(now: datetime, *texts: str, **options: Any) -> list[str]:
         ),
         (
             "escalation_policies:\n  - name: P\n    steps:\n      - notify: {roles: [primary]}\n        after: soon",
-            "t.yaml:5: escalation policy P: steps[0].after: 'soon' is not a duration",
+            't.yaml:5: escalation policy P: steps[0].after: "soon" is not a duration',
         ),
         (
             "escalation_policies:\n  - name: P\n    steps:\n      - notify: {roles: [boss]}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tocsin.alerts.states import Priority
 from tocsin.core.reasons import ReasonType, Term
 
 # Timeline: commands. The actor is a user, an integration or Tocsin.
@@ -142,6 +143,14 @@ NOTHING_TO_DO = ReasonType("alert.nothing_to_do", "Nothing to do.")
 # Users of an alert that cannot be deleted.
 
 ALERT_REFERENCE = ReasonType("alert.reference", "alert #{alert}")
+
+#: The priorities as parameters of a reason.
+PRIORITY_TERMS = {
+    Priority.CRITICAL: Term("critical"),
+    Priority.HIGH: Term("high"),
+    Priority.MEDIUM: Term("medium"),
+    Priority.LOW: Term("low"),
+}
 
 #: The fields of an alert that a source changes, as their names are shown in a reason.
 FIELD_TERMS = {

@@ -23,7 +23,7 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import advisory_lock_key
-from tocsin.core.reasons import AlertRef, Reason, ReasonType, Term
+from tocsin.core.reasons import AlertRef, Reason, ReasonType
 
 #: Maximum alerts changed in one transaction of a bulk operation.
 BULK_CHUNK = 100
@@ -218,8 +218,8 @@ def set_priority_within(
     store.lock(connection, [alert_id])
     state = _load_active(connection, alert_id, now)
     if state.priority is priority:
-        return reasons.PRIORITY_IS_ALREADY(priority=Term(priority))
-    old, new = Term(state.priority), Term(priority)
+        return reasons.PRIORITY_IS_ALREADY(priority=reasons.PRIORITY_TERMS[priority])
+    old, new = reasons.PRIORITY_TERMS[state.priority], reasons.PRIORITY_TERMS[priority]
     reason = reasons.PRIORITY_CHANGED(actor=actor.person, old=old, new=new)
     data = {"changes": {"priority": [str(state.priority), str(priority)]}}
     event = NewEvent(alert_id, EventKind.UPDATED, now, actor, reason, via, data)

@@ -166,7 +166,7 @@ def _field_change(name: str, old: object, new: object) -> Reason:
 
 def _shown(name: str, value: object) -> Term | str:
     text = _cut(value)
-    return Term(text) if name == "priority" and text in set(Priority) else text
+    return reasons.PRIORITY_TERMS[Priority(text)] if name == "priority" and text in set(Priority) else text
 
 
 def _cut(value: object) -> str:

@@ -13,9 +13,7 @@ from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason, ReasonType, as_reason, joined
 
 #: Objects that reference another.
-ABSENCE = ReasonType("object.absence", "the absence of {name}")
 CLIENT_TABLE = ReasonType("object.client_table", "client table {name}")
-GROUP = ReasonType("object.group", "group {name}")
 HOLIDAY_CALENDAR = ReasonType("object.holiday_calendar", "holiday calendar {name}")
 INTEGRATION = ReasonType("object.integration", "integration {name}")
 MAINTENANCE_WINDOW = ReasonType("object.maintenance_window", "maintenance window {name}")

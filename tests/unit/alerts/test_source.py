@@ -11,7 +11,7 @@ from tocsin.alerts import reasons
 from tocsin.alerts.commands import Acknowledged, Actor, AlertState
 from tocsin.alerts.source import TicketAgent, apply_agent_change, compare_fields
 from tocsin.alerts.states import ActorKind, AlertStatus, EventKind, Priority
-from tocsin.core.reasons import Term, joined
+from tocsin.core.reasons import Reason, Term, joined
 
 NOW = datetime(2026, 11, 24, 3, 14, tzinfo=UTC)
 HALO = Actor(ActorKind.INTEGRATION, "HaloITSM")
@@ -120,3 +120,12 @@ def test_an_agent_does_not_end_a_hold() -> None:
 @pytest.mark.parametrize("status", [AlertStatus.CLOSED, AlertStatus.CANCELLED, AlertStatus.MERGED])
 def test_agent_changes_nothing_on_a_closed_alert(status: AlertStatus) -> None:
     assert not apply_agent_change(replace(OPEN, status=status), NOBODY, BOB, HALO, NOW).is_change
+
+
+def test_changed_fields_are_shown_in_the_readers_language() -> None:
+    got = compare_fields(42, {"priority": "high"}, {"priority": "critical", "tags": {"status page": "up"}}, HALO, NOW)
+    assert got.event is not None
+    assert isinstance(got.event.reason, Reason)
+    assert got.event.reason.localized("de") == (
+        "HaloITSM hat den Alarm aktualisiert: Priorität hoch → kritisch; status page up"
+    )

@@ -62,6 +62,6 @@ def _act(request: SignedInRequest, number: int, user: User) -> None:
         alert_command = read_command(request, number, CommandKind(kind), alert_actor(user), CommandChannel.EMAIL)
         outcome = service.apply_command(number, alert_command, now=request.now)
     except Rejected as rejected:
-        messages.warning(request, rejected.detail)
+        messages.warning(request, told(rejected.reason))
     else:
         messages.success(request, told(outcome.answer))

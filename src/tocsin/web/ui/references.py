@@ -16,14 +16,14 @@ from tocsin.escalation.models import Policy
 from tocsin.inbound.models import ClientTable, Integration, MaintenanceWindow
 from tocsin.oncall.models import HolidayCalendar, Schedule, SupportHours
 from tocsin.outbound.models import OutboundIntegration
-from tocsin.people.models import Group, User
+from tocsin.people.models import User
+from tocsin.people.reasons import ABSENCE_REFERENCE
 from tocsin.workflows.models import Workflow
 
-#: Per kind of reference: the model, its name column and the view that edits it.
+#: Per kind of reference: the model, its name column (also the name of the parameter) and the view that edits it.
 _VIEWS: Mapping[str, tuple[type[Model], str, str]] = {
-    object_hooks.ABSENCE.code: (User, "username", "user"),
+    ABSENCE_REFERENCE.code: (User, "username", "user"),
     object_hooks.CLIENT_TABLE.code: (ClientTable, "name", "edit_client_table"),
-    object_hooks.GROUP.code: (Group, "name", "edit_group"),
     object_hooks.HOLIDAY_CALENDAR.code: (HolidayCalendar, "name", "holiday_calendar"),
     object_hooks.INTEGRATION.code: (Integration, "name", "integration_settings"),
     object_hooks.MAINTENANCE_WINDOW.code: (MaintenanceWindow, "name", "maintenance_window"),
@@ -52,7 +52,7 @@ def references_to(noun: str, number: int) -> list[ObjectReference]:
     found = object_hooks.references_to(noun, number)
     urls: dict[Reason, str] = {}
     for code, (model, column, view) in _VIEWS.items():
-        by_name = {str(reference["name"]): reference for reference in found if reference.code == code}
+        by_name = {str(reference[column]): reference for reference in found if reference.code == code}
         urls |= {by_name[name]: url for name, url in _urls(model, column, view, list(by_name))}
     for reference in found:
         if isinstance(alert := dict(reference.params).get("alert"), AlertRef):
