@@ -68,7 +68,7 @@ def test_a_policy_is_made_from_its_steps_in_order(company: Company, browser_of: 
         ({"steps-0-roles": []}, "notifies nobody"),
         ({"name": ""}, "This field is required."),
         ({"name": "standard"}, "already"),
-        ({"effect": "pause"}, "how long acknowledging pauses"),
+        ({"effect": "pause"}, "how long an acknowledgement pauses"),
         ({"repeat_times": "3"}, "how far apart"),
         ({"timeout": "x"}, "is not a duration"),
         ({"steps-0-tags": "production"}, "like environment=production"),

@@ -62,7 +62,7 @@ def test_workflow_is_created_changed_tested_and_ordered_with_forms(
     # Tried before it is saved.
     page = said(admin.post("/workflows/new/", {**sent, "do": "try", "alert": f"#{alert}"}))
     assert "would act" in page
-    assert "Tell Mia Manager by e-mail" in page
+    assert "Notify Mia Manager by email" in page
     assert "Look: VPN down" in page
     assert "There is no alert 77" in said(admin.post("/workflows/new/", {**sent, "do": "try", "alert": "77"}))
     # Problems stand where they are.
@@ -133,7 +133,7 @@ def test_button_confirms_calls_another_system_and_shows_its_result(
         press = f"/alerts/{number}/buttons/{button.pk}"
         assert bob.get(press).status_code == 405
         assert olga.post(press).status_code == 403
-        assert "Restart the VPN: To be called: VPN." in said(bob.post(press, follow=True))
+        assert "Restart the VPN: Queued a call of VPN." in said(bob.post(press, follow=True))
         _sent(other)
         page = said(bob.get(f"/alerts/{number}/"))
         assert "Bob Brown pressed Restart the VPN." in page
@@ -177,7 +177,7 @@ def test_log_explains_every_run_and_retries_a_stuck_one(
     only = said(admin.get(f"/workflows/{row.pk}/log/?show=not&q={skips}"))
     assert ("Two" in only, "One" in only, "Three" in only) == (True, False, False)
     assert "Stuck: boom" in said(admin.get(f"/workflows/{row.pk}/log/?show=stuck"))
-    assert "1 run of it is stuck" in said(admin.get("/"))
+    assert "1 run is stuck" in said(admin.get("/"))
     assert "It is tried again." in said(admin.post(f"/workflows/{row.pk}/runs/{run.pk}/try-again", follow=True))
     assert "Only a run that is stuck" in said(admin.post(f"/workflows/{row.pk}/runs/{run.pk}/try-again", follow=True))
     assert "It is ended." in said(admin.post(f"/workflows/{row.pk}/runs/{run.pk}/end", follow=True))
