@@ -140,7 +140,7 @@ def test_schedule_errors_appear_at_fields_and_lose_nothing(company: Company, bro
     assert 'value="Nights"' in page
     people, ends = (page[page.index(f"id_shifts-0-{name}") :][:9000] for name in ("users", "end_day"))
     assert "At least one user is required." in people
-    assert "Is before start." in ends
+    assert "Must not be before start." in ends
 
     answer = browser.post("/on-call/schedules/new/", {**begin, "name": "Nights"}, follow=True)
     assert answer.status_code == 200

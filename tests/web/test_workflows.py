@@ -69,7 +69,7 @@ def test_workflow_is_created_changed_tested_and_ordered_with_forms(
     wrong = {**sent, "span": "5 moments", "actions-0-groups": [], "start.0.op": "matches", "start.0.values": "("}
     answer = admin.post("/workflows/new/", wrong)
     assert answer.status_code == 422
-    for problem in ("is not a duration", "Say who is told", "missing"):
+    for problem in ("is not a duration", "t least one recipient is required", "missing"):
         assert problem in said(answer), problem
     admin.post("/workflows/new/", sent)
     row = Workflow.objects.get()
@@ -179,7 +179,7 @@ def test_log_explains_every_run_and_retries_a_stuck_one(
     assert "Stuck: boom" in said(admin.get(f"/workflows/{row.pk}/log/?show=stuck"))
     assert "1 run is stuck" in said(admin.get("/"))
     assert "It is tried again." in said(admin.post(f"/workflows/{row.pk}/runs/{run.pk}/try-again", follow=True))
-    assert "Only a run that is stuck" in said(admin.post(f"/workflows/{row.pk}/runs/{run.pk}/try-again", follow=True))
+    assert "Only a stuck run" in said(admin.post(f"/workflows/{row.pk}/runs/{run.pk}/try-again", follow=True))
     assert "It is ended." in said(admin.post(f"/workflows/{row.pk}/runs/{run.pk}/end", follow=True))
     assert browser_of(company.responder).post(f"/workflows/{row.pk}/runs/{run.pk}/end").status_code == 403
     Workflow.objects.filter(pk=row.pk).update(definition={"actions": [{"do": "fly"}]})
