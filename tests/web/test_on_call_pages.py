@@ -139,8 +139,8 @@ def test_schedule_errors_appear_at_fields_and_lose_nothing(company: Company, bro
     assert not Schedule.objects.exists()
     assert 'value="Nights"' in page
     people, ends = (page[page.index(f"id_shifts-0-{name}") :][:9000] for name in ("users", "end_day"))
-    assert "At least one user is needed." in people
-    assert "Is before start." in ends
+    assert "At least one user is required." in people
+    assert "Must not be before start." in ends
 
     answer = browser.post("/on-call/schedules/new/", {**begin, "name": "Nights"}, follow=True)
     assert answer.status_code == 200
@@ -156,7 +156,7 @@ def test_preview_names_on_call_users_and_saves_nothing(company: Company, browser
     assert "Mia Manager" not in page
     assert browser.post("/on-call/schedules/new/preview", {**form, "name": ""}).content.decode() == page
     page = browser.post("/on-call/schedules/new/preview", {**form, "shifts-0-users": [""]}).content.decode()
-    assert "Weekly, users: at least one user is needed." in page
+    assert "Weekly, users: at least one user is required." in page
     # Without a script the button beside it does the same, and a shift is added by another.
     page = browser.post("/on-call/schedules/new/", {**form, "preview": "1"}).content.decode()
     assert page.index("Alice Andersson") > 0
@@ -218,7 +218,7 @@ def test_manager_overrides_a_role_and_removes_the_override(
     over = {"begins": "2026-01-01T00:00", "ends": "2025-01-01T00:00", "user": company.manager.pk}
     answer = mia.post(f"/on-call/overrides/{made.pk}/", over)
     assert answer.status_code == 422
-    assert "Is not after from." in answer.content.decode()
+    assert "Must be after from." in answer.content.decode()
     assert browser_of(company.responder).post(f"/on-call/overrides/{made.pk}/delete/").status_code == 403
     mia.post(f"/on-call/overrides/{made.pk}/delete/")
     assert primary(weekly, monday) == holder
@@ -245,7 +245,7 @@ def test_swap_is_requested_answered_and_both_shifts_change_hands(
     alice.post(f"/on-call/swaps/{swap.pk}/accept", {"next": "/on-call/"})
     assert swap.return_starts_at is not None
     assert [primary(weekly, at) for at in (monday, swap.return_starts_at)] == ["Alice Andersson", "Bob Brown"]
-    assert "accepted already" in alice.post(f"/on-call/swaps/{swap.pk}/decline", follow=True).content.decode()
+    assert "already been accepted" in alice.post(f"/on-call/swaps/{swap.pk}/decline", follow=True).content.decode()
 
 
 def test_uncovered_absence_is_red_and_overlapping_one_is_rejected(
@@ -262,7 +262,7 @@ def test_uncovered_absence_is_red_and_overlapping_one_is_rejected(
     assert "nobody covers: you are still paged" in bob.get("/me/shifts/").content.decode()
     answer = bob.post("/me/absences/new/", away)
     assert answer.status_code == 422
-    assert "two absences may not overlap" in answer.content.decode()
+    assert "Two absences must not overlap" in answer.content.decode()
     row = OutOfOffice.objects.get()
     bob.post(f"/me/absences/{row.pk}/", {**away, "cover": company.manager.pk})
     assert "Mia Manager covers for Bob Brown" in bob.get(path).content.decode()
@@ -315,7 +315,7 @@ def test_holidays_combine_country_and_own_days_and_resist_deletion(company: Comp
     answer = alice.post("/on-call/holidays/new/", wrong)
     page = answer.content.decode()
     assert answer.status_code == 422
-    assert "is no region of CH" in page
+    assert "is not a region of CH" in page
     assert "is not a date; write it like 2026-12-24" in page
     alice.post("/on-call/holidays/new/", form)
     row = HolidayCalendar.objects.get()

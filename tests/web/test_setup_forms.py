@@ -68,8 +68,8 @@ def test_a_policy_is_made_from_its_steps_in_order(company: Company, browser_of: 
         ({"steps-0-roles": []}, "notifies nobody"),
         ({"name": ""}, "This field is required."),
         ({"name": "standard"}, "already"),
-        ({"effect": "pause"}, "how long acknowledging pauses"),
-        ({"repeat_times": "3"}, "how far apart"),
+        ({"effect": "pause"}, "how long an acknowledgement pauses"),
+        ({"repeat_times": "3"}, "the interval between rounds"),
         ({"timeout": "x"}, "is not a duration"),
         ({"steps-0-tags": "production"}, "like environment=production"),
     ],
@@ -460,4 +460,4 @@ def test_endless_policy_warning_uses_the_readers_language(company: Company, brow
     path = f"/policies/{policy.pk}/?for=group-{company.desk.pk}"
     text = browser_of(company.admin).get(path, headers={"Accept-Language": "de"}).content.decode()
     assert "until somebody answers" not in text
-    assert "bis jemand antwortet" in text
+    assert "bis jemand reagiert" in text

@@ -62,14 +62,14 @@ def test_workflow_is_created_changed_tested_and_ordered_with_forms(
     # Tried before it is saved.
     page = said(admin.post("/workflows/new/", {**sent, "do": "try", "alert": f"#{alert}"}))
     assert "would act" in page
-    assert "Tell Mia Manager by e-mail" in page
+    assert "Notify Mia Manager by email" in page
     assert "Look: VPN down" in page
     assert "There is no alert 77" in said(admin.post("/workflows/new/", {**sent, "do": "try", "alert": "77"}))
     # Problems stand where they are.
     wrong = {**sent, "span": "5 moments", "actions-0-groups": [], "start.0.op": "matches", "start.0.values": "("}
     answer = admin.post("/workflows/new/", wrong)
     assert answer.status_code == 422
-    for problem in ("is not a duration", "Say who is told", "missing"):
+    for problem in ("is not a duration", "t least one recipient is required", "missing"):
         assert problem in said(answer), problem
     admin.post("/workflows/new/", sent)
     row = Workflow.objects.get()
@@ -133,7 +133,7 @@ def test_button_confirms_calls_another_system_and_shows_its_result(
         press = f"/alerts/{number}/buttons/{button.pk}"
         assert bob.get(press).status_code == 405
         assert olga.post(press).status_code == 403
-        assert "Restart the VPN: To be called: VPN." in said(bob.post(press, follow=True))
+        assert "Restart the VPN: Queued a call of VPN." in said(bob.post(press, follow=True))
         _sent(other)
         page = said(bob.get(f"/alerts/{number}/"))
         assert "Bob Brown pressed Restart the VPN." in page
@@ -164,7 +164,9 @@ def test_log_explains_every_run_and_retries_a_stuck_one(
 
     acts, skips, stuck = open_alert("One", client="Acme"), open_alert("Two", client="Beta"), open_alert("Three")
     run = WorkflowRun.objects.get(alert=stuck)
-    WorkflowRun.objects.filter(pk=run.pk).update(status="stuck", reason="Stuck: boom", due_at=None)
+    WorkflowRun.objects.filter(pk=run.pk).update(
+        status="stuck", reason_code="workflow.stuck", reason_data={"error": "boom"}, due_at=None
+    )
     while tasks.run_once(clock.now()):
         pass
     admin = browser_of(company.admin)
@@ -175,9 +177,9 @@ def test_log_explains_every_run_and_retries_a_stuck_one(
     only = said(admin.get(f"/workflows/{row.pk}/log/?show=not&q={skips}"))
     assert ("Two" in only, "One" in only, "Three" in only) == (True, False, False)
     assert "Stuck: boom" in said(admin.get(f"/workflows/{row.pk}/log/?show=stuck"))
-    assert "1 run of it is stuck" in said(admin.get("/"))
+    assert "1 run is stuck" in said(admin.get("/"))
     assert "It is tried again." in said(admin.post(f"/workflows/{row.pk}/runs/{run.pk}/try-again", follow=True))
-    assert "Only a run that is stuck" in said(admin.post(f"/workflows/{row.pk}/runs/{run.pk}/try-again", follow=True))
+    assert "Only a stuck run" in said(admin.post(f"/workflows/{row.pk}/runs/{run.pk}/try-again", follow=True))
     assert "It is ended." in said(admin.post(f"/workflows/{row.pk}/runs/{run.pk}/end", follow=True))
     assert browser_of(company.responder).post(f"/workflows/{row.pk}/runs/{run.pk}/end").status_code == 403
     Workflow.objects.filter(pk=row.pk).update(definition={"actions": [{"do": "fly"}]})

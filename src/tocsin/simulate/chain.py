@@ -21,6 +21,7 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import key_hash, uuid7
+from tocsin.core.reasons import as_reason
 from tocsin.core.validation.durations import describe
 from tocsin.escalation.policy import policy_cache
 from tocsin.escalation.policy.policy import RECIPIENTS_ONLY
@@ -282,7 +283,7 @@ def _begin(
         at,
         recipient_users=paging.recipient_users,
         recipient_groups=paging.recipient_groups,
-        policy_reason=str(paging.reason),
+        policy_reason=as_reason(paging.reason),
     )
     alert = AlertState(NEW_ALERT, AlertStatus.OPEN, opening.alert.priority, at)
     for change in decision.changes:

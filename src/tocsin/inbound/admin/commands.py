@@ -19,6 +19,7 @@ from tocsin.catalogue.kinds import load_kinds
 from tocsin.core import ids, object_hooks
 from tocsin.core.config import config_version, crypto
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import Reason
 from tocsin.escalation.changes import commands as policies
 from tocsin.escalation.changes import reachability
 from tocsin.escalation.models import Policy
@@ -137,19 +138,19 @@ def delete_integration(integration: Integration, *, actor: AuditActor, now: date
         Integration.objects.get(pk=integration.pk).delete()
 
 
-def integrations_using_user(user_id: int) -> list[str]:
+def integrations_using_user(user_id: int) -> list[Reason]:
     """Lists the integrations whose recipient the user is and so prevent the user's deletion."""
     integrations = Integration.objects.filter(recipient_users=user_id)
     return [*_integration_labels(integrations), *_labels_of_routing_integrations(USER, user_id)]
 
 
-def integrations_using_group(group_id: int) -> list[str]:
+def integrations_using_group(group_id: int) -> list[Reason]:
     """Lists the integrations that the group owns or is a recipient of."""
     integrations = Integration.objects.filter(recipient_groups=group_id) | Integration.objects.filter(group=group_id)
     return [*_integration_labels(integrations), *_labels_of_routing_integrations(GROUP, group_id)]
 
 
-def integrations_using_policy(policy_id: int) -> list[str]:
+def integrations_using_policy(policy_id: int) -> list[Reason]:
     """Lists the integrations that use the policy."""
     return [
         *_integration_labels(Integration.objects.filter(policy=policy_id)),
@@ -168,23 +169,23 @@ def uses_of_policy(policy_id: int) -> Iterator[reachability.PolicyUse]:
             )
 
 
-def integrations_using_client_table(table_id: int) -> list[str]:
+def integrations_using_client_table(table_id: int) -> list[Reason]:
     """Lists the integrations with a route that uses the client table."""
     return _labels_of_routing_integrations(TABLE, table_id)
 
 
-def integrations_using_support_hours(hours_id: int) -> list[str]:
+def integrations_using_support_hours(hours_id: int) -> list[Reason]:
     """Lists the integrations with a route that uses the support hours."""
     return _labels_of_routing_integrations(HOURS, hours_id)
 
 
-def _integration_labels(integrations: Any) -> list[str]:
-    return [f"integration {name}" for name in dict.fromkeys(integrations.values_list("name", flat=True))]
+def _integration_labels(integrations: Any) -> list[Reason]:
+    return [object_hooks.INTEGRATION(name=name) for name in dict.fromkeys(integrations.values_list("name", flat=True))]
 
 
-def _labels_of_routing_integrations(resource_type: str, object_id: int) -> list[str]:
+def _labels_of_routing_integrations(resource_type: str, object_id: int) -> list[Reason]:
     return [
-        f"integration {integration.name}"
+        object_hooks.INTEGRATION(name=integration.name)
         for integration in Integration.objects.select_related("current_version")
         if integration.current_version is not None
         and (resource_type, object_id) in set(references.ids_in_definition(integration.current_version.definition))
@@ -274,7 +275,7 @@ def _require_reachable(parsed: IntegrationSpec, now: datetime) -> None:
         raise Rejected("reaches_nobody", f"{field_path}: {problem} {hint}", field_path)
 
 
-def reachability_problem(integration: Integration, now: datetime) -> list[tuple[str, str]]:
+def reachability_problem(integration: Integration, now: datetime) -> list[tuple[str, Reason]]:
     """Returns the places, with reasons, where an integration in mode page cannot reach anybody as configured now."""
     if integration.mode != IntegrationMode.PAGE:
         return []
@@ -290,7 +291,7 @@ def _unreachable(
     user_ids: Sequence[int],
     group_ids: Sequence[int],
     now: datetime,
-) -> Iterator[tuple[str, str]]:
+) -> Iterator[tuple[str, Reason]]:
     targets = [("escalation_policy", policy_id, tuple(user_ids), tuple(group_ids))]
     for number, route in enumerate(definition.get("routes", [])):
         if route.get("action") == RouteAction.LOG_ONLY:
