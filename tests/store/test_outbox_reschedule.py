@@ -14,6 +14,7 @@ from tests.support.people import ACTOR
 from tocsin.alerts.models import Alert
 from tocsin.alerts.states import Priority
 from tocsin.core.db import database
+from tocsin.notify import delivery_reasons
 from tocsin.notify.enqueue import queue
 from tocsin.notify.rules.page_planner import PageRequest
 from tocsin.people.changes import users as people
@@ -74,11 +75,11 @@ def test_page_waits_for_changed_quiet_hours_with_reason(post: OutboxHarness, mai
     post.go()
     page = post.deliveries(alert)[0]
     assert (page.status, page.due_at) == ("queued", post.at(30 * 60))
-    assert page.reason == "The person's quiet hours hold it; this waits for their end."
+    assert page.reason == delivery_reasons.IN_QUIET_HOURS()
     post.go(600)
     assert [m.to for m in mail.mails] == ["alice.work@example.org"]
     post.go(30 * 60)
-    assert post.deliveries(alert)[0].reason == "It waited for the end of quiet hours."
+    assert post.deliveries(alert)[0].reason == delivery_reasons.WAITED_FOR_QUIET_HOURS()
 
 
 def test_page_waiting_for_quiet_hours_respects_extended_ones(post: OutboxHarness, mail: SmtpDouble) -> None:
