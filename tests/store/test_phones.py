@@ -673,7 +673,7 @@ def test_stop_is_honoured_until_start_comes(scenario: PhoneScenario) -> None:
     scenario.post.go()
     assert scenario.first.messages == []
     assert scenario.delivery("SMS").error == delivery_reasons.OPTED_OUT()
-    assert scenario.hear(ALICE, "start") == opt_outs.START_ANSWER
+    assert scenario.hear(ALICE, "start") == str(opt_outs.OPTED_IN())
     # A vendor's word for START, said to a question of Tocsin's.
     assert scenario.hear(ALICE, "Yes") == command_parser.UNKNOWN
     scenario.post.page(scenario.post.alert(), "alice")
