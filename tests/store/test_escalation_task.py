@@ -272,7 +272,7 @@ def test_disabled_user_gets_no_reminder_and_escalation_restarts(
     desk.turn(31)
     assert desk.pages(alert, "still_on_it") == []
     assert desk.timeline(alert)[-1] == (
-        "Alice acknowledged the alert and cannot be asked about it: the account is switched off."
+        "Alice acknowledged the alert and cannot be reminded of it: the account is disabled."
     )
     desk.turn(36)
     assert desk.pages(alert)[-1][0] == "bob"

@@ -189,7 +189,7 @@ VIOLATIONS: list[tuple[invariants.Invariant, Callable[[Scenario], None]]] = [
     ),
     (invariants.responders_are_not_paged, _page_a_responder),
     (invariants.dry_run_alerts_never_page, _execute("UPDATE alerts_alert SET dry_run = true")),
-    (invariants.pages_have_reasons, _execute("UPDATE notify_notification SET reason = ''")),
+    (invariants.pages_have_reasons, _execute("UPDATE notify_notification SET reason_code = ''")),
     (invariants.changes_have_timeline_events, _execute("UPDATE alerts_alert SET priority = 'low'")),
     (invariants.opening_a_link_changes_nothing, _acknowledge_by_opening_link),
     (invariants.forecasts_match_outcomes, _forecast_another_user),
