@@ -92,13 +92,12 @@ class ReasonType:
     def __call__(self, **params: Param) -> Reason:
         if params.keys() != self.names:
             raise TypeError(f"reason {self.code}: parameters {sorted(params)}, expected {sorted(self.names)}")
-        # In one order, so that a reason equals the stored one: jsonb does not keep the order of its keys.
         return Reason(self.code, tuple(sorted(params.items())))
 
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """A code and its parameters. Two reasons are equal if both are."""
+    """A code and its parameters by name, sorted. Two reasons are equal if both are."""
 
     code: str
     params: tuple[tuple[str, Param], ...] = ()

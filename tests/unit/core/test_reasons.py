@@ -126,7 +126,7 @@ def test_stored_reason_reads_back_as_it_was(value):
     assert again.localized("de") == reason.localized("de")
 
 
-def test_stored_reason_equals_the_original_in_any_order_of_keys():
+def test_stored_reason_is_equal_whatever_the_order_of_its_columns():
     reason = WAITS(user=Person("Ann", 3), span=timedelta(minutes=1), until=MOMENT)
     assert reason_from(reason.code, dict(reversed(reason.data.items()))) == reason
 
