@@ -171,9 +171,11 @@ def _due(alert: int) -> datetime | None:
 
 def _told(alert: int, last: datetime) -> list[tuple[datetime, str]]:
     with database.transaction() as connection:
-        return connection.execute(
-            "SELECT at, reason FROM alerts_alertevent WHERE alert_id = %s AND at <= %s ORDER BY id", (alert, last)
+        rows = connection.execute(
+            "SELECT at, reason_code, reason_data FROM alerts_alertevent WHERE alert_id = %s AND at <= %s ORDER BY id",
+            (alert, last),
         ).fetchall()
+    return [(at, str(reason_from(code, data))) for at, code, data in rows]
 
 
 def _sent(alert: int) -> list[tuple[Any, ...]]:

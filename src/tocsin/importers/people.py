@@ -209,7 +209,7 @@ def _is_usable(builder: ConfigBuilder, contact_method: ImportedContactMethod, us
     if contact_method.channel == "email":
         try:
             contact_method.address = addresses.email(contact_method.address.strip())
-        except ValueError:
+        except Rejected:
             builder.report_omitted(f"user {username}", "has one e-mail address less", "It is not an e-mail address.")
             return False
         return True

@@ -123,7 +123,7 @@ def add_responders(
     unreachable_ids = {one.request.user_id for one in queued.unreachable}
     paged_names = [name for user, name in names.items() if user not in unreachable_ids]
     events = [
-        NewEvent(alert.id, EventKind.PAGE_FAILED, now, actor, str(one.reason), via, {"user_id": one.request.user_id})
+        NewEvent(alert.id, EventKind.PAGE_FAILED, now, actor, one.reason, via, {"user_id": one.request.user_id})
         for one in queued.unreachable
     ]
     if paged_names:

@@ -105,7 +105,7 @@ def _event(entry: FailedDelivery) -> NewEvent:
         EventKind.PAGE_FAILED,
         entry.at,
         SYSTEM,
-        str(_unsent(entry, _purpose(due))),
+        _unsent(entry, _purpose(due)),
         CommandChannel.POLICY,
         {"delivery": str(due.id), "channel": due.channel, "provider": entry.provider},
     )

@@ -12,12 +12,13 @@ from tocsin.access import roles
 from tocsin.access.roles import Permission, PermissionScope, Role
 from tocsin.alerts import service
 from tocsin.alerts.commands import COMMAND_CLASSES, Actor, Assign, Command, Reply
+from tocsin.alerts.reasons import IS_MERGED
 from tocsin.alerts.states import ACTIVE, ActorKind, CommandChannel, CommandKind
 from tocsin.core import ids
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import NO_REASON, AlertRef, Reason, ReasonType, as_reason, joined
+from tocsin.core.reasons import NO_REASON, AlertRef, Reason, ReasonType, joined
 
 #: The commands available outside the web interface.
 OFFERED = frozenset(
@@ -35,7 +36,6 @@ NOT_PAGED = ReasonType(
     "command.not_paged", "You were not paged about alert {alert}. Open it in Tocsin to respond to it."
 )
 ACCOUNT_DISABLED = ReasonType("command.account_disabled", "This account is disabled.")
-_MERGED = ReasonType("command.alert_merged", "Alert {alert} is merged into {into}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,14 +143,13 @@ def apply_answer(
     if kind not in OFFERED:
         return ResponderResult(False, NOT_OFFERED())
     target_id = resolve_merged(alert_id)
-    merge_note = NO_REASON
-    if target_id != alert_id:
-        merge_note = _MERGED(alert=AlertRef(alert_id), into=AlertRef(target_id))
+    is_merged = target_id != alert_id
+    merge_note = IS_MERGED(alert=AlertRef(alert_id), into=AlertRef(target_id)) if is_merged else NO_REASON
     try:
         outcome = service.apply_command(target_id, _command(responder, kind, via, text), now=now)
     except Rejected as rejected:
         return ResponderResult(False, joined(merge_note, rejected.reason, separator=" "))
-    return ResponderResult(True, joined(merge_note, as_reason(outcome.sentence), separator=" "))
+    return ResponderResult(True, joined(merge_note, outcome.answer, separator=" "))
 
 
 def _command(responder: Responder, kind: CommandKind, via: CommandChannel, text: str) -> Command:

@@ -13,7 +13,7 @@ from tocsin.alerts.states import ACTIVE, CommandChannel, CommandKind
 from tocsin.core import ids
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.core.reasons import NO_REASON, Reason, as_reason
+from tocsin.core.reasons import NO_REASON, Reason
 from tocsin.notify.delivery_reasons import KEY_PRESSED, MACHINE_ANSWERED
 from tocsin.notify.dispatch import delivery_queries
 from tocsin.notify.inbound import delivery_receipts, dtmf, responder_actions
@@ -147,4 +147,4 @@ def _act(current: list[DueDelivery], command: CommandKind, phrases: VoicePhrases
 
 
 def _describe_alert_state(due: DueDelivery, now: datetime) -> Reason:
-    return as_reason(lifecycle.describe_state(service.load_state(due.alert.id), now)) if due.alert else NO_REASON
+    return lifecycle.describe_state(service.load_state(due.alert.id), now) if due.alert else NO_REASON
