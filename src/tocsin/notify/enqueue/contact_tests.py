@@ -22,7 +22,7 @@ TEST_WINDOW = timedelta(minutes=10)
 MAX_PAID_TESTS = 20
 _PAID = ("sms", "voice")
 
-_METHOD_NOT_FOUND = ReasonType("contact_method.not_found", "There is no such contact method.")
+_METHOD_NOT_FOUND = ReasonType("contact_method.unknown", "There is no such contact method.")
 _CONTACT_NOT_FOUND = ReasonType("group_contact.not_found", "There is no such contact.")
 _NOT_VERIFIED = ReasonType(
     "contact_method.not_verified", "Verify this address first, with the code that is sent to it."
