@@ -247,7 +247,7 @@ def test_quiet_hours_delay_pages_by_the_corrected_clock(post: OutboxHarness, beg
     if not sends:
         assert page.due_at == post.at(165 * 60)
         # One that was tried at that moment waits for its next try.
-        Delivery.objects.update(attempts=1, due_at=post.at(165 * 60 + 30), reason="1 try failed; it is tried again.")
+        Delivery.objects.update(attempts=1, due_at=post.at(165 * 60 + 30), reason_code="delivery.retried")
         set_back(post.at(0))
         assert post.deliveries(alert)[0].due_at == post.at(45 * 60 + 30)
 

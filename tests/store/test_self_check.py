@@ -16,6 +16,7 @@ from tests.support.people import make_user
 from tocsin.alerts.models import Alert
 from tocsin.core.db import database
 from tocsin.core.ids import uuid7
+from tocsin.core.reasons import TEXT
 from tocsin.core.runtime import clock
 from tocsin.escalation.models import EscalationRun
 from tocsin.inbound.models import InboundMessage
@@ -84,7 +85,7 @@ def test_failing_first_page_is_late_since_its_first_attempt(desk: EscalationHarn
     desk.open()
     desk.turn(0)
     Delivery.objects.filter(is_first=True).update(
-        attempts=3, error="It is down.", due_at=desk.at(5), late_since=desk.at(0)
+        attempts=3, error_code=TEXT.code, error_data={"text": "It is down."}, due_at=desk.at(5), late_since=desk.at(0)
     )
     found, unreached = audit(desk.at(2))
     assert (found.id, unreached.id) == ("pages_late", "alerts_unreached")
@@ -98,7 +99,7 @@ def test_retrying_first_page_is_as_late_as_a_waiting_one(desk: EscalationHarness
     Delivery.objects.filter(is_first=True).update(status="sending", attempts=1, lease_until=lease)
     assert ids(desk.at(0.9)) == []
     Delivery.objects.filter(is_first=True).update(
-        attempts=3, due_at=desk.at(1.9), late_since=desk.at(0), error="It is down."
+        attempts=3, due_at=desk.at(1.9), late_since=desk.at(0), error_code=TEXT.code, error_data={"text": "It is down."}
     )
     found, unreached = audit(desk.at(2))
     assert (found.id, unreached.id) == ("pages_late", "alerts_unreached")

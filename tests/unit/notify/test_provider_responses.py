@@ -393,7 +393,7 @@ def test_rate_never_exceeds_limit_plus_ten_seconds_worth(limit: int, gaps: list[
 def test_country_codes_are_checked() -> None:
     assert provider_settings.prefixes(" +41, +423 +41") == ("+41", "+423")
     for bad in ("41", "+", "+41 x", "+١"):
-        with pytest.raises(ValueError):
+        with pytest.raises(Rejected, match="is not a country code"):
             provider_settings.prefixes(bad)
 
 

@@ -267,8 +267,8 @@ def _is_host(text: str) -> bool:
 def _check_prefixes(spec: ObjectReader, name: str, text: str) -> None:
     try:
         provider_settings.prefixes(text)
-    except ValueError as problem:
-        spec.add_error(name, str(problem))
+    except Rejected as problem:
+        spec.add_error(name, problem.reason)
 
 
 def _check_url(spec: ObjectReader, name: str, url: str) -> None:

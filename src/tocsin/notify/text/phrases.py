@@ -37,6 +37,7 @@ GERMAN: Mapping[str, str] = {
     "Keep it open": "Offen lassen",
     "Open the ticket": "Ticket öffnen",
     "{count} alerts need an answer.": "{count} Alarme brauchen eine Antwort.",
+    "alert {number}": "Alarm {number}",
     "{count} alert": "{count} Alarm",
     "{count} alerts": "{count} Alarme",
     "All clear": "Entwarnung",
