@@ -353,7 +353,8 @@ def test_administrators_are_notified_of_clock_rollback(desk: EscalationHarness) 
 def test_problem_that_began_in_the_future_is_still_reported(desk: EscalationHarness) -> None:
     ahead = desk.at(BY)
     Problem.objects.create(
-        id="clock_set_back", title="Old", detail="Old.", remedy="None.", since=ahead, seen_at=ahead, ended_at=ahead,
+        id="clock_set_back", title_code="x.old", detail_code="x.old", remedy_code="x.old", since=ahead, seen_at=ahead,
+        ended_at=ahead,
         notified_at=ahead, last_notified_at=ahead,
     )  # fmt: skip
     set_back(desk.at(0))

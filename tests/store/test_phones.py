@@ -604,7 +604,14 @@ def test_consecutive_failures_open_circuit_breaker_until_recovery(scenario: Phon
 def test_provider_health_resets_on_change_or_deletion(scenario: PhoneScenario) -> None:
     row = Provider.objects.get(name="Twilio")
     spec = commands.provider_spec(row)
-    broken = ProviderHealth(name="Twilio", failures=3, is_open=True, retry_at=scenario.post.now, error="It refuses.")
+    broken = ProviderHealth(
+        name="Twilio",
+        failures=3,
+        is_open=True,
+        retry_at=scenario.post.now,
+        error_code="reason.text",
+        error_data={"text": "It refuses."},
+    )
     broken.save()
     commands.save_provider(spec, existing=row, actor=ACTOR, now=scenario.post.now)
     assert [text for text, _, _ in provider_warnings.find_warnings(scenario.post.now)] == [

@@ -43,7 +43,7 @@ def save(spec: Mapping[str, object], now: datetime, existing: Provider | None = 
         ({"name": "a/b"}, "name", "slash"),
         ({"name": "sandbox"}, "name", "Tocsin uses itself"),
         ({"name": "smtp (Environment)"}, "name", "Tocsin uses itself"),
-        ({"kind": "pigeon"}, "kind", "there are smtp, ntfy"),
+        ({"kind": "pigeon"}, "kind", "choose one of these kinds: smtp, ntfy"),
         ({"kind": None}, "kind", "is needed"),
         ({"channels": ["sms"]}, "channels[0]", 'does not carry "sms"'),
         ({"channels": "ntfy"}, "channels", "must be a list"),
@@ -257,7 +257,7 @@ def test_open_connections_stay_when_something_else_is_changed(now: datetime) -> 
 def test_testing_a_provider_says_what_worked(now: datetime, ntfy: NtfyDouble) -> None:
     ntfy.token = "tk_secret"
     made = save({**NTFY, "api_base": ntfy.url}, now)
-    assert commands.test_provider(made) == f"{ntfy.url} is healthy and knows the access token."
+    assert str(commands.test_provider(made)) == f"{ntfy.url} is healthy and accepts the access token."
     assert ntfy.messages == []
 
 
@@ -276,4 +276,4 @@ def test_the_environments_server_can_be_tested_too(monkeypatch: pytest.MonkeyPat
         commands.test_environment()
     with smtp_double() as server:
         configured(monkeypatch, smtp_url=server.url)
-        assert commands.test_environment() == (f"Connected to 127.0.0.1 port {server.port} without encryption.")
+        assert str(commands.test_environment()) == f"Connected to 127.0.0.1 port {server.port} without encryption."

@@ -30,6 +30,11 @@ class Rejected(TocsinError):
         return str(self.reason)
 
     @property
+    def full_reason(self) -> Reason:
+        """The reason; the counterpart of `Permanent.full_reason`."""
+        return self.reason
+
+    @property
     def fields(self) -> dict[str, str]:
         """The sentence by field name; empty if the error belongs to no field."""
         return {} if self.field is None else {self.field: self.detail}
@@ -62,6 +67,11 @@ class Temporary(TocsinError):
         return self.detail
 
     @property
+    def full_reason(self) -> Reason:
+        """The reason; the counterpart of `Permanent.full_reason`."""
+        return self.reason
+
+    @property
     def detail(self) -> str:
         """The reason in English."""
         return str(self.reason)
@@ -76,7 +86,12 @@ class Permanent(TocsinError):
         super().__init__(reason, remedy)
 
     def __str__(self) -> str:
-        return str(joined(self.reason, self.remedy_reason, separator=" "))
+        return str(self.full_reason)
+
+    @property
+    def full_reason(self) -> Reason:
+        """The reason, then what to do."""
+        return joined(self.reason, self.remedy_reason, separator=" ")
 
     @property
     def detail(self) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 
 from tocsin.core.db import database
+from tocsin.core.reasons import ReasonType, Term
 from tocsin.operate.checks import address, keys, machine, mailboxes, on_call, people, providers, running
 from tocsin.operate.checks import database as postgres
 from tocsin.operate.checks import outbound as outbound_checks
@@ -17,6 +18,14 @@ from tocsin.operate.checks import workflows as workflow_checks
 from tocsin.operate.finding import HealthFinding
 
 log = logging.getLogger(__name__)
+
+_UNUSABLE = ReasonType("health.database_unusable", "The database cannot be used: {error}")
+_UNUSABLE_REMEDY = ReasonType(
+    "health.database_unusable_remedy",
+    "Check TOCSIN_DATABASE_URL and the server; for the built-in server, read the log in its folder.",
+)
+_FAILED = ReasonType("health.check_failed", "The check of {area} failed: {error}.")
+_FAILED_REMEDY = ReasonType("health.check_failed_remedy", "Read the log. If nothing there explains it, report it.")
 
 type HealthCheck = Callable[[], Iterable[HealthFinding]]
 
@@ -43,11 +52,7 @@ def examine(now: datetime) -> list[HealthFinding]:
 
 def examine_without_database(problem: str, now: datetime) -> list[HealthFinding]:
     """Runs the checks that work without a database; `problem` is why it cannot be used."""
-    unusable = HealthFinding(
-        "database.unusable",
-        f"The database cannot be used: {problem}",
-        "Look at TOCSIN_DATABASE_URL and at the server; for the built-in one, at the log in its folder.",
-    )
+    unusable = HealthFinding("database.unusable", _UNUSABLE(error=problem), _UNUSABLE_REMEDY())
     return ordered([unusable, *_run("machine", machine.check), *_run("address", lambda: address.check(now))])
 
 
@@ -61,12 +66,8 @@ def _run(name: str, check: HealthCheck) -> list[HealthFinding]:
         return list(check())
     except Exception as error:  # one check's edge: the others are still useful
         log.exception("The check of %s failed.", name)
-        detail = f"The check of {name} could not be done: {type(error).__name__}."
-        return [
-            HealthFinding(
-                "check.failed", detail, "Look at the log; if nothing there explains it, report it.", about=name
-            )
-        ]
+        detail = _FAILED(area=Term(name), error=type(error).__name__)
+        return [HealthFinding("check.failed", detail, _FAILED_REMEDY(), about=name)]
 
 
 def _with_connection(check: Callable[[database.Connection], Iterable[HealthFinding]]) -> list[HealthFinding]:

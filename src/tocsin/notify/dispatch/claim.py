@@ -203,7 +203,7 @@ class _ProviderCapacity:
             return DeliveryJob(bundle, None, due.problem)
         providers = self._pool.providers_for(due.channel, due.address)
         if not providers and (problem := self._pool.no_provider_reason(due.channel)):
-            return DeliveryJob(bundle, None, problem)
+            return DeliveryJob(bundle, None, str(problem))
         provider = self._choose_provider(providers, due.provider_name)
         if providers and provider is None:
             self.deferred.append(bundle)

@@ -12,6 +12,7 @@ from uuid import UUID
 from tocsin.core import ids
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
+from tocsin.core.reasons import as_reason
 from tocsin.notify.dispatch import delivery_queries, receipt_timeouts, results
 from tocsin.notify.dispatch.send import SendFailed, redact_address
 from tocsin.notify.providers import health, pool
@@ -161,7 +162,7 @@ def _ended(connection: Connection, delivery_ids: list[UUID], provider: str, rece
         "SELECT id FROM notify_delivery WHERE id = ANY(%s) AND receipt = ''", (delivery_ids,)
     ).fetchall()
     if without_receipt:
-        not_reached = Receipt(ReceiptState.NOT_REACHED, receipt.key, receipt.external_id, CUT_OFF)
+        not_reached = Receipt(ReceiptState.NOT_REACHED, receipt.key, receipt.external_id, as_reason(CUT_OFF))
         _not_reached(connection, [row[0] for row in without_receipt], provider, not_reached, now)
 
 
@@ -169,7 +170,7 @@ def _not_reached(
     connection: Connection, delivery_ids: list[UUID], provider: str, receipt: Receipt, now: datetime
 ) -> None:
     """Records that the provider worked but nobody was reached."""
-    reason = receipt.reason or "Nobody was reached."
+    reason = str(receipt.reason) or "Nobody was reached."
     parameters = {"ids": delivery_ids, "now": now, "why": reason, "external_id": receipt.external_id[:200]}
     changed = [row[0] for row in connection.execute(_NOT_REACHED, parameters).fetchall()]
     receipt_timeouts.end(connection, delivery_ids)
@@ -206,7 +207,7 @@ def _failed(
     kind = FailureKind.ADDRESS_REJECTED if receipt.is_address_error else FailureKind.PERMANENT
     if receipt.is_transient:
         kind = FailureKind.TEMPORARY
-    send_failure = SendFailed(kind, receipt.reason or f"{provider} reported it as not delivered.")
+    send_failure = SendFailed(kind, str(receipt.reason) or f"{provider} reported it as not delivered.")
     failed_deliveries = [
         replace(due, problem=send_failure.error) if due.id in final_ids else due
         for due in delivery_queries.facts(connection, sorted(changed))
@@ -256,7 +257,7 @@ def record_bounce(
     if row is None:
         return None
     reason = f"The mail came back: {redact_address(server_message, 'email', row['address']).rstrip('.')}."
-    receipt = Receipt(ReceiptState.FAILED, str(notification), "", reason, is_address_error=True)
+    receipt = Receipt(ReceiptState.FAILED, str(notification), "", as_reason(reason), is_address_error=True)
     apply(connection, row["provider_name"], receipt, now, is_final=True)
     return reason
 

@@ -13,6 +13,7 @@ from tocsin.alerts.states import ACTIVE, CommandChannel, CommandKind
 from tocsin.core import ids
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
+from tocsin.core.reasons import as_reason
 from tocsin.notify.dispatch import delivery_queries
 from tocsin.notify.inbound import delivery_receipts, dtmf, responder_actions
 from tocsin.notify.interfaces import CallScript
@@ -100,7 +101,7 @@ def _record_receipt(
     now: datetime,
 ) -> None:
     if deliveries:
-        reason = MACHINE if state is ReceiptState.NOT_REACHED else ""
+        reason = as_reason(MACHINE if state is ReceiptState.NOT_REACHED else "")
         key = call_state.key or str(deliveries[0].notification_id)
         delivery_receipts.apply(connection, provider, Receipt(state, key, call_state.external_id, reason), now)
 

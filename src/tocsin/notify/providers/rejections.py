@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from django.db import connection
 
 from tocsin.core import ids
+from tocsin.core.reasons import Reason, as_reason
 
 #: How far back rejections are counted.
 REJECTION_WINDOW = timedelta(days=7)
@@ -23,7 +24,7 @@ MAX_PER_PROVIDER = 5
 class Rejection:
     """One error: its number of messages, its latest time, and the latest alert it affected."""
 
-    error: str
+    error: Reason
     count: int
     last_at: datetime
     alert_id: int | None = None
@@ -51,5 +52,5 @@ def recent_rejections(now: datetime) -> Mapping[str, tuple[Rejection, ...]]:
         rows = cursor.fetchall()
     rejections: dict[str, tuple[Rejection, ...]] = {}
     for name, error, count, last_at, alert_id in rows:
-        rejections[name] = (*rejections.get(name, ()), Rejection(error, count, last_at, alert_id))
+        rejections[name] = (*rejections.get(name, ()), Rejection(as_reason(error), count, last_at, alert_id))
     return rejections

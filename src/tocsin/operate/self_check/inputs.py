@@ -8,6 +8,7 @@ from typing import Any
 from tocsin.alerts.states import ACTIVE
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
+from tocsin.core.reasons import as_reason
 from tocsin.core.runtime import clock_jump
 from tocsin.escalation.tasks import STUCK_AFTER
 from tocsin.notify import pause
@@ -116,7 +117,7 @@ WHERE r.due_at IS NOT NULL AND r.failures >= %(stuck)s AND a.status = ANY(%(live
 
 def _longest_wait(connection: Connection, query: str, parameters: dict[str, Any]) -> LongestWait | None:
     row = database.row(connection, database.literal(query), parameters)
-    return None if row is None else LongestWait(row["alert_id"], row["since"], row["why"])
+    return None if row is None else LongestWait(row["alert_id"], row["since"], as_reason(row["why"]))
 
 
 def _page(connection: Connection, now: datetime) -> LongestWait | None:
