@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from django.utils.translation import gettext_noop
+
 from tocsin.alerts.states import CommandKind
+from tocsin.core.reasons import ReasonType
 from tocsin.notify.interfaces import Rendered
 from tocsin.notify.text import signed_links
 
-#: In display order with their labels; `phrases.say` translates them.
+#: In display order with their labels; `phrases.phrase` translates them.
 LABELS = {
-    CommandKind.ACKNOWLEDGE: "Acknowledge",
-    CommandKind.ASSIGN: "Take it",
-    CommandKind.CLOSE: "Close",
+    CommandKind.ACKNOWLEDGE: gettext_noop("Acknowledge"),
+    CommandKind.ASSIGN: gettext_noop("Take it"),
+    CommandKind.CLOSE: gettext_noop("Close"),
 }
+
+_UNLINKED = ReasonType(
+    "chat.unlinked_member",
+    "Tocsin does not know who you are here, so nothing was done. Sign in to Tocsin, and add a contact method of the "
+    "channel Chat on your own page: {address}",
+)
 
 #: The buttons that are still useful after each command.
 _BUTTONS_AFTER = {
@@ -46,8 +55,5 @@ def format_button_data(kind: CommandKind, alert_id: int) -> str:
 
 
 def unlinked_member_answer(address: str) -> str:
-    """Returns the answer to a chat member who is not linked to a Tocsin user."""
-    return (
-        "Tocsin does not know who you are here, so nothing was done. Sign in there and add, on your own page, a way of "
-        f"the channel Chat: {address}"
-    )
+    """Returns the answer to a chat member who is not linked to a Tocsin user, whose language is not known."""
+    return str(_UNLINKED(address=address))

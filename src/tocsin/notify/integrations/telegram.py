@@ -48,6 +48,9 @@ _MAY_NOT_WRITE = ("not enough rights", "have no rights", "chat_write_forbidden",
 #: The maximum length of the notification after a button press.
 _MAX_NOTE_CHARS = 200
 
+#: Answers to people who may not be users, so their language is not known.
+_UNKNOWN_BUTTON = ReasonType("chat.unknown_button", "Unknown button.")
+_CHAT_ADDRESS = ReasonType("chat.address", "The address of this chat in Tocsin is {address}")
 _NOT_AN_UPDATE = ReasonType("provider.telegram_not_an_update", "This is not a Telegram update.")
 _CONNECTED = ReasonType("provider.telegram_connected", "Connected as @{bot}. Tocsin receives its buttons and commands.")
 _CONNECTED_ONE_WAY = ReasonType(
@@ -254,7 +257,7 @@ def _handle_press(account: ProviderAccount, query: dict[str, Any], receiver: Eve
     parsed = chat_buttons.parse_button_data(text(query.get("data")))
     sender = text(child(query, "from").get("id"))
     if parsed is None:
-        return _answer_query(query, "This button is not known here.")
+        return _answer_query(query, str(_UNKNOWN_BUTTON()))
     command, number = parsed
     user_id = receiver.find_user_id("chat", f"{PREFIX}{sender}")
     if user_id is None:
@@ -293,7 +296,7 @@ def _handle_message(message: dict[str, Any], update_id: str, receiver: EventRece
     chat, command_text = child(message, "chat"), text(message.get("text")).strip()
     chat_address, sender = f"{PREFIX}{text(chat.get('id'))}", f"{PREFIX}{text(child(message, 'from').get('id'))}"
     if command_text.partition(" ")[0].partition("@")[0] in ("/start", "/id"):
-        return _send_message(chat, f"The address of this chat in Tocsin is {chat_address}")
+        return _send_message(chat, str(_CHAT_ADDRESS(address=chat_address)))
     if chat.get("type") != "private" or not command_text:
         return CallbackResponse(200)
     if receiver.find_user_id("chat", sender) is None:

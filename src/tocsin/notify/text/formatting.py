@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from django.utils.translation import gettext_noop
+
 from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.notify.interfaces import AlertContent, Message
 from tocsin.notify.states import Purpose
@@ -118,16 +120,18 @@ def named(alert: AlertContent, max_chars: int = MAX_HEADLINE_CHARS, language: st
 
 def ack_reminder_text(message: Message, alert: AlertContent) -> str:
     """Returns the acknowledgement reminder's question to the user who acknowledged the alert."""
-    recipient_name = first_name(message.recipient)
-    question = (
-        phrase(message.language, "Still on it, {who}?", who=recipient_name)
-        if recipient_name
-        else phrase(message.language, "Still on it?")
-    )
+    question = ack_reminder_question(message.language, first_name(message.recipient))
     return f"{question} {headline(alert)} (#{alert.id})."
 
 
-ACK_REMINDER_HINT = "Acknowledge again within 5 minutes, or others are paged."
+def ack_reminder_question(language: str, recipient_name: str) -> str:
+    """Returns the question, with the name if it is known."""
+    if recipient_name:
+        return phrase(language, "Still on it, {who}?", who=recipient_name)
+    return phrase(language, "Still on it?")
+
+
+ACK_REMINDER_HINT = gettext_noop("Acknowledge again within 5 minutes, or others are paged.")
 
 
 def sentences(message: Message) -> list[str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.utils.translation import gettext_noop
+
 from tocsin.alerts.states import CommandKind
 from tocsin.notify.channels import chat_buttons
 from tocsin.notify.integrations.json_object import child, items, text
@@ -30,7 +32,9 @@ def message(rendered: Rendered, *, with_buttons: bool = True) -> dict[str, Any]:
     if (number := chat_buttons.alert_of(rendered)) is not None:
         blocks += [_actions(number, rendered.language)] if with_buttons else []
     if rendered.link:
-        label = phrase(rendered.language, "Open the alert" if number is not None else "Open Tocsin")
+        label = phrase(
+            rendered.language, gettext_noop("Open the alert") if number is not None else gettext_noop("Open Tocsin")
+        )
         blocks.append(_context(f"<{rendered.link}|{label}>"))
     return {"text": formatting.cut(rendered.subject, _MAX_HEADER_CHARS), "blocks": blocks}
 

@@ -6,18 +6,14 @@ import json
 from typing import Any
 from urllib.parse import urlsplit
 
-from tocsin.alerts.states import CommandKind
+from tocsin.notify.channels import chat_buttons
 from tocsin.notify.integrations.web_push.encryption import MAX_PAYLOAD_BYTES
 from tocsin.notify.interfaces import Rendered
 from tocsin.notify.text import formatting, signed_links
 from tocsin.notify.text.phrases import phrase
 
 #: Browsers show only two buttons, so the most important two come first.
-ACTIONS = (
-    (CommandKind.ACKNOWLEDGE, "Acknowledge"),
-    (CommandKind.ASSIGN, "Take it"),
-    (CommandKind.CLOSE, "Close"),
-)
+ACTIONS = tuple(chat_buttons.LABELS.items())
 
 
 def payload(rendered: Rendered, notification_id: str) -> bytes:
