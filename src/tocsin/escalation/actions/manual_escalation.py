@@ -16,6 +16,7 @@ from tocsin.alerts.states import ACTIVE, CommandChannel, EventKind
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import joined
 from tocsin.escalation.policy.policy import RECIPIENTS_ONLY
 from tocsin.escalation.policy.policy_cache import load_plans
 from tocsin.escalation.run import effects, run_store
@@ -122,7 +123,7 @@ def add_responders(
     unreachable_ids = {one.request.user_id for one in queued.unreachable}
     paged_names = [name for user, name in names.items() if user not in unreachable_ids]
     events = [
-        NewEvent(alert.id, EventKind.PAGE_FAILED, now, actor, one.reason, via, {"user_id": one.request.user_id})
+        NewEvent(alert.id, EventKind.PAGE_FAILED, now, actor, str(one.reason), via, {"user_id": one.request.user_id})
         for one in queued.unreachable
     ]
     if paged_names:
@@ -130,7 +131,7 @@ def add_responders(
         events.append(NewEvent(alert.id, EventKind.STEP_FIRED, now, actor, sentence, via, {"people": sorted(names)}))
     store.insert_events(connection, events)
     if not paged_names:
-        raise Rejected("not_possible", " ".join(one.reason for one in queued.unreachable))
+        raise Rejected("not_possible", joined(*(one.reason for one in queued.unreachable), separator=" "))
     return f"Paged {' and '.join(paged_names)}."
 
 

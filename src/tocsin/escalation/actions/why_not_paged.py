@@ -16,6 +16,7 @@ from tocsin.alerts.states import EventKind
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import NO_REASON, Reason, reason_from
 from tocsin.escalation.policy import policy
 from tocsin.escalation.policy.policy import RECIPIENTS_ONLY, CompiledPolicy, references
 from tocsin.escalation.policy.steps import PolicyStep
@@ -37,7 +38,8 @@ WHERE r.alert_id = %s ORDER BY r.id DESC LIMIT 1
 """
 _EVENTS = "SELECT at, kind, reason, data FROM alerts_alertevent WHERE alert_id = %s ORDER BY id DESC LIMIT %s"
 _PAGES = """
-SELECT n.user_id, n.channel, n.reason AS because, d.status, d.reason, d.error
+SELECT n.user_id, n.channel, d.status, d.error_code, d.error_data, d.reason_code, d.reason_data,
+       n.reason_code AS because_code, n.reason_data AS because_data
 FROM notify_notification n JOIN notify_delivery d ON d.notification_id = n.id
 WHERE n.alert_id = %s AND n.purpose = %s AND n.user_id IS NOT NULL ORDER BY n.id, d.queued_at
 """
@@ -174,10 +176,16 @@ def _reasons(user: Mapping[str, Any], facts: _RunFacts, pages: Collection[Mappin
     for page in pages:
         if page["user_id"] == user_id:
             # A delivery still queued has a reason: quiet hours, or the delay of its notification rule.
-            reasons[page["error"] or page["reason"] or page["because"]] = None
+            reasons[str(_page_reason(page))] = None
     reasons |= dict.fromkeys(_mentions(user_id, name, facts.events))
     reasons |= dict.fromkeys(_by_step(user_id, name, facts))
     return reasons or {f"No step of the policy calls {name}."}
+
+
+def _page_reason(page: Mapping[str, Any]) -> Reason:
+    """Why a page failed, waits or was cancelled, else why it was sent."""
+    columns = ((page[f"{name}_code"], page[f"{name}_data"]) for name in ("error", "reason", "because"))
+    return next((reason_from(code, data) for code, data in columns if code), NO_REASON)
 
 
 def _mentions(user_id: int, name: str, events: Iterable[Mapping[str, Any]]) -> Iterator[str]:

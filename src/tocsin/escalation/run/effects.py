@@ -105,7 +105,7 @@ def _page_failed_event(unreachable: Unreachable, now: datetime) -> NewEvent:
         EventKind.PAGE_FAILED,
         now,
         SYSTEM,
-        unreachable.reason,
+        str(unreachable.reason),
         CommandChannel.POLICY,
         data,
     )

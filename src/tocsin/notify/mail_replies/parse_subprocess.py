@@ -10,6 +10,7 @@ import sys
 
 import msgspec
 
+from tocsin.core.db.stored_reason import reason_columns
 from tocsin.core.runtime import sandboxed_process
 from tocsin.notify.mail_replies import parse
 from tocsin.notify.mail_replies.parse import ParsedReply
@@ -38,7 +39,7 @@ def parse_reply(raw: bytes, *, seconds: int = _SECONDS) -> ParsedReply:
         subject="",
         references=(),
         text="",
-        automatic="cannot be read: it takes too long, or too much memory.",
+        automatic=reason_columns(parse.UNREADABLE()),
     )
 
 

@@ -103,7 +103,7 @@ def act(request: SignedInRequest) -> HttpResponse:
     result = responder_actions.apply_answer(
         responder, number, CommandKind(str(command)), CommandChannel.PUSH, request.now
     )
-    return _json_answer(localize(result.sentence, responder.language), 200 if result.is_done else 409)
+    return _json_answer(localize(result.answer, responder.language), 200 if result.is_done else 409)
 
 
 @csrf_exempt

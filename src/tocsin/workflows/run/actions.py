@@ -16,6 +16,7 @@ from tocsin.alerts.states import ActorKind, CommandChannel, EventKind, Priority
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import joined
 from tocsin.escalation.actions import manual_escalation
 from tocsin.escalation.policy.policy import load as load_policy
 from tocsin.notify.enqueue.notices import queue_notices
@@ -188,7 +189,7 @@ def _notify(context: ActionContext, action: WorkflowAction) -> ActionResult:
     result = queue_notices(
         context.connection, notice, context.now, user_ids=list(recipients), label=action.by, contacts_of=contacts
     )
-    missed = f" Not told: {'; '.join(result.missed)}." if result.missed else ""
+    missed = f" Not told: {joined(*result.missed)}." if result.missed else ""
     if not result.names:
         raise Rejected("not_possible", missed.strip() or "There is nobody to tell.")
     return ActionResult(f"Told {listed(result.names)}{f' by {action.by}' if action.by else ''}.{missed}")

@@ -1,7 +1,7 @@
 """The devices on which users receive pushes: subscribing, renaming, removing. All devices of a user share one contact
 method.
 
-`told` writes the results of push services over the connection pool; everything else uses Django's connection.
+`record_results` writes the results of push services over the connection pool; everything else uses Django's connection.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ from datetime import datetime
 from typing import Any
 
 from django.db import transaction
+from psycopg.types.json import Jsonb
 
 from tocsin.access import audit
 from tocsin.access.audit import AuditActor
 from tocsin.core.config import config_version, crypto
 from tocsin.core.db import database
+from tocsin.core.db.stored_reason import reason_columns
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import NO_REASON, Reason, ReasonType
 from tocsin.notify.channels import push_addresses
@@ -56,7 +58,7 @@ def device_spec(device: PushDevice) -> dict[str, Any]:
         "service": device.service,
         "created_at": device.created_at,
         "last_sent_at": device.last_sent_at,
-        "last_error": device.last_error,
+        "last_error": str(device.last_error),
         "gone_at": device.gone_at,
     }
 
@@ -78,7 +80,7 @@ def subscribe(user: User, value: object, name: str, *, actor: AuditActor, now: d
         device = device or PushDevice(endpoint_hash=parsed.hash, created_at=now)
         device.user, device.address, device.name = user, method.address, _validate_name(name)
         device.service, device.subscription = parsed.service, crypto.encrypt(parsed.text())
-        device.gone_at, device.last_error = None, ""
+        device.gone_at, device.last_error = None, NO_REASON
         device.save()
         _record(device, before, _audit_values(device), actor, now)
     return device
@@ -155,23 +157,26 @@ class PushResult:
 
 _RECORD_RESULTS = """
 UPDATE notify_pushdevice d
-SET last_sent_at = CASE WHEN t.error = '' THEN %(now)s ELSE d.last_sent_at END, last_error = t.error,
+SET last_sent_at = CASE WHEN t.code = '' THEN %(now)s ELSE d.last_sent_at END,
+    last_error_code = t.code, last_error_data = t.data,
     gone_at = CASE WHEN t.is_gone THEN %(now)s ELSE d.gone_at END,
     subscription = CASE WHEN t.is_gone THEN '' ELSE d.subscription END
-FROM unnest(%(ids)s::bigint[], %(errors)s::text[], %(gone)s::boolean[]) AS t(id, error, is_gone)
+FROM unnest(%(ids)s::bigint[], %(codes)s::text[], %(data)s::jsonb[], %(gone)s::boolean[]) AS t(id, code, data, is_gone)
 WHERE d.id = t.id
 """
 
 
 def record_results(results: Sequence[PushResult], now: datetime) -> None:
     """Records the results of push services. The row of an unsubscribed device is kept, so that the user sees it."""
+    columns = [reason_columns(result.error) for result in results]
     with database.transaction() as connection:
         connection.execute(
             _RECORD_RESULTS,
             {
                 "now": now,
                 "ids": [result.device_id for result in results],
-                "errors": [str(result.error) for result in results],
+                "codes": [code for code, _ in columns],
+                "data": [Jsonb(data) for _, data in columns],
                 "gone": [result.is_unsubscribed for result in results],
             },
         )
