@@ -32,7 +32,6 @@ from tocsin.notify.text import command_parser
 from tocsin.people.changes import groups
 from tocsin.people.changes import users as people
 from tocsin.people.models import ContactMethod, GroupContact, User
-from tocsin.web.told import told_in
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -191,7 +190,7 @@ def test_telegram_bot_handles_buttons_and_commands_and_shows_chat_address(scenar
     assert said["text"] == f"Sie haben Alarm {alert}."
     # What a carrier takes for STOP is a word like another in a chat, where nobody would say that pages end.
     unknown = scenario.telegram_update(scenario.telegram.say("cancel", 123456789, update=2)).json()["text"]
-    assert unknown == told_in(command_parser.UNKNOWN, "de")
+    assert unknown == command_parser.UNKNOWN.localized("de")
     assert unknown.startswith("Dieses Wort kennt Tocsin nicht. ACK: ")
     assert not OptOut.objects.exists()
     assert (

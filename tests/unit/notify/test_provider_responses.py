@@ -299,9 +299,9 @@ def test_no_text_is_too_strange(text: str) -> None:
 
 def test_no_answer_asks_for_a_word_that_opts_out() -> None:
     texts = [
-        command_parser.HELP,
-        command_parser.UNKNOWN,
-        command_parser.ask_which_alert(CommandKind.CLOSE, [1, 2]),
+        str(command_parser.HELP),
+        str(command_parser.UNKNOWN),
+        str(command_parser.ask_which_alert(CommandKind.CLOSE, [1, 2])),
         CHANNELS["sms"].render(page()).text,
     ]
     for text in texts:

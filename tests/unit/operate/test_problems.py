@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from tocsin.core.reasons import as_reason
+from tocsin.notify.delivery_reasons import IS_ADMINISTRATOR
 from tocsin.operate.self_check.problems import ProblemRecord, update_problems
 from tocsin.operate.self_check.rules import DetectedProblem
 
@@ -28,7 +29,7 @@ class Story:
         """Returns the titles of what is told at that audit."""
         followed = update_problems(self.known, found, self.start + timedelta(seconds=second))
         self.known |= {problem.id: problem for problem in followed.changed}
-        return [notice.title for notice in followed.notices]
+        return [str(notice.title) for notice in followed.notices]
 
     def open(self) -> Sequence[str]:
         return [problem.id for problem in self.known.values() if problem.is_open]
@@ -89,7 +90,7 @@ def test_notice_names_problem_start_time_and_remedy(story: Story) -> None:
     story.audit(0, LATE)
     followed = update_problems(story.known, [LATE], story.start + timedelta(minutes=2))
     (notice,) = followed.notices
-    assert notice.text == (
+    assert str(notice.text) == (
         "It is late.\n\nIt began 2 minutes ago.\n\nWhat to do: Look.\n\nTocsin notifies you when it is resolved."
     )
-    assert (notice.about, notice.reason) == ("operate:runs_late", "You get this because you administer Tocsin.")
+    assert (notice.about, notice.reason) == ("operate:runs_late", IS_ADMINISTRATOR())

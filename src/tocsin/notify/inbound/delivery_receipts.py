@@ -247,7 +247,7 @@ def _failed(
         connection, [outcome.failure.due.id for outcome in outcomes if outcome.status == DeliveryStatus.QUEUED], now
     )
     if not receipt.is_address_error:
-        health.record_outcomes(connection, [health.HealthUpdate(provider, now, str(send_failure.error))])
+        health.record_outcomes(connection, [health.HealthUpdate(provider, now, send_failure.error)])
 
 
 def _prepare_retry(connection: Connection, delivery_ids: list[UUID], now: datetime) -> None:

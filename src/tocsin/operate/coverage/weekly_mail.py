@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 from tocsin.core.config import environment, settings_store
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.core.reasons import ReasonType
+from tocsin.core.reasons import ReasonType, joined
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.notify.enqueue import queue
@@ -34,7 +34,8 @@ _TITLE = ReasonType(
     "coverage.mail_title", "On call in {group}: {count} problem", "On call in {group}: {count} problems"
 )
 _INTRO = ReasonType("coverage.mail_intro", "On-call problems in {group} in the next {days} days:")
-_MORE = ReasonType("coverage.mail_more", "and {count} more", "and {count} more")
+_LINE = ReasonType("coverage.mail_line", "- {problem}")
+_MORE = ReasonType("coverage.mail_more", "- and {count} more", "- and {count} more")
 _GROUP = ReasonType("coverage.mail_group", "The group: {url}")
 _MANAGER = ReasonType("coverage.mail_to_manager", "You are a manager of {group}.")
 _NO_MANAGER = ReasonType("coverage.mail_no_manager", "{group} has no manager.")
@@ -78,19 +79,15 @@ def _send(
     about = f"coverage:{plan.id}:{week}"
     if not recipient_ids or queue.was_noticed(connection, recipient_ids, about, now, timedelta(days=6)):
         return 0
-    zone = plan.schedules[0].zone if plan.schedules else None
-    # Times in the group's zone, because the mail has one text for several recipients.
-    lines = [
-        f"- {coverage.describe_finding(finding, now).localized('en', zone)}" for finding in problems[:MAX_FINDINGS]
-    ]
+    lines = [_LINE(problem=coverage.describe_finding(finding, now)) for finding in problems[:MAX_FINDINGS]]
     if len(problems) > MAX_FINDINGS:
-        lines.append(f"- {_MORE(count=len(problems) - MAX_FINDINGS)}")
+        lines.append(_MORE(count=len(problems) - MAX_FINDINGS))
     intro = _INTRO(group=plan.name, days=coverage_checks.COVERAGE_HORIZON.days)
     link = _GROUP(url=f"{environment.current().public_url}/groups/{plan.id}/")
     notice = Notice(
-        title=str(_TITLE(group=plan.name, count=len(problems))),
-        text="\n".join([str(intro), "", *lines, "", str(link)]),
+        title=_TITLE(group=plan.name, count=len(problems)),
+        text=joined(intro, joined(*lines, separator="\n"), link, separator="\n\n"),
         about=about,
-        reason=str(_MANAGER(group=plan.name) if managers else _NO_MANAGER(group=plan.name)),
+        reason=_MANAGER(group=plan.name) if managers else _NO_MANAGER(group=plan.name),
     )
     return queue.queue_notice(connection, notice, now, user_ids=recipient_ids)

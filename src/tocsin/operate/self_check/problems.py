@@ -16,6 +16,7 @@ from psycopg.types.json import Jsonb
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.reasons import Ago, Reason, ReasonType, joined, reason_from
+from tocsin.notify.delivery_reasons import IS_ADMINISTRATOR
 from tocsin.notify.enqueue.queue import Notice
 from tocsin.operate.self_check.rules import DetectedProblem
 
@@ -35,7 +36,6 @@ _REMEDY = ReasonType("problem.notice_remedy", "What to do: {remedy}")
 _WILL_FOLLOW_UP = ReasonType("problem.notice_follow_up", "Tocsin notifies you when it is resolved.")
 _END_TITLE = ReasonType("problem.resolved_notice_title", "Tocsin: resolved: {title}")
 _RESOLVED = ReasonType("problem.resolved_notice", "Resolved after {duration}. The problem was: {detail}")
-_TO_ADMINISTRATORS = ReasonType("problem.notice_recipient", "You get this because you administer Tocsin.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,14 +108,12 @@ def _start_notice(problem: ProblemRecord, now: datetime) -> Notice:
         _WILL_FOLLOW_UP(),
         separator="\n\n",
     )
-    title = str(_START_TITLE(title=problem.title))
-    return Notice(title, str(text), f"operate:{problem.id}", str(_TO_ADMINISTRATORS()))
+    return Notice(_START_TITLE(title=problem.title), text, f"operate:{problem.id}", IS_ADMINISTRATOR())
 
 
 def _end_notice(problem: ProblemRecord, now: datetime) -> Notice:
     text = _RESOLVED(duration=now - problem.since, detail=problem.detail)
-    title = str(_END_TITLE(title=problem.title))
-    return Notice(title, str(text), f"operate:{problem.id}:over", str(_TO_ADMINISTRATORS()))
+    return Notice(_END_TITLE(title=problem.title), text, f"operate:{problem.id}:over", IS_ADMINISTRATOR())
 
 
 _REASONS = ("title", "detail", "remedy")
