@@ -435,7 +435,7 @@ def test_call_repeats_message_reprompts_and_closes_on_double_nine(scenario: Phon
     heard = scenario.first.pick_up(call)
     assert heard.text == (
         "Tocsin. Critical alert for Alice. Acme: VPN down, 40 users. Acme: VPN down, 40 users. Press 7 to acknowledge, "
-        "8 to take it, 6 to wake the next person, 9 to close, 1 to hear it again."
+        "8 to take it, 6 to escalate, 9 to close, 1 to hear it again."
     )
     assert heard.then == heard.text[heard.text.index("Press 7") :]
     assert scenario.delivery("Phone").status == "delivered"

@@ -97,7 +97,7 @@ def headers(message: Message) -> dict[str, str]:
 
 
 _NOT_AN_ADDRESS = ReasonType(
-    "address.not_an_email", '"{address}" is not an e-mail address. Enter one like ann@example.org.'
+    "address.not_an_email", '"{address}" is not an email address. Enter one like ann@example.org.'
 )
 _SINGLE_HINT = gettext_noop("Or answer this mail: ack, take, close or escalate alone on the first line.")
 _BUNDLE_HINT = gettext_noop(

@@ -37,19 +37,19 @@ from tocsin.notify.webhooks import (
 #: The form fields in which mail services post a whole mail: SendGrid, Mailgun, Postmark's relays, and Tocsin's own.
 _FIELDS = ("email", "body-mime", "raw", "message", "mail")
 
-_USE_POST = ReasonType("provider.mail_replies_use_post", "Send the mail by POST.")
+_USE_POST = ReasonType("provider.mail_replies_use_post", "Send the email by POST.")
 _SENDS_NOTHING = ReasonType("provider.mail_replies_sends_nothing", "A reply mailbox sends nothing.")
 _ADD_SMTP = ReasonType("provider.mail_replies_add_smtp", "Add an SMTP server.")
-_NO_ADDRESS = ReasonType("provider.mail_replies_no_address", "The address for replies is not an e-mail address.")
+_NO_ADDRESS = ReasonType("provider.mail_replies_no_address", "The address for replies is not an email address.")
 _ENTER_ADDRESS = ReasonType("provider.mail_replies_enter_address", "Enter one like alerts@example.org.")
 _NO_SOURCE = ReasonType("provider.mail_replies_no_source", "Replies cannot arrive.")
 _ENTER_SOURCE = ReasonType(
-    "provider.mail_replies_enter_source", "Enter an IMAP server, or a secret for forwarded mails."
+    "provider.mail_replies_enter_source", "Enter an IMAP server, or a secret for forwarded emails."
 )
-_WAITING = ReasonType("provider.mail_replies_waiting", "It waits for forwarded mails.")
+_WAITING = ReasonType("provider.mail_replies_waiting", "Waiting for forwarded emails.")
 _NO_MAIL = ReasonType(
     "provider.mail_replies_no_mail",
-    "The request contains no mail. Send the whole mail as the body, or in one of the fields {fields}.",
+    "The request contains no email. Send the whole email as the body, or in one of the fields {fields}.",
 )
 
 

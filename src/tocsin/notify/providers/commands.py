@@ -55,7 +55,7 @@ _NOT_A_HOST = ReasonType(
 )
 _NOT_A_MAILBOX = ReasonType(
     "provider.setting_not_a_mailbox",
-    '"{value}" is not an e-mail address. Enter one like Tocsin <tocsin@example.org>.',
+    '"{value}" is not an email address. Enter one like Tocsin <tocsin@example.org>.',
 )
 _CHOICE = ReasonType("provider.setting_choice", '"{value}" is not one of {choices}.')
 
