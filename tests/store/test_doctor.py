@@ -377,7 +377,7 @@ def test_command_prints_each_problem_with_remedy_and_exits_1(
 ) -> None:
     status, out, _ = answer(capsys, "doctor")
     assert status == 1
-    assert "problem  running.nothing: No Tocsin runs on this database" in out
+    assert "problem  running.nothing: No Tocsin node runs on this database" in out
     assert "         → Start `tocsin serve`" in out
     assert re.search(r"^\d+ problems\.$", out, re.MULTILINE)
 
@@ -416,7 +416,7 @@ def test_slow_network_timeouts_are_reported(database: str) -> None:
         with in_use(slow), db.pool().connection() as connection:
             (finding,) = check_timeouts(connection)
     assert finding.id == "database.timeouts"
-    assert "sets tcp_user_timeout, keepalives_idle so that" in str(finding.detail)
+    assert "sets tcp_user_timeout and keepalives_idle so that" in str(finding.detail)
 
 
 def test_arbitrary_multi_host_connections_are_reported(database: str) -> None:

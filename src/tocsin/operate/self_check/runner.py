@@ -75,8 +75,8 @@ class SelfCheckRunner:
         with database.transaction() as connection:
             connection.execute(
                 "UPDATE operate_audit SET heartbeat_problem_code = %(code)s, heartbeat_problem_data = %(data)s, "
-                "heartbeat_at = CASE WHEN %(code)s = '' THEN clock_timestamp() ELSE heartbeat_at END WHERE id = 1",
-                {"code": code, "data": Jsonb(data)},
+                "heartbeat_at = CASE WHEN %(is_ok)s THEN clock_timestamp() ELSE heartbeat_at END WHERE id = 1",
+                {"code": code, "data": Jsonb(data), "is_ok": not problem},
             )
 
 
