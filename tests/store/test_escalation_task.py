@@ -42,8 +42,8 @@ from tocsin.escalation.models import EscalationRun, Policy, PolicyVersion
 from tocsin.escalation.policy import policy_cache
 from tocsin.inbound.models import Integration
 from tocsin.notify import pause as pauses
+from tocsin.notify.delivery_reasons import ON_HOLD
 from tocsin.notify.models import Delivery, Notification
-from tocsin.notify.rules.pre_send_check import ON_HOLD
 from tocsin.people.changes import groups
 from tocsin.people.models import User
 from tocsin.web.home import health_warnings
@@ -80,7 +80,9 @@ def test_new_alert_starts_run_and_pages_every_contact_method(desk: EscalationHar
     ]
     notification = Notification.objects.filter(alert=alert).earliest("id")
     assert notification.run_id == run.pk
-    assert notification.reason.startswith("Alice is paged as primary, Service Desk: step 1 of 3 of the escalation.")
+    assert str(notification.reason).startswith(
+        "Alice is paged as primary, Service Desk: step 1 of 3 of the escalation."
+    )
 
 
 def test_steps_follow_in_order_and_exhaustion_mails_managers(desk: EscalationHarness) -> None:
@@ -239,7 +241,7 @@ def test_acknowledging_stops_escalation_and_cancels_what_is_not_sent(desk: Escal
     desk.turn(0)
     desk.act(alert, Acknowledge(actor=desk.actor("bob")), 1)
     assert [state for *_, state in desk.pages(alert)] == ["cancelled", "cancelled"]
-    assert Delivery.objects.filter(alert=alert).first().reason == "Bob acknowledged it."  # type: ignore[union-attr]
+    assert str(Delivery.objects.filter(alert=alert).first().reason) == "Bob acknowledged it."  # type: ignore[union-attr]
     desk.turn(20)
     assert len(desk.pages(alert)) == 2
     assert desk.run(alert).due_at == desk.at(31)
@@ -391,7 +393,7 @@ def test_pages_delayed_by_hold_leave_on_manual_resume(desk: EscalationHarness) -
     alert = desk.open()
     desk.turn(0)
     desk.act(alert, Hold(actor=desk.actor("bob"), until=desk.at(300)), 1)
-    Delivery.objects.filter(alert=alert, channel="sms").update(due_at=desk.at(300), reason=ON_HOLD)
+    Delivery.objects.filter(alert=alert, channel="sms").update(due_at=desk.at(300), reason_code=ON_HOLD.code)
     desk.act(alert, Resume(actor=desk.actor("bob")), 4)
     assert Delivery.objects.get(alert=alert, channel="sms").due_at == desk.at(4)
 
@@ -400,7 +402,7 @@ def test_pages_delayed_by_hold_leave_when_it_ends_early(desk: EscalationHarness)
     alert = desk.open()
     desk.turn(0)
     desk.act(alert, Hold(actor=desk.actor("bob"), until=desk.at(300)), 1)
-    Delivery.objects.filter(alert=alert, channel="sms").update(due_at=desk.at(300), reason=ON_HOLD)
+    Delivery.objects.filter(alert=alert, channel="sms").update(due_at=desk.at(300), reason_code=ON_HOLD.code)
     desk.act(alert, Hold(actor=desk.actor("bob"), until=desk.at(20)), 10)
     desk.turn(20)
     assert desk.alert(alert).status == "open"

@@ -19,6 +19,7 @@ from tests.support.postgres import TAKES_NO_WRITES, in_use
 from tocsin.alerts.commands import Close
 from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.core.runtime import clock
+from tocsin.notify.delivery_reasons import STARTED_EARLY
 from tocsin.notify.mail_replies import process
 from tocsin.notify.mail_replies.poller import ReplyPoller
 from tocsin.notify.models import MailReply
@@ -56,7 +57,7 @@ class ReplyScenario:
         return mail.as_bytes()
 
     def outcomes(self) -> list[tuple[str, str]]:
-        return list(MailReply.objects.order_by("id").values_list("outcome", "reason"))
+        return [(reply.outcome, str(reply.reason)) for reply in MailReply.objects.order_by("id")]
 
 
 @pytest.fixture
@@ -155,14 +156,14 @@ def test_foreign_automatic_and_unreferenced_mails_are_ignored_with_reason(scenar
     assert [outcome for outcome, _ in found] == ["refused", "refused", "refused", "refused", "ignored", "refused"]
     for (_, reason), said in zip(
         found,
-        ("not one of Alice's own addresses", "not one of Alice's own", "no signed reference", "not made here",
+        ("not an address of Alice", "not an address of Alice", "no signed reference", "not made by",
          "sent automatically", "no text of its own"),
         strict=True,
     ):  # fmt: skip
         assert said in reason
     assert AlertEvent.objects.count() == before
     scenario.post.go(60)
-    told = [mail.to for mail in scenario.smtp.mails if "Your answer" in str(mail.message["Subject"])]
+    told = [mail.to for mail in scenario.smtp.mails if "Your reply" in str(mail.message["Subject"])]
     assert told == ["alice@example.org"], "strangers hear nothing"
     browser, root = Client(), scenario.post.user("root", role="admin")
     browser.force_login(root, backend="django.contrib.auth.backends.ModelBackend")
@@ -217,7 +218,7 @@ def test_bounced_page_fails_and_the_next_contact_method_begins(scenario: ReplySc
     scenario.post.go()
     later = [d for d in scenario.post.deliveries() if d.channel == "ntfy" and d.status == "sent"]
     assert later
-    assert all("Brought forward" in d.reason for d in later)
+    assert all(d.reason.code == STARTED_EARLY.code for d in later)
     assert AlertEvent.objects.filter(kind="page_failed").count() == 3
     assert [outcome for outcome, _ in scenario.outcomes()] == ["ignored", "acted", "acted"]
     told = [str(m.message["Subject"]) for m in scenario.smtp.mails if m.to == "root@example.org"]
@@ -229,7 +230,7 @@ def test_a_mail_that_is_older_than_its_reference_is_refused(scenario: ReplyScena
     scenario.post.seconds += 8 * 86_400
     scenario.answer("ack")
     scenario.reader.poll()
-    assert scenario.outcomes() == [("refused", "It answers a mail that is more than seven days old.")]
+    assert scenario.outcomes() == [("refused", "It replies to an email that is more than seven days old.")]
 
 
 def test_posted_mail_requires_the_secret(scenario: ReplyScenario) -> None:

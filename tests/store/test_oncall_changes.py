@@ -444,7 +444,7 @@ def test_reminder_leaves_once_before_a_shift_still_assigned(schedule: Schedule, 
     shift_reminders.queue_reminders(begin - timedelta(minutes=59))
     told = Notification.objects.get()
     assert (told.user, told.label, told.purpose) == (bob, "Email-Official", "notice")
-    assert told.data["title"] == "On call in 1 hour: primary of Desk"
+    assert str(told.title) == "On call in 1 hour: primary of Desk"
 
 
 def test_reminder_missed_during_outage_is_sent_late(schedule: Schedule, now: datetime) -> None:
@@ -454,7 +454,7 @@ def test_reminder_missed_during_outage_is_sent_late(schedule: Schedule, now: dat
     back = begin - timedelta(minutes=30)
     shift_reminders.plan_reminders(back)
     shift_reminders.queue_reminders(back)
-    assert Notification.objects.get().data["title"] == "On call in 30 minutes: primary of Desk"
+    assert str(Notification.objects.get().title) == "On call in 30 minutes: primary of Desk"
 
 
 def test_only_last_reminder_of_a_shift_leaves_after_outage(schedule: Schedule, now: datetime) -> None:
@@ -463,7 +463,7 @@ def test_only_last_reminder_of_a_shift_leaves_after_outage(schedule: Schedule, n
     reminder_rules.replace_all(bob, three, actor=ACTOR, now=now)
     shift_reminders.plan_reminders(begin - timedelta(hours=10))
     shift_reminders.queue_reminders(begin - timedelta(minutes=30))
-    assert Notification.objects.get().data["title"] == "On call in 30 minutes: primary of Desk"
+    assert str(Notification.objects.get().title) == "On call in 30 minutes: primary of Desk"
     shift_reminders.queue_reminders(begin - timedelta(minutes=10))
     assert Notification.objects.count() == 2
     Reminder.objects.update(done_at=None)

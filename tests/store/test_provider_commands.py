@@ -147,7 +147,7 @@ def test_required_secret_can_be_neither_omitted_nor_emptied(now: datetime, spec:
     assert secret_bundle.decrypt_bundle(made.secrets) == {secret: spec[secret]}
     # What another kind knew is nothing to this one.
     ntfy = save(NTFY, now)
-    with pytest.raises(Rejected, match=f"{secret}: is needed"):
+    with pytest.raises(Rejected, match=f"{secret}: is required"):
         save({**without, "name": "Push"}, now, ntfy)
 
 

@@ -20,6 +20,7 @@ from tocsin.core.reasons import NO_REASON
 from tocsin.core.runtime import clock
 from tocsin.escalation.models import EscalationRun
 from tocsin.inbound.models import InboundMessage
+from tocsin.notify.delivery_reasons import load_text
 from tocsin.notify.models import Delivery, Notification, Pause
 from tocsin.operate import disk_space, health_status
 from tocsin.operate.finding import HealthFinding
@@ -51,7 +52,7 @@ def ids(at: datetime) -> list[str]:
 
 def notices() -> list[tuple[str, str]]:
     found = Notification.objects.filter(purpose="notice").order_by("id")
-    return [(one.user.username if one.user else "", one.data["title"]) for one in found]
+    return [(one.user.username if one.user else "", str(load_text(one.data["title"]))) for one in found]
 
 
 def age_audit() -> None:
@@ -85,7 +86,11 @@ def test_failing_first_page_is_late_since_its_first_attempt(desk: EscalationHarn
     desk.open()
     desk.turn(0)
     Delivery.objects.filter(is_first=True).update(
-        attempts=3, error="It is down.", due_at=desk.at(5), late_since=desk.at(0)
+        attempts=3,
+        error_code="reason.text",
+        error_data={"text": "It is down."},
+        due_at=desk.at(5),
+        late_since=desk.at(0),
     )
     found, unreached = audit(desk.at(2))
     assert (found.id, unreached.id) == ("pages_late", "alerts_unreached")
@@ -99,7 +104,11 @@ def test_retrying_first_page_is_as_late_as_a_waiting_one(desk: EscalationHarness
     Delivery.objects.filter(is_first=True).update(status="sending", attempts=1, lease_until=lease)
     assert ids(desk.at(0.9)) == []
     Delivery.objects.filter(is_first=True).update(
-        attempts=3, due_at=desk.at(1.9), late_since=desk.at(0), error="It is down."
+        attempts=3,
+        due_at=desk.at(1.9),
+        late_since=desk.at(0),
+        error_code="reason.text",
+        error_data={"text": "It is down."},
     )
     found, unreached = audit(desk.at(2))
     assert (found.id, unreached.id) == ("pages_late", "alerts_unreached")

@@ -74,7 +74,7 @@ class AlertContent:
     opened_at: datetime | None = None
     #: The alert's page for the recipient. Opening it never changes the alert.
     link: str = ""
-    #: For an all-clear: "Taken by Alice: VPN down (#42). Nothing to do."
+    #: For an all-clear: "Assigned to Alice: VPN down (#42). Nothing to do."
     all_clear_text: str = ""
     #: The code that a reply by text message must end with; empty if none is required.
     reply_code: str = ""

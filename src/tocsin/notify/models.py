@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy as _
 from tocsin.core.db.stored_reason import MAX_CODE_CHARS, StoredReason, reason_columns
 from tocsin.core.reasons import Reason, reason_from
 from tocsin.core.validation.name_validator import validate_name
+from tocsin.notify.delivery_reasons import load_text
 from tocsin.notify.provider_models import (
     AwaitedReceipt,
     Bundle,
@@ -104,6 +105,11 @@ class Notification(StoredReason):
             # Lists a user's own pages.
             models.Index(fields=("user", "id"), name="notify_notification_user"),
         )
+
+    @property
+    def title(self) -> Reason:
+        """The title of a notice or test."""
+        return load_text(self.data.get("title"))
 
 
 class Delivery(StoredReason):

@@ -14,7 +14,6 @@ from email.errors import MessageError
 from email.message import EmailMessage
 from email.utils import getaddresses
 
-from tocsin.core.db.stored_reason import reason_columns
 from tocsin.core.reasons import NO_REASON, Reason, ReasonType
 from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.notify.mail_replies import quotes
@@ -74,7 +73,7 @@ def parse_reply(raw: bytes) -> ParsedReply:
 
 
 def _columns(reason: Reason) -> tuple[str, dict[str, str]] | None:
-    return reason_columns(reason) if reason else None
+    return (reason.code, reason.data) if reason else None
 
 
 def find_automatic_reason(mail: EmailMessage) -> Reason:

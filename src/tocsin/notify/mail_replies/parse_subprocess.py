@@ -10,7 +10,6 @@ import sys
 
 import msgspec
 
-from tocsin.core.db.stored_reason import reason_columns
 from tocsin.core.runtime import sandboxed_process
 from tocsin.notify.mail_replies import parse
 from tocsin.notify.mail_replies.parse import ParsedReply
@@ -39,7 +38,7 @@ def parse_reply(raw: bytes, *, seconds: int = _SECONDS) -> ParsedReply:
         subject="",
         references=(),
         text="",
-        automatic=reason_columns(parse.UNREADABLE()),
+        automatic=(parse.UNREADABLE.code, {}),
     )
 
 

@@ -47,7 +47,7 @@ _NAME_TAKEN = ReasonType("provider.name_taken", 'a provider "{name}" already exi
 _NAME_TOO_SIMILAR = ReasonType(
     "provider.name_too_similar", 'is too similar to "{name}": both would have the same callback address.'
 )
-_CHANNEL = ReasonType("provider.channel_not_carried", '{kind} does not carry "{channel}". It carries {channels}.')
+_CHANNEL = ReasonType("provider.kind_lacks_channel", '{kind} does not carry "{channel}". It carries {channels}.')
 _CONTROL_CHARACTER = ReasonType("provider.setting_control_character", "contains a line break or control character.")
 _REQUIRED = ReasonType("provider.setting_required", "is required.")
 _NOT_A_HOST = ReasonType(
