@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from django.utils.translation import gettext_noop
-
 from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.notify.interfaces import AlertContent, Message
 from tocsin.notify.states import Purpose
@@ -131,7 +129,9 @@ def ack_reminder_question(language: str, recipient_name: str) -> str:
     return phrase(language, "Still on it?")
 
 
-ACK_REMINDER_HINT = gettext_noop("Acknowledge again within 5 minutes, or others are paged.")
+def ack_reminder_hint(language: str) -> str:
+    """Returns what to do about an acknowledgement reminder, and what happens otherwise."""
+    return phrase(language, "Acknowledge again within 5 minutes, or others are paged.")
 
 
 def sentences(message: Message) -> list[str]:
@@ -144,8 +144,7 @@ def sentences(message: Message) -> list[str]:
             ]
         case Purpose.ACK_REMINDER:
             return [
-                f"{ack_reminder_text(message, alert)} {phrase(message.language, ACK_REMINDER_HINT)}"
-                for alert in message.alerts
+                f"{ack_reminder_text(message, alert)} {ack_reminder_hint(message.language)}" for alert in message.alerts
             ]
         case Purpose.PAGE if len(message.alerts) > 1:
             return [

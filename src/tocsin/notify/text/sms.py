@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from tocsin.notify.interfaces import AlertContent, Message
 from tocsin.notify.states import Purpose
 from tocsin.notify.text.formatting import (
-    ACK_REMINDER_HINT,
+    ack_reminder_hint,
     ack_reminder_question,
     all_clear_text,
     first_name,
@@ -131,7 +131,7 @@ def text_message(message: Message) -> str:
             head = f"{ack_reminder_question(message.language, recipient_name)} "
             tail = [
                 f"(#{alert.id}).",
-                reply if message.can_reply else phrase(message.language, ACK_REMINDER_HINT),
+                reply if message.can_reply else ack_reminder_hint(message.language),
                 alert.link,
             ]
             return _fit(head, for_phones(headline(alert)), tail, ONE_ALERT)
