@@ -187,7 +187,9 @@ def _bundle_text(message: Message) -> str:
 
 
 def _more(message: Message) -> str:
-    return phrase(message.language, " and {more} more", more=message.omitted_count) if message.omitted_count else ""
+    if not message.omitted_count:
+        return ""
+    return f" {phrase(message.language, 'and {more} more', more=message.omitted_count)}"
 
 
 def _phone_headline(alert: AlertContent, max_chars: int) -> str:

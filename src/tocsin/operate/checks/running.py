@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from tocsin.core.config import environment
 from tocsin.core.db.database import Connection
-from tocsin.core.reasons import Ago, ReasonType, Term
+from tocsin.core.reasons import Ago, ReasonType
 from tocsin.operate import health_status, node_heartbeat
 from tocsin.operate.finding import HealthFinding, note
 
@@ -52,7 +52,7 @@ def check(connection: Connection) -> Iterator[HealthFinding]:
         if running_nodes and not node.is_alive:
             yield HealthFinding(
                 "running.gone",
-                _GONE(node=node.name, role=Term(node.role), ago=Ago(node.age)),
+                _GONE(node=node.name, role=node.role, ago=Ago(node.age)),
                 _GONE_REMEDY(),
                 about=node.name,
             )

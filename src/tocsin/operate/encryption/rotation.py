@@ -81,8 +81,8 @@ def count(connection: Connection) -> Remaining:
         query = sql.SQL("SELECT {0}::text, count(*) FROM {1} WHERE {2} GROUP BY 1").format(*_names(column))
         for text, row_count in connection.execute(query):
             result = reencrypt(text)
-            old[column.label] += row_count * result.old
-            unreadable[column.label] += row_count * result.unreadable
+            old[column.label.text] += row_count * result.old
+            unreadable[column.label.text] += row_count * result.unreadable
     return Remaining(dict(+old), dict(+unreadable))
 
 
