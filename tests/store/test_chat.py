@@ -191,7 +191,7 @@ def test_telegram_bot_handles_buttons_and_commands_and_shows_chat_address(scenar
     # What a carrier takes for STOP is a word like another in a chat, where nobody would say that pages end.
     unknown = scenario.telegram_update(scenario.telegram.say("cancel", 123456789, update=2)).json()["text"]
     assert unknown == command_parser.UNKNOWN.localized("de")
-    assert unknown.startswith("Dieses Wort kennt Tocsin nicht. ACK: ")
+    assert unknown.startswith("Unbekannter Befehl. ACK: ")
     assert not OptOut.objects.exists()
     assert (
         "telegram:-100123"
@@ -210,7 +210,7 @@ def test_without_a_webhook_there_are_no_buttons_only_a_link(
     from tocsin.notify.models import Provider
 
     Provider.objects.filter(name="Slack").update(secrets=encrypt_bundle({"bot_token": scenario.slack.token}))
-    for name, sender in (("Slack", "signing secret"), ("Telegram", "come back")):
+    for name, sender in (("Slack", "signing secret"), ("Telegram", "receives its buttons")):
         row = Provider.objects.get(name=name)
         assert sender in str(commands.test_provider(row))
     changed()

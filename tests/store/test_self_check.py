@@ -138,7 +138,7 @@ def test_active_alert_without_running_or_explained_run_is_forgotten(desk: Escala
     EscalationRun.objects.filter(alert=silent).update(due_at=None, status="stopped", reason="")
     (found,) = audit(now)
     assert found.id == "alerts_forgotten"
-    assert f"#{bare.pk}, #{silent}" in str(found.detail)
+    assert f"#{bare.pk} and #{silent}" in str(found.detail)
 
 
 def test_active_run_without_timer_is_forgotten(desk: EscalationHarness, now: datetime) -> None:
@@ -237,7 +237,7 @@ def test_administrators_are_notified_once_of_confirmed_problem_and_its_end(desk:
     desk.turn(2)
     Delivery.objects.filter(purpose="page").update(status="sent")
     audit(desk.at(2.5))
-    assert notices()[1:] == [("erin", "Tocsin: over: Escalation is late")]
+    assert notices()[1:] == [("erin", "Tocsin: resolved: Escalation is late")]
 
 
 def test_home_shows_self_check_problems_until_resolved(desk: EscalationHarness) -> None:
@@ -314,7 +314,7 @@ def test_self_check_running_on_another_node_is_not_awaited(now: datetime) -> Non
 
 def test_what_has_long_been_over_is_removed(now: datetime) -> None:
     with database.transaction() as connection:
-        old = problems.ProblemRecord("x", "X", "x.", "y.", now, now, ended_at=now)
+        old = problems.ProblemRecord("x", NO_REASON, NO_REASON, NO_REASON, now, now, ended_at=now)
         problems.store_problems(connection, [old], now)
         assert list(problems.load(connection)) == ["x"]
         problems.store_problems(connection, [], now + timedelta(days=8))

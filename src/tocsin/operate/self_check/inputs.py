@@ -94,7 +94,7 @@ SELECT count(*) AS number, coalesce((array_agg(id ORDER BY id))[1:"""
 
 # An undecided message, or a delayed alert that is due.
 _MESSAGE = """
-SELECT NULL::bigint AS alert_id, since, '' AS why FROM (
+SELECT NULL::bigint AS alert_id, since, '' AS why_code, '{}'::jsonb AS why_data FROM (
   (SELECT received_at AS since FROM inbound_inboundmessage WHERE status = 'Pending' ORDER BY id LIMIT 1)
   UNION ALL
   (SELECT due_at FROM inbound_delayedalert WHERE due_at <= %(now)s ORDER BY due_at LIMIT 1)
