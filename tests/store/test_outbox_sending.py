@@ -382,7 +382,7 @@ def test_all_clear_is_sent_once_to_paged_unresponsive_users(post: OutboxHarness,
     in_transaction(lambda c: queue.queue_all_clear(c, over, post.now))
     post.go(40)
     assert [m.to for m in mail.mails] == ["bob@example.org"]
-    assert sentence in mail.mails[0].part("plain")
+    assert str(sentence) in mail.mails[0].part("plain")
     assert mail.subjects == [f"[Critical] Acme: VPN down (Halo 20817) (Tocsin #{alert})"]
 
 

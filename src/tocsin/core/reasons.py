@@ -92,7 +92,8 @@ class ReasonType:
     def __call__(self, **params: Param) -> Reason:
         if params.keys() != self.names:
             raise TypeError(f"reason {self.code}: parameters {sorted(params)}, expected {sorted(self.names)}")
-        return Reason(self.code, tuple(params.items()))
+        # In one order, so that a reason equals the stored one: jsonb does not keep the order of its keys.
+        return Reason(self.code, tuple(sorted(params.items())))
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +192,7 @@ def replace_texts(reason: Reason, replace: Callable[[str], str]) -> Reason:
 
 def reason_from(code: str, data: Mapping[str, Any]) -> Reason:
     """Reads a stored reason. A code that is not defined is kept, and rendered as the code."""
-    return Reason(code, tuple((name, _from_json(value)) for name, value in data.items()))
+    return Reason(code, tuple((name, _from_json(value)) for name, value in sorted(data.items())))
 
 
 def _as_tuple(value: Param) -> tuple[Param, ...]:

@@ -88,11 +88,7 @@ FELL_BACK = ReasonType("delivery.fell_back", "It is sent by {method}, because {p
 
 # How a sent delivery was sent.
 BUNDLED_WITH = ReasonType("delivery.bundled_with", "It was sent in a bundle with {alerts}.")
-BUNDLED_WITH_MORE = ReasonType(
-    "delivery.bundled_with_more",
-    "It was sent in a bundle with {alerts} and {count} more.",
-    "It was sent in a bundle with {alerts} and {count} more.",
-)
+BUNDLED_WITH_MORE = ReasonType("delivery.bundled_with_more", "It was sent in a bundle with {alerts} and {more} more.")
 ALERT_NUMBER = ReasonType("delivery.alert_number", "#{alert}")
 SANDBOXED = ReasonType(
     "delivery.sandboxed", "This channel has no provider: the message is in the sandbox, and nothing left the machine."

@@ -34,7 +34,7 @@ _STUCK_TITLE = ReasonType("notice.tocsin_cannot_send", "Tocsin itself cannot sen
 _STUCK_ADVICE = ReasonType("notice.report_fault", "This is a fault in Tocsin. Please report it.")
 _FAILED_TITLE = ReasonType("notice.message_not_sent", "A message could not be sent")
 _FAILED_ADVICE = ReasonType("notice.check_provider", "Check the provider, and the contact methods of the recipient.")
-_MORE_FAILURES = ReasonType("notice.more_failures", "And {count} more.", "And {count} more.")
+_MORE_FAILURES = ReasonType("notice.more_failures", "And {more} more.")
 _FREQUENCY = ReasonType(
     "notice.failure_frequency", "You are notified at most once every {interval}. Each alert shows its own failures."
 )
@@ -118,7 +118,7 @@ def _notify_administrators(connection: Connection, failures: Sequence[FailedDeli
         return
     lines = [_unsent(entry, _about_alert(entry.due)) for entry in failures[:MAX_NAMED_FAILURES]]
     if len(failures) > MAX_NAMED_FAILURES:
-        lines.append(_MORE_FAILURES(count=len(failures) - MAX_NAMED_FAILURES))
+        lines.append(_MORE_FAILURES(more=len(failures) - MAX_NAMED_FAILURES))
     title, advice = (_STUCK_TITLE, _STUCK_ADVICE) if about == "stuck" else (_FAILED_TITLE, _FAILED_ADVICE)
     hints = joined(advice(), _FREQUENCY(interval=NOTICE_INTERVAL), separator="\n")
     text = joined(joined(*lines, separator="\n"), hints, separator="\n\n")

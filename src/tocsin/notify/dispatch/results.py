@@ -159,7 +159,7 @@ def _bundled_with(alert_ids: Sequence[int]) -> Reason:
     if len(named) == len(alert_ids):
         return delivery_reasons.BUNDLED_WITH(alerts=named)
     alerts = joined(*named, separator=", ")
-    return delivery_reasons.BUNDLED_WITH_MORE(alerts=alerts, count=len(alert_ids) - len(named))
+    return delivery_reasons.BUNDLED_WITH_MORE(alerts=alerts, more=len(alert_ids) - len(named))
 
 
 def _note_health(connection: Connection, pool: ProviderPool, results: Sequence[SendResult]) -> None:
