@@ -123,7 +123,7 @@ def test_too_few_connections_for_all_nodes_are_reported(now: datetime) -> None:
     for _ in range(11):
         NodeHeartbeat(uuid4(), "all", list).run_once()
     (finding,) = found(now, "database.connections")
-    assert "11 Tocsin nodes with 30 connections each" in str(finding.detail)
+    assert "11 Tocsin nodes can need 330 connections." in str(finding.detail)
     assert "allows 197" in str(finding.detail)
 
 

@@ -11,7 +11,7 @@ from tocsin.core.config import environment
 from tocsin.core.db import database, migrate
 from tocsin.core.db.database import Connection
 from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
-from tocsin.core.reasons import NO_REASON, ReasonType
+from tocsin.core.reasons import NO_REASON, ReasonType, joined
 from tocsin.core.runtime import clock
 from tocsin.operate import durability, node_heartbeat, readiness
 from tocsin.operate.finding import HealthFinding, note
@@ -76,13 +76,16 @@ _NO_POOLER_REMEDY = ReasonType(
 )
 _CONNECTIONS = ReasonType(
     "health.database_connections",
-    "{count} Tocsin node with {per_node} connections{others} can need {needed} connections, and PostgreSQL allows "
-    "{allowed}.",
-    "{count} Tocsin nodes with {per_node} connections each{others} can need {needed} connections, and PostgreSQL "
-    "allows {allowed}.",
+    "{count} Tocsin node can need {needed} connections.",
+    "{count} Tocsin nodes can need {needed} connections.",
 )
 _OTHER_CONNECTIONS = ReasonType(
-    "health.database_other_connections", " and {count} connection of others", " and {count} connections of others"
+    "health.database_other_connections",
+    "Other clients use {count} connection.",
+    "Other clients use {count} connections.",
+)
+_MAX_CONNECTIONS = ReasonType(
+    "health.database_max_connections", "PostgreSQL allows {count} connection.", "PostgreSQL allows {count} connections."
 )
 _CONNECTIONS_REMEDY = ReasonType(
     "health.database_connections_remedy", "Set max_connections to {needed} or more, or run fewer nodes."
@@ -175,12 +178,11 @@ def check_connections(connection: Connection) -> Iterator[HealthFinding]:
     nodes = max(1, sum(node.is_alive for node in node_heartbeat.load_nodes(connection)))
     needed_connections = nodes * CONNECTIONS_PER_NODE + row["others"]
     if needed_connections > row["most"]:
-        detail = _CONNECTIONS(
-            count=nodes,
-            per_node=CONNECTIONS_PER_NODE,
-            others=_OTHER_CONNECTIONS(count=row["others"]) if row["others"] else NO_REASON,
-            needed=needed_connections,
-            allowed=row["most"],
+        detail = joined(
+            _CONNECTIONS(count=nodes, needed=nodes * CONNECTIONS_PER_NODE),
+            _OTHER_CONNECTIONS(count=row["others"]) if row["others"] else NO_REASON,
+            _MAX_CONNECTIONS(count=row["most"]),
+            separator=" ",
         )
         yield HealthFinding("database.connections", detail, _CONNECTIONS_REMEDY(needed=str(needed_connections + 10)))
 

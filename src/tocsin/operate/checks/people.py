@@ -8,7 +8,7 @@ from datetime import datetime
 from tocsin.access.roles import Role
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import NO_REASON, Person, ReasonType, Term, as_reason
+from tocsin.core.reasons import Person, ReasonType, Term, as_reason
 from tocsin.escalation.changes import commands as policies
 from tocsin.escalation.models import Policy
 from tocsin.escalation.policy.policy import references
@@ -61,8 +61,10 @@ _UNUSABLE_REMEDY = ReasonType(
     "health.integration_unusable_remedy",
     "Correct it under Inbound integrations and save it, then replay those messages from the Inbound Log.",
 )
-_REACHES_NOBODY = ReasonType("health.integration_reaches_nobody", "{integration}{place} would page nobody. {problem}")
-_PLACE = ReasonType("health.integration_place", " ({field})")
+_REACHES_NOBODY = ReasonType("health.integration_reaches_nobody", "{integration} would page nobody. {problem}")
+_REACHES_NOBODY_AT = ReasonType(
+    "health.integration_reaches_nobody_at", "{integration} would page nobody ({field}). {problem}"
+)
 _REACHES_NOBODY_REMEDY = ReasonType(
     "health.integration_reaches_nobody_remedy",
     "Give it an escalation policy or recipients that can be reached, or set it to dry run.",
@@ -167,10 +169,15 @@ def _unreachable_integrations(now: datetime) -> Iterator[HealthFinding]:
                 about=integration.name,
             )
         for field_path, problem in reachability_problem(integration, now):
-            place = NO_REASON if field_path == "escalation_policy" else _PLACE(field=field_path)
+            name, cause = integration.name, as_reason(problem)
+            detail = (
+                _REACHES_NOBODY(integration=name, problem=cause)
+                if field_path == "escalation_policy"
+                else _REACHES_NOBODY_AT(integration=name, field=field_path, problem=cause)
+            )
             yield HealthFinding(
                 "integration.reaches_nobody",
-                _REACHES_NOBODY(integration=integration.name, place=place, problem=as_reason(problem)),
+                detail,
                 _REACHES_NOBODY_REMEDY(),
                 about=integration.name,
                 # It was saved deliberately with "anyway".

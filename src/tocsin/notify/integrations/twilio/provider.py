@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl, urlencode
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import NO_REASON, ReasonType
 from tocsin.notify.channels.phone_numbers import is_phone_number
+from tocsin.notify.delivery_reasons import MACHINE_ANSWERED
 from tocsin.notify.integrations import reasons
 from tocsin.notify.integrations.twilio import twiml
 from tocsin.notify.integrations.twilio.error_codes import find_error
@@ -47,7 +48,6 @@ _CALL_STATES = {
 BUSY = ReasonType("provider.phone_busy", "The phone was busy.")
 NO_ANSWER = ReasonType("provider.call_not_answered", "Nobody picked up.")
 CANCELLED = ReasonType("provider.call_cancelled", "The call was cancelled.")
-MACHINE = ReasonType("provider.machine_answered", "A machine answered the call.")
 OFF = ReasonType("provider.phone_off", "The phone was off or out of reach.")
 NO_SUCH_NUMBER = ReasonType("provider.no_such_number", "The number is not in service.")
 CALL_FAILED = ReasonType("provider.twilio_call_failed", "Twilio could not make the call.")
@@ -173,7 +173,7 @@ def _receipt(key: str, fields: dict[str, str]) -> Receipt:
     if "CallSid" in fields:
         status = fields.get("CallStatus", "")
         if status == "completed" and re.match(r"machine|fax", fields.get("AnsweredBy", "")):
-            return Receipt(ReceiptState.NOT_REACHED, key, fields["CallSid"], MACHINE())
+            return Receipt(ReceiptState.NOT_REACHED, key, fields["CallSid"], MACHINE_ANSWERED())
         if status == "failed":
             return _failed_call(key, fields)
         return Receipt(
