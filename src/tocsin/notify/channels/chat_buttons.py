@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from django.utils.translation import gettext_noop
-
 from tocsin.alerts.states import CommandKind
 from tocsin.core.reasons import ReasonType
 from tocsin.notify.interfaces import Rendered
 from tocsin.notify.text import signed_links
+from tocsin.notify.text.phrases import phrase
 
-#: In display order with their labels; `phrases.phrase` translates them.
-LABELS = {
-    CommandKind.ACKNOWLEDGE: gettext_noop("Acknowledge"),
-    CommandKind.ASSIGN: gettext_noop("Take it"),
-    CommandKind.CLOSE: gettext_noop("Close"),
-}
+#: In display order.
+BUTTONS = (CommandKind.ACKNOWLEDGE, CommandKind.ASSIGN, CommandKind.CLOSE)
 
 _UNLINKED = ReasonType(
     "chat.unlinked_member",
@@ -27,6 +22,17 @@ _BUTTONS_AFTER = {
     CommandKind.ACKNOWLEDGE: (CommandKind.ASSIGN, CommandKind.CLOSE),
     CommandKind.ASSIGN: (CommandKind.CLOSE,),
 }
+
+
+def label(button: CommandKind, language: str) -> str:
+    """Returns the label of one of `BUTTONS` in a language."""
+    match button:
+        case CommandKind.ACKNOWLEDGE:
+            return phrase(language, "Acknowledge")
+        case CommandKind.ASSIGN:
+            return phrase(language, "Take it")
+        case _:
+            return phrase(language, "Close")
 
 
 def alert_of(rendered: Rendered) -> int | None:
@@ -44,7 +50,7 @@ def buttons_after(pressed: str) -> tuple[CommandKind, ...]:
 def parse_button_data(text: str) -> tuple[str, int] | None:
     """Parses button data such as `acknowledge:42` into the command and the alert id; None for anything else."""
     command, _, number = text.partition(":")
-    if command not in LABELS or not (number.isascii() and number.isdigit() and len(number) <= 18):
+    if command not in BUTTONS or not (number.isascii() and number.isdigit() and len(number) <= 18):
         return None
     return command, int(number)
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from django.utils.translation import gettext_noop
-
 from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.notify.interfaces import Message, MessageButton, Rendered
 from tocsin.notify.states import Purpose
@@ -79,8 +77,11 @@ def _buttons(message: Message, link: str) -> tuple[MessageButton, ...]:
         return ()
     if len(message.alerts) > 1:
         return (MessageButton(phrase(message.language, "Open the alerts"), link),)
-    label = gettext_noop("Acknowledge or take") if message.recipient else gettext_noop("Open the alert")
-    label = phrase(message.language, label)
+    label = (
+        phrase(message.language, "Acknowledge or take")
+        if message.recipient
+        else phrase(message.language, "Open the alert")
+    )
     ticket = formatting.one_line(message.alerts[0].source_url)
     if not ticket.startswith(("http://", "https://")) or len(ticket) > _MAX_URL_CHARS:
         return (MessageButton(label, link),)

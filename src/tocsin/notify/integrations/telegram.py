@@ -29,7 +29,6 @@ from tocsin.notify.interfaces import (
     SendReceipt,
 )
 from tocsin.notify.text import formatting
-from tocsin.notify.text.phrases import phrase
 from tocsin.notify.webhooks import (
     Callback,
     CallbackResponse,
@@ -234,10 +233,12 @@ def _fail(response: EgressResponse, data: dict[str, Any]) -> NoReturn:
 
 
 def _keyboard(number: int, language: str) -> dict[str, Any]:
-    labels = chat_buttons.LABELS.items()
     row = [
-        {"text": phrase(language, label), "callback_data": chat_buttons.format_button_data(kind, number)}
-        for kind, label in labels
+        {
+            "text": chat_buttons.label(button, language),
+            "callback_data": chat_buttons.format_button_data(button, number),
+        }
+        for button in chat_buttons.BUTTONS
     ]
     return {"inline_keyboard": [row]}
 

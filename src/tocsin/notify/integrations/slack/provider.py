@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 from urllib.parse import parse_qs, urlsplit
 
+from tocsin.alerts.states import CommandKind
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net.egress import HttpClient
 from tocsin.core.reasons import Reason, ReasonType, joined
@@ -227,7 +228,7 @@ def _handle_press(account: ProviderAccount, payload: dict[str, Any], receiver: E
         language,
         "{who} pressed {button}: {said}",
         who=f"<@{blocks.escaped(member)}>",
-        button=f"*{phrase(language, chat_buttons.LABELS[_kind(command)])}*",
+        button=f"*{chat_buttons.label(CommandKind(command), language)}*",
         said=blocks.escaped(sentence),
     )
     original_text = text(child(payload, "message").get("text"))
@@ -244,10 +245,6 @@ def _is_direct(payload: dict[str, Any]) -> bool:
     (https://api.slack.com/docs/conversations-api).
     """
     return text(child(payload, "channel").get("id")).startswith("D")
-
-
-def _kind(command: str) -> Any:
-    return next(kind for kind in chat_buttons.LABELS if kind == command)
 
 
 def _respond(account: ProviderAccount, payload: dict[str, Any], body: dict[str, Any]) -> None:
