@@ -657,7 +657,7 @@ def test_an_address_that_is_refused_says_nothing_against_the_provider(scenario: 
     scenario.post.go()
     assert [str(d.error).split(".")[0] for d in scenario.post.deliveries(alert)] == [
         "Texts to this country are disabled",
-        "The recipient has opted out with STOP, and must send START to get texts again (Twilio 21610)",
+        "The recipient has opted out with STOP, and must send START to receive texts again (Twilio 21610)",
     ]
     scenario.post.user("bob", {**CALL, "address": BOB, "wait": "0s"})
     scenario.post.page(alert, "bob")
