@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.db import transaction
@@ -21,6 +22,7 @@ from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.net.egress import HttpClient
+from tocsin.notify.delivery_reasons import load_text
 from tocsin.notify.enqueue import shift_reminders
 from tocsin.notify.models import Notification
 from tocsin.oncall import loader
@@ -395,7 +397,9 @@ def test_managers_get_a_weekly_problem_mail_when_enabled(desk: Group, now: datet
     weekly_mail.run_once(monday + timedelta(minutes=10))
     told = Notification.objects.get()
     assert told.user == user("erin"), "the group has no manager"
-    assert "Nobody is manager of Desk: from Mon 30 Nov 10:00 (Europe/Zurich)" in told.data["text"]
+    text = load_text(told.data["text"])
+    assert "Nobody is manager of Desk. From 2026-11-30 09:00 UTC" in str(text)
+    assert "From Mon 30 Nov 2026, 10:00 CET" in text.localized("en", ZoneInfo("Europe/Zurich"))
     weekly_mail.run_once(monday + timedelta(days=7))
     assert Notification.objects.count() == 2
 

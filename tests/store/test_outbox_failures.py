@@ -72,10 +72,10 @@ def test_page_is_retried_until_sent_and_reported_after_ten_minutes(post: OutboxH
     assert tried == [0, 5, 35, 155, 455]
     (delivery,) = post.deliveries(alert)
     assert (delivery.status, delivery.attempts, delivery.due_at) == ("queued", 5, post.at(755))
-    assert "127.0.0.1 said 451 4.3.0 try later" in str(delivery.error)
+    assert "127.0.0.1 replied: 451 4.3.0 try later" in str(delivery.error)
     assert delivery.reason == delivery_reasons.RETRIED_UNTIL_ANSWERED(count=5)
     (event,) = AlertEvent.objects.filter(alert=alert, kind="page_failed")
-    assert str(event.reason).startswith("A page could not be sent to Alice by Email-Official: 127.0.0.1 said 451")
+    assert str(event.reason).startswith("A page could not be sent to Alice by Email-Official: 127.0.0.1 replied: 451")
     assert mail.mails == [], "the notice to Erin failed too"
     mail.answers.append("451 4.3.0 try later")
     post.go(755)
@@ -486,7 +486,7 @@ def test_uncovered_address_fails_and_falls_back_to_next_contact_method(post: Out
     ]  # fmt: skip
     text, call, _ = post.deliveries(alert)
     assert str(text.error) == "No provider carries SMS to this address."
-    assert str(call.error) == "No provider carries Phone call to this address: Broken cannot be used."
+    assert str(call.error) == "No provider carries Phone call to this address. Broken cannot be used."
     assert AlertEvent.objects.filter(alert=alert, kind="page_failed").count() == 2
     assert not SandboxMessage.objects.exists()
 

@@ -12,7 +12,7 @@ from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Temporary
-from tocsin.core.reasons import AlertRef, Reason, ReasonType, as_reason, joined
+from tocsin.core.reasons import AlertRef, Reason, ReasonType, joined
 from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.notify.inbound import delivery_receipts, opt_outs, responder_actions, voice_call
 from tocsin.notify.inbound.responder_actions import ACCOUNT_DISABLED, NOT_OFFERED, NOT_PAGED, Responder
@@ -206,16 +206,16 @@ class ProviderEventReceiver:
         if command.number is not None:
             return responder_actions.apply_answer(responder, command.number, kind, via, self.now, command.text).answer
         if not numbers:
-            return as_reason(command_parser.NONE_OPEN)
+            return command_parser.NONE_OPEN
         if len(numbers) == 1:
             return responder_actions.apply_answer(responder, numbers[0], kind, via, self.now, command.text).answer
         if not command.is_all:
-            return as_reason(command_parser.ask_which_alert(kind, numbers))
+            return command_parser.ask_which_alert(kind, numbers)
         answers = [
             responder_actions.apply_answer(responder, number, kind, via, self.now, command.text) for number in numbers
         ]
         done_count = sum(answer.is_done for answer in answers)
-        return as_reason(command_parser.bulk_result(kind, done_count, len(answers) - done_count))
+        return command_parser.bulk_result(kind, done_count, len(answers) - done_count)
 
     def _list_open_alerts(self, responder: Responder) -> str:
         with database.transaction() as connection:

@@ -18,6 +18,7 @@ from uuid import UUID
 from tocsin.alerts.states import Priority
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.net.egress import OutcomeUnknown
+from tocsin.core.reasons import Reason
 from tocsin.notify.states import Purpose
 
 __all__ = [
@@ -246,8 +247,8 @@ class ProviderSender(Protocol):
         """
         ...
 
-    def verify(self) -> str:
-        """Checks the address and credentials without sending a message. Returns a sentence that says what worked.
+    def verify(self) -> Reason:
+        """Checks the address and credentials without sending a message. Returns what worked.
         Raises as `send` does.
         """
         ...

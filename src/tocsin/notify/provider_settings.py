@@ -9,6 +9,8 @@ from tocsin.notify.interfaces import ProviderKind, ProviderSetting, ProviderSett
 #: The channels whose addresses are phone numbers.
 PHONES = frozenset({"sms", "voice"})
 
+_NOT_A_COUNTRY_CODE = ReasonType("provider.not_a_country_code", '"{value}" is not a country code such as +41.')
+
 RATE = ProviderSetting(
     "rate",
     "Messages a minute",
@@ -31,9 +33,6 @@ RECEIPT_TIMEOUT = ProviderSetting(
 )
 
 
-_NOT_COUNTRY_CODE = ReasonType("provider.invalid_country_code", '"{code}" is not a country code such as +41.')
-
-
 def settings_of(kind: ProviderKind) -> tuple[ProviderSetting, ...]:
     """Returns all settings of a provider of this kind, the kind's own first."""
     common_settings = [RATE]
@@ -50,5 +49,5 @@ def prefixes(text: str) -> tuple[str, ...]:
     codes = text.replace(",", " ").split()
     for code in codes:
         if not (code.startswith("+") and code[1:].isascii() and code[1:].isdigit() and len(code) <= 8):
-            raise Rejected("invalid", _NOT_COUNTRY_CODE(code=code[:20]))
+            raise Rejected("invalid", _NOT_A_COUNTRY_CODE(value=code[:20]))
     return tuple(dict.fromkeys(codes))

@@ -77,7 +77,7 @@ class Receipt:
     key: str = ""
     external_id: str = ""
     #: Why the message failed or reached nobody.
-    reason: Reason | str = NO_REASON
+    reason: Reason = NO_REASON
     #: Whether the address failed, not the provider.
     is_address_error: bool = False
     #: Whether the failure is expected to pass within minutes.

@@ -15,7 +15,7 @@ from tocsin.alerts.states import EventKind
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import NO_REASON, Person, Reason, Term, as_reason, each_of, reason_from
+from tocsin.core.reasons import NO_REASON, Person, Reason, Term, each_of, reason_from
 from tocsin.escalation import reasons
 from tocsin.escalation.policy import policy
 from tocsin.escalation.policy.policy import RECIPIENTS_ONLY, CompiledPolicy, references

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from tocsin.core.db.database import Connection
-from tocsin.core.reasons import NO_REASON, Reason, as_reason
+from tocsin.core.reasons import NO_REASON, Reason
 from tocsin.notify.delivery_reasons import BUNDLED_LATER, RATE_LIMITED, after_waiting
 from tocsin.notify.dispatch import delivery_queries
 from tocsin.notify.dispatch.delivery_queries import LeaseUpdate, SaturatedProviders
@@ -205,7 +205,7 @@ class _ProviderCapacity:
             return DeliveryJob(bundle, None, due.problem)
         providers = self._pool.providers_for(due.channel, due.address)
         if not providers and (problem := self._pool.no_provider_reason(due.channel)):
-            return DeliveryJob(bundle, None, as_reason(problem))
+            return DeliveryJob(bundle, None, problem)
         provider = self._choose_provider(providers, due.provider_name)
         if providers and provider is None:
             self.deferred.append(bundle)

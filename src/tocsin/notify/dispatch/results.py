@@ -175,8 +175,7 @@ def _note_health(connection: Connection, pool: ProviderPool, results: Sequence[S
         if isinstance(result.outcome, SendFailed):
             if result.outcome.kind in FAULTS and not result.job.active_provider.kind.has_many_servers:
                 is_awaited = not awaited_channels.isdisjoint(result.job.active_provider.channels)
-                error = str(result.outcome.error)
-                updates.append(health.HealthUpdate(result.job.provider, result.at, error, is_awaited))
+                updates.append(health.HealthUpdate(result.job.provider, result.at, result.outcome.error, is_awaited))
         elif result.job.bundle.lead.channel not in result.job.active_provider.receipt_channels:
             # A provider with delivery receipts counts as healthy only when a message has arrived.
             updates.append(health.HealthUpdate(result.job.provider, result.at))

@@ -15,7 +15,7 @@ from tocsin.core import ids
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.db.stored_reason import reason_columns
-from tocsin.core.reasons import NO_REASON, Reason, as_reason, reason_from
+from tocsin.core.reasons import NO_REASON, Reason, reason_from
 from tocsin.notify import delivery_reasons
 from tocsin.notify.dispatch import delivery_queries, receipt_timeouts, results
 from tocsin.notify.dispatch.reason_sql import append_reason as append_reason_sql
@@ -180,7 +180,7 @@ def _not_reached(
     connection: Connection, delivery_ids: list[UUID], provider: str, receipt: Receipt, now: datetime
 ) -> None:
     """Records that the provider worked but nobody was reached."""
-    code, data = reason_columns(as_reason(receipt.reason) or delivery_reasons.NOBODY_REACHED())
+    code, data = reason_columns(receipt.reason or delivery_reasons.NOBODY_REACHED())
     parameters = {
         "ids": delivery_ids,
         "now": now,
@@ -226,7 +226,7 @@ def _failed(
     kind = FailureKind.ADDRESS_REJECTED if receipt.is_address_error else FailureKind.PERMANENT
     if receipt.is_transient:
         kind = FailureKind.TEMPORARY
-    send_failure = SendFailed(kind, as_reason(receipt.reason) or delivery_reasons.NOT_DELIVERED(provider=provider))
+    send_failure = SendFailed(kind, receipt.reason or delivery_reasons.NOT_DELIVERED(provider=provider))
     failed_deliveries = [
         replace(due, problem=send_failure.error) if due.id in final_ids else due
         for due in delivery_queries.facts(connection, sorted(changed))
@@ -247,7 +247,7 @@ def _failed(
         connection, [outcome.failure.due.id for outcome in outcomes if outcome.status == DeliveryStatus.QUEUED], now
     )
     if not receipt.is_address_error:
-        health.record_outcomes(connection, [health.HealthUpdate(provider, now, str(send_failure.error))])
+        health.record_outcomes(connection, [health.HealthUpdate(provider, now, send_failure.error)])
 
 
 def _prepare_retry(connection: Connection, delivery_ids: list[UUID], now: datetime) -> None:

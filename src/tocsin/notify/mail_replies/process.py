@@ -17,7 +17,7 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.db.stored_reason import reason_columns
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import NO_REASON, AlertRef, Person, Reason, ReasonType, as_reason, joined, reason_from
+from tocsin.core.reasons import NO_REASON, AlertRef, Person, Reason, ReasonType, joined, reason_from
 from tocsin.notify.delivery_reasons import REPLIED_BY_EMAIL
 from tocsin.notify.enqueue import queue
 from tocsin.notify.enqueue.queue import Notice
@@ -193,9 +193,7 @@ def _verified(reply: ParsedReply, now: datetime) -> tuple[int, int]:
 def _execute(responder: Responder, alert_id: int, reply: ParsedReply, now: datetime) -> ReplyOutcome:
     mail_command = command.parse_command(reply.text)
     if mail_command.kind is None:
-        return ReplyOutcome(
-            ReplyResult.ACTED, _HELP_REQUESTED(), as_reason(command_parser.HELP), responder.id, alert_id
-        )
+        return ReplyOutcome(ReplyResult.ACTED, _HELP_REQUESTED(), command_parser.HELP, responder.id, alert_id)
     if mail_command.kind is CommandKind.REPLY and not mail_command.text:
         return ReplyOutcome(ReplyResult.REFUSED, _NO_TEXT(), _NO_TEXT_ANSWER(), responder.id, alert_id)
     if not mail_command.other_numbers or mail_command.number is None:
@@ -228,7 +226,7 @@ def _execute_single(
     answer = (
         answers[0].answer
         if len(answers) == 1
-        else as_reason(command_parser.bulk_result(kind, done_count, len(answers) - done_count))
+        else command_parser.bulk_result(kind, done_count, len(answers) - done_count)
     )
     result = ReplyResult.ACTED if done_count else ReplyResult.REFUSED
     # A reply to the other responders gets no confirmation.
@@ -250,10 +248,10 @@ def _numbers(
         return [alert_id]
     numbers = responder_actions.open_for(connection, responder.id, now)
     if not numbers:
-        return as_reason(command_parser.NONE_OPEN)
+        return command_parser.NONE_OPEN
     if len(numbers) > 1 and not mail_command.is_all:
         assert mail_command.kind is not None
-        return as_reason(command_parser.ask_which_alert(mail_command.kind, numbers))
+        return command_parser.ask_which_alert(mail_command.kind, numbers)
     return numbers
 
 

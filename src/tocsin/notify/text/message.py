@@ -14,7 +14,7 @@ from tocsin.notify.rules.bundling import DeliveryBundle
 from tocsin.notify.rules.pre_send_check import DueDelivery
 from tocsin.notify.states import Purpose
 from tocsin.notify.text.localization import localize
-from tocsin.notify.text.phrases import phrase
+from tocsin.notify.text.phrases import alert_count
 
 #: Returns the URL where a user (None: anyone who signs in) can act on an alert: `(alert_id, user_id) → url`.
 type LinkTo = Callable[[int, int | None], str]
@@ -55,10 +55,7 @@ def _bundled_notice_texts(members: Collection[DueDelivery], language: str) -> tu
     for due in members:
         heading = _text(due, "heading")
         counts[heading] = counts.get(heading, 0) + 1
-    title = ", ".join(
-        f"{heading}: {phrase(language, '{count} alert' if count == 1 else '{count} alerts', count=count)}"
-        for heading, count in counts.items()
-    )
+    title = ", ".join(f"{heading}: {alert_count(language, count)}" for heading, count in counts.items())
     return title, "\n".join(dict.fromkeys(_text(due, "text") for due in members))
 
 

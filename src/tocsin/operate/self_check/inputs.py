@@ -119,11 +119,9 @@ WHERE r.due_at IS NOT NULL AND r.failures >= %(stuck)s AND a.status = ANY(%(live
 
 def _longest_wait(connection: Connection, query: str, parameters: dict[str, Any]) -> LongestWait | None:
     row = database.row(connection, database.literal(query), parameters)
-    return (
-        None
-        if row is None
-        else LongestWait(row["alert_id"], row["since"], str(reason_from(row["why_code"], row["why_data"])))
-    )
+    if row is None:
+        return None
+    return LongestWait(row["alert_id"], row["since"], reason_from(row["why_code"], row["why_data"]))
 
 
 def _page(connection: Connection, now: datetime) -> LongestWait | None:

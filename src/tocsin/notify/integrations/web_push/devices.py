@@ -21,7 +21,7 @@ from tocsin.core.config import config_version, crypto
 from tocsin.core.db import database
 from tocsin.core.db.stored_reason import reason_columns
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import NO_REASON, Reason, as_reason
+from tocsin.core.reasons import NO_REASON, Reason, ReasonType
 from tocsin.notify.channels import push_addresses
 from tocsin.notify.integrations.web_push import subscription
 from tocsin.notify.integrations.web_push.subscription import Subscription
@@ -34,6 +34,11 @@ LABEL = "Push"
 CHANNEL = "push"
 #: A limit that no user needs to exceed. It prevents one user's page from being sent hundreds of times.
 MAX_DEVICES = 20
+
+_TOO_MANY = ReasonType("push.too_many_devices", "You already have {limit} devices. Remove one first.")
+_NO_DEVICE = ReasonType("push.no_device", "None of the person's devices accepts push notifications.")
+_SUBSCRIBE = ReasonType("push.subscribe", "They press “Push on this device” under Me.")
+_NAME = ReasonType("push.device_name", "A device's name has 1 to 100 characters.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +75,7 @@ def subscribe(user: User, value: object, name: str, *, actor: AuditActor, now: d
         method = contact_method(user) or _new_contact_method(user, actor, now)
         device = PushDevice.objects.filter(endpoint_hash=parsed.hash).first()
         if device is None and user.push_devices.count() >= MAX_DEVICES:
-            raise Rejected("too_many", f"You have {MAX_DEVICES} devices already; remove one first.")
+            raise Rejected("too_many", _TOO_MANY(limit=MAX_DEVICES))
         before = _audit_values(device) if device and device.user_id == user.pk else None
         device = device or PushDevice(endpoint_hash=parsed.hash, created_at=now)
         device.user, device.address, device.name = user, method.address, _validate_name(name)
@@ -146,7 +151,7 @@ class PushResult:
     """The push service's result for a device: success, an error, or the end of the subscription."""
 
     device_id: int
-    error: Reason | str = NO_REASON
+    error: Reason = NO_REASON
     is_unsubscribed: bool = False
 
 
@@ -163,7 +168,7 @@ WHERE d.id = t.id
 
 def record_results(results: Sequence[PushResult], now: datetime) -> None:
     """Records the results of push services. The row of an unsubscribed device is kept, so that the user sees it."""
-    columns = [reason_columns(as_reason(result.error)) for result in results]
+    columns = [reason_columns(result.error) for result in results]
     with database.transaction() as connection:
         connection.execute(
             _RECORD_RESULTS,
@@ -181,9 +186,7 @@ def require_devices(address: str) -> list[Device]:
     """Returns the devices of an address as `at` does. Raises AddressRejected with the remedy if there are none."""
     devices = devices_at(address)
     if not devices:
-        raise AddressRejected(
-            "None of the person's devices takes pushes.", "They press “Push on this device” under Me."
-        )
+        raise AddressRejected(_NO_DEVICE(), _SUBSCRIBE())
     return devices
 
 
@@ -200,7 +203,7 @@ def _new_contact_method(user: User, actor: AuditActor, now: datetime) -> Contact
 def _validate_name(name: str) -> str:
     text = " ".join(name.split())
     if not text or len(text) > 100 or not text.isprintable():
-        raise Rejected("invalid", "A device's name has 1 to 100 characters.", "name")
+        raise Rejected("invalid", _NAME(), "name")
     return text
 
 
