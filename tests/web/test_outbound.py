@@ -18,6 +18,7 @@ from tocsin.alerts.models import Alert
 from tocsin.core.config import environment
 from tocsin.core.runtime import clock
 from tocsin.inbound.admin.commands import save_integration
+from tocsin.outbound.connectors.haloitsm import reasons
 from tocsin.outbound.models import Call, IntegrationStatus, OutboundIntegration, TicketLink
 from tocsin.people.models import User
 
@@ -141,9 +142,7 @@ def test_foreign_alerts_get_tickets_by_setting_or_button(
 def test_what_failed_is_seen_on_home_and_sent_again(company: Company, browser_of: BrowserOf) -> None:
     now = clock.now()
     row = OutboundIntegration.objects.create(name="Halo", kind="haloitsm", created_at=now)
-    IntegrationStatus.objects.create(
-        integration=row, problem="Halo does not accept the client id and secret.", problem_at=now
-    )
+    IntegrationStatus.objects.create(integration=row, problem=reasons.CREDENTIALS_REJECTED(), problem_at=now)
     call = Call.objects.create(
         integration=row, order_key="a", action="write", said="Alice took this", status="dead", error="No right.",
         queued_at=now, due_at=now, ticket="20817",

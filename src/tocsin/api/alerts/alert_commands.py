@@ -162,7 +162,7 @@ def merge(request: HttpRequest, id: Number, body: MergeBody) -> dict[str, Any]:
         return _act(id, service.merge_into(body.into, BaseCommand(**_common(body, principal))), principal)
     except Rejected as error:
         if error.code == "not_found":
-            raise Rejected("invalid", error.detail, "into") from error
+            raise Rejected("invalid", error.reason, "into") from error
         raise
 
 

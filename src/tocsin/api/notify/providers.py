@@ -17,6 +17,7 @@ from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import Principal, audit_actor_of, caller
 from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.pagination import PaginatedList, PaginationQuery, page
+from tocsin.api.framework.reasons import reason_fields
 from tocsin.api.framework.resources import ApiResource, ResourceSpec, register
 from tocsin.core.runtime import clock
 from tocsin.notify.enqueue import provider_tests
@@ -132,13 +133,13 @@ def _show_provider(
         "callbacks": {endpoint.name: address for endpoint, address in provider_status.webhook_urls(provider)},
         "health": {
             "state": status.state,
-            "error": status.error,
+            **reason_fields(status, "error"),
             "worked_at": status.worked_at,
             "failed_at": status.failed_at,
         },
         "refused": [
             {
-                "error": rejection.error,
+                **reason_fields(rejection, "error"),
                 "count": rejection.count,
                 "last_at": rejection.last_at,
                 "alert_id": rejection.alert_id,

@@ -13,9 +13,14 @@ from pydantic import BaseModel, ConfigDict
 from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import audit_actor_of, caller
 from tocsin.api.framework.authorized_router import AuthorizedRouter
+from tocsin.api.framework.lookup import NO_SUCH_OBJECT
 from tocsin.configure.models import ImportRun
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import ReasonType, Term
+from tocsin.core.validation.object_reader import AT_PATH
 from tocsin.importers import import_runs
+
+_NOT_BASE64 = ReasonType("api.not_base64", "must be base64.")
 
 routes = AuthorizedRouter("imports")
 
@@ -91,7 +96,7 @@ def create(request: HttpRequest, body: ImportBody) -> dict[str, Any]:
     try:
         export_content = base64.b64decode(body.export, validate=True) if body.export else None
     except (binascii.Error, ValueError):
-        raise Rejected("invalid", "export: is not base64.", "export") from None
+        raise Rejected("invalid", AT_PATH(path="export", problem=_NOT_BASE64()), "export") from None
     run = import_runs.start(
         body.product,
         key=body.key,
@@ -135,7 +140,7 @@ def delete(request: HttpRequest, id: int) -> None:
 def _find(request: HttpRequest, import_id: int) -> ImportRun:
     run = import_runs.latest_run(caller(request).now)
     if run is None or run.pk != import_id:
-        raise Rejected("not_found", f"There is no import {import_id}.")
+        raise Rejected("not_found", NO_SUCH_OBJECT(label=Term("import"), name=str(import_id)))
     return run
 
 

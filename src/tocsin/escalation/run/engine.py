@@ -403,6 +403,8 @@ class _DecisionBuilder:
             "people": [target.user_id for target in targets.users],
             "contacts": [contact.id for _group, contact in targets.contacts],
         }
+        if is_manual:
+            data["requested"] = True
         if targets.users or targets.contacts:
             is_dry_run = self.run.mode is PagingMode.DRY_RUN
             names = [f"{target.name} ({target.label})" for target in targets.users]

@@ -20,4 +20,4 @@ REMEDIES: Mapping[str, str] = {
 def check(connection: Connection) -> Iterator[HealthFinding]:
     """Yields the problems from the last known status."""
     for problem in health.find_problems(connection):
-        yield HealthFinding(f"outbound.{problem.kind}", problem.text, REMEDIES[problem.kind], about=problem.name)
+        yield HealthFinding(f"outbound.{problem.kind}", str(problem.reason), REMEDIES[problem.kind], about=problem.name)
