@@ -204,7 +204,7 @@ def test_hour_long_halo_outage_loses_nothing_and_keeps_order(both: HaloPair) -> 
     both.server.api.fault = lambda method, path: None
     both.go(3600 + 301)
     assert [note.split(" at ")[0] for note in both.notes(ticket)] == [
-        "Alice Andersson acknowledged this", "Alice Andersson took this",
+        "Alice Andersson acknowledged this", "Alice Andersson assigned this to themselves",
     ]  # fmt: skip
     # After an outage Tocsin looks at once.
     assert both.standing().next_poll_at <= both.now
@@ -239,7 +239,7 @@ def test_message_is_decided_without_halo_when_lookup_is_unavailable(both: HaloPa
     both.halo.client_secret = "another"
     both.halo.tokens.clear()
     said, asked = reason_of_a_ticket()
-    assert said.endswith("; decided without asking Halo, which refuses Tocsin until somebody acts")
+    assert said.endswith("; decided without asking Halo, which rejects Tocsin until somebody acts")
     assert asked > 0
     # From then on the bar holds, and the message does not wait for it either.
     assert "rejected the client ID and secret" in str(both.standing().problem)

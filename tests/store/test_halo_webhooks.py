@@ -85,9 +85,9 @@ def test_each_inbound_halo_integration_has_a_monitored_webhook(
         first["active"] = False
         first["last_status"] = 502
         both.look(400)
-        assert both.standing().webhook_problem == (
-            "HaloITSM: Halo has switched the webhook off. Its last delivery was answered 502. "
-            "Set it up again, or switch it on in Halo."
+        assert str(both.standing().webhook_problem) == (
+            "HaloITSM: Halo has disabled the webhook. Its last delivery was answered 502. "
+            "Set it up again, or enable it in Halo."
         )
         assert not _set_up(both, both.inbound).problem
         both.look(600)
