@@ -261,7 +261,7 @@ def test_failed_halo_poll_is_retried_soon_and_recovers(
         both.connect(pull=True)
         both.server.api.fault = lambda method, path: EXPIRED
         both.look(31)
-        assert str(both.standing().problem).startswith("Halo rejected")
+        assert str(both.standing().problem).startswith("Halo refused")
         ticket = both.halo.create_ticket({"summary": "VPN down"}, DESK_AGENT)["id"]
         both.server.api.fault = lambda method, path: None
         both.seconds = 300

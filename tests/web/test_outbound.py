@@ -78,7 +78,7 @@ def test_halo_is_connected_step_by_step(
         server.hooks.deliver = lambda hook, body: (502, "Bad Gateway")
         page = said(admin.post(f"/outbound/{row.pk}/webhook", {"integration": company.halo.pk}))
         assert "Halo's test did not arrive" in page
-        assert "taken away again" in page
+        assert "All changes were undone" in page
         assert (server.halo.webhooks, server.halo.notifications) == ({}, {})
         assert "entries of Halo's lists" in said(admin.post(f"/outbound/{row.pk}/refresh", follow=True))
     form = {"acknowledge-note": "on", "close-note": "on", "close-text": "Done", "close-status": "Closed"}

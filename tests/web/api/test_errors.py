@@ -19,7 +19,8 @@ from tocsin.core.runtime import clock
 def refused(answer: ApiResponse, status: int, code: str, *fields: str) -> str:
     """Asserts that `answer` is an error in its one shape, about those fields; gives its text."""
     assert (answer.status, answer.body and answer.body.get("error")) == (status, code), answer
-    assert set(answer.body) == {"error", "detail", "fields"}
+    assert set(answer.body) == {"error", "detail", "reason_code", "reason_data", "fields"}
+    assert answer.body["reason_code"]
     assert answer.headers["Content-Type"] == "application/json; charset=utf-8"
     assert set(answer.body["fields"]) == set(fields)
     assert answer.body["detail"]

@@ -414,9 +414,10 @@ WHERE integration_id = %(id)s
 """
 
 _BLOCK = """
-UPDATE outbound_integrationstatus SET problem_code = %(code)s::text, problem_data = %(data)s::jsonb,
-       blocked_until = %(until)s, problem_at = CASE WHEN problem_code = %(code)s::text AND problem_data = %(data)s::jsonb THEN problem_at
-                    ELSE %(now)s END
+UPDATE outbound_integrationstatus SET
+       problem_code = %(code)s::text, problem_data = %(data)s::jsonb, blocked_until = %(until)s,
+       problem_at = CASE WHEN problem_code = %(code)s::text AND problem_data = %(data)s::jsonb
+                    THEN problem_at ELSE %(now)s END
 WHERE integration_id = %(id)s
 """
 
