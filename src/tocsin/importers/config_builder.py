@@ -32,9 +32,9 @@ _LABELS = {
 #: What `kind` of `report_grouped` and `report_kind_omitted` may be, for the catalogue of translations.
 KINDS = (
     gettext_noop("users"), gettext_noop("integrations"), gettext_noop("services"), gettext_noop("chains"),
-    gettext_noop("escalations"), gettext_noop("policies"), gettext_noop("heartbeats"), gettext_noop("webhooks"),
+    gettext_noop("escalations"), gettext_noop("heartbeats"), gettext_noop("webhooks"),
     gettext_noop("workflows"), gettext_noop("alert and notification policies"), gettext_noop("event orchestrations"),
-    gettext_noop("business services"), gettext_noop("event rules"), gettext_noop("rulesets"),
+    gettext_noop("business services"), gettext_noop("rulesets"),
 )  # fmt: skip
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]+")
 
