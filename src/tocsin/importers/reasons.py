@@ -139,3 +139,4 @@ EXPIRED = ReasonType(
     "import.expired", "It was not applied for a week, and what was read has been removed. Read it again."
 )
 SCHEDULE_OVERRIDE = ReasonType("import.schedule_override", "schedule {schedule}: override")
+UNREADABLE = ReasonType("import.unreadable", "It cannot be read: {problem}")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from tocsin.core.reasons import Reason, as_reason
+from tocsin.core.reasons import Reason
 from tocsin.core.validation import durations
 from tocsin.importers import reasons
 from tocsin.oncall.calculation import weekly_windows
@@ -36,7 +36,9 @@ class UnsupportedRotation(Exception):
 
 def why_unsupported(problem: Exception) -> Reason:
     """Why a rotation is not converted: it has no equivalent, or something in it cannot be read."""
-    return problem.reason if isinstance(problem, UnsupportedRotation) else as_reason(str(problem)[:200])
+    return (
+        problem.reason if isinstance(problem, UnsupportedRotation) else reasons.UNREADABLE(problem=str(problem)[:200])
+    )
 
 
 @dataclass(frozen=True, slots=True)
