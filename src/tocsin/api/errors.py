@@ -19,7 +19,7 @@ from django.db import OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, UnreadablePostError
 from ninja.errors import HttpError, ValidationError
 
-from tocsin.api.framework.reasons import render, show_reasons
+from tocsin.api.reasons import render, show_reasons
 from tocsin.core.db import database
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.reasons import Reason, ReasonType, as_reason, joined

@@ -19,7 +19,7 @@ from tocsin.api.framework.auth import caller
 from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.lookup import NO_SUCH_OBJECT, Moment, find_named
 from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
-from tocsin.api.framework.reasons import CODE_DESCRIPTION, DATA_DESCRIPTION, reason_fields
+from tocsin.api.reasons import CODE_DESCRIPTION, DATA_DESCRIPTION, reason_fields
 from tocsin.core.db import database
 from tocsin.core.db.trigram_index import SearchableText
 from tocsin.core.errors import Rejected

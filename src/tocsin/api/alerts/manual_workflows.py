@@ -11,7 +11,7 @@ from tocsin.access.roles import Permission
 from tocsin.api.alerts.alerts import find_alert, routes
 from tocsin.api.framework.auth import audit_actor_of, caller, via_of
 from tocsin.api.framework.lookup import find
-from tocsin.api.framework.reasons import render
+from tocsin.api.reasons import render
 from tocsin.api.response.workflows import WorkflowRunSchema, show_run
 from tocsin.outbound.writeback import alert_ticket
 from tocsin.workflows import commands

@@ -17,7 +17,7 @@ from tocsin.access.roles import Permission
 from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.lookup import Moment, find_by_uuid, find_named
 from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
-from tocsin.api.framework.reasons import CODE_DESCRIPTION, DATA_DESCRIPTION, with_reasons
+from tocsin.api.reasons import CODE_DESCRIPTION, DATA_DESCRIPTION, with_reasons
 from tocsin.core.db.trigram_index import SearchableText
 from tocsin.core.ids import first_uuid7
 from tocsin.core.runtime import clock

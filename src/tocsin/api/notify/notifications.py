@@ -17,7 +17,7 @@ from tocsin.api.framework.auth import caller
 from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.lookup import find_by_uuid, find_named
 from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
-from tocsin.api.framework.reasons import CODE_DESCRIPTION, DATA_DESCRIPTION, with_reasons
+from tocsin.api.reasons import CODE_DESCRIPTION, DATA_DESCRIPTION, with_reasons
 from tocsin.notify.models import Notification
 from tocsin.notify.states import Purpose
 from tocsin.people.models import User

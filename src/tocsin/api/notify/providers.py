@@ -17,8 +17,8 @@ from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import Principal, audit_actor_of, caller
 from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.pagination import PaginatedList, PaginationQuery, page
-from tocsin.api.framework.reasons import reason_fields
 from tocsin.api.framework.resources import ApiResource, ResourceSpec, register
+from tocsin.api.reasons import reason_fields
 from tocsin.core.runtime import clock
 from tocsin.notify.enqueue import provider_tests
 from tocsin.notify.models import Provider

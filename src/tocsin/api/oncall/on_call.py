@@ -13,8 +13,8 @@ from pydantic import BaseModel, Field
 from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import caller
 from tocsin.api.framework.lookup import ScheduleMoment
-from tocsin.api.framework.reasons import CODE_DESCRIPTION, DATA_DESCRIPTION, reason_fields, render
 from tocsin.api.people.groups import GROUPS, routes
+from tocsin.api.reasons import CODE_DESCRIPTION, DATA_DESCRIPTION, reason_fields, render
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import ReasonType

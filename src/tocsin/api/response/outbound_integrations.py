@@ -16,8 +16,8 @@ from tocsin.api.framework.auth import Principal, audit_actor_of, caller, require
 from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.lookup import find
 from tocsin.api.framework.pagination import PaginatedList, PaginationQuery, page
-from tocsin.api.framework.reasons import render, show_reason, with_reasons
 from tocsin.api.framework.resources import ApiResource, ResourceSpec, register
+from tocsin.api.reasons import render, show_reason, with_reasons
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import ReasonType
 from tocsin.inbound.models import Integration

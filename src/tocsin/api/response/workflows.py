@@ -17,7 +17,8 @@ from tocsin.api.framework.auth import Principal, audit_actor_of, caller, require
 from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.lookup import find
 from tocsin.api.framework.pagination import PaginatedList, PaginationQuery, page
-from tocsin.api.framework.reasons import (
+from tocsin.api.framework.resources import ApiResource, ResourceSpec, register
+from tocsin.api.reasons import (
     CODE_DESCRIPTION,
     DATA_DESCRIPTION,
     reason_fields,
@@ -25,7 +26,6 @@ from tocsin.api.framework.reasons import (
     show_reason,
     with_reasons,
 )
-from tocsin.api.framework.resources import ApiResource, ResourceSpec, register
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import ReasonType
 from tocsin.core.validation.object_reader import ObjectReader

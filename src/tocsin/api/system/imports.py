@@ -14,7 +14,7 @@ from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import audit_actor_of, caller
 from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.lookup import NO_SUCH_OBJECT
-from tocsin.api.framework.reasons import reason_fields, render, show_reason
+from tocsin.api.reasons import reason_fields, render, show_reason
 from tocsin.configure.models import ImportRun
 from tocsin.core.db.stored_reason import reason_of_json
 from tocsin.core.errors import Rejected
