@@ -82,7 +82,7 @@ def test_invalid_yaml_prints_each_problem_and_exits_1(capsys: pytest.CaptureFixt
     status, out, err = answer(capsys, "apply", str(file))
     assert (status, out) == (1, "")
     assert err.splitlines() == [
-        f'tocsin: {file}:2: user alice: email: "nonsense" is not an e-mail address.',
+        f'tocsin: {file}:2: user alice: email: "nonsense" is not an email address.',
         f'tocsin: {file}:3: user bob: rol: unknown key; did you mean "role"?',
     ]
     assert not User.objects.exists()
@@ -130,7 +130,7 @@ def test_a_user_is_made_with_a_password_from_standard_input(
     monkeypatch.setattr("sys.stdin", StringIO("correct horse battery\n"))
     status, _, err = answer(capsys, *make)
     assert status == 1
-    assert 'The username "alice" is in use already.' in err
+    assert 'The username "alice" is already in use.' in err
 
 
 def test_a_token_is_alone_on_standard_output(capsys: pytest.CaptureFixture[str]) -> None:

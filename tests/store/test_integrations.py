@@ -58,8 +58,8 @@ def save(now: datetime, existing: Integration | None = None, **change: Any) -> I
     [
         ({"name": "a/b"}, "name", "slash"),
         ({"kind": "halo"}, "kind", "haloitsm"),
-        ({"kind": None}, "kind", "needed"),
-        ({"mode": "loud"}, "mode", "not one of page, dry_run, disabled"),
+        ({"kind": None}, "kind", "required"),
+        ({"mode": "loud"}, "mode", "not one of page, dry_run and disabled"),
         ({"mapping": {"subjct": "a"}}, "mapping.subjct", 'did you mean "subject"'),
         ({"mapping": {"Source Status": "a"}}, "mapping.Source Status", 'did you mean "source_status"'),
         ({"mapping": {"wing": "a"}}, "mapping.wing", "A custom field stands under custom:"),
@@ -69,7 +69,7 @@ def save(now: datetime, existing: Integration | None = None, **change: Any) -> I
         ({"recipients": {"users": ["mallory"]}}, "recipients.users[0]", "no user"),
         ({"recipients": {"people": ["alice"]}}, "recipients.people", "unknown key"),
         ({"settings": {"halo_adress": "x"}}, "settings.halo_adress", "no such setting"),
-        ({"settings": {"halo_address": "not an address"}}, "settings.halo_address", "web address"),
+        ({"settings": {"halo_address": "not an address"}}, "settings.halo_address", "must be a URL"),
         ({"settings": {"fail_open": "yes"}}, "settings.fail_open", "true or false"),
         ({"mapping": {"subject": "ticket^^^"}}, "mapping.subject", "ends with ^"),
         ({"mapping": {"subject": {"path": "a", "template": "b"}}}, "mapping.subject", "exactly one"),
@@ -86,10 +86,10 @@ def save(now: datetime, existing: Integration | None = None, **change: Any) -> I
         ({"routes": [{"colour": "red"}]}, "routes[0].colour", "unknown key"),
         ({"dedup_key": 7}, "dedup_key", "template"),
         ({"mapping": {"subject": {"literal": "a\0b"}}}, "mapping.subject.literal", "cannot be stored"),
-        ({"mapping": {"subject": {"literal": float("inf")}}}, "mapping.subject.literal", "not a number"),
+        ({"mapping": {"subject": {"literal": float("inf")}}}, "mapping.subject.literal", "finite number"),
         ({"token": "short"}, "token", "32 to 200"),
         ({"token": "x" * 31 + "/"}, "token", "32 to 200"),
-        ({"credentials": {"basic": {"username": "halo"}}}, "credentials.basic.password", "needed"),
+        ({"credentials": {"basic": {"username": "halo"}}}, "credentials.basic.password", "required"),
         ({"credentials": {"basic": {"username": "a:b", "password": "c"}}}, "credentials.basic.username", "colon"),
         ({"credentials": {"header": {"name": "X Y", "value": "v"}}}, "credentials.header.name", "name of a header"),
         ({"credentials": {"oauth": {}}}, "credentials.oauth", "unknown key"),
@@ -313,7 +313,7 @@ def test_signing_secret_cannot_be_emptied(now: datetime, given: dict[str, dict[s
     for empty in ("", "  "):
         with pytest.raises(Rejected) as refused:
             save(now, integration, credentials={kind: {**given[kind], secret: empty}})
-        assert refused.value.fields == {f"credentials.{place}": f"credentials.{place}: is needed."}
+        assert refused.value.fields == {f"credentials.{place}": f"credentials.{place}: is required."}
     assert secrets.credentials_of(Integration.objects.get()) == given
 
 
@@ -332,7 +332,7 @@ def test_signature_header_is_known_by_kind_or_must_be_given(now: datetime) -> No
         save(
             now, name="Bad", kind="api", credentials={"hmac": {"header": "X", "secret": "s", "timestamp_header": "a b"}}
         )
-    with pytest.raises(Rejected, match="needed"):
+    with pytest.raises(Rejected, match="required"):
         save(now, name="Api", kind="api", credentials={"hmac": {"secret": "s"}})
 
 

@@ -393,7 +393,7 @@ def test_notification_rules_are_editable_rows_with_a_summary(company: Company, b
         "/me/notification-rules/", {**form, "critical-0-wait": "soon"}, headers={"Accept-Language": "de"}
     )
     row = german.content.decode().partition('name="critical-0-wait"')[2].partition("</fieldset>")[0]
-    assert "ist keine Dauer; schreiben Sie" in row, "the problem stands beside its row, in the reader's language"
+    assert "ist keine Dauer. Schreiben Sie" in row, "the problem stands beside its row, in the reader's language"
 
 
 def test_client_table_is_pasted_as_csv_with_errors_shown(company: Company, browser_of: BrowserOf) -> None:

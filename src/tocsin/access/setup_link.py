@@ -10,12 +10,17 @@ from tocsin.core import ids
 from tocsin.core.config import config_version
 from tocsin.core.errors import Rejected
 from tocsin.core.models import Setting
+from tocsin.core.reasons import ReasonType
 
 #: Every start creates a link. This many of the newest stay valid, so that the nodes of one installation do not
 #: invalidate each other's.
 MAX_LINKS = 10
 
 _NAME = "setup_link"
+
+_USED = ReasonType(
+    "setup_link.used", "This setup link has already been used or is too old. Restart Tocsin to get a new one."
+)
 
 
 def make() -> str:
@@ -41,9 +46,7 @@ def consume(token: str) -> None:
     Raises `Rejected("setup_link_used")` if `token` belongs to no valid link.
     """
     if not is_valid(token):
-        raise Rejected(
-            "setup_link_used", "This set-up link has been used, or is too old. Start Tocsin again for a new one."
-        )
+        raise Rejected("setup_link_used", _USED())
     revoke_all()
 
 

@@ -15,7 +15,9 @@ from tocsin.access.models import ApiToken
 from tocsin.core import ids
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import Person, ReasonType
 from tocsin.core.validation.naming_rules import has_control_character
+from tocsin.core.validation.object_reader import CONTROL_CHARACTER, rejected_at
 
 #: Number of characters of the secret stored in clear, shown in lists.
 PREFIX_CHARS = 6
@@ -25,6 +27,9 @@ LAST_USED_PRECISION = timedelta(minutes=1)
 
 MAX_NAME_CHARS = 100
 _MAX_SECRET_CHARS = 200
+
+_NAME_LENGTH = ReasonType("token.name_length", "A token's name must have 1 to {maximum} characters.")
+_NAME_TAKEN = ReasonType("token.name_taken", '{user} already has a token "{name}".')
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +44,13 @@ def create(user: AuditUser, name: str, *, actor: AuditActor, now: datetime) -> N
     """Creates a token for `user`. Raises `Rejected("invalid_name")` or `Rejected("name_taken")`."""
     label = name.strip()
     if not label or len(label) > MAX_NAME_CHARS:
-        raise Rejected("invalid_name", f"A token's name has 1 to {MAX_NAME_CHARS} characters.", "name")
+        raise Rejected("invalid_name", _NAME_LENGTH(maximum=MAX_NAME_CHARS), "name")
     if has_control_character(label):
-        raise Rejected("invalid_name", "name: has a line break or control character in it.", "name")
+        raise rejected_at("name", CONTROL_CHARACTER(), "invalid_name")
     secret = ids.token()
     with transaction.atomic():
         if ApiToken.objects.filter(user_id=user.pk, name__iexact=label, revoked_at=None).exists():
-            raise Rejected("name_taken", f'{user.display_name} has a token "{label}" already.', "name")
+            raise Rejected("name_taken", _NAME_TAKEN(user=Person(user.display_name, user.pk), name=label), "name")
         token = ApiToken.objects.create(
             user_id=user.pk, name=label, hash=ids.token_hash(secret), prefix=secret[:PREFIX_CHARS], created_at=now
         )

@@ -13,6 +13,8 @@ from datetime import datetime
 from importlib import import_module
 from typing import Protocol
 
+from tocsin.core.reasons import Reason
+
 #: A message's JSON object, or the object that a form, XML document or e-mail was decoded to.
 type Payload = dict[str, object]
 
@@ -43,7 +45,7 @@ class Sender:
     #: The sender configured in the integration's settings; empty: the first sender is pinned.
     expected: str
     #: How a user changes the accepted sender, as the end of a sentence.
-    remedy: str
+    remedy: Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ class MessageOutcome:
 
     message_id: str
     status: str
-    reason: str
+    reason: Reason | str
     alert_id: int | None = None
 
 
@@ -73,7 +75,7 @@ class KindHooks:
 
     messages: Callable[[Payload, Headers], Sequence[Payload]] | None = None
     is_signed: Callable[[bytes, Headers, str, datetime], bool] | None = None
-    refusal: Callable[[Payload, Headers, Fetch], str | None] | None = None
+    refusal: Callable[[Payload, Headers, Fetch], Reason | None] | None = None
     sender: Callable[[Payload, Mapping[str, object]], Sender] | None = None
     handshake: Callable[[Payload, Headers, Fetch], SenderReply | None] | None = None
     reply: Callable[[Sequence[MessageOutcome]], SenderReply] | None = None

@@ -212,7 +212,7 @@ def _is_usable(builder: ConfigBuilder, contact_method: ImportedContactMethod, us
     if contact_method.channel == "email":
         try:
             contact_method.address = addresses.email(contact_method.address.strip())
-        except ValueError:
+        except Rejected:
             builder.report_omitted(reasons.USER(user=username), reasons.ONE_EMAIL_LESS(), reasons.NOT_AN_EMAIL())
             return False
         return True

@@ -13,12 +13,19 @@ from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import ReasonType
 from tocsin.people import encrypted_addresses
+from tocsin.people.reasons import NOT_AN_EMAIL_ADDRESS
 
 #: Takes an address as entered and returns it as stored. Raises ValueError with a sentence, or Rejected.
 type AddressCheck = Callable[[str], str]
 
 MAX_ADDRESS_CHARS = 500
+
+_UNKNOWN_CHANNEL = ReasonType(
+    "contact_method.unknown_channel", '"{channel}" is not a channel. The channels are {known}.'
+)
+_TOO_LONG = ReasonType("contact_method.address_too_long", "must have at most {maximum} characters and no line breaks.")
 
 _PHONE = re.compile(r"\+[1-9][0-9]{6,14}")
 
@@ -51,9 +58,9 @@ def validate_address(channel: str, address: str) -> str:
     `Rejected("invalid_address")`, without a field."""
     check = _checks.get(channel)
     if check is None:
-        raise Rejected("unknown_channel", f'"{channel}" is not a channel; known: {", ".join(_checks)}.')
+        raise Rejected("unknown_channel", _UNKNOWN_CHANNEL(channel=channel, known=tuple(_checks)))
     if len(address) > MAX_ADDRESS_CHARS or any(ord(character) < 32 for character in address):
-        raise Rejected("invalid_address", f"has at most {MAX_ADDRESS_CHARS} characters, and no line breaks.")
+        raise Rejected("invalid_address", _TOO_LONG(maximum=MAX_ADDRESS_CHARS))
     try:
         return check(address.strip())
     except ValueError as error:
@@ -79,9 +86,9 @@ def mask(channel: str, address: str) -> str:
 
 
 def email(text: str) -> str:
-    """Validates an e-mail address. Raises ValueError."""
+    """Validates an email address. Raises `Rejected("invalid_address")`, without a field."""
     try:
         validate_email(text)
     except ValidationError:
-        raise ValueError(f'"{text}" is not an e-mail address.') from None
+        raise Rejected("invalid_address", NOT_AN_EMAIL_ADDRESS(address=text)) from None
     return text

@@ -6,11 +6,17 @@ from tocsin.access.audit import AuditActor
 from tocsin.access.roles import Role
 from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import ReasonType
 from tocsin.people import addresses
 from tocsin.people.models import User
 
 #: Actors with the machine's shell or a configuration file.
 _TRUSTED = ("cli", "yaml")
+
+_NEEDS_ADMINISTRATOR = ReasonType(
+    "contact_method.needs_administrator",
+    "{host} is not a well-known chat service. An administrator must add this address.",
+)
 
 
 def require_allowed(channel: str, address: str, actor: AuditActor, *, is_group: bool) -> None:
@@ -25,6 +31,6 @@ def require_allowed(channel: str, address: str, actor: AuditActor, *, is_group: 
     if not User.objects.filter(pk=actor.user_id, role=Role.ADMIN).exists():
         raise Rejected(
             "own_server",
-            f"{host} is no well-known chat service: an administrator has to add this address.",
+            _NEEDS_ADMINISTRATOR(host=host),
             "address",
         )

@@ -9,10 +9,16 @@ import re
 
 from tocsin.core.config import deterministic_encryption
 from tocsin.core.errors import Permanent, Rejected
+from tocsin.core.reasons import ReasonType
 
 MASK = "•••"
 #: Limits the sealed form to the length of the address columns.
 MAX_PLAIN_ADDRESS_CHARS = 340
+
+_TOO_LONG = ReasonType("contact_method.secret_too_long", "The address must have at most {maximum} characters.")
+_NOT_ENCRYPTED = ReasonType("contact_method.not_encrypted", "The address is not an encrypted one.")
+_ENTER_AGAIN = ReasonType("contact_method.enter_again", "Enter it again.")
+_MASKED_ADDRESS = ReasonType("contact_method.masked", "The address is masked here. Enter the complete address.")
 
 _ENCRYPTED = re.compile(r"sealed:([a-z][a-z0-9+.-]{0,30}):([A-Za-z0-9_-]+)")
 _MASKED = re.compile(rf"[a-z][a-z0-9+.-]*://{MASK}")
@@ -21,7 +27,7 @@ _MASKED = re.compile(rf"[a-z][a-z0-9+.-]*://{MASK}")
 def encrypt_address(scheme: str, secret: str, *, max_bytes: int = MAX_PLAIN_ADDRESS_CHARS) -> str:
     """Returns the sealed form of an address. Raises `Rejected("invalid_address")` if it is too long."""
     if len(secret.encode()) > max_bytes:
-        raise Rejected("invalid_address", f"The address has at most {max_bytes} characters.")
+        raise Rejected("invalid_address", _TOO_LONG(maximum=max_bytes))
     return f"sealed:{scheme}:{deterministic_encryption.encrypt(secret)}"
 
 
@@ -29,7 +35,7 @@ def decrypt_address(address: str) -> str:
     """Returns the secret of a sealed address. Raises Permanent if no known key fits."""
     match = _ENCRYPTED.fullmatch(address)
     if match is None:
-        raise Permanent("The address is not a sealed one.", "Enter it again.")
+        raise Permanent(_NOT_ENCRYPTED(), _ENTER_AGAIN())
     return deterministic_encryption.decrypt(match[2])
 
 
@@ -68,7 +74,7 @@ def restore_masked(submitted: str, stored: str) -> str:
     if not is_masked(submitted):
         return submitted
     if display_form(stored) != submitted:
-        raise Rejected("invalid_address", "The address is hidden here; enter the whole of it.", "address")
+        raise Rejected("invalid_address", _MASKED_ADDRESS(), "address")
     return stored
 
 

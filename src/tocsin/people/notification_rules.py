@@ -12,8 +12,10 @@ from datetime import timedelta
 from typing import Any
 
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import ReasonType
 from tocsin.core.validation import durations
-from tocsin.core.validation.object_reader import ObjectReader
+from tocsin.core.validation.object_reader import NOT_A_CHOICE, TOO_MANY_ENTRIES, ObjectReader
+from tocsin.people.reasons import NO_SUCH_CONTACT_METHOD
 
 #: The values of `alerts.states.Priority`. This room may not import `alerts`, which is above it.
 PRIORITIES = ("critical", "high", "medium", "low")
@@ -24,6 +26,16 @@ MAX_RULE_REPEATS = 100
 MAX_RULES = 50
 MAX_QUIET_HOURS = 20
 MAX_MESSAGES_PER_HOUR = 1000
+
+_NO_METHODS = ReasonType(
+    "notification_rule.no_methods",
+    "must contain a contact method. Omit the priority to use the contact methods' own settings.",
+)
+_NEEDS_INTERVAL = ReasonType(
+    "notification_rule.needs_interval", "is required, and must be greater than zero, if there are repeats."
+)
+_NOT_A_DAY = ReasonType("notification_rule.not_a_day", '"{value}" is not a day. Use one of {days}.')
+_NOT_A_TIME = ReasonType("notification_rule.not_a_time", '"{value}" is not a time of day. Use a format like 22:00.')
 
 _TIME = re.compile(r"([01]?\d|2[0-3]):[0-5]\d|24:00", re.ASCII)
 
@@ -75,7 +87,7 @@ def read(spec: ObjectReader) -> NotificationRules:
         by_priority.reject_unknown_keys()
     quiet = tuple(_quiet(entry) for entry in spec.nested_list("quiet_hours"))
     if len(quiet) > MAX_QUIET_HOURS:
-        spec.add_error("quiet_hours", f"has at most {MAX_QUIET_HOURS} entries; this one has {len(quiet)}.")
+        spec.add_error("quiet_hours", TOO_MANY_ENTRIES(maximum=MAX_QUIET_HOURS, length=len(quiet)))
     rules = NotificationRules(rules_by_priority, quiet, spec.integer("most_per_hour", 0, maximum=MAX_MESSAGES_PER_HOUR))
     spec.reject_unknown_keys()
     return rules
@@ -113,13 +125,13 @@ def reject_unknown_labels(spec: ObjectReader, rules: NotificationRules, labels: 
         for index, rule in enumerate(entries):
             if priorities_spec is not None and rule.method and rule.method.casefold() not in known:
                 priorities_spec.add_error(
-                    f"{priority}[{index}].method", f'there is no contact method "{rule.method}".', "not_found"
+                    f"{priority}[{index}].method", NO_SUCH_CONTACT_METHOD(label=rule.method), "not_found"
                 )
     for index, quiet in enumerate(rules.quiet_hours):
         for position, label in enumerate(quiet.methods):
             if label.casefold() not in known:
                 spec.add_error(
-                    f"quiet_hours[{index}].methods[{position}]", f'there is no contact method "{label}".', "not_found"
+                    f"quiet_hours[{index}].methods[{position}]", NO_SUCH_CONTACT_METHOD(label=label), "not_found"
                 )
 
 
@@ -154,9 +166,9 @@ def rename_method(rules: NotificationRules, old: str, new: str | None) -> Notifi
 def _rules(by_priority: ObjectReader, priority: str) -> tuple[NotificationRule, ...]:
     entries = by_priority.nested_list(priority)
     if len(entries) > MAX_RULES:
-        by_priority.add_error(priority, f"has at most {MAX_RULES} entries; this one has {len(entries)}.")
+        by_priority.add_error(priority, TOO_MANY_ENTRIES(maximum=MAX_RULES, length=len(entries)))
     if not entries:
-        by_priority.add_error(priority, "names no way: leave the priority out to use the methods as they are.")
+        by_priority.add_error(priority, _NO_METHODS())
     return tuple(_rule(entry) for entry in entries)
 
 
@@ -180,7 +192,7 @@ def read_repeat(entry: ObjectReader) -> tuple[int, timedelta]:
     times = spec.integer("times", 0, maximum=MAX_RULE_REPEATS)
     every = spec.duration("every", timedelta(), maximum=MAX_RULE_DELAY)
     if times and not every:
-        spec.add_error("every", "is needed, and more than nothing, where there are repeats.", "missing")
+        spec.add_error("every", _NEEDS_INTERVAL(), "missing")
     spec.reject_unknown_keys()
     return times, every if times else timedelta()
 
@@ -191,10 +203,10 @@ def _quiet(entry: ObjectReader) -> QuietHours:
         if text.lower()[:3] in DAYS and text.isalpha():
             days.append(text.lower()[:3])
         else:
-            entry.add_error(f"days[{index}]", f'"{text}" is not a day; write {", ".join(DAYS)}.')
+            entry.add_error(f"days[{index}]", _NOT_A_DAY(value=text, days=DAYS))
     exempt_priority = entry.text("let_through", "high")
     if exempt_priority not in PRIORITIES:
-        entry.add_error("let_through", f'"{exempt_priority}" is not one of {", ".join(PRIORITIES)}.')
+        entry.add_error("let_through", NOT_A_CHOICE(value=exempt_priority, choices=PRIORITIES))
         exempt_priority = "high"
     quiet = QuietHours(
         days=tuple(day for day in DAYS if day in days) or DAYS,
@@ -210,7 +222,7 @@ def _quiet(entry: ObjectReader) -> QuietHours:
 def _time(entry: ObjectReader, key: str) -> str:
     text = entry.text(key, required=True, max_length=10)
     if text and not _TIME.fullmatch(text):
-        entry.add_error(key, f'"{text}" is not a time of day; write it like "22:00".')
+        entry.add_error(key, _NOT_A_TIME(value=text))
         return "00:00"
     return text.rjust(5, "0")
 

@@ -253,7 +253,7 @@ def _outcome(decision: Decision, trace: Trace | None, at: datetime) -> Simulated
         alert=opening.alert,
         mode=opening.paging.mode,
         route=str(decision.verdict.get("route", "")),
-        why=opening.paging.reason,
+        why=str(opening.paging.reason),
         pages=simulated.pages,
         timeline=simulated.timeline,
         notes=simulated.notes,
@@ -265,7 +265,7 @@ def _escalation(connection: Connection, opening: AlertCreation, decision: Decisi
     run, alert = _begin(connection, opening, decision, at)
     agent = str(opening.alert.columns.get("source_agent", ""))
     facts = target_loader.build_facts(connection, opening.alert.tags, agent)
-    return play(connection, run, alert, facts, opening.event.reason)
+    return play(connection, run, alert, facts, str(opening.event.reason))
 
 
 def _begin(
@@ -282,7 +282,7 @@ def _begin(
         at,
         recipient_users=paging.recipient_users,
         recipient_groups=paging.recipient_groups,
-        policy_reason=paging.reason,
+        policy_reason=str(paging.reason),
     )
     alert = AlertState(NEW_ALERT, AlertStatus.OPEN, opening.alert.priority, at)
     for change in decision.changes:

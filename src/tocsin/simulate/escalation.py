@@ -95,7 +95,7 @@ def play(connection: Connection, run: RunState, alert: AlertState, facts: Target
     for moment, decision in run_forecast.decisions:
         planned, unreachable = _pages(connection, decision, at)
         stages += [_stage(event, decision, planned, at) for event in decision.events]
-        timeline += [SimulatedEvent(moment, moment - at, event.reason) for event in decision.events]
+        timeline += [SimulatedEvent(moment, moment - at, str(event.reason)) for event in decision.events]
         timeline += [SimulatedEvent(moment, moment - at, sentence) for sentence in unreachable]
     pages = sorted((page for stage in stages for page in stage.pages), key=lambda page: page.at)
     notes = [*_notes(connection, run, run_forecast.truncation_reason, at), *_rate_limit_notes(connection, pages)]
@@ -130,7 +130,7 @@ def _stage(
 ) -> SimulatedStep:
     after = event.at - at
     if event.kind not in (EventKind.STEP_FIRED, EventKind.STEP_EMPTY) or "step" not in event.data:
-        return SimulatedStep(event.at, after, event.reason)
+        return SimulatedStep(event.at, after, str(event.reason))
     step_and_pass = (int(str(event.data["step"])), int(str(event.data["pass"])))
     started = [s for s in (*decision.pages, *decision.dry_run_pages) if (s.step, s.loop_number) == step_and_pass]
     people = [(s.target.name, s.target.label) for s in started]
@@ -138,7 +138,7 @@ def _stage(
     # A step that fires twice in one decision has all its pages with the first event.
     has_no_targets = event.kind is EventKind.STEP_EMPTY and not (event.data.get("left_out") or event.data.get("busy"))
     planned = tuple(sorted(pages.pop(step_and_pass, ()), key=lambda page: page.at))
-    return SimulatedStep(event.at, after, event.reason, *step_and_pass, tuple(people), planned, has_no_targets)
+    return SimulatedStep(event.at, after, str(event.reason), *step_and_pass, tuple(people), planned, has_no_targets)
 
 
 def _pages(

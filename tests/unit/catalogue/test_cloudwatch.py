@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from tocsin.catalogue.hooks import Payload
 from tocsin.catalogue.kinds import cloudwatch, load_kinds
 from tocsin.core.errors import Permanent
+from tocsin.core.reasons import reason_from
 from tocsin.inbound.http import sender_verification
 from tocsin.inbound.http.ingest_service import HttpError
 
@@ -165,13 +166,13 @@ def test_what_amazon_did_not_sign_is_refused(amazon: Amazon, pem: str, forge: Ca
 )
 def test_a_certificate_from_anywhere_else_is_not_even_fetched(amazon: Amazon, pem: str, address: object) -> None:
     payload = {**notification(pem), "SigningCertURL": address}
-    assert "address of the signing certificate" in (cloudwatch.refusal(payload, {}, amazon.fetch) or "")
+    assert cloudwatch.refusal(payload, {}, amazon.fetch) == reason_from("sender.foreign_certificate", {})
     assert amazon.asked == []
 
 
 def test_a_certificate_that_had_ended_before_the_message_proves_nothing(pem: str) -> None:
     amazon = Amazon(certificate(until=AT - timedelta(days=1)))
-    assert "not valid" in (cloudwatch.refusal(notification(pem), {}, amazon.fetch) or "")
+    assert cloudwatch.refusal(notification(pem), {}, amazon.fetch) == reason_from("sender.certificate_expired", {})
 
 
 def test_a_certificate_with_another_sort_of_key_proves_nothing(pem: str) -> None:

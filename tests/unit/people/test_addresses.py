@@ -17,10 +17,10 @@ from tocsin.people import addresses
         ("sms", "+4179", "country code"),
         ("sms", "+41790000001123456789", "country code"),
         ("ntfy", "two words", "not a topic"),
-        ("ntfy", "https://user:pass@ntfy.example.org/topic", "no password in it"),
+        ("ntfy", "https://user:pass@ntfy.example.org/topic", "must not contain a user name or password"),
         ("ntfy", "https://ntfy.example.org/", "not a topic"),
-        ("ntfy", "http://[::1", "not an address that can be called"),
-        ("pigeon", "loft 7", "not a channel; known: "),
+        ("ntfy", "http://[::1", "is not a valid URL"),
+        ("pigeon", "loft 7", "not a channel. The channels are"),
         ("email", "a" * 500 + "@example.org", "at most 500"),
     ],
 )

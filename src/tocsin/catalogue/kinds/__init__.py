@@ -19,8 +19,23 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from tocsin.catalogue import hooks
 from tocsin.catalogue.hooks import KindHooks
+from tocsin.catalogue.reasons import (
+    NO_SUCH_SETTING,
+    SETTING_NOT_A_MAP,
+    SETTING_NOT_A_URL,
+    SETTING_NOT_CRON,
+    SETTING_NOT_POSITIVE,
+    SETTING_NOT_TEXT,
+)
 from tocsin.core.errors import Rejected
 from tocsin.core.validation import durations
+from tocsin.core.validation.object_reader import (
+    NOT_A_CHOICE,
+    NOT_A_TIME_ZONE,
+    NOT_BOOLEAN,
+    NOT_TEXT_OF_LENGTH,
+    rejected_at,
+)
 
 _KINDS: Final = Path(__file__).parent
 
@@ -178,7 +193,7 @@ def clean_settings(kind: IntegrationKind, submitted: Mapping[str, object]) -> di
     cleaned: dict[str, object] = {}
     for name, value in submitted.items():
         if name not in known:
-            raise Rejected("invalid_setting", f"settings.{name}: {kind.title} has no such setting", f"settings.{name}")
+            raise rejected_at(f"settings.{name}", NO_SUCH_SETTING(kind=kind.title), "invalid_setting")
         if value is not None and value != "":
             cleaned[name] = _clean(known[name], value)
     return cleaned
@@ -189,11 +204,11 @@ def _clean(setting: IntegrationSetting, value: object) -> object:
     match setting.kind:
         case IntegrationSettingType.FLAG:
             if not isinstance(value, bool):
-                raise Rejected("invalid_setting", f"{key_path}: must be true or false", key_path)
+                raise rejected_at(key_path, NOT_BOOLEAN(), "invalid_setting")
             return value
         case IntegrationSettingType.MAP:
             if not isinstance(value, Mapping):
-                raise Rejected("invalid_setting", f"{key_path}: must be a list of from and to", key_path)
+                raise rejected_at(key_path, SETTING_NOT_A_MAP(), "invalid_setting")
             return {str(key): _row(setting, to, f"{key_path}.{key}") for key, to in value.items()}
         case IntegrationSettingType.ADDRESS:
             return _address(value, key_path)
@@ -205,15 +220,15 @@ def _clean(setting: IntegrationSetting, value: object) -> object:
             return _zone(value, key_path)
         case IntegrationSettingType.TEXT:
             if not isinstance(value, str) or len(value) > 1000:
-                raise Rejected("invalid_setting", f"{key_path}: must be text of at most 1,000 characters", key_path)
+                raise rejected_at(key_path, SETTING_NOT_TEXT(maximum=1000), "invalid_setting")
             return value.strip()
 
 
 def _row(setting: IntegrationSetting, value: object, key_path: str) -> str:
     if isinstance(value, bool | list | dict) or value is None or not str(value).strip() or len(str(value)) > 200:
-        raise Rejected("invalid_setting", f"{key_path}: must be text of 1 to 200 characters", key_path)
+        raise rejected_at(key_path, NOT_TEXT_OF_LENGTH(maximum=200), "invalid_setting")
     if setting.choices and str(value) not in setting.choices:
-        raise Rejected("invalid_setting", f"{key_path}: '{value}' is none of {', '.join(setting.choices)}", key_path)
+        raise rejected_at(key_path, NOT_A_CHOICE(value=str(value), choices=setting.choices), "invalid_setting")
     return str(value).strip()
 
 
@@ -222,9 +237,9 @@ def _duration(value: object, key_path: str) -> str:
     try:
         duration = durations.parse(value, key_path)
     except Rejected as problem:
-        raise Rejected("invalid_setting", f"{key_path}: {problem.detail}", key_path) from None
+        raise rejected_at(key_path, problem.reason, "invalid_setting") from None
     if not duration:
-        raise Rejected("invalid_setting", f"{key_path}: must be longer than nothing", key_path)
+        raise rejected_at(key_path, SETTING_NOT_POSITIVE(), "invalid_setting")
     return durations.write(duration)
 
 
@@ -236,14 +251,13 @@ def _cron(value: object, key_path: str) -> str:
     try:
         CronSim(text, datetime(2026, 1, 1, tzinfo=UTC))
     except CronSimError as error:
-        problem = f"{key_path}: must be five fields of cron such as 0 3 * * *, for 3:00 each day ({error})"
-        raise Rejected("invalid_setting", problem, key_path) from None
+        raise rejected_at(key_path, SETTING_NOT_CRON(error=str(error)), "invalid_setting") from None
     return text
 
 
 def _zone(value: object, key_path: str) -> str:
     if not isinstance(value, str) or value not in available_timezones():
-        raise Rejected("invalid_setting", f"{key_path}: must be a time zone such as Europe/Zurich", key_path)
+        raise rejected_at(key_path, NOT_A_TIME_ZONE(value=str(value)), "invalid_setting")
     return ZoneInfo(value).key
 
 
@@ -257,9 +271,7 @@ def _address(value: object, key_path: str) -> str:
     text = value.strip() if isinstance(value, str) else ""
     match = _ADDRESS.fullmatch(text if "://" in text else f"https://{text}")
     if match is None or len(text) > 500:
-        raise Rejected(
-            "invalid_setting", f"{key_path}: must be a web address such as https://acme.haloitsm.com", key_path
-        )
+        raise rejected_at(key_path, SETTING_NOT_A_URL(), "invalid_setting")
     path = re.sub(r"/(api|auth)$", "", (match.group(3) or "").rstrip("/"), flags=re.IGNORECASE)
     return f"{match.group(1).lower()}://{match.group(2)}{path}"
 

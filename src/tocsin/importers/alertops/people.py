@@ -169,7 +169,7 @@ def _contacts(builder: ConfigBuilder, group: JsonObject, name: str) -> list[dict
         channel = "email" if email else "sms" if label.lower().startswith("sms") else "voice"
         try:
             address = addresses.email(email) if email else people.normalize_phone(number)
-        except (ValueError, Rejected):
+        except Rejected:
             builder.report_omitted(
                 product_reasons.GROUP_CONTACT(group=name, contact=label),
                 reasons.NOT_IMPORTED(),

@@ -159,7 +159,7 @@ def annotate_creation(
 ) -> AlertCreation:
     """Adds noise reduction to the opening's timeline event. An alert that others may join gets a key of its own."""
     alert, timeline_event = creation.alert, creation.event
-    reasons = [timeline_event.reason.removesuffix(".")]
+    reasons = [str(timeline_event.reason).removesuffix(".")]
     if delay is not None:
         reasons.append(f"it waited for {describe(now - delay.since)}, and opens {delay.reason}")
         if context.due_delay is None:

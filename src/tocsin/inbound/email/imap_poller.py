@@ -90,7 +90,7 @@ def check_mailbox(address: str, password: str) -> str:
         raise Rejected("invalid_mailbox", f"The mailbox {problem}", "imap.mailbox")
     mailbox = ImapMailbox(_account(imap_url.read(address), password))
     try:
-        return mailbox.describe()
+        return str(mailbox.describe())
     finally:
         mailbox.close()
 

@@ -53,7 +53,7 @@ def require_genuine(code: KindHooks, payloads: Sequence[Payload], headers: Mappi
     with _hook_errors_as_http():
         for payload in payloads:
             if (reason := code.refusal(payload, headers, fetch)) is not None:
-                raise HttpError(403, "not_the_sender", reason)
+                raise HttpError(403, "not_the_sender", str(reason))
 
 
 def _reply_to(code: KindHooks, payloads: Sequence[Payload], headers: Mapping[str, str]) -> SenderReply | None:

@@ -249,7 +249,7 @@ def _check_text(spec: ObjectReader, setting: ProviderSetting, text: str) -> None
     elif setting.kind is ProviderSettingType.MAILBOX:
         try:
             addresses.email(parseaddr(text)[1])
-        except ValueError:
+        except Rejected:
             message = f'"{text[:100]}" is not an e-mail address; write one like Tocsin <tocsin@example.org>.'
             spec.add_error(setting.name, message)
 

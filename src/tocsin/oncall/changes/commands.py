@@ -16,6 +16,7 @@ from tocsin.access.audit import AuditActor
 from tocsin.core import object_hooks
 from tocsin.core.config import config_version, settings_store
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import Reason
 from tocsin.core.runtime import clock
 from tocsin.core.validation.object_reader import raise_all
 from tocsin.oncall import loader
@@ -242,7 +243,7 @@ def shifts_of(schedule: Schedule) -> tuple[Shift, ...]:
     return schedules.load(schedule.name, schedule.time_zone, schedule.definition, imported=imported).shifts
 
 
-def schedules_using_user(user_id: int) -> list[str]:
+def schedules_using_user(user_id: int) -> list[Reason | str]:
     """Returns this user's shifts, overrides and covers as texts, which prevent the user's deletion."""
     return [
         *(f"schedule {schedule.name}" for schedule in Schedule.objects.all() if user_id in _users_of(schedule)),

@@ -315,7 +315,7 @@ def _write_captured(connection: Connection, results: Sequence[CallResult]) -> No
             EventKind.UPDATED,
             result.at,
             SYSTEM,
-            str(reason),
+            reason,
             CommandChannel.POLICY,
             {"call": result.job.id},
         )

@@ -307,12 +307,12 @@ class PollRun:
         integration = self.inbound_integrations[0]
         self._apply(
             alert_id,
-            Cancel(actor=_actor(integration), via=CommandChannel.HALO, note=str(reasons.TICKET_DELETED(ticket=ticket))),
+            Cancel(actor=_actor(integration), via=CommandChannel.HALO, note=reasons.TICKET_DELETED(ticket=ticket)),
         )
 
     def _merge(self, alert_id: int, ticket: str, parent: str) -> None:
         integration = self.inbound_integrations[0]
-        note = str(reasons.TICKET_MERGED(ticket=ticket, parent=parent))
+        note = reasons.TICKET_MERGED(ticket=ticket, parent=parent)
         command = BaseCommand(actor=_actor(integration), via=CommandChannel.HALO, note=note)
         parent_alert_id = self._active_alerts([parent]).get(parent)
         if parent_alert_id is not None and parent_alert_id != alert_id:

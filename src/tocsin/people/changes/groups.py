@@ -15,12 +15,17 @@ from tocsin.access.audit import AuditActor
 from tocsin.core import object_hooks
 from tocsin.core.config import config_version, settings_store
 from tocsin.core.errors import Rejected
-from tocsin.core.validation.object_reader import raise_all
+from tocsin.core.reasons import Person, ReasonType
+from tocsin.core.validation.object_reader import raise_all, rejected_at
 from tocsin.people import chat_servers, encrypted_addresses, permissions
 from tocsin.people.changes import specs
 from tocsin.people.changes.specs import GroupSpec
 from tocsin.people.models import Group, GroupContact, Membership, User
 from tocsin.people.permissions import Viewer
+from tocsin.people.reasons import NO_SUCH_USER
+
+_NAME_TAKEN = ReasonType("group.name_taken", 'There is already a group "{name}".')
+_NOT_A_MEMBER = ReasonType("group.not_a_member", "{user} is not a member of {group}.")
 
 
 def group_spec(group: Group) -> dict[str, Any]:
@@ -48,7 +53,7 @@ def save_group(spec: Mapping[str, object], *, existing: Group | None = None, act
         parsed = specs.read_group(spec, default_zone=settings_store.get(settings_store.TIME_ZONE))
         others = Group.objects.exclude(pk=existing.pk) if existing else Group.objects.all()
         if others.filter(name__iexact=parsed.name).exists():
-            raise Rejected("name_taken", f'There is a group "{parsed.name}" already.', "name")
+            raise Rejected("name_taken", _NAME_TAKEN(name=parsed.name), "name")
         users = _users(parsed)
         # Evaluated before the members are written, which would change the result.
         adder = permissions.viewer(User.objects.get(pk=actor.user_id)) if actor.user_id is not None else None
@@ -72,7 +77,7 @@ def show_addresses(group: Group, user: User, *, actor: AuditActor, now: datetime
         config_version.lock()
         membership = Membership.objects.filter(group=group, user=user).first()
         if membership is None:
-            raise Rejected("not_found", f"{user.username} is not a member of {group.name}.")
+            raise Rejected("not_found", _NOT_A_MEMBER(user=Person(user.username, user.pk), group=group.name))
         if membership.shows_addresses:
             return
         membership.shows_addresses = True
@@ -105,7 +110,7 @@ def _users(parsed: GroupSpec) -> dict[str, User]:
     matching = folded.filter(Q(folded__in=usernames) | Q(username__in=[member.user for member in parsed.members]))
     users: dict[str, User] = {user.username.lower(): user for user in matching if user.username.lower() in usernames}
     raise_all(
-        Rejected("not_found", f'{member.path}: there is no user "{member.user}".', member.path)
+        rejected_at(member.path, NO_SUCH_USER(name=member.user), "not_found")
         for member in parsed.members
         if member.user.lower() not in users
     )

@@ -17,12 +17,29 @@ from django.db.models import QuerySet
 from tocsin.access import audit
 from tocsin.access.audit import AuditActor
 from tocsin.core.config import config_version
-from tocsin.core.errors import Rejected
-from tocsin.core.validation.object_reader import ObjectReader
+from tocsin.core.reasons import Person, Reason, ReasonType
+from tocsin.core.validation.object_reader import DUPLICATE, ObjectReader, rejected_at
 from tocsin.people.models import Group, OutOfOffice, OutOfOfficeCover, User
+from tocsin.people.reasons import ABSENCE_REFERENCE, NO_SUCH_GROUP, NO_SUCH_USER
 
 #: Maximum current and future absences of a user.
 MAX_ABSENCES = 200
+
+# Each completes a sentence that begins with the path of the value.
+_ENDED = ReasonType("absence.ended", "must be in the future.")
+_TOO_MANY = ReasonType(
+    "absence.too_many", "a user can have at most {count} absence.", "a user can have at most {count} absences."
+)
+_ENDS_BEFORE_START = ReasonType("absence.ends_before_start", "must be after from.")
+_NOT_COVERS = ReasonType("absence.not_covers", "must be groups with a user each, such as {example}.")
+_COVER_WITHOUT_USER = ReasonType("absence.cover_without_user", '"{group}" requires a username.')
+_NOT_A_TIME = ReasonType(
+    "absence.not_a_time",
+    '"{value}" is not a date and time. Use a format like 2026-12-24T17:00 or 2026-12-24T16:00:00Z.',
+)
+_OVERLAP = ReasonType("absence.overlap", "{user} is already away from {start} to {end}. Two absences must not overlap.")
+_OWN_COVER = ReasonType("absence.own_cover", "{user} cannot cover for themselves.")
+_INACTIVE_COVER = ReasonType("absence.inactive_cover", "the account of {user} is deactivated.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +95,7 @@ def save_absence(
         parsed = _read(reader, user.time_zone)
         reader.raise_errors()
         if parsed.ends_at <= now:
-            raise Rejected("invalid", "to: is over already.", "to")
+            raise rejected_at("to", _ENDED())
         others = [other for other in current(user, now) if existing is None or other.pk != existing.pk]
         _reject_overlaps(user, [(other.starts_at, other.ends_at, "") for other in others], parsed)
         before = absence_spec(existing) if existing else None
@@ -109,7 +126,7 @@ def replace_all(user: User, specs: object, *, actor: AuditActor, now: datetime) 
         reader.raise_errors()
         upcoming = [parsed for parsed in parsed_specs if parsed.ends_at > now]
         if len(upcoming) > MAX_ABSENCES:
-            raise Rejected("invalid", f"out_of_office: a user has at most {MAX_ABSENCES}.", "out_of_office")
+            raise rejected_at("out_of_office", _TOO_MANY(count=MAX_ABSENCES))
         for index, parsed in enumerate(upcoming):
             earlier = [(item.starts_at, item.ends_at, item.path_prefix) for item in upcoming[:index]]
             _reject_overlaps(user, earlier, parsed)
@@ -136,30 +153,30 @@ def replace_all(user: User, specs: object, *, actor: AuditActor, now: datetime) 
     return True
 
 
-def absences_using_user(user_id: int, now: datetime) -> list[str]:
+def absences_using_user(user_id: int, now: datetime) -> list[Reason]:
     """Returns the current and future absences that this user covers, which prevent the user's deletion."""
     upcoming = OutOfOffice.objects.filter(ends_at__gt=now).select_related("user")
     covering = upcoming.filter(cover=user_id) | upcoming.filter(covers__user=user_id)
-    return [f"the absence of {absence.user.username}" for absence in covering.distinct()]
+    return [ABSENCE_REFERENCE(username=absence.user.username) for absence in covering.distinct()]
 
 
 def _read(spec: ObjectReader, zone: str) -> AbsenceSpec:
     starts_at, ends_at = _moment(spec, "from", zone), _moment(spec, "to", zone)
     if spec.has("from") and spec.has("to") and ends_at <= starts_at:
-        spec.add_error("to", "is not after from.")
+        spec.add_error("to", _ENDS_BEFORE_START())
     covers: dict[str, str] = {}
     raw_covers = spec.raw("covers", {})
     if not isinstance(raw_covers, Mapping):
-        spec.add_error("covers", "must be groups with a user each, such as {Service Desk: bob}.")
+        spec.add_error("covers", _NOT_COVERS(example="{Service Desk: bob}"))
     else:
         folded = [str(group).casefold() for group in raw_covers]
         for group, user in raw_covers.items():
             if folded.count(str(group).casefold()) > 1:
-                spec.add_error("covers", f'"{group}" is there twice.')
+                spec.add_error("covers", DUPLICATE(value=str(group)))
             elif isinstance(user, str) and user.strip():
                 covers[str(group)] = user.strip()
             else:
-                spec.add_error("covers", f'"{group}" needs a user\'s name.')
+                spec.add_error("covers", _COVER_WITHOUT_USER(group=str(group)))
     parsed = AbsenceSpec(
         starts_at,
         ends_at,
@@ -183,21 +200,15 @@ def _moment(spec: ObjectReader, key: str, zone: str) -> datetime:
         # A date alone does not say whether it is the last day away or the first day back.
         if moment is not None and len(text) >= len("2026-12-24T17:00") and 1970 < moment.year < 2200:
             return (moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(zone))).astimezone(UTC)
-        spec.add_error(key, f'"{text}" is not a moment; write it like 2026-12-24T17:00 or 2026-12-24T16:00:00Z.')
+        spec.add_error(key, _NOT_A_TIME(value=text))
     return datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def _reject_overlaps(user: User, others: Iterable[tuple[datetime, datetime, str]], parsed: AbsenceSpec) -> None:
     for starts_at, ends_at, _prefix in others:
         if starts_at < parsed.ends_at and parsed.starts_at < ends_at:
-            zone = ZoneInfo(user.time_zone)
-            since, until = starts_at.astimezone(zone), ends_at.astimezone(zone)
-            raise Rejected(
-                "overlap",
-                f"{parsed.path_prefix}from: {user.display_name} is away already from {since:%a %d %b %Y %H:%M} to "
-                f"{until:%a %d %b %Y %H:%M} ({zone.key}); two absences may not overlap.",
-                f"{parsed.path_prefix}from",
-            )
+            problem = _OVERLAP(user=Person(user.display_name, user.pk), start=starts_at, end=ends_at)
+            raise rejected_at(f"{parsed.path_prefix}from", problem, "overlap")
 
 
 def _write(absence: OutOfOffice, parsed: AbsenceSpec) -> None:
@@ -218,9 +229,9 @@ def _write(absence: OutOfOffice, parsed: AbsenceSpec) -> None:
 def _user(name: str, path: str, absent_user: User) -> User:
     user = User.objects.filter(username__iexact=name).first()
     if user is None:
-        raise Rejected("not_found", f'{path}: there is no user "{name}".', path)
+        raise rejected_at(path, NO_SUCH_USER(name=name), "not_found")
     if user.pk == absent_user.pk:
-        raise Rejected("invalid", f"{path}: {user.display_name} cannot cover for themselves.", path)
+        raise rejected_at(path, _OWN_COVER(user=Person(user.display_name, user.pk)))
     return user
 
 
@@ -230,14 +241,14 @@ def _reject_inactive_covers(parsed: AbsenceSpec) -> None:
     for name, key in ((parsed.cover, "cover"), *((user, "covers") for user in parsed.covers.values())):
         inactive_user = User.objects.filter(username__iexact=name, is_active=False).first() if name else None
         if inactive_user is not None:
-            path = f"{parsed.path_prefix}{key}"
-            raise Rejected("invalid", f"{path}: {inactive_user.display_name} is switched off.", path)
+            cover = Person(inactive_user.display_name, inactive_user.pk)
+            raise rejected_at(f"{parsed.path_prefix}{key}", _INACTIVE_COVER(user=cover))
 
 
 def _group(name: str, path: str) -> Group:
     group = Group.objects.filter(name__iexact=name).first()
     if group is None:
-        raise Rejected("not_found", f'{path}: there is no group "{name}".', path)
+        raise rejected_at(path, NO_SUCH_GROUP(name=name), "not_found")
     return group
 
 

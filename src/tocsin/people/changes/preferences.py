@@ -9,7 +9,7 @@ from typing import Any
 from django.db import transaction
 
 from tocsin.access.audit import AuditActor
-from tocsin.core.errors import Rejected
+from tocsin.core.validation.object_reader import NOT_A_CHOICE, rejected_at
 from tocsin.people.changes import users
 from tocsin.people.models import User
 
@@ -25,7 +25,7 @@ def change(user: User, values: Mapping[str, Any], *, actor: AuditActor, now: dat
     """Changes the preferences in `values`; None resets one to its default. Raises Rejected, naming the field."""
     theme = (values["theme"] or "") if "theme" in values else user.theme
     if theme and theme not in THEMES:
-        raise Rejected("invalid", f'theme: "{theme}" is not one of {", ".join(THEMES)}.', "theme")
+        raise rejected_at("theme", NOT_A_CHOICE(value=str(theme), choices=tuple(THEMES)))
     changes = {key: value for key, value in values.items() if key != "theme"}
     if changes.get("language", "") is None:
         # A missing language would leave it unchanged.

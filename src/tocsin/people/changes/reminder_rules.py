@@ -11,13 +11,20 @@ from django.db import transaction
 from tocsin.access import audit
 from tocsin.access.audit import AuditActor
 from tocsin.core.config import config_version
-from tocsin.core.errors import Rejected
+from tocsin.core.reasons import ReasonType
 from tocsin.core.validation import durations
-from tocsin.core.validation.object_reader import ObjectReader
+from tocsin.core.validation.object_reader import ObjectReader, rejected_at
 from tocsin.people.models import ContactMethod, User
+from tocsin.people.reasons import NO_SUCH_CONTACT_METHOD
 
 MAX_REMINDERS = 3
 MAX_LEAD_TIME = timedelta(days=30)
+
+_TOO_MANY = ReasonType(
+    "reminder.too_many", "a user can have at most {count} reminder.", "a user can have at most {count} reminders."
+)
+_TWICE = ReasonType("reminder.duplicate", "the same reminder is listed twice.")
+_NEEDS_LEAD_TIME = ReasonType("reminder.needs_lead_time", "must be at least 1m before the shift, such as 1h.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +63,10 @@ def replace_all(user: User, value: object, *, actor: AuditActor, now: datetime) 
         rules = [_read(spec, labels) for spec in specs]
         reader.raise_errors()
         if len(rules) > MAX_REMINDERS:
-            raise Rejected("invalid", f"reminders: there are at most {MAX_REMINDERS}.", "reminders")
+            raise rejected_at("reminders", _TOO_MANY(count=MAX_REMINDERS))
         stored = [_rule_data(rule) for rule in sorted(rules, key=lambda rule: -rule.lead_time)]
         if len({(rule.lead_time, rule.contact_label) for rule in rules}) < len(rules):
-            raise Rejected("invalid", "reminders: the same reminder is there twice.", "reminders")
+            raise rejected_at("reminders", _TWICE())
         current = User.objects.get(pk=user.pk).reminders
         if current == stored:
             return False
@@ -80,10 +87,10 @@ def replace_all(user: User, value: object, *, actor: AuditActor, now: datetime) 
 def _read(spec: ObjectReader, labels: dict[str, str]) -> ReminderRule:
     lead_time = spec.duration("before", timedelta(), maximum=MAX_LEAD_TIME)
     if lead_time < timedelta(minutes=1):
-        spec.add_error("before", "is needed: at least 1m before the shift, such as 1h.", "missing")
+        spec.add_error("before", _NEEDS_LEAD_TIME(), "missing")
     contact_label = spec.text("by")
     if contact_label and contact_label.casefold() not in labels:
-        spec.add_error("by", f'there is no contact method "{contact_label}".', "not_found")
+        spec.add_error("by", NO_SUCH_CONTACT_METHOD(label=contact_label), "not_found")
     spec.reject_unknown_keys()
     return ReminderRule(lead_time, labels.get(contact_label.casefold(), ""))
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from tocsin.access.roles import Role
 from tocsin.core.errors import Rejected
-from tocsin.core.validation.object_reader import ObjectReader
+from tocsin.core.validation.object_reader import DUPLICATE, NOT_A_CHOICE, ObjectReader
 from tocsin.people import addresses, notification_rules
 from tocsin.people.member_roles import MemberRole
 from tocsin.people.notification_rules import NotificationRules
@@ -126,8 +126,8 @@ def _email(spec: ObjectReader) -> str:
         try:
             # Lower case, as django-allauth stores and looks up addresses.
             return addresses.email(email).lower()
-        except ValueError as error:
-            spec.add_error("email", str(error), "invalid_address")
+        except Rejected as rejected:
+            spec.add_error("email", rejected.reason, "invalid_address")
     return email
 
 
@@ -136,7 +136,7 @@ def _language(spec: ObjectReader) -> str | None:
         return None
     language = spec.text("language", max_length=10)
     if language and language not in LANGUAGES:
-        spec.add_error("language", f'"{language}" is not one of {", ".join(LANGUAGES)}.')
+        spec.add_error("language", NOT_A_CHOICE(value=language, choices=LANGUAGES))
     return language
 
 
@@ -177,7 +177,7 @@ def _address(spec: ObjectReader) -> tuple[str, str]:
         try:
             address = addresses.validate_address(channel, address)
         except Rejected as problem:
-            spec.add_error("channel" if problem.code == "unknown_channel" else "address", problem.detail, problem.code)
+            spec.add_error("channel" if problem.code == "unknown_channel" else "address", problem.reason, problem.code)
     return channel, address
 
 
@@ -190,7 +190,7 @@ def _members(spec: ObjectReader) -> tuple[MemberSpec, ...]:
             if role in list(MemberRole):
                 roles.append(MemberRole(role))
             else:
-                entry.add_error(f"roles[{index}]", f'"{role}" is not one of {", ".join(MemberRole)}.')
+                entry.add_error(f"roles[{index}]", NOT_A_CHOICE(value=role, choices=tuple(MemberRole)))
         entry.reject_unknown_keys()
         members.append(MemberSpec(user, tuple(role for role in MemberRole if role in roles), entry.path("user")))
     _reject_duplicates(spec, "members", [member.user for member in members])
@@ -201,5 +201,5 @@ def _reject_duplicates(spec: ObjectReader, key: str, names: Iterable[str]) -> No
     seen: set[str] = set()
     for index, name in enumerate(names):
         if name and name.casefold() in seen:
-            spec.add_error(f"{key}[{index}]", f'"{name}" is there twice.', "name_taken")
+            spec.add_error(f"{key}[{index}]", DUPLICATE(value=name), "name_taken")
         seen.add(name.casefold())

@@ -22,6 +22,7 @@ from tocsin.access.roles import Role
 from tocsin.core import object_hooks
 from tocsin.core.config import config_version, settings_store
 from tocsin.core.errors import Rejected, RejectedAll
+from tocsin.core.reasons import Person, ReasonType
 from tocsin.core.validation import durations
 from tocsin.core.validation.object_reader import raise_all
 from tocsin.people import chat_servers, encrypted_addresses, notification_rules, sessions
@@ -37,6 +38,15 @@ _SPEC_COLUMNS = ("username", "name", "email", "role", "time_zone", "is_active", 
 
 #: Actors with the machine's shell, who count as having verified an e-mail address.
 _TRUSTED = ("cli", "yaml")
+
+_DELETED = ReasonType("user.deleted", "This user was deleted.")
+_SETUP_DONE = ReasonType("user.setup_done", "There is already an administrator. Sign in, or ask them for an account.")
+_LABEL_TAKEN = ReasonType("contact_method.label_taken", 'There is already a contact method "{label}".')
+_USERNAME_TAKEN = ReasonType("user.username_taken", 'The username "{username}" is already in use.')
+_EMAIL_TAKEN = ReasonType("user.email_taken", 'The email address "{email}" is already in use.')
+_LAST_ADMINISTRATOR = ReasonType(
+    "user.last_administrator", "{user} is the last administrator. Make another user an administrator first."
+)
 
 
 def user_spec(user: User) -> dict[str, Any]:
@@ -122,7 +132,7 @@ def change_own(
         config_version.lock()
         current = User.objects.filter(pk=user.pk).first()
         if current is None:
-            raise Rejected("not_found", "This user is gone.")
+            raise Rejected("not_found", _DELETED())
         spec = {key: value for key, value in user_spec(current).items() if key != "contact_methods"}
         return save_user({**spec, **changes}, existing=current, actor=actor, now=now, password=password)
 
@@ -161,7 +171,7 @@ def create_first_administrator(
     with transaction.atomic():
         config_version.lock()
         if has_administrator():
-            raise Rejected("setup_done", "There is an administrator already. Sign in, or ask them for an account.")
+            raise Rejected("setup_done", _SETUP_DONE())
         setup_link.consume(token)
         actor = AuditActor(None, "set-up link", "web", address)
         return save_user({**spec, "role": Role.ADMIN, "active": True}, actor=actor, now=now, password=password)
@@ -207,7 +217,7 @@ def save_contact_method(
         parsed = specs.read_contact_method(spec)
         others = user.contact_methods.exclude(pk=existing.pk) if existing else user.contact_methods.all()
         if others.filter(label__iexact=parsed.label).exists():
-            raise Rejected("name_taken", f'There is a contact method "{parsed.label}" already.', "label")
+            raise Rejected("name_taken", _LABEL_TAKEN(label=parsed.label), "label")
         before = user_spec(user)
         last = others.order_by("position").last()
         method = existing or ContactMethod(user=user, position=last.position + 1 if last else 0)
@@ -243,19 +253,15 @@ def _reject_taken_logins(parsed: UserSpec, existing: User | None) -> None:
     used_logins = {text for names in matching.values_list("folded_name", "folded_email") for text in names}
     for field, value in (("username", parsed.username), ("email", parsed.email)):
         if value.lower() in used_logins:
-            field_label = "username" if field == "username" else "e-mail address"
-            problems.append(Rejected("name_taken", f'The {field_label} "{value}" is in use already.', field))
+            reason = _USERNAME_TAKEN(username=value) if field == "username" else _EMAIL_TAKEN(email=value)
+            problems.append(Rejected("name_taken", reason, field))
     raise_all(problems)
 
 
 def _reject_last_administrator(user: User) -> None:
     others = User.objects.filter(role=Role.ADMIN, is_active=True).exclude(pk=user.pk)
     if user.role == Role.ADMIN and user.is_active and not others.exists():
-        raise Rejected(
-            "last_administrator",
-            f"{user.username} is the last administrator and must stay one: make somebody else an administrator first.",
-            "role",
-        )
+        raise Rejected("last_administrator", _LAST_ADMINISTRATOR(user=Person(user.username, user.pk)), "role")
 
 
 def _write_user(user: User, parsed: UserSpec, password: str | None) -> None:

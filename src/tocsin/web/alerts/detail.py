@@ -72,9 +72,9 @@ def command(request: SignedInRequest, number: int, kind: str) -> HttpResponse:
     except Rejected as rejected:
         if rejected.code == "not_found" and not Alert.objects.filter(pk=number).exists():
             raise Http404(rejected.detail) from None
-        messages.warning(request, rejected.detail)
+        messages.warning(request, told(rejected.reason))
     else:
-        messages.success(request, outcome.sentence)
+        messages.success(request, told(outcome.answer))
     return redirect("alert", number)
 
 

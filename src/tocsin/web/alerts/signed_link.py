@@ -25,6 +25,7 @@ from tocsin.web.alerts.detail import alert_context, read_command
 from tocsin.web.http.authorization import alert_actor
 from tocsin.web.http.middleware import zone
 from tocsin.web.http.request import SignedInRequest
+from tocsin.web.told import told
 
 #: Commands available through the link. All others require signing in.
 LINK_COMMANDS = (CommandKind.ACKNOWLEDGE, CommandKind.ASSIGN, CommandKind.ESCALATE, CommandKind.CLOSE, CommandKind.UNDO)
@@ -61,6 +62,6 @@ def _act(request: SignedInRequest, number: int, user: User) -> None:
         alert_command = read_command(request, number, CommandKind(kind), alert_actor(user), CommandChannel.EMAIL)
         outcome = service.apply_command(number, alert_command, now=request.now)
     except Rejected as rejected:
-        messages.warning(request, rejected.detail)
+        messages.warning(request, told(rejected.reason))
     else:
-        messages.success(request, outcome.sentence)
+        messages.success(request, told(outcome.answer))

@@ -17,9 +17,29 @@ from urllib.parse import quote
 import msgspec
 
 from tocsin.catalogue.hooks import Fetch, Headers, Payload, Sender, SenderReply
+from tocsin.core.reasons import Reason, ReasonType
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
+
+_NOT_FROM_SNS = ReasonType(
+    "sender.not_from_sns",
+    "This is not an Amazon SNS message. If it is, disable raw message delivery in its subscription.",
+)
+_FOREIGN_CERTIFICATE = ReasonType(
+    "sender.foreign_certificate", "The URL of the signing certificate does not belong to Amazon SNS."
+)
+_UNREADABLE_SIGNATURE = ReasonType(
+    "sender.unreadable_signature", "The message has no readable signature or no readable time."
+)
+_CERTIFICATE_EXPIRED = ReasonType(
+    "sender.certificate_expired", "The signing certificate is not valid at the time of the message."
+)
+_WRONG_SIGNATURE = ReasonType("sender.wrong_signature", "The signature (version {version}) is invalid.")
+_CHANGE_TOPIC = ReasonType(
+    "sender.change_topic",
+    "enter the topic's ARN in the integration's settings, or rotate its URL and subscribe again.",
+)
 
 #: Full-match patterns for Amazon SNS URLs: two URL parsers must not disagree about the host.
 _HOST: Final = r"https://sns\.[a-z0-9-]{3,40}\.amazonaws\.com(?:\.cn)?"
@@ -61,32 +81,31 @@ def messages(payload: Payload, headers: Headers) -> list[Payload]:
     return [payload] if unwrapped == payload else [unwrapped]
 
 
-def refusal(payload: Payload, headers: Headers, fetch: Fetch) -> str | None:
+def refusal(payload: Payload, headers: Headers, fetch: Fetch) -> Reason | None:
     """Returns why the SNS signature (version 1 or 2) is not valid, or None if it is."""
     fields = _SIGNED.get(str(payload.get("Type")))
     if fields is None:
-        return "This is no message of Amazon SNS. If it is, switch raw message delivery off in its subscription."
+        return _NOT_FROM_SNS()
     address = payload.get("SigningCertURL")
     if not isinstance(address, str) or not _CERTIFICATE.fullmatch(address):
-        return "The address of the signing certificate is not one of Amazon SNS."
+        return _FOREIGN_CERTIFICATE()
     certificate = _CERTIFICATES.get(address, fetch)
     try:
         signature = base64.b64decode(str(payload.get("Signature")), validate=True)
         at = datetime.fromisoformat(str(payload.get("Timestamp")))
     except (binascii.Error, ValueError):
-        return "It has no signature, or no time, that can be read."
+        return _UNREADABLE_SIGNATURE()
     if at.tzinfo is None or not certificate.not_valid_before_utc <= at <= certificate.not_valid_after_utc:
-        return "The signing certificate is not valid at the message's time."
+        return _CERTIFICATE_EXPIRED()
     version = str(payload.get("SignatureVersion"))
     if not _is_signed(certificate, signature, _text(payload, fields), version):
-        return f"The signature (version {version[:10]}) is not right."
+        return _WRONG_SIGNATURE(version=version[:10])
     return None
 
 
 def sender(payload: Payload, settings: Mapping[str, object]) -> Sender:
     """Returns the topic, which is signed. It must be pinned: any AWS account gets its own topics signed."""
-    remedy = "enter the topic's ARN in the integration's settings, or rotate its URL and subscribe again."
-    return Sender(str(payload.get("TopicArn"))[:300], str(settings.get("topic_arn") or ""), remedy)
+    return Sender(str(payload.get("TopicArn"))[:300], str(settings.get("topic_arn") or ""), _CHANGE_TOPIC())
 
 
 def handshake(payload: Payload, headers: Headers, fetch: Fetch) -> SenderReply | None:

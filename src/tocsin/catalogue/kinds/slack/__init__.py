@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from tocsin.catalogue.hooks import Headers, MessageOutcome, Payload, SenderReply
+from tocsin.core.reasons import as_reason, each_of
 
 #: Seconds after which a request is rejected as a replay attack.
 _MAX_AGE_SECONDS = 300
@@ -63,5 +64,6 @@ def reply(outcomes: Sequence[MessageOutcome]) -> SenderReply:
             text = "Taken; it is decided within seconds."
         case _:
             # A reason ends with the part for users; the part before it names the rule.
-            text = f"No alert: {outcome.reason.rpartition('; ')[2]}."
+            last = str(each_of(as_reason(outcome.reason))[-1])
+            text = f"No alert: {last.rpartition('; ')[2]}."
     return SenderReply(200, json.dumps({"response_type": "ephemeral", "text": text}).encode())
