@@ -300,7 +300,7 @@ def test_settings_that_cannot_be_used_are_refused_by_name(at: OutboundHarness) -
         assert place in refused.value.fields
     with pytest.raises(Rejected) as refused:
         at.integration(url="https://x", auth="oauth2", client_id="x", client_secret="x")
-    assert refused.value.fields == {"token_url": "token_url: is needed."}
+    assert refused.value.fields == {"token_url": "token_url: is required."}
 
 
 @pytest.mark.parametrize(
