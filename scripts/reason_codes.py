@@ -14,13 +14,13 @@ DOCUMENT = ROOT / "docs" / "reason-codes.md"
 INTRODUCTION = """\
 # Reason codes
 
-Every reason that Tocsin stores, shows or answers has a stable code and parameters. The API answers them as `reason_code` and
-`reason_data` beside `reason`, and beside `detail` of an error: decide by them, never by the sentence. The names in braces are the
-parameters; `count` chooses between the two sentences of a code that has two.
+Every reason that Tocsin stores, shows or answers has a stable code and parameters. The API answers them as
+`reason_code` and `reason_data` beside `reason`, and beside `detail` of an error: decide by them, never by the sentence.
+The names in braces are the parameters; `count` chooses between the two sentences of a code that has two.
 
-A parameter is a text, a whole number, a list, or one of these objects: `{"at": moment}`, `{"day": date}`, `{"seconds": duration}`,
-`{"seconds_ago": duration}`, `{"term": fixed English word}`, `{"name": person, "user": id or null}`, `{"alert": number}`, and
-`{"code": …, "data": …}` for another reason.
+A parameter is a text, a whole number, a list, or one of these objects: `{"at": moment}`, `{"day": date}`,
+`{"seconds": duration}`, `{"seconds_ago": duration}`, `{"term": fixed English word}`,
+`{"name": person, "user": id or null}`, `{"alert": number}`, and `{"code": …, "data": …}` for another reason.
 
 This page is written by `make reason-codes`.
 """
@@ -36,7 +36,9 @@ def document() -> str:
     for code, templates in sorted(reason_types()):
         area, row = code.partition(".")[0], f"| `{code}` | {' / '.join(map(_cell, templates))} |"
         areas.setdefault(area, []).append(row)
-    tables = (f"\n## {area}\n\n| code | sentence |\n|---|---|\n" + "\n".join(rows) + "\n" for area, rows in areas.items())
+    tables = (
+        f"\n## {area}\n\n| code | sentence |\n|---|---|\n" + "\n".join(rows) + "\n" for area, rows in areas.items()
+    )
     return INTRODUCTION + "".join(tables)
 
 
