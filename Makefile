@@ -3,7 +3,7 @@
 
 RUN := .venv/bin
 
-.PHONY: setup demo check test test-all audit bench messages lock help
+.PHONY: setup demo check test test-all audit bench messages reason-codes lock help
 
 help:  ## lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
@@ -31,6 +31,9 @@ bench: setup  ## measures what Tocsin promises; `make bench ONLY="ingest"` for o
 
 messages: setup  ## brings the catalogues of translations up to date with the texts
 	@$(RUN)/python scripts/translations.py
+
+reason-codes: setup  ## writes docs/reason-codes.md from the source
+	@$(RUN)/python scripts/reason_codes.py
 
 lock: setup  ## remakes requirements/ and package-lock.json; `make lock UPGRADE=1` takes newer versions
 	@$(RUN)/python scripts/lock.py $(if $(UPGRADE),--upgrade)

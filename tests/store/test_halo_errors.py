@@ -9,7 +9,9 @@ from tests.support.halo_pair import HaloPair
 from tests.support.people import ACTOR
 from tocsin.alerts.commands import Acknowledge, Assign, Close, Reopen
 from tocsin.alerts.commands import Reply as Say
+from tocsin.core.reasons import NO_REASON, joined
 from tocsin.outbound import commands
+from tocsin.outbound.connectors.haloitsm import reasons
 from tocsin.outbound.states import CallStatus
 
 
@@ -24,7 +26,7 @@ def test_each_rejected_write_is_one_clear_dead_letter(both: HaloPair) -> None:
     both.halo.delete(other, DESK_AGENT)
     both.act(alert, Say, text="hello")
     both.go()
-    assert [(call.status, call.error.split(":")[0].split(" (")[0]) for call in both.calls()] == [
+    assert [(call.status, str(call.error).split(":")[0].split(" (")[0]) for call in both.calls()] == [
         (CallStatus.DEAD, "Halo does not let Tocsin's agent use the action of its notes. Halo said"),
         (CallStatus.DEAD, 'Halo has no status "Finished"'),
         (CallStatus.DEAD, f"Halo shows no ticket {other} to Tocsin"),
@@ -43,7 +45,10 @@ def test_renamed_status_or_team_does_not_block_the_note(both: HaloPair) -> None:
     both.act(both.alert(ticket).pk, Say, text="hello")
     both.go()
     assert len(both.notes(ticket)) == 2
-    assert ["Doing" in call.error or "Nowhere" in call.error for call in both.calls(status="dead")] == [True, True]
+    assert ["Doing" in str(call.error) or "Nowhere" in str(call.error) for call in both.calls(status="dead")] == [
+        True,
+        True,
+    ]
 
 
 def test_unexplained_rejection_of_one_ticket_blocks_no_other(both: HaloPair) -> None:
@@ -56,16 +61,16 @@ def test_unexplained_rejection_of_one_ticket_blocks_no_other(both: HaloPair) -> 
     both.act(both.alert(other).pk, Acknowledge)
     both.go(20)
     assert len(both.notes(other)) == 1
-    assert [call.error.split(" (")[0] for call in both.calls(status="dead")] == [
+    assert [str(call.error).split(" (")[0] for call in both.calls(status="dead")] == [
         f"Halo shows no ticket {hidden} to Tocsin"
     ]
     both.look(200)
-    assert (both.alert(hidden).status, both.standing().problem) == ("open", "")
+    assert (both.alert(hidden).status, both.standing().problem) == ("open", NO_REASON)
     # A token that is taken for nothing is another matter.
     both.server.api.fault = lambda method, path: None if path == "/auth/token" else EXPIRED
     both.act(both.alert(other).pk, Assign)
     both.go(400)
-    assert both.standing().problem.startswith("Halo refuses Tocsin's token when asked to write a note (401).")
+    assert str(both.standing().problem).startswith("Halo rejected Tocsin's token when asked to write a note (401).")
 
 
 def test_expired_secret_stops_calls_with_one_error_until_replaced(both: HaloPair) -> None:
@@ -74,7 +79,7 @@ def test_expired_secret_stops_calls_with_one_error_until_replaced(both: HaloPair
     both.halo.tokens.clear()
     both.act(both.alert(ticket).pk, Acknowledge)
     both.go()
-    assert "does not accept the client id and secret" in both.standing().problem
+    assert both.standing().problem == joined(reasons.CREDENTIALS_REJECTED(), reasons.COPY_CREDENTIALS(), separator=" ")
     asked = len(both.server.api.requests)
     both.go(600)
     assert len(both.server.api.requests) == asked
@@ -94,7 +99,7 @@ def test_a_lost_right_and_a_token_that_ended_early(both: HaloPair) -> None:
     both.act(both.alert(ticket).pk, Assign)
     both.go()
     (dead,) = both.calls(status=CallStatus.DEAD)
-    assert dead.error.startswith("Halo does not let Tocsin write a note (403). It does not say why.")
+    assert str(dead.error).startswith("Halo does not let Tocsin write a note (403). It does not say why.")
 
 
 @pytest.mark.parametrize("body", [{"error": "Not now"}, {"Message": "Not now"}, "Not now"])
@@ -106,7 +111,7 @@ def test_error_body_with_success_status_is_a_failure(both: HaloPair, body: objec
     both.act(both.alert(ticket).pk, Acknowledge)
     both.go()
     (dead,) = both.calls(status=CallStatus.DEAD)
-    assert dead.error == "Halo refused to write a note (200). It said: Not now"
+    assert str(dead.error) == "Halo refused to write a note (200). Halo said: Not now."
 
 
 def test_resent_write_uses_the_current_name_of_renamed_status(both: HaloPair) -> None:

@@ -20,6 +20,7 @@ from tocsin.inbound.body_compression import decompress
 from tocsin.inbound.models import Integration
 from tocsin.outbound.connectors.haloitsm import client
 from tocsin.outbound.halo_sync import poller
+from tocsin.outbound.halo_sync.reasons import CHANGED_SINCE_CREATION
 
 IN_PROGRESS, ACTION_REQUIRED, RESOLVED, CLOSED = 2, 3, 8, 9
 
@@ -62,7 +63,7 @@ def test_ticket_first_seen_after_changes_opens_with_current_state(pulled: HaloPa
     assert alert.source_status == {IN_PROGRESS: "In Progress", RESOLVED: "Resolved"}[status]
     opened, updated = pulled.inbox(source_id=str(ticket))
     assert (opened.status, updated.status) == ("Mapped Opened", "Mapped Updated")
-    said = "created since the last look, and moved on before this one: it is taken in as it was created"
+    said = str(CHANGED_SINCE_CREATION())
     assert said in opened.verdict["notes"]
     assert json.loads(decompress(opened.raw))["message"] == said
     # Once.

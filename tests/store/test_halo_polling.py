@@ -14,8 +14,9 @@ from tocsin.alerts.commands import Acknowledge, Assign
 from tocsin.alerts.commands import Reply as Say
 from tocsin.alerts.models import AlertEvent
 from tocsin.core.db import database as connections
+from tocsin.core.reasons import NO_REASON
 from tocsin.outbound.connectors.haloitsm import client
-from tocsin.outbound.halo_sync import notes, poller
+from tocsin.outbound.halo_sync import notes, poller, reasons
 from tocsin.outbound.states import CallStatus
 
 
@@ -95,7 +96,7 @@ def test_future_dates_and_hidden_notes_hide_no_other_change(both: HaloPair) -> N
     both.look(400)
     before = both.standing()
     assert both.alert(other).status == "open"
-    assert "Halo does not let Tocsin read what was done on ticket" in before.poll_error
+    assert "Halo does not let Tocsin read the actions of ticket" in str(before.poll_error)
     both.halo.change_ticket(other, {"summary": "third"}, DESK_AGENT)
     both.halo.delete(ticket, DESK_AGENT)
     both.look(600)
@@ -129,7 +130,7 @@ def test_ticket_merged_into_another_merges_its_alert(both: HaloPair) -> None:
     # There is no alert to become part of: it needs nobody any more.
     assert over.status == "cancelled"
     last = AlertEvent.objects.filter(alert=over.pk).latest("pk")
-    assert f"ticket {orphan} was merged into {elsewhere} in Halo" in last.reason
+    assert f"ticket {orphan} was merged into {elsewhere} in Halo" in str(last.reason)
     both.look(400)
     both.go()
     assert (both.alert(child).status, both.alert(parent).status) == ("merged", "open")
@@ -153,14 +154,14 @@ def test_pull_mode_imports_tickets_every_30_seconds_without_webhooks(
         both.go(62)
         assert poller.poll(both.directory, lambda: both.now)
         assert "replied" in both.story(alert.pk)
-        assert both.notes(ticket) == ["Alice Andersson took this at 09:15 UTC."]
+        assert both.notes(ticket) == ["Alice Andersson assigned this to themselves at 09:15 UTC."]
         both.halo.change_ticket(ticket, {"agent_id": DESK_AGENT, "status_id": 9}, DESK_AGENT)
         both.go(93)
         assert poller.poll(both.directory, lambda: both.now)
         assert both.alert(ticket).status == "closed"
         # No webhook is asked about, and none is missed.
         assert not [path for _method, path in both.server.api.requests if "Webhook" in path]
-        assert both.standing().webhook_problem == ""
+        assert both.standing().webhook_problem == NO_REASON
 
 
 def test_failing_poll_is_visible_to_users(database: str, now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,7 +175,7 @@ def test_failing_poll_is_visible_to_users(database: str, now: datetime, monkeypa
         monkeypatch.setattr(poller.PollRun, "run", broken)
         both.go(31)
         assert poller.poll(both.directory, lambda: both.now)
-        assert both.standing().poll_error == "Something in it could not be understood; the log says what."
+        assert both.standing().poll_error == reasons.NOT_UNDERSTOOD()
 
 
 def test_long_poll_keeps_its_lease(both: HaloPair) -> None:
@@ -260,7 +261,7 @@ def test_failed_halo_poll_is_retried_soon_and_recovers(
         both.connect(pull=True)
         both.server.api.fault = lambda method, path: EXPIRED
         both.look(31)
-        assert both.standing().problem.startswith("Halo refuses")
+        assert str(both.standing().problem).startswith("Halo refused")
         ticket = both.halo.create_ticket({"summary": "VPN down"}, DESK_AGENT)["id"]
         both.server.api.fault = lambda method, path: None
         both.seconds = 300
@@ -269,4 +270,4 @@ def test_failed_halo_poll_is_retried_soon_and_recovers(
         assert poller.poll(both.directory, lambda: both.now)
         assert both.alert(ticket).status == "open"
         standing = both.standing()
-        assert (standing.problem, standing.blocked_until, standing.poll_error) == ("", None, "")
+        assert (standing.problem, standing.blocked_until, standing.poll_error) == (NO_REASON, None, NO_REASON)

@@ -102,7 +102,7 @@ def test_failed_ticket_creation_succeeds_once_after_recovery(both: HaloPair, mon
     both.act(first, Acknowledge)
     both.go()
     assert [(call.action, call.status) for call in both.calls()] == [("create", "dead"), ("write", "dead")]
-    assert both.calls()[0].error.startswith('Halo has no ticket type "Fault"')
+    assert str(both.calls()[0].error).startswith('Halo has no ticket type "Fault"')
     # Somebody chooses another: it is made with that, and what waited is written on it.
     both.change(create_ticket={"on": ["opened"], "ticket_type": "Incident"})
     both.go()

@@ -15,6 +15,7 @@ from tocsin.alerts.commands import Reply as Say
 from tocsin.alerts.models import AlertEvent
 from tocsin.alerts.states import Priority
 from tocsin.core.db import database as store
+from tocsin.core.reasons import NO_REASON
 from tocsin.inbound.admin import commands as integrations
 from tocsin.inbound.models import Integration
 from tocsin.inbound.processing.drain import drain
@@ -40,9 +41,9 @@ def test_commands_appear_on_the_ticket_as_private_notes(both: HaloPair) -> None:
     both.go()
     assert both.notes(ticket) == [
         "Alice Andersson acknowledged this at 09:15 UTC.",
-        "Alice Andersson took this at 09:15 UTC.",
+        "Alice Andersson assigned this to themselves at 09:15 UTC.",
         "Alice Andersson: Looking &lt;at&gt; it",
-        "Alice Andersson put this on hold at 09:15 UTC, until 10:15 UTC.",
+        "Alice Andersson snoozed this at 09:15 UTC, until 10:15 UTC.",
         "Alice Andersson closed the alert at 09:15 UTC. Router restarted.",
     ]
     assert {(one["hiddenfromuser"], one["sendemail"]) for one in both.halo.actions} == {(True, False)}
@@ -63,10 +64,10 @@ def test_note_added_to_a_command_appears_on_the_ticket(both: HaloPair) -> None:
     both.go()
     assert both.notes(ticket) == [
         "Alice Andersson acknowledged this at 09:15 UTC. On it.",
-        "Alice Andersson took this at 09:15 UTC. From home.",
-        "Alice Andersson put this on hold at 09:15 UTC, until 10:15 UTC. Waiting for the vendor.",
-        "Alice Andersson ended the hold at 09:15 UTC. They called.",
-        "Alice Andersson gave this back at 09:15 UTC: nobody has it. My shift is over.",
+        "Alice Andersson assigned this to themselves at 09:15 UTC. From home.",
+        "Alice Andersson snoozed this at 09:15 UTC, until 10:15 UTC. Waiting for the vendor.",
+        "Alice Andersson ended the snooze at 09:15 UTC. They called.",
+        "Alice Andersson unassigned this at 09:15 UTC. My shift is over.",
     ]
 
 
@@ -111,7 +112,7 @@ def test_enabled_status_and_agent_sync_assigns_before_closing(both: HaloPair) ->
     both.go()
     assert (both.halo.tickets[second]["agent_id"], both.halo.tickets[second]["status_id"]) == (8, 9)
     assert both.notes(second) == ["Done by Bob Brown"]
-    assert "because Halo closes no ticket without an agent" in both.calls()[-1].result
+    assert "because Halo closes no ticket without an agent" in str(both.calls()[-1].result)
     assert (both.alert(first).status, both.alert(first).owner_id) == ("assigned", both.users["alice"].pk)
 
 
@@ -190,7 +191,7 @@ def test_hour_long_halo_outage_loses_nothing_and_keeps_order(both: HaloPair) -> 
     both.act(alert, Assign)
     for minute in range(1, 61):
         both.go(minute * 60)
-    assert "504" in both.standing().last_transient_error
+    assert "504" in str(both.standing().last_transient_error)
     assert [call.status for call in both.calls()] == [CallStatus.QUEUED, CallStatus.QUEUED]
     both.look()
     with store.transaction() as connection:
@@ -203,7 +204,7 @@ def test_hour_long_halo_outage_loses_nothing_and_keeps_order(both: HaloPair) -> 
     both.server.api.fault = lambda method, path: None
     both.go(3600 + 301)
     assert [note.split(" at ")[0] for note in both.notes(ticket)] == [
-        "Alice Andersson acknowledged this", "Alice Andersson took this",
+        "Alice Andersson acknowledged this", "Alice Andersson assigned this to themselves",
     ]  # fmt: skip
     # After an outage Tocsin looks at once.
     assert both.standing().next_poll_at <= both.now
@@ -238,14 +239,14 @@ def test_message_is_decided_without_halo_when_lookup_is_unavailable(both: HaloPa
     both.halo.client_secret = "another"
     both.halo.tokens.clear()
     said, asked = reason_of_a_ticket()
-    assert said.endswith("; decided without asking Halo, which refuses Tocsin until somebody acts")
+    assert said.endswith("; decided without asking Halo, which rejects Tocsin until somebody acts")
     assert asked > 0
     # From then on the bar holds, and the message does not wait for it either.
-    assert "does not accept the client id and secret" in both.standing().problem
+    assert "rejected the client ID and secret" in str(both.standing().problem)
     assert reason_of_a_ticket() == (said.replace(str(both.inbox()[-2].source_id), both.inbox()[-1].source_id), 0)
     both.change(client_secret="another")
     both.server.api.fault = lambda method, path: FakeResponse(429, None, {"Retry-After": "90"})
-    assert reason_of_a_ticket()[0].endswith("; decided without asking Halo, which asks for patience")
+    assert reason_of_a_ticket()[0].endswith("; decided without asking Halo, which is rate-limiting Tocsin")
     assert reason_of_a_ticket()[1] == 0
     both.seconds += 120
     # A short patience is waited for.
@@ -264,7 +265,7 @@ def test_message_is_decided_without_halo_when_lookup_is_unavailable(both: HaloPa
     both.server.api.fault = lambda method, path: None
     both.seconds += 60
     assert "decided without" not in reason_of_a_ticket()[0]
-    assert (both.standing().failures, both.standing().last_transient_error) == (0, "")
+    assert (both.standing().failures, both.standing().last_transient_error) == (0, NO_REASON)
     # Nobody asks at all: after ten seconds it is decided all the same, and says so.
     both.halo.create_ticket({"summary": "Nobody asks"}, DESK_AGENT)
     both.server.hooks.run()

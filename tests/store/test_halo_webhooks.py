@@ -13,12 +13,13 @@ from tests.support.halo_pair import HaloPair, halo_pair
 from tests.support.outbox_harness import allow_loopback
 from tests.support.people import ACTOR
 from tocsin.core.ids import uuid7
+from tocsin.core.reasons import NO_REASON
 from tocsin.inbound.admin import commands as integrations
 from tocsin.inbound.admin import secrets
 from tocsin.inbound.models import Integration
 from tocsin.outbound.connectors.haloitsm import client
 from tocsin.outbound.connectors.interfaces import IntegrationAccount, RecordedClient
-from tocsin.outbound.halo_sync import halo_commands, poller, webhook_setup
+from tocsin.outbound.halo_sync import halo_commands, poller, reasons, webhook_setup
 
 
 def test_failed_webhook_setup_keeps_the_existing_webhook(both: HaloPair) -> None:
@@ -37,11 +38,11 @@ def test_failed_webhook_setup_keeps_the_existing_webhook(both: HaloPair) -> None
             client.HaloClient(account), line, both.now, webhook_setup.DesiredWebhook(url), wait=waits
         )
 
-    assert set_up().problem == ""
+    assert set_up().problem == NO_REASON
     # What arrived before says nothing of this test.
     both.server.hooks.deliver = lambda hook, content: (502, "Bad Gateway")
     done = set_up()
-    assert "did not arrive" in done.problem
+    assert "did not arrive" in str(done.problem)
     assert list(both.halo.webhooks) == ["hook"]
     assert {name: both.halo.webhooks["hook"][name] for name in before} == before
 
@@ -79,18 +80,18 @@ def test_each_inbound_halo_integration_has_a_monitored_webhook(
         first, second = both.halo.webhooks.values()
         assert (first["url"], second["url"]) == (secrets.url_of(both.inbound), secrets.url_of(other))
         both.look(200)
-        assert both.standing().webhook_problem == ""
+        assert both.standing().webhook_problem == NO_REASON
         # Halo switches the first off, although the second was set up last.
         first["active"] = False
         first["last_status"] = 502
         both.look(400)
-        assert both.standing().webhook_problem == (
-            "HaloITSM: Halo has switched the webhook off. Its last delivery was answered 502. "
-            "Set it up again, or switch it on in Halo."
+        assert str(both.standing().webhook_problem) == (
+            "HaloITSM: Halo has disabled the webhook. Its last delivery was answered 502. "
+            "Set it up again, or enable it in Halo."
         )
         assert not _set_up(both, both.inbound).problem
         both.look(600)
-        assert both.standing().webhook_problem == ""
+        assert both.standing().webhook_problem == NO_REASON
         # The URL is made anew: the webhook that is there gets it, and stays one.
         before = first["id"]
         secrets.rotate_token(other, actor=ACTOR, now=both.now)
@@ -101,17 +102,19 @@ def test_each_inbound_halo_integration_has_a_monitored_webhook(
         ]  # fmt: skip
         secrets.rotate_token(other, actor=ACTOR, now=both.now)
         done = _set_up(both, other)
-        assert "gave it the new address" in done.steps[0]
+        assert done.steps[0] == reasons.WEBHOOK_URL_CHANGED()
         assert [hook["id"] for hook in both.halo.webhooks.values()] == [before, second["id"]]
         # Without the right to change it, the webhook's old address is said.
         secrets.rotate_token(other, actor=ACTOR, now=both.now)
         both.server.api.fault = lambda method, path: FORBIDDEN if (method, path) == ("POST", "/api/Webhook") else None
         both.look(800)
-        assert "Field service: The webhook in Halo still has the old address" in both.standing().webhook_problem
+        assert "Field service: The webhook in Halo still has the old URL" in str(both.standing().webhook_problem)
         both.server.api.fault = lambda method, path: None
         del both.halo.webhooks[second["id"]]
         both.look(1000)
-        assert both.standing().webhook_problem == "Field service: The webhook is not in Halo any more: set it up again."
+        assert both.standing().webhook_problem == reasons.WEBHOOK_OF(
+            integration="Field service", problem=reasons.WEBHOOK_DELETED()
+        )
 
 
 def test_silent_webhook_is_reported_until_it_delivers(both: HaloPair) -> None:
@@ -119,18 +122,18 @@ def test_silent_webhook_is_reported_until_it_delivers(both: HaloPair) -> None:
     both.halo.create_ticket({"summary": "One"}, DESK_AGENT)
     both.look(200)
     both.look(400)
-    assert both.standing().webhook_problem == ""
+    assert both.standing().webhook_problem == NO_REASON
     # An hour later the next ticket: in between nothing came by webhook either.
     both.seconds = 4000
     both.halo.create_ticket({"summary": "Two"}, DESK_AGENT)
     both.look(4000)
-    assert both.standing().webhook_problem.startswith("Changes are found by reconciliation that no webhook told of")
+    assert both.standing().webhook_problem == reasons.WEBHOOK_SILENT()
     both.look(4200)
     assert both.standing().webhook_problem
     both.server.hooks.should_lose = lambda happened: False
     both.log("Three")
     both.look(4400)
-    assert both.standing().webhook_problem == ""
+    assert both.standing().webhook_problem == NO_REASON
 
 
 def test_halos_webhook_test_needs_no_user(both: HaloPair) -> None:

@@ -125,8 +125,8 @@ def test_api_key_comes_from_file_or_standard_input(capsys: pytest.CaptureFixture
 @pytest.mark.parametrize(
     ("key", "base", "said"),
     [
-        ("wrong", "", "Opsgenie does not know this key. Make one under Settings"),
-        ("two words", "", "This is no API key"),
+        ("wrong", "", "Opsgenie does not know this key. Create one under Settings"),
+        ("two words", "", "This is not an API key"),
         (opsgenie.KEY, "ftp://x", "is not a valid URL"),
         (opsgenie.KEY, "http://127.0.0.1:1", "does not answer"),
         (opsgenie.KEY, "/elsewhere", "Opsgenie has nothing at /elsewhere/v2/users. Is http"),
@@ -177,8 +177,8 @@ def test_rate_limited_account_is_awaited_and_missing_permissions_reported(
         status, out, err = answer(capsys, "import", "opsgenie", "--api-base", double.url)
     assert status == 0, err
     assert waits == [7, 4, 8]
-    assert "going on in 7 s" in err
-    assert "v2/integrations: was not read. Opsgenie does not let this key read /v2/integrations." in err
+    assert "retrying in 7 s" in err
+    assert "v2/integrations: not read. Opsgenie does not let this key read /v2/integrations." in err
     assert "username: alice" in out
 
 
@@ -190,10 +190,10 @@ def test_truncated_response_is_distinguished_from_wrong_address(
         double.refusals = [Response(200, b'{"data": [{"id": "1", "usern')]
         status, out, err = answer(capsys, "import", "opsgenie", "--api-base", double.url)
         assert (status, out) == (1, "")
-        assert "Opsgenie's answer at v2/users ended too soon. Try again" in err
+        assert "Opsgenie's response at v2/users ended too soon. Try again" in err
         double.refusals = [Response(200, b"<html>")]
         _, _, err = answer(capsys, "import", "opsgenie", "--api-base", double.url)
-    assert "answered something else than JSON at v2/users. Is http" in err
+    assert "did not answer with JSON at v2/users. Is http" in err
 
 
 def test_next_page_link_to_another_host_is_not_followed(

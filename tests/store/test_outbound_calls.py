@@ -20,7 +20,8 @@ from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.core.db import database
 from tocsin.core.db import database as connections
 from tocsin.core.errors import Rejected
-from tocsin.outbound import commands, health
+from tocsin.core.reasons import NO_REASON, as_reason
+from tocsin.outbound import commands, health, reasons
 from tocsin.outbound.delivery import calls, dispatcher, results
 from tocsin.outbound.delivery.queue import NewCall, queue
 from tocsin.outbound.models import Call, Exchange
@@ -55,7 +56,7 @@ def test_calls_of_one_key_leave_in_order_without_blocking_others(at: OutboundHar
         queue(
             connection,
             [
-                NewCall(pager.pk, key, "call", "said", content={"values": {"n": n}})
+                NewCall(pager.pk, key, "call", as_reason("said"), content={"values": {"n": n}})
                 for key, n in (("a", "a0"), ("a", "a1"), ("b", "b0"), ("a", "a2"))
             ],
             at.now,
@@ -76,8 +77,8 @@ def test_permanently_failing_call_becomes_a_dead_letter_and_is_resendable(
     at.go()
     first, second = at.calls()
     assert first.status == second.status == CallStatus.DEAD
-    assert "It answered 422" in first.error
-    assert "no such service" in first.error
+    assert "The server answered 422; expected is 200-299." in str(first.error)
+    assert "no such service" in str(first.error)
     other.answering = lambda request: Response(200)
     commands.send_again(first, actor=ACTOR, now=at.now)
     with pytest.raises(Rejected):
@@ -96,7 +97,9 @@ def test_rate_limit_pauses_all_calls_without_counting_attempts(at: OutboundHarne
     # The rate's burst at most, and then nobody asks any more; whoever looks hears what is waited for.
     assert 1 <= before <= 10
     with database.transaction() as connection:
-        assert [one.text for one in health.find_problems(connection)] == ["Pager: It asks for patience (429). 12 wait."]
+        assert [str(one.reason) for one in health.find_problems(connection)] == [
+            "Pager: The server is rate-limiting Tocsin (429). 12 calls are waiting."
+        ]
     other.answering = lambda request: Response(200)
     at.go(39)
     assert len(other.requests) == before
@@ -112,7 +115,7 @@ def test_outage_is_probed_by_one_call_until_recovery(at: OutboundHarness, other:
     at.go()
     opened_at = len(other.requests)
     assert at.standing(pager).open_until is not None
-    assert "503" in at.standing(pager).last_transient_error
+    assert at.standing(pager).last_transient_error == reasons.SERVER_ERROR(status=503)
     for minute in range(1, 61):
         at.go(minute * 60)
     tries = len(other.requests) - opened_at
@@ -132,7 +135,7 @@ def test_after_a_day_without_success_a_call_is_given_up(at: OutboundHarness, oth
         at.go(hour * 3600)
     (call,) = at.calls()
     assert call.status == CallStatus.DEAD
-    assert "503" in call.error
+    assert call.error == reasons.SERVER_ERROR(status=503)
 
 
 def test_refused_credentials_stop_all_calls_until_a_person_enters_others(
@@ -147,12 +150,12 @@ def test_refused_credentials_stop_all_calls_until_a_person_enters_others(
     at.go()
     asked = len(other.requests)
     assert asked <= 3
-    assert "refused the credentials" in at.standing(pager).problem
+    assert "rejected the credentials" in str(at.standing(pager).problem)
     at.go(1800)
     assert len(other.requests) == asked
     spec = {**commands.outbound_spec(pager), "token": "right-token"}
     commands.save_outbound(spec, existing=pager, actor=ACTOR, now=at.now)
-    assert at.standing(pager).problem == ""
+    assert at.standing(pager).problem == NO_REASON
     at.go()
     assert {call.status for call in at.calls()} == {CallStatus.SENT}
     kept = json.dumps(list(Exchange.objects.values("url", "request", "response", "error")))
@@ -202,8 +205,8 @@ def test_templated_call_is_signed_and_captures_a_response_field(
         digest = hmac.new(b"a signing secret", request.body, hashlib.sha256).hexdigest()
         assert request.headers["x-tocsin-signature"] == f"sha256={digest}"
         assert Alert.objects.get(pk=alert).custom == {"jira_key": "77"}
-        assert AlertEvent.objects.filter(alert=alert, reason_data__icontains="jira key 77").exists()
-        assert Call.objects.get().result == "Answered 201."
+        assert AlertEvent.objects.filter(alert=alert, reason_data__icontains="jira key").exists()
+        assert Call.objects.get().result == reasons.ANSWERED(status=201)
 
 
 @pytest.mark.parametrize(
@@ -227,8 +230,8 @@ def test_each_authentication_type_works_without_logging_secrets(
     at.queue(pager, "b")
     at.go()
     kept = json.dumps(list(Exchange.objects.values("url", "request", "response", "error")))
-    errors = [call.error for call in at.calls()]
-    assert "It answered 400" in errors[-1]
+    errors = [str(call.error) for call in at.calls()]
+    assert "The server answered 400" in errors[-1]
     assert value.split()[-1] not in kept + str(errors)
 
 
@@ -259,12 +262,12 @@ def test_oauth_token_is_cached_and_renewed_after_early_expiry(at: OutboundHarnes
     at.queue(pager, "a")
     at.go()
     assert {call.status for call in at.calls()} == {CallStatus.SENT}
-    assert at.standing(pager).problem == ""
+    assert at.standing(pager).problem == NO_REASON
     # Refused in both ways: one sentence with the server's own words.
     other.answering = lambda request: Response(401, b'{"error": "invalid_client", "error_description": "expired"}')
     at.queue(pager, "a")
     at.go()
-    assert "refused the credentials (401, invalid_client: expired)" in at.standing(pager).problem
+    assert "rejected the credentials (401, invalid_client: expired)" in str(at.standing(pager).problem)
     kept = json.dumps(list(Exchange.objects.values("url", "request", "response", "error")))
     assert "token-0" not in kept
     assert "c-secret" not in kept
@@ -274,7 +277,7 @@ def test_missing_captured_field_is_reported(at: OutboundHarness, other: HttpDoub
     other.answering = lambda request: Response(200, b'{"key": null}')
     at.queue(at.integration(url=other.url, capture={"jira_key": "data^key"}), "a")
     at.go()
-    assert at.calls()[0].result == "Answered 200. It has no data^key to capture."
+    assert str(at.calls()[0].result) == "Answered 200. The response has no data^key to capture."
 
 
 def test_settings_that_cannot_be_used_are_refused_by_name(at: OutboundHarness) -> None:
@@ -297,7 +300,7 @@ def test_settings_that_cannot_be_used_are_refused_by_name(at: OutboundHarness) -
         assert place in refused.value.fields
     with pytest.raises(Rejected) as refused:
         at.integration(url="https://x", auth="oauth2", client_id="x", client_secret="x")
-    assert refused.value.fields == {"token_url": "token_url: is needed."}
+    assert refused.value.fields == {"token_url": "token_url: is required."}
 
 
 @pytest.mark.parametrize(
@@ -315,14 +318,14 @@ def test_required_secret_can_be_neither_omitted_nor_emptied(
 ) -> None:
     with pytest.raises(Rejected) as refused:
         at.integration(**spec)
-    assert refused.value.fields == {secret: f"{secret}: is needed."}
+    assert refused.value.fields == {secret: f"{secret}: is required."}
     made = at.integration(**spec, **{secret: "hush"})
     for empty in ("", "  "):
         with pytest.raises(Rejected) as refused:
             commands.save_outbound(
                 {**commands.outbound_spec(made), secret: empty}, existing=made, actor=ACTOR, now=at.now
             )
-        assert refused.value.fields == {secret: f"{secret}: is needed."}
+        assert refused.value.fields == {secret: f"{secret}: is required."}
     commands.save_outbound(commands.outbound_spec(made), existing=made, actor=ACTOR, now=at.now)
     assert commands.outbound_spec(made, with_secrets=True)[secret] == "hush"
 

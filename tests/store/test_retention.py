@@ -13,6 +13,7 @@ from tocsin.alerts.models import Alert
 from tocsin.configure.models import ImportRun
 from tocsin.core.config import settings_store
 from tocsin.core.ids import uuid7
+from tocsin.importers.reasons import EXPIRED
 from tocsin.notify.models import Delivery, Notification, SandboxMessage
 from tocsin.operate import retention
 from tocsin.outbound.models import Call, Exchange, OutboundIntegration
@@ -141,5 +142,5 @@ def test_import_data_expires_visibly_after_a_week(now: datetime) -> None:
     retention.run_once(now)
     old, young, applied = (ImportRun.objects.get(pk=one.pk) for one in (old, young, applied))
     assert (old.state, old.configuration, old.plan) == ("failed", "", [])
-    assert old.problem == "It was not applied for a week, and what was read is removed. Read it again."
+    assert old.problem == EXPIRED()
     assert (young.state, young.configuration, applied.state) == ("ready", "encrypted", "applied")

@@ -10,6 +10,7 @@ from typing import Any
 
 from tests.support.people import ACTOR
 from tocsin.core.db import database
+from tocsin.core.reasons import as_reason
 from tocsin.outbound import commands
 from tocsin.outbound.delivery.dispatcher import CallDispatcher
 from tocsin.outbound.delivery.queue import NewCall, queue
@@ -35,7 +36,13 @@ class OutboundHarness:
     def queue(self, integration: OutboundIntegration, *keys: str, **values: Any) -> list[int]:
         """One call for each key, in their order."""
         calls = [
-            NewCall(integration.pk, key, "call", f"Call {number} of {key}", content={"values": {"n": number, **values}})
+            NewCall(
+                integration.pk,
+                key,
+                "call",
+                as_reason(f"Call {number} of {key}"),
+                content={"values": {"n": number, **values}},
+            )
             for number, key in enumerate(keys)
         ]
         with database.transaction() as connection:
@@ -70,7 +77,7 @@ def turn(box: CallDispatcher) -> bool:
 
 
 def _standing() -> list[tuple[object, ...]]:
-    return list(Call.objects.order_by("pk").values_list("status", "attempts", "due_at", "error"))
+    return list(Call.objects.order_by("pk").values_list("status", "attempts", "due_at", "error_code"))
 
 
 @contextmanager

@@ -19,6 +19,8 @@ from tests.web.conftest import Company
 from tocsin.access.models import AuditEntry
 from tocsin.configure.models import ImportRun, ImportState
 from tocsin.core.db import database
+from tocsin.core.db.stored_reason import reason_of_json
+from tocsin.core.reasons import NO_REASON
 from tocsin.core.runtime import clock
 from tocsin.importers import import_runs
 from tocsin.people.models import User
@@ -70,7 +72,7 @@ def test_account_is_imported_previewed_applied_without_keeping_its_key(
     assert "+4179" not in row, "numbers of people are encrypted"
     admin.post(f"/import/{run.pk}/apply")
     run = done()
-    assert (run.state, run.problem, run.configuration) == (ImportState.APPLIED, "", "")
+    assert (run.state, run.problem, run.configuration) == (ImportState.APPLIED, NO_REASON, "")
     assert User.objects.filter(email="carol@example.org").exists()
     assert AuditEntry.objects.filter(action="begin_import", actor_id=company.admin.pk).exists()
     assert "It is applied." in text_of(admin)
@@ -94,7 +96,7 @@ def test_unreadable_account_is_reported_at_field_or_run(
     admin = browser_of(company.admin)
     for field, given, said in (
         ("key", {"product": "opsgenie"}, "There is no API key."),
-        ("api_base", {"product": "grafana-oncall", "key": "k"}, "has an address of its own"),
+        ("api_base", {"product": "grafana-oncall", "key": "k"}, "has its own address"),
         (
             "api_base",
             {"product": "opsgenie", "key": "k", "api_base": "ftp://x"},
@@ -120,7 +122,7 @@ def test_import_of_stopped_server_is_reported_and_can_be_restarted(
     ImportRun.objects.create(
         product="opsgenie", source="x", started_by="a", started_at=at, beat_at=at, state=ImportState.READING
     )
-    assert "It was interrupted" in text_of(admin)
+    assert "The import was interrupted" in text_of(admin)
     export = SimpleUploadedFile("export.json", json.dumps(opsgenie.documents()).encode())
     assert admin.post("/import/", {"product": "opsgenie", "file": export}).status_code == 302
     assert done().state == ImportState.READY
@@ -169,7 +171,7 @@ def test_invalid_configuration_is_shown_with_reasons_and_not_applicable(
     admin.post("/import/", {"product": "opsgenie", "file": export})
     run = done()
     assert run.state == ImportState.READY
-    assert any("carol@example.org" in line for line in run.refusals)
+    assert any("carol@example.org" in str(reason_of_json(stored)) for stored in run.refusals)
     shown = text_of(admin)
     assert "It cannot be applied as it is." in shown
     assert f"/import/{run.pk}/apply" not in shown

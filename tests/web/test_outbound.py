@@ -16,8 +16,10 @@ from tests.web.conftest import Company
 from tocsin.access.audit import AuditActor
 from tocsin.alerts.models import Alert
 from tocsin.core.config import environment
+from tocsin.core.reasons import as_reason
 from tocsin.core.runtime import clock
 from tocsin.inbound.admin.commands import save_integration
+from tocsin.outbound.connectors.haloitsm import reasons
 from tocsin.outbound.models import Call, IntegrationStatus, OutboundIntegration, TicketLink
 from tocsin.people.models import User
 
@@ -44,18 +46,18 @@ def test_halo_is_connected_step_by_step(
         admin.post("/outbound/add/haloitsm/", form)
         row = OutboundIntegration.objects.get()
         assert row.settings["base_url"] == server.url
-        assert "does not accept the client id and secret" in said(admin.post(f"/outbound/{row.pk}/test", follow=True))
+        assert "rejected the client ID and secret" in said(admin.post(f"/outbound/{row.pk}/test", follow=True))
         page = said(admin.post(f"/outbound/{row.pk}/edit/", {**form, "client_secret": "halo-demo-secret"}, follow=True))
         assert "halo-demo-secret" not in page
         server.halo.missing_rights = {"webhooks", "Team"}
         page = said(admin.post(f"/outbound/{row.pk}/test", follow=True))
         assert "as Tocsin API" in page
-        assert "Missing: See webhooks" in page
+        assert "Missing: List webhooks" in page
         assert "Missing: Read teams" in page
         page = said(admin.post(f"/outbound/{row.pk}/connect", {"integration": company.halo.pk}, follow=True))
         assert "writes back by Halo" in page
         page = said(admin.post(f"/outbound/{row.pk}/webhook", {"integration": company.halo.pk}))
-        assert "does not let Tocsin see its webhooks" in page
+        assert "does not let Tocsin list its webhooks" in page
         assert "Payload URL" in page
         server.halo.missing_rights = set()
         page = said(admin.post(f"/outbound/{row.pk}/webhook", {"integration": company.halo.pk}))
@@ -76,7 +78,7 @@ def test_halo_is_connected_step_by_step(
         server.hooks.deliver = lambda hook, body: (502, "Bad Gateway")
         page = said(admin.post(f"/outbound/{row.pk}/webhook", {"integration": company.halo.pk}))
         assert "Halo's test did not arrive" in page
-        assert "taken away again" in page
+        assert "All changes were undone" in page
         assert (server.halo.webhooks, server.halo.notifications) == ({}, {})
         assert "entries of Halo's lists" in said(admin.post(f"/outbound/{row.pk}/refresh", follow=True))
     form = {"acknowledge-note": "on", "close-note": "on", "close-text": "Done", "close-status": "Closed"}
@@ -117,7 +119,7 @@ def test_foreign_alerts_get_tickets_by_setting_or_button(
         assert gone.status_code == 404, "no such integration"
     wrong = admin.post(f"/outbound/{row.pk}/tickets/", {"on": ["exhausted"], "client": "Acme"})
     assert wrong.status_code == 422
-    assert "ive the client's number in Halo" in said(wrong)
+    assert "ust be the number in Halo of the client" in said(wrong)
     assert "create_ticket" not in OutboundIntegration.objects.get().settings
     admin.post(f"/outbound/{row.pk}/tickets/", {"on": ["exhausted"], "client": "12", "summary": "<client>: <subject>"})
     assert OutboundIntegration.objects.get().settings["create_ticket"] == {
@@ -133,7 +135,7 @@ def test_foreign_alerts_get_tickets_by_setting_or_button(
     page = said(responder.get(f"/alerts/{alert}/"))
     assert "It is being made." in page
     assert f"/alerts/{alert}/ticket" not in page
-    assert "or one is being made" in said(responder.post(f"/alerts/{alert}/ticket", follow=True))
+    assert "or one is being created" in said(responder.post(f"/alerts/{alert}/ticket", follow=True))
     TicketLink.objects.update(ticket="20900")
     assert f"{server.url}/ticket?id=20900" in said(responder.get(f"/alerts/{alert}/"))
 
@@ -141,17 +143,15 @@ def test_foreign_alerts_get_tickets_by_setting_or_button(
 def test_what_failed_is_seen_on_home_and_sent_again(company: Company, browser_of: BrowserOf) -> None:
     now = clock.now()
     row = OutboundIntegration.objects.create(name="Halo", kind="haloitsm", created_at=now)
-    IntegrationStatus.objects.create(
-        integration=row, problem="Halo does not accept the client id and secret.", problem_at=now
-    )
+    IntegrationStatus.objects.create(integration=row, problem=reasons.CREDENTIALS_REJECTED(), problem_at=now)
     call = Call.objects.create(
-        integration=row, order_key="a", action="write", description="Alice took this", status="dead", error="No right.",
-        queued_at=now, due_at=now, ticket="20817",
+        integration=row, order_key="a", action="write", description=as_reason("Alice took this"), status="dead",
+        error=as_reason("No right."), queued_at=now, due_at=now, ticket="20817",
     )  # fmt: skip
     admin = browser_of(company.admin)
     home = said(admin.get("/"))
-    assert "Halo does not accept the client id and secret." in home
-    assert "Halo could not do 1 thing" in home
+    assert "Halo rejected the client ID and secret." in home
+    assert "Halo: 1 call failed." in home
     assert "No right." in said(admin.get(f"/outbound/{row.pk}/log/?show=dead"))
     assert "Alice took this" in said(admin.get(f"/outbound/{row.pk}/calls/{call.pk}/"))
     assert browser_of(company.responder).post(f"/outbound/{row.pk}/calls/{call.pk}/send-again").status_code == 403

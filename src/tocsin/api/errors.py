@@ -1,4 +1,4 @@
-"""All API errors in one format: `{"error": code, "detail": text, "fields": {…}}`, with a matching HTTP status.
+"""All API errors in one format, `ERROR_SCHEMA`, with a matching HTTP status.
 
 The text of an internal error is never sent; it is logged under an id that the response contains.
 """
@@ -19,8 +19,11 @@ from django.db import OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, UnreadablePostError
 from ninja.errors import HttpError, ValidationError
 
+from tocsin.api.reasons import render, show_reasons
 from tocsin.core.db import database
 from tocsin.core.errors import Permanent, Rejected, Temporary
+from tocsin.core.reasons import Reason, ReasonType, as_reason, joined
+from tocsin.core.validation.object_reader import AT_PATH
 
 log = logging.getLogger(__name__)
 
@@ -41,21 +44,57 @@ _CONFLICTS = frozenset(
 #: Retry-After while the database is unavailable.
 RETRY_AFTER = timedelta(seconds=5)
 
-_NOT_FOUND = "There is nothing at {path}. The addresses are listed in /api/v1/docs."
-
+_NOT_FOUND = ReasonType("api.no_such_path", "There is nothing at {path}. The addresses are listed in /api/v1/docs.")
+_NO_TOKEN = ReasonType(
+    "api.no_token",
+    "Send a token: `Authorization: Bearer TOKEN`. `tocsin token create`, or POST /api/v1/tokens, creates one.",
+)
+_METHOD_NOT_ALLOWED = ReasonType("api.method_not_allowed", "{method} is not possible here; use {allowed}.")
+_BODY_TOO_LARGE = ReasonType("api.body_too_large", "The body is larger than 5 MiB.")
+_BODY_UNREADABLE = ReasonType("api.body_unreadable", "The body could not be read.")
+_DATABASE_TIMEOUT = ReasonType(
+    "api.database_timeout", "The database did not answer in time. Try again, or ask for less."
+)
+_DATABASE_READ_ONLY = ReasonType("api.database_read_only", "The database takes no writes now. Try again.")
+_DATABASE_UNAVAILABLE = ReasonType("api.database_unavailable", "The database does not answer. Try again.")
+_INTERNAL = ReasonType(
+    "api.internal_error", "Something went wrong in Tocsin, and was logged as {request}. Quote that ID when you ask."
+)
+_INVALID_JSON = ReasonType("api.invalid_json", "{problem}: line {line} column {column}.")
+_NOT_UTF8 = ReasonType("api.not_utf8", "The body is not UTF-8: byte {position} cannot be read.")
+_NESTED_TOO_DEEPLY = ReasonType("api.nested_too_deeply", "The body is nested too deeply.")
+_NOT_A_JSON_NUMBER = ReasonType("api.not_a_json_number", "{name} is not a JSON number.")
+_UNSTORABLE_TEXT = ReasonType("api.unstorable_text", "The text contains a NUL character or half of a surrogate pair.")
+_REQUIRED = ReasonType("api.field_required", "is required")
+_UNKNOWN = ReasonType("api.field_unknown", "is not known here")
+_NEEDS_ZONE = ReasonType("api.needs_time_zone", "needs a time zone, such as 2026-12-25T03:00:00Z")
+_NOT_AN_OBJECT = ReasonType("api.not_an_object", "must be an object")
+_NOT_A_LIST = ReasonType("api.not_a_list", "must be a list")
+_NOT_A_TEXT = ReasonType("api.not_a_text", "must be text")
+_NOT_AN_INTEGER = ReasonType("api.not_an_integer", "must be a whole number")
+_NOT_A_BOOLEAN = ReasonType("api.not_a_boolean", "must be true or false")
 
 #: The schema of every error, for the OpenAPI document.
 ERROR_SCHEMA = {
     "title": "Error",
     "type": "object",
-    "required": ["error", "detail", "fields"],
+    "required": ["error", "detail", "reason_code", "reason_data", "fields"],
     "properties": {
-        "error": {"type": "string", "description": "A code, for programs."},
-        "detail": {"type": "string", "description": "A sentence, for people."},
+        "error": {"type": "string", "description": "A coarse code, for programs. It decides the HTTP status."},
+        "detail": {
+            "type": "string",
+            "description": "A sentence, for people: in the language of Accept-Language, else in English.",
+        },
+        "reason_code": {"type": "string", "description": "The stable code of what `detail` says."},
+        "reason_data": {
+            "type": "object",
+            "additionalProperties": True,
+            "description": "The parameters of what `detail` says, by name.",
+        },
         "fields": {
             "type": "object",
             "additionalProperties": {"type": "string"},
-            "description": "For each field, or the path to it, what is wrong with it.",
+            "description": "For each field, or the path to it, what is wrong with it, in the language of `detail`.",
         },
     },
 }
@@ -71,9 +110,15 @@ def http_status(error: Rejected) -> int:
     return _STATUSES.get(error.code, 400)
 
 
-def error_response(status: int, code: str, detail: str, fields: Mapping[str, str] | None = None) -> HttpResponse:
-    """Return an error response. `fields` maps each field's name or path to a sentence."""
-    body = {"error": code, "detail": detail, "fields": dict(fields or {})}
+def error_response(status: int, code: str, reason: Reason, fields: Mapping[str, Reason] | None = None) -> HttpResponse:
+    """Return an error response. `fields` maps each field's name or path to what is wrong with it."""
+    body = {
+        "error": code,
+        "detail": render(reason),
+        "reason_code": reason.code,
+        "reason_data": reason.data,
+        "fields": show_reasons(fields or {}),
+    }
     response = HttpResponse(msgspec.json.encode(body), status=status, content_type="application/json; charset=utf-8")
     if status == 401:
         response["WWW-Authenticate"] = 'Bearer realm="Tocsin"'
@@ -81,27 +126,27 @@ def error_response(status: int, code: str, detail: str, fields: Mapping[str, str
 
 
 def rejected(_request: HttpRequest, error: Rejected) -> HttpResponse:
-    return error_response(http_status(error), error.code, error.detail, error.fields)
+    return error_response(http_status(error), error.code, error.reason, error.field_reasons)
 
 
 def temporary(_request: HttpRequest, error: Temporary) -> HttpResponse:
-    response = error_response(503, "temporary", error.detail)
+    response = error_response(503, "temporary", error.reason)
     if error.retry_after is not None:
         response["Retry-After"] = str(max(1, int(error.retry_after.total_seconds())))
     return response
 
 
 def permanent(_request: HttpRequest, error: Permanent) -> HttpResponse:
-    return error_response(502, "needs_attention", str(error))
+    return error_response(502, "needs_attention", error.full_reason)
 
 
 def invalid(_request: HttpRequest, error: ValidationError) -> HttpResponse:
-    """Handle parameters or a body that do not match the schema, with a sentence per field."""
-    fields: dict[str, str] = {}
+    """Handle parameters or a body that do not match the schema, with a reason per field."""
+    fields: dict[str, Reason] = {}
     for problem in error.errors:
-        fields.setdefault(_field_path(problem["loc"]), _sentence(problem))
-    detail = "; ".join(f"{path}: {sentence}" for path, sentence in fields.items())
-    return error_response(400, "invalid", detail, fields)
+        fields.setdefault(_field_path(problem["loc"]), _problem(problem))
+    reason = joined(*(AT_PATH(path=path, problem=problem) for path, problem in fields.items()))
+    return error_response(400, "invalid", reason, fields)
 
 
 def http_error(request: HttpRequest, error: HttpError) -> HttpResponse:
@@ -109,21 +154,18 @@ def http_error(request: HttpRequest, error: HttpError) -> HttpResponse:
     if isinstance(error.__cause__, Rejected):
         return rejected(request, error.__cause__)
     if error.status_code == 401:
-        return error_response(
-            401,
-            "not_authenticated",
-            "Send a token: `Authorization: Bearer TOKEN`. `tocsin token create`, or POST /api/v1/tokens, makes one.",
-        )
-    return error_response(error.status_code, "invalid" if error.status_code < 500 else "internal", error.message)
+        return error_response(401, "not_authenticated", _NO_TOKEN())
+    code = "invalid" if error.status_code < 500 else "internal"
+    return error_response(error.status_code, code, as_reason(error.message))
 
 
 def not_found(request: HttpRequest, _error: Http404 | None = None) -> HttpResponse:
-    return error_response(404, "not_found", _NOT_FOUND.format(path=request.path))
+    return error_response(404, "not_found", _NOT_FOUND(path=request.path))
 
 
 def not_allowed(request: HttpRequest, allowed: str) -> HttpResponse:
-    use = " or ".join(allowed.split(", "))
-    response = error_response(405, "method_not_allowed", f"{request.method} is not possible here; use {use}.")
+    reason = _METHOD_NOT_ALLOWED(method=str(request.method), allowed=allowed)
+    response = error_response(405, "method_not_allowed", reason)
     response["Allow"] = allowed
     return response
 
@@ -132,28 +174,22 @@ def unexpected(request: HttpRequest, error: Exception) -> HttpResponse:
     """Handle every other exception: log it once, under the id that the response contains."""
     match error:
         case RequestDataTooBig():
-            return error_response(413, "too_large", "The body is larger than 5 MiB.")
+            return error_response(413, "too_large", _BODY_TOO_LARGE())
         case TooManyFieldsSent() | UnreadablePostError():
-            return error_response(400, "invalid", "The body could not be read.")
+            return error_response(400, "invalid", _BODY_UNREADABLE())
         case OperationalError() | psycopg.OperationalError():
             # The database is down or overloaded, or the statement exceeded its timeout.
             log.error("The database did not answer %s %s.", request.method, request.path, exc_info=error)
-            response = error_response(
-                503, "temporary", "The database did not answer in time. Try again, or ask for less."
-            )
+            response = error_response(503, "temporary", _DATABASE_TIMEOUT())
             response["Retry-After"] = "5"
             return response
     request_id = getattr(request, "id", None) or secrets.token_hex(4)
     if database.is_unavailable(error):
         log.warning("Request %s: the database cannot be used: %s", request_id, error)
-        state = "takes no writes now" if database.is_read_only_error(error) else "does not answer"
-        return temporary(request, Temporary(f"The database {state}. Try again.", RETRY_AFTER))
+        reason = _DATABASE_READ_ONLY() if database.is_read_only_error(error) else _DATABASE_UNAVAILABLE()
+        return temporary(request, Temporary(reason, RETRY_AFTER))
     log.error("Request %s failed: %s %s", request_id, request.method, request.path, exc_info=error)
-    return error_response(
-        500,
-        "internal",
-        f"Something went wrong in Tocsin, and was logged as {request_id}. Quote that number when you ask.",
-    )
+    return error_response(500, "internal", _INTERNAL(request=request_id))
 
 
 def read_json(body: bytes) -> Any:
@@ -161,25 +197,26 @@ def read_json(body: bytes) -> Any:
     try:
         value = json.loads(body.decode(), parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
-        raise Rejected("invalid_json", f"{error.msg}: line {error.lineno} column {error.colno}.") from error
+        reason = _INVALID_JSON(problem=error.msg, line=error.lineno, column=error.colno)
+        raise Rejected("invalid_json", reason) from error
     except UnicodeDecodeError as error:
-        raise Rejected("invalid_json", f"The body is not UTF-8: byte {error.start} cannot be read.") from error
+        raise Rejected("invalid_json", _NOT_UTF8(position=error.start)) from error
     except RecursionError as error:
-        raise Rejected("invalid_json", "The body is nested too deeply.") from error
+        raise Rejected("invalid_json", _NESTED_TOO_DEEPLY()) from error
     if b"\\u" in body or b"\x00" in body:
         _refuse_bad_text(value, "")
     return value
 
 
 def _refuse_constant(name: str) -> Any:
-    raise Rejected("invalid_json", f"{name} is not a JSON number.")
+    raise Rejected("invalid_json", _NOT_A_JSON_NUMBER(name=name))
 
 
 def _refuse_bad_text(value: Any, path: str) -> None:
     match value:
         case str():
             if "\x00" in value or any("\ud800" <= character <= "\udfff" for character in value):
-                raise Rejected("invalid", "The text holds a NUL character or half of a surrogate pair.", path or "body")
+                raise Rejected("invalid", _UNSTORABLE_TEXT(), path or "body")
         case dict():
             for name, item in value.items():
                 _refuse_bad_text(name, path)
@@ -201,22 +238,23 @@ def _field_path(location: tuple[str | int, ...]) -> str:
     return path or "body"
 
 
-def _sentence(problem: Mapping[str, Any]) -> str:
+def _problem(problem: Mapping[str, Any]) -> Reason:
     match problem["type"]:
         case "missing":
-            return "is needed"
+            return _REQUIRED()
         case "extra_forbidden":
-            return "is not known here"
+            return _UNKNOWN()
         case "timezone_aware":
-            return "needs a time zone, such as 2026-12-25T03:00:00Z"
+            return _NEEDS_ZONE()
         case "model_attributes_type" | "model_type" | "dict_type":
-            return "must be an object"
+            return _NOT_AN_OBJECT()
         case "list_type":
-            return "must be a list"
+            return _NOT_A_LIST()
         case "string_type":
-            return "must be text"
+            return _NOT_A_TEXT()
         case "int_type" | "int_parsing" | "int_from_float":
-            return "must be a whole number"
+            return _NOT_AN_INTEGER()
         case "bool_type" | "bool_parsing":
-            return "must be true or false"
-    return str(problem["msg"]).removeprefix("Value error, ")
+            return _NOT_A_BOOLEAN()
+    # Pydantic's own message, which is English.
+    return as_reason(str(problem["msg"]).removeprefix("Value error, "))

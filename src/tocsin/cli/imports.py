@@ -159,7 +159,7 @@ def _documents(product: Product, key: str, api_base: str, export: Path | None, n
     from tocsin.importers.products import fetch
 
     if export is None:
-        return fetch(product, key, api_base, now, lambda text: typer.echo(text, err=True))
+        return fetch(product, key, api_base, now, lambda progress: typer.echo(str(progress), err=True))
     assert product.read_export is not None
     return product.read_export(_read(export))
 

@@ -7,6 +7,9 @@ from enum import StrEnum
 from django.db import models
 from django.db.models import Q
 
+from tocsin.core.db.stored_reason import MAX_CODE_CHARS, named_reason
+from tocsin.core.reasons import Reason
+
 
 class ImportState(StrEnum):
     """The state of an import."""
@@ -29,15 +32,19 @@ class ImportRun(models.Model):
     started_at = models.DateTimeField()
     state = models.TextField()
     #: The current step, and the time of the last sign of life, because the thread may be gone.
-    progress = models.TextField(default="", db_default="")
+    progress_code = models.CharField(max_length=MAX_CODE_CHARS, default="", db_default="")
+    progress_data = models.JSONField(default=dict, db_default={})
+    progress: Reason = named_reason("progress")
     beat_at = models.DateTimeField()
-    #: Why it failed, as a sentence.
-    problem = models.TextField(default="", db_default="")
+    #: Why it failed.
+    problem_code = models.CharField(max_length=MAX_CODE_CHARS, default="", db_default="")
+    problem_data = models.JSONField(default=dict, db_default={})
+    problem: Reason = named_reason("problem")
     #: The encrypted YAML: it contains phone numbers, and possibly senders' keys. Empty once applied.
     configuration = models.TextField(default="", db_default="")
     counts = models.JSONField(default=dict)
     findings = models.JSONField(default=list)
-    #: The lines of the plan, and why it cannot be applied, if so.
+    #: The lines of the plan, and the reasons why it cannot be applied, if so.
     plan = models.JSONField(default=list)
     refusals = models.JSONField(default=list)
 

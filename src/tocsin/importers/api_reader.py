@@ -16,6 +16,8 @@ from urllib.parse import urlencode, urljoin, urlsplit
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.net import egress
 from tocsin.core.net.egress import EgressResponse, HttpClient
+from tocsin.core.reasons import NO_REASON, Reason, as_reason
+from tocsin.importers import reasons
 
 #: The maximum size of a response.
 MAX_RESPONSE_BYTES = 32 * 1024 * 1024
@@ -30,8 +32,8 @@ MAX_ATTEMPTS = 6
 MAX_RETRY_WAIT = timedelta(minutes=2)
 _MAX_KEY_CHARS = 4096
 
-#: Called with a text about what is being read, and how many objects so far.
-type ProgressCallback = Callable[[str], None]
+#: Called with what is being read, and how many objects so far.
+type ProgressCallback = Callable[[Reason], None]
 
 
 @dataclass(slots=True)
@@ -42,7 +44,7 @@ class ApiReader:
     base: str
     headers: Mapping[str, str] = field(repr=False)
     #: The remedy shown when the key is rejected.
-    key_help: str = ""
+    key_help: Reason = NO_REASON
     progress: ProgressCallback = lambda text: None
     sleep: Callable[[float], None] = time.sleep
     _client: HttpClient = field(default_factory=HttpClient, repr=False)
@@ -59,12 +61,12 @@ class ApiReader:
         except ValueError:
             if response.body.lstrip()[:1] in (b"{", b"["):
                 raise Permanent(
-                    f"{self.product}'s answer at {_url_path(path)} ended too soon.",
-                    f"Try again; it had {RESPONSE_TIMEOUT:.0f} seconds and {MAX_RESPONSE_BYTES // 1024**2} MiB.",
+                    reasons.ENDED_TOO_SOON(product=self.product, path=_url_path(path)),
+                    reasons.TRY_AGAIN(timeout=int(RESPONSE_TIMEOUT), size=MAX_RESPONSE_BYTES // 1024**2),
                 ) from None
             raise Permanent(
-                f"{self.product} answered something else than JSON at {_url_path(path)}.",
-                f"Is {self.base} the address of its API?",
+                reasons.NOT_JSON(product=self.product, path=_url_path(path)),
+                reasons.CHECK_API_BASE(base=self.base),
             ) from None
 
     def get_or_none(self, path: str, **query: object) -> Any:
@@ -82,7 +84,7 @@ class ApiReader:
         url = path if "://" in path else f"{self.base}/{path.lstrip('/')}"
         if urlsplit(urljoin(self.base, url))[:2] != urlsplit(self.base)[:2]:
             # Never send the key to another host named in a response.
-            raise Permanent(f"{self.product} named a page on another host than {self.base}, which is not read.")
+            raise Permanent(reasons.OTHER_HOST(product=self.product, base=self.base))
         parameters = {name: value for name, value in query.items() if value is not None}
         return f"{url}{'&' if '?' in url else '?'}{urlencode(parameters)}" if parameters else url
 
@@ -90,7 +92,7 @@ class ApiReader:
         for attempt in range(1, MAX_ATTEMPTS + 1):
             self._requests += 1
             if self._requests > MAX_REQUESTS:
-                raise Permanent(f"{self.product} has more than {MAX_REQUESTS} objects to read; that is no import.")
+                raise Permanent(reasons.TOO_MANY_OBJECTS(product=self.product, limit=MAX_REQUESTS))
             try:
                 response = self._client.request(
                     "GET", url, headers=self.headers, deadline=RESPONSE_TIMEOUT, max_bytes=MAX_RESPONSE_BYTES
@@ -98,23 +100,26 @@ class ApiReader:
             except Temporary as error:
                 if attempt == MAX_ATTEMPTS:
                     raise
-                self._pause(attempt, None, str(error))
+                self._pause(attempt, None, error.reason)
                 continue
             if response.status == 429 or response.status >= 500:
                 if attempt == MAX_ATTEMPTS:
                     raise Temporary(
-                        f"{self.product} answered {response.status} at {_url_path(url)}, {MAX_ATTEMPTS} "
-                        "times. Try later."
+                        reasons.STILL_FAILING(
+                            product=self.product, status=response.status, path=_url_path(url), attempts=MAX_ATTEMPTS
+                        )
                     )
-                self._pause(attempt, response.retry_after or _reset_after(response), f"{self.product} is busy")
+                self._pause(
+                    attempt, response.retry_after or _reset_after(response), reasons.PRODUCT_BUSY(product=self.product)
+                )
                 continue
             self._check(response, url)
             return response
         raise AssertionError("the last try returns or raises")
 
-    def _pause(self, attempt: int, retry_after: timedelta | None, reason: str) -> None:
+    def _pause(self, attempt: int, retry_after: timedelta | None, problem: Reason) -> None:
         delay = min(retry_after if retry_after is not None else timedelta(seconds=2**attempt), MAX_RETRY_WAIT)
-        self.progress(f"{reason.rstrip('.')}; going on in {max(1, round(delay.total_seconds()))} s")
+        self.progress(reasons.RETRYING(problem=problem, seconds=max(1, round(delay.total_seconds()))))
         self.sleep(delay.total_seconds())
 
     def _check(self, response: EgressResponse, url: str) -> None:
@@ -123,15 +128,25 @@ class ApiReader:
         path = _url_path(url)
         match response.status:
             case 401:
-                raise Permanent(f"{self.product} does not know this key.", self.key_help)
+                raise Permanent(reasons.KEY_UNKNOWN(product=self.product), self.key_help)
             case 402 | 403:
-                raise AccessDenied(f"{self.product} does not let this key read {path}.", self.key_help)
+                raise AccessDenied(reasons.KEY_NOT_ALLOWED(product=self.product, path=path), self.key_help)
             case 404:
-                raise AccessDenied(f"{self.product} has nothing at {path}.", f"Is {self.base} the address of its API?")
+                raise AccessDenied(
+                    reasons.NOTHING_AT_PATH(product=self.product, path=path), reasons.CHECK_API_BASE(base=self.base)
+                )
             case status if 300 <= status < 400:
-                raise Permanent(f"{self.product} sends elsewhere from {path}.", "Give the address of its API itself.")
+                raise Permanent(reasons.REDIRECTED(product=self.product, path=path), reasons.SET_API_ADDRESS())
             case status:
-                raise Permanent(f"{self.product} answered {status} at {path}: {_error_message(response)}.")
+                raise Permanent(
+                    reasons.ANSWERED_ERROR(
+                        product=self.product, status=status, path=path, message=_error_message(response)
+                    )
+                )
+
+
+class InvalidKey(Permanent):
+    """The text is not an API key."""
 
 
 class AccessDenied(Permanent):
@@ -148,12 +163,12 @@ def validate_base_url(text: str, default: str) -> str:
 
 
 def validate_key(text: str) -> str:
-    """The API key from user input. Raises Permanent if it is invalid."""
+    """The API key from user input. Raises InvalidKey if it is invalid."""
     key = text.strip()
     if not key:
-        raise Permanent("There is no API key.")
+        raise InvalidKey(reasons.NO_API_KEY())
     if len(key) > _MAX_KEY_CHARS or any(not 32 < ord(character) < 127 for character in key):
-        raise Permanent("This is no API key: it is too long, or has spaces or other strange characters in it.")
+        raise InvalidKey(reasons.INVALID_API_KEY())
     return key
 
 
@@ -171,17 +186,17 @@ def _url_path(url: str) -> str:
     return (urlsplit(url).path or url)[:200]
 
 
-def _error_message(response: EgressResponse) -> str:
+def _error_message(response: EgressResponse) -> Reason:
     """The API's own error message, truncated."""
     try:
         payload = json.loads(response.body[:10_000])
     except ValueError:
-        return "it does not say why"
+        return reasons.DOES_NOT_SAY_WHY()
     if isinstance(payload, dict):
         for name in ("message", "detail", "error", "errors"):
             message = payload.get(name)
             if isinstance(message, dict):
                 message = message.get("message")
             if message:
-                return " ".join(str(message).split())[:300].rstrip(".")
-    return "it does not say why"
+                return as_reason(" ".join(str(message).split())[:300].rstrip("."))
+    return reasons.DOES_NOT_SAY_WHY()

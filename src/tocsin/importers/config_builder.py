@@ -8,23 +8,34 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from django.utils.translation import gettext_noop
+
+from tocsin.core.reasons import NO_REASON, Reason, Term, as_reason
 from tocsin.core.validation.naming_rules import MAX_LENGTH, name_problem
-from tocsin.importers import zones
+from tocsin.importers import reasons, zones
 from tocsin.importers.json_access import JsonObject
-from tocsin.importers.report import ConvertedConfig, FindingSeverity, ImportFinding, describe_count, list_names
+from tocsin.importers.report import ConvertedConfig, FindingSeverity, ImportFinding, list_names
 
 #: The top-level keys in the order of a file.
 KEYS = ("users", "groups", "schedules", "support_hours", "escalation_policies", "integrations", "maintenance_windows")
 
 _LABELS = {
-    "users": "user",
-    "groups": "group",
-    "schedules": "schedule",
-    "support_hours": "support hours",
-    "escalation_policies": "policy",
-    "integrations": "integration",
-    "maintenance_windows": "maintenance",
+    "users": gettext_noop("user"),
+    "groups": gettext_noop("group"),
+    "schedules": gettext_noop("schedule"),
+    "support_hours": gettext_noop("support hours"),
+    "escalation_policies": gettext_noop("policy"),
+    "integrations": gettext_noop("integration"),
+    "maintenance_windows": gettext_noop("maintenance"),
 }
+
+#: What `kind` of `report_grouped` and `report_kind_omitted` may be, for the catalogue of translations.
+KINDS = (
+    gettext_noop("users"), gettext_noop("integrations"), gettext_noop("services"), gettext_noop("chains"),
+    gettext_noop("escalations"), gettext_noop("heartbeats"), gettext_noop("webhooks"),
+    gettext_noop("workflows"), gettext_noop("alert and notification policies"), gettext_noop("event orchestrations"),
+    gettext_noop("business services"), gettext_noop("rulesets"),
+)  # fmt: skip
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]+")
 
 
@@ -58,7 +69,7 @@ class ConfigBuilder:
         self._usernames: dict[str, str] = {}
         self._added_usernames: set[str] = set()
         self._findings: list[ImportFinding] = []
-        self._grouped_findings: dict[tuple[FindingSeverity, str, str, str, str], list[str]] = {}
+        self._grouped_findings: dict[tuple[FindingSeverity, str, Reason, Reason, Reason], list[str]] = {}
         # An imported user must not take an existing user's name.
         self._used_names["users"] |= {user.username.casefold() for user in self.existing_users.values()}
         self._used_names["users"] |= self.existing_users.keys()
@@ -80,12 +91,10 @@ class ConfigBuilder:
         name = _unique_name(_valid_name(cleaned, _LABELS[key]), self._used_names[key])
         self._used_names[key].add(name.casefold())
         if name != cleaned:
-            reason = name_problem(cleaned) or (
-                f"There are two {_LABELS[key]} names that differ in upper and lower case only."
-            )
-            self.report_changed(
-                f"{_LABELS[key]} {cleaned or '(without a name)'}", f"is called {name} here", str(reason)
-            )
+            kind, problem = Term(_LABELS[key]), name_problem(cleaned)
+            reason = as_reason(problem) if problem else reasons.NAME_TAKEN(kind=kind)
+            subject = reasons.NAMED(kind=kind, name=cleaned) if cleaned else reasons.UNNAMED(kind=kind)
+            self.report_changed(subject, reasons.RENAMED(name=name), reason)
         return name
 
     def claim_username(self, email: str) -> str:
@@ -114,11 +123,11 @@ class ConfigBuilder:
         group = self.claim_name("groups", requested)
         self.add("groups", {"name": group, "members": [{"user": user, "roles": []} for user in dict.fromkeys(users)]})
         self.report_changed(
-            f"schedule {schedule}", f"belongs to the group {group}", "Here every schedule is a group's."
+            reasons.SCHEDULE(schedule=schedule), reasons.BELONGS_TO_GROUP(group=group), reasons.SCHEDULES_HAVE_GROUPS()
         )
         return group
 
-    def resolve_zone(self, requested: object, subject: str, default: str = "UTC") -> str:
+    def resolve_zone(self, requested: object, subject: Reason, default: str = "UTC") -> str:
         """The time zone if it exists, or else `default`, which is reported."""
         name = str(requested or "").strip()
         if (zone_name := zones.zone(name)) is not None:
@@ -126,49 +135,48 @@ class ConfigBuilder:
         if name:
             self.report_changed(
                 subject,
-                f"is in the time zone {default}",
-                f"There is no time zone {name[:64]} in the tz database.",
-                "Set the right one.",
+                reasons.OTHER_ZONE(zone=default),
+                reasons.UNKNOWN_ZONE(zone=name[:64]),
+                reasons.SET_ZONE(),
             )
         return default
 
-    def report_omitted(self, subject: str, difference: str, reason: str, remedy: str = "") -> None:
+    def report_omitted(self, subject: Reason, difference: Reason, reason: Reason, remedy: Reason = NO_REASON) -> None:
         """Reports something that is missing."""
         self._findings.append(ImportFinding(FindingSeverity.OMITTED, subject, difference, reason, remedy))
 
-    def report_changed(self, subject: str, difference: str, reason: str, remedy: str = "") -> None:
+    def report_changed(self, subject: Reason, difference: Reason, reason: Reason, remedy: Reason = NO_REASON) -> None:
         """Reports something that differs."""
         self._findings.append(ImportFinding(FindingSeverity.CHANGED, subject, difference, reason, remedy))
 
-    def report_to_do(self, subject: str, difference: str, reason: str, remedy: str = "") -> None:
+    def report_to_do(self, subject: Reason, difference: Reason, reason: Reason, remedy: Reason = NO_REASON) -> None:
         """Reports something that people have to do themselves."""
         self._findings.append(ImportFinding(FindingSeverity.TO_DO, subject, difference, reason, remedy))
 
-    def report_kind_omitted(self, kind: str, documents: Iterable[JsonObject], reason: str, remedy: str) -> None:
+    def report_kind_omitted(self, kind: str, documents: Iterable[JsonObject], reason: Reason, remedy: Reason) -> None:
         """Reports that all objects of a kind are missing."""
         names = [
             str(document.get("name") or document.get("description") or document.get("id") or "")
             for document in documents
         ]
         if names:
-            listed_names = list_names(name for name in names if name)
-            is_single = len(names) == 1
-            self.report_omitted(
-                describe_count(kind, len(names)),
-                f"{'is' if is_single else 'are'} not here ({listed_names})",
-                reason,
-                remedy,
-            )
+            subject = reasons.OBJECTS(kind=Term(kind), names=list_names(name for name in names if name))
+            self.report_omitted(subject, reasons.NOT_IMPORTED(), reason, remedy)
 
     def report_unreadable(self, documents: Iterable[JsonObject]) -> None:
         """Reports what the key may not read: each with `path` and `why`."""
         for document in documents:
-            self.report_omitted(
-                str(document["path"]), "was not read", str(document["why"]), "Read again with a key that may see it."
-            )
+            path = reasons.PATH(path=str(document["path"]))
+            self.report_omitted(path, reasons.NOT_READ(), document["why"], reasons.USE_OTHER_KEY())
 
     def report_grouped(
-        self, severity: FindingSeverity, kind: str, name: str, difference: str, reason: str, remedy: str = ""
+        self,
+        severity: FindingSeverity,
+        kind: str,
+        name: str,
+        difference: Reason,
+        reason: Reason,
+        remedy: Reason = NO_REASON,
     ) -> None:
         """Reports the same finding for many objects on one line. `kind` is "users", for example."""
         self._grouped_findings.setdefault((severity, kind, difference, reason, remedy), []).append(name)
@@ -179,16 +187,20 @@ class ConfigBuilder:
             FindingSeverity.CHANGED,
             kind,
             name,
-            "ask “Still on it?” 30 minutes after an acknowledgement",
-            f"In {self.product} an acknowledgement never runs out; here whoever does not answer is no longer on it.",
-            "Make that time longer on the policy, if it is too soon.",
+            reasons.ACK_TIMEOUT(),
+            reasons.ACK_NEVER_ENDS(product=self.product),
+            reasons.EXTEND_TIMEOUT(),
         )
 
     def build(self) -> ConvertedConfig:
         """The result."""
         findings = list(self._findings)
         for (severity, kind, difference, reason, remedy), names in self._grouped_findings.items():
-            findings.append(ImportFinding(severity, f"{kind} {list_names(names)}", difference, reason, remedy))
+            findings.append(
+                ImportFinding(
+                    severity, reasons.OBJECTS(kind=Term(kind), names=list_names(names)), difference, reason, remedy
+                )
+            )
         entries = {key: objects for key, objects in self._entries.items() if objects}
         return ConvertedConfig(entries, tuple(dict.fromkeys(findings)))
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from threading import Event, Thread
+from typing import Any
 
 from django.db import DatabaseError, connection, transaction
 
@@ -22,9 +23,13 @@ from tocsin.configure import config_files, export, plan, yaml_loader
 from tocsin.configure.config_files import ConfigFiles
 from tocsin.configure.models import ImportRun, ImportState
 from tocsin.core.config import config_version, crypto
-from tocsin.core.errors import Permanent, Rejected, RejectedAll, Temporary, TocsinError
+from tocsin.core.db.stored_reason import named_columns, reason_json
+from tocsin.core.errors import Permanent, Rejected, RejectedAll, Temporary
+from tocsin.core.reasons import NO_REASON, Reason, joined
 from tocsin.core.runtime import clock
-from tocsin.importers import existing_users
+from tocsin.core.validation.object_reader import AT_PATH
+from tocsin.importers import existing_users, reasons
+from tocsin.importers.api_reader import InvalidKey
 from tocsin.importers.products import PRODUCTS, Product, ProductDocuments
 from tocsin.importers.report import sort_by_severity
 
@@ -59,10 +64,12 @@ def start(
     """
     importer = PRODUCTS.get(product)
     if importer is None:
-        raise Rejected("invalid", f'product: "{product[:40]}" is not one of {", ".join(PRODUCTS)}.', "product")
+        unknown = reasons.UNKNOWN_PRODUCT(product=product[:40], products=", ".join(PRODUCTS))
+        raise Rejected("invalid", AT_PATH(path="product", problem=unknown), "product")
     if export_content is not None:
         if importer.read_export is None:
-            raise Rejected("invalid", f"file: {importer.title} has no export that can be read; give a key.", "file")
+            no_export = reasons.NO_EXPORT(product=importer.title)
+            raise Rejected("invalid", AT_PATH(path="file", problem=no_export), "file")
         documents = importer.read_export(export_content)
         source, fetch = file_name or "an export", lambda run: documents
     else:
@@ -76,8 +83,8 @@ def start(
 def apply(run: ImportRun, *, actor: AuditActor, now: datetime) -> None:
     """Starts applying what was read, all or nothing. Raises Rejected("not_ready") if there is nothing to apply."""
     ready = ImportRun.objects.filter(pk=run.pk, state=ImportState.READY).exclude(configuration="")
-    if not ready.update(state=ImportState.APPLYING, progress="", beat_at=now):
-        raise Rejected("not_ready", "This import is not ready to be applied.")
+    if not ready.update(state=ImportState.APPLYING, beat_at=now, **named_columns("progress", NO_REASON)):
+        raise Rejected("not_ready", reasons.NOT_READY())
     _in_thread(run.pk, lambda: _apply(run.pk, actor))
 
 
@@ -90,7 +97,7 @@ def latest_run(now: datetime) -> ImportRun | None:
     """The latest run; a run whose process has ended is returned as failed."""
     run = ImportRun.objects.order_by("-pk").first()
     if run is not None and run.state in _RUNNING and run.beat_at < now - HEARTBEAT_TIMEOUT:
-        run.state, run.problem = ImportState.FAILED, "It was interrupted: its server was stopped. Start again."
+        run.state, run.problem = ImportState.FAILED, reasons.INTERRUPTED()
     return run
 
 
@@ -102,10 +109,11 @@ def decrypted_yaml(run: ImportRun) -> str:
 def _check(product: Product, key: str, base: str) -> str:
     """The URL that will be read. Raises Rejected with the invalid field."""
     try:
-        reader = product.reader(key, base, lambda text: None)
+        reader = product.reader(key, base, lambda progress: None)
+    except InvalidKey as problem:
+        raise Rejected("invalid", problem.full_reason, "key") from None
     except Permanent as problem:
-        is_key = "key" in problem.detail
-        raise Rejected("invalid", str(problem), "key" if is_key else "api_base") from None
+        raise Rejected("invalid", problem.full_reason, "api_base") from None
     reader.close()
     return reader.base
 
@@ -114,7 +122,7 @@ def _create_run(product: Product, source: str, actor: AuditActor, now: datetime)
     with transaction.atomic():
         config_version.lock()
         if ImportRun.objects.filter(state__in=_RUNNING, beat_at__gte=now - HEARTBEAT_TIMEOUT).exists():
-            raise Rejected("busy", "Another import is running. Wait for it, or throw it away first.")
+            raise Rejected("busy", reasons.ANOTHER_RUNNING())
         ImportRun.objects.all().delete()
         run = ImportRun.objects.create(
             product=product.name,
@@ -143,13 +151,13 @@ def _in_thread(run_id: int, task: Callable[[], None]) -> None:
         except _RunDiscarded:
             pass
         except RejectedAll as problem:
-            _fail(run_id, " ".join(single_problem.detail for single_problem in problem.problems[:5]))
-        except TocsinError as problem:
-            _fail(run_id, str(problem))
+            _fail(run_id, joined(*(single_problem.reason for single_problem in problem.problems[:5]), separator=" "))
+        except (Rejected, Temporary, Permanent) as problem:
+            _fail(run_id, problem.full_reason)
         except Exception:
             # The thread's edge: whatever happened, the browser must not wait forever.
             log.exception("import %s failed", run_id)
-            _fail(run_id, "Something unexpected went wrong; the log of the server says what.")
+            _fail(run_id, reasons.UNEXPECTED_ERROR())
         finally:
             connection.close()
 
@@ -183,24 +191,24 @@ def _read_account(
 ) -> None:
     progress = _ProgressWriter(run_id)
     documents = fetch(progress)
-    progress("Translating…", is_forced=True)
+    progress(reasons.CONVERTING(), is_forced=True)
     now = clock.now()
     converted = product.convert(documents, now, existing_users.users(now), with_keys=with_keys)
     text = export.write(dict(converted.configuration))
-    progress("Comparing with what is here…", is_forced=True)
+    progress(reasons.COMPARING(), is_forced=True)
     lines: list[str] = []
-    refusals: list[str] = []
+    refusals: list[dict[str, Any]] = []
     try:
         lines = [str(line) for line in plan.preview(_sources(text), prune=False, now=now).lines]
     except Rejected as problem:
         refusals = [
-            single_problem.detail
+            reason_json(single_problem.reason)
             for single_problem in (problem.problems if isinstance(problem, RejectedAll) else (problem,))
         ]
     _change(
         run_id,
         state=ImportState.READY,
-        progress="",
+        **named_columns("progress", NO_REASON),
         configuration=crypto.encrypt(text) if text else "",
         counts=converted.counts(),
         findings=[finding.as_json() for finding in sort_by_severity(converted.findings)],
@@ -213,7 +221,11 @@ def _apply(run_id: int, actor: AuditActor) -> None:
     run = ImportRun.objects.get(pk=run_id)
     applied = plan.apply(_sources(decrypted_yaml(run)), prune=False, now=clock.now(), actor=actor)
     _change(
-        run_id, state=ImportState.APPLIED, configuration="", progress="", plan=[str(line) for line in applied.lines]
+        run_id,
+        state=ImportState.APPLIED,
+        configuration="",
+        **named_columns("progress", NO_REASON),
+        plan=[str(line) for line in applied.lines],
     )
 
 
@@ -221,8 +233,10 @@ def _sources(text: str) -> ConfigFiles:
     return config_files.collect([yaml_loader.parse(text, "import", Path())])
 
 
-def _fail(run_id: int, problem: str) -> None:
-    ImportRun.objects.filter(pk=run_id).update(state=ImportState.FAILED, problem=problem[:2000], progress="")
+def _fail(run_id: int, problem: Reason) -> None:
+    ImportRun.objects.filter(pk=run_id).update(
+        state=ImportState.FAILED, **named_columns("problem", problem), **named_columns("progress", NO_REASON)
+    )
 
 
 def _change(run_id: int, **fields: object) -> None:
@@ -237,10 +251,10 @@ class _ProgressWriter:
         self._run_id = run_id
         self._last_write = 0.0
 
-    def __call__(self, text: str, *, is_forced: bool = False) -> None:
+    def __call__(self, progress: Reason, *, is_forced: bool = False) -> None:
         if is_forced or time.monotonic() - self._last_write > _PROGRESS_INTERVAL:
             self._last_write = time.monotonic()
-            _change(self._run_id, progress=text[:300])
+            _change(self._run_id, **named_columns("progress", progress))
 
     def sleep(self, seconds: float) -> None:
         """Waits while still sending heartbeats."""
@@ -256,6 +270,6 @@ def _fetch(product: Product, key: str, base: str, progress: _ProgressWriter, now
     try:
         return product.fetch(reader, now)
     except Temporary as error:
-        raise Permanent(str(error)) from None
+        raise Permanent(error.reason) from None
     finally:
         reader.close()

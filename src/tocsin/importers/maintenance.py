@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
+from tocsin.importers import reasons
 from tocsin.importers.config_builder import ConfigBuilder
 
 _CLOCK = "%Y-%m-%d %H:%M"
-_REMEDY = "Enter it under Maintenance."
+_REMEDY = reasons.ENTER_MAINTENANCE()
 
 
 def window(
@@ -24,16 +25,14 @@ def window(
     """
     if ends is not None and ends <= builder.now:
         return
-    subject, integration_names = f"maintenance {requested_name}", list(dict.fromkeys(integrations))
+    subject, integration_names = reasons.MAINTENANCE(window=requested_name), list(dict.fromkeys(integrations))
     if starts is None or ends is None or starts >= ends:
-        reason = "It has no end there, or none that can be read; a window here has one."
-        builder.report_omitted(
-            subject, "is not here", reason, "Switch its integrations off, or enter it under Maintenance."
-        )
+        reason = reasons.NO_END()
+        builder.report_omitted(subject, reasons.NOT_IMPORTED(), reason, reasons.DISABLE_OR_ENTER())
         return
     if not integration_names:
         # A window without integrations would apply to all of them.
-        builder.report_omitted(subject, "is not here", "Nothing that it is about was carried over.", _REMEDY)
+        builder.report_omitted(subject, reasons.NOT_IMPORTED(), reasons.NOTHING_AFFECTED(), _REMEDY)
         return
     name = builder.claim_name("maintenance_windows", requested_name)
     builder.add(

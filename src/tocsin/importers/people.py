@@ -14,6 +14,7 @@ from typing import Any
 
 from tocsin.core.errors import Rejected
 from tocsin.core.validation import durations
+from tocsin.importers import reasons
 from tocsin.importers.config_builder import ConfigBuilder
 from tocsin.importers.report import FindingSeverity
 from tocsin.notify.channels import phone_numbers
@@ -54,8 +55,10 @@ class ImportedUser:
 def add(builder: ConfigBuilder, user: ImportedUser, username: str) -> None:
     """Adds the user. An existing user stays unchanged; only absences are imported."""
     if builder.has_user(username):
-        reason = "They have the same e-mail address, and here each user has one of their own."
-        builder.report_omitted(f"user {user.name}", f"is {username} here", reason, "Make a user with another address.")
+        reason = reasons.SHARED_EMAIL()
+        builder.report_omitted(
+            reasons.USER(user=user.name), reasons.IS_USER(user=username), reason, reasons.CREATE_USER()
+        )
         return
     entry: dict[str, Any] = {"username": username, "email": user.email}
     existing = builder.existing_users.get(user.email.casefold())
@@ -70,13 +73,13 @@ def add(builder: ConfigBuilder, user: ImportedUser, username: str) -> None:
             FindingSeverity.CHANGED,
             "users",
             username,
-            "keep their name, role, time zone and contact methods",
-            "They are users here already.",
-            "Add what is missing under Users.",
+            reasons.KEEP_THEIR_DATA(),
+            reasons.USERS_ALREADY(),
+            reasons.ADD_UNDER_USERS(),
         )
     else:
         entry["name"] = user.name[:200] if user.name != username else ""
-        entry |= {"role": user.role, "time_zone": builder.resolve_zone(user.time_zone, f"user {username}")}
+        entry |= {"role": user.role, "time_zone": builder.resolve_zone(user.time_zone, reasons.USER(user=username))}
         is_active, absences = user.is_active, list(user.out_of_office)
         methods, rules = _methods(builder, user, username)
         entry |= {"contact_methods": methods, "notification_rules": rules}
@@ -107,10 +110,10 @@ def _merge_absences(
             merged.append(absence)
             continue
         builder.report_omitted(
-            f"user {username}",
-            f"has no cover from {absence['from']} to {absence['to']} by {absence['cover']}",
-            "It overlaps an absence that they entered here.",
-            "Enter it under Me → Out of office, cut to fit.",
+            reasons.USER(user=username),
+            reasons.NO_COVER(start=absence["from"], end=absence["to"], cover=absence["cover"]),
+            reasons.OVERLAPS_OWN_ABSENCE(),
+            reasons.ENTER_ABSENCE(),
         )
     return merged if imported else []
 
@@ -121,7 +124,7 @@ def normalize_phone(text: str) -> str:
     A number with an extension is rejected too: its extra digits would make it somebody else's number.
     """
     if not _PHONE_CHARACTERS.fullmatch(text):
-        raise Rejected("invalid_address", "It has more than a phone number in it.", "address")
+        raise Rejected("invalid_address", reasons.NOT_A_PHONE_NUMBER(), "address")
     digits = "".join(character for character in text if character.isascii() and character.isdigit())
     return phone_numbers.format_for_entry(f"+{digits.removeprefix('00')}", "")
 
@@ -180,9 +183,9 @@ def _enable_email(builder: ConfigBuilder, methods: list[dict[str, Any]], usernam
         FindingSeverity.CHANGED,
         "users",
         username,
-        "are reached by e-mail",
-        f"Their rules in {builder.product} use nothing that could be carried over.",
-        "They add a way of their own under Me.",
+        reasons.REACHED_BY_EMAIL(),
+        reasons.NO_USABLE_RULES(product=builder.product),
+        reasons.ADD_METHOD(),
     )
 
 
@@ -210,7 +213,7 @@ def _is_usable(builder: ConfigBuilder, contact_method: ImportedContactMethod, us
         try:
             contact_method.address = addresses.email(contact_method.address.strip())
         except Rejected:
-            builder.report_omitted(f"user {username}", "has one e-mail address less", "It is not an e-mail address.")
+            builder.report_omitted(reasons.USER(user=username), reasons.ONE_EMAIL_LESS(), reasons.NOT_AN_EMAIL())
             return False
         return True
     try:
@@ -218,10 +221,10 @@ def _is_usable(builder: ConfigBuilder, contact_method: ImportedContactMethod, us
     except Rejected:
         masked = addresses.mask(contact_method.channel, contact_method.address)
         builder.report_omitted(
-            f"user {username}",
-            f"has one number for {contact_method.channel} less ({masked})",
-            "No country has such a number, or an extension follows it.",
-            "They enter the right one under Me.",
+            reasons.USER(user=username),
+            reasons.ONE_NUMBER_LESS(channel=contact_method.channel, number=masked),
+            reasons.INVALID_NUMBER(),
+            reasons.CORRECT_NUMBER(),
         )
         return False
     return True

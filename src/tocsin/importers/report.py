@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
+
+from tocsin.core.db.stored_reason import reason_json, reason_of_json
+from tocsin.core.reasons import NO_REASON, Param, Reason
+from tocsin.importers.reasons import MORE_NAMES
 
 #: Names listed per line; the rest is only counted.
 _MAX_NAMES = 5
@@ -27,23 +31,31 @@ class ImportFinding:
     """One line: the object, the difference, the reason and the remedy."""
 
     severity: FindingSeverity
-    object: str
-    difference: str
-    reason: str
-    remedy: str
+    object: Reason
+    difference: Reason
+    reason: Reason = NO_REASON
+    remedy: Reason = NO_REASON
 
     def __str__(self) -> str:
         return f"{self.severity:<8}  {self.object}: {self.difference}. {self.reason} {self.remedy}".rstrip()
 
-    def as_json(self) -> dict[str, str]:
-        """As plain values for the API and the web."""
+    def as_json(self) -> dict[str, Any]:
+        """As stored in the run. `from_json` reads it back."""
         return {
             "weight": str(self.severity),
-            "object": self.object,
-            "what": self.difference,
-            "why": self.reason,
-            "remedy": self.remedy,
+            "object": reason_json(self.object),
+            "what": reason_json(self.difference),
+            "why": reason_json(self.reason),
+            "remedy": reason_json(self.remedy),
         }
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Self:
+        """Reads a stored finding."""
+        return cls(
+            FindingSeverity(stored["weight"]),
+            *(reason_of_json(stored[name]) for name in ("object", "what", "why", "remedy")),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +79,12 @@ def describe_count(key: str, count: int) -> str:
     return f"{count} {label}"
 
 
-def list_names(names: Iterable[str]) -> str:
-    """The first few names on one line: "alice, bob and 3 more"."""
-    unique = list(dict.fromkeys(names))
-    text = ", ".join(unique[:_MAX_NAMES])
-    return text if len(unique) <= _MAX_NAMES else f"{text} and {len(unique) - _MAX_NAMES} more"
+def list_names(names: Iterable[str]) -> Param:
+    """The first few names: "alice and bob", "alice, bob, … and 3 more"."""
+    unique = tuple(dict.fromkeys(names))
+    if len(unique) <= _MAX_NAMES:
+        return unique
+    return MORE_NAMES(names=", ".join(unique[:_MAX_NAMES]), count=len(unique) - _MAX_NAMES)
 
 
 def sort_by_severity(findings: Iterable[ImportFinding]) -> list[ImportFinding]:

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from tocsin.core.reasons import Reason
 from tocsin.core.validation import durations
+from tocsin.importers import reasons
 from tocsin.oncall.calculation import weekly_windows
 from tocsin.oncall.calculation.weekly_windows import MINUTES_A_DAY, MINUTES_A_WEEK, Weekday, WeeklyWindow
 from tocsin.oncall.changes.specs import MAX_HANDOFF_INTERVAL, MAX_WEEKS, MIN_HANDOFF_INTERVAL
@@ -25,7 +27,18 @@ _MINUTE = timedelta(minutes=1)
 
 
 class UnsupportedRotation(Exception):
-    """The rotation has no exact equivalent; the message explains why, as a sentence."""
+    """The rotation has no exact equivalent; `reason` says why."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
+
+
+def why_unsupported(problem: Exception) -> Reason:
+    """Why a rotation is not converted: it has no equivalent, or something in it cannot be read."""
+    return (
+        problem.reason if isinstance(problem, UnsupportedRotation) else reasons.UNREADABLE(problem=str(problem)[:200])
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +66,7 @@ def shifts(rotation: ConvertedRotation, now: datetime) -> list[dict[str, Any]]:
     if not any(rotation.slots) or (rotation.end is not None and rotation.end <= latest_start):
         return []
     if not MIN_HANDOFF_INTERVAL <= rotation.interval <= MAX_HANDOFF_INTERVAL:
-        raise UnsupportedRotation(
-            f"A turn of {durations.describe(rotation.interval)} is shorter than an hour or longer than a year."
-        )
+        raise UnsupportedRotation(reasons.TURN_LENGTH(interval=rotation.interval))
     if len(set(rotation.slots)) == 1:
         return [_single_user(rotation)]
     start = rotation.begin if rotation.begin is not None and rotation.begin > max(now, rotation.first_handoff) else None
@@ -138,12 +149,10 @@ def _fixed_shifts(rotation: ConvertedRotation, start: datetime | None) -> list[d
     cycle = len(rotation.slots) * rotation.interval
     weeks = next((n for n in range(1, MAX_WEEKS + 1) if (n * _WEEK) % cycle == timedelta()), None)
     if weeks is None:
-        raise UnsupportedRotation(
-            f"Its order comes again after {durations.describe(cycle)}, which fits into no {MAX_WEEKS} weeks."
-        )
+        raise UnsupportedRotation(reasons.CYCLE_TOO_LONG(cycle=cycle, weeks=MAX_WEEKS))
     spans = list(_merged_spans(rotation, weeks))
     if len(spans) > MAX_SEGMENTS:
-        raise UnsupportedRotation(f"It would take {len(spans)} stretches in {weeks} weeks to write it down.")
+        raise UnsupportedRotation(reasons.TOO_MANY_SPANS(spans=len(spans), weeks=weeks))
     bounds = {"start": _format_time(start)} if start is not None else {}
     interval = f"{weeks}w"
     return [

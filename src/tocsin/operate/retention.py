@@ -80,8 +80,8 @@ DELETE FROM django_session WHERE session_key IN (
 
 # Imported data contains phone numbers, and possibly senders' keys. After this time it is outdated as well.
 _IMPORTS = """
-UPDATE configure_importrun SET configuration = '', state = 'failed', progress = '', plan = '[]',
-  problem = 'It was not applied for a week, and what was read is removed. Read it again.'
+UPDATE configure_importrun SET configuration = '', state = 'failed', progress_code = '', progress_data = '{}',
+  plan = '[]', problem_code = 'import.expired', problem_data = '{}'
 WHERE beat_at < %(before)s AND configuration <> ''
 """
 

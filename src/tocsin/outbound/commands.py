@@ -22,12 +22,13 @@ from tocsin.access.audit import AuditActor
 from tocsin.core import object_hooks
 from tocsin.core.config import config_version, secret_bundle
 from tocsin.core.db import database
+from tocsin.core.db.stored_reason import named_columns
 from tocsin.core.errors import Rejected
 from tocsin.core.net.egress import HttpClient
-from tocsin.core.reasons import Reason
+from tocsin.core.reasons import NO_REASON, AlertRef, Person, Reason, ReasonType
 from tocsin.core.validation.object_reader import ObjectReader
 from tocsin.core.validation.server_origin import has_different_origin, is_different_origin
-from tocsin.outbound import hidden_settings, rate_limit
+from tocsin.outbound import hidden_settings, rate_limit, reasons
 from tocsin.outbound.connectors.haloitsm import writeback_settings
 from tocsin.outbound.connectors.interfaces import ConnectorKind, NeedsAttention, RecordedClient
 from tocsin.outbound.connectors.registry import KINDS
@@ -37,6 +38,24 @@ from tocsin.outbound.models import AgentMatch, Call, IntegrationStatus, Outbound
 from tocsin.outbound.states import ENDED, CallStatus, OutboundEvent
 from tocsin.people.models import User
 from tocsin.people.name_lookup import read_group, read_unique_name
+
+_ENTER_SECRET = ReasonType("outbound.enter_secret", "enter the secret again: the address has changed.")
+_SECRET_REQUIRED = ReasonType("outbound.secret_required", "is required.")
+_IN_USE = ReasonType(
+    "outbound.in_use", "Can't delete {integration}: {inbound} writes back by it. Disconnect it there first.",
+)  # fmt: skip
+_NO_ALERT_FOR_CALLS = ReasonType("outbound.no_alert_for_calls", "There is no alert {alert} that calls can be made for.")
+_NOT_ENDED = ReasonType("outbound.not_ended", "Only a call that failed or was dropped can be sent again.")
+_ALERT_DELETED = ReasonType("outbound.alert_deleted", "Its alert no longer exists.")
+_ALREADY_QUEUED = ReasonType("outbound.already_queued", "It is being sent again already.")
+_ALREADY_SENT = ReasonType("outbound.already_sent", "It was sent, or is being sent.")
+_NO_SUCH_KIND = ReasonType("outbound.no_such_kind", "there is no such kind; there are {kinds}.")
+_KIND_UNCHANGEABLE = ReasonType(
+    "outbound.kind_unchangeable", "can't be changed; create a new outbound integration for another kind."
+)
+_NO_SUCH_USER = ReasonType("outbound.no_such_user", 'there is no user "{user}".')
+_NO_AGENT_NUMBER = ReasonType("outbound.no_agent_number", "{user}: enter the agent's number in Halo.")
+_USER_TWICE = ReasonType("outbound.user_twice", 'names the user "{user}" twice.')
 
 
 def outbound_spec(integration: OutboundIntegration, *, with_secrets: bool = False) -> dict[str, Any]:
@@ -104,15 +123,15 @@ def save_outbound(
         if existing and has_different_origin(previous_settings, settings):
             # A user who may change the address must not be able to send stored secrets to a server of their own.
             for key in sorted(previous_secrets.keys() - new_secrets.keys()):
-                reader.add_error(key, "enter the secret again: the address has changed.", "missing")
+                reader.add_error(key, _ENTER_SECRET(), "missing")
         if "headers" in masked_keys and is_different_origin(
             str(previous_settings.get("url")), str(settings.get("url"))
         ):
-            reader.add_error("headers", "enter the secret again: the address has changed.", "missing")
+            reader.add_error("headers", _ENTER_SECRET(), "missing")
         secrets = {key: text for key, text in {**previous_secrets, **new_secrets}.items() if text}
         for key in kind.required_secrets(settings):
             if key not in secrets:
-                reader.add_error(key, "is needed.", "missing")
+                reader.add_error(key, _SECRET_REQUIRED(), "missing")
         reader.finish()
         previous_spec = outbound_spec(existing) if existing else None
         integration = existing or OutboundIntegration(created_at=now)
@@ -150,15 +169,14 @@ def delete_outbound(integration: OutboundIntegration, *, actor: AuditActor, now:
         config_version.lock()
         users = list(integration.inbound.order_by("name").values_list("name", flat=True)[:5])
         if users:
-            detail = f"{integration.name} cannot be deleted: {', '.join(users)} writes back by it. Take it away there."
-            raise Rejected("in_use", detail)
+            raise Rejected("in_use", _IN_USE(integration=integration.name, inbound=tuple(users)))
         object_hooks.reject_if_referenced("outbound", integration.pk, integration.name)
         config_audit.record("outbound_integration", integration, outbound_spec(integration), None, actor=actor, now=now)
         integration.delete()
 
 
-def verify_outbound(integration: OutboundIntegration, now: datetime, *, client: HttpClient | None = None) -> str:
-    """Checks address and credentials without changing anything at the remote system. Returns a sentence.
+def verify_outbound(integration: OutboundIntegration, now: datetime, *, client: HttpClient | None = None) -> Reason:
+    """Checks address and credentials without changing anything at the remote system. Returns what was found.
 
     Raises Temporary or Permanent with an explanation. Holds no transaction. A success ends a block.
     """
@@ -177,10 +195,14 @@ def call_once(integration: OutboundIntegration, alert_id: int, actor: AuditActor
     """Queues the templated call for an alert on a user's request. Returns the call's id."""
     with database.transaction() as connection:
         call_ids = calls.call_for_alerts(
-            connection, integration.pk, [alert_id], now, reason=f"{integration.name}, sent by {actor.name}"
+            connection,
+            integration.pk,
+            [alert_id],
+            now,
+            reason=reasons.CALL_SENT_BY(integration=integration.name, user=actor.name),
         )
     if not call_ids:
-        raise Rejected("not_found", f"There is no alert {alert_id} that calls can be made for.", "alert")
+        raise Rejected("not_found", _NO_ALERT_FOR_CALLS(alert=AlertRef(alert_id)), "alert")
     return call_ids[0]
 
 
@@ -207,7 +229,9 @@ def with_recorded_client[T](
         return operation(active_integration, http_client), http_client
     except NeedsAttention as error:
         IntegrationStatus.objects.filter(pk=integration.pk).update(
-            problem=http_client.mask(str(error)), problem_at=now, blocked_until=now + rate_limit.BLOCKED_INTERVAL
+            **named_columns("problem", http_client.mask_reason(error.full_reason)),
+            problem_at=now,
+            blocked_until=now + rate_limit.BLOCKED_INTERVAL,
         )
         raise
     finally:
@@ -226,13 +250,15 @@ def send_again(call: Call, *, actor: AuditActor, now: datetime) -> None:
     Raises Rejected for calls in any other state, and for creating a ticket that already exists.
     """
     if call.status not in ENDED:
-        raise Rejected("not_possible", "Only what could not be sent, or was dropped, can be sent again.")
+        raise Rejected("not_possible", _NOT_ENDED())
     if call.action == "create":
         if not _recreate_tickets(call.integration_id, [call.alert_id], now):
-            detail = f"Alert {call.alert_id} has a ticket in {call.integration.name}, or one is being made."
-            raise Rejected("not_possible", detail if call.alert_id else "Its alert is gone.")
+            if call.alert_id is None:
+                raise Rejected("not_possible", _ALERT_DELETED())
+            ticket_exists = reasons.TICKET_EXISTS(alert=AlertRef(call.alert_id), integration=call.integration.name)
+            raise Rejected("not_possible", ticket_exists)
     elif not _queue_again(Call.objects.filter(pk=call.pk, status__in=ENDED), now):
-        raise Rejected("not_possible", "It is being sent again already.")
+        raise Rejected("not_possible", _ALREADY_QUEUED())
     _audit_call_command(actor, "send_again", call, now)
 
 
@@ -268,9 +294,9 @@ def _queue_again(calls: QuerySet[Call], now: datetime) -> int:
         rows = list(calls.select_for_update(no_key=True, of=("self",)).select_related("integration").order_by("pk"))
         for row in rows:
             row.content = _refresh_content(row)
-            row.status, row.attempts, row.result = CallStatus.QUEUED, 0, ""
+            row.status, row.attempts, row.result = CallStatus.QUEUED, 0, NO_REASON
             row.due_at, row.queued_at, row.ended_at = now, now, None
-        fields = ["content", "status", "attempts", "result", "due_at", "queued_at", "ended_at"]
+        fields = ["content", "status", "attempts", "result_code", "result_data", "due_at", "queued_at", "ended_at"]
         Call.objects.bulk_update(rows, fields, batch_size=500)
         if rows:
             _wake()
@@ -292,17 +318,19 @@ def drop(call: Call, *, actor: AuditActor, now: datetime) -> None:
     """Drops a failed or queued call. Raises Rejected while it is being sent."""
     with transaction.atomic():
         dropped_count = Call.objects.filter(pk=call.pk, status__in=[CallStatus.DEAD, CallStatus.QUEUED]).update(
-            status=CallStatus.DROPPED, ended_at=now, result=f"{actor.name} decided that it is not sent."
+            status=CallStatus.DROPPED,
+            ended_at=now,
+            **named_columns("result", reasons.DROPPED_BY(user=Person(actor.name, actor.user_id))),
         )
         if not dropped_count:
-            raise Rejected("not_possible", "It has been sent, or is on its way.")
+            raise Rejected("not_possible", _ALREADY_SENT())
         _audit_call_command(actor, "drop", call, now)
         _wake()
 
 
 def _audit_call_command(actor: AuditActor, action: str, call: Call, now: datetime) -> None:
     audit.record(
-        actor, action, now=now, object_type="outbound_call", object_id=call.pk, object_name=call.description,
+        actor, action, now=now, object_type="outbound_call", object_id=call.pk, object_name=str(call.description),
     )  # fmt: skip
 
 
@@ -315,8 +343,9 @@ def integrations_using_group(group_id: int) -> list[Reason]:
 def _retry_waiting_calls(integration_id: int, now: datetime) -> None:
     """Retries blocked and waiting calls immediately, because a person has acted."""
     IntegrationStatus.objects.filter(pk=integration_id).update(
-        problem="", problem_at=None, blocked_until=None, failures=0, open_until=None, not_before=None,
-        last_transient_error="", last_transient_error_at=None, poll_error="", next_poll_at=now,
+        **named_columns("problem", NO_REASON), problem_at=None, blocked_until=None, failures=0, open_until=None,
+        not_before=None, **named_columns("last_transient_error", NO_REASON), last_transient_error_at=None,
+        **named_columns("poll_error", NO_REASON), next_poll_at=now,
     )  # fmt: skip
     Call.objects.filter(integration=integration_id, status=CallStatus.QUEUED, due_at__gt=now).update(due_at=now)
     # After the commit, to see the new settings.
@@ -340,11 +369,11 @@ def _kind(spec: ObjectReader, existing: OutboundIntegration | None) -> Connector
     kind = KINDS.get(spec.text("kind", required=True))
     if kind is None:
         if spec.has("kind"):
-            spec.add_error("kind", f"there is no such kind; there are {', '.join(sorted(KINDS))}.")
+            spec.add_error("kind", _NO_SUCH_KIND(kinds=", ".join(sorted(KINDS))))
         spec.raise_errors()
         raise AssertionError("an unknown kind is refused")
     if existing is not None and existing.kind != kind.name:
-        spec.add_error("kind", "stays what it was; make a new outbound integration for another kind.")
+        spec.add_error("kind", _KIND_UNCHANGEABLE())
     return kind
 
 
@@ -357,11 +386,11 @@ def _matches(spec: ObjectReader, agents: Mapping[str, str]) -> list[tuple[User, 
     for username, agent_number in agents.items():
         user = users_by_name.get(username.casefold())
         if user is None:
-            spec.add_error("agents", f'there is no user "{username}".', "not_found")
+            spec.add_error("agents", _NO_SUCH_USER(user=username), "not_found")
         elif not agent_number.isdecimal():
-            spec.add_error("agents", f"{username}: give the agent's number in Halo.")
+            spec.add_error("agents", _NO_AGENT_NUMBER(user=username))
         elif any(user == other for other, _ in matches):
-            spec.add_error("agents", f'names the user "{user.username}" twice.')
+            spec.add_error("agents", _USER_TWICE(user=user.username))
         else:
             matches.append((user, agent_number))
     return matches

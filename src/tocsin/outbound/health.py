@@ -1,4 +1,4 @@
-"""Problems of outbound integrations, as sentences for Home, `tocsin doctor` and the API. Reads only."""
+"""Problems of outbound integrations, for Home, `tocsin doctor` and the API. Reads only."""
 
 from __future__ import annotations
 
@@ -7,30 +7,37 @@ from dataclasses import dataclass
 
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
+from tocsin.core.db.stored_reason import reason_in
+from tocsin.core.reasons import NO_REASON, Reason, joined
+from tocsin.outbound import reasons
 
 #: How long a system is unreachable before that counts as a problem.
 _LONG = "interval '5 minutes'"
 
 _PROBLEMS = database.literal(f"""
-SELECT o.id, o.name, s.problem, s.last_transient_error, s.poll_error, s.webhook_problem,
+SELECT o.id, o.name, s.problem_code, s.problem_data, s.last_transient_error_code, s.last_transient_error_data,
+       s.poll_error_code, s.poll_error_data, s.webhook_problem_code, s.webhook_problem_data, d.dead,
+       e.error_code, e.error_data,
        s.last_transient_error_at < clock_timestamp() - {_LONG} AS is_long,
-       (SELECT count(*) FROM outbound_call c WHERE c.integration_id = o.id AND c.status = 'dead') AS dead,
-       (SELECT c.error FROM outbound_call c WHERE c.integration_id = o.id AND c.status = 'dead'
-        ORDER BY c.id DESC LIMIT 1) AS why,
        (SELECT count(*) FROM outbound_call c WHERE c.integration_id = o.id AND c.status = 'queued') AS waiting
 FROM outbound_outboundintegration o JOIN outbound_integrationstatus s ON s.integration_id = o.id
+CROSS JOIN LATERAL (
+  SELECT count(*) AS dead FROM outbound_call c WHERE c.integration_id = o.id AND c.status = 'dead') AS d
+LEFT JOIN LATERAL (
+  SELECT c.error_code, c.error_data FROM outbound_call c WHERE c.integration_id = o.id AND c.status = 'dead'
+  ORDER BY c.id DESC LIMIT 1) AS e ON true
 WHERE o.is_enabled ORDER BY o.name
 """)
 
 
 @dataclass(frozen=True, slots=True)
 class IntegrationProblem:
-    """One problem: its kind, a sentence, and its integration."""
+    """One problem: its kind, the reason, and its integration."""
 
     kind: str
     integration_id: int
     name: str
-    text: str
+    reason: Reason
     is_urgent: bool = False
 
 
@@ -38,23 +45,22 @@ def find_problems(connection: Connection) -> Iterator[IntegrationProblem]:
     """Yields all problems, grouped by integration."""
     for row in database.rows(connection, _PROBLEMS):
         integration_id, name = row["id"], row["name"]
-        is_unreachable = bool(row["last_transient_error"] and row["is_long"])
-        if row["problem"]:
-            yield IntegrationProblem("needs_you", integration_id, name, f"{name}: {row['problem']}", is_urgent=True)
+        problem, transient_error = reason_in(row, "problem"), reason_in(row, "last_transient_error")
+        is_unreachable = bool(transient_error and row["is_long"])
+        if problem:
+            yield IntegrationProblem("needs_you", integration_id, name, _problem_of(name, problem), is_urgent=True)
         elif is_unreachable:
-            waiting_text = f" {row['waiting']} wait." if row["waiting"] else ""
-            yield IntegrationProblem(
-                "away", integration_id, name, f"{name}: {row['last_transient_error']}{waiting_text}"
-            )
+            waiting = reasons.CALLS_WAITING(count=row["waiting"]) if row["waiting"] else NO_REASON
+            reason = _problem_of(name, joined(transient_error, waiting, separator=" "))
+            yield IntegrationProblem("away", integration_id, name, reason)
         if row["dead"]:
-            count_text = "1 thing" if row["dead"] == 1 else f"{row['dead']} things"
-            yield IntegrationProblem(
-                "dead",
-                integration_id,
-                name,
-                f"{name} could not do {count_text}: look, and send again. Last: {row['why']}",
-            )
-        if row["webhook_problem"]:
-            yield IntegrationProblem("webhook", integration_id, name, f"{name}: {row['webhook_problem']}")
-        if row["poll_error"] and not row["problem"] and not is_unreachable:
-            yield IntegrationProblem("look", integration_id, name, f"{name}: {row['poll_error']}")
+            reason = reasons.CALLS_FAILED(integration=name, count=row["dead"], error=reason_in(row, "error"))
+            yield IntegrationProblem("dead", integration_id, name, reason)
+        if webhook_problem := reason_in(row, "webhook_problem"):
+            yield IntegrationProblem("webhook", integration_id, name, _problem_of(name, webhook_problem))
+        if (poll_error := reason_in(row, "poll_error")) and not problem and not is_unreachable:
+            yield IntegrationProblem("look", integration_id, name, _problem_of(name, poll_error))
+
+
+def _problem_of(integration: str, problem: Reason) -> Reason:
+    return reasons.PROBLEM_OF(integration=integration, problem=problem)

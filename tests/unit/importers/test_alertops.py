@@ -142,7 +142,10 @@ def test_halo_heartbeat_is_imported_and_missing_recipient_reported() -> None:
     one = named(moved, "integrations", "Halo sync")
     assert (one["kind"], one["recipients"]) == ("heartbeat", {"users": ["bob"]})
     for name in ("gone", "No"):
-        assert f"integration Halo sync: does not notify {name}. There is no such one here." in as_text(moved)
+        assert (
+            f"integration Halo sync: does not notify {name}. It was not imported, and does not exist in Tocsin."
+            in as_text(moved)
+        )
 
 
 def test_a_heartbeat_is_expected_as_often_as_there() -> None:
@@ -153,11 +156,14 @@ def test_a_heartbeat_is_expected_as_often_as_there() -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"delaying_rule": {"delay": True, "every_x_alerts": 3}}, "opens alerts at once"),
-        ({"grouping_rule": {"group": True}}, "puts no alerts together"),
-        ({"escalation_policy_override": {"based_on_source_data": [{"policy": "Off"}]}}, "has one policy for all"),
-        ({"based_on_time_of_day": [{"policy": "Off"}]}, "has one policy for all"),
-        ({"dynamic_recipient_groups": [{"recipient_group": "SRE"}]}, "has the same recipients for all"),
+        ({"delaying_rule": {"delay": True, "every_x_alerts": 3}}, "opens alerts immediately"),
+        ({"grouping_rule": {"group": True}}, "does not group alerts"),
+        (
+            {"escalation_policy_override": {"based_on_source_data": [{"policy": "Off"}]}},
+            "has one policy for all alerts",
+        ),
+        ({"based_on_time_of_day": [{"policy": "Off"}]}, "has one policy for all alerts"),
+        ({"dynamic_recipient_groups": [{"recipient_group": "SRE"}]}, "has the same recipients for all alerts"),
         ({"url_mapping": {"alert_tags": {"environment": "env"}}}, "has no alert_tags"),
         ({"url_mapping": {"custom_alert_fields": [{"attribute_name": "x"}]}}, "has no custom_alert_fields"),
         ({"url_mapping": {"recipient_group": "team"}}, "has no recipient_group"),
@@ -182,7 +188,7 @@ def test_unsupported_integration_features_are_reported_by_name(given: dict[str, 
 
 def test_mailbox_with_rules_reports_that_every_mail_opens_alerts() -> None:
     settings = {"every_incoming_email_will_open_an_alert": False, "open_alert_when": {"values": ["PROBLEM"]}}
-    said = "integration One: opens an alert for every mail"
+    said = "integration One: opens an alert for every email"
     assert said in as_text(with_integration(type="Email", email_settings=settings))
     assert said not in as_text(with_integration(type="Email", email_settings={}))
 
@@ -192,7 +198,7 @@ def test_users_sharing_an_address_are_merged_and_reported() -> None:
     double = account.user(9, "alice2", "ALICE@example.org")
     moved = convert({**whole, "users": [*whole["users"], double]}, NOW)
     assert [one["username"] for one in moved.configuration["users"]] == ["alice", "bob", "carol"]
-    assert "user Alice2 Example: is alice here. They have the same e-mail address" in as_text(moved)
+    assert "user Alice2 Example: is alice in Tocsin. They have the same email address" in as_text(moved)
 
 
 def test_the_report_names_the_rest_and_no_secret(moved: ConvertedConfig) -> None:
@@ -200,12 +206,12 @@ def test_the_report_names_the_rest_and_no_secret(moved: ConvertedConfig) -> None
     for wanted in (
         "group SRE: member bob: has no role tertiary",
         "group SRE: has no member Others",
-        "group SRE: contact Slack: is not here",
-        "group SRE: shift Weekend: is not in the schedule. Nobody who is here has it",
+        "group SRE: contact Slack: not imported",
+        "group SRE: shift Weekend: not in the schedule. No imported user has it.",
         "policy Escalate: notifies no tertiary",
-        "policy Off: is not here",
-        "1 workflow: is not here (W)",
-        "out of office: is not read",
+        "policy Off: not imported",
+        "workflows W: not imported",
+        "out of office: not read",
     ):
         assert wanted in said, wanted
     assert "secret" not in said

@@ -132,15 +132,15 @@ def test_wait_steps_become_waits_and_the_repeat_comes_five_times(moved: Converte
     }
     said = as_text(moved)
     for wanted in (
-        "chain default: step 3: is not in the policy. It waits there until a time of day",
+        "chain default: step 3: not in the policy. OnCall waits until a time of day",
         "chain default: step 6: notifies all of them at once",
-        "chains default: page by everybody's ordinary ways",
-        "chain slack only: is not here",
-        "shift Paydays: is not in the schedule. It recurs monthly",
-        "shift Pairs on week days: has fewer people in a turn",
-        'integration Prometheus: route to default: is not here ({{ payload.commonLabels.severity == "critical" }})',
-        "1 webhook: is not here (Status page)",
-        "users alice: have fewer ways to be reached",
+        "chains default: page by everybody's usual notification rules",
+        "chain slack only: not imported",
+        "shift Paydays: not in the schedule. It recurs by an unsupported rule: monthly",
+        "shift Pairs on week days: has fewer users in a turn",
+        'integration Prometheus: route to default: not imported ({{ payload.commonLabels.severity == "critical" }})',
+        "webhooks Status page: not imported",
+        "users alice: have fewer contact methods",
     ):
         assert wanted in said, wanted
     assert "secret" not in said, "addresses of calendars and integrations are secrets"

@@ -122,9 +122,9 @@ def test_future_maintenance_becomes_a_window_of_its_integrations(moved: Converte
         }
     ]
     report = as_text(moved)
-    assert "maintenance Patch night: is about its integrations only." in report
-    assert "maintenance Old data center: is not here. It has no end there" in report
-    assert "maintenance Other rules at Christmas: is not here. Nothing that it is about was carried over." in report
+    assert "maintenance Patch night: applies to its integrations only." in report
+    assert "maintenance Old data center: not imported. It has no end" in report
+    assert "maintenance Other rules at Christmas: not imported. None of its integrations was imported." in report
     assert "maintenance_windows" not in convert(account.documents(), datetime(2027, 1, 5, tzinfo=UTC)).configuration
 
 
@@ -137,8 +137,8 @@ def test_names_become_valid_and_unique_and_changes_are_reported(moved: Converted
         "Mails",
     ]
     said = as_text(moved)
-    assert "group Ops/Night: is called Ops-Night here." in said
-    assert "integration default api: is called default api (2) here." in said
+    assert "group Ops/Night: is named Ops-Night." in said
+    assert "integration default api: is named default api (2)." in said
 
 
 def test_routing_rules_become_routes_and_unsupported_ones_are_reported(moved: ConvertedConfig) -> None:
@@ -157,19 +157,19 @@ def test_routing_rules_become_routes_and_unsupported_ones_are_reported(moved: Co
         "On call by ops_schedule",
     )
     assert len(routes) == 2
-    assert "routing rule By country: is no route here. It asks for country" in as_text(moved)
+    assert "routing rule By country: not imported. It checks country" in as_text(moved)
 
 
 def test_report_names_every_omission_and_contains_no_secret(moved: ConvertedConfig) -> None:
     left_out = [str(finding) for finding in moved.findings if finding.severity is FindingSeverity.OMITTED]
     for wanted in (
-        "schedule old_schedule: is not here. It is switched off",
+        "schedule old_schedule: not imported. It is disabled",
         "rotation Teams: has nobody in the turn of team Ops/Night",
         "override nobody: from 2026-12-20T08:00:00Z",
-        "escalation off_escalation: is not here",
+        "escalation off_escalation: not imported",
         "user bob@example.com: has one number for sms less (1•••)",
-        "integrations Our Slack (SlackApp): are not here",
-        "1 alert and notification policy: is not here (Drop test alerts)",
+        "integrations Our Slack (SlackApp): not imported",
+        "alert and notification policies Drop test alerts: not imported",
     ):
         assert any(wanted in line for line in left_out), wanted
     assert "Mars/Olympus" in as_text(moved)
@@ -189,7 +189,7 @@ def test_override_of_restricted_rotation_reports_its_limited_effect() -> None:
     nights = {**account.OVERRIDES[1], "alias": "nights", "rotations": [{"id": account.NIGHTS["id"]}]}
     schedule = {**whole["schedules"][0], "overrides": [nights]}
     found = convert({**whole, "schedules": [schedule]}, NOW)
-    assert "override nights: from 2026-12-05T08:00:00Z to 2026-12-06T20:00:00Z holds while its rotation" in as_text(
+    assert "override nights: from 2026-12-05T08:00:00Z to 2026-12-06T20:00:00Z applies while its rotation" in as_text(
         found
     )
     overrides = named(found, "schedules", "ops_schedule")["overrides"]
@@ -231,7 +231,7 @@ def test_invalid_hours_are_reported(broken: Any) -> None:
     limits = {"type": "time-of-day", "restriction": {"startHour": broken, "startMin": 0, "endHour": 9, "endMin": 0}}
     rotations = [{**one, "timeRestriction": limits} for one in whole["schedules"][0]["rotations"]]
     moved = convert({**whole, "schedules": [{**whole["schedules"][0], "rotations": rotations}]}, NOW)
-    assert "is not in the schedule. has a time that is none" in as_text(moved)
+    assert "not in the schedule. It cannot be read: has a time that is none" in as_text(moved)
 
 
 @pytest.mark.parametrize("overlaps", [False, True])
@@ -246,7 +246,7 @@ def test_locally_entered_absences_are_kept(overlaps: bool) -> None:
     assert away[0] == own
     assert [one["note"] for one in away[1:]] == ([] if overlaps else ["Forwarded in Opsgenie"])
     assert earlier not in away, "the newest state of what came from there"
-    assert ("overlaps an absence that they entered here" in as_text(moved)) == overlaps
+    assert ("overlaps an absence that the user entered in Tocsin" in as_text(moved)) == overlaps
 
 
 def test_what_the_backup_tool_wrote_comes_to_the_same(moved: ConvertedConfig) -> None:
@@ -284,9 +284,9 @@ def test_what_the_backup_tool_wrote_comes_to_the_same(moved: ConvertedConfig) ->
     ("content", "said"),
     [
         (b"", "the file: is not JSON"),
-        (b"[]", "it is JSON, but no object"),
-        (b'{"users": []}', "there are no users, teams or schedules in it"),
-        (b"PK\x03\x04 nothing", "it is a ZIP that cannot be opened"),
+        (b"[]", "it is JSON, but not an object"),
+        (b'{"users": []}', "it has no users, teams or schedules"),
+        (b"PK\x03\x04 nothing", "it is a ZIP file that cannot be opened"),
         (b"\xff\xfe", "the file: is not UTF-8"),
         (b"[" * 100_000, "is nested too deeply"),
     ],
@@ -302,7 +302,7 @@ def test_a_zip_that_grows_beyond_all_bounds_is_refused(monkeypatch: pytest.Monke
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("users/a.json", b" " * 2000)
-    with pytest.raises(Rejected, match="MiB in it"):
+    with pytest.raises(Rejected, match="more than 0 MiB"):
         export.read(packed.getvalue())
 
 

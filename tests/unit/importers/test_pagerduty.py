@@ -66,7 +66,7 @@ def test_level_delay_becomes_next_steps_delay_even_without_targets(
     assert policy["end_after"] == "30m"
     assert policy["acknowledge"] == {"timeout": "10m"}, "the service's"
     assert "policy Standard: level 2: does not notify schedule Nobody's" in as_text(moved)
-    assert "level 3: notifies everybody at once. PagerDuty gives each incident to the next" in as_text(moved)
+    assert "level 3: notifies everybody at once. PagerDuty assigns each incident to the next" in as_text(moved)
 
 
 def test_rules_of_high_and_low_urgency_become_rules_by_priority(moved: ConvertedConfig) -> None:
@@ -110,7 +110,7 @@ def test_a_service_is_an_integration_for_each_of_its_own(moved: ConvertedConfig)
     assert named(moved, "integrations", "Nightly")["mode"] == "disabled"
     said = as_text(moved)
     assert "service Nightly: has no policy that pages anybody" in said
-    assert "1 event orchestration: is not here (Global routing)" in said
+    assert "event orchestrations Global routing: not imported" in said
     assert account.SENDER_KEY not in said + str(moved.configuration)
 
 
@@ -118,7 +118,7 @@ def test_maintenance_window_covers_the_integrations_of_its_services(moved: Conve
     (window,) = moved.configuration["maintenance_windows"]
     assert (window["name"], window["starts"], window["ends"]) == ("Patch night", "2026-12-06 01:00", "2026-12-06 03:00")
     assert len(window["integrations"]) == len(account.SERVICES[0]["integrations"])
-    assert "maintenance Gone: is not here." in as_text(moved)
+    assert "maintenance Gone: not imported." in as_text(moved)
 
 
 def test_with_keys_senders_keep_their_routing_key() -> None:

@@ -11,7 +11,8 @@ import pytest
 
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net.egress import EgressResponse, HttpClient, OutcomeUnknown
-from tocsin.outbound.connectors.haloitsm import errors, writeback_settings
+from tocsin.core.reasons import Reason
+from tocsin.outbound.connectors.haloitsm import errors, reasons, writeback_settings
 from tocsin.outbound.connectors.haloitsm.address import clean_address
 from tocsin.outbound.connectors.haloitsm.client import HaloClient, extract_rows, id_text
 from tocsin.outbound.connectors.haloitsm.reference_data import ReferenceEntry, ReferenceLists
@@ -44,12 +45,12 @@ def test_address_keeps_path_and_port_and_names_its_tenant() -> None:
 @pytest.mark.parametrize(
     ("status", "body", "is_write", "kind", "said"),
     [
-        (400, b'{"ClassName": "System.Exception", "Message": "Boom"}', True, Permanent, "It said: Boom"),
+        (400, b'{"ClassName": "System.Exception", "Message": "Boom"}', True, Permanent, "Halo said: Boom"),
         (400, b'{"[0].outcome_id": ["Could not convert"]}', True, Permanent, "outcome_id: Could not convert"),
         (400, b'"Please assign this Ticket these before closing it."', True, errors.AgentRequired, "no agent"),
         (400, b'{"Message": "An Outcome must be entered for this Action"}', True, errors.NoteRejected, "action"),
         (400, b'"You do not have access to this Action at the moment"', True, errors.NoteRejected, "another"),
-        (401, b"", False, NeedsAttention, "refuses Tocsin's token"),
+        (401, b"", False, NeedsAttention, "rejected Tocsin's token"),
         (401, b'{"Message": "Record not found"}', False, errors.TicketNotFound, "shows no ticket 7"),
         (401, b'{"Message": "Authorization has been denied for this request."}', True, NeedsAttention, "been denied"),
         (401, b'{"Message": "Your access to this ticket is restricted."}', True, errors.TicketNotFound, "no ticket 7"),
@@ -59,18 +60,18 @@ def test_address_keeps_path_and_port_and_names_its_tenant() -> None:
         (403, b'"You do not have access to this Action at the moment"', True, errors.NoteRejected, "another"),
         (403, b'{"Message": "The ticket does not exist."}', True, errors.TicketNotFound, "shows no ticket 7"),
         (404, b"", False, errors.TicketNotFound, "shows no ticket 7"),
-        (429, b"", True, Throttled, "patience"),
+        (429, b"", True, Throttled, "rate-limiting"),
         (503, b"", True, Temporary, "503"),
-        (504, b"<html><h1>Gateway Time-out</h1></html>", True, OutcomeUnknown, "did not say in time"),
+        (504, b"<html><h1>Gateway Time-out</h1></html>", True, OutcomeUnknown, "did not answer in time"),
         (504, b"<html><h1>Gateway Time-out</h1></html>", False, Temporary, "Gateway Time-out"),
-        (400, b"\xff\xfe", True, Permanent, "It said"),
-        (400, b"", True, Permanent, "It said: nothing"),
+        (400, b"\xff\xfe", True, Permanent, "Halo said"),
+        (400, b"", True, Permanent, "It does not say why"),
     ],
 )  # fmt: skip
 def test_every_halo_rejection_is_one_correctly_classified_sentence(
     status: int, body: bytes, is_write: bool, kind: type[Exception], said: str
 ) -> None:
-    error = errors.response_error(EgressResponse(status, {}, body), "write a note", is_write=is_write, ticket="7")
+    error = errors.response_error(EgressResponse(status, {}, body), reasons.WRITE_NOTE(), is_write=is_write, ticket="7")
     assert type(error) is kind
     assert said in str(error)
 
@@ -79,7 +80,7 @@ def test_failed_token_request_names_bad_scope_or_secret() -> None:
     def of(status: int, body: bytes, scopes: list[str], bad: list[str]) -> str:
         return str(errors.token_error(EgressResponse(status, {}, body), "https://x", scopes, bad))
 
-    assert "client id and secret" in of(400, b'{"error": "invalid_client"}', [], [])
+    assert "client ID and secret" in of(400, b'{"error": "invalid_client"}', [], [])
     assert "scope read:teams;" in of(400, b'{"error": "invalid_scope"}', ["read:tickets", "read:teams"], ["read:teams"])
     assert "no Halo at https://x" in of(404, b"<html>not found</html>", [], [])
     assert "503" in of(503, b"", [], [])
@@ -100,18 +101,15 @@ def test_active_agent_wins_among_equal_names_or_addresses() -> None:
 
 
 @pytest.mark.parametrize(
-    ("email", "said"),
+    ("email", "reason"),
     [
-        (
-            "alice@example.org",
-            "Halo has no agent with the address alice@example.org: choose Alice's agent under People.",
-        ),
-        ("", "Alice has no e-mail address by which Halo's agent is found: choose Alice's agent under People."),
+        ("alice@example.org", reasons.NO_AGENT_WITH_EMAIL(email="alice@example.org", user="Alice")),
+        ("", reasons.NO_EMAIL_OF_USER(user="Alice")),
     ],
 )
-def test_unknown_halo_agent_is_reported_with_remedy(email: str, said: str) -> None:
+def test_unknown_halo_agent_is_reported_with_remedy(email: str, reason: Reason) -> None:
     people = {1: job_context.HaloUser("Alice", email, "")}
-    assert job_context.agent_for({"user": 1}, ReferenceLists([]), people) == {"remark": said}
+    assert job_context.agent_for({"user": 1}, ReferenceLists([]), people) == {"remark": reason}
 
 
 def test_halo_dates_without_zone_are_compared_only_with_each_other() -> None:
@@ -174,11 +172,11 @@ def test_note_contains_time_and_page_count() -> None:
     )
     assert writeback_settings.after_text({}) == ""
     assert writeback_settings.after_text({"voice": 1}) == " after 1 call"
-    assert writeback_settings.after_text({"email": 2, "voice": 2, "fax": 1}) == " after 2 calls, 2 e-mails and 1 page"
+    assert writeback_settings.after_text({"email": 2, "voice": 2, "fax": 1}) == " after 2 calls, 2 emails and 1 page"
     values = {"who": "Alice", "time": "03:12", "after": " after 1 call", "note": ""}
     assert (
         writeback_settings.note_text(writeback_settings.TEXTS[OutboundEvent.ASSIGN], values)
-        == "Alice took this at 03:12 after 1 call."
+        == "Alice assigned this to themselves at 03:12 after 1 call."
     )
 
 
@@ -197,12 +195,15 @@ class _Behind:
         return EgressResponse(200, {}, b'{"access_token": "x"}')
 
 
+_NOTE, _END = reasons.WRITE_NOTE(), reasons.DELETE_WEBHOOK()
+
+
 @pytest.mark.parametrize(
     ("path", "ask", "kind", "doing"),
     [
-        ("Status", lambda halo, line, now: halo.get(line, "Status", now, "read"), Temporary, "read"),
-        ("Actions", lambda halo, line, now: halo.post(line, "Actions", {}, now, "note it"), OutcomeUnknown, "note"),
-        ("Webhook", lambda halo, line, now: halo.delete(line, "Webhook/1", now, "end it"), OutcomeUnknown, "end it"),
+        ("Status", lambda halo, line, now: halo.get(line, "Status", now, reasons.READ_TICKETS()), Temporary, "read"),
+        ("Actions", lambda halo, line, now: halo.post(line, "Actions", {}, now, _NOTE), OutcomeUnknown, "note"),
+        ("Webhook", lambda halo, line, now: halo.delete(line, "Webhook/1", now, _END), OutcomeUnknown, "delete"),
         ("/auth/token", lambda halo, line, now: halo.current_agent(line, now), Temporary, "token"),
     ],
 )  # fmt: skip
@@ -248,7 +249,7 @@ def test_token_renewed_by_another_thread_is_kept() -> None:
     )
 
     def read() -> object:
-        return client.get(RecordedClient(cast(HttpClient, server), lambda: now), "Status", now, "read")
+        return client.get(RecordedClient(cast(HttpClient, server), lambda: now), "Status", now, reasons.READ_TICKETS())
 
     def meanwhile() -> None:
         server.while_refusing = lambda: None

@@ -13,6 +13,7 @@ from tocsin.core.errors import Temporary
 from tocsin.core.net.egress import EgressResponse, HttpClient
 from tocsin.outbound.connectors.http.connector import HTTP
 from tocsin.outbound.connectors.interfaces import CallJob, IntegrationAccount, IntegrationSender, RecordedClient
+from tocsin.outbound.reasons import ANSWERED
 
 NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
 
@@ -66,10 +67,10 @@ def test_token_renewed_by_another_thread_is_kept() -> None:
 
     def meanwhile() -> None:
         server.while_refusing = lambda: None
-        assert send() == "Answered 200."
+        assert send() == ANSWERED(status=200)
 
     server.while_refusing = meanwhile
-    assert send() == "Answered 200."
+    assert send() == ANSWERED(status=200)
     assert server.tokens == 2
 
 

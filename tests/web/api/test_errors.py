@@ -19,7 +19,8 @@ from tocsin.core.runtime import clock
 def refused(answer: ApiResponse, status: int, code: str, *fields: str) -> str:
     """Asserts that `answer` is an error in its one shape, about those fields; gives its text."""
     assert (answer.status, answer.body and answer.body.get("error")) == (status, code), answer
-    assert set(answer.body) == {"error", "detail", "fields"}
+    assert set(answer.body) == {"error", "detail", "reason_code", "reason_data", "fields"}
+    assert answer.body["reason_code"]
     assert answer.headers["Content-Type"] == "application/json; charset=utf-8"
     assert set(answer.body["fields"]) == set(fields)
     assert answer.body["detail"]
@@ -63,6 +64,23 @@ def test_a_wrong_token_is_refused_although_a_session_is_there(company: Company) 
     caller = Api("wrong")
     caller.client.force_login(company.alice)
     refused(caller.get("alerts"), 401, "not_authenticated")
+
+
+def test_error_has_code_and_parameters_beside_its_sentence(admin: Api) -> None:
+    answer = admin.get("groups/Nights")
+    assert answer.body is not None
+    assert answer.body["detail"] == "There is no group Nights."
+    assert answer.body["reason_code"] == "api.no_such_object"
+    assert answer.body["reason_data"] == {"label": {"term": "group"}, "name": "Nights"}
+
+
+def test_error_is_in_the_language_that_the_request_asks_for(admin: Api) -> None:
+    answer = admin._send("get", "groups/Nights", headers={"Accept-Language": "de"})
+    assert answer.body is not None
+    assert answer.body["detail"] == "Gruppe Nights gibt es nicht."
+    field = admin.send("POST", "calendar-feeds", {"colour": 1}, **{"Accept-Language": "de"})
+    assert field.body is not None
+    assert "ist hier nicht bekannt" in field.body["fields"].values()
 
 
 def test_unknown_address_returns_404(admin: Api) -> None:

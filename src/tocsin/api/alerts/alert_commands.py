@@ -34,6 +34,7 @@ from tocsin.api.alerts.alerts import AlertDetail, find_alert, routes, show_detai
 from tocsin.api.framework.auth import Principal, actor_of, caller, via_of
 from tocsin.api.framework.lookup import find_named
 from tocsin.api.framework.pagination import Number
+from tocsin.api.reasons import CODE_DESCRIPTION, DATA_DESCRIPTION, show_reason
 from tocsin.core.errors import Rejected
 from tocsin.core.validation import durations
 from tocsin.people.models import User
@@ -91,6 +92,8 @@ class CommandResponse(AlertDetail):
     """The alert after the command, and the result of the command."""
 
     answer: str = Field(description="A sentence for whoever gave the command.")
+    answer_code: str = Field(description=CODE_DESCRIPTION)
+    answer_data: dict[str, Any] = Field(description=DATA_DESCRIPTION)
     changed: bool = Field(description="False when it was so already.")
 
 
@@ -162,7 +165,7 @@ def merge(request: HttpRequest, id: Number, body: MergeBody) -> dict[str, Any]:
         return _act(id, service.merge_into(body.into, BaseCommand(**_common(body, principal))), principal)
     except Rejected as error:
         if error.code == "not_found":
-            raise Rejected("invalid", error.detail, "into") from error
+            raise Rejected("invalid", error.reason, "into") from error
         raise
 
 
@@ -174,7 +177,7 @@ def _act(alert_id: int, command: Command, principal: Principal) -> dict[str, Any
     outcome = service.apply_command(alert_id, command, now=principal.now)
     return {
         **show_detail(find_alert(alert_id), principal.now),
-        "answer": str(outcome.answer),
+        **show_reason(outcome.answer, "answer"),
         "changed": outcome.is_change,
     }
 

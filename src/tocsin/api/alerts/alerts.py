@@ -17,11 +17,13 @@ from tocsin.alerts.models import Acknowledgement, Alert, AlertEvent
 from tocsin.alerts.states import ACTIVE, INACTIVE, AlertStatus, Priority
 from tocsin.api.framework.auth import caller
 from tocsin.api.framework.authorized_router import AuthorizedRouter
-from tocsin.api.framework.lookup import Moment, find_named
+from tocsin.api.framework.lookup import NO_SUCH_OBJECT, Moment, find_named
 from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
+from tocsin.api.reasons import CODE_DESCRIPTION, DATA_DESCRIPTION, reason_fields
 from tocsin.core.db import database
 from tocsin.core.db.trigram_index import SearchableText
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import Term
 from tocsin.escalation.actions import forecast, why_not_paged
 from tocsin.escalation.actions.next_steps import next_steps
 from tocsin.inbound.models import Integration
@@ -96,6 +98,8 @@ class AlertEventSchema(BaseModel):
     actor_kind: str
     via: str
     reason: str
+    reason_code: str = Field(description=CODE_DESCRIPTION)
+    reason_data: dict[str, Any] = Field(description=DATA_DESCRIPTION)
     data: dict[str, Any]
 
 
@@ -164,7 +168,7 @@ def find_alert(alert_id: int) -> Alert:
     """Return the alert with that number. Raises Rejected("not_found")."""
     alert = Alert.objects.select_related("owner", "integration").filter(pk=alert_id).first()
     if alert is None:
-        raise Rejected("not_found", f"There is no alert {alert_id}.")
+        raise Rejected("not_found", NO_SUCH_OBJECT(label=Term("alert"), name=str(alert_id)))
     return alert
 
 
@@ -197,7 +201,7 @@ def _serialize(alert: Alert, acknowledged_by: list[str], next_action: forecast.N
         "owner": alert.owner.username if alert.owner else alert.owner_name or None,
         "integration": alert.integration.name if alert.integration else None,
         "merged_into": alert.merged_into_id,
-        "next_step": {"at": next_action.at, "summary": str(next_action.summary)} if next_action else None,
+        "next_step": {"at": next_action.at, **reason_fields(next_action, "summary")} if next_action else None,
     }
 
 
@@ -218,7 +222,7 @@ def _show_events(events: Sequence[AlertEvent]) -> list[dict[str, Any]]:
             "actor": event.actor_name,
             "actor_kind": event.actor_kind,
             "via": event.via,
-            "reason": str(event.reason),
+            **reason_fields(event),
             # The state that an undo restores is internal.
             "data": {name: value for name, value in event.data.items() if name != "before"},
         }

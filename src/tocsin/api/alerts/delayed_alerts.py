@@ -13,6 +13,7 @@ from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import audit_actor_of, caller, require
 from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.lookup import find_named
+from tocsin.api.reasons import show_reason
 from tocsin.inbound.admin import delayed_alerts
 from tocsin.inbound.deciding.state import DelayReason
 from tocsin.inbound.models import DelayedAlert, Integration
@@ -84,7 +85,7 @@ def _show(info: delayed_alerts.DelayedAlertInfo) -> dict[str, Any]:
         "subject": info.subject,
         "source_id": info.source_id,
         "wait": info.delay_reason,
-        "why": info.reason,
+        **show_reason(info.reason, "why"),
         "since": info.since,
         "due_at": info.due_at,
         "messages": info.message_count,

@@ -11,6 +11,7 @@ from tocsin.access.roles import Permission
 from tocsin.api.alerts.alerts import find_alert, routes
 from tocsin.api.framework.auth import audit_actor_of, caller, via_of
 from tocsin.api.framework.lookup import find
+from tocsin.api.reasons import render
 from tocsin.api.response.workflows import WorkflowRunSchema, show_run
 from tocsin.outbound.writeback import alert_ticket
 from tocsin.workflows import commands
@@ -46,7 +47,7 @@ def list_buttons(request: HttpRequest, id: int) -> list[dict[str, Any]]:
             "id": item.workflow.pk,
             "workflow": item.workflow.name,
             "confirm": item.confirm,
-            "does": list(map(str, item.action_texts)),
+            "does": [render(text) for text in item.action_texts],
         }
         for item in buttons.available_buttons(alert_id, caller(request).now)
     ]

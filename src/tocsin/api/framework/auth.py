@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any, cast
 
 from django.http import HttpRequest
+from django.utils.translation import gettext_noop
 from ninja.operation import Operation
 from ninja.security.base import AuthBase
 from ninja.utils import check_csrf
@@ -20,18 +21,50 @@ from tocsin.access.roles import Permission, PermissionScope, Role, permission_sc
 from tocsin.alerts.commands import Actor
 from tocsin.alerts.states import ActorKind, CommandChannel
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import Person, ReasonType, Term, joined
 from tocsin.core.runtime import clock
+from tocsin.core.validation.object_reader import AT_PATH
 from tocsin.people import permissions
 from tocsin.people.models import User
 from tocsin.people.permissions import Viewer
 
+_MANAGER = gettext_noop("a manager or administrator")
 _REQUIRED_ROLES = {
-    Permission.RESPOND: "a responder, manager or administrator",
-    Permission.MANAGE_TEAMS: "a manager or administrator",
-    Permission.MANAGE_ROUTING: "a manager or administrator",
-    Permission.TEST_INTEGRATIONS: "a manager or administrator",
-    Permission.ADMINISTER: "an administrator",
+    Permission.RESPOND: gettext_noop("a responder, manager or administrator"),
+    Permission.MANAGE_TEAMS: _MANAGER,
+    Permission.MANAGE_ROUTING: _MANAGER,
+    Permission.TEST_INTEGRATIONS: _MANAGER,
+    Permission.ADMINISTER: gettext_noop("an administrator"),
 }
+_ROLES = {
+    Role.OBSERVER: gettext_noop("an observer"),
+    Role.RESPONDER: gettext_noop("a responder"),
+    Role.MANAGER: gettext_noop("a manager"),
+    Role.ADMIN: gettext_noop("an administrator"),
+}
+#: What each permission allows, as the end of a sentence.
+_ACTIONS = {
+    Permission.VIEW_ALERTS: gettext_noop("see alerts, who is on call, and the Inbound Log"),
+    Permission.RESPOND: gettext_noop("act on alerts, and open one by hand"),
+    Permission.MANAGE_SELF: gettext_noop("change one's own contact methods, absence and shifts"),
+    Permission.VIEW_ADDRESSES: gettext_noop("see phone numbers and addresses of others"),
+    Permission.MANAGE_TEAMS: gettext_noop("change groups, schedules, overrides and policies"),
+    Permission.MANAGE_ROUTING: gettext_noop("change integrations, routes, workflows, outbound and maintenance"),
+    Permission.TEST_INTEGRATIONS: gettext_noop("replay, test and send a sample"),
+    Permission.ADMINISTER: gettext_noop("change users, providers, security and settings, and read the audit log"),
+}
+
+_FORBIDDEN = ReasonType("api.forbidden", "{user} is {role}; it takes {required} to {action}.")
+_FORBIDDEN_ELSEWHERE = ReasonType(
+    "api.forbidden_elsewhere", "{user} is {role}, who may {action} of their own groups only."
+)
+_IF_MATCH_UNKNOWN = ReasonType("api.if_match_unknown", "is not known at this address; send the request without it.")
+_NUL_IN_NAME = ReasonType("api.nul_in_name", "No name contains a NUL character.")
+_NUL_IN_VALUE = ReasonType("api.nul_in_value", "No value contains a NUL character.")
+_UNKNOWN_PARAMETER = ReasonType("api.unknown_parameter", "{name} is not a query parameter of this address.")
+_KNOWN_PARAMETERS = ReasonType("api.known_parameters", "Known here: {names}.")
+_NO_PARAMETERS = ReasonType("api.no_parameters", "This address has no query parameters.")
+_CSRF = ReasonType("api.csrf", "Send the value of the cookie tocsin_csrf as X-CSRFToken, or load the page again.")
 
 
 _SAFE_METHODS = frozenset({"GET", "HEAD"})
@@ -92,22 +125,19 @@ class ApiAuth(AuthBase):
         self._check_parameters(request)
         if "If-Match" in request.headers and request.method not in _SAFE_METHODS and not self.accepts_if_match:
             # A client that sends If-Match relies on the check, so ignoring the header would be wrong.
-            raise Rejected("invalid", "If-Match: is not known at this address; send it without.", "If-Match")
+            raise Rejected("invalid", AT_PATH(path="If-Match", problem=_IF_MATCH_UNKNOWN()), "If-Match")
         return caller
 
     def _check_parameters(self, request: HttpRequest) -> None:
         if "\x00" in request.path_info:
-            raise Rejected("not_found", "No name has a NUL character in it.")
+            raise Rejected("not_found", _NUL_IN_NAME())
         for name, values in request.GET.lists():
             if name not in self._known_parameters:
-                hint = (
-                    f"Known here: {', '.join(sorted(self._known_parameters))}."
-                    if self._known_parameters
-                    else "None is known here."
-                )
-                raise Rejected("unknown_parameter", f"{name} is not a query parameter of this address. {hint}", name)
+                known = ", ".join(sorted(self._known_parameters))
+                hint = _KNOWN_PARAMETERS(names=known) if known else _NO_PARAMETERS()
+                raise Rejected("unknown_parameter", joined(_UNKNOWN_PARAMETER(name=name), hint, separator=" "), name)
             if any("\x00" in value for value in values):
-                raise Rejected("invalid", "A value has no NUL character in it.", name)
+                raise Rejected("invalid", _NUL_IN_VALUE(), name)
 
 
 def caller(request: HttpRequest) -> Principal:
@@ -134,21 +164,16 @@ def audit_actor_of(caller: Principal) -> audit.AuditActor:
 def require(caller: Principal, action: Permission, group: int | None) -> None:
     """Check that the caller may take `action` on an object that `group` owns. Raises Rejected("forbidden")."""
     if not caller.viewer.may(action, group):
-        raise forbidden(caller, action, scope_text="of their own groups")
+        raise forbidden(caller, action, is_own_groups_only=True)
 
 
-def forbidden(caller: Principal, action: Permission, scope_text: str = "") -> Rejected:
-    """Return the rejection of a caller whose role does not permit `action`, or permits it only as `scope_text` says."""
-    subject = f"{caller.user.username} is {_role_text(caller.role)}"
-    if scope_text:
-        return Rejected("forbidden", f"{subject}, who may {action.value} {scope_text} only.")
-    return Rejected(
-        "forbidden", f"{subject}; it takes {_REQUIRED_ROLES.get(action, 'somebody else')} to {action.value}."
-    )
-
-
-def _role_text(role: Role) -> str:
-    return "an administrator" if role is Role.ADMIN else f"a{'n' if role is Role.OBSERVER else ''} {role.value}"
+def forbidden(caller: Principal, action: Permission, *, is_own_groups_only: bool = False) -> Rejected:
+    """Return the rejection of a caller whose role does not permit `action`, or only on objects of the own groups."""
+    user, role, text = Person(caller.user.username, caller.user.pk), Term(_ROLES[caller.role]), Term(_ACTIONS[action])
+    if is_own_groups_only:
+        return Rejected("forbidden", _FORBIDDEN_ELSEWHERE(user=user, role=role, action=text))
+    required = Term(_REQUIRED_ROLES.get(action, _REQUIRED_ROLES[Permission.ADMINISTER]))
+    return Rejected("forbidden", _FORBIDDEN(user=user, role=role, required=required, action=text))
 
 
 def _caller(request: HttpRequest) -> Principal | None:
@@ -164,5 +189,5 @@ def _caller(request: HttpRequest) -> Principal | None:
     if not request.user.is_authenticated:
         return None
     if check_csrf(request) is not None:
-        raise Rejected("csrf", "Send the value of the cookie tocsin_csrf as X-CSRFToken, or load the page again.")
+        raise Rejected("csrf", _CSRF())
     return Principal(request.user, now, False, address)

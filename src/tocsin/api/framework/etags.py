@@ -15,6 +15,8 @@ from django.utils.http import parse_etags
 from tocsin.access import history
 from tocsin.core.errors import Rejected
 from tocsin.core.net.etag import make_etag
+from tocsin.core.reasons import Reason, ReasonType, joined
+from tocsin.core.validation.object_reader import AT_PATH
 
 #: For the OpenAPI document: the response header of tagged objects, and the request header of changing operations.
 ETAG: Mapping[str, Any] = {
@@ -29,6 +31,13 @@ IF_MATCH: Mapping[str, Any] = {
 }
 
 _ANY = "*"
+
+_MALFORMED_ETAG = ReasonType("api.malformed_etag", 'must be an ETag in quotation marks, as GET returns it: "…".')
+_CHANGED = ReasonType("api.changed_meanwhile", "The object has changed since this If-Match.")
+_CHANGED_BY = ReasonType(
+    "api.changed_meanwhile_by", "The object has changed since this If-Match: {user} changed it last, at {at}."
+)
+_READ_AGAIN = ReasonType("api.read_again", "Read it again, and change its current state.")
 
 
 def tag(response: HttpResponse, state: Mapping[str, Any]) -> None:
@@ -49,20 +58,17 @@ def check(request: HttpRequest, state: Mapping[str, Any], object_type: str, obje
         return
     tags = parse_etags(header)
     if not tags:
-        raise Rejected("invalid", 'If-Match: is an ETag in quotation marks, as GET answers it: "…".', "If-Match")
+        raise Rejected("invalid", AT_PATH(path="If-Match", problem=_MALFORMED_ETAG()), "If-Match")
     # A compressing proxy makes the tag weak; it still denotes the same state.
     if tags != [_ANY] and make_etag(state) not in {candidate.removeprefix("W/").strip('"') for candidate in tags}:
         raise Rejected(
             "changed_meanwhile",
-            f"{_describe_last_change(object_type, object_id)} Read it again, and change what it is now.",
+            joined(_describe_last_change(object_type, object_id), _READ_AGAIN(), separator=" "),
         )
 
 
-def _describe_last_change(object_type: str, object_id: object) -> str:
+def _describe_last_change(object_type: str, object_id: object) -> Reason:
     last_change = next(history.list_changes(object_type, object_id), None)
     if last_change is None:
-        return "It is not as this If-Match has it."
-    return (
-        f"It is not as this If-Match has it: {last_change.actor_name} changed it last, at "
-        f"{last_change.at:%Y-%m-%d %H:%M:%S} UTC."
-    )
+        return _CHANGED()
+    return _CHANGED_BY(user=last_change.actor_name, at=last_change.at)

@@ -7,9 +7,29 @@ from typing import Annotated
 from uuid import UUID
 
 from django.db.models import Model, QuerySet
+from django.utils.translation import gettext_noop
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator
 
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import ReasonType, Term
+
+NO_SUCH_OBJECT = ReasonType("api.no_such_object", "There is no {label} {name}.")
+NOT_A_USERNAME = ReasonType("api.not_a_username", "must be a user's name.")
+NO_SUCH_NUMBER = ReasonType("api.no_such_number", "There is no {label} number {name}.")
+
+#: The labels that callers pass, for the catalogue of translations.
+LABELS = (
+    gettext_noop("alert"), gettext_noop("import"),
+    gettext_noop("absence"), gettext_noop("active user"), gettext_noop("answer by mail"),
+    gettext_noop("audit entry"), gettext_noop("button"), gettext_noop("calendar feed"), gettext_noop("client table"),
+    gettext_noop("contact method"), gettext_noop("delivery"), gettext_noop("device"),
+    gettext_noop("escalation policy"), gettext_noop("group"), gettext_noop("heartbeat"),
+    gettext_noop("holiday calendar"), gettext_noop("inbound message"), gettext_noop("integration"),
+    gettext_noop("maintenance window"), gettext_noop("notification"), gettext_noop("outbound integration"),
+    gettext_noop("override"), gettext_noop("provider"), gettext_noop("sandbox message"), gettext_noop("schedule"),
+    gettext_noop("set of support hours"), gettext_noop("swap"), gettext_noop("token"), gettext_noop("user"),
+    gettext_noop("workflow"),
+)  # fmt: skip
 
 _MAX_BIGINT = 2**63 - 1
 
@@ -20,7 +40,8 @@ def find[M: Model](rows: QuerySet[M], text: str, *, label: str, name_column: str
     lookup = {"pk": row_id} if row_id is not None else {f"{name_column}__iexact": text}
     row = rows.filter(**lookup).first() if row_id is None or row_id <= _MAX_BIGINT else None
     if row is None:
-        raise Rejected("not_found", f"There is no {label} {'number ' if row_id is not None else ''}{text}.")
+        kind = NO_SUCH_NUMBER if row_id is not None else NO_SUCH_OBJECT
+        raise Rejected("not_found", kind(label=Term(label), name=text))
     return row
 
 
@@ -29,7 +50,7 @@ def find_named[M: Model](rows: QuerySet[M], text: str, *, label: str, field: str
     try:
         return find(rows, text, label=label, name_column=name_column)
     except Rejected as error:
-        raise Rejected("invalid", error.detail, field) from error
+        raise Rejected("invalid", error.reason, field) from error
 
 
 def find_by_uuid[M: Model](rows: QuerySet[M], text: str, *, label: str) -> M:
@@ -39,7 +60,7 @@ def find_by_uuid[M: Model](rows: QuerySet[M], text: str, *, label: str) -> M:
     except ValueError:
         row = None
     if row is None:
-        raise Rejected("not_found", f"There is no {label} {text}.")
+        raise Rejected("not_found", NO_SUCH_OBJECT(label=Term(label), name=text))
     return row
 
 

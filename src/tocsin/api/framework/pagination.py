@@ -14,6 +14,9 @@ from pydantic import BaseModel, Field
 
 from tocsin.core.db.query_union import QueryUnion, first, narrow
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import ReasonType
+
+_INVALID_CURSOR = ReasonType("api.invalid_cursor", "Invalid cursor. Pass the previous page's `next` value unchanged.")
 
 #: The positive range of PostgreSQL's bigint.
 Number = Annotated[int, Field(ge=1, le=2**63 - 1)]
@@ -58,7 +61,7 @@ def _cursor(key: object) -> str:
 
 
 def _key(model: type[Model], cursor: str) -> object:
-    rejection = Rejected("invalid", "This is no cursor of this list: take the `next` of a page as it is.", "cursor")
+    rejection = Rejected("invalid", _INVALID_CURSOR(), "cursor")
     try:
         text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("ascii")
         key: object = model._meta.pk.to_python(text)

@@ -17,6 +17,7 @@ from tocsin.access.roles import Permission
 from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.lookup import Moment, find_by_uuid, find_named
 from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
+from tocsin.api.reasons import CODE_DESCRIPTION, DATA_DESCRIPTION, with_reasons
 from tocsin.core.db.trigram_index import SearchableText
 from tocsin.core.ids import first_uuid7
 from tocsin.core.runtime import clock
@@ -42,6 +43,8 @@ class MessageSummary(BaseModel):
     integration: str
     status: MessageStatus
     reason: str
+    reason_code: str = Field(description=CODE_DESCRIPTION)
+    reason_data: dict[str, Any] = Field(description=DATA_DESCRIPTION)
     source_id: str
     source_status: str
     subject: str
@@ -136,10 +139,7 @@ def show(messages: Sequence[InboundMessage]) -> list[dict[str, Any]]:
         "id", "received_at", "status", "reason", "source_id", "source_status", "subject", "alert_id", "replay_of",
         "test",
     )  # fmt: skip
-    return [
-        {**{name: getattr(message, name) for name in names}, "integration": message.integration.name}
-        for message in messages
-    ]
+    return [{**with_reasons(message, names), "integration": message.integration.name} for message in messages]
 
 
 def find_message(text: str) -> InboundMessage:

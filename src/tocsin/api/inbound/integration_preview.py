@@ -15,10 +15,15 @@ from tocsin.api.framework.auth import audit_actor_of, caller
 from tocsin.api.framework.lookup import ScheduleMoment
 from tocsin.api.inbound.integrations import INTEGRATIONS, routes
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import ReasonType
 from tocsin.inbound.admin import sample
 from tocsin.inbound.config import registry
 from tocsin.inbound.config.registry import UnknownIntegration
 from tocsin.simulate import backtest, backtest_report, chain, report
+
+_NOT_COMPILED = ReasonType(
+    "api.integration_not_compiled", "The configuration of {integration} cannot be compiled; save it again."
+)
 
 _PAYLOAD = {
     "required": True,
@@ -111,8 +116,7 @@ def try_payload(request: HttpRequest, id: str, at: Query[ScheduleMoment | None] 
             integration.pk, request.body, content_type, at or principal.now, registry.shared_registry()
         )
     except UnknownIntegration:
-        detail = f"The configuration of {integration.name} cannot be compiled; save it again."
-        raise Rejected("not_possible", detail) from None
+        raise Rejected("not_possible", _NOT_COMPILED(integration=integration.name)) from None
     return report.as_json(simulation, principal.viewer.address)
 
 

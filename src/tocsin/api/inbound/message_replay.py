@@ -13,9 +13,12 @@ from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import audit_actor_of, caller, require
 from tocsin.api.inbound.inbound_messages import MessageDetail, find_message, routes, show_detail
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import ReasonType
 from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.inspect.replay import MAX_REPLAYED_MESSAGES, replay, replay_many
 from tocsin.inbound.models import InboundMessage
+
+_NO_SUCH_MESSAGES = ReasonType("api.no_such_messages", "There is no inbound message for at least one of these ids.")
 
 
 class ReplayBody(Schema):
@@ -68,7 +71,7 @@ def replay_messages(request: HttpRequest, body: ReplayManyBody) -> dict[str, Any
     principal = caller(request)
     messages = InboundMessage.objects.filter(pk__in=body.ids)
     if messages.count() != len(set(body.ids)):
-        raise Rejected("not_found", "There is no inbound message for at least one of these ids.", "ids")
+        raise Rejected("not_found", _NO_SUCH_MESSAGES(), "ids")
     for group in set(messages.values_list("integration__group", flat=True)):
         require(principal, Permission.TEST_INTEGRATIONS, group)
     outcomes = replay_many(body.ids, body.page, audit_actor_of(principal), principal.now)

@@ -17,6 +17,7 @@ from tocsin.api.framework.auth import caller
 from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.lookup import find_by_uuid, find_named
 from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
+from tocsin.api.reasons import CODE_DESCRIPTION, DATA_DESCRIPTION, with_reasons
 from tocsin.notify.models import Delivery
 from tocsin.notify.states import DeliveryStatus, Purpose
 from tocsin.people.models import User
@@ -40,7 +41,11 @@ class DeliverySchema(BaseModel):
     status: DeliveryStatus
     attempts: int
     error: str
+    error_code: str
+    error_data: dict[str, Any]
     reason: str
+    reason_code: str = Field(description=CODE_DESCRIPTION)
+    reason_data: dict[str, Any] = Field(description=DATA_DESCRIPTION)
     queued_at: datetime
     due_at: datetime
     sent_at: datetime | None
@@ -91,9 +96,7 @@ def _serializer_for(request: HttpRequest) -> Callable[[Sequence[Delivery]], list
     def show(rows: Sequence[Delivery]) -> list[dict[str, Any]]:
         return [
             {
-                **{name: getattr(row, name) for name in names},
-                "error": str(row.error),
-                "reason": str(row.reason),
+                **with_reasons(row, names, ("error", "reason")),
                 "user": row.user.username if row.user else None,
                 "provider": row.provider_name or None,
                 "address": address_masking.address(

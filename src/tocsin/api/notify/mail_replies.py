@@ -14,6 +14,7 @@ from tocsin.access.roles import Permission
 from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.lookup import find
 from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
+from tocsin.api.reasons import CODE_DESCRIPTION, DATA_DESCRIPTION, with_reasons
 from tocsin.notify.models import MailReply
 
 routes = AuthorizedRouter("mail-replies")
@@ -31,6 +32,8 @@ class MailReplySchema(BaseModel):
     user: str | None
     outcome: str = Field(description="`acted`, `refused` or `ignored`; empty while it is being worked on.")
     reason: str
+    reason_code: str = Field(description=CODE_DESCRIPTION)
+    reason_data: dict[str, Any] = Field(description=DATA_DESCRIPTION)
 
 
 class MailReplyFilters(PaginationQuery):
@@ -59,8 +62,7 @@ def _show(rows: Sequence[MailReply]) -> list[dict[str, Any]]:
     names = ("id", "received_at", "sender", "subject", "alert_id", "outcome")
     return [
         {
-            **{name: getattr(row, name) for name in names},
-            "reason": str(row.reason),
+            **with_reasons(row, names),
             "provider": row.provider_name,
             "user": row.user.username if row.user else None,
         }

@@ -17,6 +17,7 @@ from tocsin.api.framework.auth import caller
 from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.lookup import find_by_uuid, find_named
 from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
+from tocsin.api.reasons import CODE_DESCRIPTION, DATA_DESCRIPTION, with_reasons
 from tocsin.notify.models import Notification
 from tocsin.notify.states import Purpose
 from tocsin.people.models import User
@@ -36,6 +37,8 @@ class NotificationSchema(BaseModel):
     label: str
     address: str = Field(description="Masked for whoever may not see it.")
     reason: str
+    reason_code: str = Field(description=CODE_DESCRIPTION)
+    reason_data: dict[str, Any] = Field(description=DATA_DESCRIPTION)
     created_at: datetime
 
 
@@ -74,8 +77,7 @@ def _serializer_for(request: HttpRequest) -> Callable[[Sequence[Notification]], 
     def show(rows: Sequence[Notification]) -> list[dict[str, Any]]:
         return [
             {
-                **{name: getattr(row, name) for name in names},
-                "reason": str(row.reason),
+                **with_reasons(row, names),
                 "user": row.user.username if row.user else None,
                 "group_contact": row.group_contact.label if row.group_contact else None,
                 "address": address_masking.address(viewer, row.channel, row.address, row.user_id, row.group_contact),

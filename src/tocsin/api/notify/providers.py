@@ -18,6 +18,7 @@ from tocsin.api.framework.auth import Principal, audit_actor_of, caller
 from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.pagination import PaginatedList, PaginationQuery, page
 from tocsin.api.framework.resources import ApiResource, ResourceSpec, register
+from tocsin.api.reasons import reason_fields
 from tocsin.core.runtime import clock
 from tocsin.notify.enqueue import provider_tests
 from tocsin.notify.models import Provider
@@ -132,13 +133,13 @@ def _show_provider(
         "callbacks": {endpoint.name: address for endpoint, address in provider_status.webhook_urls(provider)},
         "health": {
             "state": status.state,
-            "error": str(status.error),
+            **reason_fields(status, "error"),
             "worked_at": status.worked_at,
             "failed_at": status.failed_at,
         },
         "refused": [
             {
-                "error": str(rejection.error),
+                **reason_fields(rejection, "error"),
                 "count": rejection.count,
                 "last_at": rejection.last_at,
                 "alert_id": rejection.alert_id,

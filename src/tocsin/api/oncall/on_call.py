@@ -14,8 +14,11 @@ from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import caller
 from tocsin.api.framework.lookup import ScheduleMoment
 from tocsin.api.people.groups import GROUPS, routes
+from tocsin.api.reasons import CODE_DESCRIPTION, DATA_DESCRIPTION, reason_fields, render, show_reason
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import ReasonType
+from tocsin.core.validation.object_reader import AT_PATH
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import coverage_checks, final_schedule
 from tocsin.oncall.calculation.coverage_checks import CoverageFinding, CoverageFindingKind
@@ -24,6 +27,11 @@ from tocsin.oncall.calculation.group_snapshot import GroupPlan
 from tocsin.operate.coverage import coverage
 from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import Group, User
+
+_NOT_AFTER_FROM = ReasonType("api.not_after_from", "must be after from.")
+_RANGE_TOO_LONG = ReasonType(
+    "api.range_too_long", "must be at most {count} day after from.", "must be at most {count} days after from."
+)
 
 MAX_RANGE = timedelta(days=400)
 _DEFAULT_RANGE = timedelta(days=14)
@@ -37,6 +45,8 @@ class OnCallSchema(BaseModel):
     since: datetime | None
     until: datetime | None
     reason: str
+    reason_code: str = Field(description=CODE_DESCRIPTION)
+    reason_data: dict[str, Any] = Field(description=DATA_DESCRIPTION)
     reasons: list[str] = Field(description="How it came to that: the shift, the override, who covers for whom.")
     absent: bool = Field(description="Out of office, and nobody covers: still paged.")
     schedule: str | None
@@ -201,9 +211,9 @@ def _range(
     begin = since or now
     end = until or begin + default_range
     if end <= begin:
-        raise Rejected("invalid", "to: is not after from.", "to")
+        raise Rejected("invalid", AT_PATH(path="to", problem=_NOT_AFTER_FROM()), "to")
     if end - begin > MAX_RANGE:
-        raise Rejected("invalid", f"to: is more than {MAX_RANGE.days} days after from.", "to")
+        raise Rejected("invalid", AT_PATH(path="to", problem=_RANGE_TOO_LONG(count=MAX_RANGE.days)), "to")
     return begin, end
 
 
@@ -217,8 +227,8 @@ def _person(person: OnCall, names: Mapping[int, str]) -> dict[str, Any]:
         "user": names[person.user_id],
         "since": person.since,
         "until": person.until,
-        "reason": str(person.reason),
-        "reasons": [str(reason) for reason in person.reasons],
+        **reason_fields(person),
+        "reasons": [render(reason) for reason in person.reasons],
         "absent": person.is_absent,
         "schedule": person.schedule or None,
         "shift": person.shift or None,
@@ -231,7 +241,7 @@ def _finding(finding: CoverageFinding, names: Mapping[int, str]) -> dict[str, An
     return {
         "kind": finding.kind,
         "note": finding.kind.is_note,
-        "text": str(finding.reason),
+        **show_reason(finding.reason, "text"),
         "since": finding.since,
         "until": finding.until,
         "times": finding.occurrence_count,

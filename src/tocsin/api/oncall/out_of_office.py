@@ -11,14 +11,20 @@ from tocsin.access.roles import Permission
 from tocsin.api.framework import etags
 from tocsin.api.framework.auth import Principal, audit_actor_of, caller, forbidden
 from tocsin.api.framework.authorized_router import AuthorizedRouter
-from tocsin.api.framework.lookup import Moment, find, find_named
+from tocsin.api.framework.lookup import NOT_A_USERNAME, Moment, find, find_named
 from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
 from tocsin.api.framework.resources import ResourceSpec
 from tocsin.core.config import config_version
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import ReasonType
+from tocsin.core.validation.object_reader import AT_PATH
 from tocsin.oncall.changes import cover_notices
 from tocsin.people.changes import out_of_office
 from tocsin.people.models import OutOfOffice, User
+
+_OTHER_USER = ReasonType(
+    "api.absence_of_other_user", "An absence stays with its user; add one to the other user instead."
+)
 
 routes = AuthorizedRouter("out-of-office")
 
@@ -113,7 +119,7 @@ def _tagged(absence: OutOfOffice, response: HttpResponse) -> dict[str, Any]:
 
 def _save_existing(absence: OutOfOffice, body: ResourceSpec, principal: Principal) -> OutOfOffice:
     if body.get("user") is not None and _user_from_body(body["user"]) != absence.user:
-        raise Rejected("invalid", "An absence stays with its user; add one to the other instead.", "user")
+        raise Rejected("invalid", _OTHER_USER(), "user")
     return _save(absence.user, body, absence, principal)
 
 
@@ -141,7 +147,7 @@ def _user(name: str) -> User:
 
 def _user_from_body(name: object) -> User:
     if not isinstance(name, str):
-        raise Rejected("invalid", "user: must be a user's name.", "user")
+        raise Rejected("invalid", AT_PATH(path="user", problem=NOT_A_USERNAME()), "user")
     return _user(name)
 
 

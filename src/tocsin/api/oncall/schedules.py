@@ -15,6 +15,7 @@ from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.lookup import find_named
 from tocsin.api.framework.pagination import PaginatedList, PaginationQuery, page
 from tocsin.api.framework.resources import ApiResource, ResourceSpec, register
+from tocsin.api.reasons import show_reason
 from tocsin.oncall.changes import commands, overrides
 from tocsin.oncall.models import Schedule
 from tocsin.people.models import Group
@@ -75,7 +76,7 @@ def schedule_imports(request: HttpRequest, id: str) -> dict[str, Any]:
                 "shift": row.shift,
                 "read_at": row.read_at,
                 "due_at": row.due_at,
-                "error": str(row.error) or None,
+                **show_reason(row.error, "error"),
                 "unknown": row.unknown,
                 "turns": len(row.spans),
             }

@@ -15,6 +15,7 @@ from tocsin.api.framework.lookup import ScheduleMoment, find, find_named
 from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
 from tocsin.api.oncall import overrides, schedules
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import Reason, ReasonType
 from tocsin.oncall.changes import overrides as commands
 from tocsin.oncall.changes import swaps
 from tocsin.oncall.changes.swaps import ShiftRange
@@ -22,6 +23,11 @@ from tocsin.oncall.models import Schedule, SwapRequest
 from tocsin.oncall.states import SwapState
 from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import User
+
+_NOT_REQUESTED_TO_ACCEPT = ReasonType("api.swap_not_requested_to_accept", "Only the requested user may accept.")
+_NOT_REQUESTED_TO_DECLINE = ReasonType("api.swap_not_requested_to_decline", "Only the requested user may decline.")
+_NOT_REQUESTER = ReasonType("api.swap_not_requester", "Only the requester may withdraw the request.")
+_NOT_IN_GROUP = ReasonType("api.not_in_group", "{user} is not in {group}.")
 
 routes = AuthorizedRouter("swaps")
 
@@ -115,7 +121,7 @@ def hand_over(request: HttpRequest, id: str, body: HandOverShiftBody) -> dict[st
     principal, schedule = caller(request), schedules.SCHEDULES.find(id)
     from_user = principal.user if body.instead_of is None else _user(body.instead_of, "instead_of")
     if from_user != principal.user and not principal.viewer.may(Permission.MANAGE_TEAMS, schedule.group_id):
-        raise forbidden(principal, Permission.MANAGE_TEAMS, scope_text="of their own groups")
+        raise forbidden(principal, Permission.MANAGE_TEAMS, is_own_groups_only=True)
     override = swaps.transfer_shift(
         schedule,
         body.shift_range,
@@ -141,7 +147,7 @@ def take_back(request: HttpRequest, id: Number) -> None:
         swaps.may_undo(override, principal.user)
         or principal.viewer.may(Permission.MANAGE_TEAMS, override.schedule.group_id)
     ):
-        raise forbidden(principal, Permission.MANAGE_TEAMS, scope_text="of their own groups")
+        raise forbidden(principal, Permission.MANAGE_TEAMS, is_own_groups_only=True)
     commands.delete_override(override, actor=audit_actor_of(principal), now=principal.now)
 
 
@@ -193,21 +199,21 @@ def ask(request: HttpRequest, body: SwapRequestBody) -> dict[str, Any]:
 @routes.post("/{int:id}/accept", Permission.MANAGE_SELF, summary="Take what you were asked to take")
 def accept(request: HttpRequest, id: Number) -> dict[str, Any]:
     principal, swap = caller(request), _find(id)
-    _require_me(principal, swap.requested_user, "Only who was asked may accept.")
+    _require_me(principal, swap.requested_user, _NOT_REQUESTED_TO_ACCEPT())
     return _show(swaps.accept(swap, actor=audit_actor_of(principal), now=principal.now))
 
 
 @routes.post("/{int:id}/decline", Permission.MANAGE_SELF, summary="Say no")
 def decline(request: HttpRequest, id: Number) -> dict[str, Any]:
     principal, swap = caller(request), _find(id)
-    _require_me(principal, swap.requested_user, "Only who was asked may decline.")
+    _require_me(principal, swap.requested_user, _NOT_REQUESTED_TO_DECLINE())
     return _show(swaps.decline(swap, actor=audit_actor_of(principal), now=principal.now))
 
 
 @routes.post("/{int:id}/withdraw", Permission.MANAGE_SELF, summary="Take the question back")
 def withdraw(request: HttpRequest, id: Number) -> dict[str, Any]:
     principal, swap = caller(request), _find(id)
-    _require_me(principal, swap.requester, "Only who asked may take it back.")
+    _require_me(principal, swap.requester, _NOT_REQUESTER())
     return _show(swaps.withdraw(swap, actor=audit_actor_of(principal), now=principal.now))
 
 
@@ -215,12 +221,12 @@ def _require_belonging(principal: Principal, schedule: Schedule) -> None:
     if not swaps.is_involved(schedule, principal.user) and not principal.viewer.may(
         Permission.MANAGE_TEAMS, schedule.group_id
     ):
-        raise Rejected("forbidden", f"{principal.user.username} is not in {schedule.group.name}.")
+        raise Rejected("forbidden", _NOT_IN_GROUP(user=principal.user.username, group=schedule.group.name))
 
 
-def _require_me(principal: Principal, user: User, sentence: str) -> None:
+def _require_me(principal: Principal, user: User, reason: Reason) -> None:
     if user != principal.user:
-        raise Rejected("forbidden", sentence)
+        raise Rejected("forbidden", reason)
 
 
 def _user(name: str, field: str) -> User:

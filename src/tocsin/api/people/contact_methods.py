@@ -14,16 +14,24 @@ from tocsin.access.roles import Permission
 from tocsin.api.framework import etags
 from tocsin.api.framework.auth import Principal, audit_actor_of, caller, forbidden
 from tocsin.api.framework.authorized_router import AuthorizedRouter
-from tocsin.api.framework.lookup import find, find_named
+from tocsin.api.framework.lookup import NOT_A_USERNAME, find, find_named
 from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
 from tocsin.api.framework.resources import ResourceSpec
 from tocsin.core.config import config_version
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import ReasonType
+from tocsin.core.validation.object_reader import AT_PATH
 from tocsin.notify.enqueue import contact_tests
 from tocsin.notify.inbound import verification
 from tocsin.people.changes import users
 from tocsin.people.models import ContactMethod, User
+
+_OTHER_USER = ReasonType(
+    "api.contact_method_of_other_user",
+    "A contact method stays with its user; add one to the other user instead.",
+)
+_NOT_YOURS = ReasonType("api.not_your_contact_method", "This is not one of your contact methods.")
 
 routes = AuthorizedRouter("contact-methods")
 
@@ -171,7 +179,7 @@ def _tagged(method: ContactMethod, principal: Principal, response: HttpResponse)
 
 def _save_existing(method: ContactMethod, body: ResourceSpec, principal: Principal) -> ContactMethod:
     if body.get("user") is not None and _user_from_body(body["user"]) != method.user:
-        raise Rejected("invalid", "A contact method stays with its user; add one to the other instead.", "user")
+        raise Rejected("invalid", _OTHER_USER(), "user")
     return _save(method.user, body, method, principal)
 
 
@@ -186,7 +194,7 @@ def _save(user: User, body: ResourceSpec, existing: ContactMethod | None, princi
 
 def _require_self(principal: Principal, user: User) -> None:
     if user != principal.user:
-        raise Rejected("not_found", "This is not one of your contact methods.")
+        raise Rejected("not_found", _NOT_YOURS())
 
 
 def _require_owner_or_admin(principal: Principal, user: User) -> None:
@@ -208,7 +216,7 @@ def _user(name: str) -> User:
 
 def _user_from_body(name: object) -> User:
     if not isinstance(name, str):
-        raise Rejected("invalid", "user: must be a user's name.", "user")
+        raise Rejected("invalid", AT_PATH(path="user", problem=NOT_A_USERNAME()), "user")
     return _user(name)
 
 

@@ -19,9 +19,13 @@ from tocsin.api.framework.pagination import PaginatedList, PaginationQuery, page
 from tocsin.api.framework.resources import ApiResource, ResourceSpec, register
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import ReasonType
 from tocsin.notify.enqueue import contact_tests
 from tocsin.people.changes import groups as commands
 from tocsin.people.models import Group, User
+
+_NO_SUCH_CONTACT = ReasonType("api.no_such_contact", 'There is no contact "{contact}" in {group}.')
+_NOT_ALLOWED = ReasonType("api.user_or_admin_required", "Only {user} or an administrator may do this.")
 
 routes = AuthorizedRouter("groups")
 
@@ -66,7 +70,7 @@ def test_group_contact(request: HttpRequest, id: str, label: str) -> dict[str, A
     group = GROUPS.find_authorized(id, principal, Permission.MANAGE_TEAMS)
     contact = group.contacts.filter(label__iexact=label).first()
     if contact is None:
-        raise Rejected("not_found", f'There is no contact "{label}" in {group.name}.')
+        raise Rejected("not_found", _NO_SUCH_CONTACT(contact=label, group=group.name))
     with database.transaction() as connection:
         sent = contact_tests.queue_group_test(connection, principal.user.pk, contact.pk, principal.now)
     return {"notification_id": sent}
@@ -84,7 +88,7 @@ def show_member_addresses(request: HttpRequest, id: str, username: str) -> None:
     group = GROUPS.find(id)
     user = find_named(User.objects.all(), username, label="user", field="username", name_column="username")
     if not principal.viewer.can_view_addresses_of(user.pk):
-        raise Rejected("forbidden", f"It takes {user.username} or an administrator.")
+        raise Rejected("forbidden", _NOT_ALLOWED(user=user.username))
     commands.show_addresses(group, user, actor=audit_actor_of(principal), now=principal.now)
 
 

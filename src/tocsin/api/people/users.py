@@ -17,9 +17,13 @@ from tocsin.api.framework.lookup import find_named
 from tocsin.api.framework.pagination import PaginatedList, PaginationQuery, page
 from tocsin.api.framework.resources import ApiResource, ResourceSpec, register
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import ReasonType
+from tocsin.core.validation.object_reader import AT_PATH
 from tocsin.notify.enqueue import mfa_reset_notice
 from tocsin.people.changes import users
 from tocsin.people.models import Group, User
+
+_NOT_A_TEXT = ReasonType("api.password_not_a_text", "must be text.")
 
 routes = AuthorizedRouter("users")
 
@@ -94,7 +98,7 @@ def _show(user: User, principal: Principal) -> dict[str, Any]:
 def _save(spec: ResourceSpec, /, *, caller: Principal, existing: User | None) -> User:
     password = spec.get("password")
     if password is not None and not isinstance(password, str):
-        raise Rejected("invalid", "password: must be text.", "password")
+        raise Rejected("invalid", AT_PATH(path="password", problem=_NOT_A_TEXT()), "password")
     spec_without_password = {name: value for name, value in spec.items() if name != "password"}
     return users.save_user(
         spec_without_password, existing=existing, actor=audit_actor_of(caller), now=caller.now, password=password

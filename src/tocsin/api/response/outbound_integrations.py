@@ -17,13 +17,17 @@ from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.lookup import find
 from tocsin.api.framework.pagination import PaginatedList, PaginationQuery, page
 from tocsin.api.framework.resources import ApiResource, ResourceSpec, register
+from tocsin.api.reasons import render, show_reason, with_reasons
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import ReasonType
 from tocsin.inbound.models import Integration
 from tocsin.outbound import commands
 from tocsin.outbound.halo_sync import halo_commands
 from tocsin.outbound.models import Call, Exchange, LookUp, OutboundIntegration
 
 routes = AuthorizedRouter("outbound-integrations")
+
+_NO_SUCH_CALL = ReasonType("api.no_such_call", "{integration} has no call {call}.")
 
 EXAMPLE = {
     "name": "Halo", "kind": "haloitsm", "base_url": "https://acme.haloitsm.com", "client_id": "…",
@@ -49,6 +53,8 @@ class OutboundTestResponse(BaseModel):
 
     ok: bool
     detail: str
+    detail_code: str
+    detail_data: dict[str, Any]
 
 
 class OutboundCallSchema(BaseModel):
@@ -58,11 +64,17 @@ class OutboundCallSchema(BaseModel):
     status: str
     action: str
     description: str
+    description_code: str
+    description_data: dict[str, Any]
     alert_id: int | None
     ticket: str
     attempts: int
     error: str
+    error_code: str
+    error_data: dict[str, Any]
     result: str
+    result_code: str
+    result_data: dict[str, Any]
     queued_at: datetime
     due_at: datetime
     ended_at: datetime | None
@@ -102,7 +114,8 @@ def list_outbound(request: HttpRequest, query: Query[OutboundFilters]) -> dict[s
 def test_outbound(request: HttpRequest, id: str) -> dict[str, Any]:
     """A failure is returned as an error: 502, or 503 if a retry may succeed."""
     principal = caller(request)
-    return {"ok": True, "detail": commands.verify_outbound(_find_authorized(id, principal), principal.now)}
+    found = commands.verify_outbound(_find_authorized(id, principal), principal.now)
+    return {"ok": True, **show_reason(found, "detail")}
 
 
 @routes.get(
@@ -192,13 +205,20 @@ def call_for_alert(request: HttpRequest, id: str, body: AlertReferenceBody) -> d
 @routes.get(
     "/{id}/rights",
     Permission.MANAGE_ROUTING,
-    answers=list[dict[str, str]],
+    answers=list[dict[str, Any]],
     summary="Which of Halo's rights are missing",
 )
-def rights(request: HttpRequest, id: str) -> list[dict[str, str]]:
+def rights(request: HttpRequest, id: str) -> list[dict[str, Any]]:
     principal = caller(request)
     checks = halo_commands.check_permissions(_find_authorized(id, principal), principal.now)
-    return [{"what": check.permission, "needed_for": check.purpose, "problem": check.problem} for check in checks]
+    return [
+        {
+            "what": render(check.permission),
+            "needed_for": render(check.purpose),
+            **show_reason(check.problem, "problem"),
+        }
+        for check in checks
+    ]
 
 
 @routes.get(
@@ -214,9 +234,8 @@ def lists(request: HttpRequest, id: str) -> dict[str, list[dict[str, str]]]:
 @routes.post("/{id}/refresh", Permission.MANAGE_ROUTING, answers=dict[str, Any], summary="Read Halo's lists again")
 def refresh(request: HttpRequest, id: str) -> dict[str, Any]:
     principal = caller(request)
-    return {
-        "problems": halo_commands.refresh(_find_authorized(id, principal), audit_actor_of(principal), principal.now)
-    }
+    problems = halo_commands.refresh(_find_authorized(id, principal), audit_actor_of(principal), principal.now)
+    return {"problems": [render(problem) for problem in problems]}
 
 
 @routes.post(
@@ -233,8 +252,8 @@ def set_up_webhook(request: HttpRequest, id: str, body: IntegrationReferenceBody
     )
     return {
         "ok": not result.problem,
-        "steps": result.steps,
-        "problem": result.problem,
+        "steps": [render(step) for step in result.steps],
+        **show_reason(result.problem, "problem"),
         "without": result.missing_events,
     }
 
@@ -253,7 +272,11 @@ def import_people(request: HttpRequest, id: str, body: HaloAgentsBody) -> dict[s
     result = halo_commands.import_people(
         _find_authorized(id, principal), body.agents, audit_actor_of(principal), principal.now
     )
-    return {"users": list(result.users), "groups": list(result.groups), "problems": list(result.problems)}
+    return {
+        "users": list(result.users),
+        "groups": list(result.groups),
+        "problems": [render(problem) for problem in result.problems],
+    }
 
 
 def _find_authorized(id: str, principal: Principal) -> OutboundIntegration:
@@ -263,14 +286,14 @@ def _find_authorized(id: str, principal: Principal) -> OutboundIntegration:
 def _find_call(row: OutboundIntegration, call_id: int) -> Call:
     call = Call.objects.filter(integration=row, pk=call_id).first()
     if call is None:
-        raise Rejected("not_found", f"{row.name} has no call {call_id}.")
+        raise Rejected("not_found", _NO_SUCH_CALL(integration=row.name, call=str(call_id)))
     return call
 
 
 def _call(row: Call) -> dict[str, Any]:
     names = ("id", "status", "action", "description", "alert_id", "ticket", "attempts", "error", "result", "queued_at",
              "due_at", "ended_at")  # fmt: skip
-    return {name: getattr(row, name) for name in names}
+    return with_reasons(row, names, ("description", "error", "result"))
 
 
 #: Settings that only callers who may change the integration see.
@@ -291,9 +314,9 @@ def _show(row: OutboundIntegration, principal: Principal) -> dict[str, Any]:
         "id": row.pk,
         **spec,
         "secrets_set": sorted(commands.secrets_set(row)),
-        "problem": status.problem or status.last_transient_error,
+        **show_reason(status.problem or status.last_transient_error, "problem"),
         "last_polled_at": status.last_polled_at,
-        "webhook_problem": status.webhook_problem,
+        **show_reason(status.webhook_problem, "webhook_problem"),
     }
 
 
@@ -304,6 +327,11 @@ def _save(spec: ResourceSpec, /, *, caller: Principal, existing: OutboundIntegra
 def _delete(row: OutboundIntegration, actor: AuditActor, principal: Principal) -> None:
     commands.delete_outbound(row, actor=actor, now=principal.now)
 
+
+_READ_ONLY_KEYS = frozenset(
+    {"id", "secrets_set", "last_polled_at"}
+    | {f"{name}{suffix}" for name in ("problem", "webhook_problem") for suffix in ("", "_code", "_data")}
+)
 
 OUTBOUND = ApiResource(
     routes=routes,
@@ -316,7 +344,7 @@ OUTBOUND = ApiResource(
     delete=_delete,
     owner_group_id=lambda row: row.group_id,
     example=EXAMPLE,
-    read_only_keys=frozenset({"id", "secrets_set", "problem", "last_polled_at", "webhook_problem"}),
+    read_only_keys=_READ_ONLY_KEYS,
     to_state=commands.outbound_state,
 )
 register(OUTBOUND)

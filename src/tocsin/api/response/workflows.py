@@ -9,7 +9,7 @@ from typing import Any
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from ninja import Query
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from tocsin.access.audit import AuditActor
 from tocsin.access.roles import Permission
@@ -18,7 +18,16 @@ from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.lookup import find
 from tocsin.api.framework.pagination import PaginatedList, PaginationQuery, page
 from tocsin.api.framework.resources import ApiResource, ResourceSpec, register
+from tocsin.api.reasons import (
+    CODE_DESCRIPTION,
+    DATA_DESCRIPTION,
+    reason_fields,
+    render,
+    show_reason,
+    with_reasons,
+)
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import ReasonType
 from tocsin.core.validation.object_reader import ObjectReader
 from tocsin.people.models import Group
 from tocsin.workflows import commands
@@ -29,6 +38,9 @@ from tocsin.workflows.views.buttons import RunSummary
 from tocsin.workflows.views.dry_run import DryRunResult
 
 routes = AuthorizedRouter("workflows")
+
+_NO_SUCH_RUN = ReasonType("api.no_such_run", "{workflow} has no run {run}.")
+_UNREADABLE = ReasonType("api.workflow_unreadable", "It cannot be read.")
 
 EXAMPLE = {
     "name": "Not acknowledged in 5 minutes",
@@ -60,11 +72,18 @@ class WorkflowRunSchema(BaseModel):
     alert_id: int
     status: str
     cause: str
+    cause_code: str
+    cause_data: dict[str, Any]
     reason: str
+    reason_code: str = Field(description=CODE_DESCRIPTION)
+    reason_data: dict[str, Any] = Field(description=DATA_DESCRIPTION)
     user: str | None
-    #: The actions taken: `at`, `said`, `failed`, `calls` with their current state, `alert` if one was opened.
+    #: The actions taken: `at`, `said` (with `said_code`, `said_data`), `failed`, `calls` with their current state,
+    #: `alert` if one was opened.
     steps: list[dict[str, Any]]
     error: str
+    error_code: str
+    error_data: dict[str, Any]
     created_at: datetime
     started_at: datetime | None
     due_at: datetime | None
@@ -92,6 +111,8 @@ class WorkflowDryRunResponse(BaseModel):
 
     would_act: bool
     verdict: str
+    verdict_code: str
+    verdict_data: dict[str, Any]
     #: Whether an alert that has ended was evaluated in the state in which it opened.
     as_opened: bool
     at: datetime | None
@@ -216,34 +237,35 @@ def show_run(summary: RunSummary) -> dict[str, Any]:
     steps = [
         {
             "at": step.at,
-            "said": str(step.result),
+            **show_reason(step.result, "said"),
             "failed": step.has_failed,
             "calls": [
-                {"id": call.pk, "status": call.status, "result": call.result, "error": call.error}
+                {"id": call.pk, "status": call.status, **reason_fields(call, "result"), **reason_fields(call, "error")}
                 for call in step.calls
             ],
             "alert": step.alert_id,
         }
         for step in summary.steps
     ]
-    run_fields = {name: getattr(run, name) for name in names} | {"cause": str(run.cause), "reason": str(run.reason)}
+    run_fields = with_reasons(run, names, ("cause", "reason", "error"))
     return {**run_fields, "workflow": run.workflow.name, "user": run.user_name or None, "steps": steps}
 
 
 def _run(row: Workflow, run_id: int) -> WorkflowRun:
     run = WorkflowRun.objects.filter(workflow=row, pk=run_id).select_related("workflow").first()
     if run is None:
-        raise Rejected("not_found", f"{row.name} has no run {run_id}.")
+        raise Rejected("not_found", _NO_SUCH_RUN(workflow=row.name, run=str(run_id)))
     return run
 
 
 def _show_dry_run(result: DryRunResult) -> dict[str, Any]:
     actions = [
-        {"does": str(description), "text": text} for description, text in zip(result.actions, result.texts, strict=True)
+        {"does": render(description), "text": render(text)}
+        for description, text in zip(result.actions, result.texts, strict=True)
     ]
     return {
         "would_act": result.would_act,
-        "verdict": str(result.reason),
+        **show_reason(result.reason, "verdict"),
         "as_opened": result.as_opened,
         "at": result.at,
         "actions": actions,
@@ -270,7 +292,7 @@ def _show(row: Workflow, _principal: Principal | None = None) -> dict[str, Any]:
 def _show_with_names(row: Workflow, names: commands.WorkflowNamesById) -> dict[str, Any]:
     plan = commands.readable(row)
     sentence = (
-        "It cannot be read."
+        _UNREADABLE()
         if plan is None
         else str(
             descriptions.describe_workflow(
@@ -281,7 +303,7 @@ def _show_with_names(row: Workflow, names: commands.WorkflowNamesById) -> dict[s
     return {
         "id": row.pk,
         **commands.workflow_spec(row, names),
-        "sentence": sentence,
+        "sentence": render(sentence),
         "stuck": getattr(row, "stuck", 0),
         "ran_at": getattr(row, "ran_at", None),
     }

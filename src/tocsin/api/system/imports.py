@@ -13,9 +13,17 @@ from pydantic import BaseModel, ConfigDict
 from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import audit_actor_of, caller
 from tocsin.api.framework.authorized_router import AuthorizedRouter
+from tocsin.api.framework.lookup import NO_SUCH_OBJECT
+from tocsin.api.reasons import reason_fields, render, show_reason
 from tocsin.configure.models import ImportRun
+from tocsin.core.db.stored_reason import reason_of_json
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import ReasonType, Term
+from tocsin.core.validation.object_reader import AT_PATH
 from tocsin.importers import import_runs
+from tocsin.importers.report import ImportFinding
+
+_NOT_BASE64 = ReasonType("api.not_base64", "must be base64.")
 
 routes = AuthorizedRouter("imports")
 
@@ -38,9 +46,17 @@ class ImportFindingSchema(BaseModel):
 
     weight: Literal["left out", "changed", "to do"]
     object: str
+    object_code: str
+    object_data: dict[str, Any]
     what: str
+    what_code: str
+    what_data: dict[str, Any]
     why: str
+    why_code: str
+    why_data: dict[str, Any]
     remedy: str
+    remedy_code: str
+    remedy_data: dict[str, Any]
 
 
 class ImportSchema(BaseModel):
@@ -52,7 +68,11 @@ class ImportSchema(BaseModel):
     source: str
     state: Literal["reading", "ready", "applying", "applied", "failed"]
     progress: str
+    progress_code: str
+    progress_data: dict[str, Any]
     problem: str
+    problem_code: str
+    problem_data: dict[str, Any]
     started_by: str
     started_at: datetime
     counts: dict[str, int]
@@ -91,7 +111,7 @@ def create(request: HttpRequest, body: ImportBody) -> dict[str, Any]:
     try:
         export_content = base64.b64decode(body.export, validate=True) if body.export else None
     except (binascii.Error, ValueError):
-        raise Rejected("invalid", "export: is not base64.", "export") from None
+        raise Rejected("invalid", AT_PATH(path="export", problem=_NOT_BASE64()), "export") from None
     run = import_runs.start(
         body.product,
         key=body.key,
@@ -135,9 +155,26 @@ def delete(request: HttpRequest, id: int) -> None:
 def _find(request: HttpRequest, import_id: int) -> ImportRun:
     run = import_runs.latest_run(caller(request).now)
     if run is None or run.pk != import_id:
-        raise Rejected("not_found", f"There is no import {import_id}.")
+        raise Rejected("not_found", NO_SUCH_OBJECT(label=Term("import"), name=str(import_id)))
     return run
 
 
 def _show(run: ImportRun) -> dict[str, Any]:
-    return {name: getattr(run, name) for name in ImportSchema.model_fields}
+    names = ("id", "product", "source", "state", "started_by", "started_at", "counts", "plan")
+    return {
+        **{name: getattr(run, name) for name in names},
+        **reason_fields(run, "progress"),
+        **reason_fields(run, "problem"),
+        "findings": [_show_finding(ImportFinding.from_json(stored)) for stored in run.findings],
+        "refusals": [render(reason_of_json(stored)) for stored in run.refusals],
+    }
+
+
+def _show_finding(finding: ImportFinding) -> dict[str, Any]:
+    return {
+        "weight": str(finding.severity),
+        **show_reason(finding.object, "object"),
+        **show_reason(finding.difference, "what"),
+        **show_reason(finding.reason, "why"),
+        **show_reason(finding.remedy, "remedy"),
+    }

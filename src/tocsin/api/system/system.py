@@ -14,6 +14,7 @@ from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import Principal, caller
 from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.lookup import ScheduleMoment
+from tocsin.api.reasons import reason_fields, render
 from tocsin.core.config import settings_store
 from tocsin.inbound.config import registry
 from tocsin.operate import doctor
@@ -32,7 +33,11 @@ class HealthFindingSchema(BaseModel):
 
     id: str
     detail: str
+    detail_code: str
+    detail_data: dict[str, Any]
     remedy: str
+    remedy_code: str
+    remedy_data: dict[str, Any]
     about: str
 
 
@@ -53,6 +58,8 @@ class PreflightPageSchema(BaseModel):
     channel: str
     address: str
     problem: str
+    problem_code: str
+    problem_data: dict[str, Any]
 
 
 class PreflightRouteSchema(BaseModel):
@@ -107,12 +114,12 @@ def get_preflight(request: HttpRequest, at: Query[ScheduleMoment | None] = None)
     return {"at": preflight_at, "integrations": [_show_result(result, principal) for result in results]}
 
 
-def _finding(finding: HealthFinding) -> dict[str, str]:
+def _finding(finding: HealthFinding) -> dict[str, Any]:
     return {
         "id": finding.id,
-        "detail": str(finding.detail),
-        "remedy": str(finding.remedy),
         "about": finding.about,
+        **reason_fields(finding, "detail"),
+        **reason_fields(finding, "remedy"),
     }
 
 
@@ -123,7 +130,7 @@ def _show_result(result: preflight.PreflightResult, principal: Principal) -> dic
             "clients": None if path.clients is None else list(path.clients),
             "policy": path.policy or None,
             "pages": [_page(page, principal) for page in path.pages],
-            "notes": list(path.notes),
+            "notes": [render(note) for note in path.notes],
         }
         for path in result.routes
     ]
@@ -137,5 +144,5 @@ def _page(page: SimulatedPage, principal: Principal) -> dict[str, Any]:
         "label": page.label,
         "channel": page.channel,
         "address": principal.viewer.address(page.user_id, page.channel, page.address),
-        "problem": page.problem,
+        **reason_fields(page, "problem"),
     }

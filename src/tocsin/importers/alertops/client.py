@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from datetime import datetime
 from urllib.parse import quote
 
+from tocsin.importers import reasons
+from tocsin.importers.alertops import reasons as product_reasons
 from tocsin.importers.api_reader import (
     MAX_LIST_PAGES,
     AccessDenied,
@@ -28,7 +30,7 @@ def reader(key: str, base: str, progress: ProgressCallback) -> ApiReader:
         "AlertOps",
         address if address.endswith(_API) else f"{address}{_API}",
         {"api-key": validate_key(key), "Accept": "application/json"},
-        key_help="Make one in AlertOps under Administration → Subscription Settings, or in your profile.",
+        key_help=product_reasons.CREATE_KEY(),
         progress=progress,
     )
 
@@ -42,7 +44,7 @@ def fetch(source: ApiReader, now: datetime) -> dict[str, list[JsonObject]]:
         try:
             return list(_all(source, path))
         except AccessDenied as problem:
-            unreadable.append({"path": path, "why": problem.detail})
+            unreadable.append({"path": path, "why": problem.reason})
             return []
 
     groups = list(_all(source, "groups"))
@@ -65,7 +67,7 @@ def _all(source: ApiReader, path: str) -> Iterator[JsonObject]:
         objects = objects_of(page) or next((objects_of(value) for value in values if isinstance(value, list)), [])
         yield from objects
         offset += len(objects)
-        source.progress(f"Read {offset} {path.split('/')[0].replace('_', ' ')}")
+        source.progress(reasons.READ_OBJECTS(total=offset, kind=path.split("/")[0].replace("_", " ")))
         if isinstance(page, list) or len(objects) < _PAGE:
             return
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
+from tocsin.importers import reasons
 from tocsin.importers.alertops import integrations, people, policies, schedules
+from tocsin.importers.alertops import reasons as product_reasons
 from tocsin.importers.config_builder import ConfigBuilder, ExistingUser
 from tocsin.importers.json_access import JsonObject
 from tocsin.importers.report import ConvertedConfig
@@ -34,10 +36,13 @@ def convert(
     policy_names = policies.policies(builder, documents_of("escalation_policies"))
     integrations.integrations(builder, documents_of("integrations"), groups, users, policy_names)
     builder.report_kind_omitted(
-        "workflows", documents_of("workflows"), "Workflows are not carried over.", "Make them here."
+        "workflows", documents_of("workflows"), product_reasons.WORKFLOWS_NOT_IMPORTED(), product_reasons.CREATE_THEM()
     )
     builder.report_to_do(
-        "out of office", "is not read", "Its form in the API is not documented.", "Enter who is away, and who covers."
+        product_reasons.OUT_OF_OFFICE(),
+        reasons.NOT_READ(),
+        product_reasons.API_UNDOCUMENTED(),
+        product_reasons.ENTER_ABSENCES(),
     )
     builder.report_unreadable(documents_of("not_shown"))
     return builder.build()

@@ -6,6 +6,9 @@ from typing import Any
 
 from tocsin.catalogue.kinds import load_kinds
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import Reason
+from tocsin.importers import reasons
+from tocsin.importers.alertops import reasons as product_reasons
 from tocsin.importers.config_builder import ConfigBuilder
 from tocsin.importers.json_access import JsonObject, int_of, object_of, objects_of, text_of
 from tocsin.importers.report import FindingSeverity
@@ -32,27 +35,27 @@ _SETTINGS = ("api_settings", "email_settings", "heartbeat_settings", "chat_setti
 _ADVANCED = (
     (
         ("delaying_rule",),
-        "opens alerts at once",
-        "It waits there for more alerts, or for support hours.",
-        "Delay them on the Routing tab, or make a route for support hours there.",
+        product_reasons.OPENS_AT_ONCE(),
+        product_reasons.WAITS_THERE(),
+        product_reasons.DELAY_ON_ROUTING(),
     ),
     (
         ("grouping_rule",),
-        "puts no alerts together",
-        "It groups alerts there.",
-        "Group them on the Routing tab.",
+        product_reasons.GROUPS_NOTHING(),
+        product_reasons.GROUPS_THERE(),
+        product_reasons.GROUP_ON_ROUTING(),
     ),
     (
         ("escalation_policy_override", "escalation_policy_overrides", "based_on_time_of_day", "based_on_source_data"),
-        "has one policy for all",
-        "It takes another there by time of day or by what a message says.",
-        "Add routes on the Routing tab.",
+        product_reasons.ONE_POLICY(),
+        product_reasons.OTHER_POLICY_THERE(),
+        product_reasons.ADD_ROUTES(),
     ),
     (
         ("dynamic_recipient_groups",),
-        "has the same recipients for all",
-        "It takes groups there by what a message says.",
-        "Add routes on the Routing tab.",
+        product_reasons.SAME_RECIPIENTS(),
+        product_reasons.DYNAMIC_GROUPS_THERE(),
+        product_reasons.ADD_ROUTES(),
     ),
 )
 #: The path of Halo's status; the built-in field also covers its other locations.
@@ -80,8 +83,12 @@ def integrations(
         if document.get("enabled") is False:
             entry["mode"] = "disabled"
         recipients = {
-            "groups": _recipient_names(builder, document.get("recipient_groups"), groups, f"integration {name}"),
-            "users": _recipient_names(builder, document.get("recipient_users"), users, f"integration {name}"),
+            "groups": _recipient_names(
+                builder, document.get("recipient_groups"), groups, reasons.INTEGRATION(integration=name)
+            ),
+            "users": _recipient_names(
+                builder, document.get("recipient_users"), users, reasons.INTEGRATION(integration=name)
+            ),
         }
         entry["recipients"] = {key: names for key, names in recipients.items() if names}
         policy = policies.get(text_of(document, "escalation_policy", "escalation_policy_name").casefold())
@@ -93,23 +100,23 @@ def integrations(
                 FindingSeverity.TO_DO,
                 "integrations",
                 name,
-                "have no policy, or no group that its roles are looked up in",
-                "Their policy or recipients could not be carried over.",
-                "Choose them on the Settings tab.",
+                product_reasons.NO_POLICY_OR_GROUP(),
+                product_reasons.POLICY_OR_RECIPIENTS_MISSING(),
+                product_reasons.CHOOSE_BOTH(),
             )
-        entry |= _kind_settings(builder, kind, document, f"integration {name}")
+        entry |= _kind_settings(builder, kind, document, reasons.INTEGRATION(integration=name))
         builder.add("integrations", entry)
         builder.report_grouped(
             FindingSeverity.TO_DO,
             "integrations",
             name,
-            "wait for their senders",
-            "Those still send to AlertOps.",
-            "Change the address that they send to to the one on the integration's Overview tab.",
+            reasons.WAIT_FOR_SENDERS(),
+            product_reasons.STILL_SEND(),
+            product_reasons.CHANGE_TO_OVERVIEW_URL(),
         )
 
 
-def _kind_settings(builder: ConfigBuilder, kind: str, document: JsonObject, subject: str) -> dict[str, Any]:
+def _kind_settings(builder: ConfigBuilder, kind: str, document: JsonObject, subject: Reason) -> dict[str, Any]:
     """The kind-specific part of the entry; reports what has no equivalent."""
     settings = {key: object_of(document.get(key)) for key in _SETTINGS}
     for keys, difference, reason, remedy in _ADVANCED:
@@ -126,9 +133,9 @@ def _kind_settings(builder: ConfigBuilder, kind: str, document: JsonObject, subj
             ):
                 builder.report_omitted(
                     subject,
-                    "opens an alert for every mail",
-                    "Its rules there take texts from between two markers.",
-                    "Set them on the Rules tab.",
+                    product_reasons.OPENS_FOR_EVERY_EMAIL(),
+                    product_reasons.MARKERS_THERE(),
+                    product_reasons.SET_RULES(),
                 )
             return {}
         case _:
@@ -143,7 +150,7 @@ def _is_used(value: object) -> bool:
     return bool(value)
 
 
-def _definition(builder: ConfigBuilder, kind: str, settings: JsonObject, subject: str) -> dict[str, Any]:
+def _definition(builder: ConfigBuilder, kind: str, settings: JsonObject, subject: Reason) -> dict[str, Any]:
     """Custom mapping, rules and filters; omitted if they cannot be compiled."""
     mapping = object_of(settings.get("url_mapping"))
     definition: dict[str, Any] = {}
@@ -156,7 +163,12 @@ def _definition(builder: ConfigBuilder, kind: str, settings: JsonObject, subject
     if fields and kind == "api":
         definition["mapping"] = fields
     for name in (name for name in _NOT_MAPPED if _is_used(mapping.get(name))):
-        builder.report_omitted(subject, f"has no {name}", "It is not carried over.", "Map it on the Mapping tab.")
+        builder.report_omitted(
+            subject,
+            product_reasons.FIELD_NOT_MAPPED(field=name),
+            product_reasons.IS_NOT_IMPORTED(),
+            product_reasons.MAP_FIELD(),
+        )
     default_rules = load_kinds()[kind].rules
     if rules := {
         name: rule for name, rule in _rules(builder, mapping, subject).items() if rule != default_rules.get(name)
@@ -173,15 +185,15 @@ def _definition(builder: ConfigBuilder, kind: str, settings: JsonObject, subject
     except (Rejected, TypeError, ValueError, KeyError) as problem:
         builder.report_omitted(
             subject,
-            "has no mapping and rules of its own",
-            f"They cannot be used here: {str(problem)[:200]}",
-            "Map the first message in the workbench.",
+            product_reasons.NO_OWN_MAPPING(),
+            product_reasons.MAPPING_UNUSABLE(problem=str(problem)[:200]),
+            product_reasons.MAP_FIRST_MESSAGE(),
         )
         return {}
     return definition
 
 
-def _rules(builder: ConfigBuilder, mapping: JsonObject, subject: str) -> dict[str, Any]:
+def _rules(builder: ConfigBuilder, mapping: JsonObject, subject: Reason) -> dict[str, Any]:
     """The open and close rules. Only the open rule names a field, which the close rule shares."""
     field = text_of(object_of(mapping.get("open_alert_when")), "field_name")
     field_expression = f"^{field}" if field and field.casefold() != _HALO_STATUS else "source_status"
@@ -197,9 +209,11 @@ def _rules(builder: ConfigBuilder, mapping: JsonObject, subject: str) -> dict[st
         elif values:
             builder.report_omitted(
                 subject,
-                f"does not {name} by its own rule ({text_of(rule, 'type')} {', '.join(values)[:100]})",
-                "There is no such comparison here, or no rule that opens beside it.",
-                "Set it on the Rules tab.",
+                product_reasons.OWN_RULE_OMITTED(
+                    action=name, operator=text_of(rule, "type"), values=", ".join(values)[:100]
+                ),
+                product_reasons.NO_SUCH_RULE(),
+                product_reasons.SET_RULE(),
             )
     return rules
 
@@ -209,7 +223,7 @@ def _value(text: str) -> dict[str, str]:
     return {"template": text} if "<" in text else {"path": text}
 
 
-def _filter(builder: ConfigBuilder, settings: JsonObject, mode: str, subject: str) -> dict[str, Any]:
+def _filter(builder: ConfigBuilder, settings: JsonObject, mode: str, subject: Reason) -> dict[str, Any]:
     conditions = []
     for item in objects_of(object_of(settings.get(f"add_{mode}_filter")).get("filters")):
         condition = object_of(item.get("condition"))
@@ -223,15 +237,16 @@ def _filter(builder: ConfigBuilder, settings: JsonObject, mode: str, subject: st
         elif field or source_operator:
             builder.report_omitted(
                 subject,
-                f"does not filter by {field or 'nothing'} "
-                f"({f'{source_operator} {text_of(condition, "value")}'.strip()[:100]})",
-                "There is no such comparison here.",
-                "Add a filter on the Rules tab.",
+                product_reasons.FILTER_OMITTED(
+                    field=field or "nothing", condition=f"{source_operator} {text_of(condition, 'value')}".strip()[:100]
+                ),
+                product_reasons.NO_SUCH_COMPARISON(),
+                product_reasons.ADD_FILTER(),
             )
     return {mode: conditions} if conditions else {}
 
 
-def _recipient_names(builder: ConfigBuilder, recipients: object, names: dict[str, str], subject: str) -> list[str]:
+def _recipient_names(builder: ConfigBuilder, recipients: object, names: dict[str, str], subject: Reason) -> list[str]:
     """The names of the imported recipients, without duplicates."""
     items = recipients if isinstance(recipients, list) else []
     source_names = [
@@ -240,8 +255,8 @@ def _recipient_names(builder: ConfigBuilder, recipients: object, names: dict[str
     for missing in (item for item in source_names if item.casefold() not in names):
         builder.report_omitted(
             subject,
-            f"does not notify {missing[:100] or 'somebody'}",
-            "There is no such one here.",
-            "Choose whoever it is to be on the Settings tab.",
+            reasons.DOES_NOT_NOTIFY(target=missing[:100] or "somebody"),
+            reasons.UNKNOWN_HERE(),
+            product_reasons.CHOOSE_RECIPIENT(),
         )
     return list(dict.fromkeys(names[item.casefold()] for item in source_names if item.casefold() in names))

@@ -6,7 +6,9 @@ from datetime import timedelta
 from typing import Any
 
 from tocsin.core.errors import Rejected
-from tocsin.importers import people
+from tocsin.core.reasons import Reason
+from tocsin.importers import people, reasons
+from tocsin.importers.alertops import reasons as product_reasons
 from tocsin.importers.config_builder import ConfigBuilder
 from tocsin.importers.json_access import JsonObject, int_of, object_of, objects_of, text_of
 from tocsin.importers.people import ImportedContactMethod, ImportedUser
@@ -26,7 +28,9 @@ def users(builder: ConfigBuilder, documents: list[JsonObject]) -> dict[str, str]
         if email:
             names[text_of(user, "user_name").casefold()] = builder.claim_username(email)
         else:
-            builder.report_omitted(f"user {text_of(user, 'user_name')}", "is not here", "There is no e-mail address.")
+            builder.report_omitted(
+                reasons.USER(user=text_of(user, "user_name")), reasons.NOT_IMPORTED(), reasons.NO_EMAIL()
+            )
     for user in documents:
         if (username := names.get(text_of(user, "user_name").casefold())) is not None:
             people.add(builder, _person(builder, user, username), username)
@@ -50,7 +54,7 @@ def groups(builder: ConfigBuilder, documents: list[JsonObject], usernames: dict[
     return names
 
 
-def convert_roles(builder: ConfigBuilder, raw_roles: object, subject: str) -> list[str]:
+def convert_roles(builder: ConfigBuilder, raw_roles: object, subject: Reason) -> list[str]:
     """Converts a user's role names."""
     roles = []
     for text in raw_roles if isinstance(raw_roles, list) else [raw_roles]:
@@ -60,9 +64,9 @@ def convert_roles(builder: ConfigBuilder, raw_roles: object, subject: str) -> li
         elif role:
             builder.report_omitted(
                 subject,
-                f"has no role {role[:40]}",
-                "Roles here are primary, secondary and manager.",
-                "Use one of those.",
+                product_reasons.NO_ROLE(role=role[:40]),
+                product_reasons.KNOWN_ROLES(),
+                product_reasons.USE_KNOWN_ROLE(),
             )
     return list(dict.fromkeys(roles))
 
@@ -112,9 +116,9 @@ def _contact_method(builder: ConfigBuilder, method: JsonObject, username: str) -
             FindingSeverity.TO_DO,
             "users",
             username,
-            "have fewer ways to be reached",
-            "Pushes, direct messages and SMS by e-mail are not carried over.",
-            "Each switches pushes on under Me → Devices, and connects chats under Me.",
+            reasons.FEWER_METHODS(),
+            product_reasons.METHODS_NOT_IMPORTED(),
+            product_reasons.ENABLE_PUSH_AND_CHAT(),
         )
         return None
     contact_method.is_enabled = method.get("enabled") is not False
@@ -127,9 +131,9 @@ def _contact_method(builder: ConfigBuilder, method: JsonObject, username: str) -
             FindingSeverity.CHANGED,
             "users",
             username,
-            "are reached at any time by every way",
-            "Ways of theirs have notification times in AlertOps.",
-            "They set quiet hours under Me → Rules.",
+            product_reasons.NO_NOTIFICATION_TIMES(),
+            product_reasons.NOTIFICATION_TIMES_THERE(),
+            product_reasons.SET_QUIET_HOURS(),
         )
     return contact_method
 
@@ -146,10 +150,13 @@ def _members(builder: ConfigBuilder, group: JsonObject, usernames: dict[str, str
         username = usernames.get(source_name.casefold())
         if str(member.get("member_type") or "User").lower() != "user" or username is None:
             builder.report_omitted(
-                f"group {name}", f"has no member {source_name}", "It is no user here.", "Add its people one by one."
+                product_reasons.GROUP(group=name),
+                product_reasons.NO_MEMBER(user=source_name),
+                reasons.NOT_A_USER(),
+                product_reasons.ADD_USERS(),
             )
         elif username not in [item["user"] for item in members]:
-            subject = f"group {name}: member {username}"
+            subject = product_reasons.GROUP_MEMBER(group=name, user=username)
             members.append({"user": username, "roles": convert_roles(builder, member.get("roles"), subject)})
     return members
 
@@ -164,10 +171,10 @@ def _contacts(builder: ConfigBuilder, group: JsonObject, name: str) -> list[dict
             address = addresses.email(email) if email else people.normalize_phone(number)
         except Rejected:
             builder.report_omitted(
-                f"group {name}: contact {label}",
-                "is not here",
-                "Only e-mail addresses and numbers are carried over.",
-                "Connect chats under Providers, and add the channel to the group.",
+                product_reasons.GROUP_CONTACT(group=name, contact=label),
+                reasons.NOT_IMPORTED(),
+                product_reasons.ONLY_EMAILS_AND_NUMBERS(),
+                product_reasons.CONNECT_CHATS(),
             )
             continue
         used_labels = {item["label"].casefold() for item in contacts}

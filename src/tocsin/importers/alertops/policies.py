@@ -8,8 +8,11 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+from tocsin.core.reasons import Reason
 from tocsin.core.validation import durations
 from tocsin.escalation.policy.steps import MAX_STEP_RETRIES
+from tocsin.importers import reasons
+from tocsin.importers.alertops import reasons as product_reasons
 from tocsin.importers.config_builder import ConfigBuilder
 from tocsin.importers.json_access import JsonObject, int_of, objects_of, text_of
 from tocsin.people.member_roles import MemberRole
@@ -23,9 +26,9 @@ def policies(builder: ConfigBuilder, documents: list[JsonObject]) -> dict[str, s
     names = {}
     for document in documents:
         source_name = text_of(document, "escalation_policy_name", "policy_name", "name")
-        subject = f"policy {source_name}"
+        subject = reasons.POLICY(policy=source_name)
         if document.get("enabled") is False:
-            builder.report_omitted(subject, "is not here", "It is switched off in AlertOps.")
+            builder.report_omitted(subject, reasons.NOT_IMPORTED(), product_reasons.DISABLED_THERE())
             continue
         steps = [
             step
@@ -34,7 +37,7 @@ def policies(builder: ConfigBuilder, documents: list[JsonObject]) -> dict[str, s
         ]
         if not steps:
             builder.report_omitted(
-                subject, "is not here", "None of its roles is one here.", "Make a policy in its place."
+                subject, reasons.NOT_IMPORTED(), product_reasons.NO_KNOWN_ROLE(), reasons.CREATE_POLICY()
             )
             continue
         name = names[source_name.casefold()] = builder.claim_name("escalation_policies", source_name)
@@ -47,22 +50,30 @@ def policies(builder: ConfigBuilder, documents: list[JsonObject]) -> dict[str, s
         builder.add("escalation_policies", entry | {"steps": steps})
         for key, label in (("workflows", "workflows"), ("outbound_integrations", "outbound integrations")):
             if objects_of(document.get(key)):
-                builder.report_omitted(subject, f"starts no {label}", "They are not carried over.", "Make them here.")
+                builder.report_omitted(
+                    subject,
+                    product_reasons.STARTS_NOTHING(kind=label),
+                    product_reasons.ARE_NOT_IMPORTED(),
+                    product_reasons.CREATE_THEM(),
+                )
         if objects_of(document.get("group_contact_notifications")) or objects_of(document.get("group_contacts")):
             builder.report_omitted(
-                subject, "notifies no group contacts", "They are not carried over.", "Name them on the policy's steps."
+                subject,
+                product_reasons.NOTIFIES_NO_CONTACTS(),
+                product_reasons.ARE_NOT_IMPORTED(),
+                product_reasons.NAME_ON_STEPS(),
             )
     return names
 
 
-def _step(builder: ConfigBuilder, member_role: JsonObject, subject: str) -> dict[str, Any]:
+def _step(builder: ConfigBuilder, member_role: JsonObject, subject: Reason) -> dict[str, Any]:
     role = text_of(member_role, "member_role_type", "role").lower()
     if role not in list(MemberRole):
         builder.report_omitted(
             subject,
-            f"notifies no {role or 'role'}",
-            "Roles here are primary, secondary and manager.",
-            "Use one of those.",
+            product_reasons.NOTIFIES_NO_ROLE(role=role or "role"),
+            product_reasons.KNOWN_ROLES(),
+            product_reasons.USE_KNOWN_ROLE(),
         )
         return {}
     step: dict[str, Any] = {

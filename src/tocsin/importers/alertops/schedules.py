@@ -8,10 +8,13 @@ from __future__ import annotations
 from datetime import date, timedelta
 from typing import Any
 
+from tocsin.core.reasons import Reason
+from tocsin.importers import reasons
+from tocsin.importers.alertops import reasons as product_reasons
 from tocsin.importers.alertops.people import convert_roles
 from tocsin.importers.config_builder import ConfigBuilder
 from tocsin.importers.json_access import JsonObject, int_of, object_of, objects_of, text_of
-from tocsin.importers.rotation_converter import UnsupportedRotation, combine, window
+from tocsin.importers.rotation_converter import UnsupportedRotation, combine, why_unsupported, window
 from tocsin.importers.zones import zone as known_zone
 from tocsin.oncall.calculation import weekly_windows
 from tocsin.oncall.calculation.weekly_windows import Weekday, WeeklyWindow
@@ -40,13 +43,13 @@ def _schedule(
     entries: list[dict[str, Any]] = []
     used_names: set[str] = set()
     for shift, layer in zip(shifts, layers, strict=True):
-        subject = f"group {group}: shift {text_of(shift, 'schedule_name', 'name')}"
+        subject = product_reasons.GROUP_SHIFT(group=group, shift=text_of(shift, "schedule_name", "name"))
         shift_zone = builder.resolve_zone(shift.get("time_zone"), subject, zone)
         try:
             converted = _shifts(builder, shift, document, usernames, subject)
         except (UnsupportedRotation, ValueError) as problem:
-            reason = f"{str(problem)[:200].rstrip('.')}."
-            builder.report_omitted(subject, "is not in the schedule", reason, "Add a shift that says the same.")
+            reason = why_unsupported(problem)
+            builder.report_omitted(subject, reasons.NOT_IN_SCHEDULE(), reason, reasons.ADD_SHIFT())
             continue
         for item in converted:
             name, suffix = item["name"], 1
@@ -59,7 +62,10 @@ def _schedule(
             entries.append(entry | {key: value for key, value in item.items() if key != "name"})
         if shift.get("is_holiday_notify") is False:
             builder.report_changed(
-                subject, "is on on holidays too", "It minds holidays there.", "Add a holiday calendar, and `skip`."
+                subject,
+                product_reasons.ON_HOLIDAYS_TOO(),
+                product_reasons.HOLIDAYS_THERE(),
+                product_reasons.ADD_HOLIDAY_CALENDAR(),
             )
     if entries:
         name = builder.claim_name("schedules", group)
@@ -84,7 +90,7 @@ def _layers(shifts: list[JsonObject]) -> list[int]:
 
 
 def _shifts(
-    builder: ConfigBuilder, shift: JsonObject, group: JsonObject, usernames: dict[str, str], subject: str
+    builder: ConfigBuilder, shift: JsonObject, group: JsonObject, usernames: dict[str, str], subject: Reason
 ) -> list[dict[str, Any]]:
     end = _date(shift, "end_date")
     if end is not None and end < builder.now.date() - timedelta(days=1):
@@ -116,7 +122,7 @@ def _shifts(
             for role in convert_roles(builder, item.get("role") or "primary", subject):
                 by_role.setdefault(role, []).append(usernames[key])
     if not by_role:
-        raise UnsupportedRotation("Nobody who is here has it")
+        raise UnsupportedRotation(product_reasons.NOBODY_IMPORTED())
     return [
         {
             "name": name if len(by_role) == 1 else f"{name}, {role}",
@@ -128,7 +134,11 @@ def _shifts(
 
 
 def _rotations(
-    builder: ConfigBuilder, shift: JsonObject, usernames: dict[str, str], windows: list[dict[str, object]], subject: str
+    builder: ConfigBuilder,
+    shift: JsonObject,
+    usernames: dict[str, str],
+    windows: list[dict[str, object]],
+    subject: Reason,
 ) -> list[dict[str, Any]]:
     """Converts a rotation through places, each with a fixed role.
 
@@ -142,12 +152,12 @@ def _rotations(
         for assignment in assignments
     ]
     if len(set(users)) < len(users):
-        raise UnsupportedRotation("Somebody is in its order twice")
+        raise UnsupportedRotation(product_reasons.USER_TWICE())
     frequency = text_of(shift, "rotate_frequency").lower()
     rule = object_of(shift.get(f"rotate_{frequency}"))
     units = {"daily": ("every_x_days", "d"), "weekly": ("every_x_weeks", "w"), "monthly": ("every_x_months", " months")}
     if frequency not in units or not users:
-        raise UnsupportedRotation("Nobody who is here has it, or its frequency cannot be read")
+        raise UnsupportedRotation(product_reasons.NOBODY_OR_UNREADABLE())
     key, unit = units[frequency]
     at = object_of(rule.get("rotate_at_time"))
     rotate: dict[str, Any] = {
@@ -190,7 +200,7 @@ def _always() -> list[dict[str, object]]:
 def _minute(time_of_day: JsonObject) -> int:
     minutes = int_of(time_of_day, "hour") * 60 + int_of(time_of_day, "minute")
     if minutes > weekly_windows.MINUTES_A_DAY:
-        raise UnsupportedRotation("Its hours cannot be read")
+        raise UnsupportedRotation(product_reasons.HOURS_UNREADABLE())
     return minutes
 
 
@@ -206,7 +216,7 @@ def _key(document: JsonObject, name: str) -> str:
     return text_of(document, name, "user_name").casefold()
 
 
-def _unique_usernames(users: list[str], subject: str) -> list[str]:
+def _unique_usernames(users: list[str], subject: Reason) -> list[str]:
     if not users:
-        raise UnsupportedRotation(f"Nobody who is here has {subject.rsplit(': ', 1)[-1]}")
+        raise UnsupportedRotation(product_reasons.NOBODY_IMPORTED())
     return list(dict.fromkeys(users))

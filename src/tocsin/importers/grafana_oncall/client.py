@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from tocsin.core.errors import Permanent
+from tocsin.importers import reasons
 from tocsin.importers.api_reader import (
     MAX_LIST_PAGES,
     AccessDenied,
@@ -14,6 +15,7 @@ from tocsin.importers.api_reader import (
     validate_base_url,
     validate_key,
 )
+from tocsin.importers.grafana_oncall import reasons as product_reasons
 from tocsin.importers.json_access import JsonObject, object_of, objects_of
 
 _API = "/api/v1"
@@ -26,15 +28,15 @@ def reader(key: str, base: str, progress: ProgressCallback) -> ApiReader:
     """The API reader for that address. Raises Permanent for an invalid address or key."""
     if not base.strip():
         raise Permanent(
-            "Each Grafana OnCall has an address of its own.",
-            "Give it with --api-base: it is under Settings, such as https://oncall.example.org.",
+            product_reasons.OWN_ADDRESS(),
+            product_reasons.SET_API_BASE(),
         )
     address = validate_base_url(base, "")
     return ApiReader(
         "Grafana OnCall",
         address if address.endswith(_API) else f"{address}{_API}",
         {"Authorization": validate_key(key), "Accept": "application/json"},
-        key_help="Make one in OnCall under Settings → API tokens; the address of the API is there too.",
+        key_help=product_reasons.CREATE_KEY(),
         progress=progress,
     )
 
@@ -49,7 +51,7 @@ def fetch(source: ApiReader, now: datetime) -> dict[str, list[JsonObject]]:
             documents[kind] = list(_all(source, kind))
         except AccessDenied as problem:
             documents[kind] = []
-            unreadable.append({"path": kind, "why": problem.detail})
+            unreadable.append({"path": kind, "why": problem.reason})
     return documents | {"not_shown": unreadable}
 
 
@@ -61,6 +63,6 @@ def _all(source: ApiReader, kind: str) -> Iterator[JsonObject]:
         objects = objects_of(page.get("results"))
         yield from objects
         count += len(objects)
-        source.progress(f"Read {count} {kind.replace('_', ' ')}")
+        source.progress(reasons.READ_OBJECTS(total=count, kind=kind.replace("_", " ")))
         if not page.get("next") or not objects:
             return

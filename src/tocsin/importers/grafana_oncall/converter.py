@@ -8,6 +8,7 @@ from datetime import datetime
 
 from tocsin.importers.config_builder import ConfigBuilder, ExistingUser
 from tocsin.importers.grafana_oncall import integrations, people, policies, schedules
+from tocsin.importers.grafana_oncall import reasons as product_reasons
 from tocsin.importers.grafana_oncall.id_map import GrafanaIdMap
 from tocsin.importers.json_access import JsonObject, without_duplicates
 from tocsin.importers.report import ConvertedConfig
@@ -34,7 +35,10 @@ def convert(
     policies.policies(id_map, documents_of("escalation_chains"), documents_of("escalation_policies"))
     integrations.integrations(id_map, documents_of("integrations"), documents_of("routes"))
     builder.report_kind_omitted(
-        "webhooks", documents_of("webhooks"), "They call other systems.", "Make outbound integrations."
+        "webhooks",
+        documents_of("webhooks"),
+        product_reasons.CALL_OTHER_SYSTEMS(),
+        product_reasons.CREATE_OUTBOUND_INTEGRATIONS(),
     )
     builder.report_unreadable(documents_of("not_shown"))
     return builder.build()

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from tocsin.importers import reasons
+from tocsin.importers.grafana_oncall import reasons as product_reasons
 from tocsin.importers.grafana_oncall.id_map import GrafanaIdMap, id_of
 from tocsin.importers.json_access import JsonObject, object_of
 from tocsin.importers.report import FindingSeverity
@@ -49,9 +51,9 @@ def _integration(id_map: GrafanaIdMap, document: JsonObject, source_type: str, r
             FindingSeverity.TO_DO,
             "integrations",
             name,
-            "have no policy that pages anybody",
-            "Their default route there has no chain, or one that could not be carried over.",
-            "Choose a policy and recipients on the Settings tab.",
+            reasons.HAVE_NO_POLICY(),
+            product_reasons.NO_DEFAULT_CHAIN(),
+            reasons.CHOOSE_POLICY_AND_RECIPIENTS(),
         )
     builder.add("integrations", entry)
     for route in routes:
@@ -59,10 +61,10 @@ def _integration(id_map: GrafanaIdMap, document: JsonObject, source_type: str, r
             pattern = " ".join(str(route.get("routing_regex") or "").split())[:200]
             target = id_map.policies.get(str(route.get("escalation_chain_id") or ""), "no policy")
             builder.report_omitted(
-                f"integration {name}: route to {target}",
-                f"is not here ({pattern})",
-                "It asks by a template or a pattern over the whole message; a route here asks by fields.",
-                "Add a route on the Routing tab.",
+                product_reasons.ROUTE_TO(integration=name, target=target),
+                product_reasons.ROUTE_NOT_IMPORTED(pattern=pattern),
+                product_reasons.TEMPLATE_ROUTE(),
+                reasons.ADD_ROUTE(),
             )
     _report_senders(id_map, name, kind, source_type)
 
@@ -70,18 +72,18 @@ def _integration(id_map: GrafanaIdMap, document: JsonObject, source_type: str, r
 def _report_senders(id_map: GrafanaIdMap, name: str, kind: str, source_type: str) -> None:
     match kind:
         case "email":
-            difference, remedy = "wait for mails", "Change it to the address on the integration's Guide tab."
-            reason = "Their senders still write to OnCall's address."
+            difference, remedy = reasons.WAIT_FOR_EMAILS(), reasons.CHANGE_TO_GUIDE_ADDRESS()
+            reason = product_reasons.STILL_WRITE()
         case "api":
             difference, remedy = (
-                f"are general ones here, {source_type[:60]} there",
-                "Give senders its URL, and map the first message.",
+                reasons.GENERIC_KIND(kind=source_type[:60]),
+                product_reasons.SET_URL_AND_MAP(),
             )
-            reason = "OnCall reads this format by a template of its own."
+            reason = product_reasons.OWN_TEMPLATE()
         case _:
             difference, remedy = (
-                "wait for their senders",
-                "Change the address that they send to to the integration's URL.",
+                reasons.WAIT_FOR_SENDERS(),
+                product_reasons.CHANGE_URL(),
             )
-            reason = "Those still send to OnCall."
+            reason = product_reasons.STILL_SEND()
     id_map.builder.report_grouped(FindingSeverity.TO_DO, "integrations", name, difference, reason, remedy)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from tocsin.importers import people
+from tocsin.importers import people, reasons
+from tocsin.importers.grafana_oncall import reasons as product_reasons
 from tocsin.importers.grafana_oncall.id_map import GrafanaIdMap, id_of
 from tocsin.importers.json_access import JsonObject
 from tocsin.importers.people import ImportedContactMethod, ImportedUser
@@ -20,7 +21,9 @@ def users(id_map: GrafanaIdMap, documents: list[JsonObject], rules: list[JsonObj
         if "@" in email:
             id_map.users[id_of(user)] = id_map.builder.claim_username(email)
         else:
-            id_map.builder.report_omitted(f"user {user.get('username')}", "is not here", "There is no e-mail address.")
+            id_map.builder.report_omitted(
+                reasons.USER(user=str(user.get("username"))), reasons.NOT_IMPORTED(), reasons.NO_EMAIL()
+            )
     for user in documents:
         if (username := id_map.users.get(id_of(user))) is not None:
             user_rules = [rule for rule in rules if rule.get("user_id") == user.get("id") and not rule.get("important")]
@@ -63,9 +66,9 @@ def _person(id_map: GrafanaIdMap, user: JsonObject, rules: list[JsonObject], use
             FindingSeverity.TO_DO,
             "users",
             username,
-            "have fewer ways to be reached",
-            "OnCall's API shows no phone numbers, chat accounts or devices.",
-            "Each enters their number under Me, connects chats there, and switches pushes on under Me → Devices.",
+            reasons.FEWER_METHODS(),
+            product_reasons.NO_METHODS_IN_API(),
+            product_reasons.ADD_METHODS(),
         )
     return ImportedUser(
         email=email,

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
+from tocsin.core.reasons import NO_REASON, Reason
 from tocsin.core.validation import durations
 from tocsin.escalation.policy.policy import MAX_STEPS
+from tocsin.importers import reasons
+from tocsin.importers.grafana_oncall import reasons as product_reasons
 from tocsin.importers.grafana_oncall.id_map import GrafanaIdMap, id_of
 from tocsin.importers.json_access import JsonObject
 from tocsin.importers.report import FindingSeverity
@@ -16,18 +20,18 @@ _REPEATS = 5
 _MINUTE = timedelta(minutes=1)
 
 #: Steps without an equivalent: the reason and the remedy.
-_UNSUPPORTED = {
+_UNSUPPORTED: Mapping[str, tuple[Reason, Reason]] = {
     "notify_if_time_from_to": (
-        "It waits there until a time of day; steps here fire when they are due.",
-        "Give the integration a route for support hours, if nights are to be quiet.",
+        product_reasons.WAITS_FOR_TIME(),
+        product_reasons.ADD_SUPPORT_HOURS_ROUTE(),
     ),
-    "notify_if_num_alerts_in_window": ("It waits there for more alerts.", "Delay or group on the integration instead."),
-    "trigger_webhook": ("It calls a webhook.", "Make an outbound integration."),
-    "trigger_action": ("It calls a webhook.", "Make an outbound integration."),
-    "resolve": ("It closes the alert; here an alert that nobody answered is never closed by itself.", ""),
-    "notify_user_group": ("It notifies a user group of Slack.", "Make a group, and notify everybody in it."),
-    "notify_whole_channel": ("It notifies a channel of Slack.", "Make the channel a group contact, and name that."),
-    "declare_incident": ("It declares an incident in Grafana.", "Make an outbound integration."),
+    "notify_if_num_alerts_in_window": (product_reasons.WAITS_FOR_ALERTS(), product_reasons.DELAY_OR_GROUP()),
+    "trigger_webhook": (product_reasons.CALLS_WEBHOOK(), product_reasons.CREATE_OUTBOUND_INTEGRATION()),
+    "trigger_action": (product_reasons.CALLS_WEBHOOK(), product_reasons.CREATE_OUTBOUND_INTEGRATION()),
+    "resolve": (product_reasons.CLOSES_ALERT(), NO_REASON),
+    "notify_user_group": (product_reasons.NOTIFIES_SLACK_GROUP(), product_reasons.CREATE_GROUP()),
+    "notify_whole_channel": (product_reasons.NOTIFIES_SLACK_CHANNEL(), product_reasons.CREATE_GROUP_CONTACT()),
+    "declare_incident": (product_reasons.DECLARES_INCIDENT(), product_reasons.CREATE_OUTBOUND_INTEGRATION()),
 }
 
 
@@ -45,7 +49,7 @@ def _policy(id_map: GrafanaIdMap, chain: JsonObject, source_steps: list[JsonObje
     first_delay: timedelta | None = None
     repeat_delay: timedelta | None = None
     for position, source_step in enumerate(source_steps, 1):
-        kind, subject = str(source_step.get("type") or ""), f"chain {chain_name}: step {position}"
+        kind, subject = str(source_step.get("type") or ""), product_reasons.CHAIN_STEP(chain=chain_name, step=position)
         if kind == "wait":
             elapsed += timedelta(seconds=_non_negative_int(source_step.get("duration")))
         elif kind == "repeat_escalation":
@@ -59,20 +63,22 @@ def _policy(id_map: GrafanaIdMap, chain: JsonObject, source_steps: list[JsonObje
                     FindingSeverity.CHANGED,
                     "chains",
                     chain_name,
-                    "page by everybody's ordinary ways",
-                    "Steps of them are important there, and use each person's important rules.",
-                    "Name ways on the steps, or set notification rules by priority.",
+                    product_reasons.NO_IMPORTANT_RULES(),
+                    product_reasons.IMPORTANT_THERE(),
+                    product_reasons.SET_METHODS(),
                 )
     if not steps:
         builder.report_omitted(
-            f"chain {chain_name}",
-            "is not here",
-            "No step of it notifies anybody who is here.",
-            "Make a policy in its place.",
+            product_reasons.CHAIN(chain=chain_name),
+            reasons.NOT_IMPORTED(),
+            product_reasons.NO_STEP_NOTIFIES(),
+            reasons.CREATE_POLICY(),
         )
         return
     if len(steps) > MAX_STEPS:
-        builder.report_omitted(f"chain {chain_name}", f"ends after {MAX_STEPS} steps", "A policy has no more of them.")
+        builder.report_omitted(
+            product_reasons.CHAIN(chain=chain_name), reasons.TOO_MANY_STEPS(count=MAX_STEPS), reasons.STEP_LIMIT()
+        )
     entry: dict[str, Any] = {
         "name": builder.claim_name("escalation_policies", chain_name),
         "group": id_map.group(chain),
@@ -85,7 +91,7 @@ def _policy(id_map: GrafanaIdMap, chain: JsonObject, source_steps: list[JsonObje
     id_map.policies[id_of(chain)] = entry["name"]
 
 
-def _notify_targets(id_map: GrafanaIdMap, source_step: JsonObject, kind: str, subject: str) -> dict[str, Any]:
+def _notify_targets(id_map: GrafanaIdMap, source_step: JsonObject, kind: str, subject: Reason) -> dict[str, Any]:
     builder = id_map.builder
     match kind:
         case "notify_persons":
@@ -94,9 +100,9 @@ def _notify_targets(id_map: GrafanaIdMap, source_step: JsonObject, kind: str, su
             users = id_map.known_usernames(source_step.get("persons_to_notify_next_each_time"))
             builder.report_changed(
                 subject,
-                "notifies all of them at once",
-                "OnCall takes the next in turn for each alert; a step here does not.",
-                "Let it go one by one, or put them into a rotation.",
+                product_reasons.NOTIFIES_ALL(),
+                product_reasons.ROUND_ROBIN_THERE(),
+                reasons.USE_ROTATION(),
             )
         case "notify_on_call_from_schedule":
             schedule = id_map.schedules.get(str(source_step.get("notify_on_call_from_schedule") or ""))
@@ -111,13 +117,13 @@ def _notify_targets(id_map: GrafanaIdMap, source_step: JsonObject, kind: str, su
                 return {"groups": [group], "everybody": True}
             users = []
         case _:
-            reason, remedy = _UNSUPPORTED.get(kind, (f"There is nothing like {kind[:60] or 'it'} here.", ""))
-            builder.report_omitted(subject, "is not in the policy", reason, remedy)
+            reason, remedy = _UNSUPPORTED.get(kind, (product_reasons.NO_EQUIVALENT(kind=kind[:60] or "it"), NO_REASON))
+            builder.report_omitted(subject, product_reasons.NOT_IN_POLICY(), reason, remedy)
             return {}
     if users:
         return {"users": users}
     builder.report_omitted(
-        subject, "is not in the policy", "Whoever it notifies is not here.", "Add whoever it is to be to the policy."
+        subject, product_reasons.NOT_IN_POLICY(), product_reasons.TARGETS_MISSING(), product_reasons.ADD_TO_POLICY()
     )
     return {}
 

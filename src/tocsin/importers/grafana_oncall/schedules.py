@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from tocsin.core.reasons import Reason
+from tocsin.importers import reasons
+from tocsin.importers.grafana_oncall import reasons as product_reasons
 from tocsin.importers.grafana_oncall import shifts
 from tocsin.importers.grafana_oncall.id_map import GrafanaIdMap, id_of
 from tocsin.importers.json_access import JsonObject
-from tocsin.importers.rotation_converter import UnsupportedRotation
+from tocsin.importers.rotation_converter import UnsupportedRotation, why_unsupported
 from tocsin.oncall.changes.specs import MAX_LAYERS
 
 _MAX_LEVEL = MAX_LAYERS - 2
@@ -26,12 +29,12 @@ def schedules(id_map: GrafanaIdMap, documents: list[JsonObject], all_shifts: lis
 
 def _schedule(id_map: GrafanaIdMap, document: JsonObject, source_shifts: list[JsonObject]) -> None:
     builder, source_name = id_map.builder, str(document.get("name") or "")
-    zone = builder.resolve_zone(document.get("time_zone"), f"schedule {source_name}")
+    zone = builder.resolve_zone(document.get("time_zone"), reasons.SCHEDULE(schedule=source_name))
     entries: list[dict[str, Any]] = []
     users: list[str] = []
     names: set[str] = set()
     for shift in source_shifts:
-        subject = f"schedule {source_name}: shift {shift.get('name') or id_of(shift)}"
+        subject = product_reasons.SCHEDULE_SHIFT(schedule=source_name, shift=str(shift.get("name") or id_of(shift)))
         rotation = _rotation_members(id_map, shift, subject)
         shift_zone = builder.resolve_zone(shift.get("time_zone"), subject, zone)
         layer = _layer(shift)
@@ -39,18 +42,18 @@ def _schedule(id_map: GrafanaIdMap, document: JsonObject, source_shifts: list[Js
             event = shifts.read(shift, _shift_name(shift, names), layer, rotation)
             converted = shifts.shifts(event, builder.now.astimezone(ZoneInfo(shift_zone)).replace(tzinfo=None))
         except (UnsupportedRotation, ValueError, TypeError) as problem:
-            reason = f"{str(problem)[:200].rstrip('.')}."
-            builder.report_omitted(subject, "is not in the schedule", reason, "Add a shift that says the same.")
+            reason = why_unsupported(problem)
+            builder.report_omitted(subject, reasons.NOT_IN_SCHEDULE(), reason, reasons.ADD_SHIFT())
             continue
         entries += [_in_zone(entry, shift_zone, zone) for entry in converted]
         users += [user for members in rotation for user in members if user not in users]
     entries += _calendars(document, names)
     if not entries:
         builder.report_omitted(
-            f"schedule {source_name}",
-            "is not here",
-            "No shift of it has users in it, or they are over.",
-            "Make one, and name it in the policies that need it.",
+            reasons.SCHEDULE(schedule=source_name),
+            reasons.NOT_IMPORTED(),
+            product_reasons.NO_SHIFT_WITH_USERS(),
+            reasons.CREATE_SCHEDULE(),
         )
         return
     name = builder.claim_name("schedules", source_name)
@@ -59,7 +62,7 @@ def _schedule(id_map: GrafanaIdMap, document: JsonObject, source_shifts: list[Js
     id_map.schedules[id_of(document)] = name
 
 
-def _rotation_members(id_map: GrafanaIdMap, shift: JsonObject, subject: str) -> tuple[tuple[str, ...], ...]:
+def _rotation_members(id_map: GrafanaIdMap, shift: JsonObject, subject: Reason) -> tuple[tuple[str, ...], ...]:
     """The users who take turns, several per turn, starting with the first."""
     rolling_users = shift.get("rolling_users")
     if not isinstance(rolling_users, list) or not rolling_users:
@@ -71,7 +74,10 @@ def _rotation_members(id_map: GrafanaIdMap, shift: JsonObject, subject: str) -> 
         usernames = id_map.known_usernames(source_ids)
         if isinstance(source_ids, list) and len(usernames) < len(set(map(str, source_ids))):
             id_map.builder.report_omitted(
-                subject, "has fewer people in a turn", "Somebody in it is no user here.", "Add whoever it is to be."
+                subject,
+                product_reasons.FEWER_IN_TURN(),
+                product_reasons.SOMEBODY_UNKNOWN(),
+                product_reasons.ADD_MISSING_USER(),
             )
         rotation.append(tuple(usernames))
     return tuple(rotation)

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from tocsin.importers import rotation_converter
+from tocsin.importers import reasons, rotation_converter
+from tocsin.importers.grafana_oncall import reasons as product_reasons
 from tocsin.importers.json_access import JsonObject, parse_local_time
 from tocsin.importers.rotation_converter import ConvertedRotation, UnsupportedRotation
 from tocsin.oncall.calculation import weekly_windows
@@ -50,13 +51,13 @@ def read(document: JsonObject, name: str, layer: int, rotation: tuple[tuple[str,
     """Parses a document. Raises UnsupportedRotation."""
     start, duration = _parse_local(document.get("start")), document.get("duration")
     if start is None or not isinstance(duration, int) or not 60 <= duration < 10**8:
-        raise UnsupportedRotation("Its start or duration cannot be read")
+        raise UnsupportedRotation(product_reasons.SHIFT_UNREADABLE())
     if document.get("by_month") or document.get("by_monthday"):
-        raise UnsupportedRotation("It is for some months or days of the month only")
+        raise UnsupportedRotation(product_reasons.SOME_MONTHS())
     interval = document.get("interval") or 1
     days = document.get("by_day") or []
     if not isinstance(interval, int) or not 1 <= interval < 10_000 or not set(days) <= set(_DAYS):
-        raise UnsupportedRotation("Its rule cannot be read")
+        raise UnsupportedRotation(product_reasons.RULE_UNREADABLE())
     is_single_occurrence = document.get("type") in ("single_event", "override")
     return GrafanaShift(
         name=name,
@@ -85,16 +86,18 @@ def shifts(event: GrafanaShift, now: datetime) -> list[dict[str, Any]]:
         return [_fixed_shift(event, event.name, event.rotation[0], event.start, None, None)] if end > now else []
     period = _PERIODS.get(event.frequency)
     if period is None:
-        raise UnsupportedRotation(f"It recurs {event.frequency or 'by a rule that cannot be read'}")
+        raise UnsupportedRotation(
+            product_reasons.RECURS_BY(frequency=event.frequency or "by a rule that cannot be read")
+        )
     if event.until is not None and (event.until < event.start or event.until + event.duration <= now):
         return []
     recurrence = event.interval * period
     if event.duration >= recurrence and not event.by_day:
         if event.duration > recurrence and len(event.rotation) > 1:
-            raise UnsupportedRotation("Its turns overlap")
+            raise UnsupportedRotation(product_reasons.TURNS_OVERLAP())
         return _without_gaps(event, recurrence, now)
     if event.frequency == "hourly":
-        raise UnsupportedRotation("It recurs by the hour, with gaps")
+        raise UnsupportedRotation(product_reasons.HOURLY_WITH_GAPS())
     if len(event.rotation) == 1 and event.duration <= _DAY and recurrence in (_WEEK, _DAY):
         return _in_windows(event, recurrence, now)
     return _occurrences(event, recurrence, now)
@@ -155,7 +158,7 @@ def _occurrences(event: GrafanaShift, recurrence: timedelta, now: datetime) -> l
     cycle = recurrence * len(event.rotation)
     weeks = next((n for n in range(1, MAX_WEEKS + 1) if (n * _WEEK) % cycle == timedelta()), None)
     if weeks is None:
-        raise UnsupportedRotation("Its turns come again after a time that fits into no year")
+        raise UnsupportedRotation(product_reasons.CYCLE_FITS_NO_YEAR())
     repetitions = range((weeks * _WEEK) // cycle)
     occurrences = [
         (users, occurrence + position * cycle)
@@ -164,7 +167,7 @@ def _occurrences(event: GrafanaShift, recurrence: timedelta, now: datetime) -> l
         if users
     ]
     if event.duration > weeks * _WEEK or len(occurrences) > rotation_converter.MAX_SEGMENTS:
-        raise UnsupportedRotation(f"It would take {len(occurrences)} stretches in {weeks} weeks to write it down")
+        raise UnsupportedRotation(reasons.TOO_MANY_OCCURRENCES(spans=len(occurrences), weeks=weeks))
     converted = []
     for position, (users, occurrence) in enumerate(occurrences, 1):
         name = event.name if len(occurrences) == 1 else f"{event.name[:90]}, {position}"
@@ -185,7 +188,7 @@ def _first_occurrences(event: GrafanaShift, recurrence: timedelta) -> list[tuple
     if event.frequency == "daily":
         if event.by_day and set(event.by_day) != set(range(7)):
             if event.interval > 1 or len(event.rotation) > 1:
-                raise UnsupportedRotation("Its turns by the day are on some days of the week only")
+                raise UnsupportedRotation(product_reasons.DAILY_ON_SOME_DAYS())
             return _in_week(event, event.rotation[0], event.start)
         return [(users, event.start + index * recurrence) for index, users in enumerate(event.rotation)]
     occurrences = []

@@ -7,6 +7,8 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
+from tocsin.core.reasons import Reason
+from tocsin.importers import reasons
 from tocsin.importers.api_reader import (
     MAX_LIST_PAGES,
     AccessDenied,
@@ -16,6 +18,7 @@ from tocsin.importers.api_reader import (
     validate_key,
 )
 from tocsin.importers.json_access import object_of, objects_of
+from tocsin.importers.opsgenie import reasons as product_reasons
 
 BASE = "https://api.opsgenie.com"
 _PAGE = 100
@@ -33,10 +36,7 @@ def reader(key: str, base: str, progress: ProgressCallback) -> ApiReader:
         "Opsgenie",
         validate_base_url(base, BASE),
         {"Authorization": f"GenieKey {validate_key(key)}", "Accept": "application/json"},
-        key_help=(
-            "Make one under Settings → API key management, with Read and Configuration access. "
-            "An account in the EU is at https://api.eu.opsgenie.com."
-        ),
+        key_help=(product_reasons.CREATE_KEY()),
         progress=progress,
     )
 
@@ -53,12 +53,14 @@ def fetch(source: ApiReader, now: datetime) -> dict[str, list[dict[str, Any]]]:
         try:
             return list(_all(source, path))
         except AccessDenied as problem:
-            unreadable.append({"path": path, "why": problem.detail})
+            unreadable.append({"path": path, "why": problem.reason})
             return []
 
     users = list(_all(source, "v2/users"))
     documents: dict[str, list[dict[str, Any]]] = {
-        "users": [_user(source, user, f"{n} of {len(users)} users") for n, user in enumerate(users, 1)],
+        "users": [
+            _user(source, user, reasons.READ_USERS(position=n, total=len(users))) for n, user in enumerate(users, 1)
+        ],
         "teams": [_team(source, team) for team in _with_progress(source, "teams", _all(source, "v2/teams"))],
         "schedules": [
             {**schedule, "overrides": _data(source, f"v2/schedules/{_id(schedule)}/overrides")}
@@ -83,8 +85,8 @@ def fetch(source: ApiReader, now: datetime) -> dict[str, list[dict[str, Any]]]:
     return documents | {"not_shown": unreadable}
 
 
-def _user(source: ApiReader, user: dict[str, Any], progress_text: str) -> dict[str, Any]:
-    source.progress(f"Read {progress_text}")
+def _user(source: ApiReader, user: dict[str, Any], progress: Reason) -> dict[str, Any]:
+    source.progress(progress)
     rules = _data(source, f"v2/users/{_id(user)}/notification-rules")
     return {
         **user,
@@ -124,9 +126,9 @@ def _all(source: ApiReader, path: str) -> Iterator[dict[str, Any]]:
 
 
 def _with_progress(source: ApiReader, label: str, items: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    report: Callable[[str], None] = source.progress
+    report: Callable[[Reason], None] = source.progress
     for count, item in enumerate(items, 1):
-        report(f"Read {count} {label}")
+        report(reasons.READ_OBJECTS(total=count, kind=label))
         yield item
 
 

@@ -9,16 +9,17 @@ from typing import Any
 from tocsin.importers.config_builder import ConfigBuilder, ExistingUser
 from tocsin.importers.json_access import without_duplicates
 from tocsin.importers.opsgenie import integrations, maintenance, people, policies, schedules
+from tocsin.importers.opsgenie import reasons as product_reasons
 from tocsin.importers.opsgenie.id_map import OpsgenieIdMap
 from tocsin.importers.report import ConvertedConfig
 
 _OMITTED_KINDS = {
     "alert_policies": (
         "alert and notification policies",
-        "Rules there change, delay or close alerts of every integration; here each integration has its own.",
-        "Set filters, routes and mapping on the integrations that need them.",
+        product_reasons.GLOBAL_RULES(),
+        product_reasons.SET_ON_INTEGRATIONS(),
     ),
-    "services": ("services", "Incidents and services are not part of Tocsin.", "Tags and routes may take their place."),
+    "services": ("services", product_reasons.NO_INCIDENTS(), product_reasons.USE_TAGS()),
 }
 
 

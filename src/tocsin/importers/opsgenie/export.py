@@ -15,7 +15,9 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import Reason
 from tocsin.importers.json_access import object_of, objects_of
+from tocsin.importers.opsgenie import reasons as product_reasons
 
 #: Limits: total unpacked size, and number of files.
 MAX_UNPACKED_BYTES = 64 * 1024 * 1024
@@ -45,10 +47,7 @@ def read(content: bytes) -> dict[str, list[dict[str, Any]]]:
     for kind, document in _in_zip(content) if content[:2] == b"PK" else _in_json(content):
         documents.setdefault(kind, []).append(_unwrap(kind, document))
     if not documents.get("users") and not documents.get("teams") and not documents.get("schedules"):
-        raise _refused(
-            "there are no users, teams or schedules in it. "
-            "Give a ZIP of the folder OpsGenieBackups, or JSON such as {users: […], teams: […]}."
-        )
+        raise _refused(product_reasons.EXPORT_EMPTY())
     return documents
 
 
@@ -56,10 +55,10 @@ def _in_zip(content: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
         archive = zipfile.ZipFile(io.BytesIO(content))
     except (zipfile.BadZipFile, ValueError, NotImplementedError):
-        raise _refused("it is a ZIP that cannot be opened.") from None
+        raise _refused(product_reasons.ZIP_UNREADABLE()) from None
     entries = [entry for entry in archive.infolist() if entry.filename.lower().endswith(".json")]
     if len(entries) > MAX_FILES:
-        raise _refused(f"there are more than {MAX_FILES} files in it.")
+        raise _refused(product_reasons.TOO_MANY_FILES(limit=MAX_FILES))
     remaining_bytes = MAX_UNPACKED_BYTES
     for entry in entries:
         path = PurePosixPath(entry.filename)
@@ -71,10 +70,10 @@ def _in_zip(content: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
                 # The declared size may be wrong, so the read itself is limited.
                 text = file.read(remaining_bytes + 1)
         except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError, EOFError, ValueError, zlib.error):
-            raise _refused(f"{path.name}: cannot be unpacked.") from None
+            raise _refused(product_reasons.FILE_NOT_UNPACKED(file=path.name)) from None
         remaining_bytes -= len(text)
         if remaining_bytes < 0:
-            raise _refused(f"it has more than {MAX_UNPACKED_BYTES // 1024 // 1024} MiB in it.")
+            raise _refused(product_reasons.EXPORT_TOO_LARGE(size=MAX_UNPACKED_BYTES // 1024 // 1024))
         value = _parsed(text, path.name)
         for item in value if isinstance(value, list) else [value]:
             if isinstance(item, dict):
@@ -84,7 +83,7 @@ def _in_zip(content: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
 def _in_json(content: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
     value = _parsed(content, "the file")
     if not isinstance(value, dict):
-        raise _refused("it is JSON, but no object with users, teams and schedules.")
+        raise _refused(product_reasons.NOT_AN_OBJECT())
     for key, section in value.items():
         kind = _KINDS.get(str(key).lower())
         if kind is not None:
@@ -116,12 +115,12 @@ def _parsed(text: bytes, name: str) -> Any:
     try:
         return json.loads(text.decode("utf-8-sig"))
     except UnicodeDecodeError:
-        raise _refused(f"{name}: is not UTF-8.") from None
+        raise _refused(product_reasons.FILE_NOT_UTF8(file=name)) from None
     except RecursionError:
-        raise _refused(f"{name}: is nested too deeply.") from None
+        raise _refused(product_reasons.FILE_TOO_DEEP(file=name)) from None
     except ValueError as error:
-        raise _refused(f"{name}: is not JSON: {error}.") from None
+        raise _refused(product_reasons.FILE_NOT_JSON(file=name, problem=str(error))) from None
 
 
-def _refused(problem: str) -> Rejected:
-    return Rejected("invalid_export", f"This export cannot be read: {problem}", "file")
+def _refused(problem: Reason) -> Rejected:
+    return Rejected("invalid_export", product_reasons.EXPORT_UNREADABLE(problem=problem), "file")

@@ -7,7 +7,10 @@ from typing import Any
 
 from tocsin.catalogue.kinds import load_kinds
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import Reason
+from tocsin.importers import reasons
 from tocsin.importers.json_access import JsonObject, object_of, objects_of
+from tocsin.importers.opsgenie import reasons as product_reasons
 from tocsin.importers.opsgenie.id_map import OpsgenieIdMap, keys, open_windows, resolve, sort_by_order
 from tocsin.importers.opsgenie.policies import by_schedule, default_notify
 from tocsin.importers.report import FindingSeverity
@@ -78,9 +81,9 @@ def heartbeats(id_map: OpsgenieIdMap, documents: list[JsonObject]) -> None:
             FindingSeverity.TO_DO,
             "heartbeats",
             name,
-            "wait for their first ping",
-            "Their senders still ping Opsgenie.",
-            "Change the address of each to this Tocsin's, and its key to the heartbeat's token.",
+            product_reasons.WAIT_FOR_PING(),
+            product_reasons.STILL_PING(),
+            product_reasons.CHANGE_PING_URL(),
         )
 
 
@@ -94,9 +97,9 @@ def integrations(id_map: OpsgenieIdMap, documents: list[JsonObject], *, with_key
                 FindingSeverity.OMITTED,
                 "integrations",
                 f"{source_name} ({source_type})",
-                "are not here",
-                "They send from Opsgenie to another system.",
-                "Connect that system under Outbound integrations, Providers or Chat.",
+                reasons.NOT_IMPORTED(),
+                product_reasons.OUTGOING(),
+                product_reasons.CONNECT_SYSTEM(),
             )
             continue
         name = id_map.builder.claim_name("integrations", source_name)
@@ -122,15 +125,15 @@ def integrations(id_map: OpsgenieIdMap, documents: list[JsonObject], *, with_key
 def _report_senders(id_map: OpsgenieIdMap, name: str, kind: str, source_type: str) -> None:
     match kind:
         case "opsgenie":
-            difference, reason = "wait for their senders", "Those still send to Opsgenie."
-            remedy = "Change the senders' address to this Tocsin's, and their API key to the integration's token."
+            difference, reason = reasons.WAIT_FOR_SENDERS(), product_reasons.STILL_SEND()
+            remedy = product_reasons.CHANGE_URL_AND_KEY()
         case "email":
-            difference, reason = "wait for mails", "Their senders still write to Opsgenie's address."
-            remedy = "Change it to the address on the integration's Guide tab."
+            difference, reason = reasons.WAIT_FOR_EMAILS(), product_reasons.STILL_WRITE()
+            remedy = reasons.CHANGE_TO_GUIDE_ADDRESS()
         case _:
-            difference = f"are general ones here, {source_type} there"
-            reason = f"{source_type} sends in its own form, to an address of its own in Opsgenie."
-            remedy = "Give it the integration's URL and map its first message; or take a kind of the catalogue."
+            difference = reasons.GENERIC_KIND(kind=source_type)
+            reason = product_reasons.OWN_FORMAT(kind=source_type)
+            remedy = reasons.SET_URL_OR_CHOOSE_KIND()
     id_map.builder.report_grouped(FindingSeverity.TO_DO, "integrations", name, difference, reason, remedy)
 
 
@@ -146,10 +149,10 @@ def _owner(id_map: OpsgenieIdMap, document: JsonObject, name: str) -> JsonObject
             return team
     if responders:
         id_map.builder.report_changed(
-            f"integration {name}",
-            "notifies nobody yet",
-            "Its responders there are no team.",
-            "Choose a policy and recipients on its Settings tab.",
+            reasons.INTEGRATION(integration=name),
+            product_reasons.NOTIFIES_NOBODY(),
+            product_reasons.RESPONDERS_NOT_A_TEAM(),
+            reasons.CHOOSE_POLICY_AND_RECIPIENTS(),
         )
     return {}
 
@@ -164,9 +167,9 @@ def _recipients(id_map: OpsgenieIdMap, owner: JsonObject, name: str) -> dict[str
             FindingSeverity.TO_DO,
             "integrations",
             name,
-            "have no policy that pages anybody",
-            "No team owns them there, or the team's default rule notifies nobody.",
-            "Choose a policy and recipients on the Settings tab.",
+            reasons.HAVE_NO_POLICY(),
+            product_reasons.NO_OWNING_TEAM(),
+            reasons.CHOOSE_POLICY_AND_RECIPIENTS(),
         )
         return {"group": group, "anyway": True, "recipients": {"groups": [group]} if group else {}}
     return {"group": group, "escalation_policy": policy, "recipients": {"groups": [group]}}
@@ -187,16 +190,20 @@ def _routes(id_map: OpsgenieIdMap, team: JsonObject, kind: str, name: str) -> di
     rules = sort_by_order(rule for rule in objects_of(team.get("routing_rules")) if not rule.get("isDefault"))
     routes = []
     for rule in rules:
-        subject = f"integration {name}: routing rule {rule.get('name') or rule.get('id')}"
+        subject = product_reasons.ROUTING_RULE(integration=name, rule=str(rule.get("name") or rule.get("id")))
         try:
             routes.append(_route(id_map, team, rule, kind))
         except _NotConvertible as problem:
-            id_map.builder.report_omitted(subject, "is no route here", str(problem), "Add a route on the Routing tab.")
+            id_map.builder.report_omitted(subject, reasons.NOT_IMPORTED(), problem.reason, reasons.ADD_ROUTE())
     return {"routes": routes}
 
 
 class _NotConvertible(Exception):
-    """The rule has no equivalent; the message explains why."""
+    """The rule has no equivalent; `reason` says why."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
 
 
 def _route(id_map: OpsgenieIdMap, team: JsonObject, rule: JsonObject, kind: str) -> dict[str, Any]:
@@ -211,7 +218,7 @@ def _route(id_map: OpsgenieIdMap, team: JsonObject, rule: JsonObject, kind: str)
         return route | {"action": "record"}
     policy = _policy(id_map, notify)
     if policy is None:
-        raise _NotConvertible("What it notifies could not be carried over.")
+        raise _NotConvertible(product_reasons.TARGET_MISSING())
     return route | {"escalation_policy": policy}
 
 
@@ -219,7 +226,7 @@ def _support_hours(id_map: OpsgenieIdMap, team: JsonObject, rule: JsonObject) ->
     try:
         windows = open_windows(rule.get("timeRestriction"))
     except ValueError:
-        raise _NotConvertible("Its time restriction cannot be read.") from None
+        raise _NotConvertible(product_reasons.RESTRICTION_UNREADABLE()) from None
     if not windows:
         windows = (weekly_windows.WeeklyWindow(frozenset(range(7)), 0, weekly_windows.MINUTES_A_DAY),)
     group = id_map.find_group(team)
@@ -228,7 +235,9 @@ def _support_hours(id_map: OpsgenieIdMap, team: JsonObject, rule: JsonObject) ->
     key = f"{team.get('id')} {rule.get('id') or rule.get('name')}"
     if key not in id_map.support_hours:
         id_map.support_hours[key] = id_map.builder.claim_name("support_hours", requested_name)
-        zone = id_map.builder.resolve_zone(rule.get("timezone"), f"support hours {id_map.support_hours[key]}")
+        zone = id_map.builder.resolve_zone(
+            rule.get("timezone"), product_reasons.SUPPORT_HOURS(support_hours=id_map.support_hours[key])
+        )
         id_map.builder.add(
             "support_hours",
             {"name": id_map.support_hours[key], "group": group, "time_zone": zone, "windows": windows_spec},
@@ -247,7 +256,7 @@ def _condition(criteria: JsonObject, kind: str) -> dict[str, Any]:
     try:
         compile_condition(condition, "when", _known_fields(kind))
     except Rejected as problem:
-        raise _NotConvertible(f"Its condition cannot be used here: {problem.detail}") from None
+        raise _NotConvertible(product_reasons.CONDITION_UNUSABLE(problem=problem.reason)) from None
     return condition
 
 
@@ -263,18 +272,18 @@ def _leaf(condition: JsonObject, kind: str) -> dict[str, Any]:
     if source_field in ("details", "extra-properties", "extraProperties"):
         key = str(condition.get("key") or (value if operation == "contains-key" else "") or "")
         if kind != "opsgenie":
-            raise _NotConvertible("It asks for extra properties, which messages of this integration do not have.")
+            raise _NotConvertible(product_reasons.NO_EXTRA_PROPERTIES())
         if not key:
-            raise _NotConvertible("It asks for extra properties without naming one.")
+            raise _NotConvertible(product_reasons.UNNAMED_PROPERTY())
         field = f"^details^{key.replace('^', '^^')}"
     elif source_field in _FIELDS:
         field = _FIELDS[source_field]
     else:
-        raise _NotConvertible(f"It asks for {source_field[:60] or 'nothing'}, which messages here do not have.")
+        raise _NotConvertible(product_reasons.FIELD_UNKNOWN(field=source_field[:60] or "nothing"))
     if kind != "opsgenie" and (field.startswith("^") or field not in _known_fields(kind)):
-        raise _NotConvertible(f"It asks for {source_field[:60]}, which messages of this integration do not have.")
+        raise _NotConvertible(product_reasons.FIELD_UNKNOWN_TO_KIND(field=source_field[:60]))
     if source_field == "priority" and operation in ("greater-than", "less-than"):
-        raise _NotConvertible("It compares priorities.")
+        raise _NotConvertible(product_reasons.COMPARES_PRIORITIES())
     leaf: dict[str, Any] = {"field": field}
     match operation:
         case "contains-key":
@@ -286,7 +295,7 @@ def _leaf(condition: JsonObject, kind: str) -> dict[str, Any]:
         case _ if operation in _OPERATORS:
             leaf |= {"operator": _OPERATORS[operation], "value": value}
         case _:
-            raise _NotConvertible(f"It asks by {operation[:60] or 'nothing'}, which there is not here.")
+            raise _NotConvertible(product_reasons.OPERATION_UNKNOWN(operation=operation[:60] or "nothing"))
     if condition.get("not") and operation != "is-empty":
         leaf["not"] = True
     if leaf.get("not") is False:

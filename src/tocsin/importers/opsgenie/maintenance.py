@@ -5,8 +5,9 @@ See https://docs.opsgenie.com/docs/maintenance-api.
 
 from __future__ import annotations
 
-from tocsin.importers import maintenance
+from tocsin.importers import maintenance, reasons
 from tocsin.importers.json_access import JsonObject, object_of, objects_of, parse_time, text_of
+from tocsin.importers.opsgenie import reasons as product_reasons
 from tocsin.importers.opsgenie.id_map import OpsgenieIdMap, resolve
 
 
@@ -27,9 +28,9 @@ def windows(id_map: OpsgenieIdMap, documents: list[JsonObject]) -> None:
                 integration_names.append(name)
         if policy_count and integration_names:
             id_map.builder.report_changed(
-                f"maintenance {window_name}",
-                "is about its integrations only",
-                "It switches policies on or off in Opsgenie as well.",
+                reasons.MAINTENANCE(window=window_name),
+                product_reasons.INTEGRATIONS_ONLY(),
+                product_reasons.SWITCHES_POLICIES(),
             )
         maintenance.window(
             id_map.builder,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from tocsin.importers import people
+from tocsin.importers import people, reasons
 from tocsin.importers.json_access import JsonObject, object_of, objects_of, parse_time
+from tocsin.importers.opsgenie import reasons as product_reasons
 from tocsin.importers.opsgenie.id_map import OpsgenieIdMap, keys, parse_duration, sort_by_order
 from tocsin.importers.people import ImportedContactMethod, ImportedUser
 from tocsin.importers.report import FindingSeverity
@@ -20,7 +21,9 @@ def users(id_map: OpsgenieIdMap, documents: list[JsonObject], forwardings: list[
     for user in documents:
         email = str(user.get("username") or "").strip()
         if "@" not in email:
-            id_map.builder.report_omitted(f"user {email or user.get('id')}", "is not here", "It has no e-mail address.")
+            id_map.builder.report_omitted(
+                reasons.USER(user=str(email or user.get("id"))), reasons.NOT_IMPORTED(), reasons.NO_EMAIL()
+            )
             continue
         name = id_map.builder.claim_username(email)
         for key in keys(user, "username"):
@@ -59,10 +62,10 @@ def _person(id_map: OpsgenieIdMap, user: JsonObject, username: str, forwardings:
     mapped_role = _ROLES.get(role.lower())
     if mapped_role is None:
         id_map.builder.report_changed(
-            f"user {username}",
-            "is a responder",
-            f"Opsgenie's own role {role[:60]} is not known here.",
-            "Set their role.",
+            reasons.USER(user=username),
+            product_reasons.IS_RESPONDER(),
+            product_reasons.ROLE_UNKNOWN(role=role[:60]),
+            product_reasons.SET_ROLE(),
         )
     rules = objects_of(user.get("notification_rules"))
     contact_methods = _contact_methods(id_map, user, username)
@@ -92,9 +95,9 @@ def _contact_methods(id_map: OpsgenieIdMap, user: JsonObject, username: str) -> 
                 FindingSeverity.TO_DO,
                 "users",
                 username,
-                "are not reached by Opsgenie's app any more",
-                "Pushes go to a browser or an app that its owner has registered here.",
-                "Each switches pushes on under Me → Devices.",
+                product_reasons.NO_APP(),
+                reasons.PUSH_NEEDS_DEVICE(),
+                reasons.ENABLE_PUSH(),
             )
     return contact_methods
 
@@ -130,9 +133,9 @@ def _apply_rules(
             FindingSeverity.CHANGED,
             "users",
             username,
-            "have one set of rules for every alert",
-            "Their rules in Opsgenie repeat themselves, or differ by conditions or time of day.",
-            "They set what is to differ by priority, and quiet hours, under Me → Rules.",
+            product_reasons.ONE_SET_OF_RULES(),
+            product_reasons.RULES_THERE(),
+            product_reasons.SET_RULES_BY_PRIORITY(),
         )
     return True
 
@@ -170,10 +173,10 @@ def _without_overlaps(id_map: OpsgenieIdMap, username: str, absences: list[dict[
     for entry in absences:
         if accepted and entry["from"] < accepted[-1]["to"]:
             id_map.builder.report_omitted(
-                f"user {username}",
-                f"has no cover from {entry['from']} to {entry['to']} by {entry['cover']}",
-                "It overlaps another absence of theirs.",
-                "Enter it under Me → Out of office, cut to fit.",
+                reasons.USER(user=username),
+                reasons.NO_COVER(start=entry["from"], end=entry["to"], cover=entry["cover"]),
+                product_reasons.ABSENCES_OVERLAP(),
+                reasons.ENTER_ABSENCE(),
             )
         else:
             accepted.append(entry)

@@ -9,9 +9,12 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+from tocsin.core.reasons import Reason
 from tocsin.core.validation import durations
 from tocsin.escalation.policy.policy import MAX_POLICY_REPEATS, MAX_STEPS
+from tocsin.importers import reasons
 from tocsin.importers.json_access import JsonObject, object_of, objects_of
+from tocsin.importers.opsgenie import reasons as product_reasons
 from tocsin.importers.opsgenie.id_map import OpsgenieIdMap, keys, parse_duration, resolve
 
 _NOT_CLOSED = "if-not-closed"
@@ -45,13 +48,13 @@ def by_schedule(id_map: OpsgenieIdMap, schedule: str) -> str:
 
 def _policy(id_map: OpsgenieIdMap, document: JsonObject) -> None:
     source_name = str(document.get("name") or "")
-    subject = f"escalation {source_name}"
+    subject = product_reasons.ESCALATION(escalation=source_name)
     rules = sorted(objects_of(document.get("rules")), key=lambda rule: parse_duration(rule.get("delay")))
     has_unclosed = any(rule.get("condition") == _NOT_CLOSED for rule in rules)
     steps: list[dict[str, Any]] = []
     previous = timedelta()
     for position, rule in enumerate(rules, 1):
-        notify = _notify_targets(id_map, rule, f"{subject}: rule {position}")
+        notify = _notify_targets(id_map, rule, product_reasons.POLICY_RULE(policy=subject, rule=position))
         if notify is None:
             continue
         at = parse_duration(rule.get("delay"))
@@ -62,11 +65,11 @@ def _policy(id_map: OpsgenieIdMap, document: JsonObject) -> None:
         previous = at
     if not steps:
         id_map.builder.report_omitted(
-            subject, "is not here", "None of its rules notifies anybody who is here.", "Make a policy in its place."
+            subject, reasons.NOT_IMPORTED(), product_reasons.NO_RULE_NOTIFIES(), reasons.CREATE_POLICY()
         )
         return
     if len(steps) > MAX_STEPS:
-        id_map.builder.report_omitted(subject, f"ends after {MAX_STEPS} steps", "A policy has no more of them.")
+        id_map.builder.report_omitted(subject, reasons.TOO_MANY_STEPS(count=MAX_STEPS), reasons.STEP_LIMIT())
     name = id_map.builder.claim_name("escalation_policies", source_name)
     entry: dict[str, Any] = {"name": name, "group": resolve(id_map.groups, document.get("ownerTeam"))}
     if has_unclosed:
@@ -79,14 +82,14 @@ def _policy(id_map: OpsgenieIdMap, document: JsonObject) -> None:
         id_map.policies[key] = name
 
 
-def _repeat(id_map: OpsgenieIdMap, document: JsonObject, subject: str, first_delay: timedelta) -> dict[str, Any]:
+def _repeat(id_map: OpsgenieIdMap, document: JsonObject, subject: Reason, first_delay: timedelta) -> dict[str, Any]:
     repeat = object_of(document.get("repeat"))
     count, wait_minutes = repeat.get("count"), repeat.get("waitInterval")
     if repeat.get("closeAlertAfterAll"):
         id_map.builder.report_changed(
             subject,
-            "leaves the alert open at its end",
-            "Opsgenie closes it after all repeats; here an alert that nobody answered is never closed by itself.",
+            product_reasons.LEAVES_OPEN(),
+            product_reasons.CLOSES_THERE(),
         )
     if (
         not isinstance(count, int)
@@ -100,7 +103,7 @@ def _repeat(id_map: OpsgenieIdMap, document: JsonObject, subject: str, first_del
     return {"times": min(count, MAX_POLICY_REPEATS), "every": durations.write(interval)}
 
 
-def _notify_targets(id_map: OpsgenieIdMap, rule: JsonObject, subject: str) -> NotifyRule | None:
+def _notify_targets(id_map: OpsgenieIdMap, rule: JsonObject, subject: Reason) -> NotifyRule | None:
     recipient = object_of(rule.get("recipient"))
     kind, notify_type = str(recipient.get("type") or "").lower(), str(rule.get("notifyType") or "default").lower()
     match kind:
@@ -116,25 +119,25 @@ def _notify_targets(id_map: OpsgenieIdMap, rule: JsonObject, subject: str) -> No
                 return _by_team(id_map, team, notify_type, subject)
     recipient_name = recipient.get("name") or recipient.get("username") or recipient.get("id") or "nobody"
     id_map.builder.report_omitted(
-        subject, f"does not notify {kind or 'somebody'} {recipient_name}", "There is no such one here."
+        subject, reasons.DOES_NOT_NOTIFY_KIND(kind=kind or "somebody", target=recipient_name), reasons.UNKNOWN_HERE()
     )
     return None
 
 
-def _by_schedule(id_map: OpsgenieIdMap, recipient: JsonObject, notify_type: str, subject: str) -> NotifyRule | None:
+def _by_schedule(id_map: OpsgenieIdMap, recipient: JsonObject, notify_type: str, subject: Reason) -> NotifyRule | None:
     references = list(keys(recipient, "name"))
     if any(key in id_map.disabled_schedules for key in references):
         id_map.builder.report_omitted(
-            subject, f"does not notify {recipient.get('name')}", "The schedule is switched off there."
+            subject, reasons.DOES_NOT_NOTIFY(target=str(recipient.get("name"))), product_reasons.SCHEDULE_DISABLED()
         )
         return None
     name = resolve(id_map.schedules, recipient)
     if name is None:
         id_map.builder.report_omitted(
             subject,
-            f"does not notify {recipient.get('name') or 'a schedule'}",
-            "The schedule could not be carried over.",
-            "Make the schedule, and add it to the policy.",
+            reasons.DOES_NOT_NOTIFY(target=str(recipient.get("name") or "a schedule")),
+            product_reasons.SCHEDULE_MISSING(),
+            product_reasons.CREATE_AND_ADD_SCHEDULE(),
         )
         return None
     if notify_type == "previous":
@@ -142,16 +145,16 @@ def _by_schedule(id_map: OpsgenieIdMap, recipient: JsonObject, notify_type: str,
     if notify_type == "next":
         id_map.builder.report_changed(
             subject,
-            f"notifies whoever is on call by {name}, not who comes next",
-            "A step here knows who is on call and who was before, not who will be.",
-            "Name a second schedule or a user instead.",
+            product_reasons.NOTIFIES_CURRENT(schedule=name),
+            product_reasons.NO_NEXT_ON_CALL(),
+            product_reasons.NAME_ANOTHER(),
         )
     if notify_type == "all":
         return {"groups": [id_map.group_by_schedule[name]], "everybody": True}
     return {"schedules": [name]}
 
 
-def _by_team(id_map: OpsgenieIdMap, team: JsonObject, notify_type: str, subject: str) -> NotifyRule:
+def _by_team(id_map: OpsgenieIdMap, team: JsonObject, notify_type: str, subject: Reason) -> NotifyRule:
     group = id_map.find_group(team)
     everybody: NotifyRule = {"groups": [group], "everybody": True}
     members = objects_of(team.get("members"))
@@ -165,7 +168,7 @@ def _by_team(id_map: OpsgenieIdMap, team: JsonObject, notify_type: str, subject:
                 return {"users": list(dict.fromkeys(users))}
         case "random":
             id_map.builder.report_changed(
-                subject, f"notifies everybody of {group}", "A step here takes nobody at random."
+                subject, product_reasons.NOTIFIES_GROUP(group=str(group)), product_reasons.NO_RANDOM()
             )
             return everybody
         case "all":
@@ -175,12 +178,14 @@ def _by_team(id_map: OpsgenieIdMap, team: JsonObject, notify_type: str, subject:
             if schedule is not None:
                 id_map.builder.report_changed(
                     subject,
-                    f"notifies whoever is on call by {schedule}",
-                    f"The team {group} is notified there by its own routing rules; a step here is one step.",
-                    "Add the team's further steps if they are wanted here too.",
+                    product_reasons.NOTIFIES_ON_CALL(schedule=schedule),
+                    product_reasons.ROUTED_THERE(group=str(group)),
+                    product_reasons.ADD_FURTHER_STEPS(),
                 )
                 return {"schedules": [schedule]}
-    id_map.builder.report_changed(subject, f"notifies everybody of {group}", "Nothing narrower could be carried over.")
+    id_map.builder.report_changed(
+        subject, product_reasons.NOTIFIES_GROUP(group=str(group)), product_reasons.NOTHING_NARROWER()
+    )
     return everybody
 
 

@@ -10,10 +10,12 @@ from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from tocsin.importers import rotation_converter
+from tocsin.core.reasons import Reason
+from tocsin.importers import reasons, rotation_converter
 from tocsin.importers.json_access import JsonObject, objects_of, parse_time
+from tocsin.importers.opsgenie import reasons as product_reasons
 from tocsin.importers.opsgenie.id_map import OpsgenieIdMap, keys, open_windows, resolve
-from tocsin.importers.rotation_converter import ConvertedRotation, UnsupportedRotation
+from tocsin.importers.rotation_converter import ConvertedRotation, UnsupportedRotation, why_unsupported
 from tocsin.oncall.changes.specs import write_moment
 
 _UNITS = {"hourly": timedelta(hours=1), "daily": timedelta(days=1), "weekly": timedelta(weeks=1)}
@@ -31,18 +33,20 @@ def _schedule(id_map: OpsgenieIdMap, document: JsonObject) -> None:
     id_map.schedules |= dict.fromkeys(references, None)
     if document.get("enabled") is False:
         id_map.disabled_schedules.update(references)
-        builder.report_omitted(f"schedule {source_name}", "is not here", "It is switched off in Opsgenie.")
+        builder.report_omitted(
+            reasons.SCHEDULE(schedule=source_name), reasons.NOT_IMPORTED(), product_reasons.DISABLED_THERE()
+        )
         return
-    zone_name = builder.resolve_zone(document.get("timezone"), f"schedule {source_name}")
+    zone_name = builder.resolve_zone(document.get("timezone"), reasons.SCHEDULE(schedule=source_name))
     rotations = _Rotations(id_map, source_name, ZoneInfo(zone_name))
     for rotation in objects_of(document.get("rotations")):
         rotations.add(rotation)
     if not rotations.shifts:
         builder.report_omitted(
-            f"schedule {source_name}",
-            "is not here",
-            "No rotation of it has users in it, or they are over.",
-            "Make one, and name it in the policies that need it.",
+            reasons.SCHEDULE(schedule=source_name),
+            reasons.NOT_IMPORTED(),
+            product_reasons.NO_ROTATION_WITH_USERS(),
+            reasons.CREATE_SCHEDULE(),
         )
         return
     name = builder.claim_name("schedules", source_name)
@@ -74,7 +78,9 @@ class _Rotations:
 
     def add(self, rotation: JsonObject) -> None:
         """Adds a rotation's shifts."""
-        subject = f"schedule {self.schedule}: rotation {rotation.get('name') or self._count + 1}"
+        subject = product_reasons.SCHEDULE_ROTATION(
+            schedule=self.schedule, rotation=str(rotation.get("name") or self._count + 1)
+        )
         self._count += 1
         try:
             converted = self._convert_rotation(rotation, subject)
@@ -82,16 +88,16 @@ class _Rotations:
         except (UnsupportedRotation, ValueError) as problem:
             self.builder.report_omitted(
                 subject,
-                "is not in the schedule",
-                f"{str(problem)[:200].rstrip('.')}.",
-                "Add a shift that says the same.",
+                reasons.NOT_IN_SCHEDULE(),
+                why_unsupported(problem),
+                reasons.ADD_SHIFT(),
             )
             return
         if shifts and converted.interval % timedelta(days=1):
             self.builder.report_changed(
                 subject,
-                "keeps its hand-offs to the clock on the wall",
-                "Its turns are no whole days, and may move by an hour when clocks change.",
+                product_reasons.LOCAL_HANDOFFS(),
+                product_reasons.NOT_WHOLE_DAYS(),
             )
         self.shifts += shifts
         self.users += [user for user in converted.slots if user and user not in self.users]
@@ -106,13 +112,16 @@ class _Rotations:
         if since is None or until is None or until <= self.builder.now or until <= since:
             return []
         user = self.id_map.find_user(document.get("user"))
-        subject = f"schedule {self.schedule}: override {document.get('alias') or ''}".rstrip()
+        alias = str(document.get("alias") or "")
+        subject = reasons.SCHEDULE_OVERRIDE(schedule=self.schedule)
+        if alias:
+            subject = product_reasons.NAMED_OVERRIDE(schedule=self.schedule, override=alias)
         if user is None:
             self.builder.report_omitted(
                 subject,
-                f"from {write_moment(since)} to {write_moment(until)} is not here",
-                "It is for nobody, or for somebody who is no user here.",
-                "Enter who is on call then.",
+                reasons.OVERRIDE_NOT_IMPORTED(start=write_moment(since), end=write_moment(until)),
+                product_reasons.OVERRIDE_FOR_NOBODY(),
+                reasons.ENTER_OVERRIDE(),
             )
             return []
         if user not in self.users:
@@ -124,19 +133,19 @@ class _Rotations:
         if any(key in self._with_gaps for item in rotation_references for key in keys(item, "name")):
             self.builder.report_changed(
                 subject,
-                f"from {write_moment(since)} to {write_moment(until)} holds while its rotation is on",
-                "It is for a rotation with restrictions; there it holds all the time, here it replaces who has it.",
-                f"Enter an override of the whole schedule if {user} is meant to be on call in between too.",
+                product_reasons.OVERRIDE_WITHIN_ROTATION(start=write_moment(since), end=write_moment(until)),
+                product_reasons.OVERRIDE_OF_RESTRICTED(),
+                product_reasons.OVERRIDE_SCHEDULE(user=user),
             )
         shifts = [name for item in rotation_references for name in resolve(self._shift_names_by_key, item) or []]
         return [{**entry, "shift": name} for name in dict.fromkeys(shifts)]
 
-    def _convert_rotation(self, rotation: JsonObject, subject: str) -> ConvertedRotation:
+    def _convert_rotation(self, rotation: JsonObject, subject: Reason) -> ConvertedRotation:
         unit = _UNITS.get(str(rotation.get("type")).lower())
         start = parse_time(rotation.get("startDate"))
         length = rotation.get("length") or 1
         if unit is None or start is None or not isinstance(length, int) or not 0 < length < 10_000:
-            raise UnsupportedRotation("Its type, length or start cannot be read")
+            raise UnsupportedRotation(product_reasons.ROTATION_UNREADABLE())
         end = parse_time(rotation.get("endDate"))
         return ConvertedRotation(
             name=self._unique_shift_name(str(rotation.get("name") or f"Rotation {self._count}")),
@@ -147,16 +156,16 @@ class _Rotations:
             end=self._local(end) if end is not None else None,
         )
 
-    def _slot(self, participant: JsonObject, subject: str) -> str | None:
+    def _slot(self, participant: JsonObject, subject: Reason) -> str | None:
         kind = str(participant.get("type") or "user").lower()
         if kind == "none":
             return None
         user = self.id_map.find_user(participant) if kind == "user" else None
         if user is None:
             label = participant.get("username") or participant.get("name") or participant.get("id")
-            reason = "It is no user here." if kind == "user" else "A shift here has users, no team and no escalation."
+            reason = reasons.NOT_A_USER() if kind == "user" else product_reasons.SHIFT_HAS_USERS()
             self.builder.report_omitted(
-                subject, f"has nobody in the turn of {kind} {label}", reason, "Say who it is to be: edit the shift."
+                subject, product_reasons.EMPTY_TURN_OF_KIND(kind=kind, name=str(label)), reason, reasons.EDIT_SHIFT()
             )
         return user
 

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from tocsin.importers import reasons
 from tocsin.importers.api_reader import (
     MAX_LIST_PAGES,
     AccessDenied,
@@ -16,6 +17,7 @@ from tocsin.importers.api_reader import (
     validate_key,
 )
 from tocsin.importers.json_access import JsonObject, object_of, objects_of
+from tocsin.importers.pagerduty import reasons as product_reasons
 
 BASE = "https://api.pagerduty.com"
 _PAGE = 100
@@ -40,10 +42,7 @@ def reader(key: str, base: str, progress: ProgressCallback) -> ApiReader:
             "Authorization": f"Token token={validate_key(key)}",
             "Accept": "application/vnd.pagerduty+json;version=2",
         },
-        key_help=(
-            "Make one under Integrations → API Access Keys, read-only. "
-            "An account in the EU is at https://api.eu.pagerduty.com."
-        ),
+        key_help=(product_reasons.CREATE_KEY()),
         progress=progress,
     )
 
@@ -57,7 +56,7 @@ def fetch(source: ApiReader, now: datetime) -> dict[str, list[JsonObject]]:
         try:
             return list(_all(source, path, query))
         except AccessDenied as problem:
-            unreadable.append({"path": path, "why": problem.detail})
+            unreadable.append({"path": path, "why": problem.reason})
             return []
 
     documents: dict[str, list[JsonObject]] = {
@@ -76,7 +75,7 @@ def fetch(source: ApiReader, now: datetime) -> dict[str, list[JsonObject]]:
 
 
 def _schedule(source: ApiReader, schedule: JsonObject, now: datetime) -> JsonObject:
-    source.progress(f"Read schedule {schedule.get('name')}")
+    source.progress(product_reasons.READ_SCHEDULE(schedule=str(schedule.get("name"))))
     details = object_of(object_of(source.get(f"schedules/{_id(schedule)}")).get("schedule"))
     overrides: dict[Any, JsonObject] = {}
     since = now
@@ -99,7 +98,7 @@ def _all(source: ApiReader, path: str, query: list[tuple[str, str]] | None = Non
         objects = objects_of(page.get(key))
         yield from objects
         offset += len(objects)
-        source.progress(f"Read {offset} {key.replace('_', ' ')}")
+        source.progress(reasons.READ_OBJECTS(total=offset, kind=key.replace("_", " ")))
         if not page.get("more") or not objects:
             return
 

@@ -8,17 +8,18 @@ from datetime import datetime
 from tocsin.importers.config_builder import ConfigBuilder, ExistingUser
 from tocsin.importers.json_access import JsonObject, without_duplicates
 from tocsin.importers.pagerduty import people, policies, schedules, services
+from tocsin.importers.pagerduty import reasons as product_reasons
 from tocsin.importers.pagerduty.id_map import PagerdutyIdMap
 from tocsin.importers.report import ConvertedConfig
 
 _OMITTED_KINDS = {
     "orchestrations": (
         "event orchestrations",
-        "Rules there change and route events before a service has them; here each integration has its own.",
-        "Set routes and filters on the integrations that need them.",
+        product_reasons.EVENT_RULES(),
+        product_reasons.SET_ROUTES_WHERE_NEEDED(),
     ),
-    "rulesets": ("rulesets", "They route events to services there.", "Set routes and filters on the integrations."),
-    "business_services": ("business services", "They page nobody.", "A tag may take their place."),
+    "rulesets": ("rulesets", product_reasons.ROUTE_EVENTS(), product_reasons.SET_ROUTES()),
+    "business_services": ("business services", product_reasons.PAGE_NOBODY(), product_reasons.USE_TAG()),
 }
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from tocsin.importers import people
+from tocsin.importers import people, reasons
 from tocsin.importers.json_access import JsonObject, object_of, objects_of
+from tocsin.importers.pagerduty import reasons as product_reasons
 from tocsin.importers.pagerduty.id_map import PagerdutyIdMap, id_of, resolve
 from tocsin.importers.people import ImportedContactMethod, ImportedUser
 from tocsin.importers.report import FindingSeverity
@@ -32,7 +33,9 @@ def users(id_map: PagerdutyIdMap, documents: list[JsonObject]) -> None:
         if "@" in email:
             id_map.users[id_of(user)] = id_map.builder.claim_username(email)
         else:
-            id_map.builder.report_omitted(f"user {user.get('name')}", "is not here", "There is no e-mail address.")
+            id_map.builder.report_omitted(
+                reasons.USER(user=str(user.get("name"))), reasons.NOT_IMPORTED(), reasons.NO_EMAIL()
+            )
     for user in documents:
         username = resolve(id_map.users, user)
         if username is not None:
@@ -73,9 +76,9 @@ def _person(id_map: PagerdutyIdMap, user: JsonObject, username: str) -> Imported
                 FindingSeverity.TO_DO,
                 "users",
                 username,
-                "are not reached by PagerDuty's app any more",
-                "Pushes go to a browser or an app that its owner has registered here.",
-                "Each switches pushes on under Me → Devices.",
+                product_reasons.NO_APP(),
+                reasons.PUSH_NEEDS_DEVICE(),
+                reasons.ENABLE_PUSH(),
             )
     has_rules = False
     for rule in objects_of(user.get("notification_rules")):

@@ -10,9 +10,12 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
+from tocsin.core.reasons import Reason
 from tocsin.core.validation import durations
 from tocsin.escalation.policy.policy import MAX_POLICY_REPEATS, MAX_STEPS
+from tocsin.importers import reasons
 from tocsin.importers.json_access import JsonObject, object_of, objects_of
+from tocsin.importers.pagerduty import reasons as product_reasons
 from tocsin.importers.pagerduty.id_map import PagerdutyIdMap, id_of, owner_group, reference_label, resolve
 
 
@@ -29,25 +32,25 @@ def policies(id_map: PagerdutyIdMap, documents: list[JsonObject], services: list
 
 def _policy(id_map: PagerdutyIdMap, document: JsonObject, services: list[JsonObject]) -> None:
     source_name = str(document.get("name") or "")
-    subject = f"policy {source_name}"
+    subject = reasons.POLICY(policy=source_name)
     steps: list[dict[str, Any]] = []
     elapsed = previous = delay = timedelta()
     first_delay: timedelta | None = None
     for position, rule in enumerate(objects_of(document.get("escalation_rules")), 1):
         elapsed += delay
         delay = _minutes(rule.get("escalation_delay_in_minutes"))
-        notify = _notify_targets(id_map, rule, f"{subject}: level {position}")
+        notify = _notify_targets(id_map, rule, product_reasons.POLICY_LEVEL(policy=subject, level=position))
         if notify:
             steps.append({"notify": notify, "after": durations.write(elapsed - previous)})
             previous = elapsed
             first_delay = elapsed if first_delay is None else first_delay
     if not steps:
         id_map.builder.report_omitted(
-            subject, "is not here", "None of its levels notifies anybody who is here.", "Make a policy in its place."
+            subject, reasons.NOT_IMPORTED(), product_reasons.NO_LEVEL_NOTIFIES(), reasons.CREATE_POLICY()
         )
         return
     if len(steps) > MAX_STEPS:
-        id_map.builder.report_omitted(subject, f"ends after {MAX_STEPS} steps", "A policy has no more of them.")
+        id_map.builder.report_omitted(subject, reasons.TOO_MANY_STEPS(count=MAX_STEPS), reasons.STEP_LIMIT())
     name = id_map.builder.claim_name("escalation_policies", source_name)
     # Skipped levels at the end still add to the delay after the last step.
     end = elapsed + delay - previous or timedelta(minutes=5)
@@ -67,7 +70,7 @@ def _policy(id_map: PagerdutyIdMap, document: JsonObject, services: list[JsonObj
     id_map.policies[id_of(document)] = name
 
 
-def _notify_targets(id_map: PagerdutyIdMap, rule: JsonObject, subject: str) -> dict[str, list[str]]:
+def _notify_targets(id_map: PagerdutyIdMap, rule: JsonObject, subject: Reason) -> dict[str, list[str]]:
     notify: dict[str, list[str]] = {}
     for target in objects_of(rule.get("targets")):
         kind = str(target.get("type") or "").removesuffix("_reference")
@@ -76,9 +79,9 @@ def _notify_targets(id_map: PagerdutyIdMap, rule: JsonObject, subject: str) -> d
         if name is None:
             id_map.builder.report_omitted(
                 subject,
-                f"does not notify {kind or 'somebody'} {reference_label(target)}",
-                "There is no such one here.",
-                "Add whoever it is to be to the step.",
+                reasons.DOES_NOT_NOTIFY_KIND(kind=kind or "somebody", target=reference_label(target)),
+                reasons.UNKNOWN_HERE(),
+                product_reasons.ADD_TO_STEP(),
             )
         elif name not in notify.get(key, []):
             notify.setdefault(key, []).append(name)
@@ -86,28 +89,26 @@ def _notify_targets(id_map: PagerdutyIdMap, rule: JsonObject, subject: str) -> d
     if strategy == "round_robin" and sum(map(len, notify.values())) > 1:
         id_map.builder.report_changed(
             subject,
-            "notifies everybody at once",
-            "PagerDuty gives each incident to the next in turn; a step here does not.",
-            "Let it go one by one, or put them into a rotation.",
+            product_reasons.NOTIFIES_EVERYBODY(),
+            product_reasons.ROUND_ROBIN_THERE(),
+            reasons.USE_ROTATION(),
         )
     return notify
 
 
-def _acknowledge(id_map: PagerdutyIdMap, services: Iterable[JsonObject], subject: str) -> dict[str, str]:
+def _acknowledge(id_map: PagerdutyIdMap, services: Iterable[JsonObject], subject: Reason) -> dict[str, str]:
     """The shortest acknowledgement timeout of the services; empty if they have none, which means 30 minutes."""
     timeouts = [service.get("acknowledgement_timeout") for service in services]
     valid_timeouts = {seconds for seconds in timeouts if isinstance(seconds, int) and 0 < seconds < 10**8}
     if None in timeouts and timeouts:
         id_map.builder.report_changed(
             subject,
-            "asks after an acknowledgement runs out",
-            "Services of it have no acknowledgement timeout; here every acknowledgement has one.",
-            "Make it longer on the policy, if that is too soon.",
+            product_reasons.ASKS_AGAIN(),
+            product_reasons.NO_TIMEOUT_THERE(),
+            reasons.EXTEND_TIMEOUT(),
         )
     if len(valid_timeouts) > 1:
-        id_map.builder.report_changed(
-            subject, "has the shortest of its services' acknowledgement timeouts", "Here it is the policy that has it."
-        )
+        id_map.builder.report_changed(subject, product_reasons.SHORTEST_TIMEOUT(), product_reasons.TIMEOUT_OF_POLICY())
     return {"timeout": durations.write(timedelta(seconds=min(valid_timeouts)))} if valid_timeouts else {}
 
 

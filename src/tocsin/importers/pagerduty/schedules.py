@@ -10,10 +10,12 @@ from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from tocsin.importers import rotation_converter
+from tocsin.core.reasons import Reason
+from tocsin.importers import reasons, rotation_converter
 from tocsin.importers.json_access import JsonObject, objects_of, parse_time
+from tocsin.importers.pagerduty import reasons as product_reasons
 from tocsin.importers.pagerduty.id_map import PagerdutyIdMap, id_of, owner_group, reference_label, resolve
-from tocsin.importers.rotation_converter import ConvertedRotation, UnsupportedRotation
+from tocsin.importers.rotation_converter import ConvertedRotation, UnsupportedRotation, why_unsupported
 from tocsin.oncall.calculation import weekly_windows
 from tocsin.oncall.calculation.weekly_windows import WeeklyWindow
 from tocsin.oncall.changes.specs import write_moment
@@ -27,27 +29,29 @@ def schedules(id_map: PagerdutyIdMap, documents: list[JsonObject]) -> None:
 
 def _schedule(id_map: PagerdutyIdMap, document: JsonObject) -> None:
     builder, source_name = id_map.builder, str(document.get("name") or "")
-    zone_name = builder.resolve_zone(document.get("time_zone"), f"schedule {source_name}")
+    zone_name = builder.resolve_zone(document.get("time_zone"), reasons.SCHEDULE(schedule=source_name))
     zone = ZoneInfo(zone_name)
     layers = objects_of(document.get("schedule_layers"))
     shifts: list[dict[str, Any]] = []
     users: list[str] = []
     for layer_number, layer in enumerate(reversed(layers), 1):
-        subject = f"schedule {source_name}: {layer.get('name') or f'layer {layer_number}'}"
+        subject = product_reasons.SCHEDULE_LAYER(
+            schedule=source_name, layer=str(layer.get("name") or f"layer {layer_number}")
+        )
         try:
             rotation = _convert_layer(id_map, layer, layer_number, zone, subject)
             shifts += rotation_converter.shifts(rotation, builder.now.astimezone(zone).replace(tzinfo=None))
         except (UnsupportedRotation, ValueError) as problem:
-            reason = f"{str(problem)[:200].rstrip('.')}."
-            builder.report_omitted(subject, "is not in the schedule", reason, "Add a shift that says the same.")
+            reason = why_unsupported(problem)
+            builder.report_omitted(subject, reasons.NOT_IN_SCHEDULE(), reason, reasons.ADD_SHIFT())
             continue
         users += [user for user in rotation.slots if user and user not in users]
     if not shifts:
         builder.report_omitted(
-            f"schedule {source_name}",
-            "is not here",
-            "No layer of it has users in it, or they are over.",
-            "Make one, and name it in the policies that need it.",
+            reasons.SCHEDULE(schedule=source_name),
+            reasons.NOT_IMPORTED(),
+            product_reasons.NO_LAYER_WITH_USERS(),
+            reasons.CREATE_SCHEDULE(),
         )
         return
     name = builder.claim_name("schedules", source_name)
@@ -64,14 +68,14 @@ def _schedule(id_map: PagerdutyIdMap, document: JsonObject) -> None:
 
 
 def _convert_layer(
-    id_map: PagerdutyIdMap, layer: JsonObject, layer_number: int, zone: ZoneInfo, subject: str
+    id_map: PagerdutyIdMap, layer: JsonObject, layer_number: int, zone: ZoneInfo, subject: Reason
 ) -> ConvertedRotation:
     rotation_start, length = parse_time(layer.get("rotation_virtual_start")), layer.get("rotation_turn_length_seconds")
     start, end = parse_time(layer.get("start")), parse_time(layer.get("end"))
     if rotation_start is None or not isinstance(length, int) or not 0 < length < 10**9:
-        raise UnsupportedRotation("Its turns cannot be read")
+        raise UnsupportedRotation(product_reasons.TURNS_UNREADABLE())
     if length % 60:
-        raise UnsupportedRotation("Its turns are no whole minutes")
+        raise UnsupportedRotation(product_reasons.NOT_WHOLE_MINUTES())
     slots = []
     for entry in objects_of(layer.get("users")):
         reference = entry.get("user", entry)
@@ -79,9 +83,9 @@ def _convert_layer(
         if user is None:
             id_map.builder.report_omitted(
                 subject,
-                f"has nobody in the turn of {reference_label(reference)}",
-                "It is no user here.",
-                "Say who it is to be: edit the shift.",
+                product_reasons.EMPTY_TURN(name=reference_label(reference)),
+                reasons.NOT_A_USER(),
+                reasons.EDIT_SHIFT(),
             )
         slots.append(user)
     return ConvertedRotation(
@@ -102,7 +106,7 @@ def _windows(layer: JsonObject) -> tuple[WeeklyWindow, ...]:
         hour, minute = (int(part) for part in str(restriction.get("start_time_of_day")).split(":")[:2])
         start, length = hour * 60 + minute, restriction.get("duration_seconds")
         if not isinstance(length, int) or length <= 0 or not 0 <= start < weekly_windows.MINUTES_A_DAY:
-            raise UnsupportedRotation("A restriction of it cannot be read")
+            raise UnsupportedRotation(product_reasons.LAYER_RESTRICTION_UNREADABLE())
         if restriction.get("type") == "daily_restriction":
             daily_windows = rotation_converter.daily(start, length // 60)
             if not daily_windows:
@@ -111,7 +115,7 @@ def _windows(layer: JsonObject) -> tuple[WeeklyWindow, ...]:
         else:
             day = restriction.get("start_day_of_week")
             if not isinstance(day, int) or not 1 <= day <= 7:
-                raise UnsupportedRotation("A restriction of it cannot be read")
+                raise UnsupportedRotation(product_reasons.LAYER_RESTRICTION_UNREADABLE())
             windows.append(rotation_converter.window(day - 1, start, max(1, length // 60)))
     return rotation_converter.combine(windows)
 
@@ -123,10 +127,10 @@ def _override(id_map: PagerdutyIdMap, document: JsonObject, schedule_name: str) 
     user = resolve(id_map.users, document.get("user"))
     if user is None:
         id_map.builder.report_omitted(
-            f"schedule {schedule_name}: override",
-            f"from {write_moment(since)} to {write_moment(until)} is not here",
-            f"{reference_label(document.get('user'))} is no user here.",
-            "Enter who is on call then.",
+            reasons.SCHEDULE_OVERRIDE(schedule=schedule_name),
+            reasons.OVERRIDE_NOT_IMPORTED(start=write_moment(since), end=write_moment(until)),
+            product_reasons.UNKNOWN_USER(user=reference_label(document.get("user"))),
+            reasons.ENTER_OVERRIDE(),
         )
         return []
     return [{"user": user, "from": write_moment(since), "to": write_moment(until)}]

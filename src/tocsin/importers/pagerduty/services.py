@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from tocsin.importers import maintenance
+from tocsin.importers import maintenance, reasons
 from tocsin.importers.json_access import JsonObject, object_of, objects_of, parse_time, text_of
+from tocsin.importers.pagerduty import reasons as product_reasons
 from tocsin.importers.pagerduty.id_map import PagerdutyIdMap, id_of, owner_group, resolve
 from tocsin.importers.report import FindingSeverity
 
@@ -78,15 +79,15 @@ def _common(id_map: PagerdutyIdMap, document: JsonObject, source_name: str) -> d
             FindingSeverity.CHANGED,
             "services",
             source_name,
-            "do not close alerts by themselves",
-            "They resolve incidents after a time in PagerDuty; here only its sender or a person closes an alert.",
+            product_reasons.NO_AUTO_CLOSE(),
+            product_reasons.AUTO_RESOLVE_THERE(),
         )
     if policy is None:
         id_map.builder.report_to_do(
-            f"service {source_name}",
-            "has no policy that pages anybody",
-            "Its policy there could not be carried over.",
-            "Choose one on the Settings tab.",
+            product_reasons.SERVICE(service=source_name),
+            product_reasons.HAS_NO_POLICY(),
+            product_reasons.POLICY_MISSING(),
+            product_reasons.CHOOSE_POLICY(),
         )
         return entry | {"anyway": True}
     return entry | {"escalation_policy": policy}
@@ -108,10 +109,10 @@ def _urgency(id_map: PagerdutyIdMap, document: JsonObject, name: str) -> dict[st
     urgency = str(rule.get("urgency") or "")
     if rule.get("type") == "use_support_hours":
         id_map.builder.report_changed(
-            f"integration {name}",
-            "has priorities by severity at all hours",
-            "Its urgency in PagerDuty differs within and outside of support hours.",
-            "Make support hours, and a route for each.",
+            reasons.INTEGRATION(integration=name),
+            product_reasons.PRIORITY_BY_SEVERITY(),
+            product_reasons.URGENCY_BY_HOURS(),
+            product_reasons.CREATE_SUPPORT_HOURS(),
         )
         return {}
     return {"settings": {"priorities": _CONSTANT_URGENCY[urgency]}} if urgency in _CONSTANT_URGENCY else {}
@@ -120,13 +121,13 @@ def _urgency(id_map: PagerdutyIdMap, document: JsonObject, name: str) -> dict[st
 def _report_senders(id_map: PagerdutyIdMap, name: str, kind: str, source_type: str) -> None:
     match kind:
         case "pagerduty":
-            difference, reason = "wait for their senders", "Those still send to PagerDuty."
-            remedy = "Change the senders' address to this Tocsin's, and their routing key to the integration's token."
+            difference, reason = reasons.WAIT_FOR_SENDERS(), product_reasons.STILL_SEND()
+            remedy = product_reasons.CHANGE_URL_AND_KEY()
         case "email":
-            difference, reason = "wait for mails", "Their senders still write to PagerDuty's address."
-            remedy = "Change it to the address on the integration's Guide tab."
+            difference, reason = reasons.WAIT_FOR_EMAILS(), product_reasons.STILL_WRITE()
+            remedy = reasons.CHANGE_TO_GUIDE_ADDRESS()
         case _:
-            difference = f"are general ones here, {source_type[:60]} there"
-            reason = "It sends in its own form, which PagerDuty turns into events."
-            remedy = "Give it the integration's URL and map its first message; or take a kind of the catalogue."
+            difference = reasons.GENERIC_KIND(kind=source_type[:60])
+            reason = product_reasons.OWN_FORMAT()
+            remedy = reasons.SET_URL_OR_CHOOSE_KIND()
     id_map.builder.report_grouped(FindingSeverity.TO_DO, "integrations", name, difference, reason, remedy)

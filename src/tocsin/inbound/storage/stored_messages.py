@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from tocsin.core.db.stored_reason import reason_of_json
 from tocsin.core.errors import Rejected
 from tocsin.inbound.body_compression import decompress
 from tocsin.inbound.config.registry import IntegrationRegistry
@@ -48,7 +49,7 @@ def incoming_of(row: Mapping[str, Any], registry: IntegrationRegistry, now: date
         is_awaiting_ticket=is_awaiting_ticket and not is_timed_out,
         fetch_skipped_reason=echo_suppression.NO_ANSWER
         if is_timed_out
-        else str(pending_context.get(echo_suppression.FETCH_SKIPPED) or ""),
+        else str(reason_of_json(pending_context.get(echo_suppression.FETCH_SKIPPED) or "")),
     )
 
 

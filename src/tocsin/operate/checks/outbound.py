@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from tocsin.core.db.database import Connection
-from tocsin.core.reasons import Reason, ReasonType, as_reason
+from tocsin.core.reasons import Reason, ReasonType
 from tocsin.operate.finding import HealthFinding
 from tocsin.outbound import health
 
@@ -38,5 +38,4 @@ REMEDIES: Mapping[str, Reason] = {
 def check(connection: Connection) -> Iterator[HealthFinding]:
     """Yields the problems from the last known status."""
     for problem in health.find_problems(connection):
-        detail = as_reason(problem.text)
-        yield HealthFinding(f"outbound.{problem.kind}", detail, REMEDIES[problem.kind], about=problem.name)
+        yield HealthFinding(f"outbound.{problem.kind}", problem.reason, REMEDIES[problem.kind], about=problem.name)

@@ -13,12 +13,15 @@ from typing import Any, Protocol
 
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.net.egress import MAX_RESPONSE_BYTES, EgressResponse, HttpClient
+from tocsin.core.reasons import NO_REASON, Reason
 from tocsin.core.validation.object_reader import ObjectReader
 from tocsin.outbound.rate_limit import RequestRate
-from tocsin.outbound.redaction import mask_text, mask_url
+from tocsin.outbound.redaction import mask_reason, mask_text, mask_url
 
 #: Recorded characters per request or response body.
 MAX_RECORDED_CHARS = 4_000
+#: Stored characters per text in the reason of an outcome.
+MAX_REASON_TEXT_CHARS = 500
 
 
 class Throttled(Temporary):
@@ -122,6 +125,10 @@ class RecordedClient:
             text = text.replace(secret, "•••")
         return mask_text(text)[:MAX_RECORDED_CHARS].replace("\0", "\ufffd")
 
+    def mask_reason(self, reason: Reason) -> Reason:
+        """`reason` without secrets, each text in it cut to what is stored."""
+        return mask_reason(reason, lambda text: self.mask(text)[:MAX_REASON_TEXT_CHARS])
+
 
 @dataclass(frozen=True, slots=True)
 class CallJob:
@@ -148,8 +155,8 @@ class CallJob:
 class CallDone:
     """A successful call."""
 
-    #: The outcome in words.
-    result: str = ""
+    #: What was done.
+    result: Reason = NO_REASON
     #: Values from the response that become custom fields of the alert.
     captured: Mapping[str, str] = field(default_factory=dict)
     #: The remote ticket that this call created or found.
@@ -165,8 +172,8 @@ class IntegrationSender(Protocol):
         """Executes the job. Raises Temporary, OutcomeUnknown, Throttled, Permanent or NeedsAttention."""
         ...
 
-    def verify(self, http_client: RecordedClient, now: datetime) -> str:
-        """Checks address and credentials without changing anything. Returns a sentence. Raises as `send`."""
+    def verify(self, http_client: RecordedClient, now: datetime) -> Reason:
+        """Checks address and credentials without changing anything. Returns what was found. Raises as `send`."""
         ...
 
 

@@ -10,8 +10,13 @@ from tocsin.catalogue.kinds import family
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
-from tocsin.outbound import alert_values
+from tocsin.core.reasons import NO_REASON, AlertRef, Reason, ReasonType, as_reason
+from tocsin.outbound import alert_values, reasons
 from tocsin.outbound.delivery.queue import NewCall, queue
+
+_NO_SUCH_CALL = ReasonType("outbound.no_such_call", "There is no such HTTP call among the outbound integrations.")
+_NOT_CONNECTED = ReasonType("outbound.not_connected", "The alert's integration is not connected to a HaloITSM.")
+_NO_TICKET = ReasonType("outbound.no_ticket", "The alert has no ticket in {integration}.")
 
 
 def call_for_alerts(
@@ -20,7 +25,7 @@ def call_for_alerts(
     alert_ids: Sequence[int],
     now: datetime,
     *,
-    reason: str = "",
+    reason: Reason | str = NO_REASON,
     extra_values: Mapping[str, Any] | None = None,
 ) -> list[int]:
     """Queues the templated call of an `http` integration once per alert, in bulk. Returns the calls' ids.
@@ -32,7 +37,7 @@ def call_for_alerts(
         connection, "SELECT name, kind FROM outbound_outboundintegration WHERE id = %s", (integration_id,)
     )
     if integration is None or integration["kind"] != "http":
-        raise Rejected("not_found", "There is no such HTTP call among the outbound integrations.")
+        raise Rejected("not_found", _NO_SUCH_CALL())
     values = alert_values.load_alert_values(connection, alert_ids)
     test_alert_ids = _test_alert_ids(connection, alert_ids)
     calls = [
@@ -40,7 +45,7 @@ def call_for_alerts(
             integration_id,
             f"alert:{alert_id}",
             "call",
-            reason or f"{integration['name']} for alert {alert_id}",
+            as_reason(reason) or reasons.CALL_FOR_ALERT(integration=integration["name"], alert=AlertRef(alert_id)),
             alert_id=alert_id,
             content={"values": {**values[alert_id], **(extra_values or {})}},
         )
@@ -76,10 +81,10 @@ def write_on_ticket(
     """
     row = database.row(connection, _TICKET, (alert_id,))
     if row is None or row["outbound_id"] is None or row["is_test"]:
-        raise Rejected("not_possible", "Its integration is not connected with a HaloITSM.")
+        raise Rejected("not_possible", _NOT_CONNECTED())
     is_halo_alert = row["inbound_kind"] in family("haloitsm")
     if not (row["source_id"] if is_halo_alert else row["linked"] is not None):
-        raise Rejected("not_possible", f"The alert has no ticket in {row['name']}.")
+        raise Rejected("not_possible", _NO_TICKET(integration=row["name"]))
     ticket = row["source_id"] if is_halo_alert else row["linked"]
     content: dict[str, object] = {"event": "workflow", "who_user": user_id}
     if note:
@@ -90,7 +95,7 @@ def write_on_ticket(
         row["outbound_id"],
         f"ticket:{ticket}" if is_halo_alert else f"alert:{alert_id}",
         "write",
-        note or f"Status {status}",
+        as_reason(note) or reasons.SET_STATUS(status=status),
         alert_id=alert_id,
         ticket=ticket,
         content=content,

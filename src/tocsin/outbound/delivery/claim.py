@@ -38,7 +38,7 @@ ORDER BY c.due_at, c.id LIMIT %(most)s FOR NO KEY UPDATE SKIP LOCKED
 """
 
 _LEASE = """
-UPDATE outbound_call SET status = 'sending', leased_by = %(node)s, error = '',
+UPDATE outbound_call SET status = 'sending', leased_by = %(node)s, error_code = '', error_data = '{}',
        lease_until = clock_timestamp() + make_interval(secs => %(seconds)s)
 WHERE id = ANY(%(ids)s)
 """

@@ -21,6 +21,7 @@ from tocsin.core.runtime import clock
 from tocsin.core.runtime.job_pool import JobPool
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.core.validation.text_sanitizing import sanitize
+from tocsin.outbound import reasons
 from tocsin.outbound.connectors.interfaces import CallDone, CallJob, NeedsAttention, RecordedClient, Throttled
 from tocsin.outbound.delivery import job_hooks
 from tocsin.outbound.delivery.claim import LEASE_SECONDS, claim
@@ -118,7 +119,7 @@ def make_call(pool: IntegrationPool, job: CallJob, now: Callable[[], datetime]) 
     """Makes one call. Never raises: every error becomes a result."""
     integration = pool.get(job.integration_id)
     if integration is None:
-        return CallResult(job, CallFailed(CallFailure.BLOCKED, "This integration is not in use."), now())
+        return CallResult(job, CallFailed(CallFailure.BLOCKED, reasons.INTEGRATION_DISABLED()), now())
     http_client = RecordedClient(pool.client, now, integration.secrets)
     outcome = _outcome(job, lambda: integration.sender.send(job, http_client, now()))
     return CallResult(job, _storable(outcome, http_client), now(), tuple(http_client.exchanges))
@@ -128,28 +129,28 @@ def _outcome(job: CallJob, send: Callable[[], CallDone]) -> CallDone | CallFaile
     try:
         return send()
     except Throttled as error:
-        return CallFailed(CallFailure.THROTTLED, error.detail, error.retry_after)
+        return CallFailed(CallFailure.THROTTLED, error.reason, error.retry_after)
     except OutcomeUnknown as error:
-        return CallFailed(CallFailure.OUTCOME_UNKNOWN, error.detail, error.retry_after)
+        return CallFailed(CallFailure.OUTCOME_UNKNOWN, error.reason, error.retry_after)
     except Temporary as error:
-        return CallFailed(CallFailure.TEMPORARY, error.detail, error.retry_after)
+        return CallFailed(CallFailure.TEMPORARY, error.reason, error.retry_after)
     except NeedsAttention as error:
-        return CallFailed(CallFailure.BLOCKED, str(error))
+        return CallFailed(CallFailure.BLOCKED, error.full_reason)
     except Permanent as error:
-        return CallFailed(CallFailure.PERMANENT, str(error))
+        return CallFailed(CallFailure.PERMANENT, error.full_reason)
     except Exception as error:  # a call's edge: one failure must not affect others
         log.exception("The outbound call %s broke.", job.id)
-        return CallFailed(CallFailure.PERMANENT, f"Tocsin itself failed: {type(error).__name__}.")
+        return CallFailed(CallFailure.PERMANENT, reasons.INTERNAL_ERROR(error=type(error).__name__))
 
 
 def _storable(outcome: CallDone | CallFailed, http_client: RecordedClient) -> CallDone | CallFailed:
     """The outcome without secrets and without characters the database rejects: the remote text may contain anything."""
     if isinstance(outcome, CallFailed):
-        return replace(outcome, error=sanitize(http_client.mask(outcome.error)))
+        return replace(outcome, error=http_client.mask_reason(outcome.error))
     captured = {name: sanitize(value) for name, value in outcome.captured.items()}
     return replace(
         outcome,
-        result=sanitize(http_client.mask(outcome.result)),
+        result=http_client.mask_reason(outcome.result),
         captured=captured,
         ticket=sanitize(outcome.ticket),
     )
@@ -158,7 +159,7 @@ def _storable(outcome: CallDone | CallFailed, http_client: RecordedClient) -> Ca
 # A lease with minutes left was granted before a clock rollback: a living holder renews it right away.
 _LOST = """
 UPDATE outbound_call SET attempts = attempts + 1, is_uncertain = true, lease_until = NULL, due_at = %(now)s,
-       error = 'The process that was sending it stopped.',
+       error_code = %(error)s, error_data = '{}',
        status = CASE WHEN attempts >= 4 THEN 'dead' ELSE 'queued' END,
        ended_at = CASE WHEN attempts >= 4 THEN %(now)s END
 WHERE id IN (SELECT id FROM outbound_call WHERE status = 'sending'
@@ -172,7 +173,7 @@ def _requeue_lost(connection: Connection, own_call_ids: list[int], now: datetime
 
     Calls queued before a clock rollback no longer wait for the clock to catch up.
     """
-    connection.execute(_LOST, {"ours": own_call_ids, "now": now})
+    connection.execute(_LOST, {"ours": own_call_ids, "now": now, "error": reasons.PROCESS_STOPPED.code})
     connection.execute(_QUEUED_IN_FUTURE, {"now": now, "ahead": now + _NOT_YET})
 
 

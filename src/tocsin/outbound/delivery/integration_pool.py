@@ -14,9 +14,11 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Permanent
 from tocsin.core.net.egress import HttpClient
+from tocsin.core.reasons import Reason
 from tocsin.outbound import hidden_settings
 from tocsin.outbound.connectors.interfaces import ConnectorKind, IntegrationAccount, IntegrationSender
 from tocsin.outbound.connectors.registry import KINDS
+from tocsin.outbound.reasons import UNKNOWN_KIND
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +42,7 @@ class IntegrationPool:
 
     client: HttpClient = field(default_factory=HttpClient)
     #: Why an integration cannot be used, by id.
-    problems: Mapping[int, str] = field(default_factory=dict)
+    problems: Mapping[int, Reason] = field(default_factory=dict)
     _active: Mapping[int, ActiveIntegration] = field(default_factory=dict)
     _fingerprints: dict[int, str] = field(default_factory=dict)
     _version: int = -1
@@ -68,7 +70,7 @@ class IntegrationPool:
 
     def _load(self, connection: Connection) -> None:
         active: dict[int, ActiveIntegration] = {}
-        problems: dict[int, str] = {}
+        problems: dict[int, Reason] = {}
         fingerprints: dict[int, str] = {}
         for row in database.rows(
             connection, "SELECT id, name, kind, settings, secrets FROM outbound_outboundintegration WHERE is_enabled"
@@ -85,7 +87,7 @@ class IntegrationPool:
             try:
                 active[integration_id] = open_integration(row, self.client)
             except Permanent as error:
-                problems[integration_id] = str(error)
+                problems[integration_id] = error.full_reason
                 log.error("The outbound integration %s cannot be used: %s", row["name"], error)
         self._active, self.problems, self._fingerprints = active, problems, fingerprints
 
@@ -94,7 +96,7 @@ def open_integration(row: Mapping[str, Any], client: HttpClient) -> ActiveIntegr
     """Opens an integration from its row. Raises Permanent if it cannot be used."""
     kind = KINDS.get(row["kind"])
     if kind is None:
-        raise Permanent(f"There is no kind of outbound integration {row['kind']!r}.")
+        raise Permanent(UNKNOWN_KIND(kind=row["kind"]))
     settings, secrets = hidden_settings.reveal(
         row["settings"], secret_bundle.decrypt_bundle(row["secrets"]), kind.secret_settings
     )

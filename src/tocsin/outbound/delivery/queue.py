@@ -3,7 +3,7 @@
 Example::
 
     with database.transaction() as connection:
-        queue(connection, [NewCall(integration_id, "alert:42", "call", "Told Pager about alert 42", alert_id=42)], now)
+        queue(connection, [NewCall(integration_id, "alert:42", "call", CALL_FOR_ALERT(…), alert_id=42)], now)
 """
 
 from __future__ import annotations
@@ -15,9 +15,15 @@ from datetime import datetime
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.db.json_text import as_storable_json
+from tocsin.core.db.stored_reason import named_columns
+from tocsin.core.reasons import Reason
+from tocsin.outbound.redaction import mask_reason
 
 #: The hint that wakes the outbox.
 TOPIC = "outbound"
+
+#: Characters per text in a description.
+MAX_DESCRIPTION_CHARS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +36,7 @@ class NewCall:
     #: The action, for the connector.
     action: str
     #: A description of the action, for people.
-    description: str
+    description: Reason
     alert_id: int | None = None
     #: The remote ticket, if known.
     ticket: str = ""
@@ -41,14 +47,14 @@ class NewCall:
 
 
 _INSERT = """
-INSERT INTO outbound_call (integration_id, alert_id, order_key, action, description, ticket, content, wrote,
-queued_at, due_at)
-SELECT n.integration_id, n.alert_id, n.order_key, n.action, n.description, n.ticket, n.content, n.wrote, %(now)s,
-%(now)s
+INSERT INTO outbound_call (integration_id, alert_id, order_key, action, description_code, description_data, ticket,
+                           content, wrote, queued_at, due_at)
+SELECT n.integration_id, n.alert_id, n.order_key, n.action, n.description_code, n.description_data, n.ticket,
+       n.content, n.wrote, %(now)s, %(now)s
 FROM ROWS FROM (jsonb_to_recordset(%(calls)s) AS (integration_id bigint, alert_id bigint, order_key text, action text,
-                description text, ticket text, content jsonb, wrote jsonb)) WITH ORDINALITY AS n(integration_id,
-                alert_id,
-                order_key, action, description, ticket, content, wrote, place)
+                description_code text, description_data jsonb, ticket text, content jsonb, wrote jsonb))
+     WITH ORDINALITY AS n(integration_id, alert_id, order_key, action, description_code, description_data, ticket,
+                          content, wrote, place)
 ORDER BY n.place RETURNING id
 """
 
@@ -66,7 +72,7 @@ def queue(connection: Connection, calls: Sequence[NewCall], now: datetime) -> li
             "alert_id": call.alert_id,
             "order_key": call.order_key,
             "action": call.action,
-            "description": call.description.replace("\0", "\ufffd")[:500],
+            **named_columns("description", mask_reason(call.description, lambda text: text[:MAX_DESCRIPTION_CHARS])),
             "ticket": call.ticket,
             "content": call.content,
             "wrote": call.wrote,

@@ -18,14 +18,15 @@ from tocsin.alerts.states import CommandChannel, EventKind
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.db.json_text import as_json
-from tocsin.outbound import rate_limit
+from tocsin.core.db.stored_reason import named_columns, reason_in
+from tocsin.core.reasons import NO_REASON, Reason
+from tocsin.outbound import rate_limit, reasons
 from tocsin.outbound.connectors.interfaces import CallDone, CallJob, RecordedExchange
 from tocsin.outbound.delivery import ticket_creation
 from tocsin.outbound.delivery.integration_pool import IntegrationPool
 
 log = logging.getLogger(__name__)
 
-MAX_CALL_ERROR_CHARS = 500
 #: A call is not retried after this many worker losses.
 MAX_WORKER_LOSSES = 5
 
@@ -47,10 +48,10 @@ class CallFailure(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CallFailed:
-    """A failed attempt; `error` is a sentence for users, without secrets."""
+    """A failed attempt; `error` says why, without secrets."""
 
     failure: CallFailure
-    error: str
+    error: Reason
     retry_after: timedelta | None = None
 
 
@@ -65,14 +66,16 @@ class CallResult:
 
 
 _SENT = """
-UPDATE outbound_call SET status = 'sent', ended_at = %(at)s, attempts = attempts + 1, result = %(result)s, error = '',
-       progress = %(progress)s, ticket = CASE WHEN %(ticket)s = '' THEN ticket ELSE %(ticket)s END, lease_until = NULL
+UPDATE outbound_call SET status = 'sent', ended_at = %(at)s, attempts = attempts + 1, result_code = %(result_code)s,
+       result_data = %(result_data)s, error_code = '', error_data = '{}', progress = %(progress)s,
+       ticket = CASE WHEN %(ticket)s = '' THEN ticket ELSE %(ticket)s END, lease_until = NULL
 WHERE id = %(id)s AND status = 'sending' AND leased_by = %(node)s
 """
 
 _FAILED = """
-UPDATE outbound_call SET status = %(status)s, due_at = %(due)s, attempts = attempts + %(counts)s, error = %(error)s,
-       progress = %(progress)s, is_uncertain = is_uncertain OR %(uncertain)s, lease_until = NULL,
+UPDATE outbound_call SET status = %(status)s, due_at = %(due)s, attempts = attempts + %(counts)s,
+       error_code = %(error_code)s, error_data = %(error_data)s, progress = %(progress)s,
+       is_uncertain = is_uncertain OR %(uncertain)s, lease_until = NULL,
        ended_at = CASE WHEN %(status)s = 'dead' THEN %(at)s END
 WHERE id = %(id)s AND status = 'sending' AND leased_by = %(node)s
 """
@@ -117,9 +120,9 @@ def mark_ended(connection: Connection, result: CallResult) -> None:
     """
     is_done = isinstance(result.outcome, CallDone)
     connection.execute(
-        "UPDATE outbound_call SET status = %s, ended_at = %s, lease_until = NULL, attempts = attempts + 1, error = %s "
-        "WHERE id = %s AND status = 'sending'",
-        ("sent" if is_done else "dead", result.at, "What came of it could not be written down.", result.job.id),
+        "UPDATE outbound_call SET status = %s, ended_at = %s, lease_until = NULL, attempts = attempts + 1, "
+        "error_code = %s, error_data = '{}' WHERE id = %s AND status = 'sending'",
+        ("sent" if is_done else "dead", result.at, reasons.RESULT_NOT_STORED.code, result.job.id),
     )
 
 
@@ -150,7 +153,7 @@ def store_exchange(connection: Connection, exchanges: Sequence[tuple[int, int | 
 def _write_sent(connection: Connection, result: CallResult, outcome: CallDone, node: str) -> None:
     parameters = {
         "at": result.at,
-        "result": outcome.result[:MAX_CALL_ERROR_CHARS],
+        **_columns("result", outcome.result),
         "progress": as_json(result.job.progress),
         "ticket": outcome.ticket,
         "id": result.job.id,
@@ -173,7 +176,7 @@ def _write_failed(connection: Connection, result: CallResult, outcome: CallFaile
         "status": "dead" if is_final else "queued",
         "due": result.at + delay,
         "counts": 1 if counts_as_attempt else 0,
-        "error": outcome.error[:MAX_CALL_ERROR_CHARS],
+        **_columns("error", outcome.error),
         "progress": as_json(job.progress),
         "uncertain": outcome.failure in (CallFailure.OUTCOME_UNKNOWN, CallFailure.WORKER_LOST),
         "at": result.at,
@@ -210,11 +213,17 @@ def _update_status(
         status["granted_to"] = rate_limit.charged(integration.sender.rate, status["granted_to"], requests, last_at)
     connection.execute(
         "UPDATE outbound_integrationstatus SET failures = %(failures)s, open_until = %(open_until)s, "
-        "problem = %(problem)s, problem_at = %(problem_at)s, blocked_until = %(blocked_until)s, "
-        "last_transient_error = %(last_transient_error)s, last_transient_error_at = %(last_transient_error_at)s, "
+        "problem_code = %(problem_code)s, problem_data = %(problem_data)s, problem_at = %(problem_at)s, "
+        "blocked_until = %(blocked_until)s, last_transient_error_code = %(last_transient_error_code)s, "
+        "last_transient_error_data = %(last_transient_error_data)s, "
+        "last_transient_error_at = %(last_transient_error_at)s, "
         "granted_to = %(granted_to)s, throttled = %(throttled)s, "
         "not_before = %(not_before)s, succeeded_at = %(succeeded_at)s WHERE integration_id = %(integration_id)s",
-        status,
+        {
+            **status,
+            **_columns("problem", reason_in(status, "problem")),
+            **_columns("last_transient_error", reason_in(status, "last_transient_error")),
+        },
     )
     if was_unavailable and status["failures"] == 0 and status["blocked_until"] is None:
         # Recovered: send waiting calls now, and poll for missed changes.
@@ -229,17 +238,30 @@ def _update_status(
         ticket_creation.retry_creation(connection, integration_id, last_at)
     if status["blocked_until"] is not None:
         connection.execute(
-            "UPDATE outbound_call SET status = 'dead', ended_at = %s, error = %s "
+            "UPDATE outbound_call SET status = 'dead', ended_at = %s, error_code = %s, error_data = %s "
             "WHERE integration_id = %s AND status = 'queued' AND queued_at < %s",
-            (last_at, status["problem"], integration_id, last_at - rate_limit.GIVE_UP_AFTER),
+            (
+                last_at,
+                status["problem_code"],
+                as_json(status["problem_data"]),
+                integration_id,
+                last_at - rate_limit.GIVE_UP_AFTER,
+            ),
         )
+
+
+def _columns(name: str, reason: Reason) -> dict[str, str]:
+    """The columns of a reason, as parameters of a statement."""
+    columns = named_columns(name, reason)
+    return {f"{name}_code": columns[f"{name}_code"], f"{name}_data": as_json(columns[f"{name}_data"])}
 
 
 def _changed_fields(status: dict[str, object], outcome: CallDone | CallFailed, at: datetime) -> dict[str, object]:
     """The status fields that one outcome changes."""
     healthy_fields: dict[str, object] = {
-        "failures": 0, "open_until": None, "problem": "", "problem_at": None, "blocked_until": None,
-        "last_transient_error": "", "last_transient_error_at": None, "throttled": 0, "not_before": None,
+        "failures": 0, "open_until": None, **named_columns("problem", NO_REASON), "problem_at": None,
+        "blocked_until": None, **named_columns("last_transient_error", NO_REASON), "last_transient_error_at": None,
+        "throttled": 0, "not_before": None,
     }  # fmt: skip
     if isinstance(outcome, CallDone):
         return {**healthy_fields, "succeeded_at": at}
@@ -252,12 +274,15 @@ def _changed_fields(status: dict[str, object], outcome: CallDone | CallFailed, a
             return {
                 "throttled": throttle_count, "not_before": at + rate_limit.throttle(throttle_count,
                 outcome.retry_after),
-                "last_transient_error": outcome.error,
+                **named_columns("last_transient_error", outcome.error),
                 "last_transient_error_at": status["last_transient_error_at"] or at,
             }  # fmt: skip
         case CallFailure.BLOCKED:
-            since = status["problem_at"] if status["problem"] == outcome.error else at
-            return {"problem": outcome.error, "problem_at": since, "blocked_until": at + rate_limit.BLOCKED_INTERVAL}
+            since = status["problem_at"] if reason_in(status, "problem") == outcome.error else at
+            return {
+                **named_columns("problem", outcome.error), "problem_at": since,
+                "blocked_until": at + rate_limit.BLOCKED_INTERVAL,
+            }  # fmt: skip
         case CallFailure.WORKER_LOST:
             return {}
         case CallFailure.TEMPORARY | CallFailure.OUTCOME_UNKNOWN:
@@ -266,7 +291,7 @@ def _changed_fields(status: dict[str, object], outcome: CallDone | CallFailed, a
             since = status["last_transient_error_at"] or at
             return {
                 "failures": failures, "open_until": at + break_duration if break_duration else None,
-                "last_transient_error": outcome.error, "last_transient_error_at": since,
+                **named_columns("last_transient_error", outcome.error), "last_transient_error_at": since,
             }  # fmt: skip
 
 
@@ -281,10 +306,18 @@ def _write_captured(connection: Connection, results: Sequence[CallResult]) -> No
         )
         if alert is None:
             continue
-        values_text = "; ".join(f"{name.replace('_', ' ')} {value}" for name, value in outcome.captured.items())
-        reason = f"The answer to an outbound call set {values_text}."
+        values = tuple(
+            reasons.CAPTURED_VALUE(name=name.replace("_", " "), value=value) for name, value in outcome.captured.items()
+        )
+        reason = reasons.VALUES_CAPTURED(values=values)
         event = NewEvent(
-            alert_id, EventKind.UPDATED, result.at, SYSTEM, reason, CommandChannel.POLICY, {"call": result.job.id}
+            alert_id,
+            EventKind.UPDATED,
+            result.at,
+            SYSTEM,
+            reason,
+            CommandChannel.POLICY,
+            {"call": result.job.id},
         )
         changes = {"custom": {**alert["custom"], **outcome.captured}}
         store.count_messages(connection, [RepeatedMessages(alert_id, 0, alert["last_message_at"], changes)])

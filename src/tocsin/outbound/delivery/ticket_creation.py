@@ -13,7 +13,8 @@ from tocsin.alerts.states import ACTIVE
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.db.json_text import as_storable_json
-from tocsin.outbound import alert_values
+from tocsin.core.db.stored_reason import named_columns
+from tocsin.outbound import alert_values, reasons
 from tocsin.outbound.connectors.haloitsm import writeback_settings
 from tocsin.outbound.delivery.queue import TOPIC, NewCall, queue
 
@@ -48,10 +49,12 @@ ORDER BY l.alert_id LIMIT 500
 # whether an earlier one created the ticket.
 _REQUEUE = """
 UPDATE outbound_call c SET status = 'queued', attempts = 0, queued_at = %(now)s, due_at = %(now)s, ended_at = NULL,
-       result = '', description = n.description, content = n.content,
+       result_code = '', result_data = '{}', description_code = n.description_code,
+       description_data = n.description_data, content = n.content,
        progress = c.progress || jsonb_build_object('by_itself',
        CASE WHEN %(is_requested)s THEN 0 ELSE coalesce((c.progress ->> 'by_itself')::int, 0) + 1 END)
-FROM jsonb_to_recordset(%(calls)s) AS n(id bigint, description text, content jsonb)
+FROM jsonb_to_recordset(%(calls)s)
+     AS n(id bigint, description_code text, description_data jsonb, content jsonb)
 WHERE c.id = n.id AND c.status IN ('dead', 'dropped')
 """
 
@@ -114,7 +117,7 @@ def retry_creation(
     requeued = [
         {
             "id": row["id"],
-            "description": creations[row["alert_id"]].description,
+            **named_columns("description", creations[row["alert_id"]].description),
             "content": creations[row["alert_id"]].content,
         }
         for row in rows
@@ -148,7 +151,7 @@ def creation_call(
         outbound_id,
         f"alert:{alert_id}",
         "create",
-        f"Make a ticket: {summary}"[:500],
+        reasons.CREATE_TICKET(summary=summary[:500]),
         alert_id=alert_id,
         content={
             "summary": " ".join(summary.split())[:200],

@@ -19,12 +19,15 @@ from tocsin.catalogue.kinds import family
 from tocsin.core.config import config_version
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
+from tocsin.core.db.stored_reason import named_columns
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net.egress import HttpClient
+from tocsin.core.reasons import NO_REASON, AlertRef, Reason, ReasonType
 from tocsin.inbound.admin import secrets
 from tocsin.inbound.models import Integration
 from tocsin.outbound import alert_values
 from tocsin.outbound.commands import with_recorded_client
+from tocsin.outbound.connectors.haloitsm import reasons as operations
 from tocsin.outbound.connectors.haloitsm.client import LISTS, HaloClient
 from tocsin.outbound.connectors.haloitsm.connector import HaloSender
 from tocsin.outbound.connectors.haloitsm.writeback_settings import KIND
@@ -32,10 +35,11 @@ from tocsin.outbound.connectors.interfaces import NeedsAttention, RecordedClient
 from tocsin.outbound.delivery import ticket_creation
 from tocsin.outbound.delivery.integration_pool import ActiveIntegration
 from tocsin.outbound.delivery.queue import queue
-from tocsin.outbound.halo_sync import poller, webhook_setup
+from tocsin.outbound.halo_sync import poller, reasons, webhook_setup
 from tocsin.outbound.halo_sync.webhook_monitor import is_previous_url, url_hash
 from tocsin.outbound.halo_sync.webhook_setup import DesiredWebhook, WebhookSetupResult
 from tocsin.outbound.models import IntegrationStatus, LookUp, OutboundIntegration, Webhook
+from tocsin.outbound.reasons import NO_SUCH_ALERT, TICKET_EXISTS
 from tocsin.people.changes import groups
 from tocsin.people.changes import users as people
 from tocsin.people.models import Group, User
@@ -43,14 +47,18 @@ from tocsin.people.models import Group, User
 #: How Halo's log is polled for the test webhook: interval in seconds, and number of polls.
 _LOG_POLL_SECONDS, _MAX_LOG_POLLS = 0.7, 8
 
+_NOT_CONNECTED = ReasonType("halo.not_connected", "{inbound} is not connected to {integration}.")
+_NOT_HALO = ReasonType("halo.not_halo", "{integration} is not a HaloITSM integration.")
+_FROM_TICKET = ReasonType("halo.from_ticket", "Alert {alert} came from a ticket of {integration}.")
+
 
 @dataclass(frozen=True, slots=True)
 class PermissionCheck:
-    """One permission that Tocsin needs; `problem` explains why it is missing, or is ""."""
+    """One permission that Tocsin needs, what for, and why it is missing, if it is."""
 
-    permission: str
-    purpose: str
-    problem: str = ""
+    permission: Reason
+    purpose: Reason
+    problem: Reason = NO_REASON
 
 
 def check_permissions(
@@ -62,47 +70,50 @@ def check_permissions(
         halo = _client(active_integration)
         halo.forget_token()
         agent = halo.current_agent(http_client, now)
-        checks = [PermissionCheck(f"Sign in as {agent.get('name') or 'an agent'}", "everything")]
+        name = str(agent["name"]) if agent.get("name") else operations.UNNAMED_AGENT()
+        checks = [PermissionCheck(reasons.SIGN_IN_AS(agent=name), reasons.FOR_EVERYTHING())]
         single_row = {"pageinate": True, "page_no": 1, "page_size": 1}
         checks.append(
             _check_permission(
-                "Read tickets", "reading back", lambda: halo.get(http_client, "Tickets", now, "read", query=single_row)
+                reasons.READ_TICKETS(),
+                reasons.FOR_POLLING(),
+                lambda: halo.get(http_client, "Tickets", now, operations.READ_TICKETS(), query=single_row),
             )
         )
         checks += [
             _check_permission(
-                f"Read {list_name.replace('_', ' ')}s",
-                _LIST_PURPOSES[list_name],
+                reasons.READ_LIST(list=operations.list_name(list_name)),
+                _LIST_PURPOSES[list_name](),
                 partial(halo.list_entries, http_client, list_name, now),
             )
             for list_name in LISTS
         ]
-        webhooks = partial(halo.get, http_client, "Webhook", now, "see its webhooks", query={"type": 0})
-        checks.append(_check_permission("See webhooks", "setting up the webhook", webhooks))
+        webhooks = partial(halo.get, http_client, "Webhook", now, operations.LIST_WEBHOOKS(), query={"type": 0})
+        checks.append(_check_permission(reasons.SEE_WEBHOOKS(), reasons.FOR_WEBHOOK(), webhooks))
         return checks
 
     return with_recorded_client(_halo(integration), work, now, client)[0]
 
 
 _LIST_PURPOSES = {
-    "status": "setting a status", "team": "setting a team", "agent": "assigning, and knowing who is who",
-    "priority": "priorities", "ticket_type": "making tickets", "outcome": "choosing the note action",
+    "status": reasons.FOR_STATUS, "team": reasons.FOR_TEAM, "agent": reasons.FOR_AGENT,
+    "priority": reasons.FOR_PRIORITY, "ticket_type": reasons.FOR_TICKET_TYPE, "outcome": reasons.FOR_OUTCOME,
 }  # fmt: skip
 
 
 def refresh(
     integration: OutboundIntegration, actor: AuditActor, now: datetime, *, client: HttpClient | None = None
-) -> list[str]:
+) -> list[Reason]:
     """Reads Halo's lists again. Returns the errors of unreadable lists."""
     status, _ = IntegrationStatus.objects.get_or_create(integration=_halo(integration), defaults={"next_poll_at": now})
 
-    def work(active_integration: ActiveIntegration, http_client: RecordedClient) -> list[str]:
+    def work(active_integration: ActiveIntegration, http_client: RecordedClient) -> list[Reason]:
         return poller.refresh_lists(
             integration.pk, _client(active_integration), http_client, dict(status.poll_state), now
         )
 
     problems = with_recorded_client(integration, work, now, client)[0]
-    _audit(actor, "refresh", integration, {"problems": problems}, now)
+    _audit(actor, "refresh", integration, {"problems": [str(problem) for problem in problems]}, now)
     return problems
 
 
@@ -119,9 +130,8 @@ def set_up_webhook(
     Raises Rejected("not_possible") for an integration that does not belong to this Halo.
     """
     if inbound_integration.outbound_id != integration.pk or inbound_integration.kind not in family(KIND):
-        raise Rejected(
-            "not_possible", f"{inbound_integration.name} is not connected with {integration.name}.", "integration"
-        )
+        not_connected = _NOT_CONNECTED(inbound=inbound_integration.name, integration=integration.name)
+        raise Rejected("not_possible", not_connected, "integration")
     credentials = secrets.credentials_of(inbound_integration).get("basic")
     basic_auth = (credentials["username"], credentials["password"]) if credentials else None
     previous = Webhook.objects.filter(integration=integration, inbound_integration=inbound_integration).first()
@@ -147,10 +157,9 @@ def set_up_webhook(
         Webhook.objects.update_or_create(
             integration=integration, inbound_integration=inbound_integration, defaults=defaults
         )
-        IntegrationStatus.objects.filter(pk=integration.pk).update(webhook_problem="")
-    _audit(
-        actor, "set_up_webhook", integration, {"integration": inbound_integration.name, "problem": result.problem}, now
-    )
+        IntegrationStatus.objects.filter(pk=integration.pk).update(**named_columns("webhook_problem", NO_REASON))
+    after: dict[str, object] = {"integration": inbound_integration.name, "problem": str(result.problem)}
+    _audit(actor, "set_up_webhook", integration, after, now)
     return result
 
 
@@ -184,9 +193,10 @@ def make_ticket(integration: OutboundIntegration, alert_id: int, actor: AuditAct
     with database.transaction() as connection:
         values_by_alert = alert_values.load_alert_values(connection, [alert_id])
         if alert_id not in values_by_alert:
-            raise Rejected("not_found", f"There is no alert {alert_id}.", "alert")
+            raise Rejected("not_found", NO_SUCH_ALERT(alert=AlertRef(alert_id)), "alert")
         if values_by_alert[alert_id]["source_id"] and _is_from(connection, integration, alert_id):
-            raise Rejected("not_possible", f"Alert {alert_id} came from a ticket of {integration.name}.", "alert")
+            from_ticket = _FROM_TICKET(alert=AlertRef(alert_id), integration=integration.name)
+            raise Rejected("not_possible", from_ticket, "alert")
         new_calls = ticket_creation.first_creation_calls(
             connection, {alert_id: (integration.pk, settings)}, values_by_alert
         )
@@ -194,8 +204,8 @@ def make_ticket(integration: OutboundIntegration, alert_id: int, actor: AuditAct
             connection, integration.pk, now, alert_ids=[alert_id], is_requested=True
         )
         if not call_ids:
-            detail = f"Alert {alert_id} has a ticket in {integration.name}, or one is being made."
-            raise Rejected("not_possible", detail, "alert")
+            ticket_exists = TICKET_EXISTS(alert=AlertRef(alert_id), integration=integration.name)
+            raise Rejected("not_possible", ticket_exists, "alert")
     _audit(actor, "make_ticket", integration, {"alert": alert_id}, now)
     return call_ids[0]
 
@@ -216,7 +226,7 @@ class ImportedAgents:
 
     users: Sequence[str]
     groups: Sequence[str]
-    problems: Sequence[str]
+    problems: Sequence[Reason]
 
 
 def import_people(
@@ -228,19 +238,19 @@ def import_people(
     """
     agents = LookUp.objects.filter(integration=_halo(integration), list_name="agent", number__in=list(agent_numbers))
     users: list[str] = []
-    problems: list[str] = []
+    problems: list[Reason] = []
     members: dict[str, list[str]] = {}
     for agent in agents.order_by("name"):
         email = agent.data.get("email", "")
         if not email:
-            problems.append(f"{agent.name} has no e-mail address in Halo.")
+            problems.append(reasons.NO_EMAIL(agent=agent.name))
             continue
         user = User.objects.filter(email__iexact=email).first()
         if user is None:
             try:
                 user = people.save_user(_user_spec(agent.name, email), actor=actor, now=now)
             except Rejected as rejected:
-                problems.append(f"{agent.name}: {rejected.detail}")
+                problems.append(reasons.NOT_IMPORTED(name=agent.name, problem=rejected.reason))
                 continue
             users.append(user.username)
         for team in agent.data.get("teams", ()):
@@ -256,14 +266,14 @@ def _user_spec(name: str, email: str) -> dict[str, object]:
     return {"username": username, "name": name, "email": email, "role": "responder", "contact_methods": [method]}
 
 
-def _groups(members: dict[str, list[str]], problems: list[str], actor: AuditActor, now: datetime) -> list[str]:
+def _groups(members: dict[str, list[str]], problems: list[Reason], actor: AuditActor, now: datetime) -> list[str]:
     changed_groups = []
     for team, usernames in members.items():
         try:
             with config_version.exclusive():
                 is_changed = _add_members(team, usernames, actor, now)
         except Rejected as rejected:
-            problems.append(f"{team}: {rejected.detail}")
+            problems.append(reasons.NOT_IMPORTED(name=team, problem=rejected.reason))
         else:
             changed_groups += [team] if is_changed else []
     return changed_groups
@@ -285,19 +295,19 @@ def _add_members(team: str, usernames: Sequence[str], actor: AuditActor, now: da
     return bool(new_members)
 
 
-def _check_permission(permission: str, purpose: str, request: Callable[[], object]) -> PermissionCheck:
+def _check_permission(permission: Reason, purpose: Reason, request: Callable[[], object]) -> PermissionCheck:
     try:
         request()
     except NeedsAttention:
         raise
     except (Temporary, Permanent) as error:
-        return PermissionCheck(permission, purpose, str(error))
+        return PermissionCheck(permission, purpose, error.full_reason)
     return PermissionCheck(permission, purpose)
 
 
 def _halo(integration: OutboundIntegration) -> OutboundIntegration:
     if integration.kind != "haloitsm":
-        raise Rejected("not_possible", f"{integration.name} is no HaloITSM.")
+        raise Rejected("not_possible", _NOT_HALO(integration=integration.name))
     return integration
 
 

@@ -14,6 +14,7 @@ from tocsin.alerts.new_alert import RepeatedMessages
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.db.json_text import as_json
+from tocsin.outbound.connectors.haloitsm import reasons
 from tocsin.outbound.connectors.haloitsm.reference_data import ReferenceLists, load
 from tocsin.outbound.connectors.interfaces import CallDone, CallJob
 from tocsin.outbound.delivery import ticket_creation
@@ -216,7 +217,7 @@ def _load_context(
         context["ticket"] = links.get(job.alert_id, "")
     names = [key for key in ("status", "priority", "ticket_type") if job.content.get(key)]
     if (names or job.content.get("agent")) and not lists.is_loaded:
-        return {**context, "wait": "Halo's lists of statuses and agents have not been read yet."}
+        return {**context, "wait": reasons.LISTS_NOT_READ()}
     if job.action == "create":
         return context | _fields(job.content, lists)
     for list_name in ("status", "priority"):
@@ -225,18 +226,16 @@ def _load_context(
             continue
         entry = lists.find_by_name(list_name, str(name))
         if entry is None:
-            problem = f'Halo has no {list_name} "{name}": it was renamed or taken away. Choose another for this event.'
-            return {**context, "problem": problem}
+            return {**context, "problem": reasons.missing_entry(reasons.ENTRY_MISSING, list_name, name)}
         context[list_name] = {"number": entry.number, "name": entry.name}
     team = str(job.content.get("team", ""))
     if team and lists.has_list("team") and lists.find_by_name("team", team) is None:
-        problem = f'Halo has no team "{team}": it was renamed or taken away. Choose another for this event.'
-        return {**context, "problem": problem}
+        return {**context, "problem": reasons.missing_entry(reasons.ENTRY_MISSING, "team", team)}
     context["team"] = team
     if "agent" in job.content and (later_writes.get("agent") or 0) <= job.id:
         target = job.content["agent"]
         is_reassigned = _is_reassigned(target, assignees.get(job.alert_id or 0))
-        context |= {"remark": "Somebody else has it meanwhile."} if is_reassigned else agent_for(target, lists, people)
+        context |= {"remark": reasons.ASSIGNED_MEANWHILE()} if is_reassigned else agent_for(target, lists, people)
     user = people.get(job.content.get("who_user") or 0)
     fallback_agent = _find_agent(user, lists) if user is not None else None
     return {**context, "fallback_agent": fallback_agent} if fallback_agent else context
@@ -249,17 +248,16 @@ def agent_for(target: Mapping[str, Any], lists: ReferenceLists, people: Mapping[
         agent = _find_agent(user, lists)
         if agent is not None:
             return {"agent": agent}
-        reason = f"Halo has no agent with the address {user.email}"
         if not user.email:
-            reason = f"{user.name} has no e-mail address by which Halo's agent is found"
-        return {"remark": f"{reason}: choose {user.name}'s agent under People."}
+            return {"remark": reasons.NO_EMAIL_OF_USER(user=user.name)}
+        return {"remark": reasons.NO_AGENT_WITH_EMAIL(email=user.email, user=user.name)}
     name = str(target.get("name") or "")
     if not name:
-        return {"agent": {"number": UNASSIGNED_AGENT, "name": "nobody"}}
+        return {"agent": {"number": UNASSIGNED_AGENT, "name": ""}}
     entry = lists.find_by_name("agent", name)
-    return (
-        {"agent": {"number": entry.number, "name": entry.name}} if entry else {"remark": f"Halo has no agent {name}."}
-    )
+    if entry is None:
+        return {"remark": reasons.NO_AGENT_NAMED(agent=name)}
+    return {"agent": {"number": entry.number, "name": entry.name}}
 
 
 def _find_agent(user: HaloUser, lists: ReferenceLists) -> dict[str, str] | None:
@@ -274,9 +272,7 @@ def _fields(content: Mapping[str, Any], lists: ReferenceLists) -> dict[str, Any]
         if name := content.get(list_name):
             entry = lists.find_by_name(list_name, str(name))
             if entry is None:
-                return {
-                    "problem": f'Halo has no {list_name.replace("_", " ")} "{name}": choose another for new tickets.'
-                }
+                return {"problem": reasons.missing_entry(reasons.TICKET_FIELD_MISSING, list_name, name)}
             fields[field] = int(entry.number)
     if content.get("team"):
         fields["team"] = content["team"]

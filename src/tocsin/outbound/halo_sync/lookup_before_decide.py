@@ -14,7 +14,9 @@ from typing import Any
 
 from tocsin.core.db import database
 from tocsin.core.db.json_text import as_storable_json
+from tocsin.core.db.stored_reason import reason_json
 from tocsin.core.errors import Permanent, Temporary
+from tocsin.core.reasons import NO_REASON, Reason
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.inbound.config import registry
@@ -25,6 +27,7 @@ from tocsin.outbound.connectors.interfaces import CallDone, NeedsAttention, Reco
 from tocsin.outbound.delivery import results
 from tocsin.outbound.delivery.integration_pool import ActiveIntegration, IntegrationPool
 from tocsin.outbound.delivery.results import CallFailed, CallFailure
+from tocsin.outbound.halo_sync import reasons
 
 log = logging.getLogger(__name__)
 
@@ -33,19 +36,14 @@ _MAX_MESSAGES_PER_RUN = 5
 #: Longer ticket texts are irrelevant for a decision and left out.
 _MAX_TEXT_CHARS = 100_000
 
-#: Why a message was decided without Halo, appended to its reason.
-HALO_BLOCKED = "decided without asking Halo, which refuses Tocsin until somebody acts"
-HALO_UNREACHABLE = "decided without asking Halo, which does not answer"
-HALO_RATE_LIMITED = "decided without asking Halo, which asks for patience"
-TICKET_HIDDEN = "decided as it is, because Halo does not show the ticket"
-
 
 @dataclass(frozen=True, slots=True)
 class TicketLookup:
     """The ticket in Halo, or why it is unknown."""
 
     ticket: Mapping[str, Any] = field(default_factory=dict)
-    skip_reason: str = ""
+    #: Why the message is decided without the ticket, appended to its reason.
+    skip_reason: Reason = NO_REASON
     #: Until when Halo rate-limits Tocsin.
     retry_at: datetime | None = None
 
@@ -85,7 +83,7 @@ def complete_waiting_messages(pool: IntegrationPool, now: Callable[[], datetime]
         has_progress = True
         fields = {
             echo_suppression.TICKET_FETCH: lookup.ticket,
-            **({echo_suppression.FETCH_SKIPPED: lookup.skip_reason} if lookup.skip_reason else {}),
+            **({echo_suppression.FETCH_SKIPPED: reason_json(lookup.skip_reason)} if lookup.skip_reason else {}),
         }
         with database.transaction() as connection:
             connection.execute(
@@ -145,26 +143,26 @@ def _skip_reason(integration: ActiveIntegration, now: datetime) -> TicketLookup 
         return None
     status: Mapping[str, datetime | None] = row
     for name, reason in (
-        ("blocked_until", HALO_BLOCKED),
-        ("open_until", HALO_UNREACHABLE),
-        ("not_before", HALO_RATE_LIMITED),
+        ("blocked_until", reasons.LOOKUP_BLOCKED),
+        ("open_until", reasons.LOOKUP_UNREACHABLE),
+        ("not_before", reasons.LOOKUP_RATE_LIMITED),
     ):
         until = status[name]
         if until is not None and until > now:
-            return TicketLookup(skip_reason=reason, retry_at=until if reason == HALO_RATE_LIMITED else None)
+            return TicketLookup(skip_reason=reason(), retry_at=until if name == "not_before" else None)
     return None
 
 
-def _failure(error: Temporary | Permanent) -> tuple[CallFailed, str]:
+def _failure(error: Temporary | Permanent) -> tuple[CallFailed, Reason]:
     match error:
         case Throttled():
-            return CallFailed(CallFailure.THROTTLED, error.detail, error.retry_after), HALO_RATE_LIMITED
+            return CallFailed(CallFailure.THROTTLED, error.reason, error.retry_after), reasons.LOOKUP_RATE_LIMITED()
         case Temporary():
-            return CallFailed(CallFailure.TEMPORARY, error.detail), HALO_UNREACHABLE
+            return CallFailed(CallFailure.TEMPORARY, error.reason), reasons.LOOKUP_UNREACHABLE()
         case NeedsAttention():
-            return CallFailed(CallFailure.BLOCKED, str(error)), HALO_BLOCKED
+            return CallFailed(CallFailure.BLOCKED, error.full_reason), reasons.LOOKUP_BLOCKED()
         case _:
-            return CallFailed(CallFailure.PERMANENT, str(error)), TICKET_HIDDEN
+            return CallFailed(CallFailure.PERMANENT, error.full_reason), reasons.LOOKUP_HIDDEN()
 
 
 def _record_outcome(
@@ -176,7 +174,7 @@ def _record_outcome(
 ) -> None:
     """Records the outcome on the integration, like a call's outcome."""
     if isinstance(outcome, CallFailed):
-        outcome = replace(outcome, error=http_client.mask(outcome.error))
+        outcome = replace(outcome, error=http_client.mask_reason(outcome.error))
     with database.transaction() as connection:
         results.record_outcome(connection, pool, integration.account.id, outcome, http_client.requests, now)
         if isinstance(outcome, CallFailed):

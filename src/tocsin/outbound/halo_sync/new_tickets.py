@@ -22,12 +22,10 @@ from tocsin.inbound.deciding.echo_suppression import without_status
 from tocsin.inbound.parsing.decode import Element
 from tocsin.outbound.connectors.haloitsm.client import id_text
 from tocsin.outbound.halo_sync import ticket_messages
+from tocsin.outbound.halo_sync.reasons import CHANGED_SINCE_CREATION
 
 #: The event name in the webhook of a new ticket.
 _EVENT = "new ticket logged"
-
-#: Shown in the inbound log.
-CHANGED_SINCE_CREATION = "created since the last look, and moved on before this one: it is taken in as it was created"
 
 #: Halo writes the two dates of a new ticket one after the other.
 _SAME_CREATION = timedelta(seconds=1)
@@ -119,10 +117,10 @@ def _creation_message(integration: CompiledIntegration, ticket: Mapping[str, Any
     """The message of the new ticket, if it would have opened an alert with some status."""
     fields = without_status(ticket)
     for status in ({}, *({"status_id": int(status_id)} for status_id in _opening_status_ids(integration))):
-        message = ticket_messages.message({**fields, **status}, at, _EVENT, CHANGED_SINCE_CREATION)
+        message = ticket_messages.message({**fields, **status}, at, _EVENT, str(CHANGED_SINCE_CREATION()))
         event = integration.normalizer.normalize(message)
         if isinstance(event, NormalizedEvent) and event.action is EventAction.OPEN and event.check_filters().is_true:
-            return Element(message.payload, message.raw, (CHANGED_SINCE_CREATION,))
+            return Element(message.payload, message.raw, (str(CHANGED_SINCE_CREATION()),))
     return None
 
 

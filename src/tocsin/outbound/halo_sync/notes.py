@@ -12,6 +12,7 @@ from tocsin.alerts.commands import Actor, Reply
 from tocsin.alerts.states import ActorKind, CommandChannel
 from tocsin.core.db import database
 from tocsin.core.errors import Permanent, Rejected
+from tocsin.core.reasons import NO_REASON, Reason
 from tocsin.outbound.connectors.haloitsm.client import HaloClient
 from tocsin.outbound.connectors.haloitsm.connector import text_of_note
 from tocsin.outbound.connectors.haloitsm.errors import TicketNotFound
@@ -37,7 +38,7 @@ class NotesPoll(Protocol):
     settings: Mapping[str, Any]
     poll_state: dict[str, Any]
     now: datetime
-    remarks: list[str]
+    remarks: list[Reason]
 
 
 def import_notes_as_replies(poll: NotesPoll, active_alerts: Mapping[str, int]) -> None:
@@ -45,7 +46,7 @@ def import_notes_as_replies(poll: NotesPoll, active_alerts: Mapping[str, int]) -
     # None is forgotten if Halo stops responding.
     poll.poll_state["unread"] = list(active_alerts)
     last_note_ids: dict[str, int] = poll.poll_state.setdefault("notes", {})
-    error_text = ""
+    problem = NO_REASON
     for ticket, alert_id in list(active_alerts.items())[:MAX_TICKETS_PER_POLL]:
         try:
             actions = poll.client.list_actions(poll.http_client, ticket, poll.now)
@@ -55,7 +56,7 @@ def import_notes_as_replies(poll: NotesPoll, active_alerts: Mapping[str, int]) -
             continue
         except Permanent as error:
             # Hidden notes must not stop the rest of the poll.
-            error_text = error_text or str(error)
+            problem = problem or error.full_reason
             continue
         own_agent, application = poll.poll_state.get("me", ""), str(poll.settings.get("application", ""))
         notes = ticket_messages.notes(actions, own_agent, application, text_of_note)
@@ -69,7 +70,7 @@ def import_notes_as_replies(poll: NotesPoll, active_alerts: Mapping[str, int]) -
             if " ".join(note.text.split()) not in own_notes:
                 _apply_reply(poll, alert_id, note)
         last_note_ids[ticket] = max([note.id for note in notes] + [last_note_ids.get(ticket, 0)])
-    poll.remarks += [error_text] if error_text else []
+    poll.remarks += [problem] if problem else []
     poll.poll_state["unread"] = list(active_alerts)[MAX_TICKETS_PER_POLL:]
     # Old tickets are forgotten.
     poll.poll_state["notes"] = dict(list(last_note_ids.items())[-_MAX_REMEMBERED_NOTES:])

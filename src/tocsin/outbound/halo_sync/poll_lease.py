@@ -12,6 +12,7 @@ from typing import Any
 
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
+from tocsin.core.db.stored_reason import reason_in
 
 #: How long a poll may go without renewal before another process takes over. Longer than a request can take.
 LEASE = timedelta(minutes=1)
@@ -32,8 +33,8 @@ class PollLease:
     @property
     def was_blocked(self) -> bool:
         """Whether the previous poll found that nothing works until a person acts."""
-        problem, poll_error = self.status["problem"], self.status["poll_error"]
-        return bool(problem) and problem.startswith(poll_error) and bool(poll_error)
+        problem = reason_in(self.status, "problem")
+        return bool(problem) and problem == reason_in(self.status, "poll_error")
 
     def renew(self) -> None:
         """Extends the lease. Raises LeaseLost."""
@@ -67,7 +68,7 @@ WHERE s.integration_id = (
     AND (t.not_before IS NULL OR t.not_before <= %(now)s)
   ORDER BY t.next_poll_at LIMIT 1 FOR NO KEY UPDATE OF t SKIP LOCKED)
 RETURNING s.integration_id, s.poll_lease_until, s.polled_until, s.last_polled_at, s.poll_state, s.granted_to,
-          s.problem, s.poll_error
+          s.problem_code, s.problem_data, s.poll_error_code, s.poll_error_data
 """
 
 _RENEW = """

@@ -18,11 +18,12 @@ from tocsin.alerts.states import ACTIVE, ActorKind, CommandChannel
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.db.json_text import as_json
-from tocsin.core.errors import Permanent, Rejected, Temporary, TocsinError
+from tocsin.core.db.stored_reason import reason_columns
+from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.ids import key_hash, uuid7
+from tocsin.core.reasons import NO_REASON, Reason, joined
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
-from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.inbound.config import registry
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.config.normalizer import NormalizedEvent
@@ -44,6 +45,7 @@ from tocsin.outbound.halo_sync import (
     new_tickets,
     notes,
     poll_lease,
+    reasons,
     ticket_messages,
     webhook_monitor,
 )
@@ -81,11 +83,11 @@ class PollRun:
     ingested_count: int = 0
     #: The same, by inbound integration id.
     ingested_by_integration: dict[int, int] = field(default_factory=dict)
-    webhook_problem: str = ""
+    webhook_problem: Reason = NO_REASON
     next_page: int = 0
     #: Tickets created since the last poll and ingested as new.
     new_ticket_ids: list[str] = field(default_factory=list)
-    remarks: list[str] = field(default_factory=list)
+    remarks: list[Reason] = field(default_factory=list)
 
     def run(self) -> None:
         """Runs all parts of the poll in order. Raises Temporary or Permanent; completed parts remain done."""
@@ -276,7 +278,7 @@ class PollRun:
             except NeedsAttention:
                 raise
             except Permanent as error:
-                self.remarks.append(str(error))
+                self.remarks.append(error.full_reason)
                 continue
             missing_counts.pop(ticket, None)
             if parent := ticket_messages.merged_into(details):
@@ -295,8 +297,8 @@ class PollRun:
 
         A ticket that is merely hidden may still need somebody, so its alert stays.
         """
-        if "(404)" not in error.detail:
-            self.remarks.append(error.detail)
+        if not error.is_deleted:
+            self.remarks.append(error.reason)
             return
         missing_counts[ticket] = missing_counts.get(ticket, 0) + 1
         if missing_counts[ticket] < 2:
@@ -305,12 +307,12 @@ class PollRun:
         integration = self.inbound_integrations[0]
         self._apply(
             alert_id,
-            Cancel(actor=_actor(integration), via=CommandChannel.HALO, note=f"ticket {ticket} was deleted in Halo"),
+            Cancel(actor=_actor(integration), via=CommandChannel.HALO, note=reasons.TICKET_DELETED(ticket=ticket)),
         )
 
     def _merge(self, alert_id: int, ticket: str, parent: str) -> None:
         integration = self.inbound_integrations[0]
-        note = f"ticket {ticket} was merged into {parent} in Halo"
+        note = reasons.TICKET_MERGED(ticket=ticket, parent=parent)
         command = BaseCommand(actor=_actor(integration), via=CommandChannel.HALO, note=note)
         parent_alert_id = self._active_alerts([parent]).get(parent)
         if parent_alert_id is not None and parent_alert_id != alert_id:
@@ -382,7 +384,7 @@ def delayed_keys(keys: set[bytes]) -> set[bytes]:
 
 def refresh_lists(
     integration_id: int, client: HaloClient, http_client: RecordedClient, poll_state: dict[str, Any], now: datetime
-) -> list[str]:
+) -> list[Reason]:
     """Reads and stores Halo's lists and Tocsin's own agent, and updates the inbound integrations.
 
     Returns the errors of unreadable lists.
@@ -406,14 +408,16 @@ _WRITE = """
 UPDATE outbound_integrationstatus SET next_poll_at = %(next)s,
        last_polled_at = coalesce(%(last_polled_at)s, last_polled_at), polled_until = %(polled_until)s,
        poll_state = %(poll_state)s,
-       poll_error = %(problem)s, ingested_count = ingested_count + %(ingested)s, webhook_problem = %(webhook)s,
-       granted_to = %(granted)s
+       poll_error_code = %(code)s, poll_error_data = %(data)s, ingested_count = ingested_count + %(ingested)s,
+       webhook_problem_code = %(webhook_code)s, webhook_problem_data = %(webhook_data)s, granted_to = %(granted)s
 WHERE integration_id = %(id)s
 """
 
 _BLOCK = """
-UPDATE outbound_integrationstatus SET problem = %(problem)s, blocked_until = %(until)s,
-       problem_at = CASE WHEN problem = %(problem)s THEN problem_at ELSE %(now)s END
+UPDATE outbound_integrationstatus SET
+       problem_code = %(code)s::text, problem_data = %(data)s::jsonb, blocked_until = %(until)s,
+       problem_at = CASE WHEN problem_code = %(code)s::text AND problem_data = %(data)s::jsonb
+                    THEN problem_at ELSE %(now)s END
 WHERE integration_id = %(id)s
 """
 
@@ -444,7 +448,7 @@ def poll(pool: IntegrationPool, now: Callable[[], datetime]) -> bool:
         dict(status["poll_state"]), _inbound_integrations(status["integration_id"]), started_at,
         status["last_polled_at"],
     )  # fmt: skip
-    problem: TocsinError | None = None
+    problem: Temporary | Permanent | None = None
     try:
         run.run()
     except poll_lease.LeaseLost:
@@ -456,7 +460,7 @@ def poll(pool: IntegrationPool, now: Callable[[], datetime]) -> bool:
         if database.is_unavailable(error):
             raise
         log.exception("The tickets of outbound integration %s cannot be read.", run.integration_id)
-        problem = Permanent("Something in it could not be understood; the log says what.")
+        problem = Permanent(reasons.NOT_UNDERSTOOD())
     try:
         _write(run, pool, integration.sender.rate, lease, problem)
     except poll_lease.LeaseLost:
@@ -483,12 +487,13 @@ def _write(
     pool: IntegrationPool,
     rate: rate_limit.RequestRate,
     lease: poll_lease.PollLease,
-    problem: TocsinError | None,
+    problem: Temporary | Permanent | None,
 ) -> None:
     interval = PULL_INTERVAL if run.settings.get("pull") else POLL_INTERVAL
     if isinstance(problem, NeedsAttention):
         interval = BLOCKED_INTERVAL
-    text = run.http_client.mask(str(problem) if problem is not None else " ".join(run.remarks))
+    code, data = reason_columns(run.http_client.mask_reason(_reason_of(run, problem)))
+    webhook_code, webhook_data = reason_columns(run.http_client.mask_reason(run.webhook_problem))
     throttle_count = int(run.poll_state.pop("throttled", 0)) + 1
     if isinstance(problem, Throttled):
         run.poll_state["throttled"] = throttle_count
@@ -504,16 +509,21 @@ def _write(
                 "last_polled_at": run.now if problem is None else None,
                 "polled_until": run.polled_until,
                 "poll_state": as_json(run.poll_state),
-                "problem": sanitize(text)[:500],
+                "code": code,
+                "data": as_json(data),
                 "ingested": run.ingested_count,
-                "webhook": run.webhook_problem,
+                "webhook_code": webhook_code,
+                "webhook_data": as_json(webhook_data),
                 "granted": rate_limit.charged(rate, lease.status["granted_to"], run.http_client.requests, run.now),
                 "id": run.integration_id,
             },
         )
         if isinstance(problem, NeedsAttention):
             until = run.now + rate_limit.BLOCKED_INTERVAL
-            connection.execute(_BLOCK, {"problem": text, "until": until, "now": run.now, "id": run.integration_id})
+            connection.execute(
+                _BLOCK,
+                {"code": code, "data": as_json(data), "until": until, "now": run.now, "id": run.integration_id},
+            )
         if isinstance(problem, Throttled):
             until = run.now + rate_limit.throttle(throttle_count, problem.retry_after)
             connection.execute(_DEFER, {"until": until, "id": run.integration_id})
@@ -522,6 +532,13 @@ def _write(
             recorded = [(run.integration_id, None, recorded) for recorded in run.http_client.exchanges[-20:]]
             results.store_exchange(connection, recorded)
         database.notify(connection, "outbound-log")
+
+
+def _reason_of(run: PollRun, problem: Temporary | Permanent | None) -> Reason:
+    """Why the poll failed, or what it could not read."""
+    if problem is None:
+        return joined(*dict.fromkeys(run.remarks), separator=" ")
+    return problem.full_reason
 
 
 def polling_tasks(pool: IntegrationPool) -> tuple[PeriodicTask, ...]:

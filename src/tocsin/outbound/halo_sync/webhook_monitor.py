@@ -10,23 +10,21 @@ from typing import Any, Protocol
 from tocsin.core.db import database
 from tocsin.core.errors import Permanent
 from tocsin.core.ids import token_hash
+from tocsin.core.reasons import NO_REASON, Reason, joined
 from tocsin.inbound.admin import secrets
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.models import Integration
+from tocsin.outbound.connectors.haloitsm import reasons as operations
 from tocsin.outbound.connectors.haloitsm.client import HaloClient, id_text
+from tocsin.outbound.connectors.haloitsm.errors import ObjectNotFound
 from tocsin.outbound.connectors.interfaces import NeedsAttention, RecordedClient
-from tocsin.outbound.halo_sync import ticket_messages, webhook_setup
+from tocsin.outbound.halo_sync import reasons, ticket_messages, webhook_setup
 from tocsin.outbound.models import Webhook
 
 #: A webhook is silent after this many polls with unreported changes and no message by webhook in between.
 _MAX_MISSED_POLLS = 2
 #: How many of an integration's last messages are searched for one that came by webhook.
 _MAX_SEARCHED_MESSAGES = 50
-
-_SILENT = (
-    "Changes are found by reconciliation that no webhook told of: look at its deliveries, events and "
-    "conditions in Halo."
-)
 
 
 class WebhookPoll(Protocol):
@@ -52,25 +50,26 @@ def is_previous_url(integration: Integration, url: str) -> bool:
     return bool(integration.old_token_hash and token and bytes(integration.old_token_hash) == token_hash(token))
 
 
-def find_webhook_problems(poll: WebhookPoll) -> str:
-    """Why webhooks deliver nothing, as sentences, or "". With several integrations, each sentence names its own."""
+def find_webhook_problems(poll: WebhookPoll) -> Reason:
+    """Why webhooks deliver nothing, if so. With several integrations, each reason names its own."""
     rows = Webhook.objects.filter(integration=poll.integration_id).select_related("inbound_integration").order_by("pk")
     webhooks = {row.inbound_integration_id: row for row in rows}
     previous: Mapping[str, Any] = poll.poll_state.get("missed") or {}
     missed_counts: dict[str, Any] = {}
-    sentences = []
+    problems: list[Reason] = []
     for integration in poll.inbound_integrations:
         state = _count_missed(poll, integration, previous.get(str(integration.id)) or {})
         if state:
             missed_counts[str(integration.id)] = state
         row = webhooks.get(integration.id)
-        text = _check_webhook(poll, row) if row is not None else ""
-        if not text and state.get("times", 0) >= _MAX_MISSED_POLLS:
-            text = _SILENT
-        if text:
-            sentences.append(f"{integration.name}: {text}" if len(poll.inbound_integrations) > 1 else text)
+        problem = _check_webhook(poll, row) if row is not None else NO_REASON
+        if not problem and state.get("times", 0) >= _MAX_MISSED_POLLS:
+            problem = reasons.WEBHOOK_SILENT()
+        if problem and len(poll.inbound_integrations) > 1:
+            problem = reasons.WEBHOOK_OF(integration=integration.name, problem=problem)
+        problems.append(problem)
     poll.poll_state["missed"] = missed_counts
-    return " ".join(sentences)
+    return joined(*problems, separator=" ")
 
 
 def _count_missed(poll: WebhookPoll, integration: CompiledIntegration, previous: Mapping[str, Any]) -> dict[str, Any]:
@@ -95,17 +94,19 @@ def _has_webhook_message(integration_id: int, since: datetime) -> bool:
     return bool(row and row[0])
 
 
-def _check_webhook(poll: WebhookPoll, row: Webhook) -> str:
+def _check_webhook(poll: WebhookPoll, row: Webhook) -> Reason:
     """What is wrong with one webhook, after updating its URL if needed."""
     try:
-        hook = poll.client.get(poll.http_client, f"Webhook/{row.number}", poll.now, "see whether its webhook is on")
+        hook = poll.client.get(poll.http_client, f"Webhook/{row.number}", poll.now, operations.CHECK_WEBHOOK())
     except NeedsAttention:
         raise
-    except Permanent as error:
+    except ObjectNotFound:
+        return reasons.WEBHOOK_DELETED()
+    except Permanent:
         # Without permission to read the webhook, its deliveries still show whether it works.
-        return "The webhook is not in Halo any more: set it up again." if "(404)" in str(error) else ""
+        return NO_REASON
     if not isinstance(hook, Mapping):
-        return ""
+        return NO_REASON
     url, remote_url = secrets.url_of(row.inbound_integration), str(hook.get("url") or "")
     if remote_url == url:
         _store_url_hash(row, url)
@@ -115,13 +116,14 @@ def _check_webhook(poll: WebhookPoll, row: Webhook) -> str:
         except NeedsAttention:
             raise
         except Permanent as error:
-            return f"The webhook in Halo still has the old address, and cannot be given the new one: {error}"
+            return reasons.WEBHOOK_OUTDATED(problem=error.full_reason)
         _store_url_hash(row, url)
     if not hook.get("active", True):
         last_status = id_text(hook.get("last_status"))
-        suffix = f" Its last delivery was answered {last_status}." if last_status and last_status != "200" else ""
-        return f"Halo has switched the webhook off.{suffix} Set it up again, or switch it on in Halo."
-    return ""
+        is_failed = last_status and last_status != "200"
+        last_delivery = reasons.LAST_DELIVERY(status=last_status) if is_failed else NO_REASON
+        return joined(reasons.WEBHOOK_DISABLED(), last_delivery, reasons.ENABLE_WEBHOOK(), separator=" ")
+    return NO_REASON
 
 
 def _store_url_hash(row: Webhook, url: str) -> None:

@@ -12,8 +12,11 @@ from datetime import datetime
 from typing import Any
 
 from tocsin.core.errors import Permanent, Temporary
+from tocsin.core.reasons import NO_REASON, Reason
+from tocsin.outbound.connectors.haloitsm import reasons as operations
 from tocsin.outbound.connectors.haloitsm.client import HaloClient, extract_rows, id_text
 from tocsin.outbound.connectors.interfaces import NeedsAttention, RecordedClient
+from tocsin.outbound.halo_sync import reasons
 
 #: The events Tocsin subscribes to, in their "All" variant: "Assigned" never fires for a webhook.
 EVENTS: tuple[tuple[str, tuple[str, ...], int | None], ...] = (
@@ -36,9 +39,9 @@ _PAYLOAD_TYPE = 1
 class WebhookSetupResult:
     """The completed steps; if `problem` is set, the last step is where the setup stopped."""
 
-    steps: list[str] = field(default_factory=list)
+    steps: list[Reason] = field(default_factory=list)
     webhook_id: str = ""
-    problem: str = ""
+    problem: Reason = NO_REASON
     #: Events that this Halo does not have.
     missing_events: list[str] = field(default_factory=list)
 
@@ -88,14 +91,14 @@ def set_up(
     try:
         _run_steps(client, http_client, now, result, undo_steps, desired, wait)
     except (Temporary, Permanent) as error:
-        result.problem = str(error)
+        result.problem = error.full_reason
         for step in reversed(undo_steps):
             try:
                 step()
             except (Temporary, Permanent) as undo_error:
-                result.steps.append(f"Could not be taken away again: {undo_error}")
+                result.steps.append(reasons.UNDO_FAILED(problem=undo_error.full_reason))
         if undo_steps:
-            result.steps.append("What had been made was taken away again, and what was there before is as it was.")
+            result.steps.append(reasons.UNDONE())
         result.webhook_id = ""
     return result
 
@@ -111,11 +114,9 @@ def _run_steps(
 ) -> None:
     url, basic_auth = desired.url, desired.basic_auth
     if len(url) > _MAX_URL_CHARS:
-        raise Permanent(
-            f"The address is longer than Halo keeps ({_MAX_URL_CHARS} characters).", "Shorten TOCSIN_BASE_URL."
-        )
+        raise Permanent(reasons.URL_TOO_LONG(count=_MAX_URL_CHARS), reasons.SHORTEN_BASE_URL())
     hooks = extract_rows(
-        client.get(http_client, "Webhook", now, "see its webhooks (the scope admin:webhooks)", query={"type": 0})
+        client.get(http_client, "Webhook", now, operations.LIST_WEBHOOKS_BY_SCOPE(), query={"type": 0})
     )
     existing = desired.find_existing(hooks)
     event_numbers = _load_event_numbers(client, http_client, now)
@@ -125,52 +126,50 @@ def _run_steps(
         **({"basic_username": basic_auth[0], "basic_password": basic_auth[1]} if basic_auth else {}),
         **({"id": existing["id"]} if existing else {}),
     }  # fmt: skip
-    created = client.post(http_client, "Webhook", body, now, "make a webhook")
+    created = client.post(http_client, "Webhook", body, now, operations.CREATE_WEBHOOK())
     webhook_id = str(created.get("id") or "")
     if not webhook_id:
-        raise Permanent("Halo did not say the id of the webhook that it made.")
+        raise Permanent(reasons.NO_WEBHOOK_ID())
     result.webhook_id = webhook_id
     if existing is None:
-        undo_steps.append(lambda: client.delete(http_client, f"Webhook/{webhook_id}", now, "take the webhook away"))
+        undo_steps.append(lambda: client.delete(http_client, f"Webhook/{webhook_id}", now, operations.DELETE_WEBHOOK()))
     else:
         previous_values = {name: existing[name] for name in (*body, "basic_username") if name in existing}
         undo_steps.append(lambda: _restore(client, http_client, now, previous_values))
     result.steps.append(_describe_existing(existing, url))
     result.steps += [
-        f"Halo has another webhook to this integration, {hook.get('name') or hook.get('id')}: take it away there, or "
-        "each message comes twice."
+        reasons.OTHER_WEBHOOK(webhook=str(hook.get("name") or hook.get("id")))
         for hook in hooks
         if str(hook.get("id")) != webhook_id and desired.matches_url(hook)
     ]
     _subscribe(client, http_client, now, webhook_id, event_numbers, result, undo_steps)
     stored = client.get(
-        http_client, f"Webhook/{webhook_id}", now, "read the webhook back", query={"includedetails": True}
+        http_client, f"Webhook/{webhook_id}", now, operations.READ_WEBHOOK(), query={"includedetails": True}
     )  # fmt: skip
     if stored.get("url") != url:
-        raise Permanent("Halo keeps another address for the webhook than the one it was given.")
-    result.steps.append("Read it back from Halo: the address is right.")
-    client.post(http_client, "Webhook", {"id": webhook_id, "active": True}, now, "switch the webhook on")
-    result.steps.append("Switched it on.")
+        raise Permanent(reasons.URL_NOT_STORED())
+    result.steps.append(reasons.WEBHOOK_READ_BACK())
+    client.post(http_client, "Webhook", {"id": webhook_id, "active": True}, now, operations.ENABLE_WEBHOOK())
+    result.steps.append(reasons.WEBHOOK_ENABLED())
     _test(client, http_client, now, webhook_id, result, wait)
 
 
-def _describe_existing(existing: Mapping[str, Any] | None, url: str) -> str:
+def _describe_existing(existing: Mapping[str, Any] | None, url: str) -> Reason:
     if existing is None:
-        return "Made the webhook, switched off."
-    suffix = "" if existing.get("url") == url else " and gave it the new address"
-    return f"Found the webhook, switched it off{suffix}."
+        return reasons.WEBHOOK_CREATED()
+    return reasons.WEBHOOK_FOUND() if existing.get("url") == url else reasons.WEBHOOK_URL_CHANGED()
 
 
 def change_address(client: HaloClient, http_client: RecordedClient, now: datetime, webhook_id: str, url: str) -> None:
     """Changes the URL of an existing webhook and nothing else. Raises Halo's errors."""
-    client.post(http_client, "Webhook", {"id": webhook_id, "url": url}, now, "give its webhook the new address")
+    client.post(http_client, "Webhook", {"id": webhook_id, "url": url}, now, operations.CHANGE_WEBHOOK_URL())
 
 
 def _load_event_numbers(client: HaloClient, http_client: RecordedClient, now: datetime) -> dict[str, int]:
     """The event numbers of this Halo by case-folded name. Empty if the list cannot be read; then the usual ones
     apply."""
     try:
-        rows = extract_rows(client.get(http_client, "Lookup", now, "read its list of events", query={"lookupid": 64}))
+        rows = extract_rows(client.get(http_client, "Lookup", now, operations.LIST_EVENTS(), query={"lookupid": 64}))
     except Permanent as error:
         if isinstance(error, NeedsAttention):
             raise
@@ -198,7 +197,7 @@ def _subscribe(
 ) -> None:
     """Halo drops events posted with the webhook: each needs a notification of its own."""
     rows = extract_rows(
-        client.get(http_client, "Notification", now, "see its notifications", query={"webhook_id": webhook_id})
+        client.get(http_client, "Notification", now, operations.LIST_NOTIFICATIONS(), query={"webhook_id": webhook_id})
     )
     subscribed = {id_text(row.get("eventno")) for row in rows}
     subscribed_names = []
@@ -222,25 +221,23 @@ def _subscribe(
                 "filter_type": 2, "conditions": [], "condition_count": 0, "guid": None,
             },
             now,
-            f"subscribe the webhook to {name}",
+            operations.SUBSCRIBE(event=name),
         )  # fmt: skip
         row = id_text(created.get("id"))
         if row:
             undo_steps.append(
                 lambda row=row: client.delete(  # type: ignore[misc]
-                    http_client, f"Notification/{row}", now, "take the event away"
+                    http_client, f"Notification/{row}", now, operations.UNSUBSCRIBE()
                 )
             )
-    result.steps.append(f"Subscribed it to {', '.join(subscribed_names)}.")
+    result.steps.append(reasons.WEBHOOK_SUBSCRIBED(events=tuple(subscribed_names)))
     if result.missing_events:
-        result.steps.append(
-            f"This Halo has no event for {', '.join(result.missing_events)}: reconciliation finds those changes."
-        )
+        result.steps.append(reasons.EVENTS_MISSING(events=tuple(result.missing_events)))
 
 
 def _restore(client: HaloClient, http_client: RecordedClient, now: datetime, values: dict[str, object]) -> None:
     """Restores an existing webhook, including whether it was enabled."""
-    client.post(http_client, "Webhook", values, now, "put the webhook back")
+    client.post(http_client, "Webhook", values, now, operations.RESTORE_WEBHOOK())
 
 
 def _test(
@@ -253,8 +250,8 @@ def _test(
 ) -> None:
     """Makes Halo send its own test and checks the delivery log, ignoring earlier entries."""
     earlier = [_delivery(row) for row in _deliveries(client, http_client, now, webhook_id)]
-    client.post(http_client, "Webhook", {"id": webhook_id, "_test": True}, now, "send its test")
-    result.steps.append("Asked Halo to send its test.")
+    client.post(http_client, "Webhook", {"id": webhook_id, "_test": True}, now, operations.SEND_TEST())
+    result.steps.append(reasons.TEST_REQUESTED())
     attempt = 0
     while True:
         rows = [row for row in _deliveries(client, http_client, now, webhook_id) if _delivery(row) not in earlier]
@@ -262,18 +259,16 @@ def _test(
             break
         attempt += 1
         if not wait(attempt):
-            result.steps.append("Halo's log does not show the test yet. Log a ticket to see it arrive.")
+            result.steps.append(reasons.TEST_NOT_LOGGED())
             return
     entry = rows[-1]
     status = id_text(entry.get("responsestatus"))
     if status.startswith("2"):
-        result.steps.append(f"Halo's log says that the test arrived here (answered {status}).")
+        result.steps.append(reasons.TEST_ARRIVED(status=status))
         return
-    error = str(entry.get("error") or f"it was answered {status or 'nothing'}")
-    raise Permanent(
-        f"Halo's test did not arrive: {error}.",
-        "Halo's cloud must be able to reach this address; where it cannot, use pull mode.",
-    )
+    answer = reasons.TEST_ANSWERED(status=status) if status else reasons.TEST_UNANSWERED()
+    problem = str(entry["error"]) if entry.get("error") else answer
+    raise Permanent(reasons.TEST_FAILED(problem=problem), reasons.ALLOW_HALO())
 
 
 def _delivery(row: dict[str, Any]) -> tuple[str, str]:
@@ -284,5 +279,5 @@ def _deliveries(
     client: HaloClient, http_client: RecordedClient, now: datetime, webhook_id: str
 ) -> list[dict[str, Any]]:
     query = {"webhook_id": webhook_id, "pageinate": True, "page_size": 50, "page_no": 1}
-    rows = extract_rows(client.get(http_client, "WebhookEvent", now, "read its log of deliveries", query=query))
+    rows = extract_rows(client.get(http_client, "WebhookEvent", now, operations.LIST_DELIVERIES(), query=query))
     return sorted(rows, key=lambda row: str(row.get("timestamp", "")))

@@ -9,10 +9,16 @@ from tocsin.access.audit import AuditActor
 from tocsin.alerts.models import Alert
 from tocsin.catalogue.kinds import family
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import ReasonType
 from tocsin.outbound.connectors.haloitsm.writeback_settings import KIND
 from tocsin.outbound.halo_sync import halo_commands
 from tocsin.outbound.models import Call, OutboundIntegration, TicketLink
 from tocsin.outbound.states import ENDED
+
+_NO_WRITEBACK = ReasonType(
+    "halo.no_writeback",
+    "The alert's inbound integration writes back to no HaloITSM, or the alert is itself a ticket of it.",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +66,5 @@ def create_ticket(alert: Alert, actor: AuditActor, now: datetime) -> int:
     """Queues the ticket's creation and returns the call's id. Raises Rejected("not_possible")."""
     ticket = ticket_of_alert(alert)
     if ticket is None:
-        detail = "Its inbound integration writes back to no HaloITSM, or the alert is a ticket of it already."
-        raise Rejected("not_possible", detail, "alert")
+        raise Rejected("not_possible", _NO_WRITEBACK(), "alert")
     return halo_commands.make_ticket(ticket.integration, alert.pk, actor, now)

@@ -34,9 +34,6 @@ from tocsin.outbound.states import OutboundEvent
 #: Channels through which the other system's own changes arrive.
 _EXTERNAL_CHANNELS = frozenset({CommandChannel.INBOUND, CommandChannel.HALO})
 
-#: A step fired on request is already covered by the user's own command.
-_REQUESTED = "(asked for)"
-
 
 @dataclass(frozen=True, slots=True)
 class AlertUpdate:
@@ -79,13 +76,14 @@ def _engine_updates(change: AlertChange) -> Iterator[AlertUpdate]:
             continue
         if event.kind is EventKind.ESCALATION_EXHAUSTED:
             yield _engine_update(OutboundEvent.EXHAUSTED, event)
-        elif event.kind is EventKind.STEP_FIRED and _REQUESTED not in str(event.reason) and _is_further(event):
+        elif event.kind is EventKind.STEP_FIRED and _is_further(event):
             yield _engine_update(OutboundEvent.ESCALATE, event)
 
 
 def _is_further(event: NewEvent) -> bool:
-    """Whether the step is not the first one of the first pass."""
-    return (event.data.get("step"), event.data.get("pass")) != (1, 1)
+    """Whether the step is not the first one of the first pass, and was not requested: the user's own command already
+    covers that."""
+    return not event.data.get("requested") and (event.data.get("step"), event.data.get("pass")) != (1, 1)
 
 
 def _engine_update(kind: OutboundEvent, event: NewEvent) -> AlertUpdate:
@@ -112,7 +110,7 @@ def _command_update(change: AlertChange, command: Command) -> AlertUpdate | None
                 make_update(OutboundEvent.ACKNOWLEDGE, sets_agent=not after.is_owned), actor.user_id, actor.name
             )
         case Unacknowledge():
-            return make_update(OutboundEvent.ACKNOWLEDGE, "<who> took the acknowledgement back at <time>.<note>")
+            return make_update(OutboundEvent.ACKNOWLEDGE, "<who> unacknowledged this at <time>.<note>")
         case ExpireAcknowledgement():
             return make_update(OutboundEvent.ACKNOWLEDGE, "<what>")
         case Assign():
@@ -121,24 +119,20 @@ def _command_update(change: AlertChange, command: Command) -> AlertUpdate | None
             update = make_update(OutboundEvent.ASSIGN, text, sets_agent=True)
             return _with_fields(_with_agent(update, after.owner_id, after.owner_name))
         case Unassign():
-            return make_update(
-                OutboundEvent.ASSIGN, "<who> gave this back at <time>: nobody has it.<note>", sets_agent=True
-            )
+            return make_update(OutboundEvent.ASSIGN, "<who> unassigned this at <time>.<note>", sets_agent=True)
         case Escalate():
-            return _with_fields(
-                make_update(OutboundEvent.ESCALATE, "<who> asked at <time> to wake the next person.<note>")
-            )
+            return _with_fields(make_update(OutboundEvent.ESCALATE, "<who> escalated this at <time>.<note>"))
         case Reply():
             return make_update(OutboundEvent.REPLY, said=command.text)
         case Hold():
             return make_update(OutboundEvent.HOLD, until=command.until)
         case Resume():
-            return make_update(OutboundEvent.HOLD, "<who> ended the hold at <time>.<note>")
+            return make_update(OutboundEvent.HOLD, "<who> ended the snooze at <time>.<note>")
         case Close():
             return make_update(OutboundEvent.CLOSE)
         case Cancel():
             return _with_fields(
-                make_update(OutboundEvent.CLOSE, "<who> cancelled the alert at <time>: nothing was wrong.<note>")
+                make_update(OutboundEvent.CLOSE, "<who> closed the alert as a false alarm at <time>.<note>")
             )
         case Merge():
             return make_update(OutboundEvent.CLOSE, f"<who> merged this into alert {command.into.id} at <time>.<note>")

@@ -15,7 +15,8 @@ from tocsin.alerts.change_handlers import AlertChange
 from tocsin.catalogue.kinds import family
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.outbound import alert_values
+from tocsin.core.reasons import Term, as_reason
+from tocsin.outbound import alert_values, reasons
 from tocsin.outbound.connectors.haloitsm import writeback_settings
 from tocsin.outbound.delivery import ticket_creation
 from tocsin.outbound.delivery.queue import NewCall, queue
@@ -197,7 +198,8 @@ def _write(row: Mapping[str, Any], update: AlertUpdate, pages: Mapping[str, int]
         return None
     is_halo_alert = row["inbound_kind"] in family(writeback_settings.KIND)
     ticket = row["source_id"] if is_halo_alert else row["linked"] or ""
-    description = str(content.get("note") or f"{update.event.value}, by {update.actor_name}")
+    note = str(content.get("note") or "")
+    description = as_reason(note) or reasons.UPDATE_TICKET(event=Term(update.event.value), user=update.actor_name)
     return NewCall(
         row["outbound_id"],
         f"ticket:{ticket}" if is_halo_alert else f"alert:{row['id']}",

@@ -13,12 +13,15 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from tocsin.access.roles import Permission
 from tocsin.configure.models import ImportRun, ImportState
+from tocsin.core.db.stored_reason import reason_of_json
 from tocsin.core.errors import Rejected
 from tocsin.importers import import_runs
 from tocsin.importers.products import PRODUCTS
+from tocsin.importers.report import ImportFinding
 from tocsin.web.http.authorization import actor, requires
 from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.imports.forms import ImportForm
+from tocsin.web.told import told
 from tocsin.web.ui.forms import show_rejection
 
 _RUNNING = (ImportState.READING, ImportState.APPLYING)
@@ -39,6 +42,8 @@ def imports(request: SignedInRequest) -> HttpResponse:
         "is_running": run is not None and run.state in _RUNNING,
         "products": PRODUCTS.values(),
         "counts": _counts(run.counts) if run is not None else [],
+        "findings": [ImportFinding.from_json(stored) for stored in run.findings] if run is not None else [],
+        "refusals": [reason_of_json(stored) for stored in run.refusals] if run is not None else [],
     }
     return render_view(request, "imports/imports.html", context, partials=("run",), status=422 if form.errors else 200)
 
@@ -57,11 +62,8 @@ def configuration(request: SignedInRequest, number: int) -> HttpResponse:
 @requires(Permission.ADMINISTER)
 def report(request: SignedInRequest, number: int) -> HttpResponse:
     """Download the report as text."""
-    lines = [
-        f"{finding['weight']:<8}  {finding['object']}: {finding['what']}. {finding['why']} {finding['remedy']}".rstrip()
-        for finding in _find(request, number).findings
-    ]
-    return _file("".join(f"{line}\n" for line in lines), "tocsin-import-report.txt", "text/plain")
+    findings = [ImportFinding.from_json(stored) for stored in _find(request, number).findings]
+    return _file("".join(f"{finding}\n" for finding in findings), "tocsin-import-report.txt", "text/plain")
 
 
 @require_POST
@@ -71,7 +73,7 @@ def apply(request: SignedInRequest, number: int) -> HttpResponse:
     try:
         import_runs.apply(_find(request, number), actor=actor(request), now=request.now)
     except Rejected as rejected:
-        messages.error(request, rejected.detail)
+        messages.error(request, told(rejected.reason))
     return redirect("imports")
 
 

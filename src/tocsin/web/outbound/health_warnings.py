@@ -8,7 +8,7 @@ from django.urls import reverse
 
 from tocsin.core.db import database
 from tocsin.outbound import health
-from tocsin.web.told import told_of
+from tocsin.web.told import told
 
 
 def find_warnings() -> Iterator[tuple[str, str, bool]]:
@@ -19,4 +19,4 @@ def find_warnings() -> Iterator[tuple[str, str, bool]]:
         url = reverse("outbound", args=[problem.integration_id])
         if problem.kind == "dead":
             url = f"{reverse('outbound_log', args=[problem.integration_id])}?show=dead"
-        yield told_of(problem.name, problem.text), url, problem.is_urgent
+        yield told(problem.reason), url, problem.is_urgent

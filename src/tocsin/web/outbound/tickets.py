@@ -24,6 +24,7 @@ from tocsin.outbound.writeback import alert_ticket
 from tocsin.web.http.authorization import actor, may, require, requires
 from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.outbound.views import TICKETS, find, frame
+from tocsin.web.told import told
 from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import show_rejection
 
@@ -140,7 +141,7 @@ def create_ticket(request: SignedInRequest, number: int) -> HttpResponse:
     try:
         alert_ticket.create_ticket(alert, actor(request), request.now)
     except Rejected as rejected:
-        messages.error(request, rejected.detail)
+        messages.error(request, told(rejected.reason))
     else:
         messages.success(request, _("A ticket is being made."))
     return redirect("alert", number)

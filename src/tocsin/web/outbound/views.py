@@ -153,12 +153,13 @@ def test(request: SignedInRequest, number: int) -> HttpResponse:
             else []
         )
     except (Temporary, Permanent) as error:
-        messages.error(request, f"{row.name}: {error}")
+        messages.error(request, f"{row.name}: {told(error.full_reason)}")
         return redirect("outbound", number)
-    messages.success(request, f"{row.name}: {report}")
+    messages.success(request, f"{row.name}: {told(report)}")
     for right in missing:
         text = _("Missing: %(what)s, needed for %(why)s. %(problem)s")
-        messages.warning(request, text % {"what": right.permission, "why": right.purpose, "problem": right.problem})
+        words = {"what": told(right.permission), "why": told(right.purpose), "problem": told(right.problem)}
+        messages.warning(request, text % words)
     return redirect("outbound", number)
 
 
@@ -170,12 +171,12 @@ def refresh(request: SignedInRequest, number: int) -> HttpResponse:
     try:
         problems = halo_commands.refresh(row, actor(request), request.now)
     except (Temporary, Permanent, Rejected) as error:
-        messages.error(request, f"{row.name}: {error}")
+        messages.error(request, f"{row.name}: {told(error.full_reason)}")
     else:
         count = LookUp.objects.filter(integration=row).count()
         messages.success(request, _("%(count)s entries of Halo's lists were read.") % {"count": count})
         for problem in problems:
-            messages.warning(request, problem)
+            messages.warning(request, told(problem))
     return redirect("outbound", number)
 
 
@@ -192,7 +193,7 @@ def connect(request: SignedInRequest, number: int) -> HttpResponse:
             spec = {**inbound.integration_spec(integration), "outbound": row.name if is_connecting else None}
             inbound.save_integration(spec, existing=integration, actor=actor(request), now=request.now)
     except Rejected as rejected:
-        messages.error(request, rejected.detail)
+        messages.error(request, told(rejected.reason))
     else:
         halo_commands.poll_now(row, request.now)
         text = _("%(door)s writes back by %(name)s.") if is_connecting else _("%(door)s writes back no more.")
@@ -209,7 +210,7 @@ def set_up_webhook(request: SignedInRequest, number: int) -> HttpResponse:
     try:
         result = halo_commands.set_up_webhook(row, integration, actor(request), request.now)
     except (Temporary, Permanent, Rejected) as error:
-        messages.error(request, str(error))
+        messages.error(request, told(error.full_reason))
         return redirect("outbound", number)
     context = {
         **frame(request, row, "overview"),
@@ -243,7 +244,7 @@ def sync(request: SignedInRequest, number: int) -> HttpResponse:
                 spec = {**commands.outbound_spec(row), SYNC: {form.event.value: form.entry() for form in forms}}
                 commands.save_outbound(spec, existing=row, actor=actor(request), now=request.now)
         except Rejected as rejected:
-            problem = rejected.detail
+            problem = told(rejected.reason)
         else:
             messages.success(request, _("Saved. What happens from now on is written like this."))
             return redirect("outbound_sync", number)
@@ -310,7 +311,7 @@ def _import_people(request: SignedInRequest, row: OutboundIntegration) -> HttpRe
     if imported.groups:
         messages.success(request, _("Groups: %(names)s.") % {"names": ", ".join(imported.groups)})
     for problem in imported.problems:
-        messages.warning(request, problem)
+        messages.warning(request, told(problem))
     return redirect("outbound_people", row.pk)
 
 
@@ -330,7 +331,7 @@ def _save_people(
             spec = {**commands.outbound_spec(row), AGENTS: agent_by_username}
             commands.save_outbound(spec, existing=row, actor=actor(request), now=request.now)
     except Rejected as rejected:
-        return rejected.detail
+        return told(rejected.reason)
     return ""
 
 

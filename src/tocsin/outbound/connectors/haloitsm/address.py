@@ -6,6 +6,10 @@ import re
 from urllib.parse import parse_qs, urlsplit
 
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import ReasonType
+from tocsin.core.validation.object_reader import AT_PATH
+
+_INVALID_ADDRESS = ReasonType("halo.invalid_address", "must be Halo's address, such as https://acme.haloitsm.com")
 
 _HOST = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:\d{1,5})?|\[[0-9a-f:.]+\](:\d{1,5})?", re.IGNORECASE)
 #: Path parts that come along when the address is copied from the browser or from Halo's API page.
@@ -24,7 +28,7 @@ def clean_address(text: str) -> tuple[str, str]:
     cleaned = text.strip().strip("<>\"'")
     parts = urlsplit(cleaned if "://" in cleaned else f"https://{cleaned}")
     if parts.scheme.lower() not in ("http", "https") or not _HOST.fullmatch(parts.netloc):
-        raise Rejected("invalid", "base_url: must be Halo's address, such as https://acme.haloitsm.com", "base_url")
+        raise Rejected("invalid", AT_PATH(path="base_url", problem=_INVALID_ADDRESS()), "base_url")
     path = _TAILS.sub("", parts.path.rstrip("/")).rstrip("/")
     tenant = parse_qs(parts.query).get("tenant", [""])[0]
     return f"{parts.scheme.lower()}://{parts.netloc.lower()}{path}", tenant

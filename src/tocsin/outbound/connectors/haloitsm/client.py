@@ -16,7 +16,8 @@ from urllib.parse import urlencode
 
 from tocsin.core.errors import Permanent, TocsinError
 from tocsin.core.net.egress import EgressResponse
-from tocsin.outbound.connectors.haloitsm import errors
+from tocsin.core.reasons import Reason
+from tocsin.outbound.connectors.haloitsm import errors, reasons
 from tocsin.outbound.connectors.interfaces import IntegrationAccount, RecordedClient
 
 #: Tickets per page.
@@ -63,7 +64,7 @@ class HaloClient:
         http_client: RecordedClient,
         path: str,
         now: datetime,
-        operation: str,
+        operation: Reason,
         *,
         ticket: str = "",
         query: Query | None = None,
@@ -76,7 +77,7 @@ class HaloClient:
         http_client: RecordedClient,
         path: str,
         now: datetime,
-        operation: str,
+        operation: Reason,
         *,
         ticket: str = "",
         query: Query | None = None,
@@ -94,7 +95,7 @@ class HaloClient:
         path: str,
         body: Mapping[str, object],
         now: datetime,
-        operation: str,
+        operation: Reason,
         ticket: str = "",
     ) -> Any:
         """Posts one object, in an array as Halo requires. Returns the object in the response. Raises as `get`."""
@@ -108,17 +109,17 @@ class HaloClient:
             raise errors.refusal_error(response, operation)
         return written_object
 
-    def delete(self, http_client: RecordedClient, path: str, now: datetime, operation: str) -> None:
+    def delete(self, http_client: RecordedClient, path: str, now: datetime, operation: Reason) -> None:
         """Deletes an object. An object that no longer exists is not an error."""
         response = self._request(http_client, "DELETE", f"{self.base}/api/{path}", b"", now)
         if response.status not in (200, 201, 202, 204, 404):
             raise errors.response_error(response, operation, is_write=True)
         if errors.is_html_page(response):
-            raise errors.html_page_error(response, f"to {operation}", is_write=True)
+            raise errors.html_page_error(response, operation, is_write=True)
 
     def list_entries(self, http_client: RecordedClient, list_name: str, now: datetime) -> list[dict[str, Any]]:
         """One of Halo's lists in full, whether the response is a bare array or wrapped in an object."""
-        payload = self.get(http_client, LISTS[list_name], now, f"read the list of {list_name.replace('_', ' ')}s")
+        payload = self.get(http_client, LISTS[list_name], now, reasons.READ_LIST(list=reasons.list_name(list_name)))
         return extract_rows(payload)
 
     def iter_ticket_pages(
@@ -130,7 +131,7 @@ class HaloClient:
                 http_client,
                 "Tickets",
                 now,
-                "read tickets",
+                reasons.READ_TICKETS(),
                 query={"pageinate": True, "page_no": page_number, "page_size": PAGE_SIZE, **query},
             )
             rows = extract_rows(payload)
@@ -144,25 +145,25 @@ class HaloClient:
             http_client,
             f"Tickets/{ticket_id}",
             now,
-            f"read ticket {ticket_id}",
+            reasons.READ_TICKET(ticket=ticket_id),
             ticket=ticket_id,
             query={"includedetails": True},
         )
         if not isinstance(ticket, dict):
-            raise Permanent(f"Halo answered something else than ticket {ticket_id}.")
+            raise Permanent(reasons.NOT_A_TICKET(ticket=ticket_id))
         return ticket, responded_at
 
     def list_actions(self, http_client: RecordedClient, ticket_id: str, now: datetime) -> list[dict[str, Any]]:
         """The actions on a ticket, without Halo's system actions."""
         payload = self.get(
-            http_client, "Actions", now, f"read what was done on ticket {ticket_id}", ticket=ticket_id,
+            http_client, "Actions", now, reasons.READ_ACTIONS(ticket=ticket_id), ticket=ticket_id,
             query={"ticket_id": ticket_id, "excludesys": True},
         )  # fmt: skip
         return extract_rows(payload)
 
     def current_agent(self, http_client: RecordedClient, now: datetime) -> dict[str, Any]:
         """The agent as which Tocsin is signed in."""
-        agent = self.get(http_client, "Agent/me", now, "see which agent it is")
+        agent = self.get(http_client, "Agent/me", now, reasons.READ_OWN_AGENT())
         return agent if isinstance(agent, dict) else {}
 
     def forget_token(self, used_token: str = "") -> None:
@@ -191,7 +192,7 @@ class HaloClient:
         http_client: RecordedClient,
         response: EgressResponse,
         now: datetime,
-        operation: str,
+        operation: Reason,
         ticket: str,
         *,
         is_write: bool,
@@ -278,18 +279,17 @@ def _query_value(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _json(response: EgressResponse, operation: str, *, is_write: bool) -> Any:
+def _json(response: EgressResponse, operation: Reason, *, is_write: bool) -> Any:
     if errors.is_html_page(response):
-        raise errors.html_page_error(response, f"to {operation}", is_write=is_write)
+        raise errors.html_page_error(response, operation, is_write=is_write)
     if not response.body.strip():
         return {}
     try:
         return json.loads(response.body)
     except ValueError:
         raise Permanent(
-            f"Halo answered something else than JSON when asked to {operation}: "
-            f"{errors.error_text(response.body)[:100]}",
-            "Check the address: a sign-in page or a proxy may stand in between.",
+            reasons.NOT_JSON(operation=operation, message=errors.error_text(response.body)[:100]),
+            reasons.CHECK_FOR_PROXY(),
         ) from None
 
 

@@ -6,16 +6,18 @@ Every completed step is recorded, so that a retry does only the remaining ones.
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from tocsin.core.db.stored_reason import reason_json, reason_of_json
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net.egress import HttpClient, OutcomeUnknown
+from tocsin.core.reasons import NO_REASON, Reason, ReasonType, Term, joined
 from tocsin.core.validation.object_reader import ObjectReader
 from tocsin.notify.text.html_sanitizer import plain
-from tocsin.outbound.connectors.haloitsm import writeback_settings
+from tocsin.outbound.connectors.haloitsm import reasons, writeback_settings
 from tocsin.outbound.connectors.haloitsm.address import clean_address
 from tocsin.outbound.connectors.haloitsm.client import HaloClient, extract_rows, id_text
 from tocsin.outbound.connectors.haloitsm.errors import AgentRequired, NoteRejected, TicketNotFound
@@ -30,6 +32,12 @@ NOTE_ACTION = "Private Note"
 
 #: The events that can create a ticket for an alert from another source.
 CREATE_ON = ("opened", "acknowledge", "assign", "escalate", "exhausted")
+
+_INVALID_AGENTS = ReasonType("halo.invalid_agents", "must map each user to the agent's number in Halo.")
+_NOT_A_TRIGGER = ReasonType("halo.not_a_trigger", "must be one of {events}.")
+_NOT_A_NUMBER = ReasonType(
+    "halo.not_a_number", "must be the number in Halo of the {field}: names there are not unique."
+)
 
 
 @dataclass(slots=True)
@@ -50,26 +58,28 @@ class HaloSender:
             return self._create_ticket(job, http_client, now)
         ticket = str(job.prepared.get("ticket") or job.ticket)
         if not ticket:
-            raise Permanent(
-                "There is no ticket in Halo for this alert: making it failed.", "It is written once the ticket is made."
-            )
+            raise Permanent(reasons.NO_TICKET(), reasons.WRITTEN_WITH_TICKET())
         return _TicketWrite(self.client, job, http_client, now, ticket).execute()
 
-    def verify(self, http_client: RecordedClient, now: datetime) -> str:
+    def verify(self, http_client: RecordedClient, now: datetime) -> Reason:
         """Signs in again and reads everything that Tocsin needs to read."""
         self.client.forget_token()
         agent = self.client.current_agent(http_client, now)
         rows = self.client.list_entries(http_client, "status", now)
         payload = self.client.get(
-            http_client, "Tickets", now, "read tickets", query={"pageinate": True, "page_no": 1, "page_size": 1}
+            http_client, "Tickets", now, reasons.READ_TICKETS(), query={"pageinate": True, "page_no": 1, "page_size": 1}
         )
         count = (
             payload.get("record_count", len(extract_rows(payload)))
             if isinstance(payload, dict)
             else len(extract_rows(payload))
         )
-        name = agent.get("name") or "an agent without a name"
-        return f"Signed in to {self.client.base} as {name}; {count} tickets and {len(rows)} statuses can be read."
+        return reasons.SIGNED_IN(
+            address=self.client.base,
+            agent=str(agent["name"]) if agent.get("name") else reasons.UNNAMED_AGENT(),
+            count=int(count),
+            statuses=len(rows),
+        )
 
     def _create_ticket(self, job: CallJob, http_client: RecordedClient, now: datetime) -> CallDone:
         """Creates a ticket. A retry, and only a retry, first checks whether an earlier attempt created it."""
@@ -78,18 +88,18 @@ class HaloSender:
         if job.is_uncertain or job.progress.get("tried") or content.get("looks_first"):
             existing_ticket = self._find_marked_ticket(http_client, now, marker)
             if existing_ticket:
-                return CallDone(f"Ticket {existing_ticket} is there from an earlier try.", ticket=existing_ticket)
+                return CallDone(reasons.TICKET_EXISTED(ticket=existing_ticket), ticket=existing_ticket)
         job.progress["tried"] = True
         body: dict[str, object] = {
             "summary": f"{content['summary']} {marker}",
             "details_html": "<p>" + html.escape(str(content.get("details", ""))).replace("\n", "<br>") + "</p>",
             **job.prepared.get("fields", {}),
         }
-        created = self.client.post(http_client, "Tickets", body, now, "make a ticket")
+        created = self.client.post(http_client, "Tickets", body, now, reasons.CREATE_TICKET())
         ticket_id = id_text(created.get("id")) if isinstance(created, dict) else ""
         if not ticket_id:
-            raise OutcomeUnknown("Halo did not say the number of the ticket that it made.")
-        return CallDone(f"Made ticket {ticket_id}.", ticket=ticket_id)
+            raise OutcomeUnknown(reasons.NO_TICKET_NUMBER())
+        return CallDone(reasons.TICKET_CREATED(ticket=ticket_id), ticket=ticket_id)
 
     def _find_marked_ticket(self, http_client: RecordedClient, now: datetime, marker: str) -> str:
         """The ticket with the marker in its subject, or "".
@@ -122,38 +132,38 @@ class _TicketWrite:
 
         A rejected note does not prevent the other steps, and an unknown status does not prevent the note.
         """
-        sentences: list[str] = []
+        results: list[Reason] = []
         note_rejection: NoteRejected | None = None
         prepared = self.job.prepared
         try:
-            sentences += self._run_step("note", self._write_note)
+            results += self._run_step("note", self._write_note)
         except NoteRejected as error:
             note_rejection = error
         if problem := prepared.get("problem"):
-            raise Permanent(str(problem) if note_rejection is None else f"{problem} {note_rejection}")
-        sentences += self._run_step("fields", self._write_fields)
-        sentences += self._run_step("status", self._write_status)
+            raise Permanent(problem, None if note_rejection is None else note_rejection.full_reason)
+        results += self._run_step("fields", self._write_fields)
+        results += self._run_step("status", self._write_status)
         if note_rejection is not None:
             raise note_rejection
         if remark := prepared.get("remark"):
-            sentences.append(str(remark))
-        return CallDone(_join_sentences(sentences) or "There was nothing to write.")
+            results.append(remark)
+        return CallDone(joined(*results) or reasons.NOTHING_WRITTEN())
 
-    def _run_step(self, name: str, write: Any) -> list[str]:
+    def _run_step(self, name: str, write: Callable[[], Reason]) -> list[Reason]:
         if self.job.progress.get(name):
-            return [str(self.job.progress[name])]
-        sentence = write()
-        if sentence:
-            self.job.progress[name] = sentence
-            return [sentence]
+            return [reason_of_json(self.job.progress[name])]
+        result = write()
+        if result:
+            self.job.progress[name] = reason_json(result)
+            return [result]
         return []
 
-    def _write_note(self) -> str:
+    def _write_note(self) -> Reason:
         note = str(self.job.content.get("note") or "")
         if not note:
-            return ""
+            return NO_REASON
         if self.job.is_uncertain and self._note_exists(note):
-            return "The note was there from an earlier try."
+            return reasons.NOTE_EXISTED()
         is_public = bool(self.job.content.get("public"))
         body = {
             "ticket_id": int(self.ticket),
@@ -163,8 +173,8 @@ class _TicketWrite:
             "sendemail": is_public,
             "dont_do_rules": True,
         }
-        self.client.post(self.http_client, "Actions", body, self.now, "write a note", self.ticket)
-        return "Wrote a public note." if is_public else "Wrote a private note."
+        self.client.post(self.http_client, "Actions", body, self.now, reasons.WRITE_NOTE(), self.ticket)
+        return reasons.PUBLIC_NOTE_WRITTEN() if is_public else reasons.PRIVATE_NOTE_WRITTEN()
 
     def _note_exists(self, note: str) -> bool:
         """Whether an earlier attempt wrote the note: the ticket has one more note with this text than other calls
@@ -174,36 +184,37 @@ class _TicketWrite:
         matching_notes = sum(expected_text == " ".join(text_of_note(row).split()) for row in actions)
         return matching_notes > int(self.job.prepared.get("same_notes", 0))
 
-    def _write_fields(self) -> str:
+    def _write_fields(self) -> Reason:
         prepared = self.job.prepared
         body: dict[str, object] = {}
-        sentences = []
+        results = []
         if agent := prepared.get("agent"):
             body |= {"agent_id": int(agent["number"]), "_forcereassign": True}
-            sentences.append(f"Gave it to {agent['name']}.")
+            name = agent["name"]
+            results.append(reasons.AGENT_ASSIGNED(agent=name) if name else reasons.AGENT_UNASSIGNED())
         if team := prepared.get("team"):
             body["team"] = team
-            sentences.append(f"Set its team to {team}.")
+            results.append(reasons.TEAM_SET(team=team))
         if priority := prepared.get("priority"):
             body["priority_id"] = int(priority["number"])
-            sentences.append(f"Set its priority to {priority['name']}.")
+            results.append(reasons.PRIORITY_SET(priority=priority["name"]))
         if not body:
-            return ""
-        self._post_ticket(body, "change the ticket")
-        return _join_sentences(sentences)
+            return NO_REASON
+        self._post_ticket(body, reasons.UPDATE_TICKET())
+        return joined(*results)
 
-    def _write_status(self) -> str:
+    def _write_status(self) -> Reason:
         status = self.job.prepared.get("status")
         if not status:
-            return ""
+            return NO_REASON
+        result = reasons.STATUS_SET(status=status["name"])
         body: dict[str, object] = {"status_id": int(status["number"])}
         try:
-            self._post_ticket(body, "change the status")
+            self._post_ticket(body, reasons.CHANGE_STATUS())
         except AgentRequired:
             name = self._assign_any_agent()
-            self._post_ticket(body, "change the status")
-            assignment = f"Gave it to {name}, because Halo closes no ticket without an agent"
-            return f"{assignment}, and set its status to {status['name']}."
+            self._post_ticket(body, reasons.CHANGE_STATUS())
+            return joined(reasons.AGENT_ASSIGNED_TO_CLOSE(agent=name), result)
         except (TicketNotFound, Temporary):
             raise
         except Permanent:
@@ -212,8 +223,8 @@ class _TicketWrite:
             required_fields = {key: ticket[key] for key in ("tickettype_id", "client_id") if ticket.get(key)}
             if not required_fields:
                 raise
-            self._post_ticket({**body, **required_fields}, "change the status")
-        return f"Set its status to {status['name']}."
+            self._post_ticket({**body, **required_fields}, reasons.CHANGE_STATUS())
+        return result
 
     def _assign_any_agent(self) -> str:
         """Assigns the ticket to the acting user's agent, or else to Tocsin's own agent. Returns the agent's name."""
@@ -222,23 +233,14 @@ class _TicketWrite:
             agent = self.client.current_agent(self.http_client, self.now)
             fallback_agent = {"number": id_text(agent.get("id")), "name": agent.get("name") or "Tocsin's agent"}
         if not str(fallback_agent["number"]).isdecimal():
-            raise AgentRequired("Halo closes no ticket that has no agent, and does not say who Tocsin's agent is.")
-        self._post_ticket({"agent_id": int(fallback_agent["number"]), "_forcereassign": True}, "assign the ticket")
+            raise AgentRequired(reasons.OWN_AGENT_UNKNOWN())
+        self._post_ticket({"agent_id": int(fallback_agent["number"]), "_forcereassign": True}, reasons.ASSIGN_TICKET())
         return str(fallback_agent["name"])
 
-    def _post_ticket(self, body: Mapping[str, object], operation: str) -> None:
+    def _post_ticket(self, body: Mapping[str, object], operation: Reason) -> None:
         self.client.post(
             self.http_client, "Tickets", {"id": int(self.ticket), **body}, self.now, operation, self.ticket
         )
-
-
-def _join_sentences(sentences: Sequence[str]) -> str:
-    """Joins sentences into one: "Wrote a private note; gave it to Alice." """
-    first_sentence, *remaining = [sentence.removesuffix(".") for sentence in sentences if sentence] or [""]
-    lowered = (
-        sentence if sentence.startswith("Halo") else sentence[:1].lower() + sentence[1:] for sentence in remaining
-    )
-    return f"{'; '.join([first_sentence, *lowered])}." if first_sentence else ""
 
 
 def text_of_note(action: Mapping[str, Any]) -> str:
@@ -277,7 +279,7 @@ def _read(spec: ObjectReader) -> dict[str, Any]:
     settings["rate"] = spec.integer("rate", _PER_SECOND, minimum=1, maximum=50)
     agents = spec.raw("agents", {})
     if not isinstance(agents, Mapping):
-        spec.add_error("agents", "names for each user the agent in Halo, by number.")
+        spec.add_error("agents", _INVALID_AGENTS())
     else:
         settings["agents"] = {str(user)[:150]: id_text(number)[:20] for user, number in agents.items()}
     if spec.has("sync"):
@@ -299,13 +301,13 @@ def _read_create(create: ObjectReader) -> dict[str, Any]:
     events = create.texts("on")
     for index, event in enumerate(events):
         if event not in CREATE_ON:
-            create.add_error(f"on[{index}]", f"must be one of {', '.join(CREATE_ON)}.")
+            create.add_error(f"on[{index}]", _NOT_A_TRIGGER(events=", ".join(CREATE_ON)))
     settings["on"] = list(events)
     for key in ("ticket_type", "team", "priority", "client", "site", "user"):
         settings[key] = create.text(key, max_length=100)
     for key in ("client", "site", "user"):
         if settings[key] and not settings[key].isdecimal():
-            create.add_error(key, f"give the {key}'s number in Halo: names there are not unique.")
+            create.add_error(key, _NOT_A_NUMBER(field=Term(key)))
     settings["summary"] = create.text("summary", max_length=500)
     settings["details"] = create.text("details", max_length=5000)
     create.reject_unknown_keys()

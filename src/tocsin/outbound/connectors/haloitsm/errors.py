@@ -1,4 +1,4 @@
-"""Maps every form of Halo error to one clear sentence and what to do about it. Pure."""
+"""Maps every form of Halo error to one clear reason and what to do about it. Pure."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from html import unescape
 
 from tocsin.core.errors import Permanent, Temporary, TocsinError
 from tocsin.core.net.egress import EgressResponse, OutcomeUnknown
+from tocsin.core.reasons import NO_REASON, Reason, joined
+from tocsin.outbound.connectors.haloitsm import reasons
 from tocsin.outbound.connectors.interfaces import NeedsAttention, Throttled
 
 _MAX_ERROR_CHARS = 300
@@ -36,8 +38,16 @@ class NoteRejected(Permanent):
     """The role of Tocsin's agent does not allow the action used for notes."""
 
 
+class ObjectNotFound(Permanent):
+    """Halo has no such object (404)."""
+
+
 class TicketNotFound(Permanent):
-    """The ticket does not exist, or Tocsin's agent may not see it."""
+    """The ticket does not exist, or Tocsin's agent may not see it. `is_deleted`: Halo answered 404."""
+
+    def __init__(self, reason: Reason, remedy: Reason, *, is_deleted: bool) -> None:
+        super().__init__(reason, remedy)
+        self.is_deleted = is_deleted
 
 
 def error_text(body: bytes) -> str:
@@ -93,53 +103,39 @@ def token_error(response: EgressResponse, base: str, scopes: list[str], rejected
     """The error for a failed token request. `rejected_scopes` are the scopes that were rejected one by one."""
     code, message = oauth_error_code(response.body), error_text(response.body)
     if response.status == 429:
-        return Throttled("Halo asks for patience (429).", response.retry_after)
+        return Throttled(reasons.RATE_LIMITED(), response.retry_after)
     if response.status >= 500 or response.status == 408:
-        return Temporary(f"Halo answers {response.status} when asked for a token.", response.retry_after)
+        return Temporary(reasons.TOKEN_UNAVAILABLE(status=response.status), response.retry_after)
     if is_html_page(response):
-        return html_page_error(response, "for a token", is_write=False)
+        return html_page_error(response, reasons.ISSUE_TOKEN(), is_write=False)
     match code:
         case "invalid_client" | "unauthorized_client":
-            return NeedsAttention(
-                "Halo does not accept the client id and secret.",
-                "Copy both again from the application in Halo (Configuration, Integrations, Halo API): the secret is "
-                "shown only once, so make a new one if it is lost or has expired.",
-            )
+            return NeedsAttention(reasons.CREDENTIALS_REJECTED(), reasons.COPY_CREDENTIALS())
         case "invalid_scope":
-            scope_names = ", ".join(rejected_scopes or scopes)
             return NeedsAttention(
-                f"Halo does not know or grant the scope {scope_names}; one that it does not know fails the "
-                "whole request.",
-                "Take it out, or use the scope all, and give the application that permission in Halo.",
+                reasons.SCOPE_REJECTED(scopes=tuple(rejected_scopes or scopes)), reasons.REMOVE_SCOPE()
             )
         case "invalid_grant":
-            return NeedsAttention(
-                "Halo does not let this application sign in.",
-                "The application needs the method Client ID and Secret (Services), and an agent to log in as who is "
-                "active.",
-            )
+            return NeedsAttention(reasons.SIGN_IN_REJECTED(), reasons.CONFIGURE_SIGN_IN())
     if response.status == 404:
-        return NeedsAttention(
-            f"There is no Halo at {base}: it answers 404 to a request for a token.",
-            "Check the address; on shared hosting, the tenant too.",
-        )
-    text = f" It said: {message}" if message else ""
+        return NeedsAttention(reasons.NOT_AT_ADDRESS(address=base), reasons.CHECK_ADDRESS())
     return NeedsAttention(
-        f"Halo refuses to give a token ({response.status}).{text}", "Check address, tenant, client id and secret."
+        _with_quote(reasons.TOKEN_REFUSED(status=response.status), _quote(message)), reasons.CHECK_ACCOUNT()
     )
 
 
-def response_error(response: EgressResponse, operation: str, *, is_write: bool, ticket: str = "") -> TocsinError:
+def response_error(response: EgressResponse, operation: Reason, *, is_write: bool, ticket: str = "") -> TocsinError:
     """The error for a failed request. `operation` completes a sentence, such as "write a note"."""
     message = error_text(response.body)
-    quote = f" Halo said: {_end_sentence(message)}" if message else ""
+    quote = _quote(message)
     match response.status:
         case 429:
-            return Throttled("Halo asks for patience: too many requests (429).", response.retry_after)
+            return Throttled(reasons.RATE_LIMITED(), response.retry_after)
         case 502 | 504 if is_write:
-            return OutcomeUnknown(f"Halo did not say in time whether it could {operation} ({response.status}).")
+            return OutcomeUnknown(reasons.OUTCOME_UNKNOWN(operation=operation, status=response.status))
         case status if status >= 500 or status == 408:
-            return Temporary(f"Halo could not {operation} now ({status}).{quote}", response.retry_after)
+            unavailable = reasons.UNAVAILABLE(operation=operation, status=status)
+            return Temporary(_with_quote(unavailable, quote), response.retry_after)
         case 404 if ticket:
             return not_found_error(response, ticket, quote)
         case 401 | 403 if ticket and _NO_RECORD.search(message):
@@ -151,16 +147,13 @@ def response_error(response: EgressResponse, operation: str, *, is_write: bool, 
             return _error_from_text(response, message, operation)
         case 401:
             return NeedsAttention(
-                f"Halo refuses Tocsin's token when asked to {operation} (401).{quote}",
-                "Look whether the application in Halo is active, and whether its agent may log in.",
+                _with_quote(reasons.TOKEN_NOT_ACCEPTED(operation=operation), quote), reasons.CHECK_APPLICATION()
             )
         case 403:
-            return Permanent(
-                f"Halo does not let Tocsin {operation} ({response.status}).{quote or ' It does not say why.'}",
-                "The application's permissions or its agent's role lack the right; after a change, press Test.",
-            )
+            forbidden = reasons.FORBIDDEN(operation=operation, status=response.status)
+            return Permanent(_with_quote(forbidden, quote or reasons.NO_EXPLANATION()), reasons.CHECK_PERMISSIONS())
         case 404:
-            return Permanent(f"Halo knows nothing there when asked to {operation} (404).{quote}")
+            return ObjectNotFound(_with_quote(reasons.NOT_FOUND(operation=operation), quote))
     return _error_from_text(response, message, operation)
 
 
@@ -170,16 +163,15 @@ def is_html_page(response: EgressResponse) -> bool:
     return 200 <= response.status < 300 and (is_html or response.body.lstrip()[:1] == b"<")
 
 
-def html_page_error(response: EgressResponse, operation: str, *, is_write: bool) -> TocsinError:
-    """The error for an HTML response, which is retried. `operation` completes a sentence, such as "to write a note"."""
+def html_page_error(response: EgressResponse, operation: Reason, *, is_write: bool) -> TocsinError:
+    """The error for an HTML response, which is retried. `operation` completes a sentence, such as "write a note"."""
     title_match = _TITLE.search(response.body.decode("utf-8", "replace"))
     title = _single_line(unescape(title_match[1]))[:100] if title_match is not None else ""
-    detail = (
-        f"Halo answered with a web page when asked {operation} "
-        f"({response.status}){_end_sentence(f': {title}' if title else '')} "
-        "A sign-in page or a proxy may stand in between; check the address if it stays so."
-    )
-    return (OutcomeUnknown if is_write else Temporary)(detail, response.retry_after)
+    page = reasons.WEB_PAGE(operation=operation, status=response.status)
+    if title:
+        page = reasons.WEB_PAGE_TITLED(operation=operation, status=response.status, title=_end_sentence(title))
+    reason = joined(page, reasons.PROXY_BETWEEN(), separator=" ")
+    return (OutcomeUnknown if is_write else Temporary)(reason, response.retry_after)
 
 
 def is_refusal(payload: object) -> bool:
@@ -191,34 +183,41 @@ def is_refusal(payload: object) -> bool:
     return any(str(key).casefold() in ("error", "errors", "message") and value for key, value in payload.items())
 
 
-def refusal_error(response: EgressResponse, operation: str) -> TocsinError:
+def refusal_error(response: EgressResponse, operation: Reason) -> TocsinError:
     """The error for a request that failed despite its 2xx status."""
     return _error_from_text(response, error_text(response.body), operation)
 
 
-def not_found_error(response: EgressResponse, ticket: str, quote: str = "") -> TicketNotFound:
+def not_found_error(response: EgressResponse, ticket: str, quote: Reason = NO_REASON) -> TicketNotFound:
     """The error for a ticket that does not exist for Tocsin; `quote` is Halo's own message."""
     return TicketNotFound(
-        f"Halo shows no ticket {ticket} to Tocsin ({response.status}): it was deleted, or Tocsin's agent may not see "
-        f"it.{quote}",
-        "If it is there, let the agent see tickets of its team and others'.",
+        _with_quote(reasons.TICKET_NOT_FOUND(ticket=ticket, status=response.status), quote),
+        reasons.SHOW_TICKETS(),
+        is_deleted=response.status == 404,
     )
 
 
-def _error_from_text(response: EgressResponse, message: str, operation: str) -> TocsinError:
+def _error_from_text(response: EgressResponse, message: str, operation: Reason) -> TocsinError:
     if _ASSIGN_FIRST.search(message):
-        return AgentRequired("Halo closes no ticket that has no agent.", "Give it one, or let Tocsin assign it.")
+        return AgentRequired(reasons.AGENT_REQUIRED(), reasons.ASSIGN_AGENT())
     if _NO_ACCESS.search(message):
-        return NoteRejected(
-            f"Halo does not let Tocsin's agent use the action of its notes. Halo said: {_end_sentence(message)}",
-            "Choose another note action, or allow this one in the agent's role.",
-        )
+        return NoteRejected(_with_quote(reasons.NOTE_FORBIDDEN(), _quote(message)), reasons.ALLOW_NOTE_ACTION())
     if _NO_OUTCOME.search(message):
-        return NoteRejected(
-            "Halo wants an action for the note, and does not know the one that is set.", "Choose another note action."
+        return NoteRejected(reasons.NOTE_ACTION_UNKNOWN(), reasons.CHOOSE_NOTE_ACTION())
+    return Permanent(
+        _with_quote(
+            reasons.REFUSED(operation=operation, status=response.status), _quote(message) or reasons.NO_EXPLANATION()
         )
-    text = message or "nothing"
-    return Permanent(f"Halo refused to {operation} ({response.status}). It said: {text}")
+    )
+
+
+def _quote(message: str) -> Reason:
+    """Halo's own message, if there is one."""
+    return reasons.SAID(message=_end_sentence(message)) if message else NO_REASON
+
+
+def _with_quote(reason: Reason, quote: Reason) -> Reason:
+    return joined(reason, quote, separator=" ")
 
 
 def _end_sentence(message: str) -> str:

@@ -17,10 +17,11 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.db.json_text import as_json
 from tocsin.core.errors import Permanent, Rejected
+from tocsin.core.reasons import Reason
 from tocsin.inbound.admin import commands as inbound
 from tocsin.outbound.connectors.haloitsm.client import LISTS, HaloClient, id_text
 from tocsin.outbound.connectors.haloitsm.writeback_settings import KIND
-from tocsin.outbound.connectors.interfaces import RecordedClient
+from tocsin.outbound.connectors.interfaces import NeedsAttention, RecordedClient
 from tocsin.outbound.models import AgentMatch, LookUp, OutboundIntegration
 from tocsin.people.models import User
 
@@ -93,17 +94,17 @@ def load(connection: Connection, integration_id: int) -> ReferenceLists:
 
 def read(
     client: HaloClient, http_client: RecordedClient, now: datetime
-) -> tuple[dict[str, list[ReferenceEntry]], dict[str, str]]:
+) -> tuple[dict[str, list[ReferenceEntry]], dict[str, Reason]]:
     """Returns every readable list, and by name the error for the others. Raises if none can be read."""
     lists: dict[str, list[ReferenceEntry]] = {}
-    problems: dict[str, str] = {}
+    problems: dict[str, Reason] = {}
     for list_name in LISTS:
         try:
             rows = client.list_entries(http_client, list_name, now)
         except Permanent as error:
-            if type(error) is not Permanent:
+            if isinstance(error, NeedsAttention):
                 raise
-            problems[list_name] = str(error)
+            problems[list_name] = error.full_reason
         else:
             lists[list_name] = [entry for row in rows if (entry := _entry(list_name, row)) is not None]
     return lists, problems

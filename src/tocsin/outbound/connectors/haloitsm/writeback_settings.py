@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from tocsin.core.reasons import ReasonType
 from tocsin.core.validation.object_reader import ObjectReader
 from tocsin.outbound import templates
 from tocsin.outbound.states import OutboundEvent
@@ -18,15 +19,19 @@ KIND = "haloitsm"
 #: Default note texts. `<after>` is "after 1 call" and `<note>` the user's own note; both may be empty.
 TEXTS: Mapping[OutboundEvent, str] = {
     OutboundEvent.ACKNOWLEDGE: "<who> acknowledged this at <time><after>.<note>",
-    OutboundEvent.ASSIGN: "<who> took this at <time><after>.<note>",
+    OutboundEvent.ASSIGN: "<who> assigned this to themselves at <time><after>.<note>",
     OutboundEvent.ESCALATE: "<what>",
     OutboundEvent.REPLY: "<who>: <said>",
-    OutboundEvent.HOLD: "<who> put this on hold at <time>, until <until>.<note>",
+    OutboundEvent.HOLD: "<who> snoozed this at <time>, until <until>.<note>",
     OutboundEvent.CLOSE: "<who> closed the alert at <time><after>.<note>",
     OutboundEvent.EXHAUSTED: "<what>",
 }
 
 _MAX_NOTE_CHARS = 10_000
+
+_INVALID_NOTE = ReasonType(
+    "halo.invalid_note", "must be true, false, or the note's text with values such as <who> and <time>."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +87,7 @@ def read_sync(spec: ObjectReader) -> dict[str, Any]:
         elif isinstance(note, bool):
             event_settings["note"] = note
         else:
-            entry.add_error("note", "is true, false, or the note's text with values such as <who> and <time>.")
+            entry.add_error("note", _INVALID_NOTE())
         if entry.boolean("public", False):
             event_settings["public"] = True
         if entry.boolean("agent", False):
@@ -111,7 +116,7 @@ def clock_text(at: datetime, zone: str) -> str:
 _CHANNEL_WORDS = {
     "voice": ("call", "calls"),
     "sms": ("SMS", "SMS"),
-    "email": ("e-mail", "e-mails"),
+    "email": ("email", "emails"),
     "push": ("push message", "push messages"),
     "chat": ("chat message", "chat messages"),
 }

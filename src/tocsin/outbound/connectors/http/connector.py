@@ -21,8 +21,9 @@ from tocsin.core.config import secret_urls
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.net import egress
 from tocsin.core.net.egress import EgressResponse, HttpClient
+from tocsin.core.reasons import NO_REASON, Reason, ReasonType, joined
 from tocsin.core.validation.object_reader import ObjectReader
-from tocsin.outbound import templates
+from tocsin.outbound import reasons, templates
 from tocsin.outbound.connectors.interfaces import (
     CallDone,
     CallJob,
@@ -42,6 +43,13 @@ _PER_SECOND, _BURST = 5, 10
 _MAX_CAPTURED_CHARS = 1000
 #: Shorter values are not treated as secrets, since masking them would hide unrelated text.
 _MIN_SECRET_CHARS = 6
+
+_HIDDEN_URL = ReasonType("outbound.hidden_url", "is hidden here; enter the complete URL.")
+_NOT_A_METHOD = ReasonType("outbound.not_a_method", "must be one of {methods}.")
+_NOT_A_HEADER = ReasonType("outbound.not_a_header", '"{name}" is not a header.')
+_HIDDEN_HEADER = ReasonType("outbound.hidden_header", 'the value of "{name}" is hidden here; enter it again.')
+_NOT_NAMED_TEXTS = ReasonType("outbound.not_named_texts", "must be named texts.")
+_NOT_STATUSES = ReasonType("outbound.not_statuses", "must be one or several HTTP statuses, such as [200, 204].")
 
 #: How values are escaped in a body, by part of its media type; JSON uses `in_json`.
 _ESCAPED: Mapping[str, Callable[[str], str]] = {
@@ -102,9 +110,10 @@ class HttpSender:
             )
         self._check_response(response, credentials)
         captured = self._capture_values(response)
-        missing = [path for name, path in self.account.settings.get("capture", {}).items() if name not in captured]
-        suffix = f" It has no {', '.join(missing)} to capture." if missing else ""
-        return CallDone(f"Answered {response.status}.{suffix}", captured)
+        missing = tuple(path for name, path in self.account.settings.get("capture", {}).items() if name not in captured)
+        answered = reasons.ANSWERED(status=response.status)
+        not_captured = reasons.NOTHING_TO_CAPTURE(paths=missing) if missing else NO_REASON
+        return CallDone(joined(answered, not_captured, separator=" "), captured)
 
     def _mask_secrets(self, http_client: RecordedClient, url: str, headers: Mapping[str, str]) -> None:
         """Masks secret parts of URL and headers in the log, except headers that consist only of alert values."""
@@ -117,13 +126,13 @@ class HttpSender:
                 if len(secret) >= _MIN_SECRET_CHARS:
                     http_client.mask_secret(secret)
 
-    def verify(self, http_client: RecordedClient, now: datetime) -> str:
+    def verify(self, http_client: RecordedClient, now: datetime) -> Reason:
         """Fetches an OAuth token if needed. The call itself is not made, because it may have side effects."""
         egress.check_url(templates.render(self.account.settings["url"], {}))
         if self._auth is HttpAuth.OAUTH2:
             self._credentials(http_client, now)
-            return "The token server takes the credentials. The call itself was not made."
-        return "The settings are complete. The call itself was not made; send a test to see it."
+            return reasons.TOKEN_ACCEPTED()
+        return reasons.SETTINGS_COMPLETE()
 
     @property
     def _auth(self) -> HttpAuth:
@@ -142,9 +151,7 @@ class HttpSender:
             try:
                 json.loads(text)
             except ValueError as error:
-                raise Permanent(
-                    f"The body is not JSON once its values are in it: {error}.", "Correct the template."
-                ) from None
+                raise Permanent(reasons.INVALID_BODY(problem=str(error)), reasons.CORRECT_TEMPLATE()) from None
         return text.encode()
 
     def _credentials(self, http_client: RecordedClient, now: datetime) -> dict[str, str]:
@@ -194,12 +201,9 @@ class HttpSender:
             error_text = _error_text(response)
             if 200 <= response.status < 300 and not error_text:
                 # Not a rejection: usually HTML of a proxy, with a sign-in form or a maintenance notice.
-                raise Temporary(f"The token server answered {response.status} without a token.") from None
-            raise NeedsAttention(
-                "The token server refused the credentials "
-                f"({response.status}{f', {error_text}' if error_text else ''}).",
-                "Enter client id and secret again.",
-            ) from None
+                raise Temporary(reasons.NO_TOKEN(status=response.status)) from None
+            answer = f"{response.status}, {error_text}" if error_text else str(response.status)
+            raise NeedsAttention(reasons.TOKEN_REJECTED(answer=answer), reasons.ENTER_CLIENT_SECRET()) from None
         return _HttpToken(token, now + timedelta(seconds=max(30, lifetime - 60)))
 
     def _request_token(
@@ -233,12 +237,13 @@ class HttpSender:
         _raise_transient(response)
         if response.status == 401 and self._auth is not HttpAuth.NONE:
             self._forget_token(credentials)
-            raise NeedsAttention(f"{self.account.name} refused the credentials (401).", "Enter them again.")
-        expected_text = ", ".join(map(str, expected)) or "200 to 299"
+            raise NeedsAttention(
+                reasons.CREDENTIALS_REJECTED(integration=self.account.name), reasons.ENTER_CREDENTIALS()
+            )
+        expected_text = ", ".join(map(str, expected)) or "200-299"
         text = " ".join(response.body.decode("utf-8", "replace").split())[:200]
-        raise Permanent(
-            f"It answered {response.status}; expected is {expected_text}." + (f" It said: {text}" if text else "")
-        )
+        unexpected = reasons.UNEXPECTED_STATUS(status=response.status, expected=expected_text)
+        raise Permanent(joined(unexpected, reasons.SERVER_SAID(message=text) if text else NO_REASON, separator=" "))
 
     def _capture_values(self, response: EgressResponse) -> dict[str, str]:
         paths = self.account.settings.get("capture", {})
@@ -270,30 +275,30 @@ def _error_text(response: EgressResponse) -> str:
 
 def _raise_transient(response: EgressResponse) -> None:
     if response.status == 429:
-        raise Throttled("It asks for patience (429).", response.retry_after)
+        raise Throttled(reasons.SERVER_RATE_LIMITED(), response.retry_after)
     if response.status >= 500 or response.status == 408:
-        raise Temporary(f"It answered {response.status}.", response.retry_after)
+        raise Temporary(reasons.SERVER_ERROR(status=response.status), response.retry_after)
 
 
 def _read(spec: ObjectReader) -> dict[str, Any]:
     """Parses the settings of a templated call from its spec."""
     settings: dict[str, Any] = {"url": spec.text("url", required=True, max_length=2000)}
     if secret_urls.is_masked(settings["url"]):
-        spec.add_error("url", "is hidden here; enter the whole of it.")
+        spec.add_error("url", _HIDDEN_URL())
     elif settings["url"]:
         _check_address(
             spec, "url", templates.render(settings["url"], dict.fromkeys(templates.references(settings["url"]), "x"))
         )
     method = spec.text("method", "POST").upper()
     if method not in _METHODS:
-        spec.add_error("method", f"must be one of {', '.join(_METHODS)}.")
+        spec.add_error("method", _NOT_A_METHOD(methods=", ".join(_METHODS)))
     settings["method"] = method
     settings["headers"] = _read_texts(spec, "headers")
     for name, text in settings["headers"].items():
         if not name.isascii() or not name.replace("-", "").replace("_", "").isalnum() or "\n" in text:
-            spec.add_error("headers", f'"{name}" is not a header.')
+            spec.add_error("headers", _NOT_A_HEADER(name=name))
         elif text == MASK:
-            spec.add_error("headers", f'the value of "{name}" is hidden here; enter it again.')
+            spec.add_error("headers", _HIDDEN_HEADER(name=name))
     settings["body"] = spec.text("body", max_length=templates.MAX_TEMPLATE_CHARS)
     auth = spec.one_of("auth", HttpAuth, HttpAuth.NONE)
     settings["auth"] = auth.value
@@ -330,7 +335,7 @@ def _required_secrets(settings: Mapping[str, Any]) -> tuple[str, ...]:
 def _read_texts(spec: ObjectReader, key: str) -> dict[str, str]:
     value = spec.raw(key, {})
     if not isinstance(value, Mapping) or not all(isinstance(text, str) for text in value.values()):
-        spec.add_error(key, "must be named texts.")
+        spec.add_error(key, _NOT_NAMED_TEXTS())
         return {}
     return {str(name)[:100]: str(text)[:2000] for name, text in value.items()}
 
@@ -341,7 +346,7 @@ def _read_statuses(spec: ObjectReader) -> list[int]:
     if not all(
         isinstance(status, int) and not isinstance(status, bool) and 100 <= status <= 599 for status in statuses
     ):
-        spec.add_error("expected_status", "must be one or several HTTP statuses, such as [200, 204].")
+        spec.add_error("expected_status", _NOT_STATUSES())
         return []
     return [int(status) for status in statuses if isinstance(status, int)]
 
@@ -353,7 +358,7 @@ def _check_address(spec: ObjectReader, key: str, url: str) -> None:
     try:
         egress.check_url(url)
     except Permanent as problem:
-        spec.add_error(key, problem.detail)
+        spec.add_error(key, problem.reason)
 
 
 def _open(account: IntegrationAccount, client: HttpClient) -> HttpSender:
