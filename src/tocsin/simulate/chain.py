@@ -181,7 +181,7 @@ def _decide(
         status=decision.status,
         reason=decision.reason,
         alert_id=decision.alert_id,
-        notes=(note, *event.notes),
+        notes=(note, *map(str, event.notes)),
     )
 
 
@@ -218,7 +218,7 @@ def _when_due(
         )
     note = f"It waits for {span}. What follows is as of then, if it does not close before."
     due_outcome = _outcome(due_decision, outcome.trace, at)
-    return replace(due_outcome, status=outcome.status, reason=outcome.reason, notes=(note, *event.notes))
+    return replace(due_outcome, status=outcome.status, reason=outcome.reason, notes=(note, *map(str, event.notes)))
 
 
 def _message_context(at: datetime) -> MessageContext:

@@ -18,6 +18,7 @@ import msgspec
 
 from tocsin.catalogue.kinds import IntegrationKind
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import Reason
 from tocsin.inbound.config.noise_settings import KEYS as NOISE_KEYS
 from tocsin.inbound.config.noise_settings import NoiseSettings, compile_noise_settings
 from tocsin.inbound.config.routes import Route, RouteChoice, RouteReference, choose, compile_routes
@@ -78,7 +79,7 @@ class NormalizedEvent(msgspec.Struct, frozen=True):
     delivery_id: str | None
     source_time: datetime | None
     dedup_key: str | None
-    notes: tuple[str, ...]
+    notes: tuple[Reason, ...]
     payload: object
     _normalizer: Normalizer
 

@@ -120,7 +120,7 @@ def _label(name: str) -> str:
 
 
 def _match_reason(route: Route, payload: object, mapped: MappedFields) -> str:
-    reason = route.when.reason(payload, mapped)
+    reason = str(route.when.reason(payload, mapped))
     return reason if route.during is None else f"{reason}, {route.during.describe()}"
 
 

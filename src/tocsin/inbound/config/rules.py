@@ -13,8 +13,10 @@ from enum import StrEnum
 from typing import Final
 
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import NO_REASON, Reason, as_reason
 from tocsin.inbound.expressions.conditions import CompiledCondition, RuleMatch, compile_condition
 from tocsin.inbound.expressions.mapped import MappedFields
+from tocsin.inbound.expressions.reasons import ALWAYS
 from tocsin.inbound.expressions.text_format import quote
 
 
@@ -63,23 +65,23 @@ class CompiledRules:
             return EventAction.OPEN, RuleMatch(True, self.open.reason(payload, mapped))
         for ignore_rule in self.ignore:
             if ignore_rule.when.matches(payload, mapped):
-                return EventAction.NONE, RuleMatch(False, ignore_rule.reason)
+                return EventAction.NONE, RuleMatch(False, as_reason(ignore_rule.reason))
         if self.update is not None and self.update.matches(payload, mapped):
             return EventAction.UPDATE, RuleMatch(True, self._update_reason(payload, mapped))
-        return EventAction.NONE, RuleMatch(False, f"{_status(mapped)}: no rule matches")
+        return EventAction.NONE, RuleMatch(False, as_reason(f"{_status(mapped)}: no rule matches"))
 
     def may_open(self, payload: object, mapped: MappedFields) -> RuleMatch:
         """Returns whether the vetoes and filters let an alert open, with the reason."""
         for veto_rule in self.veto:
             if veto_rule.when.matches(payload, mapped):
-                return RuleMatch(False, veto_rule.reason)
+                return RuleMatch(False, as_reason(veto_rule.reason))
         if self.filters is None:
-            return RuleMatch(True, "no filters")
+            return RuleMatch(True, as_reason("no filters"))
         return self.filters.evaluate(payload, mapped)
 
-    def _update_reason(self, payload: object, mapped: MappedFields) -> str:
-        reason = self.update.reason(payload, mapped) if self.update is not None else ""
-        return f"{_status(mapped)}: neither opens nor closes" if reason == "always" else reason
+    def _update_reason(self, payload: object, mapped: MappedFields) -> Reason:
+        reason = self.update.reason(payload, mapped) if self.update is not None else NO_REASON
+        return as_reason(f"{_status(mapped)}: neither opens nor closes") if reason.code == ALWAYS.code else reason
 
 
 def _status(mapped: MappedFields) -> str:

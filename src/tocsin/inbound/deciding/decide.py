@@ -94,9 +94,9 @@ def decide(
         _OpeningInputs(key_hash, next_id, scopes or NO_LOCK_SCOPES, noise_state),
         now,
     )
-    verdict = {"rule": event.action.value, "why": event.rule_match.reason, **decision.verdict}
+    verdict = {"rule": event.action.value, "why": str(event.rule_match.reason), **decision.verdict}
     if event.notes:
-        verdict["notes"] = [note[:120] for note in event.notes[:3]]
+        verdict["notes"] = [str(note)[:120] for note in event.notes[:3]]
     reason = f"{decision.reason}; {context.fetch_skipped_reason}" if context.fetch_skipped_reason else decision.reason
     return replace(decision, verdict=verdict, reason=_truncate(reason))
 
@@ -167,7 +167,7 @@ def _decide_by_action(
             return _refresh(integration, context, event, key_state, key_state.active_alert, MessageStatus.UPDATED, now)
         case EventAction.NONE:
             alert_id = key_state.active_alert.state.id if key_state.active_alert else None
-            return replace(_ignored(event.rule_match.reason, key_state), alert_id=alert_id)
+            return replace(_ignored(str(event.rule_match.reason), key_state), alert_id=alert_id)
 
 
 def _echoed_status_writes(context: MessageContext, event: NormalizedEvent) -> tuple[int, ...] | None:
@@ -233,7 +233,7 @@ def _end_alert(
 def _end_note(integration: CompiledIntegration, event: NormalizedEvent) -> str:
     if event.action is EventAction.CANCEL:
         return f"deleted in {integration.display_source}"
-    return event.rule_match.reason
+    return str(event.rule_match.reason)
 
 
 def _apply(active_alert: ActiveAlert, command: Close | Cancel, now: datetime) -> tuple[AlertChange, ...]:
@@ -325,7 +325,7 @@ def _open(
         new_key_state, noise_changes = grouping.apply_opening(new_key_state, key_state, noise_decision, creation, event)
     return Decision(
         MessageStatus.OPENED,
-        event.rule_match.reason,
+        str(event.rule_match.reason),
         new_key_state,
         alert_id,
         creation=creation,

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from enum import Enum, auto
 
 from tocsin.core.db.database import Connection
+from tocsin.core.reasons import as_reason
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.config.normalizer import NormalizedEvent, Normalizer
 from tocsin.inbound.config.rules import EventAction
@@ -251,4 +252,6 @@ def _merge_ticket(element: Element, ticket: Mapping[str, object]) -> Element:
         **payload,
         "ticket": {**(message_ticket if isinstance(message_ticket, Mapping) else {}), **ticket},
     }
-    return Element(merged_payload, element.raw, (*element.notes, "completed by asking how the ticket stands"))
+    return Element(
+        merged_payload, element.raw, (*element.notes, as_reason("completed by asking how the ticket stands"))
+    )

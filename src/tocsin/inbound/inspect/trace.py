@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import Reason
 from tocsin.inbound.config.normalizer import Normalizer
 from tocsin.inbound.config.routes import RouteReference, choose, matches_route
 from tocsin.inbound.config.rules import ORDER, CompiledRules
@@ -110,7 +111,8 @@ def explain(
     normalizer: Normalizer, element: Element, in_hours: Callable[[RouteReference], bool] | None = None
 ) -> Trace:
     """Returns the trace of one element. Without `in_hours`, no support hours are open."""
-    notes = element.notes or _notes(element.raw)
+    parse_notes = element.notes or _notes(element.raw)
+    notes = tuple(map(str, parse_notes))
     if element.problem is not None:
         return Trace(notes, element.problem.detail)
     event = normalizer.normalize(element)
@@ -123,15 +125,15 @@ def explain(
     custom = tuple(_trace_field(field, slots, payload, values) for field in normalizer.mapping.custom)
     is_open = in_hours or (lambda hours: False)
     if isinstance(event, Rejected):
-        return Trace(notes + mapped.notes, event.detail, fields, tags, custom)
+        return Trace(notes + tuple(map(str, mapped.notes)), event.detail, fields, tags, custom)
     return Trace(
-        notes=notes + mapped.notes,
+        notes=notes + tuple(map(str, mapped.notes)),
         problem=None,
         fields=fields,
         tags=tags,
         custom=custom,
         intent=event.action,
-        reason=event.rule_match.reason,
+        reason=str(event.rule_match.reason),
         rules=_trace_rules(normalizer.rules, payload, mapped),
         opening=_trace_opening(normalizer.rules, payload, mapped),
         routes=_trace_routes(normalizer, payload, mapped, is_open),
@@ -139,7 +141,7 @@ def explain(
     )
 
 
-def _notes(raw: bytes) -> tuple[str, ...]:
+def _notes(raw: bytes) -> tuple[Reason, ...]:
     """Returns notes that are too costly for the hot path: about a duplicate key."""
     try:
         return parse(raw.decode())[1] if raw[:1] == b"{" else ()
@@ -170,7 +172,7 @@ def _trace_field(field: MappedField, slots: list[object], payload: object, value
     return FieldTrace(field.name, label, value, tuple(steps))
 
 
-def _outcome(field: MappedField, source_value: object, candidate: object, clean_value: Value, terms: str) -> str:
+def _outcome(field: MappedField, source_value: object, candidate: object, clean_value: Value, terms: Reason) -> str:
     if candidate is NOBODY:
         return "taken: nobody"
     if source_value is None:
@@ -196,13 +198,13 @@ def _trace_rules(rules: CompiledRules, payload: object, mapped: MappedFields) ->
         if name == "ignore":
             for ignore_rule in rules.ignore:
                 is_match = ignore_rule.when.matches(payload, mapped)
-                reason = ignore_rule.reason if is_match else ignore_rule.when.reason(payload, mapped)
+                reason = ignore_rule.reason if is_match else str(ignore_rule.when.reason(payload, mapped))
                 rule_traces.append(RuleTrace(name, is_match, reason, is_match))
         else:
             rule = getattr(rules, name)
             if rule is not None:
                 rule_match = rule.evaluate(payload, mapped)
-                rule_traces.append(RuleTrace(name, rule_match.is_true, rule_match.reason, rule_match.is_true))
+                rule_traces.append(RuleTrace(name, rule_match.is_true, str(rule_match.reason), rule_match.is_true))
         if rule_traces and rule_traces[-1].is_deciding:
             break
     return tuple(rule_traces)
@@ -216,7 +218,7 @@ def _trace_opening(rules: CompiledRules, payload: object, mapped: MappedFields) 
             return tuple(rule_traces)
     if rules.filters is not None:
         rule_match = rules.filters.evaluate(payload, mapped)
-        rule_traces.append(RuleTrace("filters", rule_match.is_true, rule_match.reason, not rule_match.is_true))
+        rule_traces.append(RuleTrace("filters", rule_match.is_true, str(rule_match.reason), not rule_match.is_true))
     return tuple(rule_traces)
 
 
@@ -227,7 +229,7 @@ def _trace_routes(
     route_traces: list[RuleTrace] = []
     for route in normalizer.routes:
         is_match = matches_route(route, payload, mapped, in_hours)
-        reason = route.when.reason(payload, mapped)
+        reason = str(route.when.reason(payload, mapped))
         if route.during is not None and route.when.matches(payload, mapped):
             reason = f"{reason}; {route.during.describe()}: {'yes' if is_match else 'no'}"
         route_traces.append(RuleTrace(route.name, is_match, reason, is_match))
