@@ -294,7 +294,7 @@ def test_deletion_requires_confirmation_and_lists_obstacles(
     path = f"/integrations/{company.halo.pk}/delete/"
     assert "Its URL ends at once" in text_of(client, path)
     assert Integration.objects.filter(pk=company.halo.pk).exists()
-    assert "still live" in client.post(path).content.decode()
+    assert "still active" in client.post(path).content.decode()
     client.post(f"/alerts/{number}/close")
     waits = DelayedAlert.objects.create(
         key_hash=bytes(32),
