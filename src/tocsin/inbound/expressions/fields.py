@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Final
 
 import msgspec
+from django.utils.translation import gettext_noop as _
 
 from tocsin.core.validation.text_sanitizing import sanitize
 
@@ -66,36 +67,36 @@ def _fields(*rows: tuple[str, FieldKind, int, str]) -> dict[str, Field]:
 
 
 FIELDS: Final[Mapping[str, Field]] = _fields(
-    ("source_name", FieldKind.ID, 200, "source name"),
-    ("source_id", FieldKind.ID, 200, "source id"),
-    ("dedup_key", FieldKind.ID, 500, "dedup key"),
-    ("source_url", FieldKind.URL, 2000, "source URL"),
-    ("source_status", FieldKind.LINE, 100, "status"),
-    ("source_time", FieldKind.MOMENT, 40, "source time"),
-    ("delivery_id", FieldKind.ID, 200, "delivery id"),
-    ("event", FieldKind.LINE, 100, "event"),
-    ("severity", FieldKind.LINE, 100, "severity"),
-    ("priority", FieldKind.PRIORITY, 100, "priority"),
-    ("assignee", FieldKind.LINE, 254, "assignee"),
-    ("agent", FieldKind.LINE, 200, "agent"),
-    ("agent_id", FieldKind.ID, 100, "agent id"),
-    ("subject", FieldKind.LINE, 300, "subject"),
-    ("short_text", FieldKind.LINE, 500, "short text"),
-    ("long_text", FieldKind.TEXT, 20_000, "long text"),
-    ("details", FieldKind.TEXT, 50_000, "details"),
-    ("recipient_users", FieldKind.NAMES, 254, "recipient users"),
-    ("recipient_groups", FieldKind.NAMES, 100, "recipient groups"),
-    ("client", FieldKind.LINE, 200, "client"),
-    ("site", FieldKind.LINE, 200, "site"),
-    ("team", FieldKind.LINE, 200, "team"),
-    ("ticket_type", FieldKind.LINE, 100, "ticket type"),
-    ("category", FieldKind.LINE, 200, "category"),
-    ("requester", FieldKind.LINE, 200, "requester"),
-    ("requester_phone", FieldKind.LINE, 50, "requester phone"),
-    ("vip", FieldKind.FLAG, 5, "VIP"),
-    ("respond_by", FieldKind.DATE, 40, "respond by"),
-    ("fix_by", FieldKind.DATE, 40, "fix by"),
-    ("attachments", FieldKind.ATTACHMENTS, 2000, "attachments"),
+    ("source_name", FieldKind.ID, 200, _("source name")),
+    ("source_id", FieldKind.ID, 200, _("source id")),
+    ("dedup_key", FieldKind.ID, 500, _("dedup key")),
+    ("source_url", FieldKind.URL, 2000, _("source URL")),
+    ("source_status", FieldKind.LINE, 100, _("status")),
+    ("source_time", FieldKind.MOMENT, 40, _("source time")),
+    ("delivery_id", FieldKind.ID, 200, _("delivery id")),
+    ("event", FieldKind.LINE, 100, _("event")),
+    ("severity", FieldKind.LINE, 100, _("severity")),
+    ("priority", FieldKind.PRIORITY, 100, _("priority")),
+    ("assignee", FieldKind.LINE, 254, _("assignee")),
+    ("agent", FieldKind.LINE, 200, _("agent")),
+    ("agent_id", FieldKind.ID, 100, _("agent id")),
+    ("subject", FieldKind.LINE, 300, _("subject")),
+    ("short_text", FieldKind.LINE, 500, _("short text")),
+    ("long_text", FieldKind.TEXT, 20_000, _("long text")),
+    ("details", FieldKind.TEXT, 50_000, _("details")),
+    ("recipient_users", FieldKind.NAMES, 254, _("recipient users")),
+    ("recipient_groups", FieldKind.NAMES, 100, _("recipient groups")),
+    ("client", FieldKind.LINE, 200, _("client")),
+    ("site", FieldKind.LINE, 200, _("site")),
+    ("team", FieldKind.LINE, 200, _("team")),
+    ("ticket_type", FieldKind.LINE, 100, _("ticket type")),
+    ("category", FieldKind.LINE, 200, _("category")),
+    ("requester", FieldKind.LINE, 200, _("requester")),
+    ("requester_phone", FieldKind.LINE, 50, _("requester phone")),
+    ("vip", FieldKind.FLAG, 5, _("VIP")),
+    ("respond_by", FieldKind.DATE, 40, _("respond by")),
+    ("fix_by", FieldKind.DATE, 40, _("fix by")),
+    ("attachments", FieldKind.ATTACHMENTS, 2000, _("attachments")),
 )
 
 _ID_DIGEST_CHARS: Final = 16
