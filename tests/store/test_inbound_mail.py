@@ -291,7 +291,7 @@ def test_mail_not_markable_as_read_is_processed_once_and_reported(box: ImapDoubl
         with database.transaction() as connection:
             (trouble,) = troubles.current_errors(connection, troubles.MailboxReader.INBOUND)
         assert "as read" in str(trouble.error)
-        assert "You may not change flags here" in trouble.error
+        assert "You may not change flags here" in str(trouble.error)
     box.receive(plain.replace(b"One", b"Three"))
     imap_poller.poll_all(node.registry)
     assert Alert.objects.count() == 3
