@@ -51,7 +51,7 @@ def poll_all(registry: IntegrationRegistry) -> bool:
         if integration.credentials.mailbox and integration.normalizer.kind.name == email_messages.KIND:
             try:
                 may_have_more = poll(integration, clock.now()) >= _MAX_MAILS_PER_POLL or may_have_more
-            except (Temporary, Permanent, ValueError) as error:
+            except (Temporary, Permanent, Rejected) as error:
                 log.warning("The mailbox of %s cannot be read: %s", integration.name, error)
                 _record_failure(integration, str(error))
             except Exception:  # boundary of one mailbox: the others are still polled

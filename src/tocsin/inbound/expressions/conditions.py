@@ -11,6 +11,7 @@ from typing import Final, Protocol
 
 import msgspec
 
+from tocsin.core.reasons import Reason
 from tocsin.inbound.expressions.comparisons import Comparison, compile_comparison, parse_operator, rejection, texts_of
 from tocsin.inbound.expressions.fields import FIELDS
 from tocsin.inbound.expressions.mapped import MappedFields
@@ -26,7 +27,7 @@ class RuleMatch(msgspec.Struct, frozen=True):
     """Whether a condition matched, and a sentence with the deciding values."""
 
     is_true: bool
-    reason: str
+    reason: Reason | str
 
 
 class _ConditionNode(Protocol):
