@@ -39,9 +39,9 @@ CLIENT_TABLE_DELETED: Final = ReasonType("route.client_table_deleted", "its clie
 # --- Delays: each completes "the alert opens …" ---------------------------------------------------------------------
 
 AFTER_DELAY: Final = ReasonType("delay.after", "after {duration}, unless it closes before")
-AFTER_COUNT_WITHIN: Final = ReasonType("delay.after_count_within", "when {alerts} alerts came within {duration}")
+AFTER_COUNT_WITHIN: Final = ReasonType("delay.after_count_within", "when {alerts} alerts arrive within {duration}")
 AFTER_INTEGRATION_COUNT_WITHIN: Final = ReasonType(
-    "delay.after_integration_count_within", "when {alerts} alerts of the integration came within {duration}"
+    "delay.after_integration_count_within", "when {alerts} alerts of the integration arrive within {duration}"
 )
 WITH_EVERY_COUNT: Final = ReasonType("delay.with_every_count", "with every {alerts} alerts")
 WITH_EVERY_INTEGRATION_COUNT: Final = ReasonType(
