@@ -16,10 +16,13 @@ from tocsin.access.audit import AuditActor
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import advisory_lock_key
+from tocsin.core.reasons import Person, Reason, ReasonType
 from tocsin.inbound.deciding.state import DelayReason, WaitOutcome
 from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.models import DelayedAlert, InboundMessage
 from tocsin.inbound.storage import noise_store
+
+_DROPPED = ReasonType("message.delayed_alert_dropped", "{user} dropped its delayed alert")
 
 #: The label of each delay reason.
 DELAY_REASON_LABELS: Mapping[str, str | Promise] = {
@@ -42,7 +45,7 @@ class DelayedAlertInfo:
     subject: str
     source_id: str
     delay_reason: str
-    reason: str
+    reason: Reason
     since: datetime
     due_at: datetime | None
     message_count: int
@@ -126,7 +129,7 @@ def drop(row: DelayedAlert, *, actor: AuditActor, now: datetime) -> None:
         deleted_count = connection.execute("DELETE FROM inbound_delayedalert WHERE key_hash = %s", (key,)).rowcount
         if not deleted_count:
             raise Rejected("not_found", "It is too late: its alert opened or closed meanwhile.")
-        reason = f"{actor.name} let it go while its alert waited"
+        reason = _DROPPED(user=Person(actor.name, actor.user_id))
         noise_store.write_wait_outcomes(connection, {key: WaitOutcome(MessageStatus.IGNORED, reason)})
         database.notify(connection, "messages")
     _record(row, "dropped", actor, now)

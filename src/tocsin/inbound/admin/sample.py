@@ -23,6 +23,7 @@ from tocsin.catalogue.kinds import IntegrationKind, Sample, load_kinds
 from tocsin.core.config import environment
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net.egress import EgressResponse, HttpClient
+from tocsin.core.reasons import Reason
 from tocsin.core.runtime import clock
 from tocsin.inbound.admin import secrets
 from tocsin.inbound.http import test_token
@@ -44,7 +45,7 @@ class SampleResult:
     source_id: str
     message_id: UUID
     status: str
-    reason: str
+    reason: Reason
     alert_id: int | None
     #: Round-trip time in milliseconds.
     took: int
@@ -52,7 +53,7 @@ class SampleResult:
     def to_json(self) -> dict[str, Any]:
         """Returns the result as plain JSON values."""
         plain: dict[str, Any] = msgspec.to_builtins(self)
-        return plain
+        return {**plain, "reason": str(self.reason)}
 
 
 def send_sample(

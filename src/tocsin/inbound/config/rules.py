@@ -55,7 +55,7 @@ _MUST_BE_LIST: Final = ReasonType("rule.must_be_list", "must be a list of {keys}
 _REASONED_KEYS: Final = "{when, reason}"
 
 #: Definitions of a condition that always matches.
-_ALWAYS: Final = (True, {}, {"all": []})
+_ALWAYS: Final[tuple[object, ...]] = (True, {}, {"all": []})
 
 #: The rules in evaluation order.
 ORDER: Final = ("cancel", "close", "open", "ignore", "update")

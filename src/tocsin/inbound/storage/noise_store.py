@@ -144,7 +144,8 @@ FROM json_to_recordset(%s) AS n(key_hash bytea, integration_id bigint, delay_rea
 ON CONFLICT (key_hash) DO UPDATE SET integration_id = excluded.integration_id, delay_reason = excluded.delay_reason,
    since = excluded.since, due_at = excluded.due_at, reason_code = excluded.reason_code,
    reason_data = excluded.reason_data, triggered_at = excluded.triggered_at,
-   message_count = excluded.message_count, priority = excluded.priority, scope = excluded.scope, released = excluded.released, window_id = excluded.window_id, subject = excluded.subject,
+   message_count = excluded.message_count, priority = excluded.priority, scope = excluded.scope,
+   released = excluded.released, window_id = excluded.window_id, subject = excluded.subject,
    source_id = excluded.source_id
 """
 
