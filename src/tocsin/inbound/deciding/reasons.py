@@ -26,7 +26,7 @@ ECHO_OPENS_NOTHING: Final = ReasonType(
     "message.echo_opens_nothing", "an echo of Tocsin's own change to {key}: it opens no new alert"
 )
 NO_ALERT_TO_UPDATE: Final = ReasonType("message.no_alert_to_update", "{why}; no alert is open for {key}")
-NO_ALERT_TO_CLOSE: Final = ReasonType("message.no_alert_to_close", "{why}; no alert was open for {key}")
+NO_ALERT_TO_CLOSE: Final = ReasonType("message.no_alert_to_close", "{why}; nothing was open for {key}")
 ENDED_BEFORE_OPENING: Final = ReasonType("message.ended_before_opening", "{why}; it closed before its alert opened")
 CLOSED: Final = ReasonType("message.closed", "{why}; alert {alert} closed")
 CANCELLED: Final = ReasonType("message.cancelled", "{why}; alert {alert} cancelled")
