@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 MIN_POSTGRES_MAJOR = 15
+SHELL = "chromium-headless-shell"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 PACKAGES = Path(__file__).with_name("debian_packages.sh")
 
@@ -24,8 +25,24 @@ def bring() -> None:
         missing += ["wrk"]
     if shutil.which("prometheus-alertmanager") is None:
         missing += ["prometheus-alertmanager"]
-    if not missing:
-        return
+    if missing:
+        _install(missing)
+    # Not every release has this package; without it the tests use the whole browser.
+    if shutil.which(SHELL) is None and _is_offered(SHELL):
+        _install([SHELL])
+
+
+def _is_offered(package: str) -> bool:
+    """Whether apt knows the package."""
+    return (
+        bool(shutil.which("apt-cache"))
+        and not subprocess.run(
+            ["apt-cache", "show", package], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ).returncode
+    )
+
+
+def _install(missing: list[str]) -> None:
     root = _as_root()
     if shutil.which("apt-get") is None or root is None:
         print(f"Missing: {', '.join(missing)}. Without apt-get and root (or sudo without a password) they stay so.")

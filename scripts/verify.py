@@ -26,7 +26,7 @@ IN_CI = bool(os.environ.get("CI"))
 STORE, WEB, ALONE = "tests/store", "tests/web", ("tests/browser", "tests/smoke")
 
 #: How pytest distributes tests. Of three other tests, one always waits for its PostgreSQL.
-SYSTEM, OTHERS = ("-n", "2", "--dist", "worksteal"), ("-n", "3", "--dist", "worksteal")
+TWO, THREE = ("-n", "2", "--dist", "worksteal"), ("-n", "3", "--dist", "worksteal")
 
 NO_POSTGRES = f"no PostgreSQL server {debian.MIN_POSTGRES_MAJOR} or later in /usr/lib/postgresql"
 
@@ -53,8 +53,10 @@ def main() -> None:
         results = together(quick())
         if brought is not None:
             brought.result()
-            checks = long(Path(folder)) if "--all" in arguments else thorough(Path(folder))
-            results += [(check, *run(check)) for check in checks]
+            if "--all" in arguments:
+                results += [(check, *run(check)) for check in long(Path(folder))]
+            else:
+                results += at_once(*thorough(Path(folder)))
         slowest = read_durations(Path(folder))[:SLOWEST]
     if slowest:
         print(f"\nThe {SLOWEST} slowest tests")
@@ -80,7 +82,19 @@ def together(checks: list[Check]) -> list[tuple[Check, str, float]]:
     return results
 
 
+def at_once(quiet: Check, shown: Check) -> list[tuple[Check, str, float]]:
+    """Runs two checks at once. Prints the output of `shown` as it comes, and then that of `quiet`."""
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(_quietly, quiet)
+        second = run(shown)
+        outcome, seconds, output = running.result()
+    print(f"\n── {quiet.name}\n{output}", end="", flush=True)
+    return [(quiet, outcome, seconds), (shown, *second)]
+
+
 def _quietly(check: Check) -> tuple[str, float, str]:
+    if check.missing:
+        return _outcome_if_missing(), 0.0, f"{check.missing}\n"
     began = time.monotonic()
     done = subprocess.run(
         check.command, cwd=ROOT, env=_environ(check), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
@@ -107,7 +121,8 @@ def quick() -> list[Check]:
 def thorough(folder: Path) -> list[Check]:
     """`make test`: each test once, but for those marked `long`. `folder` takes the durations.
 
-    The unit and store tests run on Debian's PostgreSQL, everything else on the bundled one.
+    The unit and store tests run on Debian's PostgreSQL, everything else on the bundled one. Both run at once: the unit
+    and store tests use the processors while browsers and whole systems wait.
     """
     distribution = debian.postgres_folder()
     if distribution:
@@ -116,9 +131,8 @@ def thorough(folder: Path) -> list[Check]:
         store = Check("unit and store tests on the bundled PostgreSQL", [], missing=NO_POSTGRES if IN_CI else None)
     brief = ["-m", "not long", "--hypothesis-profile=fast"]
     return [
-        replace(store, command=_pytest(folder, "store", *OTHERS, *brief, *_ignored(WEB, *ALONE))),
-        # Browsers and whole systems often wait, and the web tests fill the gaps.
-        Check("web, browser and smoke tests", _pytest(folder, "system", *SYSTEM, *brief, *ALONE, WEB)),
+        replace(store, command=_pytest(folder, "store", *TWO, *brief, *_ignored(WEB, *ALONE))),
+        Check("web, browser and smoke tests", _pytest(folder, "system", *TWO, *brief, *ALONE, WEB)),
     ]
 
 
@@ -129,11 +143,11 @@ def long(folder: Path) -> list[Check]:
     # Each day walks elsewhere. A walk that fails names its seed.
     walks = ["--seed", str(int(time.time()) // 86_400 * 100), "--walks", "30"]
     return [
-        Check("unit, store and web tests", _pytest(folder, "most", *OTHERS, *most, *_ignored(*ALONE))),
-        Check("browser and smoke tests", _pytest(folder, "system", *SYSTEM, *most, *ALONE)),
+        Check("unit, store and web tests", _pytest(folder, "most", *THREE, *most, *_ignored(*ALONE))),
+        Check("browser and smoke tests", _pytest(folder, "system", *TWO, *most, *ALONE)),
         Check(
             f"store and web tests on {distribution or 'the distribution'}",
-            _pytest(folder, "distribution", *OTHERS, STORE, WEB),
+            _pytest(folder, "distribution", *THREE, STORE, WEB),
             _on(distribution),
             None if distribution else NO_POSTGRES,
         ),
@@ -169,10 +183,14 @@ def run(check: Check) -> tuple[str, float]:
     print(f"\n── {check.name}", flush=True)
     if check.missing:
         print(check.missing)
-        return ("FAILED" if IN_CI else "skipped"), 0.0
+        return _outcome_if_missing(), 0.0
     began = time.monotonic()
     code = subprocess.run(check.command, cwd=ROOT, env=_environ(check), stdin=subprocess.DEVNULL).returncode
     return ("passed" if code == 0 else "FAILED"), time.monotonic() - began
+
+
+def _outcome_if_missing() -> str:
+    return "FAILED" if IN_CI else "skipped"
 
 
 def _environ(check: Check) -> dict[str, str]:

@@ -156,6 +156,7 @@ def evening(
                 yield Evening(running, desk, duty, numbers, alice.context.storage_state())
 
 
+@pytest.mark.long
 def test_documentation_screenshots_are_captured(browser: Browser, evening: Evening) -> None:
     """First of all: what the others send is not to be seen in them."""
     PICTURES.mkdir(exist_ok=True)

@@ -63,13 +63,15 @@ _SOON_SHOWN = f"""async (title) => {{
 }}"""
 
 
-def test_push_is_shown_and_its_buttons_acknowledge_and_open(browser: Browser, database: str, tmp_path: Path) -> None:
+def test_push_is_shown_and_its_buttons_acknowledge_and_open(
+    whole_browser: Browser, database: str, tmp_path: Path
+) -> None:
     desk = service_desk.set_up()
     allowed = {"TOCSIN_ALLOW_TARGETS": "127.0.0.0/8"}
     with (
         push_double() as service,
         serve(tmp_path, database, **allowed) as running,
-        visitor(browser, running.url) as alice,
+        visitor(whole_browser, running.url) as alice,
     ):
         phone = service.browser()
         alice.context.grant_permissions(["notifications"])

@@ -262,6 +262,7 @@ def test_paused_restore_sends_no_pages(
         assert Pause.objects.get(ended_at=None).reason == "Restored from a backup"
 
 
+@pytest.mark.long
 def test_a_backup_of_older_tables_is_brought_up_to_date(
     bare: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -117,7 +117,7 @@ def test_node_killed_during_adjustment_leaves_all_of_it_to_next(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(clock_jumps, "_MENDS", (*clock_jumps._REPAIRS, ("its end", killed)))
+        patched.setattr(clock_jumps, "_REPAIRS", (*clock_jumps._REPAIRS, ("its end", killed)))
         with pytest.raises(KeyboardInterrupt):
             look(desk.at(0))
     assert desk.run(alert).due_at == desk.at(BY + 5)
@@ -135,7 +135,7 @@ def test_what_is_wrong_with_one_kind_keeps_no_other_waiting(
     def broken(connection: Connection, by: timedelta, now: datetime) -> None:
         connection.execute("SELECT 1 / 0")
 
-    monkeypatch.setattr(clock_jumps, "_MENDS", (("the first", broken), *clock_jumps._REPAIRS))
+    monkeypatch.setattr(clock_jumps, "_REPAIRS", (("the first", broken), *clock_jumps._REPAIRS))
     set_back(desk.at(0))
     assert desk.run(alert).due_at == desk.at(5)
 
@@ -150,7 +150,7 @@ def test_lock_timeout_repeats_the_whole_adjustment(desk: EscalationHarness, monk
         connection.execute("SELECT pg_sleep(10)")
 
     with monkeypatch.context() as patched:
-        patched.setattr(clock_jumps, "_MENDS", (*clock_jumps._REPAIRS, ("its end", held_up)))
+        patched.setattr(clock_jumps, "_REPAIRS", (*clock_jumps._REPAIRS, ("its end", held_up)))
         with pytest.raises(errors.QueryCanceled):
             look(desk.at(0))
     assert desk.run(alert).due_at == desk.at(BY + 5)

@@ -65,9 +65,8 @@ def test_long_data_path_moves_the_socket_elsewhere(folder: Path, without_trace: 
         assert (data_dir / "postgres" / "18" / "data").is_dir()
 
 
-@pytest.mark.parametrize("name", ["with space", "comma,quote'\"back\\slash", "umlaut-ü", "100%", "a+b&c=d?e#f"])
-def test_any_name_that_a_folder_can_have_works(folder: Path, name: str, without_trace: Callable[[Path], Path]) -> None:
-    with EmbeddedPostgres(without_trace(folder / name)) as embedded:
+def test_any_name_that_a_folder_can_have_works(folder: Path, without_trace: Callable[[Path], Path]) -> None:
+    with EmbeddedPostgres(without_trace(folder / "a space,'\"\\ü100%+&=?#")) as embedded:
         assert value(embedded.start(), "SELECT current_database()") == "tocsin"
 
 

@@ -37,8 +37,8 @@ def both(database: str) -> Iterator[Both]:
     taken: list[bytes] = []
 
     class Watched(FastPath):
-        def take(self, wanted: object, headers: Any, body: bytes, answer: Any) -> bool:
-            is_taken = super().take(wanted, headers, body, answer)
+        def accept(self, handle: object, headers: Any, body: bytes, respond: Any) -> bool:
+            is_taken = super().accept(handle, headers, body, respond)
             if is_taken:
                 taken.append(body)
             return is_taken

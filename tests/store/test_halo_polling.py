@@ -171,7 +171,7 @@ def test_failing_poll_is_visible_to_users(database: str, now: datetime, monkeypa
         def broken(look: object) -> None:
             raise KeyError("whatever it is")
 
-        monkeypatch.setattr(poller.PollRun, "carry_out", broken)
+        monkeypatch.setattr(poller.PollRun, "run", broken)
         both.go(31)
         assert poller.poll(both.directory, lambda: both.now)
         assert both.standing().poll_error == "Something in it could not be understood; the log says what."

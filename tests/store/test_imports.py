@@ -57,7 +57,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     original = api_reader.ApiReader.__init__
 
     def patient(self: api_reader.ApiReader, *args: Any, **named: Any) -> None:
-        original(self, *args, **{**named, "wait": found.append})
+        original(self, *args, **{**named, "sleep": found.append})
 
     monkeypatch.setattr(api_reader.ApiReader, "__init__", patient)
     return found

@@ -106,9 +106,9 @@ class SpoiledRegistry(IntegrationRegistry):
 
     def get(self, integration_id: int) -> CompiledIntegration:
         door = super().get(integration_id)
-        reader = Spoiled(**{name: getattr(door.normalizer, name) for name in Normalizer.__slots__})
+        normalizer = Spoiled(**{name: getattr(door.normalizer, name) for name in Normalizer.__slots__})
         return CompiledIntegration(
-            **{**{name: getattr(door, name) for name in CompiledIntegration.__slots__}, "reader": reader}
+            **{**{name: getattr(door, name) for name in CompiledIntegration.__slots__}, "normalizer": normalizer}
         )
 
 

@@ -155,7 +155,7 @@ def test_every_caller_of_encryption_names_a_registered_column() -> None:
 
 def _encrypts(tree: ast.AST) -> bool:
     names = {
-        ("crypto", "encrypt"), ("deterministic_encryption", "encrypt"), ("encrypted_addresses", "seal"),
+        ("crypto", "encrypt"), ("deterministic_encryption", "encrypt"), ("encrypted_addresses", "encrypt_address"),
         ("secret_bundle", "encrypt_bundle"),
     }  # fmt: skip
     return any(

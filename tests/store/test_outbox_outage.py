@@ -124,7 +124,7 @@ def outage(database: str, now: datetime, monkeypatch: pytest.MonkeyPatch) -> Ite
         yield made
 
 
-@pytest.mark.parametrize("minutes", [20, 60])
+@pytest.mark.parametrize("minutes", [20, pytest.param(60, marks=pytest.mark.long)])
 def test_every_page_leaves_within_30_seconds_after_an_outage(outage: Outage, minutes: int) -> None:
     outage.open()
     outage.run_loops()

@@ -116,6 +116,7 @@ def test_second_sample_is_separate_and_claims_no_real_key(
     assert Alert.objects.get(pk=real.alert_id).is_test is False
 
 
+@pytest.mark.long
 def test_every_catalogue_sample_pages_only_its_sender(
     desk: EscalationHarness, bob: AuditActor, node: InboundServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

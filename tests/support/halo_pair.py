@@ -168,7 +168,7 @@ class HaloPair:
 @contextmanager
 def halo_pair(now: datetime) -> Iterator[HaloPair]:
     """Both, not connected yet."""
-    with running(sends=False) as server:
+    with running(sends_webhooks=False) as server:
         made = HaloPair(server, now)
         try:
             yield made

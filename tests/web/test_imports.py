@@ -145,7 +145,7 @@ def test_long_running_import_is_not_reported_as_stopped(
                 heard.append(True)
         return whole(*given, **named)
 
-    monkeypatch.setattr(import_runs, "HEARD_EACH", 0.05)
+    monkeypatch.setattr(import_runs, "HEARTBEAT_INTERVAL", 0.05)
     monkeypatch.setattr(import_runs.plan, "apply", slowly)
     admin.post(f"/import/{run.pk}/apply")
     assert (done().state, heard) == (ImportState.APPLIED, [True])

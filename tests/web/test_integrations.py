@@ -358,7 +358,7 @@ def test_paging_question_shows_weekly_counts_and_becomes_first_route(company: Co
     client = browser_of(company.manager)
     path = f"/integrations/{company.halo.pk}/paging-preset/"
     answer = client.get(path)
-    counts = {one.answer.kind.value: one.totals and one.totals.pages for one in answer.context["options"]}
+    counts = {one.preset.kind.value: one.totals and one.totals.pages for one in answer.context["options"]}
     assert counts == {"all": 3, "urgent": 1, "outside": None, "these": None}
     assert "Acme" in answer.content.decode()
     for number in range(200):

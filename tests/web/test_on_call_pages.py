@@ -151,11 +151,11 @@ def test_preview_names_on_call_users_and_saves_nothing(company: Company, browser
     browser = browser_of(company.manager)
     form = filled(browser.get("/on-call/schedules/new/").content.decode(), "schedule-form")
     form |= {"name": ["Desk"], "shifts-0-users": ["alice", "bob"]}
-    page = browser.post("/on-call/schedules/new/try", form).content.decode()
+    page = browser.post("/on-call/schedules/new/preview", form).content.decode()
     assert page.index("Alice Andersson") < page.index("Bob Brown")
     assert "Mia Manager" not in page
-    assert browser.post("/on-call/schedules/new/try", {**form, "name": ""}).content.decode() == page
-    page = browser.post("/on-call/schedules/new/try", {**form, "shifts-0-users": [""]}).content.decode()
+    assert browser.post("/on-call/schedules/new/preview", {**form, "name": ""}).content.decode() == page
+    page = browser.post("/on-call/schedules/new/preview", {**form, "shifts-0-users": [""]}).content.decode()
     assert "Weekly, users: at least one user is needed." in page
     # Without a script the button beside it does the same, and a shift is added by another.
     page = browser.post("/on-call/schedules/new/", {**form, "preview": "1"}).content.decode()
@@ -308,7 +308,7 @@ def test_holidays_combine_country_and_own_days_and_resist_deletion(company: Comp
         "name": "Zürich", "country": "CH", "region": "zh", "group": company.desk.pk, "days-TOTAL_FORMS": 2,
         "days-INITIAL_FORMS": 0, "days-0-date": "12-24", "days-0-name": "Christmas Eve",
     }  # fmt: skip
-    preview = alice.post("/on-call/holidays/try", form).content.decode()
+    preview = alice.post("/on-call/holidays/preview", form).content.decode()
     assert "Christmas Eve" in preview
     assert '<option value="ZH">' in preview
     wrong = {**form, "region": "XX", "days-1-date": "30-30", "days-1-name": "Never"}

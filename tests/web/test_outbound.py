@@ -145,7 +145,7 @@ def test_what_failed_is_seen_on_home_and_sent_again(company: Company, browser_of
         integration=row, problem="Halo does not accept the client id and secret.", problem_at=now
     )
     call = Call.objects.create(
-        integration=row, order_key="a", action="write", said="Alice took this", status="dead", error="No right.",
+        integration=row, order_key="a", action="write", description="Alice took this", status="dead", error="No right.",
         queued_at=now, due_at=now, ticket="20817",
     )  # fmt: skip
     admin = browser_of(company.admin)

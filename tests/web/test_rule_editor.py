@@ -37,7 +37,7 @@ class Bench:
     def fields(self) -> dict[str, Any]:
         """What a browser would send of the form."""
         form = self.text[
-            self.text.index('<form id="bench"') : self.text.index("</form>", self.text.index('id="bench"'))
+            self.text.index('<form id="editor"') : self.text.index("</form>", self.text.index('id="editor"'))
         ]
         sent: dict[str, Any] = {}
         for tag in re.findall(r"<input [^>]*>", form):

@@ -57,7 +57,7 @@ def message(channel: str) -> int:
 
 def test_each_message_is_rendered_like_its_channel_and_marked(company: Company, browser_of: SignIn, alert: int) -> None:
     text = browser_of(company.responder).get("/sandbox/").content.decode()
-    for shape in ("mail-frame", "sms-screen", "call-screen", "drawn-push", "drawn-chat"):
+    for shape in ("mail-frame", "sms-screen", "call-screen", "mock-push", "mock-chat"):
         assert text.count(f'"{shape}') == 1 or shape in text, shape
     assert "nothing left the machine" in text
     assert re.search(r'<button class="key works"[^>]*value="7"', text)

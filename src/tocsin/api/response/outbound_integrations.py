@@ -57,7 +57,7 @@ class OutboundCallSchema(BaseModel):
     id: int
     status: str
     action: str
-    said: str
+    description: str
     alert_id: int | None
     ticket: str
     attempts: int
@@ -268,7 +268,7 @@ def _find_call(row: OutboundIntegration, call_id: int) -> Call:
 
 
 def _call(row: Call) -> dict[str, Any]:
-    names = ("id", "status", "action", "said", "alert_id", "ticket", "attempts", "error", "result", "queued_at",
+    names = ("id", "status", "action", "description", "alert_id", "ticket", "attempts", "error", "result", "queued_at",
              "due_at", "ended_at")  # fmt: skip
     return {name: getattr(row, name) for name in names}
 

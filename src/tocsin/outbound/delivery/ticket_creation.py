@@ -48,10 +48,8 @@ ORDER BY l.alert_id LIMIT 500
 # whether an earlier one created the ticket.
 _REQUEUE = """
 UPDATE outbound_call c SET status = 'queued', attempts = 0, queued_at = %(now)s, due_at = %(now)s, ended_at = NULL,
-       result = (
-           '', description = n.description, content = n.content, progress = c.progress || '
-           'jsonb_build_object('by_itself'
-       ),
+       result = '', description = n.description, content = n.content,
+       progress = c.progress || jsonb_build_object('by_itself',
        CASE WHEN %(is_requested)s THEN 0 ELSE coalesce((c.progress ->> 'by_itself')::int, 0) + 1 END)
 FROM jsonb_to_recordset(%(calls)s) AS n(id bigint, description text, content jsonb)
 WHERE c.id = n.id AND c.status IN ('dead', 'dropped')
