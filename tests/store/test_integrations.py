@@ -62,7 +62,7 @@ def save(now: datetime, existing: Integration | None = None, **change: Any) -> I
         ({"mode": "loud"}, "mode", "not one of page, dry_run, disabled"),
         ({"mapping": {"subjct": "a"}}, "mapping.subjct", 'did you mean "subject"'),
         ({"mapping": {"Source Status": "a"}}, "mapping.Source Status", 'did you mean "source_status"'),
-        ({"mapping": {"wing": "a"}}, "mapping.wing", "A custom field stands under custom:"),
+        ({"mapping": {"wing": "a"}}, "mapping.wing", "put a custom field under custom:"),
         ({"group": "Nobody"}, "group", 'no group "Nobody"'),
         ({"escalation_policy": "Nothing"}, "escalation_policy", 'no escalation policy "Nothing"'),
         ({"recipients": {"groups": ["Desk", "Nobody"]}}, "recipients.groups[1]", "no group"),
@@ -240,9 +240,9 @@ def test_custom_token_is_accepted_and_unique_per_integration(now: datetime) -> N
     with pytest.raises(Rejected, match="another integration"):
         save(now, name="Other", token=TOKEN)
     secrets.rotate_token(integration, actor=ACTOR, now=now)
-    with pytest.raises(Rejected, match="another integration, or was"):
+    with pytest.raises(Rejected, match="used by another integration, or was"):
         save(now, name="Other", token=TOKEN)
-    with pytest.raises(Rejected, match="own before"):
+    with pytest.raises(Rejected, match="used by this integration before"):
         save(now, Integration.objects.get(), token=TOKEN)
 
 
@@ -388,11 +388,11 @@ def test_integration_with_delayed_alerts_is_not_deleted(now: datetime) -> None:
     integration = save(now)
     waits = {"integration": integration, "delay_reason": "wait", "since": now, "due_at": now, "reason": "in 5 minutes"}
     DelayedAlert.objects.create(key_hash=bytes(32), **waits)
-    with pytest.raises(Rejected, match="an alert of it waits to open") as raised:
+    with pytest.raises(Rejected, match="it has 1 delayed alert") as raised:
         commands.delete_integration(integration, actor=ACTOR, now=now)
     assert raised.value.code == "in_use"
     DelayedAlert.objects.create(key_hash=bytes([1] * 32), **waits)
-    with pytest.raises(Rejected, match="2 alerts of it wait to open"):
+    with pytest.raises(Rejected, match="it has 2 delayed alerts"):
         commands.delete_integration(integration, actor=ACTOR, now=now)
     assert DelayedAlert.objects.count() == 2
     DelayedAlert.objects.all().delete()
@@ -403,7 +403,7 @@ def test_integration_with_delayed_alerts_is_not_deleted(now: datetime) -> None:
 def test_integration_with_active_alerts_is_not_deleted_until_they_end(now: datetime) -> None:
     integration = save(now)
     Alert.objects.create(subject="x", integration=integration, opened_at=now, last_message_at=now)
-    with pytest.raises(Rejected, match="still live") as raised:
+    with pytest.raises(Rejected, match="still active") as raised:
         commands.delete_integration(integration, actor=ACTOR, now=now)
     assert raised.value.code == "in_use"
     Alert.objects.update(status="closed")
@@ -449,7 +449,8 @@ def test_two_halos_with_equal_ticket_numbers_share_no_alerts(now: datetime) -> N
         save(now, name="Beta", settings=beta)
     assert (refused.value.code, refused.value.field) == ("shared_source", "source")
     assert refused.value.detail == (
-        'source: "HaloITSM" is the Source of HaloITSM too, which is of acme.haloitsm.com and not of beta.haloitsm.com: '
+        'source: "HaloITSM" is also the Source of HaloITSM, which receives tickets of acme.haloitsm.com and not of '
+        "beta.haloitsm.com: "
         "tickets of the same number would be one alert. Give this one a Source of its own, such as HaloITSM "
         "beta.haloitsm.com."
     )

@@ -294,7 +294,7 @@ def test_deletion_requires_confirmation_and_lists_obstacles(
     path = f"/integrations/{company.halo.pk}/delete/"
     assert "Its URL ends at once" in text_of(client, path)
     assert Integration.objects.filter(pk=company.halo.pk).exists()
-    assert "still live" in client.post(path).content.decode()
+    assert "still active" in client.post(path).content.decode()
     client.post(f"/alerts/{number}/close")
     waits = DelayedAlert.objects.create(
         key_hash=bytes(32),
@@ -410,7 +410,7 @@ def test_unusable_integration_shows_reason_on_overview_and_home(company: Company
     config_version.bump()
     client = browser_of(company.admin)
     for path in (f"/integrations/{company.halo.pk}/", "/"):
-        assert "unknown operator &#x27;smells&#x27;" in text_of(client, path)
+        assert "unknown operator &quot;smells&quot;" in text_of(client, path)
     # It can be mended where it is shown.
     path = f"/integrations/{company.halo.pk}/rules/"
     assert "smells" in text_of(client, path)

@@ -15,12 +15,12 @@ from tests.web.test_rule_editor import Bench
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.core.ids import uuid7
 from tocsin.inbound.admin import commands
+from tocsin.inbound.maintenance.times import describe_times
 from tocsin.inbound.models import DelayedAlert, InboundMessage, Integration, MaintenanceWindow
 from tocsin.inbound.processing import process_now
 from tocsin.inbound.storage.messages import IncomingMessage
 from tocsin.inbound.storage.stored_messages import element_of
 from tocsin.people.models import User
-from tocsin.web.maintenance.sentence import sentence
 
 type BrowserOf = Callable[[User], Client]
 
@@ -96,7 +96,7 @@ def test_a_window_is_previewed_saved_seen_in_force_and_ended(company: Company, b
 )
 def test_window_is_described_in_readers_language_and_dates(language: str, times: dict[str, object], said: str) -> None:
     with translation.override(language):
-        assert sentence({"time_zone": "Europe/Zurich", **times}) == said
+        assert describe_times({"time_zone": "Europe/Zurich", **times}).localized() == said
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from django.db import models
 
+from tocsin.core.db.stored_reason import StoredReason
+
 
 class ConfigVersion(models.Model):
     """A single row. `version` rises with every configuration change, so that nodes know when to reload."""
@@ -34,11 +36,10 @@ class ClockSeen(models.Model):
     jumped_by = models.DurationField(null=True)
 
 
-class MailboxTrouble(models.Model):
+class MailboxTrouble(StoredReason):
     """A mailbox that could not be read at the last poll. See `core.net.mailbox_errors`."""
 
     pk = models.CompositePrimaryKey("reads", "number")
     reads = models.TextField()
     number = models.BigIntegerField()
     since = models.DateTimeField()
-    error = models.TextField()

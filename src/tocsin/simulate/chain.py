@@ -182,7 +182,7 @@ def _decide(
         status=decision.status,
         reason=decision.reason,
         alert_id=decision.alert_id,
-        notes=(note_type(alert=AlertRef(decision.alert_id or 0)), *_notes(event)),
+        notes=(note_type(alert=AlertRef(decision.alert_id or 0)), *event.notes),
     )
 
 
@@ -219,11 +219,7 @@ def _when_due(
         return replace(outcome, notes=(note,))
     note = reasons.DELAYED(duration=span)
     due_outcome = _outcome(due_decision, outcome.trace, at)
-    return replace(due_outcome, status=outcome.status, reason=outcome.reason, notes=(note, *_notes(event)))
-
-
-def _notes(event: NormalizedEvent) -> tuple[Reason, ...]:
-    return tuple(as_reason(note) for note in event.notes)
+    return replace(due_outcome, status=outcome.status, reason=outcome.reason, notes=(note, *event.notes))
 
 
 def _message_context(at: datetime) -> MessageContext:

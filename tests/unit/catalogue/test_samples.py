@@ -46,7 +46,7 @@ class SampleHarness:
 
     def _decide(self, reading: NormalizedEvent, key: str) -> tuple[MessageStatus, str]:
         is_live = key in self.live
-        reason = str(reading.rule_reason)
+        reason = str(reading.rule_match.reason)
         match reading.action:
             case EventAction.OPEN if is_live:
                 return MessageStatus.APPENDED, reason

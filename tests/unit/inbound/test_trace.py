@@ -128,7 +128,7 @@ def assert_same(reader: Normalizer, body: bytes, content_type: str | None) -> No
         assert told.keys() == known.keys()
         assert all(told[name] == text if len(text or "") <= 500 else True for name, text in known.items())
         assert {one.field: one.value for one in trace.tags if one.value} == reading.mapped.tags
-        assert (trace.intent, trace.reason) == (reading.action, reading.rule_reason)
+        assert (trace.intent, trace.reason) == (reading.action, reading.rule_match.reason)
         assert any(one.is_deciding for one in trace.rules) or reading.action == "none"
 
 

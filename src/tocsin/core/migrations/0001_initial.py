@@ -39,10 +39,11 @@ class Migration(migrations.Migration):
                         "reads", "number", blank=True, editable=False, primary_key=True, serialize=False
                     ),
                 ),
+                ("reason_code", models.CharField(db_default="", default="", max_length=80)),
+                ("reason_data", models.JSONField(db_default={}, default=dict)),
                 ("reads", models.TextField()),
                 ("number", models.BigIntegerField()),
                 ("since", models.DateTimeField()),
-                ("error", models.TextField()),
             ],
         ),
         migrations.CreateModel(

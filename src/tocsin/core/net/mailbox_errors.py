@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from psycopg.types.json import Jsonb
+
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-
-_MAX_ERROR_CHARS = 500
+from tocsin.core.db.stored_reason import reason_columns
+from tocsin.core.reasons import Reason, as_reason, reason_from
 
 
 class MailboxReader(StrEnum):
@@ -28,15 +30,19 @@ class MailboxError:
     purpose: MailboxReader
     owner_id: int
     since: datetime
-    error: str
+    error: Reason
 
 
-def record_failure(connection: Connection, purpose: MailboxReader, owner_id: int, error: str, now: datetime) -> None:
+def record_failure(
+    connection: Connection, purpose: MailboxReader, owner_id: int, error: Reason | str, now: datetime
+) -> None:
     """Records that a mailbox cannot be read. `since` keeps the time of the first consecutive failure."""
+    code, data = reason_columns(as_reason(error))
     connection.execute(
-        "INSERT INTO core_mailboxtrouble (reads, number, since, error) VALUES (%s, %s, %s, %s) "
-        "ON CONFLICT (reads, number) DO UPDATE SET error = EXCLUDED.error",
-        (purpose, owner_id, now, error[:_MAX_ERROR_CHARS]),
+        "INSERT INTO core_mailboxtrouble (reads, number, since, reason_code, reason_data) VALUES (%s, %s, %s, %s, %s) "
+        "ON CONFLICT (reads, number) DO UPDATE SET reason_code = EXCLUDED.reason_code,"
+        " reason_data = EXCLUDED.reason_data",
+        (purpose, owner_id, now, code, Jsonb(data)),
     )
 
 
@@ -49,7 +55,11 @@ def current_errors(connection: Connection, purpose: MailboxReader) -> list[Mailb
     """Returns the mailboxes that cannot be read, longest-failing first."""
     rows = database.rows(
         connection,
-        "SELECT number, since, error FROM core_mailboxtrouble WHERE reads = %s ORDER BY since, number",
+        "SELECT number, since, reason_code, reason_data FROM core_mailboxtrouble"
+        " WHERE reads = %s ORDER BY since, number",
         (purpose,),
     )
-    return [MailboxError(purpose, row["number"], row["since"], row["error"]) for row in rows]
+    return [
+        MailboxError(purpose, row["number"], row["since"], reason_from(row["reason_code"], row["reason_data"]))
+        for row in rows
+    ]

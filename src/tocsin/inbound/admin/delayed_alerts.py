@@ -22,7 +22,11 @@ from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.models import DelayedAlert, InboundMessage
 from tocsin.inbound.storage import noise_store
 
-_DROPPED = ReasonType("message.delayed_alert_dropped", "{user} dropped its delayed alert")
+_NOT_DELAYED = ReasonType(
+    "delayed_alert.not_found", "This alert is no longer delayed: it opened, closed, or was dropped."
+)
+_TOO_LATE = ReasonType("delayed_alert.too_late", "It is too late: the alert has opened or closed.")
+_DROPPED = ReasonType("delayed_alert.dropped", "{user} dropped the delayed alert")
 
 #: The label of each delay reason.
 DELAY_REASON_LABELS: Mapping[str, str | Promise] = {
@@ -106,7 +110,7 @@ def find(text: str) -> DelayedAlert:
         key = b""
     row = DelayedAlert.objects.select_related("integration").filter(pk=key).first() if len(key) == 32 else None
     if row is None:
-        raise Rejected("not_found", "This alert waits no more: it opened, closed, or was let go.")
+        raise Rejected("not_found", _NOT_DELAYED())
     return row
 
 
@@ -128,7 +132,7 @@ def drop(row: DelayedAlert, *, actor: AuditActor, now: datetime) -> None:
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (advisory_lock_key(key),))
         deleted_count = connection.execute("DELETE FROM inbound_delayedalert WHERE key_hash = %s", (key,)).rowcount
         if not deleted_count:
-            raise Rejected("not_found", "It is too late: its alert opened or closed meanwhile.")
+            raise Rejected("not_found", _TOO_LATE())
         reason = _DROPPED(user=Person(actor.name, actor.user_id))
         noise_store.write_wait_outcomes(connection, {key: WaitOutcome(MessageStatus.IGNORED, reason)})
         database.notify(connection, "messages")

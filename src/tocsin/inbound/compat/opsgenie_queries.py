@@ -107,7 +107,7 @@ def request_status(integration: CompiledIntegration, request_id: str) -> dict[st
     verb = _verb(decompress(row["raw"]))
     action, completed_text = COMPLETED_TEXTS[verb]
     is_done = row["alert_id"] is not None
-    failure_text = row["reason"] if verb is OpsgenieAction.CREATE else "Alert does not exist"
+    failure_text = str(row["reason"]) if verb is OpsgenieAction.CREATE else "Alert does not exist"
     return {
         "success": is_done,
         "isSuccess": is_done,
@@ -148,7 +148,7 @@ def alert_entries(
     key = "note" if subresource == "notes" else "log"
     return [
         {
-            key: event["data"].get("text", "") if subresource == "notes" else event["reason"],
+            key: event["data"].get("text", "") if subresource == "notes" else str(event["reason"]),
             "owner": event["actor_name"],
             "createdAt": _moment(event["at"]),
             "offset": str(event["id"]),

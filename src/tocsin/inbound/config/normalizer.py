@@ -18,7 +18,7 @@ import msgspec
 
 from tocsin.catalogue.kinds import IntegrationKind
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import Reason, ReasonType, Term, as_reason
+from tocsin.core.reasons import Reason, ReasonType, Term
 from tocsin.inbound.config.noise_settings import KEYS as NOISE_KEYS
 from tocsin.inbound.config.noise_settings import NoiseSettings, compile_noise_settings
 from tocsin.inbound.config.routes import Route, RouteChoice, RouteReference, choose, compile_routes
@@ -81,17 +81,12 @@ class NormalizedEvent(msgspec.Struct, frozen=True):
     delivery_id: str | None
     source_time: datetime | None
     dedup_key: str | None
-    notes: tuple[str, ...]
+    notes: tuple[Reason, ...]
     payload: object
     _normalizer: Normalizer
 
     def __repr__(self) -> str:
         return f"NormalizedEvent({self.action}: {self.rule_match.reason}; {self.mapped})"
-
-    @property
-    def rule_reason(self) -> Reason:
-        """Why that rule decided."""
-        return as_reason(self.rule_match.reason)
 
     def check_filters(self) -> RuleMatch:
         """Returns whether the kind's vetoes and the integration's filters let an alert open."""

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Final
 
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import NO_REASON, Reason, ReasonType, as_reason, joined
+from tocsin.core.reasons import NO_REASON, Reason, ReasonType, joined
 from tocsin.core.validation.object_reader import AT_PATH
 from tocsin.inbound.config.noise_settings import NO_DELAY, Delay, compile_delay
 from tocsin.inbound.config.reasons import DURING_HOURS, NO_ROUTE_MATCHES, NO_ROUTES, OUTSIDE_HOURS, ROUTE_MATCHES
@@ -139,7 +139,7 @@ def _label(name: str) -> str:
 
 
 def _match_reason(route: Route, payload: object, mapped: MappedFields) -> Reason:
-    reason = as_reason(route.when.reason(payload, mapped))
+    reason = route.when.reason(payload, mapped)
     return joined(reason, route.during.describe() if route.during is not None else NO_REASON, separator=", ")
 
 

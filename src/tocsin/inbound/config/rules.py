@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Final
 
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import Reason, ReasonType, Term, as_reason
+from tocsin.core.reasons import Reason, ReasonType, Term
 from tocsin.core.validation.object_reader import AT_PATH
 from tocsin.inbound.config.reasons import (
     CONFIGURED,
@@ -26,7 +26,8 @@ from tocsin.inbound.config.reasons import (
 )
 from tocsin.inbound.expressions.conditions import CompiledCondition, RuleMatch, compile_condition
 from tocsin.inbound.expressions.mapped import MappedFields
-from tocsin.inbound.expressions.text_format import MAX_VALUE_CHARS
+from tocsin.inbound.expressions.reasons import ALWAYS
+from tocsin.inbound.expressions.text_format import one_line
 
 
 class EventAction(StrEnum):
@@ -53,9 +54,6 @@ _MUST_BE_LIST: Final = ReasonType("rule.must_be_list", "must be a list of {keys}
 
 #: How an `ignore` or `veto` rule is written.
 _REASONED_KEYS: Final = "{when, reason}"
-
-#: Definitions of a condition that always matches.
-_ALWAYS: Final[tuple[object, ...]] = (True, {}, {"all": []})
 
 #: The rules in evaluation order.
 ORDER: Final = ("cancel", "close", "open", "ignore", "update")
@@ -99,21 +97,16 @@ class CompiledRules:
         return self.filters.evaluate(payload, mapped)
 
     def _update_reason(self, update: CompiledCondition, payload: object, mapped: MappedFields) -> Reason:
-        if update.definition in _ALWAYS:
-            return NEITHER_OPENS_NOR_CLOSES(status=_status(mapped))
-        return as_reason(update.reason(payload, mapped))
+        reason = update.reason(payload, mapped)
+        return NEITHER_OPENS_NOR_CLOSES(status=_status(mapped)) if reason.code == ALWAYS.code else reason
 
 
 def _status(mapped: MappedFields) -> Reason:
     status = mapped.values.get("source_status")
     if type(status) is str:
-        return STATUS(status=_shorten(status))
+        return STATUS(status=one_line(status))
     event = mapped.values.get("event")
-    return NO_STATUS_BUT_EVENT(event=_shorten(event)) if type(event) is str else NO_STATUS()
-
-
-def _shorten(text: str) -> str:
-    return text if len(text) <= MAX_VALUE_CHARS else f"{text[: MAX_VALUE_CHARS - 1]}…"
+    return NO_STATUS_BUT_EVENT(event=one_line(event)) if type(event) is str else NO_STATUS()
 
 
 def compile_rules(

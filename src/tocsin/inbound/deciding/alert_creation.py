@@ -227,7 +227,7 @@ def open_alert(
         dry_run=paging.mode is PagingMode.DRY_RUN,
         is_test=context.test_user_id is not None,
     )
-    why = joined(event.rule_reason, as_reason(paging.reason), remarks)
+    why = joined(event.rule_match.reason, as_reason(paging.reason), remarks)
     data: dict[str, object] = {"message_id": str(context.message_id)}
     if previous_alert_id is not None:
         data["previous_alert"] = previous_alert_id

@@ -94,7 +94,7 @@ def decide(
     )
     verdict = {"rule": event.action.value, **decision.verdict}
     if event.notes:
-        verdict["notes"] = [str(note)[:120] for note in event.notes[:3]]
+        verdict["notes"] = [reason_as_json(note) for note in event.notes[:3]]
     reason = decision.reason
     if context.fetch_skipped_reason:
         reason = reasons.DECIDED_WITHOUT_FETCH(decision=reason, skipped=context.fetch_skipped_reason)
@@ -157,12 +157,12 @@ def _decide_by_action(
                 delayed = noise_reduction.count_on_delayed(key_state, context, event, now)
                 return _delay_decision(context, event, replace(key_state, delayed=delayed), delayed)
             if key_state.active_alert is None:
-                reason = reasons.NO_ALERT_TO_UPDATE(why=event.rule_reason, key=_describe_key(event))
+                reason = reasons.NO_ALERT_TO_UPDATE(why=event.rule_match.reason, key=_describe_key(event))
                 return _ignored(reason, key_state)
             return _refresh(integration, context, event, key_state, key_state.active_alert, MessageStatus.UPDATED, now)
         case EventAction.NONE:
             alert_id = key_state.active_alert.state.id if key_state.active_alert else None
-            return replace(_ignored(reasons.IGNORED_BY_RULE(why=event.rule_reason), key_state), alert_id=alert_id)
+            return replace(_ignored(reasons.IGNORED_BY_RULE(why=event.rule_match.reason), key_state), alert_id=alert_id)
 
 
 def _echoed_status_writes(context: MessageContext, event: NormalizedEvent) -> tuple[int, ...] | None:
@@ -185,9 +185,9 @@ def _end_alert(
     if key_state.active_alert is None:
         noise_changes = grouping.decide_ended_early(key_state, now)
         reason = (
-            reasons.ENDED_BEFORE_OPENING(why=event.rule_reason)
+            reasons.ENDED_BEFORE_OPENING(why=event.rule_match.reason)
             if noise_changes
-            else reasons.NO_ALERT_TO_CLOSE(why=event.rule_reason, key=_describe_key(event))
+            else reasons.NO_ALERT_TO_CLOSE(why=event.rule_match.reason, key=_describe_key(event))
         )
         decision = _ignored(reason, replace(_advance_source_time(key_state, context, event), delayed=None))
         return replace(
@@ -213,7 +213,7 @@ def _end_alert(
     reason_type = reasons.CANCELLED if is_cancel else reasons.CLOSED
     return Decision(
         MessageStatus.CLOSED,
-        reason_type(why=event.rule_reason, alert=AlertRef(active_alert.state.id)),
+        reason_type(why=event.rule_match.reason, alert=AlertRef(active_alert.state.id)),
         freed_key_state,
         active_alert.state.id,
         changes=changes,
@@ -225,7 +225,7 @@ def _end_alert(
 def _end_note(integration: CompiledIntegration, event: NormalizedEvent) -> Reason:
     if event.action is EventAction.CANCEL:
         return reasons.DELETED_AT_SOURCE(source=integration.display_source)
-    return event.rule_reason
+    return event.rule_match.reason
 
 
 def _apply(active_alert: ActiveAlert, command: Close | Cancel, now: datetime) -> tuple[AlertChange, ...]:
@@ -253,7 +253,7 @@ def _open(
 ) -> Decision:
     filter_match = event.check_filters()
     if not filter_match.is_true:
-        decision = _ignored(reasons.FILTERED(why=as_reason(filter_match.reason)), key_state)
+        decision = _ignored(reasons.FILTERED(why=filter_match.reason), key_state)
         return replace(decision, is_suppressed=True)
     paging, route = build_paging_config(integration, context, event, now)
     noise_decision = noise_reduction.OPEN_NOW
@@ -325,7 +325,7 @@ def _open(
         new_key_state, noise_changes = grouping.apply_opening(new_key_state, key_state, noise_decision, creation, event)
     return Decision(
         MessageStatus.OPENED,
-        reasons.OPENED(why=event.rule_reason),
+        reasons.OPENED(why=event.rule_match.reason),
         new_key_state,
         alert_id,
         creation=creation,
@@ -341,7 +341,7 @@ def _delay_decision(
 ) -> Decision:
     return Decision(
         MessageStatus.DELAYED,
-        reasons.DELAYED(why=event.rule_reason, when=delayed.reason),
+        reasons.DELAYED(why=event.rule_match.reason, when=delayed.reason),
         _advance_source_time(key_state, context, event),
         updates_key=context.replay_of is None,
     )
@@ -530,7 +530,7 @@ def _refresh_reason(
     alert_id: int,
     paging_change: PagingChange | None,
 ) -> Reason:
-    why = event.rule_reason
+    why = event.rule_match.reason
     if status is MessageStatus.APPENDED:
         effect = paging_change.remark if paging_change is not None else reasons.COUNTED()
         return reasons.APPENDED(why=why, alert=AlertRef(alert_id), key=_describe_key(event), effect=effect)

@@ -32,6 +32,8 @@ NO_ANSWER = ReasonType(
     "message.ticket_system_did_not_answer", "decided without the ticket, whose system did not answer within {timeout}"
 )
 
+_TICKET_FETCHED = ReasonType("message.ticket_fetched", "completed with the ticket fetched from its system")
+
 #: Key in the payload of a message that Tocsin created from a fetched ticket.
 CREATED_BY_FETCH = "found_by"
 
@@ -254,4 +256,4 @@ def _merge_ticket(element: Element, ticket: Mapping[str, object]) -> Element:
         **payload,
         "ticket": {**(message_ticket if isinstance(message_ticket, Mapping) else {}), **ticket},
     }
-    return Element(merged_payload, element.raw, (*element.notes, "completed by asking how the ticket stands"))
+    return Element(merged_payload, element.raw, (*element.notes, _TICKET_FETCHED()))

@@ -96,7 +96,7 @@ def join(
     )
     return Decision(
         MessageStatus.APPENDED,
-        reasons.JOINED_ALERT(why=event.rule_reason, alert=alert_ref, effects=effects),
+        reasons.JOINED_ALERT(why=event.rule_match.reason, alert=alert_ref, effects=effects),
         replace(
             key_state,
             active_alert=updated_alert,
@@ -234,7 +234,7 @@ def count(
     )
     return Decision(
         status,
-        reasons.COUNTED_ON_JOINED(why=event.rule_reason, effects=effects),
+        reasons.COUNTED_ON_JOINED(why=event.rule_match.reason, effects=effects),
         replace(key_state, active_alert=replace(active_alert, state=state, is_paging=is_paging)),
         counted_alert_id,
         changes=(*changes, *(parent_update.changes if parent_update is not None else ())),
@@ -264,7 +264,7 @@ def leave_group(
     if remaining <= 0 and not is_child:
         return None
     alert_id = active_alert.state.id
-    alert_ref, why, message = AlertRef(alert_id), event.rule_reason, describe_message(event)
+    alert_ref, why, message = AlertRef(alert_id), event.rule_match.reason, describe_message(event)
     if is_child:
         reason = reasons.CHILD_ENDED(why=why, alert=alert_ref)
         event_reason = reasons.ALERT_CHILD_ENDED(why=why, message=message)

@@ -45,7 +45,7 @@ def start_paging(
         return None
     filter_match = event.check_filters()
     if not filter_match.is_true:
-        return PagingChange(reasons.COUNTED_ONLY(why=reasons.FILTERED(why=as_reason(filter_match.reason))))
+        return PagingChange(reasons.COUNTED_ONLY(why=reasons.FILTERED(why=filter_match.reason)))
     paging, route = build_paging_config(integration, context, event, now)
     if paging.mode is not PagingMode.PAGE:
         return None

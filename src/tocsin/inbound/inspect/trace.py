@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import NO_REASON, Reason, ReasonType, Term, as_reason, joined, reason_from_json
+from tocsin.core.reasons import NO_REASON, Reason, ReasonType, Term, joined, reason_from_json
 from tocsin.inbound.config.normalizer import Normalizer
 from tocsin.inbound.config.reasons import HOURS_DO_NOT_MATCH, HOURS_MATCH
 from tocsin.inbound.config.routes import RouteReference, choose, matches_route
@@ -17,6 +17,7 @@ from tocsin.inbound.config.rules import ORDER, CompiledRules
 from tocsin.inbound.deciding.noise_trace import NOISE_TRACE_KEY
 from tocsin.inbound.expressions.fields import FIELDS, Value, text_of
 from tocsin.inbound.expressions.mapped import MappedFields
+from tocsin.inbound.expressions.text_format import one_line
 from tocsin.inbound.mapping.mapping import MappedField
 from tocsin.inbound.mapping.value_source import NOBODY
 from tocsin.inbound.parsing.decode import Element
@@ -29,9 +30,6 @@ _TAKEN_NOBODY = ReasonType("field.taken_as_nobody", "taken: nobody")
 _NO_VALUE = ReasonType("field.no_value", "no value")
 _NOT_TAKEN = ReasonType("field.not_taken", "not taken: {terms}")
 _WRONG_KIND = ReasonType("field.wrong_kind", "not taken: no {kind}")
-
-#: The maximum length of a value in an outcome.
-_MAX_OUTCOME_CHARS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,13 +135,13 @@ def explain(
     normalizer: Normalizer, element: Element, in_hours: Callable[[RouteReference], bool] | None = None
 ) -> Trace:
     """Returns the trace of one element. Without `in_hours`, no support hours are open."""
-    notes = tuple(as_reason(note) for note in element.notes or _notes(element.raw))
+    notes = element.notes or _notes(element.raw)
     if element.problem is not None:
         return Trace(notes, element.problem.reason)
     event = normalizer.normalize(element)
     payload = element.payload
     mapped = normalizer.mapping.apply(payload)
-    notes += tuple(as_reason(note) for note in mapped.notes)
+    notes += mapped.notes
     slots = normalizer.mapping.extraction.read(payload)
     values: dict[str, Value] = {}
     field_traces = tuple(_trace_field(field, slots, payload, values) for field in normalizer.mapping.fields)
@@ -159,7 +157,7 @@ def explain(
         tags=tags,
         custom=custom,
         intent=event.action,
-        reason=event.rule_reason,
+        reason=event.rule_match.reason,
         rules=_trace_rules(normalizer.rules, payload, mapped),
         opening=_trace_opening(normalizer.rules, payload, mapped),
         routes=_trace_routes(normalizer, payload, mapped, is_open),
@@ -167,7 +165,7 @@ def explain(
     )
 
 
-def _notes(raw: bytes) -> tuple[str, ...]:
+def _notes(raw: bytes) -> tuple[Reason, ...]:
     """Returns notes that are too costly for the hot path: about a duplicate key."""
     try:
         return parse(raw.decode())[1] if raw[:1] == b"{" else ()
@@ -198,22 +196,19 @@ def _trace_field(field: MappedField, slots: list[object], payload: object, value
     return FieldTrace(field.name, label, value, tuple(steps))
 
 
-def _outcome(
-    field: MappedField, source_value: object, candidate: object, clean_value: Value, terms: Reason | str
-) -> Reason:
+def _outcome(field: MappedField, source_value: object, candidate: object, clean_value: Value, terms: Reason) -> Reason:
     if candidate is NOBODY:
         return _TAKEN_NOBODY()
     if source_value is None:
         return _NO_VALUE()
     if candidate is None:
-        return _NOT_TAKEN(terms=as_reason(terms)) if terms else _NO_VALUE()
+        return _NOT_TAKEN(terms=terms) if terms else _NO_VALUE()
     if clean_value is None:
         return _WRONG_KIND(kind=Term(FIELDS[field.name].kind if field.name in FIELDS else "text"))
     displayed = _display_text(clean_value)
     if displayed == _display_text(source_value):
         return _TAKEN()
-    shown = displayed if len(displayed) <= _MAX_OUTCOME_CHARS else f"{displayed[: _MAX_OUTCOME_CHARS - 1]}…"
-    return _TAKEN_AS(value=" ".join(shown.split()))
+    return _TAKEN_AS(value=one_line(displayed))
 
 
 def _display_text(value: object) -> str:
@@ -228,15 +223,13 @@ def _trace_rules(rules: CompiledRules, payload: object, mapped: MappedFields) ->
         if name == "ignore":
             for ignore_rule in rules.ignore:
                 is_match = ignore_rule.when.matches(payload, mapped)
-                reason = ignore_rule.reason if is_match else as_reason(ignore_rule.when.reason(payload, mapped))
+                reason = ignore_rule.reason if is_match else ignore_rule.when.reason(payload, mapped)
                 rule_traces.append(RuleTrace(name, is_match, reason, is_match))
         else:
             rule = getattr(rules, name)
             if rule is not None:
                 rule_match = rule.evaluate(payload, mapped)
-                rule_traces.append(
-                    RuleTrace(name, rule_match.is_true, as_reason(rule_match.reason), rule_match.is_true)
-                )
+                rule_traces.append(RuleTrace(name, rule_match.is_true, rule_match.reason, rule_match.is_true))
         if rule_traces and rule_traces[-1].is_deciding:
             break
     return tuple(rule_traces)
@@ -251,7 +244,7 @@ def _trace_opening(rules: CompiledRules, payload: object, mapped: MappedFields) 
     if rules.filters is not None:
         rule_match = rules.filters.evaluate(payload, mapped)
         is_deciding = not rule_match.is_true
-        rule_traces.append(RuleTrace("filters", rule_match.is_true, as_reason(rule_match.reason), is_deciding))
+        rule_traces.append(RuleTrace("filters", rule_match.is_true, rule_match.reason, is_deciding))
     return tuple(rule_traces)
 
 
@@ -262,7 +255,7 @@ def _trace_routes(
     route_traces: list[RuleTrace] = []
     for route in normalizer.routes:
         is_match = matches_route(route, payload, mapped, in_hours)
-        reason = as_reason(route.when.reason(payload, mapped))
+        reason = route.when.reason(payload, mapped)
         if route.during is not None and route.when.matches(payload, mapped):
             reason_type = HOURS_MATCH if is_match else HOURS_DO_NOT_MATCH
             reason = joined(reason, reason_type(hours=route.during.describe()))

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from tocsin.core.errors import TocsinError
+from tocsin.core.reasons import Reason
 from tocsin.inbound.admin import secrets
 from tocsin.inbound.email import imap_poller
 from tocsin.inbound.enums import IntegrationMode
@@ -21,7 +22,7 @@ _REMEDY = "Look at its address and password under Security, and whether this mac
 def check() -> Iterator[HealthFinding]:
     """Yields the mailboxes that reject the sign-in or do not answer in time. Checks all in parallel."""
     pool = ThreadPoolExecutor(8, thread_name_prefix="doctor")
-    pending: dict[str, Future[str]] = {}
+    pending: dict[str, Future[Reason]] = {}
     for integration in Integration.objects.exclude(credentials="").exclude(mode=IntegrationMode.DISABLED):
         imap = secrets.readable_credentials(integration).get("imap")
         if imap:
@@ -37,7 +38,7 @@ def check() -> Iterator[HealthFinding]:
             )
 
 
-def _problem(future: Future[str]) -> str | None:
+def _problem(future: Future[Reason]) -> str | None:
     if not future.done():
         return f"it gave no answer within {DEADLINE:.0f} seconds."
     error = future.exception()

@@ -12,6 +12,7 @@ from typing import Any
 
 from tocsin.core.db import database
 from tocsin.core.ids import first_uuid7
+from tocsin.core.reasons import as_reason
 from tocsin.inbound.admin.observed_statuses import reports_new_status
 from tocsin.inbound.admin.status_rules import StatusEffect, action_of_status
 from tocsin.inbound.body_compression import decompress
@@ -122,7 +123,7 @@ def _creation_message(integration: CompiledIntegration, ticket: Mapping[str, Any
         message = ticket_messages.message({**fields, **status}, at, _EVENT, CHANGED_SINCE_CREATION)
         event = integration.normalizer.normalize(message)
         if isinstance(event, NormalizedEvent) and event.action is EventAction.OPEN and event.check_filters().is_true:
-            return Element(message.payload, message.raw, (CHANGED_SINCE_CREATION,))
+            return Element(message.payload, message.raw, (as_reason(CHANGED_SINCE_CREATION),))
     return None
 
 

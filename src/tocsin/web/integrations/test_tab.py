@@ -78,7 +78,7 @@ def mailbox(request: SignedInRequest, number: int) -> HttpResponse:
     except (Rejected, Permanent, Temporary) as error:
         messages.error(request, str(error))
     else:
-        messages.success(request, report)
+        messages.success(request, told(report))
     return redirect("integration_security", number)
 
 
