@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tests.model.system import System
 from tocsin.core.db import database
+from tocsin.core.reasons import reason_from
 from tocsin.escalation.actions import next_steps
 from tocsin.escalation.actions.forecast import NextAction
 from tocsin.inbound.storage.messages import IncomingMessage, MessageResult
@@ -53,10 +54,11 @@ def compare(system: System, simulated_message: SimulatedMessage, stored: Message
     system.tasks["escalation"]()
     planned = [line.text for line in said.timeline[1:] if line.at == system.now]
     found = system.rows(
-        "SELECT reason FROM alerts_alertevent WHERE alert_id = %s AND at = %s AND kind = ANY(%s) ORDER BY id",
+        "SELECT reason_code, reason_data FROM alerts_alertevent WHERE alert_id = %s AND at = %s AND kind = ANY(%s) "
+        "ORDER BY id",
         stored.alert_id, system.now, list(_STEPS),
     )  # fmt: skip
-    did = [row["reason"] for row in found]
+    did = [str(reason_from(row["reason_code"], row["reason_data"])) for row in found]
     if did != [line for line in planned if line in did] or (not did and any("pages" in line for line in planned)):
         system.contradictions.append(f"simulated {planned}, and #{stored.alert_id} did {did}")
 

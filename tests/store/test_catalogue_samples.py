@@ -177,7 +177,7 @@ def test_ticket_assigned_to_known_user_becomes_theirs_and_stops_paging(
     assert ticket.owner() == ("assigned", desk.users["alice"].pk, "Alice")
     desk.through(5, 10, 20, 60)
     assert ticket.paged() == [("alice", 0)]
-    assert "HaloITSM gave it to Alice." in desk.timeline(ticket.alert.pk)
+    assert "HaloITSM assigned the alert to Alice" in desk.timeline(ticket.alert.pk)
 
 
 def test_ticket_assigned_to_unknown_agent_shows_the_agents_name(desk: EscalationHarness, ticket: Ticket) -> None:
@@ -198,7 +198,7 @@ def test_unassigned_ticket_reopens_alert_and_restarts_escalation(desk: Escalatio
     assert ticket.owner() == ("open", None, "")
     desk.through(30, 35)
     assert ticket.paged() == [("alice", 0), ("alice", 30), ("bob", 35)]
-    assert any("Noor Haddad has it no more" in line for line in desk.timeline(ticket.alert.pk))
+    assert any("unassigned Noor Haddad" in line for line in desk.timeline(ticket.alert.pk))
 
 
 def test_message_without_agent_keeps_the_owner(desk: EscalationHarness, ticket: Ticket) -> None:

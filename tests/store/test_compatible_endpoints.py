@@ -63,7 +63,7 @@ def alert() -> Alert:
 
 
 def timeline(number: int) -> list[str]:
-    return list(AlertEvent.objects.filter(alert=number).order_by("pk").values_list("reason", flat=True))
+    return [str(event.reason) for event in AlertEvent.objects.filter(alert=number).order_by("pk")]
 
 
 # --- PagerDuty

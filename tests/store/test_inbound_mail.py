@@ -245,7 +245,7 @@ def test_a_mailbox_is_tried_without_reading_it(box: ImapDouble) -> None:
     held = box.receive(mail().as_bytes())
     address = f"imap://tocsin%40example.org@127.0.0.1:{box.port}/INBOX"
     said = imap_poller.check_mailbox(address, box.password)
-    assert "has 1 unread mail." in str(said)
+    assert "has 1 unread email." in str(said)
     assert not held.is_read
     assert rows() == []
     with pytest.raises(Permanent):
@@ -291,7 +291,7 @@ def test_mail_not_markable_as_read_is_processed_once_and_reported(box: ImapDoubl
         with database.transaction() as connection:
             (trouble,) = troubles.current_errors(connection, troubles.MailboxReader.INBOUND)
         assert "as read" in str(trouble.error)
-        assert "You may not change flags here" in trouble.error
+        assert "You may not change flags here" in str(trouble.error)
     box.receive(plain.replace(b"One", b"Three"))
     imap_poller.poll_all(node.registry)
     assert Alert.objects.count() == 3

@@ -89,7 +89,7 @@ def test_changed_field_is_updated_and_shown_on_timeline() -> None:
     assert statuses(updated) == ["Mapped Updated"]
     alert = Alert.objects.get()
     assert (alert.subject, alert.source_status) == ("VPN down for everybody", "In Progress")
-    assert "New → In Progress" in alert.events.last().reason
+    assert "New → In Progress" in str(alert.events.last().reason)
 
 
 def test_unreadable_messages_open_one_alert_per_ten_minutes() -> None:

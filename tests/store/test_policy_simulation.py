@@ -18,6 +18,7 @@ from tocsin.alerts.commands import SYSTEM, NewEvent
 from tocsin.alerts.new_alert import NewAlert
 from tocsin.alerts.states import EventKind, Priority
 from tocsin.core.db import database
+from tocsin.core.reasons import reason_from
 from tocsin.escalation.changes.commands import delete_policy, plan_of, save_policy
 from tocsin.escalation.run import target_loader
 from tocsin.escalation.run.target_resolution import TargetContext
@@ -170,9 +171,11 @@ def _due(alert: int) -> datetime | None:
 
 def _told(alert: int, last: datetime) -> list[tuple[datetime, str]]:
     with database.transaction() as connection:
-        return connection.execute(
-            "SELECT at, reason FROM alerts_alertevent WHERE alert_id = %s AND at <= %s ORDER BY id", (alert, last)
+        rows = connection.execute(
+            "SELECT at, reason_code, reason_data FROM alerts_alertevent WHERE alert_id = %s AND at <= %s ORDER BY id",
+            (alert, last),
         ).fetchall()
+    return [(at, str(reason_from(code, data))) for at, code, data in rows]
 
 
 def _sent(alert: int) -> list[tuple[Any, ...]]:

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from psycopg.types.json import Jsonb
-
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
+from tocsin.core.db.json_text import as_json
 from tocsin.core.db.stored_reason import reason_columns
 from tocsin.core.reasons import Reason, as_reason, reason_from
 
@@ -40,9 +39,9 @@ def record_failure(
     code, data = reason_columns(as_reason(error))
     connection.execute(
         "INSERT INTO core_mailboxtrouble (reads, number, since, reason_code, reason_data) VALUES (%s, %s, %s, %s, %s) "
-        "ON CONFLICT (reads, number) DO UPDATE SET reason_code = EXCLUDED.reason_code,"
-        " reason_data = EXCLUDED.reason_data",
-        (purpose, owner_id, now, code, Jsonb(data)),
+        "ON CONFLICT (reads, number) DO UPDATE SET reason_code = EXCLUDED.reason_code, "
+        "reason_data = EXCLUDED.reason_data",
+        (purpose, owner_id, now, code, as_json(data)),
     )
 
 
@@ -55,8 +54,8 @@ def current_errors(connection: Connection, purpose: MailboxReader) -> list[Mailb
     """Returns the mailboxes that cannot be read, longest-failing first."""
     rows = database.rows(
         connection,
-        "SELECT number, since, reason_code, reason_data FROM core_mailboxtrouble"
-        " WHERE reads = %s ORDER BY since, number",
+        "SELECT number, since, reason_code, reason_data FROM core_mailboxtrouble WHERE reads = %s "
+        "ORDER BY since, number",
         (purpose,),
     )
     return [
