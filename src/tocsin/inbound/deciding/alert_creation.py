@@ -118,12 +118,12 @@ def build_paging_config(
     groups = _groups(integration, route, event)
     mode, reason = _mode(integration, context, route, policy)
     version = policy.version_id if policy is not None else None
-    return PagingConfig(mode, version, users, groups, str(reason)), route
+    return PagingConfig(mode, version, users, groups, reason), route
 
 
 def build_test_paging_config(user_id: int) -> PagingConfig:
     """Returns the paging configuration of a sample's alert: only the user who sent the sample is paged."""
-    return PagingConfig(PagingMode.PAGE, None, (user_id,), (), str(reasons.TEST_ONLY()))
+    return PagingConfig(PagingMode.PAGE, None, (user_id,), (), reasons.TEST_ONLY())
 
 
 def policy_for(integration: CompiledIntegration, route: RouteChoice) -> PolicyEntry | None:
@@ -236,7 +236,7 @@ def open_alert(
         EventKind.OPENED,
         now,
         Actor(ActorKind.INTEGRATION, integration.display_source),
-        str(reasons.ALERT_OPENED(source=integration.display_source, why=why)),
+        reasons.ALERT_OPENED(source=integration.display_source, why=why),
         CommandChannel.INBOUND,
         data,
     )

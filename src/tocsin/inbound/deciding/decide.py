@@ -202,7 +202,7 @@ def _end_alert(
         return replace(leave_decision, key_state=_advance_source_time(leave_decision.key_state, context, event))
     note = _end_note(integration, event)
     command_class = Cancel if is_cancel else Close
-    command = command_class(actor=actor_of(integration), note=str(note), via=CommandChannel.INBOUND)
+    command = command_class(actor=actor_of(integration), note=note, via=CommandChannel.INBOUND)
     changes = _apply(active_alert, command, now)
     freed_key_state = _advance_source_time(
         replace(key_state, active_alert=None, shared_alert_id=None, role=None), context, event
@@ -403,7 +403,7 @@ def _refresh(
             new_state,
             tuple(events),
             paging=paging,
-            reassignment_reason=str(team_change),
+            reassignment_reason=team_change,
             is_echoed_priority=is_own_priority,
             paging_start=paging_start,
             was_dry_run=active_alert.is_dry_run,

@@ -83,7 +83,7 @@ def _count(
     paging = _paging_config(integration, context, _find_policy(integration))
     if target is None or target.is_paging or paging.mode is not PagingMode.PAGE:
         return counted_decision
-    paging_start = PagingStart(str(reasons.PAGING_STARTED_UNREADABLE(integration=integration.name)))
+    paging_start = PagingStart(reasons.PAGING_STARTED_UNREADABLE(integration=integration.name))
     change = AlertChange(
         target.state, target.state, (), paging=paging, paging_start=paging_start, was_dry_run=target.is_dry_run
     )
@@ -127,7 +127,7 @@ def _create_alert(
         integration=integration.name, problem=rejected.reason, paging=as_reason(paging.reason)
     )
     data: dict[str, object] = {"message_id": str(context.message_id)}
-    timeline_event = NewEvent(alert_id, EventKind.OPENED, now, actor, str(reason), CommandChannel.INBOUND, data)
+    timeline_event = NewEvent(alert_id, EventKind.OPENED, now, actor, reason, CommandChannel.INBOUND, data)
     return AlertCreation(alert, paging, timeline_event)
 
 
@@ -148,5 +148,5 @@ def _paging_config(
         policy.version_id if policy else None,
         integration.recipient_users,
         integration.recipient_groups,
-        str(describe_policy(policy)),
+        describe_policy(policy),
     )

@@ -62,7 +62,7 @@ def join(
         EventKind.GROUP_JOINED,
         now,
         actor,
-        str(reasons.MESSAGE_JOINED(message=description, cause=noise_decision.reason)),
+        reasons.MESSAGE_JOINED(message=description, cause=noise_decision.reason),
         CommandChannel.INBOUND,
         {"message_id": str(context.message_id), "source_id": event.source_id or ""},
     )
@@ -210,7 +210,7 @@ def count(
         paging, _route = build_paging_config(integration, context, event, now)
         actor = Actor(ActorKind.INTEGRATION, integration.display_source)
         reason = reasons.MEMBER_PRIORITY_RAISED(message=describe_message(event), priority=Term(new_priority))
-        timeline_event = NewEvent(alert_id, EventKind.UPDATED, now, actor, str(reason), CommandChannel.INBOUND)
+        timeline_event = NewEvent(alert_id, EventKind.UPDATED, now, actor, reason, CommandChannel.INBOUND)
         change, state = _raise_priority(active_alert, new_priority, paging, timeline_event)
         changes = (_with_paging_start(change, active_alert, paging_change),)
     elif paging_change is not None and paging_change.paging_start is not None:
@@ -276,7 +276,7 @@ def leave_group(
         EventKind.GROUP_MEMBER_ENDED,
         now,
         Actor(ActorKind.INTEGRATION, integration.display_source),
-        str(event_reason),
+        event_reason,
         CommandChannel.INBOUND,
         {"source_id": event.source_id or ""},
     )

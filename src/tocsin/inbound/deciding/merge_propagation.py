@@ -56,7 +56,7 @@ def propagate_to_parent(
         )
         data = {"changes": {"priority": [str(state.priority), str(new_priority)]}}
         actor = Actor(ActorKind.INTEGRATION, integration.display_source)
-        events = (NewEvent(state.id, EventKind.UPDATED, now, actor, str(reason), CommandChannel.INBOUND, data),)
+        events = (NewEvent(state.id, EventKind.UPDATED, now, actor, reason, CommandChannel.INBOUND, data),)
     if not events and paging_start is None:
         return ParentUpdate(parent, paging_change=paging_change)
     paging = paging_change.paging if paging_change is not None else None

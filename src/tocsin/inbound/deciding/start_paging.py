@@ -56,4 +56,4 @@ def start_paging(
         return PagingChange(reasons.COUNTED_ONLY(why=restriction.suppression_reason))
     start_reason = reasons.PAGING_STARTED(source=integration.display_source, paging=as_reason(paging.reason))
     remark = reasons.STARTS_PAGING(when=restriction.reason or reasons.FROM_NOW_ON())
-    return PagingChange(remark, paging, PagingStart(str(start_reason), restriction.until, str(restriction.reason)))
+    return PagingChange(remark, paging, PagingStart(start_reason, restriction.until, restriction.reason))
