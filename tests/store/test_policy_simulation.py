@@ -138,7 +138,7 @@ def test_policy_simulation_matches_actual_escalation(
         last = max(stage.at for stage in played.steps)
         while (due := _due(alert)) is not None and due <= last:
             desk.keeper.run_once(due)
-    assert _told(alert, last) == [(line.at, line.text) for line in played.timeline]
+    assert _told(alert, last) == [(line.at, str(line.reason)) for line in played.timeline]
     assert _sent(alert) == _planned(played)
     _over(alert)
     delete_policy(saved, actor=ACTOR, now=at)
@@ -233,5 +233,5 @@ def test_waiting_step_is_simulated_without_per_minute_queries(
         last = max(stage.at for stage in played.steps)
         while (due := _due(alert)) is not None and due <= last:
             desk.keeper.run_once(due)
-    assert _told(alert, last) == [(line.at, line.text) for line in played.timeline]
+    assert _told(alert, last) == [(line.at, str(line.reason)) for line in played.timeline]
     assert _sent(alert) == _planned(played)

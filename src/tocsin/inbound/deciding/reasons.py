@@ -51,7 +51,7 @@ CHILD_ENDED: Final = ReasonType("message.child_ended", "{why}; it left alert {al
 
 #: What a message is about.
 KEY: Final = ReasonType("message.key", "id {source_id}")
-NO_KEY: Final = ReasonType("message.no_key", "it")
+NO_KEY: Final = ReasonType("message.no_key", "this message")
 SUBJECT_AND_ID: Final = ReasonType("message.subject_and_id", "{subject} (id {source_id})")
 ID_ONLY: Final = ReasonType("message.id_only", "Id {source_id}")
 UNTITLED: Final = ReasonType("message.untitled", "A message")
