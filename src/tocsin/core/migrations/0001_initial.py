@@ -33,8 +33,6 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name="MailboxTrouble",
             fields=[
-                ("reason_code", models.CharField(db_default="", default="", max_length=80)),
-                ("reason_data", models.JSONField(db_default={}, default=dict)),
                 (
                     "pk",
                     models.CompositePrimaryKey(
