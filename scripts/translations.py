@@ -35,8 +35,6 @@ KEYWORDS = {
     "pgettext": ((1, "c"), 2),
     "pgettext_lazy": ((1, "c"), 2),
     "npgettext": ((1, "c"), 2, 3),
-    # Code, template, and the template for another number than one.
-    "ReasonType": {2: (2,), 3: (2, 3)},
 }
 
 type Text = tuple[str | tuple[str, ...], str | None]
@@ -153,10 +151,25 @@ def _new(texts: Iterator[Text], seen: set[Text]) -> Iterator[Text]:
 
 
 def _in_python(source: bytes) -> Iterator[Text]:
+    # Babel counts a trailing comma as an argument more, so that it does not tell the two templates of a reason.
+    if b"ReasonType(" in source or b"Term(" in source:
+        yield from _in_reasons(ast.parse(source))
     if not any(name.encode() in source for name in KEYWORDS):
         return
     for _line, text, _comments, context in extract("python", BytesIO(source), KEYWORDS):
         yield text, context
+
+
+def _in_reasons(tree: ast.Module) -> Iterator[Text]:
+    """The templates of reasons, for one and for another number, and the terms in them."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+            continue
+        texts = tuple(one.value for one in node.args if isinstance(one, ast.Constant) and isinstance(one.value, str))
+        if node.func.id == "ReasonType" and len(texts) > 1:
+            yield (texts[1] if len(texts) == 2 else texts[1:]), None
+        elif node.func.id == "Term" and texts:
+            yield texts[0], None
 
 
 def _in_template(source: str) -> Iterator[Text]:

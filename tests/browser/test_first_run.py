@@ -87,7 +87,7 @@ def test_keyboard_user_gets_from_setup_link_to_acknowledged_alert(
 
         # The first window is not touched: it hears of the answer by itself.
         expect(page.locator("#state")).to_contain_text("Acknowledged")
-        expect(page.locator("#timeline")).to_contain_text("Ada Admin acknowledged it.")
+        expect(page.locator("#timeline")).to_contain_text("Ada Admin acknowledged the alert")
         admin.check("acknowledged, live")
         PICTURES.mkdir(exist_ok=True)
 

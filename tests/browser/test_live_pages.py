@@ -152,7 +152,7 @@ def test_an_alert_is_answered_by_keyboard_alone(browser: Browser, running: Serve
                 break
         assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
         keys.press("Enter")
-        expect(page.get_by_text(f"You have alert {number}.")).to_be_visible()
+        expect(page.get_by_text(f"Alert {number} is assigned to you.")).to_be_visible()
 
         # Switched off, a letter does nothing.
         keys.press("?")
@@ -206,7 +206,7 @@ def test_what_was_typed_is_not_lost_by_a_stray_press(
         wrong = page.locator("[name=steps-2-retry_every]")
         wrong.fill("often")
         page.get_by_role("button", name="Save").last.click()
-        expect(page.locator(".errors")).to_contain_text("'often' is not a duration")
+        expect(page.locator(".errors")).to_contain_text('"often" is not a duration')
         expect(wrong).to_be_focused()
         expect(wrong).to_be_in_viewport()
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tests.model.system import System
 from tocsin.core.db import database
+from tocsin.core.reasons import reason_from
 from tocsin.escalation.actions import next_steps
 from tocsin.escalation.actions.forecast import NextAction
 from tocsin.inbound.storage.messages import IncomingMessage, MessageResult
@@ -15,7 +16,7 @@ from tocsin.simulate import chain
 from tocsin.simulate.chain import SimulatedOutcome
 
 #: The simulation knows no delivery IDs and treats every message as timely.
-_UNKNOWN = ("same delivery", "arrived late")
+_UNKNOWN = {"message.duplicate_delivery", "message.arrived_late"}
 
 _STEPS = ("step_fired", "step_empty", "escalation_finished")
 _PAGED = re.compile(r"\b([A-Z][a-z]+) \(")
@@ -39,24 +40,25 @@ def simulate(system: System, door: int, incoming: IncomingMessage) -> SimulatedM
 def compare(system: System, simulated_message: SimulatedMessage, stored: MessageResult) -> None:
     """Records differences to the actual outcome and, for a new alert, to the immediate escalation."""
     said = simulated_message.outcome
-    if any(words in stored.reason for words in _UNKNOWN):
+    if stored.reason.code in _UNKNOWN:
         return
     # The endpoint may parse malformed input more leniently than `tests.support.ingest` does.
     if said.status == stored.status == "Mapping Failed":
         return
     if (said.status, said.reason) != (stored.status, stored.reason):
         system.contradictions.append(
-            f"simulated {said.status}, {said.reason!r}; it was {stored.status}, {stored.reason!r}"
+            f"simulated {said.status}, {said.reason}; it was {stored.status}, {stored.reason}"
         )
     if stored.status != "Mapped Opened" or simulated_message.is_paused:
         return
     system.tasks["escalation"]()
     planned = [line.text for line in said.timeline[1:] if line.at == system.now]
     found = system.rows(
-        "SELECT reason FROM alerts_alertevent WHERE alert_id = %s AND at = %s AND kind = ANY(%s) ORDER BY id",
+        "SELECT reason_code, reason_data FROM alerts_alertevent WHERE alert_id = %s AND at = %s AND kind = ANY(%s) "
+        "ORDER BY id",
         stored.alert_id, system.now, list(_STEPS),
     )  # fmt: skip
-    did = [row["reason"] for row in found]
+    did = [str(reason_from(row["reason_code"], row["reason_data"])) for row in found]
     if did != [line for line in planned if line in did] or (not did and any("pages" in line for line in planned)):
         system.contradictions.append(f"simulated {planned}, and #{stored.alert_id} did {did}")
 

@@ -139,10 +139,10 @@ def changes_have_timeline_events(system: System) -> Iterator[str]:
     """Each change of an alert is an event on its timeline, with a reason and an actor."""
     events: defaultdict[int, list[dict[str, Any]]] = defaultdict(list)
     for event in system.rows(
-        "SELECT alert_id, kind, actor_name, reason FROM alerts_alertevent WHERE id > %s", system.before.last_event
+        "SELECT alert_id, kind, actor_name, reason_code FROM alerts_alertevent WHERE id > %s", system.before.last_event
     ):
         events[event["alert_id"]].append(event)
-        if not event["reason"] or not event["actor_name"]:
+        if not event["reason_code"] or not event["actor_name"]:
             yield f"the event {event}"
     known = {row["id"] for row in system.rows("SELECT id FROM people_user")}
     for alert, state in system.states().items():
@@ -205,7 +205,7 @@ def nothing_is_due_when_idle(system: System) -> Iterator[str]:
         system.now,
     ):
         yield f"the delivery {row}"
-    for row in system.rows("SELECT id, reason FROM inbound_inboundmessage WHERE status = 'Pending'"):
+    for row in system.rows("SELECT id, reason_code FROM inbound_inboundmessage WHERE status = 'Pending'"):
         yield f"the message {row}"
     for row in system.rows("SELECT id, alert_id, due_at, cause FROM workflows_run WHERE due_at <= %s", system.now):
         yield f"the workflow's run {row}"

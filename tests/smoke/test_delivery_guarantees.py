@@ -67,7 +67,7 @@ def test_concurrent_replies_work_and_500_alerts_are_few_texts(tocsin: Installati
             )
         events = [event["kind"] for event in tocsin.api(f"alerts/{number}/events")["items"]]
         assert events.count("assigned") == 1, "the second hears how it stands"
-        assert answers.count(f"You have alert {number}.") == 1, answers
+        assert answers.count(f"Alert {number} is assigned to you.") == 1, answers
         tocsin.jump(minutes=5)
 
         twilio.messages.clear()

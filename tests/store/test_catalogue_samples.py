@@ -76,7 +76,7 @@ def ends_as_it_says(kind: IntegrationKind, sample: Sample, node: InboundServer, 
         assert [one["status"] for one in answers] == [one.status for one in sample.expect]
     for row, expected in zip(stored, sample.expect, strict=True):
         assert row.status == expected.status, row.reason
-        assert expected.reason in row.reason
+        assert expected.reason in str(row.reason)
         if expected.fields:
             assert fields_of(row, expected) == dict(expected.fields)
         if row.status == "Mapped Opened" and len(stored) == 1:
@@ -177,7 +177,7 @@ def test_ticket_assigned_to_known_user_becomes_theirs_and_stops_paging(
     assert ticket.owner() == ("assigned", desk.users["alice"].pk, "Alice")
     desk.through(5, 10, 20, 60)
     assert ticket.paged() == [("alice", 0)]
-    assert "HaloITSM gave it to Alice." in desk.timeline(ticket.alert.pk)
+    assert "HaloITSM assigned the alert to Alice" in desk.timeline(ticket.alert.pk)
 
 
 def test_ticket_assigned_to_unknown_agent_shows_the_agents_name(desk: EscalationHarness, ticket: Ticket) -> None:
@@ -198,7 +198,7 @@ def test_unassigned_ticket_reopens_alert_and_restarts_escalation(desk: Escalatio
     assert ticket.owner() == ("open", None, "")
     desk.through(30, 35)
     assert ticket.paged() == [("alice", 0), ("alice", 30), ("bob", 35)]
-    assert any("Noor Haddad has it no more" in line for line in desk.timeline(ticket.alert.pk))
+    assert any("unassigned Noor Haddad" in line for line in desk.timeline(ticket.alert.pk))
 
 
 def test_message_without_agent_keeps_the_owner(desk: EscalationHarness, ticket: Ticket) -> None:
@@ -343,7 +343,7 @@ def test_a_ticket_that_is_deleted_cancels_its_alert(desk: EscalationHarness, tic
     desk.through(5, 20)
     assert ticket.paged() == [("alice", 0)]
     (again,) = ticket.ingest.send(ticket.door, {"event": "ticket deleted", "object_id": 20817}, now=desk.at(4))
-    assert (again.status.value, "nothing was open" in again.reason) == ("Mapped Ignored", True)
+    assert (again.status.value, "nothing was open" in str(again.reason)) == ("Mapped Ignored", True)
 
 
 def test_closed_ticket_stops_paging_and_reopened_one_is_new_alert(desk: EscalationHarness, ticket: Ticket) -> None:

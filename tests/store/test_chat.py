@@ -164,7 +164,7 @@ def test_slack_answers_in_the_users_language_or_the_rooms(scenario: ChatScenario
     assert scenario.slack_press("assign", "U012AB3CD") == 200
     assert scenario.slack.responded.wait(5)
     said = json.dumps(scenario.slack.responses[1]["blocks"])
-    assert f"<@U012AB3CD> pressed *Take it*: You have alert {alert}." in said
+    assert f"<@U012AB3CD> pressed *Take it*: Alert {alert} is assigned to you." in said
 
 
 def test_telegram_bot_handles_buttons_and_commands_and_shows_chat_address(scenario: ChatScenario) -> None:
@@ -188,7 +188,7 @@ def test_telegram_bot_handles_buttons_and_commands_and_shows_chat_address(scenar
     assert [button["callback_data"] for button in kept] == [f"assign:{alert}", f"close:{alert}"]
     assert [button["text"] for button in kept] == ["Übernehmen", "Schließen"]
     said = scenario.telegram_update(scenario.telegram.say("take", 123456789)).json()
-    assert said["text"] == f"Sie haben Alarm {alert}."
+    assert said["text"] == f"Alarm {alert} ist Ihnen zugewiesen."
     # What a carrier takes for STOP is a word like another in a chat, where nobody would say that pages end.
     unknown = scenario.telegram_update(scenario.telegram.say("cancel", 123456789, update=2)).json()["text"]
     assert unknown == told_in(command_parser.UNKNOWN, "de")

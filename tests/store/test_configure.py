@@ -133,7 +133,7 @@ def refusals(now: datetime, *texts: str, **options: Any) -> list[str]:
         ),
         (
             "escalation_policies:\n  - name: P\n    steps:\n      - notify: {roles: [primary]}\n        after: soon",
-            "t.yaml:5: escalation policy P: steps[0].after: 'soon' is not a duration",
+            't.yaml:5: escalation policy P: steps[0].after: "soon" is not a duration',
         ),
         (
             "escalation_policies:\n  - name: P\n    steps:\n      - notify: {roles: [boss]}",
@@ -380,9 +380,7 @@ def test_prune_deletes_only_objects_of_listed_resources(now: datetime) -> None:
 def test_prune_refuses_what_is_still_needed_and_then_deletes_nothing(now: datetime) -> None:
     apply(now, EXAMPLE.read_text())
     found = refusals(now, "escalation_policies: []\n", prune=True)
-    assert found == [
-        "--prune: escalation policy Standard: Standard cannot be deleted: integration HaloITSM still needs it."
-    ]
+    assert found == ["--prune: escalation policy Standard: Can't delete Standard: it is used by integration HaloITSM."]
     assert any("last administrator" in sentence for sentence in refusals(now, "users: []\n", prune=True))
     assert Policy.objects.exists()
 

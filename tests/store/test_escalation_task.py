@@ -239,7 +239,7 @@ def test_acknowledging_stops_escalation_and_cancels_what_is_not_sent(desk: Escal
     desk.turn(0)
     desk.act(alert, Acknowledge(actor=desk.actor("bob")), 1)
     assert [state for *_, state in desk.pages(alert)] == ["cancelled", "cancelled"]
-    assert Delivery.objects.filter(alert=alert).first().reason == "Bob acknowledged it."  # type: ignore[union-attr]
+    assert Delivery.objects.filter(alert=alert).first().reason == "Bob acknowledged the alert"  # type: ignore[union-attr]
     desk.turn(20)
     assert len(desk.pages(alert)) == 2
     assert desk.run(alert).due_at == desk.at(31)
@@ -257,7 +257,7 @@ def test_acknowledgement_timeout_sends_reminder_then_restarts_escalation(desk: E
         ("alice", 0),
         ("alice", 36),
     ]
-    assert any("did not answer" in line for line in desk.timeline(alert))
+    assert any("reminder was not answered" in line for line in desk.timeline(alert))
 
 
 def test_disabled_user_gets_no_reminder_and_escalation_restarts(
@@ -340,7 +340,7 @@ def test_alert_of_disabled_owner_is_unassigned_and_pages_again(desk: EscalationH
         ("on_hold", None),
         ("assigned", desk.users["bob"].pk),
     ]
-    assert "Tocsin took it from Alice; nobody has it: the account was switched off" in desk.timeline(alerts[0])
+    assert "Tocsin unassigned Alice: the account was switched off" in desk.timeline(alerts[0])
     desk.turn(3)
     assert desk.pages(alerts[0])[-1][:3] == ("bob", "email", 3)
 
@@ -356,7 +356,7 @@ def test_acknowledgement_of_disabled_user_expires_and_pages_again(
     User.objects.filter(username="alice").update(is_active=False)
     assert deactivated_users.run_once(desk.at(2)) is False
     assert deactivated_users.run_once(desk.at(2)) is False
-    said = "Alice's acknowledgement counts no more: the account was switched off."
+    said = "The acknowledgement of Alice expired: the account was switched off"
     assert said in desk.timeline(alone)
     desk.turn(2)
     assert desk.pages(alone)[-1][:3] == ("bob", "email", 2)
@@ -384,7 +384,7 @@ def test_hold_end_fires_the_step_then_due(desk: EscalationHarness) -> None:
     desk.turn(30)
     row = desk.alert(alert)
     assert (row.status, row.hold_until) == ("open", None)
-    assert desk.timeline(alert)[-2:] == ["The hold is over.", "Step 2 of 3 pages Bob (secondary, Service Desk)."]
+    assert desk.timeline(alert)[-2:] == ["The snooze ended", "Step 2 of 3 pages Bob (secondary, Service Desk)."]
 
 
 def test_pages_delayed_by_hold_leave_on_manual_resume(desk: EscalationHarness) -> None:

@@ -14,6 +14,7 @@ from tests.support.halo_pair import HaloPair, halo_pair
 from tests.support.outbox_harness import allow_loopback
 from tests.support.people import ACTOR
 from tocsin.alerts.models import AlertEvent
+from tocsin.core.reasons import reason_from_json
 from tocsin.inbound.admin import commands as integrations
 from tocsin.inbound.admin.observed_statuses import load_observed_statuses
 from tocsin.inbound.body_compression import decompress
@@ -63,7 +64,7 @@ def test_ticket_first_seen_after_changes_opens_with_current_state(pulled: HaloPa
     opened, updated = pulled.inbox(source_id=str(ticket))
     assert (opened.status, updated.status) == ("Mapped Opened", "Mapped Updated")
     said = "created since the last look, and moved on before this one: it is taken in as it was created"
-    assert said in opened.verdict["notes"]
+    assert said in [str(reason_from_json(note)) for note in opened.verdict["notes"]]
     assert json.loads(decompress(opened.raw))["message"] == said
     # Once.
     pulled.look(62)

@@ -129,7 +129,7 @@ def test_ticket_merged_into_another_merges_its_alert(both: HaloPair) -> None:
     # There is no alert to become part of: it needs nobody any more.
     assert over.status == "cancelled"
     last = AlertEvent.objects.filter(alert=over.pk).latest("pk")
-    assert f"ticket {orphan} was merged into {elsewhere} in Halo" in last.reason
+    assert f"ticket {orphan} was merged into {elsewhere} in Halo" in str(last.reason)
     both.look(400)
     both.go()
     assert (both.alert(child).status, both.alert(parent).status) == ("merged", "open")

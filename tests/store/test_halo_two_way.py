@@ -369,11 +369,10 @@ def test_echoed_priority_and_team_trigger_no_pages_or_workflows(both: HaloPair) 
     shown = (row.source_priority, row.team, row.source_status, row.priority)
     assert shown == ("critical", "2nd Line Support", "In Progress", Priority.CRITICAL)
     assert not {"escalation_started", "told"} & set(both.story(alert))
-    changed = AlertEvent.objects.filter(alert=alert, kind="updated").values_list("reason", flat=True)
-    assert changed
-    assert all(reason.startswith("HaloITSM has now what Tocsin wrote: ") for reason in changed), [*changed]
+    changed = AlertEvent.objects.filter(alert=alert, kind="updated").values_list("reason_code", flat=True)
+    assert set(changed) == {"alert.source_confirmed"}
     # Of the status only what Alice did here.
-    assert [run.cause for run in WorkflowRun.objects.all()] == ["Alice Andersson acknowledged it."]
+    assert [run.cause for run in WorkflowRun.objects.all()] == ["Alice Andersson acknowledged the alert"]
     # What somebody in Halo does after that is an act.
     both.seconds += 60
     both.halo.change_ticket(ticket, {"priority_id": 3, "team": "1st Line Support"}, DESK_AGENT)

@@ -79,7 +79,7 @@ def test_override_replaces_user_for_its_window_and_notifies_both(
     assert primary(desk, datetime(2026, 12, 25, 11, tzinfo=UTC))[0] == "Alice"
     assert [notice.user.username for notice in PendingNotice.objects.all()] == ["carol"]
     assert "override" in commands.schedules_using_user(user("carol").pk)[0]
-    with pytest.raises(Rejected, match="still needs it"):
+    with pytest.raises(Rejected, match="it is used by"):
         people.delete_user(user("carol"), actor=ACTOR, now=now)
     again = overrides.save_override(overrides.override_spec(made), existing=made, actor=ACTOR, now=now)
     bob = overrides.save_override({**spec, **window, "user": "bob"}, existing=again, actor=ACTOR, now=now)
@@ -542,7 +542,7 @@ def test_absence_with_disabled_cover_still_applies_but_is_not_selectable(desk: G
         ('[{from: "2026-12-24", to: "2026-12-26T12:00"}]', r"out_of_office\[0\].from.*is not a moment"),
         (
             '[{from: "2026-12-24T12:00", to: "2026-12-26T12:00", covers: {Desk: bob, desk: carol}}]',
-            r'out_of_office\[0\].covers: "desk" is there twice',
+            r'out_of_office\[0\].covers: "desk" is listed twice',
         ),
     ],
 )

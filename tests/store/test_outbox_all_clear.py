@@ -190,7 +190,7 @@ def test_all_clear_without_contact_method_fails_with_reason(post: OutboxHarness)
     clear = closed_for_dave(post, SMS, without="SMS")
     assert (clear.status, clear.error) == ("failed", "Dave uses SMS no more.")
     told_of = AlertEvent.objects.filter(alert=clear.alert_id, kind="page_failed")
-    assert [event.reason for event in told_of] == [
+    assert [str(event.reason) for event in told_of] == [
         "An all-clear could not be sent to Dave by SMS: Dave uses SMS no more."
     ]
 

@@ -73,7 +73,7 @@ def test_page_is_retried_until_sent_and_reported_after_ten_minutes(post: OutboxH
     assert "127.0.0.1 said 451 4.3.0 try later" in delivery.error
     assert delivery.reason == "5 tries failed; it is retried until somebody answers."
     (event,) = AlertEvent.objects.filter(alert=alert, kind="page_failed")
-    assert event.reason.startswith("A page could not be sent to Alice by Email-Official: 127.0.0.1 said 451")
+    assert str(event.reason).startswith("A page could not be sent to Alice by Email-Official: 127.0.0.1 said 451")
     assert mail.mails == [], "the notice to Erin failed too"
     mail.answers.append("451 4.3.0 try later")
     post.go(755)
@@ -281,7 +281,7 @@ def test_provider_secret_echoed_by_server_is_removed_from_error(
     assert "•••" in post.deliveries(alert)[0].error
     everything = [d.error + d.reason for d in Delivery.objects.all()]
     everything += [str(n.data) for n in Notification.objects.all()]
-    everything += [e.reason for e in AlertEvent.objects.all()]
+    everything += [str(e.reason) for e in AlertEvent.objects.all()]
     assert "tk_verysecret" not in " ".join(everything) + caplog.text
 
 

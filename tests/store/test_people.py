@@ -184,7 +184,7 @@ def test_referenced_user_is_not_deleted_and_references_are_named(now: datetime) 
 
     object_hooks.register_references("user", ask)
     try:
-        with pytest.raises(Rejected, match="policy Standard, step 2 still needs it") as raised:
+        with pytest.raises(Rejected, match="it is used by policy Standard, step 2") as raised:
             users.delete_user(user, actor=ACTOR, now=now)
     finally:
         object_hooks._reference_hooks["user"].remove(ask)
@@ -325,7 +325,7 @@ def test_user_with_active_alert_is_deleted_only_after_reassignment(now: datetime
     answered = Alert.objects.create(**opened)
     Acknowledgement.objects.create(alert=answered, user=other)
     for user, alert in ((owner, owned), (other, answered)):
-        with pytest.raises(Rejected, match=rf"alert #{alert.pk} still needs it"):
+        with pytest.raises(Rejected, match=rf"it is used by alert #{alert.pk}"):
             users.delete_user(user, actor=ACTOR, now=now)
     Alert.objects.update(status="closed")
     users.delete_user(owner, actor=ACTOR, now=now)

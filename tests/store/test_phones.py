@@ -193,7 +193,7 @@ def test_one_receipt_marks_every_page_that_left_in_one_text(scenario: PhoneScena
         ("8", "assigned", ""),
         ("close", "closed", ""),
         ("9", "closed", ""),
-        ("escalate", "escalated", "Waking the next."),
+        ("escalate", "escalated", "Escalating alert {id} to the next step."),
         ("reply The line is back", "replied", ""),
     ],
 )
@@ -221,7 +221,7 @@ def test_text_reply_uses_the_users_language_in_gsm_letters(scenario: PhoneScenar
         f"2 Alarme sind für Sie offen: #{first}, #{second}. Senden Sie ACK {first} oder ACK ALL."
     )
     assert scenario.hear(ALICE, "ack all") == "Sie haben 2 Alarme bestätigt."
-    assert scenario.hear(ALICE, f"take {second}") == f"Sie haben Alarm {second}."
+    assert scenario.hear(ALICE, f"take {second}") == f"Alarm {second} ist Ihnen zugewiesen."
     hints = scenario.hear(ALICE, "help") or ""
     assert hints.startswith("ACK: ")
     assert hints != command_parser.HELP
@@ -292,9 +292,9 @@ def test_reply_to_merged_alert_acts_on_its_parent(scenario: PhoneScenario, text:
     scenario.post.go()
     scenario.post.act(child, merge_into(parent, Close(actor=scenario.post.actor("alice"))))
     said = scenario.hear(ALICE, text.format(child=child, parent=parent))
-    told = "Your reply is on" if "reply" in text else "You acknowledged"
+    told = "Your note was added to" if "reply" in text else "You acknowledged"
     direct = text in ("ack", "ack {parent}", "reply On my way")
-    assert said == ("" if direct else f"Alert {child} is merged into {parent}. ") + f"{told} alert {parent}."
+    assert said == ("" if direct else f"Alert {child} is merged into alert {parent}. ") + f"{told} alert {parent}."
     kind = "replied" if "reply" in text else "acknowledged"
     assert AlertEvent.objects.get(kind=kind).alert_id == parent
 
@@ -421,7 +421,7 @@ def test_renamed_providers_receipts_are_still_matched(scenario: PhoneScenario) -
     assert scenario.delivery("SMS").status == "delivered"
     assert scenario.first.press(call, heard, "7").hangs_up
     assert AlertEvent.objects.filter(alert=alert, kind="acknowledged", via="voice").exists()
-    assert scenario.hear(ALICE, "take") == f"You have alert {alert}."
+    assert scenario.hear(ALICE, "take") == f"Alert {alert} is assigned to you."
     assert scenario.first.post(f"{BASE}/hooks/nobody/sms", {})[0] == 404
 
 

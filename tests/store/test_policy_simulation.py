@@ -18,6 +18,7 @@ from tocsin.alerts.commands import SYSTEM, NewEvent
 from tocsin.alerts.new_alert import NewAlert
 from tocsin.alerts.states import EventKind, Priority
 from tocsin.core.db import database
+from tocsin.core.reasons import reason_from
 from tocsin.escalation.changes.commands import delete_policy, plan_of, save_policy
 from tocsin.escalation.run import target_loader
 from tocsin.escalation.run.target_resolution import TargetContext
@@ -137,7 +138,7 @@ def test_policy_simulation_matches_actual_escalation(
         last = max(stage.at for stage in played.steps)
         while (due := _due(alert)) is not None and due <= last:
             desk.keeper.run_once(due)
-    assert _told(alert, last) == [(line.at, line.text) for line in played.timeline]
+    assert _told(alert, last) == [(line.at, str(line.reason)) for line in played.timeline]
     assert _sent(alert) == _planned(played)
     _over(alert)
     delete_policy(saved, actor=ACTOR, now=at)
@@ -170,9 +171,11 @@ def _due(alert: int) -> datetime | None:
 
 def _told(alert: int, last: datetime) -> list[tuple[datetime, str]]:
     with database.transaction() as connection:
-        return connection.execute(
-            "SELECT at, reason FROM alerts_alertevent WHERE alert_id = %s AND at <= %s ORDER BY id", (alert, last)
+        rows = connection.execute(
+            "SELECT at, reason_code, reason_data FROM alerts_alertevent WHERE alert_id = %s AND at <= %s ORDER BY id",
+            (alert, last),
         ).fetchall()
+    return [(at, str(reason_from(code, data))) for at, code, data in rows]
 
 
 def _sent(alert: int) -> list[tuple[Any, ...]]:
@@ -230,5 +233,5 @@ def test_waiting_step_is_simulated_without_per_minute_queries(
         last = max(stage.at for stage in played.steps)
         while (due := _due(alert)) is not None and due <= last:
             desk.keeper.run_once(due)
-    assert _told(alert, last) == [(line.at, line.text) for line in played.timeline]
+    assert _told(alert, last) == [(line.at, str(line.reason)) for line in played.timeline]
     assert _sent(alert) == _planned(played)

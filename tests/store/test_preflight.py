@@ -121,7 +121,7 @@ def test_hours_without_pages_are_reported() -> None:
     policy = Policy.objects.get(name="Standard")
     save_policy({"name": "Standard", "steps": steps}, existing=policy, actor=ACTOR, now=NIGHT)
     way = changed().routes[-1]
-    assert way.notes == ("For 2 hours nobody is called.",)
+    assert tuple(map(str, way.notes)) == ("Nobody is paged for 2 hours.",)
     assert way.reaches_anybody
 
 

@@ -248,7 +248,7 @@ class TestAPublicUrlThatDoesNotLeadHere:
                 Response(200, b'{"message_id": "01939e3b-0000-7000-8000-000000000000", "status": "Mapped Opened"}'),
                 "the sample did not arrive here",
             ),
-            (Response(hangs_up=True), "took the request and did not answer"),
+            (Response(hangs_up=True), "received the request and did not answer"),
         ],
     )
     def test_something_else_answers(

@@ -45,7 +45,7 @@ def test_unpaged_users_have_a_reason_before_during_and_after_answers(desk: Escal
         "Bob was secondary of Service Desk: by the group's own order.",
     )
     desk.act(alert, Acknowledge(actor=desk.actor("alice"), via=CommandChannel.WEB), 1)
-    assert why(alert)["bob"][0] == "Step 2 of 3 was to call Bob, and did not come to it: Alice acknowledged it."
+    assert why(alert)["bob"][0] == "Step 2 of 3 was to call Bob, and did not come to it: Alice acknowledged the alert"
 
 
 def test_reason_includes_step_decisions_and_page_results(desk: EscalationHarness) -> None:
@@ -79,7 +79,7 @@ def test_later_users_of_sequential_step_have_a_reason(desk: EscalationHarness) -
     Delivery.objects.update(status=DeliveryStatus.SENT)
     assert why(alert)["bob"][0] == "Step 1 of 1 calls Bob, if nobody answers before."
     desk.act(alert, Acknowledge(actor=desk.actor("alice"), via=CommandChannel.WEB), 1)
-    assert why(alert)["bob"][0] == "Step 1 of 1 was to call Bob, and did not come to it: Alice acknowledged it."
+    assert why(alert)["bob"][0] == "Step 1 of 1 was to call Bob, and did not come to it: Alice acknowledged the alert"
     assert all("Bob" not in sentence for sentence in why(alert)["bob"][1:])
 
 

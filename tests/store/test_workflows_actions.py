@@ -57,13 +57,13 @@ def test_actions_run_once_in_order_with_recorded_results(desk: WorkflowHarness) 
     assert desk.run(alert).version != other
     desk.go(10)
     assert desk.did(alert) == [
-        "The priority is critical, it was high.",
+        "The priority is critical; it was high.",
         "Tags: seen_by = All.",
         "Paged Bob.",
-        f"Your reply is on alert {alert}.",
+        f"Your note was added to alert {alert}.",
         "Policy Managers started.",
         "Told Carol.",
-        f"Alert {alert} is on hold for 30 minutes.",
+        f"Alert {alert} is snoozed for 30 minutes.",
         f"Opened alert {alert + 1}: Look into VPN down.",
         f"Alert {alert} is closed.",
         f"Alert {alert} was already closed by Workflow All just now.",
@@ -79,7 +79,7 @@ def test_actions_run_once_in_order_with_recorded_results(desk: WorkflowHarness) 
     )  # fmt: skip
     told = desk.timeline(alert)
     assert "Workflow All started policy Managers." in told
-    assert "Workflow All closed it: Nothing more to do" in told
+    assert "Workflow All closed the alert: Nothing more to do" in told
     assert f"All could not hold: Alert {alert} was already closed by Workflow All just now." in told
 
 
@@ -137,10 +137,10 @@ def test_call_is_queued_with_alert_values_and_recorded_id(desk: WorkflowHarness)
     assert run.steps[1] | {"at": ""} == {
         "at": "", "do": "halo", "failed": True, "said": "Its integration is not connected with a HaloITSM.",
     }  # fmt: skip
-    with pytest.raises(Rejected, match="workflow Call still needs it"):
+    with pytest.raises(Rejected, match="it is used by workflow Call"):
         outbound.delete_outbound(pager, actor=ACTOR, now=desk.start)
     desk.workflow("Tell", {"do": "notify", "users": ["carol"]})
-    assert object_hooks.references_to("user", desk.users["carol"].pk) == ["workflow Tell"]
+    assert [str(one) for one in object_hooks.references_to("user", desk.users["carol"].pk)] == ["workflow Tell"]
 
 
 def test_button_acts_immediately_as_its_user(desk: WorkflowHarness) -> None:

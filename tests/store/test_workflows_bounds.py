@@ -129,7 +129,7 @@ def test_group_workflow_changes_only_alerts_of_its_group(
     (why,) = (why for name, _status, why in desk.said(foreign) if name == "Close")
     assert why.startswith(f"The alert is not one of {desk.group.name}: a group's workflow changes only alerts")
     # Nothing of it is on the alert, and its button is not offered there.
-    assert not AlertEvent.objects.filter(alert=foreign, reason__contains="Close").exists()
+    assert not AlertEvent.objects.filter(alert=foreign, reason_data__icontains="Close").exists()
     assert buttons.available_buttons(foreign, desk.at(1)) == []
     with pytest.raises(Rejected, match="not one of"):
         commands.run_manual_workflow(button, foreign, desk.users["alice"], "web", now=desk.at(1))
@@ -223,7 +223,9 @@ def test_failing_action_is_retried_and_then_needs_attention(
     commands.try_again(bad, actor=ACTOR, now=desk.at(6))
     desk.go(6)
     assert desk.told(alert) == ["carol"]
-    assert len([text for text in desk.timeline(alert) if "replied" in text]) == 2, "what was done is not done again"
+    assert len([text for text in desk.timeline(alert) if "added a note" in text]) == 2, (
+        "what was done is not done again"
+    )
 
 
 def test_kill_between_steps_loses_and_repeats_nothing(desk: WorkflowHarness, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,7 +87,7 @@ def test_each_event_triggers_its_workflows_in_order(desk: WorkflowHarness) -> No
     ]  # fmt: skip
     assert {run.status for run in desk.runs()} == {WorkflowRunStatus.DONE}
     assert len(desk.told(alert)) == 12 + 1, "and as a manager, when the policy came to its end"
-    assert desk.runs()[-1].cause == "Alice closed it."
+    assert desk.runs()[-1].cause == "Alice closed the alert"
 
 
 def test_sla_deadline_is_awaited_moved_and_acted_on_once(desk: WorkflowHarness) -> None:

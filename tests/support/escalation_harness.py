@@ -135,4 +135,4 @@ class EscalationHarness:
         ]
 
     def timeline(self, alert: int) -> list[str]:
-        return list(self.alert(alert).events.order_by("id").values_list("reason", flat=True))
+        return [str(event.reason) for event in self.alert(alert).events.order_by("id")]

@@ -154,7 +154,7 @@ class EscalationRun:
         return done
 
     def sentences(self, kind: EventKind) -> list[str]:
-        return [event.reason for event in self.events if event.kind is kind]
+        return [str(event.reason) for event in self.events if event.kind is kind]
 
     def users(self) -> list[int]:
         return [user for _minute, user in self.paged]

@@ -213,6 +213,14 @@ def test_every_dotted_name_in_documents_of_the_tree_exists(document: str) -> Non
     assert {name for name in dotted if f"tocsin.{name.split('.')[1]}" in MODULES and not _is_known(name)} == set()
 
 
+def test_every_name_in_documents_of_the_tree_exists() -> None:
+    words = {word for text in TEXTS.values() for word in re.findall(r"\w+", text)} | {
+        path.name for path in PACKAGE.rglob("*")
+    }
+    names = {span for span in _code_spans("docs/architecture.md") if re.fullmatch(r"\w+", span)}
+    assert names - words == set()
+
+
 def test_the_picture_shows_rooms_in_their_order() -> None:
     picture = (ROOT / "docs" / "architecture.md").read_text().partition("flowchart TD")[2].partition("```")[0]
     edges = re.findall(r"^ *(\w+)(?:\[.*?\])? --> (\w+)", picture, re.MULTILINE)

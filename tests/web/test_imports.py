@@ -98,7 +98,7 @@ def test_unreadable_account_is_reported_at_field_or_run(
         (
             "api_base",
             {"product": "opsgenie", "key": "k", "api_base": "ftp://x"},
-            "is not an address that can be called",
+            "is not a valid URL",
         ),
         ("file", {"product": "opsgenie", "file": SimpleUploadedFile("x.json", b"[]")}, "This export cannot be read"),
         ("file", {"product": "pagerduty", "file": SimpleUploadedFile("x.json", b"{}")}, "no export that can be read"),

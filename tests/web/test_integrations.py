@@ -17,6 +17,7 @@ from tocsin.access.models import AuditEntry
 from tocsin.alerts.models import Alert
 from tocsin.core import ids
 from tocsin.core.config import config_version
+from tocsin.core.reasons import as_reason
 from tocsin.inbound.admin import commands, secrets
 from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.models import DelayedAlert, Heartbeat, InboundMessage, Integration, IntegrationVersion
@@ -302,7 +303,6 @@ def test_deletion_requires_confirmation_and_lists_obstacles(
         delay_reason="wait",
         since=company.now,
         due_at=company.now,
-        reason="later",
     )
     assert "1 alert of it waits to open" in text_of(client, path)
     assert "cannot be deleted" in client.post(path).content.decode()
@@ -312,8 +312,8 @@ def test_deletion_requires_confirmation_and_lists_obstacles(
 
 
 def test_the_log_shows_outcome_and_reason_and_is_filtered(company: Company, browser_of: BrowserOf) -> None:
-    arrived(company, reason="status “New” contains New", source_id="20817")
-    arrived(company, outcome=MessageStatus.FAILED, reason="not JSON: line 1 column 3", raw=b"{x", subject="")
+    arrived(company, reason=as_reason("status “New” contains New"), source_id="20817")
+    arrived(company, outcome=MessageStatus.FAILED, reason=as_reason("not JSON: line 1 column 3"), raw=b"{x", subject="")
     client = browser_of(company.observer)
     text = text_of(client, "/inbound-log/")
     assert "status “New” contains New" in text

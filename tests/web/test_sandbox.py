@@ -89,7 +89,7 @@ def test_sandbox_replies_buttons_and_keys_act_as_their_reader(company: Company, 
     assert (event.actor_id, event.via) == (company.responder.pk, "sms")
     # Without scripts the same form leads back to the message.
     page = bob.post(f"/sandbox/{message('push')}/act", {"command": "assign"}, follow=True)
-    assert f"You have alert {alert}." in page.content.decode()
+    assert f"Alert {alert} is assigned to you." in page.content.decode()
     assert AlertEvent.objects.get(kind="assigned").via == "push"
     call = f"/sandbox/{message('voice')}/key"
     begun = bob.post(call, {"digit": ""}, **json).json()

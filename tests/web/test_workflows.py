@@ -171,7 +171,7 @@ def test_log_explains_every_run_and_retries_a_stuck_one(
     page = said(admin.get(f"/workflows/{row.pk}/log/"))
     assert 'Its conditions hold: client "Acme" equals Acme.' in page
     assert "does not equal" in page or 'client "Beta"' in page
-    assert f"Your reply is on alert {acts}." in page
+    assert f"Your note was added to alert {acts}." in page
     only = said(admin.get(f"/workflows/{row.pk}/log/?show=not&q={skips}"))
     assert ("Two" in only, "One" in only, "Three" in only) == (True, False, False)
     assert "Stuck: boom" in said(admin.get(f"/workflows/{row.pk}/log/?show=stuck"))

@@ -11,6 +11,7 @@ import msgspec
 
 from tocsin.alerts.commands import AlertState, Command, NewEvent
 from tocsin.core.db.database import Connection
+from tocsin.core.reasons import NO_REASON, Reason
 
 
 class PagingMode(StrEnum):
@@ -30,19 +31,19 @@ class PagingConfig:
     version_id: int | None = None
     recipient_users: tuple[int, ...] = ()
     recipient_groups: tuple[int, ...] = ()
-    #: Why this policy, these users or nobody: a sentence.
-    reason: str = ""
+    #: Why this policy, these users or nobody.
+    reason: Reason | str = NO_REASON
 
 
 class PagingStart(msgspec.Struct, frozen=True):
     """An alert that has paged nobody so far, because of a dry run or log only, starts to page."""
 
     #: The beginning of a sentence.
-    reason: str
+    reason: Reason | str
     #: The time from which its first step counts; None for now.
     at: datetime | None = None
     #: The same time in words, as the end of a sentence.
-    time_text: str = ""
+    time_text: Reason | str = NO_REASON
 
 
 class AlertChange(msgspec.Struct, frozen=True):
@@ -59,7 +60,7 @@ class AlertChange(msgspec.Struct, frozen=True):
     paging: PagingConfig | None = None
     #: The reason why other users may now be responsible, as the beginning of a sentence. `paging` is then the routes'
     #: current selection.
-    reassignment_reason: str = ""
+    reassignment_reason: Reason | str = NO_REASON
     #: Whether Tocsin itself wrote this priority at the source. It is no person's action, so nobody is paged again.
     is_echoed_priority: bool = False
     #: Why it pages from now on, although it has paged nobody so far. `paging` then says whom.

@@ -9,6 +9,7 @@ from datetime import datetime
 import msgspec
 
 from tocsin.alerts.states import ActorKind, AlertStatus, CommandChannel, CommandKind, EventKind, Priority
+from tocsin.core.reasons import Person, Reason
 
 
 class Actor(msgspec.Struct, frozen=True):
@@ -17,6 +18,11 @@ class Actor(msgspec.Struct, frozen=True):
     kind: ActorKind
     name: str
     user_id: int | None = None
+
+    @property
+    def person(self) -> Person:
+        """The actor as a parameter of a reason."""
+        return Person(self.name, self.user_id)
 
     def is_same(self, kind: ActorKind, user_id: int | None, name: str) -> bool:
         """Returns whether this is the same actor. A user and their token are the same."""
@@ -87,13 +93,19 @@ class AlertState:
         """Whether it is assigned, to a user or to somebody outside Tocsin."""
         return self.owner_id is not None or bool(self.owner_name)
 
+    @property
+    def owner(self) -> Person:
+        """The owner as a parameter of a reason."""
+        return Person(self.owner_name, self.owner_id)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BaseCommand:
     """The fields of every command."""
 
     actor: Actor
-    note: str = ""
+    #: A user's or a source's text, or Tocsin's own reason.
+    note: Reason | str = ""
     via: CommandChannel = CommandChannel.WEB
     #: When the actor was shown or sent the state that they act on; None if they see the current state.
     seen_at: datetime | None = None
@@ -223,8 +235,8 @@ class NewEvent(msgspec.Struct, frozen=True):
     kind: EventKind
     at: datetime
     actor: Actor
-    #: A sentence: who did what, and why.
-    reason: str
+    #: Who did what, and why.
+    reason: Reason | str
     via: CommandChannel = CommandChannel.WEB
     data: Mapping[str, object] = msgspec.field(default_factory=dict)
 
@@ -234,8 +246,8 @@ class Transition:
     """The result of a command. Without events nothing changed, and `answer` says why."""
 
     state: AlertState
-    #: A sentence for the actor.
-    answer: str
+    #: For the actor.
+    answer: Reason
     events: tuple[NewEvent, ...] = ()
     #: Alerts merged into this one that move with it: (alert id, new parent or None).
     child_moves: tuple[tuple[int, int | None], ...] = ()

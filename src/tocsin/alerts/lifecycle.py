@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import assert_never
 
-from tocsin.alerts import undo
+from tocsin.alerts import reasons, undo
 from tocsin.alerts.commands import (
     Acknowledge,
     Acknowledged,
@@ -35,7 +35,7 @@ from tocsin.alerts.commands import (
 )
 from tocsin.alerts.states import ACTIVE, TERMINAL, AlertStatus, EventKind
 from tocsin.core.errors import Rejected
-from tocsin.core.validation.durations import describe, describe_ago
+from tocsin.core.reasons import NO_REASON, Ago, AlertRef, Person, Reason, ReasonType, as_reason, joined
 
 #: How long a closed alert can be reopened. After that, a new alert is clearer.
 REOPEN_WINDOW = timedelta(hours=24)
@@ -45,6 +45,20 @@ SIMULTANEOUS_WINDOW = timedelta(seconds=5)
 
 #: A longer hold is a typing error.
 MAX_HOLD = timedelta(days=366)
+
+_NEEDS_USER = ReasonType("command.needs_user", "Only a Tocsin user can do this. Sign in first.")
+_NEEDS_ASSIGNEE = ReasonType("command.needs_assignee", "Enter an assignee: a user, or a name.")
+_ASSIGNED_TO_SOMEBODY_ELSE = ReasonType(
+    "command.assigned_at_the_same_time", "Alert {alert} was assigned to {user} {ago}. Nothing to do."
+)
+_NEEDS_TEXT = ReasonType("command.needs_text", "A note requires a text.")
+_SNOOZE_ENDS_IN_PAST = ReasonType("command.snooze_ends_in_past", "A snooze must end in the future.")
+_SNOOZE_TOO_LONG = ReasonType("command.snooze_too_long", "A snooze can last a year at most.")
+_MERGED_INTO_ITSELF = ReasonType("command.merged_into_itself", "An alert cannot be merged into itself.")
+_TOO_LATE_TO_REOPEN = ReasonType(
+    "command.too_late_to_reopen",
+    "Alert {alert} ended {ago}. An alert can be reopened within 24 hours after it ended.",
+)
 
 
 def apply(state: AlertState, command: Command, now: datetime) -> Transition:
@@ -66,9 +80,8 @@ def apply(state: AlertState, command: Command, now: datetime) -> Transition:
             return _unassign(state, command, now)
         case Escalate():
             _require_active(state, now)
-            return _user_transition(
-                state, state, command, now, EventKind.ESCALATED, "asked to notify the next step now", "Waking the next."
-            )
+            event, answer = reasons.ESCALATED(actor=command.actor.person), reasons.ESCALATING(alert=AlertRef(state.id))
+            return _user_transition(state, state, command, now, EventKind.ESCALATED, event, answer)
         case Reply():
             return _reply(state, command, now)
         case Hold():
@@ -89,48 +102,56 @@ def apply(state: AlertState, command: Command, now: datetime) -> Transition:
             assert_never(command)
 
 
-def describe_state(state: AlertState, now: datetime) -> str:
-    """Describes the alert's state in a sentence, for an actor whose command came too late."""
-    last = state.last_event
+def describe_state(state: AlertState, now: datetime) -> Reason:
+    """Describes the alert's state, for an actor whose command came too late."""
+    alert = AlertRef(state.id)
     match state.status:
         case AlertStatus.CLOSED | AlertStatus.CANCELLED:
-            verb = "closed" if state.status is AlertStatus.CLOSED else "cancelled"
-            ended = state.closed_at or (last.at if last else now)
-            by = f" by {last.actor_name}" if last and last.kind in (EventKind.CLOSED, EventKind.CANCELLED) else ""
-            return f"Alert {state.id} was already {verb}{by} {describe_ago(ended, now)}."
+            return _describe_end(state, now)
         case AlertStatus.MERGED:
-            return f"Alert {state.id} is merged into {state.merged_into}; act on that one."
+            return reasons.WAS_MERGED(alert=alert, into=AlertRef(state.merged_into or 0))
         case AlertStatus.ON_HOLD:
-            remaining = describe(state.hold_until - now) if state.hold_until else "some time"
-            owner = f", with {state.owner_name}" if state.is_owned else ""
-            return f"Alert {state.id} is on hold for {remaining} more{owner}."
+            remaining = (state.hold_until or now) - now
+            if state.is_owned:
+                return reasons.STATE_SNOOZED_ASSIGNED(alert=alert, duration=remaining, user=state.owner)
+            return reasons.STATE_SNOOZED(alert=alert, duration=remaining)
         case AlertStatus.ASSIGNED:
-            return f"{state.owner_name} has alert {state.id}."
+            return reasons.STATE_ASSIGNED(alert=alert, user=state.owner)
         case AlertStatus.OPEN:
-            return f"Alert {state.id} is open."
+            return reasons.STATE_OPEN(alert=alert)
         case _:
             assert_never(state.status)
+
+
+def _describe_end(state: AlertState, now: datetime) -> Reason:
+    alert, last = AlertRef(state.id), state.last_event
+    ago = Ago(now - (state.closed_at or (last.at if last else now)))
+    is_closed = state.status is AlertStatus.CLOSED
+    if last is not None and last.kind in (EventKind.CLOSED, EventKind.CANCELLED):
+        kind = reasons.WAS_CLOSED_BY if is_closed else reasons.WAS_CANCELLED_BY
+        return kind(alert=alert, actor=Person(last.actor_name, last.actor_id), ago=ago)
+    return (reasons.WAS_CLOSED if is_closed else reasons.WAS_CANCELLED)(alert=alert, ago=ago)
 
 
 def on_parent_ended(child: AlertState, now: datetime) -> Transition:
     """Frees the dedup key of a merged alert whose parent was closed or cancelled, for a new alert."""
     if not child.holds_key:
-        return Transition(child, "Its key is free already.")
-    reason = f"Alert {child.merged_into}, which this one is merged into, is over; a new message opens a new alert."
+        return Transition(child, reasons.KEY_IS_FREE())
+    reason = reasons.KEY_RELEASED(parent=AlertRef(child.merged_into or 0))
     return _system_transition(child, replace(child, holds_key=False), now, EventKind.KEY_RELEASED, reason)
 
 
 def release_stale_key(state: AlertState, now: datetime) -> Transition:
     """Frees a dedup key that an alert still owns in error: it is over, or merged into one that is not active."""
-    reason = "It still held its key, though nobody acts on it any more; a new message opens a new alert."
-    return _system_transition(state, replace(state, holds_key=False), now, EventKind.KEY_RELEASED, reason)
+    after = replace(state, holds_key=False)
+    return _system_transition(state, after, now, EventKind.KEY_RELEASED, reasons.STALE_KEY_RELEASED())
 
 
 def on_parent_reopened(child: AlertState, now: datetime) -> Transition:
     """Gives a merged alert its dedup key back, because its parent is active again, unless a newer alert holds it."""
     if child.holds_key or child.key_owner_id is not None:
-        return Transition(child, "Its key stays where it is.")
-    reason = f"Alert {child.merged_into}, which this one is merged into, is live again; messages count there."
+        return Transition(child, reasons.KEY_UNCHANGED())
+    reason = reasons.KEY_RESTORED(parent=AlertRef(child.merged_into or 0))
     return _system_transition(child, replace(child, holds_key=True), now, EventKind.KEY_RESTORED, reason)
 
 
@@ -140,20 +161,22 @@ def initial_state(state: AlertState) -> AlertStatus:
 
 
 def _acknowledge(state: AlertState, command: Acknowledge, now: datetime) -> Transition:
-    user_id = _require_person(command, "acknowledge")
+    user_id = _require_user(command)
     _require_active(state, now, with_advice=True)
     previous = state.acknowledged.get(user_id)
     is_confirmation = user_id in state.reminded_user_ids
+    alert = AlertRef(state.id)
     if previous is not None and not is_confirmation:
-        return Transition(state, f"You acknowledged alert {state.id} already, {describe_ago(previous.at, now)}.")
+        return Transition(state, reasons.YOU_ACKNOWLEDGED_ALREADY(alert=alert, ago=Ago(now - previous.at)))
     after = replace(
         state,
         acknowledged={**state.acknowledged, user_id: Acknowledged(now, command.actor.name)},
         reminded_user_ids=state.reminded_user_ids - {user_id},
     )
-    action_text = "is still on it" if is_confirmation else "acknowledged it"
-    answer = (
-        f"Thank you: you are still on alert {state.id}." if is_confirmation else f"You acknowledged alert {state.id}."
+    event, answer = (
+        (reasons.ACKNOWLEDGEMENT_CONFIRMED, reasons.YOU_CONFIRMED)
+        if is_confirmation
+        else (reasons.ACKNOWLEDGED, reasons.YOU_ACKNOWLEDGED)
     )
     return _user_transition(
         state,
@@ -161,35 +184,32 @@ def _acknowledge(state: AlertState, command: Acknowledge, now: datetime) -> Tran
         command,
         now,
         EventKind.ACKNOWLEDGED,
-        action_text,
-        answer,
+        event(actor=command.actor.person),
+        answer(alert=alert),
         {"again": True} if is_confirmation else {},
     )
 
 
 def _unacknowledge(state: AlertState, command: Unacknowledge, now: datetime) -> Transition:
-    user_id = _require_person(command, "take an acknowledgement back")
+    user_id = _require_user(command)
     _require_active(state, now)
+    alert = AlertRef(state.id)
     if user_id not in state.acknowledged:
-        return Transition(state, f"You have not acknowledged alert {state.id}.")
+        return Transition(state, reasons.YOU_DID_NOT_ACKNOWLEDGE(alert=alert))
     after = _without_acknowledgement(state, user_id)
-    answer = f"Your acknowledgement of alert {state.id} is taken back."
-    return _user_transition(
-        state, after, command, now, EventKind.UNACKNOWLEDGED, "took the acknowledgement back", answer
-    )
+    event, answer = reasons.UNACKNOWLEDGED(actor=command.actor.person), reasons.YOU_UNACKNOWLEDGED(alert=alert)
+    return _user_transition(state, after, command, now, EventKind.UNACKNOWLEDGED, event, answer)
 
 
 def _expire(state: AlertState, command: ExpireAcknowledgement, now: datetime) -> Transition:
     acknowledgement = state.acknowledged.get(command.user_id)
     if acknowledgement is None or state.status not in ACTIVE:
-        return Transition(state, "There is no such acknowledgement any more.")
+        return Transition(state, reasons.NO_SUCH_ACKNOWLEDGEMENT())
     after = _without_acknowledgement(state, command.user_id)
-    reason = (
-        f'{acknowledgement.name} did not answer "Still on it?": the acknowledgement of '
-        f"{describe_ago(acknowledgement.at, now)} counts no more."
-    )
+    user = Person(acknowledgement.name, command.user_id)
+    reason = reasons.ACKNOWLEDGEMENT_EXPIRED(user=user, ago=Ago(now - acknowledgement.at))
     if command.note:
-        reason = f"{acknowledgement.name}'s acknowledgement counts no more: {command.note}."
+        reason = reasons.ACKNOWLEDGEMENT_ENDED(user=user, reason=as_reason(command.note))
     return _system_transition(
         state, after, now, EventKind.ACKNOWLEDGEMENT_EXPIRED, reason, command, {"user_id": command.user_id}
     )
@@ -203,23 +223,37 @@ def _without_acknowledgement(state: AlertState, user_id: int) -> AlertState:
 def _assign(state: AlertState, command: Assign, now: datetime) -> Transition:
     name = command.name.strip()
     if not name:
-        raise Rejected("invalid", "Say to whom: a user, or a name.", "user")
+        raise Rejected("invalid", _NEEDS_ASSIGNEE(), "user")
     _require_active(state, now)
+    alert, actor, user = AlertRef(state.id), command.actor.person, Person(name, command.user_id)
     to_self = command.user_id is not None and command.user_id == command.actor.user_id
     if (state.owner_id, state.owner_name) == (command.user_id, name) or (
         command.user_id is not None and state.owner_id == command.user_id
     ):
-        return Transition(state, f"{'You have' if to_self else f'{name} has'} alert {state.id} already.")
+        if to_self:
+            return Transition(state, reasons.ASSIGNED_TO_YOU_ALREADY(alert=alert))
+        return Transition(state, reasons.ASSIGNED_TO_ALREADY(alert=alert, user=user))
     _reject_concurrent_assignment(state, command, now)
     after = replace(state, owner_id=command.user_id, owner_name=name)
     if state.status is not AlertStatus.ON_HOLD:
         after = replace(after, status=AlertStatus.ASSIGNED)
-    action_text = "took it" if to_self else f"assigned it to {name}"
-    if state.is_owned:
-        action_text += f", from {state.owner_name}"
-    answer = f"You have alert {state.id}." if to_self else f"{name} has alert {state.id}."
+    match to_self, state.is_owned:
+        case True, True:
+            event = reasons.REASSIGNED_TO_SELF(actor=actor, previous=state.owner)
+        case True, False:
+            event = reasons.ASSIGNED_TO_SELF(actor=actor)
+        case _:
+            event = describe_assignment(state, actor, user)
+    answer = reasons.ASSIGNED_TO_YOU(alert=alert) if to_self else reasons.ASSIGNED_TO(alert=alert, user=user)
     data: dict[str, object] = {"user_id": command.user_id, "name": name}
-    return _user_transition(state, after, command, now, EventKind.ASSIGNED, action_text, answer, data)
+    return _user_transition(state, after, command, now, EventKind.ASSIGNED, event, answer, data)
+
+
+def describe_assignment(before: AlertState, actor: Person, user: Person) -> Reason:
+    """Returns the event of an assignment to somebody other than the actor."""
+    if before.is_owned:
+        return reasons.REASSIGNED(actor=actor, previous=before.owner, user=user)
+    return reasons.ASSIGNED(actor=actor, user=user)
 
 
 def _reject_concurrent_assignment(state: AlertState, command: Assign, now: datetime) -> None:
@@ -231,93 +265,89 @@ def _reject_concurrent_assignment(state: AlertState, command: Assign, now: datet
         return
     is_unseen = command.seen_at is not None and last.at > command.seen_at
     if is_unseen or now - last.at < SIMULTANEOUS_WINDOW:
-        verb = "took" if last.actor_id is not None and last.actor_id == state.owner_id else "was given"
         raise Rejected(
             "already_assigned",
-            f"{state.owner_name} {verb} alert {state.id} {describe_ago(last.at, now)}. Nothing to do.",
+            _ASSIGNED_TO_SOMEBODY_ELSE(alert=AlertRef(state.id), user=state.owner, ago=Ago(now - last.at)),
         )
 
 
 def _unassign(state: AlertState, command: Unassign, now: datetime) -> Transition:
     _require_active(state, now)
+    alert, actor = AlertRef(state.id), command.actor.person
     if not state.is_owned:
-        return Transition(state, f"Nobody has alert {state.id}.")
+        return Transition(state, reasons.IS_UNASSIGNED_ALREADY(alert=alert))
     # Everybody who acknowledged stopped working on it when it was assigned, so escalation starts again for all.
     after = replace(state, owner_id=None, owner_name="", acknowledged={}, reminded_user_ids=frozenset())
     if state.status is not AlertStatus.ON_HOLD:
         after = replace(after, status=AlertStatus.OPEN)
     is_own = state.owner_id is not None and state.owner_id == command.actor.user_id
-    action_text = "gave it back" if is_own else f"took it from {state.owner_name}"
-    return _user_transition(
-        state,
-        after,
-        command,
-        now,
-        EventKind.UNASSIGNED,
-        action_text + "; nobody has it",
-        f"Nobody has alert {state.id} now.",
-    )
+    event = reasons.UNASSIGNED_SELF(actor=actor) if is_own else reasons.UNASSIGNED(actor=actor, user=state.owner)
+    return _user_transition(state, after, command, now, EventKind.UNASSIGNED, event, reasons.IS_UNASSIGNED(alert=alert))
 
 
 def _reply(state: AlertState, command: Reply, now: datetime) -> Transition:
     text = command.text.strip()
     if not text:
-        raise Rejected("invalid", "A reply needs a text.", "text")
-    return _user_transition(
-        state, state, command, now, EventKind.REPLIED, "replied", f"Your reply is on alert {state.id}.", {"text": text}
-    )
+        raise Rejected("invalid", _NEEDS_TEXT(), "text")
+    event, answer = reasons.NOTE_ADDED(actor=command.actor.person), reasons.NOTE_WAS_ADDED(alert=AlertRef(state.id))
+    return _user_transition(state, state, command, now, EventKind.REPLIED, event, answer, {"text": text})
 
 
 def _hold(state: AlertState, command: Hold, now: datetime) -> Transition:
     _require_active(state, now)
     if command.until <= now:
-        raise Rejected("invalid", "A hold ends in the future.", "until")
+        raise Rejected("invalid", _SNOOZE_ENDS_IN_PAST(), "until")
     if command.until - now > MAX_HOLD:
-        raise Rejected("invalid", "A hold lasts a year at most.", "until")
-    if state.status is AlertStatus.ON_HOLD and state.hold_until == command.until:
+        raise Rejected("invalid", _SNOOZE_TOO_LONG(), "until")
+    is_on_hold = state.status is AlertStatus.ON_HOLD
+    if is_on_hold and state.hold_until == command.until:
         return Transition(state, describe_state(state, now))
     after = replace(state, status=AlertStatus.ON_HOLD, hold_until=command.until, reminded_user_ids=frozenset())
-    duration = describe(command.until - now)
-    action_text = "set the hold to" if state.status is AlertStatus.ON_HOLD else "put it on hold for"
-    answer = f"Alert {state.id} is on hold for {duration}."
+    duration = command.until - now
+    event = (reasons.SNOOZE_CHANGED if is_on_hold else reasons.SNOOZED)(actor=command.actor.person, duration=duration)
+    answer = reasons.IS_SNOOZED(alert=AlertRef(state.id), duration=duration)
     data: dict[str, object] = {"until": command.until.isoformat()}
-    return _user_transition(
-        state, after, command, now, EventKind.PUT_ON_HOLD, f"{action_text} {duration}", answer, data
-    )
+    return _user_transition(state, after, command, now, EventKind.PUT_ON_HOLD, event, answer, data)
 
 
 def _resume(state: AlertState, command: Resume, now: datetime) -> Transition:
     _require_active(state, now)
+    alert = AlertRef(state.id)
     if state.status is not AlertStatus.ON_HOLD:
-        return Transition(state, f"Alert {state.id} is not on hold.")
+        return Transition(state, reasons.IS_NOT_SNOOZED(alert=alert))
     after = replace(state, status=initial_state(state), hold_until=None)
     if command.actor.user_id is None and state.hold_until is not None and state.hold_until <= now:
-        return _system_transition(state, after, now, EventKind.RESUMED, "The hold is over.", command)
-    return _user_transition(
-        state, after, command, now, EventKind.RESUMED, "ended the hold", f"The hold of alert {state.id} is over."
-    )
+        return _system_transition(state, after, now, EventKind.RESUMED, reasons.SNOOZE_ENDED(), command)
+    event, answer = reasons.SNOOZE_CANCELLED(actor=command.actor.person), reasons.SNOOZE_HAS_ENDED(alert=alert)
+    return _user_transition(state, after, command, now, EventKind.RESUMED, event, answer)
 
 
 def _end(state: AlertState, command: Close | Cancel, now: datetime, status: AlertStatus) -> Transition:
-    verb, kind = ("closed", EventKind.CLOSED) if status is AlertStatus.CLOSED else ("cancelled", EventKind.CANCELLED)
+    event, kind, answer, already = (
+        (reasons.CLOSED, EventKind.CLOSED, reasons.IS_CLOSED, reasons.IS_CLOSED_ALREADY)
+        if status is AlertStatus.CLOSED
+        else (reasons.CANCELLED, EventKind.CANCELLED, reasons.IS_CANCELLED, reasons.IS_CANCELLED_ALREADY)
+    )
+    alert = AlertRef(state.id)
     if state.status in TERMINAL:
         last = state.last_event
         is_own = last is not None and command.actor.is_same(last.actor_kind, last.actor_id, last.actor_name)
         if is_own and state.status is status:
-            return Transition(state, f"You {verb} alert {state.id} already.")
+            return Transition(state, already(alert=alert))
         raise Rejected(f"already_{state.status}", describe_state(state, now))
     after = replace(
         state, status=status, closed_at=now, hold_until=None, reminded_user_ids=frozenset(), holds_key=False
     )
-    return _user_transition(state, after, command, now, kind, f"{verb} it", f"Alert {state.id} is {verb}.")
+    return _user_transition(state, after, command, now, kind, event(actor=command.actor.person), answer(alert=alert))
 
 
 def _merge(state: AlertState, command: Merge, now: datetime) -> Transition:
-    into = command.into
+    into, actor = command.into, command.actor
+    alert, parent = AlertRef(state.id), AlertRef(into.id)
     if into.id == state.id:
-        raise Rejected("invalid", "An alert cannot be merged into itself.", "into")
+        raise Rejected("invalid", _MERGED_INTO_ITSELF(), "into")
     if state.status is AlertStatus.MERGED and state.merged_into == into.id:
-        return Transition(state, f"Alert {state.id} is merged into {into.id} already.")
+        return Transition(state, reasons.IS_MERGED_ALREADY(alert=alert, into=parent))
     _require_active(state, now)
     if into.status not in ACTIVE:
         raise Rejected("not_possible", describe_state(into, now), "into")
@@ -332,28 +362,15 @@ def _merge(state: AlertState, command: Merge, now: datetime) -> Transition:
     data: dict[str, object] = {"into": into.id}
     if state.children:
         data["moved"] = list(state.children)
-    transition = _user_transition(
-        state,
-        after,
-        command,
-        now,
-        EventKind.MERGED,
-        f"merged it into alert {into.id}",
-        f"Alert {state.id} is merged into {into.id}.",
-        data,
-    )
+    event, answer = reasons.MERGED(actor=actor.person, into=parent), reasons.IS_MERGED(alert=alert, into=parent)
+    transition = _user_transition(state, after, command, now, EventKind.MERGED, event, answer, data)
+    parent_reason = reasons.MERGED_INTO_THIS(actor=actor.person, alert=alert)
     parent_event = NewEvent(
-        into.id,
-        EventKind.MERGED_INTO_THIS,
-        now,
-        command.actor,
-        f"{command.actor.name} merged alert {state.id} into this one.",
-        command.via,
-        {"alert_id": state.id},
+        into.id, EventKind.MERGED_INTO_THIS, now, actor, parent_reason, command.via, {"alert_id": state.id}
     )
-    child_reason = f"{command.actor.name} merged alert {state.id}, and this one with it, into alert {into.id}."
+    child_reason = reasons.MERGED_ALONG(actor=actor.person, alert=alert, into=parent)
     child_events = tuple(
-        NewEvent(child, EventKind.UPDATED, now, command.actor, child_reason, command.via, {"into": into.id})
+        NewEvent(child, EventKind.UPDATED, now, actor, child_reason, command.via, {"into": into.id})
         for child in state.children
     )
     moves = tuple((child, into.id) for child in state.children)
@@ -361,16 +378,14 @@ def _merge(state: AlertState, command: Merge, now: datetime) -> Transition:
 
 
 def _reopen(state: AlertState, command: Reopen, now: datetime) -> Transition:
-    _require_person(command, "reopen an alert")
+    _require_user(command)
     if state.status is AlertStatus.MERGED:
         raise Rejected("merged", describe_state(state, now))
     if state.status not in TERMINAL:
         raise Rejected("not_closed", describe_state(state, now))
+    alert = AlertRef(state.id)
     if state.closed_at is not None and now - state.closed_at > REOPEN_WINDOW:
-        raise Rejected(
-            "too_late",
-            f"Alert {state.id} ended {describe_ago(state.closed_at, now)}; only the last 24 hours can be reopened.",
-        )
+        raise Rejected("too_late", _TOO_LATE_TO_REOPEN(alert=alert, ago=Ago(now - state.closed_at)))
     undo.require_key(state)
     after = replace(
         state,
@@ -382,22 +397,21 @@ def _reopen(state: AlertState, command: Reopen, now: datetime) -> Transition:
         holds_key=True,
         merged_into=None,
     )
-    return _user_transition(
-        state, after, command, now, EventKind.REOPENED, "reopened it", f"Alert {state.id} is open again."
-    )
+    event, answer = reasons.REOPENED(actor=command.actor.person), reasons.IS_REOPENED(alert=alert)
+    return _user_transition(state, after, command, now, EventKind.REOPENED, event, answer)
 
 
 def _require_active(state: AlertState, now: datetime, *, with_advice: bool = False) -> None:
     if state.status in ACTIVE:
         return
     code = "merged" if state.status is AlertStatus.MERGED else f"already_{state.status}"
-    advice = " Nothing to do." if with_advice and state.status in TERMINAL else ""
-    raise Rejected(code, describe_state(state, now) + advice)
+    advice = reasons.NOTHING_TO_DO() if with_advice and state.status in TERMINAL else NO_REASON
+    raise Rejected(code, joined(describe_state(state, now), advice, separator=" "))
 
 
-def _require_person(command: BaseCommand, action_text: str) -> int:
+def _require_user(command: BaseCommand) -> int:
     if command.actor.user_id is None:
-        raise Rejected("needs_person", f"Only a person whom Tocsin knows can {action_text}: sign in first.")
+        raise Rejected("needs_person", _NEEDS_USER())
     return command.actor.user_id
 
 
@@ -407,14 +421,14 @@ def _user_transition(
     command: BaseCommand,
     now: datetime,
     kind: EventKind,
-    action_text: str,
-    answer: str,
+    event: Reason,
+    answer: Reason,
     data: Mapping[str, object] | None = None,
 ) -> Transition:
     """Returns the transition with its single event, which stores the values that an undo restores."""
-    note = command.note.strip()
-    reason = f"{command.actor.name} {action_text}: {note}" if note else f"{command.actor.name} {action_text}."
-    event_data = {**(data or {}), **({"note": note} if note else {}), **undo.undo_data(before, after)}
+    note = command.note if isinstance(command.note, Reason) else command.note.strip()
+    reason = reasons.WITH_NOTE(event=event, note=note) if note else event
+    event_data = {**(data or {}), **({"note": str(note)} if note else {}), **undo.undo_data(before, after)}
     return Transition(after, answer, (NewEvent(before.id, kind, now, command.actor, reason, command.via, event_data),))
 
 
@@ -423,7 +437,7 @@ def _system_transition(
     after: AlertState,
     now: datetime,
     kind: EventKind,
-    reason: str,
+    reason: Reason,
     command: BaseCommand | None = None,
     data: Mapping[str, object] | None = None,
 ) -> Transition:

@@ -12,6 +12,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from tocsin.alerts.states import ACTIVE, INACTIVE, AlertStatus, Priority
+from tocsin.core.db.stored_reason import StoredReason
 from tocsin.core.db.trigram_index import TrigramIndex
 
 
@@ -115,7 +116,7 @@ class AlertText(models.Model):
         )
 
 
-class AlertEvent(models.Model):
+class AlertEvent(StoredReason):
     """One entry of an alert's timeline. Append-only."""
 
     id = models.BigAutoField(primary_key=True)
@@ -129,7 +130,6 @@ class AlertEvent(models.Model):
     actor = models.ForeignKey("people.User", null=True, on_delete=models.SET_NULL, related_name="+", db_index=False)
     actor_name = models.TextField(default="", db_default="")
     via = models.TextField(default="", db_default="")
-    reason = models.TextField(default="", db_default="")
     data = models.JSONField(default=dict, db_default={})
 
     class Meta:

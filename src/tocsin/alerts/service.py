@@ -14,7 +14,7 @@ from datetime import datetime
 from msgspec.structs import replace
 from psycopg.errors import ForeignKeyViolation
 
-from tocsin.alerts import lifecycle, search_index, store, undo
+from tocsin.alerts import lifecycle, reasons, search_index, store, undo
 from tocsin.alerts.change_handlers import AlertChange, PagingConfig, call_handlers
 from tocsin.alerts.commands import Actor, AlertState, BaseCommand, Command, Merge, NewEvent, Reopen, Transition, Undo
 from tocsin.alerts.new_alert import AlertCreation, NewAlert
@@ -23,22 +23,30 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import advisory_lock_key
+from tocsin.core.reasons import AlertRef, Reason, ReasonType, Term
 
 #: Maximum alerts changed in one transaction of a bulk operation.
 BULK_CHUNK = 100
 
-ACCOUNT_DELETED = "An account that this is about was deleted in this moment."
 
 #: Maximum tags of an alert, the same as a message can set.
 MAX_ALERT_TAGS = 50
 
+ACCOUNT_DELETED = ReasonType(
+    "command.account_deleted", "A user whom the command refers to was deleted at the same moment."
+)
+_NO_SUCH_ALERT = ReasonType("alert.not_found", "There is no alert {alert}.")
+_TOO_MANY_TAGS = ReasonType(
+    "alert.too_many_tags", "An alert can have at most {count} tag.", "An alert can have at most {count} tags."
+)
+
 
 @dataclass(frozen=True, slots=True)
 class CommandResult:
-    """The result of a command: the alert's new state, and a sentence for the actor."""
+    """The result of a command: the alert's new state, and an answer for the actor."""
 
     alert: AlertState
-    sentence: str
+    answer: Reason
     is_change: bool
 
 
@@ -52,7 +60,7 @@ def apply_command(alert_id: int, command: Command, *, now: datetime) -> CommandR
         # If a user to be notified was deleted at this moment, the retry runs without them.
         with suppress(ForeignKeyViolation):
             return database.retry_once(lambda: _apply_in_transaction(alert_id, command, now))
-    raise Rejected("not_possible", ACCOUNT_DELETED)
+    raise Rejected("not_possible", ACCOUNT_DELETED())
 
 
 def apply_command_to_many(ids: Sequence[int], command: Command, *, now: datetime) -> list[CommandResult | Rejected]:
@@ -201,22 +209,23 @@ def release_stale_keys(now: datetime) -> list[int]:
 
 def set_priority_within(
     connection: Connection, alert_id: int, priority: Priority, actor: Actor, via: CommandChannel, now: datetime
-) -> str:
+) -> Reason:
     """Changes the priority of an active alert inside the caller's transaction.
 
-    A higher priority restarts escalation, as a message's would. Returns a sentence. Raises `Rejected("not_found")`, or
+    A higher priority restarts escalation, as a message's would. Returns the answer. Raises `Rejected("not_found")`, or
     `already_closed` and the like for an alert that is not active.
     """
     store.lock(connection, [alert_id])
     state = _load_active(connection, alert_id, now)
     if state.priority is priority:
-        return f"It is {priority} already."
-    reason = f"{actor.name} changed the priority: {state.priority} → {priority}."
+        return reasons.PRIORITY_IS_ALREADY(priority=Term(priority))
+    old, new = Term(state.priority), Term(priority)
+    reason = reasons.PRIORITY_CHANGED(actor=actor.person, old=old, new=new)
     data = {"changes": {"priority": [str(state.priority), str(priority)]}}
     event = NewEvent(alert_id, EventKind.UPDATED, now, actor, reason, via, data)
     write(connection, [AlertChange(state, replace_fields(state, priority=priority), (event,))], now)
     publish_alert_changes(connection, [alert_id])
-    return f"The priority is {priority}, it was {state.priority}."
+    return reasons.PRIORITY_IS(new=new, old=old)
 
 
 def set_tags_within(
@@ -227,8 +236,8 @@ def set_tags_within(
     actor: Actor,
     via: CommandChannel,
     now: datetime,
-) -> str:
-    """Sets and removes tags of an active alert inside the caller's transaction. Returns a sentence, and raises as
+) -> Reason:
+    """Sets and removes tags of an active alert inside the caller's transaction. Returns the answer, and raises as
     `set_priority_within` does."""
     store.lock(connection, [alert_id])
     state = _load_active(connection, alert_id, now)
@@ -236,18 +245,21 @@ def set_tags_within(
     after = {name: text for name, text in {**before, **tags}.items() if name not in remove and text}
     names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
     if not names:
-        return "The tags are so already."
+        return reasons.TAGS_ARE_ALREADY()
     if len(after) > MAX_ALERT_TAGS:
-        raise Rejected("invalid", f"An alert has at most {MAX_ALERT_TAGS} tags.", "tags")
-    changes_text = ", ".join(f"{name} = {after[name]}" if name in after else f"no {name}" for name in names)
-    reason = f"{actor.name} set tags: {changes_text}."
+        raise Rejected("invalid", _TOO_MANY_TAGS(count=MAX_ALERT_TAGS), "tags")
+    tag_changes = tuple(
+        reasons.TAG_VALUE(name=name, value=after[name]) if name in after else reasons.TAG_REMOVED(name=name)
+        for name in names
+    )
+    reason = reasons.TAGS_SET(actor=actor.person, changes=tag_changes)
     data = {"changes": {f"tags.{name}": [before.get(name), after.get(name)] for name in names}}
     event = NewEvent(alert_id, EventKind.UPDATED, now, actor, reason, via, data)
     store.write_tags(connection, alert_id, after)
     search_index.refresh(connection, [alert_id])
     write(connection, [AlertChange(state, state, (event,))], now)
     publish_alert_changes(connection, [alert_id])
-    return f"Tags: {changes_text}."
+    return reasons.TAGS_ARE(changes=tag_changes)
 
 
 def _load_active(connection: Connection, alert_id: int, now: datetime) -> AlertState:
@@ -309,4 +321,4 @@ def _require_state(states: dict[int, AlertState], alert_id: int) -> AlertState:
     try:
         return states[alert_id]
     except KeyError:
-        raise Rejected("not_found", f"There is no alert {alert_id}.") from None
+        raise Rejected("not_found", _NO_SUCH_ALERT(alert=AlertRef(alert_id))) from None

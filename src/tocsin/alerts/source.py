@@ -6,8 +6,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from tocsin.alerts import reasons
 from tocsin.alerts.commands import Actor, AlertState, NewEvent, Transition
-from tocsin.alerts.states import ACTIVE, AlertStatus, CommandChannel, EventKind
+from tocsin.alerts.lifecycle import describe_assignment
+from tocsin.alerts.states import ACTIVE, AlertStatus, CommandChannel, EventKind, Priority
+from tocsin.core.reasons import Person, Reason, Term, joined
 
 #: Fields whose text is too long for a sentence. The event says only that they changed.
 _LONG = frozenset({"long_text", "short_text", "details", "custom", "tags"})
@@ -44,6 +47,11 @@ class TicketAgent:
         """The name to show."""
         return self.user_name or self.text
 
+    @property
+    def person(self) -> Person:
+        """The agent as a parameter of a reason."""
+        return Person(self.display_name, self.user_id)
+
 
 def compare_fields(
     alert_id: int,
@@ -61,7 +69,7 @@ def compare_fields(
     `written_fields` lists those that changed, which are no person's action.
     """
     changes: dict[str, object] = {}
-    sentences: list[str] = []
+    field_changes: list[Reason] = []
     data: dict[str, object] = {}
     for name, new in mapped.items():
         old = current.get(name)
@@ -71,19 +79,19 @@ def compare_fields(
             merged = _merged(old, new)
             for part, (old_item, new_item) in _differences(old, merged).items():
                 if part not in _UNLISTED_FIELDS:
-                    sentences.append(_sentence(part, old_item, new_item))
+                    field_changes.append(_field_change(part, old_item, new_item))
                 data[f"{name}.{part}"] = [_cut(old_item), _cut(new_item)]
             if merged != (old or {}):
                 changes[name] = merged
         elif new != old:
             changes[name] = new
-            sentences.append(_sentence(name, old, new))
+            field_changes.append(_field_change(name, old, new))
             data[name] = [_cut(old), _cut(new)]
-    if not sentences:
+    if not field_changes:
         return SourceUpdate(changes)
     echoed = [name for name in data if _paired_column(name.rpartition(".")[2]) in written_fields]
-    verb = "has now what Tocsin wrote" if len(echoed) == len(data) else "changed it"
-    reason = f"{actor.name} {verb}: {'; '.join(sentences)}."
+    kind = reasons.SOURCE_CONFIRMED if len(echoed) == len(data) else reasons.SOURCE_CHANGED
+    reason = kind(actor=actor.person, changes=joined(*field_changes))
     event_data: dict[str, object] = {"changes": data, **({"own": echoed} if echoed else {})}
     return SourceUpdate(
         changes, NewEvent(alert_id, EventKind.UPDATED, now, actor, reason, CommandChannel.INBOUND, event_data)
@@ -103,15 +111,15 @@ def apply_agent_change(
     the source unassigns its own. The source is newer than any click, so nothing is rejected.
     """
     if state.status not in ACTIVE or before.text == after.text:
-        return Transition(state, "The agent did not change.")
+        return Transition(state, reasons.AGENT_UNCHANGED())
     if after.text:
         return _assign_agent(state, after, actor, now)
     if not state.is_owned:
-        return Transition(state, "Nobody has it.")
+        return Transition(state, reasons.NOT_ASSIGNED())
     was_owner = state.owner_id == before.user_id if before.user_id is not None else state.owner_name == before.text
     if not was_owner:
-        return Transition(state, f"{state.owner_name} took it in Tocsin and keeps it.")
-    reason = f"{actor.name} says that {before.display_name} has it no more: it is open, and escalation starts again."
+        return Transition(state, reasons.ASSIGNED_IN_TOCSIN(user=state.owner))
+    reason = reasons.UNASSIGNED_AT_SOURCE(actor=actor.person, user=before.person)
     unassigned = replace(state, owner_id=None, owner_name="", acknowledged={}, reminded_user_ids=frozenset())
     if state.status is not AlertStatus.ON_HOLD:
         unassigned = replace(unassigned, status=AlertStatus.OPEN)
@@ -123,13 +131,11 @@ def apply_agent_change(
 def _assign_agent(state: AlertState, agent: TicketAgent, actor: Actor, now: datetime) -> Transition:
     is_same = state.owner_id == agent.user_id if agent.user_id is not None else state.owner_name == agent.text
     if state.is_owned and is_same:
-        return Transition(state, f"{agent.display_name} has it already.")
+        return Transition(state, reasons.AGENT_ASSIGNED_ALREADY(user=agent.person))
     assigned = replace(state, owner_id=agent.user_id, owner_name=agent.display_name)
     if state.status is not AlertStatus.ON_HOLD:
         assigned = replace(assigned, status=AlertStatus.ASSIGNED)
-    reason = f"{actor.name} gave it to {agent.display_name}" + (
-        f", from {state.owner_name}." if state.is_owned else "."
-    )
+    reason = describe_assignment(state, actor.person, agent.person)
     data: dict[str, object] = {"user_id": agent.user_id, "name": agent.display_name}
     return Transition(
         assigned, reason, (NewEvent(state.id, EventKind.ASSIGNED, now, actor, reason, CommandChannel.INBOUND, data),)
@@ -146,15 +152,23 @@ def _differences(old: object, merged: Mapping[str, object]) -> dict[str, tuple[o
     return {name: (old_values.get(name), value) for name, value in merged.items() if old_values.get(name) != value}
 
 
-def _sentence(name: str, old: object, new: object) -> str:
+def _field_change(name: str, old: object, new: object) -> Reason:
     words = name.removeprefix("source_").replace("_", " ")
+    field = reasons.FIELD_TERMS.get(words, words)
     if name in _LONG:
-        return f"{words} changed"
+        return reasons.LONG_FIELD_CHANGED(field=field)
     if new in ("", [], {}):
-        return f"{words} removed"
-    return f"{words} {_cut(new)}" if old in (None, "") else f"{words} {_cut(old)} → {_cut(new)}"
+        return reasons.FIELD_REMOVED(field=field)
+    if old in (None, ""):
+        return reasons.FIELD_SET(field=field, new=_shown(name, new))
+    return reasons.FIELD_CHANGED(field=field, old=_shown(name, old), new=_shown(name, new))
 
 
-def _cut(value: object) -> object:
+def _shown(name: str, value: object) -> Term | str:
+    text = _cut(value)
+    return Term(text) if name == "priority" and text in set(Priority) else text
+
+
+def _cut(value: object) -> str:
     text = "" if value is None else str(value)
     return text if len(text) <= _MAX_VALUE_CHARS else text[: _MAX_VALUE_CHARS - 1] + "…"

@@ -17,6 +17,8 @@ from tocsin.alerts.states import ACTIVE, LIFECYCLE_EVENTS, ActorKind, AlertStatu
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.db.json_text import as_json, bytes_in_json
+from tocsin.core.db.stored_reason import reason_columns
+from tocsin.core.reasons import as_reason
 
 #: Fills `AlertState.reminded_user_ids`: by alert id, the users with an open acknowledgement reminder. The escalation
 #: room sets it.
@@ -206,9 +208,10 @@ def _new_row(alert: NewAlert, may_hold_key: bool) -> dict[str, object]:
 
 #: The rows keep the order of the list, because a timeline is read by id.
 _INSERT_EVENTS = """
-INSERT INTO alerts_alertevent (alert_id, at, kind, actor_kind, actor_id, actor_name, via, reason, data)
+INSERT INTO alerts_alertevent
+  (alert_id, at, kind, actor_kind, actor_id, actor_name, via, reason_code, reason_data, data)
 SELECT * FROM json_to_recordset(%s) AS n(alert_id bigint, at timestamptz, kind text, actor_kind text, actor_id bigint,
-     actor_name text, via text, reason text, data jsonb)
+     actor_name text, via text, reason_code text, reason_data jsonb, data jsonb)
 """
 
 
@@ -220,6 +223,7 @@ def insert_events(connection: Connection, events: Sequence[NewEvent]) -> None:
 
 def _event_row(event: NewEvent) -> dict[str, object]:
     actor = event.actor
+    code, data = reason_columns(as_reason(event.reason))
     return {
         "alert_id": event.alert_id,
         "at": event.at,
@@ -228,7 +232,8 @@ def _event_row(event: NewEvent) -> dict[str, object]:
         "actor_id": actor.user_id,
         "actor_name": actor.name,
         "via": event.via,
-        "reason": event.reason,
+        "reason_code": code,
+        "reason_data": data,
         "data": event.data,
     }
 

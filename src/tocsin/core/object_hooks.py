@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import Reason, ReasonType, as_reason, joined
 
 #: Given an object's id, returns descriptions of the objects that reference it, such as `integration HaloITSM`.
-type FindReferences = Callable[[int], Iterable[str]]
+type FindReferences = Callable[[int], Iterable[Reason | str]]
 
 #: Given the id of an object that is about to be deleted, deletes the data kept about it.
 type OnDelete = Callable[[int], None]
@@ -25,6 +26,13 @@ _deletion_hooks: dict[str, list[OnDelete]] = {}
 _change_hooks: dict[str, list[OnChange]] = {}
 
 _MAX_LISTED_REFERENCES = 5
+
+IN_USE = ReasonType("object.in_use", "Can't delete {name}: it is used by {users}.")
+IN_USE_BY_MORE = ReasonType(
+    "object.in_use_by_more",
+    "Can't delete {name}: it is used by {users} and {count} other.",
+    "Can't delete {name}: it is used by {users} and {count} others.",
+)
 
 
 def register_references(kind: str, find_references: FindReferences) -> None:
@@ -61,23 +69,22 @@ def run_change_hooks(kind: str, object_id: int, now: datetime) -> None:
         on_change(object_id, now)
 
 
-def references_to(kind: str, object_id: int) -> list[str]:
+def references_to(kind: str, object_id: int) -> list[Reason]:
     """Returns descriptions of everything that references the object, without duplicates."""
-    return list(
-        dict.fromkeys(
-            reference for find_references in _reference_hooks.get(kind, ()) for reference in find_references(object_id)
-        )
+    references = (
+        as_reason(reference)
+        for find_references in _reference_hooks.get(kind, ())
+        for reference in find_references(object_id)
     )
+    return list(dict.fromkeys(references))
 
 
 def reject_if_referenced(kind: str, object_id: int, name: str) -> None:
     """Raises `Rejected("in_use")`, naming the references, if the object is still in use."""
     references = references_to(kind, object_id)
-    if references:
-        remainder = (
-            f" and {len(references) - _MAX_LISTED_REFERENCES} more" if len(references) > _MAX_LISTED_REFERENCES else ""
-        )
-        raise Rejected(
-            "in_use",
-            f"{name} cannot be deleted: {', '.join(references[:_MAX_LISTED_REFERENCES])}{remainder} still needs it.",
-        )
+    if not references:
+        return
+    listed, remaining = tuple(references[:_MAX_LISTED_REFERENCES]), len(references) - _MAX_LISTED_REFERENCES
+    if remaining > 0:
+        raise Rejected("in_use", IN_USE_BY_MORE(name=name, users=joined(*listed, separator=", "), count=remaining))
+    raise Rejected("in_use", IN_USE(name=name, users=listed))

@@ -91,7 +91,7 @@ def _begin_run(
         now,
         recipient_users=paging.recipient_users,
         recipient_groups=paging.recipient_groups,
-        policy_reason=paging.reason,
+        policy_reason=str(paging.reason),
     )
 
 
@@ -152,14 +152,14 @@ def _reversed_actions(
         for event in change.events:
             acknowledgement = before.acknowledged.get(event.actor.user_id or 0)
             if event.kind is EventKind.UNDONE and before.last_event is not None:
-                actions[change.alert_id] = ReversedAction(before.last_event.at, event.reason)
+                actions[change.alert_id] = ReversedAction(before.last_event.at, str(event.reason))
             elif (
                 event.kind is EventKind.UNACKNOWLEDGED
                 and acknowledgement is not None
                 and not _has_stopping_acknowledgements(run, change)
             ):
                 # The acknowledgement may be old: pages due in the meantime are not sent late.
-                actions[change.alert_id] = ReversedAction(acknowledgement.at, event.reason, due_after=now)
+                actions[change.alert_id] = ReversedAction(acknowledgement.at, str(event.reason), due_after=now)
     return actions
 
 
@@ -197,9 +197,8 @@ def _decide(
         routed_run = _begin_run(change, paging, plans, now) if paging is not None else None
         decisions.append(raise_priority(run, change.after, routed_run, now))
     elif change.reassignment_reason and change.paging is not None:
-        decisions.append(
-            reroute(run, change.after, _begin_run(change, change.paging, plans, now), change.reassignment_reason, now)
-        )
+        routed_run = _begin_run(change, change.paging, plans, now)
+        decisions.append(reroute(run, change.after, routed_run, str(change.reassignment_reason), now))
     elif change.paging_start is not None and change.paging is not None:
         routed_run = _begin_run(change, change.paging, plans, change.paging_start.at or now)
         decisions.append(resume_run(run, change.after, routed_run, change.paging_start, now))

@@ -80,10 +80,12 @@ class ConfigBuilder:
         name = _unique_name(_valid_name(cleaned, _LABELS[key]), self._used_names[key])
         self._used_names[key].add(name.casefold())
         if name != cleaned:
-            reason = (
-                name_problem(cleaned) or f"There are two {_LABELS[key]} names that differ in upper and lower case only."
+            reason = name_problem(cleaned) or (
+                f"There are two {_LABELS[key]} names that differ in upper and lower case only."
             )
-            self.report_changed(f"{_LABELS[key]} {cleaned or '(without a name)'}", f"is called {name} here", reason)
+            self.report_changed(
+                f"{_LABELS[key]} {cleaned or '(without a name)'}", f"is called {name} here", str(reason)
+            )
         return name
 
     def claim_username(self, email: str) -> str:

@@ -12,6 +12,7 @@ from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Temporary
+from tocsin.core.reasons import Reason, as_reason, joined
 from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.notify.inbound import delivery_receipts, opt_outs, responder_actions, voice_call
 from tocsin.notify.inbound.responder_actions import Responder
@@ -117,12 +118,12 @@ class ProviderEventReceiver:
             sentence = "This account is switched off."
             return ButtonResult(sentence, sentence)
         if command not in {str(kind) for kind in responder_actions.OFFERED}:
-            sentence = "That cannot be asked for here. Open the alert."
+            answer = as_reason("That cannot be asked for here. Open the alert.")
         else:
-            sentence = responder_actions.apply_answer(
+            answer = responder_actions.apply_answer(
                 responder, alert_id, CommandKind(command), CommandChannel(via), self.now
             ).sentence
-        return ButtonResult(sentence, localize(sentence, responder.language), responder.language)
+        return ButtonResult(str(answer), localize(answer, responder.language), responder.language)
 
     def find_user_id(self, channel: str, address: str) -> int | None:
         with database.transaction() as connection:
@@ -185,12 +186,12 @@ class ProviderEventReceiver:
             return localize(rejection, responder.language)
         return self._reply(responder, command, via)
 
-    def _execute(self, responder: Responder, command: ParsedCommand, kind: CommandKind, via: CommandChannel) -> str:
+    def _execute(self, responder: Responder, command: ParsedCommand, kind: CommandKind, via: CommandChannel) -> Reason:
         if command.other_numbers and command.number is not None:
             single_commands = (
                 replace(command, number=number, other_numbers=()) for number in (command.number, *command.other_numbers)
             )
-            return " ".join(self._execute(responder, single, kind, via) for single in single_commands)
+            return joined(*(self._execute(responder, single, kind, via) for single in single_commands), separator=" ")
         with database.transaction() as connection:
             numbers = responder_actions.open_for(connection, responder.id, self.now)
             if command.number is not None and not responder_actions.was_paged_or_owns(
@@ -200,20 +201,22 @@ class ProviderEventReceiver:
                     # "Reply 5 minutes" refers to the only open alert, not to alert 5.
                     command = replace(command, number=None, text=f"{command.number} {command.text}")
                 else:
-                    return f"You were not paged about alert {command.number}. Open it in Tocsin to act on it."
+                    return as_reason(
+                        f"You were not paged about alert {command.number}. Open it in Tocsin to act on it."
+                    )
         if command.number is not None:
             return responder_actions.apply_answer(responder, command.number, kind, via, self.now, command.text).sentence
         if not numbers:
-            return command_parser.NONE_OPEN
+            return as_reason(command_parser.NONE_OPEN)
         if len(numbers) == 1:
             return responder_actions.apply_answer(responder, numbers[0], kind, via, self.now, command.text).sentence
         if not command.is_all:
-            return command_parser.ask_which_alert(kind, numbers)
+            return as_reason(command_parser.ask_which_alert(kind, numbers))
         answers = [
             responder_actions.apply_answer(responder, number, kind, via, self.now, command.text) for number in numbers
         ]
         done_count = sum(answer.is_done for answer in answers)
-        return command_parser.bulk_result(kind, done_count, len(answers) - done_count)
+        return as_reason(command_parser.bulk_result(kind, done_count, len(answers) - done_count))
 
     def _list_open_alerts(self, responder: Responder) -> str:
         with database.transaction() as connection:

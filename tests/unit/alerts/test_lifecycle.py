@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from tocsin.alerts import reasons
 from tocsin.alerts.commands import (
     SYSTEM,
     Acknowledge,
@@ -32,11 +33,13 @@ from tocsin.alerts.commands import (
 from tocsin.alerts.lifecycle import apply, describe_state, on_parent_ended, on_parent_reopened
 from tocsin.alerts.states import ACTIVE, ActorKind, AlertStatus, CommandChannel, EventKind, Priority
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import Ago, AlertRef, Person, joined
 
 NOW = datetime(2026, 11, 24, 3, 14, tzinfo=UTC)
 ALICE = Actor(ActorKind.USER, "Alice Andersson", 1)
 BOB = Actor(ActorKind.USER, "Bob Brown", 2)
 HALO = Actor(ActorKind.INTEGRATION, "HaloITSM")
+A42 = AlertRef(42)
 STAFF = Actor(ActorKind.CONTACT, "ops@example.org")
 
 
@@ -77,7 +80,8 @@ def test_acknowledging_is_recorded_for_that_person() -> None:
     assert both.state.status is AlertStatus.OPEN
     (event,) = one.events
     assert (event.kind, event.actor, event.via) == (EventKind.ACKNOWLEDGED, ALICE, CommandChannel.SMS)
-    assert event.reason == "Alice Andersson acknowledged it."
+    assert event.reason == reasons.ACKNOWLEDGED(actor=Person("Alice Andersson", 1))
+    assert str(event.reason) == "Alice Andersson acknowledged the alert"
 
 
 def test_acknowledging_twice_changes_nothing_and_says_since_when() -> None:
@@ -85,7 +89,8 @@ def test_acknowledging_twice_changes_nothing_and_says_since_when() -> None:
     again = apply(once.state, Acknowledge(actor=ALICE), NOW + minutes(3))
     assert not again.is_change
     assert again.state == once.state
-    assert again.answer == "You acknowledged alert 42 already, 3 minutes ago."
+    assert again.answer == reasons.YOU_ACKNOWLEDGED_ALREADY(alert=A42, ago=Ago(minutes(3)))
+    assert str(again.answer) == "You already acknowledged alert 42 3 minutes ago."
 
 
 def test_acknowledging_again_answers_the_acknowledgement_reminder() -> None:
@@ -93,7 +98,7 @@ def test_acknowledging_again_answers_the_acknowledgement_reminder() -> None:
     again = apply(replace(once, reminded_user_ids=frozenset({1})), Acknowledge(actor=ALICE), NOW + minutes(31))
     assert again.state.acknowledged[1].at == NOW + minutes(31)
     assert again.state.reminded_user_ids == frozenset()
-    assert again.events[0].reason == "Alice Andersson is still on it."
+    assert again.events[0].reason == reasons.ACKNOWLEDGEMENT_CONFIRMED(actor=ALICE.person)
 
 
 def test_acknowledging_closed_alert_reports_who_closed_it() -> None:
@@ -120,7 +125,7 @@ def test_expired_acknowledgement_names_its_user() -> None:
     (event,) = gone.events
     assert event.kind is EventKind.ACKNOWLEDGEMENT_EXPIRED
     assert event.actor == SYSTEM
-    assert "Alice Andersson did not answer" in event.reason
+    assert event.reason == reasons.ACKNOWLEDGEMENT_EXPIRED(user=ALICE.person, ago=Ago(minutes(35)))
     late = apply(gone.state, ExpireAcknowledgement(actor=SYSTEM, user_id=1), NOW)
     assert not late.is_change
 
@@ -131,26 +136,33 @@ def test_expired_acknowledgement_names_its_user() -> None:
 def test_taking_makes_the_person_the_owner() -> None:
     taken = apply(alert(), Assign(actor=ALICE, user_id=1, name="Alice Andersson", via=CommandChannel.VOICE), NOW)
     assert (taken.state.status, taken.state.owner_id) == (AlertStatus.ASSIGNED, 1)
-    assert taken.events[0].reason == "Alice Andersson took it."
-    assert taken.answer == "You have alert 42."
+    assert taken.events[0].reason == reasons.ASSIGNED_TO_SELF(actor=ALICE.person)
+    assert taken.answer == reasons.ASSIGNED_TO_YOU(alert=A42)
+    from_bob = replace(alert(AlertStatus.ASSIGNED), owner_id=2, owner_name="Bob Brown")
+    again = apply(from_bob, Assign(actor=ALICE, user_id=1, name="Alice Andersson"), NOW)
+    assert again.events[0].reason == reasons.REASSIGNED_TO_SELF(actor=ALICE.person, previous=BOB.person)
 
 
 def test_alert_is_assigned_to_user_or_external_name() -> None:
     to_bob = apply(alert(), Assign(actor=ALICE, user_id=2, name="Bob Brown", note="knows the VPN"), NOW)
-    assert to_bob.events[0].reason == "Alice Andersson assigned it to Bob Brown: knows the VPN"
+    assigned = reasons.ASSIGNED(actor=ALICE.person, user=BOB.person)
+    assert to_bob.events[0].reason == reasons.WITH_NOTE(event=assigned, note="knows the VPN")
+    assert str(to_bob.events[0].reason) == "Alice Andersson assigned the alert to Bob Brown: knows the VPN"
     outside = apply(to_bob.state, Assign(actor=ALICE, name="Vendor hotline"), NOW + minutes(1))
     assert (outside.state.owner_id, outside.state.owner_name) == (None, "Vendor hotline")
     assert outside.state.status is AlertStatus.ASSIGNED
-    assert outside.events[0].reason == "Alice Andersson assigned it to Vendor hotline, from Bob Brown."
+    assert outside.events[0].reason == reasons.REASSIGNED(
+        actor=ALICE.person, previous=BOB.person, user=Person("Vendor hotline")
+    )
 
 
 def test_assigning_to_the_owner_changes_nothing() -> None:
     taken = then(apply(alert(), Assign(actor=ALICE, user_id=1, name="Alice Andersson"), NOW))
     again = apply(taken, Assign(actor=ALICE, user_id=1, name="Alice Andersson"), NOW)
     assert not again.is_change
-    assert again.answer == "You have alert 42 already."
+    assert again.answer == reasons.ASSIGNED_TO_YOU_ALREADY(alert=A42)
     named = apply(taken, Assign(actor=BOB, user_id=1, name="Alice Andersson"), NOW)
-    assert named.answer == "Alice Andersson has alert 42 already."
+    assert named.answer == reasons.ASSIGNED_TO_ALREADY(alert=A42, user=ALICE.person)
 
 
 def test_assigning_without_owner_is_rejected() -> None:
@@ -162,7 +174,7 @@ def test_second_of_two_concurrent_assignments_names_the_owner() -> None:
     second = Assign(actor=BOB, user_id=2, name="Bob Brown")
     answer = refused(taken, second, NOW + timedelta(seconds=2))
     assert answer.code == "already_assigned"
-    assert answer.detail == "Alice Andersson took alert 42 just now. Nothing to do."
+    assert answer.detail == "Alert 42 was assigned to Alice Andersson just now. Nothing to do."
     later = apply(taken, second, NOW + minutes(1))
     assert later.state.owner_id == 2, "taking over a minute later is meant"
 
@@ -186,7 +198,10 @@ def test_unassigning_reopens_alert_without_counted_responders() -> None:
     assert given_back.state.status is AlertStatus.OPEN
     assert not given_back.state.is_owned
     assert given_back.state.acknowledged == {}
-    assert given_back.events[0].reason == "Alice Andersson gave it back; nobody has it."
+    assert given_back.events[0].reason == reasons.UNASSIGNED_SELF(actor=ALICE.person)
+    assert given_back.answer == reasons.IS_UNASSIGNED(alert=A42)
+    by_bob = apply(state, Unassign(actor=BOB), NOW + minutes(9))
+    assert by_bob.events[0].reason == reasons.UNASSIGNED(actor=BOB.person, user=ALICE.person)
 
 
 def test_unassigning_an_unassigned_alert_changes_nothing() -> None:
@@ -199,7 +214,8 @@ def test_unassigning_an_unassigned_alert_changes_nothing() -> None:
 def test_a_hold_ends_where_it_began_open_or_assigned() -> None:
     held = apply(alert(), Hold(actor=ALICE, until=NOW + minutes(30)), NOW)
     assert (held.state.status, held.state.hold_until) == (AlertStatus.ON_HOLD, NOW + minutes(30))
-    assert held.events[0].reason == "Alice Andersson put it on hold for 30 minutes."
+    assert held.events[0].reason == reasons.SNOOZED(actor=ALICE.person, duration=minutes(30))
+    assert held.answer == reasons.IS_SNOOZED(alert=A42, duration=minutes(30))
     assert apply(held.state, Resume(actor=ALICE), NOW).state.status is AlertStatus.OPEN
     owned = apply(held.state, Assign(actor=BOB, user_id=2, name="Bob Brown"), NOW).state
     assert owned.status is AlertStatus.ON_HOLD, "taking it does not end the hold"
@@ -216,12 +232,13 @@ def test_hold_can_be_moved_and_same_end_changes_nothing() -> None:
     assert not apply(held, Hold(actor=BOB, until=NOW + minutes(30)), NOW).is_change
     moved = apply(held, Hold(actor=BOB, until=NOW + minutes(60)), NOW)
     assert moved.state.hold_until == NOW + minutes(60)
+    assert moved.events[0].reason == reasons.SNOOZE_CHANGED(actor=BOB.person, duration=minutes(60))
 
 
 def test_the_end_of_a_hold_is_tocsins_own_act() -> None:
     held = apply(alert(), Hold(actor=ALICE, until=NOW + minutes(30)), NOW).state
     over = apply(held, Resume(actor=SYSTEM, via=CommandChannel.POLICY), NOW + minutes(30))
-    assert over.events[0].reason == "The hold is over."
+    assert over.events[0].reason == reasons.SNOOZE_ENDED()
     assert over.events[0].actor == SYSTEM
 
 
@@ -239,20 +256,22 @@ def test_alert_closes_from_every_active_state(status: AlertStatus) -> None:
     )
     assert (done.state.status, done.state.closed_at) == (AlertStatus.CLOSED, NOW)
     assert not done.state.holds_key
-    assert done.events[0].reason == "HaloITSM closed it."
+    assert done.events[0].reason == reasons.CLOSED(actor=HALO.person)
 
 
 def test_cancelling_says_that_nothing_was_wrong() -> None:
     done = apply(alert(), Cancel(actor=HALO, note="deleted in Halo"), NOW)
     assert done.state.status is AlertStatus.CANCELLED
-    assert done.events[0].reason == "HaloITSM cancelled it: deleted in Halo"
+    assert done.events[0].reason == reasons.WITH_NOTE(
+        event=reasons.CANCELLED(actor=HALO.person), note="deleted in Halo"
+    )
     assert done.events[0].data["note"] == "deleted in Halo"
 
 
 def test_closing_twice_names_the_first_closer() -> None:
     again = apply(closed_by_bob(), Close(actor=BOB), NOW + minutes(1))
     assert not again.is_change
-    assert again.answer == "You closed alert 42 already."
+    assert again.answer == reasons.IS_CLOSED_ALREADY(alert=A42)
     assert refused(closed_by_bob(), Close(actor=ALICE)).detail == "Alert 42 was already closed by Bob Brown just now."
     assert refused(closed_by_bob(), Cancel(actor=BOB)).code == "already_closed"
 
@@ -274,7 +293,10 @@ def test_closing_beats_every_other_command(command: Command) -> None:
     assert refused(closed_by_bob(), command).code == "already_closed"
     merged = alert(AlertStatus.MERGED, merged_into=7)
     answer = refused(merged, command) if not isinstance(command, Merge) else None
-    assert answer is None or (answer.code, answer.detail) == ("merged", "Alert 42 is merged into 7; act on that one.")
+    assert answer is None or (answer.code, answer.detail) == (
+        "merged",
+        "Alert 42 is merged into alert 7; use that one.",
+    )
 
 
 def test_escalating_keeps_state_and_records_requester() -> None:
@@ -342,14 +364,12 @@ def test_the_alerts_merged_into_it_move_along() -> None:
     merged = apply(alert(children=(8, 9)), Merge(actor=ALICE, into=parent), NOW)
     assert merged.child_moves == ((8, 7), (9, 7))
     assert [(event.alert_id, event.reason) for event in merged.events][2:] == [
-        (8, "Alice Andersson merged alert 42, and this one with it, into alert 7."),
-        (9, "Alice Andersson merged alert 42, and this one with it, into alert 7."),
+        (child, reasons.MERGED_ALONG(actor=ALICE.person, alert=A42, into=AlertRef(7))) for child in (8, 9)
     ]
     back = apply(then(merged), Undo(actor=ALICE), NOW)
     assert back.child_moves == ((8, 42), (9, 42))
     assert [event.alert_id for event in back.events][2:] == [8, 9]
-    said = "merging alert 42 and this one into alert 7: this one is merged into alert 42 again."
-    assert back.events[2].reason == f"Alice Andersson took back {said}"
+    assert back.events[2].reason == reasons.MERGE_ALONG_UNDONE(actor=ALICE.person, alert=A42, into=AlertRef(7))
     assert back.state == replace(alert(children=(8, 9)), last_event=then(merged).last_event)
 
 
@@ -380,10 +400,34 @@ def test_merged_alerts_key_is_free_while_its_parent_is_closed() -> None:
 
 
 def test_every_state_is_described_in_a_sentence() -> None:
-    assert describe_state(alert(), NOW) == "Alert 42 is open."
-    held = alert(AlertStatus.ON_HOLD, hold_until=NOW + minutes(20), owner_name="Bob Brown")
-    assert describe_state(held, NOW) == "Alert 42 is on hold for 20 minutes more, with Bob Brown."
-    assert describe_state(alert(AlertStatus.ASSIGNED, owner_name="Bob"), NOW) == "Bob has alert 42."
-    assert (
-        describe_state(alert(AlertStatus.CANCELLED, closed_at=NOW), NOW) == "Alert 42 was already cancelled just now."
+    assert str(describe_state(alert(), NOW)) == "Alert 42 is open."
+    held = alert(AlertStatus.ON_HOLD, hold_until=NOW + minutes(20))
+    assert str(describe_state(held, NOW)) == "Alert 42 is snoozed for another 20 minutes."
+    owned = replace(held, owner_name="Bob Brown")
+    assert str(describe_state(owned, NOW)) == "Alert 42 is snoozed for another 20 minutes, assigned to Bob Brown."
+    assigned = alert(AlertStatus.ASSIGNED, owner_name="Bob")
+    assert str(describe_state(assigned, NOW)) == "Alert 42 is assigned to Bob."
+    cancelled = alert(AlertStatus.CANCELLED, closed_at=NOW)
+    assert str(describe_state(cancelled, NOW)) == "Alert 42 was already closed as a false alarm just now."
+    merged = alert(AlertStatus.MERGED, merged_into=7)
+    assert str(describe_state(merged, NOW)) == "Alert 42 is merged into alert 7; use that one."
+
+
+def test_expiry_names_the_reason_of_its_command() -> None:
+    state = apply(alert(), Acknowledge(actor=ALICE), NOW).state
+    gone = apply(state, ExpireAcknowledgement(actor=SYSTEM, user_id=1, note=reasons.SNOOZE_ENDED()), NOW)
+    assert gone.events[0].reason == reasons.ACKNOWLEDGEMENT_ENDED(user=ALICE.person, reason=reasons.SNOOZE_ENDED())
+
+
+def test_note_of_a_user_is_only_a_parameter() -> None:
+    done = apply(alert(), Close(actor=ALICE, note="{actor} closed the alert"), NOW)
+    assert done.events[0].reason == reasons.WITH_NOTE(
+        event=reasons.CLOSED(actor=ALICE.person), note="{actor} closed the alert"
     )
+    assert str(done.events[0].reason) == "Alice Andersson closed the alert: {actor} closed the alert"
+
+
+def test_command_on_a_closed_alert_says_that_nothing_is_to_do() -> None:
+    closed_by = reasons.WAS_CLOSED_BY(alert=A42, actor=BOB.person, ago=Ago(minutes(2)))
+    rejected = refused(closed_by_bob(), Acknowledge(actor=ALICE), NOW + minutes(2))
+    assert rejected.reason == joined(closed_by, reasons.NOTHING_TO_DO(), separator=" ")

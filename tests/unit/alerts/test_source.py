@@ -7,9 +7,11 @@ from datetime import UTC, datetime
 
 import pytest
 
+from tocsin.alerts import reasons
 from tocsin.alerts.commands import Acknowledged, Actor, AlertState
 from tocsin.alerts.source import TicketAgent, apply_agent_change, compare_fields
 from tocsin.alerts.states import ActorKind, AlertStatus, EventKind, Priority
+from tocsin.core.reasons import Term, joined
 
 NOW = datetime(2026, 11, 24, 3, 14, tzinfo=UTC)
 HALO = Actor(ActorKind.INTEGRATION, "HaloITSM")
@@ -27,7 +29,10 @@ def test_changes_of_one_message_are_one_listed_event() -> None:
     )
     assert got.changes == {"priority": "critical", "source_status": "In Progress"}
     assert got.event is not None
-    assert got.event.reason == "HaloITSM changed it: priority high → critical; status New → In Progress."
+    priority = reasons.FIELD_CHANGED(field=Term("priority"), old=Term("high"), new=Term("critical"))
+    status = reasons.FIELD_CHANGED(field=Term("status"), old="New", new="In Progress")
+    assert got.event.reason == reasons.SOURCE_CHANGED(actor=HALO.person, changes=joined(priority, status))
+    assert str(got.event.reason) == "HaloITSM updated the alert: priority high → critical; status New → In Progress"
     assert got.event.data == {"changes": {"priority": ["high", "critical"], "source_status": ["New", "In Progress"]}}
 
 
@@ -35,7 +40,7 @@ def test_missing_field_is_kept_and_empty_field_is_removed() -> None:
     got = compare_fields(42, {"client": "Acme", "site": "Basel"}, {"client": None, "site": ""}, HALO, NOW)
     assert got.changes == {"site": ""}
     assert got.event is not None
-    assert got.event.reason == "HaloITSM changed it: site removed."
+    assert str(got.event.reason) == "HaloITSM updated the alert: site removed"
 
 
 def test_nothing_new_is_no_event() -> None:
@@ -51,21 +56,21 @@ def test_tags_and_custom_fields_are_compared_by_name() -> None:
     )
     assert got.changes == {"custom": {"category": "Network", "vip": "yes"}, "tags": {"environment": "prod"}}
     assert got.event is not None
-    assert got.event.reason == "HaloITSM changed it: vip no → yes; environment prod."
+    assert str(got.event.reason) == "HaloITSM updated the alert: vip no → yes; environment prod"
 
 
 def test_long_text_changes_are_named_and_values_truncated() -> None:
     got = compare_fields(42, {"long_text": "a"}, {"long_text": "b" * 9000, "subject": "s" * 300}, HALO, NOW)
     assert got.event is not None
-    assert "long text changed" in got.event.reason
-    assert len(got.event.reason) < 200
+    assert "long text changed" in str(got.event.reason)
+    assert len(str(got.event.reason)) < 200
     assert len(str(got.event.data)) < 400
 
 
 def test_change_from_unassigned_to_known_user_is_an_assignment() -> None:
     got = apply_agent_change(OPEN, NOBODY, ALICE, HALO, NOW)
     assert (got.state.status, got.state.owner_id, got.state.owner_name) == ("assigned", 1, "Alice Andersson")
-    assert got.events[0].reason == "HaloITSM gave it to Alice Andersson."
+    assert got.events[0].reason == reasons.ASSIGNED(actor=HALO.person, user=ALICE.person)
 
 
 def test_unknown_owner_appears_by_the_sources_name() -> None:
@@ -80,6 +85,7 @@ def test_change_to_unassigned_reopens_without_counted_responders() -> None:
     got = apply_agent_change(owned, ALICE, NOBODY, HALO, NOW)
     assert got.state == OPEN
     assert got.events[0].kind is EventKind.UNASSIGNED
+    assert got.events[0].reason == reasons.UNASSIGNED_AT_SOURCE(actor=HALO.person, user=ALICE.person)
     outside = apply_agent_change(OPEN, NOBODY, VENDOR, HALO, NOW).state
     assert apply_agent_change(outside, VENDOR, NOBODY, HALO, NOW).state == OPEN
 
@@ -88,7 +94,7 @@ def test_from_one_to_another_hands_it_over() -> None:
     owned = apply_agent_change(OPEN, NOBODY, ALICE, HALO, NOW).state
     got = apply_agent_change(owned, ALICE, BOB, HALO, NOW)
     assert got.state.owner_id == 2
-    assert got.events[0].reason == "HaloITSM gave it to Bob Brown, from Alice Andersson."
+    assert got.events[0].reason == reasons.REASSIGNED(actor=HALO.person, previous=ALICE.person, user=BOB.person)
 
 
 def test_owner_set_in_tocsin_survives_unassignment_by_source() -> None:

@@ -232,7 +232,7 @@ def test_invalid_header_is_rejected_without_its_value(allow: Callable[..., None]
 
 @pytest.mark.parametrize("url", ["http://xn--a.example\u00ad/", f"https://hook.example/{'a' * 70_000}"])
 def test_unencodable_address_is_rejected(url: str) -> None:
-    with pytest.raises(Permanent, match="not an address that can be called"):
+    with pytest.raises(Permanent, match="is not a valid URL"):
         egress.HttpClient().request("GET", url)
 
 

@@ -54,7 +54,7 @@ def test_an_exchange_has_a_deadline_of_its_own(monkeypatch: pytest.MonkeyPatch) 
         box.mark_read(uid)
         monkeypatch.setattr(time, "monotonic", lambda: begun + 10800)
         assert raw.endswith(b"Yes")
-        assert box.describe().endswith("has no unread mail.")
+        assert str(box.describe()).endswith("has 0 unread emails.")
         box.close()
 
 

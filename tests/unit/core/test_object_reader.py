@@ -37,8 +37,8 @@ def test_all_problems_are_reported_at_once_with_locations() -> None:
     with pytest.raises(RejectedAll) as raised:
         spec.finish()
     assert set(raised.value.fields) == {"name", "wait", "active", "role", "lists[0].colour", "lists[1]"}
-    assert "put it in quotes" in raised.value.fields["name"]
-    assert "observer, responder, manager, admin" in raised.value.fields["role"]
+    assert "Put it in quotes" in raised.value.fields["name"]
+    assert "observer, responder, manager and admin" in raised.value.fields["role"]
 
 
 @pytest.mark.parametrize("value", [None, [], "text", 7])
@@ -75,4 +75,4 @@ def test_null_counts_as_absent() -> None:
 def test_a_needed_key_that_is_missing_is_named() -> None:
     spec = ObjectReader({})
     spec.name()
-    assert problems(spec) == {"name": "name: is needed."}
+    assert problems(spec) == {"name": "name: is required."}

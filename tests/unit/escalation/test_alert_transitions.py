@@ -69,7 +69,7 @@ def test_stop_mode_acknowledgement_cancels_all_unsent_pages() -> None:
     world.act(ack(ALICE))
     assert world.run.status is RunStatus.STOPPED
     assert [cancel.user_ids for cancel in world.cancels] == [None]
-    assert world.cancels[0].reason == "Alice acknowledged it."
+    assert world.cancels[0].reason == "Alice acknowledged the alert"
     assert world.sentences(EventKind.ESCALATION_STOPPED) == [
         'Escalation stops; "Still on it?" is asked in 30 minutes if it is neither taken nor closed.'
     ]
@@ -112,7 +112,7 @@ def test_unanswered_acknowledgement_reminder_restarts_escalation() -> None:
     assert world.alert.acknowledged == {}
     assert world.paged == [(0, ALICE), (36, ALICE)]
     assert world.to(41).paged[-1] == (41, BOB)
-    assert "Alice did not answer" in world.sentences(EventKind.ACKNOWLEDGEMENT_EXPIRED)[0]
+    assert "reminder was not answered" in world.sentences(EventKind.ACKNOWLEDGEMENT_EXPIRED)[0]
 
 
 def test_the_timeout_is_the_policys() -> None:
@@ -334,7 +334,7 @@ def test_hold_stops_timers_and_fires_due_step_at_its_end() -> None:
     world.to(41)
     assert world.alert.status is AlertStatus.OPEN
     assert world.paged == [(0, ALICE), (31, BOB), (41, ALICE), (41, BOB)]
-    assert world.sentences(EventKind.RESUMED) == ["The hold is over."]
+    assert world.sentences(EventKind.RESUMED) == ["The snooze ended"]
 
 
 def test_resume_fires_due_step_and_otherwise_waits() -> None:

@@ -51,13 +51,14 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name="AlertEvent",
             fields=[
+                ("reason_code", models.CharField(db_default="", default="", max_length=80)),
+                ("reason_data", models.JSONField(db_default={}, default=dict)),
                 ("id", models.BigAutoField(primary_key=True, serialize=False)),
                 ("at", models.DateTimeField()),
                 ("kind", models.TextField()),
                 ("actor_kind", models.TextField(db_default="system", default="system")),
                 ("actor_name", models.TextField(db_default="", default="")),
                 ("via", models.TextField(db_default="", default="")),
-                ("reason", models.TextField(db_default="", default="")),
                 ("data", models.JSONField(db_default={}, default=dict)),
             ],
         ),

@@ -174,7 +174,7 @@ def _act(alert_id: int, command: Command, principal: Principal) -> dict[str, Any
     outcome = service.apply_command(alert_id, command, now=principal.now)
     return {
         **show_detail(find_alert(alert_id), principal.now),
-        "answer": outcome.sentence,
+        "answer": str(outcome.answer),
         "changed": outcome.is_change,
     }
 

@@ -213,7 +213,7 @@ def _show_events(events: Sequence[AlertEvent]) -> list[dict[str, Any]]:
             "actor": event.actor_name,
             "actor_kind": event.actor_kind,
             "via": event.via,
-            "reason": event.reason,
+            "reason": str(event.reason),
             # The state that an undo restores is internal.
             "data": {name: value for name, value in event.data.items() if name != "before"},
         }

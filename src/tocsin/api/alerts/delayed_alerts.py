@@ -84,7 +84,7 @@ def _show(info: delayed_alerts.DelayedAlertInfo) -> dict[str, Any]:
         "subject": info.subject,
         "source_id": info.source_id,
         "wait": info.delay_reason,
-        "why": info.reason,
+        "why": str(info.reason),
         "since": info.since,
         "due_at": info.due_at,
         "messages": info.message_count,

@@ -133,11 +133,15 @@ def get_message(request: HttpRequest, id: str) -> dict[str, Any]:
 
 def show(messages: Sequence[InboundMessage]) -> list[dict[str, Any]]:
     names = (
-        "id", "received_at", "status", "reason", "source_id", "source_status", "subject", "alert_id", "replay_of",
+        "id", "received_at", "status", "source_id", "source_status", "subject", "alert_id", "replay_of",
         "test",
     )  # fmt: skip
     return [
-        {**{name: getattr(message, name) for name in names}, "integration": message.integration.name}
+        {
+            **{name: getattr(message, name) for name in names},
+            "reason": str(message.reason),
+            "integration": message.integration.name,
+        }
         for message in messages
     ]
 

@@ -119,7 +119,7 @@ def _show_result(result: preflight.PreflightResult, principal: Principal) -> dic
             "clients": None if path.clients is None else list(path.clients),
             "policy": path.policy or None,
             "pages": [_page(page, principal) for page in path.pages],
-            "notes": list(path.notes),
+            "notes": [str(note) for note in path.notes],
         }
         for path in result.routes
     ]
@@ -133,5 +133,5 @@ def _page(page: SimulatedPage, principal: Principal) -> dict[str, Any]:
         "label": page.label,
         "channel": page.channel,
         "address": principal.viewer.address(page.user_id, page.channel, page.address),
-        "problem": page.problem,
+        "problem": str(page.problem),
     }

@@ -12,12 +12,15 @@ from django.db.models import Model
 
 from tocsin.core.db.database import CHANNEL, Connection
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import ReasonType
 
 _BUMP = (
     "INSERT INTO core_configversion (id, version) VALUES (1, 1) "
     "ON CONFLICT (id) DO UPDATE SET version = core_configversion.version + 1"
 )
 
+
+_DELETED = ReasonType("object.deleted", "This was deleted in the meantime.")
 
 #: Taken by every transaction that changes configuration, so that its validation still holds when it commits.
 _CHANGE_LOCK = int.from_bytes(b"config")
@@ -41,7 +44,7 @@ def exclusive(row: Model | None = None) -> Iterator[None]:
             if row is not None:
                 row.refresh_from_db()
         except ObjectDoesNotExist:
-            raise Rejected("not_found", "Somebody has deleted this meanwhile.") from None
+            raise Rejected("not_found", _DELETED()) from None
         yield
 
 

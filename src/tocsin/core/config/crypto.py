@@ -13,8 +13,17 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 from tocsin.core.config import environment
 from tocsin.core.errors import Permanent
+from tocsin.core.reasons import ReasonType
 
 KEY_FILE = "secret.key"
+
+_SECRET_UNREADABLE = ReasonType(
+    "secret.undecryptable", "A stored secret cannot be decrypted with the known secret keys."
+)
+_RESTORE_KEY_OR_ENTER_SECRET = ReasonType(
+    "secret.restore_key_or_enter_secret",
+    "Add the key it was saved under to TOCSIN_SECRET_KEY, or enter the secret again.",
+)
 
 
 def keys() -> tuple[str, ...]:
@@ -85,10 +94,7 @@ def decrypt(token: str) -> str:
     try:
         return _fernet(keys()).decrypt(token.encode()).decode()
     except InvalidToken:
-        raise Permanent(
-            "A stored secret cannot be decrypted with the known secret keys.",
-            remedy="Add the key it was saved under to TOCSIN_SECRET_KEY, or enter the secret again.",
-        ) from None
+        raise Permanent(_SECRET_UNREADABLE(), _RESTORE_KEY_OR_ENTER_SECRET()) from None
 
 
 def decrypt_or_none(token: str) -> str | None:

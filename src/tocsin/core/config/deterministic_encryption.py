@@ -14,6 +14,15 @@ from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 from tocsin.core.config import crypto
 from tocsin.core.errors import Permanent
+from tocsin.core.reasons import ReasonType
+
+_ADDRESS_UNREADABLE = ReasonType(
+    "secret.address_undecryptable", "A secret address cannot be decrypted with the known secret keys."
+)
+_RESTORE_KEY_OR_ENTER_ADDRESS = ReasonType(
+    "secret.restore_key_or_enter_address",
+    "Add the key it was saved under to TOCSIN_SECRET_KEY, or enter the address again.",
+)
 
 
 def encrypt(text: str) -> str:
@@ -34,10 +43,7 @@ def decrypt(token: str) -> str:
             return _cipher(key).decrypt(raw, None).decode()
         except (InvalidTag, ValueError):
             continue
-    raise Permanent(
-        "A secret address cannot be read with the known secret keys.",
-        remedy="Add the key it was saved under to TOCSIN_SECRET_KEY, or enter the address again.",
-    )
+    raise Permanent(_ADDRESS_UNREADABLE(), _RESTORE_KEY_OR_ENTER_ADDRESS())
 
 
 def _cipher(key: str) -> AESSIV:

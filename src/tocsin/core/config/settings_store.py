@@ -27,7 +27,13 @@ from tocsin.core.config import config_version
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.models import Setting
-from tocsin.core.validation.object_reader import ObjectReader
+from tocsin.core.reasons import ReasonType
+from tocsin.core.validation.object_reader import NOT_A_CHOICE, ObjectReader
+
+_NOT_A_COUNTRY = ReasonType("setting.not_a_country", '"{value}" is not a two-letter country code such as CH.')
+_NOT_A_LISTEN_ADDRESS = ReasonType(
+    "setting.not_a_listen_address", '"{value}" is not an address to listen on, such as 0.0.0.0:2525.'
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +85,14 @@ def _content(channel: str) -> SettingDefinition[str]:
 def _one_of(spec: ObjectReader, key: str, choices: tuple[str, ...]) -> str:
     text = spec.text(key, choices[0])
     if text not in choices:
-        spec.add_error(key, f'"{text}" is not one of {", ".join(choices)}.')
+        spec.add_error(key, NOT_A_CHOICE(value=text, choices=choices))
     return text
 
 
 def _region(spec: ObjectReader, key: str) -> str:
     text = spec.text(key, max_length=2).upper()
     if text and not (len(text) == 2 and text.isascii() and text.isalpha()):
-        spec.add_error(key, f'"{text}" is not the two letters of a country, such as CH.')
+        spec.add_error(key, _NOT_A_COUNTRY(value=text))
     return text
 
 
@@ -95,7 +101,7 @@ def _listen(spec: ObjectReader, key: str) -> str:
     text = spec.text(key, max_length=100)
     host, _, port = text.rpartition(":")
     if text and not (host and port.isdecimal() and 0 <= int(port) <= 65_535):
-        spec.add_error(key, f'"{text}" is no address to listen at, such as 0.0.0.0:2525.')
+        spec.add_error(key, _NOT_A_LISTEN_ADDRESS(value=text))
     return text
 
 

@@ -26,6 +26,7 @@ import httpx
 from tocsin.core.config import environment
 from tocsin.core.config.environment import Network
 from tocsin.core.errors import Permanent, Temporary
+from tocsin.core.reasons import Reason, ReasonType
 
 type IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -47,6 +48,28 @@ _ISATAP = 0x0000_5EFE
 #: Private IPv6 networks that Python considers global: local translation (RFC 8215), site-local addresses (RFC 3879),
 #: and IPv4-compatible addresses (RFC 4291, 2.5.5.1).
 _LOCAL = tuple(ipaddress.IPv6Network(network) for network in ("64:ff9b:1::/48", "fec0::/10", "::/96"))
+
+
+UNRESOLVABLE = ReasonType("network.unresolvable", "The name {host} cannot be resolved: {error}.")
+PRIVATE_ADDRESS = ReasonType(
+    "network.private_address", "{host} is at a private address ({address}), which Tocsin does not connect to."
+)
+_ALLOW_TARGET = ReasonType("network.allow_target", "If this is intended, add its network to TOCSIN_ALLOW_TARGETS.")
+PORT_NOT_ANSWERING = ReasonType("network.port_not_answering", "{host} port {port} does not answer: {error}.")
+NOT_ANSWERING = ReasonType("network.not_answering", "{host} does not answer: {error}.")
+NO_ADDRESS = ReasonType("network.no_address", "it has no address")
+NO_RESPONSE = ReasonType("network.no_response", "{host} received the request and did not answer: {error}.")
+_REQUEST_IMPOSSIBLE = ReasonType("network.request_impossible", "A request to {host} cannot be made: {error}.")
+_INVALID_URL = ReasonType("network.invalid_url", '"{url}" is not a valid URL.')
+_UNPARSABLE_URL = ReasonType("network.unparsable_url", '"{url}" is not a valid URL: {error}.')
+_URL_SCHEME = ReasonType("network.url_scheme", '"{url}" is not a valid URL: it must begin with http:// or https://.')
+_URL_SPACES = ReasonType("network.url_spaces", '"{url}" is not a valid URL: it contains spaces or line breaks.')
+_URL_PASSWORD = ReasonType(
+    "network.url_password", "A URL must not contain a user name or password. Enter them in their own fields."
+)
+_INVALID_HEADER = ReasonType(
+    "network.invalid_header", 'The header "{name}" cannot be sent: it contains a character that headers cannot carry.'
+)
 
 
 class EgressBlocked(Permanent):
@@ -95,7 +118,7 @@ def resolve(host: str, port: int, *, trusted: bool = False) -> list[tuple[socket
     try:
         infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        raise Temporary(f"The name {host} cannot be resolved: {error}.") from None
+        raise Temporary(UNRESOLVABLE(host=host, error=str(error))) from None
     addresses: list[tuple[socket.AddressFamily, str]] = list(
         dict.fromkeys((family, str(socket_address[0])) for family, _, _, _, socket_address in infos)
     )
@@ -104,10 +127,7 @@ def resolve(host: str, port: int, *, trusted: bool = False) -> list[tuple[socket
     networks = environment.current().allow_targets
     usable = [pair for pair in addresses if is_allowed(ipaddress.ip_address(pair[1].split("%")[0]), networks)]
     if not usable:
-        raise EgressBlocked(
-            f"{host} is at a private address ({addresses[0][1]}), which Tocsin does not connect to.",
-            "Add its network to TOCSIN_ALLOW_TARGETS if that is meant.",
-        )
+        raise EgressBlocked(PRIVATE_ADDRESS(host=host, address=addresses[0][1]), _ALLOW_TARGET())
     return usable
 
 
@@ -128,7 +148,7 @@ def connect(host: str, port: int, timeout: float = CONNECT_TIMEOUT, *, trusted: 
             problem = error
         else:
             return connection
-    raise Temporary(f"{host} port {port} does not answer: {_cause(problem)}.")
+    raise Temporary(PORT_NOT_ANSWERING(host=host, port=str(port), error=_cause(problem)))
 
 
 def check_url(url: str) -> None:
@@ -188,11 +208,11 @@ class HttpClient:
                 return EgressResponse(response.status, _headers(response.headers), body)
         except (httpcore.ConnectError, httpcore.ConnectTimeout, httpcore.PoolTimeout) as error:
             failure = CertificateRejected if isinstance(error, _InvalidCertificate) else Temporary
-            raise failure(f"{target.hostname} does not answer: {_cause(error)}.") from None
+            raise failure(NOT_ANSWERING(host=target.hostname, error=_cause(error))) from None
         except (httpcore.UnsupportedProtocol, httpcore.LocalProtocolError) as error:
-            raise Permanent(f"A request to {target.hostname} cannot be made: {_cause(error)}.") from None
+            raise Permanent(_REQUEST_IMPOSSIBLE(host=target.hostname, error=_cause(error))) from None
         except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError) as error:
-            raise OutcomeUnknown(f"{target.hostname} took the request and did not answer: {_cause(error)}.") from None
+            raise OutcomeUnknown(NO_RESPONSE(host=target.hostname, error=_cause(error))) from None
 
     def close(self) -> None:
         """Closes idle connections now, and busy ones when their request has ended."""
@@ -375,13 +395,13 @@ def _parse_url(url: str) -> _Target:
         parts = urlsplit(url)
         hostname, port = parts.hostname, parts.port
     except ValueError as error:
-        raise Permanent(f"{redacted_url!r} is not an address that can be called: {error}.") from None
+        raise Permanent(_UNPARSABLE_URL(url=redacted_url, error=str(error))) from None
     if parts.scheme not in ("http", "https") or not hostname:
-        raise Permanent(f"{redacted_url!r} is not an address that can be called: it begins with http:// or https://.")
+        raise Permanent(_URL_SCHEME(url=redacted_url))
     if parts.username or parts.password:
-        raise Permanent("An address carries no password in it: enter it in its own field.")
+        raise Permanent(_URL_PASSWORD())
     if any(ord(character) < 33 for character in url):
-        raise Permanent(f"{redacted_url!r} is not an address that can be called: it has spaces or line breaks in it.")
+        raise Permanent(_URL_SPACES(url=redacted_url))
     return _Target(parts.netloc, hostname, port)
 
 
@@ -398,7 +418,7 @@ def _encode_url(url: str) -> bytes:
         return str(httpx.URL(url)).encode("ascii")
     except (httpx.InvalidURL, ValueError):
         redacted_url = url.partition("?")[0][:200]
-        raise Permanent(f"{redacted_url!r} is not an address that can be called.") from None
+        raise Permanent(_INVALID_URL(url=redacted_url)) from None
 
 
 def _encode_headers(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
@@ -408,8 +428,7 @@ def _encode_headers(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
         try:
             encoded.append((name.encode("ascii"), value.encode("utf-8")))
         except UnicodeError:
-            message = f"The header {name[:100]!r} cannot be sent: it has a character that headers cannot carry."
-            raise Permanent(message) from None
+            raise Permanent(_INVALID_HEADER(name=name[:100])) from None
     return encoded
 
 
@@ -438,9 +457,9 @@ def _retry_after(text: str, now: float) -> timedelta | None:
     return timedelta(seconds=min(max(0.0, moment - now), 86_400))
 
 
-def _cause(error: BaseException | None) -> str:
+def _cause(error: BaseException | None) -> Reason | str:
     """Formats an error without its class and without anything that was sent."""
     if error is None:
-        return "it has no address"
+        return NO_ADDRESS()
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return str(text).strip().rstrip(".")[:200]

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.net import egress
 from tocsin.core.net.deadline_stream import DeadlineStream
+from tocsin.core.reasons import Reason, ReasonType
 
 if TYPE_CHECKING:
     from imap_tools import BaseMailBox
@@ -38,6 +39,24 @@ _MAX_UNMARKED_MAILS = 10_000
 #: Processed mails that the server did not let Tocsin mark as read, by mailbox and UIDVALIDITY, as long as its UIDs keep
 #: their meaning. Without this, each poll would process them again and never reach the mails behind them.
 _unmarked: dict[tuple[str, int, str, str, str], dict[str, None]] = {}
+
+
+_SIGNED_IN = ReasonType(
+    "mailbox.signed_in",
+    "Signed in. {folder} of {username} at {host} has {count} unread email.",
+    "Signed in. {folder} of {username} at {host} has {count} unread emails.",
+)
+_MARKING_REFUSED = ReasonType(
+    "mailbox.marking_refused", "The mailbox at {host} does not allow marking emails as read: {error}."
+)
+_ALLOW_FLAGS = ReasonType("mailbox.allow_flags", "Allow the user to change flags in it.")
+_UNENCRYPTED = ReasonType("mailbox.unencrypted", "A password is not sent to {host} without encryption.")
+_CHOOSE_TLS = ReasonType("mailbox.choose_tls", "Choose tls or starttls for it.")
+_LOGIN_REFUSED = ReasonType("mailbox.login_refused", "{host} does not accept the user name and password.")
+_ENTER_LOGIN = ReasonType("mailbox.enter_login", "Enter them again. Many servers require an app password.")
+_NO_FOLDER = ReasonType("mailbox.no_folder", "{host} has no folder {folder}.")
+_ENTER_FOLDER = ReasonType("mailbox.enter_folder", "Enter the name of an existing folder.")
+_UNREADABLE = ReasonType("mailbox.unreadable", "The mailbox at {host} cannot be read: {error}.")
 
 
 class ImapSecurity(StrEnum):
@@ -98,10 +117,7 @@ class ImapMailbox:
         except (imaplib.IMAP4.error, OSError, _library_error()) as error:
             _fail(self._account, error)
         if self._refusal:
-            raise Permanent(
-                f"The mailbox at {self._account.host} does not let its mails be marked as read: {self._refusal}.",
-                "Let that user change flags in it.",
-            )
+            raise Permanent(_MARKING_REFUSED(host=self._account.host, error=self._refusal), _ALLOW_FLAGS())
 
     def mark_read(self, uid: str) -> None:
         """Marks one mail as read. If the server refuses, `unread` reports it at its end."""
@@ -119,16 +135,15 @@ class ImapMailbox:
         if len(self._unmarked) > _MAX_UNMARKED_MAILS:
             del self._unmarked[next(iter(self._unmarked))]
 
-    def describe(self) -> str:
-        """Returns a sentence with the number of unread mails."""
+    def describe(self) -> Reason:
+        """Returns the number of unread emails."""
         self._client.begin_exchange()
         try:
             waiting = len(self._box.uids("UNSEEN"))
         except (imaplib.IMAP4.error, OSError, _library_error()) as error:
             _fail(self._account, error)
-        mails = "no unread mail" if not waiting else f"{waiting} unread {'mail' if waiting == 1 else 'mails'}"
-        location = f"{self._account.folder} of {self._account.username} at {self._account.host}"
-        return f"Signed in; {location} has {mails}."
+        account = self._account
+        return _SIGNED_IN(folder=account.folder, username=account.username, host=account.host, count=waiting)
 
     def close(self) -> None:
         """Logs out, if the server still responds."""
@@ -229,9 +244,7 @@ def _client(account: ImapAccount) -> _Client:
             client.starttls(egress.tls_context())
         case ImapSecurity.NONE if ip_address(str(client.sock.getpeername()[0]).split("%")[0]).is_global:
             client.shutdown()
-            raise Permanent(
-                f"A password is not sent to {account.host} without encryption.", "Choose tls or starttls for it."
-            )
+            raise Permanent(_UNENCRYPTED(host=account.host), _CHOOSE_TLS())
     return client
 
 
@@ -249,13 +262,10 @@ def _fail(account: ImapAccount, error: Exception) -> NoReturn:
         or "login failed" in reason.lower()
         or "invalid credentials" in reason.lower()
     ):
-        raise Permanent(
-            f"{account.host} does not accept the user name and password.",
-            "Enter them again; many servers want an app password.",
-        ) from None
+        raise Permanent(_LOGIN_REFUSED(host=account.host), _ENTER_LOGIN()) from None
     if "NONEXISTENT" in reason.upper() or "doesn't exist" in reason.lower():
-        raise Permanent(f"{account.host} has no folder {account.folder}.", "Enter the folder's name.") from None
-    raise Temporary(f"The mailbox at {account.host} cannot be read: {reason}.") from None
+        raise Permanent(_NO_FOLDER(host=account.host, folder=account.folder), _ENTER_FOLDER()) from None
+    raise Temporary(_UNREADABLE(host=account.host, error=reason)) from None
 
 
 def _server_text(account: ImapAccount, text: bytes) -> str:

@@ -8,12 +8,15 @@ import io
 from collections.abc import Iterable, Iterator
 
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import ReasonType
 
 #: First characters by which a spreadsheet recognizes a formula; the full-width ones only in some languages. See
 #: https://owasp.org/www-community/attacks/CSV_Injection
 _FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 _LEADING = ("\t", "\r", "\n")
 _MARK = "'"
+
+_UNREADABLE_ROW = ReasonType("csv.unreadable_row", "Row {row} cannot be read: {error}.")
 
 
 def write(rows: Iterable[Iterable[object]]) -> str:
@@ -36,7 +39,7 @@ def read(text: str) -> Iterator[list[str]]:
         for row in reader:
             yield [_plain(cell.strip()) for cell in row]
     except csv.Error as error:
-        raise Rejected("invalid", f"Row {reader.line_num} cannot be read: {error}.") from None
+        raise Rejected("invalid", _UNREADABLE_ROW(row=str(reader.line_num), error=str(error))) from None
 
 
 def _cell(value: object) -> object:

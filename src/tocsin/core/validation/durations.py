@@ -7,9 +7,15 @@ from datetime import datetime, timedelta
 
 from tocsin.core import locale_format
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import ReasonType
 
 #: A longer duration is a typing error: nothing in Tocsin waits for more than ten years.
 MAX_DURATION = timedelta(days=3650)
+
+_NOT_A_DURATION = ReasonType(
+    "duration.not_a_duration", '"{text}" is not a duration. Use a format like 90s, 5m, 1h30m or 1w.'
+)
+_TOO_LONG = ReasonType("duration.too_long", '"{text}" is too long. A duration can be ten years at most.')
 
 _UNITS = {
     "w": timedelta(weeks=1),
@@ -35,11 +41,11 @@ def parse(text: object, path: str | None = None) -> timedelta:
         return timedelta()
     match = _PARTS.fullmatch(stripped)
     if not stripped or match is None:
-        raise Rejected("invalid_duration", f"{text!r} is not a duration; write it like 90s, 5m, 1h30m or 1w.", path)
+        raise Rejected("invalid_duration", _NOT_A_DURATION(text=str(text)), path)
     amounts = zip(match.groups(), _UNITS.values(), strict=True)
     duration = sum((int(amount) * unit for amount, unit in amounts if amount is not None), timedelta())
     if duration > MAX_DURATION:
-        raise Rejected("invalid_duration", f"{text!r} is too long; the longest is ten years.", path)
+        raise Rejected("invalid_duration", _TOO_LONG(text=stripped), path)
     return duration
 
 

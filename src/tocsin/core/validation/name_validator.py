@@ -10,4 +10,4 @@ from tocsin.core.validation.naming_rules import name_problem
 def validate_name(name: str) -> None:
     """Raises ValidationError, with the reason, if `name` is not a valid object name."""
     if problem := name_problem(name):
-        raise ValidationError(problem, code="invalid_name")
+        raise ValidationError(str(problem), code="invalid_name")

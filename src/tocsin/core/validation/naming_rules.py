@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import unicodedata
 
+from tocsin.core.reasons import Reason, ReasonType
+
 MAX_LENGTH = 100
+
+_REQUIRED = ReasonType("name.required", "A name is required.")
+_SURROUNDING_SPACE = ReasonType("name.surrounding_space", "A name must not begin or end with a space.")
+_TOO_LONG = ReasonType("name.too_long", "A name must have at most {maximum} characters, but this one has {length}.")
+_SLASH = ReasonType("name.slash", "A name must not contain a slash (/), because names are used in URLs.")
+_CONTROL_CHARACTER = ReasonType("name.control_character", "A name must not contain line breaks or control characters.")
+_ONLY_DIGITS = ReasonType(
+    "name.only_digits", "A name must not consist of digits only, because it could be mistaken for an id."
+)
 
 #: Unicode categories of control characters, and of the line and paragraph separators.
 _CONTROL = frozenset({"Cc", "Zl", "Zp"})
@@ -15,18 +26,18 @@ def has_control_character(text: str) -> bool:
     return any(unicodedata.category(character) in _CONTROL for character in text)
 
 
-def name_problem(name: str) -> str | None:
-    """Returns the reason why `name` is invalid, as a sentence, or None if it is valid."""
+def name_problem(name: str) -> Reason | None:
+    """Returns the reason why `name` is invalid, or None if it is valid."""
     if not name.strip():
-        return "A name is needed."
+        return _REQUIRED()
     if name != name.strip():
-        return "A name does not begin or end with a space."
+        return _SURROUNDING_SPACE()
     if len(name) > MAX_LENGTH:
-        return f"A name has at most {MAX_LENGTH} characters; this one has {len(name)}."
+        return _TOO_LONG(maximum=MAX_LENGTH, length=len(name))
     if "/" in name:
-        return "A name has no slash (/) in it, because names are used in addresses."
+        return _SLASH()
     if has_control_character(name):
-        return "A name has no line breaks or control characters in it."
+        return _CONTROL_CHARACTER()
     if name.isdigit():
-        return "A name is not digits only, so that it is never mistaken for a number."
+        return _ONLY_DIGITS()
     return None

@@ -21,6 +21,32 @@ from tocsin.core.validation.naming_rules import has_control_character, name_prob
 #: A problem of the value at a path in a document, such as `members[0].user`.
 AT_PATH = ReasonType("field.problem", "{path}: {problem}")
 
+# Problems of a value. Each completes a sentence that begins with its path.
+REQUIRED = ReasonType("field.required", "is required.")
+NOT_TEXT = ReasonType("field.not_text", "must be text. Put it in quotes.")
+UNSTORABLE_CHARACTER = ReasonType("field.unstorable_character", "contains a character that cannot be stored.")
+TOO_LONG = ReasonType("field.too_long", "must have at most {maximum} characters, but has {length}.")
+CONTROL_CHARACTER = ReasonType("field.control_character", "must not contain a line break or control character.")
+NOT_BOOLEAN = ReasonType("field.not_boolean", "must be true or false.")
+NOT_IN_RANGE = ReasonType("field.not_in_range", "must be a whole number from {minimum} to {maximum}.")
+DURATION_TOO_LONG = ReasonType("field.duration_too_long", "must be at most {maximum}.")
+NOT_A_TIME_ZONE = ReasonType(
+    "field.not_a_time_zone", '"{value}" is not a time zone. Use a name like Europe/Zurich or UTC.'
+)
+NOT_A_CHOICE = ReasonType("field.not_a_choice", '"{value}" is not one of {choices}.')
+NOT_TEXT_OF_LENGTH = ReasonType("field.not_text_of_length", "must be text of 1 to {maximum} characters.")
+DUPLICATE = ReasonType("field.duplicate", '"{value}" is listed twice.')
+NOT_A_LIST = ReasonType("field.not_a_list", "must be a list.")
+NOT_AN_OBJECT = ReasonType("field.not_an_object", "must be an object with named values.")
+TOO_MANY_ENTRIES = ReasonType("field.too_many_entries", "must have at most {maximum} entries, but has {length}.")
+UNKNOWN_KEY = ReasonType("field.unknown_key", "unknown key; known keys: {known}.")
+MISSPELT_KEY = ReasonType("field.misspelt_key", 'unknown key; did you mean "{suggestion}"?')
+NESTED_TOO_DEEPLY = ReasonType("field.nested_too_deeply", "is nested too deeply.")
+NOT_A_FINITE_NUMBER = ReasonType("field.not_a_finite_number", "must be a finite number.")
+UNSUPPORTED_TYPE = ReasonType(
+    "field.unsupported_type", "must be text, a number, true, false, a list or an object with named values."
+)
+
 MAX_ITEMS = 1000
 
 
@@ -37,7 +63,7 @@ class ObjectReader:
         if isinstance(value, Mapping):
             self._values = {str(key): item for key, item in value.items() if item is not None}
         else:
-            self._add("invalid", path, "must be an object with named values.")
+            self._add("invalid", path, NOT_AN_OBJECT())
 
     def path(self, key: str) -> str:
         """Returns the full path of `key`."""
@@ -56,20 +82,20 @@ class ObjectReader:
         """Returns a text without surrounding spaces, of at most `max_length` characters."""
         if not self.has(key):
             if required:
-                self.add_error(key, "is needed.", "missing")
+                self.add_error(key, REQUIRED(), "missing")
             return default
         value = self._values[key]
         if not isinstance(value, str):
-            self.add_error(key, "must be text; put it in quotes.")
+            self.add_error(key, NOT_TEXT())
             return default
         if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
-            self.add_error(key, "has a character in it that cannot be stored.")
+            self.add_error(key, UNSTORABLE_CHARACTER())
             return default
         value = value.strip()
         if required and not value:
-            self.add_error(key, "is needed.", "missing")
+            self.add_error(key, REQUIRED(), "missing")
         if len(value) > max_length:
-            self.add_error(key, f"has at most {max_length} characters; this one has {len(value)}.")
+            self.add_error(key, TOO_LONG(maximum=max_length, length=len(value)))
             return default
         return value
 
@@ -77,7 +103,7 @@ class ObjectReader:
         """Returns a single-line text, such as a label or a person's name, without control characters."""
         value = self.text(key, default, required=required, max_length=max_length)
         if has_control_character(value):
-            self.add_error(key, "has a line break or control character in it.")
+            self.add_error(key, CONTROL_CHARACTER())
         return value
 
     def name(self, key: str = "name") -> str:
@@ -91,7 +117,7 @@ class ObjectReader:
         """Returns a boolean."""
         value = self.raw(key, default)
         if not isinstance(value, bool):
-            self.add_error(key, "must be true or false.")
+            self.add_error(key, NOT_BOOLEAN())
             return default
         return value
 
@@ -99,7 +125,7 @@ class ObjectReader:
         """Returns an integer from `minimum` to `maximum`."""
         value = self.raw(key, default)
         if not isinstance(value, int) or isinstance(value, bool) or not minimum <= value <= maximum:
-            self.add_error(key, f"must be a whole number from {minimum} to {maximum}.")
+            self.add_error(key, NOT_IN_RANGE(minimum=minimum, maximum=maximum))
             return default
         return value
 
@@ -113,7 +139,7 @@ class ObjectReader:
             self._problems.append(problem)
             return default
         if value > maximum:
-            self.add_error(key, f"must be at most {durations.describe(maximum)}.")
+            self.add_error(key, DURATION_TOO_LONG(maximum=maximum))
             return default
         return value
 
@@ -121,9 +147,7 @@ class ObjectReader:
         """Returns the name of a time zone, such as Europe/Zurich."""
         value = self.text(key, default, max_length=64)
         if not is_zone(value):
-            self.add_error(
-                key, f'"{value}" is not a time zone; write one like Europe/Zurich or UTC.', "invalid_time_zone"
-            )
+            self.add_error(key, NOT_A_TIME_ZONE(value=value), "invalid_time_zone")
             return default
         return value
 
@@ -133,7 +157,7 @@ class ObjectReader:
         try:
             return kind(value)
         except ValueError:
-            self.add_error(key, f'"{value}" is not one of {", ".join(kind)}.')
+            self.add_error(key, NOT_A_CHOICE(value=value, choices=tuple(kind)))
             return default
 
     def texts(self, key: str, *, max_length: int = 100) -> tuple[str, ...]:
@@ -141,9 +165,9 @@ class ObjectReader:
         items: list[str] = []
         for index, value in enumerate(self._list(key)):
             if not isinstance(value, str) or not value.strip() or len(value) > max_length:
-                self._add("invalid", f"{self.path(key)}[{index}]", f"must be text of 1 to {max_length} characters.")
+                self._add("invalid", f"{self.path(key)}[{index}]", NOT_TEXT_OF_LENGTH(maximum=max_length))
             elif value.strip() in items:
-                self._add("invalid", f"{self.path(key)}[{index}]", f'"{value}" is there twice.')
+                self._add("invalid", f"{self.path(key)}[{index}]", DUPLICATE(value=value))
             else:
                 items.append(value.strip())
         return tuple(items)
@@ -172,12 +196,12 @@ class ObjectReader:
         for key in self._values:
             if key not in self._known_keys:
                 suggestions = get_close_matches(key, self._known_keys, n=1)
-                hint = (
-                    f'did you mean "{suggestions[0]}"?'
+                problem = (
+                    MISSPELT_KEY(suggestion=suggestions[0])
                     if suggestions
-                    else f"known: {', '.join(sorted(self._known_keys))}."
+                    else UNKNOWN_KEY(known=tuple(sorted(self._known_keys)))
                 )
-                self._add("unknown_key", self.path(key), f"unknown key; {hint}")
+                self._add("unknown_key", self.path(key), problem)
 
     def raise_errors(self) -> None:
         """Raises Rejected, or RejectedAll, if an error was recorded in this object or a nested one."""
@@ -191,10 +215,10 @@ class ObjectReader:
     def _list(self, key: str) -> list[object]:
         value = self.raw(key, [])
         if not isinstance(value, list | tuple):
-            self.add_error(key, "must be a list.")
+            self.add_error(key, NOT_A_LIST())
             return []
         if len(value) > MAX_ITEMS:
-            self.add_error(key, f"has at most {MAX_ITEMS} entries; this one has {len(value)}.")
+            self.add_error(key, TOO_MANY_ENTRIES(maximum=MAX_ITEMS, length=len(value)))
             return []
         return list(value)
 
@@ -233,12 +257,12 @@ def require_storable(value: object, path: str) -> None:
 
 def _storable(value: object, path: str, depth: int) -> None:
     if depth > MAX_DEPTH:
-        raise Rejected("invalid", f"{path[:200]}: is nested too deeply.", path)
+        raise _rejected(path, NESTED_TOO_DEEPLY())
     match value:
         case str() if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
-            raise Rejected("invalid", f"{path}: has a character in it that cannot be stored.", path)
+            raise _rejected(path, UNSTORABLE_CHARACTER())
         case float() if not math.isfinite(value):
-            raise Rejected("invalid", f"{path}: is not a number that can be stored.", path)
+            raise _rejected(path, NOT_A_FINITE_NUMBER())
         case Mapping():
             for key, item in value.items():
                 _storable(str(key), path, depth + 1)
@@ -249,4 +273,8 @@ def _storable(value: object, path: str, depth: int) -> None:
         case None | str() | int() | float():
             pass
         case _:
-            raise Rejected("invalid", f"{path}: is not text, a number, true, false, a list or named values.", path)
+            raise _rejected(path, UNSUPPORTED_TYPE())
+
+
+def _rejected(path: str, problem: Reason) -> Rejected:
+    return Rejected("invalid", AT_PATH(path=path[:200], problem=problem), path)

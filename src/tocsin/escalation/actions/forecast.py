@@ -117,7 +117,7 @@ def _summary(decision: RunDecision, context: TargetContext) -> str:
     if parts:
         return " and ".join(parts)
     # Every other change has a timeline entry of its own, so its sentence serves as the summary.
-    reasons = [event.reason for event in decision.events]
+    reasons = [str(event.reason) for event in decision.events]
     return reasons[-1] if reasons else decision.run.reason
 
 

@@ -16,6 +16,7 @@ from tocsin.alerts.states import EventKind
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import reason_from
 from tocsin.escalation.policy import policy
 from tocsin.escalation.policy.policy import RECIPIENTS_ONLY, CompiledPolicy, references
 from tocsin.escalation.policy.steps import PolicyStep
@@ -35,7 +36,10 @@ SELECT r.status, r.mode, r.reason, r.recipient_groups, r.recipient_users, r.star
 FROM escalation_run r LEFT JOIN escalation_policyversion v ON v.id = r.version_id
 WHERE r.alert_id = %s ORDER BY r.id DESC LIMIT 1
 """
-_EVENTS = "SELECT at, kind, reason, data FROM alerts_alertevent WHERE alert_id = %s ORDER BY id DESC LIMIT %s"
+_EVENTS = (
+    "SELECT at, kind, reason_code, reason_data, data FROM alerts_alertevent WHERE alert_id = %s "
+    "ORDER BY id DESC LIMIT %s"
+)
 _PAGES = """
 SELECT n.user_id, n.channel, n.reason AS because, d.status, d.reason, d.error
 FROM notify_notification n JOIN notify_delivery d ON d.notification_id = n.id
@@ -119,7 +123,11 @@ def explain_for_alert(connection: Connection, alert_id: int) -> tuple[UnpagedUse
     row = database.row(connection, _RUN, (alert_id,))
     if row is None:
         return ()
-    facts = _load_facts(connection, row, tuple(database.rows(connection, _EVENTS, (alert_id, MAX_EVENTS))))
+    events = tuple(
+        {**event, "reason": str(reason_from(event["reason_code"], event["reason_data"]))}
+        for event in database.rows(connection, _EVENTS, (alert_id, MAX_EVENTS))
+    )
+    facts = _load_facts(connection, row, events)
     pages = list(database.rows(connection, _PAGES, (alert_id, str(Purpose.PAGE))))
     paged_ids = {page["user_id"] for page in pages if page["status"] in _PAGED}
     user_ids = _connected_user_ids(facts) | {page["user_id"] for page in pages}

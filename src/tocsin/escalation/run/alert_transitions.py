@@ -57,7 +57,7 @@ def apply_transition(
     """
     events_by_kind = {event.kind: event for event in events if event.alert_id == after.id}
     state = _TransitionState(run, after, now)
-    reason = next((event.reason for event in events_by_kind.values()), "")
+    reason = next((str(event.reason) for event in events_by_kind.values()), "")
     if after.status not in ACTIVE:
         if before.status in ACTIVE:
             state.cancel(reason)

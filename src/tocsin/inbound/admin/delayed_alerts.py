@@ -49,7 +49,7 @@ class DelayedAlertInfo:
     subject: str
     source_id: str
     delay_reason: str
-    reason: Reason | str
+    reason: Reason
     since: datetime
     due_at: datetime | None
     message_count: int
@@ -133,7 +133,7 @@ def drop(row: DelayedAlert, *, actor: AuditActor, now: datetime) -> None:
         deleted_count = connection.execute("DELETE FROM inbound_delayedalert WHERE key_hash = %s", (key,)).rowcount
         if not deleted_count:
             raise Rejected("not_found", _TOO_LATE())
-        reason = str(_DROPPED(user=Person(actor.name, actor.user_id)))
+        reason = _DROPPED(user=Person(actor.name, actor.user_id))
         noise_store.write_wait_outcomes(connection, {key: WaitOutcome(MessageStatus.IGNORED, reason)})
         database.notify(connection, "messages")
     _record(row, "dropped", actor, now)

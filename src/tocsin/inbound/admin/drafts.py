@@ -10,11 +10,11 @@ from tocsin.catalogue.kinds import IntegrationKind, load_kinds
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import ReasonType
 from tocsin.inbound.admin import commands, specs
-from tocsin.inbound.admin.reasons import UNKNOWN_KIND
 from tocsin.inbound.admin.references import ReferenceNames
 from tocsin.inbound.config import registry
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.config.normalizer import IntegrationDefinition, compile_normalizer
+from tocsin.inbound.config.reasons import UNKNOWN_KIND
 from tocsin.inbound.config.registry import UnknownIntegration
 from tocsin.inbound.config.routes import RouteReference
 from tocsin.inbound.models import Integration

@@ -16,10 +16,10 @@ from tocsin.core.ids import first_uuid7
 from tocsin.core.reasons import NO_REASON, Reason, ReasonType
 from tocsin.core.validation.object_reader import AT_PATH
 from tocsin.inbound.admin import commands, specs
-from tocsin.inbound.admin.reasons import UNKNOWN_KIND
 from tocsin.inbound.admin.status_rules import StatusEffect, action_of_status, with_status_action
 from tocsin.inbound.body_compression import decompress
 from tocsin.inbound.config.normalizer import NormalizedEvent, Normalizer
+from tocsin.inbound.config.reasons import UNKNOWN_KIND
 from tocsin.inbound.deciding.echo_suppression import is_new_ticket_event
 from tocsin.inbound.inspect.message_explanation import normalizer_of_version
 from tocsin.inbound.models import Integration

@@ -23,7 +23,7 @@ from tocsin.catalogue.kinds import IntegrationKind, Sample, load_kinds
 from tocsin.core.config import environment
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net.egress import CertificateRejected, EgressResponse, HttpClient
-from tocsin.core.reasons import Reason, ReasonType, as_reason
+from tocsin.core.reasons import Reason, ReasonType
 from tocsin.core.runtime import clock
 from tocsin.core.validation.object_reader import AT_PATH
 from tocsin.inbound.admin import secrets
@@ -211,7 +211,7 @@ def _read_result(
     row = InboundMessage.objects.filter(pk=message_id, integration=integration).first()
     if row is None:
         raise Permanent(_NOT_RECEIVED(url=environment.current().public_url), _NOT_RECEIVED_REMEDY())
-    return SampleResult(sample.name, source_id, row.pk, row.status, as_reason(row.reason), row.alert_id, took)
+    return SampleResult(sample.name, source_id, row.pk, row.status, row.reason, row.alert_id, took)
 
 
 def _message_id_of(response: EgressResponse) -> UUID:

@@ -14,6 +14,7 @@ from tocsin.alerts.states import ACTIVE, AlertStatus
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.ids import uuid7
+from tocsin.core.reasons import reason_from
 from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.inbound.body_compression import decompress
 from tocsin.inbound.compat.opsgenie_commands import COMPLETED_TEXTS, OpsgenieAction
@@ -141,14 +142,16 @@ def alert_entries(
     with database.transaction() as connection:
         events = database.rows(
             connection,
-            f"SELECT id, at, kind, actor_name, reason, data FROM alerts_alertevent WHERE alert_id = %s {kind} "
-            "ORDER BY id DESC LIMIT %s",
+            "SELECT id, at, kind, actor_name, reason_code, reason_data, data FROM alerts_alertevent "
+            f"WHERE alert_id = %s {kind} ORDER BY id DESC LIMIT %s",
             (alert["id"], _MAX_ROWS),
         )
     key = "note" if subresource == "notes" else "log"
     return [
         {
-            key: event["data"].get("text", "") if subresource == "notes" else str(event["reason"]),
+            key: event["data"].get("text", "")
+            if subresource == "notes"
+            else str(reason_from(event["reason_code"], event["reason_data"])),
             "owner": event["actor_name"],
             "createdAt": _moment(event["at"]),
             "offset": str(event["id"]),

@@ -61,9 +61,9 @@ def poll_all(registry: IntegrationRegistry) -> bool:
                 log.warning("The mailbox of %s cannot be read: %s", integration.name, error)
                 remedy = error.remedy_reason if isinstance(error, Permanent) else NO_REASON
                 _record_failure(integration, joined(error.reason, remedy, separator=" "))
-            except ValueError as error:
+            except Rejected as error:
                 log.warning("The mailbox of %s cannot be read: %s", integration.name, error)
-                _record_failure(integration, _INVALID_MAILBOX(problem=str(error)))
+                _record_failure(integration, _INVALID_MAILBOX(problem=error.reason))
             except Exception:  # boundary of one mailbox: the others are still polled
                 log.exception("The mailbox of %s cannot be read.", integration.name)
                 _record_failure(integration, _UNEXPECTED_ERROR())
@@ -97,7 +97,7 @@ def check_mailbox(address: str, password: str) -> Reason:
     if not address:
         raise Rejected("no_mailbox", _NO_MAILBOX(), "imap.mailbox")
     if problem := imap_url.url_problem(address):
-        raise Rejected("invalid_mailbox", _INVALID_MAILBOX(problem=as_reason(problem)), "imap.mailbox")
+        raise Rejected("invalid_mailbox", _INVALID_MAILBOX(problem=problem), "imap.mailbox")
     mailbox = ImapMailbox(_account(imap_url.read(address), password))
     try:
         return as_reason(mailbox.describe())

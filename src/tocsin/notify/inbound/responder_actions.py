@@ -12,11 +12,13 @@ from tocsin.access import roles
 from tocsin.access.roles import Permission, PermissionScope, Role
 from tocsin.alerts import service
 from tocsin.alerts.commands import COMMAND_CLASSES, Actor, Assign, Command, Reply
+from tocsin.alerts.reasons import IS_MERGED
 from tocsin.alerts.states import ACTIVE, ActorKind, CommandChannel, CommandKind
 from tocsin.core import ids
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import NO_REASON, AlertRef, Reason, as_reason, joined
 
 #: The commands available outside the web interface.
 OFFERED = frozenset(
@@ -46,7 +48,7 @@ class ResponderResult:
     """The result of a command: whether it was done, and a sentence for the user."""
 
     is_done: bool
-    sentence: str
+    sentence: Reason
 
 
 _RESPONDER = """
@@ -128,16 +130,19 @@ def apply_answer(
     raises for what the alert's state or the user's role does not allow.
     """
     if not responder.may_act:
-        return ResponderResult(False, "Your role may look at alerts, and not act on them. Ask an administrator.")
+        return ResponderResult(
+            False, as_reason("Your role may look at alerts, and not act on them. Ask an administrator.")
+        )
     if kind not in OFFERED:
-        return ResponderResult(False, "That cannot be asked for here. Open the alert.")
+        return ResponderResult(False, as_reason("That cannot be asked for here. Open the alert."))
     target_id = resolve_merged(alert_id)
-    merge_note = f"Alert {alert_id} is merged into {target_id}. " if target_id != alert_id else ""
+    is_merged = target_id != alert_id
+    merge_note = IS_MERGED(alert=AlertRef(alert_id), into=AlertRef(target_id)) if is_merged else NO_REASON
     try:
         outcome = service.apply_command(target_id, _command(responder, kind, via, text), now=now)
     except Rejected as rejected:
-        return ResponderResult(False, f"{merge_note}{rejected.detail}")
-    return ResponderResult(True, f"{merge_note}{outcome.sentence}")
+        return ResponderResult(False, joined(merge_note, rejected.reason, separator=" "))
+    return ResponderResult(True, joined(merge_note, outcome.answer, separator=" "))
 
 
 def _command(responder: Responder, kind: CommandKind, via: CommandChannel, text: str) -> Command:

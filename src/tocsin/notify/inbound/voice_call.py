@@ -146,4 +146,4 @@ def _act(current: list[DueDelivery], command: CommandKind, phrases: VoicePhrases
 
 
 def _describe_alert_state(due: DueDelivery, now: datetime) -> str:
-    return lifecycle.describe_state(service.load_state(due.alert.id), now) if due.alert else ""
+    return str(lifecycle.describe_state(service.load_state(due.alert.id), now)) if due.alert else ""

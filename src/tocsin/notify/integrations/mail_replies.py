@@ -121,7 +121,7 @@ class _MailboxSender:
             return "It waits for mails that are forwarded here."
         mailbox = imap.ImapMailbox(mailbox_account)
         try:
-            return mailbox.describe()
+            return str(mailbox.describe())
         finally:
             mailbox.close()
 

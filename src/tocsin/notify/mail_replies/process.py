@@ -204,7 +204,7 @@ def _execute_single(
     ]
     done_count = sum(answer.is_done for answer in answers)
     sentence = (
-        answers[0].sentence
+        str(answers[0].sentence)
         if len(answers) == 1
         else command_parser.bulk_result(kind, done_count, len(answers) - done_count)
     )

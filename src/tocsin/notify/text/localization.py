@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from tocsin.core.reasons import TEXT, Reason
 from tocsin.notify.text.phrases import available_language
 
 #: Translates a stored sentence: `(text, language) → text`.
@@ -19,9 +20,12 @@ def register_localizer(localizer: LocalizeText) -> None:
     _localizers[:] = [localizer]
 
 
-def localize(text: str, language: str) -> str:
+def localize(text: Reason | str, language: str) -> str:
     """Returns `text` in `language`, such as "de" or "de-ch"; unchanged if messages are not available in
     that language.
     """
     target_language = available_language(language)
-    return text if target_language == "en" or not _localizers else _localizers[0](text, target_language)
+    if isinstance(text, Reason) and text.code != TEXT.code:
+        return str(text) if target_language == "en" else text.localized(target_language)
+    sentence = str(text)
+    return sentence if target_language == "en" or not _localizers else _localizers[0](sentence, target_language)

@@ -79,7 +79,7 @@ def _engine_updates(change: AlertChange) -> Iterator[AlertUpdate]:
             continue
         if event.kind is EventKind.ESCALATION_EXHAUSTED:
             yield _engine_update(OutboundEvent.EXHAUSTED, event)
-        elif event.kind is EventKind.STEP_FIRED and _REQUESTED not in event.reason and _is_further(event):
+        elif event.kind is EventKind.STEP_FIRED and _REQUESTED not in str(event.reason) and _is_further(event):
             yield _engine_update(OutboundEvent.ESCALATE, event)
 
 
@@ -89,7 +89,7 @@ def _is_further(event: NewEvent) -> bool:
 
 
 def _engine_update(kind: OutboundEvent, event: NewEvent) -> AlertUpdate:
-    return AlertUpdate(event.alert_id, kind, "Tocsin", event.at, values={"what": event.reason})
+    return AlertUpdate(event.alert_id, kind, "Tocsin", event.at, values={"what": str(event.reason)})
 
 
 def _command_update(change: AlertChange, command: Command) -> AlertUpdate | None:
@@ -97,8 +97,8 @@ def _command_update(change: AlertChange, command: Command) -> AlertUpdate | None
     at = change.events[-1].at if change.events else None
     if at is None:
         return None
-    reason = change.events[0].reason
-    note = _sentence(command.note)
+    reason = str(change.events[0].reason)
+    note = _sentence(str(command.note))
 
     def make_update(event: OutboundEvent, text: str = "", *, sets_agent: bool = False, **values: object) -> AlertUpdate:
         return AlertUpdate(

@@ -74,7 +74,7 @@ def command(request: SignedInRequest, number: int, kind: str) -> HttpResponse:
             raise Http404(rejected.detail) from None
         messages.warning(request, rejected.detail)
     else:
-        messages.success(request, outcome.sentence)
+        messages.success(request, told(outcome.answer))
     return redirect("alert", number)
 
 

@@ -25,6 +25,7 @@ from tocsin.web.alerts.detail import alert_context, read_command
 from tocsin.web.http.authorization import alert_actor
 from tocsin.web.http.middleware import zone
 from tocsin.web.http.request import SignedInRequest
+from tocsin.web.told import told
 
 #: Commands available through the link. All others require signing in.
 LINK_COMMANDS = (CommandKind.ACKNOWLEDGE, CommandKind.ASSIGN, CommandKind.ESCALATE, CommandKind.CLOSE, CommandKind.UNDO)
@@ -63,4 +64,4 @@ def _act(request: SignedInRequest, number: int, user: User) -> None:
     except Rejected as rejected:
         messages.warning(request, rejected.detail)
     else:
-        messages.success(request, outcome.sentence)
+        messages.success(request, told(outcome.answer))

@@ -13,6 +13,7 @@ from django.utils.translation import gettext as _
 
 from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.alerts.states import CommandChannel, EventKind
+from tocsin.core.reasons import TEXT, Reason
 from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.models import InboundMessage
 from tocsin.notify.models import Delivery, Notification
@@ -148,16 +149,25 @@ def _event_entry(event: AlertEvent) -> TimelineEntry:
         CommandChannel.CHAT: _("in the chat"),
         CommandChannel.HALO: _("in Halo"),
     }.get(CommandChannel(event.via) if event.via in set(CommandChannel) else CommandChannel.WEB, "")
-    first, _separator, more = event.reason.partition("\n")
+    first, more = _lines(event.reason)
     # The step's condition did not match, or its users are already being paged: neither is a problem.
     is_informational = bool(data.get("left_out") or data.get("busy"))
     return TimelineEntry(
         event.at,
         "" if is_informational else _TONES.get(_kind(event), ""),
-        add_direction_marks(told(first)) or event.kind,
-        told(more) or via,
+        add_direction_marks(first) or event.kind,
+        more or via,
         quote,
     )
+
+
+def _lines(reason: Reason) -> tuple[str, str]:
+    """Return the first line of a reason and the rest, in the reader's language."""
+    if reason.code == TEXT.code:
+        first, _separator, more = str(reason).partition("\n")
+        return told(first), told(more)
+    first, _separator, more = told(reason).partition("\n")
+    return first, more
 
 
 def add_direction_marks(text: str) -> str:

@@ -48,7 +48,7 @@ class ObjectReference:
 
 def references_to(noun: str, number: int) -> list[ObjectReference]:
     """Return every object that refers to the given one, without duplicates."""
-    texts = object_hooks.references_to(noun, number)
+    texts = [str(reference) for reference in object_hooks.references_to(noun, number)]
     urls: dict[str, str] = {}
     for beginning, model, column, view in _NAMES:
         names = [text.removeprefix(beginning) for text in texts if text not in urls and text.startswith(beginning)]

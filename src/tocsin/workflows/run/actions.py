@@ -130,16 +130,16 @@ def perform(context: ActionContext, action: WorkflowAction) -> ActionResult:
         case ActionKind.SET_PRIORITY:
             _record_paging_cause(context)
             priority = action.priority or Priority.HIGH
-            sentence = service.set_priority_within(
+            answer = service.set_priority_within(
                 connection, context.alert_id, priority, actor, CommandChannel.WORKFLOW, now
             )
-            return ActionResult(sentence, is_logged=True)
+            return ActionResult(str(answer), is_logged=True)
         case ActionKind.SET_TAGS:
             tags = {name: context.text(text)[:200] for name, text in action.tags.items()}
-            sentence = service.set_tags_within(
+            answer = service.set_tags_within(
                 connection, context.alert_id, tags, action.remove, actor, CommandChannel.WORKFLOW, now
             )
-            return ActionResult(sentence, is_logged=True)
+            return ActionResult(str(answer), is_logged=True)
         case ActionKind.HOLD:
             until = now + timedelta(seconds=action.span)
             return _command(context, Hold(actor=actor, via=CommandChannel.WORKFLOW, until=until, note=context.note))
@@ -171,7 +171,7 @@ def perform(context: ActionContext, action: WorkflowAction) -> ActionResult:
 
 def _command(context: ActionContext, command: Command) -> ActionResult:
     outcome = service.apply_command_within(context.connection, context.alert_id, command, context.now)
-    return ActionResult(outcome.sentence, is_logged=True)
+    return ActionResult(str(outcome.answer), is_logged=True)
 
 
 def _notify(context: ActionContext, action: WorkflowAction) -> ActionResult:

@@ -31,7 +31,7 @@ def fired_triggers(change: AlertChange) -> dict[TriggerKind, str]:
 
     A dry-run alert counts as opened when it starts to page.
     """
-    reason = next((event.reason for event in change.events), "")
+    reason = next((str(event.reason) for event in change.events), "")
     if change.before is None:
         return dict.fromkeys(_AT_OPENING, reason)
     opening_triggers: dict[TriggerKind, str] = {}
@@ -46,13 +46,13 @@ def fired_triggers(change: AlertChange) -> dict[TriggerKind, str]:
         if event.kind is EventKind.STEP_FIRED and (event.data.get("step"), event.data.get("pass")) != (1, 1):
             kind = TriggerKind.ESCALATED
         if kind is not None and not _is_own_write(event) and event.alert_id == change.alert_id:
-            fired.setdefault(kind, event.reason)
+            fired.setdefault(kind, str(event.reason))
         changes = event.data.get("changes")
         if isinstance(changes, Mapping):
             if any(name in changes for name in _MOMENTS):
-                fired |= dict.fromkeys(SLA, event.reason)
+                fired |= dict.fromkeys(SLA, str(event.reason))
             if "source_status" in changes and "source_status" not in _own_changes(event):
-                fired[TriggerKind.STATUS_CHANGED] = event.reason
+                fired[TriggerKind.STATUS_CHANGED] = str(event.reason)
     return fired | _by_state(change.before, change.after, reason) | opening_triggers
 
 
