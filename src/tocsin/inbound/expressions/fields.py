@@ -14,8 +14,8 @@ from enum import StrEnum
 from typing import Final
 
 import msgspec
-from django.utils.translation import gettext_noop as _
 
+from tocsin.core.reasons import Term
 from tocsin.core.validation.text_sanitizing import sanitize
 
 #: The values of a mapped field. None means that the message says "nobody" (see `MappedFields`).
@@ -62,41 +62,41 @@ CUSTOM_LENGTH: Final = 2000
 TAGS: Final = ("business_service", "component_type", "component_name", "data_center", "environment", "problem_type")
 
 
-def _fields(*rows: tuple[str, FieldKind, int, str]) -> dict[str, Field]:
-    return {name: Field(name, kind, length, label) for name, kind, length, label in rows}
+def _fields(*rows: tuple[str, FieldKind, int, Term]) -> dict[str, Field]:
+    return {name: Field(name, kind, length, label.text) for name, kind, length, label in rows}
 
 
 FIELDS: Final[Mapping[str, Field]] = _fields(
-    ("source_name", FieldKind.ID, 200, _("source name")),
-    ("source_id", FieldKind.ID, 200, _("source id")),
-    ("dedup_key", FieldKind.ID, 500, _("dedup key")),
-    ("source_url", FieldKind.URL, 2000, _("source URL")),
-    ("source_status", FieldKind.LINE, 100, _("status")),
-    ("source_time", FieldKind.MOMENT, 40, _("source time")),
-    ("delivery_id", FieldKind.ID, 200, _("delivery id")),
-    ("event", FieldKind.LINE, 100, _("event")),
-    ("severity", FieldKind.LINE, 100, _("severity")),
-    ("priority", FieldKind.PRIORITY, 100, _("priority")),
-    ("assignee", FieldKind.LINE, 254, _("assignee")),
-    ("agent", FieldKind.LINE, 200, _("agent")),
-    ("agent_id", FieldKind.ID, 100, _("agent id")),
-    ("subject", FieldKind.LINE, 300, _("subject")),
-    ("short_text", FieldKind.LINE, 500, _("short text")),
-    ("long_text", FieldKind.TEXT, 20_000, _("long text")),
-    ("details", FieldKind.TEXT, 50_000, _("details")),
-    ("recipient_users", FieldKind.NAMES, 254, _("recipient users")),
-    ("recipient_groups", FieldKind.NAMES, 100, _("recipient groups")),
-    ("client", FieldKind.LINE, 200, _("client")),
-    ("site", FieldKind.LINE, 200, _("site")),
-    ("team", FieldKind.LINE, 200, _("team")),
-    ("ticket_type", FieldKind.LINE, 100, _("ticket type")),
-    ("category", FieldKind.LINE, 200, _("category")),
-    ("requester", FieldKind.LINE, 200, _("requester")),
-    ("requester_phone", FieldKind.LINE, 50, _("requester phone")),
-    ("vip", FieldKind.FLAG, 5, _("VIP")),
-    ("respond_by", FieldKind.DATE, 40, _("respond by")),
-    ("fix_by", FieldKind.DATE, 40, _("fix by")),
-    ("attachments", FieldKind.ATTACHMENTS, 2000, _("attachments")),
+    ("source_name", FieldKind.ID, 200, Term("source name")),
+    ("source_id", FieldKind.ID, 200, Term("source id")),
+    ("dedup_key", FieldKind.ID, 500, Term("dedup key")),
+    ("source_url", FieldKind.URL, 2000, Term("source URL")),
+    ("source_status", FieldKind.LINE, 100, Term("status")),
+    ("source_time", FieldKind.MOMENT, 40, Term("source time")),
+    ("delivery_id", FieldKind.ID, 200, Term("delivery id")),
+    ("event", FieldKind.LINE, 100, Term("event")),
+    ("severity", FieldKind.LINE, 100, Term("severity")),
+    ("priority", FieldKind.PRIORITY, 100, Term("priority")),
+    ("assignee", FieldKind.LINE, 254, Term("assignee")),
+    ("agent", FieldKind.LINE, 200, Term("agent")),
+    ("agent_id", FieldKind.ID, 100, Term("agent id")),
+    ("subject", FieldKind.LINE, 300, Term("subject")),
+    ("short_text", FieldKind.LINE, 500, Term("short text")),
+    ("long_text", FieldKind.TEXT, 20_000, Term("long text")),
+    ("details", FieldKind.TEXT, 50_000, Term("details")),
+    ("recipient_users", FieldKind.NAMES, 254, Term("recipient users")),
+    ("recipient_groups", FieldKind.NAMES, 100, Term("recipient groups")),
+    ("client", FieldKind.LINE, 200, Term("client")),
+    ("site", FieldKind.LINE, 200, Term("site")),
+    ("team", FieldKind.LINE, 200, Term("team")),
+    ("ticket_type", FieldKind.LINE, 100, Term("ticket type")),
+    ("category", FieldKind.LINE, 200, Term("category")),
+    ("requester", FieldKind.LINE, 200, Term("requester")),
+    ("requester_phone", FieldKind.LINE, 50, Term("requester phone")),
+    ("vip", FieldKind.FLAG, 5, Term("VIP")),
+    ("respond_by", FieldKind.DATE, 40, Term("respond by")),
+    ("fix_by", FieldKind.DATE, 40, Term("fix by")),
+    ("attachments", FieldKind.ATTACHMENTS, 2000, Term("attachments")),
 )
 
 _ID_DIGEST_CHARS: Final = 16
