@@ -129,7 +129,7 @@ def refusals(now: datetime, *texts: str, **options: Any) -> list[str]:
         (
             "schedules:\n  - name: S\n    group: Desk\n    shifts:\n"
             "      - name: W\n        rotate: {at: '09:00', users: [a]}",
-            "t.yaml:5: schedule S: shifts[0].start: is needed",
+            "t.yaml:5: schedule S: shifts[0].start: is required",
         ),
         (
             "escalation_policies:\n  - name: P\n    steps:\n      - notify: {roles: [primary]}\n        after: soon",
