@@ -46,9 +46,7 @@ def compare(system: System, simulated_message: SimulatedMessage, stored: Message
     if said.status == stored.status == "Mapping Failed":
         return
     if (said.status, said.reason) != (stored.status, stored.reason):
-        system.contradictions.append(
-            f"simulated {said.status}, {said.reason}; it was {stored.status}, {stored.reason}"
-        )
+        system.contradictions.append(f"simulated {said.status}, {said.reason}; it was {stored.status}, {stored.reason}")
     if stored.status != "Mapped Opened" or simulated_message.is_paused:
         return
     system.tasks["escalation"]()
