@@ -60,7 +60,8 @@ def test_message_is_stored_before_its_result_is_returned(node: InboundServer, ha
         "status": "Mapped Opened",
         "message_id": str(row.pk),
         "alert_id": Alert.objects.get().pk,
-        "reason": row.reason,
+        "reason": str(row.reason),
+        "reason_code": "message.opened",
     }
 
 

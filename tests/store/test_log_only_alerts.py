@@ -313,7 +313,7 @@ def test_a_dry_run_says_that_it_would_page() -> None:
     assert "pages from now on" in str(outcome.reason)
     assert outcome.mode is PagingMode.PAGE
     assert [page.name for page in outcome.pages][:1] == ["Alice"]
-    assert "nobody would be paged" not in " ".join(outcome.notes)
+    assert "nobody would be paged" not in " ".join(map(str, outcome.notes))
 
 
 def test_unreadable_message_pages_once_integration_pages() -> None:
@@ -337,7 +337,7 @@ def test_raised_priority_of_merged_alert_raises_and_pages_parent() -> None:
     assert (harness.desk.alert(child).priority, harness.desk.alert(parent).priority) == ("critical", "critical")
     assert harness.pages(parent, 4) == ["alice"] * 4
     said = harness.desk.timeline(parent)
-    assert any(f"Alert {child}, which is merged into this one, is critical now" in line for line in said)
+    assert any(f"Alert {child}, which is merged into this one, is now critical" in line for line in said)
     assert any("priority rose from low to critical: escalation starts again at step 1" in line for line in said)
     # What it says again is no news.
     harness.send(5, 1, status="In Progress", priority={"name": "Critical"})

@@ -31,7 +31,7 @@ from tocsin.inbound.maintenance import commands as maintenance_windows
 from tocsin.inbound.models import DelayedAlert, GroupMember, InboundMessage, Integration
 from tocsin.inbound.processing import batch, delayed_alerts_task
 from tocsin.inbound.storage.messages import MessageResult
-from tocsin.simulate import backtest, chain, maintenance_preview
+from tocsin.simulate import backtest, chain, maintenance_preview, reasons
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -722,7 +722,7 @@ def test_simulation_shows_delay_and_following_steps() -> None:
     assert outcome.status.value == "Mapped Delayed"
     assert outcome.alert is not None
     assert outcome.alert.opened_at == desk.now + 5 * MINUTE
-    assert "It waits for 5 minutes." in outcome.notes[0]
+    assert outcome.notes[0] == reasons.DELAYED(duration=timedelta(minutes=5))
     assert not DelayedAlert.objects.exists()
     desk.send(1)
     desk.wait(5 * MINUTE)

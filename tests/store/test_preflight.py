@@ -113,7 +113,7 @@ def test_unreachable_integration_fails_preflight_with_reason() -> None:
     assert not checked.is_fine
     assert all(way.notes for way in checked.routes)
     Integration.objects.update(policy=None)
-    assert "neither a policy nor a recipient" in changed().routes[-1].notes[0]
+    assert "neither a policy nor a recipient" in str(changed().routes[-1].notes[0])
 
 
 def test_hours_without_pages_are_reported() -> None:

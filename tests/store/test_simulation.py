@@ -13,12 +13,13 @@ from django.apps import apps
 from tests.support.ingest import Ingest, halo
 from tocsin.configure import config_files, plan, yaml_loader
 from tocsin.core.db import database
+from tocsin.core.reasons import AlertRef, reason_from
 from tocsin.escalation.tasks import EscalationTask
 from tocsin.inbound.config.registry import IntegrationRegistry, UnknownIntegration
 from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.models import Integration
 from tocsin.people.models import ContactMethod
-from tocsin.simulate import report
+from tocsin.simulate import reasons, report
 from tocsin.simulate.chain import SimulatedOutcome, Simulation, simulate
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "tocsin.yaml"
@@ -129,7 +130,7 @@ def test_dry_run_integration_says_whom_it_would_otherwise_page() -> None:
     Integration.objects.update(mode="dry_run")
     outcome = one(halo())
     assert outcome.pages
-    assert any("dry-run mode" in note for note in outcome.notes)
+    assert any("dry-run mode" in str(note) for note in outcome.notes)
 
 
 def test_a_switched_off_integration_ignores_everything() -> None:
@@ -144,7 +145,7 @@ def test_active_alerts_ticket_is_counted_and_new_one_is_shown() -> None:
     assert outcome.status is MessageStatus.APPENDED
     assert outcome.alert_id == stored.alert_id
     assert outcome.pages
-    assert any(f"Alert {stored.alert_id} is live" in note for note in outcome.notes)
+    assert reasons.ALERT_OPEN(alert=AlertRef(stored.alert_id or 0)) in outcome.notes
     assert one(halo(status="Closed")).status is MessageStatus.CLOSED
 
 
@@ -202,7 +203,10 @@ def test_what_was_simulated_is_what_then_happens() -> None:
             (stored.alert_id,),
         ).fetchall()
         told = connection.execute(
-            "SELECT at, reason FROM alerts_alertevent WHERE alert_id = %s ORDER BY id", (stored.alert_id,)
+            "SELECT at, reason_code, reason_data FROM alerts_alertevent WHERE alert_id = %s ORDER BY id",
+            (stored.alert_id,),
         ).fetchall()
     assert sorted(sent) == sorted((page.at, page.user_id, page.channel, page.address) for page in outcome.pages)
-    assert told == [(line.at, str(line.reason)) for line in outcome.timeline]
+    assert [(at, str(reason_from(code, data))) for at, code, data in told] == [
+        (line.at, str(line.reason)) for line in outcome.timeline
+    ]

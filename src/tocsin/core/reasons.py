@@ -258,7 +258,11 @@ def _plain(value: str | Term | Person | AlertRef) -> str:
 
 
 def _to_json(value: Param) -> Any:
+    if type(value) is str:  # most are: ingest stores several in each message
+        return value if value.isascii() and "\x00" not in value else _UNSTORABLE.sub("\ufffd", value)
     match value:
+        case Reason():
+            return reason_as_json(value)
         case datetime():
             return {"at": value.isoformat()}
         case date():
@@ -273,8 +277,6 @@ def _to_json(value: Param) -> Any:
             return {"name": _UNSTORABLE.sub("\ufffd", value.name), "user": value.user_id}
         case AlertRef():
             return {"alert": value.alert_id}
-        case Reason():
-            return reason_as_json(value)
         case tuple():
             return [_to_json(one) for one in value]
         case int():

@@ -52,6 +52,8 @@ _MUST_BE_RULES: Final = ReasonType("rule.must_be_rules", "must be {keys}")
 _UNKNOWN_RULE: Final = ReasonType("rule.unknown", "unknown rule; one of {rules}")
 _MUST_BE_LIST: Final = ReasonType("rule.must_be_list", "must be a list of {keys}")
 
+_NO_FILTERS: Final = RuleMatch(True, NO_FILTERS())
+
 #: How an `ignore` or `veto` rule is written.
 _REASONED_KEYS: Final = "{when, reason}"
 
@@ -93,7 +95,7 @@ class CompiledRules:
             if veto_rule.when.matches(payload, mapped):
                 return RuleMatch(False, veto_rule.reason)
         if self.filters is None:
-            return RuleMatch(True, NO_FILTERS())
+            return _NO_FILTERS
         return self.filters.evaluate(payload, mapped)
 
     def _update_reason(self, update: CompiledCondition, payload: object, mapped: MappedFields) -> Reason:

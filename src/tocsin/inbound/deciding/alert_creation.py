@@ -19,6 +19,8 @@ from tocsin.inbound.deciding.state import MessageContext
 from tocsin.inbound.enums import IntegrationMode
 from tocsin.inbound.expressions.fields import FIELDS, text_of
 
+_NO_POLICY = reasons.NO_POLICY()
+
 #: Alert columns by the mapped field that fills them.
 COLUMNS: Mapping[str, str] = {
     "source_status": "source_status",
@@ -152,7 +154,7 @@ def _mode(
 
 def describe_policy(policy: PolicyEntry | None) -> Reason:
     """Returns which policy pages."""
-    return reasons.POLICY(policy=policy.name) if policy is not None else reasons.NO_POLICY()
+    return reasons.POLICY(policy=policy.name) if policy is not None else _NO_POLICY
 
 
 def users_of(integration: CompiledIntegration, route: RouteChoice) -> tuple[int, ...]:
