@@ -99,8 +99,8 @@ def request_status(integration: CompiledIntegration, request_id: str) -> dict[st
     with database.transaction() as connection:
         row = database.row(
             connection,
-            "SELECT status, alert_id, source_id, received_at, reason_code, reason_data, raw FROM inbound_inboundmessage "
-            "WHERE id = %s AND integration_id = %s AND status <> 'Mapping Failed'",
+            "SELECT status, alert_id, source_id, received_at, reason_code, reason_data, raw "
+            "FROM inbound_inboundmessage WHERE id = %s AND integration_id = %s AND status <> 'Mapping Failed'",
             (message_id, integration.id),
         )
     if row is None or row["status"] == MessageStatus.PENDING:
