@@ -207,7 +207,7 @@ def nothing_is_due_when_idle(system: System) -> Iterator[str]:
         system.now,
     ):
         yield f"the delivery {row}"
-    for row in system.rows("SELECT id, reason FROM inbound_inboundmessage WHERE status = 'Pending'"):
+    for row in system.rows("SELECT id, reason_code FROM inbound_inboundmessage WHERE status = 'Pending'"):
         yield f"the message {row}"
     for row in system.rows("SELECT id, alert_id, due_at, cause FROM workflows_run WHERE due_at <= %s", system.now):
         yield f"the workflow's run {row}"

@@ -173,7 +173,7 @@ def test_apply_beside_a_running_node_takes_effect_at_once(tocsin: Installation) 
     assert ask("POST", door, ticket(1)).json()["status"] == "Mapped Opened"
     tocsin.apply("integrations: [{name: Second, kind: haloitsm, mode: disabled}]")
     answer = ask("POST", door, ticket(2)).json()
-    assert (answer["status"], answer["reason"]) == ("Mapped Ignored", "switched off")
+    assert (answer["status"], answer["reason"]) == ("Mapped Ignored", "the integration is disabled")
 
 
 def test_what_cannot_start_says_why_in_one_line(tocsin: Installation) -> None:

@@ -111,13 +111,15 @@ def test_differences_are_described_in_sentences(door: Integration) -> None:
     an_evening(door)
     opens = backtest(door, EDITS[0])
     assert opens.counts == {DifferenceKind.OUTCOME: 4}
-    says = [change.text for one in opens.differences for change in one.changes]
+    says = [str(change.reason) for one in opens.differences for change in one.changes]
     assert says[-1].startswith("Mapped Opened instead of Mapped Ignored: status “Logged”") or "Logged" in says[-1]
     assert (opens.before.opened, opens.after.opened) == (4, 5), (
         "three for tickets that are new, one for the page of HTML"
     )
     records = backtest(door, EDITS[2])
-    assert [change.text for one in records.differences for change in one.changes] == ["only recorded instead of pages"]
+    assert [str(change.reason) for one in records.differences for change in one.changes] == [
+        "log only instead of pages"
+    ]
     assert (records.before.pages, records.after.pages) == (4, 3)
     keys = backtest(door, EDITS[4])
     assert DifferenceKind.KEY in keys.counts
@@ -159,7 +161,7 @@ def test_version_that_no_longer_compiles_is_compared_by_its_behaviour(door: Inte
     IntegrationVersion.objects.filter(pk=door.current_version_id).update(definition=broken)
     config_version.bump()
     found = backtest(door, {"rules": {}})
-    assert "smells" in found.problem
+    assert "smells" in str(found.problem)
     assert found.after.opened == 4
 
 

@@ -13,6 +13,7 @@ from tests.support.ingest import halo
 from tests.support.people import ACTOR
 from tocsin.access.models import AuditEntry
 from tocsin.configure import config_files, export, plan, yaml_loader
+from tocsin.core import object_hooks
 from tocsin.core.errors import Rejected
 from tocsin.escalation.models import Policy
 from tocsin.inbound.admin import client_tables
@@ -64,11 +65,11 @@ def one(now: datetime, **ticket: Any) -> SimulatedOutcome:
 def test_client_table_routes_message_to_group_and_policy_with_reason(now: datetime) -> None:
     acme, globex, other = (one(now, client_name=name) for name in ("ACME", "Globex", "Initech"))
     assert [(page.name, page.after.total_seconds()) for page in acme.pages][:1] == [("bob", 120)]
-    assert "policy Gold" in acme.why
-    assert "ACME is in client table Customers" in acme.why
+    assert "policy Gold" in str(acme.why)
+    assert "ACME is in client table Customers" in str(acme.why)
     assert [(page.name, page.after.total_seconds()) for page in globex.pages] == [("bob", 0)]
     assert [page.name for page in other.pages] == ["alice"]
-    assert "client Initech is not in client table Customers" in other.why
+    assert "client Initech is not in client table Customers" in str(other.why)
 
 
 def test_second_import_changes_nothing_and_policies_follow_their_fallback(now: datetime) -> None:
@@ -102,7 +103,9 @@ def test_client_table_and_its_references_are_protected_from_deletion(now: dateti
         with pytest.raises(Rejected) as refused:
             delete()
         assert refused.value.code == "in_use"
-    assert client_tables.tables_using_policy(Policy.objects.get(name="Gold").pk) == ["client table Customers"]
+    assert client_tables.tables_using_policy(Policy.objects.get(name="Gold").pk) == [
+        object_hooks.CLIENT_TABLE(name="Customers")
+    ]
     spec = {**integrations.integration_spec(Integration.objects.get()), "routes": []}
     integrations.save_integration(spec, existing=Integration.objects.get(), actor=ACTOR, now=now)
     client_tables.delete_client_table(ClientTable.objects.get(), actor=ACTOR, now=now)

@@ -280,7 +280,6 @@ def test_delayed_alert_keeps_its_delay_after_arrival(now: datetime) -> None:
             delay_reason=wait,
             since=ahead,
             due_at=ahead + 5 * MINUTE,
-            reason="later",
         )
     RateWindow.objects.create(
         hash=b"t" * 32, until=ahead + MINUTE, at=ahead, tokens=0, times=[now, ahead], touched_at=ahead

@@ -91,11 +91,11 @@ def refusals(now: datetime, *texts: str, **options: Any) -> list[str]:
         ("[]", "t.yaml:1: a configuration begins with keys"),
         ("users: alice", "t.yaml:1: users is a list"),
         ("users:\n  - alice", "t.yaml:2: each of users is an object"),
-        ("users:\n  - email: a@b.example", "t.yaml:2: username: is needed"),
+        ("users:\n  - email: a@b.example", "t.yaml:2: username: is required"),
         ("users:\n  - username: 7", "t.yaml:2: username: must be text; put it in quotes"),
         ("usres: []", 't.yaml:1: unknown key "usres"; did you mean "users"?'),
         ("\nworkflows:\n  - name: x\n    trigger: whenever", "t.yaml:4: workflow x: trigger.on"),
-        ("maintenance_windows: [{name: x}]", "t.yaml:1: maintenance window x: starts: is needed"),
+        ("maintenance_windows: [{name: x}]", "t.yaml:1: maintenance window x: starts: is required"),
         ("holiday_calendars: [{name: x}]", "t.yaml:1: holiday calendar x: country"),
         ("settings: 7", "t.yaml:1: settings are named values"),
         ("settings:\n  bundle_pages: true\n  retention: 7", "t.yaml:3: settings: retention: unknown key"),
@@ -129,7 +129,7 @@ def refusals(now: datetime, *texts: str, **options: Any) -> list[str]:
         (
             "schedules:\n  - name: S\n    group: Desk\n    shifts:\n"
             "      - name: W\n        rotate: {at: '09:00', users: [a]}",
-            "t.yaml:5: schedule S: shifts[0].start: is needed",
+            "t.yaml:5: schedule S: shifts[0].start: is required",
         ),
         (
             "escalation_policies:\n  - name: P\n    steps:\n      - notify: {roles: [primary]}\n        after: soon",
@@ -219,6 +219,15 @@ workflows:
 providers: [{name: X, kind: telex}]
 usres: [{username: carol}]
 """
+
+
+def test_error_that_quotes_the_name_of_a_rejected_object_is_reported(now: datetime) -> None:
+    text = """
+users: [{username: mars, email: nowhere}]
+schedules: [{name: S, time_zone: Mars, shifts: []}]
+"""
+    places = [sentence.split(": ")[1:3] for sentence in refusals(now, text)]
+    assert ["schedule S", "time_zone"] in places
 
 
 def test_all_root_errors_are_reported_without_their_consequences(now: datetime) -> None:
@@ -352,7 +361,7 @@ def test_rename_to_existing_name_is_rejected(now: datetime) -> None:
     apply(now, TEAM)
     make_user("alicia", now)
     (sentence,) = refusals(now, "users:\n  - {username: alicia, was: alice, email: alicia@example.org}\n")
-    assert sentence.startswith("t.yaml:2: user alicia: was: there are both alice and alicia")
+    assert sentence.startswith("t.yaml:2: user alicia: was: alice and alicia both exist")
 
 
 def test_prune_deletes_only_objects_of_listed_resources(now: datetime) -> None:

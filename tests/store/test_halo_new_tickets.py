@@ -14,6 +14,7 @@ from tests.support.halo_pair import HaloPair, halo_pair
 from tests.support.outbox_harness import allow_loopback
 from tests.support.people import ACTOR
 from tocsin.alerts.models import AlertEvent
+from tocsin.core.reasons import reason_from_json
 from tocsin.inbound.admin import commands as integrations
 from tocsin.inbound.admin.observed_statuses import load_observed_statuses
 from tocsin.inbound.body_compression import decompress
@@ -63,8 +64,8 @@ def test_ticket_first_seen_after_changes_opens_with_current_state(pulled: HaloPa
     assert alert.source_status == {IN_PROGRESS: "In Progress", RESOLVED: "Resolved"}[status]
     opened, updated = pulled.inbox(source_id=str(ticket))
     assert (opened.status, updated.status) == ("Mapped Opened", "Mapped Updated")
-    said = str(CHANGED_SINCE_CREATION())
-    assert said in opened.verdict["notes"]
+    said = CHANGED_SINCE_CREATION()
+    assert said in [reason_from_json(note) for note in opened.verdict["notes"]]
     assert json.loads(decompress(opened.raw))["message"] == said
     # Once.
     pulled.look(62)
@@ -116,7 +117,7 @@ def test_unchanged_new_ticket_uses_its_own_status(
     (message,) = pulled.inbox(source_id=str(ticket))
     assert (message.status, message.source_status) == ("Mapped Ignored", "Action Required")
     seen = load_observed_statuses(Integration.objects.get(pk=pulled.inbound.pk), pulled.now)
-    assert 'came first with "Action Required", and opened nothing' in seen.warning
+    assert 'started with "Action Required", and opened no alert' in str(seen.warning)
     pulled.look(62)
     assert len(pulled.inbox(source_id=str(ticket))) == 1
 

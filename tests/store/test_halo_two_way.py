@@ -17,6 +17,7 @@ from tocsin.alerts.states import Priority
 from tocsin.core.db import database as store
 from tocsin.core.reasons import NO_REASON
 from tocsin.inbound.admin import commands as integrations
+from tocsin.inbound.deciding import echo_suppression
 from tocsin.inbound.models import Integration
 from tocsin.inbound.processing.drain import drain
 from tocsin.notify.models import Notification
@@ -234,7 +235,7 @@ def test_message_is_decided_without_halo_when_lookup_is_unavailable(both: HaloPa
     def reason_of_a_ticket() -> tuple[str, int]:
         asked = len(both.server.api.requests)
         both.log("Something")
-        return both.inbox()[-1].reason, len(both.server.api.requests) - asked
+        return str(both.inbox()[-1].reason), len(both.server.api.requests) - asked
 
     both.halo.client_secret = "another"
     both.halo.tokens.clear()
@@ -271,7 +272,11 @@ def test_message_is_decided_without_halo_when_lookup_is_unavailable(both: HaloPa
     both.server.hooks.run()
     both.seconds += 10
     drain(both.registry, both.numbers, both.now)
-    assert both.inbox()[-1].reason.endswith("; decided without its system, which did not answer in 10 seconds")
+    last = both.inbox()[-1].reason
+    assert (last.code, last["skipped"]) == (
+        "message.decided_without_fetch",
+        echo_suppression.NO_ANSWER(timeout=timedelta(seconds=10)),
+    )
     assert not both.inbox(status="Pending")
     # Nor where the clock was set back meanwhile.
     both.halo.create_ticket({"summary": "Nobody asks"}, DESK_AGENT)

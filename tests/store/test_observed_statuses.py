@@ -11,6 +11,7 @@ from tocsin.access.audit import AuditActor
 from tocsin.access.models import AuditEntry
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import first_uuid7
+from tocsin.core.reasons import NO_REASON
 from tocsin.inbound.admin.observed_statuses import ObservedStatus, load_observed_statuses, set_status
 from tocsin.inbound.admin.status_rules import StatusEffect
 from tocsin.inbound.inspect.replay import replay
@@ -73,9 +74,10 @@ def test_tickets_starting_with_non_opening_status_are_reported(door: Integration
     came(door, 3, "Triage", **NEW_TICKET)
     found = load_observed_statuses(door, NOW)
     assert {one.name: one.opened_nothing for one in found.statuses} == {"Logged": 2, "In Progress": 0, "Triage": 1}
-    assert found.warning == (
-        'In the last 7 days 3 new tickets came first with "Logged" or "Triage", and opened nothing. '
-        "No status of the last 7 days opens: choose the one that should page somebody."
+    assert found.warning.code == "integration.unopened_tickets"
+    assert str(found.warning) == (
+        'In the last 7 days, 3 new tickets started with "Logged" and "Triage", and opened no alert. '
+        "No status of the last 7 days opens an alert: choose the one that should page somebody."
     )
 
 
@@ -91,16 +93,14 @@ def test_later_earlier_or_older_openings_cause_no_warning(
     came(door, 4, "Logged", timedelta(days=8), **NEW_TICKET)
     came(door, 5, "Closed")
     found = load_observed_statuses(door, NOW)
-    assert found.warning == ""
+    assert found.warning == NO_REASON
     assert not any(one.opened_nothing for one in found.statuses)
 
 
 def test_messages_without_any_event_count_as_new(door: Integration) -> None:
     tool = make_integration("Tool", "api", settings={"anyway": True})
     Ingest().send(tool, {"id": 1, "status": "acknowledged"})
-    assert (
-        "1 new ticket came first with" in load_observed_statuses(tool, InboundMessage.objects.get().received_at).warning
-    )
+    assert load_observed_statuses(tool, InboundMessage.objects.get().received_at).warning["count"] == 1
 
 
 def test_one_click_changes_a_status_action_as_new_version(door: Integration) -> None:
@@ -110,7 +110,7 @@ def test_one_click_changes_a_status_action_as_new_version(door: Integration) -> 
     assert changed.current_version.number == 2
     assert AuditEntry.objects.get().action == "update"
     assert seen(changed)["Logged"].does is StatusEffect.OPEN
-    assert load_observed_statuses(changed, NOW).warning == ""
+    assert load_observed_statuses(changed, NOW).warning == NO_REASON
     ingest = Ingest()
     assert [one.status.value for one in ingest.send(door, halo(2, "Logged"), halo(3, "New"))] == ["Mapped Opened"] * 2
     set_status(changed, "Resolved", StatusEffect.CLOSE, actor=ACTOR, now=NOW)
@@ -137,4 +137,4 @@ def test_integration_with_invalid_rules_still_shows_observed_statuses(door: Inte
     door.current_version.definition = {"rules": {"open": {"operator": "nonsense"}}}  # type: ignore[union-attr]
     found = load_observed_statuses(door, NOW)
     assert [(one.name, one.does) for one in found.statuses] == [("New", None)]
-    assert found.warning == ""
+    assert found.warning == NO_REASON

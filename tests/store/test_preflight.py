@@ -113,7 +113,7 @@ def test_unreachable_integration_fails_preflight_with_reason() -> None:
     assert not checked.is_fine
     assert all(way.notes for way in checked.routes)
     Integration.objects.update(policy=None)
-    assert "neither a policy nor a recipient" in changed().routes[-1].notes[0]
+    assert "neither a policy nor a recipient" in str(changed().routes[-1].notes[0])
 
 
 def test_hours_without_pages_are_reported() -> None:
@@ -121,7 +121,7 @@ def test_hours_without_pages_are_reported() -> None:
     policy = Policy.objects.get(name="Standard")
     save_policy({"name": "Standard", "steps": steps}, existing=policy, actor=ACTOR, now=NIGHT)
     way = changed().routes[-1]
-    assert way.notes == ("For 2 hours nobody is called.",)
+    assert tuple(map(str, way.notes)) == ("Nobody is paged for 2 hours.",)
     assert way.reaches_anybody
 
 

@@ -92,7 +92,7 @@ def test_replay_is_neither_duplicate_nor_late(door: Integration) -> None:
     # Had the replay moved the newest time back, this one would count.
     late = {**halo(status="In Progress"), "timestamp": "2026-11-24T09:05:00Z"}
     (stored,) = ingest.send(door, late)
-    assert "arrived late" in stored.reason
+    assert "arrived late" in str(stored.reason)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_replay_deferred_by_lock_stays_log_only(door: Integration) -> None:
         closing = ingest.send(door, halo(7, "Closed"), wait=False)
         made = replay(first.pk, False, ACTOR, NOW)
     assert [closing[0].status.value, made.status] == ["Pending", "Pending"]
-    with pytest.raises(Rejected, match="waits for its turn"):
+    with pytest.raises(Rejected, match="still pending"):
         replay(made.pk, None, ACTOR, NOW)
     drain(ingest.registry, ingest.numbers, NOW)
     made.refresh_from_db()
@@ -193,7 +193,7 @@ def test_a_trace_knows_the_support_hours_of_the_messages_arrival(door: Integrati
         trace = explain_message(message).trace
         assert trace is not None
         (route,) = trace.routes
-        assert (route.is_true, "during Office hours" in route.reason) == (taken, True)
+        assert (route.is_true, "during Office hours" in str(route.reason)) == (taken, True)
 
 
 def test_unreadable_bytes_are_explained_as_such(door: Integration) -> None:

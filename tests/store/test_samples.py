@@ -243,7 +243,7 @@ class TestAPublicUrlThatDoesNotLeadHere:
             (Response(200, b'{"message_id": 7}'), "not Tocsin's answer"),
             (Response(403, b'{"error": "forbidden", "detail": "Blocked."}'), "answered 403: Blocked."),
             (Response(401, b'{"error": "denied", "detail": "x-key: missing"}'), "answered 401: x-key: missing. If"),
-            (Response(301, b"", {"Location": "https://other.example/in/secret"}), "sends senders on to https://other"),
+            (Response(301, b"", {"Location": "https://other.example/in/secret"}), "redirects senders to https://other"),
             (
                 Response(200, b'{"message_id": "01939e3b-0000-7000-8000-000000000000", "status": "Mapped Opened"}'),
                 "the sample did not arrive here",

@@ -13,12 +13,13 @@ from django.apps import apps
 from tests.support.ingest import Ingest, halo
 from tocsin.configure import config_files, plan, yaml_loader
 from tocsin.core.db import database
+from tocsin.core.reasons import AlertRef, reason_from
 from tocsin.escalation.tasks import EscalationTask
 from tocsin.inbound.config.registry import IntegrationRegistry, UnknownIntegration
 from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.models import Integration
 from tocsin.people.models import ContactMethod
-from tocsin.simulate import report
+from tocsin.simulate import reasons, report
 from tocsin.simulate.chain import SimulatedOutcome, Simulation, simulate
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "tocsin.yaml"
@@ -86,14 +87,14 @@ def test_new_ticket_pages_on_call_users_by_method_with_reason() -> None:
         ("Alice Andersson", "Email-Official", timedelta(minutes=5)),
         ("Alice Andersson", "SMS-Official", timedelta(minutes=5)),
     ]
-    assert "primary, Service Desk" in outcome.pages[0].reason
-    assert "3 minutes after the step" in outcome.pages[2].reason
+    assert "primary, Service Desk" in str(outcome.pages[0].reason)
+    assert "3 minutes after the step" in str(outcome.pages[2].reason)
 
 
 def test_handoff_during_escalation_is_simulated() -> None:
     before_hand_off = datetime(2026, 1, 12, 7, 58, tzinfo=UTC)
     outcome = one(halo(), before_hand_off)
-    primary = {page.after: page.name for page in outcome.pages if "primary" in page.reason}
+    primary = {page.after: page.name for page in outcome.pages if "primary" in str(page.reason)}
     assert primary[timedelta()] == "Alice Andersson"
     assert primary[timedelta(minutes=15)] == "Bob Brown", "the two changed places at nine"
 
@@ -110,10 +111,10 @@ def test_support_hours_decide_the_route_at_that_time() -> None:
 def test_filtered_logged_or_closed_payload_pages_no_user_with_reason() -> None:
     filtered = one(halo(tickettype={"name": "Project"}))
     assert filtered.status is MessageStatus.IGNORED
-    assert "filter" in filtered.reason
+    assert "filter" in str(filtered.reason)
     closed = one(halo(status="Closed"))
     assert (closed.status, closed.pages) == (MessageStatus.IGNORED, ())
-    assert "nothing was open" in closed.reason
+    assert "nothing was open" in str(closed.reason)
     configure(
         EXAMPLE.read_text().replace(
             "{field: priority, operator: one of, value: [low]}", "{field: client, operator: exists}"
@@ -122,19 +123,19 @@ def test_filtered_logged_or_closed_payload_pages_no_user_with_reason() -> None:
     )
     recorded = one(halo())
     assert (recorded.status, recorded.pages) == (MessageStatus.OPENED, ())
-    assert "only recorded" in recorded.why
+    assert "log only" in str(recorded.why)
 
 
 def test_dry_run_integration_says_whom_it_would_otherwise_page() -> None:
     Integration.objects.update(mode="dry_run")
     outcome = one(halo())
     assert outcome.pages
-    assert any("dry-run mode" in note for note in outcome.notes)
+    assert any("dry-run mode" in str(note) for note in outcome.notes)
 
 
 def test_a_switched_off_integration_ignores_everything() -> None:
     Integration.objects.update(mode="disabled")
-    assert one(halo()).reason == "switched off"
+    assert one(halo()).reason.code == "message.integration_disabled"
     assert one(b"{bad").status is MessageStatus.IGNORED
 
 
@@ -144,7 +145,7 @@ def test_active_alerts_ticket_is_counted_and_new_one_is_shown() -> None:
     assert outcome.status is MessageStatus.APPENDED
     assert outcome.alert_id == stored.alert_id
     assert outcome.pages
-    assert any(f"Alert {stored.alert_id} is live" in note for note in outcome.notes)
+    assert reasons.ALERT_OPEN(alert=AlertRef(stored.alert_id or 0)) in outcome.notes
     assert one(halo(status="Closed")).status is MessageStatus.CLOSED
 
 
@@ -163,7 +164,7 @@ def test_unreachable_user_is_named_on_the_timeline() -> None:
     ContactMethod.objects.filter(user__username="bob").update(is_enabled=False)
     outcome = one(halo())
     assert {page.name for page in outcome.pages} == {"Alice Andersson"}
-    assert any("Bob Brown" in line.text for line in outcome.timeline)
+    assert any("Bob Brown" in str(line.reason) for line in outcome.timeline)
 
 
 def test_json_and_text_agree_and_addresses_can_be_masked() -> None:
@@ -202,7 +203,10 @@ def test_what_was_simulated_is_what_then_happens() -> None:
             (stored.alert_id,),
         ).fetchall()
         told = connection.execute(
-            "SELECT at, reason FROM alerts_alertevent WHERE alert_id = %s ORDER BY id", (stored.alert_id,)
+            "SELECT at, reason_code, reason_data FROM alerts_alertevent WHERE alert_id = %s ORDER BY id",
+            (stored.alert_id,),
         ).fetchall()
     assert sorted(sent) == sorted((page.at, page.user_id, page.channel, page.address) for page in outcome.pages)
-    assert told == [(line.at, line.text) for line in outcome.timeline]
+    assert [(at, str(reason_from(code, data))) for at, code, data in told] == [
+        (line.at, str(line.reason)) for line in outcome.timeline
+    ]

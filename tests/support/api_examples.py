@@ -214,7 +214,6 @@ def _delayed(suffix: str = "") -> Example:
             integration=_integration(world),
             delay_reason="wait",
             since=clock.now(),
-            reason="later",
         )
         return f"delayed-openings/{row.key_hash.hex()}{suffix}", None
 

@@ -17,6 +17,7 @@ from tocsin.access.models import AuditEntry
 from tocsin.alerts.models import Alert
 from tocsin.core import ids
 from tocsin.core.config import config_version
+from tocsin.core.reasons import as_reason
 from tocsin.inbound.admin import commands, secrets
 from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.models import DelayedAlert, Heartbeat, InboundMessage, Integration, IntegrationVersion
@@ -268,7 +269,7 @@ def test_a_secret_is_written_kept_and_never_shown(company: Company, browser_of: 
     assert secrets.credentials_of(company.halo)["addresses"] == ["192.0.2.7/32", "2001:db8::/32"]
     assert "2001:db8::/32" in text_of(client, path)
     wrong = client.post(path, {"form": "credentials", "addresses": "192.0.2.7 nowhere"})
-    assert (wrong.status_code, "is no address" in wrong.content.decode()) == (422, True)
+    assert (wrong.status_code, "is not an address" in wrong.content.decode()) == (422, True)
 
 
 def test_missed_heartbeat_is_not_shown_as_healthy(company: Company, browser_of: BrowserOf) -> None:
@@ -294,7 +295,7 @@ def test_deletion_requires_confirmation_and_lists_obstacles(
     path = f"/integrations/{company.halo.pk}/delete/"
     assert "Its URL ends at once" in text_of(client, path)
     assert Integration.objects.filter(pk=company.halo.pk).exists()
-    assert "still live" in client.post(path).content.decode()
+    assert "still active" in client.post(path).content.decode()
     client.post(f"/alerts/{number}/close")
     waits = DelayedAlert.objects.create(
         key_hash=bytes(32),
@@ -302,7 +303,6 @@ def test_deletion_requires_confirmation_and_lists_obstacles(
         delay_reason="wait",
         since=company.now,
         due_at=company.now,
-        reason="later",
     )
     assert "1 alert of it waits to open" in text_of(client, path)
     assert "cannot be deleted" in client.post(path).content.decode()
@@ -312,8 +312,8 @@ def test_deletion_requires_confirmation_and_lists_obstacles(
 
 
 def test_the_log_shows_outcome_and_reason_and_is_filtered(company: Company, browser_of: BrowserOf) -> None:
-    arrived(company, reason="status “New” contains New", source_id="20817")
-    arrived(company, outcome=MessageStatus.FAILED, reason="not JSON: line 1 column 3", raw=b"{x", subject="")
+    arrived(company, reason=as_reason("status “New” contains New"), source_id="20817")
+    arrived(company, outcome=MessageStatus.FAILED, reason=as_reason("not JSON: line 1 column 3"), raw=b"{x", subject="")
     client = browser_of(company.observer)
     text = text_of(client, "/inbound-log/")
     assert "status “New” contains New" in text
@@ -410,7 +410,7 @@ def test_unusable_integration_shows_reason_on_overview_and_home(company: Company
     config_version.bump()
     client = browser_of(company.admin)
     for path in (f"/integrations/{company.halo.pk}/", "/"):
-        assert "unknown operator &#x27;smells&#x27;" in text_of(client, path)
+        assert "unknown operator &quot;smells&quot;" in text_of(client, path)
     # It can be mended where it is shown.
     path = f"/integrations/{company.halo.pk}/rules/"
     assert "smells" in text_of(client, path)

@@ -15,12 +15,12 @@ from tests.web.test_rule_editor import Bench
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.core.ids import uuid7
 from tocsin.inbound.admin import commands
+from tocsin.inbound.maintenance.times import describe_times
 from tocsin.inbound.models import DelayedAlert, InboundMessage, Integration, MaintenanceWindow
 from tocsin.inbound.processing import process_now
 from tocsin.inbound.storage.messages import IncomingMessage
 from tocsin.inbound.storage.stored_messages import element_of
 from tocsin.people.models import User
-from tocsin.web.maintenance.sentence import sentence
 
 type BrowserOf = Callable[[User], Client]
 
@@ -96,7 +96,7 @@ def test_a_window_is_previewed_saved_seen_in_force_and_ended(company: Company, b
 )
 def test_window_is_described_in_readers_language_and_dates(language: str, times: dict[str, object], said: str) -> None:
     with translation.override(language):
-        assert sentence({"time_zone": "Europe/Zurich", **times}) == said
+        assert describe_times({"time_zone": "Europe/Zurich", **times}).localized() == said
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_window_is_described_in_readers_language_and_dates(language: str, times:
     [
         ({"ends": "2020-01-01T10:00"}, "Must be after starts"),
         ({"starts": ""}, "is required"),
-        ({"repeat": "weekly", "from_time": "22:00", "to_time": "23:00"}, "Are needed"),
+        ({"repeat": "weekly", "from_time": "22:00", "to_time": "23:00"}, "Are required"),
         (
             {"repeat": "monthly", "month_days": "someday", "from_time": "22:00", "lasts": "1h"},
             "is not a day of a month",
@@ -170,7 +170,7 @@ def test_routing_tab_sets_delay_and_opens_or_releases_delayed_alerts(company: Co
     assert due_at <= company.now + timedelta(minutes=1)
     message.refresh_from_db()
     assert message.status == "Mapped Ignored"
-    assert "let it go" in message.reason
+    assert message.reason.code == "delayed_alert.dropped"
     assert client.post(f"/delayed/{second}/drop").status_code == 302
     assert browser_of(company.observer).post(f"/delayed/{first}/drop").status_code == 403
 

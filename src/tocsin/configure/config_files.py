@@ -13,9 +13,35 @@ from pathlib import Path
 from typing import Any
 
 from tocsin.configure.resources import EVERY_KEY, RESOURCES, SETTINGS, TOP_KEYS, Resource
-from tocsin.configure.yaml_loader import NodePath, YamlDocument
+from tocsin.configure.yaml_loader import AT_LINE, NodePath, YamlDocument, rejection_at
 from tocsin.core.errors import Rejected, RejectedAll
-from tocsin.core.validation.object_reader import raise_all
+from tocsin.core.reasons import TEXT, Reason, ReasonType, Term
+from tocsin.core.validation.object_reader import AT_PATH, raise_all
+
+#: A problem of one object in a file, such as `user ann`.
+OF_OBJECT = ReasonType("config.of_object", "{resource} {name}: {problem}")
+_OF_SETTINGS = ReasonType("config.of_settings", "settings: {problem}")
+
+_NOT_KEYS = ReasonType("config.not_keys", "a configuration begins with keys such as users: or integrations:.")
+_UNKNOWN_KEY = ReasonType("config.unknown_key", 'unknown key "{key}"; known: {keys}.')
+_DID_YOU_MEAN_KEY = ReasonType("config.did_you_mean_key", 'unknown key "{key}"; did you mean "{match}"?')
+_SETTINGS_NOT_NAMED = ReasonType("config.malformed_settings", "settings are named values.")
+_DUPLICATE_SETTING = ReasonType("config.duplicate_setting", 'the setting "{name}" is there twice.')
+_NOT_A_LIST = ReasonType("config.not_a_list", "{key} is a list: each entry begins with a dash.")
+_NOT_AN_OBJECT = ReasonType("config.not_an_object", "each of {key} is an object with named values.")
+_REQUIRED = ReasonType("config.required", "is required.")
+_NOT_TEXT = ReasonType("config.not_text", "must be text; put it in quotes.")
+_INVALID_PREVIOUS_NAME = ReasonType("config.invalid_previous_name", "must be the name that it had before.")
+_DUPLICATE_OBJECT = ReasonType(
+    "config.duplicate_object", "there are two of {resource} {name}; the other is at {file}:{line}."
+)
+_VARIABLE_NOT_SET = ReasonType("config.variable_not_set", "the environment variable {name} is not set.")
+_INVALID_FILE_PATH = ReasonType("config.invalid_file_path", "file: must be a path.")
+_SECRET_FILE_UNREADABLE = ReasonType("config.secret_file_unreadable", "the file {file} cannot be read: {error}.")
+_SECRET_FILE_NOT_UTF8 = ReasonType("config.secret_file_not_utf8", "the file {file} is not UTF-8.")
+_SECRET_FILE_UNUSABLE = ReasonType(
+    "config.secret_file_unusable", "the file {file} is empty, or larger than {maximum} KiB."
+)
 
 _MAX_SECRET_BYTES = 64 * 1024
 
@@ -35,7 +61,12 @@ class ConfigObject:
     def locate(self, problem: Rejected) -> list[Rejected]:
         """The problem, or each of several, with file, line and object in its message."""
         return [
-            _with_location(self.document, self.path, single_problem, f"{self.resource.label} {self.name}")
+            _with_location(
+                self.document,
+                self.path,
+                single_problem,
+                OF_OBJECT(resource=Term(self.resource.label), name=self.name, problem=_at_field(single_problem)),
+            )
             for single_problem in split_problems(problem)
         ]
 
@@ -65,8 +96,9 @@ class ConfigFiles:
         for single_problem in split_problems(problem):
             name = single_problem.field or ""
             document = next((doc for doc, key in self._settings_from if key == name), None)
+            reason = _OF_SETTINGS(problem=_at_field(single_problem))
             located.append(
-                _with_location(document, (SETTINGS,), single_problem, "settings") if document else single_problem
+                _with_location(document, (SETTINGS,), single_problem, reason) if document else single_problem
             )
         return located
 
@@ -81,7 +113,7 @@ def collect(documents: Sequence[YamlDocument]) -> ConfigFiles:
         if document.value is None:
             continue
         if not isinstance(document.value, Mapping):
-            problem = _rejection_at(document, (), "a configuration begins with keys such as users: or integrations:.")
+            problem = _rejection_at(document, (), _NOT_KEYS())
             sources.skip(document.value, problem)
             continue
         for key, value in document.value.items():
@@ -104,19 +136,21 @@ def _collect_key(document: YamlDocument, key: str, value: Any, sources: ConfigFi
                 sources.skip(item, problem)
     else:
         matches = get_close_matches(key, TOP_KEYS, n=1)
-        hint = f'did you mean "{matches[0]}"?' if matches else f"known: {', '.join(TOP_KEYS)}."
-        raise _rejection_at(document, (key,), f'unknown key "{key}"; {hint}')
+        unknown = (
+            _DID_YOU_MEAN_KEY(key=key, match=matches[0]) if matches else _UNKNOWN_KEY(key=key, keys=", ".join(TOP_KEYS))
+        )
+        raise _rejection_at(document, (key,), unknown)
 
 
 def _collect_settings(document: YamlDocument, value: Any, sources: ConfigFiles) -> None:
     if value is None:
         return
     if not isinstance(value, Mapping):
-        raise _rejection_at(document, (SETTINGS,), "settings are named values.")
+        raise _rejection_at(document, (SETTINGS,), _SETTINGS_NOT_NAMED())
     sources.keys.add(SETTINGS)
     for name, setting in value.items():
         if name in sources.settings:
-            raise _rejection_at(document, (SETTINGS, name), f'the setting "{name}" is there twice.')
+            raise _rejection_at(document, (SETTINGS, name), _DUPLICATE_SETTING(name=name))
         sources.settings[name] = setting
         sources._settings_from.append((document, name))
 
@@ -125,21 +159,21 @@ def _list(document: YamlDocument, key: str, value: Any) -> list[Any]:
     if value is None:
         return []
     if not isinstance(value, list):
-        raise _rejection_at(document, (key,), f"{key} is a list: each entry begins with a dash.")
+        raise _rejection_at(document, (key,), _NOT_A_LIST(key=key))
     return value
 
 
 def _collect_entry(document: YamlDocument, resource: Resource, path: NodePath, item: Any, sources: ConfigFiles) -> None:
     if not isinstance(item, Mapping):
-        raise _rejection_at(document, path, f"each of {resource.key} is an object with named values.")
+        raise _rejection_at(document, path, _NOT_AN_OBJECT(key=resource.key))
     spec = {key: value for key, value in item.items() if key != "was"}
     name = spec.get(resource.name_key)
     if not isinstance(name, str) or not name.strip():
-        problem = "is needed." if name is None else "must be text; put it in quotes."
-        raise _rejection_at(document, (*path, resource.name_key), f"{resource.name_key}: {problem}")
+        reason = AT_PATH(path=resource.name_key, problem=_REQUIRED() if name is None else _NOT_TEXT())
+        raise _rejection_at(document, (*path, resource.name_key), reason)
     previous_name = item.get("was")
     if previous_name is not None and not isinstance(previous_name, str):
-        raise _rejection_at(document, (*path, "was"), "was: must be the name that it had before.")
+        raise _rejection_at(document, (*path, "was"), AT_PATH(path="was", problem=_INVALID_PREVIOUS_NAME()))
     problems: list[Rejected] = []
     for key in spec.keys() if EVERY_KEY in resource.secret_keys else spec.keys() & resource.secret_keys:
         spec[key] = _resolve_secrets(document, (*path, key), spec[key], problems)
@@ -148,10 +182,13 @@ def _collect_entry(document: YamlDocument, resource: Resource, path: NodePath, i
     entries = sources.entries.setdefault(resource.key, [])
     for other in entries:
         if other.name.casefold() == entry.name.casefold():
-            location = f"{other.document.name}:{other.document.line(other.path)}"
-            raise _rejection_at(
-                document, path, f"there are two of {resource.label} {entry.name}; the other is at {location}."
+            duplicate = _DUPLICATE_OBJECT(
+                resource=Term(resource.label),
+                name=entry.name,
+                file=other.document.name,
+                line=str(other.document.line(other.path)),
             )
+            raise _rejection_at(document, path, duplicate)
     entries.append(entry)
 
 
@@ -174,25 +211,26 @@ def _resolve_secrets(document: YamlDocument, path: NodePath, value: Any, problem
 def _from_environment(document: YamlDocument, path: NodePath, name: Any) -> str:
     secret = os.environ.get(name) if isinstance(name, str) else None
     if not secret:
-        raise _rejection_at(document, path, f"the environment variable {name} is not set.")
+        raise _rejection_at(document, path, _VARIABLE_NOT_SET(name=str(name)))
     return secret
 
 
 def _from_file(document: YamlDocument, path: NodePath, name: Any) -> str:
     """The text of a file, without trailing line breaks; relative paths are resolved against the document's folder."""
     if not isinstance(name, str) or "\0" in name:
-        raise _rejection_at(document, path, "file: must be a path.")
+        raise _rejection_at(document, path, _INVALID_FILE_PATH())
     file = document.folder / Path(name).expanduser()
     try:
         text = file.read_text(encoding="utf-8") if file.stat().st_size <= _MAX_SECRET_BYTES else ""
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise _rejection_at(document, path, f"the file {file} cannot be read: {reason}.") from None
+    except OSError as error:
+        unreadable = _SECRET_FILE_UNREADABLE(file=str(file), error=error.strerror or str(error))
+        raise _rejection_at(document, path, unreadable) from None
+    except UnicodeDecodeError:
+        raise _rejection_at(document, path, _SECRET_FILE_NOT_UTF8(file=str(file))) from None
     secret = text.rstrip("\r\n")
     if not secret:
-        raise _rejection_at(
-            document, path, f"the file {file} is empty, or larger than {_MAX_SECRET_BYTES // 1024} KiB."
-        )
+        unusable = _SECRET_FILE_UNUSABLE(file=str(file), maximum=_MAX_SECRET_BYTES // 1024)
+        raise _rejection_at(document, path, unusable)
     return secret
 
 
@@ -215,14 +253,21 @@ def split_problems(problem: Rejected) -> Sequence[Rejected]:
     return problem.problems if isinstance(problem, RejectedAll) else [problem]
 
 
-def _rejection_at(document: YamlDocument, path: NodePath, sentence: str) -> Rejected:
-    return Rejected("invalid_yaml", f"{document.name}:{document.line(path)}: {sentence}")
+def _rejection_at(document: YamlDocument, path: NodePath, problem: Reason) -> Rejected:
+    return rejection_at(document.name, document.line(path), problem)
 
 
-def _with_location(document: YamlDocument, path: NodePath, problem: Rejected, object_label: str) -> Rejected:
-    line = document.line(path, problem.field)
-    field_name = problem.field
-    detail = (
-        problem.detail if not field_name or problem.detail.startswith(field_name) else f"{field_name}: {problem.detail}"
-    )
-    return Rejected(problem.code, f"{document.name}:{line}: {object_label}: {detail}", field_name)
+def _with_location(document: YamlDocument, path: NodePath, problem: Rejected, reason: Reason) -> Rejected:
+    line = str(document.line(path, problem.field))
+    return Rejected(problem.code, AT_LINE(file=document.name, line=line, problem=reason), problem.field)
+
+
+def _at_field(problem: Rejected) -> Reason:
+    """The problem's reason, beginning with its field."""
+    reason = problem.reason
+    if not problem.field or reason.code == AT_PATH.code:
+        return reason
+    if reason.code == TEXT.code and str(reason).startswith(problem.field):
+        # A sentence without a code of its own, which names its field itself.
+        return reason
+    return AT_PATH(path=problem.field, problem=reason)

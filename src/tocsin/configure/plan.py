@@ -20,7 +20,14 @@ from tocsin.configure.config_files import ConfigFiles, ConfigObject, iter_texts,
 from tocsin.configure.resources import RESOURCES, SETTINGS, Resource
 from tocsin.core.config import config_version, settings_store
 from tocsin.core.errors import Permanent, Rejected
-from tocsin.core.validation.object_reader import raise_all
+from tocsin.core.reasons import TEXT, Param, Reason, ReasonType, Term
+from tocsin.core.validation.object_reader import AT_PATH, raise_all
+
+_RENAME_CONFLICT = ReasonType(
+    "config.rename_conflict",
+    "{previous_name} and {name} both exist already; delete one of them, or remove was.",
+)
+_NOT_PRUNED = ReasonType("config.not_pruned", "--prune: {resource} {name}: {problem}")
 
 #: The audit actor of `tocsin apply`.
 ACTOR = AuditActor(None, "tocsin apply", "yaml")
@@ -129,9 +136,27 @@ class _ErrorCollector:
         """Records the problem of an entry that is not saved."""
         missing_names = self._missing & set(iter_texts(entry.spec)) - {entry.name.casefold()}
         for single_problem in split_problems(problem):
-            if not any(f'"{name}"' in single_problem.detail.casefold() for name in missing_names):
+            if not _is_missing_reference(single_problem, missing_names):
                 self.problems.extend(entry.locate(single_problem))
         self._missing.add(entry.name.casefold())
+
+
+def _is_missing_reference(problem: Rejected, missing_names: set[str]) -> bool:
+    """Whether the problem is only that an object refers to one of the missing names."""
+    return problem.code == "not_found" and any(_names(problem.reason, name) for name in missing_names)
+
+
+def _names(value: Param, name: str) -> bool:
+    match value:
+        case Reason(code=TEXT.code):
+            # A sentence without a code of its own: names are in quotes.
+            return f'"{name}"' in str(value).casefold()
+        case Reason():
+            return any(_names(param, name) for _, param in value.params)
+        case str():
+            return value.strip().casefold() == name
+        case _:
+            return False
 
 
 def _sort_by_reference(entries: Sequence[ConfigObject]) -> list[ConfigObject]:
@@ -245,11 +270,8 @@ def _find_existing(entry: ConfigObject) -> tuple[Model | None, str | None]:
     old = entry.resource.find(entry.previous_name)
     if old is None or existing is None:
         return existing or old, None if old is None else entry.previous_name
-    raise Rejected(
-        "name_taken",
-        f"was: there are both {entry.previous_name} and {entry.name} already; delete one of them, or take was away.",
-        "was",
-    )
+    problem = _RENAME_CONFLICT(previous_name=entry.previous_name, name=entry.name)
+    raise Rejected("name_taken", AT_PATH(path="was", problem=problem), "was")
 
 
 def _prune(
@@ -264,7 +286,8 @@ def _prune(
         try:
             resource.delete(row, actor=actor, now=now)
         except Rejected as problem:
-            errors.problems.append(Rejected(problem.code, f"--prune: {resource.label} {name}: {problem.detail}"))
+            reason = _NOT_PRUNED(resource=Term(resource.label), name=name, problem=problem.reason)
+            errors.problems.append(Rejected(problem.code, reason))
         else:
             lines.append(PlanLine(PlanAction.DELETE, resource.label, name))
     return lines

@@ -16,6 +16,24 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError, YAMLStreamError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import Reason, ReasonType, as_reason
+
+#: A problem of a file, and of a line in it. `line` is a text: it is a place, not a count.
+IN_FILE = ReasonType("config.in_file", "{file}: {problem}")
+AT_LINE = ReasonType("config.at_line", "{file}:{line}: {problem}")
+
+_UNREADABLE = ReasonType("config.unreadable", "cannot be read: {error}.")
+_TOO_LARGE = ReasonType("config.too_large", "is larger than {maximum} MiB.")
+_NOT_UTF8 = ReasonType("config.not_utf8", "is not UTF-8.")
+_YAML_ERROR = ReasonType("config.yaml_error", "is not YAML: {error}")
+_TOO_DEEP = ReasonType("config.too_deep", "is nested too deeply.")
+_TOO_MANY_VALUES = ReasonType(
+    "config.too_many_values", "there are more than {maximum} values, aliases counted each time."
+)
+_UNKNOWN_NODE = ReasonType("config.unknown_node", "this cannot be read.")
+_KEY_NOT_TEXT = ReasonType("config.key_not_text", "a key must be text.")
+_DUPLICATE_KEY = ReasonType("config.duplicate_key", 'the key "{key}" is there twice.')
+_UNKNOWN_TAG = ReasonType("config.unknown_tag", 'the tag "{tag}" is not known.')
 
 #: Limits against oversized files, and against aliases that repeat the same content over and over.
 MAX_FILE_BYTES = 20 * 1024 * 1024
@@ -74,9 +92,9 @@ def read(path: Path) -> YamlDocument:
         size = path.stat().st_size
         content = path.read_bytes() if size <= MAX_FILE_BYTES else b""
     except OSError as error:
-        raise Rejected("invalid_yaml", f"{path}: cannot be read: {error.strerror}.") from None
+        raise _rejection(str(path), _UNREADABLE(error=error.strerror or str(error))) from None
     if size > MAX_FILE_BYTES:
-        raise Rejected("invalid_yaml", f"{path}: is larger than {MAX_FILE_BYTES // 1024 // 1024} MiB.")
+        raise _rejection(str(path), _TOO_LARGE(maximum=MAX_FILE_BYTES // 1024 // 1024))
     return parse(content, str(path), path.parent)
 
 
@@ -90,7 +108,7 @@ def parse(content: bytes | str, name: str, folder: Path) -> YamlDocument:
         text = content if isinstance(content, str) else content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
-        raise Rejected("invalid_yaml", f"{name}:{line}: is not UTF-8.") from None
+        raise rejection_at(name, line, _NOT_UTF8()) from None
     try:
         node = YAML(typ="safe", pure=True).compose(text)
         reader = _Reader(name)
@@ -98,11 +116,11 @@ def parse(content: bytes | str, name: str, folder: Path) -> YamlDocument:
     except MarkedYAMLError as error:
         raise _refused(name, error) from None
     except YAMLStreamError as error:
-        raise Rejected("invalid_yaml", f"{name}: {' '.join(str(error).split())}") from None
+        raise _rejection(name, as_reason(" ".join(str(error).split()))) from None
     except YAMLError as error:
-        raise Rejected("invalid_yaml", f"{name}: is not YAML: {' '.join(str(error).split())[:200]}") from None
+        raise _rejection(name, _YAML_ERROR(error=" ".join(str(error).split())[:200])) from None
     except RecursionError:
-        raise Rejected("invalid_yaml", f"{name}: is nested too deeply.") from None
+        raise _rejection(name, _TOO_DEEP()) from None
     return YamlDocument(name, folder, value, reader.lines)
 
 
@@ -118,7 +136,7 @@ class _Reader:
         """The value of a node; records its line, unless its key's line is recorded."""
         self._count += 1
         if self._count > MAX_VALUES:
-            raise self._refuse(node, f"there are more than {MAX_VALUES} values, aliases counted each time.")
+            raise self._refuse(node, _TOO_MANY_VALUES(maximum=MAX_VALUES))
         self.lines.setdefault(path, node.start_mark.line + 1)
         match node:
             case MappingNode():
@@ -127,16 +145,16 @@ class _Reader:
                 return [self.value(child, (*path, position)) for position, child in enumerate(node.value)]
             case ScalarNode():
                 return self._scalar(node)
-        raise self._refuse(node, "this cannot be read.")
+        raise self._refuse(node, _UNKNOWN_NODE())
 
     def _entries(self, node: MappingNode, path: NodePath) -> Iterator[tuple[str, Node]]:
         seen_keys: set[str] = set()
         for key_node, child in node.value:
             if not isinstance(key_node, ScalarNode):
-                raise self._refuse(key_node, "a key must be text.")
+                raise self._refuse(key_node, _KEY_NOT_TEXT())
             key = key_node.value
             if key in seen_keys:
-                raise self._refuse(key_node, f'the key "{key}" is there twice.')
+                raise self._refuse(key_node, _DUPLICATE_KEY(key=key))
             seen_keys.add(key)
             self.lines[(*path, key)] = key_node.start_mark.line + 1
             yield key, child
@@ -144,7 +162,7 @@ class _Reader:
     def _scalar(self, node: ScalarNode) -> Any:
         text, tag = node.value, str(node.tag)
         if tag not in _TAGS:
-            raise self._refuse(node, f'the tag "{tag}" is not known.')
+            raise self._refuse(node, _UNKNOWN_TAG(tag=tag))
         is_plain = node.style is None or node.style == ""
         if not is_plain or (tag == f"{_TAG}str" and self._is_special(text)):
             return text
@@ -166,12 +184,21 @@ class _Reader:
         """Whether a plain text has another meaning; tagged `!!str`, it is text nevertheless."""
         return text in _NULL or text in _BOOL or bool(_FLOAT.fullmatch(text) or _OTHER_BASE.fullmatch(text))
 
-    def _refuse(self, node: Node, problem: str) -> Rejected:
-        return Rejected("invalid_yaml", f"{self._name}:{node.start_mark.line + 1}: {problem}")
+    def _refuse(self, node: Node, problem: Reason) -> Rejected:
+        return rejection_at(self._name, node.start_mark.line + 1, problem)
 
 
 def _refused(name: str, error: MarkedYAMLError) -> Rejected:
     position = error.problem_mark or error.context_mark
     line = position.line + 1 if position is not None else 1
     message = " ".join(part for part in (error.context, error.problem) if part)
-    return Rejected("invalid_yaml", f"{name}:{line}: is not YAML: {message or 'it cannot be read'}.")
+    return rejection_at(name, line, _YAML_ERROR(error=f"{message or 'it cannot be read'}."))
+
+
+def rejection_at(name: str, line: int, problem: Reason) -> Rejected:
+    """Returns the rejection of a line of the file `name`."""
+    return Rejected("invalid_yaml", AT_LINE(file=name, line=str(line), problem=problem))
+
+
+def _rejection(name: str, problem: Reason) -> Rejected:
+    return Rejected("invalid_yaml", IN_FILE(file=name, problem=problem))

@@ -194,6 +194,20 @@ def reason_from(code: str, data: Mapping[str, Any]) -> Reason:
     return Reason(code, tuple((name, _from_json(value)) for name, value in sorted(data.items())))
 
 
+def reason_as_json(reason: Reason) -> dict[str, Any]:
+    """Returns a reason as part of a larger JSON document. `reason_from_json` reads it back."""
+    return {"code": reason.code, "data": reason.data}
+
+
+def reason_from_json(value: object) -> Reason:
+    """Reads a reason in a JSON document; `NO_REASON` for anything else."""
+    match value:
+        case {"code": str(code), "data": dict(data)}:
+            return reason_from(code, data)
+        case _:
+            return NO_REASON
+
+
 def _as_tuple(value: Param) -> tuple[Param, ...]:
     return value if isinstance(value, tuple) else (value,)
 
@@ -261,7 +275,11 @@ def _plain(value: str | Term | Person | AlertRef) -> str:
 
 
 def _to_json(value: Param) -> Any:
+    if type(value) is str:  # most are: ingest stores several in each message
+        return value if value.isascii() and "\x00" not in value else _UNSTORABLE.sub("\ufffd", value)
     match value:
+        case Reason():
+            return reason_as_json(value)
         case datetime():
             return {"at": value.isoformat()}
         case date():
@@ -276,8 +294,6 @@ def _to_json(value: Param) -> Any:
             return {"name": _UNSTORABLE.sub("\ufffd", value.name), "user": value.user_id}
         case AlertRef():
             return {"alert": value.alert_id}
-        case Reason():
-            return {"code": value.code, "data": value.data}
         case tuple():
             return [_to_json(one) for one in value]
         case int():

@@ -165,7 +165,9 @@ async def _reply(
 ) -> None:
     """Sends the kind's own response."""
     outcomes = [
-        MessageOutcome(str(message.id), message_result.status.value, message_result.reason, message_result.alert_id)
+        MessageOutcome(
+            str(message.id), message_result.status.value, str(message_result.reason), message_result.alert_id
+        )
         for message, message_result in zip(result.incoming, result.results, strict=True)
     ]
     reply = build_reply(outcomes)

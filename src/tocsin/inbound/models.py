@@ -8,6 +8,7 @@ from django.db.models import Q
 from django.db.models.functions import Lower
 from django.utils.translation import gettext_lazy as _
 
+from tocsin.core.db.stored_reason import StoredReason
 from tocsin.core.db.trigram_index import TrigramIndex
 from tocsin.core.validation.name_validator import validate_name
 from tocsin.inbound.body_field import BodyField
@@ -91,7 +92,7 @@ class IntegrationVersion(models.Model):
 RARE_OUTCOMES = [str(MessageStatus.UPDATED), str(MessageStatus.CLOSED), str(MessageStatus.IGNORED)]
 
 
-class InboundMessage(models.Model):
+class InboundMessage(StoredReason):
     """One received message: raw bytes, time, outcome, reason. No foreign key refers to it."""
 
     #: A UUIDv7, generated before the first attempt to store it.
@@ -101,7 +102,6 @@ class InboundMessage(models.Model):
     )
     received_at = models.DateTimeField()
     status = models.TextField()
-    reason = models.TextField(default="", db_default="")
     source_id = models.TextField(default="", db_default="")
     source_status = models.TextField(default="", db_default="")
     subject = models.TextField(default="", db_default="")
@@ -116,7 +116,7 @@ class InboundMessage(models.Model):
     version = models.ForeignKey(
         IntegrationVersion, null=True, on_delete=models.SET_NULL, related_name="+", db_constraint=False, db_index=False
     )
-    #: The rule that decided, and the values it saw: under 300 bytes.
+    #: The rule that decided, the route, and the results of noise reduction.
     verdict = models.JSONField(default=dict, db_default={})
     #: The message that this one replays.
     replay_of = models.UUIDField(null=True)
@@ -203,9 +203,9 @@ class DedupKey(models.Model):
     touched_at = models.DateTimeField()
 
 
-class DelayedAlert(models.Model):
+class DelayedAlert(StoredReason):
     """An alert whose opening is delayed: by a delay, a maintenance window, or because it flaps. Its messages are the
-    Mapped Delayed ones with its key."""
+    Mapped Delayed ones with its key. `reason` completes "it opens …"."""
 
     key_hash = models.BinaryField(max_length=32, primary_key=True)
     integration = models.ForeignKey(Integration, on_delete=models.CASCADE, related_name="+")
@@ -213,8 +213,6 @@ class DelayedAlert(models.Model):
     since = models.DateTimeField()
     #: When it opens, or is dropped if it waits for a count; NULL: when others come.
     due_at = models.DateTimeField(null=True)
-    #: Completes "it opens …".
-    reason = models.TextField()
     #: Arrival times of its opening messages; only the newest if there are many.
     triggered_at = ArrayField(models.DateTimeField(), default=list)
     message_count = models.IntegerField(default=1)

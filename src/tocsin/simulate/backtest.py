@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 
 from tocsin.core.db import database
 from tocsin.core.ids import first_uuid7
+from tocsin.core.reasons import NO_REASON, Reason
 from tocsin.core.runtime import clock
 from tocsin.inbound.admin import drafts, specs
 from tocsin.inbound.body_compression import decompress
@@ -67,7 +68,7 @@ class Backtest:
     #: In seconds.
     duration_seconds: float = 0.0
     #: Why there is nothing to compare with: the current version is unusable.
-    problem: str = ""
+    problem: Reason = NO_REASON
     zone: tzinfo = UTC
 
 
@@ -100,7 +101,7 @@ def compare(
     """Like `backtest`, for two compiled integrations."""
     started = time.monotonic()
     labels = ReferenceLabels.for_directory(specs.load_reference_names(), after.directory)
-    result = Backtest(zone=zone_of(integration), problem=before.problem.detail if before.problem else "")
+    result = Backtest(zone=zone_of(integration), problem=before.problem.reason if before.problem else NO_REASON)
     states = ReplayState(before), ReplayState(after)
     ids = _ids(integration.pk, min(max(limit, 0), MAX_MESSAGES), since)
     for message, subject, source_id in _load_chunks(ids, after):

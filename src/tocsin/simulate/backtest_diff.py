@@ -9,11 +9,13 @@ from datetime import datetime, tzinfo
 from enum import StrEnum
 
 from tocsin.alerts.change_handlers import PagingConfig, PagingMode
+from tocsin.core.reasons import Param, Reason, Term, as_reason
 from tocsin.inbound.admin.references import ReferenceNames
 from tocsin.inbound.config.compiled_integration import ReferenceDirectory
 from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.expressions.fields import FIELDS
 from tocsin.inbound.expressions.mapped import MappedFields
+from tocsin.simulate import reasons
 from tocsin.simulate.replay_state import ReplayOutcome
 
 #: The hours at which night begins and ends.
@@ -31,10 +33,10 @@ class DifferenceKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DecisionDifference:
-    """One difference: its kind, and a sentence."""
+    """One difference: its kind, and a description."""
 
     kind: DifferenceKind
-    text: str
+    reason: Reason
 
 
 @dataclass(slots=True)
@@ -80,67 +82,66 @@ class ReferenceLabels:
         """The labels of a configuration."""
         return cls(names, {entry.version_id: entry.name for entry in directory.policies.values()})
 
-    def policy(self, paging: PagingConfig) -> str:
+    def policy(self, paging: PagingConfig) -> Reason:
         """The policy's name."""
-        return self.policies.get(paging.version_id or 0, "another version") if paging.version_id else "no policy"
+        if not paging.version_id:
+            return reasons.NO_POLICY()
+        return as_reason(self.policies.get(paging.version_id, "")) or reasons.ANOTHER_VERSION()
 
-    def recipients(self, paging: PagingConfig) -> str:
+    def recipients(self, paging: PagingConfig) -> Param:
         """The recipients who are paged, or in whose groups roles are looked up."""
         groups = [self.names.groups.get(object_id, f"group {object_id}") for object_id in paging.recipient_groups]
         users = [self.names.users.get(object_id, f"user {object_id}") for object_id in paging.recipient_users]
-        return ", ".join([*groups, *users]) or "nobody"
+        return (*groups, *users) or reasons.NOBODY()
 
 
 def changes(before: ReplayOutcome, after: ReplayOutcome, labels: ReferenceLabels) -> tuple[DecisionDifference, ...]:
     """All differences between two outcomes, the most important first."""
     differences: list[DecisionDifference] = []
     if before.status is not after.status:
-        differences.append(
-            DecisionDifference(DifferenceKind.OUTCOME, f"{after.status} instead of {before.status}: {after.reason}")
-        )
+        outcome = reasons.OTHER_OUTCOME(after=Term(after.status), before=Term(before.status), reason=after.reason)
+        differences.append(DecisionDifference(DifferenceKind.OUTCOME, outcome))
     if before.key != after.key:
-        differences.append(
-            DecisionDifference(
-                DifferenceKind.KEY, f"another key: {after.key or 'of its own'} instead of {before.key or 'of its own'}"
-            )
-        )
+        key = reasons.OTHER_KEY(after=after.key or reasons.OWN_KEY(), before=before.key or reasons.OWN_KEY())
+        differences.append(DecisionDifference(DifferenceKind.KEY, key))
     if before.opening is not None and after.opening is not None:
-        differences += [
-            DecisionDifference(DifferenceKind.PAGING, sentence) for sentence in _paging(before, after, labels)
-        ]
+        differences += [DecisionDifference(DifferenceKind.PAGING, reason) for reason in _paging(before, after, labels)]
     if names := _fields(before.mapped, after.mapped):
-        differences.append(DecisionDifference(DifferenceKind.FIELDS, f"reads otherwise: {', '.join(names)}"))
+        fields = tuple(Term(name) for name in names)
+        differences.append(DecisionDifference(DifferenceKind.FIELDS, reasons.OTHER_FIELDS(fields=fields)))
     return tuple(differences)
 
 
-def _paging(before: ReplayOutcome, after: ReplayOutcome, labels: ReferenceLabels) -> list[str]:
+def _paging(before: ReplayOutcome, after: ReplayOutcome, labels: ReferenceLabels) -> list[Reason]:
     assert before.opening is not None
     assert after.opening is not None
     old_paging, new_paging = before.opening.paging, after.opening.paging
-    sentences = []
+    differences = []
     if old_paging.mode is not new_paging.mode:
-        sentences.append(f"{_mode(new_paging)} instead of {_mode(old_paging)}")
+        differences.append(reasons.OTHER_MODE(after=_mode(new_paging), before=_mode(old_paging)))
     is_paging = new_paging.mode is not PagingMode.LOG_ONLY
     if is_paging and old_paging.version_id != new_paging.version_id:
-        sentences.append(f"by {labels.policy(new_paging)} instead of {labels.policy(old_paging)}")
+        differences.append(reasons.OTHER_POLICY(after=labels.policy(new_paging), before=labels.policy(old_paging)))
     if is_paging and (old_paging.recipient_groups, old_paging.recipient_users) != (
         new_paging.recipient_groups,
         new_paging.recipient_users,
     ):
-        sentences.append(f"pages {labels.recipients(new_paging)} instead of {labels.recipients(old_paging)}")
-    if before.opening.alert.priority is not after.opening.alert.priority:
-        sentences.append(f"{after.opening.alert.priority} instead of {before.opening.alert.priority}")
-    return sentences
+        after_names, before_names = labels.recipients(new_paging), labels.recipients(old_paging)
+        differences.append(reasons.OTHER_RECIPIENTS(after=after_names, before=before_names))
+    new_priority, old_priority = after.opening.alert.priority, before.opening.alert.priority
+    if old_priority is not new_priority:
+        differences.append(reasons.OTHER_PRIORITY(after=Term(new_priority), before=Term(old_priority)))
+    return differences
 
 
-def _mode(paging: PagingConfig) -> str:
+def _mode(paging: PagingConfig) -> Reason:
     match paging.mode:
         case PagingMode.PAGE:
-            return "pages"
+            return reasons.PAGES()
         case PagingMode.DRY_RUN:
-            return "would page, but is a dry run"
+            return reasons.DRY_RUN_MODE()
         case PagingMode.LOG_ONLY:
-            return "only recorded"
+            return reasons.LOG_ONLY()
 
 
 def _fields(before: MappedFields | None, after: MappedFields | None) -> list[str]:

@@ -41,7 +41,7 @@ def _difference(difference: BacktestDifference) -> dict[str, Any]:
         "received_at": _iso(difference.received_at),
         "subject": difference.subject,
         "source_id": difference.source_id,
-        "changes": [{"kind": str(change.kind), "says": change.text} for change in difference.changes],
+        "changes": [{"kind": str(change.kind), "says": str(change.reason)} for change in difference.changes],
         "before": _outcome(difference.before),
         "after": _outcome(difference.after),
     }
@@ -51,11 +51,12 @@ def _outcome(outcome: ReplayOutcome) -> dict[str, Any]:
     paging = outcome.paging
     return {
         "status": str(outcome.status),
-        "reason": outcome.reason,
+        "reason": str(outcome.reason),
+        "reason_code": outcome.reason.code,
         "key": outcome.key,
-        "route": outcome.route,
+        "route": str(outcome.route),
         "mode": str(paging.mode) if paging is not None else None,
-        "why": paging.reason if paging is not None else "",
+        "why": str(paging.reason) if paging is not None else "",
         "priority": str(outcome.opening.alert.priority) if outcome.opening is not None else None,
     }
 

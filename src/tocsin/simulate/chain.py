@@ -21,8 +21,7 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import key_hash, uuid7
-from tocsin.core.reasons import as_reason
-from tocsin.core.validation.durations import describe
+from tocsin.core.reasons import NO_REASON, AlertRef, Reason, Term, as_reason, reason_from_json
 from tocsin.escalation.policy import policy_cache
 from tocsin.escalation.policy.policy import RECIPIENTS_ONLY
 from tocsin.escalation.run import target_loader
@@ -42,6 +41,7 @@ from tocsin.inbound.inspect.trace import Trace, explain, with_noise_trace
 from tocsin.inbound.parsing.decode import Element
 from tocsin.inbound.parsing.payload_splitting import elements_of
 from tocsin.inbound.storage import dedup_key_store
+from tocsin.simulate import reasons
 from tocsin.simulate.escalation import NEW_ALERT, SimulatedEvent, SimulatedPage, SimulatedRun, play
 
 
@@ -50,18 +50,19 @@ class SimulatedOutcome:
     """What one message would do."""
 
     status: MessageStatus
-    reason: str
+    reason: Reason
     trace: Trace | None
     #: The active alert it would be appended to.
     alert_id: int | None = None
     #: The alert it would open.
     alert: NewAlert | None = None
     mode: PagingMode | None = None
-    route: str = ""
-    why: str = ""
+    route: Reason = NO_REASON
+    #: Why it pages these users, or nobody.
+    why: Reason = NO_REASON
     pages: tuple[SimulatedPage, ...] = ()
     timeline: tuple[SimulatedEvent, ...] = ()
-    notes: tuple[str, ...] = ()
+    notes: tuple[Reason, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,15 +175,14 @@ def _decide(
     )
     if standalone_decision.creation is None:
         return outcome
-    note = f"Alert {decision.alert_id} is live, so nobody would be paged again. What follows is as if it were not."
-    if any(change.paging_start is not None for change in decision.changes):
-        note = f"Alert {decision.alert_id} is live, but so far nobody was paged about it: its escalation would start."
+    is_paging_started = any(change.paging_start is not None for change in decision.changes)
+    note_type = reasons.ALERT_STARTS_PAGING if is_paging_started else reasons.ALERT_OPEN
     return replace(
         _outcome(standalone_decision, trace, at),
         status=decision.status,
         reason=decision.reason,
         alert_id=decision.alert_id,
-        notes=(note, *event.notes),
+        notes=(note_type(alert=AlertRef(decision.alert_id or 0)), *event.notes),
     )
 
 
@@ -198,9 +198,9 @@ def _when_due(
     """The outcome of a delayed alert, with what follows if no other message arrives until it is due."""
     delayed = context.due_delay
     if delayed is None or delayed.due_at is None:
-        return replace(outcome, notes=("It opens when others come: how many wait already is on the Overview.",))
+        return replace(outcome, notes=(reasons.OPENS_WITH_OTHERS(),))
     at = delayed.due_at
-    span = describe(at - context.received_at)
+    span = at - context.received_at
     due_decision = decide(
         integration,
         context,
@@ -214,10 +214,10 @@ def _when_due(
         batch_view.get_noise_state(scopes),
     )
     if due_decision.creation is None:
-        return replace(
-            outcome, notes=(f"If nothing else comes for {span}: {due_decision.status}, {due_decision.reason}.",)
-        )
-    note = f"It waits for {span}. What follows is as of then, if it does not close before."
+        status = Term(due_decision.status)
+        note = reasons.IF_NOTHING_ELSE(duration=span, status=status, reason=due_decision.reason)
+        return replace(outcome, notes=(note,))
+    note = reasons.DELAYED(duration=span)
     due_outcome = _outcome(due_decision, outcome.trace, at)
     return replace(due_outcome, status=outcome.status, reason=outcome.reason, notes=(note, *event.notes))
 
@@ -253,8 +253,8 @@ def _outcome(decision: Decision, trace: Trace | None, at: datetime) -> Simulated
         outcome,
         alert=opening.alert,
         mode=opening.paging.mode,
-        route=str(decision.verdict.get("route", "")),
-        why=str(opening.paging.reason),
+        route=reason_from_json(decision.verdict.get("route")),
+        why=as_reason(opening.paging.reason),
         pages=simulated.pages,
         timeline=simulated.timeline,
         notes=simulated.notes,
@@ -266,7 +266,7 @@ def _escalation(connection: Connection, opening: AlertCreation, decision: Decisi
     run, alert = _begin(connection, opening, decision, at)
     agent = str(opening.alert.columns.get("source_agent", ""))
     facts = target_loader.build_facts(connection, opening.alert.tags, agent)
-    return play(connection, run, alert, facts, str(opening.event.reason))
+    return play(connection, run, alert, facts, as_reason(opening.event.reason))
 
 
 def _begin(

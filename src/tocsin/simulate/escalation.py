@@ -13,6 +13,7 @@ from tocsin.alerts.change_handlers import PagingMode
 from tocsin.alerts.commands import AlertState, NewEvent
 from tocsin.alerts.states import EventKind
 from tocsin.core.db.database import Connection
+from tocsin.core.reasons import NO_REASON, Person, Reason, as_reason
 from tocsin.escalation.actions import forecast
 from tocsin.escalation.policy.policy import CompiledPolicy
 from tocsin.escalation.run import target_loader
@@ -21,6 +22,7 @@ from tocsin.escalation.run.target_resolution import TargetContext, TargetFacts
 from tocsin.notify import pause
 from tocsin.notify.enqueue import queue
 from tocsin.notify.rules.page_planner import PageRequest
+from tocsin.simulate import reasons
 
 #: The maximum number of decisions shown; a longer simulation is truncated with a note.
 MAX_STEPS_SHOWN = 200
@@ -44,8 +46,8 @@ class SimulatedPage:
     label: str
     channel: str
     address: str
-    reason: str
-    problem: str = ""
+    reason: Reason
+    problem: Reason = NO_REASON
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ class SimulatedEvent:
 
     at: datetime
     after: timedelta
-    text: str
+    reason: Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ class SimulatedStep:
 
     at: datetime
     after: timedelta
-    text: str
+    reason: Reason
     step: int = 0
     pass_number: int = 0
     #: The users and contacts paged: (name, capacity).
@@ -79,11 +81,11 @@ class SimulatedRun:
 
     pages: tuple[SimulatedPage, ...]
     timeline: tuple[SimulatedEvent, ...]
-    notes: tuple[str, ...]
+    notes: tuple[Reason, ...]
     steps: tuple[SimulatedStep, ...] = ()
 
 
-def play(connection: Connection, run: RunState, alert: AlertState, facts: TargetFacts, opening: str) -> SimulatedRun:
+def play(connection: Connection, run: RunState, alert: AlertState, facts: TargetFacts, opening: Reason) -> SimulatedRun:
     """Simulates `run` from its start. `opening` is the first entry of the timeline."""
     at = run.started_at
 
@@ -95,8 +97,8 @@ def play(connection: Connection, run: RunState, alert: AlertState, facts: Target
     for moment, decision in run_forecast.decisions:
         planned, unreachable = _pages(connection, decision, at)
         stages += [_stage(event, decision, planned, at) for event in decision.events]
-        timeline += [SimulatedEvent(moment, moment - at, str(event.reason)) for event in decision.events]
-        timeline += [SimulatedEvent(moment, moment - at, sentence) for sentence in unreachable]
+        timeline += [SimulatedEvent(moment, moment - at, as_reason(event.reason)) for event in decision.events]
+        timeline += [SimulatedEvent(moment, moment - at, reason) for reason in unreachable]
     pages = sorted((page for stage in stages for page in stage.pages), key=lambda page: page.at)
     notes = [*_notes(connection, run, str(run_forecast.truncation_reason), at), *_rate_limit_notes(connection, pages)]
     return SimulatedRun(tuple(pages), tuple(timeline), tuple(notes), tuple(stages))
@@ -130,7 +132,7 @@ def _stage(
 ) -> SimulatedStep:
     after = event.at - at
     if event.kind not in (EventKind.STEP_FIRED, EventKind.STEP_EMPTY) or "step" not in event.data:
-        return SimulatedStep(event.at, after, str(event.reason))
+        return SimulatedStep(event.at, after, as_reason(event.reason))
     step_and_pass = (int(str(event.data["step"])), int(str(event.data["pass"])))
     started = [s for s in (*decision.pages, *decision.dry_run_pages) if (s.step, s.loop_number) == step_and_pass]
     people = [(s.target.name, str(s.target.capacity)) for s in started]
@@ -138,12 +140,13 @@ def _stage(
     # A step that fires twice in one decision has all its pages with the first event.
     has_no_targets = event.kind is EventKind.STEP_EMPTY and not (event.data.get("left_out") or event.data.get("busy"))
     planned = tuple(sorted(pages.pop(step_and_pass, ()), key=lambda page: page.at))
-    return SimulatedStep(event.at, after, str(event.reason), *step_and_pass, tuple(people), planned, has_no_targets)
+    reason = as_reason(event.reason)
+    return SimulatedStep(event.at, after, reason, *step_and_pass, tuple(people), planned, has_no_targets)
 
 
 def _pages(
     connection: Connection, decision: RunDecision, at: datetime
-) -> tuple[dict[tuple[int, int], list[SimulatedPage]], list[str]]:
+) -> tuple[dict[tuple[int, int], list[SimulatedPage]], list[Reason]]:
     """The pages of a decision by step and pass; in dry run, those it would have sent."""
     people = (*decision.pages, *decision.dry_run_pages)
     starts = [
@@ -177,27 +180,24 @@ def _pages(
                 label=page.label,
                 channel=page.channel,
                 address=page.address,
-                reason=str(page.reason),
-                problem=str(page.problem),
+                reason=page.reason,
+                problem=page.problem,
             )
         )
-    return pages_by_step, [str(entry.reason) for entry in planned.unreachable]
+    return pages_by_step, [entry.reason for entry in planned.unreachable]
 
 
-def _notes(connection: Connection, run: RunState, cut: str, at: datetime) -> Iterable[str]:
+def _notes(connection: Connection, run: RunState, cut: Reason | str, at: datetime) -> Iterable[Reason]:
     if run.mode is PagingMode.DRY_RUN:
-        yield (
-            "The integration is in dry-run mode: nobody would be paged; "
-            "these are the pages that it would otherwise send."
-        )
+        yield reasons.DRY_RUN()
     if cut:
-        yield cut
+        yield as_reason(cut)
     active_pause = pause.current_pause(connection, at)
     if active_pause is not None:
-        yield str(active_pause.wait_reason)
+        yield active_pause.wait_reason
 
 
-def _rate_limit_notes(connection: Connection, pages: Sequence[SimulatedPage]) -> Iterable[str]:
+def _rate_limit_notes(connection: Connection, pages: Sequence[SimulatedPage]) -> Iterable[Reason]:
     """Notes about users whose hourly limit these pages alone would exceed."""
     people = queue.load_recipients(connection, {page.user_id for page in pages if page.user_id is not None})
     for person in people.values():
@@ -208,10 +208,7 @@ def _rate_limit_notes(connection: Connection, pages: Sequence[SimulatedPage]) ->
         if person.most_per_hour and any(
             _exceeds_hourly_limit(times, person.most_per_hour) for times in by_address.values()
         ):
-            yield (
-                f"{person.name} wants at most {person.most_per_hour} messages an hour at one address: those beyond "
-                "leave together, as one, when that hour is over. Critical alerts are never held back by it."
-            )
+            yield reasons.RATE_LIMIT(user=Person(person.name, person.id), count=person.most_per_hour)
 
 
 def _exceeds_hourly_limit(times: Sequence[datetime], limit: int) -> bool:

@@ -13,9 +13,11 @@ from tocsin.alerts.change_handlers import PagingMode
 from tocsin.alerts.commands import AlertState
 from tocsin.alerts.states import AlertStatus, Priority
 from tocsin.core.db import database
+from tocsin.core.reasons import Term
 from tocsin.escalation.policy.policy import CompiledPolicy
 from tocsin.escalation.run import target_loader
 from tocsin.escalation.run.run_status import begin_run
+from tocsin.simulate import reasons
 from tocsin.simulate.escalation import NEW_ALERT, SimulatedRun, play
 
 
@@ -46,4 +48,4 @@ def simulate(policy: CompiledPolicy, hypothetical: HypotheticalAlert, at: dateti
     alert = AlertState(NEW_ALERT, AlertStatus.OPEN, priority, at)
     with database.transaction() as connection:
         facts = target_loader.build_facts(connection, hypothetical.tags, hypothetical.source_agent)
-        return play(connection, run, alert, facts, f"An alert opens, {priority}.")
+        return play(connection, run, alert, facts, reasons.ALERT_CREATED(priority=Term(priority)))

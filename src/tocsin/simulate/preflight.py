@@ -14,7 +14,7 @@ from tocsin.alerts.commands import AlertState
 from tocsin.alerts.states import AlertStatus, Priority
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.core.validation import durations
+from tocsin.core.reasons import NO_REASON, Reason, as_reason
 from tocsin.escalation.policy import policy_cache
 from tocsin.escalation.policy.policy import RECIPIENTS_ONLY
 from tocsin.escalation.run.run_status import begin_run
@@ -25,6 +25,7 @@ from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.config.routes import Route, RouteAction, RouteChoice
 from tocsin.inbound.deciding.alert_creation import groups_of, policy_for, users_of
 from tocsin.inbound.enums import IntegrationMode
+from tocsin.simulate import reasons
 from tocsin.simulate.escalation import NEW_ALERT, SimulatedPage, SimulatedRun, play
 
 #: A first page later than this is noted.
@@ -33,7 +34,7 @@ LATE_AFTER = timedelta(hours=1)
 #: The maximum number of routes examined per client table.
 MAX_CLIENT_ROUTES = 25
 
-_INTEGRATION_DEFAULT = RouteChoice(None, "", "the integration's own policy and recipients")
+_INTEGRATION_DEFAULT = RouteChoice(None, "", reasons.INTEGRATION_DEFAULT())
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +45,8 @@ class PreflightRoute:
     route: str
     policy: str
     pages: tuple[SimulatedPage, ...]
-    #: Further information, such as why nobody is paged, in sentences.
-    notes: tuple[str, ...]
+    #: Further information, such as why nobody is paged.
+    notes: tuple[Reason, ...]
     #: The route is log only, so paging nobody is intended.
     is_log_only: bool = False
     #: The clients routed this way by a client table; empty: those not in it; None: there is no table.
@@ -102,7 +103,8 @@ def _simulate_routes(
     connection: Connection, integration: CompiledIntegration, at: datetime
 ) -> Iterator[PreflightRoute]:
     if integration.problem is not None:
-        yield PreflightRoute("", "", (), (f"Its configuration cannot be used: {integration.problem.detail}",))
+        problem = reasons.CONFIGURATION_UNUSABLE(problem=integration.problem.reason)
+        yield PreflightRoute("", "", (), (problem,))
         return
     for route in integration.normalizer.routes:
         if _is_active(integration, route, at):
@@ -129,16 +131,14 @@ def _simulate_client_table(
         entries_by_target.setdefault((entry.group_id, entry.policy_id), []).append(entry)
     clients_by_route: dict[PreflightRoute, list[str]] = {}
     for entries in list(entries_by_target.values())[:MAX_CLIENT_ROUTES]:
-        simulated_route = _simulate_route(connection, integration, route_for_client(choice, entries[0], table.name), at)
+        simulated_route = _simulate_route(connection, integration, route_for_client(choice, entries[0], NO_REASON), at)
         # Clients with the same pages are merged into one route, even if the users are paged in different capacities.
-        key = replace(simulated_route, pages=tuple(replace(page, reason="") for page in simulated_route.pages))
+        key = replace(simulated_route, pages=tuple(replace(page, reason=NO_REASON) for page in simulated_route.pages))
         clients_by_route.setdefault(key, []).extend(entry.client for entry in entries)
     for simulated_route, clients in clients_by_route.items():
         yield replace(simulated_route, clients=tuple(clients))
     omitted_count = len(entries_by_target) - MAX_CLIENT_ROUTES
-    omitted_note = (
-        (f"{omitted_count} more ways of client table {table.name} are not looked at.",) if omitted_count > 0 else ()
-    )
+    omitted_note = (reasons.CLIENT_ROUTES_OMITTED(count=omitted_count, table=table.name),) if omitted_count > 0 else ()
     yield replace(default_route, clients=(), notes=(*default_route.notes, *omitted_note))
 
 
@@ -146,7 +146,7 @@ def _route_choice(route: Route) -> RouteChoice:
     return RouteChoice(
         None,
         route.name,
-        route.name,
+        as_reason(route.name),
         route.policy,
         route.users,
         route.groups,
@@ -162,18 +162,16 @@ def _simulate_route(
     policy = policy_for(integration, choice)
     name = policy.name if policy is not None else ""
     if choice.action is RouteAction.LOG_ONLY:
-        return PreflightRoute(choice.name, name, (), ("The route only records: nobody is paged.",), is_log_only=True)
+        return PreflightRoute(choice.name, name, (), (reasons.LOG_ONLY_ROUTE(),), is_log_only=True)
     users, groups = users_of(integration, choice), groups_of(integration, choice)
     if policy is None and not users:
-        return PreflightRoute(
-            choice.name, "", (), ("Nobody is paged: there is neither a policy nor a recipient user.",)
-        )
+        return PreflightRoute(choice.name, "", (), (reasons.NOBODY_CONFIGURED(),))
     mode = PagingMode.DRY_RUN if integration.mode is IntegrationMode.DRY_RUN else PagingMode.PAGE
     version = policy.version_id if policy is not None else None
     simulated = _simulate_run(connection, mode, version, users, groups, at)
-    notes = simulated.notes or (() if simulated.pages else ("Nobody would be reached.",))
+    notes = simulated.notes or (() if simulated.pages else (reasons.NOBODY_REACHED(),))
     if simulated.pages and simulated.pages[0].after > LATE_AFTER:
-        notes = (f"For {durations.describe(simulated.pages[0].after)} nobody is called.", *notes)
+        notes = (reasons.PAGED_LATE(duration=simulated.pages[0].after), *notes)
     return PreflightRoute(choice.name, name, simulated.pages, tuple(notes))
 
 
@@ -188,7 +186,7 @@ def _simulate_run(
     policy = policy_cache.load_plans(connection, {version}).get(version, RECIPIENTS_ONLY)
     run = begin_run(NEW_ALERT, policy, mode, Priority.CRITICAL, at, recipient_users=users, recipient_groups=groups)
     alert = AlertState(NEW_ALERT, AlertStatus.OPEN, Priority.CRITICAL, at)
-    return play(connection, run, alert, TargetFacts(), "")
+    return play(connection, run, alert, TargetFacts(), NO_REASON)
 
 
 def next_at(hour: int, now: datetime) -> datetime:

@@ -16,6 +16,7 @@ from msgspec.structs import replace as replace_state
 from tocsin.alerts.change_handlers import PagingConfig
 from tocsin.alerts.new_alert import AlertCreation
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import NO_REASON, Reason, reason_from_json
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.config.normalizer import NormalizedEvent
 from tocsin.inbound.deciding import fail_open
@@ -43,12 +44,12 @@ class ReplayOutcome:
     """A message's outcome. `alert` is an alert id within this state; `key` is the text of its dedup key."""
 
     status: MessageStatus
-    reason: str
+    reason: Reason
     alert: int | None = None
     key: str | None = None
     opening: AlertCreation | None = None
-    #: The route it took, as a sentence.
-    route: str = ""
+    #: The route it took, and why.
+    route: Reason = NO_REASON
     mapped: MappedFields | None = None
 
     @property
@@ -117,7 +118,7 @@ class ReplayState:
             decision.alert_id,
             dedup_key.replace("\x1f", " / ") if dedup_key is not None else None,
             decision.creation,
-            str(decision.verdict.get("route", "")),
+            reason_from_json(decision.verdict.get("route")),
             mapped,
         )
 

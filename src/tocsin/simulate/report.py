@@ -30,7 +30,7 @@ def run_as_json(run: SimulatedRun, format_address: AddressFormatter | None = Non
     return {
         "pages": [_page(page, format_address or _unmasked) for page in run.pages],
         "timeline": [_line(line) for line in run.timeline],
-        "notes": list(run.notes),
+        "notes": [str(note) for note in run.notes],
     }
 
 
@@ -51,15 +51,16 @@ def _unmasked(user_id: int | None, channel: str, address: str) -> str:
 def _message(outcome: SimulatedOutcome, format_address: AddressFormatter) -> dict[str, Any]:
     return {
         "status": str(outcome.status),
-        "reason": outcome.reason,
+        "reason": str(outcome.reason),
+        "reason_code": outcome.reason.code,
         "alert_id": outcome.alert_id,
         "alert": _alert(outcome),
         "mode": str(outcome.mode) if outcome.mode else None,
-        "route": outcome.route,
-        "why": outcome.why,
+        "route": str(outcome.route),
+        "why": str(outcome.why),
         "pages": [_page(page, format_address) for page in outcome.pages],
         "timeline": [_line(line) for line in outcome.timeline],
-        "notes": list(outcome.notes),
+        "notes": [str(note) for note in outcome.notes],
         "trace": outcome.trace.to_json() if outcome.trace else None,
     }
 
@@ -82,7 +83,7 @@ def _alert(outcome: SimulatedOutcome) -> dict[str, Any] | None:
 
 
 def _line(line: SimulatedEvent) -> dict[str, Any]:
-    return {"at": _iso(line.at), "minutes": _minutes(line.after), "text": line.text}
+    return {"at": _iso(line.at), "minutes": _minutes(line.after), "text": str(line.reason)}
 
 
 def _page(page: SimulatedPage, format_address: AddressFormatter) -> dict[str, Any]:
@@ -94,8 +95,8 @@ def _page(page: SimulatedPage, format_address: AddressFormatter) -> dict[str, An
         "label": page.label,
         "channel": page.channel,
         "address": format_address(page.user_id, page.channel, page.address),
-        "reason": page.reason,
-        "problem": page.problem,
+        "reason": str(page.reason),
+        "problem": str(page.problem),
     }
 
 
@@ -144,7 +145,7 @@ def _escalation(outcome: SimulatedOutcome, zone: tzinfo) -> Iterable[str]:
         problem = f" CANNOT BE SENT: {page.problem}" if page.problem else ""
         yield f"    {_after(page.after):>8}  {clock}  {to}.{problem} {page.reason}"
     yield "  timeline:"
-    yield from (f"    {_after(line.after):>8}  {line.text}" for line in outcome.timeline)
+    yield from (f"    {_after(line.after):>8}  {line.reason}" for line in outcome.timeline)
 
 
 def _after(after: timedelta) -> str:

@@ -46,14 +46,14 @@ class SampleHarness:
 
     def _decide(self, reading: NormalizedEvent, key: str) -> tuple[MessageStatus, str]:
         is_live = key in self.live
-        reason = reading.rule_match.reason
+        reason = str(reading.rule_match.reason)
         match reading.action:
             case EventAction.OPEN if is_live:
                 return MessageStatus.APPENDED, reason
             case EventAction.OPEN:
                 verdict = reading.check_filters()
                 if not verdict.is_true:
-                    return MessageStatus.IGNORED, verdict.reason
+                    return MessageStatus.IGNORED, str(verdict.reason)
                 self.live.add(key)
                 return MessageStatus.OPENED, reason
             case EventAction.CLOSE | EventAction.CANCEL if is_live:

@@ -37,7 +37,7 @@ BOMB = "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
         ("a: *nobody", "f.yaml:1: is not YAML"),
         ("[" * 5000, "nested too deeply"),
         ("a: &x [*x]", "nested too deeply"),
-        (BOMB, "more than 500000 values"),
+        (BOMB, "more than 500,000 values"),
         (b"a: 1\nb: \xff", "f.yaml:2: is not UTF-8"),
         ("a: \x00", "is not YAML"),
     ],

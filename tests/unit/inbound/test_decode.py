@@ -77,7 +77,7 @@ class TestStrangeButGood:
     def test_lone_surrogates_become_the_replacement_character(self) -> None:
         (element,) = read(r'{"a": "x\ud800y", "b": "\ud83d\ude00", "c": "\\ud800"}').elements
         assert element.payload == {"a": "x\ufffdy", "b": "\U0001f600", "c": "\\ud800"}
-        assert any("surrogate" in note for note in element.notes)
+        assert any(note.code == "json.lone_surrogate" for note in element.notes)
 
     def test_numbers_beyond_a_float_stay_text(self) -> None:
         assert payload('{"a": 1e400000, "b": -1e999}') == {"a": "1e400000", "b": "-1e999"}
@@ -97,7 +97,7 @@ class TestStrangeButGood:
     def test_a_byte_order_mark_is_read_and_noted(self, encoding: str) -> None:
         (element,) = read('{"a": "é"}'.encode(encoding)).elements
         assert element.payload == {"a": "é"}
-        assert element.notes == ("read leniently: a byte order mark at the beginning",)
+        assert [note.code for note in element.notes] == ["json.byte_order_mark"]
 
     def test_a_charset_is_respected(self) -> None:
         (element,) = read('{"a": "Zürich"}'.encode("latin-1"), "application/json; charset=ISO-8859-1").elements
@@ -238,7 +238,7 @@ class TestLenient:
         (element,) = read(body, lenient=True).elements
         assert element.payload is not None
         assert element.payload["a"] == value
-        assert f"read leniently: {note}" in element.notes
+        assert f"parsed leniently: {note}" in [str(one) for one in element.notes]
 
     def test_several_repairs_are_all_reported(self) -> None:
         body = b'\xef\xbb\xbf{"a": "one\ntwo \xff",\n"b": ["x",],\n}'

@@ -59,10 +59,10 @@ def run(reader: Normalizer, body: bytes, content_type: str | None) -> None:
         if isinstance(reading, Rejected):
             assert reading.code in CODES
             continue
-        reasons = [reading.rule_match.reason, reading.check_filters().reason]
+        reasons: list[object] = [reading.rule_match.reason, reading.check_filters().reason]
         reasons += [reading.choose_route(lambda hours, answer=answer: answer).reason for answer in (True, False)]
         for reason in [*reasons, *reading.notes]:
-            assert len(reason.encode()) < REASON
+            assert len(str(reason).encode()) < REASON
         for value in reading.mapped.values.values():
             if isinstance(value, str):
                 assert "\x00" not in value

@@ -166,10 +166,11 @@ def test_what_is_there_and_not_understood_gets_a_note() -> None:
     mapping = compile_mapping({"priority": ["a", "b"], "source_time": "at"})
     mapped = mapping.apply({"b": "Sofort", "at": "24/11/2026 09:14"})
     assert mapped.values == {}
-    assert mapped.notes == (
+    assert [note.code for note in mapped.notes] == ["mapping.time_not_understood", "mapping.priority_not_understood"]
+    assert [str(note) for note in mapped.notes] == [
         'source time "24/11/2026 09:14" is not a time that Tocsin can read',
         'priority "Sofort" is not mapped to critical, high, medium or low',
-    )
+    ]
 
 
 def test_null_leaves_a_field_out() -> None:
@@ -198,7 +199,7 @@ def test_null_leaves_a_field_out() -> None:
         ({"subject": {"template": "<field:subject>"}}, "mapping.subject", "circle"),
         ({"subject": {"literal": ""}}, "mapping.subject.literal", "a literal is"),
         ({"subject": {"literal": {}}}, "mapping.subject.literal", "a literal is"),
-        ({"subject": {"path": "a", "only": "words!"}}, "mapping.subject.only", "unknown sort"),
+        ({"subject": {"path": "a", "only": "words!"}}, "mapping.subject.only", "unknown type"),
         ({"subject": {"path": "a", "map": [1]}}, "mapping.subject.map", "value map"),
         ({"subject": {"path": "a", "map": {"1": ""}}}, "mapping.subject.map.1", "not empty"),
         ({"subject": {"path": "a", "map": {"1": ["x"]}}}, "mapping.subject.map.1", "not empty"),
@@ -210,7 +211,7 @@ def test_null_leaves_a_field_out() -> None:
             "unknown",
         ),
         ({"tags": "a"}, "mapping.tags", "names and"),
-        ({"tags": {"subject": "a"}}, "mapping.tags.subject", "is the name of a field"),
+        ({"tags": {"subject": "a"}}, "mapping.tags.subject", "standard field"),
         ({"tags": {"x": "a"}, "x": "b"}, "mapping.x", "unique"),
         ({"tags": {f"t{i}": "a" for i in range(60)}}, "mapping", "at most 50 tags"),
         ({"": "a"}, "mapping", "1 to 100"),

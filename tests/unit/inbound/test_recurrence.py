@@ -145,4 +145,4 @@ def test_recurrence_is_described_in_a_sentence() -> None:
         "time_zone": "Europe/Zurich",
     }
     said = maintenance_times.describe_times(maintenance_times.read(ObjectReader(spec)))
-    assert said == "on the 2nd Tuesday and 15. of each month from 22:00 to 02:00 (Europe/Zurich)"
+    assert str(said) == "On the 2nd Tuesday and 15th of each month from 22:00 to 02:00 (Europe/Zurich)"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tocsin.core.errors import Rejected
+from tocsin.inbound.config.reasons import NO_ROUTE_MATCHES, NO_ROUTES
 from tocsin.inbound.config.routes import RouteAction, RouteChoice, RouteReference, choose, compile_routes
 from tocsin.inbound.mapping.mapping import compile_mapping
 
@@ -35,14 +36,17 @@ def take(payload: dict[str, object], *, office_hours: bool = False, routes: obje
 def test_first_matching_route_is_selected() -> None:
     choice = take({"client": "Globex", "priority": "Low"})
     assert (choice.index, choice.name, choice.action) == (0, "route 1", RouteAction.LOG_ONLY)
-    assert choice.reason == 'route 1: priority "low" is one of low'
+    assert str(choice.reason) == 'route 1: priority "low" is one of low'
 
 
 def test_night_route_is_selected_outside_support_hours() -> None:
-    assert take({"client": "Globex"}) == RouteChoice(
+    choice = take({"client": "Globex"})
+    assert str(choice.reason) == 'route Globex at night: client "Globex" equals Globex, outside Office hours'
+    assert (choice.reason.code, choice.reason["route"]) == ("route.matches", "Globex at night")
+    assert choice == RouteChoice(
         index=1,
         name="Globex at night",
-        reason='route Globex at night: client "Globex" equals Globex, outside Office hours',
+        reason=choice.reason,
         policy="Night",
         users=("alice",),
         groups=("Night desk", 7),
@@ -54,22 +58,16 @@ def test_night_route_is_selected_outside_support_hours() -> None:
 def test_support_hours_select_the_matching_route_and_are_named() -> None:
     choice = take({"client": "Globex"}, office_hours=True)
     assert (choice.index, choice.policy, choice.users, choice.groups) == (2, 12, None, None)
-    assert choice.reason == 'route 3: client "Globex" equals Globex, during Day'
+    assert str(choice.reason) == 'route 3: client "Globex" equals Globex, during Day'
 
 
 def test_with_no_route_everything_is_the_integrations_own() -> None:
-    assert take({"client": "Acme"}) == RouteChoice(
-        None, "", "no route matches: the integration's own policy and recipients"
-    )
-    assert (
-        take({}, routes=[]).reason
-        == take({}, routes=None).reason
-        == "no routes: the integration's own policy and recipients"
-    )
+    assert take({"client": "Acme"}) == RouteChoice(None, "", NO_ROUTE_MATCHES())
+    assert take({}, routes=[]).reason == take({}, routes=None).reason == NO_ROUTES()
 
 
 def test_a_route_without_a_condition_always_matches() -> None:
-    assert take({}, routes=[{"priority": "low"}]).reason == "route 1: always"
+    assert str(take({}, routes=[{"priority": "low"}]).reason) == "route 1: always"
 
 
 def test_an_empty_list_of_recipients_is_not_the_integrations_own() -> None:

@@ -27,7 +27,7 @@ RULES: dict[str, object] = {
 
 def classify(payload: dict[str, object], rules: object = RULES) -> tuple[EventAction, str]:
     intent, verdict = compile_rules(rules, None, MAPPING.names).classify(payload, MAPPING.apply(payload))
-    return intent, verdict.reason
+    return intent, str(verdict.reason)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_vetoes_precede_filters_and_both_give_reasons() -> None:
     def may_open(subject: str) -> tuple[bool, str]:
         payload = {"subject": subject}
         verdict = rules.may_open(payload, MAPPING.apply(payload))
-        return verdict.is_true, verdict.reason
+        return verdict.is_true, str(verdict.reason)
 
     assert may_open("Project (Tocsin #42)") == (False, "from Tocsin's own mail")
     assert may_open("Project X") == (False, 'subject "Project X" contains Project')

@@ -65,7 +65,12 @@ def get_heartbeat(request: HttpRequest, id: str) -> dict[str, Any]:
 def show(integrations: Sequence[Integration]) -> list[dict[str, Any]]:
     statuses = monitor.heartbeat_statuses(integrations)
     return [
-        {"id": integration.pk, "name": integration.name, **asdict(statuses[integration.pk])}
+        {
+            "id": integration.pk,
+            "name": integration.name,
+            **asdict(statuses[integration.pk]),
+            "expected": str(statuses[integration.pk].expected),
+        }
         for integration in integrations
     ]
 

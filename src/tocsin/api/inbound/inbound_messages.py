@@ -136,7 +136,7 @@ def get_message(request: HttpRequest, id: str) -> dict[str, Any]:
 
 def show(messages: Sequence[InboundMessage]) -> list[dict[str, Any]]:
     names = (
-        "id", "received_at", "status", "reason", "source_id", "source_status", "subject", "alert_id", "replay_of",
+        "id", "received_at", "status", "source_id", "source_status", "subject", "alert_id", "replay_of",
         "test",
     )  # fmt: skip
     return [{**with_reasons(message, names), "integration": message.integration.name} for message in messages]

@@ -143,7 +143,7 @@ def _statuses(integration: Integration, now: datetime) -> dict[str, Any]:
     names = ("name", "count", "count_week", "last_at", "does", "opened_nothing")
     return {
         "statuses": [{name: getattr(status, name) for name in names} for status in observed.statuses],
-        "warning": observed.warning,
+        "warning": str(observed.warning),
     }
 
 

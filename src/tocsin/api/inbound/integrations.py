@@ -115,7 +115,8 @@ def test_mailbox(request: HttpRequest, id: str) -> dict[str, Any]:
     """A failure is returned as an error: 400 without a mailbox, 502, or 503 if a retry may succeed."""
     integration = INTEGRATIONS.find_authorized(id, caller(request), Permission.MANAGE_ROUTING)
     imap = secrets.credentials_of(integration).get("imap", {})
-    return {"ok": True, "detail": imap_poller.check_mailbox(imap.get("mailbox", ""), imap.get("password", ""))}
+    report = imap_poller.check_mailbox(imap.get("mailbox", ""), imap.get("password", ""))
+    return {"ok": True, "detail": str(report)}
 
 
 def _rows() -> QuerySet[Integration]:

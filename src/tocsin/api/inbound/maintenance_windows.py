@@ -97,7 +97,7 @@ def preview(request: HttpRequest, body: Body[dict[str, Any]]) -> dict[str, Any]:
     row = maintenance_windows.unsaved_window(body)
     suppressed = maintenance_preview.suppressed_alerts(maintenance_windows.compile_window(row), now)
     return {
-        "sentence": maintenance_times.describe_times(row.times),
+        "sentence": str(maintenance_times.describe_times(row.times)),
         "next": _next_occurrences(row, now),
         "opened": suppressed.opened,
         "caught": suppressed.count,

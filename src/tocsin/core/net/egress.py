@@ -76,6 +76,10 @@ class EgressBlocked(Permanent):
     """The target's address is private and not allowed."""
 
 
+class CertificateRejected(Temporary):
+    """The server's certificate is not valid for its name, or not trusted."""
+
+
 class OutcomeUnknown(Temporary):
     """The connection failed after a part of the request was sent. The request may or may not have been carried out."""
 
@@ -203,7 +207,8 @@ class HttpClient:
                 body = _read_body(response.iter_stream(), end, max_bytes)
                 return EgressResponse(response.status, _headers(response.headers), body)
         except (httpcore.ConnectError, httpcore.ConnectTimeout, httpcore.PoolTimeout) as error:
-            raise Temporary(NOT_ANSWERING(host=target.hostname, error=_cause(error))) from None
+            failure = CertificateRejected if isinstance(error, _InvalidCertificate) else Temporary
+            raise failure(NOT_ANSWERING(host=target.hostname, error=_cause(error))) from None
         except (httpcore.UnsupportedProtocol, httpcore.LocalProtocolError) as error:
             raise Permanent(_REQUEST_IMPOSSIBLE(host=target.hostname, error=_cause(error))) from None
         except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError) as error:
@@ -275,6 +280,10 @@ class _SingleConnectionPool:
     header_deadline: _HeaderDeadline
 
 
+class _InvalidCertificate(httpcore.ConnectError):
+    """The server's certificate could not be verified."""
+
+
 class _Backend(httpcore.NetworkBackend):
     """Connects through `connect` for httpcore: the address that was checked is the one used, so that a DNS change in
     between has no effect (DNS rebinding)."""
@@ -334,6 +343,9 @@ class _Stream(httpcore.NetworkStream):
         except TimeoutError as error:
             self.close()
             raise httpcore.ConnectTimeout("no TLS in time") from error
+        except ssl.SSLCertVerificationError as error:
+            self.close()
+            raise _InvalidCertificate(_cause(error)) from error
         except OSError as error:
             self.close()
             raise httpcore.ConnectError(_cause(error)) from error

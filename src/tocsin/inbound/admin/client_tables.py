@@ -16,15 +16,21 @@ from tocsin.access.audit import AuditActor
 from tocsin.core import object_hooks
 from tocsin.core.config import config_version
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import Reason
+from tocsin.core.reasons import Reason, ReasonType
 from tocsin.core.validation import csv_text
 from tocsin.core.validation.object_reader import ObjectReader, raise_all
 from tocsin.escalation.models import Policy
+from tocsin.inbound.admin.references import GROUP, POLICY, UNKNOWN_REFERENCES
 from tocsin.inbound.models import ClientTable
 from tocsin.people.models import Group
 from tocsin.people.name_lookup import read_group, read_unique_name
 
 MAX_CLIENTS = 5_000
+
+_TOO_MANY_COLUMNS = ReasonType("client_table.too_many_columns", "Row {row} has more than client, group and policy.")
+_TOO_MANY_CLIENTS = ReasonType("client_table.too_many_clients", "must be a list of at most {maximum} clients.")
+_DUPLICATE_CLIENT = ReasonType("client_table.duplicate_client", '"{client}" is listed twice.')
+_TARGET_REQUIRED = ReasonType("client_table.target_required", "name a group or a policy for this client.")
 
 
 #: The names of groups and of policies, by id.
@@ -114,7 +120,7 @@ def from_csv(text: str) -> list[dict[str, str]]:
         ):
             continue
         if len(cells) > 3 and any(cells[3:]):
-            problems.append(Rejected("invalid", f"Row {row_number} has more than client, group and policy.", "clients"))
+            problems.append(Rejected("invalid", _TOO_MANY_COLUMNS(row=row_number), "clients"))
             continue
         entry = dict(zip(("client", "group", "escalation_policy"), cells, strict=False))
         clients.append({key: value for key, value in entry.items() if value})
@@ -131,7 +137,7 @@ def to_csv(clients: Sequence[Mapping[str, str]]) -> str:
 def _clients(reader: ObjectReader) -> list[dict[str, Any]]:
     raw = reader.raw("clients", [])
     if not isinstance(raw, list | tuple) or len(raw) > MAX_CLIENTS:
-        reader.add_error("clients", f"must be a list of at most {MAX_CLIENTS} clients.")
+        reader.add_error("clients", _TOO_MANY_CLIENTS(maximum=MAX_CLIENTS))
         return []
     groups = {name.lower(): number for number, name in Group.objects.values_list("pk", "name")}
     policies = {name.lower(): number for number, name in Policy.objects.values_list("pk", "name")}
@@ -142,21 +148,21 @@ def _clients(reader: ObjectReader) -> list[dict[str, Any]]:
         row = ObjectReader(value, f"clients[{number}]", problems)
         client = row.text("client", required=True)
         if client.casefold() in seen:
-            row.add_error("client", f'"{client}" is there twice.', "name_taken")
+            row.add_error("client", _DUPLICATE_CLIENT(client=client), "name_taken")
         seen.add(client.casefold())
         entry: dict[str, Any] = {"client": client}
-        for key, stored_key, ids_by_name, label in (
-            ("group", "group", groups, "group"),
-            ("escalation_policy", "policy", policies, "escalation policy"),
+        for key, stored_key, ids_by_name, resource_type in (
+            ("group", "group", groups, GROUP),
+            ("escalation_policy", "policy", policies, POLICY),
         ):
             name = row.text(key)
             if name and name.lower() not in ids_by_name:
-                row.add_error(key, f'there is no {label} "{name}".', "not_found")
+                row.add_error(key, UNKNOWN_REFERENCES[resource_type](name=name), "not_found")
             elif name:
                 entry[stored_key] = ids_by_name[name.lower()]
         row.reject_unknown_keys()
         if len(entry) == 1 and not problems:
-            row.add_error("group", "name a group or a policy for this client.", "missing")
+            row.add_error("group", _TARGET_REQUIRED(), "missing")
         for problem in problems:
             reader.add_rejection(problem)
         clients.append(entry)

@@ -19,7 +19,8 @@ from tocsin.catalogue.kinds import load_kinds
 from tocsin.core import ids, object_hooks
 from tocsin.core.config import config_version, crypto
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import Reason
+from tocsin.core.reasons import Reason, ReasonType
+from tocsin.core.validation.object_reader import AT_PATH
 from tocsin.escalation.changes import commands as policies
 from tocsin.escalation.changes import reachability
 from tocsin.escalation.models import Policy
@@ -31,6 +32,23 @@ from tocsin.inbound.config.routes import RouteAction
 from tocsin.inbound.enums import IntegrationMode
 from tocsin.inbound.heartbeats import monitor, schedule
 from tocsin.inbound.models import ClientTable, DelayedAlert, Integration, IntegrationVersion
+
+_NAME_TAKEN = ReasonType("integration.name_taken", 'There is already an integration "{name}".')
+_KIND_CHANGED = ReasonType("integration.kind_changed", "cannot be changed; create a new integration for another kind.")
+_HAS_ACTIVE_ALERTS = ReasonType(
+    "integration.has_active_alerts",
+    "{integration} cannot be deleted: {count} of its alerts is still active. Close it first.",
+    "{integration} cannot be deleted: {count} of its alerts are still active. Close them first.",
+)
+_HAS_DELAYED_ALERTS = ReasonType(
+    "integration.has_delayed_alerts",
+    "{integration} cannot be deleted: it has {count} delayed alert. Open or drop it first.",
+    "{integration} cannot be deleted: it has {count} delayed alerts. Open or drop them first.",
+)
+_REACHES_NOBODY = ReasonType(
+    "integration.reaches_nobody",
+    "{problem} Give it somebody who can be reached, or save it anyway (anyway: true in YAML and the API).",
+)
 
 
 def integration_spec(
@@ -98,9 +116,9 @@ def save_integration(
         parsed = specs.read(spec)
         others = Integration.objects.exclude(pk=existing.pk) if existing else Integration.objects.all()
         if others.filter(name__iexact=parsed.name).exists():
-            raise Rejected("name_taken", f'There is an integration "{parsed.name}" already.', "name")
+            raise Rejected("name_taken", _NAME_TAKEN(name=parsed.name), "name")
         if existing and existing.kind != parsed.kind.name:
-            raise Rejected("invalid", "kind: stays what it was; make a new integration for another kind.", "kind")
+            raise Rejected("invalid", AT_PATH(path="kind", problem=_KIND_CHANGED()), "kind")
         before = integration_state(existing) if existing else None
         key_source = source_conflicts.key_source_of(existing) if existing else None
         integration = existing or Integration(created_at=now)
@@ -126,12 +144,9 @@ def delete_integration(integration: Integration, *, actor: AuditActor, now: date
         object_hooks.reject_if_referenced("integration", integration.pk, integration.name)
         active_count = Alert.objects.filter(integration_id=integration.pk, status__in=sorted(ACTIVE)).count()
         if active_count:
-            what = "an alert of it is" if active_count == 1 else f"{active_count} alerts of it are"
-            raise Rejected("in_use", f"{integration.name} cannot be deleted: {what} still live. Close them first.")
+            raise Rejected("in_use", _HAS_ACTIVE_ALERTS(integration=integration.name, count=active_count))
         if delayed_count := DelayedAlert.objects.filter(integration_id=integration.pk).count():
-            what = "an alert of it waits" if delayed_count == 1 else f"{delayed_count} alerts of it wait"
-            do = "Open it now, or let it go, first." if delayed_count == 1 else "Open them now, or let them go, first."
-            raise Rejected("in_use", f"{integration.name} cannot be deleted: {what} to open. {do}")
+            raise Rejected("in_use", _HAS_DELAYED_ALERTS(integration=integration.name, count=delayed_count))
         before = integration_state(integration)
         Integration.objects.filter(pk=integration.pk).update(current_version=None)
         config_audit.record("integration", integration, before, None, actor=actor, now=now)
@@ -271,8 +286,8 @@ def _require_reachable(parsed: IntegrationSpec, now: datetime) -> None:
     for field_path, problem in _unreachable(
         parsed.definition, parsed.policy_id, parsed.user_ids, parsed.group_ids, now
     ):
-        hint = "Give it somebody who can be reached, or save it anyway (anyway: true in YAML and the API)."
-        raise Rejected("reaches_nobody", f"{field_path}: {problem} {hint}", field_path)
+        reason = AT_PATH(path=field_path, problem=_REACHES_NOBODY(problem=problem))
+        raise Rejected("reaches_nobody", reason, field_path)
 
 
 def reachability_problem(integration: Integration, now: datetime) -> list[tuple[str, Reason]]:

@@ -16,10 +16,17 @@ from tocsin.access.audit import AuditActor
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import advisory_lock_key
+from tocsin.core.reasons import Person, Reason, ReasonType
 from tocsin.inbound.deciding.state import DelayReason, WaitOutcome
 from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.models import DelayedAlert, InboundMessage
 from tocsin.inbound.storage import noise_store
+
+_NOT_DELAYED = ReasonType(
+    "delayed_alert.not_found", "This alert is no longer delayed: it opened, closed, or was dropped."
+)
+_TOO_LATE = ReasonType("delayed_alert.too_late", "It is too late: the alert has opened or closed.")
+_DROPPED = ReasonType("delayed_alert.dropped", "{user} dropped the delayed alert")
 
 #: The label of each delay reason.
 DELAY_REASON_LABELS: Mapping[str, str | Promise] = {
@@ -42,7 +49,7 @@ class DelayedAlertInfo:
     subject: str
     source_id: str
     delay_reason: str
-    reason: str
+    reason: Reason
     since: datetime
     due_at: datetime | None
     message_count: int
@@ -103,7 +110,7 @@ def find(text: str) -> DelayedAlert:
         key = b""
     row = DelayedAlert.objects.select_related("integration").filter(pk=key).first() if len(key) == 32 else None
     if row is None:
-        raise Rejected("not_found", "This alert waits no more: it opened, closed, or was let go.")
+        raise Rejected("not_found", _NOT_DELAYED())
     return row
 
 
@@ -125,8 +132,8 @@ def drop(row: DelayedAlert, *, actor: AuditActor, now: datetime) -> None:
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (advisory_lock_key(key),))
         deleted_count = connection.execute("DELETE FROM inbound_delayedalert WHERE key_hash = %s", (key,)).rowcount
         if not deleted_count:
-            raise Rejected("not_found", "It is too late: its alert opened or closed meanwhile.")
-        reason = f"{actor.name} let it go while its alert waited"
+            raise Rejected("not_found", _TOO_LATE())
+        reason = _DROPPED(user=Person(actor.name, actor.user_id))
         noise_store.write_wait_outcomes(connection, {key: WaitOutcome(MessageStatus.IGNORED, reason)})
         database.notify(connection, "messages")
     _record(row, "dropped", actor, now)

@@ -8,14 +8,18 @@ from typing import Any
 
 from tocsin.catalogue.kinds import IntegrationKind, load_kinds
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import ReasonType
 from tocsin.inbound.admin import commands, specs
 from tocsin.inbound.admin.references import ReferenceNames
 from tocsin.inbound.config import registry
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.config.normalizer import IntegrationDefinition, compile_normalizer
+from tocsin.inbound.config.reasons import UNKNOWN_KIND
 from tocsin.inbound.config.registry import UnknownIntegration
 from tocsin.inbound.config.routes import RouteReference
 from tocsin.inbound.models import Integration
+
+_DELETED = ReasonType("integration.deleted", "{integration} was deleted.")
 
 
 def compile_stored(integration: Integration) -> CompiledIntegration:
@@ -25,7 +29,7 @@ def compile_stored(integration: Integration) -> CompiledIntegration:
     try:
         compiled = integration_registry.get(integration.pk)
     except UnknownIntegration:
-        raise Rejected("not_possible", f"{integration.name} was deleted.") from None
+        raise Rejected("not_possible", _DELETED(integration=integration.name)) from None
     return compiled
 
 
@@ -66,5 +70,5 @@ def kind_of(integration: Integration) -> IntegrationKind:
     """Returns the integration's kind. Raises Rejected("not_possible") if this version of Tocsin does not know it."""
     kind = load_kinds().get(integration.kind)
     if kind is None:
-        raise Rejected("not_possible", f"This version of Tocsin does not know the kind {integration.kind}.")
+        raise Rejected("not_possible", UNKNOWN_KIND(kind=integration.kind))
     return kind

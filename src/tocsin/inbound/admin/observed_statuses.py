@@ -13,14 +13,35 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import first_uuid7
+from tocsin.core.reasons import NO_REASON, Reason, ReasonType
+from tocsin.core.validation.object_reader import AT_PATH
 from tocsin.inbound.admin import commands, specs
 from tocsin.inbound.admin.status_rules import StatusEffect, action_of_status, with_status_action
 from tocsin.inbound.body_compression import decompress
 from tocsin.inbound.config.normalizer import NormalizedEvent, Normalizer
+from tocsin.inbound.config.reasons import UNKNOWN_KIND
 from tocsin.inbound.deciding.echo_suppression import is_new_ticket_event
 from tocsin.inbound.inspect.message_explanation import normalizer_of_version
 from tocsin.inbound.models import Integration
 from tocsin.inbound.parsing.decode import decode
+
+_INVALID_STATUS = ReasonType("integration.invalid_status", "must be the name of a status, of 1 to 100 characters.")
+_STATUS_IN_OTHER_RULES = ReasonType(
+    "integration.status_in_other_rules",
+    'The rules decide on "{status}" by more than its name: change them as a whole.',
+)
+_UNOPENED_TICKETS = ReasonType(
+    "integration.unopened_tickets",
+    "In the last 7 days, {count} new ticket started with {statuses}, and opened no alert. {remedy}",
+    "In the last 7 days, {count} new tickets started with {statuses}, and opened no alert. {remedy}",
+)
+_QUOTED_STATUS = ReasonType("integration.quoted_status", '"{status}"')
+_NO_STATUS = ReasonType("integration.no_status", "no status")
+_LET_IT_OPEN = ReasonType("integration.let_status_open", "Let it open an alert if somebody should be paged.")
+_NO_STATUS_OPENS = ReasonType(
+    "integration.no_status_opens",
+    "No status of the last 7 days opens an alert: choose the one that should page somebody.",
+)
 
 MONTH = timedelta(days=30)
 WEEK = timedelta(days=7)
@@ -50,10 +71,10 @@ class ObservedStatus:
 
 @dataclass(frozen=True, slots=True)
 class ObservedStatuses:
-    """All observed statuses, most frequent first, and a warning sentence, or ""."""
+    """All observed statuses, most frequent first, and a warning, or `NO_REASON`."""
 
     statuses: tuple[ObservedStatus, ...]
-    warning: str = ""
+    warning: Reason = NO_REASON
 
 
 def load_observed_statuses(integration: Integration, now: datetime) -> ObservedStatuses:
@@ -87,16 +108,15 @@ def set_status(
     Raises Rejected("invalid") for an empty or overlong status, Rejected("not_possible") if other rules decide about it.
     """
     if not status.strip() or len(status) > 100:
-        raise Rejected("invalid", "status: is the name of a status, of 1 to 100 characters.", "status")
+        raise Rejected("invalid", AT_PATH(path="status", problem=_INVALID_STATUS()), "status")
     kind = load_kinds().get(integration.kind)
     if kind is None:
-        raise Rejected("not_possible", f"This version of Tocsin does not know the kind {integration.kind}.")
+        raise Rejected("not_possible", UNKNOWN_KIND(kind=integration.kind))
     with config_version.exclusive(integration):
         spec = commands.integration_spec(integration)
         spec["rules"] = with_status_action(spec.get("rules") or {}, kind.rules, status, effect)
         if action_of_status(_compiled(integration, spec).rules, status) is not effect:
-            detail = f'The rules decide on "{status}" by more than its name: change them as a whole.'
-            raise Rejected("not_possible", detail, "status")
+            raise Rejected("not_possible", _STATUS_IN_OTHER_RULES(status=status), "status")
         return commands.save_integration(spec, existing=integration, actor=actor, now=now)
 
 
@@ -177,18 +197,14 @@ def reports_new_status(normalizer: Normalizer, raw: bytes, content_type: str) ->
     return isinstance(event, NormalizedEvent) and is_new_ticket_event(event)
 
 
-def _warning(statuses: tuple[ObservedStatus, ...], unopened: dict[str, int]) -> str:
+def _warning(statuses: tuple[ObservedStatus, ...], unopened: dict[str, int]) -> Reason:
     ticket_count = sum(unopened.values())
     if not ticket_count:
-        return ""
-    names = [f'"{name}"' if name else "no status" for name in sorted(unopened, key=lambda one: -unopened[one])[:3]]
-    tickets = "1 new ticket" if ticket_count == 1 else f"{ticket_count} new tickets"
-    if any(status.does is StatusEffect.OPEN and status.count_week for status in statuses):
-        remedy = "Let it open if somebody should be paged."
-    else:
-        remedy = "No status of the last 7 days opens: choose the one that should page somebody."
-    return f"In the last 7 days {tickets} came first with {_join_with_or(names)}, and opened nothing. {remedy}"
-
-
-def _join_with_or(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
+        return NO_REASON
+    opens_some = any(status.does is StatusEffect.OPEN and status.count_week for status in statuses)
+    most_frequent = sorted(unopened, key=lambda status: -unopened[status])[:3]
+    return _UNOPENED_TICKETS(
+        count=ticket_count,
+        statuses=tuple(_QUOTED_STATUS(status=status) if status else _NO_STATUS() for status in most_frequent),
+        remedy=_LET_IT_OPEN() if opens_some else _NO_STATUS_OPENS(),
+    )

@@ -10,11 +10,22 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tocsin.core.errors import Rejected
-from tocsin.core.validation.object_reader import raise_all
+from tocsin.core.reasons import ReasonType
+from tocsin.core.validation.object_reader import AT_PATH, raise_all
 
 POLICY, USER, GROUP, HOURS = "escalation policy", "user", "group", "support hours"
 OUTBOUND = "outbound integration"
 TABLE = "client table"
+
+#: Why a reference by name is rejected.
+UNKNOWN_REFERENCES = {
+    POLICY: ReasonType("reference.unknown_policy", 'there is no escalation policy "{name}".'),
+    USER: ReasonType("reference.unknown_user", 'there is no user "{name}".'),
+    GROUP: ReasonType("reference.unknown_group", 'there is no group "{name}".'),
+    HOURS: ReasonType("reference.unknown_support_hours", 'there are no support hours "{name}".'),
+    OUTBOUND: ReasonType("reference.unknown_outbound_integration", 'there is no outbound integration "{name}".'),
+    TABLE: ReasonType("reference.unknown_client_table", 'there is no client table "{name}".'),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +67,8 @@ class ReferenceResolver:
         """Returns the id of `name`; None, with a problem noted under `field_path`, if it is unknown."""
         object_id = self._ids[resource_type].get(name.lower()) if isinstance(name, str) else None
         if object_id is None:
-            article = "are no" if resource_type == HOURS else "is no"
-            self._problems.append(
-                Rejected("not_found", f'{field_path}: there {article} {resource_type} "{name}".', field_path)
-            )
+            problem = UNKNOWN_REFERENCES[resource_type](name=str(name)[:200])
+            self._problems.append(Rejected("not_found", AT_PATH(path=field_path, problem=problem), field_path))
         return object_id
 
     def find_all(self, resource_type: str, names: object, field_path: str) -> list[int]:

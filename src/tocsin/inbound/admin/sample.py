@@ -22,8 +22,10 @@ from tocsin.access.audit import AuditActor
 from tocsin.catalogue.kinds import IntegrationKind, Sample, load_kinds
 from tocsin.core.config import environment
 from tocsin.core.errors import Permanent, Rejected, Temporary
-from tocsin.core.net.egress import EgressResponse, HttpClient
+from tocsin.core.net.egress import CertificateRejected, EgressResponse, HttpClient
+from tocsin.core.reasons import Reason, ReasonType
 from tocsin.core.runtime import clock
+from tocsin.core.validation.object_reader import AT_PATH
 from tocsin.inbound.admin import secrets
 from tocsin.inbound.http import test_token
 from tocsin.inbound.inspect.message_explanation import normalizer_of_version
@@ -33,7 +35,43 @@ from tocsin.inbound.models import InboundMessage, Integration
 _DEADLINE = 15.0
 _MAX_SHOWN_CHARS = 120
 
-_UNREACHABLE_REMEDY = "Check TOCSIN_BASE_URL, the name's DNS entry, the proxy and the firewall."
+_NEEDS_PERSON = ReasonType("sample.needs_person", "A sample pages the user who sends it: sign in, or use a token.")
+_NO_SAMPLES = ReasonType("sample.none", "The catalogue has no sample for {integration}.")
+_UNKNOWN_SAMPLE = ReasonType("sample.unknown", '{kind} has no sample "{sample}"; it has {samples}.')
+_CERTIFICATE_REJECTED = ReasonType(
+    "sample.certificate_rejected", "Senders that check certificates cannot reach {url}: {problem}"
+)
+_CERTIFICATE_REMEDY = ReasonType(
+    "sample.certificate_remedy", "Install a valid certificate for this name, with its whole chain."
+)
+_UNREACHABLE = ReasonType("sample.unreachable", "{url} cannot be reached from here: {problem}")
+_UNREACHABLE_REMEDY = ReasonType(
+    "sample.unreachable_remedy", "Check TOCSIN_BASE_URL, the name's DNS entry, the proxy and the firewall."
+)
+_NOT_CALLABLE = ReasonType("sample.not_callable", "{url} cannot be called: {problem}")
+_NOT_RECEIVED = ReasonType("sample.not_received", "{url} answered as Tocsin does, but the sample did not arrive here.")
+_NOT_RECEIVED_REMEDY = ReasonType(
+    "sample.not_received_remedy",
+    "Another installation of Tocsin answers at that address, or one with another database.",
+)
+_REDIRECTED = ReasonType("sample.redirected", "{url} redirects senders to {target}; most senders do not follow.")
+_REDIRECTED_ELSEWHERE = ReasonType(
+    "sample.redirected_elsewhere", "{url} redirects senders elsewhere; most senders do not follow."
+)
+_REDIRECTED_REMEDY = ReasonType(
+    "sample.redirected_remedy", "Set TOCSIN_BASE_URL to the address that answers without a redirect."
+)
+_REJECTED = ReasonType("sample.rejected", "{url} answered {status}: {error}.")
+_REJECTED_REMEDY = ReasonType(
+    "sample.rejected_remedy", "If this Tocsin did not send that answer, check where the proxy forwards /in/."
+)
+_FOREIGN_RESPONSE = ReasonType("sample.foreign_response", "{url} answered {status}, which is not Tocsin's answer.")
+_FOREIGN_TEXT = ReasonType(
+    "sample.foreign_response_text", "{url} answered {status}, which is not Tocsin's answer: “{text}”."
+)
+_FOREIGN_REMEDY = ReasonType(
+    "sample.foreign_response_remedy", "Check that the proxy forwards /in/ to Tocsin unchanged."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +82,7 @@ class SampleResult:
     source_id: str
     message_id: UUID
     status: str
-    reason: str
+    reason: Reason
     alert_id: int | None
     #: Round-trip time in milliseconds.
     took: int
@@ -52,7 +90,7 @@ class SampleResult:
     def to_json(self) -> dict[str, Any]:
         """Returns the result as plain JSON values."""
         plain: dict[str, Any] = msgspec.to_builtins(self)
-        return plain
+        return {**plain, "reason": str(self.reason)}
 
 
 def send_sample(
@@ -70,7 +108,7 @@ def send_sample(
     not lead to this installation.
     """
     if actor.user_id is None:
-        raise Rejected("needs_person", "A sample pages whoever sends it: sign in, or use a token.")
+        raise Rejected("needs_person", _NEEDS_PERSON())
     selected = _select_sample(integration, sample)
     text, test = test_token.issue(integration.pk, actor.user_id, now)
     source_id, body = with_fresh_ids(normalizer_of_version(integration, integration.current_version), selected, test)
@@ -99,14 +137,15 @@ def send_sample(
 def _select_sample(integration: Integration, name: str | None) -> Sample:
     kind = load_kinds().get(integration.kind)
     if kind is None or not kind.samples:
-        raise Rejected("not_possible", f"The catalogue has no sample for {integration.name}.")
+        raise Rejected("not_possible", _NO_SAMPLES(integration=integration.name))
     if name is None:
         return _first_sample(kind)
     for sample in kind.samples:
         if sample.name == name:
             return sample
     known = ", ".join(sample.name for sample in kind.samples)
-    raise Rejected("invalid", f'sample: {kind.title} has no sample "{name}"; it has {known}.', "sample")
+    problem = _UNKNOWN_SAMPLE(kind=kind.title, sample=name, samples=known)
+    raise Rejected("invalid", AT_PATH(path="sample", problem=problem), "sample")
 
 
 def _first_sample(kind: IntegrationKind) -> Sample:
@@ -129,13 +168,13 @@ def _post(client: HttpClient, url: str, integration: Integration, sample: Sample
     }
     try:
         return client.request("POST", url, headers=headers, content=body, deadline=_DEADLINE)
+    except CertificateRejected as error:
+        raise Permanent(_CERTIFICATE_REJECTED(url=public, problem=error.reason), _CERTIFICATE_REMEDY()) from None
     except Temporary as error:
-        if "certificate" in error.detail.casefold():
-            detail = f"Senders that check certificates cannot reach {public}: {error.detail}"
-            raise Permanent(detail, "It needs a certificate for this name that is valid, with its chain.") from None
-        raise Permanent(f"{public} cannot be reached from here: {error.detail}", _UNREACHABLE_REMEDY) from None
+        raise Permanent(_UNREACHABLE(url=public, problem=error.reason), _UNREACHABLE_REMEDY()) from None
     except Permanent as error:
-        raise Permanent(f"{public} cannot be called: {error.detail}", error.remedy or _UNREACHABLE_REMEDY) from None
+        remedy = error.remedy_reason or _UNREACHABLE_REMEDY()
+        raise Permanent(_NOT_CALLABLE(url=public, problem=error.reason), remedy) from None
 
 
 def _credentials(integration: Integration, body: bytes) -> dict[str, str]:
@@ -171,10 +210,7 @@ def _read_result(
     message_id = _message_id_of(response)
     row = InboundMessage.objects.filter(pk=message_id, integration=integration).first()
     if row is None:
-        raise Permanent(
-            f"{environment.current().public_url} answered as Tocsin does, but the sample did not arrive here.",
-            "Another installation of Tocsin answers at that address, or one with another database.",
-        )
+        raise Permanent(_NOT_RECEIVED(url=environment.current().public_url), _NOT_RECEIVED_REMEDY())
     return SampleResult(sample.name, source_id, row.pk, row.status, row.reason, row.alert_id, took)
 
 
@@ -182,9 +218,9 @@ def _message_id_of(response: EgressResponse) -> UUID:
     """Returns the message id in the webhook's response. Raises Permanent for any other response."""
     public = environment.current().public_url
     if response.status in (301, 302, 303, 307, 308):
-        redirect_target = response.headers.get("location", "somewhere else").split("/in/")[0][:_MAX_SHOWN_CHARS]
-        detail = f"{public} sends senders on to {redirect_target}; most senders do not follow."
-        raise Permanent(detail, "Set TOCSIN_BASE_URL to the address that answers by itself.")
+        target = response.headers.get("location", "").split("/in/")[0][:_MAX_SHOWN_CHARS]
+        reason = _REDIRECTED(url=public, target=target) if target else _REDIRECTED_ELSEWHERE(url=public)
+        raise Permanent(reason, _REDIRECTED_REMEDY())
     try:
         body = msgspec.json.decode(response.body, type=_ResponseBody)
     except (msgspec.MsgspecError, UnicodeDecodeError):
@@ -195,12 +231,11 @@ def _message_id_of(response: EgressResponse) -> UUID:
     if not body.error:
         raise _foreign_response_error(response)
     error_text = (body.detail or body.error).rstrip(".")
-    detail = f"{public} answered {response.status}: {error_text}."
-    raise Permanent(detail, "If this is not this Tocsin's own answer, check where the proxy sends /in/.")
+    raise Permanent(_REJECTED(url=public, status=str(response.status), error=error_text), _REJECTED_REMEDY())
 
 
 def _foreign_response_error(response: EgressResponse) -> Permanent:
     text = " ".join(re.sub(r"<[^>]*>", " ", response.body.decode("utf-8", "replace")).split())[:_MAX_SHOWN_CHARS]
-    excerpt = f": “{text}”" if text else ""
-    detail = f"{environment.current().public_url} answered {response.status}, which is not Tocsin's answer{excerpt}."
-    return Permanent(detail, "Check that the proxy sends /in/ on to Tocsin unchanged.")
+    url, status = environment.current().public_url, str(response.status)
+    reason = _FOREIGN_TEXT(url=url, status=status, text=text) if text else _FOREIGN_RESPONSE(url=url, status=status)
+    return Permanent(reason, _FOREIGN_REMEDY())

@@ -14,10 +14,22 @@ from tocsin.access.audit import AuditActor
 from tocsin.core import ids
 from tocsin.core.config import config_version, crypto, environment
 from tocsin.core.errors import Permanent, Rejected
-from tocsin.core.validation.object_reader import ObjectReader
+from tocsin.core.reasons import Reason, ReasonType, as_reason
+from tocsin.core.validation.object_reader import AT_PATH, ObjectReader
 from tocsin.core.validation.server_origin import is_different_origin
 from tocsin.inbound.config import imap_url
 from tocsin.inbound.models import Integration, PinnedSender
+
+_OVERLAP_TOO_LONG = ReasonType("integration.overlap_too_long", "The overlap is at most {maximum}.")
+_MALFORMED_TOKEN = ReasonType("integration.malformed_token", "must be 32 to 200 letters, digits, - or _.")
+_TOKEN_TAKEN = ReasonType("integration.token_taken", "is used by another integration, or was until recently.")
+_TOKEN_USED_BEFORE = ReasonType("integration.token_used_before", "was used by this integration before; choose another.")
+_INVALID_HEADER_NAME = ReasonType("integration.invalid_header_name", '"{name}" is not the name of a header.')
+_SECRET_REQUIRED = ReasonType("integration.secret_required_again", "enter the secret again: the address has changed.")
+_COLON_IN_USERNAME = ReasonType("integration.colon_in_username", "must not contain a colon (RFC 7617).")
+_INVALID_NETWORK = ReasonType(
+    "integration.invalid_network", '"{text}" is not an address or a network such as 192.0.2.0/24.'
+)
 
 #: How long the previous token still works after a rotation, by default.
 DEFAULT_OVERLAP = timedelta(days=1)
@@ -74,11 +86,11 @@ def rotate_token(
     Rejected("invalid_token") for an unusable `token`.
     """
     if not timedelta() <= overlap <= MAX_OVERLAP:
-        raise Rejected("invalid_duration", f"The overlap is at most {MAX_OVERLAP.days} days.", "overlap")
+        raise Rejected("invalid_duration", _OVERLAP_TOO_LONG(maximum=MAX_OVERLAP), "overlap")
     with config_version.exclusive(integration):
         new_token = ids.token() if token is None else validate_token(token, integration)
         if integration.token_hash and bytes(integration.token_hash) == ids.token_hash(new_token):
-            raise _token_used_before()
+            raise _token_rejection(_TOKEN_USED_BEFORE())
         put_token(integration, new_token, overlap=overlap, now=now)
         integration.save()
         PinnedSender.objects.filter(integration=integration).delete()
@@ -118,18 +130,18 @@ def validate_token(token: object, integration: Integration | None) -> str:
     """Validates a user-chosen token. Raises Rejected("invalid_token") if it is malformed, belongs or belonged to
     another integration, or was this one's previous token."""
     if not isinstance(token, str) or not _TOKEN.fullmatch(token):
-        raise Rejected("invalid_token", "token: must be 32 to 200 letters, digits, - or _.", "token")
+        raise _token_rejection(_MALFORMED_TOKEN())
     hashed = ids.token_hash(token)
     others = Integration.objects.exclude(pk=integration.pk) if integration else Integration.objects.all()
     if (others.filter(token_hash=hashed) | others.filter(old_token_hash=hashed)).exists():
-        raise Rejected("invalid_token", "token: is that of another integration, or was a short time ago.", "token")
+        raise _token_rejection(_TOKEN_TAKEN())
     if integration and integration.old_token_hash and bytes(integration.old_token_hash) == hashed:
-        raise _token_used_before()
+        raise _token_rejection(_TOKEN_USED_BEFORE())
     return token
 
 
-def _token_used_before() -> Rejected:
-    return Rejected("invalid_token", "token: was this integration's own before; choose another.", "token")
+def _token_rejection(problem: Reason) -> Rejected:
+    return Rejected("invalid_token", AT_PATH(path="token", problem=problem), "token")
 
 
 def credentials_of(integration: Integration) -> dict[str, Any]:
@@ -189,7 +201,7 @@ def read_credentials(
             )
             time_header = part.text(_TIME, default_time_header, max_length=200)
             if time_header and not _HEADER.fullmatch(time_header):
-                part.add_error(_TIME, f'"{time_header}" is not the name of a header.')
+                part.add_error(_TIME, _INVALID_HEADER_NAME(name=time_header))
             if time_header or default_time_header:
                 entry[_TIME] = time_header
         if (
@@ -200,13 +212,13 @@ def read_credentials(
         ):
             # Otherwise a user who may edit the mailbox could send another server's password to a server of their
             # choice.
-            part.add_error(secret_part, "enter the secret again: the address has changed.", "missing")
+            part.add_error(secret_part, _SECRET_REQUIRED(), "missing")
         if kind in ("header", "hmac") and entry[public_part] and not _HEADER.fullmatch(entry[public_part]):
-            part.add_error(public_part, f'"{entry[public_part]}" is not the name of a header.')
+            part.add_error(public_part, _INVALID_HEADER_NAME(name=entry[public_part]))
         if kind == "basic" and ":" in entry[public_part]:
-            part.add_error(public_part, "has no colon in it (RFC 7617).")
+            part.add_error(public_part, _COLON_IN_USERNAME())
         if kind == "imap" and entry[public_part] and (problem := imap_url.url_problem(entry[public_part])):
-            part.add_error(public_part, problem)
+            part.add_error(public_part, as_reason(problem))
         part.reject_unknown_keys()
         credentials[kind] = entry
     if networks := _networks(spec):
@@ -222,9 +234,7 @@ def _networks(spec: ObjectReader) -> list[str]:
         try:
             networks.append(str(ipaddress.ip_network(text, strict=False)))
         except ValueError:
-            spec.add_error(
-                f"{_ADDRESSES}[{index}]", f'"{text[:60]}" is no address and no network such as 192.0.2.0/24.'
-            )
+            spec.add_error(f"{_ADDRESSES}[{index}]", _INVALID_NETWORK(text=text[:60]))
     return list(dict.fromkeys(networks))
 
 

@@ -17,9 +17,22 @@ from tocsin.alerts.models import Alert
 from tocsin.alerts.states import ACTIVE
 from tocsin.catalogue.kinds import IntegrationKind, IntegrationSettingType, load_kinds
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import ReasonType
+from tocsin.core.validation.object_reader import AT_PATH
 from tocsin.inbound.models import Integration
 from tocsin.people import permissions
 from tocsin.people.models import User
+
+_OTHER_SYSTEM = ReasonType(
+    "integration.source_of_other_system",
+    '"{source}" is also the Source of {other}, which receives tickets of {other_host} and not of {host}: tickets of '
+    "the same number would be one alert. Give this one a Source of its own, such as {source} {host}.",
+)
+_SHARED_WITHOUT_RIGHTS = ReasonType(
+    "integration.source_shared_without_rights",
+    '"{source}" is also the Source of {other}, which you may not change: this one could close its alerts. Give this '
+    "one a Source of its own, or ask an administrator.",
+)
 
 #: The keys of a spec that decide which alerts its messages belong to, and whether they close one.
 _DECIDES = ("kind", "source", "group", "mode", "settings", "mapping", "rules", "dedup_key")
@@ -41,14 +54,8 @@ def refuse_two_systems(integration: Integration) -> None:
             continue
         other_hosts = _hosts(other, other_kind)
         if other_hosts and not {*other_hosts} & {*hosts}:
-            raise Rejected(
-                "shared_source",
-                f'source: "{source}" is the Source of {other.name} too, which is of {other_hosts[0]} and '
-                f"not of {hosts[0]}: "
-                f"tickets of the same number would be one alert. Give this one a Source of its own, such as {source} "
-                f"{hosts[0]}.",
-                "source",
-            )
+            problem = _OTHER_SYSTEM(source=source or "", other=other.name, other_host=other_hosts[0], host=hosts[0])
+            raise Rejected("shared_source", AT_PATH(path="source", problem=problem), "source")
 
 
 def refuse_without_rights(
@@ -71,12 +78,8 @@ def refuse_without_rights(
     viewer = permissions.viewer(User.objects.get(pk=actor.user_id))
     for other in _sharing(integration, key_source):
         if not viewer.may(Permission.MANAGE_ROUTING, other.group_id):
-            raise Rejected(
-                "shared_source",
-                f'source: "{key_source}" is the Source of {other.name} too, which you may not change: this one could '
-                "close its alerts. Give this one a Source of its own, or ask an administrator.",
-                "source",
-            )
+            problem = _SHARED_WITHOUT_RIGHTS(source=key_source, other=other.name)
+            raise Rejected("shared_source", AT_PATH(path="source", problem=problem), "source")
 
 
 def key_source_of(integration: Integration) -> str:

@@ -13,7 +13,8 @@ from django.apps import apps
 
 from tocsin.catalogue.kinds import IntegrationKind, clean_settings, load_kinds
 from tocsin.core.errors import Rejected
-from tocsin.core.validation.object_reader import ObjectReader, raise_all, require_storable
+from tocsin.core.reasons import Reason, ReasonType
+from tocsin.core.validation.object_reader import AT_PATH, ObjectReader, raise_all, require_storable
 from tocsin.escalation.models import Policy
 from tocsin.inbound.admin import references
 from tocsin.inbound.admin.references import GROUP, OUTBOUND, POLICY, USER, ReferenceNames, ReferenceResolver
@@ -24,6 +25,23 @@ from tocsin.inbound.expressions.fields import FIELDS
 from tocsin.inbound.models import ClientTable
 from tocsin.oncall.models import SupportHours
 from tocsin.people.models import Group, User
+
+_NOT_A_MAPPING = ReasonType("integration.malformed_mapping", "names fields and where their values come from.")
+_NOT_RULES = ReasonType("integration.malformed_rules", "must be {open, close, update}.")
+_NOT_A_TEMPLATE = ReasonType("integration.malformed_dedup_key", "must be a text template.")
+_UNKNOWN_FIELD = ReasonType(
+    "integration.unknown_field",
+    "is not a standard field; put a custom field under custom:, and a tag under tags:.",
+)
+_DID_YOU_MEAN_FIELD = ReasonType(
+    "integration.did_you_mean_field",
+    'is not a standard field; did you mean "{match}"? Put a custom field under custom:, and a tag under tags:.',
+)
+_KIND_NOT_IN_CATALOGUE = ReasonType(
+    "integration.kind_not_in_catalogue", '"{kind}" is not in the catalogue; known: {kinds}.'
+)
+_NOT_SETTINGS = ReasonType("integration.malformed_settings", "must be named values.")
+_NOT_A_FLAG = ReasonType("integration.not_a_flag", "must be true or false.")
 
 #: The keys of a version's definition; the kind's defaults fill the rest.
 DEFINITION_KEYS = ("mapping", "rules", "filters", "routes", "dedup_key", *NOISE_KEYS)
@@ -130,12 +148,12 @@ def validate_definition(kind: IntegrationKind, definition: Mapping[str, Any], se
     for key, value in definition.items():
         require_storable(value, key)
     if not isinstance(definition.get("mapping", {}), Mapping):
-        raise Rejected("invalid_mapping", "mapping: names fields and where their values come from.", "mapping")
+        raise _rejection("invalid_mapping", "mapping", _NOT_A_MAPPING())
     _refuse_unknown_fields(kind, definition.get("mapping", {}))
     if not isinstance(definition.get("rules", {}), Mapping):
-        raise Rejected("invalid_condition", "rules: are {open, close, update}.", "rules")
+        raise _rejection("invalid_condition", "rules", _NOT_RULES())
     if not isinstance(definition.get("dedup_key", ""), str):
-        raise Rejected("invalid_mapping", "dedup_key: is a text template.", "dedup_key")
+        raise _rejection("invalid_mapping", "dedup_key", _NOT_A_TEMPLATE())
     build_normalizer(kind, definition, settings)
 
 
@@ -179,10 +197,13 @@ def _refuse_unknown_fields(kind: IntegrationKind, mapping: Mapping[str, Any]) ->
         close_matches = difflib.get_close_matches(
             str(name)[:100].casefold().replace(" ", "_"), sorted(known_names), 1, 0.75
         )
-        hint = f'did you mean "{close_matches[0]}"? ' if close_matches else ""
-        detail = f"{field_path}: is no field of Tocsin's; {hint}A custom field stands under custom:, a tag under tags:."
-        problems.append(Rejected("unknown_field", detail, field_path))
+        problem = _DID_YOU_MEAN_FIELD(match=close_matches[0]) if close_matches else _UNKNOWN_FIELD()
+        problems.append(_rejection("unknown_field", field_path, problem))
     raise_all(problems)
+
+
+def _rejection(code: str, field_path: str, problem: Reason) -> Rejected:
+    return Rejected(code, AT_PATH(path=field_path, problem=problem), field_path)
 
 
 def as_stored(value: dict[str, Any]) -> dict[str, Any]:
@@ -203,7 +224,7 @@ def _kind(spec: ObjectReader) -> IntegrationKind | None:
     kind_name = spec.text("kind", required=True)
     kind = load_kinds().get(kind_name)
     if kind_name and kind is None:
-        spec.add_error("kind", f'"{kind_name}" is not in the catalogue; known: {", ".join(sorted(load_kinds()))}.')
+        spec.add_error("kind", _KIND_NOT_IN_CATALOGUE(kind=kind_name, kinds=", ".join(sorted(load_kinds()))))
     return kind
 
 
@@ -221,13 +242,13 @@ def _recipients(spec: ObjectReader, resolver: ReferenceResolver) -> tuple[list[i
 
 def _settings(kind: IntegrationKind, settings: object) -> dict[str, Any]:
     if not isinstance(settings, Mapping):
-        raise Rejected("invalid_setting", "settings: are named values.", "settings")
+        raise _rejection("invalid_setting", "settings", _NOT_SETTINGS())
     require_storable(settings, "settings")
     kind_settings = {key: value for key, value in settings.items() if key != FAIL_OPEN}
     cleaned = clean_settings(kind, kind_settings)
     fail_open = settings.get(FAIL_OPEN)
     if fail_open is not None:
         if not isinstance(fail_open, bool):
-            raise Rejected("invalid_setting", "settings.fail_open: must be true or false.", f"settings.{FAIL_OPEN}")
+            raise _rejection("invalid_setting", f"settings.{FAIL_OPEN}", _NOT_A_FLAG())
         cleaned[FAIL_OPEN] = fail_open
     return as_stored(cleaned)

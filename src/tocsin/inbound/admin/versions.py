@@ -10,9 +10,12 @@ from typing import Any
 from tocsin.access.audit import AuditActor
 from tocsin.core.config import config_version
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import ReasonType
 from tocsin.inbound.admin import commands, references, specs
 from tocsin.inbound.admin.references import ReferenceNames
 from tocsin.inbound.models import Integration, IntegrationVersion
+
+_NO_SUCH_VERSION = ReasonType("integration.no_such_version", "{integration} has no version {number}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +31,7 @@ def find_version(integration: Integration, number: int) -> IntegrationVersion:
     """Returns the integration's version with that number. Raises Rejected("not_found")."""
     version = integration.versions.filter(number=number).first() if number < 2**31 else None
     if version is None:
-        raise Rejected("not_found", f"{integration.name} has no version {number}.")
+        raise Rejected("not_found", _NO_SUCH_VERSION(integration=integration.name, number=str(number)))
     return version
 
 

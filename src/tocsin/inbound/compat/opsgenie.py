@@ -18,6 +18,7 @@ import msgspec
 
 from tocsin.core.errors import Rejected
 from tocsin.core.net.asgi import AsgiScope, Receive, Send, send_response
+from tocsin.core.reasons import ReasonType
 from tocsin.core.runtime import clock
 from tocsin.inbound.compat import opsgenie_commands, opsgenie_queries
 from tocsin.inbound.compat.opsgenie_commands import OpsgenieAction
@@ -40,6 +41,7 @@ PREFIXES: Final = (_ALERTS, _HEARTBEATS)
 _SCHEME: Final = "geniekey"
 _MAX_ALIAS: Final = 512
 
+_NOT_ONE_OBJECT = ReasonType("opsgenie.not_one_object", "send one object.")
 _NOT_PROCESSABLE: Final = "Request body is not processable. Please check the errors."
 
 
@@ -148,15 +150,12 @@ async def _handle_command(ingest_service: IngestService, request: OpsgenieReques
             request.integration, rejected, body, stored_headers(request.headers, credential_results)
         )
         raise _not_processable(rejected) from None
-    problems: dict[str, str] = {}
+    problem: Rejected | None = None
     try:
         payload = opsgenie_commands.message_payload(verb, {**fields, **query_fields})
     except Rejected as rejected:
-        payload, problems = (
-            {**fields, **query_fields, "action": verb.value},
-            {rejected.field or "body": rejected.detail},
-        )
-    if verb in opsgenie_commands.MERGED_ACTIONS and identifier is not None and not problems:
+        payload, problem = {**fields, **query_fields, "action": verb.value}, rejected
+    if verb in opsgenie_commands.MERGED_ACTIONS and identifier is not None and problem is None:
         current_alert = await asyncio.to_thread(
             opsgenie_queries.find, request.integration, identifier, _identifier_type(request)
         )
@@ -171,15 +170,15 @@ async def _handle_command(ingest_service: IngestService, request: OpsgenieReques
     alias_text = (text_of(alias) or "").strip()[:_MAX_ALIAS]
     payload["alias"] = alias_text or f"{'' if identifier is None else 'unknown '}{uuid.uuid4()}"
     raw = msgspec.json.encode(payload)
-    problem = Rejected("invalid_request", "; ".join(problems.values())) if problems else None
     element = Element(None if problem else payload, raw, problem=problem)
     ingest_result = await ingest_service.ingest(
         request.integration, [element], raw, stored_headers(request.headers, credential_results)
     )
     request.request_id = ingest_result.incoming[0].id
-    if problems:
+    if problem is not None:
         # The message is stored nevertheless and opens an alert about the problem.
-        await _respond(request, send, 422, {"message": _NOT_PROCESSABLE, "errors": problems})
+        errors = {problem.field or "body": problem.detail}
+        await _respond(request, send, 422, {"message": _NOT_PROCESSABLE, "errors": errors})
         return
     if is_pending(ingest_result.results) and verb in opsgenie_commands.COMMAND_ACTIONS:
         raise HttpError(503, "not_stored", "Somebody is changing this alert. Send it again.", RETRY)
@@ -221,7 +220,7 @@ def _payload(body: bytes) -> dict[str, object]:
         return {}
     elements = decode(body, None, lenient=False).elements
     if len(elements) != 1 or elements[0].payload is None:
-        raise Rejected("invalid_json", "send one object.")
+        raise Rejected("invalid_json", _NOT_ONE_OBJECT())
     return dict(elements[0].payload)
 
 

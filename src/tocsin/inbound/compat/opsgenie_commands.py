@@ -8,9 +8,13 @@ from enum import StrEnum
 from typing import Final, assert_never
 
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import ReasonType
 from tocsin.inbound.compat import alert_commands
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.expressions.fields import parse_moment, text_of
+
+#: In Opsgenie's own words, which its clients show.
+_CANNOT_BE_EMPTY = ReasonType("opsgenie.field_required", "{field} can not be empty.")
 
 
 class OpsgenieAction(StrEnum):
@@ -101,16 +105,16 @@ def message_payload(verb: OpsgenieAction, fields: Mapping[str, object]) -> dict[
     match verb:
         case OpsgenieAction.CREATE:
             if not _text(fields.get("message")):
-                raise Rejected("invalid_request", "Message can not be empty.", "message")
+                raise Rejected("invalid_request", _CANNOT_BE_EMPTY(field="Message"), "message")
         case OpsgenieAction.SNOOZE:
             if parse_moment(fields.get("endTime")) is None:
-                raise Rejected("invalid_request", "End time can not be empty.", "endTime")
+                raise Rejected("invalid_request", _CANNOT_BE_EMPTY(field="End time"), "endTime")
         case OpsgenieAction.ASSIGN:
             if not _name(fields.get("owner")):
-                raise Rejected("invalid_request", "Owner can not be empty.", "owner")
+                raise Rejected("invalid_request", _CANNOT_BE_EMPTY(field="Owner"), "owner")
         case OpsgenieAction.NOTE:
             if not _text(fields.get("note")):
-                raise Rejected("invalid_request", "Note can not be empty.", "note")
+                raise Rejected("invalid_request", _CANNOT_BE_EMPTY(field="Note"), "note")
         case _:
             pass
     return payload

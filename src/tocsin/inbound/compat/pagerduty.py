@@ -15,6 +15,7 @@ import msgspec
 
 from tocsin.core.errors import Rejected
 from tocsin.core.net.asgi import AsgiScope, Receive, Send, send_response
+from tocsin.core.reasons import Reason, ReasonType, joined
 from tocsin.core.runtime import clock
 from tocsin.inbound.compat import alert_commands
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
@@ -34,6 +35,19 @@ PATHS: Final = (EVENTS, CHANGES, EVENTS_V1)
 _ACTIONS: Final = ("trigger", "acknowledge", "resolve")
 _SEVERITIES: Final = ("critical", "error", "warning", "info")
 _MAX_KEY: Final = 255
+
+#: In PagerDuty's own words, which its clients show.
+_FIELD_REQUIRED = ReasonType("pagerduty.field_required", "'{field}' is missing or blank")
+_INVALID_ACTION = ReasonType("pagerduty.invalid_action", "'event_action' is invalid")
+_INVALID_SEVERITY = ReasonType(
+    "pagerduty.invalid_severity", "'payload.severity' is invalid (must be one of the following: {severities})"
+)
+_INVALID_EVENT_TYPE = ReasonType(
+    "pagerduty.invalid_event_type",
+    "Event type is invalid (must be one of the following: trigger, acknowledge or resolve)",
+)
+_DESCRIPTION_REQUIRED = ReasonType("pagerduty.description_required", "Description is missing or blank")
+_KEY_TOO_LONG = ReasonType("pagerduty.key_too_long", "'{field}' is too long (maximum is {maximum} characters)")
 
 type PagerdutyEvent = dict[str, object]
 
@@ -83,14 +97,14 @@ async def _event(ingest_service: IngestService, scope: AsgiScope, body: bytes, s
         problems = _problems(event)
     key = _key(event, "incident_key" if path == EVENTS_V1 else "dedup_key")
     raw = msgspec.json.encode(event)
-    problem = Rejected("invalid_event", "; ".join(problems)) if problems else None
+    problem = Rejected("invalid_event", joined(*problems)) if problems else None
     element = Element(None if problem else event, raw, problem=problem)
     ingest_result = await ingest_service.ingest(
         integration, [element], raw, stored_headers(headers, credential_results)
     )
     if problems:
         # The message is stored nevertheless and opens an alert about the problem, because something may well be wrong.
-        await send_response(send, 400, msgspec.json.encode(_invalid(*problems)))
+        await send_response(send, 400, msgspec.json.encode(_invalid(*map(str, problems))))
         return
     (stored,) = ingest_result.results
     if _action(event) == "acknowledge":
@@ -154,47 +168,47 @@ def _action(event: PagerdutyEvent) -> str:
     return action.lower() if isinstance(action, str) else ""
 
 
-def _problems(event: PagerdutyEvent) -> list[str]:
+def _problems(event: PagerdutyEvent) -> list[Reason]:
     """Returns the errors that PagerDuty would report, in its words."""
     action = _action(event)
     if action not in _ACTIONS:
-        return ["'event_action' is missing or blank" if not action else "'event_action' is invalid"]
+        return [_INVALID_ACTION() if action else _FIELD_REQUIRED(field="event_action")]
     problems = _problem_with_key(event, "dedup_key", is_required=action != "trigger")
     if action != "trigger":
         return problems
     payload = event.get("payload")
     if not isinstance(payload, Mapping):
-        return [*problems, "'payload' is missing or blank"]
+        return [*problems, _FIELD_REQUIRED(field="payload")]
     problems += [
-        f"'payload.{name}' is missing or blank"
+        _FIELD_REQUIRED(field=f"payload.{name}")
         for name in ("summary", "source", "severity")
         if not str(payload.get(name) or "").strip()
     ]
     severity = payload.get("severity")
     if severity and str(severity).lower() not in _SEVERITIES:
-        problems.append(f"'payload.severity' is invalid (must be one of the following: {', '.join(_SEVERITIES)})")
+        problems.append(_INVALID_SEVERITY(severities=", ".join(_SEVERITIES)))
     return problems
 
 
-def _problems_v1(event: PagerdutyEvent) -> list[str]:
+def _problems_v1(event: PagerdutyEvent) -> list[Reason]:
     action = _action(event)
     if action not in _ACTIONS:
-        return ["Event type is invalid (must be one of the following: trigger, acknowledge or resolve)"]
+        return [_INVALID_EVENT_TYPE()]
     problems = _problem_with_key(event, "incident_key", is_required=action != "trigger")
     if action == "trigger" and not str(event.get("description") or "").strip():
-        problems.append("Description is missing or blank")
+        problems.append(_DESCRIPTION_REQUIRED())
     return problems
 
 
-def _problems_of_change(event: PagerdutyEvent) -> list[str]:
+def _problems_of_change(event: PagerdutyEvent) -> list[Reason]:
     payload = event.get("payload")
     if not isinstance(payload, Mapping) or not str(payload.get("summary") or "").strip():
-        return ["'payload.summary' is missing or blank"]
+        return [_FIELD_REQUIRED(field="payload.summary")]
     return []
 
 
-def _problem_with_key(event: PagerdutyEvent, name: str, *, is_required: bool) -> list[str]:
+def _problem_with_key(event: PagerdutyEvent, name: str, *, is_required: bool) -> list[Reason]:
     key = _given_key(event, name)
     if is_required and not key:
-        return [f"'{name}' is missing or blank"]
-    return [f"'{name}' is too long (maximum is {_MAX_KEY} characters)"] if len(key) > _MAX_KEY else []
+        return [_FIELD_REQUIRED(field=name)]
+    return [_KEY_TOO_LONG(field=name, maximum=_MAX_KEY)] if len(key) > _MAX_KEY else []

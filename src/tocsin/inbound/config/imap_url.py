@@ -8,9 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
+from tocsin.core.errors import Rejected
+from tocsin.core.reasons import NO_REASON, Reason, ReasonType
+
 _PORTS = {"imaps": 993, "imap+starttls": 143, "imap": 143}
 
-_FORMAT_HINT = "must look like imaps://user@mail.example.org/INBOX, with %40 for an @ in the user's name."
+_INVALID_URL = ReasonType(
+    "mailbox.invalid_url", "must look like {example}, with {escaped} for an @ in the user's name."
+)
+_HAS_PASSWORD = ReasonType("mailbox.url_has_password", "has no password in it: that has a field of its own.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,25 +32,29 @@ class MailboxSettings:
 
 
 def read(text: str) -> MailboxSettings:
-    """Parses a mailbox URL. Raises ValueError with a sentence for users."""
+    """Parses a mailbox URL. Raises Rejected."""
     try:
         parts = urlsplit(text)
         host, port = parts.hostname, parts.port
-    except ValueError as error:
-        raise ValueError(_FORMAT_HINT) from error
+    except ValueError:
+        raise _invalid_url() from None
     if parts.scheme not in _PORTS or not host or not parts.username:
-        raise ValueError(_FORMAT_HINT)
+        raise _invalid_url()
     if parts.password:
-        raise ValueError("has no password in it: that has a place of its own.")
+        raise Rejected("invalid", _HAS_PASSWORD())
     folder = unquote(parts.path.strip("/")) or "INBOX"
     is_tls, is_starttls = parts.scheme == "imaps", parts.scheme == "imap+starttls"
     return MailboxSettings(host, port or _PORTS[parts.scheme], unquote(parts.username), folder, is_tls, is_starttls)
 
 
-def url_problem(text: str) -> str:
-    """Returns what is wrong with a mailbox URL, as a sentence; "" if it is valid."""
+def url_problem(text: str) -> Reason:
+    """Returns what is wrong with a mailbox URL; `NO_REASON` if it is valid."""
     try:
         read(text)
-    except ValueError as error:
-        return str(error)
-    return ""
+    except Rejected as problem:
+        return problem.reason
+    return NO_REASON
+
+
+def _invalid_url() -> Rejected:
+    return Rejected("invalid", _INVALID_URL(example="imaps://user@mail.example.org/INBOX", escaped="%40"))

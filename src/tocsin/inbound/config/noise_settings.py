@@ -14,7 +14,19 @@ from typing import Final
 
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import key_hash
+from tocsin.core.reasons import Reason, ReasonType
 from tocsin.core.validation import durations
+from tocsin.core.validation.object_reader import AT_PATH
+from tocsin.inbound.config.reasons import (
+    AFTER_COUNT_WITHIN,
+    AFTER_DELAY,
+    AFTER_INTEGRATION_COUNT_WITHIN,
+    AT_SUPPORT_HOURS,
+    ONCE_EVERY,
+    ONCE_EVERY_FOR_INTEGRATION,
+    WITH_EVERY_COUNT,
+    WITH_EVERY_INTEGRATION_COUNT,
+)
 from tocsin.inbound.expressions.mapped import MappedFields
 from tocsin.inbound.mapping.extraction import Extraction
 from tocsin.inbound.mapping.templates import Template, compile_template
@@ -57,23 +69,21 @@ class Delay:
     hours_name: str = ""
     count_scope: CountScope = CountScope.ALERT
 
-    def describe(self) -> str:
+    def describe(self) -> Reason:
         """Completes the sentence "an alert opens …"."""
-        scope_text = " of the integration" if self.count_scope is CountScope.INTEGRATION else ""
+        is_shared = self.count_scope is CountScope.INTEGRATION
         match self.kind:
             case DelayKind.WAIT:
-                return f"after {durations.describe(self.duration)}, unless it closes before"
+                return AFTER_DELAY(duration=self.duration)
             case DelayKind.COUNT if self.duration:
-                return f"when {self.alerts} alerts{scope_text} came within {durations.describe(self.duration)}"
+                within = AFTER_INTEGRATION_COUNT_WITHIN if is_shared else AFTER_COUNT_WITHIN
+                return within(alerts=self.alerts, duration=self.duration)
             case DelayKind.COUNT:
-                return f"with every {self.alerts} alerts{scope_text}"
+                return (WITH_EVERY_INTEGRATION_COUNT if is_shared else WITH_EVERY_COUNT)(alerts=self.alerts)
             case DelayKind.EVERY:
-                return (
-                    "at most once every "
-                    f"{durations.describe(self.duration)}{scope_text and ' for the whole integration'}"
-                )
+                return (ONCE_EVERY_FOR_INTEGRATION if is_shared else ONCE_EVERY)(duration=self.duration)
             case DelayKind.HOURS:
-                return f"when the support hours {self.hours_name} begin"
+                return AT_SUPPORT_HOURS(hours=self.hours_name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +160,19 @@ def scope_hash(scope: RateScope, integration_id: int, text: str = "") -> bytes:
 
 # --- Compiling ---------------------------------------------------------------------------------------------------
 
+_NOT_ONE_KIND: Final = ReasonType("delay.not_one_kind", "give exactly one of {kinds}: {examples}")
+_WITHIN_WITHOUT_COUNT: Final = ReasonType("delay.within_without_count", "belongs to {key}: {example}")
+_MUST_BE_HOURS: Final = ReasonType("delay.must_be_hours", "must be the name of support hours")
+_UNKNOWN_SCOPE: Final = ReasonType("delay.unknown_scope", "unknown '{scope}'; one of {scopes}")
+_SCOPE_WITHOUT_COUNT: Final = ReasonType("delay.scope_without_count", "belongs to {keys}")
+_NO_FIELD_IN_TEMPLATE: Final = ReasonType(
+    "noise.no_field_in_template", 'refers to nothing of a message: write it like "{example}", not "{template}"'
+)
+_MUST_BE_LIKE: Final = ReasonType("noise.must_be_like", "is written like {example}")
+_UNKNOWN_KEY: Final = ReasonType("noise.unknown_key", "unknown key; one of {keys}")
+_OUT_OF_RANGE: Final = ReasonType("noise.duration_out_of_range", "must be greater than zero, and at most {limit}")
+_NOT_IN_RANGE: Final = ReasonType("noise.number_out_of_range", "must be a whole number from {minimum} to {maximum}")
+
 
 def compile_noise_settings(
     definition: Mapping[str, object],
@@ -189,10 +212,11 @@ def compile_delay(
     options = _mapping(value, field_path, ("wait", "alerts", "within", "every", "until", "per"), one_of)
     kinds = [kind for kind in DelayKind if options.get(kind.value) is not None]
     if len(kinds) != 1:
-        raise _rejection(field_path, f"give exactly one of {', '.join(DelayKind)}: {one_of}")
+        raise _rejection(field_path, _NOT_ONE_KIND(kinds=", ".join(DelayKind), examples=one_of))
     (kind,) = kinds
     if "within" in options and kind is not DelayKind.COUNT:
-        raise _rejection(f"{field_path}.within", "belongs to alerts: {alerts: 3, within: 10m}")
+        example = "{alerts: 3, within: 10m}"
+        raise _rejection(f"{field_path}.within", _WITHIN_WITHOUT_COUNT(key="alerts", example=example))
     per = _per(options.get("per"), kind, f"{field_path}.per")
     match kind:
         case DelayKind.WAIT | DelayKind.EVERY:
@@ -204,7 +228,7 @@ def compile_delay(
         case DelayKind.HOURS:
             hours = options["until"]
             if isinstance(hours, bool) or not isinstance(hours, str | int):
-                raise _rejection(f"{field_path}.until", "must be the name of support hours")
+                raise _rejection(f"{field_path}.until", _MUST_BE_HOURS())
             return Delay(kind, hours=hours, hours_name=(hours_names or {}).get(hours, str(hours)))
 
 
@@ -212,9 +236,10 @@ def _per(value: object, kind: DelayKind, field_path: str) -> CountScope:
     try:
         scope = CountScope(str(value)) if value not in (None, "") else CountScope.ALERT
     except ValueError:
-        raise _rejection(field_path, f"unknown '{str(value)[:40]}'; alert or integration") from None
+        scopes = ", ".join(CountScope)
+        raise _rejection(field_path, _UNKNOWN_SCOPE(scope=str(value)[:40], scopes=scopes)) from None
     if scope is CountScope.INTEGRATION and kind not in (DelayKind.COUNT, DelayKind.EVERY):
-        raise _rejection(field_path, "belongs to alerts and every")
+        raise _rejection(field_path, _SCOPE_WITHOUT_COUNT(keys=("alerts", "every")))
     return scope
 
 
@@ -246,18 +271,16 @@ def _template(value: object, field_path: str, fields: frozenset[str], settings: 
     template = compile_template(value, extraction, settings, field_path, fields)
     extraction.freeze()
     if "<" not in template.text:
-        raise _rejection(
-            field_path, f'refers to nothing of a message: write it like "<field:client>", not "{template.text}"'
-        )
+        raise _rejection(field_path, _NO_FIELD_IN_TEMPLATE(example="<field:client>", template=template.text))
     return KeyTemplate(template, extraction)
 
 
 def _mapping(value: object, field_path: str, keys: tuple[str, ...], example: str) -> Mapping[str, object]:
     if not isinstance(value, Mapping):
-        raise _rejection(field_path, f"is written like {example}")
+        raise _rejection(field_path, _MUST_BE_LIKE(example=example))
     for key in value:
         if key not in keys:
-            raise _rejection(f"{field_path}.{str(key)[:40]}", f"unknown key; one of {', '.join(keys)}")
+            raise _rejection(f"{field_path}.{str(key)[:40]}", _UNKNOWN_KEY(keys=", ".join(keys)))
     return {key: item for key, item in value.items() if item is not None}
 
 
@@ -265,17 +288,17 @@ def _span(value: object, field_path: str) -> timedelta:
     try:
         span = durations.parse(value, field_path)
     except Rejected as problem:
-        raise Rejected(problem.code, f"{field_path}: {problem.detail}", field_path) from None
+        raise Rejected(problem.code, AT_PATH(path=field_path, problem=problem.reason), field_path) from None
     if not timedelta() < span <= MAX_NOISE_WINDOW:
-        raise _rejection(field_path, "must be more than nothing, and at most 7 days")
+        raise _rejection(field_path, _OUT_OF_RANGE(limit=MAX_NOISE_WINDOW))
     return span
 
 
 def _integer(value: object, field_path: str, minimum: int, maximum: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not minimum <= value <= maximum:
-        raise _rejection(field_path, f"must be a whole number from {minimum} to {maximum:,}")
+        raise _rejection(field_path, _NOT_IN_RANGE(minimum=minimum, maximum=maximum))
     return value
 
 
-def _rejection(field_path: str, problem: str) -> Rejected:
-    return Rejected("invalid_shaping", f"{field_path}: {problem}", field_path)
+def _rejection(field_path: str, problem: Reason) -> Rejected:
+    return Rejected("invalid_shaping", AT_PATH(path=field_path, problem=problem), field_path)

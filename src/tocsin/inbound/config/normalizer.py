@@ -18,6 +18,7 @@ import msgspec
 
 from tocsin.catalogue.kinds import IntegrationKind
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import Reason, ReasonType, Term
 from tocsin.inbound.config.noise_settings import KEYS as NOISE_KEYS
 from tocsin.inbound.config.noise_settings import NoiseSettings, compile_noise_settings
 from tocsin.inbound.config.routes import Route, RouteChoice, RouteReference, choose, compile_routes
@@ -26,6 +27,8 @@ from tocsin.inbound.expressions.conditions import RuleMatch
 from tocsin.inbound.expressions.mapped import MappedFields
 from tocsin.inbound.mapping.mapping import CompiledMapping, compile_mapping
 from tocsin.inbound.parsing.decode import Element
+
+_NO_ID = ReasonType("message.no_id", "no {id} in the message; looked at {sources}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,7 @@ class NormalizedEvent(msgspec.Struct, frozen=True):
     delivery_id: str | None
     source_time: datetime | None
     dedup_key: str | None
-    notes: tuple[str, ...]
+    notes: tuple[Reason, ...]
     payload: object
     _normalizer: Normalizer
 
@@ -136,7 +139,7 @@ class Normalizer:
     def _without_id(self) -> Rejected:
         alternatives = next((f.alternatives for f in self.mapping.fields if f.name == "source_id"), ())
         sources = ", ".join([a.source_text for a in alternatives][:8])
-        return Rejected("no_id", f"no {self.kind.id_name} in the message; looked at {sources}", "source_id")
+        return Rejected("no_id", _NO_ID(id=Term(self.kind.id_name), sources=sources), "source_id")
 
 
 def _merge_tags_and_custom(defaults: Mapping[str, object], overrides: Mapping[str, object]) -> dict[str, object]:

@@ -18,6 +18,7 @@ from tocsin.core.config import config_version, crypto
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Permanent, Rejected
+from tocsin.core.reasons import ReasonType, as_reason
 from tocsin.inbound.config.compiled_integration import (
     ClientEntry,
     ClientMap,
@@ -27,6 +28,7 @@ from tocsin.inbound.config.compiled_integration import (
 )
 from tocsin.inbound.config.credentials import Credentials
 from tocsin.inbound.config.normalizer import IntegrationDefinition, Normalizer, compile_normalizer
+from tocsin.inbound.config.reasons import UNKNOWN_KIND
 from tocsin.inbound.config.routes import RouteReference
 from tocsin.inbound.enums import IntegrationMode
 from tocsin.inbound.maintenance import commands as maintenance_windows
@@ -34,6 +36,10 @@ from tocsin.oncall import loader
 
 log = logging.getLogger(__name__)
 
+
+_CONFIGURATION_UNUSABLE = ReasonType(
+    "integration.configuration_unusable", "The integration's own configuration cannot be used: {problem}"
+)
 
 #: The number of attempts to load a configuration that changes while it is loaded.
 _MAX_ATTEMPTS = 5
@@ -238,18 +244,15 @@ def _compile_row(row: Mapping[str, Any], hours: Mapping[RouteReference, str]) ->
     kind = load_kinds().get(row["kind"])
     try:
         if kind is None:
-            raise Rejected("not_compiled", f"This version of Tocsin does not know the kind {row['kind']}.")
+            raise Rejected("not_compiled", UNKNOWN_KIND(kind=row["kind"]))
         stored: Mapping[str, Any] = row["definition"] or {}
         definition = IntegrationDefinition.from_stored(stored, row["settings"])
         return compile_normalizer(kind, definition, hours), None
     except Exception as error:  # boundary of one integration: for example a row that a newer version wrote
-        problem_text = error.detail if isinstance(error, Rejected) else type(error).__name__
-        log.error(
-            "Integration %s cannot be used: %s", row["name"], problem_text, exc_info=not isinstance(error, Rejected)
-        )
-        detail = f"The integration's own configuration cannot be used: {problem_text}"
+        problem = error.reason if isinstance(error, Rejected) else as_reason(type(error).__name__)
+        log.error("Integration %s cannot be used: %s", row["name"], problem, exc_info=not isinstance(error, Rejected))
         return compile_normalizer(kind or load_kinds()[_FALLBACK_KIND], IntegrationDefinition()), Rejected(
-            "not_compiled", detail
+            "not_compiled", _CONFIGURATION_UNUSABLE(problem=problem)
         )
 
 

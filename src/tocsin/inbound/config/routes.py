@@ -12,16 +12,33 @@ from enum import StrEnum
 from typing import Final
 
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import NO_REASON, Reason, ReasonType, joined
+from tocsin.core.validation.object_reader import AT_PATH
 from tocsin.inbound.config.noise_settings import NO_DELAY, Delay, compile_delay
-from tocsin.inbound.expressions.conditions import MAX_REASON, CompiledCondition, compile_condition
+from tocsin.inbound.config.reasons import DURING_HOURS, NO_ROUTE_MATCHES, NO_ROUTES, OUTSIDE_HOURS, ROUTE_MATCHES
+from tocsin.inbound.expressions.conditions import CompiledCondition, compile_condition
 from tocsin.inbound.expressions.fields import PRIORITIES
 from tocsin.inbound.expressions.mapped import MappedFields
-from tocsin.inbound.expressions.text_format import cut_bytes
 
 MAX_ROUTES: Final = 200
 
 #: The generated name of a route without a name.
-_UNNAMED: Final = re.compile(r"route \d+")
+_UNNAMED: Final = re.compile(r"route (\d+)")
+
+_MUST_BE_LIST: Final = ReasonType("route.must_be_list", "must be a list of routes")
+_TOO_MANY: Final = ReasonType("route.too_many", "at most {limit} routes")
+_MUST_BE_OBJECT: Final = ReasonType("route.must_be_object", "a route is {keys}")
+_UNKNOWN_KEY: Final = ReasonType("route.unknown_key", "unknown key; one of {keys}")
+_POLICY_TWICE: Final = ReasonType("route.policy_twice", "is the same as {other}; give one of them")
+_MUST_BE: Final = ReasonType("route.must_be", "must be {form}")
+_INVALID_NAME: Final = ReasonType("route.invalid_name", "a name is text of at most {limit} characters")
+_INVALID_HOURS: Final = ReasonType("route.invalid_hours", "must be the name of support hours, or {form}")
+_MUST_BE_NAME: Final = ReasonType("route.must_be_name", "must be a name")
+_MUST_BE_NAMES: Final = ReasonType("route.must_be_names", "must be a list of names")
+_UNKNOWN_PRIORITY: Final = ReasonType("route.unknown_priority", "unknown priority '{priority}'; one of {priorities}")
+_UNKNOWN_ACTION: Final = ReasonType("route.unknown_action", "unknown action '{action}'; one of {actions}")
+
+MAX_NAME_CHARS: Final = 100
 
 #: A policy, user, group or support hours, by name or id.
 type RouteReference = str | int
@@ -40,8 +57,8 @@ class SupportHoursCondition:
     is_outside: bool
     name: str  # of the support hours, for display
 
-    def describe(self) -> str:
-        return f"{'outside' if self.is_outside else 'during'} {self.name}"
+    def describe(self) -> Reason:
+        return (OUTSIDE_HOURS if self.is_outside else DURING_HOURS)(hours=self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +85,7 @@ class RouteChoice:
 
     index: int | None
     name: str
-    reason: str
+    reason: Reason
     policy: RouteReference | None = None
     users: tuple[RouteReference, ...] | None = None
     groups: tuple[RouteReference, ...] | None = None
@@ -79,8 +96,8 @@ class RouteChoice:
     has_delay: bool = False
 
 
-_NO_ROUTES: Final = RouteChoice(None, "", "no routes: the integration's own policy and recipients")
-_NONE_MATCHED: Final = RouteChoice(None, "", "no route matches: the integration's own policy and recipients")
+_NO_ROUTES: Final = RouteChoice(None, "", NO_ROUTES())
+_NONE_MATCHED: Final = RouteChoice(None, "", NO_ROUTE_MATCHES())
 
 
 def choose(
@@ -94,7 +111,7 @@ def choose(
             return RouteChoice(
                 index=index,
                 name=route.name,
-                reason=cut_bytes(f"{_label(route.name)}: {_match_reason(route, payload, mapped)}", MAX_REASON),
+                reason=ROUTE_MATCHES(route=_label(route.name), why=_match_reason(route, payload, mapped)),
                 policy=route.policy,
                 users=route.users,
                 groups=route.groups,
@@ -116,12 +133,14 @@ def matches_route(
 
 
 def _label(name: str) -> str:
-    return name if _UNNAMED.fullmatch(name) else f"route {name}"
+    """Returns a route's name as it follows the word "route"."""
+    generated = _UNNAMED.fullmatch(name)
+    return generated[1] if generated else name
 
 
-def _match_reason(route: Route, payload: object, mapped: MappedFields) -> str:
+def _match_reason(route: Route, payload: object, mapped: MappedFields) -> Reason:
     reason = route.when.reason(payload, mapped)
-    return reason if route.during is None else f"{reason}, {route.during.describe()}"
+    return joined(reason, route.during.describe() if route.during is not None else NO_REASON, separator=", ")
 
 
 # --- Compiling ---------------------------------------------------------------------------------------------------
@@ -145,9 +164,9 @@ def compile_routes(
     if definition is None:
         return ()
     if not isinstance(definition, list | tuple):
-        raise _rejection(field_path, "must be a list of routes")
+        raise _rejection(field_path, _MUST_BE_LIST())
     if len(definition) > MAX_ROUTES:
-        raise _rejection(field_path, f"at most {MAX_ROUTES} routes")
+        raise _rejection(field_path, _TOO_MANY(limit=MAX_ROUTES))
     known_fields = frozenset(fields)
     names = hours_names or {}
     return tuple(
@@ -160,15 +179,16 @@ def _route(
     definition: object, index: int, field_path: str, fields: frozenset[str], hours_names: Mapping[RouteReference, str]
 ) -> Route:
     if not isinstance(definition, Mapping):
-        raise _rejection(field_path, "a route is {when, during, escalation_policy, recipients, priority, action}")
+        keys = "{when, during, escalation_policy, recipients, priority, action}"
+        raise _rejection(field_path, _MUST_BE_OBJECT(keys=keys))
     for key in definition:
         if key not in _KEYS:
-            raise _rejection(f"{field_path}.{str(key)[:40]}", f"unknown key; one of {', '.join(_KEYS)}")
+            raise _rejection(f"{field_path}.{str(key)[:40]}", _UNKNOWN_KEY(keys=", ".join(_KEYS)))
     if "policy" in definition and "escalation_policy" in definition:
-        raise _rejection(f"{field_path}.policy", "is the same as escalation_policy; give one of them")
+        raise _rejection(f"{field_path}.policy", _POLICY_TWICE(other="escalation_policy"))
     recipients = definition.get("recipients")
     if recipients is not None and (not isinstance(recipients, Mapping) or not set(recipients) <= {"users", "groups"}):
-        raise _rejection(f"{field_path}.recipients", "must be {users: […], groups: […]}")
+        raise _rejection(f"{field_path}.recipients", _MUST_BE(form="{users: […], groups: […]}"))
     policy_key = "policy" if "policy" in definition else "escalation_policy"
     return Route(
         field_path=field_path,
@@ -189,8 +209,8 @@ def _route(
 def _name(value: object, index: int, field_path: str) -> str:
     if value is None or value == "":
         return f"route {index + 1}"
-    if not isinstance(value, str) or len(value) > 100:
-        raise _rejection(field_path, "a name is text of at most 100 characters")
+    if not isinstance(value, str) or len(value) > MAX_NAME_CHARS:
+        raise _rejection(field_path, _INVALID_NAME(limit=MAX_NAME_CHARS))
     return value
 
 
@@ -199,7 +219,7 @@ def _during(value: object, field_path: str, names: Mapping[RouteReference, str])
         return None
     if isinstance(value, Mapping):
         if set(value) != {"not"}:
-            raise _rejection(field_path, "must be the name of support hours, or {not: NAME}")
+            raise _rejection(field_path, _INVALID_HOURS(form="{not: NAME}"))
         outside = _reference(value["not"], f"{field_path}.not")
         return None if outside is None else SupportHoursCondition(outside, True, names.get(outside, str(outside)))
     inside = _reference(value, field_path)
@@ -210,7 +230,7 @@ def _reference(value: object, field_path: str) -> RouteReference | None:
     if value is None or value == "":
         return None
     if isinstance(value, bool) or not isinstance(value, str | int):
-        raise _rejection(field_path, "must be a name")
+        raise _rejection(field_path, _MUST_BE_NAME())
     return value
 
 
@@ -219,7 +239,7 @@ def _references(recipients: object, key: str, field_path: str) -> tuple[RouteRef
     if value is None:
         return None
     if not isinstance(value, list | tuple):
-        raise _rejection(f"{field_path}.recipients.{key}", "must be a list of names")
+        raise _rejection(f"{field_path}.recipients.{key}", _MUST_BE_NAMES())
     references = (_reference(reference, f"{field_path}.recipients.{key}[{i}]") for i, reference in enumerate(value))
     return tuple(reference for reference in references if reference is not None)
 
@@ -228,7 +248,8 @@ def _priority(value: object, field_path: str) -> str | None:
     if value is None or value == "":
         return None
     if value not in PRIORITIES:
-        raise _rejection(field_path, f"unknown priority '{str(value)[:40]}'; one of {', '.join(PRIORITIES)}")
+        priorities = ", ".join(PRIORITIES)
+        raise _rejection(field_path, _UNKNOWN_PRIORITY(priority=str(value)[:40], priorities=priorities))
     return str(value)
 
 
@@ -236,8 +257,9 @@ def _action(value: object, field_path: str) -> RouteAction:
     try:
         return RouteAction.PAGE if value is None else RouteAction(str(value))
     except ValueError:
-        raise _rejection(field_path, f"unknown action '{str(value)[:40]}'; page or record") from None
+        actions = ", ".join(RouteAction)
+        raise _rejection(field_path, _UNKNOWN_ACTION(action=str(value)[:40], actions=actions)) from None
 
 
-def _rejection(field_path: str, problem: str) -> Rejected:
-    return Rejected("invalid_route", f"{field_path}: {problem}", field_path)
+def _rejection(field_path: str, problem: Reason) -> Rejected:
+    return Rejected("invalid_route", AT_PATH(path=field_path, problem=problem), field_path)

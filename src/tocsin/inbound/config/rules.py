@@ -13,9 +13,21 @@ from enum import StrEnum
 from typing import Final
 
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import Reason, ReasonType, Term
+from tocsin.core.validation.object_reader import AT_PATH
+from tocsin.inbound.config.reasons import (
+    CONFIGURED,
+    NEITHER_OPENS_NOR_CLOSES,
+    NO_FILTERS,
+    NO_RULE_MATCHES,
+    NO_STATUS,
+    NO_STATUS_BUT_EVENT,
+    STATUS,
+)
 from tocsin.inbound.expressions.conditions import CompiledCondition, RuleMatch, compile_condition
 from tocsin.inbound.expressions.mapped import MappedFields
-from tocsin.inbound.expressions.text_format import quote
+from tocsin.inbound.expressions.reasons import ALWAYS
+from tocsin.inbound.expressions.text_format import one_line
 
 
 class EventAction(StrEnum):
@@ -33,8 +45,17 @@ class ReasonedCondition:
     """A condition with a fixed reason, for `ignore` and `veto`."""
 
     when: CompiledCondition
-    reason: str
+    reason: Reason
 
+
+_MUST_BE_RULES: Final = ReasonType("rule.must_be_rules", "must be {keys}")
+_UNKNOWN_RULE: Final = ReasonType("rule.unknown", "unknown rule; one of {rules}")
+_MUST_BE_LIST: Final = ReasonType("rule.must_be_list", "must be a list of {keys}")
+
+_NO_FILTERS: Final = RuleMatch(True, NO_FILTERS())
+
+#: How an `ignore` or `veto` rule is written.
+_REASONED_KEYS: Final = "{when, reason}"
 
 #: The rules in evaluation order.
 ORDER: Final = ("cancel", "close", "open", "ignore", "update")
@@ -65,8 +86,8 @@ class CompiledRules:
             if ignore_rule.when.matches(payload, mapped):
                 return EventAction.NONE, RuleMatch(False, ignore_rule.reason)
         if self.update is not None and self.update.matches(payload, mapped):
-            return EventAction.UPDATE, RuleMatch(True, self._update_reason(payload, mapped))
-        return EventAction.NONE, RuleMatch(False, f"{_status(mapped)}: no rule matches")
+            return EventAction.UPDATE, RuleMatch(True, self._update_reason(self.update, payload, mapped))
+        return EventAction.NONE, RuleMatch(False, NO_RULE_MATCHES(status=_status(mapped)))
 
     def may_open(self, payload: object, mapped: MappedFields) -> RuleMatch:
         """Returns whether the vetoes and filters let an alert open, with the reason."""
@@ -74,20 +95,20 @@ class CompiledRules:
             if veto_rule.when.matches(payload, mapped):
                 return RuleMatch(False, veto_rule.reason)
         if self.filters is None:
-            return RuleMatch(True, "no filters")
+            return _NO_FILTERS
         return self.filters.evaluate(payload, mapped)
 
-    def _update_reason(self, payload: object, mapped: MappedFields) -> str:
-        reason = self.update.reason(payload, mapped) if self.update is not None else ""
-        return f"{_status(mapped)}: neither opens nor closes" if reason == "always" else reason
+    def _update_reason(self, update: CompiledCondition, payload: object, mapped: MappedFields) -> Reason:
+        reason = update.reason(payload, mapped)
+        return NEITHER_OPENS_NOR_CLOSES(status=_status(mapped)) if reason.code == ALWAYS.code else reason
 
 
-def _status(mapped: MappedFields) -> str:
+def _status(mapped: MappedFields) -> Reason:
     status = mapped.values.get("source_status")
     if type(status) is str:
-        return f"status {quote(status)}"
+        return STATUS(status=one_line(status))
     event = mapped.values.get("event")
-    return f"no status, event {quote(event)}" if type(event) is str else "no status"
+    return NO_STATUS_BUT_EVENT(event=one_line(event)) if type(event) is str else NO_STATUS()
 
 
 def compile_rules(
@@ -101,11 +122,10 @@ def compile_rules(
     if rules is None:
         rules = {}
     if not isinstance(rules, Mapping):
-        raise Rejected("invalid_condition", f"{field_path}: rules are {{open, close, update}}", field_path)
+        raise _rejection(field_path, _MUST_BE_RULES(keys="{open, close, update}"))
     for name in rules:
         if name not in _RULES:
-            rule_path = f"{field_path}.{str(name)[:40]}"
-            raise Rejected("invalid_condition", f"{rule_path}: unknown rule; one of {', '.join(_RULES)}", rule_path)
+            raise _rejection(f"{field_path}.{str(name)[:40]}", _UNKNOWN_RULE(rules=", ".join(_RULES)))
 
     def rule(name: str) -> CompiledCondition | None:
         definition = rules.get(name)
@@ -132,7 +152,7 @@ def _reasoned_conditions(definition: object, field_path: str, fields: frozenset[
     if definition is None:
         return ()
     if not isinstance(definition, list | tuple):
-        raise Rejected("invalid_condition", f"{field_path}: must be a list of {{when, reason}}", field_path)
+        raise _rejection(field_path, _MUST_BE_LIST(keys=_REASONED_KEYS))
     conditions: list[ReasonedCondition] = []
     for i, entry in enumerate(definition):
         entry_path = f"{field_path}[{i}]"
@@ -143,8 +163,14 @@ def _reasoned_conditions(definition: object, field_path: str, fields: frozenset[
             or not isinstance(reason, str)
             or not reason
         ):
-            raise Rejected("invalid_condition", f"{entry_path}: must be {{when, reason}}", entry_path)
+            raise _rejection(entry_path, _MUST_BE_RULES(keys=_REASONED_KEYS))
+        # A kind's own reasons are translated like its other texts.
+        reason_of_rule = CONFIGURED(reason=Term(reason[:200]))
         conditions.append(
-            ReasonedCondition(compile_condition(entry["when"], f"{entry_path}.when", fields), reason[:200])
+            ReasonedCondition(compile_condition(entry["when"], f"{entry_path}.when", fields), reason_of_rule)
         )
     return tuple(conditions)
+
+
+def _rejection(field_path: str, problem: Reason) -> Rejected:
+    return Rejected("invalid_condition", AT_PATH(path=field_path, problem=problem), field_path)

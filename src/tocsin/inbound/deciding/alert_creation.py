@@ -9,13 +9,17 @@ from tocsin.alerts.change_handlers import PagingConfig, PagingMode
 from tocsin.alerts.commands import Actor, NewEvent
 from tocsin.alerts.new_alert import AlertCreation, NewAlert
 from tocsin.alerts.states import ActorKind, CommandChannel, EventKind, Priority
+from tocsin.core.reasons import NO_REASON, Reason, as_reason, joined
 from tocsin.inbound.config.client_routing import apply_client_table
 from tocsin.inbound.config.compiled_integration import CompiledIntegration, PolicyEntry
 from tocsin.inbound.config.normalizer import NormalizedEvent
 from tocsin.inbound.config.routes import RouteAction, RouteChoice, RouteReference
+from tocsin.inbound.deciding import reasons
 from tocsin.inbound.deciding.state import MessageContext
 from tocsin.inbound.enums import IntegrationMode
 from tocsin.inbound.expressions.fields import FIELDS, text_of
+
+_NO_POLICY = reasons.NO_POLICY()
 
 #: Alert columns by the mapped field that fills them.
 COLUMNS: Mapping[str, str] = {
@@ -121,7 +125,7 @@ def build_paging_config(
 
 def build_test_paging_config(user_id: int) -> PagingConfig:
     """Returns the paging configuration of a sample's alert: only the user who sent the sample is paged."""
-    return PagingConfig(PagingMode.PAGE, None, (user_id,), (), "a test: it pages only who sent it")
+    return PagingConfig(PagingMode.PAGE, None, (user_id,), (), reasons.TEST_ONLY())
 
 
 def policy_for(integration: CompiledIntegration, route: RouteChoice) -> PolicyEntry | None:
@@ -137,15 +141,20 @@ def policy_for(integration: CompiledIntegration, route: RouteChoice) -> PolicyEn
 
 def _mode(
     integration: CompiledIntegration, context: MessageContext, route: RouteChoice, policy: PolicyEntry | None
-) -> tuple[PagingMode, str]:
-    policy_text = f"policy {policy.name}" if policy is not None else "no policy"
+) -> tuple[PagingMode, Reason]:
     if not context.may_page:
-        return PagingMode.LOG_ONLY, "a replay that only records: nobody is paged"
+        return PagingMode.LOG_ONLY, reasons.LOG_ONLY_REPLAY()
     if route.action is RouteAction.LOG_ONLY:
-        return PagingMode.LOG_ONLY, f"{route.reason}: only recorded, nobody is paged"
+        return PagingMode.LOG_ONLY, reasons.LOG_ONLY_ROUTE(route=route.reason)
+    paging = joined(describe_policy(policy), route.reason, separator=", ")
     if integration.mode is IntegrationMode.DRY_RUN:
-        return PagingMode.DRY_RUN, f"{integration.name} is in dry-run mode; {policy_text}, {route.reason}"
-    return PagingMode.PAGE, f"{policy_text}, {route.reason}"
+        return PagingMode.DRY_RUN, reasons.DRY_RUN(integration=integration.name, paging=paging)
+    return PagingMode.PAGE, paging
+
+
+def describe_policy(policy: PolicyEntry | None) -> Reason:
+    """Returns which policy pages."""
+    return reasons.POLICY(policy=policy.name) if policy is not None else _NO_POLICY
 
 
 def users_of(integration: CompiledIntegration, route: RouteChoice) -> tuple[int, ...]:
@@ -195,8 +204,10 @@ def open_alert(
     paging: PagingConfig,
     route: RouteChoice,
     now: datetime,
+    remarks: Reason = NO_REASON,
 ) -> AlertCreation:
-    """Returns a new alert with its row, paging configuration and first event."""
+    """Returns a new alert with its row, paging configuration and first event. `remarks` are those of noise
+    reduction."""
     priority = priority_of(event) or _PRIORITIES.get(route.priority or "") or default_priority(integration, route)
     columns = columns_of(integration, event)
     subject = columns.get("subject") or _subject(integration, event)
@@ -218,7 +229,7 @@ def open_alert(
         dry_run=paging.mode is PagingMode.DRY_RUN,
         is_test=context.test_user_id is not None,
     )
-    reason = f"Opened by {integration.display_source}: {event.rule_match.reason}; {paging.reason}."
+    why = joined(event.rule_match.reason, as_reason(paging.reason), remarks)
     data: dict[str, object] = {"message_id": str(context.message_id)}
     if previous_alert_id is not None:
         data["previous_alert"] = previous_alert_id
@@ -227,7 +238,7 @@ def open_alert(
         EventKind.OPENED,
         now,
         Actor(ActorKind.INTEGRATION, integration.display_source),
-        reason,
+        reasons.ALERT_OPENED(source=integration.display_source, why=why),
         CommandChannel.INBOUND,
         data,
     )

@@ -18,10 +18,11 @@ from tocsin.alerts.commands import Actor, AlertState, Cancel, Close
 from tocsin.alerts.new_alert import RepeatedMessages
 from tocsin.alerts.states import ActorKind, AlertStatus, CommandChannel, Priority
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import NO_REASON, AlertRef, Reason, as_reason, reason_as_json
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.config.normalizer import NormalizedEvent
 from tocsin.inbound.config.rules import EventAction
-from tocsin.inbound.deciding import grouping, merge_propagation, noise_reduction, start_paging
+from tocsin.inbound.deciding import grouping, merge_propagation, noise_reduction, reasons, start_paging
 from tocsin.inbound.deciding.alert_creation import build_paging_config, columns_of, custom_of, open_alert, priority_of
 from tocsin.inbound.deciding.noise_trace import NOISE_TRACE_KEY, trace_entries
 from tocsin.inbound.deciding.start_paging import PagingChange
@@ -41,7 +42,8 @@ from tocsin.inbound.deciding.state import (
 )
 from tocsin.inbound.enums import MessageStatus
 
-MAX_REASON_CHARS = 300
+#: The maximum length of a text within the reason of an unreadable message.
+MAX_TEXT_CHARS = 300
 
 #: A source time further ahead than this comes from a wrong clock and is ignored.
 MAX_CLOCK_AHEAD = timedelta(days=1)
@@ -69,20 +71,16 @@ def decide(
         if duplicate is not None:
             return Decision(
                 MessageStatus.IGNORED,
-                f"same delivery as message {duplicate.message_id}",
+                reasons.DUPLICATE_DELIVERY(message=str(duplicate.message_id)),
                 key_state,
                 alert_id=duplicate.alert_id,
             )
         if is_late(event, key_state):
             assert event.source_time is not None
             assert key_state.latest_source_time is not None
-            reason = (
-                f"arrived late: it is of {_format_time(event.source_time)}, "
-                f"and one of {_format_time(key_state.latest_source_time)} came before it"
-            )
             return Decision(
                 MessageStatus.IGNORED,
-                reason,
+                reasons.ARRIVED_LATE(at=event.source_time, latest=key_state.latest_source_time),
                 key_state,
                 alert_id=key_state.active_alert.state.id if key_state.active_alert else None,
             )
@@ -94,11 +92,13 @@ def decide(
         _OpeningInputs(key_hash, next_id, scopes or NO_LOCK_SCOPES, noise_state),
         now,
     )
-    verdict = {"rule": event.action.value, "why": event.rule_match.reason, **decision.verdict}
+    verdict = {"rule": event.action.value, **decision.verdict}
     if event.notes:
-        verdict["notes"] = [note[:120] for note in event.notes[:3]]
-    reason = f"{decision.reason}; {context.fetch_skipped_reason}" if context.fetch_skipped_reason else decision.reason
-    return replace(decision, verdict=verdict, reason=_truncate(reason))
+        verdict["notes"] = [reason_as_json(note) for note in event.notes[:3]]
+    reason = decision.reason
+    if context.fetch_skipped_reason:
+        reason = reasons.DECIDED_WITHOUT_FETCH(decision=reason, skipped=context.fetch_skipped_reason)
+    return replace(decision, verdict=verdict, reason=reason)
 
 
 def is_late(event: NormalizedEvent, key_state: DedupKeyState) -> bool:
@@ -136,9 +136,7 @@ def _decide_by_action(
     if (echoed_ids := _echoed_status_writes(context, event)) is not None:
         # Tocsin wrote this status itself, so the message is nobody's action: it only refreshes the alert's fields.
         if key_state.active_alert is None:
-            return replace(
-                _ignored("Tocsin itself set this status; no alert is open", key_state), echoed_write_ids=echoed_ids
-            )
+            return replace(_ignored(reasons.ECHO_WITHOUT_ALERT(), key_state), echoed_write_ids=echoed_ids)
         decision = _refresh(integration, context, event, key_state, key_state.active_alert, MessageStatus.UPDATED, now)
         return replace(decision, echoed_write_ids=(*decision.echoed_write_ids, *echoed_ids))
     match event.action:
@@ -151,9 +149,7 @@ def _decide_by_action(
                     and context.recent_writes is not None
                     and not context.recent_writes.may_reopen(event)
                 ):
-                    return _ignored(
-                        f"Tocsin itself wrote on {_describe_source_id(event)}: that opens nothing again", key_state
-                    )
+                    return _ignored(reasons.ECHO_OPENS_NOTHING(key=_describe_key(event)), key_state)
                 return _open(integration, context, event, key_state, inputs, now)
             return _refresh(integration, context, event, key_state, key_state.active_alert, MessageStatus.APPENDED, now)
         case EventAction.UPDATE:
@@ -161,13 +157,12 @@ def _decide_by_action(
                 delayed = noise_reduction.count_on_delayed(key_state, context, event, now)
                 return _delay_decision(context, event, replace(key_state, delayed=delayed), delayed)
             if key_state.active_alert is None:
-                return _ignored(
-                    f"{event.rule_match.reason}; no alert is open for {_describe_source_id(event)}", key_state
-                )
+                reason = reasons.NO_ALERT_TO_UPDATE(why=event.rule_match.reason, key=_describe_key(event))
+                return _ignored(reason, key_state)
             return _refresh(integration, context, event, key_state, key_state.active_alert, MessageStatus.UPDATED, now)
         case EventAction.NONE:
             alert_id = key_state.active_alert.state.id if key_state.active_alert else None
-            return replace(_ignored(event.rule_match.reason, key_state), alert_id=alert_id)
+            return replace(_ignored(reasons.IGNORED_BY_RULE(why=event.rule_match.reason), key_state), alert_id=alert_id)
 
 
 def _echoed_status_writes(context: MessageContext, event: NormalizedEvent) -> tuple[int, ...] | None:
@@ -189,15 +184,12 @@ def _end_alert(
     is_cancel = event.action is EventAction.CANCEL
     if key_state.active_alert is None:
         noise_changes = grouping.decide_ended_early(key_state, now)
-        explanation = (
-            "it was over before its alert opened"
+        reason = (
+            reasons.ENDED_BEFORE_OPENING(why=event.rule_match.reason)
             if noise_changes
-            else f"nothing was open for {_describe_source_id(event)}"
+            else reasons.NO_ALERT_TO_CLOSE(why=event.rule_match.reason, key=_describe_key(event))
         )
-        decision = _ignored(
-            f"{event.rule_match.reason}; {explanation}",
-            replace(_advance_source_time(key_state, context, event), delayed=None),
-        )
+        decision = _ignored(reason, replace(_advance_source_time(key_state, context, event), delayed=None))
         return replace(
             decision, updates_key=context.replay_of is None or noise_changes is not None, noise_changes=noise_changes
         )
@@ -218,10 +210,10 @@ def _end_alert(
     repeated_messages = RepeatedMessages(
         active_alert.state.id, 1, context.received_at, _changed_fields(integration, active_alert, event)
     )
-    reason = f"{event.rule_match.reason}; alert {active_alert.state.id} {'cancelled' if is_cancel else 'closed'}"
+    reason_type = reasons.CANCELLED if is_cancel else reasons.CLOSED
     return Decision(
         MessageStatus.CLOSED,
-        reason,
+        reason_type(why=event.rule_match.reason, alert=AlertRef(active_alert.state.id)),
         freed_key_state,
         active_alert.state.id,
         changes=changes,
@@ -230,9 +222,9 @@ def _end_alert(
     )
 
 
-def _end_note(integration: CompiledIntegration, event: NormalizedEvent) -> str:
+def _end_note(integration: CompiledIntegration, event: NormalizedEvent) -> Reason:
     if event.action is EventAction.CANCEL:
-        return f"deleted in {integration.display_source}"
+        return reasons.DELETED_AT_SOURCE(source=integration.display_source)
     return event.rule_match.reason
 
 
@@ -261,8 +253,8 @@ def _open(
 ) -> Decision:
     filter_match = event.check_filters()
     if not filter_match.is_true:
-        decision = _ignored(f"filter: {filter_match.reason}", key_state)
-        return replace(decision, verdict={"filter": filter_match.reason}, is_suppressed=True)
+        decision = _ignored(reasons.FILTERED(why=filter_match.reason), key_state)
+        return replace(decision, is_suppressed=True)
     paging, route = build_paging_config(integration, context, event, now)
     noise_decision = noise_reduction.OPEN_NOW
     if integration.has_noise_reduction and context.test_user_id is None:
@@ -270,7 +262,7 @@ def _open(
         noise_decision = noise_reduction.apply_noise_reduction(
             integration, context, event, key_state, route, groups, inputs.scopes, inputs.noise_state, now
         )
-    verdict: dict[str, object] = {"filter": filter_match.reason, "route": route.reason}
+    verdict: dict[str, object] = {"route": reason_as_json(route.reason)}
     if integration.has_noise_reduction and context.test_user_id is None:
         verdict[NOISE_TRACE_KEY] = trace_entries(noise_decision, context.due_delay, now)
     if noise_decision.suppression_reason:
@@ -290,13 +282,21 @@ def _open(
             join_decision, key_state=_advance_source_time(join_decision.key_state, context, event), verdict=verdict
         )
     alert_id = inputs.next_id()
+    delayed = context.due_delay or key_state.delayed
     creation = open_alert(
-        integration, context, event, alert_id, inputs.key_hash, key_state.last_alert_id, paging, route, now
+        integration,
+        context,
+        event,
+        alert_id,
+        inputs.key_hash,
+        key_state.last_alert_id,
+        paging,
+        route,
+        now,
+        remarks=grouping.opening_remarks(noise_decision, delayed, now),
     )
-    if noise_decision is not noise_reduction.OPEN_NOW or context.due_delay is not None or key_state.delayed is not None:
-        creation = grouping.annotate_creation(
-            creation, noise_decision, context.due_delay or key_state.delayed, context, now
-        )
+    if noise_decision is not noise_reduction.OPEN_NOW or delayed is not None:
+        creation = grouping.adapt_creation(creation, noise_decision, delayed, context)
     alert = creation.alert
     state = AlertState(alert_id, AlertStatus.OPEN, alert.priority, alert.opened_at)
     fields: dict[str, object] = {**alert.columns, "tags": alert.tags, "custom": alert.custom}
@@ -325,7 +325,7 @@ def _open(
         new_key_state, noise_changes = grouping.apply_opening(new_key_state, key_state, noise_decision, creation, event)
     return Decision(
         MessageStatus.OPENED,
-        event.rule_match.reason,
+        reasons.OPENED(why=event.rule_match.reason),
         new_key_state,
         alert_id,
         creation=creation,
@@ -339,10 +339,9 @@ def _open(
 def _delay_decision(
     context: MessageContext, event: NormalizedEvent, key_state: DedupKeyState, delayed: DelayedAlertState
 ) -> Decision:
-    reason = f"{event.rule_match.reason}; its alert opens {delayed.reason}"
     return Decision(
         MessageStatus.DELAYED,
-        reason,
+        reasons.DELAYED(why=event.rule_match.reason, when=delayed.reason),
         _advance_source_time(key_state, context, event),
         updates_key=context.replay_of is None,
     )
@@ -387,7 +386,7 @@ def _refresh(
     )
     events = [update.event] if update.event is not None else []
     team_change = (
-        _describe_team_change(active_alert, mapped) if context.may_page and "team" not in written_fields else ""
+        _describe_team_change(active_alert, mapped) if context.may_page and "team" not in written_fields else NO_REASON
     )
     is_own_priority = "source_priority" in written_fields
     is_raised = new_state.priority.is_above(state.priority) and not is_own_priority
@@ -490,10 +489,12 @@ def _resolved_write_ids(
     )
 
 
-def _describe_team_change(active_alert: ActiveAlert, mapped: Mapping[str, object]) -> str:
-    """Returns the start of a sentence if the source moved the ticket to another team, else ""."""
+def _describe_team_change(active_alert: ActiveAlert, mapped: Mapping[str, object]) -> Reason:
+    """Returns the start of a sentence if the source moved the ticket to another team, else `NO_REASON`."""
     before, after = active_alert.fields.get("team"), mapped.get("team")
-    return f"It moved from {before} to {after}" if before and after and before != after else ""
+    if before and after and before != after:
+        return reasons.TEAM_CHANGED(before=str(before), after=str(after))
+    return NO_REASON
 
 
 def _agent_change(
@@ -528,13 +529,14 @@ def _refresh_reason(
     update: source.SourceUpdate,
     alert_id: int,
     paging_change: PagingChange | None,
-) -> str:
+) -> Reason:
+    why = event.rule_match.reason
     if status is MessageStatus.APPENDED:
-        effect = paging_change.remark if paging_change is not None else "counted, nobody is paged"
-        return f"{event.rule_match.reason}, and alert {alert_id} is open for {_describe_source_id(event)}: {effect}"
+        effect = paging_change.remark if paging_change is not None else reasons.COUNTED()
+        return reasons.APPENDED(why=why, alert=AlertRef(alert_id), key=_describe_key(event), effect=effect)
     if update.event is not None:
-        return f"{event.rule_match.reason}; {update.event.reason}"
-    return f"{event.rule_match.reason}; nothing new"
+        return reasons.UPDATED(why=why, change=as_reason(update.event.reason))
+    return reasons.UNCHANGED(why=why)
 
 
 def _mapped_fields(
@@ -614,33 +616,34 @@ def _advance_source_time(key_state: DedupKeyState, context: MessageContext, even
     return replace(key_state, latest_source_time=at)
 
 
-def _ignored(reason: str, key_state: DedupKeyState) -> Decision:
+def _ignored(reason: Reason, key_state: DedupKeyState) -> Decision:
     return Decision(MessageStatus.IGNORED, reason, key_state)
 
 
 def decide_disabled() -> Decision:
     """Returns the decision on any message to a disabled integration."""
-    return _ignored("switched off", DedupKeyState())
+    return _ignored(reasons.DISABLED(), DedupKeyState())
 
 
 def decide_without_ticket() -> Decision:
     """Returns the decision on a webhook call without a ticket, such as the test when a user sets the webhook up."""
-    reason = "it is about no ticket, as the test that is sent when a webhook is set up: there is nothing to do"
-    return Decision(MessageStatus.IGNORED, reason, DedupKeyState())
+    return _ignored(reasons.WITHOUT_TICKET(), DedupKeyState())
 
 
 def decide_failed(rejected: Rejected) -> Decision:
     """Returns the decision on a message that is unreadable or lacks a required id."""
-    return Decision(MessageStatus.FAILED, _truncate(rejected.detail), DedupKeyState(), verdict={"error": rejected.code})
+    reason = _truncate(rejected.reason)
+    return Decision(MessageStatus.FAILED, reason, DedupKeyState(), verdict={"error": rejected.code})
 
 
-def _describe_source_id(event: NormalizedEvent) -> str:
-    return f"id {event.source_id}" if event.source_id else "it"
+def _describe_key(event: NormalizedEvent) -> Reason:
+    return reasons.KEY(source_id=event.source_id) if event.source_id else reasons.NO_KEY()
 
 
-def _format_time(at: datetime) -> str:
-    return at.strftime("%Y-%m-%d %H:%M:%S UTC")
-
-
-def _truncate(text: str) -> str:
-    return text if len(text) <= MAX_REASON_CHARS else text[: MAX_REASON_CHARS - 1] + "…"
+def _truncate(reason: Reason) -> Reason:
+    """Shortens the texts in a reason, which may contain a part of the message."""
+    params = (
+        (name, f"{value[: MAX_TEXT_CHARS - 1]}…" if isinstance(value, str) and len(value) > MAX_TEXT_CHARS else value)
+        for name, value in reason.params
+    )
+    return Reason(reason.code, tuple(params))

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from enum import Enum, auto
 
 from tocsin.core.db.database import Connection
+from tocsin.core.reasons import ReasonType
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.config.normalizer import NormalizedEvent, Normalizer
 from tocsin.inbound.config.rules import EventAction
@@ -25,9 +26,13 @@ LOOKUP_TIMEOUT = timedelta(seconds=10)
 TICKET_FETCH = "reread"
 FETCH_REQUESTED = "wanted"
 
-#: Key beside it if the ticket system was not asked or did not answer: why, as the end of the decision's reason.
+#: Key beside it if the ticket system was not asked or did not answer: why, as a reason that ends the decision's.
 FETCH_SKIPPED = "unasked"
-NO_ANSWER = f"decided without its system, which did not answer in {LOOKUP_TIMEOUT.seconds} seconds"
+NO_ANSWER = ReasonType(
+    "message.ticket_system_did_not_answer", "decided without the ticket, whose system did not answer within {timeout}"
+)
+
+_TICKET_FETCHED = ReasonType("message.ticket_fetched", "completed with the ticket fetched from its system")
 
 #: Key in the payload of a message that Tocsin created from a fetched ticket.
 CREATED_BY_FETCH = "found_by"
@@ -251,4 +256,4 @@ def _merge_ticket(element: Element, ticket: Mapping[str, object]) -> Element:
         **payload,
         "ticket": {**(message_ticket if isinstance(message_ticket, Mapping) else {}), **ticket},
     }
-    return Element(merged_payload, element.raw, (*element.notes, "completed by asking how the ticket stands"))
+    return Element(merged_payload, element.raw, (*element.notes, _TICKET_FETCHED()))

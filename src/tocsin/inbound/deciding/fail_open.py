@@ -13,9 +13,11 @@ from tocsin.alerts.new_alert import AlertCreation, NewAlert, RepeatedMessages
 from tocsin.alerts.states import ActorKind, AlertStatus, CommandChannel, EventKind, Priority
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import key_hash
+from tocsin.core.reasons import as_reason
 from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.inbound.config.compiled_integration import CompiledIntegration, PolicyEntry
-from tocsin.inbound.deciding.alert_creation import build_test_paging_config
+from tocsin.inbound.deciding import reasons
+from tocsin.inbound.deciding.alert_creation import build_test_paging_config, describe_policy
 from tocsin.inbound.deciding.state import ActiveAlert, Decision, DedupKeyState, MessageContext, NoiseChanges
 from tocsin.inbound.enums import IntegrationMode
 
@@ -81,9 +83,7 @@ def _count(
     paging = _paging_config(integration, context, _find_policy(integration))
     if target is None or target.is_paging or paging.mode is not PagingMode.PAGE:
         return counted_decision
-    paging_start = PagingStart(
-        f"{integration.name} sent more that Tocsin cannot read, and so far nobody was paged about it"
-    )
+    paging_start = PagingStart(reasons.PAGING_STARTED_UNREADABLE(integration=integration.name))
     change = AlertChange(
         target.state, target.state, (), paging=paging, paging_start=paging_start, was_dry_run=target.is_dry_run
     )
@@ -123,7 +123,9 @@ def _create_alert(
         is_test=context.test_user_id is not None,
     )
     actor = Actor(ActorKind.INTEGRATION, integration.display_source)
-    reason = f"{integration.name} sent something Tocsin cannot read: {rejected.detail}; {paging.reason}."
+    reason = reasons.ALERT_OPENED_UNREADABLE(
+        integration=integration.name, problem=rejected.reason, paging=as_reason(paging.reason)
+    )
     data: dict[str, object] = {"message_id": str(context.message_id)}
     timeline_event = NewEvent(alert_id, EventKind.OPENED, now, actor, reason, CommandChannel.INBOUND, data)
     return AlertCreation(alert, paging, timeline_event)
@@ -141,11 +143,10 @@ def _paging_config(
     mode = PagingMode.DRY_RUN if integration.mode is IntegrationMode.DRY_RUN else PagingMode.PAGE
     if not context.may_page:
         mode = PagingMode.LOG_ONLY
-    policy_text = f"policy {policy.name}" if policy is not None else "no policy"
     return PagingConfig(
         mode,
         policy.version_id if policy else None,
         integration.recipient_users,
         integration.recipient_groups,
-        policy_text,
+        describe_policy(policy),
     )

@@ -16,9 +16,11 @@ from tocsin.alerts.commands import Actor, AlertState, NewEvent
 from tocsin.alerts.new_alert import AlertCreation, RepeatedMessages
 from tocsin.alerts.states import ActorKind, AlertStatus, CommandChannel, EventKind, Priority
 from tocsin.core.ids import key_hash
-from tocsin.core.validation.durations import describe
+from tocsin.core.reasons import NO_REASON, AlertRef, Reason, Term, as_reason, joined
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
+from tocsin.inbound.config.noise_settings import AlertRateLimit
 from tocsin.inbound.config.normalizer import NormalizedEvent
+from tocsin.inbound.deciding import reasons
 from tocsin.inbound.deciding.alert_creation import build_paging_config, priority_of
 from tocsin.inbound.deciding.merge_propagation import propagate_to_parent
 from tocsin.inbound.deciding.noise_reduction import NoiseDecision
@@ -60,7 +62,7 @@ def join(
         EventKind.GROUP_JOINED,
         now,
         actor,
-        f"{description} joined: {noise_decision.reason}.",
+        reasons.MESSAGE_JOINED(message=description, cause=noise_decision.reason),
         CommandChannel.INBOUND,
         {"message_id": str(context.message_id), "source_id": event.source_id or ""},
     )
@@ -85,13 +87,16 @@ def join(
         member_count=member_count,
         is_paging=active_alert.is_paging or change.paging_start is not None,
     )
+    alert_ref = AlertRef(alert_id)
     wait_outcome = _wait_outcome(
-        key_state, MessageStatus.APPENDED, f"it waited, and joined alert {alert_id} then", alert_id
+        key_state, MessageStatus.APPENDED, reasons.WAITED_THEN_JOINED(alert=alert_ref), alert_id
+    )
+    effects = joined(
+        noise_decision.reason, _describe_merge(counted_alert_id, alert_id), _describe_paging_change(paging_change)
     )
     return Decision(
         MessageStatus.APPENDED,
-        f"{event.rule_match.reason}; it joins alert {alert_id}: "
-        f"{noise_decision.reason}{_describe_merge(counted_alert_id, alert_id)}{_describe_paging_change(paging_change)}",
+        reasons.JOINED_ALERT(why=event.rule_match.reason, alert=alert_ref, effects=effects),
         replace(
             key_state,
             active_alert=updated_alert,
@@ -132,7 +137,7 @@ def apply_opening(
     for scope in noise_decision.linked_scopes:
         rate_windows[scope] = replace(rate_windows[scope], alert_id=alert_id)
     wait_outcome = _wait_outcome(
-        previous_state, MessageStatus.APPENDED, f"it waited, and counts on alert {alert_id}", alert_id
+        previous_state, MessageStatus.APPENDED, reasons.WAITED_THEN_COUNTED(alert=AlertRef(alert_id)), alert_id
     )
     group_join = None
     if noise_decision.is_shareable:
@@ -150,35 +155,37 @@ def apply_opening(
     )
 
 
-def annotate_creation(
-    creation: AlertCreation,
-    noise_decision: NoiseDecision,
-    delay: DelayedAlertState | None,
-    context: MessageContext,
-    now: datetime,
+def opening_remarks(noise_decision: NoiseDecision, delay: DelayedAlertState | None, now: datetime) -> Reason:
+    """Returns what noise reduction adds to the reason of an opening."""
+    waited = reasons.WAITED(duration=now - delay.since, when=delay.reason) if delay is not None else NO_REASON
+    flood = (
+        reasons.FLOOD(cause=_describe_flood(noise_decision.flood)) if noise_decision.flood is not None else NO_REASON
+    )
+    return joined(waited, noise_decision.reason, flood)
+
+
+def adapt_creation(
+    creation: AlertCreation, noise_decision: NoiseDecision, delay: DelayedAlertState | None, context: MessageContext
 ) -> AlertCreation:
-    """Adds noise reduction to the opening's timeline event. An alert that others may join gets a key of its own."""
-    alert, timeline_event = creation.alert, creation.event
-    reasons = [str(timeline_event.reason).removesuffix(".")]
-    if delay is not None:
-        reasons.append(f"it waited for {describe(now - delay.since)}, and opens {delay.reason}")
-        if context.due_delay is None:
-            alert = replace(alert, count=alert.count + delay.message_count)
-    if noise_decision.reason:
-        reasons.append(noise_decision.reason)
+    """Applies noise reduction to an alert that opens. An alert that others may join gets a key of its own."""
+    alert = creation.alert
+    if delay is not None and context.due_delay is None:
+        alert = replace(alert, count=alert.count + delay.message_count)
     if noise_decision.is_shareable:
         alert = replace(alert, key_hash=key_hash(f"\x1fshared\x1f{context.message_id}"))
     if noise_decision.flood is not None:
-        limit = noise_decision.flood
-        text = f"more than {limit.burst} alerts at once, and more than one each {describe(limit.every)}"
-        reasons.append(f"{text}: this alert stands for all of them")
         columns = {
             "subject": f"Flood of alerts: {alert.subject}",
-            "long_text": f"There are {text}. This alert stands for those beyond; it closes when the last of them does.",
+            "long_text": f"There are {_describe_flood(noise_decision.flood)}. This alert represents those beyond; it "
+            "closes when the last of them does.",
         }
         # It belongs to no ticket: actions on it must not be written back to the first alert's ticket.
         alert = replace(alert, subject=columns["subject"], columns=columns, source_id="", custom={})
-    return AlertCreation(alert, creation.paging, replace(timeline_event, reason=f"{'; '.join(reasons)}."))
+    return replace(creation, alert=alert)
+
+
+def _describe_flood(limit: AlertRateLimit) -> Reason:
+    return reasons.OVER_RATE(cause=reasons.OVER_BURST(count=limit.burst), every=limit.every)
 
 
 def count(
@@ -202,8 +209,8 @@ def count(
     if new_priority is not None and new_priority.is_above(state.priority):
         paging, _route = build_paging_config(integration, context, event, now)
         actor = Actor(ActorKind.INTEGRATION, integration.display_source)
-        text = f"{describe_message(event)}, which joined it, is {new_priority} now."
-        timeline_event = NewEvent(alert_id, EventKind.UPDATED, now, actor, text, CommandChannel.INBOUND)
+        reason = reasons.MEMBER_PRIORITY_RAISED(message=describe_message(event), priority=Term(new_priority))
+        timeline_event = NewEvent(alert_id, EventKind.UPDATED, now, actor, reason, CommandChannel.INBOUND)
         change, state = _raise_priority(active_alert, new_priority, paging, timeline_event)
         changes = (_with_paging_start(change, active_alert, paging_change),)
     elif paging_change is not None and paging_change.paging_start is not None:
@@ -220,10 +227,14 @@ def count(
     counted_alert_id = (
         parent_update.parent.state.id if parent_update is not None and status is MessageStatus.APPENDED else alert_id
     )
-    text = f"counted on alert {alert_id}, which it joined{_describe_merge(counted_alert_id, alert_id)}"
+    effects = joined(
+        reasons.COUNTED_ON_ALERT(alert=AlertRef(alert_id)),
+        _describe_merge(counted_alert_id, alert_id),
+        _describe_paging_change(paging_change),
+    )
     return Decision(
         status,
-        f"{event.rule_match.reason}; {text}{_describe_paging_change(paging_change)}",
+        reasons.COUNTED_ON_JOINED(why=event.rule_match.reason, effects=effects),
         replace(key_state, active_alert=replace(active_alert, state=state, is_paging=is_paging)),
         counted_alert_id,
         changes=(*changes, *(parent_update.changes if parent_update is not None else ())),
@@ -235,8 +246,8 @@ def count(
     )
 
 
-def _describe_merge(counted_alert_id: int, alert_id: int) -> str:
-    return f", and which is merged into alert {counted_alert_id}" if counted_alert_id != alert_id else ""
+def _describe_merge(counted_alert_id: int, alert_id: int) -> Reason:
+    return reasons.MERGED_INTO(alert=AlertRef(counted_alert_id)) if counted_alert_id != alert_id else NO_REASON
 
 
 def leave_group(
@@ -253,22 +264,26 @@ def leave_group(
     if remaining <= 0 and not is_child:
         return None
     alert_id = active_alert.state.id
-    continuation = (
-        "is not closed by its children" if is_child else f"goes on for {remaining} other{'s' if remaining > 1 else ''}"
-    )
+    alert_ref, why, message = AlertRef(alert_id), event.rule_match.reason, describe_message(event)
+    if is_child:
+        reason = reasons.CHILD_ENDED(why=why, alert=alert_ref)
+        event_reason = reasons.ALERT_CHILD_ENDED(why=why, message=message)
+    else:
+        reason = reasons.MEMBER_ENDED(why=why, alert=alert_ref, count=remaining)
+        event_reason = reasons.ALERT_MEMBER_ENDED(why=why, message=message, count=remaining)
     timeline_event = NewEvent(
         alert_id,
         EventKind.GROUP_MEMBER_ENDED,
         now,
         Actor(ActorKind.INTEGRATION, integration.display_source),
-        f"{describe_message(event)} is over: {event.rule_match.reason}; the alert {continuation}.",
+        event_reason,
         CommandChannel.INBOUND,
         {"source_id": event.source_id or ""},
     )
     updated_alert = replace(active_alert, member_count=remaining)
     return Decision(
         MessageStatus.UPDATED,
-        f"{event.rule_match.reason}; its part is over, alert {alert_id} {continuation}",
+        reason,
         replace(key_state, active_alert=None, shared_alert_id=None, role=None),
         alert_id,
         changes=(AlertChange(active_alert.state, active_alert.state, (timeline_event,)),),
@@ -286,7 +301,7 @@ def decide_ended_early(key_state: DedupKeyState, now: datetime) -> NoiseChanges 
     delayed = key_state.delayed
     if delayed is None:
         return None
-    reason = f"over after {describe(now - delayed.since)}, before its alert opened ({delayed.reason}); nobody was paged"
+    reason = reasons.OVER_BEFORE_OPENING(duration=now - delayed.since, when=delayed.reason)
     return NoiseChanges(wait_outcome=WaitOutcome(MessageStatus.IGNORED, reason))
 
 
@@ -312,13 +327,15 @@ def decide_below_threshold(
                 message_count=max(1, due_delay.message_count - 1),
             )
             return Decision(
-                MessageStatus.DELAYED, f"its alert opens {due_delay.reason}", replace(key_state, delayed=delay)
+                MessageStatus.DELAYED,
+                reasons.STILL_DELAYED(when=due_delay.reason),
+                replace(key_state, delayed=delay),
             )
-    reason = f"too few came within {describe(span)}: an alert opens {due_delay.reason}"
+    reason = reasons.BELOW_THRESHOLD(duration=span, when=due_delay.reason)
     return Decision(MessageStatus.IGNORED, reason, key_state)
 
 
-def _wait_outcome(key_state: DedupKeyState, status: MessageStatus, reason: str, alert_id: int) -> WaitOutcome | None:
+def _wait_outcome(key_state: DedupKeyState, status: MessageStatus, reason: Reason, alert_id: int) -> WaitOutcome | None:
     return WaitOutcome(status, reason, alert_id) if key_state.delayed is not None else None
 
 
@@ -355,16 +372,18 @@ def _with_paging_start(
     )
 
 
-def _describe_paging_change(paging_change: PagingChange | None) -> str:
-    return f"; {paging_change.remark}" if paging_change is not None else ""
+def _describe_paging_change(paging_change: PagingChange | None) -> Reason:
+    return paging_change.remark if paging_change is not None else NO_REASON
 
 
-def describe_message(event: NormalizedEvent) -> str:
+def describe_message(event: NormalizedEvent) -> Reason:
     """Returns what the message is about, as the start of a sentence."""
     subject, source_id = _subject(event), event.source_id
     if subject and source_id:
-        return f"{subject} (id {source_id})"
-    return subject or (f"Id {source_id}" if source_id else "A message")
+        return reasons.SUBJECT_AND_ID(subject=subject, source_id=source_id)
+    if source_id:
+        return reasons.ID_ONLY(source_id=source_id)
+    return as_reason(subject) or reasons.UNTITLED()
 
 
 def _subject(event: NormalizedEvent) -> str:

@@ -11,8 +11,10 @@ from msgspec.structs import replace
 from tocsin.alerts.change_handlers import AlertChange
 from tocsin.alerts.commands import Actor, NewEvent
 from tocsin.alerts.states import ACTIVE, ActorKind, CommandChannel, EventKind, Priority
+from tocsin.core.reasons import AlertRef, Term
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.config.normalizer import NormalizedEvent
+from tocsin.inbound.deciding import reasons
 from tocsin.inbound.deciding.start_paging import PagingChange, start_paging
 from tocsin.inbound.deciding.state import ActiveAlert, MessageContext
 from tocsin.inbound.enums import MessageStatus
@@ -49,10 +51,12 @@ def propagate_to_parent(
     new_state = state
     if new_priority is not None and new_priority.is_above(state.priority):
         new_state = replace_state(state, priority=new_priority)
-        text = f"Alert {child.state.id}, which is merged into this one, is {new_priority} now; it was {state.priority}."
+        reason = reasons.CHILD_PRIORITY_RAISED(
+            child=AlertRef(child.state.id), priority=Term(new_priority), previous=Term(state.priority)
+        )
         data = {"changes": {"priority": [str(state.priority), str(new_priority)]}}
         actor = Actor(ActorKind.INTEGRATION, integration.display_source)
-        events = (NewEvent(state.id, EventKind.UPDATED, now, actor, text, CommandChannel.INBOUND, data),)
+        events = (NewEvent(state.id, EventKind.UPDATED, now, actor, reason, CommandChannel.INBOUND, data),)
     if not events and paging_start is None:
         return ParentUpdate(parent, paging_change=paging_change)
     paging = paging_change.paging if paging_change is not None else None

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from tocsin.alerts.states import Priority
 from tocsin.core.ids import key_hash
-from tocsin.core.validation.durations import describe
+from tocsin.core.reasons import NO_REASON, AlertRef, Reason, joined
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.config.noise_settings import (
     AlertRateLimit,
@@ -28,6 +28,7 @@ from tocsin.inbound.config.noise_settings import (
 )
 from tocsin.inbound.config.normalizer import NormalizedEvent
 from tocsin.inbound.config.routes import RouteChoice
+from tocsin.inbound.deciding import reasons
 from tocsin.inbound.deciding.alert_creation import default_priority, priority_of
 from tocsin.inbound.deciding.state import (
     ActiveAlert,
@@ -54,14 +55,14 @@ class NoiseDecision(Struct, frozen=True):
     """The result of noise reduction. At most one of `suppression_reason`, `delayed_alert` and `joined_alert` is set;
     none: the alert opens."""
 
-    suppression_reason: str = ""
+    suppression_reason: Reason = NO_REASON
     delayed_alert: DelayedAlertState | None = None
     joined_alert: ActiveAlert | None = None
     role: KeyRole = KeyRole.MEMBER
     #: The part that lets it join: "parent", "group", "delay" or "flood".
     mechanism: str = ""
     #: Why it joins, or a remark on its opening.
-    reason: str = ""
+    reason: Reason = NO_REASON
     #: It opens for several keys: others may join.
     is_shareable: bool = False
     #: It opens as the alert that represents a flood.
@@ -108,13 +109,13 @@ def apply_noise_reduction(
     if noise_settings is None:
         return OPEN_NOW
     if noise_state.parent is not None:
-        reason = f"alert {noise_state.parent.state.id} is of its parent"
+        reason = reasons.OF_PARENT(alert=AlertRef(noise_state.parent.state.id))
         return NoiseDecision(joined_alert=noise_state.parent, role=KeyRole.CHILD, mechanism="parent", reason=reason)
     group_window = noise_state.find_rate_window(scopes.group)
     if scopes.group is not None and group_window.until is not None and now < group_window.until:
         active_alert = noise_state.find_alert(group_window)
         if active_alert is not None:
-            return NoiseDecision(joined_alert=active_alert, mechanism="group", reason="the same group")
+            return NoiseDecision(joined_alert=active_alert, mechanism="group", reason=reasons.SAME_GROUP())
     flapping_decision = _decide_flapping(inputs, noise_settings)
     if flapping_decision.delayed_alert is not None:
         return flapping_decision
@@ -129,10 +130,10 @@ def apply_noise_reduction(
 class PagingRestriction(Struct, frozen=True):
     """What holds back paging for an already active alert: for good (`suppression_reason`), or until a time."""
 
-    suppression_reason: str = ""
+    suppression_reason: Reason = NO_REASON
     until: datetime | None = None
-    #: The reason as the end of a sentence.
-    reason: str = ""
+    #: When it pages, as the end of a sentence.
+    reason: Reason = NO_REASON
 
 
 def find_paging_restriction(
@@ -230,12 +231,12 @@ def _in_maintenance(inputs: _NoiseInputs, window_match: WindowMatch) -> NoiseDec
     )
 
 
-def _suppression_reason(window_match: WindowMatch) -> str:
-    return f"maintenance: {window_match.window.name}, until {_format_time(window_match.span[1])}"
+def _suppression_reason(window_match: WindowMatch) -> Reason:
+    return reasons.IN_MAINTENANCE(window=window_match.window.name, until=window_match.span[1])
 
 
-def _maintenance_reason(window_match: WindowMatch) -> str:
-    return f"when the maintenance {window_match.window.name} ends"
+def _maintenance_reason(window_match: WindowMatch) -> Reason:
+    return reasons.AFTER_MAINTENANCE(window=window_match.window.name)
 
 
 def _decide_flapping(inputs: _NoiseInputs, noise_settings: NoiseSettings) -> NoiseDecision:
@@ -260,15 +261,12 @@ def _decide_flapping(inputs: _NoiseInputs, noise_settings: NoiseSettings) -> Noi
     times = (*times, inputs.now)
     rate_windows = {scope: replace(rate_window, opening_times=times, until=inputs.now + flapping.within)}
     if len(times) > flapping.alerts:
-        reason = f"when it was open for {describe(flapping.stable)}, because it flaps"
+        reason = reasons.WHEN_STABLE(duration=flapping.stable)
         delayed = _build_delay(inputs, DelayReason.FLAPPING, inputs.now + flapping.stable, reason)
         return NoiseDecision(delayed_alert=delayed, rate_windows=rate_windows)
     if len(times) < flapping.alerts:
         return NoiseDecision(rate_windows=rate_windows)
-    reason = (
-        f"it flaps: it opened {flapping.alerts} times within {describe(flapping.within)}, and from now on it opens "
-        f"only when it was there for {describe(flapping.stable)}"
-    )
+    reason = reasons.FLAPPING(openings=flapping.alerts, within=flapping.within, stable=flapping.stable)
     return NoiseDecision(rate_windows=rate_windows, reason=reason)
 
 
@@ -366,7 +364,7 @@ def _join_rate_window(inputs: _NoiseInputs, rate_window: RateWindowState) -> Noi
     active_alert = inputs.noise_state.find_alert(rate_window)
     if active_alert is None or rate_window.until is None or inputs.now >= rate_window.until:
         return None
-    return NoiseDecision(joined_alert=active_alert, mechanism="delay", reason="they waited together")
+    return NoiseDecision(joined_alert=active_alert, mechanism="delay", reason=reasons.WAITED_TOGETHER())
 
 
 def _apply_rate_limit(
@@ -391,7 +389,7 @@ def _apply_rate_limit(
         return replace(decision, rate_windows={**decision.rate_windows, scope: updated_window})
     active_alert = inputs.noise_state.find_alert(rate_window)
     if active_alert is not None:
-        reason = f"more than {limit.burst} alerts at once"
+        reason = reasons.OVER_BURST(count=limit.burst)
         # The alerts that waited with it continue, and join too when they are due.
         return NoiseDecision(
             joined_alert=active_alert, mechanism="flood", reason=reason, released_scopes=decision.released_scopes
@@ -417,7 +415,7 @@ def _merge_flapping(decision: NoiseDecision, flapping_decision: NoiseDecision) -
     """Combines the decision with the counts and remarks on flapping."""
     if flapping_decision is OPEN_NOW:
         return decision
-    reason = "; ".join(dict.fromkeys(part for part in (decision.reason, flapping_decision.reason) if part))
+    reason = joined(*dict.fromkeys((decision.reason, flapping_decision.reason)))
     return replace(decision, rate_windows={**flapping_decision.rate_windows, **decision.rate_windows}, reason=reason)
 
 
@@ -441,7 +439,7 @@ def _build_delay(
     inputs: _NoiseInputs,
     delay_reason: DelayReason,
     due_at: datetime | None,
-    reason: str,
+    reason: Reason,
     *,
     scope: bytes | None = None,
     window_id: int | None = None,
@@ -467,7 +465,3 @@ def _build_delay(
         subject=text("subject") or (previous.subject if previous is not None else ""),
         source_id=inputs.event.source_id or "",
     )
-
-
-def _format_time(at: datetime) -> str:
-    return at.strftime("%Y-%m-%d %H:%M UTC")

@@ -12,9 +12,10 @@ from msgspec import Struct
 
 from tocsin.alerts.change_handlers import PagingConfig, PagingMode, PagingStart
 from tocsin.alerts.states import AlertStatus
+from tocsin.core.reasons import Reason, as_reason
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.config.normalizer import NormalizedEvent
-from tocsin.inbound.deciding import noise_reduction
+from tocsin.inbound.deciding import noise_reduction, reasons
 from tocsin.inbound.deciding.alert_creation import build_paging_config
 from tocsin.inbound.deciding.state import ActiveAlert, MessageContext
 
@@ -23,7 +24,7 @@ class PagingChange(Struct, frozen=True):
     """The remark on the message, and the paging configuration to start with; without `paging_start`, nobody is
     paged."""
 
-    remark: str
+    remark: Reason
     paging: PagingConfig | None = None
     paging_start: PagingStart | None = None
 
@@ -44,7 +45,7 @@ def start_paging(
         return None
     filter_match = event.check_filters()
     if not filter_match.is_true:
-        return PagingChange(f"counted, nobody is paged: filter: {filter_match.reason}")
+        return PagingChange(reasons.COUNTED_ONLY(why=reasons.FILTERED(why=filter_match.reason)))
     paging, route = build_paging_config(integration, context, event, now)
     if paging.mode is not PagingMode.PAGE:
         return None
@@ -52,9 +53,7 @@ def start_paging(
         integration, context, event, route, paging.recipient_groups, active_alert.state.opened_at, now
     )
     if restriction.suppression_reason:
-        return PagingChange(f"counted, nobody is paged: {restriction.suppression_reason}")
-    start_reason = (
-        f"{integration.display_source} opened it again, and so far nobody was paged about it; {paging.reason}"
-    )
-    remark = f"so far nobody was paged about it, and it pages {restriction.reason or 'from now on'}"
+        return PagingChange(reasons.COUNTED_ONLY(why=restriction.suppression_reason))
+    start_reason = reasons.PAGING_STARTED(source=integration.display_source, paging=as_reason(paging.reason))
+    remark = reasons.STARTS_PAGING(when=restriction.reason or reasons.FROM_NOW_ON())
     return PagingChange(remark, paging, PagingStart(start_reason, restriction.until, restriction.reason))

@@ -13,6 +13,7 @@ from tocsin.alerts.change_handlers import AlertChange
 from tocsin.alerts.commands import AlertState
 from tocsin.alerts.new_alert import AlertCreation, RepeatedMessages
 from tocsin.alerts.states import Priority
+from tocsin.core.reasons import NO_REASON, Reason
 from tocsin.inbound.deciding.echo_suppression import RecentWrites
 from tocsin.inbound.enums import MessageStatus
 
@@ -34,7 +35,7 @@ class MessageContext(Struct, frozen=True):
     #: The state of the delayed alert, if the message was delayed and is due.
     due_delay: DelayedAlertState | None = None
     #: Why the message is decided although its ticket was not fetched.
-    fetch_skipped_reason: str = ""
+    fetch_skipped_reason: Reason = NO_REASON
 
 
 class ActiveAlert(Struct, frozen=True):
@@ -86,7 +87,7 @@ class Decision(Struct, frozen=True):
     """What a message does, and the state of its key afterwards."""
 
     status: MessageStatus
-    reason: str
+    reason: Reason
     key_state: DedupKeyState
     alert_id: int | None = None
     creation: AlertCreation | None = None
@@ -96,7 +97,7 @@ class Decision(Struct, frozen=True):
     updates_key: bool = False
     #: Tocsin's own writes that this message echoes.
     echoed_write_ids: tuple[int, ...] = ()
-    #: The rule that decided, and the results of filters and routes.
+    #: The rule that decided, the route, and the results of noise reduction, as JSON.
     verdict: Mapping[str, object] = field(default_factory=dict)
     #: Changes of noise reduction beyond the key; None, as for most messages: none.
     noise_changes: NoiseChanges | None = None
@@ -127,8 +128,8 @@ class DelayedAlertState(Struct, frozen=True):
     delay_reason: DelayReason
     since: datetime
     due_at: datetime | None
-    #: Completes "it opens …" or "it waits for …", without a full stop.
-    reason: str
+    #: Completes "it opens …", without a full stop.
+    reason: Reason
     #: Arrival times of its opening messages; only the newest if there are many.
     triggered_at: tuple[datetime, ...] = ()
     #: The number of all its messages, including updates.
@@ -170,7 +171,7 @@ class WaitOutcome(Struct, frozen=True):
     """The outcome of the messages that were delayed before this one."""
 
     status: MessageStatus
-    reason: str
+    reason: Reason
     alert_id: int | None = None
 
 

@@ -11,6 +11,7 @@ from tocsin.core.ids import uuid7
 from tocsin.core.net import imap, mailbox_errors
 from tocsin.core.net.imap import ImapAccount, ImapMailbox, ImapSecurity
 from tocsin.core.net.mailbox_errors import MailboxReader
+from tocsin.core.reasons import NO_REASON, Reason, ReasonType, as_reason, joined
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.inbound.config import imap_url
@@ -23,6 +24,11 @@ from tocsin.inbound.storage import messages
 from tocsin.inbound.storage.messages import IncomingMessage
 
 log = logging.getLogger(__name__)
+
+_UNEXPECTED_ERROR = ReasonType("mailbox.unexpected_error", "An unexpected error occurred; the log has its details.")
+_NO_MAILBOX = ReasonType("mailbox.not_configured", "There is no mailbox to sign in to: enter its address first.")
+_INVALID_MAILBOX = ReasonType("mailbox.invalid_address", "The mailbox {problem}")
+_TOO_LARGE = ReasonType("mailbox.mail_too_large", "The email is over {maximum} MiB: read it in the mailbox.")
 
 #: How often each mailbox is polled.
 POLL_INTERVAL = timedelta(minutes=1)
@@ -51,18 +57,22 @@ def poll_all(registry: IntegrationRegistry) -> bool:
         if integration.credentials.mailbox and integration.normalizer.kind.name == email_messages.KIND:
             try:
                 may_have_more = poll(integration, clock.now()) >= _MAX_MAILS_PER_POLL or may_have_more
-            except (Temporary, Permanent, ValueError) as error:
+            except (Temporary, Permanent) as error:
                 log.warning("The mailbox of %s cannot be read: %s", integration.name, error)
-                _record_failure(integration, str(error))
+                remedy = error.remedy_reason if isinstance(error, Permanent) else NO_REASON
+                _record_failure(integration, joined(error.reason, remedy, separator=" "))
+            except Rejected as error:
+                log.warning("The mailbox of %s cannot be read: %s", integration.name, error)
+                _record_failure(integration, _INVALID_MAILBOX(problem=error.reason))
             except Exception:  # boundary of one mailbox: the others are still polled
                 log.exception("The mailbox of %s cannot be read.", integration.name)
-                _record_failure(integration, "Something in it could not be understood; the log says what.")
+                _record_failure(integration, _UNEXPECTED_ERROR())
     return may_have_more
 
 
-def _record_failure(integration: CompiledIntegration, error_text: str) -> None:
+def _record_failure(integration: CompiledIntegration, error: Reason) -> None:
     with database.transaction() as connection:
-        mailbox_errors.record_failure(connection, MailboxReader.INBOUND, integration.id, error_text, clock.now())
+        mailbox_errors.record_failure(connection, MailboxReader.INBOUND, integration.id, error, clock.now())
 
 
 def poll(integration: CompiledIntegration, now: datetime) -> int:
@@ -81,16 +91,16 @@ def poll(integration: CompiledIntegration, now: datetime) -> int:
             connection.autocommit = False
 
 
-def check_mailbox(address: str, password: str) -> str:
-    """Signs in to a mailbox and returns a sentence about its contents; nothing is read or marked. Raises Rejected,
-    Temporary or Permanent."""
+def check_mailbox(address: str, password: str) -> Reason:
+    """Signs in to a mailbox and describes its contents; nothing is read or marked. Raises Rejected, Temporary or
+    Permanent."""
     if not address:
-        raise Rejected("no_mailbox", "There is no mailbox to sign in to: write its address first.", "imap.mailbox")
+        raise Rejected("no_mailbox", _NO_MAILBOX(), "imap.mailbox")
     if problem := imap_url.url_problem(address):
-        raise Rejected("invalid_mailbox", f"The mailbox {problem}", "imap.mailbox")
+        raise Rejected("invalid_mailbox", _INVALID_MAILBOX(problem=problem), "imap.mailbox")
     mailbox = ImapMailbox(_account(imap_url.read(address), password))
     try:
-        return str(mailbox.describe())
+        return as_reason(mailbox.describe())
     finally:
         mailbox.close()
 
@@ -139,8 +149,6 @@ def _incoming_message(integration: CompiledIntegration, raw: bytes, host: str, n
     except Rejected:
         stored_bytes = raw[: mail.MAX_STORED_BYTES]
     if not stored_bytes:
-        problem = Rejected(
-            "invalid_mail", f"The mail is over {imap.MAX_MAIL_BYTES // 1024**2} MiB: read it in the mailbox."
-        )
+        problem = Rejected("invalid_mail", _TOO_LARGE(maximum=imap.MAX_MAIL_BYTES // 1024**2))
         return IncomingMessage(message_id, integration.id, now, b"", problem, mail.MEDIA_TYPE)
     return email_messages.incoming(integration, stored_bytes, message_id, {}, now)

@@ -11,12 +11,15 @@ from uuid import UUID
 from tocsin.core.config import environment
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import token_hash
+from tocsin.core.reasons import ReasonType
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.deciding.preprocessing import prepare
 from tocsin.inbound.parsing import mime_parser as mail
 from tocsin.inbound.parsing.decode import Element
 from tocsin.inbound.storage.messages import IncomingMessage
+
+_TOO_LARGE = ReasonType("mail.too_large_without_attachments", "The email is too large, even without its attachments.")
 
 #: The integration kind that receives e-mails.
 KIND: Final = "email"
@@ -49,7 +52,7 @@ def add_received_headers(raw: bytes, message_id: UUID, received_from: str, now: 
     if len(raw) > mail.MAX_STORED_BYTES:
         raw = mail.without_attachments(raw)
         if len(raw) > mail.MAX_STORED_BYTES:
-            raise Rejected("invalid_mail", "The mail is too large, without what is attached too.")
+            raise Rejected("invalid_mail", _TOO_LARGE())
     attachments_url = f"{environment.current().public_url}/inbound-log/{message_id}/attachments/"
     header_lines = (
         f"Received: {received_from} by Tocsin; {format_datetime(now)}\r\n{mail.ATTACHMENTS_HEADER}: "

@@ -14,10 +14,27 @@ from typing import Any, Final, Protocol, assert_never
 import re2
 
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import Reason, ReasonType, Term
+from tocsin.core.validation.object_reader import AT_PATH
 from tocsin.core.validation.text_sanitizing import sanitize
+from tocsin.inbound.expressions import reasons
 from tocsin.inbound.expressions.fields import is_unset_date, number_of, parse_moment, text_of
 from tocsin.inbound.expressions.paths import MISSING
-from tocsin.inbound.expressions.text_format import MAX_VALUE_CHARS, join_list
+from tocsin.inbound.expressions.text_format import MAX_VALUE_CHARS, cut_bytes, join_list, one_line
+
+_UNKNOWN_OPERATOR = ReasonType("condition.unknown_operator", 'unknown operator "{operator}"; one of {operators}')
+_DID_YOU_MEAN_OPERATOR = ReasonType(
+    "condition.did_you_mean_operator", 'unknown operator "{operator}" (did you mean "{match}"?); one of {operators}'
+)
+_OPERATOR_REQUIRED = ReasonType("condition.operator_required", "give an operator, one of {operators}")
+_EXISTS_TAKES_NO_VALUE = ReasonType("condition.exists_takes_no_value", "exists takes no value")
+_ONE_OF_TAKES_A_LIST = ReasonType("condition.one_of_takes_a_list", "one of takes a list of values")
+_NO_VALUES = ReasonType("condition.no_values", "give at least one value")
+_TOO_MANY_VALUES = ReasonType("condition.too_many_values", "give at most {maximum} values")
+_INVALID_VALUE = ReasonType("condition.invalid_value", "give a text or a number that is not empty")
+_INVALID_LIMIT = ReasonType("condition.invalid_limit", "{operator} takes a number, or a date such as 2026-11-24")
+_PATTERN_TOO_LONG = ReasonType("condition.pattern_too_long", "a pattern has at most {maximum} characters")
+_INVALID_PATTERN = ReasonType("condition.invalid_pattern", "cannot be used as a pattern: {error}")
 
 MAX_VALUES: Final = 1000
 _MAX_PATTERN_CHARS: Final = 2000
@@ -44,20 +61,34 @@ def parse_operator(value: object, field_path: str) -> Operator:
             return Operator(name)
         except ValueError:
             close_matches = difflib.get_close_matches(name, list(Operator), 1)
-            hint = f" (did you mean '{close_matches[0]}'?)" if close_matches else ""
-            raise rejection(
-                field_path, f"unknown operator '{value[:MAX_VALUE_CHARS]}'{hint}; one of {', '.join(Operator)}"
-            ) from None
-    raise rejection(field_path, f"give an operator, one of {', '.join(Operator)}")
+            operators, shown = ", ".join(Operator), value[:MAX_VALUE_CHARS]
+            problem = (
+                _DID_YOU_MEAN_OPERATOR(operator=shown, match=close_matches[0], operators=operators)
+                if close_matches
+                else _UNKNOWN_OPERATOR(operator=shown, operators=operators)
+            )
+            raise rejection(field_path, problem) from None
+    raise rejection(field_path, _OPERATOR_REQUIRED(operators=", ".join(Operator)))
+
+
+#: The name of a field in a reason: a known field's label, or a path.
+type FieldLabel = Term | str
+
+#: Given a field and its text, returns the fact for a reason.
+type DescribeFact = Callable[[FieldLabel, str], Reason]
+
+#: Limits, in bytes of UTF-8, for what a fact shows of the message's value and of what it is compared with.
+_MAX_VALUE_BYTES: Final = 80
+_MAX_EXPECTED_BYTES: Final = 90
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """`matches(text)` compares one text; `describe_match` and `mismatch_text` word the result for a reason."""
+    """`matches(text)` compares one text; the others return the result as a fact for a reason."""
 
     matches: Callable[[str], bool]
-    describe_match: Callable[[str], str]
-    mismatch_text: str
+    describe_match: DescribeFact
+    describe_mismatch: DescribeFact
 
 
 def texts_of(value: object) -> tuple[str, ...]:
@@ -76,8 +107,8 @@ def compile_comparison(
     match operator:
         case Operator.EXISTS:
             if definition.get("value") is not None:
-                raise rejection(value_path, "exists takes no value")
-            return Comparison(lambda text: True, lambda text: "exists", "does not exist")
+                raise rejection(value_path, _EXISTS_TAKES_NO_VALUE())
+            return Comparison(lambda text: True, _describe_existing, _describe_existing)
         case Operator.GREATER_THAN | Operator.LESS_THAN:
             return _order_comparison(operator, definition.get("value"), value_path)
         case Operator.MATCHES:
@@ -90,21 +121,34 @@ def compile_comparison(
 
 def _text_comparison(operator: Operator, value: object, field_path: str, match_case: bool) -> Comparison:
     if operator is Operator.ONE_OF and not isinstance(value, list | tuple):
-        raise rejection(field_path, "one of takes a list of values")
+        raise rejection(field_path, _ONE_OF_TAKES_A_LIST())
     expected = _expected_texts(value, field_path)
     matches = _matcher(operator, expected, match_case)
-    match_verb, mismatch_verb = _VERBS[operator]
-    listed = join_list(expected)
+    match_type, mismatch_type, mismatch_any_type = _FACTS[operator]
     if len(expected) == 1 or operator is Operator.ONE_OF:
-        return Comparison(matches, lambda text: f"{match_verb} {listed}", f"{mismatch_verb} {listed}")
+        return Comparison(matches, _describer(match_type, expected), _describer(mismatch_type, expected))
 
-    def describe(text: str) -> str:
+    def describe(field: FieldLabel, text: str) -> Reason:
         matching_text = next(
             (candidate for candidate in expected if _matcher(operator, [candidate], match_case)(text)), ""
         )
-        return f"{match_verb} {matching_text[:MAX_VALUE_CHARS]}"
+        return _describer(match_type, [matching_text])(field, text)
 
-    return Comparison(matches, describe, f"{mismatch_verb} any of {listed}")
+    return Comparison(matches, describe, _describer(mismatch_any_type, expected))
+
+
+def _describer(fact: ReasonType, expected: list[str]) -> DescribeFact:
+    """Returns the function that describes a text by a fact about what it was compared with."""
+    shown = cut_bytes(join_list(expected), _MAX_EXPECTED_BYTES)
+    return lambda field, text: fact(field=field, value=_shown_value(text), expected=shown)
+
+
+def _describe_existing(field: FieldLabel, text: str) -> Reason:
+    return reasons.EXISTS(field=field, value=_shown_value(text))
+
+
+def _shown_value(text: str) -> str:
+    return cut_bytes(one_line(text), _MAX_VALUE_BYTES)
 
 
 def _matcher(operator: Operator, expected: list[str], match_case: bool) -> Callable[[str], bool]:
@@ -129,13 +173,13 @@ def _matcher(operator: Operator, expected: list[str], match_case: bool) -> Calla
             return frozenset(texts).__contains__
 
 
-_VERBS: Final[Mapping[Operator, tuple[str, str]]] = {
-    Operator.CONTAINS: ("contains", "does not contain"),
-    Operator.EQUALS: ("equals", "does not equal"),
-    Operator.ONE_OF: ("is one of", "is not one of"),
-    Operator.STARTS_WITH: ("starts with", "does not start with"),
-    Operator.ENDS_WITH: ("ends with", "does not end with"),
-    Operator.MATCHES: ("matches", "does not match"),
+#: The fact if a text matches, if it does not match the only value, and if it matches none of several.
+_FACTS: Final[Mapping[Operator, tuple[ReasonType, ReasonType, ReasonType]]] = {
+    Operator.CONTAINS: (reasons.CONTAINS, reasons.DOES_NOT_CONTAIN, reasons.CONTAINS_NONE),
+    Operator.EQUALS: (reasons.EQUALS, reasons.DOES_NOT_EQUAL, reasons.EQUALS_NONE),
+    Operator.STARTS_WITH: (reasons.STARTS_WITH, reasons.DOES_NOT_START_WITH, reasons.STARTS_WITH_NONE),
+    Operator.ENDS_WITH: (reasons.ENDS_WITH, reasons.DOES_NOT_END_WITH, reasons.ENDS_WITH_NONE),
+    Operator.ONE_OF: (reasons.IS_ONE_OF, reasons.IS_NOT_ONE_OF, reasons.IS_NOT_ONE_OF),
 }
 
 
@@ -143,16 +187,14 @@ def _expected_texts(value: object, field_path: str) -> list[str]:
     """Returns the texts to compare with: one value, or a list of alternatives."""
     items = list(value) if isinstance(value, list | tuple) else [value]
     if not items:
-        raise rejection(field_path, "give at least one value")
+        raise rejection(field_path, _NO_VALUES())
     if len(items) > MAX_VALUES:
-        raise rejection(field_path, "give at most 1,000 values")
+        raise rejection(field_path, _TOO_MANY_VALUES(maximum=MAX_VALUES))
     texts: list[str] = []
     for i, item in enumerate(items):
         text = text_of(item) if isinstance(item, str | int | float | bool) else None
         if text is None:
-            raise rejection(
-                field_path if len(items) == 1 else f"{field_path}[{i}]", "give a text or a number that is not empty"
-            )
+            raise rejection(field_path if len(items) == 1 else f"{field_path}[{i}]", _INVALID_VALUE())
         texts.append(sanitize(text))
     return texts
 
@@ -165,8 +207,7 @@ def _pattern_comparison(value: object, field_path: str, match_case: bool) -> Com
         sanitized = text if text.isascii() else sanitize(text)  # RE2 expects valid UTF-8
         return any(search(sanitized) is not None for search in searches)
 
-    listed = join_list(expected)
-    return Comparison(matches, lambda text: f"matches {listed}", f"does not match {listed}")
+    return Comparison(matches, _describer(reasons.MATCHES, expected), _describer(reasons.DOES_NOT_MATCH, expected))
 
 
 class Pattern(Protocol):
@@ -184,14 +225,14 @@ class Pattern(Protocol):
 def compile_pattern(pattern: str, field_path: str, match_case: bool) -> Pattern:
     """Compiles a pattern. Raises Rejected if it is too long or not supported by RE2."""
     if len(pattern) > _MAX_PATTERN_CHARS:
-        raise rejection(field_path, f"a pattern has at most {_MAX_PATTERN_CHARS} characters")
+        raise rejection(field_path, _PATTERN_TOO_LONG(maximum=_MAX_PATTERN_CHARS))
     options = re2.Options()
     options.log_errors = False
     options.case_sensitive = match_case
     try:
         compiled: Pattern = re2.compile(pattern, options)  # type: ignore[no-untyped-call]
     except re2.error as error:
-        raise rejection(field_path, f"cannot be used as a pattern: {_error_text(error)}") from None
+        raise rejection(field_path, _INVALID_PATTERN(error=_error_text(error))) from None
     return compiled
 
 
@@ -205,8 +246,10 @@ def _order_comparison(operator: Operator, value: object, field_path: str) -> Com
     limit = number_of(value)
     limit_time = None if limit is not None else parse_moment(value)
     if limit is None and limit_time is None:
-        raise rejection(field_path, f"{operator} takes a number, or a date such as 2026-11-24")
+        raise rejection(field_path, _INVALID_LIMIT(operator=operator.value))
     limit_text = text_of(value) or ""
+    match_type = reasons.IS_GREATER if is_greater else reasons.IS_LESS
+    mismatch_type = reasons.IS_NOT_GREATER if is_greater else reasons.IS_NOT_LESS
 
     def matches(text: str) -> bool:
         if limit is not None:
@@ -215,8 +258,8 @@ def _order_comparison(operator: Operator, value: object, field_path: str) -> Com
         time = None if is_unset_date(text) else parse_moment(text)
         return time is not None and limit_time is not None and (time > limit_time if is_greater else time < limit_time)
 
-    return Comparison(matches, lambda text: f"is {operator} {limit_text}", f"is not {operator} {limit_text}")
+    return Comparison(matches, _describer(match_type, [limit_text]), _describer(mismatch_type, [limit_text]))
 
 
-def rejection(field_path: str, problem: str) -> Rejected:
-    return Rejected("invalid_condition", f"{field_path}: {problem}", field_path)
+def rejection(field_path: str, problem: Reason) -> Rejected:
+    return Rejected("invalid_condition", AT_PATH(path=field_path, problem=problem), field_path)

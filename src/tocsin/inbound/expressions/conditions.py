@@ -1,6 +1,6 @@
 """Conditions: `{field, operator, value, match_case, not}`, nested in `{all: […]}`, `{any: […]}`, `{not: …}`.
 
-Compiled once. `matches` returns only the result, `evaluate` also the reason: a sentence with the deciding values.
+Compiled once. `matches` returns only the result, `evaluate` also the reason: the facts with the deciding values.
 Every operator, `exists` included, is false for a field without a value; `not` inverts.
 """
 
@@ -11,28 +11,56 @@ from typing import Final, Protocol
 
 import msgspec
 
-from tocsin.inbound.expressions.comparisons import Comparison, compile_comparison, parse_operator, rejection, texts_of
+from tocsin.core.reasons import Reason, ReasonType, Term
+from tocsin.inbound.expressions import reasons
+from tocsin.inbound.expressions.comparisons import (
+    Comparison,
+    FieldLabel,
+    compile_comparison,
+    parse_operator,
+    rejection,
+    texts_of,
+)
 from tocsin.inbound.expressions.fields import FIELDS
 from tocsin.inbound.expressions.mapped import MappedFields
 from tocsin.inbound.expressions.paths import compile_path
-from tocsin.inbound.expressions.text_format import cut_bytes, quote
+from tocsin.inbound.expressions.text_format import cut_bytes
+
+_NOT_A_CONDITION = ReasonType(
+    "condition.malformed", "a condition is {field, operator, value}, {all: […]}, {any: […]} or {not: …}"
+)
+_TOO_DEEP = ReasonType("condition.too_deep", "conditions nest at most {maximum} deep")
+_EMPTY_ANY = ReasonType("condition.empty_any", "give at least one condition")
+_UNKNOWN_KEY = ReasonType(
+    "condition.unknown_key", "unknown key; a condition has field, operator, value, match_case, not"
+)
+_KEYS_CONFLICT = ReasonType("condition.keys_conflict", "{keys} cannot be combined; nest one in the other")
+_NOT_A_LIST = ReasonType("condition.not_a_list", "must be a list of conditions")
+_TOO_MANY_COMPARISONS = ReasonType("condition.too_many_comparisons", "a condition has at most {maximum} comparisons")
+_FIELD_REQUIRED = ReasonType(
+    "condition.field_required", "give the name of a mapped field, or a path such as ticket^status^name"
+)
+_NOT_A_FLAG = ReasonType("condition.not_a_flag", "must be true or false")
 
 MAX_DEPTH: Final = 20
 MAX_LEAVES: Final = 500
 MAX_REASON: Final = 260  # bytes of UTF-8, so that a stored verdict stays under 300
+#: Limits in bytes for a field's name in a reason, and for the facts that one reason lists.
+_MAX_LABEL_BYTES: Final = 60
+_MAX_FACTS_BYTES: Final = 240
 
 
 class RuleMatch(msgspec.Struct, frozen=True):
-    """Whether a condition matched, and a sentence with the deciding values."""
+    """Whether a condition matched, and the facts with the deciding values."""
 
     is_true: bool
-    reason: str
+    reason: Reason
 
 
 class _ConditionNode(Protocol):
     def matches(self, payload: object, mapped: MappedFields) -> bool: ...
 
-    def reason(self, payload: object, mapped: MappedFields) -> str: ...
+    def reason(self, payload: object, mapped: MappedFields) -> Reason: ...
 
 
 class CompiledCondition:
@@ -49,9 +77,9 @@ class CompiledCondition:
     def evaluate(self, payload: object, mapped: MappedFields) -> RuleMatch:
         return RuleMatch(self.matches(payload, mapped), self.reason(payload, mapped))
 
-    def reason(self, payload: object, mapped: MappedFields) -> str:
-        """Returns the deciding facts, such as `status "New" contains New`; at most 260 bytes."""
-        return cut_bytes(self._node.reason(payload, mapped), MAX_REASON)
+    def reason(self, payload: object, mapped: MappedFields) -> Reason:
+        """Returns the deciding facts, such as `status "New" contains New`; under 300 bytes in English."""
+        return self._node.reason(payload, mapped)
 
 
 def compile_condition(
@@ -76,9 +104,9 @@ class _Compiler:
         if definition is False:
             return _Constant(False)
         if not isinstance(definition, Mapping):
-            raise rejection(field_path, "a condition is {field, operator, value}, {all: […]}, {any: […]} or {not: …}")
+            raise rejection(field_path, _NOT_A_CONDITION())
         if depth > MAX_DEPTH:
-            raise rejection(field_path, f"conditions nest at most {MAX_DEPTH} deep")
+            raise rejection(field_path, _TOO_DEEP(maximum=MAX_DEPTH))
         if "field" in definition:
             return self.leaf(definition, field_path)
         keys = list(definition)
@@ -88,33 +116,27 @@ class _Compiler:
             case ["any"]:
                 nodes = self.group(definition["any"], f"{field_path}.any", depth)
                 if not nodes:
-                    raise rejection(f"{field_path}.any", "give at least one condition")
+                    raise rejection(f"{field_path}.any", _EMPTY_ANY())
                 return _Any(nodes)
             case ["not"]:
                 return _Not(self.node(definition["not"], f"{field_path}.not", depth + 1))
         unknown = [str(key) for key in keys if key not in ("all", "any", "not")]
         if unknown:
-            raise rejection(
-                f"{field_path}.{unknown[0]}", "unknown key; a condition has field, operator, value, match_case, not"
-            )
-        raise rejection(
-            field_path, f"{' and '.join(map(str, keys))} do not stand beside each other; nest one in the other"
-        )
+            raise rejection(f"{field_path}.{unknown[0]}", _UNKNOWN_KEY())
+        raise rejection(field_path, _KEYS_CONFLICT(keys=tuple(map(str, keys))))
 
     def group(self, definition: object, field_path: str, depth: int) -> tuple[_ConditionNode, ...]:
         if not isinstance(definition, Sequence) or isinstance(definition, str | bytes):
-            raise rejection(field_path, "must be a list of conditions")
+            raise rejection(field_path, _NOT_A_LIST())
         return tuple(self.node(child, f"{field_path}[{i}]", depth + 1) for i, child in enumerate(definition))
 
     def leaf(self, definition: Mapping[str, object], field_path: str) -> _ConditionNode:
         self.leaves += 1
         if self.leaves > MAX_LEAVES:
-            raise rejection(field_path, f"a condition has at most {MAX_LEAVES} comparisons")
+            raise rejection(field_path, _TOO_MANY_COMPARISONS(maximum=MAX_LEAVES))
         for key in definition:
             if key not in ("field", "operator", "value", "match_case", "not"):
-                raise rejection(
-                    f"{field_path}.{key}", "unknown key; a condition has field, operator, value, match_case, not"
-                )
+                raise rejection(f"{field_path}.{key}", _UNKNOWN_KEY())
         match_case = _flag(definition, "match_case", field_path)
         is_inverted = _flag(definition, "not", field_path)
         label, field, read = self.field_reader(definition["field"], f"{field_path}.field")
@@ -124,20 +146,20 @@ class _Compiler:
 
     def field_reader(
         self, field: object, field_path: str
-    ) -> tuple[str, str | None, Callable[[object, MappedFields], object]]:
+    ) -> tuple[FieldLabel, str | None, Callable[[object, MappedFields], object]]:
         """Returns the field's label, its name if it is a known field, and the function that reads it."""
         if not isinstance(field, str) or not field.strip():
-            raise rejection(field_path, "give the name of a mapped field, or a path such as ticket^status^name")
+            raise rejection(field_path, _FIELD_REQUIRED())
         if field in self.fields:
             known_field = FIELDS.get(field)
             return (
-                (known_field.label, field, _known_reader(field))
+                (Term(known_field.label), field, _known_reader(field))
                 if known_field
-                else (field, None, _custom_reader(field))
+                else (cut_bytes(field, _MAX_LABEL_BYTES), None, _custom_reader(field))
             )
         path = compile_path(field[1:] if _is_forced(field) else field, field_path)
         read = path.read
-        return path.text, None, lambda payload, mapped: read(payload)
+        return cut_bytes(path.text, _MAX_LABEL_BYTES), None, lambda payload, mapped: read(payload)
 
 
 def _is_forced(field: str) -> bool:
@@ -156,7 +178,7 @@ def _custom_reader(field: str) -> Callable[[object, MappedFields], object]:
 def _flag(definition: Mapping[str, object], key: str, field_path: str) -> bool:
     value = definition.get(key, False)
     if not isinstance(value, bool):
-        raise rejection(f"{field_path}.{key}", "must be true or false")
+        raise rejection(f"{field_path}.{key}", _NOT_A_FLAG())
     return value
 
 
@@ -165,7 +187,7 @@ class _Leaf:
 
     def __init__(
         self,
-        label: str,
+        label: FieldLabel,
         field: str | None,
         read: Callable[[object, MappedFields], object],
         comparison: Comparison,
@@ -176,14 +198,14 @@ class _Leaf:
         self.comparison = comparison
         self.matches = _compile_match(field, read, comparison.matches, is_inverted)
 
-    def reason(self, payload: object, mapped: MappedFields) -> str:
+    def reason(self, payload: object, mapped: MappedFields) -> Reason:
         texts = texts_of(self.read(payload, mapped))
         if not texts:
-            return f"no value at {self.label}"
+            return reasons.NO_VALUE(field=self.label)
         deciding = next((text for text in texts if self.comparison.matches(text)), None)
         if deciding is not None:
-            return f"{self.label} {quote(deciding)} {self.comparison.describe_match(deciding)}"
-        return f"{self.label} {quote(', '.join(texts[:10]))} {self.comparison.mismatch_text}"
+            return self.comparison.describe_match(self.label, deciding)
+        return self.comparison.describe_mismatch(self.label, ", ".join(texts[:10]))
 
 
 def _compile_match(
@@ -210,8 +232,8 @@ class _Constant:
     def matches(self, payload: object, mapped: MappedFields) -> bool:
         return self.result
 
-    def reason(self, payload: object, mapped: MappedFields) -> str:
-        return "always" if self.result else "never"
+    def reason(self, payload: object, mapped: MappedFields) -> Reason:
+        return reasons.ALWAYS() if self.result else reasons.NEVER()
 
 
 class _All:
@@ -221,7 +243,7 @@ class _All:
     def matches(self, payload: object, mapped: MappedFields) -> bool:
         return all(node.matches(payload, mapped) for node in self.nodes)
 
-    def reason(self, payload: object, mapped: MappedFields) -> str:
+    def reason(self, payload: object, mapped: MappedFields) -> Reason:
         failing = next((node for node in self.nodes if not node.matches(payload, mapped)), None)
         return failing.reason(payload, mapped) if failing is not None else _join_reasons(self.nodes, payload, mapped)
 
@@ -233,7 +255,7 @@ class _Any:
     def matches(self, payload: object, mapped: MappedFields) -> bool:
         return any(node.matches(payload, mapped) for node in self.nodes)
 
-    def reason(self, payload: object, mapped: MappedFields) -> str:
+    def reason(self, payload: object, mapped: MappedFields) -> Reason:
         deciding = next((node for node in self.nodes if node.matches(payload, mapped)), None)
         return deciding.reason(payload, mapped) if deciding is not None else _join_reasons(self.nodes, payload, mapped)
 
@@ -245,16 +267,26 @@ class _Not:
     def matches(self, payload: object, mapped: MappedFields) -> bool:
         return not self.node.matches(payload, mapped)
 
-    def reason(self, payload: object, mapped: MappedFields) -> str:
+    def reason(self, payload: object, mapped: MappedFields) -> Reason:
         return self.node.reason(payload, mapped)
 
 
-def _join_reasons(nodes: tuple[_ConditionNode, ...], payload: object, mapped: MappedFields) -> str:
-    if not nodes:
-        return "always"
-    reasons: list[str] = []
-    for node in nodes:
-        reasons.append(node.reason(payload, mapped))
-        if sum(map(len, reasons)) > MAX_REASON:
+def _join_reasons(nodes: tuple[_ConditionNode, ...], payload: object, mapped: MappedFields) -> Reason:
+    """Returns the facts of all nodes, without repetitions; if they are too long, how many more nodes there are."""
+    facts: dict[Reason, None] = {}
+    length = 0
+    for number, node in enumerate(nodes):
+        new_facts = [fact for fact in _facts_of(node.reason(payload, mapped)) if fact not in facts]
+        length += sum(len(str(fact).encode()) + len(" and ") for fact in new_facts)
+        if facts and length > _MAX_FACTS_BYTES:
+            facts[reasons.MORE_FACTS(count=len(nodes) - number)] = None
             break
-    return " and ".join(dict.fromkeys(reasons))
+        facts.update(dict.fromkeys(new_facts))
+    if len(facts) < 2:
+        return next(iter(facts), reasons.ALWAYS())
+    return reasons.FACTS(facts=tuple(facts))
+
+
+def _facts_of(reason: Reason) -> tuple[Reason, ...]:
+    facts = reason["facts"] if reason.code == reasons.FACTS.code else reason
+    return tuple(fact for fact in facts if isinstance(fact, Reason)) if isinstance(facts, tuple) else (reason,)

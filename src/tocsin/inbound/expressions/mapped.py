@@ -6,6 +6,7 @@ from datetime import datetime
 
 import msgspec
 
+from tocsin.core.reasons import Reason
 from tocsin.inbound.expressions.fields import Attachment, Value
 
 
@@ -13,13 +14,13 @@ class MappedFields(msgspec.Struct, frozen=True):
     """`values` contains, by name, the known fields that the message mentions.
 
     An absent field was not mentioned, so the alert keeps its value. A field that is None (`agent`, `assignee`) was
-    explicitly *nobody*. Notes are sentences for users, for example about an unmapped priority.
+    explicitly *nobody*. Notes are for users, for example about an unmapped priority.
     """
 
     values: dict[str, Value]
     tags: dict[str, str]
     custom: dict[str, str]
-    notes: tuple[str, ...] = ()
+    notes: tuple[Reason, ...] = ()
 
     def text(self, name: str) -> str | None:
         """Returns a text field's value, or None."""

@@ -12,6 +12,16 @@ from itertools import islice
 from typing import Final
 
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import Reason, ReasonType
+from tocsin.core.validation.object_reader import AT_PATH
+
+_NOT_TEXT = ReasonType("path.not_text", "a path is text such as ticket^status^name")
+_EMPTY = ReasonType("path.empty", "the path is empty")
+_TOO_LONG = ReasonType("path.too_long", "a path has at most {maximum} characters; this one has {length}")
+_TOO_MANY_SEGMENTS = ReasonType("path.too_many_segments", "a path has at most {maximum} segments")
+_BEGINS_WITH_SEPARATOR = ReasonType("path.begins_with_separator", 'the path "{path}" begins with ^')
+_ENDS_WITH_SEPARATOR = ReasonType("path.ends_with_separator", 'the path "{path}" ends with ^')
+_EMPTY_SEGMENT = ReasonType("path.empty_segment", 'the path "{path}" has nothing between two ^ at character {position}')
 
 MAX_PATH: Final = 500
 MAX_SEGMENTS: Final = 50
@@ -55,15 +65,11 @@ def compile_path(text: str, field_path: str = "path") -> Path:
 def split_path(text: str, field_path: str = "path") -> tuple[str, ...]:
     """Splits a path into segments. `^^` is read from the left, so it belongs to the segment before a separator."""
     if not isinstance(text, str):
-        raise Rejected("invalid_path", f"{field_path}: a path is text such as ticket^status^name", field_path)
+        raise _rejection(field_path, _NOT_TEXT())
     if not text.strip():
-        raise Rejected("invalid_path", f"{field_path}: the path is empty", field_path)
+        raise _rejection(field_path, _EMPTY())
     if len(text) > MAX_PATH:
-        raise Rejected(
-            "invalid_path",
-            f"{field_path}: a path has at most {MAX_PATH} characters; this one has {len(text)}",
-            field_path,
-        )
+        raise _rejection(field_path, _TOO_LONG(maximum=MAX_PATH, length=len(text)))
     segments: list[str] = []
     current = ""
     position = 0
@@ -73,7 +79,7 @@ def split_path(text: str, field_path: str = "path") -> tuple[str, ...]:
             position += 2
         elif position == len(text) or text[position] == "^":
             if not current:
-                raise Rejected("invalid_path", f"{field_path}: {_empty_segment(text, position)}", field_path)
+                raise _rejection(field_path, _empty_segment(text, position))
             segments.append(current)
             current = ""
             position += 1
@@ -81,16 +87,20 @@ def split_path(text: str, field_path: str = "path") -> tuple[str, ...]:
             current += text[position]
             position += 1
     if len(segments) > MAX_SEGMENTS:
-        raise Rejected("invalid_path", f"{field_path}: a path has at most {MAX_SEGMENTS} segments", field_path)
+        raise _rejection(field_path, _TOO_MANY_SEGMENTS(maximum=MAX_SEGMENTS))
     return tuple(segments)
 
 
-def _empty_segment(text: str, position: int) -> str:
+def _empty_segment(text: str, position: int) -> Reason:
     if position == 0:
-        return f'the path "{text}" begins with ^'
+        return _BEGINS_WITH_SEPARATOR(path=text)
     if position == len(text):
-        return f'the path "{text}" ends with ^'
-    return f'the path "{text}" has nothing between two ^ at character {position + 1}'
+        return _ENDS_WITH_SEPARATOR(path=text)
+    return _EMPTY_SEGMENT(path=text, position=position + 1)
+
+
+def _rejection(field_path: str, problem: Reason) -> Rejected:
+    return Rejected("invalid_path", AT_PATH(path=field_path, problem=problem), field_path)
 
 
 def join_path(keys: Iterable[str | int]) -> str | None:

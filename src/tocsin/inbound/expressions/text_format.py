@@ -12,9 +12,14 @@ MAX_VALUE_CHARS: Final = 60  # characters of each value in a reason
 
 def quote(text: str) -> str:
     """Returns a value for use in a reason: in quotes, on one line, at most 60 characters."""
+    return f'"{one_line(text)}"'
+
+
+def one_line(text: str) -> str:
+    """Returns a value on one line, at most 60 characters."""
     if len(text) > MAX_VALUE_CHARS:
         text = f"{text[: MAX_VALUE_CHARS - 1]}…"
-    return f'"{text}"' if text.isprintable() else f'"{" ".join(sanitize(text).split())}"'
+    return text if text.isprintable() else " ".join(sanitize(text).split())
 
 
 def join_list(texts: Sequence[str]) -> str:

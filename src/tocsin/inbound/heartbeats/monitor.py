@@ -18,6 +18,7 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import uuid7
+from tocsin.core.reasons import Reason
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
@@ -212,7 +213,7 @@ class HeartbeatStatus:
     """A monitored sender as shown to users; `expected` describes when it should ping."""
 
     health: HeartbeatHealth
-    expected: str
+    expected: Reason
     last_at: datetime | None = None
     started_at: datetime | None = None
     due_at: datetime | None = None

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Final, assert_never
 from zoneinfo import ZoneInfo
 
+from tocsin.core.reasons import Reason, ReasonType
 from tocsin.core.validation import durations
 from tocsin.inbound.enums import HeartbeatHealth
 
@@ -20,6 +21,16 @@ KIND: Final = "heartbeat"
 
 
 _UTC: Final = ZoneInfo("UTC")
+
+_EVERY: Final = ReasonType("heartbeat.every", "every {interval}")
+_AT: Final = ReasonType("heartbeat.at", "at {cron} ({zone})")
+
+#: Intervals of one unit.
+_EVERY_UNIT: Final = {
+    timedelta(minutes=1): ReasonType("heartbeat.every_minute", "every minute"),
+    timedelta(hours=1): ReasonType("heartbeat.every_hour", "every hour"),
+    timedelta(days=1): ReasonType("heartbeat.every_day", "every day"),
+}
 
 #: How far a sender's clock may be ahead.
 CLOCK_TOLERANCE: Final = timedelta(seconds=10)
@@ -56,13 +67,12 @@ class HeartbeatSchedule:
     max_run_time: timedelta | None = None
 
     @property
-    def description(self) -> str:
+    def description(self) -> Reason:
         """The schedule in words."""
         if self.cron:
-            return f"at {self.cron} ({self.zone.key})"
-        span = durations.describe(self.interval)
-        # "every hour", but "every 1 hour 30 minutes".
-        return f"every {span.removeprefix('1 ') if span.count(' ') == 1 else span}"
+            return _AT(cron=self.cron, zone=self.zone.key)
+        every_unit = _EVERY_UNIT.get(self.interval)
+        return every_unit() if every_unit is not None else _EVERY(interval=self.interval)
 
 
 @dataclass(frozen=True, slots=True)

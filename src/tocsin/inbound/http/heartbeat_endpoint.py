@@ -20,6 +20,7 @@ from tocsin.inbound.config.credentials import stored_headers
 from tocsin.inbound.heartbeats import monitor
 from tocsin.inbound.heartbeats.schedule import PingKind
 from tocsin.inbound.http.ingest_service import HttpError, IngestResult, IngestService, headers_of
+from tocsin.inbound.http.responses import message_response
 from tocsin.inbound.parsing.decode import Element, decode
 from tocsin.inbound.processing.committer import is_pending
 
@@ -60,9 +61,7 @@ async def handle(
     finally:
         service.body_reader.release(len(body))
     (item,), (message_result,) = result.incoming, result.results
-    response = {"status": message_result.status.value, "message_id": str(item.id), "reason": message_result.reason}
-    if message_result.alert_id is not None:
-        response["alert_id"] = message_result.alert_id  # type: ignore[assignment]
+    response = message_response(item, message_result)
     await send_response(send, 202 if is_pending(result.results) else 200, msgspec.json.encode(response))
 
 

@@ -21,6 +21,7 @@ class MessageResponse(msgspec.Struct, omit_defaults=True):
     message_id: str
     alert_id: int | None = None
     reason: str = ""
+    reason_code: str = ""
 
 
 def answer_of(
@@ -34,7 +35,7 @@ def answer_of(
     the kind answers those with 200."""
     status = 202 if is_pending(results) else 200
     if is_array:
-        responses = [_message_response(message, result) for message, result in zip(incoming, results, strict=True)]
+        responses = [message_response(message, result) for message, result in zip(incoming, results, strict=True)]
         return status, msgspec.json.encode({"messages": responses})
     (message,), (result,) = incoming, results
     if (
@@ -42,9 +43,12 @@ def answer_of(
         and result.error not in _READABLE
         and integration.normalizer.kind.unreadable_status == 400
     ):
-        return 400, msgspec.json.encode({"error": result.error, "detail": result.reason, "message_id": str(message.id)})
-    return status, msgspec.json.encode(_message_response(message, result))
+        detail = {"error": result.error, "detail": str(result.reason), "reason_code": result.reason.code}
+        return 400, msgspec.json.encode({**detail, "message_id": str(message.id)})
+    return status, msgspec.json.encode(message_response(message, result))
 
 
-def _message_response(incoming: IncomingMessage, result: MessageResult) -> MessageResponse:
-    return MessageResponse(result.status.value, str(incoming.id), result.alert_id, result.reason)
+def message_response(incoming: IncomingMessage, result: MessageResult) -> MessageResponse:
+    """Returns the response about one message."""
+    reason = result.reason
+    return MessageResponse(result.status.value, str(incoming.id), result.alert_id, str(reason), reason.code)

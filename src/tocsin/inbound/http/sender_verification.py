@@ -16,11 +16,15 @@ import psycopg
 from tocsin.catalogue.hooks import KindHooks, Payload, SenderReply
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.net.egress import HttpClient
+from tocsin.core.reasons import ReasonType
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.http import pinned_senders
 from tocsin.inbound.http.ingest_service import RETRY, HttpError
 
 log = logging.getLogger(__name__)
+
+_NOT_HTTPS = ReasonType("sender.url_is_not_https", "The address is not https.")
+_ANSWERED = ReasonType("sender.url_answered", "{host} answered {status}.")
 
 #: Seconds for one request, because the sender waits meanwhile.
 _DEADLINE = 5.0
@@ -80,12 +84,13 @@ def _hook_errors_as_http() -> Iterator[None]:
 def fetch(url: str) -> bytes:
     """Returns the body at a public https URL. Raises Temporary or Permanent."""
     if urlsplit(url).scheme != "https":
-        raise Permanent("The address is not https.")
+        raise Permanent(_NOT_HTTPS())
     response = _client().request("GET", url, deadline=_DEADLINE)
+    answered = _ANSWERED(host=urlsplit(url).hostname or "", status=str(response.status))
     if response.status >= 500 or response.status == 429:
-        raise Temporary(f"{urlsplit(url).hostname} answered {response.status}.")
+        raise Temporary(answered)
     if response.status != 200:
-        raise Permanent(f"{urlsplit(url).hostname} answered {response.status}.")
+        raise Permanent(answered)
     return response.body
 
 

@@ -18,6 +18,13 @@ from datetime import datetime, timedelta
 
 from tocsin.core.config import crypto
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import ReasonType
+
+_FOREIGN = ReasonType("test_token.foreign", "This test token was not issued by this installation of Tocsin.")
+_OTHER_INTEGRATION = ReasonType("test_token.other_integration", "This test token is for another integration.")
+_EXPIRED = ReasonType(
+    "test_token.expired", "This test token was valid for {duration} and has expired. Send the sample again."
+)
 
 VALID_FOR = timedelta(minutes=1)
 
@@ -58,12 +65,12 @@ def check(text: str, integration_id: int, now: datetime) -> WebhookTestToken:
     # All keys are tried, so that the time taken reveals nothing.
     matches = [hmac.compare_digest(mac, _mac(key, payload)) for key in signing_keys]
     if len(raw) != _LAYOUT.size + _MAC_BYTES or not any(matches):
-        raise Rejected("bad_pass", "This is not a pass for a test that this Tocsin gave.")
+        raise Rejected("bad_pass", _FOREIGN())
     issued_for, user_id, expires_at, random = _LAYOUT.unpack(payload)
     if issued_for != integration_id:
-        raise Rejected("bad_pass", "This pass is for a test of another integration.")
+        raise Rejected("bad_pass", _OTHER_INTEGRATION())
     if now.timestamp() >= expires_at:
-        raise Rejected("bad_pass", "This pass for a test was valid for a minute, which is over. Send the sample again.")
+        raise Rejected("bad_pass", _EXPIRED(duration=VALID_FOR))
     return WebhookTestToken(user_id, int.from_bytes(random))
 
 

@@ -11,12 +11,16 @@ import msgspec
 from tocsin.catalogue.kinds import load_kinds
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import Reason, ReasonType
 from tocsin.inbound.config.normalizer import IntegrationDefinition, Normalizer, compile_normalizer
+from tocsin.inbound.config.reasons import UNKNOWN_KIND
 from tocsin.inbound.config.routes import RouteReference
 from tocsin.inbound.inspect.trace import Trace, explain, with_noise_trace
 from tocsin.inbound.models import InboundMessage, Integration, IntegrationVersion
 from tocsin.inbound.parsing.decode import Element, decode
 from tocsin.oncall import loader
+
+_EMPTY = ReasonType("message.empty", "The message has nothing in it.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +30,7 @@ class MessageExplanation:
 
     mapped: dict[str, Any] | None
     trace: Trace | None
-    problem: str | None = None
+    problem: Reason | None = None
 
 
 def explain_message(message: InboundMessage, version: IntegrationVersion | None = None) -> MessageExplanation:
@@ -35,7 +39,7 @@ def explain_message(message: InboundMessage, version: IntegrationVersion | None 
     try:
         normalizer, element, trace = _explain_parts(message, version)
     except Rejected as problem:
-        return MessageExplanation(None, None, problem.detail)
+        return MessageExplanation(None, None, problem.reason)
     if version is None:
         # Only for the version that decided: other rules would have given other verdicts.
         trace = with_noise_trace(trace, message.verdict)
@@ -59,7 +63,7 @@ def normalizer_of_version(
     if the rules do not compile in this version of Tocsin."""
     kind = load_kinds().get(integration.kind)
     if kind is None:
-        raise Rejected("unknown_kind", f"This version of Tocsin does not know the kind {integration.kind}.")
+        raise Rejected("unknown_kind", UNKNOWN_KIND(kind=integration.kind))
     stored: Mapping[str, Any] = version.definition if version is not None else {}
     definition = IntegrationDefinition.from_stored(stored, integration.settings)
     return compile_normalizer(kind, definition, hours_names)
@@ -92,5 +96,5 @@ def _element(normalizer: Normalizer, message: InboundMessage) -> Element:
     except Rejected as problem:
         return Element(None, raw, problem=problem)
     if not decoded.elements:
-        return Element(None, raw, problem=Rejected("invalid_json", "The message has nothing in it."))
+        return Element(None, raw, problem=Rejected("invalid_json", _EMPTY()))
     return decoded.elements[0]

@@ -11,6 +11,7 @@ from tocsin.access import audit
 from tocsin.access.audit import AuditActor
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import uuid7
+from tocsin.core.reasons import ReasonType
 from tocsin.inbound.config import registry
 from tocsin.inbound.config.registry import UnknownIntegration
 from tocsin.inbound.enums import MessageStatus
@@ -18,6 +19,18 @@ from tocsin.inbound.models import InboundMessage
 from tocsin.inbound.processing.process_now import process_now
 from tocsin.inbound.storage.messages import IncomingMessage
 from tocsin.inbound.storage.stored_messages import element_of
+
+_NO_MESSAGE = ReasonType("message.not_found", "There is no inbound message {message}.")
+_STILL_PENDING = ReasonType(
+    "message.replay_while_pending", "This message is still pending. Try again in a few seconds."
+)
+_TOO_MANY = ReasonType(
+    "message.too_many_replays", "At most {limit} messages can be replayed at once; you selected {selected}."
+)
+_CANNOT_DECIDE = ReasonType(
+    "integration.cannot_decide",
+    "Its integration cannot decide now: its configuration does not compile, or it was deleted. Save it again.",
+)
 
 #: A replay of a message older than this is log only, unless the user chooses otherwise.
 LOG_ONLY_AFTER = timedelta(hours=1)
@@ -32,9 +45,9 @@ def replay(message_id: UUID, page: bool | None, actor: AuditActor, now: datetime
     """
     message = InboundMessage.objects.filter(pk=message_id).first()
     if message is None:
-        raise Rejected("not_found", f"There is no inbound message {message_id}.")
+        raise Rejected("not_found", _NO_MESSAGE(message=str(message_id)))
     if message.status == MessageStatus.PENDING:
-        raise Rejected("not_possible", "This message still waits for its turn, which comes within seconds.")
+        raise Rejected("not_possible", _STILL_PENDING())
     may_page = message.received_at >= now - LOG_ONLY_AFTER if page is None else page
     incoming = _replay_message(message, may_page and not message.test, now)
     try:
@@ -60,10 +73,7 @@ def replay_many(
     Messages that cannot be replayed are skipped. Raises Rejected("too_many") for more than 500.
     """
     if len(message_ids) > MAX_REPLAYED_MESSAGES:
-        raise Rejected(
-            "too_many",
-            f"At most {MAX_REPLAYED_MESSAGES} messages are replayed at once; these are {len(message_ids):,}.",
-        )
+        raise Rejected("too_many", _TOO_MANY(limit=MAX_REPLAYED_MESSAGES, selected=len(message_ids)))
     counts: Counter[MessageStatus] = Counter()
     ids = sorted(set(message_ids))
     for start in range(0, len(ids), _MESSAGES_PER_TRANSACTION):
@@ -144,5 +154,4 @@ def _replay_message(message: InboundMessage, may_page: bool, now: datetime) -> I
 
 
 def _cannot_decide() -> Rejected:
-    detail = "Its integration cannot decide now: its configuration does not compile, or it was deleted. Save it again."
-    return Rejected("not_possible", detail)
+    return Rejected("not_possible", _CANNOT_DECIDE())

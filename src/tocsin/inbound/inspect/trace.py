@@ -6,23 +6,30 @@ Uses the same compiled parts as the hot path, one step at a time.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-
-import msgspec
+from dataclasses import dataclass, fields, is_dataclass, replace
 
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import NO_REASON, Reason, ReasonType, Term, joined, reason_from_json
 from tocsin.inbound.config.normalizer import Normalizer
+from tocsin.inbound.config.reasons import HOURS_DO_NOT_MATCH, HOURS_MATCH
 from tocsin.inbound.config.routes import RouteReference, choose, matches_route
 from tocsin.inbound.config.rules import ORDER, CompiledRules
 from tocsin.inbound.deciding.noise_trace import NOISE_TRACE_KEY
 from tocsin.inbound.expressions.fields import FIELDS, Value, text_of
 from tocsin.inbound.expressions.mapped import MappedFields
-from tocsin.inbound.expressions.text_format import quote
+from tocsin.inbound.expressions.text_format import one_line
 from tocsin.inbound.mapping.mapping import MappedField
 from tocsin.inbound.mapping.value_source import NOBODY
 from tocsin.inbound.parsing.decode import Element
 from tocsin.inbound.parsing.json_text import parse
 from tocsin.inbound.parsing.payload_splitting import elements_of
+
+_TAKEN = ReasonType("field.taken", "taken")
+_TAKEN_AS = ReasonType("field.taken_as", 'taken as "{value}"')
+_TAKEN_NOBODY = ReasonType("field.taken_as_nobody", "taken: nobody")
+_NO_VALUE = ReasonType("field.no_value", "no value")
+_NOT_TAKEN = ReasonType("field.not_taken", "not taken: {terms}")
+_WRONG_KIND = ReasonType("field.wrong_kind", "not taken: no {kind}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +39,7 @@ class TraceStep:
     place: str  # the position in the definition: "mapping.source_status[2].paths[0]"
     source: str  # a path, a template, a literal
     found: str | None
-    outcome: str
+    outcome: Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +56,7 @@ class RuleTrace:
 
     name: str
     is_true: bool
-    reason: str
+    reason: Reason
     is_deciding: bool = False
 
 
@@ -57,24 +64,41 @@ class RuleTrace:
 class Trace:
     """Everything about one message. If it is unreadable, `problem` is set and the rest is empty."""
 
-    notes: tuple[str, ...]
-    problem: str | None
+    notes: tuple[Reason, ...]
+    problem: Reason | None
     fields: tuple[FieldTrace, ...] = ()
     tags: tuple[FieldTrace, ...] = ()
     custom: tuple[FieldTrace, ...] = ()
     intent: str = ""
-    reason: str = ""
+    reason: Reason = NO_REASON
     rules: tuple[RuleTrace, ...] = ()
     opening: tuple[RuleTrace, ...] = ()  # vetoes and filters: whether an alert may open
     routes: tuple[RuleTrace, ...] = ()
-    route: str = ""
+    route: Reason = NO_REASON
     #: What noise reduction and maintenance decided at the time.
     gate: tuple[RuleTrace, ...] = ()
 
     def to_json(self) -> dict[str, object]:
-        """Returns the trace as plain dicts, lists and texts."""
-        plain: dict[str, object] = msgspec.to_builtins(self)
-        return plain
+        """Returns the trace as plain dicts, lists and texts: each `reason` in English, with its code and data."""
+        return _object_to_json(self)
+
+
+def _object_to_json(value: object) -> dict[str, object]:
+    plain: dict[str, object] = {}
+    for item in fields(value):  # type: ignore[arg-type]
+        part = getattr(value, item.name)
+        plain[item.name] = _to_json(part)
+        if isinstance(part, Reason):
+            plain |= {f"{item.name}_code": part.code, f"{item.name}_data": part.data}
+    return plain
+
+
+def _to_json(value: object) -> object:
+    if isinstance(value, Reason):
+        return str(value)
+    if isinstance(value, tuple):
+        return [_to_json(part) for part in value]
+    return _object_to_json(value) if is_dataclass(value) else value
 
 
 def with_noise_trace(trace: Trace, verdict: Mapping[str, object]) -> Trace:
@@ -84,7 +108,8 @@ def with_noise_trace(trace: Trace, verdict: Mapping[str, object]) -> Trace:
         return trace
     entries = [item for item in stored_entries if isinstance(item, Mapping)]
     rule_traces = [
-        RuleTrace(str(item.get("name")), bool(item.get("opens")), str(item.get("reason"))) for item in entries
+        RuleTrace(str(item.get("name")), bool(item.get("opens")), reason_from_json(item.get("reason")))
+        for item in entries
     ]
     last_index = len(rule_traces) - 1
     return replace(
@@ -102,7 +127,7 @@ def explain_body(
     try:
         decoded = elements_of(normalizer.kind, body, content_type)
     except Rejected as problem:
-        return (Trace((), problem.detail),)
+        return (Trace((), problem.reason),)
     return tuple(explain(normalizer, element, in_hours) for element in decoded.elements)
 
 
@@ -112,22 +137,23 @@ def explain(
     """Returns the trace of one element. Without `in_hours`, no support hours are open."""
     notes = element.notes or _notes(element.raw)
     if element.problem is not None:
-        return Trace(notes, element.problem.detail)
+        return Trace(notes, element.problem.reason)
     event = normalizer.normalize(element)
     payload = element.payload
     mapped = normalizer.mapping.apply(payload)
+    notes += mapped.notes
     slots = normalizer.mapping.extraction.read(payload)
     values: dict[str, Value] = {}
-    fields = tuple(_trace_field(field, slots, payload, values) for field in normalizer.mapping.fields)
+    field_traces = tuple(_trace_field(field, slots, payload, values) for field in normalizer.mapping.fields)
     tags = tuple(_trace_field(field, slots, payload, values) for field in normalizer.mapping.tags)
     custom = tuple(_trace_field(field, slots, payload, values) for field in normalizer.mapping.custom)
     is_open = in_hours or (lambda hours: False)
     if isinstance(event, Rejected):
-        return Trace(notes + mapped.notes, event.detail, fields, tags, custom)
+        return Trace(notes, event.reason, field_traces, tags, custom)
     return Trace(
-        notes=notes + mapped.notes,
+        notes=notes,
         problem=None,
-        fields=fields,
+        fields=field_traces,
         tags=tags,
         custom=custom,
         intent=event.action,
@@ -139,7 +165,7 @@ def explain(
     )
 
 
-def _notes(raw: bytes) -> tuple[str, ...]:
+def _notes(raw: bytes) -> tuple[Reason, ...]:
     """Returns notes that are too costly for the hot path: about a duplicate key."""
     try:
         return parse(raw.decode())[1] if raw[:1] == b"{" else ()
@@ -170,18 +196,19 @@ def _trace_field(field: MappedField, slots: list[object], payload: object, value
     return FieldTrace(field.name, label, value, tuple(steps))
 
 
-def _outcome(field: MappedField, source_value: object, candidate: object, clean_value: Value, terms: str) -> str:
+def _outcome(field: MappedField, source_value: object, candidate: object, clean_value: Value, terms: Reason) -> Reason:
     if candidate is NOBODY:
-        return "taken: nobody"
+        return _TAKEN_NOBODY()
     if source_value is None:
-        return "no value"
+        return _NO_VALUE()
     if candidate is None:
-        return f"not taken: {terms}" if terms else "no value"
+        return _NOT_TAKEN(terms=terms) if terms else _NO_VALUE()
     if clean_value is None:
-        kind = FIELDS[field.name].kind if field.name in FIELDS else "text"
-        return f"not taken: no {kind}"
+        return _WRONG_KIND(kind=Term(FIELDS[field.name].kind if field.name in FIELDS else "text"))
     displayed = _display_text(clean_value)
-    return "taken" if displayed == _display_text(source_value) else f"taken as {quote(displayed)}"
+    if displayed == _display_text(source_value):
+        return _TAKEN()
+    return _TAKEN_AS(value=one_line(displayed))
 
 
 def _display_text(value: object) -> str:
@@ -216,7 +243,8 @@ def _trace_opening(rules: CompiledRules, payload: object, mapped: MappedFields) 
             return tuple(rule_traces)
     if rules.filters is not None:
         rule_match = rules.filters.evaluate(payload, mapped)
-        rule_traces.append(RuleTrace("filters", rule_match.is_true, rule_match.reason, not rule_match.is_true))
+        is_deciding = not rule_match.is_true
+        rule_traces.append(RuleTrace("filters", rule_match.is_true, rule_match.reason, is_deciding))
     return tuple(rule_traces)
 
 
@@ -229,7 +257,8 @@ def _trace_routes(
         is_match = matches_route(route, payload, mapped, in_hours)
         reason = route.when.reason(payload, mapped)
         if route.during is not None and route.when.matches(payload, mapped):
-            reason = f"{reason}; {route.during.describe()}: {'yes' if is_match else 'no'}"
+            reason_type = HOURS_MATCH if is_match else HOURS_DO_NOT_MATCH
+            reason = joined(reason, reason_type(hours=route.during.describe()))
         route_traces.append(RuleTrace(route.name, is_match, reason, is_match))
         if is_match:
             break

@@ -20,7 +20,7 @@ from tocsin.core import object_hooks
 from tocsin.core.config import config_version
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import Reason
+from tocsin.core.reasons import Reason, ReasonType
 from tocsin.core.validation.object_reader import ObjectReader, require_storable
 from tocsin.inbound.enums import WindowAction
 from tocsin.inbound.expressions.conditions import compile_condition
@@ -34,6 +34,17 @@ from tocsin.people.name_lookup import read_group, read_unique_name
 log = logging.getLogger(__name__)
 
 MAX_WINDOW_TAGS = 20
+
+_NOT_ENDABLE = ReasonType(
+    "maintenance.not_endable", "{window} cannot be ended: only a one-time window that is active can be."
+)
+_JUST_BEGUN = ReasonType(
+    "maintenance.just_begun", "{window} began within this minute. Delete it, or end it in a minute."
+)
+_UNKNOWN_INTEGRATION = ReasonType("maintenance.unknown_integration", 'there is no integration "{name}".')
+_UNKNOWN_GROUP = ReasonType("maintenance.unknown_group", 'there is no group "{name}".')
+_INVALID_TAGS = ReasonType("maintenance.invalid_tags", "must be named values, such as environment: test.")
+_TOO_MANY_TAGS = ReasonType("maintenance.too_many_tags", "must be at most {maximum}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +101,10 @@ def save_window(
         window.group = read_group(reader)
         window.times = maintenance_times.read(reader)
         window.action = reader.one_of("action", WindowAction, WindowAction.SUPPRESS)
-        window.integrations = _ids(reader, "integrations", "integration", Integration.objects.values_list("name", "pk"))
-        window.groups = _ids(reader, "groups", "group", Group.objects.values_list("name", "pk"))
+        window.integrations = _ids(
+            reader, "integrations", _UNKNOWN_INTEGRATION, Integration.objects.values_list("name", "pk")
+        )
+        window.groups = _ids(reader, "groups", _UNKNOWN_GROUP, Group.objects.values_list("name", "pk"))
         window.tags = _tags(reader)
         window.condition = _condition(reader)
         reader.finish()
@@ -115,11 +128,11 @@ def end_now(window: MaintenanceWindow, *, actor: AuditActor, now: datetime) -> M
     with config_version.exclusive(window):
         recurrence = recurrence_of(window)
         if window.times.get("repeat", "once") != "once" or recurrence.occurrence_at(now) is None:
-            raise Rejected("not_possible", f"{window.name} can be ended while it is in force, if it is once.")
+            raise Rejected("not_possible", _NOT_ENDABLE(window=window.name))
         local = now.astimezone(recurrence.zone)
         spec = {**window_spec(window), "ends": local.strftime("%Y-%m-%d %H:%M")}
         if spec["ends"] <= spec["starts"]:
-            raise Rejected("not_possible", f"{window.name} began within this minute. Delete it, or end it in a minute.")
+            raise Rejected("not_possible", _JUST_BEGUN(window=window.name))
         return save_window(spec, existing=window, actor=actor, now=now)
 
 
@@ -228,8 +241,10 @@ def unsaved_window(spec: Mapping[str, object]) -> MaintenanceWindow:
     reader.text("name")
     window = MaintenanceWindow(name="draft", group=read_group(reader), times=maintenance_times.read(reader))
     window.action = reader.one_of("action", WindowAction, WindowAction.SUPPRESS)
-    window.integrations = _ids(reader, "integrations", "integration", Integration.objects.values_list("name", "pk"))
-    window.groups = _ids(reader, "groups", "group", Group.objects.values_list("name", "pk"))
+    window.integrations = _ids(
+        reader, "integrations", _UNKNOWN_INTEGRATION, Integration.objects.values_list("name", "pk")
+    )
+    window.groups = _ids(reader, "groups", _UNKNOWN_GROUP, Group.objects.values_list("name", "pk"))
     window.tags, window.condition = _tags(reader), _condition(reader)
     reader.finish()
     return window
@@ -238,7 +253,7 @@ def unsaved_window(spec: Mapping[str, object]) -> MaintenanceWindow:
 # --- Specs ---------------------------------------------------------------------------------------------------------
 
 
-def _ids(spec: ObjectReader, key: str, label: str, ids_of_names: Iterable[tuple[str, int]]) -> list[int]:
+def _ids(spec: ObjectReader, key: str, unknown: ReasonType, ids_of_names: Iterable[tuple[str, int]]) -> list[int]:
     names = spec.texts(key)
     if not names:
         return []
@@ -248,20 +263,17 @@ def _ids(spec: ObjectReader, key: str, label: str, ids_of_names: Iterable[tuple[
         if name.casefold() in ids:
             object_ids.append(ids[name.casefold()])
         else:
-            spec.add_rejection(
-                Rejected("not_found", f'{key}[{index}]: there is no {label} "{name}".', f"{key}[{index}]")
-            )
+            spec.add_error(f"{key}[{index}]", unknown(name=name), "not_found")
     return object_ids
 
 
 def _tags(spec: ObjectReader) -> dict[str, str]:
     tags = spec.raw("tags", {})
-    problem = "are named values, such as environment: test."
     if not isinstance(tags, Mapping) or not all(isinstance(value, str | int) for value in tags.values()):
-        spec.add_error("tags", problem)
+        spec.add_error("tags", _INVALID_TAGS())
         return {}
     if len(tags) > MAX_WINDOW_TAGS:
-        spec.add_error("tags", f"are {MAX_WINDOW_TAGS} at most.")
+        spec.add_error("tags", _TOO_MANY_TAGS(maximum=MAX_WINDOW_TAGS))
         return {}
     return {str(name)[:100]: str(value)[:200] for name, value in tags.items()}
 

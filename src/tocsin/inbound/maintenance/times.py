@@ -1,4 +1,4 @@
-"""Times of maintenance windows in specs: parses and validates them, and describes them in a sentence. Pure.
+"""Times of maintenance windows in specs: parses and validates them, and describes them. Pure.
 
 `{starts: 2026-12-01 22:00, ends: 2026-12-02 02:00}` once; `{repeat: weekly, days: [tue], from: "22:00", to: "02:00"}`,
 with `lasts: 56h` instead of `to`, and `first_day` and `last_day`.
@@ -11,10 +11,57 @@ from datetime import date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from tocsin.core.reasons import NO_REASON, Reason, ReasonType, Term, joined
 from tocsin.core.validation import durations
 from tocsin.core.validation.object_reader import ObjectReader
 from tocsin.inbound.maintenance.recurrence import MAX_RECURRING_WINDOW, MonthDay, Recurrence, Repeat, month_day
 from tocsin.oncall.calculation.weekly_windows import Weekday, format_time, parse_time, parse_weekday
+
+_ONLY_RECURRING = ReasonType(
+    "maintenance.only_for_recurring", "applies to recurring windows; a one-time window has starts and ends."
+)
+_ONLY_ONE_TIME = ReasonType(
+    "maintenance.only_for_one_time",
+    "applies to one-time windows; a recurring window has from and to, first_day and last_day.",
+)
+_DAYS_REVERSED = ReasonType("maintenance.days_reversed", "is before first_day.")
+_INVALID_SPAN = ReasonType("maintenance.invalid_span", "must be after starts, and within a year of it.")
+_INVALID_MOMENT = ReasonType(
+    "maintenance.invalid_moment", 'is required, in the time zone\'s local time: write it like "2026-12-01 22:00".'
+)
+_DAYS_NOT_SUPPORTED = ReasonType("maintenance.days_not_supported", "applies to weekly and monthly windows.")
+_DAYS_REQUIRED = ReasonType(
+    "maintenance.days_required", "are required: [tue] of a week, or [15, 2nd tue, last day] of a month."
+)
+_INVALID_WEEKDAY = ReasonType("maintenance.invalid_weekday", '"{day}" is not a day; write {days}.')
+_INVALID_MONTH_DAY = ReasonType(
+    "maintenance.invalid_month_day",
+    '"{day}" is not a day of a month; write it like 15, last day, 2nd tue or last sun.',
+)
+_INVALID_TIME = ReasonType("maintenance.invalid_time", '"{time}" is not a time of day; write it like "08:00".')
+_TO_OR_LASTS = ReasonType("maintenance.to_or_lasts_required", "give one of to (22:00) and lasts (8h).")
+_TOO_SHORT = ReasonType("maintenance.too_short", "must be at least one minute.")
+_INVALID_DAY = ReasonType("maintenance.invalid_day", 'must be a day such as "2026-12-01".')
+_DAY_TOO_LATE = ReasonType("maintenance.day_too_late", "must be a day before the year {year}.")
+
+#: The description of a window's times.
+_ONCE = ReasonType("maintenance.once", "Once, from {start_day}, {start} to {end_day}, {end} ({zone})")
+_UNTIL_TIME = ReasonType("maintenance.recurring_until_time", "{days} from {start} to {end} ({zone})")
+_FOR_DURATION = ReasonType("maintenance.recurring_for_duration", "{days} from {start} for {duration} ({zone})")
+_DAILY = ReasonType("maintenance.daily", "Every day")
+_WEEKLY = ReasonType("maintenance.weekly", "Every {weekdays}")
+_MONTHLY = ReasonType("maintenance.monthly", "On the {days} of each month")
+_LAST_DAY_OF_MONTH = ReasonType("maintenance.last_day_of_month", "last day")
+_WEEKDAY_OF_MONTH = ReasonType("maintenance.weekday_of_month", "{ordinal} {weekday}")
+_LAST_WEEKDAY_OF_MONTH = ReasonType("maintenance.last_weekday_of_month", "last {weekday}")
+_FIRST_DAY = ReasonType("maintenance.first_day", "from {day} on")
+_LAST_DAY = ReasonType("maintenance.last_day", "until {day}")
+_OTHER_ORDINAL = ReasonType("maintenance.ordinal_th", "{number}th")
+_ORDINALS = {
+    1: ReasonType("maintenance.ordinal_st", "{number}st"),
+    2: ReasonType("maintenance.ordinal_nd", "{number}nd"),
+    3: ReasonType("maintenance.ordinal_rd", "{number}rd"),
+}
 
 #: The maximum length of a one-time window.
 MAX_SINGLE_WINDOW = timedelta(days=366)
@@ -33,16 +80,16 @@ def read(spec: ObjectReader) -> dict[str, Any]:
     if repeat is Repeat.ONCE:
         for key in ("days", "from", "to", "lasts", "first_day", "last_day"):
             if spec.has(key):
-                spec.add_error(key, "belongs to windows that come again; one that is once has starts and ends.")
+                spec.add_error(key, _ONLY_RECURRING())
         return times | _read_one_time(spec)
     for key in ("starts", "ends"):
         if spec.has(key):
-            spec.add_error(key, "belongs to a window that is once; others have from and to, first_day and last_day.")
+            spec.add_error(key, _ONLY_ONE_TIME())
     times |= _read_days(spec, repeat)
     times |= _read_hours(spec)
     first, last = _read_date(spec, "first_day"), _read_date(spec, "last_day")
     if first and last and last < first:
-        spec.add_error("last_day", "is before first_day.")
+        spec.add_error("last_day", _DAYS_REVERSED())
     times |= {"first_day": first} if first else {}
     return times | ({"last_day": last} if last else {})
 
@@ -68,35 +115,50 @@ def recurrence(times: Mapping[str, Any]) -> Recurrence:
     )
 
 
-def describe_times(times: Mapping[str, Any]) -> str:
-    """Describes the times in words: "every Tuesday from 22:00 to 02:00 (Europe/Zurich)"."""
+def describe_times(times: Mapping[str, Any]) -> Reason:
+    """Describes the times in words: "Every Tuesday from 22:00 to 02:00 (Europe/Zurich)"."""
     zone = times["time_zone"]
     if times.get("repeat", "once") == "once":
-        return f"once, from {times['starts']} to {times['ends']} ({zone})"
-    span = f"from {times['from']} to {times['to']}" if "to" in times else f"from {times['from']} for {times['lasts']}"
+        starts, ends = datetime.fromisoformat(times["starts"]), datetime.fromisoformat(times["ends"])
+        return _ONCE(
+            start_day=starts.date(), start=f"{starts:%H:%M}", end_day=ends.date(), end=f"{ends:%H:%M}", zone=zone
+        )
+    days = _describe_days(times)
+    if "to" in times:
+        hours = _UNTIL_TIME(days=days, start=times["from"], end=times["to"], zone=zone)
+    else:
+        hours = _FOR_DURATION(days=days, start=times["from"], duration=durations.parse(times["lasts"]), zone=zone)
+    first_day = _FIRST_DAY(day=date.fromisoformat(times["first_day"])) if "first_day" in times else NO_REASON
+    last_day = _LAST_DAY(day=date.fromisoformat(times["last_day"])) if "last_day" in times else NO_REASON
+    return joined(hours, first_day, last_day, separator=", ")
+
+
+def _describe_days(times: Mapping[str, Any]) -> Reason:
     match Repeat(times["repeat"]):
         case Repeat.WEEKLY:
-            when = f"every {_join_with_and([parse_weekday(text).value.capitalize() for text in times['days']])}"
+            return _WEEKLY(weekdays=tuple(_weekday_name(parse_weekday(text)) for text in times["days"]))
         case Repeat.MONTHLY:
-            when = (
-                f"on the {_join_with_and([_month_day_text(month_day(str(text))) for text in times['days']])} "
-                "of each month"
-            )
+            return _MONTHLY(days=tuple(_describe_month_day(month_day(str(text))) for text in times["days"]))
         case _:
-            when = "every day"
-    since = f", from {times['first_day']} on" if "first_day" in times else ""
-    until = f", until {times['last_day']}" if "last_day" in times else ""
-    return f"{when} {span} ({zone}){since}{until}"
+            return _DAILY()
 
 
-def _month_day_text(month_day_entry: MonthDay) -> str:
-    if month_day_entry.weekday is None:
-        return "last day" if month_day_entry.number < 0 else f"{month_day_entry.number}."
-    return f"{str(month_day_entry).split()[0]} {list(Weekday)[month_day_entry.weekday].value.capitalize()}"
+def _describe_month_day(entry: MonthDay) -> Reason:
+    if entry.weekday is None:
+        return _LAST_DAY_OF_MONTH() if entry.number < 0 else _ordinal(entry.number)
+    weekday = _weekday_name(list(Weekday)[entry.weekday])
+    if entry.number < 0:
+        return _LAST_WEEKDAY_OF_MONTH(weekday=weekday)
+    return _WEEKDAY_OF_MONTH(ordinal=_ordinal(entry.number), weekday=weekday)
 
 
-def _join_with_and(texts: list[str]) -> str:
-    return texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])} and {texts[-1]}"
+def _ordinal(number: int) -> Reason:
+    last_digit = 0 if number in (11, 12, 13) else number % 10
+    return _ORDINALS.get(last_digit, _OTHER_ORDINAL)(number=number)
+
+
+def _weekday_name(weekday: Weekday) -> Term:
+    return Term(weekday.value.capitalize())
 
 
 def _length(times: Mapping[str, Any], start: int) -> timedelta:
@@ -111,7 +173,7 @@ def _read_one_time(spec: ObjectReader) -> dict[str, str]:
     if starts is None or ends is None:
         return {}
     if not timedelta() < ends - starts <= MAX_SINGLE_WINDOW:
-        spec.add_error("ends", "must be after starts, and within a year of it.")
+        spec.add_error("ends", _INVALID_SPAN())
     return {"starts": starts.strftime("%Y-%m-%d %H:%M"), "ends": ends.strftime("%Y-%m-%d %H:%M")}
 
 
@@ -122,7 +184,7 @@ def _read_moment(spec: ObjectReader, key: str) -> datetime | None:
     except ValueError:
         parsed = None
     if parsed is None or parsed.tzinfo is not None or not 2000 <= parsed.year <= _LAST_YEAR:
-        spec.add_error(key, 'is needed, by the clock of the time zone: write it like "2026-12-01 22:00".')
+        spec.add_error(key, _INVALID_MOMENT())
         return None
     return parsed.replace(second=0, microsecond=0)
 
@@ -130,7 +192,7 @@ def _read_moment(spec: ObjectReader, key: str) -> datetime | None:
 def _read_days(spec: ObjectReader, repeat: Repeat) -> dict[str, list[str]]:
     if repeat is Repeat.DAILY:
         if spec.has("days"):
-            spec.add_error("days", "belongs to weekly and monthly windows.")
+            spec.add_error("days", _DAYS_NOT_SUPPORTED())
         return {}
     raw_days = spec.raw("days", [])
     day_texts = [str(day_text) for day_text in raw_days] if isinstance(raw_days, list | tuple) else [str(raw_days)]
@@ -138,10 +200,15 @@ def _read_days(spec: ObjectReader, repeat: Repeat) -> dict[str, list[str]]:
     for day_text in day_texts:
         try:
             days.append(parse_weekday(day_text).short if repeat is Repeat.WEEKLY else str(month_day(day_text)))
-        except ValueError as problem:
-            spec.add_error("days", str(problem))
+        except ValueError:
+            weekdays = ", ".join(weekday.short for weekday in Weekday)
+            is_weekly = repeat is Repeat.WEEKLY
+            spec.add_error(
+                "days",
+                _INVALID_WEEKDAY(day=day_text, days=weekdays) if is_weekly else _INVALID_MONTH_DAY(day=day_text),
+            )
     if not day_texts:
-        spec.add_error("days", "are needed: [tue] of a week, or [15, 2nd tue, last day] of a month.", "missing")
+        spec.add_error("days", _DAYS_REQUIRED(), "missing")
     return {"days": list(dict.fromkeys(days))}
 
 
@@ -152,14 +219,14 @@ def _read_hours(spec: ObjectReader) -> dict[str, str]:
         if text:
             try:
                 hours[key] = format_time(parse_time(text) % (24 * 60) if key == "from" else parse_time(text))
-            except ValueError as problem:
-                spec.add_error(key, str(problem))
+            except ValueError:
+                spec.add_error(key, _INVALID_TIME(time=text))
     if spec.has("to") == spec.has("lasts"):
-        spec.add_error("to", "give one of to (22:00) and lasts (8h).", "missing")
+        spec.add_error("to", _TO_OR_LASTS(), "missing")
     elif spec.has("lasts"):
         span = spec.duration("lasts", timedelta(hours=1), maximum=MAX_RECURRING_WINDOW)
         if span < timedelta(minutes=1):
-            spec.add_error("lasts", "must be a minute at least.")
+            spec.add_error("lasts", _TOO_SHORT())
         hours["lasts"] = durations.write(span)
     return hours
 
@@ -169,8 +236,8 @@ def _read_date(spec: ObjectReader, key: str) -> str:
     try:
         parsed = date.fromisoformat(text) if text else None
     except ValueError:
-        spec.add_error(key, 'must be a day such as "2026-12-01".')
+        spec.add_error(key, _INVALID_DAY())
         return ""
     if key == "first_day" and parsed is not None and parsed.year > _LAST_YEAR:
-        spec.add_error(key, f"must be a day before the year {_LAST_YEAR + 1}.")
+        spec.add_error(key, _DAY_TOO_LATE(year=str(_LAST_YEAR + 1)))
     return parsed.isoformat() if parsed else ""

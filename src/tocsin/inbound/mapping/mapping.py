@@ -11,14 +11,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from tocsin.core.errors import Rejected
+from tocsin.core.reasons import Reason, ReasonType, Term
 from tocsin.inbound.expressions.fields import (
     CLEANERS,
     CUSTOM_LENGTH,
     FIELDS,
     MAX_CUSTOM,
     MAX_TAGS,
-    PRIORITIES,
     TAG_LENGTH,
     FieldKind,
     Value,
@@ -26,7 +25,7 @@ from tocsin.inbound.expressions.fields import (
     clean_text,
 )
 from tocsin.inbound.expressions.mapped import MappedFields
-from tocsin.inbound.expressions.text_format import quote
+from tocsin.inbound.expressions.text_format import one_line
 from tocsin.inbound.mapping.extraction import Extraction
 from tocsin.inbound.mapping.value_source import NOBODY, Alternative, EntryCompiler, ExtractedValue, rejection
 
@@ -38,9 +37,20 @@ _MAX_PLANS: Final = 256
 
 #: Kinds whose values must be understood: an unknown value adds a note.
 _MUST_BE_UNDERSTOOD: Final = {
-    FieldKind.PRIORITY: "is not mapped to",
-    FieldKind.MOMENT: "is not a time that Tocsin can read",
+    FieldKind.PRIORITY: ReasonType(
+        "mapping.priority_not_understood", '{field} "{value}" is not mapped to critical, high, medium or low'
+    ),
+    FieldKind.MOMENT: ReasonType("mapping.time_not_understood", '{field} "{value}" is not a time that Tocsin can read'),
 }
+
+_NOT_A_MAPPING = ReasonType("mapping.malformed", "a mapping names fields and where their values come from")
+_NOT_A_FIELD_GROUP = ReasonType("mapping.malformed_field_group", "names and where their values come from")
+_TOO_MANY_TAGS = ReasonType("mapping.too_many_tags", "at most {maximum} tags; these are {length}")
+_TOO_MANY_CUSTOM = ReasonType("mapping.too_many_custom_fields", "at most {maximum} custom fields; these are {length}")
+_DUPLICATE_NAME = ReasonType("mapping.duplicate_name", "is a tag and a custom field; names are unique")
+_INVALID_NAME = ReasonType("mapping.invalid_name", "a field's name is text of 1 to 100 characters; this is {name}")
+_RESERVED_NAME = ReasonType("mapping.reserved_name", "is the name of a standard field; map it beside, not inside")
+_CIRCULAR = ReasonType("mapping.circular_template", "its template refers to itself in a circle")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +110,7 @@ class CompiledMapping:
             candidate = pick(slots, payload, values)
             if candidate is not None:
                 values[name] = None if candidate is NOBODY else candidate  # type: ignore[assignment]
-        notes: tuple[str, ...] = ()
+        notes: tuple[Reason, ...] = ()
         for field in self._must_be_understood:
             if field.name not in values and (note := _note(field, slots, payload, values)):
                 notes += (note,)
@@ -135,15 +145,15 @@ def _texts(
     return {name: value for name, value in picked.items() if isinstance(value, str)}
 
 
-def _note(field: MappedField, slots: list[object], payload: object, values: dict[str, Value]) -> str | None:
+def _note(field: MappedField, slots: list[object], payload: object, values: dict[str, Value]) -> Reason | None:
     """Returns a note about a value that is present but not understood."""
-    kind = FIELDS[field.name].kind
+    known_field = FIELDS[field.name]
     for alternative in field.alternatives:
         candidate = alternative.find(slots, payload, values)
         value_text = None if candidate is None or candidate is NOBODY else clean_line(candidate, 100)
         if value_text is not None:
-            suffix = f" {', '.join(PRIORITIES[:-1])} or {PRIORITIES[-1]}" if kind is FieldKind.PRIORITY else ""
-            return f"{FIELDS[field.name].label} {quote(value_text)} {_MUST_BE_UNDERSTOOD[kind]}{suffix}"
+            note = _MUST_BE_UNDERSTOOD[known_field.kind]
+            return note(field=Term(known_field.label), value=one_line(value_text))
     return None
 
 
@@ -152,7 +162,7 @@ def compile_mapping(
 ) -> CompiledMapping:
     """Compiles a mapping. Raises Rejected("invalid_mapping", "invalid_path" or "invalid_condition") with the field."""
     if not isinstance(definition, Mapping):
-        raise rejection(field_path, "a mapping names fields and where their values come from")
+        raise rejection(field_path, _NOT_A_MAPPING())
     groups = _group_fields(definition, field_path)
     names = frozenset(name for group in groups for name in group)
     compiler = EntryCompiler(Extraction(), settings or {}, names & FIELDS.keys())
@@ -183,7 +193,7 @@ def _group_fields(definition: Mapping[object, object], field_path: str) -> tuple
             continue
         if name in ("tags", "custom"):
             if not isinstance(entry, Mapping):
-                raise rejection(f"{field_path}.{name}", "names and where their values come from")
+                raise rejection(f"{field_path}.{name}", _NOT_A_FIELD_GROUP())
             (tags if name == "tags" else custom).update(
                 {_check_name(n, f"{field_path}.{name}", is_nested=True): d for n, d in entry.items() if d is not None}
             )
@@ -191,19 +201,19 @@ def _group_fields(definition: Mapping[object, object], field_path: str) -> tuple
             known[str(name)] = entry
         else:
             custom[_check_name(name, field_path)] = entry
-    for limit, group, label in ((MAX_TAGS, tags, "tags"), (MAX_CUSTOM, custom, "custom fields")):
+    for limit, group, problem in ((MAX_TAGS, tags, _TOO_MANY_TAGS), (MAX_CUSTOM, custom, _TOO_MANY_CUSTOM)):
         if len(group) > limit:
-            raise rejection(field_path, f"at most {limit} {label}; these are {len(group)}")
+            raise rejection(field_path, problem(maximum=limit, length=len(group)))
     if duplicates := tags.keys() & custom.keys():
-        raise rejection(f"{field_path}.{min(duplicates)}", "is a tag and a custom field; names are unique")
+        raise rejection(f"{field_path}.{min(duplicates)}", _DUPLICATE_NAME())
     return known, tags, custom
 
 
 def _check_name(name: object, field_path: str, *, is_nested: bool = False) -> str:
     if not isinstance(name, str) or not name.strip() or len(name) > 100 or not name.isprintable():
-        raise rejection(field_path, f"a field's name is text of 1 to 100 characters; this is {str(name)[:40]!r}")
+        raise rejection(field_path, _INVALID_NAME(name=repr(str(name)[:40])))
     if is_nested and name in FIELDS:
-        raise rejection(f"{field_path}.{name}", "is the name of a field of Tocsin's; map it beside, not inside")
+        raise rejection(f"{field_path}.{name}", _RESERVED_NAME())
     return name
 
 
@@ -262,11 +272,7 @@ def _dependency_order(fields: tuple[MappedField, ...], field_path: str) -> tuple
         ]
         if not ready:
             name = next(iter(remaining))
-            raise Rejected(
-                "invalid_mapping",
-                f"{field_path}.{name}: its template refers to itself in a circle",
-                f"{field_path}.{name}",
-            )
+            raise rejection(f"{field_path}.{name}", _CIRCULAR())
         for field in ready:
             ordered.append(field)
             del remaining[field.name]

@@ -6,9 +6,25 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import NO_REASON, Reason, ReasonType
+from tocsin.core.validation.object_reader import AT_PATH
 from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.inbound.expressions.comparisons import MAX_COMPARED_CHARS, compile_pattern
 from tocsin.inbound.expressions.fields import text_of
+
+_BETWEEN_AND_PATTERN = ReasonType("mapping.between_and_pattern", "between and pattern cannot be combined")
+_GROUP_WITHOUT_PATTERN = ReasonType("mapping.group_without_pattern", "a group is one of a pattern")
+_MARKS_REQUIRED = ReasonType("mapping.between_malformed", "give the text before it and the text after it")
+_INVALID_MARK = ReasonType(
+    "mapping.between_invalid",
+    "the text before it is not empty, and neither is longer than {maximum} characters",
+)
+_PATTERN_NOT_TEXT = ReasonType("mapping.pattern_not_text", "a pattern is text")
+_UNKNOWN_GROUP = ReasonType("mapping.unknown_group", 'the pattern has no group "{group}"; it has {groups}')
+
+_BETWEEN = ReasonType("mapping.step_between", "between “{start}” and “{end}”")
+_AFTER = ReasonType("mapping.step_after", "after “{start}”")
+_MATCHING = ReasonType("mapping.step_matching", "matching {pattern}")
 
 _MAX_MARK_CHARS: Final = 200
 
@@ -23,31 +39,32 @@ def compile_part(definition: Mapping[str, object], field_path: str) -> Substring
     """
     between, pattern = definition.get("between"), definition.get("pattern")
     if between is not None and pattern is not None:
-        raise _rejection(field_path, "between and pattern do not stand beside each other")
+        raise _rejection(field_path, _BETWEEN_AND_PATTERN())
     if pattern is None and "group" in definition:
-        raise _rejection(f"{field_path}.group", "a group is one of a pattern")
+        raise _rejection(f"{field_path}.group", _GROUP_WITHOUT_PATTERN())
     if between is not None:
         return _between(between, f"{field_path}.between")
     return None if pattern is None else _pattern(pattern, definition.get("group"), field_path)
 
 
-def describe_part(definition: Mapping[str, object]) -> str:
-    """Returns the description for a trace; "" for the whole text."""
+def describe_part(definition: Mapping[str, object]) -> Reason:
+    """Returns the description for a trace; `NO_REASON` for the whole text."""
     between = definition.get("between")
-    if isinstance(between, list | tuple):
-        return "between " + " and ".join(f"“{mark}”" for mark in between if mark)
-    return f"matching {definition['pattern']}" if definition.get("pattern") else ""
+    match [between] if isinstance(between, str) else between:
+        case [start, end] if end:
+            return _BETWEEN(start=str(start), end=str(end))
+        case [start, *_]:
+            return _AFTER(start=str(start))
+    return _MATCHING(pattern=str(definition["pattern"])) if definition.get("pattern") else NO_REASON
 
 
 def _between(value: object, field_path: str) -> SubstringReader:
     marks = [value] if isinstance(value, str) else value
     if not isinstance(marks, list | tuple) or not 1 <= len(marks) <= 2 or not all(isinstance(m, str) for m in marks):
-        raise _rejection(field_path, "give the text before it and the text after it")
+        raise _rejection(field_path, _MARKS_REQUIRED())
     start, end = str(marks[0]), str(marks[1]) if len(marks) == 2 else ""
     if not start or len(start) > _MAX_MARK_CHARS or len(end) > _MAX_MARK_CHARS:
-        raise _rejection(
-            field_path, f"the text before it is not empty, and neither is longer than {_MAX_MARK_CHARS} characters"
-        )
+        raise _rejection(field_path, _INVALID_MARK(maximum=_MAX_MARK_CHARS))
 
     def find(value: object) -> str | None:
         text = text_of(value)
@@ -67,11 +84,11 @@ def _between(value: object, field_path: str) -> SubstringReader:
 
 def _pattern(value: object, group: object, field_path: str) -> SubstringReader:
     if not isinstance(value, str) or not value:
-        raise _rejection(f"{field_path}.pattern", "a pattern is text")
+        raise _rejection(f"{field_path}.pattern", _PATTERN_NOT_TEXT())
     try:
         compiled = compile_pattern(value, f"{field_path}.pattern", match_case=True)
     except Rejected as problem:
-        raise Rejected("invalid_mapping", problem.detail, problem.field) from None
+        raise Rejected("invalid_mapping", problem.reason, problem.field) from None
     group_index = _group(group, compiled.groupindex, compiled.groups, f"{field_path}.group")
 
     def find(value: object) -> str | None:
@@ -93,8 +110,8 @@ def _group(group: object, names: Mapping[str, int], count: int, field_path: str)
     if isinstance(group, int) and not isinstance(group, bool) and 0 <= group <= count:
         return group
     known_groups = ", ".join([*names, *map(str, range(count + 1))][:20])
-    raise _rejection(field_path, f"the pattern has no group {str(group)[:40]!r}; it has {known_groups}")
+    raise _rejection(field_path, _UNKNOWN_GROUP(group=str(group)[:40], groups=known_groups))
 
 
-def _rejection(field_path: str, problem: str) -> Rejected:
-    return Rejected("invalid_mapping", f"{field_path}: {problem}", field_path)
+def _rejection(field_path: str, problem: Reason) -> Rejected:
+    return Rejected("invalid_mapping", AT_PATH(path=field_path, problem=problem), field_path)

@@ -12,8 +12,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import Reason, ReasonType
+from tocsin.core.validation.object_reader import AT_PATH
 from tocsin.inbound.expressions.fields import Value, text_of
 from tocsin.inbound.mapping.extraction import Extraction
+
+_NOT_TEXT = ReasonType("mapping.template_not_text", "a template is text such as <ticket^summary>")
+_TOO_LONG = ReasonType("mapping.template_too_long", "a template has at most {maximum} characters")
+_UNMAPPED_FIELD = ReasonType("mapping.template_field_not_mapped", "<{reference}> names a field that is not mapped")
 
 MAX_TEMPLATE: Final = 5000
 #: References have no space inside their brackets, so that "a < b > c" stays text.
@@ -32,9 +38,9 @@ def compile_template(
 ) -> Template:
     """Compiles a template. Raises Rejected for a non-text, an overlong text, an invalid path or an unmapped field."""
     if not isinstance(text, str) or not text:
-        raise Rejected("invalid_mapping", f"{field_path}: a template is text such as <ticket^summary>", field_path)
+        raise _rejection(field_path, _NOT_TEXT())
     if len(text) > MAX_TEMPLATE:
-        raise Rejected("invalid_mapping", f"{field_path}: a template has at most {MAX_TEMPLATE} characters", field_path)
+        raise _rejection(field_path, _TOO_LONG(maximum=MAX_TEMPLATE))
     parts: list[str | int | tuple[str]] = []  # text, a slot, or a field's name
     used: set[str] = set()
     is_complete = True
@@ -48,9 +54,7 @@ def compile_template(
         elif reference.startswith("field:"):
             name = reference.removeprefix("field:")
             if name not in fields:
-                raise Rejected(
-                    "invalid_mapping", f"{field_path}: <{reference}> names a field that is not mapped", field_path
-                )
+                raise _rejection(field_path, _UNMAPPED_FIELD(reference=reference))
             used.add(name)
             parts.append((name,))
         elif reference.startswith("setting:"):
@@ -61,6 +65,10 @@ def compile_template(
             parts.append(extraction.slot(reference, field_path))
     parts.append(text[end:])
     return Template(text, frozenset(used), _renderer(tuple(p for p in parts if p != ""), is_complete))
+
+
+def _rejection(field_path: str, problem: Reason) -> Rejected:
+    return Rejected("invalid_mapping", AT_PATH(path=field_path, problem=problem), field_path)
 
 
 def _renderer(

@@ -14,12 +14,45 @@ from enum import StrEnum
 from typing import Final
 
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import NO_REASON, Reason, ReasonType, joined
+from tocsin.core.validation.object_reader import AT_PATH
 from tocsin.inbound.expressions.conditions import CompiledCondition, compile_condition
 from tocsin.inbound.expressions.fields import Value, clean_line, is_unset_date, number_of, text_of
 from tocsin.inbound.expressions.mapped import MappedFields
 from tocsin.inbound.mapping import substring
 from tocsin.inbound.mapping.extraction import Extraction
 from tocsin.inbound.mapping.templates import Template, compile_template
+
+_NO_ALTERNATIVE = ReasonType("mapping.no_alternative", "give at least one path")
+_TOO_MANY_ALTERNATIVES = ReasonType("mapping.too_many_alternatives", "at most {maximum} alternatives")
+_NESTED_LIST = ReasonType("mapping.nested_list", "a list in a list; give a path or an object")
+_NOT_AN_ENTRY = ReasonType(
+    "mapping.malformed_entry", "give a path, a list of paths, or {path, paths, template or literal: …}"
+)
+_UNKNOWN_KEY = ReasonType("mapping.unknown_key", "unknown key; one of {keys}")
+_ONE_SOURCE = ReasonType("mapping.not_one_source", "give exactly one of {keys}")
+_PATHS_NOT_A_LIST = ReasonType("mapping.paths_not_a_list", "must be a list of paths")
+_PATH_NOT_TEXT = ReasonType("mapping.path_not_text", "a path is text such as ticket^status^name")
+_NOT_A_VALUE_MAP = ReasonType(
+    "mapping.malformed_value_map", "a value map is {from: to}, or the name of a setting that holds one"
+)
+_VALUE_MAP_TOO_LONG = ReasonType("mapping.value_map_too_long", "a value map has at most {maximum} rows")
+_INVALID_VALUE_MAP_ROW = ReasonType(
+    "mapping.invalid_value_map_row", "translates a text or number into a text that is not empty"
+)
+_INVALID_LITERAL = ReasonType(
+    "mapping.invalid_literal", "a literal is a text, a number, true, false, or a list of those"
+)
+_UNKNOWN_TYPE = ReasonType("mapping.unknown_value_type", 'unknown type "{type}"; one of {types}')
+_NOBODY_REQUIRED = ReasonType("mapping.nobody_required", 'give the values that mean "nobody"')
+_INVALID_DEFAULT = ReasonType("mapping.invalid_else", 'must be text; "" for no value, <value> stands for the value')
+
+#: How an alternative transforms its value, for a trace.
+_ONLY_TYPE = ReasonType("mapping.step_only", "only {type}")
+_TRANSLATED = ReasonType("mapping.step_translated", "translated")
+_TRANSLATED_BY = ReasonType("mapping.step_translated_by", "translated by {setting}")
+_ELSE = ReasonType("mapping.step_else", "else {value}")
+_ON_CONDITION = ReasonType("mapping.step_on_condition", "on a condition")
 
 MAX_ALTERNATIVES: Final = 100
 MAX_MAP: Final = 2000
@@ -64,7 +97,7 @@ class Alternative:
     is_plain: bool
     find: Callable[[list[object], object, dict[str, Value]], ExtractedValue]
     fields: frozenset[str] = frozenset()
-    transformations: str = ""  # the transformations in words: "only guid"
+    transformations: Reason = NO_REASON  # such as "only guid"
 
 
 _KEYS: Final = (
@@ -85,16 +118,16 @@ class EntryCompiler:
     def alternatives(self, definition: object, field_path: str) -> list[Alternative]:
         compiled = list(self._alternatives(definition, field_path))
         if not compiled:
-            raise rejection(field_path, "give at least one path")
+            raise rejection(field_path, _NO_ALTERNATIVE())
         if len(compiled) > MAX_ALTERNATIVES:
-            raise rejection(field_path, f"at most {MAX_ALTERNATIVES} alternatives")
+            raise rejection(field_path, _TOO_MANY_ALTERNATIVES(maximum=MAX_ALTERNATIVES))
         return compiled
 
     def _alternatives(self, definition: object, field_path: str) -> Iterator[Alternative]:
         if isinstance(definition, list | tuple):
             for i, entry in enumerate(definition):
                 if isinstance(entry, list | tuple):
-                    raise rejection(f"{field_path}[{i}]", "a list in a list; give a path or an object")
+                    raise rejection(f"{field_path}[{i}]", _NESTED_LIST())
                 yield from self._alternatives(entry, f"{field_path}[{i}]")
         elif isinstance(definition, str):
             slot = self.extraction.slot(definition, field_path)
@@ -102,15 +135,15 @@ class EntryCompiler:
         elif isinstance(definition, Mapping):
             yield from self._entry(definition, field_path)
         else:
-            raise rejection(field_path, "give a path, a list of paths, or {path, paths, template or literal: …}")
+            raise rejection(field_path, _NOT_AN_ENTRY())
 
     def _entry(self, definition: Mapping[str, object], field_path: str) -> Iterator[Alternative]:
         for key in definition:
             if key not in _KEYS:
-                raise rejection(f"{field_path}.{key}", f"unknown key; one of {', '.join(_KEYS)}")
+                raise rejection(f"{field_path}.{key}", _UNKNOWN_KEY(keys=", ".join(_KEYS)))
         sources = [key for key in _SOURCES if key in definition]
         if len(sources) != 1:
-            raise rejection(field_path, f"give exactly one of {', '.join(_SOURCES)}")
+            raise rejection(field_path, _ONE_SOURCE(keys=", ".join(_SOURCES)))
         transform = self._compile_transform(definition, field_path)
         when = self._when(definition, field_path)
         transformations = _describe_transformations(definition)
@@ -131,7 +164,7 @@ class EntryCompiler:
             case "paths":
                 paths = definition["paths"]
                 if not isinstance(paths, list | tuple) or not paths:
-                    raise rejection(f"{field_path}.paths", "must be a list of paths")
+                    raise rejection(f"{field_path}.paths", _PATHS_NOT_A_LIST())
                 for i, path in enumerate(paths):
                     yield self._path(path, f"{field_path}.paths[{i}]", transform, when)
             case "template":
@@ -147,7 +180,7 @@ class EntryCompiler:
         when: CompiledCondition | None,
     ) -> Alternative:
         if not isinstance(path, str):
-            raise rejection(field_path, "a path is text such as ticket^status^name")
+            raise rejection(field_path, _PATH_NOT_TEXT())
         slot = self.extraction.slot(path, field_path)
         if transform is None and when is None:
             return Alternative(field_path, path, slot, True, _slot_reader(slot))
@@ -215,33 +248,30 @@ class EntryCompiler:
         if table is None:
             return {}
         if not isinstance(table, Mapping):
-            raise rejection(field_path, "a value map is {from: to}, or the name of a setting that holds one")
+            raise rejection(field_path, _NOT_A_VALUE_MAP())
         if len(table) > MAX_MAP:
-            raise rejection(field_path, f"a value map has at most {MAX_MAP} rows")
+            raise rejection(field_path, _VALUE_MAP_TOO_LONG(maximum=MAX_MAP))
         translated: dict[str, str] = {}
         for key, value in table.items():
             source, target = text_of(key), text_of(value)
             if source is None or target is None or isinstance(value, list | dict):
-                raise rejection(
-                    f"{field_path}.{str(key)[:40]}", "translates a text or number into a text that is not empty"
-                )
+                raise rejection(f"{field_path}.{str(key)[:40]}", _INVALID_VALUE_MAP_ROW())
             translated[source.strip().casefold()] = target
         return translated
 
 
-def _describe_transformations(definition: Mapping[str, object]) -> str:
-    descriptions = [part] if (part := substring.describe_part(definition)) else []
+def _describe_transformations(definition: Mapping[str, object]) -> Reason:
+    steps = [substring.describe_part(definition)]
     if "only" in definition:
-        descriptions.append(f"only {definition['only']}")
+        steps.append(_ONLY_TYPE(type=str(definition["only"])))
     if "map" in definition:
-        descriptions.append(
-            f"translated by {definition['map']}" if isinstance(definition["map"], str) else "translated"
-        )
+        table = definition["map"]
+        steps.append(_TRANSLATED_BY(setting=table) if isinstance(table, str) else _TRANSLATED())
     if definition.get("else"):
-        descriptions.append(f"else {definition['else']}")
+        steps.append(_ELSE(value=str(definition["else"])))
     if "when" in definition:
-        descriptions.append("on a condition")
-    return ", ".join(descriptions)
+        steps.append(_ON_CONDITION())
+    return joined(*steps, separator=", ")
 
 
 def _slot_reader(slot: int) -> Callable[[list[object], object, dict[str, Value]], ExtractedValue]:
@@ -256,7 +286,7 @@ def _literal(
     value: object, field_path: str, transform: Callable[[object], ExtractedValue] | None, when: CompiledCondition | None
 ) -> Alternative:
     if not isinstance(value, str | int | float | list) or value in ("", []):
-        raise rejection(field_path, "a literal is a text, a number, true, false, or a list of those")
+        raise rejection(field_path, _INVALID_LITERAL())
     literal_value = (transform or _unchanged)(value)
 
     def find(slots: list[object], payload: object, values: dict[str, Value]) -> ExtractedValue:
@@ -301,14 +331,14 @@ def _only(value: object, field_path: str) -> Callable[[object], ExtractedValue]:
     try:
         return _ONLY[ValueType(str(value))]
     except ValueError:
-        raise rejection(field_path, f"unknown sort '{str(value)[:40]}'; one of {', '.join(ValueType)}") from None
+        raise rejection(field_path, _UNKNOWN_TYPE(type=str(value)[:40], types=", ".join(ValueType))) from None
 
 
 def _nobody(value: object, field_path: str) -> Callable[[object], ExtractedValue]:
     items = value if isinstance(value, list | tuple) else [value]
     texts = frozenset(item_text.strip().casefold() for item in items if (item_text := _raw_text(item)) is not None)
     if not texts:
-        raise rejection(field_path, 'give the values that mean "nobody"')
+        raise rejection(field_path, _NOBODY_REQUIRED())
 
     def find(value: object) -> ExtractedValue:
         text = _raw_text(value)
@@ -324,7 +354,7 @@ def _raw_text(value: object) -> str | None:
 
 def _translation(table: Mapping[str, str], default: object, field_path: str) -> Callable[[object], ExtractedValue]:
     if default is not None and not isinstance(default, str):
-        raise rejection(field_path, 'must be text; "" for no value, <value> stands for the value')
+        raise rejection(field_path, _INVALID_DEFAULT())
 
     def translate(value: object) -> ExtractedValue:
         text = text_of(value)
@@ -338,5 +368,5 @@ def _translation(table: Mapping[str, str], default: object, field_path: str) -> 
     return translate
 
 
-def rejection(field_path: str, problem: str) -> Rejected:
-    return Rejected("invalid_mapping", f"{field_path}: {problem}", field_path)
+def rejection(field_path: str, problem: Reason) -> Rejected:
+    return Rejected("invalid_mapping", AT_PATH(path=field_path, problem=problem), field_path)

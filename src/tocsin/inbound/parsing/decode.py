@@ -15,9 +15,27 @@ from typing import Final
 import msgspec
 
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import Reason, ReasonType
 from tocsin.inbound.parsing import form_fields, lenient_json, xml_text
 from tocsin.inbound.parsing import mime_parser as mail
 from tocsin.inbound.parsing.json_text import invalid_json, parse, split_array
+from tocsin.inbound.parsing.reasons import EMPTY_ARRAY, EMPTY_BODY
+
+_TOO_MANY_ELEMENTS = ReasonType(
+    "json.too_many_elements", "An array may have at most {maximum} elements; this one has more."
+)
+_TOO_DEEP = ReasonType("body.too_deep", "The body is nested more than {maximum} levels deep.")
+_A_TEXT = ReasonType("json.type_text", "a text")
+_A_NUMBER = ReasonType("json.type_number", "a number")
+_A_BOOLEAN = ReasonType("json.type_boolean", "true or false")
+_NULL = ReasonType("json.type_null", "null")
+_AN_ARRAY = ReasonType("json.type_array", "an array")
+_ELEMENT_NOT_AN_OBJECT = ReasonType(
+    "json.element_not_an_object", "This element of the array is {type}; each must be an object ({…})."
+)
+_NOT_AN_OBJECT = ReasonType(
+    "json.not_an_object", "The body is {type}, at line 1 column 1; send an object ({…}) or an array of them."
+)
 
 MAX_ELEMENTS: Final = 1000
 MAX_DEPTH: Final = 512
@@ -51,7 +69,7 @@ class Element(msgspec.Struct, frozen=True):
 
     payload: dict[str, object] | None
     raw: bytes
-    notes: tuple[str, ...] = ()
+    notes: tuple[Reason, ...] = ()
     problem: Rejected | None = None
 
 
@@ -121,13 +139,13 @@ def _array(body: bytes, charset: str, lenient: bool) -> Decoded:
         return _decode_thoroughly(body, charset, lenient)
     _refuse_count(len(raws))
     if not raws:
-        raise invalid_json("The array is empty: there is no message in it", 1, 1)
+        raise invalid_json(EMPTY_ARRAY(), 1, 1)
     return Decoded(tuple(_element(bytes(raw), lenient) for raw in raws), True)
 
 
 def _refuse_count(count: int) -> None:
     if count > MAX_ELEMENTS:
-        raise Rejected("too_many", f"An array may have at most {MAX_ELEMENTS:,} elements; this one has more.")
+        raise Rejected("too_many", _TOO_MANY_ELEMENTS(maximum=MAX_ELEMENTS))
 
 
 def _element(raw: bytes, lenient: bool) -> Element:
@@ -150,7 +168,7 @@ def _decode_thoroughly(body: bytes, charset: str, lenient: bool, *, is_element: 
     """Parses thoroughly what the fast decoder rejected."""
     text, notes = lenient_json.to_text(body, charset, lenient)
     if not text.strip(" \t\r\n\x00"):
-        raise invalid_json("The body is empty", 1, 1)
+        raise invalid_json(EMPTY_BODY(), 1, 1)
     try:
         payload, more_notes = parse(text)
     except Rejected as problem:
@@ -163,7 +181,7 @@ def _decode_thoroughly(body: bytes, charset: str, lenient: bool, *, is_element: 
     _refuse_depth(payload, body)
     if type(payload) is list and not is_element:
         if not payload:
-            raise invalid_json("The array is empty: there is no message in it", 1, 1)
+            raise invalid_json(EMPTY_ARRAY(), 1, 1)
         _refuse_count(len(payload))
         if slices := split_array(text, MAX_ELEMENTS + 1):
             return _slices(slices, notes, lenient)
@@ -173,17 +191,17 @@ def _decode_thoroughly(body: bytes, charset: str, lenient: bool, *, is_element: 
     return Decoded((Element(payload, body, notes),), False)
 
 
-def _slices(slices: list[str], notes: tuple[str, ...], lenient: bool) -> Decoded:
+def _slices(slices: list[str], notes: tuple[Reason, ...], lenient: bool) -> Decoded:
     _refuse_count(len(slices))
     elements = (_element(piece.encode("utf-8", "replace"), lenient) for piece in slices)
     return Decoded(tuple(_with_notes(element, notes) for element in elements), True)
 
 
-def _with_notes(element: Element, notes: tuple[str, ...]) -> Element:
+def _with_notes(element: Element, notes: tuple[Reason, ...]) -> Element:
     return Element(element.payload, element.raw, notes + element.notes, element.problem) if notes else element
 
 
-def _re_encoded_element(payload: object, notes: tuple[str, ...]) -> Element:
+def _re_encoded_element(payload: object, notes: tuple[Reason, ...]) -> Element:
     """Re-encodes an element of an array whose own bytes cannot be separated from the others'."""
     raw = msgspec.json.encode(payload)
     if type(payload) is not dict:
@@ -191,16 +209,12 @@ def _re_encoded_element(payload: object, notes: tuple[str, ...]) -> Element:
     return Element(payload, raw, notes)
 
 
-_JSON_NAMES: Final = {str: "a text", int: "a number", float: "a number", bool: "true or false", type(None): "null"}
+_TYPES: Final = {str: _A_TEXT, int: _A_NUMBER, float: _A_NUMBER, bool: _A_BOOLEAN, type(None): _NULL}
 
 
 def _not_an_object(payload: object, *, is_element: bool) -> Rejected:
-    what = _JSON_NAMES.get(type(payload), "an array")
-    if is_element:
-        return Rejected("invalid_json", f"This element of the array is {what}; each must be an object ({{…}}).")
-    return Rejected(
-        "invalid_json", f"The body is {what}, at line 1 column 1; send an object ({{…}}) or an array of them."
-    )
+    problem = _ELEMENT_NOT_AN_OBJECT if is_element else _NOT_AN_OBJECT
+    return Rejected("invalid_json", problem(type=_TYPES.get(type(payload), _AN_ARRAY)()))
 
 
 def _may_be_deep(body: bytes) -> bool:
@@ -229,4 +243,4 @@ def _refuse_depth(payload: object, body: bytes) -> None:
         ]
         if not level:
             return
-    raise Rejected("too_deep", f"The body is nested more than {MAX_DEPTH} levels deep.")
+    raise Rejected("too_deep", _TOO_DEEP(maximum=MAX_DEPTH))

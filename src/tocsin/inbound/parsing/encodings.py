@@ -9,6 +9,16 @@ import zlib
 from typing import Final
 
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import ReasonType
+
+_UNKNOWN_ENCODING = ReasonType(
+    "body.unknown_encoding", "The Content-Encoding “{encoding}” is not supported. Send gzip, deflate or none."
+)
+_INVALID_ENCODING = ReasonType(
+    "body.invalid_encoding", "The Content-Encoding says {encoding}, but the body is not, or ends too soon."
+)
+_TOO_LARGE = ReasonType("body.too_large_decompressed", "A body has at most {maximum} MiB, decompressed too.")
+_TOO_MANY_MEMBERS = ReasonType("body.too_many_gzip_members", "The gzip has more than {maximum} members.")
 
 #: zlib's `wbits` by encoding. "deflate" means the zlib format, but some senders omit its header.
 _GZIP: Final = 31
@@ -38,14 +48,13 @@ def decompress(body: bytes, encoding: str, max_bytes: int) -> bytes:
     name = encoding.strip().lower()
     wbits_options = _WBITS.get(name)
     if wbits_options is None:
-        detail = f"The Content-Encoding “{encoding.strip()[:40]}” is not known here. Send gzip, deflate or none."
-        raise Rejected("unknown_encoding", detail)
+        raise Rejected("unknown_encoding", _UNKNOWN_ENCODING(encoding=encoding.strip()[:40]))
     for wbits in wbits_options:
         try:
             return _inflate(body, wbits, max_bytes)
         except zlib.error:
             continue
-    raise Rejected("invalid_encoding", f"The Content-Encoding says {name}, but the body is not, or ends too soon.")
+    raise Rejected("invalid_encoding", _INVALID_ENCODING(encoding=name))
 
 
 def _inflate(body: bytes, wbits: int, max_bytes: int) -> bytes:
@@ -55,7 +64,7 @@ def _inflate(body: bytes, wbits: int, max_bytes: int) -> bytes:
         stream = zlib.decompressobj(wbits)
         output += stream.decompress(body, max_bytes + 1 - len(output))
         if len(output) > max_bytes:
-            raise Rejected("too_large", f"A body has at most {max_bytes // 2**20} MiB, unpacked too.")
+            raise Rejected("too_large", _TOO_LARGE(maximum=max_bytes // 2**20))
         if not stream.eof:
             raise zlib.error("it ends too soon")
         body = stream.unused_data.lstrip(b"\0")
@@ -63,4 +72,4 @@ def _inflate(body: bytes, wbits: int, max_bytes: int) -> bytes:
             return bytes(output)
         if wbits != _GZIP:
             raise zlib.error("something comes after its end")
-    raise Rejected("invalid_encoding", f"The gzip has more than {MAX_MEMBERS:,} members.")
+    raise Rejected("invalid_encoding", _TOO_MANY_MEMBERS(maximum=MAX_MEMBERS))

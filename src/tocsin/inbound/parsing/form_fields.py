@@ -8,6 +8,14 @@ from typing import Final
 from urllib.parse import parse_qsl
 
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import ReasonType
+
+_NO_BOUNDARY = ReasonType("form.no_boundary", "The content type names no boundary between the form's parts.")
+_TOO_MANY_FIELDS = ReasonType("form.too_many_fields", "The form has more than {maximum} fields.")
+_NO_FIELDS = ReasonType("form.no_fields", "The form has no fields.")
+_TOO_MANY_PARTS = ReasonType("form.too_many_parts", "The form has more than {maximum} parts.")
+_NAMELESS_PART = ReasonType("form.nameless_part", "Part {number} of the form has no name.")
+_TRUNCATED = ReasonType("form.truncated", "The form ends in the middle of a part.")
 
 URLENCODED: Final = "application/x-www-form-urlencoded"
 MULTIPART: Final = "multipart/form-data"
@@ -24,15 +32,15 @@ def read(body: bytes, media: str, charset: str, boundary: str | None) -> dict[st
     """Returns the fields of a form. Raises Rejected("invalid_form")."""
     if media == MULTIPART:
         if not boundary or len(boundary) > 200:
-            raise Rejected("invalid_form", "The content type names no boundary between the form's parts.")
+            raise Rejected("invalid_form", _NO_BOUNDARY())
         return _merge_repeated(_parts(body, boundary.encode("utf-8", "replace"), charset))
     try:
         text = body.decode(charset, "replace")
         fields = parse_qsl(text.strip("\r\n"), keep_blank_values=True, errors="replace", max_num_fields=MAX_FIELDS)
     except (ValueError, LookupError):
-        raise Rejected("invalid_form", f"The form has more than {MAX_FIELDS:,} fields.") from None
+        raise Rejected("invalid_form", _TOO_MANY_FIELDS(maximum=MAX_FIELDS)) from None
     if not fields:
-        raise Rejected("invalid_form", "The form has no fields.")
+        raise Rejected("invalid_form", _NO_FIELDS())
     return _merge_repeated(fields)
 
 
@@ -52,7 +60,7 @@ def _merge_repeated(fields: Iterable[tuple[str, object]]) -> dict[str, object]:
 def _parts(body: bytes, boundary: bytes, charset: str) -> list[tuple[str, object]]:
     pieces = (b"\r\n" + body).split(b"\r\n--" + boundary, _MAX_PARTS + 1)
     if len(pieces) > _MAX_PARTS + 1:
-        raise Rejected("invalid_form", f"The form has more than {_MAX_PARTS:,} parts.")
+        raise Rejected("invalid_form", _TOO_MANY_PARTS(maximum=_MAX_PARTS))
     parts: list[tuple[str, object]] = []
     is_closed = False
     for piece in pieces[1:]:
@@ -62,12 +70,12 @@ def _parts(body: bytes, boundary: bytes, charset: str) -> list[tuple[str, object
         head, separator, content = piece.partition(b"\r\n\r\n")
         parameters = _parameters(head[:_MAX_HEADERS].decode("utf-8", "replace"))
         if not separator or "name" not in parameters:
-            raise Rejected("invalid_form", f"Part {len(parts) + 1} of the form has no name.")
+            raise Rejected("invalid_form", _NAMELESS_PART(number=len(parts) + 1))
         parts.append((parameters["name"], _content(parameters.get("filename"), content, charset)))
     if not is_closed:
-        raise Rejected("invalid_form", "The form ends in the middle of a part.")
+        raise Rejected("invalid_form", _TRUNCATED())
     if not parts:
-        raise Rejected("invalid_form", "The form has no fields.")
+        raise Rejected("invalid_form", _NO_FIELDS())
     return parts
 
 

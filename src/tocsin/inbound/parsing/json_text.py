@@ -11,7 +11,18 @@ import re
 from typing import Final
 
 from tocsin.core.errors import Rejected
-from tocsin.inbound.expressions.text_format import quote
+from tocsin.core.reasons import Reason, ReasonType, as_reason
+from tocsin.inbound.expressions.text_format import one_line
+from tocsin.inbound.parsing.reasons import AT_POSITION, NOT_JSON, RAW_CONTROL_CHARACTER
+
+_NOT_A_VALUE = ReasonType("json.not_a_value", "{value} is not a JSON value")
+_UNTERMINATED_STRING = ReasonType("json.unterminated_string", "a string that does not end")
+_EXTRA_TEXT = ReasonType("json.extra_text", "more text after its end")
+_EXPECTING_VALUE = ReasonType("json.expecting_value", "expecting a value")
+_INVALID_ESCAPE = ReasonType("json.invalid_escape", "a backslash that escapes nothing")
+_TOO_DEEP = ReasonType("body.too_deep_to_parse", "The body is nested too deep to be read.")
+_DUPLICATE_KEY = ReasonType("json.duplicate_key", 'the key "{key}" comes twice in one object; the last one counts')
+_LONE_SURROGATE = ReasonType("json.lone_surrogate", "half of a character (a lone surrogate) is shown as \ufffd")
 
 _MAX_DIGITS: Final = 4300  # Python's limit for converting digits to an int
 _ESCAPE: Final = re.compile(
@@ -21,8 +32,8 @@ _ESCAPE: Final = re.compile(
 _TOKEN: Final = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{},]', re.DOTALL)
 
 
-def invalid_json(problem: str, line: int, column: int) -> Rejected:
-    return Rejected("invalid_json", f"{problem}, at line {line} column {column}")
+def invalid_json(problem: Reason, line: int, column: int) -> Rejected:
+    return Rejected("invalid_json", AT_POSITION(problem=problem, line=str(line), column=str(column)))
 
 
 def position(text: str, offset: int) -> tuple[int, int]:
@@ -31,7 +42,7 @@ def position(text: str, offset: int) -> tuple[int, int]:
     return before + 1, offset - text.rfind("\n", 0, offset)
 
 
-def parse(text: str, *, strict: bool = True) -> tuple[object, tuple[str, ...]]:
+def parse(text: str, *, strict: bool = True) -> tuple[object, tuple[Reason, ...]]:
     """Parses a JSON text; returns its value and notes. `strict=False` accepts control characters in strings, and NaN as
     null.
 
@@ -57,16 +68,15 @@ def parse(text: str, *, strict: bool = True) -> tuple[object, tuple[str, ...]]:
             parse_constant=_refuse_constant if strict else _constant_as_null,
         )
     except json.JSONDecodeError as error:
-        raise invalid_json(f"Not JSON: {_error_text(error.msg)}", error.lineno, error.colno) from None
+        raise invalid_json(NOT_JSON(problem=_syntax_problem(error.msg)), error.lineno, error.colno) from None
     except _ConstantError as error:
         constant_match = re.search(rf"(?<![\w\"]){re.escape(str(error))}", text)
-        raise invalid_json(
-            f"Not JSON: {error} is not a JSON value", *position(text, constant_match.start() if constant_match else 0)
-        ) from None
+        problem = NOT_JSON(problem=_NOT_A_VALUE(value=str(error)))
+        raise invalid_json(problem, *position(text, constant_match.start() if constant_match else 0)) from None
     except RecursionError:
-        raise Rejected("too_deep", "The body is nested too deep to be read.") from None
+        raise Rejected("too_deep", _TOO_DEEP()) from None
     if duplicate_keys:
-        notes += (f"the key {quote(duplicate_keys[0])} comes twice in one object; the last one counts",)
+        notes += (_DUPLICATE_KEY(key=one_line(duplicate_keys[0])),)
     return value, notes
 
 
@@ -91,21 +101,22 @@ def _number(digits: str) -> float | str:
     return digits if number in (float("inf"), float("-inf")) else number
 
 
-#: Replacements for messages of Python's parser that do not read well before "at line …".
-_ERROR_TEXTS: Final = {
-    "Invalid control character at": "a raw control character in a string",
-    "Unterminated string starting at": "a string that does not end",
-    "Extra data": "more text after its end",
-    "Expecting value": "expecting a value",
-    "Invalid \\escape: ": "a backslash that escapes nothing",
+#: Reasons for the usual messages of Python's parser.
+_SYNTAX_PROBLEMS: Final = {
+    "Invalid control character at": RAW_CONTROL_CHARACTER,
+    "Unterminated string starting at": _UNTERMINATED_STRING,
+    "Extra data": _EXTRA_TEXT,
+    "Expecting value": _EXPECTING_VALUE,
+    "Invalid \\escape: ": _INVALID_ESCAPE,
 }
 
 
-def _error_text(message: str) -> str:
-    return _ERROR_TEXTS.get(message, message[:1].lower() + message[1:].rstrip(" :"))
+def _syntax_problem(message: str) -> Reason:
+    known_problem = _SYNTAX_PROBLEMS.get(message)
+    return known_problem() if known_problem else as_reason(message[:1].lower() + message[1:].rstrip(" :"))
 
 
-def _without_lone_surrogates(text: str) -> tuple[str, tuple[str, ...]]:
+def _without_lone_surrogates(text: str) -> tuple[str, tuple[Reason, ...]]:
     """Replaces escaped lone surrogates by U+FFFD without changing the length, so that positions stay correct."""
     if "\\u" not in text:
         return text, ()
@@ -119,7 +130,7 @@ def _without_lone_surrogates(text: str) -> tuple[str, tuple[str, ...]]:
         return match.group()
 
     repaired = _ESCAPE.sub(replace_surrogate, text)
-    return repaired, ("half of a character (a lone surrogate) is shown as \ufffd",) if has_lone_surrogate else ()
+    return repaired, (_LONE_SURROGATE(),) if has_lone_surrogate else ()
 
 
 def split_array(text: str, limit: int) -> list[str] | None:

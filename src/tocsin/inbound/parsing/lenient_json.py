@@ -11,7 +11,20 @@ import re
 from typing import Final
 
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import Reason, ReasonType
 from tocsin.inbound.parsing.json_text import invalid_json, parse, position
+from tocsin.inbound.parsing.reasons import AT_POSITION, NOT_JSON, RAW_CONTROL_CHARACTER
+
+_REPAIRED = ReasonType("json.repaired", "parsed leniently: {repair} at line {line}")
+_BYTE_ORDER_MARK = ReasonType("json.byte_order_mark", "parsed leniently: a byte order mark at the beginning")
+_INVALID_BYTE = ReasonType("json.invalid_byte", "a byte that is not {charset}")
+_INVALID_BYTES = ReasonType("json.invalid_bytes", "bytes that are not {charset}")
+_INNER_QUOTE = ReasonType("json.inner_quote", "a quote inside a string")
+_TRAILING_COMMA = ReasonType("json.trailing_comma", "a trailing comma")
+_MISSING_VALUE = ReasonType("json.missing_value", "a missing value")
+_INVALID_CONSTANT = ReasonType("json.invalid_constant", "{value}, which is not a JSON value,")
+_RAW_LINE_BREAK = ReasonType("json.raw_line_break", "a raw line break in a string")
+_INVALID_ESCAPE = ReasonType("json.invalid_escape_in_string", "a backslash that escapes nothing in a string")
 
 #: Larger broken texts are not repaired: no template produces them, and repairing would take seconds.
 MAX_MARKS: Final = 500_000  # commas, colons, quotes and backslashes
@@ -26,14 +39,14 @@ _BOMS: Final = (
 )
 
 
-def to_text(body: bytes, charset: str, lenient: bool) -> tuple[str, tuple[str, ...]]:
+def to_text(body: bytes, charset: str, lenient: bool) -> tuple[str, tuple[Reason, ...]]:
     """Decodes a body; returns text and notes. Invalid bytes are replaced if `lenient`, else
     Rejected("invalid_json")."""
-    notes: tuple[str, ...] = ()
+    notes: tuple[Reason, ...] = ()
     for mark, encoding in _BOMS:
         if body.startswith(mark):
             body, charset = body[len(mark) :], encoding
-            notes = ("read leniently: a byte order mark at the beginning",)
+            notes = (_BYTE_ORDER_MARK(),)
             break
     try:
         return body.decode(charset), notes
@@ -41,13 +54,15 @@ def to_text(body: bytes, charset: str, lenient: bool) -> tuple[str, tuple[str, .
         text = body.decode(charset, "replace")
         line_and_column = position(text, len(body[: error.start].decode(charset, "replace")))
         if not lenient:
-            raise invalid_json(f"Not JSON: a byte that is not {charset.upper()}", *line_and_column) from None
-        return text, (*notes, f"read leniently: bytes that are not {charset.upper()} at line {line_and_column[0]}")
+            problem = NOT_JSON(problem=_INVALID_BYTE(charset=charset.upper()))
+            raise invalid_json(problem, *line_and_column) from None
+        repair = _INVALID_BYTES(charset=charset.upper())
+        return text, (*notes, _REPAIRED(repair=repair, line=str(line_and_column[0])))
     except (LookupError, ValueError):
         return body.decode("utf-8", "replace"), notes
 
 
-def read(text: str) -> tuple[object, tuple[str, ...]]:
+def read(text: str) -> tuple[object, tuple[Reason, ...]]:
     """Parses a broken JSON text; returns value and notes. Raises Rejected as `parse` does if it cannot be repaired."""
     if sum(map(text.count, ',:"\\')) > MAX_MARKS:
         return parse(text, strict=False)
@@ -65,7 +80,7 @@ def read(text: str) -> tuple[object, tuple[str, ...]]:
         except Rejected:
             raise repair.with_original_position(first_error) from None
         offset = next((i for i, (a, b) in enumerate(zip(text, quote_repair.text, strict=False)) if a != b), 0)
-        quote_repair.note("a quote inside a string", offset)
+        quote_repair.note(_INNER_QUOTE(), offset)
         return value, quote_repair.notes() + notes
     return value, repair.notes() + notes
 
@@ -83,28 +98,29 @@ class _Repair:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self._repairs: dict[str, int] = {}
+        self._repairs: dict[Reason, int] = {}
         self._edits: list[tuple[int, int]] = []  # (position in the result, total growth up to there)
         self._shift = 0
         self.result = _REPAIRABLE.sub(self._repair_token, text.rstrip("\x00"))
 
-    def notes(self) -> tuple[str, ...]:
+    def notes(self) -> tuple[Reason, ...]:
         by_position = sorted(self._repairs.items(), key=lambda item: item[1])
         return tuple(
-            f"read leniently: {description} at line {position(self.text, offset)[0]}"
-            for description, offset in by_position
+            _REPAIRED(repair=repair, line=str(position(self.text, offset)[0])) for repair, offset in by_position
         )
 
-    def note(self, description: str, offset: int) -> None:
-        self._repairs.setdefault(description, offset)
+    def note(self, repair: Reason, offset: int) -> None:
+        self._repairs.setdefault(repair, offset)
 
     def with_original_position(self, problem: Rejected) -> Rejected:
         """Returns `problem` with its position translated from the result to the original text."""
-        match = re.search(r"at line (\d+) column (\d+)$", problem.detail)
-        if match is None:
-            return problem
-        offset = self._original_position(int(match.group(1)), int(match.group(2)))
-        return invalid_json(problem.detail[: match.start()].rstrip(", "), *position(self.text, offset))
+        match dict(problem.reason.params):
+            case {"problem": Reason() as syntax_problem, "line": str(line), "column": str(column)} if (
+                problem.reason.code == AT_POSITION.code
+            ):
+                offset = self._original_position(int(line), int(column))
+                return invalid_json(syntax_problem, *position(self.text, offset))
+        return problem
 
     def _original_position(self, line: int, column: int) -> int:
         offset = 0
@@ -118,13 +134,13 @@ class _Repair:
         matched_text, offset = match.group(), match.start()
         repaired = matched_text
         if matched_text == ",":
-            self.note("a trailing comma", offset)
+            self.note(_TRAILING_COMMA(), offset)
             repaired = ""
         elif matched_text == ":":
-            self.note("a missing value", offset)
+            self.note(_MISSING_VALUE(), offset)
             repaired = ":null"
         elif matched_text[0] != '"':
-            self.note(f"{matched_text}, which is not a JSON value,", offset)
+            self.note(_INVALID_CONSTANT(value=matched_text), offset)
         else:
             repaired = self._string(matched_text, offset)
         if len(repaired) != len(matched_text):
@@ -135,18 +151,15 @@ class _Repair:
     def _string(self, token: str, offset: int) -> str:
         control = _CONTROL.search(token)
         if control is not None:
-            is_break = control.group() in "\r\n"
-            self.note(
-                "a raw line break in a string" if is_break else "a raw control character in a string",
-                offset + control.start(),
-            )
+            repair = _RAW_LINE_BREAK() if control.group() in "\r\n" else RAW_CONTROL_CHARACTER()
+            self.note(repair, offset + control.start())
         if "\\" not in token:
             return token
 
         def escape(match: re.Match[str]) -> str:
             if match.group(1) is None:
                 return match.group()
-            self.note("a backslash that escapes nothing in a string", offset + match.start())
+            self.note(_INVALID_ESCAPE(), offset + match.start())
             return "\\" + match.group()
 
         return _BAD_ESCAPE.sub(escape, token)

@@ -15,13 +15,34 @@ from email.errors import MessageError
 from email.header import decode_header
 from email.message import Message
 from email.utils import getaddresses, parsedate_to_datetime
+from enum import StrEnum
 from itertools import islice
 from typing import Final, NamedTuple
 
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import Reason, ReasonType
 from tocsin.notify.text import html_sanitizer
 
 MEDIA_TYPE: Final = "message/rfc822"
+
+_UNPARSABLE = ReasonType("mail.unparsable", "The email cannot be parsed ({error}).")
+_TOO_LARGE = ReasonType("mail.too_large", "The email is too large.")
+_TOO_MANY_BOUNDARIES = ReasonType(
+    "mail.too_many_boundaries", "The email has more than {maximum} levels or groups of parts."
+)
+_TOO_MANY_LINES = ReasonType("mail.too_many_lines", "The email has more than {maximum} lines.")
+_NO_HEADERS = ReasonType("mail.no_headers", "The email has no header lines.")
+_TOO_MANY_PARTS = ReasonType("mail.too_many_parts", "The email has more than {maximum} parts.")
+
+
+class LoopCause(StrEnum):
+    """Why an email must not open an alert: the values of its field `loop`, which the kind's rules compare."""
+
+    OWN_MAIL = "own_mail"
+    AUTOMATIC_REPLY = "automatic_reply"
+    BOUNCE = "bounce"
+    MAIL_LOOP = "mail_loop"
+
 
 #: E-mails above MAX_KEPT bytes are stored without their attachments; those above MAX_BYTES are refused.
 MAX_STORED_BYTES: Final = 5 * 1024 * 1024
@@ -77,7 +98,7 @@ def _reject_parser_errors() -> Iterator[None]:
     try:
         yield
     except _PARSER_ERRORS as error:
-        raise _rejection(f"cannot be read ({type(error).__name__})") from None
+        raise _rejection(_UNPARSABLE(error=type(error).__name__)) from None
 
 
 @_reject_parser_errors()
@@ -109,8 +130,8 @@ def read(raw: bytes) -> dict[str, object]:
             }
             for index, attachment in enumerate(attached_parts)
         ]
-    if (reason := _loop_reason(mail, subject)) is not None:
-        result["loop"] = reason
+    if (cause := _loop_cause(mail, subject)) is not None:
+        result["loop"] = cause.value
     return result
 
 
@@ -134,27 +155,27 @@ def without_attachments(raw: bytes) -> bytes:
 
 def _parsed(raw: bytes) -> Message:
     if len(raw) > MAX_BYTES:
-        raise _rejection("is too large")
+        raise _rejection(_TOO_LARGE())
     lowered = raw.lower()
     # Each level of nesting makes the parser examine every line once more.
     if lowered.count(b"boundary") > MAX_BOUNDARIES or lowered.count(b"message/") > MAX_BOUNDARIES:
-        raise _rejection(f"has more than {MAX_BOUNDARIES} levels or groups of parts")
+        raise _rejection(_TOO_MANY_BOUNDARIES(maximum=MAX_BOUNDARIES))
     if len(raw) <= MAX_STORED_BYTES and raw.count(b"\n") > MAX_LINES:
-        raise _rejection(f"has more than {MAX_LINES:,} lines")
+        raise _rejection(_TOO_MANY_LINES(maximum=MAX_LINES))
     mail = message_from_bytes(raw)
     if not mail.keys():
-        raise _rejection("has no header lines")
+        raise _rejection(_NO_HEADERS())
     return mail
 
 
-def _rejection(problem: str) -> Rejected:
-    return Rejected("invalid_mail", f"The mail {problem}.")
+def _rejection(problem: Reason) -> Rejected:
+    return Rejected("invalid_mail", problem)
 
 
 def _parts(mail: Message) -> Iterator[Message]:
     for number, part in enumerate(mail.walk()):
         if number >= MAX_PARTS:
-            raise _rejection(f"has more than {MAX_PARTS} parts")
+            raise _rejection(_TOO_MANY_PARTS(maximum=MAX_PARTS))
         yield part
 
 
@@ -277,20 +298,20 @@ def _is_from_mail_server(mail: Message) -> bool:
     return sender in _SERVERS or _header(mail, "auto-submitted").lower() not in ("", "no")
 
 
-def _loop_reason(mail: Message, subject: str) -> str | None:
-    """Returns why an e-mail must not open an alert: automatic reply, bounce, Tocsin's own e-mail, or mail loop."""
+def _loop_cause(mail: Message, subject: str) -> LoopCause | None:
+    """Returns why an e-mail must not open an alert, if so."""
     submitted = _header(mail, "auto-submitted").lower().partition(";")[0].strip()
     if _TOCSIN_HEADER in mail or _TOCSIN_SUBJECT.search(subject):
-        return "it is Tocsin's own mail, or an answer to one, which never opens an alert"
+        return LoopCause.OWN_MAIL
     # RFC 3834: a monitor's e-mail may be auto-generated, and must open an alert.
     if submitted == "auto-replied" or mail.get("x-autoreply") or mail.get("x-autorespond"):
-        return "it is an automatic answer"
+        return LoopCause.AUTOMATIC_REPLY
     if _header(mail, "precedence").lower() in ("auto_reply", "junk"):
-        return "it is an automatic answer"
+        return LoopCause.AUTOMATIC_REPLY
     if mail.get_content_type() == "multipart/report" or (
         _header(mail, "return-path") == "<>" and _is_from_mail_server(mail)
     ):
-        return "it says that another mail could not be delivered"
+        return LoopCause.BOUNCE
     if len(mail.get_all("received", [])) > MAX_HOPS:
-        return f"it has gone round in circles: over {MAX_HOPS} servers"
+        return LoopCause.MAIL_LOOP
     return None

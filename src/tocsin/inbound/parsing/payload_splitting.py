@@ -13,9 +13,18 @@ import msgspec
 
 from tocsin.catalogue.kinds import IntegrationKind
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import ReasonType
 from tocsin.inbound.parsing.decode import MAX_ELEMENTS, Decoded, Element, decode
 
 log = logging.getLogger(__name__)
+
+_TOO_MANY_MESSAGES = ReasonType(
+    "body.too_many_messages", "One request may have at most {maximum} messages; this one has more."
+)
+_KIND_FAILED = ReasonType("body.kind_failed", "{kind} could not parse the message: {error}. It can be replayed.")
+_TOO_REPETITIVE = ReasonType(
+    "body.too_repetitive", "The messages in this body repeat too much of it: over {maximum} MiB together."
+)
 
 #: Limit for the total size of the messages of one body: shared parts are repeated in each and could grow unbounded.
 MAX_SPLIT = 16 * 1024 * 1024
@@ -34,7 +43,7 @@ def elements_of(
     for element in decoded.elements:
         elements += _messages(kind, element, headers)
         if len(elements) > MAX_ELEMENTS:
-            raise Rejected("too_many", f"One request may have at most {MAX_ELEMENTS:,} messages; this one has more.")
+            raise Rejected("too_many", _TOO_MANY_MESSAGES(maximum=MAX_ELEMENTS))
     return Decoded(tuple(elements), decoded.is_array or len(elements) > 1)
 
 
@@ -46,8 +55,8 @@ def _messages(kind: IntegrationKind, element: Element, headers: Mapping[str, str
         payloads = list(islice(kind.kind_hooks.messages(element.payload, headers), MAX_ELEMENTS + 1))
     except Exception as error:  # boundary of a kind's hook: one sender's input must not affect other messages
         log.exception("The code of the kind %s cannot read a message.", kind.name)
-        detail = f"{kind.title}'s reader failed: {type(error).__name__}. It can be replayed."
-        return [Element(element.payload, element.raw, problem=Rejected("cannot_be_read", detail))]
+        reason = _KIND_FAILED(kind=kind.title, error=type(error).__name__)
+        return [Element(element.payload, element.raw, problem=Rejected("cannot_be_read", reason))]
     if not payloads or (len(payloads) == 1 and payloads[0] is element.payload):
         return [element]
     elements: list[Element] = []
@@ -56,7 +65,7 @@ def _messages(kind: IntegrationKind, element: Element, headers: Mapping[str, str
         raw = msgspec.json.encode(payload)
         size += len(raw)
         if size > MAX_SPLIT:
-            problem = Rejected("too_large", "The messages in this body repeat too much of it: over 16 MiB together.")
+            problem = Rejected("too_large", _TOO_REPETITIVE(maximum=MAX_SPLIT // 1024**2))
             return [Element(element.payload, element.raw, element.notes, problem)]
         elements.append(Element(payload, raw, element.notes))
     return elements

@@ -10,6 +10,14 @@ from xml.etree.ElementTree import Element as Node
 from xml.etree.ElementTree import TreeBuilder
 
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import ReasonType
+
+_TOO_MANY_TAGS = ReasonType("xml.too_many_elements", "The XML has more than {maximum} elements.")
+_TOO_MANY_ATTRIBUTES = ReasonType("xml.too_many_attributes", "The XML has more than {maximum} attributes.")
+_HAS_DTD = ReasonType("xml.has_dtd", "The XML contains a DTD or an entity, which Tocsin does not accept.")
+_NOT_XML_AT = ReasonType("xml.not_xml_at_position", "Not XML: {error}, at line {line} column {column}")
+_NOT_XML = ReasonType("xml.not_xml", "Not XML: {error}")
+_TOO_DEEP = ReasonType("xml.too_deep", "The XML is nested more than {maximum} levels deep.")
 
 MAX_TAGS: Final = 50_000
 #: Counted as equals signs: the parser processes a tag with many attributes in one go, which blocks everything else.
@@ -35,21 +43,22 @@ def read(body: bytes) -> dict[str, object]:
     from defusedxml.ElementTree import DefusedXMLParser, ParseError
 
     if body.count(b"<") > 2 * MAX_TAGS:
-        raise Rejected("too_many", f"The XML has more than {MAX_TAGS:,} elements.")
+        raise Rejected("too_many", _TOO_MANY_TAGS(maximum=MAX_TAGS))
     if body.count(b"=") > MAX_ATTRIBUTES:
-        raise Rejected("too_many", f"The XML has more than {MAX_ATTRIBUTES:,} attributes.")
+        raise Rejected("too_many", _TOO_MANY_ATTRIBUTES(maximum=MAX_ATTRIBUTES))
     parser: Any = DefusedXMLParser(forbid_dtd=True, target=_Builder())  # type: ignore[no-untyped-call]
     try:
         parser.feed(body)
         root: Node = parser.close()
     except DefusedXmlException:
-        raise Rejected("invalid_xml", "The XML has a DTD or an entity in it, which Tocsin does not read.") from None
+        raise Rejected("invalid_xml", _HAS_DTD()) from None
     except ParseError as error:
         line, column = error.position
         message = str(error).partition(":")[0]
-        raise Rejected("invalid_xml", f"Not XML: {message}, at line {line} column {column + 1}") from None
+        problem = _NOT_XML_AT(error=message, line=str(line), column=str(column + 1))
+        raise Rejected("invalid_xml", problem) from None
     except (ValueError, LookupError) as error:
-        raise Rejected("invalid_xml", f"Not XML: {error}") from None
+        raise Rejected("invalid_xml", _NOT_XML(error=str(error))) from None
     value = _value(root)
     return value if isinstance(value, dict) else {"#text": value}
 
@@ -64,7 +73,7 @@ class _Builder(TreeBuilder):
     def start(self, tag: str, attrs: dict[str, str], /) -> Node:
         self._depth += 1
         if self._depth > MAX_DEPTH:
-            raise Rejected("too_deep", f"The XML is nested more than {MAX_DEPTH} levels deep.")
+            raise Rejected("too_deep", _TOO_DEEP(maximum=MAX_DEPTH))
         return super().start(tag, attrs)
 
     def end(self, tag: str, /) -> Node:

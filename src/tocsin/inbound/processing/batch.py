@@ -27,7 +27,7 @@ from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.config.normalizer import NormalizedEvent
 from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.config.rules import EventAction
-from tocsin.inbound.deciding import echo_suppression, fail_open
+from tocsin.inbound.deciding import echo_suppression, fail_open, reasons
 from tocsin.inbound.deciding.batch_view import BatchView
 from tocsin.inbound.deciding.decide import decide, decide_disabled, decide_failed, decide_without_ticket
 from tocsin.inbound.deciding.echo_suppression import RecentWrites
@@ -50,10 +50,6 @@ from tocsin.inbound.storage.dedup_key_store import LoadedKeys
 from tocsin.inbound.storage.messages import IncomingMessage, MessageResult, MessageRow
 
 log = logging.getLogger(__name__)
-
-#: Reasons of pending messages.
-PENDING_REASON = "decided in order within seconds"
-FETCHING_TICKET_REASON = "it does not say how the ticket stands: its system is asked first"
 
 
 class AlertIdAllocator:
@@ -297,7 +293,7 @@ def _prepare_due(items: Sequence[_BatchItem], batch_state: _BatchState, now: dat
         elif item.key_hash not in batch_state.blocked_keys:
             # The key may differ from the stored one under a new configuration: nothing is known about it then.
             batch_state.due_delays[item.key_hash] = delay or DelayedAlertState(
-                DelayReason.WAIT, item.incoming.received_at, now, "after its delay"
+                DelayReason.WAIT, item.incoming.received_at, now, reasons.AFTER_ITS_DELAY()
             )
             if delay is not None:
                 batch_state.view.states[item.key_hash] = replace(state, delayed=None)
@@ -485,9 +481,8 @@ def _write_noise_changes(connection: Connection, batch_state: _BatchState, now: 
 
 def _result(item: _BatchItem) -> MessageResult:
     if item.is_pending:
-        return MessageResult(
-            MessageStatus.PENDING, FETCHING_TICKET_REASON if item.needs_ticket_fetch else PENDING_REASON
-        )
+        reason = reasons.FETCHING_TICKET() if item.needs_ticket_fetch else reasons.PENDING()
+        return MessageResult(MessageStatus.PENDING, reason)
     assert item.decision is not None
     is_failed = item.decision.status is MessageStatus.FAILED
     code = item.rejected.code if item.rejected is not None and is_failed else None
@@ -521,11 +516,12 @@ def _row(item: _BatchItem) -> MessageRow:
 
 
 _UPDATE_STORED = """
-UPDATE inbound_inboundmessage m SET status = n.status, reason = n.reason, alert_id = n.alert_id, verdict = n.verdict,
-       key_hash = n.key_hash, source_status = coalesce(nullif(n.source_status, ''), m.source_status),
+UPDATE inbound_inboundmessage m SET status = n.status, reason_code = n.reason_code, reason_data = n.reason_data,
+       alert_id = n.alert_id, verdict = n.verdict, key_hash = n.key_hash,
+       source_status = coalesce(nullif(n.source_status, ''), m.source_status),
        subject = coalesce(nullif(n.subject, ''), m.subject)
-FROM jsonb_to_recordset(%s) AS n(id uuid, status text, reason text, alert_id bigint, verdict jsonb, source_status text,
-                                 subject text, key_hash bytea)
+FROM jsonb_to_recordset(%s) AS n(id uuid, status text, reason_code text, reason_data jsonb, alert_id bigint,
+                                 verdict jsonb, source_status text, subject text, key_hash bytea)
 WHERE m.id = n.id
 """
 
@@ -536,7 +532,8 @@ def _update_stored(connection: Connection, items: Sequence[_BatchItem]) -> None:
         {
             "id": item.incoming.id,
             "status": row.result.status,
-            "reason": row.result.reason,
+            "reason_code": row.result.reason.code,
+            "reason_data": row.result.reason.data,
             "alert_id": row.result.alert_id,
             "verdict": row.verdict,
             "source_status": row.source_status,

@@ -17,6 +17,7 @@ from tocsin.core.ids import advisory_lock_key
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.inbound.config.registry import IntegrationRegistry, UnknownIntegration
+from tocsin.inbound.deciding import reasons
 from tocsin.inbound.processing import batch
 from tocsin.inbound.storage import messages
 from tocsin.inbound.storage.messages import IncomingMessage
@@ -54,8 +55,7 @@ DELETE FROM inbound_delayedalert d WHERE d.key_hash = ANY(%s) AND d.due_at <= %s
 """
 
 _IGNORE_REST = """
-UPDATE inbound_inboundmessage m SET status = 'Mapped Ignored', key_hash = NULL,
-       reason = 'one of very many that waited together: the first and the newest of them say what came of it'
+UPDATE inbound_inboundmessage m SET status = 'Mapped Ignored', key_hash = NULL, reason_code = %s, reason_data = '{}'
 WHERE m.status = 'Mapped Delayed' AND m.key_hash = ANY(%s)
       AND NOT EXISTS (SELECT 1 FROM inbound_delayedalert d WHERE d.key_hash = m.key_hash)
 """
@@ -133,5 +133,5 @@ def _delete_finished(connection: Connection, keys: Collection[bytes], now: datet
             (list(keys), [advisory_lock_key(key) for key in keys]),
         ).fetchall()
         locked_keys = [bytes(row[0]) for row in locked]
-        connection.execute(_IGNORE_REST, (locked_keys,))
+        connection.execute(_IGNORE_REST, (reasons.ONE_OF_MANY.code, locked_keys))
         connection.execute(_DELETE_FINISHED, (locked_keys, now))

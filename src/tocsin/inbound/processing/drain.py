@@ -10,6 +10,7 @@ from psycopg import errors
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.inbound.config.registry import IntegrationRegistry, UnknownIntegration
+from tocsin.inbound.deciding import reasons
 from tocsin.inbound.processing import batch
 from tocsin.inbound.storage import messages
 from tocsin.inbound.storage.messages import IncomingMessage
@@ -85,8 +86,9 @@ def _count_failure(connection: Connection, incoming: IncomingMessage) -> int:
     row = connection.execute(
         "UPDATE inbound_inboundmessage SET failures = failures + 1, "
         "status = CASE WHEN failures + 1 > %s THEN 'Mapping Failed' ELSE status END, "
-        "reason = CASE WHEN failures + 1 > %s THEN 'Tocsin could not decide it. It can be replayed.' ELSE reason END "
+        "reason_code = CASE WHEN failures + 1 > %s THEN %s ELSE reason_code END, "
+        "reason_data = CASE WHEN failures + 1 > %s THEN '{}'::jsonb ELSE reason_data END "
         "WHERE id = %s RETURNING failures",
-        (MAX_FAILURES, MAX_FAILURES, incoming.id),
+        (MAX_FAILURES, MAX_FAILURES, reasons.UNDECIDABLE.code, MAX_FAILURES, incoming.id),
     ).fetchone()
     return row[0] if row is not None else 0

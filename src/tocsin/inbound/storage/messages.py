@@ -13,8 +13,9 @@ from msgspec.structs import replace
 from tocsin.core.db.database import Connection
 from tocsin.core.db.json_text import as_json, bytes_in_json
 from tocsin.core.errors import Rejected
-from tocsin.core.validation.text_sanitizing import sanitize
+from tocsin.core.reasons import NO_REASON, Reason, reason_from
 from tocsin.inbound.body_compression import compress
+from tocsin.inbound.deciding import reasons
 from tocsin.inbound.deciding.preprocessing import PreprocessedMessage
 from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.expressions.fields import clean_line
@@ -46,7 +47,7 @@ class IncomingMessage(msgspec.Struct, frozen=True):
     #: Whether it still waits for its ticket to be fetched.
     is_awaiting_ticket: bool = False
     #: Why it is decided although its ticket was not fetched.
-    fetch_skipped_reason: str = ""
+    fetch_skipped_reason: Reason = NO_REASON
     #: Whether its alert was delayed and is due.
     is_due: bool = False
 
@@ -65,15 +66,15 @@ def mark_due(incoming: IncomingMessage) -> IncomingMessage:
 
 def mark_undecidable(incoming: IncomingMessage, error: Exception) -> IncomingMessage:
     """Returns the message in the form that is stored as Mapping Failed, because deciding it failed."""
-    detail = f"Tocsin could not decide it: {type(error).__name__}. It can be replayed."
-    return replace(incoming, element=Rejected(UNDECIDABLE, detail), preprocessed=None)
+    reason = reasons.UNDECIDABLE_BECAUSE(error=type(error).__name__)
+    return replace(incoming, element=Rejected(UNDECIDABLE, reason), preprocessed=None)
 
 
 class MessageResult(msgspec.Struct, frozen=True):
     """The result for an incoming message, for the response to its sender and for its row."""
 
     status: MessageStatus
-    reason: str
+    reason: Reason
     alert_id: int | None = None
     error: str | None = None
 
@@ -97,14 +98,16 @@ UNDECIDED = (MessageStatus.PENDING, MessageStatus.DELAYED)
 
 #: Bodies are sent as one byte string, of which each row takes its part.
 _INSERT = """
-INSERT INTO inbound_inboundmessage (id, integration_id, received_at, status, reason, source_id, source_status, subject,
-       alert_id, raw, content_type, headers, version_id, verdict, replay_of, key_hash, test, failures)
-SELECT id, integration_id, received_at, status, reason, source_id, source_status, subject, alert_id,
+INSERT INTO inbound_inboundmessage (id, integration_id, received_at, status, reason_code, reason_data, source_id,
+       source_status, subject, alert_id, raw, content_type, headers, version_id, verdict, replay_of, key_hash, test,
+       failures)
+SELECT id, integration_id, received_at, status, reason_code, reason_data, source_id, source_status, subject, alert_id,
        substring(%(bodies)b::bytea FROM starts FOR size), content_type, headers, version_id, verdict, replay_of,
        key_hash, test, 0
-FROM json_to_recordset(%(rows)s) AS n(id uuid, integration_id bigint, received_at timestamptz, status text, reason text,
-     source_id text, source_status text, subject text, alert_id bigint, starts int, size int, content_type text,
-     headers jsonb, version_id bigint, verdict jsonb, replay_of uuid, key_hash bytea, test boolean)
+FROM json_to_recordset(%(rows)s) AS n(id uuid, integration_id bigint, received_at timestamptz, status text,
+     reason_code text, reason_data jsonb, source_id text, source_status text, subject text, alert_id bigint, starts int,
+     size int, content_type text, headers jsonb, version_id bigint, verdict jsonb, replay_of uuid, key_hash bytea,
+     test boolean)
 """
 
 
@@ -139,7 +142,8 @@ def insert(connection: Connection, rows: Sequence[MessageRow]) -> None:
                 "integration_id": incoming.integration_id,
                 "received_at": incoming.received_at,
                 "status": result.status,
-                "reason": sanitize(result.reason),
+                "reason_code": result.reason.code,
+                "reason_data": result.reason.data,
                 "source_id": row.source_id,
                 "source_status": row.source_status,
                 "subject": row.subject,
@@ -162,7 +166,11 @@ def insert(connection: Connection, rows: Sequence[MessageRow]) -> None:
 def find_stored(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, MessageResult]:
     """Returns the results of those messages that are stored, after a COMMIT whose response was lost."""
     rows = connection.execute(
-        "SELECT id, status, reason, alert_id, verdict ->> 'error' FROM inbound_inboundmessage WHERE id = ANY(%s)",
+        "SELECT id, status, reason_code, reason_data, alert_id, verdict ->> 'error' FROM inbound_inboundmessage "
+        "WHERE id = ANY(%s)",
         (list(ids),),
     )
-    return {row[0]: MessageResult(MessageStatus(row[1]), row[2], row[3], row[4]) for row in rows}
+    return {
+        message_id: MessageResult(MessageStatus(status), reason_from(code, data), alert_id, error)
+        for message_id, status, code, data, alert_id, error in rows
+    }

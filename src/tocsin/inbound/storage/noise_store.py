@@ -15,6 +15,7 @@ from tocsin.alerts.states import ACTIVE, Priority
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.db.json_text import as_json, bytes_in_json
+from tocsin.core.reasons import reason_from
 from tocsin.inbound.deciding.state import (
     ActiveAlert,
     DelayedAlertState,
@@ -28,15 +29,16 @@ from tocsin.inbound.deciding.state import (
 #: Delayed alerts are locked: a writer that does not lock their key, such as the end of a maintenance window, must come
 #: before or after.
 NOISE_ROWS = """
-SELECT d.key_hash, NULL::bigint AS alert_id, NULL::text AS role, d.delay_reason, d.since, d.due_at, d.reason,
-       d.triggered_at, d.message_count, d.priority, d.scope, d.released, d.window_id, d.subject, d.source_id
+SELECT d.key_hash, NULL::bigint AS alert_id, NULL::text AS role, d.delay_reason, d.since, d.due_at,
+       d.reason_code, d.reason_data, d.triggered_at, d.message_count, d.priority, d.scope, d.released, d.window_id,
+       d.subject, d.source_id
 FROM (SELECT * FROM inbound_delayedalert w WHERE w.key_hash = ANY({hashes})
       FOR NO KEY UPDATE) AS d
 UNION ALL
-SELECT j.key_hash, j.alert_id, j.role, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+SELECT j.key_hash, j.alert_id, j.role, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 FROM inbound_groupmember j WHERE j.key_hash = ANY({hashes}) AND j.left_at IS NULL
 UNION ALL
-SELECT m.key_hash, NULL, 'pending', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+SELECT m.key_hash, NULL, 'pending', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 FROM inbound_inboundmessage m WHERE m.status = 'Pending' AND m.key_hash = ANY({hashes})
 """
 
@@ -118,7 +120,7 @@ def delayed_of(row: Mapping[str, Any]) -> DelayedAlertState:
         DelayReason(row["delay_reason"]),
         row["since"],
         row["due_at"],
-        row["reason"],
+        reason_from(row["reason_code"], row["reason_data"]),
         tuple(row["triggered_at"]),
         row["message_count"],
         Priority(row["priority"]) if row["priority"] else None,
@@ -131,15 +133,17 @@ def delayed_of(row: Mapping[str, Any]) -> DelayedAlertState:
 
 
 _DELAY = """
-INSERT INTO inbound_delayedalert (key_hash, integration_id, delay_reason, since, due_at, reason, triggered_at,
-       message_count, priority, scope, released, window_id, subject, source_id)
-SELECT key_hash, integration_id, delay_reason, since, due_at, reason, triggered_at, message_count, priority, scope,
-       released, (SELECT w.id FROM inbound_maintenancewindow w WHERE w.id = n.window_id), subject, source_id
+INSERT INTO inbound_delayedalert (key_hash, integration_id, delay_reason, since, due_at, reason_code, reason_data,
+       triggered_at, message_count, priority, scope, released, window_id, subject, source_id)
+SELECT key_hash, integration_id, delay_reason, since, due_at, reason_code, reason_data, triggered_at, message_count,
+       priority, scope, released, (SELECT w.id FROM inbound_maintenancewindow w WHERE w.id = n.window_id), subject,
+       source_id
 FROM json_to_recordset(%s) AS n(key_hash bytea, integration_id bigint, delay_reason text, since timestamptz,
-     due_at timestamptz, reason text, triggered_at timestamptz[], message_count int, priority text, scope bytea,
-     released boolean, window_id bigint, subject text, source_id text)
+     due_at timestamptz, reason_code text, reason_data jsonb, triggered_at timestamptz[], message_count int,
+     priority text, scope bytea, released boolean, window_id bigint, subject text, source_id text)
 ON CONFLICT (key_hash) DO UPDATE SET integration_id = excluded.integration_id, delay_reason = excluded.delay_reason,
-   since = excluded.since, due_at = excluded.due_at, reason = excluded.reason, triggered_at = excluded.triggered_at,
+   since = excluded.since, due_at = excluded.due_at, reason_code = excluded.reason_code,
+   reason_data = excluded.reason_data, triggered_at = excluded.triggered_at,
    message_count = excluded.message_count, priority = excluded.priority, scope = excluded.scope,
    released = excluded.released, window_id = excluded.window_id, subject = excluded.subject,
    source_id = excluded.source_id
@@ -158,7 +162,8 @@ def write_delayed(connection: Connection, delayed_by_key: Mapping[bytes, tuple[i
             "delay_reason": state.delay_reason,
             "since": state.since,
             "due_at": state.due_at,
-            "reason": state.reason,
+            "reason_code": state.reason.code,
+            "reason_data": state.reason.data,
             "triggered_at": state.triggered_at,
             "message_count": state.message_count,
             "priority": state.priority,
@@ -182,14 +187,16 @@ def write_wait_outcomes(connection: Connection, outcomes: Mapping[bytes, WaitOut
             {
                 "key": bytes_in_json(key),
                 "status": outcome.status,
-                "reason": outcome.reason,
+                "reason_code": outcome.reason.code,
+                "reason_data": outcome.reason.data,
                 "alert_id": outcome.alert_id,
             }
             for key, outcome in outcomes.items()
         ]
         connection.execute(
-            "UPDATE inbound_inboundmessage m SET status = n.status, reason = n.reason, alert_id = n.alert_id, "
-            "key_hash = NULL FROM json_to_recordset(%s) AS n(key bytea, status text, reason text, alert_id bigint) "
+            "UPDATE inbound_inboundmessage m SET status = n.status, reason_code = n.reason_code, "
+            "reason_data = n.reason_data, alert_id = n.alert_id, key_hash = NULL FROM json_to_recordset(%s) "
+            "AS n(key bytea, status text, reason_code text, reason_data jsonb, alert_id bigint) "
             "WHERE m.status = 'Mapped Delayed' AND m.key_hash = n.key",
             (as_json(rows),),
         )

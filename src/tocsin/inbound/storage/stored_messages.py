@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from tocsin.core.db.stored_reason import reason_of_json
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import Reason, ReasonType, as_reason, reason_from_json
 from tocsin.inbound.body_compression import decompress
 from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.deciding import echo_suppression
 from tocsin.inbound.parsing.decode import Element, decode
 from tocsin.inbound.storage.messages import IncomingMessage
+
+_NOT_ONE_OBJECT = ReasonType("message.not_one_object", "a stored message is one object")
 
 
 def incoming_of(row: Mapping[str, Any], registry: IntegrationRegistry, now: datetime) -> IncomingMessage:
@@ -47,10 +49,14 @@ def incoming_of(row: Mapping[str, Any], registry: IntegrationRegistry, now: date
         test_user_id=test_user_id,
         test_id=test_id,
         is_awaiting_ticket=is_awaiting_ticket and not is_timed_out,
-        fetch_skipped_reason=echo_suppression.NO_ANSWER
+        fetch_skipped_reason=echo_suppression.NO_ANSWER(timeout=echo_suppression.LOOKUP_TIMEOUT)
         if is_timed_out
-        else str(reason_of_json(pending_context.get(echo_suppression.FETCH_SKIPPED) or "")),
+        else _reason_of(pending_context.get(echo_suppression.FETCH_SKIPPED)),
     )
+
+
+def _reason_of(value: object) -> Reason:
+    return as_reason(value) if isinstance(value, str) else reason_from_json(value)
 
 
 def element_of(raw: bytes, content_type: str, *, lenient: bool) -> Element | Rejected:
@@ -60,5 +66,5 @@ def element_of(raw: bytes, content_type: str, *, lenient: bool) -> Element | Rej
     except Rejected as rejected:
         return rejected
     if len(decoded.elements) != 1:
-        return Rejected("invalid_json", "a stored message is one object")
+        return Rejected("invalid_json", _NOT_ONE_OBJECT())
     return decoded.elements[0]

@@ -26,7 +26,7 @@ _UNREADABLE_REMEDY = ReasonType(
 def check() -> Iterator[HealthFinding]:
     """Yields the mailboxes that reject the sign-in or do not answer in time. Checks all in parallel."""
     pool = ThreadPoolExecutor(8, thread_name_prefix="doctor")
-    pending: dict[str, Future[str]] = {}
+    pending: dict[str, Future[Reason]] = {}
     for integration in Integration.objects.exclude(credentials="").exclude(mode=IntegrationMode.DISABLED):
         imap = secrets.readable_credentials(integration).get("imap")
         if imap:

@@ -120,7 +120,7 @@ def _creation_message(integration: CompiledIntegration, ticket: Mapping[str, Any
         message = ticket_messages.message({**fields, **status}, at, _EVENT, str(CHANGED_SINCE_CREATION()))
         event = integration.normalizer.normalize(message)
         if isinstance(event, NormalizedEvent) and event.action is EventAction.OPEN and event.check_filters().is_true:
-            return Element(message.payload, message.raw, (str(CHANGED_SINCE_CREATION()),))
+            return Element(message.payload, message.raw, (CHANGED_SINCE_CREATION(),))
     return None
 
 

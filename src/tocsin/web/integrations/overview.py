@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 from tocsin.alerts.models import Alert
 from tocsin.catalogue.kinds import IntegrationKind, load_kinds
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import NO_REASON, Reason
 from tocsin.inbound.admin import delayed_alerts, drafts, presets, versions
 from tocsin.inbound.admin.presets import PresetKind
 from tocsin.inbound.enums import HeartbeatHealth as Beat
@@ -129,10 +130,10 @@ def suppressed_count(integration: Integration, now: datetime) -> dict[str, Any]:
     }
 
 
-def problem_of(integration: Integration) -> str:
-    """Return why the configuration is unusable, or ""."""
+def problem_of(integration: Integration) -> Reason:
+    """Return why the configuration is unusable, or `NO_REASON`."""
     try:
         compiled = drafts.compile_stored(integration)
     except Rejected:
-        return ""
-    return compiled.problem.detail if compiled.problem is not None else ""
+        return NO_REASON
+    return compiled.problem.reason if compiled.problem is not None else NO_REASON

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from django.utils.translation import gettext as _
 
+from tocsin.core.reasons import Reason
 from tocsin.core.validation import durations
 from tocsin.inbound.enums import MessageStatus
 from tocsin.simulate.chain import SimulatedOutcome
@@ -44,7 +45,7 @@ class OutcomeView:
     pagings: tuple[SimulatedPaging, ...]
     has_more: bool
     #: Sentences about recipients that could not be reached.
-    problems: tuple[str, ...]
+    problems: tuple[Reason, ...]
 
 
 def outcome_views(outcomes: Iterable[SimulatedOutcome]) -> list[OutcomeView]:

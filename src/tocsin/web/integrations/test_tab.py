@@ -23,6 +23,7 @@ from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.integrations import payloads, simulation_view
 from tocsin.web.integrations.forms import IntegrationTestForm
 from tocsin.web.integrations.views import find, frame
+from tocsin.web.told import told
 
 #: Maximum number of messages shown for a payload that is an array.
 MAX_MESSAGES_SHOWN = 20
@@ -77,7 +78,7 @@ def mailbox(request: SignedInRequest, number: int) -> HttpResponse:
     except (Rejected, Permanent, Temporary) as error:
         messages.error(request, str(error))
     else:
-        messages.success(request, report)
+        messages.success(request, told(report))
     return redirect("integration_security", number)
 
 
@@ -94,6 +95,11 @@ def sample(request: SignedInRequest, number: int) -> HttpResponse:
         messages.error(request, str(error))
         return redirect("integration_test", number)
     text = _("%(url)s answered in %(ms)d ms: %(status)s. %(reason)s")
-    values = {"url": environment.current().public_url, "ms": sent.took, "status": sent.status, "reason": sent.reason}
+    values = {
+        "url": environment.current().public_url,
+        "ms": sent.took,
+        "status": sent.status,
+        "reason": told(sent.reason),
+    }
     messages.success(request, text % values)
     return redirect("alert", sent.alert_id) if sent.alert_id else redirect("message", sent.message_id)

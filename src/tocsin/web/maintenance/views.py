@@ -18,12 +18,12 @@ from tocsin.core.errors import Rejected
 from tocsin.inbound.enums import WindowAction
 from tocsin.inbound.maintenance import commands as maintenance_windows
 from tocsin.inbound.maintenance.recurrence import Repeat, TimeSpan
+from tocsin.inbound.maintenance.times import describe_times
 from tocsin.inbound.models import Integration, MaintenanceWindow
 from tocsin.simulate import maintenance_preview
 from tocsin.web.http.authorization import actor, may_somewhere, offer_own_groups, require, requires
 from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.maintenance.forms import PLACES, WindowForm, initial
-from tocsin.web.maintenance.sentence import sentence
 from tocsin.web.ui.confirm_delete import ask_and_delete
 from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import offer_own_zone, show_rejection
@@ -151,7 +151,7 @@ def _save(
 def _preview(spec: dict[str, Any], now: datetime) -> dict[str, Any]:
     row = maintenance_windows.unsaved_window(spec)
     return {
-        "sentence": sentence(row.times),
+        "sentence": describe_times(row.times).localized(),
         "spans": maintenance_windows.recurrence_of(row).next_occurrences(now, 5),
         "suppressed": maintenance_preview.suppressed_alerts(maintenance_windows.compile_window(row), now),
         "holds": row.action == WindowAction.HOLD,
@@ -168,7 +168,7 @@ def _listed(
     scope += [window_names.groups.get(object_id, "?") for object_id in row.groups]
     scope += [f"{name} {value}" for name, value in row.tags.items()]
     scope += [_("a condition")] if row.condition is not None else []
-    return WindowListRow(row, sentence(row.times), is_now, span, waiting, ", ".join(scope))
+    return WindowListRow(row, describe_times(row.times).localized(), is_now, span, waiting, ", ".join(scope))
 
 
 def _can_end(row: MaintenanceWindow, now: datetime) -> bool:

@@ -12,6 +12,7 @@ from django import forms
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from tocsin.core.reasons import Reason, joined
 from tocsin.inbound.config import registry
 from tocsin.inbound.enums import IntegrationMode
 from tocsin.simulate import preflight
@@ -35,7 +36,7 @@ class PreflightPerson:
     """One recipient with the pages: (channels, time, problem)."""
 
     name: str
-    moments: Sequence[tuple[str, datetime, str]]
+    moments: Sequence[tuple[str, datetime, Reason]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class PreflightPath:
     people: Sequence[PreflightPerson]
     #: Number of pages beyond those shown.
     more_pages: int
-    notes: Sequence[str]
+    notes: Sequence[Reason]
     #: Whether nobody would be reached although the integration should page.
     reaches_nobody: bool
     #: Whether somebody would be reached, but late.
@@ -117,10 +118,10 @@ def _path(route: preflight.PreflightRoute, is_dry_run: bool) -> PreflightPath:
     )
 
 
-def _moments(pages: Sequence[SimulatedPage]) -> Iterator[tuple[str, datetime, str]]:
-    """Combine pages of the same minute: ("E-mail, SMS", 03:00, "")."""
+def _moments(pages: Sequence[SimulatedPage]) -> Iterator[tuple[str, datetime, Reason]]:
+    """Combine pages of the same minute: ("E-mail, SMS", 03:00, NO_REASON)."""
     for minute, same_minute in groupby(pages, key=lambda page: page.at.replace(second=0, microsecond=0)):
         minute_pages = list(same_minute)
         channels = dict.fromkeys(channel_name(page.channel) for page in minute_pages)
         problems = dict.fromkeys(page.problem for page in minute_pages if page.problem)
-        yield ", ".join(channels), minute, " ".join(problems)
+        yield ", ".join(channels), minute, joined(*problems, separator=" ")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import re2
 
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import Reason
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.expressions.comparisons import texts_of
 from tocsin.inbound.expressions.conditions import compile_condition
@@ -31,7 +32,7 @@ class ComparisonResult:
     """The result of one comparison. `pieces` is the text, split into (piece, matched)."""
 
     is_true: bool
-    reason: str
+    reason: Reason | str
     pieces: tuple[tuple[str, bool], ...] = ()
 
 

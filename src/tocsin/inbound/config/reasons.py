@@ -1,0 +1,54 @@
+"""Reasons of an integration's configuration: which rule, filter, route or client table decided, and when a delayed
+alert opens."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tocsin.core.reasons import ReasonType
+
+UNKNOWN_KIND: Final = ReasonType("integration.unknown_kind", "This version of Tocsin does not know the kind {kind}.")
+
+# --- Rules and filters --------------------------------------------------------------------------------------------
+
+#: The reason that an `ignore` or `veto` rule has in the configuration.
+CONFIGURED: Final = ReasonType("rule.configured", "{reason}")
+NO_RULE_MATCHES: Final = ReasonType("rule.none_matches", "{status}: no rule matches")
+NEITHER_OPENS_NOR_CLOSES: Final = ReasonType("rule.neither_opens_nor_closes", "{status}: neither opens nor closes")
+STATUS: Final = ReasonType("rule.status", 'status "{status}"')
+NO_STATUS: Final = ReasonType("rule.no_status", "no status")
+NO_STATUS_BUT_EVENT: Final = ReasonType("rule.no_status_but_event", 'no status, event "{event}"')
+NO_FILTERS: Final = ReasonType("rule.no_filters", "no filters")
+
+# --- Routes -------------------------------------------------------------------------------------------------------
+
+NO_ROUTES: Final = ReasonType("route.none", "no routes: the integration's own policy and recipients")
+NO_ROUTE_MATCHES: Final = ReasonType(
+    "route.none_matches", "no route matches: the integration's own policy and recipients"
+)
+ROUTE_MATCHES: Final = ReasonType("route.matches", "route {route}: {why}")
+DURING_HOURS: Final = ReasonType("route.during_hours", "during {hours}")
+OUTSIDE_HOURS: Final = ReasonType("route.outside_hours", "outside {hours}")
+HOURS_MATCH: Final = ReasonType("route.hours_match", "{hours}: yes")
+HOURS_DO_NOT_MATCH: Final = ReasonType("route.hours_do_not_match", "{hours}: no")
+CLIENT_IN_TABLE: Final = ReasonType("route.client_in_table", "{client} is in client table {table}")
+CLIENT_NOT_IN_TABLE: Final = ReasonType("route.client_not_in_table", "client {client} is not in client table {table}")
+NO_CLIENT: Final = ReasonType("route.no_client", "a message without a client is not in client table {table}")
+CLIENT_TABLE_DELETED: Final = ReasonType("route.client_table_deleted", "its client table was deleted")
+
+# --- Delays: each completes "the alert opens …" ---------------------------------------------------------------------
+
+AFTER_DELAY: Final = ReasonType("delay.after", "after {duration}, unless it closes before")
+AFTER_COUNT_WITHIN: Final = ReasonType("delay.after_count_within", "when {alerts} alerts arrive within {duration}")
+AFTER_INTEGRATION_COUNT_WITHIN: Final = ReasonType(
+    "delay.after_integration_count_within", "when {alerts} alerts of the integration arrive within {duration}"
+)
+WITH_EVERY_COUNT: Final = ReasonType("delay.with_every_count", "with every {alerts} alerts")
+WITH_EVERY_INTEGRATION_COUNT: Final = ReasonType(
+    "delay.with_every_integration_count", "with every {alerts} alerts of the integration"
+)
+ONCE_EVERY: Final = ReasonType("delay.once_every", "at most once every {duration}")
+ONCE_EVERY_FOR_INTEGRATION: Final = ReasonType(
+    "delay.once_every_for_integration", "at most once every {duration} for the whole integration"
+)
+AT_SUPPORT_HOURS: Final = ReasonType("delay.at_support_hours", "when the support hours {hours} begin")

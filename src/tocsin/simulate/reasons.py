@@ -1,0 +1,81 @@
+"""Notes of simulations: what a simulated result leaves out, and why nobody would be paged."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tocsin.core.reasons import ReasonType
+
+# --- One message --------------------------------------------------------------------------------------------------
+
+ALERT_OPEN: Final = ReasonType(
+    "simulation.alert_open",
+    "Alert {alert} is open, so nobody would be paged again. The following assumes that it is not.",
+)
+ALERT_STARTS_PAGING: Final = ReasonType(
+    "simulation.alert_starts_paging",
+    "Alert {alert} is open, but nobody was paged about it so far: its escalation would start.",
+)
+OPENS_WITH_OTHERS: Final = ReasonType(
+    "simulation.opens_with_others", "It opens when others arrive: the Overview shows how many are delayed already."
+)
+IF_NOTHING_ELSE: Final = ReasonType(
+    "simulation.if_nothing_else", "If nothing else arrives for {duration}: {status}, {reason}."
+)
+DELAYED: Final = ReasonType(
+    "simulation.delayed",
+    "It is delayed for {duration}. The following is as of then, if it does not close before.",
+)
+
+# --- An escalation ------------------------------------------------------------------------------------------------
+
+DRY_RUN: Final = ReasonType(
+    "simulation.dry_run",
+    "The integration is in dry-run mode: nobody would be paged; these are the pages that it would otherwise send.",
+)
+RATE_LIMIT: Final = ReasonType(
+    "simulation.rate_limit",
+    "{user} wants at most {count} message an hour at one address: those beyond are sent together, as one, when that "
+    "hour is over. Critical alerts are never held back by it.",
+    "{user} wants at most {count} messages an hour at one address: those beyond are sent together, as one, when that "
+    "hour is over. Critical alerts are never held back by it.",
+)
+ALERT_CREATED: Final = ReasonType("simulation.alert_created", "An alert opens, {priority}.")
+NO_RECIPIENTS: Final = ReasonType(
+    "simulation.no_recipients", "It has neither an escalation policy nor recipient users, so it pages nobody."
+)
+
+# --- A pre-flight check -------------------------------------------------------------------------------------------
+
+CONFIGURATION_UNUSABLE: Final = ReasonType(
+    "preflight.configuration_unusable", "Its configuration cannot be used: {problem}"
+)
+INTEGRATION_DEFAULT: Final = ReasonType("preflight.integration_default", "the integration's own policy and recipients")
+LOG_ONLY_ROUTE: Final = ReasonType("preflight.log_only_route", "The route is log only: nobody is paged.")
+NOBODY_CONFIGURED: Final = ReasonType(
+    "preflight.nobody_configured", "Nobody is paged: there is neither a policy nor a recipient user."
+)
+NOBODY_REACHED: Final = ReasonType("preflight.nobody_reached", "Nobody would be reached.")
+PAGED_LATE: Final = ReasonType("preflight.paged_late", "Nobody is paged for {duration}.")
+CLIENT_ROUTES_OMITTED: Final = ReasonType(
+    "preflight.client_routes_omitted",
+    "{count} more route of client table {table} was not checked.",
+    "{count} more routes of client table {table} were not checked.",
+)
+
+# --- Differences between two versions -----------------------------------------------------------------------------
+
+OTHER_OUTCOME: Final = ReasonType("backtest.other_outcome", "{after} instead of {before}: {reason}")
+OTHER_KEY: Final = ReasonType("backtest.other_key", "another key: {after} instead of {before}")
+OWN_KEY: Final = ReasonType("backtest.own_key", "of its own")
+OTHER_FIELDS: Final = ReasonType("backtest.other_fields", "different fields: {fields}")
+OTHER_MODE: Final = ReasonType("backtest.other_mode", "{after} instead of {before}")
+OTHER_POLICY: Final = ReasonType("backtest.other_policy", "by {after} instead of {before}")
+OTHER_RECIPIENTS: Final = ReasonType("backtest.other_recipients", "pages {after} instead of {before}")
+OTHER_PRIORITY: Final = ReasonType("backtest.other_priority", "{after} instead of {before}")
+NO_POLICY: Final = ReasonType("backtest.no_policy", "no policy")
+ANOTHER_VERSION: Final = ReasonType("backtest.another_version", "another version")
+NOBODY: Final = ReasonType("backtest.nobody", "nobody")
+PAGES: Final = ReasonType("backtest.pages", "pages")
+DRY_RUN_MODE: Final = ReasonType("backtest.dry_run", "would page, but is a dry run")
+LOG_ONLY: Final = ReasonType("backtest.log_only", "log only")
