@@ -81,6 +81,8 @@ def _compare_next(system: System, alert: int, step: NextAction, newest: int) -> 
         "JOIN people_user u ON u.id = p.value::bigint WHERE e.alert_id = %s AND e.id > %s AND e.kind = 'step_fired'",
         alert, newest,
     )  # fmt: skip
-    paged, said = {row["name"] for row in found}, set(_PAGED.findall(step.summary))
-    if "page" in step.summary and paged != said:
-        system.contradictions.append(f"#{alert} was forecast to do: {step.summary!r}, and it paged {sorted(paged)}")
+    paged, said = {row["name"] for row in found}, set(_PAGED.findall(str(step.summary)))
+    if "page" in str(step.summary) and paged != said:
+        system.contradictions.append(
+            f"#{alert} was forecast to do: {str(step.summary)!r}, and it paged {sorted(paged)}"
+        )

@@ -78,7 +78,9 @@ def status_matches_owner(system: System) -> Iterator[str]:
 
 def no_workflow_is_stuck(system: System) -> Iterator[str]:
     """No workflow run is stuck: a failing action is recorded and the run continues."""
-    for row in system.rows("SELECT id, alert_id, reason FROM workflows_run WHERE status = 'stuck' OR failures > 0"):
+    for row in system.rows(
+        "SELECT id, alert_id, reason_code FROM workflows_run WHERE status = 'stuck' OR failures > 0"
+    ):
         yield f"the run {row}"
 
 
@@ -302,7 +304,8 @@ def exhaustion_is_reported(system: System) -> Iterator[str]:
     """An exhausted policy hands over or notifies a user, unless its final action is to do nothing."""
     for row in system.rows(
         "SELECT e.alert_id, e.at FROM alerts_alertevent e WHERE e.kind = 'escalation_finished' "
-        "AND right(e.reason, 8) <> 'goes on.' AND right(e.reason, 17) <> 'somebody answers.' "
+        "AND e.reason_data::text NOT LIKE '%%escalation.handed_over%%' "
+        "AND e.reason_data::text NOT LIKE '%%escalation.last_step_repeats%%' "
         "AND NOT EXISTS (SELECT FROM escalation_run r LEFT JOIN escalation_policyversion v ON v.id = r.version_id "
         "WHERE r.alert_id = e.alert_id AND (r.mode <> 'page' OR v.definition -> 'end' ->> 'then' = 'nothing')) "
         "AND NOT EXISTS (SELECT FROM alerts_alertevent t WHERE t.alert_id = e.alert_id AND t.kind = 'told')"

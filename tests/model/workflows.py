@@ -64,7 +64,7 @@ def press_button(system: System) -> None:
         user, alert = User.objects.get(username=system.rng.choice(people.active(system))), system.rng.choice(alerts)
         system.record(f"{user.username} presses {button.name} on #{alert}")
         run = run_manual_workflow(button, alert, user, "web", now=system.now)
-        system.record(f"  {run.status}: {run.reason} {[step['said'] for step in run.steps]}")
+        system.record(f"  {run.status}: {run.reason} {[step['result'] for step in run.steps]}")
 
 
 def _action(system: System) -> dict[str, Any]:

@@ -125,7 +125,7 @@ def test_users_and_groups_know_the_policies_that_need_them(now: datetime) -> Non
         policies_using_user(alice)
         == policies_using_group(desk)
         == policies_using_group(owned.pk)
-        == ["escalation policy Standard"]
+        == [object_hooks.POLICY(name="Standard")]
     )
     assert policies_using_user(alice + 1) == []
 
@@ -140,7 +140,7 @@ def test_policies_that_hand_over_in_a_circle_are_refused(now: datetime) -> None:
         with pytest.raises(Rejected, match=way) as refused:
             save_policy({**STANDARD, "name": policy.name, "end": _to(to)}, existing=policy, actor=ACTOR, now=now)
         assert (refused.value.code, refused.value.field) == ("circular", "end.policy")
-    assert policies_using_policy(first.pk) == ["escalation policy Second"]
+    assert policies_using_policy(first.pk) == [object_hooks.POLICY(name="Second")]
 
 
 def _to(name: str) -> dict[str, str]:
@@ -150,7 +150,7 @@ def _to(name: str) -> dict[str, str]:
 def test_policy_that_pages_no_user_requires_confirmation(now: datetime) -> None:
     ContactMethod.objects.update(is_enabled=False)
     alone = {"name": "Alone", "steps": [{"notify": {"users": ["alice"]}, "after": "0m"}]}
-    with pytest.raises(Rejected, match="alice has no contact method in use") as refused:
+    with pytest.raises(Rejected, match="alice has no enabled contact method") as refused:
         save_policy(alone, actor=ACTOR, now=now)
     assert (refused.value.code, refused.value.field) == ("reaches_nobody", "steps")
     saved = save_policy({**alone, "anyway": True}, actor=ACTOR, now=now)

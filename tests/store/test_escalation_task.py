@@ -29,10 +29,13 @@ from tocsin.alerts.commands import (
     Undo,
 )
 from tocsin.alerts.new_alert import AlertCreation, NewAlert
+from tocsin.alerts.reasons import ALERT_REFERENCE
 from tocsin.alerts.service import create_alerts, write
 from tocsin.alerts.states import EventKind, Priority
 from tocsin.core import ids
 from tocsin.core.db import database as tocsin_database
+from tocsin.core.reasons import AlertRef
+from tocsin.escalation import reasons
 from tocsin.escalation import tasks as escalation_loop
 from tocsin.escalation.actions import deactivated_users
 from tocsin.escalation.actions.next_steps import next_steps
@@ -73,14 +76,14 @@ def test_new_alert_starts_run_and_pages_every_contact_method(desk: EscalationHar
     desk.turn(0)
     assert desk.pages(alert) == [("alice", "email", 0, "queued"), ("alice", "sms", 3, "queued")]
     run = desk.run(alert)
-    assert (run.status, run.due_at, run.reason) == ("active", desk.at(5), "Step 2 of 3 is next.")
+    assert (run.status, run.due_at, run.reason) == ("active", desk.at(5), reasons.NEXT_STEP(step=2, steps=3))
     assert desk.timeline(alert) == [
         "Erin opened it by hand.",
         "Step 1 of 3 pages Alice (primary, Service Desk).",
     ]
     notification = Notification.objects.filter(alert=alert).earliest("id")
     assert notification.run_id == run.pk
-    assert notification.reason.startswith("Alice is paged as primary, Service Desk: step 1 of 3 of the escalation.")
+    assert str(notification.reason).startswith("Step 1 of 3: Alice is paged as primary, Service Desk.")
 
 
 def test_steps_follow_in_order_and_exhaustion_mails_managers(desk: EscalationHarness) -> None:
@@ -161,7 +164,7 @@ def test_a_recorded_alert_has_no_timer_and_says_why(desk: EscalationHarness) -> 
     desk.turn(600)
     run = desk.run(alert)
     assert (run.status, run.due_at) == ("stopped", None)
-    assert run.reason == "Only recorded, nobody is paged. Route 1 says record."
+    assert str(run.reason) == "Log only, nobody is paged. Route 1 says record."
     assert not Notification.objects.exists()
 
 
@@ -181,7 +184,7 @@ def test_unreachable_user_is_skipped_with_a_reason(desk: EscalationHarness) -> N
     alert = desk.open()
     desk.turn(0)
     assert [who for who, *_ in desk.pages(alert)] == ["bob"]
-    assert "Alice has no contact method in use" in desk.timeline(alert)[1]
+    assert "Alice has no enabled contact method" in desk.timeline(alert)[1]
 
 
 # Versions
@@ -194,7 +197,7 @@ def test_next_step_pages_user_again_after_advanced_fallback(desk: EscalationHarn
     # Her mail came back: the text message that was to wait for 3 minutes left at once, and nothing of hers is to come.
     Delivery.objects.filter(alert=alert).update(status="sent", due_at=desk.at(0), sent_at=desk.at(0))
     with tocsin_database.transaction() as connection:
-        assert next_steps(connection, [alert], desk.at(1))[alert].summary.startswith("pages Alice")
+        assert next_steps(connection, [alert], desk.at(1))[alert].summary.code == reasons.WILL_PAGE.code
     desk.turn(2)
     assert [who for who, _by, minute, _status in desk.pages(alert) if minute >= 2] == ["alice", "alice"]
     assert "still being paged" not in " ".join(desk.timeline(alert))
@@ -315,7 +318,7 @@ def test_assign_unassign_and_reopen_restart_the_same_run(desk: EscalationHarness
     alice = desk.actor("alice")
     desk.act(alert, Assign(actor=alice, user_id=alice.user_id, name="Alice"), 1)
     desk.turn(8)
-    assert desk.run(alert).reason == "Alice has it."
+    assert desk.run(alert).reason.code == reasons.ALERT_ASSIGNED.code
     desk.act(alert, Unassign(actor=alice), 9)
     desk.turn(9)
     desk.act(alert, Close(actor=alice), 10)
@@ -340,7 +343,7 @@ def test_alert_of_disabled_owner_is_unassigned_and_pages_again(desk: EscalationH
         ("on_hold", None),
         ("assigned", desk.users["bob"].pk),
     ]
-    assert "Tocsin unassigned Alice: the account was switched off" in desk.timeline(alerts[0])
+    assert "Tocsin unassigned Alice: the account was deactivated" in desk.timeline(alerts[0])
     desk.turn(3)
     assert desk.pages(alerts[0])[-1][:3] == ("bob", "email", 3)
 
@@ -356,11 +359,11 @@ def test_acknowledgement_of_disabled_user_expires_and_pages_again(
     User.objects.filter(username="alice").update(is_active=False)
     assert deactivated_users.run_once(desk.at(2)) is False
     assert deactivated_users.run_once(desk.at(2)) is False
-    said = "The acknowledgement of Alice expired: the account was switched off"
+    said = "The acknowledgement of Alice expired: the account was deactivated"
     assert said in desk.timeline(alone)
     desk.turn(2)
     assert desk.pages(alone)[-1][:3] == ("bob", "email", 2)
-    assert desk.run(both).reason.startswith("Bob acknowledged it")
+    assert desk.run(both).reason.code == reasons.STOPPED_BY_ACK.code
     assert desk.alert(held).status == "on_hold"
     desk.turn(60)
     assert desk.pages(held)[-1][:3] == ("bob", "email", 60)
@@ -447,7 +450,7 @@ def test_next_action_is_forecast_for_several_alerts_at_once(desk: EscalationHarn
     EscalationRun.objects.filter(alert=broken).update(progress={"step": "first"})
     with tocsin_database.transaction() as connection:
         found = next_steps(connection, [fresh, paged, taken, broken], desk.at(1))
-    assert {alert: (step.at, step.summary) for alert, step in found.items()} == {
+    assert {alert: (step.at, str(step.summary)) for alert, step in found.items()} == {
         fresh: (desk.at(5), "pages Bob (secondary, Service Desk)"),
         paged: (desk.at(5), "pages Bob (secondary, Service Desk)"),
         broken: (desk.at(5), "Step 2 of 3 is next."),
@@ -548,7 +551,7 @@ def test_unreadable_row_is_postponed_and_blocks_no_other(desk: EscalationHarness
     assert len(desk.pages(good)) == 2
     run = desk.run(bad)
     assert (run.failures, run.due_at) == (1, desk.at(0) + timedelta(seconds=5))
-    assert run.reason == "Deciding whom to page failed (1 of 5); it is tried again."
+    assert run.reason == reasons.FAILED(failures=1, limit=5)
     assert "Expected `int`" in run.error
 
 
@@ -559,10 +562,10 @@ def test_run_is_stuck_after_five_failures_and_administrators_notified_once(desk:
         desk.turn(minute)
     run = desk.run(bad)
     assert run.failures == 7
-    assert run.reason.startswith("Stuck: ")
+    assert run.reason == reasons.STUCK(count=run.failures)
     assert run.due_at == desk.at(200)
     assert desk.pages(bad, "notice") == [("erin", "email", 5, "queued")]
-    assert "Administrators are told" in desk.timeline(bad)[-1]
+    assert "Administrators are notified" in desk.timeline(bad)[-1]
     EscalationRun.objects.filter(alert=bad).update(progress={})
     desk.turn(200)
     assert (desk.run(bad).failures, desk.run(bad).error) == (0, "")
@@ -612,7 +615,7 @@ def test_exhausted_policy_hands_over_to_its_fallback_policy(desk: EscalationHarn
     alert = desk.open()
     desk.through(0, 5, 7)
     first, second = EscalationRun.objects.filter(alert=alert).order_by("id")
-    assert (first.status, first.due_at, first.reason) == ("ended", None, "At its end; policy After goes on.")
+    assert (first.status, first.due_at, first.reason) == ("ended", None, reasons.RUN_HANDED_OVER(policy="After"))
     assert second.version == Policy.objects.get(name="After").current_version
     assert desk.pages(alert)[-1] == ("carol", "email", 7, "queued")
     desk.act(alert, Assign(actor=desk.actor("carol"), user_id=desk.users["carol"].pk, name="Carol"), 8)
@@ -632,12 +635,14 @@ def test_a_last_step_that_goes_on_is_red_on_home(desk: EscalationHarness) -> Non
 def test_group_paged_for_an_active_alert_is_not_deleted(desk: EscalationHarness) -> None:
     alert = desk.open()
     desk.turn(0)
-    assert deletion_guards.runs_using_group(desk.group.pk) == [f"alert #{alert}"]
+    assert deletion_guards.runs_using_group(desk.group.pk) == [ALERT_REFERENCE(alert=AlertRef(alert))]
     assert deletion_guards.runs_using_group(desk.group.pk + 1) == []
     step = {"notify": {"roles": ["primary"], "groups": ["Service Desk"]}, "after": "0m"}
     desk.save(steps=[step])
     named = desk.open(1, recipient_groups=())
-    assert deletion_guards.runs_using_group(desk.group.pk) == [f"alert #{alert}", f"alert #{named}"]
+    assert deletion_guards.runs_using_group(desk.group.pk) == [
+        ALERT_REFERENCE(alert=AlertRef(number)) for number in (alert, named)
+    ]
     for number in (alert, named):
         desk.act(number, Close(actor=desk.actor("bob")), 2)
     assert deletion_guards.runs_using_group(desk.group.pk) == []

@@ -76,7 +76,7 @@ def test_tickets_starting_with_non_opening_status_are_reported(door: Integration
     assert {one.name: one.opened_nothing for one in found.statuses} == {"Logged": 2, "In Progress": 0, "Triage": 1}
     assert found.warning.code == "integration.unopened_tickets"
     assert str(found.warning) == (
-        'In the last 7 days, 3 new tickets came first with "Logged" and "Triage", and opened nothing. '
+        'In the last 7 days, 3 new tickets started with "Logged" and "Triage", and opened no alert. '
         "No status of the last 7 days opens an alert: choose the one that should page somebody."
     )
 

@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.people import ACTOR, make_group, make_user
 from tocsin.access.models import AuditEntry
+from tocsin.core import object_hooks
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.oncall import loader
@@ -91,7 +92,7 @@ def test_shift_of_disabled_user_falls_back_to_group_order(desk: Group, now: date
     with database.transaction() as connection:
         found = loader.on_call(connection, [desk.pk], datetime(2026, 1, 14, 12, tzinfo=UTC))
     assert [(str(p.role), p.name) for p in found[desk.pk]] == [("primary", "Alice"), ("secondary", "Alice")]
-    assert found[desk.pk][0].reason == "primary of Desk; no shift is on"
+    assert str(found[desk.pk][0].reason) == "primary of Desk; no shift is on"
 
 
 def test_support_hours_are_saved_loaded_and_deleted_with_audit_entries(desk: Group, now: datetime) -> None:
@@ -107,7 +108,7 @@ def test_support_hours_are_saved_loaded_and_deleted_with_audit_entries(desk: Gro
         loaded = loader.support_hours(connection)[hours.pk]
     assert loaded.is_open(datetime(2026, 1, 5, 8, tzinfo=UTC))
     assert not loaded.is_open(datetime(2026, 1, 5, 18, tzinfo=UTC))
-    assert commands.schedules_using_group(desk.pk) == ["support hours Office hours"]
+    assert commands.schedules_using_group(desk.pk) == [object_hooks.SUPPORT_HOURS(name="Office hours")]
     commands.delete_support_hours(hours, actor=ACTOR, now=now)
     actions = AuditEntry.objects.filter(object_type="support_hours").order_by("id").values_list("action", flat=True)
     assert list(actions) == ["create", "delete"]
@@ -116,5 +117,5 @@ def test_support_hours_are_saved_loaded_and_deleted_with_audit_entries(desk: Gro
 def test_a_user_with_shifts_is_known_to_be_needed(desk: Group, now: datetime) -> None:
     commands.save_schedule(SCHEDULE, actor=ACTOR, now=now)
     carol = User.objects.get(username="carol")
-    assert commands.schedules_using_user(carol.pk) == ["schedule Desk 24x7"]
-    assert commands.schedules_using_group(desk.pk) == ["schedule Desk 24x7"]
+    assert commands.schedules_using_user(carol.pk) == [object_hooks.SCHEDULE(name="Desk 24x7")]
+    assert commands.schedules_using_group(desk.pk) == [object_hooks.SCHEDULE(name="Desk 24x7")]

@@ -27,7 +27,9 @@ def desk(database: str, now: datetime) -> Iterator[EscalationHarness]:
 
 def why(alert: int) -> dict[str, tuple[str, ...]]:
     with db.transaction() as connection:
-        return {one.username: one.reasons for one in why_not_paged.explain_for_alert(connection, alert)}
+        return {
+            one.username: tuple(map(str, one.reasons)) for one in why_not_paged.explain_for_alert(connection, alert)
+        }
 
 
 def test_unpaged_users_have_a_reason_before_during_and_after_answers(desk: EscalationHarness) -> None:
@@ -36,8 +38,8 @@ def test_unpaged_users_have_a_reason_before_during_and_after_answers(desk: Escal
     Delivery.objects.update(status=DeliveryStatus.SENT)
     assert why(alert).keys() == {"bob", "carol"}, "who is called needs no reason"
     assert why(alert)["bob"] == (
-        "Step 2 of 3 calls Bob, if nobody answers before.",
-        "Step 3 of 3 calls Bob, if nobody answers before.",
+        "Step 2 of 3 pages Bob unless somebody answers before.",
+        "Step 3 of 3 pages Bob unless somebody answers before.",
         "Alice was primary of Service Desk: by the group's own order.",
     )
     assert why(alert)["carol"] == (
@@ -45,7 +47,7 @@ def test_unpaged_users_have_a_reason_before_during_and_after_answers(desk: Escal
         "Bob was secondary of Service Desk: by the group's own order.",
     )
     desk.act(alert, Acknowledge(actor=desk.actor("alice"), via=CommandChannel.WEB), 1)
-    assert why(alert)["bob"][0] == "Step 2 of 3 was to call Bob, and did not come to it: Alice acknowledged the alert"
+    assert why(alert)["bob"][0] == "Step 2 of 3 would have paged Bob, but was not reached: Alice acknowledged the alert"
 
 
 def test_reason_includes_step_decisions_and_page_results(desk: EscalationHarness) -> None:
@@ -65,8 +67,8 @@ def test_reason_includes_step_decisions_and_page_results(desk: EscalationHarness
     desk.turn(0)
     desk.turn(5)
     said = why(alert)
-    assert said["bob"][0] == "Bob has no contact method in use."
-    assert "is left out: only for low alerts" in said["alice"][0]
+    assert said["bob"][0] == "Bob has no enabled contact method."
+    assert "is skipped: only for low alerts" in said["alice"][0]
     assert said["carol"][0].endswith("(SMS-Official, 4 minutes after the step)"), "her page still waits"
     desk.act(alert, Acknowledge(actor=desk.actor("erin"), via=CommandChannel.WEB), 2)
     assert why(alert)["carol"][0].startswith("Erin acknowledged")
@@ -77,14 +79,26 @@ def test_later_users_of_sequential_step_have_a_reason(desk: EscalationHarness) -
     alert = desk.open()
     desk.turn(0)
     Delivery.objects.update(status=DeliveryStatus.SENT)
-    assert why(alert)["bob"][0] == "Step 1 of 1 calls Bob, if nobody answers before."
+    assert why(alert)["bob"][0] == "Step 1 of 1 pages Bob unless somebody answers before."
     desk.act(alert, Acknowledge(actor=desk.actor("alice"), via=CommandChannel.WEB), 1)
-    assert why(alert)["bob"][0] == "Step 1 of 1 was to call Bob, and did not come to it: Alice acknowledged the alert"
+    assert why(alert)["bob"][0] == "Step 1 of 1 would have paged Bob, but was not reached: Alice acknowledged the alert"
     assert all("Bob" not in sentence for sentence in why(alert)["bob"][1:])
 
 
 def test_dry_run_alert_and_missing_policy_have_a_reason(desk: EscalationHarness) -> None:
     dry = desk.open(mode=PagingMode.DRY_RUN)
     desk.turn(0)
-    assert why(dry)["alice"][0] == "The integration is in dry-run mode: nobody is paged."
+    assert why(dry)["alice"][0] == "The integration is in dry-run mode, nobody is paged."
     assert why(desk.open(version_id=None, recipient_groups=())) == {}
+
+
+def test_user_is_not_given_the_reason_of_a_similar_name(desk: EscalationHarness) -> None:
+    for username, name, methods in (("alice", "Ann", None), ("bob", "Anna", [])):
+        spec = {"username": username, "name": name, "email": f"{username}@example.org", "role": "responder"}
+        extra = {} if methods is None else {"contact_methods": methods}
+        people.save_user({**spec, **extra}, existing=desk.users[username], actor=ACTOR, now=desk.start)
+    desk.save(steps=[{"notify": {"roles": ["secondary"]}}, {**STEPS[0], "after": "5m"}])
+    alert = desk.open()
+    desk.turn(0)
+    assert why(alert)["bob"][0] == "Anna has no enabled contact method."
+    assert all("contact method" not in sentence for sentence in why(alert)["alice"])

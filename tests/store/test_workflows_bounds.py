@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -16,6 +16,7 @@ from tocsin.alerts.change_handlers import PagingMode
 from tocsin.alerts.commands import Close, Reply
 from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.core.db import database as connections
+from tocsin.core.db.stored_reason import reason_of_json
 from tocsin.core.errors import Rejected
 from tocsin.core.runtime import clock
 from tocsin.inbound.admin import commands as integrations
@@ -23,7 +24,7 @@ from tocsin.notify.models import Notification
 from tocsin.operate.doctor import examine
 from tocsin.outbound import commands as outbound
 from tocsin.outbound.models import Call
-from tocsin.workflows import commands
+from tocsin.workflows import commands, reasons
 from tocsin.workflows.models import Limit, Workflow, WorkflowRun
 from tocsin.workflows.run import actions, run_store, tasks
 from tocsin.workflows.run import listener as workflow_reactor
@@ -41,8 +42,8 @@ def test_workflows_that_cause_each_other_end_after_a_few(desk: WorkflowHarness) 
     desk.workflow("Again", {"do": "open_alert", "subject": "<subject>!"})
     desk.open()
     desk.go(0)
-    assert desk.did() == [f"Opened alert {n}: VPN down{'!' * (n - 1)}." for n in range(2, MAX_DEPTH + 3)]
-    assert desk.said()[-1][2] == f"Workflows caused each other {MAX_DEPTH + 1} times in a row: it goes no further."
+    assert desk.did() == [f"Created alert {n}: VPN down{'!' * (n - 1)}." for n in range(2, MAX_DEPTH + 3)]
+    assert desk.said()[-1][2] == f"Workflows triggered each other {MAX_DEPTH + 1} times in a row: the chain ends here."
 
 
 def test_workflow_restarting_its_policy_repeatedly_is_stopped(
@@ -54,7 +55,7 @@ def test_workflow_restarting_its_policy_repeatedly_is_stopped(
         desk.go(minute)
     started = [text for text in desk.timeline(alert) if text == "Workflow Over again started policy Standard."]
     assert len(started) == MAX_DEPTH + 1
-    assert desk.said()[-1][2] == f"Workflows caused each other {MAX_DEPTH + 1} times in a row: it goes no further."
+    assert desk.said()[-1][2] == f"Workflows triggered each other {MAX_DEPTH + 1} times in a row: the chain ends here."
     assert desk.run(alert).status == "finished"
 
 
@@ -67,7 +68,7 @@ def test_frequently_triggered_workflow_is_rate_limited_per_minute(desk: Workflow
     assert len(desk.told(alert)) == MAX_RUNS_PER_MINUTE
     assert desk.said()[-1][1:] == (
         "stopped",
-        f"It has acted on this alert {MAX_RUNS_PER_MINUTE} times in a minute: no more now.",
+        f"It has run on this alert {MAX_RUNS_PER_MINUTE} times in a minute. It does not run again now.",
     )
     desk.act(alert, Reply(actor=desk.actor("bob"), text="later"), 5)
     desk.go(5)
@@ -89,9 +90,7 @@ def test_loop_through_another_system_stops_and_is_reported_once(desk: WorkflowHa
     assert (len(opened), Call.objects.count()) == (6, 5)
     (said,) = (step for run in desk.runs(opened[-1]) for step in run.steps)
     assert said["failed"]
-    assert said["said"] == (
-        "It has made 5 calls, notes and alerts in 10 minutes, as many as it may. Does what it calls open alerts again?"
-    )
+    assert reason_of_json(said["result"]) == reasons.LIMIT_REACHED(limit=5, period=timedelta(minutes=10))
     # What is wrong is asked by the database's own clock.
     assert Limit.objects.filter(workflow=flow).update(refused_at=clock.now()) == 1
     with connections.transaction() as connection:
@@ -176,7 +175,7 @@ def test_a_broken_workflow_delays_nobodys_page_and_no_other_workflow(desk: Workf
     assert desk.told(alert) == ["carol"]
     (stuck, _good) = desk.runs(alert)
     assert stuck.status == "stuck"
-    assert "The workflow cannot be read" in stuck.reason
+    assert "The workflow cannot be read" in str(stuck.reason)
     notice = Notification.objects.get(purpose="notice", alert=None)
     assert (notice.user, notice.data["title"]) == (desk.users["erin"], "The workflow Broken is stuck")
     desk.open(1)
@@ -218,7 +217,7 @@ def test_failing_action_is_retried_and_then_needs_attention(
     for minute in (1, 2, 3, 4, 5):
         desk.go(minute)
     bad.refresh_from_db()
-    assert (bad.status, bad.failures, bad.reason) == ("stuck", 5, "Stuck: RuntimeError: boom")
+    assert (bad.status, bad.failures, str(bad.reason)) == ("stuck", 5, "Stuck: RuntimeError: boom")
     monkeypatch.setattr(actions, "perform", real)
     commands.try_again(bad, actor=ACTOR, now=desk.at(6))
     desk.go(6)
@@ -293,4 +292,4 @@ def test_workflow_deleted_during_message_processing_rejects_nothing(desk: Workfl
             "%s, %s)", (number, desk.start, desk.start),
         )  # fmt: skip
     desk.go(0)
-    assert list(WorkflowRun.objects.values_list("status", "reason")) == [("stopped", "The workflow is gone.")]
+    assert list(WorkflowRun.objects.values_list("status", "reason_code")) == [("stopped", reasons.DELETED.code)]

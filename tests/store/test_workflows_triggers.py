@@ -20,7 +20,7 @@ from tocsin.alerts.states import Priority
 from tocsin.core.db import database as connections
 from tocsin.core.errors import Rejected
 from tocsin.escalation.changes.commands import save_policy
-from tocsin.workflows import commands
+from tocsin.workflows import commands, reasons
 from tocsin.workflows.models import Workflow, WorkflowRun
 from tocsin.workflows.run import actions
 from tocsin.workflows.states import WorkflowRunStatus
@@ -47,10 +47,10 @@ def test_alert_unacknowledged_for_five_minutes_notifies_manager(desk: WorkflowHa
         'Its conditions hold: priority "high" equals high.',
         "Somebody answered in time: Alice.",
         "Somebody answered in time: Bob.",
-        "The alert is on hold: it looks again at the end of that.",
+        "The alert is on hold. It is checked again when the hold ends.",
     ]
-    assert desk.did() == ["Told Carol."]
-    assert "Workflow Flow: Told Carol." in desk.timeline(forgotten)
+    assert desk.did() == ["Notified Carol."]
+    assert "Workflow Flow: Notified Carol." in desk.timeline(forgotten)
     # The hold ended and still nobody: now it does.
     desk.act(held, Resume(actor=desk.actor("bob")), 10)
     desk.go(20)
@@ -87,7 +87,7 @@ def test_each_event_triggers_its_workflows_in_order(desk: WorkflowHarness) -> No
     ]  # fmt: skip
     assert {run.status for run in desk.runs()} == {WorkflowRunStatus.DONE}
     assert len(desk.told(alert)) == 12 + 1, "and as a manager, when the policy came to its end"
-    assert desk.runs()[-1].cause == "Alice closed the alert"
+    assert str(desk.runs()[-1].cause) == "Alice closed the alert"
 
 
 def test_sla_deadline_is_awaited_moved_and_acted_on_once(desk: WorkflowHarness) -> None:
@@ -105,20 +105,20 @@ def test_sla_deadline_is_awaited_moved_and_acted_on_once(desk: WorkflowHarness) 
     desk.message(alert, 1, fix_by="2026-11-24T11:15:00", respond_by="1899-12-30T00:00:00")
     desk.message(alert, 2, fix_by="2026-11-24T12:15:00", respond_by="2026-11-24T09:45:00")
     desk.go(20)
-    assert desk.did() == ["Told Carol."]
+    assert desk.did() == ["Notified Carol."]
     desk.go(30)
-    assert desk.did() == ["Told Carol."] * 2
+    assert desk.did() == ["Notified Carol."] * 2
     desk.go(60)
-    assert desk.did() == ["Told Carol."] * 2, "the date moved: an hour before the old one nothing happens"
+    assert desk.did() == ["Notified Carol."] * 2, "the date moved: an hour before the old one nothing happens"
     desk.message(alert, 100, fix_by="2026-11-24T12:15:00", team="Network")
     desk.go(120)
     desk.go(121)
-    assert desk.did() == ["Told Carol."] * 3
+    assert desk.did() == ["Notified Carol."] * 3
     done = [run.workflow.name for run in desk.runs() if run.status == WorkflowRunStatus.DONE]
     assert sorted(done) == ["Half an hour", "Over", "Soon"]
     desk.message(alert, 130, fix_by="2026-11-24T12:15:00")
     desk.go(131)
-    assert "It has acted for the fix-by time already, 2026-11-24 12:15 UTC." in [s[2] for s in desk.said()[-3:]]
+    assert "It has already run for the fix-by time, 2026-11-24 12:15 UTC." in [s[2] for s in desk.said()[-3:]]
 
 
 def test_policy_sla_applies_when_ticket_has_no_date(desk: WorkflowHarness) -> None:
@@ -218,7 +218,7 @@ def test_test_dry_run_and_disabled_alerts_trigger_nothing(desk: WorkflowHarness)
     waiting = desk.open(1)
     commands.set_enabled(flow, False, actor=ACTOR, now=desk.at(1))
     desk.go(1)
-    assert desk.said(waiting) == [("Flow", "skipped", "The workflow is switched off.")]
+    assert desk.said(waiting) == [("Flow", "skipped", "The workflow is disabled.")]
     assert desk.runs(desk.open(2)) == []
 
 
@@ -243,8 +243,8 @@ def test_waiting_runs_use_current_definition_or_report_mismatch(desk: WorkflowHa
     desk.go(20)
     assert desk.told(alert) == ["bob", "carol"]
     assert {name: (how, why) for name, how, why in desk.said(alert) if name in ("Other", "Begun")} == {
-        "Other": ("skipped", "The workflow was changed, and waits for something else since."),
-        "Begun": ("stopped", "The workflow was changed while it waited: what was left of it is not done."),
+        "Other": ("skipped", "The workflow was changed and now has another trigger."),
+        "Begun": ("stopped", "The workflow was changed while the run waited: its remaining actions are not executed."),
     }
 
 
@@ -278,11 +278,9 @@ def test_stuck_run_resumes_after_repair_or_ends_when_moved(
     # By its number it would go on with the last and leave out the one that it is stuck at.
     change(moved, second, bad, last)
     one, other = desk.runs(alert)
-    assert (other.status, other.reason) == (
-        "stopped", "The workflow was changed while it waited: what was left of it is not done.",
-    )  # fmt: skip
+    assert (other.status, other.reason) == ("stopped", reasons.ACTIONS_CHANGED())
     commands.try_again(one, actor=ACTOR, now=desk.at(7))
-    with pytest.raises(Rejected, match="Only a run that is stuck"):
+    with pytest.raises(Rejected, match="Only a stuck run"):
         commands.try_again(other, actor=ACTOR, now=desk.at(7))
     desk.go(7)
     assert desk.told(alert) == ["bob"]

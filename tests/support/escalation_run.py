@@ -9,6 +9,7 @@ from tocsin.alerts.change_handlers import PagingMode
 from tocsin.alerts.commands import Actor, AlertState, Command, LastEvent, NewEvent, Transition
 from tocsin.alerts.lifecycle import apply
 from tocsin.alerts.states import ActorKind, AlertStatus, EventKind, Priority
+from tocsin.core.reasons import as_reason
 from tocsin.escalation.policy.policy import CompiledPolicy, parse
 from tocsin.escalation.policy.steps import PolicyNames
 from tocsin.escalation.run.alert_transitions import apply_transition
@@ -108,7 +109,14 @@ class EscalationRun:
         self.roster = people or roster()
         self.alert = AlertState(42, AlertStatus.OPEN, Priority.HIGH, T0)
         self.run = begin_run(
-            42, policy, mode, Priority.HIGH, T0, recipient_users=users, recipient_groups=groups, policy_reason=why
+            42,
+            policy,
+            mode,
+            Priority.HIGH,
+            T0,
+            recipient_users=users,
+            recipient_groups=groups,
+            policy_reason=as_reason(why),
         )
         self.pause: ActivePause | None = None
         self.paged: list[tuple[float, int]] = []

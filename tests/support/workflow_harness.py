@@ -18,6 +18,7 @@ from tocsin.alerts.service import write
 from tocsin.alerts.states import ActorKind, CommandChannel, EventKind
 from tocsin.core.db import database as connections
 from tocsin.core.db.json_text import as_json
+from tocsin.core.db.stored_reason import reason_of_json
 from tocsin.escalation.changes.commands import save_policy
 from tocsin.outbound.writeback import listener as outbound_reactor
 from tocsin.workflows import commands
@@ -56,11 +57,11 @@ class WorkflowHarness(escalation_harness.EscalationHarness):
 
     def said(self, alert: int | None = None) -> list[tuple[str, str, str]]:
         """(workflow, how it stands, why) of every run."""
-        return [(run.workflow.name, run.status, run.reason) for run in self.runs(alert)]
+        return [(run.workflow.name, run.status, str(run.reason)) for run in self.runs(alert)]
 
     def did(self, alert: int | None = None) -> list[str]:
         """What every run did, in order."""
-        return [step["said"] for run in self.runs(alert) for step in run.steps]
+        return [str(reason_of_json(step["result"])) for run in self.runs(alert) for step in run.steps]
 
     def told(self, alert: int) -> list[str]:
         """Who was sent a notice about the alert."""

@@ -269,7 +269,7 @@ def test_a_secret_is_written_kept_and_never_shown(company: Company, browser_of: 
     assert secrets.credentials_of(company.halo)["addresses"] == ["192.0.2.7/32", "2001:db8::/32"]
     assert "2001:db8::/32" in text_of(client, path)
     wrong = client.post(path, {"form": "credentials", "addresses": "192.0.2.7 nowhere"})
-    assert (wrong.status_code, "is no address" in wrong.content.decode()) == (422, True)
+    assert (wrong.status_code, "is not an address" in wrong.content.decode()) == (422, True)
 
 
 def test_missed_heartbeat_is_not_shown_as_healthy(company: Company, browser_of: BrowserOf) -> None:

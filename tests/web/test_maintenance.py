@@ -104,7 +104,7 @@ def test_window_is_described_in_readers_language_and_dates(language: str, times:
     [
         ({"ends": "2020-01-01T10:00"}, "Must be after starts"),
         ({"starts": ""}, "is required"),
-        ({"repeat": "weekly", "from_time": "22:00", "to_time": "23:00"}, "Are needed"),
+        ({"repeat": "weekly", "from_time": "22:00", "to_time": "23:00"}, "Are required"),
         (
             {"repeat": "monthly", "month_days": "someday", "from_time": "22:00", "lasts": "1h"},
             "is not a day of a month",

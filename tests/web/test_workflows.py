@@ -164,7 +164,9 @@ def test_log_explains_every_run_and_retries_a_stuck_one(
 
     acts, skips, stuck = open_alert("One", client="Acme"), open_alert("Two", client="Beta"), open_alert("Three")
     run = WorkflowRun.objects.get(alert=stuck)
-    WorkflowRun.objects.filter(pk=run.pk).update(status="stuck", reason="Stuck: boom", due_at=None)
+    WorkflowRun.objects.filter(pk=run.pk).update(
+        status="stuck", reason_code="workflow.stuck", reason_data={"error": "boom"}, due_at=None
+    )
     while tasks.run_once(clock.now()):
         pass
     admin = browser_of(company.admin)

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from django.db.models import Model, QuerySet
+from django.utils.translation import gettext_noop as _
 
 from tocsin.access.audit import AuditActor
 from tocsin.core.runtime import clock
@@ -130,7 +131,7 @@ def _user_spec(user: User) -> dict[str, Any]:
 RESOURCES: tuple[Resource, ...] = (
     Resource(
         key="users",
-        label="user",
+        label=_("user"),
         rows=User.objects.all,
         spec=_with_addresses(_user_spec, "contact_methods"),
         secret_keys=frozenset({"contact_methods"}),
@@ -141,7 +142,7 @@ RESOURCES: tuple[Resource, ...] = (
     ),
     Resource(
         key="groups",
-        label="group",
+        label=_("group"),
         rows=Group.objects.all,
         spec=_with_addresses(groups.group_spec, "contacts"),
         secret_keys=frozenset({"contacts"}),
@@ -150,7 +151,7 @@ RESOURCES: tuple[Resource, ...] = (
     ),
     Resource(
         key="holiday_calendars",
-        label="holiday calendar",
+        label=_("holiday calendar"),
         rows=HolidayCalendar.objects.all,
         spec=_without_secrets(oncall.holiday_calendar_spec),
         save=oncall.save_holiday_calendar,
@@ -158,7 +159,7 @@ RESOURCES: tuple[Resource, ...] = (
     ),
     Resource(
         key="schedules",
-        label="schedule",
+        label=_("schedule"),
         rows=Schedule.objects.all,
         spec=lambda row, with_secrets: oncall.schedule_spec(row, with_secrets=with_secrets),
         save=oncall.save_schedule,
@@ -167,7 +168,7 @@ RESOURCES: tuple[Resource, ...] = (
     ),
     Resource(
         key="support_hours",
-        label="support hours",
+        label=_("support hours"),
         rows=SupportHours.objects.all,
         spec=_without_secrets(oncall.support_hours_spec),
         save=oncall.save_support_hours,
@@ -175,7 +176,7 @@ RESOURCES: tuple[Resource, ...] = (
     ),
     Resource(
         key="escalation_policies",
-        label="escalation policy",
+        label=_("escalation policy"),
         rows=Policy.objects.all,
         spec=_without_secrets(policies.policy_spec),
         save=policies.save_policy,
@@ -184,7 +185,7 @@ RESOURCES: tuple[Resource, ...] = (
     ),
     Resource(
         key="client_tables",
-        label="client table",
+        label=_("client table"),
         rows=ClientTable.objects.all,
         spec=_without_secrets(client_tables.client_table_spec),
         save=client_tables.save_client_table,
@@ -192,7 +193,7 @@ RESOURCES: tuple[Resource, ...] = (
     ),
     Resource(
         key="outbound_integrations",
-        label="outbound integration",
+        label=_("outbound integration"),
         rows=OutboundIntegration.objects.all,
         spec=lambda row, with_secrets: outbound.outbound_spec(row, with_secrets=with_secrets),
         save=outbound.save_outbound,
@@ -201,7 +202,7 @@ RESOURCES: tuple[Resource, ...] = (
     ),
     Resource(
         key="integrations",
-        label="integration",
+        label=_("integration"),
         rows=Integration.objects.all,
         spec=lambda row, with_secrets: integrations.integration_spec(row, with_secrets=with_secrets),
         save=integrations.save_integration,
@@ -210,7 +211,7 @@ RESOURCES: tuple[Resource, ...] = (
     ),
     Resource(
         key="maintenance_windows",
-        label="maintenance window",
+        label=_("maintenance window"),
         rows=MaintenanceWindow.objects.all,
         spec=_without_secrets(maintenance_windows.window_spec),
         save=maintenance_windows.save_window,
@@ -218,7 +219,7 @@ RESOURCES: tuple[Resource, ...] = (
     ),
     Resource(
         key="workflows",
-        label="workflow",
+        label=_("workflow"),
         rows=Workflow.objects.all,
         spec=_without_secrets(workflows.workflow_spec),
         save=workflows.save_workflow,
@@ -226,7 +227,7 @@ RESOURCES: tuple[Resource, ...] = (
     ),
     Resource(
         key="providers",
-        label="provider",
+        label=_("provider"),
         rows=Provider.objects.all,
         spec=lambda row, with_secrets: providers.provider_spec(row, with_secrets=with_secrets),
         save=providers.save_provider,

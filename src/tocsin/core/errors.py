@@ -30,9 +30,19 @@ class Rejected(TocsinError):
         return str(self.reason)
 
     @property
+    def full_reason(self) -> Reason:
+        """The reason; the counterpart of `Permanent.full_reason`."""
+        return self.reason
+
+    @property
     def fields(self) -> dict[str, str]:
         """The sentence by field name; empty if the error belongs to no field."""
-        return {} if self.field is None else {self.field: self.detail}
+        return {field: str(reason) for field, reason in self.field_reasons.items()}
+
+    @property
+    def field_reasons(self) -> dict[str, Reason]:
+        """The reason by field name; empty if the error belongs to no field."""
+        return {} if self.field is None else {self.field: self.reason}
 
 
 class RejectedAll(Rejected):
@@ -43,11 +53,11 @@ class RejectedAll(Rejected):
         self.problems = tuple(problems)
 
     @property
-    def fields(self) -> dict[str, str]:
-        sentences: dict[str, str] = {}
+    def field_reasons(self) -> dict[str, Reason]:
+        reasons: dict[str, Reason] = {}
         for problem in self.problems:
-            sentences = {**problem.fields, **sentences}
-        return sentences
+            reasons = {**problem.field_reasons, **reasons}
+        return reasons
 
 
 class Temporary(TocsinError):
@@ -60,6 +70,11 @@ class Temporary(TocsinError):
 
     def __str__(self) -> str:
         return self.detail
+
+    @property
+    def full_reason(self) -> Reason:
+        """The reason; the counterpart of `Permanent.full_reason`."""
+        return self.reason
 
     @property
     def detail(self) -> str:
@@ -76,7 +91,12 @@ class Permanent(TocsinError):
         super().__init__(reason, remedy)
 
     def __str__(self) -> str:
-        return str(joined(self.reason, self.remedy_reason, separator=" "))
+        return str(self.full_reason)
+
+    @property
+    def full_reason(self) -> Reason:
+        """The reason, then what to do."""
+        return joined(self.reason, self.remedy_reason, separator=" ")
 
     @property
     def detail(self) -> str:

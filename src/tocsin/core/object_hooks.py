@@ -12,7 +12,21 @@ from datetime import datetime
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason, ReasonType, as_reason, joined
 
-#: Given an object's id, returns descriptions of the objects that reference it, such as `integration HaloITSM`.
+#: Objects that reference another.
+ABSENCE = ReasonType("object.absence", "the absence of {name}")
+CLIENT_TABLE = ReasonType("object.client_table", "client table {name}")
+GROUP = ReasonType("object.group", "group {name}")
+HOLIDAY_CALENDAR = ReasonType("object.holiday_calendar", "holiday calendar {name}")
+INTEGRATION = ReasonType("object.integration", "integration {name}")
+MAINTENANCE_WINDOW = ReasonType("object.maintenance_window", "maintenance window {name}")
+OUTBOUND_INTEGRATION = ReasonType("object.outbound_integration", "outbound integration {name}")
+OVERRIDE = ReasonType("object.override", "an override of schedule {name}")
+POLICY = ReasonType("object.policy", "escalation policy {name}")
+SCHEDULE = ReasonType("object.schedule", "schedule {name}")
+SUPPORT_HOURS = ReasonType("object.support_hours", "support hours {name}")
+WORKFLOW = ReasonType("object.workflow", "workflow {name}")
+
+#: Given an object's id, returns the objects that reference it, such as `INTEGRATION(name="HaloITSM")`.
 type FindReferences = Callable[[int], Iterable[Reason | str]]
 
 #: Given the id of an object that is about to be deleted, deletes the data kept about it.

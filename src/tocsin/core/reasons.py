@@ -92,12 +92,12 @@ class ReasonType:
     def __call__(self, **params: Param) -> Reason:
         if params.keys() != self.names:
             raise TypeError(f"reason {self.code}: parameters {sorted(params)}, expected {sorted(self.names)}")
-        return Reason(self.code, tuple(params.items()))
+        return Reason(self.code, tuple(sorted(params.items())))
 
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """A code and its parameters. Two reasons are equal if both are."""
+    """A code and its parameters by name, sorted. Two reasons are equal if both are."""
 
     code: str
     params: tuple[tuple[str, Param], ...] = ()
@@ -174,7 +174,7 @@ def each_of(reason: Reason) -> tuple[Reason, ...]:
 
 def reason_from(code: str, data: Mapping[str, Any]) -> Reason:
     """Reads a stored reason. A code that is not defined is kept, and rendered as the code."""
-    return Reason(code, tuple((name, _from_json(value)) for name, value in data.items()))
+    return Reason(code, tuple((name, _from_json(value)) for name, value in sorted(data.items())))
 
 
 def reason_as_json(reason: Reason) -> dict[str, Any]:

@@ -16,7 +16,8 @@ from tocsin.alerts.commands import SYSTEM, AlertState, NewEvent
 from tocsin.alerts.states import CommandChannel, EventKind
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.core.runtime.clock_jump import MIN_REPORTED_ROLLBACK, describe_jump
+from tocsin.core.runtime.clock_jump import MIN_REPORTED_ROLLBACK, round_jump
+from tocsin.escalation import reasons
 from tocsin.escalation.policy.policy_cache import load_plans
 from tocsin.escalation.run import run_store
 from tocsin.escalation.run.run_state import ActivePause, RunState, with_progress
@@ -135,7 +136,7 @@ def _chunk(connection: Connection, ids: list[int], by: timedelta, now: datetime,
     connection.execute(_SHIFT_DUE_AT, (by, unreadable_ids, now))
     store.correct_after_rollback(connection, ids, by, now)
     if noted_ids and by >= MIN_REPORTED_ROLLBACK:
-        reason = f"The database's clock was set back by {describe_jump(by)}: what waits comes so much earlier."
+        reason = reasons.CLOCK_ROLLED_BACK(offset=round_jump(by))
         events = [
             NewEvent(alert, EventKind.ESCALATION_CONTINUED, now, SYSTEM, reason, CommandChannel.POLICY, {})
             for alert in noted_ids

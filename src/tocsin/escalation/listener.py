@@ -17,6 +17,8 @@ from tocsin.alerts.change_handlers import AlertChange, PagingConfig, PagingMode
 from tocsin.alerts.states import AlertStatus, CommandChannel, EventKind, Priority
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
+from tocsin.core.reasons import as_reason
+from tocsin.escalation import reasons
 from tocsin.escalation.policy.policy import RECIPIENTS_ONLY, AcknowledgeEffect, CompiledPolicy
 from tocsin.escalation.policy.policy_cache import load_plans
 from tocsin.escalation.run import effects, run_store
@@ -31,7 +33,7 @@ from tocsin.notify.enqueue.queue import ReversedAction
 #: Events that affect a run although the alert's state stays the same.
 _RUN_EVENTS = frozenset({EventKind.ESCALATED, EventKind.REPLIED})
 
-_NO_PAGING = PagingConfig(PagingMode.LOG_ONLY, reason="Nothing says whom it pages.")
+_NO_PAGING = PagingConfig(PagingMode.LOG_ONLY, reason=reasons.NO_PAGING())
 
 
 def handle_changes(connection: Connection, changes: Sequence[AlertChange], now: datetime) -> None:
@@ -91,7 +93,7 @@ def _begin_run(
         now,
         recipient_users=paging.recipient_users,
         recipient_groups=paging.recipient_groups,
-        policy_reason=str(paging.reason),
+        policy_reason=as_reason(paging.reason),
     )
 
 
@@ -197,8 +199,15 @@ def _decide(
         routed_run = _begin_run(change, paging, plans, now) if paging is not None else None
         decisions.append(raise_priority(run, change.after, routed_run, now))
     elif change.reassignment_reason and change.paging is not None:
-        routed_run = _begin_run(change, change.paging, plans, now)
-        decisions.append(reroute(run, change.after, routed_run, str(change.reassignment_reason), now))
+        decisions.append(
+            reroute(
+                run,
+                change.after,
+                _begin_run(change, change.paging, plans, now),
+                as_reason(change.reassignment_reason),
+                now,
+            )
+        )
     elif change.paging_start is not None and change.paging is not None:
         routed_run = _begin_run(change, change.paging, plans, change.paging_start.at or now)
         decisions.append(resume_run(run, change.after, routed_run, change.paging_start, now))

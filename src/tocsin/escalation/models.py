@@ -7,6 +7,7 @@ from django.db.models import Q
 from django.db.models.functions import Lower
 from django.utils.translation import gettext_lazy as _
 
+from tocsin.core.db.stored_reason import StoredReason
 from tocsin.core.validation.name_validator import validate_name
 from tocsin.escalation.run.run_state import RunStatus
 
@@ -47,8 +48,11 @@ EXHAUSTED_RUNS = Q(status=RunStatus.EXHAUSTED) | Q(
 )
 
 
-class EscalationRun(models.Model):
-    """One policy version executing on one alert. `due_at` is its only timer."""
+class EscalationRun(StoredReason):
+    """One policy version executing on one alert. `due_at` is its only timer.
+
+    `reason` says why there is no timer, or what the run waits for.
+    """
 
     id = models.BigAutoField(primary_key=True)
     alert = models.ForeignKey(
@@ -64,8 +68,6 @@ class EscalationRun(models.Model):
     #: `page`, `watch` (dry run) or `record` (log only).
     mode = models.TextField()
     due_at = models.DateTimeField(null=True)
-    #: A sentence: why there is no timer, or what the run waits for.
-    reason = models.TextField(default="", db_default="")
     #: The engine's state: step, pass, who is being paged and until when. See `escalation.run.run_state.RunProgress`.
     progress = models.JSONField(default=dict, db_default={})
     #: Ids of users and groups, and the priority for which the run started.

@@ -18,8 +18,10 @@ from tocsin.alerts.change_handlers import AlertChange, PagingConfig
 from tocsin.alerts.commands import AlertState
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
+from tocsin.core.reasons import joined
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
+from tocsin.escalation import reasons
 from tocsin.escalation.policy.policy_cache import load_plans
 from tocsin.escalation.run import effects, pending_pages, run_store, target_loader
 from tocsin.escalation.run.engine import advance
@@ -288,11 +290,8 @@ def _fail(connection: Connection, row_id: int, error: Exception, now: datetime) 
     is_stuck = failures >= STUCK_AFTER
     delay = RETRY_STUCK if is_stuck else timedelta(seconds=5 * 2 ** (failures - 1))
     message = f"{type(error).__name__}: {error}"
-    reason = (
-        f"Stuck: deciding whom to page has failed {failures} times; it is tried again each hour."
-        if is_stuck
-        else f"Deciding whom to page failed ({failures} of {STUCK_AFTER}); it is tried again."
-    )
+    reason = reasons.STUCK(count=failures) if is_stuck else reasons.FAILED(failures=failures, limit=STUCK_AFTER)
     run_store.record_failure(connection, row_id, failures, message, reason, now + delay)
     if failures == STUCK_AFTER:
-        effects.notify_administrators(connection, row["alert_id"], f"{reason} The error: {message}", now)
+        why = joined(reason, reasons.ERROR(error=message), separator=" ")
+        effects.notify_administrators(connection, row["alert_id"], why, now)

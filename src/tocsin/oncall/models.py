@@ -8,6 +8,8 @@ from django.db.models import F, Q
 from django.db.models.functions import Lower
 from django.utils.translation import gettext_lazy as _
 
+from tocsin.core.db.stored_reason import MAX_CODE_CHARS
+from tocsin.core.reasons import Reason, reason_from
 from tocsin.core.validation.name_validator import validate_name
 from tocsin.oncall.states import FeedKind, SwapState
 from tocsin.people.member_roles import MemberRole
@@ -187,8 +189,9 @@ class CalendarImport(models.Model):
     #: When it is next imported.
     due_at = models.DateTimeField()
     read_at = models.DateTimeField(null=True)
-    #: A sentence; empty without an error.
-    error = models.TextField(blank=True)
+    #: See `error`.
+    error_code = models.CharField(max_length=MAX_CODE_CHARS, default="", db_default="")
+    error_data = models.JSONField(default=dict, db_default={})
     #: Names in the calendar that match no user.
     unknown = models.JSONField(default=list)
     #: [user id, from, to], with times in UTC, in order.
@@ -201,6 +204,11 @@ class CalendarImport(models.Model):
             # Imports that are due.
             models.Index(fields=("due_at",), name="oncall_calendarimport_due"),
         )
+
+    @property
+    def error(self) -> Reason:
+        """Why the last import failed, or was incomplete; `NO_REASON` without an error."""
+        return reason_from(self.error_code, self.error_data)
 
 
 class Reminder(models.Model):

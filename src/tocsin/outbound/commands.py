@@ -24,6 +24,7 @@ from tocsin.core.config import config_version, secret_bundle
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.net.egress import HttpClient
+from tocsin.core.reasons import Reason
 from tocsin.core.validation.object_reader import ObjectReader
 from tocsin.core.validation.server_origin import has_different_origin, is_different_origin
 from tocsin.outbound import hidden_settings, rate_limit
@@ -305,10 +306,10 @@ def _audit_call_command(actor: AuditActor, action: str, call: Call, now: datetim
     )  # fmt: skip
 
 
-def integrations_using_group(group_id: int) -> list[str]:
-    """Labels of the outbound integrations that the group owns, which block its deletion."""
+def integrations_using_group(group_id: int) -> list[Reason]:
+    """The outbound integrations that the group owns, which block its deletion."""
     names = OutboundIntegration.objects.filter(group=group_id).values_list("name", flat=True)
-    return [f"outbound integration {name}" for name in names]
+    return [object_hooks.OUTBOUND_INTEGRATION(name=name) for name in names]
 
 
 def _retry_waiting_calls(integration_id: int, now: datetime) -> None:

@@ -283,7 +283,7 @@ def _begin(
         at,
         recipient_users=paging.recipient_users,
         recipient_groups=paging.recipient_groups,
-        policy_reason=str(paging.reason),
+        policy_reason=as_reason(paging.reason),
     )
     alert = AlertState(NEW_ALERT, AlertStatus.OPEN, opening.alert.priority, at)
     for change in decision.changes:

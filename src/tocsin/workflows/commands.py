@@ -12,17 +12,22 @@ from typing import Any
 
 from django.db import transaction
 from django.db.models import Max, QuerySet
+from psycopg.types.json import Jsonb
 
 from tocsin.access import audit, config_audit
 from tocsin.access.audit import AuditActor
+from tocsin.core import object_hooks
 from tocsin.core.config import config_version
 from tocsin.core.db import database
+from tocsin.core.db.stored_reason import named_columns
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import AlertRef, Person, Reason, ReasonType
 from tocsin.core.validation.object_reader import ObjectReader
 from tocsin.escalation.models import Policy
 from tocsin.outbound.models import OutboundIntegration
 from tocsin.people.models import Group, User
 from tocsin.people.name_lookup import read_group, read_unique_name
+from tocsin.workflows import reasons
 from tocsin.workflows.definition import definition as definitions
 from tocsin.workflows.definition import definition_changes
 from tocsin.workflows.definition.definition import WorkflowDefinition, WorkflowNames, WorkflowReferences
@@ -30,6 +35,15 @@ from tocsin.workflows.models import Workflow, WorkflowRun
 from tocsin.workflows.run import listener, loader, tasks
 from tocsin.workflows.run.engine import FinishRun, OwnerGroup, WorkflowProgress, decide
 from tocsin.workflows.states import TriggerKind, WorkflowRunStatus
+
+_MAY_NOT_CALL = ReasonType(
+    "workflow.may_not_call",
+    'only managers of the group that owns "{integration}" and administrators may have it called.',
+)
+_NOT_A_BUTTON = ReasonType("workflow.not_a_button", "{workflow} is not a button: it runs automatically.")
+_NO_ALERT = ReasonType("workflow.button_without_alert", "There is no alert {alert}.")
+_NOT_STUCK = ReasonType("workflow.not_stuck", "Only a stuck run can be retried.")
+_RUN_ENDED = ReasonType("workflow.run_ended", "The run has already ended.")
 
 type WorkflowNamesById = Mapping[str, Mapping[int, str]]
 
@@ -145,8 +159,7 @@ def _refuse_calls(
     for number, action in enumerate(plan.actions):
         row = rows.get(action.outbound or 0)
         if row is not None and not may_call(row.group_id):
-            detail = f'it takes a manager of the group that owns "{row.name}", or an administrator, to have it called.'
-            reader.add_error(f"actions[{number}].outbound", detail, "forbidden")
+            reader.add_error(f"actions[{number}].outbound", _MAY_NOT_CALL(integration=row.name), "forbidden")
 
 
 def delete_workflow(workflow: Workflow, *, actor: AuditActor, now: datetime) -> None:
@@ -196,20 +209,20 @@ def run_manual_workflow(workflow: Workflow, alert_id: int, user: User, via: str,
     """
     plan = definitions.load(workflow.definition)
     if plan.trigger.on is not TriggerKind.MANUAL:
-        raise Rejected("not_possible", f"{workflow.name} is no button: it runs by itself.")
+        raise Rejected("not_possible", _NOT_A_BUTTON(workflow=workflow.name))
     with database.transaction() as connection:
         alert = loader.facts(connection, [alert_id]).get(alert_id)
         if alert is None:
-            raise Rejected("not_found", f"There is no alert {alert_id}.", "alert")
-        cause = f"{user.display_name} pressed {workflow.name}."
+            raise Rejected("not_found", _NO_ALERT(alert=AlertRef(alert_id)), "alert")
+        cause = reasons.PRESSED(user=Person(user.display_name, user.pk), workflow=workflow.name)
         progress = WorkflowProgress(cause, owner=owner_of(workflow.group))
         decision = decide(progress, plan, alert, now, is_enabled=workflow.is_enabled)
         if isinstance(decision, FinishRun):
             raise Rejected("not_possible", decision.reason, "alert")
         row = connection.execute(
-            "INSERT INTO workflows_run (workflow_id, alert_id, status, cause, user_id, user_name, via, created_at, "
-            "due_at) VALUES (%s, %s, 'waiting', %s, %s, %s, %s, %s, %s) RETURNING id",
-            (workflow.pk, alert_id, cause, user.pk, user.display_name, via, now, now),
+            "INSERT INTO workflows_run (workflow_id, alert_id, status, cause_code, cause_data, user_id, user_name, "
+            "via, created_at, due_at) VALUES (%s, %s, 'waiting', %s, %s, %s, %s, %s, %s, %s) RETURNING id",
+            (workflow.pk, alert_id, cause.code, Jsonb(cause.data), user.pk, user.display_name, via, now, now),
         ).fetchone()
         assert row is not None
         # No hint: the run is executed here, and the periodic task picks it up only if this process stops in between.
@@ -224,19 +237,19 @@ def try_again(run: WorkflowRun, *, actor: AuditActor, now: datetime) -> None:
             status=WorkflowRunStatus.WAITING, due_at=now, ended_at=None, failures=0
         )
         if not changed:
-            raise Rejected("not_possible", "Only a run that is stuck can be tried again.")
+            raise Rejected("not_possible", _NOT_STUCK())
         _record_verb(actor, "try_again", run, now)
 
 
 def abandon(run: WorkflowRun, *, actor: AuditActor, now: datetime) -> None:
     """Ends a stuck or waiting run. Raises Rejected if it has already ended."""
     with transaction.atomic():
-        reason = f"{actor.name} ended it."
+        reason = reasons.ENDED_BY(actor=Person(actor.name, actor.user_id))
         changed = WorkflowRun.objects.filter(
             pk=run.pk, status__in=[WorkflowRunStatus.STUCK, WorkflowRunStatus.WAITING]
-        ).update(status=WorkflowRunStatus.STOPPED, due_at=None, ended_at=now, reason=reason)
+        ).update(status=WorkflowRunStatus.STOPPED, due_at=None, ended_at=now, **named_columns("reason", reason))
         if not changed:
-            raise Rejected("not_possible", "It is over already.")
+            raise Rejected("not_possible", _RUN_ENDED())
         _record_verb(actor, "end", run, now)
 
 
@@ -247,15 +260,15 @@ def _record_verb(actor: AuditActor, verb: str, run: WorkflowRun, now: datetime) 
     )  # fmt: skip
 
 
-def workflows_using(noun: str) -> Callable[[int], Sequence[str]]:
+def workflows_using(noun: str) -> Callable[[int], Sequence[Reason]]:
     """Returns a function that lists the workflows that refer to an object of `noun` or are owned by it.
 
     `noun` is `users`, `groups`, `policies` or `outbound`; the result blocks the object's deletion.
     """
 
-    def list_workflows(number: int) -> list[str]:
+    def list_workflows(number: int) -> list[Reason]:
         return [
-            f"workflow {row.name}"
+            object_hooks.WORKFLOW(name=row.name)
             for row in Workflow.objects.all()
             if number in getattr(references(row), noun) or (noun == "groups" and row.group_id == number)
         ]

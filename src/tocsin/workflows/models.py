@@ -7,6 +7,7 @@ from django.db.models import Q
 from django.db.models.functions import Lower
 from django.utils.translation import gettext_lazy as _
 
+from tocsin.core.db.stored_reason import MAX_CODE_CHARS, StoredReason, named_reason
 from tocsin.core.validation.name_validator import validate_name
 from tocsin.workflows.states import WorkflowRunStatus
 
@@ -48,8 +49,10 @@ class Limit(models.Model):
     refused_at = models.DateTimeField(null=True)
 
 
-class WorkflowRun(models.Model):
+class WorkflowRun(StoredReason):
     """One execution of a workflow on one alert. `due_at` is its timer.
+
+    `reason` says why it does or did nothing, or what it waits for.
 
     Rows created during ingestion have no foreign keys in the database: deleting a workflow at the same time must not
     make the message fail.
@@ -63,8 +66,10 @@ class WorkflowRun(models.Model):
         "alerts.Alert", on_delete=models.CASCADE, related_name="+", db_index=False, db_constraint=False
     )
     status = models.TextField(default=WorkflowRunStatus.WAITING, db_default="waiting")
-    #: What happened, as a sentence.
-    cause = models.TextField(default="", db_default="")
+    #: What happened.
+    cause_code = models.CharField(max_length=MAX_CODE_CHARS, default="", db_default="")
+    cause_data = models.JSONField(default=dict, db_default={})
+    cause = named_reason("cause")
     #: How many workflows in a row led to this run.
     depth = models.SmallIntegerField(default=0, db_default=0)
     #: The user who pressed the button.
@@ -75,12 +80,11 @@ class WorkflowRun(models.Model):
     started_at = models.DateTimeField(null=True)
     #: The index of the next action.
     step = models.SmallIntegerField(default=0, db_default=0)
-    #: The executed actions in order: `{at, do, said}`, and where applicable `failed`, `calls` and `alert`.
+    #: The executed actions in order: `{at, do, result}` with the result as a reason, and where applicable `failed`,
+    #: `calls` and `alert`.
     steps = models.JSONField(default=list, db_default=[])
     #: The SLA moment that the run is for.
     moment = models.DateTimeField(null=True)
-    #: A sentence: why it does or did nothing, or what it waits for.
-    reason = models.TextField(default="", db_default="")
     created_at = models.DateTimeField()
     due_at = models.DateTimeField(null=True)
     ended_at = models.DateTimeField(null=True)

@@ -42,6 +42,8 @@ from tocsin.alerts.commands import (
 from tocsin.alerts.lifecycle import apply
 from tocsin.alerts.source import TicketAgent, apply_agent_change
 from tocsin.alerts.states import ActorKind, AlertStatus, EventKind, Priority
+from tocsin.core.reasons import Person, Term, as_reason
+from tocsin.escalation import reasons
 from tocsin.escalation.actions.forecast import forecast_next_action
 from tocsin.escalation.run.alert_transitions import apply_transition, raise_priority, reroute
 from tocsin.escalation.run.run_state import ActivePause, NoticeReason, RunDecision, RunStatus
@@ -69,9 +71,9 @@ def test_stop_mode_acknowledgement_cancels_all_unsent_pages() -> None:
     world.act(ack(ALICE))
     assert world.run.status is RunStatus.STOPPED
     assert [cancel.user_ids for cancel in world.cancels] == [None]
-    assert world.cancels[0].reason == "Alice acknowledged the alert"
+    assert str(world.cancels[0].reason) == "Alice acknowledged the alert"
     assert world.sentences(EventKind.ESCALATION_STOPPED) == [
-        'Escalation stops; "Still on it?" is asked in 30 minutes if it is neither taken nor closed.'
+        'Escalation stops. "Still on it?" is asked in 30 minutes unless the alert is assigned or closed.'
     ]
     assert world.to(30.9).paged == [(0, ALICE)]
 
@@ -83,7 +85,7 @@ def test_pause_mode_acknowledgement_pauses_then_spares_the_acknowledger() -> Non
     assert [cancel.user_ids for cancel in world.cancels] == [None]
     world.to(21)
     assert world.paged == [(0, ALICE), (11, BOB), (21, BOB)]
-    assert "Alice has acknowledged it" in world.sentences(EventKind.STEP_FIRED)[2]
+    assert "Alice has acknowledged the alert" in world.sentences(EventKind.STEP_FIRED)[2]
 
 
 def test_continue_mode_acknowledgement_cancels_only_that_users_pages() -> None:
@@ -183,7 +185,7 @@ def test_taking_an_acknowledgement_back_lets_the_step_then_due_fire() -> None:
     world.to(9)
     world.act(Unacknowledge(actor=actor(ALICE)))
     assert world.to(9).paged == [(0, ALICE), (9, BOB)]
-    assert world.sentences(EventKind.ESCALATION_CONTINUED) == ["Escalation goes on: the step then due fires."] * 2
+    assert world.sentences(EventKind.ESCALATION_CONTINUED) == ["Escalation continues: the step then due fires."] * 2
 
 
 def test_unacknowledging_after_exhaustion_starts_again() -> None:
@@ -209,7 +211,7 @@ def test_assigning_stops_escalation_and_cancels_every_unsent_page() -> None:
         world = EscalationRun(plan(*STANDARD, **effect)).to(1)
         world.act(Assign(actor=actor(ALICE), name="Vendor hotline"))
         assert (world.run.status, world.run.due_at) == (RunStatus.STOPPED, None)
-        assert world.run.reason == "Vendor hotline has it."
+        assert world.run.reason == reasons.ALERT_ASSIGNED(user=Person("Vendor hotline"))
         assert [cancel.user_ids for cancel in world.cancels] == [None]
         assert world.to(600).users() == [ALICE]
 
@@ -221,7 +223,7 @@ def test_giving_it_back_starts_again_at_step_one_with_everybody() -> None:
     world.to(50)
     world.act(Unassign(actor=actor(ALICE)))
     assert world.to(55).paged == [(0, ALICE), (50, ALICE), (55, BOB)]
-    assert "starts again at step 1" in world.sentences(EventKind.ESCALATION_STARTED)[0]
+    assert "restarts at step 1" in world.sentences(EventKind.ESCALATION_STARTED)[0]
 
 
 def test_unassignment_by_source_restarts_escalation() -> None:
@@ -271,7 +273,7 @@ def test_handing_it_over_cancels_pages_and_stays_stopped() -> None:
     world.act(take(ALICE))
     world.to(9)
     world.act(take(BOB))
-    assert world.run.reason == "Bob has it."
+    assert world.run.reason == reasons.ALERT_ASSIGNED(user=Person("Bob", BOB))
     assert len(world.cancels) == 2
 
 
@@ -401,7 +403,7 @@ def test_manual_escalation_fires_next_step_and_restarts_its_delay() -> None:
     assert world.run.due_at == world.now
     world.to(11)
     assert world.paged == [(0, ALICE), (1, BOB), (11, ALICE), (11, BOB)]
-    assert world.sentences(EventKind.STEP_FIRED)[1].startswith("Step 2 of 3 (asked for) pages Bob")
+    assert world.sentences(EventKind.STEP_FIRED)[1].startswith("Step 2 of 3 (requested) pages Bob")
 
 
 def test_escalating_past_the_end_starts_at_step_one_again() -> None:
@@ -460,7 +462,7 @@ def test_escalation_without_further_users_is_noted_on_timeline() -> None:
     world.act(Escalate(actor=actor(ALICE)))
     world.to(1)
     assert world.users() == [ALICE]
-    assert "nobody left to wake" in world.sentences(EventKind.STEP_EMPTY)[-1]
+    assert "nobody left to page" in world.sentences(EventKind.STEP_EMPTY)[-1]
     assert world.run.due_at is None
 
 
@@ -504,7 +506,7 @@ def rise(
             priority,
             world.now,
             recipient_groups=(DESK,),
-            policy_reason="Route 2.",
+            policy_reason=as_reason("Route 2."),
         )
     decision = raise_priority(world._reread(), world.alert, fresh, world.now)
     world._keep(decision)
@@ -537,7 +539,7 @@ def test_owner_is_notified_of_raised_priority_without_pages() -> None:
     assert world.to(60).users() == [ALICE]
     ((_minute, tell),) = world.told
     assert (tell.user_ids, tell.notice_reason) == ((ALICE,), NoticeReason.PRIORITY_ROSE)
-    assert tell.text == "The priority rose from high to critical."
+    assert tell.why == reasons.PRIORITY_ROSE(before=Term("high"), after=Term("critical"))
     world.act(Unassign(actor=actor(ALICE)))
     assert world.to(60).users() == [ALICE, BOB], "given back, the new route's policy is at work"
 
@@ -557,7 +559,7 @@ def test_external_owner_cannot_be_notified_as_timeline_shows() -> None:
     world.act(Assign(actor=actor(ALICE), name="Vendor hotline"))
     rise(world, Priority.CRITICAL)
     assert world.told == []
-    assert "Vendor hotline has it and cannot be told" in world.sentences(EventKind.NOTICE_SENT)[0]
+    assert "Vendor hotline, who cannot be notified" in world.sentences(EventKind.NOTICE_SENT)[0]
 
 
 def test_log_only_alert_with_raised_priority_pages_by_current_routes() -> None:
@@ -592,9 +594,9 @@ def move(
         world.alert.priority,
         world.now,
         recipient_groups=groups,
-        policy_reason="Route 2.",
+        policy_reason=as_reason("Route 2."),
     )
-    decision = reroute(world._reread(), world.alert, fresh, "It moved from 1st Line to Network", world.now)
+    decision = reroute(world._reread(), world.alert, fresh, as_reason("It moved from 1st Line to Network"), world.now)
     world._keep(decision)
     return decision
 
@@ -605,7 +607,7 @@ def test_ticket_moved_to_another_team_restarts_with_current_targets() -> None:
     assert decision.run.status is RunStatus.TERMINATED
     assert [cancel.user_ids for cancel in decision.cancellations] == [None]
     assert world.sentences(EventKind.ESCALATION_STARTED)[-1] == (
-        "It moved from 1st Line to Network, and the routes name others for it: escalation starts again at step 1."
+        "It moved from 1st Line to Network, and the routes select other recipients. Escalation restarts at step 1."
     )
     assert world.to(3).paged == [(0, ALICE), (2, BOB)]
 
@@ -639,16 +641,16 @@ def test_forecast_is_given_when_acknowledged_on_hold_or_assigned() -> None:
     world.act(ack(ALICE))
     coming = forecast_next_action(world.run, world.alert, world.roster, world.now)
     assert coming is not None
-    assert (coming.at, coming.summary) == (T0 + minutes(30), 'asks Alice "Still on it?"')
+    assert (coming.at, str(coming.summary)) == (T0 + minutes(30), 'asks Alice "Still on it?"')
     world.act(Unacknowledge(actor=actor(ALICE)))
     world.act(Hold(actor=actor(ALICE), until=T0 + minutes(40)))
     coming = forecast_next_action(world.run, world.alert, world.roster, world.now)
     assert coming is not None
-    assert (coming.at, coming.summary) == (T0 + minutes(40), "pages Bob (secondary, Desk)")
+    assert (coming.at, str(coming.summary)) == (T0 + minutes(40), "pages Bob (secondary, Desk)")
     world.act(take(ALICE))
     world.act(Resume(actor=actor(ALICE)))
     assert forecast_next_action(world.run, world.alert, world.roster, world.now) is None
-    assert world.run.reason == "Alice has it."
+    assert world.run.reason == reasons.ALERT_ASSIGNED(user=Person("Alice", ALICE))
 
 
 def test_pause_does_not_delay_manual_escalation() -> None:

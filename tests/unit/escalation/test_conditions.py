@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.escalation_run import BOB, DESK, NAMES, EscalationRun, plan, roster
 from tocsin.alerts.states import EventKind, Priority
+from tocsin.core.reasons import NO_REASON
 from tocsin.core.validation.object_reader import ObjectReader
 from tocsin.escalation.policy.conditions import read, unmet_condition
 from tocsin.escalation.policy.policy import parse
@@ -27,15 +28,15 @@ BETWEEN = {"from": "08:00", "to": "18:00", "days": ["tue"], "time_zone": "Europe
 @pytest.mark.parametrize(
     ("when", "at", "said"),
     [
-        ({"priority": ["critical"]}, DAY, "only for critical alerts, and this one is high"),
+        ({"priority": ["critical"]}, DAY, "only for critical alerts, and the priority of this one is high"),
         ({"priority": ["high", "low"]}, DAY, ""),
         ({"during": "Office"}, DAY, ""),
         ({"during": "Office"}, NIGHT, "only during Office"),
         ({"during": {"not": "Office"}}, DAY, "only outside Office"),
         ({"during": {"not": "Office"}}, NIGHT, ""),
         ({"between": BETWEEN}, DAY, ""),
-        ({"between": BETWEEN}, NIGHT, "only tue 08:00 to 18:00 (Europe/Zurich)"),
-        ({"between": {**BETWEEN, "outside": True}}, DAY, "only outside of tue 08:00 to 18:00 (Europe/Zurich)"),
+        ({"between": BETWEEN}, NIGHT, "only Tue 08:00 to 18:00 (Europe/Zurich)"),
+        ({"between": {**BETWEEN, "outside": True}}, DAY, "only outside of Tue 08:00 to 18:00 (Europe/Zurich)"),
         ({"between": {**BETWEEN, "outside": True}}, NIGHT, ""),
         ({"tags": {"environment": "Production"}}, DAY, ""),
         ({"tags": {"site": "Bern"}}, DAY, "only where site is Bern"),
@@ -44,12 +45,12 @@ BETWEEN = {"from": "08:00", "to": "18:00", "days": ["tue"], "time_zone": "Europe
 )
 def test_a_condition_holds_or_says_why_not(when: dict[str, object], at: datetime, said: str) -> None:
     condition = read(ObjectReader(when), {"office": 30})
-    assert unmet_condition(condition, Priority.HIGH, {"environment": "production"}, HOURS, at) == said
+    assert str(unmet_condition(condition, Priority.HIGH, {"environment": "production"}, HOURS, at)) == said
 
 
 def test_support_hours_that_are_gone_do_not_silence_anybody() -> None:
     condition = read(ObjectReader({"during": "Office"}), {"office": 30})
-    assert unmet_condition(condition, Priority.HIGH, {}, {}, NIGHT) == ""
+    assert unmet_condition(condition, Priority.HIGH, {}, {}, NIGHT) == NO_REASON
 
 
 def test_steps_for_day_and_night_stand_side_by_side() -> None:
@@ -63,7 +64,7 @@ def test_steps_for_day_and_night_stand_side_by_side() -> None:
 def test_skipped_step_costs_no_time_before_first_page() -> None:
     world = EscalationRun(plan(("primary", 0, {"when": {"priority": ["critical"]}}), ("secondary", 30))).to(0)
     assert world.paged == [(0, BOB)]
-    assert "is left out: only for critical alerts" in world.sentences(EventKind.STEP_EMPTY)[0]
+    assert "is skipped: only for critical alerts" in world.sentences(EventKind.STEP_EMPTY)[0]
 
 
 @pytest.mark.parametrize("one", policy_templates("Europe/Zurich"), ids=lambda one: one.key)

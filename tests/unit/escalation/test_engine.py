@@ -22,6 +22,7 @@ from tests.support.escalation_run import (
 )
 from tocsin.alerts.change_handlers import PagingMode
 from tocsin.alerts.states import EventKind
+from tocsin.escalation import reasons
 from tocsin.escalation.actions.forecast import forecast_next_action, forecast_run
 from tocsin.escalation.run.run_state import ActivePause, NoticeReason, RunStatus
 
@@ -52,7 +53,7 @@ def test_run_without_due_work_changes_nothing() -> None:
 def test_repetitions_are_spaced_from_start_of_last_step() -> None:
     world = EscalationRun(plan(("primary", 1), ("secondary", 5), repeat={"times": 2, "every": "10m"})).to(60)
     assert world.paged == [(1, ALICE), (6, BOB), (16, ALICE), (21, BOB), (31, ALICE), (36, BOB)]
-    assert "Step 1 of 2, pass 2 of 3 pages Alice" in world.sentences(EventKind.STEP_FIRED)[2]
+    assert "Step 1 of 2, round 2 of 3 pages Alice" in world.sentences(EventKind.STEP_FIRED)[2]
 
 
 def test_without_repeat_there_is_one_pass() -> None:
@@ -70,7 +71,7 @@ def test_exhaustion_follows_five_minutes_after_the_last_step() -> None:
     assert world.run.due_at is None
     ((minute, tell),) = world.told
     assert (minute, tell.user_ids, tell.notice_reason) == (15, (CAROL,), NoticeReason.NOBODY_ANSWERED)
-    assert world.sentences(EventKind.ESCALATION_EXHAUSTED) == ["Nobody answered, and the escalation is at its end."]
+    assert world.sentences(EventKind.ESCALATION_EXHAUSTED) == ["Nobody answered, and the escalation is exhausted."]
 
 
 def test_final_action_is_configurable_and_falls_back_to_administrators() -> None:
@@ -81,7 +82,7 @@ def test_final_action_is_configurable_and_falls_back_to_administrators() -> None
 def test_all_managers_are_notified() -> None:
     world = EscalationRun(plan(("primary", 0)), roster(manager=(CAROL, DAVE))).to(5)
     assert world.sentences(EventKind.NOTICE_SENT) == [
-        "Carol and Dave are told: Nobody answered, and the escalation is at its end."
+        "Carol and Dave are notified: Nobody answered, and the escalation is exhausted."
     ]
 
 
@@ -89,7 +90,7 @@ def test_missing_recipients_are_noted_on_the_timeline() -> None:
     world = EscalationRun(plan(("primary", 0)), roster(manager=(), admins=())).to(5)
     assert world.told == []
     assert world.sentences(EventKind.NOTICE_SENT) == [
-        "Nobody answered, and the escalation is at its end. There is no manager or administrator to tell."
+        "Nobody answered, and the escalation is exhausted. There is no manager or administrator to notify."
     ]
 
 
@@ -156,7 +157,7 @@ def test_step_with_only_users_still_being_paged_waits() -> None:
     people = roster(offsets={ALICE: (0, 9)})
     world = EscalationRun(plan(("primary", 0), ("primary", 5), ("secondary", 5)), people).to(10)
     assert world.paged == [(0, ALICE), (10, BOB)]
-    assert "waits for those already paged" in world.sentences(EventKind.STEP_EMPTY)[0]
+    assert "pages nobody else: Alice is still being paged" in world.sentences(EventKind.STEP_EMPTY)[0]
     assert [event.data["busy"] for event in world.events if event.kind is EventKind.STEP_EMPTY] == [True]
 
 
@@ -164,7 +165,7 @@ def test_user_without_contact_method_is_skipped_with_a_reason() -> None:
     people = roster(primary=(ALICE, DAVE), offsets={ALICE: ()})
     world = EscalationRun(plan(("primary", 0)), people).to(0)
     assert world.paged == [(0, DAVE)]
-    assert "Alice has no contact method in use." in world.sentences(EventKind.STEP_FIRED)[0]
+    assert "Not paged: Alice has no enabled contact method." in world.sentences(EventKind.STEP_FIRED)[0]
 
 
 # Steps with nobody
@@ -174,7 +175,7 @@ def test_empty_step_advances_immediately_with_a_reason() -> None:
     world = EscalationRun(plan(*STANDARD), roster(primary=())).to(0)
     assert world.paged == [(0, BOB)]
     assert world.sentences(EventKind.STEP_EMPTY) == [
-        "Step 1 of 3 has nobody. Nobody is primary in Desk. The next step fires at once."
+        "Step 1 of 3 has nobody to page: nobody is primary in Desk. The next step fires immediately."
     ]
 
 
@@ -228,13 +229,13 @@ def test_dry_run_pages_no_user_and_lists_would_be_targets() -> None:
     assert (world.paged, world.contacts, world.told) == ([], [], [])
     assert world.would == EscalationRun(plan(*STANDARD)).to(20).paged
     assert world.sentences(EventKind.STEP_FIRED)[0] == "Step 1 of 3 would page Alice (primary, Desk)."
-    assert "Carol would be told" in world.sentences(EventKind.NOTICE_SENT)[0]
+    assert "Carol would be notified" in world.sentences(EventKind.NOTICE_SENT)[0]
 
 
 def test_a_recorded_alert_has_no_timer_and_says_why() -> None:
     world = EscalationRun(plan(*STANDARD), mode=PagingMode.LOG_ONLY, why="Route 1: priority is low.").to(600)
     assert (world.run.status, world.run.due_at) == (RunStatus.STOPPED, None)
-    assert world.run.reason == "Only recorded, nobody is paged. Route 1: priority is low."
+    assert str(world.run.reason) == "Log only, nobody is paged. Route 1: priority is low."
     assert world.events == []
 
 
@@ -247,7 +248,7 @@ def test_pause_delays_steps_and_fires_due_step_at_its_end() -> None:
     world.to(39)
     assert world.paged == [(0, ALICE)]
     assert (world.run.status, world.run.due_at) == (RunStatus.PAUSED, T0 + minutes(40))
-    assert world.run.reason == "All paging is paused: moving the data centre"
+    assert world.run.reason == reasons.PAGING_PAUSED(why="moving the data centre")
     (waits,) = world.sentences(EventKind.ESCALATION_PAUSED)
     assert "moving the data centre" in waits
     world.to(50)
@@ -270,10 +271,10 @@ def test_next_step_is_forecast_with_names_and_time() -> None:
     world = EscalationRun(plan(*STANDARD)).to(1)
     coming = forecast_next_action(world.run, world.alert, world.roster, world.now)
     assert coming is not None
-    assert (coming.at, coming.summary) == (T0 + minutes(5), "pages Bob (secondary, Desk)")
+    assert (coming.at, str(coming.summary)) == (T0 + minutes(5), "pages Bob (secondary, Desk)")
     paused = forecast_next_action(world.run, world.alert, world.roster, world.now, ActivePause(T0 + minutes(9), "x"))
     assert paused is not None
-    assert (paused.at, paused.summary) == (
+    assert (paused.at, str(paused.summary)) == (
         T0 + minutes(9),
         "paging is paused until then; then pages Bob (secondary, Desk)",
     )
@@ -283,7 +284,7 @@ def test_exhaustion_is_forecast_as_next_action() -> None:
     world = EscalationRun(plan(("primary", 0))).to(1)
     coming = forecast_next_action(world.run, world.alert, world.roster, world.now)
     assert coming is not None
-    assert coming.summary == "tells Carol that nobody answered"
+    assert str(coming.summary) == "notifies Carol that nobody answered"
     world.to(9)
     assert forecast_next_action(world.run, world.alert, world.roster, world.now) is None
 
@@ -315,4 +316,4 @@ def test_dry_run_alert_forecasts_would_be_targets() -> None:
     world = EscalationRun(plan(*STANDARD), mode=PagingMode.DRY_RUN)
     coming = forecast_next_action(world.run, world.alert, world.roster, world.now)
     assert coming is not None
-    assert coming.summary == "would page Alice (primary, Desk)"
+    assert str(coming.summary) == "would page Alice (primary, Desk)"

@@ -19,6 +19,7 @@ from tests.support.escalation_run import (
 )
 from tocsin.alerts.commands import Acknowledge, Assign, Escalate
 from tocsin.alerts.states import EventKind
+from tocsin.escalation import reasons
 from tocsin.escalation.actions import forecast
 from tocsin.escalation.run.run_state import NoticeReason, RunStatus
 from tocsin.escalation.run.target_resolution import HandoverPolicy, ScheduleOnCall, TargetContext, TargetFacts
@@ -35,7 +36,7 @@ def crew(**more: object) -> TargetContext:
 def test_sequential_step_pages_full_order_before_the_next_step() -> None:
     world = EscalationRun(plan(("primary secondary", 0, {"sequential": "5m"}), ("manager", 4)), crew()).to(60)
     assert world.paged == [(0, ALICE), (5, DAVE), (10, BOB), (14, CAROL)]
-    assert "The next in line follows in 5 minutes." in world.sentences(EventKind.STEP_FIRED)[0]
+    assert "The next user is paged in 5 minutes." in world.sentences(EventKind.STEP_FIRED)[0]
 
 
 def test_manual_escalation_pages_the_next_user_in_order() -> None:
@@ -69,7 +70,7 @@ def test_policy_stops_after_required_number_of_acknowledgements() -> None:
     world.act(Acknowledge(actor=actor(ALICE)))
     assert world.run.status is RunStatus.ACTIVE
     assert world.sentences(EventKind.ESCALATION_CONTINUED) == [
-        "1 of 2 people have acknowledged it; escalation goes on until 2 have."
+        "1 of 2 required users have acknowledged the alert. Escalation continues until all have."
     ]
     world.to(6).act(Acknowledge(actor=actor(BOB)))
     assert world.run.status is RunStatus.STOPPED
@@ -97,7 +98,7 @@ def test_recipient_groups_sequential_go_through_all_steps_each() -> None:
     policy = plan(("primary", 0), ("secondary", 5), groups_sequential="15m", repeat={"times": 1, "every": "30m"})
     world = EscalationRun(policy, crew(), groups=(DESK, NETWORK)).to(200)
     assert world.paged == [(0, ALICE), (5, BOB), (20, ERIN), (55, ALICE), (60, BOB), (75, ERIN)]
-    assert "group 2 of 2 (Network), pass 1 of 2" in world.sentences(EventKind.STEP_FIRED)[2]
+    assert "group 2 of 2 (Network), round 1 of 2" in world.sentences(EventKind.STEP_FIRED)[2]
 
 
 def test_empty_step_can_wait_for_an_on_call_user() -> None:
@@ -107,7 +108,7 @@ def test_empty_step_can_wait_for_an_on_call_user() -> None:
     assert len(world.sentences(EventKind.STEP_EMPTY)) == 1
     coming = forecast.forecast_next_action(world.run, world.alert, world.roster, world.now)
     assert coming is not None
-    assert (coming.summary, coming.is_recheck) == ("step 1 of 2 has nobody, and waits until somebody is on call", True)
+    assert (coming.summary, coming.is_recheck) == (reasons.WILL_WAIT(step=1, steps=2), True)
     world.roster = roster()
     assert world.to(30).paged == [(21, ALICE), (26, CAROL)]
 
@@ -127,7 +128,7 @@ def test_exhausted_policy_continues_with_fallback_for_same_recipients() -> None:
     )
     world.to(60)
     assert world.paged == [(0, ALICE), (7, CAROL)]
-    assert world.sentences(EventKind.ESCALATION_EXHAUSTED)[0].endswith("Policy Other goes on.")
+    assert world.sentences(EventKind.ESCALATION_EXHAUSTED)[0].endswith("Policy Other takes over.")
     assert [tell.notice_reason for _minute, tell in world.told] == [NoticeReason.NOBODY_ANSWERED]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tests.support.escalation_run import ALICE, CAROL, DESK, ERIN, T0, plan, roster
+from tocsin.escalation import reasons
 from tocsin.escalation.policy.policy import RECIPIENTS_ONLY
 from tocsin.escalation.run.target_resolution import TargetContext, managers, problem_with_reach
 
@@ -17,26 +18,27 @@ def test_policy_reaching_a_user_in_any_step_is_valid() -> None:
 def test_unreachable_policy_gives_a_reason() -> None:
     policy = plan(("primary", 0), ("secondary", 5))
     problem = problem_with_reach(policy, roster(primary=(), offsets={2: ()}), (), (DESK,), T0)
-    assert problem == (
-        "It can reach nobody: nobody is primary in Desk; Bob has no contact method in use;"
+    assert str(problem) == (
+        "It can reach nobody: nobody is primary in Desk; Bob has no enabled contact method;"
         " nobody else is secondary in Desk."
     )
 
 
 def test_roles_without_groups_reach_no_user() -> None:
-    assert problem_with_reach(plan(("primary", 0)), roster(), (), (), T0) == (
-        "It can reach nobody: no group says who is primary."
+    assert str(problem_with_reach(plan(("primary", 0)), roster(), (), (), T0)) == (
+        "It can reach nobody: no group defines who is primary."
     )
 
 
 def test_without_a_policy_only_recipient_users_are_reached() -> None:
     assert problem_with_reach(RECIPIENTS_ONLY, roster(), (ALICE,), (), T0) is None
-    assert problem_with_reach(RECIPIENTS_ONLY, roster(), (), (DESK,), T0) == "It can reach nobody: it names nobody."
+    problem = problem_with_reach(RECIPIENTS_ONLY, roster(), (), (DESK,), T0)
+    assert problem == reasons.REACHES_NOBODY(notes=reasons.NO_TARGETS())
 
 
 def test_an_unknown_group_contact_is_named() -> None:
     policy = plan(({"group_contacts": ["Pager list"]}, 0))
-    assert problem_with_reach(policy, roster(), (), (DESK,), T0) == (
+    assert str(problem_with_reach(policy, roster(), (), (DESK,), T0)) == (
         "It can reach nobody: no group has a contact Pager list."
     )
 
@@ -51,7 +53,7 @@ def test_deleted_groups_and_users_are_reported() -> None:
     whole = roster()
     left = replace(whole, groups={}, active_users={}, deactivated_names={ALICE: "Alice"})
     steps = plan(("primary", 0), ({"everybody": True}, 5), ({"users": ["alice", "bob"]}, 5))
-    assert problem_with_reach(steps, left, (), (DESK,), T0) == (
-        "It can reach nobody: a group in which this step looks for people exists no longer; Alice is switched off;"
-        " the user whom this step names exists no longer."
+    assert str(problem_with_reach(steps, left, (), (DESK,), T0)) == (
+        "It can reach nobody: a group of this step no longer exists; Alice is deactivated;"
+        " a user of this step no longer exists."
     )

@@ -17,6 +17,8 @@ from tests.support.schedule_strategies import (
     rotate,
     schedule,
 )
+from tocsin.core.reasons import Term
+from tocsin.oncall import reasons
 from tocsin.oncall.calculation import coverage_checks
 from tocsin.oncall.calculation.coverage_checks import CoverageFinding, CoverageFindingKind
 from tocsin.oncall.calculation.group_snapshot import Absence, GroupPlan, SnapshotMember
@@ -41,7 +43,7 @@ def test_each_coverage_gap_is_reported_with_its_role() -> None:
     group = plan(schedule(fixed("Days", [ALICE], (["mon", "tue"], "08:00", "18:00"), roles=["secondary"])))
     gaps = found(group)
     assert [(gap.kind, gap.role, gap.occurrence_count) for gap in gaps] == [(CoverageFindingKind.GAP, SECONDARY, 3)] * 3
-    assert gaps[0].text == "Nobody is secondary of Desk."
+    assert gaps[0].reason == reasons.GAP(role=Term("secondary"), group="Desk")
     assert (gaps[1].since, gaps[1].until) == (local("2026-03-02T18:00"), local("2026-03-03T08:00"))
     assert gaps[2].until == MONDAY + WEEK
 
@@ -51,7 +53,7 @@ def test_group_order_fallback_is_a_note_not_a_gap() -> None:
     group = plan(schedule(fixed("Days", [ALICE], (["mon"], "08:00", "18:00"))), members=(member,))
     (finding,) = found(group)
     assert (finding.kind, finding.kind.is_note) == (CoverageFindingKind.NO_SHIFT, True)
-    assert "in the group's own order it is Bob" in finding.text
+    assert "By the group's own order it is Bob" in str(finding.reason)
     assert coverage_checks.problems([finding]) == ()
 
 
@@ -67,7 +69,7 @@ def test_absent_unreachable_or_disabled_users_are_named() -> None:
     }
     assert (said[CoverageFindingKind.ABSENT].user_id, said[CoverageFindingKind.ABSENT].since) == (ALICE, away.starts_at)
     assert said[CoverageFindingKind.UNREACHABLE].user_id == BOB
-    assert "Dave" in said[CoverageFindingKind.DEACTIVATED_USER].text
+    assert "Dave" in str(said[CoverageFindingKind.DEACTIVATED_USER].reason)
 
 
 def test_override_of_disabled_user_is_reported_while_effective() -> None:
@@ -85,7 +87,8 @@ def test_override_of_disabled_user_is_reported_while_effective() -> None:
         soon,
         DAVE,
     )
-    assert finding.text == "Override Fair of Desk 24x7 has Dave stand in, who is switched off: it does not count."
+    assert finding.reason.code == reasons.NAMED_OVERRIDE_OF_DEACTIVATED.code
+    assert (finding.reason["name"], str(finding.reason["schedule"])) == ("Fair", "Desk 24x7")
 
 
 def test_ineffective_shift_and_user_with_two_roles_are_reported() -> None:
@@ -94,7 +97,7 @@ def test_ineffective_shift_and_user_with_two_roles_are_reported() -> None:
     said = {finding.kind: finding for finding in found(plan(schedule(low, both)))}
     assert said.keys() == {CoverageFindingKind.HIDDEN, CoverageFindingKind.DOUBLE_ROLE}
     assert (
-        said[CoverageFindingKind.HIDDEN].text
-        == "Shift Low of Desk 24x7 never counts: shift Both of Desk 24x7 goes before it."
+        str(said[CoverageFindingKind.HIDDEN].reason)
+        == "Shift Low of Desk 24x7 never has an effect: shift Both of Desk 24x7 takes precedence."
     )
-    assert said[CoverageFindingKind.DOUBLE_ROLE].text == "Alice is primary and secondary of Desk at once."
+    assert str(said[CoverageFindingKind.DOUBLE_ROLE].reason) == "Alice is primary and secondary of Desk at once."

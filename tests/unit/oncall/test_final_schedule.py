@@ -40,7 +40,7 @@ MEMBERS = (
 
 
 def said(group: GroupPlan, at: str, fold: int = 0) -> list[tuple[str, str, str]]:
-    return [(str(p.role), p.name, p.reason) for p in final_schedule.on_call(group, local(at, fold=fold))]
+    return [(str(p.role), p.name, str(p.reason)) for p in final_schedule.on_call(group, local(at, fold=fold))]
 
 
 def names(group: GroupPlan, at: str, role: MemberRole = PRIMARY, fold: int = 0) -> list[str]:
@@ -99,7 +99,7 @@ def test_higher_layer_wins_and_lower_one_is_shown_hidden() -> None:
     assert names(group, "2026-03-02T22:00") == ["Bob", "Carol"]
     assert names(group, "2026-03-03T06:00") == ["Alice"]
     drawn = final_schedule.timeline(group, local("2026-03-02T12:00"), local("2026-03-03T12:00"))
-    assert [(bar.shift, bar.name, bar.hidden_by) for bar in drawn.layer_segments] == [
+    assert [(bar.shift, bar.name, str(bar.hidden_by)) for bar in drawn.layer_segments] == [
         ("Base", "Alice", ""),
         ("Base", "Alice", "shift Nights of Desk 24x7"),
         ("Nights", "Bob", ""),
@@ -157,8 +157,8 @@ def test_override_exposes_window_and_origin() -> None:
     change = override(CAROL, *DAY, name="Xmas swap", instead_of=ALICE)
     person = final_schedule.on_call(plan(schedule(WEEKLY, overrides=[change])), local("2026-01-06T12:00"))[0]
     assert (person.since, person.until) == (local(DAY[0]), local(DAY[1]))
-    assert person.reason == "override Xmas swap"
-    assert person.reasons == ("shift Weekly of Desk 24x7: Alice", "override Xmas swap: Carol instead")
+    assert str(person.reason) == "override Xmas swap"
+    assert tuple(map(str, person.reasons)) == ("shift Weekly of Desk 24x7: Alice", "override Xmas swap: Carol instead")
     assert person.override_id == 9
 
 

@@ -80,16 +80,16 @@ def test_unknown_person_is_named_and_cancelled_event_is_ignored() -> None:
     [
         (b" \r\n", "it is empty"),
         (b"<html>Sign in</html>", 'begins with "<html>Sign in</html>"'),
-        (b"BEGIN:VCALENDAR\r\n", "only a part"),
+        (b"BEGIN:VCALENDAR\r\n", "sent only a part"),
         (b"BEGIN:VCALENDAR\r\n\x00\r\nEND:VCALENDAR", "could not be parsed"),
         (b"\xff\xfe\x00", "begins with"),
-        (b"BEGIN:VCALENDAR\rVERSION:2.0\rEND:VCALENDAR", "not whole"),
-        (b"BEGIN:VCALENDAR\r\nBEGIN:VEVENT\r\nEND:VCALENDAR", "not whole"),
-        (calendar() + b"BEGIN:VCALENDAR\r\nBEGIN:VEVENT\r\nEND:VCALENDAR", "not whole"),
+        (b"BEGIN:VCALENDAR\rVERSION:2.0\rEND:VCALENDAR", "incomplete"),
+        (b"BEGIN:VCALENDAR\r\nBEGIN:VEVENT\r\nEND:VCALENDAR", "incomplete"),
+        (calendar() + b"BEGIN:VCALENDAR\r\nBEGIN:VEVENT\r\nEND:VCALENDAR", "incomplete"),
     ],
 )
 def test_what_is_no_calendar_is_refused_in_words(body: bytes, said: str) -> None:
-    with pytest.raises(UnreadableCalendar, match=f"not a calendar.*{said}"):
+    with pytest.raises(UnreadableCalendar, match=said):
         ical.read(body, PEOPLE, ZURICH, SINCE, UNTIL)
 
 
@@ -102,10 +102,10 @@ def test_invalid_event_is_named_and_others_are_imported() -> None:
         good,
     )
     assert [span[0] for span in found.spans] == [BOB, BOB]
-    assert found.flaws == (
-        "Alice (RRULE cannot be understood)",
+    assert tuple(map(str, found.flaws)) == (
+        "Alice (invalid RRULE)",
         "Never (no DTSTART)",
-        "Bob (time zone Mars/Olympus is not known, Europe/Zurich is taken)",
+        "Bob (unknown time zone Mars/Olympus, Europe/Zurich is used)",
     )
     assert read(good).flaws == ()
 
@@ -147,7 +147,7 @@ def test_event_declined_by_all_is_unassigned_and_dated() -> None:
     everybody = "ATTENDEE;PARTSTAT=DECLINED:mailto:alice@example.org\r\nATTENDEE;CUTYPE=ROOM:mailto:room@example.org"
     found = read(f"{HOUR}\r\n{everybody}\r\nORGANIZER:mailto:bob\r\nSUMMARY:Early")
     assert (found.spans, found.unknown) == ((), ())
-    assert found.flaws == ("Early on 2026-04-01 (whoever is invited does not come)",)
+    assert tuple(map(str, found.flaws)) == ("Early on 2026-04-01 (nobody who is invited participates)",)
 
 
 @pytest.mark.parametrize(("now", "told"), [("2026-04-01T10:59", True), ("2026-04-01T11:00", False)])
@@ -183,23 +183,23 @@ def test_duplicate_ids_keep_both_events_and_newer_version_wins() -> None:
 @pytest.mark.parametrize(
     ("event", "users", "said"),
     [
-        ("DTSTART:20260401T080000Z\r\nDTEND;TZID=Mars/X:20260401T190000", [BOB], "time zone Mars/X is not known"),
-        (f"{HOUR}\r\nRRULE:FREQ=DAILY;COUNT=2\r\nEXDATE;TZID=Mars/X:20260402T080000", [BOB], "Mars/X is not known"),
-        (f"{HOUR}\r\nRRULE:FREQ=DAILY;COUNT=2\r\nEXRULE:FREQ=DAILY", [BOB, BOB], "EXRULE is not minded"),
-        (f"{HOUR}\r\nRRULE:FREQ=DAILY;COUNT=2;X-A=1", [], "cannot be understood"),
-        (f"{HOUR}\r\nRRULE:INTERVAL=2", [], "cannot be understood"),
-        ("DTSTART:00010101T000000Z\r\nDTEND:20260701T000000Z", [], "cannot be understood"),
-        (f"DTSTART:20260401T070000Z\r\n{HOUR}", [], "DTSTART is there twice"),
-        ("DTSTART:20260401T080000Z", [], "it has no end"),
-        ("DTSTART:20260401T080000Z\r\nDTEND:20260401T070000Z", [BOB], "its end is not after its beginning"),
-        ("DTSTART:20260401T080000Z\r\nDURATION:PT0S", [], "its end is not after its beginning"),
+        ("DTSTART:20260401T080000Z\r\nDTEND;TZID=Mars/X:20260401T190000", [BOB], "unknown time zone"),
+        (f"{HOUR}\r\nRRULE:FREQ=DAILY;COUNT=2\r\nEXDATE;TZID=Mars/X:20260402T080000", [BOB], "unknown time zone"),
+        (f"{HOUR}\r\nRRULE:FREQ=DAILY;COUNT=2\r\nEXRULE:FREQ=DAILY", [BOB, BOB], "EXRULE is ignored"),
+        (f"{HOUR}\r\nRRULE:FREQ=DAILY;COUNT=2;X-A=1", [], "invalid times"),
+        (f"{HOUR}\r\nRRULE:INTERVAL=2", [], "invalid times"),
+        ("DTSTART:00010101T000000Z\r\nDTEND:20260701T000000Z", [], "invalid times"),
+        (f"DTSTART:20260401T070000Z\r\n{HOUR}", [], "more than one DTSTART"),
+        ("DTSTART:20260401T080000Z", [], "no end, skipped"),
+        ("DTSTART:20260401T080000Z\r\nDTEND:20260401T070000Z", [BOB], "its end is not after its start"),
+        ("DTSTART:20260401T080000Z\r\nDURATION:PT0S", [], "its end is not after its start"),
     ],
 )  # fmt: skip
 def test_event_problems_are_reported_and_others_are_imported(event: str, users: list[int], said: str) -> None:
     found = read(f"{event}\r\nSUMMARY:Bob", f"{HOUR}\r\nSUMMARY:Alice")
     assert [user for user, _, _ in found.spans if user == BOB] == users
     assert [user for user, _, _ in found.spans if user != BOB] == [ALICE]
-    (flaw,) = found.flaws
+    (flaw,) = map(str, found.flaws)
     assert flaw.startswith("Bob (")
     assert said in flaw
 

@@ -152,7 +152,12 @@ def list_not_called(request: HttpRequest, id: Number) -> dict[str, Any]:
     alert = find_alert(id)
     with database.transaction() as connection:
         people = why_not_paged.explain_for_alert(connection, alert.pk)
-    return {"items": [{"user": person.username, "name": person.name, "why": list(person.reasons)} for person in people]}
+    return {
+        "items": [
+            {"user": person.username, "name": person.name, "why": [str(reason) for reason in person.reasons]}
+            for person in people
+        ]
+    }
 
 
 def find_alert(alert_id: int) -> Alert:
@@ -192,7 +197,7 @@ def _serialize(alert: Alert, acknowledged_by: list[str], next_action: forecast.N
         "owner": alert.owner.username if alert.owner else alert.owner_name or None,
         "integration": alert.integration.name if alert.integration else None,
         "merged_into": alert.merged_into_id,
-        "next_step": {"at": next_action.at, "summary": next_action.summary} if next_action else None,
+        "next_step": {"at": next_action.at, "summary": str(next_action.summary)} if next_action else None,
     }
 
 

@@ -46,7 +46,7 @@ def list_buttons(request: HttpRequest, id: int) -> list[dict[str, Any]]:
             "id": item.workflow.pk,
             "workflow": item.workflow.name,
             "confirm": item.confirm,
-            "does": list(item.action_texts),
+            "does": list(map(str, item.action_texts)),
         }
         for item in buttons.available_buttons(alert_id, caller(request).now)
     ]

@@ -165,7 +165,7 @@ def show_timeline(plan: GroupPlan, begin: datetime, end: datetime) -> dict[str, 
                 "user": names.get(bar.user_id, bar.name),
                 "since": bar.since,
                 "until": bar.until,
-                "hidden_by": bar.hidden_by or None,
+                "hidden_by": str(bar.hidden_by) or None,
             }
             for bar in final_timeline.layer_segments
         ],
@@ -217,8 +217,8 @@ def _person(person: OnCall, names: Mapping[int, str]) -> dict[str, Any]:
         "user": names[person.user_id],
         "since": person.since,
         "until": person.until,
-        "reason": person.reason,
-        "reasons": list(person.reasons),
+        "reason": str(person.reason),
+        "reasons": [str(reason) for reason in person.reasons],
         "absent": person.is_absent,
         "schedule": person.schedule or None,
         "shift": person.shift or None,
@@ -231,7 +231,7 @@ def _finding(finding: CoverageFinding, names: Mapping[int, str]) -> dict[str, An
     return {
         "kind": finding.kind,
         "note": finding.kind.is_note,
-        "text": finding.text,
+        "text": str(finding.reason),
         "since": finding.since,
         "until": finding.until,
         "times": finding.occurrence_count,

@@ -75,7 +75,7 @@ def schedule_imports(request: HttpRequest, id: str) -> dict[str, Any]:
                 "shift": row.shift,
                 "read_at": row.read_at,
                 "due_at": row.due_at,
-                "error": row.error or None,
+                "error": str(row.error) or None,
                 "unknown": row.unknown,
                 "turns": len(row.spans),
             }

@@ -212,11 +212,11 @@ def end(request: HttpRequest, id: str, run_id: int) -> None:
 def show_run(summary: RunSummary) -> dict[str, Any]:
     """Return a run as the API shows it."""
     run = summary.run
-    names = ("id", "alert_id", "status", "cause", "reason", "error", "created_at", "started_at", "due_at", "ended_at")
+    names = ("id", "alert_id", "status", "error", "created_at", "started_at", "due_at", "ended_at")
     steps = [
         {
             "at": step.at,
-            "said": step.text,
+            "said": str(step.result),
             "failed": step.has_failed,
             "calls": [
                 {"id": call.pk, "status": call.status, "result": call.result, "error": call.error}
@@ -226,7 +226,7 @@ def show_run(summary: RunSummary) -> dict[str, Any]:
         }
         for step in summary.steps
     ]
-    run_fields = {name: getattr(run, name) for name in names}
+    run_fields = {name: getattr(run, name) for name in names} | {"cause": str(run.cause), "reason": str(run.reason)}
     return {**run_fields, "workflow": run.workflow.name, "user": run.user_name or None, "steps": steps}
 
 
@@ -239,11 +239,11 @@ def _run(row: Workflow, run_id: int) -> WorkflowRun:
 
 def _show_dry_run(result: DryRunResult) -> dict[str, Any]:
     actions = [
-        {"does": description, "text": text} for description, text in zip(result.actions, result.texts, strict=True)
+        {"does": str(description), "text": text} for description, text in zip(result.actions, result.texts, strict=True)
     ]
     return {
         "would_act": result.would_act,
-        "verdict": result.reason,
+        "verdict": str(result.reason),
         "as_opened": result.as_opened,
         "at": result.at,
         "actions": actions,
@@ -272,8 +272,10 @@ def _show_with_names(row: Workflow, names: commands.WorkflowNamesById) -> dict[s
     sentence = (
         "It cannot be read."
         if plan is None
-        else descriptions.describe_workflow(
-            plan, lambda object_type, object_id: names[object_type].get(object_id, f"#{object_id}")
+        else str(
+            descriptions.describe_workflow(
+                plan, lambda object_type, object_id: names[object_type].get(object_id, f"#{object_id}")
+            )
         )
     )
     return {

@@ -33,14 +33,14 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name="MailboxTrouble",
             fields=[
+                ("reason_code", models.CharField(db_default="", default="", max_length=80)),
+                ("reason_data", models.JSONField(db_default={}, default=dict)),
                 (
                     "pk",
                     models.CompositePrimaryKey(
                         "reads", "number", blank=True, editable=False, primary_key=True, serialize=False
                     ),
                 ),
-                ("reason_code", models.CharField(db_default="", default="", max_length=80)),
-                ("reason_data", models.JSONField(db_default={}, default=dict)),
                 ("reads", models.TextField()),
                 ("number", models.BigIntegerField()),
                 ("since", models.DateTimeField()),

@@ -71,10 +71,15 @@ def jump_to_store(last: ClockJump | None, jump: ClockJump) -> ClockJump:
     return ClockJump(min(last.at, jump.at), last.amount + jump.amount)
 
 
-def describe_jump(amount: timedelta) -> str:
-    """Formats the size of a jump, such as "2 hours". Checks are seconds apart, so long jumps are rounded to minutes."""
+def round_jump(amount: timedelta) -> timedelta:
+    """Returns the size of a jump. Checks are seconds apart, so long jumps are rounded to minutes."""
     size = abs(amount)
-    return durations.describe(round(size / _MINUTE) * _MINUTE if size >= 5 * _MINUTE else size)
+    return round(size / _MINUTE) * _MINUTE if size >= 5 * _MINUTE else size
+
+
+def describe_jump(amount: timedelta) -> str:
+    """Formats the size of a jump, such as "2 hours"."""
+    return durations.describe(round_jump(amount))
 
 
 _MINUTE = timedelta(minutes=1)

@@ -16,6 +16,7 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
+from tocsin.escalation import reasons
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +24,7 @@ log = logging.getLogger(__name__)
 INTERVAL = timedelta(minutes=1)
 BATCH = 100
 
-NOTE = "the account was switched off"
+NOTE = reasons.ACCOUNT_DEACTIVATED()
 
 # Active alerts assigned to a deactivated user (`kind` owner), or unassigned and acknowledged by one.
 _AFFECTED_ALERTS = """
@@ -55,7 +56,7 @@ def run_once(now: datetime) -> bool:
         except Exception as error:  # one alert's failure must not stop the others
             if database.is_unavailable(error):
                 raise
-            log.exception("Alert %s could not be given back.", alert_id)
+            log.exception("Alert %s could not be unassigned.", alert_id)
     return len(affected) == BATCH and released > 0
 
 

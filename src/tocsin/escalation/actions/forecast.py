@@ -11,6 +11,8 @@ from datetime import datetime
 
 from tocsin.alerts import lifecycle
 from tocsin.alerts.commands import AlertState
+from tocsin.core.reasons import NO_REASON, Reason, as_reason
+from tocsin.escalation import reasons
 from tocsin.escalation.run.engine import advance
 from tocsin.escalation.run.run_state import ActivePause, NoticeReason, PageUser, RunDecision, RunState
 from tocsin.escalation.run.target_resolution import TargetContext
@@ -28,7 +30,7 @@ class NextAction:
     """
 
     at: datetime
-    summary: str
+    summary: Reason
     is_recheck: bool = False
 
 
@@ -49,10 +51,10 @@ def forecast_next_action(
         and decision.run.progress.is_waiting
         and not (decision.ack_reminders or decision.notices or is_paused)
     ):
-        step = f"step {run.progress.step + 1} of {len(run.plan.steps)}"
-        return NextAction(at, f"{step} has nobody, and waits until somebody is on call", is_recheck=True)
+        waits = reasons.WILL_WAIT(step=run.progress.step + 1, steps=len(run.plan.steps))
+        return NextAction(at, waits, is_recheck=True)
     summary = _summary(decision, context)
-    return NextAction(at, f"paging is paused until then; then {summary}" if is_paused else summary)
+    return NextAction(at, reasons.AFTER_PAUSE(action=summary) if is_paused else summary)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ class RunForecast:
     truncated."""
 
     decisions: tuple[tuple[datetime, RunDecision], ...]
-    truncation_reason: str = ""
+    truncation_reason: Reason = NO_REASON
 
 
 def forecast_run(
@@ -90,36 +92,29 @@ def forecast_run(
         last_step_firings += run.progress.is_repeating_last_step
         condition_checks += run.progress.is_waiting
         if last_step_firings > _MAX_LAST_STEP_FIRINGS:
-            return RunForecast(tuple(decisions), "The last step goes on like this until somebody answers.")
+            return RunForecast(tuple(decisions), reasons.REPEATS_LIKE_THIS())
         if condition_checks > _MAX_CONDITION_CHECKS:
-            return RunForecast(tuple(decisions), "For hours nobody is on call: the step goes on waiting.")
-    truncation_reason = (
-        f"Only the first {max_decisions} turns of the policy are shown." if run.due_at is not None else ""
-    )
+            return RunForecast(tuple(decisions), reasons.WAITS_FOR_HOURS())
+    truncation_reason = reasons.TRUNCATED(count=max_decisions) if run.due_at is not None else NO_REASON
     return RunForecast(tuple(decisions), truncation_reason)
 
 
-def _summary(decision: RunDecision, context: TargetContext) -> str:
-    parts = [f'asks {context.display_name(reminder.user_id)} "Still on it?"' for reminder in decision.ack_reminders]
+def _summary(decision: RunDecision, context: TargetContext) -> Reason:
+    actions = [reasons.WILL_ASK(user=context.person(reminder.user_id)) for reminder in decision.ack_reminders]
     if decision.pages or decision.contact_pages:
-        contacts = [contact.label for contact in decision.contact_pages]
-        parts.append(f"pages {', '.join([*_page_labels(decision.pages), *contacts])}")
+        contacts = tuple(contact.label for contact in decision.contact_pages)
+        actions.append(reasons.WILL_PAGE(targets=(*_paged_users(decision.pages), *contacts)))
     if decision.dry_run_pages:
-        parts.append(f"would page {', '.join(_page_labels(decision.dry_run_pages))}")
+        actions.append(reasons.WOULD_PAGE(targets=_paged_users(decision.dry_run_pages)))
     for notice in decision.notices:
-        names = ", ".join(context.display_name(user_id) for user_id in notice.user_ids)
-        topic = (
-            "that nobody can be paged"
-            if notice.notice_reason is NoticeReason.NOBODY_TO_PAGE
-            else "that nobody answered"
-        )
-        parts.append(f"tells {names} {topic}")
-    if parts:
-        return " and ".join(parts)
+        users = tuple(context.person(user_id) for user_id in notice.user_ids)
+        is_unpaged = notice.notice_reason is NoticeReason.NOBODY_TO_PAGE
+        actions.append((reasons.WILL_NOTIFY_UNPAGED if is_unpaged else reasons.WILL_NOTIFY_UNANSWERED)(users=users))
+    if actions:
+        return actions[0] if len(actions) == 1 else reasons.WILL(actions=tuple(actions))
     # Every other change has a timeline entry of its own, so its sentence serves as the summary.
-    reasons = [str(event.reason) for event in decision.events]
-    return reasons[-1] if reasons else decision.run.reason
+    return as_reason(decision.events[-1].reason) if decision.events else decision.run.reason
 
 
-def _page_labels(pages: tuple[PageUser, ...]) -> list[str]:
-    return [f"{page.target.name} ({page.target.label})" for page in pages]
+def _paged_users(pages: tuple[PageUser, ...]) -> tuple[Reason, ...]:
+    return tuple(reasons.PAGED_USER(user=page.target.person, capacity=page.target.capacity) for page in pages)

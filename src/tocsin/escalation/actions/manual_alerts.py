@@ -11,6 +11,8 @@ from tocsin.alerts.commands import Actor, NewEvent
 from tocsin.alerts.new_alert import NewAlert
 from tocsin.alerts.service import create_manual_alert
 from tocsin.alerts.states import CommandChannel, EventKind, Priority
+from tocsin.core.reasons import as_reason, joined
+from tocsin.escalation import reasons
 from tocsin.escalation.models import Policy
 from tocsin.escalation.policy import policy as policies
 
@@ -51,20 +53,23 @@ def open_alert(new: ManualAlert, *, actor: Actor, username: str, via: CommandCha
         tags=new.tags,
         custom=new.custom,
     )
-    detail = f": {new.note.rstrip('.')}." if new.note else "."
+    user = actor.person
+    if new.note:
+        reason = reasons.CREATED_WITH_NOTE(actor=user, note=new.note.rstrip("."))
+    else:
+        reason = reasons.CREATED_BY(actor=user)
     if paging.mode is PagingMode.LOG_ONLY:
-        detail += f" {paging.reason}"
+        reason = joined(reason, as_reason(paging.reason), separator=" ")
     data = {"note": new.note} if new.note else {}
-    event = NewEvent(0, EventKind.OPENED, now, actor, f"{actor.name} opened it by hand{detail}", via, data)
+    event = NewEvent(0, EventKind.OPENED, now, actor, reason, via, data)
     return create_manual_alert(alert, paging, event, now=now)
 
 
 def _paging(new: ManualAlert) -> PagingConfig:
     if new.policy is None and not new.user_ids:
-        reason = "It has neither an escalation policy nor recipient users, so it pages nobody."
+        reason = reasons.MANUAL_WITHOUT_RECIPIENTS()
         return PagingConfig(PagingMode.LOG_ONLY, None, new.user_ids, new.group_ids, reason)
-    recipients = f"by the policy {new.policy.name}" if new.policy else "the recipient users"
-    reason = f"It was opened by hand, to page {recipients}."
+    reason = reasons.MANUAL_BY_POLICY(policy=new.policy.name) if new.policy else reasons.MANUAL_BY_RECIPIENTS()
     version = new.policy.current_version_id if new.policy else None
     return PagingConfig(PagingMode.PAGE, version, new.user_ids, new.group_ids, reason)
 

@@ -16,6 +16,8 @@ from tocsin.alerts.states import ACTIVE, CommandChannel, EventKind
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import Person, Reason, ReasonType, as_reason, joined
+from tocsin.escalation import reasons
 from tocsin.escalation.policy.policy import RECIPIENTS_ONLY
 from tocsin.escalation.policy.policy_cache import load_plans
 from tocsin.escalation.run import effects, run_store
@@ -24,11 +26,16 @@ from tocsin.escalation.run.run_status import begin_run, derive_status
 from tocsin.notify.enqueue import queue
 from tocsin.notify.rules.page_planner import PageRequest
 
+_POLICY_GONE = ReasonType("policy.deleted", "That escalation policy no longer exists.")
+_POLICY_UNREADABLE = ReasonType("policy.unreadable", "Policy {policy} cannot be read. Save it again.")
+_ALL_ACKNOWLEDGED = ReasonType("alert.acknowledged_by_all", "All of these users have acknowledged the alert already.")
+_NOBODY_TO_PAGE = ReasonType("alert.nobody_to_page", "There is nobody to page.")
+
 
 def start_policy(
     connection: Connection, alert: AlertState, policy_id: int, actor: Actor, via: CommandChannel, now: datetime
-) -> str:
-    """Starts another policy on an active alert at its first step, and ends the current run. Returns a sentence.
+) -> Reason:
+    """Starts another policy on an active alert at its first step, and ends the current run. Returns the result.
 
     Roles are looked up in the same recipient groups as before. Raises Rejected("not_found"), Rejected("not_possible")
     for a policy version that cannot be read, or Rejected("already_…") when the alert is not active.
@@ -38,13 +45,13 @@ def start_policy(
         connection, "SELECT name, current_version_id FROM escalation_policy WHERE id = %s", (policy_id,)
     )
     if policy is None:
-        raise Rejected("not_found", "That escalation policy is gone.")
+        raise Rejected("not_found", _POLICY_GONE())
     current_row = run_store.current_rows(connection, [alert.id]).get(alert.id)
     version = policy["current_version_id"]
     plans = load_plans(connection, {version, *([current_row["version_id"]] if current_row else ())})
     if version not in plans:
-        raise Rejected("not_possible", f"Policy {policy['name']} cannot be read; save it again.")
-    sentence = f"{actor.name} started policy {policy['name']}."
+        raise Rejected("not_possible", _POLICY_UNREADABLE(policy=policy["name"]))
+    started = reasons.POLICY_STARTED_BY(actor=actor.person, policy=policy["name"])
     new = begin_run(
         alert.id,
         plans[version],
@@ -52,9 +59,9 @@ def start_policy(
         alert.priority,
         now,
         recipient_groups=tuple(current_row["recipient_groups"]) if current_row else (),
-        policy_reason=sentence,
+        policy_reason=started,
     )
-    event = NewEvent(alert.id, EventKind.ESCALATION_STARTED, now, actor, sentence, via)
+    event = NewEvent(alert.id, EventKind.ESCALATION_STARTED, now, actor, started, via)
     if current_row is None or current_row["status"] == RunStatus.TERMINATED:
         new = derive_status(new, alert, now)
         run_store.insert(connection, [run_store.NewRun(alert.id, new, version)])
@@ -65,54 +72,55 @@ def start_policy(
             new, ack_reminder_sent_at=old.progress.ack_reminder_sent_at, ack_confirmed_at=old.progress.ack_confirmed_at
         )
         new = derive_status(new, alert, now)
-        ended = replace(
-            old, status=RunStatus.TERMINATED, due_at=None, reason=f"{sentence} A newer run replaced this one."
-        )
+        replaced = joined(started, reasons.RUN_REPLACED(), separator=" ")
+        ended = replace(old, status=RunStatus.TERMINATED, due_at=None, reason=replaced)
         run_store.update(connection, {current_row["id"]: ended})
         run_store.insert(connection, [run_store.NewRun(alert.id, new, version)])
         store.insert_events(connection, [event])
         effects.apply_effects(
-            connection, [(current_row["id"], RunDecision(ended, cancellations=(CancelPages(None, sentence),)))], now
+            connection, [(current_row["id"], RunDecision(ended, cancellations=(CancelPages(None, started),)))], now
         )
-    paging = PagingConfig(new.mode, version, new.recipient_users, new.recipient_groups, sentence)
+    paging = PagingConfig(new.mode, version, new.recipient_users, new.recipient_groups, started)
     change_handlers.call_handlers(connection, [AlertChange(alert, alert, (event,), paging=paging)], now)
     database.notify(connection, "runs")
-    suffix = "" if new.status is RunStatus.ACTIVE else f" It waits: {new.reason}"
-    return f"Policy {policy['name']} started.{suffix}"
+    if new.status is RunStatus.ACTIVE:
+        return reasons.POLICY_STARTED(policy=policy["name"])
+    return reasons.POLICY_WAITS(policy=policy["name"], why=new.reason)
 
 
 def add_responders(
     connection: Connection,
     alert: AlertState,
     user_ids: Sequence[int],
-    labels: Mapping[int, str],
+    capacities: Mapping[int, Reason],
     actor: Actor,
     via: CommandChannel,
     now: datetime,
-) -> str:
-    """Pages additional users about an active alert at once, by their own notification rules. Returns a sentence.
+) -> Reason:
+    """Pages additional users about an active alert at once, by their own notification rules. Returns the result.
 
-    It does not matter whom the alert is assigned to. `labels` says in which capacity each user is paged. A user who
+    It does not matter whom the alert is assigned to. `capacities` says in which capacity each user is paged. A user who
     acknowledged the alert or is assigned to it is skipped. Raises Rejected when the alert is not active or nobody can
     be paged.
     """
     _require_active(alert, now)
     requested_ids = [user for user in user_ids if user not in alert.acknowledged and user != alert.owner_id]
     if user_ids and not requested_ids:
-        raise Rejected("not_possible", "Everybody named has acknowledged it already.")
+        raise Rejected("not_possible", _ALL_ACKNOWLEDGED())
     recipients = queue.load_recipients(connection, requested_ids)
     active = [user for user in requested_ids if user in recipients and recipients[user].is_active]
     if not active:
-        raise Rejected("not_possible", "There is nobody to page.")
+        raise Rejected("not_possible", _NOBODY_TO_PAGE())
     run_row = run_store.current_rows(connection, [alert.id]).get(alert.id)
+    person = actor.person
     requests = [
         PageRequest(
             alert.id,
             now,
-            f"{actor.name} asked for you: {labels.get(user, 'named')}.",
+            str(reasons.RESPONDER_ADDED(actor=person, capacity=capacities.get(user, reasons.NAMED_BY_STEP()))),
             user_id=user,
             run_id=run_row["id"] if run_row else None,
-            data={"as": labels.get(user, "named"), "wake": True},
+            data={"as": str(capacities.get(user, reasons.NAMED_BY_STEP())), "wake": True},
             priority=alert.priority,
         )
         for user in active
@@ -120,18 +128,18 @@ def add_responders(
     queued = queue.queue(connection, requests, now)
     names = {user: recipients[user].name for user in active}
     unreachable_ids = {one.request.user_id for one in queued.unreachable}
-    paged_names = [name for user, name in names.items() if user not in unreachable_ids]
+    paged = tuple(Person(name, user) for user, name in names.items() if user not in unreachable_ids)
     events = [
         NewEvent(alert.id, EventKind.PAGE_FAILED, now, actor, one.reason, via, {"user_id": one.request.user_id})
         for one in queued.unreachable
     ]
-    if paged_names:
-        sentence = f"{actor.name} had {' and '.join(paged_names)} paged too."
-        events.append(NewEvent(alert.id, EventKind.STEP_FIRED, now, actor, sentence, via, {"people": sorted(names)}))
+    if paged:
+        added = reasons.RESPONDERS_ADDED(actor=person, users=paged)
+        events.append(NewEvent(alert.id, EventKind.STEP_FIRED, now, actor, added, via, {"people": sorted(names)}))
     store.insert_events(connection, events)
-    if not paged_names:
-        raise Rejected("not_possible", " ".join(one.reason for one in queued.unreachable))
-    return f"Paged {' and '.join(paged_names)}."
+    if not paged:
+        raise Rejected("not_possible", joined(*(as_reason(one.reason) for one in queued.unreachable), separator=" "))
+    return reasons.RESPONDERS_PAGED(users=paged)
 
 
 def _require_active(alert: AlertState, now: datetime) -> None:

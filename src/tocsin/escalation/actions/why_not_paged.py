@@ -5,8 +5,7 @@ Reasons recorded at the time are quoted as they are; role holders are recalculat
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -16,7 +15,8 @@ from tocsin.alerts.states import EventKind
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import reason_from
+from tocsin.core.reasons import NO_REASON, Person, Reason, Term, as_reason, each_of, reason_from
+from tocsin.escalation import reasons
 from tocsin.escalation.policy import policy
 from tocsin.escalation.policy.policy import RECIPIENTS_ONLY, CompiledPolicy, references
 from tocsin.escalation.policy.steps import PolicyStep
@@ -32,7 +32,7 @@ from tocsin.people.member_roles import MemberRole
 MAX_EVENTS = 2000
 
 _RUN = """
-SELECT r.status, r.mode, r.reason, r.recipient_groups, r.recipient_users, r.started_at, v.definition
+SELECT r.status, r.mode, r.reason_code, r.reason_data, r.recipient_groups, r.recipient_users, r.started_at, v.definition
 FROM escalation_run r LEFT JOIN escalation_policyversion v ON v.id = r.version_id
 WHERE r.alert_id = %s ORDER BY r.id DESC LIMIT 1
 """
@@ -63,17 +63,16 @@ _STOPS = frozenset(
 )
 _INACTIVE = frozenset({RunStatus.STOPPED, RunStatus.PAUSED, RunStatus.EXHAUSTED, RunStatus.TERMINATED})
 _PAGED = frozenset({DeliveryStatus.SENDING, DeliveryStatus.SENT, DeliveryStatus.DELIVERED})
-_SENTENCE_BREAK = re.compile(r"(?<=[.;])\s+")
 
 
 @dataclass(frozen=True, slots=True)
 class UnpagedUser:
-    """A user who is connected with the alert and was not paged. `why` holds sentences, the most relevant first."""
+    """A user who is connected with the alert and was not paged. The most relevant reason comes first."""
 
     user_id: int
     username: str
     name: str
-    reasons: tuple[str, ...]
+    reasons: tuple[Reason, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +82,7 @@ class _RunFacts:
     plan: CompiledPolicy
     status: RunStatus
     mode: PagingMode
-    reason: str
+    reason: Reason
     groups: tuple[int, ...]
     users: frozenset[int]
     started_at: datetime
@@ -92,14 +91,12 @@ class _RunFacts:
     on_schedules: Mapping[int, tuple[str, tuple[OnCall, ...]]]
 
     @property
-    def stop_reason(self) -> str:
-        """Why no further step fires; empty while one may."""
+    def stop_reason(self) -> Reason:
+        """Why no further step fires; `NO_REASON` while one may."""
         if self.status not in _INACTIVE:
-            return ""
-        reasons = (
-            event["reason"] for event in self.events if event["kind"] in _STOPS and event["at"] >= self.started_at
-        )
-        return next(reasons, self.reason).partition("\n")[0]
+            return NO_REASON
+        stops = (event for event in self.events if event["kind"] in _STOPS and event["at"] >= self.started_at)
+        return next((event["reason"] for event in stops), self.reason)
 
     def role_holders(self, group: int, role: MemberRole) -> tuple[OnCall, ...]:
         """The holders of a role in a group when the run began, in the order in which they are paged."""
@@ -124,7 +121,7 @@ def explain_for_alert(connection: Connection, alert_id: int) -> tuple[UnpagedUse
     if row is None:
         return ()
     events = tuple(
-        {**event, "reason": str(reason_from(event["reason_code"], event["reason_data"]))}
+        {**event, "reason": reason_from(event["reason_code"], event["reason_data"])}
         for event in database.rows(connection, _EVENTS, (alert_id, MAX_EVENTS))
     )
     facts = _load_facts(connection, row, events)
@@ -149,7 +146,7 @@ def _load_facts(connection: Connection, row: Mapping[str, Any], events: tuple[Ma
         plan=plan,
         status=RunStatus(row["status"]),
         mode=PagingMode(row["mode"]),
-        reason=row["reason"],
+        reason=reason_from(row["reason_code"], row["reason_data"]),
         groups=tuple(row["recipient_groups"]),
         users=frozenset(row["recipient_users"]),
         started_at=started_at,
@@ -170,46 +167,57 @@ def _connected_user_ids(facts: _RunFacts) -> set[int]:
     return user_ids
 
 
-def _reasons(user: Mapping[str, Any], facts: _RunFacts, pages: Collection[Mapping[str, Any]]) -> Iterable[str]:
-    user_id, name = user["id"], user["name"]
-    reasons: dict[str, None] = {}
+def _reasons(user: Mapping[str, Any], facts: _RunFacts, pages: Collection[Mapping[str, Any]]) -> Iterable[Reason]:
+    person = Person(user["name"], user["id"])
+    found: dict[Reason, None] = {}
     if not user["is_active"]:
-        reasons[f"{name} is switched off: nobody calls them."] = None
+        found[reasons.DEACTIVATED_NOT_PAGED(user=person)] = None
     if facts.mode is PagingMode.DRY_RUN:
-        reasons["The integration is in dry-run mode: nobody is paged."] = None
+        found[reasons.DRY_RUN()] = None
     elif facts.mode is PagingMode.LOG_ONLY:
-        reasons["Only recorded, nobody is paged."] = None
+        found[reasons.LOG_ONLY()] = None
     for page in pages:
-        if page["user_id"] == user_id:
+        if page["user_id"] == user["id"]:
             # A delivery still queued has a reason: quiet hours, or the delay of its notification rule.
-            reasons[page["error"] or page["reason"] or page["because"]] = None
-    reasons |= dict.fromkeys(_mentions(user_id, name, facts.events))
-    reasons |= dict.fromkeys(_by_step(user_id, name, facts))
-    return reasons or {f"No step of the policy calls {name}."}
+            found[as_reason(page["error"] or page["reason"] or page["because"])] = None
+    found |= dict.fromkeys(_recorded(user["id"], facts.events))
+    found |= dict.fromkeys(_by_step(person, user["id"], facts))
+    return found or (reasons.NOT_IN_POLICY(user=person),)
 
 
-def _mentions(user_id: int, name: str, events: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    """The sentences recorded about the user while steps fired, oldest first."""
+def _recorded(user_id: int, events: Iterable[Mapping[str, Any]]) -> Iterator[Reason]:
+    """What was recorded about the user while steps fired, oldest first."""
     for event in reversed(list(events)):
         data = event["data"] or {}
         if event["kind"] == EventKind.PAGE_FAILED and data.get("user_id") == user_id:
             yield event["reason"]
-        elif event["kind"] in _STEPS and user_id not in (data.get("people") or ()):
-            for sentence in _SENTENCE_BREAK.split(event["reason"]):
-                if name in sentence and " pages " not in sentence and " would page " not in sentence:
-                    yield f"{sentence[:1].upper()}{sentence[1:].rstrip('.;')}."
+        elif event["kind"] in _STEPS and (note := _note_about(user_id, event["reason"])) is not None:
+            yield reasons.SENTENCE(note=note)
 
 
-def _by_step(user_id: int, name: str, facts: _RunFacts) -> Iterator[str]:
+def _note_about(user_id: int, reason: Reason) -> Reason | None:
+    """Why a step did not page the user, as its event recorded it."""
+    for part in each_of(reason):
+        notes = dict(part.params).get("notes")
+        for note in each_of(notes) if isinstance(notes, Reason) else ():
+            user = dict(note.params).get("user")
+            if isinstance(user, Person) and user.user_id == user_id:
+                return note
+    return None
+
+
+def _by_step(person: Person, user_id: int, facts: _RunFacts) -> Iterator[Reason]:
     """What each step meant for the user: it would page them, another user came first, or others had its roles."""
     step_count = len(facts.plan.steps)
     step_events = [event for event in facts.events if event["kind"] in _STEPS and event["at"] >= facts.started_at]
     fired = {(event["data"] or {}).get("step") for event in step_events}
     skipped_steps = {
-        event["data"]["step"]: event["reason"] for event in step_events if (event["data"] or {}).get("left_out")
+        event["data"]["step"]: each_of(event["reason"])[0]
+        for event in step_events
+        if (event["data"] or {}).get("left_out")
     }
     members = {group: {member.user_id for member in plan.members} for group, plan in facts.group_plans.items()}
-    other_reasons: dict[str, None] = {}
+    other_reasons: dict[Reason, None] = {}
     for step_number, step in enumerate(facts.plan.steps, start=1):
         would_page = user_id in step.user_ids or (step_number == 1 and user_id in facts.users)
         would_page |= step.everybody and user_id in facts.members(step)
@@ -220,36 +228,48 @@ def _by_step(user_id: int, name: str, facts: _RunFacts) -> Iterator[str]:
         )
         for group, role in facts.group_roles(step):
             holders, group_name = facts.role_holders(group, role), facts.group_plans[group].name
-            ids = [person.user_id for person in holders]
+            ids = [holder.user_id for holder in holders]
             if ids[:1] == [user_id] or (user_id in ids and step.sequential_interval is not None):
                 would_page = True
-            elif user_id in ids:
-                other_reasons[f"{holders[0].name} comes before {name} as {role} of {group_name}."] = None
-            elif user_id not in members[group]:
                 continue
-            elif holders:
-                is_group_order = not holders[0].schedule
-                cause = "by the group's own order" if is_group_order else holders[0].reason
-                other_reasons[f"{holders[0].name} was {role} of {group_name}: {cause}."] = None
-            else:
-                other_reasons[f"Nobody was {role} of {group_name}."] = None
+            if user_id not in ids and user_id not in members[group]:
+                continue
+            other_reasons[_other_holder(person, holders, role, group_name, is_holder=user_id in ids)] = None
         if would_page and step_number in skipped_steps:
-            yield f"{skipped_steps[step_number].partition('. ')[0].rstrip('.')}."
+            yield skipped_steps[step_number]
         elif (
             would_page
             and (step_number not in fired or step.sequential_interval is not None)
-            and not _is_explained(name, step_number, step_events)
+            and not _is_explained(user_id, step_number, step_events)
         ):
-            if facts.stop_reason:
-                yield (
-                    f"Step {step_number} of {step_count} was to call {name}, and did not come to it: "
-                    f"{facts.stop_reason}"
-                )
+            why = facts.stop_reason
+            if why:
+                yield reasons.NOT_REACHED(step=step_number, steps=step_count, user=person, why=why)
             else:
-                yield f"Step {step_number} of {step_count} calls {name}, if nobody answers before."
+                yield reasons.NOT_YET(step=step_number, steps=step_count, user=person)
     yield from other_reasons
 
 
-def _is_explained(name: str, step_number: int, events: Iterable[Mapping[str, Any]]) -> bool:
-    """Whether the step itself recorded why it did not page the user."""
-    return any((event["data"] or {}).get("step") == step_number and name in event["reason"] for event in events)
+def _other_holder(
+    person: Person, holders: Sequence[OnCall], role: MemberRole, group: str, *, is_holder: bool
+) -> Reason:
+    """Who had the role instead of the user, or before them."""
+    if not holders:
+        return reasons.ROLE_WAS_EMPTY(role=Term(role), group=group)
+    first = holders[0]
+    other = Person(first.name, first.user_id)
+    if is_holder:
+        return reasons.COMES_AFTER(other=other, user=person, role=Term(role), group=group)
+    why = first.reason if first.schedule else reasons.BY_GROUP_ORDER()
+    return reasons.OTHER_HAD_ROLE(other=other, role=Term(role), group=group, why=why)
+
+
+def _is_explained(user_id: int, step_number: int, events: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether the step itself recorded that it paged the user, or why it did not."""
+    for event in events:
+        data = event["data"] or {}
+        if data.get("step") == step_number and (
+            user_id in (data.get("people") or ()) or _note_about(user_id, event["reason"]) is not None
+        ):
+            return True
+    return False

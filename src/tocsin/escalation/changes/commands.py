@@ -17,7 +17,8 @@ from tocsin.access.audit import AuditActor
 from tocsin.core import object_hooks
 from tocsin.core.config import config_version
 from tocsin.core.errors import Rejected
-from tocsin.core.validation.object_reader import ObjectReader
+from tocsin.core.reasons import Reason, ReasonType, joined
+from tocsin.core.validation.object_reader import AT_PATH, ObjectReader
 from tocsin.escalation.changes import reachability
 from tocsin.escalation.models import EscalationRun, Policy, PolicyVersion
 from tocsin.escalation.policy import policy as definitions
@@ -26,6 +27,11 @@ from tocsin.escalation.policy.steps import PolicyNames
 from tocsin.oncall.models import Schedule, SupportHours
 from tocsin.people.models import Group, User
 from tocsin.people.name_lookup import read_group, read_unique_name
+
+_CIRCULAR = ReasonType("policy.circular", "the policies hand over in a circle: {policies}.")
+_SAVE_ANYWAY = ReasonType(
+    "policy.save_anyway", "Name somebody who can be reached, or save it anyway (anyway: true in YAML and the API)."
+)
 
 type NamesById = Mapping[str, Mapping[int, str]]
 
@@ -118,34 +124,34 @@ def delete_policy(policy: Policy, *, actor: AuditActor, now: datetime) -> None:
         PolicyVersion.objects.filter(pk__in=versions).exclude(pk__in=used).delete()
 
 
-def policies_using_user(user_id: int) -> list[str]:
-    """Labels of the policies with a step for that user, which block the user's deletion."""
+def policies_using_user(user_id: int) -> list[Reason]:
+    """The policies with a step for that user, which block the user's deletion."""
     return _policies_using(lambda policy, names: user_id in names.users)
 
 
-def policies_using_group(group_id: int) -> list[str]:
-    """Labels of the policies that have a step for that group or are owned by it, which block the group's deletion."""
+def policies_using_group(group_id: int) -> list[Reason]:
+    """The policies that have a step for that group or are owned by it, which block the group's deletion."""
     return _policies_using(lambda policy, names: policy.group_id == group_id or group_id in names.groups)
 
 
-def policies_using_schedule(schedule_id: int) -> list[str]:
-    """Labels of the policies with a step for that schedule, which block its deletion."""
+def policies_using_schedule(schedule_id: int) -> list[Reason]:
+    """The policies with a step for that schedule, which block its deletion."""
     return _policies_using(lambda policy, names: schedule_id in names.schedules)
 
 
-def policies_using_support_hours(hours_id: int) -> list[str]:
-    """Labels of the policies with a step during or outside those support hours, which block their deletion."""
+def policies_using_support_hours(hours_id: int) -> list[Reason]:
+    """The policies with a step during or outside those support hours, which block their deletion."""
     return _policies_using(lambda policy, names: hours_id in names.support_hours)
 
 
-def policies_using_policy(policy_id: int) -> list[str]:
-    """Labels of the policies that hand over to that policy, which block its deletion."""
+def policies_using_policy(policy_id: int) -> list[Reason]:
+    """The policies that hand over to that policy, which block its deletion."""
     return _policies_using(lambda policy, names: policy_id in names.policies)
 
 
-def _policies_using(is_using: Callable[[Policy, PolicyReferences], bool]) -> list[str]:
+def _policies_using(is_using: Callable[[Policy, PolicyReferences], bool]) -> list[Reason]:
     return [
-        f"escalation policy {policy.name}"
+        object_hooks.POLICY(name=policy.name)
         for policy in Policy.objects.select_related("current_version")
         if is_using(policy, _references(policy))
     ]
@@ -175,7 +181,8 @@ def _refuse_circular_handover(plan: CompiledPolicy, existing: Policy | None) -> 
     while next_policy_id is not None:
         if existing is not None and next_policy_id == existing.pk:
             path = " → ".join([existing.name, *names, existing.name])
-            raise Rejected("circular", f"end.policy: the policies hand over in a circle: {path}.", "end.policy")
+            problem = AT_PATH(path="end.policy", problem=_CIRCULAR(policies=path))
+            raise Rejected("circular", problem, "end.policy")
         next_policy = Policy.objects.select_related("current_version").get(pk=next_policy_id)
         names.append(next_policy.name)
         next_policy_id = plan_of(next_policy).handover_policy_id
@@ -186,8 +193,8 @@ def _refuse_unreachable(plan: CompiledPolicy, existing: Policy | None, actor: Au
         return  # the same import may change what uses the policy; reachability is checked there
     problem = reachability.problem_in_use(existing.pk if existing else None, plan, now)
     if problem is not None:
-        advice = "Name somebody who can be reached, or save it anyway (anyway: true in YAML and the API)."
-        raise Rejected("reaches_nobody", f"steps: {problem} {advice}", "steps")
+        reason = AT_PATH(path="steps", problem=joined(problem, _SAVE_ANYWAY(), separator=" "))
+        raise Rejected("reaches_nobody", reason, "steps")
 
 
 def _write_version(policy: Policy, plan: CompiledPolicy, now: datetime) -> None:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
+from tocsin.core.reasons import Reason
+from tocsin.escalation import reasons
 from tocsin.escalation.policy.policy import CompiledPolicy, references
 from tocsin.escalation.policy.steps import PolicyStep
 from tocsin.escalation.run.target_resolution import (
@@ -46,14 +48,14 @@ def register(uses: PolicyUses) -> None:
         _uses.append(uses)
 
 
-def problem_in_use(policy_id: int | None, plan: CompiledPolicy, at: datetime) -> str | None:
+def problem_in_use(policy_id: int | None, plan: CompiledPolicy, at: datetime) -> Reason | None:
     """Why a policy would reach nobody, in any of its uses, or by itself when it does not depend on recipients."""
     if all(step.group_ids or not (step.roles or _needs_groups(step)) for step in plan.steps):
         return reachability_problem(plan, (), (), at)
     for find_uses in _uses if policy_id is not None else ():
         for use in find_uses(policy_id or 0):
             if (problem := reachability_problem(plan, use.users, use.groups, at)) is not None:
-                return f"For {use.name}: {problem}"
+                return reasons.USE_REACHES_NOBODY(use=use.name, problem=problem)
     return None
 
 
@@ -63,8 +65,8 @@ def _needs_groups(step: PolicyStep) -> bool:
 
 def reachability_problem(
     plan: CompiledPolicy, recipient_users: Iterable[int], recipient_groups: Iterable[int], at: datetime
-) -> str | None:
-    """Why nobody could ever be reached, as a sentence; None when somebody can.
+) -> Reason | None:
+    """Why nobody could ever be reached; None when somebody can.
 
     A user who has a role at some time by a schedule counts, whether or not they are on call at `at`.
     """

@@ -12,12 +12,21 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from tocsin.alerts.states import Priority
+from tocsin.core.reasons import NO_REASON, Reason, ReasonType, Term
 from tocsin.core.validation.object_reader import ObjectReader
+from tocsin.escalation import reasons
 from tocsin.oncall.calculation import weekly_windows
 from tocsin.oncall.calculation.support_hours import CompiledSupportHours
-from tocsin.oncall.calculation.weekly_windows import Weekday, WeeklyWindow
+from tocsin.oncall.calculation.weekly_windows import InvalidTime, Weekday, WeeklyWindow
 
 MAX_CONDITION_TAGS = 20
+
+_EMPTY_CONDITION = ReasonType("policy.condition_empty", "set at least one of priority, during, between and tags.")
+_NOT_ONE_OF = ReasonType("policy.unknown_priority", '"{value}" is not one of {choices}.')
+_HOURS_NEEDED = ReasonType("policy.support_hours_expected", "must be the name of support hours, or {not: NAME}.")
+_NO_HOURS = ReasonType("policy.unknown_support_hours", 'there are no support hours "{name}".')
+_TAGS_NEEDED = ReasonType("policy.tags_expected", "must be at most {limit} names with a value each.")
+_TAG_TEXT_NEEDED = ReasonType("policy.tag_value_expected", "must be text of 1 to 200 characters.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,34 +58,39 @@ def unmet_condition(
     tags: Mapping[str, str],
     hours: Mapping[int, CompiledSupportHours],
     at: datetime,
-) -> str:
-    """Why the condition does not hold at `at`, as part of a sentence; empty when it holds.
+) -> Reason:
+    """Why the condition does not hold at `at`, as part of a sentence; `NO_REASON` when it holds.
 
     Deleted support hours count as fulfilled: one page too many is better than silence.
     """
     if condition.priorities and priority not in condition.priorities:
-        return f"only for {' and '.join(condition.priorities)} alerts, and this one is {priority}"
+        priorities = tuple(Term(one) for one in condition.priorities)
+        return reasons.ONLY_PRIORITIES(priorities=priorities, priority=Term(priority))
     support_hours = hours.get(condition.hours) if condition.hours is not None else None
     if support_hours is not None and support_hours.is_open(at) is condition.is_outside:
-        return f"only {'outside' if condition.is_outside else 'during'} {support_hours.name}"
+        return (reasons.ONLY_OUTSIDE if condition.is_outside else reasons.ONLY_DURING)(hours=support_hours.name)
     between = condition.between
     if between is not None:
         is_inside = weekly_windows.current((between.window,), ZoneInfo(between.zone), at) is not None
         if is_inside is between.is_outside:
-            return f"only {'outside of ' if between.is_outside else ''}{describe_condition(between)}"
+            only = reasons.ONLY_OUTSIDE_WINDOW if between.is_outside else reasons.ONLY_IN_WINDOW
+            return only(window=_describe_window(between))
     for name, value in condition.tags:
         actual = tags.get(name, "")
         if actual.casefold() != value.casefold():
-            return f"only where {name} is {value}" + (f", and it is {actual}" if actual else "")
-    return ""
+            if actual:
+                return reasons.ONLY_OTHER_TAG(tag=name, value=value, actual=actual)
+            return reasons.ONLY_TAG(tag=name, value=value)
+    return NO_REASON
 
 
-def describe_condition(between: DailyWindow) -> str:
-    """Formats a window, such as "mon, tue 08:00 to 18:00 (Europe/Zurich)"."""
-    days = [day.short for day in Weekday if day.number in between.window.days]
-    day_list = f"{', '.join(days)} " if len(days) < len(Weekday) else ""
+def _describe_window(between: DailyWindow) -> Reason:
+    """A window, such as "Mon and Tue 08:00 to 18:00 (Europe/Zurich)"."""
+    days = tuple(Term(day.short.capitalize()) for day in Weekday if day.number in between.window.days)
     start, end = weekly_windows.format_time(between.window.start), weekly_windows.format_time(between.window.end)
-    return f"{day_list}{start} to {end} ({between.zone})"
+    if len(days) == len(Weekday):
+        return reasons.WINDOW(start=start, end=end, zone=between.zone)
+    return reasons.WINDOW_ON_DAYS(days=days, start=start, end=end, zone=between.zone)
 
 
 def read(spec: ObjectReader, hours: Mapping[str, int]) -> StepCondition:
@@ -86,7 +100,7 @@ def read(spec: ObjectReader, hours: Mapping[str, int]) -> StepCondition:
     condition = StepCondition(_priorities(spec), number, is_outside, _between(spec), _tags(spec))
     spec.reject_unknown_keys()
     if condition == StepCondition() and not spec.has("during"):
-        spec.add_error("priority", "a condition says something of priority, during, between or tags.", "missing")
+        spec.add_error("priority", _EMPTY_CONDITION(), "missing")
     return condition
 
 
@@ -115,7 +129,7 @@ def _priorities(spec: ObjectReader) -> tuple[Priority, ...]:
         if text in list(Priority):
             priorities.append(Priority(text))
         else:
-            spec.add_error(f"priority[{number}]", f'"{text}" is not one of {", ".join(Priority)}.')
+            spec.add_error(f"priority[{number}]", _NOT_ONE_OF(value=text, choices=", ".join(Priority)))
     return tuple(priority for priority in Priority if priority in priorities)
 
 
@@ -126,12 +140,12 @@ def _during(spec: ObjectReader, ids_by_name: Mapping[str, int]) -> tuple[int | N
     is_outside = isinstance(raw, Mapping)
     name = raw.get("not") if isinstance(raw, Mapping) and set(raw) == {"not"} else raw
     if not isinstance(name, str) or not name.strip():
-        spec.add_error("during", "must be the name of support hours, or {not: NAME}.")
+        spec.add_error("during", _HOURS_NEEDED())
         return None, False
     try:
         return ids_by_name[name.strip().lower()], is_outside
     except KeyError:
-        spec.add_error("during", f'there are no support hours "{name}".', "not_found")
+        spec.add_error("during", _NO_HOURS(name=name), "not_found")
         return None, False
 
 
@@ -143,8 +157,8 @@ def _between(spec: ObjectReader) -> DailyWindow | None:
     for number, text in enumerate(window_spec.texts("days")):
         try:
             days.add(weekly_windows.parse_weekday(text).number)
-        except ValueError as error:
-            window_spec.add_error(f"days[{number}]", str(error))
+        except InvalidTime as error:
+            window_spec.add_error(f"days[{number}]", error.reason)
     daily_window = DailyWindow(
         WeeklyWindow(frozenset(days or range(len(Weekday))), _time(window_spec, "from"), _time(window_spec, "to")),
         window_spec.time_zone(default="UTC"),
@@ -158,20 +172,20 @@ def _time(spec: ObjectReader, key: str) -> int:
     text = spec.text(key, required=True, max_length=10)
     try:
         return weekly_windows.parse_time(text) if text else 0
-    except ValueError as error:
-        spec.add_error(key, str(error))
+    except InvalidTime as error:
+        spec.add_error(key, error.reason)
         return 0
 
 
 def _tags(spec: ObjectReader) -> tuple[tuple[str, str], ...]:
     raw = spec.raw("tags", {})
     if not isinstance(raw, Mapping) or len(raw) > MAX_CONDITION_TAGS:
-        spec.add_error("tags", f"must be at most {MAX_CONDITION_TAGS} names with a value each.")
+        spec.add_error("tags", _TAGS_NEEDED(limit=MAX_CONDITION_TAGS))
         return ()
     tags = []
     for name, value in raw.items():
         if not isinstance(value, str) or not value.strip() or len(value) > 200 or len(str(name)) > 100:
-            spec.add_error(f"tags.{str(name)[:100]}", "must be text of 1 to 200 characters.")
+            spec.add_error(f"tags.{str(name)[:100]}", _TAG_TEXT_NEEDED())
         else:
             tags.append((str(name), value.strip()))
     return tuple(tags)

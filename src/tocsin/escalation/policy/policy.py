@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from tocsin.alerts.states import Priority
+from tocsin.core.reasons import ReasonType
 from tocsin.core.validation import durations
 from tocsin.core.validation.object_reader import ObjectReader
 from tocsin.escalation.policy import steps
@@ -23,6 +24,18 @@ MAX_REQUIRED_ACKS = 20
 MIN_LAST_STEP_INTERVAL = timedelta(minutes=1)
 DEFAULT_ACKNOWLEDGE_TIMEOUT = timedelta(minutes=30)
 DEFAULT_END_AFTER = timedelta(minutes=5)
+
+_PAUSE_NEEDED = ReasonType("policy.pause_missing", "is required: how long an acknowledgement pauses escalation.")
+_PAUSE_ONLY = ReasonType("policy.pause_unexpected", "applies to `effect: pause` only.")
+_LAST_STEP_INTERVAL_NEEDED = ReasonType(
+    "policy.last_step_interval_missing", "is required: the interval at which the last step repeats."
+)
+_REPEAT_INTERVAL_NEEDED = ReasonType("policy.repeat_interval_missing", "is required: the interval between rounds.")
+_TOO_SHORT = ReasonType("policy.interval_too_short", "must be at least {minimum}.")
+_UNKNOWN_POLICY = ReasonType("policy.unknown", 'there is no escalation policy "{name}".')
+_NO_STEPS = ReasonType("policy.steps_missing", "at least one step is required.")
+_TOO_MANY_STEPS = ReasonType("policy.too_many_steps", "a policy has at most {limit} steps; this one has {steps}.")
+_NOT_POSITIVE = ReasonType("policy.duration_not_positive", "must be greater than zero.")
 
 #: A sentinel that no input can produce.
 _NO_SPAN = timedelta(seconds=-1)
@@ -200,9 +213,9 @@ def _acknowledge(spec: ObjectReader | None) -> tuple[AcknowledgeEffect, timedelt
     effect = spec.one_of("effect", AcknowledgeEffect, AcknowledgeEffect.STOP)
     pause = _span(spec, "pause", timedelta())
     if effect is AcknowledgeEffect.PAUSE and not spec.has("pause"):
-        spec.add_error("pause", "say how long acknowledging pauses escalation.", "missing")
+        spec.add_error("pause", _PAUSE_NEEDED(), "missing")
     if effect is not AcknowledgeEffect.PAUSE and spec.has("pause"):
-        spec.add_error("pause", "only `effect: pause` has a length.")
+        spec.add_error("pause", _PAUSE_ONLY())
     timeout = _span(spec, "timeout", DEFAULT_ACKNOWLEDGE_TIMEOUT)
     required_acks = spec.integer("people", 1, minimum=1, maximum=MAX_REQUIRED_ACKS)
     spec.reject_unknown_keys()
@@ -217,15 +230,15 @@ def _end(spec: ObjectReader | None, names: PolicyNames) -> tuple[OnExhausted, ti
     if final_action is OnExhausted.REPEAT_LAST_STEP:
         every = _span(spec, "every", timedelta())
         if not spec.has("every"):
-            spec.add_error("every", "say how far apart the last step fires again.", "missing")
+            spec.add_error("every", _LAST_STEP_INTERVAL_NEEDED(), "missing")
         elif every and every < MIN_LAST_STEP_INTERVAL:
-            spec.add_error("every", f"must be at least {durations.describe(MIN_LAST_STEP_INTERVAL)}.")
+            spec.add_error("every", _TOO_SHORT(minimum=MIN_LAST_STEP_INTERVAL))
     if final_action is OnExhausted.HAND_OVER:
         name = spec.text("policy", required=True)
         try:
             policy = names.policies[name.lower()] if name else None
         except KeyError:
-            spec.add_error("policy", f'there is no escalation policy "{name}".', "not_found")
+            spec.add_error("policy", _UNKNOWN_POLICY(name=name), "not_found")
     spec.reject_unknown_keys()
     return final_action, every, policy
 
@@ -244,7 +257,7 @@ def _repeat(spec: ObjectReader | None) -> tuple[int, timedelta]:
     times = spec.integer("times", 0, maximum=MAX_POLICY_REPEATS)
     every = _span(spec, "every", timedelta())
     if times and not spec.has("every"):
-        spec.add_error("every", "say how far apart the passes are.", "missing")
+        spec.add_error("every", _REPEAT_INTERVAL_NEEDED(), "missing")
     spec.reject_unknown_keys()
     return times, every if times else timedelta()
 
@@ -252,9 +265,9 @@ def _repeat(spec: ObjectReader | None) -> tuple[int, timedelta]:
 def _steps(spec: ObjectReader, names: PolicyNames) -> tuple[PolicyStep, ...]:
     entries = spec.nested_list("steps")
     if not entries and isinstance(spec.raw("steps", []), list):
-        spec.add_error("steps", "a policy needs at least one step.", "missing")
+        spec.add_error("steps", _NO_STEPS(), "missing")
     if len(entries) > MAX_STEPS:
-        spec.add_error("steps", f"a policy has at most {MAX_STEPS} steps; this one has {len(entries)}.")
+        spec.add_error("steps", _TOO_MANY_STEPS(limit=MAX_STEPS, steps=len(entries)))
     return tuple(steps.read(entry, number, names) for number, entry in enumerate(entries))
 
 
@@ -262,5 +275,5 @@ def _span(spec: ObjectReader, key: str, default: timedelta) -> timedelta:
     """A positive duration; `default` when it is absent or invalid."""
     span = spec.duration(key, _NO_SPAN)
     if not span:
-        spec.add_error(key, "must be longer than nothing.")
+        spec.add_error(key, _NOT_POSITIVE())
     return default if span == _NO_SPAN else span

@@ -11,6 +11,7 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Any
 
+from tocsin.core.reasons import ReasonType
 from tocsin.core.validation import durations
 from tocsin.core.validation.object_reader import ObjectReader
 from tocsin.escalation.policy import conditions
@@ -21,6 +22,23 @@ from tocsin.people.member_roles import MemberRole
 
 MAX_STEP_RETRIES = 50
 MAX_CONTACT_METHODS = 20
+
+_AFTER_NEEDED = ReasonType("policy.after_missing", "is required: the delay after the previous step.")
+_SEQUENTIAL_NEEDED = ReasonType(
+    "policy.sequential_missing", "must be an interval, such as 5m; omit it to page all users at once."
+)
+_NOTIFY_NEEDED = ReasonType("policy.notify_missing", "is required: whom this step notifies.")
+_UNKNOWN_USER = ReasonType("policy.unknown_user", 'there is no user "{name}".')
+_UNKNOWN_GROUP = ReasonType("policy.unknown_group", 'there is no group "{name}".')
+_UNKNOWN_SCHEDULE = ReasonType("policy.unknown_schedule", 'there is no schedule "{name}".')
+_UNKNOWN_ROLE = ReasonType("policy.unknown_role", '"{value}" is not one of {choices}.')
+_ROLES_NEEDED = ReasonType("policy.roles_missing", "this step notifies nobody; name roles of the groups.")
+_TARGETS_NEEDED = ReasonType(
+    "policy.targets_missing", "this step notifies nobody; name roles, users or group contacts."
+)
+_RETRY_INTERVAL_NEEDED = ReasonType("policy.retry_interval_missing", "is required: the interval between retries.")
+_TOO_MANY_METHODS = ReasonType("policy.too_many_methods", "has at most {limit} entries; this one has {entries}.")
+_LABEL_OR_CHANNEL = ReasonType("policy.label_or_channel", "name either the label of a contact method, or a channel.")
 
 #: Returns an object's name from its key in `PolicyNames` and its id.
 type NameOf = Callable[[str, int], str]
@@ -76,19 +94,19 @@ class PolicyNames:
 def read(spec: ObjectReader, number: int, names: PolicyNames) -> PolicyStep:
     """Parses one entry of `steps`; problems are recorded in `spec`."""
     if number > 0 and not spec.has("after"):
-        spec.add_error("after", "say how long after the step before it this one fires.", "missing")
+        spec.add_error("after", _AFTER_NEEDED(), "missing")
     after, name = spec.duration("after", timedelta()), spec.line("name", max_length=100)
     when = spec.nested("when")
     condition = conditions.read(when, names.support_hours) if when is not None else None
     sequential_interval = spec.duration("sequential", timedelta()) if spec.has("sequential") else None
     if sequential_interval is not None and not sequential_interval and not spec.has("retries"):
-        spec.add_error("sequential", "say how far apart, such as 5m; leave it out to page all at once.")
+        spec.add_error("sequential", _SEQUENTIAL_NEEDED())
     delivery_override, only_until_ack = _delivery_override(spec), spec.boolean("only_until_acknowledged", False)
     if_empty = spec.one_of("if_empty", IfEmpty, IfEmpty.SKIP)
     notify = spec.nested("notify")
     spec.reject_unknown_keys()
     if notify is None:
-        spec.add_error("notify", "say whom this step notifies.", "missing")
+        spec.add_error("notify", _NOTIFY_NEEDED(), "missing")
         return PolicyStep(after=after, name=name)
     return _step_with_targets(spec, notify, names)(
         after=after,
@@ -124,14 +142,14 @@ def write(step: PolicyStep, name_of: NameOf) -> dict[str, Any]:
     return written
 
 
-def resolve_ids(spec: ObjectReader, key: str, ids_by_name: Mapping[str, int], noun: str) -> tuple[int, ...]:
+def resolve_ids(spec: ObjectReader, key: str, ids_by_name: Mapping[str, int], unknown: ReasonType) -> tuple[int, ...]:
     """The ids of the names under `key`; unknown names are recorded as problems."""
     matched_ids = []
     for number, name in enumerate(spec.texts(key)):
         try:
             matched_ids.append(ids_by_name[name.lower()])
         except KeyError:
-            spec.add_error(f"{key}[{number}]", f'there is no {noun} "{name}".', "not_found")
+            spec.add_error(f"{key}[{number}]", unknown(name=name), "not_found")
     return tuple(dict.fromkeys(matched_ids))
 
 
@@ -139,19 +157,18 @@ def _step_with_targets(spec: ObjectReader, notify_spec: ObjectReader, names: Pol
     """A factory for a step with its targets; the caller passes the remaining fields."""
     targets: dict[str, Any] = {
         "roles": _roles(notify_spec),
-        "user_ids": resolve_ids(notify_spec, "users", names.users, "user"),
-        "group_ids": resolve_ids(notify_spec, "groups", names.groups, "group"),
+        "user_ids": resolve_ids(notify_spec, "users", names.users, _UNKNOWN_USER),
+        "group_ids": resolve_ids(notify_spec, "groups", names.groups, _UNKNOWN_GROUP),
         "group_contacts": notify_spec.texts("group_contacts"),
         "everybody": notify_spec.boolean("everybody", False),
-        "schedule_ids": resolve_ids(notify_spec, "schedules", names.schedules, "schedule"),
+        "schedule_ids": resolve_ids(notify_spec, "schedules", names.schedules, _UNKNOWN_SCHEDULE),
         "assignee": notify_spec.boolean("assignee", False),
         "previous_on_call": notify_spec.boolean("previous_on_call", False),
     }
     notify_spec.reject_unknown_keys()
     target_keys = ("roles", "users", "group_contacts", "everybody", "schedules", "assignee", "previous_on_call")
     if not any(notify_spec.has(key) and notify_spec.raw(key) for key in target_keys):
-        hint = "say which of the groups' roles" if targets["group_ids"] else "name roles, users or group contacts"
-        spec.add_error("notify", f"this step notifies nobody; {hint}.")
+        spec.add_error("notify", _ROLES_NEEDED() if targets["group_ids"] else _TARGETS_NEEDED())
     return lambda **fields: PolicyStep(**targets, **fields)
 
 
@@ -161,7 +178,7 @@ def _roles(notify: ObjectReader) -> tuple[MemberRole, ...]:
         try:
             roles.append(MemberRole(written))
         except ValueError:
-            notify.add_error(f"roles[{number}]", f'"{written}" is not one of {", ".join(MemberRole)}.')
+            notify.add_error(f"roles[{number}]", _UNKNOWN_ROLE(value=written, choices=", ".join(MemberRole)))
     return tuple(roles)
 
 
@@ -172,18 +189,18 @@ def _delivery_override(spec: ObjectReader) -> DeliveryOverride:
         times = retries.integer("times", 0, maximum=MAX_STEP_RETRIES)
         every = retries.duration("every", timedelta())
         if times and not every:
-            retries.add_error("every", "say how far apart the tries are.", "missing")
+            retries.add_error("every", _RETRY_INTERVAL_NEEDED(), "missing")
         retries.reject_unknown_keys()
     method_rules = tuple(_method_rule(entry) for entry in spec.nested_list("methods"))
     if len(method_rules) > MAX_CONTACT_METHODS:
-        spec.add_error("methods", f"has at most {MAX_CONTACT_METHODS} entries; this one has {len(method_rules)}.")
+        spec.add_error("methods", _TOO_MANY_METHODS(limit=MAX_CONTACT_METHODS, entries=len(method_rules)))
     return DeliveryOverride(method_rules, times, every if times else timedelta())
 
 
 def _method_rule(entry: ObjectReader) -> ContactMethodRule:
     label, channel = entry.line("label", max_length=100), entry.text("channel", max_length=20)
     if bool(label) == bool(channel):
-        entry.add_error("label", "name either the label of a contact method, or a channel.", "missing")
+        entry.add_error("label", _LABEL_OR_CHANNEL(), "missing")
     times, every = notification_rules.read_repeat(entry)
     rule = ContactMethodRule(
         label, channel, entry.duration("wait", timedelta(), maximum=notification_rules.MAX_RULE_DELAY), times, every

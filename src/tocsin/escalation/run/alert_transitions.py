@@ -12,7 +12,8 @@ from datetime import datetime
 from tocsin.alerts.change_handlers import PagingMode, PagingStart
 from tocsin.alerts.commands import SYSTEM, AlertState, NewEvent
 from tocsin.alerts.states import ACTIVE, AlertStatus, CommandChannel, EventKind
-from tocsin.core.validation.durations import describe
+from tocsin.core.reasons import NO_REASON, Person, Reason, Term, as_reason, joined
+from tocsin.escalation import reasons
 from tocsin.escalation.policy.policy import AcknowledgeEffect, CompiledPolicy
 from tocsin.escalation.run.run_state import (
     CancelPages,
@@ -23,7 +24,14 @@ from tocsin.escalation.run.run_state import (
     SendNotice,
     with_progress,
 )
-from tocsin.escalation.run.run_status import begin_run, continue_run, derive_status, has_required_acks, restart_run
+from tocsin.escalation.run.run_status import (
+    acknowledgers,
+    begin_run,
+    continue_run,
+    derive_status,
+    has_required_acks,
+    restart_run,
+)
 
 
 @dataclass(slots=True)
@@ -36,7 +44,7 @@ class _TransitionState:
     cancels: list[CancelPages] = field(default_factory=list)
     events: list[NewEvent] = field(default_factory=list)
 
-    def cancel(self, reason: str, users: frozenset[int] | None = None) -> None:
+    def cancel(self, reason: Reason, users: frozenset[int] | None = None) -> None:
         """Cancels unsent pages; affected users are no longer busy."""
         self.cancels.append(CancelPages(users, reason))
         paging_until = (
@@ -44,7 +52,7 @@ class _TransitionState:
         )
         self.run = with_progress(self.run, paging_until=paging_until)
 
-    def log(self, kind: EventKind, reason: str) -> None:
+    def log(self, kind: EventKind, reason: Reason) -> None:
         self.events.append(NewEvent(self.alert.id, kind, self.now, SYSTEM, reason, CommandChannel.POLICY))
 
 
@@ -57,7 +65,7 @@ def apply_transition(
     """
     events_by_kind = {event.kind: event for event in events if event.alert_id == after.id}
     state = _TransitionState(run, after, now)
-    reason = next((str(event.reason) for event in events_by_kind.values()), "")
+    reason = next((as_reason(event.reason) for event in events_by_kind.values()), NO_REASON)
     if after.status not in ACTIVE:
         if before.status in ACTIVE:
             state.cancel(reason)
@@ -93,11 +101,11 @@ def raise_priority(run: RunState, alert: AlertState, routed_run: RunState | None
     new = replace(_fresh_run(run, now) if routed_run is None or is_dropped else routed_run, priority=alert.priority)
     if new.mode is PagingMode.LOG_ONLY and run.mode is PagingMode.LOG_ONLY:
         return RunDecision(replace(run, priority=alert.priority))
-    reason = f"The priority rose from {run.priority} to {alert.priority}"
+    reason = reasons.PRIORITY_ROSE(before=Term(run.priority), after=Term(alert.priority))
     return _replace_run(run, new, alert, reason, NoticeReason.PRIORITY_ROSE, now)
 
 
-def reroute(run: RunState, alert: AlertState, routed_run: RunState, move_reason: str, now: datetime) -> RunDecision:
+def reroute(run: RunState, alert: AlertState, routed_run: RunState, move_reason: Reason, now: datetime) -> RunDecision:
     """Replaces a run by `routed_run` after its alert moved to where routes name other recipients.
 
     The same policy for the same people leaves the run alone, and so does a dry run or what only records: who is being
@@ -109,9 +117,7 @@ def reroute(run: RunState, alert: AlertState, routed_run: RunState, move_reason:
     )
     if alert.status not in ACTIVE or is_dropped or (is_same and routed_run.mode is run.mode):
         return RunDecision(run)
-    return _replace_run(
-        run, routed_run, alert, f"{move_reason}, and the routes name others for it", NoticeReason.MOVED, now
-    )
+    return _replace_run(run, routed_run, alert, reasons.MOVED(why=move_reason), NoticeReason.MOVED, now)
 
 
 def resume_run(
@@ -124,7 +130,8 @@ def resume_run(
     """
     if alert.status not in ACTIVE or run.mode is PagingMode.PAGE or routed_run.mode is not PagingMode.PAGE:
         return RunDecision(run)
-    reason = f"{paging_start.reason}; a newer run replaced this one."
+    why = as_reason(paging_start.reason)
+    reason = reasons.PAGING_STARTED_RUN(why=why)
     old = replace(run, status=RunStatus.TERMINATED, due_at=None, reason=reason)
     new = derive_status(
         with_progress(
@@ -135,14 +142,14 @@ def resume_run(
         alert,
         now,
     )
-    text = f"Escalation starts at step 1{f' {paging_start.time_text}' if paging_start.time_text else ''}."
+    started = reasons.PAGING_STARTS(why=why)
     if alert.is_owned or has_required_acks(routed_run.plan, alert):
-        text = f"Nobody is paged now: {new.reason}"
+        started = reasons.PAGING_NOT_NEEDED(why=why, status=new.reason)
     elif alert.status is AlertStatus.ON_HOLD:
-        text = "Escalation starts at step 1 at the end of the hold."
-    event = NewEvent(
-        alert.id, EventKind.ESCALATION_STARTED, now, SYSTEM, f"{paging_start.reason}. {text}", CommandChannel.POLICY
-    )
+        started = reasons.PAGING_STARTS_AFTER_HOLD(why=why)
+    elif paging_start.time_text:
+        started = reasons.PAGING_STARTS_AT(why=why, when=as_reason(paging_start.time_text))
+    event = NewEvent(alert.id, EventKind.ESCALATION_STARTED, now, SYSTEM, started, CommandChannel.POLICY)
     return RunDecision(old, events=(event,), successor=new)
 
 
@@ -151,17 +158,18 @@ def _recipients(run: RunState) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 def _replace_run(
-    run: RunState, new: RunState, alert: AlertState, cause: str, notice_reason: NoticeReason, now: datetime
+    run: RunState, new: RunState, alert: AlertState, cause: Reason, notice_reason: NoticeReason, now: datetime
 ) -> RunDecision:
     """Replaces a run. Escalation starts again, unless somebody is responsible for the alert: they are notified
     instead."""
-    old = replace(run, status=RunStatus.TERMINATED, due_at=None, reason=f"{cause}; a newer run replaced this one.")
+    replaced = joined(cause, reasons.RUN_REPLACED(), separator=" ")
+    old = replace(run, status=RunStatus.TERMINATED, due_at=None, reason=replaced)
     if alert.is_owned or has_required_acks(run.plan, alert):
         new = with_progress(
             new, ack_reminder_sent_at=run.progress.ack_reminder_sent_at, ack_confirmed_at=run.progress.ack_confirmed_at
         )
         return _notify_responders(old, derive_status(new, alert, now), alert, cause, notice_reason, now)
-    reason = f"{cause}: escalation starts again at step 1."
+    reason = joined(cause, reasons.RESTARTED_AT_STEP_1(), separator=" ")
     event = NewEvent(alert.id, EventKind.ESCALATION_STARTED, now, SYSTEM, reason, CommandChannel.POLICY)
     return RunDecision(
         old, cancellations=(CancelPages(None, reason),), events=(event,), successor=derive_status(new, alert, now)
@@ -182,25 +190,29 @@ def _fresh_run(run: RunState, now: datetime) -> RunState:
 
 
 def _notify_responders(
-    old: RunState, new: RunState, alert: AlertState, cause: str, notice_reason: NoticeReason, now: datetime
+    old: RunState, new: RunState, alert: AlertState, cause: Reason, notice_reason: NoticeReason, now: datetime
 ) -> RunDecision:
-    names = alert.owner_name or " and ".join(entry.name for entry in alert.acknowledged.values())
-    user_ids = tuple(alert.acknowledged)
+    users = acknowledgers(alert)
     if alert.is_owned:
-        user_ids = (alert.owner_id,) if alert.owner_id is not None else ()
+        users = (alert.owner,)
+    user_ids = tuple(user.user_id for user in users if user.user_id is not None)
     is_dry_run = new.mode is PagingMode.DRY_RUN
-    verb = "would be" if is_dry_run else "is" if len(user_ids) == 1 else "are"
-    text = f"{names} {verb} told" if user_ids else f"{names} has it and cannot be told"
+    if not user_ids:
+        reason = reasons.RESPONDER_UNREACHABLE(why=cause, user=Person(alert.owner_name))
+    elif is_dry_run:
+        reason = reasons.RESPONDERS_WOULD_BE_NOTIFIED(why=cause, users=users)
+    else:
+        reason = reasons.RESPONDERS_NOTIFIED(why=cause, users=users, count=len(users))
     event = NewEvent(
         alert.id,
         EventKind.NOTICE_SENT,
         now,
         SYSTEM,
-        f"{cause}. {text}.",
+        reason,
         CommandChannel.POLICY,
         {"people": list(user_ids)},
     )
-    notices = (SendNotice(user_ids, notice_reason, f"{cause}."),) if user_ids and not is_dry_run else ()
+    notices = (SendNotice(user_ids, notice_reason, cause),) if user_ids and not is_dry_run else ()
     return RunDecision(old, notices=notices, events=(event,), successor=new)
 
 
@@ -213,7 +225,7 @@ def _apply_reactivation(state: _TransitionState, events_by_kind: dict[EventKind,
         state.run = continue_run(state.run, state.alert, state.now)
 
 
-def _apply_owner_change(state: _TransitionState, events_by_kind: dict[EventKind, NewEvent], reason: str) -> None:
+def _apply_owner_change(state: _TransitionState, events_by_kind: dict[EventKind, NewEvent], reason: Reason) -> None:
     if state.alert.is_owned:
         state.cancel(reason)
         state.run = with_progress(state.run, ack_reminder_sent_at={}, ack_confirmed_at={})
@@ -226,11 +238,11 @@ def _apply_owner_change(state: _TransitionState, events_by_kind: dict[EventKind,
 def _restart(state: _TransitionState) -> None:
     state.run = restart_run(state.run, state.now)
     if state.run.mode is not PagingMode.LOG_ONLY:
-        state.log(EventKind.ESCALATION_STARTED, "Escalation starts again at step 1; nobody counts as having acted.")
+        state.log(EventKind.ESCALATION_STARTED, reasons.RESTARTED())
 
 
 def _apply_acknowledgement_change(
-    state: _TransitionState, before: AlertState, events_by_kind: dict[EventKind, NewEvent], reason: str
+    state: _TransitionState, before: AlertState, events_by_kind: dict[EventKind, NewEvent], reason: Reason
 ) -> None:
     previous_acks, current_acks = before.acknowledged, state.alert.acknowledged
     changed = frozenset(
@@ -253,37 +265,28 @@ def _apply_acknowledgement_change(
         state.run = with_progress(state.run, cancel_on_ack_users=())
         is_news = not previous_acks or (is_satisfied and not was_satisfied)
         if is_news and state.run.status in (RunStatus.ACTIVE, RunStatus.PAUSED):
-            text = (
-                _effect_text(state.run.plan) if is_satisfied else _missing_acks_text(state.run.plan, len(current_acks))
-            )
-            state.log(EventKind.ESCALATION_STOPPED if is_satisfied else EventKind.ESCALATION_CONTINUED, text)
+            if is_satisfied:
+                state.log(EventKind.ESCALATION_STOPPED, _effect(state.run.plan))
+            else:
+                missing = reasons.MISSING_ACKS(acknowledged=len(current_acks), required=state.run.plan.required_acks)
+                state.log(EventKind.ESCALATION_CONTINUED, missing)
     elif not current_acks and EventKind.ACKNOWLEDGEMENT_EXPIRED in events_by_kind:
         _restart(state)
     elif not current_acks or (was_satisfied and not is_satisfied):
         state.run = continue_run(state.run, state.alert, state.now)
         if derive_status(state.run, state.alert, state.now).status is RunStatus.ACTIVE:
-            state.log(EventKind.ESCALATION_CONTINUED, "Escalation goes on: the step then due fires.")
+            state.log(EventKind.ESCALATION_CONTINUED, reasons.CONTINUED())
 
 
-def _effect_text(plan: CompiledPolicy) -> str:
+def _effect(plan: CompiledPolicy) -> Reason:
     match plan.effect:
         case AcknowledgeEffect.STOP:
-            sentence = "Escalation stops"
+            effect = reasons.STOPS()
         case AcknowledgeEffect.PAUSE:
-            sentence = f"Escalation pauses for {describe(plan.pause)}"
+            effect = reasons.PAUSES(pause=plan.pause)
         case AcknowledgeEffect.CONTINUE:
-            sentence = "Escalation goes on until somebody takes it"
-    return (
-        f'{sentence}; "Still on it?" is asked in {describe(plan.acknowledge_timeout)} if it is neither taken '
-        "nor closed."
-    )
-
-
-def _missing_acks_text(plan: CompiledPolicy, count: int) -> str:
-    return (
-        f"{count} of {plan.required_acks} people have acknowledged it; escalation goes on until "
-        f"{plan.required_acks} have."
-    )
+            effect = reasons.CONTINUES_UNTIL_ASSIGNED()
+    return joined(effect, reasons.ACK_REMINDER_FOLLOWS(timeout=plan.acknowledge_timeout), separator=" ")
 
 
 def _apply_hold_change(state: _TransitionState, before: AlertState) -> None:

@@ -12,23 +12,26 @@ from tocsin.alerts import store
 from tocsin.alerts.commands import SYSTEM, NewEvent
 from tocsin.alerts.states import CommandChannel, EventKind
 from tocsin.core.db.database import Connection
+from tocsin.core.reasons import Reason, ReasonType
+from tocsin.escalation import reasons
 from tocsin.escalation.run.run_state import NoticeReason, RunDecision, SendNotice
 from tocsin.notify.enqueue import queue
 from tocsin.notify.enqueue.queue import Notice
 from tocsin.notify.rules import page_planner as pages
 from tocsin.notify.rules.page_planner import Unreachable
 
-_TITLES = {
-    NoticeReason.NOBODY_ANSWERED: "Nobody answered",
-    NoticeReason.NOBODY_TO_PAGE: "Nobody could be paged",
-    NoticeReason.PRIORITY_ROSE: "The priority rose",
-    NoticeReason.MOVED: "It moved to another team",
+#: The title of a notice with the alert, and the heading under which several are bundled.
+_TITLES: dict[NoticeReason, tuple[ReasonType, ReasonType]] = {
+    NoticeReason.NOBODY_ANSWERED: (reasons.TITLE_NOBODY_ANSWERED, reasons.HEADING_NOBODY_ANSWERED),
+    NoticeReason.NOBODY_TO_PAGE: (reasons.TITLE_NOBODY_PAGED, reasons.HEADING_NOBODY_PAGED),
+    NoticeReason.PRIORITY_ROSE: (reasons.TITLE_PRIORITY_ROSE, reasons.HEADING_PRIORITY_ROSE),
+    NoticeReason.MOVED: (reasons.TITLE_MOVED, reasons.HEADING_MOVED),
 }
-_REASONS = {
-    NoticeReason.NOBODY_ANSWERED: "You are told because you manage a recipient group, or administer Tocsin.",
-    NoticeReason.NOBODY_TO_PAGE: "You are told because you manage a recipient group, or administer Tocsin.",
-    NoticeReason.PRIORITY_ROSE: "You are told because you have this alert.",
-    NoticeReason.MOVED: "You are told because you have this alert.",
+_RECEIVED_AS: dict[NoticeReason, ReasonType] = {
+    NoticeReason.NOBODY_ANSWERED: reasons.RECEIVED_AS_MANAGER,
+    NoticeReason.NOBODY_TO_PAGE: reasons.RECEIVED_AS_MANAGER,
+    NoticeReason.PRIORITY_ROSE: reasons.RECEIVED_AS_RESPONDER,
+    NoticeReason.MOVED: reasons.RECEIVED_AS_RESPONDER,
 }
 
 
@@ -45,27 +48,30 @@ def apply_effects(connection: Connection, decisions: Sequence[tuple[int | None, 
     _queue_notices(connection, [(d.run.alert_id, notice) for _row, d in decisions for notice in d.notices], now)
 
 
-def notify_administrators(connection: Connection, alert_id: int, text: str, now: datetime) -> None:
+def notify_administrators(connection: Connection, alert_id: int, why: Reason, now: datetime) -> None:
     """E-mails the administrators that an alert's escalation is stuck, and adds it to the timeline."""
-    title = f"Escalation is stuck: {_subjects(connection, [alert_id]).get(alert_id, f'alert #{alert_id}')}"
+    alert = _subjects(connection, [alert_id]).get(alert_id, f"alert #{alert_id}")
     notice = Notice(
-        title, text, f"escalation:stuck:{alert_id}", "You are told because you administer Tocsin.", alert_id
+        str(reasons.TITLE_STUCK(alert=alert)),
+        str(why),
+        f"escalation:stuck:{alert_id}",
+        str(reasons.RECEIVED_AS_ADMINISTRATOR()),
+        alert_id,
     )
     queue.queue_notice(connection, notice, now, user_ids=queue.administrators(connection))
-    event = NewEvent(
-        alert_id, EventKind.NOTICE_SENT, now, SYSTEM, f"Administrators are told: {text}", CommandChannel.POLICY
-    )
+    reason = reasons.ADMINISTRATORS_NOTIFIED(why=why)
+    event = NewEvent(alert_id, EventKind.NOTICE_SENT, now, SYSTEM, reason, CommandChannel.POLICY)
     store.insert_events(connection, [event])
 
 
 def _cancel(connection: Connection, decisions: Iterable[RunDecision], now: datetime) -> None:
     """Cancels with one statement per reason: a storm that ends is one statement, not a thousand."""
-    grouped: dict[tuple[frozenset[int] | None, str], list[int]] = {}
+    grouped: dict[tuple[frozenset[int] | None, Reason], list[int]] = {}
     for decision in decisions:
         for cancel in decision.cancellations:
             grouped.setdefault((cancel.user_ids, cancel.reason), []).append(decision.run.alert_id)
     for (users, reason), alert_ids in grouped.items():
-        queue.cancel(connection, alert_ids, users, reason, now)
+        queue.cancel(connection, alert_ids, users, str(reason), now)
 
 
 def _page_requests(row: int | None, decision: RunDecision) -> list[pages.PageRequest]:
@@ -74,10 +80,10 @@ def _page_requests(row: int | None, decision: RunDecision) -> list[pages.PageReq
         pages.PageRequest(
             alert_id,
             page.at,
-            page.reason,
+            str(page.reason),
             user_id=page.target.user_id,
             run_id=row,
-            data={"step": page.step, "pass": page.loop_number, "as": page.target.label, "wake": page.is_manual},
+            data={"step": page.step, "pass": page.loop_number, "as": str(page.target.capacity), "wake": page.is_manual},
             priority=page.priority,
             delivery_override=page.delivery_override,
         )
@@ -87,7 +93,7 @@ def _page_requests(row: int | None, decision: RunDecision) -> list[pages.PageReq
         pages.PageRequest(
             alert_id,
             contact.at,
-            contact.reason,
+            str(contact.reason),
             group_contact_id=contact.contact_id,
             run_id=row,
             data={"step": contact.step, "pass": contact.loop_number, "as": contact.label, "wake": contact.is_manual},
@@ -116,13 +122,14 @@ def _queue_notices(connection: Connection, pending: Sequence[tuple[int, SendNoti
         return
     subjects = _subjects(connection, [alert_id for alert_id, _notice in pending])
     for alert_id, send_notice in pending:
+        title, heading = _TITLES[send_notice.notice_reason]
         notice = Notice(
-            title=f"{_TITLES[send_notice.notice_reason]}: {subjects.get(alert_id, f'alert #{alert_id}')}",
-            text=send_notice.text,
+            title=str(title(alert=subjects.get(alert_id, f"alert #{alert_id}"))),
+            text=str(send_notice.why),
             about=f"escalation:{send_notice.notice_reason}:{alert_id}",
-            reason=_REASONS[send_notice.notice_reason],
+            reason=str(_RECEIVED_AS[send_notice.notice_reason]()),
             alert_id=alert_id,
-            heading=_TITLES[send_notice.notice_reason],
+            heading=str(heading()),
         )
         queue.queue_notice(connection, notice, now, user_ids=send_notice.user_ids)
 

@@ -14,7 +14,8 @@ from tocsin.alerts import lifecycle
 from tocsin.alerts.change_handlers import PagingMode
 from tocsin.alerts.commands import SYSTEM, AlertState, Command, ExpireAcknowledgement, NewEvent, Resume
 from tocsin.alerts.states import ACTIVE, AlertStatus, CommandChannel, EventKind
-from tocsin.core.validation.durations import describe
+from tocsin.core.reasons import NO_REASON, Ago, Person, Reason, ReasonType, joined
+from tocsin.escalation import reasons
 from tocsin.escalation.policy import conditions
 from tocsin.escalation.policy.policy import OnExhausted
 from tocsin.escalation.policy.steps import IfEmpty, PolicyStep
@@ -33,6 +34,7 @@ from tocsin.escalation.run.run_state import (
 from tocsin.escalation.run.run_status import (
     ACK_REMINDER_TIMEOUT,
     TimerKind,
+    acknowledgers,
     begin_run,
     continue_run,
     derive_status,
@@ -100,7 +102,7 @@ class _DecisionBuilder:
         new, version = None, None
         if self.successor is not None:
             new, version = self.successor[0], self.successor[1].version_id
-            reason = f"At its end; policy {self.successor[1].name} goes on."
+            reason = reasons.RUN_HANDED_OVER(policy=self.successor[1].name)
             run = replace(run, status=RunStatus.TERMINATED, due_at=None, reason=reason)
         outcome = RunDecision(
             run,
@@ -143,9 +145,7 @@ class _DecisionBuilder:
                 self.run = restart_run(self.run, self.now)
             if self._fire(self.now, is_manual=True, requested_by=requested_by):
                 return
-        self._log(
-            EventKind.STEP_EMPTY, "There is nobody left to wake: whoever the policy names has it or is being paged."
-        )
+        self._log(EventKind.STEP_EMPTY, reasons.NOBODY_LEFT())
 
     def fire_due_timers(self, pause: ActivePause | None) -> None:
         """Handles every timer that is due."""
@@ -177,7 +177,7 @@ class _DecisionBuilder:
         self.run = with_progress(self.run, pause_until=pause.until, paused_since=paused_since)
         self._log(
             EventKind.ESCALATION_PAUSED,
-            f"Escalation waits: all paging is paused ({pause.reason}). The step then due fires at the pause's end.",
+            reasons.WAITS_FOR_PAUSE(why=pause.reason),
             until=pause.until.isoformat(),
         )
 
@@ -220,17 +220,16 @@ class _DecisionBuilder:
                 self.run, step=0, group=0, loop_count=progress.loop_count + 1, any_notified_in_loop=False
             )
 
-    def _skip_reason(self, step: PolicyStep, at: datetime, is_manual: bool) -> str:
-        """Why a step is skipped; empty when it fires."""
+    def _skip_reason(self, step: PolicyStep, at: datetime, is_manual: bool) -> Reason:
+        """Why a step is skipped; `NO_REASON` when it fires."""
         if step.only_until_acknowledged and self.alert.acknowledged and not is_manual:
-            names = " and ".join(entry.name for entry in self.alert.acknowledged.values())
-            return f"{names} acknowledged it"
+            return reasons.SKIPPED_ONCE_ACKNOWLEDGED(users=acknowledgers(self.alert))
         if step.when is None:
-            return ""
+            return NO_REASON
         tags = self.context.facts.get(self.alert.id, TargetFacts()).tags
         return conditions.unmet_condition(step.when, self.alert.priority, tags, self.context.support_hours, at)
 
-    def _skip_step(self, index: int, skip_reason: str, at: datetime) -> None:
+    def _skip_step(self, index: int, skip_reason: Reason, at: datetime) -> None:
         """Skips a step whose condition does not hold. Its delay still applies, so that day and night steps can coexist.
 
         As long as nobody was paged in this pass, the next step fires at once.
@@ -239,9 +238,9 @@ class _DecisionBuilder:
         self.run = with_progress(
             self.run, step=index + 1, step_due_at=due, last_step_at=at, already_notified=(), is_waiting=False
         )
-        label = self._step_label(index)
-        text = f"{label[0].upper()}{label[1:]} is left out: {skip_reason}. {self._describe_next(due, at)}"
-        self._log(EventKind.STEP_EMPTY, text, **self._step_data(index), people=[], contacts=[], left_out=True)
+        reason = reasons.STEP_SKIPPED(step=self._step_label(index), why=skip_reason)
+        reason = joined(reason, _next_action(due, at), separator=" ")
+        self._log(EventKind.STEP_EMPTY, reason, **self._step_data(index), people=[], contacts=[], left_out=True)
         self._notify_if_nobody_paged(index)
 
     def _resolve_targets(self, step: PolicyStep, index: int, at: datetime, requested_by: int | None) -> ResolvedTargets:
@@ -267,19 +266,15 @@ class _DecisionBuilder:
         self.run = with_progress(self.run, step_due_at=at + CONDITION_RECHECK, is_waiting=True)
         if was_waiting:
             return
-        label = self._step_label(index)
-        notes = f" {_sentence(targets.notes)}" if targets.notes else ""
-        text = f"{label[0].upper()}{label[1:]} has nobody, and waits until somebody is on call.{notes}"
-        self._log(EventKind.STEP_EMPTY, text, **self._step_data(index), people=[], contacts=[])
+        reason = reasons.STEP_WAITS(step=self._step_label(index), notes=_notes(targets))
+        self._log(EventKind.STEP_EMPTY, reason, **self._step_data(index), **_target_data(targets))
         if (
             not self.run.progress.any_notified
             and not self.run.progress.managers_notified
             and not self.alert.acknowledged
         ):
             self.run = with_progress(self.run, managers_notified=True)
-            self._notify_managers(
-                NoticeReason.NOBODY_TO_PAGE, "Nobody could be paged yet: the step waits until somebody is on call."
-            )
+            self._notify_managers(NoticeReason.NOBODY_TO_PAGE, reasons.NOBODY_PAGED_YET())
 
     def _record_paged(self, targets: ResolvedTargets, step: PolicyStep, index: int, at: datetime) -> datetime:
         """Records who was paged. Returns when the following timer is due."""
@@ -338,29 +333,27 @@ class _DecisionBuilder:
         is_last = is_last and progress.group + 1 >= len(recipient_group_rounds(self.run))
         if is_last and not progress.any_notified and not progress.managers_notified and not self.alert.acknowledged:
             self.run = with_progress(self.run, managers_notified=True)
-            self._notify_managers(
-                NoticeReason.NOBODY_TO_PAGE, "Nobody could be paged: no step of the policy finds anybody."
-            )
+            self._notify_managers(NoticeReason.NOBODY_TO_PAGE, reasons.NOBODY_PAGED())
 
-    def _users_to_skip(self, requested_by: int | None) -> dict[int, str]:
+    def _users_to_skip(self, requested_by: int | None) -> dict[int, ReasonType]:
         """The users who are skipped, by id, with the reason."""
-        skip_reasons = dict.fromkeys(self.alert.acknowledged, "has acknowledged it")
+        skip_reasons = dict.fromkeys(self.alert.acknowledged, reasons.HAS_ACKNOWLEDGED)
         if self.alert.owner_id is not None:
-            skip_reasons[self.alert.owner_id] = "has it"
+            skip_reasons[self.alert.owner_id] = reasons.IS_ASSIGNED
         if requested_by is not None:
-            skip_reasons.setdefault(requested_by, "asked for it")
+            skip_reasons.setdefault(requested_by, reasons.REQUESTED_ESCALATION)
         return skip_reasons
 
     def _add_pages(self, targets: ResolvedTargets, step: PolicyStep, index: int, at: datetime, is_manual: bool) -> None:
         label, loop_number = self._step_label(index), self.run.progress.loop_count + 1
         priority, delivery_override = self.alert.priority, step.delivery_override
         for target in targets.users:
-            reason = f"{target.name} is paged as {target.label}: {label} of the escalation."
+            reason = reasons.PAGED_AS(step=label, user=target.person, capacity=target.capacity)
             self.pages.append(
                 PageUser(target, at, reason, index + 1, loop_number, is_manual, priority, delivery_override)
             )
         for group, contact in targets.contacts:
-            reason = f"{contact.label} of {group.name}: {label} of the escalation."
+            reason = reasons.CONTACT_PAGED(step=label, contact=contact.label, group=group.name)
             self.contact_pages.append(
                 PageContact(
                     contact.id,
@@ -375,79 +368,75 @@ class _DecisionBuilder:
                 )
             )
 
-    def _step_label(self, index: int) -> str:
+    def _step_label(self, index: int) -> Reason:
         plan, progress = self.run.plan, self.run.progress
-        parts = [f"step {index + 1} of {len(plan.steps)}"]
-        if plan.steps[index].name:
-            parts[0] += f" ({plan.steps[index].name})"
-        groups = recipient_group_rounds(self.run)
+        name, position, steps = plan.steps[index].name, index + 1, len(plan.steps)
+        label = (
+            reasons.NAMED_STEP(step=position, steps=steps, name=name)
+            if name
+            else reasons.STEP(step=position, steps=steps)
+        )
+        groups, group_round, loop = recipient_group_rounds(self.run), NO_REASON, NO_REASON
         if len(groups) > 1:
             group = self.context.groups.get(groups[progress.group][0])
-            parts.append(f"group {progress.group + 1} of {len(groups)}{f' ({group.name})' if group else ''}")
+            number = progress.group + 1
+            group_round = (
+                reasons.NAMED_GROUP_ROUND(number=number, groups=len(groups), group=group.name)
+                if group
+                else reasons.GROUP_ROUND(number=number, groups=len(groups))
+            )
         if plan.repeat_times:
-            parts.append(f"pass {progress.loop_count + 1} of {plan.repeat_times + 1}")
-        return ", ".join(parts)
+            loop = reasons.LOOP(number=progress.loop_count + 1, rounds=plan.repeat_times + 1)
+        return joined(label, group_round, loop, separator=", ")
 
     def _step_data(self, index: int) -> dict[str, object]:
         return {"step": index + 1, "pass": self.run.progress.loop_count + 1}
 
-    def _describe_next(self, due: datetime, at: datetime) -> str:
-        return "The next step fires at once." if due == at else f"What comes next follows in {describe(due - at)}."
-
     def _log_step(self, targets: ResolvedTargets, index: int, due: datetime, at: datetime, is_manual: bool) -> None:
         label = self._step_label(index)
-        label = label[0].upper() + label[1:] + (" (asked for)" if is_manual else "")
-        notes = f" {_sentence(targets.notes)}" if targets.notes else ""
-        data: dict[str, Any] = {
-            **self._step_data(index),
-            "people": [target.user_id for target in targets.users],
-            "contacts": [contact.id for _group, contact in targets.contacts],
-        }
+        data: dict[str, Any] = {**self._step_data(index), **_target_data(targets)}
+        if is_manual:
+            data["requested"] = True
         if targets.users or targets.contacts:
-            is_dry_run = self.run.mode is PagingMode.DRY_RUN
-            names = [f"{target.name} ({target.label})" for target in targets.users]
-            names += [f"{contact.label} of {group.name}" for group, contact in targets.contacts]
-            verb = "would page" if is_dry_run else "pages"
-            next_note = f" The next in line follows in {describe(due - at)}." if targets.has_more else ""
-            self._log(EventKind.STEP_FIRED, f"{label} {verb} {', '.join(names)}.{next_note}{notes}", **data)
+            reason = _fired_type(is_manual, self.run.mode)(step=label, targets=_paged_targets(targets))
+            next_user = reasons.NEXT_USER_IN(delay=due - at) if targets.has_more else NO_REASON
+            not_paged = reasons.NOT_PAGED(notes=_notes(targets)) if targets.notes else NO_REASON
+            self._log(EventKind.STEP_FIRED, joined(reason, next_user, not_paged, separator=" "), **data)
         else:
-            outcome = "waits for those already paged" if targets.has_pending_pages else "has nobody"
+            reason_type = reasons.STEP_ADDS_NOBODY if targets.has_pending_pages else reasons.STEP_EMPTY
             data |= {"busy": True} if targets.has_pending_pages else {}
-            self._log(EventKind.STEP_EMPTY, f"{label} {outcome}.{notes} {self._describe_next(due, at)}", **data)
+            reason = reason_type(step=label, notes=_notes(targets))
+            self._log(EventKind.STEP_EMPTY, joined(reason, _next_action(due, at), separator=" "), **data)
 
     def _exhaust(self, at: datetime) -> None:
-        names = " and ".join(entry.name for entry in self.alert.acknowledged.values())
-        text = (
-            f"{names} acknowledged it, but nobody has taken it, and the escalation is at its end."
-            if names
-            else "Nobody answered, and the escalation is at its end."
-        )
+        users = acknowledgers(self.alert)
+        reason = reasons.ONLY_ACKNOWLEDGED(users=users) if users else reasons.NOBODY_ANSWERED()
         plan = self.run.plan
         if plan.on_exhausted is OnExhausted.REPEAT_LAST_STEP:
-            self._repeat_last_step(text, at)
+            self._repeat_last_step(reason, at)
             return
         successor = (
             self.context.handover_policies.get(plan.handover_policy_id) if plan.handover_policy_id is not None else None
         )
         self.run = with_progress(self.run, step_due_at=None, exhausted_at=at)
         if successor is not None:
-            self._hand_over(successor, text, at)
+            self._hand_over(successor, reason, at)
             return
-        self._log(EventKind.ESCALATION_EXHAUSTED, text)
+        self._log(EventKind.ESCALATION_EXHAUSTED, reason)
         if plan.on_exhausted is not OnExhausted.NOTHING and not (
             self.run.progress.managers_notified and not self.run.progress.any_notified
         ):
-            self._notify_managers(NoticeReason.NOBODY_ANSWERED, text)
+            self._notify_managers(NoticeReason.NOBODY_ANSWERED, reason)
 
-    def _repeat_last_step(self, text: str, at: datetime) -> None:
+    def _repeat_last_step(self, reason: Reason, at: datetime) -> None:
         plan = self.run.plan
         if not self.run.progress.is_repeating_last_step:
-            text = f"{text} Its last step goes on, every {describe(plan.last_step_interval)}, until somebody answers."
-            self._log(EventKind.ESCALATION_EXHAUSTED, text)
+            repeats = reasons.LAST_STEP_REPEATS(interval=plan.last_step_interval)
+            self._log(EventKind.ESCALATION_EXHAUSTED, joined(reason, repeats, separator=" "))
         self.run = with_progress(self.run, step=len(plan.steps) - 1, is_repeating_last_step=True)
         self._fire(at)
 
-    def _hand_over(self, successor: HandoverPolicy, text: str, at: datetime) -> None:
+    def _hand_over(self, successor: HandoverPolicy, reason: Reason, at: datetime) -> None:
         """The other policy starts as if the alert had been created now, for the same recipients."""
         new = begin_run(
             self.run.alert_id,
@@ -457,7 +446,7 @@ class _DecisionBuilder:
             at,
             recipient_users=self.run.recipient_users,
             recipient_groups=self.run.recipient_groups,
-            policy_reason="The policy before handed over to this one.",
+            policy_reason=reasons.HANDED_OVER_FROM(),
         )
         progress = self.run.progress
         paging_until = {user: until for user, until in progress.paging_until.items() if until > at}
@@ -470,39 +459,35 @@ class _DecisionBuilder:
             ack_confirmed_at=progress.ack_confirmed_at,
         )
         self.successor = (derive_status(new, self.alert, self.now), successor)
-        self._log(EventKind.ESCALATION_EXHAUSTED, f"{text} Policy {successor.name} goes on.")
+        handed_over = reasons.HANDED_OVER(policy=successor.name)
+        self._log(EventKind.ESCALATION_EXHAUSTED, joined(reason, handed_over, separator=" "))
 
-    def _notify_managers(self, notice_reason: NoticeReason, text: str) -> None:
+    def _notify_managers(self, notice_reason: NoticeReason, why: Reason) -> None:
         if self.alert.is_test:
             return
         manager_ids = managers(self.run.recipient_groups, self.context)
-        names = " and ".join(self.context.display_name(user_id) for user_id in manager_ids)
         if not manager_ids:
-            self._log(EventKind.NOTICE_SENT, f"{text} There is no manager or administrator to tell.")
+            self._log(EventKind.NOTICE_SENT, reasons.NO_MANAGERS(why=why))
             return
-        verb = (
-            "would be told"
+        users = tuple(self.context.person(user_id) for user_id in manager_ids)
+        reason = (
+            reasons.MANAGERS_WOULD_BE_NOTIFIED(users=users, why=why)
             if self.run.mode is PagingMode.DRY_RUN
-            else "is told"
-            if len(manager_ids) == 1
-            else "are told"
+            else reasons.MANAGERS_NOTIFIED(count=len(users), users=users, why=why)
         )
-        self.notices.append(SendNotice(manager_ids, notice_reason, text))
-        self._log(EventKind.NOTICE_SENT, f"{names} {verb}: {text}", people=list(manager_ids))
+        self.notices.append(SendNotice(manager_ids, notice_reason, why))
+        self._log(EventKind.NOTICE_SENT, reason, people=list(manager_ids))
 
     def _send_ack_reminder(self, user_id: int, at: datetime) -> None:
         entry = self.alert.acknowledged[user_id]
         self.run = with_progress(self.run, ack_reminder_sent_at={**self.run.progress.ack_reminder_sent_at, user_id: at})
-        span = describe(at - max(entry.at, self.run.progress.ack_confirmed_at.get(user_id, entry.at)))
-        reason = f"{entry.name} acknowledged it {span} ago, and nobody has taken or closed it."
+        user = Person(entry.name, user_id)
+        since = max(entry.at, self.run.progress.ack_confirmed_at.get(user_id, entry.at))
+        reason = reasons.ACK_REMINDER(user=user, ago=Ago(at - since))
         self.ack_reminders.append(SendAckReminder(user_id, reason, at + ACK_REMINDER_TIMEOUT))
-        verb = "would be asked" if self.run.mode is PagingMode.DRY_RUN else "is asked"
-        self._log(
-            EventKind.ACK_REMINDER_SENT,
-            f'{entry.name} {verb} "Still on it?"; '
-            f"without an answer in {describe(ACK_REMINDER_TIMEOUT)} escalation starts again.",
-            user_id=user_id,
-        )
+        is_dry_run = self.run.mode is PagingMode.DRY_RUN
+        sent = reasons.ACK_REMINDER_WOULD_BE_SENT if is_dry_run else reasons.ACK_REMINDER_SENT
+        self._log(EventKind.ACK_REMINDER_SENT, sent(user=user, timeout=ACK_REMINDER_TIMEOUT), user_id=user_id)
 
     def _expire_acknowledgement(self, user_id: int) -> None:
         had_enough = has_required_acks(self.run.plan, self.alert)
@@ -513,15 +498,39 @@ class _DecisionBuilder:
         self.run = with_progress(self.run, ack_reminder_sent_at=reminders_sent)
         if not self.alert.acknowledged:
             self.run = restart_run(self.run, self.now)
-            self._log(EventKind.ESCALATION_STARTED, "Escalation starts again at step 1; nobody counts as having acted.")
+            self._log(EventKind.ESCALATION_STARTED, reasons.RESTARTED())
         elif had_enough and not has_required_acks(self.run.plan, self.alert):
             self.run = continue_run(self.run, self.alert, self.now)
-            self._log(EventKind.ESCALATION_CONTINUED, "Escalation goes on: too few acknowledgements stand.")
+            self._log(EventKind.ESCALATION_CONTINUED, reasons.TOO_FEW_ACKS())
 
-    def _log(self, kind: EventKind, reason: str, **data: object) -> None:
+    def _log(self, kind: EventKind, reason: Reason, **data: object) -> None:
         self.events.append(NewEvent(self.alert.id, kind, self.now, SYSTEM, reason, CommandChannel.POLICY, data))
 
 
-def _sentence(notes: tuple[str, ...]) -> str:
-    text = "; ".join(notes)
-    return f"{text[0].upper()}{text[1:]}."
+def _fired_type(is_manual: bool, mode: PagingMode) -> ReasonType:
+    if mode is PagingMode.DRY_RUN:
+        return reasons.STEP_REQUESTED_IN_DRY_RUN if is_manual else reasons.STEP_WOULD_FIRE
+    return reasons.STEP_REQUESTED if is_manual else reasons.STEP_FIRED
+
+
+def _paged_targets(targets: ResolvedTargets) -> tuple[Reason, ...]:
+    return (
+        *(reasons.PAGED_USER(user=target.person, capacity=target.capacity) for target in targets.users),
+        *(reasons.PAGED_CONTACT(contact=contact.label, group=group.name) for group, contact in targets.contacts),
+    )
+
+
+def _notes(targets: ResolvedTargets) -> Reason:
+    return joined(*targets.notes) or reasons.NO_TARGETS()
+
+
+def _target_data(targets: ResolvedTargets) -> dict[str, Any]:
+    """Whom an event's step pages, by id."""
+    return {
+        "people": [target.user_id for target in targets.users],
+        "contacts": [contact.id for _group, contact in targets.contacts],
+    }
+
+
+def _next_action(due: datetime, at: datetime) -> Reason:
+    return reasons.NEXT_STEP_NOW() if due == at else reasons.NEXT_ACTION_IN(delay=due - at)

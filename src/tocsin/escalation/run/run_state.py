@@ -13,6 +13,7 @@ import msgspec
 from tocsin.alerts.change_handlers import PagingMode
 from tocsin.alerts.commands import Command, NewEvent
 from tocsin.alerts.states import Priority
+from tocsin.core.reasons import NO_REASON, Reason, reason_from
 from tocsin.escalation.policy.policy import CompiledPolicy
 from tocsin.escalation.run.target_resolution import TargetUser
 from tocsin.notify.rules.notification_rules import USER_RULES, DeliveryOverride
@@ -61,8 +62,9 @@ class RunProgress(msgspec.Struct, frozen=True, omit_defaults=True):
     escalate_requested_by: int | None = None
     #: The end of the pause of all paging that the timeline already mentions.
     pause_until: datetime | None = None
-    #: Why this policy was chosen, or why nobody is paged.
-    policy_reason: str = ""
+    #: Why this policy was chosen, or why nobody is paged: see `policy_reason`.
+    policy_reason_code: str = ""
+    policy_reason_data: dict[str, Any] = {}
     #: The index of the current recipient group, when groups are paged one by one.
     group: int = 0
     #: The users already paged by the current one-by-one step.
@@ -76,6 +78,15 @@ class RunProgress(msgspec.Struct, frozen=True, omit_defaults=True):
     #: Whether escalation is exhausted and the last step keeps repeating.
     is_repeating_last_step: bool = False
 
+    @property
+    def policy_reason(self) -> Reason:
+        """Why this policy was chosen, or why nobody is paged."""
+        return reason_from(self.policy_reason_code, self.policy_reason_data)
+
+
+#: The progress of a run that has not fired anything yet has at most these keys.
+_INITIAL_KEYS = frozenset({"policy_reason_code", "policy_reason_data"})
+
 
 @dataclass(frozen=True, slots=True)
 class RunState:
@@ -88,7 +99,7 @@ class RunState:
     started_at: datetime
     due_at: datetime | None
     #: Why there is no timer, or what the run waits for.
-    reason: str = ""
+    reason: Reason = NO_REASON
     recipient_users: tuple[int, ...] = ()
     recipient_groups: tuple[int, ...] = ()
     #: The priority for which the run was started.
@@ -101,6 +112,7 @@ class ActivePause:
     """The pause of all paging that is in force."""
 
     until: datetime
+    #: As a person wrote it.
     reason: str
 
 
@@ -110,7 +122,7 @@ class PageUser:
 
     target: TargetUser
     at: datetime
-    reason: str
+    reason: Reason
     #: 1-based, for the message.
     step: int
     loop_number: int
@@ -128,7 +140,7 @@ class PageContact:
     group_id: int
     label: str
     at: datetime
-    reason: str
+    reason: Reason
     step: int
     loop_number: int
     is_manual: bool = False
@@ -140,7 +152,7 @@ class SendAckReminder:
     """Send this user an acknowledgement reminder ("Still on it?")."""
 
     user_id: int
-    reason: str
+    reason: Reason
     answer_by: datetime
 
 
@@ -159,7 +171,7 @@ class SendNotice:
 
     user_ids: tuple[int, ...]
     notice_reason: NoticeReason
-    text: str
+    why: Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +179,7 @@ class CancelPages:
     """Cancel every unsent page of the alert to these users (None: to all)."""
 
     user_ids: frozenset[int] | None
-    reason: str
+    reason: Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +211,8 @@ def to_row(run: RunState) -> dict[str, Any]:
         "status": str(run.status),
         "mode": str(run.mode),
         "due_at": run.due_at,
-        "reason": run.reason,
+        "reason_code": run.reason.code,
+        "reason_data": run.reason.data,
         "priority": str(run.priority),
         "started_at": run.started_at,
         "progress": msgspec.to_builtins(run.progress, str_keys=True),
@@ -210,7 +223,7 @@ def from_row(row: Mapping[str, Any], plan: CompiledPolicy) -> RunState:
     """Builds a run from its row (a mapping by column name). Raises msgspec.ValidationError for an invalid
     `progress`."""
     progress = msgspec.convert(row["progress"], RunProgress, strict=False, str_keys=True)
-    if not row["progress"] or set(row["progress"]) == {"policy_reason"}:
+    if row["progress"].keys() <= _INITIAL_KEYS:
         progress = msgspec.structs.replace(progress, step_due_at=row["due_at"])
     return RunState(
         alert_id=row["alert_id"],
@@ -219,7 +232,7 @@ def from_row(row: Mapping[str, Any], plan: CompiledPolicy) -> RunState:
         status=RunStatus(row["status"]),
         started_at=row["started_at"],
         due_at=row["due_at"],
-        reason=row["reason"],
+        reason=reason_from(row["reason_code"], row["reason_data"]),
         recipient_users=tuple(row["recipient_users"]),
         recipient_groups=tuple(row["recipient_groups"]),
         priority=Priority(row["priority"]),

@@ -8,11 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import Enum, auto
+from typing import Any
 
 from tocsin.alerts.change_handlers import PagingMode
 from tocsin.alerts.commands import AlertState
 from tocsin.alerts.states import AlertStatus, Priority
-from tocsin.core.validation.durations import describe
+from tocsin.core.reasons import NO_REASON, AlertRef, Person, Reason, joined
+from tocsin.escalation import reasons
 from tocsin.escalation.policy.policy import AcknowledgeEffect, CompiledPolicy
 from tocsin.escalation.run.run_state import ActivePause, RunProgress, RunState, RunStatus, with_progress
 
@@ -47,7 +49,7 @@ def begin_run(
     *,
     recipient_users: tuple[int, ...] = (),
     recipient_groups: tuple[int, ...] = (),
-    policy_reason: str = "",
+    policy_reason: Reason = NO_REASON,
 ) -> RunState:
     """A new run of an alert created at `now`: step 1 is due after its delay. `policy_reason` is the reason for the
     policy, or for paging nobody."""
@@ -63,8 +65,13 @@ def begin_run(
         recipient_users=recipient_users,
         recipient_groups=recipient_groups,
         priority=priority,
-        progress=RunProgress(step_due_at=due, policy_reason=policy_reason),
+        progress=RunProgress(step_due_at=due, **policy_reason_columns(policy_reason)),
     )
+
+
+def policy_reason_columns(reason: Reason) -> dict[str, Any]:
+    """Returns the fields of `RunProgress` that hold the reason."""
+    return {"policy_reason_code": reason.code, "policy_reason_data": reason.data}
 
 
 def restart_run(run: RunState, at: datetime) -> RunState:
@@ -79,7 +86,8 @@ def restart_run(run: RunState, at: datetime) -> RunState:
         step_due_at=at + run.plan.steps[0].after,
         paging_until=paging_until,
         cancel_on_ack_users=tuple(user for user in run.progress.cancel_on_ack_users if user in paging_until),
-        policy_reason=run.progress.policy_reason,
+        policy_reason_code=run.progress.policy_reason_code,
+        policy_reason_data=run.progress.policy_reason_data,
     )
     return replace(run, started_at=at, status=RunStatus.ACTIVE, progress=new_progress)
 
@@ -95,43 +103,53 @@ def derive_status(run: RunState, alert: AlertState, now: datetime, pause: Active
 
 def _derive_status_and_timer(
     run: RunState, alert: AlertState, now: datetime, pause: ActivePause | None
-) -> tuple[RunStatus, datetime | None, str]:
+) -> tuple[RunStatus, datetime | None, Reason]:
     match alert.status:
-        case AlertStatus.CLOSED | AlertStatus.CANCELLED:
-            return RunStatus.TERMINATED, None, f"The alert is {alert.status}."
-        case AlertStatus.MERGED:
-            return RunStatus.TERMINATED, None, f"The alert is merged into {alert.merged_into}."
+        case AlertStatus.CLOSED | AlertStatus.CANCELLED | AlertStatus.MERGED:
+            return RunStatus.TERMINATED, None, describe_end(alert)
         case AlertStatus.ON_HOLD:
-            return RunStatus.PAUSED, alert.hold_until, "On hold; at its end the step then due fires."
+            return RunStatus.PAUSED, alert.hold_until, reasons.ON_HOLD()
         case AlertStatus.OPEN | AlertStatus.ASSIGNED:
             pass
     if run.mode is PagingMode.LOG_ONLY:
         return RunStatus.STOPPED, None, _log_only_reason(run.progress.policy_reason)
     if alert.is_owned:
-        return RunStatus.STOPPED, None, f"{alert.owner_name} has it."
+        return RunStatus.STOPPED, None, reasons.ALERT_ASSIGNED(user=alert.owner)
     timer = next_timer(run, alert)
     due = timer.at if timer else None
     if pause is not None and due is not None:
-        return RunStatus.PAUSED, max(due, pause.until), f"All paging is paused: {pause.reason}"
-    names = " and ".join(entry.name for entry in alert.acknowledged.values())
+        return RunStatus.PAUSED, max(due, pause.until), reasons.PAGING_PAUSED(why=pause.reason)
+    users = acknowledgers(alert)
     if has_required_acks(run.plan, alert) and run.plan.effect is AcknowledgeEffect.STOP:
-        return RunStatus.STOPPED, due, f'{names} acknowledged it; "Still on it?" is asked next.'
+        return RunStatus.STOPPED, due, reasons.STOPPED_BY_ACK(users=users)
     paused_until = _ack_pause_ends_at(run, alert)
     if paused_until is not None and now < paused_until:
-        return RunStatus.PAUSED, due, f"{names} acknowledged it: escalation pauses for {describe(run.plan.pause)}."
+        return RunStatus.PAUSED, due, reasons.PAUSED_BY_ACK(users=users, pause=run.plan.pause)
     if run.progress.step_due_at is None:
-        return RunStatus.EXHAUSTED, due, "Nobody answered, and the policy is at its end."
+        return RunStatus.EXHAUSTED, due, reasons.EXHAUSTED_RUN()
     return RunStatus.ACTIVE, due, _position(run.plan, run.progress.step)
 
 
-def _log_only_reason(policy_reason: str) -> str:
-    return f"Only recorded, nobody is paged. {policy_reason}".strip()
+def describe_end(alert: AlertState) -> Reason:
+    """How an alert that is not active ended."""
+    if alert.status is AlertStatus.MERGED:
+        return reasons.ALERT_MERGED(alert=AlertRef(alert.merged_into or 0))
+    return reasons.ALERT_CLOSED() if alert.status is AlertStatus.CLOSED else reasons.ALERT_CANCELLED()
 
 
-def _position(plan: CompiledPolicy, step: int) -> str:
+def _log_only_reason(policy_reason: Reason) -> Reason:
+    return joined(reasons.LOG_ONLY(), policy_reason, separator=" ")
+
+
+def acknowledgers(alert: AlertState) -> tuple[Person, ...]:
+    """The users who have acknowledged the alert."""
+    return tuple(Person(entry.name, user_id) for user_id, entry in alert.acknowledged.items())
+
+
+def _position(plan: CompiledPolicy, step: int) -> Reason:
     if step >= len(plan.steps):
-        return "All steps of this pass have fired; what comes after them follows."
-    return f"Step {step + 1} of {len(plan.steps)} is next."
+        return reasons.ALL_STEPS_FIRED()
+    return reasons.NEXT_STEP(step=step + 1, steps=len(plan.steps))
 
 
 def _ack_pause_ends_at(run: RunState, alert: AlertState) -> datetime | None:

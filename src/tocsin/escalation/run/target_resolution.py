@@ -10,14 +10,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from tocsin.alerts.states import Priority
+from tocsin.core.reasons import Person, Reason, ReasonType, Term, joined
+from tocsin.escalation import reasons
 from tocsin.escalation.policy.policy import CompiledPolicy
 from tocsin.escalation.policy.steps import PolicyStep
 from tocsin.notify.rules.notification_rules import Recipient, plan_pages
 from tocsin.oncall.calculation.support_hours import CompiledSupportHours
 from tocsin.people.member_roles import MemberRole
-
-#: The note for a group that was deleted after the alert was created.
-_GROUP_DELETED = "a group in which this step looks for people exists no longer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +87,10 @@ class TargetContext:
     #: The names of deactivated users, by id.
     deactivated_names: Mapping[int, str] = field(default_factory=dict)
 
+    def person(self, user_id: int) -> Person:
+        """The user, for a reason."""
+        return Person(self.display_name(user_id), user_id)
+
     def display_name(self, user_id: int) -> str:
         """The user's display name."""
         person = self.active_users.get(user_id)
@@ -96,13 +99,17 @@ class TargetContext:
 
 @dataclass(frozen=True, slots=True)
 class TargetUser:
-    """A user to page, and in which capacity: `label` is "secondary, Service Desk", for example."""
+    """A user to page, and in which capacity, for example "secondary, Service Desk"."""
 
     user_id: int
     name: str
-    label: str
+    capacity: Reason
     role: MemberRole | None = None
     group_id: int | None = None
+
+    @property
+    def person(self) -> Person:
+        return Person(self.name, self.user_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +118,8 @@ class ResolvedTargets:
 
     users: tuple[TargetUser, ...] = ()
     contacts: tuple[tuple[GroupOnCall, ContactTarget], ...] = ()
-    #: Reasons why somebody or nobody was chosen, without a final period.
-    notes: tuple[str, ...] = ()
+    #: Why somebody or nobody was chosen: parts of a sentence. Those about one user have the parameter `user`.
+    notes: tuple[Reason, ...] = ()
     #: Whether a user of this step is still being paged by an earlier one.
     has_pending_pages: bool = False
     #: For one-by-one steps: whether another user follows.
@@ -130,7 +137,7 @@ def resolve_targets(
     *,
     recipient_users: tuple[int, ...],
     recipient_groups: tuple[int, ...],
-    skip_reasons: Mapping[int, str],
+    skip_reasons: Mapping[int, ReasonType],
     paging_until: Mapping[int, datetime],
     at: datetime,
     priority: Priority = Priority.HIGH,
@@ -141,7 +148,7 @@ def resolve_targets(
 
     - `recipient_users` are paged in addition to the step's targets; pass them for the first step only.
     - Roles are looked up in the step's groups, or else in `recipient_groups`.
-    - `skip_reasons` gives the reason for skipping a user, by user id.
+    - `skip_reasons` gives the reason for skipping a user, by user id, with the parameter `user`.
     - `paging_until` says until when a user has pages of an earlier step pending.
 
     For each role of each group, the first user who can be paged is chosen; no user is chosen twice. For a one-by-one
@@ -157,11 +164,11 @@ def resolve_targets(
     if step.everybody:
         collector.add_members(groups)
     for user_id in step.user_ids:
-        collector.add_user(user_id, "named by the step")
+        collector.add_user(user_id, reasons.NAMED_BY_STEP())
     if step.assignee:
         collector.add_assignee(context.facts.get(alert_id, TargetFacts()))
     for user_id in recipient_users:
-        collector.add_user(user_id, "recipient")
+        collector.add_user(user_id, reasons.RECIPIENT())
     contacts = () if already_notified else _contacts(step, groups, context, collector.notes)
     return ResolvedTargets(
         tuple(collector.users),
@@ -179,7 +186,7 @@ class _TargetCollector:
         self,
         step: PolicyStep,
         context: TargetContext,
-        skip_reasons: Mapping[int, str],
+        skip_reasons: Mapping[int, ReasonType],
         paging_until: Mapping[int, datetime],
         at: datetime,
         priority: Priority,
@@ -194,7 +201,7 @@ class _TargetCollector:
         )
         self.priority, self.already_notified = priority, already_notified
         self.users: list[TargetUser] = []
-        self.notes: list[str] = []
+        self.notes: list[Reason] = []
         self.has_pending_pages = self.has_more = False
         self._added_ids: set[int] = set()
         self._chosen_by_group: dict[int, set[int]] = {}
@@ -203,7 +210,7 @@ class _TargetCollector:
         """Adds the holders of the step's roles in each group."""
         for role in self.step.roles:
             if not groups:
-                self.notes.append(f"no group says who is {role}")
+                self.notes.append(reasons.NO_GROUP_FOR_ROLE(role=Term(role)))
             for group_id in groups:
                 group = self.context.groups.get(group_id)
                 if self.step.sequential_interval is None:
@@ -217,9 +224,9 @@ class _TargetCollector:
             return
         holders = group.roles.get(role, ())
         for user_id in holders:
-            self.add_user(user_id, f"{role}, {group.name}", role, group_id)
+            self.add_user(user_id, reasons.ROLE_IN_GROUP(role=Term(role), group=group.name), role, group_id)
         if not holders:
-            self.notes.append(f"nobody is {role} in {group.name}")
+            self.notes.append(reasons.NOBODY_HAS_ROLE(role=Term(role), group=group.name))
 
     def _add_first_holder(self, role: MemberRole, group: GroupOnCall | None, group_id: int) -> None:
         """Adds the first holder of the role who can be paged."""
@@ -236,13 +243,13 @@ class _TargetCollector:
                 return  # already chosen for another group: one page covers both
             if self._can_page(user_id):
                 chosen.add(user_id)
-                self._add(user_id, f"{role}, {group.name}", role, group_id)
+                self._add(user_id, reasons.ROLE_IN_GROUP(role=Term(role), group=group.name), role, group_id)
                 return
-        self.notes.append(f"nobody {'else ' if holders else ''}is {role} in {group.name}")
+        note = reasons.NOBODY_ELSE_HAS_ROLE if holders else reasons.NOBODY_HAS_ROLE
+        self.notes.append(note(role=Term(role), group=group.name))
 
     def _note_deleted_group(self) -> None:
-        if _GROUP_DELETED not in self.notes:
-            self.notes.append(_GROUP_DELETED)
+        self.notes.append(reasons.GROUP_DELETED())
 
     def add_previous_on_call(self, groups: tuple[int, ...]) -> None:
         """Adds the previous holders of the roles."""
@@ -254,20 +261,21 @@ class _TargetCollector:
             for role in self.step.roles or (MemberRole.PRIMARY,):
                 previous_holders = group.previous.get(role, ())
                 if not previous_holders:
-                    self.notes.append(f"nobody was {role} in {group.name} before")
+                    self.notes.append(reasons.NOBODY_HAD_ROLE(role=Term(role), group=group.name))
                 for user_id in previous_holders:
-                    self.add_user(user_id, f"{role} before, {group.name}", role, group_id)
+                    capacity = reasons.PREVIOUS_ROLE_IN_GROUP(role=Term(role), group=group.name)
+                    self.add_user(user_id, capacity, role, group_id)
 
     def add_schedule(self, schedule_id: int) -> None:
         """Adds the users on call on the schedule."""
         on_call = self.context.schedules.get(schedule_id)
         if on_call is None:
-            self.notes.append("a schedule that this step names exists no longer")
+            self.notes.append(reasons.SCHEDULE_DELETED())
             return
         if not on_call.user_ids:
-            self.notes.append(f"nobody is on call by {on_call.name}")
+            self.notes.append(reasons.NOBODY_ON_SCHEDULE(schedule=on_call.name))
         for user_id in on_call.user_ids:
-            self.add_user(user_id, f"on call by {on_call.name}")
+            self.add_user(user_id, reasons.ON_SCHEDULE(schedule=on_call.name))
 
     def add_members(self, groups: tuple[int, ...]) -> None:
         """Adds every member of the groups."""
@@ -277,32 +285,34 @@ class _TargetCollector:
                 self._note_deleted_group()
                 continue
             if not group.members:
-                self.notes.append(f"nobody is in {group.name}")
+                self.notes.append(reasons.GROUP_EMPTY(group=group.name))
             for user_id in group.members:
-                self.add_user(user_id, f"member of {group.name}")
+                self.add_user(user_id, reasons.GROUP_MEMBER(group=group.name))
         if not groups:
-            self.notes.append("there is no group whose members to page")
+            self.notes.append(reasons.NO_GROUP())
 
     def add_assignee(self, facts: TargetFacts) -> None:
         """Adds the assignee of the ticket."""
         if facts.assignee_id is not None:
-            self.add_user(facts.assignee_id, "the ticket is with them")
+            self.add_user(facts.assignee_id, reasons.TICKET_ASSIGNEE())
         elif facts.assignee:
-            self.notes.append(f"the ticket is with {facts.assignee}, who is no user")
+            self.notes.append(reasons.ASSIGNEE_UNKNOWN(assignee=facts.assignee))
         else:
-            self.notes.append("the ticket is with nobody")
+            self.notes.append(reasons.NO_ASSIGNEE())
 
-    def add_user(self, user_id: int, label: str, role: MemberRole | None = None, group_id: int | None = None) -> None:
+    def add_user(
+        self, user_id: int, capacity: Reason, role: MemberRole | None = None, group_id: int | None = None
+    ) -> None:
         """Adds one user."""
         if user_id not in self._added_ids and self._can_page(user_id):
-            self._add(user_id, label, role, group_id)
+            self._add(user_id, capacity, role, group_id)
 
-    def _add(self, user_id: int, label: str, role: MemberRole | None = None, group_id: int | None = None) -> None:
+    def _add(self, user_id: int, capacity: Reason, role: MemberRole | None = None, group_id: int | None = None) -> None:
         if self.step.sequential_interval is not None and self.users:
             self.has_more = True
             return
         self._added_ids.add(user_id)
-        self.users.append(TargetUser(user_id, self.context.display_name(user_id), label, role, group_id))
+        self.users.append(TargetUser(user_id, self.context.display_name(user_id), capacity, role, group_id))
 
     def _can_page(self, user_id: int) -> bool:
         person = self.context.active_users.get(user_id)
@@ -310,14 +320,14 @@ class _TargetCollector:
             return False
         if person is None:
             name = self.context.deactivated_names.get(user_id)
-            self.notes.append(f"{name} is switched off" if name else "the user whom this step names exists no longer")
+            self.notes.append(reasons.USER_DEACTIVATED(user=Person(name, user_id)) if name else reasons.USER_DELETED())
         elif user_id in self.skip_reasons:
-            self.notes.append(f"{person.name} {self.skip_reasons[user_id]}")
+            self.notes.append(self.skip_reasons[user_id](user=Person(person.name, user_id)))
         elif not plan_pages(person, self.step.delivery_override, self.priority, self.at):
-            self.notes.append(f"{person.name} has no contact method in use")
+            self.notes.append(reasons.NO_CONTACT_METHOD(user=Person(person.name, user_id)))
         elif user_id in self.paging_until and self.paging_until[user_id] >= self.at:
             self.has_pending_pages = True
-            self.notes.append(f"{person.name} is still being paged by an earlier step")
+            self.notes.append(reasons.STILL_BEING_PAGED(user=Person(person.name, user_id)))
         else:
             return True
         return False
@@ -343,9 +353,9 @@ def problem_with_reach(
     recipient_users: tuple[int, ...],
     recipient_groups: tuple[int, ...],
     at: datetime,
-) -> str | None:
-    """Why a policy with these recipients would reach nobody, as a sentence; None when it reaches somebody."""
-    notes: list[str] = []
+) -> Reason | None:
+    """Why a policy with these recipients would reach nobody; None when it reaches somebody."""
+    notes: list[Reason] = []
     for number, step in enumerate(plan.steps):
         targets = resolve_targets(
             step,
@@ -359,11 +369,11 @@ def problem_with_reach(
         if not targets.is_empty:
             return None
         notes.extend(targets.notes)
-    return f"It can reach nobody: {'; '.join(dict.fromkeys(notes)) or 'it names nobody'}."
+    return reasons.REACHES_NOBODY(notes=joined(*dict.fromkeys(notes)) or reasons.NO_TARGETS())
 
 
 def _contacts(
-    step: PolicyStep, groups: tuple[int, ...], context: TargetContext, notes: list[str]
+    step: PolicyStep, groups: tuple[int, ...], context: TargetContext, notes: list[Reason]
 ) -> tuple[tuple[GroupOnCall, ContactTarget], ...]:
     contacts = []
     for label in step.group_contacts:
@@ -375,6 +385,6 @@ def _contacts(
             if contact.label.lower() == label.lower()
         ]
         if not matches:
-            notes.append(f"no group has a contact {label}")
+            notes.append(reasons.NO_CONTACT(contact=label))
         contacts.extend(matches)
     return tuple(contacts)

@@ -16,7 +16,7 @@ from tocsin.access.audit import AuditActor
 from tocsin.core import object_hooks
 from tocsin.core.config import config_version
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import ReasonType
+from tocsin.core.reasons import Reason, ReasonType
 from tocsin.core.validation import csv_text
 from tocsin.core.validation.object_reader import ObjectReader, raise_all
 from tocsin.escalation.models import Policy
@@ -89,19 +89,19 @@ def delete_client_table(table: ClientTable, *, actor: AuditActor, now: datetime)
         table.delete()
 
 
-def tables_using_group(group_id: int) -> list[str]:
+def tables_using_group(group_id: int) -> list[Reason]:
     """Lists the tables that refer to or belong to the group and so prevent its deletion."""
     return [
-        f"client table {table.name}"
+        object_hooks.CLIENT_TABLE(name=table.name)
         for table in ClientTable.objects.all()
         if table.group_id == group_id or any(row.get("group") == group_id for row in table.clients)
     ]
 
 
-def tables_using_policy(policy_id: int) -> list[str]:
+def tables_using_policy(policy_id: int) -> list[Reason]:
     """Lists the tables that refer to the policy and so prevent its deletion."""
     return [
-        f"client table {table.name}"
+        object_hooks.CLIENT_TABLE(name=table.name)
         for table in ClientTable.objects.all()
         if any(row.get("policy") == policy_id for row in table.clients)
     ]

@@ -19,7 +19,7 @@ from tocsin.catalogue.kinds import load_kinds
 from tocsin.core import ids, object_hooks
 from tocsin.core.config import config_version, crypto
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import Reason, ReasonType, as_reason
+from tocsin.core.reasons import Reason, ReasonType
 from tocsin.core.validation.object_reader import AT_PATH
 from tocsin.escalation.changes import commands as policies
 from tocsin.escalation.changes import reachability
@@ -153,19 +153,19 @@ def delete_integration(integration: Integration, *, actor: AuditActor, now: date
         Integration.objects.get(pk=integration.pk).delete()
 
 
-def integrations_using_user(user_id: int) -> list[str]:
+def integrations_using_user(user_id: int) -> list[Reason]:
     """Lists the integrations whose recipient the user is and so prevent the user's deletion."""
     integrations = Integration.objects.filter(recipient_users=user_id)
     return [*_integration_labels(integrations), *_labels_of_routing_integrations(USER, user_id)]
 
 
-def integrations_using_group(group_id: int) -> list[str]:
+def integrations_using_group(group_id: int) -> list[Reason]:
     """Lists the integrations that the group owns or is a recipient of."""
     integrations = Integration.objects.filter(recipient_groups=group_id) | Integration.objects.filter(group=group_id)
     return [*_integration_labels(integrations), *_labels_of_routing_integrations(GROUP, group_id)]
 
 
-def integrations_using_policy(policy_id: int) -> list[str]:
+def integrations_using_policy(policy_id: int) -> list[Reason]:
     """Lists the integrations that use the policy."""
     return [
         *_integration_labels(Integration.objects.filter(policy=policy_id)),
@@ -184,23 +184,23 @@ def uses_of_policy(policy_id: int) -> Iterator[reachability.PolicyUse]:
             )
 
 
-def integrations_using_client_table(table_id: int) -> list[str]:
+def integrations_using_client_table(table_id: int) -> list[Reason]:
     """Lists the integrations with a route that uses the client table."""
     return _labels_of_routing_integrations(TABLE, table_id)
 
 
-def integrations_using_support_hours(hours_id: int) -> list[str]:
+def integrations_using_support_hours(hours_id: int) -> list[Reason]:
     """Lists the integrations with a route that uses the support hours."""
     return _labels_of_routing_integrations(HOURS, hours_id)
 
 
-def _integration_labels(integrations: Any) -> list[str]:
-    return [f"integration {name}" for name in dict.fromkeys(integrations.values_list("name", flat=True))]
+def _integration_labels(integrations: Any) -> list[Reason]:
+    return [object_hooks.INTEGRATION(name=name) for name in dict.fromkeys(integrations.values_list("name", flat=True))]
 
 
-def _labels_of_routing_integrations(resource_type: str, object_id: int) -> list[str]:
+def _labels_of_routing_integrations(resource_type: str, object_id: int) -> list[Reason]:
     return [
-        f"integration {integration.name}"
+        object_hooks.INTEGRATION(name=integration.name)
         for integration in Integration.objects.select_related("current_version")
         if integration.current_version is not None
         and (resource_type, object_id) in set(references.ids_in_definition(integration.current_version.definition))
@@ -322,7 +322,7 @@ def _unreachable(
         )
     for field_path, policy, users, groups in targets:
         if problem := reachability.reachability_problem(_compiled_policy(policy), users, groups, now):
-            yield field_path, as_reason(problem)
+            yield field_path, problem
 
 
 def _groups_of_table(table_id: object) -> list[int]:

@@ -32,8 +32,8 @@ _STATUS_IN_OTHER_RULES = ReasonType(
 )
 _UNOPENED_TICKETS = ReasonType(
     "integration.unopened_tickets",
-    "In the last 7 days, {count} new ticket came first with {statuses}, and opened nothing. {remedy}",
-    "In the last 7 days, {count} new tickets came first with {statuses}, and opened nothing. {remedy}",
+    "In the last 7 days, {count} new ticket started with {statuses}, and opened no alert. {remedy}",
+    "In the last 7 days, {count} new tickets started with {statuses}, and opened no alert. {remedy}",
 )
 _QUOTED_STATUS = ReasonType("integration.quoted_status", '"{status}"')
 _NO_STATUS = ReasonType("integration.no_status", "no status")

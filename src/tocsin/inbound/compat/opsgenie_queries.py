@@ -99,8 +99,8 @@ def request_status(integration: CompiledIntegration, request_id: str) -> dict[st
     with database.transaction() as connection:
         row = database.row(
             connection,
-            "SELECT status, alert_id, source_id, received_at, reason_code, reason_data, raw FROM inbound_inboundmessage "
-            "WHERE id = %s AND integration_id = %s AND status <> 'Mapping Failed'",
+            "SELECT status, alert_id, source_id, received_at, reason_code, reason_data, raw "
+            "FROM inbound_inboundmessage WHERE id = %s AND integration_id = %s AND status <> 'Mapping Failed'",
             (message_id, integration.id),
         )
     if row is None or row["status"] == MessageStatus.PENDING:
@@ -108,11 +108,8 @@ def request_status(integration: CompiledIntegration, request_id: str) -> dict[st
     verb = _verb(decompress(row["raw"]))
     action, completed_text = COMPLETED_TEXTS[verb]
     is_done = row["alert_id"] is not None
-    failure_text = (
-        str(reason_from(row["reason_code"], row["reason_data"]))
-        if verb is OpsgenieAction.CREATE
-        else "Alert does not exist"
-    )
+    rejection = str(reason_from(row["reason_code"], row["reason_data"]))
+    failure_text = rejection if verb is OpsgenieAction.CREATE else "Alert does not exist"
     return {
         "success": is_done,
         "isSuccess": is_done,

@@ -15,6 +15,7 @@ from typing import Final
 
 import msgspec
 
+from tocsin.core.reasons import Term
 from tocsin.core.validation.text_sanitizing import sanitize
 
 #: The values of a mapped field. None means that the message says "nobody" (see `MappedFields`).
@@ -61,41 +62,41 @@ CUSTOM_LENGTH: Final = 2000
 TAGS: Final = ("business_service", "component_type", "component_name", "data_center", "environment", "problem_type")
 
 
-def _fields(*rows: tuple[str, FieldKind, int, str]) -> dict[str, Field]:
-    return {name: Field(name, kind, length, label) for name, kind, length, label in rows}
+def _fields(*rows: tuple[str, FieldKind, int, Term]) -> dict[str, Field]:
+    return {name: Field(name, kind, length, label.text) for name, kind, length, label in rows}
 
 
 FIELDS: Final[Mapping[str, Field]] = _fields(
-    ("source_name", FieldKind.ID, 200, "source name"),
-    ("source_id", FieldKind.ID, 200, "source id"),
-    ("dedup_key", FieldKind.ID, 500, "dedup key"),
-    ("source_url", FieldKind.URL, 2000, "source URL"),
-    ("source_status", FieldKind.LINE, 100, "status"),
-    ("source_time", FieldKind.MOMENT, 40, "source time"),
-    ("delivery_id", FieldKind.ID, 200, "delivery id"),
-    ("event", FieldKind.LINE, 100, "event"),
-    ("severity", FieldKind.LINE, 100, "severity"),
-    ("priority", FieldKind.PRIORITY, 100, "priority"),
-    ("assignee", FieldKind.LINE, 254, "assignee"),
-    ("agent", FieldKind.LINE, 200, "agent"),
-    ("agent_id", FieldKind.ID, 100, "agent id"),
-    ("subject", FieldKind.LINE, 300, "subject"),
-    ("short_text", FieldKind.LINE, 500, "short text"),
-    ("long_text", FieldKind.TEXT, 20_000, "long text"),
-    ("details", FieldKind.TEXT, 50_000, "details"),
-    ("recipient_users", FieldKind.NAMES, 254, "recipient users"),
-    ("recipient_groups", FieldKind.NAMES, 100, "recipient groups"),
-    ("client", FieldKind.LINE, 200, "client"),
-    ("site", FieldKind.LINE, 200, "site"),
-    ("team", FieldKind.LINE, 200, "team"),
-    ("ticket_type", FieldKind.LINE, 100, "ticket type"),
-    ("category", FieldKind.LINE, 200, "category"),
-    ("requester", FieldKind.LINE, 200, "requester"),
-    ("requester_phone", FieldKind.LINE, 50, "requester phone"),
-    ("vip", FieldKind.FLAG, 5, "VIP"),
-    ("respond_by", FieldKind.DATE, 40, "respond by"),
-    ("fix_by", FieldKind.DATE, 40, "fix by"),
-    ("attachments", FieldKind.ATTACHMENTS, 2000, "attachments"),
+    ("source_name", FieldKind.ID, 200, Term("source name")),
+    ("source_id", FieldKind.ID, 200, Term("source id")),
+    ("dedup_key", FieldKind.ID, 500, Term("dedup key")),
+    ("source_url", FieldKind.URL, 2000, Term("source URL")),
+    ("source_status", FieldKind.LINE, 100, Term("status")),
+    ("source_time", FieldKind.MOMENT, 40, Term("source time")),
+    ("delivery_id", FieldKind.ID, 200, Term("delivery id")),
+    ("event", FieldKind.LINE, 100, Term("event")),
+    ("severity", FieldKind.LINE, 100, Term("severity")),
+    ("priority", FieldKind.PRIORITY, 100, Term("priority")),
+    ("assignee", FieldKind.LINE, 254, Term("assignee")),
+    ("agent", FieldKind.LINE, 200, Term("agent")),
+    ("agent_id", FieldKind.ID, 100, Term("agent id")),
+    ("subject", FieldKind.LINE, 300, Term("subject")),
+    ("short_text", FieldKind.LINE, 500, Term("short text")),
+    ("long_text", FieldKind.TEXT, 20_000, Term("long text")),
+    ("details", FieldKind.TEXT, 50_000, Term("details")),
+    ("recipient_users", FieldKind.NAMES, 254, Term("recipient users")),
+    ("recipient_groups", FieldKind.NAMES, 100, Term("recipient groups")),
+    ("client", FieldKind.LINE, 200, Term("client")),
+    ("site", FieldKind.LINE, 200, Term("site")),
+    ("team", FieldKind.LINE, 200, Term("team")),
+    ("ticket_type", FieldKind.LINE, 100, Term("ticket type")),
+    ("category", FieldKind.LINE, 200, Term("category")),
+    ("requester", FieldKind.LINE, 200, Term("requester")),
+    ("requester_phone", FieldKind.LINE, 50, Term("requester phone")),
+    ("vip", FieldKind.FLAG, 5, Term("VIP")),
+    ("respond_by", FieldKind.DATE, 40, Term("respond by")),
+    ("fix_by", FieldKind.DATE, 40, Term("fix by")),
+    ("attachments", FieldKind.ATTACHMENTS, 2000, Term("attachments")),
 )
 
 _ID_DIGEST_CHARS: Final = 16

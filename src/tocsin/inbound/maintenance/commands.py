@@ -16,10 +16,11 @@ from django.db import transaction
 
 from tocsin.access import config_audit
 from tocsin.access.audit import AuditActor
+from tocsin.core import object_hooks
 from tocsin.core.config import config_version
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import ReasonType
+from tocsin.core.reasons import Reason, ReasonType
 from tocsin.core.validation.object_reader import ObjectReader, require_storable
 from tocsin.inbound.enums import WindowAction
 from tocsin.inbound.expressions.conditions import compile_condition
@@ -135,19 +136,19 @@ def end_now(window: MaintenanceWindow, *, actor: AuditActor, now: datetime) -> M
         return save_window(spec, existing=window, actor=actor, now=now)
 
 
-def windows_using_group(group_id: int) -> list[str]:
+def windows_using_group(group_id: int) -> list[Reason]:
     """Lists the windows that refer to or belong to the group and so prevent its deletion."""
     return [
-        f"maintenance window {window.name}"
+        object_hooks.MAINTENANCE_WINDOW(name=window.name)
         for window in MaintenanceWindow.objects.all()
         if window.group_id == group_id or group_id in window.groups
     ]
 
 
-def windows_using_integration(integration_id: int) -> list[str]:
+def windows_using_integration(integration_id: int) -> list[Reason]:
     """Lists the windows that refer to the integration: without it, they would apply to every integration."""
     windows = MaintenanceWindow.objects.filter(integrations__contains=[integration_id])
-    return [f"maintenance window {window.name}" for window in windows]
+    return [object_hooks.MAINTENANCE_WINDOW(name=window.name) for window in windows]
 
 
 def recurrence_of(window: MaintenanceWindow) -> Recurrence:

@@ -12,6 +12,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import combinations
 
+from tocsin.core.reasons import Person, Reason, Term
+from tocsin.oncall import reasons
 from tocsin.oncall.calculation import final_schedule
 from tocsin.oncall.calculation.final_schedule import OnCall, Timeline
 from tocsin.oncall.calculation.group_snapshot import GroupPlan
@@ -51,8 +53,8 @@ class CoverageFinding:
     """A problem: its first occurrence (`until` None: no known end), and the number of occurrences."""
 
     kind: CoverageFindingKind
-    #: A sentence without times.
-    text: str
+    #: Without times.
+    reason: Reason
     since: datetime | None = None
     until: datetime | None = None
     occurrence_count: int = 1
@@ -94,9 +96,8 @@ def _gaps(plan: GroupPlan, timeline: Timeline) -> Iterator[CoverageFinding]:
     for role in MemberRole:
         gaps = [gap for gap in timeline.gaps if gap.role is role]
         for gap in gaps:
-            yield CoverageFinding(
-                CoverageFindingKind.GAP, f"Nobody is {role} of {plan.name}.", gap.since, gap.until, len(gaps), role
-            )
+            reason = reasons.GAP(role=Term(role), group=plan.name)
+            yield CoverageFinding(CoverageFindingKind.GAP, reason, gap.since, gap.until, len(gaps), role)
 
 
 def _absent_and_unreachable(
@@ -105,16 +106,16 @@ def _absent_and_unreachable(
     absent = [segment for segment in timeline.segments if segment.is_absent]
     for user_id, role in dict.fromkeys((segment.user_id, segment.role) for segment in absent):
         user_segments = [segment for segment in absent if (segment.user_id, segment.role) == (user_id, role)]
-        text = f"{user_segments[0].name} is {role} of {plan.name} while out of office, and nobody covers."
+        reason = reasons.ABSENT(user=_person(user_segments[0]), role=Term(role), group=plan.name)
         yield from (
-            replace(_finding_of(CoverageFindingKind.ABSENT, text, [segment]), occurrence_count=len(user_segments))
+            replace(_finding_of(CoverageFindingKind.ABSENT, reason, [segment]), occurrence_count=len(user_segments))
             for segment in user_segments
         )
     for user_id in dict.fromkeys(segment.user_id for segment in timeline.segments):
         if user_id not in reachable:
             user_segments = [segment for segment in timeline.segments if segment.user_id == user_id]
-            text = f"{user_segments[0].name} is on call in {plan.name} and has no contact method that can be used."
-            yield _finding_of(CoverageFindingKind.UNREACHABLE, text, user_segments)
+            reason = reasons.UNREACHABLE(user=_person(user_segments[0]), group=plan.name)
+            yield _finding_of(CoverageFindingKind.UNREACHABLE, reason, user_segments)
 
 
 def _departed(plan: GroupPlan, since: datetime) -> Iterator[CoverageFinding]:
@@ -126,8 +127,9 @@ def _departed(plan: GroupPlan, since: datetime) -> Iterator[CoverageFinding]:
                 if not plan.is_active_user(user_id):
                     yield CoverageFinding(
                         CoverageFindingKind.DEACTIVATED_USER,
-                        f"Shift {shift.name} of {schedule.name} names {plan.name_of(user_id)}, who is switched off: "
-                        "nobody calls them.",
+                        reasons.SHIFT_OF_DEACTIVATED(
+                            shift=shift.name, schedule=schedule.name, user=plan.person(user_id)
+                        ),
                         user_id=user_id,
                         schedule=schedule.name,
                         shift=shift.name,
@@ -139,15 +141,15 @@ def _ineffective_overrides(plan: GroupPlan, since: datetime, until: datetime) ->
     for schedule in plan.schedules:
         for override in schedule.overrides:
             if override.ends_at > since and override.starts_at < until and not plan.is_active_user(override.user_id):
-                user_name = plan.name_of(override.user_id)
-                text = (
-                    f"An override of {schedule.name} has {user_name} stand in, who is switched off: it does not count."
-                )
+                user = plan.person(override.user_id)
+                reason = reasons.OVERRIDE_OF_DEACTIVATED(schedule=schedule.name, user=user)
                 if override.name:
-                    text = text.replace("An override", f"Override {override.name}", 1)
+                    reason = reasons.NAMED_OVERRIDE_OF_DEACTIVATED(
+                        name=override.name, schedule=schedule.name, user=user
+                    )
                 yield CoverageFinding(
                     CoverageFindingKind.DEACTIVATED_USER,
-                    text,
+                    reason,
                     override.starts_at,
                     override.ends_at,
                     role=override.role,
@@ -160,12 +162,11 @@ def _ineffective_overrides(plan: GroupPlan, since: datetime, until: datetime) ->
 def _hidden(timeline: Timeline) -> Iterator[CoverageFinding]:
     for key in dict.fromkeys((segment.schedule, segment.shift) for segment in timeline.layer_segments):
         segments = [segment for segment in timeline.layer_segments if (segment.schedule, segment.shift) == key]
-        if all(segment.hidden_by.startswith("shift ") for segment in segments):
+        if all(segment.hidden_by.code == reasons.SHIFT.code for segment in segments):
             schedule, shift = key
-            text = f"Shift {shift} of {schedule} never counts: {segments[0].hidden_by} goes before it."
             yield CoverageFinding(
                 CoverageFindingKind.HIDDEN,
-                text,
+                reasons.HIDDEN(shift=shift, schedule=schedule, other=segments[0].hidden_by),
                 segments[0].since,
                 segments[-1].until,
                 len(segments),
@@ -179,14 +180,14 @@ def _double_roles(plan: GroupPlan, timeline: Timeline) -> Iterator[CoverageFindi
     for first, second in combinations(MemberRole, 2):
         both = list(_overlaps(timeline, first, second))
         if both:
-            name, since, until = both[0]
-            text = f"{name} is {first} and {second} of {plan.name} at once."
-            yield CoverageFinding(CoverageFindingKind.DOUBLE_ROLE, text, since, until, len(both), second)
+            user, since, until = both[0]
+            reason = reasons.DOUBLE_ROLE(user=user, first=Term(first), second=Term(second), group=plan.name)
+            yield CoverageFinding(CoverageFindingKind.DOUBLE_ROLE, reason, since, until, len(both), second)
 
 
 def _overlaps(
     timeline: Timeline, first: MemberRole, second: MemberRole
-) -> Iterator[tuple[str, datetime | None, datetime | None]]:
+) -> Iterator[tuple[Person, datetime | None, datetime | None]]:
     """Yields the periods in which one user has both roles through shifts or overrides."""
     for one in timeline.segments:
         for other in timeline.segments:
@@ -198,7 +199,7 @@ def _overlaps(
                 and _is_before(one.since, other.until)
                 and _is_before(other.since, one.until)
             ):
-                yield one.name, _latest(one.since, other.since), other.until
+                yield _person(one), _latest(one.since, other.since), other.until
 
 
 def _no_shift(plan: GroupPlan, timeline: Timeline) -> Iterator[CoverageFinding]:
@@ -206,16 +207,20 @@ def _no_shift(plan: GroupPlan, timeline: Timeline) -> Iterator[CoverageFinding]:
     for role in MemberRole:
         segments = [s for s in timeline.segments if s.role is role and not s.schedule and role in scheduled]
         if segments:
-            names = ", ".join(dict.fromkeys(segment.name for segment in segments))
-            text = f"No shift is on for {role} of {plan.name}; in the group's own order it is {names}."
-            yield _finding_of(CoverageFindingKind.NO_SHIFT, text, segments)
+            users = tuple(dict.fromkeys(_person(segment) for segment in segments))
+            reason = reasons.NO_SHIFT(role=Term(role), group=plan.name, users=users)
+            yield _finding_of(CoverageFindingKind.NO_SHIFT, reason, segments)
 
 
-def _finding_of(kind: CoverageFindingKind, text: str, segments: Sequence[OnCall]) -> CoverageFinding:
+def _person(segment: OnCall) -> Person:
+    return Person(segment.name, segment.user_id)
+
+
+def _finding_of(kind: CoverageFindingKind, reason: Reason, segments: Sequence[OnCall]) -> CoverageFinding:
     first = segments[0]
     user = first.user_id if kind is not CoverageFindingKind.NO_SHIFT else None
     return CoverageFinding(
-        kind, text, first.since, first.until, len(segments), first.role, user, first.schedule, first.shift
+        kind, reason, first.since, first.until, len(segments), first.role, user, first.schedule, first.shift
     )
 
 

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from tocsin.core.reasons import NO_REASON, Reason
 from tocsin.oncall.calculation.group_snapshot import GroupPlan
 from tocsin.oncall.calculation.resolver import Assignment, LayeredAssignment, OnCallResolver
 from tocsin.oncall.calculation.schedules import CompiledSchedule
@@ -28,16 +29,16 @@ _TICK = timedelta(microseconds=1)
 
 @dataclass(frozen=True, slots=True)
 class OnCall:
-    """One user on call: role, from when until when (None: no known bound), and why, as a sentence."""
+    """One user on call: role, from when until when (None: no known bound), and why."""
 
     role: MemberRole
     user_id: int
     name: str
-    reason: str
+    reason: Reason
     since: datetime | None = None
     until: datetime | None = None
-    #: How it was decided: the shift, the override, the cover. Each is a sentence; the last one decides.
-    reasons: tuple[str, ...] = ()
+    #: How it was decided: the shift, the override, the cover. The last one decides.
+    reasons: tuple[Reason, ...] = ()
     #: Absent in this period without cover: still paged, and shown in red.
     is_absent: bool = False
     #: The schedule and shift that decide; empty if the group's own order does.
@@ -60,8 +61,8 @@ class LayerSegment:
     name: str
     since: datetime
     until: datetime
-    #: The source that takes precedence over it, as text; empty if it has effect.
-    hidden_by: str = ""
+    #: The source that takes precedence over it; `NO_REASON` if it has effect.
+    hidden_by: Reason = NO_REASON
 
 
 @dataclass(frozen=True, slots=True)

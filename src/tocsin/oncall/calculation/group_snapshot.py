@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from tocsin.core.reasons import Person
 from tocsin.oncall.calculation.schedules import CompiledSchedule
 from tocsin.people.member_roles import MemberRole
 
@@ -71,4 +72,8 @@ class GroupPlan:
     def name_of(self, user_id: int) -> str:
         """Returns the user's name, or a phrase for a deleted user."""
         person = self.users.get(user_id)
-        return person.name if person else "somebody who is gone"
+        return person.name if person else "a deleted user"
+
+    def person(self, user_id: int) -> Person:
+        """Returns the user, for a reason."""
+        return Person(self.name_of(user_id), user_id)

@@ -8,6 +8,19 @@ from dataclasses import dataclass, field
 from datetime import date
 from functools import cache
 
+from tocsin.core.reasons import Reason, ReasonType
+
+_UNKNOWN_COUNTRY = ReasonType(
+    "holiday.unknown_country",
+    '"{country}" is not a country with known holidays; write two letters, such as CH, or list days.',
+)
+_UNKNOWN_REGION = ReasonType(
+    "holiday.unknown_region", '"{region}" is not a region of {country} with its own holidays; known: {regions}.'
+)
+_NO_REGIONS = ReasonType(
+    "holiday.no_regions", '"{region}" is not a region of {country} with its own holidays; the country has none.'
+)
+
 
 @dataclass(frozen=True, slots=True)
 class CustomHoliday:
@@ -93,17 +106,16 @@ def regions(country: str) -> tuple[str, ...]:
     return tuple(holidays.list_supported_countries().get(country, ()))
 
 
-def find_problem(country: str, region: str) -> tuple[str, str] | None:
-    """Returns the invalid field, `country` or `region`, with a sentence; None if both are valid."""
+def find_problem(country: str, region: str) -> tuple[str, Reason] | None:
+    """Returns the invalid field, `country` or `region`, with the reason; None if both are valid."""
     import holidays  # as above
 
     regions_by_country = holidays.list_supported_countries()
     if country not in regions_by_country:
-        return (
-            "country",
-            f'"{country}" is no country with known holidays; write two letters, such as CH, or list days.',
-        )
+        return "country", _UNKNOWN_COUNTRY(country=country)
     if region and region not in regions_by_country[country]:
-        listed = ", ".join(regions_by_country[country]) or "none"
-        return "region", f'"{region}" is no region of {country} with holidays of its own; known: {listed}.'
+        regions = tuple(regions_by_country[country])
+        if not regions:
+            return "region", _NO_REGIONS(region=region, country=country)
+        return "region", _UNKNOWN_REGION(region=region, country=country, regions=regions)
     return None

@@ -9,6 +9,8 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from tocsin.core.reasons import NO_REASON, Person, Reason, Term
+from tocsin.oncall import reasons
 from tocsin.oncall.calculation.group_snapshot import Absence, GroupPlan
 from tocsin.oncall.calculation.schedules import CompiledOverride, CompiledSchedule
 from tocsin.oncall.calculation.shifts import Shift
@@ -24,8 +26,8 @@ class Assignment:
 
     role: MemberRole
     user_id: int
-    reasons: tuple[str, ...]
-    reason: str
+    reasons: tuple[Reason, ...]
+    reason: Reason
     #: Where it comes from. Together with role and user, it is the identity.
     source: tuple[object, ...]
     #: Bounds outside which it never applies.
@@ -55,7 +57,7 @@ class LayeredAssignment:
     """A shift's assignment before anything else is applied, and the source that takes precedence over it, if any."""
 
     assignment: Assignment
-    hidden_by: str
+    hidden_by: Reason
 
     @property
     def key(self) -> tuple[object, ...]:
@@ -138,7 +140,7 @@ class OnCallResolver:
     ) -> Iterator[Assignment]:
         """Yields the assignments of shifts, with the overrides of single shifts applied."""
         for occurrence in schedule.occurrences(at):
-            reason = f"shift {occurrence.shift} of {schedule.name}"
+            reason = reasons.SHIFT(shift=occurrence.shift, schedule=schedule.name)
             for role in self.member_roles(occurrence.user_id) if occurrence.role is None else (occurrence.role,):
                 assignment = Assignment(
                     role,
@@ -171,8 +173,8 @@ def _apply_schedule(
     available = [assignment for assignment in assignments if plan.is_active_user(assignment.user_id)]
     top_layer = max((assignment.layer or 0 for assignment in available), default=0)
     winners = [assignment for assignment in available if assignment.layer == top_layer]
-    winning_reason = winners[0].reason if winners else ""
-    override_reason = ""
+    winning_reason = winners[0].reason if winners else NO_REASON
+    override_reason = NO_REASON
     for override in current:
         if override.shift or override.role not in (None, role):
             continue
@@ -183,9 +185,9 @@ def _apply_schedule(
     role_assignment.assignments += winners
     for assignment in assignments:
         if not plan.is_active_user(assignment.user_id):
-            hidden_by = f"{plan.name_of(assignment.user_id)} is switched off"
+            hidden_by = reasons.USER_DEACTIVATED(user=plan.person(assignment.user_id))
         else:
-            hidden_by = override_reason or (winning_reason if assignment.layer != top_layer else "")
+            hidden_by = override_reason or (winning_reason if assignment.layer != top_layer else NO_REASON)
         role_assignment.layered_assignments.append(LayeredAssignment(assignment, hidden_by))
 
 
@@ -194,14 +196,14 @@ def _apply_override(plan: GroupPlan, assignment: Assignment, override: CompiledO
     if override.user_id == assignment.user_id or override.instead_of not in (None, assignment.user_id):
         return assignment
     reason = _override_label(override)
-    reasons = (
-        f"{assignment.reason}: {plan.name_of(assignment.user_id)}",
-        f"{reason}: {plan.name_of(override.user_id)} instead",
+    replacement = (
+        reasons.BY_USER(source=assignment.reason, user=plan.person(assignment.user_id)),
+        reasons.REPLACED_BY(source=reason, user=plan.person(override.user_id)),
     )
     return replace(
         assignment.within(override.starts_at, override.ends_at),
         user_id=override.user_id,
-        reasons=(*assignment.reasons[:-1], *reasons),
+        reasons=(*assignment.reasons[:-1], *replacement),
         reason=reason,
         source=(*assignment.source, override.id),
         override_id=override.id,
@@ -213,11 +215,15 @@ def _override_assignment(
 ) -> Assignment:
     """Returns the override's own assignment, which replaces all others in the role."""
     reason = _override_label(override)
-    scope = f"{override.role} of {schedule.name}" if override.role else f"the whole of {schedule.name}"
+    user = plan.person(override.user_id)
+    if override.role:
+        detail = reasons.OVERRIDE_OF_ROLE(source=reason, user=user, role=Term(override.role), schedule=schedule.name)
+    else:
+        detail = reasons.OVERRIDE_OF_SCHEDULE(source=reason, user=user, schedule=schedule.name)
     return Assignment(
         role,
         override.user_id,
-        (f"{reason}: {plan.name_of(override.user_id)} for {scope}",),
+        (detail,),
         reason,
         (schedule.name, override.id),
         override.starts_at,
@@ -227,17 +233,17 @@ def _override_assignment(
     )
 
 
-def _override_label(override: CompiledOverride) -> str:
-    return f"override {override.name}" if override.name else "an override"
+def _override_label(override: CompiledOverride) -> Reason:
+    return reasons.NAMED_OVERRIDE(name=override.name) if override.name else reasons.OVERRIDE()
 
 
 def _in_group_order(plan: GroupPlan, role: MemberRole, scheduled: Collection[MemberRole]) -> Iterator[Assignment]:
     """Yields the members with the role, in the group's order."""
     if not plan.schedules:
-        cause = "the group has no schedule"
+        reason_type = reasons.ORDER_WITHOUT_SCHEDULE
     else:
-        cause = "no shift is on" if role in scheduled else "no shift has this role"
-    reason = f"{role} of {plan.name}; {cause}"
+        reason_type = reasons.ORDER_WITHOUT_SHIFT if role in scheduled else reasons.ORDER_OF_OTHER_ROLE
+    reason = reason_type(role=Term(role), group=plan.name)
     for member in sorted(plan.members, key=lambda member: member.position):
         if member.is_active and role in member.roles:
             yield Assignment(role, member.user_id, (reason,), reason, ())
@@ -250,22 +256,21 @@ def _apply_absences(
     is absent and nobody covers, the assignment is marked."""
     absent_ids = {assignment.user_id}
     while absence := _absence(plan, assignment.user_id, at):
-        name = plan.name_of(assignment.user_id)
+        absent = plan.person(assignment.user_id)
         cover = plan.cover_of(absence)
         assignment = assignment.within(absence.starts_at, absence.ends_at)
         if cover is None or cover in absent_ids:
-            reason = f"{assignment.reason}; out of office, and nobody covers"
+            reason = reasons.ABSENT_WITHOUT_COVER(source=assignment.reason)
             return replace(assignment, reason=reason, reasons=(*assignment.reasons, reason), is_absent=True)
         absent_ids.add(cover)
-        reason = f"covers for {name}, who is out of office"
         assignment = replace(
             assignment,
             user_id=cover,
-            reason=reason,
+            reason=reasons.COVERS(user=absent),
             reasons=(
                 *assignment.reasons[:-1],
-                f"{assignment.reasons[-1].removesuffix(f': {name}')}: {name}",
-                f"{plan.name_of(cover)} {reason}",
+                _with_user(assignment.reasons[-1], absent),
+                reasons.COVERED_BY(cover=plan.person(cover), user=absent),
             ),
             source=(*assignment.source, absence.user_id, absence.starts_at),
         )
@@ -275,6 +280,13 @@ def _apply_absences(
                 assignment = _apply_override_of_cover(plan, assignment, override)
         absent_ids.add(assignment.user_id)
     return assignment
+
+
+def _with_user(source: Reason, user: Person) -> Reason:
+    """The source with the user, if it does not name them already."""
+    if source.code == reasons.BY_USER.code and source["user"] == user:
+        return source
+    return reasons.BY_USER(source=source, user=user)
 
 
 def _apply_override_of_cover(plan: GroupPlan, assignment: Assignment, override: CompiledOverride) -> Assignment:

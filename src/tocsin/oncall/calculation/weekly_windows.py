@@ -12,11 +12,27 @@ from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 from zoneinfo import ZoneInfo
 
+from tocsin.core.reasons import Reason, ReasonType
+
+_NOT_A_DAY = ReasonType("time.not_a_weekday", '"{value}" is not a day; write {choices}.')
+_NOT_A_TIME = ReasonType("time.not_a_time", '"{value}" is not a time of day; write it like "08:00".')
+_NOT_DAY_AND_TIME = ReasonType(
+    "time.not_a_day_and_time", '"{value}" is not a day and a time; write it like "fri 17:00", or give days.'
+)
+
 MINUTES_A_DAY = 24 * 60
 MINUTES_A_WEEK = 7 * MINUTES_A_DAY
 #: No time zone ever jumped by more than a day. In minutes, with an hour's margin.
 _MAX_ZONE_JUMP_MINUTES = 25 * 60
 _MIDNIGHT = time()
+
+
+class InvalidTime(ValueError):
+    """A text that is not a weekday or time of day, with the reason."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
 
 
 class Weekday(StrEnum):
@@ -42,21 +58,21 @@ class Weekday(StrEnum):
 
 
 def parse_weekday(text: str) -> Weekday:
-    """Parses a weekday, abbreviated or in full. Raises ValueError."""
+    """Parses a weekday, abbreviated or in full. Raises InvalidTime."""
     for weekday in Weekday:
         if text.lower() in (weekday.value, weekday.short):
             return weekday
-    raise ValueError(f'"{text}" is not a day; write {", ".join(weekday.short for weekday in Weekday)}.')
+    raise InvalidTime(_NOT_A_DAY(value=text, choices=", ".join(weekday.short for weekday in Weekday)))
 
 
 def parse_time(text: str) -> int:
-    """Parses `HH:MM`, up to 24:00, to minutes since midnight. Raises ValueError."""
+    """Parses `HH:MM`, up to 24:00, to minutes since midnight. Raises InvalidTime."""
     hour, colon, minute = text.partition(":")
     if colon and len(hour) in (1, 2) and len(minute) == 2 and (hour + minute).isascii() and (hour + minute).isdigit():
         total = int(hour) * 60 + int(minute)
         if int(minute) < 60 and total <= MINUTES_A_DAY:
             return total
-    raise ValueError(f'"{text}" is not a time of day; write it like "08:00".')
+    raise InvalidTime(_NOT_A_TIME(value=text))
 
 
 def format_time(number: int) -> str:
@@ -143,7 +159,7 @@ def _load(entry: Mapping[str, object]) -> WeeklyWindow:
 
 
 def parse_multi_day_window(begins: str, ends: str) -> WeeklyWindow:
-    """Returns one continuous window over several days from its two ends, such as `fri 17:00`. Raises ValueError."""
+    """Returns one continuous window over several days from its two ends, such as `fri 17:00`. Raises InvalidTime."""
     (first, start), (last, end) = _day_and_time(begins), _day_and_time(ends)
     length = (last.number * MINUTES_A_DAY + end - first.number * MINUTES_A_DAY - start) % MINUTES_A_WEEK
     return WeeklyWindow(frozenset({first.number}), start, start + (length or MINUTES_A_WEEK))
@@ -152,7 +168,7 @@ def parse_multi_day_window(begins: str, ends: str) -> WeeklyWindow:
 def _day_and_time(text: str) -> tuple[Weekday, int]:
     name, _, clock_time = text.strip().partition(" ")
     if not clock_time:
-        raise ValueError(f'"{text}" is not a day and a time; write it like "fri 17:00", or give days.')
+        raise InvalidTime(_NOT_DAY_AND_TIME(value=text))
     return parse_weekday(name), parse_time(clock_time.strip())
 
 

@@ -18,6 +18,7 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.net.egress import HttpClient
+from tocsin.core.reasons import NO_REASON, Reason, ReasonType, joined
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.oncall.calendars import ical_subprocess
@@ -26,6 +27,13 @@ from tocsin.oncall.changes.specs import write_moment
 from tocsin.people import encrypted_addresses
 
 log = logging.getLogger(__name__)
+
+_NOT_UNDERSTOOD = ReasonType("calendar.import_failed", "The calendar could not be imported. The log has the details.")
+_HTTP_STATUS = ReasonType("calendar.http_status", "Its server answers {status}.")
+_TOO_BIG = ReasonType("calendar.too_big", "It is larger than {megabytes} MB.")
+_TOO_MANY_REDIRECTS = ReasonType("calendar.too_many_redirects", "Its URL redirects too many times.")
+_PARTIAL = ReasonType("calendar.partially_imported", "Skipped, or imported only in part: {flaws}.")
+_MORE = ReasonType("calendar.more_flaws", "and {count} more", "and {count} more")
 
 INTERVAL = timedelta(minutes=1)
 #: Delay after a successful import, and after a failed one.
@@ -59,11 +67,15 @@ _PEOPLE = "SELECT id, lower(email) AS email, lower(username) AS username, lower(
 # Not applied if the URL has changed in the meantime: it is another calendar then.
 _DONE = """
 UPDATE oncall_calendarimport
-SET read_at = %(now)s, due_at = %(due)s, error = %(error)s, unknown = %(unknown)s, spans = %(spans)s
+SET read_at = %(now)s, due_at = %(due)s, error_code = %(code)s, error_data = %(data)s, unknown = %(unknown)s,
+    spans = %(spans)s
 WHERE id = %(id)s AND url = %(url)s
 """
 
-_FAILED = "UPDATE oncall_calendarimport SET due_at = %(due)s, error = %(error)s WHERE id = %(id)s AND url = %(url)s"
+_FAILED = """
+UPDATE oncall_calendarimport SET due_at = %(due)s, error_code = %(code)s, error_data = %(data)s
+WHERE id = %(id)s AND url = %(url)s
+"""
 
 
 def calendar_import_task() -> PeriodicTask:
@@ -102,13 +114,17 @@ def run_once(client: HttpClient, now: datetime) -> bool:
             now=now,
         )
         _store_result(row, calendar, now)
-    except (Temporary, Permanent, UnreadableCalendar) as error:
-        _fail(row, str(error), now)
+    except UnreadableCalendar as error:
+        _fail(row, error.reason, now)
+    except Temporary as error:
+        _fail(row, error.reason, now)
+    except Permanent as error:
+        _fail(row, joined(error.reason, error.remedy_reason, separator=" "), now)
     except Exception as error:  # one calendar's failure must not affect the others
         if database.is_unavailable(error):
             raise
         log.exception("The calendar import %s failed.", row["id"])
-        _fail(row, "Something in it could not be understood; the log says what.", now)
+        _fail(row, _NOT_UNDERSTOOD(), now)
     return True
 
 
@@ -121,11 +137,11 @@ def _fetch(client: HttpClient, url: str) -> bytes:
             url = urljoin(url, response.headers["location"])
             continue
         if response.status != 200:
-            raise Temporary(f"Its server answers {response.status}.")
+            raise Temporary(_HTTP_STATUS(status=str(response.status)))
         if len(response.body) >= MAX_CALENDAR_BYTES:
-            raise Permanent(f"It is bigger than {MAX_CALENDAR_BYTES // 1024 // 1024} MB.")
+            raise Permanent(_TOO_BIG(megabytes=MAX_CALENDAR_BYTES // 1024 // 1024))
         return response.body
-    raise Permanent("Its address leads from one to the next without end.")
+    raise Permanent(_TOO_MANY_REDIRECTS())
 
 
 def _zone(connection: database.Connection, schedule_id: int, shift: str) -> ZoneInfo | None:
@@ -154,12 +170,14 @@ def _user_ids_by_name(rows: list[dict[str, Any]]) -> dict[str, int]:
 
 def _store_result(row: dict[str, Any], calendar: ParsedCalendar, now: datetime) -> None:
     spans = [[user, write_moment(since), write_moment(until)] for user, since, until in calendar.spans]
+    error = _describe_flaws(calendar.flaws)
     parameters = {
         "id": row["id"],
         "url": row["url"],
         "now": now,
         "due": now + REFRESH_INTERVAL,
-        "error": _describe_flaws(calendar.flaws),
+        "code": error.code,
+        "data": Jsonb(error.data),
         "unknown": Jsonb(list(calendar.unknown)[:50]),
         "spans": Jsonb(spans),
     }
@@ -167,16 +185,21 @@ def _store_result(row: dict[str, Any], calendar: ParsedCalendar, now: datetime) 
         connection.execute(_DONE, parameters)
 
 
-def _describe_flaws(flaws: tuple[str, ...]) -> str:
-    """Returns the error text for events that are skipped or imported in part."""
+def _describe_flaws(flaws: tuple[Reason, ...]) -> Reason:
+    """Returns the error for events that are skipped or imported in part."""
     if not flaws:
-        return ""
-    more = f"; and {len(flaws) - MAX_NAMED_EVENTS} more" if len(flaws) > MAX_NAMED_EVENTS else ""
-    return f"Left out, or not taken as meant: {'; '.join(flaws[:MAX_NAMED_EVENTS])}{more}."[:500]
+        return NO_REASON
+    others = len(flaws) - MAX_NAMED_EVENTS
+    return _PARTIAL(flaws=joined(*flaws[:MAX_NAMED_EVENTS], _MORE(count=others) if others > 0 else NO_REASON))
 
 
-def _fail(row: dict[str, Any], problem: str, now: datetime) -> None:
+def _fail(row: dict[str, Any], problem: Reason, now: datetime) -> None:
+    parameters = {
+        "id": row["id"],
+        "url": row["url"],
+        "due": now + RETRY_INTERVAL,
+        "code": problem.code,
+        "data": Jsonb(problem.data),
+    }
     with database.transaction() as connection:
-        connection.execute(
-            _FAILED, {"id": row["id"], "url": row["url"], "due": now + RETRY_INTERVAL, "error": problem[:500]}
-        )
+        connection.execute(_FAILED, parameters)

@@ -16,9 +16,12 @@ from tocsin.access.audit import AuditActor
 from tocsin.core import ids
 from tocsin.core.config import environment
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import ReasonType
 from tocsin.oncall.models import CalendarFeed, Schedule
 from tocsin.oncall.states import FeedKind
 from tocsin.people.models import Group, User
+
+_FEED_EXISTS = ReasonType("calendar.feed_exists", "There is already such a calendar feed. Rotate its URL.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,7 @@ def create_feed(
     """Creates a feed for `owner`. Raises `Rejected("name_taken")` if the owner has the same feed: rotate that one."""
     with transaction.atomic():
         if CalendarFeed.objects.filter(owner=owner, kind=kind, group=group, schedule=schedule).exists():
-            raise Rejected("name_taken", "There is such a calendar address already; give it a new one.", "kind")
+            raise Rejected("name_taken", _FEED_EXISTS(), "kind")
         secret = ids.token()
         feed = CalendarFeed.objects.create(
             owner=owner,

@@ -9,11 +9,33 @@ from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
+from tocsin.core.reasons import Reason, ReasonType
 from tocsin.oncall.calculation import weekly_windows
 from tocsin.oncall.calculation.final_schedule import OnCall
 
 if TYPE_CHECKING:
     from icalendar import Component
+
+_UNREADABLE = ReasonType("calendar.unreadable", "The calendar cannot be read: {error}.")
+_INCOMPLETE = ReasonType("calendar.incomplete", "The calendar is incomplete, or its lines end incorrectly.")
+_EMPTY = ReasonType("calendar.empty", "It is not a calendar: it is empty.")
+_NOT_A_CALENDAR = ReasonType("calendar.not_a_calendar", 'It is not a calendar: it begins with "{prefix}".')
+_TRUNCATED = ReasonType(
+    "calendar.truncated", "The end of the calendar is missing: its server was too slow, or sent only a part."
+)
+_TOO_MANY_EVENTS = ReasonType(
+    "calendar.too_many_events", "The calendar has {events} events in the imported period; at most {limit} are allowed."
+)
+_NO_PARTICIPANTS = ReasonType("calendar.no_participants", "{title} on {day} (nobody who is invited participates)")
+_EVENT_FLAW = ReasonType("calendar.event_flaw", "{title} ({flaw})")
+_INVALID_TIMES = ReasonType("calendar.invalid_times", "invalid times")
+_INVALID_PROPERTIES = ReasonType("calendar.invalid_properties", "invalid {names}")
+_NO_START = ReasonType("calendar.no_start", "no DTSTART")
+_DUPLICATE_PROPERTIES = ReasonType("calendar.duplicate_properties", "more than one {names}")
+_UNKNOWN_ZONE = ReasonType("calendar.unknown_time_zone", "unknown time zone {zone}, {used} is used")
+_EXRULE_IGNORED = ReasonType("calendar.exrule_ignored", "EXRULE is ignored: the event also takes place then")
+_NO_END = ReasonType("calendar.no_end", "no end, skipped")
+_END_NOT_AFTER_START = ReasonType("calendar.end_not_after_start", "its end is not after its start")
 
 #: How often calendar programs are asked to refresh.
 REFRESH = timedelta(hours=1)
@@ -30,7 +52,11 @@ _PARSE_ERRORS = (ValueError, KeyError, IndexError, AttributeError, TypeError, Ov
 
 
 class UnreadableCalendar(Exception):
-    """The data is not a calendar that can be imported. The text is a sentence."""
+    """The data is not a calendar that can be imported."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +73,7 @@ class ParsedCalendar:
 
     spans: tuple[tuple[int, datetime, datetime], ...]
     unknown: tuple[str, ...]
-    flaws: tuple[str, ...] = ()
+    flaws: tuple[Reason, ...] = ()
 
 
 def write(
@@ -73,7 +99,7 @@ def write(
             icalendar.Event.new(
                 uid=_uid(shift.group, person.role, str(person.user_id), (person.since or since).isoformat()),
                 summary=title,
-                description="\n".join(person.reasons or (person.reason,)),
+                description="\n".join(map(str, person.reasons or (person.reason,))),
                 start=begin,
                 end=end,
                 stamp=now,
@@ -105,15 +131,14 @@ def read(
     try:
         calendars = icalendar.Calendar.from_ical(body, multiple=True)
     except _PARSE_ERRORS as error:
-        raise UnreadableCalendar(f"It is not a calendar that can be read: {str(error)[:200]}.") from None
+        raise UnreadableCalendar(_UNREADABLE(error=str(error)[:200])) from None
     calendar_count = sum(line.rstrip().upper() == b"BEGIN:VCALENDAR" for line in body.removeprefix(_BOM).splitlines())
     if len(calendars) < max(calendar_count, 1):
-        problem = "it is not whole, or its lines do not end as they must"
-        raise UnreadableCalendar(f"It is not a calendar that can be read: {problem}.")
-    flaws: dict[str, None] = {}
+        raise UnreadableCalendar(_INCOMPLETE())
+    flaws: dict[Reason, None] = {}
     events = [event for calendar in calendars for event in _events(calendar, zone, since, until, flaws)]
     if len(events) > MAX_SHIFTS:
-        raise UnreadableCalendar(f"It has {len(events)} events in the time looked at; {MAX_SHIFTS} are taken at most.")
+        raise UnreadableCalendar(_TOO_MANY_EVENTS(events=len(events), limit=MAX_SHIFTS))
     spans: list[tuple[int, datetime, datetime]] = []
     unknown: dict[str, None] = {}
     for event in events:
@@ -127,7 +152,7 @@ def read(
         if now is not None and end <= now:
             continue
         if attendees and not names:
-            flaws[f"{_title(event)} on {begin.astimezone(zone):%Y-%m-%d} (whoever is invited does not come)"] = None
+            flaws[_NO_PARTICIPANTS(title=_title(event), day=begin.astimezone(zone).date())] = None
         elif not user_ids:
             unknown[(names or ("an event without a title",))[0][:200]] = None
         elif attendees:
@@ -141,16 +166,16 @@ def _reject_non_calendar(body: bytes) -> None:
     """Raises UnreadableCalendar if the data is no calendar, or only the beginning of one."""
     text = body.removeprefix(_BOM).strip()
     if not text:
-        raise UnreadableCalendar("It is not a calendar: it is empty.")
+        raise UnreadableCalendar(_EMPTY())
     if text[:15].upper() != b"BEGIN:VCALENDAR":
         prefix = " ".join(text[:40].decode("utf-8", "replace").split())
-        raise UnreadableCalendar(f'It is not a calendar: it begins with "{prefix}".')
+        raise UnreadableCalendar(_NOT_A_CALENDAR(prefix=prefix))
     if text[-13:].upper() != b"END:VCALENDAR":
-        raise UnreadableCalendar("It is not a calendar to its end: its server was too slow, or sent only a part.")
+        raise UnreadableCalendar(_TRUNCATED())
 
 
 def _events(
-    calendar: Component, zone: ZoneInfo, since: datetime, until: datetime, flaws: dict[str, None]
+    calendar: Component, zone: ZoneInfo, since: datetime, until: datetime, flaws: dict[Reason, None]
 ) -> Iterator[Component]:
     """Yields every event in the range, with each recurrence as an event of its own. The problems of an event are added
     to `flaws`, and do not affect other events."""
@@ -158,14 +183,14 @@ def _events(
     import recurring_ical_events
 
     for series in _series(calendar.walk("VEVENT")):
-        problems = [f"{_title(event)} ({flaw})" for event in series for flaw in _flaws(event, zone)]
+        problems = [_EVENT_FLAW(title=_title(event), flaw=flaw) for event in series for flaw in _flaws(event, zone)]
         single = icalendar.Calendar(calendar)
         # Without a start, an event never takes place; with two, its time is ambiguous.
         single.subcomponents = [event for event in series if event.get("DTSTART") and not _duplicate_keys(event)]
         try:
             yield from recurring_ical_events.of(single).between(since, until)
         except _PARSE_ERRORS:
-            problems = problems or [f"{_title(series[0])} (its times cannot be understood)"]
+            problems = problems or [_EVENT_FLAW(title=_title(series[0]), flaw=_INVALID_TIMES())]
         flaws |= dict.fromkeys(problems)
 
 
@@ -191,23 +216,23 @@ def _version(event: Component) -> int:
     return sequence if isinstance(sequence, int) else 0
 
 
-def _flaws(event: Component, zone: ZoneInfo) -> Iterator[str]:
+def _flaws(event: Component, zone: ZoneInfo) -> Iterator[Reason]:
     """Yields the problems of an event: values that are invalid, or that are not imported as they are meant."""
     if invalid_keys := [key for key, _ in event.errors if key in _TIMES]:
-        yield f"{', '.join(dict.fromkeys(invalid_keys))} cannot be understood"
+        yield _INVALID_PROPERTIES(names=", ".join(dict.fromkeys(invalid_keys)))
     elif "DTSTART" not in event:
-        yield "no DTSTART"
+        yield _NO_START()
     elif duplicates := _duplicate_keys(event):
-        yield f"{', '.join(duplicates)} is there twice"
+        yield _DUPLICATE_PROPERTIES(names=", ".join(duplicates))
     else:
         for zone_name in dict.fromkeys(zone_name for key in _TIMES for zone_name in _unknown_zones(event.get(key))):
-            yield f"time zone {zone_name[:60]} is not known, {zone.key} is taken"
+            yield _UNKNOWN_ZONE(zone=zone_name[:60], used=zone.key)
         if "EXRULE" in event:
-            yield "EXRULE is not minded: it is on then too"
+            yield _EXRULE_IGNORED()
         if (duration := _duration(event, zone)) is None:
-            yield "it has no end, and is left out"
+            yield _NO_END()
         elif duration <= timedelta():
-            yield "its end is not after its beginning"
+            yield _END_NOT_AFTER_START()
 
 
 def _duplicate_keys(event: Component) -> list[str]:

@@ -9,16 +9,19 @@ import json
 import sys
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 from zoneinfo import ZoneInfo
 
+from tocsin.core.reasons import Reason, ReasonType, reason_from
 from tocsin.core.runtime import sandboxed_process
 from tocsin.oncall.calendars import ical
 from tocsin.oncall.calendars.ical import ParsedCalendar, UnreadableCalendar
 
 #: Maximum CPU seconds.
 CPU_SECONDS = 20
-_TOO_MUCH = (
-    "It takes too long, or too much memory, to be read: it is very big, or an event in it repeats every few seconds."
+_TOO_LARGE = ReasonType(
+    "calendar.too_large",
+    "Reading it takes too long or too much memory: it is very large, or an event in it repeats every few seconds.",
 )
 
 
@@ -48,13 +51,21 @@ def read(
             sandboxed_process.run(__name__, json.dumps(request).encode() + b"\n" + body, seconds=seconds)
         )
     except sandboxed_process.ResourceLimitExceeded:
-        raise UnreadableCalendar(_TOO_MUCH) from None
+        raise UnreadableCalendar(_TOO_LARGE()) from None
     if problem := response.get("problem"):
-        raise UnreadableCalendar(problem)
+        raise UnreadableCalendar(_reason(problem))
     spans = tuple(
         (user, datetime.fromisoformat(begin), datetime.fromisoformat(end)) for user, begin, end in response["spans"]
     )
-    return ParsedCalendar(spans, tuple(response["unknown"]), tuple(response["flaws"]))
+    return ParsedCalendar(spans, tuple(response["unknown"]), tuple(map(_reason, response["flaws"])))
+
+
+def _reason(stored: Mapping[str, Any]) -> Reason:
+    return reason_from(stored["code"], stored["data"])
+
+
+def _stored(reason: Reason) -> dict[str, object]:
+    return {"code": reason.code, "data": reason.data}
 
 
 def main() -> None:
@@ -69,12 +80,12 @@ def main() -> None:
             sys.stdin.buffer.read(), request["people"], ZoneInfo(request["zone"]), since, until, now=now
         )
     except UnreadableCalendar as error:
-        response = {"problem": str(error)}
+        response = {"problem": _stored(error.reason)}
     except MemoryError:
-        response = {"problem": _TOO_MUCH}
+        response = {"problem": _stored(_TOO_LARGE())}
     else:
         spans = [[user, begin.isoformat(), end.isoformat()] for user, begin, end in calendar.spans]
-        response = {"spans": spans, "unknown": calendar.unknown, "flaws": calendar.flaws}
+        response = {"spans": spans, "unknown": calendar.unknown, "flaws": list(map(_stored, calendar.flaws))}
     json.dump(response, sys.stdout)
 
 

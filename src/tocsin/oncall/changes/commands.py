@@ -16,8 +16,9 @@ from tocsin.access.audit import AuditActor
 from tocsin.core import object_hooks
 from tocsin.core.config import config_version, settings_store
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import Reason, ReasonType
 from tocsin.core.runtime import clock
-from tocsin.core.validation.object_reader import raise_all
+from tocsin.core.validation.object_reader import AT_PATH, raise_all
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import schedules, weekly_windows
 from tocsin.oncall.calculation.shifts import Shift
@@ -27,6 +28,15 @@ from tocsin.oncall.models import HolidayCalendar, Schedule, SupportHours
 from tocsin.people import encrypted_addresses
 from tocsin.people.changes import out_of_office
 from tocsin.people.models import Group, User
+
+UNKNOWN_GROUP = ReasonType("schedule.unknown_group", 'there is no group "{name}".')
+_SCHEDULE_NAME_TAKEN = ReasonType("schedule.name_taken", 'There is already a schedule "{name}".')
+_HOURS_NAME_TAKEN = ReasonType("schedule.support_hours_name_taken", 'There are already support hours "{name}".')
+_CALENDAR_NAME_TAKEN = ReasonType("holiday.name_taken", 'There is already a holiday calendar "{name}".')
+_UNKNOWN_CALENDAR = ReasonType("holiday.unknown_calendar", 'there is no holiday calendar "{name}".')
+
+#: What may use a holiday calendar.
+_CALENDAR_USERS = ((object_hooks.SCHEDULE, Schedule), (object_hooks.SUPPORT_HOURS, SupportHours))
 
 
 def schedule_spec(
@@ -134,7 +144,7 @@ def _validate(spec: Mapping[str, object], existing: Schedule | None) -> tuple[Sc
     read = specs.read_schedule(spec, zone_of=lambda name: existing.time_zone if existing else _zone_of(name))
     others = Schedule.objects.exclude(pk=existing.pk) if existing else Schedule.objects.all()
     if others.filter(name__iexact=read.name).exists():
-        raise Rejected("name_taken", f'There is a schedule "{read.name}" already.', "name")
+        raise Rejected("name_taken", _SCHEDULE_NAME_TAKEN(name=read.name), "name")
     group = _find_group(read.group)
     assert group is not None
     return read, Schedule(
@@ -174,7 +184,7 @@ def save_support_hours(
         read = specs.read_support_hours(spec, default_zone=settings_store.get(settings_store.TIME_ZONE))
         others = SupportHours.objects.exclude(pk=existing.pk) if existing else SupportHours.objects.all()
         if others.filter(name__iexact=read.name).exists():
-            raise Rejected("name_taken", f'There are support hours "{read.name}" already.', "name")
+            raise Rejected("name_taken", _HOURS_NAME_TAKEN(name=read.name), "name")
         before = support_hours_spec(existing) if existing else None
         hours = existing or SupportHours()
         hours.name, hours.group, hours.time_zone = read.name, _find_group(read.group), read.time_zone
@@ -217,7 +227,7 @@ def save_holiday_calendar(
         read = specs.read_holiday_calendar(spec)
         others = HolidayCalendar.objects.exclude(pk=existing.pk) if existing else HolidayCalendar.objects.all()
         if others.filter(name__iexact=read.name).exists():
-            raise Rejected("name_taken", f'There is a holiday calendar "{read.name}" already.', "name")
+            raise Rejected("name_taken", _CALENDAR_NAME_TAKEN(name=read.name), "name")
         before = holiday_calendar_spec(existing) if existing else None
         calendar = existing or HolidayCalendar()
         calendar.name, calendar.group = read.name, _find_group(read.group)
@@ -242,30 +252,33 @@ def shifts_of(schedule: Schedule) -> tuple[Shift, ...]:
     return schedules.load(schedule.name, schedule.time_zone, schedule.definition, imported=imported).shifts
 
 
-def schedules_using_user(user_id: int) -> list[str]:
-    """Returns this user's shifts, overrides and covers as texts, which prevent the user's deletion."""
+def schedules_using_user(user_id: int) -> list[Reason]:
+    """Returns this user's shifts, overrides and covers, which prevent the user's deletion."""
     return [
-        *(f"schedule {schedule.name}" for schedule in Schedule.objects.all() if user_id in _users_of(schedule)),
+        *(
+            object_hooks.SCHEDULE(name=schedule.name)
+            for schedule in Schedule.objects.all()
+            if user_id in _users_of(schedule)
+        ),
         *overrides.overrides_using_user(user_id, clock.now()),
         *out_of_office.absences_using_user(user_id, clock.now()),
     ]
 
 
-def schedules_using_group(group_id: int) -> list[str]:
+def schedules_using_group(group_id: int) -> list[Reason]:
     """Returns the schedules and other objects here that this group owns, which prevent the group's deletion."""
-    kinds = (("schedule", Schedule), ("support hours", SupportHours), ("holiday calendar", HolidayCalendar))
     return [
-        f"{kind_name} {name}"
-        for kind_name, model in kinds
+        reference(name=name)
+        for reference, model in (*_CALENDAR_USERS, (object_hooks.HOLIDAY_CALENDAR, HolidayCalendar))
         for name in model._default_manager.filter(group=group_id).values_list("name", flat=True)
     ]
 
 
-def schedules_using_calendar(calendar_id: int) -> list[str]:
+def schedules_using_calendar(calendar_id: int) -> list[Reason]:
     """Returns the schedules and support hours that use this holiday calendar, which prevent its deletion."""
     return [
-        f"{kind_name} {name}"
-        for kind_name, model in (("schedule", Schedule), ("support hours", SupportHours))
+        reference(name=name)
+        for reference, model in _CALENDAR_USERS
         for name in model._default_manager.filter(holiday_calendars__contains=[calendar_id]).values_list(
             "name", flat=True
         )
@@ -285,7 +298,7 @@ def _calendar_ids(names: Iterable[str]) -> list[int]:
     ids_by_name = {name.casefold(): number for number, name in HolidayCalendar.objects.values_list("pk", "name")}
     requested_names = list(names)
     raise_all(
-        Rejected("not_found", f'{path}: there is no holiday calendar "{name}".', path)
+        Rejected("not_found", AT_PATH(path=path, problem=_UNKNOWN_CALENDAR(name=name)), path)
         for path, name in ((f"holiday_calendars[{number}]", name) for number, name in enumerate(requested_names))
         if name.casefold() not in ids_by_name
     )
@@ -321,18 +334,17 @@ def _find_group(name: str | None) -> Group | None:
         return None
     row = Group.objects.filter(name__iexact=name).first()
     if row is None:
-        raise Rejected("not_found", f'group: there is no group "{name}".', "group")
+        raise Rejected("not_found", AT_PATH(path="group", problem=UNKNOWN_GROUP(name=name)), "group")
     return row
 
 
 def _shifts_with_ids(read: ScheduleSpec) -> list[dict[str, Any]]:
     ids = {username.lower(): number for number, username in User.objects.values_list("pk", "username")}
     raise_all(
-        Rejected(
-            "not_found", f'{shift.users_path}[{number}]: there is no user "{user}".', f"{shift.users_path}[{number}]"
+        Rejected("not_found", AT_PATH(path=path, problem=overrides.UNKNOWN_USER(name=user)), path)
+        for path, user in (
+            (f"{shift.users_path}[{number}]", user) for shift in read.shifts for number, user in enumerate(shift.users)
         )
-        for shift in read.shifts
-        for number, user in enumerate(shift.users)
         if user.lower() not in ids
     )
     return [shift.with_users([ids[user.lower()] for user in shift.users]) for shift in read.shifts]

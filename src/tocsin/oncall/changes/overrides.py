@@ -14,14 +14,25 @@ from django.db.models import Prefetch
 
 from tocsin.access import audit
 from tocsin.access.audit import AuditActor
+from tocsin.core import object_hooks
 from tocsin.core.config import config_version
 from tocsin.core.errors import Rejected
-from tocsin.core.validation.object_reader import raise_all
+from tocsin.core.reasons import Person, Reason, ReasonType
+from tocsin.core.validation.object_reader import AT_PATH, raise_all
 from tocsin.oncall.changes import notices, specs
 from tocsin.oncall.changes.specs import OverrideSpec, write_moment
 from tocsin.oncall.models import Override, Schedule, SwapRequest
 from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import User
+
+OVER = ReasonType("override.over", "is in the past.")
+USER_DEACTIVATED = ReasonType("override.user_deactivated", "{user} is deactivated.")
+UNKNOWN_USER = ReasonType("schedule.unknown_user", 'there is no user "{name}".')
+_TOO_MANY = ReasonType("override.too_many", "a schedule has at most {limit}.")
+_OVER_OR_EMPTY = ReasonType("override.over_or_empty", "is in the past, or not after from.")
+_ALREADY_ON_CALL = ReasonType("override.already_on_call", "{user} is on call already.")
+_SCHEDULE_NEEDED = ReasonType("override.schedule_missing", "is required.")
+_UNKNOWN_SCHEDULE = ReasonType("override.unknown_schedule", 'there is no schedule "{name}".')
 
 #: Maximum current and future overrides of a schedule.
 MAX_OVERRIDES = 1000
@@ -76,7 +87,7 @@ def save_override(
         schedule = _schedule(name)
         read = specs.read_override(fields, schedule.time_zone, shift_names(schedule))
         if read.ends_at <= now:
-            raise Rejected("invalid", "to: is over already.", "to")
+            raise Rejected("invalid", AT_PATH(path="to", problem=OVER()), "to")
         override = existing or Override(created_at=now, created_by_id=actor.user_id)
         before = override_spec(existing) if existing else None
         users_before = _affected_users(existing) if existing else []
@@ -107,7 +118,8 @@ def replace_all(
     because its shifts do not either.
     """
     if len(requested) > MAX_OVERRIDES:
-        raise Rejected("invalid", f"overrides: a schedule has at most {MAX_OVERRIDES}.", "overrides")
+        problem = AT_PATH(path="overrides", problem=_TOO_MANY(limit=MAX_OVERRIDES))
+        raise Rejected("invalid", problem, "overrides")
     existing = _current_and_future(schedule, now)
     users = _users(requested)
     placed: list[Override] = []
@@ -170,11 +182,12 @@ def add_override(
     Raises Rejected if the period is over, or `user` is the same user or deactivated.
     """
     if ends_at <= max(now, starts_at):
-        raise Rejected("invalid", "to: is over already, or not after from.", "to")
+        raise Rejected("invalid", AT_PATH(path="to", problem=_OVER_OR_EMPTY()), "to")
+    person = Person(user.display_name, user.pk)
     if user.pk == instead_of.pk:
-        raise Rejected("invalid", f"user: {user.display_name} has it already.", "user")
+        raise Rejected("invalid", AT_PATH(path="user", problem=_ALREADY_ON_CALL(user=person)), "user")
     if not user.is_active:
-        raise Rejected("invalid", f"user: {user.display_name} is switched off.", "user")
+        raise Rejected("invalid", AT_PATH(path="user", problem=USER_DEACTIVATED(user=person)), "user")
     with transaction.atomic():
         config_version.lock()
         override = Override.objects.create(
@@ -199,10 +212,10 @@ def shift_names(schedule: Schedule) -> list[str]:
     return [shift["name"] for shift in schedule.definition["shifts"]]
 
 
-def overrides_using_user(user_id: int, now: datetime) -> list[str]:
-    """Returns descriptions of the current and future overrides that put this user on call."""
+def overrides_using_user(user_id: int, now: datetime) -> list[Reason]:
+    """Returns the current and future overrides that put this user on call."""
     rows = Override.objects.filter(user=user_id, ends_at__gt=now).select_related("schedule")
-    return [f"an override of schedule {override.schedule.name}" for override in rows]
+    return [object_hooks.OVERRIDE(name=override.schedule.name) for override in rows]
 
 
 def _current_and_future(schedule: Schedule, now: datetime) -> list[Override]:
@@ -234,7 +247,7 @@ def _users(override_specs: Iterable[OverrideSpec]) -> dict[str, User]:
     usernames = {name.lower() for name, _ in named_fields}
     users_by_name = {user.username.lower(): user for user in User.objects.all() if user.username.lower() in usernames}
     raise_all(
-        Rejected("not_found", f'{path}: there is no user "{name}".', path)
+        Rejected("not_found", AT_PATH(path=path, problem=UNKNOWN_USER(name=name)), path)
         for name, path in named_fields
         if name.lower() not in users_by_name
     )
@@ -243,10 +256,10 @@ def _users(override_specs: Iterable[OverrideSpec]) -> dict[str, User]:
 
 def _schedule(name: object) -> Schedule:
     if not isinstance(name, str) or not name.strip():
-        raise Rejected("missing", "schedule: is needed.", "schedule")
+        raise Rejected("missing", AT_PATH(path="schedule", problem=_SCHEDULE_NEEDED()), "schedule")
     schedule = Schedule.objects.filter(name__iexact=name.strip()).select_related("group").first()
     if schedule is None:
-        raise Rejected("not_found", f'schedule: there is no schedule "{name}".', "schedule")
+        raise Rejected("not_found", AT_PATH(path="schedule", problem=_UNKNOWN_SCHEDULE(name=name)), "schedule")
     return schedule
 
 

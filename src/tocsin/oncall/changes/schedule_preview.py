@@ -10,6 +10,7 @@ from datetime import datetime
 
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
+from tocsin.core.validation.object_reader import AT_PATH
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import schedules
 from tocsin.oncall.calculation.group_snapshot import GroupPlan
@@ -26,7 +27,8 @@ def plan_with(spec: Mapping[str, object], *, existing: Schedule | None, now: dat
     with database.transaction() as connection:
         group_plan = loader.plan(connection, draft.group.pk, now)
         if group_plan is None:
-            raise Rejected("not_found", f'group: there is no group "{draft.group.name}".', "group")
+            problem = AT_PATH(path="group", problem=commands.UNKNOWN_GROUP(name=draft.group.name))
+            raise Rejected("not_found", problem, "group")
         number = existing.pk if existing else None
         # A schedule that moves to another group keeps its overrides, which are not in that group's plan.
         previous = next((one for one in group_plan.schedules if one.id == number), None)

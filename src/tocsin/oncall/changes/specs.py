@@ -12,11 +12,12 @@ from zoneinfo import ZoneInfo
 from tocsin.core.config import secret_urls
 from tocsin.core.errors import Permanent
 from tocsin.core.net import egress
+from tocsin.core.reasons import ReasonType, joined
 from tocsin.core.validation import durations
 from tocsin.core.validation.object_reader import ObjectReader
 from tocsin.oncall.calculation import holiday_calendars, schedules, weekly_windows
 from tocsin.oncall.calculation.shifts import MonthInterval, OnHolidays
-from tocsin.oncall.calculation.weekly_windows import WeeklyWindow
+from tocsin.oncall.calculation.weekly_windows import InvalidTime, WeeklyWindow
 from tocsin.oncall.changes import calendar_urls
 from tocsin.people.member_roles import MemberRole
 
@@ -27,6 +28,54 @@ MAX_LAYERS = 100
 MAX_MONTHS = 24
 MAX_WEEKS = 52
 _WEEK = timedelta(weeks=1)
+
+_NO_SHIFTS = ReasonType("schedule.shifts_missing", "at least one shift is required.")
+_CALENDAR_NEEDED = ReasonType(
+    "schedule.holiday_calendar_missing", "at least one is required where a shift observes holidays."
+)
+_COUNTRY_NEEDED = ReasonType("holiday.country_missing", "is required for a region.")
+_COUNTRY_OR_DAYS_NEEDED = ReasonType("holiday.country_or_days_missing", "enter a country, days, or both.")
+_DUPLICATE = ReasonType("schedule.duplicate_name", '"{name}" occurs twice.')
+_NOT_A_MOMENT = ReasonType(
+    "time.not_a_moment", '"{value}" is not a date and time; write it like 2026-12-24T17:00 or 2026-12-24T16:00:00Z.'
+)
+_TOO_FAR = ReasonType("time.too_far", '"{value}" is too far away.')
+_NOT_AFTER_START = ReasonType("time.not_after_start", "must be after from.")
+_UNKNOWN_ROLE = ReasonType("shift.unknown_role", '"{value}" is not one of {choices}.')
+_UNKNOWN_SHIFT = ReasonType("override.unknown_shift", 'there is no shift "{shift}" in this schedule.')
+_SAME_USER = ReasonType("override.same_user", "is the same person as user.")
+_NOT_A_YEARLY_DATE = ReasonType(
+    "holiday.not_a_date", '"{value}" is not a date; write it like 2026-12-24, or 12-24 for every year.'
+)
+_NO_WINDOWS = ReasonType("shift.windows_missing", "at least one window is required.")
+_NO_DAYS = ReasonType("shift.days_missing", "at least one day is required, such as [mon, tue].")
+_BEGINS_AT_24 = ReasonType("shift.window_begins_at_24", "must be before 24:00; write 00:00 on the next day.")
+_EMPTY_WINDOW = ReasonType("shift.window_empty", "is the same as from; a whole day is 00:00 to 24:00.")
+_NO_PATTERN = ReasonType("shift.pattern_missing", "exactly one of rotate, fixed and calendar is required.")
+_START_NEEDED = ReasonType(
+    "shift.start_missing", "is required: the day from which handoffs are counted, such as 2026-01-05."
+)
+_END_BEFORE_START = ReasonType("shift.end_before_start", "must not be before start.")
+_TOO_FEW_USERS = ReasonType("shift.too_few_users", "{roles} roles require at least as many users; there are {users}.")
+_MONTHS_RANGE = ReasonType("shift.months_out_of_range", "must be 1 to {limit} months.")
+_INTERVAL_TOO_SHORT = ReasonType("shift.interval_too_short", "must be at least {minimum}.")
+_NOT_A_MONTH_DAY = ReasonType("shift.not_a_month_day", "must be a day of the month from 1 to 31.")
+_WEEKDAY_UNEXPECTED = ReasonType("shift.weekday_unexpected", "requires that every is whole weeks or months.")
+_NOT_WHOLE_WEEKS = ReasonType("shift.not_whole_weeks", "must be whole weeks, such as 2w.")
+_WEEKS_NEED_START = ReasonType(
+    "shift.weeks_without_start", "requires the shift's start: the weeks are counted from it."
+)
+_WINDOWS_OR_SPAN = ReasonType("shift.windows_and_span", "enter either windows, or from and to.")
+_OVERLAPPING_PERIOD = ReasonType("shift.period_overlaps", "must not be shorter than the period.")
+_MASKED_URL = ReasonType("shift.url_masked", "is masked; enter the full URL.")
+_NO_USERS = ReasonType("shift.users_missing", "at least one user is required.")
+_OWN_ROLES_ALONE = ReasonType(
+    "shift.own_roles_combined", "own cannot be combined: each user then has their roles in the group."
+)
+_NOT_A_DATE = ReasonType("time.not_a_date", '"{value}" is not a date; write it like 2026-01-05, or 2026-01-05T09:00.')
+_NOT_A_LOCAL_TIME = ReasonType(
+    "time.not_a_local_time", '"{value}" is not a local time; write it like 2026-12-24T17:00.'
+)
 _LOCAL = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2})?", re.ASCII)
 
 
@@ -112,10 +161,10 @@ def read_schedule(value: object, zone_of: Callable[[str], str] = lambda _group: 
         overrides=_overrides(spec, zone or zone_of(group), shifts) if spec.has("overrides") else None,
     )
     if not schedule.shifts:
-        spec.add_error("shifts", "at least one shift is needed.", "missing")
+        spec.add_error("shifts", _NO_SHIFTS(), "missing")
     refuse_duplicates(spec, "shifts", [shift.stored["name"] for shift in shifts], ".name")
     if not schedule.holiday_calendars and any("holidays" in shift.stored for shift in shifts):
-        spec.add_error("holiday_calendars", "at least one is needed where a shift minds holidays.", "missing")
+        spec.add_error("holiday_calendars", _CALENDAR_NEEDED(), "missing")
     spec.finish()
     return schedule
 
@@ -135,11 +184,11 @@ def read_holiday_calendar(value: object) -> HolidayCalendarSpec:
     if country and (problem := holiday_calendars.find_problem(country, region)):
         spec.add_error(*problem)
     if region and not country:
-        spec.add_error("country", "is needed for a region.", "missing")
+        spec.add_error("country", _COUNTRY_NEEDED(), "missing")
     days = tuple(_custom_day(day) for day in spec.nested_list("days"))
     refuse_duplicates(spec, "days", [day["date"] for day in days], ".date")
     if not country and not days:
-        spec.add_error("country", "give a country, or days, or both.", "missing")
+        spec.add_error("country", _COUNTRY_OR_DAYS_NEEDED(), "missing")
     read = HolidayCalendarSpec(
         name=spec.name(), group=spec.text("group") or None, country=country, region=region, days=days
     )
@@ -166,7 +215,7 @@ def refuse_duplicates(spec: ObjectReader, key: str, names: Iterable[str], field:
     seen_names: set[str] = set()
     for number, name in enumerate(names):
         if name and name.casefold() in seen_names:
-            spec.add_error(f"{key}[{number}]{field}", f'"{name}" is there twice.', "name_taken")
+            spec.add_error(f"{key}[{number}]{field}", _DUPLICATE(name=name), "name_taken")
         seen_names.add(name.casefold())
 
 
@@ -179,9 +228,9 @@ def read_moment(spec: ObjectReader, key: str, zone: str) -> datetime:
         except ValueError:
             parsed = None
         if parsed is None or len(text) < len("2026-01-05T09:00"):
-            spec.add_error(key, f'"{text}" is not a moment; write it like 2026-12-24T17:00 or 2026-12-24T16:00:00Z.')
+            spec.add_error(key, _NOT_A_MOMENT(value=text))
         elif not 1970 < parsed.year < 2200:
-            spec.add_error(key, f'"{text}" is too far away.')
+            spec.add_error(key, _TOO_FAR(value=text))
         elif parsed.tzinfo is None:
             return weekly_windows.instant(parsed, ZoneInfo(zone))
         else:
@@ -202,15 +251,15 @@ def _overrides(spec: ObjectReader, zone: str, shifts: Iterable[ShiftSpec]) -> tu
 def _override(spec: ObjectReader, zone: str, shifts: tuple[str, ...]) -> OverrideSpec:
     role = spec.text("role")
     if role and role not in list(MemberRole):
-        spec.add_error("role", f'"{role}" is not one of {", ".join(MemberRole)}.')
+        spec.add_error("role", _UNKNOWN_ROLE(value=role, choices=", ".join(MemberRole)))
         role = ""
     shift = spec.text("shift")
     shift_names = {name.casefold(): name for name in shifts}
     if shift and shift.casefold() not in shift_names:
-        spec.add_error("shift", f'there is no shift "{shift}" in this schedule.', "not_found")
+        spec.add_error("shift", _UNKNOWN_SHIFT(shift=shift), "not_found")
     starts_at, ends_at = read_moment(spec, "from", zone), read_moment(spec, "to", zone)
     if spec.has("from") and spec.has("to") and ends_at <= starts_at:
-        spec.add_error("to", "is not after from.")
+        spec.add_error("to", _NOT_AFTER_START())
     override = OverrideSpec(
         name=spec.line("name", max_length=100),
         user=spec.text("user", required=True),
@@ -222,7 +271,7 @@ def _override(spec: ObjectReader, zone: str, shifts: tuple[str, ...]) -> Overrid
         path_prefix=spec.path("user").removesuffix("user"),
     )
     if override.instead_of and override.instead_of.casefold() == override.user.casefold():
-        spec.add_error("instead_of", "is the same person as user.")
+        spec.add_error("instead_of", _SAME_USER())
     spec.reject_unknown_keys()
     return override
 
@@ -233,7 +282,7 @@ def _custom_day(spec: ObjectReader) -> dict[str, str]:
         try:
             holiday_calendars.parse_custom_day(text, name)
         except ValueError:
-            spec.add_error("date", f'"{text}" is not a date; write it like 2026-12-24, or 12-24 for each year.')
+            spec.add_error("date", _NOT_A_YEARLY_DATE(value=text))
     spec.reject_unknown_keys()
     return {"date": text, "name": name}
 
@@ -241,7 +290,7 @@ def _custom_day(spec: ObjectReader) -> dict[str, str]:
 def _windows(spec: ObjectReader) -> tuple[WeeklyWindow, ...]:
     windows = tuple(_window(window) for window in spec.nested_list("windows"))
     if not windows:
-        spec.add_error("windows", "at least one window is needed.", "missing")
+        spec.add_error("windows", _NO_WINDOWS(), "missing")
     return windows
 
 
@@ -252,15 +301,15 @@ def _window(spec: ObjectReader) -> WeeklyWindow:
     for number, text in enumerate(spec.texts("days")):
         try:
             days.add(weekly_windows.parse_weekday(text).number)
-        except ValueError as error:
-            spec.add_error(f"days[{number}]", str(error))
+        except InvalidTime as error:
+            spec.add_error(f"days[{number}]", error.reason)
     if not days and not spec.raw("days"):
-        spec.add_error("days", "at least one day is needed, such as [mon, tue].", "missing")
+        spec.add_error("days", _NO_DAYS(), "missing")
     window = WeeklyWindow(frozenset(days), _time(spec, "from"), _time(spec, "to"))
     if window.start == weekly_windows.MINUTES_A_DAY:
-        spec.add_error("from", "begins before 24:00; write 00:00 on the next day.")
+        spec.add_error("from", _BEGINS_AT_24())
     elif window.start == window.end and spec.has("from") and spec.has("to"):
-        spec.add_error("to", "is the same as from; a whole day is 00:00 to 24:00.")
+        spec.add_error("to", _EMPTY_WINDOW())
     spec.reject_unknown_keys()
     return window
 
@@ -272,8 +321,8 @@ def _window_across(spec: ObjectReader) -> WeeklyWindow:
     for key, text in (("from", start_text), ("to", end_text)):
         try:
             weekly_windows.parse_multi_day_window(text, text)
-        except ValueError as error:
-            spec.add_error(key, str(error))
+        except InvalidTime as error:
+            spec.add_error(key, error.reason)
             break
     else:
         window = weekly_windows.parse_multi_day_window(start_text, end_text)
@@ -286,8 +335,8 @@ def _time(spec: ObjectReader, key: str) -> int:
     if text:
         try:
             return weekly_windows.parse_time(text)
-        except ValueError as error:
-            spec.add_error(key, str(error))
+        except InvalidTime as error:
+            spec.add_error(key, error.reason)
     return 0
 
 
@@ -306,22 +355,21 @@ def _shift(spec: ObjectReader) -> ShiftSpec:
     users: tuple[str, ...] = ()
     if len(kinds) != 1:
         code = "invalid" if kinds else "missing"
-        spec.add_error(list(kinds)[-1] if kinds else "rotate", "give one of rotate, fixed and calendar.", code)
+        spec.add_error(list(kinds)[-1] if kinds else "rotate", _NO_PATTERN(), code)
         return ShiftSpec(stored | {"rotate": {}}, (), spec.path("users"))
     kind, pattern_spec = kinds.popitem()
     match kind:
         case "rotate":
-            if start is None or len(start) != len("2026-01-05"):
-                problem = "is needed: the day from which hand-offs are counted, such as 2026-01-05."
-                if start is not None or not spec.has("start"):
-                    spec.add_error("start", problem, "missing")
+            has_start = start is not None and len(start) == len("2026-01-05")
+            if not has_start and (start is not None or not spec.has("start")):
+                spec.add_error("start", _START_NEEDED(), "missing")
             users, stored[kind] = _rotation(pattern_spec, start)
         case "fixed":
             users, stored[kind] = _fixed(pattern_spec, start)
         case _:
             stored[kind] = _calendar(pattern_spec)
     if start is not None and end is not None and _last_moment(end) <= datetime.fromisoformat(start):
-        spec.add_error("end", "is before start.")
+        spec.add_error("end", _END_BEFORE_START())
     spec.reject_unknown_keys()
     stored |= {key: text for key, text in (("start", start), ("end", end)) if text is not None}
     return ShiftSpec(stored, users, pattern_spec.path("users"))
@@ -342,7 +390,7 @@ def _rotation(spec: ObjectReader, start: str | None) -> tuple[tuple[str, ...], d
         stored["windows"] = weekly_windows.write(_windows(spec))
     users, roles = _users_and_roles(spec)
     if len(roles) > len(users) > 0:
-        spec.add_error("roles", f"{len(roles)} roles need at least as many users; there are {len(users)}.")
+        spec.add_error("roles", _TOO_FEW_USERS(roles=len(roles), users=len(users)))
     spec.reject_unknown_keys()
     return users, stored | {"roles": roles}
 
@@ -354,11 +402,11 @@ def _handoff_interval(spec: ObjectReader) -> timedelta | MonthInterval:
         interval = schedules.parse_handoff_interval(" ".join(text.split()))
         if isinstance(interval, MonthInterval) and 1 <= interval.count <= MAX_MONTHS:
             return interval
-        spec.add_error("every", f"must be 1 to {MAX_MONTHS} months.")
+        spec.add_error("every", _MONTHS_RANGE(limit=MAX_MONTHS))
         return MonthInterval(1)
     every = spec.duration("every", _WEEK, maximum=MAX_HANDOFF_INTERVAL)
     if every < MIN_HANDOFF_INTERVAL:
-        spec.add_error("every", "must be at least 1h.")
+        spec.add_error("every", _INTERVAL_TOO_SHORT(minimum=MIN_HANDOFF_INTERVAL))
         return _WEEK
     return every
 
@@ -373,15 +421,15 @@ def _handoff_day(spec: ObjectReader, every: timedelta | MonthInterval) -> str | 
     if isinstance(every, MonthInterval) and isinstance(value, int) and not isinstance(value, bool):
         if 1 <= value <= 31:
             return value
-        spec.add_error("on", "must be a day of the month from 1 to 31.")
+        spec.add_error("on", _NOT_A_MONTH_DAY())
         return None
     try:
         weekday = str(weekly_windows.parse_weekday(spec.text("on")))
-    except ValueError as error:
-        spec.add_error("on", str(error))
+    except InvalidTime as error:
+        spec.add_error("on", error.reason)
         return None
     if isinstance(every, timedelta) and every % _WEEK:
-        spec.add_error("on", "fits only where every is whole weeks or months.")
+        spec.add_error("on", _WEEKDAY_UNEXPECTED())
     return weekday
 
 
@@ -392,7 +440,7 @@ def _fixed(spec: ObjectReader, start: str | None) -> tuple[tuple[str, ...], dict
     if spec.has("every"):
         every = spec.duration("every", _WEEK, maximum=MAX_WEEKS * _WEEK)
         if not every or every % _WEEK:
-            spec.add_error("every", "must be whole weeks, such as 2w.")
+            spec.add_error("every", _NOT_WHOLE_WEEKS())
             every = None
         else:
             stored["every"] = durations.write(every)
@@ -401,7 +449,7 @@ def _fixed(spec: ObjectReader, start: str | None) -> tuple[tuple[str, ...], dict
     else:
         stored["windows"] = weekly_windows.write(_windows(spec))
         if every is not None and every > _WEEK and start is None:
-            spec.add_error("every", "needs the shift's start: the weeks are counted from it.", "missing")
+            spec.add_error("every", _WEEKS_NEED_START(), "missing")
     spec.reject_unknown_keys()
     return users, stored | {"roles": roles}
 
@@ -409,14 +457,14 @@ def _fixed(spec: ObjectReader, start: str | None) -> tuple[tuple[str, ...], dict
 def _span(spec: ObjectReader, every: timedelta | None) -> dict[str, str]:
     """Reads one period between two local times."""
     if spec.has("windows"):
-        spec.add_error("windows", "give either windows, or from and to.")
+        spec.add_error("windows", _WINDOWS_OR_SPAN())
     begin, end = _local(spec, "from"), _local(spec, "to")
     if begin is None or end is None:
         return {"from": "2026-01-01T00:00", "to": "2026-01-01T01:00"}
     if end <= begin:
-        spec.add_error("to", "is not after from.")
+        spec.add_error("to", _NOT_AFTER_START())
     elif every is not None and end - begin > every:
-        spec.add_error("every", "comes again before the stretch has ended.")
+        spec.add_error("every", _OVERLAPPING_PERIOD())
     return {"from": begin.isoformat(timespec="minutes"), "to": end.isoformat(timespec="minutes")}
 
 
@@ -427,9 +475,9 @@ def _calendar(spec: ObjectReader) -> dict[str, Any]:
         try:
             egress.check_url(url)
         except Permanent as error:
-            spec.add_error("url", str(error))
+            spec.add_error("url", joined(error.reason, error.remedy_reason, separator=" "))
         if secret_urls.is_masked(url):
-            spec.add_error("url", "is hidden here; enter the whole of it.")
+            spec.add_error("url", _MASKED_URL())
     stored = {"url": calendar_urls.seal(url) if url else "", "roles": _roles(spec)}
     spec.reject_unknown_keys()
     return stored
@@ -438,7 +486,7 @@ def _calendar(spec: ObjectReader) -> dict[str, Any]:
 def _users_and_roles(spec: ObjectReader) -> tuple[tuple[str, ...], list[str]]:
     users = spec.texts("users")
     if not users and not spec.raw("users"):
-        spec.add_error("users", "at least one user is needed.", "missing")
+        spec.add_error("users", _NO_USERS(), "missing")
     return users, _roles(spec)
 
 
@@ -449,11 +497,10 @@ def _roles(spec: ObjectReader) -> list[str]:
         if role in list(MemberRole) or (role == schedules.OWN_ROLES and len(role_names) == 1):
             roles.append(role)
         elif role == schedules.OWN_ROLES:
-            spec.add_error(f"roles[{number}]", "own stands alone: each user then has the roles they have in the group.")
+            spec.add_error(f"roles[{number}]", _OWN_ROLES_ALONE())
         else:
-            spec.add_error(
-                f"roles[{number}]", f'"{role}" is not one of {", ".join(MemberRole)}, {schedules.OWN_ROLES}.'
-            )
+            choices = f"{', '.join(MemberRole)}, {schedules.OWN_ROLES}"
+            spec.add_error(f"roles[{number}]", _UNKNOWN_ROLE(value=role, choices=choices))
     return roles or [str(MemberRole.PRIMARY)]
 
 
@@ -468,7 +515,7 @@ def _day_or_local(spec: ObjectReader, key: str) -> str | None:
         return date.fromisoformat(text).isoformat()
     except ValueError:
         if text or isinstance(spec.raw(key), str):
-            spec.add_error(key, f'"{text}" is not a date; write it like 2026-01-05, or 2026-01-05T09:00.')
+            spec.add_error(key, _NOT_A_DATE(value=text))
         return None
 
 
@@ -486,5 +533,5 @@ def _local(spec: ObjectReader, key: str) -> datetime | None:
     except ValueError:
         pass
     if text:
-        spec.add_error(key, f'"{text}" is not a local time; write it like 2026-12-24T17:00.')
+        spec.add_error(key, _NOT_A_LOCAL_TIME(value=text))
     return None

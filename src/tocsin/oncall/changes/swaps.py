@@ -17,6 +17,8 @@ from tocsin.access.audit import AuditActor
 from tocsin.core.config import config_version
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import Person, ReasonType, Term
+from tocsin.core.validation.object_reader import AT_PATH
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import final_schedule, schedules
 from tocsin.oncall.calculation.final_schedule import Timeline
@@ -26,6 +28,22 @@ from tocsin.oncall.models import Override, Schedule, SwapRequest
 from tocsin.oncall.states import SwapState
 from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import Membership, User
+
+_ROLE_NEEDED = ReasonType("shift.role_missing", "is required: the role that nobody has.")
+_NO_GAP = ReasonType("shift.no_gap", "{user} is {role} of {group} then: replace them, or choose a shorter period.")
+_SWAP_WITH_SELF = ReasonType("swap.with_self", "nobody swaps with themselves.")
+_NOT_IN_GROUP = ReasonType("swap.user_not_in_group", "{user} is not in {group}.")
+_NOT_ON_CALL = ReasonType("swap.not_on_call", "{user} is not on call in {schedule} from {since} to {until}.")
+_NOT_ON_CALL_AS = ReasonType(
+    "swap.not_on_call_as", "{user} is not on call as {role} in {schedule} from {since} to {until}."
+)
+_NOT_AFTER_START = ReasonType("swap.not_after_start", "must be after from.")
+_RANGE_TOO_LONG = ReasonType("swap.range_too_long", "must be at most {limit} after from.")
+_ALREADY_ANSWERED = {
+    SwapState.ACCEPTED: ReasonType("swap.already_accepted", "This swap has already been accepted."),
+    SwapState.DECLINED: ReasonType("swap.already_declined", "This swap has already been declined."),
+    SwapState.WITHDRAWN: ReasonType("swap.already_withdrawn", "This swap has already been withdrawn."),
+}
 
 #: Maximum length of a period that is taken, handed over or swapped.
 MAX_SWAP_RANGE = timedelta(days=400)
@@ -80,14 +98,13 @@ def fill_gap(schedule: Schedule, shift_range: ShiftRange, *, user: User, actor: 
     Raises Rejected without a role, if the period is over, or if somebody has the role at any time in it.
     """
     if shift_range.role is None:
-        raise Rejected("missing", "role: say which one nobody has.", "role")
+        raise Rejected("missing", AT_PATH(path="role", problem=_ROLE_NEEDED()), "role")
     remaining = _future_part(shift_range, now)
     for segment in _load_timeline(schedule, remaining).segments:
         if segment.role is remaining.role:
-            problem = (
-                f"{segment.name} is {segment.role} of {schedule.group.name} then: take it from them, or choose less."
-            )
-            raise Rejected("invalid", f"from: {problem}", "from")
+            holder = Person(segment.name, segment.user_id)
+            problem = _NO_GAP(user=holder, role=Term(segment.role), group=schedule.group.name)
+            raise Rejected("invalid", AT_PATH(path="from", problem=problem), "from")
     spec = {
         "schedule": schedule.name,
         "user": user.username,
@@ -121,11 +138,13 @@ def request_swap(
     The requested user gets a notice. Raises Rejected if either user is not on call then, or the period is over.
     """
     if requested_user.pk == requester.pk:
-        raise Rejected("invalid", "user: nobody swaps with themselves.", "user")
+        raise Rejected("invalid", AT_PATH(path="user", problem=_SWAP_WITH_SELF()), "user")
     if not requested_user.is_active:
-        raise Rejected("invalid", f"user: {requested_user.display_name} is switched off.", "user")
+        problem = overrides.USER_DEACTIVATED(user=_person(requested_user))
+        raise Rejected("invalid", AT_PATH(path="user", problem=problem), "user")
     if not is_involved(schedule, requested_user):
-        raise Rejected("invalid", f"user: {requested_user.display_name} is not in {schedule.group.name}.", "user")
+        problem = _NOT_IN_GROUP(user=_person(requested_user), group=schedule.group.name)
+        raise Rejected("invalid", AT_PATH(path="user", problem=problem), "user")
     refuse_unless_on_call(schedule, requester, _future_part(shift_range, now))
     if in_return is not None:
         refuse_unless_on_call(schedule, requested_user, _future_part(in_return, now, "return_to"))
@@ -221,20 +240,28 @@ def refuse_unless_on_call(schedule: Schedule, user: User, shift_range: ShiftRang
         segment.user_id == user.pk and segment.schedule == schedule.name and shift_range.role in (None, segment.role)
         for segment in timeline.segments
     ):
-        span = notices.span(shift_range.starts_at, shift_range.ends_at, schedule.time_zone)
-        role = f" as {shift_range.role}" if shift_range.role else ""
-        raise Rejected("invalid", f"{user.display_name} is not on call{role} in {schedule.name} from {span}.", "from")
+        span = {"since": shift_range.starts_at, "until": shift_range.ends_at}
+        if shift_range.role:
+            role = Term(shift_range.role)
+            reason = _NOT_ON_CALL_AS(user=_person(user), role=role, schedule=schedule.name, **span)
+        else:
+            reason = _NOT_ON_CALL(user=_person(user), schedule=schedule.name, **span)
+        raise Rejected("invalid", reason, "from")
 
 
 def _load_timeline(schedule: Schedule, shift_range: ShiftRange) -> Timeline:
     """Returns the group's timeline for the period. Raises Rejected if it is empty or too long."""
     if shift_range.ends_at <= shift_range.starts_at:
-        raise Rejected("invalid", "to: is not after from.", "to")
+        raise Rejected("invalid", AT_PATH(path="to", problem=_NOT_AFTER_START()), "to")
     if shift_range.ends_at - shift_range.starts_at > MAX_SWAP_RANGE:
-        raise Rejected("invalid", f"to: is more than {MAX_SWAP_RANGE.days} days after from.", "to")
+        raise Rejected("invalid", AT_PATH(path="to", problem=_RANGE_TOO_LONG(limit=MAX_SWAP_RANGE)), "to")
     with database.transaction() as connection:
         plan = loader.plan(connection, schedule.group_id, shift_range.starts_at)
     return final_schedule.timeline(plan or GroupPlan(schedule.group_id, ""), shift_range.starts_at, shift_range.ends_at)
+
+
+def _person(user: User) -> Person:
+    return Person(user.display_name, user.pk)
 
 
 def _scheduled_user_ids(schedule: Schedule) -> set[int]:
@@ -253,7 +280,7 @@ def _ranges(swap: SwapRequest) -> list[tuple[ShiftRange, User]]:
 def _future_part(shift_range: ShiftRange, now: datetime, field: str = "to") -> ShiftRange:
     """Returns the future part of the period; the past stays as it was. Raises Rejected if all of it is over."""
     if shift_range.ends_at <= now:
-        raise Rejected("invalid", f"{field}: is over already.", field)
+        raise Rejected("invalid", AT_PATH(path=field, problem=overrides.OVER()), field)
     return replace(shift_range, starts_at=max(shift_range.starts_at, now.replace(microsecond=0)))
 
 
@@ -261,7 +288,7 @@ def _lock_pending(swap: SwapRequest) -> SwapRequest:
     """Locks and returns the current swap. Raises `Rejected("already_answered")` if it was answered."""
     locked = rows().select_for_update(of=("self",)).get(pk=swap.pk)
     if locked.state != SwapState.PENDING:
-        raise Rejected("already_answered", f"This swap is {locked.state} already.")
+        raise Rejected("already_answered", _ALREADY_ANSWERED[SwapState(locked.state)]())
     return locked
 
 

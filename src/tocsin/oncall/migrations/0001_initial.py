@@ -54,7 +54,8 @@ class Migration(migrations.Migration):
                 ("url", models.TextField()),
                 ("due_at", models.DateTimeField()),
                 ("read_at", models.DateTimeField(null=True)),
-                ("error", models.TextField(blank=True)),
+                ("error_code", models.CharField(db_default="", default="", max_length=80)),
+                ("error_data", models.JSONField(db_default={}, default=dict)),
                 ("unknown", models.JSONField(default=list)),
                 ("spans", models.JSONField(default=list)),
                 (

@@ -18,4 +18,4 @@ REMEDIES: Mapping[str, str] = {
 def check(connection: Connection) -> Iterator[HealthFinding]:
     """Yields the current problems of workflows."""
     for problem in health.find_problems(connection):
-        yield HealthFinding(f"workflow.{problem.kind}", problem.text, REMEDIES[problem.kind], about=problem.name)
+        yield HealthFinding(f"workflow.{problem.kind}", str(problem.reason), REMEDIES[problem.kind], about=problem.name)

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
+from tocsin.core.reasons import reason_from
 from tocsin.core.validation import durations
 from tocsin.notify.registry import address_problem
 from tocsin.notify.text.formatting import one_line
@@ -24,12 +25,12 @@ _MAX_NAMES = 5
 _MAX_NAME_CHARS = 60
 
 _UNREAD = """
-SELECT g.id AS group_id, g.name AS "group", s.id AS schedule_id, s.name AS schedule, i.shift, i.error, i.unknown,
-       i.read_at
+SELECT g.id AS group_id, g.name AS "group", s.id AS schedule_id, s.name AS schedule, i.shift, i.error_code,
+       i.error_data, i.unknown, i.read_at
 FROM oncall_calendarimport i
 JOIN oncall_schedule s ON s.id = i.schedule_id
 JOIN people_group g ON g.id = s.group_id
-WHERE i.error <> '' OR i.unknown <> '[]'::jsonb
+WHERE i.error_code <> '' OR i.unknown <> '[]'::jsonb
 ORDER BY s.name, i.shift
 """
 
@@ -60,12 +61,13 @@ def reachable_user_ids(connection: Connection) -> frozenset[int]:
 def sentence(plan: GroupPlan, finding: CoverageFinding, since: datetime) -> str:
     """Formats a finding with its times, in the time zone of the group's first schedule."""
     if not has_times(finding):
-        return finding.text
+        return str(finding.reason)
     zone = plan.schedules[0].zone if plan.schedules else ZoneInfo("UTC")
     start = max(finding.since or since, since).astimezone(zone)
     duration_text = f" for {durations.describe(finding.until - start)}" if finding.until else " on"
     repeat_text = f" ({finding.occurrence_count} times in all)" if finding.occurrence_count > 1 else ""
-    return f"{finding.text.removesuffix('.')}: from {start:%a %d %b %H:%M} ({zone.key}){duration_text}{repeat_text}."
+    problem = str(finding.reason).removesuffix(".")
+    return f"{problem}: from {start:%a %d %b %H:%M} ({zone.key}){duration_text}{repeat_text}."
 
 
 def has_times(finding: CoverageFinding) -> bool:
@@ -77,7 +79,7 @@ def has_times(finding: CoverageFinding) -> bool:
 class UnreadCalendar:
     """A shift whose imported calendar could not be read, or only in part.
 
-    `error` is a sentence or empty; `unknown` are names in the calendar that match no user.
+    `error` is empty without an error; `unknown` are names in the calendar that match no user.
     """
 
     group_id: int
@@ -103,4 +105,7 @@ class UnreadCalendar:
 
 def unread_calendars(connection: Connection) -> list[UnreadCalendar]:
     """All imported calendars with problems, by schedule."""
-    return [UnreadCalendar(**row) for row in database.rows(connection, _UNREAD)]
+    return [
+        UnreadCalendar(error=str(reason_from(row.pop("error_code"), row.pop("error_data"))), **row)
+        for row in database.rows(connection, _UNREAD)
+    ]

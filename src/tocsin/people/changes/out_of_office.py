@@ -16,8 +16,10 @@ from django.db.models import QuerySet
 
 from tocsin.access import audit
 from tocsin.access.audit import AuditActor
+from tocsin.core import object_hooks
 from tocsin.core.config import config_version
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import Reason
 from tocsin.core.validation.object_reader import ObjectReader
 from tocsin.people.models import Group, OutOfOffice, OutOfOfficeCover, User
 
@@ -136,11 +138,11 @@ def replace_all(user: User, specs: object, *, actor: AuditActor, now: datetime) 
     return True
 
 
-def absences_using_user(user_id: int, now: datetime) -> list[str]:
+def absences_using_user(user_id: int, now: datetime) -> list[Reason]:
     """Returns the current and future absences that this user covers, which prevent the user's deletion."""
     upcoming = OutOfOffice.objects.filter(ends_at__gt=now).select_related("user")
     covering = upcoming.filter(cover=user_id) | upcoming.filter(covers__user=user_id)
-    return [f"the absence of {absence.user.username}" for absence in covering.distinct()]
+    return [object_hooks.ABSENCE(name=absence.user.username) for absence in covering.distinct()]
 
 
 def _read(spec: ObjectReader, zone: str) -> AbsenceSpec:

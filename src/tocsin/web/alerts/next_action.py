@@ -10,6 +10,7 @@ from django.utils.translation import gettext as _
 from tocsin.alerts.models import Alert
 from tocsin.alerts.states import AlertStatus
 from tocsin.core.db import database
+from tocsin.core.reasons import Reason
 from tocsin.escalation.actions import next_steps
 from tocsin.escalation.actions.forecast import NextAction
 from tocsin.escalation.models import EscalationRun
@@ -61,7 +62,7 @@ def steps_of(alert_ids: list[int], now: datetime) -> dict[int, NextAction]:
         return next_steps.next_steps(connection, alert_ids, now)
 
 
-def capitalised(text: str) -> str:
+def capitalised(text: Reason | str) -> str:
     """Translate a summary and capitalize its first letter."""
     sentence = told(text)
     return sentence[:1].upper() + sentence[1:]

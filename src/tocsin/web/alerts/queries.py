@@ -15,6 +15,7 @@ from tocsin.alerts.models import Acknowledgement, Alert
 from tocsin.alerts.states import ACTIVE, INACTIVE, AlertStatus, Priority
 from tocsin.core.db import database
 from tocsin.core.db.trigram_index import SearchableText
+from tocsin.core.reasons import NO_REASON, Reason
 from tocsin.escalation.actions.forecast import NextAction
 from tocsin.escalation.models import EscalationRun
 from tocsin.escalation.run.run_state import RunStatus
@@ -215,17 +216,15 @@ def rows_of(alerts: Iterable[Alert], now: datetime) -> list[AlertListRow]:
         people.setdefault(entry.alert_id, []).append(entry.user)
     upcoming = next_steps([alert.pk for alert in alerts if alert.status == AlertStatus.OPEN], now)
     waiting = [alert.pk for alert in alerts if alert.status == AlertStatus.OPEN and alert.pk not in upcoming]
-    reasons = dict(
-        EscalationRun.objects.filter(alert__in=waiting)
-        .exclude(status=RunStatus.TERMINATED)
-        .values_list("alert_id", "reason")
-    )
+    runs = EscalationRun.objects.filter(alert__in=waiting).exclude(status=RunStatus.TERMINATED)
+    reasons = {run.alert_id: run.reason for run in runs.only("alert_id", "reason_code", "reason_data")}
     return [
-        _row(alert, people.get(alert.pk, []), upcoming.get(alert.pk), reasons.get(alert.pk, "")) for alert in alerts
+        _row(alert, people.get(alert.pk, []), upcoming.get(alert.pk), reasons.get(alert.pk, NO_REASON))
+        for alert in alerts
     ]
 
 
-def _row(alert: Alert, people: list[User], step: NextAction | None, reason: str) -> AlertListRow:
+def _row(alert: Alert, people: list[User], step: NextAction | None, reason: Reason) -> AlertListRow:
     if alert.status == AlertStatus.ON_HOLD:
         return AlertListRow(alert, people, alert.hold_until, "")
     if step is None:

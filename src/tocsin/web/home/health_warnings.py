@@ -87,7 +87,7 @@ def _workflows() -> Iterator[HealthWarning]:
         url = reverse("workflow", args=[problem.workflow_id])
         if problem.kind == "stuck":
             url = f"{reverse('workflow_log', args=[problem.workflow_id])}?show=stuck"
-        yield HealthWarning(told(problem.text), url)
+        yield HealthWarning(told(problem.reason), url)
 
 
 def _self_check_problems() -> Iterator[HealthWarning]:

@@ -11,6 +11,7 @@ from datetime import date, datetime, time, timedelta
 from enum import StrEnum
 from zoneinfo import ZoneInfo
 
+from tocsin.core.reasons import Reason
 from tocsin.oncall.calculation import weekly_windows
 from tocsin.oncall.calculation.final_schedule import CoverageGap, LayerSegment, OnCall, Timeline
 from tocsin.oncall.calculation.group_snapshot import Absence, GroupPlan
@@ -96,7 +97,7 @@ class TimelineSegment:
     tone: str
     since: datetime | None
     until: datetime | None
-    reasons: tuple[str, ...] = ()
+    reasons: tuple[Reason | str, ...] = ()
     role: str = ""
     user_id: int | None = None
     schedule: str = ""

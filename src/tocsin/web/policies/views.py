@@ -15,6 +15,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from tocsin.access.roles import Permission
 from tocsin.alerts.states import Priority
+from tocsin.core import object_hooks
 from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected
 from tocsin.escalation.changes import commands
@@ -89,7 +90,7 @@ def policy(request: SignedInRequest, number: int) -> HttpResponse:
         "used_by": [
             reference
             for reference in references.references_to("policy", row.pk)
-            if reference.text not in {f"integration {i.name}" for i in used}
+            if reference.reason not in {object_hooks.INTEGRATION(name=integration.name) for integration in used}
         ],
         "may_change": may(request, Permission.MANAGE_TEAMS, row.group_id),
     }

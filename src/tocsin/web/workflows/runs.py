@@ -10,9 +10,11 @@ from django.views.decorators.http import require_POST, require_safe
 
 from tocsin.access.roles import Permission
 from tocsin.alerts.states import CommandChannel
+from tocsin.core.db.stored_reason import reason_of_json
 from tocsin.core.errors import Rejected
 from tocsin.web.http.authorization import actor, may, require, requires
 from tocsin.web.http.request import SignedInRequest, render_view
+from tocsin.web.told import told
 from tocsin.web.ui.pagination import paginate_by_number
 from tocsin.web.workflows.views import find
 from tocsin.workflows import commands
@@ -90,10 +92,11 @@ def press(request: SignedInRequest, number: int, workflow_id: int) -> HttpRespon
             raise Http404(rejected.detail) from None
         messages.warning(request, f"{row.name}: {rejected.detail}")
         return redirect("alert", number)
-    failed = [str(step["said"]) for step in run.steps if step.get("failed")]
+    results = [(told(reason_of_json(step["result"])), step.get("failed")) for step in run.steps]
+    failed = [text for text, has_failed in results if has_failed]
     if failed:
         messages.warning(request, f"{row.name}: {' '.join(failed)}")
     else:
-        text = " ".join(str(step["said"]) for step in run.steps)
+        text = " ".join(text for text, _has_failed in results)
         messages.success(request, f"{row.name}: {text or _('It is being done.')}")
     return redirect("alert", number)

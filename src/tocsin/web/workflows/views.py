@@ -13,6 +13,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from tocsin.access.roles import Permission
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import NO_REASON, Reason
 from tocsin.core.validation.object_reader import ObjectReader
 from tocsin.escalation.models import Policy
 from tocsin.outbound.models import OutboundIntegration
@@ -50,11 +51,11 @@ def workflow_list(request: SignedInRequest) -> HttpResponse:
     return render_view(request, "workflows/list.html", context)
 
 
-def _describe(row: Workflow, names: commands.WorkflowNamesById) -> tuple[str, list[str]]:
+def _describe(row: Workflow, names: commands.WorkflowNamesById) -> tuple[Reason, list[Reason]]:
     """Return the trigger and the actions in words."""
     plan = commands.readable(row)
     if plan is None:
-        return "", []
+        return NO_REASON, []
     name_of = _naming(names)
     return descriptions.describe_trigger(plan.trigger), [
         descriptions.describe_action(action, name_of) for action in plan.actions

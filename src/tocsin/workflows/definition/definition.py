@@ -15,11 +15,35 @@ import msgspec
 
 from tocsin.alerts.states import Priority
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import ReasonType
 from tocsin.core.validation import durations
 from tocsin.core.validation.object_reader import ObjectReader, require_storable
 from tocsin.inbound.expressions.conditions import CompiledCondition, compile_condition
 from tocsin.people.member_roles import MemberRole
+from tocsin.workflows import reasons
 from tocsin.workflows.states import CHANGES, SLA, ActionKind, SlaMoment, TriggerKind
+
+_REQUIRED = ReasonType("workflow.value_missing", "is required.")
+_NO_ACTIONS = ReasonType("workflow.actions_missing", "at least one action is required.")
+_TOO_MANY_ACTIONS = ReasonType("workflow.too_many_actions", "has at most {limit} actions.")
+_DURATION_REQUIRED = ReasonType("workflow.duration_missing", "is required, such as {example}.")
+_TOO_SHORT = ReasonType("workflow.duration_too_short", "must be at least {minimum}.")
+_WITHIN_TOO_SHORT = ReasonType("workflow.within_too_short", "is required, and must be longer than `by`.")
+_ACTION_REQUIRED = ReasonType("workflow.action_missing", "is required: one of {choices}.")
+_RECIPIENTS_REQUIRED = ReasonType(
+    "workflow.recipients_missing", "at least one recipient is required: users, groups, owner or paged."
+)
+_CONTACTS_NEED_GROUP = ReasonType("workflow.contacts_without_group", "requires a group whose contacts are notified.")
+_RESPONDERS_REQUIRED = ReasonType("workflow.responders_missing", "users or groups to page are required.")
+_NOT_AN_HTTP_CALL = ReasonType("workflow.not_an_http_call", "is not an HTTP call; for HaloITSM use `do: halo`.")
+_TAGS_REQUIRED = ReasonType("workflow.tags_missing", "tags to set or names to remove are required.")
+_NOTE_OR_STATUS_REQUIRED = ReasonType("workflow.note_or_status_missing", "a note or a status is required.")
+_UNKNOWN_USER = ReasonType("workflow.unknown_user", 'there is no user "{name}".')
+_UNKNOWN_GROUP = ReasonType("workflow.unknown_group", 'there is no group "{name}".')
+_UNKNOWN_POLICY = ReasonType("workflow.unknown_policy", 'there is no escalation policy "{name}".')
+_UNKNOWN_INTEGRATION = ReasonType("workflow.unknown_integration", 'there is no outbound integration "{name}".')
+_UNKNOWN_ROLE = ReasonType("workflow.unknown_role", '"{value}" is not one of {choices}.')
+_TAGS_EXPECTED = ReasonType("workflow.tags_expected", "must be names with texts.")
 
 MAX_ACTIONS = 20
 #: The default limit of outward actions (calls, notes, alerts) per `LIMIT_SPAN`.
@@ -135,7 +159,7 @@ def load(stored: Mapping[str, Any]) -> WorkflowDefinition:
     try:
         return msgspec.convert(stored, WorkflowDefinition)
     except msgspec.ValidationError as problem:
-        raise Rejected("unreadable", f"The workflow cannot be read: {problem}. Save it again.") from problem
+        raise Rejected("unreadable", reasons.UNREADABLE(error=str(problem))) from problem
 
 
 def to_stored(definition: WorkflowDefinition) -> dict[str, Any]:
@@ -149,9 +173,9 @@ def read(spec: ObjectReader, names: WorkflowNames) -> WorkflowDefinition:
     start, stop = _condition(spec, "start"), _condition(spec, "stop")
     actions = tuple(_action(one, names) for one in spec.nested_list("actions"))
     if not actions:
-        spec.add_error("actions", "give at least one action.", "missing")
+        spec.add_error("actions", _NO_ACTIONS(), "missing")
     if len(actions) > MAX_ACTIONS:
-        spec.add_error("actions", f"has at most {MAX_ACTIONS} actions.")
+        spec.add_error("actions", _TOO_MANY_ACTIONS(limit=MAX_ACTIONS))
     limit = spec.integer("limit", LIMIT, minimum=1, maximum=MAX_LIMIT)
     return WorkflowDefinition(trigger, start, stop, actions, limit)
 
@@ -168,18 +192,18 @@ def _trigger(spec: ObjectReader) -> Trigger:
     else:
         trigger_spec = spec.nested("trigger") or ObjectReader({}, spec.path("trigger"), spec._problems)
         if raw is None:
-            spec.add_error("trigger", "is needed.", "missing")
+            spec.add_error("trigger", _REQUIRED(), "missing")
     on = trigger_spec.one_of("on", TriggerKind, TriggerKind.OPENED) if trigger_spec.has("on") else TriggerKind.OPENED
     if raw is not None and not trigger_spec.has("on"):
-        trigger_spec.add_error("on", "is needed.", "missing")
+        trigger_spec.add_error("on", _REQUIRED(), "missing")
     span, moment, within = timedelta(), SlaMoment.FIX_BY, timedelta()
     if on in SPANS:
         key = SPANS[on]
         if not trigger_spec.has(key) and on is not TriggerKind.AFTER_SLA:
-            trigger_spec.add_error(key, "is needed, such as 5m.", "missing")
+            trigger_spec.add_error(key, _DURATION_REQUIRED(example="5m"), "missing")
         span = trigger_spec.duration(key, timedelta(minutes=5), maximum=MAX_SPAN)
         if span < MIN_SPAN and on is not TriggerKind.AFTER_SLA:
-            trigger_spec.add_error(key, f"must be at least {durations.describe(MIN_SPAN)}.")
+            trigger_spec.add_error(key, _TOO_SHORT(minimum=MIN_SPAN))
         if not trigger_spec.has(key):
             span = timedelta()
     if on in SLA:
@@ -187,7 +211,7 @@ def _trigger(spec: ObjectReader) -> Trigger:
         if moment is SlaMoment.OPENING:
             within = trigger_spec.duration("within", timedelta(), maximum=MAX_SPAN)
             if within <= (span if on is TriggerKind.BEFORE_SLA else timedelta()):
-                trigger_spec.add_error("within", "is needed, and longer than what it looks ahead.", "missing")
+                trigger_spec.add_error("within", _WITHIN_TOO_SHORT(), "missing")
     confirm = trigger_spec.text("confirm", max_length=300) if on is TriggerKind.MANUAL else ""
     trigger_spec.reject_unknown_keys()
     return Trigger(on, _seconds(span), moment, _seconds(within), confirm)
@@ -207,7 +231,7 @@ def _condition(spec: ObjectReader, key: str) -> object:
 
 def _action(spec: ObjectReader, names: WorkflowNames) -> WorkflowAction:
     if not spec.has("do"):
-        spec.add_error("do", f"is needed: one of {', '.join(ActionKind)}.", "missing")
+        spec.add_error("do", _ACTION_REQUIRED(choices=", ".join(ActionKind)), "missing")
         return WorkflowAction(ActionKind.WAIT)
     do = spec.one_of("do", ActionKind, ActionKind.WAIT)
     if do != spec.raw("do"):
@@ -249,30 +273,30 @@ def _refuse_empty(spec: ObjectReader, action: WorkflowAction, names: WorkflowNam
     match action.do:
         case ActionKind.NOTIFY if not (action.users or action.groups or action.owner or action.paged):
             if not (spec.raw("users") or spec.raw("groups")):
-                spec.add_error("users", "say who is told: users, groups, owner or paged.", "missing")
+                spec.add_error("users", _RECIPIENTS_REQUIRED(), "missing")
         case ActionKind.NOTIFY if action.contacts and not (action.groups or spec.raw("groups")):
-            spec.add_error("contacts", "says that groups' own contacts are told too; name a group.")
+            spec.add_error("contacts", _CONTACTS_NEED_GROUP())
         case ActionKind.ADD_RESPONDERS if not (spec.raw("users") or spec.raw("groups")):
-            spec.add_error("users", "say who is paged: users or groups.", "missing")
+            spec.add_error("users", _RESPONDERS_REQUIRED(), "missing")
         case ActionKind.START_POLICY if action.policy is None and not spec.has("policy"):
-            spec.add_error("policy", "is needed.", "missing")
+            spec.add_error("policy", _REQUIRED(), "missing")
         case ActionKind.CALL:
             if action.outbound is None and not spec.has("outbound"):
-                spec.add_error("outbound", "is needed.", "missing")
+                spec.add_error("outbound", _REQUIRED(), "missing")
             elif action.outbound is not None and names.kinds.get(action.outbound, "http") != "http":
-                spec.add_error("outbound", "is no HTTP call; for HaloITSM use `do: halo`.")
+                spec.add_error("outbound", _NOT_AN_HTTP_CALL())
         case ActionKind.SET_PRIORITY if action.priority is None:
-            spec.add_error("priority", "is needed.", "missing")
+            spec.add_error("priority", _REQUIRED(), "missing")
         case ActionKind.SET_TAGS if not (action.tags or action.remove):
-            spec.add_error("tags", "give tags to set, or names to remove.", "missing")
+            spec.add_error("tags", _TAGS_REQUIRED(), "missing")
         case ActionKind.HOLD | ActionKind.WAIT if action.span <= 0:
-            spec.add_error("for", "is needed, such as 10m.", "missing")
+            spec.add_error("for", _DURATION_REQUIRED(example="10m"), "missing")
         case ActionKind.REPLY if not action.text:
-            spec.add_error("text", "is needed.", "missing")
+            spec.add_error("text", _REQUIRED(), "missing")
         case ActionKind.HALO if not (action.text or action.status):
-            spec.add_error("text", "give a note, or a status.", "missing")
+            spec.add_error("text", _NOTE_OR_STATUS_REQUIRED(), "missing")
         case ActionKind.OPEN_ALERT if not action.subject:
-            spec.add_error("subject", "is needed.", "missing")
+            spec.add_error("subject", _REQUIRED(), "missing")
 
 
 def _resolve_names(spec: ObjectReader, key: str, names: WorkflowNames) -> tuple[int, ...]:
@@ -280,7 +304,7 @@ def _resolve_names(spec: ObjectReader, key: str, names: WorkflowNames) -> tuple[
     for name in spec.texts(key):
         number = names.find(key, name)
         if number is None:
-            spec.add_error(key, f'there is no {key[:-1]} "{name}".', "not_found")
+            spec.add_error(key, (_UNKNOWN_USER if key == "users" else _UNKNOWN_GROUP)(name=name), "not_found")
         else:
             ids.append(number)
     return tuple(ids)
@@ -290,10 +314,10 @@ def _resolve_name(spec: ObjectReader, key: str, names: WorkflowNames) -> int | N
     name = spec.text(key)
     if not name:
         return None
-    noun, words = {"policy": ("policies", "escalation policy"), "outbound": ("outbound", "outbound integration")}[key]
-    number = names.find(noun, name)
+    number = names.find("policies" if key == "policy" else "outbound", name)
     if number is None:
-        spec.add_error(key, f'there is no {words} "{name}".', "not_found")
+        unknown = _UNKNOWN_POLICY if key == "policy" else _UNKNOWN_INTEGRATION
+        spec.add_error(key, unknown(name=name), "not_found")
     return number
 
 
@@ -303,14 +327,14 @@ def _roles(spec: ObjectReader) -> tuple[MemberRole, ...]:
         try:
             roles.append(MemberRole(text))
         except ValueError:
-            spec.add_error("roles", f'"{text}" is not one of {", ".join(MemberRole)}.')
+            spec.add_error("roles", _UNKNOWN_ROLE(value=text, choices=", ".join(MemberRole)))
     return tuple(roles)
 
 
 def _tags(spec: ObjectReader) -> dict[str, str]:
     raw = spec.raw("tags", {})
     if not isinstance(raw, Mapping):
-        spec.add_error("tags", "must be names with texts.")
+        spec.add_error("tags", _TAGS_EXPECTED())
         return {}
     tag_spec = ObjectReader(raw, spec.path("tags"), spec._problems)
     return {str(key)[:100]: tag_spec.text(str(key), max_length=200) for key in raw}

@@ -10,6 +10,8 @@ from itertools import takewhile
 
 from django.db.models import F, Q
 
+from tocsin.core.db.stored_reason import named_columns
+from tocsin.workflows import reasons
 from tocsin.workflows.definition.definition import WorkflowDefinition
 from tocsin.workflows.models import WorkflowRun
 from tocsin.workflows.states import SLA, TIMED, WorkflowRunStatus
@@ -28,7 +30,7 @@ def settle_runs(workflow_id: int, before: WorkflowDefinition, after: WorkflowDef
             status=WorkflowRunStatus.SKIPPED,
             due_at=None,
             ended_at=now,
-            reason="The workflow was changed, and waits for something else since.",
+            **named_columns("reason", reasons.TRIGGER_CHANGED()),
         )
     elif before.trigger != after.trigger and after.trigger.on in TIMED:
         # SLA targets are looked up again.
@@ -41,5 +43,5 @@ def settle_runs(workflow_id: int, before: WorkflowDefinition, after: WorkflowDef
             status=WorkflowRunStatus.STOPPED,
             due_at=None,
             ended_at=now,
-            reason="The workflow was changed while it waited: what was left of it is not done.",
+            **named_columns("reason", reasons.ACTIONS_CHANGED()),
         )

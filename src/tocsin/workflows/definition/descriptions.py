@@ -2,103 +2,140 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 
-from tocsin.core.validation.durations import describe
+from tocsin.alerts import reasons as alert_reasons
+from tocsin.core.reasons import Reason, ReasonType, Term
+from tocsin.workflows import reasons
 from tocsin.workflows.definition.definition import NameLookup, Trigger, WorkflowAction, WorkflowDefinition
 from tocsin.workflows.states import ActionKind, SlaMoment, TriggerKind
 
-_EVENTS = {
-    TriggerKind.OPENED: "When an alert opens",
-    TriggerKind.UPDATED: "When an alert is updated",
-    TriggerKind.STATUS_CHANGED: "When the status of an alert or its ticket changes",
-    TriggerKind.ACKNOWLEDGED: "When somebody acknowledges",
-    TriggerKind.ASSIGNED: "When somebody takes it, or is given it",
-    TriggerKind.ESCALATED: "When a further step of its policy fires",
-    TriggerKind.EXHAUSTED: "When the policy ends and nobody answered",
-    TriggerKind.REPLY: "When somebody replies",
-    TriggerKind.CLOSED: "When it is closed or cancelled",
-    TriggerKind.MANUAL: "When somebody presses the button",
+_EVENTS: Mapping[TriggerKind, ReasonType] = {
+    TriggerKind.OPENED: reasons.WHEN_OPENED,
+    TriggerKind.UPDATED: reasons.WHEN_UPDATED,
+    TriggerKind.STATUS_CHANGED: reasons.WHEN_STATUS_CHANGED,
+    TriggerKind.ACKNOWLEDGED: reasons.WHEN_ACKNOWLEDGED,
+    TriggerKind.ASSIGNED: reasons.WHEN_ASSIGNED,
+    TriggerKind.ESCALATED: reasons.WHEN_ESCALATED,
+    TriggerKind.EXHAUSTED: reasons.WHEN_EXHAUSTED,
+    TriggerKind.REPLY: reasons.WHEN_REPLIED,
+    TriggerKind.CLOSED: reasons.WHEN_CLOSED,
+    TriggerKind.MANUAL: reasons.WHEN_PRESSED,
 }
 
-MOMENTS = {
-    SlaMoment.RESPOND_BY: "the respond-by time",
-    SlaMoment.FIX_BY: "the fix-by time",
-    SlaMoment.OPENING: "its time limit",
+MOMENTS: Mapping[SlaMoment, ReasonType] = {
+    SlaMoment.RESPOND_BY: reasons.RESPOND_BY,
+    SlaMoment.FIX_BY: reasons.FIX_BY,
+    SlaMoment.OPENING: reasons.TIME_LIMIT,
+}
+
+ACTION_NAMES: Mapping[ActionKind, ReasonType] = {
+    ActionKind.NOTIFY: reasons.NAME_NOTIFY,
+    ActionKind.START_POLICY: reasons.NAME_START_POLICY,
+    ActionKind.ADD_RESPONDERS: reasons.NAME_ADD_RESPONDERS,
+    ActionKind.ESCALATE: reasons.NAME_ESCALATE,
+    ActionKind.SET_PRIORITY: reasons.NAME_SET_PRIORITY,
+    ActionKind.SET_TAGS: reasons.NAME_SET_TAGS,
+    ActionKind.HOLD: reasons.NAME_HOLD,
+    ActionKind.CLOSE: reasons.NAME_CLOSE,
+    ActionKind.REPLY: reasons.NAME_REPLY,
+    ActionKind.CALL: reasons.NAME_CALL,
+    ActionKind.HALO: reasons.NAME_HALO,
+    ActionKind.OPEN_ALERT: reasons.NAME_OPEN_ALERT,
+    ActionKind.WAIT: reasons.NAME_WAIT,
 }
 
 
-def describe_workflow(plan: WorkflowDefinition, name_of: NameLookup) -> str:
-    """The workflow as a sentence without its conditions: "When an alert opens: tell Carol by e-mail, close it." """
-    return f"{describe_trigger(plan.trigger)}: {', '.join(describe_action(one, name_of) for one in plan.actions)}."
+def describe_workflow(plan: WorkflowDefinition, name_of: NameLookup) -> Reason:
+    """The workflow without its conditions: "When an alert is created: notify Carol by email and close the alert." """
+    actions = tuple(describe_action(action, name_of) for action in plan.actions)
+    return reasons.WORKFLOW(trigger=describe_trigger(plan.trigger), actions=actions)
 
 
-def describe_trigger(trigger: Trigger) -> str:
+def describe_trigger(trigger: Trigger) -> Reason:
     """Describes the trigger."""
-    span = describe(timedelta(seconds=trigger.span))
+    span = timedelta(seconds=trigger.span)
     match trigger.on:
         case TriggerKind.UNACKNOWLEDGED:
-            return f"When nobody has acknowledged for {span}"
+            return reasons.WHEN_UNACKNOWLEDGED(duration=span)
         case TriggerKind.UNASSIGNED:
-            return f"When nobody has it for {span}"
+            return reasons.WHEN_UNASSIGNED(duration=span)
         case TriggerKind.BEFORE_SLA:
-            return f"{span} before {_moment(trigger)}"
+            return reasons.BEFORE_MOMENT(duration=span, moment=_moment(trigger))
+        case TriggerKind.AFTER_SLA if trigger.span:
+            return reasons.AFTER_MOMENT(duration=span, moment=_moment(trigger))
         case TriggerKind.AFTER_SLA:
-            return f"{span} after {_moment(trigger)}" if trigger.span else f"At {_moment(trigger)}"
+            return reasons.AT_MOMENT(moment=_moment(trigger))
         case TriggerKind.EVERY:
-            return f"Every {span} while the alert lives"
+            return reasons.EVERY(interval=span)
         case _:
-            return _EVENTS[trigger.on]
+            return _EVENTS[trigger.on]()
 
 
-def _moment(trigger: Trigger) -> str:
+def _moment(trigger: Trigger) -> Reason:
     if trigger.moment is SlaMoment.OPENING:
-        return f"{describe(timedelta(seconds=trigger.within))} from the opening"
-    return MOMENTS[trigger.moment]
+        return reasons.AFTER_CREATION(duration=timedelta(seconds=trigger.within))
+    return MOMENTS[trigger.moment]()
 
 
-def describe_action(action: WorkflowAction, name_of: NameLookup) -> str:
+def describe_action(action: WorkflowAction, name_of: NameLookup) -> Reason:
     """Describes an action."""
-    span = describe(timedelta(seconds=action.span))
+    span = timedelta(seconds=action.span)
     match action.do:
         case ActionKind.NOTIFY:
-            return f"tell {_recipients(action, name_of)}{f' by {action.by}' if action.by else ' by e-mail'}"
+            return describe_notify(action, _recipients(action, name_of))
         case ActionKind.START_POLICY:
-            return f"start policy {name_of('policies', action.policy or 0)}"
+            return reasons.START_POLICY(policy=name_of("policies", action.policy or 0))
         case ActionKind.ADD_RESPONDERS:
-            return f"page {_recipients(action, name_of)} too"
+            return describe_add_responders(_recipients(action, name_of))
         case ActionKind.ESCALATE:
-            return "wake the next person"
+            return reasons.ESCALATE()
         case ActionKind.SET_PRIORITY:
-            return f"make it {action.priority}"
+            return reasons.SET_PRIORITY(priority=Term(action.priority or ""))
         case ActionKind.SET_TAGS:
-            assignments = [f"{key} = {value}" for key, value in action.tags.items()]
-            return f"set tags {', '.join([*assignments, *(f'no {name}' for name in action.remove)])}"
+            changes = [alert_reasons.TAG_VALUE(name=name, value=value) for name, value in action.tags.items()]
+            changes += [alert_reasons.TAG_REMOVED(name=name) for name in action.remove]
+            return reasons.SET_TAGS(changes=tuple(changes))
         case ActionKind.HOLD:
-            return f"put it on hold for {span}"
+            return reasons.HOLD(duration=span)
         case ActionKind.CLOSE:
-            return "close it"
+            return reasons.CLOSE()
         case ActionKind.REPLY:
-            return "reply on it"
+            return reasons.REPLY()
         case ActionKind.CALL:
-            return f"call {name_of('outbound', action.outbound or 0)}"
+            return reasons.CALL(integration=name_of("outbound", action.outbound or 0))
         case ActionKind.HALO:
-            return "write on the ticket" + (f", status {action.status}" if action.status else "")
+            return reasons.WRITE_STATUS(status=action.status) if action.status else reasons.WRITE_ON_TICKET()
         case ActionKind.OPEN_ALERT:
-            return "open another alert"
+            return reasons.OPEN_ALERT()
         case ActionKind.WAIT:
-            return f"wait {span}"
+            return reasons.WAIT(duration=span)
 
 
-def _recipients(action: WorkflowAction, name_of: NameLookup) -> str:
-    roles = f" ({', '.join(action.roles)})" if action.roles else ""
-    names = [name_of("users", number) for number in action.users]
-    names += [f"{name_of('groups', number)}{roles}" for number in action.groups]
-    names += ["their contacts"] if action.contacts else []
-    names += ["the owner"] if action.owner else []
-    names += ["everybody paged"] if action.paged else []
-    return listed(names)
+def describe_notify(action: WorkflowAction, recipients: tuple[Reason | str, ...]) -> Reason:
+    """Describes an action that notifies these recipients."""
+    listed_recipients = recipients or (reasons.NOBODY(),)
+    if action.by:
+        return reasons.NOTIFY_BY(recipients=listed_recipients, method=action.by)
+    return reasons.NOTIFY_BY_EMAIL(recipients=listed_recipients)
+
+
+def describe_add_responders(recipients: tuple[Reason | str, ...]) -> Reason:
+    """Describes an action that pages these recipients."""
+    return reasons.ADD_RESPONDERS(recipients=recipients or (reasons.NOBODY(),))
+
+
+def _recipients(action: WorkflowAction, name_of: NameLookup) -> tuple[Reason | str, ...]:
+    roles = tuple(Term(role) for role in action.roles)
+    recipients: list[Reason | str] = [name_of("users", number) for number in action.users]
+    for number in action.groups:
+        group = name_of("groups", number)
+        recipients.append(reasons.GROUP_ROLES(group=group, roles=roles) if roles else group)
+    recipients += [reasons.GROUP_CONTACTS()] if action.contacts else []
+    recipients += [reasons.THE_ASSIGNEE()] if action.owner else []
+    recipients += [reasons.EVERYBODY_PAGED()] if action.paged else []
+    return tuple(recipients)
 
 
 def listed(names: Iterable[str]) -> str:

@@ -16,12 +16,14 @@ from tocsin.alerts.states import ActorKind, CommandChannel, EventKind, Priority
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import NO_REASON, AlertRef, Reason, ReasonType, as_reason, joined
 from tocsin.escalation.actions import manual_escalation
 from tocsin.escalation.policy.policy import load as load_policy
 from tocsin.notify.enqueue.notices import queue_notices
 from tocsin.notify.enqueue.queue import Notice
 from tocsin.outbound import templates
 from tocsin.outbound.delivery import calls
+from tocsin.workflows import reasons
 from tocsin.workflows.definition.definition import WorkflowAction
 from tocsin.workflows.definition.descriptions import listed
 from tocsin.workflows.run import context as alert_context
@@ -34,15 +36,21 @@ from tocsin.workflows.states import ActionKind
 SUBJECT = "<workflow>: <subject>"
 TEXT = "<what>\n\n<subject>\nClient: <client>\nState: <status>, priority <priority>\nWith: <owner>\n<url>"
 
+_NO_ALERT = ReasonType("workflow.no_alert", "There is no alert {alert}.")
+_NOBODY_HAS_ROLE = ReasonType("workflow.nobody_has_role", "Nobody has that role now.")
+_NOBODY_TO_NOTIFY = ReasonType("workflow.nobody_to_notify", "There is nobody to notify.")
+_INTEGRATION_DISABLED = ReasonType("workflow.integration_disabled", "{integration} is disabled.")
+_POLICY_GONE = ReasonType("workflow.policy_deleted", "That escalation policy no longer exists.")
+
 #: The source name of an alert created by a workflow.
 SOURCE = "workflow"
 
 
 @dataclass(frozen=True, slots=True)
 class ActionResult:
-    """The result of an action: a sentence, and what it created."""
+    """The result of an action, and what it created."""
 
-    text: str
+    reason: Reason
     #: Ids of queued calls.
     call_ids: tuple[int, ...] = ()
     #: Id of a created alert.
@@ -73,16 +81,16 @@ class ActionContext:
         return Actor(ActorKind.SYSTEM, f"Workflow {self.run.name}")
 
     @property
-    def note(self) -> str:
+    def note(self) -> Reason:
         """The note on commands from a manual workflow."""
-        return f"by the button {self.run.name}" if self.run.user_id is not None else ""
+        return reasons.BUTTON_NOTE(workflow=self.run.name) if self.run.user_id is not None else NO_REASON
 
     def lock_alert(self) -> AlertState:
         """The alert's current state, locked until the transaction ends."""
         store.lock(self.connection, [self.alert_id])
         alert = store.load(self.connection, [self.alert_id]).get(self.alert_id)
         if alert is None:
-            raise Rejected("not_found", f"There is no alert {self.alert_id}.")
+            raise Rejected("not_found", _NO_ALERT(alert=AlertRef(self.alert_id)))
         return alert
 
     def text(self, template: str) -> str:
@@ -112,18 +120,18 @@ def perform(context: ActionContext, action: WorkflowAction) -> ActionResult:
             return _notify(context, action)
         case ActionKind.START_POLICY:
             _record_paging_cause(context)
-            sentence = manual_escalation.start_policy(
+            result = manual_escalation.start_policy(
                 connection, context.lock_alert(), action.policy or 0, actor, CommandChannel.WORKFLOW, now
             )
-            return ActionResult(sentence, is_logged=True)
+            return ActionResult(result, is_logged=True)
         case ActionKind.ADD_RESPONDERS:
             recipients = loader.resolve_recipients(connection, action, context.facts, now, first_only=True)
             if not recipients:
-                raise Rejected("not_possible", "Nobody has that role now.")
-            sentence = manual_escalation.add_responders(
+                raise Rejected("not_possible", _NOBODY_HAS_ROLE())
+            result = manual_escalation.add_responders(
                 connection, context.lock_alert(), list(recipients), recipients, actor, CommandChannel.WORKFLOW, now
             )
-            return ActionResult(sentence, is_logged=True)
+            return ActionResult(result, is_logged=True)
         case ActionKind.ESCALATE:
             _record_paging_cause(context)
             return _command(context, Escalate(actor=actor, via=CommandChannel.WORKFLOW, note=context.note))
@@ -133,13 +141,13 @@ def perform(context: ActionContext, action: WorkflowAction) -> ActionResult:
             answer = service.set_priority_within(
                 connection, context.alert_id, priority, actor, CommandChannel.WORKFLOW, now
             )
-            return ActionResult(str(answer), is_logged=True)
+            return ActionResult(answer, is_logged=True)
         case ActionKind.SET_TAGS:
             tags = {name: context.text(text)[:200] for name, text in action.tags.items()}
             answer = service.set_tags_within(
                 connection, context.alert_id, tags, action.remove, actor, CommandChannel.WORKFLOW, now
             )
-            return ActionResult(str(answer), is_logged=True)
+            return ActionResult(answer, is_logged=True)
         case ActionKind.HOLD:
             until = now + timedelta(seconds=action.span)
             return _command(context, Hold(actor=actor, via=CommandChannel.WORKFLOW, until=until, note=context.note))
@@ -160,18 +168,18 @@ def perform(context: ActionContext, action: WorkflowAction) -> ActionResult:
                 connection, context.alert_id, now, note=context.text(action.text), status=action.status,
                 is_public=action.public, user_id=context.run.user_id,
             )  # fmt: skip
-            return ActionResult("To be written on the ticket.", call_ids=(number,))
+            return ActionResult(reasons.NOTE_QUEUED(), call_ids=(number,))
         case ActionKind.OPEN_ALERT:
             return _open(context, action)
         case ActionKind.WAIT:
-            return ActionResult("Waited.", is_logged=True)
+            return ActionResult(reasons.WAITED(), is_logged=True)
         case _:
             assert_never(action.do)
 
 
 def _command(context: ActionContext, command: Command) -> ActionResult:
     outcome = service.apply_command_within(context.connection, context.alert_id, command, context.now)
-    return ActionResult(str(outcome.answer), is_logged=True)
+    return ActionResult(outcome.answer, is_logged=True)
 
 
 def _notify(context: ActionContext, action: WorkflowAction) -> ActionResult:
@@ -181,39 +189,45 @@ def _notify(context: ActionContext, action: WorkflowAction) -> ActionResult:
         " ".join(subject.split())[:300],
         context.text(action.text or TEXT),
         about=f"workflow:{context.run.workflow_id}:{context.alert_id}",
-        reason=f"The workflow {context.run.name} tells you.",
+        reason=str(reasons.NOTICE_RECEIVED(workflow=context.run.name)),
         alert_id=context.alert_id,
     )
     contacts = action.groups if action.contacts else ()
     result = queue_notices(
         context.connection, notice, context.now, user_ids=list(recipients), label=action.by, contacts_of=contacts
     )
-    missed = f" Not told: {'; '.join(result.missed)}." if result.missed else ""
+    missed = NO_REASON
+    if result.missed:
+        missed = reasons.NOT_NOTIFIED(missed=joined(*map(as_reason, result.missed)))
     if not result.names:
-        raise Rejected("not_possible", missed.strip() or "There is nobody to tell.")
-    return ActionResult(f"Told {listed(result.names)}{f' by {action.by}' if action.by else ''}.{missed}")
+        raise Rejected("not_possible", missed or _NOBODY_TO_NOTIFY())
+    if action.by:
+        notified = reasons.NOTIFIED_BY(recipients=tuple(result.names), method=action.by)
+    else:
+        notified = reasons.NOTIFIED(recipients=tuple(result.names))
+    return ActionResult(joined(notified, missed, separator=" "))
 
 
 def _call(context: ActionContext, action: WorkflowAction) -> ActionResult:
-    extra_values = {"workflow": context.run.name, "what": context.run.progress.cause, "who": context.values["who"]}
+    extra_values = {"workflow": context.run.name, "what": str(context.run.progress.cause), "who": context.values["who"]}
     integration = database.row(
         context.connection,
         "SELECT name, is_enabled FROM outbound_outboundintegration WHERE id = %s",
         (action.outbound,),
     )
     if integration is not None and not integration["is_enabled"]:
-        raise Rejected("not_possible", f"{integration['name']} is not in use.")
+        raise Rejected("not_possible", _INTEGRATION_DISABLED(integration=integration["name"]))
     store.lock(context.connection, [context.alert_id])
     numbers = calls.call_for_alerts(
         context.connection,
         action.outbound or 0,
         [context.alert_id],
         context.now,
-        reason=f"{context.run.name}, for alert {context.alert_id}",
+        reason=str(reasons.CALL_FOR_ALERT(workflow=context.run.name, alert=AlertRef(context.alert_id))),
         extra_values=extra_values,
     )
-    name = integration["name"] if integration is not None else "the outbound integration"
-    return ActionResult(f"To be called: {name}.", call_ids=tuple(numbers))
+    name = integration["name"] if integration is not None else f"#{action.outbound}"
+    return ActionResult(reasons.CALL_QUEUED(integration=name), call_ids=tuple(numbers))
 
 
 _POLICY = """
@@ -227,17 +241,16 @@ def _open(context: ActionContext, action: WorkflowAction) -> ActionResult:
     """Creates another alert for the same client that pages by a policy, pages users, or pages nobody."""
     connection, now = context.connection, context.now
     (number,) = store.new_ids(connection, 1)
-    version, priority, paging_text = None, action.priority, ""
+    version, priority = None, action.priority
+    reason = (reasons.CREATED_FOR_USERS if action.users else reasons.CREATED)(workflow=context.run.name)
     if action.policy is not None:
         policy = database.row(connection, _POLICY, (action.policy,))
         if policy is None:
-            raise Rejected("not_found", "That escalation policy is gone.")
-        version, paging_text = policy["id"], f", to page by the policy {policy['name']}"
+            raise Rejected("not_found", _POLICY_GONE())
+        version = policy["id"]
+        reason = reasons.CREATED_FOR_POLICY(workflow=context.run.name, policy=policy["name"])
         priority = priority or load_policy(policy["definition"]).default_priority
     is_paging = version is not None or bool(action.users)
-    reason = (
-        f"Workflow {context.run.name} opened it{paging_text or (', to page the users it names' if is_paging else '')}."
-    )
     paging = PagingConfig(PagingMode.PAGE if is_paging else PagingMode.LOG_ONLY, version, action.users, (), reason)
     values = context.facts.values
     alert = NewAlert(
@@ -254,9 +267,9 @@ def _open(context: ActionContext, action: WorkflowAction) -> ActionResult:
         tags=context.facts.tags,
         custom={"because_of_alert": str(context.alert_id)},
     )
-    sentence = f"{reason} It is because of alert {context.alert_id}."
+    opened = joined(reason, reasons.BECAUSE_OF(alert=AlertRef(context.alert_id)), separator=" ")
     event = NewEvent(
-        number, EventKind.OPENED, now, context.actor, sentence, CommandChannel.WORKFLOW, {"alert": context.alert_id}
+        number, EventKind.OPENED, now, context.actor, opened, CommandChannel.WORKFLOW, {"alert": context.alert_id}
     )
     connection.execute(
         "INSERT INTO workflows_origin (alert_id, depth, paging_depth) VALUES (%s, %s, 0)",
@@ -264,7 +277,8 @@ def _open(context: ActionContext, action: WorkflowAction) -> ActionResult:
     )
     service.create_alerts(connection, [AlertCreation(alert, paging, event)], now)
     service.publish_alert_changes(connection, [number])
-    return ActionResult(f"Opened alert {number}: {alert.subject}.", alert_id=number)
+    created = reasons.ALERT_CREATED(alert=AlertRef(number), subject=alert.subject)
+    return ActionResult(created, alert_id=number)
 
 
 def _record_paging_cause(context: ActionContext) -> None:

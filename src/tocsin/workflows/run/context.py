@@ -9,6 +9,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from tocsin.alerts.commands import AlertState
+from tocsin.core.reasons import Reason
 from tocsin.workflows.definition.definition import Trigger
 from tocsin.workflows.run.triggers import is_acknowledged
 from tocsin.workflows.states import SlaMoment
@@ -71,7 +72,7 @@ class WorkflowFacts:
         return self.state.owner_name or " and ".join(one.name for one in self.state.acknowledged.values())
 
 
-def payload(facts: WorkflowFacts, cause: str, now: datetime) -> dict[str, Any]:
+def payload(facts: WorkflowFacts, cause: Reason, now: datetime) -> dict[str, Any]:
     """All values for conditions by name; tags and custom fields also as `tags^name` and `custom^name`."""
     acknowledged = [one.name for one in facts.state.acknowledged.values()]
     return {
@@ -83,7 +84,7 @@ def payload(facts: WorkflowFacts, cause: str, now: datetime) -> dict[str, Any]:
         "acknowledged": bool(acknowledged),
         "acknowledged_by": acknowledged,
         "minutes_open": int((now - facts.state.opened_at) / timedelta(minutes=1)),
-        "what": cause,
+        "what": str(cause),
     }
 
 

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from tocsin.alerts.states import ACTIVE, AlertStatus
-from tocsin.core.validation.durations import describe
+from tocsin.core.reasons import Person, Reason, as_reason
+from tocsin.escalation.run.run_status import describe_end
 from tocsin.inbound.expressions.conditions import RuleMatch
 from tocsin.inbound.expressions.mapped import MappedFields
+from tocsin.workflows import reasons
 from tocsin.workflows.definition.definition import WorkflowAction, WorkflowDefinition, changes_alerts, compiled
 from tocsin.workflows.definition.descriptions import MOMENTS
 from tocsin.workflows.run import context as alert_context
@@ -44,7 +46,7 @@ class OwnerGroup:
 class WorkflowProgress:
     """The progress of a run."""
 
-    cause: str
+    cause: Reason
     depth: int = 0
     is_started: bool = False
     step: int = 0
@@ -64,7 +66,7 @@ class FinishRun:
     """The run ends."""
 
     status: WorkflowRunStatus
-    reason: str
+    reason: Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,7 @@ class WaitUntil:
     """The run continues at that time, at `step`."""
 
     until: datetime
-    reason: str
+    reason: Reason
     step: int
 
 
@@ -80,7 +82,7 @@ class WaitUntil:
 class StartActions:
     """The conditions hold: actions are executed from now on."""
 
-    reason: str
+    reason: Reason
     #: The SLA moment that it is for.
     moment: datetime | None = None
     #: When the next run is due, for a recurring workflow.
@@ -104,34 +106,29 @@ def decide(
     """The next step of a due run."""
     end_status = WorkflowRunStatus.STOPPED if run.is_started else WorkflowRunStatus.SKIPPED
     if not is_enabled:
-        return FinishRun(end_status, "The workflow is switched off.")
+        return FinishRun(end_status, reasons.DISABLED())
     if alert.state.is_test:
-        return FinishRun(end_status, "The alert is a test: workflows leave it alone.")
+        return FinishRun(end_status, reasons.TEST_ALERT())
     if alert.dry_run:
-        return FinishRun(end_status, "Its integration is in dry-run mode: workflows leave its alerts alone.")
+        return FinishRun(end_status, reasons.DRY_RUN_ALERT())
     if run.owner is not None and run.owner.id not in alert.groups and changes_alerts(plan):
-        prefix = (
-            f"The alert is not one of {run.owner.name}: a group's workflow changes only alerts of integrations that"
-        )
-        return FinishRun(end_status, f"{prefix} the group owns, and alerts that page it.")
+        return FinishRun(end_status, reasons.FOREIGN_ALERT(group=run.owner.name))
     if run.depth > MAX_DEPTH:
-        return FinishRun(
-            WorkflowRunStatus.STOPPED, f"Workflows caused each other {run.depth} times in a row: it goes no further."
-        )
+        return FinishRun(WorkflowRunStatus.STOPPED, reasons.CHAIN_TOO_LONG(count=run.depth))
     if not run.is_started:
         step = _check_trigger(run, plan, alert, now)
         if step is not None:
             return step
     if plan.stop is not None and (rule_match := _evaluate(plan.stop, run, alert, now)).is_true:
-        return FinishRun(end_status, f"A stop condition holds: {rule_match.reason}.")
+        return FinishRun(end_status, reasons.STOP_CONDITION_HOLDS(why=as_reason(rule_match.reason)))
     if not run.is_started:
         return _begin(run, plan, alert, now)
     if run.step >= len(plan.actions):
-        return FinishRun(WorkflowRunStatus.DONE, "Everything was done.")
+        return FinishRun(WorkflowRunStatus.DONE, reasons.DONE())
     action = plan.actions[run.step]
     if action.do is ActionKind.WAIT:
         span = timedelta(seconds=action.span)
-        return WaitUntil(now + span, f"It waits for {describe(span)}.", run.step + 1)
+        return WaitUntil(now + span, reasons.WAITS(duration=span), run.step + 1)
     return RunAction(action, run.step)
 
 
@@ -142,27 +139,24 @@ def _check_trigger(
     kind = plan.trigger.on
     if kind in TIMED:
         if run.is_superseded:
-            return FinishRun(WorkflowRunStatus.SKIPPED, "A newer run of it looks at this alert: the time counts anew.")
+            return FinishRun(WorkflowRunStatus.SKIPPED, reasons.NEWER_RUN())
         if alert.state.status not in ACTIVE:
-            return FinishRun(WorkflowRunStatus.SKIPPED, f"The alert is {str(alert.state.status).replace('_', ' ')}.")
+            return FinishRun(WorkflowRunStatus.SKIPPED, describe_end(alert.state))
     if kind is TriggerKind.UNACKNOWLEDGED and alert.has_responder:
-        return FinishRun(WorkflowRunStatus.SKIPPED, f"Somebody answered in time: {alert.responder_names}.")
+        return FinishRun(WorkflowRunStatus.SKIPPED, reasons.ANSWERED_IN_TIME(users=_responders(alert)))
     if kind is TriggerKind.UNASSIGNED and alert.state.is_owned:
-        return FinishRun(WorkflowRunStatus.SKIPPED, f"Somebody took it in time: {alert.state.owner_name}.")
+        return FinishRun(WorkflowRunStatus.SKIPPED, reasons.ASSIGNED_IN_TIME(user=alert.state.owner))
     if kind in (TriggerKind.UNACKNOWLEDGED, TriggerKind.UNASSIGNED) and alert.state.status is AlertStatus.ON_HOLD:
         until = alert.state.hold_until
         if until is None or until <= now:
             until = now + RECHECK_AFTER
-        return WaitUntil(until, "The alert is on hold: it looks again at the end of that.", 0)
+        return WaitUntil(until, reasons.ALERT_ON_HOLD(), 0)
     if kind in SLA and (step := _check_sla_moment(run, plan, alert, now)) is not None:
         return step
     if run.runs_last_minute >= MAX_RUNS_PER_MINUTE:
-        return FinishRun(
-            WorkflowRunStatus.STOPPED,
-            f"It has acted on this alert {run.runs_last_minute} times in a minute: no more now.",
-        )
+        return FinishRun(WorkflowRunStatus.STOPPED, reasons.TOO_OFTEN(count=run.runs_last_minute))
     if run.run_count >= MAX_RUNS_PER_ALERT and kind not in (TriggerKind.EVERY, TriggerKind.MANUAL):
-        return FinishRun(WorkflowRunStatus.STOPPED, f"It has acted on this alert {run.run_count} times: no more.")
+        return FinishRun(WorkflowRunStatus.STOPPED, reasons.TOO_MANY_RUNS(count=run.run_count))
     return None
 
 
@@ -171,19 +165,17 @@ def _check_sla_moment(
 ) -> EngineStep | None:
     trigger = plan.trigger
     moment = alert_context.sla_moment(trigger, alert)
-    moment_name = MOMENTS[trigger.moment]
+    name = MOMENTS[trigger.moment]()
     if moment is None:
-        return FinishRun(WorkflowRunStatus.SKIPPED, f"The alert has no date for {moment_name}.")
+        return FinishRun(WorkflowRunStatus.SKIPPED, reasons.NO_MOMENT(moment=name))
     if moment in run.moments:
-        return FinishRun(
-            WorkflowRunStatus.SKIPPED, f"It has acted for {moment_name} already, {_format_moment(moment)}."
-        )
+        return FinishRun(WorkflowRunStatus.SKIPPED, reasons.MOMENT_HANDLED(moment=name, at=moment))
     span = timedelta(seconds=trigger.span)
     is_before = trigger.on is TriggerKind.BEFORE_SLA
     if is_before and moment <= now:
-        return FinishRun(WorkflowRunStatus.SKIPPED, f"For {moment_name}, {_format_moment(moment)}, it is too late.")
+        return FinishRun(WorkflowRunStatus.SKIPPED, reasons.MOMENT_PAST(moment=name, at=moment))
     due = moment - span if is_before else moment + span
-    return WaitUntil(due, f"It waits for {moment_name}, {_format_moment(moment)}.", 0) if due > now else None
+    return WaitUntil(due, reasons.WAITS_FOR_MOMENT(moment=name, at=moment), 0) if due > now else None
 
 
 def _begin(run: WorkflowProgress, plan: WorkflowDefinition, alert: WorkflowFacts, now: datetime) -> EngineStep:
@@ -191,13 +183,13 @@ def _begin(run: WorkflowProgress, plan: WorkflowDefinition, alert: WorkflowFacts
     next_at = now + timedelta(seconds=trigger.span) if trigger.on is TriggerKind.EVERY else None
     rule_match = _evaluate(plan.start, run, alert, now)
     if not rule_match.is_true:
-        text = f"Its conditions do not hold: {rule_match.reason}."
-        return (
-            WaitUntil(next_at, f"{text} It looks again.", 0)
-            if next_at is not None
-            else FinishRun(WorkflowRunStatus.SKIPPED, text)
-        )
-    reason = "It has no conditions." if plan.start is None else f"Its conditions hold: {rule_match.reason}."
+        if next_at is not None:
+            return WaitUntil(next_at, reasons.CONDITIONS_FAIL_NOW(why=as_reason(rule_match.reason)), 0)
+        return FinishRun(WorkflowRunStatus.SKIPPED, reasons.CONDITIONS_FAIL(why=as_reason(rule_match.reason)))
+    if plan.start is None:
+        reason = reasons.NO_CONDITIONS()
+    else:
+        reason = reasons.CONDITIONS_HOLD(why=as_reason(rule_match.reason))
     return StartActions(reason, alert_context.sla_moment(trigger, alert) if trigger.on in SLA else None, next_at)
 
 
@@ -205,5 +197,7 @@ def _evaluate(condition: object, run: WorkflowProgress, alert: WorkflowFacts, no
     return compiled(condition).evaluate(alert_context.payload(alert, run.cause, now), _NO_MAPPING)
 
 
-def _format_moment(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%d %H:%M} UTC"
+def _responders(alert: WorkflowFacts) -> tuple[Person, ...]:
+    if alert.state.is_owned:
+        return (alert.state.owner,)
+    return tuple(Person(entry.name, user_id) for user_id, entry in alert.state.acknowledged.items())

@@ -10,9 +10,10 @@ from datetime import datetime
 
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.core.validation import durations
+from tocsin.core.reasons import Reason
 from tocsin.notify.enqueue import queue
 from tocsin.notify.enqueue.queue import Notice
+from tocsin.workflows import reasons
 from tocsin.workflows.definition.definition import LIMIT_SPAN
 
 #: The minimum interval between two notices about a workflow's limit.
@@ -42,10 +43,9 @@ def consume(connection: Connection, workflow_id: int, limit: int, now: datetime)
     return False
 
 
-def describe_limit(limit: int) -> str:
+def describe_limit(limit: int) -> Reason:
     """Why an action was skipped."""
-    done = f"it has made {limit} calls, notes and alerts in {durations.describe(LIMIT_SPAN)}, as many as it may"
-    return f"{done}. Does what it calls open alerts again?"
+    return reasons.LIMIT_REACHED(limit=limit, period=LIMIT_SPAN)
 
 
 def report_limit(connection: Connection, workflow_id: int, name: str, limit: int, now: datetime) -> None:
@@ -56,11 +56,10 @@ def report_limit(connection: Connection, workflow_id: int, name: str, limit: int
     if not user_ids or queue.was_noticed(connection, sorted(user_ids), about, now, NOTICE_INTERVAL):
         return
     notice = Notice(
-        f"The workflow {name} has reached its limit",
-        f"{name}: {describe_limit(limit)}\n\nWhat came after was not done; each alert says so. Look at its log under "
-        "Workflows: if it goes in circles, narrow its conditions; if that many are right, raise its limit.",
+        str(reasons.TITLE_LIMITED(workflow=name)),
+        str(reasons.TEXT_LIMITED(workflow=name, why=describe_limit(limit))),
         about,
-        "You are told because you look after this workflow.",
+        str(reasons.RECEIVED_AS_MANAGER()),
     )
     queue.queue_notice(connection, notice, now, user_ids=sorted(user_ids))
 

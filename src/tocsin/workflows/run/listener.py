@@ -40,12 +40,12 @@ _ENABLED = database.literal(
 # One run handles updates in close succession. A run being decided does not count, as it may have read the alert's
 # previous state; one not yet started waits (FOR SHARE) until this update is visible.
 _INSERT = """
-INSERT INTO workflows_run (workflow_id, alert_id, status, cause, depth, created_at, due_at)
-SELECT n.workflow_id, n.alert_id, 'waiting', n.cause,
+INSERT INTO workflows_run (workflow_id, alert_id, status, cause_code, cause_data, depth, created_at, due_at)
+SELECT n.workflow_id, n.alert_id, 'waiting', n.cause_code, n.cause_data,
        greatest(n.depth, o.depth, CASE WHEN n.of_paging THEN o.paging_depth END), %(now)s, n.due_at
-FROM ROWS FROM (jsonb_to_recordset(%(runs)s) AS (workflow_id bigint, alert_id bigint, cause text, depth int,
-                due_at timestamptz, once boolean, of_paging boolean)) WITH ORDINALITY AS n(workflow_id, alert_id, cause,
-                depth, due_at, once, of_paging, place)
+FROM ROWS FROM (jsonb_to_recordset(%(runs)s) AS (workflow_id bigint, alert_id bigint, cause_code text,
+                cause_data jsonb, depth int, due_at timestamptz, once boolean, of_paging boolean)) WITH ORDINALITY
+                AS n(workflow_id, alert_id, cause_code, cause_data, depth, due_at, once, of_paging, place)
 LEFT JOIN workflows_origin o ON o.alert_id = n.alert_id
 WHERE NOT (n.once AND EXISTS (SELECT 1 FROM workflows_run r WHERE r.alert_id = n.alert_id
            AND r.workflow_id = n.workflow_id AND r.due_at IS NOT NULL AND r.started_at IS NULL FOR SHARE SKIP LOCKED))
@@ -65,7 +65,8 @@ def handle_changes(connection: Connection, changes: Sequence[AlertChange], now: 
                 runs[workflow_id, change.alert_id] = {
                     "workflow_id": workflow_id,
                     "alert_id": change.alert_id,
-                    "cause": cause[:1000],
+                    "cause_code": cause.code,
+                    "cause_data": cause.data,
                     "depth": _current_depth(),
                     "due_at": triggers.due_at(trigger, now),
                     "once": kind is TriggerKind.UPDATED,

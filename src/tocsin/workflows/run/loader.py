@@ -9,10 +9,13 @@ from typing import Any
 from tocsin.alerts import store
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
+from tocsin.core.reasons import Reason, Term
 from tocsin.core.validation import durations
+from tocsin.escalation import reasons as escalation_reasons
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import final_schedule
 from tocsin.outbound import alert_values
+from tocsin.workflows import reasons
 from tocsin.workflows.definition.definition import WorkflowAction
 from tocsin.workflows.run.context import WorkflowFacts
 
@@ -75,13 +78,13 @@ SELECT DISTINCT user_id FROM notify_notification WHERE alert_id = %s AND purpose
 
 def resolve_recipients(
     connection: Connection, action: WorkflowAction, alert: WorkflowFacts, now: datetime, *, first_only: bool = False
-) -> dict[int, str]:
+) -> dict[int, Reason]:
     """The users an action refers to, by id, with their capacity.
 
     Users, group members or holders of a role in a group now (all, or the first of each role), the assignee, and
     everybody paged.
     """
-    capacities = dict.fromkeys(action.users, "named")
+    capacities = dict.fromkeys(action.users, reasons.NAMED())
     if action.groups and action.roles:
         on_call = loader.on_call(connection, action.groups, now)
         names: dict[int, str] = dict(
@@ -94,16 +97,17 @@ def resolve_recipients(
             for role in action.roles:
                 holders = [one.user_id for one in by_role.get(role, ())]
                 for user in holders[:1] if first_only else holders:
-                    capacities.setdefault(user, f"{role}, {names.get(group, 'a group')}")
+                    capacity = escalation_reasons.ROLE_IN_GROUP(role=Term(role), group=names.get(group, f"#{group}"))
+                    capacities.setdefault(user, capacity)
     elif action.groups:
         groups = list(action.groups)
         for _group, user, name in connection.execute(_MEMBERS, (groups, groups)).fetchall():
-            capacities.setdefault(user, f"a member of {name}")
+            capacities.setdefault(user, escalation_reasons.GROUP_MEMBER(group=name))
     if action.owner and alert.state.owner_id is not None:
-        capacities.setdefault(alert.state.owner_id, "the owner")
+        capacities.setdefault(alert.state.owner_id, reasons.ASSIGNEE())
     if action.paged:
         for (user,) in connection.execute(_PAGED, (alert.state.id,)).fetchall():
-            capacities.setdefault(user, "paged about it")
+            capacities.setdefault(user, reasons.WAS_PAGED())
     return capacities
 
 

@@ -16,18 +16,22 @@ from tocsin.alerts.commands import NewEvent
 from tocsin.alerts.states import CommandChannel, EventKind
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
+from tocsin.core.db.stored_reason import reason_json
 from tocsin.core.errors import Permanent, Rejected, Temporary
+from tocsin.core.reasons import AlertRef, Person, Reason, as_reason
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
+from tocsin.escalation.reasons import RECEIVED_AS_ADMINISTRATOR
 from tocsin.notify.enqueue import queue
 from tocsin.notify.enqueue.queue import Notice
-from tocsin.workflows.definition import definition
+from tocsin.workflows import reasons
+from tocsin.workflows.definition import definition, descriptions
 from tocsin.workflows.definition.definition import MAX_ACTIONS
 from tocsin.workflows.run import actions, limits, listener, loader, run_store
 from tocsin.workflows.run.context import WorkflowFacts
 from tocsin.workflows.run.engine import EngineStep, FinishRun, RunAction, StartActions, WaitUntil, decide
 from tocsin.workflows.run.run_store import DueRun
-from tocsin.workflows.states import OUTWARD, ActionKind, WorkflowRunStatus
+from tocsin.workflows.states import OUTWARD, WorkflowRunStatus
 
 log = logging.getLogger(__name__)
 
@@ -135,10 +139,10 @@ def _decide_runs(now: datetime, only_run_id: int | None) -> int:
 
 def _next(run: DueRun, facts_by_alert: Mapping[int, WorkflowFacts], now: datetime) -> EngineStep:
     if run.definition is None:
-        return FinishRun(WorkflowRunStatus.STOPPED, "The workflow is gone.")
+        return FinishRun(WorkflowRunStatus.STOPPED, reasons.DELETED())
     alert = facts_by_alert.get(run.alert_id)
     if alert is None:
-        return FinishRun(WorkflowRunStatus.STOPPED, "The alert is gone.")
+        return FinishRun(WorkflowRunStatus.STOPPED, reasons.ALERT_DELETED())
     return decide(run.progress, definition.load(run.definition), alert, now, is_enabled=run.is_enabled)
 
 
@@ -164,9 +168,9 @@ def _execute(connection: Connection, run: DueRun, decision: RunAction, facts: Wo
     step: dict[str, object] = {"at": now, "do": decision.action.do}
     limit = definition.load(run.definition).limit
     if decision.action.do in OUTWARD and not limits.consume(connection, run.workflow_id, limit, now):
-        text = limits.describe_limit(limit)
-        _log_on_timeline(connection, context, f"{run.name} left something out: {text}", now)
-        run_store.write_step(connection, run, step | {"said": text[:1].upper() + text[1:], "failed": True})
+        why = limits.describe_limit(limit)
+        _log_on_timeline(connection, context, reasons.ACTION_SKIPPED(workflow=run.name, why=why), now)
+        run_store.write_step(connection, run, step | {"result": reason_json(why), "failed": True})
         limits.report_limit(connection, run.workflow_id, run.name, limit, now)
         service.publish_alert_changes(connection, [run.alert_id])
         return
@@ -174,30 +178,30 @@ def _execute(connection: Connection, run: DueRun, decision: RunAction, facts: Wo
         with connection.transaction(), listener.at_workflow_depth(run.progress.depth + 1):
             result = actions.perform(context, decision.action)
     except (Rejected, Permanent, Temporary) as problem:
-        text = problem.detail
-        step |= {"said": text, "failed": True}
-        _log_on_timeline(connection, context, f"{run.name} could not {_verb(decision)}: {text}", now)
+        step |= {"result": reason_json(problem.reason), "failed": True}
+        action = descriptions.ACTION_NAMES[decision.action.do]()
+        reason = reasons.ACTION_FAILED(workflow=run.name, action=action, why=problem.reason)
+        _log_on_timeline(connection, context, reason, now)
     else:
-        step["said"] = result.text
+        step["result"] = reason_json(result.reason)
         if result.call_ids:
             step["calls"] = result.call_ids
         if result.alert_id is not None:
             step["alert"] = result.alert_id
         if not result.is_logged:
-            _log_on_timeline(connection, context, f"{_actor_prefix(run)}{result.text}", now)
+            _log_on_timeline(connection, context, _with_actor(run, result.reason), now)
     run_store.write_step(connection, run, step)
     service.publish_alert_changes(connection, [run.alert_id])
 
 
-def _actor_prefix(run: DueRun) -> str:
-    return f"{run.user_name} pressed {run.name}: " if run.user_name else f"Workflow {run.name}: "
+def _with_actor(run: DueRun, result: Reason) -> Reason:
+    if run.user_name:
+        user = Person(run.user_name, run.user_id)
+        return reasons.PRESSED_RESULT(user=user, workflow=run.name, result=result)
+    return reasons.RESULT(workflow=run.name, result=result)
 
 
-def _verb(decision: RunAction) -> str:
-    return "write on the ticket" if decision.action.do is ActionKind.HALO else str(decision.action.do).replace("_", " ")
-
-
-def _log_on_timeline(connection: Connection, context: actions.ActionContext, reason: str, now: datetime) -> None:
+def _log_on_timeline(connection: Connection, context: actions.ActionContext, reason: Reason, now: datetime) -> None:
     event = NewEvent(
         context.alert_id,
         EventKind.WORKFLOW,
@@ -225,22 +229,20 @@ def _fail(connection: Connection, run_id: int, error: Exception, now: datetime) 
     if row is None:
         return
     failures = row["failures"] + 1
-    message = error.detail if isinstance(error, Rejected | Permanent) else f"{type(error).__name__}: {error}"
+    problem = error.reason if isinstance(error, Rejected | Permanent) else as_reason(f"{type(error).__name__}: {error}")
     if failures < STUCK_AFTER and not isinstance(error, Rejected | Permanent):
-        reason = f"It failed ({failures} of {STUCK_AFTER}) and is tried again: {message}"
+        reason = reasons.RETRIED(failures=failures, limit=STUCK_AFTER, error=problem)
         delay = timedelta(seconds=5 * 2 ** (failures - 1))
-        run_store.fail(connection, run_id, failures, message, reason, now + delay, now)
+        run_store.fail(connection, run_id, failures, str(problem), reason, now + delay, now)
         return
-    reason = f"Stuck: {message}"
-    run_store.fail(connection, run_id, failures, message, reason, None, now)
+    run_store.fail(connection, run_id, failures, str(problem), reasons.STUCK(error=problem), None, now)
     admins = queue.administrators(connection)
     about = f"workflow:stuck:{row['workflow_id']}"
     if admins and not queue.was_noticed(connection, admins, about, now, STUCK_NOTICE_INTERVAL):
         notice = Notice(
-            f"The workflow {row['name']} is stuck",
-            f"It could not go on for alert {row['alert_id']}: {message}\n\nPaging goes on without it. Mend it under "
-            "Workflows, and press Try again in its log.",
+            str(reasons.TITLE_STUCK(workflow=row["name"])),
+            str(reasons.TEXT_STUCK(alert=AlertRef(row["alert_id"]), error=problem)),
             about,
-            "You are told because you administer Tocsin.",
+            str(RECEIVED_AS_ADMINISTRATOR()),
         )
         queue.queue_notice(connection, notice, now, user_ids=admins)

@@ -1,4 +1,4 @@
-"""Maps an alert change to the triggers it fires, each with a sentence. Pure."""
+"""Maps an alert change to the triggers it fires, each with a reason. Pure."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from tocsin.alerts.change_handlers import AlertChange
 from tocsin.alerts.commands import AlertState, NewEvent
 from tocsin.alerts.states import ACTIVE, EventKind
+from tocsin.core.reasons import NO_REASON, Reason, as_reason
 from tocsin.workflows.definition.definition import Trigger
 from tocsin.workflows.states import SLA, TriggerKind
 
@@ -26,33 +27,33 @@ _AT_OPENING = (TriggerKind.OPENED, TriggerKind.UNACKNOWLEDGED, TriggerKind.UNASS
 _MOMENTS = ("custom.respond_by", "custom.fix_by")
 
 
-def fired_triggers(change: AlertChange) -> dict[TriggerKind, str]:
+def fired_triggers(change: AlertChange) -> dict[TriggerKind, Reason]:
     """The triggers with what happened. Timed triggers start waiting.
 
     A dry-run alert counts as opened when it starts to page.
     """
-    reason = next((str(event.reason) for event in change.events), "")
+    reason = next((as_reason(event.reason) for event in change.events), NO_REASON)
     if change.before is None:
         return dict.fromkeys(_AT_OPENING, reason)
-    opening_triggers: dict[TriggerKind, str] = {}
+    opening_triggers: dict[TriggerKind, Reason] = {}
     if change.is_opening:
         opening_triggers = dict.fromkeys(
-            _AT_OPENING, f"{change.paging_start.reason}." if change.paging_start is not None else reason
+            _AT_OPENING, as_reason(change.paging_start.reason) if change.paging_start is not None else reason
         )
     # Another policy may have another SLA.
-    fired: dict[TriggerKind, str] = dict.fromkeys(SLA, reason) if change.paging is not None else {}
+    fired: dict[TriggerKind, Reason] = dict.fromkeys(SLA, reason) if change.paging is not None else {}
     for event in change.events:
         kind = _BY_EVENT.get(event.kind)
         if event.kind is EventKind.STEP_FIRED and (event.data.get("step"), event.data.get("pass")) != (1, 1):
             kind = TriggerKind.ESCALATED
         if kind is not None and not _is_own_write(event) and event.alert_id == change.alert_id:
-            fired.setdefault(kind, str(event.reason))
+            fired.setdefault(kind, as_reason(event.reason))
         changes = event.data.get("changes")
         if isinstance(changes, Mapping):
             if any(name in changes for name in _MOMENTS):
-                fired |= dict.fromkeys(SLA, str(event.reason))
+                fired |= dict.fromkeys(SLA, as_reason(event.reason))
             if "source_status" in changes and "source_status" not in _own_changes(event):
-                fired[TriggerKind.STATUS_CHANGED] = str(event.reason)
+                fired[TriggerKind.STATUS_CHANGED] = as_reason(event.reason)
     return fired | _by_state(change.before, change.after, reason) | opening_triggers
 
 
@@ -68,8 +69,8 @@ def _own_changes(event: NewEvent) -> frozenset[str]:
     return frozenset(names) if isinstance(names, list) else frozenset()
 
 
-def _by_state(before: AlertState, after: AlertState, reason: str) -> dict[TriggerKind, str]:
-    fired: dict[TriggerKind, str] = {}
+def _by_state(before: AlertState, after: AlertState, reason: Reason) -> dict[TriggerKind, Reason]:
+    fired: dict[TriggerKind, Reason] = {}
     if before.status is not after.status or before.acknowledged != after.acknowledged:
         fired[TriggerKind.STATUS_CHANGED] = reason
     if after.status not in ACTIVE:

@@ -8,7 +8,9 @@ from datetime import datetime
 from typing import Any
 
 from tocsin.core.db import database
+from tocsin.core.db.stored_reason import reason_of_json
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import NO_REASON, Reason
 from tocsin.outbound.models import Call
 from tocsin.workflows import commands
 from tocsin.workflows.definition import descriptions
@@ -30,7 +32,7 @@ class WorkflowButton:
     #: The confirmation text.
     confirm: str
     #: Descriptions of its actions.
-    action_texts: tuple[str, ...]
+    action_texts: tuple[Reason, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ class ActionSummary:
     """One executed action of a run."""
 
     at: str
-    text: str
+    result: Reason
     has_failed: bool
     #: Its queued calls with their current status.
     calls: tuple[Call, ...]
@@ -73,7 +75,7 @@ def available_buttons(alert_id: int, now: datetime) -> list[WorkflowButton]:
         try:
             plan = load(row.definition)
             is_offered = not isinstance(
-                decide(WorkflowProgress("", owner=commands.owner_of(row.group)), plan, alert, now), FinishRun
+                decide(WorkflowProgress(NO_REASON, owner=commands.owner_of(row.group)), plan, alert, now), FinishRun
             )
         except Rejected:
             continue
@@ -104,7 +106,7 @@ def summarize_runs(runs: Sequence[WorkflowRun]) -> list[RunSummary]:
 def _summarize_action(step: dict[str, Any], calls: dict[int, Call]) -> ActionSummary:
     return ActionSummary(
         str(step.get("at", "")),
-        str(step.get("said", "")),
+        reason_of_json(step.get("result", "")),
         bool(step.get("failed")),
         tuple(calls[number] for number in step.get("calls", ()) if number in calls),
         step.get("alert"),

@@ -14,7 +14,8 @@ from tocsin.alerts.states import ACTIVE, AlertStatus
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
-from tocsin.workflows import commands
+from tocsin.core.reasons import AlertRef, Reason, ReasonType
+from tocsin.workflows import commands, reasons
 from tocsin.workflows.definition import definition, descriptions
 from tocsin.workflows.definition.definition import WorkflowAction, WorkflowDefinition
 from tocsin.workflows.models import Workflow
@@ -26,8 +27,10 @@ from tocsin.workflows.run.engine import OwnerGroup, RunAction, StartActions, Wai
 from tocsin.workflows.run.run_store import DueRun
 from tocsin.workflows.states import ON_TERMINAL_ALERTS, SLA, ActionKind, TriggerKind
 
+_NO_ALERT = ReasonType("workflow.dry_run_without_alert", "There is no alert {alert}.")
+
 #: The cause shown in a dry run.
-CAUSE = "A trial."
+CAUSE = reasons.TRIED()
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,20 +39,20 @@ class DryRunResult:
 
     would_act: bool
     #: Why it would or would not act.
-    reason: str
+    reason: Reason
     #: Whether a terminal alert was evaluated as if just created: active and unassigned.
     as_opened: bool
     #: When the run would be due, for delayed triggers.
     at: datetime | None
     #: Descriptions of the actions, with the users they would reach now.
-    actions: tuple[str, ...]
+    actions: tuple[Reason, ...]
     #: The texts it would send, parallel to `actions`; "" if there is none.
     texts: tuple[str, ...]
     #: The alert's values, for authors of conditions.
     values: Mapping[str, Any]
 
     @property
-    def steps(self) -> list[tuple[str, str]]:
+    def steps(self) -> list[tuple[Reason, str]]:
         """The actions with their texts."""
         return list(zip(self.actions, self.texts, strict=True))
 
@@ -67,7 +70,7 @@ def dry_run_definition(
     with database.transaction() as connection:
         alert = loader.facts(connection, [alert_id]).get(alert_id)
         if alert is None:
-            raise Rejected("not_found", f"There is no alert {alert_id}.", "alert")
+            raise Rejected("not_found", _NO_ALERT(alert=AlertRef(alert_id)), "alert")
         as_opened = alert.state.status not in ACTIVE and plan.trigger.on not in ON_TERMINAL_ALERTS
         if as_opened:
             alert = _as_opened(alert)
@@ -105,7 +108,7 @@ def _due(plan: WorkflowDefinition, alert: WorkflowFacts, now: datetime) -> datet
     return now
 
 
-def _describe_action(connection: Connection, action: WorkflowAction, alert: WorkflowFacts, now: datetime) -> str:
+def _describe_action(connection: Connection, action: WorkflowAction, alert: WorkflowFacts, now: datetime) -> Reason:
     """Describes an action with the names of the users it would reach now."""
     ids_by_noun = {
         "users": action.users,
@@ -118,11 +121,11 @@ def _describe_action(connection: Connection, action: WorkflowAction, alert: Work
             connection, action, alert, now, first_only=action.do is ActionKind.ADD_RESPONDERS
         )
         names = loader.names_of(connection, {"users": list(recipients)}).get("users", {})
-        recipient_names = descriptions.listed([names[number] for number in recipients if number in names])
+        recipient_names = tuple(str(names[number]) for number in recipients if number in names)
         if action.do is ActionKind.ADD_RESPONDERS:
-            return f"page {recipient_names} too"
-        contacts = " and the groups' contacts" if action.contacts else ""
-        return f"tell {recipient_names}{contacts} by {action.by or 'e-mail'}"
+            return descriptions.describe_add_responders(recipient_names)
+        contacts = (reasons.THE_GROUP_CONTACTS(),) if action.contacts else ()
+        return descriptions.describe_notify(action, (*recipient_names, *contacts))
     names_by_noun = loader.names_of(connection, ids_by_noun)
     return descriptions.describe_action(
         action, lambda noun, number: str(names_by_noun.get(noun, {}).get(number, f"#{number}"))

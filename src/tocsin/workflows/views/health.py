@@ -10,13 +10,17 @@ from django.db.models.functions import Coalesce
 
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
+from tocsin.core.db.stored_reason import reason_of_json
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import Reason
+from tocsin.workflows import reasons
 from tocsin.workflows.definition import definition
 from tocsin.workflows.models import Workflow, WorkflowRun
 from tocsin.workflows.states import WorkflowRunStatus
 
 _STUCK = """
-SELECT w.id, w.name, count(*) AS runs, (array_agg(r.reason ORDER BY r.id DESC))[1] AS reason
+SELECT w.id, w.name, count(*) AS runs,
+       (array_agg(jsonb_build_object('code', r.reason_code, 'data', r.reason_data) ORDER BY r.id DESC))[1] AS reason
 FROM workflows_run r JOIN workflows_workflow w ON w.id = r.workflow_id
 WHERE r.status = 'stuck' GROUP BY w.id, w.name ORDER BY w.name
 """
@@ -33,12 +37,12 @@ WHERE w.is_enabled AND l.refused_at > clock_timestamp() - {_REPORTED_FOR} ORDER 
 
 @dataclass(frozen=True, slots=True)
 class WorkflowProblem:
-    """One problem: `unreadable`, `stuck` or `limited`, with its sentence."""
+    """One problem: `unreadable`, `stuck` or `limited`."""
 
     workflow_id: int
     name: str
     kind: str
-    text: str
+    reason: Reason
 
 
 def with_runs(rows: QuerySet[Workflow]) -> QuerySet[Workflow]:
@@ -62,14 +66,11 @@ def find_problems(connection: Connection) -> Iterator[WorkflowProblem]:
         try:
             definition.load(row["definition"])
         except Rejected as problem:
-            text = f"The workflow {row['name']} does nothing: {problem.detail}"
-            yield WorkflowProblem(row["id"], row["name"], "unreadable", text)
+            reason = reasons.DOES_NOTHING(workflow=row["name"], why=problem.reason)
+            yield WorkflowProblem(row["id"], row["name"], "unreadable", reason)
     for row in database.rows(connection, _STUCK):
-        prefix = "1 run of it is" if row["runs"] == 1 else f"{row['runs']} runs of it are"
-        yield WorkflowProblem(
-            row["id"], row["name"], "stuck", f"The workflow {row['name']}: {prefix} stuck. {row['reason']}"
-        )
+        reason = reasons.STUCK_RUNS(count=row["runs"], workflow=row["name"], why=reason_of_json(row["reason"]))
+        yield WorkflowProblem(row["id"], row["name"], "stuck", reason)
     for row in database.rows(connection, _LIMITED):
-        skipped = "1 thing was" if row["refused"] == 1 else f"{row['refused']} things were"
-        text = f"The workflow {row['name']} has reached its limit, and {skipped} not done. It may go in circles"
-        yield WorkflowProblem(row["id"], row["name"], "limited", f"{text} through another system: look at its log.")
+        reason = reasons.LIMITED(count=row["refused"], workflow=row["name"])
+        yield WorkflowProblem(row["id"], row["name"], "limited", reason)

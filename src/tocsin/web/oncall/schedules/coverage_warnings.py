@@ -51,7 +51,7 @@ def sentences(findings: Sequence[CoverageFinding], now: datetime) -> list[str]:
 
 def describe_finding(finding: CoverageFinding, now: datetime) -> str:
     """Return the finding as a sentence with its times in the user's time zone."""
-    text = told(finding.text)
+    text = told(finding.reason)
     if not coverage.has_times(finding):
         return text
     begin = max(finding.since or now, now)
