@@ -226,7 +226,7 @@ def test_log_only_alert_pages_only_without_owner() -> None:
     )
     harness.send(4)
     assert harness.pages(number, 4) == []
-    assert "Bob has it" in harness.desk.timeline(number)[-1]
+    assert "assigned to Bob" in harness.desk.timeline(number)[-1]
     harness.send(5)
     assert sum("nobody was paged about it so far" in line for line in harness.desk.timeline(number)) == 1
     harness.desk.act(number, Unassign(actor=harness.desk.actor("bob")), 6)
@@ -259,7 +259,7 @@ def test_one_batch_with_a_record_and_an_opening_pages() -> None:
     number = opened.alert_id or 0
     harness.becomes("page")
     stored = harness.send(1, 20817, 20817, 20817)
-    assert ["pages from now on" in one.reason for one in stored] == [True, False, False]
+    assert ["pages from now on" in str(one.reason) for one in stored] == [True, False, False]
     assert harness.pages(number, 1) == ["alice", "alice"]
     assert EscalationRun.objects.filter(alert=number).count() == 2
 
@@ -338,7 +338,7 @@ def test_raised_priority_of_merged_alert_raises_and_pages_parent() -> None:
     assert harness.pages(parent, 4) == ["alice"] * 4
     said = harness.desk.timeline(parent)
     assert any(f"Alert {child}, which is merged into this one, is now critical" in line for line in said)
-    assert any("priority rose from low to critical: escalation starts again at step 1" in line for line in said)
+    assert any("priority rose from low to critical" in line for line in said)
     # What it says again is no news.
     harness.send(5, 1, status="In Progress", priority={"name": "Critical"})
     assert EscalationRun.objects.filter(alert=parent).count() == 2

@@ -108,11 +108,8 @@ def request_status(integration: CompiledIntegration, request_id: str) -> dict[st
     verb = _verb(decompress(row["raw"]))
     action, completed_text = COMPLETED_TEXTS[verb]
     is_done = row["alert_id"] is not None
-    failure_text = (
-        str(reason_from(row["reason_code"], row["reason_data"]))
-        if verb is OpsgenieAction.CREATE
-        else "Alert does not exist"
-    )
+    rejection = str(reason_from(row["reason_code"], row["reason_data"]))
+    failure_text = rejection if verb is OpsgenieAction.CREATE else "Alert does not exist"
     return {
         "success": is_done,
         "isSuccess": is_done,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import timedelta
 
-from tocsin.core.reasons import ReasonType
+from tocsin.core.reasons import Reason, ReasonType
 from tocsin.inbound.admin import secrets
 from tocsin.inbound.email import imap_poller
 from tocsin.inbound.enums import IntegrationMode

@@ -100,7 +100,7 @@ class UnreadCalendar:
     schedule_id: int
     schedule: str
     shift: str
-    error: str
+    error: Reason
     unknown: list[str]
     read_at: datetime | None
 
@@ -108,13 +108,13 @@ class UnreadCalendar:
     def reason(self) -> Reason:
         """What is wrong with the calendar."""
         names = limited([one_line(name, _MAX_NAME_CHARS) for name in self.unknown], _MAX_NAMES)
-        problem = joined(as_reason(self.error), *([_UNKNOWN_NAMES(names=names)] if names else []), separator=" ")
+        problem = joined(self.error, *([_UNKNOWN_NAMES(names=names)] if names else []), separator=" ")
         return _CALENDAR(shift=self.shift, schedule=self.schedule, problem=problem)
 
 
 def unread_calendars(connection: Connection) -> list[UnreadCalendar]:
     """All imported calendars with problems, by schedule."""
     return [
-        UnreadCalendar(reason=reason_from(row.pop("error_code"), row.pop("error_data")), **row)
+        UnreadCalendar(error=reason_from(row.pop("error_code"), row.pop("error_data")), **row)
         for row in database.rows(connection, _UNREAD)
     ]
