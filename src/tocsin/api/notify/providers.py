@@ -138,7 +138,7 @@ def _show_provider(
         },
         "refused": [
             {
-                "error": rejection.error,
+                "error": str(rejection.error),
                 "count": rejection.count,
                 "last_at": rejection.last_at,
                 "alert_id": rejection.alert_id,
