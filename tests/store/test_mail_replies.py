@@ -301,7 +301,7 @@ def test_reply_not_markable_as_read_acts_once_and_is_reported(scenario: ReplySce
     for _turn in range(9):
         scenario.reader.poll()
     ((text, _url, _is_urgent),) = mailbox_warnings.find_warnings()
-    assert "does not let its mails be marked as read" in text
+    assert "does not allow marking emails as read" in text
     assert AlertEvent.objects.filter(kind="acknowledged").count() == 1
     assert len(scenario.outcomes()) == 1
     scenario.imap.keeps_flags = False

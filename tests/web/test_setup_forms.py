@@ -187,7 +187,7 @@ def test_contact_method_is_added_tested_and_removed(company: Company, browser_of
     assert (method.user, method.address, method.wait) == (company.responder, "+41790000001", timedelta(minutes=3))
     # What people enter themselves is confirmed first, by a code that was sent at once.
     assert (
-        "Confirm this address first"
+        "Verify this address first"
         in client.post(f"/me/contact-methods/{method.pk}/test", follow=True).content.decode()
     )
     sent = Notification.objects.get(purpose="test")
