@@ -34,9 +34,6 @@ from tocsin.outbound.states import OutboundEvent
 #: Channels through which the other system's own changes arrive.
 _EXTERNAL_CHANNELS = frozenset({CommandChannel.INBOUND, CommandChannel.HALO})
 
-#: A step fired on request is already covered by the user's own command.
-_REQUESTED = "(asked for)"
-
 
 @dataclass(frozen=True, slots=True)
 class AlertUpdate:
@@ -79,7 +76,8 @@ def _engine_updates(change: AlertChange) -> Iterator[AlertUpdate]:
             continue
         if event.kind is EventKind.ESCALATION_EXHAUSTED:
             yield _engine_update(OutboundEvent.EXHAUSTED, event)
-        elif event.kind is EventKind.STEP_FIRED and _REQUESTED not in str(event.reason) and _is_further(event):
+        # A step fired on request is already covered by the user's own command.
+        elif event.kind is EventKind.STEP_FIRED and not event.data.get("requested") and _is_further(event):
             yield _engine_update(OutboundEvent.ESCALATE, event)
 
 
