@@ -35,6 +35,8 @@ KEYWORDS = {
     "pgettext": ((1, "c"), 2),
     "pgettext_lazy": ((1, "c"), 2),
     "npgettext": ((1, "c"), 2, 3),
+    # `notify.text.phrases`: the language, and the text.
+    "phrase": (2,),
 }
 
 type Text = tuple[str | tuple[str, ...], str | None]

@@ -16,9 +16,9 @@ from tocsin.alerts.states import ACTIVE, Priority
 from tocsin.configure import config_files, export, plan, yaml_loader
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
+from tocsin.notify.delivery_reasons import HOURLY_LIMIT_REACHED, IN_QUIET_HOURS
 from tocsin.notify.enqueue import queue
 from tocsin.notify.rules.notification_rules import NotificationMethod, quiet_until
-from tocsin.notify.rules.pre_send_check import HOURLY_LIMIT_REACHED, IN_QUIET_HOURS
 from tocsin.operate.http import gauges
 from tocsin.web.alerts import queries
 
@@ -131,9 +131,9 @@ def dry_run_alerts_never_page(system: System) -> Iterator[str]:
 
 def pages_have_reasons(system: System) -> Iterator[str]:
     """Each page has a reason, and so has each cancelled delivery."""
-    for row in system.rows("SELECT id, alert_id FROM notify_notification WHERE purpose = 'page' AND reason = ''"):
+    for row in system.rows("SELECT id, alert_id FROM notify_notification WHERE purpose = 'page' AND reason_code = ''"):
         yield f"the notification {row['id']} about #{row['alert_id']}"
-    for row in system.rows("SELECT id, alert_id FROM notify_delivery WHERE status = 'cancelled' AND reason = ''"):
+    for row in system.rows("SELECT id, alert_id FROM notify_delivery WHERE status = 'cancelled' AND reason_code = ''"):
         yield f"the delivery {row['id']} about #{row['alert_id']}"
 
 
@@ -200,7 +200,7 @@ def nothing_is_due_when_idle(system: System) -> Iterator[str]:
         yield f"the run of #{row['alert_id']} is due since {row['due_at']}"
     late = system.now - timedelta(seconds=1)
     for row in system.rows(
-        "SELECT id, alert_id, status, due_at, reason FROM notify_delivery WHERE status = 'sending' "
+        "SELECT id, alert_id, status, due_at, reason_code FROM notify_delivery WHERE status = 'sending' "
         "OR status = 'queued' AND due_at < %s AND (purpose <> 'page' OR NOT EXISTS "
         "(SELECT FROM notify_pause p WHERE p.ended_at IS NULL AND p.until > %s))",
         late,
@@ -244,19 +244,19 @@ def outbound_calls_keep_order(system: System) -> Iterator[str]:
 def removed_limits_delay_nothing(system: System) -> Iterator[str]:
     """When the tasks are idle, no page waits for removed quiet hours or a removed limit."""
     waiting = system.rows(
-        "SELECT d.id, d.user_id, d.channel, d.address, n.label, d.due_at, d.reason, a.priority, "
+        "SELECT d.id, d.user_id, d.channel, d.address, n.label, d.due_at, d.reason_code, a.priority, "
         "(n.data ->> 'held_from')::timestamptz AS held_from FROM notify_delivery d "
         "JOIN notify_notification n ON n.id = d.notification_id JOIN alerts_alert a ON a.id = d.alert_id "
-        "WHERE d.status = 'queued' AND d.user_id IS NOT NULL AND (d.reason = %s OR (n.data ? 'held_from' "
-        "AND d.attempts = 0 AND d.reason IN ('', %s)))",
-        HOURLY_LIMIT_REACHED,
-        IN_QUIET_HOURS,
+        "WHERE d.status = 'queued' AND d.user_id IS NOT NULL AND (d.reason_code = %s OR (n.data ? 'held_from' "
+        "AND d.attempts = 0 AND d.reason_code IN ('', %s)))",
+        HOURLY_LIMIT_REACHED.code,
+        IN_QUIET_HOURS.code,
     )
     with database.transaction() as connection:
         people = queue.load_recipients(connection, {row["user_id"] for row in waiting})
     for row in waiting:
         person = people[row["user_id"]]
-        if row["reason"] == HOURLY_LIMIT_REACHED:
+        if row["reason_code"] == HOURLY_LIMIT_REACHED.code:
             if not person.most_per_hour:
                 yield f"the delivery {row} exceeds no limit"
             continue

@@ -129,7 +129,7 @@ def test_gateway_message_is_delivered_once_and_never_to_private_addresses(
     key = str(ids.uuid7())
     sender.send(rendered(bench), bench.channel, bench.address, key)
     assert [seen.replace("-", "") for seen in bench.keys_seen()] == [key.replace("-", "")]
-    assert sender.verify().endswith(".")
+    assert str(sender.verify()).endswith(".")
     assert bench.accepted() == 1
     configured(monkeypatch, allow_targets=())
     strict = kind.open(bench.account)

@@ -23,6 +23,7 @@ from tocsin.core.runtime import clock, clock_jump
 from tocsin.escalation.models import EscalationRun
 from tocsin.inbound.models import DelayedAlert, Heartbeat, RateWindow
 from tocsin.notify import pause
+from tocsin.notify.delivery_reasons import load_text
 from tocsin.notify.enqueue import queue
 from tocsin.notify.models import AwaitedReceipt, Delivery, Notification, OptOut, ProviderHealth
 from tocsin.notify.rules.page_planner import PageRequest
@@ -247,7 +248,7 @@ def test_quiet_hours_delay_pages_by_the_corrected_clock(post: OutboxHarness, beg
     if not sends:
         assert page.due_at == post.at(165 * 60)
         # One that was tried at that moment waits for its next try.
-        Delivery.objects.update(attempts=1, due_at=post.at(165 * 60 + 30), reason="1 try failed; it is tried again.")
+        Delivery.objects.update(attempts=1, due_at=post.at(165 * 60 + 30), reason_code="delivery.retried")
         set_back(post.at(0))
         assert post.deliveries(alert)[0].due_at == post.at(45 * 60 + 30)
 
@@ -345,15 +346,17 @@ def test_administrators_are_notified_of_clock_rollback(desk: EscalationHarness) 
     assert audit(desk.at(0)) == ["clock_set_back"]
     audit(desk.at(0.5))
     told = Notification.objects.get(purpose="notice", user=desk.users["erin"])
-    assert told.data["title"] == "Tocsin: The clock was set back"
-    assert "was set back by 2 hours" in told.data["text"]
+    title, text = (load_text(told.data[name]) for name in ("title", "text"))
+    assert str(title) == "Tocsin: The clock was set back"
+    assert "was set back by 2 hours" in str(text)
     assert audit(desk.at(60)) == []
 
 
 def test_problem_that_began_in_the_future_is_still_reported(desk: EscalationHarness) -> None:
     ahead = desk.at(BY)
     Problem.objects.create(
-        id="clock_set_back", title="Old", detail="Old.", remedy="None.", since=ahead, seen_at=ahead, ended_at=ahead,
+        id="clock_set_back", title_code="x.old", detail_code="x.old", remedy_code="x.old", since=ahead, seen_at=ahead,
+        ended_at=ahead,
         notified_at=ahead, last_notified_at=ahead,
     )  # fmt: skip
     set_back(desk.at(0))

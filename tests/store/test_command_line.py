@@ -175,7 +175,7 @@ def test_command_resets_a_lost_second_factor(capsys: pytest.CaptureFixture[str])
     status, _, said = answer(capsys, "user", "reset-second-factor", "ALICE")
     assert (status, said) == (0, "alice signs in by the password alone now.\n")
     assert not Authenticator.objects.exists()
-    assert "Somebody on Tocsin's own machine took away" in PendingNotice.objects.get().text
+    assert "Somebody with access to Tocsin's server removed" in PendingNotice.objects.get().text
     assert answer(capsys, "user", "reset-second-factor", "alice")[2] == "alice has no second factor.\n"
     status, _, said = answer(capsys, "user", "reset-second-factor", "bob")
     assert (status, 'There is no user "bob".' in said) == (1, True)

@@ -45,8 +45,8 @@ from tocsin.escalation.models import EscalationRun, Policy, PolicyVersion
 from tocsin.escalation.policy import policy_cache
 from tocsin.inbound.models import Integration
 from tocsin.notify import pause as pauses
+from tocsin.notify.delivery_reasons import ON_HOLD
 from tocsin.notify.models import Delivery, Notification
-from tocsin.notify.rules.pre_send_check import ON_HOLD
 from tocsin.people.changes import groups
 from tocsin.people.models import User
 from tocsin.web.home import health_warnings
@@ -242,7 +242,7 @@ def test_acknowledging_stops_escalation_and_cancels_what_is_not_sent(desk: Escal
     desk.turn(0)
     desk.act(alert, Acknowledge(actor=desk.actor("bob")), 1)
     assert [state for *_, state in desk.pages(alert)] == ["cancelled", "cancelled"]
-    assert Delivery.objects.filter(alert=alert).first().reason == "Bob acknowledged the alert"  # type: ignore[union-attr]
+    assert str(Delivery.objects.filter(alert=alert).first().reason) == "Bob acknowledged the alert"  # type: ignore[union-attr]
     desk.turn(20)
     assert len(desk.pages(alert)) == 2
     assert desk.run(alert).due_at == desk.at(31)
@@ -273,7 +273,7 @@ def test_disabled_user_gets_no_reminder_and_escalation_restarts(
     desk.turn(31)
     assert desk.pages(alert, "still_on_it") == []
     assert desk.timeline(alert)[-1] == (
-        "Alice acknowledged the alert and cannot be asked about it: the account is switched off."
+        "Alice acknowledged the alert and cannot be reminded of it: the account is disabled."
     )
     desk.turn(36)
     assert desk.pages(alert)[-1][0] == "bob"
@@ -394,7 +394,7 @@ def test_pages_delayed_by_hold_leave_on_manual_resume(desk: EscalationHarness) -
     alert = desk.open()
     desk.turn(0)
     desk.act(alert, Hold(actor=desk.actor("bob"), until=desk.at(300)), 1)
-    Delivery.objects.filter(alert=alert, channel="sms").update(due_at=desk.at(300), reason=ON_HOLD)
+    Delivery.objects.filter(alert=alert, channel="sms").update(due_at=desk.at(300), reason_code=ON_HOLD.code)
     desk.act(alert, Resume(actor=desk.actor("bob")), 4)
     assert Delivery.objects.get(alert=alert, channel="sms").due_at == desk.at(4)
 
@@ -403,7 +403,7 @@ def test_pages_delayed_by_hold_leave_when_it_ends_early(desk: EscalationHarness)
     alert = desk.open()
     desk.turn(0)
     desk.act(alert, Hold(actor=desk.actor("bob"), until=desk.at(300)), 1)
-    Delivery.objects.filter(alert=alert, channel="sms").update(due_at=desk.at(300), reason=ON_HOLD)
+    Delivery.objects.filter(alert=alert, channel="sms").update(due_at=desk.at(300), reason_code=ON_HOLD.code)
     desk.act(alert, Hold(actor=desk.actor("bob"), until=desk.at(20)), 10)
     desk.turn(20)
     assert desk.alert(alert).status == "open"

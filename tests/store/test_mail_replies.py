@@ -18,7 +18,9 @@ from tests.support.outbox_harness import OutboxHarness, allow_loopback, outbox_h
 from tests.support.postgres import TAKES_NO_WRITES, in_use
 from tocsin.alerts.commands import Close
 from tocsin.alerts.models import Alert, AlertEvent
+from tocsin.core.reasons import each_of
 from tocsin.core.runtime import clock
+from tocsin.notify.delivery_reasons import BOUNCED, STARTED_EARLY
 from tocsin.notify.mail_replies import process
 from tocsin.notify.mail_replies.poller import ReplyPoller
 from tocsin.notify.models import MailReply
@@ -56,7 +58,7 @@ class ReplyScenario:
         return mail.as_bytes()
 
     def outcomes(self) -> list[tuple[str, str]]:
-        return list(MailReply.objects.order_by("id").values_list("outcome", "reason"))
+        return [(reply.outcome, str(reply.reason)) for reply in MailReply.objects.order_by("id")]
 
 
 @pytest.fixture
@@ -155,14 +157,14 @@ def test_foreign_automatic_and_unreferenced_mails_are_ignored_with_reason(scenar
     assert [outcome for outcome, _ in found] == ["refused", "refused", "refused", "refused", "ignored", "refused"]
     for (_, reason), said in zip(
         found,
-        ("not one of Alice's own addresses", "not one of Alice's own", "no signed reference", "not made here",
+        ("not an address of Alice", "not an address of Alice", "no signed reference", "not made by",
          "sent automatically", "no text of its own"),
         strict=True,
     ):  # fmt: skip
         assert said in reason
     assert AlertEvent.objects.count() == before
     scenario.post.go(60)
-    told = [mail.to for mail in scenario.smtp.mails if "Your answer" in str(mail.message["Subject"])]
+    told = [mail.to for mail in scenario.smtp.mails if "Your reply" in str(mail.message["Subject"])]
     assert told == ["alice@example.org"], "strangers hear nothing"
     browser, root = Client(), scenario.post.user("root", role="admin")
     browser.force_login(root, backend="django.contrib.auth.backends.ModelBackend")
@@ -172,7 +174,7 @@ def test_foreign_automatic_and_unreferenced_mails_are_ignored_with_reason(scenar
     root.language = "de"
     root.save()
     german = browser.get("/providers/mail-replies/").content.decode()
-    for said in ("ist keine von Alices eigenen Adressen", "wurde automatisch versendet", "keinen eigenen Text"):
+    for said in ("ist keine Adresse von Alice", "wurde automatisch versendet", "keinen eigenen Text"):
         assert said in german
 
 
@@ -213,11 +215,11 @@ def test_bounced_page_fails_and_the_next_contact_method_begins(scenario: ReplySc
     failed = [d for d in scenario.post.deliveries() if d.channel == "email" and d.purpose == "page"]
     assert {(d.status, d.is_permanent) for d in failed} == {("failed", True)}
     assert len(failed) == 3, "each alert that was named in the bundle"
-    assert {d.error for d in failed} == {"The mail came back: 550 5.1.1 <a•••@example.org>: no such user here."}
+    assert {d.error for d in failed} == {BOUNCED(error="550 5.1.1 <a•••@example.org>: no such user here")}
     scenario.post.go()
     later = [d for d in scenario.post.deliveries() if d.channel == "ntfy" and d.status == "sent"]
     assert later
-    assert all("Brought forward" in d.reason for d in later)
+    assert all(each_of(d.reason)[0].code == STARTED_EARLY.code for d in later)
     assert AlertEvent.objects.filter(kind="page_failed").count() == 3
     assert [outcome for outcome, _ in scenario.outcomes()] == ["ignored", "acted", "acted"]
     told = [str(m.message["Subject"]) for m in scenario.smtp.mails if m.to == "root@example.org"]
@@ -229,7 +231,7 @@ def test_a_mail_that_is_older_than_its_reference_is_refused(scenario: ReplyScena
     scenario.post.seconds += 8 * 86_400
     scenario.answer("ack")
     scenario.reader.poll()
-    assert scenario.outcomes() == [("refused", "It answers a mail that is more than seven days old.")]
+    assert scenario.outcomes() == [("refused", "It replies to an email that is more than seven days old.")]
 
 
 def test_posted_mail_requires_the_secret(scenario: ReplyScenario) -> None:

@@ -28,8 +28,9 @@ from tocsin.escalation.actions.forecast import NextAction
 from tocsin.inbound.admin.commands import save_integration
 from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.storage.messages import MessageResult
+from tocsin.notify.delivery_reasons import HOURLY_LIMIT_REACHED
 from tocsin.notify.dispatch import delivery_queries
-from tocsin.notify.rules.pre_send_check import HOURLY_LIMIT_REACHED, SendNow
+from tocsin.notify.rules.pre_send_check import SendNow
 from tocsin.simulate import chain
 from tocsin.web.alerts import queries
 from tocsin.workflows.commands import save_workflow
@@ -126,9 +127,9 @@ def _repeat_outbound_call(scenario: Scenario) -> None:
 def _delay_page_by_removed_limit(scenario: Scenario) -> None:
     with store.transaction() as connection:
         connection.execute(
-            "UPDATE notify_delivery SET status = 'queued', reason = %s, due_at = '2030-01-01' WHERE id = "
+            "UPDATE notify_delivery SET status = 'queued', reason_code = %s, due_at = '2030-01-01' WHERE id = "
             "(SELECT id FROM notify_delivery WHERE purpose = 'page' AND alert_id = %s LIMIT 1)",
-            (HOURLY_LIMIT_REACHED, scenario.alert),
+            (HOURLY_LIMIT_REACHED.code, scenario.alert),
         )
 
 
@@ -188,7 +189,7 @@ VIOLATIONS: list[tuple[invariants.Invariant, Callable[[Scenario], None]]] = [
     ),
     (invariants.responders_are_not_paged, _page_a_responder),
     (invariants.dry_run_alerts_never_page, _execute("UPDATE alerts_alert SET dry_run = true")),
-    (invariants.pages_have_reasons, _execute("UPDATE notify_notification SET reason = ''")),
+    (invariants.pages_have_reasons, _execute("UPDATE notify_notification SET reason_code = ''")),
     (invariants.changes_have_timeline_events, _execute("UPDATE alerts_alert SET priority = 'low'")),
     (invariants.opening_a_link_changes_nothing, _acknowledge_by_opening_link),
     (invariants.forecasts_match_outcomes, _forecast_another_user),

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.db import transaction
@@ -21,6 +22,7 @@ from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.net.egress import HttpClient
+from tocsin.notify.delivery_reasons import load_text
 from tocsin.notify.enqueue import shift_reminders
 from tocsin.notify.models import Notification
 from tocsin.oncall import loader
@@ -395,7 +397,9 @@ def test_managers_get_a_weekly_problem_mail_when_enabled(desk: Group, now: datet
     weekly_mail.run_once(monday + timedelta(minutes=10))
     told = Notification.objects.get()
     assert told.user == user("erin"), "the group has no manager"
-    assert "Nobody is manager of Desk: from Mon 30 Nov 10:00 (Europe/Zurich)" in told.data["text"]
+    text = load_text(told.data["text"])
+    assert "Nobody is manager of Desk. From 2026-11-30 09:00 UTC" in str(text)
+    assert "From Mon 30 Nov 2026, 10:00 CET" in text.localized("en", ZoneInfo("Europe/Zurich"))
     weekly_mail.run_once(monday + timedelta(days=7))
     assert Notification.objects.count() == 2
 
@@ -445,7 +449,7 @@ def test_reminder_leaves_once_before_a_shift_still_assigned(schedule: Schedule, 
     shift_reminders.queue_reminders(begin - timedelta(minutes=59))
     told = Notification.objects.get()
     assert (told.user, told.label, told.purpose) == (bob, "Email-Official", "notice")
-    assert told.data["title"] == "On call in 1 hour: primary of Desk"
+    assert str(told.title) == "On call in 1 hour: primary of Desk"
 
 
 def test_reminder_missed_during_outage_is_sent_late(schedule: Schedule, now: datetime) -> None:
@@ -455,7 +459,7 @@ def test_reminder_missed_during_outage_is_sent_late(schedule: Schedule, now: dat
     back = begin - timedelta(minutes=30)
     shift_reminders.plan_reminders(back)
     shift_reminders.queue_reminders(back)
-    assert Notification.objects.get().data["title"] == "On call in 30 minutes: primary of Desk"
+    assert str(Notification.objects.get().title) == "On call in 30 minutes: primary of Desk"
 
 
 def test_only_last_reminder_of_a_shift_leaves_after_outage(schedule: Schedule, now: datetime) -> None:
@@ -464,7 +468,7 @@ def test_only_last_reminder_of_a_shift_leaves_after_outage(schedule: Schedule, n
     reminder_rules.replace_all(bob, three, actor=ACTOR, now=now)
     shift_reminders.plan_reminders(begin - timedelta(hours=10))
     shift_reminders.queue_reminders(begin - timedelta(minutes=30))
-    assert Notification.objects.get().data["title"] == "On call in 30 minutes: primary of Desk"
+    assert str(Notification.objects.get().title) == "On call in 30 minutes: primary of Desk"
     shift_reminders.queue_reminders(begin - timedelta(minutes=10))
     assert Notification.objects.count() == 2
     Reminder.objects.update(done_at=None)

@@ -13,7 +13,9 @@ from tocsin.alerts import change_handlers, service
 from tocsin.alerts.commands import Acknowledge, Assign, Cancel, Close, Hold, Merge, Reply, Unassign
 from tocsin.alerts.models import AlertEvent
 from tocsin.core.db import database
+from tocsin.core.reasons import as_reason, each_of
 from tocsin.notify import listener
+from tocsin.notify.delivery_reasons import FELL_BACK, NOT_RESENT, WAS_PAGED, load_text
 from tocsin.notify.enqueue import queue
 from tocsin.notify.models import Delivery, Notification, OptOut
 
@@ -46,13 +48,13 @@ def paged(post: OutboxHarness) -> int:
 
 def told(alert: int) -> list[tuple[str, str]]:
     rows = Notification.objects.filter(alert=alert, purpose="all_clear").select_related("user").order_by("id")
-    return [(row.user.username, row.data["news"]) for row in rows if row.user is not None]
+    return [(row.user.username, str(load_text(row.data["news"]))) for row in rows if row.user is not None]
 
 
 def test_paged_user_is_informed_of_the_new_owner(post: OutboxHarness) -> None:
     alert = paged(post)
     post.act(alert, Assign(actor=post.actor("alice"), name="Alice", user_id=post.users["alice"].pk))
-    assert told(alert) == [("bob", f"Taken by Alice: VPN down (#{alert}). Nothing to do.")]
+    assert told(alert) == [("bob", f"Assigned to Alice: VPN down (#{alert}). Nothing to do.")]
 
 
 def test_user_informed_of_assignment_is_not_informed_of_close(post: OutboxHarness) -> None:
@@ -81,7 +83,7 @@ def test_acknowledging_user_gets_no_all_clear(post: OutboxHarness) -> None:
     post.act(alert, Acknowledge(actor=post.actor("alice")))
     assert told(alert) == []
     post.act(alert, Cancel(actor=post.actor("carol")))
-    assert told(alert) == [("bob", f"Cancelled by Carol: VPN down (#{alert}). Nothing to do.")]
+    assert told(alert) == [("bob", f"Closed as false alarm by Carol: VPN down (#{alert}). Nothing to do.")]
 
 
 def test_giving_it_to_another_names_both(post: OutboxHarness) -> None:
@@ -164,10 +166,7 @@ def test_all_clear_of_removed_contact_method_uses_quietest_used_one(post: Outbox
     clear = closed_for_dave(post, EMAIL, SMS, CALL, without="Email")
     assert (clear.status, clear.channel, clear.address) == ("sent", "sms", "+41790000004")
     assert clear.notification.label == "SMS"
-    assert clear.notification.reason == (
-        "You were paged about this alert and need to do nothing. "
-        "It comes by SMS, because Email cannot be used any more."
-    )
+    assert each_of(clear.notification.reason) == (WAS_PAGED(), FELL_BACK(method="SMS", previous="Email"))
 
 
 def test_all_clear_falls_back_to_unused_contact_method(post: OutboxHarness) -> None:
@@ -188,10 +187,10 @@ def test_all_clear_skips_number_that_sent_stop(post: OutboxHarness) -> None:
 
 def test_all_clear_without_contact_method_fails_with_reason(post: OutboxHarness) -> None:
     clear = closed_for_dave(post, SMS, without="SMS")
-    assert (clear.status, clear.error) == ("failed", "Dave uses SMS no more.")
+    assert (clear.status, str(clear.error)) == ("failed", "Dave no longer uses SMS.")
     told_of = AlertEvent.objects.filter(alert=clear.alert_id, kind="page_failed")
     assert [str(event.reason) for event in told_of] == [
-        "An all-clear could not be sent to Dave by SMS: Dave uses SMS no more."
+        "An all-clear could not be sent to Dave by SMS: Dave no longer uses SMS."
     ]
 
 
@@ -216,7 +215,7 @@ def test_all_clear_follows_possibly_delivered_then_cancelled_page(post: OutboxHa
     assert told(alert) == [("alice", f"Closed by Carol: VPN down (#{alert}). Nothing to do.")]
     page, clear = post.deliveries(alert)
     assert (page.status, clear.status) == ("cancelled", "sent")
-    assert page.reason == "Whether it left is not known, and it is not sent again: Carol closed it."
+    assert page.reason == NOT_RESENT(cause=as_reason("Carol closed it."))
 
 
 def test_all_clear_follows_page_cancelled_in_transit(post: OutboxHarness, mail: SmtpDouble) -> None:
@@ -249,7 +248,7 @@ def test_all_clear_follows_page_of_killed_process_once(post: OutboxHarness, mail
     post.go(20)
     post.act(alert, Close(actor=post.actor("carol")))
     post.go(40)
-    assert told(alert) == [("alice", f"Taken by Carol: VPN down (#{alert}). Nothing to do.")]
+    assert told(alert) == [("alice", f"Assigned to Carol: VPN down (#{alert}). Nothing to do.")]
 
 
 def test_user_with_no_delivered_page_gets_no_all_clear(post: OutboxHarness, mail: SmtpDouble) -> None:
@@ -259,4 +258,4 @@ def test_user_with_no_delivered_page_gets_no_all_clear(post: OutboxHarness, mail
     close_and_stop(post, alert)
     post.go(20)
     assert told(alert) == []
-    assert post.deliveries(alert)[0].reason == "Carol closed it."
+    assert str(post.deliveries(alert)[0].reason) == "Carol closed it."

@@ -20,11 +20,12 @@ from tocsin.core import ids
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import as_reason
 from tocsin.inbound.models import Integration
+from tocsin.notify.delivery_reasons import BUNDLED_LATER, HOURLY_LIMIT_REACHED
 from tocsin.notify.enqueue import contact_tests, queue
 from tocsin.notify.enqueue.queue import Notice
 from tocsin.notify.models import Delivery, LastSent
-from tocsin.notify.rules.pre_send_check import HOURLY_LIMIT_REACHED
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -78,7 +79,7 @@ def test_first_page_leaves_immediately_and_following_pages_are_bundled(post: Out
     assert bundle.message["X-Tocsin-Alert"] == ", ".join(str(number) for number in (*later[1:], later[0]))
     assert bundle.message["Importance"] == "high"
     reasons = [d.reason for d in post.deliveries() if d.alert_id in later]
-    assert reasons[0] == f"It left bundled with #{later[1]}, #{later[2]}."
+    assert str(reasons[0]) == f"It was sent in a bundle with #{later[1]} and #{later[2]}."
     assert {d.status for d in post.deliveries()} == {"sent"}
 
 
@@ -91,7 +92,7 @@ def test_of_several_due_at_once_the_first_leaves_alone(post: OutboxHarness, mail
     assert mail.subjects == [f"[Critical] Acme: Alert 0 (Halo 20817) (Tocsin #{numbers[0]})"]
     waiting = [d for d in post.deliveries() if d.status == "queued"]
     assert {d.due_at for d in waiting} == {post.at(10)}
-    assert all(d.reason.startswith("A message left for this address a moment ago") for d in waiting)
+    assert all(d.reason == BUNDLED_LATER() for d in waiting)
     post.go(10)
     assert len(mail.mails) == 2
     assert "3 alerts" in mail.subjects[1]
@@ -345,7 +346,9 @@ def test_all_clears_leave_bundled_too(post: OutboxHarness, mail: SmtpDouble) -> 
     post.go(10)
     mail.mails.clear()
     with database.transaction() as connection:
-        over = [AlertEnded(number, f"Closed by Bob: Alert (#{number}). Nothing to do.") for number in numbers]
+        over = [
+            AlertEnded(number, as_reason(f"Closed by Bob: Alert (#{number}). Nothing to do.")) for number in numbers
+        ]
         queue.queue_all_clear(connection, over, post.at(30))
     post.go(30)
     post.go(40)
@@ -430,7 +433,9 @@ def test_what_left_together_names_each_alert_once(post: OutboxHarness, mail: Smt
         post.page(number, "alice")
     post.go(0)
     post.go(10)
-    assert {d.reason for d in post.deliveries() if d.alert_id == second} == {f"It left bundled with #{third}."}
+    assert {str(d.reason) for d in post.deliveries() if d.alert_id == second} == {
+        f"It was sent in a bundle with #{third}."
+    }
 
 
 def test_excess_pages_per_hour_are_bundled_except_critical_ones(post: OutboxHarness, mail: SmtpDouble) -> None:
@@ -445,7 +450,7 @@ def test_excess_pages_per_hour_are_bundled_except_critical_ones(post: OutboxHarn
     assert len(mail.mails) == 2
     waiting = [d for d in post.deliveries() if d.status == "queued"]
     assert len(waiting) == 68
-    assert {(d.reason, d.due_at) for d in waiting} == {(HOURLY_LIMIT_REACHED, post.at(3600))}
+    assert {(d.reason, d.due_at) for d in waiting} == {(HOURLY_LIMIT_REACHED(), post.at(3600))}
     urgent = post.alert("Urgent")
     post.page(urgent, "alice")
     post.go(1500)

@@ -20,6 +20,8 @@ from tocsin.alerts import store as alert_rows
 from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
+from tocsin.core.reasons import NO_REASON, as_reason, each_of
+from tocsin.notify import delivery_reasons
 from tocsin.notify.dispatch import delivery_queries
 from tocsin.notify.dispatch.claim import DeliveryJob
 from tocsin.notify.dispatch.dispatcher import DeliveryDispatcher
@@ -70,10 +72,10 @@ def test_page_is_retried_until_sent_and_reported_after_ten_minutes(post: OutboxH
     assert tried == [0, 5, 35, 155, 455]
     (delivery,) = post.deliveries(alert)
     assert (delivery.status, delivery.attempts, delivery.due_at) == ("queued", 5, post.at(755))
-    assert "127.0.0.1 said 451 4.3.0 try later" in delivery.error
-    assert delivery.reason == "5 tries failed; it is retried until somebody answers."
+    assert "127.0.0.1 replied: 451 4.3.0 try later" in str(delivery.error)
+    assert delivery.reason == delivery_reasons.RETRIED_UNTIL_ANSWERED(count=5)
     (event,) = AlertEvent.objects.filter(alert=alert, kind="page_failed")
-    assert str(event.reason).startswith("A page could not be sent to Alice by Email-Official: 127.0.0.1 said 451")
+    assert str(event.reason).startswith("A page could not be sent to Alice by Email-Official: 127.0.0.1 replied: 451")
     assert mail.mails == [], "the notice to Erin failed too"
     mail.answers.append("451 4.3.0 try later")
     post.go(755)
@@ -90,10 +92,10 @@ def test_the_wait_between_tries_says_what_it_waits_for(post: OutboxHarness, mail
     post.go(0)
     (delivery,) = post.deliveries(alert)
     assert (delivery.status, delivery.due_at) == ("queued", post.at(5))
-    assert delivery.reason == "1 try failed; it is tried again."
+    assert delivery.reason == delivery_reasons.RETRIED(count=1)
     post.go(5)
     (delivery,) = post.deliveries(alert)
-    assert (delivery.status, delivery.attempts, delivery.error, delivery.reason) == ("sent", 2, "", "")
+    assert (delivery.status, delivery.attempts, delivery.error, delivery.reason) == ("sent", 2, NO_REASON, NO_REASON)
 
 
 def test_what_a_person_must_mend_is_given_up_at_once(post: OutboxHarness, mail: SmtpDouble) -> None:
@@ -114,7 +116,7 @@ def test_server_error_never_exposes_the_address(post: OutboxHarness, mail: SmtpD
     post.go(0)
     (delivery,) = post.deliveries(alert)
     assert delivery.address == "alice@example.org"
-    assert "550 5.1.1 <a•••@example.org>: user unknown" in delivery.error
+    assert "550 5.1.1 <a•••@example.org>: user unknown" in str(delivery.error)
     (event,) = AlertEvent.objects.filter(alert=alert, kind="page_failed")
     assert "alice@example.org" not in f"{event.reason} {event.data}".lower()
 
@@ -146,9 +148,7 @@ def test_a_notice_that_fails_makes_no_other_notice(post: OutboxHarness, mail: Sm
         queue.queue_notice(connection, Notice("Hello", "World"), post.now, user_ids=[erin.pk])
     post.go(0)
     post.go(60)
-    assert [(d.status, d.reason) for d in post.deliveries()] == [
-        ("failed", "Given up after 1 try: it could not be sent.")
-    ]
+    assert [(d.status, d.reason) for d in post.deliveries()] == [("failed", delivery_reasons.GAVE_UP(count=1))]
 
 
 def test_a_reminder_that_fails_by_text_comes_by_mail(post: OutboxHarness, mail: SmtpDouble) -> None:
@@ -162,8 +162,8 @@ def test_a_reminder_that_fails_by_text_comes_by_mail(post: OutboxHarness, mail: 
     assert post.states() == [("SMS", "failed", ""), ("E-mail", "sent", "SMTP (environment)")]
     assert (mail.mails[0].to, mail.subjects) == ("alice@example.org", ["[Tocsin] On call in 1 hour"])
     assert "You are primary of Desk." in mail.mails[0].part("plain")
-    assert post.deliveries()[1].notification.reason == (
-        "A reminder that you asked for under Me. It could not be sent by SMS, so it comes by mail."
+    assert str(post.deliveries()[1].notification.reason) == (
+        "A reminder that you asked for under Me. It could not be sent by SMS, so it is sent by email."
     )
 
 
@@ -175,7 +175,7 @@ def test_the_next_provider_takes_over_at_once(post: OutboxHarness, ntfy: NtfyDou
     post.go(0)
     assert post.states(alert) == [("Push", "failed", "First"), ("Push", "sent", "Second")]
     first, second = post.deliveries(alert)
-    assert first.reason == "First could not send it; Second takes over."
+    assert first.reason == delivery_reasons.FAILED_OVER(provider="First", next="Second")
     assert second.notification_id == first.notification_id
     assert len(ntfy.messages) == 1
     assert not AlertEvent.objects.filter(kind="page_failed").exists()
@@ -240,7 +240,7 @@ def test_an_unknown_outcome_is_sent_again_under_the_same_key(post: OutboxHarness
     post.user("alice", PUSH)
     post.page(alert := post.alert(), "alice")
     post.go(0)
-    assert "whether it left is not known" in post.deliveries(alert)[0].reason
+    assert post.deliveries(alert)[0].reason == delivery_reasons.RETRIED_UNKNOWN(count=1)
     post.go(5)
     keys = [request.headers["idempotency-key"] for request in ntfy.http.requests]
     assert len(keys) == 2
@@ -267,7 +267,7 @@ def test_failing_test_message_is_reported_immediately(post: OutboxHarness, mail:
     post.go(0)
     (delivery,) = post.deliveries()
     assert delivery.status == "failed"
-    assert "451 later" in delivery.error
+    assert "451 later" in str(delivery.error)
 
 
 def test_provider_secret_echoed_by_server_is_removed_from_error(
@@ -278,8 +278,8 @@ def test_provider_secret_echoed_by_server_is_removed_from_error(
     post.user("alice", PUSH), post.user("erin", role="admin")
     post.page(alert := post.alert(), "alice")
     post.go(0)
-    assert "•••" in post.deliveries(alert)[0].error
-    everything = [d.error + d.reason for d in Delivery.objects.all()]
+    assert "•••" in str(post.deliveries(alert)[0].error)
+    everything = [f"{d.error}{d.reason}" for d in Delivery.objects.all()]
     everything += [str(n.data) for n in Notification.objects.all()]
     everything += [str(e.reason) for e in AlertEvent.objects.all()]
     assert "tk_verysecret" not in " ".join(everything) + caplog.text
@@ -308,7 +308,7 @@ def test_delivery_of_killed_worker_is_reclaimed_and_sent(post: OutboxHarness, ma
     box.maintain_leases()
     (delivery,) = post.deliveries(alert)
     assert delivery.status == "queued"
-    assert "stopped, and whether it left is not known" in delivery.reason
+    assert delivery.reason == delivery_reasons.RETRIED_WORKER_LOST()
     post.go(1, box)
     assert len(mail.mails) == 1
     assert post.deliveries(alert)[0].attempts == 2
@@ -352,7 +352,7 @@ def test_what_was_cancelled_meanwhile_does_not_come_back(post: OutboxHarness, ma
     box.maintain_leases()
     post.go(1, box)
     assert mail.mails == []
-    assert post.deliveries(alert)[0].reason == ("Whether it left is not known, and it is not sent again: Bob took it.")
+    assert post.deliveries(alert)[0].reason == delivery_reasons.NOT_RESENT(cause=as_reason("Bob took it."))
 
 
 @pytest.mark.parametrize("reason", ["", "Bob took it."])
@@ -375,7 +375,8 @@ def test_suspended_worker_still_records_its_result(post: OutboxHarness, mail: Sm
     post.go(30, other)
     (page,) = post.deliveries(alert)
     assert (page.status, len(mail.mails)) == ("sent", 1)
-    assert page.reason == (f"It was leaving already when this came: {reason}" if reason else "")
+    stopped = delivery_reasons.SENT_BEFORE_STOPPED(cause=as_reason(reason))
+    assert page.reason == (stopped if reason else NO_REASON)
 
 
 def test_delivery_that_kills_five_workers_is_stuck_and_reported(post: OutboxHarness, mail: SmtpDouble) -> None:
@@ -388,7 +389,7 @@ def test_delivery_that_kills_five_workers_is_stuck_and_reported(post: OutboxHarn
     post.go(1, box)
     (delivery,) = post.deliveries(alert)
     assert delivery.status == "failed"
-    assert delivery.reason.startswith("Stuck: Tocsin itself failed 5 times")
+    assert each_of(delivery.reason)[0] == delivery_reasons.STUCK(count=5)
     assert mail.subjects == ["[Tocsin] Tocsin itself cannot send a message"]
 
 
@@ -440,8 +441,8 @@ def test_unrenderable_delivery_blocks_no_other_and_is_reported(
     assert [m.to for m in mail.mails] == ["bob@example.org", "erin@example.org"]
     (delivery,) = post.deliveries(poison)
     assert (delivery.status, delivery.attempts) == ("failed", 5)
-    assert delivery.error == "ZeroDivisionError: division by zero"
-    assert delivery.reason.startswith("Stuck: Tocsin itself failed 5 times")
+    assert str(delivery.error) == "ZeroDivisionError: division by zero"
+    assert each_of(delivery.reason)[0] == delivery_reasons.STUCK(count=5)
 
 
 def test_delivery_of_unknown_channel_fails_and_blocks_no_other(post: OutboxHarness, mail: SmtpDouble) -> None:
@@ -452,7 +453,7 @@ def test_delivery_of_unknown_channel_fails_and_blocks_no_other(post: OutboxHarne
     assert [m.to for m in mail.mails] == ["bob@example.org"]
     failed = Delivery.objects.get(user=post.users["alice"])
     assert failed.status == "failed"
-    assert failed.error.startswith('"pigeon" is not a channel')
+    assert failed.error.code == "channel.unknown"
 
 
 def test_provider_with_unreadable_secrets_is_skipped(post: OutboxHarness, ntfy: NtfyDouble) -> None:
@@ -484,8 +485,8 @@ def test_uncovered_address_fails_and_falls_back_to_next_contact_method(post: Out
         ("SMS", "failed", ""), ("Phone", "failed", ""), ("Email", "sent", "SMTP (environment)"),
     ]  # fmt: skip
     text, call, _ = post.deliveries(alert)
-    assert text.error == "No provider carries SMS to this address."
-    assert call.error == "No provider carries Phone call to this address: Broken cannot be used."
+    assert str(text.error) == "No provider carries SMS to this address."
+    assert str(call.error) == "No provider carries Phone call to this address. Broken cannot be used."
     assert AlertEvent.objects.filter(alert=alert, kind="page_failed").count() == 2
     assert not SandboxMessage.objects.exists()
 

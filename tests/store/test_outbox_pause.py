@@ -11,7 +11,9 @@ from tocsin.access.audit import AuditActor
 from tocsin.access.models import AuditEntry
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import Person
 from tocsin.notify import pause
+from tocsin.notify.delivery_reasons import PAUSED_BY
 from tocsin.notify.models import Pause
 from tocsin.notify.pause import CurrentPause
 
@@ -44,7 +46,7 @@ def test_a_pause_holds_until_its_end(now: datetime) -> None:
     held = current(now)
     assert held is not None
     assert (held.reason, held.until, held.by) == ("Core switch", now + HOUR, "Erin")
-    assert held.sentence == "All paging is paused by Erin: Core switch. This waits for the end of the pause."
+    assert held.wait_reason == PAUSED_BY(user=Person("Erin", erin.pk), cause="Core switch")
     assert current(now - timedelta(seconds=1)) is None
     assert current(now + HOUR - timedelta(seconds=1)) is not None
     assert current(now + HOUR) is None

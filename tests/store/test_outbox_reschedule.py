@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from datetime import datetime
+from collections.abc import Callable, Iterator
+from copy import copy
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from django.db import transaction
 
 from tests.doubles.smtp import SmtpDouble, smtp_double
 from tests.support.outbox_harness import OutboxHarness, configured, outbox_harness
@@ -14,7 +16,11 @@ from tests.support.people import ACTOR
 from tocsin.alerts.models import Alert
 from tocsin.alerts.states import Priority
 from tocsin.core.db import database
+from tocsin.core.reasons import REASON_TYPES, ReasonType
+from tocsin.notify import delivery_reasons, reschedule
+from tocsin.notify.dispatch import clock_rollback
 from tocsin.notify.enqueue import queue
+from tocsin.notify.models import Delivery
 from tocsin.notify.rules.page_planner import PageRequest
 from tocsin.people.changes import users as people
 from tocsin.people.models import User
@@ -74,11 +80,11 @@ def test_page_waits_for_changed_quiet_hours_with_reason(post: OutboxHarness, mai
     post.go()
     page = post.deliveries(alert)[0]
     assert (page.status, page.due_at) == ("queued", post.at(30 * 60))
-    assert page.reason == "The person's quiet hours hold it; this waits for their end."
+    assert page.reason == delivery_reasons.IN_QUIET_HOURS()
     post.go(600)
     assert [m.to for m in mail.mails] == ["alice.work@example.org"]
     post.go(30 * 60)
-    assert post.deliveries(alert)[0].reason == "It waited for the end of quiet hours."
+    assert post.deliveries(alert)[0].reason == delivery_reasons.WAITED_FOR_QUIET_HOURS()
 
 
 def test_page_waiting_for_quiet_hours_respects_extended_ones(post: OutboxHarness, mail: SmtpDouble) -> None:
@@ -118,3 +124,64 @@ def test_unknown_time_zone_of_one_user_delays_no_pages(post: OutboxHarness, mail
     post.page(post.alert("Printer"), "bob")
     post.go()
     assert "bob@example.org" in [m.to for m in mail.mails]
+
+
+def reword(monkeypatch: pytest.MonkeyPatch, kind: ReasonType) -> None:
+    """Another wording of the same code, as after an upgrade."""
+    other = copy(kind)
+    object.__setattr__(other, "template", "Reworded.")
+    monkeypatch.setitem(REASON_TYPES, kind.code, other)
+
+
+def release_hold(alert: int, user: int, now: datetime) -> None:
+    with database.transaction() as connection:
+        queue.release(connection, [alert], now)
+
+
+def change_providers(alert: int, user: int, now: datetime) -> None:
+    with transaction.atomic():
+        reschedule.reschedule_providers(now)
+
+
+def change_user(alert: int, user: int, now: datetime) -> None:
+    with transaction.atomic():
+        reschedule.reschedule_user(user, now)
+
+
+@pytest.mark.parametrize(
+    ("kind", "release"),
+    [
+        (delivery_reasons.ON_HOLD, release_hold),
+        (delivery_reasons.RATE_LIMITED, change_providers),
+        (delivery_reasons.HOURLY_LIMIT_REACHED, change_providers),
+        (delivery_reasons.PAUSED, change_providers),
+        (delivery_reasons.PAUSED_BY, change_providers),
+        (delivery_reasons.STARTED_EARLY, change_providers),
+        (delivery_reasons.HOURLY_LIMIT_REACHED, change_user),
+    ],
+)
+def test_reworded_reason_releases_the_same_deliveries(
+    post: OutboxHarness,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: ReasonType,
+    release: Callable[[int, int, datetime], None],
+) -> None:
+    alice = post.user("alice", LATER)
+    post.page(alert := post.alert(), "alice")
+    Delivery.objects.update(reason_code=kind.code, reason_data=dict.fromkeys(kind.names, "x"))
+    reword(monkeypatch, kind)
+    assert str(post.deliveries(alert)[0].reason) == "Reworded."
+    release(alert, alice.pk, post.now)
+    assert post.deliveries(alert)[0].due_at == post.now
+
+
+def test_reworded_hold_still_keeps_its_end_after_clock_rollback(
+    post: OutboxHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    post.user("alice", LATER)
+    post.page(alert := post.alert(), "alice")
+    Delivery.objects.update(reason_code=delivery_reasons.ON_HOLD.code)
+    reword(monkeypatch, delivery_reasons.ON_HOLD)
+    with database.transaction() as connection:
+        assert clock_rollback.correct_after_rollback(connection, timedelta(minutes=5), post.now) == 0
+    assert post.deliveries(alert)[0].due_at == post.at(600)

@@ -14,8 +14,9 @@ from tocsin.alerts.commands import Acknowledge, Assign, Close, Hold, Resume
 from tocsin.alerts.models import Alert
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
+from tocsin.core.reasons import Person, as_reason, each_of
 from tocsin.inbound.storage import messages
-from tocsin.notify import pause
+from tocsin.notify import delivery_reasons, pause
 from tocsin.notify.enqueue import contact_tests, queue
 from tocsin.notify.enqueue.queue import AlertEnded, Notice, ReversedAction
 from tocsin.notify.models import Delivery, Notification, SandboxMessage
@@ -87,7 +88,7 @@ def test_channel_without_provider_uses_the_sandbox_visibly(post: OutboxHarness, 
     )
     (delivery,) = post.deliveries(alert)
     assert (delivery.status, delivery.provider_name) == ("sent", "sandbox")
-    assert "nothing left the machine" in delivery.reason
+    assert delivery.reason == delivery_reasons.SANDBOXED()
     assert mail.mails == []
 
 
@@ -107,8 +108,8 @@ def test_user_without_usable_contact_method_is_reported(post: OutboxHarness) -> 
     post.users["alice"].contact_methods.update(is_enabled=False)
     queued = post.page(alert, "alice")
     assert queued.pages == ()
-    assert [entry.reason for entry in queued.unreachable] == [
-        "Alice was to be paged and cannot be reached: every contact method is switched off."
+    assert [str(entry.reason) for entry in queued.unreachable] == [
+        "Alice was to be paged but cannot be reached: every contact method is disabled."
     ]
 
 
@@ -120,7 +121,7 @@ def test_unusable_contact_method_is_recorded_as_failed_with_reason(post: OutboxH
     assert queued.unreachable == ()
     post.go(0)
     assert post.states(alert) == [("Email-Official", "sent", "sandbox"), ("Old phone", "failed", "")]
-    assert "not a phone number" in post.deliveries(alert)[1].reason
+    assert "not a phone number" in str(post.deliveries(alert)[1].reason)
 
 
 def test_acknowledging_user_is_not_paged_again(post: OutboxHarness, mail: SmtpDouble) -> None:
@@ -131,7 +132,7 @@ def test_acknowledging_user_is_not_paged_again(post: OutboxHarness, mail: SmtpDo
     post.go(0)
     assert [m.to for m in mail.mails] == ["bob@example.org"]
     cancelled = Delivery.objects.get(status="cancelled")
-    assert (cancelled.reason, cancelled.ended_at) == ("Alice has acknowledged the alert.", post.now)
+    assert (str(cancelled.reason), cancelled.ended_at) == ("Alice has acknowledged the alert.", post.now)
 
 
 def test_owner_is_not_paged_again(post: OutboxHarness, mail: SmtpDouble) -> None:
@@ -141,7 +142,7 @@ def test_owner_is_not_paged_again(post: OutboxHarness, mail: SmtpDouble) -> None
     post.act(alert, Assign(actor=post.actor("alice"), name="Alice", user_id=alice.pk))
     post.go(0)
     assert mail.mails == []
-    assert post.deliveries(alert)[0].reason == "Alice has taken the alert."
+    assert post.deliveries(alert)[0].reason == delivery_reasons.ASSIGNED(user=Person("Alice", post.users["alice"].pk))
 
 
 def test_closed_alert_pages_no_user(post: OutboxHarness, mail: SmtpDouble) -> None:
@@ -152,7 +153,7 @@ def test_closed_alert_pages_no_user(post: OutboxHarness, mail: SmtpDouble) -> No
     post.go(0)
     assert mail.mails == []
     assert post.states(alert) == [("Email-Official", "cancelled", "")]
-    assert post.deliveries(alert)[0].reason == "The alert was closed before this left."
+    assert post.deliveries(alert)[0].reason == delivery_reasons.ALERT_CLOSED()
 
 
 def test_a_page_follows_its_contact_method_to_another_address(post: OutboxHarness, mail: SmtpDouble) -> None:
@@ -187,9 +188,9 @@ def test_page_of_replaced_only_contact_method_uses_the_new_one(post: OutboxHarne
     assert [sent.to for sent in mail.mails] == ["alice@example.org"]
     first, _repeated = post.deliveries(alert)
     assert (first.status, first.notification.label) == ("sent", "Mail")
-    assert first.notification.reason.endswith("It comes by Mail, because SMS cannot be used any more.")
+    assert each_of(first.notification.reason)[-1] == delivery_reasons.FELL_BACK(method="Mail", previous="SMS")
     post.go(480)
-    assert post.deliveries(alert)[1].error == "Alice uses SMS no more.", "she has been paged"
+    assert post.deliveries(alert)[1].error.code == delivery_reasons.METHOD_REMOVED.code, "she has been paged"
 
 
 def test_a_page_is_not_turned_into_quiet_hours(post: OutboxHarness, mail: SmtpDouble) -> None:
@@ -217,7 +218,7 @@ def test_page_to_deleted_account_is_cancelled_with_reason(post: OutboxHarness, m
     people.delete_user(alice, actor=ADMIN, now=post.now)
     post.go(300)
     (page,) = post.deliveries(alert)
-    assert (page.status, page.reason) == ("cancelled", "Whoever this was for has no account any more.")
+    assert (page.status, page.reason) == ("cancelled", delivery_reasons.RECIPIENT_DELETED())
 
 
 def test_page_to_group_contact_follows_changes_and_deletion(post: OutboxHarness, mail: SmtpDouble) -> None:
@@ -235,7 +236,7 @@ def test_page_to_group_contact_follows_changes_and_deletion(post: OutboxHarness,
     GroupContact.objects.create(group=desk, label="other", channel="email", address="renamed@example.org")
     post.go(180)
     assert sorted(sent.to for sent in mail.mails) == ["new@example.org", "renamed@example.org"]
-    assert post.deliveries(alert)[1].error == "gone is a contact of its group no more."
+    assert post.deliveries(alert)[1].error == delivery_reasons.CONTACT_REMOVED(method="gone")
 
 
 def test_a_page_waits_for_the_end_of_a_hold(post: OutboxHarness, mail: SmtpDouble) -> None:
@@ -246,14 +247,14 @@ def test_a_page_waits_for_the_end_of_a_hold(post: OutboxHarness, mail: SmtpDoubl
     post.go(1)
     (delivery,) = post.deliveries(alert)
     assert (delivery.status, delivery.due_at) == ("queued", post.at(600))
-    assert delivery.reason == "The alert is on hold; this waits for the end of that."
+    assert delivery.reason == delivery_reasons.ON_HOLD()
     post.seconds = 60
     post.act(alert, Resume(actor=post.actor("alice")))
     with database.transaction() as connection:
         assert queue.release(connection, [alert], post.now) == 1
     post.go(61)
     assert len(mail.mails) == 1
-    assert post.deliveries(alert)[0].reason == "It waited for the end of a hold."
+    assert post.deliveries(alert)[0].reason == delivery_reasons.WAITED_FOR_HOLD()
 
 
 def test_manually_escalated_user_is_paged_despite_hold(post: OutboxHarness, mail: SmtpDouble) -> None:
@@ -273,12 +274,12 @@ def test_pages_wait_during_pause_with_reason_and_leave_afterwards(post: OutboxHa
     post.go(30)
     (delivery,) = post.deliveries(alert)
     assert delivery.status == "queued"
-    assert delivery.reason == ("All paging is paused: Core switch maintenance. This waits for the end of the pause.")
+    assert delivery.reason == delivery_reasons.PAUSED(cause="Core switch maintenance")
     assert mail.mails == []
     assert pause.end(ADMIN, post.at(60))
     post.go(61)
     assert len(mail.mails) == 1
-    assert post.deliveries(alert)[0].reason == "It waited for the end of a pause of all paging."
+    assert post.deliveries(alert)[0].reason == delivery_reasons.WAITED_FOR_PAUSE()
 
 
 def test_a_pause_ends_by_itself(post: OutboxHarness, mail: SmtpDouble) -> None:
@@ -314,7 +315,7 @@ def test_cancelling_keeps_the_rows_with_the_reason(post: OutboxHarness, mail: Sm
     post.go(1)
     assert [m.to for m in mail.mails] == ["bob@example.org"]
     gone = Delivery.objects.get(user=alice)
-    assert (gone.status, gone.reason, gone.ended_at) == ("cancelled", "Alice acknowledged by e-mail.", post.at(0))
+    assert (gone.status, str(gone.reason), gone.ended_at) == ("cancelled", "Alice acknowledged by e-mail.", post.at(0))
     assert Delivery.objects.get(user=bob).status == "sent"
 
 
@@ -339,7 +340,7 @@ def test_page_cancelled_in_transit_is_not_retried_unless_undone(post: OutboxHarn
     post.go(0, box)
     (delivery,) = post.deliveries(alert)
     assert delivery.status == "cancelled"
-    assert delivery.reason == "It had not left when this came: Bob acknowledged."
+    assert delivery.reason == delivery_reasons.STOPPED_BEFORE_SENT(cause=as_reason("Bob acknowledged."))
     post.go(30, box)
     assert mail.mails == []
     mail.handle_DATA = original  # type: ignore[method-assign]
@@ -362,7 +363,7 @@ def test_page_sent_despite_cancellation_is_marked(post: OutboxHarness, mail: Smt
     post.go(0)
     (delivery,) = post.deliveries(alert)
     assert delivery.status == "sent"
-    assert delivery.reason == "It was leaving already when this came: Bob acknowledged."
+    assert delivery.reason == delivery_reasons.SENT_BEFORE_STOPPED(cause=as_reason("Bob acknowledged."))
 
 
 def test_all_clear_is_sent_once_to_paged_unresponsive_users(post: OutboxHarness, mail: SmtpDouble) -> None:
@@ -374,14 +375,14 @@ def test_all_clear_is_sent_once_to_paged_unresponsive_users(post: OutboxHarness,
     post.go(0)
     mail.mails.clear()
     post.act(alert, Acknowledge(actor=post.actor("carol")))
-    sentence = f"Taken by Alice: VPN down (#{alert}). Nothing to do."
+    sentence = as_reason(f"Assigned to Alice: VPN down (#{alert}). Nothing to do.")
     over = [AlertEnded(alert, sentence, frozenset({alice.pk}))]
     in_transaction(lambda c: queue.queue_all_clear(c, over, post.now))
     post.go(20)
     in_transaction(lambda c: queue.queue_all_clear(c, over, post.now))
     post.go(40)
     assert [m.to for m in mail.mails] == ["bob@example.org"]
-    assert sentence in mail.mails[0].part("plain")
+    assert str(sentence) in mail.mails[0].part("plain")
     assert mail.subjects == [f"[Critical] Acme: VPN down (Halo 20817) (Tocsin #{alert})"]
 
 
@@ -391,7 +392,7 @@ def test_user_paged_again_is_informed_again(post: OutboxHarness, mail: SmtpDoubl
     for round_ in range(2):
         post.page(alert, "alice")
         post.go(round_ * 100 + 20)
-        in_transaction(lambda c: queue.queue_all_clear(c, [AlertEnded(alert, "Closed by Bob.")], post.now))
+        in_transaction(lambda c: queue.queue_all_clear(c, [AlertEnded(alert, as_reason("Closed by Bob."))], post.now))
         post.go(round_ * 100 + 40)
     assert Notification.objects.filter(purpose="all_clear").count() == 2
 
@@ -406,7 +407,7 @@ def test_an_all_clear_takes_the_quietest_channel_that_was_used(post: OutboxHarne
     alert = post.alert()
     post.page(alert, "alice")
     post.go(0)
-    in_transaction(lambda c: queue.queue_all_clear(c, [AlertEnded(alert, "Closed by Bob.")], post.now))
+    in_transaction(lambda c: queue.queue_all_clear(c, [AlertEnded(alert, as_reason("Closed by Bob."))], post.now))
     (clear,) = Notification.objects.filter(purpose="all_clear")
     assert (clear.channel, clear.label) == ("sms", "SMS")
 
@@ -419,17 +420,14 @@ def test_all_clear_for_unsent_page_is_dropped(post: OutboxHarness, mail: SmtpDou
     original = mail.handle_DATA
 
     async def handle(*arguments: object) -> str:
-        in_transaction(lambda c: queue.queue_all_clear(c, [AlertEnded(alert, "Closed by Bob.")], post.now))
+        in_transaction(lambda c: queue.queue_all_clear(c, [AlertEnded(alert, as_reason("Closed by Bob."))], post.now))
         return await original(*arguments)  # type: ignore[arg-type]
 
     mail.handle_DATA = handle  # type: ignore[method-assign,assignment]
     post.go(0)
     post.go(30)
     clear = Delivery.objects.get(purpose="all_clear")
-    assert (clear.status, clear.reason) == (
-        "cancelled",
-        "The page itself is not known to have left, so there is nothing to take back.",
-    )
+    assert (clear.status, clear.reason) == ("cancelled", delivery_reasons.PAGE_NOT_SENT())
 
 
 def test_acknowledgement_reminder_uses_undelayed_contact_methods(post: OutboxHarness) -> None:

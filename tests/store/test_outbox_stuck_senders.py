@@ -5,13 +5,14 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from ipaddress import ip_network
 
 import pytest
 
 from tests.doubles.smtp import SmtpDouble, smtp_double
 from tests.support.outbox_harness import OutboxHarness, configured, outbox_harness, provider
+from tocsin.notify.delivery_reasons import TIMED_OUT
 from tocsin.notify.dispatch.stuck_senders import MAX_STUCK
 from tocsin.notify.models import Delivery
 
@@ -62,7 +63,7 @@ def test_a_send_past_its_deadline_moves_to_the_next_provider(post: OutboxHarness
         ]
         assert box.stuck_senders() == {"Silent": 1}
         (failed, _) = post.deliveries(alert)
-        assert failed.error == "The send did not end within 90 seconds."
+        assert failed.error == TIMED_OUT(duration=timedelta(seconds=90))
         assert failed.outcome_unknown_at is not None
     assert box.in_flight.wait_until(lambda jobs: not box.stuck_senders(), 20)
 

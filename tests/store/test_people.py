@@ -251,7 +251,7 @@ def test_administrator_created_by_command_line_ends_setup_link(now: datetime) ->
         ({"members": [{"user": "alice", "roles": ["boss"]}]}, "members[0].roles[0]", "not one of"),
         ({"members": [{"user": "alice"}, {"user": "ALICE"}]}, "members[1]", "twice"),
         ({"members": "alice"}, "members", "must be a list"),
-        ({"contacts": [{"label": "L", "channel": "email", "address": "x"}]}, "contacts[0].address", "not an e-mail"),
+        ({"contacts": [{"label": "L", "channel": "email", "address": "x"}]}, "contacts[0].address", "not an email"),
         ({"colour": "red"}, "colour", "unknown key"),
     ],
 )

@@ -181,11 +181,12 @@ def _told(alert: int, last: datetime) -> list[tuple[datetime, str]]:
 def _sent(alert: int) -> list[tuple[Any, ...]]:
     with database.transaction() as connection:
         found = connection.execute(
-            "SELECT d.due_at, coalesce(d.user_id, 0), d.channel, d.address, n.reason FROM notify_delivery d "
+            "SELECT d.due_at, coalesce(d.user_id, 0), d.channel, d.address, n.reason_code, n.reason_data "
+            "FROM notify_delivery d "
             "JOIN notify_notification n ON n.id = d.notification_id WHERE d.alert_id = %s AND d.purpose = 'page'",
             (alert,),
         ).fetchall()
-    return sorted(found)
+    return sorted((*page, str(reason_from(code, data))) for *page, code, data in found)
 
 
 def _planned(played: SimulatedRun) -> list[tuple[Any, ...]]:

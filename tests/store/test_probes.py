@@ -175,13 +175,13 @@ def test_loops_that_die_twice_in_a_minute_are_no_health() -> None:
 @pytest.mark.parametrize(
     ("setting", "value", "reason"),
     [
-        ("fsync", "off", "fsync is off: a power cut loses messages that were answered."),
+        ("fsync", "off", "fsync is off: a power failure loses messages that were answered."),
         ("synchronous_commit", "off", "synchronous_commit is off: a crash loses the last messages that were answered."),
-        ("default_transaction_read_only", "on", "The database takes no writes."),
+        ("default_transaction_read_only", "on", "The database accepts no writes."),
         (
             "synchronous_standby_names",
             "replica",
-            "Commits wait for a synchronous standby, and none follows: nothing can be stored.",
+            "Commits wait for a synchronous standby, and none is connected: nothing can be stored.",
         ),
     ],
 )
@@ -198,7 +198,7 @@ def test_tables_that_are_too_old_are_not_ready(committer: Committer) -> None:
         connection.execute("DELETE FROM django_migrations WHERE app = 'operate'")
     answer = ask(made(), "/readyz")
     assert answer.status == 503
-    assert "migrations are missing, such as operate.0001_initial" in answer.text
+    assert "1 migration is missing: operate.0001_initial" in answer.text
 
 
 def test_a_database_without_any_tables_is_not_ready(durable: str, postgres: Postgres) -> None:

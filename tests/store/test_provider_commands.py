@@ -41,9 +41,9 @@ def save(spec: Mapping[str, object], now: datetime, existing: Provider | None = 
     [
         ({"name": ""}, "name", "is required"),
         ({"name": "a/b"}, "name", "slash"),
-        ({"name": "sandbox"}, "name", "Tocsin uses itself"),
-        ({"name": "smtp (Environment)"}, "name", "Tocsin uses itself"),
-        ({"kind": "pigeon"}, "kind", "there are smtp, ntfy"),
+        ({"name": "sandbox"}, "name", "is reserved"),
+        ({"name": "smtp (Environment)"}, "name", "is reserved"),
+        ({"kind": "pigeon"}, "kind", "choose one of these kinds: smtp, ntfy"),
         ({"kind": None}, "kind", "is required"),
         ({"channels": ["sms"]}, "channels[0]", 'does not carry "sms"'),
         ({"channels": "ntfy"}, "channels", "must be a list"),
@@ -69,8 +69,8 @@ def test_a_bad_spec_is_refused_naming_the_place(
 def test_a_server_that_can_be_none_is_refused(host: str, now: datetime) -> None:
     with pytest.raises(Rejected) as caught:
         save({"name": "Mail", "kind": "smtp", "host": host, "sender": "Tocsin"}, now)
-    assert "is not the name of a server" in caught.value.fields["host"]
-    assert "is not an e-mail address" in caught.value.fields["sender"]
+    assert "is not a server name" in caught.value.fields["host"]
+    assert "is not an email address" in caught.value.fields["sender"]
 
 
 @pytest.mark.parametrize(
@@ -136,18 +136,18 @@ def test_required_secret_can_be_neither_omitted_nor_emptied(now: datetime, spec:
     without = {key: value for key, value in spec.items() if key != secret}
     with pytest.raises(Rejected) as refused:
         save(without, now)
-    assert refused.value.fields == {secret: f"{secret}: is needed."}
+    assert refused.value.fields == {secret: f"{secret}: is required."}
     made = save(spec, now)
     for empty in ("", "  "):
         with pytest.raises(Rejected) as refused:
             save({**commands.provider_spec(made), secret: empty}, now, made)
-        assert refused.value.fields == {secret: f"{secret}: is needed."}
+        assert refused.value.fields == {secret: f"{secret}: is required."}
     made.refresh_from_db()
     save({**commands.provider_spec(made), "order": 2}, now, made)
     assert secret_bundle.decrypt_bundle(made.secrets) == {secret: spec[secret]}
     # What another kind knew is nothing to this one.
     ntfy = save(NTFY, now)
-    with pytest.raises(Rejected, match=f"{secret}: is needed"):
+    with pytest.raises(Rejected, match=f"{secret}: is required"):
         save({**without, "name": "Push"}, now, ntfy)
 
 
@@ -198,7 +198,7 @@ def test_two_providers_are_never_called_back_at_the_same_address(now: datetime) 
     save({**NTFY, "name": "Push one"}, now)
     with pytest.raises(Rejected) as caught:
         save({**NTFY, "name": "push-one"}, now)
-    assert 'too like "Push one"' in caught.value.detail
+    assert 'too similar to "Push one"' in caught.value.detail
 
 
 def test_saving_the_same_again_changes_nothing(now: datetime) -> None:
@@ -257,7 +257,7 @@ def test_open_connections_stay_when_something_else_is_changed(now: datetime) -> 
 def test_testing_a_provider_says_what_worked(now: datetime, ntfy: NtfyDouble) -> None:
     ntfy.token = "tk_secret"
     made = save({**NTFY, "api_base": ntfy.url}, now)
-    assert commands.test_provider(made) == f"{ntfy.url} is healthy and knows the access token."
+    assert str(commands.test_provider(made)) == f"{ntfy.url} is healthy and accepts the access token."
     assert ntfy.messages == []
 
 
@@ -276,4 +276,4 @@ def test_the_environments_server_can_be_tested_too(monkeypatch: pytest.MonkeyPat
         commands.test_environment()
     with smtp_double() as server:
         configured(monkeypatch, smtp_url=server.url)
-        assert commands.test_environment() == (f"Connected to 127.0.0.1 port {server.port} without encryption.")
+        assert str(commands.test_environment()) == f"Connected to 127.0.0.1 port {server.port} without encryption."

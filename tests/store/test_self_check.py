@@ -16,15 +16,17 @@ from tests.support.people import make_user
 from tocsin.alerts.models import Alert
 from tocsin.core.db import database
 from tocsin.core.ids import uuid7
+from tocsin.core.reasons import NO_REASON, TEXT
 from tocsin.core.runtime import clock
 from tocsin.escalation.models import EscalationRun
 from tocsin.inbound.models import InboundMessage
+from tocsin.notify.delivery_reasons import load_text
 from tocsin.notify.models import Delivery, Notification, Pause
-from tocsin.operate import health_status
+from tocsin.operate import disk_space, health_status
 from tocsin.operate.finding import HealthFinding
 from tocsin.operate.models import Audit, Node
 from tocsin.operate.node_heartbeat import NodeHeartbeat, TaskRun, load_nodes
-from tocsin.operate.self_check import problems, runner
+from tocsin.operate.self_check import heartbeat, problems, runner
 from tocsin.operate.self_check.rules import DetectedProblem
 from tocsin.operate.self_check.runner import SelfCheckRunner
 
@@ -50,7 +52,7 @@ def ids(at: datetime) -> list[str]:
 
 def notices() -> list[tuple[str, str]]:
     found = Notification.objects.filter(purpose="notice").order_by("id")
-    return [(one.user.username if one.user else "", one.data["title"]) for one in found]
+    return [(one.user.username if one.user else "", str(load_text(one.data["title"]))) for one in found]
 
 
 def age_audit() -> None:
@@ -70,7 +72,7 @@ def test_run_undecided_for_a_minute_is_reported(desk: EscalationHarness) -> None
     assert ids(desk.at(0.9)) == []
     (found,) = audit(desk.at(1))
     assert found.id == "runs_late"
-    assert f"alert #{alert}" in found.detail
+    assert f"alert #{alert}" in str(found.detail)
 
 
 def test_first_page_unsent_for_a_minute_is_reported(desk: EscalationHarness) -> None:
@@ -84,11 +86,11 @@ def test_failing_first_page_is_late_since_its_first_attempt(desk: EscalationHarn
     desk.open()
     desk.turn(0)
     Delivery.objects.filter(is_first=True).update(
-        attempts=3, error="It is down.", due_at=desk.at(5), late_since=desk.at(0)
+        attempts=3, error_code=TEXT.code, error_data={"text": "It is down."}, due_at=desk.at(5), late_since=desk.at(0)
     )
     found, unreached = audit(desk.at(2))
     assert (found.id, unreached.id) == ("pages_late", "alerts_unreached")
-    assert found.detail.endswith("should have left 2 minutes ago. It is down.")
+    assert str(found.detail).endswith("was due 2 minutes ago. It is down.")
 
 
 def test_retrying_first_page_is_as_late_as_a_waiting_one(desk: EscalationHarness) -> None:
@@ -98,11 +100,11 @@ def test_retrying_first_page_is_as_late_as_a_waiting_one(desk: EscalationHarness
     Delivery.objects.filter(is_first=True).update(status="sending", attempts=1, lease_until=lease)
     assert ids(desk.at(0.9)) == []
     Delivery.objects.filter(is_first=True).update(
-        attempts=3, due_at=desk.at(1.9), late_since=desk.at(0), error="It is down."
+        attempts=3, due_at=desk.at(1.9), late_since=desk.at(0), error_code=TEXT.code, error_data={"text": "It is down."}
     )
     found, unreached = audit(desk.at(2))
     assert (found.id, unreached.id) == ("pages_late", "alerts_unreached")
-    assert found.detail.endswith("should have left 2 minutes ago. It is down.")
+    assert str(found.detail).endswith("was due 2 minutes ago. It is down.")
 
 
 def test_later_page_stops_counting_after_another_page_left(desk: EscalationHarness) -> None:
@@ -128,7 +130,7 @@ def test_active_alert_without_running_or_explained_run_is_forgotten(desk: Escala
     EscalationRun.objects.filter(alert=silent).update(due_at=None, status="stopped", reason="")
     (found,) = audit(now)
     assert found.id == "alerts_forgotten"
-    assert f"#{bare.pk}, #{silent}" in found.detail
+    assert f"#{bare.pk} and #{silent}" in str(found.detail)
 
 
 def test_active_run_without_timer_is_forgotten(desk: EscalationHarness, now: datetime) -> None:
@@ -179,7 +181,7 @@ def test_stalled_task_on_a_live_node_is_reported(now: datetime) -> None:
     NodeHeartbeat(uuid7(), "all", lambda: [TaskRun("outbox", turned_at, timedelta(seconds=1))], "pager1").run_once()
     (found,) = audit(now)
     assert found.id == "loop_stopped:outbox"
-    assert "on pager1 (2 minutes" in found.detail
+    assert "on pager1 (2 minutes" in str(found.detail)
     Node.objects.update(seen_at=datetime.now(UTC) - 2 * MINUTE)
     assert ids(now) == []
 
@@ -190,7 +192,7 @@ def test_a_stuck_sender_is_a_problem_that_names_its_provider(now: datetime) -> N
     presence.run_once()
     (found,) = audit(now)
     assert (found.id, found.is_warning) == ("stuck_sender:Twilio", False)
-    assert found.detail.startswith("2 sends hang in the provider “Twilio” on pager1.")
+    assert str(found.detail).startswith("2 sends hang in the provider “Twilio” on pager1.")
     stuck.clear()
     presence.run_once()
     assert ids(now) == []
@@ -227,13 +229,13 @@ def test_administrators_are_notified_once_of_confirmed_problem_and_its_end(desk:
     desk.turn(2)
     Delivery.objects.filter(purpose="page").update(status="sent")
     audit(desk.at(2.5))
-    assert notices()[1:] == [("erin", "Tocsin: over: Escalation is late")]
+    assert notices()[1:] == [("erin", "Tocsin: resolved: Escalation is late")]
 
 
 def test_home_shows_self_check_problems_until_resolved(desk: EscalationHarness) -> None:
     SelfCheckRunner(now=lambda: desk.at(0), heartbeat_url=lambda: None, name="pager1").run_once()
     stands = health_status.read()
-    assert (stands.problems, stands.node, stands.silence) == ((), "pager1", None)
+    assert (stands.problems, stands.node, stands.silence) == ((), "pager1", NO_REASON)
     desk.open()
     audit(desk.at(1))
     assert [problem.id for problem in health_status.read().problems] == ["runs_late"]
@@ -244,12 +246,11 @@ def test_home_shows_self_check_problems_until_resolved(desk: EscalationHarness) 
 
 
 def test_missing_or_stale_self_check_is_reported(desk: EscalationHarness) -> None:
-    assert health_status.read().silence == "Tocsin has not checked itself yet: no node with the role worker has run."
+    assert health_status.read().silence == health_status.NEVER_CHECKED()
     SelfCheckRunner(now=lambda: desk.at(0), heartbeat_url=lambda: None).run_once()
     Audit.objects.update(checked_at=datetime.now(UTC) - timedelta(minutes=10, seconds=1))
     silence = health_status.read().silence
-    assert silence is not None
-    assert silence.startswith("Tocsin last checked itself 10 minutes 1 second ago")
+    assert str(silence).startswith("Tocsin ran its last self-check 10 minutes ago")
 
 
 def test_external_ping_is_sent_only_while_paging_works(desk: EscalationHarness) -> None:
@@ -273,13 +274,13 @@ def test_rejected_ping_is_reported_without_its_address(now: datetime) -> None:
     with http_double(lambda request: Response(status=500)) as outside:
         watch = SelfCheckRunner(now=lambda: now, heartbeat_url=lambda: f"{outside.url}/ping/secret")
         watch.run_once()
-    assert health_status.read().heartbeat_problem == "it answered 500"
+    assert health_status.read().heartbeat_problem == heartbeat.STATUS(status="500")
     assert health_status.read().heartbeat_at is None
     age_audit()
     watch.run_once()
     problem = health_status.read().heartbeat_problem
-    assert problem.startswith("it cannot be called")
-    assert "secret" not in problem
+    assert str(problem).startswith("the request failed")
+    assert "secret" not in str(problem)
 
 
 def test_several_nodes_audit_and_ping_once(now: datetime) -> None:
@@ -305,7 +306,7 @@ def test_self_check_running_on_another_node_is_not_awaited(now: datetime) -> Non
 
 def test_what_has_long_been_over_is_removed(now: datetime) -> None:
     with database.transaction() as connection:
-        old = problems.ProblemRecord("x", "X", "x.", "y.", now, now, ended_at=now)
+        old = problems.ProblemRecord("x", NO_REASON, NO_REASON, NO_REASON, now, now, ended_at=now)
         problems.store_problems(connection, [old], now)
         assert list(problems.load(connection)) == ["x"]
         problems.store_problems(connection, [], now + timedelta(days=8))
@@ -351,7 +352,7 @@ def test_leaked_key_of_ended_alert_is_released_on_the_timeline(
 def test_nearly_full_disk_is_reported_without_stopping_external_ping(
     desk: EscalationHarness,
 ) -> None:
-    short = HealthFinding("disk.space", "0.4 GB of 20.0 GB are free on the disk of /data.", "Make room.", about="/data")
+    short = HealthFinding("disk.space", disk_space.SPACE(free="0.4 GB", size="20.0 GB", folder="/data"), about="/data")
     with http_double() as outside:
         for minute in (0, 1):
             age_audit()
@@ -361,5 +362,5 @@ def test_nearly_full_disk_is_reported_without_stopping_external_ping(
         assert len(outside.requests) == 2
     assert [title for _, title in notices()] == ["Tocsin: The disk is nearly full"]
     (problem,) = health_status.read().problems
-    assert "0.4 GB of 20.0 GB are free" in problem.detail
-    assert "nobody is paged" in problem.detail
+    assert "0.4 GB of 20.0 GB are free" in str(problem.detail)
+    assert "nobody is paged" in str(problem.detail)

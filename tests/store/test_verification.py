@@ -118,7 +118,7 @@ def _changed_again(post: OutboxHarness, user: User, method: ContactMethod) -> No
 def test_guesses_and_codes_are_limited_and_codes_expire(now: datetime) -> None:
     user = make_user("alice", now, role="responder")
     method = enter(user, now)
-    with pytest.raises(Rejected, match="Ask for a code first"):
+    with pytest.raises(Rejected, match="Request a code first"):
         verification.confirm(method, "123456", actor=own(user), now=now)
     verification.send_code(method, now=now)
     with pytest.raises(Rejected, match="Wait half a minute"):
@@ -131,7 +131,7 @@ def test_guesses_and_codes_are_limited_and_codes_expire(now: datetime) -> None:
         verification.confirm(method, "no", actor=own(user), now=now)
     for minute in range(1, verification.MAX_SENDS):
         verification.send_code(method, now=now + timedelta(minutes=minute))
-    with pytest.raises(Rejected, match="within the hour"):
+    with pytest.raises(Rejected, match="within 1 hour"):
         verification.send_code(method, now=now + timedelta(minutes=30))
     with pytest.raises(Rejected, match="older than ten minutes"):
         verification.confirm(method, "123456", actor=own(user), now=now + timedelta(minutes=30))
@@ -146,7 +146,7 @@ def test_verification_codes_have_a_daily_limit_that_keeps_earlier_codes(now: dat
             verification.send_code(method, now=post.now)
             post.go()
         code = code_in_sandbox()
-        with pytest.raises(Rejected, match="20 codes were sent within a day"):
+        with pytest.raises(Rejected, match="20 codes were sent within 1 day"):
             verification.send_code(method, now=post.at(post.seconds + 60))
         verification.confirm(method, code, actor=own(user), now=post.at(post.seconds + 61))
 

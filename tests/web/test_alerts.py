@@ -200,7 +200,9 @@ def test_delayed_and_cancelled_pages_show_their_end_time(
     assert f"Call → Bob Brown: waits until {said:%H:%M:%S}" in text
     assert "on its way" not in text.partition("Call → Bob Brown")[2].partition("</li>")[0]
 
-    Delivery.objects.filter(pk=later.pk).update(status="cancelled", ended_at=now, reason="Bob Brown acknowledged it.")
+    Delivery.objects.filter(pk=later.pk).update(
+        status="cancelled", ended_at=now, reason_code="reason.text", reason_data={"text": "Bob Brown acknowledged it."}
+    )
     (entry,) = (one for one in timeline.read(Alert.objects.get(pk=number), now).entries if "not needed" in one.title)
     assert entry.at == now, "it is no line of the future"
 

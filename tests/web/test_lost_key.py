@@ -106,7 +106,7 @@ def test_the_secrets_of_providers_and_outbound_integrations_are_entered_again(
     provider = providers.save_provider({**PROVIDER, "auth_token": "old"}, **by)  # type: ignore[arg-type]
     halo = outbound.save_outbound({**HALO, "client_secret": "old"}, **by)  # type: ignore[arg-type]
     lose_key()
-    with pytest.raises(Rejected, match="auth_token: is needed"):
+    with pytest.raises(Rejected, match="auth_token: is required"):
         providers.save_provider(PROVIDER, existing=provider, **by)  # type: ignore[arg-type]
     with pytest.raises(Rejected, match="client_secret: is needed"):
         outbound.save_outbound(HALO, existing=halo, **by)  # type: ignore[arg-type]

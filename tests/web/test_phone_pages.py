@@ -49,7 +49,7 @@ def test_a_provider_of_phones_is_added_tried_alone_and_watched(
         box.close()
         assert (first.messages, second.messages) == ([], [])
         assert [d.status for d in Delivery.objects.all()] == ["failed"]
-        assert "Twilio has trouble of its own" in client.get(sent["Location"]).content.decode()
+        assert "Twilio has an internal problem" in client.get(sent["Location"]).content.decode()
     refused = "The recipient has opted out with STOP"
     with twilio_double() as third:
         third.refusals.append("opted out")

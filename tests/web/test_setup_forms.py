@@ -167,7 +167,7 @@ def test_a_group_is_called_in_the_order_of_its_numbers(company: Company, browser
     assert group.contacts.get().address == "desk@example.org"
     refused = client.post("/groups/new/", {**form, "name": "Other", "contacts-0-address": "no address"})
     assert refused.status_code == 422
-    assert "is not an e-mail address" in refused.content.decode()
+    assert "is not an email address" in refused.content.decode()
 
 
 def test_addresses_are_masked_without_permission(company: Company, browser_of: BrowserOf) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,11 +12,14 @@ import typer
 from tocsin.cli.session import DataDir, configure, open_database
 from tocsin.core.config.environment import ConfigError
 from tocsin.core.errors import TocsinError
+from tocsin.core.reasons import ReasonType, as_reason
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tocsin.operate.finding import HealthFinding
+
+_VARIABLE_REMEDY = ReasonType("health.variable_remedy", "Correct that variable; nothing else was checked.")
 
 
 def doctor(
@@ -41,7 +43,7 @@ def _examine(data_dir: Path | None) -> list[HealthFinding]:
     try:
         configure(data_dir)
     except ConfigError as error:
-        return [HealthFinding("configuration.variable", str(error), "Correct that variable; nothing else was checked.")]
+        return [HealthFinding("configuration.variable", as_reason(str(error)), _VARIABLE_REMEDY())]
     from django.db import OperationalError
 
     try:
@@ -70,9 +72,19 @@ def _without_database(problem: str) -> list[HealthFinding]:
 
 
 def _as_json(findings: list[HealthFinding]) -> str:
-    problems = [asdict(finding) for finding in findings if finding.is_problem]
-    notes = [asdict(finding) for finding in findings if not finding.is_problem]
+    problems = [_as_dict(finding) for finding in findings if finding.is_problem]
+    notes = [_as_dict(finding) for finding in findings if not finding.is_problem]
     return json.dumps({"ok": not problems, "problems": problems, "notes": notes}, indent=2, ensure_ascii=False)
+
+
+def _as_dict(finding: HealthFinding) -> dict[str, str]:
+    return {
+        "id": finding.id,
+        "detail": str(finding.detail),
+        "remedy": str(finding.remedy),
+        "about": finding.about,
+        "level": finding.level,
+    }
 
 
 def _as_text(findings: list[HealthFinding]) -> str:

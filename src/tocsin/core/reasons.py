@@ -172,6 +172,23 @@ def each_of(reason: Reason) -> tuple[Reason, ...]:
     return tuple(one for part in _as_tuple(reason["parts"]) if isinstance(part, Reason) for one in each_of(part))
 
 
+def replace_texts(reason: Reason, replace: Callable[[str], str]) -> Reason:
+    """Returns the reason with `replace` applied to each of its texts, such as one that a server sent."""
+
+    def replaced(value: Param) -> Param:
+        match value:
+            case str():
+                return replace(value)
+            case Reason():
+                return replace_texts(value, replace)
+            case tuple():
+                return tuple(replaced(one) for one in value)
+            case _:
+                return value
+
+    return Reason(reason.code, tuple((name, replaced(value)) for name, value in reason.params))
+
+
 def reason_from(code: str, data: Mapping[str, Any]) -> Reason:
     """Reads a stored reason. A code that is not defined is kept, and rendered as the code."""
     return Reason(code, tuple((name, _from_json(value)) for name, value in sorted(data.items())))

@@ -12,10 +12,10 @@ from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Temporary
-from tocsin.core.reasons import Reason, as_reason, joined
+from tocsin.core.reasons import AlertRef, Reason, ReasonType, joined
 from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.notify.inbound import delivery_receipts, opt_outs, responder_actions, voice_call
-from tocsin.notify.inbound.responder_actions import Responder
+from tocsin.notify.inbound.responder_actions import ACCOUNT_DISABLED, NOT_OFFERED, NOT_PAGED, Responder
 from tocsin.notify.mail_replies import process
 from tocsin.notify.provider_settings import PHONES
 from tocsin.notify.text import command_parser, reply_codes
@@ -43,6 +43,9 @@ _RETENTION = timedelta(days=2)
 
 #: After this time without a result, the process that started on a message is presumed dead and a retry may start over.
 _IN_PROGRESS_TIMEOUT = timedelta(seconds=30)
+
+_MAIL_IN_PROGRESS = ReasonType("mail_reply.in_progress", "The email is being processed. Send it again in two minutes.")
+_MAIL_ALREADY_PROCESSED = ReasonType("mail_reply.already_processed", "The email was processed before.")
 
 _CLAIM = """
 INSERT INTO notify_processedcallback (key, answer, at) VALUES (%(key)s, '', %(now)s)
@@ -105,8 +108,8 @@ class ProviderEventReceiver:
         try:
             outcome = process.process_mail(self.provider, raw, self.now)
         except process.AlreadyInProgress:
-            raise Temporary("It is being worked on: send it again in two minutes.") from None
-        return outcome.reason if outcome else "It was taken before."
+            raise Temporary(_MAIL_IN_PROGRESS()) from None
+        return str(outcome.reason if outcome else _MAIL_ALREADY_PROCESSED())
 
     def handle_call(self, call_state: CallState) -> CallPrompt:
         return voice_call.continue_call(self.provider, _storable(call_state), self.now)
@@ -115,14 +118,13 @@ class ProviderEventReceiver:
         with database.transaction() as connection:
             responder = responder_actions.load_responder(connection, user_id)
         if responder is None:
-            sentence = "This account is switched off."
-            return ButtonResult(sentence, sentence)
+            return ButtonResult(str(ACCOUNT_DISABLED()), str(ACCOUNT_DISABLED()))
         if command not in {str(kind) for kind in responder_actions.OFFERED}:
-            answer = as_reason("That cannot be asked for here. Open the alert.")
+            answer = NOT_OFFERED()
         else:
             answer = responder_actions.apply_answer(
                 responder, alert_id, CommandKind(command), CommandChannel(via), self.now
-            ).sentence
+            ).answer
         return ButtonResult(str(answer), localize(answer, responder.language), responder.language)
 
     def find_user_id(self, channel: str, address: str) -> int | None:
@@ -149,7 +151,7 @@ class ProviderEventReceiver:
             responder = responder_actions.load_responder(connection, user_id)
         if message.opt_out is not None:
             return ""
-        return localize(opt_outs.START_ANSWER, responder.language if responder else "") if has_opted_in else None
+        return localize(opt_outs.OPTED_IN(), responder.language if responder else "") if has_opted_in else None
 
     def _find_sender_id(self, connection: Connection, message: InboundText) -> int | None:
         user_id = responder_actions.user_id_by_address(
@@ -169,7 +171,7 @@ class ProviderEventReceiver:
                 return localize(command_parser.UNKNOWN, responder.language)
 
     def _reply_with_code_check(self, responder: Responder, text: str, via: CommandChannel) -> str:
-        """Like `_answer`, where a command must end with the reply code of its alert or of another alert that is open
+        """Like `_reply`, where a command must end with the reply code of its alert or of another alert that is open
         for the user: a message that names several alerts carries only the code of the first.
         """
         command_text, code = reply_codes.split(text)
@@ -194,29 +196,26 @@ class ProviderEventReceiver:
             return joined(*(self._execute(responder, single, kind, via) for single in single_commands), separator=" ")
         with database.transaction() as connection:
             numbers = responder_actions.open_for(connection, responder.id, self.now)
-            if command.number is not None and not responder_actions.was_paged_or_owns(
-                connection, responder.id, command.number
-            ):
+            number = command.number
+            if number is not None and not responder_actions.was_paged_or_owns(connection, responder.id, number):
                 if kind is CommandKind.REPLY and len(numbers) == 1:
                     # "Reply 5 minutes" refers to the only open alert, not to alert 5.
-                    command = replace(command, number=None, text=f"{command.number} {command.text}")
+                    command = replace(command, number=None, text=f"{number} {command.text}")
                 else:
-                    return as_reason(
-                        f"You were not paged about alert {command.number}. Open it in Tocsin to act on it."
-                    )
+                    return NOT_PAGED(alert=AlertRef(number))
         if command.number is not None:
-            return responder_actions.apply_answer(responder, command.number, kind, via, self.now, command.text).sentence
+            return responder_actions.apply_answer(responder, command.number, kind, via, self.now, command.text).answer
         if not numbers:
-            return as_reason(command_parser.NONE_OPEN)
+            return command_parser.NONE_OPEN
         if len(numbers) == 1:
-            return responder_actions.apply_answer(responder, numbers[0], kind, via, self.now, command.text).sentence
+            return responder_actions.apply_answer(responder, numbers[0], kind, via, self.now, command.text).answer
         if not command.is_all:
-            return as_reason(command_parser.ask_which_alert(kind, numbers))
+            return command_parser.ask_which_alert(kind, numbers)
         answers = [
             responder_actions.apply_answer(responder, number, kind, via, self.now, command.text) for number in numbers
         ]
         done_count = sum(answer.is_done for answer in answers)
-        return as_reason(command_parser.bulk_result(kind, done_count, len(answers) - done_count))
+        return command_parser.bulk_result(kind, done_count, len(answers) - done_count)
 
     def _list_open_alerts(self, responder: Responder) -> str:
         with database.transaction() as connection:

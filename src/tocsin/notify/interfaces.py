@@ -18,6 +18,7 @@ from uuid import UUID
 from tocsin.alerts.states import Priority
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.net.egress import OutcomeUnknown
+from tocsin.core.reasons import Reason
 from tocsin.notify.states import Purpose
 
 __all__ = [
@@ -73,7 +74,7 @@ class AlertContent:
     opened_at: datetime | None = None
     #: The alert's page for the recipient. Opening it never changes the alert.
     link: str = ""
-    #: For an all-clear: "Taken by Alice: VPN down (#42). Nothing to do."
+    #: For an all-clear: "Assigned to Alice: VPN down (#42). Nothing to do."
     all_clear_text: str = ""
     #: The code that a reply by text message must end with; empty if none is required.
     reply_code: str = ""
@@ -246,8 +247,8 @@ class ProviderSender(Protocol):
         """
         ...
 
-    def verify(self) -> str:
-        """Checks the address and credentials without sending a message. Returns a sentence that says what worked.
+    def verify(self) -> Reason:
+        """Checks the address and credentials without sending a message. Returns what worked.
         Raises as `send` does.
         """
         ...

@@ -11,15 +11,25 @@ from tocsin.alerts.change_handlers import AlertChange
 from tocsin.alerts.commands import AlertState
 from tocsin.alerts.states import TERMINAL, AlertStatus
 from tocsin.core.db.database import Connection
+from tocsin.core.reasons import AlertRef, Person, Reason, ReasonType
 from tocsin.notify.enqueue.queue import AlertEnded, queue_all_clear
 from tocsin.notify.text import formatting
 
 MAX_SUBJECT_CHARS = 120
 
+_ALL_CLEAR = ReasonType("all_clear.text", "{outcome}: {subject} (#{alert}). Nothing to do.")
+_ALL_CLEAR_NO_SUBJECT = ReasonType("all_clear.text_without_subject", "{outcome}: alert #{alert}. Nothing to do.")
+_CLOSED = ReasonType("all_clear.closed", "Closed")
+_CLOSED_BY = ReasonType("all_clear.closed_by", "Closed by {user}")
+_CANCELLED = ReasonType("all_clear.cancelled", "Closed as false alarm")
+_CANCELLED_BY = ReasonType("all_clear.cancelled_by", "Closed as false alarm by {user}")
+_ASSIGNED = ReasonType("all_clear.assigned", "Assigned to {owner}")
+_ASSIGNED_BY = ReasonType("all_clear.assigned_by", "Assigned to {owner} by {user}")
+
 
 def all_clear(connection: Connection, changes: Sequence[AlertChange], now: datetime) -> None:
     """The alert change handler: queues one all-clear per alert that needs no further responder."""
-    ended = [(change, lead) for change in changes if (lead := _lead(change)) is not None]
+    ended = [(change, outcome) for change in changes if (outcome := _outcome(change)) is not None]
     if not ended:
         return
     rows = connection.execute(
@@ -31,11 +41,11 @@ def all_clear(connection: Connection, changes: Sequence[AlertChange], now: datet
     endings = {
         number: AlertEnded(
             number,
-            f"{lead}: {subjects.get(number, 'alert')} (#{number}). Nothing to do.",
+            _all_clear(outcome, subjects.get(number, ""), number),
             _responder_ids(change),
             merged_into=None if number == change.alert_id else change.alert_id,
         )
-        for change, lead in ended
+        for change, outcome in ended
         for number in _all_of(change)
     }
     queue_all_clear(connection, list(endings.values()), now)
@@ -47,8 +57,14 @@ def _all_of(change: AlertChange) -> tuple[int, ...]:
     return (*change.before.children, change.alert_id)
 
 
-def _lead(change: AlertChange) -> str | None:
-    """Returns the start of the all-clear, such as "Taken by Alice", if this change means that nobody else is needed;
+def _all_clear(outcome: Reason, subject: str, alert_id: int) -> Reason:
+    if not subject:
+        return _ALL_CLEAR_NO_SUBJECT(outcome=outcome, alert=AlertRef(alert_id))
+    return _ALL_CLEAR(outcome=outcome, subject=subject, alert=AlertRef(alert_id))
+
+
+def _outcome(change: AlertChange) -> Reason | None:
+    """Returns the start of the all-clear, such as "Assigned to Alice", if this change means that nobody else is needed;
     else None.
     """
     before, after = change.before, change.after
@@ -61,14 +77,15 @@ def _lead(change: AlertChange) -> str | None:
     by = _actor(change)
     match after.status:
         case AlertStatus.CLOSED:
-            return f"Closed{by and f' by {by}'}"
+            return _CLOSED_BY(user=by) if by.name else _CLOSED()
         case AlertStatus.CANCELLED:
-            return f"Cancelled{by and f' by {by}'}"
+            return _CANCELLED_BY(user=by) if by.name else _CANCELLED()
         case AlertStatus.MERGED:
             return None
         case _ if after.is_owned and _owner(before) != _owner(after):
-            owner = formatting.one_line(after.owner_name, 60)
-            return f"Taken by {owner}" if by in ("", owner) else f"Assigned to {owner} by {by}"
+            owner = Person(formatting.one_line(after.owner_name, 60), after.owner_id)
+            is_by_owner = by.name in ("", owner.name)
+            return _ASSIGNED(owner=owner) if is_by_owner else _ASSIGNED_BY(owner=owner, user=by)
         case _:
             return None
 
@@ -77,9 +94,12 @@ def _owner(state: AlertState) -> tuple[int | None, str]:
     return state.owner_id, "" if state.owner_id is not None else state.owner_name
 
 
-def _actor(change: AlertChange) -> str:
-    """The name of the actor of the change's last event."""
-    return formatting.one_line(change.events[-1].actor.name, 60) if change.events else ""
+def _actor(change: AlertChange) -> Person:
+    """The actor of the change's last event; without a name if there is none."""
+    if not change.events:
+        return Person("")
+    actor = change.events[-1].actor
+    return Person(formatting.one_line(actor.name, 60), actor.user_id)
 
 
 def _responder_ids(change: AlertChange) -> frozenset[int]:

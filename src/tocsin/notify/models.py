@@ -10,7 +10,10 @@ from django.db.models import Q
 from django.db.models.functions import Lower
 from django.utils.translation import gettext_lazy as _
 
+from tocsin.core.db.stored_reason import MAX_CODE_CHARS, StoredReason, reason_columns
+from tocsin.core.reasons import Reason, reason_from
 from tocsin.core.validation.name_validator import validate_name
+from tocsin.notify.delivery_reasons import load_text
 from tocsin.notify.provider_models import (
     AwaitedReceipt,
     Bundle,
@@ -61,8 +64,11 @@ class Provider(models.Model):
         return self.name
 
 
-class Notification(models.Model):
-    """One message to one user or group contact about one alert. Its outcome is in its deliveries."""
+class Notification(StoredReason):
+    """One message to one user or group contact about one alert. Its outcome is in its deliveries.
+
+    `reason` is why this recipient was notified on this contact method now.
+    """
 
     #: A UUIDv7; also the idempotency key sent to providers.
     id = models.UUIDField(primary_key=True)
@@ -83,8 +89,6 @@ class Notification(models.Model):
     #: The contact method's label at the time.
     label = models.TextField(default="", db_default="")
     address = models.TextField()
-    #: Why this recipient was notified on this contact method now, as a sentence.
-    reason = models.TextField(default="", db_default="")
     #: What the message needs besides the alert: the step, the pass, the text of a notice.
     data = models.JSONField(default=dict, db_default={})
     created_at = models.DateTimeField()
@@ -102,9 +106,17 @@ class Notification(models.Model):
             models.Index(fields=("user", "id"), name="notify_notification_user"),
         )
 
+    @property
+    def title(self) -> Reason:
+        """The title of a notice or test."""
+        return load_text(self.data.get("title"))
 
-class Delivery(models.Model):
-    """The sending of a notification through one provider, with its retries. Queued rows form the outbox."""
+
+class Delivery(StoredReason):
+    """The sending of a notification through one provider, with its retries. Queued rows form the outbox.
+
+    `reason` is why it waits, was cancelled, or was sent as it was.
+    """
 
     #: A UUIDv7.
     id = models.UUIDField(primary_key=True)
@@ -125,13 +137,14 @@ class Delivery(models.Model):
     #: The provider's name at the time; `sandbox` if nothing left the machine; empty if no provider was called.
     provider_name = models.TextField(default="", db_default="")
     attempts = models.SmallIntegerField(default=0, db_default=0)
-    error = models.TextField(default="", db_default="")
+    #: The last error.
+    error_code = models.CharField(max_length=MAX_CODE_CHARS, default="", db_default="")
+    error_data = models.JSONField(default=dict, db_default={})
     #: Whether the failure needs a person to fix it.
     is_permanent = models.BooleanField(default=False, db_default=False)
-    #: Why it must not be sent again, if it was cancelled while being sent: a sentence.
-    cancel_requested = models.TextField(default="", db_default="")
-    #: Why it waits, was cancelled, or was sent as it was: a sentence.
-    reason = models.TextField(default="", db_default="")
+    #: Why it must not be sent again, if it was cancelled while being sent.
+    cancel_requested_code = models.CharField(max_length=MAX_CODE_CHARS, default="", db_default="")
+    cancel_requested_data = models.JSONField(default=dict, db_default={})
     queued_at = models.DateTimeField()
     #: When it is to be sent or retried.
     due_at = models.DateTimeField()
@@ -184,6 +197,18 @@ class Delivery(models.Model):
             # Lists the deliveries of an alert.
             models.Index(fields=("alert", "id"), name="notify_delivery_alert"),
         )
+
+    @property
+    def error(self) -> Reason:
+        return reason_from(self.error_code, self.error_data)
+
+    @error.setter
+    def error(self, error: Reason) -> None:
+        self.error_code, self.error_data = reason_columns(error)
+
+    @property
+    def cancel_requested(self) -> Reason:
+        return reason_from(self.cancel_requested_code, self.cancel_requested_data)
 
 
 class LastSent(models.Model):
@@ -254,8 +279,9 @@ class PushDevice(models.Model):
     subscription = models.TextField()
     created_at = models.DateTimeField()
     last_sent_at = models.DateTimeField(null=True)
-    #: The push service's last rejection and its reason: a sentence.
-    last_error = models.TextField(default="", db_default="")
+    #: The push service's last rejection and its reason.
+    last_error_code = models.CharField(max_length=MAX_CODE_CHARS, default="", db_default="")
+    last_error_data = models.JSONField(default=dict, db_default={})
     #: When the push service reported that the subscription has ended.
     gone_at = models.DateTimeField(null=True)
 
@@ -267,10 +293,20 @@ class PushDevice(models.Model):
     def __str__(self) -> str:
         return self.name
 
+    @property
+    def last_error(self) -> Reason:
+        return reason_from(self.last_error_code, self.last_error_data)
 
-class MailReply(models.Model):
+    @last_error.setter
+    def last_error(self, error: Reason) -> None:
+        self.last_error_code, self.last_error_data = reason_columns(error)
+
+
+class MailReply(StoredReason):
     """An inbound mail reply and its outcome. Kept so that no mail is processed twice, and to show why it
     was ignored.
+
+    `reason` is the outcome, or why the mail was ignored.
     """
 
     id = models.BigAutoField(primary_key=True)
@@ -284,8 +320,6 @@ class MailReply(models.Model):
     user = models.ForeignKey("people.User", null=True, on_delete=models.SET_NULL, related_name="+", db_index=False)
     #: `acted`, `refused` or `ignored`; empty while it is being processed.
     outcome = models.TextField(default="", db_default="")
-    #: The outcome, or why the mail was ignored: a sentence.
-    reason = models.TextField(default="", db_default="")
 
     class Meta:
         ordering = ("-id",)

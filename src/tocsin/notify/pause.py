@@ -13,10 +13,21 @@ from tocsin.access import audit
 from tocsin.core.db import database
 from tocsin.core.db.database import CHANNEL, Connection
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import Person, Reason, ReasonType
+from tocsin.notify.delivery_reasons import PAUSED, PAUSED_BY
 from tocsin.notify.models import Pause
-from tocsin.notify.rules.pre_send_check import PAUSED
 
 MAX_PAUSE = timedelta(days=7)
+MAX_REASON_CHARS = 500
+
+_REASON_REQUIRED = ReasonType("pause.reason_required", "Say why paging is paused. Everybody will read it.")
+_REASON_TOO_LONG = ReasonType(
+    "pause.reason_too_long",
+    "The reason may have at most {count} character.",
+    "The reason may have at most {count} characters.",
+)
+_ENDS_IN_PAST = ReasonType("pause.ends_in_past", "The pause must end in the future.")
+_TOO_LONG = ReasonType("pause.too_long", "A pause can last at most {duration}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +43,11 @@ class CurrentPause:
     by: str
 
     @property
-    def sentence(self) -> str:
-        """Why a page waits. Contains no time, since the web interface shows it in the reader's own time zone."""
-        author = f" by {self.by}" if self.by else ""
-        return f"{PAUSED}{author}: {self.reason}. This waits for the end of the pause."
+    def wait_reason(self) -> Reason:
+        """Why a page waits. Contains no time, so that an end moved meanwhile leaves no wrong one behind."""
+        return (
+            PAUSED_BY(user=Person(self.by, self.user_id), cause=self.reason) if self.by else PAUSED(cause=self.reason)
+        )
 
 
 _CURRENT = """
@@ -62,13 +74,13 @@ def start(reason: str, until: datetime, actor: audit.AuditActor, now: datetime) 
     """Pauses all paging until `until` and replaces a pause in effect. Raises Rejected on `reason` or `until`."""
     text = " ".join(reason.split()).rstrip(".")
     if not text:
-        raise Rejected("missing", "Say why paging is paused: everybody will read it.", "reason")
-    if len(text) > 500:
-        raise Rejected("invalid", "The reason has at most 500 characters.", "reason")
+        raise Rejected("missing", _REASON_REQUIRED(), "reason")
+    if len(text) > MAX_REASON_CHARS:
+        raise Rejected("invalid", _REASON_TOO_LONG(count=MAX_REASON_CHARS), "reason")
     if until <= now:
-        raise Rejected("invalid", "The pause must end in the future.", "until")
+        raise Rejected("invalid", _ENDS_IN_PAST(), "until")
     if until - now > MAX_PAUSE:
-        raise Rejected("invalid", "A pause lasts seven days at most.", "until")
+        raise Rejected("invalid", _TOO_LONG(duration=MAX_PAUSE), "until")
     with transaction.atomic():
         Pause.objects.filter(ended_at=None).update(ended_at=now)
         pause = Pause.objects.create(reason=text, started_at=now, until=until, user_id=actor.user_id)

@@ -7,6 +7,9 @@ from __future__ import annotations
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 
+from tocsin.core.db.stored_reason import MAX_CODE_CHARS
+from tocsin.core.reasons import Reason, reason_from
+
 
 class ProviderHealth(models.Model):
     """A provider's recent health, by provider name. The environment's mail server has a row too."""
@@ -27,10 +30,15 @@ class ProviderHealth(models.Model):
     openings = models.PositiveIntegerField(default=0, db_default=0)
     worked_at = models.DateTimeField(null=True)
     failed_at = models.DateTimeField(null=True)
-    #: The last error as a sentence, without secrets or addresses.
-    error = models.TextField(default="", db_default="")
+    #: The last error, without secrets or addresses.
+    error_code = models.CharField(max_length=MAX_CODE_CHARS, default="", db_default="")
+    error_data = models.JSONField(default=dict, db_default={})
     #: The time up to which sent messages use up the rate limit (messages per minute).
     free_at = models.DateTimeField(null=True)
+
+    @property
+    def error(self) -> Reason:
+        return reason_from(self.error_code, self.error_data)
 
 
 class Bundle(models.Model):

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from tocsin.core.errors import Rejected
+from tocsin.core.reasons import ReasonType
 from tocsin.notify.interfaces import ProviderKind, ProviderSetting, ProviderSettingType
 
 #: The channels whose addresses are phone numbers.
 PHONES = frozenset({"sms", "voice"})
+
+_NOT_A_COUNTRY_CODE = ReasonType("provider.not_a_country_code", '"{value}" is not a country code such as +41.')
 
 RATE = ProviderSetting(
     "rate",
@@ -41,9 +45,9 @@ def settings_of(kind: ProviderKind) -> tuple[ProviderSetting, ...]:
 
 
 def prefixes(text: str) -> tuple[str, ...]:
-    """Returns the country codes in `text`, such as ("+41", "+423"). Raises ValueError with the error message."""
+    """Returns the country codes in `text`, such as ("+41", "+423"). Raises Rejected("invalid")."""
     codes = text.replace(",", " ").split()
     for code in codes:
         if not (code.startswith("+") and code[1:].isascii() and code[1:].isdigit() and len(code) <= 8):
-            raise ValueError(f'"{code[:20]}" is not a country code such as +41.')
+            raise Rejected("invalid", _NOT_A_COUNTRY_CODE(value=code[:20]))
     return tuple(dict.fromkeys(codes))

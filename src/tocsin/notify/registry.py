@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import Reason, ReasonType
 from tocsin.notify.channels.chat import ChatChannel
 from tocsin.notify.channels.email import EmailChannel
 from tocsin.notify.channels.ntfy import NtfyChannel
@@ -45,21 +46,24 @@ CHANNELS: Mapping[str, Channel] = {channel.name: channel for channel in _ALL}
 KINDS: Mapping[str, ProviderKind] = {kind.name: kind for kind in _KINDS}
 
 
+_UNKNOWN_CHANNEL = ReasonType("channel.unknown", 'Unknown channel "{name}". Choose one of: {channels}.')
+
+
 def channel(name: str) -> Channel:
     """Returns the channel of that name. Raises Rejected("unknown_channel")."""
     try:
         return CHANNELS[name]
     except KeyError:
-        known = ", ".join(CHANNELS)
-        raise Rejected("unknown_channel", f'"{name}" is not a channel; there are {known}.', "channel") from None
+        reason = _UNKNOWN_CHANNEL(name=name, channels=", ".join(CHANNELS))
+        raise Rejected("unknown_channel", reason, "channel") from None
 
 
-def address_problem(name: str, address: str) -> str | None:
-    """Returns why `address` is invalid on that channel, as a sentence; None if it is valid."""
+def address_problem(name: str, address: str) -> Reason | None:
+    """Returns why `address` is invalid on that channel; None if it is valid."""
     try:
         channel(name).normalize_address(address)
     except Rejected as problem:
-        return problem.detail
+        return problem.reason
     return None
 
 

@@ -9,8 +9,8 @@ from datetime import datetime
 from django.db import transaction
 
 from tocsin.core.db.database import CHANNEL
+from tocsin.notify.delivery_reasons import HOURLY_LIMIT_REACHED, PAUSED_CODES, RATE_LIMITED, STARTED_EARLY
 from tocsin.notify.rules.page_planner import DEFERRED_FROM
-from tocsin.notify.rules.pre_send_check import HOURLY_LIMIT_REACHED, PAUSED, RATE_LIMITED, STARTED_EARLY
 
 _OF_PERSON = """
 WITH waiting AS (
@@ -18,7 +18,7 @@ WITH waiting AS (
     AS due_at
   FROM notify_delivery d JOIN notify_notification n ON n.id = d.notification_id
   WHERE d.status = 'queued' AND d.user_id = %(user)s AND d.purpose = 'page' AND d.due_at > %(now)s
-    AND (d.reason = %(capped)s OR (n.data ? %(held)s AND d.attempts = 0))
+    AND (d.reason_code = %(capped)s OR (n.data ? %(held)s AND d.attempts = 0))
   ORDER BY d.id FOR NO KEY UPDATE OF d
 )
 UPDATE notify_delivery d SET due_at = least(d.due_at, w.due_at) FROM waiting w WHERE d.id = w.id
@@ -27,21 +27,20 @@ UPDATE notify_delivery d SET due_at = least(d.due_at, w.due_at) FROM waiting w W
 _OF_PROVIDERS = """
 UPDATE notify_delivery SET due_at = %(now)s WHERE id IN (
   SELECT id FROM notify_delivery WHERE status = 'queued' AND due_at > %(now)s
-    AND (late_since IS NOT NULL OR reason = ANY(%(reasons)s) OR starts_with(reason, %(paused)s)
-         OR starts_with(reason, %(forward)s))
+    AND (late_since IS NOT NULL OR reason_code = ANY(%(reasons)s))
   ORDER BY id FOR NO KEY UPDATE)
 """
 
 
 def reschedule_user(user_id: int, now: datetime) -> None:
     """Reschedules this user's pages that wait for the end of quiet hours or for the hourly limit."""
-    _reschedule(_OF_PERSON, {"user": user_id, "now": now, "held": DEFERRED_FROM, "capped": HOURLY_LIMIT_REACHED})
+    _reschedule(_OF_PERSON, {"user": user_id, "now": now, "held": DEFERRED_FROM, "capped": HOURLY_LIMIT_REACHED.code})
 
 
 def reschedule_providers(now: datetime) -> None:
     """Reschedules messages that wait for a provider's rate limit or for a provider to recover."""
-    reasons = [RATE_LIMITED, HOURLY_LIMIT_REACHED]
-    _reschedule(_OF_PROVIDERS, {"now": now, "reasons": reasons, "paused": PAUSED, "forward": STARTED_EARLY})
+    reasons = [RATE_LIMITED.code, HOURLY_LIMIT_REACHED.code, STARTED_EARLY.code, *PAUSED_CODES]
+    _reschedule(_OF_PROVIDERS, {"now": now, "reasons": reasons})
 
 
 def _reschedule(statement: str, parameters: dict[str, object]) -> None:

@@ -11,6 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
+from tocsin.core.reasons import NO_REASON, Reason
 from tocsin.notify.interfaces import CallScript, ProviderAccount
 
 
@@ -75,8 +76,8 @@ class Receipt:
     state: ReceiptState
     key: str = ""
     external_id: str = ""
-    #: Why the message failed or reached nobody: a sentence.
-    reason: str = ""
+    #: Why the message failed or reached nobody.
+    reason: Reason = NO_REASON
     #: Whether the address failed, not the provider.
     is_address_error: bool = False
     #: Whether the failure is expected to pass within minutes.

@@ -10,6 +10,7 @@ from pathlib import Path
 from tocsin.core.config import environment
 from tocsin.core.config.environment import Config
 from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
+from tocsin.core.reasons import ReasonType
 from tocsin.operate.finding import HealthFinding
 
 GIB = 1024**3
@@ -20,6 +21,14 @@ MIN_FREE_BYTES = 1 * GIB
 
 
 AMPLE_FREE_BYTES = 10 * GIB
+
+SPACE = ReasonType("health.disk_space", "{free} of {size} are free on the disk of {folder}.")
+_SPACE_REMEDY = ReasonType(
+    "health.disk_space_remedy",
+    "Free some space, or lower the settings `message_size_cap_mb` and `message_retention_days`.",
+)
+_ENTRIES = ReasonType("health.disk_entries", "{free} of {size} file entries are free on the disk of {folder}.")
+_ENTRIES_REMEDY = ReasonType("health.disk_entries_remedy", "Remove what has many small files there.")
 
 
 def check_database_disks() -> Iterator[HealthFinding]:
@@ -37,16 +46,16 @@ def check_disk(folder: Path) -> Iterator[HealthFinding]:
     if usage.free < MIN_FREE_BYTES or (usage.free < usage.total / 20 and usage.free < AMPLE_FREE_BYTES):
         yield HealthFinding(
             "disk.space",
-            f"{_size(usage.free)} of {_size(usage.total)} are free on the disk of {folder}.",
-            "Make room, or lower the settings `message_size_cap_mb` and `message_retention_days`.",
+            SPACE(free=_size(usage.free), size=_size(usage.total), folder=str(folder)),
+            _SPACE_REMEDY(),
             about=str(folder),
         )
     entries = os.statvfs(folder)
     if entries.f_files and entries.f_favail < entries.f_files / 50:
         yield HealthFinding(
             "disk.entries",
-            f"{entries.f_favail} of {entries.f_files} file entries are free on the disk of {folder}.",
-            "Remove what has many small files there.",
+            _ENTRIES(free=entries.f_favail, size=entries.f_files, folder=str(folder)),
+            _ENTRIES_REMEDY(),
             about=str(folder),
         )
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
+from tocsin.core.reasons import Reason, ReasonType
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +31,53 @@ class DurabilityRisk:
     """Why acknowledged data could be lost, and the remedy."""
 
     id: str
-    detail: str
-    remedy: str
+    detail: Reason
+    remedy: Reason
 
+
+_STANDBY = ReasonType("health.database_standby", "The database is a standby: it accepts no writes.")
+_STANDBY_REMEDY = ReasonType(
+    "health.database_standby_remedy",
+    "Point TOCSIN_DATABASE_URL at the primary; `target_session_attrs=read-write` finds it among several servers.",
+)
+_READ_ONLY = ReasonType("health.database_read_only", "The database accepts no writes.")
+_TURN_OFF = ReasonType("health.database_turn_off_remedy", "Set {setting} to off.")
+_TURN_ON = ReasonType("health.database_turn_on_remedy", "Set {setting} to on.")
+_FSYNC = ReasonType("health.database_fsync", "fsync is off: a power failure loses messages that were answered.")
+_FULL_PAGE_WRITES = ReasonType(
+    "health.database_full_page_writes", "full_page_writes is off: a power failure can destroy the database."
+)
+_SYNCHRONOUS_COMMIT = ReasonType(
+    "health.database_synchronous_commit",
+    "synchronous_commit is off: a crash loses the last messages that were answered.",
+)
+_SYNCHRONOUS_COMMIT_REMEDY = ReasonType(
+    "health.database_synchronous_commit_remedy",
+    "Set synchronous_commit to on, for Tocsin's role and database too.",
+)
+_STANDBY_NOT_WAITED_FOR = ReasonType(
+    "health.database_standby_not_waited_for",
+    "synchronous_commit is local: commits do not wait for the standby, which lacks the last messages that were "
+    "answered.",
+)
+_STANDBY_MISSING = ReasonType(
+    "health.database_standby_missing",
+    "Commits wait for a synchronous standby, and none is connected: nothing can be stored.",
+)
+_STANDBY_MISSING_REMEDY = ReasonType(
+    "health.database_standby_missing_remedy", "Start the standby, or remove it from synchronous_standby_names."
+)
+_ASYNCHRONOUS = ReasonType(
+    "health.database_standby_asynchronous",
+    "{count} standby replicates asynchronously: after a failover to it, the last messages that were answered can be "
+    "missing.",
+    "{count} standbys replicate asynchronously: after a failover to one, the last messages that were answered can be "
+    "missing.",
+)
+_ASYNCHRONOUS_REMEDY = ReasonType(
+    "health.database_standby_asynchronous_remedy",
+    "Name one in synchronous_standby_names. Without that, never fail over to one.",
+)
 
 _READ = """
 SELECT current_setting('fsync') AS fsync, current_setting('full_page_writes') AS full_page_writes,
@@ -60,37 +105,15 @@ def weaknesses(server: ServerDurability) -> tuple[DurabilityRisk, ...]:
     durable."""
     risks = []
     if server.is_standby:
-        risks.append(
-            DurabilityRisk(
-                "standby",
-                "The database is a standby: it takes no writes.",
-                "Point TOCSIN_DATABASE_URL at the primary; `target_session_attrs=read-write` finds it among several.",
-            )
-        )
+        risks.append(DurabilityRisk("standby", _STANDBY(), _STANDBY_REMEDY()))
     elif server.is_read_only:
-        risks.append(
-            DurabilityRisk("read_only", "The database takes no writes.", "Set default_transaction_read_only to off.")
-        )
+        risks.append(DurabilityRisk("read_only", _READ_ONLY(), _TURN_OFF(setting="default_transaction_read_only")))
     if server.fsync != "on":
-        risks.append(
-            DurabilityRisk("fsync", "fsync is off: a power cut loses messages that were answered.", "Set fsync to on.")
-        )
+        risks.append(DurabilityRisk("fsync", _FSYNC(), _TURN_ON(setting="fsync")))
     if server.full_page_writes != "on":
-        risks.append(
-            DurabilityRisk(
-                "full_page_writes",
-                "full_page_writes is off: a power cut can destroy the database.",
-                "Set full_page_writes to on.",
-            )
-        )
+        risks.append(DurabilityRisk("full_page_writes", _FULL_PAGE_WRITES(), _TURN_ON(setting="full_page_writes")))
     if server.synchronous_commit == "off":
-        risks.append(
-            DurabilityRisk(
-                "synchronous_commit",
-                "synchronous_commit is off: a crash loses the last messages that were answered.",
-                "Set synchronous_commit to on, for Tocsin's role and database too.",
-            )
-        )
+        risks.append(DurabilityRisk("synchronous_commit", _SYNCHRONOUS_COMMIT(), _SYNCHRONOUS_COMMIT_REMEDY()))
     risks.extend(_standbys(server))
     return tuple(risks)
 
@@ -101,33 +124,15 @@ def _standbys(server: ServerDurability) -> list[DurabilityRisk]:
         return []
     if server.synchronous_commit == "local":
         return [
-            DurabilityRisk(
-                "standby_not_waited_for",
-                "synchronous_commit is local: commits do not wait for the standby, which lacks the last messages "
-                "that were answered.",
-                "Set synchronous_commit to on.",
-            )
+            DurabilityRisk("standby_not_waited_for", _STANDBY_NOT_WAITED_FOR(), _TURN_ON(setting="synchronous_commit"))
         ]
     if server.synchronous_commit != "off" and (server.standbys == 0 or server.synchronous == 0):
-        return [
-            DurabilityRisk(
-                "standby_missing",
-                "Commits wait for a synchronous standby, and none follows: nothing can be stored.",
-                "Start the standby, or take it out of synchronous_standby_names.",
-            )
-        ]
+        return [DurabilityRisk("standby_missing", _STANDBY_MISSING(), _STANDBY_MISSING_REMEDY())]
     return []
 
 
 def risk_at_failover(server: ServerDurability) -> DurabilityRisk | None:
     """What an operator must know before a failover. Not a problem while the primary is alive."""
     if server.standbys and not server.standby_names:
-        is_plural = server.standbys != 1
-        return DurabilityRisk(
-            "standby_asynchronous",
-            f"{server.standbys} {'standbys follow' if is_plural else 'standby follows'} asynchronously: "
-            "after a failover to "
-            "one, the last messages that were answered can be missing.",
-            "Name one in synchronous_standby_names. Without that, never fail over to one.",
-        )
+        return DurabilityRisk("standby_asynchronous", _ASYNCHRONOUS(count=server.standbys), _ASYNCHRONOUS_REMEDY())
     return None

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
+from typing import Any
+
+from tocsin.core.errors import Permanent, Rejected, Temporary
+from tocsin.core.reasons import NO_REASON, Reason, ReasonType
 
 
 class FindingLevel(StrEnum):
@@ -19,9 +25,9 @@ class HealthFinding:
 
     id: str
     #: The situation, in sentences.
-    detail: str
+    detail: Reason
     #: What to do about it; empty only for a note.
-    remedy: str = ""
+    remedy: Reason = NO_REASON
     about: str = ""
     level: FindingLevel = FindingLevel.PROBLEM
 
@@ -30,6 +36,22 @@ class HealthFinding:
         return self.level is FindingLevel.PROBLEM
 
 
-def note(name: str, detail: str, remedy: str = "") -> HealthFinding:
+def note(name: str, detail: Reason, remedy: Reason = NO_REASON) -> HealthFinding:
     """A finding for information."""
     return HealthFinding(name, detail, remedy, level=FindingLevel.NOTE)
+
+
+_NO_ANSWER = ReasonType("health.no_answer_in_time", "no answer within {deadline}.")
+_CRASHED = ReasonType("health.check_of_one_failed", "the check failed ({error}).")
+
+
+def reason_of_future(future: Future[Any], deadline: timedelta) -> Reason:
+    """Why a check that ran for up to `deadline` failed; `NO_REASON` if it did not."""
+    if not future.done():
+        return _NO_ANSWER(deadline=deadline)
+    error = future.exception()
+    if error is None:
+        return NO_REASON
+    if isinstance(error, Rejected | Temporary | Permanent):
+        return error.full_reason
+    return _CRASHED(error=type(error).__name__)

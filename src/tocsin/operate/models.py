@@ -6,6 +6,8 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
 
+from tocsin.core.db.stored_reason import MAX_CODE_CHARS
+
 
 class Node(models.Model):
     """A running process. Times are the database's own, unaffected by a test clock. Dead nodes are pruned."""
@@ -31,19 +33,23 @@ class Audit(models.Model):
     checked_at = models.DateTimeField()
     #: The name of that node.
     node = models.TextField(default="", db_default="")
-    #: When `TOCSIN_HEARTBEAT_URL` last accepted a ping, and why the last one failed; empty: it did not fail.
+    #: When `TOCSIN_HEARTBEAT_URL` last accepted a ping, and why the last one failed, if it did.
     heartbeat_at = models.DateTimeField(null=True)
-    heartbeat_problem = models.TextField(default="", db_default="")
+    heartbeat_problem_code = models.CharField(max_length=MAX_CODE_CHARS, default="", db_default="")
+    heartbeat_problem_data = models.JSONField(default=dict, db_default={})
 
 
 class Problem(models.Model):
     """A problem found by a self-check. The row is kept for a while after its end, to limit repeated notices."""
 
     id = models.TextField(primary_key=True)
-    title = models.TextField()
-    #: Description and remedy, in sentences.
-    detail = models.TextField()
-    remedy = models.TextField()
+    #: Three reasons: `problems` reads and writes them.
+    title_code = models.CharField(max_length=MAX_CODE_CHARS)
+    title_data = models.JSONField(default=dict)
+    detail_code = models.CharField(max_length=MAX_CODE_CHARS)
+    detail_data = models.JSONField(default=dict)
+    remedy_code = models.CharField(max_length=MAX_CODE_CHARS)
+    remedy_data = models.JSONField(default=dict)
     since = models.DateTimeField()
     seen_at = models.DateTimeField()
     ended_at = models.DateTimeField(null=True)

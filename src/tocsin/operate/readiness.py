@@ -12,6 +12,7 @@ from django.db.migrations.loader import MigrationLoader
 
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
+from tocsin.core.reasons import Reason, ReasonType
 from tocsin.core.runtime import clock, metrics
 from tocsin.operate import durability
 
@@ -24,9 +25,16 @@ _POOL_TIMEOUT = 1.0
 #: A message stored this many seconds ago proves that the committer can use the database.
 COMMITTED_WITHIN = 5.0
 
+_UNUSABLE = ReasonType("health.database_not_usable", "The database cannot be used.")
+_OLD_TABLES = ReasonType(
+    "health.database_too_old",
+    "The database's tables are too old: {count} migration is missing: {first}.",
+    "The database's tables are too old: {count} migrations are missing, such as {first}.",
+)
 
-def problem() -> str | None:
-    """Why this node should not receive messages now, as a sentence without host names; None if it can accept them.
+
+def problem() -> Reason | None:
+    """Why this node should not receive messages now, without host names; None if it can accept them.
 
     A wrong clock is no reason, because every decision uses the database's clock; the doctor reports it.
     """
@@ -38,11 +46,11 @@ def problem() -> str | None:
     except psycopg.Error as error:
         log.warning("The database does not answer the probe: %s", " ".join(str(error).split()))
         # Other clients may occupy all of the server's connections except the committer's.
-        return None if metrics.seconds_since_commit() < COMMITTED_WITHIN else "The database cannot be used."
+        return None if metrics.seconds_since_commit() < COMMITTED_WITHIN else _UNUSABLE()
     if weaknesses:
         return weaknesses[0].detail
     if missing:
-        return f"The database's tables are too old: {len(missing)} migrations are missing, such as {missing[0]}."
+        return _OLD_TABLES(count=len(missing), first=missing[0])
     if not clock.is_in_sync():
         offset_seconds = abs(clock.skew().total_seconds())
         log.warning("This machine's clock and the database's are %.1f seconds apart: run NTP on both.", offset_seconds)

@@ -177,11 +177,11 @@ def _pages(
                 label=page.label,
                 channel=page.channel,
                 address=page.address,
-                reason=page.reason,
-                problem=page.problem,
+                reason=str(page.reason),
+                problem=str(page.problem),
             )
         )
-    return pages_by_step, [entry.reason for entry in planned.unreachable]
+    return pages_by_step, [str(entry.reason) for entry in planned.unreachable]
 
 
 def _notes(connection: Connection, run: RunState, cut: str, at: datetime) -> Iterable[str]:
@@ -194,7 +194,7 @@ def _notes(connection: Connection, run: RunState, cut: str, at: datetime) -> Ite
         yield cut
     active_pause = pause.current_pause(connection, at)
     if active_pause is not None:
-        yield active_pause.sentence
+        yield str(active_pause.wait_reason)
 
 
 def _rate_limit_notes(connection: Connection, pages: Sequence[SimulatedPage]) -> Iterable[str]:

@@ -126,6 +126,11 @@ def test_stored_reason_reads_back_as_it_was(value):
     assert again.localized("de") == reason.localized("de")
 
 
+def test_stored_reason_is_equal_whatever_the_order_of_its_columns():
+    reason = WAITS(user=Person("Ann", 3), span=timedelta(minutes=1), until=MOMENT)
+    assert reason_from(reason.code, dict(reversed(reason.data.items()))) == reason
+
+
 _json = st.recursive(
     st.none() | st.booleans() | st.floats(allow_nan=False) | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import ast
 from dataclasses import replace
-from pathlib import Path
+from datetime import timedelta
+from uuid import UUID
 
 import pytest
 
 from tests.support.notification_messages import ALERT, NOW, every_purpose, page
+from tocsin.core.reasons import ReasonType
+from tocsin.notify.delivery_reasons import AFTER_STEP, store_text
 from tocsin.notify.registry import CHANNELS
-from tocsin.notify.text import phrases
-from tocsin.notify.text.phrases import GERMAN, format_date, phrase
+from tocsin.notify.rules.bundling import DeliveryBundle
+from tocsin.notify.rules.pre_send_check import DueDelivery
+from tocsin.notify.states import Purpose
+from tocsin.notify.text.message import message
+from tocsin.notify.text.phrases import format_date, phrase
 
-NOTIFY = Path(phrases.__file__).parent
-
-
-def test_every_notification_text_has_a_german_translation() -> None:
-    said = set()
-    for path in NOTIFY.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and ast.unparse(node.func) == "phrase" and len(node.args) == 2:
-                said |= {part.value for part in ast.walk(node.args[1]) if isinstance(part, ast.Constant)}
-    assert len(said) > 10
-    assert {text for text in said if isinstance(text, str)} <= GERMAN.keys()
+BEGINS = ReasonType("testing.begins", "{start}")
 
 
 def test_a_german_mail_keeps_the_subject_of_its_thread() -> None:
@@ -57,3 +52,15 @@ def test_places_are_filled_in_whatever_stands_in_a_value() -> None:
     assert phrase("de", "Still on it, {who}?", who="{boss}") == "Noch dran, {boss}?"
     assert format_date("", NOW) == "24 November 2026, 09:15 UTC"
     assert ALERT.subject == "VPN down"
+
+
+def test_notice_uses_the_recipients_language_and_zone() -> None:
+    data = {"title": store_text(AFTER_STEP(delay=timedelta(minutes=3))), "text": store_text(BEGINS(start=NOW))}
+    due = DueDelivery(
+        UUID(int=1), UUID(int=2), "email", "a@example.org", Purpose.NOTICE, NOW, NOW, user_id=1, user_name="Alice",
+        data=data, language="de-ch", time_zone="Europe/Zurich",
+    )  # fmt: skip
+    german = message(DeliveryBundle((due,)), lambda *_: "", "", NOW, can_reply=False)
+    assert (german.title, german.text) == ("3 Minuten nach dem Schritt", "Di, 24. Nov 2026, 10:15 CET")
+    english = message(DeliveryBundle((replace(due, language="tlh"),)), lambda *_: "", "", NOW, can_reply=False)
+    assert (english.title, english.text) == ("3 minutes after the step", "Tue 24 Nov 2026, 10:15 CET")

@@ -60,7 +60,7 @@ def test_new_text_is_separated_from_quotes(tail: str) -> None:
     found = parse.parse_reply(mail(f"ack{tail}"))
     assert found.text == "ack"
     assert found.sender == "alice@example.org"
-    assert found.automatic == ""
+    assert found.automatic is None
     assert signed_links.verify_reference(found.references[0].token, NOW) == (42, 7)
 
 
@@ -86,7 +86,7 @@ def test_automatic_answers_are_known(headers: dict[str, str]) -> None:
 
 
 def test_explicit_non_automatic_header_is_trusted() -> None:
-    assert parse.parse_reply(mail("ack", **{"Auto-Submitted": "no"})).automatic == ""
+    assert parse.parse_reply(mail("ack", **{"Auto-Submitted": "no"})).automatic is None
 
 
 def test_reference_survives_rewritten_ids_and_address_case() -> None:

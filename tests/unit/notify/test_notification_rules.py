@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from tests.support.hypothesis_profiles import examples
 from tocsin.alerts.states import Priority
+from tocsin.core.reasons import each_of
+from tocsin.notify import delivery_reasons
 from tocsin.notify.rules.notification_rules import (
     USER_RULES,
     ContactMethodRule,
@@ -61,12 +63,12 @@ def test_policy_override_replaces_user_rules_by_label_or_channel() -> None:
     (only,) = plan_pages(
         replace(ALICE, methods=(CALL,)), DeliveryOverride((ContactMethodRule(channel="email"),)), Priority.HIGH, NIGHT
     )[:1]
-    assert only.explanation.endswith("none of the ways that the policy names; by their own instead")
+    assert each_of(only.explanation)[-1] == delivery_reasons.POLICY_METHODS_UNUSABLE()
 
 
 def test_tries_are_all_of_it_again() -> None:
     found = plan_pages(replace(ALICE, methods=(MAIL,)), DeliveryOverride((), 2, 5 * MINUTE), Priority.HIGH, NIGHT)
-    assert [((leave.at - NIGHT) / MINUTE, leave.explanation) for leave in found] == [
+    assert [((leave.at - NIGHT) / MINUTE, str(leave.explanation)) for leave in found] == [
         (0, "Mail"),
         (5, "Mail, try 2 of 3"),
         (10, "Mail, try 3 of 3"),
@@ -82,8 +84,8 @@ def test_quiet_hours_bundle_non_urgent_pages_until_their_end() -> None:
         ("Text", MORNING),
         ("Call", MORNING),
     ]
-    assert "in quiet hours, so it waits for their end" in low[0].explanation
-    assert "one message for 2 that would leave at once" in low[2].explanation
+    assert delivery_reasons.QUIET_HOURS() in each_of(low[0].explanation)
+    assert delivery_reasons.MERGED(count=2) in each_of(low[2].explanation)
     assert last_page_at(person, USER_RULES, Priority.LOW, NIGHT) == MORNING
 
 

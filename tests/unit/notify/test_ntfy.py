@@ -134,7 +134,7 @@ def test_a_page_of_html_is_not_repeated_as_an_error(server: NtfyDouble) -> None:
 def test_a_test_of_the_provider_checks_health_and_token(server: NtfyDouble) -> None:
     server.token = "tk_right"
     right = sender(server, "tk_right")
-    assert right.verify() == f"{server.url} is healthy and knows the access token."
+    assert str(right.verify()) == f"{server.url} is healthy and accepts the access token."
     right.close()
     wrong = sender(server, "tk_wrong")
     with pytest.raises(Permanent, match="Check the access token"):

@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tocsin.alerts.states import Priority
+from tocsin.core.reasons import Person
+from tocsin.notify import delivery_reasons
 from tocsin.notify.registry import address_problem, quietest_channel
 from tocsin.notify.rules.notification_rules import USER_RULES, NotificationMethod, Recipient, apply_rules, plan_pages
 from tocsin.notify.rules.page_planner import AllClear, PagedRecipient, PageRequest, all_clears, plan
@@ -36,30 +38,31 @@ def test_each_method_and_repetition_is_planned_at_its_time() -> None:
         ("Phone", 5),
         ("Phone", 7),
     ]
-    assert pages[0].reason == "Alice is primary of Service Desk. (Email)"
-    assert pages[2].reason == ("Alice is primary of Service Desk. (Phone, 3 minutes after the step, repeat 1 of 2)")
+    assert str(pages[0].reason) == "Alice is primary of Service Desk. (Email)"
+    assert str(pages[2].reason) == (
+        "Alice is primary of Service Desk. (Phone, 3 minutes after the step, repeat 1 of 2)"
+    )
 
 
 def test_a_person_without_methods_is_unreachable_and_named() -> None:
     made = plan([START], {1: replace(ALICE, methods=())}, {}, address_problem)
     assert made.pages == ()
-    assert [(entry.name, entry.reason) for entry in made.unreachable] == [
-        ("Alice", "Alice was to be paged and cannot be reached: there is no contact method.")
-    ]
+    reason = delivery_reasons.UNREACHABLE(user=Person("Alice", 1), cause=delivery_reasons.NO_METHOD())
+    assert [(entry.name, entry.reason) for entry in made.unreachable] == [("Alice", reason)]
 
 
 def test_disabled_user_is_unreachable() -> None:
     made = plan([START], {1: replace(ALICE, is_active=False)}, {}, address_problem)
     assert made.pages == ()
-    assert "switched off" in made.unreachable[0].reason
+    assert made.unreachable[0].reason == delivery_reasons.USER_DISABLED(user=Person("Alice", 1))
 
 
 def test_a_person_or_contact_that_is_gone_is_unreachable() -> None:
     gone = [START, PageRequest(42, NOW, "The desk's room.", group_contact_id=9)]
     made = plan(gone, {}, {}, address_problem)
     assert [entry.reason for entry in made.unreachable] == [
-        "The user whom this step names exists no longer.",
-        "The group contact that this step names exists no longer.",
+        delivery_reasons.USER_DELETED(),
+        delivery_reasons.CONTACT_DELETED(),
     ]
 
 
@@ -76,7 +79,9 @@ def test_method_after_unusable_one_skips_its_delay() -> None:
     assert [(page.label, (page.due_at - NOW) // MINUTE) for page in made.pages] == [
         ("Old", 0), ("Phone", 0), ("Phone", 5), ("Phone", 7),
     ]  # fmt: skip
-    assert made.pages[1].reason.endswith("(Phone, 3 minutes after the step, at once because the way before it fails)")
+    assert str(made.pages[1].reason).endswith(
+        "(Phone, 3 minutes after the step, at once, because the previous contact method fails)"
+    )
     # Where another is tried at that moment, or the next waits for something else, all stays as it is.
     for methods, minutes in (((bad, EMAIL, PHONE), 3), ((bad, replace(PHONE, wait=45 * MINUTE)), 45)):
         made = plan([START], {1: replace(ALICE, methods=methods)}, {}, address_problem)
@@ -103,8 +108,8 @@ def test_user_with_only_unusable_methods_is_unreachable_with_reasons() -> None:
     bad = (NotificationMethod("Old", "sms", "12"), NotificationMethod("Odd", "pigeon", "loft"))
     made = plan([START], {1: replace(ALICE, methods=bad)}, {}, address_problem)
     assert len(made.pages) == 2
-    assert 'Old cannot be used: "12" is not a phone number' in made.unreachable[0].reason
-    assert 'Odd cannot be used: "pigeon" is not a channel' in made.unreachable[0].reason
+    assert 'Old cannot be used: "12" is not a phone number' in str(made.unreachable[0].reason)
+    assert 'Odd cannot be used: Unknown channel "pigeon".' in str(made.unreachable[0].reason)
 
 
 def test_a_group_contact_is_one_page_at_once() -> None:

@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tocsin.alerts.states import AlertStatus, Priority
+from tocsin.core.reasons import NO_REASON, AlertRef, Person, Reason
+from tocsin.notify import delivery_reasons
+from tocsin.notify.delivery_reasons import BUNDLED_LATER, HOURLY_LIMIT_REACHED, ON_HOLD
 from tocsin.notify.registry import address_problem
 from tocsin.notify.rules.bundling import WINDOW, BundleLimit, arrange
 from tocsin.notify.rules.pre_send_check import (
-    BUNDLED_LATER,
-    HOURLY_LIMIT_REACHED,
-    ON_HOLD,
     AlertFacts,
     CancelDelivery,
     Defer,
@@ -31,6 +31,7 @@ from tocsin.notify.states import Purpose
 
 NOW = datetime.fromisoformat("2026-11-24T09:15:00+00:00")
 SECOND = timedelta(seconds=1)
+ALICE = Person("Alice", 1)
 ALERT = AlertFacts(42, AlertStatus.OPEN, Priority.HIGH, "VPN down")
 
 
@@ -53,29 +54,31 @@ def test_a_page_of_a_live_alert_is_sent() -> None:
 @pytest.mark.parametrize(
     ("alert", "reason"),
     [
-        ({"status": AlertStatus.CLOSED}, "The alert was closed before this left."),
-        ({"status": AlertStatus.CANCELLED}, "The alert was cancelled before this left."),
-        ({"status": AlertStatus.MERGED, "merged_into": 41}, "The alert was merged into #41 before this left."),
-        ({"status": AlertStatus.ASSIGNED, "owner_id": 1}, "Alice has taken the alert."),
+        ({"status": AlertStatus.CLOSED}, delivery_reasons.ALERT_CLOSED()),
+        ({"status": AlertStatus.CANCELLED}, delivery_reasons.ALERT_CANCELLED()),
+        ({"status": AlertStatus.MERGED, "merged_into": 41}, delivery_reasons.ALERT_MERGED(alert=AlertRef(41))),
+        ({"status": AlertStatus.ASSIGNED, "owner_id": 1}, delivery_reasons.ASSIGNED(user=ALICE)),
     ],
 )
-def test_unneeded_page_is_cancelled_with_the_reason(alert: dict[str, Any], reason: str) -> None:
+def test_unneeded_page_is_cancelled_with_the_reason(alert: dict[str, Any], reason: Reason) -> None:
     assert judged(due(alert=replace(ALERT, **alert)), NOW) == CancelDelivery(reason)
 
 
 def test_pages_stamped_by_advanced_clock_are_excluded_from_hourly_count() -> None:
     hour = due(most_per_hour=2, recent_sent_times=(NOW - 40 * SECOND, NOW - SECOND))
-    assert judged(hour, NOW) == Defer(HOURLY_LIMIT_REACHED, NOW - 40 * SECOND + timedelta(hours=1))
+    assert judged(hour, NOW) == Defer(HOURLY_LIMIT_REACHED(), NOW - 40 * SECOND + timedelta(hours=1))
     ahead = timedelta(hours=2)
     assert judged(replace(hour, recent_sent_times=(NOW - SECOND, NOW + ahead)), NOW) == SendNow()
 
 
 def test_page_by_removed_contact_method_fails_with_a_reason() -> None:
-    assert judged(due(label="SMS", current_address=""), NOW) == FailDelivery("Alice uses SMS no more.")
+    assert judged(due(label="SMS", current_address=""), NOW) == FailDelivery(
+        delivery_reasons.METHOD_REMOVED(user=ALICE, method="SMS")
+    )
     contact = due(label="Chat", current_address="", user_id=None, user_name="")
-    assert judged(contact, NOW) == FailDelivery("Chat is a contact of its group no more.")
+    assert judged(contact, NOW) == FailDelivery(delivery_reasons.CONTACT_REMOVED(method="Chat"))
     cleared = due(label="SMS", current_address="", purpose=Purpose.ALL_CLEAR, has_been_paged=True)
-    assert judged(cleared, NOW) == FailDelivery("Alice uses SMS no more.")
+    assert judged(cleared, NOW) == FailDelivery(delivery_reasons.METHOD_REMOVED(user=ALICE, method="SMS"))
     assert judged(due(current_address="", purpose=Purpose.NOTICE), NOW) == SendNow()
 
 
@@ -94,7 +97,7 @@ def test_only_active_alert_pages_are_checked_against_the_alert() -> None:
 
 def test_page_waits_for_hold_end_unless_manually_escalated() -> None:
     held = replace(ALERT, status=AlertStatus.ON_HOLD, hold_until=NOW + timedelta(hours=1))
-    assert judged(due(alert=held), NOW) == Defer(ON_HOLD, NOW + timedelta(hours=1))
+    assert judged(due(alert=held), NOW) == Defer(ON_HOLD(), NOW + timedelta(hours=1))
     assert judged(due(alert=held, data={"wake": True}), NOW) == SendNow()
 
 
@@ -137,7 +140,7 @@ def test_wrong_clock_delays_nothing_over_ten_seconds() -> None:
 
 
 def test_what_has_waited_leaves_with_everything_else_that_is_due() -> None:
-    group = [*many(1, wait_reason=BUNDLED_LATER), *[replace(d, id=UUID(int=99)) for d in many(1)]]
+    group = [*many(1, wait_reason=BUNDLED_LATER()), *[replace(d, id=UUID(int=99)) for d in many(1)]]
     made = arrange(group, NOW, lambda channel: BundleLimit(50, 50))
     assert [len(bundle.members) for bundle in made.bundles] == [2]
     assert made.waiting == ()
@@ -148,13 +151,15 @@ def test_what_has_waited_leaves_with_everything_else_that_is_due() -> None:
         st.tuples(
             st.sampled_from(["a@example.org", "b@example.org"]),
             st.sampled_from([Purpose.PAGE, Purpose.ALL_CLEAR, Purpose.NOTICE]),
-            st.sampled_from(["", BUNDLED_LATER]),
+            st.sampled_from([NO_REASON, BUNDLED_LATER()]),
             st.one_of(st.none(), st.integers(0, 20)),
         ),
         max_size=12,
     )
 )
-def test_nothing_is_lost_and_nothing_waits_longer_than_ten_seconds(rows: list[tuple[str, Purpose, str, Any]]) -> None:
+def test_nothing_is_lost_and_nothing_waits_longer_than_ten_seconds(
+    rows: list[tuple[str, Purpose, Reason, Any]],
+) -> None:
     group = [
         due(
             id=UUID(int=number), address=address, purpose=purpose, wait_reason=waited,

@@ -8,11 +8,13 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from tocsin.core.reasons import as_reason
+from tocsin.notify.delivery_reasons import IS_ADMINISTRATOR
 from tocsin.operate.self_check.problems import ProblemRecord, update_problems
 from tocsin.operate.self_check.rules import DetectedProblem
 
-LATE = DetectedProblem("runs_late", "Escalation is late", "It is late.", "Look.")
-STUCK = DetectedProblem("runs_stuck", "Escalation is stuck", "It is stuck.", "Look.")
+LATE = DetectedProblem("runs_late", as_reason("Escalation is late"), as_reason("It is late."), as_reason("Look."))
+STUCK = DetectedProblem("runs_stuck", as_reason("Escalation is stuck"), as_reason("It is stuck."), as_reason("Look."))
 
 
 @dataclass
@@ -27,7 +29,7 @@ class Story:
         """Returns the titles of what is told at that audit."""
         followed = update_problems(self.known, found, self.start + timedelta(seconds=second))
         self.known |= {problem.id: problem for problem in followed.changed}
-        return [notice.title for notice in followed.notices]
+        return [str(notice.title) for notice in followed.notices]
 
     def open(self) -> Sequence[str]:
         return [problem.id for problem in self.known.values() if problem.is_open]
@@ -53,13 +55,13 @@ def test_problem_resolved_by_next_check_is_never_reported(story: Story) -> None:
 def test_resolution_of_reported_problem_is_reported_once(story: Story) -> None:
     story.audit(0, LATE)
     story.audit(30, LATE)
-    assert story.audit(90) == ["Tocsin: over: Escalation is late"]
+    assert story.audit(90) == ["Tocsin: resolved: Escalation is late"]
     assert story.audit(120) == []
 
 
 def test_flapping_problem_is_reported_once_an_hour(story: Story) -> None:
     titles = [title for second in range(0, 7200, 120) for title in self_healing(story, second)]
-    assert titles == ["Tocsin: Escalation is late", "Tocsin: over: Escalation is late"] * 2
+    assert titles == ["Tocsin: Escalation is late", "Tocsin: resolved: Escalation is late"] * 2
 
 
 def self_healing(story: Story, second: int) -> list[str]:
@@ -81,14 +83,14 @@ def test_problem_recurring_in_quiet_hour_is_reported_afterwards(story: Story) ->
 def test_each_problem_is_reported_separately(story: Story) -> None:
     story.audit(0, LATE)
     assert story.audit(30, LATE, STUCK) == ["Tocsin: Escalation is late"]
-    assert story.audit(60, STUCK) == ["Tocsin: Escalation is stuck", "Tocsin: over: Escalation is late"]
+    assert story.audit(60, STUCK) == ["Tocsin: Escalation is stuck", "Tocsin: resolved: Escalation is late"]
 
 
 def test_notice_names_problem_start_time_and_remedy(story: Story) -> None:
     story.audit(0, LATE)
     followed = update_problems(story.known, [LATE], story.start + timedelta(minutes=2))
     (notice,) = followed.notices
-    assert notice.text == (
-        "It is late.\n\nIt began 2 minutes ago.\n\nWhat to do: Look.\n\nYou are told when it is over."
+    assert str(notice.text) == (
+        "It is late.\n\nIt began 2 minutes ago.\n\nWhat to do: Look.\n\nTocsin notifies you when it is resolved."
     )
-    assert (notice.about, notice.reason) == ("operate:runs_late", "You are told because you administer Tocsin.")
+    assert (notice.about, notice.reason) == ("operate:runs_late", IS_ADMINISTRATOR())

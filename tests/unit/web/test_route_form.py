@@ -56,7 +56,7 @@ def test_route_is_described_in_the_readers_language() -> None:
     with translation.override("de"):
         said = route_form.describe_route(row, {"client": "Kunde"})
     assert said == (
-        "Wenn Kunde ist gleich Globex, außerhalb von Bürozeit: Priorität Niedrig, ruft nach dem eigenen "
+        "Wenn Kunde ist gleich Globex, außerhalb von Bürozeit: Priorität niedrig, ruft nach dem eigenen "
         "Eskalationsplan des Eingangs, an Netz, nach 5m, wenn er nicht vorher schließt."
     )
 

@@ -84,14 +84,16 @@ def get_delivery(request: HttpRequest, id: str) -> dict[str, Any]:
 def _serializer_for(request: HttpRequest) -> Callable[[Sequence[Delivery]], list[dict[str, Any]]]:
     viewer = caller(request).viewer
     names = (
-        "id", "notification_id", "alert_id", "purpose", "channel", "status", "attempts", "error", "reason", "queued_at",
-        "due_at", "sent_at", "delivered_at", "receipt",
+        "id", "notification_id", "alert_id", "purpose", "channel", "status", "attempts", "queued_at", "due_at",
+        "sent_at", "delivered_at", "receipt",
     )  # fmt: skip
 
     def show(rows: Sequence[Delivery]) -> list[dict[str, Any]]:
         return [
             {
                 **{name: getattr(row, name) for name in names},
+                "error": str(row.error),
+                "reason": str(row.reason),
                 "user": row.user.username if row.user else None,
                 "provider": row.provider_name or None,
                 "address": address_masking.address(

@@ -56,10 +56,11 @@ def get_mail_reply(request: HttpRequest, id: Number) -> dict[str, Any]:
 
 
 def _show(rows: Sequence[MailReply]) -> list[dict[str, Any]]:
-    names = ("id", "received_at", "sender", "subject", "alert_id", "outcome", "reason")
+    names = ("id", "received_at", "sender", "subject", "alert_id", "outcome")
     return [
         {
             **{name: getattr(row, name) for name in names},
+            "reason": str(row.reason),
             "provider": row.provider_name,
             "user": row.user.username if row.user else None,
         }

@@ -69,12 +69,13 @@ def get_notification(request: HttpRequest, id: str) -> dict[str, Any]:
 
 def _serializer_for(request: HttpRequest) -> Callable[[Sequence[Notification]], list[dict[str, Any]]]:
     viewer = caller(request).viewer
-    names = ("id", "alert_id", "purpose", "channel", "label", "reason", "created_at")
+    names = ("id", "alert_id", "purpose", "channel", "label", "created_at")
 
     def show(rows: Sequence[Notification]) -> list[dict[str, Any]]:
         return [
             {
                 **{name: getattr(row, name) for name in names},
+                "reason": str(row.reason),
                 "user": row.user.username if row.user else None,
                 "group_contact": row.group_contact.label if row.group_contact else None,
                 "address": address_masking.address(viewer, row.channel, row.address, row.user_id, row.group_contact),

@@ -82,8 +82,8 @@ def test_provider(request: HttpRequest, id: str) -> dict[str, Any]:
     """A failure is returned as an error: 502, or 503 if a retry may succeed. `SMTP (environment)` tests the server
     configured by TOCSIN_SMTP_URL."""
     if id.lower() == ENVIRONMENT.lower():
-        return {"ok": True, "detail": commands.test_environment()}
-    return {"ok": True, "detail": commands.test_provider(PROVIDERS.find(id))}
+        return {"ok": True, "detail": str(commands.test_environment())}
+    return {"ok": True, "detail": str(commands.test_provider(PROVIDERS.find(id)))}
 
 
 TO_SMS = {"channel": "sms", "address": "+41790000001"}
@@ -132,13 +132,13 @@ def _show_provider(
         "callbacks": {endpoint.name: address for endpoint, address in provider_status.webhook_urls(provider)},
         "health": {
             "state": status.state,
-            "error": status.error,
+            "error": str(status.error),
             "worked_at": status.worked_at,
             "failed_at": status.failed_at,
         },
         "refused": [
             {
-                "error": rejection.error,
+                "error": str(rejection.error),
                 "count": rejection.count,
                 "last_at": rejection.last_at,
                 "alert_id": rejection.alert_id,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -109,7 +108,12 @@ def get_preflight(request: HttpRequest, at: Query[ScheduleMoment | None] = None)
 
 
 def _finding(finding: HealthFinding) -> dict[str, str]:
-    return {name: value for name, value in asdict(finding).items() if name != "level"}
+    return {
+        "id": finding.id,
+        "detail": str(finding.detail),
+        "remedy": str(finding.remedy),
+        "about": finding.about,
+    }
 
 
 def _show_result(result: preflight.PreflightResult, principal: Principal) -> dict[str, Any]:

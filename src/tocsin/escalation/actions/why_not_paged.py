@@ -15,7 +15,7 @@ from tocsin.alerts.states import EventKind
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import NO_REASON, Person, Reason, Term, as_reason, each_of, reason_from
+from tocsin.core.reasons import NO_REASON, Person, Reason, Term, each_of, reason_from
 from tocsin.escalation import reasons
 from tocsin.escalation.policy import policy
 from tocsin.escalation.policy.policy import RECIPIENTS_ONLY, CompiledPolicy, references
@@ -41,7 +41,8 @@ _EVENTS = (
     "ORDER BY id DESC LIMIT %s"
 )
 _PAGES = """
-SELECT n.user_id, n.channel, n.reason AS because, d.status, d.reason, d.error
+SELECT n.user_id, n.channel, d.status, d.error_code, d.error_data, d.reason_code, d.reason_data,
+       n.reason_code AS because_code, n.reason_data AS because_data
 FROM notify_notification n JOIN notify_delivery d ON d.notification_id = n.id
 WHERE n.alert_id = %s AND n.purpose = %s AND n.user_id IS NOT NULL ORDER BY n.id, d.queued_at
 """
@@ -179,10 +180,16 @@ def _reasons(user: Mapping[str, Any], facts: _RunFacts, pages: Collection[Mappin
     for page in pages:
         if page["user_id"] == user["id"]:
             # A delivery still queued has a reason: quiet hours, or the delay of its notification rule.
-            found[as_reason(page["error"] or page["reason"] or page["because"])] = None
+            found[_page_reason(page)] = None
     found |= dict.fromkeys(_recorded(user["id"], facts.events))
     found |= dict.fromkeys(_by_step(person, user["id"], facts))
     return found or (reasons.NOT_IN_POLICY(user=person),)
+
+
+def _page_reason(page: Mapping[str, Any]) -> Reason:
+    """Why a page failed, waits or was cancelled, else why it was sent."""
+    columns = ((page[f"{name}_code"], page[f"{name}_data"]) for name in ("error", "reason", "because"))
+    return next((reason_from(code, data) for code, data in columns if code), NO_REASON)
 
 
 def _recorded(user_id: int, events: Iterable[Mapping[str, Any]]) -> Iterator[Reason]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import ReasonType
 from tocsin.notify.channels import chat_addresses as services
 from tocsin.notify.channels import compact_text
 from tocsin.notify.interfaces import Message, Rendered
@@ -12,8 +13,9 @@ from tocsin.notify.interfaces import Message, Rendered
 #: A member or channel of a Slack workspace by id; a Telegram user or group by number.
 _OF_PROVIDERS = re.compile(r"slack:[UWCGD][A-Z0-9]{5,20}|telegram:-?[0-9]{3,20}")
 
-_FORMS = (
-    "A chat address is slack:U012AB3CD, telegram:123456789, or the address that a chat service gives for its messages."
+_FORMS = ReasonType(
+    "address.chat_forms",
+    "A chat address is slack:U012AB3CD, telegram:123456789, or the URL that a chat service shows for its messages.",
 )
 
 
@@ -35,5 +37,5 @@ class ChatChannel:
         scheme, colon, target = entered.partition(":")
         normalized = f"{scheme.lower()}{colon}{target.strip().upper()}"
         if not _OF_PROVIDERS.fullmatch(normalized):
-            raise Rejected("invalid_address", _FORMS)
+            raise Rejected("invalid_address", _FORMS())
         return normalized

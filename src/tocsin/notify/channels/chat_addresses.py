@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from tocsin.core.errors import Permanent, Rejected
+from tocsin.core.reasons import ReasonType
 from tocsin.notify.channels import chat_url_policy
 from tocsin.people import encrypted_addresses
+
+_TOO_LONG = ReasonType("address.too_long", "The address has at most {limit} characters.")
 
 
 def validate_address(text: str) -> str:
@@ -17,9 +20,7 @@ def validate_address(text: str) -> str:
     if encrypted_addresses.is_encrypted(text):
         return _readable(text)
     if len(text.encode()) > encrypted_addresses.MAX_PLAIN_ADDRESS_CHARS:
-        raise Rejected(
-            "invalid_address", f"The address has at most {encrypted_addresses.MAX_PLAIN_ADDRESS_CHARS} characters."
-        )
+        raise Rejected("invalid_address", _TOO_LONG(limit=encrypted_addresses.MAX_PLAIN_ADDRESS_CHARS))
     return encrypted_addresses.encrypt_address(chat_url_policy.service(text).scheme, text)
 
 
@@ -36,5 +37,5 @@ def _readable(text: str) -> str:
     try:
         encrypted_addresses.decrypt_address(text)
     except Permanent as problem:
-        raise Rejected("invalid_address", str(problem)) from None
+        raise Rejected("invalid_address", problem.full_reason) from None
     return text

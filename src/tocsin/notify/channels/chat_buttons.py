@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 from tocsin.alerts.states import CommandKind
+from tocsin.core.reasons import ReasonType
 from tocsin.notify.interfaces import Rendered
 from tocsin.notify.text import signed_links
+from tocsin.notify.text.phrases import phrase
 
-#: In display order with their labels; `phrases.say` translates them.
-LABELS = {
-    CommandKind.ACKNOWLEDGE: "Acknowledge",
-    CommandKind.ASSIGN: "Take it",
-    CommandKind.CLOSE: "Close",
-}
+#: In display order.
+BUTTONS = (CommandKind.ACKNOWLEDGE, CommandKind.ASSIGN, CommandKind.CLOSE)
+
+_UNLINKED = ReasonType(
+    "chat.unlinked_member",
+    "Tocsin does not know who you are here, so nothing was done. Sign in to Tocsin, and add a contact method of the "
+    "channel Chat on your own page: {address}",
+)
 
 #: The buttons that are still useful after each command.
 _BUTTONS_AFTER = {
     CommandKind.ACKNOWLEDGE: (CommandKind.ASSIGN, CommandKind.CLOSE),
     CommandKind.ASSIGN: (CommandKind.CLOSE,),
 }
+
+
+def label(button: CommandKind, language: str) -> str:
+    """Returns the label of one of `BUTTONS` in a language."""
+    match button:
+        case CommandKind.ACKNOWLEDGE:
+            return phrase(language, "Acknowledge")
+        case CommandKind.ASSIGN:
+            return phrase(language, "Take it")
+        case _:
+            return phrase(language, "Close")
 
 
 def alert_of(rendered: Rendered) -> int | None:
@@ -35,7 +50,7 @@ def buttons_after(pressed: str) -> tuple[CommandKind, ...]:
 def parse_button_data(text: str) -> tuple[str, int] | None:
     """Parses button data such as `acknowledge:42` into the command and the alert id; None for anything else."""
     command, _, number = text.partition(":")
-    if command not in LABELS or not (number.isascii() and number.isdigit() and len(number) <= 18):
+    if command not in BUTTONS or not (number.isascii() and number.isdigit() and len(number) <= 18):
         return None
     return command, int(number)
 
@@ -46,8 +61,5 @@ def format_button_data(kind: CommandKind, alert_id: int) -> str:
 
 
 def unlinked_member_answer(address: str) -> str:
-    """Returns the answer to a chat member who is not linked to a Tocsin user."""
-    return (
-        "Tocsin does not know who you are here, so nothing was done. Sign in there and add, on your own page, a way of "
-        f"the channel Chat: {address}"
-    )
+    """Returns the answer to a chat member who is not linked to a Tocsin user, whose language is not known."""
+    return str(_UNLINKED(address=address))

@@ -14,6 +14,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import Reason, ReasonType
 from tocsin.notify.channels.reviewed_chat_services import PUBLIC_HOSTS, SCHEMAS, VENDOR_HOST
 
 if TYPE_CHECKING:
@@ -25,7 +26,22 @@ _FILES = ("template", "keyfile", "subfile", "keystore", "attach", "include", "pa
 _DECLARED_FILES = ("template", "keyfile", "subfile", "keystore", "attach", "cert", "file")
 _NO_FILE = frozenset({"attach-as"})
 
-_NOT_KNOWN = "is not the address of a chat or push service that is known here; see the documentation for examples."
+_NOT_KNOWN = ReasonType(
+    "address.chat_service_unknown",
+    "This is not the address of a supported chat or push service. See the documentation for examples.",
+)
+_NOT_REVIEWED = ReasonType(
+    "address.chat_service_not_reviewed",
+    "{scheme}:// cannot be used: it is not a reviewed service that needs nothing but HTTP.",
+)
+_READS_FILES_BY = ReasonType(
+    "address.chat_argument_reads_files",
+    'An address with "{argument}" cannot be used: it would read files of this machine.',
+)
+_READS_FILES = ReasonType(
+    "address.chat_reads_files", "This address cannot be used: it would read files of this machine."
+)
+_NOT_HTTP = ReasonType("address.chat_not_http", "{scheme}:// cannot be used: it needs more than HTTP.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,23 +64,23 @@ def service(url: str) -> ChatService:
 def open_plugin(url: str) -> Any:
     """Returns apprise's plugin object for `url`, ready to send. Raises Rejected as `service` does."""
     if not url.isprintable() or " " in url:
-        raise _refused(f"This {_NOT_KNOWN}")
+        raise _refused(_NOT_KNOWN())
     parsed = _parsed(url)
     if parsed is None:
-        raise _refused(f"This {_NOT_KNOWN}")
+        raise _refused(_NOT_KNOWN())
     scheme = str(parsed["schema"])
     if scheme not in SCHEMAS:
-        raise _refused(f"{scheme}:// cannot be used here: it is not a reviewed service that needs nothing but HTTP.")
+        raise _refused(_NOT_REVIEWED(scheme=scheme))
     for name in _argument_names(parsed):
         if name.startswith(_FILES):
-            raise _refused(f'An address with "{name[:30]}" cannot be used here: it would read files of this machine.')
+            raise _refused(_READS_FILES_BY(argument=name[:30]))
     plugin = _instance(parsed)
     if plugin is None:
-        raise _refused(f"This {_NOT_KNOWN}")
+        raise _refused(_NOT_KNOWN())
     if not _is_over_http(plugin):
-        raise _refused(f"{scheme}:// cannot be used here: it needs more than HTTP.")
+        raise _refused(_NOT_HTTP(scheme=scheme))
     if next(_file_attributes(plugin), None) is not None:
-        raise _refused("This address cannot be used here: it would read files of this machine.")
+        raise _refused(_READS_FILES())
     return plugin
 
 
@@ -167,5 +183,5 @@ def _own_host(plugin: Any) -> str:
     return "" if is_public else host
 
 
-def _refused(sentence: str) -> Rejected:
-    return Rejected("invalid_address", sentence)
+def _refused(reason: Reason) -> Rejected:
+    return Rejected("invalid_address", reason)

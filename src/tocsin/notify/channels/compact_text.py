@@ -8,7 +8,7 @@ from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.notify.interfaces import Message, MessageButton, Rendered
 from tocsin.notify.states import Purpose
 from tocsin.notify.text import formatting, html_sanitizer
-from tocsin.notify.text.phrases import phrase
+from tocsin.notify.text.phrases import alert_count, phrase
 
 #: A longer ticket URL would leave no room for the text.
 _MAX_URL_CHARS = 1000
@@ -37,7 +37,7 @@ def _title(message: Message) -> str:
             test = "TEST " if alert.is_test else ""
             return f"{test}{phrase(message.language, formatting.priority(alert))}: {formatting.headline(alert)}"
         case Purpose.PAGE:
-            return phrase(message.language, "{count} alerts", count=len(message.alerts) + message.omitted_count)
+            return alert_count(message.language, len(message.alerts) + message.omitted_count)
         case Purpose.ALL_CLEAR:
             return phrase(message.language, "All clear")
         case Purpose.ACK_REMINDER:
@@ -77,7 +77,11 @@ def _buttons(message: Message, link: str) -> tuple[MessageButton, ...]:
         return ()
     if len(message.alerts) > 1:
         return (MessageButton(phrase(message.language, "Open the alerts"), link),)
-    label = phrase(message.language, "Acknowledge or take" if message.recipient else "Open the alert")
+    label = (
+        phrase(message.language, "Acknowledge or take")
+        if message.recipient
+        else phrase(message.language, "Open the alert")
+    )
     ticket = formatting.one_line(message.alerts[0].source_url)
     if not ticket.startswith(("http://", "https://")) or len(ticket) > _MAX_URL_CHARS:
         return (MessageButton(label, link),)

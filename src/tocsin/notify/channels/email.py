@@ -14,9 +14,11 @@ from zoneinfo import ZoneInfo
 
 from django.template import Context, Engine, Template
 from django.utils.safestring import SafeString, mark_safe
+from django.utils.translation import gettext_noop
 
 from tocsin.alerts.states import Priority
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import ReasonType
 from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.notify.interfaces import AlertContent, Message, MessageButton, Rendered
 from tocsin.notify.states import Purpose
@@ -66,9 +68,7 @@ class EmailChannel:
             except UnicodeError:
                 entered = ""
         if len(entered) > 254 or len(local) > 64 or not _ADDRESS.fullmatch(entered):
-            raise Rejected(
-                "invalid_address", f'"{text[:100]}" is not an e-mail address; write one like ann@example.org.'
-            )
+            raise Rejected("invalid_address", _NOT_AN_ADDRESS(address=text[:100]))
         return entered
 
 
@@ -94,6 +94,15 @@ def headers(message: Message) -> dict[str, str]:
     if message.purpose is Purpose.PAGE and message.alerts[0].priority in (Priority.CRITICAL, Priority.HIGH):
         values |= {"Importance": "high", "X-Priority": "1"}
     return values
+
+
+_NOT_AN_ADDRESS = ReasonType(
+    "address.not_an_email", '"{address}" is not an email address. Enter one like ann@example.org.'
+)
+_SINGLE_HINT = gettext_noop("Or answer this mail: ack, take, close or escalate alone on the first line.")
+_BUNDLE_HINT = gettext_noop(
+    "Or answer this mail: ack, take, close or escalate and the number (ack {number}) alone on the first line."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,16 +214,15 @@ def _foot(message: Message) -> list[str]:
     # A message that asks for a response has personal links; other links lead to a page behind the login.
     needs_answer = bool(message.recipient) and message.purpose in (Purpose.PAGE, Purpose.ACK_REMINDER)
     if needs_answer and any(alert.link for alert in message.alerts):
-        links = "The links are for you alone and are valid for seven days. Opening one changes nothing."
-        lines.append(phrase(message.language, links))
+        lines.append(
+            phrase(
+                message.language,
+                "The links are for you alone and are valid for seven days. Opening one changes nothing.",
+            )
+        )
     if needs_answer and message.can_reply:
-        single_hint = "Or answer this mail: ack, take, close or escalate alone on the first line."
-        bundle_hint = (
-            "Or answer this mail: ack, take, close or escalate and the number (ack {number}) alone on the first line."
-        )
-        hint = phrase(
-            message.language, bundle_hint if len(message.alerts) > 1 else single_hint, number=message.alerts[0].id
-        )
+        hint = _BUNDLE_HINT if len(message.alerts) > 1 else _SINGLE_HINT
+        hint = phrase(message.language, hint, number=message.alerts[0].id)
         lines.append(f"{hint} {phrase(message.language, 'Anything else you write is noted on the alert.')}")
     return lines
 
@@ -222,8 +230,9 @@ def _foot(message: Message) -> list[str]:
 def _button(message: Message) -> str:
     if message.purpose is Purpose.PAGE and message.recipient:
         return phrase(message.language, "Acknowledge, take or close")
-    is_reminder = message.purpose is Purpose.ACK_REMINDER
-    return phrase(message.language, "Acknowledge again, take or close" if is_reminder else "Open the alert")
+    if message.purpose is Purpose.ACK_REMINDER:
+        return phrase(message.language, "Acknowledge again, take or close")
+    return phrase(message.language, "Open the alert")
 
 
 def _details(message: Message, alert: AlertContent) -> str:
@@ -236,15 +245,15 @@ def _facts(message: Message, alert: AlertContent) -> list[_Fact]:
     phone = line(alert.requester_phone, 50)
     number = re.sub(r"[^0-9+]", "", phone)
     facts = [
-        _Fact("Summary", line(alert.short_text, 500) if alert.short_text != alert.subject else ""),
-        _Fact("Ticket", ticket, line(alert.source_url) if _is_web(alert.source_url) else ""),
-        _Fact("Client", line(alert.client, 200)),
-        _Fact("Site", line(alert.site, 200)),
-        _Fact("Team", line(alert.team, 200)),
-        _Fact("Requester", line(alert.requester, 200)),
-        _Fact("Phone", phone, f"tel:{quote(number)}" if number else ""),
-        _Fact("Opened", _moment(alert.opened_at, message.time_zone, message.language)),
-        _Fact("Messages", str(alert.count) if alert.count > 1 else ""),
+        _Fact(gettext_noop("Summary"), line(alert.short_text, 500) if alert.short_text != alert.subject else ""),
+        _Fact(gettext_noop("Ticket"), ticket, line(alert.source_url) if _is_web(alert.source_url) else ""),
+        _Fact(gettext_noop("Client"), line(alert.client, 200)),
+        _Fact(gettext_noop("Site"), line(alert.site, 200)),
+        _Fact(gettext_noop("Team"), line(alert.team, 200)),
+        _Fact(gettext_noop("Requester"), line(alert.requester, 200)),
+        _Fact(gettext_noop("Phone"), phone, f"tel:{quote(number)}" if number else ""),
+        _Fact(gettext_noop("Opened"), _moment(alert.opened_at, message.time_zone, message.language)),
+        _Fact(gettext_noop("Messages"), str(alert.count) if alert.count > 1 else ""),
     ]
     return [replace(fact, label=phrase(message.language, fact.label)) for fact in facts if fact.text]
 

@@ -7,11 +7,16 @@ from urllib.parse import urlsplit
 
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.core.net import egress
+from tocsin.core.reasons import ReasonType
 from tocsin.notify.channels import compact_text
 from tocsin.notify.interfaces import Message, Rendered
 
 #: The server's own rule for topics.
 TOPIC = re.compile(r"[-_A-Za-z0-9]{1,64}")
+
+_NOT_A_TOPIC = ReasonType(
+    "address.not_an_ntfy_topic", '"{address}" is not a topic. Use letters, digits, - and _, or its full address.'
+)
 
 
 class NtfyChannel:
@@ -39,11 +44,11 @@ def split(address: str) -> tuple[str, str]:
     """
     if TOPIC.fullmatch(address):
         return "", address
-    problem = f'"{address[:100]}" is not a topic: use letters, digits, - and _, or its whole address.'
+    problem = _NOT_A_TOPIC(address=address[:100])
     try:
         egress.check_url(address)
     except Permanent as error:
-        raise Rejected("invalid_address", problem if "://" not in address else str(error)) from None
+        raise Rejected("invalid_address", problem if "://" not in address else error.full_reason) from None
     parts = urlsplit(address)
     path, _, topic = parts.path.rstrip("/").rpartition("/")
     if not TOPIC.fullmatch(topic) or parts.query or parts.fragment:

@@ -10,9 +10,15 @@ import re
 from functools import lru_cache
 
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import ReasonType
 
 _NUMBER = re.compile(r"\+[1-9][0-9]{6,14}")
 _REGION = re.compile(r"[A-Z]{2}")
+
+_NOT_A_NUMBER = ReasonType(
+    "address.not_a_phone_number",
+    '"{number}" is not a phone number with its country code. Enter one like +41 79 000 00 01.',
+)
 
 
 def is_phone_number(text: str) -> bool:
@@ -81,7 +87,4 @@ def _parsed(text: str, region: str) -> str:
 
 
 def _refused(text: str) -> Rejected:
-    return Rejected(
-        "invalid_address",
-        f'"{text[:50]}" is not a phone number with its country code; write it like +41 79 000 00 01.',
-    )
+    return Rejected("invalid_address", _NOT_A_NUMBER(number=text[:50]))

@@ -12,6 +12,8 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from tocsin.core.db.database import Connection
+from tocsin.core.reasons import NO_REASON, Reason
+from tocsin.notify.delivery_reasons import BUNDLED_LATER, RATE_LIMITED, after_waiting
 from tocsin.notify.dispatch import delivery_queries
 from tocsin.notify.dispatch.delivery_queries import LeaseUpdate, SaturatedProviders
 from tocsin.notify.pause import CurrentPause
@@ -21,7 +23,7 @@ from tocsin.notify.providers.pool import SANDBOX, ActiveProvider, ProviderPool
 from tocsin.notify.registry import CHANNELS
 from tocsin.notify.rules import bundling
 from tocsin.notify.rules.bundling import MAX_BUNDLE_SIZE, BundleLimit, DeliveryBundle
-from tocsin.notify.rules.pre_send_check import BUNDLED_LATER, RATE_LIMITED, DueDelivery, after_waiting
+from tocsin.notify.rules.pre_send_check import DueDelivery
 from tocsin.notify.text.message_ids import ReplyAddress
 from tocsin.notify.text.redaction import ContentLevel
 
@@ -34,12 +36,12 @@ _BY_AGE = timedelta(seconds=0.1)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DeliveryJob:
-    """One message to send, and its provider; `carrier` None means the sandbox."""
+    """One message to send, and its provider; `active_provider` None means the sandbox."""
 
     bundle: DeliveryBundle
     active_provider: ActiveProvider | None
     #: Why it cannot be sent: it fails at once with this reason.
-    problem: str = ""
+    problem: Reason = NO_REASON
     #: How much of an alert its channel may disclose.
     content_level: ContentLevel = ContentLevel.FULL
     #: For a mail: the Reply-To address, if replies are read.
@@ -124,7 +126,7 @@ def _bundled(
     admitted = delivery_queries.apply_limits(connection, first_pages.values(), other_keys, now)
     throttled = [job for job, key in first_pages.items() if key not in admitted]
     waiting = [*arranged.waiting, *((job.bundle.lead, now + bundling.WINDOW) for job in throttled)]
-    delivery_queries.defer(connection, [(due, BUNDLED_LATER, until) for due, until in waiting])
+    delivery_queries.defer(connection, [(due, BUNDLED_LATER(), until) for due, until in waiting])
     return [job for job in jobs if job not in throttled]
 
 
@@ -227,7 +229,7 @@ class _ProviderCapacity:
 
     def plan_deferrals(
         self, allowances: Mapping[str, RateAllowance], now: datetime
-    ) -> list[tuple[DueDelivery, str, datetime]]:
+    ) -> list[tuple[DueDelivery, Reason, datetime]]:
         """Returns when to claim each message that no provider can take yet: the time at which it can be sent if all are
         sent in the order in which they were queued. Until then it neither blocks other messages nor is overtaken.
         """
@@ -248,7 +250,7 @@ class _ProviderCapacity:
             # Other claims may have assigned the same time to other messages: the one that has waited longest comes
             # first.
             at += max(timedelta(0), _BY_AGE - (at - bundle.lead.queued_at) / 10_000)
-            deferrals += [(due, due.wait_reason or RATE_LIMITED, at) for due in bundle.members]
+            deferrals += [(due, due.wait_reason or RATE_LIMITED(), at) for due in bundle.members]
         return deferrals
 
     def _choose_provider(self, providers: Sequence[ActiveProvider], preferred_name: str) -> ActiveProvider | None:

@@ -11,8 +11,8 @@ from datetime import datetime, timedelta
 
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
+from tocsin.notify.delivery_reasons import ON_HOLD
 from tocsin.notify.rules.page_planner import DEFERRED_FROM
-from tocsin.notify.rules.pre_send_check import ON_HOLD
 
 _RECEIPTS = """
 UPDATE notify_awaitedreceipt SET due_at = due_at - %(by)s WHERE delivery IN (
@@ -25,7 +25,7 @@ _DELIVERIES = """
 WITH waiting AS (
   SELECT d.id, d.notification_id, CASE WHEN d.attempts = 0 THEN (n.data ->> %(held)s)::timestamptz END AS held_from
   FROM notify_delivery d JOIN notify_notification n ON n.id = d.notification_id
-  WHERE d.status = 'queued' AND d.due_at > %(now)s AND d.reason <> %(on_hold)s
+  WHERE d.status = 'queued' AND d.due_at > %(now)s AND d.reason_code <> %(on_hold)s
   ORDER BY d.id FOR NO KEY UPDATE OF d
 ), held AS (
   UPDATE notify_notification n SET data = n.data || jsonb_build_object(%(held)s::text, w.held_from - %(by)s)
@@ -57,7 +57,7 @@ WHERE (l.recipient, l.channel, l.address, l.purpose) = (k.recipient, k.channel, 
 
 def correct_after_rollback(connection: Connection, by: timedelta, now: datetime) -> int:
     """Moves the due times back by `by`. Returns how many messages were moved."""
-    parameters = {"by": by, "now": now, "on_hold": ON_HOLD, "held": DEFERRED_FROM}
+    parameters = {"by": by, "now": now, "on_hold": ON_HOLD.code, "held": DEFERRED_FROM}
     # In the lock order of the send path, to avoid deadlocks.
     connection.execute(_RECEIPTS, parameters)
     moved = connection.execute(_DELIVERIES, parameters).rowcount

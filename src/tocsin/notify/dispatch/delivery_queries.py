@@ -10,17 +10,22 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from psycopg.types.json import Jsonb
+
 from tocsin.alerts.states import AlertStatus, Priority
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
+from tocsin.core.db.stored_reason import reason_columns
+from tocsin.core.reasons import Reason, reason_from
+from tocsin.notify.delivery_reasons import NOT_RESENT
 from tocsin.notify.dispatch import fallback
+from tocsin.notify.dispatch.reason_sql import reason_arrays
 from tocsin.notify.pause import CurrentPause
 from tocsin.notify.registry import address_problem
 from tocsin.notify.rules.bundling import WINDOW, BundleKey, BundleLimit, has_waited_for_bundle, max_bundle_size
 from tocsin.notify.rules.bundling import key as key_of
 from tocsin.notify.rules.notification_rules import quiet_hours
 from tocsin.notify.rules.pre_send_check import (
-    NOT_RESENT,
     AlertFacts,
     CancelDelivery,
     Defer,
@@ -196,7 +201,8 @@ _RESOLVED_ALERT = """a.id = (SELECT CASE WHEN m.status = 'merged' THEN m.merged_
 
 _FACTS = """
 SELECT d.id, d.notification_id, d.channel, d.address, d.purpose, d.queued_at, d.due_at, d.user_id, d.attempts,
-       d.provider_name, d.is_first, d.reason AS wait_reason, n.label, n.reason AS notification_reason, n.data,
+       d.provider_name, d.is_first, d.reason_code AS wait_code, d.reason_data AS wait_data, n.label, n.data,
+       n.reason_code AS notification_code, n.reason_data AS notification_data,
        d.outcome_unknown_at IS NOT NULL AS may_have_been_sent, d.late_since, d.is_exhausted, d.own_failures,
        CASE WHEN n.data ? 'held_from' THEN u.notification_rules END AS quiet,
        coalesce(nullif(u.name, ''), u.username, '') AS user_name, coalesce(u.time_zone, 'UTC') AS time_zone,
@@ -256,8 +262,8 @@ def check_due(connection: Connection, ids: list[UUID], now: datetime) -> list[Du
     if fallen_back := fallback.apply_fallbacks(connection, unusable, now):
         due_by_id |= {due.id: due for due in facts(connection, [due.id for due in fallen_back])}
     ready: list[DueDelivery] = []
-    cancelled: list[tuple[DueDelivery, str]] = []
-    waiting: list[tuple[DueDelivery, str, datetime]] = []
+    cancelled: list[tuple[DueDelivery, Reason]] = []
+    waiting: list[tuple[DueDelivery, Reason, datetime]] = []
     for due in (due_by_id[id_] for id_ in ids if id_ in due_by_id):
         match pre_send_check(due, now, address_problem):
             case SendNow():
@@ -289,6 +295,8 @@ def _due(row: dict[str, Any]) -> DueDelivery:
         facts = AlertFacts(**{**alert, "status": status, "priority": priority, "custom": _mapping(alert["custom"])})
     row["recent_sent_times"] = tuple(row["recent_sent_times"])
     row["quiet"] = quiet_hours(row["quiet"])
+    row["wait_reason"] = reason_from(row.pop("wait_code"), _mapping(row.pop("wait_data")))
+    row["notification_reason"] = reason_from(row.pop("notification_code"), _mapping(row.pop("notification_data")))
     return DueDelivery(**{**row, "purpose": Purpose(row["purpose"]), "data": _mapping(row["data"]), "alert": facts})
 
 
@@ -302,46 +310,46 @@ def _readdress(connection: Connection, moved: Sequence[DueDelivery]) -> None:
     addresses = {due.id: due.current_address for due in moved}
     connection.execute(
         "WITH moved AS (SELECT * FROM unnest(%s::uuid[], %s::text[]) AS m(id, address)), "
-        "told AS (UPDATE notify_delivery d SET address = m.address FROM moved m WHERE d.id = m.id "
-        "         RETURNING d.notification_id, d.address) "
-        "UPDATE notify_notification n SET address = t.address FROM told t WHERE n.id = t.notification_id",
+        "changed AS (UPDATE notify_delivery d SET address = m.address FROM moved m WHERE d.id = m.id "
+        "            RETURNING d.notification_id, d.address) "
+        "UPDATE notify_notification n SET address = c.address FROM changed c WHERE n.id = c.notification_id",
         (list(addresses), list(addresses.values())),
     )
 
 
-def _cancel(connection: Connection, cancelled: Sequence[tuple[DueDelivery, str]], now: datetime) -> None:
+def _cancel(connection: Connection, cancelled: Sequence[tuple[DueDelivery, Reason]], now: datetime) -> None:
     if cancelled:
+        codes, data = reason_arrays(_cancellation_reason(due, reason) for due, reason in cancelled)
         connection.execute(
-            "UPDATE notify_delivery d SET status = 'cancelled', reason = c.reason, ended_at = %s "
-            "FROM unnest(%s::uuid[], %s::text[]) AS c(id, reason) WHERE d.id = c.id",
-            (now, [due.id for due, _ in cancelled], [_cancellation_reason(due, reason) for due, reason in cancelled]),
+            "UPDATE notify_delivery d SET status = 'cancelled', reason_code = c.code, reason_data = c.data, "
+            "ended_at = %s FROM unnest(%s::uuid[], %s::text[], %s::jsonb[]) AS c(id, code, data) WHERE d.id = c.id",
+            (now, [due.id for due, _ in cancelled], codes, data),
         )
 
 
-def _cancellation_reason(due: DueDelivery, reason: str) -> str:
-    return f"{NOT_RESENT}: {reason}" if due.may_have_been_sent else reason
+def _cancellation_reason(due: DueDelivery, reason: Reason) -> Reason:
+    return NOT_RESENT(cause=reason) if due.may_have_been_sent else reason
 
 
-def defer(connection: Connection, waiting: Sequence[tuple[DueDelivery, str, datetime]]) -> None:
+def defer(connection: Connection, waiting: Sequence[tuple[DueDelivery, Reason, datetime]]) -> None:
     if waiting:
+        codes, data = reason_arrays(reason for _, reason, _ in waiting)
         connection.execute(
-            "UPDATE notify_delivery d SET due_at = w.until, reason = w.reason "
-            "FROM unnest(%s::uuid[], %s::text[], %s::timestamptz[]) AS w(id, reason, until) WHERE d.id = w.id",
-            (
-                [due.id for due, _, _ in waiting],
-                [reason for _, reason, _ in waiting],
-                [until for _, _, until in waiting],
-            ),
+            "UPDATE notify_delivery d SET due_at = w.until, reason_code = w.code, reason_data = w.data "
+            "FROM unnest(%s::uuid[], %s::text[], %s::jsonb[], %s::timestamptz[]) AS w(id, code, data, until) "
+            "WHERE d.id = w.id",
+            ([due.id for due, _, _ in waiting], codes, data, [until for _, _, until in waiting]),
         )
 
 
 def record_pause_reason(connection: Connection, pause: CurrentPause, now: datetime) -> None:
     """Records the pause as the reason on each due page."""
+    code, data = reason_columns(pause.wait_reason)
     connection.execute(
-        "UPDATE notify_delivery SET reason = %(reason)s WHERE id IN ("
+        "UPDATE notify_delivery SET reason_code = %(code)s, reason_data = %(data)s WHERE id IN ("
         "SELECT id FROM notify_delivery WHERE status = 'queued' AND purpose = 'page' AND due_at <= %(now)s "
-        "AND reason <> %(reason)s LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED)",
-        {"reason": pause.sentence, "now": now},
+        "AND (reason_code <> %(code)s OR reason_data <> %(data)s) LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED)",
+        {"code": code, "data": Jsonb(data), "now": now},
     )
 
 
@@ -359,12 +367,12 @@ def note_bundles(
 
 @dataclass(frozen=True, slots=True)
 class LeaseUpdate:
-    """A row to mark as being sent: its provider and its reason text."""
+    """A row to mark as being sent: its provider and its reason."""
 
     id: UUID
     provider_id: int | None
     provider_name: str
-    note: str
+    reason: Reason
 
 
 def lease(connection: Connection, rows: Sequence[LeaseUpdate], node: str) -> None:
@@ -373,18 +381,20 @@ def lease(connection: Connection, rows: Sequence[LeaseUpdate], node: str) -> Non
     """
     if not rows:
         return
+    codes, data = reason_arrays(row.reason for row in rows)
     connection.execute(
         "UPDATE notify_delivery d SET status = 'sending', attempts = d.attempts + 1, provider_id = j.provider, "
         "provider_name = j.name, leased_by = %s, "
-        "lease_until = clock_timestamp() + make_interval(secs => %s), reason = j.note "
-        "FROM unnest(%s::uuid[], %s::bigint[], %s::text[], %s::text[]) AS j(id, provider, name, note) "
-        "WHERE d.id = j.id",
+        "lease_until = clock_timestamp() + make_interval(secs => %s), reason_code = j.code, reason_data = j.data "
+        "FROM unnest(%s::uuid[], %s::bigint[], %s::text[], %s::text[], %s::jsonb[]) "
+        "AS j(id, provider, name, code, data) WHERE d.id = j.id",
         (
             node,
             LEASE_SECONDS,
             [row.id for row in rows],
             [row.provider_id for row in rows],
             [row.provider_name for row in rows],
-            [row.note for row in rows],
+            codes,
+            data,
         ),
     )

@@ -12,7 +12,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from tocsin.core import ids
@@ -21,6 +21,7 @@ from tocsin.core.db.database import Connection
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.job_pool import Deadline, JobPool
 from tocsin.notify import pause
+from tocsin.notify.delivery_reasons import RECEIPT_OVERDUE
 from tocsin.notify.dispatch import leases, receipt_timeouts, stuck_senders
 from tocsin.notify.dispatch.claim import ClaimedBatch, DeliveryJob, claim
 from tocsin.notify.dispatch.results import mark_sent, record
@@ -36,7 +37,7 @@ GATHER_SECONDS = 0.02
 
 
 class DeliveryDispatcher:
-    """One per process. `turn`, `keep_leases` and `ask_providers` run as periodic tasks."""
+    """One per process. `run_once`, `maintain_leases` and `probe_providers` run as periodic tasks."""
 
     def __init__(
         self,
@@ -164,7 +165,7 @@ class DeliveryDispatcher:
                 health.HealthUpdate(
                     receipt.provider,
                     now,
-                    f"It did not report a message as delivered within {receipt.timeout_seconds} seconds.",
+                    str(RECEIPT_OVERDUE(duration=timedelta(seconds=receipt.timeout_seconds))),
                 )
                 for receipt in self._unresponsive_addresses.select_counted(overdue, now)
             ]

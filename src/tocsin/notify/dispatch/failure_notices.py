@@ -10,6 +10,8 @@ from tocsin.alerts import store as alert_rows
 from tocsin.alerts.commands import SYSTEM, NewEvent
 from tocsin.alerts.states import CommandChannel, EventKind
 from tocsin.core.db.database import Connection
+from tocsin.core.reasons import AlertRef, Reason, ReasonType, joined
+from tocsin.notify import delivery_reasons
 from tocsin.notify.dispatch.send import SendFailed
 from tocsin.notify.enqueue import queue
 from tocsin.notify.enqueue.queue import Notice
@@ -23,6 +25,19 @@ NOTICE_INTERVAL = timedelta(minutes=15)
 
 #: A failed notice causes no further notice; a user who runs a test sees it fail.
 NOT_REPORTED = frozenset({Purpose.NOTICE, Purpose.TEST})
+
+
+#: The maximum number of failures that one notice names.
+MAX_NAMED_FAILURES = 20
+
+_STUCK_TITLE = ReasonType("notice.tocsin_cannot_send", "Tocsin itself cannot send a message")
+_STUCK_ADVICE = ReasonType("notice.report_fault", "This is a fault in Tocsin. Please report it.")
+_FAILED_TITLE = ReasonType("notice.message_not_sent", "A message could not be sent")
+_FAILED_ADVICE = ReasonType("notice.check_provider", "Check the provider, and the contact methods of the recipient.")
+_MORE_FAILURES = ReasonType("notice.more_failures", "And {more} more.")
+_FREQUENCY = ReasonType(
+    "notice.failure_frequency", "You are notified at most once every {interval}. Each alert shows its own failures."
+)
 
 
 class FailedDelivery(Protocol):
@@ -69,22 +84,28 @@ def report_failures(connection: Connection, failures: Sequence[FailedDelivery]) 
 
 def _mail_instead(connection: Connection, due: DueDelivery, user_id: int, now: datetime) -> None:
     """Mails a notice to the user's login address instead."""
-    reason = f"{due.notification_reason} It could not be sent by {_method_label(due)}, so it comes by mail."
-    texts = {name: str(due.data.get(name, "")) for name in ("title", "text", "about", "heading")}
-    notice = Notice(**texts, reason=reason.strip(), alert_id=due.alert.id if due.alert is not None else None)
+    notice = Notice(
+        title=delivery_reasons.load_text(due.data.get("title")),
+        text=delivery_reasons.load_text(due.data.get("text")),
+        about=str(due.data.get("about", "")),
+        reason=joined(
+            due.notification_reason, delivery_reasons.EMAILED_INSTEAD(method=_method_label(due)), separator=" "
+        ),
+        alert_id=due.alert.id if due.alert is not None else None,
+        heading=delivery_reasons.load_text(due.data.get("heading")),
+    )
     queue.queue_notice(connection, notice, now, user_ids=[user_id])
 
 
 def _event(entry: FailedDelivery) -> NewEvent:
     due = entry.due
     assert due.alert is not None
-    noun = _purpose_text(due)
     return NewEvent(
         due.alert.id,
         EventKind.PAGE_FAILED,
         entry.at,
         SYSTEM,
-        f"{noun} could not be sent to {due.name}{_via_method(due)}: {_with_full_stop(entry.send_failure.error)}",
+        _unsent(entry, _purpose(due)),
         CommandChannel.POLICY,
         {"delivery": str(due.id), "channel": due.channel, "provider": entry.provider},
     )
@@ -95,59 +116,44 @@ def _notify_administrators(connection: Connection, failures: Sequence[FailedDeli
     admins = queue.administrators(connection)
     if not admins or queue.was_noticed(connection, admins, about, first.at, NOTICE_INTERVAL):
         return
-    lines = [
-        f"{_purpose_text(entry.due)}{_of_alert(entry.due)} could not be sent to "
-        f"{entry.due.name}{_via_method(entry.due)}: "
-        f"{_with_full_stop(entry.send_failure.error)}"
-        for entry in failures[:20]
-    ]
-    if len(failures) > 20:
-        lines.append(f"And {len(failures) - 20} more.")
-    if about == "stuck":
-        title, advice = "Tocsin itself cannot send a message", "This is a fault of Tocsin's: please report it."
-    else:
-        title, advice = (
-            "A message could not be sent",
-            "Look at the provider's page, and at the person's contact methods.",
-        )
-    frequency_hint = (
-        f"You are told once in {NOTICE_INTERVAL // timedelta(minutes=1)} minutes; each alert shows its own."
-    )
-    reason = "You administer this installation."
-    queue.queue_notice(
-        connection,
-        Notice(title, "\n".join([*lines, "", advice, frequency_hint]), about, reason),
-        first.at,
-        user_ids=admins,
+    lines = [_unsent(entry, _about_alert(entry.due)) for entry in failures[:MAX_NAMED_FAILURES]]
+    if len(failures) > MAX_NAMED_FAILURES:
+        lines.append(_MORE_FAILURES(more=len(failures) - MAX_NAMED_FAILURES))
+    title, advice = (_STUCK_TITLE, _STUCK_ADVICE) if about == "stuck" else (_FAILED_TITLE, _FAILED_ADVICE)
+    hints = joined(advice(), _FREQUENCY(interval=NOTICE_INTERVAL), separator="\n")
+    text = joined(joined(*lines, separator="\n"), hints, separator="\n\n")
+    notice = Notice(title(), text, about, delivery_reasons.IS_ADMINISTRATOR())
+    queue.queue_notice(connection, notice, first.at, user_ids=admins)
+
+
+def _unsent(entry: FailedDelivery, message: Reason) -> Reason:
+    due, label = entry.due, _method_label(entry.due)
+    if label == due.name:
+        return delivery_reasons.UNSENT(message=message, recipient=due.recipient, error=entry.send_failure.error)
+    return delivery_reasons.UNSENT_BY(
+        message=message, recipient=due.recipient, method=label, error=entry.send_failure.error
     )
 
 
-def _purpose_text(due: DueDelivery) -> str:
+def _purpose(due: DueDelivery) -> Reason:
     match due.purpose:
         case Purpose.PAGE:
-            return "A page"
+            return delivery_reasons.PAGE()
         case Purpose.ALL_CLEAR:
-            return "An all-clear"
+            return delivery_reasons.ALL_CLEAR()
         case Purpose.ACK_REMINDER:
-            return 'The question "Still on it?"'
+            return delivery_reasons.ACK_REMINDER()
         case Purpose.NOTICE:
-            return "A notice"
+            return delivery_reasons.NOTICE()
         case Purpose.TEST:
-            return "A test"
+            return delivery_reasons.TEST()
 
 
-def _of_alert(due: DueDelivery) -> str:
-    return f" about alert #{due.alert.id}" if due.alert is not None else ""
-
-
-def _via_method(due: DueDelivery) -> str:
-    label = _method_label(due)
-    return f" by {label}" if label != due.name else ""
+def _about_alert(due: DueDelivery) -> Reason:
+    if due.alert is None:
+        return _purpose(due)
+    return delivery_reasons.ABOUT_ALERT(message=_purpose(due), alert=AlertRef(due.alert.id))
 
 
 def _method_label(due: DueDelivery) -> str:
     return due.label or (CHANNELS[due.channel].label if due.channel in CHANNELS else due.channel)
-
-
-def _with_full_stop(text: str) -> str:
-    return text if text.endswith((".", "!", "?")) else f"{text}."

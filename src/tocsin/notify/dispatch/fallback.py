@@ -9,6 +9,8 @@ from datetime import datetime
 
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
+from tocsin.notify.delivery_reasons import FELL_BACK
+from tocsin.notify.dispatch.reason_sql import append_reason, reason_arrays
 from tocsin.notify.enqueue import queue
 from tocsin.notify.registry import address_problem, quietest_channel
 from tocsin.notify.rules import page_planner
@@ -26,28 +28,28 @@ SELECT w.id, m.label, m.channel, m.address,
 FROM unnest(%s::uuid[]) AS w(id) JOIN notify_delivery d ON d.id = w.id
 JOIN people_contactmethod m ON m.user_id = d.user_id AND m.is_enabled AND NOT m.awaits_code
 WHERE NOT EXISTS (SELECT FROM notify_optout o WHERE o.channel = m.channel AND o.address = m.address)
-  -- Of a page whose person has another way to come, or had one, that way begins instead.
+  -- A page whose recipient has, or had, another contact method pending is left alone: that method is used instead.
   AND (d.purpose <> 'page' OR NOT EXISTS (SELECT FROM notify_delivery p WHERE p.alert_id = d.alert_id
        AND p.user_id = d.user_id AND p.purpose = 'page' AND p.queued_at = d.queued_at
        AND (p.channel, p.address) <> (d.channel, d.address) AND p.status IN ('queued', 'sending', 'sent', 'delivered')))
 ORDER BY w.id, m.position, m.id
 """
-_APPLY_FALLBACK = """
+_APPLY_FALLBACK = f"""
 WITH found AS (
-  SELECT * FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::text[], %s::text[])
-    AS f(id, label, channel, address, because)
+  SELECT * FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::text[], %s::text[], %s::jsonb[])
+    AS f(id, label, channel, address, code, data)
 ), turned AS (
   UPDATE notify_delivery d SET channel = f.channel, address = f.address FROM found f WHERE d.id = f.id
-  RETURNING d.notification_id, f.label, f.channel, f.address, f.because
+  RETURNING d.notification_id, f.label, f.channel, f.address, f.code, f.data
 )
 UPDATE notify_notification n
-SET label = t.label, channel = t.channel, address = t.address, reason = concat_ws(' ', nullif(n.reason, ''), t.because)
+SET label = t.label, channel = t.channel, address = t.address, {append_reason("n", "t.code", "t.data")}
 FROM turned t WHERE n.id = t.notification_id
 """
 
 
 def apply_fallbacks(connection: Connection, unusable: Sequence[DueDelivery], now: datetime) -> list[DueDelivery]:
-    """Moves each all-clear to the contact method that `rules.page_planner.other_way` selects, and each page to the
+    """Moves each all-clear to the contact method that `page_planner.select_fallback` selects, and each page to the
     first that quiet hours do not delay. Records the reason. Returns the deliveries that were moved; those without
     another contact method are left unchanged.
     """
@@ -64,14 +66,16 @@ def apply_fallbacks(connection: Connection, unusable: Sequence[DueDelivery], now
         for due in unusable
         if (method := _choose_fallback(due, methods_by_delivery.get(due.id, ()), recipients, now)) is not None
     ]
+    codes, data = reason_arrays(FELL_BACK(method=method.label, previous=due.label) for due, method in fallbacks)
     connection.execute(
-        _APPLY_FALLBACK,
+        database.literal(_APPLY_FALLBACK),
         (
             [due.id for due, _ in fallbacks],
             [method.label for _, method in fallbacks],
             [method.channel for _, method in fallbacks],
             [method.address for _, method in fallbacks],
-            [f"It comes by {method.label}, because {due.label} cannot be used any more." for due, method in fallbacks],
+            codes,
+            data,
         ),
     )
     return [due for due, _ in fallbacks]

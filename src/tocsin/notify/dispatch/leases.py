@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from tocsin.core.db.database import Connection
+from tocsin.notify.delivery_reasons import WORKER_LOST
 from tocsin.notify.dispatch import delivery_queries
 from tocsin.notify.dispatch.delivery_queries import LEASE_SECONDS
 from tocsin.notify.dispatch.results import DeliveryFailure, record_failures
@@ -69,7 +70,7 @@ def reclaim_expired(
     ).fetchall()
     if not rows:
         return 0
-    failure = SendFailed(FailureKind.WORKER_LOST, "The process that was sending it stopped.")
+    failure = SendFailed(FailureKind.WORKER_LOST, WORKER_LOST())
     deliveries = delivery_queries.facts(connection, [row[0] for row in rows])
     record_failures(
         connection, pool, [DeliveryFailure(due, due.provider_name, failure, now) for due in deliveries], node, jitter

@@ -7,13 +7,14 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
+from django.conf import settings
+
 from tocsin.alerts.states import Priority
 from tocsin.core.net import egress
 from tocsin.notify.interfaces import AlertContent, Message
 from tocsin.notify.registry import CHANNELS
 from tocsin.notify.states import Purpose
 from tocsin.notify.text.localization import localize
-from tocsin.notify.text.phrases import AVAILABLE_LANGUAGES
 
 
 def preload(now: datetime) -> None:
@@ -27,7 +28,7 @@ def preload(now: datetime) -> None:
         opened_at=now,
         link="https://tocsin.invalid/",
     )
-    for language in AVAILABLE_LANGUAGES:
+    for language, _ in settings.LANGUAGES:
         localize("Preload.", language)
         for purpose in Purpose:
             message = Message(UUID(int=0), purpose, now, alerts=(alert,), text="Preload", language=language)

@@ -9,19 +9,20 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from psycopg.types.json import Jsonb
+
 from tocsin.alerts.states import Priority
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
+from tocsin.core.db.stored_reason import reason_columns
+from tocsin.core.reasons import Reason
+from tocsin.notify.delivery_reasons import NO_RECEIPT, NOT_CONFIRMED, STARTED_EARLY
+from tocsin.notify.dispatch.reason_sql import append_reason
 from tocsin.notify.dispatch.send import Accepted, SendResult
 from tocsin.notify.enqueue import queue
 from tocsin.notify.rules.notification_rules import NotificationMethod, is_quiet
 from tocsin.notify.rules.page_planner import NOTICE_HORIZON
-from tocsin.notify.rules.pre_send_check import STARTED_EARLY
 from tocsin.notify.states import Purpose
-
-#: The reasons why the next contact method starts early.
-FAILED = "the way before it failed"
-NOT_REACHED = "the call before it reached nobody"
 
 #: An unresponsive phone counts against its provider at most once in this time.
 COUNT_ONCE_PER = timedelta(hours=1)
@@ -70,7 +71,10 @@ class OverdueReceipt:
     address: str
 
 
-_OVERDUE = """
+# `NOT_CONFIRMED`, with a duration in seconds.
+_NOT_CONFIRMED = """jsonb_build_object('provider', d.provider_name,
+      'duration', jsonb_build_object('seconds', h.timeout_seconds))"""
+_OVERDUE = f"""
 WITH late AS (
   DELETE FROM notify_awaitedreceipt WHERE delivery IN (
     SELECT delivery FROM notify_awaitedreceipt WHERE due_at <= %s ORDER BY due_at LIMIT %s FOR UPDATE SKIP LOCKED)
@@ -80,18 +84,17 @@ WITH late AS (
   WHERE d.status = 'sent' AND d.receipt = '' ORDER BY d.id FOR NO KEY UPDATE OF d
 )
 UPDATE notify_delivery d
-SET reason = concat_ws(' ', nullif(d.reason, ''), format(
-      '%%s did not report it as delivered within %%s seconds.', d.provider_name, h.timeout_seconds))
+SET {append_reason("d", f"'{NOT_CONFIRMED.code}'", _NOT_CONFIRMED)}
 FROM held h WHERE d.id = h.id RETURNING d.id, d.provider_name, h.timeout_seconds, d.channel, d.address
 """
 
 
 def overdue(connection: Connection, now: datetime) -> list[OverdueReceipt]:
     """Takes the overdue receipts, records the reason on each delivery, and starts the next contact methods."""
-    receipts = [OverdueReceipt(*row) for row in connection.execute(_OVERDUE, (now, MAX_RECEIPTS_PER_RUN)).fetchall()]
+    query = database.literal(_OVERDUE)
+    receipts = [OverdueReceipt(*row) for row in connection.execute(query, (now, MAX_RECEIPTS_PER_RUN)).fetchall()]
     for receipt in receipts:
-        reason = f"{receipt.provider} did not report the way before as delivered"
-        start_next_method(connection, [receipt.id], reason, now)
+        start_next_method(connection, [receipt.id], NO_RECEIPT(provider=receipt.provider), now)
     return receipts
 
 
@@ -133,20 +136,21 @@ WHERE NOT EXISTS (SELECT FROM notify_delivery b WHERE b.alert_id = d.alert_id AN
 ORDER BY d.due_at, d.id
 """
 _START_NOW = """
-UPDATE notify_delivery SET due_at = %(now)s, reason = %(why)s WHERE id IN (
+UPDATE notify_delivery SET due_at = %(now)s, reason_code = %(code)s, reason_data = %(data)s WHERE id IN (
   SELECT id FROM notify_delivery WHERE id = ANY(%(ids)s) AND status = 'queued'
   ORDER BY id FOR NO KEY UPDATE SKIP LOCKED)
 """
 
 
-def start_next_method(connection: Connection, delivery_ids: Sequence[UUID], reason: str, now: datetime) -> int:
+def start_next_method(connection: Connection, delivery_ids: Sequence[UUID], cause: Reason, now: datetime) -> int:
     """Starts each user's next contact method now instead of after its wait, unless quiet hours apply. Returns how many
     were started.
     """
     page_ids = _find_next_pages(connection, delivery_ids, now)
     if not page_ids:
         return 0
-    parameters = {"ids": page_ids, "now": now, "why": f"{STARTED_EARLY}, because {reason}."}
+    code, data = reason_columns(STARTED_EARLY(cause=cause))
+    parameters = {"ids": page_ids, "now": now, "code": code, "data": Jsonb(data)}
     started = connection.execute(_START_NOW, parameters).rowcount
     if started:
         database.notify(connection, "outbox")

@@ -12,12 +12,15 @@ from uuid import UUID
 from tocsin.core import ids
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
+from tocsin.core.reasons import NO_REASON, AlertRef, Reason, joined, reason_from
 from tocsin.core.runtime import metrics
+from tocsin.notify import delivery_reasons
 from tocsin.notify.dispatch import failure_notices, receipt_timeouts, sandbox
+from tocsin.notify.dispatch.reason_sql import joined_reason, reason_arrays, reason_part
 from tocsin.notify.dispatch.send import Accepted, SendFailed, SendResult
 from tocsin.notify.providers import health, recovery
 from tocsin.notify.providers.pool import SANDBOX, ProviderPool
-from tocsin.notify.rules.pre_send_check import NOT_RESENT, DueDelivery
+from tocsin.notify.rules.pre_send_check import DueDelivery
 from tocsin.notify.rules.retry_policy import (
     FAULTS,
     FINAL,
@@ -33,6 +36,10 @@ from tocsin.notify.states import Purpose
 
 #: The maximum number of changed alerts that a hint names. The lists of alerts are refreshed in any case.
 _MAX_NAMED_ALERTS = 50
+#: The maximum number of alerts of the same bundle that a delivery's reason names.
+_MAX_BUNDLED_ALERTS = 10
+#: Stands for the provider of a delivery that no provider could be called for.
+_TOCSIN = "Tocsin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,20 +80,27 @@ def record(
         database.notify(connection, "alerts", *(f"alert:{number}" for number in sorted(alert_ids)[:_MAX_NAMED_ALERTS]))
 
 
-_SENT = """
-WITH told AS (
-  SELECT * FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::timestamptz[]) AS t(id, external_id, note, at)
+# The reason why it waited, if it was leased until now; how it was sent; and what came too late to stop it.
+_SENT_REASON = joined_reason(
+    "CASE WHEN d.status = 'sending' THEN " + reason_part("d.reason_code", "d.reason_data") + " END",
+    reason_part("s.code", "s.data"),
+    "CASE WHEN d.cancel_requested_code <> '' THEN jsonb_build_object("
+    f"'code', '{delivery_reasons.SENT_BEFORE_STOPPED.code}', 'data', jsonb_build_object('cause', "
+    "jsonb_build_object('code', d.cancel_requested_code, 'data', d.cancel_requested_data))) END",
+)
+_SENT = f"""
+WITH accepted AS (
+  SELECT * FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::jsonb[], %s::timestamptz[])
+    AS a(id, external_id, code, data, at)
 ), held AS (
-  SELECT d.id FROM notify_delivery d JOIN told USING (id)
+  SELECT d.id FROM notify_delivery d JOIN accepted USING (id)
   WHERE d.status NOT IN ('sent', 'delivered') AND d.receipt = '' ORDER BY d.id FOR NO KEY UPDATE OF d
 )
 UPDATE notify_delivery d
-SET status = 'sent', sent_at = t.at, external_id = t.external_id, error = '', lease_until = NULL, leased_by = '',
-    ended_at = NULL, cancel_requested = '',
-    reason = concat_ws(' ', CASE WHEN d.status = 'sending' THEN nullif(d.reason, '') END, nullif(t.note, ''),
-                       CASE WHEN d.cancel_requested <> ''
-                            THEN 'It was leaving already when this came: ' || d.cancel_requested END)
-FROM told t JOIN held USING (id) WHERE d.id = t.id
+SET status = 'sent', sent_at = s.at, external_id = s.external_id, error_code = '', error_data = '{{}}',
+    lease_until = NULL, leased_by = '', ended_at = NULL, cancel_requested_code = '', cancel_requested_data = '{{}}',
+    {_SENT_REASON}
+FROM accepted s JOIN held USING (id) WHERE d.id = s.id
 """
 
 
@@ -96,14 +110,16 @@ def _record_sent(connection: Connection, results: Sequence[SendResult]) -> None:
     """
     if not results:
         return
-    rows = [(due, result, _note(due, result)) for result in results for due in result.job.bundle.members]
+    rows = [(due, result) for result in results for due in result.job.bundle.members]
+    codes, data = reason_arrays(_note(due, result) for due, result in rows)
     connection.execute(
-        _SENT,
+        database.literal(_SENT),
         (
-            [due.id for due, _, _ in rows],
-            [_external_id(result) for _, result, _ in rows],
-            [note for _, _, note in rows],
-            [result.at for _, result, _ in rows],
+            [due.id for due, _ in rows],
+            [_external_id(result) for _, result in rows],
+            codes,
+            data,
+            [result.at for _, result in rows],
         ),
     )
     receipt_timeouts.begin(connection, results)
@@ -128,17 +144,22 @@ def _external_id(result: SendResult) -> str:
     return result.outcome.external_id if isinstance(result.outcome, Accepted) else ""
 
 
-def _note(due: DueDelivery, result: SendResult) -> str:
+def _note(due: DueDelivery, result: SendResult) -> Reason:
     """Returns the note of a sent delivery: what it was bundled with, and whether it went to the sandbox."""
-    notes = []
     numbers = dict.fromkeys(member.alert.id for member in result.job.bundle.members if member.alert)
-    other_numbers = [f"#{number}" for number in numbers if due.alert is None or number != due.alert.id]
-    if other_numbers:
-        more = f" and {len(other_numbers) - 10} more" if len(other_numbers) > 10 else ""
-        notes.append(f"It left bundled with {', '.join(other_numbers[:10])}{more}.")
-    if result.job.provider == SANDBOX:
-        notes.append(sandbox.NOTE)
-    return " ".join(notes)
+    others = [number for number in numbers if due.alert is None or number != due.alert.id]
+    sandboxed = delivery_reasons.SANDBOXED() if result.job.provider == SANDBOX else NO_REASON
+    return joined(_bundled_with(others), sandboxed, separator=" ")
+
+
+def _bundled_with(alert_ids: Sequence[int]) -> Reason:
+    if not alert_ids:
+        return NO_REASON
+    named = tuple(delivery_reasons.ALERT_NUMBER(alert=AlertRef(number)) for number in alert_ids[:_MAX_BUNDLED_ALERTS])
+    if len(named) == len(alert_ids):
+        return delivery_reasons.BUNDLED_WITH(alerts=named)
+    alerts = joined(*named, separator=", ")
+    return delivery_reasons.BUNDLED_WITH_MORE(alerts=alerts, more=len(alert_ids) - len(named))
 
 
 def _note_health(connection: Connection, pool: ProviderPool, results: Sequence[SendResult]) -> None:
@@ -197,7 +218,7 @@ def mark_sent(connection: Connection, result: SendResult) -> None:
 
 
 _LOCK = """
-SELECT d.id, d.cancel_requested FROM notify_delivery d
+SELECT d.id, d.cancel_requested_code, d.cancel_requested_data FROM notify_delivery d
 WHERE d.id = ANY(%s) AND d.status = 'sending' AND d.leased_by = %s ORDER BY d.id FOR NO KEY UPDATE
 """
 _TRIED = """
@@ -206,26 +227,28 @@ FROM notify_delivery WHERE notification_id = ANY(%s) AND provider_name <> '' GRO
 """
 _UPDATE = """
 UPDATE notify_delivery d
-SET status = t.status, due_at = coalesce(t.due_at, d.due_at), error = t.error, reason = t.reason,
+SET status = t.status, due_at = coalesce(t.due_at, d.due_at), error_code = t.error_code, error_data = t.error_data,
+    reason_code = t.reason_code, reason_data = t.reason_data,
     is_permanent = t.is_permanent, ended_at = t.ended_at,
     outcome_unknown_at = coalesce(t.outcome_unknown_at, d.outcome_unknown_at),
     late_since = coalesce(d.late_since, least(d.due_at, t.at)), is_exhausted = d.is_exhausted OR t.is_exhausted,
     own_failures = CASE WHEN t.is_own THEN d.own_failures + 1 ELSE 0 END, provider_name = t.provider,
     lease_until = NULL, leased_by = ''
-FROM unnest(%s::uuid[], %s::text[], %s::timestamptz[], %s::text[], %s::text[], %s::boolean[], %s::timestamptz[],
-            %s::timestamptz[], %s::timestamptz[], %s::boolean[], %s::boolean[], %s::text[])
-     AS t(id, status, due_at, error, reason, is_permanent, ended_at, outcome_unknown_at, at, is_exhausted, is_own,
-          provider)
+FROM unnest(%s::uuid[], %s::text[], %s::timestamptz[], %s::text[], %s::jsonb[], %s::text[], %s::jsonb[],
+            %s::boolean[], %s::timestamptz[], %s::timestamptz[], %s::timestamptz[], %s::boolean[], %s::boolean[],
+            %s::text[])
+     AS t(id, status, due_at, error_code, error_data, reason_code, reason_data, is_permanent, ended_at,
+          outcome_unknown_at, at, is_exhausted, is_own, provider)
 WHERE d.id = t.id
 """
 _NEXT = """
 INSERT INTO notify_delivery (id, notification_id, alert_id, user_id, integration_id, channel, address, purpose,
-                             is_first, status, provider_name, reason, queued_at, due_at, late_since, is_exhausted,
-                             own_failures)
+                             is_first, status, provider_name, reason_code, reason_data, queued_at, due_at,
+                             late_since, is_exhausted, own_failures)
 SELECT t.id, d.notification_id, d.alert_id, d.user_id, d.integration_id, d.channel, d.address, d.purpose, d.is_first,
-       'queued', t.provider, t.reason, t.at, t.due_at, d.late_since, d.is_exhausted, d.own_failures
-FROM unnest(%s::uuid[], %s::uuid[], %s::text[], %s::text[], %s::timestamptz[], %s::timestamptz[])
-     AS t(id, previous, provider, reason, at, due_at)
+       'queued', t.provider, t.code, t.data, t.at, t.due_at, d.late_since, d.is_exhausted, d.own_failures
+FROM unnest(%s::uuid[], %s::uuid[], %s::text[], %s::text[], %s::jsonb[], %s::timestamptz[], %s::timestamptz[])
+     AS t(id, previous, provider, code, data, at, due_at)
 JOIN notify_delivery d ON d.id = t.previous
 """
 
@@ -236,7 +259,7 @@ class DeliveryOutcome:
 
     failure: DeliveryFailure
     status: str
-    reason: str
+    reason: Reason
     due_at: datetime | None = None
     #: The provider of the delivery that follows it.
     next_provider: str = ""
@@ -261,7 +284,8 @@ def record_failures(
     if not failures:
         return
     cancel_reasons = {
-        row[0]: row[1] for row in connection.execute(_LOCK, ([t.due.id for t in failures], node)).fetchall()
+        row[0]: reason_from(row[1], row[2])
+        for row in connection.execute(_LOCK, ([t.due.id for t in failures], node)).fetchall()
     }
     failures = [failure for failure in failures if failure.due.id in cancel_reasons]
     attempts = attempts_by_provider(connection, {failure.due.notification_id for failure in failures})
@@ -296,7 +320,7 @@ def write_outcomes(connection: Connection, outcomes: Sequence[DeliveryOutcome]) 
     ]
     failure_notices.report_failures(connection, reported)
     for failure in reported:
-        receipt_timeouts.start_next_method(connection, [failure.due.id], receipt_timeouts.FAILED, failure.at)
+        receipt_timeouts.start_next_method(connection, [failure.due.id], delivery_reasons.METHOD_FAILED(), failure.at)
     waiting = {outcome.failure.due.id: outcome.failure.at for outcome in outcomes if outcome.status == "queued"}
     if waiting:
         recovery.drop_repeats(connection, waiting.keys(), max(waiting.values()))
@@ -316,7 +340,7 @@ def attempts_by_provider(
 
 def next_attempt(
     failure: DeliveryFailure,
-    cancel_requested: str,
+    cancel_requested: Reason,
     attempts: Mapping[str, ProviderAttempts],
     providers: Sequence[str],
     jitter: float,
@@ -324,8 +348,8 @@ def next_attempt(
     """Returns what follows a failed attempt. `providers` are those that can deliver it, in order."""
     due, send_failure = failure.due, failure.send_failure
     if cancel_requested:
-        prefix = NOT_RESENT if send_failure.kind in UNCERTAIN else "It had not left when this came"
-        return DeliveryOutcome(failure, "cancelled", f"{prefix}: {cancel_requested}")
+        kind = delivery_reasons.NOT_RESENT if send_failure.kind in UNCERTAIN else delivery_reasons.STOPPED_BEFORE_SENT
+        return DeliveryOutcome(failure, "cancelled", kind(cause=cancel_requested))
     names = list(providers) or [failure.provider]
     if due.problem:
         # No provider can fix a problem of the address.
@@ -361,46 +385,55 @@ def next_attempt(
                 failure, "queued", reason, failure.at + delay, next_attempt_provider=provider, is_exhausted=is_exhausted
             )
         case Retry(provider, delay, is_exhausted):
-            reason = f"{failure.provider or 'Tocsin'} could not send it; {provider} takes over."
+            reason = delivery_reasons.FAILED_OVER(provider=failure.provider or _TOCSIN, next=provider)
             return DeliveryOutcome(
                 failure, "failed", reason, failure.at + delay, next_provider=provider, is_exhausted=is_exhausted
             )
 
 
-def _retry_reason(due: DueDelivery, send_failure: SendFailed, tries: int, *, is_exhausted: bool) -> str:
-    times = f"{tries} {'try' if tries == 1 else 'tries'} failed"
+def _retry_reason(due: DueDelivery, send_failure: SendFailed, tries: int, *, is_exhausted: bool) -> Reason:
     match send_failure.kind:
         case FailureKind.WORKER_LOST:
-            return "The process that was sending it stopped, and whether it left is not known: it is sent again."
+            return delivery_reasons.RETRIED_WORKER_LOST()
         case FailureKind.UNKNOWN:
-            return f"{times}; whether it left is not known: it is sent again."
+            return delivery_reasons.RETRIED_UNKNOWN(count=tries)
         case _ if is_exhausted and due.purpose is Purpose.PAGE:
-            return f"{times}; it is retried until somebody answers."
+            return delivery_reasons.RETRIED_UNTIL_ANSWERED(count=tries)
         case _:
-            return f"{times}; it is tried again."
+            return delivery_reasons.RETRIED(count=tries)
 
 
-def _give_up_reason(failure: DeliveryFailure, tries: int, names: Sequence[str]) -> str:
-    admin_note = "" if failure.due.purpose in failure_notices.NOT_REPORTED else " Administrators were told."
+def _give_up_reason(failure: DeliveryFailure, tries: int, names: Sequence[str]) -> Reason:
+    is_reported = failure.due.purpose not in failure_notices.NOT_REPORTED
+    note = delivery_reasons.ADMINISTRATORS_NOTIFIED() if is_reported else NO_REASON
+    return joined(_final_cause(failure, tries, names), note, separator=" ")
+
+
+def _final_cause(failure: DeliveryFailure, tries: int, names: Sequence[str]) -> Reason:
     if failure_notices.is_stuck(failure.send_failure.kind):
-        return f"Stuck: Tocsin itself failed {tries} times to send it.{admin_note}"
+        return delivery_reasons.STUCK(count=tries)
     if failure.due.problem:
-        return f"It cannot be sent at all.{admin_note}"
-    cause = "it could not be sent" if len(names) < 2 else f"none of {len(names)} providers could send it"
-    return f"Given up after {tries} {'try' if tries == 1 else 'tries'}: {cause}.{admin_note}"
+        return delivery_reasons.UNSENDABLE()
+    if len(names) < 2:
+        return delivery_reasons.GAVE_UP(count=tries)
+    return delivery_reasons.GAVE_UP_ON_ALL(count=tries, providers=len(names))
 
 
 def _write(connection: Connection, outcomes: Sequence[DeliveryOutcome]) -> None:
     if not outcomes:
         return
+    error_codes, error_data = reason_arrays(outcome.failure.send_failure.error for outcome in outcomes)
+    codes, data = reason_arrays(outcome.reason for outcome in outcomes)
     connection.execute(
         _UPDATE,
         (
             [outcome.failure.due.id for outcome in outcomes],
             [outcome.status for outcome in outcomes],
             [outcome.due_at if outcome.status == "queued" else None for outcome in outcomes],
-            [outcome.failure.send_failure.error for outcome in outcomes],
-            [outcome.reason for outcome in outcomes],
+            error_codes,
+            error_data,
+            codes,
+            data,
             [outcome.failure.send_failure.kind in FINAL for outcome in outcomes],
             [None if outcome.status == "queued" else outcome.failure.at for outcome in outcomes],
             [outcome.failure.at if outcome.failure.send_failure.kind in UNCERTAIN else None for outcome in outcomes],
@@ -412,13 +445,17 @@ def _write(connection: Connection, outcomes: Sequence[DeliveryOutcome]) -> None:
     )
     with_successor = [outcome for outcome in outcomes if outcome.next_provider]
     if with_successor:
+        codes, data = reason_arrays(
+            delivery_reasons.PROVIDER_FAILED(provider=outcome.failure.provider or _TOCSIN) for outcome in with_successor
+        )
         connection.execute(
             _NEXT,
             (
                 [ids.uuid7() for _ in with_successor],
                 [outcome.failure.due.id for outcome in with_successor],
                 [outcome.next_provider for outcome in with_successor],
-                [f"{outcome.failure.provider or 'Tocsin'} could not send it." for outcome in with_successor],
+                codes,
+                data,
                 [outcome.failure.at for outcome in with_successor],
                 [outcome.due_at for outcome in with_successor],
             ),

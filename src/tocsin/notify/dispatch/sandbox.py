@@ -14,8 +14,6 @@ from tocsin.core.db.database import Connection
 from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.notify.interfaces import Rendered
 
-NOTE = "This channel has no provider: the message is in the sandbox, and nothing left the machine."
-
 
 @dataclass(frozen=True, slots=True)
 class SandboxRecord:

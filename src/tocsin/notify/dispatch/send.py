@@ -13,6 +13,7 @@ from typing import Any
 
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net.egress import OutcomeUnknown
+from tocsin.core.reasons import Reason, as_reason, joined, replace_texts
 from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.notify.dispatch import sandbox
 from tocsin.notify.dispatch.claim import DeliveryJob
@@ -40,10 +41,10 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class SendFailed:
-    """The attempt failed. `error` is a sentence for users without secrets."""
+    """The attempt failed. `error` is for users and contains no secret."""
 
     kind: FailureKind
-    error: str
+    error: Reason
     retry_after: timedelta | None = None
 
 
@@ -68,18 +69,18 @@ def _outcome(job: DeliveryJob, now: datetime) -> Accepted | SendFailed:
     try:
         return _send(job, now)
     except OutcomeUnknown as error:
-        return _failed(job, FailureKind.UNKNOWN, error.detail, error.retry_after)
+        return _failed(job, FailureKind.UNKNOWN, error.reason, error.retry_after)
     except Temporary as error:
-        return _failed(job, FailureKind.TEMPORARY, error.detail, error.retry_after)
+        return _failed(job, FailureKind.TEMPORARY, error.reason, error.retry_after)
     except AddressRejected as error:
-        return _failed(job, FailureKind.ADDRESS_REJECTED, str(error))
+        return _failed(job, FailureKind.ADDRESS_REJECTED, _with_remedy(error))
     except Permanent as error:
-        return _failed(job, FailureKind.PERMANENT, str(error))
+        return _failed(job, FailureKind.PERMANENT, _with_remedy(error))
     except Rejected as error:
-        return _failed(job, FailureKind.PERMANENT, error.detail)
+        return _failed(job, FailureKind.PERMANENT, error.reason)
     except Exception as error:  # one failing delivery must not stop the others
         log.exception("The delivery %s broke.", job.bundle.lead.id)
-        return _failed(job, FailureKind.INTERNAL_ERROR, f"{type(error).__name__}: {error}")
+        return _failed(job, FailureKind.INTERNAL_ERROR, as_reason(f"{type(error).__name__}: {error}"))
 
 
 def _send(job: DeliveryJob, now: datetime) -> Accepted:
@@ -115,10 +116,22 @@ def _hand_over(job: DeliveryJob, rendered: Rendered) -> Accepted:
     return Accepted(sanitize(receipt.external_id)[:200])
 
 
-def _failed(job: DeliveryJob, kind: FailureKind, error: str, retry_after: timedelta | None = None) -> SendFailed:
-    text = job.active_provider.mask_secrets(error) if job.active_provider else error
-    text = redact_address(text, job.bundle.lead.channel, job.bundle.lead.address)
-    return SendFailed(kind, " ".join(sanitize(text).split())[:MAX_SEND_ERROR_CHARS], retry_after)
+def _with_remedy(error: Permanent) -> Reason:
+    return joined(error.reason, error.remedy_reason, separator=" ")
+
+
+def _failed(job: DeliveryJob, kind: FailureKind, error: Reason, retry_after: timedelta | None = None) -> SendFailed:
+    lead = job.bundle.lead
+
+    def clean(text: str) -> str:
+        """Masks secrets and the address, which a server may have repeated. The separator of joined reasons stays."""
+        if not text.strip():
+            return text
+        masked = job.active_provider.mask_secrets(text) if job.active_provider else text
+        masked = redact_address(masked, lead.channel, lead.address)
+        return " ".join(sanitize(masked).split())[:MAX_SEND_ERROR_CHARS]
+
+    return SendFailed(kind, replace_texts(error, clean), retry_after)
 
 
 def redact_address(text: str, channel: str, address: str) -> str:

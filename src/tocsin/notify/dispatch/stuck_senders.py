@@ -6,7 +6,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
 
+from tocsin.notify.delivery_reasons import ADDRESS_STUCK, PROVIDER_STUCK, TIMED_OUT
 from tocsin.notify.dispatch.claim import DeliveryJob
 from tocsin.notify.dispatch.send import SendFailed
 from tocsin.notify.rules.retry_policy import FailureKind
@@ -22,7 +24,7 @@ MAX_STUCK = 4
 
 def timed_out_result() -> SendFailed:
     """Returns the result of a send that is past its deadline."""
-    return SendFailed(FailureKind.UNKNOWN, f"The send did not end within {SEND_DEADLINE:.0f} seconds.")
+    return SendFailed(FailureKind.UNKNOWN, TIMED_OUT(duration=timedelta(seconds=SEND_DEADLINE)))
 
 
 def refusal(job: DeliveryJob, stuck: Sequence[DeliveryJob]) -> SendFailed | None:
@@ -40,13 +42,13 @@ def refusal(job: DeliveryJob, stuck: Sequence[DeliveryJob]) -> SendFailed | None
     if not job.active_provider.kind.has_many_servers:
         if len(same_sender_jobs) < MAX_STUCK:
             return None
-        return SendFailed(FailureKind.TEMPORARY, f"{len(same_sender_jobs)} earlier sends of this provider still hang.")
+        return SendFailed(FailureKind.TEMPORARY, PROVIDER_STUCK(count=len(same_sender_jobs)))
     # Each address has its own server, which says nothing about the others.
     if any(other_job.bundle.lead.address == job.bundle.lead.address for other_job in same_sender_jobs):
-        return SendFailed(FailureKind.TEMPORARY, "An earlier send to this address still hangs.")
+        return SendFailed(FailureKind.TEMPORARY, ADDRESS_STUCK())
     if len(same_sender_jobs) < job.active_provider.kind.max_concurrent_sends:
         return None
-    return SendFailed(FailureKind.TEMPORARY, f"{len(same_sender_jobs)} earlier sends of this provider still hang.")
+    return SendFailed(FailureKind.TEMPORARY, PROVIDER_STUCK(count=len(same_sender_jobs)))
 
 
 def by_provider(stuck: Iterable[DeliveryJob]) -> Mapping[str, int]:

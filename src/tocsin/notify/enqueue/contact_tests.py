@@ -9,16 +9,36 @@ from tocsin.core import ids
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import ReasonType
+from tocsin.notify.delivery_reasons import TEST_REQUESTED, TEST_TEXT, TEST_TITLE, store_text
 from tocsin.notify.enqueue.store import NotificationRow, write
 from tocsin.notify.registry import address_problem
 from tocsin.notify.states import Purpose
 
-#: The maximum number of tests per user within `TESTS_WITHIN`.
+#: The maximum number of tests per user within `TEST_WINDOW`.
 MAX_TESTS = 10
 TEST_WINDOW = timedelta(minutes=10)
 #: The maximum number of texts and calls among them within a day.
 MAX_PAID_TESTS = 20
 _PAID = ("sms", "voice")
+
+_METHOD_NOT_FOUND = ReasonType("contact_method.unknown", "There is no such contact method.")
+_CONTACT_NOT_FOUND = ReasonType("group_contact.not_found", "There is no such contact.")
+_NOT_VERIFIED = ReasonType(
+    "contact_method.not_verified", "Verify this address first, with the code that is sent to it."
+)
+_TOO_MANY = ReasonType(
+    "contact_method.too_many_tests",
+    "{count} test was sent within {window}. Wait a little, then send another.",
+    "{count} tests were sent within {window}. Wait a little, then send another.",
+)
+_TOO_MANY_PAID = ReasonType(
+    "contact_method.too_many_paid_tests",
+    "{count} test text or call was sent within a day, and each costs money. Try again tomorrow, or ask an "
+    "administrator to test the provider.",
+    "{count} test texts and calls were sent within a day, and each costs money. Try again tomorrow, or ask an "
+    "administrator to test the provider.",
+)
 
 
 def queue_test(connection: Connection, user_id: int, contact_method_id: int, now: datetime) -> UUID:
@@ -32,9 +52,9 @@ def queue_test(connection: Connection, user_id: int, contact_method_id: int, now
         (contact_method_id, user_id),
     )
     if method is None:
-        raise Rejected("not_found", "There is no such contact method.")
+        raise Rejected("not_found", _METHOD_NOT_FOUND())
     if method["awaits_code"]:
-        raise Rejected("not_confirmed", "Confirm this address first, by the code that is sent to it.")
+        raise Rejected("not_confirmed", _NOT_VERIFIED())
     return _queue(connection, user_id, method["label"], method["channel"], method["address"], now)
 
 
@@ -51,7 +71,7 @@ def queue_group_test(connection: Connection, user_id: int, contact_id: int, now:
         (contact_id,),
     )
     if contact is None:
-        raise Rejected("not_found", "There is no such contact.")
+        raise Rejected("not_found", _CONTACT_NOT_FOUND())
     label = f"{contact['name']}, {contact['label']}"
     return _queue(connection, user_id, label, contact["channel"], contact["address"], now)
 
@@ -65,13 +85,10 @@ def _queue(connection: Connection, user_id: int, label: str, channel: str, addre
         channel=channel,
         address=address,
         label=label,
-        reason="Somebody asked for this test.",
+        reason=TEST_REQUESTED(),
         due_at=now,
         user_id=user_id,
-        data={
-            "title": f"Tocsin test: {label} works",
-            "text": f"This is a test by Tocsin. {label} works; there is nothing to do.",
-        },
+        data={"title": store_text(TEST_TITLE(name=label)), "text": store_text(TEST_TEXT(name=label))},
     )
     write(connection, [row], now)
     return row.id
@@ -95,13 +112,6 @@ def _require_few_tests(connection: Connection, user_id: int, channel: str, now: 
     }  # fmt: skip
     counts = database.row(connection, _TESTS, parameters)
     if counts is not None and counts["lately"] >= MAX_TESTS:
-        minutes = TEST_WINDOW // timedelta(minutes=1)
-        raise Rejected(
-            "too_many", f"{MAX_TESTS} tests were sent within {minutes} minutes. Wait a little, then send another."
-        )
+        raise Rejected("too_many", _TOO_MANY(count=MAX_TESTS, window=TEST_WINDOW))
     if counts is not None and channel in _PAID and counts["paid"] >= MAX_PAID_TESTS:
-        raise Rejected(
-            "too_many",
-            f"{MAX_PAID_TESTS} texts and calls were sent as tests within a day, and each costs money. Try again "
-            "tomorrow, or have an administrator test the provider.",
-        )
+        raise Rejected("too_many", _TOO_MANY_PAID(count=MAX_PAID_TESTS))

@@ -7,9 +7,24 @@ from datetime import datetime
 from django.db import transaction
 
 from tocsin.access.audit import AuditActor
+from tocsin.core.reasons import Person, Reason, ReasonType, joined
+from tocsin.notify.delivery_reasons import OWN_ACCOUNT
 from tocsin.oncall.changes import notices
 from tocsin.people import second_factors
 from tocsin.people.models import User
+
+_TITLE = ReasonType("notice.second_factors_removed", "Your second factors were removed")
+_REMOVED = ReasonType(
+    "notice.second_factors_removed_by", "{user} removed the second factors that you sign in with besides the password."
+)
+_REMOVED_ON_SERVER = ReasonType(
+    "notice.second_factors_removed_on_server",
+    "Somebody with access to Tocsin's server removed the second factors that you sign in with besides the password.",
+)
+_PASSWORD_ONLY = ReasonType("notice.password_only", "Until you set up new ones, the password alone signs you in.")
+_NOT_REQUESTED = ReasonType(
+    "notice.removal_not_requested", "If you did not request this, change your password and tell an administrator."
+)
 
 
 def remove_second_factors(user: User, *, actor: AuditActor, now: datetime) -> list[str]:
@@ -19,17 +34,13 @@ def remove_second_factors(user: User, *, actor: AuditActor, now: datetime) -> li
         if removed:
             notices.write(
                 [user],
-                title="Your second factors were taken away",
-                text=(
-                    f"{_actor_name(actor)} took away what you sign in with besides the password.\n\n"
-                    "Until you set up others, the password alone signs you in.\n\n"
-                    "You did not ask for it? Change your password, and tell an administrator."
-                ),
-                reason="It is about your account.",
+                title=str(_TITLE()),
+                text=str(joined(_removed_by(actor), _PASSWORD_ONLY(), _NOT_REQUESTED(), separator="\n\n")),
+                reason=str(OWN_ACCOUNT()),
                 now=now,
             )
     return removed
 
 
-def _actor_name(actor: AuditActor) -> str:
-    return actor.name if actor.user_id is not None else "Somebody on Tocsin's own machine"
+def _removed_by(actor: AuditActor) -> Reason:
+    return _REMOVED(user=Person(actor.name, actor.user_id)) if actor.user_id is not None else _REMOVED_ON_SERVER()

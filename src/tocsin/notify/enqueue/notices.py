@@ -11,6 +11,7 @@ from typing import Any
 
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
+from tocsin.core.reasons import Person, Reason, ReasonType, as_reason
 from tocsin.notify.enqueue.queue import Notice, notice_data
 from tocsin.notify.enqueue.store import NotificationRow, write
 from tocsin.notify.registry import address_problem
@@ -22,7 +23,13 @@ class NoticeRecipients:
     """The names of a notice's recipients, and those that could not be notified, each with the reason."""
 
     names: tuple[str, ...] = ()
-    missed: tuple[str, ...] = ()
+    missed: tuple[Reason, ...] = ()
+
+
+_DISABLED = ReasonType("notice.recipient_disabled", "{user} is disabled")
+_NO_EMAIL = ReasonType("notice.recipient_without_email", "{user} has no email address")
+_NO_METHOD = ReasonType("notice.recipient_without_method", "{user} has no {method}")
+_UNREACHABLE = ReasonType("notice.recipient_unreachable", "{recipient}: {problem}")
 
 
 # Without a label: the login address.
@@ -57,24 +64,25 @@ def queue_notices(
     contact of the groups `contacts_of`. Uses three statements, regardless of the number of recipients.
     """
     rows: list[NotificationRow] = []
-    missed: list[str] = []
+    missed: list[Reason] = []
     names: list[str] = []
     users = list(dict.fromkeys(user_ids))
     user_rows = database.rows(connection, _USERS, {"users": users, "label": label}) if users else []
     for row in user_rows:
+        person = Person(row["name"], row["id"])
         if not row["is_active"]:
-            missed.append(f"{row['name']} is switched off")
+            missed.append(_DISABLED(user=person))
         elif not row["address"]:
-            missed.append(f"{row['name']} has no {label or 'e-mail address'}")
+            missed.append(_NO_METHOD(user=person, method=label) if label else _NO_EMAIL(user=person))
         elif problem := address_problem(row["channel"], row["address"]):
-            missed.append(f"{row['name']}: {problem.rstrip('.')}")
+            missed.append(_UNREACHABLE(recipient=person, problem=problem))
         else:
             rows.append(_row(notice, row, now, user_id=row["id"]))
             names.append(row["name"])
     contacts = database.rows(connection, _CONTACTS, (sorted(contacts_of),)) if contacts_of else []
     for row in contacts:
         if problem := address_problem(row["channel"], row["address"]):
-            missed.append(f"{row['name']}: {problem.rstrip('.')}")
+            missed.append(_UNREACHABLE(recipient=row["name"], problem=problem))
         else:
             rows.append(_row(notice, row, now, group_contact_id=row["id"]))
             names.append(row["name"])
@@ -95,7 +103,7 @@ def _row(
         channel=target["channel"],
         address=target["address"],
         label=target["label"],
-        reason=notice.reason,
+        reason=as_reason(notice.reason),
         due_at=now,
         alert_id=notice.alert_id,
         data=notice_data(notice),

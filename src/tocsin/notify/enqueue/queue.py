@@ -9,14 +9,18 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from psycopg.types.json import Jsonb
+
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
+from tocsin.core.db.stored_reason import reason_columns
+from tocsin.core.reasons import NO_REASON, Person, Reason, as_reason
+from tocsin.notify import delivery_reasons
 from tocsin.notify.enqueue.store import NotificationRow, write
 from tocsin.notify.registry import address_problem, quietest_channel
 from tocsin.notify.rules import page_planner as planning
 from tocsin.notify.rules.notification_rules import NotificationMethod, Recipient, apply_rules
 from tocsin.notify.rules.page_planner import AllClear, Page, PagedRecipient, PagePlan, PageRequest, Unreachable
-from tocsin.notify.rules.pre_send_check import NOT_RESENT, ON_HOLD
 from tocsin.notify.states import DeliveryStatus, Purpose
 
 #: The purposes that are cancelled when an alert needs nobody any more.
@@ -84,7 +88,7 @@ WHERE u.id = ANY(%s) ORDER BY u.id, m.position, m.id
 
 def load_recipients(connection: Connection, user_ids: Collection[int]) -> dict[int, Recipient]:
     """Returns the users with their contact methods and notification rules, by id: for `rules.page_planner.plan` and
-    `rules.notification_rules.leaves`.
+    `rules.notification_rules.plan_pages`.
     """
     if not user_ids:
         return {}
@@ -135,7 +139,7 @@ def _first_pages(connection: Connection, alert_ids: list[int], pages: Sequence[P
 _CANCELLABLE = """
 SELECT id FROM notify_delivery
 WHERE alert_id = ANY(%(alerts)s) AND purpose = ANY(%(purposes)s)
-  AND (status IN ('queued', 'sending') OR (status = 'sent' AND receipt = '' AND cancel_requested = ''))
+  AND (status IN ('queued', 'sending') OR (status = 'sent' AND receipt = '' AND cancel_requested_code = ''))
   AND (%(users)s::bigint[] IS NULL OR user_id = ANY(%(users)s))
 ORDER BY id FOR NO KEY UPDATE
 """
@@ -143,9 +147,12 @@ _CANCEL = f"""
 WITH wanted AS ({_CANCELLABLE})
 UPDATE notify_delivery d
 SET status = CASE WHEN d.status = 'queued' THEN 'cancelled' ELSE d.status END,
-    reason = CASE WHEN d.status <> 'queued' THEN d.reason
-                  WHEN d.outcome_unknown_at IS NOT NULL THEN %(not_again)s ELSE %(reason)s END,
-    cancel_requested = CASE WHEN d.status = 'queued' THEN d.cancel_requested ELSE %(reason)s END,
+    reason_code = CASE WHEN d.status <> 'queued' THEN d.reason_code
+                       WHEN d.outcome_unknown_at IS NOT NULL THEN %(not_resent_code)s ELSE %(code)s END,
+    reason_data = CASE WHEN d.status <> 'queued' THEN d.reason_data
+                       WHEN d.outcome_unknown_at IS NOT NULL THEN %(not_resent_data)s ELSE %(data)s END,
+    cancel_requested_code = CASE WHEN d.status = 'queued' THEN d.cancel_requested_code ELSE %(code)s END,
+    cancel_requested_data = CASE WHEN d.status = 'queued' THEN d.cancel_requested_data ELSE %(data)s END,
     ended_at = CASE WHEN d.status = 'queued' THEN %(now)s ELSE d.ended_at END
 FROM wanted w WHERE d.id = w.id AND d.status IN ('queued', 'sending', 'sent')
 RETURNING d.alert_id, d.user_id, d.status
@@ -167,7 +174,7 @@ def cancel(
     connection: Connection,
     alert_ids: Iterable[int],
     user_ids: Iterable[int] | None,
-    reason: str,
+    reason: Reason | str,
     now: datetime,
     *,
     purposes: Collection[Purpose] = ACTIVE_ALERT_PURPOSES,
@@ -176,12 +183,16 @@ def cancel(
 
     A delivery that is being sent or was sent cannot be recalled. If it fails, it is not retried, for the same reason.
     """
+    code, data = reason_columns(as_reason(reason))
+    not_resent_code, not_resent_data = reason_columns(delivery_reasons.NOT_RESENT(cause=as_reason(reason)))
     parameters = {
         "alerts": sorted(set(alert_ids)),
         "users": None if user_ids is None else sorted(set(user_ids)),
         "purposes": [str(purpose) for purpose in purposes],
-        "reason": reason,
-        "not_again": f"{NOT_RESENT}: {reason}",
+        "code": code,
+        "data": Jsonb(data),
+        "not_resent_code": not_resent_code,
+        "not_resent_data": Jsonb(not_resent_data),
         "now": now,
     }
     # Locks in a separate statement first: if a failed attempt has just inserted the next provider's row, the second
@@ -198,20 +209,22 @@ def cancel(
 # A delivery that was being sent at the time of the action, and failed later, was cancelled at its failure.
 _RESTORE = """
 WITH undone AS (
-  SELECT * FROM unnest(%(alerts)s::bigint[], %(moments)s::timestamptz[], %(reasons)s::text[], %(after)s::timestamptz[])
-    AS u(alert_id, at, reason, due_after)
+  SELECT * FROM unnest(%(alerts)s::bigint[], %(moments)s::timestamptz[], %(codes)s::text[], %(data)s::jsonb[],
+                       %(after)s::timestamptz[]) AS u(alert_id, at, code, data, due_after)
 ), wanted AS (
-  SELECT d.id, u.reason FROM notify_delivery d JOIN undone u ON u.alert_id = d.alert_id
+  SELECT d.id, u.code, u.data FROM notify_delivery d JOIN undone u ON u.alert_id = d.alert_id
   WHERE d.purpose = 'page' AND (
-    (d.status = 'cancelled' AND (d.ended_at = u.at OR (d.cancel_requested <> '' AND d.ended_at > u.at))
+    (d.status = 'cancelled' AND (d.ended_at = u.at OR (d.cancel_requested_code <> '' AND d.ended_at > u.at))
      AND (u.due_after IS NULL OR d.due_at > u.due_after))
-    OR (d.status IN ('sending', 'sent') AND d.cancel_requested <> ''))
+    OR (d.status IN ('sending', 'sent') AND d.cancel_requested_code <> ''))
   ORDER BY d.id FOR NO KEY UPDATE OF d
 )
 UPDATE notify_delivery d
 SET status = CASE WHEN d.status = 'cancelled' THEN 'queued' ELSE d.status END,
-    reason = CASE WHEN d.status = 'cancelled' THEN w.reason ELSE d.reason END,
-    ended_at = CASE WHEN d.status = 'cancelled' THEN NULL ELSE d.ended_at END, cancel_requested = ''
+    reason_code = CASE WHEN d.status = 'cancelled' THEN w.code ELSE d.reason_code END,
+    reason_data = CASE WHEN d.status = 'cancelled' THEN w.data ELSE d.reason_data END,
+    ended_at = CASE WHEN d.status = 'cancelled' THEN NULL ELSE d.ended_at END,
+    cancel_requested_code = '', cancel_requested_data = '{}'
 FROM wanted w WHERE d.id = w.id
 RETURNING d.alert_id, d.user_id, d.due_at, d.status
 """
@@ -222,7 +235,7 @@ class ReversedAction:
     """The reversal of an action that cancelled pages: when the action was done, and why the pages are restored."""
 
     at: datetime
-    reason: str
+    reason: Reason | str
     #: Restores only pages that are due after this; None restores all.
     due_after: datetime | None = None
 
@@ -234,10 +247,12 @@ def restore(connection: Connection, reversals: Mapping[int, ReversedAction]) -> 
     """
     if not reversals:
         return {}
+    columns = [reason_columns(as_reason(reversal.reason)) for reversal in reversals.values()]
     parameters = {
         "alerts": list(reversals),
         "moments": [reversal.at for reversal in reversals.values()],
-        "reasons": [reversal.reason for reversal in reversals.values()],
+        "codes": [code for code, _ in columns],
+        "data": [Jsonb(data) for _, data in columns],
         "after": [reversal.due_after for reversal in reversals.values()],
     }
     restored: dict[int, dict[int, datetime]] = {}
@@ -255,8 +270,8 @@ def release(connection: Connection, alert_ids: Iterable[int], now: datetime) -> 
     """Sends pages that waited for the end of their alert's hold. Returns how many."""
     released_count = connection.execute(
         "UPDATE notify_delivery SET due_at = %s WHERE id IN (SELECT id FROM notify_delivery "
-        "WHERE alert_id = ANY(%s) AND status = 'queued' AND reason = %s ORDER BY id FOR NO KEY UPDATE)",
-        (now, sorted(set(alert_ids)), ON_HOLD),
+        "WHERE alert_id = ANY(%s) AND status = 'queued' AND reason_code = %s ORDER BY id FOR NO KEY UPDATE)",
+        (now, sorted(set(alert_ids)), delivery_reasons.ON_HOLD.code),
     ).rowcount
     if released_count:
         database.notify(connection, "outbox")
@@ -270,8 +285,8 @@ class AlertEnded:
     """
 
     alert_id: int
-    #: "Taken by Alice: VPN down (#42). Nothing to do."
-    sentence: str
+    #: "Assigned to Alice: VPN down (#42). Nothing to do."
+    sentence: Reason
     #: Users besides those who have acknowledged or own the alert, such as the user who closed it.
     responder_ids: frozenset[int] = frozenset()
     #: The alert that it was merged into, which has its own all-clear. Users who were paged about both get only that
@@ -328,11 +343,11 @@ def queue_all_clear(connection: Connection, ended: Sequence[AlertEnded], now: da
             channel=all_clear.channel,
             address=all_clear.address,
             label=all_clear.label,
-            reason="You were paged about this alert and need to do nothing.",
+            reason=delivery_reasons.WAS_PAGED(),
             due_at=now,
             alert_id=all_clear.alert_id,
             user_id=all_clear.user_id,
-            data={"news": by_alert[all_clear.alert_id].sentence},
+            data={"news": delivery_reasons.store_text(by_alert[all_clear.alert_id].sentence)},
         )
         for all_clear in all_clears
     ]
@@ -357,8 +372,8 @@ def queue_ack_reminder(connection: Connection, targets: Sequence[tuple[int, int]
         ]
         if not usable:
             is_deactivated = recipient is not None and not recipient.is_active
-            cause = "the account is switched off" if is_deactivated else "no contact method can be used"
-            reason = f"{name} acknowledged the alert and cannot be asked about it: {cause}."
+            cause = delivery_reasons.ACCOUNT_DISABLED if is_deactivated else delivery_reasons.NO_USABLE_METHOD
+            reason = delivery_reasons.NOT_REMINDED(user=Person(name, user_id), cause=cause())
             unreachable.append(Unreachable(PageRequest(alert_id, now, reason, user_id), name, reason))
         rows += [
             NotificationRow(
@@ -366,7 +381,7 @@ def queue_ack_reminder(connection: Connection, targets: Sequence[tuple[int, int]
                 channel=method.channel,
                 address=method.address,
                 label=method.label,
-                reason="You acknowledged this alert a while ago.",
+                reason=delivery_reasons.ACKNOWLEDGED_BEFORE(),
                 due_at=now,
                 alert_id=alert_id,
                 user_id=user_id,
@@ -381,16 +396,17 @@ def queue_ack_reminder(connection: Connection, targets: Sequence[tuple[int, int]
 class Notice:
     """A message to users about something other than an alert that needs a response."""
 
-    title: str
-    text: str
+    #: Rendered for each recipient when it is sent.
+    title: Reason | str
+    text: Reason | str
     #: Identifies the subject, to recognise later notices about the same thing.
     about: str = ""
-    #: Why the recipients get it: a sentence.
-    reason: str = ""
+    #: Why the recipients get it.
+    reason: Reason | str = NO_REASON
     alert_id: int | None = None
     #: The heading under which it can be bundled with others of its kind, such as "Nobody answered"; empty: never
     #: bundled.
-    heading: str = ""
+    heading: Reason | str = NO_REASON
 
 
 def queue_notice(
@@ -416,7 +432,7 @@ def queue_notice(
             channel="email",
             address=address,
             label="E-mail",
-            reason=notice.reason,
+            reason=as_reason(notice.reason),
             due_at=now,
             alert_id=notice.alert_id,
             user_id=user_id,
@@ -443,7 +459,7 @@ def queue_notice_by(connection: Connection, notice: Notice, now: datetime, *, us
         channel=method["channel"],
         address=method["address"],
         label=method["label"],
-        reason=notice.reason,
+        reason=as_reason(notice.reason),
         due_at=now,
         alert_id=notice.alert_id,
         user_id=user_id,
@@ -453,10 +469,11 @@ def queue_notice_by(connection: Connection, notice: Notice, now: datetime, *, us
     return True
 
 
-def notice_data(notice: Notice) -> dict[str, str]:
+def notice_data(notice: Notice) -> dict[str, Any]:
     """Returns the data that the notification of a notice stores."""
     optional = {"about": notice.about, "heading": notice.heading}
-    return {"title": notice.title, "text": notice.text, **{name: text for name, text in optional.items() if text}}
+    texts = {"title": notice.title, "text": notice.text, **{name: text for name, text in optional.items() if text}}
+    return {name: delivery_reasons.store_text(text) for name, text in texts.items()}
 
 
 #: More than the difference between two nodes' clocks.

@@ -7,13 +7,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from zoneinfo import ZoneInfo
 
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
+from tocsin.core.reasons import Reason, ReasonType, Term, as_reason
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
-from tocsin.core.validation import durations
+from tocsin.notify.delivery_reasons import REMINDER_RULE
 from tocsin.notify.enqueue import queue
 from tocsin.notify.enqueue.queue import Notice
 from tocsin.oncall import loader
@@ -34,6 +34,11 @@ REMINDER_INTERVAL = timedelta(seconds=20)
 BATCH = 100
 #: A reminder is dropped if the shift began longer ago than this.
 SKIP_AFTER = timedelta(minutes=5)
+
+_TITLE = ReasonType("shift.reminder_title", "On call in {duration}: {role} of {group}")
+_TITLE_NOW = ReasonType("shift.reminder_title_now", "On call now: {role} of {group}")
+_TEXT = ReasonType("shift.reminder", "You are {role} of {group} from {start}: {reason}.")
+_TEXT_UNTIL = ReasonType("shift.reminder_until", "You are {role} of {group} from {start} until {end}: {reason}.")
 
 _CLAIM_NOTICES = """
 UPDATE oncall_pendingnotice SET sent_at = %(now)s
@@ -68,7 +73,7 @@ RETURNING user_id, group_id, role, shift_at, before, ARRAY(
 ) AS later
 """
 
-_USER = "SELECT username, time_zone, reminders FROM people_user WHERE id = %s AND is_active"
+_USER = "SELECT reminders FROM people_user WHERE id = %s AND is_active"
 
 
 def loops() -> tuple[PeriodicTask, ...]:
@@ -176,22 +181,26 @@ def _remind(
         return
     for rule in rules:
         if rule.lead_time == before:
-            _send(
-                connection, _notice(group, assignment, ZoneInfo(user["time_zone"]), now), assignment.user_id, rule, now
-            )
+            _send(connection, _notice(group, assignment, now), assignment.user_id, rule, now)
 
 
-def _notice(group: str, assignment: OnCall, zone: ZoneInfo, now: datetime) -> Notice:
+def _notice(group: str, assignment: OnCall, now: datetime) -> Notice:
     assert assignment.since is not None
-    begin = assignment.since.astimezone(zone)
-    until = f" until {assignment.until.astimezone(zone):%a %d %b %H:%M}" if assignment.until else ""
-    role = MemberRole(assignment.role)
+    role = Term(MemberRole(assignment.role))
     # Rounded to minutes: the periodic task is a few seconds late.
     remaining = timedelta(minutes=round((assignment.since - now) / timedelta(minutes=1)))
-    when = f"in {durations.describe(remaining)}" if remaining > timedelta() else "now"
-    title = f"On call {when}: {role} of {group}"
-    text = f"You are {role} of {group} from {begin:%a %d %b %H:%M}{until} ({zone.key}): {assignment.reason}."
-    return Notice(title=title, text=text, reason="A reminder that you asked for under Me.")
+    is_early = remaining > timedelta()
+    return Notice(
+        title=_TITLE(duration=remaining, role=role, group=group) if is_early else _TITLE_NOW(role=role, group=group),
+        text=_text(role, group, assignment.since, assignment.until, as_reason(assignment.reason)),
+        reason=REMINDER_RULE(),
+    )
+
+
+def _text(role: Term, group: str, start: datetime, end: datetime | None, reason: Reason) -> Reason:
+    if end is None:
+        return _TEXT(role=role, group=group, start=start, reason=reason)
+    return _TEXT_UNTIL(role=role, group=group, start=start, end=end, reason=reason)
 
 
 def _send(connection: Connection, notice: Notice, user_id: int, rule: ReminderRule, now: datetime) -> None:

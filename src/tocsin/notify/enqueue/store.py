@@ -12,6 +12,8 @@ from tocsin.core import ids
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.db.json_text import as_json
+from tocsin.core.db.stored_reason import reason_columns
+from tocsin.core.reasons import NO_REASON, Reason
 from tocsin.notify.states import DeliveryStatus, Purpose
 
 
@@ -24,29 +26,30 @@ class NotificationRow:
     address: str
     due_at: datetime
     label: str = ""
-    reason: str = ""
+    reason: Reason = NO_REASON
     alert_id: int | None = None
     run_id: int | None = None
     user_id: int | None = None
     group_contact_id: int | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
     is_first: bool = False
-    problem: str = ""
+    problem: Reason = NO_REASON
     id: UUID = field(default_factory=ids.uuid7)
 
 
 _NOTIFICATIONS = """
 INSERT INTO notify_notification (id, alert_id, run_id, user_id, group_contact_id, purpose, channel, label, address,
-       reason, data, created_at)
+       reason_code, reason_data, data, created_at)
 SELECT n.*, %s FROM json_to_recordset(%s) AS n(id uuid, alert_id bigint, run_id bigint, user_id bigint,
-     group_contact_id bigint, purpose text, channel text, label text, address text, reason text, data jsonb)
+     group_contact_id bigint, purpose text, channel text, label text, address text, reason_code text, reason_data jsonb,
+     data jsonb)
 """
 _DELIVERIES = """
 INSERT INTO notify_delivery (id, notification_id, alert_id, user_id, integration_id, channel, address, purpose,
-       is_first, status, reason, is_permanent, due_at, ended_at, queued_at)
+       is_first, status, reason_code, reason_data, is_permanent, due_at, ended_at, queued_at)
 SELECT n.*, %s FROM json_to_recordset(%s) AS n(id uuid, notification_id uuid, alert_id bigint, user_id bigint,
-     integration_id bigint, channel text, address text, purpose text, is_first boolean, status text, reason text,
-     is_permanent boolean, due_at timestamptz, ended_at timestamptz)
+     integration_id bigint, channel text, address text, purpose text, is_first boolean, status text, reason_code text,
+     reason_data jsonb, is_permanent boolean, due_at timestamptz, ended_at timestamptz)
 """
 
 
@@ -63,6 +66,7 @@ def write(connection: Connection, rows: Sequence[NotificationRow], now: datetime
 
 def _notification(row: NotificationRow) -> dict[str, object]:
     """In the column order of `_NOTIFICATIONS`."""
+    code, data = reason_columns(row.reason)
     return {
         "id": row.id,
         "alert_id": row.alert_id,
@@ -73,13 +77,15 @@ def _notification(row: NotificationRow) -> dict[str, object]:
         "channel": row.channel,
         "label": row.label,
         "address": row.address,
-        "reason": row.reason,
+        "reason_code": code,
+        "reason_data": data,
         "data": row.data,
     }
 
 
 def _delivery(row: NotificationRow, integrations: Mapping[int, int | None], now: datetime) -> dict[str, object]:
     """In the column order of `_DELIVERIES`."""
+    code, data = reason_columns(row.problem)
     return {
         "id": ids.uuid7(),
         "notification_id": row.id,
@@ -91,7 +97,8 @@ def _delivery(row: NotificationRow, integrations: Mapping[int, int | None], now:
         "purpose": row.purpose,
         "is_first": row.is_first,
         "status": DeliveryStatus.FAILED if row.problem else DeliveryStatus.QUEUED,
-        "reason": row.problem,
+        "reason_code": code,
+        "reason_data": data,
         "is_permanent": bool(row.problem),
         "due_at": row.due_at,
         "ended_at": now if row.problem else None,

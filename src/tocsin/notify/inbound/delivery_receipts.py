@@ -9,10 +9,16 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from psycopg.types.json import Jsonb
+
 from tocsin.core import ids
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
+from tocsin.core.db.stored_reason import reason_columns
+from tocsin.core.reasons import NO_REASON, Reason, reason_from
+from tocsin.notify import delivery_reasons
 from tocsin.notify.dispatch import delivery_queries, receipt_timeouts, results
+from tocsin.notify.dispatch.reason_sql import append_reason as append_reason_sql
 from tocsin.notify.dispatch.send import SendFailed, redact_address
 from tocsin.notify.providers import health, pool
 from tocsin.notify.rules.retry_policy import FailureKind
@@ -21,8 +27,6 @@ from tocsin.notify.webhooks import Receipt, ReceiptState
 
 #: How far back deliveries are matched by the vendor's message id alone.
 RECEIPT_WINDOW = timedelta(days=2)
-
-CUT_OFF = "The call ended before anybody was told anything."
 
 
 def apply(
@@ -83,7 +87,7 @@ def deliveries(connection: Connection, provider: str, key: str, external_id: str
 
 
 # Includes messages that were tried and are queued again, or were cancelled, after their outcome was lost: the receipt
-# now tells the outcome.
+# reports the outcome.
 _POSSIBLY_SENT = """(status IN ('sending', 'sent', 'delivered') OR (status = 'queued' AND attempts > 0)
             OR (status = 'cancelled' AND outcome_unknown_at IS NOT NULL))"""
 
@@ -102,9 +106,10 @@ WITH lost AS (
 )
 UPDATE notify_delivery d
 SET status = 'delivered', receipt = %(receipt)s, delivered_at = coalesce(d.delivered_at, %(now)s),
-    sent_at = coalesce(d.sent_at, d.outcome_unknown_at, %(now)s), error = '', lease_until = NULL, leased_by = '',
-    ended_at = NULL,
-    reason = CASE WHEN held.status IN ('queued', 'failed', 'cancelled') THEN %(after_all)s ELSE d.reason END,
+    sent_at = coalesce(d.sent_at, d.outcome_unknown_at, %(now)s), error_code = '', error_data = '{{}}',
+    lease_until = NULL, leased_by = '', ended_at = NULL,
+    reason_code = CASE WHEN held.status IN ('queued', 'failed', 'cancelled') THEN %(code)s ELSE d.reason_code END,
+    reason_data = CASE WHEN held.status IN ('queued', 'failed', 'cancelled') THEN %(data)s ELSE d.reason_data END,
     external_id = coalesce(nullif(d.external_id, ''), %(external_id)s)
 FROM held WHERE d.id = held.id
 """
@@ -117,8 +122,10 @@ WITH other AS (
 )
 UPDATE notify_delivery d
 SET status = CASE WHEN d.status = 'queued' THEN 'cancelled' ELSE d.status END,
-    reason = CASE WHEN d.status = 'queued' THEN %(after_all)s ELSE d.reason END,
-    cancel_requested = CASE WHEN d.status = 'queued' THEN d.cancel_requested ELSE %(after_all)s END,
+    reason_code = CASE WHEN d.status = 'queued' THEN %(code)s ELSE d.reason_code END,
+    reason_data = CASE WHEN d.status = 'queued' THEN %(data)s ELSE d.reason_data END,
+    cancel_requested_code = CASE WHEN d.status = 'queued' THEN d.cancel_requested_code ELSE %(code)s END,
+    cancel_requested_data = CASE WHEN d.status = 'queued' THEN d.cancel_requested_data ELSE %(data)s END,
     ended_at = CASE WHEN d.status = 'queued' THEN %(now)s ELSE d.ended_at END
 FROM other WHERE d.id = other.id AND d.status IN ('queued', 'sending')
 """
@@ -127,12 +134,14 @@ FROM other WHERE d.id = other.id AND d.status IN ('queued', 'sending')
 def _delivered(
     connection: Connection, delivery_ids: list[UUID], provider: str, receipt: Receipt, now: datetime
 ) -> None:
+    code, data = reason_columns(delivery_reasons.DELIVERED_AFTER_ALL(provider=provider))
     parameters = {
         "ids": delivery_ids,
         "receipt": str(receipt.state),
         "now": now,
         "external_id": receipt.external_id[:200],
-        "after_all": f"{provider} reported it as delivered after all.",
+        "code": code,
+        "data": Jsonb(data),
     }
     connection.execute(_DELIVERED, parameters)
     connection.execute(_CANCEL_OTHER_SENDS, parameters)
@@ -148,8 +157,8 @@ WITH held AS (
 UPDATE notify_delivery d
 SET status = 'sent', receipt = 'not_reached', delivered_at = NULL,
     sent_at = coalesce(d.sent_at, d.outcome_unknown_at, %(now)s),
-    lease_until = NULL, leased_by = '', ended_at = NULL, error = '',
-    reason = concat_ws(' ', nullif(d.reason, ''), %(why)s::text),
+    lease_until = NULL, leased_by = '', ended_at = NULL, error_code = '', error_data = '{{}}',
+    {append_reason_sql("d", "%(code)s::text", "%(data)s::jsonb")},
     external_id = coalesce(nullif(d.external_id, ''), %(external_id)s)
 FROM held WHERE d.id = held.id RETURNING d.id
 """
@@ -161,7 +170,9 @@ def _ended(connection: Connection, delivery_ids: list[UUID], provider: str, rece
         "SELECT id FROM notify_delivery WHERE id = ANY(%s) AND receipt = ''", (delivery_ids,)
     ).fetchall()
     if without_receipt:
-        not_reached = Receipt(ReceiptState.NOT_REACHED, receipt.key, receipt.external_id, CUT_OFF)
+        not_reached = Receipt(
+            ReceiptState.NOT_REACHED, receipt.key, receipt.external_id, delivery_reasons.CALL_CUT_OFF()
+        )
         _not_reached(connection, [row[0] for row in without_receipt], provider, not_reached, now)
 
 
@@ -169,34 +180,43 @@ def _not_reached(
     connection: Connection, delivery_ids: list[UUID], provider: str, receipt: Receipt, now: datetime
 ) -> None:
     """Records that the provider worked but nobody was reached."""
-    reason = receipt.reason or "Nobody was reached."
-    parameters = {"ids": delivery_ids, "now": now, "why": reason, "external_id": receipt.external_id[:200]}
-    changed = [row[0] for row in connection.execute(_NOT_REACHED, parameters).fetchall()]
+    code, data = reason_columns(receipt.reason or delivery_reasons.NOBODY_REACHED())
+    parameters = {
+        "ids": delivery_ids,
+        "now": now,
+        "code": code,
+        "data": Jsonb(data),
+        "external_id": receipt.external_id[:200],
+    }
+    rows = connection.execute(database.literal(_NOT_REACHED), parameters).fetchall()
+    changed = [row[0] for row in rows]
     receipt_timeouts.end(connection, delivery_ids)
-    receipt_timeouts.start_next_method(connection, changed, receipt_timeouts.NOT_REACHED, now)
+    receipt_timeouts.start_next_method(connection, changed, delivery_reasons.CALL_NOT_REACHED(), now)
     health.record_outcomes(connection, [health.HealthUpdate(provider, now)])
 
 
 # A message that was sent again has another vendor id. A receipt for the first attempt does not apply to it.
 _FAILED = """
 WITH held AS (
-  SELECT id, status, cancel_requested FROM notify_delivery WHERE id = ANY(%(ids)s) AND status IN ('sending', 'sent')
+  SELECT id, status, cancel_requested_code, cancel_requested_data FROM notify_delivery
+  WHERE id = ANY(%(ids)s) AND status IN ('sending', 'sent')
     AND receipt = '' AND (external_id = '' OR %(external_id)s::text IN ('', external_id))
   ORDER BY id FOR NO KEY UPDATE
 )
 UPDATE notify_delivery d SET receipt = 'failed', external_id = coalesce(nullif(d.external_id, ''), %(external_id)s)
-FROM held WHERE d.id = held.id RETURNING d.id, held.status, held.cancel_requested
+FROM held WHERE d.id = held.id RETURNING d.id, held.status, held.cancel_requested_code, held.cancel_requested_data
 """
 
 
 def _failed(
     connection: Connection, delivery_ids: list[UUID], provider: str, receipt: Receipt, now: datetime, *, is_final: bool
 ) -> None:
-    changed: dict[UUID, str] = {}
+    changed: dict[UUID, Reason] = {}
     final_ids: set[UUID] = set()
     parameters = {"ids": delivery_ids, "external_id": receipt.external_id[:200]}
-    for row_id, status, cancel_requested in connection.execute(_FAILED, parameters).fetchall():
-        changed[row_id] = cancel_requested if status == DeliveryStatus.SENDING else ""
+    for row_id, status, code, data in connection.execute(_FAILED, parameters).fetchall():
+        cancel_requested = reason_from(code, data)
+        changed[row_id] = cancel_requested if status == DeliveryStatus.SENDING else NO_REASON
         if is_final or (cancel_requested and status == DeliveryStatus.SENT):
             # Someone has responded since: do not page through another provider.
             final_ids.add(row_id)
@@ -206,7 +226,7 @@ def _failed(
     kind = FailureKind.ADDRESS_REJECTED if receipt.is_address_error else FailureKind.PERMANENT
     if receipt.is_transient:
         kind = FailureKind.TEMPORARY
-    send_failure = SendFailed(kind, receipt.reason or f"{provider} reported it as not delivered.")
+    send_failure = SendFailed(kind, receipt.reason or delivery_reasons.NOT_DELIVERED(provider=provider))
     failed_deliveries = [
         replace(due, problem=send_failure.error) if due.id in final_ids else due
         for due in delivery_queries.facts(connection, sorted(changed))
@@ -238,12 +258,12 @@ def _prepare_retry(connection: Connection, delivery_ids: list[UUID], now: dateti
         connection.execute(
             "UPDATE notify_delivery SET receipt = '', external_id = '' WHERE id = ANY(%s)", (delivery_ids,)
         )
-        receipt_timeouts.start_next_method(connection, delivery_ids, receipt_timeouts.FAILED, now)
+        receipt_timeouts.start_next_method(connection, delivery_ids, delivery_reasons.METHOD_FAILED(), now)
 
 
 def record_bounce(
     connection: Connection, notification: UUID, user_id: int, server_message: str, now: datetime
-) -> str | None:
+) -> Reason | None:
     """Records a bounced mail to a user, which no other provider can fix. Returns the recorded reason, or None if no
     mail of that notification had been sent to that user.
     """
@@ -255,19 +275,24 @@ def record_bounce(
     )
     if row is None:
         return None
-    reason = f"The mail came back: {redact_address(server_message, 'email', row['address']).rstrip('.')}."
+    error = redact_address(server_message, "email", row["address"]).rstrip(".")
+    reason = delivery_reasons.BOUNCED(error=error)
     receipt = Receipt(ReceiptState.FAILED, str(notification), "", reason, is_address_error=True)
     apply(connection, row["provider_name"], receipt, now, is_final=True)
     return reason
 
 
-def append_reason(connection: Connection, delivery_ids: Sequence[UUID], sentence: str) -> None:
-    """Appends a sentence to the reason of these deliveries."""
-    connection.execute(
-        "UPDATE notify_delivery SET reason = concat_ws(' ', nullif(reason, ''), %s::text) WHERE id IN "
-        "(SELECT id FROM notify_delivery WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE)",
-        (sentence, list(delivery_ids)),
-    )
+_APPEND = f"""
+UPDATE notify_delivery d SET {append_reason_sql("d", "%(code)s::text", "%(data)s::jsonb")}
+WHERE d.id IN (SELECT id FROM notify_delivery WHERE id = ANY(%(ids)s) ORDER BY id FOR NO KEY UPDATE)
+"""
+
+
+def append_reason(connection: Connection, delivery_ids: Sequence[UUID], reason: Reason) -> None:
+    """Appends a reason to that of these deliveries."""
+    code, data = reason_columns(reason)
+    parameters = {"code": code, "data": Jsonb(data), "ids": list(delivery_ids)}
+    connection.execute(database.literal(_APPEND), parameters)
 
 
 def _uuid(text: str) -> UUID | None:

@@ -9,8 +9,9 @@ from datetime import datetime
 
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
+from tocsin.core.reasons import ReasonType
 
-START_ANSWER = "You get text messages from Tocsin again."
+OPTED_IN = ReasonType("opt_out.ended", "You get text messages from Tocsin again.")
 
 
 def opt_out(connection: Connection, channel: str, address: str, provider: str, now: datetime) -> None:

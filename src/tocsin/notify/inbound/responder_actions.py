@@ -1,5 +1,5 @@
 """Runs responders' commands from outside the web interface (texts, phone keys, chat buttons, mails): identifies the
-user, checks the permission and runs the command. The result is always a sentence.
+user, checks the permission and runs the command. The result always has an answer.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tocsin.core import ids
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import NO_REASON, AlertRef, Reason, as_reason, joined
+from tocsin.core.reasons import NO_REASON, AlertRef, Reason, ReasonType, joined
 
 #: The commands available outside the web interface.
 OFFERED = frozenset(
@@ -27,6 +27,15 @@ OFFERED = frozenset(
 
 #: A command without an alert number does not apply to alerts that paged the user longer ago.
 RECENT_WITHIN = timedelta(days=7)
+
+_MAY_NOT_RESPOND = ReasonType(
+    "command.role_not_allowed", "Your role can view alerts but not respond to them. Ask an administrator."
+)
+NOT_OFFERED = ReasonType("command.not_available_here", "This is not possible here. Open the alert.")
+NOT_PAGED = ReasonType(
+    "command.not_paged", "You were not paged about alert {alert}. Open it in Tocsin to respond to it."
+)
+ACCOUNT_DISABLED = ReasonType("command.account_disabled", "This account is disabled.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +54,10 @@ class Responder:
 
 @dataclass(frozen=True, slots=True)
 class ResponderResult:
-    """The result of a command: whether it was done, and a sentence for the user."""
+    """The result of a command: whether it was done, and the answer to the user."""
 
     is_done: bool
-    sentence: Reason
+    answer: Reason
 
 
 _RESPONDER = """
@@ -126,15 +135,13 @@ def resolve_merged(alert_id: int) -> int:
 def apply_answer(
     responder: Responder, alert_id: int, kind: CommandKind, via: CommandChannel, now: datetime, text: str = ""
 ) -> ResponderResult:
-    """Runs the command. For a merged alert, runs it on the alert it was merged into, and the sentence says so. Never
+    """Runs the command. For a merged alert, runs it on the alert it was merged into, and the answer says so. Never
     raises for what the alert's state or the user's role does not allow.
     """
     if not responder.may_act:
-        return ResponderResult(
-            False, as_reason("Your role may look at alerts, and not act on them. Ask an administrator.")
-        )
+        return ResponderResult(False, _MAY_NOT_RESPOND())
     if kind not in OFFERED:
-        return ResponderResult(False, as_reason("That cannot be asked for here. Open the alert."))
+        return ResponderResult(False, NOT_OFFERED())
     target_id = resolve_merged(alert_id)
     is_merged = target_id != alert_id
     merge_note = IS_MERGED(alert=AlertRef(alert_id), into=AlertRef(target_id)) if is_merged else NO_REASON

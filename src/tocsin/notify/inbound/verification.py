@@ -17,7 +17,10 @@ from tocsin.access.audit import AuditActor
 from tocsin.core import ids
 from tocsin.core.config import config_version, crypto
 from tocsin.core.db import database
+from tocsin.core.db.stored_reason import reason_columns
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import ReasonType
+from tocsin.notify.delivery_reasons import CODE_REQUESTED, store_text
 from tocsin.notify.models import Notification, VerificationCode
 from tocsin.notify.registry import address_problem
 from tocsin.notify.states import Purpose
@@ -32,7 +35,19 @@ MAX_CODES_PER_DAY = 20
 _WINDOW = timedelta(hours=1)
 _MIN_INTERVAL = timedelta(seconds=30)
 
-REASON = "A code to confirm this address was asked for."
+_TITLE = ReasonType("verification.title", "Your Tocsin code")
+#: `{code}` is filled in when the message is rendered.
+_TEXT = ReasonType("verification.text", "Your Tocsin code is {code}. It is valid for ten minutes.")
+_TOO_SOON = ReasonType("verification.too_soon", "A code was sent a moment ago. Wait half a minute before the next.")
+_TOO_MANY = ReasonType(
+    "verification.too_many_codes",
+    "{count} code was sent within {window}. Try again later.",
+    "{count} codes were sent within {window}. Try again later.",
+)
+_NOT_SENT = ReasonType("verification.no_code", "Request a code first: none was sent to this address.")
+_EXPIRED = ReasonType("verification.expired", "This code is older than ten minutes. Request a new one.")
+_TOO_MANY_TRIES = ReasonType("verification.too_many_tries", "The code was wrong five times. Request a new one.")
+_WRONG = ReasonType("verification.wrong_code", "This is not the code that was sent last.")
 
 
 def send_code(method: ContactMethod, *, now: datetime) -> UUID:
@@ -95,9 +110,9 @@ def _store(method: ContactMethod, code: str, now: datetime) -> None:
     stored_code = VerificationCode.objects.filter(method=method).first() or VerificationCode(method=method, sends=0)
     if stored_code.sends and now - stored_code.counted_from < _WINDOW:
         if now - stored_code.sent_at < _MIN_INTERVAL:
-            raise Rejected("too_many", "A code was sent a moment ago. Wait half a minute before the next.")
+            raise Rejected("too_many", _TOO_SOON())
         if stored_code.sends >= MAX_SENDS:
-            raise Rejected("too_many", f"{MAX_SENDS} codes were sent within the hour. Try again later.")
+            raise Rejected("too_many", _TOO_MANY(count=MAX_SENDS, window=_WINDOW))
     else:
         stored_code.sends, stored_code.counted_from = 0, now
     stored_code.sends += 1
@@ -108,16 +123,16 @@ def _store(method: ContactMethod, code: str, now: datetime) -> None:
 
 def _problem(stored_code: VerificationCode | None, method: ContactMethod, text: str, now: datetime) -> Rejected | None:
     if stored_code is None or stored_code.address != method.address:
-        return Rejected("no_code", "Ask for a code first: none was sent to this address.", "code")
+        return Rejected("no_code", _NOT_SENT(), "code")
     if now >= stored_code.expires_at:
-        return Rejected("expired_code", "This code is older than ten minutes. Ask for a new one.", "code")
+        return Rejected("expired_code", _EXPIRED(), "code")
     if stored_code.tries >= MAX_CODE_TRIES:
-        return Rejected("too_many", "That was wrong five times. Ask for a new code.", "code")
+        return Rejected("too_many", _TOO_MANY_TRIES(), "code")
     entered = "".join(text.split())
     if not any(hmac.compare_digest(stored_code.code_hash, valid_hash) for valid_hash in _hashes(method, entered)):
         stored_code.tries += 1
         stored_code.save(update_fields=["tries"])
-        return Rejected("wrong_code", "This is not the code that was sent last.", "code")
+        return Rejected("wrong_code", _WRONG(), "code")
     return None
 
 
@@ -133,17 +148,15 @@ def _require_few(user_id: int, now: datetime) -> None:
     # Ids carry the machine's clock and lead to the newest rows; the rows' own time decides.
     newest = ids.first_uuid7(now - timedelta(days=2))
     sent = Notification.objects.filter(user=user_id, pk__gte=newest, purpose=Purpose.TEST, data__has_key="sealed")
-    for limit, window, period in (
-        (MAX_SENDS_PER_USER, _WINDOW, "the hour"),
-        (MAX_CODES_PER_DAY, timedelta(days=1), "a day"),
-    ):
+    for limit, window in ((MAX_SENDS_PER_USER, _WINDOW), (MAX_CODES_PER_DAY, timedelta(days=1))):
         if sent.filter(created_at__gt=now - window).count() >= limit:
-            raise Rejected("too_many", f"{limit} codes were sent within {period}. Try again later.")
+            raise Rejected("too_many", _TOO_MANY(count=limit, window=window))
 
 
 _NOTIFICATION = """
-INSERT INTO notify_notification (id, user_id, purpose, channel, label, address, reason, data, created_at)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)
+INSERT INTO notify_notification (id, user_id, purpose, channel, label, address, reason_code, reason_data, data,
+                                 created_at)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 """
 _DELIVERY = """
 INSERT INTO notify_delivery (id, notification_id, user_id, channel, address, purpose, status, queued_at, due_at)
@@ -155,17 +168,21 @@ def _queue(
     connection: database.Connection, notification: UUID, method: ContactMethod, code: str, now: datetime
 ) -> None:
     data = {
-        "title": "Your Tocsin code",
-        "text": "Your Tocsin code is {code}. It is valid for ten minutes.",
+        "title": store_text(_TITLE()),
+        "text": store_text(_TEXT(code="{code}")),
         # Decrypted only when the message is rendered, so that the code is readable neither in the database nor on a
         # page.
         "sealed": crypto.encrypt(code),
     }
     purpose = str(Purpose.TEST)
+    reason_code, reason_data = reason_columns(CODE_REQUESTED())
     connection.execute(
         _NOTIFICATION,
-        (notification, method.user_id, purpose, method.channel, method.label, method.address, REASON, Jsonb(data), now),
-    )
+        (
+            notification, method.user_id, purpose, method.channel, method.label, method.address, reason_code,
+            Jsonb(reason_data), Jsonb(data), now,
+        ),
+    )  # fmt: skip
     connection.execute(
         _DELIVERY, (ids.uuid7(), notification, method.user_id, method.channel, method.address, purpose, now, now)
     )

@@ -13,6 +13,8 @@ from tocsin.alerts.states import ACTIVE, CommandChannel, CommandKind
 from tocsin.core import ids
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
+from tocsin.core.reasons import NO_REASON, Reason
+from tocsin.notify.delivery_reasons import KEY_PRESSED, MACHINE_ANSWERED
 from tocsin.notify.dispatch import delivery_queries
 from tocsin.notify.inbound import delivery_receipts, dtmf, responder_actions
 from tocsin.notify.interfaces import CallScript
@@ -31,7 +33,6 @@ from tocsin.notify.webhooks import CallPrompt, CallState, Receipt, ReceiptState
 RECALL_WINDOW = timedelta(hours=1)
 
 _ACTIVE_ALERT_PURPOSES = (Purpose.PAGE, Purpose.ACK_REMINDER)
-MACHINE = "A machine answered the call."
 
 
 def continue_call(provider: str, call_state: CallState, now: datetime) -> CallPrompt:
@@ -100,7 +101,7 @@ def _record_receipt(
     now: datetime,
 ) -> None:
     if deliveries:
-        reason = MACHINE if state is ReceiptState.NOT_REACHED else ""
+        reason = MACHINE_ANSWERED() if state is ReceiptState.NOT_REACHED else NO_REASON
         key = call_state.key or str(deliveries[0].notification_id)
         delivery_receipts.apply(connection, provider, Receipt(state, key, call_state.external_id, reason), now)
 
@@ -108,7 +109,7 @@ def _record_receipt(
 def _record_test_key(delivery_ids: list[UUID], call_state: CallState, phrases: VoicePhrases) -> CallPrompt:
     """Records the pressed key: the page of the phone test shows it."""
     with database.transaction() as connection:
-        delivery_receipts.append_reason(connection, delivery_ids, f"The key {call_state.digits[:1]} was pressed.")
+        delivery_receipts.append_reason(connection, delivery_ids, KEY_PRESSED(key=call_state.digits[:1]))
         database.notify(connection, "outbox")
     sentence = phrases.pressed.format(key=call_state.digits[:1])
     return CallPrompt(f"{sentence} {phrases.goodbye}", language=phrases.code)
@@ -141,9 +142,9 @@ def _act(current: list[DueDelivery], command: CommandKind, phrases: VoicePhrases
     return (
         phrases.done[command].format(id=numbers[0])
         if answers[0].is_done
-        else localize(answers[0].sentence, responder.language)
+        else localize(answers[0].answer, responder.language)
     )
 
 
-def _describe_alert_state(due: DueDelivery, now: datetime) -> str:
-    return str(lifecycle.describe_state(service.load_state(due.alert.id), now)) if due.alert else ""
+def _describe_alert_state(due: DueDelivery, now: datetime) -> Reason:
+    return lifecycle.describe_state(service.load_state(due.alert.id), now) if due.alert else NO_REASON

@@ -7,28 +7,32 @@ from typing import Any, NoReturn
 
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.net.egress import EgressResponse, OutcomeUnknown
+from tocsin.core.reasons import Reason
+from tocsin.notify.integrations import reasons
 
 #: Temporary client errors.
 RETRYABLE_STATUSES = frozenset({408, 425, 429, 507})
 
 
-def raise_for_status(response: EgressResponse, server: str, message: str = "") -> NoReturn:
+def raise_for_status(response: EgressResponse, server: str | Reason, message: str = "") -> NoReturn:
     """Raises the error that an unsuccessful response means. `message` is the vendor's text, without secrets.
 
     Raises Temporary for 408, 425, 429, 507 and 5xx, Permanent for everything else.
     """
-    suffix = f": {message}" if message else ""
+    answer = f"{response.status}: {message}" if message else str(response.status)
     match response.status:
         case 401 | 403:
-            raise Permanent(f"{server} refuses the credentials ({response.status}{suffix}).", "Enter them again.")
+            rejected = reasons.CREDENTIALS_REJECTED(server=server, answer=answer)
+            raise Permanent(rejected, reasons.ENTER_CREDENTIALS())
         case status if status in RETRYABLE_STATUSES:
-            raise Temporary(f"{server} takes no more for now ({status}{suffix}).", response.retry_after)
+            raise Temporary(reasons.BUSY(server=server, answer=answer), response.retry_after)
         case status if status >= 500:
-            raise Temporary(f"{server} has trouble of its own ({status}{suffix}).", response.retry_after)
+            raise Temporary(reasons.SERVER_ERROR(server=server, answer=answer), response.retry_after)
         case status if 300 <= status < 400:
-            raise Permanent(f"{server} points elsewhere ({status}).", "Enter the address where the server really is.")
-        case status:
-            raise Permanent(f"{server} refuses the message ({status}{suffix}).")
+            redirected = reasons.REDIRECTED(server=server, answer=str(status))
+            raise Permanent(redirected, reasons.ENTER_FINAL_ADDRESS())
+        case _:
+            raise Permanent(reasons.MESSAGE_REJECTED(server=server, answer=answer))
 
 
 def body(response: EgressResponse) -> dict[str, Any]:
@@ -45,9 +49,9 @@ def content(response: EgressResponse) -> object:
         return None
 
 
-def no_answer(server: str) -> OutcomeUnknown:
+def no_answer(server: str | Reason) -> OutcomeUnknown:
     """Returns the error for a 2xx response that is not the vendor's: a proxy or a captive portal may have answered."""
-    return OutcomeUnknown(f"{server} answered with something that is not its own; it may not have the message.")
+    return OutcomeUnknown(reasons.UNEXPECTED_RESPONSE(server=server))
 
 
 def line(text: object, max_chars: int = 150) -> str:

@@ -14,6 +14,7 @@ from email.utils import parseaddr
 
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net import imap
+from tocsin.core.reasons import Reason, ReasonType, as_reason
 from tocsin.notify.interfaces import (
     ProviderAccount,
     ProviderKind,
@@ -35,6 +36,21 @@ from tocsin.notify.webhooks import (
 
 #: The form fields in which mail services post a whole mail: SendGrid, Mailgun, Postmark's relays, and Tocsin's own.
 _FIELDS = ("email", "body-mime", "raw", "message", "mail")
+
+_USE_POST = ReasonType("provider.mail_replies_use_post", "Send the email by POST.")
+_SENDS_NOTHING = ReasonType("provider.mail_replies_sends_nothing", "A reply mailbox sends nothing.")
+_ADD_SMTP = ReasonType("provider.mail_replies_add_smtp", "Add an SMTP server.")
+_NO_ADDRESS = ReasonType("provider.mail_replies_no_address", "The address for replies is not an email address.")
+_ENTER_ADDRESS = ReasonType("provider.mail_replies_enter_address", "Enter one like alerts@example.org.")
+_NO_SOURCE = ReasonType("provider.mail_replies_no_source", "Replies cannot arrive.")
+_ENTER_SOURCE = ReasonType(
+    "provider.mail_replies_enter_source", "Enter an IMAP server, or a secret for forwarded emails."
+)
+_WAITING = ReasonType("provider.mail_replies_waiting", "Waiting for forwarded emails.")
+_NO_MAIL = ReasonType(
+    "provider.mail_replies_no_mail",
+    "The request contains no email. Send the whole email as the body, or in one of the fields {fields}.",
+)
 
 
 class MailRepliesKind(ProviderKind, WebhookProvider):
@@ -94,7 +110,7 @@ class MailRepliesKind(ProviderKind, WebhookProvider):
     def handle_webhook(self, account: ProviderAccount, callback: Callback, receiver: EventReceiver) -> CallbackResponse:
         _check(account.secrets.get("post_secret", ""), callback.headers.get("authorization", ""))
         if callback.method != "POST":
-            raise Rejected("invalid", "Send the mail by POST.")
+            raise Rejected("invalid", _USE_POST())
         try:
             outcome = receiver.handle_mail(whole_mail(callback))
         except Temporary as problem:
@@ -109,19 +125,19 @@ class _MailboxSender:
         self._account = account
 
     def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
-        raise Permanent("A mailbox for answers sends nothing.", "Add an SMTP server.")
+        raise Permanent(_SENDS_NOTHING(), _ADD_SMTP())
 
-    def verify(self) -> str:
+    def verify(self) -> Reason:
         if "@" not in parseaddr(str(self._account.settings.get("address", "")))[1]:
-            raise Permanent("The address for answers is not an e-mail address.", "Enter one like alerts@example.org.")
+            raise Permanent(_NO_ADDRESS(), _ENTER_ADDRESS())
         mailbox_account = mailbox_of(self._account)
         if mailbox_account is None:
             if not self._account.secrets.get("post_secret"):
-                raise Permanent("Nothing can come in.", "Enter an IMAP server, or a secret for forwarded mails.")
-            return "It waits for mails that are forwarded here."
+                raise Permanent(_NO_SOURCE(), _ENTER_SOURCE())
+            return _WAITING()
         mailbox = imap.ImapMailbox(mailbox_account)
         try:
-            return str(mailbox.describe())
+            return as_reason(mailbox.describe())
         finally:
             mailbox.close()
 
@@ -168,7 +184,7 @@ def whole_mail(callback: Callback) -> bytes:
         fields = {"mail": callback.body}
     mail = next((fields[name] for name in _FIELDS if fields.get(name)), b"")
     if not mail.strip():
-        raise Rejected("invalid", f"There is no mail in it: send it whole, or in a field {', '.join(_FIELDS)}.")
+        raise Rejected("invalid", _NO_MAIL(fields=_FIELDS))
     return mail
 
 

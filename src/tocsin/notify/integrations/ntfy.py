@@ -6,8 +6,9 @@ import json
 from typing import NoReturn
 
 from tocsin.alerts.states import Priority
-from tocsin.core.errors import Permanent, Rejected, Temporary
+from tocsin.core.errors import Permanent, Rejected
 from tocsin.core.net.egress import EgressResponse, HttpClient
+from tocsin.core.reasons import Reason, ReasonType
 from tocsin.notify.channels.ntfy import split
 from tocsin.notify.integrations import http_status
 from tocsin.notify.interfaces import (
@@ -28,6 +29,13 @@ _LOWER, _DEFAULT = 2, 3
 MAX_MESSAGE_BYTES = 4_000
 #: The maximum number of buttons that the server shows.
 _MAX_BUTTONS = 3
+
+_TOPIC_DENIED = ReasonType("provider.ntfy_topic_denied", "{server} denied access to the topic ({answer}).")
+_CHECK_TOKEN = ReasonType("provider.ntfy_check_token", "Check the access token.")
+_HEALTHY = ReasonType("provider.ntfy_healthy", "{server} is healthy.")
+_HEALTHY_WITH_TOKEN = ReasonType(
+    "provider.ntfy_healthy_with_token", "{server} is healthy and accepts the access token."
+)
 
 
 class NtfyKind(ProviderKind):
@@ -83,7 +91,7 @@ class NtfySender:
             raise http_status.no_answer("ntfy")
         return SendReceipt(message_id)
 
-    def verify(self) -> str:
+    def verify(self) -> Reason:
         response = self._client.request("GET", f"{self._server}/v1/health")
         if response.status != 200:
             _fail(response, self._server)
@@ -91,8 +99,8 @@ class NtfySender:
             account = self._client.request("GET", f"{self._server}/v1/account", headers=self._credentials(""))
             if account.status != 200:
                 _fail(account, self._server)
-            return f"{self._server} is healthy and knows the access token."
-        return f"{self._server} is healthy."
+            return _HEALTHY_WITH_TOKEN(server=self._server)
+        return _HEALTHY(server=self._server)
 
     def close(self) -> None:
         self._client.close()
@@ -141,27 +149,11 @@ def _id(response: EgressResponse) -> str:
 
 
 def _fail(response: EgressResponse, server: str) -> NoReturn:
-    detail = _error(response)
-    match response.status:
-        case 401:
-            raise Permanent(f"{server} refuses access to the topic (401{detail}).", "Check the access token.")
-        case 403:
-            # The token is valid but may not write to this topic: it belongs to someone else.
-            raise AddressRejected(f"{server} refuses access to the topic (403{detail}).", "Check the access token.")
-        case 408 | 425 | 429 | 507:
-            raise Temporary(f"{server} takes no more for now ({response.status}{detail}).", response.retry_after)
-        case status if status >= 500:
-            raise Temporary(f"{server} has trouble of its own ({status}{detail}).", response.retry_after)
-        case status if status in range(300, 400):
-            raise Permanent(f"{server} points elsewhere ({status}).", "Enter the address where the server really is.")
-        case status:
-            raise Permanent(f"{server} refuses the message ({status}{detail}).")
-
-
-def _error(response: EgressResponse) -> str:
-    """Returns the error in the server's JSON; empty for anything else, such as an HTML page."""
-    try:
-        message = json.loads(response.body)["error"]
-    except (ValueError, KeyError, TypeError):
-        return ""
-    return f": {' '.join(str(message).split())[:150]}"
+    message = http_status.line(http_status.body(response).get("error", ""))
+    if response.status in (401, 403):
+        answer = f"{response.status}: {message}" if message else str(response.status)
+        denied = _TOPIC_DENIED(server=server, answer=answer)
+        # 403: the token is valid but may not write to this topic, which belongs to someone else.
+        kind = Permanent if response.status == 401 else AddressRejected
+        raise kind(denied, _CHECK_TOKEN())
+    http_status.raise_for_status(response, server, message)

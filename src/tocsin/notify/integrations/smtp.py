@@ -25,6 +25,7 @@ from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net import egress
 from tocsin.core.net.deadline_stream import DeadlineStream
 from tocsin.core.net.egress import OutcomeUnknown
+from tocsin.core.reasons import Reason, ReasonType, joined
 from tocsin.core.runtime import clock
 from tocsin.notify.channels.email import EmailChannel
 from tocsin.notify.interfaces import (
@@ -59,6 +60,27 @@ _QUOTED.body_encoding = QP
 _NO_MAILBOX = frozenset({550, 551, 552, 553})
 
 _IMPLICIT_TLS_PORT, _SUBMISSION_PORT = 465, 587
+
+_CONNECTED_WITH_TLS = ReasonType("provider.smtp_connected_with_tls", "Connected to {host} port {port} with {tls}.")
+_CONNECTED_UNENCRYPTED = ReasonType(
+    "provider.smtp_connected_unencrypted", "Connected to {host} port {port} without encryption."
+)
+_SIGNED_IN = ReasonType("provider.smtp_signed_in", "Signed in as {username}.")
+_NOT_ASCII = ReasonType("provider.smtp_not_ascii", "The user name and password must be ASCII.")
+_CHOOSE_OTHERS = ReasonType("provider.smtp_choose_others", "Choose others.")
+_NO_STARTTLS = ReasonType("provider.smtp_no_starttls", "{host} does not offer STARTTLS.")
+_CHOOSE_ENCRYPTION = ReasonType("provider.smtp_choose_encryption", "Choose another port or kind of encryption.")
+_NO_ENCRYPTION = ReasonType("provider.smtp_no_encryption", "{host} offers no encryption, so the password was not sent.")
+_USE_TLS = ReasonType("provider.smtp_use_tls", "Use a port with TLS.")
+_NO_REPLY = ReasonType("provider.smtp_no_reply", "{host} received the email and did not reply: {error}.")
+_REPLIED = ReasonType("provider.smtp_replied", "{host} replied: {answer}.")
+_CREDENTIALS = ReasonType("provider.smtp_credentials", "{host} does not accept the user name and password ({answer}).")
+_ENTER_AGAIN = ReasonType("provider.smtp_enter_again", "Enter them again.")
+_NO_SIGN_IN = ReasonType("provider.smtp_no_sign_in", "{host} does not support signing in.")
+_LEAVE_EMPTY = ReasonType("provider.smtp_leave_empty", "Leave user name and password empty.")
+_NO_CONNECTIONS = ReasonType("provider.smtp_no_connections", "{host} accepts no connections for now: {answer}.")
+_CERTIFICATE = ReasonType("provider.smtp_certificate", "The certificate of {host} is not valid: {error}.")
+_NO_RESPONSE = ReasonType("provider.smtp_no_response", "{host} port {port} does not respond: {error}.")
 
 
 class SmtpKind(ProviderKind):
@@ -138,7 +160,7 @@ class SmtpSender:
                 self._release(connection)
                 return SendReceipt(_queue_id(reply))
 
-    def verify(self) -> str:
+    def verify(self) -> Reason:
         connection = self._acquire(force_new=True)
         try:
             connection.noop()
@@ -146,9 +168,15 @@ class SmtpSender:
             _fail(self._server, error)
         finally:
             connection.close()
-        secured = f"with {connection.tls_version}" if connection.tls_version else "without encryption"
-        signed_in = f" and signed in as {self._server.username}" if self._server.username else ""
-        return f"Connected to {self._server.host} port {self._server.port} {secured}{signed_in}."
+        host, port = self._server.host, str(self._server.port)
+        connected = (
+            _CONNECTED_WITH_TLS(host=host, port=port, tls=connection.tls_version)
+            if connection.tls_version
+            else _CONNECTED_UNENCRYPTED(host=host, port=port)
+        )
+        if not self._server.username:
+            return connected
+        return joined(connected, _SIGNED_IN(username=self._server.username), separator=" ")
 
     def close(self) -> None:
         with self._lock:
@@ -262,9 +290,8 @@ class _SmtpConnection(smtplib.SMTP):
             _fail(server, error)
         except UnicodeEncodeError:
             connection.close()
-            raise Permanent(
-                "User name and password must be ASCII, as `smtplib` sends them.", "Choose others."
-            ) from None
+            # `smtplib` sends them as ASCII.
+            raise Permanent(_NOT_ASCII(), _CHOOSE_OTHERS()) from None
         except (Temporary, Permanent):
             connection.close()
             raise
@@ -282,7 +309,7 @@ class _SmtpConnection(smtplib.SMTP):
     def _encrypt(self) -> None:
         security = self._server.security
         if security == "starttls" and not self.has_extn("starttls"):
-            raise Permanent(f"{self._server.host} offers no STARTTLS.", "Choose another port or kind of encryption.")
+            raise Permanent(_NO_STARTTLS(host=self._server.host), _CHOOSE_ENCRYPTION())
         if security in ("auto", "starttls") and self.has_extn("starttls"):
             self.starttls(context=egress.tls_context())
             self.ehlo()
@@ -293,9 +320,7 @@ class _SmtpConnection(smtplib.SMTP):
         """Raises Permanent rather than send the password unencrypted over the internet."""
         assert self.sock is not None
         if not self.tls_version and ip_address(str(self.sock.getpeername()[0]).split("%")[0]).is_global:
-            raise Permanent(
-                f"{self._server.host} offers no encryption, so the password was not sent.", "Use a port with TLS."
-            )
+            raise Permanent(_NO_ENCRYPTION(host=self._server.host), _USE_TLS())
 
     def transmit(self, sender: str, address: str, data: bytes) -> str:
         """Sends one mail and returns the server's response. Raises Temporary, Permanent, OutcomeUnknown, or
@@ -335,7 +360,7 @@ class _SmtpConnection(smtplib.SMTP):
                 self.sock.settimeout(TIMEOUT)
         except (smtplib.SMTPException, OSError) as error:
             self.close()
-            raise OutcomeUnknown(f"{self._server.host} took the mail and did not answer: {_text(error)}.") from None
+            raise OutcomeUnknown(_NO_REPLY(host=self._server.host, error=_text(error))) from None
         self._check_reply(code, reply)
         return reply.decode("utf-8", "replace")
 
@@ -405,41 +430,39 @@ def _part(text: str, kind: str, supports_8bit: bool) -> MIMENonMultipart:
 
 def _raise_for_reply(server: _SmtpServer, code: int, reply: bytes, *, is_recipient: bool = False) -> NoReturn:
     cleaned = _clean(reply.decode("utf-8", "replace"), server)
-    text = f"{server.host} said {code} {cleaned}"
+    reason = _REPLIED(host=server.host, answer=f"{code} {cleaned}")
     if 400 <= code < 500:
-        raise Temporary(f"{text}.")
+        raise Temporary(reason)
     # For a recipient, these codes mean that the mailbox does not exist, unless the enhanced code (RFC 3463) says
     # otherwise: most 5.7 codes are about the sender.
     enhanced = re.match(r"5\.(\d+)\.\d+\b", cleaned)
     if is_recipient and code in _NO_MAILBOX and (enhanced is None or enhanced[1] in ("1", "2")):
-        raise AddressRejected(f"{text}.")
-    raise Permanent(f"{text}.")
+        raise AddressRejected(reason)
+    raise Permanent(reason)
 
 
 def _fail(server: _SmtpServer, error: Exception) -> NoReturn:
     """Raises Temporary or Permanent for an error before the mail was handed over."""
     match error:
         case smtplib.SMTPAuthenticationError() if error.smtp_code >= 500:
-            raise Permanent(
-                f"{server.host} does not accept the user name and password ({error.smtp_code}).", "Enter them again."
-            ) from None
+            credentials = _CREDENTIALS(host=server.host, answer=str(error.smtp_code))
+            raise Permanent(credentials, _ENTER_AGAIN()) from None
         case smtplib.SMTPNotSupportedError():
-            raise Permanent(f"{server.host} offers no way to sign in.", "Leave user name and password empty.") from None
+            raise Permanent(_NO_SIGN_IN(host=server.host), _LEAVE_EMPTY()) from None
         case smtplib.SMTPConnectError() | smtplib.SMTPHeloError():
             # Rejected at connection time, whatever the code: this is not about the mail.
             reply = error.smtp_error if isinstance(error.smtp_error, bytes) else str(error.smtp_error).encode()
-            detail = f"{error.smtp_code} {_clean(reply.decode('utf-8', 'replace'), server)}"
-            raise Temporary(f"{server.host} takes no connection now: {detail}.") from None
+            answer = f"{error.smtp_code} {_clean(reply.decode('utf-8', 'replace'), server)}"
+            raise Temporary(_NO_CONNECTIONS(host=server.host, answer=answer)) from None
         case smtplib.SMTPResponseException():
             reply = error.smtp_error if isinstance(error.smtp_error, bytes) else str(error.smtp_error).encode()
             _raise_for_reply(server, error.smtp_code, reply)
         case ssl.SSLCertVerificationError():
             # Temporary, because a page must not be lost to a certificate that is renewed within minutes.
-            raise Temporary(f"The certificate of {server.host} is not valid: {error.verify_message}.") from None
+            raise Temporary(_CERTIFICATE(host=server.host, error=error.verify_message)) from None
         case _:
-            raise Temporary(
-                f"{server.host} port {server.port} does not answer: {_clean(_text(error), server)}."
-            ) from None
+            text = _clean(_text(error), server)
+            raise Temporary(_NO_RESPONSE(host=server.host, port=str(server.port), error=text)) from None
 
 
 def _text(error: Exception) -> str:

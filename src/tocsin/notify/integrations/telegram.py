@@ -14,8 +14,9 @@ from typing import Any, NoReturn
 
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net.egress import EgressResponse, HttpClient
+from tocsin.core.reasons import Reason, ReasonType
 from tocsin.notify.channels import chat_buttons
-from tocsin.notify.integrations import background_post, http_status, json_object
+from tocsin.notify.integrations import background_post, http_status, json_object, reasons
 from tocsin.notify.integrations.json_object import child, items, text
 from tocsin.notify.interfaces import (
     AddressRejected,
@@ -28,7 +29,6 @@ from tocsin.notify.interfaces import (
     SendReceipt,
 )
 from tocsin.notify.text import formatting
-from tocsin.notify.text.phrases import phrase
 from tocsin.notify.webhooks import (
     Callback,
     CallbackResponse,
@@ -46,6 +46,24 @@ MAX_MESSAGE_CHARS = 4096
 _MAY_NOT_WRITE = ("not enough rights", "have no rights", "chat_write_forbidden", "peer_id_invalid")
 #: The maximum length of the notification after a button press.
 _MAX_NOTE_CHARS = 200
+
+#: Answers to people who may not be users, so their language is not known.
+_UNKNOWN_BUTTON = ReasonType("chat.unknown_button", "Unknown button.")
+_CHAT_ADDRESS = ReasonType("chat.address", "The address of this chat in Tocsin is {address}")
+_NOT_AN_UPDATE = ReasonType("provider.telegram_not_an_update", "This is not a Telegram update.")
+_CONNECTED = ReasonType("provider.telegram_connected", "Connected as @{bot}. Tocsin receives its buttons and commands.")
+_CONNECTED_ONE_WAY = ReasonType(
+    "provider.telegram_connected_one_way",
+    "Connected as @{bot}. Tocsin receives no replies, because it has no public address.",
+)
+_NO_CHAT = ReasonType(
+    "provider.telegram_no_chat",
+    "Telegram knows no such chat, or the person has not pressed Start there yet ({error}).",
+)
+_MAY_NOT_WRITE_THERE = ReasonType("provider.telegram_may_not_write", "The bot may not write in that chat ({error}).")
+_BLOCKED = ReasonType("provider.telegram_blocked", "The person or group has blocked the bot ({error}).")
+_TOKEN_REJECTED = ReasonType("provider.telegram_token_rejected", "Telegram rejected the bot token ({status}).")
+_ENTER_TOKEN = ReasonType("provider.telegram_enter_token", "Enter it again, as @BotFather shows it.")
 
 
 class TelegramKind(ProviderKind, WebhookProvider):
@@ -87,7 +105,7 @@ class TelegramKind(ProviderKind, WebhookProvider):
         try:
             update = json_object.parsed(callback.body)
         except ValueError:
-            raise Rejected("invalid", "This is no update of Telegram's.") from None
+            raise Rejected("invalid", _NOT_AN_UPDATE()) from None
         if isinstance(update.get("callback_query"), dict):
             return _handle_press(account, update["callback_query"], receiver)
         if isinstance(update.get("message"), dict):
@@ -124,14 +142,14 @@ class TelegramSender:
             )
         return SendReceipt(str((data.get("result") or {}).get("message_id", "")))
 
-    def verify(self) -> str:
+    def verify(self) -> Reason:
         data = self._call("getMe", {}, {})
         name = http_status.line((data.get("result") or {}).get("username"))
         if not self._account.callback_base_url:
-            return f"Connected as @{name}. Answers cannot come back: Tocsin has no public address."
+            return _CONNECTED_ONE_WAY(bot=name)
         self._call("setWebhook", self._webhook(), {})
         self._is_webhook_registered = True
-        return f"Connected as @{name}; its buttons and words come back here."
+        return _CONNECTED(bot=name)
 
     def close(self) -> None:
         self._client.close()
@@ -201,28 +219,26 @@ def _fail(response: EgressResponse, data: dict[str, Any]) -> NoReturn:
     description = http_status.line(data.get("description", ""))
     lower = description.lower()
     if response.status == 429:
-        raise Temporary(f"Telegram takes no more for now ({description}).", response.retry_after)
+        raise Temporary(reasons.BUSY(server="Telegram", answer=description), response.retry_after)
     if "chat not found" in lower or "user is deactivated" in lower:
-        raise AddressRejected(
-            f"Telegram knows no such chat, or the person has not pressed Start there yet ({description})."
-        )
+        raise AddressRejected(_NO_CHAT(error=description))
     if response.status == 400 and any(fragment in lower for fragment in _MAY_NOT_WRITE):
-        raise AddressRejected(f"The bot may not write in that chat ({description}).")
+        raise AddressRejected(_MAY_NOT_WRITE_THERE(error=description))
     if response.status == 403 and "bot" in lower:
-        raise AddressRejected(f"The person or room has shut the bot out ({description}).")
+        raise AddressRejected(_BLOCKED(error=description))
     if response.status in (401, 404):
         # Older servers respond with 404 to an unknown token.
-        raise Permanent(
-            f"Telegram refuses the bot token ({response.status}).", "Enter it again, as @BotFather gives it."
-        )
+        raise Permanent(_TOKEN_REJECTED(status=str(response.status)), _ENTER_TOKEN())
     http_status.raise_for_status(response, "Telegram", description)
 
 
 def _keyboard(number: int, language: str) -> dict[str, Any]:
-    labels = chat_buttons.LABELS.items()
     row = [
-        {"text": phrase(language, label), "callback_data": chat_buttons.format_button_data(kind, number)}
-        for kind, label in labels
+        {
+            "text": chat_buttons.label(button, language),
+            "callback_data": chat_buttons.format_button_data(button, number),
+        }
+        for button in chat_buttons.BUTTONS
     ]
     return {"inline_keyboard": [row]}
 
@@ -242,7 +258,7 @@ def _handle_press(account: ProviderAccount, query: dict[str, Any], receiver: Eve
     parsed = chat_buttons.parse_button_data(text(query.get("data")))
     sender = text(child(query, "from").get("id"))
     if parsed is None:
-        return _answer_query(query, "This button is not known here.")
+        return _answer_query(query, str(_UNKNOWN_BUTTON()))
     command, number = parsed
     user_id = receiver.find_user_id("chat", f"{PREFIX}{sender}")
     if user_id is None:
@@ -281,7 +297,7 @@ def _handle_message(message: dict[str, Any], update_id: str, receiver: EventRece
     chat, command_text = child(message, "chat"), text(message.get("text")).strip()
     chat_address, sender = f"{PREFIX}{text(chat.get('id'))}", f"{PREFIX}{text(child(message, 'from').get('id'))}"
     if command_text.partition(" ")[0].partition("@")[0] in ("/start", "/id"):
-        return _send_message(chat, f"The address of this chat in Tocsin is {chat_address}")
+        return _send_message(chat, str(_CHAT_ADDRESS(address=chat_address)))
     if chat.get("type") != "private" or not command_text:
         return CallbackResponse(200)
     if receiver.find_user_id("chat", sender) is None:

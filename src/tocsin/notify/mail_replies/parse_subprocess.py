@@ -38,7 +38,7 @@ def parse_reply(raw: bytes, *, seconds: int = _SECONDS) -> ParsedReply:
         subject="",
         references=(),
         text="",
-        automatic="cannot be read: it takes too long, or too much memory.",
+        automatic=(parse.UNREADABLE.code, {}),
     )
 
 

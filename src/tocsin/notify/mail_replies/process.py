@@ -10,14 +10,19 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from psycopg.types.json import Jsonb
+
 from tocsin.alerts.states import CommandChannel, CommandKind
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
+from tocsin.core.db.stored_reason import reason_columns
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import NO_REASON, AlertRef, Person, Reason, ReasonType, joined, reason_from
+from tocsin.notify.delivery_reasons import REPLIED_BY_EMAIL
 from tocsin.notify.enqueue import queue
 from tocsin.notify.enqueue.queue import Notice
 from tocsin.notify.inbound import delivery_receipts, responder_actions
-from tocsin.notify.inbound.responder_actions import Responder
+from tocsin.notify.inbound.responder_actions import NOT_PAGED, Responder
 from tocsin.notify.mail_replies import command, parse_subprocess
 from tocsin.notify.mail_replies.bounces import Bounce
 from tocsin.notify.mail_replies.command import MailCommand
@@ -31,6 +36,24 @@ _ABANDONED_AFTER = timedelta(minutes=2)
 #: How long the outcomes of mails are kept.
 _RETENTION = timedelta(days=90)
 
+_NO_SINGLE_SENDER = ReasonType("mail_reply.no_single_sender", "It does not have exactly one sender.")
+_NO_REFERENCE = ReasonType(
+    "mail_reply.no_reference", "It replies to no email that Tocsin sent to a user: it has no signed reference."
+)
+_USER_GONE = ReasonType("mail_reply.user_gone", "The user whom the email was for is disabled or deleted.")
+_FOREIGN_SENDER = ReasonType("mail_reply.foreign_sender", "{sender} is not an address of {user}.")
+_TOO_OLD = ReasonType("mail_reply.reference_expired", "It replies to an email that is more than seven days old.")
+_INVALID_REFERENCE = ReasonType(
+    "mail_reply.invalid_reference", "Its reference is incomplete, or was not made by this installation."
+)
+_HELP_REQUESTED = ReasonType("mail_reply.help_requested", "It asked for help.")
+_NO_TEXT = ReasonType("mail_reply.no_text", "It has no text of its own.")
+_NO_TEXT_ANSWER = ReasonType(
+    "mail_reply.no_text_answer", "Your email has no text of its own above the quoted one, so nothing was done."
+)
+_ANSWER_TITLE = ReasonType("mail_reply.answer_title", "Your reply")
+_ALERT_ANSWER_TITLE = ReasonType("mail_reply.alert_answer_title", "Your reply about alert {alert}")
+
 
 class ReplyResult(StrEnum):
     ACTED = "acted"
@@ -43,8 +66,8 @@ class ReplyOutcome:
     """The outcome of a mail: the reason, and the answer to the sender if there is one."""
 
     result: ReplyResult
-    reason: str
-    answer: str = ""
+    reason: Reason
+    answer: Reason = NO_REASON
     user_id: int | None = None
     alert_id: int | None = None
 
@@ -107,10 +130,11 @@ def _claim(provider: str, reply: ParsedReply, now: datetime) -> int | None:
 
 
 def _end(connection: Connection, reply_id: int, outcome: ReplyOutcome) -> None:
+    code, data = reason_columns(outcome.reason)
     connection.execute(
-        "UPDATE notify_mailreply SET outcome = %s, reason = %s, user_id = %s, "
+        "UPDATE notify_mailreply SET outcome = %s, reason_code = %s, reason_data = %s, user_id = %s, "
         "alert_id = (SELECT id FROM alerts_alert WHERE id = %s) WHERE id = %s",
-        (str(outcome.result), outcome.reason, outcome.user_id, outcome.alert_id, reply_id),
+        (str(outcome.result), code, Jsonb(data), outcome.user_id, outcome.alert_id, reply_id),
     )
 
 
@@ -118,26 +142,23 @@ def _outcome(reply: ParsedReply, now: datetime) -> ReplyOutcome:
     if reply.bounce is not None and (bounce_outcome := _process_bounce(reply.bounce, now)) is not None:
         return bounce_outcome
     if reply.automatic:
-        return ReplyOutcome(ReplyResult.IGNORED, f"It {reply.automatic}")
+        return ReplyOutcome(ReplyResult.IGNORED, reason_from(*reply.automatic))
     if not reply.sender:
-        return ReplyOutcome(ReplyResult.REFUSED, "It has no single sender.")
+        return ReplyOutcome(ReplyResult.REFUSED, _NO_SINGLE_SENDER())
     if not reply.references:
-        return ReplyOutcome(
-            ReplyResult.REFUSED, "It answers no mail of Tocsin's to a person: it carries no signed reference."
-        )
+        return ReplyOutcome(ReplyResult.REFUSED, _NO_REFERENCE())
     try:
         alert_id, user_id = _verified(reply, now)
     except Rejected as rejected:
-        return ReplyOutcome(ReplyResult.REFUSED, rejected.detail)
+        return ReplyOutcome(ReplyResult.REFUSED, rejected.reason)
     with database.transaction() as connection:
         responder = responder_actions.load_responder(connection, user_id)
         is_own_address = reply.sender in _addresses(connection, user_id)
     if responder is None:
-        return ReplyOutcome(ReplyResult.REFUSED, "The person whom the mail was for is switched off, or gone.")
+        return ReplyOutcome(ReplyResult.REFUSED, _USER_GONE())
     if not is_own_address:
-        return ReplyOutcome(
-            ReplyResult.REFUSED, f"{reply.sender} is not one of {responder.name}'s own addresses.", alert_id=alert_id
-        )
+        reason = _FOREIGN_SENDER(sender=reply.sender, user=Person(responder.name, responder.id))
+        return ReplyOutcome(ReplyResult.REFUSED, reason, alert_id=alert_id)
     return _execute(responder, alert_id, reply, now)
 
 
@@ -165,17 +186,16 @@ def _verified(reply: ParsedReply, now: datetime) -> tuple[int, int]:
         except Rejected as rejected:
             first = first or rejected
     if first is not None and first.code == "expired_link":
-        raise Rejected("expired", "It answers a mail that is more than seven days old.")
-    raise Rejected("invalid", "Its reference is not whole, or was not made here.")
+        raise Rejected("expired", _TOO_OLD())
+    raise Rejected("invalid", _INVALID_REFERENCE())
 
 
 def _execute(responder: Responder, alert_id: int, reply: ParsedReply, now: datetime) -> ReplyOutcome:
     mail_command = command.parse_command(reply.text)
     if mail_command.kind is None:
-        return ReplyOutcome(ReplyResult.ACTED, "It asked for help.", command_parser.HELP, responder.id, alert_id)
+        return ReplyOutcome(ReplyResult.ACTED, _HELP_REQUESTED(), command_parser.HELP, responder.id, alert_id)
     if mail_command.kind is CommandKind.REPLY and not mail_command.text:
-        sentence = "Your mail has no text of its own above what it answers, so nothing was done."
-        return ReplyOutcome(ReplyResult.REFUSED, "It has no text of its own.", sentence, responder.id, alert_id)
+        return ReplyOutcome(ReplyResult.REFUSED, _NO_TEXT(), _NO_TEXT_ANSWER(), responder.id, alert_id)
     if not mail_command.other_numbers or mail_command.number is None:
         return _execute_single(responder, mail_command, mail_command.kind, alert_id, reply, now)
     outcomes = [
@@ -187,8 +207,8 @@ def _execute(responder: Responder, alert_id: int, reply: ParsedReply, now: datet
     result = (
         ReplyResult.ACTED if any(outcome.result is ReplyResult.ACTED for outcome in outcomes) else ReplyResult.REFUSED
     )
-    sentence = " ".join(outcome.answer for outcome in outcomes)
-    return ReplyOutcome(result, sentence, sentence, responder.id, outcomes[0].alert_id)
+    answer = joined(*(outcome.answer for outcome in outcomes), separator=" ")
+    return ReplyOutcome(result, answer, answer, responder.id, outcomes[0].alert_id)
 
 
 def _execute_single(
@@ -196,33 +216,33 @@ def _execute_single(
 ) -> ReplyOutcome:
     with database.transaction() as connection:
         numbers = _numbers(connection, responder, mail_command, alert_id, reply.references[0].alert_count, now)
-    if isinstance(numbers, str):
+    if isinstance(numbers, Reason):
         return ReplyOutcome(ReplyResult.REFUSED, numbers, numbers, responder.id, alert_id)
     answers = [
         responder_actions.apply_answer(responder, number, kind, CommandChannel.EMAIL, now, mail_command.text)
         for number in numbers
     ]
-    done_count = sum(answer.is_done for answer in answers)
-    sentence = (
-        str(answers[0].sentence)
+    done_count = sum(one.is_done for one in answers)
+    answer = (
+        answers[0].answer
         if len(answers) == 1
         else command_parser.bulk_result(kind, done_count, len(answers) - done_count)
     )
     result = ReplyResult.ACTED if done_count else ReplyResult.REFUSED
     # A reply to the other responders gets no confirmation.
     is_unanswered = kind is CommandKind.REPLY and done_count
-    return ReplyOutcome(result, sentence, "" if is_unanswered else sentence, responder.id, numbers[0])
+    return ReplyOutcome(result, answer, NO_REASON if is_unanswered else answer, responder.id, numbers[0])
 
 
 def _numbers(
     connection: Connection, responder: Responder, mail_command: MailCommand, alert_id: int, alerts: int, now: datetime
-) -> Sequence[int] | str:
-    """Returns the alert ids that the command applies to, or a sentence that says why there are none."""
+) -> Sequence[int] | Reason:
+    """Returns the alert ids that the command applies to, or why there are none."""
     if mail_command.number is not None:
         if mail_command.number != alert_id and not responder_actions.was_paged_or_owns(
             connection, responder.id, mail_command.number
         ):
-            return f"You were not paged about alert {mail_command.number}. Open it in Tocsin to act on it."
+            return NOT_PAGED(alert=AlertRef(mail_command.number))
         return [mail_command.number]
     if alerts == 1 and not mail_command.is_all:
         return [alert_id]
@@ -248,8 +268,7 @@ def _addresses(connection: Connection, user_id: int) -> set[str]:
 
 def _queue_answer(connection: Connection, outcome: ReplyOutcome, now: datetime) -> None:
     assert outcome.user_id is not None
-    title = f"Your answer about alert {outcome.alert_id}" if outcome.alert_id else "Your answer"
-    notice = Notice(
-        title, outcome.answer, about="mail reply", reason="You answered by mail.", alert_id=outcome.alert_id
-    )
+    alert_id = outcome.alert_id
+    title = _ALERT_ANSWER_TITLE(alert=AlertRef(alert_id)) if alert_id else _ANSWER_TITLE()
+    notice = Notice(title, outcome.answer, about="mail reply", reason=REPLIED_BY_EMAIL(), alert_id=alert_id)
     queue.queue_notice(connection, notice, now, user_ids=[outcome.user_id])

@@ -21,6 +21,7 @@ from tocsin.access.audit import AuditActor
 from tocsin.core.config import config_version, secret_bundle
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.core.net import egress
+from tocsin.core.reasons import Reason, ReasonType, Term
 from tocsin.core.validation.object_reader import ObjectReader
 from tocsin.core.validation.server_origin import has_different_origin
 from tocsin.notify import provider_settings, reschedule
@@ -36,6 +37,27 @@ _NEVER_SENT = frozenset({"signing_secret", "post_secret"})
 
 #: One label of a hostname. Letters of any script are allowed; they are IDNA-encoded on connection.
 _LABEL = re.compile(r"(?!-)[\w-]{1,63}(?<!-)")
+
+_UNKNOWN_KIND = ReasonType("provider.kind_unknown", "Unknown kind of provider: {kind}.")
+_NO_ENVIRONMENT = ReasonType("provider.no_environment_server", "TOCSIN_SMTP_URL is not set.")
+_KINDS = ReasonType("provider.kind_invalid", "choose one of these kinds: {kinds}.")
+_ENTER_AGAIN = ReasonType("provider.secret_again", "enter the secret again: the address has changed.")
+_RESERVED_NAME = ReasonType("provider.name_reserved", '"{name}" is reserved.')
+_NAME_TAKEN = ReasonType("provider.name_taken", 'a provider "{name}" already exists.')
+_NAME_TOO_SIMILAR = ReasonType(
+    "provider.name_too_similar", 'is too similar to "{name}": both would have the same callback address.'
+)
+_CHANNEL = ReasonType("provider.kind_lacks_channel", '{kind} does not carry "{channel}". It carries {channels}.')
+_CONTROL_CHARACTER = ReasonType("provider.setting_control_character", "contains a line break or control character.")
+_REQUIRED = ReasonType("provider.setting_required", "is required.")
+_NOT_A_HOST = ReasonType(
+    "provider.setting_not_a_host", '"{value}" is not a server name. Enter one like mail.example.org.'
+)
+_NOT_A_MAILBOX = ReasonType(
+    "provider.setting_not_a_mailbox",
+    '"{value}" is not an email address. Enter one like Tocsin <tocsin@example.org>.',
+)
+_CHOICE = ReasonType("provider.setting_choice", '"{value}" is not one of {choices}.')
 
 _RESERVED = {ENVIRONMENT.lower(), SANDBOX, *(kind.label.lower() for kind in BUILT_IN)}
 
@@ -111,14 +133,14 @@ def delete_provider(provider: Provider, *, actor: AuditActor, now: datetime) -> 
         reschedule.reschedule_providers(now)
 
 
-def test_provider(provider: Provider) -> str:
-    """Checks the address and credentials without sending a message. Returns a sentence that says what worked.
+def test_provider(provider: Provider) -> Reason:
+    """Checks the address and credentials without sending a message. Returns what worked.
 
-    Raises Temporary or Permanent with a sentence that says what failed. Holds no transaction.
+    Raises Temporary or Permanent with what failed. Holds no transaction.
     """
     kind = KINDS.get(provider.kind)
     if kind is None:
-        raise Permanent(f"There is no kind of provider {provider.kind!r}.")
+        raise Permanent(_UNKNOWN_KIND(kind=provider.kind))
     secrets = secret_bundle.decrypt_bundle(provider.secrets)
     sender = kind.open(account_of(provider.name, provider.pk, kind, provider.settings, secrets))
     try:
@@ -127,11 +149,11 @@ def test_provider(provider: Provider) -> str:
         sender.close()
 
 
-def test_environment() -> str:
+def test_environment() -> Reason:
     """Like `test_provider`, for the SMTP server of the environment. Raises Rejected("not_found") if there is none."""
     account = environment_account()
     if account is None:
-        raise Rejected("not_found", "TOCSIN_SMTP_URL is not set.")
+        raise Rejected("not_found", _NO_ENVIRONMENT())
     sender = KINDS["smtp"].open(account)
     try:
         return sender.verify()
@@ -157,7 +179,7 @@ def _parse_spec(spec: ObjectReader, existing: Provider | None) -> _ProviderSpec:
     kind = KINDS.get(spec.text("kind", required=True))
     if kind is None:
         if spec.has("kind"):
-            spec.add_error("kind", f"there is no such kind of provider; there are {', '.join(KINDS)}.")
+            spec.add_error("kind", _KINDS(kinds=tuple(KINDS)))
         spec.raise_errors()
         raise AssertionError("an unknown kind is refused")
     channels = _channels(spec, kind)
@@ -170,7 +192,7 @@ def _parse_spec(spec: ObjectReader, existing: Provider | None) -> _ProviderSpec:
     if existing and existing.kind == kind.name and has_different_origin(existing.settings, settings):
         # A secret entered for one server must not be sent to another.
         for secret_name in sorted(secrets_set(existing) - secrets.keys() - _NEVER_SENT):
-            spec.add_error(secret_name, "enter the secret again: the address has changed.", "missing")
+            spec.add_error(secret_name, _ENTER_AGAIN(), "missing")
     stored = secrets_set(existing) if existing and existing.kind == kind.name else frozenset()
     for setting in settings_of(kind):
         if setting.is_secret and setting.is_required and not secrets.get(setting.name, setting.name in stored):
@@ -186,14 +208,14 @@ def _name(spec: ObjectReader, existing: Provider | None) -> str:
     name = spec.name()
     other_providers = Provider.objects.exclude(pk=existing.pk) if existing else Provider.objects.all()
     if name.lower() in _RESERVED:
-        spec.add_error("name", f'"{name}" is a name that Tocsin uses itself.', "name_taken")
+        spec.add_error("name", _RESERVED_NAME(name=name), "name_taken")
     elif name and other_providers.filter(name__iexact=name).exists():
-        spec.add_error("name", f'there is a provider "{name}" already.', "name_taken")
+        spec.add_error("name", _NAME_TAKEN(name=name), "name_taken")
     elif name and (
         similar_name := next((row.name for row in other_providers if slug(row.name, row.pk) == slug(name, None)), None)
     ):
         # The slug is the provider's part of the callback URL, so it must be unique.
-        spec.add_error("name", f'is too like "{similar_name}": both would be called at the same address.', "name_taken")
+        spec.add_error("name", _NAME_TOO_SIMILAR(name=similar_name), "name_taken")
     return name
 
 
@@ -202,8 +224,8 @@ def _channels(spec: ObjectReader, kind: ProviderKind) -> tuple[str, ...]:
     channels = spec.texts("channels") or kind.channels
     for number, channel in enumerate(channels):
         if channel not in kind.channels:
-            offered = ", ".join(kind.channels)
-            spec.add_error(f"channels[{number}]", f'{kind.label} does not carry "{channel}"; it carries {offered}.')
+            reason = _CHANNEL(kind=Term(kind.label), channel=channel, channels=kind.channels)
+            spec.add_error(f"channels[{number}]", reason)
     return tuple(channels)
 
 
@@ -219,7 +241,7 @@ def _setting(spec: ObjectReader, setting: ProviderSetting) -> str | int | bool:
         case ProviderSettingType.CHOICE:
             chosen = spec.text(setting.name, str(setting.default))
             if chosen not in setting.choices:
-                spec.add_error(setting.name, f'"{chosen}" is not one of {", ".join(setting.choices)}.')
+                spec.add_error(setting.name, _CHOICE(value=chosen, choices=setting.choices))
             return chosen
         case ProviderSettingType.URL:
             url = spec.text(setting.name, str(setting.default), required=setting.is_required, max_length=2000)
@@ -228,7 +250,7 @@ def _setting(spec: ObjectReader, setting: ProviderSetting) -> str | int | bool:
         case ProviderSettingType.TEXT | ProviderSettingType.HOST | ProviderSettingType.MAILBOX:
             text = spec.text(setting.name, str(setting.default), required=setting.is_required, max_length=500)
             if not text.isprintable():
-                spec.add_error(setting.name, "has a line break or control character in it.")
+                spec.add_error(setting.name, _CONTROL_CHARACTER())
             elif text:
                 _check_text(spec, setting, text)
             return text
@@ -238,20 +260,19 @@ def _setting(spec: ObjectReader, setting: ProviderSetting) -> str | int | bool:
 
 def _require_setting(spec: ObjectReader, setting: ProviderSetting) -> None:
     if setting.is_required:
-        spec.add_error(setting.name, "is needed.", "missing")
+        spec.add_error(setting.name, _REQUIRED(), "missing")
 
 
 def _check_text(spec: ObjectReader, setting: ProviderSetting, text: str) -> None:
     if setting is provider_settings.PREFIXES:
         _check_prefixes(spec, setting.name, text)
     elif setting.kind is ProviderSettingType.HOST and not _is_host(text):
-        spec.add_error(setting.name, f'"{text[:100]}" is not the name of a server; write one like mail.example.org.')
+        spec.add_error(setting.name, _NOT_A_HOST(value=text[:100]))
     elif setting.kind is ProviderSettingType.MAILBOX:
         try:
             addresses.email(parseaddr(text)[1])
         except Rejected:
-            message = f'"{text[:100]}" is not an e-mail address; write one like Tocsin <tocsin@example.org>.'
-            spec.add_error(setting.name, message)
+            spec.add_error(setting.name, _NOT_A_MAILBOX(value=text[:100]))
 
 
 def _is_host(text: str) -> bool:
@@ -267,8 +288,8 @@ def _is_host(text: str) -> bool:
 def _check_prefixes(spec: ObjectReader, name: str, text: str) -> None:
     try:
         provider_settings.prefixes(text)
-    except ValueError as problem:
-        spec.add_error(name, str(problem))
+    except Rejected as problem:
+        spec.add_error(name, problem.reason)
 
 
 def _check_url(spec: ObjectReader, name: str, url: str) -> None:
@@ -277,4 +298,4 @@ def _check_url(spec: ObjectReader, name: str, url: str) -> None:
     try:
         egress.check_url(url)
     except Permanent as problem:
-        spec.add_error(name, problem.detail)
+        spec.add_error(name, problem.reason)

@@ -8,12 +8,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from psycopg.types.json import Jsonb
+
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
+from tocsin.core.db.stored_reason import reason_columns
+from tocsin.core.reasons import Reason, as_reason, replace_texts
 from tocsin.notify.providers import circuit_breaker
 from tocsin.notify.providers.circuit_breaker import CircuitBreaker, RateAllowance
 
-#: The maximum length of a stored error.
+#: The maximum length of a server's text in a stored error.
 MAX_HEALTH_ERROR_CHARS = 300
 
 
@@ -23,7 +27,7 @@ class HealthUpdate:
 
     name: str
     at: datetime
-    error: str | None = None
+    error: Reason | str | None = None
     #: Whether messages wait for the provider to recover.
     is_awaited: bool = False
 
@@ -37,7 +41,8 @@ UPDATE notify_providerhealth SET failures = %(failures)s, is_open = %(is_open)s,
        retry_at = %(retry_at)s, openings = %(openings)s, is_unresponsive = %(is_unresponsive)s,
        recovered_at = CASE WHEN is_open AND NOT %(is_open)s THEN %(now)s ELSE recovered_at END,
        worked_at = coalesce(%(worked_at)s, worked_at),
-       failed_at = coalesce(%(failed_at)s, failed_at), error = coalesce(%(error)s, error)
+       failed_at = coalesce(%(failed_at)s, failed_at),
+       error_code = coalesce(%(error_code)s, error_code), error_data = coalesce(%(error_data)s, error_data)
 WHERE name = %(name)s
 """
 
@@ -82,6 +87,7 @@ def _write(
 ) -> None:
     success_times = [update.at for update in updates if update.error is None]
     failures = [update for update in updates if update.error is not None]
+    error_code, error_data = _error_columns(failures[-1].error or "") if failures else (None, None)
     connection.execute(
         _WRITE,
         {
@@ -95,9 +101,15 @@ def _write(
             "now": now,
             "worked_at": max(success_times, default=None),
             "failed_at": max((update.at for update in failures), default=None),
-            "error": (failures[-1].error or "")[:MAX_HEALTH_ERROR_CHARS] if failures else None,
+            "error_code": error_code,
+            "error_data": error_data,
         },
     )
+
+
+def _error_columns(error: Reason | str) -> tuple[str, Jsonb]:
+    code, data = reason_columns(replace_texts(as_reason(error), lambda text: text[:MAX_HEALTH_ERROR_CHARS]))
+    return code, Jsonb(data)
 
 
 def open_circuits(connection: Connection) -> frozenset[str]:
@@ -131,7 +143,7 @@ def due_probes(connection: Connection, now: datetime) -> list[str]:
 def record_probe(
     connection: Connection,
     name: str,
-    error: str | None,
+    error: Reason | None,
     now: datetime,
     *,
     is_transient: bool = True,

@@ -21,7 +21,8 @@ from django.utils.text import slugify
 from tocsin.core.config import config_version, environment, secret_bundle, settings_store
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.core.errors import Permanent, Temporary, TocsinError
+from tocsin.core.errors import Permanent, Temporary
+from tocsin.core.reasons import NO_REASON, Reason, ReasonType, Term, joined, replace_texts
 from tocsin.notify import provider_settings
 from tocsin.notify.integrations.mail_replies import parse_reply_address
 from tocsin.notify.integrations.smtp import account_of_url
@@ -47,6 +48,10 @@ RECEIPT_TIMEOUT = 60
 #: In seconds. A replaced sender is closed after this delay, when its sends in progress have finished.
 _CLOSE_DELAY = 120.0
 
+_UNKNOWN_KIND = ReasonType("provider.unknown_kind", "Unknown kind of provider: {kind}.")
+_NOT_CARRIED = ReasonType("provider.not_carried", "No provider carries {channel} to this address.")
+_UNUSABLE = ReasonType("provider.unusable", "{providers} cannot be used.")
+
 
 @dataclass(frozen=True, slots=True)
 class ActiveProvider:
@@ -66,6 +71,10 @@ class ActiveProvider:
         for secret in self.secrets:
             text = text.replace(secret, "•••")
         return text
+
+    def mask_secrets_in(self, reason: Reason) -> Reason:
+        """Returns the reason with this provider's secrets masked."""
+        return replace_texts(reason, self.mask_secrets)
 
     @property
     def reply_channels(self) -> frozenset[str]:
@@ -129,7 +138,7 @@ class ProviderPool:
         self.reply_address: ReplyAddress | None = None
         self._content_levels: Mapping[str, ContentLevel] = {}
         #: Why a provider cannot be used at all, by name; below, the channels of those providers.
-        self.problems: Mapping[str, str] = {}
+        self.problems: Mapping[str, Reason] = {}
         self._unusable: Mapping[str, Sequence[str]] = {}
 
     def refresh(self, connection: Connection) -> None:
@@ -154,16 +163,15 @@ class ProviderPool:
         """
         return any(channel in provider.channels and provider.kind not in BUILT_IN for provider in self._providers)
 
-    def no_provider_reason(self, channel: str) -> str:
-        """Returns why no provider delivers to an address on this channel, as a sentence. Empty if the channel has no
-        provider: its messages go to the sandbox.
+    def no_provider_reason(self, channel: str) -> Reason:
+        """Returns why no provider delivers to an address on this channel. Empty if the channel has no provider: its
+        messages go to the sandbox.
         """
         unusable = sorted(name for name, channels in self._unusable.items() if channel in channels)
         if not unusable and not self.has_provider(channel):
-            return ""
-        label = CHANNELS[channel].label if channel in CHANNELS else channel
-        cause = f": {', '.join(unusable)} cannot be used" if unusable else ""
-        return f"No provider carries {label} to this address{cause}."
+            return NO_REASON
+        not_carried = _NOT_CARRIED(channel=Term(CHANNELS[channel].label if channel in CHANNELS else channel))
+        return joined(not_carried, _UNUSABLE(providers=tuple(unusable)) if unusable else NO_REASON, separator=" ")
 
     def all(self) -> Sequence[ActiveProvider]:
         """Returns all providers in use, in order, with open circuit breakers last."""
@@ -193,13 +201,15 @@ class ProviderPool:
             names = health.due_probes(connection, now())
         for name in names:
             provider = self.get(name)
-            error: str | None = None
+            error: Reason | None = None
             is_transient = True
             if provider is not None:
                 try:
                     provider.sender.verify()
-                except TocsinError as problem:
-                    error, is_transient = provider.mask_secrets(str(problem)), isinstance(problem, Temporary)
+                except (Temporary, Permanent) as problem:
+                    error, is_transient = problem.full_reason, isinstance(problem, Temporary)
+            if provider is not None and error is not None:
+                error = provider.mask_secrets_in(error)
             # A provider that is no longer in use counts as recovered: nothing may wait for it.
             with database.transaction() as connection:
                 probed_at = now()
@@ -240,14 +250,14 @@ class ProviderPool:
             "SELECT id, name, kind, channels, settings, secrets FROM notify_provider WHERE is_enabled "
             'ORDER BY "order", name',
         )
-        problems: dict[str, str] = {}
+        problems: dict[str, Reason] = {}
         opened: dict[str, tuple[str, ActiveProvider]] = {}
         for row in rows:
             try:
                 opened[row["name"]] = self._open(row)
             except Permanent as error:
                 # Leave it out and use the others: one invalid row must not stop the rest.
-                problems[row["name"]] = error.detail
+                problems[row["name"]] = error.reason
                 log.error("The provider %s cannot be used: %s", row["name"], error.detail)
         if (account := environment_account()) is not None:
             opened[ENVIRONMENT] = self._reuse_or_open(account, KINDS["smtp"], None, ("email",))
@@ -273,7 +283,7 @@ class ProviderPool:
     def _open(self, row: Mapping[str, Any]) -> tuple[str, ActiveProvider]:
         kind = KINDS.get(row["kind"])
         if kind is None:
-            raise Permanent(f"There is no kind of provider {row['kind']!r}.")
+            raise Permanent(_UNKNOWN_KIND(kind=row["kind"]))
         account = account_of(
             row["name"], row["id"], kind, row["settings"], secret_bundle.decrypt_bundle(row["secrets"])
         )

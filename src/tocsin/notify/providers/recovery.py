@@ -12,6 +12,7 @@ from typing import Protocol
 from uuid import UUID
 
 from tocsin.core.db.database import Connection
+from tocsin.notify.delivery_reasons import EARLIER_PAGE_WAITS
 
 
 class RecoveringProvider(Protocol):
@@ -95,10 +96,9 @@ WITH repeated AS (
                 AND o.status = 'queued' AND o.late_since IS NOT NULL AND o.channel = d.channel
                 AND o.address = d.address AND o.user_id IS NOT DISTINCT FROM d.user_id)
 )
-UPDATE notify_delivery d SET status = 'cancelled', ended_at = %(now)s, reason = %(reason)s
+UPDATE notify_delivery d SET status = 'cancelled', ended_at = %(now)s, reason_code = %(code)s, reason_data = '{}'
 FROM repeated r WHERE d.id = r.id
 """
-REPEATED = "An earlier page about this alert still waits to leave for the same address."
 
 
 def drop_repeats(connection: Connection, ids: Collection[UUID], now: datetime) -> None:
@@ -106,4 +106,4 @@ def drop_repeats(connection: Connection, ids: Collection[UUID], now: datetime) -
     address. Otherwise a long outage would pile up as many pages as the policy repeats.
     """
     if ids:
-        connection.execute(_DROP_REPEATS, {"ids": list(ids), "now": now, "reason": REPEATED})
+        connection.execute(_DROP_REPEATS, {"ids": list(ids), "now": now, "code": EARLIER_PAGE_WAITS.code})

@@ -4,6 +4,7 @@ Counted from the deliveries; reads only, over Django's connection.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -11,6 +12,7 @@ from datetime import datetime, timedelta
 from django.db import connection
 
 from tocsin.core import ids
+from tocsin.core.reasons import Reason, reason_from
 
 #: How far back rejections are counted.
 REJECTION_WINDOW = timedelta(days=7)
@@ -23,7 +25,7 @@ MAX_PER_PROVIDER = 5
 class Rejection:
     """One error: its number of messages, its latest time, and the latest alert it affected."""
 
-    error: str
+    error: Reason
     count: int
     last_at: datetime
     alert_id: int | None = None
@@ -31,14 +33,14 @@ class Rejection:
 
 # Ids are UUIDv7s: the primary key leads to the newest rows, and no other index is needed.
 _REJECTIONS = """
-SELECT provider_name, error, count, last_at, alert_id FROM (
-  SELECT provider_name, error, count(*) AS count, max(ended_at) AS last_at,
+SELECT provider_name, error_code, error_data, count, last_at, alert_id FROM (
+  SELECT provider_name, error_code, error_data, count(*) AS count, max(ended_at) AS last_at,
          (array_agg(alert_id ORDER BY id DESC) FILTER (WHERE alert_id IS NOT NULL))[1] AS alert_id,
-         row_number() OVER (PARTITION BY provider_name ORDER BY count(*) DESC, error) AS place
-  FROM notify_delivery WHERE id >= %s AND status = 'failed' AND is_permanent AND provider_name <> '' AND error <> ''
-    AND ended_at > %s
-  GROUP BY provider_name, error
-) AS told WHERE place <= %s ORDER BY provider_name, place
+         row_number() OVER (PARTITION BY provider_name ORDER BY count(*) DESC, error_code, error_data) AS place
+  FROM notify_delivery WHERE id >= %s AND status = 'failed' AND is_permanent AND provider_name <> ''
+    AND error_code <> '' AND ended_at > %s
+  GROUP BY provider_name, error_code, error_data
+) AS ranked WHERE place <= %s ORDER BY provider_name, place
 """
 
 
@@ -50,6 +52,8 @@ def recent_rejections(now: datetime) -> Mapping[str, tuple[Rejection, ...]]:
         cursor.execute(_REJECTIONS, [ids.first_uuid7(since - timedelta(days=1)), since, MAX_PER_PROVIDER])
         rows = cursor.fetchall()
     rejections: dict[str, tuple[Rejection, ...]] = {}
-    for name, error, count, last_at, alert_id in rows:
+    for name, code, data, count, last_at, alert_id in rows:
+        # A raw cursor returns jsonb as text.
+        error = reason_from(code, json.loads(data))
         rejections[name] = (*rejections.get(name, ()), Rejection(error, count, last_at, alert_id))
     return rejections

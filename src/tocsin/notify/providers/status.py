@@ -9,6 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from tocsin.core.config import environment as config
+from tocsin.core.reasons import NO_REASON, Reason
 from tocsin.notify.models import Provider, ProviderHealth
 from tocsin.notify.provider_settings import PHONES
 from tocsin.notify.providers import pool
@@ -35,8 +36,8 @@ class ProviderStatus:
     state: ProviderState = ProviderState.UNUSED
     worked_at: datetime | None = None
     failed_at: datetime | None = None
-    #: The last error as a sentence, or empty.
-    error: str = ""
+    #: The last error, if the provider fails.
+    error: Reason = NO_REASON
     since: datetime | None = None
     #: When the provider is probed again.
     retry_at: datetime | None = None
@@ -104,5 +105,5 @@ def _status(row: ProviderHealth) -> ProviderStatus:
         state = ProviderState.FAILING
     else:
         state = ProviderState.WORKS if row.worked_at else ProviderState.UNUSED
-    error = row.error if state in (ProviderState.FAILING, ProviderState.CIRCUIT_OPEN) else ""
+    error = row.error if state in (ProviderState.FAILING, ProviderState.CIRCUIT_OPEN) else NO_REASON
     return ProviderStatus(state, row.worked_at, row.failed_at, error, row.opened_at, row.retry_at)

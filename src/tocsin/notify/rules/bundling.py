@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from tocsin.notify.rules.pre_send_check import BUNDLED_LATER, HOURLY_LIMIT_REACHED, DueDelivery
+from tocsin.notify.delivery_reasons import BUNDLED_LATER, HOURLY_LIMIT_REACHED
+from tocsin.notify.rules.pre_send_check import DueDelivery
 from tocsin.notify.states import Purpose
 
 WINDOW = timedelta(seconds=10)
@@ -77,12 +78,13 @@ def key(due: DueDelivery) -> BundleKey | None:
 
 def has_waited_for_bundle(due: DueDelivery) -> bool:
     """Returns whether it has already waited to be bundled, or was tried before. It does not wait again."""
-    return due.wait_reason in (BUNDLED_LATER, HOURLY_LIMIT_REACHED) or due.provider_name != ""
+    return due.wait_reason.code in (BUNDLED_LATER.code, HOURLY_LIMIT_REACHED.code) or due.provider_name != ""
 
 
 def max_bundle_size(due: DueDelivery, bundle_limit: Callable[[str], BundleLimit]) -> int:
     """Returns how many deliveries may be bundled with `due`."""
-    return MAX_BUNDLE_SIZE if due.wait_reason == HOURLY_LIMIT_REACHED else bundle_limit(due.channel).max_deliveries
+    has_waited_for_limit = due.wait_reason.code == HOURLY_LIMIT_REACHED.code
+    return MAX_BUNDLE_SIZE if has_waited_for_limit else bundle_limit(due.channel).max_deliveries
 
 
 def arrange(ready: Iterable[DueDelivery], now: datetime, bundle_limit: Callable[[str], BundleLimit]) -> BundlePlan:

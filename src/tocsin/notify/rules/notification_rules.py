@@ -13,17 +13,15 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from tocsin.alerts.states import Priority
-from tocsin.core.validation import durations
+from tocsin.core.reasons import NO_REASON, Reason, as_reason, joined
 from tocsin.core.validation.object_reader import is_zone
+from tocsin.notify import delivery_reasons
 from tocsin.oncall.calculation import weekly_windows
 from tocsin.oncall.calculation.weekly_windows import WeeklyWindow
 from tocsin.people import notification_rules
 
 #: The maximum number of consecutive quiet hours to follow. A user who is never reachable is paged at once.
 _MAX_QUIET_WINDOWS = 60
-
-#: The reason why a page is sent later.
-_IN_QUIET_HOURS = "in quiet hours, so it waits for their end"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +108,7 @@ class PlannedPage:
 
     method: NotificationMethod
     at: datetime
-    explanation: str
+    explanation: Reason
     #: Since when quiet hours delay it; None if they do not.
     deferred_from: datetime | None = None
 
@@ -169,17 +167,17 @@ def last_page_at(recipient: Recipient, override: DeliveryOverride, priority: Pri
 
 def select_methods(
     recipient: Recipient, override: DeliveryOverride, priority: Priority
-) -> tuple[tuple[NotificationMethod, ...], str]:
+) -> tuple[tuple[NotificationMethod, ...], Reason]:
     """Returns the contact methods with their effective waits and repeats, and a note if the policy's methods could not
     be used.
     """
     usable = recipient.usable
     if override.methods:
         if chosen := _apply_method_rules(usable, override.methods):
-            return chosen, ""
-        note = "none of the ways that the policy names; by their own instead"
-        return _methods_by_user_rules(recipient, usable, priority), note if usable else ""
-    return _methods_by_user_rules(recipient, usable, priority), ""
+            return chosen, NO_REASON
+        note = delivery_reasons.POLICY_METHODS_UNUSABLE() if usable else NO_REASON
+        return _methods_by_user_rules(recipient, usable, priority), note
+    return _methods_by_user_rules(recipient, usable, priority), NO_REASON
 
 
 def _methods_by_user_rules(
@@ -205,9 +203,9 @@ def _plan_method(
     override: DeliveryOverride,
     priority: Priority,
     at: datetime,
-    note: str,
+    note: Reason,
 ) -> list[PlannedPage]:
-    explanations_by_time: dict[datetime, list[str]] = {}
+    explanations_by_time: dict[datetime, list[Reason]] = {}
     deferred_from: dict[datetime, datetime] = {}
     for retry in range(override.retries + 1):
         for repetition in range(method.repeat_times + 1):
@@ -215,31 +213,29 @@ def _plan_method(
             due = quiet_until(recipient, method, priority, requested_at)
             parts = _explain(method, repetition, retry, override.retries)
             if due != requested_at:
-                parts += [_IN_QUIET_HOURS]
+                parts.append(delivery_reasons.QUIET_HOURS())
                 deferred_from[due] = min(requested_at, deferred_from.get(due, requested_at))
-            explanations_by_time.setdefault(due, []).append(", ".join(parts))
+            explanations_by_time.setdefault(due, []).append(joined(*parts, separator=", "))
     return [
         PlannedPage(method, due, _join_explanations(explanations, note), deferred_from.get(due))
         for due, explanations in sorted(explanations_by_time.items())
     ]
 
 
-def _explain(method: NotificationMethod, repetition: int, retry: int, retries: int) -> list[str]:
-    parts = [method.label]
+def _explain(method: NotificationMethod, repetition: int, retry: int, retries: int) -> list[Reason]:
+    parts = [as_reason(method.label)]
     if method.wait:
-        parts.append(f"{durations.describe(method.wait)} after the step")
+        parts.append(delivery_reasons.AFTER_STEP(delay=method.wait))
     if repetition:
-        parts.append(f"repeat {repetition} of {method.repeat_times}")
+        parts.append(delivery_reasons.REPETITION(number=repetition, total=method.repeat_times))
     if retry:
-        parts.append(f"try {retry + 1} of {retries + 1}")
+        parts.append(delivery_reasons.RETRY(number=retry + 1, total=retries + 1))
     return parts
 
 
-def _join_explanations(explanations: list[str], note: str) -> str:
-    parts = [explanations[0]]
-    if len(explanations) > 1:
-        parts.append(f"one message for {len(explanations)} that would leave at once")
-    return ", ".join([*parts, note] if note else parts)
+def _join_explanations(explanations: list[Reason], note: Reason) -> Reason:
+    merged = delivery_reasons.MERGED(count=len(explanations)) if len(explanations) > 1 else NO_REASON
+    return joined(explanations[0], merged, note, separator=", ")
 
 
 def is_quiet(recipient: Recipient, method: NotificationMethod, priority: Priority, at: datetime) -> bool:

@@ -8,6 +8,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from tocsin.alerts.states import Priority
+from tocsin.core.reasons import NO_REASON, Person, Reason, as_reason, joined
+from tocsin.notify import delivery_reasons
 from tocsin.notify.rules.notification_rules import (
     USER_RULES,
     DeliveryOverride,
@@ -19,7 +21,7 @@ from tocsin.notify.rules.notification_rules import (
 )
 
 #: Returns why an address on a channel is invalid, or None: `(channel, address) → problem`.
-type FindAddressProblem = Callable[[str, str], str | None]
+type FindAddressProblem = Callable[[str, str], Reason | None]
 #: Returns the quietest of some channels.
 type FindQuietest = Callable[[set[str]], str]
 
@@ -38,8 +40,8 @@ class PageRequest:
     alert_id: int
     #: When the step fired; waits count from here.
     at: datetime
-    #: Why this recipient is paged now: a sentence.
-    reason: str
+    #: Why this recipient is paged now.
+    reason: Reason | str
     user_id: int | None = None
     group_contact_id: int | None = None
     run_id: int | None = None
@@ -59,9 +61,9 @@ class Page:
     channel: str
     address: str
     due_at: datetime
-    reason: str
+    reason: Reason
     #: Why it cannot be sent at all. It is stored as failed, so that the timeline shows it.
-    problem: str = ""
+    problem: Reason = NO_REASON
     #: Since when the user's quiet hours delay it; None if they do not.
     deferred_from: datetime | None = None
 
@@ -74,11 +76,11 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Unreachable:
-    """A request that reaches nobody, and why: a sentence for the alert's timeline."""
+    """A request that reaches nobody, and why: for the alert's timeline."""
 
     request: PageRequest
     name: str
-    reason: str
+    reason: Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,34 +110,35 @@ def plan(
         planned = _pages(request, recipient, planned_pages, find_problem)
         pages += planned
         if not any(not page.problem for page in planned):
-            unreachable.append(Unreachable(request, name, reason or _unreachable_reason(name, planned)))
+            unreachable.append(Unreachable(request, name, reason or _unreachable_reason(name, request, planned)))
     return PagePlan(tuple(pages), tuple(unreachable))
 
 
 def _plan_request(
     request: PageRequest, recipients: Mapping[int, Recipient], contacts: Mapping[int, NotificationMethod]
-) -> tuple[str, str, tuple[PlannedPage, ...]]:
+) -> tuple[str, Reason, tuple[PlannedPage, ...]]:
     """Returns the recipient's name, why nobody can be reached, and the planned pages."""
     if request.group_contact_id is not None:
         contact = contacts.get(request.group_contact_id)
         if contact is None:
-            return "A group contact", "The group contact that this step names exists no longer.", ()
+            return "A group contact", delivery_reasons.CONTACT_DELETED(), ()
         contact_recipient = Recipient(0, contact.label, (contact,))
         return (
             contact.label,
-            "",
+            NO_REASON,
             plan_pages(contact_recipient, replace(request.delivery_override, methods=()), request.priority, request.at),
         )
     recipient = recipients.get(request.user_id) if request.user_id is not None else None
     if recipient is None:
-        return "Somebody", "The user whom this step names exists no longer.", ()
+        return "Somebody", delivery_reasons.USER_DELETED(), ()
+    person = Person(recipient.name, recipient.id)
     if not recipient.is_active:
-        return recipient.name, f"{recipient.name} was to be paged, but the account is switched off.", ()
+        return recipient.name, delivery_reasons.USER_DISABLED(user=person), ()
     planned_pages = plan_pages(recipient, request.delivery_override, request.priority, request.at)
     if not planned_pages:
-        kind = "every contact method is switched off" if recipient.methods else "there is no contact method"
-        return recipient.name, f"{recipient.name} was to be paged and cannot be reached: {kind}.", ()
-    return recipient.name, "", planned_pages
+        cause = delivery_reasons.METHODS_DISABLED() if recipient.methods else delivery_reasons.NO_METHOD()
+        return recipient.name, delivery_reasons.UNREACHABLE(user=person, cause=cause), ()
+    return recipient.name, NO_REASON, planned_pages
 
 
 def _pages(
@@ -148,21 +151,21 @@ def _pages(
     reported_labels: set[str] = set()
     planned_pages = list(candidates)
     problems = {
-        planned.method: find_problem(planned.method.channel, planned.method.address) or "" for planned in planned_pages
+        planned.method: find_problem(planned.method.channel, planned.method.address) or NO_REASON
+        for planned in planned_pages
     }
     for planned in _start_next_method_early(request, recipient, planned_pages, problems):
         method = planned.method
         address_problem = problems[method]
         if not address_problem:
-            reason = f"{request.reason} ({planned.explanation})"
+            reason = delivery_reasons.EXPLAINED(reason=as_reason(request.reason), explanation=planned.explanation)
             page = Page(request, method.label, method.channel, method.address, planned.at, reason)
             pages.append(replace(page, deferred_from=planned.deferred_from))
         elif method.label not in reported_labels:
             reported_labels.add(method.label)
-            address_problem = f"{method.label} cannot be used: {address_problem}"
-            pages.append(
-                Page(request, method.label, method.channel, method.address, request.at, request.reason, address_problem)
-            )
+            problem = delivery_reasons.METHOD_UNUSABLE(method=method.label, problem=address_problem)
+            reason = as_reason(request.reason)
+            pages.append(Page(request, method.label, method.channel, method.address, request.at, reason, problem))
     return pages
 
 
@@ -170,7 +173,7 @@ def _start_next_method_early(
     request: PageRequest,
     recipient: Recipient | None,
     planned_pages: Sequence[PlannedPage],
-    problems: Mapping[NotificationMethod, str],
+    problems: Mapping[NotificationMethod, Reason],
 ) -> list[PlannedPage]:
     """Brings the first usable page forward to the time of an unusable one, since waiting for the latter is pointless.
     Not if another page is sent at that time, quiet hours apply then, or the page waits for something else.
@@ -188,7 +191,7 @@ def _start_next_method_early(
     next_page = min(candidates, key=_planned_at, default=None)
     if next_page is None or not at < next_page.at <= at + NOTICE_HORIZON:
         return list(planned_pages)
-    explanation = f"{next_page.explanation}, at once because the way before it fails"
+    explanation = joined(next_page.explanation, delivery_reasons.AT_ONCE(), separator=", ")
     advanced = replace(next_page, at=at, explanation=explanation, deferred_from=None)
     return [advanced if planned is next_page else planned for planned in planned_pages]
 
@@ -197,9 +200,9 @@ def _planned_at(planned: PlannedPage) -> datetime:
     return planned.at
 
 
-def _unreachable_reason(name: str, planned: Sequence[Page]) -> str:
-    problems = " ".join(dict.fromkeys(page.problem for page in planned))
-    return f"{name} was to be paged and cannot be reached: {problems}"
+def _unreachable_reason(name: str, request: PageRequest, planned: Sequence[Page]) -> Reason:
+    problems = joined(*dict.fromkeys(page.problem for page in planned), separator=" ")
+    return delivery_reasons.UNREACHABLE(user=Person(name, request.user_id), cause=problems)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,27 +9,11 @@ from typing import Any
 from uuid import UUID
 
 from tocsin.alerts.states import ACTIVE, AlertStatus, Priority
+from tocsin.core.reasons import NO_REASON, AlertRef, Person, Reason
+from tocsin.notify import delivery_reasons
 from tocsin.notify.rules.notification_rules import NotificationMethod, QuietWindow, Recipient, quiet_until
 from tocsin.notify.rules.page_planner import FindAddressProblem
 from tocsin.notify.states import Purpose
-
-#: The reasons of waiting rows. Other modules compare them to decide how to handle a row.
-ON_HOLD = "The alert is on hold; this waits for the end of that."
-BUNDLED_LATER = "A message left for this address a moment ago; this leaves bundled, within 10 seconds."
-PAUSED = "All paging is paused"
-HOURLY_LIMIT_REACHED = (
-    "So many messages an hour as the person wants have left for this address; this leaves with the others later."
-)
-RATE_LIMITED = "Its provider takes no more messages at this moment; this waits for its turn."
-IN_QUIET_HOURS = "The person's quiet hours hold it; this waits for their end."
-PAGE_IN_PROGRESS = "The page is still on its way; this follows it."
-#: Starts the reason of a delivery that is stopped after an attempt with an unknown outcome.
-NOT_RESENT = "Whether it left is not known, and it is not sent again"
-#: Starts the reason of a page that is sent before its wait is over.
-STARTED_EARLY = "Brought forward"
-
-#: The reason for not sending to an address that opted out with STOP.
-OPTED_OUT = "STOP was sent from this number, so it gets no text messages until START is sent from it."
 
 #: How long an all-clear or a notice is retried.
 NOTICE_RETRY_PERIOD = timedelta(days=1)
@@ -93,10 +77,10 @@ class DueDelivery:
     has_acknowledged: bool = False
     label: str = ""
     #: The notification's reason and data.
-    notification_reason: str = ""
+    notification_reason: Reason = NO_REASON
     data: Mapping[str, Any] = field(default_factory=dict)
     #: The delivery's reason: what it waited for.
-    wait_reason: str = ""
+    wait_reason: Reason = NO_REASON
     provider_name: str = ""
     attempts: int = 0
     is_first: bool = False
@@ -120,7 +104,7 @@ class DueDelivery:
     #: The user's quiet hours, for a page that they delay.
     quiet: tuple[QuietWindow, ...] = ()
     #: Why it cannot be sent at all.
-    problem: str = ""
+    problem: Reason = NO_REASON
 
     @property
     def has_new_address(self) -> bool:
@@ -161,6 +145,11 @@ class DueDelivery:
         """The recipient's name, for a sentence."""
         return self.user_name or self.label or self.address
 
+    @property
+    def recipient(self) -> Person:
+        """The recipient, for a sentence."""
+        return Person(self.name, self.user_id)
+
 
 @dataclass(frozen=True, slots=True)
 class SendNow:
@@ -171,14 +160,14 @@ class SendNow:
 class CancelDelivery:
     """Never send it."""
 
-    reason: str
+    reason: Reason
 
 
 @dataclass(frozen=True, slots=True)
 class Defer:
     """Do not send it before `until`."""
 
-    reason: str
+    reason: Reason
     until: datetime
 
 
@@ -186,7 +175,7 @@ class Defer:
 class FailDelivery:
     """It cannot be sent by any provider."""
 
-    reason: str
+    reason: Reason
 
 
 type PreSendDecision = SendNow | CancelDelivery | Defer | FailDelivery
@@ -217,41 +206,40 @@ def pre_send_check(due: DueDelivery, now: datetime, find_problem: FindAddressPro
         return CancelDelivery(_alert_ended_reason(alert))
     if due.purpose is Purpose.ALL_CLEAR:
         if due.is_being_paged:
-            return Defer(PAGE_IN_PROGRESS, now + timedelta(seconds=2))
+            return Defer(delivery_reasons.PAGE_IN_PROGRESS(), now + timedelta(seconds=2))
         if not due.has_been_paged:
-            return CancelDelivery("The page itself is not known to have left, so there is nothing to take back.")
+            return CancelDelivery(delivery_reasons.PAGE_NOT_SENT())
     if due.user_id is None and not due.address:
-        return CancelDelivery("Whoever this was for has no account any more.")
+        return CancelDelivery(delivery_reasons.RECIPIENT_DELETED())
     if due.has_opted_out:
-        return FailDelivery(OPTED_OUT)
+        return FailDelivery(delivery_reasons.OPTED_OUT())
     if (address_problem := find_problem(due.channel, due.address)) is not None:
         return FailDelivery(address_problem)
     if due.is_method_removed:
-        method_name = due.label or due.channel
-        reason = (
-            f"{due.user_name} uses {method_name} no more."
+        method = due.label or due.channel
+        return FailDelivery(
+            delivery_reasons.METHOD_REMOVED(user=due.recipient, method=method)
             if due.user_id
-            else f"{method_name} is a contact of its group no more."
+            else delivery_reasons.CONTACT_REMOVED(method=method)
         )
-        return FailDelivery(reason)
     return SendNow()
 
 
 def _check_page(due: DueDelivery, alert: AlertFacts, now: datetime) -> PreSendDecision | None:
     if due.has_acknowledged:
-        return CancelDelivery(f"{due.user_name} has acknowledged the alert.")
+        return CancelDelivery(delivery_reasons.ACKNOWLEDGED(user=due.recipient))
     if due.user_id is not None and alert.owner_id == due.user_id:
-        return CancelDelivery(f"{due.user_name} has taken the alert.")
+        return CancelDelivery(delivery_reasons.ASSIGNED(user=due.recipient))
     if not due.is_active:
-        return CancelDelivery(f"The account of {due.user_name} was switched off.")
+        return CancelDelivery(delivery_reasons.RECIPIENT_DISABLED(user=due.recipient))
     # A user who chose to escalate now means it, whether or not the alert is on hold.
     if alert.status is AlertStatus.ON_HOLD and not due.data.get("wake"):
         until = alert.hold_until or now
-        return Defer(ON_HOLD, max(until, now + timedelta(seconds=2)))
+        return Defer(delivery_reasons.ON_HOLD(), max(until, now + timedelta(seconds=2)))
     if (until := _quiet_until(due, alert, now)) > now:
-        return Defer(IN_QUIET_HOURS, until)
+        return Defer(delivery_reasons.IN_QUIET_HOURS(), until)
     if (free_at := _free_at(due, alert, now)) is not None and free_at > now:
-        return Defer(HOURLY_LIMIT_REACHED, free_at)
+        return Defer(delivery_reasons.HOURLY_LIMIT_REACHED(), free_at)
     return None
 
 
@@ -274,26 +262,13 @@ def _free_at(due: DueDelivery, alert: AlertFacts, now: datetime) -> datetime | N
     return sent_times[-due.most_per_hour] + timedelta(hours=1)
 
 
-def _alert_ended_reason(alert: AlertFacts) -> str:
+def _alert_ended_reason(alert: AlertFacts) -> Reason:
     match alert.status:
         case AlertStatus.CLOSED:
-            return "The alert was closed before this left."
+            return delivery_reasons.ALERT_CLOSED()
         case AlertStatus.CANCELLED:
-            return "The alert was cancelled before this left."
-        case AlertStatus.MERGED:
-            return f"The alert was merged into #{alert.merged_into} before this left."
+            return delivery_reasons.ALERT_CANCELLED()
+        case AlertStatus.MERGED if alert.merged_into is not None:
+            return delivery_reasons.ALERT_MERGED(alert=AlertRef(alert.merged_into))
         case _:
-            return "The alert needs nobody any more."
-
-
-def after_waiting(reason: str) -> str:
-    """Returns the reason that a delivery shows once its wait is over and it is sent."""
-    if reason.startswith(PAUSED):
-        return "It waited for the end of a pause of all paging."
-    if reason == HOURLY_LIMIT_REACHED:
-        return "It waited because the person wants no more messages an hour; those that waited left together."
-    if reason == IN_QUIET_HOURS:
-        return "It waited for the end of quiet hours."
-    if reason.startswith(STARTED_EARLY):
-        return reason
-    return "It waited for the end of a hold." if reason == ON_HOLD else ""
+            return delivery_reasons.ALERT_ENDED()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from tocsin.alerts.states import CommandKind
+from tocsin.core.reasons import NO_REASON, AlertRef, Reason, ReasonType, joined
 
 MAX_REPLY_CHARS = 2000
 
@@ -115,12 +116,54 @@ def _reply(remainder: str) -> ParsedCommand:
     return ParsedCommand(CommandKind.REPLY, int(number[1] or number[2]) if number else None, text=reply_text)
 
 
-HELP = (
-    "ACK: I have seen it. TAKE: it is mine. CLOSE: it is over. ESCALATE: wake the next. REPLY text. "
-    "With several alerts add the number (ACK 42), or ACK ALL."
+_HELP = ReasonType(
+    "command.help",
+    "ACK: acknowledge. TAKE: assign to me. CLOSE: close. ESCALATE: page the next step. REPLY text: add a note. "
+    "With several alerts add the number (ACK 42), or ACK ALL.",
 )
-UNKNOWN = f"Tocsin does not know this word. {HELP}"
-NONE_OPEN = "No alert is open for you."
+_UNKNOWN = ReasonType("command.unknown", "Unknown command. {help}")
+_NONE_OPEN = ReasonType("command.no_alert_open", "No alert is open for you.")
+_SEVERAL_OPEN = ReasonType(
+    "command.several_alerts_open",
+    "{count} alert is open for you: {alerts}. Send {command}, or {command_for_all}.",
+    "{count} alerts are open for you: {alerts}. Send {command}, or {command_for_all}.",
+)
+#: A note belongs to one alert.
+_SEVERAL_OPEN_FOR_REPLY = ReasonType(
+    "command.several_alerts_open_for_reply",
+    "{count} alert is open for you: {alerts}. Send {command}.",
+    "{count} alerts are open for you: {alerts}. Send {command}.",
+)
+_ALERT_NUMBER = ReasonType("command.alert_number", "#{alert}")
+_MORE = ReasonType("command.more_alerts", "{count} more", "{count} more")
+_BULK_RESULTS = {
+    CommandKind.ACKNOWLEDGE: ReasonType(
+        "command.acknowledged", "You acknowledged {count} alert.", "You acknowledged {count} alerts."
+    ),
+    CommandKind.ASSIGN: ReasonType(
+        "command.assigned", "{count} alert is assigned to you.", "{count} alerts are assigned to you."
+    ),
+    CommandKind.ESCALATE: ReasonType(
+        "command.escalated", "You escalated {count} alert.", "You escalated {count} alerts."
+    ),
+    CommandKind.CLOSE: ReasonType("command.closed", "You closed {count} alert.", "You closed {count} alerts."),
+    CommandKind.REPLY: ReasonType(
+        "command.replied", "You added a note to {count} alert.", "You added a note to {count} alerts."
+    ),
+}
+_DONE = ReasonType("command.done", "Done for {count} alert.", "Done for {count} alerts.")
+_REJECTED = ReasonType(
+    "command.rejected",
+    "{count} alert could not be changed. Open it to see why.",
+    "{count} alerts could not be changed. Open them to see why.",
+)
+
+HELP = _HELP()
+UNKNOWN = _UNKNOWN(help=HELP)
+NONE_OPEN = _NONE_OPEN()
+
+#: The alerts that an answer names.
+_MAX_LISTED_ALERTS = 6
 
 
 def word_of(command: CommandKind) -> str:
@@ -128,22 +171,19 @@ def word_of(command: CommandKind) -> str:
     return {CommandKind.ASSIGN: "TAKE", CommandKind.ACKNOWLEDGE: "ACK"}.get(command, command.upper())
 
 
-def ask_which_alert(command: CommandKind, numbers: Sequence[int]) -> str:
+def ask_which_alert(command: CommandKind, numbers: Sequence[int]) -> Reason:
     """Returns the answer where several alerts are open and the command names none."""
     word = word_of(command)
-    listed = ", ".join(f"#{number}" for number in numbers[:6])
-    more = f" and {len(numbers) - 6} more" if len(numbers) > 6 else ""
-    all_hint = "" if command is CommandKind.REPLY else f", or {word} ALL"
-    return f"{len(numbers)} alerts are open for you: {listed}{more}. Send {word} {numbers[0]}{all_hint}."
+    alerts: list[Reason] = [_ALERT_NUMBER(alert=AlertRef(number)) for number in numbers[:_MAX_LISTED_ALERTS]]
+    if len(numbers) > _MAX_LISTED_ALERTS:
+        alerts.append(_MORE(count=len(numbers) - _MAX_LISTED_ALERTS))
+    example = f"{word} {numbers[0]}"
+    if command is CommandKind.REPLY:
+        return _SEVERAL_OPEN_FOR_REPLY(count=len(numbers), alerts=tuple(alerts), command=example)
+    return _SEVERAL_OPEN(count=len(numbers), alerts=tuple(alerts), command=example, command_for_all=f"{word} ALL")
 
 
-def bulk_result(command: CommandKind, done_count: int, rejected_count: int) -> str:
+def bulk_result(command: CommandKind, done_count: int, rejected_count: int) -> Reason:
     """Returns the answer to one command on several alerts."""
-    verb = {
-        CommandKind.ACKNOWLEDGE: "acknowledged",
-        CommandKind.ASSIGN: "took",
-        CommandKind.ESCALATE: "escalated",
-        CommandKind.CLOSE: "closed",
-    }.get(command, "answered")
-    rejected_note = f" {rejected_count} could not be: open them to see why." if rejected_count else ""
-    return f"You {verb} {done_count} {'alert' if done_count == 1 else 'alerts'}.{rejected_note}"
+    done = _BULK_RESULTS.get(command, _DONE)(count=done_count)
+    return joined(done, _REJECTED(count=rejected_count) if rejected_count else NO_REASON, separator=" ")

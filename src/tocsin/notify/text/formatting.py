@@ -118,16 +118,20 @@ def named(alert: AlertContent, max_chars: int = MAX_HEADLINE_CHARS, language: st
 
 def ack_reminder_text(message: Message, alert: AlertContent) -> str:
     """Returns the acknowledgement reminder's question to the user who acknowledged the alert."""
-    recipient_name = first_name(message.recipient)
-    question = (
-        phrase(message.language, "Still on it, {who}?", who=recipient_name)
-        if recipient_name
-        else phrase(message.language, "Still on it?")
-    )
+    question = ack_reminder_question(message.language, first_name(message.recipient))
     return f"{question} {headline(alert)} (#{alert.id})."
 
 
-ACK_REMINDER_HINT = "Acknowledge again within 5 minutes, or others are paged."
+def ack_reminder_question(language: str, recipient_name: str) -> str:
+    """Returns the question, with the name if it is known."""
+    if recipient_name:
+        return phrase(language, "Still on it, {who}?", who=recipient_name)
+    return phrase(language, "Still on it?")
+
+
+def ack_reminder_hint(language: str) -> str:
+    """Returns what to do about an acknowledgement reminder, and what happens otherwise."""
+    return phrase(language, "Acknowledge again within 5 minutes, or others are paged.")
 
 
 def sentences(message: Message) -> list[str]:
@@ -140,8 +144,7 @@ def sentences(message: Message) -> list[str]:
             ]
         case Purpose.ACK_REMINDER:
             return [
-                f"{ack_reminder_text(message, alert)} {phrase(message.language, ACK_REMINDER_HINT)}"
-                for alert in message.alerts
+                f"{ack_reminder_text(message, alert)} {ack_reminder_hint(message.language)}" for alert in message.alerts
             ]
         case Purpose.PAGE if len(message.alerts) > 1:
             return [

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from datetime import datetime
+from zoneinfo import ZoneInfo
 
+from tocsin.core.reasons import Reason
+from tocsin.core.validation.object_reader import is_zone
+from tocsin.notify.delivery_reasons import load_text
 from tocsin.notify.interfaces import AlertContent, Message
 from tocsin.notify.rules.bundling import DeliveryBundle
 from tocsin.notify.rules.pre_send_check import DueDelivery
 from tocsin.notify.states import Purpose
-from tocsin.notify.text.phrases import phrase
+from tocsin.notify.text.localization import localize
+from tocsin.notify.text.phrases import alert_count
 
 #: Returns the URL where a user (None: anyone who signs in) can act on an alert: `(alert_id, user_id) → url`.
 type LinkTo = Callable[[int, int | None], str]
@@ -24,7 +29,7 @@ def message(bundle: DeliveryBundle, link_to: LinkTo, home_url: str, now: datetim
     # The most urgent alerts come first. If there is no room for all, the least urgent are left out.
     named_deliveries = sorted(alerts.values(), key=lambda due: due.alert.priority.rank if due.alert else 0)
     named_deliveries = named_deliveries[: bundle.named_count or None]
-    title, text = str(lead.data.get("title", "")), str(lead.data.get("text", ""))
+    title, text = _text(lead, "title"), _text(lead, "text")
     if is_bundle and lead.purpose is Purpose.NOTICE:
         title, text = _bundled_notice_texts(alerts.values(), lead.language)
     return Message(
@@ -36,7 +41,7 @@ def message(bundle: DeliveryBundle, link_to: LinkTo, home_url: str, now: datetim
         alerts=tuple(content for due in named_deliveries if (content := _alert(due, link_to)) is not None),
         title=title,
         text=text,
-        reason="" if is_bundle else lead.notification_reason,
+        reason="" if is_bundle else _localized(lead, lead.notification_reason),
         home_url=f"{home_url}/alerts" if is_bundle else home_url,
         can_reply=can_reply,
         language=lead.language,
@@ -48,13 +53,19 @@ def _bundled_notice_texts(members: Collection[DueDelivery], language: str) -> tu
     """Returns the title and text of several notices, such as "Nobody answered: 160 alerts"."""
     counts: dict[str, int] = {}
     for due in members:
-        heading = str(due.data.get("heading", ""))
+        heading = _text(due, "heading")
         counts[heading] = counts.get(heading, 0) + 1
-    title = ", ".join(
-        f"{heading}: {phrase(language, '{count} alert' if count == 1 else '{count} alerts', count=count)}"
-        for heading, count in counts.items()
-    )
-    return title, "\n".join(dict.fromkeys(str(due.data.get("text", "")) for due in members))
+    title = ", ".join(f"{heading}: {alert_count(language, count)}" for heading, count in counts.items())
+    return title, "\n".join(dict.fromkeys(_text(due, "text") for due in members))
+
+
+def _text(due: DueDelivery, name: str) -> str:
+    """Returns a text of the notification, in the recipient's language and time zone."""
+    return _localized(due, load_text(due.data.get(name)))
+
+
+def _localized(due: DueDelivery, reason: Reason) -> str:
+    return localize(reason, due.language, ZoneInfo(due.time_zone) if is_zone(due.time_zone) else None)
 
 
 def _alert(due: DueDelivery, link_to: LinkTo) -> AlertContent | None:
@@ -81,5 +92,5 @@ def _alert(due: DueDelivery, link_to: LinkTo) -> AlertContent | None:
         count=alert.count,
         opened_at=alert.opened_at,
         link=link_to(alert.id, due.user_id if is_actionable else None),
-        all_clear_text=str(due.data.get("news", "")),
+        all_clear_text=_text(due, "news"),
     )

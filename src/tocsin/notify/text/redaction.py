@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from tocsin.notify.interfaces import AlertContent, Message
 from tocsin.notify.text import formatting
+from tocsin.notify.text.phrases import phrase
 
 #: A shorter client or subject, such as "a", would match in the middle of words.
 _MIN_REDACTED_CHARS = 3
@@ -41,7 +42,7 @@ def redact(message: Message, content_level: ContentLevel) -> Message:
 
 def _replace_names(text: str, message: Message) -> str:
     for alert in message.alerts:
-        number = f"alert {alert.id}"
+        number = phrase(message.language, "alert {number}", number=alert.id)
         names = [f"{alert.client}: {alert.subject}", alert.subject, formatting.one_line(alert.subject), alert.client]
         for name in names:
             if len(name) >= _MIN_REDACTED_CHARS:

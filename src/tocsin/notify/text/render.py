@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from tocsin.core.config import crypto, environment, settings_store
 from tocsin.core.db.database import Connection
+from tocsin.notify.delivery_reasons import load_text
 from tocsin.notify.interfaces import Channel, Message, Rendered
 from tocsin.notify.rules.bundling import DeliveryBundle
 from tocsin.notify.rules.pre_send_check import DueDelivery
@@ -38,9 +39,8 @@ def compose(
     # Links are signed as of queueing time, so that a retried message is identical, down to its Message-ID.
     signed_at = max(bundle.lead.queued_at, now - _LINK_REUSE_PERIOD)
     original = message(decrypted, link_to(base_url, signed_at), base_url, now, can_reply=can_reply)
-    # Redact before translating: redaction searches for the stored words.
-    localized = _localize_message(redact(original, content_level))
-    return channel.render(_with_reply_codes(localized, bundle.lead.user_id) if has_reply_codes else localized)
+    redacted = redact(original, content_level)
+    return channel.render(_with_reply_codes(redacted, bundle.lead.user_id) if has_reply_codes else redacted)
 
 
 def _with_reply_codes(original: Message, user_id: int | None) -> Message:
@@ -49,19 +49,6 @@ def _with_reply_codes(original: Message, user_id: int | None) -> Message:
         return original
     alerts = tuple(replace(alert, reply_code=reply_codes.code_of(user_id, alert.id)) for alert in original.alerts)
     return replace(original, alerts=alerts)
-
-
-def _localize_message(original: Message) -> Message:
-    return replace(
-        original,
-        title=localize(original.title, original.language),
-        text=localize(original.text, original.language),
-        reason=localize(original.reason, original.language),
-        alerts=tuple(
-            replace(alert, all_clear_text=localize(alert.all_clear_text, original.language))
-            for alert in original.alerts
-        ),
-    )
 
 
 def content_of(connection: Connection, channel: str) -> ContentLevel:
@@ -86,5 +73,8 @@ def _with_decrypted_code(bundle: DeliveryBundle, channel: Channel) -> DueDeliver
     code = crypto.decrypt(str(lead.data["sealed"]))
     # A voice would read the code as one large number; with commas it reads the digits one by one.
     code_text = ", ".join(code) if channel.name == "voice" else code
-    texts = {name: str(lead.data.get(name, "")).replace("{code}", code_text) for name in ("title", "text")}
+    texts = {
+        name: localize(load_text(lead.data.get(name)), lead.language).replace("{code}", code_text)
+        for name in ("title", "text")
+    }
     return replace(lead, data={**lead.data, **texts})

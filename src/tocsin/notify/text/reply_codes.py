@@ -13,6 +13,7 @@ from django.core.cache import cache
 
 from tocsin.alerts.states import CommandKind
 from tocsin.core.config import crypto
+from tocsin.core.reasons import NO_REASON, AlertRef, Reason, ReasonType
 from tocsin.notify.text.command_parser import word_of
 
 #: The maximum number of wrong codes within `_WINDOW` seconds. There are ten thousand codes.
@@ -22,7 +23,14 @@ _WINDOW = 3600
 #: The code at the end: "ACK 42 7391", "ACK ALL 7391", "REPLY 42 On my way 7391".
 _CODE = re.compile(r"(.*\S)\s+([0-9]{4})[\s.!]*", re.DOTALL)
 
-TOO_MANY_WRONG = "Too many wrong codes within an hour. Open the alert in Tocsin."
+_TOO_MANY_WRONG = ReasonType(
+    "command.too_many_wrong_codes", "Too many wrong codes within an hour. Open the alert in Tocsin."
+)
+_CODE_REQUIRED = ReasonType(
+    "command.code_required", "Nothing was done: a reply must end with the code of its alert. Send {example}."
+)
+_WITH_TEXT = ReasonType("command.example_with_text", "{command} {alert} text {code}")
+TOO_MANY_WRONG = _TOO_MANY_WRONG()
 
 
 def code_of(user_id: int, alert_id: int) -> str:
@@ -39,7 +47,7 @@ def split(text: str) -> tuple[str, str]:
     return (match[1], match[2]) if match else (text, "")
 
 
-def find_rejection(user_id: int, alert_ids: Collection[int], code: str, command: CommandKind) -> str:
+def find_rejection(user_id: int, alert_ids: Collection[int], code: str, command: CommandKind) -> Reason:
     """Returns why a reply with that code is rejected and what a correct one looks like; empty if the code belongs to
     one of the alerts.
 
@@ -52,8 +60,9 @@ def find_rejection(user_id: int, alert_ids: Collection[int], code: str, command:
             return TOO_MANY_WRONG
         if any(hmac.compare_digest(code, code_of(user_id, alert_id)) for alert_id in alert_ids):
             cache.decr(cache_key)
-            return ""
+            return NO_REASON
     first = next(iter(alert_ids))
-    text = "text " if command is CommandKind.REPLY else ""
-    expected = f"{word_of(command)} {first} {text}{code_of(user_id, first)}"
-    return f"Nothing was done: an answer ends with the code of its alert. Send {expected}."
+    word, expected = word_of(command), code_of(user_id, first)
+    if command is CommandKind.REPLY:
+        return _CODE_REQUIRED(example=_WITH_TEXT(command=word, alert=AlertRef(first), code=expected))
+    return _CODE_REQUIRED(example=f"{word} {first} {expected}")

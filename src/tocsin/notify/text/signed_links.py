@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 
 from tocsin.core.config import crypto
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import ReasonType
 
 VALID_FOR = timedelta(days=7)
 
@@ -26,6 +27,11 @@ _MINUTE = timedelta(minutes=1)
 #: Longer input cannot be a valid token and is not decoded.
 _MAX_TOKEN_CHARS = 80
 _OF_ALERT = re.compile(r"//[^/]+(?:/a/(?P<token>[\w-]{20,80})|/alerts/(?P<number>\d{1,18}))/?$", re.ASCII)
+
+_EXPIRED = ReasonType("link.expired", "This link was valid for seven days. Sign in to open the alert.")
+_INVALID = ReasonType(
+    "link.invalid", "This link is incomplete, or was not made by this installation. Sign in to open the alert."
+)
 
 
 def sign(alert_id: int, user_id: int, now: datetime) -> str:
@@ -66,7 +72,7 @@ def _verify(token: str, now: datetime, purpose: str) -> tuple[int, int]:
     except IndexError:
         raise _invalid() from None
     if now >= _EPOCH + int.from_bytes(remainder) * _MINUTE:
-        raise Rejected("expired_link", "This link was valid for seven days, which are over. Sign in to open the alert.")
+        raise Rejected("expired_link", _EXPIRED())
     return alert_id, user_id
 
 
@@ -116,7 +122,7 @@ def _payload(token: str, purpose: str) -> bytes:
 
 
 def _invalid() -> Rejected:
-    return Rejected("invalid_link", "This link is not whole, or was not made here. Sign in to open the alert.")
+    return Rejected("invalid_link", _INVALID())
 
 
 def _mac(key: str, payload: bytes, purpose: str) -> bytes:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from tocsin.notify.interfaces import AlertContent, Message
 from tocsin.notify.states import Purpose
 from tocsin.notify.text.formatting import (
-    ACK_REMINDER_HINT,
+    ack_reminder_hint,
+    ack_reminder_question,
     all_clear_text,
     first_name,
     headline,
@@ -20,7 +21,7 @@ from tocsin.notify.text.formatting import (
     priority,
     short,
 )
-from tocsin.notify.text.phrases import phrase
+from tocsin.notify.text.phrases import alert_count, phrase
 
 #: 3GPP TS 23.038, 6.2.1: characters of one septet, and below those of two.
 _GSM = frozenset(
@@ -127,11 +128,10 @@ def text_message(message: Message) -> str:
                 number=_reply_reference(alert),
             )
             recipient_name = for_phones(first_name(message.recipient))
-            question = "Still on it, {who}?" if recipient_name else "Still on it?"
-            head = f"{phrase(message.language, question, who=recipient_name)} "
+            head = f"{ack_reminder_question(message.language, recipient_name)} "
             tail = [
                 f"(#{alert.id}).",
-                reply if message.can_reply else phrase(message.language, ACK_REMINDER_HINT),
+                reply if message.can_reply else ack_reminder_hint(message.language),
                 alert.link,
             ]
             return _fit(head, for_phones(headline(alert)), tail, ONE_ALERT)
@@ -166,7 +166,7 @@ def _bundle_text(message: Message) -> str:
         return _fit("", clear, [], SEVERAL_ALERTS)
     worst = min(message.alerts, key=lambda alert: alert.priority.rank)
     count = len(message.alerts) + message.omitted_count
-    head = f"{_priority_text(worst, message)} {phrase(message.language, '{count} alerts: ', count=count)}"
+    head = f"{_priority_text(worst, message)} {alert_count(message.language, count)}: "
     more_text = _more(message)
     first = message.alerts[0]
     all_reference = f"ALL {first.reply_code}".rstrip()
@@ -187,7 +187,9 @@ def _bundle_text(message: Message) -> str:
 
 
 def _more(message: Message) -> str:
-    return phrase(message.language, " and {more} more", more=message.omitted_count) if message.omitted_count else ""
+    if not message.omitted_count:
+        return ""
+    return f" {phrase(message.language, 'and {more} more', more=message.omitted_count)}"
 
 
 def _phone_headline(alert: AlertContent, max_chars: int) -> str:

@@ -1,4 +1,8 @@
-"""The fixed phrases of phone calls in each available language. Pure data."""
+"""The fixed phrases of phone calls in each available language. Pure data.
+
+Not in Django's catalogue of translations: they are what a vendor's voice says, in the language of that voice, and
+their wording follows the ear. A priority agrees with "alert" in gender, and a menu names the keys in order.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +50,7 @@ ENGLISH = VoicePhrases(
     several_for="{number} alerts for {who}.",
     several="{number} alerts.",
     and_more="And {number} more.",
-    menu="Press 7 to acknowledge, 8 to take it, 6 to wake the next person, 9 to close, 1 to hear it again.",
+    menu="Press 7 to acknowledge, 8 to take it, 6 to escalate, 9 to close, 1 to hear it again.",
     menu_several="Press 7 to acknowledge them, 8 to take them, 1 to hear them again.",
     ack_reminder_for="Still on it, {who}?",
     ack_reminder="Still on it?",
@@ -57,13 +61,13 @@ ENGLISH = VoicePhrases(
     goodbye="Goodbye.",
     done={
         "acknowledge": "You acknowledged alert {id}.",
-        "assign": "Alert {id} is yours.",
-        "escalate": "The next person is woken for alert {id}.",
+        "assign": "Alert {id} is assigned to you.",
+        "escalate": "You escalated alert {id}.",
         "close": "Alert {id} is closed.",
     },
     several_done="Done for {number} alerts.",
     pressed="You pressed {key}. This phone works.",
-    no_alert="Tocsin has nothing for you now.",
+    no_alert="You have no open alerts.",
     code_is="Your code is {code}.",
 )
 
@@ -77,7 +81,7 @@ GERMAN = VoicePhrases(
     several_for="{number} Alarme für {who}.",
     several="{number} Alarme.",
     and_more="Und {number} weitere.",
-    menu="Drücken Sie 7 zum Bestätigen, 8 zum Übernehmen, 6 um die nächste Person zu wecken, 9 zum Schliessen, "
+    menu="Drücken Sie 7 zum Bestätigen, 8 zum Übernehmen, 6 zum Eskalieren, 9 zum Schliessen, "
     "1 um es noch einmal zu hören.",
     menu_several="Drücken Sie 7 um sie zu bestätigen, 8 um sie zu übernehmen, 1 um sie noch einmal zu hören.",
     ack_reminder_for="Noch dran, {who}?",
@@ -90,13 +94,13 @@ GERMAN = VoicePhrases(
     goodbye="Auf Wiederhören.",
     done={
         "acknowledge": "Sie haben Alarm {id} bestätigt.",
-        "assign": "Alarm {id} ist Ihrer.",
-        "escalate": "Für Alarm {id} wird die nächste Person geweckt.",
+        "assign": "Alarm {id} ist Ihnen zugewiesen.",
+        "escalate": "Sie haben Alarm {id} eskaliert.",
         "close": "Alarm {id} ist geschlossen.",
     },
     several_done="Erledigt für {number} Alarme.",
     pressed="Sie haben {key} gedrückt. Dieses Telefon funktioniert.",
-    no_alert="Tocsin hat jetzt nichts für Sie.",
+    no_alert="Für Sie ist kein Alarm offen.",
     code_is="Ihr Code lautet {code}.",
 )
 

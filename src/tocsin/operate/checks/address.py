@@ -15,8 +15,9 @@ from urllib.parse import urlsplit
 import httpx
 
 from tocsin.core.config import environment
-from tocsin.core.errors import TocsinError
+from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net import egress
+from tocsin.core.reasons import Reason, ReasonType
 from tocsin.operate.finding import HealthFinding, note
 
 TIMEOUT = 5.0
@@ -24,16 +25,64 @@ TIMEOUT = 5.0
 #: A certificate that expires within this time, or within a third of its lifetime if shorter, was not renewed.
 EXPIRES_SOON = timedelta(days=14)
 
+_NOT_SET = ReasonType(
+    "health.address_not_set", "TOCSIN_BASE_URL is not set: links in messages work on this machine only."
+)
+_NOT_SET_REMEDY = ReasonType(
+    "health.address_not_set_remedy",
+    "Set it to the address by which people and senders reach Tocsin, such as https://tocsin.example.org.",
+)
+_NO_PROXY = ReasonType(
+    "health.address_no_proxy",
+    "TOCSIN_TRUSTED_PROXIES is not set: every request seems to come from the proxy's own address.",
+)
+_NO_PROXY_REMEDY = ReasonType("health.address_no_proxy_remedy", "Set it to the proxy's address, such as 127.0.0.1,::1.")
+_NOT_ENCRYPTED = ReasonType(
+    "health.address_not_encrypted",
+    "{url} is not encrypted: passwords and the integrations' secret addresses can be read.",
+)
+_NOT_ENCRYPTED_REMEDY = ReasonType(
+    "health.address_not_encrypted_remedy",
+    "Put a proxy with a certificate in front, and set TOCSIN_BASE_URL to its https address.",
+)
+_UNTRUSTED = ReasonType("health.certificate_untrusted", "The certificate of {host} is not trusted: {error}.")
+_UNTRUSTED_REMEDY = ReasonType(
+    "health.certificate_untrusted_remedy",
+    "Give the proxy a publicly trusted certificate. HaloITSM and phones accept no other.",
+)
+_EXPIRES = ReasonType(
+    "health.certificate_expires",
+    "The certificate of {host} expires in {count} day.",
+    "The certificate of {host} expires in {count} days.",
+)
+_EXPIRES_REMEDY = ReasonType("health.certificate_expires_remedy", "Find out why the proxy does not renew it.")
+_REDIRECTS = ReasonType("health.address_redirects", "{url} redirects to {target}: senders do not follow redirects.")
+_REDIRECTS_SOMEWHERE = ReasonType(
+    "health.address_redirects_somewhere", "{url} redirects to another address: senders do not follow redirects."
+)
+_REDIRECTS_REMEDY = ReasonType(
+    "health.address_redirects_remedy", "Set TOCSIN_BASE_URL to the address that answers without a redirect."
+)
+_NOT_HERE = ReasonType(
+    "health.address_not_here",
+    "{url}/healthz returns {status}, not 200 with “ok”: the address leads somewhere else, or Tocsin is not running.",
+)
+_NOT_HERE_REMEDY = ReasonType(
+    "health.address_not_here_remedy", "Check the proxy's configuration, and whether `tocsin serve` is running."
+)
+_NO_TLS = ReasonType("health.address_no_tls", "{host} does not speak TLS on port {port}: {error}.")
+_NO_ANSWER = ReasonType("health.address_no_answer", "{url} does not respond: {error}.")
+_UNREACHABLE_REMEDY = ReasonType(
+    "health.address_unreachable_remedy",
+    "Check DNS, the firewall and the proxy; then try the address from a phone on mobile data.",
+)
+
 
 def check(now: datetime, context: ssl.SSLContext | None = None) -> Iterator[HealthFinding]:
     """Checks `TOCSIN_BASE_URL`. `context` replaces the system's trusted certificates."""
     settings = environment.current()
     if settings.base_url is None:
-        yield note(
-            "address.none",
-            "TOCSIN_BASE_URL is not set: links in messages work on this machine only.",
-            "Set it to the address by which people and senders reach Tocsin, such as https://tocsin.example.org.",
-        )
+        yield note("address.none", _NOT_SET(), _NOT_SET_REMEDY())
         return
     parts = urlsplit(settings.base_url)
     host = parts.hostname or ""
@@ -44,25 +93,17 @@ def check(now: datetime, context: ssl.SSLContext | None = None) -> Iterator[Heal
         if any(finding.is_problem and finding.id != "address.certificate_ends" for finding in findings):
             return
         if not settings.trusted_proxies:
-            yield note(
-                "address.no_proxy",
-                "TOCSIN_TRUSTED_PROXIES is not set: every request seems to come from the proxy's own address.",
-                "Set it to the proxy's address, such as 127.0.0.1,::1.",
-            )
+            yield note("address.no_proxy", _NO_PROXY(), _NO_PROXY_REMEDY())
     elif not _is_this_machine(host):
-        yield HealthFinding(
-            "address.not_encrypted",
-            f"{settings.base_url} is not encrypted: passwords and the integrations' secret addresses can be read.",
-            "Put a proxy with a certificate in front, and set TOCSIN_BASE_URL to its https address.",
-        )
+        yield HealthFinding("address.not_encrypted", _NOT_ENCRYPTED(url=settings.base_url), _NOT_ENCRYPTED_REMEDY())
     yield from _check_response(settings.base_url, context)
 
 
 def _certificate(host: str, port: int, now: datetime, context: ssl.SSLContext) -> Iterator[HealthFinding]:
     try:
         raw_socket = egress.connect(host, port, TIMEOUT, trusted=True)
-    except TocsinError as error:
-        yield _unreachable(str(error))
+    except (Rejected, Temporary, Permanent) as error:
+        yield _unreachable(error.full_reason)
         return
     try:
         with raw_socket, context.wrap_socket(raw_socket, server_hostname=host) as secure:
@@ -70,20 +111,20 @@ def _certificate(host: str, port: int, now: datetime, context: ssl.SSLContext) -
     except ssl.SSLCertVerificationError as error:
         yield HealthFinding(
             "address.certificate",
-            f"The certificate of {host} is not trusted: {error.verify_message}.",
-            "Have the proxy get one that is publicly trusted; HaloITSM and phones refuse any other.",
+            _UNTRUSTED(host=host, error=error.verify_message),
+            _UNTRUSTED_REMEDY(),
         )
         return
     except (OSError, ValueError) as error:
-        yield _unreachable(f"{host} speaks no TLS on port {port}: {error}.")
+        yield _unreachable(_NO_TLS(host=host, port=str(port), error=str(error)))
         return
     not_before, not_after = (_parse_time(str(certificate[key])) for key in ("notBefore", "notAfter"))
     remaining = not_after - now
     if remaining < min(EXPIRES_SOON, (not_after - not_before) / 3):
         yield HealthFinding(
             "address.certificate_ends",
-            f"The certificate of {host} ends in {max(0, remaining.days)} days.",
-            "Look why the proxy does not renew it.",
+            _EXPIRES(host=host, count=max(0, remaining.days)),
+            _EXPIRES_REMEDY(),
         )
 
 
@@ -92,30 +133,22 @@ def _check_response(base_url: str, context: ssl.SSLContext) -> Iterator[HealthFi
         with httpx.Client(timeout=TIMEOUT, verify=context, trust_env=False) as client:
             response = client.get(f"{base_url}/healthz")
     except (httpx.HTTPError, ValueError) as error:
-        yield _unreachable(f"{base_url} does not answer: {str(error) or type(error).__name__}.")
+        yield _unreachable(_NO_ANSWER(url=base_url, error=str(error) or type(error).__name__))
         return
     if response.is_redirect:
-        yield HealthFinding(
-            "address.elsewhere",
-            f"{base_url} leads on to {response.headers.get('location', 'another address')}: senders do not follow.",
-            "Set TOCSIN_BASE_URL to the address that answers itself.",
-        )
+        target = response.headers.get("location")
+        detail = _REDIRECTS(url=base_url, target=target) if target else _REDIRECTS_SOMEWHERE(url=base_url)
+        yield HealthFinding("address.elsewhere", detail, _REDIRECTS_REMEDY())
     elif (response.status_code, response.text.strip()) != (200, "ok"):
         yield HealthFinding(
             "address.not_here",
-            f"{base_url}/healthz answers {response.status_code}, not 200 with “ok”: the address leads "
-            "somewhere else, or "
-            "Tocsin does not run.",
-            "Look at the proxy's configuration, and whether `tocsin serve` runs.",
+            _NOT_HERE(url=base_url, status=str(response.status_code)),
+            _NOT_HERE_REMEDY(),
         )
 
 
-def _unreachable(detail: str) -> HealthFinding:
-    return HealthFinding(
-        "address.unreachable",
-        detail,
-        "Look at DNS, the firewall and the proxy; then try the address from a phone on mobile data.",
-    )
+def _unreachable(detail: Reason) -> HealthFinding:
+    return HealthFinding("address.unreachable", detail, _UNREACHABLE_REMEDY())
 
 
 def _is_this_machine(host: str) -> bool:

@@ -11,6 +11,7 @@ from tocsin.core.config import environment
 from tocsin.core.db import database, migrate
 from tocsin.core.db.database import Connection
 from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
+from tocsin.core.reasons import NO_REASON, ReasonType, joined
 from tocsin.core.runtime import clock
 from tocsin.operate import durability, node_heartbeat, readiness
 from tocsin.operate.finding import HealthFinding, note
@@ -37,6 +38,92 @@ WRITABLE = ("read-write", "primary")
 #: In seconds: a hint arrives within milliseconds, or never.
 HINT_DEADLINE = 3.0
 
+_TABLES = ReasonType(
+    "health.database_migrations_missing",
+    "{count} migration is missing: {first}.",
+    "{count} migrations are missing, such as {first}.",
+)
+_TABLES_REMEDY = ReasonType(
+    "health.database_migrations_missing_remedy", "Start `tocsin serve`, which brings the tables up to date."
+)
+_NEWER = ReasonType(
+    "health.database_newer", "The database's tables belong to a newer version of Tocsin: it applied {migration}."
+)
+_NEWER_REMEDY = ReasonType(
+    "health.database_newer_remedy",
+    "Upgrade this one too. To return to this version, restore the backup from before the upgrade.",
+)
+_TIMEOUTS = ReasonType(
+    "health.database_timeouts",
+    "TOCSIN_DATABASE_URL sets {parameters} so that a lost database host is noticed late.",
+)
+_TIMEOUTS_REMEDY = ReasonType(
+    "health.database_timeouts_remedy", "Remove them from TOCSIN_DATABASE_URL: Tocsin has shorter defaults."
+)
+_ANY_SERVER = ReasonType(
+    "health.database_any_server",
+    "TOCSIN_DATABASE_URL names several servers, and its target_session_attrs accepts one that is read-only.",
+)
+_ANY_SERVER_REMEDY = ReasonType(
+    "health.database_any_server_remedy", "Set target_session_attrs to read-write, or remove it."
+)
+_NO_STATEMENT_TIMEOUT = ReasonType(
+    "health.database_no_statement_timeout",
+    "No statement has a time limit: a pooler such as PgBouncer ignores the startup parameter `options`.",
+)
+_NO_POOLER_REMEDY = ReasonType(
+    "health.database_no_pooler_remedy", "Point TOCSIN_DATABASE_URL at PostgreSQL itself, not at the pooler."
+)
+_CONNECTIONS = ReasonType(
+    "health.database_connections",
+    "{count} Tocsin node can need {needed} connections.",
+    "{count} Tocsin nodes can need {needed} connections.",
+)
+_OTHER_CONNECTIONS = ReasonType(
+    "health.database_other_connections",
+    "Other clients use {count} connection.",
+    "Other clients use {count} connections.",
+)
+_MAX_CONNECTIONS = ReasonType(
+    "health.database_max_connections", "PostgreSQL allows {count} connection.", "PostgreSQL allows {count} connections."
+)
+_CONNECTIONS_REMEDY = ReasonType(
+    "health.database_connections_remedy", "Set max_connections to {needed} or more, or run fewer nodes."
+)
+_VERSION = ReasonType("health.database_version", "PostgreSQL {version} is too old: Tocsin needs {needed} or later.")
+_VERSION_REMEDY = ReasonType(
+    "health.database_version_remedy", "Upgrade it, or run `tocsin backup` and restore into a newer one."
+)
+_ENCODING = ReasonType(
+    "health.database_encoding", "The database's encoding is {encoding}: some texts cannot be stored."
+)
+_ENCODING_REMEDY = ReasonType(
+    "health.database_encoding_remedy",
+    "Create one with ENCODING 'UTF8' TEMPLATE template0, and move there with `tocsin backup` and `restore`.",
+)
+_RIGHTS = ReasonType("health.database_rights", "Tocsin's role may not create tables, so Tocsin cannot be upgraded.")
+_RIGHTS_REMEDY = ReasonType("health.database_rights_remedy", "ALTER DATABASE … OWNER TO Tocsin's role.")
+_CLOCK = ReasonType("health.clock_off", "This machine's clock and the database's are {seconds} seconds apart.")
+_CLOCK_REMEDY = ReasonType("health.clock_off_remedy", "Run NTP on both (`timedatectl set-ntp true`).")
+_NO_LISTEN = ReasonType(
+    "health.database_no_listen",
+    "LISTEN does not work: changes reach other processes a second late, and session locks may be lost.",
+)
+_NO_LISTEN_REMEDY = ReasonType(
+    "health.database_no_listen_remedy",
+    "Point TOCSIN_DATABASE_URL at PostgreSQL itself, not at a pooler in transaction mode.",
+)
+_APART = ReasonType(
+    "health.database_apart",
+    "The built-in PostgreSQL is in {location}, because the account that runs it cannot enter a folder above "
+    "{data_dir}. A copy of the data directory does not contain the database.",
+)
+_APART_REMEDY = ReasonType(
+    "health.database_apart_remedy",
+    "No action is needed. To have everything in one place, use a data directory such as /var/lib/tocsin.",
+)
+_PLACE = ReasonType("health.database_place", "The built-in PostgreSQL is in {location}.")
+
 
 def check(connection: Connection) -> Iterator[HealthFinding]:
     """Checks the database that this process uses, and reports its location."""
@@ -49,15 +136,11 @@ def check(connection: Connection) -> Iterator[HealthFinding]:
     if missing := readiness.missing_migrations(connection):
         yield HealthFinding(
             "database.tables",
-            f"{len(missing)} migrations are missing, such as {missing[0]}.",
-            "Start `tocsin serve`, which brings the tables up to date.",
+            _TABLES(count=len(missing), first=missing[0]),
+            _TABLES_REMEDY(),
         )
     if newer := migrate.newer_migrations():
-        yield HealthFinding(
-            "database.newer",
-            f"The database's tables are a newer Tocsin's, which has made {newer[0]}.",
-            "Upgrade this one too. To go back to it for good, restore the backup from before the upgrade.",
-        )
+        yield HealthFinding("database.newer", _NEWER(migration=newer[0]), _NEWER_REMEDY())
     yield from check_timeouts(connection)
     yield from _clock(connection)
     yield from _check_notifications()
@@ -69,24 +152,12 @@ def check_timeouts(connection: Connection) -> Iterator[HealthFinding]:
     settings = connection.info.get_parameters()
     is_tcp = not connection.info.host.startswith("/")
     if slow := [name for name in MAX_TIMEOUTS if is_tcp and _is_slow(settings, name)]:
-        yield HealthFinding(
-            "database.timeouts",
-            f"TOCSIN_DATABASE_URL sets {', '.join(slow)} so that a database host that vanishes is noticed late.",
-            "Remove them from TOCSIN_DATABASE_URL: Tocsin has shorter defaults.",
-        )
+        yield HealthFinding("database.timeouts", _TIMEOUTS(parameters=tuple(slow)), _TIMEOUTS_REMEDY())
     if database.has_several_servers(database.url()) and settings.get("target_session_attrs") not in WRITABLE:
-        yield HealthFinding(
-            "database.any_server",
-            "TOCSIN_DATABASE_URL names several servers, and its target_session_attrs accepts one that is read-only.",
-            "Set target_session_attrs to read-write, or remove it.",
-        )
+        yield HealthFinding("database.any_server", _ANY_SERVER(), _ANY_SERVER_REMEDY())
     row = database.row(connection, "SELECT current_setting('statement_timeout') AS statement_timeout")
     if row is None or row["statement_timeout"] == "0":
-        yield HealthFinding(
-            "database.time_limits",
-            "No statement has a time limit: a pooler such as PgBouncer ignores the startup parameter `options`.",
-            "Point TOCSIN_DATABASE_URL at PostgreSQL itself, not at the pooler.",
-        )
+        yield HealthFinding("database.time_limits", _NO_STATEMENT_TIMEOUT(), _NO_POOLER_REMEDY())
 
 
 def _is_slow(settings: Mapping[str, str], name: str) -> bool:
@@ -107,16 +178,13 @@ def check_connections(connection: Connection) -> Iterator[HealthFinding]:
     nodes = max(1, sum(node.is_alive for node in node_heartbeat.load_nodes(connection)))
     needed_connections = nodes * CONNECTIONS_PER_NODE + row["others"]
     if needed_connections > row["most"]:
-        nodes_text = (
-            f"{nodes} {'node' if nodes == 1 else 'nodes'} of Tocsin with {CONNECTIONS_PER_NODE} connections each"
+        detail = joined(
+            _CONNECTIONS(count=nodes, needed=nodes * CONNECTIONS_PER_NODE),
+            _OTHER_CONNECTIONS(count=row["others"]) if row["others"] else NO_REASON,
+            _MAX_CONNECTIONS(count=row["most"]),
+            separator=" ",
         )
-        others_text = f" and {row['others']} of others" if row["others"] else ""
-        yield HealthFinding(
-            "database.connections",
-            f"{nodes_text}{others_text} can need {needed_connections} connections, and PostgreSQL allows "
-            f"{row['most']}.",
-            f"Set max_connections to {needed_connections + 10} or more, or run fewer nodes.",
-        )
+        yield HealthFinding("database.connections", detail, _CONNECTIONS_REMEDY(needed=str(needed_connections + 10)))
 
 
 def _version(connection: Connection) -> Iterator[HealthFinding]:
@@ -130,32 +198,20 @@ def _version(connection: Connection) -> Iterator[HealthFinding]:
     if row["major"] < MIN_POSTGRES_VERSION:
         yield HealthFinding(
             "database.version",
-            f"PostgreSQL {row['major']} is too old: Tocsin needs {MIN_POSTGRES_VERSION} or later.",
-            "Upgrade it, or `tocsin backup`, and restore into a newer one.",
+            _VERSION(version=row["major"], needed=MIN_POSTGRES_VERSION),
+            _VERSION_REMEDY(),
         )
     if row["enc"] != "UTF8":
-        yield HealthFinding(
-            "database.encoding",
-            f"The database's encoding is {row['enc']}: some texts cannot be stored.",
-            "Make one with ENCODING 'UTF8' TEMPLATE template0, and move there by `tocsin backup` and `restore`.",
-        )
+        yield HealthFinding("database.encoding", _ENCODING(encoding=row["enc"]), _ENCODING_REMEDY())
     if not row["may_create"]:
-        yield HealthFinding(
-            "database.rights",
-            "Tocsin's role may not make tables, so it cannot be upgraded.",
-            "ALTER DATABASE … OWNER TO Tocsin's role.",
-        )
+        yield HealthFinding("database.rights", _RIGHTS(), _RIGHTS_REMEDY())
 
 
 def _clock(connection: Connection) -> Iterator[HealthFinding]:
     clock.measure(connection)
     if not clock.is_in_sync():
         offset_seconds = abs(clock.skew().total_seconds())
-        yield HealthFinding(
-            "clock.off",
-            f"This machine's clock and the database's are {offset_seconds:.1f} seconds apart.",
-            "Run NTP on both (`timedatectl set-ntp true`).",
-        )
+        yield HealthFinding("clock.off", _CLOCK(seconds=f"{offset_seconds:.1f}"), _CLOCK_REMEDY())
 
 
 def _check_notifications() -> Iterator[HealthFinding]:
@@ -165,11 +221,7 @@ def _check_notifications() -> Iterator[HealthFinding]:
             return
     except psycopg.Error:
         pass
-    yield HealthFinding(
-        "database.pooler",
-        "LISTEN does not work: changes reach other processes a second late, and locks of a session may be lost.",
-        "Point TOCSIN_DATABASE_URL at PostgreSQL itself, not at a pooler in transaction mode.",
-    )
+    yield HealthFinding("database.pooler", _NO_LISTEN(), _NO_LISTEN_REMEDY())
 
 
 def _receives_own_notification() -> bool:
@@ -188,9 +240,8 @@ def _report_location() -> Iterator[HealthFinding]:
     if embedded.is_outside_data_dir:
         yield note(
             "database.apart",
-            f"PostgreSQL's part lives in {embedded.location}, because a folder above {settings.data_dir} is closed to "
-            "the account that it runs under. A copy of the data directory alone has no database in it.",
-            "Nothing need be done. To have it in one place, choose a data directory such as /var/lib/tocsin.",
+            _APART(location=str(embedded.location), data_dir=str(settings.data_dir)),
+            _APART_REMEDY(),
         )
     else:
-        yield note("database.place", f"The built-in PostgreSQL lives in {embedded.location}.")
+        yield note("database.place", _PLACE(location=str(embedded.location)))

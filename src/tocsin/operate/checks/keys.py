@@ -6,8 +6,21 @@ from collections.abc import Iterator
 
 from tocsin.core.config import crypto
 from tocsin.core.db.database import Connection
+from tocsin.core.reasons import ReasonType
 from tocsin.operate.encryption import rotation
 from tocsin.operate.finding import HealthFinding, note
+
+_NODE_WITHOUT_KEY = ReasonType("health.node_without_key", "The node {node} does not know the newest secret key.")
+_NODE_WITHOUT_KEY_REMEDY = ReasonType(
+    "health.node_without_key_remedy", "Restart it with that key in front of the others."
+)
+_OLD_KEY = ReasonType("health.old_key", "Stored under an older secret key: {values}.")
+_OLD_KEY_REMEDY = ReasonType("health.old_key_remedy", "Run `tocsin keys rotate`.")
+_UNUSED = ReasonType("health.old_key_unused", "Nothing stored needs an older secret key.")
+_UNUSED_REMEDY = ReasonType(
+    "health.old_key_unused_remedy",
+    "Retire it when the links of pages that were sent before are a week old, or at once if it has leaked.",
+)
 
 
 def check(connection: Connection) -> Iterator[HealthFinding]:
@@ -17,16 +30,12 @@ def check(connection: Connection) -> Iterator[HealthFinding]:
     for name in rotation.nodes_without_newest_key(connection):
         yield HealthFinding(
             "secrets.node_without_key",
-            f"The node {name} does not know the newest secret key.",
-            "Start it again with that key in front of the others.",
+            _NODE_WITHOUT_KEY(node=name),
+            _NODE_WITHOUT_KEY_REMEDY(),
             about=name,
         )
     remaining = rotation.count(connection)
     if remaining.old:
-        yield note("secrets.old_key", f"Stored under an older secret key: {remaining}.", "Run `tocsin keys rotate`.")
+        yield note("secrets.old_key", _OLD_KEY(values=remaining.old_values), _OLD_KEY_REMEDY())
     else:
-        yield note(
-            "secrets.old_key_unused",
-            "Nothing stored needs an older secret key.",
-            "Retire it when the links of pages that were sent before are a week old, or at once if it has leaked.",
-        )
+        yield note("secrets.old_key_unused", _UNUSED(), _UNUSED_REMEDY())

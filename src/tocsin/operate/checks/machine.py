@@ -8,8 +8,31 @@ from pathlib import Path
 
 from tocsin.core.config import crypto, environment
 from tocsin.core.net import descriptors
+from tocsin.core.reasons import ReasonType
 from tocsin.operate.disk_space import _folders, check_disk
 from tocsin.operate.finding import HealthFinding
+
+_TEST_CLOCK = ReasonType(
+    "health.test_clock", "TOCSIN_TEST_CLOCK is set: anyone who can write to the database can change the time."
+)
+_TEST_CLOCK_REMEDY = ReasonType("health.test_clock_remedy", "Remove the variable; it is for tests.")
+_DEBUG = ReasonType("health.debug", "TOCSIN_DEBUG is set: error pages show settings and code to everyone.")
+_DEBUG_REMEDY = ReasonType("health.debug_remedy", "Remove the variable; it is for developers.")
+_OPEN_FILES = ReasonType(
+    "health.open_files",
+    "A process may have {limit} files open, and {needed} are needed for all connections that Tocsin accepts: idle "
+    "senders are disconnected early.",
+)
+_OPEN_FILES_REMEDY = ReasonType(
+    "health.open_files_remedy",
+    "Raise the hard limit: `LimitNOFILE=65536` in the systemd unit, `--ulimit nofile=65536` for a container.",
+)
+_KEY_FILE = ReasonType(
+    "health.key_file", "Users other than its owner may read {path} (mode {mode}), the key to all stored secrets."
+)
+_KEY_FILE_REMEDY = ReasonType(
+    "health.key_file_remedy", "chmod 600 {path}. If others may have read it, give every provider new secrets."
+)
 
 
 def check() -> Iterator[HealthFinding]:
@@ -21,17 +44,9 @@ def check() -> Iterator[HealthFinding]:
     if not settings.secret_keys:
         yield from key_file(settings.data_dir / crypto.KEY_FILE)
     if settings.test_clock:
-        yield HealthFinding(
-            "configuration.test_clock",
-            "TOCSIN_TEST_CLOCK is set: whoever can write to the database can move the time.",
-            "Take the variable away; it is for tests.",
-        )
+        yield HealthFinding("configuration.test_clock", _TEST_CLOCK(), _TEST_CLOCK_REMEDY())
     if settings.debug:
-        yield HealthFinding(
-            "configuration.debug",
-            "TOCSIN_DEBUG is set: error pages show settings and code to whoever meets one.",
-            "Take the variable away; it is for developers.",
-        )
+        yield HealthFinding("configuration.debug", _DEBUG(), _DEBUG_REMEDY())
 
 
 def open_files(limit: int) -> Iterator[HealthFinding]:
@@ -39,9 +54,8 @@ def open_files(limit: int) -> Iterator[HealthFinding]:
     if limit < descriptors.REQUIRED:
         yield HealthFinding(
             "machine.open_files",
-            f"A process may have {limit} files open at once, and {descriptors.REQUIRED} are needed for all connections "
-            "that Tocsin takes: idle senders are disconnected early.",
-            "Raise the hard limit: `LimitNOFILE=65536` in the systemd unit, `--ulimit nofile=65536` for a container.",
+            _OPEN_FILES(limit=limit, needed=descriptors.REQUIRED),
+            _OPEN_FILES_REMEDY(),
         )
 
 
@@ -54,7 +68,6 @@ def key_file(path: Path) -> Iterator[HealthFinding]:
     if stat.S_IMODE(file_status.st_mode) & 0o077:
         yield HealthFinding(
             "secrets.key_file",
-            f"Others than its owner may read {path} (mode {file_status.st_mode & 0o777:04o}), the key to "
-            "all stored secrets.",
-            f"chmod 600 {path}. If others may have read it, give every provider new secrets.",
+            _KEY_FILE(path=str(path), mode=f"{file_status.st_mode & 0o777:04o}"),
+            _KEY_FILE_REMEDY(path=str(path)),
         )

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from datetime import timedelta
 
-from tocsin.core.errors import TocsinError
+from tocsin.core.reasons import ReasonType
 from tocsin.inbound.admin import secrets
 from tocsin.inbound.email import imap_poller
 from tocsin.inbound.enums import IntegrationMode
 from tocsin.inbound.models import Integration
-from tocsin.operate.finding import HealthFinding
+from tocsin.operate.finding import HealthFinding, reason_of_future
 
-#: In seconds, for all mailboxes together.
-DEADLINE = 20.0
+#: For all mailboxes together.
+DEADLINE = timedelta(seconds=20)
 
-_REMEDY = "Look at its address and password under Security, and whether this machine may connect to it."
+_UNREADABLE = ReasonType("health.mailbox_unreadable", "The mailbox of {integration} cannot be read: {error}")
+_UNREADABLE_REMEDY = ReasonType(
+    "health.mailbox_unreadable_remedy",
+    "Check its address and password under Security, and whether this machine may connect to it.",
+)
 
 
 def check() -> Iterator[HealthFinding]:
@@ -28,19 +33,9 @@ def check() -> Iterator[HealthFinding]:
             pending[integration.name] = pool.submit(
                 imap_poller.check_mailbox, imap["mailbox"], imap.get("password", "")
             )
-    wait(pending.values(), DEADLINE)
+    wait(pending.values(), DEADLINE.total_seconds())
     pool.shutdown(wait=False, cancel_futures=True)
     for name, future in pending.items():
-        if (problem := _problem(future)) is not None:
-            yield HealthFinding(
-                "mailbox.refuses", f"The mailbox of {name} cannot be read: {problem}", _REMEDY, about=name
-            )
-
-
-def _problem(future: Future[str]) -> str | None:
-    if not future.done():
-        return f"it gave no answer within {DEADLINE:.0f} seconds."
-    error = future.exception()
-    if error is None:
-        return None
-    return str(error) if isinstance(error, TocsinError) else f"it cannot be asked ({type(error).__name__})."
+        if error := reason_of_future(future, DEADLINE):
+            detail = _UNREADABLE(integration=name, error=error)
+            yield HealthFinding("mailbox.refuses", detail, _UNREADABLE_REMEDY(), about=name)

@@ -7,26 +7,43 @@ from datetime import datetime
 
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
+from tocsin.core.reasons import ReasonType
 from tocsin.oncall.calculation.coverage_checks import CoverageFindingKind
 from tocsin.operate.coverage import coverage
 from tocsin.operate.finding import FindingLevel, HealthFinding
 
 _GROUPS = "SELECT DISTINCT group_id FROM oncall_schedule"
 
-REMEDIES = {
-    CoverageFindingKind.GAP: "Add a shift for that time. Until then a step that asks for this role calls nobody, and "
-    "the next comes.",
-    CoverageFindingKind.ABSENT: "Name who covers under their out of office, or override the shift. Until then they are "
-    "still paged.",
-    CoverageFindingKind.DEACTIVATED_USER: "Take them out of the shift or override, or put somebody in their place.",
-    CoverageFindingKind.HIDDEN: "Give it a higher layer, or delete it.",
-    CoverageFindingKind.DOUBLE_ROLE: "Override one of the two roles, or change the order of the users.",
-    CoverageFindingKind.NO_SHIFT: "Add a shift for that time, unless it is meant so.",
-}
-#: The last imported calendar stays in force, so nothing breaks at once and nobody notices.
-CALENDAR_REMEDY = (
-    "Look at the address in the shift, and whether this machine may connect to it. What was read last stays in force."
+_GAP_REMEDY = ReasonType(
+    "health.coverage_gap_remedy",
+    "Add a shift for that time. Until then, steps that page this role skip to the next step.",
 )
+_ABSENT_REMEDY = ReasonType(
+    "health.coverage_absent_remedy",
+    "Name a cover under their out of office, or override the shift. Until then they are still paged.",
+)
+_DEACTIVATED_REMEDY = ReasonType(
+    "health.coverage_deactivated_remedy", "Remove them from the shift or override, or replace them."
+)
+_HIDDEN_REMEDY = ReasonType("health.coverage_hidden_remedy", "Give it a higher layer, or delete it.")
+_DOUBLE_ROLE_REMEDY = ReasonType(
+    "health.coverage_double_role_remedy", "Override one of the two roles, or change the order of the users."
+)
+_NO_SHIFT_REMEDY = ReasonType("health.coverage_no_shift_remedy", "Add a shift for that time, unless this is intended.")
+_CALENDAR_REMEDY = ReasonType(
+    "health.calendar_unread_remedy",
+    "Check the address in the shift, and whether this machine may connect to it. The last imported calendar stays in "
+    "force.",
+)
+
+REMEDIES = {
+    CoverageFindingKind.GAP: _GAP_REMEDY(),
+    CoverageFindingKind.ABSENT: _ABSENT_REMEDY(),
+    CoverageFindingKind.DEACTIVATED_USER: _DEACTIVATED_REMEDY(),
+    CoverageFindingKind.HIDDEN: _HIDDEN_REMEDY(),
+    CoverageFindingKind.DOUBLE_ROLE: _DOUBLE_ROLE_REMEDY(),
+    CoverageFindingKind.NO_SHIFT: _NO_SHIFT_REMEDY(),
+}
 
 
 def check(connection: Connection, now: datetime) -> Iterator[HealthFinding]:
@@ -47,10 +64,10 @@ def check(connection: Connection, now: datetime) -> Iterator[HealthFinding]:
             reported.add(key)
             yield HealthFinding(
                 f"oncall.{finding.kind}",
-                coverage.sentence(plan, finding, now),
+                coverage.describe_finding(finding, now),
                 REMEDIES[finding.kind],
                 about=plan.name,
                 level=FindingLevel.NOTE if finding.kind.is_note else FindingLevel.PROBLEM,
             )
     for calendar in coverage.unread_calendars(connection):
-        yield HealthFinding("oncall.calendar", calendar.text, CALENDAR_REMEDY, about=calendar.group)
+        yield HealthFinding("oncall.calendar", calendar.reason, _CALENDAR_REMEDY(), about=calendar.group)

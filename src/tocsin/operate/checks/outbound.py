@@ -5,19 +5,38 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from tocsin.core.db.database import Connection
+from tocsin.core.reasons import Reason, ReasonType, as_reason
 from tocsin.operate.finding import HealthFinding
 from tocsin.outbound import health
 
-REMEDIES: Mapping[str, str] = {
-    "needs_you": "Open it under Outbound integrations, do what the sentence says, and press Test.",
-    "away": "It is tried again by itself; look whether the other side is up, and reachable from here.",
-    "dead": "Open its log under Outbound integrations: send them again, or decide that they are not sent.",
-    "webhook": "Press “Set up the webhook for me”, or look at the webhook in Halo.",
-    "look": "Press Test on its page: it says which right is missing.",
+_NEEDS_YOU_REMEDY = ReasonType(
+    "health.outbound_needs_you_remedy", "Open it under Outbound integrations, fix the error above, and press Test."
+)
+_AWAY_REMEDY = ReasonType(
+    "health.outbound_away_remedy",
+    "Tocsin keeps trying. Check whether the other system is running and reachable from here.",
+)
+_DEAD_REMEDY = ReasonType(
+    "health.outbound_dead_remedy", "Open its log under Outbound integrations: send them again, or discard them."
+)
+_WEBHOOK_REMEDY = ReasonType(
+    "health.outbound_webhook_remedy", "Press “Set up the webhook for me”, or check the webhook in Halo."
+)
+_LOOK_REMEDY = ReasonType(
+    "health.outbound_look_remedy", "Press Test on its page: the result names the missing permission."
+)
+
+REMEDIES: Mapping[str, Reason] = {
+    "needs_you": _NEEDS_YOU_REMEDY(),
+    "away": _AWAY_REMEDY(),
+    "dead": _DEAD_REMEDY(),
+    "webhook": _WEBHOOK_REMEDY(),
+    "look": _LOOK_REMEDY(),
 }
 
 
 def check(connection: Connection) -> Iterator[HealthFinding]:
     """Yields the problems from the last known status."""
     for problem in health.find_problems(connection):
-        yield HealthFinding(f"outbound.{problem.kind}", problem.text, REMEDIES[problem.kind], about=problem.name)
+        detail = as_reason(problem.text)
+        yield HealthFinding(f"outbound.{problem.kind}", detail, REMEDIES[problem.kind], about=problem.name)

@@ -8,6 +8,7 @@ from datetime import datetime
 from tocsin.access.roles import Role
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import Person, ReasonType, Term, as_reason
 from tocsin.escalation.changes import commands as policies
 from tocsin.escalation.models import Policy
 from tocsin.escalation.policy.policy import references
@@ -27,14 +28,56 @@ from tocsin.operate.finding import FindingLevel, HealthFinding, note
 from tocsin.people.changes import out_of_office
 from tocsin.people.models import ContactMethod, Membership, User
 
+_NO_ADMINISTRATOR = ReasonType(
+    "health.no_administrator",
+    "There is no administrator: nobody is notified of problems, or can fix them in the browser.",
+)
+_NO_ADMINISTRATOR_REMEDY = ReasonType(
+    "health.no_administrator_remedy", "tocsin user create NAME --email E --role admin"
+)
+_UNREACHABLE = ReasonType(
+    "health.user_unreachable",
+    "{user} is paged by a group, schedule or policy and has no usable contact method.",
+)
+_UNREACHABLE_REMEDY = ReasonType(
+    "health.user_unreachable_remedy", "Add a contact method under Users, or have them add one under Me."
+)
+_PUSH_ONLY = ReasonType(
+    "health.user_push_only",
+    "Only push notifications reach {user} at priority {priorities}: a phone that is off, silent or offline reaches "
+    "nobody.",
+)
+_PUSH_ONLY_REMEDY = ReasonType("health.user_push_only_remedy", "Add a text message or a call.")
+_OPTED_OUT = ReasonType("health.user_opted_out", "{user} replied STOP: {contact_method} gets no text messages.")
+_OPTED_OUT_REMEDY = ReasonType(
+    "health.user_opted_out_remedy", "Have them send START to Tocsin's number, or add another contact method."
+)
+_DISABLED = ReasonType("health.integration_disabled", "{integration} is disabled: its messages open no alerts.")
+_UNUSABLE = ReasonType(
+    "health.integration_unusable",
+    "{integration} processes nothing: {error} Its messages are kept as Mapping Failed.",
+)
+_UNUSABLE_REMEDY = ReasonType(
+    "health.integration_unusable_remedy",
+    "Correct it under Inbound integrations and save it, then replay those messages from the Inbound Log.",
+)
+_REACHES_NOBODY = ReasonType("health.integration_reaches_nobody", "{integration} would page nobody. {problem}")
+_REACHES_NOBODY_AT = ReasonType(
+    "health.integration_reaches_nobody_at", "{integration} would page nobody ({field}). {problem}"
+)
+_REACHES_NOBODY_REMEDY = ReasonType(
+    "health.integration_reaches_nobody_remedy",
+    "Give it an escalation policy or recipients that can be reached, or set it to dry run.",
+)
+
 
 def check(now: datetime) -> Iterator[HealthFinding]:
     """Checks the paging configuration as of `now`. Uses Django's connection."""
     if not User.objects.filter(role=Role.ADMIN, is_active=True).exists():
         yield HealthFinding(
             "people.no_administrator",
-            "There is no administrator: nobody is told of problems, or can mend them in the browser.",
-            "tocsin user create NAME --email E --role admin",
+            _NO_ADMINISTRATOR(),
+            _NO_ADMINISTRATOR_REMEDY(),
         )
     yield from _unreachable_people(now)
     yield from _opted_out()
@@ -64,8 +107,8 @@ def _unreachable_people(now: datetime) -> Iterator[HealthFinding]:
     for user in User.objects.filter(pk__in=paged_user_ids - reachable, is_active=True).order_by("username"):
         yield HealthFinding(
             "people.unreachable",
-            f"{user.display_name} is called by a group, schedule or policy and has no contact method that can be used.",
-            "Give them one under Users, or have them add one under Me.",
+            _UNREACHABLE(user=Person(user.display_name, user.pk)),
+            _UNREACHABLE_REMEDY(),
             about=user.username,
         )
     yield from _push_only(paged_user_ids)
@@ -91,13 +134,10 @@ def _push_only(user_ids: set[int]) -> Iterator[HealthFinding]:
         )
         recipient = apply_rules(Recipient(user.pk, user.display_name, methods), user.notification_rules)
         if priorities := push_only_check.push_only_priorities(recipient):
-            yield note(
-                "people.push_only",
-                f"Only pushes reach {user.display_name} at priority {' and '.join(priorities)}: a phone "
-                "that is off, silent "
-                "or offline reaches nobody.",
-                "Add a text message or a call.",
+            detail = _PUSH_ONLY(
+                user=Person(user.display_name, user.pk), priorities=tuple(Term(priority) for priority in priorities)
             )
+            yield note("people.push_only", detail, _PUSH_ONLY_REMEDY())
 
 
 def _opted_out() -> Iterator[HealthFinding]:
@@ -107,8 +147,8 @@ def _opted_out() -> Iterator[HealthFinding]:
     for _, name, label, _ in rows:
         yield HealthFinding(
             "people.opted_out",
-            f"{name} wrote STOP: {label} gets no text messages.",
-            "Have them send START to Tocsin's number, or give them another way.",
+            _OPTED_OUT(user=name, contact_method=label),
+            _OPTED_OUT_REMEDY(),
             about=name,
         )
 
@@ -118,22 +158,27 @@ def _unreachable_integrations(now: datetime) -> Iterator[HealthFinding]:
         "recipient_users", "recipient_groups"
     ):
         if integration.mode == IntegrationMode.DISABLED:
-            yield note("integration.disabled", f"{integration.name} is switched off: what it gets opens nothing.")
+            yield note("integration.disabled", _DISABLED(integration=integration.name))
         try:
             normalizer_of_version(integration, integration.current_version)
         except Rejected as rejected:
             yield HealthFinding(
                 "integration.unusable",
-                f"{integration.name} decides nothing: {rejected.detail} What it gets is kept as Mapping Failed.",
-                "Correct it under Inbound integrations and save it, then replay those messages from the Inbound Log.",
+                _UNUSABLE(integration=integration.name, error=rejected.reason),
+                _UNUSABLE_REMEDY(),
                 about=integration.name,
             )
         for field_path, problem in reachability_problem(integration, now):
-            place_text = "" if field_path == "escalation_policy" else f" ({field_path})"
+            name, cause = integration.name, as_reason(problem)
+            detail = (
+                _REACHES_NOBODY(integration=name, problem=cause)
+                if field_path == "escalation_policy"
+                else _REACHES_NOBODY_AT(integration=name, field=field_path, problem=cause)
+            )
             yield HealthFinding(
                 "integration.reaches_nobody",
-                f"{integration.name}{place_text} would page nobody. {problem}",
-                "Give it a policy or recipients that can be reached, or set it to dry run.",
+                detail,
+                _REACHES_NOBODY_REMEDY(),
                 about=integration.name,
                 # It was saved deliberately with "anyway".
                 level=FindingLevel.NOTE if integration.settings.get(ALLOW_UNREACHABLE) else FindingLevel.PROBLEM,

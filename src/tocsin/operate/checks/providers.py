@@ -3,23 +3,70 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, wait
+from datetime import timedelta
 
 from tocsin.core.config import crypto
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.core.errors import Permanent, TocsinError
+from tocsin.core.errors import Permanent
+from tocsin.core.reasons import Reason, ReasonType, Term
 from tocsin.notify.providers import health
 from tocsin.notify.providers.pool import ActiveProvider, ProviderPool
 from tocsin.notify.registry import CHANNELS
-from tocsin.notify.text import formatting
-from tocsin.operate.finding import HealthFinding
+from tocsin.operate.finding import HealthFinding, reason_of_future
+from tocsin.operate.reasons import limited
 
-#: In seconds, for all providers together.
-DEADLINE = 20.0
+#: For all providers together.
+DEADLINE = timedelta(seconds=20)
 
 #: The maximum number of names in one finding.
 _MAX_NAMED_USERS = 10
+
+_UNUSABLE = ReasonType("health.provider_unusable", "The provider {provider} cannot be used: {error}")
+_UNUSABLE_REMEDY = ReasonType("health.provider_unusable_remedy", "Open it under Providers, correct it, and save.")
+_FAILING = ReasonType(
+    "health.provider_failing", "The provider {provider} failed several times in a row. Other providers go first."
+)
+_FAILING_REMEDY = ReasonType(
+    "health.provider_failing_remedy", "Its page under Providers shows the error. Tocsin keeps testing it."
+)
+_REFUSES = ReasonType("health.provider_refuses", "{provider}: {error}")
+_REFUSES_REMEDY = ReasonType(
+    "health.provider_refuses_remedy",
+    "Check its address and credentials, and whether this machine may connect to it.",
+)
+_UNREADABLE_SECRET = ReasonType(
+    "health.secret_unreadable",
+    "A secret of the {kind} {name} cannot be decrypted with the known secret keys.",
+)
+_UNREADABLE_SECRET_REMEDY = ReasonType(
+    "health.secret_unreadable_remedy",
+    "Add the key it was saved under to TOCSIN_SECRET_KEY, or enter the secret again.",
+)
+_MISSING = ReasonType(
+    "health.provider_missing",
+    "No provider carries {channel}: its messages go to the sandbox and are not sent.",
+)
+_MISSING_FOR_USERS = ReasonType(
+    "health.provider_missing_for_users",
+    "No provider carries {channel}: its messages go to the sandbox and are not sent. This includes the pages of "
+    "{count} person.",
+    "No provider carries {channel}: its messages go to the sandbox and are not sent. This includes the pages of "
+    "{count} people.",
+)
+_MISSING_REMEDY = ReasonType("health.provider_missing_remedy", "Add one under Providers.")
+_MISSING_EMAIL_REMEDY = ReasonType(
+    "health.provider_missing_email_remedy", "Set TOCSIN_SMTP_URL, or add one under Providers."
+)
+_NOT_CARRIED = ReasonType(
+    "health.provider_not_carried",
+    "No provider carries {channel} to the address of {users}: their pages on it fail.",
+)
+_NOT_CARRIED_REMEDY = ReasonType(
+    "health.provider_not_carried_remedy",
+    "Check the channel's providers, also their countries, or add another contact method.",
+)
 
 
 def check(connection: Connection) -> Iterator[HealthFinding]:
@@ -28,17 +75,11 @@ def check(connection: Connection) -> Iterator[HealthFinding]:
     try:
         pool.refresh(connection)
         for name, problem in pool.problems.items():
-            yield HealthFinding(
-                "provider.unusable", f"The provider {name} cannot be used: {problem}", _SAVE, about=name
-            )
+            detail = _UNUSABLE(provider=name, error=problem)
+            yield HealthFinding("provider.unusable", detail, _UNUSABLE_REMEDY(), about=name)
         yield from _refusing(pool.all())
         for name in sorted(health.open_circuits(connection)):
-            yield HealthFinding(
-                "provider.passed_over",
-                f"The provider {name} failed on end, and others take its turn.",
-                "Its page under Providers says why. It is asked again by itself.",
-                about=name,
-            )
+            yield HealthFinding("provider.passed_over", _FAILING(provider=name), _FAILING_REMEDY(), about=name)
         yield from _missing(connection, pool)
     finally:
         pool.close()
@@ -57,36 +98,22 @@ def check_secrets(connection: Connection) -> Iterator[HealthFinding]:
     for kind, name in dict.fromkeys((row["noun"], row["name"]) for row in rows if not _can_decrypt(row["sealed"])):
         yield HealthFinding(
             "secrets.unreadable",
-            f"A secret of the {kind} {name} cannot be decrypted with the known secret keys.",
-            "Add the key it was saved under to TOCSIN_SECRET_KEY, or enter the secret again.",
+            _UNREADABLE_SECRET(kind=Term(kind), name=name),
+            _UNREADABLE_SECRET_REMEDY(),
             about=name,
         )
-
-
-_SAVE = "Open it under Providers, correct it, and save."
 
 
 def _refusing(providers: Sequence[ActiveProvider]) -> Iterator[HealthFinding]:
     """Providers that reject the check or do not answer in time. All are checked in parallel."""
     pool = ThreadPoolExecutor(max(1, len(providers)), thread_name_prefix="doctor")
     pending = {provider.name: pool.submit(provider.sender.verify) for provider in providers}
-    wait(pending.values(), DEADLINE)
+    wait(pending.values(), DEADLINE.total_seconds())
     pool.shutdown(wait=False, cancel_futures=True)
     for provider in providers:
-        if (problem := _problem(pending[provider.name])) is not None:
-            remedy = "Look at its address and credentials, and whether this machine may connect to it."
-            yield HealthFinding(
-                "provider.refuses", f"{provider.name}: {provider.mask_secrets(problem)}", remedy, about=provider.name
-            )
-
-
-def _problem(future: Future[str]) -> str | None:
-    if not future.done():
-        return f"it gave no answer within {DEADLINE:.0f} seconds."
-    error = future.exception()
-    if error is None:
-        return None
-    return str(error) if isinstance(error, TocsinError) else f"it cannot be asked ({type(error).__name__})."
+        if error := reason_of_future(pending[provider.name], DEADLINE):
+            detail = _REFUSES(provider=provider.name, error=provider.mask_secrets_in(error))
+            yield HealthFinding("provider.refuses", detail, _REFUSES_REMEDY(), about=provider.name)
 
 
 _USED = """
@@ -110,39 +137,21 @@ def _missing(connection: Connection, pool: ProviderPool) -> Iterator[HealthFindi
         else:
             users_by_channel.setdefault(channel, set()).update([row["user_id"]] if row["user_id"] is not None else [])
     for channel, users in sorted(users_by_channel.items()):
-        user_count = len(users)
-        pages_text = (
-            f", also the pages of {user_count} {'person' if user_count == 1 else 'people'}" if user_count else ""
-        )
-        yield HealthFinding(
-            "provider.missing",
-            f"No provider carries {_label(channel)}: what is sent by it goes to the sandbox and leaves "
-            f"nowhere{pages_text}.",
-            _remedy(channel),
-            about=channel,
-        )
+        label = _label(channel)
+        detail = _MISSING_FOR_USERS(channel=label, count=len(users)) if users else _MISSING(channel=label)
+        yield HealthFinding("provider.missing", detail, _remedy(channel), about=channel)
     for channel, names in sorted(uncovered.items()):
-        sorted_names = sorted(names)
-        names_text = formatting.listed(
-            [*sorted_names[:_MAX_NAMED_USERS], f"{len(sorted_names) - _MAX_NAMED_USERS} more"][: len(sorted_names)]
-        )
-        yield HealthFinding(
-            "provider.not_carried",
-            f"No provider carries {_label(channel)} to the address of {names_text}: their pages by it fail.",
-            "Look at the channel's providers, also at their countries, or give them another way.",
-            about=channel,
-        )
+        detail = _NOT_CARRIED(channel=_label(channel), users=limited(sorted(names), _MAX_NAMED_USERS))
+        yield HealthFinding("provider.not_carried", detail, _NOT_CARRIED_REMEDY(), about=channel)
 
 
-def _label(channel: str) -> str:
-    return CHANNELS[channel].label if channel in CHANNELS else channel
+def _label(channel: str) -> Term:
+    return Term(CHANNELS[channel].label if channel in CHANNELS else channel)
 
 
-def _remedy(channel: str) -> str:
+def _remedy(channel: str) -> Reason:
     """How to get a provider for the channel."""
-    if channel == "email":
-        return "Set TOCSIN_SMTP_URL, or add one under Providers."
-    return "Add one under Providers."
+    return _MISSING_EMAIL_REMEDY() if channel == "email" else _MISSING_REMEDY()
 
 
 def _can_decrypt(token: str) -> bool:

@@ -6,9 +6,40 @@ from collections.abc import Iterator
 
 from tocsin.core.config import environment
 from tocsin.core.db.database import Connection
-from tocsin.core.validation import durations
+from tocsin.core.reasons import Ago, ReasonType
 from tocsin.operate import health_status, node_heartbeat
 from tocsin.operate.finding import HealthFinding, note
+
+_NOTHING = ReasonType(
+    "health.no_node", "No Tocsin node runs on this database: no message is accepted, and nobody is paged."
+)
+_NOTHING_REMEDY = ReasonType(
+    "health.no_node_remedy", "Start `tocsin serve`. `tocsin service install` starts it with the machine."
+)
+_GONE = ReasonType(
+    "health.node_gone",
+    "The node {node} ({role}) sent its last heartbeat {ago} and did not shut down cleanly. Other nodes have taken "
+    "over its work.",
+)
+_GONE_REMEDY = ReasonType(
+    "health.node_gone_remedy", "Check that machine, and restart it. A dead node is forgotten after an hour."
+)
+_VERSIONS = ReasonType("health.node_versions", "Nodes run different versions: {versions}.")
+_VERSIONS_REMEDY = ReasonType("health.node_versions_remedy", "Upgrade the others.")
+_UNWATCHED_REMEDY = ReasonType(
+    "health.no_self_check_remedy",
+    "Start a node with the role worker or all. A node that has just started needs half a minute.",
+)
+_NO_HEARTBEAT = ReasonType(
+    "health.no_heartbeat", "TOCSIN_HEARTBEAT_URL is not set: if this machine fails, nobody outside notices."
+)
+_NO_HEARTBEAT_REMEDY = ReasonType(
+    "health.no_heartbeat_remedy", "Set it to the URL of a dead man's switch, which raises an alarm when pings stop."
+)
+_HEARTBEAT = ReasonType("health.heartbeat_failed", "The external heartbeat failed: {error}.")
+_HEARTBEAT_REMEDY = ReasonType(
+    "health.heartbeat_failed_remedy", "Check TOCSIN_HEARTBEAT_URL, and whether this machine may connect to it."
+)
 
 
 def check(connection: Connection) -> Iterator[HealthFinding]:
@@ -16,41 +47,27 @@ def check(connection: Connection) -> Iterator[HealthFinding]:
     nodes = node_heartbeat.load_nodes(connection)
     running_nodes = [node for node in nodes if node.is_alive]
     if not running_nodes:
-        yield HealthFinding(
-            "running.nothing",
-            "No Tocsin runs on this database: nothing is taken, and nobody is paged.",
-            "Start `tocsin serve`; `tocsin service install` has it start with the machine.",
-        )
+        yield HealthFinding("running.nothing", _NOTHING(), _NOTHING_REMEDY())
     for node in nodes:
         if running_nodes and not node.is_alive:
             yield HealthFinding(
                 "running.gone",
-                f"The node {node.name} ({node.role}) was last heard of {durations.describe(node.age)} ago, and did not "
-                "end in good order. Others have taken over its work.",
-                "Look at that machine, and start it again. An hour after it was last heard of it is forgotten.",
+                _GONE(node=node.name, role=node.role, ago=Ago(node.age)),
+                _GONE_REMEDY(),
                 about=node.name,
             )
     if len(versions := sorted({node.version for node in running_nodes})) > 1:
-        yield note("running.versions", f"Nodes run different versions: {', '.join(versions)}.", "Upgrade the others.")
+        yield note("running.versions", _VERSIONS(versions=tuple(versions)), _VERSIONS_REMEDY())
     yield from _paging(connection, bool(running_nodes))
 
 
 def _paging(connection: Connection, is_running: bool) -> Iterator[HealthFinding]:
     status = health_status.status_from_problems(connection)
-    if is_running and status.silence is not None:
-        remedy = "Start a node with the role worker or all. A node that just started needs half a minute."
-        yield HealthFinding("paging.unwatched", status.silence, remedy)
+    if is_running and status.silence:
+        yield HealthFinding("paging.unwatched", status.silence, _UNWATCHED_REMEDY())
     for problem in status.problems if is_running else ():
         yield HealthFinding(f"paging.{problem.id.partition(':')[0]}", problem.detail, problem.remedy, about=problem.id)
     if environment.current().heartbeat_url is None:
-        yield note(
-            "heartbeat.none",
-            "TOCSIN_HEARTBEAT_URL is not set: if this machine dies, nobody outside notices.",
-            "Set it to the address of a service that raises an alarm when it is not called.",
-        )
+        yield note("heartbeat.none", _NO_HEARTBEAT(), _NO_HEARTBEAT_REMEDY())
     elif status.heartbeat_problem:
-        yield HealthFinding(
-            "heartbeat.failing",
-            f"The outside heartbeat is not taken: {status.heartbeat_problem}.",
-            "Look at TOCSIN_HEARTBEAT_URL, and whether this machine may connect to it.",
-        )
+        yield HealthFinding("heartbeat.failing", _HEARTBEAT(error=status.heartbeat_problem), _HEARTBEAT_REMEDY())

@@ -5,18 +5,32 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from zoneinfo import ZoneInfo
 
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.core.reasons import reason_from
-from tocsin.core.validation import durations
+from tocsin.core.reasons import Reason, ReasonType, joined, reason_from
 from tocsin.notify.registry import address_problem
 from tocsin.notify.text.formatting import one_line
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import coverage_checks
 from tocsin.oncall.calculation.coverage_checks import CoverageFinding, CoverageFindingKind
 from tocsin.oncall.calculation.group_snapshot import GroupPlan
+from tocsin.operate.reasons import limited
+
+_TIMES = ReasonType(
+    "coverage.times",
+    "From {since} for {duration}.",
+    "From {since} for {duration}, {count} times in total.",
+)
+_OPEN_TIMES = ReasonType(
+    "coverage.times_without_end",
+    "From {since}, without an end.",
+    "From {since}, {count} times in total, the last without an end.",
+)
+_CALENDAR = ReasonType("coverage.calendar_unread", "The calendar of shift {shift} of {schedule}: {problem}")
+_UNKNOWN_NAMES = ReasonType(
+    "coverage.calendar_unknown_names", "No user matches {names}: nobody is on call for these events."
+)
 
 _METHODS = "SELECT user_id, channel, address FROM people_contactmethod WHERE is_enabled AND NOT awaits_code"
 
@@ -58,16 +72,15 @@ def reachable_user_ids(connection: Connection) -> frozenset[int]:
     )
 
 
-def sentence(plan: GroupPlan, finding: CoverageFinding, since: datetime) -> str:
-    """Formats a finding with its times, in the time zone of the group's first schedule."""
+def describe_finding(finding: CoverageFinding, since: datetime) -> Reason:
+    """A finding with its times."""
+    text = finding.reason
     if not has_times(finding):
-        return str(finding.reason)
-    zone = plan.schedules[0].zone if plan.schedules else ZoneInfo("UTC")
-    start = max(finding.since or since, since).astimezone(zone)
-    duration_text = f" for {durations.describe(finding.until - start)}" if finding.until else " on"
-    repeat_text = f" ({finding.occurrence_count} times in all)" if finding.occurrence_count > 1 else ""
-    problem = str(finding.reason).removesuffix(".")
-    return f"{problem}: from {start:%a %d %b %H:%M} ({zone.key}){duration_text}{repeat_text}."
+        return text
+    start, count = max(finding.since or since, since), max(1, finding.occurrence_count)
+    if finding.until is None:
+        return joined(text, _OPEN_TIMES(since=start, count=count), separator=" ")
+    return joined(text, _TIMES(since=start, duration=finding.until - start, count=count), separator=" ")
 
 
 def has_times(finding: CoverageFinding) -> bool:
@@ -92,20 +105,16 @@ class UnreadCalendar:
     read_at: datetime | None
 
     @property
-    def text(self) -> str:
-        """The problem as a sentence."""
-        names = [one_line(name, _MAX_NAME_CHARS) for name in self.unknown[:_MAX_NAMES]]
-        more_text = f" and {len(self.unknown) - _MAX_NAMES} more" if len(self.unknown) > _MAX_NAMES else ""
-        unknown_text = (
-            f"Nobody here is called {', '.join(names)}{more_text}: those turns are nobody's." if names else ""
-        )
-        details = " ".join(part for part in (self.error, unknown_text) if part)
-        return f"The calendar of shift {self.shift} of {self.schedule}: {details}"
+    def reason(self) -> Reason:
+        """What is wrong with the calendar."""
+        names = limited([one_line(name, _MAX_NAME_CHARS) for name in self.unknown], _MAX_NAMES)
+        problem = joined(as_reason(self.error), *([_UNKNOWN_NAMES(names=names)] if names else []), separator=" ")
+        return _CALENDAR(shift=self.shift, schedule=self.schedule, problem=problem)
 
 
 def unread_calendars(connection: Connection) -> list[UnreadCalendar]:
     """All imported calendars with problems, by schedule."""
     return [
-        UnreadCalendar(error=str(reason_from(row.pop("error_code"), row.pop("error_data"))), **row)
+        UnreadCalendar(reason=reason_from(row.pop("error_code"), row.pop("error_data")), **row)
         for row in database.rows(connection, _UNREAD)
     ]

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 from tocsin.core.config import environment, settings_store
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
+from tocsin.core.reasons import ReasonType, joined
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.notify.enqueue import queue
@@ -28,6 +29,16 @@ SEND_TIME = time(8)
 MAX_FINDINGS = 20
 
 _GROUPS = "SELECT DISTINCT group_id FROM oncall_schedule ORDER BY group_id"
+
+_TITLE = ReasonType(
+    "coverage.mail_title", "On call in {group}: {count} problem", "On call in {group}: {count} problems"
+)
+_INTRO = ReasonType("coverage.mail_intro", "On-call problems in {group} in the next {days} days:")
+_LINE = ReasonType("coverage.mail_line", "- {problem}")
+_MORE = ReasonType("coverage.mail_more", "- and {count} more", "- and {count} more")
+_GROUP = ReasonType("coverage.mail_group", "The group: {url}")
+_MANAGER = ReasonType("coverage.mail_to_manager", "You are a manager of {group}.")
+_NO_MANAGER = ReasonType("coverage.mail_no_manager", "{group} has no manager.")
 
 #: Advisory lock: one node at a time.
 _LOCK = int.from_bytes(b"coverage")
@@ -68,23 +79,15 @@ def _send(
     about = f"coverage:{plan.id}:{week}"
     if not recipient_ids or queue.was_noticed(connection, recipient_ids, about, now, timedelta(days=6)):
         return 0
-    lines = [f"- {coverage.sentence(plan, finding, now)}" for finding in problems[:MAX_FINDINGS]]
+    lines = [_LINE(problem=coverage.describe_finding(finding, now)) for finding in problems[:MAX_FINDINGS]]
     if len(problems) > MAX_FINDINGS:
-        lines.append(f"- and {len(problems) - MAX_FINDINGS} more")
-    text = "\n".join(
-        [
-            f"What is wrong with who is on call in {plan.name} in the next "
-            f"{coverage_checks.COVERAGE_HORIZON.days} days:",
-            "",
-            *lines,
-            "",
-            f"The group: {environment.current().public_url}/groups/{plan.id}/",
-        ]
-    )
+        lines.append(_MORE(count=len(problems) - MAX_FINDINGS))
+    intro = _INTRO(group=plan.name, days=coverage_checks.COVERAGE_HORIZON.days)
+    link = _GROUP(url=f"{environment.current().public_url}/groups/{plan.id}/")
     notice = Notice(
-        title=f"On call in {plan.name}: {len(problems)} thing{'s' if len(problems) > 1 else ''} to look at",
-        text=text,
+        title=_TITLE(group=plan.name, count=len(problems)),
+        text=joined(intro, joined(*lines, separator="\n"), link, separator="\n\n"),
         about=about,
-        reason=f"You are a manager of {plan.name}." if managers else f"{plan.name} has no manager.",
+        reason=_MANAGER(group=plan.name) if managers else _NO_MANAGER(group=plan.name),
     )
     return queue.queue_notice(connection, notice, now, user_ids=recipient_ids)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tocsin.core.reasons import Term
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
@@ -14,30 +16,30 @@ class Column:
 
     table: str
     column: str
-    label: str
+    label: Term
     is_json: bool = False
 
 
 COLUMNS: tuple[Column, ...] = (
-    Column("inbound_integration", "token", "integrations"),
-    Column("inbound_integration", "credentials", "integrations"),
-    Column("notify_provider", "secrets", "providers"),
-    Column("outbound_outboundintegration", "secrets", "outbound integrations"),
-    Column("oncall_schedule", "definition", "schedules", is_json=True),
-    Column("oncall_calendarimport", "url", "schedules"),
-    Column("people_contactmethod", "address", "contact methods"),
-    Column("people_groupcontact", "address", "contact methods"),
-    Column("mfa_authenticator", "data", "second factors", is_json=True),
-    Column("notify_pushkey", "private", "push devices"),
-    Column("notify_pushdevice", "subscription", "push devices"),
-    Column("configure_importrun", "configuration", "imports"),
-    Column("notify_verificationcode", "address", "notifications"),
-    Column("notify_notification", "address", "notifications"),
-    Column("notify_notification", "data", "notifications", is_json=True),
-    Column("notify_delivery", "address", "notifications"),
-    Column("notify_lastsent", "address", "notifications"),
-    Column("notify_optout", "address", "notifications"),
-    Column("notify_sandboxmessage", "address", "sandbox messages"),
-    Column("access_auditentry", "before", "audit log", is_json=True),
-    Column("access_auditentry", "after", "audit log", is_json=True),
+    Column("inbound_integration", "token", Term("integrations")),
+    Column("inbound_integration", "credentials", Term("integrations")),
+    Column("notify_provider", "secrets", Term("providers")),
+    Column("outbound_outboundintegration", "secrets", Term("outbound integrations")),
+    Column("oncall_schedule", "definition", Term("schedules"), is_json=True),
+    Column("oncall_calendarimport", "url", Term("schedules")),
+    Column("people_contactmethod", "address", Term("contact methods")),
+    Column("people_groupcontact", "address", Term("contact methods")),
+    Column("mfa_authenticator", "data", Term("second factors"), is_json=True),
+    Column("notify_pushkey", "private", Term("push devices")),
+    Column("notify_pushdevice", "subscription", Term("push devices")),
+    Column("configure_importrun", "configuration", Term("imports")),
+    Column("notify_verificationcode", "address", Term("notifications")),
+    Column("notify_notification", "address", Term("notifications")),
+    Column("notify_notification", "data", Term("notifications"), is_json=True),
+    Column("notify_delivery", "address", Term("notifications")),
+    Column("notify_lastsent", "address", Term("notifications")),
+    Column("notify_optout", "address", Term("notifications")),
+    Column("notify_sandboxmessage", "address", Term("sandbox messages")),
+    Column("access_auditentry", "before", Term("audit log"), is_json=True),
+    Column("access_auditentry", "after", Term("audit log"), is_json=True),
 )

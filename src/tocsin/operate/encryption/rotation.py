@@ -15,6 +15,7 @@ from tocsin.core.config import crypto
 from tocsin.core.config.reencryption import reencrypt
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
+from tocsin.core.reasons import Reason, ReasonType, Term
 from tocsin.operate import node_heartbeat
 from tocsin.operate.encryption.columns import COLUMNS, Column
 
@@ -35,6 +36,9 @@ class Progress:
     values: int
 
 
+_OLD_VALUES = ReasonType("health.old_key_values", "{number} of {label}")
+
+
 @dataclass(frozen=True, slots=True)
 class Remaining:
     """The number of values under an older key, and of undecryptable values, by label."""
@@ -43,8 +47,13 @@ class Remaining:
     unreadable: Mapping[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        """The values under an older key in words, such as "3 of contact methods, 1 of providers"."""
-        return ", ".join(f"{value_count:,} of {label}" for label, value_count in self.old.items())
+        """The values under an older key, for the command line."""
+        return ", ".join(map(str, self.old_values))
+
+    @property
+    def old_values(self) -> tuple[Reason, ...]:
+        """The values under an older key, such as "3 of contact methods"."""
+        return tuple(_OLD_VALUES(number=number, label=Term(label)) for label, number in self.old.items())
 
 
 def nodes_without_newest_key(connection: Connection) -> list[str]:
@@ -72,8 +81,8 @@ def count(connection: Connection) -> Remaining:
         query = sql.SQL("SELECT {0}::text, count(*) FROM {1} WHERE {2} GROUP BY 1").format(*_names(column))
         for text, row_count in connection.execute(query):
             result = reencrypt(text)
-            old[column.label] += row_count * result.old
-            unreadable[column.label] += row_count * result.unreadable
+            old[column.label.text] += row_count * result.old
+            unreadable[column.label.text] += row_count * result.unreadable
     return Remaining(dict(+old), dict(+unreadable))
 
 

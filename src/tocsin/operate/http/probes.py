@@ -77,7 +77,7 @@ class ProbesApp:
             problem = await self._readiness.result(DEADLINE)
         except TimeoutError:
             return f"The database gave no answer within {DEADLINE:.0f} seconds."
-        return problem or self._problem_with_writing()
+        return str(problem) if problem else self._problem_with_writing()
 
     def _problem_with_writing(self) -> str | None:
         if self._committer is not None and self._committer.queue_status().oldest_age_seconds > MAX_WAIT_SECONDS:

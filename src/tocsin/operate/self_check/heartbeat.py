@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import httpx
 
 from tocsin.core.net.egress import tls_context
+from tocsin.core.reasons import NO_REASON, Reason, ReasonType
 
-#: In seconds, for each part of the request.
-TIMEOUT = 5.0
+#: For each part of the request.
+TIMEOUT = timedelta(seconds=5)
+
+_TIMED_OUT = ReasonType("heartbeat.timed_out", "no answer within {timeout}")
+_NOT_CALLED = ReasonType("heartbeat.not_called", "the request failed ({error})")
+STATUS = ReasonType("heartbeat.status", "it returned status {status}")
 
 
-def ping(url: str) -> str:
-    """Pings `url`. Returns why that failed, as part of a sentence that never contains the URL; empty on success.
+def ping(url: str) -> Reason:
+    """Pings `url`. Returns why that failed, as part of a sentence that never contains the URL; `NO_REASON` on success.
 
     The URL comes from the environment, so it may be a private address.
     """
     try:
-        with httpx.Client(timeout=TIMEOUT, verify=tls_context(), follow_redirects=True) as client:
+        with httpx.Client(timeout=TIMEOUT.total_seconds(), verify=tls_context(), follow_redirects=True) as client:
             response = client.get(url)
     except httpx.TimeoutException:
-        return f"it gave no answer within {TIMEOUT:.0f} seconds"
+        return _TIMED_OUT(timeout=TIMEOUT)
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-        return f"it cannot be called ({type(error).__name__})"
-    return "" if response.is_success else f"it answered {response.status_code}"
+        return _NOT_CALLED(error=type(error).__name__)
+    return NO_REASON if response.is_success else STATUS(status=str(response.status_code))

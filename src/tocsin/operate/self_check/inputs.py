@@ -8,6 +8,7 @@ from typing import Any
 from tocsin.alerts.states import ACTIVE
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
+from tocsin.core.reasons import reason_from
 from tocsin.core.runtime import clock_jump
 from tocsin.escalation.tasks import STUCK_AFTER
 from tocsin.notify import pause
@@ -37,23 +38,25 @@ def load_inputs(connection: Connection, now: datetime) -> SelfCheckInputs:
 
 
 _RUN = """
-SELECT alert_id, due_at AS since, '' AS why FROM escalation_run WHERE due_at <= %(now)s ORDER BY due_at LIMIT 1
+SELECT alert_id, due_at AS since, '' AS why_code, '{}'::jsonb AS why_data FROM escalation_run
+WHERE due_at <= %(now)s ORDER BY due_at LIMIT 1
 """
 
 # A retried page is due later, but late since it was first due; a page being sent has not left either. After a pause,
 # lateness counts from the pause's end. An alert about which another page was sent is not waiting for its first one. One
 # branch per partial index.
 _PAGE = """
-SELECT alert_id, since, why FROM (
-  SELECT d.alert_id, CASE WHEN d.late_since IS NULL THEN '' ELSE d.error END AS why, greatest(
+SELECT alert_id, since, why_code, why_data FROM (
+  SELECT d.alert_id, CASE WHEN d.late_since IS NULL THEN '' ELSE d.error_code END AS why_code,
+         CASE WHEN d.late_since IS NULL THEN '{}' ELSE d.error_data END AS why_data, greatest(
            coalesce(d.late_since, d.due_at),
            (SELECT max(least(coalesce(p.ended_at, p.until), %(now)s)) FROM notify_pause p WHERE p.started_at <= %(now)s)
          ) AS since
   FROM (
-    SELECT alert_id, error, due_at, late_since FROM notify_delivery
+    SELECT alert_id, error_code, error_data, due_at, late_since FROM notify_delivery
     WHERE status = 'queued' AND is_first AND purpose = 'page'
     UNION ALL
-    SELECT alert_id, error, due_at, late_since FROM notify_delivery
+    SELECT alert_id, error_code, error_data, due_at, late_since FROM notify_delivery
     WHERE status = 'sending' AND is_first AND purpose = 'page'
   ) AS d
   WHERE NOT EXISTS (SELECT FROM notify_delivery o WHERE o.alert_id = d.alert_id AND o.purpose = 'page'
@@ -91,7 +94,7 @@ SELECT count(*) AS number, coalesce((array_agg(id ORDER BY id))[1:"""
 
 # An undecided message, or a delayed alert that is due.
 _MESSAGE = """
-SELECT NULL::bigint AS alert_id, since, '' AS why FROM (
+SELECT NULL::bigint AS alert_id, since, '' AS why_code, '{}'::jsonb AS why_data FROM (
   (SELECT received_at AS since FROM inbound_inboundmessage WHERE status = 'Pending' ORDER BY id LIMIT 1)
   UNION ALL
   (SELECT due_at FROM inbound_delayedalert WHERE due_at <= %(now)s ORDER BY due_at LIMIT 1)
@@ -116,7 +119,9 @@ WHERE r.due_at IS NOT NULL AND r.failures >= %(stuck)s AND a.status = ANY(%(live
 
 def _longest_wait(connection: Connection, query: str, parameters: dict[str, Any]) -> LongestWait | None:
     row = database.row(connection, database.literal(query), parameters)
-    return None if row is None else LongestWait(row["alert_id"], row["since"], row["why"])
+    if row is None:
+        return None
+    return LongestWait(row["alert_id"], row["since"], reason_from(row["why_code"], row["why_data"]))
 
 
 def _page(connection: Connection, now: datetime) -> LongestWait | None:

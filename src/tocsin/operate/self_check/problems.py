@@ -9,10 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
+
+from psycopg.types.json import Jsonb
 
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.core.validation import durations
+from tocsin.core.reasons import Ago, Reason, ReasonType, joined, reason_from
+from tocsin.notify.delivery_reasons import IS_ADMINISTRATOR
 from tocsin.notify.enqueue.queue import Notice
 from tocsin.operate.self_check.rules import DetectedProblem
 
@@ -26,7 +30,12 @@ REPEAT_AFTER = timedelta(hours=1)
 #: How long ended problems are kept.
 PROBLEM_RETENTION = timedelta(days=7)
 
-_REASON = "You are told because you administer Tocsin."
+_START_TITLE = ReasonType("problem.notice_title", "Tocsin: {title}")
+_BEGAN = ReasonType("problem.notice_began", "It began {ago}.")
+_REMEDY = ReasonType("problem.notice_remedy", "What to do: {remedy}")
+_WILL_FOLLOW_UP = ReasonType("problem.notice_follow_up", "Tocsin notifies you when it is resolved.")
+_END_TITLE = ReasonType("problem.resolved_notice_title", "Tocsin: resolved: {title}")
+_RESOLVED = ReasonType("problem.resolved_notice", "Resolved after {duration}. The problem was: {detail}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +43,9 @@ class ProblemRecord:
     """One problem with its history."""
 
     id: str
-    title: str
-    detail: str
-    remedy: str
+    title: Reason
+    detail: Reason
+    remedy: Reason
     since: datetime
     seen_at: datetime
     ended_at: datetime | None = None
@@ -92,34 +101,51 @@ def _should_notify(problem: ProblemRecord, now: datetime) -> bool:
 
 
 def _start_notice(problem: ProblemRecord, now: datetime) -> Notice:
-    ago_text = durations.describe_ago(problem.since, now)
-    text = f"{problem.detail}\n\nIt began {ago_text}.\n\nWhat to do: {problem.remedy}\n\nYou are told when it is over."
-    return Notice(f"Tocsin: {problem.title}", text, f"operate:{problem.id}", _REASON)
+    text = joined(
+        problem.detail,
+        _BEGAN(ago=Ago(now - problem.since)),
+        _REMEDY(remedy=problem.remedy),
+        _WILL_FOLLOW_UP(),
+        separator="\n\n",
+    )
+    return Notice(_START_TITLE(title=problem.title), text, f"operate:{problem.id}", IS_ADMINISTRATOR())
 
 
 def _end_notice(problem: ProblemRecord, now: datetime) -> Notice:
-    duration_text = durations.describe(now - problem.since)
-    text = f"It is over; it lasted {duration_text}. It was: {problem.detail}"
-    return Notice(f"Tocsin: over: {problem.title}", text, f"operate:{problem.id}:over", _REASON)
+    text = _RESOLVED(duration=now - problem.since, detail=problem.detail)
+    return Notice(_END_TITLE(title=problem.title), text, f"operate:{problem.id}:over", IS_ADMINISTRATOR())
 
 
-_COLUMNS = "id, title, detail, remedy, since, seen_at, ended_at, notified_at, last_notified_at"
+_REASONS = ("title", "detail", "remedy")
+_TIMES = ("since", "seen_at", "ended_at", "notified_at", "last_notified_at")
+_COLUMNS = ("id", *(f"{name}_{part}" for name in _REASONS for part in ("code", "data")), *_TIMES)
 
 
 def load(connection: Connection, *, only_open: bool = False) -> dict[str, ProblemRecord]:
     """The stored problems by id, oldest first."""
     condition = " WHERE ended_at IS NULL" if only_open else ""
-    query = database.literal(f"SELECT {_COLUMNS} FROM operate_problem{condition} ORDER BY since, id")
-    return {row["id"]: ProblemRecord(**row) for row in database.rows(connection, query)}
+    query = database.literal(f"SELECT {', '.join(_COLUMNS)} FROM operate_problem{condition} ORDER BY since, id")
+    return {row["id"]: _from_row(row) for row in database.rows(connection, query)}
 
 
-_UPSERT = """
-INSERT INTO operate_problem (id, title, detail, remedy, since, seen_at, ended_at, notified_at, last_notified_at)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)
-ON CONFLICT (id) DO UPDATE SET title = excluded.title, detail = excluded.detail, remedy = excluded.remedy,
-  since = excluded.since, seen_at = excluded.seen_at, ended_at = excluded.ended_at, notified_at = excluded.notified_at,
-  last_notified_at = excluded.last_notified_at
-"""
+def _from_row(row: Mapping[str, Any]) -> ProblemRecord:
+    title, detail, remedy = (reason_from(row[f"{name}_code"], row[f"{name}_data"]) for name in _REASONS)
+    return ProblemRecord(row["id"], title, detail, remedy, *(row[name] for name in _TIMES))
+
+
+def _to_row(problem: ProblemRecord) -> tuple[object, ...]:
+    reasons = [
+        value
+        for reason in (problem.title, problem.detail, problem.remedy)
+        for value in (reason.code, Jsonb(reason.data))
+    ]
+    return (problem.id, *reasons, *(getattr(problem, name) for name in _TIMES))
+
+
+_UPSERT = (
+    f"INSERT INTO operate_problem ({', '.join(_COLUMNS)}) VALUES ({', '.join(['%s'] * len(_COLUMNS))}) "
+    f"ON CONFLICT (id) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in _COLUMNS[1:])}"
+)
 
 
 def correct_after_rollback(connection: Connection, by: timedelta, now: datetime) -> None:
@@ -128,7 +154,7 @@ def correct_after_rollback(connection: Connection, by: timedelta, now: datetime)
 
     Also deletes nodes with a heartbeat in the future: living ones report again.
     """
-    for column in ("since", "seen_at", "ended_at", "notified_at", "last_notified_at"):
+    for column in _TIMES:
         connection.execute(
             database.literal(f"UPDATE operate_problem SET {column} = {column} - %(by)s WHERE {column} > %(now)s"),
             {"by": by, "now": now},
@@ -140,21 +166,5 @@ def store_problems(connection: Connection, changed: Sequence[ProblemRecord], now
     """Writes changed problems and deletes long-ended ones."""
     if changed:
         with connection.cursor() as cursor:
-            cursor.executemany(
-                _UPSERT,
-                [
-                    (
-                        p.id,
-                        p.title,
-                        p.detail,
-                        p.remedy,
-                        p.since,
-                        p.seen_at,
-                        p.ended_at,
-                        p.notified_at,
-                        p.last_notified_at,
-                    )
-                    for p in changed
-                ],
-            )
+            cursor.executemany(database.literal(_UPSERT), [_to_row(problem) for problem in changed])
     connection.execute("DELETE FROM operate_problem WHERE ended_at < %s", (now - PROBLEM_RETENTION,))

@@ -10,10 +10,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from tocsin.core.runtime.clock_jump import MIN_REPORTED_ROLLBACK, ClockJump, describe_jump
-from tocsin.core.validation import durations
+from tocsin.core.reasons import NO_REASON, Ago, AlertRef, Param, Reason, joined
+from tocsin.core.runtime.clock_jump import MIN_REPORTED_ROLLBACK, ClockJump, round_jump
 from tocsin.operate.finding import HealthFinding
 from tocsin.operate.node_heartbeat import NodeStatus
+from tocsin.operate.reasons import limited
+from tocsin.operate.self_check import reasons
 
 #: Anything still undone this long after it was due is a problem.
 OVERDUE_AFTER = timedelta(seconds=60)
@@ -28,7 +30,7 @@ class LongestWait:
 
     alert_id: int | None
     since: datetime
-    reason: str = ""
+    reason: Reason = NO_REASON
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +72,9 @@ class DetectedProblem:
     """One problem: an id for deduplicating notices, a title, a description and a remedy."""
 
     id: str
-    title: str
-    detail: str
-    remedy: str
+    title: Reason
+    detail: Reason
+    remedy: Reason
     #: Paging still works, so the external heartbeat continues.
     is_warning: bool = False
 
@@ -96,17 +98,17 @@ def find_problems(inputs: SelfCheckInputs) -> tuple[DetectedProblem, ...]:
 
 def _loops(inputs: SelfCheckInputs) -> Iterator[DetectedProblem]:
     """Periodic tasks that have stopped. Dead nodes are ignored, because others have taken over their work."""
-    stopped: dict[str, list[str]] = {}
+    stopped: dict[str, list[Reason]] = {}
     for node in inputs.nodes:
         for task in node.tasks if node.is_alive else ():
             if task.age >= OVERDUE_AFTER + 2 * task.interval:
-                stopped.setdefault(task.name, []).append(f"{node.name} ({durations.describe(task.age)} ago)")
+                stopped.setdefault(task.name, []).append(reasons.NODE_AGO(node=node.name, ago=Ago(task.age)))
     for name, nodes in sorted(stopped.items()):
         yield DetectedProblem(
             f"loop_stopped:{name}",
-            f"The loop “{name}” does not turn",
-            f"The loop “{name}” last finished a turn without an error on {', '.join(nodes)}.",
-            "Look into that node's log for what fails, and restart it if it hangs.",
+            reasons.TASK_STOPPED(task=name),
+            reasons.TASK_STOPPED_DETAIL(task=name, nodes=tuple(nodes)),
+            reasons.TASK_STOPPED_REMEDY(),
         )
 
 
@@ -119,14 +121,11 @@ def _stuck_senders(inputs: SelfCheckInputs) -> Iterator[DetectedProblem]:
             nodes_by_provider.setdefault(provider, []).append(node.name)
             hanging[provider] += count
     for provider, nodes in sorted(nodes_by_provider.items()):
-        sends_text = f"{hanging[provider]} {'send hangs' if hanging[provider] == 1 else 'sends hang'}"
         yield DetectedProblem(
             f"stuck_sender:{provider}",
-            f"The provider “{provider}” hangs",
-            f"{sends_text} in the provider “{provider}” on {', '.join(nodes)}. They count as failed, and "
-            "other providers "
-            "take over; with several of them the provider is not used.",
-            "Look at what the provider connects to. Restart that node to end what hangs; if it comes back, report it.",
+            reasons.PROVIDER_HANGS(provider=provider),
+            reasons.PROVIDER_HANGS_DETAIL(count=hanging[provider], provider=provider, nodes=tuple(nodes)),
+            reasons.PROVIDER_HANGS_REMEDY(),
         )
 
 
@@ -134,33 +133,32 @@ def _run(inputs: SelfCheckInputs) -> Iterator[DetectedProblem]:
     if inputs.run is not None and (late := inputs.now - inputs.run.since) >= OVERDUE_AFTER:
         yield DetectedProblem(
             "runs_late",
-            "Escalation is late",
-            f"What was due for alert #{inputs.run.alert_id} has not been decided for {durations.describe(late)}.",
-            "Look whether a node with the role worker runs and what its log says; page people by hand meanwhile.",
+            reasons.ESCALATION_LATE(),
+            reasons.ESCALATION_LATE_DETAIL(alert=_number(inputs.run.alert_id), duration=late),
+            reasons.ESCALATION_LATE_REMEDY(),
         )
 
 
 def _page(inputs: SelfCheckInputs) -> Iterator[DetectedProblem]:
     if inputs.page is not None and (late := inputs.now - inputs.page.since) >= OVERDUE_AFTER:
-        reason = f" {inputs.page.reason}" if inputs.page.reason else ""
+        detail = reasons.PAGES_LATE_DETAIL(alert=_number(inputs.page.alert_id), ago=Ago(late))
         yield DetectedProblem(
             "pages_late",
-            "Pages are late",
-            f"The first page about alert #{inputs.page.alert_id} should have left "
-            f"{durations.describe(late)} ago.{reason}",
-            "Look at the providers, and call whoever is on call by hand meanwhile.",
+            reasons.PAGES_LATE(),
+            joined(detail, inputs.page.reason, separator=" "),
+            reasons.PAGES_LATE_REMEDY(),
         )
 
 
 def _unreached(inputs: SelfCheckInputs) -> Iterator[DetectedProblem]:
     if inputs.unreached_alerts.count:
-        alerts_text, verb = _describe_alerts(inputs.unreached_alerts)
-        pronoun = "it" if inputs.unreached_alerts.count == 1 else "them"
         yield DetectedProblem(
             "alerts_unreached",
-            "Alerts have reached nobody",
-            f"{alerts_text} {verb} open, and no page about {pronoun} has left although one was due.",
-            "Call whoever is on call by hand. Look at the providers, and at those people's contact methods.",
+            reasons.ALERTS_UNREACHED(),
+            reasons.ALERTS_UNREACHED_DETAIL(
+                count=inputs.unreached_alerts.count, alerts=_numbers(inputs.unreached_alerts)
+            ),
+            reasons.ALERTS_UNREACHED_REMEDY(),
         )
 
 
@@ -168,44 +166,41 @@ def _message(inputs: SelfCheckInputs) -> Iterator[DetectedProblem]:
     if inputs.message is not None and (late := inputs.now - inputs.message.since) >= OVERDUE_AFTER:
         yield DetectedProblem(
             "messages_late",
-            "Messages wait to be decided",
-            f"A message that is stored has not been decided for {durations.describe(late)}; it may open an alert.",
-            "Look at the Inbound Log for what is Pending, and into the log of a node with the role worker.",
+            reasons.MESSAGES_LATE(),
+            reasons.MESSAGES_LATE_DETAIL(duration=late),
+            reasons.MESSAGES_LATE_REMEDY(),
         )
 
 
 def _forgotten(inputs: SelfCheckInputs) -> Iterator[DetectedProblem]:
     if inputs.forgotten_alerts.count:
-        alerts_text, verb = _describe_alerts(inputs.forgotten_alerts)
         yield DetectedProblem(
             "alerts_forgotten",
-            "Alerts are forgotten",
-            f"{alerts_text} {verb} open, with no timer that brings it up again and no reason why not.",
-            "Press Escalate on it to page somebody. This is a fault of Tocsin's: please report it.",
+            reasons.ALERTS_FORGOTTEN(),
+            reasons.ALERTS_FORGOTTEN_DETAIL(
+                count=inputs.forgotten_alerts.count, alerts=_numbers(inputs.forgotten_alerts)
+            ),
+            reasons.ALERTS_FORGOTTEN_REMEDY(),
         )
 
 
 def _stuck(inputs: SelfCheckInputs) -> Iterator[DetectedProblem]:
     if inputs.stuck_alerts.count:
-        alerts_text, _ = _describe_alerts(inputs.stuck_alerts)
         yield DetectedProblem(
             "runs_stuck",
-            "Escalation is stuck",
-            f"Whom to page about {alerts_text[0].lower()}{alerts_text[1:]} could not be decided five times in a row.",
-            "Page somebody by hand. The alert's page and the log say what fails; saving its policy again may mend it.",
+            reasons.ESCALATION_STUCK(),
+            reasons.ESCALATION_STUCK_DETAIL(count=inputs.stuck_alerts.count, alerts=_numbers(inputs.stuck_alerts)),
+            reasons.ESCALATION_STUCK_REMEDY(),
         )
 
 
 def _lost(inputs: SelfCheckInputs) -> Iterator[DetectedProblem]:
     if inputs.lost_deliveries:
-        is_plural = inputs.lost_deliveries != 1
         yield DetectedProblem(
             "deliveries_lost",
-            "Messages were left in mid-send",
-            f"{inputs.lost_deliveries} {'messages were' if is_plural else 'message was'} being sent by a "
-            "process that ended, and no "
-            f"other has taken {'them' if is_plural else 'it'} up.",
-            "Look whether a node with the role worker runs, and what its log says.",
+            reasons.DELIVERIES_LOST(),
+            reasons.DELIVERIES_LOST_DETAIL(count=inputs.lost_deliveries),
+            reasons.DELIVERIES_LOST_REMEDY(),
         )
 
 
@@ -214,40 +209,38 @@ def _clock(inputs: SelfCheckInputs) -> Iterator[DetectedProblem]:
     if jump is None:
         return
     if jump.is_rollback and timedelta() <= inputs.now - jump.at < CLOCK_NOTICE_INTERVAL:
-        suffix = ", and each alert says so" if -jump.amount >= MIN_REPORTED_ROLLBACK else ""
+        detail = (
+            reasons.CLOCK_SET_BACK_AND_REPORTED
+            if -jump.amount >= MIN_REPORTED_ROLLBACK
+            else reasons.CLOCK_SET_BACK_DETAIL
+        )
         yield DetectedProblem(
             "clock_set_back",
-            "The clock was set back",
-            f"The clock of the database's machine was set back by {describe_jump(jump.amount)}. What "
-            "waited was brought "
-            f"forward by that{suffix}; what came before has times that are too late by it.",
-            "Have that machine follow NTP (`timedatectl set-ntp true`), with its hardware clock in UTC "
-            "(`timedatectl set-local-rtc 0`).",
+            reasons.CLOCK_SET_BACK(),
+            detail(duration=round_jump(jump.amount)),
+            reasons.CLOCK_SET_BACK_REMEDY(),
             is_warning=True,
         )
     elif jump.is_suspect(inputs.now):
         yield DetectedProblem(
             "clock_ahead",
-            "The clock is far ahead of where it was",
-            f"The clock of the database's machine is {describe_jump(jump.amount)} further than when it was "
-            "last looked at. "
-            "Nothing is removed by its age for a day.",
-            "If Tocsin was not switched off for so long, set that machine's clock right before the day is over.",
+            reasons.CLOCK_AHEAD(),
+            reasons.CLOCK_AHEAD_DETAIL(duration=round_jump(jump.amount)),
+            reasons.CLOCK_AHEAD_REMEDY(),
             is_warning=True,
         )
 
 
 def _disks(inputs: SelfCheckInputs) -> Iterator[DetectedProblem]:
     for finding in inputs.disk_findings:
-        consequence = "When it is full nothing can be stored, and nobody is paged."
-        yield DetectedProblem(
-            finding.id, "The disk is nearly full", f"{finding.detail} {consequence}", finding.remedy, is_warning=True
-        )
+        detail = joined(finding.detail, reasons.DISK_FULL_CONSEQUENCE(), separator=" ")
+        yield DetectedProblem(finding.id, reasons.DISK_FULL(), detail, finding.remedy, is_warning=True)
 
 
-def _describe_alerts(sample: CountWithExamples) -> tuple[str, str]:
-    """Returns ("Alert #4", "is") or ("Alerts #4, #7 and 12 more", "are")."""
-    names = [f"#{alert_id}" for alert_id in sample.examples]
-    more_count = sample.count - len(names)
-    list_text = ", ".join(names) + (f" and {more_count} more" if more_count > 0 else "")
-    return (f"Alert {list_text}", "is") if sample.count == 1 else (f"Alerts {list_text}", "are")
+def _numbers(sample: CountWithExamples) -> tuple[Param, ...]:
+    """The numbers of the first alerts, and how many more there are."""
+    return limited([_number(alert_id) for alert_id in sample.examples], len(sample.examples), sample.count)
+
+
+def _number(alert_id: int | None) -> Reason:
+    return NO_REASON if alert_id is None else reasons.ALERT_NUMBER(alert=AlertRef(alert_id))

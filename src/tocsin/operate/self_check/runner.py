@@ -11,10 +11,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from psycopg.types.json import Jsonb
+
 from tocsin.alerts import service
 from tocsin.core.config import environment
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
+from tocsin.core.db.stored_reason import reason_columns
 from tocsin.core.runtime import clock
 from tocsin.notify.enqueue import queue
 from tocsin.operate import disk_space
@@ -67,12 +70,13 @@ class SelfCheckRunner:
     def _ping(self, url: str) -> None:
         problem = ping(url)
         if problem:
-            log.warning("The heartbeat was not taken: %s.", problem)
+            log.warning("The external heartbeat failed: %s.", problem)
+        code, data = reason_columns(problem)
         with database.transaction() as connection:
             connection.execute(
-                "UPDATE operate_audit SET heartbeat_problem = %(problem)s, "
-                "heartbeat_at = CASE WHEN %(problem)s = '' THEN clock_timestamp() ELSE heartbeat_at END WHERE id = 1",
-                {"problem": problem},
+                "UPDATE operate_audit SET heartbeat_problem_code = %(code)s, heartbeat_problem_data = %(data)s, "
+                "heartbeat_at = CASE WHEN %(is_ok)s THEN clock_timestamp() ELSE heartbeat_at END WHERE id = 1",
+                {"code": code, "data": Jsonb(data), "is_ok": not problem},
             )
 
 

@@ -201,7 +201,7 @@ def _on_call(now: datetime) -> Iterator[HealthWarning]:
         is_urgent = finding.kind is not CoverageFindingKind.HIDDEN and (finding.since or now) < now + DAY
         yield HealthWarning(describe_finding(finding, now), reverse("group_schedule", args=[group]), is_urgent)
     for calendar in unread_calendars[:MAX_GAPS_PER_GROUP]:
-        yield HealthWarning(told(calendar.text), reverse("schedule", args=[calendar.schedule_id]))
+        yield HealthWarning(told(calendar.reason), reverse("schedule", args=[calendar.schedule_id]))
 
 
 def _coverage(connection: Connection, now: datetime) -> Iterator[tuple[int, CoverageFinding]]:

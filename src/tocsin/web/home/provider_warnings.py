@@ -43,7 +43,10 @@ def find_warnings(now: datetime) -> Iterator[tuple[str, str, bool]]:
         yield f"{text}: {provider_names}" if provider_names else text, reverse("providers"), True
     open_circuits = list(ProviderHealth.objects.filter(is_open=True, name__in=status.in_use()).order_by("name"))
     for row in open_circuits:
-        text = _("%(name)s fails, and others take its turn: %(error)s") % {"name": row.name, "error": row.error}
+        text = _("%(name)s fails, and others take its turn: %(error)s") % {
+            "name": row.name,
+            "error": row.error.localized(),
+        }
         yield text, reverse("providers"), True
     open_circuit_names = [row.name for row in open_circuits]
     sent_by_others = failed.filter(_sent_otherwise()).exclude(provider_name__in=["", *open_circuit_names])

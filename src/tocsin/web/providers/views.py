@@ -148,9 +148,9 @@ def test(request: SignedInRequest, number: int) -> HttpResponse:
     try:
         report = commands.test_provider(row)
     except (Temporary, Permanent, OutcomeUnknown) as error:
-        messages.error(request, f"{row.name}: {error}")
+        messages.error(request, f"{row.name}: {error.full_reason.localized()}")
     else:
-        messages.success(request, f"{row.name}: {report}")
+        messages.success(request, f"{row.name}: {report.localized()}")
     return redirect("provider", number)
 
 
@@ -161,9 +161,9 @@ def test_environment(request: SignedInRequest) -> HttpResponse:
     try:
         report = commands.test_environment()
     except (Rejected, Temporary, Permanent, OutcomeUnknown) as error:
-        messages.error(request, f"{ENVIRONMENT}: {error}")
+        messages.error(request, f"{ENVIRONMENT}: {error.full_reason.localized()}")
     else:
-        messages.success(request, f"{ENVIRONMENT}: {report}")
+        messages.success(request, f"{ENVIRONMENT}: {report.localized()}")
     return redirect("providers")
 
 

@@ -21,11 +21,11 @@ from tocsin.access.audit import AuditActor as ConfigurationActor
 from tocsin.alerts.states import CommandChannel, CommandKind
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
+from tocsin.notify.channels.chat_buttons import BUTTONS
 from tocsin.notify.enqueue import queue
 from tocsin.notify.inbound import responder_actions
 from tocsin.notify.integrations.web_push import devices as rows
 from tocsin.notify.integrations.web_push import keys
-from tocsin.notify.integrations.web_push.payload import ACTIONS
 from tocsin.notify.models import PushDevice
 from tocsin.notify.rules import push_only_check
 from tocsin.notify.text import signed_links
@@ -36,7 +36,7 @@ from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.push.browsers import device_name
 from tocsin.web.told import told
 
-_COMMANDS = frozenset(kind for kind, _label in ACTIONS)
+_COMMANDS = frozenset(BUTTONS)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -103,7 +103,7 @@ def act(request: SignedInRequest) -> HttpResponse:
     result = responder_actions.apply_answer(
         responder, number, CommandKind(str(command)), CommandChannel.PUSH, request.now
     )
-    return _json_answer(localize(result.sentence, responder.language), 200 if result.is_done else 409)
+    return _json_answer(localize(result.answer, responder.language), 200 if result.is_done else 409)
 
 
 @csrf_exempt

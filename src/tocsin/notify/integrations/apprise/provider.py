@@ -9,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 from tocsin.alerts.states import Priority
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net.egress import HttpClient
+from tocsin.core.reasons import Reason, ReasonType, replace_texts
 from tocsin.notify.channels import chat_url_policy
 from tocsin.notify.integrations import http_status
 from tocsin.notify.integrations.apprise.requests_patch import RequestLog, through_client
@@ -30,6 +31,17 @@ _MARKUP = re.compile(r"<(?=[A-Za-z/!?@#&])|(?<![\w.+-])@(?=(?:everyone|here|chan
 
 #: A shorter part of a URL is an ordinary word, not a secret.
 _MIN_SECRET_CHARS = 6
+
+_ENTER_ADDRESS = ReasonType("provider.chat_enter_address", "Enter the address again.")
+_ENTER_ADDRESS_AS_GIVEN = ReasonType("provider.chat_enter_address_as_given", "Enter it again, as the service shows it.")
+_TESTED_PER_ADDRESS = ReasonType(
+    "provider.chat_tested_per_address", "“Send test” tests each address of a person or group."
+)
+_NOT_CALLABLE = ReasonType("provider.chat_not_callable", "{service} cannot be called with this address.")
+_NOT_ACCEPTED = ReasonType("provider.chat_not_accepted", "{service} accepted the request but rejected the message.")
+_NOT_ACCEPTED_WITH_ANSWER = ReasonType(
+    "provider.chat_not_accepted_with_answer", "{service} accepted the request but rejected the message: {answer}."
+)
 
 
 class ChatServicesKind(ProviderKind):
@@ -62,14 +74,14 @@ class ChatServicesSender:
         try:
             plugin = chat_url_policy.open_plugin(url)
         except Rejected as rejected:
-            raise AddressRejected(rejected.detail, "Enter the address again.") from None
+            raise AddressRejected(rejected.reason, _ENTER_ADDRESS()) from None
         with through_client(self._client, idempotency_key) as request_log:
             is_sent = _notify(plugin, rendered)
         _raise_unless_accepted(request_log, is_sent, str(plugin.service_name), secrets_in(url))
         return SendReceipt()
 
-    def verify(self) -> str:
-        return "Each person's and group's own address is tried by “Send test”."
+    def verify(self) -> Reason:
+        return _TESTED_PER_ADDRESS()
 
     def close(self) -> None:
         self._client.close()
@@ -120,27 +132,27 @@ def _kind(rendered: Rendered) -> Any:
 def _raise_unless_accepted(request_log: RequestLog, is_sent: bool, service: str, secrets: list[str]) -> None:
     """Raises Temporary, Permanent or OutcomeUnknown if the message was not accepted."""
     if (problem := request_log.problem) is not None:
-        message = _mask_secrets(problem.detail, secrets)
+        reason = replace_texts(problem.reason, lambda text: _mask_secrets(text, secrets))
         if isinstance(problem, OutcomeUnknown):
-            raise OutcomeUnknown(message)
+            raise OutcomeUnknown(reason)
         if isinstance(problem, Temporary):
-            raise Temporary(message, problem.retry_after)
-        raise type(problem)(message, problem.remedy)
+            raise Temporary(reason, problem.retry_after)
+        raise type(problem)(reason, problem.remedy_reason)
     if is_sent:
         return
     # Each address is an account of its own: the failure of one does not count against the others.
     if not request_log.responses:
-        raise AddressRejected(
-            f"{service} cannot be asked with this address.", "Enter it again, as the service gives it."
-        )
+        raise AddressRejected(_NOT_CALLABLE(service=service), _ENTER_ADDRESS_AS_GIVEN())
     response = request_log.responses[-1]
     message = _mask_secrets(http_status.line(_error_message(http_status.body(response))), secrets)
     if 200 <= response.status < 300:
-        raise AddressRejected(f"{service} took the request and refused the message{f': {message}' if message else ''}.")
+        raise AddressRejected(
+            _NOT_ACCEPTED_WITH_ANSWER(service=service, answer=message) if message else _NOT_ACCEPTED(service=service)
+        )
     try:
         http_status.raise_for_status(response, service, message)
     except Permanent as rejection:
-        raise AddressRejected(rejection.detail, rejection.remedy) from None
+        raise AddressRejected(rejection.reason, rejection.remedy_reason) from None
 
 
 def _error_message(body: dict[str, Any]) -> str:

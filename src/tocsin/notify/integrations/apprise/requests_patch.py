@@ -12,13 +12,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.net.egress import DEADLINE, EgressResponse, HttpClient, OutcomeUnknown
+from tocsin.core.reasons import ReasonType
 
 #: In seconds, for all requests of one message. An address may name hundreds of receivers.
 MESSAGE_DEADLINE = 60.0
+
+_TIMED_OUT = ReasonType("provider.chat_timed_out", "The message was not sent within {deadline}.")
 
 _thread_state = threading.local()
 _installed = threading.Lock()
@@ -68,7 +72,7 @@ class RequestLog:
         """Returns the seconds that the next request may take. Raises OutcomeUnknown if none are left."""
         remaining = self.ends_at - self.elapsed()
         if remaining <= 0:
-            raise OutcomeUnknown(f"The message did not leave within {MESSAGE_DEADLINE:.0f} seconds.")
+            raise OutcomeUnknown(_TIMED_OUT(deadline=timedelta(seconds=MESSAGE_DEADLINE)))
         return min(remaining, DEADLINE)
 
 

@@ -9,8 +9,9 @@ from typing import NoReturn
 
 from tocsin.core.errors import Permanent
 from tocsin.core.net.egress import EgressResponse, HttpClient
+from tocsin.core.reasons import NO_REASON, Reason, ReasonType
 from tocsin.notify.channels.phone_numbers import is_phone_number
-from tocsin.notify.integrations import http_status
+from tocsin.notify.integrations import http_status, reasons
 from tocsin.notify.integrations.http_gateway.template import (
     NAMES,
     BodyFormat,
@@ -29,7 +30,18 @@ from tocsin.notify.interfaces import (
     SendReceipt,
 )
 
-_PLACEHOLDER_LIST = ", ".join(f"<{name}>" for name in NAMES)
+_PLACEHOLDERS = tuple(f"<{name}>" for name in NAMES)
+
+_UNKNOWN_PLACEHOLDER = ReasonType(
+    "provider.gateway_unknown_placeholder", "Unknown placeholder {placeholder} in the request. Use {placeholders}."
+)
+_CORRECT_IT = ReasonType("provider.gateway_correct_it", "Open the provider and correct it.")
+_RESPONDS = ReasonType(
+    "provider.gateway_responds", "{server} responds. Send a test to see whether it accepts messages."
+)
+_NOT_ACCEPTED = ReasonType("provider.gateway_not_accepted", "{server} did not accept the message: {answer}.")
+_UNEXPECTED_VALUE = ReasonType("provider.gateway_unexpected_value", "{path} is {value}")
+_NO_VALUE = ReasonType("provider.gateway_no_value", "no {path}")
 
 
 class HttpGatewayKind(ProviderKind):
@@ -117,9 +129,9 @@ class HttpGatewaySender:
             *unknown_placeholders(self._body, self._body_format),
         ]
         self._problem = (
-            f"<{unknown_names[0]}> in the request stands for nothing; there are {_PLACEHOLDER_LIST}."
+            _UNKNOWN_PLACEHOLDER(placeholder=f"<{unknown_names[0]}>", placeholders=_PLACEHOLDERS)
             if unknown_names
-            else ""
+            else NO_REASON
         )
 
     @property
@@ -146,12 +158,15 @@ class HttpGatewaySender:
             raise http_status.no_answer(self._name)
         path, expected = self._settings.get("ok_path", ""), self._settings.get("ok_value", "")
         if (path and (actual := value_at_path(document, path)) != (expected or actual)) or (path and actual is None):
-            self._fail(response, document, f"{path} reads {http_status.line(actual, 60)!r}" if actual else f"no {path}")
+            value = http_status.line(actual, 60)
+            self._fail(
+                response, document, _UNEXPECTED_VALUE(path=path, value=repr(value)) if actual else _NO_VALUE(path=path)
+            )
         return SendReceipt(
             (value_at_path(document, self._settings["id_path"]) or "")[:100] if self._settings.get("id_path") else ""
         )
 
-    def verify(self) -> str:
+    def verify(self) -> Reason:
         # No request that every gateway supports sends nothing: this only checks that the server responds.
         self._check()
         response = self._client.request("HEAD", self._url, headers=self._headers(""))
@@ -159,14 +174,14 @@ class HttpGatewaySender:
             http_status.raise_for_status(response, self._name)
         if response.status in http_status.RETRYABLE_STATUSES or (response.status >= 500 and response.status != 501):
             http_status.raise_for_status(response, self._name)
-        return f"{self._name} answers. Send a test to see whether it takes messages."
+        return _RESPONDS(server=self._name)
 
     def close(self) -> None:
         self._client.close()
 
     @property
-    def _name(self) -> str:
-        return self._url.partition("://")[2].partition("/")[0] or "The gateway"
+    def _name(self) -> str | Reason:
+        return self._url.partition("://")[2].partition("/")[0] or reasons.GATEWAY()
 
     def _request(self, method: str, url: str, content: bytes, key: str) -> EgressResponse:
         self._check()
@@ -174,7 +189,7 @@ class HttpGatewaySender:
 
     def _check(self) -> None:
         if self._problem:
-            raise Permanent(self._problem, "Open the provider and correct it.")
+            raise Permanent(self._problem, _CORRECT_IT())
 
     def _headers(self, key: str) -> dict[str, str]:
         headers = {"Content-Type": self._body_format.content_type, "Accept": "application/json, */*"}
@@ -186,9 +201,9 @@ class HttpGatewaySender:
             headers["Authorization"] = f"Basic {b64encode(f'{user}:{self._secret}'.encode()).decode()}"
         return headers
 
-    def _fail(self, response: EgressResponse, document: object, default_text: str = "") -> NoReturn:
+    def _fail(self, response: EgressResponse, document: object, default: Reason = NO_REASON) -> NoReturn:
         path = self._settings.get("error_path", "")
-        text = http_status.line((value_at_path(document, path) if path else "") or default_text)
+        text = http_status.line((value_at_path(document, path) if path else "") or "")
         if 200 <= response.status < 300:
-            raise Permanent(f"{self._name} did not accept the message: {text}.")
+            raise Permanent(_NOT_ACCEPTED(server=self._name, answer=text or default))
         http_status.raise_for_status(response, self._name, text)

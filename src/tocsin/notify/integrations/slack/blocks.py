@@ -30,7 +30,8 @@ def message(rendered: Rendered, *, with_buttons: bool = True) -> dict[str, Any]:
     if (number := chat_buttons.alert_of(rendered)) is not None:
         blocks += [_actions(number, rendered.language)] if with_buttons else []
     if rendered.link:
-        label = phrase(rendered.language, "Open the alert" if number is not None else "Open Tocsin")
+        is_alert, language = number is not None, rendered.language
+        label = phrase(language, "Open the alert") if is_alert else phrase(language, "Open Tocsin")
         blocks.append(_context(f"<{rendered.link}|{label}>"))
     return {"text": formatting.cut(rendered.subject, _MAX_HEADER_CHARS), "blocks": blocks}
 
@@ -55,7 +56,7 @@ def blocks_after_press(blocks: list[Any], pressed: str, result: str) -> list[Any
 
 
 def _actions(number: int, language: str) -> dict[str, Any]:
-    return {"type": "actions", "elements": [_button(kind, number, language) for kind in chat_buttons.LABELS]}
+    return {"type": "actions", "elements": [_button(kind, number, language) for kind in chat_buttons.BUTTONS]}
 
 
 def escaped(text: str) -> str:
@@ -69,7 +70,7 @@ def _button(kind: CommandKind, number: int, language: str) -> dict[str, Any]:
     button: dict[str, Any] = {
         "type": "button",
         "action_id": f"{ACTION}{kind}",
-        "text": {"type": "plain_text", "text": phrase(language, chat_buttons.LABELS[kind])},
+        "text": {"type": "plain_text", "text": chat_buttons.label(kind, language)},
         "value": chat_buttons.format_button_data(kind, number),
     }
     if kind is CommandKind.ACKNOWLEDGE:

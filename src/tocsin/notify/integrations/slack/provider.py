@@ -8,13 +8,16 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+from collections.abc import Mapping
 from typing import Any, NoReturn
 from urllib.parse import parse_qs, urlsplit
 
+from tocsin.alerts.states import CommandKind
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net.egress import HttpClient
+from tocsin.core.reasons import Reason, ReasonType, joined
 from tocsin.notify.channels import chat_buttons
-from tocsin.notify.integrations import background_post, http_status, json_object
+from tocsin.notify.integrations import background_post, http_status, json_object, reasons
 from tocsin.notify.integrations.json_object import child, items, text
 from tocsin.notify.integrations.slack import blocks
 from tocsin.notify.interfaces import (
@@ -44,15 +47,35 @@ PREFIX = "slack:"
 _MAX_AGE_SECONDS = 300
 
 _CREDENTIAL_ERRORS = frozenset({"invalid_auth", "not_authed", "account_inactive", "token_revoked", "token_expired"})
-_ADDRESS_ERRORS = {
-    "channel_not_found": "Slack knows no such member or room, or the app may not see it",
-    "not_in_channel": "The app is not in that room: invite it there",
-    "is_archived": "That room is archived",
-    "user_not_found": "Slack knows no such member",
-    "cannot_dm_bot": "That member is a bot",
-    "messages_tab_disabled": "The app takes no direct messages: switch on its Messages Tab",
-    "restricted_action": "The workspace does not let the app write there",
+_ADDRESS_ERRORS: Mapping[str, ReasonType] = {
+    "channel_not_found": ReasonType(
+        "provider.slack_channel_not_found",
+        "Slack knows no such member or channel, or the app may not see it ({error}).",
+    ),
+    "not_in_channel": ReasonType(
+        "provider.slack_not_in_channel", "The app is not in that channel. Invite it there ({error})."
+    ),
+    "is_archived": ReasonType("provider.slack_archived", "That channel is archived ({error})."),
+    "user_not_found": ReasonType("provider.slack_user_not_found", "Slack knows no such member ({error})."),
+    "cannot_dm_bot": ReasonType("provider.slack_bot", "That member is a bot ({error})."),
+    "messages_tab_disabled": ReasonType(
+        "provider.slack_messages_tab_disabled",
+        "The app accepts no direct messages. Enable its Messages Tab ({error}).",
+    ),
+    "restricted_action": ReasonType(
+        "provider.slack_restricted", "The workspace does not let the app write there ({error})."
+    ),
 }
+_TOKEN_REJECTED = ReasonType("provider.slack_token_rejected", "Slack rejected the bot token ({error}).")
+_INSTALL_AGAIN = ReasonType("provider.slack_install_again", "Install the app again, and enter its new token.")
+_CONNECTED = ReasonType("provider.slack_connected", "Connected to the workspace {workspace} as {user}.")
+_NO_SIGNING_SECRET = ReasonType(
+    "provider.slack_no_signing_secret", "Messages have no buttons without the signing secret."
+)
+_NO_PUBLIC_ADDRESS = ReasonType(
+    "provider.slack_no_public_address", "Messages have no buttons without a public address (TOCSIN_BASE_URL)."
+)
+_NOT_AN_INTERACTION = ReasonType("provider.slack_not_an_interaction", "This is not a Slack interaction.")
 #: Temporary errors. `rate_limited` concerns posting, and `team_added_to_org` a workspace that is being migrated.
 _TRANSIENT_ERRORS = frozenset(
     {"ratelimited", "rate_limited", "message_limit_exceeded", "internal_error", "fatal_error", "service_unavailable",
@@ -119,13 +142,13 @@ class SlackSender:
         data = self._call("chat.postMessage", body, {"Idempotency-Key": idempotency_key})
         return SendReceipt(f"{data.get('channel', '')}:{data.get('ts', '')}")
 
-    def verify(self) -> str:
+    def verify(self) -> Reason:
         data = self._call("auth.test", {}, {})
-        identity = f"{http_status.line(data.get('team'))} as {http_status.line(data.get('user'))}"
+        connected = _CONNECTED(workspace=http_status.line(data.get("team")), user=http_status.line(data.get("user")))
         if self._has_buttons:
-            return f"Connected to the workspace {identity}."
-        missing = "the signing secret" if self._account.callback_base_url else "a public address (TOCSIN_BASE_URL)"
-        return f"Connected to the workspace {identity}. Messages have no buttons without {missing}."
+            return connected
+        missing = _NO_SIGNING_SECRET() if self._account.callback_base_url else _NO_PUBLIC_ADDRESS()
+        return joined(connected, missing, separator=" ")
 
     def close(self) -> None:
         self._client.close()
@@ -154,12 +177,12 @@ class SlackSender:
 def _raise_for_error(error: str) -> NoReturn:
     """Raises the error that Slack reports in the body of a 200 response."""
     if error in _CREDENTIAL_ERRORS:
-        raise Permanent(f"Slack refuses the bot token ({error}).", "Install the app again, and enter its new token.")
+        raise Permanent(_TOKEN_REJECTED(error=error), _INSTALL_AGAIN())
     if error in _ADDRESS_ERRORS:
-        raise AddressRejected(f"{_ADDRESS_ERRORS[error]} ({error}).")
+        raise AddressRejected(_ADDRESS_ERRORS[error](error=error))
     if error in _TRANSIENT_ERRORS:
-        raise Temporary(f"Slack has trouble of its own ({error}).")
-    raise Permanent(f"Slack refuses the message ({error}).")
+        raise Temporary(reasons.SERVER_ERROR(server="Slack", answer=error))
+    raise Permanent(reasons.MESSAGE_REJECTED(server="Slack", answer=error))
 
 
 def _check(secret: str, callback: Callback) -> None:
@@ -180,7 +203,7 @@ def _payload(body: bytes) -> dict[str, Any]:
     try:
         return json_object.parsed(parse_qs(body.decode())["payload"][0])
     except (ValueError, KeyError):
-        raise Rejected("invalid", "This is no interaction of Slack's.") from None
+        raise Rejected("invalid", _NOT_AN_INTERACTION()) from None
 
 
 def _handle_press(account: ProviderAccount, payload: dict[str, Any], receiver: EventReceiver) -> None:
@@ -205,7 +228,7 @@ def _handle_press(account: ProviderAccount, payload: dict[str, Any], receiver: E
         language,
         "{who} pressed {button}: {said}",
         who=f"<@{blocks.escaped(member)}>",
-        button=f"*{phrase(language, chat_buttons.LABELS[_kind(command)])}*",
+        button=f"*{chat_buttons.label(CommandKind(command), language)}*",
         said=blocks.escaped(sentence),
     )
     original_text = text(child(payload, "message").get("text"))
@@ -222,10 +245,6 @@ def _is_direct(payload: dict[str, Any]) -> bool:
     (https://api.slack.com/docs/conversations-api).
     """
     return text(child(payload, "channel").get("id")).startswith("D")
-
-
-def _kind(command: str) -> Any:
-    return next(kind for kind in chat_buttons.LABELS if kind == command)
 
 
 def _respond(account: ProviderAccount, payload: dict[str, Any], body: dict[str, Any]) -> None:

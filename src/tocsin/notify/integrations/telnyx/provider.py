@@ -14,10 +14,11 @@ from urllib.parse import urlencode
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from tocsin.core.errors import Permanent, Rejected, Temporary, TocsinError
+from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net.egress import EgressResponse, HttpClient
+from tocsin.core.reasons import NO_REASON, Reason, ReasonType, joined
 from tocsin.notify.channels.phone_numbers import is_phone_number, sender
-from tocsin.notify.integrations import http_status, json_object
+from tocsin.notify.integrations import http_status, json_object, reasons
 from tocsin.notify.integrations.error_codes import VendorError
 from tocsin.notify.integrations.json_object import child, items, text
 from tocsin.notify.integrations.telnyx.error_codes import find_error
@@ -47,6 +48,15 @@ API = "https://api.telnyx.com"
 
 #: An older signed request is a replay.
 MAX_SIGNATURE_AGE = timedelta(minutes=5)
+
+_NOT_AN_EVENT = ReasonType("provider.telnyx_not_an_event", "This is not a Telnyx messaging event.")
+_ANSWER_FAILED = ReasonType("provider.telnyx_answer_failed", "The reply could not be sent: {error}")
+_SIGNED_IN = ReasonType("provider.telnyx_signed_in", "Signed in to Telnyx.")
+_BALANCE = ReasonType("provider.telnyx_signed_in_balance", "Signed in to Telnyx, balance {balance}.")
+_NO_CALLBACKS = ReasonType(
+    "provider.telnyx_no_callbacks", "Set TOCSIN_BASE_URL to receive replies and delivery receipts."
+)
+_VENDOR_ERROR = ReasonType("provider.telnyx_error", "Telnyx reports: {error}.")
 
 _STATES = {
     "delivered": ReceiptState.DELIVERED,
@@ -103,7 +113,7 @@ class TelnyxKind(ProviderKind, WebhookProvider):
             event = {}
         payload = child(event, "payload")
         if not payload or not isinstance(event.get("event_type"), str):
-            raise Rejected("invalid", "This is no event of Telnyx's messaging.")
+            raise Rejected("invalid", _NOT_AN_EVENT())
         match event["event_type"]:
             case "message.received":
                 _handle_text(account, payload, receiver)
@@ -141,17 +151,15 @@ class TelnyxSender:
             raise http_status.no_answer("Telnyx")
         return SendReceipt(str(data["id"])[:100])
 
-    def verify(self) -> str:
+    def verify(self) -> Reason:
         response = self._client.request("GET", f"{self._base}/v2/balance", headers=self._headers())
         if response.status != 200:
             _fail(response)
         data = http_status.body(response).get("data")
         balance = data if isinstance(data, dict) else {}
         balance_text = " ".join(http_status.line(balance.get(name, ""), 20) for name in ("balance", "currency")).strip()
-        callback_hint = (
-            "" if self._account.callback_base_url else " Set TOCSIN_BASE_URL, so that replies and receipts come back."
-        )
-        return f"Signed in to Telnyx{f', balance {balance_text}' if balance_text else ''}.{callback_hint}"
+        no_callbacks = NO_REASON if self._account.callback_base_url else _NO_CALLBACKS()
+        return joined(_BALANCE(balance=balance_text) if balance_text else _SIGNED_IN(), no_callbacks, separator=" ")
 
     def close(self) -> None:
         self._client.close()
@@ -183,16 +191,16 @@ def _handle_text(account: ProviderAccount, payload: dict[str, Any], receiver: Ev
     """Handles an inbound text. Telnyx accepts no reply in the response, so the reply is sent as a separate message."""
     sender_number, external_id = text(child(payload, "from").get("phone_number")), text(payload.get("id"))
     if not sender_number or not external_id:
-        raise Rejected("invalid", "This is no event of Telnyx's messaging.")
+        raise Rejected("invalid", _NOT_AN_EVENT())
     reply = receiver.handle_text(InboundText("sms", sender_number, text(payload.get("text")), external_id))
     if not reply:
         return
     reply_sender = TelnyxSender(account)
     try:
         reply_sender.send(Rendered("", reply), "sms", sender_number, f"answer-{external_id}")
-    except TocsinError as error:
+    except (Permanent, Temporary) as error:
         # The command has been carried out; only its confirmation failed.
-        raise Rejected("invalid", f"The answer could not be sent: {error}") from None
+        raise Rejected("invalid", _ANSWER_FAILED(error=error.reason)) from None
     finally:
         reply_sender.close()
 
@@ -200,7 +208,7 @@ def _handle_text(account: ProviderAccount, payload: dict[str, Any], receiver: Ev
 def _receipt(key: str, payload: dict[str, Any]) -> Receipt:
     first = next(iter(items(payload.get("to"))), None)
     if not isinstance(first, dict):
-        raise Rejected("invalid", "This is no event of Telnyx's messaging.")
+        raise Rejected("invalid", _NOT_AN_EVENT())
     state = _STATES.get(text(first.get("status")), ReceiptState.IN_TRANSIT)
     external_id = text(payload.get("id"))
     if state is not ReceiptState.FAILED:
@@ -211,11 +219,12 @@ def _receipt(key: str, payload: dict[str, Any]) -> Receipt:
             state,
             key,
             external_id,
-            _sentence(vendor_error, code),
+            reasons.with_code(vendor_error.reason, "Telnyx", code),
             vendor_error.is_address_error,
             vendor_error.is_transient,
         )
-    return Receipt(state, key, external_id, f"Telnyx says: {message}." if message else "The text was not delivered.")
+    reason = _VENDOR_ERROR(error=message) if message else reasons.NOT_DELIVERED()
+    return Receipt(state, key, external_id, reason)
 
 
 def _first_error(errors: object) -> tuple[str, str, VendorError | None]:
@@ -226,10 +235,6 @@ def _first_error(errors: object) -> tuple[str, str, VendorError | None]:
     return code, f"{message} ({code})" if message else "", find_error(code)
 
 
-def _sentence(vendor_error: VendorError, code: str) -> str:
-    return f"{vendor_error.sentence.rstrip('.')} (Telnyx {code})."
-
-
 def _fail(response: EgressResponse) -> NoReturn:
     code, message, vendor_error = _first_error(http_status.body(response).get("errors"))
     if (
@@ -237,8 +242,8 @@ def _fail(response: EgressResponse) -> NoReturn:
         and 400 <= response.status < 500
         and response.status not in http_status.RETRYABLE_STATUSES
     ):
-        sentence = _sentence(vendor_error, code)
+        reason = reasons.with_code(vendor_error.reason, "Telnyx", code)
         if vendor_error.is_transient:
-            raise Temporary(sentence, response.retry_after)
-        raise AddressRejected(sentence) if vendor_error.is_address_error else Permanent(sentence)
+            raise Temporary(reason, response.retry_after)
+        raise AddressRejected(reason) if vendor_error.is_address_error else Permanent(reason)
     http_status.raise_for_status(response, "Telnyx", message)

@@ -6,7 +6,10 @@ import re
 from urllib.parse import parse_qsl, urlencode
 
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import NO_REASON, ReasonType
 from tocsin.notify.channels.phone_numbers import is_phone_number
+from tocsin.notify.delivery_reasons import MACHINE_ANSWERED
+from tocsin.notify.integrations import reasons
 from tocsin.notify.integrations.twilio import twiml
 from tocsin.notify.integrations.twilio.error_codes import find_error
 from tocsin.notify.integrations.twilio.sender import API, TwilioSender
@@ -42,13 +45,14 @@ _CALL_STATES = {
     "no-answer": ReceiptState.NOT_REACHED,
     "canceled": ReceiptState.NOT_REACHED,
 }
-_NOT_REACHED_REASONS = {
-    "busy": "The phone was busy.",
-    "no-answer": "Nobody picked up.",
-    "canceled": "The call was cancelled.",
-}
-MACHINE = "A machine answered the call."
-OFF = "The phone was off or out of reach."
+BUSY = ReasonType("provider.phone_busy", "The phone was busy.")
+NO_ANSWER = ReasonType("provider.call_not_answered", "Nobody picked up.")
+CANCELLED = ReasonType("provider.call_cancelled", "The call was cancelled.")
+OFF = ReasonType("provider.phone_off", "The phone was off or out of reach.")
+NO_SUCH_NUMBER = ReasonType("provider.no_such_number", "The number is not in service.")
+CALL_FAILED = ReasonType("provider.twilio_call_failed", "Twilio could not make the call.")
+_UNKNOWN_ENDPOINT = ReasonType("provider.twilio_unknown_endpoint", "Twilio calls sms, voice and status.")
+_NOT_REACHED_REASONS = {"busy": BUSY(), "no-answer": NO_ANSWER(), "canceled": CANCELLED()}
 #: SIP response codes of a failed call (RFC 3261, 21): the number is unavailable now, or does not exist. With any other
 #: code, Twilio itself could not make the call.
 _SIP_UNAVAILABLE, _NO_SUCH_NUMBER = "480", frozenset({"404", "410", "484", "604"})
@@ -119,7 +123,7 @@ class TwilioKind(ProviderKind, WebhookProvider):
                 receiver.handle_receipt(_receipt(callback.query.get("n", ""), fields))
                 return CallbackResponse(204)
             case _:
-                raise Rejected("not_found", "Twilio calls sms, voice and status.")
+                raise Rejected("not_found", _UNKNOWN_ENDPOINT())
 
 
 def _verify_signature(account: ProviderAccount, callback: Callback, fields: dict[str, str]) -> None:
@@ -169,22 +173,22 @@ def _receipt(key: str, fields: dict[str, str]) -> Receipt:
     if "CallSid" in fields:
         status = fields.get("CallStatus", "")
         if status == "completed" and re.match(r"machine|fax", fields.get("AnsweredBy", "")):
-            return Receipt(ReceiptState.NOT_REACHED, key, fields["CallSid"], MACHINE)
+            return Receipt(ReceiptState.NOT_REACHED, key, fields["CallSid"], MACHINE_ANSWERED())
         if status == "failed":
             return _failed_call(key, fields)
         return Receipt(
             _CALL_STATES.get(status, ReceiptState.IN_TRANSIT),
             key,
             fields["CallSid"],
-            _NOT_REACHED_REASONS.get(status, ""),
+            _NOT_REACHED_REASONS.get(status, NO_REASON),
         )
     state = _SMS_STATES.get(fields.get("MessageStatus", fields.get("SmsStatus", "")), ReceiptState.IN_TRANSIT)
     if state is not ReceiptState.FAILED:
         return Receipt(state, key, fields.get("MessageSid", ""))
     code = fields.get("ErrorCode", "")
     vendor_error = find_error(code)
-    sentence = vendor_error.sentence.rstrip(".") if vendor_error else "The text was not delivered"
-    reason = f"{sentence}{f' (Twilio {code[:10]})' if code else ''}."
+    problem = vendor_error.reason if vendor_error else reasons.NOT_DELIVERED_CODE()
+    reason = reasons.with_code(problem, "Twilio", code[:10]) if code else reasons.NOT_DELIVERED()
     is_address_error, is_transient = (
         (vendor_error.is_address_error, vendor_error.is_transient) if vendor_error else (False, False)
     )
@@ -194,7 +198,7 @@ def _receipt(key: str, fields: dict[str, str]) -> Receipt:
 def _failed_call(key: str, fields: dict[str, str]) -> Receipt:
     sip_code = fields.get("SipResponseCode", "")
     if sip_code == _SIP_UNAVAILABLE:
-        return Receipt(ReceiptState.NOT_REACHED, key, fields["CallSid"], OFF)
+        return Receipt(ReceiptState.NOT_REACHED, key, fields["CallSid"], OFF())
     is_address_error = sip_code in _NO_SUCH_NUMBER
-    reason = "The number is not in service." if is_address_error else "Twilio could not make the call."
+    reason = NO_SUCH_NUMBER() if is_address_error else CALL_FAILED()
     return Receipt(ReceiptState.FAILED, key, fields["CallSid"], reason, is_address_error)

@@ -10,8 +10,9 @@ from urllib.parse import quote, urlencode
 
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.net.egress import EgressResponse, HttpClient
+from tocsin.core.reasons import NO_REASON, Reason, ReasonType, joined
 from tocsin.notify.channels.phone_numbers import sender
-from tocsin.notify.integrations import http_status
+from tocsin.notify.integrations import http_status, reasons
 from tocsin.notify.integrations.twilio import twiml
 from tocsin.notify.integrations.twilio.error_codes import find_error
 from tocsin.notify.interfaces import AddressRejected, ProviderAccount, Rendered, SendReceipt
@@ -19,6 +20,14 @@ from tocsin.notify.interfaces import AddressRejected, ProviderAccount, Rendered,
 API = "https://api.twilio.com"
 #: After this time, the phone's voicemail usually answers.
 RING_SECONDS = 30
+
+_ACCOUNT_NOT_ACTIVE = ReasonType("provider.twilio_account_not_active", "The Twilio account {account} is {status}.")
+_CHECK_CONSOLE = ReasonType("provider.twilio_check_console", "Check Twilio's console.")
+_SIGNED_IN = ReasonType("provider.twilio_signed_in", "Signed in to Twilio as {account}.")
+_TRIAL = ReasonType("provider.twilio_trial", "It is a trial account, which reaches verified numbers only.")
+_NO_CALLBACKS = ReasonType(
+    "provider.twilio_no_callbacks", "Set TOCSIN_BASE_URL to receive replies, key presses and delivery receipts."
+)
 
 
 class TwilioSender:
@@ -46,7 +55,7 @@ class TwilioSender:
             raise http_status.no_answer("Twilio")
         return SendReceipt(str(sid)[:100])
 
-    def verify(self) -> str:
+    def verify(self) -> Reason:
         response = self._client.request("GET", self._url(".json"), headers={"Authorization": self._authorization})
         if response.status != 200:
             _fail(response)
@@ -54,14 +63,10 @@ class TwilioSender:
         name = http_status.line(account.get("friendly_name", self._sid), 60)
         status = http_status.line(account.get("status", "active"), 20)
         if status != "active":
-            raise Permanent(f"The Twilio account {name} is {status}.", "Look at Twilio's console.")
-        trial = " It is a trial account, which reaches verified numbers only." if account.get("type") == "Trial" else ""
-        callback_hint = (
-            ""
-            if self._account.callback_base_url
-            else " Set TOCSIN_BASE_URL, so that replies, keys and receipts come back."
-        )
-        return f"Signed in to Twilio as {name}.{trial}{callback_hint}"
+            raise Permanent(_ACCOUNT_NOT_ACTIVE(account=name, status=status), _CHECK_CONSOLE())
+        trial = _TRIAL() if account.get("type") == "Trial" else NO_REASON
+        no_callbacks = NO_REASON if self._account.callback_base_url else _NO_CALLBACKS()
+        return joined(_SIGNED_IN(account=name), trial, no_callbacks, separator=" ")
 
     def close(self) -> None:
         self._client.close()
@@ -105,8 +110,8 @@ def _fail(response: EgressResponse) -> NoReturn:
         and 400 <= response.status < 500
         and response.status not in http_status.RETRYABLE_STATUSES
     ):
-        sentence = f"{vendor_error.sentence.rstrip('.')} (Twilio {error['code']})."
+        reason = reasons.with_code(vendor_error.reason, "Twilio", str(error["code"]))
         if vendor_error.is_transient:
-            raise Temporary(sentence, response.retry_after)
-        raise AddressRejected(sentence) if vendor_error.is_address_error else Permanent(sentence)
+            raise Temporary(reason, response.retry_after)
+        raise AddressRejected(reason) if vendor_error.is_address_error else Permanent(reason)
     http_status.raise_for_status(response, "Twilio", http_status.line(error.get("message", "")))

@@ -1,7 +1,7 @@
 """The devices on which users receive pushes: subscribing, renaming, removing. All devices of a user share one contact
 method.
 
-`told` writes the results of push services over the connection pool; everything else uses Django's connection.
+`record_results` writes the results of push services over the connection pool; everything else uses Django's connection.
 """
 
 from __future__ import annotations
@@ -13,12 +13,15 @@ from datetime import datetime
 from typing import Any
 
 from django.db import transaction
+from psycopg.types.json import Jsonb
 
 from tocsin.access import audit
 from tocsin.access.audit import AuditActor
 from tocsin.core.config import config_version, crypto
 from tocsin.core.db import database
+from tocsin.core.db.stored_reason import reason_columns
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import NO_REASON, Reason, ReasonType
 from tocsin.notify.channels import push_addresses
 from tocsin.notify.integrations.web_push import subscription
 from tocsin.notify.integrations.web_push.subscription import Subscription
@@ -31,6 +34,11 @@ LABEL = "Push"
 CHANNEL = "push"
 #: A limit that no user needs to exceed. It prevents one user's page from being sent hundreds of times.
 MAX_DEVICES = 20
+
+_TOO_MANY = ReasonType("push.too_many_devices", "You already have {limit} devices. Remove one first.")
+_NO_DEVICE = ReasonType("push.no_device", "None of the person's devices accepts push notifications.")
+_SUBSCRIBE = ReasonType("push.subscribe", "They press “Push on this device” under Me.")
+_NAME = ReasonType("push.device_name", "A device's name has 1 to 100 characters.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +58,7 @@ def device_spec(device: PushDevice) -> dict[str, Any]:
         "service": device.service,
         "created_at": device.created_at,
         "last_sent_at": device.last_sent_at,
-        "last_error": device.last_error,
+        "last_error": str(device.last_error),
         "gone_at": device.gone_at,
     }
 
@@ -67,12 +75,12 @@ def subscribe(user: User, value: object, name: str, *, actor: AuditActor, now: d
         method = contact_method(user) or _new_contact_method(user, actor, now)
         device = PushDevice.objects.filter(endpoint_hash=parsed.hash).first()
         if device is None and user.push_devices.count() >= MAX_DEVICES:
-            raise Rejected("too_many", f"You have {MAX_DEVICES} devices already; remove one first.")
+            raise Rejected("too_many", _TOO_MANY(limit=MAX_DEVICES))
         before = _audit_values(device) if device and device.user_id == user.pk else None
         device = device or PushDevice(endpoint_hash=parsed.hash, created_at=now)
         device.user, device.address, device.name = user, method.address, _validate_name(name)
         device.service, device.subscription = parsed.service, crypto.encrypt(parsed.text())
-        device.gone_at, device.last_error = None, ""
+        device.gone_at, device.last_error = None, NO_REASON
         device.save()
         _record(device, before, _audit_values(device), actor, now)
     return device
@@ -143,29 +151,32 @@ class PushResult:
     """The push service's result for a device: success, an error, or the end of the subscription."""
 
     device_id: int
-    error: str = ""
+    error: Reason = NO_REASON
     is_unsubscribed: bool = False
 
 
 _RECORD_RESULTS = """
 UPDATE notify_pushdevice d
-SET last_sent_at = CASE WHEN t.error = '' THEN %(now)s ELSE d.last_sent_at END, last_error = t.error,
+SET last_sent_at = CASE WHEN t.code = '' THEN %(now)s ELSE d.last_sent_at END,
+    last_error_code = t.code, last_error_data = t.data,
     gone_at = CASE WHEN t.is_gone THEN %(now)s ELSE d.gone_at END,
     subscription = CASE WHEN t.is_gone THEN '' ELSE d.subscription END
-FROM unnest(%(ids)s::bigint[], %(errors)s::text[], %(gone)s::boolean[]) AS t(id, error, is_gone)
+FROM unnest(%(ids)s::bigint[], %(codes)s::text[], %(data)s::jsonb[], %(gone)s::boolean[]) AS t(id, code, data, is_gone)
 WHERE d.id = t.id
 """
 
 
 def record_results(results: Sequence[PushResult], now: datetime) -> None:
     """Records the results of push services. The row of an unsubscribed device is kept, so that the user sees it."""
+    columns = [reason_columns(result.error) for result in results]
     with database.transaction() as connection:
         connection.execute(
             _RECORD_RESULTS,
             {
                 "now": now,
                 "ids": [result.device_id for result in results],
-                "errors": [result.error for result in results],
+                "codes": [code for code, _ in columns],
+                "data": [Jsonb(data) for _, data in columns],
                 "gone": [result.is_unsubscribed for result in results],
             },
         )
@@ -175,9 +186,7 @@ def require_devices(address: str) -> list[Device]:
     """Returns the devices of an address as `at` does. Raises AddressRejected with the remedy if there are none."""
     devices = devices_at(address)
     if not devices:
-        raise AddressRejected(
-            "None of the person's devices takes pushes.", "They press “Push on this device” under Me."
-        )
+        raise AddressRejected(_NO_DEVICE(), _SUBSCRIBE())
     return devices
 
 
@@ -194,7 +203,7 @@ def _new_contact_method(user: User, actor: AuditActor, now: datetime) -> Contact
 def _validate_name(name: str) -> str:
     text = " ".join(name.split())
     if not text or len(text) > 100 or not text.isprintable():
-        raise Rejected("invalid", "A device's name has 1 to 100 characters.", "name")
+        raise Rejected("invalid", _NAME(), "name")
     return text
 
 

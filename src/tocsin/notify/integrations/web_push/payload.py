@@ -6,18 +6,10 @@ import json
 from typing import Any
 from urllib.parse import urlsplit
 
-from tocsin.alerts.states import CommandKind
+from tocsin.notify.channels import chat_buttons
 from tocsin.notify.integrations.web_push.encryption import MAX_PAYLOAD_BYTES
 from tocsin.notify.interfaces import Rendered
 from tocsin.notify.text import formatting, signed_links
-from tocsin.notify.text.phrases import phrase
-
-#: Browsers show only two buttons, so the most important two come first.
-ACTIONS = (
-    (CommandKind.ACKNOWLEDGE, "Acknowledge"),
-    (CommandKind.ASSIGN, "Take it"),
-    (CommandKind.CLOSE, "Close"),
-)
 
 
 def payload(rendered: Rendered, notification_id: str) -> bytes:
@@ -36,7 +28,11 @@ def payload(rendered: Rendered, notification_id: str) -> bytes:
     if token:
         values |= {
             "token": token,
-            "acts": [{"action": str(kind), "title": phrase(rendered.language, label)} for kind, label in ACTIONS],
+            # Browsers show only two buttons, so the most important two come first.
+            "acts": [
+                {"action": str(button), "title": chat_buttons.label(button, rendered.language)}
+                for button in chat_buttons.BUTTONS
+            ],
         }
     return _fit(values)
 

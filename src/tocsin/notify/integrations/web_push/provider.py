@@ -15,8 +15,10 @@ from uuid import UUID
 from tocsin.core.config import environment
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.net.egress import EgressResponse, HttpClient
+from tocsin.core.reasons import Reason, ReasonType
 from tocsin.core.runtime import clock
 from tocsin.notify.channels import push_addresses
+from tocsin.notify.integrations import reasons
 from tocsin.notify.integrations.web_push import devices, encryption, keys
 from tocsin.notify.integrations.web_push.devices import Device, PushResult
 from tocsin.notify.integrations.web_push.keys import KeyPair
@@ -38,7 +40,18 @@ _TTL_SECONDS = 3600
 #: The maximum number of devices of one user that are pushed to at the same time.
 _MAX_CONCURRENT = 8
 
-UNSUBSCRIBED = "Its browser takes pushes no more: it was uninstalled, or permission was taken away."
+UNSUBSCRIBED = ReasonType(
+    "push.unsubscribed",
+    "The browser no longer accepts push notifications: it was uninstalled, or permission was revoked.",
+)
+_OF_DEVICE = ReasonType("push.device_problem", "{device}: {problem}")
+_SUBSCRIBE_THERE = ReasonType("push.subscribe_there", "Press “Push on this device” there.")
+_SUBSCRIBE_AGAIN = ReasonType("push.subscribe_again", "Press “Push on this device” there again.")
+_TOO_LONG = ReasonType("push.too_long", "{server} rejected the message as too long ({answer}).")
+_SIGNED = ReasonType(
+    "push.signed",
+    "Push notifications are signed with this installation's key. Each browser names its own push service.",
+)
 
 
 class WebPushKind(ProviderKind):
@@ -78,9 +91,9 @@ class WebPushSender:
         devices.record_results([attempt.result for attempt in attempts], clock.now())
         return _outcome(attempts)
 
-    def verify(self) -> str:
+    def verify(self) -> Reason:
         keys.pair(clock.now())
-        return "Pushes are signed with this installation's own key; each browser names its own push service."
+        return _SIGNED()
 
     def close(self) -> None:
         self._client.close()
@@ -89,7 +102,7 @@ class WebPushSender:
         try:
             return _attempt_of_response(device, self._post(device, data, rendered, key, signing))
         except (Temporary, Permanent) as error:
-            return _PushAttempt(PushResult(device.id, error=error.detail), error)
+            return _PushAttempt(PushResult(device.id, error=error.reason), error)
 
     def _post(self, device: Device, data: bytes, rendered: Rendered, key: str, signing: KeyPair) -> EgressResponse:
         now = clock.now()
@@ -131,26 +144,26 @@ def contact() -> str:
 
 
 def _attempt_of_response(device: Device, response: EgressResponse) -> _PushAttempt:
-    service = device.subscription.service
+    service, answer = device.subscription.service, str(response.status)
     match response.status:
         case 200 | 201 | 202 | 204:
             return _PushAttempt(PushResult(device.id), external_id=response.headers.get("location", ""))
         case 404 | 410:
             # RFC 8030, 7.3: the subscription no longer exists.
-            sentence = f"{device.name}: {UNSUBSCRIBED}"
-            problem: Temporary | Permanent = AddressRejected(sentence, "Press “Push on this device” there.")
-            return _PushAttempt(PushResult(device.id, error=UNSUBSCRIBED, is_unsubscribed=True), problem)
+            reason = _OF_DEVICE(device=device.name, problem=UNSUBSCRIBED())
+            problem: Temporary | Permanent = AddressRejected(reason, _SUBSCRIBE_THERE())
+            return _PushAttempt(PushResult(device.id, error=UNSUBSCRIBED(), is_unsubscribed=True), problem)
         case 408 | 425 | 429:
-            problem = Temporary(f"{service} takes no more for now ({response.status}).", response.retry_after)
+            problem = Temporary(reasons.BUSY(server=service, answer=answer), response.retry_after)
         case status if status >= 500:
-            problem = Temporary(f"{service} has trouble of its own ({status}).", response.retry_after)
+            problem = Temporary(reasons.SERVER_ERROR(server=service, answer=answer), response.retry_after)
         case 413:
-            problem = Permanent(f"{service} finds the message too long (413).")
+            problem = Permanent(_TOO_LONG(server=service, answer=answer))
         case status if status in range(300, 400):
-            problem = Permanent(f"{service} points elsewhere ({status}).", "Press “Push on this device” there again.")
-        case status:
-            problem = Permanent(f"{service} refuses the push ({status}).", "Press “Push on this device” there again.")
-    return _PushAttempt(PushResult(device.id, error=problem.detail), problem)
+            problem = Permanent(reasons.REDIRECTED(server=service, answer=answer), _SUBSCRIBE_AGAIN())
+        case _:
+            problem = Permanent(reasons.MESSAGE_REJECTED(server=service, answer=answer), _SUBSCRIBE_AGAIN())
+    return _PushAttempt(PushResult(device.id, error=problem.reason), problem)
 
 
 def _outcome(attempts: Sequence[_PushAttempt]) -> SendReceipt:

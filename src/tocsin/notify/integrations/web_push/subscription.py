@@ -11,12 +11,18 @@ from urllib.parse import urlsplit
 
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.core.net import egress
+from tocsin.core.reasons import ReasonType
 
 MAX_ENDPOINT_CHARS = 2000
 
 #: RFC 8291, 3.2: an uncompressed P-256 point, and 16 bytes shared by browser and sender.
 _POINT = 65
 _AUTH = 16
+
+_NO_ENDPOINT = ReasonType("push.no_endpoint", "The browser's subscription contains no address of a push service.")
+_ENDPOINT_NOT_ALLOWED = ReasonType("push.endpoint_not_allowed", "The push service's address cannot be called.")
+_PUBLIC_KEY = ReasonType("push.public_key_invalid", "The browser's public key is not a point of P-256.")
+_SECRET = ReasonType("push.secret_invalid", "The browser's secret is not 16 bytes.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +79,15 @@ def parse_subscription(value: object) -> Subscription:
     assert isinstance(keys, dict)
     endpoint, p256dh, auth = document.get("endpoint"), keys.get("p256dh"), keys.get("auth")
     if not isinstance(endpoint, str) or len(endpoint) > MAX_ENDPOINT_CHARS:
-        raise Rejected("invalid", "The browser's subscription has no address of a push service.", "endpoint")
+        raise Rejected("invalid", _NO_ENDPOINT(), "endpoint")
     try:
         egress.check_url(endpoint)
     except Permanent:
-        raise Rejected("invalid", "The push service's address cannot be called.", "endpoint") from None
+        raise Rejected("invalid", _ENDPOINT_NOT_ALLOWED(), "endpoint") from None
     if not _is_point(p256dh):
-        raise Rejected("invalid", "The browser's public key is not a point of P-256.", "keys.p256dh")
+        raise Rejected("invalid", _PUBLIC_KEY(), "keys.p256dh")
     if not isinstance(auth, str) or len(_decoded(auth)) != _AUTH:
-        raise Rejected("invalid", "The browser's secret is not 16 bytes.", "keys.auth")
+        raise Rejected("invalid", _SECRET(), "keys.auth")
     assert isinstance(p256dh, str)
     return Subscription(endpoint, p256dh.rstrip("="), auth.rstrip("="))
 
