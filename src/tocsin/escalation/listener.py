@@ -154,14 +154,14 @@ def _reversed_actions(
         for event in change.events:
             acknowledgement = before.acknowledged.get(event.actor.user_id or 0)
             if event.kind is EventKind.UNDONE and before.last_event is not None:
-                actions[change.alert_id] = ReversedAction(before.last_event.at, str(event.reason))
+                actions[change.alert_id] = ReversedAction(before.last_event.at, event.reason)
             elif (
                 event.kind is EventKind.UNACKNOWLEDGED
                 and acknowledgement is not None
                 and not _has_stopping_acknowledgements(run, change)
             ):
                 # The acknowledgement may be old: pages due in the meantime are not sent late.
-                actions[change.alert_id] = ReversedAction(acknowledgement.at, str(event.reason), due_after=now)
+                actions[change.alert_id] = ReversedAction(acknowledgement.at, event.reason, due_after=now)
     return actions
 
 

@@ -117,7 +117,7 @@ def add_responders(
         PageRequest(
             alert.id,
             now,
-            str(reasons.RESPONDER_ADDED(actor=person, capacity=capacities.get(user, reasons.NAMED_BY_STEP()))),
+            reasons.RESPONDER_ADDED(actor=person, capacity=capacities.get(user, reasons.NAMED_BY_STEP())),
             user_id=user,
             run_id=run_row["id"] if run_row else None,
             data={"as": str(capacities.get(user, reasons.NAMED_BY_STEP())), "wake": True},

@@ -52,10 +52,10 @@ def notify_administrators(connection: Connection, alert_id: int, why: Reason, no
     """E-mails the administrators that an alert's escalation is stuck, and adds it to the timeline."""
     alert = _subjects(connection, [alert_id]).get(alert_id, f"alert #{alert_id}")
     notice = Notice(
-        str(reasons.TITLE_STUCK(alert=alert)),
-        str(why),
+        reasons.TITLE_STUCK(alert=alert),
+        why,
         f"escalation:stuck:{alert_id}",
-        str(reasons.RECEIVED_AS_ADMINISTRATOR()),
+        reasons.RECEIVED_AS_ADMINISTRATOR(),
         alert_id,
     )
     queue.queue_notice(connection, notice, now, user_ids=queue.administrators(connection))
@@ -71,7 +71,7 @@ def _cancel(connection: Connection, decisions: Iterable[RunDecision], now: datet
         for cancel in decision.cancellations:
             grouped.setdefault((cancel.user_ids, cancel.reason), []).append(decision.run.alert_id)
     for (users, reason), alert_ids in grouped.items():
-        queue.cancel(connection, alert_ids, users, str(reason), now)
+        queue.cancel(connection, alert_ids, users, reason, now)
 
 
 def _page_requests(row: int | None, decision: RunDecision) -> list[pages.PageRequest]:
@@ -80,7 +80,7 @@ def _page_requests(row: int | None, decision: RunDecision) -> list[pages.PageReq
         pages.PageRequest(
             alert_id,
             page.at,
-            str(page.reason),
+            page.reason,
             user_id=page.target.user_id,
             run_id=row,
             data={"step": page.step, "pass": page.loop_number, "as": str(page.target.capacity), "wake": page.is_manual},
@@ -93,7 +93,7 @@ def _page_requests(row: int | None, decision: RunDecision) -> list[pages.PageReq
         pages.PageRequest(
             alert_id,
             contact.at,
-            str(contact.reason),
+            contact.reason,
             group_contact_id=contact.contact_id,
             run_id=row,
             data={"step": contact.step, "pass": contact.loop_number, "as": contact.label, "wake": contact.is_manual},
@@ -124,12 +124,12 @@ def _queue_notices(connection: Connection, pending: Sequence[tuple[int, SendNoti
     for alert_id, send_notice in pending:
         title, heading = _TITLES[send_notice.notice_reason]
         notice = Notice(
-            title=str(title(alert=subjects.get(alert_id, f"alert #{alert_id}"))),
-            text=str(send_notice.why),
+            title=title(alert=subjects.get(alert_id, f"alert #{alert_id}")),
+            text=send_notice.why,
             about=f"escalation:{send_notice.notice_reason}:{alert_id}",
-            reason=str(_RECEIVED_AS[send_notice.notice_reason]()),
+            reason=_RECEIVED_AS[send_notice.notice_reason](),
             alert_id=alert_id,
-            heading=str(heading()),
+            heading=heading(),
         )
         queue.queue_notice(connection, notice, now, user_ids=send_notice.user_ids)
 

@@ -189,7 +189,7 @@ def _notify(context: ActionContext, action: WorkflowAction) -> ActionResult:
         " ".join(subject.split())[:300],
         context.text(action.text or TEXT),
         about=f"workflow:{context.run.workflow_id}:{context.alert_id}",
-        reason=str(reasons.NOTICE_RECEIVED(workflow=context.run.name)),
+        reason=reasons.NOTICE_RECEIVED(workflow=context.run.name),
         alert_id=context.alert_id,
     )
     contacts = action.groups if action.contacts else ()

@@ -56,10 +56,10 @@ def report_limit(connection: Connection, workflow_id: int, name: str, limit: int
     if not user_ids or queue.was_noticed(connection, sorted(user_ids), about, now, NOTICE_INTERVAL):
         return
     notice = Notice(
-        str(reasons.TITLE_LIMITED(workflow=name)),
-        str(reasons.TEXT_LIMITED(workflow=name, why=describe_limit(limit))),
+        reasons.TITLE_LIMITED(workflow=name),
+        reasons.TEXT_LIMITED(workflow=name, why=describe_limit(limit)),
         about,
-        str(reasons.RECEIVED_AS_MANAGER()),
+        reasons.RECEIVED_AS_MANAGER(),
     )
     queue.queue_notice(connection, notice, now, user_ids=sorted(user_ids))
 

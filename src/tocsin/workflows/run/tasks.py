@@ -240,9 +240,9 @@ def _fail(connection: Connection, run_id: int, error: Exception, now: datetime) 
     about = f"workflow:stuck:{row['workflow_id']}"
     if admins and not queue.was_noticed(connection, admins, about, now, STUCK_NOTICE_INTERVAL):
         notice = Notice(
-            str(reasons.TITLE_STUCK(workflow=row["name"])),
-            str(reasons.TEXT_STUCK(alert=AlertRef(row["alert_id"]), error=problem)),
+            reasons.TITLE_STUCK(workflow=row["name"]),
+            reasons.TEXT_STUCK(alert=AlertRef(row["alert_id"]), error=problem),
             about,
-            str(RECEIVED_AS_ADMINISTRATOR()),
+            RECEIVED_AS_ADMINISTRATOR(),
         )
         queue.queue_notice(connection, notice, now, user_ids=admins)
