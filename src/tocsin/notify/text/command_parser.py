@@ -138,15 +138,15 @@ _ALERT_NUMBER = ReasonType("command.alert_number", "#{alert}")
 _MORE = ReasonType("command.more_alerts", "{count} more", "{count} more")
 _BULK_RESULTS = {
     CommandKind.ACKNOWLEDGE: ReasonType(
-        "command.acknowledged", "You acknowledged {count} alert.", "You acknowledged {count} alerts."
+        "command.alerts_acknowledged", "You acknowledged {count} alert.", "You acknowledged {count} alerts."
     ),
     CommandKind.ASSIGN: ReasonType(
-        "command.assigned", "{count} alert is assigned to you.", "{count} alerts are assigned to you."
+        "command.alerts_assigned", "{count} alert is assigned to you.", "{count} alerts are assigned to you."
     ),
     CommandKind.ESCALATE: ReasonType(
-        "command.escalated", "You escalated {count} alert.", "You escalated {count} alerts."
+        "command.alerts_escalated", "You escalated {count} alert.", "You escalated {count} alerts."
     ),
-    CommandKind.CLOSE: ReasonType("command.closed", "You closed {count} alert.", "You closed {count} alerts."),
+    CommandKind.CLOSE: ReasonType("command.alerts_closed", "You closed {count} alert.", "You closed {count} alerts."),
     CommandKind.REPLY: ReasonType(
         "command.replied", "You added a note to {count} alert.", "You added a note to {count} alerts."
     ),
