@@ -16,9 +16,9 @@ from tocsin.alerts.change_handlers import PagingMode
 from tocsin.alerts.commands import Close, Reply
 from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.core.db import database as connections
-from tocsin.core.db.stored_reason import reason_of_json
 from tocsin.core.errors import Rejected
 from tocsin.core.runtime import clock
+from tocsin.core.stored_reason import reason_of_json
 from tocsin.inbound.admin import commands as integrations
 from tocsin.notify.models import Notification
 from tocsin.operate.doctor import examine

@@ -18,7 +18,7 @@ from tocsin.alerts.service import write
 from tocsin.alerts.states import ActorKind, CommandChannel, EventKind
 from tocsin.core.db import database as connections
 from tocsin.core.db.json_text import as_json
-from tocsin.core.db.stored_reason import reason_of_json
+from tocsin.core.stored_reason import reason_of_json
 from tocsin.escalation.changes.commands import save_policy
 from tocsin.outbound.writeback import listener as outbound_reactor
 from tocsin.workflows import commands

@@ -19,9 +19,9 @@ from tests.web.conftest import Company
 from tocsin.access.models import AuditEntry
 from tocsin.configure.models import ImportRun, ImportState
 from tocsin.core.db import database
-from tocsin.core.db.stored_reason import reason_of_json
 from tocsin.core.reasons import NO_REASON
 from tocsin.core.runtime import clock
+from tocsin.core.stored_reason import reason_of_json
 from tocsin.importers import import_runs
 from tocsin.people.models import User
 

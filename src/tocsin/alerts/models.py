@@ -12,8 +12,8 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from tocsin.alerts.states import ACTIVE, INACTIVE, AlertStatus, Priority
-from tocsin.core.db.stored_reason import StoredReason
 from tocsin.core.db.trigram_index import TrigramIndex
+from tocsin.core.stored_reason import StoredReason
 
 
 class Alert(models.Model):

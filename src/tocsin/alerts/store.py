@@ -17,8 +17,8 @@ from tocsin.alerts.states import ACTIVE, LIFECYCLE_EVENTS, ActorKind, AlertStatu
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.db.json_text import as_json, bytes_in_json
-from tocsin.core.db.stored_reason import reason_columns
 from tocsin.core.reasons import as_reason
+from tocsin.core.stored_reason import reason_columns
 
 #: Fills `AlertState.reminded_user_ids`: by alert id, the users with an open acknowledgement reminder. The escalation
 #: room sets it.

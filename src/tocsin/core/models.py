@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.db import models
 
-from tocsin.core.db.stored_reason import StoredReason
+from tocsin.core.stored_reason import StoredReason
 
 
 class ConfigVersion(models.Model):

@@ -7,7 +7,7 @@ from django.db.models import Q
 from django.db.models.functions import Lower
 from django.utils.translation import gettext_lazy as _
 
-from tocsin.core.db.stored_reason import StoredReason
+from tocsin.core.stored_reason import StoredReason
 from tocsin.core.validation.name_validator import validate_name
 from tocsin.escalation.run.run_state import RunStatus
 

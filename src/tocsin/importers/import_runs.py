@@ -23,10 +23,10 @@ from tocsin.configure import config_files, export, plan, yaml_loader
 from tocsin.configure.config_files import ConfigFiles
 from tocsin.configure.models import ImportRun, ImportState
 from tocsin.core.config import config_version, crypto
-from tocsin.core.db.stored_reason import named_columns, reason_json
 from tocsin.core.errors import Permanent, Rejected, RejectedAll, Temporary
 from tocsin.core.reasons import NO_REASON, Reason, joined
 from tocsin.core.runtime import clock
+from tocsin.core.stored_reason import named_columns, reason_json
 from tocsin.core.validation.object_reader import AT_PATH
 from tocsin.importers import existing_users, reasons
 from tocsin.importers.api_reader import InvalidKey

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Self
 
-from tocsin.core.db.stored_reason import reason_json, reason_of_json
 from tocsin.core.reasons import NO_REASON, Param, Reason
+from tocsin.core.stored_reason import reason_json, reason_of_json
 from tocsin.importers.reasons import MORE_NAMES
 
 #: Names listed per line; the rest is only counted.

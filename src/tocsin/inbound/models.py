@@ -8,8 +8,8 @@ from django.db.models import Q
 from django.db.models.functions import Lower
 from django.utils.translation import gettext_lazy as _
 
-from tocsin.core.db.stored_reason import StoredReason
 from tocsin.core.db.trigram_index import TrigramIndex
+from tocsin.core.stored_reason import StoredReason
 from tocsin.core.validation.name_validator import validate_name
 from tocsin.inbound.body_field import BodyField
 from tocsin.inbound.enums import HeartbeatHealth, IntegrationMode, MessageStatus, WindowAction

@@ -10,8 +10,8 @@ from django.db.models import Q
 from django.db.models.functions import Lower
 from django.utils.translation import gettext_lazy as _
 
-from tocsin.core.db.stored_reason import MAX_CODE_CHARS, StoredReason, reason_columns
 from tocsin.core.reasons import Reason, reason_from
+from tocsin.core.stored_reason import MAX_CODE_CHARS, StoredReason, reason_columns
 from tocsin.core.validation.name_validator import validate_name
 from tocsin.notify.delivery_reasons import load_text
 from tocsin.notify.provider_models import (

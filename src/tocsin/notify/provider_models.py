@@ -7,8 +7,8 @@ from __future__ import annotations
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 
-from tocsin.core.db.stored_reason import MAX_CODE_CHARS
 from tocsin.core.reasons import Reason, reason_from
+from tocsin.core.stored_reason import MAX_CODE_CHARS
 
 
 class ProviderHealth(models.Model):

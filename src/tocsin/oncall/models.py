@@ -8,8 +8,8 @@ from django.db.models import F, Q
 from django.db.models.functions import Lower
 from django.utils.translation import gettext_lazy as _
 
-from tocsin.core.db.stored_reason import MAX_CODE_CHARS
 from tocsin.core.reasons import Reason, reason_from
+from tocsin.core.stored_reason import MAX_CODE_CHARS
 from tocsin.core.validation.name_validator import validate_name
 from tocsin.oncall.states import FeedKind, SwapState
 from tocsin.people.member_roles import MemberRole

@@ -22,10 +22,10 @@ from tocsin.access.audit import AuditActor
 from tocsin.core import object_hooks
 from tocsin.core.config import config_version, secret_bundle
 from tocsin.core.db import database
-from tocsin.core.db.stored_reason import named_columns
 from tocsin.core.errors import Rejected
 from tocsin.core.net.egress import HttpClient
 from tocsin.core.reasons import NO_REASON, AlertRef, Person, Reason, ReasonType
+from tocsin.core.stored_reason import named_columns
 from tocsin.core.validation.object_reader import ObjectReader
 from tocsin.core.validation.server_origin import has_different_origin, is_different_origin
 from tocsin.outbound import hidden_settings, rate_limit, reasons

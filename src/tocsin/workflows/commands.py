@@ -19,9 +19,9 @@ from tocsin.access.audit import AuditActor
 from tocsin.core import object_hooks
 from tocsin.core.config import config_version
 from tocsin.core.db import database
-from tocsin.core.db.stored_reason import named_columns
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import AlertRef, Person, Reason, ReasonType
+from tocsin.core.stored_reason import named_columns
 from tocsin.core.validation.object_reader import ObjectReader
 from tocsin.escalation.models import Policy
 from tocsin.outbound.models import OutboundIntegration

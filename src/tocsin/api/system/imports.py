@@ -16,9 +16,9 @@ from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.lookup import NO_SUCH_OBJECT
 from tocsin.api.reasons import reason_fields, render, show_reason
 from tocsin.configure.models import ImportRun
-from tocsin.core.db.stored_reason import reason_of_json
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import ReasonType, Term
+from tocsin.core.stored_reason import reason_of_json
 from tocsin.core.validation.object_reader import AT_PATH
 from tocsin.importers import import_runs
 from tocsin.importers.report import ImportFinding

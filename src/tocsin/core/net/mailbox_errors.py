@@ -9,8 +9,8 @@ from enum import StrEnum
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.db.json_text import as_json
-from tocsin.core.db.stored_reason import reason_columns
 from tocsin.core.reasons import Reason, as_reason, reason_from
+from tocsin.core.stored_reason import reason_columns
 
 
 class MailboxReader(StrEnum):

@@ -10,9 +10,9 @@ from typing import Any
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.db.json_text import as_json
-from tocsin.core.db.stored_reason import reason_columns
 from tocsin.core.errors import Permanent
 from tocsin.core.reasons import Reason, ReasonType
+from tocsin.core.stored_reason import reason_columns
 from tocsin.escalation.policy.policy import CompiledPolicy
 from tocsin.escalation.run.run_state import RunState, from_row, to_row
 

@@ -15,8 +15,8 @@ from psycopg.types.json import Jsonb
 from tocsin.alerts.states import AlertStatus, Priority
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.core.db.stored_reason import reason_columns
 from tocsin.core.reasons import Reason, reason_from
+from tocsin.core.stored_reason import reason_columns
 from tocsin.notify.delivery_reasons import NOT_RESENT
 from tocsin.notify.dispatch import fallback
 from tocsin.notify.dispatch.reason_sql import reason_arrays

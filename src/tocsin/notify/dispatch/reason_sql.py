@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from psycopg.types.json import Jsonb
 
-from tocsin.core.db.stored_reason import reason_columns
 from tocsin.core.reasons import JOINED, Reason
+from tocsin.core.stored_reason import reason_columns
 
 
 def reason_arrays(reasons: Iterable[Reason]) -> tuple[list[str], list[Jsonb]]:

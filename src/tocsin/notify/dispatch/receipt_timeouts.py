@@ -14,8 +14,8 @@ from psycopg.types.json import Jsonb
 from tocsin.alerts.states import Priority
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.core.db.stored_reason import reason_columns
 from tocsin.core.reasons import Reason
+from tocsin.core.stored_reason import reason_columns
 from tocsin.notify.delivery_reasons import NO_RECEIPT, NOT_CONFIRMED, STARTED_EARLY
 from tocsin.notify.dispatch.reason_sql import append_reason
 from tocsin.notify.dispatch.send import Accepted, SendResult

@@ -11,9 +11,9 @@ from psycopg.types.json import Jsonb
 
 from tocsin.core import ids
 from tocsin.core.db import database
-from tocsin.core.db.stored_reason import reason_columns
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import ReasonType
+from tocsin.core.stored_reason import reason_columns
 from tocsin.notify.delivery_reasons import PROVIDER_TEST, TEST_TEXT, TEST_TITLE, store_text
 from tocsin.notify.models import Provider
 from tocsin.notify.providers.pool import carries_country

@@ -13,8 +13,8 @@ from psycopg.types.json import Jsonb
 
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.core.db.stored_reason import reason_columns
 from tocsin.core.reasons import NO_REASON, Person, Reason, as_reason
+from tocsin.core.stored_reason import reason_columns
 from tocsin.notify import delivery_reasons
 from tocsin.notify.enqueue.store import NotificationRow, write
 from tocsin.notify.registry import address_problem, quietest_channel

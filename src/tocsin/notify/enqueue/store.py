@@ -12,8 +12,8 @@ from tocsin.core import ids
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.db.json_text import as_json
-from tocsin.core.db.stored_reason import reason_columns
 from tocsin.core.reasons import NO_REASON, Reason
+from tocsin.core.stored_reason import reason_columns
 from tocsin.notify.states import DeliveryStatus, Purpose
 
 

@@ -14,8 +14,8 @@ from psycopg.types.json import Jsonb
 from tocsin.core import ids
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.core.db.stored_reason import reason_columns
 from tocsin.core.reasons import NO_REASON, Reason, reason_from
+from tocsin.core.stored_reason import reason_columns
 from tocsin.notify import delivery_reasons
 from tocsin.notify.dispatch import delivery_queries, receipt_timeouts, results
 from tocsin.notify.dispatch.reason_sql import append_reason as append_reason_sql

@@ -17,9 +17,9 @@ from tocsin.access.audit import AuditActor
 from tocsin.core import ids
 from tocsin.core.config import config_version, crypto
 from tocsin.core.db import database
-from tocsin.core.db.stored_reason import reason_columns
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import ReasonType
+from tocsin.core.stored_reason import reason_columns
 from tocsin.notify.delivery_reasons import CODE_REQUESTED, store_text
 from tocsin.notify.models import Notification, VerificationCode
 from tocsin.notify.registry import address_problem

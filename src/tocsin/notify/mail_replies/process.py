@@ -15,9 +15,9 @@ from psycopg.types.json import Jsonb
 from tocsin.alerts.states import CommandChannel, CommandKind
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.core.db.stored_reason import reason_columns
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import NO_REASON, AlertRef, Person, Reason, ReasonType, joined, reason_from
+from tocsin.core.stored_reason import reason_columns
 from tocsin.notify.delivery_reasons import REPLIED_BY_EMAIL
 from tocsin.notify.enqueue import queue
 from tocsin.notify.enqueue.queue import Notice

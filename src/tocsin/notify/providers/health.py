@@ -12,8 +12,8 @@ from psycopg.types.json import Jsonb
 
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.core.db.stored_reason import reason_columns
 from tocsin.core.reasons import Reason, as_reason, replace_texts
+from tocsin.core.stored_reason import reason_columns
 from tocsin.notify.providers import circuit_breaker
 from tocsin.notify.providers.circuit_breaker import CircuitBreaker, RateAllowance
 

@@ -17,8 +17,8 @@ from tocsin.alerts import service
 from tocsin.core.config import environment
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.core.db.stored_reason import reason_columns
 from tocsin.core.runtime import clock
+from tocsin.core.stored_reason import reason_columns
 from tocsin.notify.enqueue import queue
 from tocsin.operate import disk_space
 from tocsin.operate.finding import HealthFinding

@@ -15,8 +15,8 @@ from datetime import datetime
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.db.json_text import as_storable_json
-from tocsin.core.db.stored_reason import named_columns
 from tocsin.core.reasons import Reason
+from tocsin.core.stored_reason import named_columns
 from tocsin.outbound.redaction import mask_reason
 
 #: The hint that wakes the outbox.

@@ -18,8 +18,8 @@ from tocsin.alerts.states import CommandChannel, EventKind
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.db.json_text import as_json
-from tocsin.core.db.stored_reason import named_columns, reason_in
 from tocsin.core.reasons import NO_REASON, Reason
+from tocsin.core.stored_reason import named_columns, reason_in
 from tocsin.outbound import rate_limit, reasons
 from tocsin.outbound.connectors.interfaces import CallDone, CallJob, RecordedExchange
 from tocsin.outbound.delivery import ticket_creation

@@ -13,7 +13,7 @@ from tocsin.alerts.states import ACTIVE
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.db.json_text import as_storable_json
-from tocsin.core.db.stored_reason import named_columns
+from tocsin.core.stored_reason import named_columns
 from tocsin.outbound import alert_values, reasons
 from tocsin.outbound.connectors.haloitsm import writeback_settings
 from tocsin.outbound.delivery.queue import TOPIC, NewCall, queue

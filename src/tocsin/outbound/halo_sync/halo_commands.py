@@ -19,10 +19,10 @@ from tocsin.catalogue.kinds import family
 from tocsin.core.config import config_version
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.core.db.stored_reason import named_columns
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net.egress import HttpClient
 from tocsin.core.reasons import NO_REASON, AlertRef, Reason, ReasonType
+from tocsin.core.stored_reason import named_columns
 from tocsin.inbound.admin import secrets
 from tocsin.inbound.models import Integration
 from tocsin.outbound import alert_values

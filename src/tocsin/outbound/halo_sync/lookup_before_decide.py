@@ -14,11 +14,11 @@ from typing import Any
 
 from tocsin.core.db import database
 from tocsin.core.db.json_text import as_storable_json
-from tocsin.core.db.stored_reason import reason_json
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.reasons import NO_REASON, Reason
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
+from tocsin.core.stored_reason import reason_json
 from tocsin.inbound.config import registry
 from tocsin.inbound.config.registry import UnknownIntegration
 from tocsin.inbound.deciding import echo_suppression

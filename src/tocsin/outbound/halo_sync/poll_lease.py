@@ -12,7 +12,7 @@ from typing import Any
 
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.core.db.stored_reason import reason_in
+from tocsin.core.stored_reason import reason_in
 
 #: How long a poll may go without renewal before another process takes over. Longer than a request can take.
 LEASE = timedelta(minutes=1)

@@ -13,8 +13,8 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from tocsin.access.roles import Permission
 from tocsin.configure.models import ImportRun, ImportState
-from tocsin.core.db.stored_reason import reason_of_json
 from tocsin.core.errors import Rejected
+from tocsin.core.stored_reason import reason_of_json
 from tocsin.importers import import_runs
 from tocsin.importers.products import PRODUCTS
 from tocsin.importers.report import ImportFinding

@@ -10,8 +10,8 @@ from django.views.decorators.http import require_POST, require_safe
 
 from tocsin.access.roles import Permission
 from tocsin.alerts.states import CommandChannel
-from tocsin.core.db.stored_reason import reason_of_json
 from tocsin.core.errors import Rejected
+from tocsin.core.stored_reason import reason_of_json
 from tocsin.web.http.authorization import actor, may, require, requires
 from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.told import told

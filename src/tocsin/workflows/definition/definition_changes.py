@@ -10,7 +10,7 @@ from itertools import takewhile
 
 from django.db.models import F, Q
 
-from tocsin.core.db.stored_reason import named_columns
+from tocsin.core.stored_reason import named_columns
 from tocsin.workflows import reasons
 from tocsin.workflows.definition.definition import WorkflowDefinition
 from tocsin.workflows.models import WorkflowRun

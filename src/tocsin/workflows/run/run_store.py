@@ -10,8 +10,8 @@ from typing import Any
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.db.json_text import as_storable_json
-from tocsin.core.db.stored_reason import named_columns, reason_columns, reason_in
 from tocsin.core.reasons import NO_REASON, Reason
+from tocsin.core.stored_reason import named_columns, reason_columns, reason_in
 from tocsin.workflows.run.engine import MAX_DEPTH, FinishRun, OwnerGroup, StartActions, WaitUntil, WorkflowProgress
 from tocsin.workflows.states import WorkflowRunStatus
 

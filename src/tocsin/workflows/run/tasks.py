@@ -16,11 +16,11 @@ from tocsin.alerts.commands import NewEvent
 from tocsin.alerts.states import CommandChannel, EventKind
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.core.db.stored_reason import reason_json
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.reasons import AlertRef, Person, Reason, as_reason
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
+from tocsin.core.stored_reason import reason_json
 from tocsin.escalation.reasons import RECEIVED_AS_ADMINISTRATOR
 from tocsin.notify.enqueue import queue
 from tocsin.notify.enqueue.queue import Notice

@@ -8,9 +8,9 @@ from datetime import datetime
 from typing import Any
 
 from tocsin.core.db import database
-from tocsin.core.db.stored_reason import reason_of_json
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import NO_REASON, Reason
+from tocsin.core.stored_reason import reason_of_json
 from tocsin.outbound.models import Call
 from tocsin.workflows import commands
 from tocsin.workflows.definition import descriptions

@@ -10,9 +10,9 @@ from django.db.models.functions import Coalesce
 
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.core.db.stored_reason import reason_of_json
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason
+from tocsin.core.stored_reason import reason_of_json
 from tocsin.workflows import reasons
 from tocsin.workflows.definition import definition
 from tocsin.workflows.models import Workflow, WorkflowRun

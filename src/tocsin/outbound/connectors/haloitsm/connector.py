@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from tocsin.core.db.stored_reason import reason_json, reason_of_json
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net.egress import HttpClient, OutcomeUnknown
 from tocsin.core.reasons import NO_REASON, Reason, ReasonType, Term, joined
+from tocsin.core.stored_reason import reason_json, reason_of_json
 from tocsin.core.validation.object_reader import ObjectReader
 from tocsin.notify.text.html_sanitizer import plain
 from tocsin.outbound.connectors.haloitsm import reasons, writeback_settings
