@@ -16,8 +16,8 @@ from tocsin.alerts.states import ACTIVE, Priority
 from tocsin.configure import config_files, export, plan, yaml_loader
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
-from tocsin.notify.delivery_reasons import HOURLY_LIMIT_REACHED, IN_QUIET_HOURS
 from tocsin.notify.enqueue import queue
+from tocsin.notify.rules.delivery_reasons import HOURLY_LIMIT_REACHED, IN_QUIET_HOURS
 from tocsin.notify.rules.notification_rules import NotificationMethod, quiet_until
 from tocsin.operate.http import gauges
 from tocsin.web.alerts import queries

@@ -23,9 +23,9 @@ from tocsin.core.runtime import clock, clock_jump
 from tocsin.escalation.models import EscalationRun
 from tocsin.inbound.models import DelayedAlert, Heartbeat, RateWindow
 from tocsin.notify import pause
-from tocsin.notify.delivery_reasons import load_text
 from tocsin.notify.enqueue import queue
 from tocsin.notify.models import AwaitedReceipt, Delivery, Notification, OptOut, ProviderHealth
+from tocsin.notify.rules.delivery_reasons import load_text
 from tocsin.notify.rules.page_planner import PageRequest
 from tocsin.operate import clock_jumps, retention
 from tocsin.operate.models import Audit, Problem

@@ -221,7 +221,7 @@ usres: [{username: carol}]
 """
 
 
-def test_error_that_quotes_the_name_of_a_rejected_object_is_reported(now: datetime) -> None:
+def test_error_that_quotes_a_rejected_object_is_reported(now: datetime) -> None:
     text = """
 users: [{username: mars, email: nowhere}]
 schedules: [{name: S, time_zone: Mars, shifts: []}]

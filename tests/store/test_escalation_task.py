@@ -45,8 +45,8 @@ from tocsin.escalation.models import EscalationRun, Policy, PolicyVersion
 from tocsin.escalation.policy import policy_cache
 from tocsin.inbound.models import Integration
 from tocsin.notify import pause as pauses
-from tocsin.notify.delivery_reasons import ON_HOLD
 from tocsin.notify.models import Delivery, Notification
+from tocsin.notify.rules.delivery_reasons import ON_HOLD
 from tocsin.people.changes import groups
 from tocsin.people.models import User
 from tocsin.web.home import health_warnings

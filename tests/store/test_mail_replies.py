@@ -20,10 +20,10 @@ from tocsin.alerts.commands import Close
 from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.core.reasons import each_of
 from tocsin.core.runtime import clock
-from tocsin.notify.delivery_reasons import BOUNCED, STARTED_EARLY
 from tocsin.notify.mail_replies import process
 from tocsin.notify.mail_replies.poller import ReplyPoller
 from tocsin.notify.models import MailReply
+from tocsin.notify.rules.delivery_reasons import BOUNCED, STARTED_EARLY
 from tocsin.web.home import mailbox_warnings
 
 pytestmark = pytest.mark.usefixtures("database")

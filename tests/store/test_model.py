@@ -28,8 +28,8 @@ from tocsin.escalation.actions.forecast import NextAction
 from tocsin.inbound.admin.commands import save_integration
 from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.storage.messages import MessageResult
-from tocsin.notify.delivery_reasons import HOURLY_LIMIT_REACHED
 from tocsin.notify.dispatch import delivery_queries
+from tocsin.notify.rules.delivery_reasons import HOURLY_LIMIT_REACHED
 from tocsin.notify.rules.pre_send_check import SendNow
 from tocsin.simulate import chain
 from tocsin.web.alerts import queries

@@ -22,9 +22,9 @@ from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.net.egress import HttpClient
-from tocsin.notify.delivery_reasons import load_text
 from tocsin.notify.enqueue import shift_reminders
 from tocsin.notify.models import Notification
+from tocsin.notify.rules.delivery_reasons import load_text
 from tocsin.oncall import loader
 from tocsin.oncall.calendars import calendar_import_worker, feeds
 from tocsin.oncall.changes import commands, cover_notices, overrides, swaps

@@ -15,9 +15,9 @@ from tocsin.alerts.models import AlertEvent
 from tocsin.core.db import database
 from tocsin.core.reasons import as_reason, each_of
 from tocsin.notify import listener
-from tocsin.notify.delivery_reasons import FELL_BACK, NOT_RESENT, WAS_PAGED, load_text
 from tocsin.notify.enqueue import queue
 from tocsin.notify.models import Delivery, Notification, OptOut
+from tocsin.notify.rules.delivery_reasons import FELL_BACK, NOT_RESENT, WAS_PAGED, load_text
 
 pytestmark = pytest.mark.usefixtures("database")
 

@@ -22,10 +22,10 @@ from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import as_reason
 from tocsin.inbound.models import Integration
-from tocsin.notify.delivery_reasons import BUNDLED_LATER, HOURLY_LIMIT_REACHED
 from tocsin.notify.enqueue import contact_tests, queue
 from tocsin.notify.enqueue.queue import Notice
 from tocsin.notify.models import Delivery, LastSent
+from tocsin.notify.rules.delivery_reasons import BUNDLED_LATER, HOURLY_LIMIT_REACHED
 
 pytestmark = pytest.mark.usefixtures("database")
 

@@ -21,7 +21,6 @@ from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.reasons import NO_REASON, as_reason, each_of
-from tocsin.notify import delivery_reasons
 from tocsin.notify.dispatch import delivery_queries
 from tocsin.notify.dispatch.claim import DeliveryJob
 from tocsin.notify.dispatch.dispatcher import DeliveryDispatcher
@@ -30,6 +29,7 @@ from tocsin.notify.dispatch.send import Accepted, SendResult
 from tocsin.notify.enqueue import contact_tests, queue
 from tocsin.notify.enqueue.queue import AlertEnded, Notice
 from tocsin.notify.models import Delivery, Notification, Provider, SandboxMessage
+from tocsin.notify.rules import delivery_reasons
 from tocsin.notify.rules.bundling import DeliveryBundle
 
 pytestmark = pytest.mark.usefixtures("database")

@@ -13,9 +13,9 @@ from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Person
 from tocsin.notify import pause
-from tocsin.notify.delivery_reasons import PAUSED_BY
 from tocsin.notify.models import Pause
 from tocsin.notify.pause import CurrentPause
+from tocsin.notify.rules.delivery_reasons import PAUSED_BY
 
 pytestmark = pytest.mark.usefixtures("database")
 

@@ -17,10 +17,11 @@ from tocsin.alerts.models import Alert
 from tocsin.alerts.states import Priority
 from tocsin.core.db import database
 from tocsin.core.reasons import REASON_TYPES, ReasonType
-from tocsin.notify import delivery_reasons, reschedule
+from tocsin.notify import reschedule
 from tocsin.notify.dispatch import clock_rollback
 from tocsin.notify.enqueue import queue
 from tocsin.notify.models import Delivery
+from tocsin.notify.rules import delivery_reasons
 from tocsin.notify.rules.page_planner import PageRequest
 from tocsin.people.changes import users as people
 from tocsin.people.models import User

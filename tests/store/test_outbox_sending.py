@@ -16,10 +16,11 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.reasons import Person, as_reason, each_of
 from tocsin.inbound.storage import messages
-from tocsin.notify import delivery_reasons, pause
+from tocsin.notify import pause
 from tocsin.notify.enqueue import contact_tests, queue
 from tocsin.notify.enqueue.queue import AlertEnded, Notice, ReversedAction
 from tocsin.notify.models import Delivery, Notification, SandboxMessage
+from tocsin.notify.rules import delivery_reasons
 from tocsin.notify.rules.page_planner import PageRequest
 from tocsin.people.changes import users as people
 from tocsin.people.models import ContactMethod, Group, GroupContact

@@ -12,9 +12,9 @@ import pytest
 
 from tests.doubles.smtp import SmtpDouble, smtp_double
 from tests.support.outbox_harness import OutboxHarness, configured, outbox_harness, provider
-from tocsin.notify.delivery_reasons import TIMED_OUT
 from tocsin.notify.dispatch.stuck_senders import MAX_STUCK
 from tocsin.notify.models import Delivery
+from tocsin.notify.rules.delivery_reasons import TIMED_OUT
 
 pytestmark = pytest.mark.usefixtures("database")
 

@@ -26,11 +26,11 @@ from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import each_of
 from tocsin.core.runtime import clock
-from tocsin.notify import delivery_reasons
 from tocsin.notify.enqueue import contact_tests, queue
 from tocsin.notify.inbound import opt_outs
 from tocsin.notify.models import Delivery, MailReply, OptOut, ProcessedCallback, Provider, ProviderHealth
 from tocsin.notify.providers import commands
+from tocsin.notify.rules import delivery_reasons
 from tocsin.notify.text import command_parser, reply_codes, sms
 from tocsin.operate.checks import people as checks
 from tocsin.people import addresses

@@ -20,8 +20,8 @@ from tocsin.core.reasons import NO_REASON, TEXT
 from tocsin.core.runtime import clock
 from tocsin.escalation.models import EscalationRun
 from tocsin.inbound.models import InboundMessage
-from tocsin.notify.delivery_reasons import load_text
 from tocsin.notify.models import Delivery, Notification, Pause
+from tocsin.notify.rules.delivery_reasons import load_text
 from tocsin.operate import disk_space, health_status
 from tocsin.operate.finding import HealthFinding
 from tocsin.operate.models import Audit, Node

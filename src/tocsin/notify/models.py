@@ -13,7 +13,6 @@ from django.utils.translation import gettext_lazy as _
 from tocsin.core.reasons import Reason, reason_from
 from tocsin.core.stored_reason import MAX_CODE_CHARS, StoredReason, reason_columns
 from tocsin.core.validation.name_validator import validate_name
-from tocsin.notify.delivery_reasons import load_text
 from tocsin.notify.provider_models import (
     AwaitedReceipt,
     Bundle,
@@ -22,6 +21,7 @@ from tocsin.notify.provider_models import (
     ProviderHealth,
     VerificationCode,
 )
+from tocsin.notify.rules.delivery_reasons import load_text
 from tocsin.notify.states import DeliveryStatus, Purpose
 
 __all__ = [

@@ -14,8 +14,8 @@ from tocsin.core.db import database
 from tocsin.core.db.database import CHANNEL, Connection
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Person, Reason, ReasonType
-from tocsin.notify.delivery_reasons import PAUSED, PAUSED_BY
 from tocsin.notify.models import Pause
+from tocsin.notify.rules.delivery_reasons import PAUSED, PAUSED_BY
 
 MAX_PAUSE = timedelta(days=7)
 MAX_REASON_CHARS = 500

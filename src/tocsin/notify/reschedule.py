@@ -9,7 +9,7 @@ from datetime import datetime
 from django.db import transaction
 
 from tocsin.core.db.database import CHANNEL
-from tocsin.notify.delivery_reasons import HOURLY_LIMIT_REACHED, PAUSED_CODES, RATE_LIMITED, STARTED_EARLY
+from tocsin.notify.rules.delivery_reasons import HOURLY_LIMIT_REACHED, PAUSED_CODES, RATE_LIMITED, STARTED_EARLY
 from tocsin.notify.rules.page_planner import DEFERRED_FROM
 
 _OF_PERSON = """

@@ -427,7 +427,7 @@ def test_note_of_a_user_is_only_a_parameter() -> None:
     assert str(done.events[0].reason) == "Alice Andersson closed the alert: {actor} closed the alert"
 
 
-def test_command_on_a_closed_alert_says_that_nothing_is_to_do() -> None:
+def test_command_on_closed_alert_says_nothing_is_to_do() -> None:
     closed_by = reasons.WAS_CLOSED_BY(alert=A42, actor=BOB.person, ago=Ago(minutes(2)))
     rejected = refused(closed_by_bob(), Acknowledge(actor=ALICE), NOW + minutes(2))
     assert rejected.reason == joined(closed_by, reasons.NOTHING_TO_DO(), separator=" ")

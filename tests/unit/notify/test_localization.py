@@ -10,9 +10,9 @@ import pytest
 
 from tests.support.notification_messages import ALERT, NOW, every_purpose, page
 from tocsin.core.reasons import ReasonType
-from tocsin.notify.delivery_reasons import AFTER_STEP, store_text
 from tocsin.notify.registry import CHANNELS
 from tocsin.notify.rules.bundling import DeliveryBundle
+from tocsin.notify.rules.delivery_reasons import AFTER_STEP, store_text
 from tocsin.notify.rules.pre_send_check import DueDelivery
 from tocsin.notify.states import Purpose
 from tocsin.notify.text.message import message

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.support.hypothesis_profiles import examples
 from tocsin.alerts.states import Priority
 from tocsin.core.reasons import each_of
-from tocsin.notify import delivery_reasons
+from tocsin.notify.rules import delivery_reasons
 from tocsin.notify.rules.notification_rules import (
     USER_RULES,
     ContactMethodRule,

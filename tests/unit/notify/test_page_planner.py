@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from tocsin.alerts.states import Priority
 from tocsin.core.reasons import Person
-from tocsin.notify import delivery_reasons
 from tocsin.notify.registry import address_problem, quietest_channel
+from tocsin.notify.rules import delivery_reasons
 from tocsin.notify.rules.notification_rules import USER_RULES, NotificationMethod, Recipient, apply_rules, plan_pages
 from tocsin.notify.rules.page_planner import AllClear, PagedRecipient, PageRequest, all_clears, plan
 

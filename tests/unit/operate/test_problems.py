@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from tocsin.core.reasons import as_reason
-from tocsin.notify.delivery_reasons import IS_ADMINISTRATOR
+from tocsin.notify.rules.delivery_reasons import IS_ADMINISTRATOR
 from tocsin.operate.self_check.problems import ProblemRecord, update_problems
 from tocsin.operate.self_check.rules import DetectedProblem
 

@@ -11,7 +11,7 @@ from tocsin.people import addresses
 @pytest.mark.parametrize(
     ("channel", "address", "part"),
     [
-        ("email", "alice", "not an e-mail address"),
+        ("email", "alice", "not an email address"),
         ("email", "alice@example.org\nBcc: bob@example.org", "no line breaks"),
         ("voice", "+0790000001", "country code"),
         ("sms", "+4179", "country code"),

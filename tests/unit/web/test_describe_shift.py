@@ -27,4 +27,4 @@ def test_holidays_and_weekdays_are_localized_too(language: str, of_year: str, of
     day = date(2026, 11, 30)
     with translation.override(language):
         assert weekday(day) == of_week
-        assert of_year in render_to_string("oncall/holidays_preview.html", {"coming": [(day, "Andreas")]})
+        assert of_year in render_to_string("oncall/holidays_preview.html", {"upcoming": [(day, "Andreas")]})

@@ -13,7 +13,6 @@ from uuid import UUID
 
 from tocsin.core.db.database import Connection
 from tocsin.core.reasons import NO_REASON, Reason
-from tocsin.notify.delivery_reasons import BUNDLED_LATER, RATE_LIMITED, after_waiting
 from tocsin.notify.dispatch import delivery_queries
 from tocsin.notify.dispatch.delivery_queries import LeaseUpdate, SaturatedProviders
 from tocsin.notify.pause import CurrentPause
@@ -23,6 +22,7 @@ from tocsin.notify.providers.pool import SANDBOX, ActiveProvider, ProviderPool
 from tocsin.notify.registry import CHANNELS
 from tocsin.notify.rules import bundling
 from tocsin.notify.rules.bundling import MAX_BUNDLE_SIZE, BundleLimit, DeliveryBundle
+from tocsin.notify.rules.delivery_reasons import BUNDLED_LATER, RATE_LIMITED, after_waiting
 from tocsin.notify.rules.pre_send_check import DueDelivery
 from tocsin.notify.text.message_ids import ReplyAddress
 from tocsin.notify.text.redaction import ContentLevel

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.notify.delivery_reasons import ON_HOLD
+from tocsin.notify.rules.delivery_reasons import ON_HOLD
 from tocsin.notify.rules.page_planner import DEFERRED_FROM
 
 _RECEIPTS = """

@@ -17,13 +17,13 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.reasons import Reason, reason_from
 from tocsin.core.stored_reason import reason_columns
-from tocsin.notify.delivery_reasons import NOT_RESENT
 from tocsin.notify.dispatch import fallback
 from tocsin.notify.dispatch.reason_sql import reason_arrays
 from tocsin.notify.pause import CurrentPause
 from tocsin.notify.registry import address_problem
 from tocsin.notify.rules.bundling import WINDOW, BundleKey, BundleLimit, has_waited_for_bundle, max_bundle_size
 from tocsin.notify.rules.bundling import key as key_of
+from tocsin.notify.rules.delivery_reasons import NOT_RESENT
 from tocsin.notify.rules.notification_rules import quiet_hours
 from tocsin.notify.rules.pre_send_check import (
     AlertFacts,

@@ -21,13 +21,13 @@ from tocsin.core.db.database import Connection
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.job_pool import Deadline, JobPool
 from tocsin.notify import pause
-from tocsin.notify.delivery_reasons import RECEIPT_OVERDUE
 from tocsin.notify.dispatch import leases, receipt_timeouts, stuck_senders
 from tocsin.notify.dispatch.claim import ClaimedBatch, DeliveryJob, claim
 from tocsin.notify.dispatch.results import mark_sent, record
 from tocsin.notify.dispatch.send import Accepted, SendResult, send
 from tocsin.notify.providers import health, recovery
 from tocsin.notify.providers.pool import ProviderPool
+from tocsin.notify.rules.delivery_reasons import RECEIPT_OVERDUE
 
 #: The maximum number of concurrent sends. Threads wait for servers, not for the CPU.
 MAX_CONCURRENT_SENDS = 96

@@ -11,11 +11,11 @@ from tocsin.alerts.commands import SYSTEM, NewEvent
 from tocsin.alerts.states import CommandChannel, EventKind
 from tocsin.core.db.database import Connection
 from tocsin.core.reasons import AlertRef, Reason, ReasonType, joined
-from tocsin.notify import delivery_reasons
 from tocsin.notify.dispatch.send import SendFailed
 from tocsin.notify.enqueue import queue
 from tocsin.notify.enqueue.queue import Notice
 from tocsin.notify.registry import CHANNELS
+from tocsin.notify.rules import delivery_reasons
 from tocsin.notify.rules.pre_send_check import DueDelivery
 from tocsin.notify.rules.retry_policy import FailureKind
 from tocsin.notify.states import Purpose

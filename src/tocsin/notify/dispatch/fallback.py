@@ -9,11 +9,11 @@ from datetime import datetime
 
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.notify.delivery_reasons import FELL_BACK
 from tocsin.notify.dispatch.reason_sql import append_reason, reason_arrays
 from tocsin.notify.enqueue import queue
 from tocsin.notify.registry import address_problem, quietest_channel
 from tocsin.notify.rules import page_planner
+from tocsin.notify.rules.delivery_reasons import FELL_BACK
 from tocsin.notify.rules.notification_rules import NotificationMethod, Recipient, is_quiet
 from tocsin.notify.rules.page_planner import FallbackMethod
 from tocsin.notify.rules.pre_send_check import DueDelivery

@@ -9,12 +9,12 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from tocsin.core.db.database import Connection
-from tocsin.notify.delivery_reasons import WORKER_LOST
 from tocsin.notify.dispatch import delivery_queries
 from tocsin.notify.dispatch.delivery_queries import LEASE_SECONDS
 from tocsin.notify.dispatch.results import DeliveryFailure, record_failures
 from tocsin.notify.dispatch.send import SendFailed
 from tocsin.notify.providers.pool import ProviderPool
+from tocsin.notify.rules.delivery_reasons import WORKER_LOST
 from tocsin.notify.rules.retry_policy import FailureKind
 
 #: The maximum number of expired leases in one run.

@@ -16,10 +16,10 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.reasons import Reason
 from tocsin.core.stored_reason import reason_columns
-from tocsin.notify.delivery_reasons import NO_RECEIPT, NOT_CONFIRMED, STARTED_EARLY
 from tocsin.notify.dispatch.reason_sql import append_reason
 from tocsin.notify.dispatch.send import Accepted, SendResult
 from tocsin.notify.enqueue import queue
+from tocsin.notify.rules.delivery_reasons import NO_RECEIPT, NOT_CONFIRMED, STARTED_EARLY
 from tocsin.notify.rules.notification_rules import NotificationMethod, is_quiet
 from tocsin.notify.rules.page_planner import NOTICE_HORIZON
 from tocsin.notify.states import Purpose

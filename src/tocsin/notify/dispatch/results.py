@@ -14,12 +14,12 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.reasons import NO_REASON, AlertRef, Reason, joined, reason_from
 from tocsin.core.runtime import metrics
-from tocsin.notify import delivery_reasons
 from tocsin.notify.dispatch import failure_notices, receipt_timeouts, sandbox
 from tocsin.notify.dispatch.reason_sql import joined_reason, reason_arrays, reason_part
 from tocsin.notify.dispatch.send import Accepted, SendFailed, SendResult
 from tocsin.notify.providers import health, recovery
 from tocsin.notify.providers.pool import SANDBOX, ProviderPool
+from tocsin.notify.rules import delivery_reasons
 from tocsin.notify.rules.pre_send_check import DueDelivery
 from tocsin.notify.rules.retry_policy import (
     FAULTS,

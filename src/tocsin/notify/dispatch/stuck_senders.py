@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 
-from tocsin.notify.delivery_reasons import ADDRESS_STUCK, PROVIDER_STUCK, TIMED_OUT
 from tocsin.notify.dispatch.claim import DeliveryJob
 from tocsin.notify.dispatch.send import SendFailed
+from tocsin.notify.rules.delivery_reasons import ADDRESS_STUCK, PROVIDER_STUCK, TIMED_OUT
 from tocsin.notify.rules.retry_policy import FailureKind
 
 #: In seconds. A longer send counts as failed with an unknown outcome. Each provider has shorter timeouts of its own;

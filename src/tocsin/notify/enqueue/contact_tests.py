@@ -10,9 +10,9 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import ReasonType
-from tocsin.notify.delivery_reasons import TEST_REQUESTED, TEST_TEXT, TEST_TITLE, store_text
 from tocsin.notify.enqueue.store import NotificationRow, write
 from tocsin.notify.registry import address_problem
+from tocsin.notify.rules.delivery_reasons import TEST_REQUESTED, TEST_TEXT, TEST_TITLE, store_text
 from tocsin.notify.states import Purpose
 
 #: The maximum number of tests per user within `TEST_WINDOW`.

@@ -8,7 +8,7 @@ from django.db import transaction
 
 from tocsin.access.audit import AuditActor
 from tocsin.core.reasons import Person, Reason, ReasonType, joined
-from tocsin.notify.delivery_reasons import OWN_ACCOUNT
+from tocsin.notify.rules.delivery_reasons import OWN_ACCOUNT
 from tocsin.oncall.changes import notices
 from tocsin.people import second_factors
 from tocsin.people.models import User

@@ -14,10 +14,10 @@ from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import ReasonType
 from tocsin.core.stored_reason import reason_columns
-from tocsin.notify.delivery_reasons import PROVIDER_TEST, TEST_TEXT, TEST_TITLE, store_text
 from tocsin.notify.models import Provider
 from tocsin.notify.providers.pool import carries_country
 from tocsin.notify.registry import CHANNELS, KINDS, channel
+from tocsin.notify.rules.delivery_reasons import PROVIDER_TEST, TEST_TEXT, TEST_TITLE, store_text
 from tocsin.notify.states import Purpose
 
 _NOTIFICATION = """

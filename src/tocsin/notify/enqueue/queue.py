@@ -15,9 +15,9 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.reasons import NO_REASON, Person, Reason, as_reason
 from tocsin.core.stored_reason import reason_columns
-from tocsin.notify import delivery_reasons
 from tocsin.notify.enqueue.store import NotificationRow, write
 from tocsin.notify.registry import address_problem, quietest_channel
+from tocsin.notify.rules import delivery_reasons
 from tocsin.notify.rules import page_planner as planning
 from tocsin.notify.rules.notification_rules import NotificationMethod, Recipient, apply_rules
 from tocsin.notify.rules.page_planner import AllClear, Page, PagedRecipient, PagePlan, PageRequest, Unreachable

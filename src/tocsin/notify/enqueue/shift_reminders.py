@@ -13,9 +13,9 @@ from tocsin.core.db.database import Connection
 from tocsin.core.reasons import Reason, ReasonType, Term, as_reason
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
-from tocsin.notify.delivery_reasons import REMINDER_RULE
 from tocsin.notify.enqueue import queue
 from tocsin.notify.enqueue.queue import Notice
+from tocsin.notify.rules.delivery_reasons import REMINDER_RULE
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import final_schedule
 from tocsin.oncall.calculation.final_schedule import OnCall

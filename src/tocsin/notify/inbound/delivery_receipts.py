@@ -16,11 +16,11 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.reasons import NO_REASON, Reason, reason_from
 from tocsin.core.stored_reason import reason_columns
-from tocsin.notify import delivery_reasons
 from tocsin.notify.dispatch import delivery_queries, receipt_timeouts, results
 from tocsin.notify.dispatch.reason_sql import append_reason as append_reason_sql
 from tocsin.notify.dispatch.send import SendFailed, redact_address
 from tocsin.notify.providers import health, pool
+from tocsin.notify.rules import delivery_reasons
 from tocsin.notify.rules.retry_policy import FailureKind
 from tocsin.notify.states import DeliveryStatus
 from tocsin.notify.webhooks import Receipt, ReceiptState

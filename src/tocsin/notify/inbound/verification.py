@@ -20,9 +20,9 @@ from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import ReasonType
 from tocsin.core.stored_reason import reason_columns
-from tocsin.notify.delivery_reasons import CODE_REQUESTED, store_text
 from tocsin.notify.models import Notification, VerificationCode
 from tocsin.notify.registry import address_problem
+from tocsin.notify.rules.delivery_reasons import CODE_REQUESTED, store_text
 from tocsin.notify.states import Purpose
 from tocsin.people.models import ContactMethod, User
 

@@ -14,12 +14,12 @@ from tocsin.core import ids
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.reasons import NO_REASON, Reason
-from tocsin.notify.delivery_reasons import KEY_PRESSED, MACHINE_ANSWERED
 from tocsin.notify.dispatch import delivery_queries
 from tocsin.notify.inbound import delivery_receipts, dtmf, responder_actions
 from tocsin.notify.interfaces import CallScript
 from tocsin.notify.registry import channel
 from tocsin.notify.rules.bundling import DeliveryBundle
+from tocsin.notify.rules.delivery_reasons import KEY_PRESSED, MACHINE_ANSWERED
 from tocsin.notify.rules.pre_send_check import DueDelivery
 from tocsin.notify.states import Purpose
 from tocsin.notify.text import render

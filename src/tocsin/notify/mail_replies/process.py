@@ -18,7 +18,6 @@ from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import NO_REASON, AlertRef, Person, Reason, ReasonType, joined, reason_from
 from tocsin.core.stored_reason import reason_columns
-from tocsin.notify.delivery_reasons import REPLIED_BY_EMAIL
 from tocsin.notify.enqueue import queue
 from tocsin.notify.enqueue.queue import Notice
 from tocsin.notify.inbound import delivery_receipts, responder_actions
@@ -27,6 +26,7 @@ from tocsin.notify.mail_replies import command, parse_subprocess
 from tocsin.notify.mail_replies.bounces import Bounce
 from tocsin.notify.mail_replies.command import MailCommand
 from tocsin.notify.mail_replies.parse import ParsedReply
+from tocsin.notify.rules.delivery_reasons import REPLIED_BY_EMAIL
 from tocsin.notify.text import command_parser, signed_links
 
 log = logging.getLogger(__name__)

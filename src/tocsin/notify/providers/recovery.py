@@ -12,7 +12,7 @@ from typing import Protocol
 from uuid import UUID
 
 from tocsin.core.db.database import Connection
-from tocsin.notify.delivery_reasons import EARLIER_PAGE_WAITS
+from tocsin.notify.rules.delivery_reasons import EARLIER_PAGE_WAITS
 
 
 class RecoveringProvider(Protocol):

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 from tocsin.alerts.states import Priority
 from tocsin.core.reasons import NO_REASON, Reason, as_reason, joined
 from tocsin.core.validation.object_reader import is_zone
-from tocsin.notify import delivery_reasons
+from tocsin.notify.rules import delivery_reasons
 from tocsin.oncall.calculation import weekly_windows
 from tocsin.oncall.calculation.weekly_windows import WeeklyWindow
 from tocsin.people import notification_rules

@@ -9,7 +9,7 @@ from typing import Any
 
 from tocsin.alerts.states import Priority
 from tocsin.core.reasons import NO_REASON, Person, Reason, as_reason, joined
-from tocsin.notify import delivery_reasons
+from tocsin.notify.rules import delivery_reasons
 from tocsin.notify.rules.notification_rules import (
     USER_RULES,
     DeliveryOverride,

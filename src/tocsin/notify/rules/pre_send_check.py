@@ -10,7 +10,7 @@ from uuid import UUID
 
 from tocsin.alerts.states import ACTIVE, AlertStatus, Priority
 from tocsin.core.reasons import NO_REASON, AlertRef, Person, Reason
-from tocsin.notify import delivery_reasons
+from tocsin.notify.rules import delivery_reasons
 from tocsin.notify.rules.notification_rules import NotificationMethod, QuietWindow, Recipient, quiet_until
 from tocsin.notify.rules.page_planner import FindAddressProblem
 from tocsin.notify.states import Purpose

@@ -8,9 +8,9 @@ from zoneinfo import ZoneInfo
 
 from tocsin.core.reasons import Reason
 from tocsin.core.validation.object_reader import is_zone
-from tocsin.notify.delivery_reasons import load_text
 from tocsin.notify.interfaces import AlertContent, Message
 from tocsin.notify.rules.bundling import DeliveryBundle
+from tocsin.notify.rules.delivery_reasons import load_text
 from tocsin.notify.rules.pre_send_check import DueDelivery
 from tocsin.notify.states import Purpose
 from tocsin.notify.text.localization import localize

@@ -7,9 +7,9 @@ from datetime import datetime, timedelta
 
 from tocsin.core.config import crypto, environment, settings_store
 from tocsin.core.db.database import Connection
-from tocsin.notify.delivery_reasons import load_text
 from tocsin.notify.interfaces import Channel, Message, Rendered
 from tocsin.notify.rules.bundling import DeliveryBundle
+from tocsin.notify.rules.delivery_reasons import load_text
 from tocsin.notify.rules.pre_send_check import DueDelivery
 from tocsin.notify.text import reply_codes, signed_links
 from tocsin.notify.text.localization import localize

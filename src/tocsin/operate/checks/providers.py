@@ -14,8 +14,7 @@ from tocsin.core.reasons import Reason, ReasonType, Term
 from tocsin.notify.providers import health
 from tocsin.notify.providers.pool import ActiveProvider, ProviderPool
 from tocsin.notify.registry import CHANNELS
-from tocsin.operate.finding import HealthFinding, reason_of_future
-from tocsin.operate.reasons import limited
+from tocsin.operate.finding import HealthFinding, limited, reason_of_future
 
 #: For all providers together.
 DEADLINE = timedelta(seconds=20)

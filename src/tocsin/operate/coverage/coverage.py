@@ -15,7 +15,7 @@ from tocsin.oncall import loader
 from tocsin.oncall.calculation import coverage_checks
 from tocsin.oncall.calculation.coverage_checks import CoverageFinding, CoverageFindingKind
 from tocsin.oncall.calculation.group_snapshot import GroupPlan
-from tocsin.operate.reasons import limited
+from tocsin.operate.finding import limited
 
 _TIMES = ReasonType(
     "coverage.times",

@@ -12,9 +12,8 @@ from datetime import datetime, timedelta
 
 from tocsin.core.reasons import NO_REASON, Ago, AlertRef, Param, Reason, joined
 from tocsin.core.runtime.clock_jump import MIN_REPORTED_ROLLBACK, ClockJump, round_jump
-from tocsin.operate.finding import HealthFinding
+from tocsin.operate.finding import HealthFinding, limited
 from tocsin.operate.node_heartbeat import NodeStatus
-from tocsin.operate.reasons import limited
 from tocsin.operate.self_check import reasons
 
 #: Anything still undone this long after it was due is a problem.

@@ -8,12 +8,12 @@ from urllib.parse import parse_qsl, urlencode
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import NO_REASON, ReasonType
 from tocsin.notify.channels.phone_numbers import is_phone_number
-from tocsin.notify.delivery_reasons import MACHINE_ANSWERED
 from tocsin.notify.integrations import reasons
 from tocsin.notify.integrations.twilio import twiml
 from tocsin.notify.integrations.twilio.error_codes import find_error
 from tocsin.notify.integrations.twilio.sender import API, TwilioSender
 from tocsin.notify.interfaces import ProviderAccount, ProviderKind, ProviderSender, ProviderSetting, ProviderSettingType
+from tocsin.notify.rules.delivery_reasons import MACHINE_ANSWERED
 from tocsin.notify.webhooks import (
     Callback,
     CallbackResponse,
