@@ -39,7 +39,7 @@ def signed_link(request: SignedInRequest, token: str) -> HttpResponse:
     try:
         alert_id, user_id = signed_links.verify(token, request.now)
     except Rejected as rejected:
-        return render(request, "alerts/link_expired.html", {"reason": rejected.detail}, status=410)
+        return render(request, "alerts/link_expired.html", {"reason": told(rejected.reason)}, status=410)
     user = User.objects.filter(pk=user_id, is_active=True).first()
     if user is None or roles.permission_scope(Role(user.role), Permission.RESPOND) is PermissionScope.NONE:
         return render(request, "alerts/link_expired.html", {"reason": "", "may_not_act": True}, status=403)

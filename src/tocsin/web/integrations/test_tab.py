@@ -59,7 +59,7 @@ def test(request: SignedInRequest, number: int) -> HttpResponse:
                 limit=MAX_MESSAGES_SHOWN,
             )
         except Rejected as rejected:
-            context["problem"] = rejected.detail
+            context["problem"] = told(rejected.reason)
         else:
             context |= {"outcome_views": simulation_view.outcome_views(simulation.outcomes), "at": data["at"]}
     context["form"] = form

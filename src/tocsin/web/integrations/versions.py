@@ -22,6 +22,7 @@ from tocsin.web.http.authorization import actor, require
 from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.integrations.editor import yaml_text
 from tocsin.web.integrations.views import find, frame
+from tocsin.web.told import told
 
 _MAX_VERSIONS = 100
 
@@ -38,7 +39,7 @@ def versions(request: SignedInRequest, number: int) -> HttpResponse:
         try:
             kept.restore_version(row, _number(request.POST.get("number")), actor=actor(request), now=request.now)
         except Rejected as rejected:
-            messages.error(request, rejected.detail)
+            messages.error(request, told(rejected.reason))
         else:
             messages.success(request, _("It is in force again. Messages from now on are decided by it."))
         return redirect("integration_versions", number)

@@ -159,7 +159,7 @@ def set_status(request: SignedInRequest, number: int) -> HttpResponse:
     try:
         observed_statuses.set_status(row, status, effect, actor=actor(request), now=request.now)
     except Rejected as rejected:
-        messages.error(request, rejected.detail)
+        messages.error(request, told(rejected.reason))
     else:
         effect_labels = dict(_STATUS_EFFECTS)
         messages.success(

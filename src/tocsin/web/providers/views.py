@@ -122,7 +122,7 @@ def send_test(request: SignedInRequest, number: int) -> HttpResponse:
         try:
             test_id = provider_tests.send_test(row, channel, address, user_id=request.user.pk, now=request.now)
         except Rejected as rejected:
-            messages.error(request, rejected.detail)
+            messages.error(request, told(rejected.reason))
         else:
             return redirect("test_result", test_id)
     else:

@@ -69,7 +69,7 @@ def rename(request: SignedInRequest, number: int) -> HttpResponse:
     try:
         rows.rename(_find(request, number), request.POST.get("name", ""), actor=actor(request), now=request.now)
     except Rejected as rejected:
-        messages.error(request, rejected.detail)
+        messages.error(request, told(rejected.reason))
     return redirect("devices")
 
 
@@ -92,7 +92,7 @@ def act(request: SignedInRequest) -> HttpResponse:
     try:
         number, user_id = signed_links.verify(str(payload.get("token", "")), request.now)
     except Rejected as rejected:
-        return _json_answer(rejected.detail, 410)
+        return _json_answer(told(rejected.reason), 410)
     with database.transaction() as connection:
         responder = responder_actions.load_responder(connection, user_id)
     if responder is None:
@@ -120,7 +120,7 @@ def changed(request: SignedInRequest) -> HttpResponse:
             device_owner = ConfigurationActor.from_user(device.user, "web")
             rows.replace(device, payload.get("after"), actor=device_owner, now=request.now)
     except Rejected as rejected:
-        return _json_answer(rejected.detail, 422)
+        return _json_answer(told(rejected.reason), 422)
     return _json_answer("", 200 if device else 404)
 
 
@@ -134,7 +134,7 @@ def _subscribe(request: SignedInRequest) -> HttpResponse:
             request.user, subscription, request.POST.get("name", ""), actor=actor(request), now=request.now
         )
     except Rejected as rejected:
-        messages.error(request, rejected.detail)
+        messages.error(request, told(rejected.reason))
     else:
         messages.success(request, _("%(name)s takes your pages now. Send a test.") % {"name": device.name})
     return redirect("devices")

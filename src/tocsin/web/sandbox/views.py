@@ -85,7 +85,7 @@ def act(request: SignedInRequest, number: int) -> HttpResponse:
     try:
         alert_id, user_id = signed_links.verify(signed_links.token_of(str(row.content.get("link", ""))), request.now)
     except Rejected as rejected:
-        return _respond(request, row, rejected.detail)
+        return _respond(request, row, told(rejected.reason))
     via = _VIA.get(row.channel if row.channel in LAYOUTS else "push", CommandChannel.PUSH)
     receiver = ProviderEventReceiver(SANDBOX, request.now)
     return _respond(

@@ -16,7 +16,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from tocsin.core.errors import Rejected, RejectedAll
-from tocsin.core.reasons import TEXT, Reason
+from tocsin.core.reasons import Reason
 from tocsin.core.validation.object_reader import AT_PATH
 from tocsin.oncall.calculation import weekly_windows
 from tocsin.web.told import told
@@ -49,14 +49,15 @@ def show_rejection(
 
 def field_error_text(problem: Rejected) -> str:
     """Return the problem in the user's language without its leading path, because it is shown beside the field."""
-    reason = problem.reason
-    if reason.code == AT_PATH.code and isinstance(inner := reason["problem"], Reason):
-        text = told(inner)
-    elif reason.code == TEXT.code and problem.detail.startswith(f"{problem.field}: "):
-        text = told(problem.detail.removeprefix(f"{problem.field}: "))
-    else:
-        return told(reason)
-    return text[:1].upper() + text[1:]
+    text = problem_text(problem)
+    return text[:1].upper() + text[1:] if problem.reason.code == AT_PATH.code else text
+
+
+def problem_text(problem: Rejected) -> str:
+    """Return the problem in the user's language without its leading path."""
+    if problem.reason.code == AT_PATH.code and isinstance(inner := problem.reason["problem"], Reason):
+        return told(inner)
+    return told(problem.reason)
 
 
 def problems_of(rejected: Rejected) -> tuple[Rejected, ...]:

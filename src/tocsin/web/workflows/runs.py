@@ -76,7 +76,7 @@ def act(request: SignedInRequest, number: int, run_id: int, verb: str) -> HttpRe
             commands.abandon(run, actor=actor(request), now=request.now)
             messages.success(request, _("It is ended."))
     except Rejected as rejected:
-        messages.error(request, rejected.detail)
+        messages.error(request, told(rejected.reason))
     return redirect("workflow_log", number)
 
 
@@ -90,7 +90,7 @@ def press(request: SignedInRequest, number: int, workflow_id: int) -> HttpRespon
     except Rejected as rejected:
         if rejected.code == "not_found":
             raise Http404(rejected.detail) from None
-        messages.warning(request, f"{row.name}: {rejected.detail}")
+        messages.warning(request, f"{row.name}: {told(rejected.reason)}")
         return redirect("alert", number)
     results = [(told(reason_of_json(step["result"])), step.get("failed")) for step in run.steps]
     failed = [text for text, has_failed in results if has_failed]

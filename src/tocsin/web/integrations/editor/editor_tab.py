@@ -59,9 +59,13 @@ class EditorTab(ABC):
         for problem in problems_of(rejected):
             place = problem.field or ""
             row = self.row_of(place)
-            text = field_error_text(problem) if row else told(problem.detail[:1].upper() + problem.detail[1:])
+            text = field_error_text(problem) if row else _capitalized(told(problem.reason))
             (self.errors.setdefault(row, []) if row else self.problems).append(text)
 
     def row_of(self, place: str) -> str | None:
         """Return the row of a path in the definition, or None."""
         return self.places.row(place)
+
+
+def _capitalized(text: str) -> str:
+    return text[:1].upper() + text[1:]

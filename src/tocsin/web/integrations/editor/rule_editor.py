@@ -196,7 +196,7 @@ def _load_rows(draft: EditorDraft, request: SignedInRequest) -> None:
             editor_tab.read(post)
         editor_tab.apply_action(_requested_action(request))
     except Rejected as rejected:
-        draft.yaml_problem = rejected.detail
+        draft.yaml_problem = told(rejected.reason)
         if draft.is_yaml_edited:
             editor_tab.read(post)
 
@@ -231,7 +231,7 @@ def _simulate(request: SignedInRequest, row: Integration, names: ReferenceNames,
         element = elements[0] if elements and elements[0].payload is not None else None
         draft.tree = tree_of(element.payload) if element is not None else None
     except Rejected as rejected:
-        draft.payload_problem = draft.payload_problem or rejected.detail
+        draft.payload_problem = draft.payload_problem or told(rejected.reason)
     if draft.parts is None:
         return
     try:
@@ -263,7 +263,7 @@ def _save(request: SignedInRequest, row: Integration, draft: EditorDraft, snapsh
             commands.save_integration({**spec, **draft.parts}, existing=row, actor=actor(request), now=request.now)
     except Rejected as rejected:
         if rejected.code == edit_conflicts.CHANGED:
-            draft.conflict = rejected.detail
+            draft.conflict = told(rejected.reason)
             return False
         draft.needs_confirmation = rejected.code == "reaches_nobody"
         draft.tab.add_errors(rejected)
