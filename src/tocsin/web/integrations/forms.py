@@ -9,13 +9,16 @@ from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from tocsin.catalogue.kinds import IntegrationKind, IntegrationSetting, IntegrationSettingType, load_kinds
-from tocsin.core.errors import Rejected
+from tocsin.core.reasons import ReasonType
+from tocsin.core.validation.object_reader import rejected_at
 from tocsin.escalation.models import Policy
 from tocsin.inbound.enums import IntegrationMode
 from tocsin.inbound.models import Integration
 from tocsin.people.models import Group, User
 from tocsin.web.told import told
 from tocsin.web.ui.forms import CodeField, DurationField, MomentField
+
+_NOT_A_PAIR = ReasonType("setting.not_a_pair", "line {line}: write it as from = to")
 
 MODES = [
     (IntegrationMode.PAGE, _("Page people")),
@@ -248,7 +251,7 @@ def read_map(text: str, place: str) -> dict[str, str]:
             continue
         key, separator, value = line.partition("=")
         if not separator or not key.strip() or not value.strip():
-            raise Rejected("invalid_setting", f"{place}: line {number}: write it as from = to", place)
+            raise rejected_at(place, _NOT_A_PAIR(line=number), "invalid_setting")
         mapping[key.strip()] = value.strip()
     return mapping
 

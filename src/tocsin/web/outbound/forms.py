@@ -10,10 +10,14 @@ from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import ReasonType
+from tocsin.core.validation.object_reader import rejected_at
 from tocsin.outbound.connectors.haloitsm.writeback_settings import TEXTS
 from tocsin.outbound.states import OutboundEvent
 from tocsin.people.models import Group
 from tocsin.web.ui.forms import CodeField, zones
+
+_NOT_A_PAIR = ReasonType("outbound.not_a_pair", "line {line}: write it as name{sign} value")
 
 _URL = {"inputmode": "url", "autocapitalize": "none", "spellcheck": "false"}
 
@@ -249,7 +253,7 @@ def _pairs(text: str, sign: str, path: str) -> dict[str, str]:
             continue
         name, separator, value = line.partition(sign)
         if not separator or not name.strip():
-            raise Rejected("invalid", f"{path}: line {number}: write it as name{sign} value", path)
+            raise rejected_at(path, _NOT_A_PAIR(line=number, sign=sign), "invalid")
         pairs[name.strip()] = value.strip()
     return pairs
 

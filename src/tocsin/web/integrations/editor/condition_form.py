@@ -12,11 +12,14 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import ReasonType
 from tocsin.inbound.expressions.comparisons import Operator
 from tocsin.inbound.expressions.conditions import MAX_DEPTH
 from tocsin.inbound.expressions.fields import text_of
 from tocsin.web.integrations.editor import yaml_text
 from tocsin.web.told import told
+
+_TOO_MANY_ROWS = ReasonType("condition.too_many_rows", "More than {limit} rows: write the condition as YAML.")
 
 #: Larger conditions are edited as YAML.
 MAX_CONDITION_ROWS = 300
@@ -271,7 +274,7 @@ def _condition_of_comparison(comparison: ComparisonRow, place: str, row: str, pl
 def _read(post: Mapping[str, Any], prefix: str, depth: int, counter: list[int]) -> ConditionNode:
     counter[0] += 1
     if counter[0] > MAX_CONDITION_ROWS * 2 or depth > MAX_DEPTH:
-        raise Rejected("invalid", f"These are more than {MAX_CONDITION_ROWS} rows: write them as YAML.", None)
+        raise Rejected("invalid", _TOO_MANY_ROWS(limit=MAX_CONDITION_ROWS), None)
     match post.get(f"{prefix}.type", "group"):
         case "comparison":
             return ComparisonRow(

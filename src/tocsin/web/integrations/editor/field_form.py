@@ -12,9 +12,13 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
-from tocsin.core.errors import Rejected
+from tocsin.core.reasons import ReasonType
+from tocsin.core.validation.object_reader import rejected_at
 from tocsin.inbound.expressions.fields import text_of
 from tocsin.web.integrations.editor import yaml_text
+
+_NO_SOURCE = ReasonType("mapping.no_source", "say where the value comes from, or keep the default")
+_NOT_A_PAIR = ReasonType("mapping.not_a_pair", "value map, line {line}: write it as from = to")
 
 
 class ValueOrigin(StrEnum):
@@ -87,7 +91,7 @@ def with_table(default: object, entry: FieldEntry, place: str) -> object:
     if entry_of_default is not None:
         return definition_of(replace(entry_of_default, table=entry.table), place)
     if not default:
-        raise Rejected("invalid_mapping", f"{place}: write where its value comes from, or leave it to the kind", place)
+        raise rejected_at(place, _NO_SOURCE(), "invalid_mapping")
     items = default if isinstance(default, list | tuple) else [default]
     mapped = [{**(item if isinstance(item, Mapping) else {"path": item}), "map": table} for item in items]
     return mapped if len(mapped) > 1 else mapped[0]
@@ -113,7 +117,7 @@ def read_table(text: str, place: str) -> dict[str, str]:
             continue
         key, separator, value = line.partition("=")
         if not separator or not key.strip() or not value.strip():
-            raise Rejected("invalid_mapping", f"{place}: value map, line {number}: write it as from = to", place)
+            raise rejected_at(place, _NOT_A_PAIR(line=number), "invalid_mapping")
         table[key.strip()] = value.strip()
     return table
 
@@ -150,7 +154,7 @@ def _is_line(path: str) -> bool:
 
 def _require_value(value: Any, place: str) -> Any:
     if value in (None, "", [], {}):
-        raise Rejected("invalid_mapping", f"{place}: write where its value comes from, or leave it to the kind", place)
+        raise rejected_at(place, _NO_SOURCE(), "invalid_mapping")
     return value
 
 

@@ -10,12 +10,17 @@ from django.http import QueryDict
 from django.utils.translation import gettext as _
 
 from tocsin.catalogue.kinds import IntegrationKind
-from tocsin.core.errors import Rejected
+from tocsin.core.reasons import ReasonType
+from tocsin.core.validation.object_reader import rejected_at
 from tocsin.inbound.expressions.fields import FIELDS, TAGS
 from tocsin.web.integrations.editor import field_form
 from tocsin.web.integrations.editor.editor_tab import EditorTab
 from tocsin.web.integrations.editor.field_form import FieldEntry, ValueOrigin
 from tocsin.web.told import told
+
+_DUPLICATE_NAME = ReasonType("mapping.duplicate_name", "there are two fields of that name")
+_NO_NAME = ReasonType("mapping.no_name", "enter a name")
+_NOT_A_MAPPING = ReasonType("mapping.not_an_object", "must list fields and where their values come from")
 
 #: Fields shown first: those that identify an alert.
 _PRIMARY_FIELDS = (
@@ -116,8 +121,8 @@ class MappingTab(EditorTab):
                     self.places.rows[f"{place}.{name}"] = f"{prefix}-{number}"
                 if not name.strip() or name in entries:
                     field_place = f"mapping.{group}.{name}"
-                    problem = "there are two of that name" if name.strip() else "give it a name"
-                    raise Rejected("invalid_mapping", f"{field_place}: {problem}", field_place)
+                    problem = _DUPLICATE_NAME() if name.strip() else _NO_NAME()
+                    raise rejected_at(field_place, problem, "invalid_mapping")
                 if entry.origin is not ValueOrigin.DEFAULT:
                     entries[name.strip()] = field_form.definition_of(entry, f"mapping.{group}.{name}")
             if entries:
@@ -229,5 +234,5 @@ def _mapping(value: Any, place: str) -> Mapping[str, Any]:
     if value in (None, "", []):
         return {}
     if not isinstance(value, Mapping):
-        raise Rejected("invalid_mapping", f"{place}: names fields and where their values come from", place)
+        raise rejected_at(place, _NOT_A_MAPPING(), "invalid_mapping")
     return value

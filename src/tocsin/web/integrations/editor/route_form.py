@@ -14,9 +14,15 @@ from django.http import QueryDict
 from django.utils.translation import gettext as _
 
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import ReasonType
+from tocsin.core.validation.object_reader import rejected_at
 from tocsin.web.integrations.editor import condition_form, suppression_form
 from tocsin.web.integrations.editor.condition_form import ConditionGroup, ErrorPlaces
 from tocsin.web.told import told
+
+_NOT_A_LIST = ReasonType("route.not_a_list", "must be a list, each {example}")
+_TOO_MANY_ROWS = ReasonType("route.too_many_rows", "More than {limit} rows: write the routes as YAML.")
+_UNREADABLE_REST = ReasonType("route.unreadable_rest", "the part that no row shows cannot be read")
 
 #: Longer lists are edited as YAML.
 MAX_ROUTE_ROWS = 100
@@ -50,7 +56,7 @@ def rows_of(routes: object) -> tuple[RouteRow, ...]:
     if routes in (None, {}, ""):
         return ()
     if not isinstance(routes, Sequence) or isinstance(routes, str) or not all(isinstance(r, Mapping) for r in routes):
-        raise Rejected("invalid_route", "routes: are a list, each {when, during, escalation_policy, …}", "routes")
+        raise rejected_at("routes", _NOT_A_LIST(example="{when, during, escalation_policy, …}"), "invalid_route")
     return tuple(_row(route) for route in routes)
 
 
@@ -71,7 +77,7 @@ def read(post: QueryDict) -> tuple[RouteRow, ...]:
     while f"routes.{len(rows)}.row" in post:
         rows.append(_read(post, f"routes.{len(rows)}"))
         if len(rows) > MAX_ROUTE_ROWS:
-            raise Rejected("invalid_route", f"These are more than {MAX_ROUTE_ROWS} rows: write them as YAML.", "routes")
+            raise Rejected("invalid_route", _TOO_MANY_ROWS(limit=MAX_ROUTE_ROWS), "routes")
     return tuple(rows)
 
 
@@ -186,7 +192,7 @@ def _route(row: RouteRow, place: str, prefix: str, places: ErrorPlaces, *, is_fi
         try:
             more = json.loads(row.other_keys)
         except ValueError:
-            raise Rejected("invalid_route", f"{place}: what no row shows cannot be read", place) from None
+            raise rejected_at(place, _UNREADABLE_REST(), "invalid_route") from None
         route |= more if isinstance(more, dict) else {}
     return route
 

@@ -11,12 +11,16 @@ from django.http import QueryDict
 from django.utils.translation import gettext as _
 
 from tocsin.catalogue.kinds import IntegrationKind
-from tocsin.core.errors import Rejected
+from tocsin.core.reasons import ReasonType
+from tocsin.core.validation.object_reader import rejected_at
 from tocsin.inbound.expressions.fields import FIELDS
 from tocsin.web.integrations.editor import condition_form
 from tocsin.web.integrations.editor.condition_form import ConditionGroup
 from tocsin.web.integrations.editor.editor_tab import EditorTab
 from tocsin.web.told import told
+
+_NOT_RULES = ReasonType("rule.not_an_object", "must be an object with {names}")
+_NO_CONDITION = ReasonType("rule.no_condition", "say when the rule applies")
 
 
 class RuleMode(StrEnum):
@@ -55,7 +59,7 @@ class RulesTab(EditorTab):
     def load(self, parts: Mapping[str, Any]) -> None:
         rules = parts.get("rules") or {}
         if not isinstance(rules, Mapping):
-            raise Rejected("invalid_condition", "rules: are {open, close, update}", "rules")
+            raise rejected_at("rules", _NOT_RULES(names=("open", "close", "update")), "invalid_condition")
         self.other_rules = {name: rule for name, rule in rules.items() if name not in self.names}
         for name in self.names:
             self._load_rule(name, rules.get(name), is_set=name in rules)
@@ -108,7 +112,7 @@ class RulesTab(EditorTab):
                 rows = self.groups[name]
                 condition = condition_form.condition_of(rows, place, name, self.places, is_final=self.is_final)
                 if condition is None:
-                    raise Rejected("invalid_condition", f"{place}: say when", place)
+                    raise rejected_at(place, _NO_CONDITION(), "invalid_condition")
                 return condition
 
     def rows(self) -> list[RuleRow]:

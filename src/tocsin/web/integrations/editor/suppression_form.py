@@ -8,8 +8,11 @@ from typing import Any
 
 from django.http import QueryDict
 
-from tocsin.core.errors import Rejected
+from tocsin.core.reasons import ReasonType
+from tocsin.core.validation.object_reader import rejected_at
 from tocsin.inbound.config.noise_settings import KEYS
+
+_NOT_AN_OBJECT = ReasonType("noise.not_an_object", "must be an object with {names}")
 
 #: The fields of each part. Every part is a mapping, except `parent`, which is a text.
 FIELDS: Mapping[str, tuple[str, ...]] = {
@@ -60,7 +63,7 @@ def rows_of(parts: Mapping[str, Any]) -> SuppressionFields:
         if part == "parent":
             value = {"by": value}
         if not isinstance(value, Mapping) or not set(value) <= set(FIELDS[part]):
-            raise Rejected("invalid_shaping", f"{part}: is written like {{{', '.join(FIELDS[part])}}}", part)
+            raise rejected_at(part, _NOT_AN_OBJECT(names=tuple(FIELDS[part])), "invalid_shaping")
         texts |= {f"{part}.{name}": str(setting) for name, setting in value.items() if setting is not None}
         if part == "delay":
             texts["delay.kind"] = next((kind for kind in _DELAY_FIELDS if kind in value), "")

@@ -12,6 +12,12 @@ from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode
 
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import ReasonType
+
+_TOO_LONG = ReasonType("config.text_too_long", "The text has more than {limit} characters.")
+_ALIASES = ReasonType("config.aliases_expand", "The aliases expand to too much: write the text without aliases.")
+_TOO_DEEP = ReasonType("config.nested_too_deeply", "The text is nested too deeply.")
+_UNREADABLE_VALUE = ReasonType("config.unreadable_value", "A number, date or binary value in the text cannot be read.")
 
 #: Limits on length, and on nodes after expanding aliases.
 MAX_YAML_CHARS = 200_000
@@ -43,16 +49,16 @@ def write(value: object) -> str:
 def read(text: str, field: str) -> Any:
     """Parse the YAML of a part; None for an empty text. Raises Rejected with line and column."""
     if len(text) > MAX_YAML_CHARS:
-        raise Rejected("invalid", f"This is longer than {MAX_YAML_CHARS:,} characters.", field)
+        raise Rejected("invalid", _TOO_LONG(limit=MAX_YAML_CHARS), field)
     try:
         value = _yaml().load(text)
         _count(value, [0])
     except YAMLError as error:
         raise Rejected("invalid", _describe_error(error), field) from None
     except RecursionError:
-        raise Rejected("invalid", "This is nested too deeply.", field) from None
+        raise Rejected("invalid", _TOO_DEEP(), field) from None
     except ValueError:
-        raise Rejected("invalid", "A number, date or binary value in this cannot be read.", field) from None
+        raise Rejected("invalid", _UNREADABLE_VALUE(), field) from None
     return value
 
 
@@ -75,7 +81,7 @@ def _describe_error(error: YAMLError) -> str:
 def _count(value: object, counter: list[int]) -> None:
     counter[0] += 1
     if counter[0] > MAX_NODES:
-        raise Rejected("invalid", "This unfolds to far too much: write it without aliases.", None)
+        raise Rejected("invalid", _ALIASES(), None)
     if isinstance(value, Mapping):
         for part in value.values():
             _count(part, counter)
