@@ -18,8 +18,8 @@ from tocsin.web.integrations.editor.editor_tab import EditorTab
 from tocsin.web.integrations.editor.field_form import FieldEntry, ValueOrigin
 from tocsin.web.told import told
 
-_DUPLICATE_NAME = ReasonType("mapping.duplicate_name", "there are two fields of that name")
-_NO_NAME = ReasonType("mapping.no_name", "enter a name")
+_DUPLICATE_NAME = ReasonType("mapping.duplicate_row", "there are two fields of that name")
+_NO_NAME = ReasonType("mapping.row_without_name", "enter a name")
 _NOT_A_MAPPING = ReasonType("mapping.not_an_object", "must list fields and where their values come from")
 
 #: Fields shown first: those that identify an alert.
