@@ -12,6 +12,7 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.net.egress import OutcomeUnknown
+from tocsin.core.reasons import Reason, as_reason
 from tocsin.outbound.commands import save_outbound
 from tocsin.outbound.connectors.interfaces import CallDone, CallJob, RecordedClient, Throttled
 from tocsin.outbound.delivery.claim import claim
@@ -83,10 +84,10 @@ class _RandomCaller:
             self.pool.system.outbound_requests.append(OutboundRequest(job.id, job.order_key, job.is_uncertain))
         if failure is not None:
             raise failure
-        return CallDone("Done.")
+        return CallDone(as_reason("Done."))
 
-    def verify(self, line: RecordedClient, now: datetime) -> str:
-        return "It works."
+    def verify(self, line: RecordedClient, now: datetime) -> Reason:
+        return as_reason("It works.")
 
 
 class _RandomIntegrationPool(IntegrationPool):

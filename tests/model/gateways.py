@@ -11,6 +11,7 @@ from datetime import datetime
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.net.egress import OutcomeUnknown
+from tocsin.core.reasons import Reason, as_reason
 from tocsin.notify.interfaces import AddressRejected, Rendered, SendReceipt
 from tocsin.notify.providers.pool import ProviderPool
 
@@ -70,10 +71,10 @@ class RandomSender:
             raise failure
         return SendReceipt()
 
-    def verify(self) -> str:
+    def verify(self) -> Reason:
         if self.conditions.fails(self.name):
             raise Temporary("It is away.")
-        return "It works."
+        return as_reason("It works.")
 
     def close(self) -> None:
         pass

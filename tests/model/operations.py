@@ -71,7 +71,7 @@ def _do(system: System, alert: int, command: Command) -> bool:
     except Rejected as refusal:
         system.record(f"{what} is refused: {refusal}")
         return False
-    system.record(f"{what}: {done.sentence}")
+    system.record(f"{what}: {done.answer}")
     return done.is_change
 
 

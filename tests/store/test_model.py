@@ -23,6 +23,7 @@ from tests.support.people import ACTOR
 from tocsin.alerts import service
 from tocsin.alerts.commands import Acknowledge, Close
 from tocsin.core.db import database as store
+from tocsin.core.reasons import as_reason
 from tocsin.escalation.actions import next_steps
 from tocsin.escalation.actions.forecast import NextAction
 from tocsin.inbound.admin.commands import save_integration
@@ -115,8 +116,8 @@ def _add_stuck_workflow_run(scenario: Scenario) -> None:
     spec = {"name": "Flow", "trigger": "manual", "actions": [{"do": "notify", "owner": True}]}
     save_workflow(spec, actor=ACTOR, now=scenario.system.now)
     _execute(
-        "INSERT INTO workflows_run (workflow_id, alert_id, status, cause, created_at, ended_at) "
-        "SELECT w.id, a.id, 'stuck', 'planted', now(), now() FROM workflows_workflow w, alerts_alert a"
+        "INSERT INTO workflows_run (workflow_id, alert_id, status, cause_code, created_at, ended_at) "
+        "SELECT w.id, a.id, 'stuck', 'test.planted', now(), now() FROM workflows_workflow w, alerts_alert a"
     )(scenario)
 
 
@@ -148,15 +149,15 @@ def _keep_expired_acknowledgement(scenario: Scenario) -> None:
 
 def _forecast_another_user(scenario: Scenario) -> None:
     scenario.system.advance(timedelta(minutes=6))
-    step = NextAction(scenario.system.now, "pages Zed (primary, Desk)")
+    step = NextAction(scenario.system.now, as_reason("pages Zed (primary, Desk)"))
     scenario.patch.setattr(next_steps, "next_steps", lambda *_: {scenario.alert: step})
     forecasts.compare_next_steps(scenario.system)
 
 
 def _simulate_another_outcome(scenario: Scenario) -> None:
-    stored = MessageResult(MessageStatus.CLOSED, "closed", scenario.alert)
+    stored = MessageResult(MessageStatus.CLOSED, as_reason("closed"), scenario.alert)
     simulated_message = forecasts.SimulatedMessage(
-        chain.SimulatedOutcome(MessageStatus.OPENED, "opened", None), is_paused=False
+        chain.SimulatedOutcome(MessageStatus.OPENED, as_reason("opened"), None), is_paused=False
     )
     forecasts.compare(scenario.system, simulated_message, stored)
 
