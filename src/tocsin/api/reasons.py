@@ -36,10 +36,10 @@ def show_reason(value: Reason | str, name: str = "reason") -> dict[str, Any]:
 
 
 def with_reasons(row: object, names: tuple[str, ...], reasons: tuple[str, ...] = ("reason",)) -> dict[str, Any]:
-    """Return the named attributes of a row; those in `reasons` with their codes and parameters."""
-    fields: dict[str, Any] = {}
-    for name in names:
-        fields |= reason_fields(row, name) if name in reasons else {name: getattr(row, name)}
+    """Return the named attributes of a row, and its reasons with their codes and parameters."""
+    fields: dict[str, Any] = {name: getattr(row, name) for name in names if name not in reasons}
+    for name in reasons:
+        fields |= reason_fields(row, name)
     return fields
 
 
