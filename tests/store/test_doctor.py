@@ -23,6 +23,7 @@ from tocsin.core.config import crypto
 from tocsin.core.config import environment as config
 from tocsin.core.db import database
 from tocsin.core.db import database as db
+from tocsin.core.reasons import TEXT
 from tocsin.core.runtime import clock
 from tocsin.escalation.changes.commands import save_policy
 from tocsin.inbound.models import Integration
@@ -268,10 +269,10 @@ def test_coverage_gaps_are_reported_with_their_times(now: datetime) -> None:
     elsewhere = {"name": "Elsewhere", "layer": 2, "calendar": {"url": "https://calendar.example.org/a.ics"}}
     save_schedule({**spec, "shifts": [shift, elsewhere]}, existing=Schedule.objects.get(), actor=ACTOR, now=now)
     assert ids(now, "oncall.calendar") == [], "it was not read yet"
-    CalendarImport.objects.update(error="Its server answers 404.")
+    CalendarImport.objects.update(error_code=TEXT.code, error_data={"text": "Its server answers 404."})
     (finding,) = found(now, "oncall.calendar")
     assert str(finding.detail) == "The calendar of shift Elsewhere of Days: Its server answers 404."
-    CalendarImport.objects.update(error="", unknown=["Zoe", "Yan"])
+    CalendarImport.objects.update(error_code="", error_data={}, unknown=["Zoe", "Yan"])
     (finding,) = found(now, "oncall.calendar")
     assert str(finding.detail) == (
         "The calendar of shift Elsewhere of Days: No user matches Zoe and Yan: nobody is on call for these events."

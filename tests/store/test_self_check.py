@@ -127,7 +127,7 @@ def test_paused_pages_count_from_the_end_of_the_pause(desk: EscalationHarness) -
 def test_active_alert_without_running_or_explained_run_is_forgotten(desk: EscalationHarness, now: datetime) -> None:
     bare = Alert.objects.create(subject="VPN", opened_at=now, last_message_at=now)
     silent = desk.open()
-    EscalationRun.objects.filter(alert=silent).update(due_at=None, status="stopped", reason="")
+    EscalationRun.objects.filter(alert=silent).update(due_at=None, status="stopped", reason_code="")
     (found,) = audit(now)
     assert found.id == "alerts_forgotten"
     assert f"#{bare.pk} and #{silent}" in str(found.detail)
@@ -147,7 +147,9 @@ def test_an_alert_that_is_over_needs_no_timer(status: str, now: datetime) -> Non
 
 def test_active_alert_with_explained_idle_run_is_not_forgotten(desk: EscalationHarness, now: datetime) -> None:
     alert = desk.open()
-    EscalationRun.objects.filter(alert=alert).update(due_at=None, status="stopped", reason="Alice has it.")
+    EscalationRun.objects.filter(alert=alert).update(
+        due_at=None, status="stopped", reason_code=TEXT.code, reason_data={"text": "Alice has it."}
+    )
     assert ids(now) == []
 
 

@@ -107,7 +107,7 @@ _FORGOTTEN = f"""
 WITH live AS MATERIALIZED (SELECT id FROM alerts_alert WHERE status IN ({", ".join(f"'{status}'" for status in _LIVE)}))
 SELECT a.id FROM live a WHERE NOT EXISTS (
   SELECT FROM escalation_run r WHERE r.alert_id = a.id AND r.status <> 'ended'
-  AND (r.due_at IS NOT NULL OR (r.reason <> '' AND r.status NOT IN ('active', 'paused'))))
+  AND (r.due_at IS NOT NULL OR (r.reason_code <> '' AND r.status NOT IN ('active', 'paused'))))
 ORDER BY a.id LIMIT 1000
 """
 
