@@ -13,7 +13,8 @@ from tests.doubles.http import Response, http_double
 from tests.support.escalation_harness import EscalationHarness, escalation_enabled
 from tests.support.ingest import Ingest, halo, make_integration
 from tests.support.people import make_user
-from tocsin.alerts.models import Alert
+from tocsin.alerts.models import Alert, AlertEvent
+from tocsin.alerts.reasons import STALE_KEY_RELEASED
 from tocsin.core.db import database
 from tocsin.core.ids import uuid7
 from tocsin.core.reasons import NO_REASON, TEXT
@@ -346,7 +347,7 @@ def test_leaked_key_of_ended_alert_is_released_on_the_timeline(
     assert SelfCheckRunner(now=lambda: desk.at(1)).run_once() is False
     holding = Alert.objects.filter(pk__in=numbers, holds_key=True).values_list("pk", flat=True)
     assert sorted(holding) == [held, parent]
-    assert "still held its key" in desk.timeline(merged)[-1]
+    assert AlertEvent.objects.filter(alert=merged).latest("pk").reason == STALE_KEY_RELEASED()
     again = ingest.send(integration, halo(1), halo(2), halo(3), halo(4))
     assert [one.status.value for one in again] == [*["Mapped Opened"] * 3, "Mapped Appended"]
 
