@@ -13,7 +13,7 @@ def paged(mails: SmtpDouble) -> set[str]:
 
 
 def jumps_told(tocsin: Installation) -> int:
-    return len(tocsin.rows("SELECT FROM alerts_alertevent WHERE reason_data::text LIKE '%%clock was set back by%%'"))
+    return len(tocsin.rows("SELECT FROM alerts_alertevent WHERE reason_code = 'escalation.clock_rolled_back'"))
 
 
 def opened_two_hours_ahead(tocsin: Installation, mails: SmtpDouble) -> None:

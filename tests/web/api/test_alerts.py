@@ -11,6 +11,7 @@ import pytest
 from tests.web.api.conftest import Api, Company, moment
 from tests.web.api.test_errors import refused
 from tocsin.alerts.models import Alert
+from tocsin.core.reasons import as_reason
 from tocsin.core.runtime import clock
 from tocsin.escalation.models import EscalationRun
 
@@ -97,7 +98,7 @@ def test_the_next_step_is_the_runs_timer(admin: Api, open_alert: Open) -> None:
     run = EscalationRun.objects.filter(alert=number).first() or EscalationRun(
         alert_id=number, mode="page", started_at=clock.now()
     )
-    run.status, run.due_at, run.reason = "active", due, "Step 2 of 3 is next."
+    run.status, run.due_at, run.reason = "active", due, as_reason("Step 2 of 3 is next.")
     run.save()
     found = admin.get("alerts").body["items"][0]["next_step"]
     assert moment(found["at"]) == due

@@ -24,6 +24,7 @@ from tocsin.api.system import settings as settings_api
 from tocsin.core.config import config_version
 from tocsin.core.ids import uuid7
 from tocsin.core.models import ConfigVersion
+from tocsin.core.reasons import as_reason
 from tocsin.core.runtime import clock
 from tocsin.inbound.models import InboundMessage, Integration
 from tocsin.people.changes import groups as group_commands
@@ -342,7 +343,7 @@ def test_a_message_shows_what_arrived_and_how_it_was_understood(ready: Api, obse
         integration=door,
         received_at=clock.now(),
         status="Mapped Opened",
-        reason="open rule",
+        reason=as_reason("open rule"),
         raw=raw,
         content_type="application/json",
         headers={"user-agent": "curl"},
