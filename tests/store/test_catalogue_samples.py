@@ -272,8 +272,8 @@ def test_a_priority_that_rises_starts_escalation_again_once(desk: EscalationHarn
     ticket.says(13, priority={"name": "P1 - Critical"})
     desk.through(13)
     assert ticket.alert.priority == "critical"
-    starts = [line for line in desk.timeline(ticket.alert.pk) if "starts again at step 1" in line]
-    assert starts == ["The priority rose from medium to critical: escalation starts again at step 1."]
+    starts = [line for line in desk.timeline(ticket.alert.pk) if "restarts at step 1" in line]
+    assert starts == ["The priority rose from medium to critical. Escalation restarts at step 1."]
     assert EscalationRun.objects.filter(alert=ticket.alert.pk).count() == 2
 
 
@@ -313,10 +313,10 @@ def test_ticket_moved_to_another_team_pages_that_teams_targets(
     assert ticket.paged()[0] == ("alice", 0)
     assert ("carol", 3) in ticket.paged()
     assert EscalationRun.objects.filter(alert=ticket.alert.pk).count() == 2
-    starts = [line for line in desk.timeline(ticket.alert.pk) if "starts again at step 1" in line]
+    starts = [line for line in desk.timeline(ticket.alert.pk) if "restarts at step 1" in line]
     assert starts == [
-        "It moved from 1st Line Support to Network, and the routes name others for it: "
-        "escalation starts again at step 1."
+        "It moved from 1st Line Support to Network, and the routes select other recipients. "
+        "Escalation restarts at step 1."
     ]
 
 

@@ -66,7 +66,7 @@ def test_ticket_first_seen_after_changes_opens_with_current_state(pulled: HaloPa
     assert (opened.status, updated.status) == ("Mapped Opened", "Mapped Updated")
     said = CHANGED_SINCE_CREATION()
     assert said in [reason_from_json(note) for note in opened.verdict["notes"]]
-    assert json.loads(decompress(opened.raw))["message"] == said
+    assert json.loads(decompress(opened.raw))["message"] == str(said)
     # Once.
     pulled.look(62)
     assert len(pulled.inbox(source_id=str(ticket))) == 2

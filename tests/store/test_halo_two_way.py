@@ -378,7 +378,7 @@ def test_echoed_priority_and_team_trigger_no_pages_or_workflows(both: HaloPair) 
     changed = AlertEvent.objects.filter(alert=alert, kind="updated").values_list("reason_code", flat=True)
     assert set(changed) == {"alert.source_confirmed"}
     # Of the status only what Alice did here.
-    assert [run.cause for run in WorkflowRun.objects.all()] == ["Alice Andersson acknowledged the alert"]
+    assert [str(run.cause) for run in WorkflowRun.objects.all()] == ["Alice Andersson acknowledged the alert"]
     # What somebody in Halo does after that is an act.
     both.seconds += 60
     both.halo.change_ticket(ticket, {"priority_id": 3, "team": "1st Line Support"}, DESK_AGENT)

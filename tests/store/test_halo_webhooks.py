@@ -16,6 +16,7 @@ from tocsin.core.ids import uuid7
 from tocsin.core.reasons import NO_REASON
 from tocsin.inbound.admin import commands as integrations
 from tocsin.inbound.admin import secrets
+from tocsin.inbound.deciding.reasons import WITHOUT_TICKET
 from tocsin.inbound.models import Integration
 from tocsin.outbound.connectors.haloitsm import client
 from tocsin.outbound.connectors.interfaces import IntegrationAccount, RecordedClient
@@ -141,7 +142,7 @@ def test_halos_webhook_test_needs_no_user(both: HaloPair) -> None:
     both.deliver({}, json.dumps(sent).encode())
     (message,) = both.inbox()
     assert (message.status, message.alert_id) == ("Mapped Ignored", None)
-    assert message.reason.startswith("it is about no ticket")
+    assert message.reason == WITHOUT_TICKET()
     # What names no ticket, and comes from somewhere else, is still for a person to see.
     both.deliver({}, b'{"event": "new ticket logged"}')
     assert both.inbox()[-1].status == "Mapping Failed"

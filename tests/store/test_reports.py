@@ -15,6 +15,7 @@ from tocsin.alerts.states import AlertStatus, EventKind, Priority
 from tocsin.core.db import database as store
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import first_uuid7
+from tocsin.core.reasons import as_reason
 from tocsin.escalation.models import EscalationRun
 from tocsin.notify.models import Delivery, Notification
 from tocsin.people.models import User
@@ -32,7 +33,7 @@ def opened(at: datetime, *happened: tuple[EventKind, int], groups: Sequence[int]
     """An alert of that moment, and what happened to it so many minutes later."""
     alert = Alert.objects.create(**{"subject": "VPN down", "opened_at": at, "last_message_at": at, **fields})
     for kind, minutes in happened:
-        AlertEvent.objects.create(alert=alert, at=at + minutes * MINUTE, kind=kind, reason="so")
+        AlertEvent.objects.create(alert=alert, at=at + minutes * MINUTE, kind=kind, reason=as_reason("so"))
     if groups:
         EscalationRun.objects.create(
             alert=alert, status="ended", mode="page", started_at=at, recipient_groups=list(groups)

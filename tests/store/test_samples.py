@@ -95,7 +95,7 @@ def test_unanswered_test_alert_notifies_no_one_else(
         sent = send_sample(door, bob, now=clock.now())
     for minute in range(0, 30, 5):
         desk.keeper.run_once(desk.at(minute + 1))
-    assert any("at its end" in line for line in desk.timeline(sent.alert_id or 0))
+    assert any("is exhausted" in line for line in desk.timeline(sent.alert_id or 0))
     assert {one.user_id for one in Notification.objects.all()} == {bob.user_id}
 
 

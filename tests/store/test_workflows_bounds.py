@@ -177,7 +177,7 @@ def test_a_broken_workflow_delays_nobodys_page_and_no_other_workflow(desk: Workf
     assert stuck.status == "stuck"
     assert "The workflow cannot be read" in str(stuck.reason)
     notice = Notification.objects.get(purpose="notice", alert=None)
-    assert (notice.user, notice.data["title"]) == (desk.users["erin"], "The workflow Broken is stuck")
+    assert (notice.user, str(notice.title)) == (desk.users["erin"], "The workflow Broken is stuck")
     desk.open(1)
     desk.go(1)
     assert Notification.objects.filter(purpose="notice", alert=None).count() == 1, "told once in a while"

@@ -108,7 +108,7 @@ def test_the_secrets_of_providers_and_outbound_integrations_are_entered_again(
     lose_key()
     with pytest.raises(Rejected, match="auth_token: is required"):
         providers.save_provider(PROVIDER, existing=provider, **by)  # type: ignore[arg-type]
-    with pytest.raises(Rejected, match="client_secret: is needed"):
+    with pytest.raises(Rejected, match="client_secret: is required"):
         outbound.save_outbound(HALO, existing=halo, **by)  # type: ignore[arg-type]
     provider, halo = Provider.objects.get(pk=provider.pk), OutboundIntegration.objects.get(pk=halo.pk)
     with pytest.raises(Permanent):
