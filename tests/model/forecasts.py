@@ -50,7 +50,7 @@ def compare(system: System, simulated_message: SimulatedMessage, stored: Message
     if stored.status != "Mapped Opened" or simulated_message.is_paused:
         return
     system.tasks["escalation"]()
-    planned = [line.text for line in said.timeline[1:] if line.at == system.now]
+    planned = [str(line.reason) for line in said.timeline[1:] if line.at == system.now]
     found = system.rows(
         "SELECT reason_code, reason_data FROM alerts_alertevent WHERE alert_id = %s AND at = %s AND kind = ANY(%s) "
         "ORDER BY id",

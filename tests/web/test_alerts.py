@@ -19,6 +19,7 @@ from tocsin.alerts.states import AlertStatus, Priority
 from tocsin.core.reasons import as_reason
 from tocsin.core.runtime import clock
 from tocsin.escalation.models import EscalationRun
+from tocsin.escalation.reasons import EXHAUSTED_RUN
 from tocsin.escalation.run.run_state import RunStatus
 from tocsin.notify.models import Delivery, Notification
 from tocsin.people.models import User
@@ -297,7 +298,7 @@ def test_an_alert_is_opened_by_hand_and_pages(company: Company, browser_of: Brow
     }
     answer = browser_of(company.responder).post("/alerts/new/", form, follow=True)
     assert "Server room is hot" in answer.content.decode()
-    assert "Bob Brown opened it by hand." in answer.content.decode()
+    assert "Bob Brown created the alert." in answer.content.decode()
 
 
 def test_paging_preview_is_shown_before_creating_an_alert(company: Company, browser_of: BrowserOf) -> None:
@@ -349,13 +350,13 @@ def test_lists_show_origin_and_state_in_readers_language(
 ) -> None:
     over = open_alert("VPN down")
     EscalationRun.objects.filter(alert=over).update(
-        status=RunStatus.EXHAUSTED, due_at=None, reason="Nobody answered, and the policy is at its end."
+        status=RunStatus.EXHAUSTED, due_at=None, reason_code=EXHAUSTED_RUN.code
     )
     client = browser_of(company.responder)
     client.post("/alerts/new/", {"subject": "Hot", "priority": "high", "groups": [company.desk.pk], "anyway": "1"})
     Alert.objects.filter(pk=over).update(is_test=True)
     text = text_of(client, "/alerts/", **{"Accept-Language": "de"})
-    assert "Niemand hat geantwortet, und der Eskalationsplan ist am Ende." in text
+    assert "Niemand hat reagiert, und der Plan ist erschöpft." in text
     assert "von Hand eröffnet" in text
     for path in ("/alerts/", "/search/?q=VPN"):
         assert ">TEST<" in text_of(client, path), path

@@ -17,7 +17,9 @@ from tocsin.alerts import service
 from tocsin.alerts.commands import Acknowledge
 from tocsin.alerts.states import CommandChannel
 from tocsin.core.ids import first_uuid7
+from tocsin.core.reasons import as_reason
 from tocsin.core.runtime import clock
+from tocsin.core.stored_reason import named_columns
 from tocsin.inbound.models import InboundMessage
 from tocsin.notify.models import Delivery, Notification
 from tocsin.oncall.changes.commands import save_schedule
@@ -121,10 +123,10 @@ def test_unreachable_on_call_users_and_failing_calendars_are_named(company: Comp
     save_schedule(
         {"name": "Office", "group": "Night", "time_zone": "UTC", "shifts": shifts}, actor=COMMAND_LINE, now=now
     )
-    CalendarImport.objects.update(error="Its server answers 404.")
+    CalendarImport.objects.update(**named_columns("error", as_reason("Its server answers 404.")))
     caches["process"].clear()
     said = {trouble.text: trouble for trouble in health_warnings.find_warnings(now)}
-    (lost,) = (text for text in said if text.startswith("Eve is on call in Night and has no contact method"))
+    (lost,) = (text for text in said if text.startswith("Eve is on call in Night and has no usable contact method"))
     assert said[lost].is_urgent
     calendar = said["The calendar of shift Elsewhere of Office: Its server answers 404."]
     assert calendar.url == f"/on-call/schedules/{CalendarImport.objects.get().schedule_id}/"
