@@ -126,8 +126,8 @@ def test_administrator_resets_a_lost_second_factor(company: Company, browser_of:
     assert entry.before == {"second_factors": ["recovery_codes", "totp"]}
     told = PendingNotice.objects.get()
     assert told.user == bob
-    assert "Alice Andersson took away" in told.text
-    assert "took away" not in told_in(told.text, "de")
+    assert "Alice Andersson removed the second factors" in told.text
+    assert "removed" not in told_in(told.text, "de")
     assert told_in(told.title, "de") != told.title
 
 
