@@ -126,7 +126,7 @@ def test_incomplete_row_is_rejected_only_on_save(bench: Callable[[str], Bench]) 
     assert '<span class="errors"' not in page.text
     assert '<bdi class="ok-text">Hot</bdi>' in page.text
     assert page.press("save").status_code == 422
-    assert "rite where its value comes from" in page.text
+    assert "ay where the value comes from" in page.text
     page.press("show", **{"f-client-origin": "", "t-0-text": "ticket^rack"})
     assert page.press("save").status_code == 302
     assert "custom" not in page.parts()["mapping"]
@@ -175,7 +175,7 @@ def test_clicking_a_value_fills_tags_custom_fields_and_key(bench: Callable[[str]
     ("changes", "row", "said"),
     [
         ({"f-subject-text": "ticket^^^"}, "f-subject", "ends with ^"),
-        ({"f-subject-origin": "paths", "f-subject-text": " "}, "f-subject", "where its value comes from"),
+        ({"f-subject-origin": "paths", "f-subject-text": " "}, "f-subject", "where the value comes from"),
         ({"f-subject-text": "a", "f-subject-table": "1 New"}, "f-subject", "line 1"),
         ({"f-subject-origin": "yaml", "f-subject-text": "a: ["}, "f-subject", "Line 1"),
         ({"key": "<ticket^>"}, "key", "ends with ^"),
