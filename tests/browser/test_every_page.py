@@ -83,7 +83,8 @@ class Evening:
             "/integrations/add/api/", f"/integrations/{halo}/",
             f"/integrations/{amazon}/guide/",
             *(f"/integrations/{halo}/{tab}/" for tab in
-              ("mapping", "rules", "routing", "settings", "test", "security", "guide", "delete", "versions", "paging-preset")),
+              ("mapping", "rules", "routing", "settings", "test", "security", "guide", "delete", "versions",
+               "paging-preset")),
             "/policies/", "/policies/new/", f"/policies/{self.desk.policy}/", f"/policies/{self.desk.policy}/edit/",
             f"/policies/{self.desk.policy}/delete/", "/groups/", "/groups/new/", f"/groups/{self.desk.group}/",
             f"/groups/{self.desk.group}/edit/", f"/groups/{self.desk.group}/delete/", "/users/", "/users/invite/",
