@@ -316,8 +316,8 @@ def test_keys_mean_what_the_menu_says() -> None:
     assert dtmf.interpret_key("9", "9", "16789") == dtmf.RunCommand(CommandKind.CLOSE)
     assert dtmf.interpret_key("7", "9", "16789") == dtmf.RunCommand(CommandKind.ACKNOWLEDGE)
     for wrong in ("0", "2", "*", "#", "77"):
-        assert dtmf.interpret_key(wrong, "", "16789") == dtmf.InvalidKey()
-    assert dtmf.interpret_key("6", "", "178") == dtmf.InvalidKey()
+        assert dtmf.interpret_key(wrong, "", "16789") == dtmf.InvalidDigit()
+    assert dtmf.interpret_key("6", "", "178") == dtmf.InvalidDigit()
 
 
 def test_circuit_breaker_opens_after_three_failures_with_growing_delay() -> None:

@@ -256,16 +256,16 @@ def _library_error() -> type[Exception]:
 
 def _fail(account: ImapAccount, error: Exception) -> NoReturn:
     """Raises Permanent if the credentials or the folder are wrong, else Temporary: the mailbox may come back."""
-    reason = _server_text(account, str(getattr(error, "strerror", None) or error or type(error).__name__).encode())
+    server_text = _server_text(account, str(getattr(error, "strerror", None) or error or type(error).__name__).encode())
     if (
-        "AUTHENTICATIONFAILED" in reason.upper()
-        or "login failed" in reason.lower()
-        or "invalid credentials" in reason.lower()
+        "AUTHENTICATIONFAILED" in server_text.upper()
+        or "login failed" in server_text.lower()
+        or "invalid credentials" in server_text.lower()
     ):
         raise Permanent(_LOGIN_REFUSED(host=account.host), _ENTER_LOGIN()) from None
-    if "NONEXISTENT" in reason.upper() or "doesn't exist" in reason.lower():
+    if "NONEXISTENT" in server_text.upper() or "doesn't exist" in server_text.lower():
         raise Permanent(_NO_FOLDER(host=account.host, folder=account.folder), _ENTER_FOLDER()) from None
-    raise Temporary(_UNREADABLE(host=account.host, error=reason)) from None
+    raise Temporary(_UNREADABLE(host=account.host, error=server_text)) from None
 
 
 def _server_text(account: ImapAccount, text: bytes) -> str:

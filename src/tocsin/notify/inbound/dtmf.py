@@ -13,7 +13,7 @@ class RepeatPrompt:
 
 
 @dataclass(frozen=True, slots=True)
-class InvalidKey:
+class InvalidDigit:
     """The key has no function here: say so and repeat the prompt."""
 
 
@@ -31,7 +31,7 @@ class RunCommand:
     command: CommandKind
 
 
-type KeyAction = RepeatPrompt | InvalidKey | ConfirmKey | RunCommand
+type KeyAction = RepeatPrompt | InvalidDigit | ConfirmKey | RunCommand
 
 _COMMANDS = {
     "6": CommandKind.ESCALATE,
@@ -48,7 +48,7 @@ def interpret_key(digit: str, pending_digit: str, keys: str) -> KeyAction:
     if not digit or digit == "1":
         return RepeatPrompt()
     if digit not in keys or digit not in _COMMANDS:
-        return InvalidKey()
+        return InvalidDigit()
     if digit == "9" and pending_digit != "9":
         return ConfirmKey("9")
     return RunCommand(_COMMANDS[digit])

@@ -62,7 +62,7 @@ def continue_call(provider: str, call_state: CallState, now: datetime) -> CallPr
     match dtmf.interpret_key(call_state.digits, call_state.pending_digit, script.keys):
         case dtmf.RepeatPrompt():
             return CallPrompt(script=script, language=phrases.code)
-        case dtmf.InvalidKey():
+        case dtmf.InvalidDigit():
             return CallPrompt(phrases.wrong_key, script, language=phrases.code)
         case dtmf.ConfirmKey(digit):
             return CallPrompt(phrases.confirm_close, pending_digit=digit, language=phrases.code)
