@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
+from tocsin.alerts.commands import Actor
 from tocsin.alerts.source import TicketAgent
-from tocsin.alerts.states import Priority
+from tocsin.alerts.states import ActorKind, Priority
 from tocsin.core.errors import Rejected
 from tocsin.inbound.config.credentials import Credentials
 from tocsin.inbound.config.normalizer import NormalizedEvent, Normalizer
@@ -109,6 +110,11 @@ class CompiledIntegration:
     def display_source(self) -> str:
         """The sender's name on the timeline."""
         return self.source or self.name
+
+    @property
+    def actor(self) -> Actor:
+        """The integration as an actor."""
+        return Actor(ActorKind.INTEGRATION, self.display_source)
 
     @property
     def key_source(self) -> str:
