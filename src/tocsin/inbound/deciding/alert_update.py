@@ -6,7 +6,6 @@ A value that Tocsin itself wrote to the ticket is nobody's action.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace as replace_state
 
 from msgspec.structs import replace
 
@@ -50,7 +49,7 @@ def update_alert(
     changes: list[AlertChange] = []
     new_priority = _changed_priority(event, active_alert) if context.may_page else None
     new_state = (
-        replace_state(state, priority=new_priority)
+        replace(state, priority=new_priority)
         if new_priority is not None and new_priority is not state.priority
         else state
     )

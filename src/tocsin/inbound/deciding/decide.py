@@ -6,7 +6,6 @@ update. Every outcome has a reason.
 
 from __future__ import annotations
 
-from dataclasses import replace as replace_state
 from datetime import datetime, timedelta
 
 from msgspec.structs import replace
@@ -149,7 +148,7 @@ def _apply(active_alert: ActiveAlert, command: Close | Cancel, now: datetime) ->
     state = active_alert.state
     if state.status is AlertStatus.MERGED:
         # A close from its source ends only the merged alert; the parent stays active.
-        state = replace_state(state, status=AlertStatus.OPEN)
+        state = replace(state, status=AlertStatus.OPEN)
     outcome = lifecycle.apply(state, command, now)
     changes = [AlertChange(active_alert.state, outcome.state, outcome.events, command)]
     for child in active_alert.children.values():

@@ -6,7 +6,6 @@ closes when the last of its keys is over. A child joins and leaves its parent's 
 
 from __future__ import annotations
 
-from dataclasses import replace as dataclass_replace
 from datetime import datetime
 
 from msgspec.structs import replace
@@ -312,7 +311,7 @@ def _raise_priority(
     state = active_alert.state
     if priority is None or not priority.is_above(state.priority):
         return AlertChange(state, state, (timeline_event,)), state
-    raised_state = dataclass_replace(state, priority=priority)
+    raised_state = replace(state, priority=priority)
     if state.status is AlertStatus.MERGED:
         # A merged alert pages nobody: its parent does.
         return AlertChange(state, raised_state, (timeline_event,)), raised_state

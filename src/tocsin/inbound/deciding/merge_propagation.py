@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace as replace_state
-
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -46,7 +44,7 @@ def propagate_to_parent(
     events: tuple[NewEvent, ...] = ()
     new_state = state
     if new_priority is not None and new_priority.is_above(state.priority):
-        new_state = replace_state(state, priority=new_priority)
+        new_state = replace(state, priority=new_priority)
         reason = reasons.CHILD_PRIORITY_RAISED(
             child=AlertRef(child.state.id), priority=Term(new_priority), previous=Term(state.priority)
         )

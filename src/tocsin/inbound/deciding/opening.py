@@ -63,9 +63,11 @@ def _create(opening: OpeningAlert, noise_decision: NoiseDecision, verdict: dict[
     context, event = opening.context, opening.event
     integration, key_state, alert_id = context.integration, context.key_state, context.new_alert_id
     delayed = context.due_delay or key_state.delayed
-    remarks = grouping.opening_remarks(noise_decision, delayed, context.now)
-    creation = create_alert(context, event, opening.paging, opening.route, remarks)
-    if noise_decision is not OPEN_NOW or delayed is not None:
+    if noise_decision is OPEN_NOW and delayed is None:
+        creation = create_alert(context, event, opening.paging, opening.route)
+    else:
+        remarks = grouping.opening_remarks(noise_decision, delayed, context.now)
+        creation = create_alert(context, event, opening.paging, opening.route, remarks)
         creation = grouping.adapt_creation(creation, noise_decision, delayed, context)
     alert = creation.alert
     state = AlertState(alert_id, AlertStatus.OPEN, alert.priority, alert.opened_at)
