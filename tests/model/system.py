@@ -22,8 +22,9 @@ from tocsin.core.runtime import clock
 from tocsin.escalation.actions import deactivated_users
 from tocsin.escalation.tasks import EscalationTask
 from tocsin.inbound.config.registry import IntegrationRegistry
-from tocsin.inbound.processing import batch, delayed_alerts_task
+from tocsin.inbound.processing import delayed_alerts_task
 from tocsin.inbound.processing import drain as inbound
+from tocsin.inbound.processing.alert_ids import AlertIdAllocator
 from tocsin.notify import pause
 from tocsin.notify.dispatch import send
 from tocsin.notify.dispatch.claim import claim
@@ -128,7 +129,7 @@ class System:
         #: Received payloads with their integration ID, to be sent again.
         self.payloads: list[tuple[int, dict[str, Any] | bytes]] = []
         self.registry = IntegrationRegistry()
-        self.numbers = batch.AlertIdAllocator()
+        self.numbers = AlertIdAllocator()
         self.error_log = ErrorLog()
         self.misdirected: list[str] = []
         self.undone: UndoneCommand | None = None
@@ -153,8 +154,8 @@ class System:
         self._node = self._outbox.node
         keeper = EscalationTask()
         self.tasks: dict[str, Callable[[], bool]] = {
-            "inbound drain": lambda: inbound.drain(self.registry, batch.AlertIdAllocator(), self.now),
-            "delayed alerts": lambda: delayed_alerts_task.open_due(self.registry, batch.AlertIdAllocator(), self.now),
+            "inbound drain": lambda: inbound.drain(self.registry, AlertIdAllocator(), self.now),
+            "delayed alerts": lambda: delayed_alerts_task.open_due(self.registry, AlertIdAllocator(), self.now),
             "deactivated users": lambda: deactivated_users.run_once(self.now),
             "workflows": lambda: workflows.run_once(self.now),
             "shift notices": lambda: shift_reminders.queue_pending_notices(self.now),

@@ -25,7 +25,8 @@ from tocsin.core.db import guarded_connection
 from tocsin.core.runtime import clock
 from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.enums import MessageStatus
-from tocsin.inbound.processing.batch import AlertIdAllocator, process
+from tocsin.inbound.processing.alert_ids import AlertIdAllocator
+from tocsin.inbound.processing.batch import process
 
 _WRITE = "CREATE TABLE IF NOT EXISTS written (id int)"
 

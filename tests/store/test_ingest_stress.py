@@ -26,7 +26,7 @@ from tocsin.core.runtime import clock
 from tocsin.escalation.models import EscalationRun
 from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.models import InboundMessage, Integration
-from tocsin.inbound.processing import batch
+from tocsin.inbound.processing.alert_ids import AlertIdAllocator
 from tocsin.inbound.processing.committer import Committer, IngestRequest
 from tocsin.inbound.processing.drain import drain
 from tocsin.inbound.storage.messages import MessageResult
@@ -153,7 +153,7 @@ def test_concurrent_opens_closes_and_commands_from_two_nodes_are_consistent(scen
     for registry in registries:
         registry.refresh()
     nodes = [Committer(registry) for registry in registries[:2]]
-    numbers = batch.AlertIdAllocator()
+    numbers = AlertIdAllocator()
     for node in nodes:
         node.start()
     with (

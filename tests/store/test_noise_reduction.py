@@ -30,6 +30,7 @@ from tocsin.inbound.inspect.message_explanation import explain_message
 from tocsin.inbound.maintenance import commands as maintenance_windows
 from tocsin.inbound.models import DelayedAlert, GroupMember, InboundMessage, Integration
 from tocsin.inbound.processing import batch, delayed_alerts_task
+from tocsin.inbound.processing.alert_ids import AlertIdAllocator
 from tocsin.inbound.storage.messages import MessageResult
 from tocsin.simulate import backtest, chain, maintenance_preview, reasons
 
@@ -69,7 +70,7 @@ class NoiseHarness:
     def wait(self, span: timedelta) -> None:
         """Time passes, and the loop takes its turns."""
         self.now += span
-        while delayed_alerts_task.open_due(IntegrationRegistry(), batch.AlertIdAllocator(), self.now):
+        while delayed_alerts_task.open_due(IntegrationRegistry(), AlertIdAllocator(), self.now):
             pass
 
 
@@ -554,7 +555,7 @@ def test_concurrent_workers_open_due_alerts_once_despite_crash() -> None:
         # It holds the first key's lock in a transaction, as in the middle of opening it.
         other.execute("BEGIN")
         other.execute("SELECT pg_advisory_xact_lock(%s)", (advisory_lock_key(key),))
-        delayed_alerts_task.open_due(IntegrationRegistry(), batch.AlertIdAllocator(), desk.now)
+        delayed_alerts_task.open_due(IntegrationRegistry(), AlertIdAllocator(), desk.now)
         assert list(Alert.objects.values_list("subject", flat=True)) == ["Host 2"]
         assert DelayedAlert.objects.get().source_id == "1"
     desk.wait(timedelta(seconds=1))
@@ -576,7 +577,7 @@ def test_undecided_close_precedes_the_due_opening() -> None:
     assert not Alert.objects.exists()
     from tocsin.inbound.processing.drain import drain
 
-    drain(IntegrationRegistry(), batch.AlertIdAllocator(), desk.now)
+    drain(IntegrationRegistry(), AlertIdAllocator(), desk.now)
     desk.wait(timedelta(seconds=1))
     assert not Alert.objects.exists()
     assert log() == ["1 Ignored", "1 Ignored"]
@@ -585,7 +586,7 @@ def test_undecided_close_precedes_the_due_opening() -> None:
 def _decide_patiently(desk: NoiseHarness, payload: dict[str, Any]) -> None:
     with database.connect(name="a patient batch") as connection:
         incoming = [message(desk.integration, payload, desk.now)]
-        batch.process(connection, desk.ingest.registry, batch.AlertIdAllocator(), incoming, desk.now)
+        batch.process(connection, desk.ingest.registry, AlertIdAllocator(), incoming, desk.now)
 
 
 def _delete(window: Any, now: datetime) -> None:
@@ -620,7 +621,7 @@ def test_due_alert_that_raises_is_postponed_and_blocks_no_other() -> None:
     desk.send(1, poison=True)
     desk.send(2)
     desk.now += 5 * MINUTE
-    delayed_alerts_task.open_due(SpoiledRegistry(), batch.AlertIdAllocator(), desk.now)
+    delayed_alerts_task.open_due(SpoiledRegistry(), AlertIdAllocator(), desk.now)
     assert Alert.objects.get().subject == "Host 2"
     assert DelayedAlert.objects.get().due_at == desk.now + timedelta(seconds=30)
     desk.wait(timedelta(seconds=30))
@@ -638,7 +639,7 @@ def test_group_with_locked_alert_defers_its_members() -> None:
         other.execute("SELECT 1 FROM alerts_alert WHERE id = %s FOR NO KEY UPDATE", (number,))
         stored = desk.ingest.send(desk.integration, *payloads, now=desk.now, wait=False)
         assert statuses(stored) == ["Pending", "Pending"]
-    drain(IntegrationRegistry(), batch.AlertIdAllocator(), desk.now)
+    drain(IntegrationRegistry(), AlertIdAllocator(), desk.now)
     assert log()[-2:] == ["3 Appended", "2 Updated"]
     assert Alert.objects.get().status == "open"
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+
+from msgspec.structs import replace
 
 from tocsin.alerts.change_handlers import PagingMode
 from tocsin.alerts.commands import Actor, AlertState, Command, LastEvent, NewEvent, Transition

@@ -22,6 +22,7 @@ from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.models import InboundMessage
 from tocsin.inbound.parsing.decode import decode
 from tocsin.inbound.processing import batch
+from tocsin.inbound.processing.alert_ids import AlertIdAllocator
 from tocsin.inbound.processing.drain import drain
 from tocsin.inbound.storage.messages import IncomingMessage, MessageResult
 from tocsin.outbound import commands
@@ -40,7 +41,7 @@ class HaloPair:
     start: datetime
     seconds: float = 0.0
     registry: IntegrationRegistry = field(default_factory=IntegrationRegistry)
-    numbers: batch.AlertIdAllocator = field(default_factory=batch.AlertIdAllocator)
+    numbers: AlertIdAllocator = field(default_factory=AlertIdAllocator)
     stored: list[MessageResult] = field(default_factory=list)
     users: dict[str, User] = field(default_factory=dict)
 

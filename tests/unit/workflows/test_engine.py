@@ -8,6 +8,7 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace as replace_state
 
 from tocsin.alerts.commands import Acknowledged, AlertState
 from tocsin.alerts.states import AlertStatus, Priority
@@ -133,7 +134,7 @@ def test_delayed_check_starts_only_while_alert_is_active(plan: WorkflowDefinitio
 
 @given(plans(), alerts())
 def test_test_dry_run_and_disabled_alerts_trigger_nothing(plan: WorkflowDefinition, alert: WorkflowFacts) -> None:
-    tested = replace(alert, state=replace(alert.state, is_test=True))
+    tested = replace(alert, state=replace_state(alert.state, is_test=True))
     for run in (WorkflowProgress(""), WorkflowProgress("", is_started=True)):
         assert isinstance(decide(run, plan, tested, NOW), FinishRun)
         assert isinstance(decide(run, plan, replace(alert, dry_run=True), NOW), FinishRun)
