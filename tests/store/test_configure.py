@@ -252,7 +252,6 @@ def test_all_root_errors_are_reported_without_their_consequences(now: datetime) 
         ["t.yaml:25", "workflow W", "actions[0].outbound"],
         ["t.yaml:27", "provider X", "kind"],
         ["t.yaml:5", "user bob", "out_of_office[0].to"],
-        ["t.yaml:5", "user bob", "out_of_office[0].to"],
     ]
     assert not User.objects.exists()
     assert not AuditEntry.objects.exists()

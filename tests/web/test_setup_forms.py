@@ -377,11 +377,11 @@ def test_notification_rules_are_editable_rows_with_a_summary(company: Company, b
     assert client.post("/me/notification-rules/", form).status_code == 302
     assert User.objects.get(pk=company.admin.pk).notification_rules == {
         "by_priority": {"critical": [{"method": label, "wait": "2m", "repeat": {"times": 1, "every": "5m"}}]},
-        "quiet_hours": [{"from": "22:00", "to": "07:00", "let_through": "high"}],
+        "quiet_hours": [{"from": "22:00", "to": "07:00"}],
         "most_per_hour": 9,
     }
     assert "<strong>2:00</strong>" in text_of(client, "/me/")
-    whole_day = {"notification_rules": {"quiet_hours": [{"from": "00:00", "to": "24:00", "let_through": "high"}]}}
+    whole_day = {"notification_rules": {"quiet_hours": [{"from": "00:00", "to": "24:00"}]}}
     User.objects.filter(pk=company.admin.pk).update(**whole_day)
     quiet = client.get("/me/notification-rules/").context["quiet"].forms[0]
     assert quiet["ends"].value() == "00:00", "a browser's picker knows no 24:00, and would lose it"
