@@ -180,8 +180,8 @@ class System:
 
     def alerts(self, *, active: bool = False) -> list[int]:
         """The IDs of alerts, the newest first."""
-        found = Alert.objects.order_by("-id")
-        return list((found.filter(status__in=list(ACTIVE)) if active else found).values_list("pk", flat=True))
+        alerts = Alert.objects.order_by("-id")
+        return list((alerts.filter(status__in=list(ACTIVE)) if active else alerts).values_list("pk", flat=True))
 
     def sent_messages(self) -> list[SentMessage]:
         """The last messages that users or groups received."""
@@ -211,7 +211,7 @@ class System:
     def run_until_idle(self) -> None:
         """Runs all tasks until nothing is due."""
         for _ in range(MAX_ROUNDS):
-            again = [turn() for turn in self.tasks.values()]
+            again = [attempt() for attempt in self.tasks.values()]
             if not any(again) and not self.rows(_DUE, self.now, self.now):
                 return
         raise RuntimeError("The tasks never become idle.")
@@ -230,9 +230,9 @@ class System:
         self._node = _CRASHED_NODE
         with database.transaction() as connection:
             self._providers.refresh(connection)
-            held = pause.current_pause(connection, self.now)
+            current_pause = pause.current_pause(connection, self.now)
             claimed = claim(
-                connection, self._providers, Counter(), node=_CRASHED_NODE, slots=9, now=self.now, pause=held
+                connection, self._providers, Counter(), node=_CRASHED_NODE, slots=9, now=self.now, pause=current_pause
             )
         for job in claimed.jobs:
             if self.rng.random() < 0.5:

@@ -224,9 +224,9 @@ def tcp_settings(connection: psycopg.Connection) -> tuple[int, ...]:
 
 def test_of_several_servers_the_one_that_takes_writes_is_used() -> None:
     several = "postgresql://a:5432,b:5433/t"
-    wanted = {"": "read-write", "?target_session_attrs=any": "any"}
-    for said, attrs in wanted.items():
-        options = db.django_settings(several + said)["OPTIONS"]
+    expected = {"": "read-write", "?target_session_attrs=any": "any"}
+    for text, attrs in expected.items():
+        options = db.django_settings(several + text)["OPTIONS"]
         assert isinstance(options, dict)
         assert options["target_session_attrs"] == attrs
     one = db.django_settings("postgresql://a:5432/t")["OPTIONS"]
