@@ -235,7 +235,7 @@ class System:
             )
         for job in claimed.jobs:
             if self.rng.random() < 0.5:
-                send.send(job, lambda: self.now)
+                send.send(job, lambda: self.now, lambda: None)
         self._node = self._outbox.node
         return len(claimed.jobs)
 

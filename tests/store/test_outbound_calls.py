@@ -180,6 +180,24 @@ def test_a_process_that_dies_leaves_its_calls_to_another(at: OutboundHarness, ot
     assert (call.status, call.attempts, call.is_uncertain) == (CallStatus.SENT, 2, True)
 
 
+def test_a_stopped_process_makes_no_call_that_another_made(at: OutboundHarness, other: HttpDouble) -> None:
+    at.queue(at.integration(url=other.url), "a")
+    elapsed = [0.0]
+    stopped = dispatcher.CallDispatcher(now=lambda: at.now, elapsed=lambda: elapsed[0])
+    jobs = stopped._claim(1)
+    with database.transaction() as connection:
+        connection.execute("UPDATE outbound_call SET lease_until = clock_timestamp() - interval '1 second'")
+    at.outbox().keep_leases()
+    at.go()
+    assert len(other.requests) == 1
+    elapsed[0] = 120
+    stopped.in_flight.start(jobs)
+    assert stopped.in_flight.wait_until(lambda running: not running, 10)
+    stopped.close()
+    assert len(other.requests) == 1
+    assert [call.status for call in at.calls()] == [CallStatus.SENT]
+
+
 def test_templated_call_is_signed_and_captures_a_response_field(
     database: str, now: datetime, other: HttpDouble, monkeypatch: pytest.MonkeyPatch
 ) -> None:

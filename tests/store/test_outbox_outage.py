@@ -20,14 +20,14 @@ from tocsin.alerts.commands import Acknowledge, Close, Hold
 from tocsin.alerts.models import Alert
 from tocsin.alerts.states import CommandChannel
 from tocsin.core.db import database
+from tocsin.core.delivery.failure import AttemptFailed, FailureKind
 from tocsin.core.ids import uuid7
 from tocsin.core.reasons import as_reason
 from tocsin.notify.dispatch.claim import claim
 from tocsin.notify.dispatch.dispatcher import DeliveryDispatcher
 from tocsin.notify.dispatch.results import record
-from tocsin.notify.dispatch.send import SendFailed, SendResult
+from tocsin.notify.dispatch.send import SendResult
 from tocsin.notify.models import Delivery, Pause, ProviderHealth
-from tocsin.notify.rules.retry_policy import FailureKind
 from tocsin.operate.checks import running
 from tocsin.operate.finding import HealthFinding
 from tocsin.operate.http import gauges
@@ -190,7 +190,9 @@ def test_failing_page_leaves_immediately_when_its_provider_recovers(outage: Outa
     with outage.mail_server():
         outage.pass_until(75)
         assert not ProviderHealth.objects.get().is_open
-        result = SendResult(job, SendFailed(FailureKind.UNKNOWN, as_reason("It did not answer.")), outage.now, began_at)
+        result = SendResult(
+            job, AttemptFailed(FailureKind.OUTCOME_UNKNOWN, as_reason("It did not answer.")), outage.now, began_at
+        )
         with database.transaction() as connection:
             record(connection, outage.box.provider_pool, [result], outage.box.node, lambda: 0.0)
         outage.pass_until(80)

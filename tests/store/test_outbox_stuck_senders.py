@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from ipaddress import ip_network
 
@@ -35,25 +36,47 @@ def post(database: str, now: datetime) -> Iterator[OutboxHarness]:
 LOOPBACK = (ip_network("127.0.0.0/8"),)
 
 
+@dataclass
+class SilentServer:
+    """A server that takes connections and never says a word. At the end it resets them."""
+
+    listener: socket.socket
+    connections: list[socket.socket] = field(default_factory=list)
+
+    @property
+    def port(self) -> int:
+        port: int = self.listener.getsockname()[1]
+        return port
+
+    def wait_for(self, count: int) -> None:
+        """Waits until that many sends have connected."""
+        while len(self.connections) < count:
+            self.connections.append(self.listener.accept()[0])
+
+
 @contextmanager
-def silent_server() -> Iterator[int]:
-    """A server that takes connections and never says a word; its port. At the end it resets them."""
-    with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
-        server.setblocking(False)
-        yield server.getsockname()[1]
+def silent_server() -> Iterator[SilentServer]:
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
+        listener.settimeout(10)
+        server = SilentServer(listener)
+        yield server
+        listener.setblocking(False)
         with suppress(BlockingIOError):
             while True:
-                server.accept()[0].close()
+                server.connections.append(listener.accept()[0])
+        for connection in server.connections:
+            connection.close()
 
 
 def test_a_send_past_its_deadline_moves_to_the_next_provider(post: OutboxHarness, mail: SmtpDouble) -> None:
     post.user("alice")
     elapsed = [0.0]
     box = post.outbox(elapsed=lambda: elapsed[0])
-    with silent_server() as port:
-        provider("Silent", "smtp", ["email"], host="127.0.0.1", port=port, security="none")
+    with silent_server() as silent:
+        provider("Silent", "smtp", ["email"], host="127.0.0.1", port=silent.port, security="none")
         post.page(alert := post.alert(), "alice")
         box.run_once()
+        silent.wait_for(1)
         assert box.stuck_senders() == {}
         elapsed[0] = 90
         post.go(90)
@@ -74,10 +97,11 @@ def test_a_provider_that_hangs_takes_few_threads(post: OutboxHarness, mail: Smtp
         post.user(name)
     elapsed = [0.0]
     box = post.outbox(elapsed=lambda: elapsed[0])
-    with silent_server() as port:
-        provider("Silent", "smtp", ["email"], host="127.0.0.1", port=port, security="none")
+    with silent_server() as silent:
+        provider("Silent", "smtp", ["email"], host="127.0.0.1", port=silent.port, security="none")
         post.page(post.alert(), *names[:MAX_STUCK])
         box.run_once()
+        silent.wait_for(MAX_STUCK)
         elapsed[0] = 90
         post.go(90)
         assert box.stuck_senders() == {"Silent": MAX_STUCK}

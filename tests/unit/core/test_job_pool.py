@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import pytest
 from psycopg.errors import DataError, OperationalError
 
-from tocsin.core.runtime.job_pool import Deadline, JobPool
+from tocsin.core.delivery.job_pool import Deadline, JobPool
 
 
 class Written:

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from tocsin.core.db.database import Connection
+from tocsin.core.delivery.rate_limit import RateLimit
 from tocsin.core.reasons import NO_REASON, Reason
 from tocsin.notify.dispatch import delivery_queries
 from tocsin.notify.dispatch.delivery_queries import LeaseUpdate, SaturatedProviders
 from tocsin.notify.pause import CurrentPause
 from tocsin.notify.providers import health
-from tocsin.notify.providers.circuit_breaker import RateAllowance
 from tocsin.notify.providers.pool import SANDBOX, ActiveProvider, ProviderPool
 from tocsin.notify.registry import CHANNELS
 from tocsin.notify.rules import bundling
@@ -87,9 +87,9 @@ def claim(
     if pause is not None:
         delivery_queries.record_pause_reason(connection, pause, now)
     limits = {provider.name: provider.per_minute for provider in pool.all() if provider.per_minute}
-    allowances = health.allowances(connection, limits)
+    rate_limits = health.rate_limits(connection, limits)
     capacity = _ProviderCapacity(
-        pool, sends_by_provider, slots, {name: allowance.count_available(now) for name, allowance in allowances.items()}
+        pool, sends_by_provider, slots, {name: limit.count_available(now) for name, limit in rate_limits.items()}
     )
     free = slots - sum(sends_by_provider.values())
     saturated = capacity.find_saturated()
@@ -100,14 +100,9 @@ def claim(
     else:
         jobs = capacity.assign_jobs([DeliveryBundle((due,)) for due in ready])
     job_counts = Counter(job.provider for job in jobs)
-    free_times = {
-        name: allowance.free_at_after(job_counts[name], now)
-        for name, allowance in allowances.items()
-        if job_counts[name]
-    }
-    health.consume_allowance(connection, free_times)
-    allowances |= {name: replace(allowances[name], free_at=moment) for name, moment in free_times.items()}
-    delivery_queries.defer(connection, capacity.plan_deferrals(allowances, now))
+    charged = {name: limit.charge(job_counts[name], now) for name, limit in rate_limits.items() if job_counts[name]}
+    health.store_rate_limits(connection, charged)
+    delivery_queries.defer(connection, capacity.plan_deferrals(rate_limits | charged, now))
     delivery_queries.lease(connection, [update for job in jobs for update in _lease_updates(job)], node)
     delivery_queries.note_bundles(connection, _bundles_awaiting_events(jobs), now)
     return ClaimedBatch(tuple(jobs), len(ids), is_full=len(ids) >= free or capacity.is_any_at_limit)
@@ -228,12 +223,12 @@ class _ProviderCapacity:
         )
 
     def plan_deferrals(
-        self, allowances: Mapping[str, RateAllowance], now: datetime
+        self, rate_limits: Mapping[str, RateLimit], now: datetime
     ) -> list[tuple[DueDelivery, Reason, datetime]]:
         """Returns when to claim each message that no provider can take yet: the time at which it can be sent if all are
         sent in the order in which they were queued. Until then it neither blocks other messages nor is overtaken.
         """
-        remaining = dict(allowances)
+        remaining = dict(rate_limits)
         deferrals = []
         for bundle in sorted(self.deferred, key=lambda bundle: bundle.lead.queued_at):
             at = now + RECHECK_AFTER
@@ -246,7 +241,7 @@ class _ProviderCapacity:
             if limited and not any(self._has_allowance(name) for name in limited):
                 name = min(limited, key=lambda name: remaining[name].next_available_at(now))
                 at = remaining[name].next_available_at(now)
-                remaining[name] = replace(remaining[name], free_at=remaining[name].free_at_after(1, now))
+                remaining[name] = remaining[name].charge(1, now)
             # Other claims may have assigned the same time to other messages: the one that has waited longest comes
             # first.
             at += max(timedelta(0), _BY_AGE - (at - bundle.lead.queued_at) / 10_000)

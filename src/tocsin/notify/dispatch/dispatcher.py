@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import random
 import socket
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -18,10 +17,12 @@ from uuid import UUID
 from tocsin.core import ids
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
+from tocsin.core.delivery import lease
+from tocsin.core.delivery.job_pool import Deadline, JobPool
+from tocsin.core.delivery.lease import LeaseKeeper
 from tocsin.core.runtime import clock
-from tocsin.core.runtime.job_pool import Deadline, JobPool
 from tocsin.notify import pause
-from tocsin.notify.dispatch import leases, receipt_timeouts, stuck_senders
+from tocsin.notify.dispatch import delivery_queries, lost_workers, receipt_timeouts, stuck_senders
 from tocsin.notify.dispatch.claim import ClaimedBatch, DeliveryJob, claim
 from tocsin.notify.dispatch.results import mark_sent, record
 from tocsin.notify.dispatch.send import Accepted, SendResult, send
@@ -46,12 +47,13 @@ class DeliveryDispatcher:
         provider_pool: ProviderPool | None = None,
         now: Callable[[], datetime] = clock.now,
         jitter: Callable[[], float] = random.random,
-        elapsed: Callable[[], float] = time.monotonic,
+        elapsed: Callable[[], float] = lease.elapsed,
     ) -> None:
         self.node = f"{socket.gethostname()[:60]}/{ids.uuid7()}"
         self.provider_pool = provider_pool or ProviderPool()
         self._slots = slots
         self._now = now
+        self.leases = LeaseKeeper(delivery_queries.LEASES, self.node, elapsed)
         self._jitter = jitter
         self.in_flight = JobPool[UUID, DeliveryJob, SendResult](
             "outbox",
@@ -87,7 +89,8 @@ class DeliveryDispatcher:
         in_progress_ids = [row_id for job in self.in_flight.jobs() for row_id in job.ids]
         with database.transaction() as connection:
             self.provider_pool.refresh(connection)
-            leases.renew(connection, in_progress_ids, self.node)
+            self.leases.renew(connection, in_progress_ids)
+            delivery_queries.delete_old_last_sent(connection)
         database.retry_once(lambda: self._reclaim_expired_leases(in_progress_ids))
         database.retry_once(self._check_receipt_timeouts)
         return False
@@ -112,7 +115,9 @@ class DeliveryDispatcher:
 
     def _send(self, job: DeliveryJob) -> SendResult:
         refusal = stuck_senders.refusal(job, self.in_flight.stuck())
-        return send(job, self._now) if refusal is None else SendResult(job, refusal, self._now())
+        if refusal is not None:
+            return SendResult(job, refusal, self._now())
+        return send(job, self._now, lambda: self.leases.check(job.ids))
 
     def _timed_out(self, job: DeliveryJob) -> SendResult:
         return SendResult(job, stuck_senders.timed_out_result(), self._now())
@@ -123,7 +128,7 @@ class DeliveryDispatcher:
         self.in_flight.wait_until(lambda jobs: len(jobs) <= target_count, GATHER_SECONDS)
 
     def _claim(self) -> ClaimedBatch:
-        now = self._now()
+        now, claimed_at = self._now(), self.leases.now()
         sends_by_provider = Counter(job.provider for job in self.in_flight.jobs())
         with database.transaction() as connection:
             self.provider_pool.refresh(connection)
@@ -138,6 +143,7 @@ class DeliveryDispatcher:
                 pause=pause.current_pause(connection, now),
             )
         self._released = released
+        self.leases.granted([row_id for job in claimed.jobs for row_id in job.ids], claimed_at)
         return claimed
 
     def _release(self, connection: Connection, now: datetime) -> dict[str, datetime]:
@@ -173,7 +179,7 @@ class DeliveryDispatcher:
 
     def _reclaim_expired_leases(self, in_progress_ids: list[UUID]) -> None:
         with database.transaction() as connection:
-            leases.reclaim_expired(
+            lost_workers.reclaim_expired(
                 connection, self.provider_pool, in_progress_ids, self.node, self._now(), self._jitter
             )
 

@@ -12,10 +12,11 @@ from psycopg.types.json import Jsonb
 
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
+from tocsin.core.delivery import circuit_breaker
+from tocsin.core.delivery.circuit_breaker import CircuitBreaker
+from tocsin.core.delivery.rate_limit import RateLimit
 from tocsin.core.reasons import Reason, as_reason, replace_texts
 from tocsin.core.stored_reason import reason_columns
-from tocsin.notify.providers import circuit_breaker
-from tocsin.notify.providers.circuit_breaker import CircuitBreaker, RateAllowance
 
 #: The maximum length of a server's text in a stored error.
 MAX_HEALTH_ERROR_CHARS = 300
@@ -163,18 +164,18 @@ def record_probe(
         _write(connection, name, state, [HealthUpdate(name, now, error)], now)
 
 
-def allowances(connection: Connection, limits: Mapping[str, int]) -> dict[str, RateAllowance]:
-    """Returns the rate limits of these providers, locked until the transaction ends."""
+def rate_limits(connection: Connection, limits: Mapping[str, int]) -> dict[str, RateLimit]:
+    """Returns the rate limits of these providers, in messages per minute, and locks them until the transaction ends."""
     if not limits:
         return {}
     _lock_circuits(connection, sorted(limits))
     rows = connection.execute(
         "SELECT name, free_at FROM notify_providerhealth WHERE name = ANY(%s)", (sorted(limits),)
     ).fetchall()
-    return {name: RateAllowance(limits[name], free_at) for name, free_at in rows}
+    return {name: RateLimit.per_minute(limits[name]).used_until(free_at) for name, free_at in rows}
 
 
-def consume_allowance(connection: Connection, free_at: Mapping[str, datetime]) -> None:
-    """Stores the new `free_at` of each provider."""
-    for name, moment in sorted(free_at.items()):
-        connection.execute("UPDATE notify_providerhealth SET free_at = %s WHERE name = %s", (moment, name))
+def store_rate_limits(connection: Connection, limits: Mapping[str, RateLimit]) -> None:
+    """Stores how far the rate limits are used up."""
+    for name, limit in sorted(limits.items()):
+        connection.execute("UPDATE notify_providerhealth SET free_at = %s WHERE name = %s", (limit.free_at, name))

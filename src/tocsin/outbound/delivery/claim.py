@@ -11,11 +11,12 @@ from typing import Any
 
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.outbound import rate_limit
+from tocsin.core.delivery.lease import LEASE_SECONDS, LeaseTable
+from tocsin.outbound import retry_policy
 from tocsin.outbound.connectors.interfaces import CallJob
 from tocsin.outbound.delivery.integration_pool import IntegrationPool
 
-LEASE_SECONDS = 10
+LEASES = LeaseTable[int]("outbound_call", "bigint")
 
 _STATUS_ROWS = """
 SELECT s.integration_id, s.failures, s.open_until, s.blocked_until, s.granted_to, s.not_before
@@ -50,7 +51,9 @@ def claim(connection: Connection, pool: IntegrationPool, free: int, node: str, n
     if free <= 0 or not ids:
         return []
     jobs: list[CallJob] = []
-    for status in database.rows(connection, _STATUS_ROWS, {"ids": ids, "now": now, "opens": rate_limit.OPENS_AFTER}):
+    for status in database.rows(
+        connection, _STATUS_ROWS, {"ids": ids, "now": now, "opens": retry_policy.CIRCUIT.max_failures}
+    ):
         limit = min(free - len(jobs), _allowance(pool, status, now))
         if limit <= 0:
             continue
@@ -76,13 +79,13 @@ def _allowance(pool: IntegrationPool, status: Mapping[str, Any], now: datetime) 
     for blocked_until in (status["open_until"], status["blocked_until"], status["not_before"]):
         if blocked_until is not None and blocked_until > now:
             return 0
-    limit = rate_limit.allowance(integration.sender.rate, status["granted_to"], now)
+    limit = integration.sender.rate.used_until(status["granted_to"]).count_available(now)
     return min(limit, 1) if _is_probing(status) else limit
 
 
 def _is_probing(status: Mapping[str, Any]) -> bool:
     """Whether to probe after failures with a single call: the oldest, regardless of its own retry time."""
-    return bool(status["failures"] >= rate_limit.OPENS_AFTER or status["blocked_until"] is not None)
+    return bool(status["failures"] >= retry_policy.CIRCUIT.max_failures or status["blocked_until"] is not None)
 
 
 def _charge_rate(
@@ -90,10 +93,10 @@ def _charge_rate(
 ) -> None:
     integration = pool.get(status["integration_id"])
     assert integration is not None
-    granted = rate_limit.charged(integration.sender.rate, status["granted_to"], calls, now)
+    rate = integration.sender.rate.used_until(status["granted_to"]).charge(calls, now)
     connection.execute(
         "UPDATE outbound_integrationstatus SET granted_to = %s WHERE integration_id = %s",
-        (granted, status["integration_id"]),
+        (rate.free_at, status["integration_id"]),
     )
 
 

@@ -16,6 +16,7 @@ from functools import partial
 from psycopg.errors import DataError, IntegrityError
 
 from tocsin.core.db import database
+from tocsin.core.delivery.lease import LeaseLost
 from tocsin.core.runtime.daemon_threads import DaemonThreads
 
 log = logging.getLogger(__name__)
@@ -55,10 +56,10 @@ class JobPool[K, J, R]:
     ) -> None:
         """`key` identifies a job; `name` names the threads and appears in the log.
 
-        `work` runs one job in a thread. A job that raises is dropped, as if this process had died, and its lease
-        expires. `write` stores several results in one transaction, and may be called again with the same results.
-        `salvage` stores the minimum about a result that `write` cannot store. A job past its `deadline` gets the
-        deadline's result, and a new thread replaces the one that hangs.
+        `work` runs one job in a thread. A job that raises, such as LeaseLost, is dropped, as if this process had died,
+        and its lease expires. `write` stores several results in one transaction, and may be called again with the same
+        results. `salvage` stores the minimum about a result that `write` cannot store. A job past its `deadline` gets
+        the deadline's result, and a new thread replaces the one that hangs.
         """
         self._name = name
         self._slots = slots
@@ -156,8 +157,11 @@ class JobPool[K, J, R]:
                 return
         try:
             result = self._work(task.job)
-        except Exception:  # the thread's outermost handler: the job's lease expires, and the next claim retries it
-            log.exception("%s of %s broke.", key, self._name)
+        except Exception as error:  # the thread's outermost handler: the job's lease expires, and a claim retries it
+            if isinstance(error, LeaseLost):
+                log.warning("%s of %s is left to another process, which has taken it over.", key, self._name)
+            else:
+                log.exception("%s of %s broke.", key, self._name)
             if not self._finish(task):
                 self._remove([key])
             return
