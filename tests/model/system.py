@@ -231,7 +231,7 @@ class System:
             self._providers.refresh(connection)
             held = pause.current_pause(connection, self.now)
             claimed = claim(
-                connection, self._providers, Counter(), node=_CRASHED_NODE, slots=9, now=self.now, pause=held
+                connection, self._providers, Counter(), {}, node=_CRASHED_NODE, slots=9, now=self.now, pause=held
             )
         for job in claimed.jobs:
             if self.rng.random() < 0.5:

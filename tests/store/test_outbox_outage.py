@@ -185,7 +185,7 @@ def test_failing_page_leaves_immediately_when_its_provider_recovers(outage: Outa
     with database.transaction() as connection:
         outage.box.provider_pool.refresh(connection)
         box = outage.box
-        (job,) = claim(connection, box.provider_pool, {}, node=box.node, slots=9, now=outage.now, pause=None).jobs
+        (job,) = claim(connection, box.provider_pool, {}, {}, node=box.node, slots=9, now=outage.now, pause=None).jobs
     began_at = outage.now
     with outage.mail_server():
         outage.pass_until(75)

@@ -126,7 +126,7 @@ def hanging(
             assert release.wait(10)
         return job
 
-    late = Deadline[str, str](90, lambda job: f"{job} is lost", elapsed)
+    late = Deadline[str, str](lambda job: 90, lambda job: f"{job} is lost", elapsed)
     return (
         JobPool(
             "test",

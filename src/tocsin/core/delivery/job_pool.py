@@ -24,9 +24,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Deadline[J, R]:
-    """How long a job may run before it counts as lost, and the result that it then gets."""
+    """How many seconds a job may run before it counts as lost, and the result that it then gets."""
 
-    seconds: float
+    seconds: Callable[[J], float]
     result: Callable[[J], R]
     #: Returns monotonic seconds.
     elapsed: Callable[[], float] = time.monotonic
@@ -88,10 +88,11 @@ class JobPool[K, J, R]:
         with self._changed:
             return list(self._jobs.values())
 
-    def stuck(self) -> list[J]:
-        """Returns the jobs past their deadline whose threads still hang."""
+    def stuck(self, min_seconds: float = 0) -> list[J]:
+        """Returns the jobs past their deadline whose threads still hang, those that run for `min_seconds` or more."""
+        latest = (self._deadline.elapsed() if self._deadline else 0) - min_seconds
         with self._changed:
-            return [task.job for task in self._stuck]
+            return [task.job for task in self._stuck if task.started_at <= latest]
 
     def start(self, jobs: Iterable[J]) -> None:
         """Starts jobs that this process has claimed."""
@@ -107,9 +108,9 @@ class JobPool[K, J, R]:
         """Ends the jobs past their deadline. Their threads are abandoned and replaced."""
         if self._deadline is None:
             return
-        latest = self._deadline.elapsed() - self._deadline.seconds
+        now, seconds = self._deadline.elapsed(), self._deadline.seconds
         with self._changed:
-            overdue = [task for task in self._tasks - self._stuck if task.started_at <= latest]
+            overdue = [task for task in self._tasks - self._stuck if now - task.started_at >= seconds(task.job)]
             self._stuck |= set(overdue)
             self._results |= {self._key(task.job): self._deadline.result(task.job) for task in overdue}
             self._threads.grow(len(overdue))

@@ -5,7 +5,7 @@ Every function runs inside the caller's transaction.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -49,17 +49,23 @@ LAST_SENT_RETENTION = timedelta(hours=1)
 
 @dataclass(frozen=True, slots=True)
 class SaturatedProviders:
-    """What cannot be claimed now: providers by name, and channels whose first provider is among them."""
+    """What cannot be claimed now."""
 
+    #: Providers, by name.
     names: list[str]
+    #: Channels without any other provider.
     channels: list[str]
+    #: Channels whose first provider is busy, and since when a message must be due to go by the next one.
+    busy_channels: list[str]
+    busy_since: datetime
 
 
 #: Fair across integrations, first pages first. Served by the index `notify_delivery_outbox`.
 _OUTBOX = FairQueue("notify_delivery", "integration_id", "q.status = 'queued'", first="is_first")
 
 _NOT_FULL = (
-    "AND NOT (q.provider_name = '' AND q.channel = ANY(%(channels)s::text[])) "
+    "AND NOT (q.provider_name = '' AND (q.channel = ANY(%(channels)s::text[]) "
+    "OR (q.channel = ANY(%(busy_channels)s::text[]) AND q.due_at > %(busy_since)s))) "
     "AND NOT q.provider_name = ANY(%(names)s::text[])"
 )
 _NOT_PAUSED = "AND q.purpose <> 'page'"
@@ -76,7 +82,7 @@ def pick(
     filters = " ".join(
         part for part in (_NOT_FULL if saturated.names else "", _NOT_PAUSED if is_paused else "") if part
     )
-    parameters = {"now": now, "free": free, "names": saturated.names, "channels": saturated.channels}
+    parameters = {"now": now, "free": free, **asdict(saturated)}
     return [row[0] for row in connection.execute(_OUTBOX.claim_query(filters), parameters).fetchall()]
 
 

@@ -19,6 +19,7 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.delivery import lease
 from tocsin.core.delivery.job_pool import Deadline, JobPool
+from tocsin.core.delivery.latency import Latencies
 from tocsin.core.delivery.lease import LeaseKeeper
 from tocsin.core.runtime import clock
 from tocsin.notify import pause
@@ -55,6 +56,8 @@ class DeliveryDispatcher:
         self._now = now
         self.leases = LeaseKeeper(delivery_queries.LEASES, self.node, elapsed)
         self._jitter = jitter
+        self._elapsed = elapsed
+        self.latencies = Latencies()
         self.in_flight = JobPool[UUID, DeliveryJob, SendResult](
             "outbox",
             slots,
@@ -62,7 +65,7 @@ class DeliveryDispatcher:
             work=self._send,
             write=self._record,
             salvage=_mark_sent,
-            deadline=Deadline(stuck_senders.SEND_DEADLINE, self._timed_out, elapsed),
+            deadline=Deadline(stuck_senders.deadline, self._timed_out, elapsed),
         )
         self._unresponsive_addresses = receipt_timeouts.UnresponsiveAddresses()
         #: The recovery time of each provider whose messages this process has released.
@@ -110,17 +113,21 @@ class DeliveryDispatcher:
         self.provider_pool.close()
 
     def stuck_senders(self) -> Mapping[str, int]:
-        """Returns how many sends are stuck past their deadline, by provider."""
-        return stuck_senders.by_provider(self.in_flight.stuck())
+        """Returns how many sends have not returned for `SEND_DEADLINE`, by provider."""
+        return stuck_senders.by_provider(self.in_flight.stuck(stuck_senders.SEND_DEADLINE))
 
     def _send(self, job: DeliveryJob) -> SendResult:
         refusal = stuck_senders.refusal(job, self.in_flight.stuck())
         if refusal is not None:
             return SendResult(job, refusal, self._now())
-        return send(job, self._now, lambda: self.leases.check(job.ids))
+        started_at = self._elapsed()
+        result = send(job, self._now, lambda: self.leases.check(job.ids))
+        self.latencies.record(job.provider, self._elapsed() - started_at)
+        return result
 
     def _timed_out(self, job: DeliveryJob) -> SendResult:
-        return SendResult(job, stuck_senders.timed_out_result(), self._now())
+        self.latencies.record(job.provider, stuck_senders.deadline(job))
+        return SendResult(job, stuck_senders.timed_out_result(job), self._now())
 
     def _wait_for_slots(self) -> None:
         """Waits briefly, so that under load one claim takes several rows."""
@@ -137,6 +144,7 @@ class DeliveryDispatcher:
                 connection,
                 self.provider_pool,
                 sends_by_provider,
+                self.latencies.averages(),
                 node=self.node,
                 slots=self._slots,
                 now=now,

@@ -17,13 +17,21 @@ from tocsin.notify.rules.delivery_reasons import ADDRESS_STUCK, PROVIDER_STUCK, 
 #: line of a mail.
 SEND_DEADLINE = 90.0
 
+#: In seconds: the same, if another provider can take over. It does so within ten seconds.
+FAILOVER_DEADLINE = 8.0
+
 #: A provider with this many stuck senders is not used until one of them ends.
 MAX_STUCK = 4
 
 
-def timed_out_result() -> AttemptFailed:
+def deadline(job: DeliveryJob) -> float:
+    """Returns how many seconds a send may take."""
+    return FAILOVER_DEADLINE if job.has_substitute else SEND_DEADLINE
+
+
+def timed_out_result(job: DeliveryJob) -> AttemptFailed:
     """Returns the result of a send that is past its deadline."""
-    return AttemptFailed(FailureKind.OUTCOME_UNKNOWN, TIMED_OUT(duration=timedelta(seconds=SEND_DEADLINE)))
+    return AttemptFailed(FailureKind.OUTCOME_UNKNOWN, TIMED_OUT(duration=timedelta(seconds=deadline(job))))
 
 
 def refusal(job: DeliveryJob, stuck: Sequence[DeliveryJob]) -> AttemptFailed | None:
