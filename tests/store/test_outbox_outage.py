@@ -199,6 +199,23 @@ def test_failing_page_leaves_immediately_when_its_provider_recovers(outage: Outa
     assert outage.unreached() == set()
 
 
+def test_provider_that_takes_pages_and_dies_gets_each_seldom(outage: Outage) -> None:
+    """Its probes succeed, and each page may have arrived."""
+    outage.desk.save(steps=[{"notify": {"roles": ["primary"]}, "after": "0m"}])
+    with outage.mail_server() as mails:
+        mails.answers += [""] * 1000
+        alert = outage.open()
+        outage.pass_until(7200)
+        pages = [mail for mail in mails.mails if mail.message["X-Tocsin-Purpose"] == "page"]
+        assert outage.pages(alert) == ["queued"]
+        assert 5 <= len(pages) <= 10
+        # It works again: another message shows it, and what waited leaves.
+        mails.answers.clear()
+        second = outage.open()
+        outage.pass_until(7230)
+    assert (outage.pages(alert), outage.pages(second)) == (["sent"], ["sent"])
+
+
 def test_repeats_do_not_pile_up_during_an_outage(outage: Outage) -> None:
     outage.desk.save(repeat={"times": 8, "every": "5m"})
     alert = outage.open()

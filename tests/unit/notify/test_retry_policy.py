@@ -110,6 +110,35 @@ def test_persistent_message_is_retried_every_five_minutes_across_providers() -> 
     assert _later("B", ["A", "B"], 1.0) == Retry("A", BACKOFF.delays[-1] * (1 + BACKOFF.jitter), is_exhausted=True)
 
 
+def test_repeats_with_unknown_outcome_wait_longer_each_time() -> None:
+    tries, waits = 0, []
+    while tries < 10:
+        tries += 1
+        attempts = {"A": ProviderAttempts(tries)}
+        retry = next_attempt_after(
+            FailureKind.OUTCOME_UNKNOWN,
+            "A",
+            attempts,
+            ["A"],
+            jitter=0,
+            keep_retrying=True,
+            is_exhausted=tries > MAX_TRIES,
+        )
+        assert isinstance(retry, Retry)
+        waits.append(retry.delay)
+    assert waits == _seconds(5, 30, 120, 300, 600, 1200, 1800, 1800, 1800, 1800)
+
+
+def test_unknown_outcome_goes_by_another_provider_next() -> None:
+    tried = {"A": ProviderAttempts(MAX_TRIES), "B": ProviderAttempts(MAX_TRIES)}
+    for current, following in (("A", "B"), ("B", "A")):
+        retry = next_attempt_after(
+            FailureKind.OUTCOME_UNKNOWN, current, tried, ["A", "B"], jitter=0, keep_retrying=True, is_exhausted=True
+        )
+        assert isinstance(retry, Retry)
+        assert retry.provider == following
+
+
 def test_a_lasting_message_ends_when_every_provider_refused_it() -> None:
     tried = {"A": ProviderAttempts(1, is_permanent=True), "B": ProviderAttempts(9, is_permanent=True)}
     assert (

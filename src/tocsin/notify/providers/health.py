@@ -40,7 +40,8 @@ _READ = (
 _WRITE = """
 UPDATE notify_providerhealth SET failures = %(failures)s, is_open = %(is_open)s, opened_at = %(opened_at)s,
        retry_at = %(retry_at)s, openings = %(openings)s, is_unresponsive = %(is_unresponsive)s,
-       recovered_at = CASE WHEN is_open AND NOT %(is_open)s THEN %(now)s ELSE recovered_at END,
+       recovered_at = CASE WHEN is_open AND NOT %(is_open)s OR openings > 0 AND %(openings)s = 0 THEN %(now)s
+                           ELSE recovered_at END,
        worked_at = coalesce(%(worked_at)s, worked_at),
        failed_at = coalesce(%(failed_at)s, failed_at),
        error_code = coalesce(%(error_code)s, error_code), error_data = coalesce(%(error_data)s, error_data)
