@@ -64,7 +64,7 @@ def crash_while_calling(system: System) -> int:
     assert isinstance(pool, IntegrationPool)
     with database.transaction() as connection:
         pool.refresh(connection)
-        jobs = claim(connection, pool, 9, "crashed process", system.now)
+        jobs = claim(connection, pool, {}, 9, "crashed process", system.now)
     for job in jobs:
         if system.rng.random() < 0.5:
             make_call(pool, job, lambda: system.now)

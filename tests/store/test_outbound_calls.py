@@ -127,6 +127,18 @@ def test_outage_is_probed_by_one_call_until_recovery(at: OutboundHarness, other:
     assert at.status(pager).failures == 0
 
 
+def test_an_integration_with_many_calls_leaves_a_slot(at: OutboundHarness, other: HttpDouble) -> None:
+    busy, pager = (at.integration(name=name, url=other.url, rate=100) for name in ("Busy", "Pager"))
+    at.queue(busy, *(f"k{number}" for number in range(20)))
+    at.queue(pager, "a")
+    box = at.outbox()
+    jobs = box._claim(dispatcher.MAX_CONCURRENT_CALLS)
+    assert {job.integration_id for job in jobs} == {busy.pk, pager.pk}
+    assert len(jobs) == dispatcher.MAX_CONCURRENT_CALLS
+    box.in_flight.start(jobs)
+    box.settle()
+
+
 def test_after_a_day_without_success_a_call_is_given_up(at: OutboundHarness, other: HttpDouble) -> None:
     other.answering = lambda request: Response(503)
     pager = at.integration(url=other.url)

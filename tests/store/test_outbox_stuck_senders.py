@@ -13,7 +13,7 @@ import pytest
 
 from tests.doubles.smtp import SmtpDouble, smtp_double
 from tests.support.outbox_harness import OutboxHarness, configured, outbox_harness, provider
-from tocsin.core.delivery.latency import fair_concurrency
+from tocsin.core.delivery.concurrency import fair_concurrency
 from tocsin.notify.dispatch.stuck_senders import FAILOVER_DEADLINE, MAX_STUCK
 from tocsin.notify.models import Delivery
 from tocsin.notify.registry import KINDS

@@ -12,6 +12,7 @@ from tests.support.hypothesis_profiles import examples
 from tocsin.core.delivery import circuit_breaker
 from tocsin.core.delivery.backoff import Backoff, doubling
 from tocsin.core.delivery.circuit_breaker import PROVIDER_POLICY, CircuitBreaker, CircuitPolicy
+from tocsin.core.delivery.concurrency import Latencies, count_allowed, fair_concurrency
 from tocsin.core.delivery.failure import AddressRejected, FailureKind, NeedsAttention, Throttled, failure_of
 from tocsin.core.delivery.rate_limit import RateLimit
 from tocsin.core.errors import Permanent, Rejected, Temporary
@@ -159,3 +160,28 @@ def test_recovery_remembers_whether_the_provider_had_been_unresponsive() -> None
     assert state.is_unresponsive
     assert not circuit_breaker.on_failure(state, NOW).is_unresponsive
     assert not circuit_breaker.on_probe_ok(_opened(CircuitBreaker(), is_awaited=True)).is_unresponsive
+
+
+def test_slow_providers_hold_senders_in_proportion_to_their_latency() -> None:
+    assert [fair_concurrency(20, latency) for latency in (0, 2, 4, 8, 60)] == [20, 20, 10, 5, 4]
+    assert fair_concurrency(1, 60) == 1
+
+
+def test_latency_follows_the_latest_sends() -> None:
+    latencies = Latencies()
+    assert latencies.averages() == {}
+    for _ in range(20):
+        latencies.record("A", 10)
+    assert latencies.averages()["A"] == pytest.approx(10)
+    for _ in range(20):
+        latencies.record("A", 1)
+    assert latencies.averages()["A"] < 2
+
+
+@given(st.integers(0, 200), st.integers(0, 200))
+def test_one_provider_holds_at_most_four_fifths(held: int, free_slots: int) -> None:
+    more = count_allowed(held, free_slots)
+    assert more <= free_slots
+    if more:
+        assert held + more - 1 < 4 * (free_slots - more + 1)
+    assert held + more >= 4 * (free_slots - more)

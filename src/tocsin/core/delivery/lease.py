@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
+import psycopg
+
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 
@@ -38,15 +40,10 @@ class LeaseTable[K]:
     name: str
     id_type: str
 
-    def renew(self, connection: Connection, ids: Collection[K], node: str) -> list[K]:
-        """Extends the leases that `node` still holds on these rows, and returns their ids. Skips locked rows."""
-        return self._update(
-            connection, "id = ANY(%(ids)s::{id_type}[]) AND leased_by = %(node)s", " SKIP LOCKED", ids, node
-        )
-
-    def confirm(self, connection: Connection, ids: Collection[K], node: str) -> list[K]:
-        """Like `renew`, but waits for locked rows."""
-        return self._update(connection, "id = ANY(%(ids)s::{id_type}[]) AND leased_by = %(node)s", "", ids, node)
+    def renew(self, connection: Connection, ids: Collection[K], node: str, *, skip_locked: bool) -> list[K]:
+        """Extends the leases that `node` still holds on these rows, and returns their ids."""
+        held = f"id = ANY(%(ids)s::{self.id_type}[]) AND leased_by = %(node)s"
+        return self._lease(connection, held, ids, node, skip_locked=skip_locked)
 
     def take_over(self, connection: Connection, own_ids: Collection[K], node: str, *, limit: int) -> list[K]:
         """Leases to `node` at most `limit` rows whose lease has expired, and returns their ids.
@@ -54,21 +51,28 @@ class LeaseTable[K]:
         A lease that expires more than a minute from now was granted before a clock rollback. If its holder is alive, it
         renews the lease at once.
         """
-        condition = (
+        expired = (
             "(lease_until < clock_timestamp() OR lease_until > clock_timestamp() + interval '1 minute') "
-            "AND id <> ALL(%(ids)s::{id_type}[])"
+            f"AND id <> ALL(%(ids)s::{self.id_type}[])"
         )
-        return self._update(connection, condition, " SKIP LOCKED", own_ids, node, limit)
+        return self._lease(connection, expired, own_ids, node, limit=limit, skip_locked=True)
 
-    def _update(
-        self, connection: Connection, condition: str, locking: str, ids: Collection[K], node: str, limit: int = 10_000
+    def _lease(
+        self,
+        connection: Connection,
+        condition: str,
+        ids: Collection[K],
+        node: str,
+        *,
+        limit: int | None = None,
+        skip_locked: bool,
     ) -> list[K]:
         query = (
-            "UPDATE {table} SET leased_by = %(node)s, "
+            f"UPDATE {self.name} SET leased_by = %(node)s, "
             "lease_until = clock_timestamp() + make_interval(secs => %(seconds)s) WHERE id IN ("
-            f"SELECT id FROM {{table}} WHERE status = 'sending' AND {condition} "
-            f"ORDER BY id LIMIT %(limit)s FOR NO KEY UPDATE{locking}) RETURNING id"
-        ).format(table=self.name, id_type=self.id_type)
+            f"SELECT id FROM {self.name} WHERE status = 'sending' AND {condition} ORDER BY id LIMIT %(limit)s "
+            f"FOR NO KEY UPDATE{' SKIP LOCKED' if skip_locked else ''}) RETURNING id"
+        )
         parameters = {"ids": list(ids), "node": node, "seconds": LEASE_SECONDS, "limit": limit}
         return [row[0] for row in connection.execute(database.literal(query), parameters).fetchall()]
 
@@ -95,20 +99,25 @@ class LeaseKeeper[K]:
     def renew(self, connection: Connection, ids: Collection[K]) -> None:
         """Renews the leases of the sends in progress."""
         at = self._clock()
-        held = self._table.renew(connection, ids, self._node) if ids else []
+        held = self._table.renew(connection, ids, self._node, skip_locked=True) if ids else []
         with self._lock:
             in_progress = {id_: since for id_, since in self._confirmed_at.items() if id_ in ids or since >= at}
             self._confirmed_at = in_progress | dict.fromkeys(held, at)
 
     def check(self, ids: Collection[K]) -> None:
-        """Raises LeaseLost unless this process holds all these leases. Asks the database only after a pause."""
+        """Raises LeaseLost unless this process holds all these leases. Asks the database only after a pause, and if it
+        cannot be asked, another process may have taken over.
+        """
         oldest = self._clock() - MAX_UNCONFIRMED
         with self._lock:
             if all(self._confirmed_at.get(id_, oldest - 1) >= oldest for id_ in ids):
                 return
         at = self._clock()
-        with database.transaction() as connection:
-            held = self._table.confirm(connection, ids, self._node)
+        try:
+            with database.transaction() as connection:
+                held = self._table.renew(connection, ids, self._node, skip_locked=False)
+        except psycopg.Error as error:
+            raise LeaseLost from error
         if len(held) < len(set(ids)):
             raise LeaseLost
         self.granted(held, at)

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from tocsin.core.db.database import Connection
-from tocsin.core.delivery.latency import fair_concurrency
+from tocsin.core.delivery.concurrency import count_allowed, fair_concurrency
 from tocsin.core.delivery.rate_limit import RateLimit
 from tocsin.core.reasons import NO_REASON, Reason
 from tocsin.notify.dispatch import delivery_queries
@@ -282,12 +282,9 @@ class _ProviderCapacity:
         return self._remaining_allowance.get(name, 1) > 0
 
     def _has_capacity(self, name: str, limit: int) -> bool:
-        """Returns whether a provider may have more concurrent sends: at most four times the free slots. One provider
-        alone gets four fifths of all slots; the more providers are slow, the less each gets (Choudhury and Hahne,
-        Dynamic Queue Length Thresholds, 1998).
-        """
-        free_slots = self._slots - sum(self._sends_by_provider.values())
-        return self._sends_by_provider.get(name, 0) < min(limit, 4 * free_slots)
+        """Returns whether a provider may have more concurrent sends, at most `limit`."""
+        held, free_slots = self._sends_by_provider.get(name, 0), self._slots - sum(self._sends_by_provider.values())
+        return held < limit and count_allowed(held, free_slots) > 0
 
 
 def _named_or_all(providers: Sequence[ActiveProvider], preferred_name: str) -> Sequence[ActiveProvider]:

@@ -18,8 +18,8 @@ from tocsin.core import ids
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.delivery import lease
+from tocsin.core.delivery.concurrency import Latencies
 from tocsin.core.delivery.job_pool import Deadline, JobPool
-from tocsin.core.delivery.latency import Latencies
 from tocsin.core.delivery.lease import LeaseKeeper
 from tocsin.core.runtime import clock
 from tocsin.notify import pause

@@ -11,6 +11,7 @@ from typing import Any
 
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
+from tocsin.core.delivery.concurrency import count_allowed
 from tocsin.core.delivery.lease import LEASE_SECONDS, LeaseTable
 from tocsin.outbound import retry_policy
 from tocsin.outbound.connectors.interfaces import CallJob
@@ -45,8 +46,17 @@ WHERE id = ANY(%(ids)s)
 """
 
 
-def claim(connection: Connection, pool: IntegrationPool, free: int, node: str, now: datetime) -> list[CallJob]:
-    """Leases at most `free` calls to `node`."""
+def claim(
+    connection: Connection,
+    pool: IntegrationPool,
+    calls_by_integration: Mapping[int, int],
+    free: int,
+    node: str,
+    now: datetime,
+) -> list[CallJob]:
+    """Leases at most `free` calls to `node`. `calls_by_integration` counts the calls in progress, so that a slow
+    integration leaves slots for the others.
+    """
     ids = list(pool.all())
     if free <= 0 or not ids:
         return []
@@ -54,7 +64,8 @@ def claim(connection: Connection, pool: IntegrationPool, free: int, node: str, n
     for status in database.rows(
         connection, _STATUS_ROWS, {"ids": ids, "now": now, "opens": retry_policy.CIRCUIT.max_failures}
     ):
-        limit = min(free - len(jobs), _allowance(pool, status, now))
+        held = calls_by_integration.get(status["integration_id"], 0)
+        limit = min(count_allowed(held, free - len(jobs)), _allowance(pool, status, now))
         if limit <= 0:
             continue
         rows = database.rows(

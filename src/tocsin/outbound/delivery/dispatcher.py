@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import random
 import socket
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -94,9 +95,10 @@ class CallDispatcher:
 
     def _claim(self, free: int) -> list[CallJob]:
         now, claimed_at = self._now(), self.leases.now()
+        held = Counter(job.integration_id for job in self.in_flight.jobs())
         with database.transaction() as connection:
             self.pool.refresh(connection)
-            jobs = claim(connection, self.pool, free, self.node, now)
+            jobs = claim(connection, self.pool, held, free, self.node, now)
             jobs = job_hooks.prepare(connection, self.pool, jobs)
         self.leases.granted([job.id for job in jobs], claimed_at)
         return jobs

@@ -1,4 +1,4 @@
-"""How long sends take, and how many one provider may have at a time because of that."""
+"""How many sends one provider may have in progress at a time, so that a slow one leaves senders for the others."""
 
 from __future__ import annotations
 
@@ -40,3 +40,11 @@ def fair_concurrency(maximum: int, latency: float) -> int:
     if latency <= MAX_LATENCY:
         return maximum
     return min(maximum, max(MIN_CONCURRENT_SENDS, int(maximum * MAX_LATENCY / latency)))
+
+
+def count_allowed(held: int, free_slots: int) -> int:
+    """Returns how many more sends may go to a provider that has `held` in progress: as long as it holds fewer than four
+    times the free slots. One alone gets four fifths of all slots; the more providers are slow, the less each gets
+    (Choudhury and Hahne, Dynamic Queue Length Thresholds, 1998).
+    """
+    return max(0, -(-(4 * free_slots - held) // 5))
