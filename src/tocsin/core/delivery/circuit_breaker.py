@@ -49,12 +49,8 @@ class CircuitBreaker:
     is_unresponsive: bool = False
 
 
+#: The state after the provider accepted a message or reported one as delivered.
 CLOSED = CircuitBreaker()
-
-
-def on_success(circuit: CircuitBreaker) -> CircuitBreaker:
-    """Returns the state after the provider accepted a message or reported one as delivered."""
-    return CLOSED
 
 
 def on_failure(circuit: CircuitBreaker, now: datetime, *, is_awaited: bool = False) -> CircuitBreaker:

@@ -59,10 +59,11 @@ def record_outcomes(connection: Connection, updates: Sequence[HealthUpdate]) -> 
     for name, provider_updates in by_name.items():
         state = old_states[name]
         for update in provider_updates:
-            if update.error is None:
-                state = circuit_breaker.on_success(state)
-            else:
-                state = circuit_breaker.on_failure(state, update.at, is_awaited=update.is_awaited)
+            state = (
+                circuit_breaker.CLOSED
+                if update.error is None
+                else circuit_breaker.on_failure(state, update.at, is_awaited=update.is_awaited)
+            )
         _write(connection, name, state, provider_updates, provider_updates[-1].at)
         if state.is_open != old_states[name].is_open:
             changed.append(name)
