@@ -19,23 +19,27 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.delivery import lease
 from tocsin.core.delivery.concurrency import Latencies
+from tocsin.core.delivery.failure import AttemptFailed, FailureKind
 from tocsin.core.delivery.job_pool import Deadline, JobPool
 from tocsin.core.delivery.lease import LeaseKeeper
 from tocsin.core.runtime import clock
 from tocsin.notify import pause
-from tocsin.notify.dispatch import delivery_queries, lost_workers, receipt_timeouts, stuck_senders
+from tocsin.notify.dispatch import delivery_queries, receipt_timeouts, stuck_senders
 from tocsin.notify.dispatch.claim import ClaimedBatch, DeliveryJob, claim
-from tocsin.notify.dispatch.results import mark_sent, record
+from tocsin.notify.dispatch.delivery_queries import LEASES
+from tocsin.notify.dispatch.results import DeliveryFailure, mark_sent, record, record_failures
 from tocsin.notify.dispatch.send import Accepted, SendResult, send
 from tocsin.notify.providers import health, recovery
 from tocsin.notify.providers.pool import ProviderPool
-from tocsin.notify.rules.delivery_reasons import RECEIPT_OVERDUE
+from tocsin.notify.rules.delivery_reasons import RECEIPT_OVERDUE, WORKER_LOST
 
 #: The maximum number of concurrent sends. Threads wait for servers, not for the CPU.
 MAX_CONCURRENT_SENDS = 96
 #: Under load, a run waits for this many free slots, or this many seconds, before it claims again.
 GATHER_JOBS = 8
 GATHER_SECONDS = 0.02
+#: The maximum number of expired leases in one run.
+MAX_LEASES_PER_RUN = 500
 
 
 class DeliveryDispatcher:
@@ -54,7 +58,7 @@ class DeliveryDispatcher:
         self.provider_pool = provider_pool or ProviderPool()
         self._slots = slots
         self._now = now
-        self.leases = LeaseKeeper(delivery_queries.LEASES, self.node, elapsed)
+        self.leases = LeaseKeeper(LEASES, self.node, elapsed)
         self._jitter = jitter
         self._elapsed = elapsed
         self.latencies = Latencies()
@@ -186,10 +190,15 @@ class DeliveryDispatcher:
             self.provider_pool.record_outcomes(connection, updates)
 
     def _reclaim_expired_leases(self, in_progress_ids: list[UUID]) -> None:
+        """Records deliveries whose lease expired as failed with an unknown outcome. They are sent again, unless someone
+        has responded in the meantime or five senders have stopped during the send.
+        """
+        now, failure = self._now(), AttemptFailed(FailureKind.WORKER_LOST, WORKER_LOST())
         with database.transaction() as connection:
-            lost_workers.reclaim_expired(
-                connection, self.provider_pool, in_progress_ids, self.node, self._now(), self._jitter
-            )
+            if ids := LEASES.take_over(connection, in_progress_ids, self.node, limit=MAX_LEASES_PER_RUN):
+                lost = delivery_queries.facts(connection, ids)
+                failures = [DeliveryFailure(due, due.provider_name, failure, now) for due in lost]
+                record_failures(connection, self.provider_pool, failures, self.node, self._jitter)
 
 
 def _mark_sent(result: SendResult) -> None:

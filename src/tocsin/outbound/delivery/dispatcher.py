@@ -15,7 +15,6 @@ from datetime import datetime, timedelta
 
 from tocsin.core import ids
 from tocsin.core.db import database
-from tocsin.core.db.database import Connection
 from tocsin.core.delivery import lease
 from tocsin.core.delivery.failure import AttemptFailed, FailureKind, failure_of
 from tocsin.core.delivery.job_pool import JobPool
@@ -110,8 +109,15 @@ class CallDispatcher:
             record(connection, self.pool, results, self.node, self._jitter())
 
     def _requeue_lost(self, own_call_ids: list[int]) -> None:
+        """Requeues calls whose sender stopped midway, so that their outcome is unknown.
+
+        Calls queued before a clock rollback no longer wait for the clock to catch up.
+        """
+        now = self._now()
         with database.transaction() as connection:
-            _requeue_lost(connection, own_call_ids, self.node, self._now())
+            if ids := LEASES.take_over(connection, own_call_ids, self.node, limit=200):
+                connection.execute(_LOST, {"ids": ids, "now": now, "error": reasons.PROCESS_STOPPED.code})
+            connection.execute(_QUEUED_IN_FUTURE, {"now": now, "ahead": now + _NOT_YET})
 
 
 def _mark_ended(result: CallResult) -> None:
@@ -166,17 +172,6 @@ UPDATE outbound_call SET attempts = attempts + 1, is_uncertain = true, lease_unt
        ended_at = CASE WHEN attempts >= 4 THEN %(now)s END
 WHERE id = ANY(%(ids)s)
 """
-
-
-def _requeue_lost(connection: Connection, own_call_ids: list[int], node: str, now: datetime) -> None:
-    """Requeues calls whose sender stopped midway, so that their outcome is unknown.
-
-    Calls queued before a clock rollback no longer wait for the clock to catch up.
-    """
-    if ids := LEASES.take_over(connection, own_call_ids, node, limit=200):
-        connection.execute(_LOST, {"ids": ids, "now": now, "error": reasons.PROCESS_STOPPED.code})
-    connection.execute(_QUEUED_IN_FUTURE, {"now": now, "ahead": now + _NOT_YET})
-
 
 _QUEUED_IN_FUTURE = """
 UPDATE outbound_call SET queued_at = %(now)s, due_at = %(now)s + greatest(due_at - queued_at, interval '0')
