@@ -34,9 +34,9 @@ from tocsin.notify.providers import commands
 from tocsin.notify.rules import delivery_reasons
 from tocsin.notify.text import command_parser, reply_codes, sms
 from tocsin.operate.checks import people as checks
+from tocsin.operate.checks.providers import check_deliveries
 from tocsin.people import addresses
 from tocsin.people.changes import users as people
-from tocsin.web.home import provider_warnings
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -645,17 +645,17 @@ def test_provider_health_resets_on_change_or_deletion(scenario: PhoneScenario) -
     )
     broken.save()
     commands.save_provider(spec, existing=row, actor=ACTOR, now=scenario.post.now)
-    assert [text for text, _, _ in provider_warnings.find_warnings(scenario.post.now)] == [
+    assert [str(finding.detail) for finding in check_deliveries(scenario.post.now)] == [
         "Twilio fails, and others take its turn: It refuses."
     ]
     commands.save_provider({**spec, "auth_token": "corrected"}, existing=row, actor=ACTOR, now=scenario.post.now)
     assert not ProviderHealth.objects.exists(), "it is used in its turn at once"
     broken.save()
     commands.delete_provider(row, actor=ACTOR, now=scenario.post.now)
-    assert list(provider_warnings.find_warnings(scenario.post.now)) == []
+    assert list(check_deliveries(scenario.post.now)) == []
     # One that went with the environment's variables.
     ProviderHealth.objects.create(name="SMTP (environment)", is_open=True, retry_at=scenario.post.now)
-    assert list(provider_warnings.find_warnings(scenario.post.now)) == []
+    assert list(check_deliveries(scenario.post.now)) == []
 
 
 def test_home_separates_failed_over_from_undelivered_messages(scenario: PhoneScenario) -> None:
@@ -663,15 +663,15 @@ def test_home_separates_failed_over_from_undelivered_messages(scenario: PhoneSce
     scenario.first.refusals.append("country")
     scenario.post.page(scenario.post.alert(), "alice")
     scenario.post.go()
-    assert list(provider_warnings.find_warnings(scenario.post.now)) == [
-        ("Twilio could not send 1 message in the last 24 hours; another provider did", "/providers/", False)
-    ]
+    (finding,) = check_deliveries(scenario.post.now)
+    assert (finding.id, finding.about, finding.is_urgent) == ("provider.failed_over", "Twilio", False)
     for double in (scenario.first, scenario.second):
         double.refusals.append("country")
     scenario.post.page(scenario.post.alert("Disk full"), "alice")
     scenario.post.go(11)
-    text = "1 message of the last 24 hours could not be sent at all: Twilio, Twilio two"
-    assert (text, "/providers/", True) in list(provider_warnings.find_warnings(scenario.post.now))
+    finding = next(iter(check_deliveries(scenario.post.now)))
+    assert (finding.id, finding.is_urgent) == ("messages.unsent", True)
+    assert finding.detail["providers"] == ("Twilio", "Twilio two")
 
 
 def test_an_address_that_is_refused_says_nothing_against_the_provider(scenario: PhoneScenario) -> None:
@@ -700,7 +700,7 @@ def test_stop_is_honoured_until_start_comes(scenario: PhoneScenario) -> None:
     assert [row.address for row in OptOut.objects.all()] == [ALICE]
     with database.transaction() as connection:
         assert [(name, label) for _, name, label, _ in opt_outs.opted_out(connection)] == [("Alice", "SMS")]
-    assert "people.opted_out" in {finding.id for finding in checks.check(scenario.post.now)}
+        assert "people.opted_out" in {finding.id for finding in checks.check(connection, scenario.post.now)}
     alert = scenario.post.alert()
     scenario.post.page(alert, "alice")
     scenario.post.go()
