@@ -30,6 +30,9 @@ TWO, THREE = ("-n", "2", "--dist", "worksteal"), ("-n", "3", "--dist", "workstea
 
 NO_POSTGRES = f"no PostgreSQL server {debian.MIN_POSTGRES_MAJOR} or later in /usr/lib/postgresql"
 
+#: How many reason codes may be produced by no test. Only ever lowered.
+MAX_UNPRODUCED_REASONS = 1200
+
 #: How many of the slowest tests are listed at the end.
 SLOWEST = 20
 
@@ -140,10 +143,11 @@ def long(folder: Path) -> list[Check]:
     """`make test-all`: every test, those that use a database on both servers; random walks; the built package."""
     distribution = debian.postgres_folder()
     most = ["--hypothesis-profile=full"]
+    reasons = [f"--reason-coverage={MAX_UNPRODUCED_REASONS}"]
     # Each day walks elsewhere. A walk that fails names its seed.
     walks = ["--seed", str(int(time.time()) // 86_400 * 100), "--walks", "30"]
     return [
-        Check("unit, store and web tests", _pytest(folder, "most", *THREE, *most, *_ignored(*ALONE))),
+        Check("unit, store and web tests", _pytest(folder, "most", *THREE, *most, *reasons, *_ignored(*ALONE))),
         Check("browser and smoke tests", _pytest(folder, "system", *TWO, *most, *ALONE)),
         Check(
             f"store and web tests on {distribution or 'the distribution'}",

@@ -23,10 +23,22 @@ django.setup()
 
 from tests.support.hypothesis_profiles import register_profiles  # noqa: E402
 from tests.support.postgres import Postgres, database, database_pool, django_db_setup, postgres, template  # noqa: E402
+from tests.support.reason_coverage import ReasonCoverage  # noqa: E402
 
 __all__ = ["Postgres", "database", "database_pool", "django_db_setup", "now", "postgres", "template"]
 
 register_profiles()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--reason-coverage", type=int, metavar="MAX", help="fail if tests leave more than MAX reason codes unproduced"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if (limit := config.getoption("reason_coverage")) is not None:
+        config.pluginmanager.register(ReasonCoverage(limit))
 
 
 @pytest.fixture

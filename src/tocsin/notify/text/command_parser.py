@@ -151,7 +151,6 @@ _BULK_RESULTS = {
         "command.replied", "You added a note to {count} alert.", "You added a note to {count} alerts."
     ),
 }
-_DONE = ReasonType("command.done", "Done for {count} alert.", "Done for {count} alerts.")
 _REJECTED = ReasonType(
     "command.rejected",
     "{count} alert could not be changed. Open it to see why.",
@@ -185,5 +184,5 @@ def ask_which_alert(command: CommandKind, numbers: Sequence[int]) -> Reason:
 
 def bulk_result(command: CommandKind, done_count: int, rejected_count: int) -> Reason:
     """Returns the answer to one command on several alerts."""
-    done = _BULK_RESULTS.get(command, _DONE)(count=done_count)
+    done = _BULK_RESULTS[command](count=done_count)
     return joined(done, _REJECTED(count=rejected_count) if rejected_count else NO_REASON, separator=" ")

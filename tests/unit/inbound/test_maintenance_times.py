@@ -1,0 +1,82 @@
+"""Times of maintenance windows: each error names its key, and each window is described in words."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from typing import Any
+
+import pytest
+
+from tocsin.core.errors import Rejected
+from tocsin.core.reasons import Reason, Term
+from tocsin.core.validation.object_reader import ObjectReader
+from tocsin.inbound.maintenance import times
+
+ONCE = {"starts": "2026-12-01 22:00", "ends": "2026-12-02 02:00"}
+DAILY = {"repeat": "daily", "from": "22:00", "to": "02:00"}
+WEEKLY = {**DAILY, "repeat": "weekly", "days": ["tue"]}
+MONTHLY = {**DAILY, "repeat": "monthly", "days": ["15"]}
+
+
+def read(spec: dict[str, Any]) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """The stored times, and (key, reason code) of each problem."""
+    problems: list[Rejected] = []
+    stored = times.read(ObjectReader(spec, problems=problems))
+    return stored, [(one.field or "", _innermost(one.reason).code) for one in problems]
+
+
+def _innermost(reason: Reason) -> Reason:
+    problem = dict(reason.params).get("problem")
+    return problem if isinstance(problem, Reason) else reason
+
+
+@pytest.mark.parametrize(
+    ("spec", "key", "code"),
+    [
+        ({**ONCE, "days": ["tue"]}, "days", "maintenance.only_for_recurring"),
+        ({**WEEKLY, "starts": "2026-12-01 22:00"}, "starts", "maintenance.only_for_one_time"),
+        ({**ONCE, "ends": "2026-12-01 22:00"}, "ends", "maintenance.invalid_span"),
+        ({**ONCE, "starts": "tomorrow"}, "starts", "maintenance.invalid_moment"),
+        ({**DAILY, "days": ["tue"]}, "days", "maintenance.days_not_supported"),
+        ({**WEEKLY, "days": []}, "days", "maintenance.days_required"),
+        ({**WEEKLY, "days": ["someday"]}, "days", "maintenance.invalid_weekday"),
+        ({**MONTHLY, "days": ["33"]}, "days", "maintenance.invalid_month_day"),
+        ({**DAILY, "from": "25:00"}, "from", "maintenance.invalid_time"),
+        ({**DAILY, "lasts": "8h"}, "to", "maintenance.to_or_lasts_required"),
+        ({**DAILY, "to": None, "lasts": "10s"}, "lasts", "maintenance.too_short"),
+        ({**DAILY, "first_day": "soon"}, "first_day", "maintenance.invalid_day"),
+        ({**DAILY, "first_day": "2201-01-01"}, "first_day", "maintenance.day_too_late"),
+        ({**DAILY, "first_day": "2026-12-02", "last_day": "2026-12-01"}, "last_day", "maintenance.days_reversed"),
+    ],
+)
+def test_invalid_time_is_rejected_at_its_key(spec: dict[str, Any], key: str, code: str) -> None:
+    assert read(spec)[1] == [(key, code)]
+
+
+def test_one_time_window_names_both_ends() -> None:
+    stored, problems = read({**ONCE, "time_zone": "Europe/Zurich"})
+    assert problems == []
+    assert str(times.describe_times(stored)) == "Once, from 2026-12-01, 22:00 to 2026-12-02, 02:00 (Europe/Zurich)"
+
+
+@pytest.mark.parametrize(
+    ("day", "described"),
+    [("1", "1st"), ("2", "2nd"), ("3", "3rd"), ("11", "11th"), ("last day", "last day"), ("last sun", "last Sunday"),
+     ("2nd tue", "2nd Tuesday")],
+)  # fmt: skip
+def test_day_of_month_is_described(day: str, described: str) -> None:
+    stored, problems = read({**MONTHLY, "days": [day], "time_zone": "UTC"})
+    assert problems == []
+    assert str(times.describe_times(stored)) == f"On the {described} of each month from 22:00 to 02:00 (UTC)"
+
+
+def test_recurring_window_has_days_length_and_limits() -> None:
+    spec = {**WEEKLY, "to": None, "lasts": "56h", "first_day": "2026-12-01", "last_day": "2027-01-31"}
+    stored, problems = read({**spec, "time_zone": "UTC"})
+    assert problems == []
+    hours, first_day, last_day = times.describe_times(stored)["parts"]  # type: ignore[misc]
+    assert (hours.code, hours["duration"]) == ("maintenance.recurring_for_duration", timedelta(hours=56))
+    assert hours["days"] == Reason("maintenance.weekly", (("weekdays", (Term("Tuesday"),)),))
+    assert (first_day["day"], last_day["day"]) == (date(2026, 12, 1), date(2027, 1, 31))
+    stored, _ = read({**DAILY, "time_zone": "UTC"})
+    assert str(times.describe_times(stored)) == "Every day from 22:00 to 02:00 (UTC)"

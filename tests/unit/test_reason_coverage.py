@@ -1,0 +1,43 @@
+"""The plugin that finds reason codes without a test counts what Tocsin produces, not what a test builds."""
+
+from __future__ import annotations
+
+import tomllib
+
+import pytest
+
+from tests.support.reason_coverage import EXEMPTIONS, defined_codes, record
+from tocsin.core.reasons import joined
+from tocsin.notify.inbound import opt_outs
+from tocsin.notify.rules import delivery_reasons
+from tocsin.notify.text import command_parser, reply_codes
+
+
+@pytest.fixture
+def produced(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    codes: set[str] = set()
+    record(codes, monkeypatch.setattr)
+    return codes
+
+
+def test_reason_built_by_the_product_counts(produced: set[str]) -> None:
+    command_parser.ask_which_alert(command_parser.CommandKind.ACKNOWLEDGE, [1, 2])
+    assert produced == {"command.alert_number", "command.several_alerts_open"}
+
+
+def test_reason_built_by_a_test_does_not_count(produced: set[str]) -> None:
+    assert str(joined(opt_outs.OPTED_IN(), delivery_reasons.ON_HOLD()))
+    assert delivery_reasons.ON_HOLD().data == {}
+    assert produced <= {"reason.joined"}
+
+
+def test_constant_reason_counts_once_it_is_used(produced: set[str]) -> None:
+    assert reply_codes.TOO_MANY_WRONG.code not in produced
+    assert str(reply_codes.TOO_MANY_WRONG)
+    assert reply_codes.TOO_MANY_WRONG.code in produced
+
+
+def test_exempted_codes_exist_and_say_why() -> None:
+    exemptions = tomllib.loads(EXEMPTIONS.read_text())
+    assert exemptions.keys() <= defined_codes()
+    assert all(isinstance(why, str) and len(why) > 20 for why in exemptions.values())
