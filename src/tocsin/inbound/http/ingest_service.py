@@ -245,8 +245,9 @@ def build_messages(
     store, `ids` the messages' ids if already known."""
     received_at = clock.now()
     test_user_id, test_id = (test.user_id, test.id) if test is not None else (None, "")
+    parts: Sequence[Element | Rejected] = (elements,) if isinstance(elements, Rejected) else elements
     incoming = []
-    for index, element in enumerate((elements,) if isinstance(elements, Rejected) else elements):
+    for index, element in enumerate(parts):
         message_id = ids[index] if ids else uuid7()
         try:
             preprocessed = prepare(integration, element, message_id, test_id=test_id)
