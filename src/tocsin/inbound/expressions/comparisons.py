@@ -93,6 +93,8 @@ class Comparison:
 
 def texts_of(value: object) -> tuple[str, ...]:
     """Returns the texts to compare: one for each entry of a list, none for a missing value."""
+    if type(value) is str:  # most are, and each message compares several
+        return (sanitize(value[:MAX_COMPARED_CHARS]),) if value and not value.isspace() else ()
     if value is MISSING or value is None:
         return ()
     items = value[:MAX_VALUES] if isinstance(value, list | tuple) else (value,)

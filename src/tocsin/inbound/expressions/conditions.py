@@ -202,9 +202,9 @@ class _Leaf:
         texts = texts_of(self.read(payload, mapped))
         if not texts:
             return reasons.NO_VALUE(field=self.label)
-        deciding = next((text for text in texts if self.comparison.matches(text)), None)
-        if deciding is not None:
-            return self.comparison.describe_match(self.label, deciding)
+        for text in texts:
+            if self.comparison.matches(text):
+                return self.comparison.describe_match(self.label, text)
         return self.comparison.describe_mismatch(self.label, ", ".join(texts[:10]))
 
 
