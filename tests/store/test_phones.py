@@ -14,6 +14,7 @@ from psycopg.sql import SQL, Identifier
 from tests.doubles.http import Response
 from tests.doubles.telnyx import telnyx_double
 from tests.doubles.twilio import NUMBER, TwilioDouble, twilio_double
+from tests.support.locks import wait_for_waiters
 from tests.support.outbox_harness import OutboxHarness, allow_loopback, changed, outbox_harness, provider
 from tests.support.people import ACTOR
 from tests.support.webhook_server import hook_server
@@ -28,7 +29,7 @@ from tocsin.core.reasons import each_of
 from tocsin.core.runtime import clock
 from tocsin.notify.enqueue import contact_tests, queue
 from tocsin.notify.inbound import opt_outs
-from tocsin.notify.models import Delivery, MailReply, OptOut, ProcessedCallback, Provider, ProviderHealth
+from tocsin.notify.models import Delivery, MailReply, OptOut, Provider, ProviderHealth
 from tocsin.notify.providers import commands
 from tocsin.notify.rules import delivery_reasons
 from tocsin.notify.text import command_parser, reply_codes, sms
@@ -366,13 +367,35 @@ def test_a_text_that_comes_twice_at_one_moment_acts_once(scenario: PhoneScenario
     scenario.post.page(alert, "alice")
     scenario.post.go()
     with ThreadPoolExecutor(6) as pool:
-        list(pool.map(lambda _: scenario.hear(ALICE, "reply On my way", sid="SM-same"), range(6)))
+        answers = set(pool.map(lambda _: scenario.hear(ALICE, "reply On my way", sid="SM-same"), range(6)))
+    assert answers == {f"Your note was added to alert {alert}."}
     assert AlertEvent.objects.filter(alert=alert, kind="replied").count() == 1
-    assert scenario.hear(ALICE, "reply On my way", sid="SM-same")
-    # A process that stopped between hearing and acting: what comes again later acts.
-    ProcessedCallback.objects.update(answer="", at=scenario.post.at(-31))
-    assert scenario.hear(ALICE, "reply On my way", sid="SM-same")
-    assert AlertEvent.objects.filter(alert=alert, kind="replied").count() == 2
+
+
+def test_repeated_start_is_confirmed_again(scenario: PhoneScenario) -> None:
+    scenario.post.user("alice", SMS)
+    scenario.hear(ALICE, "stop")
+    answers = {scenario.hear(ALICE, "start", sid="SM-start") for _ in range(2)}
+    assert answers == {str(opt_outs.OPTED_IN())}
+
+
+def test_numbers_in_any_order_lock_alerts_in_one_order(scenario: PhoneScenario) -> None:
+    """Two users who acknowledge the same alerts in opposite orders never wait for each other in a circle."""
+    scenario.post.user("alice", SMS)
+    scenario.post.user("bob", {"label": "SMS", "channel": "sms", "address": BOB})
+    first, second = scenario.post.alert(), scenario.post.alert("Disk full")
+    for alert in (first, second):
+        scenario.post.page(alert, "alice", "bob")
+    with ThreadPoolExecutor(1) as other:
+        with database.transaction() as connection:
+            connection.execute("SELECT 1 FROM alerts_alert WHERE id = %s FOR UPDATE", (first,))
+            answer = other.submit(scenario.hear, ALICE, f"ack {second} {first}")
+            wait_for_waiters()
+            # The text waits for the first alert and holds no other.
+            assert connection.execute(
+                "SELECT 1 FROM alerts_alert WHERE id = %s FOR UPDATE NOWAIT", (second,)
+            ).fetchone()
+        assert answer.result() == f"You acknowledged alert {second}. You acknowledged alert {first}."
 
 
 def test_unsigned_callback_is_ignored(scenario: PhoneScenario) -> None:
