@@ -103,16 +103,16 @@ class SpecErrors:
         return bool(self._errors)
 
     def has(self, *paths: str) -> bool:
-        """Returns whether there is an error at or below one of the paths."""
-        return not self._places.isdisjoint(paths)
+        """Returns whether there is an error at, above or below one of the paths, so that its value cannot be used."""
+        return any(path in self._places or not self._paths.isdisjoint(_with_parents(path)) for path in paths)
 
     def add(self, path: str, reason: Reason | str, code: str = "invalid") -> None:
-        """Adds an error, unless it would only be a consequence of one that is there: at the same path, or below it if
-        something is missing."""
-        if path not in self._paths and not (code == "missing" and self.has(path)):
-            self._paths.add(path)
+        """Adds an error, unless it would only be a consequence of one that is there: at the same path or above it, or
+        below it if something is missing."""
+        if self._paths.isdisjoint(_with_parents(path)) and not (code == "missing" and path in self._places):
             self._errors.append(SpecError(path, as_reason(reason), code))
-            self._places |= {path, *(path[: match.start()] for match in re.finditer(r"[.\[]", path))}
+            self._paths.add(path)
+            self._places.update(_with_parents(path))
 
     def extend(self, errors: Iterable[SpecError], path: str) -> None:
         """Adds errors with paths below `path`."""
@@ -286,6 +286,11 @@ class SpecJsonSchema(GenerateJsonSchema):
 def join_path(path: str, key: str) -> str:
     """Returns the path of a key, or of an `[index]`, below `path`."""
     return f"{path}.{key}" if path and key and not key.startswith("[") else path + key
+
+
+def _with_parents(path: str) -> list[str]:
+    """Returns the path and those above it, up to the whole object."""
+    return [path, *(path[: match.start()] for match in re.finditer(r"[.\[]", path)), ""]
 
 
 def is_unstorable(text: str) -> bool:
@@ -519,11 +524,15 @@ def _time_zone(name: str) -> str:
     return name
 
 
-def _duration(value: object) -> timedelta:
+def parse_duration(value: object, maximum: timedelta | None = None) -> timedelta:
+    """Parses a duration of at most `maximum`. Raises InvalidValue."""
     try:
-        return durations.parse(value)
+        duration = durations.parse(value)
     except Rejected as rejection:
         raise InvalidValue(rejection.reason, rejection.code) from None
+    if maximum is not None and duration > maximum:
+        raise InvalidValue(DURATION_TOO_LONG(maximum=maximum))
+    return duration
 
 
 def _moment(text: str, info: ValidationInfo) -> datetime:
@@ -572,7 +581,7 @@ Names = Annotated[tuple[str, ...], list_of(str, {})]
 Duration = Annotated[
     timedelta,
     Parsed(
-        _duration,
+        parse_duration,
         {
             "type": "string",
             "pattern": durations.PATTERN,
