@@ -15,17 +15,14 @@ from tocsin.core.net import egress
 from tocsin.core.reasons import ReasonType, joined
 from tocsin.core.validation import durations
 from tocsin.core.validation.object_reader import NOT_A_CHOICE, NOT_TEXT, REQUIRED
-from tocsin.core.validation.spec import (
+from tocsin.core.validation.spec import InvalidValue, Spec, SpecErrors
+from tocsin.core.validation.spec_types import (
     Duration,
-    InvalidValue,
     Line,
     ListOf,
     Names,
     OneOf,
     Parsed,
-    ParsedText,
-    Spec,
-    SpecErrors,
     TimeZone,
     at_most,
     list_of,
@@ -33,7 +30,7 @@ from tocsin.core.validation.spec import (
 )
 from tocsin.oncall.calculation import schedules, weekly_windows
 from tocsin.oncall.calculation.shifts import MonthInterval, OnHolidays
-from tocsin.oncall.calculation.weekly_windows import InvalidTime, Weekday, WeeklyWindow
+from tocsin.oncall.calculation.weekly_windows import InvalidTime, WeeklyWindow
 from tocsin.oncall.changes import calendar_urls
 from tocsin.people.member_roles import MemberRole
 
@@ -142,19 +139,6 @@ _ROLES = (*MemberRole, schedules.OWN_ROLES)
 
 ShiftRoles = Annotated[tuple[str, ...], list_of(_role, {"enum": [str(role) for role in _ROLES]})]
 
-_WEEKDAYS = [name for weekday in Weekday for name in (weekday.short, weekday.value)]
-
-#: Days of the week as numbers; 0 is Monday.
-WeekdayNumbers = Annotated[
-    tuple[int, ...], list_of(lambda text: weekly_windows.parse_weekday(text).number, {"enum": _WEEKDAYS})
-]
-
-#: A time of day in minutes since midnight.
-TimeOfDay = Annotated[
-    int,
-    ParsedText(lambda text, _info: weekly_windows.parse_time(text), {"pattern": "^[0-9]{1,2}:[0-9]{2}$"}),
-]
-
 _DayOrLocal = Annotated[str, Field(max_length=40), AfterValidator(_day_or_local)]
 _Local = Annotated[str, Field(min_length=1, max_length=40), AfterValidator(_local)]
 _HandoffInterval = Annotated[
@@ -163,9 +147,11 @@ _HandoffInterval = Annotated[
 ]
 _HandoffDay = Annotated[
     str | int,
-    Parsed(_handoff_day, {"anyOf": [{"enum": _WEEKDAYS}, {"type": "integer", "minimum": 1, "maximum": 31}]}),
+    Parsed(
+        _handoff_day,
+        {"anyOf": [{"enum": weekly_windows.WEEKDAY_TEXTS}, {"type": "integer", "minimum": 1, "maximum": 31}]},
+    ),
 ]
-_GroupName = Annotated[str, Field(max_length=200)]
 
 
 # --- Shifts --------------------------------------------------------------------------------------------------------
@@ -174,15 +160,15 @@ _GroupName = Annotated[str, Field(max_length=200)]
 class WindowSpec(Spec):
     """A weekly window: from a time of day to another on some days, or continuously from `fri 17:00` to `mon 08:00`."""
 
-    days: WeekdayNumbers = Field(default=(), description="Days on which the window begins.")
+    days: weekly_windows.WeekdayNumbers = Field(default=(), description="Days on which the window begins.")
     start: str = Field(
-        min_length=1, max_length=200, alias="from", description="Begin: `08:00`, or without `days`, `fri 17:00`."
+        min_length=1, max_length=200, alias="from", description="Start: `08:00`, or without `days`, `fri 17:00`."
     )
     end: str = Field(
         min_length=1,
         max_length=200,
         alias="to",
-        description="End: `18:00`, which is on the next day if it is not after the begin; or `mon 08:00`.",
+        description="End: `18:00`, which is on the next day if it is not after the start; or `mon 08:00`.",
     )
 
     @property
@@ -196,7 +182,7 @@ class WindowSpec(Spec):
     @property
     def _is_continuous(self) -> bool:
         has_letter = any(character.isalpha() for character in self.start + self.end)
-        return has_letter and "days" not in self.model_fields_set
+        return has_letter and "days" not in self.given_keys
 
     def check(self, errors: SpecErrors) -> None:
         is_continuous = self._is_continuous
@@ -229,7 +215,7 @@ class RotateSpec(Spec):
     every: _HandoffInterval = Field(
         default=_WEEK, description="Interval between handoffs: a duration such as `1w`, or months such as `1 month`."
     )
-    at: TimeOfDay = Field(description="Local time of the handoffs, such as `09:00`.")
+    at: weekly_windows.TimeOfDay = Field(description="Local time of the handoffs, such as `09:00`.")
     on: _HandoffDay | None = Field(
         default=None,
         description="Day of the handoffs: a weekday for whole weeks; for months, a day of the month or the first such "
@@ -288,7 +274,7 @@ class FixedSpec(Spec):
         default=None, description="Interval at which the windows or the period repeat, in whole weeks. Default: `1w`."
     )
     start: _Local | None = Field(
-        default=None, alias="from", description="Begin of a single period, in local time, such as `2026-12-24T17:00`."
+        default=None, alias="from", description="Start of a single period, in local time, such as `2026-12-24T17:00`."
     )
     end: _Local | None = Field(default=None, alias="to", description="End of a single period, in local time.")
     windows: ListOf[WindowSpec] = Field(default=(), description="Weekly windows, unless there is a single period.")
@@ -296,7 +282,7 @@ class FixedSpec(Spec):
     @property
     def is_period(self) -> bool:
         """Whether it is one period instead of weekly windows."""
-        return not self.model_fields_set.isdisjoint(("start", "end"))
+        return not self.given_keys.isdisjoint(("from", "to"))
 
     def check(self, errors: SpecErrors) -> None:
         _check_users_and_roles(self, errors)
@@ -306,7 +292,7 @@ class FixedSpec(Spec):
             if not self.windows:
                 errors.add("windows", NO_WINDOWS(), "missing")
             return
-        if "windows" in self.model_fields_set:
+        if "windows" in self.given_keys:
             errors.add("windows", _WINDOWS_OR_SPAN())
         for key, text in (("from", self.start), ("to", self.end)):
             if text is None:

@@ -10,18 +10,8 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field
 
 from tocsin.core.reasons import ReasonType
-from tocsin.core.validation.spec import (
-    Line,
-    ListOf,
-    Moment,
-    Name,
-    Names,
-    OneOf,
-    Spec,
-    SpecErrors,
-    TimeZone,
-    in_utc,
-)
+from tocsin.core.validation.spec import Spec, SpecErrors
+from tocsin.core.validation.spec_types import Line, ListOf, Moment, Name, Names, OneOf, OwnedSpec, TimeZone, in_utc
 from tocsin.oncall.calculation import holiday_calendars
 from tocsin.oncall.calculation.shifts import OnHolidays
 from tocsin.oncall.changes.shift_specs import NO_WINDOWS, NOT_AFTER_START, ShiftSpec, WindowSpec
@@ -47,7 +37,7 @@ class OverrideSpec(Spec):
 
     role: Annotated[str, OneOf(("", *MemberRole))] = Field(default="", description="Role. Default: every role.")
     shift: str = Field(default="", max_length=200, description="Name of the shift. Default: every shift.")
-    starts_at: Moment = Field(alias="from", description="Begin, local in the time zone of the schedule.")
+    starts_at: Moment = Field(alias="from", description="Start, local in the time zone of the schedule.")
     ends_at: Moment = Field(alias="to", description="End.")
     name: Annotated[Line, Field(max_length=100)] = Field(default="", description="Name, for display.")
     user: str = Field(min_length=1, max_length=200, description="Username of the user who is on call.")
@@ -135,7 +125,7 @@ class HolidaySpec(Spec):
             errors.add("date", _NOT_A_YEARLY_DATE(value=self.date))
 
 
-class HolidayCalendarSpec(Spec):
+class HolidayCalendarSpec(OwnedSpec):
     """A holiday calendar: the public holidays of a country or region, and further days."""
 
     country: Annotated[str, Field(max_length=2), AfterValidator(str.upper)] = Field(
@@ -143,8 +133,6 @@ class HolidayCalendarSpec(Spec):
     )
     region: str = Field(default="", max_length=10, description="Region by its ISO 3166-2 code, such as `ZH`.")
     days: ListOf[HolidaySpec] = Field(default=(), description="Further days.")
-    name: Name = Field(description="Unique name.")
-    group: _GroupName = Field(default="", description="Name of the group whose managers may change it.")
 
     def check(self, errors: SpecErrors) -> None:
         if self.country and (problem := holiday_calendars.find_problem(self.country, self.region)):
@@ -156,11 +144,9 @@ class HolidayCalendarSpec(Spec):
             errors.add("country", _COUNTRY_OR_DAYS_NEEDED(), "missing")
 
 
-class SupportHoursSpec(Spec):
+class SupportHoursSpec(OwnedSpec):
     """Support hours."""
 
-    name: Name = Field(description="Unique name.")
-    group: _GroupName = Field(default="", description="Name of the group whose managers may change them.")
     time_zone: TimeZone | None = Field(default=None, description="Time zone. Default: that of the settings.")
     windows: ListOf[WindowSpec] = Field(default=(), description="Weekly windows.")
     holiday_calendars: Names = Field(
