@@ -8,6 +8,7 @@ from typing import Annotated, Any, overload
 from pydantic import AfterValidator, Field
 
 from tocsin.core.config import config_version
+from tocsin.core.config.night_hours import NightHours
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.models import Setting
@@ -16,9 +17,12 @@ from tocsin.core.validation.spec import InvalidValue, Spec
 from tocsin.core.validation.spec_types import Line, OneOf, TimeZone
 
 _NOT_A_COUNTRY = ReasonType("setting.not_a_country", '"{value}" is not a two-letter country code such as CH.')
+_NOT_NIGHT_HOURS = ReasonType("setting.not_night_hours", '"{value}" are not hours such as 22:00-07:00.')
 _NOT_A_LISTEN_ADDRESS = ReasonType(
     "setting.not_a_listen_address", '"{value}" is not an address to listen on, such as 0.0.0.0:2525.'
 )
+
+DEFAULT_NIGHT_HOURS = "22:00-07:00"
 
 #: Who may add the address of a chat service at a host of no well-known vendor: administrators; with `managers`, also
 #: group managers for their groups' contacts; or everybody.
@@ -40,6 +44,15 @@ def _listen_address(text: str) -> str:
     if text and not (host and port.isdecimal() and 0 <= int(port) <= 65_535):
         raise InvalidValue(_NOT_A_LISTEN_ADDRESS(value=text))
     return text
+
+
+def _night_hours(text: str) -> str:
+    hours = text.replace(" ", "").replace("–", "-") or DEFAULT_NIGHT_HOURS
+    try:
+        NightHours.parse(hours)
+    except ValueError:
+        raise InvalidValue(_NOT_NIGHT_HOURS(value=hours)) from None
+    return hours
 
 
 _Content = Annotated[str, OneOf(CONTENTS)]
@@ -71,6 +84,9 @@ class SettingsSpec(Spec):
     )
     bundle_pages: bool = Field(
         default=True, description="Whether pages in quick succession are bundled into one message."
+    )
+    night_hours: Annotated[str, Field(max_length=20), AfterValidator(_night_hours)] = Field(
+        default=DEFAULT_NIGHT_HOURS, description="Local hours in which a page counts as one at night."
     )
     weekly_coverage_mail: bool = Field(
         default=False,
@@ -121,6 +137,7 @@ MESSAGE_SIZE_CAP_MB = SettingDefinition[int]("message_size_cap_mb")
 DELIVERY_RETENTION_DAYS = SettingDefinition[int]("delivery_retention_days")
 AUDIT_RETENTION_DAYS = SettingDefinition[int]("audit_retention_days")
 BUNDLE_PAGES = SettingDefinition[bool]("bundle_pages")
+NIGHT_HOURS = SettingDefinition[str]("night_hours")
 WEEKLY_COVERAGE_MAIL = SettingDefinition[bool]("weekly_coverage_mail")
 MAIL_LISTEN = SettingDefinition[str]("mail_listen")
 SMS_REPLY_CODES = SettingDefinition[bool]("sms_reply_codes")
@@ -147,6 +164,11 @@ def get(setting: Any) -> Any:
     definition = SETTINGS[setting] if isinstance(setting, str) else setting
     row = Setting.objects.filter(name=definition.name).first()
     return definition.default if row is None else row.value
+
+
+def night_hours() -> NightHours:
+    """Returns the hours in which a page counts as one at night, over Django's connection."""
+    return NightHours.parse(get(NIGHT_HOURS))
 
 
 def load(connection: Connection) -> dict[str, Any]:
