@@ -163,7 +163,7 @@ def _count_flapping(opening: OpeningAlert, decision: NoiseDecision) -> NoiseDeci
     times = tuple(at for at in rate_window.opening_times if at > now - flapping.within)[-flapping.alerts :]
     times = (*times, now)
     new_window = replace(rate_window, opening_times=times, until=now + flapping.within)
-    decision = _with_window(decision, scope, new_window)
+    decision = _set_window(decision, scope, new_window)
     if len(times) > flapping.alerts:
         reason = reasons.WHEN_STABLE(duration=flapping.stable)
         delayed = _build_delay(opening, DelayReason.FLAPPING, now + flapping.stable, reason)
@@ -208,7 +208,7 @@ def _open_group(opening: OpeningAlert, decision: NoiseDecision) -> NoiseDecision
     if noise_settings is None or noise_settings.grouping is None or scope is None:
         return decision
     new_window = RateWindowState(until=opening.context.now + noise_settings.grouping.within)
-    return _shared(decision, scope, new_window)
+    return _link_window(decision, scope, new_window)
 
 
 def _apply_rate_limit(opening: OpeningAlert, decision: NoiseDecision) -> NoiseDecision:
@@ -221,7 +221,7 @@ def _apply_rate_limit(opening: OpeningAlert, decision: NoiseDecision) -> NoiseDe
     rate_window = noise_state.find_rate_window(scope)
     tokens = _available_tokens(rate_window, limit, context.now)
     if tokens >= 1:
-        return _with_window(decision, scope, replace(rate_window, tokens=tokens - 1, tokens_at=context.now))
+        return _set_window(decision, scope, replace(rate_window, tokens=tokens - 1, tokens_at=context.now))
     active_alert = noise_state.find_alert(rate_window)
     if active_alert is not None:
         over_burst = reasons.OVER_BURST(count=limit.burst)
@@ -235,7 +235,7 @@ def _apply_rate_limit(opening: OpeningAlert, decision: NoiseDecision) -> NoiseDe
             rate_windows=counted,
             released_scopes=decision.released_scopes,
         )
-    decision = _shared(decision, scope, replace(rate_window, tokens=tokens, tokens_at=context.now))
+    decision = _link_window(decision, scope, replace(rate_window, tokens=tokens, tokens_at=context.now))
     return replace(decision, flood=limit)
 
 
@@ -284,11 +284,11 @@ def _count_alerts(opening: OpeningAlert, decision: NoiseDecision, delay: Delay, 
     # This key may itself be one of those waiting.
     waiting_count = rate_window.waiting_count - (delayed is not None and delayed.scope == scope)
     if waiting_count + 1 >= delay.alerts:
-        decision = _shared(decision, scope, RateWindowState(until=now + _JOIN_WINDOW))
+        decision = _link_window(decision, scope, RateWindowState(until=now + _JOIN_WINDOW))
         return replace(decision, released_scopes=(scope,))
     due_at = now + delay.duration if delay.duration else None
     decision = _delay_until(opening, decision, DelayReason.COUNT, due_at, delay, scope)
-    return _with_window(decision, scope, replace(rate_window, waiting_count=waiting_count + 1))
+    return _set_window(decision, scope, replace(rate_window, waiting_count=waiting_count + 1))
 
 
 def _limit_to_interval(
@@ -306,7 +306,7 @@ def _limit_to_interval(
         if is_shared and (join_decision := _join_rate_window(opening, decision, rate_window)).is_final:
             return join_decision
     new_window = RateWindowState(until=context.now + delay.duration)
-    return _shared(decision, scope, new_window, is_shareable=is_shared)
+    return _link_window(decision, scope, new_window, is_shareable=is_shared)
 
 
 def _join_rate_window(opening: OpeningAlert, decision: NoiseDecision, rate_window: RateWindowState) -> NoiseDecision:
@@ -322,16 +322,16 @@ def _is_running(rate_window: RateWindowState, now: datetime) -> bool:
     return rate_window.until is not None and now < rate_window.until
 
 
-def _with_window(decision: NoiseDecision, scope: bytes, rate_window: RateWindowState) -> NoiseDecision:
+def _set_window(decision: NoiseDecision, scope: bytes, rate_window: RateWindowState) -> NoiseDecision:
     return replace(decision, rate_windows={**decision.rate_windows, scope: rate_window})
 
 
-def _shared(
+def _link_window(
     decision: NoiseDecision, scope: bytes, rate_window: RateWindowState, *, is_shareable: bool = True
 ) -> NoiseDecision:
     """Returns the decision with a rate window that is to refer to the opening alert."""
     return replace(
-        _with_window(decision, scope, rate_window),
+        _set_window(decision, scope, rate_window),
         is_shareable=decision.is_shareable or is_shareable,
         linked_scopes=(*decision.linked_scopes, scope),
     )
