@@ -6,6 +6,7 @@ Every function uses the given connection, inside the caller's transaction.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -20,15 +21,25 @@ from tocsin.core.db.json_text import as_json, bytes_in_json
 from tocsin.core.reasons import as_reason
 from tocsin.core.stored_reason import reason_columns
 
-#: Fills `AlertState.reminded_user_ids`: by alert id, the users with an open acknowledgement reminder. The escalation
-#: room sets it.
-ReminderLookup = Callable[[Connection, Sequence[int]], Mapping[int, frozenset[int]]]
-_reminder_lookups: list[ReminderLookup] = []
+
+@dataclass(frozen=True, slots=True)
+class OpenQuestions:
+    """What the users of an alert were asked and have not answered: `AlertState.reminded_user_ids`,
+    `awaits_acceptance`."""
+
+    reminded_user_ids: frozenset[int] = frozenset()
+    awaits_acceptance: bool = False
 
 
-def register_reminder_lookup(lookup: ReminderLookup) -> None:
-    """Registers the function that returns the users with an open acknowledgement reminder."""
-    _reminder_lookups[:] = [lookup]
+#: The open questions by alert id. The escalation room sets it.
+QuestionLookup = Callable[[Connection, Sequence[int]], Mapping[int, OpenQuestions]]
+_question_lookups: list[QuestionLookup] = []
+_NO_QUESTIONS = OpenQuestions()
+
+
+def register_question_lookup(lookup: QuestionLookup) -> None:
+    """Registers the function that returns the open questions."""
+    _question_lookups[:] = [lookup]
 
 
 def request_ids(connection: Connection, count: int) -> Cursor[tuple[int]]:
@@ -112,7 +123,7 @@ def load(connection: Connection, ids: Sequence[int]) -> dict[int, AlertState]:
     last = {
         row["alert_id"]: _last(row) for row in database.rows(connection, _LAST, (alert_ids, sorted(LIFECYCLE_EVENTS)))
     }
-    reminded = _reminder_lookups[0](connection, alert_ids) if _reminder_lookups else {}
+    questions = _question_lookups[0](connection, alert_ids) if _question_lookups else {}
     return {
         row["id"]: AlertState(
             id=row["id"],
@@ -122,7 +133,8 @@ def load(connection: Connection, ids: Sequence[int]) -> dict[int, AlertState]:
             owner_id=row["owner_id"],
             owner_name=row["owner_name"],
             acknowledged=acknowledged.get(row["id"], {}),
-            reminded_user_ids=reminded.get(row["id"], frozenset()),
+            reminded_user_ids=questions.get(row["id"], _NO_QUESTIONS).reminded_user_ids,
+            awaits_acceptance=questions.get(row["id"], _NO_QUESTIONS).awaits_acceptance,
             hold_until=row["hold_until"],
             closed_at=row["closed_at"],
             merged_into=row["merged_into_id"],

@@ -68,6 +68,9 @@ class CompiledPolicy:
     #: The length of the pause for `effect: pause`; zero for other effects.
     pause: timedelta = timedelta()
     acknowledge_timeout: timedelta = DEFAULT_ACKNOWLEDGE_TIMEOUT
+    #: Whether assigning the alert to somebody else pages them, and escalation restarts if they do not accept within the
+    #: acknowledgement timeout.
+    pages_assignee: bool = True
     #: The number of further passes, and their interval, counted from the start of the previous pass's last step.
     repeat_times: int = 0
     repeat_every: timedelta = timedelta()
