@@ -32,14 +32,14 @@ STEPS: list[dict[str, Any]] = [
 
 @contextmanager
 def escalation_enabled() -> Iterator[None]:
-    """The reactor and the look-up of who was asked, hung up for the time of a test."""
-    before = list(change_handlers._handlers), list(store._reminder_lookups)
+    """The listener and the lookup of open questions, registered for the time of a test."""
+    before = list(change_handlers._handlers), list(store._question_lookups)
     change_handlers.register(listener.handle_changes)
-    store.register_reminder_lookup(tasks.open_ack_reminders)
+    store.register_question_lookup(tasks.open_questions)
     try:
         yield
     finally:
-        change_handlers._handlers[:], store._reminder_lookups[:] = before
+        change_handlers._handlers[:], store._question_lookups[:] = before
 
 
 @dataclass

@@ -37,6 +37,10 @@ def next_action_of(alert: Alert, now: datetime) -> UpcomingAction:
             return UpcomingAction(alert.hold_until, _("Comes back from hold"), tone="wait")
         case AlertStatus.ASSIGNED:
             owner = alert.owner.display_name if alert.owner else alert.owner_name
+            if (step := steps_of([alert.pk], now).get(alert.pk)) is not None:
+                awaited = _("Unless %(name)s accepts the alert: acknowledges it, or assigns it to themselves.")
+                text = f"{capitalised(step.summary).removesuffix('.')}."
+                return UpcomingAction(step.at, text, awaited % {"name": owner}, "wait")
             return UpcomingAction(None, _("Nothing: %(name)s has it.") % {"name": owner})
         case AlertStatus.OPEN:
             return _next_action_of_open(alert, now)

@@ -204,10 +204,10 @@ def next_action(row: AlertListRow) -> SafeString | str:
     match AlertStatus(alert.status):
         case AlertStatus.ON_HOLD:
             return format_html("<span>{} <strong>{}</strong></span>", _("Back"), moment(alert.hold_until))
-        case AlertStatus.ASSIGNED:
+        case AlertStatus.ASSIGNED if row.next_at is None:
             owner_text = _("Nothing: %(name)s has it") % {"name": alert.owner or alert.owner_name}
             return format_html('<span class="soft">{}</span>', owner_text)
-        case AlertStatus.OPEN if row.next_at:
+        case AlertStatus.OPEN | AlertStatus.ASSIGNED if row.next_at:
             remaining = countdown(row.next_at)
             return format_html(
                 '<span><strong>{}</strong> <span class="meta">{}</span></span>', remaining, row.next_text
