@@ -35,7 +35,7 @@ class AssigneeGroup:
 
 
 def assignees_of(alert_id: int, viewer_id: int, now: datetime) -> list[AssigneeGroup]:
-    """Return the groups of the list, of users who may respond to alerts: on call, the members of the alert's groups, everybody else. Always three."""
+    """Return the users who may respond: on call, members of the alert's groups, everybody else. Always three groups."""
     on_call, members = _people_of_alert(alert_id, now)
     users = {
         user.pk: user for user in User.objects.filter(is_active=True, role__in=_RESPONDERS).order_by("name", "username")
