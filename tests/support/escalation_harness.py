@@ -33,13 +33,10 @@ STEPS: list[dict[str, Any]] = [
 @contextmanager
 def escalation_enabled() -> Iterator[None]:
     """The listener and the lookup of open questions, registered for the time of a test."""
-    before = list(change_handlers._handlers), list(store._question_lookups)
-    change_handlers.register(listener.handle_changes)
-    store.register_question_lookup(tasks.open_questions)
-    try:
+    with change_handlers.HANDLERS.restored(), store.QUESTION_LOOKUPS.restored():
+        change_handlers.HANDLERS.register(listener.handle_changes)
+        store.QUESTION_LOOKUPS.register(tasks.open_questions)
         yield
-    finally:
-        change_handlers._handlers[:], store._question_lookups[:] = before
 
 
 @dataclass

@@ -18,6 +18,7 @@ from tocsin.alerts.states import ACTIVE, LIFECYCLE_EVENTS, ActorKind, AlertStatu
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.db.json_text import as_json, bytes_in_json
+from tocsin.core.hooks import Hooks
 from tocsin.core.reasons import as_reason
 from tocsin.core.stored_reason import reason_columns
 
@@ -31,15 +32,11 @@ class OpenQuestions:
     awaits_acceptance: bool = False
 
 
-#: The open questions by alert id. The escalation room sets it.
-QuestionLookup = Callable[[Connection, Sequence[int]], Mapping[int, OpenQuestions]]
-_question_lookups: list[QuestionLookup] = []
+type QuestionLookup = Callable[[Connection, Sequence[int]], Mapping[int, OpenQuestions]]
+
+#: The open questions by alert id.
+QUESTION_LOOKUPS: Hooks[QuestionLookup] = Hooks()
 _NO_QUESTIONS = OpenQuestions()
-
-
-def register_question_lookup(lookup: QuestionLookup) -> None:
-    """Registers the function that returns the open questions."""
-    _question_lookups[:] = [lookup]
 
 
 def request_ids(connection: Connection, count: int) -> Cursor[tuple[int]]:
@@ -123,7 +120,7 @@ def load(connection: Connection, ids: Sequence[int]) -> dict[int, AlertState]:
     last = {
         row["alert_id"]: _last(row) for row in database.rows(connection, _LAST, (alert_ids, sorted(LIFECYCLE_EVENTS)))
     }
-    questions = _question_lookups[0](connection, alert_ids) if _question_lookups else {}
+    questions = {key: one for lookup in QUESTION_LOOKUPS.of() for key, one in lookup(connection, alert_ids).items()}
     return {
         row["id"]: AlertState(
             id=row["id"],
