@@ -120,7 +120,7 @@ def load(connection: Connection, ids: Sequence[int]) -> dict[int, AlertState]:
     last = {
         row["alert_id"]: _last(row) for row in database.rows(connection, _LAST, (alert_ids, sorted(LIFECYCLE_EVENTS)))
     }
-    questions = {key: one for lookup in QUESTION_LOOKUPS.of() for key, one in lookup(connection, alert_ids).items()}
+    questions = open_questions(connection, alert_ids)
     return {
         row["id"]: AlertState(
             id=row["id"],
@@ -144,6 +144,11 @@ def load(connection: Connection, ids: Sequence[int]) -> dict[int, AlertState]:
         )
         for row in rows
     }
+
+
+def open_questions(connection: Connection, ids: Sequence[int]) -> dict[int, OpenQuestions]:
+    """Returns what users were asked about the alerts and have not answered, by alert id."""
+    return {key: one for lookup in QUESTION_LOOKUPS.of() for key, one in lookup(connection, ids).items()}
 
 
 def correct_after_rollback(connection: Connection, ids: Iterable[int], amount: timedelta, now: datetime) -> None:
