@@ -85,7 +85,7 @@ def install() -> None:
     change_handlers.HANDLERS.register(workflow_listener.handle_changes)
     job_hooks.register("haloitsm", HaloJobHooks())
     echo_suppression.register(recent_writes.load_recent_writes, recent_writes.mark_echoed)
-    store.REMINDER_LOOKUPS.register(escalation.open_ack_reminders)
+    store.QUESTION_LOOKUPS.register(escalation.open_questions)
     localization.register_localizer(told_in)
     for kind, find_references in _REFERENCE_FINDERS:
         object_hooks.REFERENCES.register(find_references, kind)

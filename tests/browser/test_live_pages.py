@@ -148,7 +148,7 @@ def test_an_alert_is_answered_by_keyboard_alone(browser: Browser, running: Serve
 
         for _step in range(40):
             keys.press("Tab")
-            if page.evaluate("document.activeElement.textContent.trim()") == "Take it":
+            if page.evaluate("document.activeElement.textContent.trim()") == "Assign to me":
                 break
         assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
         keys.press("Enter")

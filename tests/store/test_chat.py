@@ -163,7 +163,7 @@ def test_slack_answers_in_the_users_language_or_the_rooms(scenario: ChatScenario
     assert scenario.slack_press("assign", "U012AB3CD") == 200
     assert scenario.slack.responded.wait(5)
     text = json.dumps(scenario.slack.responses[1]["blocks"])
-    assert f"<@U012AB3CD> pressed *Take it*: Alert {alert} is assigned to you." in text
+    assert f"<@U012AB3CD> pressed *Assign to me*: Alert {alert} is assigned to you." in text
 
 
 def test_telegram_bot_handles_buttons_and_commands_and_shows_chat_address(scenario: ChatScenario) -> None:

@@ -16,6 +16,7 @@ from tocsin.alerts import store
 from tocsin.alerts.change_handlers import AlertChange, PagingMode
 from tocsin.alerts.commands import (
     Acknowledge,
+    AlertState,
     Assign,
     Cancel,
     Close,
@@ -652,3 +653,40 @@ def test_group_paged_for_an_active_alert_is_not_deleted(desk: EscalationHarness)
     for number in (alert, named):
         desk.act(number, Close(actor=desk.actor("bob")), 2)
     assert deletion_guards.runs_using_group(desk.group.pk) == []
+
+
+def test_assignee_is_paged_and_escalation_restarts_without_acceptance(desk: EscalationHarness) -> None:
+    alert = desk.open()
+    desk.run_until(0)
+    bob = desk.users["bob"]
+    desk.act(alert, Assign(actor=desk.actor("carol"), user_id=bob.pk, name="Bob"), 1)
+    desk.run_until(1)
+    assert [(who, at, status) for who, _, at, status in desk.pages(alert)] == [
+        ("alice", 0, "cancelled"),
+        ("alice", 3, "cancelled"),
+        ("bob", 1, "queued"),
+    ]
+    assert store_state(alert).awaits_acceptance
+    desk.run_until(31)
+    assert desk.alert(alert).status == "open"
+    assert [who for who, *_ in desk.pages(alert)][3:] == ["alice", "alice"]
+    assert "Tocsin unassigned Bob: Bob did not accept within 30 minutes" in desk.timeline(alert)
+
+
+def test_assignee_accepts_by_assigning_to_themselves(desk: EscalationHarness) -> None:
+    alert = desk.open()
+    desk.run_until(0)
+    bob = desk.users["bob"]
+    desk.act(alert, Assign(actor=desk.actor("carol"), user_id=bob.pk, name="Bob"), 1)
+    desk.run_until(1)
+    assert desk.act(alert, Assign(actor=desk.actor("bob"), user_id=bob.pk, name="Bob"), 7).is_change
+    assert not store_state(alert).awaits_acceptance
+    assert desk.pages(alert)[-1][3] == "cancelled"
+    desk.run_until(600)
+    assert desk.alert(alert).owner == bob
+    assert desk.run(alert).due_at is None
+
+
+def store_state(alert: int) -> AlertState:
+    with tocsin_database.transaction() as connection:
+        return store.load(connection, [alert])[alert]

@@ -32,10 +32,10 @@ STEPS: list[dict[str, Any]] = [
 
 @contextmanager
 def escalation_enabled() -> Iterator[None]:
-    """The reactor and the look-up of who was asked, hung up for the time of a test."""
-    with change_handlers.HANDLERS.restored(), store.REMINDER_LOOKUPS.restored():
+    """The listener and the lookup of open questions, registered for the time of a test."""
+    with change_handlers.HANDLERS.restored(), store.QUESTION_LOOKUPS.restored():
         change_handlers.HANDLERS.register(listener.handle_changes)
-        store.REMINDER_LOOKUPS.register(tasks.open_ack_reminders)
+        store.QUESTION_LOOKUPS.register(tasks.open_questions)
         yield
 
 

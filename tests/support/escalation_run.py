@@ -20,6 +20,7 @@ from tocsin.escalation.run.run_state import (
     CancelPages,
     RunDecision,
     RunState,
+    RunStatus,
     SendNotice,
     from_row,
     to_row,
@@ -162,6 +163,10 @@ class EscalationRun:
             self._keep(apply_transition(self._reread(), before, done.state, done.events, self.now))
         return done
 
+    @property
+    def awaits_acceptance(self) -> bool:
+        return self.run.progress.accept_by is not None and self.run.status is not RunStatus.TERMINATED
+
     def sentences(self, kind: EventKind) -> list[str]:
         return [str(event.reason) for event in self.events if event.kind is kind]
 
@@ -177,8 +182,8 @@ class EscalationRun:
                     event.kind, event.at, event.actor.kind, event.actor.name, event.actor.user_id, event.data
                 )
                 self.alert = replace(self.alert, last_event=last)
-        request_counts = frozenset(self.run.progress.ack_reminder_sent_at) & self.alert.acknowledged.keys()
-        self.alert = replace(self.alert, reminded_user_ids=request_counts)
+        reminded = frozenset(self.run.progress.ack_reminder_sent_at) & self.alert.acknowledged.keys()
+        self.alert = replace(self.alert, reminded_user_ids=reminded, awaits_acceptance=self.awaits_acceptance)
 
     def _reread(self) -> RunState:
         """The run as it comes back from its row."""
@@ -197,6 +202,7 @@ class EscalationRun:
         self.alert = replace(
             self.alert,
             reminded_user_ids=frozenset(self.run.progress.ack_reminder_sent_at) & self.alert.acknowledged.keys(),
+            awaits_acceptance=self.awaits_acceptance,
         )
         self.paged += [(self.minute, start.target.user_id) for start in decision.pages]
         self.would += [(self.minute, start.target.user_id) for start in decision.dry_run_pages]

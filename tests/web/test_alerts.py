@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zoneinfo
 from collections.abc import Callable
 from datetime import timedelta
@@ -22,8 +23,9 @@ from tocsin.escalation.models import EscalationRun
 from tocsin.escalation.reasons import EXHAUSTED_RUN
 from tocsin.escalation.run.run_state import RunStatus
 from tocsin.notify.models import Delivery, Notification
-from tocsin.people.models import User
+from tocsin.people.models import ContactMethod, OutOfOffice, User
 from tocsin.web.alerts import timeline
+from tocsin.web.alerts.assignees import assignees_of
 
 type Opens = Callable[..., int]
 type BrowserOf = Callable[[User], Client]
@@ -264,7 +266,7 @@ def test_opening_the_address_of_a_command_does_nothing(
 def test_an_observer_sees_an_alert_and_cannot_act(company: Company, browser_of: BrowserOf, open_alert: Opens) -> None:
     number = open_alert()
     client = browser_of(company.observer)
-    assert "Take it" not in text_of(client, f"/alerts/{number}/")
+    assert "Assign to me" not in text_of(client, f"/alerts/{number}/")
     assert client.post(f"/alerts/{number}/close").status_code == 403
     assert client.post("/alerts/bulk", {"alert": [number], "command": "close"}).status_code == 403
     assert Alert.objects.get(pk=number).status == AlertStatus.OPEN
@@ -388,3 +390,49 @@ def test_the_description_is_not_shown_again_with_its_html(
     assert "&lt;p&gt;" not in text_of(client, f"/alerts/{number}/")
     Alert.objects.filter(pk=number).update(long_text="")
     assert "&lt;p&gt;" in text_of(client, f"/alerts/{number}/"), "nothing that was sent is left out"
+
+
+def buttons(client: Client, number: int) -> list[str]:
+    """The labels beside the menu, in order, a disabled one in brackets."""
+    page = text_of(client, f"/alerts/{number}/").split('<details class="menu">')[0]
+    found = re.findall(r"<button class=\"button[^>]*?( disabled)?>([^<]+)</button>", page.split('class="acts')[1])
+    return [f"({label})" if is_disabled else label for is_disabled, label in found]
+
+
+def test_buttons_keep_their_places(company: Company, browser_of: BrowserOf, open_alert: Opens) -> None:
+    number, client = open_alert(), browser_of(company.responder)
+    assert buttons(client, number) == ["Acknowledge", "Assign to me"]
+    client.post(f"/alerts/{number}/acknowledge")
+    assert buttons(client, number) == ["(Acknowledged)", "Assign to me"]
+    client.post(f"/alerts/{number}/assign")
+    assert buttons(client, number) == ["(Acknowledged)", "(Assigned to you)"]
+    client.post(f"/alerts/{number}/close")
+    assert buttons(client, number) == []
+
+
+def test_assignee_is_asked_to_accept(company: Company, browser_of: BrowserOf, open_alert: Opens) -> None:
+    number, client = open_alert(), browser_of(company.responder)
+    browser_of(company.manager).post(f"/alerts/{number}/assign", {"user": company.responder.pk})
+    assert buttons(client, number) == ["Accept", "(Assigned to you)"]
+    assert "Unless Bob Brown accepts the alert" in text_of(client, f"/alerts/{number}/")
+    client.post(f"/alerts/{number}/acknowledge")
+    assert buttons(client, number) == ["(Acknowledged)", "(Assigned to you)"]
+    assert "Paging stopped" in text_of(client, f"/alerts/{number}/")
+
+
+def test_assignees_are_listed_on_call_first(company: Company, browser_of: BrowserOf, open_alert: Opens) -> None:
+    number, now = open_alert(), clock.now()
+    OutOfOffice.objects.create(user=company.manager, starts_at=now, ends_at=now + timedelta(hours=1))
+    ContactMethod.objects.create(user=company.manager, label="Mail", channel="email", address="mia@example.org")
+    groups = assignees_of(number, company.responder.pk, clock.now())
+    assert [one.text.split(" (")[0] for one in groups[0].people] == ["Bob Brown", "Alice Andersson", "Mia Manager"]
+    assert groups[0].people[2].text == "Mia Manager (on call, out of office, email only)"
+    assert groups[1].people == ()
+    assert groups[2].people == (), "an observer cannot respond"
+
+
+def test_acknowledged_alert_says_what_happens_now(company: Company, browser_of: BrowserOf, open_alert: Opens) -> None:
+    number, client = open_alert(), browser_of(company.responder)
+    assert "Stops when" in text_of(client, f"/alerts/{number}/")
+    client.post(f"/alerts/{number}/acknowledge")
+    assert "Stops when" not in text_of(client, f"/alerts/{number}/")

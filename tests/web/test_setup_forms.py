@@ -38,6 +38,7 @@ def policy_form(*steps: dict[str, Any], **settings: Any) -> dict[str, Any]:
     form: dict[str, Any] = {
         "name": "Nights", "default_priority": "high", "effect": "stop", "timeout": "30m", "repeat_times": "0",
         "steps-TOTAL_FORMS": len(steps), "steps-INITIAL_FORMS": 0, **settings,
+        "page_assignee": "on",
     }  # fmt: skip
     for number, step in enumerate(steps):
         form |= {f"steps-{number}-{name}": value for name, value in step.items()}
@@ -311,6 +312,7 @@ def test_everything_a_policy_can_do_survives_its_form(company: Company, browser_
     between = {"days": ["mon"], "from": "08:00", "to": "24:00", "time_zone": "Europe/Zurich", "outside": True}
     spec = {
         "name": "All of it", "default_priority": "low", "groups_sequential": "15m", "end_after": "7m",
+        "page_assignee": False,
         "acknowledge": {"effect": "continue", "timeout": "20m", "people": 2},
         "end": {"then": "hand_over", "policy": "After"},
         "steps": [

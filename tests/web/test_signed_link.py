@@ -83,7 +83,7 @@ def test_assignment_by_mail_link_can_be_undone_there(company: Company, open_aler
     assert Alert.objects.get(pk=number).status == AlertStatus.OPEN
 
 
-@pytest.mark.parametrize("command", ["cancel", "merge", "reply", "explode", ""])
+@pytest.mark.parametrize("command", ["cancel", "merge", "unassign", "reopen", "explode", ""])
 def test_a_link_offers_no_other_command(company: Company, open_alert: Opens, command: str) -> None:
     number = open_alert()
     Client().post(link(number, company.responder), {"command": command, "text": "x"})
@@ -109,3 +109,20 @@ def test_link_of_user_without_permission_does_nothing(company: Company, open_ale
     User.objects.filter(pk=company.responder.pk).update(role="responder", is_active=False)
     assert Client().post(address, {"command": "close"}).status_code == 403
     assert Alert.objects.get(pk=number).status == AlertStatus.OPEN
+
+
+def test_link_snoozes_reassigns_and_adds_a_note(company: Company, open_alert: Opens) -> None:
+    number = open_alert()
+    client, path = Client(), link(number, company.responder)
+    client.post(path, {"command": "reply", "text": "on my way"})
+    assert AlertEvent.objects.get(alert=number, kind="replied").data["text"] == "on my way"
+    client.post(path, {"command": "hold", "for": "30m"})
+    assert Alert.objects.get(pk=number).status == AlertStatus.ON_HOLD
+    client.post(path, {"command": "assign", "user": str(company.manager.pk)})
+    assert Alert.objects.get(pk=number).owner == company.manager
+
+
+def test_link_lists_only_people_of_the_alerts_groups(company: Company, open_alert: Opens) -> None:
+    text = Client().get(link(open_alert(), company.responder)).content.decode()
+    assert "Mia Manager" in text
+    assert "Olga Observer" not in text

@@ -70,6 +70,9 @@ class AlertState(msgspec.Struct, frozen=True):
     acknowledged: Mapping[int, Acknowledged] = msgspec.field(default_factory=dict)
     #: Those of them who got an acknowledgement reminder and have not confirmed yet. Filled by the escalation room.
     reminded_user_ids: frozenset[int] = frozenset()
+    #: Whether somebody else assigned it to its owner, who was paged and has not accepted yet. Filled by the escalation
+    #: room.
+    awaits_acceptance: bool = False
     hold_until: datetime | None = None
     closed_at: datetime | None = None
     merged_into: int | None = None

@@ -173,6 +173,7 @@ def _acknowledge(state: AlertState, command: Acknowledge, now: datetime) -> Tran
         state,
         acknowledged={**state.acknowledged, user_id: Acknowledged(now, command.actor.name)},
         reminded_user_ids=state.reminded_user_ids - {user_id},
+        awaits_acceptance=state.awaits_acceptance and user_id != state.owner_id,
     )
     event, answer = (
         (reasons.ACKNOWLEDGEMENT_CONFIRMED, reasons.YOU_CONFIRMED)
@@ -231,11 +232,15 @@ def _assign(state: AlertState, command: Assign, now: datetime) -> Transition:
     if (state.owner_id, state.owner_name) == (command.user_id, name) or (
         command.user_id is not None and state.owner_id == command.user_id
     ):
+        if to_self and state.awaits_acceptance:
+            after = replace(state, awaits_acceptance=False)
+            event, answer = reasons.ACCEPTED(actor=actor), reasons.YOU_ACCEPTED(alert=alert)
+            return _user_transition(state, after, command, now, EventKind.ACCEPTED, event, answer)
         if to_self:
             return Transition(state, reasons.ASSIGNED_TO_YOU_ALREADY(alert=alert))
         return Transition(state, reasons.ASSIGNED_TO_ALREADY(alert=alert, user=user))
     _reject_concurrent_assignment(state, command, now)
-    after = replace(state, owner_id=command.user_id, owner_name=name)
+    after = replace(state, owner_id=command.user_id, owner_name=name, awaits_acceptance=False)
     if state.status is not AlertStatus.ON_HOLD:
         after = replace(after, status=AlertStatus.ASSIGNED)
     match to_self, state.is_owned:
@@ -279,6 +284,7 @@ def _unassign(state: AlertState, command: Unassign, now: datetime) -> Transition
         return Transition(state, reasons.IS_UNASSIGNED_ALREADY(alert=alert))
     # Everybody who acknowledged stopped working on it when it was assigned, so escalation starts again for all.
     after = replace(state, owner_id=None, owner_name="", acknowledged={}, reminded_user_ids=frozenset())
+    after = replace(after, awaits_acceptance=False)
     if state.status is not AlertStatus.ON_HOLD:
         after = replace(after, status=AlertStatus.OPEN)
     is_own = state.owner_id is not None and state.owner_id == command.actor.user_id
@@ -337,7 +343,13 @@ def _end(state: AlertState, command: Close | Cancel, now: datetime, status: Aler
             return Transition(state, already(alert=alert))
         raise Rejected(f"already_{state.status}", describe_state(state, now))
     after = replace(
-        state, status=status, closed_at=now, hold_until=None, reminded_user_ids=frozenset(), holds_key=False
+        state,
+        status=status,
+        closed_at=now,
+        hold_until=None,
+        reminded_user_ids=frozenset(),
+        awaits_acceptance=False,
+        holds_key=False,
     )
     return _user_transition(state, after, command, now, kind, event(actor=command.actor.person), answer(alert=alert))
 
@@ -358,6 +370,7 @@ def _merge(state: AlertState, command: Merge, now: datetime) -> Transition:
         merged_into=into.id,
         hold_until=None,
         reminded_user_ids=frozenset(),
+        awaits_acceptance=False,
         children=(),
     )
     data: dict[str, object] = {"into": into.id}

@@ -22,6 +22,7 @@ ASSIGNED_TO_SELF = ReasonType("alert.assigned_to_self", "{actor} assigned the al
 REASSIGNED_TO_SELF = ReasonType(
     "alert.reassigned_to_self", "{actor} reassigned the alert from {previous} to themselves"
 )
+ACCEPTED = ReasonType("alert.accepted", "{actor} accepted the assignment")
 UNASSIGNED = ReasonType("alert.unassigned", "{actor} unassigned {user}")
 UNASSIGNED_SELF = ReasonType("alert.unassigned_self", "{actor} unassigned themselves")
 ESCALATED = ReasonType("alert.escalated", "{actor} escalated the alert")
@@ -103,6 +104,7 @@ ASSIGNED_TO_YOU = ReasonType("command.assigned_to_you", "Alert {alert} is assign
 ASSIGNED_TO_YOU_ALREADY = ReasonType("command.assigned_to_you_already", "Alert {alert} is already assigned to you.")
 ASSIGNED_TO = ReasonType("command.assigned_to", "Alert {alert} is assigned to {user}.")
 ASSIGNED_TO_ALREADY = ReasonType("command.assigned_to_already", "Alert {alert} is already assigned to {user}.")
+YOU_ACCEPTED = ReasonType("command.accepted", "You accepted alert {alert}.")
 IS_UNASSIGNED = ReasonType("command.unassigned", "Alert {alert} is unassigned.")
 IS_UNASSIGNED_ALREADY = ReasonType("command.unassigned_already", "Alert {alert} is not assigned.")
 ESCALATING = ReasonType("command.escalated", "Escalating alert {alert} to the next step.")

@@ -98,6 +98,8 @@ class EventKind(StrEnum):
     UNACKNOWLEDGED = "unacknowledged"
     ACKNOWLEDGEMENT_EXPIRED = "acknowledgement_expired"
     ASSIGNED = "assigned"
+    #: The assignee accepted an alert that somebody else assigned to them.
+    ACCEPTED = "accepted"
     UNASSIGNED = "unassigned"
     ESCALATED = "escalated"
     REPLIED = "replied"
@@ -124,6 +126,7 @@ class EventKind(StrEnum):
     ESCALATION_EXHAUSTED = "escalation_finished"
     STEP_FIRED = "step_fired"
     STEP_EMPTY = "step_empty"
+    ASSIGNEE_PAGED = "assignee_paged"
     ACK_REMINDER_SENT = "still_on_it"
     NOTICE_SENT = "told"
 
@@ -143,6 +146,7 @@ LIFECYCLE_EVENTS = frozenset(
         EventKind.UNACKNOWLEDGED,
         EventKind.ACKNOWLEDGEMENT_EXPIRED,
         EventKind.ASSIGNED,
+        EventKind.ACCEPTED,
         EventKind.UNASSIGNED,
         EventKind.ESCALATED,
         EventKind.REPLIED,

@@ -6,6 +6,7 @@ Every function uses the given connection, inside the caller's transaction.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -21,10 +22,21 @@ from tocsin.core.hooks import Hooks
 from tocsin.core.reasons import as_reason
 from tocsin.core.stored_reason import reason_columns
 
-type ReminderLookup = Callable[[Connection, Sequence[int]], Mapping[int, frozenset[int]]]
 
-#: Fills `AlertState.reminded_user_ids`: by alert id, the users with an open acknowledgement reminder.
-REMINDER_LOOKUPS: Hooks[ReminderLookup] = Hooks()
+@dataclass(frozen=True, slots=True)
+class OpenQuestions:
+    """What the users of an alert were asked and have not answered: `AlertState.reminded_user_ids`,
+    `awaits_acceptance`."""
+
+    reminded_user_ids: frozenset[int] = frozenset()
+    awaits_acceptance: bool = False
+
+
+type QuestionLookup = Callable[[Connection, Sequence[int]], Mapping[int, OpenQuestions]]
+
+#: The open questions by alert id.
+QUESTION_LOOKUPS: Hooks[QuestionLookup] = Hooks()
+_NO_QUESTIONS = OpenQuestions()
 
 
 def request_ids(connection: Connection, count: int) -> Cursor[tuple[int]]:
@@ -108,7 +120,7 @@ def load(connection: Connection, ids: Sequence[int]) -> dict[int, AlertState]:
     last = {
         row["alert_id"]: _last(row) for row in database.rows(connection, _LAST, (alert_ids, sorted(LIFECYCLE_EVENTS)))
     }
-    reminded = {key: users for lookup in REMINDER_LOOKUPS.of() for key, users in lookup(connection, alert_ids).items()}
+    questions = open_questions(connection, alert_ids)
     return {
         row["id"]: AlertState(
             id=row["id"],
@@ -118,7 +130,8 @@ def load(connection: Connection, ids: Sequence[int]) -> dict[int, AlertState]:
             owner_id=row["owner_id"],
             owner_name=row["owner_name"],
             acknowledged=acknowledged.get(row["id"], {}),
-            reminded_user_ids=reminded.get(row["id"], frozenset()),
+            reminded_user_ids=questions.get(row["id"], _NO_QUESTIONS).reminded_user_ids,
+            awaits_acceptance=questions.get(row["id"], _NO_QUESTIONS).awaits_acceptance,
             hold_until=row["hold_until"],
             closed_at=row["closed_at"],
             merged_into=row["merged_into_id"],
@@ -131,6 +144,11 @@ def load(connection: Connection, ids: Sequence[int]) -> dict[int, AlertState]:
         )
         for row in rows
     }
+
+
+def open_questions(connection: Connection, ids: Sequence[int]) -> dict[int, OpenQuestions]:
+    """Returns what users were asked about the alerts and have not answered, by alert id."""
+    return {key: one for lookup in QUESTION_LOOKUPS.of() for key, one in lookup(connection, ids).items()}
 
 
 def correct_after_rollback(connection: Connection, ids: Iterable[int], amount: timedelta, now: datetime) -> None:

@@ -55,12 +55,13 @@ def shift_earlier(
     moved = with_progress(
         run,
         step_due_at=progress.step_due_at - by if progress.step_due_at is not None else None,
+        accept_by=progress.accept_by - by if progress.accept_by is not None else None,
         paging_until={user: until - by for user, until in progress.paging_until.items()},
         ack_reminder_sent_at=reminded_at,
         ack_confirmed_at=confirmed_at,
         **{
             name: _shift_past_time(at, by, now)
-            for name in ("last_step_at", "exhausted_at", "paused_since", "escalate_requested_at")
+            for name in ("last_step_at", "exhausted_at", "paused_since", "escalate_requested_at", "assignee_page_at")
             if (at := getattr(progress, name)) is not None
         },
     )

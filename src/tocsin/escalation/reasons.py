@@ -27,6 +27,8 @@ RECIPIENT = ReasonType("capacity.recipient", "recipient")
 PAGED_USER = ReasonType("policy.paged_user", "{user} ({capacity})")
 PAGED_CONTACT = ReasonType("policy.paged_contact", "{contact} of {group}")
 PAGED_AS = ReasonType("page.sent_by_step", "{step}: {user} is paged as {capacity}.")
+PAGED_AS_ASSIGNEE = ReasonType("page.sent_to_assignee", "{actor} assigned the alert to {user}.")
+ASSIGNEE = ReasonType("page.assignee", "assignee")
 CONTACT_PAGED = ReasonType("page.sent_to_contact", "{step}: {contact} of {group} is notified.")
 
 # Why a step pages somebody else or nobody.
@@ -101,6 +103,16 @@ ON_HOLD = ReasonType("escalation.on_hold", "On hold. The step then due fires whe
 LOG_ONLY = ReasonType("escalation.log_only", "Log only, nobody is paged.")
 DRY_RUN = ReasonType("escalation.dry_run", "The integration is in dry-run mode, nobody is paged.")
 ALERT_ASSIGNED = ReasonType("escalation.alert_assigned", "The alert is assigned to {user}.")
+AWAITS_ACCEPTANCE = ReasonType(
+    "escalation.awaits_acceptance", "{user} was paged and must accept the alert, or escalation restarts."
+)
+ASSIGNEE_PAGED = ReasonType(
+    "escalation.assignee_paged", "Paged {user}. Escalation restarts if they do not accept within {timeout}."
+)
+ASSIGNEE_NOTIFIED = ReasonType("escalation.assignee_notified", "Paged {user}.")
+ASSIGNEE_WOULD_BE_PAGED = ReasonType("escalation.assignee_would_be_paged", "{user} would be paged.")
+ASSIGNEE_INACTIVE = ReasonType("escalation.assignee_inactive", "{user} cannot be paged: the account is deactivated.")
+NOT_ACCEPTED = ReasonType("escalation.not_accepted", "{user} did not accept within {timeout}")
 PAGING_PAUSED = ReasonType("escalation.paging_paused", "All paging is paused: {why}")
 STOPPED_BY_ACK = ReasonType(
     "escalation.stopped_by_acknowledgement", '{users} acknowledged the alert. "Still on it?" is asked next.'

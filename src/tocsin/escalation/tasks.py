@@ -16,6 +16,7 @@ from typing import Any
 from tocsin.alerts import change_handlers, lifecycle, service, store
 from tocsin.alerts.change_handlers import AlertChange, PagingConfig
 from tocsin.alerts.commands import AlertState
+from tocsin.alerts.store import OpenQuestions
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.delivery.fair_queue import FairQueue
@@ -99,15 +100,18 @@ class EscalationTask:
             return is_full
 
 
-def open_ack_reminders(connection: Connection, alert_ids: Sequence[int]) -> Mapping[int, frozenset[int]]:
-    """The users with an unanswered acknowledgement reminder, by alert id; registered with
-    `alerts.store.register_asked`."""
+def open_questions(connection: Connection, alert_ids: Sequence[int]) -> Mapping[int, OpenQuestions]:
+    """Unanswered acknowledgement reminders and assignments, by alert id; registered with `alerts.store`."""
     query = (
-        "SELECT alert_id, progress -> 'ack_reminder_sent_at' AS reminded FROM escalation_run "
-        "WHERE alert_id = ANY(%s) AND status <> 'ended' AND progress ? 'ack_reminder_sent_at'"
+        "SELECT alert_id, progress -> 'ack_reminder_sent_at' AS reminded, progress ? 'accept_by' AS awaits_acceptance "
+        "FROM escalation_run WHERE alert_id = ANY(%s) AND status <> 'ended' "
+        "AND progress ?| '{ack_reminder_sent_at,accept_by}'"
     )
     rows = database.rows(connection, query, (list(alert_ids),))
-    return {row["alert_id"]: frozenset(int(user) for user in row["reminded"]) for row in rows}
+    return {
+        row["alert_id"]: OpenQuestions(frozenset(int(user) for user in row["reminded"] or ()), row["awaits_acceptance"])
+        for row in rows
+    }
 
 
 # No integration's first page waits behind another's thousandth.

@@ -12,7 +12,7 @@ from ninja import Query
 from pydantic import BaseModel, Field
 
 from tocsin.access.roles import Permission
-from tocsin.alerts import search_index
+from tocsin.alerts import search_index, store
 from tocsin.alerts.models import Acknowledgement, Alert, AlertEvent
 from tocsin.alerts.states import ACTIVE, INACTIVE, AlertStatus, Priority
 from tocsin.api.framework.auth import caller
@@ -60,6 +60,9 @@ class AlertSummary(BaseModel):
     client: str
     count: int
     owner: str | None = Field(description="The user's name, or the name outside that has it.")
+    awaits_acceptance: bool = Field(
+        description="Whether somebody else assigned it to the owner, who was paged and has not accepted yet."
+    )
     acknowledged_by: list[str]
     opened_at: datetime
     last_message_at: datetime
@@ -178,7 +181,14 @@ def show(alerts: Sequence[Alert], now: datetime) -> list[dict[str, Any]]:
     acknowledged = _acknowledged(alert_ids)
     with database.transaction() as connection:
         next_actions = next_steps(connection, alert_ids, now)
-    return [_serialize(alert, acknowledged.get(alert.pk, []), next_actions.get(alert.pk)) for alert in alerts]
+        questions = store.open_questions(connection, alert_ids)
+    return [
+        {
+            **_serialize(alert, acknowledged.get(alert.pk, []), next_actions.get(alert.pk)),
+            "awaits_acceptance": alert.pk in questions and questions[alert.pk].awaits_acceptance,
+        }
+        for alert in alerts
+    ]
 
 
 def show_detail(alert: Alert, now: datetime) -> dict[str, Any]:

@@ -72,6 +72,9 @@ class CompiledPolicy:
     #: The length of the pause for `effect: pause`; zero for other effects.
     pause: timedelta = timedelta()
     acknowledge_timeout: timedelta = DEFAULT_ACKNOWLEDGE_TIMEOUT
+    #: Whether assigning the alert to somebody else pages them, and escalation restarts if they do not accept within the
+    #: acknowledgement timeout.
+    pages_assignee: bool = True
     #: The number of further passes, and their interval, counted from the start of the previous pass's last step.
     repeat_times: int = 0
     repeat_every: timedelta = timedelta()
@@ -213,6 +216,12 @@ class PolicyDefinition(Spec):
         description="Interval at which one recipient group after another is paged. Default: none.",
     )
 
+    page_assignee: bool = Field(
+        default=True,
+        description="Whether a user to whom somebody else assigns the alert is paged and must accept within the "
+        "acknowledgement timeout; otherwise escalation restarts.",
+    )
+
     def check(self, errors: SpecErrors) -> None:
         if not self.steps:
             errors.add("steps", _NO_STEPS(), "missing")
@@ -230,6 +239,7 @@ class PolicyDefinition(Spec):
             effect=self.acknowledge.effect,
             pause=self.acknowledge.pause or timedelta(),
             acknowledge_timeout=self.acknowledge.timeout,
+            pages_assignee=self.page_assignee,
             repeat_times=self.repeat.times,
             repeat_every=(self.repeat.every or timedelta()) if self.repeat.times else timedelta(),
             final_action_after=self.end_after,
@@ -264,6 +274,8 @@ def write(plan: CompiledPolicy, name_of: NameOf) -> dict[str, Any]:
     if plan.required_acks != 1:
         acknowledge["people"] = plan.required_acks
     written: dict[str, Any] = {"default_priority": str(plan.default_priority), "acknowledge": acknowledge}
+    if not plan.pages_assignee:
+        written["page_assignee"] = False
     if plan.repeat_times:
         written["repeat"] = {"times": plan.repeat_times, "every": durations.write(plan.repeat_every)}
     if plan.groups_sequential_interval is not None:

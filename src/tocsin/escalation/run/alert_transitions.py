@@ -74,10 +74,12 @@ def apply_transition(
         _apply_reactivation(state, events_by_kind)
     elif before.is_owned != after.is_owned:
         _apply_owner_change(state, events_by_kind, reason)
+        _request_acceptance(state, before, events_by_kind, reason)
     elif (before.owner_id, before.owner_name) != (after.owner_id, after.owner_name):
         # Reassigning cancelled pages; an undo restores them, so nothing is cancelled here.
         if EventKind.UNDONE not in events_by_kind:
             state.cancel(reason)
+        _request_acceptance(state, before, events_by_kind, reason)
     elif before.acknowledged != after.acknowledged:
         _apply_acknowledgement_change(state, before, events_by_kind, reason)
     _apply_hold_change(state, before)
@@ -235,6 +237,32 @@ def _apply_owner_change(state: _TransitionState, events_by_kind: dict[EventKind,
         state.run = continue_run(state.run, state.alert, state.now)
 
 
+def _request_acceptance(
+    state: _TransitionState, before: AlertState, events_by_kind: dict[EventKind, NewEvent], reason: Reason
+) -> None:
+    """Has the assignee paged if somebody else assigned the alert to them in Tocsin; a source notifies its own agents.
+
+    Otherwise, an acceptance that is still awaited ends with the assignment.
+    """
+    run, owner_id, event = state.run, state.alert.owner_id, events_by_kind.get(EventKind.ASSIGNED)
+    if run.progress.accept_by is not None and before.owner_id is not None and EventKind.ASSIGNED not in events_by_kind:
+        state.cancel(reason, frozenset({before.owner_id}))
+    is_asked = (
+        event is not None
+        and owner_id is not None
+        and event.actor.user_id != owner_id
+        and event.via is not CommandChannel.INBOUND
+        and run.plan.pages_assignee
+        and not state.alert.is_test
+    )
+    must_accept = is_asked and run.mode is PagingMode.PAGE
+    state.run = with_progress(
+        state.run,
+        assignee_page_at=state.now if is_asked else None,
+        accept_by=state.now + run.plan.acknowledge_timeout if must_accept else None,
+    )
+
+
 def _restart(state: _TransitionState) -> None:
     state.run = restart_run(state.run, state.now)
     if state.run.mode is not PagingMode.LOG_ONLY:
@@ -307,6 +335,7 @@ def _record_responses(state: _TransitionState, events_by_kind: dict[EventKind, N
         state.run = with_progress(
             state.run, escalate_requested_at=state.now, escalate_requested_by=escalated.actor.user_id
         )
+    _record_acceptance(state, events_by_kind)
     for event in events_by_kind.values():
         user = event.actor.user_id
         if user is not None and user in state.run.progress.ack_reminder_sent_at:
@@ -318,3 +347,14 @@ def _record_responses(state: _TransitionState, events_by_kind: dict[EventKind, N
                     other: at for other, at in progress.ack_reminder_sent_at.items() if other != user
                 },
             )
+
+
+def _record_acceptance(state: _TransitionState, events_by_kind: dict[EventKind, NewEvent]) -> None:
+    """Any command by the assignee shows that they know: they are neither paged nor waited for any longer."""
+    owner_id, progress = state.alert.owner_id, state.run.progress
+    if owner_id is None or (progress.accept_by is None and progress.assignee_page_at is None):
+        return
+    answer = next((event for event in events_by_kind.values() if event.actor.user_id == owner_id), None)
+    if answer is not None:
+        state.cancel(as_reason(answer.reason), frozenset({owner_id}))
+        state.run = with_progress(state.run, assignee_page_at=None, accept_by=None)

@@ -14,7 +14,7 @@ from tocsin.alerts.states import CommandChannel, EventKind
 from tocsin.core.db.database import Connection
 from tocsin.core.reasons import Reason, ReasonType
 from tocsin.escalation import reasons
-from tocsin.escalation.run.run_state import NoticeReason, RunDecision, SendNotice
+from tocsin.escalation.run.run_state import NoticeReason, PageUser, RunDecision, SendNotice
 from tocsin.notify.enqueue import queue
 from tocsin.notify.enqueue.queue import Notice
 from tocsin.notify.rules import page_planner as pages
@@ -83,7 +83,7 @@ def _page_requests(row: int | None, decision: RunDecision) -> list[pages.PageReq
             page.reason,
             user_id=page.target.user_id,
             run_id=row,
-            data={"step": page.step, "pass": page.loop_number, "as": str(page.target.capacity), "wake": page.is_manual},
+            data=_page_data(page),
             priority=page.priority,
             delivery_override=page.delivery_override,
         )
@@ -102,6 +102,13 @@ def _page_requests(row: int | None, decision: RunDecision) -> list[pages.PageReq
         for contact in decision.contact_pages
     ]
     return requests
+
+
+def _page_data(page: PageUser) -> dict[str, object]:
+    data: dict[str, object] = {"as": str(page.target.capacity), "wake": page.is_manual}
+    if page.is_assignment:
+        return {**data, "assignment": True}
+    return {"step": page.step, "pass": page.loop_number, **data}
 
 
 def _page_failed_event(unreachable: Unreachable, now: datetime) -> NewEvent:

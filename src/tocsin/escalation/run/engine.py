@@ -12,7 +12,7 @@ from typing import Any
 
 from tocsin.alerts import lifecycle
 from tocsin.alerts.change_handlers import PagingMode
-from tocsin.alerts.commands import SYSTEM, AlertState, Command, ExpireAcknowledgement, NewEvent, Resume
+from tocsin.alerts.commands import SYSTEM, AlertState, Command, ExpireAcknowledgement, NewEvent, Resume, Unassign
 from tocsin.alerts.states import ACTIVE, AlertStatus, CommandChannel, EventKind
 from tocsin.core.reasons import NO_REASON, Ago, Person, Reason, ReasonType, joined
 from tocsin.escalation import reasons
@@ -49,6 +49,7 @@ from tocsin.escalation.run.target_resolution import (
     ResolvedTargets,
     TargetContext,
     TargetFacts,
+    TargetUser,
     managers,
     resolve_targets,
 )
@@ -75,6 +76,8 @@ def advance(
         builder.end_hold()
         if builder.run.progress.escalate_requested_at is not None:
             builder.escalate_now()
+        if builder.run.progress.assignee_page_at is not None:
+            builder.page_assignee()
         if builder.alert.status is not AlertStatus.ON_HOLD:
             builder.fire_due_timers(pause if pause is not None and pause.until > now else None)
     return builder.build()
@@ -147,9 +150,54 @@ class _DecisionBuilder:
                 return
         self._log(EventKind.STEP_EMPTY, reasons.NOBODY_LEFT())
 
+    def page_assignee(self) -> None:
+        """Pages the user to whom somebody else assigned the alert, at once, by their own notification rules."""
+        user_id, last, progress = self.alert.owner_id, self.alert.last_event, self.run.progress
+        self.run = with_progress(self.run, assignee_page_at=None)
+        if user_id is None:
+            return
+        recipient, user = self.context.active_users.get(user_id), self.alert.owner
+        if recipient is None:
+            self._log(EventKind.PAGE_FAILED, reasons.ASSIGNEE_INACTIVE(user=user), user_id=user_id)
+            return
+        is_assignment = last is not None and last.kind is EventKind.ASSIGNED
+        actor = Person(last.actor_name, last.actor_id) if last is not None and is_assignment else Person(SYSTEM.name)
+        target = TargetUser(user_id, user.name, reasons.ASSIGNEE())
+        reason = reasons.PAGED_AS_ASSIGNEE(actor=actor, user=user)
+        self.pages.append(
+            PageUser(target, self.now, reason, 0, 0, is_manual=True, priority=self.alert.priority, is_assignment=True)
+        )
+        last_page_at = notification_rules.last_page_at(
+            recipient, notification_rules.USER_RULES, self.alert.priority, self.now
+        )
+        self.run = with_progress(self.run, paging_until={**progress.paging_until, user_id: last_page_at})
+        paged = reasons.ASSIGNEE_NOTIFIED(user=user)
+        if self.run.mode is PagingMode.DRY_RUN:
+            paged = reasons.ASSIGNEE_WOULD_BE_PAGED(user=user)
+        elif progress.accept_by is not None:
+            paged = reasons.ASSIGNEE_PAGED(user=user, timeout=self.run.plan.acknowledge_timeout)
+        self._log(EventKind.ASSIGNEE_PAGED, paged, people=[user_id])
+
+    def _end_unaccepted_assignment(self) -> None:
+        """Unassigns an alert that its assignee did not accept in time: escalation restarts."""
+        note = reasons.NOT_ACCEPTED(user=self.alert.owner, timeout=self.run.plan.acknowledge_timeout)
+        command = Unassign(actor=SYSTEM, via=CommandChannel.POLICY, note=note)
+        self.commands.append(command)
+        self.alert = lifecycle.apply(self.alert, command, self.now).state
+        self.run = restart_run(self.run, self.now)
+        self._log(EventKind.ESCALATION_STARTED, reasons.RESTARTED())
+
     def fire_due_timers(self, pause: ActivePause | None) -> None:
         """Handles every timer that is due."""
-        if self.run.mode is PagingMode.LOG_ONLY or self.alert.is_owned:
+        if self.run.mode is PagingMode.LOG_ONLY:
+            return
+        accept_by = self.run.progress.accept_by
+        if self.alert.is_owned and accept_by is not None and accept_by <= self.now:
+            if pause is not None:
+                self._wait_for_pause_end(pause)
+            else:
+                self._end_unaccepted_assignment()
+        if self.alert.is_owned:
             return
         while (
             self.successor is None and (timer := next_timer(self.run, self.alert)) is not None and timer.at <= self.now

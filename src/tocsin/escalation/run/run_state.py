@@ -60,6 +60,10 @@ class RunProgress(msgspec.Struct, frozen=True, omit_defaults=True):
     #: "Escalate now": when, and by which user.
     escalate_requested_at: datetime | None = None
     escalate_requested_by: int | None = None
+    #: Since when the assignee is to be paged, because somebody else assigned the alert to them.
+    assignee_page_at: datetime | None = None
+    #: Until when the assignee must accept; then escalation restarts. None if they need not, or have accepted.
+    accept_by: datetime | None = None
     #: The end of the pause of all paging that the timeline already mentions.
     pause_until: datetime | None = None
     #: Why this policy was chosen, or why nobody is paged: see `policy_reason`.
@@ -130,6 +134,8 @@ class PageUser:
     is_manual: bool = False
     priority: Priority = Priority.HIGH
     delivery_override: DeliveryOverride = USER_RULES
+    #: Because the alert was assigned to the user: sent although it is.
+    is_assignment: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,10 +94,10 @@ def restart_run(run: RunState, at: datetime) -> RunState:
 
 def derive_status(run: RunState, alert: AlertState, now: datetime, pause: ActivePause | None = None) -> RunState:
     """`run` with status, timer and reason for the alert's current state. This is the only place that derives them."""
-    requested_at = run.progress.escalate_requested_at
     status, due, reason = _derive_status_and_timer(run, alert, now, pause)
-    if requested_at is not None and status is not RunStatus.TERMINATED:
-        due = requested_at if due is None else min(due, requested_at)
+    for requested_at in (run.progress.escalate_requested_at, run.progress.assignee_page_at):
+        if requested_at is not None and status is not RunStatus.TERMINATED:
+            due = requested_at if due is None else min(due, requested_at)
     return replace(run, status=status, due_at=due, reason=reason)
 
 
@@ -114,7 +114,11 @@ def _derive_status_and_timer(
     if run.mode is PagingMode.LOG_ONLY:
         return RunStatus.STOPPED, None, _log_only_reason(run.progress.policy_reason)
     if alert.is_owned:
-        return RunStatus.STOPPED, None, reasons.ALERT_ASSIGNED(user=alert.owner)
+        accept_by = run.progress.accept_by
+        if accept_by is None:
+            return RunStatus.STOPPED, None, reasons.ALERT_ASSIGNED(user=alert.owner)
+        due = accept_by if pause is None else max(accept_by, pause.until)
+        return RunStatus.STOPPED, due, reasons.AWAITS_ACCEPTANCE(user=alert.owner)
     timer = next_timer(run, alert)
     due = timer.at if timer else None
     if pause is not None and due is not None:
@@ -212,4 +216,7 @@ def continue_run(run: RunState, alert: AlertState, now: datetime) -> RunState:
         user: max(until, now) if paused_since is not None and until > paused_since else until
         for user, until in run.progress.paging_until.items()
     }
-    return with_progress(run, paging_until=paging_until, paused_since=None, pause_until=None)
+    accept_by = run.progress.accept_by
+    if accept_by is not None and paused_since is not None:
+        accept_by += max(now - paused_since, timedelta())
+    return with_progress(run, paging_until=paging_until, accept_by=accept_by, paused_since=None, pause_until=None)

@@ -62,7 +62,9 @@ def load_target_context(
         groups |= {*run.recipient_groups, *refs.groups}
         users |= {*run.recipient_users, *refs.users}
         plans.append(run.plan)
-        if any(step.assignee or (step.when is not None and step.when.tags) for step in run.plan.steps):
+        if run.progress.assignee_page_at is not None or any(
+            step.assignee or (step.when is not None and step.when.tags) for step in run.plan.steps
+        ):
             alert_ids.add(run.alert_id)
     alert_facts = facts if facts is not None else _facts(connection, alert_ids)
     return load(connection, groups, users, at, plans=plans, facts=alert_facts)

@@ -30,7 +30,7 @@ def label(button: CommandKind, language: str) -> str:
         case CommandKind.ACKNOWLEDGE:
             return phrase(language, "Acknowledge")
         case CommandKind.ASSIGN:
-            return phrase(language, "Take it")
+            return phrase(language, "Assign to me")
         case _:
             return phrase(language, "Close")
 

@@ -228,7 +228,8 @@ def pre_send_check(due: DueDelivery, now: datetime, find_problem: FindAddressPro
 def _check_page(due: DueDelivery, alert: AlertFacts, now: datetime) -> PreSendDecision | None:
     if due.has_acknowledged:
         return CancelDelivery(delivery_reasons.ACKNOWLEDGED(user=due.recipient))
-    if due.user_id is not None and alert.owner_id == due.user_id:
+    # A page about the assignment itself is sent until the assignee accepts, which cancels it.
+    if due.user_id is not None and alert.owner_id == due.user_id and not due.data.get("assignment"):
         return CancelDelivery(delivery_reasons.ASSIGNED(user=due.recipient))
     if not due.is_active:
         return CancelDelivery(delivery_reasons.RECIPIENT_DISABLED(user=due.recipient))

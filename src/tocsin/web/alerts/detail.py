@@ -24,7 +24,7 @@ from tocsin.core.validation import durations, text_sanitizing
 from tocsin.inbound.models import GroupMember
 from tocsin.outbound.writeback import alert_ticket
 from tocsin.people.models import User
-from tocsin.web.alerts import next_action, timeline
+from tocsin.web.alerts import assignees, next_action, timeline
 from tocsin.web.http.authorization import alert_actor, requires
 from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.outbound import alert_sync_status
@@ -162,6 +162,7 @@ def alert_context(request: SignedInRequest, number: int, user: User) -> dict[str
         "acknowledgements": acknowledgements,
         "is_mine": alert.owner_id == user.pk,
         "i_acknowledged": any(entry.user_id == user.pk for entry in acknowledgements),
+        "can_acknowledge": _can_acknowledge(alert, user, acknowledgements),
         "has_reminder": next_action.has_pending_reminder(alert, user.pk),
         "description": safe_html(text) if text.strip() and text.strip() != alert.subject else "",
         "is_long": is_long(text),
@@ -181,9 +182,18 @@ def alert_context(request: SignedInRequest, number: int, user: User) -> dict[str
         "can_reopen": alert.status in (AlertStatus.CLOSED, AlertStatus.CANCELLED)
         and alert.closed_at is not None
         and request.now - alert.closed_at < timedelta(hours=24),
-        "people": User.objects.filter(is_active=True).order_by("name", "username"),
+        "assignees": assignees.assignees_of(alert.pk, user.pk, request.now),
         "snooze_choices": (("30m", _("30 minutes")), ("1h", _("1 hour")), ("4h", _("4 hours")), ("1d", _("1 day"))),
     }
+
+
+def _can_acknowledge(alert: Alert, user: User, acknowledgements: list[Acknowledgement]) -> bool:
+    """Return whether an acknowledgement of the user would stop paging, or accept an assignment."""
+    if any(entry.user_id == user.pk for entry in acknowledgements):
+        return False
+    return alert.status == AlertStatus.OPEN or (
+        alert.status == AlertStatus.ASSIGNED and alert.owner_id == user.pk and next_action.awaits_acceptance(alert)
+    )
 
 
 def _facts(alert: Alert, custom: dict[str, Any]) -> list[tuple[str, str]]:

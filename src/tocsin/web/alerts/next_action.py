@@ -37,7 +37,11 @@ def next_action_of(alert: Alert, now: datetime) -> UpcomingAction:
             return UpcomingAction(alert.hold_until, _("Comes back from hold"), tone="wait")
         case AlertStatus.ASSIGNED:
             owner = alert.owner.display_name if alert.owner else alert.owner_name
-            return UpcomingAction(None, _("Nothing: %(name)s has it.") % {"name": owner})
+            if (step := steps_of([alert.pk], now).get(alert.pk)) is not None:
+                awaited = _("Unless %(name)s accepts the alert: acknowledges it, or assigns it to themselves.")
+                text = f"{capitalised(step.summary).removesuffix('.')}."
+                return UpcomingAction(step.at, text, awaited % {"name": owner}, "wait")
+            return UpcomingAction(None, _("Paging stopped. Assigned to %(name)s.") % {"name": owner})
         case AlertStatus.OPEN:
             return _next_action_of_open(alert, now)
         case AlertStatus.MERGED:
@@ -52,6 +56,12 @@ def has_pending_reminder(alert: Alert, user_id: int) -> bool:
     """Return whether the user has an unanswered "Still on it?" acknowledgement reminder for the alert."""
     runs = EscalationRun.objects.filter(alert=alert, progress__ack_reminder_sent_at__has_key=str(user_id))
     return alert.status == AlertStatus.OPEN and runs.exclude(status=RunStatus.TERMINATED).exists()
+
+
+def awaits_acceptance(alert: Alert) -> bool:
+    """Return whether the assignee was paged about the assignment and has not accepted yet."""
+    runs = EscalationRun.objects.filter(alert=alert, progress__has_key="accept_by")
+    return runs.exclude(status=RunStatus.TERMINATED).exists()
 
 
 def steps_of(alert_ids: list[int], now: datetime) -> dict[int, NextAction]:
@@ -82,7 +92,9 @@ def _next_action_of_open(alert: Alert, now: datetime) -> UpcomingAction:
     if step is None:
         tone = "now" if run.status == RunStatus.EXHAUSTED else ""
         return UpcomingAction(None, told(run.reason) or _("Nothing is planned."), policy, tone)
-    detail = _describe_stop(run)
+    # Once paging has stopped, what would stop it no longer matters.
+    is_stopped = run.status in (RunStatus.STOPPED, RunStatus.PAUSED)
+    detail = told(run.reason) if is_stopped else _describe_stop(run)
     tone = "now" if run.status == RunStatus.ACTIVE else "wait"
     text = f"{capitalised(step.summary).removesuffix('.')}."
     return UpcomingAction(None if step.is_recheck else step.at, text, f"{policy}. {detail}" if policy else detail, tone)

@@ -29,7 +29,15 @@ from tocsin.web.http.request import SignedInRequest
 from tocsin.web.told import told
 
 #: Commands available through the link. All others require signing in.
-LINK_COMMANDS = (CommandKind.ACKNOWLEDGE, CommandKind.ASSIGN, CommandKind.ESCALATE, CommandKind.CLOSE, CommandKind.UNDO)
+LINK_COMMANDS = (
+    CommandKind.ACKNOWLEDGE,
+    CommandKind.ASSIGN,
+    CommandKind.ESCALATE,
+    CommandKind.HOLD,
+    CommandKind.REPLY,
+    CommandKind.CLOSE,
+    CommandKind.UNDO,
+)
 
 
 @login_not_required
@@ -51,6 +59,8 @@ def signed_link(request: SignedInRequest, token: str) -> HttpResponse:
             _act(request, number, user)
             return redirect("signed_link", token)
         context = {**alert_context(request, number, user), "person": user, "token": token, "hide_nav": True}
+        # The link shows only people of the alert's groups, not the whole directory.
+        context["assignees"] = context["assignees"][:2]
         context["merged"] = alert_id if alert_id != number else None
         return render(request, "alerts/signed_link.html", context)
 

@@ -55,6 +55,15 @@ class PolicyForm(forms.Form):
     people = forms.IntegerField(
         label=_("Once so many people have acknowledged"), min_value=1, max_value=20, initial=1, required=False
     )
+    page_assignee = forms.BooleanField(
+        label=_("Page the assignee"),
+        required=False,
+        initial=True,
+        help_text=_(
+            "A user to whom somebody else assigns the alert is paged and must accept it within the acknowledgement "
+            "timeout. Otherwise escalation restarts."
+        ),
+    )
     repeat_times = forms.IntegerField(label=_("Further passes"), min_value=0, max_value=100, initial=0)
     repeat_every = DurationField(
         label=_("… this far apart"), required=False, help_text=_("From the beginning of a pass's last step.")
@@ -118,6 +127,8 @@ class PolicyForm(forms.Form):
             values["group"] = data["group"].name
         if data["people"] and data["people"] > 1:
             acknowledge["people"] = data["people"]
+        if not data["page_assignee"]:
+            values["page_assignee"] = False
         values |= {"groups_sequential": data["groups_sequential"] or None, "end_after": data["end_after"] or None}
         values |= {"end": self._end(data), "anyway": bool(data["anyway"]) or None}
         if sla := {key: data[key] for key in ("respond_by", "fix_by") if data[key]}:
@@ -145,6 +156,7 @@ def initial_policy(spec: Mapping[str, Any]) -> dict[str, Any]:
         "effect": acknowledge.get("effect", AcknowledgeEffect.STOP),
         "pause": acknowledge.get("pause", ""),
         "timeout": acknowledge.get("timeout", "30m"),
+        "page_assignee": spec.get("page_assignee", True),
         "repeat_times": repeat.get("times", 0),
         "repeat_every": repeat.get("every", ""),
         "people": acknowledge.get("people", 1),

@@ -26,7 +26,7 @@ KEYPAD = (
 
 BUTTONS = (
     (CommandKind.ACKNOWLEDGE, gettext_lazy("Acknowledge")),
-    (CommandKind.ASSIGN, gettext_lazy("Take it")),
+    (CommandKind.ASSIGN, gettext_lazy("Assign to me")),
     (CommandKind.CLOSE, gettext_lazy("Close")),
 )
 

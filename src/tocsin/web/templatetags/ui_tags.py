@@ -8,6 +8,7 @@ from typing import Any
 from django import template
 from django.http import QueryDict
 from django.templatetags.static import static
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -204,10 +205,10 @@ def next_action(row: AlertListRow) -> SafeString | str:
     match AlertStatus(alert.status):
         case AlertStatus.ON_HOLD:
             return format_html("<span>{} <strong>{}</strong></span>", _("Back"), moment(alert.hold_until))
-        case AlertStatus.ASSIGNED:
+        case AlertStatus.ASSIGNED if row.next_at is None:
             owner_text = _("Nothing: %(name)s has it") % {"name": alert.owner or alert.owner_name}
             return format_html('<span class="soft">{}</span>', owner_text)
-        case AlertStatus.OPEN if row.next_at:
+        case AlertStatus.OPEN | AlertStatus.ASSIGNED if row.next_at:
             remaining = countdown(row.next_at)
             return format_html(
                 '<span><strong>{}</strong> <span class="meta">{}</span></span>', remaining, row.next_text
@@ -274,6 +275,21 @@ def post(
         "key": key,
         "values": values,
     }
+
+
+@register.simple_tag(takes_context=True)
+def command_form(context: template.Context, kind: str, *, css: str = "", guard: bool = False) -> SafeString:
+    """Open a form that gives a command to the page's alert: signed in, or by the signed link that the page was opened
+    with."""
+    has_link = bool(context.get("token"))
+    return format_html(
+        '<form class="{}" method="post" action="{}"{}><input type="hidden" name="csrfmiddlewaretoken" value="{}">{}',
+        css or "inline-form",
+        "" if has_link else reverse("alert_command", args=(context["alert"].pk, kind)),
+        SafeString(" data-guard" if guard else ""),
+        context.get("csrf_token") or "",
+        format_html('<input type="hidden" name="command" value="{}">', kind) if has_link else "",
+    )
 
 
 @register.simple_tag(takes_context=True)
