@@ -18,7 +18,6 @@ from tocsin.access.models import AuditEntry
 from tocsin.oncall.models import PendingNotice
 from tocsin.people import second_factors
 from tocsin.people.models import User
-from tocsin.web.told.reading import told_in
 
 type BrowserOf = Callable[[User], Client]
 
@@ -124,11 +123,9 @@ def test_administrator_resets_a_lost_second_factor(company: Company, browser_of:
     entry = AuditEntry.objects.get(action="reset_second_factor")
     assert (entry.actor_name, entry.object_name) == ("Alice Andersson", "bob")
     assert entry.before == {"second_factors": ["recovery_codes", "totp"]}
-    told = PendingNotice.objects.get()
-    assert told.user == bob
-    assert "Alice Andersson removed the second factors" in told.text
-    assert "removed" not in told_in(told.text, "de")
-    assert told_in(told.title, "de") != told.title
+    notice = PendingNotice.objects.get()
+    assert notice.user == bob
+    assert "Alice Andersson removed the second factors" in notice.text
 
 
 def test_other_users_cannot_reset_second_factors(company: Company, browser_of: BrowserOf) -> None:

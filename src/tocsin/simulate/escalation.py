@@ -16,6 +16,7 @@ from tocsin.core.db.database import Connection
 from tocsin.core.reasons import NO_REASON, Person, Reason, as_reason
 from tocsin.escalation.actions import forecast
 from tocsin.escalation.policy.policy import CompiledPolicy
+from tocsin.escalation.reasons import GROUP_CONTACT
 from tocsin.escalation.run import target_loader
 from tocsin.escalation.run.run_state import RunDecision, RunState
 from tocsin.escalation.run.target_resolution import TargetContext, TargetFacts
@@ -69,7 +70,7 @@ class SimulatedStep:
     step: int = 0
     pass_number: int = 0
     #: The users and contacts paged: (name, capacity).
-    people: tuple[tuple[str, str], ...] = ()
+    people: tuple[tuple[str, Reason], ...] = ()
     pages: tuple[SimulatedPage, ...] = ()
     #: Whether the step had nobody to page although it fired.
     has_no_targets: bool = False
@@ -135,8 +136,8 @@ def _stage(
         return SimulatedStep(event.at, after, as_reason(event.reason))
     step_and_pass = (int(str(event.data["step"])), int(str(event.data["pass"])))
     started = [s for s in (*decision.pages, *decision.dry_run_pages) if (s.step, s.loop_number) == step_and_pass]
-    people = [(s.target.name, str(s.target.capacity)) for s in started]
-    people += [(c.label, "group contact") for c in decision.contact_pages if (c.step, c.loop_number) == step_and_pass]
+    people = [(s.target.name, s.target.capacity) for s in started]
+    people += [(c.label, GROUP_CONTACT()) for c in decision.contact_pages if (c.step, c.loop_number) == step_and_pass]
     # A step that fires twice in one decision has all its pages with the first event.
     has_no_targets = event.kind is EventKind.STEP_EMPTY and not (event.data.get("left_out") or event.data.get("busy"))
     planned = tuple(sorted(pages.pop(step_and_pass, ()), key=lambda page: page.at))

@@ -18,7 +18,7 @@ from tocsin.core.config import config_version
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.ids import first_uuid7
-from tocsin.core.validation import durations
+from tocsin.core.locale_format import local_duration
 from tocsin.inbound.admin import observed_statuses
 from tocsin.inbound.config import registry
 from tocsin.inbound.enums import IntegrationMode
@@ -30,7 +30,6 @@ from tocsin.operate.coverage import coverage
 from tocsin.web.home import mailbox_warnings, provider_warnings
 from tocsin.web.oncall.schedules.coverage_warnings import describe_finding
 from tocsin.web.outbound import health_warnings as outbound_troubles
-from tocsin.web.told import told
 from tocsin.web.ui.capped_counts import DAY
 from tocsin.workflows.views import health as workflows
 
@@ -87,16 +86,18 @@ def _workflows() -> Iterator[HealthWarning]:
         url = reverse("workflow", args=[problem.workflow_id])
         if problem.kind == "stuck":
             url = f"{reverse('workflow_log', args=[problem.workflow_id])}?show=stuck"
-        yield HealthWarning(told(problem.reason), url)
+        yield HealthWarning(problem.reason.localized(), url)
 
 
 def _self_check_problems() -> Iterator[HealthWarning]:
     """Yield the problems of the last self-check."""
     status = health_status.read()
     if status.silence:
-        yield HealthWarning(told(status.silence), reverse("system"), is_urgent=True)
+        yield HealthWarning(status.silence.localized(), reverse("system"), is_urgent=True)
     for problem in status.problems:
-        yield HealthWarning(f"{told(problem.title)}: {told(problem.detail)}", reverse("system"), is_urgent=True)
+        yield HealthWarning(
+            f"{problem.title.localized()}: {problem.detail.localized()}", reverse("system"), is_urgent=True
+        )
 
 
 # Raw SQL: Home runs all of these on every request, and Django takes longer to build such a query than PostgreSQL to run
@@ -148,7 +149,7 @@ def _unusable() -> Iterator[HealthWarning]:
         if integration.problem is not None:
             text = _("%(name)s decides nothing, its messages are only kept: %(why)s") % {
                 "name": integration.name,
-                "why": told(integration.problem.detail),
+                "why": integration.problem.reason.localized(),
             }
             yield HealthWarning(text, reverse("integration", args=[integration.id]), is_urgent=True)
 
@@ -201,7 +202,7 @@ def _on_call(now: datetime) -> Iterator[HealthWarning]:
         is_urgent = finding.kind is not CoverageFindingKind.HIDDEN and (finding.since or now) < now + DAY
         yield HealthWarning(describe_finding(finding, now), reverse("group_schedule", args=[group]), is_urgent)
     for calendar in unread_calendars[:MAX_GAPS_PER_GROUP]:
-        yield HealthWarning(told(calendar.reason), reverse("schedule", args=[calendar.schedule_id]))
+        yield HealthWarning(calendar.reason.localized(), reverse("schedule", args=[calendar.schedule_id]))
 
 
 def _coverage(connection: Connection, now: datetime) -> Iterator[tuple[int, CoverageFinding]]:
@@ -228,7 +229,7 @@ def _silent(now: datetime) -> Iterator[HealthWarning]:
         if all(rows.filter(pk__gte=first_uuid7(day), pk__lt=first_uuid7(day + DAY)).exists() for day in previous_days):
             text = _("%(name)s got messages day by day, and none for %(span)s") % {
                 "name": integration.name,
-                "span": durations.describe(timedelta(hours=(now - newest) // timedelta(hours=1))),
+                "span": local_duration(timedelta(hours=(now - newest) // timedelta(hours=1))),
             }
             yield HealthWarning(text, reverse("integration", args=[integration.pk]))
 
@@ -245,4 +246,6 @@ def _ignored_first_status(now: datetime) -> Iterator[HealthWarning]:
             warning = observed_statuses.load_observed_statuses(integration, now).warning
             caches["process"].set(key, warning, CACHE_SECONDS)
         if warning:
-            yield HealthWarning(f"{integration.name}: {told(warning)}", reverse("integration", args=[integration.pk]))
+            yield HealthWarning(
+                f"{integration.name}: {warning.localized()}", reverse("integration", args=[integration.pk])
+            )

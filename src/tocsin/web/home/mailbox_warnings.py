@@ -13,7 +13,6 @@ from tocsin.core.net.mailbox_errors import MailboxReader
 from tocsin.inbound.enums import IntegrationMode
 from tocsin.inbound.models import Integration
 from tocsin.notify.models import Provider
-from tocsin.web.told import told
 
 
 def find_warnings() -> Iterator[tuple[str, str, bool]]:
@@ -29,7 +28,7 @@ def find_warnings() -> Iterator[tuple[str, str, bool]]:
             if integration := rows.get(mailbox_error.owner_id):
                 text = _("The mailbox of %(name)s cannot be read: %(why)s") % {
                     "name": integration.name,
-                    "why": told(mailbox_error.error),
+                    "why": mailbox_error.error.localized(),
                 }
                 yield text, reverse("integration_security", args=[integration.pk]), True
     if reply_errors:
@@ -40,6 +39,6 @@ def find_warnings() -> Iterator[tuple[str, str, bool]]:
             if provider := providers.get(mailbox_error.owner_id):
                 text = _("Answers by mail are not read, %(name)s: %(why)s") % {
                     "name": provider.name,
-                    "why": told(mailbox_error.error),
+                    "why": mailbox_error.error.localized(),
                 }
                 yield text, reverse("provider", args=[provider.pk]), False

@@ -8,7 +8,6 @@ from django.urls import reverse
 
 from tocsin.core.db import database
 from tocsin.outbound import health
-from tocsin.web.told import told
 
 
 def find_warnings() -> Iterator[tuple[str, str, bool]]:
@@ -19,4 +18,4 @@ def find_warnings() -> Iterator[tuple[str, str, bool]]:
         url = reverse("outbound", args=[problem.integration_id])
         if problem.kind == "dead":
             url = f"{reverse('outbound_log', args=[problem.integration_id])}?show=dead"
-        yield told(problem.reason), url, problem.is_urgent
+        yield problem.reason.localized(), url, problem.is_urgent
