@@ -17,7 +17,7 @@ from django.utils.translation import ngettext
 from tocsin.alerts.models import Alert
 from tocsin.alerts.states import AlertStatus, Priority
 from tocsin.core.locale_format import local_duration, local_term
-from tocsin.core.reasons import Reason
+from tocsin.core.reasons import Reason, as_reason
 from tocsin.core.runtime import clock
 from tocsin.escalation.actions import manual_alerts
 from tocsin.inbound.enums import MessageStatus
@@ -103,9 +103,9 @@ def span(value: timedelta | None) -> str:
 
 
 @register.filter
-def reason(value: Reason | None) -> str:
-    """Render a reason in the user's language and time zone."""
-    return value.localized() if value else ""
+def reason(value: Reason | str | None) -> str:
+    """Render a reason in the user's language and time zone. A text of a person or another system stays as it is."""
+    return as_reason(value).localized() if value else ""
 
 
 @register.filter
