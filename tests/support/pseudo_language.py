@@ -36,7 +36,8 @@ _OTHERS = (
 _PLACE = re.compile(r"(%\([a-z_0-9]+\)[a-z.0-9]*[a-z]|%[a-z%]|\{[a-z_0-9]*\}|<[^<>]*>|\n)", re.IGNORECASE)
 _BRACKETS = re.compile(r"¡[^¡¿]*¿")
 _TAG = re.compile(r"<[^<>]*>")
-_WORD = re.compile(r"[^\W\d_]{2,}")
+#: A word of a language: what has digits or underscores in it is a name.
+_WORD = re.compile(r"(?<!\w)[^\W\d_]{2,}(?!\w)")
 
 
 @contextmanager

@@ -44,7 +44,7 @@ NAMES = {
     "/inbound-log/": "New Closed cancel close open id ticket acme com",
     "/audit-log/": "acknowledge cli contact default email escalation group kind members methods name policy priority "
     "recipients role settings shifts steps time token username zone",
-    "/system/doctor/": "fsync full page writes",
+    "/system/doctor/": "fsync",
     "/providers/add/": "auto none starttls tls",
 }
 

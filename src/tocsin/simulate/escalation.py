@@ -101,7 +101,7 @@ def play(connection: Connection, run: RunState, alert: AlertState, facts: Target
         timeline += [SimulatedEvent(moment, moment - at, as_reason(event.reason)) for event in decision.events]
         timeline += [SimulatedEvent(moment, moment - at, reason) for reason in unreachable]
     pages = sorted((page for stage in stages for page in stage.pages), key=lambda page: page.at)
-    notes = [*_notes(connection, run, str(run_forecast.truncation_reason), at), *_rate_limit_notes(connection, pages)]
+    notes = [*_notes(connection, run, run_forecast.truncation_reason, at), *_rate_limit_notes(connection, pages)]
     return SimulatedRun(tuple(pages), tuple(timeline), tuple(notes), tuple(stages))
 
 
@@ -152,7 +152,7 @@ def _pages(
     people = (*decision.pages, *decision.dry_run_pages)
     starts = [
         PageRequest(
-            NEW_ALERT, s.at, str(s.reason), user_id=s.target.user_id, priority=s.priority,
+            NEW_ALERT, s.at, s.reason, user_id=s.target.user_id, priority=s.priority,
             delivery_override=s.delivery_override,
             data={"step": s.step, "pass": s.loop_number},
         )
@@ -160,7 +160,7 @@ def _pages(
     ]  # fmt: skip
     starts += [
         PageRequest(
-            NEW_ALERT, c.at, str(c.reason), group_contact_id=c.contact_id, delivery_override=c.delivery_override,
+            NEW_ALERT, c.at, c.reason, group_contact_id=c.contact_id, delivery_override=c.delivery_override,
             data={"step": c.step, "pass": c.loop_number},
         )
         for c in decision.contact_pages
@@ -188,11 +188,11 @@ def _pages(
     return pages_by_step, [entry.reason for entry in planned.unreachable]
 
 
-def _notes(connection: Connection, run: RunState, cut: Reason | str, at: datetime) -> Iterable[Reason]:
+def _notes(connection: Connection, run: RunState, cut: Reason, at: datetime) -> Iterable[Reason]:
     if run.mode is PagingMode.DRY_RUN:
         yield reasons.DRY_RUN()
     if cut:
-        yield as_reason(cut)
+        yield cut
     active_pause = pause.current_pause(connection, at)
     if active_pause is not None:
         yield active_pause.wait_reason
