@@ -16,8 +16,9 @@ from django.utils.translation import gettext, ngettext, pgettext
 
 def available_language(language: str) -> str:
     """Returns the language of a message: "de" for "de-ch"; "en" if the language is not available."""
-    base_language = language.lower().partition("-")[0]
-    return base_language if base_language in dict(settings.LANGUAGES) else "en"
+    code = language.lower()
+    offered = dict(settings.LANGUAGES)
+    return next((one for one in (code, code.partition("-")[0]) if one in offered), "en")
 
 
 def phrase(language: str, text: str, **values: object) -> str:

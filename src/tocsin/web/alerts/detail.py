@@ -11,6 +11,7 @@ from django.shortcuts import redirect
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_POST, require_safe
 
 from tocsin.access.roles import Permission
@@ -28,12 +29,19 @@ from tocsin.web.alerts import assignees, next_action, timeline
 from tocsin.web.http.authorization import alert_actor, requires
 from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.outbound import alert_sync_status
-from tocsin.web.told import told
 from tocsin.web.ui.richtext import is_long, safe_html
 from tocsin.workflows.views import buttons
 
 #: Custom fields with a fixed position, in this order; all other fields follow.
 _KNOWN_CUSTOM = ("ticket_type", "category", "respond_by", "fix_by")
+
+#: Labels of the custom fields that built-in integration types map.
+_CUSTOM_LABELS = {
+    "ticket_type": gettext_lazy("Ticket type"),
+    "category": gettext_lazy("Category"),
+    "respond_by": gettext_lazy("Respond by"),
+    "fix_by": gettext_lazy("Fix by"),
+}
 
 _CAN_BE_UNDONE = frozenset(
     {
@@ -71,10 +79,10 @@ def command(request: SignedInRequest, number: int, kind: str) -> HttpResponse:
         raise Http404(_("There is no such command.")) from None
     except Rejected as rejected:
         if rejected.code == "not_found" and not Alert.objects.filter(pk=number).exists():
-            raise Http404(rejected.detail) from None
-        messages.warning(request, told(rejected.reason))
+            raise Http404(rejected.reason.localized()) from None
+        messages.warning(request, rejected.reason.localized())
     else:
-        messages.success(request, told(outcome.answer))
+        messages.success(request, outcome.answer.localized())
     return redirect("alert", number)
 
 
@@ -216,9 +224,14 @@ def _facts(alert: Alert, custom: dict[str, Any]) -> list[tuple[str, str]]:
         custom.pop("details", None)
     fixed_fields = [(name, _format_datetime(str(custom.pop(name, "")))) for name in _KNOWN_CUSTOM]
     custom_fields = [*fixed_fields, *sorted(custom.items())]
-    facts += [(told(name.replace("_", " ").capitalize()), str(value)) for name, value in custom_fields]
-    facts += [(told(name.replace("_", " ").capitalize()), str(value)) for name, value in sorted(alert.tags.items())]
+    facts += [(_field_label(name), str(value)) for name, value in custom_fields]
+    facts += [(_field_label(name), str(value)) for name, value in sorted(alert.tags.items())]
     return [(label, value) for label, value in facts if value]
+
+
+def _field_label(name: str) -> str:
+    """Return the label of a custom field or tag; a name of the user's own as words."""
+    return str(_CUSTOM_LABELS.get(name) or name.replace("_", " ").capitalize())
 
 
 def _format_datetime(text: str) -> str:

@@ -24,7 +24,6 @@ from tocsin.web.groups import on_call_now
 from tocsin.web.groups.forms import ContactFormSet, GroupForm, MemberFormSet, initial_contacts, initial_members, spec
 from tocsin.web.http.authorization import actor, may, require, requires
 from tocsin.web.http.request import SignedInRequest, render_view
-from tocsin.web.told import told
 from tocsin.web.ui.choices import channel_name
 from tocsin.web.ui.confirm_delete import ask_and_delete
 from tocsin.web.ui.edit_conflicts import FormSnapshot
@@ -75,7 +74,7 @@ def show_addresses(request: SignedInRequest, number: int, user: int) -> HttpResp
     try:
         commands.show_addresses(row, member, actor=actor(request), now=request.now)
     except Rejected as rejected:
-        messages.error(request, told(rejected.reason))
+        messages.error(request, rejected.reason.localized())
     return redirect("group", number)
 
 
@@ -91,7 +90,7 @@ def test_contact(request: SignedInRequest, number: int, contact: int) -> HttpRes
         with database.transaction() as connection:
             test_id = contact_tests.queue_group_test(connection, request.user.pk, contact, request.now)
     except Rejected as rejected:
-        messages.error(request, told(rejected.reason))
+        messages.error(request, rejected.reason.localized())
         return redirect("group", number)
     return redirect("test_result", test_id)
 

@@ -21,7 +21,6 @@ from tocsin.importers.report import ImportFinding
 from tocsin.web.http.authorization import actor, requires
 from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.imports.forms import ImportForm
-from tocsin.web.told import told
 from tocsin.web.ui.forms import show_rejection
 
 _RUNNING = (ImportState.READING, ImportState.APPLYING)
@@ -73,7 +72,7 @@ def apply(request: SignedInRequest, number: int) -> HttpResponse:
     try:
         import_runs.apply(_find(request, number), actor=actor(request), now=request.now)
     except Rejected as rejected:
-        messages.error(request, told(rejected.reason))
+        messages.error(request, rejected.reason.localized())
     return redirect("imports")
 
 

@@ -26,7 +26,6 @@ from tocsin.simulate.backtest_diff import BacktestTotals
 from tocsin.web.http.authorization import actor, require
 from tocsin.web.http.request import PARTIAL_HEADER, SignedInRequest, render_view
 from tocsin.web.integrations.views import find, frame
-from tocsin.web.told import told
 from tocsin.web.ui.edit_conflicts import FormSnapshot
 
 WEEK = timedelta(days=7)
@@ -123,7 +122,7 @@ def _save(request: SignedInRequest, row: Integration, preset: RoutingPreset, sna
             spec[ROUTES] = presets.routes_with_preset(spec.get(ROUTES), preset)
             commands.save_integration(spec, existing=row, actor=actor(request), now=request.now)
     except Rejected as rejected:
-        return told(rejected.reason)
+        return rejected.reason.localized()
     return ""
 
 

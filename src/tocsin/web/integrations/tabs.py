@@ -22,7 +22,6 @@ from tocsin.web.http.authorization import actor, offer_own_groups, require, requ
 from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.integrations.forms import CredentialsForm, IntegrationSettingsForm, RotateUrlForm, initial_of, places_of
 from tocsin.web.integrations.views import HIDDEN_URL, find, frame
-from tocsin.web.told import told
 from tocsin.web.ui import guide_text, references
 from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import show_rejection
@@ -116,7 +115,7 @@ def delete(request: SignedInRequest, number: int) -> HttpResponse:
             with snapshot.unchanged():
                 commands.delete_integration(row, actor=actor(request), now=request.now)
         except Rejected as rejected:
-            problem = told(rejected.reason)
+            problem = rejected.reason.localized()
         else:
             messages.success(request, _("%(name)s is deleted.") % {"name": row.name})
             return redirect("integrations")

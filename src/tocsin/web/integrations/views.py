@@ -14,6 +14,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from tocsin.access.roles import Permission, Role
 from tocsin.catalogue.kinds import Category, IntegrationKind, load_kinds
 from tocsin.core.errors import Rejected
+from tocsin.core.locale_format import local_term
 from tocsin.escalation.models import Policy
 from tocsin.inbound.admin import commands, observed_statuses, secrets
 from tocsin.inbound.admin.status_rules import StatusEffect
@@ -24,7 +25,6 @@ from tocsin.web.http.authorization import actor, may, may_somewhere, offer_own_g
 from tocsin.web.http.request import PARTIAL_HEADER, SignedInRequest, render_view
 from tocsin.web.integrations import overview
 from tocsin.web.integrations.forms import AddIntegrationForm, places_of
-from tocsin.web.told import told
 from tocsin.web.ui import capped_counts, guide_text
 from tocsin.web.ui.forms import show_rejection
 
@@ -159,7 +159,7 @@ def set_status(request: SignedInRequest, number: int) -> HttpResponse:
     try:
         observed_statuses.set_status(row, status, effect, actor=actor(request), now=request.now)
     except Rejected as rejected:
-        messages.error(request, told(rejected.reason))
+        messages.error(request, rejected.reason.localized())
     else:
         effect_labels = dict(_STATUS_EFFECTS)
         messages.success(
@@ -189,7 +189,8 @@ def frame(request: SignedInRequest, row: Integration, kind: IntegrationKind | No
 
 
 def _matches(kind: IntegrationKind, text: str, category: str) -> bool:
-    searchable = f"{kind.title} {kind.description} {told(kind.title)} {told(kind.description)} {kind.name}".casefold()
+    texts = (kind.title, kind.description, local_term(kind.title), local_term(kind.description), kind.name)
+    searchable = " ".join(texts).casefold()
     return all(word in searchable for word in text.casefold().split()) and (
         not category or str(kind.category) == category
     )

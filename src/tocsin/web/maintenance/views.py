@@ -24,7 +24,6 @@ from tocsin.simulate import maintenance_preview
 from tocsin.web.http.authorization import actor, may_somewhere, offer_own_groups, require, requires
 from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.maintenance.forms import PLACES, WindowForm, initial
-from tocsin.web.told import told
 from tocsin.web.ui.confirm_delete import ask_and_delete
 from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import offer_own_zone, show_rejection
@@ -110,7 +109,7 @@ def end(request: SignedInRequest, number: int) -> HttpResponse:
     try:
         maintenance_windows.end_now(row, actor=actor(request), now=request.now)
     except Rejected as rejected:
-        messages.error(request, told(rejected.reason))
+        messages.error(request, rejected.reason.localized())
     else:
         messages.success(request, _("%(name)s is over.") % {"name": row.name})
     return redirect("maintenance")

@@ -15,7 +15,6 @@ from tocsin.notify.inbound import verification
 from tocsin.people.models import ContactMethod
 from tocsin.web.http.authorization import actor
 from tocsin.web.http.request import SignedInRequest, render_view
-from tocsin.web.told import told
 from tocsin.web.ui.forms import show_rejection
 
 
@@ -57,6 +56,6 @@ def send(request: SignedInRequest, method: ContactMethod) -> None:
     try:
         verification.send_code(method, now=request.now)
     except Rejected as rejected:
-        messages.error(request, told(rejected.reason))
+        messages.error(request, rejected.reason.localized())
     else:
         messages.success(request, _("A code is on its way to you. Enter it here."))

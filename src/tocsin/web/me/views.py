@@ -30,7 +30,6 @@ from tocsin.web.me import shifts, verify_contact
 from tocsin.web.me.forms import ContactMethodForm, PreferencesForm, TokenForm, initial_of
 from tocsin.web.me.notification_rules import notification_previews
 from tocsin.web.push.views import is_push_only
-from tocsin.web.told import told
 from tocsin.web.ui import pagination
 from tocsin.web.ui.choices import channel_name
 from tocsin.web.ui.edit_conflicts import FormSnapshot
@@ -143,7 +142,7 @@ def send_test(request: SignedInRequest, number: int) -> HttpResponse:
             test_id = contact_tests.queue_test(connection, request.user.pk, number, request.now)
             database.notify(connection, "outbox")
     except Rejected as rejected:
-        messages.error(request, told(rejected.reason))
+        messages.error(request, rejected.reason.localized())
         return redirect("me")
     return redirect("test_result", test_id)
 
@@ -169,7 +168,7 @@ def create_token(request: SignedInRequest) -> HttpResponse:
         try:
             created = tokens.create(request.user, form.cleaned_data["name"], actor=actor(request), now=request.now)
         except Rejected as rejected:
-            messages.error(request, told(rejected.reason))
+            messages.error(request, rejected.reason.localized())
             return redirect("me")
         response = render_view(request, "me/token.html", {"token": created.token, "secret": created.secret})
         response["Cache-Control"] = "no-store"

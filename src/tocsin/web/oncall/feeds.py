@@ -16,7 +16,6 @@ from tocsin.oncall.states import FeedKind
 from tocsin.people.models import Group
 from tocsin.web.http.authorization import actor
 from tocsin.web.http.request import SignedInRequest, render_view
-from tocsin.web.told import told
 from tocsin.web.ui.times import format_moment
 
 
@@ -37,7 +36,7 @@ def create(request: SignedInRequest) -> HttpResponse:
             request.user, kind, group=group, schedule=schedule, actor=actor(request), now=request.now
         )
     except Rejected as rejected:
-        messages.error(request, told(rejected.reason))
+        messages.error(request, rejected.reason.localized())
         return redirect("my_shifts")
     return _render_feed(request, created)
 

@@ -21,7 +21,6 @@ from tocsin.oncall.states import SwapState
 from tocsin.people.models import User
 from tocsin.web.http.authorization import actor
 from tocsin.web.http.request import SignedInRequest
-from tocsin.web.told import told
 
 
 def requests_received(user: User, now: datetime) -> list[SwapRequest]:
@@ -46,7 +45,7 @@ def answer_swap(request: SignedInRequest, number: int, verb: str) -> HttpRespons
     try:
         act(swap, actor=actor(request), now=request.now)
     except Rejected as rejected:
-        messages.error(request, told(rejected.reason))
+        messages.error(request, rejected.reason.localized())
     else:
         messages.success(request, success_text)
     return redirect(next_url(request, "my_shifts"))

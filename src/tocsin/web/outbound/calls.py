@@ -17,7 +17,6 @@ from tocsin.outbound.states import WAITING, CallStatus
 from tocsin.web.http.authorization import actor, require, requires
 from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.outbound.views import find, frame
-from tocsin.web.told import told
 from tocsin.web.ui.pagination import paginate_by_number
 
 
@@ -75,7 +74,7 @@ def act(request: SignedInRequest, number: int, call_id: int, verb: str) -> HttpR
             commands.drop(outbound_call, actor=actor(request), now=request.now)
             messages.success(request, _("It is not sent."))
     except Rejected as rejected:
-        messages.error(request, told(rejected.reason))
+        messages.error(request, rejected.reason.localized())
     return redirect("outbound_log", number)
 
 

@@ -24,7 +24,6 @@ from tocsin.outbound.writeback import alert_ticket
 from tocsin.web.http.authorization import actor, may, require, requires
 from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.outbound.views import TICKETS, find, frame
-from tocsin.web.told import told
 from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import show_rejection
 
@@ -141,7 +140,7 @@ def create_ticket(request: SignedInRequest, number: int) -> HttpResponse:
     try:
         alert_ticket.create_ticket(alert, actor(request), request.now)
     except Rejected as rejected:
-        messages.error(request, told(rejected.reason))
+        messages.error(request, rejected.reason.localized())
     else:
         messages.success(request, _("A ticket is being made."))
     return redirect("alert", number)

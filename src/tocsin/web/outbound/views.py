@@ -17,6 +17,7 @@ from tocsin.access.roles import Permission
 from tocsin.catalogue.kinds import family
 from tocsin.core.config import config_version
 from tocsin.core.errors import Permanent, Rejected, Temporary
+from tocsin.core.locale_format import local_term
 from tocsin.inbound.admin import commands as inbound
 from tocsin.inbound.admin import secrets
 from tocsin.inbound.models import Integration
@@ -29,7 +30,6 @@ from tocsin.people.models import User
 from tocsin.web.http.authorization import actor, may, may_somewhere, offer_own_groups, require, requires
 from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.outbound.forms import CommonForm, EventForm, HaloForm, HttpForm, event_initial, initial_of
-from tocsin.web.told import told
 from tocsin.web.ui.confirm_delete import ask_and_delete
 from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import show_rejection
@@ -87,7 +87,7 @@ def edit(request: SignedInRequest, number: int | None = None, kind_name: str = "
     initial_values = (
         initial_of(commands.outbound_spec(row), row.group)
         if row
-        else {"name": _unused(told(kind.title)), "enabled": True}
+        else {"name": _unused(local_term(kind.title)), "enabled": True}
     )
     stored = commands.secrets_set(row) if row else frozenset()
     form = _FORMS[kind.name](request.POST or None, initial=initial_values, stored=stored)
@@ -153,12 +153,16 @@ def test(request: SignedInRequest, number: int) -> HttpResponse:
             else []
         )
     except (Temporary, Permanent) as error:
-        messages.error(request, f"{row.name}: {told(error.full_reason)}")
+        messages.error(request, f"{row.name}: {error.full_reason.localized()}")
         return redirect("outbound", number)
-    messages.success(request, f"{row.name}: {told(report)}")
+    messages.success(request, f"{row.name}: {report.localized()}")
     for right in missing:
         text = _("Missing: %(what)s, needed for %(why)s. %(problem)s")
-        words = {"what": told(right.permission), "why": told(right.purpose), "problem": told(right.problem)}
+        words = {
+            "what": right.permission.localized(),
+            "why": right.purpose.localized(),
+            "problem": right.problem.localized(),
+        }
         messages.warning(request, text % words)
     return redirect("outbound", number)
 
@@ -171,12 +175,12 @@ def refresh(request: SignedInRequest, number: int) -> HttpResponse:
     try:
         problems = halo_commands.refresh(row, actor(request), request.now)
     except (Temporary, Permanent, Rejected) as error:
-        messages.error(request, f"{row.name}: {told(error.full_reason)}")
+        messages.error(request, f"{row.name}: {error.full_reason.localized()}")
     else:
         count = LookUp.objects.filter(integration=row).count()
         messages.success(request, _("%(count)s entries of Halo's lists were read.") % {"count": count})
         for problem in problems:
-            messages.warning(request, told(problem))
+            messages.warning(request, problem.localized())
     return redirect("outbound", number)
 
 
@@ -193,7 +197,7 @@ def connect(request: SignedInRequest, number: int) -> HttpResponse:
             spec = {**inbound.integration_spec(integration), "outbound": row.name if is_connecting else None}
             inbound.save_integration(spec, existing=integration, actor=actor(request), now=request.now)
     except Rejected as rejected:
-        messages.error(request, told(rejected.reason))
+        messages.error(request, rejected.reason.localized())
     else:
         halo_commands.poll_now(row, request.now)
         text = _("%(door)s writes back by %(name)s.") if is_connecting else _("%(door)s writes back no more.")
@@ -210,7 +214,7 @@ def set_up_webhook(request: SignedInRequest, number: int) -> HttpResponse:
     try:
         result = halo_commands.set_up_webhook(row, integration, actor(request), request.now)
     except (Temporary, Permanent, Rejected) as error:
-        messages.error(request, told(error.full_reason))
+        messages.error(request, error.full_reason.localized())
         return redirect("outbound", number)
     context = {
         **frame(request, row, "overview"),
@@ -244,7 +248,7 @@ def sync(request: SignedInRequest, number: int) -> HttpResponse:
                 spec = {**commands.outbound_spec(row), SYNC: {form.event.value: form.entry() for form in forms}}
                 commands.save_outbound(spec, existing=row, actor=actor(request), now=request.now)
         except Rejected as rejected:
-            problem = told(rejected.reason)
+            problem = rejected.reason.localized()
         else:
             messages.success(request, _("Saved. What happens from now on is written like this."))
             return redirect("outbound_sync", number)
@@ -311,7 +315,7 @@ def _import_people(request: SignedInRequest, row: OutboundIntegration) -> HttpRe
     if imported.groups:
         messages.success(request, _("Groups: %(names)s.") % {"names": ", ".join(imported.groups)})
     for problem in imported.problems:
-        messages.warning(request, told(problem))
+        messages.warning(request, problem.localized())
     return redirect("outbound_people", row.pk)
 
 
@@ -331,7 +335,7 @@ def _save_people(
             spec = {**commands.outbound_spec(row), AGENTS: agent_by_username}
             commands.save_outbound(spec, existing=row, actor=actor(request), now=request.now)
     except Rejected as rejected:
-        return told(rejected.reason)
+        return rejected.reason.localized()
     return ""
 
 

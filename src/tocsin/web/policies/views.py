@@ -18,6 +18,8 @@ from tocsin.alerts.states import Priority
 from tocsin.core import object_hooks
 from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected
+from tocsin.core.locale_format import local_term
+from tocsin.core.reasons import Reason
 from tocsin.escalation.changes import commands
 from tocsin.escalation.models import Policy
 from tocsin.escalation.policy.policy_templates import policy_templates
@@ -29,7 +31,6 @@ from tocsin.web.http.authorization import actor, may, may_somewhere, offer_own_g
 from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.policies.forms import PolicyForm, initial_policy
 from tocsin.web.policies.step_forms import StepFormSet, initial_steps, steps_formset
-from tocsin.web.told import told
 from tocsin.web.ui import references
 from tocsin.web.ui.choices import PRIORITIES, channel_name
 from tocsin.web.ui.confirm_delete import ask_and_delete
@@ -159,7 +160,7 @@ def _initial_spec(request: SignedInRequest) -> dict[str, Any]:
     """Return the spec of a new policy: the template named in the URL, else the default one."""
     templates = policy_templates(_zone())
     template = next((candidate for candidate in templates if candidate.key == request.GET.get("from")), templates[0])
-    return {"name": told(template.name) if "from" in request.GET else "", **template.spec}
+    return {"name": local_term(template.name) if "from" in request.GET else "", **template.spec}
 
 
 def _zone() -> str:
@@ -212,8 +213,8 @@ def _moment(text: str) -> datetime | None:
         return None
 
 
-def _people(stage: SimulatedStep) -> list[tuple[str, str, list[tuple[str, str, datetime]]]]:
-    """Return (name, target label, [(channel, label, time)]) of every recipient of a step."""
+def _people(stage: SimulatedStep) -> list[tuple[str, Reason, list[tuple[str, str, datetime]]]]:
+    """Return (name, capacity, [(channel, label, time)]) of every recipient of a step."""
     return [
         (
             name,

@@ -15,6 +15,7 @@ from tocsin.access.roles import Permission
 from tocsin.core.config import environment, settings_store
 from tocsin.core.db import database
 from tocsin.core.errors import Permanent, Rejected, Temporary
+from tocsin.core.locale_format import local_term
 from tocsin.core.net.egress import OutcomeUnknown
 from tocsin.notify.enqueue import provider_tests
 from tocsin.notify.inbound import opt_outs
@@ -26,7 +27,6 @@ from tocsin.notify.registry import BUILT_IN, CHANNELS, KINDS
 from tocsin.web.http.authorization import actor, requires
 from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.providers.forms import ProviderForm, ProviderTestForm, initial_of
-from tocsin.web.told import told
 from tocsin.web.ui.confirm_delete import ask_and_delete
 from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import show_rejection
@@ -62,7 +62,7 @@ def provider_list(request: SignedInRequest) -> HttpResponse:
         "kinds": KINDS.values(),
         "environment": ENVIRONMENT if uses_environment else "",
         "built_in": BUILT_IN,
-        "without": [told(channel.label) for name, channel in CHANNELS.items() if name not in served],
+        "without": [local_term(channel.label) for name, channel in CHANNELS.items() if name not in served],
     }
     return render_view(request, "providers/list.html", context)
 
@@ -77,7 +77,9 @@ def edit(request: SignedInRequest, number: int | None = None, kind_name: str = "
         raise Http404(_("This version does not know that kind of provider."))
     stored = commands.secrets_set(row) if row else frozenset()
     initial_values = (
-        initial_of(commands.provider_spec(row)) if row else {"name": told(kind.label), "channels": list(kind.channels)}
+        initial_of(commands.provider_spec(row))
+        if row
+        else {"name": local_term(kind.label), "channels": list(kind.channels)}
     )
     form = ProviderForm(request.POST or None, kind=kind, stored_secrets=stored, initial=initial_values)
     snapshot = FormSnapshot.of(request, "provider", row, commands.provider_state)
@@ -122,7 +124,7 @@ def send_test(request: SignedInRequest, number: int) -> HttpResponse:
         try:
             test_id = provider_tests.send_test(row, channel, address, user_id=request.user.pk, now=request.now)
         except Rejected as rejected:
-            messages.error(request, told(rejected.reason))
+            messages.error(request, rejected.reason.localized())
         else:
             return redirect("test_result", test_id)
     else:
@@ -185,7 +187,7 @@ def delete(request: SignedInRequest, number: int) -> HttpResponse:
 
 
 def _channel_names(row: Provider) -> str:
-    return ", ".join(told(CHANNELS[name].label) if name in CHANNELS else name for name in row.channels)
+    return ", ".join(local_term(CHANNELS[name].label) if name in CHANNELS else name for name in row.channels)
 
 
 def _opted_out() -> list[tuple[int, str, str, datetime]]:

@@ -34,7 +34,6 @@ from tocsin.people.models import User
 from tocsin.web.http.authorization import actor
 from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.push.browsers import device_name
-from tocsin.web.told import told
 
 _COMMANDS = frozenset(BUTTONS)
 
@@ -69,7 +68,7 @@ def rename(request: SignedInRequest, number: int) -> HttpResponse:
     try:
         rows.rename(_find(request, number), request.POST.get("name", ""), actor=actor(request), now=request.now)
     except Rejected as rejected:
-        messages.error(request, told(rejected.reason))
+        messages.error(request, rejected.reason.localized())
     return redirect("devices")
 
 
@@ -92,7 +91,7 @@ def act(request: SignedInRequest) -> HttpResponse:
     try:
         number, user_id = signed_links.verify(str(payload.get("token", "")), request.now)
     except Rejected as rejected:
-        return _json_answer(told(rejected.reason), 410)
+        return _json_answer(rejected.reason.localized(), 410)
     command = payload.get("command")
     if command not in _COMMANDS:
         return _json_answer(_("This button is not known here."), 422)
@@ -114,7 +113,7 @@ def changed(request: SignedInRequest) -> HttpResponse:
             device_owner = ConfigurationActor.from_user(device.user, "web")
             rows.replace(device, payload.get("after"), actor=device_owner, now=request.now)
     except Rejected as rejected:
-        return _json_answer(told(rejected.reason), 422)
+        return _json_answer(rejected.reason.localized(), 422)
     return _json_answer("", 200 if device else 404)
 
 
@@ -128,7 +127,7 @@ def _subscribe(request: SignedInRequest) -> HttpResponse:
             request.user, subscription, request.POST.get("name", ""), actor=actor(request), now=request.now
         )
     except Rejected as rejected:
-        messages.error(request, told(rejected.reason))
+        messages.error(request, rejected.reason.localized())
     else:
         messages.success(request, _("%(name)s takes your pages now. Send a test.") % {"name": device.name})
     return redirect("devices")
@@ -150,4 +149,4 @@ def _json(request: SignedInRequest) -> dict[str, Any]:
 
 
 def _json_answer(text: str, status: int) -> JsonResponse:
-    return JsonResponse({"text": told(text)}, status=status)
+    return JsonResponse({"text": text}, status=status)

@@ -28,7 +28,6 @@ from tocsin.notify.text import signed_links
 from tocsin.notify.webhooks import CallPrompt, CallState, InboundText
 from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.sandbox.render import LAYOUTS, message_context
-from tocsin.web.told import told
 from tocsin.web.ui import pagination
 from tocsin.web.ui.choices import channel_name
 
@@ -85,7 +84,7 @@ def act(request: SignedInRequest, number: int) -> HttpResponse:
     try:
         alert_id, user_id = signed_links.verify(signed_links.token_of(str(row.content.get("link", ""))), request.now)
     except Rejected as rejected:
-        return _respond(request, row, told(rejected.reason))
+        return _respond(request, row, rejected.reason.localized())
     via = _VIA.get(row.channel if row.channel in LAYOUTS else "push", CommandChannel.PUSH)
     receiver = ProviderEventReceiver(SANDBOX, request.now)
     return _respond(
@@ -147,7 +146,7 @@ def _spoken(step: CallPrompt) -> dict[str, Any]:
 
 def _respond(request: SignedInRequest, row: SandboxMessage, sentence: str) -> HttpResponse:
     if "application/json" in request.headers.get("Accept", ""):
-        return JsonResponse({"text": told(sentence)})
+        return JsonResponse({"text": sentence})
     messages.info(request, sentence)
     return redirect(_back(request, row))
 

@@ -15,7 +15,6 @@ from django.utils.translation import gettext as _
 from tocsin.core.errors import Rejected
 from tocsin.web.http.authorization import actor
 from tocsin.web.http.request import SignedInRequest, render_view
-from tocsin.web.told import told
 from tocsin.web.ui import references
 from tocsin.web.ui.edit_conflicts import FormSnapshot
 
@@ -44,7 +43,7 @@ def ask_and_delete(
             with snapshot.unchanged():
                 delete(row, actor=actor(request), now=request.now)
         except Rejected as rejected:
-            problem = told(rejected.reason)
+            problem = rejected.reason.localized()
         else:
             messages.success(request, _("%(name)s is deleted.") % {"name": object_name})
             return redirect(*success_target)

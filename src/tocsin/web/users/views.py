@@ -31,7 +31,6 @@ from tocsin.web import account_mail
 from tocsin.web.accounts import invitation
 from tocsin.web.http.authorization import actor, requires
 from tocsin.web.http.request import SignedInRequest, render_view
-from tocsin.web.told import told
 from tocsin.web.ui.choices import channel_name
 from tocsin.web.ui.confirm_delete import ask_and_delete
 from tocsin.web.ui.edit_conflicts import FormSnapshot
@@ -240,7 +239,7 @@ def _import(request: SignedInRequest, form: CsvForm) -> list[User] | None:
     try:
         rows = list(csv_text.read(form.cleaned_data["text"]))
     except Rejected as rejected:
-        form.add_error("text", told(rejected.reason))
+        form.add_error("text", rejected.reason.localized())
         return None
     with transaction.atomic():
         for number, row in enumerate(rows, 1):
@@ -250,7 +249,7 @@ def _import(request: SignedInRequest, form: CsvForm) -> list[User] | None:
                 created.append(users.save_user(_spec(row, request), actor=actor(request), now=request.now))
             except Rejected as rejected:
                 problems.append(
-                    _("Line %(number)s: %(problem)s") % {"number": number, "problem": told(rejected.reason)}
+                    _("Line %(number)s: %(problem)s") % {"number": number, "problem": rejected.reason.localized()}
                 )
         if problems:
             transaction.set_rollback(True)

@@ -14,7 +14,6 @@ from tocsin.core.errors import Rejected
 from tocsin.core.stored_reason import reason_of_json
 from tocsin.web.http.authorization import actor, may, require, requires
 from tocsin.web.http.request import SignedInRequest, render_view
-from tocsin.web.told import told
 from tocsin.web.ui.pagination import paginate_by_number
 from tocsin.web.workflows.views import find
 from tocsin.workflows import commands
@@ -76,7 +75,7 @@ def act(request: SignedInRequest, number: int, run_id: int, verb: str) -> HttpRe
             commands.abandon(run, actor=actor(request), now=request.now)
             messages.success(request, _("It is ended."))
     except Rejected as rejected:
-        messages.error(request, told(rejected.reason))
+        messages.error(request, rejected.reason.localized())
     return redirect("workflow_log", number)
 
 
@@ -89,10 +88,10 @@ def press(request: SignedInRequest, number: int, workflow_id: int) -> HttpRespon
         run = commands.run_manual_workflow(row, number, request.user, str(CommandChannel.WEB), now=request.now)
     except Rejected as rejected:
         if rejected.code == "not_found":
-            raise Http404(rejected.detail) from None
-        messages.warning(request, f"{row.name}: {told(rejected.reason)}")
+            raise Http404(rejected.reason.localized()) from None
+        messages.warning(request, f"{row.name}: {rejected.reason.localized()}")
         return redirect("alert", number)
-    results = [(told(reason_of_json(step["result"])), step.get("failed")) for step in run.steps]
+    results = [(reason_of_json(step["result"]).localized(), step.get("failed")) for step in run.steps]
     failed = [text for text, has_failed in results if has_failed]
     if failed:
         messages.warning(request, f"{row.name}: {' '.join(failed)}")

@@ -13,6 +13,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from tocsin.access.roles import Permission
 from tocsin.core.errors import Rejected
+from tocsin.core.locale_format import local_term
 from tocsin.core.reasons import NO_REASON, Reason
 from tocsin.core.validation.object_reader import ObjectReader
 from tocsin.escalation.models import Policy
@@ -21,7 +22,6 @@ from tocsin.people.models import Group
 from tocsin.web.http.authorization import actor, may, may_somewhere, offer_own_groups, require, requires
 from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.integrations.editor import condition_form
-from tocsin.web.told import told
 from tocsin.web.ui.confirm_delete import ask_and_delete
 from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import field_error_text, problems_of, show_rejection, typed
@@ -96,7 +96,7 @@ def _dry_run_result(row: Workflow, alert_number: str, request: SignedInRequest) 
     try:
         return dry_run.dry_run(row, _number(alert_number), request.now), ""
     except Rejected as rejected:
-        return None, told(rejected.reason)
+        return None, rejected.reason.localized()
 
 
 def _number(text: str) -> int:
@@ -211,7 +211,7 @@ def _initial_spec(request: SignedInRequest) -> dict[str, Any]:
         return {}
     trigger, actions = template.spec["trigger"], [_translate_texts(action) for action in template.spec["actions"]]
     return {
-        "name": told(template.name),
+        "name": local_term(template.name),
         **template.spec,
         "trigger": trigger if isinstance(trigger, str) else _translate_texts(trigger),
         "actions": actions,
@@ -220,7 +220,7 @@ def _initial_spec(request: SignedInRequest) -> dict[str, Any]:
 
 def _translate_texts(part: Mapping[str, Any]) -> dict[str, Any]:
     """Return a trigger or action with its texts translated."""
-    return {key: told(value) if key in ("confirm", "subject", "text") else value for key, value in part.items()}
+    return {key: local_term(value) if key in ("confirm", "subject", "text") else value for key, value in part.items()}
 
 
 def _templates() -> list[WorkflowTemplate]:

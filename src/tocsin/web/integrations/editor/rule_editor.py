@@ -27,6 +27,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 from tocsin.access.roles import Permission
 from tocsin.catalogue.kinds import IntegrationKind
 from tocsin.core.errors import Rejected
+from tocsin.core.locale_format import local_term
 from tocsin.inbound.admin import commands, drafts, specs
 from tocsin.inbound.admin.references import ReferenceNames
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
@@ -48,7 +49,6 @@ from tocsin.web.integrations.editor.routing_tab import RoutingTab
 from tocsin.web.integrations.editor.rules_tab import RulesTab
 from tocsin.web.integrations.payloads import SamplePayload
 from tocsin.web.integrations.views import find, frame
-from tocsin.web.told import told
 from tocsin.web.ui import edit_conflicts
 from tocsin.web.ui.edit_conflicts import FormSnapshot
 
@@ -196,7 +196,7 @@ def _load_rows(draft: EditorDraft, request: SignedInRequest) -> None:
             editor_tab.read(post)
         editor_tab.apply_action(_requested_action(request))
     except Rejected as rejected:
-        draft.yaml_problem = told(rejected.reason)
+        draft.yaml_problem = rejected.reason.localized()
         if draft.is_yaml_edited:
             editor_tab.read(post)
 
@@ -231,7 +231,7 @@ def _simulate(request: SignedInRequest, row: Integration, names: ReferenceNames,
         element = elements[0] if elements and elements[0].payload is not None else None
         draft.tree = tree_of(element.payload) if element is not None else None
     except Rejected as rejected:
-        draft.payload_problem = draft.payload_problem or told(rejected.reason)
+        draft.payload_problem = draft.payload_problem or rejected.reason.localized()
     if draft.parts is None:
         return
     try:
@@ -263,7 +263,7 @@ def _save(request: SignedInRequest, row: Integration, draft: EditorDraft, snapsh
             commands.save_integration({**spec, **draft.parts}, existing=row, actor=actor(request), now=request.now)
     except Rejected as rejected:
         if rejected.code == edit_conflicts.CHANGED:
-            draft.conflict = told(rejected.reason)
+            draft.conflict = rejected.reason.localized()
             return False
         draft.needs_confirmation = rejected.code == "reaches_nobody"
         draft.tab.add_errors(rejected)
@@ -278,7 +278,7 @@ def _fields(kind: IntegrationKind, draft: EditorDraft) -> list[tuple[str, str]]:
         if draft.compiled is not None
         else frozenset(kind.mapping) & FIELDS.keys()
     )
-    labelled = [(name, told(FIELDS[name].label)) for name in FIELDS if name in field_names]
+    labelled = [(name, local_term(FIELDS[name].label)) for name in FIELDS if name in field_names]
     return [*labelled, *((name, name) for name in sorted(field_names - FIELDS.keys()))]
 
 

@@ -24,7 +24,6 @@ from tocsin.oncall.models import HolidayCalendar
 from tocsin.people.models import Group
 from tocsin.web.http.authorization import actor, may, may_somewhere, offer_own_groups, require, requires
 from tocsin.web.http.request import SignedInRequest, render_view
-from tocsin.web.told import told
 from tocsin.web.ui.confirm_delete import ask_and_delete
 from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import field_error_text, problems_of, show_rejection, user_zone
@@ -138,7 +137,7 @@ def preview_holidays(request: SignedInRequest) -> HttpResponse:
         try:
             parsed = HolidayCalendarSpec.read(_spec(form, _filled_days(days)) | {"name": "x", "group": None})
         except Rejected as rejected:
-            problem = told(rejected.reason)
+            problem = rejected.reason.localized()
         else:
             today = request.now.astimezone(user_zone()).date()
             loaded = holiday_calendars.load("", parsed.country, parsed.region, [day.written() for day in parsed.days])
