@@ -99,12 +99,12 @@ def test_a_policy_that_is_needed_is_not_deleted(now: datetime) -> None:
     def ask(number: int) -> list[str]:
         return ["integration HaloITSM"] if number == policy.pk else []
 
-    object_hooks.register_references("policy", ask)
+    object_hooks.register_references("escalation_policy", ask)
     try:
         with pytest.raises(Rejected, match="integration HaloITSM"):
             delete_policy(policy, actor=ACTOR, now=now)
     finally:
-        object_hooks._reference_hooks["policy"].remove(ask)
+        object_hooks._reference_hooks["escalation_policy"].remove(ask)
     assert Policy.objects.count() == 1
 
 
