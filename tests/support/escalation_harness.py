@@ -33,13 +33,10 @@ STEPS: list[dict[str, Any]] = [
 @contextmanager
 def escalation_enabled() -> Iterator[None]:
     """The reactor and the look-up of who was asked, hung up for the time of a test."""
-    before = list(change_handlers._handlers), list(store._reminder_lookups)
-    change_handlers.register(listener.handle_changes)
-    store.register_reminder_lookup(tasks.open_ack_reminders)
-    try:
+    with change_handlers.HANDLERS.restored(), store.REMINDER_LOOKUPS.restored():
+        change_handlers.HANDLERS.register(listener.handle_changes)
+        store.REMINDER_LOOKUPS.register(tasks.open_ack_reminders)
         yield
-    finally:
-        change_handlers._handlers[:], store._reminder_lookups[:] = before
 
 
 @dataclass
@@ -105,14 +102,14 @@ class EscalationHarness:
     def act(self, alert: int, command: Command, minute: float) -> CommandResult:
         return service.apply_command(alert, command, now=self.at(minute))
 
-    def turn(self, minute: float) -> None:
+    def run_until(self, minute: float) -> None:
         """One turn of the loop, until nothing is due."""
         while self.keeper.run_once(self.at(minute)):
             pass
 
     def through(self, *minutes: float) -> None:
         for minute in minutes:
-            self.turn(minute)
+            self.run_until(minute)
 
     def run(self, alert: int) -> EscalationRun:
         return EscalationRun.objects.filter(alert=alert).latest("id")
@@ -122,7 +119,7 @@ class EscalationHarness:
 
     def pages(self, alert: int, purpose: str = "page") -> list[tuple[str, str, float, str]]:
         """(who, by what, at which minute, how it stands) of an alert's notifications, in order."""
-        found = Notification.objects.filter(alert=alert, purpose=purpose).order_by("id")
+        notifications = Notification.objects.filter(alert=alert, purpose=purpose).order_by("id")
         return [
             (
                 one.user.username if one.user else one.label,
@@ -130,7 +127,7 @@ class EscalationHarness:
                 (delivery.due_at - self.start) / timedelta(minutes=1),
                 delivery.status,
             )
-            for one in found.select_related("user")
+            for one in notifications.select_related("user")
             for delivery in one.deliveries.all()
         ]
 

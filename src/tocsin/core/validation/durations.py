@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from tocsin.core import locale_format
 from tocsin.core.errors import Rejected
@@ -25,6 +25,9 @@ _UNITS = {
     "s": timedelta(seconds=1),
 }
 _PARTS = re.compile(r"\s*".join(["", *(rf"(?:(\d{{1,9}})\s*{unit})?" for unit in _UNITS), ""]), re.ASCII)
+
+#: For a JSON schema, what `parse` reads.
+PATTERN = r"^\s*(0|" + r"\s*".join(rf"([0-9]{{1,9}}\s*{unit})?" for unit in _UNITS) + r")\s*$"
 
 
 #: Formats a duration for a sentence, in English.
@@ -59,8 +62,3 @@ def write(duration: timedelta) -> str:
     if seconds % 604_800 == 0:
         return f"{seconds // 604_800}w"
     return "".join(f"{amount}{unit}" for amount, unit in locale_format.split_seconds(seconds))
-
-
-def describe_ago(at: datetime, now: datetime) -> str:
-    """Formats how long ago `at` was, for a sentence: "just now", "2 minutes ago"."""
-    return locale_format.english_ago(now - at)
