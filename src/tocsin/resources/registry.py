@@ -27,6 +27,7 @@ from tocsin.outbound.models import OutboundIntegration
 from tocsin.people import encrypted_addresses
 from tocsin.people.changes import groups, out_of_office, reminder_rules
 from tocsin.people.changes import users as people
+from tocsin.people.changes.specs import GroupSpec, UserSpec
 from tocsin.people.models import Group, User
 from tocsin.people.reasons import ABSENCE_REFERENCE
 from tocsin.resources import examples
@@ -68,6 +69,7 @@ USERS = Resource[User](
     plural=_("Users"),
     rows=lambda: User.objects.prefetch_related("contact_methods"),
     spec=people.user_spec,
+    spec_type=UserSpec,
     spec_with_secrets=lambda user: _decrypt_addresses(people.user_spec(user), "contact_methods"),
     secret_keys=frozenset({"contact_methods"}),
     save=people.save_user,
@@ -94,6 +96,7 @@ GROUPS = Resource[Group](
     plural=_("Groups"),
     rows=lambda: Group.objects.prefetch_related("memberships__user", "contacts"),
     spec=groups.group_spec,
+    spec_type=GroupSpec,
     spec_with_secrets=lambda group: _decrypt_addresses(groups.group_spec(group), "contacts"),
     secret_keys=frozenset({"contacts"}),
     save=groups.save_group,

@@ -18,6 +18,7 @@ from django.db.models import Model, Q, QuerySet
 from tocsin.access.audit import AuditActor
 from tocsin.access.roles import Permission
 from tocsin.core.reasons import ReasonType
+from tocsin.core.validation.spec import Spec
 from tocsin.resources import lookup
 
 type ResourceSpec = Mapping[str, object]
@@ -85,6 +86,8 @@ class Resource[M: Model]:
     views: ResourceViews
     #: The path to the id of the owning group; "" if only administrators may change an object.
     owner: str = "group_id"
+    #: The type that reads a spec, for the OpenAPI document.
+    spec_type: type[Spec] | None = None
     name_column: str = "name"
     #: Further columns that a search looks into.
     search_columns: tuple[str, ...] = ()

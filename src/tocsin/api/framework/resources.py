@@ -25,6 +25,7 @@ from tocsin.api.framework.audit_entries import AuditEntrySchema, show_entries
 from tocsin.api.framework.auth import Principal, audit_actor_of, caller, require
 from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.pagination import PaginatedList, PaginationQuery, page
+from tocsin.api.framework.spec_schemas import SpecSchema
 from tocsin.core.config import config_version
 from tocsin.resources.registry import GROUPS
 from tocsin.resources.resource import Resource, ResourceSpec
@@ -49,6 +50,8 @@ class ApiResource[M: Model]:
     show: ShowRows[M] | None = None
     #: Fields that `show` adds to the spec. A body may contain them; they are ignored.
     read_only_keys: frozenset[str] = frozenset()
+    #: Keys of a body that are no part of the spec, and are never shown.
+    write_only_keys: frozenset[str] = frozenset()
     #: Further filters of the list: the type of each value, and the lookup of the column.
     filters: Mapping[str, tuple[Any, str]] = field(default_factory=dict)
     #: Query parameters of the list besides the filters, which `narrow` applies.
@@ -102,6 +105,11 @@ class ApiResource[M: Model]:
 
 def register[M: Model](resource: ApiResource[M]) -> ApiResource[M]:
     """Add the generic endpoints of a resource to its router, after those that its module has added."""
+    spec_type = resource.resource.spec_type
+    if spec_type is not None:
+        resource.routes.spec_schema = SpecSchema(
+            spec_type, read_only=resource.read_only_keys, write_only=resource.write_only_keys
+        )
     _register_reads(resource)
     _register_writes(resource)
     return resource

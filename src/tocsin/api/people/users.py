@@ -66,6 +66,7 @@ USERS = ApiResource(
     filters={"role": (Role, "role"), "active": (bool, "is_active")},
     show=_show,
     save=_save,
+    write_only_keys=frozenset({"password"}),
     null_values={"language": "", "notification_rules": {}},
 )
 routes = USERS.routes
