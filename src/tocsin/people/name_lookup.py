@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from django.db.models import Model
 
 from tocsin.core.validation.object_reader import ObjectReader
+from tocsin.core.validation.spec import SpecErrors
+from tocsin.core.validation.spec_types import OwnedSpec
 from tocsin.people.models import Group
 
 
@@ -25,3 +29,24 @@ def read_group(spec: ObjectReader) -> Group | None:
     if name and group is None:
         spec.add_error("group", f'there is no group "{name}".', "not_found")
     return group
+
+
+def names_check[M: Model](
+    model: type[M], existing: M | None, description: str
+) -> Callable[[OwnedSpec, SpecErrors], None]:
+    """Returns a check for `Spec.read`: no other row of `model` has the name, and the group exists. `description` is "a
+    group" and the like."""
+
+    def check(spec: OwnedSpec, errors: SpecErrors) -> None:
+        others = model._default_manager.exclude(pk=existing.pk) if existing else model._default_manager.all()
+        if not errors.has("name") and others.filter(name__iexact=spec.name).exists():
+            errors.add("name", f'there is {description} "{spec.name}" already.', "name_taken")
+        if spec.group and find_group(spec.group) is None:
+            errors.add("group", f'there is no group "{spec.group}".', "not_found")
+
+    return check
+
+
+def find_group(name: str) -> Group | None:
+    """Returns the group with that name, or None."""
+    return Group.objects.filter(name__iexact=name).first() if name else None
