@@ -13,6 +13,7 @@ from tocsin.core import object_hooks
 from tocsin.core.runtime import clock
 from tocsin.escalation.changes import commands as policies
 from tocsin.escalation.models import Policy
+from tocsin.escalation.policy.policy import PolicySpec
 from tocsin.inbound.admin import client_tables, specs
 from tocsin.inbound.admin import commands as integrations
 from tocsin.inbound.maintenance import commands as maintenance_windows
@@ -21,6 +22,7 @@ from tocsin.notify.models import Provider
 from tocsin.notify.providers import commands as providers
 from tocsin.oncall.changes import commands as oncall
 from tocsin.oncall.changes import overrides
+from tocsin.oncall.changes.specs import HolidayCalendarSpec, ScheduleSpec, SupportHoursSpec
 from tocsin.oncall.models import HolidayCalendar, Override, Schedule, SupportHours
 from tocsin.outbound import commands as outbound
 from tocsin.outbound.models import OutboundIntegration
@@ -113,6 +115,7 @@ HOLIDAY_CALENDARS = Resource[HolidayCalendar](
     plural=_("Holiday calendars"),
     rows=lambda: HolidayCalendar.objects.select_related("group"),
     spec=oncall.holiday_calendar_spec,
+    spec_type=HolidayCalendarSpec,
     save=oncall.save_holiday_calendar,
     delete=oncall.delete_holiday_calendar,
     change_permission=Permission.MANAGE_TEAMS,
@@ -127,6 +130,7 @@ SCHEDULES = Resource[Schedule](
     plural=_("Schedules"),
     rows=lambda: Schedule.objects.select_related("group").prefetch_related(overrides.prefetched()),
     spec=_schedule_spec,
+    spec_type=ScheduleSpec,
     load_names=_schedule_names,
     spec_with_secrets=oncall.schedule_state,
     secret_keys=frozenset({"shifts"}),
@@ -161,6 +165,7 @@ SUPPORT_HOURS = Resource[SupportHours](
     plural=_("Support hours"),
     rows=lambda: SupportHours.objects.select_related("group"),
     spec=oncall.support_hours_spec,
+    spec_type=SupportHoursSpec,
     load_names=lambda rows: oncall.calendar_names(),
     save=oncall.save_support_hours,
     delete=oncall.delete_support_hours,
@@ -176,6 +181,7 @@ POLICIES = Resource[Policy](
     plural=_("Escalation policies"),
     rows=lambda: Policy.objects.select_related("group", "current_version"),
     spec=policies.policy_spec,
+    spec_type=PolicySpec,
     load_names=policies.reference_names,
     save=policies.save_policy,
     delete=policies.delete_policy,
@@ -192,6 +198,7 @@ CLIENT_TABLES = Resource[ClientTable](
     plural=_("Client tables"),
     rows=lambda: ClientTable.objects.select_related("group"),
     spec=client_tables.client_table_spec,
+    spec_type=client_tables.ClientTableSpec,
     load_names=lambda rows: client_tables.table_names(),
     save=client_tables.save_client_table,
     delete=client_tables.delete_client_table,
@@ -245,6 +252,7 @@ MAINTENANCE_WINDOWS = Resource[MaintenanceWindow](
     plural=_("Maintenance windows"),
     rows=lambda: MaintenanceWindow.objects.select_related("group"),
     spec=maintenance_windows.window_spec,
+    spec_type=maintenance_windows.MaintenanceWindowSpec,
     load_names=lambda rows: maintenance_windows.window_names(),
     save=maintenance_windows.save_window,
     delete=maintenance_windows.delete_window,
