@@ -56,10 +56,10 @@ _REFERENCE_FINDERS = (
     ("group", outbound.integrations_using_group),
     ("group", deletion_guards.runs_using_group),
     ("schedule", deletion_guards.runs_using_schedule),
-    ("policy", policies.policies_using_policy),
-    ("policy", integrations.integrations_using_policy),
+    ("escalation_policy", policies.policies_using_policy),
+    ("escalation_policy", integrations.integrations_using_policy),
     ("group", client_tables.tables_using_group),
-    ("policy", client_tables.tables_using_policy),
+    ("escalation_policy", client_tables.tables_using_policy),
     ("group", maintenance_windows.windows_using_group),
     ("integration", maintenance_windows.windows_using_integration),
     ("client_table", integrations.integrations_using_client_table),
@@ -69,8 +69,10 @@ _REFERENCE_FINDERS = (
     ("holiday_calendar", oncall.schedules_using_calendar),
     ("user", workflows.workflows_using("users")),
     ("group", workflows.workflows_using("groups")),
-    ("policy", workflows.workflows_using("policies")),
-    ("outbound", workflows.workflows_using("outbound")),
+    ("escalation_policy", workflows.workflows_using("policies")),
+    ("outbound_integration", integrations.integrations_using_outbound),
+    ("outbound_integration", workflows.workflows_using("outbound")),
+    ("integration", integrations.alerts_of_integration),
 )
 
 

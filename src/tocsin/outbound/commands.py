@@ -42,9 +42,6 @@ from tocsin.people.name_lookup import read_group, read_unique_name
 
 _ENTER_SECRET = ReasonType("outbound.enter_secret", "enter the secret again: the address has changed.")
 _SECRET_REQUIRED = ReasonType("outbound.secret_required", "is required.")
-_IN_USE = ReasonType(
-    "outbound.in_use", "Can't delete {integration}: {inbound} writes back by it. Disconnect it there first.",
-)  # fmt: skip
 _NO_ALERT_FOR_CALLS = ReasonType("outbound.no_alert_for_calls", "There is no alert {alert} that calls can be made for.")
 _NOT_ENDED = ReasonType("outbound.not_ended", "Only a call that failed or was dropped can be sent again.")
 _ALERT_DELETED = ReasonType("outbound.alert_deleted", "Its alert no longer exists.")
@@ -168,10 +165,7 @@ def delete_outbound(integration: OutboundIntegration, *, actor: AuditActor, now:
     """
     with transaction.atomic():
         config_version.lock()
-        users = list(integration.inbound.order_by("name").values_list("name", flat=True)[:5])
-        if users:
-            raise Rejected("in_use", _IN_USE(integration=integration.name, inbound=tuple(users)))
-        object_hooks.reject_if_referenced("outbound", integration.pk, integration.name)
+        object_hooks.reject_if_referenced("outbound_integration", integration.pk, integration.name)
         config_audit.record("outbound_integration", integration, outbound_spec(integration), None, actor=actor, now=now)
         integration.delete()
 

@@ -10,10 +10,10 @@ from pydantic import BaseModel
 from tocsin.access.roles import Permission
 from tocsin.api.alerts.alerts import find_alert, routes
 from tocsin.api.framework.auth import audit_actor_of, caller, via_of
-from tocsin.api.framework.lookup import find
 from tocsin.api.reasons import render
 from tocsin.api.response.workflows import WorkflowRunSchema, show_run
 from tocsin.outbound.writeback import alert_ticket
+from tocsin.resources.lookup import find
 from tocsin.workflows import commands
 from tocsin.workflows.models import Workflow
 from tocsin.workflows.states import TriggerKind

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 
 from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import audit_actor_of, caller
-from tocsin.api.framework.lookup import ScheduleMoment
+from tocsin.api.framework.moments import ScheduleMoment
 from tocsin.api.inbound.integrations import INTEGRATIONS, routes
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import ReasonType

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 
 from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import caller
-from tocsin.api.framework.lookup import ScheduleMoment
+from tocsin.api.framework.moments import ScheduleMoment
 from tocsin.api.people.groups import GROUPS, routes
 from tocsin.api.reasons import CODE_DESCRIPTION, DATA_DESCRIPTION, reason_fields, render, show_reason
 from tocsin.core.db import database

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import Principal, audit_actor_of, caller, forbidden
 from tocsin.api.framework.authorized_router import AuthorizedRouter
-from tocsin.api.framework.lookup import ScheduleMoment, find, find_named
+from tocsin.api.framework.moments import ScheduleMoment
 from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
 from tocsin.api.oncall import overrides, schedules
 from tocsin.core.errors import Rejected
@@ -23,6 +23,8 @@ from tocsin.oncall.models import Schedule, SwapRequest
 from tocsin.oncall.states import SwapState
 from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import User
+from tocsin.resources import registry
+from tocsin.resources.lookup import find, find_named
 
 _NOT_REQUESTED_TO_ACCEPT = ReasonType("api.swap_not_requested_to_accept", "Only the requested user may accept.")
 _NOT_REQUESTED_TO_DECLINE = ReasonType("api.swap_not_requested_to_decline", "Only the requested user may decline.")
@@ -94,11 +96,10 @@ def take(request: HttpRequest, id: str, body: TakeShiftBody) -> dict[str, Any]:
     principal, schedule = caller(request), schedules.SCHEDULES.find(id)
     _require_belonging(principal, schedule)
     if body.instead_of is None:
-        return overrides.show(
-            swaps.fill_gap(
-                schedule, body.shift_range, user=principal.user, actor=audit_actor_of(principal), now=principal.now
-            )
+        override = swaps.fill_gap(
+            schedule, body.shift_range, user=principal.user, actor=audit_actor_of(principal), now=principal.now
         )
+        return overrides.OVERRIDES.show_one(override, principal)
     override = swaps.transfer_shift(
         schedule,
         body.shift_range,
@@ -107,7 +108,7 @@ def take(request: HttpRequest, id: str, body: TakeShiftBody) -> dict[str, Any]:
         actor=audit_actor_of(principal),
         now=principal.now,
     )
-    return overrides.show(override)
+    return overrides.OVERRIDES.show_one(override, principal)
 
 
 @schedules.routes.post(
@@ -130,7 +131,7 @@ def hand_over(request: HttpRequest, id: str, body: HandOverShiftBody) -> dict[st
         actor=audit_actor_of(principal),
         now=principal.now,
     )
-    return overrides.show(override)
+    return overrides.OVERRIDES.show_one(override, principal)
 
 
 @overrides.routes.post(
@@ -157,7 +158,7 @@ def list_swaps(request: HttpRequest, query: Query[SwapFilters]) -> dict[str, Any
     if query.state is not None:
         rows = rows.filter(state=query.state)
     if query.schedule is not None:
-        selected = find_named(Schedule.objects.all(), query.schedule, label="schedule", field="schedule")
+        selected = registry.SCHEDULES.resolve(query.schedule, "schedule")
         rows = rows.filter(schedule=selected)
     if query.mine:
         user = caller(request).user
@@ -230,7 +231,7 @@ def _require_me(principal: Principal, user: User, reason: Reason) -> None:
 
 
 def _user(name: str, field: str) -> User:
-    return find_named(User.objects.all(), name, label="user", field=field, name_column="username")
+    return registry.USERS.resolve(name, field)
 
 
 def _find(swap_id: int) -> SwapRequest:

@@ -13,7 +13,6 @@ from pydantic import BaseModel, ConfigDict
 from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import audit_actor_of, caller
 from tocsin.api.framework.authorized_router import AuthorizedRouter
-from tocsin.api.framework.lookup import NO_SUCH_OBJECT
 from tocsin.api.reasons import reason_fields, render, show_reason
 from tocsin.configure.models import ImportRun
 from tocsin.core.errors import Rejected
@@ -22,6 +21,7 @@ from tocsin.core.stored_reason import reason_of_json
 from tocsin.core.validation.object_reader import AT_PATH
 from tocsin.importers import import_runs
 from tocsin.importers.report import ImportFinding
+from tocsin.resources.lookup import NO_SUCH_OBJECT
 
 _NOT_BASE64 = ReasonType("api.not_base64", "must be base64.")
 

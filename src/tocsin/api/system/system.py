@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import Principal, caller
 from tocsin.api.framework.authorized_router import AuthorizedRouter
-from tocsin.api.framework.lookup import ScheduleMoment
+from tocsin.api.framework.moments import ScheduleMoment
 from tocsin.api.reasons import reason_fields, render
 from tocsin.core.config import settings_store
 from tocsin.inbound.config import registry

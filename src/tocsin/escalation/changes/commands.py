@@ -112,7 +112,7 @@ def delete_policy(policy: Policy, *, actor: AuditActor, now: datetime) -> None:
     """
     with transaction.atomic():
         config_version.lock()
-        object_hooks.reject_if_referenced("policy", policy.pk, policy.name)
+        object_hooks.reject_if_referenced("escalation_policy", policy.pk, policy.name)
         config_audit.record("escalation_policy", policy, policy_spec(policy), None, actor=actor, now=now)
         # An alert created at this moment may start a run with the current version, so that one is kept, used or not.
         versions = [

@@ -27,6 +27,7 @@ from tocsin.outbound.writeback import alert_ticket
 from tocsin.people.models import User
 from tocsin.web.alerts import assignees, next_action, timeline
 from tocsin.web.http.authorization import alert_actor, requires
+from tocsin.web.http.objects import find_row
 from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.outbound import alert_sync_status
 from tocsin.web.ui.richtext import is_long, safe_html
@@ -148,9 +149,7 @@ def _moment(text: str) -> datetime | None:
 def alert_context(request: SignedInRequest, number: int, user: User) -> dict[str, Any]:
     """Return the context of the alert view and of the signed e-mail link, as `user` may see it. Raises Http404."""
     rows = Alert.objects.select_related("owner", "integration__outbound", "previous_alert", "merged_into")
-    alert = rows.filter(pk=number).first()
-    if alert is None:
-        raise Http404(_("There is no alert %(number)s.") % {"number": number})
+    alert = find_row(rows, number, "alert")
     alert_timeline = timeline.read(
         alert, request.now, timeline.MAX_ENTRIES if "all" in request.GET else timeline.INITIAL_ENTRIES
     )

@@ -21,6 +21,7 @@ from tocsin.inbound.admin.references import ReferenceNames
 from tocsin.inbound.config.normalizer import NormalizedEvent
 from tocsin.inbound.config.rules import EventAction
 from tocsin.inbound.models import Integration
+from tocsin.resources.registry import INTEGRATIONS
 from tocsin.simulate import backtest
 from tocsin.simulate.backtest_diff import BacktestTotals
 from tocsin.web.http.authorization import actor, require
@@ -63,7 +64,7 @@ def paging_preset(request: SignedInRequest, number: int) -> HttpResponse:
     parts = drafts.parts_of(row, names)
     stored_preset = presets.preset_of(parts.get("routes"))
     preset, problem = stored_preset or RoutingPreset(), ""
-    snapshot = FormSnapshot.of(request, "integration", row, commands.integration_spec, keys=(ROUTES,))
+    snapshot = FormSnapshot.of(request, INTEGRATIONS, row, keys=(ROUTES,))
     if request.method == "POST":
         require(request, Permission.MANAGE_ROUTING, row.group_id)
         preset = _posted_preset(request)

@@ -21,7 +21,9 @@ from tocsin.inbound.admin.status_rules import StatusEffect
 from tocsin.inbound.heartbeats import monitor, schedule
 from tocsin.inbound.models import InboundMessage, Integration
 from tocsin.people.models import Group
+from tocsin.resources.registry import INTEGRATIONS
 from tocsin.web.http.authorization import actor, may, may_somewhere, offer_own_groups, require, requires
+from tocsin.web.http.objects import find_object
 from tocsin.web.http.request import PARTIAL_HEADER, SignedInRequest, render_view
 from tocsin.web.integrations import overview
 from tocsin.web.integrations.forms import AddIntegrationForm, places_of
@@ -170,10 +172,7 @@ def set_status(request: SignedInRequest, number: int) -> HttpResponse:
 
 def find(number: int) -> tuple[Integration, IntegrationKind | None]:
     """Return the integration and its type. Raises Http404."""
-    rows = Integration.objects.select_related("policy", "group", "current_version")
-    row = rows.filter(pk=number).first()
-    if row is None:
-        raise Http404(_("This integration is gone."))
+    row = find_object(INTEGRATIONS, number)
     return row, overview.kind_of(row)
 
 

@@ -25,6 +25,7 @@ from tocsin.people import notification_rules
 from tocsin.people.changes import preferences, users
 from tocsin.people.models import ContactMethod, User
 from tocsin.web.http.authorization import actor
+from tocsin.web.http.objects import find_row
 from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.me import shifts, verify_contact
 from tocsin.web.me.forms import ContactMethodForm, PreferencesForm, TokenForm, initial_of
@@ -180,9 +181,7 @@ def create_token(request: SignedInRequest) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 def revoke_token(request: SignedInRequest, number: int) -> HttpResponse:
     """Ask for confirmation, showing when the token was last used; then revoke it."""
-    token = ApiToken.objects.select_related("user").filter(pk=number, user=request.user).first()
-    if token is None:
-        raise Http404(_("There is no such token."))
+    token = find_row(ApiToken.objects.select_related("user").filter(user=request.user), number, "token")
     if request.method != "POST":
         used = format_moment(token.last_used_at, request.now) if token.last_used_at else _("never")
         about = _("Whatever sends this token is refused from then on. It was used last: %(when)s.") % {"when": used}
@@ -208,7 +207,4 @@ def _pages(user: User) -> QuerySet[Notification]:
 
 
 def _find(request: SignedInRequest, number: int) -> ContactMethod:
-    method = ContactMethod.objects.filter(pk=number, user=request.user).first()
-    if method is None:
-        raise Http404(_("This is not one of your contact methods."))
-    return method
+    return find_row(ContactMethod.objects.filter(user=request.user), number, "contact method")

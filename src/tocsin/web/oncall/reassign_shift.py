@@ -29,8 +29,9 @@ from tocsin.oncall.changes.swaps import ShiftRange
 from tocsin.oncall.models import Schedule
 from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import Group, User
-from tocsin.web.groups.views import find
+from tocsin.resources.registry import GROUPS
 from tocsin.web.http.authorization import actor, may
+from tocsin.web.http.objects import find_object
 from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.oncall.reassign_shift_forms import ReassignChoices, ReassignForm, return_options
 from tocsin.web.ui.forms import show_rejection, user_zone
@@ -60,7 +61,7 @@ class ReassignRequest:
 @require_http_methods(["GET", "HEAD", "POST"])
 def reassign(request: SignedInRequest, number: int) -> HttpResponse:
     """Render who is on call in the period and why, with the form to reassign it; or reassign it."""
-    group = find(number)
+    group = find_object(GROUPS, number)
     schedules = list(Schedule.objects.filter(group=group).select_related("group"))
     with database.transaction() as connection:
         plan = loader.plan(connection, group.pk, request.now) or GroupPlan(group.pk, group.name)

@@ -20,6 +20,7 @@ from tocsin.oncall.models import SwapRequest
 from tocsin.oncall.states import SwapState
 from tocsin.people.models import User
 from tocsin.web.http.authorization import actor
+from tocsin.web.http.objects import find_row
 from tocsin.web.http.request import SignedInRequest
 
 
@@ -36,9 +37,7 @@ def requests_sent(user: User, now: datetime) -> list[SwapRequest]:
 @require_POST
 def answer_swap(request: SignedInRequest, number: int, verb: str) -> HttpResponse:
     """Accept, decline or withdraw a swap request."""
-    swap = commands.rows().filter(pk=number).first()
-    if swap is None:
-        raise Http404(_("This question is gone."))
+    swap = find_row(commands.rows(), number, "swap")
     permitted_user, act, success_text = _verb(verb, swap)
     if permitted_user != request.user:
         raise PermissionDenied(_("Only %(name)s may do this.") % {"name": permitted_user.display_name})

@@ -27,10 +27,11 @@ from tocsin.outbound.halo_sync import halo_commands
 from tocsin.outbound.models import Call, LookUp, OutboundIntegration, Webhook
 from tocsin.outbound.states import WAITING, CallStatus, OutboundEvent
 from tocsin.people.models import User
+from tocsin.resources.registry import INTEGRATIONS, OUTBOUND_INTEGRATIONS
 from tocsin.web.http.authorization import actor, may, may_somewhere, offer_own_groups, require, requires
+from tocsin.web.http.objects import find_editable, find_object
 from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.outbound.forms import CommonForm, EventForm, HaloForm, HttpForm, event_initial, initial_of
-from tocsin.web.ui.confirm_delete import ask_and_delete
 from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import show_rejection
 
@@ -78,9 +79,7 @@ def _dead() -> dict[int, int]:
 @requires(Permission.MANAGE_ROUTING)
 def edit(request: SignedInRequest, number: int | None = None, kind_name: str = "") -> HttpResponse:
     """Create or edit an outbound integration."""
-    row = find(number) if number is not None else None
-    if row is not None:
-        require(request, Permission.MANAGE_ROUTING, row.group_id)
+    row = find_editable(request, OUTBOUND_INTEGRATIONS, number) if number is not None else None
     kind = KINDS.get(row.kind if row else kind_name)
     if kind is None:
         raise Http404(_("This version does not know that kind of outbound integration."))
@@ -92,7 +91,7 @@ def edit(request: SignedInRequest, number: int | None = None, kind_name: str = "
     stored = commands.secrets_set(row) if row else frozenset()
     form = _FORMS[kind.name](request.POST or None, initial=initial_values, stored=stored)
     offer_own_groups(request, form.fields["group"])
-    snapshot = FormSnapshot.of(request, "outbound_integration", row, _state_without_tabs)
+    snapshot = FormSnapshot.of(request, OUTBOUND_INTEGRATIONS, row, state=_state_without_tabs)
     if request.method == "POST" and form.is_valid():
         try:
             with snapshot.unchanged():
@@ -121,7 +120,7 @@ def _unused(name: str) -> str:
 @require_safe
 def outbound(request: SignedInRequest, number: int) -> HttpResponse:
     """Render the health, and the pending and failed calls."""
-    row = find(number)
+    row = find_object(OUTBOUND_INTEGRATIONS, number)
     waiting = Call.objects.filter(integration=row, status__in=WAITING).count()
     dead = list(Call.objects.filter(integration=row, status=CallStatus.DEAD).order_by("-pk")[:10])
     inbound_rows = []
@@ -144,7 +143,7 @@ def outbound(request: SignedInRequest, number: int) -> HttpResponse:
 @requires(Permission.MANAGE_ROUTING)
 def test(request: SignedInRequest, number: int) -> HttpResponse:
     """Test the address and credentials; for Halo, also report missing permissions."""
-    row = _find_editable(request, number)
+    row = find_editable(request, OUTBOUND_INTEGRATIONS, number)
     try:
         report = commands.verify_outbound(row, request.now)
         missing = (
@@ -171,7 +170,7 @@ def test(request: SignedInRequest, number: int) -> HttpResponse:
 @requires(Permission.MANAGE_ROUTING)
 def refresh(request: SignedInRequest, number: int) -> HttpResponse:
     """Reload the reference lists from Halo."""
-    row = _find_editable(request, number)
+    row = find_editable(request, OUTBOUND_INTEGRATIONS, number)
     try:
         problems = halo_commands.refresh(row, actor(request), request.now)
     except (Temporary, Permanent, Rejected) as error:
@@ -189,7 +188,7 @@ def refresh(request: SignedInRequest, number: int) -> HttpResponse:
 def connect(request: SignedInRequest, number: int) -> HttpResponse:
     """Enable or disable write-back for an inbound integration. The button posts the wanted state, so concurrent clicks
     agree."""
-    row = _find_editable(request, number)
+    row = find_editable(request, OUTBOUND_INTEGRATIONS, number)
     integration = _inbound_integration(request)
     is_connecting = request.POST.get("do") != "disconnect"
     try:
@@ -209,7 +208,7 @@ def connect(request: SignedInRequest, number: int) -> HttpResponse:
 @requires(Permission.MANAGE_ROUTING)
 def set_up_webhook(request: SignedInRequest, number: int) -> HttpResponse:
     """Create the webhook in Halo. A failure is rolled back and reported."""
-    row = _find_editable(request, number)
+    row = find_editable(request, OUTBOUND_INTEGRATIONS, number)
     integration = _inbound_integration(request)
     try:
         result = halo_commands.set_up_webhook(row, integration, actor(request), request.now)
@@ -230,7 +229,7 @@ def set_up_webhook(request: SignedInRequest, number: int) -> HttpResponse:
 @requires(Permission.MANAGE_ROUTING)
 def sync(request: SignedInRequest, number: int) -> HttpResponse:
     """Edit what each event writes to the ticket."""
-    row = _find_editable(request, number)
+    row = find_editable(request, OUTBOUND_INTEGRATIONS, number)
     if row.kind != "haloitsm":
         raise Http404
     lists: dict[str, list[str]] = {}
@@ -241,7 +240,7 @@ def sync(request: SignedInRequest, number: int) -> HttpResponse:
         EventForm(request.POST or None, event=event, lists=lists, initial=event_initial(settings, event))
         for event in OutboundEvent
     ]
-    snapshot, problem = FormSnapshot.of(request, "outbound_integration", row, commands.outbound_spec, keys=(SYNC,)), ""
+    snapshot, problem = FormSnapshot.of(request, OUTBOUND_INTEGRATIONS, row, keys=(SYNC,)), ""
     if request.method == "POST" and not [form for form in forms if not form.is_valid()]:
         try:
             with snapshot.unchanged():
@@ -264,12 +263,12 @@ def sync(request: SignedInRequest, number: int) -> HttpResponse:
 @requires(Permission.MANAGE_ROUTING)
 def people(request: SignedInRequest, number: int) -> HttpResponse:
     """Map users to Halo agents: by e-mail address or explicitly; or import agents as users."""
-    row = _find_editable(request, number)
+    row = find_editable(request, OUTBOUND_INTEGRATIONS, number)
     agents = list(LookUp.objects.filter(integration=row, list_name="agent").order_by("name"))
     if request.method == "POST" and request.POST.get("do") == "import":
         return _import_people(request, row)
     snapshot, problem = (
-        FormSnapshot.of(request, "outbound_integration", row, commands.outbound_spec, keys=(AGENTS,)),
+        FormSnapshot.of(request, OUTBOUND_INTEGRATIONS, row, keys=(AGENTS,)),
         "",
     )
     if request.method == "POST":
@@ -339,47 +338,12 @@ def _save_people(
     return ""
 
 
-@require_http_methods(["GET", "HEAD", "POST"])
-@requires(Permission.MANAGE_ROUTING)
-def delete(request: SignedInRequest, number: int) -> HttpResponse:
-    """Ask for confirmation, then delete the integration."""
-    row = _find_editable(request, number)
-    return ask_and_delete(
-        request,
-        row,
-        commands.delete_outbound,
-        object_name=row.name,
-        back_view="outbound",
-        success_target=("outbound_integrations",),
-        consequences=_("What waits is not sent any more, and its log goes. A webhook in Halo stays there."),
-        snapshot=FormSnapshot.of(request, "outbound_integration", row, commands.outbound_state, is_deleting=True),
-    )
-
-
-def find(number: int) -> OutboundIntegration:
-    """Return the integration. Raises Http404."""
-    row = OutboundIntegration.objects.select_related("group", "status").filter(pk=number).first()
-    if row is None:
-        raise Http404(_("This outbound integration is gone."))
-    return row
-
-
 def _inbound_integration(request: SignedInRequest) -> Integration:
     """Return the inbound integration that the form names. Raises Http404, or PermissionDenied if the user may not edit
     it."""
     integration_id = request.POST.get("integration", "")
     is_number = integration_id.isascii() and integration_id.isdigit() and len(integration_id) < 10
-    integration = Integration.objects.filter(pk=int(integration_id)).first() if is_number else None
-    if integration is None:
-        raise Http404(_("This integration is gone."))
-    require(request, Permission.MANAGE_ROUTING, integration.group_id)
-    return integration
-
-
-def _find_editable(request: SignedInRequest, number: int) -> OutboundIntegration:
-    row = find(number)
-    require(request, Permission.MANAGE_ROUTING, row.group_id)
-    return row
+    return find_editable(request, INTEGRATIONS, int(integration_id) if is_number else 0)
 
 
 def frame(request: SignedInRequest, row: OutboundIntegration, tab: str) -> dict[str, Any]:

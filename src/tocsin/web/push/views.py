@@ -10,7 +10,7 @@ from typing import Any
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_not_required
-from django.http import Http404, HttpResponse, JsonResponse
+from django.http import HttpResponse, JsonResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
@@ -32,6 +32,7 @@ from tocsin.notify.text import signed_links
 from tocsin.notify.text.localization import localize
 from tocsin.people.models import User
 from tocsin.web.http.authorization import actor
+from tocsin.web.http.objects import find_row
 from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.push.browsers import device_name
 
@@ -134,10 +135,7 @@ def _subscribe(request: SignedInRequest) -> HttpResponse:
 
 
 def _find(request: SignedInRequest, number: int) -> PushDevice:
-    device = PushDevice.objects.select_related("user").filter(pk=number, user=request.user).first()
-    if device is None:
-        raise Http404(_("This is not one of your devices."))
-    return device
+    return find_row(PushDevice.objects.select_related("user").filter(user=request.user), number, "device")
 
 
 def _json(request: SignedInRequest) -> dict[str, Any]:

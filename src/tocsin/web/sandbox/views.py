@@ -26,6 +26,7 @@ from tocsin.notify.models import Delivery, SandboxMessage
 from tocsin.notify.providers.pool import SANDBOX
 from tocsin.notify.text import signed_links
 from tocsin.notify.webhooks import CallPrompt, CallState, InboundText
+from tocsin.web.http.objects import find_row
 from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.sandbox.render import LAYOUTS, message_context
 from tocsin.web.ui import pagination
@@ -69,7 +70,7 @@ def sandbox(request: SignedInRequest) -> HttpResponse:
 @require_safe
 def mail(request: SignedInRequest, number: int) -> HttpResponse:
     """Serve the HTML of an e-mail, for a separate frame."""
-    row = _find(request, number)
+    row = find_row(visible(request), number, "sandbox message")
     html = str(row.content.get("html", ""))
     if row.channel != "email" or not html:
         raise Http404(_("This message has no HTML."))
@@ -80,7 +81,7 @@ def mail(request: SignedInRequest, number: int) -> HttpResponse:
 @require_POST
 def act(request: SignedInRequest, number: int) -> HttpResponse:
     """Press a button of a push notification or chat message."""
-    row = _find(request, number)
+    row = find_row(visible(request), number, "sandbox message")
     try:
         alert_id, user_id = signed_links.verify(signed_links.token_of(str(row.content.get("link", ""))), request.now)
     except Rejected as rejected:
@@ -95,7 +96,7 @@ def act(request: SignedInRequest, number: int) -> HttpResponse:
 @require_POST
 def text(request: SignedInRequest, number: int) -> HttpResponse:
     """Reply to a text message."""
-    row = _find(request, number)
+    row = find_row(visible(request), number, "sandbox message")
     if row.channel != "sms":
         raise Http404(_("Only a text message is answered so."))
     reply_text = request.POST.get("text", "")[:2000]
@@ -109,7 +110,7 @@ def text(request: SignedInRequest, number: int) -> HttpResponse:
 @require_POST
 def key(request: SignedInRequest, number: int) -> HttpResponse:
     """Press a key during a call; without a key, answer the call."""
-    row = _find(request, number)
+    row = find_row(visible(request), number, "sandbox message")
     delivery = Delivery.objects.filter(pk=row.delivery).first()
     if row.channel != "voice" or delivery is None:
         raise Http404(_("There is no such call."))
@@ -165,10 +166,3 @@ def visible(request: SignedInRequest) -> QuerySet[SandboxMessage]:
     """Return the user's own messages, or all messages for an administrator."""
     rows = SandboxMessage.objects.select_related("user", "alert")
     return rows if request.user.role == Role.ADMIN else rows.filter(user=request.user)
-
-
-def _find(request: SignedInRequest, number: int) -> SandboxMessage:
-    row = visible(request).filter(pk=number).first()
-    if row is None:
-        raise Http404(_("There is no such message."))
-    return row

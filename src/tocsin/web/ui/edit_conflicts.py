@@ -18,6 +18,7 @@ from tocsin.access import history
 from tocsin.core.config import config_version
 from tocsin.core.errors import Rejected
 from tocsin.core.net.etag import make_etag
+from tocsin.resources.resource import Resource
 from tocsin.web.http.request import SignedInRequest
 from tocsin.web.ui.times import format_short
 
@@ -62,17 +63,23 @@ class FormSnapshot:
     def of[M: Model](
         cls,
         request: SignedInRequest,
-        noun: str,
+        resource: Resource[M],
         row: M | None,
-        spec_of: Callable[[M], Mapping[str, Any]],
         *,
+        state: Callable[[M], Mapping[str, Any]] | None = None,
         keys: Collection[str] = (),
         is_deleting: bool = False,
     ) -> FormSnapshot:
-        """Return the snapshot of `row`, or of an object being created if `row` is None."""
+        """Return the snapshot of `row`, or of an object being created if `row` is None.
+
+        `state` is the part of the object that the form edits, if it is not all of it.
+        """
         if row is None:
-            return cls(request, noun, "", None)
-        return cls(request, noun, row.pk, lambda: spec_of(row), row=row, keys=keys, is_deleting=is_deleting)
+            return cls(request, resource.object_type, "", None)
+        state_of = state or resource.state_of
+        return cls(
+            request, resource.object_type, row.pk, lambda: state_of(row), row=row, keys=keys, is_deleting=is_deleting
+        )
 
     def __str__(self) -> str:
         """Return the hidden field's value. A re-rendered form keeps its posted value until the user has seen the

@@ -35,6 +35,7 @@ from tocsin.inbound.expressions.fields import FIELDS, PRIORITIES, TAGS
 from tocsin.inbound.models import Integration
 from tocsin.inbound.parsing.decode import Element
 from tocsin.inbound.parsing.payload_splitting import elements_of
+from tocsin.resources.registry import INTEGRATIONS
 from tocsin.simulate.backtest import Backtest, backtest
 from tocsin.simulate.chain import SimulatedOutcome, simulate_integration
 from tocsin.web.http.authorization import actor, require
@@ -98,7 +99,7 @@ def editor(request: SignedInRequest, number: int, tab: str) -> HttpResponse:
     editor_tab = TABS[tab](kind)
     editor_tab.is_final = button == "save"
     draft = _draft(request, row, kind, editor_tab, names)
-    snapshot = FormSnapshot.of(request, "integration", row, commands.integration_spec, keys=editor_tab.keys)
+    snapshot = FormSnapshot.of(request, INTEGRATIONS, row, keys=editor_tab.keys)
     if button == "save" and draft.compiled is not None and _save(request, row, draft, snapshot):
         messages.success(request, _("Saved. Messages from now on are decided by this."))
         return redirect(f"integration_{tab}", number)
