@@ -26,7 +26,6 @@ from tocsin.notify.channels import phone_entry
 from tocsin.notify.enqueue import shift_reminders
 from tocsin.notify.provider_settings import PHONES
 from tocsin.notify.registry import CHANNELS
-from tocsin.notify.text import localization
 from tocsin.oncall.calendars import calendar_import_worker
 from tocsin.oncall.changes import commands as oncall
 from tocsin.operate import tasks as operate
@@ -38,7 +37,6 @@ from tocsin.outbound.halo_sync.job_context import HaloJobHooks
 from tocsin.outbound.writeback import listener as outbound_listener
 from tocsin.outbound.writeback import recent_writes
 from tocsin.people import addresses
-from tocsin.web.told import told_in
 from tocsin.workflows import commands as workflows
 from tocsin.workflows.run import listener as workflow_listener
 from tocsin.workflows.run import tasks as workflow_tasks
@@ -86,7 +84,6 @@ def install() -> None:
     job_hooks.register("haloitsm", HaloJobHooks())
     echo_suppression.register(recent_writes.load_recent_writes, recent_writes.mark_echoed)
     store.register_reminder_lookup(escalation.open_ack_reminders)
-    localization.register_localizer(told_in)
     for kind, find_references in _REFERENCE_FINDERS:
         object_hooks.register_references(kind, find_references)
     reachability.register(integrations.uses_of_policy)

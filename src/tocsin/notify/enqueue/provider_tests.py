@@ -12,12 +12,12 @@ from psycopg.types.json import Jsonb
 from tocsin.core import ids
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import ReasonType
+from tocsin.core.reasons import ReasonType, reason_as_json
 from tocsin.core.stored_reason import reason_columns
 from tocsin.notify.models import Provider
 from tocsin.notify.providers.pool import carries_country
 from tocsin.notify.registry import CHANNELS, KINDS, channel
-from tocsin.notify.rules.delivery_reasons import PROVIDER_TEST, TEST_TEXT, TEST_TITLE, store_text
+from tocsin.notify.rules.delivery_reasons import PROVIDER_TEST, TEST_TEXT, TEST_TITLE
 from tocsin.notify.states import Purpose
 
 _NOTIFICATION = """
@@ -57,8 +57,8 @@ def send_test(provider: Provider, channel_name: str, text: str, *, user_id: int,
     label = f"{provider.name}, {CHANNELS[channel_name].label}"
     notification, purpose = ids.uuid7(), str(Purpose.TEST)
     data = {
-        "title": store_text(TEST_TITLE(name=provider.name)),
-        "text": store_text(TEST_TEXT(name=provider.name)),
+        "title": reason_as_json(TEST_TITLE(name=provider.name)),
+        "text": reason_as_json(TEST_TEXT(name=provider.name)),
         "provider": provider.name,
     }
     code, reason_data = reason_columns(PROVIDER_TEST())

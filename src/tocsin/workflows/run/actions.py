@@ -186,8 +186,8 @@ def _notify(context: ActionContext, action: WorkflowAction) -> ActionResult:
     recipients = loader.resolve_recipients(context.connection, action, context.facts, context.now)
     subject = context.text(action.subject or SUBJECT) or context.run.name
     notice = Notice(
-        " ".join(subject.split())[:300],
-        context.text(action.text or TEXT),
+        as_reason(" ".join(subject.split())[:300]),
+        as_reason(context.text(action.text or TEXT)),
         about=f"workflow:{context.run.workflow_id}:{context.alert_id}",
         reason=reasons.NOTICE_RECEIVED(workflow=context.run.name),
         alert_id=context.alert_id,
