@@ -18,7 +18,7 @@ from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.config.credentials import stored_headers
 from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.heartbeats import schedule
-from tocsin.inbound.http import heartbeat_endpoint, sender_verification, test_token
+from tocsin.inbound.http import heartbeat_endpoint, reasons, sender_verification, test_token
 from tocsin.inbound.http.ingest_service import JSON, HttpError, IngestResult, IngestService, headers_of
 from tocsin.inbound.http.responses import answer_of
 from tocsin.inbound.http.test_token import WebhookTestToken
@@ -67,13 +67,13 @@ class InboundApp:
         token, separator, suffix = scope["path"][len(PREFIX) :].partition("/")
         method: str = scope["method"]
         if method not in ("POST", *_EXTRA_METHODS):
-            raise HttpError(405, "method_not_allowed", "Send a POST.", _ALLOW)
+            raise HttpError(405, "method_not_allowed", reasons.POST_NEEDED(), _ALLOW)
         try:
             integration = await self.service.find_integration(token)
         except HttpError as error:
             # Responses to other methods must not reveal whether a token exists.
             raise (
-                error if method == "POST" else HttpError(405, "method_not_allowed", "Send a POST.", _ALLOW)
+                error if method == "POST" else HttpError(405, "method_not_allowed", reasons.POST_NEEDED(), _ALLOW)
             ) from None
         if integration.normalizer.kind.name == schedule.KIND and not suffix.startswith(_TEST_PREFIX):
             await heartbeat_endpoint.handle(
@@ -83,9 +83,9 @@ class InboundApp:
         if method != "POST" and not (
             method == "GET" and scope["query_string"] and integration.normalizer.kind.accepts_get
         ):
-            raise HttpError(405, "method_not_allowed", "Send a POST.", _ALLOW)
+            raise HttpError(405, "method_not_allowed", reasons.POST_NEEDED(), _ALLOW)
         if separator and not suffix.startswith(_TEST_PREFIX):
-            raise HttpError(404, "unknown_token", "No integration has this address. It may have been rotated.")
+            raise HttpError(404, "unknown_token", reasons.UNKNOWN_TOKEN())
         test = _check_test_token(suffix, integration) if separator else None
         body = await self.service.read_body(scope, receive)
         try:
@@ -141,7 +141,7 @@ def _check_test_token(suffix: str, integration: CompiledIntegration) -> WebhookT
         return test_token.check(suffix.removeprefix(_TEST_PREFIX), integration.id, clock.now())
     except Rejected as rejected:
         # Never handled as an ordinary message: that would page the integration's real recipients.
-        raise HttpError(401, rejected.code, rejected.detail) from None
+        raise HttpError(401, rejected.code, rejected.reason) from None
 
 
 async def _answer_handshake(
