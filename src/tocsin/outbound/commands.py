@@ -114,7 +114,7 @@ def save_outbound(
         )
         complete_spec, masked_keys = hidden_settings.keep_stored(spec, previous_settings, _hidden(existing))
         reader = ObjectReader(complete_spec)
-        name = read_unique_name(reader, OutboundIntegration, existing, "an outbound integration")
+        name = read_unique_name(reader, OutboundIntegration, existing)
         kind, group = _kind(reader, existing), read_group(reader)
         enabled = reader.boolean("enabled", True)
         new_secrets = {key: reader.text(key, max_length=4000) for key in kind.secret_names if reader.has(key)}

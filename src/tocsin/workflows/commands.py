@@ -130,7 +130,7 @@ def save_workflow(
     with transaction.atomic():
         config_version.lock()
         reader = ObjectReader(spec)
-        name, group = read_unique_name(reader, Workflow, existing, "a workflow"), read_group(reader)
+        name, group = read_unique_name(reader, Workflow, existing), read_group(reader)
         is_enabled = reader.boolean("enabled", True)
         last = Workflow.objects.aggregate(last=Max("position"))["last"] or 0
         position = reader.integer("order", existing.position if existing else last + 1, maximum=MAX_POSITION)

@@ -15,6 +15,9 @@ from tocsin.core.config import environment
 from tocsin.core.errors import Permanent
 from tocsin.core.reasons import ReasonType
 
+_NOT_A_KEY = ReasonType("secret.not_a_key_file", "{path} does not hold a secret key.")
+_RESTORE_FILE = ReasonType("secret.restore_key_file", "Restore it from a backup.")
+
 KEY_FILE = "secret.key"
 
 _SECRET_UNREADABLE = ReasonType(
@@ -80,7 +83,7 @@ def _create_key_file(path: Path) -> None:
 def _read_key_file(path: Path, *_stamp: int) -> str:
     text = path.read_text().strip()
     if len(text) < 32:
-        raise Permanent(f"{path} does not hold a secret key.", remedy="Restore it from a backup.")
+        raise Permanent(_NOT_A_KEY(path=str(path)), remedy=_RESTORE_FILE())
     return text
 
 

@@ -99,7 +99,7 @@ def _read(spec: Mapping[str, object], existing: Policy | None) -> tuple[str, Gro
     """Parses the spec into name, owning group, compiled policy, and whether it may reach nobody
     (`allows_unreachable`)."""
     reader = ObjectReader(spec)
-    name, group = read_unique_name(reader, Policy, existing, "an escalation policy"), read_group(reader)
+    name, group = read_unique_name(reader, Policy, existing), read_group(reader)
     plan, allows_unreachable = definitions.read(reader, _names()), reader.boolean("anyway", False)
     reader.finish()
     _refuse_circular_handover(plan, existing)

@@ -67,7 +67,7 @@ def save_client_table(
         config_version.lock()
         reader = ObjectReader(spec)
         name, group, clients = (
-            read_unique_name(reader, ClientTable, existing, "a client table"),
+            read_unique_name(reader, ClientTable, existing),
             read_group(reader),
             _clients(reader),
         )

@@ -97,7 +97,7 @@ def save_window(
         reader = ObjectReader(spec)
         window = existing or MaintenanceWindow(created_at=now)
         before = window_spec(existing) if existing else None
-        window.name = read_unique_name(reader, MaintenanceWindow, existing, "a maintenance window")
+        window.name = read_unique_name(reader, MaintenanceWindow, existing)
         window.group = read_group(reader)
         window.times = maintenance_times.read(reader)
         window.action = reader.one_of("action", WindowAction, WindowAction.SUPPRESS)
