@@ -14,9 +14,10 @@ from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import caller
 from tocsin.api.framework.lookup import ScheduleMoment
 from tocsin.api.people.groups import GROUPS, routes
-from tocsin.api.reasons import CODE_DESCRIPTION, DATA_DESCRIPTION, reason_fields, render, show_reason
+from tocsin.api.reasons import CODE_DESCRIPTION, DATA_DESCRIPTION, ReasonSchema, reason_fields
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
+from tocsin.core.reason_json import list_reasons, show_reason
 from tocsin.core.reasons import ReasonType
 from tocsin.core.validation.object_reader import AT_PATH
 from tocsin.oncall import loader
@@ -47,7 +48,9 @@ class OnCallSchema(BaseModel):
     reason: str
     reason_code: str = Field(description=CODE_DESCRIPTION)
     reason_data: dict[str, Any] = Field(description=DATA_DESCRIPTION)
-    reasons: list[str] = Field(description="How it came to that: the shift, the override, who covers for whom.")
+    reasons: list[ReasonSchema] = Field(
+        description="How it came to that: the shift, the override, who covers for whom."
+    )
     absent: bool = Field(description="Out of office, and nobody covers: still paged.")
     schedule: str | None
     shift: str | None
@@ -228,7 +231,7 @@ def _person(person: OnCall, names: Mapping[int, str]) -> dict[str, Any]:
         "since": person.since,
         "until": person.until,
         **reason_fields(person),
-        "reasons": [render(reason) for reason in person.reasons],
+        "reasons": list_reasons(person.reasons),
         "absent": person.is_absent,
         "schedule": person.schedule or None,
         "shift": person.shift or None,

@@ -15,7 +15,7 @@ from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.lookup import find_named
 from tocsin.api.framework.pagination import PaginatedList, PaginationQuery, page
 from tocsin.api.framework.resources import ApiResource, ResourceSpec, register
-from tocsin.api.reasons import show_reason
+from tocsin.core.reason_json import show_reason
 from tocsin.oncall.changes import commands, overrides
 from tocsin.oncall.models import Schedule
 from tocsin.people.models import Group

@@ -18,15 +18,9 @@ from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.lookup import find
 from tocsin.api.framework.pagination import PaginatedList, PaginationQuery, page
 from tocsin.api.framework.resources import ApiResource, ResourceSpec, register
-from tocsin.api.reasons import (
-    CODE_DESCRIPTION,
-    DATA_DESCRIPTION,
-    reason_fields,
-    render,
-    show_reason,
-    with_reasons,
-)
+from tocsin.api.reasons import CODE_DESCRIPTION, DATA_DESCRIPTION, reason_fields, with_reasons
 from tocsin.core.errors import Rejected
+from tocsin.core.reason_json import show_reason
 from tocsin.core.reasons import ReasonType
 from tocsin.core.validation.object_reader import ObjectReader
 from tocsin.people.models import Group
@@ -106,6 +100,15 @@ class MoveWorkflowBody(BaseModel):
     by: int
 
 
+class WorkflowDryRunActionSchema(BaseModel):
+    """An action that would run: what it does, and the text that it would write or send."""
+
+    does: str
+    does_code: str
+    does_data: dict[str, Any]
+    text: str
+
+
 class WorkflowDryRunResponse(BaseModel):
     """The outcome of a dry run. Nothing was written or sent."""
 
@@ -116,7 +119,7 @@ class WorkflowDryRunResponse(BaseModel):
     #: Whether an alert that has ended was evaluated in the state in which it opened.
     as_opened: bool
     at: datetime | None
-    actions: list[dict[str, str]]
+    actions: list[WorkflowDryRunActionSchema]
 
 
 @routes.get("", Permission.VIEW_ALERTS, answers=PaginatedList[dict[str, Any]], summary="Workflows")
@@ -260,7 +263,7 @@ def _run(row: Workflow, run_id: int) -> WorkflowRun:
 
 def _show_dry_run(result: DryRunResult) -> dict[str, Any]:
     actions = [
-        {"does": render(description), "text": render(text)}
+        {**show_reason(description, "does"), "text": text}
         for description, text in zip(result.actions, result.texts, strict=True)
     ]
     return {
@@ -272,8 +275,10 @@ def _show_dry_run(result: DryRunResult) -> dict[str, Any]:
     }
 
 
+#: Keys that are shown, and ignored in a body.
+_READ_ONLY_KEYS = frozenset({"id", "sentence", "sentence_code", "sentence_data", "stuck", "ran_at"})
 #: Keys of a body that do not affect the workflow's behaviour.
-_IGNORED_KEYS = frozenset({"id", "name", "group", "enabled", "order", "sentence", "stuck", "ran_at"})
+_IGNORED_KEYS = _READ_ONLY_KEYS | {"name", "group", "enabled", "order"}
 
 
 def _rows() -> QuerySet[Workflow]:
@@ -294,16 +299,14 @@ def _show_with_names(row: Workflow, names: commands.WorkflowNamesById) -> dict[s
     sentence = (
         _UNREADABLE()
         if plan is None
-        else str(
-            descriptions.describe_workflow(
-                plan, lambda object_type, object_id: names[object_type].get(object_id, f"#{object_id}")
-            )
+        else descriptions.describe_workflow(
+            plan, lambda object_type, object_id: names[object_type].get(object_id, f"#{object_id}")
         )
     )
     return {
         "id": row.pk,
         **commands.workflow_spec(row, names),
-        "sentence": render(sentence),
+        **show_reason(sentence, "sentence"),
         "stuck": getattr(row, "stuck", 0),
         "ran_at": getattr(row, "ran_at", None),
     }
@@ -331,6 +334,6 @@ WORKFLOWS = ApiResource(
     delete=_delete,
     owner_group_id=lambda row: row.group_id,
     example=EXAMPLE,
-    read_only_keys=frozenset({"id", "sentence", "stuck", "ran_at"}),
+    read_only_keys=_READ_ONLY_KEYS,
 )
 register(WORKFLOWS)
