@@ -15,7 +15,7 @@ from typing import Any
 from tocsin.configure.resources import EVERY_KEY, RESOURCES, SETTINGS, TOP_KEYS, Resource
 from tocsin.configure.yaml_loader import AT_LINE, NodePath, YamlDocument, rejection_at
 from tocsin.core.errors import Rejected, RejectedAll
-from tocsin.core.reasons import TEXT, Reason, ReasonType, Term
+from tocsin.core.reasons import Reason, ReasonType, Term
 from tocsin.core.validation.object_reader import AT_PATH, raise_all
 
 #: A problem of one object in a file, such as `user ann`.
@@ -266,8 +266,5 @@ def _at_field(problem: Rejected) -> Reason:
     """The problem's reason, beginning with its field."""
     reason = problem.reason
     if not problem.field or reason.code == AT_PATH.code:
-        return reason
-    if reason.code == TEXT.code and str(reason).startswith(problem.field):
-        # A sentence without a code of its own, which names its field itself.
         return reason
     return AT_PATH(path=problem.field, problem=reason)

@@ -11,7 +11,7 @@ from django.views.decorators.http import require_POST, require_safe
 from tocsin.access.roles import Permission
 from tocsin.alerts.states import CommandChannel
 from tocsin.core.errors import Rejected
-from tocsin.core.stored_reason import reason_of_json
+from tocsin.core.reasons import reason_from_json
 from tocsin.web.http.authorization import actor, may, require, requires
 from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.told import told
@@ -92,7 +92,7 @@ def press(request: SignedInRequest, number: int, workflow_id: int) -> HttpRespon
             raise Http404(rejected.detail) from None
         messages.warning(request, f"{row.name}: {told(rejected.reason)}")
         return redirect("alert", number)
-    results = [(told(reason_of_json(step["result"])), step.get("failed")) for step in run.steps]
+    results = [(told(reason_from_json(step["result"])), step.get("failed")) for step in run.steps]
     failed = [text for text, has_failed in results if has_failed]
     if failed:
         messages.warning(request, f"{row.name}: {' '.join(failed)}")
